@@ -1,0 +1,237 @@
+#!/bin/sh
+# Runs Blue Rose on a machine that may have neither Deno nor a Vulkan driver: finds or brings both, then runs one task.
+# `sh run.sh` alone explains itself.
+set -eu
+
+deno_wanted=2.9.6  # what is brought; any Deno from 2.9 on is taken as it is
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/bluerose
+private=$cache/deno-$deno_wanted  # npm, pip and Deno's installer all leave bin/deno under here
+
+help() {
+  cat <<'HELP'
+Blue Rose edits what a text-to-image model takes for granted, and draws with the edited model.
+
+  sh run.sh demo     [flags]    edit the embedded pocket model and draw before and after    (demo --help for its flags)
+  sh run.sh bluerose [flags]    the command line: generate, edit, …                         (bluerose --help)
+  sh run.sh test     [flags]    the tests                                                   (flags of deno test)
+  sh run.sh bench    [flags]    the kernels against this device's own ceiling               (bench --help)
+  sh run.sh setup               only bring what is missing, and say what is there
+
+Whatever is missing is brought first: Deno (with npm, pip or its own installer) and a Vulkan driver (Mesa's, with apt).
+HELP
+}
+
+say() { printf 'run.sh: %s\n' "$*" >&2; }
+fail() { say "$@"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# Runs a noisy installer quietly; what it said is shown only where it failed.
+quietly() {
+  log=$(mktemp "${TMPDIR:-/tmp}/bluerose-log.XXXXXX")
+  if "$@" >"$log" 2>&1 </dev/null; then rm -f "$log"; return 0; fi
+  say "failed: $*"
+  tail -n 12 "$log" | sed 's/^/    /' >&2
+  rm -f "$log"
+  return 1
+}
+
+# ---- apt -------------------------------------------------------------------------------------------------------------
+
+# Rights to install packages: "" as root, "sudo" otherwise; fails where neither is to be had.
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then echo ""; return 0; fi
+  have sudo || return 1
+  if sudo -n true 2>/dev/null; then echo "sudo -n"; return 0; fi
+  [ -t 0 ] && [ -t 2 ] || return 1  # nobody is there to type the password
+  say "sudo asks for your password to install: $*"
+  sudo -v >&2 && echo "sudo -n"
+}
+
+apt_get() {
+  # shellcheck disable=SC2086 # $root_prefix is meant to split, or to vanish
+  $root_prefix env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 "$@"
+}
+
+apt_install() {
+  root_prefix=$(as_root "$@") || { say "needs root to run: apt-get install $*"; return 1; }
+  say "installing with apt: $*"
+  # Fresh containers have no package lists, long-lived machines stale ones; both are cured by an update.
+  apt_get install -y --no-install-recommends "$@" >/dev/null 2>&1 </dev/null ||
+    { quietly apt_get update && quietly apt_get install -y --no-install-recommends "$@"; }
+}
+
+# ---- Deno ------------------------------------------------------------------------------------------------------------
+
+# Takes $1 as $deno if it runs and is Deno 2.9 or later.
+accept_deno() {
+  version=$("$1" --version 2>/dev/null | sed -n 's/^deno \([0-9][0-9.]*\).*/\1/p') || return 1
+  major=${version%%.*}
+  rest=${version#*.}
+  minor=${rest%%.*}
+  [ -n "$major" ] && [ -n "$minor" ] || return 1
+  [ "$major" -gt 2 ] || { [ "$major" -eq 2 ] && [ "$minor" -ge 9 ]; } || return 1
+  deno=$1
+}
+
+find_deno() {
+  for candidate in "$(command -v deno || true)" "${DENO_INSTALL:-${HOME:-/nonexistent}/.deno}/bin/deno" "$private/bin/deno"; do
+    if [ -n "$candidate" ] && accept_deno "$candidate"; then return 0; fi
+  done
+  return 1
+}
+
+deno_by_npm() {
+  have npm || return 1
+  prefix=$(npm prefix -g 2>/dev/null) || return 1
+  if [ -w "$prefix/lib/node_modules" ] && [ -w "$prefix/bin" ]; then
+    say "bringing Deno $deno_wanted with npm into $prefix"
+  else
+    prefix=$private
+    say "bringing Deno $deno_wanted with npm into $prefix (npm's own folder is not writable)"
+  fi
+  quietly npm install --global --prefix "$prefix" "deno@$deno_wanted" || return 1
+  accept_deno "$prefix/bin/deno" || accept_deno "$prefix/deno"
+}
+
+deno_by_pip() {
+  for python in python3 python; do
+    "$python" -m pip --version >/dev/null 2>&1 || continue
+    say "bringing Deno $deno_wanted with pip into $private"
+    # --target leaves the system's Python alone, so that "externally managed" ones allow it.
+    quietly "$python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$private" \
+      "deno==$deno_wanted" || return 1
+    accept_deno "$private/bin/deno" && return 0
+  done
+  return 1
+}
+
+deno_by_installer() {
+  have curl || have wget || return 1
+  have unzip || have 7z || { say "Deno's own installer needs unzip or 7z"; return 1; }
+  say "bringing Deno $deno_wanted with its own installer into $private"
+  mkdir -p "$private"
+  script=$private/install.sh
+  if have curl; then quietly curl -fsSL --connect-timeout 20 https://deno.land/install.sh -o "$script" || return 1
+  else quietly wget -q -T 20 https://deno.land/install.sh -O "$script" || return 1; fi
+  quietly env DENO_INSTALL="$private" sh "$script" "v$deno_wanted" --yes --no-modify-path || return 1
+  accept_deno "$private/bin/deno"
+}
+
+bring_deno() {
+  find_deno && return 0
+  if have deno; then say "the deno on the PATH ($(command -v deno)) is older than 2.9 or does not run"; fi
+  deno_by_npm || deno_by_pip || deno_by_installer && return 0
+  # A bare Debian has none of the three; pip is its quickest way.
+  if have apt-get && ! have pip3 && apt_install python3-pip && deno_by_pip; then return 0; fi
+  fail "Deno 2.9 or later is needed and could not be brought. Install it from https://docs.deno.com/runtime/getting_started/installation, or install npm or pip, and run this again."
+}
+
+# ---- Vulkan ----------------------------------------------------------------------------------------------------------
+
+# Prints the driver manifests (ICD files) that the Vulkan loader would read, one a line.
+vulkan_drivers() {
+  named=${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}
+  if [ -n "$named" ]; then
+    printf '%s\n' "$named" | tr ':' '\n'
+    return 0
+  fi
+  data_dirs=${XDG_DATA_HOME:-${HOME:-}/.local/share}:${XDG_DATA_DIRS:-/usr/local/share:/usr/share}
+  config_dirs=${XDG_CONFIG_HOME:-${HOME:-}/.config}:${XDG_CONFIG_DIRS:-/etc/xdg}:/etc:/usr/local/etc
+  printf '%s\n' "$config_dirs:$data_dirs:/run/opengl-driver/share" | tr ':' '\n' | while IFS= read -r dir; do
+    for manifest in "$dir"/vulkan/icd.d/*.json; do
+      if [ -f "$manifest" ]; then printf '%s\n' "$manifest"; fi
+    done
+  done
+}
+
+has_vulkan_loader() {
+  if have ldconfig; then ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' && return 0; fi
+  if [ -x /sbin/ldconfig ]; then /sbin/ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' && return 0; fi
+  for library in /usr/lib/libvulkan.so.1 /usr/lib64/libvulkan.so.1 /usr/lib/*/libvulkan.so.1 \
+    /usr/local/lib/libvulkan.so.1 /run/opengl-driver/lib/libvulkan.so.1; do
+    [ -e "$library" ] && return 0
+  done
+  [ -n "${LD_LIBRARY_PATH:-}" ]  # it may lie there; the adapter's own answer decides
+}
+
+# Whether WebGPU will find a device. The software driver always gives one; a GPU's driver may stand on a machine
+# without the GPU (containers do), so there Deno itself is asked.
+has_adapter() {
+  has_vulkan_loader || return 1
+  drivers=$(vulkan_drivers)
+  [ -n "$drivers" ] || return 1
+  case $drivers in *lvp_icd*) return 0 ;; esac
+  "$deno" eval 'Deno.exit(await navigator.gpu?.requestAdapter() ? 0 : 1)' >/dev/null 2>&1
+}
+
+bring_driver() {
+  case $(uname -s) in Linux) ;; *) return 0 ;; esac  # macOS has Metal, Windows Direct3D
+  named=${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}
+  if [ -n "$named" ]; then
+    for manifest in $(printf '%s' "$named" | tr ':' ' '); do
+      [ -e "$manifest" ] ||
+        fail "VK_DRIVER_FILES or VK_ICD_FILENAMES names $manifest, which does not exist. Correct or unset it."
+    done
+  fi
+  has_adapter && return 0
+  if [ -n "$named" ]; then
+    fail "The Vulkan driver that VK_DRIVER_FILES or VK_ICD_FILENAMES names ($named) gives no device. Correct or unset it."
+  fi
+  say "no usable Vulkan driver found; Mesa's software driver draws on the processor"
+  if have apt-get; then
+    apt_install mesa-vulkan-drivers libvulkan1 ||
+      fail "Could not install Mesa's Vulkan drivers. As root, run: apt-get update && apt-get install -y mesa-vulkan-drivers"
+    has_adapter || fail "mesa-vulkan-drivers is installed, but Deno still finds no WebGPU adapter. Try: $deno eval 'console.log(await navigator.gpu.requestAdapter())'"
+    return 0
+  fi
+  if have dnf; then fail "Install a Vulkan driver and run this again: sudo dnf install mesa-vulkan-drivers vulkan-loader"; fi
+  if have pacman; then fail "Install a Vulkan driver and run this again: sudo pacman -S vulkan-swrast vulkan-icd-loader"; fi
+  if have zypper; then fail "Install a Vulkan driver and run this again: sudo zypper install libvulkan_lvp libvulkan1"; fi
+  if have apk; then fail "Install a Vulkan driver and run this again: apk add mesa-vulkan-swrast vulkan-loader"; fi
+  fail "Install a Vulkan driver and loader with this system's package manager (Mesa's lavapipe works without a GPU), and run this again."
+}
+
+# ---- The task --------------------------------------------------------------------------------------------------------
+
+prepare() {
+  # The Vulkan loader and Mesa complain, several times, where this is unset.
+  export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
+  # On the software driver, LP_NATIVE_VECTOR_WIDTH=512 would be set here where /proc/cpuinfo says avx512f.
+  bring_deno
+  bring_driver
+}
+
+# Commands run where the user stands, so that -o out.png lands there.
+command_line() { exec "$deno" run -A --config "$here/deno.json" "$here/cli/main.ts" "$@"; }
+
+task=${1:-help}
+[ $# -eq 0 ] || shift
+case $task in
+  demo | bench)
+    prepare
+    command_line "$task" "$@"
+    ;;
+  bluerose)
+    prepare
+    command_line "$@"
+    ;;
+  test)
+    prepare
+    cd "$here"
+    exec "$deno" task test "$@"
+    ;;
+  setup)
+    prepare
+    cd "$here"
+    "$deno" install --quiet
+    echo "Deno:   $deno ($("$deno" --version | head -n 1))"
+    case $(uname -s) in Linux) echo "Vulkan: $(vulkan_drivers | tr '\n' ' ')" ;; esac
+    ;;
+  help | -h | --help) help ;;
+  *)
+    help >&2
+    say "Cannot run '$task': the tasks are demo, bluerose, test, bench and setup."
+    exit 2
+    ;;
+esac
