@@ -1,0 +1,421 @@
+import { DeviceLostError, GpuError, KernelError, NoAdapterError, OutOfMemoryError } from "./errors.ts";
+import type { Binding, CompiledKernel, Kernel } from "./kernel.ts";
+import { Pool, roundUp } from "./pool.ts";
+import { type KernelProfile, Recorder } from "./recorder.ts";
+import { Tensor } from "./tensor.ts";
+
+/** What {@linkcode Gpu.request} can be asked. */
+export interface GpuOptions {
+  /** A WebGPU implementation, such as Dawn's from `npm:webgpu`. Default: `navigator.gpu`. */
+  gpu?: GPU;
+  /** Default: "high-performance". */
+  powerPreference?: GPUPowerPreference;
+  /** Whether a software device (lavapipe, SwiftShader) will do. Default: true. */
+  allowFallback?: boolean;
+  /** Features to leave unused although the device has them, to test the siblings of kernels that want them. Default: none. */
+  withoutFeatures?: readonly string[];
+}
+
+/** Families of devices that tile tables and defaults distinguish. */
+export type DeviceClass = "software" | "nvidia" | "amd" | "intel" | "apple" | "other";
+
+/** What is known of the device in use. */
+export interface GpuInfo {
+  /** The adapter's own description, or vendor and architecture where it gives none. */
+  readonly name: string;
+  readonly deviceClass: DeviceClass;
+  readonly isFallbackAdapter: boolean;
+  /** Features in use. */
+  readonly features: ReadonlySet<string>;
+  /** Limits in use: the adapter's best. */
+  readonly limits: {
+    readonly maxStorageBufferBindingSize: number;
+    readonly maxBufferSize: number;
+    readonly maxComputeWorkgroupStorageSize: number;
+    readonly maxComputeInvocationsPerWorkgroup: number;
+    readonly maxStorageBuffersPerShaderStage: number;
+  };
+  /** Lanes of a subgroup where subgroups are usable and always of one size; otherwise 0. */
+  readonly subgroupSize: number;
+  /** Whether WGSL must say `enable subgroups;` (browsers, Dawn) or must not (naga). */
+  readonly subgroupsNeedEnable: boolean;
+  /** Whether kernels may use f64 (Deno on Vulkan drivers that have it). */
+  readonly f64: boolean;
+}
+
+const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64"];
+
+/**
+ * The device: adapter, queue, memory, compiled kernels and recorded work. It owns all of them; disposing of it frees everything.
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * console.log(gpu.info.name, gpu.memory.live);
+ * ```
+ */
+export class Gpu implements Disposable {
+  readonly device: GPUDevice;
+  readonly info: GpuInfo;
+  /** Buffers by size class. For the engine and kernels; users make {@linkcode Tensor}s. */
+  readonly pool: Pool;
+  /** Recorded work. For the engine and kernels. */
+  readonly recorder: Recorder;
+  readonly #compiled = new Map<Kernel<string, string, string>, Map<string, CompiledKernel>>();
+  readonly #layouts = new Map<string, GPUBindGroupLayout>();
+  readonly #paramsLayout: GPUBindGroupLayout;
+  #scope: Set<Tensor> | undefined;
+  #failure: Error | undefined;
+  #lost: DeviceLostError | undefined;
+  #checks: Promise<void>[] = [];
+  #profiling = false;
+  #disposed = false;
+
+  private constructor(device: GPUDevice, info: GpuInfo) {
+    this.device = device;
+    this.info = info;
+    this.pool = new Pool(this);
+    this.#paramsLayout = device.createBindGroupLayout({
+      entries: [{
+        binding: 0,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: "uniform", hasDynamicOffset: true },
+      }],
+    });
+    this.recorder = new Recorder(this, this.#paramsLayout);
+    device.addEventListener("uncapturederror", (event) => {
+      event.preventDefault();
+      this.#fail(new GpuError((event as GPUUncapturedErrorEvent).error.message));
+    });
+    device.lost.then(({ reason, message }) => {
+      if (!this.#disposed) this.#lost = new DeviceLostError(`The GPU device was lost (${reason}): ${message}`, reason);
+    });
+  }
+
+  /**
+   * Opens a device with the best limits of the adapter and whichever useful features it has.
+   *
+   * @throws {NoAdapterError} when there is no WebGPU or no adapter; the message says what to install
+   */
+  static async request(options: GpuOptions = {}): Promise<Gpu> {
+    const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
+    if (!gpu) {
+      throw new NoAdapterError(
+        "Cannot open a GPU as this runtime has no WebGPU (navigator.gpu): use Deno 2.9 or later, or a browser with WebGPU",
+      );
+    }
+    const findAdapter = async () => {
+      const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
+      if (!adapter) {
+        throw new NoAdapterError(
+          "Cannot open a GPU as no adapter was found: install a Vulkan driver. Without a GPU, Mesa's software driver does: " +
+            "apt-get install mesa-vulkan-drivers (Debian, Ubuntu), dnf install mesa-vulkan-drivers (Fedora), pacman -S vulkan-swrast (Arch)",
+        );
+      }
+      return adapter;
+    };
+    let adapter = await findAdapter();
+    const { isFallbackAdapter } = adapter.info;
+    if (isFallbackAdapter && options.allowFallback === false) {
+      throw new NoAdapterError(`Cannot open a GPU as the only adapter is a software one: ${nameOf(adapter.info)}`);
+    }
+    const limits = {
+      maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
+      maxBufferSize: adapter.limits.maxBufferSize,
+      maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
+      maxComputeInvocationsPerWorkgroup: adapter.limits.maxComputeInvocationsPerWorkgroup,
+      maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
+      maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
+    };
+    // Deno grants native features that its adapter does not list, so asking is the only way to know. An adapter is good for one device.
+    const open = (from: GPUAdapter, features: readonly string[]) =>
+      from.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits });
+    let features = wantedFeatures.filter((feature) => !options.withoutFeatures?.includes(feature));
+    let device = await open(adapter, features).catch(() => undefined);
+    if (!device) {
+      const granted: string[] = [];
+      for (const feature of features) {
+        const trial = await open(await findAdapter(), [feature]).catch(() => undefined);
+        if (trial) granted.push(feature);
+        trial?.destroy();
+      }
+      features = granted;
+      adapter = await findAdapter();
+      device = await open(adapter, features);
+    }
+    const needEnable = features.includes("subgroups") && await compiles(device, "enable subgroups;");
+    const { subgroupMinSize, subgroupMaxSize } = adapter.info;
+    const info: GpuInfo = {
+      name: nameOf(adapter.info),
+      deviceClass: classify(adapter.info),
+      isFallbackAdapter,
+      features: new Set(features),
+      limits,
+      subgroupSize: features.includes("subgroups") && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0,
+      subgroupsNeedEnable: needEnable,
+      f64: features.includes("wgpu-shader-f64"),
+    };
+    return new Gpu(device, info);
+  }
+
+  /** Bytes on the device: in tensors now, at most so far, and in all buffers including those kept for reuse (now and at most). */
+  get memory(): { live: number; peak: number; reserved: number; peakReserved: number } {
+    const { live, peak, reserved, peakReserved } = this.pool;
+    return { live, peak, reserved, peakReserved };
+  }
+
+  /**
+   * Runs `body` and disposes of every tensor that it made, except those that it returns (alone, or in arrays and plain objects):
+   * these pass to the enclosing scope, or to the caller where there is none. `body` must not be async: recording never waits.
+   */
+  scope<T>(body: () => T): T {
+    const outer = this.#scope;
+    const inner = this.#scope = new Set<Tensor>();
+    try {
+      const result = body();
+      if (result instanceof Promise) {
+        throw new GpuError("Cannot keep a scope open across a wait: its body must not be async");
+      }
+      for (const tensor of tensorsIn(result)) {
+        if (inner.delete(tensor)) outer?.add(tensor);
+      }
+      return result;
+    } finally {
+      this.#scope = outer;
+      for (const tensor of inner) tensor[Symbol.dispose]();
+    }
+  }
+
+  /** Hands recorded work to the device without waiting for it. */
+  flush(): void {
+    this.recorder.submit();
+  }
+
+  /**
+   * Waits until all recorded work is done.
+   *
+   * @throws {GpuError} when any of it failed, {@linkcode DeviceLostError} when the device is gone
+   */
+  async finished(): Promise<void> {
+    this.flush();
+    await this.device.queue.onSubmittedWorkDone();
+    await this.check();
+  }
+
+  /**
+   * Times every kernel run of `body`, one pass each.
+   *
+   * @throws {GpuError} when the device has no timestamps
+   */
+  async profile(body: () => void | Promise<void>): Promise<KernelProfile[]> {
+    if (!this.info.features.has("timestamp-query")) {
+      throw new GpuError(`Cannot profile on ${this.info.name} as it has no feature "timestamp-query"`);
+    }
+    this.recorder.beginProfile();
+    this.#profiling = true;
+    try {
+      await body();
+    } finally {
+      this.#profiling = false;
+    }
+    return await this.recorder.endProfile();
+  }
+
+  /** Whether kernel runs are being timed. */
+  get profiling(): boolean {
+    return this.#profiling;
+  }
+
+  /** Gives the memory kept for reuse back to the system. */
+  trim(): void {
+    this.pool.trim();
+  }
+
+  /** Frees everything on the device. Work that was not waited for is lost. */
+  [Symbol.dispose](): void {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    this.#lost = new DeviceLostError("The GPU device was disposed", "destroyed");
+    this.recorder.dispose();
+    this.device.destroy();
+  }
+
+  // The rest serves the engine's other files.
+
+  /** Writes bytes into a buffer, after everything recorded so far (a queue write would overtake it) and before what comes. */
+  write(buffer: GPUBuffer, bytes: Uint8Array<ArrayBuffer>, byteOffset: number): void {
+    this.flush();
+    const whole = bytes.byteLength & ~3;
+    if (whole > 0) this.device.queue.writeBuffer(buffer, byteOffset, bytes, 0, whole);
+    if (whole < bytes.byteLength) { // WebGPU writes in fours
+      const rest = new Uint8Array(4);
+      rest.set(bytes.subarray(whole));
+      this.device.queue.writeBuffer(buffer, byteOffset + whole, rest);
+    }
+  }
+
+  /** Reads the first `bytes` bytes of a buffer, after everything recorded so far. */
+  async read(buffer: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+    this.#throwIfLost();
+    const size = roundUp(Math.max(bytes, 4), 4);
+    const staging = this.guarded(
+      `create a buffer of ${size} bytes to read through`,
+      () => this.device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST }),
+      size,
+    );
+    try {
+      this.recorder.copy(buffer, 0, staging, 0, size);
+      this.flush();
+      await staging.mapAsync(GPUMapMode.READ).catch(async (cause) => {
+        await this.check(); // the real reason, where WebGPU told one
+        throw new GpuError(`Cannot read ${bytes} bytes back from the device: ${cause.message}`, { cause });
+      });
+      await this.check();
+      return staging.getMappedRange().slice(0);
+    } finally {
+      staging.destroy();
+    }
+  }
+
+  /** Runs a WebGPU call whose errors, told later, the next wait throws under a message that says what was tried. */
+  guarded<T>(action: string, call: () => T, bytes?: number, wrap?: (message: string) => Error): T {
+    this.#throwIfLost();
+    const { device } = this;
+    device.pushErrorScope("out-of-memory");
+    device.pushErrorScope("validation");
+    device.pushErrorScope("internal");
+    try {
+      return call();
+    } finally {
+      for (let scopes = 0; scopes < 3; scopes++) {
+        this.#checks.push(
+          device.popErrorScope().then((error) => {
+            if (!error) return;
+            const message = `Could not ${action} on ${this.info.name}: ${error.message}`;
+            const outOfMemory = globalThis.GPUOutOfMemoryError && error instanceof GPUOutOfMemoryError;
+            this.#fail(
+              outOfMemory ? new OutOfMemoryError(message, bytes ?? 0) : wrap?.(message) ?? new GpuError(message),
+            );
+          }, () => {}), // a lost device rejects: `lost` tells
+        );
+      }
+      if (this.#checks.length > 1024) this.#checks = [Promise.all(this.#checks).then(() => {})];
+    }
+  }
+
+  /** Throws the first error that WebGPU has told of since the last check. */
+  async check(): Promise<void> {
+    const checks = this.#checks;
+    this.#checks = [];
+    await Promise.all(checks);
+    this.#throwIfLost();
+    const failure = this.#failure;
+    this.#failure = undefined;
+    if (failure) throw failure;
+  }
+
+  /** Notes a tensor as made in the current scope. */
+  adopt(tensor: Tensor): void {
+    this.#throwIfLost();
+    this.#scope?.add(tensor);
+  }
+
+  /** Notes a tensor as disposed. */
+  abandon(tensor: Tensor): void {
+    this.#scope?.delete(tensor);
+  }
+
+  /** Prepares buffers for destruction: submits what names them, forgets their bind groups. */
+  forget(_buffers: readonly GPUBuffer[]): void {
+    if (this.#lost) return;
+    this.flush();
+    this.recorder.dropGroups();
+  }
+
+  /** The compiled form of a kernel's variant; compiled now if this is its first use. */
+  compiled(
+    kernel: Kernel<string, string, string>,
+    variant: string,
+    source: () => string,
+    bindings: readonly (readonly [string, Binding])[],
+  ): CompiledKernel {
+    let variants = this.#compiled.get(kernel);
+    if (!variants) this.#compiled.set(kernel, variants = new Map());
+    let compiled = variants.get(variant);
+    if (!compiled) variants.set(variant, compiled = this.#compile(kernel.declaration.name, source(), bindings));
+    return compiled;
+  }
+
+  #nextKernelId = 0;
+
+  #compile(name: string, code: string, bindings: readonly (readonly [string, Binding])[]): CompiledKernel {
+    const { device } = this;
+    const layout = this.#layout(bindings.map(([, { access }]) => access));
+    const pipeline = this.guarded(
+      `compile the kernel ${name}`,
+      () =>
+        device.createComputePipeline({
+          label: name,
+          layout: device.createPipelineLayout({ bindGroupLayouts: [layout, this.#paramsLayout] }),
+          compute: { module: device.createShaderModule({ label: name, code }), entryPoint: "main" },
+        }),
+      0,
+      (message) => new KernelError(message, code),
+    );
+    return { pipeline, layout, id: this.#nextKernelId++ };
+  }
+
+  #layout(accesses: readonly ("read" | "write")[]): GPUBindGroupLayout {
+    const key = accesses.join();
+    let layout = this.#layouts.get(key);
+    if (!layout) {
+      layout = this.device.createBindGroupLayout({
+        entries: accesses.map((access, binding) => ({
+          binding,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type: access === "read" ? "read-only-storage" : "storage" },
+        })),
+      });
+      this.#layouts.set(key, layout);
+    }
+    return layout;
+  }
+
+  #fail(error: Error): void {
+    this.#failure ??= error;
+  }
+
+  #throwIfLost(): void {
+    if (this.#lost) throw this.#lost;
+  }
+}
+
+/** The tensors in a value: itself, or those in arrays and plain objects, at any depth. */
+function* tensorsIn(value: unknown): Generator<Tensor> {
+  if (value instanceof Tensor) yield value;
+  else if (Array.isArray(value)) { for (const item of value) yield* tensorsIn(item); }
+  else if (value !== null && typeof value === "object" && Object.getPrototypeOf(value) === Object.prototype) {
+    for (const item of Object.values(value)) yield* tensorsIn(item);
+  }
+}
+
+async function compiles(device: GPUDevice, line: string): Promise<boolean> {
+  device.pushErrorScope("validation");
+  device.createShaderModule({ code: `${line} @compute @workgroup_size(1) fn main() {}` });
+  return await device.popErrorScope() === null;
+}
+
+function nameOf(info: GPUAdapterInfo): string {
+  return info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ") ||
+    "unnamed adapter";
+}
+
+function classify(info: GPUAdapterInfo): DeviceClass {
+  const text = `${info.vendor} ${info.architecture} ${info.description}`.toLowerCase();
+  if (/llvmpipe|lavapipe|swiftshader|basic render/.test(text)) return "software";
+  // Deno gives PCI vendor numbers (decimal) where browsers give names.
+  if (/nvidia|geforce|^4318\b/.test(text)) return "nvidia";
+  if (/apple/.test(text)) return "apple";
+  if (/\bamd\b|radeon|^4098\b/.test(text)) return "amd";
+  if (/intel|^32902\b/.test(text)) return "intel";
+  return info.isFallbackAdapter ? "software" : "other";
+}

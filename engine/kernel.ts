@@ -1,0 +1,198 @@
+import type { Gpu } from "./gpu.ts";
+import type { DType } from "./dtype.ts";
+import { DTypeError, ShapeError } from "./errors.ts";
+import { roundUp } from "./pool.ts";
+import { Tensor, type TensorWindow } from "./tensor.ts";
+
+/** Type of a uniform parameter. */
+export type Scalar = "u32" | "i32" | "f32";
+
+/** A compile-time constant: numbers and booleans become `const NAME`, strings become `alias NAME` (of a WGSL type). */
+export type Constant = number | boolean | string;
+
+/** Workgroups along x, y and z. */
+export type Grid = readonly [number, number, number];
+
+/** What one run costs at least: the arithmetic of the definition, and each operand's bytes moved once. */
+export interface Cost {
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+/** How a kernel sees one buffer. Made by {@linkcode input}, {@linkcode output} and {@linkcode storage}. */
+export interface Binding {
+  readonly access: "read" | "write";
+  /** Elements an access moves, for floating-point tensors of any storage type: 1 (f32) or 4 (vec4f). */
+  readonly lanes?: number | string;
+  /** A WGSL type, for everything else. */
+  readonly type?: string;
+}
+
+/**
+ * A floating-point tensor that is read. The kernel calls `NAME_at(i)`, which is `lanes` neighbouring numbers as f32 or vec4f, whether the
+ * tensor stores f32 or f16. `lanes` may name a constant that holds 1 or 4.
+ */
+export function input(lanes: 1 | 4 | string = 1): Binding {
+  return { access: "read", lanes };
+}
+
+/** A floating-point tensor that is written: `NAME_put(i, value)`; `NAME_at(i)` reads back. f16 wants 4 lanes. */
+export function output(lanes: 1 | 4 | string = 1): Binding {
+  return { access: "write", lanes };
+}
+
+/** A buffer of a WGSL type, accessed as `NAME[i]`. */
+export function storage(access: "read" | "write", type: string): Binding {
+  return { access, type };
+}
+
+/** A kernel as it is written down: everything that the engine, the tests, the profiler and the bench need to know of it. */
+export interface KernelDeclaration<B extends string, P extends string, C extends string> {
+  readonly name: string;
+  readonly bindings: Readonly<Record<B, Binding>>;
+  readonly params: Readonly<Record<P, Scalar>>;
+  /** Names of the constants that `run` must be given. */
+  readonly constants?: readonly C[];
+  /** Needs subgroup operations: the engine writes the `enable` line where the compiler wants one. */
+  readonly subgroups?: boolean;
+  /** The body: WGSL with an entry point `main`, or what generates it from the constants. Params arrive as `params.NAME`. */
+  readonly wgsl: string | ((constants: Readonly<Record<C, Constant>>) => string);
+  readonly grid: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Grid;
+  readonly cost: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Cost;
+}
+
+/** A compiled variant of a kernel: one set of constants and storage types on one device. */
+export interface CompiledKernel {
+  readonly pipeline: GPUComputePipeline;
+  readonly layout: GPUBindGroupLayout;
+  readonly id: number;
+}
+
+/** One kernel: its declaration, and `run`. Compiled on first use, once per device and set of constants. */
+export class Kernel<B extends string = string, P extends string = string, C extends string = string> {
+  readonly declaration: KernelDeclaration<B, P, C>;
+  readonly #bindings: readonly (readonly [B, Binding])[];
+  readonly #params: readonly (readonly [P, Scalar])[];
+
+  constructor(declaration: KernelDeclaration<B, P, C>) {
+    this.declaration = declaration;
+    this.#bindings = Object.entries<Binding>(declaration.bindings) as [B, Binding][];
+    this.#params = Object.entries<Scalar>(declaration.params) as [P, Scalar][];
+  }
+
+  /**
+   * Records one run. Nothing waits, nothing is submitted yet.
+   *
+   * @throws {DTypeError} when a tensor's element type does not suit its binding
+   * @throws {ShapeError} when a tensor is larger than the device can bind
+   * @throws {KernelError} when the WGSL does not compile; thrown by the next wait, since WebGPU tells later
+   */
+  run(
+    gpu: Gpu,
+    tensors: Readonly<Record<B, Tensor | TensorWindow>>,
+    params: Readonly<Record<P, number>>,
+    constants: Readonly<Record<C, Constant>> = {} as Record<C, Constant>,
+  ): void {
+    const grid = this.declaration.grid(params, constants);
+    if (grid[0] * grid[1] * grid[2] === 0) return; // nothing to write
+    let variant = "";
+    for (const name in constants) variant += `${name}=${constants[name]} `;
+    const entries: GPUBufferBinding[] = [];
+    const dtypes: DType[] = [];
+    const { limits } = gpu.info;
+    for (const [name] of this.#bindings) {
+      const bound = tensors[name];
+      const { tensor, byteOffset, bytes } = bound instanceof Tensor
+        ? { tensor: bound, byteOffset: 0, bytes: bound.bytes }
+        : bound;
+      if (bytes > limits.maxStorageBufferBindingSize) {
+        throw new ShapeError(
+          `Cannot bind ${name} [${
+            tensor.shape.join(", ")
+          }] to ${this.declaration.name} as this device binds ${limits.maxStorageBufferBindingSize} bytes at most: ${bytes}`,
+          [tensor.shape],
+        );
+      }
+      const size = Math.min(roundUp(Math.max(bytes, 16), 16), tensor.buffer.size - byteOffset);
+      entries.push({ buffer: tensor.buffer, offset: byteOffset, size });
+      dtypes.push(tensor.dtype);
+      variant += tensor.dtype;
+    }
+    const compiled = gpu.compiled(this, variant, () => this.#source(gpu, constants, dtypes), this.#bindings);
+    const cost = gpu.profiling ? this.declaration.cost(params, constants) : undefined;
+    gpu.recorder.dispatch(compiled, entries, (view) => this.#pack(params, view), grid, this.declaration.name, cost);
+  }
+
+  #pack(params: Readonly<Record<P, number>>, view: DataView): void {
+    let offset = 0;
+    for (const [name, type] of this.#params) {
+      if (type === "f32") view.setFloat32(offset, params[name], true);
+      else if (type === "u32") view.setUint32(offset, params[name], true);
+      else view.setInt32(offset, params[name], true);
+      offset += 4;
+    }
+  }
+
+  /** The prelude is one line, so that the compiler's line numbers are those of the kernel's own text. */
+  #source(gpu: Gpu, constants: Readonly<Record<C, Constant>>, dtypes: readonly DType[]): string {
+    const prelude: string[] = [];
+    if (this.declaration.subgroups && gpu.info.subgroupsNeedEnable) prelude.push("enable subgroups;");
+    for (const [name, value] of Object.entries<Constant>(constants)) {
+      prelude.push(typeof value === "string" ? `alias ${name} = ${value};` : `const ${name} = ${value};`);
+    }
+    if (this.#params.length > 0) {
+      prelude.push(`struct Params { ${this.#params.map(([name, type]) => `${name}: ${type}`).join(", ")} }`);
+      prelude.push(`@group(1) @binding(0) var<uniform> params: Params;`);
+    }
+    this.#bindings.forEach(([name, binding], index) => {
+      const access = binding.access === "read" ? "read" : "read_write";
+      const lanes = typeof binding.lanes === "string" ? constants[binding.lanes as C] : binding.lanes;
+      const { type, accessors } = lanes === undefined
+        ? { type: binding.type!, accessors: "" }
+        : floatAccess(this.declaration.name, name, lanes as number, dtypes[index], binding.access);
+      prelude.push(`@group(0) @binding(${index}) var<storage, ${access}> ${name}: ${type}; ${accessors}`);
+    });
+    const { wgsl } = this.declaration;
+    return prelude.join(" ") + "\n" + (typeof wgsl === "string" ? wgsl : wgsl(constants));
+  }
+}
+
+/** Declares a kernel; the types of `run` follow from the declaration. */
+export function declareKernel<B extends string, P extends string, C extends string = never>(
+  declaration: KernelDeclaration<B, P, C>,
+): Kernel<B, P, C> {
+  return new Kernel(declaration);
+}
+
+/** A grid of `workgroups` in all, folded over x and y since one axis holds 65,535: the kernel's number is `wid.x + wid.y * num.x`. */
+export function spread(workgroups: number): Grid {
+  const rows = Math.ceil(workgroups / 65535);
+  return [rows === 0 ? 0 : Math.ceil(workgroups / rows), rows, 1];
+}
+
+function floatAccess(
+  kernel: string,
+  name: string,
+  lanes: number,
+  dtype: DType,
+  access: "read" | "write",
+): { type: string; accessors: string } {
+  const element = lanes === 4 ? "vec4f" : "f32";
+  const at = (type: string, expression: string) => ({
+    type: `array<${type}>`,
+    accessors: `fn ${name}_at(i: u32) -> ${element} { return ${expression}; }`,
+  });
+  if (dtype === "f32") {
+    const { type, accessors } = at(element, `${name}[i]`);
+    if (access === "read") return { type, accessors };
+    return { type, accessors: `${accessors} fn ${name}_put(i: u32, value: ${element}) { ${name}[i] = value; }` };
+  }
+  if (dtype === "f16" && lanes === 4) {
+    const { type, accessors } = at("vec2u", `vec4f(unpack2x16float(${name}[i].x), unpack2x16float(${name}[i].y))`);
+    if (access === "read") return { type, accessors };
+    const packed = "vec2u(pack2x16float(value.xy), pack2x16float(value.zw))";
+    return { type, accessors: `${accessors} fn ${name}_put(i: u32, value: vec4f) { ${name}[i] = ${packed}; }` };
+  }
+  if (dtype === "f16" && access === "read") return at("u32", `unpack2x16float(${name}[i / 2u])[i % 2u]`);
+  throw new DTypeError(`Cannot bind ${name} to ${kernel} as it takes f32 or f16 numbers (written in fours): ${dtype}`);
+}

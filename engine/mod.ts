@@ -1,0 +1,14 @@
+/** The engine: a device, tensors, typed kernels, recorded work. It knows no neural network. */
+export type { DType, HostArray } from "./dtype.ts";
+export {
+  DeviceLostError,
+  DTypeError,
+  GpuError,
+  KernelError,
+  NoAdapterError,
+  OutOfMemoryError,
+  ShapeError,
+} from "./errors.ts";
+export { type DeviceClass, Gpu, type GpuInfo, type GpuOptions } from "./gpu.ts";
+export type { KernelProfile } from "./recorder.ts";
+export { Tensor, type TensorWindow } from "./tensor.ts";

@@ -1,0 +1,214 @@
+import type { CompiledKernel, Cost, Grid } from "./kernel.ts";
+import type { Gpu } from "./gpu.ts";
+
+/** One row of a profile: all runs of one kernel. */
+export interface KernelProfile {
+  readonly kernel: string;
+  readonly runs: number;
+  readonly ms: number;
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+/** Uniform slots of one submission. Full means submit: the GPU then starts while the host records on. */
+const slots = 512;
+/** A slot's bytes: the largest alignment that WebGPU lets a device demand. */
+const slotBytes = 256;
+
+/**
+ * Dispatches waiting to be submitted: one command encoder, one compute pass for as many dispatches as come in a row (a pass costs
+ * 40–115 µs on GPUs), one uniform buffer whose slots are the dispatches' parameters, written just before the submission.
+ */
+export class Recorder {
+  readonly #gpu: Gpu;
+  readonly #params: GPUBuffer;
+  readonly #paramsGroup: GPUBindGroup;
+  readonly #staging = new ArrayBuffer(slots * slotBytes);
+  readonly #views = Array.from(
+    { length: slots },
+    (_, slot) => new DataView(this.#staging, slot * slotBytes, slotBytes),
+  );
+  readonly #groups = new Map<string, GPUBindGroup>();
+  readonly #bufferIds = new WeakMap<GPUBuffer, number>();
+  #nextBufferId = 0;
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  #pipeline: GPUComputePipeline | undefined;
+  #used = 0;
+  #profile: Profile | undefined;
+
+  constructor(gpu: Gpu, paramsLayout: GPUBindGroupLayout) {
+    this.#gpu = gpu;
+    this.#params = gpu.device.createBuffer({
+      size: slots * slotBytes,
+      usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+    });
+    this.#paramsGroup = gpu.device.createBindGroup({
+      layout: paramsLayout,
+      entries: [{ binding: 0, resource: { buffer: this.#params, size: slotBytes } }],
+    });
+  }
+
+  /** Whether anything waits to be submitted. */
+  get pending(): boolean {
+    return this.#encoder !== undefined;
+  }
+
+  /** Records one run of a compiled kernel. `pack` writes the uniform parameters. */
+  dispatch(
+    kernel: CompiledKernel,
+    entries: readonly GPUBufferBinding[],
+    pack: (view: DataView) => void,
+    grid: Grid,
+    name: string,
+    cost?: Cost,
+  ): void {
+    if (this.#used === slots || this.#profile?.full) this.submit();
+    const encoder = this.#encoder ??= this.#gpu.device.createCommandEncoder();
+    const slot = this.#used++;
+    pack(this.#views[slot]);
+    if (this.#profile) {
+      this.#endPass();
+      this.#pass = encoder.beginComputePass({ timestampWrites: this.#profile.start(name, cost) });
+    }
+    const pass = this.#pass ??= encoder.beginComputePass();
+    if (this.#pipeline !== kernel.pipeline) {
+      pass.setPipeline(kernel.pipeline);
+      this.#pipeline = kernel.pipeline;
+    }
+    pass.setBindGroup(0, this.#group(kernel, entries));
+    pass.setBindGroup(1, this.#paramsGroup, [slot * slotBytes]);
+    pass.dispatchWorkgroups(...grid);
+  }
+
+  /** Records a copy between buffers, in order with the dispatches. */
+  copy(source: GPUBuffer, sourceOffset: number, target: GPUBuffer, targetOffset: number, bytes: number): void {
+    this.#endPass();
+    const encoder = this.#encoder ??= this.#gpu.device.createCommandEncoder();
+    encoder.copyBufferToBuffer(source, sourceOffset, target, targetOffset, bytes);
+  }
+
+  /** Hands everything recorded to the device. Does not wait. */
+  submit(): void {
+    const encoder = this.#encoder;
+    if (!encoder) return;
+    this.#endPass();
+    this.#profile?.resolve(encoder);
+    const { queue } = this.#gpu.device;
+    const used = this.#used;
+    this.#encoder = undefined;
+    this.#used = 0;
+    this.#gpu.guarded("run the recorded kernels", () => {
+      if (used > 0) queue.writeBuffer(this.#params, 0, this.#staging, 0, used * slotBytes);
+      queue.submit([encoder.finish()]);
+    });
+    this.#profile?.collect();
+  }
+
+  /** Forgets all bind groups: before buffers are destroyed, so that nothing keeps their memory. */
+  dropGroups(): void {
+    this.#groups.clear();
+  }
+
+  /** From here to {@linkcode endProfile}, each dispatch is timed in a pass of its own. */
+  beginProfile(): void {
+    this.submit();
+    this.#profile = new Profile(this.#gpu);
+  }
+
+  /** The times since {@linkcode beginProfile}, by kernel, costliest first. */
+  async endProfile(): Promise<KernelProfile[]> {
+    this.submit();
+    const profile = this.#profile;
+    this.#profile = undefined;
+    return await profile?.rows() ?? [];
+  }
+
+  /** Frees the recorder's own buffers. */
+  dispose(): void {
+    this.#groups.clear();
+    this.#params.destroy();
+  }
+
+  #endPass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+    this.#pipeline = undefined;
+  }
+
+  #group(kernel: CompiledKernel, entries: readonly GPUBufferBinding[]): GPUBindGroup {
+    let key = `${kernel.id}`;
+    for (const { buffer, offset, size } of entries) key += `|${this.#id(buffer)},${offset},${size}`;
+    let group = this.#groups.get(key);
+    if (!group) {
+      group = this.#gpu.device.createBindGroup({
+        layout: kernel.layout,
+        entries: entries.map((resource, binding) => ({ binding, resource })),
+      });
+      this.#groups.set(key, group);
+    }
+    return group;
+  }
+
+  #id(buffer: GPUBuffer): number {
+    let id = this.#bufferIds.get(buffer);
+    if (id === undefined) this.#bufferIds.set(buffer, id = this.#nextBufferId++);
+    return id;
+  }
+}
+
+/** Timestamps of single dispatches. Passes of their own change the timing a little: good for attribution, not for the last percent. */
+class Profile {
+  readonly #gpu: Gpu;
+  readonly #capacity = 1024;
+  readonly #queries: GPUQuerySet;
+  readonly #resolved: GPUBuffer;
+  #batch: { name: string; cost?: Cost }[] = [];
+  readonly #batches: { runs: { name: string; cost?: Cost }[]; stamps: Promise<ArrayBuffer> }[] = [];
+
+  constructor(gpu: Gpu) {
+    this.#gpu = gpu;
+    this.#queries = gpu.device.createQuerySet({ type: "timestamp", count: 2 * this.#capacity });
+    this.#resolved = gpu.device.createBuffer({
+      size: 16 * this.#capacity,
+      usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+    });
+  }
+
+  get full(): boolean {
+    return this.#batch.length === this.#capacity;
+  }
+
+  start(name: string, cost?: Cost): GPUComputePassTimestampWrites {
+    const index = this.#batch.push({ name, cost }) - 1;
+    return { querySet: this.#queries, beginningOfPassWriteIndex: 2 * index, endOfPassWriteIndex: 2 * index + 1 };
+  }
+
+  resolve(encoder: GPUCommandEncoder): void {
+    if (this.#batch.length > 0) encoder.resolveQuerySet(this.#queries, 0, 2 * this.#batch.length, this.#resolved, 0);
+  }
+
+  collect(): void {
+    const runs = this.#batch;
+    this.#batch = [];
+    if (runs.length > 0) this.#batches.push({ runs, stamps: this.#gpu.read(this.#resolved, 16 * runs.length) });
+  }
+
+  async rows(): Promise<KernelProfile[]> {
+    const rows = new Map<string, { kernel: string; runs: number; ms: number; flops: number; bytes: number }>();
+    for (const { runs, stamps } of this.#batches) {
+      const times = new BigUint64Array(await stamps);
+      runs.forEach(({ name, cost }, index) => {
+        const row = rows.get(name) ?? { kernel: name, runs: 0, ms: 0, flops: 0, bytes: 0 };
+        rows.set(name, row);
+        row.runs++;
+        row.ms += Number(times[2 * index + 1] - times[2 * index]) / 1e6;
+        row.flops += cost?.flops ?? 0;
+        row.bytes += cost?.bytes ?? 0;
+      });
+    }
+    this.#queries.destroy();
+    this.#resolved.destroy();
+    return [...rows.values()].sort((a, b) => b.ms - a.ms);
+  }
+}

@@ -1,0 +1,61 @@
+import { assertEquals } from "@std/assert";
+import { Gpu, type GpuOptions } from "../engine/gpu.ts";
+
+const opened = new Map<string, Promise<Gpu>>();
+
+/** One device per test file and set of options: opening takes longer than most tests. */
+function sharedGpu(options: GpuOptions): Promise<Gpu> {
+  const key = JSON.stringify(options);
+  if (!opened.has(key)) opened.set(key, Gpu.request(options));
+  return opened.get(key)!;
+}
+
+/** A test that gets a device, and fails when it leaves live bytes on it. */
+export function gpuTest(name: string, body: (gpu: Gpu) => void | Promise<void>, options: GpuOptions = {}): void {
+  Deno.test({
+    name,
+    // The device outlives the test on purpose.
+    sanitizeResources: false,
+    sanitizeOps: false,
+    fn: async () => {
+      const gpu = await sharedGpu(options);
+      const before = gpu.memory.live;
+      await body(gpu);
+      await gpu.finished();
+      assertEquals(gpu.memory.live - before, 0, "bytes left live on the device");
+    },
+  });
+}
+
+/** `count` numbers from -1 to 1 that are the same in every run (xorshift). */
+export function randomArray(count: number, seed = 1): Float32Array<ArrayBuffer> {
+  let state = (seed * 2654435761) >>> 0 || 1;
+  return Float32Array.from({ length: count }, () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 31 - 1;
+  });
+}
+
+/** Fails unless ‖actual − expected‖ ≤ tolerance · ‖expected‖ and the lengths agree. */
+export function assertClose(
+  actual: ArrayLike<number>,
+  expected: ArrayLike<number>,
+  tolerance: number,
+  what = "result",
+): void {
+  assertEquals(actual.length, expected.length, `${what}: length`);
+  let difference = 0, norm = 0;
+  for (let i = 0; i < expected.length; i++) {
+    difference += (actual[i] - expected[i]) ** 2;
+    norm += expected[i] ** 2;
+  }
+  const error = Math.sqrt(difference) / (Math.sqrt(norm) || 1);
+  if (!(error <= tolerance)) throw new Error(`${what}: relative error ${error.toExponential(2)} exceeds ${tolerance}`);
+}
+
+/** The relative error that f32 sums of `terms` products may reach: rounding grows with the root, a small factor for the worst case. */
+export function f32Tolerance(terms: number): number {
+  return 4 * 2 ** -24 * Math.sqrt(Math.max(terms, 1)) + 2 ** -23;
+}
