@@ -10,6 +10,11 @@ function sharedGpu(options: GpuOptions): Promise<Gpu> {
   return opened.get(key)!;
 }
 
+// Drivers' threads must not outlive the process's teardown.
+globalThis.addEventListener("unload", () => {
+  for (const gpu of opened.values()) gpu.then((gpu) => gpu[Symbol.dispose]());
+});
+
 /** A test that gets a device, and fails when it leaves live bytes on it. */
 export function gpuTest(name: string, body: (gpu: Gpu) => void | Promise<void>, options: GpuOptions = {}): void {
   Deno.test({
