@@ -1,0 +1,149 @@
+import { assert, assertEquals } from "@std/assert";
+import { boundaries, type Boundary, browserFolders, mayNameDeno, typescriptFiles } from "./boundaries.ts";
+
+const root = new URL("../", import.meta.url);
+const { imports: importMap, exports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
+const packages = Object.keys(importMap as Record<string, string>);
+
+Deno.test("imports run one way: engine ← kernels ← layers ← models ← pipelines ← cli", async () => {
+  const violations: string[] = [];
+  const files = [...await sources(), ...await typescriptFiles(root, "bench"), ...await typescriptFiles(root, "cli")];
+  for (const path of files) violations.push(...importViolations(path, await read(path)));
+  assert(files.length > 0, "Cannot judge imports as no source file was found");
+  assertEquals(violations, []);
+});
+
+Deno.test("only byte sources, the hub cache, saving and cli/ name Deno", async () => {
+  const violations: string[] = [];
+  for (const path of await sources()) {
+    if (!mayNameDeno.includes(path) && namesDeno(await read(path))) violations.push(path);
+  }
+  assertEquals(violations, []);
+});
+
+Deno.test("every file that may name Deno lies in a folder that is checked for it", () => {
+  for (const path of mayNameDeno) assert(browserFolders.some((folder) => path.startsWith(`${folder}/`)), path);
+});
+
+Deno.test("importsOf() finds every form of import, and none in comments", () => {
+  const source = [
+    'import a from "./a.ts";',
+    'import type { B } from "./b.ts";',
+    "import {",
+    "  c, // why",
+    "  type D as E,",
+    "} from './c.ts';",
+    'import * as f from "./f.ts";',
+    'export * from "./g.ts";',
+    'export type { H } from "./h.ts";',
+    'export * as i from "./i.ts";',
+    'import "./j.ts";',
+    'import data from "./k.json" with { type: "json" };',
+    'const l = await import("./l.ts"); type M = import("./m.ts").M;',
+    "/**",
+    ' * import { no } from "./comment.ts";',
+    " */",
+    '// import { no } from "./line.ts";',
+    'export const n = { from: "./not_an_import.ts" };',
+    'export function from(): string { return "https://example.org/from.ts"; }',
+  ].join("\n");
+  assertEquals(
+    importsOf(source).sort(),
+    ["a.ts", "b.ts", "c.ts", "f.ts", "g.ts", "h.ts", "i.ts", "j.ts", "k.json", "l.ts", "m.ts"].map((name) =>
+      `./${name}`
+    ),
+  );
+});
+
+Deno.test("importViolations() catches each wrong direction and each package that deno.json does not name", () => {
+  const catches = (path: string, specifier: string): void =>
+    assertEquals(importViolations(path, `import { x } from "${specifier}";`).length, 1, `${path} → ${specifier}`);
+  const allows = (path: string, specifier: string): void =>
+    assertEquals(importViolations(path, `export { x } from "${specifier}";`), []);
+
+  catches("engine/gpu.ts", "../kernels/matmul.ts");
+  catches("engine/gpu.ts", "jimp");
+  catches("kernels/matmul.ts", "../pipeline/errors.ts");
+  catches("kernels/matmul.ts", "../schedulers/ddim.ts");
+  catches("schedulers/ddim.ts", "../engine/tensor.ts");
+  catches("pipeline/loading/safetensors.ts", "../layers/linear.ts");
+  catches("pipeline/text/tokenizer.ts", "../models/clip_text.ts");
+  catches("pipeline/layers/attention.ts", "../models/unet.ts");
+  catches("pipeline/layers/attention.ts", "../../schedulers/ddim.ts");
+  catches("pipeline/models/unet.ts", "../stable_diffusion.ts");
+  catches("pipeline/stable_diffusion.ts", "../cli/progress.ts");
+  catches("pipeline/stable_diffusion.ts", "../tests/cpu/matmul.ts");
+  catches("pipeline/image/picture.ts", "npm:jimp@1.6.1");
+  catches("pipeline/image/picture.ts", "left-pad");
+  catches("pipeline/image/picture.ts", "node:fs");
+  catches("cli/main.ts", "https://example.org/mod.ts");
+  catches("mod.ts", "./kernels/matmul.ts");
+
+  allows("engine/gpu.ts", "./pool.ts");
+  allows("kernels/matmul.ts", "../engine/kernel.ts");
+  allows("pipeline/layers/linear.ts", "../../kernels/matmul.ts");
+  allows("pipeline/models/unet.ts", "../layers/attention.ts");
+  allows("pipeline/stable_diffusion.ts", "../schedulers/ddim.ts");
+  allows("pipeline/image/picture.ts", "jimp");
+  allows("pipeline/image/picture.ts", "jimp/fonts");
+  allows("cli/generate.ts", "@std/cli/parse-args");
+  allows("mod.ts", "./pipeline/stable_diffusion.ts");
+});
+
+Deno.test("namesDeno() sees uses, and overlooks prose", () => {
+  for (
+    const use of ["await Deno.open(path)", "let f: Deno.FsFile;", 'globalThis["Deno"]', "globalThis.Deno", "Deno?.env"]
+  ) {
+    assert(namesDeno(use), use);
+  }
+  for (
+    const prose of ["// Deno.open fails here", "/** Deno.open */", "`Use Deno 2.9 or later. Deno needs a driver.`"]
+  ) {
+    assert(!namesDeno(prose), prose);
+  }
+});
+
+/** The library's own files: what a browser gets, and mod.ts. */
+async function sources(): Promise<string[]> {
+  const files = (await Promise.all(browserFolders.map((folder) => typescriptFiles(root, folder)))).flat();
+  const face = (exports["."] as string).replace("./", "");
+  const exists = await Deno.stat(new URL(face, root)).then(() => true, () => false);
+  return exists ? [...files, face] : files;
+}
+
+function read(path: string): Promise<string> {
+  return Deno.readTextFile(new URL(path, root));
+}
+
+function withoutComments(source: string): string {
+  return source.replace(/^\s*\/\*[\s\S]*?\*\//gm, "").replace(/(^|\s)\/\/.*$/gm, "$1");
+}
+
+/** The specifiers that `source` imports or re-exports from, statically, dynamically or as types. */
+function importsOf(source: string): string[] {
+  const code = withoutComments(source);
+  const forms = [
+    /^\s*(?:import|export)\b[\w\s{},*$]*?\bfrom\s*["']([^"']+)["']/gm,
+    /^\s*import\s*["']([^"']+)["']/gm,
+    /\bimport\(\s*["'`]([^"'`]+)["'`]/g,
+  ];
+  return forms.flatMap((form) => [...code.matchAll(form)].map((match) => match[1]));
+}
+
+function importViolations(path: string, source: string): string[] {
+  const boundary: Boundary | undefined = boundaries.find(({ part }) => path.startsWith(part));
+  if (boundary === undefined) return [`${path} belongs to no part of the tree`];
+  return importsOf(source).flatMap((specifier) => {
+    if (specifier.startsWith(".")) {
+      const target = new URL(specifier, new URL(path, "file:///")).pathname.slice(1);
+      return boundary.from.some((part) => target.startsWith(part)) ? [] : [`${path} may not import ${target}`];
+    }
+    if (boundary.packages === false) return [`${path} may not import packages, yet imports ${specifier}`];
+    const known = packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
+    return known ? [] : [`${path} imports ${specifier}, which is not in deno.json's import map`];
+  });
+}
+
+function namesDeno(source: string): boolean {
+  return /\bDeno(\?\.|\.|\[)\w|\bglobalThis(\?\.|\.)Deno\b|["']Deno["']/.test(withoutComments(source));
+}

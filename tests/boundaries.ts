@@ -1,0 +1,65 @@
+/**
+ * Which part of the tree may import which, and which files may name `Deno`: the one statement of both, read by the
+ * architecture test and by the strict browser check.
+ *
+ * @module
+ */
+
+/** Files that work on disk and so may name `Deno`; everything else under {@linkcode browserFolders} runs in a browser. */
+export const mayNameDeno: readonly string[] = [
+  "pipeline/loading/byte_source.ts",
+  "pipeline/loading/hub_cache.ts",
+  "pipeline/loading/saving.ts",
+];
+
+/** The folders that claim to run in a browser as they are. */
+export const browserFolders: readonly string[] = ["engine", "kernels", "schedulers", "pipeline"];
+
+/** A part of the tree: paths that start with `part` may import from paths that start with one of `from`. */
+export interface Boundary {
+  readonly part: string;
+  readonly from: readonly string[];
+  /** Whether the part may import packages at all (default true). */
+  readonly packages?: boolean;
+}
+
+const foundations = [
+  "engine/",
+  "kernels/",
+  "pipeline/errors.ts",
+  "pipeline/loading/",
+  "pipeline/text/",
+  "pipeline/image/",
+];
+
+/** The first boundary whose part fits a file holds for it. Imports run one way: down this list never reaches up. */
+export const boundaries: readonly Boundary[] = [
+  { part: "engine/", from: ["engine/"], packages: false },
+  { part: "kernels/", from: ["engine/", "kernels/"], packages: false },
+  { part: "schedulers/", from: ["schedulers/"], packages: false },
+  { part: "pipeline/errors.ts", from: ["engine/"] },
+  { part: "pipeline/loading/", from: foundations },
+  { part: "pipeline/text/", from: foundations },
+  { part: "pipeline/image/", from: foundations },
+  { part: "pipeline/layers/", from: [...foundations, "pipeline/layers/"] },
+  { part: "pipeline/models/", from: [...foundations, "pipeline/layers/", "pipeline/models/"] },
+  { part: "pipeline/", from: ["engine/", "kernels/", "schedulers/", "pipeline/"] },
+  { part: "mod.ts", from: ["engine/", "schedulers/", "pipeline/"] },
+  { part: "bench/", from: ["engine/", "kernels/", "schedulers/", "pipeline/", "bench/", "mod.ts"] },
+  { part: "cli/", from: ["engine/", "kernels/", "schedulers/", "pipeline/", "bench/", "cli/", "mod.ts", "deno.json"] },
+];
+
+/** Lists the TypeScript files below `folder`, as paths relative to `root` with forward slashes, sorted. */
+export async function typescriptFiles(root: URL, folder: string): Promise<string[]> {
+  const files: string[] = [];
+  try {
+    for await (const entry of Deno.readDir(new URL(`${folder}/`, root))) {
+      const path = `${folder}/${entry.name}`;
+      if (entry.isDirectory) files.push(...await typescriptFiles(root, path));
+      else if (entry.name.endsWith(".ts")) files.push(path);
+    }
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) throw error;
+  }
+  return files.sort();
+}

@@ -1,0 +1,42 @@
+import { assert, assertEquals } from "@std/assert";
+
+const check = new URL("check.ts", import.meta.url).pathname;
+
+/** Runs the browser check on a tree of `files`. */
+async function checkTree(files: Record<string, string>): Promise<{ code: number; said: string }> {
+  const root = await Deno.makeTempDir();
+  try {
+    for (const [path, text] of Object.entries(files)) {
+      await Deno.mkdir(`${root}/${path.slice(0, path.lastIndexOf("/"))}`, { recursive: true });
+      await Deno.writeTextFile(`${root}/${path}`, text);
+    }
+    const { code, stderr } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", check, root] }).output();
+    return { code, said: new TextDecoder().decode(stderr) };
+  } finally {
+    await Deno.remove(root, { recursive: true });
+  }
+}
+
+Deno.test("the browser check passes standard WebGPU, and Deno where files are its business", async () => {
+  const { code, said } = await checkTree({
+    "engine/a.ts":
+      "export const a = (gpu: GPUDevice): GPUBuffer => gpu.createBuffer({ size: 4, usage: GPUBufferUsage.STORAGE });",
+    "pipeline/loading/saving.ts":
+      "export const b = (p: string): Promise<boolean> => Deno.stat(p).then((info) => info.isFile);",
+  });
+  assertEquals([code, said], [0, ""]);
+});
+
+Deno.test("the browser check refuses Deno, features outside the standard, and other errors beside an allowed Deno", async () => {
+  const { code, said } = await checkTree({
+    "kernels/deno.ts": 'export const a: Promise<Uint8Array> = Deno.readFile("x");',
+    "kernels/native.ts":
+      'export const b = (a: GPUAdapter): Promise<GPUDevice> => a.requestDevice({ requiredFeatures: ["shader-f64"] });',
+    "pipeline/loading/saving.ts": 'export const c: number = "" + Deno.pid;',
+  });
+  assertEquals(code, 1);
+  for (const expected of ["kernels/deno.ts:1:39", "kernels/native.ts:1:", "not assignable to type 'number'"]) {
+    assert(said.includes(expected), `${expected} is not in:\n${said}`);
+  }
+  assert(said.includes("no Deno): 3"), said);
+});
