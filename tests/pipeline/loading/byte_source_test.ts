@@ -63,7 +63,11 @@ Deno.test("checkPath() keeps paths inside their folder", () => {
   assertEquals(checkPath("unet/./config.json", "m"), "unet/config.json");
   assertEquals(checkPath("..safe", "m"), "..safe");
   for (const path of ["../x", "a/../x", "a/..", "/etc/x", "", ".", "a//b", "a\\..\\b", "C:/x", "a\0b", "a/"]) {
-    const error = assertThrows(() => checkPath(path, "m"), PathError, "stay inside their folder") as unknown as PathError;
+    const error = assertThrows(
+      () => checkPath(path, "m"),
+      PathError,
+      "stay inside their folder",
+    ) as unknown as PathError;
     assertEquals(error.path, path);
   }
 });
