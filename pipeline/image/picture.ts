@@ -1,0 +1,152 @@
+/**
+ * Pictures as bytes: from what the VAE decodes to files, and back.
+ *
+ * @module
+ */
+import { Jimp } from "jimp";
+import { ImageError } from "./errors.ts";
+import { withPngText } from "./png_text.ts";
+
+/** An RGB picture, 8 bits a channel, rows from the top. */
+export interface Picture {
+  /** height × width × 3 bytes. */
+  readonly data: Uint8Array;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** An image of the jimp library: `image.bitmap` holds its RGBA bytes, `await image.write("a.png")` saves it. */
+export type JimpImage = InstanceType<typeof Jimp>;
+
+/** The file formats that pictures are written in. */
+export type PictureFormat = "png" | "jpeg";
+
+/**
+ * Turns values in 0…1, [H, W, 3], into a picture: round(255 x), halves to even, as diffusers' `numpy_to_pil`. Values
+ * outside 0…1 are clamped.
+ *
+ * @throws {ImageError} Where the values are not height × width × 3, or one is not a number.
+ */
+export function pictureFromFloats(values: Float32Array, size: { width: number; height: number }): Picture {
+  const { width, height } = size;
+  const expected = height * width * 3;
+  if (values.length !== expected) {
+    throw new ImageError(
+      `Cannot make a ${width} × ${height} picture of ${values.length} values as it takes height × width × 3 = ${expected}`,
+      { expected, actual: values.length },
+    );
+  }
+  // A clamped array rounds halves to even and clamps, as its specification says; fround keeps the product in f32 as numpy's.
+  const data = new Uint8ClampedArray(expected);
+  for (let i = 0; i < expected; i++) {
+    if (Number.isNaN(values[i])) {
+      throw new ImageError(
+        `Cannot make a picture of values that are not numbers: NaN at row ${Math.floor(i / (3 * width))}, ` +
+          `column ${Math.floor(i / 3) % width}`,
+        { actual: NaN },
+      );
+    }
+    data[i] = Math.fround(values[i] * 255);
+  }
+  return { data: new Uint8Array(data.buffer), width, height };
+}
+
+/** Splits values in 0…1, [B, H, W, 3], into B pictures. See {@linkcode pictureFromFloats}. */
+export function picturesFromFloats(values: Float32Array, size: { width: number; height: number }): Picture[] {
+  const perPicture = size.height * size.width * 3;
+  if (!(perPicture > 0) || values.length % perPicture !== 0) {
+    throw new ImageError(
+      `Cannot split ${values.length} values into pictures of ${size.width} × ${size.height}, which take ${perPicture} each`,
+      { expected: perPicture, actual: values.length },
+    );
+  }
+  return Array.from(
+    { length: values.length / perPicture },
+    (_, i) => pictureFromFloats(values.subarray(i * perPicture, (i + 1) * perPicture), size),
+  );
+}
+
+/** Turns a picture into values in 0…1, [H, W, 3]. */
+export function floatsFromPicture(picture: Picture): Float32Array<ArrayBuffer> {
+  return Float32Array.from(picture.data, (byte) => byte / 255);
+}
+
+/** Turns a picture into a jimp image, opaque. */
+export function toJimp(picture: Picture): JimpImage {
+  const { data, width, height } = picture;
+  if (data.length !== height * width * 3) {
+    throw new ImageError(
+      `Cannot draw a ${width} × ${height} picture of ${data.length} bytes as it takes height × width × 3 = ${
+        height * width * 3
+      }`,
+      { expected: height * width * 3, actual: data.length },
+    );
+  }
+  const rgba = new Uint8Array(height * width * 4).fill(255);
+  for (let pixel = 0; pixel < height * width; pixel++) {
+    rgba[4 * pixel] = data[3 * pixel];
+    rgba[4 * pixel + 1] = data[3 * pixel + 1];
+    rgba[4 * pixel + 2] = data[3 * pixel + 2];
+  }
+  return Jimp.fromBitmap({ data: rgba, width, height }) as JimpImage;
+}
+
+/** Turns a jimp image into a picture; its alpha is dropped, as PIL's `convert("RGB")` drops it. */
+export function fromJimp(image: Pick<JimpImage, "bitmap">): Picture {
+  const { data: rgba, width, height } = image.bitmap;
+  const data = new Uint8Array(height * width * 3);
+  for (let pixel = 0; pixel < height * width; pixel++) {
+    data[3 * pixel] = rgba[4 * pixel];
+    data[3 * pixel + 1] = rgba[4 * pixel + 1];
+    data[3 * pixel + 2] = rgba[4 * pixel + 2];
+  }
+  return { data, width, height };
+}
+
+/**
+ * The format that a file's name asks for: .png, .jpg or .jpeg.
+ *
+ * @throws {ImageError} Where it asks for another, or for none.
+ */
+export function formatOfPath(path: string): PictureFormat {
+  const extension = /\.([^./\\]*)$/.exec(path)?.[1].toLowerCase();
+  if (extension === "png") return "png";
+  if (extension === "jpg" || extension === "jpeg") return "jpeg";
+  throw new ImageError(`Cannot write a picture to ${path} as its name must end in .png, .jpg or .jpeg`);
+}
+
+/**
+ * Encodes a picture or a jimp image as a file's bytes. `text` goes into PNG files (see {@linkcode withPngText}); JPEG
+ * files carry none.
+ *
+ * @example
+ * ```ts
+ * const bytes = await encodePicture(picture, formatOfPath(path), { text: { parameters } });
+ * ```
+ */
+export async function encodePicture(
+  picture: Picture | JimpImage,
+  format: PictureFormat,
+  options: { text?: Record<string, string>; quality?: number } = {},
+): Promise<Uint8Array<ArrayBuffer>> {
+  const { text = {}, quality = 95 } = options;
+  const image = "bitmap" in picture ? picture : toJimp(picture);
+  if (format === "jpeg") return new Uint8Array(await image.getBuffer("image/jpeg", { quality }));
+  return withPngText(new Uint8Array(await image.getBuffer("image/png")), text);
+}
+
+/**
+ * Decodes the bytes of a PNG, JPEG, BMP, GIF or TIFF file.
+ *
+ * @throws {ImageError} Where they are none of these, or broken.
+ */
+export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
+  try {
+    // A copy, since jimp takes a whole ArrayBuffer and forgets a view's offset.
+    return fromJimp(await Jimp.fromBuffer(bytes.slice().buffer));
+  } catch (cause) {
+    throw new ImageError("Cannot decode the picture as its bytes are no whole PNG, JPEG, BMP, GIF or TIFF file", {
+      cause,
+    });
+  }
+}

@@ -1,0 +1,180 @@
+/**
+ * Text inside PNG files: how a picture carries its prompt, seed and edit. AUTOMATIC1111 and ComfyUI read the keyword
+ * `parameters`.
+ *
+ * Source: Portable Network Graphics, sections 5 (chunks), 11.3.3 (tEXt, zTXt, iTXt) and annex D (CRC).
+ *
+ * @module
+ */
+import { ImageError } from "./errors.ts";
+
+const signature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+const chunkOverheadBytes = 12; // length, type, CRC
+const textTypes = ["tEXt", "zTXt", "iTXt"];
+
+interface Chunk {
+  type: string;
+  data: Uint8Array;
+  /** The whole chunk with length, type and CRC. */
+  bytes: Uint8Array;
+}
+
+/**
+ * Returns `png` with `entries` as text chunks, before the pixels so that readers find them early. An entry replaces the
+ * one that has its keyword; other text stays. Latin-1 texts become tEXt, which every reader knows, others iTXt (UTF-8).
+ *
+ * @throws {ImageError} Where `png` is not a whole PNG, or a keyword is not 1 to 79 printable Latin-1 characters.
+ *
+ * @example
+ * ```ts
+ * const signed = withPngText(png, { parameters: "a pack of roses\nSteps: 20, Seed: 7" });
+ * (await readPngText(signed)).parameters; // "a pack of roses\nSteps: 20, Seed: 7"
+ * ```
+ */
+export function withPngText(png: Uint8Array, entries: Record<string, string>): Uint8Array<ArrayBuffer> {
+  const kept = chunksOf(png).filter((chunk) =>
+    !textTypes.includes(chunk.type) || !Object.hasOwn(entries, keywordOf(chunk))
+  );
+  const texts = Object.entries(entries).map(([keyword, text]) => textChunk(keyword, text));
+  const [header, ...rest] = kept.map((chunk) => chunk.bytes);
+  return concat([new Uint8Array(signature), header, ...texts, ...rest]);
+}
+
+/**
+ * Reads all text chunks of `png`, by keyword; compressed ones too. Where a keyword stands twice, the later wins.
+ *
+ * @throws {ImageError} Where `png` is not a whole PNG, a checksum is wrong or a compressed text cannot be unpacked.
+ */
+export async function readPngText(png: Uint8Array): Promise<Record<string, string>> {
+  const texts = chunksOf(png).filter((chunk) => textTypes.includes(chunk.type));
+  return Object.fromEntries(await Promise.all(texts.map(async (chunk) => [keywordOf(chunk), await textOf(chunk)])));
+}
+
+/** Splits a PNG at its chunks; the first is IHDR, the last IEND. Checks lengths and checksums. */
+function chunksOf(png: Uint8Array): Chunk[] {
+  if (signature.some((byte, i) => png[i] !== byte)) {
+    throw new ImageError("Cannot read PNG text as the file does not begin with the PNG signature");
+  }
+  const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
+  const chunks: Chunk[] = [];
+  let offset = signature.length;
+  while (chunks.at(-1)?.type !== "IEND") {
+    const length = offset + chunkOverheadBytes <= png.length ? view.getUint32(offset) : 0;
+    const end = offset + chunkOverheadBytes + length;
+    if (end > png.length) {
+      throw new ImageError(
+        `Cannot read PNG text as the file ends inside a chunk: byte ${end} is needed, the file has ${png.length}`,
+        { expected: end, actual: png.length },
+      );
+    }
+    const type = latin1(png.subarray(offset + 4, offset + 8));
+    const sum = crc32(png.subarray(offset + 4, end - 4));
+    if (sum !== view.getUint32(end - 4)) {
+      throw new ImageError(`Cannot read PNG text as the checksum of chunk ${type} at byte ${offset} is wrong`, {
+        expected: sum,
+        actual: view.getUint32(end - 4),
+      });
+    }
+    chunks.push({ type, data: png.subarray(offset + 8, end - 4), bytes: png.subarray(offset, end) });
+    offset = end;
+  }
+  if (chunks[0].type !== "IHDR") {
+    throw new ImageError(`Cannot read PNG text as the first chunk is ${chunks[0].type}, not IHDR`);
+  }
+  return chunks;
+}
+
+function textChunk(keyword: string, text: string): Uint8Array {
+  if (!/^[!-~¡-ÿ]+( [!-~¡-ÿ]+)*$/.test(keyword) || keyword.length > 79) {
+    throw new ImageError(
+      `Cannot write PNG text under the keyword ${
+        JSON.stringify(keyword)
+      }: it must be 1 to 79 printable Latin-1 characters ` +
+        "without outer or double spaces",
+      { expected: 79, actual: keyword.length },
+    );
+  }
+  if (text.includes("\0")) throw new ImageError(`Cannot write PNG text for ${keyword} as it holds a NUL character`);
+  const isLatin1 = /^[\n -~\u00a0-ÿ]*$/.test(text);
+  return isLatin1
+    ? chunk("tEXt", concat([fromLatin1(`${keyword}\0`), fromLatin1(text)]))
+    // Not compressed, no compression method, no language tag, no translated keyword.
+    : chunk("iTXt", concat([fromLatin1(`${keyword}\0\0\0\0\0`), new TextEncoder().encode(text)]));
+}
+
+function keywordOf({ data }: Chunk): string {
+  return latin1(data.subarray(0, endOfString(data, 0)));
+}
+
+function textOf({ type, data }: Chunk): Promise<string> | string {
+  let offset = endOfString(data, 0) + 1;
+  if (type === "tEXt") return latin1(data.subarray(offset));
+  if (type === "zTXt") return inflate(data.subarray(offset + 1)).then(latin1);
+  const isCompressed = data[offset] === 1;
+  offset = endOfString(data, offset + 2) + 1; // language tag
+  offset = endOfString(data, offset) + 1; // translated keyword
+  const text = data.subarray(offset);
+  return isCompressed ? inflate(text).then(utf8) : utf8(text);
+}
+
+/** The index of the NUL that ends the string at `start`. */
+function endOfString(data: Uint8Array, start: number): number {
+  const end = data.indexOf(0, start);
+  if (end < 0) throw new ImageError("Cannot read PNG text as a text chunk lacks the NUL after its keyword or tags");
+  return end;
+}
+
+function chunk(type: string, data: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(chunkOverheadBytes + data.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, data.length);
+  bytes.set(fromLatin1(type), 4);
+  bytes.set(data, 8);
+  view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
+  return bytes;
+}
+
+async function inflate(data: Uint8Array): Promise<Uint8Array> {
+  try {
+    const stream = new Blob([data.slice()]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  } catch (cause) {
+    throw new ImageError("Cannot read PNG text as a compressed text does not unpack", { cause });
+  }
+}
+
+/** CRC-32 with the polynomial of PNG, reflected. */
+function crc32(data: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of data) crc = crcTable[(crc ^ byte) & 0xff] ^ (crc >>> 8);
+  return (crc ^ 0xffffffff) >>> 0;
+}
+
+const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
+  let crc = byte;
+  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  return crc;
+});
+
+/** Not TextDecoder("latin1"), which is windows-1252 and changes the bytes 0x80 to 0x9f. */
+function latin1(data: Uint8Array): string {
+  return Array.from(data, (byte) => String.fromCharCode(byte)).join("");
+}
+
+function fromLatin1(text: string): Uint8Array {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
+function utf8(data: Uint8Array): string {
+  return new TextDecoder().decode(data);
+}
+
+function concat(parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((bytes, part) => bytes + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
+  }
+  return whole;
+}

@@ -1,0 +1,110 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { contactSheet, pictureGrid } from "../../../pipeline/image/contact_sheet.ts";
+import { ImageError } from "../../../pipeline/image/errors.ts";
+import type { JimpImage, Picture } from "../../../pipeline/image/picture.ts";
+
+function flat(colour: [number, number, number], size = 8): Picture {
+  const data = Uint8Array.from({ length: size * size * 3 }, (_, i) => colour[i % 3]);
+  return { data, width: size, height: size };
+}
+
+const red: [number, number, number] = [255, 0, 0];
+const blue: [number, number, number] = [0, 0, 255];
+
+/** The box around all pixels of exactly this colour, and how many there are. */
+function boxOf(
+  image: JimpImage,
+  colour: readonly number[],
+): { left: number; top: number; width: number; height: number; count: number } {
+  const { data, width, height } = image.bitmap;
+  let [left, top, right, bottom, count] = [width, height, -1, -1, 0];
+  for (let y = 0; y < height; y++) {
+    for (let x = 0; x < width; x++) {
+      if (colour.some((value, channel) => data[4 * (y * width + x) + channel] !== value)) continue;
+      [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
+      count++;
+    }
+  }
+  return { left, top, width: right - left + 1, height: bottom - top + 1, count };
+}
+
+/** How many pixels are nearly black, as only letters are. */
+function inkOf(image: JimpImage): number {
+  const { data } = image.bitmap;
+  let ink = 0;
+  for (let i = 0; i < data.length; i += 4) if (data[i] + data[i + 1] + data[i + 2] < 240) ink++;
+  return ink;
+}
+
+Deno.test("contactSheet() enlarges small pictures by a whole factor, in their places", async () => {
+  const sheet = await contactSheet(
+    [{ caption: "a rose", cells: [{ picture: flat(red) }, { picture: flat(blue) }] }],
+    { columns: ["before", "after"], cellSize: 44 },
+  );
+  const [before, after] = [boxOf(sheet, red), boxOf(sheet, blue)];
+  assertEquals([before.width, before.height, before.count], [40, 40, 1600]);
+  assertEquals([after.width, after.height, after.count], [40, 40, 1600]);
+  assertEquals(before.top, after.top);
+  assert(before.left + 40 < after.left);
+});
+
+Deno.test("contactSheet() leaves pictures that fill a cell as they are", async () => {
+  const sheet = await contactSheet([{ caption: "", cells: [{ picture: flat(red, 50) }] }], { cellSize: 44 });
+  assertEquals(boxOf(sheet, red).count, 2500);
+});
+
+Deno.test("contactSheet() writes every caption, and grows for long ones", async () => {
+  const cells = [{ picture: flat(red) }];
+  const options = { cellSize: 64 };
+  const bare = await contactSheet([{ caption: "", cells }], options);
+  const short = await contactSheet([{ caption: "rose", cells }], options);
+  const long = await contactSheet([{ caption: "a rose ".repeat(60) + "r".repeat(200), cells }], options);
+  assertEquals(inkOf(bare), 0);
+  assert(inkOf(short) > 0);
+  assert(inkOf(long) > 50 * inkOf(short));
+  assert(long.height > short.height + 100);
+  // Nothing is written into the margin at the right of the pictures or over them.
+  assertEquals(boxOf(long, red).count, 64 * 64);
+  for (
+    const [name, sheet] of Object.entries({
+      title: await contactSheet([{ caption: "", cells }], { ...options, title: "rose" }),
+      subtitle: await contactSheet([{ caption: "", cells }], { ...options, subtitle: "rose" }),
+      note: await contactSheet([{ caption: "", note: "rose", cells }], options),
+      cell: await contactSheet([{ caption: "", cells: [{ picture: flat(red), caption: "rose" }] }], options),
+    })
+  ) {
+    assert(sheet.height > bare.height || name === "note", `${name} takes no room`);
+    assert(sheet.bitmap.data.some((byte, i) => i % 4 === 0 && byte < 160), `${name} is not written`);
+  }
+});
+
+Deno.test("contactSheet() spells out letters that its fonts lack", async () => {
+  const cells = [{ picture: flat(red) }];
+  const greek = await contactSheet([{ caption: "λ → 1", cells }]);
+  const spelled = await contactSheet([{ caption: "lambda -> 1", cells }]);
+  assertEquals(greek.bitmap.data, spelled.bitmap.data);
+  const unknown = await contactSheet([{ caption: "花", cells }]);
+  const asked = await contactSheet([{ caption: "?", cells }]);
+  assertEquals(unknown.bitmap.data, asked.bitmap.data);
+});
+
+Deno.test("contactSheet() takes rows of different lengths and refuses a sheet without pictures", async () => {
+  const sheet = await contactSheet([
+    { caption: "one", cells: [{ picture: flat(red) }] },
+    { caption: "none", cells: [] },
+    { caption: "two", cells: [{ picture: flat(red) }, { picture: flat(blue) }] },
+  ]);
+  assertEquals(boxOf(sheet, blue).count, 192 * 192);
+  await assertRejects(() => contactSheet([]), ImageError, "without a picture");
+  await assertRejects(() => contactSheet([{ caption: "a", cells: [] }]), ImageError, "without a picture");
+});
+
+Deno.test("pictureGrid() lays pictures out by rows and leaves the rest white", () => {
+  const grid = pictureGrid([flat(red, 1), flat(blue, 1), flat([1, 2, 3], 1)], { columns: 2 });
+  assertEquals([grid.width, grid.height], [2, 2]);
+  assertEquals([...grid.data], [...red, ...blue, 1, 2, 3, 255, 255, 255]);
+  assertEquals([pictureGrid(Array(5).fill(flat(red))).width], [24]);
+  assertThrows(() => pictureGrid([]), ImageError, "no pictures");
+  assertThrows(() => pictureGrid([flat(red, 1), flat(red, 2)]), ImageError, "picture 1 of 2 × 2");
+  assertThrows(() => pictureGrid([flat(red)], { columns: 0 }), ImageError, "0 columns");
+});

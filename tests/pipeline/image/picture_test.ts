@@ -1,0 +1,94 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { ImageError } from "../../../pipeline/image/errors.ts";
+import {
+  decodePicture,
+  encodePicture,
+  floatsFromPicture,
+  formatOfPath,
+  fromJimp,
+  type Picture,
+  pictureFromFloats,
+  picturesFromFloats,
+  toJimp,
+} from "../../../pipeline/image/picture.ts";
+import { readPngText } from "../../../pipeline/image/png_text.ts";
+
+/** A picture without two equal neighbours, so that a swap of axes or channels shows. */
+function gradient(width: number, height: number): Picture {
+  const data = new Uint8Array(height * width * 3);
+  for (let i = 0; i < data.length; i++) data[i] = (i * 37 + (i >> 3)) % 256;
+  return { data, width, height };
+}
+
+Deno.test("pictureFromFloats() rounds 255 x to the nearest byte, halves to even, and clamps", () => {
+  const halves = [0.5, 1.5, 2.5, 126.5, 127.5, 253.5].map((value) => value / 255);
+  // Those quotients whose f32 product with 255 is exactly a half again.
+  const exact = halves.filter((x) => Math.fround(Math.fround(x) * 255) % 1 === 0.5);
+  assert(exact.length >= 3, "the test needs exact halves");
+  const expected = exact.map((x) => {
+    const below = Math.floor(Math.fround(Math.fround(x) * 255));
+    return below % 2 === 0 ? below : below + 1;
+  });
+  const pad = [-0.2, 1.3, 0, 1, 0.4999 / 255, 0.5001 / 255];
+  const values = [...exact, ...pad];
+  while (values.length % 3 !== 0) values.push(0);
+  const picture = pictureFromFloats(new Float32Array(values), { width: values.length / 3, height: 1 });
+  assertEquals([...picture.data.subarray(0, exact.length)], expected);
+  assertEquals([...picture.data.subarray(exact.length, exact.length + pad.length)], [0, 255, 0, 255, 0, 1]);
+});
+
+Deno.test("pictureFromFloats(floatsFromPicture(p)) is p for every byte", () => {
+  const all = { data: new Uint8Array(768).map((_, i) => i % 256), width: 16, height: 16 };
+  assertEquals(pictureFromFloats(floatsFromPicture(all), all), all);
+});
+
+Deno.test("pictureFromFloats() names a wrong length and the pixel that is not a number", () => {
+  const error = assertThrows(() => pictureFromFloats(new Float32Array(11), { width: 2, height: 2 }), ImageError);
+  assertEquals([error.expected, error.actual], [12, 11]);
+  const values = new Float32Array(12);
+  values[10] = NaN;
+  assertThrows(() => pictureFromFloats(values, { width: 2, height: 2 }), ImageError, "row 1, column 1");
+});
+
+Deno.test("picturesFromFloats() splits a batch in order", () => {
+  const values = Float32Array.from({ length: 2 * 6 }, (_, i) => i / 255);
+  const pictures = picturesFromFloats(values, { width: 2, height: 1 });
+  assertEquals(pictures.map(({ data }) => [...data]), [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]);
+  assertThrows(() => picturesFromFloats(values, { width: 5, height: 1 }), ImageError, "15 each");
+});
+
+Deno.test("fromJimp(toJimp(p)) is p, oblong ones too", () => {
+  for (const picture of [gradient(1, 1), gradient(5, 3), gradient(3, 7)]) {
+    assertEquals(fromJimp(toJimp(picture)), picture);
+  }
+  assertThrows(() => toJimp({ data: new Uint8Array(4), width: 1, height: 1 }), ImageError, "3");
+});
+
+Deno.test("a picture survives PNG exactly, with its text, and JPEG nearly", async () => {
+  const picture = gradient(9, 5);
+  const png = await encodePicture(picture, "png", { text: { parameters: "a rose" } });
+  assertEquals(await decodePicture(png), picture);
+  assertEquals(await readPngText(png), { parameters: "a rose" });
+
+  const smooth = { data: new Uint8Array(16 * 8 * 3).fill(120), width: 16, height: 8 };
+  const jpeg = await encodePicture(smooth, "jpeg");
+  assertEquals([...jpeg.subarray(0, 2)], [0xff, 0xd8]);
+  const decoded = await decodePicture(jpeg);
+  assertEquals([decoded.width, decoded.height], [16, 8]);
+  // One flat colour has no frequencies to lose: only the colour transform rounds.
+  assert(decoded.data.every((byte) => Math.abs(byte - 120) <= 2));
+});
+
+Deno.test("decodePicture() reads a view into a larger buffer, and refuses what is no picture", async () => {
+  const png = await encodePicture(gradient(4, 4), "png");
+  const padded = new Uint8Array(png.length + 20).fill(7);
+  padded.set(png, 10);
+  assertEquals(await decodePicture(padded.subarray(10, 10 + png.length)), gradient(4, 4));
+  await assertRejects(() => decodePicture(new Uint8Array([1, 2, 3])), ImageError, "PNG, JPEG");
+  await assertRejects(() => decodePicture(png.subarray(0, 40)), ImageError);
+});
+
+Deno.test("formatOfPath() goes by the extension, whatever its case, and refuses others", () => {
+  assertEquals(["a.png", "b/c.d.JPG", "e.jpeg"].map(formatOfPath), ["png", "jpeg", "jpeg"]);
+  for (const path of ["a", "a.webp", "png", "a.png/b"]) assertThrows(() => formatOfPath(path), ImageError, path);
+});

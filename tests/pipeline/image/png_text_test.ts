@@ -1,0 +1,64 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { ImageError } from "../../../pipeline/image/errors.ts";
+import { decodePicture } from "../../../pipeline/image/picture.ts";
+import { readPngText, withPngText } from "../../../pipeline/image/png_text.ts";
+
+/** 2 × 1 pixels, written by Pillow with tEXt, zTXt, compressed iTXt and iTXt with a language. */
+const byPillow = Uint8Array.from(
+  atob(
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAABCAIAAAB7QOjdAAAAG3RFWHRwYXJhbWV0ZXJzAGEgY2Fm6QpTdGVwczogMjBYZJKAAAAAGXpUWHRwYWNr" +
+      "ZWQAAHicK8ovTi1WKCKLBADE8hb5ny9PLQAAABxpVFh0Z3JlZWsAAQAAAHicO7db4VHbJAUDPUMAHXIEU453UxYAAAAiaVRYdHBsYWluAAAAcnUA" +
+      "0LrQu9GO0YcA0YDQvtC80LDRiNC60LAp0mT2AAAAD0lEQVR4nGP4z8DA0PAfAAgAAn+cRUBOAAAAAElFTkSuQmCC",
+  ),
+  (character) => character.charCodeAt(0),
+);
+const pillowTexts = {
+  parameters: "a café\nSteps: 20",
+  packed: "roses ".repeat(10),
+  greek: "λ → 0.1",
+  plain: "ромашка",
+};
+
+Deno.test("readPngText() reads all four forms of text that Pillow writes", async () => {
+  assertEquals(await readPngText(byPillow), pillowTexts);
+});
+
+Deno.test("withPngText() then readPngText() gives any text back, and leaves the pixels alone", async () => {
+  const text = fc.string({ unit: "binary" }).map((value) => value.replaceAll("\0", ""));
+  await fc.assert(
+    fc.asyncProperty(text, text, async (first, second) => {
+      const png = withPngText(byPillow, { parameters: first, bluerose: second });
+      assertEquals(await readPngText(png), { ...pillowTexts, parameters: first, bluerose: second });
+    }),
+    { numRuns: 200 },
+  );
+  const pixels = await decodePicture(withPngText(byPillow, { parameters: "any" }));
+  assertEquals(pixels, { data: new Uint8Array([255, 0, 0, 0, 128, 255]), width: 2, height: 1 });
+});
+
+Deno.test("withPngText() writes Latin-1 as tEXt and the rest as iTXt, before the pixels", () => {
+  const latin1 = (bytes: Uint8Array): string => Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  const plain = latin1(withPngText(byPillow, { prompt: "a café" }));
+  assert(plain.includes("tEXtprompt\0a café"));
+  assert(plain.indexOf("tEXtprompt") < plain.indexOf("IDAT"));
+  assert(latin1(withPngText(byPillow, { prompt: "λ" })).includes("iTXtprompt\0\0\0\0\0\xce\xbb"));
+});
+
+Deno.test("withPngText() refuses keywords and texts that the format has no place for", () => {
+  for (const keyword of ["", " prompt", "two  spaces", "line\nbreak", "λ", "x".repeat(80)]) {
+    assertThrows(() => withPngText(byPillow, { [keyword]: "text" }), ImageError, "keyword");
+  }
+  assertThrows(() => withPngText(byPillow, { prompt: "a\0b" }), ImageError, "NUL");
+});
+
+Deno.test("readPngText() refuses every truncation and every damaged byte", async () => {
+  for (let length = 0; length < byPillow.length; length++) {
+    await assertRejects(() => readPngText(byPillow.subarray(0, length)), ImageError);
+  }
+  for (let i = 0; i < byPillow.length; i++) {
+    const damaged = byPillow.slice();
+    damaged[i] ^= 0x10;
+    await assertRejects(() => readPngText(damaged), ImageError);
+  }
+});
