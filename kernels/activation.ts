@@ -10,14 +10,8 @@ import { Tensor } from "../engine/tensor.ts";
  */
 export type Activation = "silu" | "gelu" | "quick_gelu";
 
-/**
- * WGSL `activate(x: vec4f) -> vec4f`, chosen by the constant ACTIVATION (0 none, 1 silu, 2 gelu, 3 quick_gelu), for the epilogues of other
- * kernels too.
- *
- * erfc (the tail that 1 - erf would cancel away) is 1 minus erf's Maclaurin series below 0.8, above it Numerical Recipes' Chebyshev fit
- * (relative error under 1.2e-7).
- */
-export const activationWgsl = /* wgsl */ `
+/** erfc is 1 minus erf's Maclaurin series below 0.8, above it Numerical Recipes' Chebyshev fit (relative error under 1.2e-7). */
+const erfcWgsl = /* wgsl */ `
 fn erfc4(z: vec4f) -> vec4f { // z >= 0
   let t = 1.0 / (1.0 + 0.5 * z);
   let poly = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806
@@ -28,20 +22,26 @@ fn erfc4(z: vec4f) -> vec4f { // z >= 0
     + y * (-0.00075757576 + y * (0.00010683761 + y * (-0.000013227513 + y * 0.0000014589169))))))));
   return select(far, near, z < vec4f(0.8));
 }
-fn activate(x: vec4f) -> vec4f {
-  switch ACTIVATION {
-    case 1: { return x / (1.0 + exp(-x)); }
-    case 2: {
-      let tail = 0.5 * erfc4(abs(x) * 0.7071067811865476);
-      return x * select(tail, 1.0 - tail, x > vec4f());
-    }
-    case 3: { return x / (1.0 + exp(-1.702 * x)); }
-    default: { return x; }
-  }
-}
 `;
 
-/** The constant ACTIVATION of {@linkcode activationWgsl}. */
+const bodies = [
+  "return x;",
+  "return x / (1.0 + exp(-x));",
+  // 1 - erf would cancel the left tail away; erfc keeps it.
+  "let tail = 0.5 * erfc4(abs(x) * 0.7071067811865476); return x * select(tail, 1.0 - tail, x > vec4f());",
+  "return x / (1.0 + exp(-1.702 * x));",
+];
+
+/**
+ * WGSL `activate(x: vec4f) -> vec4f` for the constant ACTIVATION (see {@linkcode activationCode}), for the epilogues of other kernels too.
+ * Only the one that is needed: compilers inline an epilogue many times before they notice what is dead.
+ */
+export function activationWgsl(constants: Readonly<Record<string, unknown>>): string {
+  const code = constants.ACTIVATION as number;
+  return `${code === 2 ? erfcWgsl : ""}fn activate(x: vec4f) -> vec4f { ${bodies[code]} }\n`;
+}
+
+/** The constant ACTIVATION: 0 none, 1 silu, 2 gelu, 3 quick_gelu. */
 export function activationCode(activation: Activation | undefined): number {
   return activation === undefined ? 0 : { silu: 1, gelu: 2, quick_gelu: 3 }[activation];
 }
@@ -51,7 +51,8 @@ const activationKernel = declareKernel({
   bindings: { x: input(4), y: output(4) },
   params: { quads: "u32" },
   constants: ["ACTIVATION"],
-  wgsl: activationWgsl + /* wgsl */ `
+  wgsl: (constants) =>
+    activationWgsl(constants) + /* wgsl */ `
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * groups.x) * 64u + lane;

@@ -1,0 +1,209 @@
+import type { Gpu } from "../engine/gpu.ts";
+import type { Grid } from "../engine/kernel.ts";
+
+/**
+ * The register-tile core of C = A·B that matmul and conv2d share: generated WGSL, because naga keeps an accumulator in a register only when
+ * it has a name of its own.
+ *
+ * A kernel says what A, B and C are by defining, beside `params.m`, `params.n` and `params.k`:
+ *
+ * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, its address worked out once
+ * - `tile_a(Row, k) -> vec4f`: the row's elements k … k+3, zero from `params.k` on
+ * - `struct Column` and `tile_column(batch, column) -> Column`: four neighbouring columns of B
+ * - `tile_b(Column, k) -> mat4x4f`: their elements; member j is row k+j, finite from `params.k` on
+ * - `tile_put(batch, row, column, vec4f)`: takes four neighbouring results of a row, `row < params.m`, `column < params.n`
+ *
+ * `tile_put` is inlined once per accumulator (an array and a loop instead took lavapipe's compiler 15 s where this takes 1): keep it short.
+ * Rows and columns passed to the first four may lie beyond the edge and must then be clamped.
+ */
+
+/**
+ * How the tile is computed.
+ *
+ * - `subgroup`: a workgroup is one subgroup of `lanes`. A lane owns `columns` vec4 of each of `rows` rows; rows of A are loaded once by
+ *   the subgroup and handed round by `subgroupBroadcast`. For software devices, where a load costs as much as some 40 fma and nothing hides it.
+ * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads share blocks of A and B, 16 deep, through workgroup memory; a thread owns `rows` rows ×
+ *   `columns` vec4. For GPUs.
+ */
+export interface TileShape {
+  readonly machine: "subgroup" | "workgroup";
+  readonly lanes: number;
+  readonly threadsX: number;
+  /** Rows an accumulator set holds: of the whole tile (subgroup), of a thread (workgroup). */
+  readonly rows: number;
+  /** vec4 columns of a lane. */
+  readonly columns: number;
+}
+
+/** The constants that make a kernel's variants differ by tile shape. */
+export type TileConstants = Record<"MACHINE" | "LANES" | "THREADS_X" | "ROWS" | "COLUMNS", number>;
+
+/** Names of {@linkcode TileConstants}, for declarations. */
+export const tileConstantNames = ["MACHINE", "LANES", "THREADS_X", "ROWS", "COLUMNS"] as const;
+
+/** A shape as constants. */
+export function tileConstants({ machine, lanes, threadsX, rows, columns }: TileShape): TileConstants {
+  return { MACHINE: machine === "subgroup" ? 1 : 0, LANES: lanes, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns };
+}
+
+/** Rows and columns (in numbers) that one workgroup computes. */
+export function tileSize(c: Readonly<Record<string, unknown>>): { rows: number; columns: number } {
+  const { MACHINE, LANES, THREADS_X, ROWS, COLUMNS } = c as TileConstants;
+  return MACHINE === 1
+    ? { rows: ROWS, columns: 4 * LANES * COLUMNS }
+    : { rows: ROWS * (LANES / THREADS_X), columns: 4 * THREADS_X * COLUMNS };
+}
+
+/** Workgroups that cover an m × n result, `batch` times. */
+export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: number, batch: number): Grid {
+  const { rows, columns } = tileSize(c);
+  return [Math.ceil(n / columns), Math.ceil(m / rows), batch];
+}
+
+/** The tile for an m × n result on this device. Results that cannot be stored in fours want a small one: their epilogue is long. */
+export function tileFor(gpu: Gpu, m: number, n: number, inFours = true): TileShape {
+  const { subgroupSize: lanes, deviceClass, limits } = gpu.info;
+  if (deviceClass === "software" && lanes > 0) {
+    if (!inFours) return { machine: "subgroup", lanes, threadsX: lanes, rows: 8, columns: 1 };
+    const columns = n > 4 * lanes ? 2 : 1;
+    return { machine: "subgroup", lanes, threadsX: lanes, rows: m > 16 ? 32 : m > 8 ? 16 : 8, columns };
+  }
+  const large = limits.maxComputeInvocationsPerWorkgroup >= 256 && m >= 128 && n >= 128 && m * n >= 128 * 128 * 32;
+  return large
+    ? { machine: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 }
+    : { machine: "workgroup", lanes: 64, threadsX: 8, rows: m <= 8 ? 1 : 4, columns: 1 };
+}
+
+/** The entry point `main` for a shape. */
+export function tileWgsl(constants: Readonly<Record<string, unknown>>): string {
+  return constants.MACHINE === 1 ? subgroupTile(constants as TileConstants) : workgroupTile(constants as TileConstants);
+}
+
+const each = (count: number, text: (i: number) => string, separator = "\n") =>
+  Array.from({ length: count }, (_, i) => text(i)).join(separator);
+
+/** Four steps of k for one row and one vec4 column, as one chain of fma: the accumulator is written once. */
+const chain = (acc: string, a: string, b: string) =>
+  `${acc} = fma(vec4f(${a}.w), ${b}[3], fma(vec4f(${a}.z), ${b}[2], fma(vec4f(${a}.y), ${b}[1], fma(vec4f(${a}.x), ${b}[0], ${acc}))));`;
+
+function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns }: TileConstants): string {
+  const loads = Math.ceil(rows / lanes);
+  return /* wgsl */ `
+@compute @workgroup_size(${lanes})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let batch = group.z;
+  let row = group.y * ${rows}u;
+  let column = (group.x * ${lanes * columns}u + lane) * 4u;
+  ${each(loads, (i) => `let r${i} = tile_row(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
+  ${each(columns, (c) => `let q${c} = tile_column(batch, column + ${c * lanes * 4}u);`)}
+  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4f();`, " "))}
+  for (var k = 0u; k < params.k; k += 4u) {
+    ${each(columns, (c) => `let b${c} = tile_b(q${c}, k);`)}
+    ${each(loads, (i) => `let a${i} = tile_a(r${i}, k);`)}
+    ${
+    each(rows, (i) =>
+      `{ let a = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u); ${
+        each(columns, (c) =>
+          chain(`c${i}_${c}`, "a", `b${c}`), " ")
+      } }`)
+  }
+  }
+  ${
+    each(rows, (i) =>
+      `if (row + ${i}u < params.m) { ${
+        each(columns, (c) =>
+          `if (column + ${c * lanes * 4}u < params.n) { tile_put(batch, row + ${i}u, column + ${
+            c * lanes * 4
+          }u, c${i}_${c}); }`, " ")
+      } }`)
+  }
+}`;
+}
+
+/** Depth of the blocks in workgroup memory. */
+const depth = 16;
+
+function workgroupTile({ LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns }: TileConstants): string {
+  const threadsY = threads / threadsX;
+  const tileRows = rows * threadsY, tileQuads = columns * threadsX, quadsDeep = depth / 4;
+  const aLoads = Math.ceil(tileRows * quadsDeep / threads), bLoads = Math.ceil(tileQuads * quadsDeep / threads);
+  const aGuard = (i: number) =>
+    (i + 1) * threads > tileRows * quadsDeep ? `if (thread + ${i * threads}u < ${tileRows * quadsDeep}u)` : "";
+  const bGuard = (i: number) =>
+    (i + 1) * threads > tileQuads * quadsDeep ? `if (thread + ${i * threads}u < ${tileQuads * quadsDeep}u)` : "";
+  // A block: vec4 over k, k-major so that threads of one row group read neighbours. B block: vec4 over columns.
+  return /* wgsl */ `
+var<workgroup> block_a: array<vec4f, ${tileRows * quadsDeep}>;
+var<workgroup> block_b: array<vec4f, ${tileQuads * depth}>;
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let batch = group.z;
+  let row = group.y * ${tileRows}u;
+  let column = group.x * ${tileQuads * 4}u;
+  let x = thread % ${threadsX}u;
+  let y = thread / ${threadsX}u;
+  ${
+    each(aLoads, (i) =>
+      `let ra${i} = tile_row(batch, min(row + (thread + ${
+        i * threads
+      }u) / ${quadsDeep}u, params.m - 1u)); let ka${i} = (thread + ${i * threads}u) % ${quadsDeep}u;`)
+  }
+  ${
+    each(bLoads, (i) =>
+      `let qb${i} = tile_column(batch, column + ((thread + ${
+        i * threads
+      }u) % ${tileQuads}u) * 4u); let kb${i} = (thread + ${i * threads}u) / ${tileQuads}u;`)
+  }
+  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4f();`, " "))}
+  for (var k = 0u; k < params.k; k += ${depth}u) {
+    ${
+    each(aLoads, (i) =>
+      `${
+        aGuard(i)
+      } { let at = k + ka${i} * 4u; var v = vec4f(); if (at < params.k) { v = tile_a(ra${i}, at); } block_a[ka${i} * ${tileRows}u + (thread + ${
+        i * threads
+      }u) / ${quadsDeep}u] = v; }`)
+  }
+    ${
+    each(bLoads, (i) =>
+      `${
+        bGuard(i)
+      } { let at = k + kb${i} * 4u; var v = mat4x4f(); if (at < params.k) { v = tile_b(qb${i}, at); } let to = kb${i} * ${
+        4 * tileQuads
+      }u + (thread + ${i * threads}u) % ${tileQuads}u; ${
+        each(4, (j) =>
+          `block_b[to + ${j * tileQuads}u] = v[${j}];`, " ")
+      } }`)
+  }
+    workgroupBarrier();
+    for (var q = 0u; q < ${quadsDeep}u; q++) {
+      ${
+    each(columns, (c) =>
+      `let b${c} = mat4x4f(${
+        each(4, (j) =>
+          `block_b[(q * 4u + ${j}u) * ${tileQuads}u + x + ${c * threadsX}u]`, ", ")
+      });`)
+  }
+      ${
+    each(rows, (i) =>
+      `{ let a = block_a[q * ${tileRows}u + y * ${rows}u + ${i}u]; ${
+        each(columns, (c) =>
+          chain(`c${i}_${c}`, "a", `b${c}`), " ")
+      } }`)
+  }
+    }
+    workgroupBarrier();
+  }
+  ${
+    each(rows, (i) =>
+      `if (row + y * ${rows}u + ${i}u < params.m) { ${
+        each(columns, (c) =>
+          `if (column + (x + ${
+            c * threadsX
+          }u) * 4u < params.n) { tile_put(batch, row + y * ${rows}u + ${i}u, column + (x + ${
+            c * threadsX
+          }u) * 4u, c${i}_${c}); }`, " ")
+      } }`)
+  }
+}`;
+}

@@ -1,0 +1,147 @@
+import { assertThrows } from "@std/assert";
+import { ShapeError } from "../../engine/errors.ts";
+import type { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { matmul } from "../../kernels/matmul.ts";
+import type { TileShape } from "../../kernels/tile.ts";
+import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
+
+interface Case {
+  m: number;
+  n: number;
+  k: number;
+  batch?: number;
+  transposeA?: boolean;
+  transposeB?: boolean;
+}
+
+/** The product by its definition, in f64. */
+function product(
+  a: Float32Array,
+  b: Float32Array,
+  { m, n, k, batch = 1, transposeA, transposeB }: Case,
+  shareB = false,
+): Float64Array {
+  const y = new Float64Array(batch * m * n);
+  for (let s = 0; s < batch; s++) {
+    for (let i = 0; i < m; i++) {
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let l = 0; l < k; l++) {
+          const bs = shareB ? 0 : s;
+          sum += a[s * m * k + (transposeA ? l * m + i : i * k + l)] *
+            b[bs * k * n + (transposeB ? j * k + l : l * n + j)];
+        }
+        y[(s * m + i) * n + j] = sum;
+      }
+    }
+  }
+  return y;
+}
+
+async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
+  const { m, n, k, batch = 1, transposeA, transposeB } = c;
+  const aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
+  using a = Tensor.from(gpu, aData, [batch, ...(transposeA ? [k, m] : [m, k])]);
+  using b = Tensor.from(gpu, bData, [batch, ...(transposeB ? [n, k] : [k, n])]);
+  using y = matmul(a, b, { transposeA, transposeB, tile });
+  assertClose(await y.data(), product(aData, bData, c), f32Tolerance(k), JSON.stringify({ ...c, tile }));
+}
+
+const awkward: [number, number, number][] = [
+  [1, 1, 1],
+  [2, 3, 5],
+  [7, 31, 13],
+  [16, 64, 16],
+  [17, 65, 33],
+  [64, 63, 64],
+  [65, 68, 20],
+  [
+    77,
+    48,
+    48,
+  ],
+  [129, 132, 36],
+  [3, 256, 8],
+];
+
+const devices = { "with subgroups": {}, "without subgroups": { withoutFeatures: ["subgroups"] } };
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(`matmul equals the float64 product on awkward sizes, batched and transposed, ${device}`, async (gpu) => {
+    for (const [m, n, k] of awkward) {
+      for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false], [true, true]]) {
+        await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1, transposeA, transposeB });
+      }
+    }
+  }, options);
+}
+
+gpuTest("matmul computes the same on every tile shape", async (gpu) => {
+  const lanes = gpu.info.subgroupSize;
+  const tiles: TileShape[] = [
+    ...[[8, 1], [16, 2], [32, 2], [64, 2]].map(([rows, columns]) => ({
+      machine: "subgroup" as const,
+      lanes,
+      threadsX: lanes,
+      rows,
+      columns,
+    })),
+    { machine: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
+    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
+    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
+    { machine: "workgroup", lanes: 64, threadsX: 16, rows: 4, columns: 2 },
+  ].filter(({ machine }) => machine !== "subgroup" || lanes > 0) as TileShape[];
+  for (const tile of tiles) {
+    await check(gpu, { m: 131, n: 140, k: 52 }, tile);
+    await check(gpu, { m: 130, n: 137, k: 35, transposeB: true }, tile);
+  }
+});
+
+gpuTest("matmul adds bias along rows or columns, activation, scale and residual, in that order", async (gpu) => {
+  const [batch, m, n, k] = [2, 19, 28, 12];
+  const aData = randomArray(batch * m * k, 1), bData = randomArray(k * n, 2), rData = randomArray(batch * m * n, 3);
+  using a = Tensor.from(gpu, aData, [batch, m, k]);
+  using b = Tensor.from(gpu, bData, [k, n]);
+  using residual = Tensor.from(gpu, rData, [batch, m, n]);
+  for (const biasAxis of ["row", "column"] as const) {
+    const biasData = randomArray(biasAxis === "row" ? m : n, 4);
+    using bias = Tensor.from(gpu, biasData, [biasData.length]);
+    using y = matmul(a, b, { bias, biasAxis, residual, activation: "silu", scale: 0.5 });
+    const expected = product(aData, bData, { m, n, k, batch }, true).map((sum, index) => {
+      const x = 0.5 * sum + biasData[biasAxis === "row" ? Math.floor(index / n) % m : index % n];
+      return x / (1 + Math.exp(-x)) + rData[index];
+    });
+    assertClose(await y.data(), expected, f32Tolerance(k), biasAxis);
+  }
+});
+
+gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
+  const [m, n, k] = [33, 48, 40];
+  const aData = randomArray(m * k, 1), half = Float32Array.from(Float16Array.from(randomArray(n * k, 2)));
+  using a = Tensor.from(gpu, aData, [m, k]);
+  using b = Tensor.from(gpu, half, [n, k], "f16");
+  using y = matmul(a, b, { transposeB: true });
+  assertClose(await y.data(), product(aData, half, { m, n, k, transposeB: true }), f32Tolerance(k));
+});
+
+gpuTest("matmul of nothing is nothing", async (gpu) => {
+  using a = Tensor.empty(gpu, [0, 4]);
+  using b = Tensor.empty(gpu, [4, 3]);
+  using y = matmul(a, b);
+  assertClose(await y.data(), [], 0);
+});
+
+gpuTest("matmul refuses operands that do not fit, with both shapes and the numbers", (gpu) => {
+  using a = Tensor.empty(gpu, [2, 77, 768]);
+  using b = Tensor.empty(gpu, [1024, 320]);
+  assertThrows(
+    () => matmul(a, b),
+    ShapeError,
+    "Cannot multiply a [2, 77, 768] by b [1024, 320] as a's last axis must equal b's first: 768 ≠ 1024",
+  );
+  using c = Tensor.empty(gpu, [3, 768, 4]);
+  assertThrows(() => matmul(a, c), ShapeError, "batch axes");
+  using d = Tensor.empty(gpu, [768, 4]);
+  using bias = Tensor.empty(gpu, [5]);
+  assertThrows(() => matmul(a, d, { bias }), ShapeError, "bias");
+});
