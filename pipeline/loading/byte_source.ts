@@ -4,6 +4,7 @@
  */
 
 import { CheckpointError, PathError } from "../errors.ts";
+import { parsePythonJson } from "./json.ts";
 
 /** Bytes that can be read in ranges, without ever being in memory as a whole. */
 export interface ByteSource {
@@ -27,7 +28,7 @@ export interface FileTree {
   open(path: string): Promise<ByteSource>;
   /** The file as UTF-8 text. @throws {CheckpointError} if there is none. */
   readText(path: string): Promise<string>;
-  /** The file as JSON. @throws {CheckpointError} if there is none, or it is not JSON. */
+  /** The file as JSON, as Python writes it. @throws {CheckpointError} if there is none, or it is not JSON. */
   readJson(path: string): Promise<unknown>;
   /** The names of the files and folders directly inside `path` (default: the root), sorted; folders end with `/`. */
   list(path?: string): Promise<string[]>;
@@ -231,7 +232,7 @@ export function fileTree(base: {
     async readJson(path) {
       const text = await tree.readText(path);
       try {
-        return JSON.parse(text);
+        return parsePythonJson(text);
       } catch (cause) {
         const source = `${base.name}/${path}`;
         throw new CheckpointError(`Cannot read ${source} as it must be JSON: ${(cause as Error).message}`, {

@@ -1,0 +1,191 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { CLIPTokenizer, type TokenizerFiles } from "../../../pipeline/text/tokenizer.ts";
+import { directoryTree, fileSource, memoryTree } from "../../../pipeline/loading/byte_source.ts";
+import { parsePythonJson } from "../../../pipeline/loading/json.ts";
+import { SafetensorsFile } from "../../../pipeline/loading/safetensors.ts";
+import { CheckpointError, ConfigError, PromptError } from "../../../pipeline/errors.ts";
+
+const root = new URL("../../../", import.meta.url).pathname;
+const pocket = `${root}models/pocket/tokenizer`;
+
+const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(path));
+
+/** The pocket tokenizer's files, for tests that change one of them. */
+async function pocketFiles(): Promise<TokenizerFiles> {
+  return {
+    vocab: await readJson(`${pocket}/vocab.json`),
+    merges: await Deno.readTextFile(`${pocket}/merges.txt`),
+    config: await readJson(`${pocket}/tokenizer_config.json`),
+    specialTokensMap: await readJson(`${pocket}/special_tokens_map.json`),
+  };
+}
+
+/** What tests/reference/tokenizer.py recorded of one text. */
+interface Answer {
+  text: string;
+  ids: number[];
+  ids77: number[];
+  tokens: string[];
+  decoded: string;
+  plain: string;
+  cut: string;
+}
+
+function checkAnswers(tokenizer: CLIPTokenizer, answers: Answer[]): void {
+  for (const answer of answers) {
+    const { text } = answer;
+    const ids = tokenizer.encode(text);
+    const mine: Answer = {
+      text,
+      ids,
+      ids77: tokenizer.encode(text, { padding: "max_length", truncation: true }),
+      tokens: tokenizer.tokens(text),
+      decoded: tokenizer.decode(ids),
+      plain: tokenizer.decode(ids, { skipSpecialTokens: true }),
+      cut: tokenizer.cut(text),
+    };
+    assertEquals(mine, answer);
+  }
+}
+
+const reference = await readJson(`${root}tests/reference/tokenizer.json`);
+
+Deno.test("hard and random texts get the ids, tokens, decoded forms and cut ends that transformers gives them", async () => {
+  checkAnswers(await CLIPTokenizer.fromPretrained(pocket), reference.plain);
+});
+
+Deno.test("a pad token of its own fills prompts and is found in texts, as in SD 2.x", async () => {
+  const files = await pocketFiles();
+  const tokenizer = new CLIPTokenizer({ ...files, specialTokensMap: { ...files.specialTokensMap, pad_token: "!" } });
+  assertEquals(tokenizer.padTokenId, 0);
+  checkAnswers(tokenizer, reference.padded);
+});
+
+Deno.test("added tokens are found as they stand, the longest first, as in transformers", async () => {
+  const tokenizer = await CLIPTokenizer.fromPretrained(pocket);
+  const ids = reference.newTokens.map((token: string) => tokenizer.addToken(token));
+  assertEquals(ids, [653, 654, 655, 656]);
+  assertEquals(tokenizer.size, 657);
+  checkAnswers(tokenizer, reference.added);
+});
+
+Deno.test("any ids decode as in transformers, also those that break characters apart", async () => {
+  const tokenizer = await CLIPTokenizer.fromPretrained(pocket);
+  for (const { ids, text, plain } of reference.decoded) {
+    assertEquals(tokenizer.decode(ids), text);
+    assertEquals(tokenizer.decode(ids, { skipSpecialTokens: true }), plain);
+  }
+});
+
+for (const model of ["sd1-mini", "sd2-mini"]) {
+  Deno.test(`the prompts of ${model} get the ids that its text encoder was given`, async () => {
+    using goldens = await SafetensorsFile.open(await fileSource(`${root}tests/goldens/${model}.safetensors`));
+    const { prompts } = parsePythonJson(goldens.metadata.note) as { prompts: string[] };
+    const tokenizer = await CLIPTokenizer.fromPretrained(`${root}tests/goldens/${model}/tokenizer`);
+    const ids = [...prompts, ""].map((text) => tokenizer.encode(text, { padding: "max_length", truncation: true }));
+    assertEquals(ids.flat(), Array.from(await goldens.int32("text.input_ids")));
+  });
+}
+
+const sd14 = `${root}../shared/sd14`;
+const hasSd14 = await Deno.stat(`${sd14}/tokenizer_goldens.json`).then(() => true, () => false);
+Deno.test({
+  name: `all ids of the SD 1.4 goldens are equal${hasSd14 ? "" : " (skipped: ../shared/sd14 is not there)"}`,
+  ignore: !hasSd14,
+  fn: async () => {
+    const tokenizer = await CLIPTokenizer.fromPretrained(`${sd14}/tokenizer`);
+    const goldens: { text: string; ids: number[]; ids77: number[]; tokens: string[] }[] = await readJson(
+      `${sd14}/tokenizer_goldens.json`,
+    );
+    assert(goldens.length > 1000);
+    for (const { text, ids, ids77, tokens } of goldens) {
+      assertEquals(tokenizer.encode(text), ids, text);
+      assertEquals(tokenizer.encode(text, { padding: "max_length", truncation: true }), ids77, text);
+      assertEquals(["<|startoftext|>", ...tokenizer.tokens(text), "<|endoftext|>"], tokens, text);
+    }
+  },
+});
+
+Deno.test("a prompt is cut to 75 tokens between begin and end, and cut() tells the rest", async () => {
+  const tokenizer = await CLIPTokenizer.fromPretrained(pocket);
+  const fits = "rose ".repeat(75);
+  assertEquals(tokenizer.encode(fits).length, 77);
+  assertEquals(tokenizer.cut(fits), "");
+  const long = `${fits} blue roses`;
+  assertEquals(tokenizer.encode(long).length, 79);
+  assertEquals(tokenizer.encode(long, { truncation: true }), tokenizer.encode(fits));
+  assertEquals(tokenizer.cut(long), "blue roses");
+  assertEquals(tokenizer.encode(long, { padding: "max_length" }).length, 79); // padding alone cuts nothing
+});
+
+Deno.test("any text encodes to known ids, within the length asked for, and decodes", async () => {
+  const tokenizer = await CLIPTokenizer.fromPretrained(pocket);
+  fc.assert(
+    fc.property(fc.string({ unit: "binary", maxLength: 200 }), (text) => {
+      const ids = tokenizer.encode(text, { padding: "max_length", truncation: true });
+      assertEquals(ids.length, 77);
+      assertEquals(ids[0], tokenizer.bosTokenId);
+      assert(ids.includes(tokenizer.eosTokenId));
+      assert(ids.every((id) => tokenizer.tokenOf(id) !== undefined));
+      tokenizer.decode(ids);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+Deno.test("the tokenizer loads from a disk's folder, a tree of one, and bytes in memory alike", async () => {
+  const names = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"];
+  const files = await Promise.all(names.map(async (name) => [name, await Deno.readFile(`${pocket}/${name}`)]));
+  const tokenizers = await Promise.all([
+    CLIPTokenizer.fromPretrained(pocket),
+    CLIPTokenizer.fromPretrained(await directoryTree(pocket)),
+    CLIPTokenizer.fromPretrained(memoryTree(Object.fromEntries(files), "memory")),
+  ]);
+  for (const tokenizer of tokenizers) {
+    const { bosTokenId, eosTokenId, padTokenId, modelMaxLength, size } = tokenizer;
+    assertEquals([bosTokenId, eosTokenId, padTokenId, modelMaxLength, size], [651, 652, 652, 77, 653]);
+    assertEquals(tokenizer.encode("A pack of roses"), tokenizers[0].encode("A pack of roses"));
+  }
+});
+
+Deno.test("tokens that were added and saved come back, from both forms of folder", async () => {
+  const files = await pocketFiles();
+  const old = new CLIPTokenizer({ ...files, addedTokens: { "<swirl>": 653 } });
+  const added_tokens_decoder = { 653: { content: "<swirl>", special: false } };
+  const recent = new CLIPTokenizer({ ...files, config: { ...files.config, added_tokens_decoder } });
+  for (const tokenizer of [old, recent]) {
+    assertEquals(tokenizer.idOf("<swirl>"), 653);
+    assertEquals(tokenizer.tokens("a<swirl>b"), ["a</w>", "<swirl>", "b</w>"]);
+    assertEquals(tokenizer.addToken("<next>"), 654);
+  }
+});
+
+Deno.test("without configs the tokens are CLIP's, and special tokens that the vocabulary lacks follow it", async () => {
+  const { vocab, merges } = await pocketFiles();
+  const tokenizer = new CLIPTokenizer({ vocab, merges });
+  assertEquals([tokenizer.bosTokenId, tokenizer.padTokenId, tokenizer.modelMaxLength], [651, 652, 77]);
+  const padded = new CLIPTokenizer({ vocab, merges, config: { pad_token: "<pad>", model_max_length: 1e30 } });
+  assertEquals([padded.padTokenId, padded.modelMaxLength], [653, 77]);
+  assertEquals(padded.decode([653]), "<pad>");
+});
+
+Deno.test("what is missing or senseless is named", async () => {
+  const files = await pocketFiles();
+  const vocab = new Blob([JSON.stringify(files.vocab)]);
+  const load = (tree: Record<string, Blob>) => CLIPTokenizer.fromPretrained(memoryTree(tree, "t"));
+  await assertRejects(() => load({ "merges.txt": new Blob([]) }), CheckpointError, "no vocab.json");
+  await assertRejects(() => load({ "vocab.json": vocab }), CheckpointError, "no merges.txt");
+  const merges = new Blob([files.merges]);
+  await assertRejects(() => load({ "vocab.json": new Blob(["[]"]), "merges.txt": merges }), ConfigError, "JSON object");
+  assertThrows(() => new CLIPTokenizer({ ...files, vocab: { a: -1 } }), ConfigError, '"a" is -1');
+  assertThrows(() => new CLIPTokenizer({ ...files, vocab: {} }), ConfigError, "map tokens to ids");
+  assertThrows(() => new CLIPTokenizer({ ...files, addedTokens: { x: "1" } }), ConfigError, "a text and an id");
+
+  const tokenizer = new CLIPTokenizer(files);
+  assertThrows(() => tokenizer.decode([653]), PromptError, "653");
+  assertThrows(() => tokenizer.addToken(" "), PromptError, "empty");
+  assertThrows(() => tokenizer.addToken("rose</w>"), PromptError, "choose another name");
+  tokenizer.addToken("<swirl>");
+  assertThrows(() => tokenizer.addToken("<swirl>"), PromptError, "with the id 653");
+});
