@@ -1,0 +1,84 @@
+/**
+ * What a command is: a name, a table of flags, help that teaches, and what it does.
+ *
+ * @module
+ */
+import { type Flags, helpOfFlags, parseArguments, type Positionals, type Values } from "./arguments.ts";
+
+/** How a command file declares itself; see {@linkcode defineCommand}. */
+export interface CommandDefinition<F extends Flags> {
+  readonly name: string;
+  /** One line, as `bluerose --help` shows it. */
+  readonly summary: string;
+  /** What follows the name in the usage line. */
+  readonly usage: string;
+  /** A paragraph or two: what it does and when one wants it. */
+  readonly details?: string;
+  readonly flags: F;
+  readonly positionals?: Positionals;
+  /** Command lines that work as they stand (without `bluerose`), each with what it does. */
+  readonly examples?: readonly { readonly line: string; readonly says: string }[];
+  /** Does the work; resolves when all of it is done, and throws where it is not. */
+  run(values: Values<F>, more: { readonly positionals: string[]; readonly given: ReadonlySet<keyof F> }): Promise<void>;
+}
+
+/** A command, ready to be called with its arguments. */
+export interface Command {
+  readonly name: string;
+  readonly summary: string;
+  /** The text of `bluerose NAME --help`. */
+  readonly help: string;
+  /** Parses and runs. Prints the help instead where `--help` or `-h` is among the arguments. */
+  call(args: readonly string[]): Promise<void>;
+}
+
+/**
+ * Makes a command of its declaration.
+ *
+ * @example
+ * ```ts
+ * export const command: Command = defineCommand({
+ *   name: "generate",
+ *   summary: "draw pictures of prompts",
+ *   usage: "-m MODEL -p PROMPT [flags]",
+ *   flags: { prompt: { kind: "texts", alias: "p", required: true, help: "what to draw" } },
+ *   async run({ prompt }) { … },
+ * });
+ * ```
+ */
+export function defineCommand<const F extends Flags>(definition: CommandDefinition<F>): Command {
+  const { name, summary, flags, positionals } = definition;
+  const help = helpOf(definition);
+  return {
+    name,
+    summary,
+    help,
+    async call(args) {
+      const end = args.indexOf("--");
+      const isHelpWanted = args.slice(0, end < 0 ? args.length : end).some((argument) =>
+        ["--help", "-h"].includes(argument)
+      );
+      if (isHelpWanted) {
+        console.log(help);
+        return;
+      }
+      const parsed = parseArguments(args, flags, { positionals });
+      await definition.run(parsed.values, parsed);
+    },
+  };
+}
+
+function helpOf<F extends Flags>(
+  { name, summary, usage, details, flags, examples = [] }: CommandDefinition<F>,
+): string {
+  const shown: Flags = { ...flags, help: { kind: "switch", alias: "h", help: "show this" } };
+  return [
+    `bluerose ${name}: ${summary}`,
+    `Usage: bluerose ${name} ${usage}`,
+    details ?? "",
+    helpOfFlags(shown),
+    examples.length === 0
+      ? ""
+      : ["Examples:", ...examples.map(({ line, says }) => `  # ${says}\n  bluerose ${line}`)].join("\n"),
+  ].filter((part) => part !== "").join("\n\n");
+}
