@@ -63,6 +63,18 @@ export class ConfigError extends CheckpointError {
   }
 }
 
+/** A model hub refused, failed or lied, or a file is wanted from its cache that is not there. */
+export class HubError extends CheckpointError {
+  override name = "HubError";
+  /** The HTTP status that the hub answered with, where it answered. */
+  readonly status?: number;
+
+  constructor(message: string, details: { source: string; status?: number; cause?: unknown }) {
+    super(message, details);
+    this.status = details.status;
+  }
+}
+
 /** A prompt, a token or a token id that the tokenizer cannot take. */
 export class PromptError extends RangeError {
   override name = "PromptError";

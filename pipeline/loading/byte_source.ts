@@ -168,17 +168,20 @@ export function memoryTree(files: Readonly<Record<string, Uint8Array | Blob>>, n
       if (file === undefined) return Promise.reject(missing(fullName));
       return Promise.resolve(file instanceof Blob ? blobSource(file, fullName) : bytesSource(file, fullName));
     },
-    list(path) {
-      const prefix = path === "" ? "" : `${path}/`;
-      const names = new Set<string>();
-      for (const key of byPath.keys()) {
-        if (!key.startsWith(prefix)) continue;
-        const [first, ...rest] = key.slice(prefix.length).split("/");
-        names.add(rest.length > 0 ? `${first}/` : first);
-      }
-      return Promise.resolve([...names].sort());
-    },
+    list: (path) => Promise.resolve(childrenOf(path, byPath.keys())),
   });
+}
+
+/** What lies directly inside a folder ("" for the root), given the paths of all files: sorted, folders with `/`. */
+export function childrenOf(folder: string, paths: Iterable<string>): string[] {
+  const prefix = folder === "" ? "" : `${folder}/`;
+  const names = new Set<string>();
+  for (const path of paths) {
+    if (!path.startsWith(prefix)) continue;
+    const [first, ...rest] = path.slice(prefix.length).split("/");
+    names.add(rest.length > 0 ? `${first}/` : first);
+  }
+  return [...names].sort();
 }
 
 /**

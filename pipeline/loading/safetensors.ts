@@ -8,11 +8,15 @@ import { SafetensorsError } from "../errors.ts";
 import type { ByteSource } from "./byte_source.ts";
 import { bf16ToF32, f16ToF32 } from "./half.ts";
 
-/**
- * The element types of the format with their sizes in bits, by rising alignment: the order in which files lay tensors
- * out, the widest first.
- */
-const bitsOf = {
+/** The name of an element type, as it stands in a header. */
+export type SafetensorsDtype =
+  | ("BOOL" | "F4" | "F6_E2M3" | "F6_E3M2" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" | "F8_E8M0")
+  | ("I16" | "U16" | "F16" | "BF16")
+  | ("I32" | "U32" | "F32")
+  | ("C64" | "F64" | "I64" | "U64");
+
+/** Element types with their sizes in bits, by rising alignment: files lay tensors out the other way, the widest first. */
+const bitsOf: Readonly<Record<SafetensorsDtype, number>> = {
   BOOL: 8,
   F4: 4,
   F6_E2M3: 6,
@@ -33,10 +37,7 @@ const bitsOf = {
   F64: 64,
   I64: 64,
   U64: 64,
-} as const;
-
-/** The name of an element type, as it stands in a header. */
-export type SafetensorsDtype = keyof typeof bitsOf;
+};
 
 const dtypesByAlignment = Object.keys(bitsOf) as SafetensorsDtype[];
 

@@ -99,22 +99,24 @@ export async function openWeights(
   return await openShards(tree, files.path);
 }
 
-async function openShards(tree: FileTree, indexPath: string): Promise<Weights> {
-  const source = `${tree.name}/${indexPath}`;
-  const weightMap = readWeightMap(await tree.readJson(indexPath), source);
-  const shardPaths = [...new Set(weightMap.values())].map((path) => checkPath(path, source)).sort();
-  for (const path of shardPaths) {
-    if (!path.endsWith(".safetensors")) {
-      throw new CheckpointError(`Cannot load ${source} as its shard ${path} is no safetensors file`, { source });
-    }
-    if (!await tree.has(path)) {
-      throw new CheckpointError(
-        `Cannot load ${source} as its shard ${path} is missing (${shardPaths.length} shards are wanted)`,
-        { source },
-      );
-    }
-  }
+/**
+ * The paths of all files that hold a folder's weights: one file, or an index and its shards.
+ *
+ * @throws {CheckpointError} as `openWeights()` does if there are none, or the index is none.
+ * @throws {PathError} if the index names a file outside the folder.
+ */
+export async function weightFiles(
+  tree: FileTree,
+  baseName: WeightsBaseName,
+  options: { variant?: string } = {},
+): Promise<string[]> {
+  const files = await findWeights(tree, baseName, options);
+  if (files === null) throw await noWeights(tree, baseName, options.variant);
+  return files.isIndex ? [files.path, ...(await readIndex(tree, files.path)).shardPaths] : [files.path];
+}
 
+async function openShards(tree: FileTree, indexPath: string): Promise<Weights> {
+  const { source, weightMap, shardPaths } = await readIndex(tree, indexPath);
   const shards: SafetensorsFile[] = [];
   try {
     const owners = new Map<string, SafetensorsFile>();
@@ -145,6 +147,27 @@ async function openShards(tree: FileTree, indexPath: string): Promise<Weights> {
     for (const shard of shards) shard.close();
     throw error;
   }
+}
+
+async function readIndex(
+  tree: FileTree,
+  indexPath: string,
+): Promise<{ source: string; weightMap: Map<string, string>; shardPaths: string[] }> {
+  const source = `${tree.name}/${indexPath}`;
+  const weightMap = readWeightMap(await tree.readJson(indexPath), source);
+  const shardPaths = [...new Set([...weightMap.values()].map((path) => checkPath(path, source)))].sort();
+  for (const path of shardPaths) {
+    if (!path.endsWith(".safetensors")) {
+      throw new CheckpointError(`Cannot load ${source} as its shard ${path} is no safetensors file`, { source });
+    }
+    if (!await tree.has(path)) {
+      throw new CheckpointError(
+        `Cannot load ${source} as its shard ${path} is missing (${shardPaths.length} shards are wanted)`,
+        { source },
+      );
+    }
+  }
+  return { source, weightMap, shardPaths };
 }
 
 function readWeightMap(index: unknown, source: string): Map<string, string> {
