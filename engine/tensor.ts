@@ -161,6 +161,12 @@ export class Tensor implements Disposable {
     throw new DTypeError(`Cannot read ${this.dtype} elements as f64`);
   }
 
+  /** Takes the tensor out of the scope it was made in: from here on it belongs to the caller. */
+  keep(): this {
+    this.gpu.abandon(this);
+    return this;
+  }
+
   /** Frees the memory, or this tensor's share of it. Disposing twice is harmless. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;

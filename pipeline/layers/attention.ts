@@ -1,0 +1,48 @@
+import type { Tensor } from "../../engine/tensor.ts";
+import { attention } from "../../kernels/attention.ts";
+import type { WeightScope } from "../loading/binding.ts";
+import { Linear } from "./linear.ts";
+
+/** Keys and values of one attention layer, each [B, S, features]. */
+export interface KeysValues {
+  readonly keys: Tensor;
+  readonly values: Tensor;
+}
+
+/**
+ * Multi-head attention of the UNet's transformer blocks (diffusers' `Attention`): queries from the picture; keys and values from the
+ * picture too, or from the prompt (cross-attention: `contextFeatures` given).
+ */
+export class Attention {
+  /** The checkpoint's key of this layer. */
+  readonly path: string;
+  readonly toK: Linear;
+  readonly toV: Linear;
+  readonly #toQ: Linear;
+  readonly #toOut: Linear;
+  readonly #heads: number;
+
+  constructor(w: WeightScope, features: number, heads: number, contextFeatures = features) {
+    this.path = w.path;
+    this.#toQ = new Linear(w.at("to_q"), features, features, { bias: false });
+    this.toK = new Linear(w.at("to_k"), contextFeatures, features, { bias: false });
+    this.toV = new Linear(w.at("to_v"), contextFeatures, features, { bias: false });
+    this.#toOut = new Linear(w.at("to_out.0"), features, features);
+    this.#heads = heads;
+  }
+
+  /**
+   * Keys and values from states [B, S, contextFeatures]. They do not depend on the picture: for a prompt they are computed once, not once a step.
+   * An edit of the values only hands in different states for the two.
+   */
+  project(keyStates: Tensor, valueStates: Tensor = keyStates): KeysValues {
+    return { keys: this.toK.forward(keyStates), values: this.toV.forward(valueStates) };
+  }
+
+  /** x [B, T, features] attends to `context`, or to itself; plus the residual. */
+  forward(x: Tensor, options: { context?: KeysValues; residual?: Tensor } = {}): Tensor {
+    const { keys, values } = options.context ?? this.project(x);
+    const attended = attention(this.#toQ.forward(x), keys, values, { heads: this.#heads }); // [B, T, features]
+    return this.#toOut.forward(attended, { residual: options.residual });
+  }
+}

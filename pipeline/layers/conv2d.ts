@@ -1,0 +1,48 @@
+import type { Tensor } from "../../engine/tensor.ts";
+import type { Activation } from "../../kernels/activation.ts";
+import { conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv2d.ts";
+import type { WeightScope } from "../loading/binding.ts";
+
+/** Padding of a picture: the same on all sides, or [top, left, bottom, right]. */
+export type Padding = number | readonly [number, number, number, number];
+
+/** What one call of a convolution may add. */
+export interface Conv2dForward {
+  /** Nearest upsampling of the input first, to twice its size or to [height, width]. */
+  readonly upsample?: boolean | readonly [number, number];
+  /** [B, out]: added to every pixel of a channel (the time embedding). */
+  readonly channelBias?: Tensor;
+  /** [B, out, H, W]: added last. */
+  readonly residual?: Tensor;
+  readonly activation?: Activation;
+}
+
+/** A 2-d convolution with weights [out, in, k, k], repacked as its kernels want them. */
+export class Conv2d {
+  readonly #bias: Tensor | undefined; // [out]
+  readonly #stride: number;
+  readonly #padding: Padding;
+  #weight: PackedConvWeight | undefined;
+
+  constructor(
+    w: WeightScope,
+    inChannels: number,
+    outChannels: number,
+    options: { kernelSize?: number; stride?: number; padding?: Padding; bias?: boolean } = {},
+  ) {
+    const { kernelSize = 3, stride = 1, padding = 0 } = options;
+    w.repacked(
+      "weight",
+      [outChannels, inChannels, kernelSize, kernelSize],
+      (weight) => this.#weight = packConvWeight(weight),
+    );
+    this.#bias = options.bias ?? true ? w.get("bias", [outChannels]) : undefined;
+    this.#stride = stride;
+    this.#padding = padding;
+  }
+
+  /** [B, in, H, W] → [B, out, H', W'] */
+  forward(x: Tensor, options: Conv2dForward = {}): Tensor {
+    return conv2d(x, this.#weight!, { bias: this.#bias, stride: this.#stride, padding: this.#padding, ...options });
+  }
+}

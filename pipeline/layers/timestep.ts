@@ -1,0 +1,48 @@
+import { Tensor } from "../../engine/tensor.ts";
+import type { WeightScope } from "../loading/binding.ts";
+import { Linear } from "./linear.ts";
+
+/** How a UNet's configuration wants its timesteps embedded. */
+export interface TimestepOptions {
+  readonly channels: number;
+  readonly flipSinToCos: boolean;
+  readonly freqShift: number;
+}
+
+/**
+ * Sinusoids of timesteps (1706.03762 as DDPM uses them): with half = channels / 2 and ωᵢ = 10000^(−i / (half − shift)),
+ * [cos ωᵢt…, sin ωᵢt…], or sines first where `flipSinToCos` is false.
+ *
+ * @returns rows of `channels` numbers, one per timestep; in f32 steps, since torch computes ωᵢ and ωᵢt in f32
+ */
+export function timestepSinusoids(timesteps: readonly number[], options: TimestepOptions): Float32Array<ArrayBuffer> {
+  const { channels, flipSinToCos, freqShift } = options;
+  const half = Math.floor(channels / 2);
+  const rows = new Float32Array(timesteps.length * channels);
+  timesteps.forEach((timestep, row) => {
+    for (let i = 0; i < half; i++) {
+      const exponent = Math.fround(Math.fround(Math.fround(-Math.log(10000)) * i) / (half - freqShift));
+      const angle = Math.fround(timestep * Math.fround(Math.exp(exponent)));
+      const [first, second] = flipSinToCos ? [Math.cos(angle), Math.sin(angle)] : [Math.sin(angle), Math.cos(angle)];
+      rows[row * channels + i] = first;
+      rows[row * channels + half + i] = second;
+    }
+  });
+  return rows;
+}
+
+/** Sinusoids → Linear → SiLU → Linear (diffusers' `TimestepEmbedding`). */
+export class TimestepEmbedding {
+  readonly #linear1: Linear;
+  readonly #linear2: Linear;
+
+  constructor(w: WeightScope, inChannels: number, features: number) {
+    this.#linear1 = new Linear(w.at("linear_1"), inChannels, features);
+    this.#linear2 = new Linear(w.at("linear_2"), features, features);
+  }
+
+  /** [n, inChannels] → [n, features] */
+  forward(sinusoids: Tensor): Tensor {
+    return this.#linear2.forward(this.#linear1.forward(sinusoids, { activation: "silu" }));
+  }
+}

@@ -1,0 +1,388 @@
+import { ShapeError } from "../../engine/errors.ts";
+import type { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { activate } from "../../kernels/activation.ts";
+import { concat } from "../../kernels/concat.ts";
+import type { Attention, KeysValues } from "../layers/attention.ts";
+import { Conv2d } from "../layers/conv2d.ts";
+import { GroupNorm } from "../layers/norm.ts";
+import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
+import { TimestepEmbedding, timestepSinusoids } from "../layers/timestep.ts";
+import { type ContextOf, Transformer2D } from "../layers/transformer.ts";
+import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { type FileTree, openTree } from "../loading/byte_source.ts";
+import { parseUNetConfig, readConfig, type UNet2DConditionConfig } from "../loading/config.ts";
+import type { Weights } from "../loading/safetensors.ts";
+import { openWeights } from "../loading/weights.ts";
+
+/** How a model is loaded from a folder. */
+export interface LoadOptions {
+  readonly gpu: Gpu;
+  /** "fp16" picks `….fp16.safetensors`. */
+  readonly variant?: string;
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+/** Called with the output of each module under its checkpoint key. The tensor lives as long as the forward pass: `keep()` or read a copy. */
+export type Observer = (path: string, output: Tensor) => void;
+
+/** The keys and values of a prompt in every cross-attention layer. Computed once, read in every denoising step. */
+export class PromptContext implements Disposable {
+  readonly #layers: ReadonlyMap<Attention, KeysValues>;
+  /** Number of prompts: the batch that the UNet must be called with. */
+  readonly batch: number;
+
+  constructor(layers: ReadonlyMap<Attention, KeysValues>, batch: number) {
+    this.#layers = layers;
+    this.batch = batch;
+  }
+
+  /** What a layer reads. */
+  of(layer: Attention): KeysValues {
+    return this.#layers.get(layer)!;
+  }
+
+  [Symbol.dispose](): void {
+    for (const { keys, values } of this.#layers.values()) {
+      keys[Symbol.dispose]();
+      values[Symbol.dispose]();
+    }
+  }
+}
+
+/** The embeddings [B, T, d] that a cross-attention layer projects to keys and to values: the same tensor for both unless an edit tells them apart. */
+export type StatesOf = (layerPath: string) => { keys: Tensor; values: Tensor };
+
+/** Residual blocks, each followed by a transformer where the block has them; then down. */
+class DownBlock {
+  readonly resnets: readonly ResnetBlock[];
+  readonly attentions: readonly Transformer2D[];
+  readonly #downsample: Downsample | undefined;
+
+  constructor(w: WeightScope, config: UNet2DConditionConfig, index: number, timeFeatures: number) {
+    const channels = config.blockOutChannels[index];
+    const previous = config.blockOutChannels[Math.max(index - 1, 0)];
+    this.resnets = count(config.layersPerBlock, (layer) =>
+      new ResnetBlock(w.at("resnets", layer), {
+        inChannels: layer === 0 ? previous : channels,
+        outChannels: channels,
+        groups: config.normNumGroups,
+        epsilon: config.normEps,
+        timeFeatures,
+      }));
+    this.attentions = config.downBlockTypes[index] === "CrossAttnDownBlock2D"
+      ? count(config.layersPerBlock, (layer) => transformer(w.at("attentions", layer), config, index))
+      : [];
+    const isLast = index === config.blockOutChannels.length - 1;
+    this.#downsample = isLast ? undefined : new Downsample(w.at("downsamplers", 0), channels, config.downsamplePadding);
+  }
+
+  /** The output and, for the way up, what each layer put out. */
+  forward(x: Tensor, time: Tensor, contextOf: ContextOf, observe: Observer): { x: Tensor; skips: Tensor[] } {
+    const skips: Tensor[] = [];
+    this.resnets.forEach((resnet, layer) => {
+      x = observed(observe, `resnets.${layer}`, resnet.forward(x, time));
+      if (this.attentions.length > 0) {
+        x = observed(observe, `attentions.${layer}`, this.attentions[layer].forward(x, contextOf));
+      }
+      skips.push(x);
+    });
+    if (this.#downsample) skips.push(x = this.#downsample.forward(x));
+    return { x, skips };
+  }
+}
+
+/** Residual block, transformer, residual block at the smallest size. */
+class MidBlock {
+  readonly #resnets: readonly ResnetBlock[];
+  readonly attention: Transformer2D;
+
+  constructor(w: WeightScope, config: UNet2DConditionConfig, timeFeatures: number) {
+    const last = config.blockOutChannels.length - 1;
+    const channels = config.blockOutChannels[last];
+    this.#resnets = count(2, (layer) =>
+      new ResnetBlock(w.at("resnets", layer), {
+        inChannels: channels,
+        outChannels: channels,
+        groups: config.normNumGroups,
+        epsilon: config.normEps,
+        timeFeatures,
+        outputScale: config.midBlockScaleFactor,
+      }));
+    this.attention = transformer(w.at("attentions", 0), config, last);
+  }
+
+  forward(x: Tensor, time: Tensor, contextOf: ContextOf): Tensor {
+    x = this.#resnets[0].forward(x, time);
+    x = this.attention.forward(x, contextOf);
+    return this.#resnets[1].forward(x, time);
+  }
+}
+
+/** As {@linkcode DownBlock}, each layer taking a skip connection; then up. */
+class UpBlock {
+  readonly resnets: readonly ResnetBlock[];
+  readonly attentions: readonly Transformer2D[];
+  readonly #upsample: Upsample | undefined;
+
+  constructor(w: WeightScope, config: UNet2DConditionConfig, index: number, timeFeatures: number) {
+    const widths = [...config.blockOutChannels].reverse();
+    const channels = widths[index];
+    const previous = widths[Math.max(index - 1, 0)];
+    const skipOfLast = widths[Math.min(index + 1, widths.length - 1)];
+    const layers = config.layersPerBlock + 1;
+    this.resnets = count(layers, (layer) =>
+      new ResnetBlock(w.at("resnets", layer), {
+        inChannels: (layer === 0 ? previous : channels) + (layer === layers - 1 ? skipOfLast : channels),
+        outChannels: channels,
+        groups: config.normNumGroups,
+        epsilon: config.normEps,
+        timeFeatures,
+      }));
+    this.attentions = config.upBlockTypes[index] === "CrossAttnUpBlock2D"
+      ? count(layers, (layer) => transformer(w.at("attentions", layer), config, widths.length - 1 - index))
+      : [];
+    this.#upsample = index === widths.length - 1 ? undefined : new Upsample(w.at("upsamplers", 0), channels);
+  }
+
+  /** Takes its skip connections from the end of `skips`. */
+  forward(x: Tensor, skips: Tensor[], time: Tensor, contextOf: ContextOf, observe: Observer): Tensor {
+    this.resnets.forEach((resnet, layer) => {
+      x = concat([x, skips.pop()!], 1); // [B, C + skip, H, W]
+      x = observed(observe, `resnets.${layer}`, resnet.forward(x, time));
+      if (this.attentions.length > 0) {
+        x = observed(observe, `attentions.${layer}`, this.attentions[layer].forward(x, contextOf));
+      }
+    });
+    if (!this.#upsample) return x;
+    // The size to reach is that of the next skip: sides that do not halve evenly on the way down come back to what they were.
+    const [, , height, width] = skips.at(-1)!.dims(4);
+    return this.#upsample.forward(x, [height, width]);
+  }
+}
+
+/**
+ * The denoising network of Stable Diffusion 1.x and 2.x (diffusers' `UNet2DConditionModel`).
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using unet = await UNet2DConditionModel.fromPretrained("models/pocket/unet", { gpu });
+ * using noise = unet.forward(latents, 981, promptEmbeds); // [B, 4, h, w]
+ * ```
+ */
+export class UNet2DConditionModel implements Disposable {
+  readonly gpu: Gpu;
+  readonly config: UNet2DConditionConfig;
+  /** The weights' owner: its `source` says where they came from. */
+  readonly weights: ModelWeights;
+  readonly #modules: Modules;
+
+  private constructor(gpu: Gpu, config: UNet2DConditionConfig, modules: Modules, weights: ModelWeights) {
+    this.gpu = gpu;
+    this.config = config;
+    this.#modules = modules;
+    this.weights = weights;
+  }
+
+  /**
+   * Loads a folder that holds `config.json` and `diffusion_pytorch_model*.safetensors`.
+   *
+   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree; {ConfigError} for a kind of UNet that is not supported
+   */
+  static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<UNet2DConditionModel> {
+    const tree = await openTree(directory);
+    const config = await readConfig(tree, "config.json", parseUNetConfig);
+    using weights = await openWeights(tree, "diffusion_pytorch_model", options);
+    return await UNet2DConditionModel.fromWeights(config, weights, options);
+  }
+
+  /** Builds the network of `config` on `weights`, whose keys are diffusers'. */
+  static async fromWeights(
+    config: UNet2DConditionConfig,
+    weights: Weights,
+    options: LoadOptions,
+  ): Promise<UNet2DConditionModel> {
+    const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
+    return new UNet2DConditionModel(options.gpu, config, model, owner);
+  }
+
+  /** The layers that read the prompt, in the order of the checkpoint's blocks: what an edit changes. */
+  get crossAttentions(): readonly Attention[] {
+    return this.#modules.crossAttentions;
+  }
+
+  /**
+   * Projects a prompt's embeddings to the keys and values of every cross-attention layer.
+   *
+   * @param states [B, T, cross_attention_dim], or what each layer is to read
+   */
+  prepareContext(states: Tensor | StatesOf): PromptContext {
+    const statesOf: StatesOf = states instanceof Tensor ? () => ({ keys: states, values: states }) : states;
+    const layers = new Map<Attention, KeysValues>();
+    let batch = 0;
+    for (const layer of this.crossAttentions) {
+      const { keys, values } = statesOf(layer.path);
+      for (const { shape } of [keys, values]) {
+        if (shape.length !== 3 || shape[2] !== this.config.crossAttentionDim) {
+          throw new ShapeError(
+            `Cannot read embeddings [${
+              shape.join(", ")
+            }] as this UNet takes [batch, tokens, ${this.config.crossAttentionDim}]`,
+            [shape],
+          );
+        }
+      }
+      batch = keys.shape[0];
+      layers.set(layer, layer.project(keys, values));
+    }
+    return new PromptContext(layers, batch);
+  }
+
+  /**
+   * The time embeddings of several steps at once, after SiLU as every residual block wants them: [timesteps, features].
+   * A denoising loop makes them before it starts, so that no step waits for an upload.
+   */
+  embedTimesteps(timesteps: readonly number[]): Tensor {
+    return this.gpu.scope(() => activate(this.#embed(timesteps), "silu"));
+  }
+
+  /**
+   * Predicts the noise (or v, or x₀, as the checkpoint was trained) in `sample` at `timestep`.
+   *
+   * @param sample [B, 4, h, w]
+   * @param timestep one for all, or a tensor of {@linkcode embedTimesteps} rows [B, features]
+   * @param encoderHiddenStates [B, T, cross_attention_dim], or the result of {@linkcode prepareContext}
+   * @returns [B, 4, h, w]
+   * @throws {ShapeError} when the shapes do not fit each other or the model
+   */
+  forward(
+    sample: Tensor,
+    timestep: number | Tensor,
+    encoderHiddenStates: Tensor | PromptContext,
+    options: { observe?: Observer } = {},
+  ): Tensor {
+    const { gpu, config } = this;
+    const [batch, channels] = sample.dims(4);
+    if (channels !== config.inChannels) {
+      throw new ShapeError(
+        `Cannot denoise [${sample.shape.join(", ")}] as this UNet takes ${config.inChannels} channels`,
+        [
+          sample.shape,
+        ],
+      );
+    }
+    const states = encoderHiddenStates instanceof Tensor ? encoderHiddenStates.shape[0] : encoderHiddenStates.batch;
+    if (states !== batch) {
+      throw new ShapeError(
+        `Cannot denoise ${batch} latents with the embeddings of ${states} prompts as there must be as many`,
+        [
+          sample.shape,
+        ],
+      );
+    }
+    const { observe = () => {} } = options;
+    return gpu.scope(() => {
+      let time: Tensor;
+      if (timestep instanceof Tensor) time = timestep;
+      else {
+        const embedded = this.#embed(Array(batch).fill(timestep));
+        observe("time_embedding", embedded);
+        time = activate(embedded, "silu");
+      }
+      if (!(encoderHiddenStates instanceof Tensor)) {
+        return this.#modules.forward(sample, time, (layer) => encoderHiddenStates.of(layer), observe);
+      }
+      using context = this.prepareContext(encoderHiddenStates);
+      return this.#modules.forward(sample, time, (layer) => context.of(layer), observe);
+    });
+  }
+
+  /** Frees the weights. */
+  [Symbol.dispose](): void {
+    this.weights[Symbol.dispose]();
+  }
+
+  #embed(timesteps: readonly number[]): Tensor {
+    const { gpu, config } = this;
+    const channels = config.blockOutChannels[0];
+    const sinusoids = Tensor.from(gpu, timestepSinusoids(timesteps, { ...config, channels }), [
+      timesteps.length,
+      channels,
+    ]);
+    return this.#modules.timeEmbedding.forward(sinusoids); // [timesteps, 4 C]
+  }
+}
+
+class Modules {
+  readonly timeEmbedding: TimestepEmbedding;
+  readonly #convIn: Conv2d;
+  readonly #down: readonly DownBlock[];
+  readonly #mid: MidBlock;
+  readonly #up: readonly UpBlock[];
+  readonly #normOut: GroupNorm;
+  readonly #convOut: Conv2d;
+
+  constructor(w: WeightScope, config: UNet2DConditionConfig) {
+    const [first] = config.blockOutChannels;
+    const timeFeatures = 4 * first;
+    this.timeEmbedding = new TimestepEmbedding(w.at("time_embedding"), first, timeFeatures);
+    this.#convIn = new Conv2d(w.at("conv_in"), config.inChannels, first, { padding: 1 });
+    this.#down = config.downBlockTypes.map((_, index) =>
+      new DownBlock(w.at("down_blocks", index), config, index, timeFeatures)
+    );
+    this.#mid = new MidBlock(w.at("mid_block"), config, timeFeatures);
+    this.#up = config.upBlockTypes.map((_, index) =>
+      new UpBlock(w.at("up_blocks", index), config, index, timeFeatures)
+    );
+    this.#normOut = new GroupNorm(w.at("conv_norm_out"), first, config.normNumGroups, config.normEps);
+    this.#convOut = new Conv2d(w.at("conv_out"), first, config.outChannels, { padding: 1 });
+  }
+
+  get crossAttentions(): Attention[] {
+    return [
+      ...this.#down.flatMap((block) => block.attentions),
+      this.#mid.attention,
+      ...this.#up.flatMap((block) => block.attentions),
+    ]
+      .flatMap((transformer) => transformer.crossAttentions);
+  }
+
+  forward(sample: Tensor, time: Tensor, contextOf: ContextOf, observe: Observer): Tensor {
+    let x = observed(observe, "conv_in", this.#convIn.forward(sample)); // [B, C, H, W]
+    const skips = [x];
+    this.#down.forEach((block, index) => {
+      const down = block.forward(x, time, contextOf, below(observe, `down_blocks.${index}`));
+      x = down.x; // [B, Cᵢ, H / 2^(i+1), W / 2^(i+1)]
+      skips.push(...down.skips);
+    });
+    x = observed(observe, "mid_block", this.#mid.forward(x, time, contextOf));
+    this.#up.forEach((block, index) => {
+      x = block.forward(x, skips, time, contextOf, below(observe, `up_blocks.${index}`));
+    });
+    x = observed(observe, "conv_norm_out", this.#normOut.forward(x));
+    return this.#convOut.forward(activate(x, "silu")); // [B, 4, H, W]
+  }
+}
+
+function transformer(w: WeightScope, config: UNet2DConditionConfig, block: number): Transformer2D {
+  return new Transformer2D(
+    w,
+    config.blockOutChannels[block],
+    config.attentionHeads[block],
+    config.crossAttentionDim,
+    config.normNumGroups,
+  );
+}
+
+function count<T>(length: number, make: (index: number) => T): T[] {
+  return Array.from({ length }, (_, index) => make(index));
+}
+
+function observed(observe: Observer, path: string, output: Tensor): Tensor {
+  observe(path, output);
+  return output;
+}
+
+function below(observe: Observer, prefix: string): Observer {
+  return (path, output) => observe(`${prefix}.${path}`, output);
+}

@@ -1,0 +1,250 @@
+import { ShapeError } from "../../engine/errors.ts";
+import type { Gpu } from "../../engine/gpu.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+import { attention } from "../../kernels/attention.ts";
+import { clamp } from "../../kernels/clamp.ts";
+import { slice } from "../../kernels/slice.ts";
+import { Conv2d } from "../layers/conv2d.ts";
+import { Linear } from "../layers/linear.ts";
+import { GroupNorm } from "../layers/norm.ts";
+import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
+import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { type FileTree, openTree } from "../loading/byte_source.ts";
+import { type AutoencoderKLConfig, parseAutoencoderKLConfig, readConfig } from "../loading/config.ts";
+import type { Weights } from "../loading/safetensors.ts";
+import { openWeights } from "../loading/weights.ts";
+import type { LoadOptions } from "./unet.ts";
+
+/** All norms of the autoencoder. */
+const epsilon = 1e-6;
+
+/** Self-attention of all pixels with one head as wide as the picture has channels. */
+class VaeAttention {
+  readonly #norm: GroupNorm;
+  readonly #toQ: Linear;
+  readonly #toK: Linear;
+  readonly #toV: Linear;
+  readonly #toOut: Linear;
+
+  constructor(w: WeightScope, channels: number, groups: number) {
+    // Files from before diffusers 0.17 name the four projections otherwise.
+    const [q, k, v, out] = w.has("query.weight")
+      ? ["query", "key", "value", "proj_attn"]
+      : ["to_q", "to_k", "to_v", "to_out.0"];
+    this.#norm = new GroupNorm(w.at("group_norm"), channels, groups, epsilon);
+    this.#toQ = new Linear(w.at(q), channels, channels);
+    this.#toK = new Linear(w.at(k), channels, channels);
+    this.#toV = new Linear(w.at(v), channels, channels);
+    this.#toOut = new Linear(w.at(out), channels, channels);
+  }
+
+  forward(x: Tensor): Tensor {
+    const [batch, channels, height, width] = x.dims(4);
+    const picture = x.reshape([batch, channels, height * width]);
+    const normed = this.#norm.forward(picture); // [B, C, H·W]
+    const [q, k, v] = [this.#toQ, this.#toK, this.#toV].map((layer) => layer.fromChannels(normed)); // [B, H·W, C]
+    return this.#toOut.toChannels(attention(q, k, v, { heads: 1 }), { residual: picture }).reshape(x.shape);
+  }
+}
+
+class MidBlock {
+  readonly #resnets: readonly ResnetBlock[];
+  readonly #attention: VaeAttention;
+
+  constructor(w: WeightScope, channels: number, groups: number) {
+    this.#resnets = [0, 1].map((layer) =>
+      new ResnetBlock(w.at("resnets", layer), { inChannels: channels, outChannels: channels, groups, epsilon })
+    );
+    this.#attention = new VaeAttention(w.at("attentions", 0), channels, groups);
+  }
+
+  forward(x: Tensor): Tensor {
+    return this.#resnets[1].forward(this.#attention.forward(this.#resnets[0].forward(x)));
+  }
+}
+
+class Encoder {
+  readonly #convIn: Conv2d;
+  readonly #blocks: readonly { resnets: readonly ResnetBlock[]; downsample?: Downsample }[];
+  readonly #mid: MidBlock;
+  readonly #normOut: GroupNorm;
+  readonly #convOut: Conv2d;
+
+  constructor(w: WeightScope, config: AutoencoderKLConfig) {
+    const { blockOutChannels: widths, normNumGroups: groups, layersPerBlock } = config;
+    const last = widths.length - 1;
+    this.#convIn = new Conv2d(w.at("conv_in"), config.inChannels, widths[0], { padding: 1 });
+    this.#blocks = widths.map((outChannels, index) => ({
+      resnets: Array.from(
+        { length: layersPerBlock },
+        (_, layer) =>
+          new ResnetBlock(w.at("down_blocks", index, "resnets", layer), {
+            inChannels: layer === 0 ? widths[Math.max(index - 1, 0)] : outChannels,
+            outChannels,
+            groups,
+            epsilon,
+          }),
+      ),
+      downsample: index === last
+        ? undefined
+        : new Downsample(w.at("down_blocks", index, "downsamplers", 0), outChannels, 0),
+    }));
+    this.#mid = new MidBlock(w.at("mid_block"), widths[last], groups);
+    this.#normOut = new GroupNorm(w.at("conv_norm_out"), widths[last], groups, epsilon);
+    this.#convOut = new Conv2d(w.at("conv_out"), widths[last], 2 * config.latentChannels, { padding: 1 });
+  }
+
+  forward(image: Tensor): Tensor {
+    let x = this.#convIn.forward(image); // [B, C₀, H, W]
+    for (const { resnets, downsample } of this.#blocks) {
+      for (const resnet of resnets) x = resnet.forward(x);
+      if (downsample) x = downsample.forward(x); // [B, Cᵢ, H / 2^(i+1), W / 2^(i+1)]
+    }
+    x = this.#mid.forward(x);
+    return this.#convOut.forward(this.#normOut.forward(x, "silu")); // [B, 2 · latent, h, w]
+  }
+}
+
+class Decoder {
+  readonly #convIn: Conv2d;
+  readonly #mid: MidBlock;
+  readonly #blocks: readonly { resnets: readonly ResnetBlock[]; upsample?: Upsample }[];
+  readonly #normOut: GroupNorm;
+  readonly #convOut: Conv2d;
+
+  constructor(w: WeightScope, config: AutoencoderKLConfig) {
+    const { normNumGroups: groups, layersPerBlock } = config;
+    const widths = [...config.blockOutChannels].reverse();
+    const last = widths.length - 1;
+    this.#convIn = new Conv2d(w.at("conv_in"), config.latentChannels, widths[0], { padding: 1 });
+    this.#mid = new MidBlock(w.at("mid_block"), widths[0], groups);
+    this.#blocks = widths.map((outChannels, index) => ({
+      resnets: Array.from(
+        { length: layersPerBlock + 1 },
+        (_, layer) =>
+          new ResnetBlock(w.at("up_blocks", index, "resnets", layer), {
+            inChannels: layer === 0 ? widths[Math.max(index - 1, 0)] : outChannels,
+            outChannels,
+            groups,
+            epsilon,
+          }),
+      ),
+      upsample: index === last ? undefined : new Upsample(w.at("up_blocks", index, "upsamplers", 0), outChannels),
+    }));
+    this.#normOut = new GroupNorm(w.at("conv_norm_out"), widths[last], groups, epsilon);
+    this.#convOut = new Conv2d(w.at("conv_out"), widths[last], config.outChannels, { padding: 1 });
+  }
+
+  /** Layers run in scopes of their own: at full size each of them writes 128 MiB and more. */
+  forward(latents: Tensor): Tensor {
+    const { gpu } = latents;
+    let x = gpu.scope(() => this.#mid.forward(this.#convIn.forward(latents))); // [B, C, h, w]
+    const step = (layer: { forward(x: Tensor): Tensor }) => {
+      using previous = x;
+      x = gpu.scope(() => layer.forward(previous));
+    };
+    for (const { resnets, upsample } of this.#blocks) {
+      resnets.forEach(step);
+      if (upsample) step(upsample); // [B, Cᵢ, 2H, 2W]
+    }
+    using last = x;
+    return gpu.scope(() => this.#convOut.forward(this.#normOut.forward(last, "silu"))); // [B, 3, H, W]
+  }
+}
+
+class Modules {
+  readonly encoder: Encoder;
+  readonly decoder: Decoder;
+  readonly quantConv: Conv2d;
+  readonly postQuantConv: Conv2d;
+
+  constructor(w: WeightScope, config: AutoencoderKLConfig) {
+    const { latentChannels: latent } = config;
+    this.encoder = new Encoder(w.at("encoder"), config);
+    this.decoder = new Decoder(w.at("decoder"), config);
+    this.quantConv = new Conv2d(w.at("quant_conv"), 2 * latent, 2 * latent, { kernelSize: 1 });
+    this.postQuantConv = new Conv2d(w.at("post_quant_conv"), latent, latent, { kernelSize: 1 });
+  }
+}
+
+/**
+ * Stable Diffusion's autoencoder between pictures and latents (diffusers' `AutoencoderKL`).
+ *
+ * ```ts
+ * using vae = await AutoencoderKL.fromPretrained("models/pocket/vae", { gpu });
+ * using picture = vae.decode(latents); // [B, 3, 8h, 8w], in -1…1
+ * ```
+ */
+export class AutoencoderKL implements Disposable {
+  readonly gpu: Gpu;
+  readonly config: AutoencoderKLConfig;
+  /** Pixels of the picture per latent pixel: 8 for Stable Diffusion. */
+  readonly scaleFactor: number;
+  readonly weights: ModelWeights;
+  readonly #modules: Modules;
+
+  private constructor(gpu: Gpu, config: AutoencoderKLConfig, modules: Modules, weights: ModelWeights) {
+    this.gpu = gpu;
+    this.config = config;
+    this.scaleFactor = 2 ** (config.blockOutChannels.length - 1);
+    this.#modules = modules;
+    this.weights = weights;
+  }
+
+  /**
+   * Loads a folder that holds `config.json` and `diffusion_pytorch_model*.safetensors`.
+   *
+   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree; {ConfigError} for another kind of autoencoder
+   */
+  static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<AutoencoderKL> {
+    const tree = await openTree(directory);
+    const config = await readConfig(tree, "config.json", parseAutoencoderKLConfig);
+    using weights = await openWeights(tree, "diffusion_pytorch_model", options);
+    return await AutoencoderKL.fromWeights(config, weights, options);
+  }
+
+  /** Builds the autoencoder of `config` on `weights`, whose keys are diffusers'. */
+  static async fromWeights(
+    config: AutoencoderKLConfig,
+    weights: Weights,
+    options: LoadOptions,
+  ): Promise<AutoencoderKL> {
+    const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
+    return new AutoencoderKL(options.gpu, config, model, owner);
+  }
+
+  /**
+   * The distribution of latents of a picture: a diagonal Gaussian. Unscaled: multiply a sample by `config.scalingFactor` for the UNet.
+   *
+   * @param image [B, 3, H, W] in -1…1, sides divisible by {@linkcode scaleFactor}
+   * @returns mean and log-variance (clamped to -30…20), each [B, 4, h, w]
+   * @throws {ShapeError} when the sides do not divide
+   */
+  encode(image: Tensor): { mean: Tensor; logvar: Tensor } {
+    const [, , height, width] = image.dims(4);
+    if (height % this.scaleFactor !== 0 || width % this.scaleFactor !== 0) {
+      throw new ShapeError(
+        `Cannot encode a picture of ${width} × ${height} as its sides must be divisible by ${this.scaleFactor}`,
+        [image.shape],
+      );
+    }
+    const { latentChannels } = this.config;
+    return this.gpu.scope(() => {
+      const moments = this.#modules.quantConv.forward(this.#modules.encoder.forward(image)); // [B, 8, h, w]
+      return {
+        mean: slice(moments, 1, 0, latentChannels),
+        logvar: clamp(slice(moments, 1, latentChannels, 2 * latentChannels), -30, 20),
+      };
+    });
+  }
+
+  /** Latents [B, 4, h, w], divided by `config.scalingFactor`, to pictures [B, 3, H, W] in about -1…1. */
+  decode(latents: Tensor): Tensor {
+    return this.gpu.scope(() => this.#modules.decoder.forward(this.#modules.postQuantConv.forward(latents)));
+  }
+
+  /** Frees the weights. */
+  [Symbol.dispose](): void {
+    this.weights[Symbol.dispose]();
+  }
+}
