@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 
-const check = new URL("check.ts", import.meta.url).pathname;
+const check = `${import.meta.dirname}/check.ts`;
 
 /** Runs the browser check on a tree of `files`. */
 async function checkTree(files: Record<string, string>): Promise<{ code: number; said: string }> {
