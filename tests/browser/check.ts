@@ -22,6 +22,11 @@ if (files.length === 0) {
 const config = JSON.parse(await Deno.readTextFile(new URL("deno.json", repository)));
 const folder = await Deno.makeTempDir();
 const configPath = `${folder}/deno.json`;
+// Packages bring Node's types along, whose timers then mix with the browser's; this sets the one clash right.
+await Deno.writeTextFile(
+  `${folder}/timers.d.ts`,
+  "declare function clearTimeout(timer: ReturnType<typeof setTimeout> | undefined): void;",
+);
 await Deno.writeTextFile(
   configPath,
   JSON.stringify({
@@ -30,7 +35,7 @@ await Deno.writeTextFile(
     compilerOptions: {
       ...config.compilerOptions,
       lib: ["esnext", "dom"],
-      types: [config.imports["@webgpu/types"]],
+      types: [config.imports["@webgpu/types"], "./timers.d.ts"],
     },
   }),
 );
