@@ -1,0 +1,80 @@
+import { roundHalfEven, spacedTimesteps } from "./noise_schedule.ts";
+import { HISTORY, mix, NOISE, of, type PlanStep, predict, SAMPLE } from "./plan.ts";
+import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type SchedulerConfig } from "./scheduler.ts";
+
+/** The configuration of {@linkcode DDIMScheduler}. */
+export interface DDIMConfig extends BaseConfig {
+  /** Whether the predicted clean image is clipped. Latents must not be. */
+  readonly clip_sample: boolean;
+  /** Whether the last step goes to ᾱ = 1, rather than to that of timestep 0. */
+  readonly set_alpha_to_one: boolean;
+  /** Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For pixels, not latents. */
+  readonly thresholding: boolean;
+  /** The quantile of magnitudes that thresholding limits to. */
+  readonly dynamic_thresholding_ratio: number;
+  /** The largest magnitude that clipping leaves. */
+  readonly clip_sample_range: number;
+  /** The largest bound of thresholding. */
+  readonly sample_max_value: number;
+  /** Whether the schedule is stretched so that its end is pure noise (arXiv 2305.08891). */
+  readonly rescale_betas_zero_snr: boolean;
+}
+
+const RULES: ConfigRules<DDIMConfig> = {
+  name: "DDIMScheduler",
+  defaults: {
+    ...COMMON_DEFAULTS,
+    clip_sample: true,
+    set_alpha_to_one: true,
+    thresholding: false,
+    dynamic_thresholding_ratio: 0.995,
+    clip_sample_range: 1,
+    sample_max_value: 1,
+    rescale_betas_zero_snr: false,
+  },
+};
+
+/**
+ * DDIM: "Denoising Diffusion Implicit Models", Song et al., arXiv 2010.02502.
+ *
+ * Each step foresees the clean image and walks back to the previous timestep's share of noise (eq. 12 and 16):
+ * `x' = √ᾱ' x_0 + √(1 − ᾱ' − σ²) ε + σ · noise`, where `σ = η √((1 − ᾱ') / (1 − ᾱ)) √(1 − ᾱ / ᾱ')`.
+ * With η = 0 it is deterministic, with η = 1 it is DDPM.
+ */
+export class DDIMScheduler extends Scheduler<DDIMConfig> {
+  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
+    super(RULES, config, overrides);
+  }
+
+  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DDIMScheduler {
+    return new DDIMScheduler(config, overrides);
+  }
+
+  protected override build(count: number, eta: number): PlanStep[] {
+    const { num_train_timesteps, prediction_type, set_alpha_to_one } = this.settings;
+    const stride = Math.floor(num_train_timesteps / count);
+    const finalAlphaBar = set_alpha_to_one ? 1 : this.alphasCumprod[0];
+    return spacedTimesteps(count, this.spacing).map(roundHalfEven).map((timestep) => {
+      const alphaBar = this.alphaBar(timestep);
+      const next = timestep >= stride ? this.alphaBar(timestep - stride) : finalAlphaBar;
+      const level = { signal: Math.sqrt(alphaBar), noise: Math.sqrt(1 - alphaBar) };
+      const { original, epsilon } = predict(prediction_type, { alpha: level.signal, sigma: level.noise });
+      const { x0, keep } = this.limited(original, HISTORY);
+      const sigma = eta * Math.sqrt((1 - next) / (1 - alphaBar) * (1 - alphaBar / next));
+      const direction = Math.sqrt(1 - next - sigma ** 2);
+      return {
+        timestep,
+        inputScale: 1,
+        level,
+        drawsNoise: eta > 0,
+        original: x0,
+        combine: [
+          ...keep,
+          { target: SAMPLE, terms: mix([Math.sqrt(next), x0], [direction, epsilon], [sigma, of(NOISE)]) },
+        ],
+      };
+    });
+  }
+}

@@ -1,0 +1,44 @@
+import { mix, NOISE, of, type PlanStep, SAMPLE } from "./plan.ts";
+import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./scheduler.ts";
+import { SigmaScheduler } from "./sigma_scheduler.ts";
+
+const RULES: ConfigRules<BaseConfig> = {
+  name: "EulerAncestralDiscreteScheduler",
+  defaults: { ...COMMON_DEFAULTS, timestep_spacing: "linspace" },
+  choices: { prediction_type: ["epsilon", "v_prediction"] },
+};
+
+/**
+ * Ancestral sampling with Euler steps: K. Crowson's k-diffusion, after DDPM (Ho et al., arXiv 2006.11239) in the
+ * picture of Karras et al., arXiv 2206.00364.
+ *
+ * Each step goes further down than σ', and adds fresh noise to come back up: `x' = x + (σ_down − σ) d + σ_up · noise`,
+ * `σ_up² = σ'² (σ² − σ'²) / σ²`, `σ_down² = σ'² − σ_up²`.
+ */
+export class EulerAncestralDiscreteScheduler extends SigmaScheduler<BaseConfig> {
+  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
+    super(RULES, config, overrides);
+  }
+
+  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): EulerAncestralDiscreteScheduler {
+    return new EulerAncestralDiscreteScheduler(config, overrides);
+  }
+
+  protected override build(count: number): PlanStep[] {
+    const { timesteps, sigmas } = this.schedule(count);
+    return timesteps.map((timestep, i) => {
+      const { original, slope } = this.slope(sigmas[i]);
+      const sigma = sigmas[i], next = sigmas[i + 1];
+      const up = next * Math.sqrt((sigma ** 2 - next ** 2) / sigma ** 2);
+      const down = next ** 2 / sigma; // √(σ'² − σ_up²)
+      return {
+        ...this.call(timestep, sigma),
+        drawsNoise: true,
+        original,
+        combine: [{ target: SAMPLE, terms: mix([1, of(SAMPLE)], [down - sigma, slope], [up, of(NOISE)]) }],
+      };
+    });
+  }
+}

@@ -1,0 +1,144 @@
+import { SchedulerError } from "./error.ts";
+import { roundHalfEven, spacedTimesteps } from "./noise_schedule.ts";
+import { type Combination, HISTORY, mix, of, OUTPUT, type PlanStep, predict, SAMPLE, type Term } from "./plan.ts";
+import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type SchedulerConfig } from "./scheduler.ts";
+
+/** The configuration of {@linkcode PNDMScheduler}. */
+export interface PNDMConfig extends BaseConfig {
+  /** Whether to begin with lower orders rather than with Runge-Kutta intervals. */
+  readonly skip_prk_steps: boolean;
+  /** Whether the last step goes to ᾱ = 1, rather than to that of timestep 0. */
+  readonly set_alpha_to_one: boolean;
+}
+
+const RULES: ConfigRules<PNDMConfig> = {
+  name: "PNDMScheduler",
+  defaults: { ...COMMON_DEFAULTS, skip_prk_steps: false, set_alpha_to_one: false },
+  choices: { prediction_type: ["epsilon", "v_prediction"] },
+};
+
+/** The sample that a Runge-Kutta interval, or the doubled first step, began with. */
+const BEGAN = HISTORY;
+/** The weighted sum of a Runge-Kutta interval's outputs so far. */
+const SUM = HISTORY + 1;
+const OUTPUTS = HISTORY + 2;
+
+/** How many outputs the multistep formula looks at. */
+const ORDER = 4;
+
+/** Adams-Bashforth weights (eq. 12 of the paper and its lower orders), the newest output first. */
+const ADAMS_BASHFORTH = [
+  [1],
+  [3 / 2, -1 / 2],
+  [23 / 12, -16 / 12, 5 / 12],
+  [55 / 24, -59 / 24, 37 / 24, -9 / 24],
+];
+
+/** Runge-Kutta weights of the four calls of an interval (eq. 13). */
+const RUNGE_KUTTA = [1 / 6, 1 / 3, 1 / 3, 1 / 6];
+
+/**
+ * PNDM: "Pseudo Numerical Methods for Diffusion Models on Manifolds", Liu et al., arXiv 2202.09778.
+ *
+ * DDIM's step (eq. 9) fed with a better ε: a combination of the last four outputs (PLMS). The first outputs come from
+ * Runge-Kutta intervals of four calls each (PRK), or, with `skip_prk_steps` as in Stable Diffusion, from lower orders,
+ * with the first interval done twice: 50 steps are 51 model calls.
+ */
+export class PNDMScheduler extends Scheduler<PNDMConfig> {
+  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
+    super(RULES, config, overrides);
+  }
+
+  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): PNDMScheduler {
+    return new PNDMScheduler(config, overrides);
+  }
+
+  protected override build(count: number): PlanStep[] {
+    const grid = spacedTimesteps(count, this.spacing).map(roundHalfEven); // falling
+    const stride = Math.floor(this.settings.num_train_timesteps / count);
+    if (!this.settings.skip_prk_steps) return [...this.#prk(grid, stride), ...this.#plms(grid.slice(3), stride, 3)];
+    // The second timestep comes twice: the first interval is done again, with the mean of the outputs at its two ends.
+    return this.#plms(grid.length === 1 ? grid : [grid[0], grid[1], ...grid.slice(1)], stride, 0);
+  }
+
+  /** Runge-Kutta intervals for the first three strides. */
+  #prk(grid: number[], stride: number): PlanStep[] {
+    if (grid.length < ORDER) {
+      throw new SchedulerError(
+        `Cannot plan a PNDM run as its Runge-Kutta steps need at least ${ORDER} steps (or skip_prk_steps): ` +
+          `${grid.length}`,
+        { steps: grid.length },
+      );
+    }
+    const half = Math.floor(stride / 2);
+    return grid.slice(0, 3).flatMap((start, interval) => {
+      // Calls at both ends and twice between; each but the last goes on from the interval's beginning.
+      const middle = grid[interval + 1] + half;
+      const end = grid[interval + 1];
+      return [start, middle, middle, end].map((timestep, call) => {
+        const target = [start - half, middle, middle - half, end][call];
+        const last = call === 3;
+        const weighted = mix([1, call === 0 ? [] : of(SUM)], [RUNGE_KUTTA[call], of(OUTPUT)]);
+        const before: Combination[] = [];
+        if (call === 0) {
+          before.push({ target: BEGAN, terms: of(SAMPLE) });
+          before.push({ target: OUTPUTS + interval, terms: of(OUTPUT) });
+        }
+        before.push({ target: SUM, terms: weighted });
+        const output = last ? of(SUM) : of(OUTPUT);
+        return this.#call(timestep, { before, from: start, to: target, sample: of(BEGAN), output });
+      });
+    });
+  }
+
+  /** Multistep calls, `known` outputs being there already. */
+  #plms(timesteps: number[], stride: number, known: number): PlanStep[] {
+    let outputs = known;
+    return timesteps.map((timestep, call) => {
+      if (known === 0 && call === 1) {
+        const output = mix([1 / 2, of(OUTPUT)], [1 / 2, of(OUTPUTS)]);
+        return this.#call(timestep, { from: timestep + stride, to: timestep, sample: of(BEGAN), output });
+      }
+      const before: Combination[] = [{ target: OUTPUTS + outputs % ORDER, terms: of(OUTPUT) }];
+      if (known === 0 && call === 0) before.push({ target: BEGAN, terms: of(SAMPLE) });
+      outputs++;
+      const weights = ADAMS_BASHFORTH[Math.min(outputs, ORDER) - 1];
+      const output = mix(
+        ...weights.map((weight, age) => [weight, of(OUTPUTS + (outputs - 1 - age) % ORDER)] as const),
+      );
+      return this.#call(timestep, { before, from: timestep, to: timestep - stride, sample: of(SAMPLE), output });
+    });
+  }
+
+  /** The model call at `timestep`, and DDIM's step of `sample` between two other timesteps. */
+  #call(
+    timestep: number,
+    { before = [], from, to, sample, output }: {
+      before?: Combination[];
+      from: number;
+      to: number;
+      sample: Term[];
+      output: Term[];
+    },
+  ): PlanStep {
+    const { prediction_type, set_alpha_to_one } = this.settings;
+    const alphaBar = this.alphaBar(from);
+    const next = to >= 0 ? this.alphaBar(to) : set_alpha_to_one ? 1 : this.alphasCumprod[0];
+    const alpha = Math.sqrt(alphaBar), sigma = Math.sqrt(1 - alphaBar);
+    const epsilon = prediction_type === "v_prediction" ? mix([alpha, output], [sigma, sample]) : output;
+    // eq. 9, without the cancellation of √ᾱ'·x_0 + √(1 − ᾱ')·ε
+    const denominator = alphaBar * Math.sqrt(1 - next) + Math.sqrt(alphaBar * (1 - alphaBar) * next);
+    const terms = mix([Math.sqrt(next / alphaBar), sample], [-(next - alphaBar) / denominator, epsilon]);
+    const level = this.levelAt(timestep);
+    return {
+      timestep,
+      inputScale: 1,
+      level,
+      drawsNoise: false,
+      original: predict(prediction_type, { alpha: level.signal, sigma: level.noise }).original,
+      combine: [...before, { target: SAMPLE, terms }],
+    };
+  }
+}

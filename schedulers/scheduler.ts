@@ -1,0 +1,456 @@
+import { SchedulerError } from "./error.ts";
+import { alphasCumprod, type NoiseScheduleConfig, type Spacing } from "./noise_schedule.ts";
+import {
+  type Combination,
+  evaluate,
+  mix,
+  NOISE,
+  type NoiseLevel,
+  type Nonlinearity,
+  of,
+  OUTPUT,
+  type PlanStep,
+  SAMPLE,
+  type SchedulerPlan,
+  type Term,
+} from "./plan.ts";
+import { TorchGenerator } from "./torch_generator.ts";
+
+/** A scheduler's configuration as diffusers writes it: snake_case keys, some of which may belong to other classes. */
+export type SchedulerConfig = Readonly<Record<string, unknown>>;
+
+/** The keys that every scheduler here has. */
+export interface BaseConfig extends NoiseScheduleConfig {
+  /** What the model predicts: "epsilon" (the noise), "sample" (the clean image) or "v_prediction". */
+  readonly prediction_type: string;
+  /** Which timesteps are visited: "leading", "trailing" or "linspace" (arXiv 2305.08891, table 2). */
+  readonly timestep_spacing: string;
+  /** Added to "leading" timesteps; 1 in Stable Diffusion. */
+  readonly steps_offset: number;
+  /** Whether the predicted clean image is clipped. Latents must not be. */
+  readonly clip_sample?: boolean;
+  /** The largest magnitude that clipping leaves. */
+  readonly clip_sample_range?: number;
+  /** Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For pixels, not latents. */
+  readonly thresholding?: boolean;
+  /** The quantile of magnitudes that thresholding limits to. */
+  readonly dynamic_thresholding_ratio?: number;
+  /** The largest bound of thresholding. */
+  readonly sample_max_value?: number;
+}
+
+/** What a class says of its configuration. */
+export interface ConfigRules<Config extends BaseConfig> {
+  /** The class's name in diffusers. */
+  readonly name: string;
+  /** All keys, with diffusers' defaults. */
+  readonly defaults: Config;
+  /** The values that are allowed for keys with a closed set of them. */
+  readonly choices?: Readonly<Record<string, readonly unknown[]>>;
+  /** Values that mean one of the choices, by key. */
+  readonly synonyms?: Readonly<Record<string, Readonly<Record<string, string>>>>;
+}
+
+/** Options of {@linkcode Scheduler.step}. */
+export interface StepOptions {
+  /** How much of the noise to renew, 0 … 1; read by DDIM alone. Defaults to 0. */
+  readonly eta?: number;
+  /** Where samplers that add noise draw it; a generator with a random seed unless given. */
+  readonly generator?: TorchGenerator;
+  /** The noise itself, in place of a generator. */
+  readonly noise?: Float32Array;
+  /** How many images the sample holds, for `thresholding`, which looks at each by itself. Defaults to 1. */
+  readonly batchSize?: number;
+}
+
+/** What {@linkcode Scheduler.step} returns. */
+export interface StepResult {
+  /** The sample at the next timestep. */
+  readonly prevSample: Float32Array;
+  /** The clean image that the model's output foresees. */
+  readonly predOriginalSample: Float32Array;
+}
+
+/** The defaults, by key, that a configuration did not say itself. A symbol: it survives spreading, and not JSON. */
+const DEFAULTED = Symbol("keys left at the class's defaults");
+
+const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
+  beta_schedule: ["linear", "scaled_linear", "squaredcos_cap_v2"],
+  prediction_type: ["epsilon", "sample", "v_prediction"],
+  timestep_spacing: ["leading", "trailing", "linspace"],
+};
+
+/** The keys of every class, with the values that most classes take. */
+export const COMMON_DEFAULTS = {
+  num_train_timesteps: 1000,
+  beta_start: 0.0001,
+  beta_end: 0.02,
+  beta_schedule: "linear",
+  trained_betas: null,
+  prediction_type: "epsilon",
+  timestep_spacing: "leading",
+  steps_offset: 0,
+} as const satisfies BaseConfig;
+
+/**
+ * A sampler of diffusion models, with the names and the behaviour of diffusers 0.23.
+ *
+ * There are two ways to run one. `plan()` writes the whole run down as linear combinations, for a loop that stays on
+ * the GPU; `step()` carries the same plan out on the host, one model call at a time:
+ *
+ * ```ts
+ * const scheduler = DDIMScheduler.fromConfig({ clip_sample: false });
+ * scheduler.setTimesteps(50);
+ * let sample = new TorchGenerator(7).randn(shape).map((x) => x * scheduler.initNoiseSigma);
+ * for (const timestep of scheduler.timesteps) {
+ *   const output = await model(scheduler.scaleModelInput(sample, timestep), timestep);
+ *   sample = scheduler.step(output, timestep, sample).prevSample;
+ * }
+ * ```
+ *
+ * Every public class says its paper; a subclass has to say no more than `build()`.
+ */
+export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
+  /**
+   * The configuration, complete with defaults, and with the keys that other classes may want.
+   *
+   * `Other.fromConfig(scheduler.config)` hands on what was said, not what was left at this class's defaults, as
+   * diffusers' `from_config` does: those keys take the other class's defaults.
+   */
+  readonly config: Config & SchedulerConfig;
+  /** ᾱ_t, the signal's share of the variance at each training timestep. */
+  readonly alphasCumprod: Float32Array;
+  /** How many model calls one interval of time takes: 2 for Heun's method. */
+  readonly order: number = 1;
+
+  /** The configuration's own keys: those of other classes do not count here. */
+  protected readonly settings: Config;
+  #plan: SchedulerPlan | undefined;
+  #steps = 0;
+  #eta = 0;
+  #next = 0;
+  #registers: (Float32Array | undefined)[] = [];
+  #generator: TorchGenerator | undefined;
+
+  /** For subclasses: their rules, and what the user said. */
+  protected constructor(rules: ConfigRules<Config>, config: SchedulerConfig, overrides: SchedulerConfig) {
+    const { complete, settings } = resolveConfig(rules, config, overrides);
+    this.config = complete;
+    this.settings = settings;
+    this.alphasCumprod = alphasCumprod(settings);
+  }
+
+  /** Each model call of a run of `count` steps. */
+  protected abstract build(count: number, eta: number): PlanStep[];
+
+  /** The standard deviation of the first sample of a run of `count` steps; of all training steps where undefined. */
+  protected startingSigma(_count?: number): number {
+    return 1;
+  }
+
+  /** What happens to a predicted clean image besides the linear combinations. */
+  protected get nonlinear(): Nonlinearity | null {
+    return this.settings.thresholding ? "thresholding" : this.settings.clip_sample ? "clip_sample" : null;
+  }
+
+  /** The signal's and the noise's share of a sample at a timestep that need not belong to the current run. */
+  protected levelAt(timestep: number): NoiseLevel {
+    const alphaBar = this.alphaBar(timestep);
+    return { signal: Math.sqrt(alphaBar), noise: Math.sqrt(1 - alphaBar) };
+  }
+
+  /** The timesteps of the model calls, after {@linkcode setTimesteps}; empty before. */
+  get timesteps(): number[] {
+    return [...this.#plan?.timesteps ?? []];
+  }
+
+  /** The standard deviation that the first sample must have: multiply standard normal noise by it. */
+  get initNoiseSigma(): number {
+    return this.#plan?.initNoiseSigma ?? this.startingSigma();
+  }
+
+  /**
+   * Begins a run of `steps` steps. Some samplers make more model calls than that: see {@linkcode timesteps}.
+   *
+   * @throws {SchedulerError} where `steps` is not a whole number from 1 to `num_train_timesteps`.
+   */
+  setTimesteps(steps: number): void {
+    this.#plan = this.plan(steps);
+    this.#steps = steps;
+    this.#eta = 0;
+    this.#next = 0;
+    this.#registers = [];
+  }
+
+  /**
+   * A whole run of `steps` steps as data; see {@linkcode SchedulerPlan}. Changes nothing in this object.
+   *
+   * @throws {SchedulerError} where `steps` is not a whole number from 1 to `num_train_timesteps`, or the configuration
+   * makes a coefficient infinite (an `epsilon` model cannot start from pure noise, where ᾱ = 0).
+   */
+  plan(steps: number, { eta = 0 }: { eta?: number } = {}): SchedulerPlan {
+    const { num_train_timesteps } = this.settings;
+    if (!Number.isInteger(steps) || steps < 1 || steps > num_train_timesteps) {
+      throw new SchedulerError(
+        `Cannot plan a run as its steps must be a whole number in 1 … num_train_timesteps = ` +
+          `${num_train_timesteps}: ${steps}`,
+        { steps, num_train_timesteps },
+      );
+    }
+    if (!(eta >= 0)) throw new SchedulerError(`Cannot plan a run as eta must be 0 or more: ${eta}`, { eta });
+    const calls = this.build(steps, eta);
+    for (const { timestep, combine } of calls) {
+      const broken = combine.flatMap(({ terms }) => terms).find(({ coefficient }) => !Number.isFinite(coefficient));
+      if (!broken) continue;
+      throw new SchedulerError(
+        `Cannot plan a run of ${steps} steps as its coefficients must be finite: ${broken.coefficient} at timestep ` +
+          `${timestep} with prediction_type "${this.settings.prediction_type}", eta ${eta}`,
+        { steps, timestep, eta, coefficient: broken.coefficient },
+      );
+    }
+    const targets = calls.flatMap(({ combine }) => combine.map(({ target }) => target));
+    return {
+      timesteps: calls.map(({ timestep }) => timestep),
+      initNoiseSigma: this.startingSigma(steps),
+      registers: Math.max(NOISE, ...targets) + 1,
+      nonlinear: this.nonlinear,
+      steps: calls,
+    };
+  }
+
+  /** The sample as the model wants to see it: times the step's input scale. The same array where that is 1. */
+  scaleModelInput(sample: Float32Array, timestep: number): Float32Array {
+    const { inputScale } = this.#locate(timestep).step;
+    return inputScale === 1 ? sample : sample.map((value) => value * inputScale);
+  }
+
+  /**
+   * Goes from the sample at `timestep` to the one at the next timestep.
+   *
+   * @param modelOutput What the model said of `scaleModelInput(sample, timestep)`, as many values as the sample.
+   * @throws {SchedulerError} before `setTimesteps()`, after the last step, at a timestep that is not the run's, and
+   * where a multistep sampler has not seen the calls that it builds on.
+   */
+  step(
+    modelOutput: Float32Array,
+    timestep: number,
+    sample: Float32Array,
+    { eta = 0, generator, noise, batchSize = 1 }: StepOptions = {},
+  ): StepResult {
+    this.#planFor(eta);
+    const { step, index } = this.#locate(timestep);
+    if (modelOutput.length !== sample.length) {
+      throw new SchedulerError(
+        `Cannot step as the model's output must be as long as the sample: ${modelOutput.length} ≠ ${sample.length}`,
+        { modelOutput: modelOutput.length, sample: sample.length },
+      );
+    }
+    const registers = this.#registers;
+    registers[SAMPLE] = sample;
+    registers[OUTPUT] = modelOutput;
+    registers[NOISE] = step.drawsNoise ? this.#noise(step, sample.length, { generator, noise }) : undefined;
+    const before = step.combine.slice(0, -1), last = step.combine[step.combine.length - 1];
+    for (const combination of before) this.#carryOut(combination, { timestep, batchSize });
+    const predOriginalSample = evaluate(step.original, registers);
+    this.#carryOut(last, { timestep, batchSize });
+    this.#next = index + 1;
+    return { prevSample: registers[SAMPLE], predOriginalSample };
+  }
+
+  /**
+   * The clean image with as much noise as a sample has at `timestep`: `signal · original + noise level · noise`.
+   *
+   * @throws {SchedulerError} where the timestep is neither the run's nor a training timestep.
+   */
+  addNoise(original: Float32Array, noise: Float32Array, timestep: number): Float32Array {
+    const level = this.#plan?.steps.find((step) => step.timestep === timestep)?.level ?? this.levelAt(timestep);
+    return original.map((value, i) => level.signal * value + level.noise * noise[i]);
+  }
+
+  /** The configuration as diffusers saves it: `JSON.stringify(scheduler)` is a scheduler_config.json. */
+  toJSON(): Record<string, unknown> {
+    // JSON has no infinity; where a key stands at it (lambda_min_clipped), leaving the key out means the same.
+    const writable = Object.entries(this.config).filter(([, value]) => typeof value !== "number" || isFinite(value));
+    return Object.fromEntries(writable.sort(([a], [b]) => a < b ? -1 : 1));
+  }
+
+  /** The variance-preserving schedule at a training timestep. */
+  protected alphaBar(timestep: number): number {
+    const value = this.alphasCumprod[timestep];
+    if (value === undefined) {
+      const last = this.alphasCumprod.length - 1;
+      throw new SchedulerError(
+        `Cannot read the noise schedule as timesteps must be whole numbers in 0 … ${last}: ${timestep} ` +
+          `(timestep_spacing "${this.settings.timestep_spacing}", steps_offset ${this.settings.steps_offset})`,
+        { timestep, last },
+      );
+    }
+    return value;
+  }
+
+  /** How the configuration lays out timesteps. */
+  protected get spacing(): Spacing {
+    const { timestep_spacing: kind, num_train_timesteps: train, steps_offset: offset } = this.settings;
+    return { kind, train, offset };
+  }
+
+  /** Puts a predicted clean image into a register of its own if it has to be limited; else leaves it a linear form. */
+  protected limited(original: Term[], register: number): { x0: Term[]; keep: Combination[] } {
+    if (!this.nonlinear) return { x0: original, keep: [] };
+    return { x0: of(register), keep: [{ target: register, terms: mix([1, original]), limited: true }] };
+  }
+
+  /** The plan depends on eta, which diffusers takes with every step rather than once. */
+  #planFor(eta: number): void {
+    if (!this.#plan || eta === this.#eta) return;
+    this.#plan = this.plan(this.#steps, { eta });
+    this.#eta = eta;
+  }
+
+  /** The run's next step, or one in the middle to begin with (the last of equal timesteps: it opens an interval). */
+  #locate(timestep: number): { step: PlanStep; index: number } {
+    const plan = this.#plan;
+    if (!plan) throw new SchedulerError("Cannot step before setTimesteps() has begun a run");
+    const { timesteps, steps } = plan;
+    if (this.#next === steps.length) {
+      throw new SchedulerError(
+        `Cannot step at timestep ${timestep} as all ${steps.length} steps are done: call setTimesteps() to begin again`,
+        { timestep, steps: steps.length },
+      );
+    }
+    const index = timesteps[this.#next] === timestep ? this.#next : timesteps.lastIndexOf(timestep);
+    if (index < 0) {
+      throw new SchedulerError(
+        `Cannot step at timestep ${timestep} as it is not one of the run's: expected ${timesteps[this.#next]} ` +
+          `of [${timesteps.join(", ")}]`,
+        { timestep, expected: timesteps[this.#next] },
+      );
+    }
+    return { step: steps[index], index };
+  }
+
+  #noise(
+    step: PlanStep,
+    length: number,
+    { generator, noise }: { generator?: TorchGenerator; noise?: Float32Array },
+  ): Float32Array | undefined {
+    if (noise && generator) throw new SchedulerError("Cannot step with both a generator and noise: give one of them");
+    if (noise && noise.length !== length) {
+      throw new SchedulerError(`Cannot step as the noise must be as long as the sample: ${noise.length} ≠ ${length}`, {
+        noise: noise.length,
+        sample: length,
+      });
+    }
+    if (noise) return noise;
+    if (generator) return generator.randn([length]);
+    if (!step.combine.some(({ terms }) => terms.some(({ register }) => register === NOISE))) return undefined;
+    return (this.#generator ??= new TorchGenerator()).randn([length]);
+  }
+
+  #carryOut({ target, terms, limited }: Combination, { timestep, batchSize }: { timestep: number; batchSize: number }) {
+    const missing = terms.find(({ register }) => !this.#registers[register]);
+    if (missing) {
+      throw new SchedulerError(
+        `Cannot step at timestep ${timestep} as this sampler builds on the calls before it: begin at ${
+          this.timesteps[0]
+        }`,
+        { timestep, register: missing.register },
+      );
+    }
+    const result = evaluate(terms, this.#registers);
+    if (limited) this.#limit(result, batchSize);
+    this.#registers[target] = result;
+  }
+
+  #limit(original: Float32Array, batchSize: number): void {
+    if (this.nonlinear === "clip_sample") {
+      clamp(original, this.settings.clip_sample_range ?? 1);
+      return;
+    }
+    // Dynamic thresholding (Imagen, arXiv 2205.11487, section 2.3), each image by itself.
+    const { dynamic_thresholding_ratio: ratio = 0.995, sample_max_value: most = 1 } = this.settings;
+    if (!Number.isInteger(batchSize) || batchSize < 1 || original.length % batchSize !== 0) {
+      throw new SchedulerError(
+        `Cannot threshold as batchSize must divide the sample's length: ${original.length} by ${batchSize}`,
+        { length: original.length, batchSize },
+      );
+    }
+    const size = original.length / batchSize;
+    for (let start = 0; start < original.length; start += size) {
+      const image = original.subarray(start, start + size);
+      const bound = Math.min(Math.max(quantile(image.map(Math.abs), ratio), 1), most);
+      clamp(image, bound);
+      for (let i = 0; i < size; i++) image[i] /= bound;
+    }
+  }
+}
+
+function clamp(values: Float32Array, bound: number): void {
+  for (let i = 0; i < values.length; i++) values[i] = Math.min(Math.max(values[i], -bound), bound);
+}
+
+/** torch.quantile: linear between the two nearest ranks. */
+function quantile(values: Float32Array, ratio: number): number {
+  const sorted = values.toSorted();
+  const rank = ratio * (sorted.length - 1);
+  const low = sorted[Math.floor(rank)], high = sorted[Math.ceil(rank)];
+  return low + (high - low) * (rank - Math.floor(rank));
+}
+
+function resolveConfig<Config extends BaseConfig>(
+  { name, defaults, choices, synonyms }: ConfigRules<Config>,
+  config: SchedulerConfig,
+  overrides: SchedulerConfig,
+): { complete: Config & SchedulerConfig; settings: Config } {
+  const inherited = (config as Record<symbol, Record<string, unknown> | undefined>)[DEFAULTED] ?? {};
+  const said = {
+    ...Object.fromEntries(
+      Object.entries(config).filter(([key, value]) => !(key in inherited && inherited[key] === value)),
+    ),
+    ...overrides,
+  } as Record<string, unknown>;
+
+  const settings: Record<string, unknown> = {};
+  const defaulted: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(defaults)) {
+    if (said[key] === undefined || (said[key] === null && value !== null)) {
+      settings[key] = defaulted[key] = value;
+    } else {
+      settings[key] = synonyms?.[key]?.[String(said[key])] ?? said[key];
+    }
+  }
+  for (const [key, value] of Object.entries(settings)) {
+    const allowed: readonly unknown[] | undefined = choices?.[key] ?? CHOICES[key];
+    if (allowed) {
+      if (allowed.includes(value)) continue;
+      throw new SchedulerError(
+        `Cannot configure ${name} as ${key} must be one of ${allowed.map((one) => JSON.stringify(one)).join(", ")}: ` +
+          JSON.stringify(value),
+        { key, value, allowed },
+      );
+    }
+    const wanted = kindOf((defaults as unknown as Record<string, unknown>)[key]);
+    if (value === null || kindOf(value) === wanted || (wanted === "null" && Array.isArray(value))) continue;
+    throw new SchedulerError(
+      `Cannot configure ${name} as ${key} must be a ${wanted === "null" ? "list" : wanted}: ${JSON.stringify(value)}`,
+      { key, value },
+    );
+  }
+  const { num_train_timesteps } = settings;
+  if (!Number.isInteger(num_train_timesteps) || num_train_timesteps as number < 1) {
+    throw new SchedulerError(
+      `Cannot configure ${name} as num_train_timesteps must be a whole number from 1: ${num_train_timesteps}`,
+      { num_train_timesteps },
+    );
+  }
+  const complete = { ...said, ...settings, _class_name: name, [DEFAULTED]: defaulted };
+  return {
+    complete: Object.freeze(complete) as unknown as Config & SchedulerConfig,
+    settings: settings as unknown as Config,
+  };
+}
+
+function kindOf(value: unknown): string {
+  if (value === null) return "null";
+  return Array.isArray(value) ? "list" : typeof value;
+}

@@ -1,0 +1,40 @@
+/** A tensor of a golden file; integers and floats alike as the array that holds them exactly. */
+export interface GoldenTensor {
+  dtype: string;
+  shape: number[];
+  data: Float64Array | Float32Array | Int32Array;
+}
+
+/** Reads `tests/goldens/NAME.safetensors`, with the story that it carries in its metadata. */
+// deno-lint-ignore no-explicit-any
+export async function loadGoldens(name: string): Promise<{ tensors: Map<string, GoldenTensor>; note: any }> {
+  const bytes = await Deno.readFile(new URL(`./goldens/${name}.safetensors`, import.meta.url));
+  const headerBytes = Number(new DataView(bytes.buffer).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + headerBytes)));
+  const { __metadata__: metadata, ...entries } = header;
+  const tensors = new Map<string, GoldenTensor>();
+  for (const [key, { dtype, shape, data_offsets: [start, end] }] of Object.entries<GoldenEntry>(entries)) {
+    const buffer = bytes.slice(8 + headerBytes + start, 8 + headerBytes + end).buffer;
+    tensors.set(key, { dtype, shape, data: READERS[dtype](buffer) });
+  }
+  return { tensors, note: JSON.parse(metadata?.note ?? "null") };
+}
+
+interface GoldenEntry {
+  dtype: string;
+  shape: number[];
+  data_offsets: [number, number];
+}
+
+const READERS: Record<string, (buffer: ArrayBuffer) => GoldenTensor["data"]> = {
+  F64: (buffer) => new Float64Array(buffer),
+  F32: (buffer) => new Float32Array(buffer),
+  I32: (buffer) => new Int32Array(buffer),
+  U8: (buffer) => Int32Array.from(new Uint8Array(buffer)),
+};
+
+/** ‖a − b‖ / ‖b‖ */
+export function relativeError(a: ArrayLike<number>, b: ArrayLike<number>): number {
+  if (a.length !== b.length) throw new RangeError(`Cannot compare arrays of ${a.length} and ${b.length} values`);
+  return Math.hypot(...Array.from(b, (value, i) => a[i] - value)) / Math.hypot(...Array.from(b));
+}
