@@ -11,7 +11,7 @@ import {
 import { directoryTree } from "../../../pipeline/loading/byte_source.ts";
 import { ConfigError } from "../../../pipeline/errors.ts";
 
-const root = new URL("../../../", import.meta.url).pathname;
+const root = `${import.meta.dirname}/../../../`;
 
 Deno.test("an empty UNet config has the defaults of diffusers 0.23", () => {
   assertEquals(parseUNetConfig({}, "f"), {

@@ -11,7 +11,7 @@ import {
 import { saveSafetensors } from "../../../pipeline/loading/saving.ts";
 import { SafetensorsError } from "../../../pipeline/errors.ts";
 
-const goldens = new URL("../../goldens/", import.meta.url).pathname;
+const goldens = `${import.meta.dirname}/../../goldens/`;
 
 /** A file with the given header, whose length field can be made to lie, and `dataBytes` zeros. */
 function fileWith(header: unknown, options: { dataBytes?: number; headerLength?: bigint } = {}): Uint8Array {

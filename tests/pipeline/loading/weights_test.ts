@@ -95,7 +95,7 @@ Deno.test("openWeights() says what a folder has instead: other variants, pickles
 });
 
 Deno.test("openWeights() opens a folder of the goldens on disk in both precisions, with the same tensors", async () => {
-  const tree = await directoryTree(new URL("../../goldens/sd1-mini/unet", import.meta.url).pathname);
+  const tree = await directoryTree(`${import.meta.dirname}/../../goldens/sd1-mini/unet`);
   using full = await openWeights(tree, "diffusion_pytorch_model");
   using half = await openWeights(tree, "diffusion_pytorch_model", { variant: "fp16" });
   assertEquals([...half.tensors.keys()].sort(), [...full.tensors.keys()].sort());

@@ -6,7 +6,7 @@ import { parsePythonJson } from "../../../pipeline/loading/json.ts";
 import { SafetensorsFile } from "../../../pipeline/loading/safetensors.ts";
 import { CheckpointError, ConfigError, PromptError } from "../../../pipeline/errors.ts";
 
-const root = new URL("../../../", import.meta.url).pathname;
+const root = `${import.meta.dirname}/../../../`;
 const pocket = `${root}models/pocket/tokenizer`;
 
 const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(path));
