@@ -37,6 +37,15 @@ export class PromptContext implements Disposable {
     this.batch = batch;
   }
 
+  /** Takes the tensors out of the scope they were made in. */
+  keep(): this {
+    for (const { keys, values } of this.#layers.values()) {
+      keys.keep();
+      values.keep();
+    }
+    return this;
+  }
+
   /** What a layer reads. */
   of(layer: Attention): KeysValues {
     return this.#layers.get(layer)!;
@@ -292,7 +301,7 @@ export class UNet2DConditionModel implements Disposable {
       if (!(encoderHiddenStates instanceof Tensor)) {
         return this.#modules.forward(sample, time, (layer) => encoderHiddenStates.of(layer), observe);
       }
-      using context = this.prepareContext(encoderHiddenStates);
+      const context = this.prepareContext(encoderHiddenStates);
       return this.#modules.forward(sample, time, (layer) => context.of(layer), observe);
     });
   }

@@ -1,0 +1,369 @@
+import { ShapeError } from "../engine/errors.ts";
+import { Gpu } from "../engine/gpu.ts";
+import { Tensor } from "../engine/tensor.ts";
+import { concat } from "../kernels/concat.ts";
+import { linearCombination } from "../kernels/linear_combination.ts";
+import { type Scheduler, schedulerFromConfig, TorchGenerator } from "../schedulers/mod.ts";
+import { denoise, drawNoise, type StepCallback } from "./denoising.ts";
+import { CheckpointError, PromptError } from "./errors.ts";
+import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
+import { type FileTree, openTree } from "./loading/byte_source.ts";
+import { parseModelIndex, readConfig } from "./loading/config.ts";
+import { CLIPTextModel } from "./models/clip_text.ts";
+import { type StatesOf, UNet2DConditionModel } from "./models/unet.ts";
+import { AutoencoderKL } from "./models/vae.ts";
+import { type EncodePromptOptions, encodePrompts, type PromptEmbeddings } from "./prompt_encoding.ts";
+import { CLIPTokenizer } from "./text/tokenizer.ts";
+import { decodeLatents } from "./vae_decoding.ts";
+
+/** What a pipeline is made of. Components can serve several pipelines: `new StableDiffusionPipeline(other.components)`. */
+export interface PipelineComponents {
+  readonly vae: AutoencoderKL;
+  readonly textEncoder: CLIPTextModel;
+  readonly tokenizer: CLIPTokenizer;
+  readonly unet: UNet2DConditionModel;
+  readonly scheduler: Scheduler;
+}
+
+/** How a checkpoint is loaded. */
+export interface FromPretrainedOptions {
+  /** Default: a device of its own, which the pipeline then owns. */
+  readonly gpu?: Gpu;
+  /** "fp16" picks the half-precision files. */
+  readonly variant?: string;
+  /** Told what is being loaded and how far it is. */
+  readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
+}
+
+/** What `images` is for each `outputType`. */
+export interface OutputTypes {
+  /** Jimp images. */
+  image: JimpImage[];
+  /** [B, H, W, 3] in 0…1. */
+  array: Float32Array<ArrayBuffer>;
+  /** [B, 4, h, w]; the caller's to dispose of. */
+  latent: Tensor;
+}
+
+/** Options of {@linkcode StableDiffusionPipeline.generate}, with diffusers' names and meaning. */
+export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
+  /** Pixels; divisible by the autoencoder's factor (8). Default: the size that the UNet was trained on. */
+  readonly height?: number;
+  readonly width?: number;
+  /** Default: 50. */
+  readonly numInferenceSteps?: number;
+  /** Weight of classifier-free guidance (2207.12598); none up to 1. Default: 7.5. */
+  readonly guidanceScale?: number;
+  readonly negativePrompt?: string | readonly string[];
+  /** Default: 1. */
+  readonly numImagesPerPrompt?: number;
+  /** How much noise DDIM renews (2010.02502, eq. 16). Default: 0. */
+  readonly eta?: number;
+  /** Where noise is drawn: one for all images, or one for each. Default: a random seed. */
+  readonly generator?: TorchGenerator | readonly TorchGenerator[];
+  /** Standard normal noise [B, 4, h, w] to start from, in place of a draw. Stays the caller's. */
+  readonly latents?: Tensor;
+  readonly promptEmbeds?: Tensor;
+  readonly negativePromptEmbeds?: Tensor;
+  /** Default: "image". */
+  readonly outputType?: T;
+  /** Called every `callbackSteps` steps; may be async. */
+  readonly callback?: StepCallback;
+  /** Default: 1. */
+  readonly callbackSteps?: number;
+  readonly clipSkip?: number;
+  /** Stops before the next step; what was taken is freed, and `generate` rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** What {@linkcode StableDiffusionPipeline.generate} returns. */
+export interface GenerateResult<T extends keyof OutputTypes = "image"> {
+  readonly images: OutputTypes[T];
+  /** Verdicts of the safety checker; null where the pipeline has none. */
+  readonly nsfwContentDetected: boolean[] | null;
+}
+
+/**
+ * Text to pictures with Stable Diffusion 1.x and 2.x (diffusers' `StableDiffusionPipeline`).
+ *
+ * ```ts
+ * using pipe = await StableDiffusionPipeline.fromPretrained("models/pocket");
+ * const { images } = await pipe.generate("a field of roses", { generator: new TorchGenerator(7) });
+ * await images[0].write("roses.png");
+ * ```
+ */
+export class StableDiffusionPipeline implements Disposable {
+  /** Swap freely: `pipe.scheduler = LMSDiscreteScheduler.fromConfig(pipe.scheduler.config)`. */
+  scheduler: Scheduler;
+  readonly vae: AutoencoderKL;
+  readonly textEncoder: CLIPTextModel;
+  readonly tokenizer: CLIPTokenizer;
+  readonly unet: UNet2DConditionModel;
+  #owned: Disposable[] = [];
+  #slicing = false;
+  #tiling = false;
+
+  /** Wires components that stay the caller's: disposing of the pipeline does not dispose of them. */
+  constructor(components: PipelineComponents) {
+    this.vae = components.vae;
+    this.textEncoder = components.textEncoder;
+    this.tokenizer = components.tokenizer;
+    this.unet = components.unet;
+    this.scheduler = components.scheduler;
+  }
+
+  /**
+   * Loads a checkpoint in diffusers' layout: a folder with `model_index.json` and one folder for each component.
+   *
+   * @throws {CheckpointError} when a component is missing or of a class that is not supported; {NoAdapterError} without a device
+   */
+  static async fromPretrained(
+    source: string | FileTree,
+    options: FromPretrainedOptions = {},
+  ): Promise<StableDiffusionPipeline> {
+    return await loadPipeline(source, options, (components) => new StableDiffusionPipeline(components));
+  }
+
+  /** The device that draws. */
+  get gpu(): Gpu {
+    return this.unet.gpu;
+  }
+
+  /** The parts, for another pipeline. */
+  get components(): PipelineComponents {
+    const { vae, textEncoder, tokenizer, unet, scheduler } = this;
+    return { vae, textEncoder, tokenizer, unet, scheduler };
+  }
+
+  /** Decodes the pictures of a batch one after the other, in the memory of one. */
+  enableVaeSlicing(): void {
+    this.#slicing = true;
+  }
+
+  /** Decodes whole batches again. */
+  disableVaeSlicing(): void {
+    this.#slicing = false;
+  }
+
+  /** Decodes large pictures in overlapping tiles of the autoencoder's training size; seams are blended, tones may differ a little between tiles. */
+  enableVaeTiling(): void {
+    this.#tiling = true;
+  }
+
+  /** Decodes pictures whole again. */
+  disableVaeTiling(): void {
+    this.#tiling = false;
+  }
+
+  /**
+   * Encodes prompts as {@linkcode generate} does.
+   *
+   * @returns embeddings [B · numImagesPerPrompt, 77, d], the caller's to dispose of
+   * @throws {PromptError} without prompts, or with another number of negative prompts
+   */
+  async encodePrompt(prompt: string | readonly string[], options: EncodePromptOptions = {}): Promise<PromptEmbeddings> {
+    const embeddings = encodePrompts(this, prompt, options);
+    await this.gpu.check();
+    return embeddings;
+  }
+
+  /**
+   * Draws pictures.
+   *
+   * @throws {ShapeError} for a size that the autoencoder cannot make, or latents and embeddings of the wrong shape
+   * @throws {PromptError} without prompts, or with prompts and embeddings that do not fit each other
+   */
+  async generate<T extends keyof OutputTypes = "image">(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions<T> = {},
+  ): Promise<GenerateResult<T>> {
+    const settings = this.#checked(prompt, options);
+    const { guidanceScale, numInferenceSteps, callback, callbackSteps, signal, eta, generator } = settings;
+    signal?.throwIfAborted();
+    const { unet, scheduler } = this;
+    const { context, images } = this.#prepareContext(prompt, options, guidanceScale > 1);
+    using prompts = context;
+    const started = this.#initialLatents(images, settings);
+    using latents = await denoise(started, {
+      unet,
+      scheduler,
+      numInferenceSteps,
+      context: prompts,
+      guidanceScale,
+      eta,
+      generator,
+      callback,
+      callbackSteps,
+      signal,
+    });
+    const outputType = options.outputType ?? "image";
+    const result = (images: unknown) => ({ images, nsfwContentDetected: null }) as GenerateResult<T>;
+    if (outputType === "latent") {
+      await this.gpu.check();
+      return result(latents.reshape(latents.shape)); // a second owner, for the caller
+    }
+    const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, {
+      slicing: this.#slicing,
+      tiling: this.#tiling,
+    });
+    if (outputType === "array") return result(values);
+    return result(picturesFromFloats(values, { height, width }).map(toJimp));
+  }
+
+  /** Frees what `fromPretrained` loaded: components, and the device if it opened one. */
+  [Symbol.dispose](): void {
+    for (const component of this.#owned.splice(0)) component[Symbol.dispose]();
+  }
+
+  /** Makes the pipeline the owner of components: they are disposed of with it, in this order. */
+  own(components: readonly Disposable[]): void {
+    this.#owned.push(...components);
+  }
+
+  /** What the cross-attention layers read for these embeddings [B, T, d]. Editing pipelines answer differently layer by layer. */
+  protected statesOf(embeddings: Tensor): Tensor | StatesOf {
+    return embeddings;
+  }
+
+  #prepareContext(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions<keyof OutputTypes>,
+    guided: boolean,
+  ) {
+    return this.gpu.scope(() => {
+      const { promptEmbeds, negativePromptEmbeds } = encodePrompts(this, prompt, {
+        ...options,
+        doClassifierFreeGuidance: guided,
+      });
+      const all = negativePromptEmbeds ? concat([negativePromptEmbeds, promptEmbeds], 0) : promptEmbeds;
+      const context = this.unet.prepareContext(this.statesOf(all));
+      context.keep();
+      return { context, images: promptEmbeds.shape[0] };
+    });
+  }
+
+  #initialLatents(images: number, { height, width, latents, generator, numInferenceSteps }: CheckedOptions): Tensor {
+    const { scaleFactor } = this.vae;
+    const shape = [images, this.unet.config.inChannels, height / scaleFactor, width / scaleFactor];
+    if (latents && latents.shape.join() !== shape.join()) {
+      throw new ShapeError(
+        `Cannot start from latents [${latents.shape.join(", ")}] as [${shape.join(", ")}] are wanted`,
+        [
+          latents.shape,
+          shape,
+        ],
+      );
+    }
+    if (generator instanceof Array && generator.length !== images) {
+      throw new RangeError(
+        `Cannot draw ${images} images with ${generator.length} generators: give one, or one for each image`,
+      );
+    }
+    const { initNoiseSigma } = this.scheduler.plan(numInferenceSteps);
+    const noise = latents ?? Tensor.from(this.gpu, drawNoise(shape, generator), shape);
+    const scaled = linearCombination([{ tensor: noise, coefficient: initNoiseSigma }]);
+    if (!latents) noise[Symbol.dispose]();
+    return scaled;
+  }
+
+  #checked(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions<keyof OutputTypes>,
+  ): CheckedOptions {
+    const { scaleFactor } = this.vae;
+    const natural = (this.unet.config.sampleSize ?? 64) * scaleFactor;
+    const { height = natural, width = natural, callbackSteps = 1, numImagesPerPrompt = 1 } = options;
+    for (const [name, side] of Object.entries({ height, width })) {
+      if (!Number.isInteger(side) || side <= 0 || side % scaleFactor !== 0) {
+        throw new ShapeError(
+          `Cannot draw a picture of ${width} × ${height} as its ${name} must be a multiple of ${scaleFactor}: ${side}`,
+          [
+            [height, width],
+          ],
+        );
+      }
+    }
+    for (const [name, count] of Object.entries({ callbackSteps, numImagesPerPrompt })) {
+      if (!Number.isInteger(count) || count < 1) {
+        throw new RangeError(`Cannot draw as ${name} must be a whole number from 1: ${count}`);
+      }
+    }
+    if (prompt !== undefined && options.promptEmbeds) {
+      throw new PromptError("Cannot draw both a prompt and promptEmbeds: give one of them");
+    }
+    if (options.negativePrompt !== undefined && options.negativePromptEmbeds) {
+      throw new PromptError("Cannot guide away from both a negativePrompt and negativePromptEmbeds: give one of them");
+    }
+    const guidanceScale = options.guidanceScale ?? 7.5;
+    if (!Number.isFinite(guidanceScale)) {
+      throw new RangeError(`Cannot draw as guidanceScale must be a finite number: ${guidanceScale}`);
+    }
+    return {
+      height,
+      width,
+      callbackSteps,
+      guidanceScale,
+      numInferenceSteps: options.numInferenceSteps ?? 50,
+      eta: options.eta ?? 0,
+      generator: options.generator ?? new TorchGenerator(),
+      latents: options.latents,
+      callback: options.callback,
+      signal: options.signal,
+    };
+  }
+}
+
+interface CheckedOptions {
+  readonly height: number;
+  readonly width: number;
+  readonly numInferenceSteps: number;
+  readonly guidanceScale: number;
+  readonly eta: number;
+  readonly generator: TorchGenerator | readonly TorchGenerator[];
+  readonly latents?: Tensor;
+  readonly callback?: StepCallback;
+  readonly callbackSteps: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Loads all components of a checkpoint and has a pipeline made of them that owns them. */
+export async function loadPipeline<P extends StableDiffusionPipeline>(
+  source: string | FileTree,
+  options: FromPretrainedOptions,
+  make: (components: PipelineComponents) => P,
+): Promise<P> {
+  const tree = await openTree(source);
+  const index = await readConfig(tree, "model_index.json", parseModelIndex);
+  for (const required of ["vae", "text_encoder", "tokenizer", "unet", "scheduler"] as const) {
+    if (index.components[required] === null) {
+      throw new CheckpointError(`Cannot load ${tree.name} as its model_index.json names no ${required}`, {
+        source: tree.name,
+      });
+    }
+  }
+  const { variant, onProgress } = options;
+  const owned: Disposable[] = [];
+  try {
+    const gpu = options.gpu ?? await Gpu.request();
+    if (!options.gpu) owned.push(gpu);
+    const load = (component: string) => ({
+      gpu,
+      variant,
+      onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(component, doneBytes, totalBytes),
+    });
+    const own = <T extends Disposable>(component: T): T => (owned.unshift(component), component); // the device goes last
+    const tokenizer = await CLIPTokenizer.fromPretrained(tree.subtree("tokenizer"));
+    const scheduler = schedulerFromConfig(
+      await tree.readJson("scheduler/scheduler_config.json") as Record<string, unknown>,
+    );
+    const textEncoder = own(await CLIPTextModel.fromPretrained(tree.subtree("text_encoder"), load("text_encoder")));
+    const unet = own(await UNet2DConditionModel.fromPretrained(tree.subtree("unet"), load("unet")));
+    const vae = own(await AutoencoderKL.fromPretrained(tree.subtree("vae"), load("vae")));
+    const pipe = make({ vae, textEncoder, tokenizer, unet, scheduler });
+    pipe.own(owned);
+    return pipe;
+  } catch (error) {
+    for (const component of owned) component[Symbol.dispose]();
+    throw error;
+  }
+}
