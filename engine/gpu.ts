@@ -225,6 +225,12 @@ export class Gpu implements Disposable {
     return this.#profiling;
   }
 
+  /** Starts counting the peaks of {@linkcode memory} from what is there now. */
+  resetPeak(): void {
+    this.pool.peak = this.pool.live;
+    this.pool.peakReserved = this.pool.reserved;
+  }
+
   /** Gives the memory kept for reuse back to the system. */
   trim(): void {
     this.pool.trim();

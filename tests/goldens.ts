@@ -1,3 +1,5 @@
+import { parsePythonJson } from "../pipeline/loading/json.ts";
+
 /** A tensor of a golden file; integers and floats alike as the array that holds them exactly. */
 export interface GoldenTensor {
   dtype: string;
@@ -17,7 +19,7 @@ export async function loadGoldens(name: string): Promise<{ tensors: Map<string, 
     const buffer = bytes.slice(8 + headerBytes + start, 8 + headerBytes + end).buffer;
     tensors.set(key, { dtype, shape, data: READERS[dtype](buffer) });
   }
-  return { tensors, note: JSON.parse(metadata?.note ?? "null") };
+  return { tensors, note: parsePythonJson(metadata?.note ?? "null") };
 }
 
 interface GoldenEntry {
