@@ -4,7 +4,8 @@ import type { Gpu } from "../engine/gpu.ts";
 import { declareKernel, input, output, spread } from "../engine/kernel.ts";
 import { Tensor, type TensorWindow } from "../engine/tensor.ts";
 import { type Activation, activationCode } from "./activation.ts";
-import { convBindings, convConstantNames, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
+import { conv3x3Kernel, conv3x3Rows } from "./conv2d_3x3.ts";
+import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
 import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
 
 /**
@@ -41,13 +42,6 @@ const conv2dKernel = declareKernel({
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: (params) => convCost(params),
 });
-
-/** The arithmetic and traffic of a convolution by its definition. */
-function convCost(p: Readonly<Record<"m" | "n" | "k" | "batch" | "x_batch" | "in_channels", number>>) {
-  const { m, n, k, batch, x_batch, in_channels } = p;
-  const taps = k / (4 * Math.ceil(in_channels / 4));
-  return { flops: 2 * batch * m * n * in_channels * taps, bytes: 4 * (batch * (x_batch + m * n) + m * k) };
-}
 
 const weightWgsl = /* wgsl */ `
 // Integer quotients by a float factor, since vector integer division is slow where it is not one instruction: with the half it is exact
@@ -367,30 +361,53 @@ function runPiece(
   const inFours = n % 4 === 0;
   const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === 0 &&
     g.padding.every((p) => p === 0);
+  const tensors = {
+    weight: weight.window,
+    x: x.window,
+    bias: bias ?? unused,
+    channel_bias: channelBias ?? unused,
+    residual: residual ?? unused,
+    y: y.window,
+  };
+  const params = {
+    m: outChannels,
+    n,
+    k,
+    batch: pictures,
+    in_channels: inChannels,
+    x_start: x.start,
+    x_batch: g.inChannels * plane,
+    // Beside the alignment, the first of the input channels.
+    weight_start: weight.start / 4 + inChannel / 4 * g.kernelWidth,
+    weight_row: weightRow,
+    y_start: y.start,
+    bias_start: outChannel,
+    channel_bias_start: picture * g.outChannels + outChannel,
+  };
+  const constants = {
+    X_LANES: plain && inFours ? 4 : 1,
+    Y_LANES: inFours ? 4 : 1,
+    BIAS: bias !== undefined,
+    CHANNEL_BIAS: channelBias !== undefined,
+    RESIDUAL: residual !== undefined,
+    ACCUMULATE: inChannel > 0,
+    ACTIVATION: isLast ? activationCode(options.activation) : 0,
+    UPSAMPLE: g.upsample,
+  };
+  if (!options.tile && suits3x3(gpu, g)) {
+    conv3x3Kernel.run(
+      gpu,
+      tensors,
+      { ...params, height: g.upHeight, width: g.upWidth, weight_kernel_row: allQuads * g.kernelWidth },
+      { ...constants, LANES: gpu.info.subgroupSize, ROWS: conv3x3Rows(outChannels) },
+    );
+    return;
+  }
   conv2dKernel.run(
     gpu,
+    tensors,
     {
-      weight: weight.window,
-      x: x.window,
-      bias: bias ?? unused,
-      channel_bias: channelBias ?? unused,
-      residual: residual ?? unused,
-      y: y.window,
-    },
-    {
-      m: outChannels,
-      n,
-      k,
-      batch: pictures,
-      in_channels: inChannels,
-      x_start: x.start,
-      x_batch: g.inChannels * plane,
-      // Beside the alignment, the first of the input channels.
-      weight_start: weight.start / 4 + inChannel / 4 * g.kernelWidth,
-      weight_row: weightRow,
-      y_start: y.start,
-      bias_start: outChannel,
-      channel_bias_start: picture * g.outChannels + outChannel,
+      ...params,
       height: g.height,
       width: g.width,
       up_height: g.upHeight,
@@ -404,16 +421,13 @@ function runPiece(
       top: g.padding[0],
       left: g.padding[1],
     },
-    {
-      X_LANES: plain && inFours ? 4 : 1,
-      Y_LANES: inFours ? 4 : 1,
-      BIAS: bias !== undefined,
-      CHANNEL_BIAS: channelBias !== undefined,
-      RESIDUAL: residual !== undefined,
-      ACCUMULATE: inChannel > 0,
-      ACTIVATION: isLast ? activationCode(options.activation) : 0,
-      UPSAMPLE: g.upsample,
-      ...tileConstants(options.tile ?? tileFor(gpu, outChannels, n, inFours)),
-    },
+    { ...constants, ...tileConstants(options.tile ?? tileFor(gpu, outChannels, n, inFours)) },
   );
+}
+
+/** Whether the kernel for 3×3 on software devices does it. */
+function suits3x3(gpu: Gpu, g: Geometry): boolean {
+  return gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 && g.kernelHeight === 3 &&
+    g.kernelWidth === 3 &&
+    g.stride === 1 && g.padding.every((side) => side === 1) && g.upWidth % 4 === 0 && g.upsample < 2;
 }

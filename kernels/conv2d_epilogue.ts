@@ -1,4 +1,4 @@
-import { input, output } from "../engine/kernel.ts";
+import { type Cost, input, output } from "../engine/kernel.ts";
 import { activationWgsl } from "./activation.ts";
 
 /**
@@ -72,4 +72,11 @@ fn tile_put(batch: u32, row: u32, column: u32, sum: vec4f) {
   ${put}
 }
 `;
+}
+
+/** The arithmetic and traffic of a convolution by its definition. */
+export function convCost(p: Readonly<Record<"m" | "n" | "k" | "batch" | "x_batch" | "in_channels", number>>): Cost {
+  const { m, n, k, batch, x_batch, in_channels } = p;
+  const taps = k / (4 * Math.ceil(in_channels / 4));
+  return { flops: 2 * batch * m * n * in_channels * taps, bytes: 4 * (batch * (x_batch + m * n) + m * k) };
 }
