@@ -27,7 +27,10 @@ export interface PromptEmbeddings {
   readonly negativePromptEmbeds: Tensor | undefined;
 }
 
-/** Prompts to embeddings. Prompts and negative prompts that are texts go through the encoder in one batch. */
+/**
+ * Prompts to embeddings. Prompts and negative prompts that are texts go through the encoder in one batch, unless layers are skipped: diffusers
+ * skips them for the prompts alone.
+ */
 export function encodePrompts(
   { tokenizer, textEncoder }: { tokenizer: CLIPTokenizer; textEncoder: CLIPTextModel },
   prompt: string | readonly string[] | undefined,
@@ -54,13 +57,18 @@ export function encodePrompts(
     );
   }
   return gpu.scope(() => {
-    const texts = [...negatives, ...prompts];
-    const encoded = texts.length === 0 ? undefined : encodeTexts(tokenizer, textEncoder, texts, clipSkip);
-    const rows = (source: Tensor | undefined, first: number) => repeatRows(source!, first, batch, numImagesPerPrompt);
+    const encode = (texts: readonly string[], skip: number) =>
+      texts.length === 0 ? undefined : encodeTexts(tokenizer, textEncoder, texts, skip);
+    const together = clipSkip === 0 ? encode([...negatives, ...prompts], 0) : undefined;
+    const rows = (source: Tensor | undefined, first = 0) => repeatRows(source!, first, batch, numImagesPerPrompt);
     return {
-      promptEmbeds: promptEmbeds ? rows(promptEmbeds, 0) : rows(encoded, negatives.length),
+      promptEmbeds: promptEmbeds
+        ? rows(promptEmbeds)
+        : together
+        ? rows(together, negatives.length)
+        : rows(encode(prompts, clipSkip)),
       negativePromptEmbeds: doClassifierFreeGuidance
-        ? negativePromptEmbeds ? rows(negativePromptEmbeds, 0) : rows(encoded, 0)
+        ? rows(negativePromptEmbeds ?? together ?? encode(negatives, 0))
         : undefined,
     };
   });

@@ -86,7 +86,8 @@ export class WeightScope {
     return tensor;
   }
 
-  /** A weight that is kept in another form: `repack` gets it when it is filled, and what it returns is the model's. */
+  /** A weight that is kept in another form: `repack` gets it when it is filled; what it returns is the model's, and the
+   * weight itself is freed. */
   repacked(key: string, shape: readonly number[], repack: (tensor: Tensor) => Disposable): void {
     const { gpu, owner } = this.#binder;
     const info = this.#binder.wanted(this.#key(key), shape);
@@ -95,7 +96,10 @@ export class WeightScope {
       key: this.#key(key),
       dtype: info.dtype,
       open: () => Tensor.empty(gpu, shape, storedAs(info.dtype), { exact: true }),
-      filled: (tensor) => owner.add(repack(tensor)),
+      filled: (tensor) => {
+        owner.add(repack(tensor));
+        tensor[Symbol.dispose]();
+      },
     });
   }
 

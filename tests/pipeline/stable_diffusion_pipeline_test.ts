@@ -4,7 +4,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { CheckpointError, PromptError } from "../../pipeline/errors.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion_pipeline.ts";
-import { DDIMScheduler, schedulerFromConfig, TorchGenerator } from "../../schedulers/mod.ts";
+import { DDIMScheduler, PNDMScheduler, schedulerFromConfig, TorchGenerator } from "../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
 
@@ -78,6 +78,14 @@ gpuTest("the pocket model draws the golden pictures with DDIM and PNDM", async (
     outputType: "array",
   });
   assertClose(images, tensors.get("ddim20.image")!.data, tolerance, "DDIM");
+  pipe.scheduler = PNDMScheduler.fromConfig(pipe.scheduler.config);
+  const { images: plms } = await pipe.generate(note.prompts, {
+    generator: generators(),
+    numInferenceSteps: 12,
+    guidanceScale: note.guidance,
+    outputType: "array",
+  });
+  assertClose(plms, tensors.get("pndm12.image")!.data, tolerance, "PNDM");
 });
 
 gpuTest(
