@@ -1,0 +1,96 @@
+/** Pictures as CLIP's vision models take them: resized, cropped and normalised as transformers' `CLIPImageProcessor` does it. */
+
+import { type FileTree, openTree } from "../loading/byte_source.ts";
+import { type CLIPImageProcessorConfig, parseCLIPImageProcessorConfig, readConfig } from "../loading/config.ts";
+import type { Picture } from "./picture.ts";
+import { checkPicture, resizeBicubic } from "./resize.ts";
+
+/**
+ * CLIP's image processor (transformers 4.35's `CLIPImageProcessor`), bit for bit: PIL's bicubic, the middle cut out, then
+ * (factor · byte − mean) / std in f32.
+ *
+ * @example
+ * ```ts
+ * const extractor = await CLIPImageProcessor.fromPretrained("stable-diffusion-v1-4/feature_extractor");
+ * const pixelValues = extractor.preprocess(picture); // [1, 3, 224, 224]
+ * ```
+ */
+export class CLIPImageProcessor {
+  readonly config: CLIPImageProcessorConfig;
+
+  constructor(config: CLIPImageProcessorConfig) {
+    this.config = config;
+  }
+
+  /**
+   * Reads a folder's `preprocessor_config.json`.
+   *
+   * @throws {CheckpointError} if there is none; {ConfigError} for what CLIP's processor does not do, or is not done here.
+   */
+  static async fromPretrained(directory: string | FileTree): Promise<CLIPImageProcessor> {
+    const tree = await openTree(directory);
+    return new CLIPImageProcessor(await readConfig(tree, "preprocessor_config.json", parseCLIPImageProcessorConfig));
+  }
+
+  /**
+   * A picture as pixel values.
+   *
+   * @returns [1, 3, H, W], where H and W are the crop's sides ({@linkcode outputSize} tells them without one)
+   * @throws {ImageError} where the picture has other bytes than its size says
+   */
+  preprocess(picture: Picture): Float32Array<ArrayBuffer> {
+    checkPicture(picture, "preprocess");
+    const resized = this.config.resize === null ? picture : resizeBicubic(picture, this.#resizedSize(picture));
+    return this.#normalized(centerCrop(resized, this.outputSize(picture)));
+  }
+
+  /** The size of the pixel values of a picture. */
+  outputSize(picture: { width: number; height: number }): { width: number; height: number } {
+    const { width, height } = this.config.crop ?? this.#resizedSize(picture);
+    return { width, height };
+  }
+
+  #resizedSize({ width, height }: { width: number; height: number }): { width: number; height: number } {
+    const { resize } = this.config;
+    if (resize === null) return { width, height };
+    if (!("shortestEdge" in resize)) return resize;
+    const short = resize.shortestEdge;
+    const long = Math.trunc(short * Math.max(width, height) / Math.min(width, height));
+    return width <= height ? { width: short, height: long } : { width: long, height: short };
+  }
+
+  #normalized({ data, width, height }: Picture): Float32Array<ArrayBuffer> {
+    const { rescaleFactor, normalize } = this.config;
+    const values = new Float32Array(3 * height * width);
+    for (let channel = 0; channel < 3; channel++) {
+      // There are 256 bytes: each is computed once, rounded to f32 after each operation as numpy does.
+      const table = Float32Array.from({ length: 256 }, (_, byte) => {
+        const scaled = Math.fround(byte * (rescaleFactor ?? 1));
+        if (normalize === null) return scaled;
+        return Math.fround(scaled - Math.fround(normalize.mean[channel])) / Math.fround(normalize.std[channel]);
+      });
+      for (let pixel = 0; pixel < height * width; pixel++) {
+        values[channel * height * width + pixel] = table[data[3 * pixel + channel]];
+      }
+    }
+    return values; // [3, H, W]
+  }
+}
+
+/**
+ * The middle of a picture, with black around it where the picture is smaller. Where the difference is odd, the row or
+ * column more is lost below or on the right when cutting, and added above or on the left when padding.
+ */
+function centerCrop(picture: Picture, { width, height }: { width: number; height: number }): Picture {
+  if (width === picture.width && height === picture.height) return picture;
+  const top = Math.floor((picture.height - height) / 2);
+  const left = Math.floor((picture.width - width) / 2);
+  const data = new Uint8Array(height * width * 3);
+  const from = Math.max(left, 0);
+  const end = Math.min(left + width, picture.width);
+  for (let y = Math.max(-top, 0); y < Math.min(height, picture.height - top); y++) {
+    const row = (y + top) * picture.width;
+    data.set(picture.data.subarray((row + from) * 3, (row + end) * 3), (y * width + from - left) * 3);
+  }
+  return { data, width, height };
+}
