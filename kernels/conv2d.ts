@@ -4,7 +4,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { declareKernel, input, output, spread } from "../engine/kernel.ts";
 import { Tensor, type TensorWindow } from "../engine/tensor.ts";
 import { type Activation, activationCode } from "./activation.ts";
-import { conv3x3Kernel, conv3x3Rows } from "./conv2d_3x3.ts";
+import { conv3x3Kernel, conv3x3Tile } from "./conv2d_3x3.ts";
 import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
 import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
 
@@ -394,12 +394,17 @@ function runPiece(
     ACTIVATION: isLast ? activationCode(options.activation) : 0,
     UPSAMPLE: g.upsample,
   };
-  if (!options.tile && suits3x3(gpu, g)) {
+  if (!options.tile && t.x.dtype === "f32" && suits3x3(gpu, g)) {
     conv3x3Kernel.run(
       gpu,
       tensors,
       { ...params, height: g.upHeight, width: g.upWidth, weight_kernel_row: allQuads * g.kernelWidth },
-      { ...constants, LANES: gpu.info.subgroupSize, ROWS: conv3x3Rows(outChannels) },
+      {
+        ...constants,
+        X_LANES: g.upsample === 0 ? 4 : 1,
+        LANES: gpu.info.subgroupSize,
+        ...conv3x3Tile(outChannels, pictures * n, k),
+      },
     );
     return;
   }

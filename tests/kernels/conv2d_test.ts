@@ -3,7 +3,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { conv2d, packConvWeight } from "../../kernels/conv2d.ts";
-import type { TileShape } from "../../kernels/tile.ts";
+import { tileFor, type TileShape } from "../../kernels/tile.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
 
 interface Case {
@@ -68,6 +68,7 @@ async function check(
     with?: ("bias" | "channelBias" | "residual" | "silu")[];
     tile?: TileShape;
     f16?: boolean;
+    f16Pictures?: boolean;
     bindingLimit?: number;
   } = {},
 ): Promise<void> {
@@ -75,7 +76,8 @@ async function check(
   const shape = [batch, outChannels, ...outSize(c)];
   const weightShape = [outChannels, inChannels, ...kernel];
   const count = (lengths: number[]) => lengths.reduce((a, b) => a * b, 1);
-  const xData = randomArray(batch * inChannels * size[0] * size[1], 1);
+  let xData = randomArray(batch * inChannels * size[0] * size[1], 1);
+  if (options.f16Pictures) xData = Float32Array.from(Float16Array.from(xData));
   let weightData = randomArray(count(weightShape), 2);
   if (options.f16) weightData = Float32Array.from(Float16Array.from(weightData));
   const extras: Extras = {
@@ -85,7 +87,7 @@ async function check(
     silu: options.with?.includes("silu"),
   };
   const actual = gpu.scope(() => {
-    const x = Tensor.from(gpu, xData, [batch, inChannels, ...size]);
+    const x = Tensor.from(gpu, xData, [batch, inChannels, ...size], options.f16Pictures ? "f16" : "f32");
     const weight = packConvWeight(Tensor.from(gpu, weightData, weightShape, options.f16 ? "f16" : "f32"));
     const forward = {
       stride: c.stride,
@@ -201,10 +203,27 @@ gpuTest("conv2d computes the same on every tile shape", async (gpu) => {
   }
 });
 
-gpuTest("conv2d reads f16 weights as they are stored, packed in f16 too", async (gpu) => {
+gpuTest(
+  "conv2d computes the same by the kernel for large 3×3 convolutions, upsampling or not, as by the general one",
+  async (gpu) => {
+    const [inChannels, outChannels, height, width] = [64, 67, 120, 124];
+    using weight = Tensor.from(gpu, randomArray(outChannels * inChannels * 9, 2), [outChannels, inChannels, 3, 3]);
+    using packed = packConvWeight(weight);
+    for (const upsample of [false, true]) {
+      const [h, w] = upsample ? [height / 2, width / 2] : [height, width];
+      using x = Tensor.from(gpu, randomArray(inChannels * h * w, 1), [1, inChannels, h, w]);
+      using own = conv2d(x, packed, { padding: 1, upsample });
+      using general = conv2d(x, packed, { padding: 1, upsample, tile: tileFor(gpu, outChannels, height * width) });
+      assertClose(await own.data(), await general.data(), f32Tolerance(9 * inChannels), `upsample ${upsample}`);
+    }
+  },
+);
+
+gpuTest("conv2d reads f16 weights and pictures as they are stored, packed in f16 too", async (gpu) => {
   const c: Case = { inChannels: 5, outChannels: 33, size: [7, 12], kernel: [3, 3], padding: same(1) };
   await check(gpu, c, { f16: true });
   await check(gpu, { ...c, inChannels: 8, kernel: [1, 1], padding: same(0) }, { f16: true });
+  await check(gpu, { ...c, inChannels: 4, outChannels: 4 }, { f16: true, f16Pictures: true });
   using weight = Tensor.from(gpu, new Uint16Array(33 * 5 * 9), [33, 5, 3, 3]);
   using packed = packConvWeight(weight);
   assertEquals([packed.tensor.dtype, packed.tensor.shape], ["f16", [33, 3, 2, 3, 4]]);
