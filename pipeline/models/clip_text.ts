@@ -7,9 +7,9 @@ import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
 import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { type CLIPTextConfig, parseCLIPTextConfig, readConfig } from "../loading/config.ts";
+import { type CLIPTextConfig, parseCLIPTextConfig } from "../loading/config.ts";
+import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
 import type { Weights } from "../loading/safetensors.ts";
-import { openWeights } from "../loading/weights.ts";
 import type { LoadOptions } from "./unet.ts";
 
 /** CLIP's text transformer, to be found under `text_model` in text encoders and whole CLIP models alike. */
@@ -92,13 +92,21 @@ export class CLIPTextModel implements Disposable {
   readonly gpu: Gpu;
   readonly config: CLIPTextConfig;
   readonly weights: ModelWeights;
+  /** The files that the model came from, where they are known. */
+  readonly origin: ModelOrigin | undefined;
   readonly #transformer: ClipTextTransformer;
 
-  private constructor(gpu: Gpu, config: CLIPTextConfig, transformer: ClipTextTransformer, weights: ModelWeights) {
-    this.gpu = gpu;
+  private constructor(
+    config: CLIPTextConfig,
+    transformer: ClipTextTransformer,
+    weights: ModelWeights,
+    options: LoadOptions,
+  ) {
+    this.gpu = options.gpu;
     this.config = config;
     this.#transformer = transformer;
     this.weights = weights;
+    this.origin = options.origin;
   }
 
   /**
@@ -108,9 +116,10 @@ export class CLIPTextModel implements Disposable {
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<CLIPTextModel> {
     const tree = await openTree(directory);
-    const config = await readConfig(tree, "config.json", parseCLIPTextConfig);
-    using weights = await openWeights(tree, "model", options);
-    return await CLIPTextModel.fromWeights(config, weights, options);
+    const origin = await folderOrigin(tree, "model", options);
+    const config = parseCLIPTextConfig(origin.config, `${tree.name}/config.json`);
+    using weights = await origin.openWeights();
+    return await CLIPTextModel.fromWeights(config, weights, { ...options, origin });
   }
 
   /** Builds the encoder of `config` on `weights`, whose keys are transformers'. */
@@ -119,7 +128,7 @@ export class CLIPTextModel implements Disposable {
     // Old transformers saved the row numbers of the position table, and some files carry the projection of whole CLIP models.
     const ignore = /position_ids$|^text_projection/;
     const { model, owner } = await bindWeights(options.gpu, weights, build, { ...options, ignore });
-    return new CLIPTextModel(options.gpu, config, model, owner);
+    return new CLIPTextModel(config, model, owner, options);
   }
 
   /**

@@ -11,9 +11,9 @@ import { TimestepEmbedding, timestepSinusoids } from "../layers/timestep.ts";
 import { type ContextOf, Transformer2D } from "../layers/transformer.ts";
 import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { parseUNetConfig, readConfig, type UNet2DConditionConfig } from "../loading/config.ts";
+import { parseUNetConfig, type UNet2DConditionConfig } from "../loading/config.ts";
+import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
 import type { Weights } from "../loading/safetensors.ts";
-import { openWeights } from "../loading/weights.ts";
 
 /** How a model is loaded from a folder. */
 export interface LoadOptions {
@@ -21,6 +21,8 @@ export interface LoadOptions {
   /** "fp16" picks `….fp16.safetensors`. */
   readonly variant?: string;
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /** For `fromWeights`: the files that the weights are of, so that the model can be saved. `fromPretrained` knows them itself. */
+  readonly origin?: ModelOrigin;
 }
 
 /** Called with the output of each module under its checkpoint key. The tensor lives as long as the forward pass: `keep()` or read a copy. */
@@ -184,13 +186,16 @@ export class UNet2DConditionModel implements Disposable {
   readonly config: UNet2DConditionConfig;
   /** The weights' owner: its `source` says where they came from. */
   readonly weights: ModelWeights;
+  /** The files that the model came from, where they are known. */
+  readonly origin: ModelOrigin | undefined;
   readonly #modules: Modules;
 
-  private constructor(gpu: Gpu, config: UNet2DConditionConfig, modules: Modules, weights: ModelWeights) {
-    this.gpu = gpu;
+  private constructor(config: UNet2DConditionConfig, modules: Modules, weights: ModelWeights, options: LoadOptions) {
+    this.gpu = options.gpu;
     this.config = config;
     this.#modules = modules;
     this.weights = weights;
+    this.origin = options.origin;
   }
 
   /**
@@ -200,9 +205,10 @@ export class UNet2DConditionModel implements Disposable {
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<UNet2DConditionModel> {
     const tree = await openTree(directory);
-    const config = await readConfig(tree, "config.json", parseUNetConfig);
-    using weights = await openWeights(tree, "diffusion_pytorch_model", options);
-    return await UNet2DConditionModel.fromWeights(config, weights, options);
+    const origin = await folderOrigin(tree, "diffusion_pytorch_model", options);
+    const config = parseUNetConfig(origin.config, `${tree.name}/config.json`);
+    using weights = await origin.openWeights();
+    return await UNet2DConditionModel.fromWeights(config, weights, { ...options, origin });
   }
 
   /** Builds the network of `config` on `weights`, whose keys are diffusers'. */
@@ -212,7 +218,7 @@ export class UNet2DConditionModel implements Disposable {
     options: LoadOptions,
   ): Promise<UNet2DConditionModel> {
     const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
-    return new UNet2DConditionModel(options.gpu, config, model, owner);
+    return new UNet2DConditionModel(config, model, owner, options);
   }
 
   /** The layers that read the prompt, in the order of the checkpoint's blocks: what an edit changes. */

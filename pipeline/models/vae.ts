@@ -10,9 +10,9 @@ import { GroupNorm } from "../layers/norm.ts";
 import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
 import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { type AutoencoderKLConfig, parseAutoencoderKLConfig, readConfig } from "../loading/config.ts";
+import { type AutoencoderKLConfig, parseAutoencoderKLConfig } from "../loading/config.ts";
+import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
 import type { Weights } from "../loading/safetensors.ts";
-import { openWeights } from "../loading/weights.ts";
 import type { LoadOptions } from "./unet.ts";
 
 /** All norms of the autoencoder. */
@@ -181,11 +181,14 @@ export class AutoencoderKL implements Disposable {
   /** Pixels of the picture per latent pixel: 8 for Stable Diffusion. */
   readonly scaleFactor: number;
   readonly weights: ModelWeights;
+  /** The files that the model came from, where they are known. */
+  readonly origin: ModelOrigin | undefined;
   readonly #modules: Modules;
 
-  private constructor(gpu: Gpu, config: AutoencoderKLConfig, modules: Modules, weights: ModelWeights) {
-    this.gpu = gpu;
+  private constructor(config: AutoencoderKLConfig, modules: Modules, weights: ModelWeights, options: LoadOptions) {
+    this.gpu = options.gpu;
     this.config = config;
+    this.origin = options.origin;
     this.scaleFactor = 2 ** (config.blockOutChannels.length - 1);
     this.#modules = modules;
     this.weights = weights;
@@ -198,9 +201,10 @@ export class AutoencoderKL implements Disposable {
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<AutoencoderKL> {
     const tree = await openTree(directory);
-    const config = await readConfig(tree, "config.json", parseAutoencoderKLConfig);
-    using weights = await openWeights(tree, "diffusion_pytorch_model", options);
-    return await AutoencoderKL.fromWeights(config, weights, options);
+    const origin = await folderOrigin(tree, "diffusion_pytorch_model", options);
+    const config = parseAutoencoderKLConfig(origin.config, `${tree.name}/config.json`);
+    using weights = await origin.openWeights();
+    return await AutoencoderKL.fromWeights(config, weights, { ...options, origin });
   }
 
   /** Builds the autoencoder of `config` on `weights`, whose keys are diffusers'. */
@@ -210,7 +214,7 @@ export class AutoencoderKL implements Disposable {
     options: LoadOptions,
   ): Promise<AutoencoderKL> {
     const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
-    return new AutoencoderKL(options.gpu, config, model, owner);
+    return new AutoencoderKL(config, model, owner, options);
   }
 
   /**

@@ -1,0 +1,176 @@
+/**
+ * The names of modules in the two layouts that Stable Diffusion's weights are published in: CompVis' original one (LDM, single
+ * files) and that of diffusers and transformers (folders). The inside of a transformer block is named the same in both.
+ */
+
+/** A module's name in the LDM layout, and in diffusers'. */
+export type ModulePair = readonly [ldm: string, diffusers: string];
+
+/** What the models' names begin with in a single file. */
+export const ldmPrefixes = {
+  unet: "model.diffusion_model.",
+  vae: "first_stage_model.",
+  /** SD 1.x: transformers' CLIP as a whole, so that only the prefix differs. */
+  clip: "cond_stage_model.transformer.",
+  /** SD 2.x: OpenCLIP. */
+  openClip: "cond_stage_model.model.",
+} as const;
+
+/** Names in one layout by those in the other. A key belongs to the longest module that it begins with. */
+export class KeyTable {
+  readonly #toDiffusers: ReadonlyMap<string, string>;
+  readonly #toLdm: ReadonlyMap<string, string>;
+
+  constructor(pairs: readonly ModulePair[]) {
+    this.#toDiffusers = new Map(pairs);
+    this.#toLdm = new Map(pairs.map(([ldm, diffusers]) => [diffusers, ldm]));
+  }
+
+  /** The key as diffusers has it; `undefined` for keys of no module here. */
+  toDiffusers(key: string): string | undefined {
+    return renamed(key, this.#toDiffusers);
+  }
+
+  /** The key as LDM has it; `undefined` for keys of no module here. */
+  toLdm(key: string): string | undefined {
+    return renamed(key, this.#toLdm);
+  }
+}
+
+function renamed(key: string, modules: ReadonlyMap<string, string>): string | undefined {
+  for (let end = key.length; end > 0; end = key.lastIndexOf(".", end - 1)) {
+    const module = modules.get(key.slice(0, end));
+    if (module !== undefined) return module + key.slice(end);
+  }
+  return undefined;
+}
+
+/**
+ * A UNet's modules. LDM numbers all blocks of the way down and of the way up through; diffusers groups them by level.
+ *
+ * @param options.attention For each level from the top, whether it has transformers.
+ */
+export function unetModules(options: { attention: readonly boolean[]; layersPerBlock: number }): ModulePair[] {
+  const { attention, layersPerBlock } = options;
+  const last = attention.length - 1;
+  const pairs: ModulePair[] = [
+    ["time_embed.0", "time_embedding.linear_1"],
+    ["time_embed.2", "time_embedding.linear_2"],
+    ["input_blocks.0.0", "conv_in"],
+    ...resnet("middle_block.0", "mid_block.resnets.0"),
+    ["middle_block.1", "mid_block.attentions.0"],
+    ...resnet("middle_block.2", "mid_block.resnets.1"),
+    ["out.0", "conv_norm_out"],
+    ["out.2", "conv_out"],
+  ];
+  attention.forEach((hasAttention, level) => {
+    let block = 1 + level * (layersPerBlock + 1); // block 0 is conv_in; each level but the last ends with a downsampler
+    for (let layer = 0; layer < layersPerBlock; layer++, block++) {
+      pairs.push(...resnet(`input_blocks.${block}.0`, `down_blocks.${level}.resnets.${layer}`));
+      if (hasAttention) pairs.push([`input_blocks.${block}.1`, `down_blocks.${level}.attentions.${layer}`]);
+    }
+    if (level < last) pairs.push([`input_blocks.${block}.0.op`, `down_blocks.${level}.downsamplers.0.conv`]);
+  });
+  attention.toReversed().forEach((hasAttention, level) => {
+    const first = level * (layersPerBlock + 1);
+    for (let layer = 0; layer <= layersPerBlock; layer++) {
+      const block = `output_blocks.${first + layer}`;
+      pairs.push(...resnet(`${block}.0`, `up_blocks.${level}.resnets.${layer}`));
+      if (hasAttention) pairs.push([`${block}.1`, `up_blocks.${level}.attentions.${layer}`]);
+    }
+    // The upsampler stands in the level's last block, behind what else is there.
+    const upsampler = `output_blocks.${first + layersPerBlock}.${hasAttention ? 2 : 1}.conv`;
+    if (level < last) pairs.push([upsampler, `up_blocks.${level}.upsamplers.0.conv`]);
+  });
+  return pairs;
+}
+
+function resnet(ldm: string, diffusers: string): ModulePair[] {
+  return [
+    [`${ldm}.in_layers.0`, `${diffusers}.norm1`],
+    [`${ldm}.in_layers.2`, `${diffusers}.conv1`],
+    [`${ldm}.emb_layers.1`, `${diffusers}.time_emb_proj`],
+    [`${ldm}.out_layers.0`, `${diffusers}.norm2`],
+    [`${ldm}.out_layers.3`, `${diffusers}.conv2`],
+    [`${ldm}.skip_connection`, `${diffusers}.conv_shortcut`],
+  ];
+}
+
+/** An autoencoder's modules. LDM counts the decoder's levels from the largest picture, diffusers from the smallest. */
+export function vaeModules(options: { levels: number; layersPerBlock: number }): ModulePair[] {
+  const { levels, layersPerBlock } = options;
+  const pairs: ModulePair[] = [["quant_conv", "quant_conv"], ["post_quant_conv", "post_quant_conv"]];
+  const block = (ldm: string, diffusers: string): ModulePair[] => [
+    [`${ldm}.nin_shortcut`, `${diffusers}.conv_shortcut`],
+    [ldm, diffusers],
+  ];
+  for (const half of ["encoder", "decoder"]) {
+    pairs.push(
+      [`${half}.conv_in`, `${half}.conv_in`],
+      [`${half}.norm_out`, `${half}.conv_norm_out`],
+      [`${half}.conv_out`, `${half}.conv_out`],
+      ...block(`${half}.mid.block_1`, `${half}.mid_block.resnets.0`),
+      ...block(`${half}.mid.block_2`, `${half}.mid_block.resnets.1`),
+      [`${half}.mid.attn_1.norm`, `${half}.mid_block.attentions.0.group_norm`],
+      [`${half}.mid.attn_1.q`, `${half}.mid_block.attentions.0.to_q`],
+      [`${half}.mid.attn_1.k`, `${half}.mid_block.attentions.0.to_k`],
+      [`${half}.mid.attn_1.v`, `${half}.mid_block.attentions.0.to_v`],
+      [`${half}.mid.attn_1.proj_out`, `${half}.mid_block.attentions.0.to_out.0`],
+    );
+  }
+  for (let level = 0; level < levels; level++) {
+    for (let layer = 0; layer < layersPerBlock; layer++) {
+      pairs.push(...block(`encoder.down.${level}.block.${layer}`, `encoder.down_blocks.${level}.resnets.${layer}`));
+    }
+    pairs.push([`encoder.down.${level}.downsample.conv`, `encoder.down_blocks.${level}.downsamplers.0.conv`]);
+    const up = levels - 1 - level;
+    for (let layer = 0; layer <= layersPerBlock; layer++) {
+      pairs.push(...block(`decoder.up.${up}.block.${layer}`, `decoder.up_blocks.${level}.resnets.${layer}`));
+    }
+    pairs.push([`decoder.up.${up}.upsample.conv`, `decoder.up_blocks.${level}.upsamplers.0.conv`]);
+  }
+  return pairs;
+}
+
+/** The modules of OpenCLIP's text encoder, but for the projections that it keeps in one tensor: {@linkcode openClipFused}. */
+export function openClipModules(options: { layers: number }): ModulePair[] {
+  const pairs: ModulePair[] = [
+    ["token_embedding", "text_model.embeddings.token_embedding"],
+    ["positional_embedding", "text_model.embeddings.position_embedding.weight"],
+    ["ln_final", "text_model.final_layer_norm"],
+  ];
+  for (let layer = 0; layer < options.layers; layer++) {
+    const [ldm, diffusers] = openClipLayer(layer);
+    pairs.push(
+      [`${ldm}.ln_1`, `${diffusers}.layer_norm1`],
+      [`${ldm}.ln_2`, `${diffusers}.layer_norm2`],
+      [`${ldm}.attn.out_proj`, `${diffusers}.self_attn.out_proj`],
+      [`${ldm}.mlp.c_fc`, `${diffusers}.mlp.fc1`],
+      [`${ldm}.mlp.c_proj`, `${diffusers}.mlp.fc2`],
+    );
+  }
+  return pairs;
+}
+
+/** A tensor whose rows are those of three, in this order. */
+export interface FusedKeys {
+  readonly ldm: string;
+  readonly diffusers: readonly [query: string, key: string, value: string];
+}
+
+/** The tensors of one layer in which OpenCLIP keeps the projections to queries, keys and values together. */
+export function openClipFused(layer: number): FusedKeys[] {
+  const [ldm, diffusers] = openClipLayer(layer);
+  return ["weight", "bias"].map((kind) => ({
+    ldm: `${ldm}.attn.in_proj_${kind}`,
+    diffusers: [
+      `${diffusers}.self_attn.q_proj.${kind}`,
+      `${diffusers}.self_attn.k_proj.${kind}`,
+      `${diffusers}.self_attn.v_proj.${kind}`,
+    ],
+  }));
+}
+
+function openClipLayer(layer: number): ModulePair {
+  return [`transformer.resblocks.${layer}`, `text_model.encoder.layers.${layer}`];
+}

@@ -1,0 +1,54 @@
+/** Tensors under other names: a checkpoint in one layout, read as if it were in another. Nothing is copied. */
+
+import { type TensorInfo, Weights } from "./safetensors.ts";
+
+/** Where a tensor of a view lies in what it looks at. */
+export interface TensorView {
+  /** The tensor's name there. */
+  readonly key: string;
+  /** The shape here. */
+  readonly shape: readonly number[];
+  /** The first byte in the tensor there: for rows in the middle of it. Default: 0. */
+  readonly fromByte?: number;
+}
+
+/** A view of other weights: tensors renamed, reshaped, or cut from larger ones by rows. */
+export class RenamedWeights extends Weights {
+  readonly name: string;
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly #base: Weights;
+  readonly #views: ReadonlyMap<string, TensorView>;
+
+  /** @throws {SafetensorsError} if the base lacks a tensor that a view looks at. */
+  constructor(base: Weights, views: ReadonlyMap<string, TensorView>) {
+    super();
+    this.name = base.name;
+    this.#base = base;
+    this.#views = views;
+    const infoOf = ({ key, shape, fromByte = 0 }: TensorView): TensorInfo => {
+      const { dtype, bytes, shape: baseShape, offset } = base.info(key);
+      const share = elementsOf(shape) / elementsOf(baseShape);
+      return { dtype, shape, offset: offset + fromByte, bytes: bytes * share };
+    };
+    this.tensors = new Map([...views].map(([name, view]) => [name, infoOf(view)]));
+  }
+
+  get metadata(): Readonly<Record<string, string>> {
+    return this.#base.metadata;
+  }
+
+  async readRange(name: string, from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
+    this.info(name); // says which tensor is not there
+    const { key, fromByte = 0 } = this.#views.get(name)!;
+    return await this.#base.readRange(key, fromByte + from, fromByte + to);
+  }
+
+  /** Closes what the view looks at. */
+  close(): void {
+    this.#base.close();
+  }
+}
+
+function elementsOf(shape: readonly number[]): number {
+  return shape.reduce((product, length) => product * length, 1);
+}
