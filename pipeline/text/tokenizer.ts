@@ -59,6 +59,8 @@ export class CLIPTokenizer {
   readonly padTokenId: number;
   /** How many tokens a prompt has with its begin and end. */
   readonly modelMaxLength: number;
+  /** What the tokenizer was made of, to be written again. */
+  readonly files: TokenizerFiles;
 
   readonly #bpe: Tokenizer;
   readonly #idOf: Map<string, number>;
@@ -72,6 +74,7 @@ export class CLIPTokenizer {
   /** @throws {ConfigError} if a file is not what its name says. */
   constructor(files: TokenizerFiles, name = "the tokenizer") {
     const config = files.config ?? {};
+    this.files = files;
     this.#idOf = readVocab(files.vocab, name);
     this.#tokenOf = new Map([...this.#idOf].map(([token, id]) => [id, token]));
     const merges = readMerges(files.merges);
@@ -124,9 +127,13 @@ export class CLIPTokenizer {
    * Reads a tokenizer folder: `vocab.json`, `merges.txt` and, where they are, `tokenizer_config.json`,
    * `special_tokens_map.json` and `added_tokens.json`.
    *
+   * @param options.padToken What fills short prompts, where it is to be another than the folder says.
    * @throws {CheckpointError} if a file is missing or not what its name says.
    */
-  static async fromPretrained(directory: string | FileTree): Promise<CLIPTokenizer> {
+  static async fromPretrained(
+    directory: string | FileTree,
+    options: { padToken?: string } = {},
+  ): Promise<CLIPTokenizer> {
     const tree = await openTree(directory);
     for (const path of ["vocab.json", "merges.txt"]) {
       if (await tree.has(path)) continue;
@@ -142,11 +149,12 @@ export class CLIPTokenizer {
         value: json,
       });
     };
+    const padding = options.padToken === undefined ? {} : { pad_token: options.padToken };
     return new CLIPTokenizer({
       vocab: await readObject("vocab.json") as Record<string, number>,
       merges: await tree.readText("merges.txt"),
-      config: await readObject("tokenizer_config.json"),
-      specialTokensMap: await readObject("special_tokens_map.json"),
+      config: { ...await readObject("tokenizer_config.json"), ...padding },
+      specialTokensMap: { ...await readObject("special_tokens_map.json"), ...padding },
       addedTokens: await readObject("added_tokens.json"),
     }, tree.name);
   }
