@@ -134,8 +134,8 @@ export interface PackedConvWeight extends Disposable {
 }
 
 /**
- * Packs a convolution's weight for {@linkcode conv2d}. The weight may be disposed of afterwards: where it is packed already (1×1, input channels
- * in fours) both share the memory.
+ * Packs a convolution's weight for {@linkcode conv2d}. The weight may be disposed of afterwards: where it is packed already (1×1, input
+ * channels in fours) both share the memory.
  *
  * @param weight [OC, IC, KH, KW], f32 or f16; the type stays
  * @throws {ShapeError} when the weight has not four axes

@@ -13,10 +13,10 @@ import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams
  *     32², 128→128 | 64², 320→320 | 16², 64→64
  *     28 | 30 | 19   the general kernel, 32 rows × 2 columns
  *     31 | 34 | 19   six scalar loads a row, 32 × 1
- *     34 | 40 | 25   one load of four and two of one of four: `x[i].w` on the binding, as through `x_at(i).w` all four are loaded (a tenth slower)
- *     38 | 46 | 21   32 × 2, which compiles in 1.5 s instead of 0.7: for large convolutions
+ *     34 | 40 | 25   a load of four and two of one of four (`x[i].w`; through `x_at(i).w` a tenth slower)
+ *     38 | 46 | 21   32 × 2, which compiles in 1.7 s instead of 0.7: for large convolutions
  *
- * Tiles of 16 × 2, 40 × 1, 48 × 1 and 64 × 1 were slower than 32 × 1. On an idle machine 32², 128→128 reached 39 before the last two steps.
+ * Tiles of 16 × 2, 40 × 1, 48 × 1 and 64 × 1 were no faster than 32 × 1 on the whole. On an idle machine 32², 128→128 reached 39 before the last two steps.
  */
 export const conv3x3Kernel = declareKernel({
   name: "conv2d_3x3",
@@ -53,7 +53,7 @@ interface Constants {
 const each = (count: number, text: (i: number) => string, separator = "\n") =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
-/** The inputs of column `q`, channel `j`, as the operands of the three taps: six of a row, read in fours with a raw access for one of four. */
+/** The inputs of column `q`, channel `j`, as the operands of the three taps: six of a row, the outer two by an access to one of four. */
 const sixInputs = (q: number, j: number) => `
   let p${q}${j} = start${q} + min(c * 4u + ${j}u, last) * plane;
   let l${q}${j} = select(0.0, x[(p${q}${j} + left${q}) / 4u].w, in_left${q});
