@@ -48,10 +48,8 @@ export function mergeRows(
       [[given, width], [destination.length / width, width]],
     );
   }
-  const faulty = (values: ArrayLike<number>, test: (value: number) => boolean) =>
-    Array.prototype.findIndex.call(values, (value: number) => !test(value)) as number;
   for (const [name, values] of [["source", source], ["destination", destination]] as const) {
-    const at = faulty(values, Number.isFinite);
+    const at = firstNonFinite(values);
     if (at >= 0) {
       throw new EditError(
         `Cannot edit with a ${name} that is not finite: ${values[at]} in row ${Math.floor(at / width)}, column ${
@@ -60,11 +58,10 @@ export function mergeRows(
       );
     }
   }
-  const badWeight = faulty(weights, (weight) => Number.isFinite(weight) && weight >= 0);
-  if (badWeight >= 0) {
-    throw new EditError(
-      `Cannot weigh row ${badWeight} by ${weights[badWeight]} as weights are finite and not negative`,
-    );
+  for (let row = 0; row < given; row++) {
+    if (!(Number.isFinite(weights[row]) && weights[row] >= 0)) {
+      throw new EditError(`Cannot weigh row ${row} by ${weights[row]} as weights are finite and not negative`);
+    }
   }
 
   const groups = groupEqualRows(source, width).map((rows) => rows.filter((row) => weights[row] > 0))
@@ -75,11 +72,15 @@ export function mergeRows(
   const merged = groups.map((rows) => {
     const weight = rows.reduce((sum, row) => sum + weights[row], 0);
     const change = new Float64Array(width);
+    let edits = false;
     for (const row of rows) {
       const share = weights[row] / weight;
-      for (let j = 0; j < width; j++) change[j] += share * (destination[row * width + j] - source[row * width + j]);
+      for (let j = 0, at = row * width; j < width; j++, at++) {
+        change[j] += share * (destination[at] - source[at]);
+        edits ||= change[j] !== 0;
+      }
     }
-    return { first: rows[0], weight, change, edits: change.some((value) => value !== 0) };
+    return { first: rows[0], weight, change, edits };
   });
   const ordered = [...merged.filter(({ edits }) => !edits), ...merged.filter(({ edits }) => edits)];
   const count = ordered.length;
@@ -97,6 +98,11 @@ export function mergeRows(
     result.change.set(change, row * width);
   });
   return result;
+}
+
+function firstNonFinite(values: Float64Array): number {
+  for (let i = 0; i < values.length; i++) if (!Number.isFinite(values[i])) return i;
+  return -1;
 }
 
 /** Indices of rows that are equal, number by number; groups and their members in order of appearance. */
