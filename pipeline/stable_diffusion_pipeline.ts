@@ -7,12 +7,14 @@ import { type Scheduler, schedulerFromConfig, TorchGenerator } from "../schedule
 import { denoise, drawNoise, type StepCallback } from "./denoising.ts";
 import { CheckpointError, PromptError } from "./errors.ts";
 import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
-import { type FileTree, openTree } from "./loading/byte_source.ts";
+import { type ByteSource, type FileTree, openTree } from "./loading/byte_source.ts";
 import { parseModelIndex, readConfig } from "./loading/config.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
 import { type StatesOf, UNet2DConditionModel } from "./models/unet.ts";
 import { AutoencoderKL } from "./models/vae.ts";
 import { type EncodePromptOptions, encodePrompts, type PromptEmbeddings } from "./prompt_encoding.ts";
+import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving_pipeline.ts";
+import { type FromSingleFileOptions, loadSingleFile } from "./single_file_pipeline.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 import { decodeLatents } from "./vae_decoding.ts";
 
@@ -124,6 +126,22 @@ export class StableDiffusionPipeline implements Disposable {
     return await loadPipeline(source, options, (components) => new StableDiffusionPipeline(components));
   }
 
+  /**
+   * Loads a single .safetensors file in the original layout (LDM): Stable Diffusion 1.x, 2.x base and 2.x 768-v.
+   *
+   * ```ts
+   * using pipe = await StableDiffusionPipeline.fromSingleFile("v1-5-pruned-emaonly.safetensors", { tokenizer: "tokenizer" });
+   * ```
+   *
+   * @throws {CheckpointError} for any other kind of file, which is named as what it is, and when no tokenizer is found
+   */
+  static async fromSingleFile(
+    source: string | ByteSource,
+    options: FromSingleFileOptions = {},
+  ): Promise<StableDiffusionPipeline> {
+    return await loadSingleFile(source, options, (components) => new StableDiffusionPipeline(components));
+  }
+
   /** The device that draws. */
   get gpu(): Gpu {
     return this.unet.gpu;
@@ -208,6 +226,30 @@ export class StableDiffusionPipeline implements Disposable {
     });
     if (outputType === "array") return result(values);
     return result(picturesFromFloats(values, { height, width }).map(toJimp));
+  }
+
+  /**
+   * Saves the pipeline as a folder that diffusers loads, with edits baked into the UNet's weights. Weights are streamed from the files that they
+   * came from. LoRAs and textual inversions stay files of their own. The folder appears whole or not at all (Deno only).
+   *
+   * @throws {CheckpointError} if the folder holds something and `overwrite` is not set, if it is the one that the pipeline was loaded from, or if
+   *   a component was built from weights in memory
+   */
+  async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
+    await saveFolder(this.components, directory, (layer, projection) => this.bakedWeight(layer, projection), options);
+  }
+
+  /**
+   * Saves the pipeline as one .safetensors file in the original layout (LDM), which A1111 and ComfyUI load; otherwise as {@linkcode savePretrained}.
+   * What the scheduler, the tokenizer and the configurations say is not in such a file, but for the kind of prediction of 2.x.
+   */
+  async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
+    await saveSingleFile(this.components, path, (layer, projection) => this.bakedWeight(layer, projection), options);
+  }
+
+  /** The weight of a cross-attention projection as edits leave it; `undefined` where none does. Editing pipelines answer. */
+  protected bakedWeight(_layerPath: string, _projection: "to_k" | "to_v"): Tensor | undefined {
+    return undefined;
   }
 
   /** Frees what `fromPretrained` loaded: components, and the device if it opened one. */

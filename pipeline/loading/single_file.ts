@@ -91,13 +91,19 @@ export class SingleFile implements Disposable {
     };
   }
 
-  /** What a model built on one part needs to be written again. */
-  origin(part: SingleFilePart, source: string | ByteSource, predictionType: PredictionType): ModelOrigin {
-    const options = { ...this.#options, predictionType };
+  /**
+   * What a model built on one part needs to be written again.
+   *
+   * @param predictionType What the UNet predicts. It may turn out after the models have been built, so it is asked for late.
+   */
+  origin(part: SingleFilePart, source: string | ByteSource, predictionType: () => PredictionType): ModelOrigin {
+    const configOf = (): ConfigJson => this.configs(predictionType())[part];
     return {
       name: this.name,
-      config: this.configs(predictionType)[part],
-      openWeights: async () => (await SingleFile.open(source, options)).part(part),
+      get config(): ConfigJson {
+        return configOf();
+      },
+      openWeights: async () => (await SingleFile.open(source, this.#options)).part(part),
     };
   }
 
