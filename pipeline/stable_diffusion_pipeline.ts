@@ -7,8 +7,9 @@ import { type Scheduler, schedulerFromConfig, TorchGenerator } from "../schedule
 import { denoise, drawNoise, type StepCallback } from "./denoising.ts";
 import { CheckpointError, PromptError } from "./errors.ts";
 import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
-import { type ByteSource, type FileTree, openTree } from "./loading/byte_source.ts";
+import type { ByteSource, FileTree } from "./loading/byte_source.ts";
 import { parseModelIndex, readConfig } from "./loading/config.ts";
+import { type ModelSourceOptions, openModelSource } from "./loading/model_source.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
 import { type StatesOf, UNet2DConditionModel } from "./models/unet.ts";
 import { AutoencoderKL } from "./models/vae.ts";
@@ -28,12 +29,10 @@ export interface PipelineComponents {
 }
 
 /** How a checkpoint is loaded. */
-export interface FromPretrainedOptions {
+export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without" | "onFetch"> {
   /** Default: a device of its own, which the pipeline then owns. */
   readonly gpu?: Gpu;
-  /** "fp16" picks the half-precision files. */
-  readonly variant?: string;
-  /** Told what is being loaded and how far it is. */
+  /** Told what is being loaded and how far it is; "download" comes first for models of the hub. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
 }
 
@@ -115,9 +114,9 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Loads a checkpoint in diffusers' layout: a folder with `model_index.json` and one folder for each component.
+   * Loads a checkpoint in diffusers' layout: a folder with `model_index.json` and one folder for each component, or the id of such a model on the hub.
    *
-   * @throws {CheckpointError} when a component is missing or of a class that is not supported; {NoAdapterError} without a device
+   * @throws {CheckpointError} when a component is missing or of a class that is not supported; {HubError} when the hub fails; {NoAdapterError} without a device
    */
   static async fromPretrained(
     source: string | FileTree,
@@ -374,7 +373,11 @@ export async function loadPipeline<P extends StableDiffusionPipeline>(
   options: FromPretrainedOptions,
   make: (components: PipelineComponents) => P,
 ): Promise<P> {
-  const tree = await openTree(source);
+  const { variant, onProgress } = options;
+  const tree = await openModelSource(source, {
+    ...options,
+    onFetch: (doneBytes, totalBytes) => onProgress?.("download", doneBytes, totalBytes),
+  });
   const index = await readConfig(tree, "model_index.json", parseModelIndex);
   for (const required of ["vae", "text_encoder", "tokenizer", "unet", "scheduler"] as const) {
     if (index.components[required] === null) {
@@ -383,7 +386,6 @@ export async function loadPipeline<P extends StableDiffusionPipeline>(
       });
     }
   }
-  const { variant, onProgress } = options;
   const owned: Disposable[] = [];
   try {
     const gpu = options.gpu ?? await Gpu.request();
