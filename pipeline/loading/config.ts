@@ -394,7 +394,7 @@ function parseText(fields: Fields): CLIPTextConfig {
 function parseVision(fields: Fields): CLIPVisionConfig {
   const imageSize = fields.count("image_size", 224);
   const patchSize = fields.count("patch_size", 32);
-  if (patchSize > imageSize) fields.refuse("patch_size", `at most image_size, ${imageSize}`);
+  if (imageSize % patchSize !== 0) fields.refuse("patch_size", `a divisor of image_size, ${imageSize}`);
   return {
     ...parseTransformer(fields, { hiddenSize: 768, intermediateSize: 3072, heads: 12 }),
     numChannels: fields.count("num_channels", 3),

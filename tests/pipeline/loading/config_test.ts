@@ -131,6 +131,15 @@ Deno.test("the text model's config: defaults of transformers 4.35, and what is r
   for (const json of refused) assertThrows(() => parseCLIPTextConfig(json, "f"), ConfigError);
 });
 
+Deno.test("the vision model's patches must cover its pictures", () => {
+  assertEquals(parseCLIPVisionConfig({ image_size: 224, patch_size: 14 }, "f").patchSize, 14);
+  assertThrows(
+    () => parseCLIPVisionConfig({ image_size: 224, patch_size: 15 }, "f"),
+    ConfigError,
+    "a divisor of image_size",
+  );
+});
+
 Deno.test("a whole CLIP config yields its halves, and text_config_dict takes the place of text_config", () => {
   const json = {
     model_type: "clip",

@@ -1,0 +1,190 @@
+import type { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { PromptError } from "../errors.ts";
+import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
+import { ImageError } from "../image/errors.ts";
+import type { Picture } from "../image/picture.ts";
+import { Linear } from "../layers/linear.ts";
+import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { type FileTree, openTree } from "../loading/byte_source.ts";
+import { type CLIPConfig, parseCLIPConfig, readConfig } from "../loading/config.ts";
+import type { Weights } from "../loading/safetensors.ts";
+import { openWeights } from "../loading/weights.ts";
+import { CLIPTokenizer } from "../text/tokenizer.ts";
+import { ClipTextTransformer } from "./clip_text.ts";
+import { ClipVisionTransformer } from "./clip_vision.ts";
+import { cosines } from "./cosines.ts";
+import type { LoadOptions } from "./unet.ts";
+
+/** Pictures or prompts that go through the model at once: what keeps a GPU busy without filling its memory. */
+const batchSize = 16;
+
+class Modules {
+  readonly text: ClipTextTransformer;
+  readonly vision: ClipVisionTransformer;
+  readonly textProjection: Linear;
+  readonly visualProjection: Linear;
+  readonly logitScale: Tensor; // []
+
+  constructor(w: WeightScope, { text, vision, projectionDim }: CLIPConfig) {
+    this.text = new ClipTextTransformer(w.at("text_model"), text);
+    this.vision = new ClipVisionTransformer(w.at("vision_model"), vision);
+    this.textProjection = new Linear(w.at("text_projection"), text.hiddenSize, projectionDim, { bias: false });
+    this.visualProjection = new Linear(w.at("visual_projection"), vision.hiddenSize, projectionDim, { bias: false });
+    this.logitScale = w.get("logit_scale", []);
+  }
+}
+
+/** What turns pictures and prompts into what a CLIP model takes. */
+export interface ClipPreprocessing {
+  readonly tokenizer: CLIPTokenizer;
+  readonly imageProcessor: CLIPImageProcessor;
+}
+
+/**
+ * CLIP (2103.00020; transformers' `CLIPModel`): embeds pictures and prompts in one space, where a picture lies close to the
+ * prompts that describe it.
+ *
+ * ```ts
+ * using clip = await CLIPModel.fromPretrained("models/pocket/clip", { gpu });
+ * const [red, blue] = await clip.score([picture], ["a red rose", "a blue rose"]);
+ * console.log(red > blue);
+ * ```
+ */
+export class CLIPModel implements Disposable {
+  readonly gpu: Gpu;
+  readonly config: CLIPConfig;
+  readonly weights: ModelWeights;
+  readonly tokenizer: CLIPTokenizer;
+  readonly imageProcessor: CLIPImageProcessor;
+  /** What cosines are multiplied by: the exponential of the file's `logit_scale`. */
+  readonly logitScale: number;
+  readonly #modules: Modules;
+
+  private constructor(
+    modules: Modules,
+    parts: Pick<CLIPModel, "gpu" | "config" | "weights" | "logitScale"> & ClipPreprocessing,
+  ) {
+    this.gpu = parts.gpu;
+    this.config = parts.config;
+    this.weights = parts.weights;
+    this.tokenizer = parts.tokenizer;
+    this.imageProcessor = parts.imageProcessor;
+    this.logitScale = parts.logitScale;
+    this.#modules = modules;
+  }
+
+  /**
+   * Loads a folder as transformers saves a CLIP model with its processor: `config.json`, `model*.safetensors`,
+   * `preprocessor_config.json` and the tokenizer's files.
+   *
+   * @throws {CheckpointError} when the folder lacks one of them or weights and configuration disagree; {ConfigError} for another kind of model
+   */
+  static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<CLIPModel> {
+    const tree = await openTree(directory);
+    const config = await readConfig(tree, "config.json", parseCLIPConfig);
+    const imageProcessor = await CLIPImageProcessor.fromPretrained(tree);
+    const tokenizer = await CLIPTokenizer.fromPretrained(tree);
+    using weights = await openWeights(tree, "model", options);
+    return await CLIPModel.fromWeights(config, weights, { ...options, tokenizer, imageProcessor });
+  }
+
+  /** Builds the model of `config` on `weights`, whose keys are transformers'. */
+  static async fromWeights(
+    config: CLIPConfig,
+    weights: Weights,
+    options: LoadOptions & ClipPreprocessing,
+  ): Promise<CLIPModel> {
+    const { gpu, tokenizer, imageProcessor } = options;
+    const build = (w: WeightScope) => new Modules(w, config);
+    // Old transformers saved the row numbers of the position tables.
+    const { model, owner } = await bindWeights(gpu, weights, build, { ...options, ignore: /position_ids$/ });
+    try {
+      const logitScale = Math.exp((await model.logitScale.data())[0]);
+      return new CLIPModel(model, { gpu, config, weights: owner, tokenizer, imageProcessor, logitScale });
+    } catch (error) {
+      owner[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * How well each picture fits each prompt: logits, `logitScale` · cos(picture, prompt). Their softmax over prompts is the share
+   * of belief that CLIP gives each.
+   *
+   * @returns [images, prompts], row-major
+   * @throws {ImageError} without pictures; {PromptError} without prompts
+   */
+  async score(images: readonly Picture[], prompts: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
+    if (images.length === 0) throw new ImageError("Cannot score pictures without any");
+    if (prompts.length === 0) throw new PromptError("Cannot score pictures without a prompt to compare them with");
+    const pictureEmbeddings = await this.embedImages(images);
+    const promptEmbeddings = await this.embedPrompts(prompts);
+    const likeness = cosines(pictureEmbeddings, promptEmbeddings, { width: this.config.projectionDim });
+    return Float32Array.from(likeness, (cosine) => this.logitScale * cosine); // [images, prompts]
+  }
+
+  /**
+   * Embeds pictures, some at a time.
+   *
+   * @returns [images, projectionDim], not normalised
+   * @throws {ImageError} where a picture has other bytes than its size says; {ShapeError} where the processor's size is not the model's
+   */
+  async embedImages(images: readonly Picture[]): Promise<Float32Array<ArrayBuffer>> {
+    return await this.#inBatches(images, (batch) => {
+      const pixelValues = batch.map((image) => this.imageProcessor.preprocess(image));
+      const { width, height } = this.imageProcessor.outputSize(batch[0]);
+      return this.getImageFeatures(Tensor.from(this.gpu, joined(pixelValues), [batch.length, 3, height, width]));
+    });
+  }
+
+  /**
+   * Embeds prompts, some at a time; those of more than 77 tokens are cut.
+   *
+   * @returns [prompts, projectionDim], not normalised
+   */
+  async embedPrompts(prompts: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
+    return await this.#inBatches(prompts, (batch) => {
+      const rows = batch.map((prompt) => this.tokenizer.encode(prompt, { truncation: true }));
+      // Tokens see none that follow: the padding up to the longest changes nothing, and more would only cost time.
+      const length = Math.max(...rows.map((row) => row.length));
+      return this.getTextFeatures(
+        rows.map((row) => [...row, ...Array<number>(length - row.length).fill(this.tokenizer.padTokenId)]),
+      );
+    });
+  }
+
+  /** Pixel values [B, 3, S, S] to embeddings [B, projectionDim], not normalised. @throws {ShapeError} for other sizes */
+  getImageFeatures(pixelValues: Tensor): Tensor {
+    return this.gpu.scope(() => this.#modules.visualProjection.forward(this.#modules.vision.forward(pixelValues)));
+  }
+
+  /** Token ids, rows of one length, to embeddings [B, projectionDim], not normalised. @throws {ShapeError} as `CLIPTextModel.forward()` */
+  getTextFeatures(inputIds: readonly (readonly number[])[]): Tensor {
+    return this.gpu.scope(() => this.#modules.textProjection.forward(this.#modules.text.forward(inputIds, 0).pooled));
+  }
+
+  /** Frees the weights. */
+  [Symbol.dispose](): void {
+    this.weights[Symbol.dispose]();
+  }
+
+  async #inBatches<T>(items: readonly T[], embed: (batch: readonly T[]) => Tensor): Promise<Float32Array<ArrayBuffer>> {
+    const parts: Float32Array[] = [];
+    for (let first = 0; first < items.length; first += batchSize) {
+      using embeddings = this.gpu.scope(() => embed(items.slice(first, first + batchSize)));
+      parts.push(await embeddings.data());
+    }
+    return joined(parts);
+  }
+}
+
+function joined(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> {
+  const whole = new Float32Array(parts.reduce((length, part) => length + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
+  }
+  return whole;
+}

@@ -1,0 +1,100 @@
+import { ShapeError } from "../../engine/errors.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/concat.ts";
+import { embedding } from "../../kernels/embedding.ts";
+import { add } from "../../kernels/linear_combination.ts";
+import { matmul } from "../../kernels/matmul.ts";
+import { slice } from "../../kernels/slice.ts";
+import { ClipEncoder } from "../layers/clip_encoder.ts";
+import { LayerNorm } from "../layers/norm.ts";
+import type { WeightScope } from "../loading/binding.ts";
+import type { CLIPVisionConfig } from "../loading/config.ts";
+
+/**
+ * CLIP's vision transformer (2103.00020): a picture cut into patches, each of which is a token, behind a token of its own
+ * that gathers what the picture shows. It lies under `vision_model` in whole CLIP models and safety checkers.
+ */
+export class ClipVisionTransformer {
+  readonly #classToken: Tensor; // [hidden]
+  readonly #patchWeight: Tensor; // [hidden, channels, patch, patch]
+  readonly #positions: Tensor; // [1 + patches, hidden]
+  readonly #preNorm: LayerNorm;
+  readonly #encoder: ClipEncoder;
+  readonly #postNorm: LayerNorm;
+  readonly #config: CLIPVisionConfig;
+
+  constructor(w: WeightScope, config: CLIPVisionConfig) {
+    const { hiddenSize, numChannels, patchSize, layerNormEps } = config;
+    const embeddings = w.at("embeddings");
+    this.#classToken = embeddings.get("class_embedding", [hiddenSize]);
+    this.#patchWeight = embeddings.get("patch_embedding.weight", [hiddenSize, numChannels, patchSize, patchSize]);
+    this.#positions = embeddings.get("position_embedding.weight", [1 + patchesOf(config), hiddenSize]);
+    this.#preNorm = new LayerNorm(w.at("pre_layrnorm"), hiddenSize, layerNormEps); // so spelt in every checkpoint
+    this.#encoder = new ClipEncoder(w.at("encoder"), config, { causal: false });
+    this.#postNorm = new LayerNorm(w.at("post_layernorm"), hiddenSize, layerNormEps);
+    this.#config = config;
+  }
+
+  /**
+   * Pixel values [B, 3, S, S], as `CLIPImageProcessor` makes them, to the pooled output [B, hidden]: the class token's last
+   * state after the final norm.
+   *
+   * @throws {ShapeError} for pictures of another size than the model's
+   */
+  forward(pixelValues: Tensor): Tensor {
+    const { hiddenSize, numChannels, imageSize } = this.#config;
+    const [batch, ...picture] = pixelValues.dims(4);
+    if (picture.join() !== [numChannels, imageSize, imageSize].join()) {
+      throw new ShapeError(
+        `Cannot look at pixel values [${pixelValues.shape.join(", ")}] as this vision model takes ` +
+          `[B, ${numChannels}, ${imageSize}, ${imageSize}]`,
+        [pixelValues.shape],
+      );
+    }
+    const { gpu } = pixelValues;
+    const tokens = 1 + patchesOf(this.#config);
+    return gpu.scope(() => {
+      const places = Int32Array.from({ length: batch * tokens }, (_, i) => i % tokens);
+      const embedded = add(
+        concat([this.#classTokens(batch), this.#patches(pixelValues)], 1),
+        embedding(this.#positions, Tensor.from(gpu, places, [batch, tokens])),
+      ); // [B, 1 + P, hidden]
+      const last = this.#encoder.forward(this.#preNorm.forward(embedded)); // [B, 1 + P, hidden]
+      return this.#postNorm.forward(slice(last, 1, 0, 1).reshape([batch, hiddenSize]));
+    });
+  }
+
+  #classTokens(batch: number): Tensor {
+    const { gpu } = this.#classToken;
+    const table = this.#classToken.reshape([1, this.#config.hiddenSize]);
+    return embedding(table, Tensor.from(gpu, new Int32Array(batch), [batch, 1])); // [B, 1, hidden]
+  }
+
+  /** Pixels [B, C, S, S] to embeddings of their patches [B, P, hidden]: a convolution whose stride is its kernel's size is a matrix product. */
+  #patches(pixelValues: Tensor): Tensor {
+    const { gpu, shape: [batch] } = pixelValues;
+    const { hiddenSize, numChannels, imageSize, patchSize } = this.#config;
+    const features = numChannels * patchSize * patchSize;
+    // A patch consists of runs of `patchSize` pixels, which are looked up as the rows of a table.
+    const runs = pixelValues.reshape([pixelValues.size / patchSize, patchSize]);
+    const across = imageSize / patchSize;
+    const indices: number[] = [];
+    for (let b = 0; b < batch; b++) {
+      for (let patch = 0; patch < across * across; patch++) {
+        const top = Math.floor(patch / across) * patchSize;
+        for (let channel = 0; channel < numChannels; channel++) {
+          for (let y = top; y < top + patchSize; y++) {
+            indices.push(((b * numChannels + channel) * imageSize + y) * across + patch % across);
+          }
+        }
+      }
+    }
+    const patches = embedding(runs, Tensor.from(gpu, Int32Array.from(indices), [indices.length])) // [B · P · C · patch, patch]
+      .reshape([batch, across * across, features]);
+    return matmul(patches, this.#patchWeight.reshape([hiddenSize, features]), { transposeB: true }); // [B, P, hidden]
+  }
+}
+
+function patchesOf({ imageSize, patchSize }: CLIPVisionConfig): number {
+  return (imageSize / patchSize) ** 2;
+}

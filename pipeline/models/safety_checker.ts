@@ -1,0 +1,152 @@
+import type { Gpu } from "../../engine/gpu.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+import { Linear } from "../layers/linear.ts";
+import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { type FileTree, openTree } from "../loading/byte_source.ts";
+import { type CLIPConfig, parseCLIPConfig, readConfig } from "../loading/config.ts";
+import type { Weights } from "../loading/safetensors.ts";
+import { openWeights } from "../loading/weights.ts";
+import { ClipVisionTransformer } from "./clip_vision.ts";
+import { cosines } from "./cosines.ts";
+import type { LoadOptions } from "./unet.ts";
+
+/** Concepts that diffusers checks a picture for, and those that make it check more strictly. */
+const conceptCount = 17, specialCareCount = 3;
+
+/** What is added to the scores of a picture once it comes near a special concept. */
+const specialAdjustment = 0.01;
+
+/** Scores are rounded to 3 decimals, halves to even, before they are compared with 0: this is the largest that becomes 0. */
+const largestZero = 0.0005;
+
+/** Embeddings of concepts, and the cosines from which on a picture shows them. */
+interface Concepts<T> {
+  readonly embeddings: T; // [concepts, projection]
+  readonly thresholds: T; // [concepts]
+}
+
+class Modules {
+  readonly vision: ClipVisionTransformer;
+  readonly projection: Linear;
+  readonly concepts: Concepts<Tensor>;
+  readonly specialCare: Concepts<Tensor>;
+
+  constructor(w: WeightScope, { vision, projectionDim }: CLIPConfig) {
+    this.vision = new ClipVisionTransformer(w.at("vision_model.vision_model"), vision);
+    this.projection = new Linear(w.at("visual_projection"), vision.hiddenSize, projectionDim, { bias: false });
+    const concepts = (key: string, count: number): Concepts<Tensor> => ({
+      embeddings: w.get(key, [count, projectionDim]),
+      thresholds: w.get(`${key}_weights`, [count]),
+    });
+    this.concepts = concepts("concept_embeds", conceptCount);
+    this.specialCare = concepts("special_care_embeds", specialCareCount);
+  }
+}
+
+/**
+ * The model that says which pictures are not safe for work (diffusers' `StableDiffusionSafetyChecker`): CLIP's embedding of a
+ * picture, compared with embeddings of concepts that its makers published without their names.
+ *
+ * ```ts
+ * using checker = await StableDiffusionSafetyChecker.fromPretrained("stable-diffusion-v1-4/safety_checker", { gpu });
+ * using pixelValues = Tensor.from(gpu, extractor.preprocess(picture), [1, 3, 224, 224]);
+ * const [isFlagged] = await checker.check(pixelValues);
+ * ```
+ */
+export class StableDiffusionSafetyChecker implements Disposable {
+  readonly gpu: Gpu;
+  readonly config: CLIPConfig;
+  readonly weights: ModelWeights;
+  readonly #modules: Modules;
+  readonly #concepts: Concepts<Float32Array>;
+  readonly #specialCare: Concepts<Float32Array>;
+
+  private constructor(
+    modules: Modules,
+    parts: Pick<StableDiffusionSafetyChecker, "gpu" | "config" | "weights">,
+    concepts: { concepts: Concepts<Float32Array>; specialCare: Concepts<Float32Array> },
+  ) {
+    this.gpu = parts.gpu;
+    this.config = parts.config;
+    this.weights = parts.weights;
+    this.#modules = modules;
+    this.#concepts = concepts.concepts;
+    this.#specialCare = concepts.specialCare;
+  }
+
+  /**
+   * Loads a folder that holds `config.json` and `model*.safetensors`.
+   *
+   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree; {ConfigError} for another kind of model
+   */
+  static async fromPretrained(
+    directory: string | FileTree,
+    options: LoadOptions,
+  ): Promise<StableDiffusionSafetyChecker> {
+    const tree = await openTree(directory);
+    const config = await readConfig(tree, "config.json", parseCLIPConfig);
+    using weights = await openWeights(tree, "model", options);
+    return await StableDiffusionSafetyChecker.fromWeights(config, weights, options);
+  }
+
+  /** Builds the checker of `config` on `weights`, whose keys are diffusers'. */
+  static async fromWeights(
+    config: CLIPConfig,
+    weights: Weights,
+    options: LoadOptions,
+  ): Promise<StableDiffusionSafetyChecker> {
+    const { gpu } = options;
+    // Old transformers saved the row numbers of the position table.
+    const build = (w: WeightScope) => new Modules(w, config);
+    const { model, owner } = await bindWeights(gpu, weights, build, { ...options, ignore: /position_ids$/ });
+    const read = async ({ embeddings, thresholds }: Concepts<Tensor>): Promise<Concepts<Float32Array>> => ({
+      embeddings: await embeddings.data(),
+      thresholds: await thresholds.data(),
+    });
+    try {
+      const concepts = { concepts: await read(model.concepts), specialCare: await read(model.specialCare) };
+      return new StableDiffusionSafetyChecker(model, { gpu, config, weights: owner }, concepts);
+    } catch (error) {
+      owner[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Which pictures show one of the concepts.
+   *
+   * A picture is flagged when round(cos − threshold + adjustment, 3 decimals) > 0 for any concept, where the adjustment is
+   * 0.01 for pictures that come near a special concept by the same rule, and otherwise 0.
+   *
+   * @param pixelValues [B, 3, S, S], as `CLIPImageProcessor` makes them
+   * @returns one verdict per picture
+   * @throws {ShapeError} for pictures of another size than the model's
+   */
+  async check(pixelValues: Tensor): Promise<boolean[]> {
+    using embeddings = this.embed(pixelValues);
+    const [batch, width] = embeddings.dims(2);
+    const rows = await embeddings.data();
+    const likeness = cosines(rows, this.#concepts.embeddings, { width }); // [B, 17]
+    const specialLikeness = cosines(rows, this.#specialCare.embeddings, { width }); // [B, 3]
+    return Array.from({ length: batch }, (_, picture) => {
+      let adjustment = 0;
+      this.#specialCare.thresholds.forEach((threshold, concept) => {
+        const score = specialLikeness[picture * specialCareCount + concept] - threshold + adjustment;
+        if (score > largestZero) adjustment = specialAdjustment; // for the special concepts that follow, too
+      });
+      return this.#concepts.thresholds.some((threshold, concept) =>
+        likeness[picture * conceptCount + concept] - threshold + adjustment > largestZero
+      );
+    });
+  }
+
+  /** CLIP's embeddings [B, projection] of pixel values [B, 3, S, S]; not normalised. @throws {ShapeError} */
+  embed(pixelValues: Tensor): Tensor {
+    return this.gpu.scope(() => this.#modules.projection.forward(this.#modules.vision.forward(pixelValues)));
+  }
+
+  /** Frees the weights. */
+  [Symbol.dispose](): void {
+    this.weights[Symbol.dispose]();
+  }
+}
