@@ -17,7 +17,9 @@ export interface CommandEntry {
 }
 
 /** All commands, in the order of the help. They load when called, so that the help comes at once. */
-const commands: readonly CommandEntry[] = [];
+const commands: readonly CommandEntry[] = [
+  { name: "score", summary: "say which prompt fits a picture best", load: () => import("./score.ts") },
+];
 
 const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
 

@@ -1,0 +1,129 @@
+import { Gpu } from "../engine/gpu.ts";
+import { ImageError } from "../pipeline/image/errors.ts";
+import { decodePicture, type Picture } from "../pipeline/image/picture.ts";
+import { CLIPModel } from "../pipeline/models/clip.ts";
+import { type Command, defineCommand } from "./command.ts";
+import { showProgress } from "./progress.ts";
+
+/** What is said of one picture; `prompts` in the order of the command line. */
+interface Score {
+  readonly image: string;
+  readonly best: string;
+  readonly bestIndex: number;
+  /** `share` is the softmax of the logits: how much of its belief CLIP gives the prompt. */
+  readonly prompts: readonly { readonly prompt: string; readonly logit: number; readonly share: number }[];
+}
+
+const embeddedModel = "models/pocket/clip";
+
+const scoring = defineCommand({
+  name: "score",
+  summary: "say which prompt fits a picture best",
+  usage: "IMAGES… --prompts PROMPT… [flags]",
+  details: [
+    "Compares pictures with prompts by a CLIP model. Each line shows a prompt's share (what CLIP believes the picture to be,",
+    "among these prompts alone), its logit (comparable between pictures) and the prompt; * marks the best.",
+  ].join("\n"),
+  positionals: { placeholder: "IMAGES", min: 1, max: Infinity },
+  flags: {
+    prompts: {
+      kind: "texts",
+      alias: ["p", "prompt"],
+      placeholder: "PROMPT…",
+      required: true,
+      help: "what the pictures may show; --prompts takes all texts up to the next flag",
+    },
+    model: {
+      kind: "text",
+      alias: "m",
+      placeholder: "DIR",
+      default: embeddedModel,
+      help: "folder of a CLIP model in transformers' layout",
+    },
+    variant: { kind: "text", help: 'which weights of the folder: "fp16" for half precision' },
+    json: { kind: "switch", help: "print JSON instead of the table" },
+  },
+  examples: [
+    {
+      line: 'score before.png after.png --prompts "a red rose" "a blue rose"',
+      says: "what an edit did, by the embedded model",
+    },
+    { line: 'score *.png --prompts "a cat" "a dog" --json', says: "the same for programs" },
+  ],
+  async run({ prompts, model, variant, json }, { positionals, given }) {
+    const pictures = await Promise.all(positionals.map(readPicture));
+    using gpu = await Gpu.request();
+    using clip = await openClip(gpu, given.has("model") ? model : embeddedFolder(), variant);
+    const logits = await clip.score(pictures, prompts); // [images, prompts]
+    const scores = positionals.map((image, i) =>
+      scoreOf(image, prompts, logits.subarray(i * prompts.length, (i + 1) * prompts.length))
+    );
+    console.log(json ? JSON.stringify(scores, null, 2) : scores.map(table).join("\n\n"));
+  },
+});
+
+/** `bluerose score`: pictures against prompts. */
+export const command: Command = { ...scoring, call: (args) => scoring.call(repeatFlag(args, "--prompts")) };
+
+/** Writes `--flag A B` as `--flag A --flag B`: after the flag, all texts up to the next flag are its own. */
+export function repeatFlag(args: readonly string[], flag: string): string[] {
+  const result: string[] = [];
+  let isInside = false;
+  for (const argument of args) {
+    if (argument.startsWith("--") || /^-[^\d.]/.test(argument)) isInside = argument === flag;
+    else if (isInside && result.at(-1) !== flag) result.push(flag);
+    result.push(argument);
+  }
+  return result;
+}
+
+async function readPicture(path: string): Promise<Picture> {
+  let bytes: Uint8Array;
+  try {
+    bytes = await Deno.readFile(path);
+  } catch (cause) {
+    throw new ImageError(
+      cause instanceof Deno.errors.NotFound
+        ? `Cannot score ${path} as there is no such file`
+        : `Cannot score ${path} as it cannot be read: ${(cause as Error).message}`,
+      { cause },
+    );
+  }
+  try {
+    return await decodePicture(bytes);
+  } catch (cause) {
+    throw new ImageError(`Cannot score ${path} as its bytes are no whole PNG, JPEG, BMP, GIF or TIFF file`, { cause });
+  }
+}
+
+async function openClip(gpu: Gpu, model: string, variant?: string): Promise<CLIPModel> {
+  using bar = showProgress("loading", { total: 1, unit: "bytes" });
+  return await CLIPModel.fromPretrained(model, { gpu, variant, onProgress: (done, total) => bar.set(done, { total }) });
+}
+
+/** The embedded model lies beside this code, wherever the command is called from. */
+function embeddedFolder(): string {
+  return import.meta.dirname === undefined ? embeddedModel : `${import.meta.dirname}/../${embeddedModel}`;
+}
+
+function scoreOf(image: string, prompts: readonly string[], logits: Float32Array): Score {
+  const largest = Math.max(...logits);
+  const bestIndex = logits.indexOf(largest);
+  const powers = Array.from(logits, (logit) => Math.exp(logit - largest));
+  const sum = powers.reduce((sum, power) => sum + power, 0);
+  return {
+    image,
+    best: prompts[bestIndex],
+    bestIndex,
+    prompts: prompts.map((prompt, i) => ({ prompt, logit: logits[i], share: powers[i] / sum })),
+  };
+}
+
+function table({ image, bestIndex, prompts }: Score): string {
+  const lines = prompts.map(({ prompt, logit, share }, i) =>
+    `${i === bestIndex ? "*" : " "} ${(100 * share).toFixed(1).padStart(5)} %  ${
+      logit.toFixed(2).padStart(7)
+    }  ${prompt}`
+  );
+  return [image, "    share    logit  prompt", ...lines].join("\n");
+}
