@@ -1,0 +1,43 @@
+/**
+ * The before-and-after sheet of an edit: what `edit` and `demo` make.
+ *
+ * @module
+ */
+import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
+import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
+import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing_pipeline.ts";
+import { drawPrompts, type SamplingValues } from "./drawing.ts";
+
+/** A prompt of the sheet, and what it is there to show. */
+export interface SheetPrompt {
+  readonly prompt: string;
+  readonly note?: string;
+}
+
+/** Draws all prompts from one seed, edits, draws them again, and writes both side by side. `edit` returns the subtitle. */
+export async function writeBeforeAfterSheet(
+  pipe: StableDiffusionModelEditingPipeline,
+  path: string,
+  options: {
+    prompts: readonly SheetPrompt[];
+    title: string;
+    values: SamplingValues;
+    signal: AbortSignal;
+    edit: () => Promise<string>;
+  },
+): Promise<void> {
+  const { prompts, title, values, signal, edit } = options;
+  const format = formatOfPath(path);
+  const draw = (label: string) =>
+    drawPrompts(pipe, prompts.map(({ prompt }) => prompt), prompts.map(() => values.seed), values, { label, signal });
+  const before = await draw("before");
+  const subtitle = await edit();
+  const after = await draw("after");
+  const rows: SheetRow[] = prompts.map(({ prompt, note }, i) => ({
+    caption: prompt,
+    note,
+    cells: [before[i], after[i]].map((picture: Picture) => ({ picture })),
+  }));
+  const sheet = await contactSheet(rows, { title, subtitle, columns: ["before", "after"], smooth: true });
+  await Deno.writeFile(path, await encodePicture(sheet, format));
+}

@@ -1,0 +1,58 @@
+/**
+ * What a drawn picture says of itself, as PNG text: `parameters` in the form that A1111's web interface writes and its "PNG Info" and ComfyUI
+ * tools read, and the same as JSON under `bluerose`.
+ *
+ * @module
+ */
+
+/** How a picture came to be. */
+export interface GenerationRecord {
+  readonly prompt: string;
+  readonly negativePrompt: string;
+  readonly seed: number;
+  readonly steps: number;
+  readonly cfgScale: number;
+  /** The scheduler's class, or a sampler's name. */
+  readonly sampler: string;
+  readonly width: number;
+  readonly height: number;
+  /** The model's folder, file or hub id. */
+  readonly model: string;
+  readonly clipSkip: number;
+  /** The TIME edits at work, oldest first. */
+  readonly edits: readonly { readonly source: string; readonly destination: string; readonly lambda: number }[];
+}
+
+/**
+ * The PNG text entries of a record.
+ *
+ * ```ts
+ * await Deno.writeFile("rose.png", await encodePicture(picture, "png", { text: generationText(record) }));
+ * ```
+ */
+export function generationText(record: GenerationRecord): Record<string, string> {
+  const { prompt, negativePrompt, edits, clipSkip } = record;
+  const settings = [
+    ["Steps", record.steps],
+    ["Sampler", record.sampler],
+    ["CFG scale", record.cfgScale],
+    ["Seed", record.seed],
+    ["Size", `${record.width}x${record.height}`],
+    ["Model", record.model.split(/[\\/]/).findLast((part) => part !== "") ?? record.model],
+    // A1111 counts the last layer as 1 where diffusers counts what is left out.
+    ...(clipSkip > 0 ? [["Clip skip", clipSkip + 1]] : []),
+    ...(edits.length > 0
+      ? [[
+        "TIME edits",
+        JSON.stringify(edits.map((edit) => `${edit.source} -> ${edit.destination} (lambda ${edit.lambda})`).join("; ")),
+      ]]
+      : []),
+    ["Version", "Blue Rose"],
+  ];
+  const parameters = [
+    prompt,
+    ...(negativePrompt === "" ? [] : [`Negative prompt: ${negativePrompt}`]),
+    settings.map(([name, value]) => `${name}: ${value}`).join(", "),
+  ].join("\n");
+  return { parameters, bluerose: JSON.stringify(record) };
+}
