@@ -1,5 +1,13 @@
-import { declareKernel, input, output, spread } from "../engine/kernel.ts";
+import { declareKernel, input, output } from "../engine/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
+import {
+  elementwise,
+  elementwiseConstantNames,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "./elementwise.ts";
+import { quadStretches } from "./windows.ts";
 
 /**
  * Activations of Stable Diffusion's networks:
@@ -49,22 +57,26 @@ export function activationCode(activation: Activation | undefined): number {
 const activationKernel = declareKernel({
   name: "activation",
   bindings: { x: input(4), y: output(4) },
-  params: { quads: "u32" },
-  constants: ["ACTIVATION"],
+  params: elementwiseParams,
+  constants: ["ACTIVATION", ...elementwiseConstantNames],
   wgsl: (constants) =>
     activationWgsl(constants) + /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * groups.x) * 64u + lane;
-  if (i < params.quads) { y_put(i, activate(x_at(i))); }
-}`,
-  grid: ({ quads }) => spread(Math.ceil(quads / 64)),
-  cost: ({ quads }) => ({ flops: quads * 4 * 4, bytes: quads * 32 }),
+fn element(row: u32, column: u32) { y_put(column, activate(x_at(column))); }
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ columns }) => ({ flops: columns * 4 * 4, bytes: columns * 32 }),
 });
 
 /** `activation` of every element. Any shape. */
 export function activate(x: Tensor, activation: Activation): Tensor {
-  const y = Tensor.empty(x.gpu, x.shape);
-  activationKernel.run(x.gpu, { x, y }, { quads: Math.ceil(x.size / 4) }, { ACTIVATION: activationCode(activation) });
+  const { gpu } = x;
+  const y = Tensor.empty(gpu, x.shape);
+  for (const { first, count, quads } of quadStretches(gpu, x.size)) {
+    const { params, constants } = elementwise(gpu, 1, quads);
+    activationKernel.run(gpu, { x: x.window(first, count), y: y.window(first, count) }, params, {
+      ACTIVATION: activationCode(activation),
+      ...constants,
+    });
+  }
   return y;
 }

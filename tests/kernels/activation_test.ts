@@ -1,19 +1,7 @@
 import { Tensor } from "../../engine/tensor.ts";
 import { activate, type Activation } from "../../kernels/activation.ts";
 import { assertClose, gpuTest, randomArray } from "../gpu.ts";
-
-/** erf by its integral's series (Maclaurin below 3, else 1 - the tail's continued fraction), in f64. */
-function erf(x: number): number {
-  const z = Math.abs(x);
-  if (z < 3) {
-    let term = z, sum = z;
-    for (let n = 1; n < 80; n++) sum += (term *= -z * z / n) / (2 * n + 1);
-    return Math.sign(x) * sum * 2 / Math.sqrt(Math.PI);
-  }
-  let fraction = 0;
-  for (let n = 60; n > 0; n--) fraction = n / 2 / (z + fraction);
-  return Math.sign(x) * (1 - Math.exp(-z * z) / Math.sqrt(Math.PI) / (z + fraction));
-}
+import { asOnGpu, erf, withBindingLimit } from "./oracles.ts";
 
 const oracle: Record<Activation, (x: number) => number> = {
   silu: (x) => x / (1 + Math.exp(-x)),
@@ -37,3 +25,13 @@ for (const kind of Object.keys(oracle) as Activation[]) {
     },
   );
 }
+
+gpuTest("activate works in windows on tensors larger than the device binds, and as on a GPU", async (gpu) => {
+  const data = randomArray(5001).map((x) => x * 8);
+  using x = Tensor.from(gpu, data, [3, 1667]);
+  const expected = Float64Array.from(data, oracle.silu);
+  using windowed = withBindingLimit(gpu, 4096, () => activate(x, "silu"));
+  using wide = asOnGpu(gpu, () => activate(x, "silu"));
+  assertClose(await windowed.data(), expected, tolerance, "in windows");
+  assertClose(await wide.data(), expected, tolerance, "as on a GPU");
+});
