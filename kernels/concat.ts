@@ -1,33 +1,49 @@
-import { ShapeError } from "../engine/errors.ts";
+import { DTypeError, ShapeError } from "../engine/errors.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
 import { copyBlock } from "./copy_block.ts";
 
 /**
- * Tensors joined along one axis; all other axes agree.
+ * Tensors joined along one axis, in order: skip connections along channels, prompts along the batch. Any type, the same for all.
  *
- * @throws {ShapeError} when they do not, or the list is empty
+ * @param axis counted from 0, outermost first
+ * @throws {ShapeError} when there are no tensors, no such axis, or the other axes differ
+ * @throws {DTypeError} when the types differ
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using a = Tensor.from(gpu, new Float32Array([1, 2]), [1, 2]);
+ * using b = Tensor.from(gpu, new Float32Array([3]), [1, 1]);
+ * using joined = concat([a, b], 1); // [[1, 2, 3]]
+ * ```
  */
 export function concat(tensors: readonly Tensor[], axis: number): Tensor {
-  const [first] = tensors;
-  if (!first) throw new ShapeError("Cannot join no tensors: give one at least");
-  for (const { shape } of tensors) {
-    if (shape.length !== first.shape.length || shape.with(axis, 0).join() !== first.shape.with(axis, 0).join()) {
-      throw new ShapeError(
-        `Cannot join [${first.shape.join(", ")}] and [${
-          shape.join(", ")
-        }] along axis ${axis} as all other axes must agree`,
-        [first.shape, shape],
-      );
+  if (tensors.length === 0) throw new ShapeError("Cannot join tensors as there must be one at least: 0 were given");
+  const [{ gpu, shape, dtype }] = tensors;
+  const refuse = (why: string) => {
+    const all = tensors.map((tensor) => tensor.shape);
+    throw new ShapeError(
+      `Cannot join ${all.map((one) => `[${one.join(", ")}]`).join(", ")} along axis ${axis} as ${why}`,
+      all,
+    );
+  };
+  if (!(Number.isInteger(axis) && axis >= 0 && axis < shape.length)) refuse(`there are ${shape.length} axes`);
+  const others = shape.with(axis, 0).join();
+  for (const tensor of tensors) {
+    if (tensor.shape.length !== shape.length || tensor.shape.with(axis, 0).join() !== others) {
+      refuse("all other axes must agree");
+    }
+    if (tensor.dtype !== dtype) {
+      throw new DTypeError(`Cannot join ${dtype} and ${tensor.dtype} tensors: cast them first`);
     }
   }
-  const total = tensors.reduce((sum, { shape }) => sum + shape[axis], 0);
-  const inner = elements(first.shape.slice(axis + 1)), rows = elements(first.shape.slice(0, axis));
-  const y = Tensor.empty(first.gpu, first.shape.with(axis, total));
+  const rows = elements(shape.slice(0, axis)), inner = elements(shape.slice(axis + 1));
+  const length = tensors.reduce((sum, tensor) => sum + tensor.shape[axis], 0);
+  const y = Tensor.empty(gpu, shape.with(axis, length), dtype);
   let start = 0;
   for (const tensor of tensors) {
-    const length = tensor.shape[axis] * inner;
-    copyBlock({ tensor, start: 0, stride: length }, { tensor: y, start, stride: total * inner }, { rows, length });
-    start += length;
+    const own = tensor.shape[axis] * inner;
+    copyBlock({ tensor, start: 0, stride: own }, { tensor: y, start, stride: length * inner }, { rows, length: own });
+    start += own;
   }
   return y;
 }

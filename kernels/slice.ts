@@ -3,22 +3,30 @@ import { elements, Tensor } from "../engine/tensor.ts";
 import { copyBlock } from "./copy_block.ts";
 
 /**
- * The part start ≤ index < end of one axis.
+ * A copy of indices start … end − 1 of one axis; the other axes whole. Any type.
  *
- * @throws {ShapeError} when the axis or the range is not the tensor's
+ * @param axis counted from 0, outermost first
+ * @throws {ShapeError} when there is no such axis, or the range leaves it
  */
 export function slice(x: Tensor, axis: number, start: number, end: number): Tensor {
-  const length = x.shape[axis];
-  if (length === undefined || !(0 <= start && start <= end && end <= length)) {
-    throw new ShapeError(`Cannot take ${start} … ${end} of axis ${axis} of [${x.shape.join(", ")}]`, [x.shape]);
+  const { gpu, shape, dtype } = x;
+  const length = shape[axis];
+  const inRange = Number.isInteger(start) && Number.isInteger(end) && 0 <= start && start <= end && end <= length;
+  if (length === undefined || !inRange) {
+    throw new ShapeError(
+      `Cannot take ${start} … ${end} of axis ${axis} of [${shape.join(", ")}] as it must lie in 0 … ${
+        length ?? "an axis"
+      }`,
+      [shape],
+    );
   }
-  const inner = elements(x.shape.slice(axis + 1));
-  const y = Tensor.empty(x.gpu, x.shape.with(axis, end - start));
+  const rows = elements(shape.slice(0, axis)), inner = elements(shape.slice(axis + 1));
+  const y = Tensor.empty(gpu, shape.with(axis, end - start), dtype);
   const taken = (end - start) * inner;
   copyBlock(
     { tensor: x, start: start * inner, stride: length * inner },
     { tensor: y, start: 0, stride: taken },
-    { rows: elements(x.shape.slice(0, axis)), length: taken },
+    { rows, length: taken },
   );
   return y;
 }
