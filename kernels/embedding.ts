@@ -1,56 +1,60 @@
-import { DTypeError, ShapeError } from "../engine/errors.ts";
-import { declareKernel, input, output, spread, storage } from "../engine/kernel.ts";
+import { DTypeError } from "../engine/errors.ts";
+import { declareKernel, input, output, storage } from "../engine/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
+import {
+  elementwise,
+  elementwiseConstantNames,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "./elementwise.ts";
+import { bindFrom, stretches } from "./windows.ts";
 
-/** Rows of a table by their numbers. A table larger than one binding is read in windows of rows; each run fills the rows that it holds. */
+/**
+ * A row of the result is a row of the table. CLIP's table (145 MiB in f32) is more than some devices bind: each run then takes a stretch
+ * of the table, and writes only the rows whose ids point into it.
+ */
 const embeddingKernel = declareKernel({
   name: "embedding",
-  bindings: { table: input("LANES"), ids: storage("read", "array<u32>"), y: output("LANES") },
-  params: { count: "u32", width: "u32", first: "u32", rows: "u32" },
-  constants: ["LANES"],
+  bindings: { table: input("TABLE_LANES"), ids: storage("read", "array<id>"), y: output("TABLE_LANES") },
+  params: { ...elementwiseParams, table_start: "u32", first_id: "u32", last_id: "u32", vocabulary: "u32" },
+  constants: ["TABLE_LANES", "id", ...elementwiseConstantNames],
   wgsl: /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * groups.x) * 64u + lane;
-  if (i >= params.count * params.width) { return; }
-  let row = ids[i / params.width] - params.first; // wraps below first, and is then too large
-  if (row < params.rows) { y_put(i, table_at(row * params.width + i % params.width)); }
-}`,
-  grid: ({ count, width }) => spread(Math.ceil(count * width / 64)),
-  cost: ({ count, width }, { LANES }) => ({ flops: 0, bytes: 8 * count * width * (LANES as number) }),
+fn element(row: u32, column: u32) {
+  let at = min(u32(ids[row]), params.vocabulary - 1u); // an id out of range, negative ones too, reads the last row
+  if (at < params.first_id || at > params.last_id) { return; }
+  y_put(row * params.columns + column, table_at(params.table_start + (at - params.first_id) * params.columns + column));
+}
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ rows, columns }, { TABLE_LANES }) => ({ flops: 0, bytes: rows * (4 + columns * Number(TABLE_LANES) * 8) }),
 });
 
 /**
- * Rows of a table: y[…, :] = table[ids[…], :].
+ * Rows of a table by number: tokens or positions to embeddings.
  *
  * @param table [V, C], f32 or f16
- * @param ids i32 or u32, any shape, from 0 to V − 1; rows of other ids are left undefined
+ * @param ids [...], i32 or u32, from 0 to V − 1; others read the last row, as a shader cannot refuse
  * @returns [..., C], f32
- * @throws {DTypeError} when the ids are not whole numbers
+ * @throws {DTypeError} when ids are not whole numbers
+ * @throws {ShapeError} when the table is not a matrix
  */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
+  const { gpu } = table;
   const [vocabulary, width] = table.dims(2);
   if (ids.dtype !== "i32" && ids.dtype !== "u32") {
-    throw new DTypeError(`Cannot look up rows by ${ids.dtype} numbers: i32 or u32 are taken`);
+    throw new DTypeError(`Cannot look up rows by ids of ${ids.dtype} as they must be i32 or u32`);
   }
-  const { gpu } = table;
   const y = Tensor.empty(gpu, [...ids.shape, width]);
-  const rowBytes = table.bytes / Math.max(vocabulary, 1);
-  let step = Math.floor(gpu.info.limits.maxStorageBufferBindingSize / Math.max(rowBytes, 1));
-  if (step < vocabulary) step -= step % 256; // windows must begin on the binding alignment
-  if (step === 0) {
-    throw new ShapeError(`Cannot look up rows of [${table.shape.join(", ")}] as one row exceeds a binding`, [
-      table.shape,
-    ]);
-  }
   const lanes = width % 4 === 0 ? 4 : 1;
-  for (let first = 0; first < vocabulary; first += step) {
-    const rows = Math.min(step, vocabulary - first);
+  for (const { first, count } of stretches(gpu, vocabulary, table.bytes / vocabulary)) {
+    const { window, start } = bindFrom(table, first * width, count * width);
+    const { params, constants } = elementwise(gpu, ids.size, width / lanes);
     embeddingKernel.run(
       gpu,
-      { table: table.window(first * width, rows * width), ids, y },
-      { count: ids.size, width: width / lanes, first, rows },
-      { LANES: lanes },
+      { table: window, ids, y },
+      { ...params, table_start: start / lanes, first_id: first, last_id: first + count - 1, vocabulary },
+      { TABLE_LANES: lanes, id: ids.dtype, ...constants },
     );
   }
   return y;

@@ -1,39 +1,66 @@
 import { ShapeError } from "../engine/errors.ts";
-import { declareKernel, input, output, spread } from "../engine/kernel.ts";
-import { Tensor } from "../engine/tensor.ts";
-import { activationWgsl } from "./activation.ts";
+import { declareKernel, input, output } from "../engine/kernel.ts";
+import { elements, Tensor } from "../engine/tensor.ts";
+import { activationCode, activationWgsl } from "./activation.ts";
+import {
+  elementwise,
+  elementwiseConstantNames,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "./elementwise.ts";
+import { bindFrom, stretches } from "./windows.ts";
 
+/** Columns come in fours where a half is a multiple of four; else one at a time, the activation's other lanes idle. */
 const gegluKernel = declareKernel({
   name: "geglu",
-  bindings: { x: input(4), y: output(4) },
-  params: { rows: "u32", quads: "u32" },
-  constants: ["ACTIVATION"],
+  bindings: { x: input("X_LANES"), y: output("X_LANES") },
+  params: { ...elementwiseParams, x_start: "u32", y_start: "u32" },
+  constants: ["X_LANES", "ACTIVATION", ...elementwiseConstantNames],
   wgsl: (constants) =>
     activationWgsl(constants) + /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * groups.x) * 64u + lane;
-  if (i >= params.rows * params.quads) { return; }
-  let at = i / params.quads * 2u * params.quads + i % params.quads;
-  y_put(i, x_at(at) * activate(x_at(at + params.quads)));
-}`,
-  grid: ({ rows, quads }) => spread(Math.ceil(rows * quads / 64)),
-  cost: ({ rows, quads }) => ({ flops: rows * quads * 4 * 20, bytes: rows * quads * 48 }),
+fn element(row: u32, column: u32) {
+  let at = params.x_start + row * 2u * params.columns + column;
+  let gate = activate(vec4f(x_at(at + params.columns)));
+  y_put(params.y_start + row * params.columns + column, x_at(at) * gate${constants.X_LANES === 1 ? ".x" : ""});
+}
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ rows, columns }, { X_LANES }) => ({
+    flops: rows * columns * Number(X_LANES) * 5,
+    bytes: rows * columns * Number(X_LANES) * 12,
+  }),
 });
 
 /**
- * GEGLU (2002.05202): the first half of the last axis times GELU of the second.
+ * The gated unit of the transformer's feed-forward (2002.05202): x₁ · gelu(x₂), with x = [x₁, x₂] along the last axis and the exact gelu.
  *
- * @param x [..., 2N], N divisible by 4
+ * @param x [..., 2N]
  * @returns [..., N]
- * @throws {ShapeError} when the last axis does not divide by 8
+ * @throws {ShapeError} when the last axis does not halve
  */
 export function geglu(x: Tensor): Tensor {
-  const width = x.shape.at(-1) ?? 0;
-  if (width % 8 !== 0) {
-    throw new ShapeError(`Cannot gate [${x.shape.join(", ")}] as its last axis must divide by 8: ${width}`, [x.shape]);
+  const { gpu } = x;
+  const width = x.shape.at(-1);
+  if (width === undefined || width % 2 !== 0) {
+    throw new ShapeError(
+      `Cannot gate [${x.shape.join(", ")}] as its last axis must hold two halves: ${width ?? "there is none"}`,
+      [x.shape],
+    );
   }
-  const y = Tensor.empty(x.gpu, [...x.shape.slice(0, -1), width / 2]);
-  gegluKernel.run(x.gpu, { x, y }, { rows: y.size / (width / 2 || 1), quads: width / 8 }, { ACTIVATION: 2 });
+  const outer = x.shape.slice(0, -1), half = width / 2;
+  const y = Tensor.empty(gpu, [...outer, half]);
+  const lanes = half % 4 === 0 ? 4 : 1;
+  for (const { first, count } of stretches(gpu, elements(outer), width * 4)) {
+    const source = bindFrom(x, first * width, count * width);
+    const target = bindFrom(y, first * half, count * half);
+    const { params, constants } = elementwise(gpu, count, half / lanes);
+    gegluKernel.run(
+      gpu,
+      { x: source.window, y: target.window },
+      { ...params, x_start: source.start / lanes, y_start: target.start / lanes },
+      { X_LANES: lanes, ACTIVATION: activationCode("gelu"), ...constants },
+    );
+  }
   return y;
 }

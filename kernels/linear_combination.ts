@@ -1,105 +1,158 @@
-import { ShapeError } from "../engine/errors.ts";
-import { declareKernel, input, output, spread } from "../engine/kernel.ts";
+import { DTypeError, ShapeError } from "../engine/errors.ts";
+import { declareKernel, input, type Kernel, output } from "../engine/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
+import {
+  type Elementwise,
+  elementwise,
+  elementwiseConstantNames,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "./elementwise.ts";
+import { bindFrom, quadStretches, stretches } from "./windows.ts";
 
-const combinationKernel = declareKernel({
-  name: "linear_combination",
-  bindings: { a: input(4), b: input(4), c: input(4), d: input(4), e: input(4), f: input(4), y: output(4) },
-  params: { quads: "u32", ca: "f32", cb: "f32", cc: "f32", cd: "f32", ce: "f32", cf: "f32" },
-  constants: ["TERMS"],
-  wgsl: /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * groups.x) * 64u + lane;
-  if (i >= params.quads) { return; }
-  var sum = params.ca * a_at(i);
-  if (TERMS > 1) { sum = fma(vec4f(params.cb), b_at(i), sum); }
-  if (TERMS > 2) { sum = fma(vec4f(params.cc), c_at(i), sum); }
-  if (TERMS > 3) { sum = fma(vec4f(params.cd), d_at(i), sum); }
-  if (TERMS > 4) { sum = fma(vec4f(params.ce), e_at(i), sum); }
-  if (TERMS > 5) { sum = fma(vec4f(params.cf), f_at(i), sum); }
-  y_put(i, sum);
-}`,
-  grid: ({ quads }) => spread(Math.ceil(quads / 64)),
-  cost: ({ quads }, { TERMS }) => ({
-    flops: quads * 8 * (TERMS as number),
-    bytes: quads * 16 * (1 + (TERMS as number)),
-  }),
+/** The most terms of one run: seven buffers of the eight that every WebGPU device binds. */
+const maxTerms = 6;
+
+/**
+ * One kernel for each number of terms: y = c₀ x₀ + c₁ x₁ + …, in that order with one rounding a term (fma), so that equal terms give equal
+ * numbers. It moves (terms + 1) · 4 bytes an element for 2 · terms flops: memory is all that counts.
+ */
+const combinationKernels: readonly Kernel[] = Array.from({ length: maxTerms }, (_, index) => {
+  const terms = index + 1;
+  const numbers = Array.from({ length: terms }, (_, term) => term);
+  return declareKernel<string, string, string>({
+    name: "linear_combination",
+    bindings: { ...Object.fromEntries(numbers.map((term) => [`x${term}`, input(4)])), y: output(4) },
+    params: { ...elementwiseParams, ...Object.fromEntries(numbers.map((term) => [`c${term}`, "f32" as const])) },
+    constants: elementwiseConstantNames,
+    wgsl: `
+fn element(row: u32, column: u32) {
+  var sum = params.c0 * x0_at(column);
+  ${numbers.slice(1).map((term) => `sum = fma(vec4f(params.c${term}), x${term}_at(column), sum);`).join("\n  ")}
+  y_put(column, sum);
+}
+${elementwiseWgsl}`,
+    grid: (params, constants) =>
+      elementwiseGrid(params as Elementwise["params"], constants as Elementwise["constants"]),
+    cost: ({ columns }) => ({ flops: columns * 4 * (2 * terms - 1), bytes: columns * 16 * (terms + 1) }),
+  });
 });
 
-/** coefficient · tensor */
+/** One term of a linear combination. */
 export interface LinearTerm {
   readonly tensor: Tensor;
   readonly coefficient: number;
 }
 
 /**
- * Σ coefficient · tensor over 1 to 6 terms of one shape.
+ * Σᵢ coefficientᵢ · tensorᵢ: what a scheduler's step is, and scaling, and adding. Any shape, the same for all terms; f32 or f16 in, f32 out.
  *
- * @throws {ShapeError} when the shapes differ, RangeError for another number of terms
+ * @param terms 1 to 6
+ * @throws {ShapeError} when the shapes differ, or there are no terms or more than six
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+ * using noise = Tensor.from(gpu, new Float32Array([0.5, -0.5]), [2]);
+ * using y = linearCombination([{ tensor: x, coefficient: 0.8 }, { tensor: noise, coefficient: 0.6 }]);
+ * ```
  */
 export function linearCombination(terms: readonly LinearTerm[]): Tensor {
-  if (terms.length < 1 || terms.length > 6) {
-    throw new RangeError(`Cannot combine ${terms.length} terms: 1 to 6 are taken`);
+  if (terms.length < 1 || terms.length > maxTerms) {
+    throw new ShapeError(`Cannot combine ${terms.length} tensors as a combination has 1 to ${maxTerms} terms`);
   }
-  const [{ tensor: first }] = terms;
+  const [{ tensor: model }] = terms;
+  const { gpu, shape, size } = model;
   for (const { tensor } of terms) {
-    if (tensor.shape.join() !== first.shape.join()) {
+    if (tensor.shape.join() !== shape.join()) {
+      const all = terms.map(({ tensor }) => tensor.shape);
       throw new ShapeError(
-        `Cannot combine [${first.shape.join(", ")}] and [${
-          tensor.shape.join(", ")
-        }] linearly as all terms must have one shape`,
-        [first.shape, tensor.shape],
+        `Cannot combine tensors ${all.map((one) => `[${one.join(", ")}]`).join(", ")} as their shapes must be equal`,
+        all,
       );
     }
   }
-  const y = Tensor.empty(first.gpu, first.shape);
-  const at = (i: number) => terms[i] ?? { tensor: first, coefficient: 0 };
-  const [a, b, c, d, e, f] = Array.from({ length: 6 }, (_, i) => at(i).tensor);
-  const [ca, cb, cc, cd, ce, cf] = Array.from({ length: 6 }, (_, i) => at(i).coefficient);
-  combinationKernel.run(
-    first.gpu,
-    { a, b, c, d, e, f, y },
-    { quads: Math.ceil(first.size / 4), ca, cb, cc, cd, ce, cf },
-    { TERMS: terms.length },
-  );
+  const y = Tensor.empty(gpu, shape);
+  for (const { first, count, quads } of quadStretches(gpu, size)) {
+    const { params, constants } = elementwise(gpu, 1, quads);
+    combinationKernels[terms.length - 1].run(
+      gpu,
+      {
+        ...Object.fromEntries(terms.map(({ tensor }, term) => [`x${term}`, tensor.window(first, count)])),
+        y: y.window(first, count),
+      },
+      { ...params, ...Object.fromEntries(terms.map(({ coefficient }, term) => [`c${term}`, coefficient])) },
+      constants,
+    );
+  }
   return y;
 }
 
-/** a + b, of one shape. */
+/**
+ * a + b. Any shape, the same for both.
+ * @throws {ShapeError} when the shapes differ
+ */
 export function add(a: Tensor, b: Tensor): Tensor {
   return linearCombination([{ tensor: a, coefficient: 1 }, { tensor: b, coefficient: 1 }]);
 }
 
 const guideKernel = declareKernel({
   name: "guide",
-  bindings: { x: input(1), y: output(1) },
-  params: { size: "u32", scale: "f32" },
+  bindings: { unconditional: input("X_LANES"), conditional: input("X_LANES"), y: output("X_LANES") },
+  // Starts are counted in what one access moves: one number or four.
+  params: { ...elementwiseParams, scale: "f32", unconditional_start: "u32", conditional_start: "u32", y_start: "u32" },
+  constants: ["X_LANES", "number", ...elementwiseConstantNames],
   wgsl: /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * groups.x) * 64u + lane;
-  if (i >= params.size) { return; }
-  let unconditional = x_at(i);
-  y_put(i, unconditional + params.scale * (x_at(i + params.size) - unconditional));
-}`,
-  grid: ({ size }) => spread(Math.ceil(size / 64)),
-  cost: ({ size }) => ({ flops: 3 * size, bytes: 12 * size }),
+fn element(row: u32, column: u32) {
+  let u = unconditional_at(params.unconditional_start + column);
+  let c = conditional_at(params.conditional_start + column);
+  y_put(params.y_start + column, fma(number(params.scale), c - u, u));
+}
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ columns }, { X_LANES }) => ({ flops: columns * Number(X_LANES) * 3, bytes: columns * Number(X_LANES) * 12 }),
 });
 
 /**
- * Classifier-free guidance (2207.12598): u + scale · (c − u), with u the first and c the second half of the batch.
+ * Classifier-free guidance (2207.12598, eq. 6 with w = scale − 1): u + scale · (c − u), where u is the first half of the batch (of the
+ * unconditional prompt) and c the second.
  *
- * @param x [2B, …]
+ * @param x [2B, …], f32
  * @returns [B, …]
- * @throws {ShapeError} when the batch is odd
+ * @throws {ShapeError} when the first axis does not halve
  */
-export function guide(x: Tensor, scale: number): Tensor {
-  const [batch, ...rest] = x.shape;
-  if (batch === undefined || batch % 2 !== 0) {
-    throw new ShapeError(`Cannot guide [${x.shape.join(", ")}] as its first axis must hold two halves`, [x.shape]);
+export function guide(x: Tensor, guidanceScale: number): Tensor {
+  const { gpu, dtype } = x;
+  const [batch = 1, ...rest] = x.shape;
+  if (batch % 2 !== 0) {
+    throw new ShapeError(
+      `Cannot guide [${
+        x.shape.join(", ")
+      }] as its first axis must hold two halves, unconditional and conditional: ${batch}`,
+      [x.shape],
+    );
   }
-  const y = Tensor.empty(x.gpu, [batch / 2, ...rest]);
-  guideKernel.run(x.gpu, { x, y }, { size: y.size, scale });
+  if (dtype !== "f32") throw new DTypeError(`Cannot guide a tensor of ${dtype} as predictions are f32`);
+  const y = Tensor.empty(gpu, [batch / 2, ...rest]);
+  const lanes = y.size % 4 === 0 ? 4 : 1;
+  for (const { first, count } of stretches(gpu, y.size / lanes, 4 * lanes)) {
+    const unconditional = bindFrom(x, first * lanes, count * lanes);
+    const conditional = bindFrom(x, y.size + first * lanes, count * lanes);
+    const target = bindFrom(y, first * lanes, count * lanes);
+    const { params, constants } = elementwise(gpu, 1, count);
+    guideKernel.run(
+      gpu,
+      { unconditional: unconditional.window, conditional: conditional.window, y: target.window },
+      {
+        ...params,
+        scale: guidanceScale,
+        unconditional_start: unconditional.start / lanes,
+        conditional_start: conditional.start / lanes,
+        y_start: target.start / lanes,
+      },
+      { X_LANES: lanes, number: lanes === 4 ? "vec4f" : "f32", ...constants },
+    );
+  }
   return y;
 }
