@@ -1,5 +1,5 @@
 import { DeviceLostError, GpuError, KernelError, NoAdapterError, OutOfMemoryError } from "./errors.ts";
-import type { Binding, CompiledKernel, Kernel } from "./kernel.ts";
+import type { Binding, CompiledKernel, Cost, Kernel } from "./kernel.ts";
 import { Pool, roundUp } from "./pool.ts";
 import { type KernelProfile, Recorder } from "./recorder.ts";
 import { Tensor } from "./tensor.ts";
@@ -220,9 +220,14 @@ export class Gpu implements Disposable {
     return await this.recorder.endProfile();
   }
 
-  /** Whether kernel runs are being timed. */
+  /** Whether kernel runs must tell what they cost: while they are timed or tallied. */
   get profiling(): boolean {
-    return this.#profiling;
+    return this.#profiling || this.recorder.tallying;
+  }
+
+  /** How many kernel runs `body` records and what they cost by their declarations. Takes no timestamps, and waits for nothing. */
+  tally(body: () => void): Cost & { readonly runs: number } {
+    return this.recorder.tally(body);
   }
 
   /** Starts counting the peaks of {@linkcode memory} from what is there now. */

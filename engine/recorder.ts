@@ -36,6 +36,7 @@ export class Recorder {
   #pipeline: GPUComputePipeline | undefined;
   #used = 0;
   #profile: Profile | undefined;
+  #tally: { runs: number; flops: number; bytes: number } | undefined;
 
   constructor(gpu: Gpu, paramsLayout: GPUBindGroupLayout) {
     this.#gpu = gpu;
@@ -64,6 +65,11 @@ export class Recorder {
     cost?: Cost,
   ): void {
     if (this.#used === slots || this.#profile?.full) this.submit();
+    if (this.#tally && cost) {
+      this.#tally.runs++;
+      this.#tally.flops += cost.flops;
+      this.#tally.bytes += cost.bytes;
+    }
     const encoder = this.#encoder ??= this.#gpu.device.createCommandEncoder();
     const slot = this.#used++;
     pack(this.#views[slot]);
@@ -122,6 +128,22 @@ export class Recorder {
     const profile = this.#profile;
     this.#profile = undefined;
     return await profile?.rows() ?? [];
+  }
+
+  /** Whether the costs of dispatches are being added up. */
+  get tallying(): boolean {
+    return this.#tally !== undefined;
+  }
+
+  /** Adds up the costs of what `body` dispatches. */
+  tally(body: () => void): Cost & { readonly runs: number } {
+    const tally = this.#tally = { runs: 0, flops: 0, bytes: 0 };
+    try {
+      body();
+    } finally {
+      this.#tally = undefined;
+    }
+    return tally;
   }
 
   /** Frees the recorder's own buffers. */
