@@ -3,28 +3,51 @@ import { declareKernel, input, output } from "../engine/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { attentionCost, type AttentionSizes } from "./attention_sizes.ts";
 
+/**
+ * Attention in one pass (online softmax, arXiv 1805.02867 and 2205.14135) for software devices, on the idea of tile.ts's subgroup machine.
+ *
+ * A workgroup is one subgroup. A lane owns `queries` whole queries, with their results, in named registers; at each step each lane loads one
+ * key and one value, and `subgroupBroadcast` hands them round. Scores are kept in base 2, the scale and log₂e folded into the query.
+ *
+ * Ladder, lavapipe (Mesa 22.3, LLVM 15, 8 lanes, two cores of an AMD EPYC shared with other work; best of many, in GFLOPS):
+ *
+ * - vec4 partial scores, summed by dot(p, 1); 2 and 4 queries; T = S = 1024, 8 heads of 64: 17 and 20
+ * - a scalar a score instead: 31 and 36. Fewer registers, no sums at the end
+ * - 2 to 4 scores side by side, so that a query's number is fetched once for all: 32 and 40; 8 side by side spill: 25
+ * - two rounds of keys a step: slower (1.4 times the code, and more spills)
+ * - queries of a lane, T = S = 256: heads of 16: 2 give 32, 4 44, 8 39; of 40: 2 31, 3 37, 4 40; of 64: 2 37, 3 45, 4 47; of 80: 1 21, 2 35, 3 40;
+ *   of 160: 1 24, 2 32. Compiling takes 0.3 ms per unit of keys × queries × D, so the product is held to 1536: half a second
+ * - 16 lanes: 8 keys a step do as well as 16 (40: 53 and 46; 64: 37 and 37) at half the code
+ * - the loop over keys counted in numbers of keys up to params.s: lavapipe then inlined the uniforms and compiled anew at every run, 9 ms a run from
+ *   its disk cache and 700 without one. Counting in addresses from the workgroup's own start prevents it
+ *
+ * This driver has no fused multiply-add: fma becomes two instructions.
+ */
+
 /** What one lane owns. */
 export interface SubgroupAttentionShape {
   readonly lanes: number;
   /** Queries of a lane. */
   readonly queries: number;
-  /** Keys whose scores are summed side by side: a query's number is fetched once for all of them. Divides `lanes`. */
+  /** Keys of a step: all that the lanes can hold, or a part of that (4, 8, …) where the code would get too long. */
+  readonly keys: number;
+  /** Keys whose scores are summed side by side: a query's number is fetched once for all of them. Divides `keys`. */
   readonly together: number;
 }
 
 /** The shape for a device with subgroups; none where the kernel does not suit. */
-export function subgroupAttentionShape(gpu: Gpu, { dim, t }: AttentionSizes): SubgroupAttentionShape | undefined {
+export function subgroupAttentionShape(gpu: Gpu, { dim }: AttentionSizes): SubgroupAttentionShape | undefined {
   const lanes = gpu.info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
-  const queries = 2;
-  return { lanes, queries: Math.min(queries, Math.ceil(t / lanes)), together: 2 };
+  const queries = Math.max(1, Math.min(4, Math.floor(192 / dim)));
+  return { lanes, queries, keys: Math.min(lanes, 8), together: dim > 16 ? 4 : 1 };
 }
 
 const attentionKernel = declareKernel({
   name: "attention_subgroup",
   bindings: { q: input(4), k: input(4), v: input(4), y: output(4) },
   params: { t: "u32", s: "u32", heads: "u32", batch: "u32", scale: "f32" },
-  constants: ["LANES", "QUERIES", "TOGETHER", "QUADS", "MASK", "CAUSAL"],
+  constants: ["LANES", "QUERIES", "KEYS", "TOGETHER", "QUADS", "MASK", "CAUSAL"],
   subgroups: true,
   wgsl: (constants) => subgroupWgsl(constants),
   grid: ({ t, heads, batch }, { LANES, QUERIES }) => [Math.ceil(t / (Number(LANES) * Number(QUERIES))), heads, batch],
@@ -35,14 +58,15 @@ const attentionKernel = declareKernel({
 export function subgroupAttention(
   tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
   { t, s, heads, batch, dim, causal, scale }: AttentionSizes,
-  { lanes, queries, together }: SubgroupAttentionShape,
+  { lanes, queries, keys, together }: SubgroupAttentionShape,
 ): void {
   attentionKernel.run(tensors.q.gpu, tensors, { t, s, heads, batch, scale: scale * Math.LOG2E }, {
     LANES: lanes,
     QUERIES: queries,
+    KEYS: keys,
     TOGETHER: together,
     QUADS: dim / 4,
-    MASK: causal || s % lanes !== 0,
+    MASK: causal || s % keys !== 0,
     CAUSAL: causal,
   });
 }
@@ -51,8 +75,12 @@ const each = (count: number, text: (i: number) => string, separator = " ") =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
 function subgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
-  const { LANES: lanes, QUERIES: queries, TOGETHER: together, QUADS: quads } = constants as Record<string, number>;
+  const { LANES: lanes, QUERIES: queries, KEYS: keys, TOGETHER: together, QUADS: quads } = constants as Record<
+    string,
+    number
+  >;
   const { MASK: mask, CAUSAL: causal } = constants as Record<string, boolean>;
+  const turn = keys < lanes ? `lane % ${keys}u` : "lane";
   const perQuery = (text: (a: number) => string, separator = " ") => each(queries, text, separator);
   const limit = (a: number) => causal ? `min(end, k_start + (first + ${a * lanes + 1}u) * row)` : "end";
   // Scores of keys l … l + together - 1. Factors alternate, so that no fma waits for the one before.
@@ -82,28 +110,29 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   ${each(quads, (i) => `let q${a}_${i} = q_at(at${a} + ${i}u) * params.scale; var o${a}_${i} = vec4f();`)}`, "\n  ")
   }
   let end = k_start + ${causal ? `min(params.s, (group.x + 1u) * ${lanes * queries}u)` : "params.s"} * row;
-  for (var key = k_start; key < end; key += ${lanes}u * row) {
-    let mine = ${mask ? "min(key + lane * row, end - row)" : "key + lane * row"};
+  // By address, for lavapipe: see the ladder.
+  for (var key = k_start; key < end; key += ${keys}u * row) {
+    let mine = ${mask ? `min(key + ${turn} * row, end - row)` : `key + ${turn} * row`};
     ${each(quads, (i) => `let k${i} = k_at(mine + ${i}u);`)}
-    ${each(lanes / together, (g) => scores(g * together), "\n    ")}
+    ${each(keys / together, (g) => scores(g * together), "\n    ")}
     ${
     mask
-      ? perQuery((a) => each(lanes, (l) => `e${a}_${l} = select(e${a}_${l}, -3e38, key + ${l}u * row >= ${limit(a)});`))
+      ? perQuery((a) => each(keys, (l) => `e${a}_${l} = select(e${a}_${l}, -3e38, key + ${l}u * row >= ${limit(a)});`))
       : ""
   }
     ${
     perQuery((a) =>
-      `let next${a} = ${"max(".repeat(lanes)}top${a}${each(lanes, (l) => `, e${a}_${l})`, "")};
+      `let next${a} = ${"max(".repeat(keys)}top${a}${each(keys, (l) => `, e${a}_${l})`, "")};
     let fade${a} = exp2(top${a} - next${a}); top${a} = next${a};
-    ${each(lanes, (l) => `let w${a}_${l} = exp2(e${a}_${l} - next${a});`)}
-    sum${a} = fma(sum${a}, fade${a}, ${each(lanes, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
+    ${each(keys, (l) => `let w${a}_${l} = exp2(e${a}_${l} - next${a});`)}
+    sum${a} = fma(sum${a}, fade${a}, ${each(keys, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
   }
     ${
     each(quads, (i) =>
       `{ let mine4 = v_at(mine + ${i}u); ${
         perQuery((a) => `var t${a} = o${a}_${i} * fade${a};`)
       } ${
-        each(lanes, (l) =>
+        each(keys, (l) =>
           `{ let b = subgroupBroadcast(mine4, ${l}u); ${
             perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
           } }`)
