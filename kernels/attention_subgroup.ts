@@ -16,7 +16,7 @@ import { attentionCost, type AttentionSizes } from "./attention_sizes.ts";
  * - 2 to 4 scores side by side, so that a query's number is fetched once for all: 32 and 40; 8 side by side spill: 25
  * - two rounds of keys a step: slower (1.4 times the code, and more spills)
  * - queries of a lane, T = S = 256: heads of 16: 2 give 32, 4 44, 8 39; of 40: 2 31, 3 37, 4 40; of 64: 2 37, 3 45, 4 47; of 80: 1 21, 2 35, 3 40;
- *   of 160: 1 24, 2 32. Compiling takes 0.3 ms per unit of keys × queries × D, so the product is held to 1536: half a second
+ *   of 160: 1 24, 2 32. Compiling takes 0.65 ms per unit of keys × queries × D, so the product is held to 1536: a second
  * - 16 lanes: 8 keys a step do as well as 16 (40: 53 and 46; 64: 37 and 37) at half the code
  * - the loop over keys counted in numbers of keys up to params.s: lavapipe then inlined the uniforms and compiled anew at every run, 9 ms a run from
  *   its disk cache and 700 without one. Counting in addresses from the workgroup's own start prevents it
