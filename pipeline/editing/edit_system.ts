@@ -13,6 +13,7 @@ import { type EditRows, mergeRows } from "./edit_rows.ts";
 import type { EditSolver, Solution } from "./edit_solver.ts";
 import { IllConditionedError, LambdaError } from "./errors.ts";
 import { EditOperator, type EditRoute, type OperatorReport } from "./operator.ts";
+import type { HostRows } from "./recipe.ts";
 import { RefinedTokenSolver, TokenSolver } from "./token_solver.ts";
 
 /** Source and destination embeddings of an edit, row by row. */
@@ -95,6 +96,16 @@ export class EditSystem implements Disposable {
     const [c, d] = await Promise.all([source.float64(), destination.float64()]);
     const rows = mergeRows(c, d, { width: source.shape[1], weights });
     return new EditSystem(gpu, rows, options, started);
+  }
+
+  /**
+   * The same from embeddings on the host.
+   *
+   * @throws as {@linkcode EditSystem.prepare} does
+   */
+  static fromHost(gpu: Gpu, input: HostRows, options: EditSystemOptions = {}): EditSystem {
+    const started = performance.now();
+    return new EditSystem(gpu, mergeRows(input.source, input.destination, input), options, started);
   }
 
   /**

@@ -121,6 +121,20 @@ export class EditOperator implements Disposable {
     });
   }
 
+  /**
+   * (E − I) applied to each row vector: what an edit adds.
+   *
+   * @param x [..., width]
+   */
+  change(x: Tensor): Tensor {
+    const { left, right } = this.factors;
+    return this.gpu.scope(() => {
+      const rows = x.reshape([x.size / this.width, this.width]);
+      if (this.rank === 0) return Tensor.from(this.gpu, new Float32Array(x.size), x.shape);
+      return matmul(right ? matmul(rows, right, { transposeB: true }) : rows, left).reshape(x.shape);
+    });
+  }
+
   /** E [width, width] whole, in float64 from the factors: E[i, j] weighs the source's channel j in the destination's channel i. */
   async dense(): Promise<Float64Array<ArrayBuffer>> {
     const { width, rank } = this;

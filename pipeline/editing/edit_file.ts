@@ -1,0 +1,76 @@
+/** Files of edits: safetensors with the factors of E − I, and the recipe in the metadata. */
+
+import { EditError } from "../errors.ts";
+import { bytesSource, fileSource } from "../loading/byte_source.ts";
+import { SafetensorsFile } from "../loading/safetensors.ts";
+import { saveSafetensors } from "../loading/saving.ts";
+import { computedEntry } from "../loading/tensor_stream.ts";
+import type { OperatorReport } from "./operator.ts";
+import type { EditRecipe } from "./recipe.ts";
+
+/** The format's name in the metadata. Readers refuse others. */
+const format = "blue-rose-edit-1";
+
+/** What a file holds. E − I = PᵀQ, or Pᵀ without Q. */
+export interface EditFile {
+  readonly width: number;
+  readonly rank: number;
+  /** P [rank, width]. */
+  readonly left: Float32Array<ArrayBuffer>;
+  /** Q [rank, width]. */
+  readonly right: Float32Array<ArrayBuffer> | undefined;
+  /** A test prompt's embedding, by which the text encoder is known again. */
+  readonly probe: Float32Array;
+  readonly recipe: EditRecipe;
+  readonly report: OperatorReport;
+}
+
+/** Writes an edit. The file appears whole or not at all. */
+export async function writeEdit(path: string, edit: EditFile): Promise<void> {
+  const { width, rank, left, right, probe, recipe, report } = edit;
+  const entry = (name: string, shape: number[], values: Float32Array<ArrayBuffer>) =>
+    computedEntry(name, shape, "f32", () => Promise.resolve(values));
+  await saveSafetensors(path, [
+    entry("left", [rank, width], left),
+    ...(right ? [entry("right", [rank, width], right)] : []),
+    entry("probe", [width], Float32Array.from(probe)),
+  ], { metadata: { format, recipe: JSON.stringify(recipe), report: JSON.stringify(report) } });
+}
+
+/**
+ * Reads an edit from a path or bytes.
+ *
+ * @throws {EditError} when it is no edit of Blue Rose's; {SafetensorsError} when it is no safetensors file
+ */
+export async function readEdit(source: string | Uint8Array): Promise<EditFile & { readonly name: string }> {
+  using file = await SafetensorsFile.open(
+    typeof source === "string" ? await fileSource(source) : bytesSource(source, "edit"),
+  );
+  const { name, metadata, tensors } = file;
+  const shape = tensors.get("left")?.shape;
+  if (metadata.format !== format || shape?.length !== 2 || !tensors.has("probe")) {
+    throw new EditError(
+      `Cannot read ${name} as an edit as its metadata says format ${JSON.stringify(metadata.format ?? null)}, not ${
+        JSON.stringify(format)
+      }, or factors are missing: it holds ${[...tensors.keys()].slice(0, 5).join(", ") || "nothing"}`,
+    );
+  }
+  const [rank, width] = shape;
+  const [left, right, probe] = await Promise.all([
+    file.float32("left"),
+    tensors.has("right") ? file.float32("right") : undefined,
+    file.float32("probe"),
+  ]);
+  const fits = right ? right.length === left.length : rank === width;
+  if (!fits || probe.length !== width) {
+    throw new EditError(`Cannot read the edit ${name} as its factors do not fit each other: left [${rank}, ${width}]`);
+  }
+  const { recipe, report } = metadata;
+  try {
+    return { name, width, rank, left, right, probe, recipe: JSON.parse(recipe), report: JSON.parse(report) };
+  } catch (cause) {
+    throw new EditError(`Cannot read the edit ${name} as its recipe is not JSON: ${(cause as Error).message}`, {
+      cause,
+    });
+  }
+}
