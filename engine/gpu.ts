@@ -214,6 +214,9 @@ export class Gpu implements Disposable {
     this.#profiling = true;
     try {
       await body();
+    } catch (error) {
+      await this.recorder.endProfile().catch(() => {}); // times of half a body say nothing
+      throw error;
     } finally {
       this.#profiling = false;
     }
@@ -254,6 +257,7 @@ export class Gpu implements Disposable {
 
   /** Writes bytes into a buffer, after everything recorded so far (a queue write would overtake it) and before what comes. */
   write(buffer: GPUBuffer, bytes: Uint8Array<ArrayBuffer>, byteOffset: number): void {
+    this.#throwIfLost();
     this.flush();
     const whole = bytes.byteLength & ~3;
     if (whole > 0) this.device.queue.writeBuffer(buffer, byteOffset, bytes, 0, whole);
@@ -271,7 +275,7 @@ export class Gpu implements Disposable {
     const staging = this.guarded(
       `create a buffer of ${size} bytes to read through`,
       () => this.device.createBuffer({ size, usage: GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST }),
-      size,
+      { requestedBytes: size },
     );
     try {
       this.recorder.copy(buffer, 0, staging, 0, size);
@@ -287,8 +291,19 @@ export class Gpu implements Disposable {
     }
   }
 
-  /** Runs a WebGPU call whose errors, told later, the next wait throws under a message that says what was tried. */
-  guarded<T>(action: string, call: () => T, bytes?: number, wrap?: (message: string) => Error): T {
+  /**
+   * Runs a WebGPU call whose errors, told later, the next wait throws under a message that says what was tried. `failed` hears of them first:
+   * to forget what the call made.
+   */
+  guarded<T>(
+    action: string,
+    call: () => T,
+    { requestedBytes = 0, wrap, failed }: {
+      requestedBytes?: number;
+      wrap?: (message: string) => Error;
+      failed?: () => void;
+    } = {},
+  ): T {
     this.#throwIfLost();
     const { device } = this;
     device.pushErrorScope("out-of-memory");
@@ -301,10 +316,11 @@ export class Gpu implements Disposable {
         this.#checks.push(
           device.popErrorScope().then((error) => {
             if (!error) return;
+            failed?.();
             const message = `Could not ${action} on ${this.info.name}: ${error.message}`;
             const outOfMemory = globalThis.GPUOutOfMemoryError && error instanceof GPUOutOfMemoryError;
             this.#fail(
-              outOfMemory ? new OutOfMemoryError(message, bytes ?? 0) : wrap?.(message) ?? new GpuError(message),
+              outOfMemory ? new OutOfMemoryError(message, requestedBytes) : wrap?.(message) ?? new GpuError(message),
             );
           }, () => {}), // a lost device rejects: `lost` tells
         );
@@ -352,13 +368,22 @@ export class Gpu implements Disposable {
     let variants = this.#compiled.get(kernel);
     if (!variants) this.#compiled.set(kernel, variants = new Map());
     let compiled = variants.get(variant);
-    if (!compiled) variants.set(variant, compiled = this.#compile(kernel.declaration.name, source(), bindings));
+    if (!compiled) {
+      // A broken kernel is compiled again when it is run again, so that each time the error says what is wrong with it.
+      const failed = () => variants.delete(variant);
+      variants.set(variant, compiled = this.#compile(kernel.declaration.name, source(), bindings, failed));
+    }
     return compiled;
   }
 
   #nextKernelId = 0;
 
-  #compile(name: string, code: string, bindings: readonly (readonly [string, Binding])[]): CompiledKernel {
+  #compile(
+    name: string,
+    code: string,
+    bindings: readonly (readonly [string, Binding])[],
+    failed: () => void,
+  ): CompiledKernel {
     const { device } = this;
     const layout = this.#layout(bindings.map(([, { access }]) => access));
     const pipeline = this.guarded(
@@ -369,8 +394,7 @@ export class Gpu implements Disposable {
           layout: device.createPipelineLayout({ bindGroupLayouts: [layout, this.#paramsLayout] }),
           compute: { module: device.createShaderModule({ label: name, code }), entryPoint: "main" },
         }),
-      0,
-      (message) => new KernelError(message, code),
+      { wrap: (message) => new KernelError(message, code), failed },
     );
     return { pipeline, layout, id: this.#nextKernelId++ };
   }

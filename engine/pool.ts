@@ -20,6 +20,8 @@ export class Pool {
 
   readonly #gpu: Gpu;
   readonly #free = new Map<number, GPUBuffer[]>();
+  /** Buffers that the device could not create, which WebGPU tells later: never handed out again. */
+  readonly #failed = new WeakSet<GPUBuffer>();
   #freeBytes = 0;
 
   /** How many free bytes are kept for reuse before the largest free buffers are destroyed. */
@@ -46,7 +48,7 @@ export class Pool {
   give(buffer: GPUBuffer): void {
     const size = buffer.size;
     this.live -= size;
-    if (size !== sizeClass(size)) return this.#destroy([buffer]);
+    if (size !== sizeClass(size) || this.#failed.has(buffer)) return this.#destroy([buffer]);
     let waiting = this.#free.get(size);
     if (!waiting) this.#free.set(size, waiting = []);
     waiting.push(buffer);
@@ -77,6 +79,16 @@ export class Pool {
     }
   }
 
+  #fail(buffer: GPUBuffer): void {
+    this.#failed.add(buffer);
+    const waiting = this.#free.get(buffer.size) ?? [];
+    const at = waiting.indexOf(buffer);
+    if (at < 0) return;
+    waiting.splice(at, 1);
+    this.#freeBytes -= buffer.size;
+    this.#destroy([buffer]);
+  }
+
   #create(size: number): GPUBuffer {
     const { device, info } = this.#gpu;
     if (size > info.limits.maxBufferSize) {
@@ -87,14 +99,14 @@ export class Pool {
     }
     // Big newcomers push out what lies idle: a VAE decode after a UNet loop would otherwise hold both working sets.
     if (size > this.retainBytes / 16 && this.#freeBytes > this.retainBytes / 4) this.trim(this.retainBytes / 4);
-    const buffer = this.#gpu.guarded(
+    const buffer: GPUBuffer = this.#gpu.guarded(
       `create a buffer of ${size} bytes`,
       () =>
         device.createBuffer({
           size,
           usage: GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
         }),
-      size,
+      { requestedBytes: size, failed: () => this.#fail(buffer) },
     );
     this.reserved += size;
     this.peakReserved = Math.max(this.peakReserved, this.reserved);

@@ -213,7 +213,10 @@ class Profile {
   collect(): void {
     const runs = this.#batch;
     this.#batch = [];
-    if (runs.length > 0) this.#batches.push({ runs, stamps: this.#gpu.read(this.#resolved, 16 * runs.length) });
+    if (runs.length === 0) return;
+    const stamps = this.#gpu.read(this.#resolved, 16 * runs.length);
+    stamps.catch(() => {}); // rows() throws it; until then nobody listens
+    this.#batches.push({ runs, stamps });
   }
 
   async rows(): Promise<KernelProfile[]> {

@@ -132,13 +132,25 @@ export class Tensor implements Disposable {
     return { tensor: this, byteOffset: first * width, bytes: count * width };
   }
 
-  /** Overwrites the bytes from `byteOffset` (a multiple of 4). What was recorded before still reads the old numbers. */
+  /**
+   * Overwrites the bytes from `byteOffset` on. What was recorded before still reads the old numbers.
+   *
+   * @throws {ShapeError} when the bytes leave the tensor, or are not whole words of 4 (only the tensor's last may be shorter)
+   */
   write(bytes: Uint8Array<ArrayBuffer>, byteOffset = 0): void {
     if (byteOffset + bytes.byteLength > this.bytes) {
       throw new ShapeError(
         `Cannot write ${bytes.byteLength} bytes at ${byteOffset} of a tensor [${
           this.shape.join(", ")
         }] of ${this.bytes} bytes`,
+        [this.shape],
+      );
+    }
+    if (byteOffset % 4 !== 0 || bytes.byteLength % 4 !== 0 && byteOffset + bytes.byteLength < this.bytes) {
+      throw new ShapeError(
+        `Cannot write ${bytes.byteLength} bytes at ${byteOffset} of a tensor [${
+          this.shape.join(", ")
+        }] as WebGPU writes whole words of 4 bytes`,
         [this.shape],
       );
     }

@@ -1,0 +1,125 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { DeviceLostError, GpuError, NoAdapterError } from "../../engine/errors.ts";
+import { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { add } from "../../kernels/linear_combination.ts";
+import { gpuTest } from "../gpu.ts";
+
+/** The real WebGPU with another `requestAdapter`. */
+function pretend(requestAdapter: () => Promise<unknown>): GPU {
+  return { requestAdapter } as unknown as GPU;
+}
+
+Deno.test("Gpu.request() says what to install where there is no adapter", async () => {
+  const error = await assertRejects(
+    () => Gpu.request({ gpu: pretend(() => Promise.resolve(null)) }),
+    NoAdapterError,
+    "no adapter was found: install a Vulkan driver",
+  );
+  assert(error instanceof GpuError);
+  for (const advice of ["apt-get install mesa-vulkan-drivers", "dnf install", "pacman -S"]) {
+    assert(error.message.includes(advice), advice);
+  }
+});
+
+Deno.test("Gpu.request() refuses a software adapter where none will do, by its name", async () => {
+  const info = { isFallbackAdapter: true, description: "paper and pencil" };
+  await assertRejects(
+    () => Gpu.request({ gpu: pretend(() => Promise.resolve({ info, limits: {} })), allowFallback: false }),
+    NoAdapterError,
+    "Cannot open a GPU as the only adapter is a software one: paper and pencil",
+  );
+});
+
+/** An adapter like the real one that refuses some features. */
+function refusing(...refused: string[]): GPU {
+  return pretend(async () => {
+    const adapter = await navigator.gpu.requestAdapter();
+    return adapter && {
+      info: adapter.info,
+      limits: adapter.limits,
+      requestDevice: (descriptor: GPUDeviceDescriptor) =>
+        [...descriptor.requiredFeatures ?? []].some((feature) => refused.includes(feature))
+          ? Promise.reject(new TypeError("unsupported feature"))
+          : adapter.requestDevice(descriptor),
+    };
+  });
+}
+
+Deno.test({
+  name: "Gpu.request() goes on with the features that the device has, and works with none",
+  sanitizeResources: false, // the drivers' own
+  sanitizeOps: false,
+  fn: async () => {
+    using whole = await Gpu.request();
+    for (const refused of [["shader-f16"], ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64"]]) {
+      using gpu = await Gpu.request({ gpu: refusing(...refused) });
+      assertEquals(gpu.info.features, whole.info.features.difference(new Set(refused)));
+      assertEquals(gpu.info.f64, gpu.info.features.has("wgpu-shader-f64"));
+      if (!gpu.info.features.has("subgroups")) assertEquals(gpu.info.subgroupSize, 0);
+      using x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+      using y = add(x, x);
+      assertEquals([...await y.data()], [2, 4]);
+    }
+  },
+});
+
+gpuTest("withoutFeatures leaves features unused", (gpu) => {
+  assertEquals([gpu.info.features.has("subgroups"), gpu.info.subgroupSize], [false, 0]);
+}, { withoutFeatures: ["subgroups"] });
+
+gpuTest("gpu.info tells the limits that the device was opened with", (gpu) => {
+  for (const [name, value] of Object.entries(gpu.info.limits)) {
+    assertEquals(value, gpu.device.limits[name as keyof typeof gpu.info.limits], name);
+  }
+  assert(gpu.info.name !== "");
+});
+
+Deno.test({
+  name: "a disposed device refuses all work with a DeviceLostError, and its tensors may still be disposed of",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  fn: async () => {
+    const gpu = await Gpu.request();
+    const x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+    const exact = Tensor.empty(gpu, [2], "f32", { exact: true });
+    const y = add(x, x); // recorded, never run
+    gpu[Symbol.dispose]();
+    gpu[Symbol.dispose]();
+    const message = "The GPU device was disposed";
+    assertThrows(() => Tensor.empty(gpu, [2]), DeviceLostError, message);
+    assertThrows(() => add(x, x), DeviceLostError, message);
+    assertThrows(() => x.write(new Uint8Array(8)), DeviceLostError, message);
+    await assertRejects(() => y.data(), DeviceLostError, message);
+    const error = await assertRejects(() => gpu.finished(), DeviceLostError, message);
+    assertEquals(error.reason, "destroyed");
+    for (const tensor of [x, y, exact]) tensor[Symbol.dispose]();
+    gpu.trim();
+    assertEquals(gpu.memory.live, 0);
+  },
+});
+
+Deno.test({
+  name: "a device that is lost fails the next wait and all work after it with WebGPU's reason",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  fn: async () => {
+    using gpu = await Gpu.request();
+    const x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+    const y = add(x, x);
+    gpu.device.destroy();
+    await gpu.device.lost;
+    const error = await assertRejects(() => gpu.finished(), DeviceLostError, "The GPU device was lost (destroyed)");
+    assertEquals(error.reason, "destroyed");
+    await assertRejects(() => y.data(), DeviceLostError);
+    assertThrows(() => Tensor.empty(gpu, [2]), DeviceLostError);
+    for (const tensor of [x, y]) tensor[Symbol.dispose]();
+  },
+});
+
+gpuTest("an error that no call was guarded for is thrown by the next wait, once", async (gpu) => {
+  using x = Tensor.empty(gpu, [4]);
+  gpu.device.queue.writeBuffer(x.buffer, 1_000_000, new Uint8Array(4)); // beyond the buffer
+  await assertRejects(() => gpu.finished(), GpuError);
+  await gpu.finished();
+});

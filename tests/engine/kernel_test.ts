@@ -1,0 +1,183 @@
+import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
+import { DTypeError, GpuError, KernelError, ShapeError } from "../../engine/errors.ts";
+import { type Constant, declareKernel, input, output, spread, storage } from "../../engine/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { gpuTest } from "../gpu.ts";
+
+const free = () => ({ flops: 0, bytes: 0 });
+
+/** y = factor · x + offset, one number a lane. */
+const affine = declareKernel({
+  name: "test_affine",
+  bindings: { x: input(1), y: output(1) },
+  params: { count: "u32", factor: "f32", offset: "i32" },
+  constants: ["NEGATE", "BIAS"],
+  wgsl: /* wgsl */ `
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= params.count) { return; }
+  let value = params.factor * x_at(id.x) + f32(params.offset) + f32(BIAS);
+  y_put(id.x, select(value, -value, NEGATE));
+}`,
+  grid: ({ count }) => [Math.ceil(count / 64), 1, 1],
+  cost: ({ count }) => ({ flops: 2 * count, bytes: 8 * count }),
+});
+
+const constants = { NEGATE: false, BIAS: 0 };
+
+gpuTest("params of every type, and constants, reach the shader", async (gpu) => {
+  using x = Tensor.from(gpu, new Float32Array([1, 2, 3]), [3]);
+  using y = Tensor.empty(gpu, [3]);
+  affine.run(gpu, { x, y }, { count: 3, factor: 0.5, offset: -7 }, constants);
+  assertEquals([...await y.data()], [-6.5, -6, -5.5]);
+  affine.run(gpu, { x, y }, { count: 3, factor: 0.5, offset: -7 }, { NEGATE: true, BIAS: 1 });
+  assertEquals([...await y.data()], [5.5, 5, 4.5]);
+});
+
+gpuTest("input() reads f32 and f16 alike, one number or four; output() writes both", async (gpu) => {
+  const numbers = [1, -2, 3.5, 4, 0.25, 6, 7, 8];
+  for (const lanes of [1, 4] as const) {
+    const double = declareKernel({
+      name: "test_double",
+      bindings: { x: input("LANES"), y: output("LANES") },
+      params: { count: "u32" },
+      constants: ["LANES"],
+      wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
+        if (id.x < params.count) { y_put(id.x, x_at(id.x)); y_put(id.x, y_at(id.x) + x_at(id.x)); }
+      }`,
+      grid: () => [1, 1, 1],
+      cost: free,
+    });
+    for (const from of ["f32", "f16"] as const) {
+      for (const to of lanes === 4 ? ["f32", "f16"] as const : ["f32"] as const) {
+        using x = Tensor.from(gpu, new Float32Array(numbers), [8], from);
+        using y = Tensor.empty(gpu, [8], to);
+        double.run(gpu, { x, y }, { count: 8 / lanes }, { LANES: lanes });
+        assertEquals([...await y.data()], numbers.map((n) => 2 * n), `${from} to ${to}, ${lanes} lanes`);
+      }
+    }
+  }
+});
+
+gpuTest("bindings of floats refuse whole numbers, f64, and f16 written one by one", (gpu) => {
+  using ids = Tensor.empty(gpu, [3], "i32");
+  using half = Tensor.empty(gpu, [3], "f16");
+  using x = Tensor.empty(gpu, [3]);
+  const params = { count: 3, factor: 1, offset: 0 };
+  assertThrows(
+    () => affine.run(gpu, { x: ids, y: x }, params, constants),
+    DTypeError,
+    "Cannot bind x to test_affine as it takes f32 or f16 numbers (written in fours): i32",
+  );
+  assertThrows(() => affine.run(gpu, { x, y: half }, params, constants), DTypeError, "Cannot bind y");
+});
+
+gpuTest("storage() binds any WGSL type, and string constants are type aliases", async (gpu) => {
+  const count = declareKernel({
+    name: "test_count",
+    bindings: { x: storage("read", "array<element>"), y: storage("write", "array<element>") },
+    params: {},
+    constants: ["element"],
+    wgsl: `@compute @workgroup_size(4) fn main(@builtin(local_invocation_index) i: u32) { y[i] = x[i] + element(1); }`,
+    grid: () => [1, 1, 1],
+    cost: free,
+  });
+  for (
+    const [element, data] of [["i32", new Int32Array([-2, 0, 5, 7])], ["u32", new Uint32Array([0, 1, 5, 7])]] as const
+  ) {
+    using x = Tensor.from(gpu, data, [4]);
+    using y = Tensor.empty(gpu, [4], element);
+    count.run(gpu, { x, y }, {}, { element });
+    assertEquals([...await y.data()], [...data].map((n) => n + 1));
+  }
+});
+
+gpuTest("a window binds a stretch of a tensor", async (gpu) => {
+  using x = Tensor.from(gpu, Float32Array.from({ length: 200 }, (_, i) => i), [200]);
+  using y = Tensor.from(gpu, new Float32Array(200), [200]);
+  affine.run(gpu, { x: x.window(64, 64), y: y.window(128, 64) }, { count: 64, factor: 1, offset: 0 }, constants);
+  const data = await y.data();
+  assertEquals([data[127], data[128], data[191], data[192]], [0, 64, 127, 0]);
+});
+
+gpuTest("a binding above the device's limit is refused with both numbers", (gpu) => {
+  using x = Tensor.empty(gpu, [5, 100]);
+  const limits = gpu.info.limits as { maxStorageBufferBindingSize: number };
+  const real = limits.maxStorageBufferBindingSize;
+  limits.maxStorageBufferBindingSize = 1999;
+  try {
+    const error = assertThrows(
+      () => affine.run(gpu, { x, y: x }, { count: 500, factor: 1, offset: 0 }, constants),
+      ShapeError,
+      "Cannot bind x [5, 100] to test_affine as this device binds 1999 bytes at most: 2000",
+    );
+    assertEquals(error.shapes, [[5, 100]]);
+  } finally {
+    limits.maxStorageBufferBindingSize = real;
+  }
+});
+
+gpuTest("a grid of no workgroups runs nothing", async (gpu) => {
+  using x = Tensor.from(gpu, new Float32Array([1]), [1]);
+  using y = Tensor.from(gpu, new Float32Array([5]), [1]);
+  affine.run(gpu, { x, y }, { count: 0, factor: 2, offset: 0 }, constants);
+  assertEquals([...await y.data()], [5]);
+});
+
+Deno.test("spread() folds workgroups over two axes of at most 65,535, none lost and less than a row added", () => {
+  for (const workgroups of [0, 1, 65535, 65536, 65537, 1_000_003, 65535 * 65535]) {
+    const [x, y, z] = spread(workgroups);
+    assert(x <= 65535 && y <= 65535 && z === 1, `${workgroups}: ${x} × ${y}`);
+    assert(x * y >= workgroups && x * y - workgroups < Math.max(y, 1), `${workgroups}: ${x} × ${y}`);
+  }
+});
+
+gpuTest("a kernel is compiled once for each set of constants and types", (gpu) => {
+  let compiled = 0;
+  const counted = declareKernel({
+    name: "test_compiled",
+    bindings: { x: input(4), y: output(4) },
+    params: {},
+    constants: ["K"],
+    wgsl: ({ K }: Readonly<Record<"K", Constant>>) => {
+      compiled++;
+      return `@compute @workgroup_size(1) fn main() { y_put(0u, x_at(0u) * f32(${K})); }`;
+    },
+    grid: () => [1, 1, 1],
+    cost: free,
+  });
+  using x = Tensor.empty(gpu, [4]);
+  using half = Tensor.empty(gpu, [4], "f16");
+  using y = Tensor.empty(gpu, [4]);
+  for (let turn = 0; turn < 3; turn++) {
+    counted.run(gpu, { x, y }, {}, { K: 1 });
+    counted.run(gpu, { x, y }, {}, { K: 2 });
+    counted.run(gpu, { x: half, y }, {}, { K: 2 });
+  }
+  assertEquals(compiled, 3);
+});
+
+gpuTest(
+  "a broken kernel is a KernelError with its source at the next wait, each time, and the device works on",
+  async (gpu) => {
+    const broken = declareKernel({
+      name: "test_broken",
+      bindings: { y: output(1) },
+      params: {},
+      wgsl: "@compute @workgroup_size(1) fn main() { y_put(0u, no_such_thing); }",
+      grid: () => [1, 1, 1],
+      cost: free,
+    });
+    using x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+    using y = Tensor.empty(gpu, [2]);
+    for (let turn = 0; turn < 2; turn++) {
+      broken.run(gpu, { y }, {}); // does not throw: WebGPU tells later
+      const error = await assertRejects(() => gpu.finished(), KernelError, "Could not compile the kernel test_broken");
+      assertStringIncludes(error.message, "no_such_thing");
+      assertStringIncludes(error.source, "y_put(0u, no_such_thing)");
+      assert(error instanceof GpuError);
+      affine.run(gpu, { x, y }, { count: 2, factor: 3, offset: 0 }, constants);
+      assertEquals([...await y.data()], [3, 6]);
+    }
+  },
+);

@@ -1,0 +1,142 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { GpuError, OutOfMemoryError } from "../../engine/errors.ts";
+import type { Gpu } from "../../engine/gpu.ts";
+import { Pool, sizeClass } from "../../engine/pool.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { add } from "../../kernels/linear_combination.ts";
+import { gpuTest } from "../gpu.ts";
+
+const counts = ({ live, peak, reserved, peakReserved }: Pool) => ({ live, peak, reserved, peakReserved });
+
+Deno.test("sizeClass() holds the bytes, in steps of 256, with an eighth of slack at most, and is its own class", () => {
+  fc.assert(
+    fc.property(fc.integer({ min: 0, max: 2 ** 40 }), (bytes) => {
+      const size = sizeClass(bytes);
+      assert(size >= bytes && size % 256 === 0);
+      assert(size - Math.max(bytes, 1) < Math.max(256, bytes / 8));
+      assertEquals(sizeClass(size), size);
+    }),
+  );
+});
+
+gpuTest("the pool hands a buffer out again within its size class, and counts live, peak and reserved bytes", (gpu) => {
+  const pool = new Pool(gpu);
+  const a = pool.take(1000); // class 1024
+  assertEquals(counts(pool), { live: 1024, peak: 1024, reserved: 1024, peakReserved: 1024 });
+  const b = pool.take(1024);
+  assertEquals(counts(pool), { live: 2048, peak: 2048, reserved: 2048, peakReserved: 2048 });
+  pool.give(a);
+  assertEquals(counts(pool), { live: 1024, peak: 2048, reserved: 2048, peakReserved: 2048 });
+  const other = pool.take(700); // class 768
+  assert(other !== a);
+  const again = pool.take(800); // class 1024
+  assertEquals(again, a);
+  assertEquals(counts(pool), { live: 2816, peak: 2816, reserved: 2816, peakReserved: 2816 });
+  for (const buffer of [again, b, other]) pool.give(buffer);
+  pool.trim();
+  assertEquals(counts(pool), { live: 0, peak: 2816, reserved: 0, peakReserved: 2816 });
+});
+
+gpuTest("the pool gives exact buffers no slack, and destroys them when they come back", (gpu) => {
+  const pool = new Pool(gpu);
+  const exact = pool.take(1009, true);
+  assertEquals([exact.size, pool.reserved], [1024, 1024]);
+  const odd = pool.take(1030, true);
+  assertEquals([odd.size, pool.live, pool.reserved], [1040, 2064, 2064]);
+  pool.give(odd);
+  assertEquals([pool.live, pool.reserved], [1024, 1024]);
+  pool.give(exact);
+  pool.trim();
+  assertEquals([pool.live, pool.reserved], [0, 0]);
+});
+
+gpuTest("trim() destroys free buffers, largest first, down to what is to be kept, and no live ones", (gpu) => {
+  const pool = new Pool(gpu);
+  const live = pool.take(512);
+  const free = [256, 512, 1024].map((bytes) => pool.take(bytes));
+  for (const buffer of free) pool.give(buffer);
+  pool.trim(800);
+  assertEquals(pool.reserved, 512 + 256 + 512);
+  pool.trim(0);
+  assertEquals([pool.reserved, pool.live], [512, 512]);
+  pool.give(live);
+  pool.trim();
+});
+
+gpuTest("the pool keeps no more free bytes than it may retain, and half of them after that", (gpu) => {
+  const pool = new Pool(gpu, 4096);
+  const buffers = Array.from({ length: 5 }, () => pool.take(1024));
+  for (const buffer of buffers.slice(0, 4)) pool.give(buffer);
+  assertEquals(pool.reserved, 5 * 1024);
+  pool.give(buffers[4]);
+  assertEquals([pool.live, pool.reserved], [0, 2048]);
+  pool.trim();
+});
+
+gpuTest("a big newcomer pushes idle buffers out", (gpu) => {
+  const pool = new Pool(gpu, 65536);
+  const buffers = Array.from({ length: 32 }, () => pool.take(1024));
+  for (const buffer of buffers) pool.give(buffer);
+  assertEquals(pool.reserved, 32 * 1024);
+  const big = pool.take(8192); // more than a sixteenth of what is retained, with more than a quarter idle
+  assertEquals(pool.reserved, 16 * 1024 + 8192);
+  pool.give(big);
+  pool.trim();
+});
+
+gpuTest("memory that recorded work still reads may be destroyed: the work runs first", async (gpu) => {
+  const x = Tensor.empty(gpu, [300], "f32", { exact: true });
+  x.write(new Uint8Array(new Float32Array(300).fill(2).buffer));
+  using sum = add(x, x);
+  x[Symbol.dispose]();
+  gpu.trim();
+  assertEquals(await sum.data(), new Float32Array(300).fill(4));
+});
+
+gpuTest("gpu.memory counts tensors, and resetPeak() starts anew", (gpu) => {
+  gpu.resetPeak();
+  const { live, peak } = gpu.memory;
+  assertEquals(peak, live);
+  const x = Tensor.empty(gpu, [1024]), y = Tensor.empty(gpu, [1024]);
+  x[Symbol.dispose]();
+  y[Symbol.dispose]();
+  assertEquals([gpu.memory.live - live, gpu.memory.peak - live], [0, 8192]);
+  gpu.resetPeak();
+  assertEquals(gpu.memory.peak, live);
+});
+
+gpuTest("a buffer beyond the device's largest is refused with its size", (gpu) => {
+  const bytes = gpu.info.limits.maxBufferSize + 1;
+  const error = assertThrows(() => gpu.pool.take(bytes), OutOfMemoryError, "this device's largest");
+  assertEquals(error.requestedBytes, sizeClass(bytes));
+});
+
+/** Runs `body` while the device fails to create any buffer, as WebGPU fails: an invalid buffer now, the error later. */
+function withBrokenBuffers<T>(gpu: Gpu, body: () => T): T {
+  const real = gpu.device.createBuffer;
+  gpu.device.createBuffer = (descriptor) => real.call(gpu.device, { ...descriptor, usage: 0xffff });
+  try {
+    return body();
+  } finally {
+    gpu.device.createBuffer = real;
+  }
+}
+
+gpuTest("a buffer that could not be created is an error at the next wait, and is not handed out again", async (gpu) => {
+  const bytes = 12345;
+  const isNew = (tensor: Tensor, old: GPUBuffer) => tensor.buffer !== old;
+  for (const disposedFirst of [true, false]) {
+    gpu.trim();
+    const reserved = gpu.memory.reserved;
+    const broken = withBrokenBuffers(gpu, () => Tensor.empty(gpu, [bytes]));
+    const { buffer } = broken;
+    if (disposedFirst) broken[Symbol.dispose]();
+    await assertRejects(() => gpu.finished(), GpuError, "Could not create a buffer of");
+    if (!disposedFirst) broken[Symbol.dispose]();
+    assertEquals(gpu.memory.reserved, reserved);
+    using next = Tensor.from(gpu, new Float32Array(bytes).fill(1), [bytes]);
+    assert(isNew(next, buffer));
+    assertEquals(await next.data(), new Float32Array(bytes).fill(1));
+  }
+});

@@ -1,0 +1,128 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { DTypeError, GpuError, ShapeError } from "../../engine/errors.ts";
+import { elements, Tensor } from "../../engine/tensor.ts";
+import { add } from "../../kernels/linear_combination.ts";
+import { gpuTest } from "../gpu.ts";
+
+gpuTest("a tensor gives back the numbers that it was made of, for every type and odd counts", async (gpu) => {
+  for (const dtype of ["f32", "f16", "f64", "i32", "u32"] as const) {
+    for (const count of [0, 1, 2, 3, 5, 64, 65]) {
+      const data = Float32Array.from({ length: count }, (_, i) => i);
+      using x = Tensor.from(gpu, data, [count], dtype);
+      assertEquals([x.dtype, x.size, x.shape], [dtype, count, [count]]);
+      assertEquals(await x.data(), data);
+    }
+  }
+});
+
+gpuTest("a tensor's type is its array's unless another is asked for", (gpu) => {
+  using half = Tensor.from(gpu, new Uint16Array(6), [2, 3]);
+  using whole = Tensor.from(gpu, new Int32Array(6), [6]);
+  using double = Tensor.from(gpu, new Float64Array(6), [3, 2]);
+  using narrowed = Tensor.from(gpu, new Float64Array(6), [3, 2], "f32");
+  assertEquals([half, whole, double, narrowed].map(({ dtype }) => dtype), ["f16", "i32", "f64", "f32"]);
+  assertEquals([half, whole, double, narrowed].map(({ bytes }) => bytes), [12, 24, 48, 24]);
+});
+
+gpuTest("float64() does not round f64, widens f32, and refuses the rest", async (gpu) => {
+  using fine = Tensor.from(gpu, new Float64Array([Math.PI, 1e300]), [2]);
+  using coarse = Tensor.from(gpu, new Float32Array([0.5]), [1]);
+  using half = Tensor.from(gpu, new Uint16Array(1), [1]);
+  assertEquals([...await fine.float64()], [Math.PI, 1e300]);
+  assertEquals([...await coarse.float64()], [0.5]);
+  await assertRejects(() => half.float64(), DTypeError, "Cannot read f16 elements as f64");
+});
+
+gpuTest("a shape is copied, so that its maker's later changes do not reach the tensor", (gpu) => {
+  const shape = [2, 3];
+  using x = Tensor.empty(gpu, shape);
+  shape[0] = 7;
+  assertEquals(x.shape, [2, 3]);
+});
+
+gpuTest("a scalar's shape is empty", async (gpu) => {
+  using x = Tensor.from(gpu, new Float32Array([5]), []);
+  assertEquals([elements([]), x.size, x.dims.length, ...await x.data()], [1, 1, 1, 5]);
+});
+
+gpuTest("dims() gives the shape as a tuple, and refuses another rank", (gpu) => {
+  using x = Tensor.empty(gpu, [2, 3, 4]);
+  const [batch, rows, columns] = x.dims(3);
+  assertEquals([batch, rows, columns], [2, 3, 4]);
+  assertThrows(() => x.dims(4), ShapeError, "Expected a tensor of 4 axes: [2, 3, 4] has 3");
+});
+
+gpuTest("tensors refuse shapes that do not fit their numbers, or are none", (gpu) => {
+  const message = "Cannot make a tensor [2, 2] as it needs 4 numbers: 3 were given";
+  const error = assertThrows(() => Tensor.from(gpu, new Float32Array(3), [2, 2]), ShapeError, message);
+  assertEquals(error.shapes, [[2, 2]]);
+  assert(error instanceof RangeError);
+  for (const shape of [[-1], [1.5], [NaN], [2, Infinity]]) {
+    assertThrows(() => Tensor.empty(gpu, shape), ShapeError, "axis lengths are whole numbers from 0");
+  }
+});
+
+gpuTest("reshape() looks at the same memory, which lives until the last of the tensors is disposed of", async (gpu) => {
+  const before = gpu.memory.live;
+  const x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4, 5, 6]), [2, 3]);
+  const held = gpu.memory.live - before;
+  const y = x.reshape([3, 2]);
+  assertEquals(y.buffer, x.buffer);
+  assertEquals(gpu.memory.live - before, held);
+  x[Symbol.dispose]();
+  x[Symbol.dispose](); // twice is harmless: it must not take y's share
+  assertEquals(gpu.memory.live - before, held);
+  assertEquals([y.shape, [...await y.data()]], [[3, 2], [1, 2, 3, 4, 5, 6]]);
+  assertThrows(
+    () => y.reshape([4]),
+    ShapeError,
+    "Cannot reshape [3, 2] to [4] as both must hold as many numbers: 6 ≠ 4",
+  );
+  y[Symbol.dispose]();
+  assertEquals(gpu.memory.live - before, 0);
+});
+
+gpuTest("a disposed tensor cannot be used", async (gpu) => {
+  const x = Tensor.empty(gpu, [2]);
+  x[Symbol.dispose]();
+  assertThrows(() => x.buffer, GpuError, "Cannot use a tensor [2] after it was disposed");
+  assertThrows(() => x.reshape([2, 1]), GpuError, "disposed");
+  assertThrows(() => x.write(new Uint8Array(4)), GpuError, "disposed");
+  await assertRejects(() => x.data(), GpuError, "disposed");
+});
+
+gpuTest("write() overwrites a part, after all that was recorded before and before all that comes", async (gpu) => {
+  using x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4]), [4]);
+  using before = add(x, x);
+  x.write(new Uint8Array(Float32Array.of(20, 30).buffer), 4);
+  using after = add(x, x);
+  assertEquals([...await before.data()], [2, 4, 6, 8]);
+  assertEquals([...await after.data()], [2, 40, 60, 8]);
+});
+
+gpuTest(
+  "write() refuses bytes beyond the tensor, and words that are not whole but for the tensor's last",
+  async (gpu) => {
+    using x = Tensor.from(gpu, new Float32Array([1, 2, 3]), [3], "f16");
+    assertThrows(() => x.write(new Uint8Array(8)), ShapeError, "Cannot write 8 bytes at 0 of a tensor [3] of 6 bytes");
+    assertThrows(() => x.write(new Uint8Array(4), 2), ShapeError, "whole words");
+    assertThrows(() => x.write(new Uint8Array(2)), ShapeError, "whole words");
+    x.write(new Uint8Array(Float16Array.of(7).buffer), 4);
+    assertEquals([...await x.data()], [1, 2, 7]);
+  },
+);
+
+gpuTest(
+  "a buffer that is taken again while its old numbers are still to be read gives each reader its own",
+  async (gpu) => {
+    using ones = Tensor.from(gpu, new Float32Array([1, 1]), [2]);
+    const a = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+    using sum = add(a, ones); // recorded, not run
+    const { buffer } = a;
+    a[Symbol.dispose]();
+    using b = Tensor.from(gpu, new Float32Array([10, 20]), [2]);
+    assertEquals(b.buffer, buffer);
+    using other = add(b, ones);
+    assertEquals([...await sum.data(), ...await other.data()], [2, 3, 11, 21]);
+  },
+);
