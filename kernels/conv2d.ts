@@ -388,22 +388,27 @@ function runPiece(
     X_LANES: plain && inFours ? 4 : 1,
     Y_LANES: inFours ? 4 : 1,
     BIAS: bias !== undefined,
-    CHANNEL_BIAS: channelBias !== undefined,
+    CHANNEL_BIAS: channelBias ? 1 : 0,
     RESIDUAL: residual !== undefined,
     ACCUMULATE: inChannel > 0,
     ACTIVATION: isLast ? activationCode(options.activation) : 0,
+    FINISH: residual !== undefined || isLast && options.activation !== undefined,
     UPSAMPLE: g.upsample,
   };
   if (!options.tile && t.x.dtype === "f32" && suits3x3(gpu, g)) {
+    const lanes = gpu.info.subgroupSize;
+    const tile = conv3x3Tile(outChannels, pictures * n, k);
+    const late = channelBias !== undefined && n % (4 * lanes * tile.COLUMNS) !== 0; // a tile spans pictures
     conv3x3Kernel.run(
       gpu,
       tensors,
       { ...params, height: g.upHeight, width: g.upWidth, weight_kernel_row: allQuads * g.kernelWidth },
       {
         ...constants,
+        ...(late ? { CHANNEL_BIAS: 2, FINISH: true } : {}),
         X_LANES: g.upsample === 0 ? 4 : 1,
-        LANES: gpu.info.subgroupSize,
-        ...conv3x3Tile(outChannels, pictures * n, k),
+        LANES: lanes,
+        ...tile,
       },
     );
     return;

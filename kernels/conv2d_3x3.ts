@@ -111,7 +111,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     each(loads, (i) =>
       `let w${i} = params.weight_start + min(row + ${i * lanes}u + lane, params.m - 1u) * params.weight_row;`)
   }
-  ${each(rows, (i) => each(columns, (q) => `var c${i}_${q} = vec4f();`, " "))}
+  ${each(loads, (i) => `let v${i} = tile_row_start(batch0, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
+  ${
+    each(rows, (i) =>
+      `let u${i} = subgroupBroadcast(v${Math.floor(i / lanes)}, ${i % lanes}u); ${
+        each(columns, (q) =>
+          `var c${i}_${q} = vec4f(u${i});`, " ")
+      }`)
+  }
+  // Counted from the workgroup's own number: lavapipe would compile anew for each number of channels (see tile.ts).
+  let first_channel = group.y * params.in_channels;
+  let end_channel = first_channel + params.in_channels;
   for (var ky = 0u; ky < 3u; ky++) {
     ${
     each(columns, (q) => `
@@ -121,7 +131,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let above${q} = (clamp(line${q} + ky, 1u, params.height) - 1u)${halve};
     let start${q} = params.x_start + batch${q} * params.x_batch + above${q} * source_width;`)
   }
-    for (var c = 0u; c * 4u < params.in_channels; c++) {
+    for (var at = first_channel; at < end_channel; at += 4u) {
+      let c = (at - first_channel) / 4u;
       ${
     each(loads, (i) =>
       each(3, (tap) =>
@@ -142,9 +153,21 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   ${
     each(rows, (i) =>
       `if (row + ${i}u < params.m) { ${
-        each(columns, (q) =>
-          `if (quad${q} == held${q}) { tile_put(batch${q}, row + ${i}u, pixel${q}, c${i}_${q}); }`, " ")
+        each(
+          columns,
+          (q) =>
+            `if (quad${q} == held${q}) { tile_put(batch${q}, row + ${i}u, pixel${q}, tile_sum(batch${q}, row + ${i}u, pixel${q}, c${i}_${q})); }`,
+          " ",
+        )
       } }`)
+  }
+  if (FINISH) {
+    for (var y = row; y < min(row + ${rows}u, params.m); y++) {
+      ${
+    each(columns, (q) =>
+      `if (quad${q} == held${q}) { tile_put(batch${q}, y, pixel${q}, tile_end(batch${q}, y, pixel${q}, tile_get(batch${q}, y, pixel${q}))); }`)
+  }
+    }
   }
 }`;
 }

@@ -5,8 +5,9 @@ import { activationWgsl } from "./activation.ts";
  * What all convolution kernels share: operands and the end of the work,
  * y = activation(sum + earlier partial sum + bias + channelBias) + residual.
  *
- * Constants X_LANES and Y_LANES tell whether x and y are accessed in fours; BIAS, CHANNEL_BIAS and RESIDUAL which operands there are;
- * ACCUMULATE, that y holds the sum over earlier input channels.
+ * Constants X_LANES and Y_LANES tell whether x and y are accessed in fours; BIAS and RESIDUAL which operands there are; CHANNEL_BIAS, whether
+ * it is added where sums start (1), at their end (2: a tile has pixels of several pictures), or is none (0); ACCUMULATE, that y holds the sum
+ * over earlier input channels; FINISH, that something is left to do at the end.
  */
 export const convBindings = {
   weight: input(4),
@@ -45,31 +46,55 @@ export const convConstantNames = [
   "RESIDUAL",
   "ACCUMULATE",
   "ACTIVATION",
+  "FINISH",
   "UPSAMPLE",
 ] as const;
 
-/** WGSL `tile_put(batch, channel, pixel, sum)`: ends the sums of four neighbouring pixels. Only what is needed, as it is inlined often. */
+/** WGSL for the starts and ends of sums that tile.ts asks for, with channels as rows and pixels as columns. Only what is needed, as it is inlined often. */
 export function convEpilogueWgsl(constants: Readonly<Record<string, unknown>>): string {
   const { BIAS, CHANNEL_BIAS, RESIDUAL, ACCUMULATE, Y_LANES } = constants;
-  const terms = [
-    BIAS && "vec4f(bias_at(params.bias_start + row))",
-    CHANNEL_BIAS && "vec4f(channel_bias_at(params.channel_bias_start + batch * params.m + row))",
-    ACCUMULATE && (Y_LANES === 4 ? "y_at(at / 4u)" : "partial(at, params.n - 1u - column)"),
-  ].filter(Boolean).map((term) => ` + ${term}`).join("");
-  const put = Y_LANES === 4 ? `y_put(at / 4u, value${RESIDUAL ? " + residual_at(at / 4u)" : ""});` : `put1(at, value.x);
-  if (column + 1u < params.n) { put1(at + 1u, value.y); }
-  if (column + 2u < params.n) { put1(at + 2u, value.z); }
-  if (column + 3u < params.n) { put1(at + 3u, value.w); }`;
-  const ones = Y_LANES === 4 ? "" : `
-fn put1(at: u32, value: f32) { y_put(at, value${RESIDUAL ? " + residual_at(at)" : ""}); }
-fn partial(at: u32, last: u32) -> vec4f {
+  const channelBias = "channel_bias_at(params.channel_bias_start + batch * params.m + row)";
+  const starts = [
+    "0.0",
+    BIAS && "bias_at(params.bias_start + row)",
+    CHANNEL_BIAS === 1 && channelBias,
+  ].filter(Boolean).join(" + ");
+  const access = Y_LANES === 4
+    ? /* wgsl */ `
+fn tile_get(batch: u32, row: u32, column: u32) -> vec4f { return y_at(place(batch, row, column) / 4u); }
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
+  y_put(place(batch, row, column) / 4u, value);
+}
+fn residual4(at: u32, column: u32) -> vec4f { return residual_at(at / 4u); }`
+    : /* wgsl */ `
+fn tile_get(batch: u32, row: u32, column: u32) -> vec4f {
+  let at = place(batch, row, column);
+  let last = params.n - 1u - column;
   return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
+}
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
+  let at = place(batch, row, column);
+  y_put(at, value.x);
+  if (column + 1u < params.n) { y_put(at + 1u, value.y); }
+  if (column + 2u < params.n) { y_put(at + 2u, value.z); }
+  if (column + 3u < params.n) { y_put(at + 3u, value.w); }
+}
+fn residual4(at: u32, column: u32) -> vec4f {
+  let last = params.n - 1u - column;
+  return vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
 }`;
-  return /* wgsl */ `${activationWgsl(constants)}${ones}
-fn tile_put(batch: u32, row: u32, column: u32, sum: vec4f) {
-  let at = params.y_start + (batch * params.m + row) * params.n + column;
-  let value = activate(sum${terms});
-  ${put}
+  return /* wgsl */ `${activationWgsl(constants)}
+fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
+fn tile_row_start(batch: u32, row: u32) -> f32 { return ${starts}; }
+fn tile_column_start(batch: u32, column: u32) -> vec4f { return vec4f(); }
+${access}
+fn tile_sum(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
+  return sum${ACCUMULATE ? " + tile_get(batch, row, column)" : ""};
+}
+fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
+  return activate(value${CHANNEL_BIAS === 2 ? ` + ${channelBias}` : ""})${
+    RESIDUAL ? " + residual4(place(batch, row, column), column)" : ""
+  };
 }
 `;
 }

@@ -50,11 +50,11 @@ const matmulKernel = declareKernel({
     "BIAS",
     "RESIDUAL",
     "ACTIVATION",
+    "FINISH",
     ...tileConstantNames,
   ],
   subgroups: true,
-  wgsl: (constants) =>
-    activationWgsl(constants) + matmulWgsl + (constants.Y_LANES === 4 ? putFourWgsl : putOneWgsl) + tileWgsl(constants),
+  wgsl: (constants) => activationWgsl(constants) + matmulWgsl + resultWgsl(constants.Y_LANES) + tileWgsl(constants),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: ({ m, n, k, batch }) => ({ flops: 2 * batch * m * n * k, bytes: 4 * batch * (m * k + k * n + m * n) }),
 });
@@ -70,9 +70,9 @@ fn a_one(r: Row, k: u32) -> f32 {
   let value = vec4f(a_at(r.start + select(at, at * params.a_row, TRANSPOSE_A))).x;
   return select(0.0, value, k < params.k);
 }
-fn tile_a(r: Row, k: u32) -> vec4f {
-  if (A_LANES == 4) { return vec4f(a_at((r.start + k) / 4u)); }
-  return vec4f(a_one(r, k), a_one(r, k + 1u), a_one(r, k + 2u), a_one(r, k + 3u));
+fn tile_a(r: Row, k: u32) -> vec4f { // the scale costs least here: A is loaded once for many columns
+  if (A_LANES == 4) { return vec4f(a_at((r.start + k) / 4u)) * params.scale; }
+  return params.scale * vec4f(a_one(r, k), a_one(r, k + 1u), a_one(r, k + 2u), a_one(r, k + 3u));
 }
 
 struct Column { start: u32, at: u32 }
@@ -99,35 +99,50 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
   return mat4x4f(b_row4(c, k), b_row4(c, k + 1u), b_row4(c, k + 2u), b_row4(c, k + 3u));
 }
 
-fn bias4(row: u32, column: u32) -> vec4f {
-  if (BIAS == 1) {
-    let last = params.n - 1u;
-    return vec4f(bias_at(column), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
-  }
-  if (BIAS == 2) { return vec4f(bias_at(row)); }
-  return vec4f();
+fn tile_row_start(batch: u32, row: u32) -> f32 {
+  if (BIAS == 2) { return bias_at(row); }
+  return 0.0;
 }
-fn tile_put(batch: u32, row: u32, column: u32, sum: vec4f) {
-  let start = params.y_offset + batch / params.inner * params.y_outer + batch % params.inner * params.y_inner + row * params.y_row + column;
-  put(start, column, activate(fma(sum, vec4f(params.scale), bias4(row, column))));
+fn tile_column_start(batch: u32, column: u32) -> vec4f {
+  if (BIAS != 1) { return vec4f(); }
+  let last = params.n - 1u;
+  return vec4f(bias_at(min(column, last)), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
 }
-`;
-
-const putFourWgsl = /* wgsl */ `
-fn put(start: u32, column: u32, value: vec4f) {
-  if (RESIDUAL) { y_put(start / 4u, value + residual_at(start / 4u)); } else { y_put(start / 4u, value); }
+fn tile_sum(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f { return sum; }
+fn place(batch: u32, row: u32, column: u32) -> u32 {
+  return params.y_offset + batch / params.inner * params.y_outer + batch % params.inner * params.y_inner + row * params.y_row + column;
 }
 `;
 
-const putOneWgsl = /* wgsl */ `
-fn put(start: u32, column: u32, value: vec4f) {
-  put1(start, value.x);
-  if (column + 1u < params.n) { put1(start + 1u, value.y); }
-  if (column + 2u < params.n) { put1(start + 2u, value.z); }
-  if (column + 3u < params.n) { put1(start + 3u, value.w); }
+const resultWgsl = (lanes: unknown) =>
+  lanes === 4
+    ? /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
+fn tile_get(batch: u32, row: u32, column: u32) -> vec4f { return y_at(place(batch, row, column) / 4u); }
+fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
+  if (RESIDUAL) { return activate(value) + residual_at(place(batch, row, column) / 4u); }
+  return activate(value);
 }
-fn put1(at: u32, value: f32) {
-  if (RESIDUAL) { y_put(at, value + residual_at(at)); } else { y_put(at, value); }
+`
+    : /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
+  let at = place(batch, row, column);
+  y_put(at, value.x);
+  if (column + 1u < params.n) { y_put(at + 1u, value.y); }
+  if (column + 2u < params.n) { y_put(at + 2u, value.z); }
+  if (column + 3u < params.n) { y_put(at + 3u, value.w); }
+}
+fn tile_get(batch: u32, row: u32, column: u32) -> vec4f {
+  let at = place(batch, row, column);
+  let last = params.n - 1u - column;
+  return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
+}
+fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
+  if (!RESIDUAL) { return activate(value); }
+  let at = place(batch, row, column);
+  let last = params.n - 1u - column;
+  return activate(value)
+    + vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
 }
 `;
 
@@ -194,6 +209,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
       BIAS: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
       RESIDUAL: residual !== undefined,
       ACTIVATION: activationCode(options.activation),
+      FINISH: residual !== undefined || options.activation !== undefined,
       ...tileConstants(options.tile ?? tileFor(gpu, m, n, n % 4 === 0)),
     },
   );

@@ -11,10 +11,17 @@ import type { Grid } from "../engine/kernel.ts";
  * - `tile_a(Row, k) -> vec4f`: the row's elements k … k+3, zero from `params.k` on
  * - `struct Column` and `tile_column(batch, column) -> Column`: four neighbouring columns of B
  * - `tile_b(Column, k) -> mat4x4f`: their elements; member j is row k+j, finite from `params.k` on
- * - `tile_put(batch, row, column, vec4f)`: takes four neighbouring results of a row, `row < params.m`, `column < params.n`
+ * - `tile_row_start(batch, row) -> f32` and `tile_column_start(batch, column) -> vec4f`: what the sums start from (biases)
+ * - `tile_sum(batch, row, column, vec4f) -> vec4f`: the sum with what earlier runs have left in the result, where there were any
+ * - `tile_put(batch, row, column, vec4f)` and `tile_get`: four neighbouring results of a row, `row < params.m`, `column < params.n`
+ * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of finished sums (activation, residual); used where the constant FINISH is true
  *
- * `tile_put` is inlined once per accumulator (an array and a loop instead took lavapipe's compiler 15 s where this takes 1): keep it short.
- * Rows and columns passed to the first four may lie beyond the edge and must then be clamped.
+ * Rows and columns may lie beyond the edge, and must then be clamped, in the first six.
+ *
+ * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text costs it some 10 ms, and the unrolled epilogue
+ * has one for every accumulator: so biases are where sums start, and `tile_end` runs over the stored results in a loop (an array
+ * of accumulators for such a loop took it 15 s). And it compiles a kernel anew for each value of a uniform that bounds a loop: so loops count
+ * from a number that depends on the workgroup. A tile of 32 × 2 with bias and residual compiled in 4.2 s with both put off to the end, and in 0.9 s like this.
  */
 
 /**
@@ -86,6 +93,9 @@ const each = (count: number, text: (i: number) => string, separator = "\n") =>
 const chain = (acc: string, a: string, b: string) =>
   `${acc} = fma(vec4f(${a}.w), ${b}[3], fma(vec4f(${a}.z), ${b}[2], fma(vec4f(${a}.y), ${b}[1], fma(vec4f(${a}.x), ${b}[0], ${acc}))));`;
 
+/** Stores a raw sum. */
+const put = (place: string, sum: string) => `tile_put(${place}, tile_sum(${place}, ${sum}));`;
+
 function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns }: TileConstants): string {
   const loads = Math.ceil(rows / lanes);
   return /* wgsl */ `
@@ -95,9 +105,24 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let row = group.y * ${rows}u;
   let column = (group.x * ${lanes * columns}u + lane) * 4u;
   ${each(loads, (i) => `let r${i} = tile_row(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
-  ${each(columns, (c) => `let q${c} = tile_column(batch, column + ${c * lanes * 4}u);`)}
-  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4f();`, " "))}
-  for (var k = 0u; k < params.k; k += 4u) {
+  ${
+    each(columns, (c) =>
+      `let q${c} = tile_column(batch, column + ${c * lanes * 4}u); let s${c} = tile_column_start(batch, column + ${
+        c * lanes * 4
+      }u);`)
+  }
+  ${each(loads, (i) => `let v${i} = tile_row_start(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
+  ${
+    each(rows, (i) =>
+      `let u${i} = subgroupBroadcast(v${Math.floor(i / lanes)}, ${i % lanes}u); ${
+        each(columns, (c) =>
+          `var c${i}_${c} = u${i} + s${c};`, " ")
+      }`)
+  }
+  let first_k = batch * params.k;
+  let end_k = first_k + params.k;
+  for (var at = first_k; at < end_k; at += 4u) {
+    let k = at - first_k;
     ${each(columns, (c) => `let b${c} = tile_b(q${c}, k);`)}
     ${each(loads, (i) => `let a${i} = tile_a(r${i}, k);`)}
     ${
@@ -112,10 +137,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     each(rows, (i) =>
       `if (row + ${i}u < params.m) { ${
         each(columns, (c) =>
-          `if (column + ${c * lanes * 4}u < params.n) { tile_put(batch, row + ${i}u, column + ${
-            c * lanes * 4
-          }u, c${i}_${c}); }`, " ")
+          `if (column + ${c * lanes * 4}u < params.n) { ${
+            put(`batch, row + ${i}u, column + ${c * lanes * 4}u`, `c${i}_${c}`)
+          } }`, " ")
       } }`)
+  }
+  if (FINISH) {
+    for (var i = 0u; i < ${rows * columns}u; i++) {
+      let y = row + i / ${columns}u;
+      let x = column + i % ${columns}u * ${lanes * 4}u;
+      if (y < params.m && x < params.n) { tile_put(batch, y, x, tile_end(batch, y, x, tile_get(batch, y, x))); }
+    }
   }
 }`;
 }
@@ -154,8 +186,18 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         i * threads
       }u) % ${tileQuads}u) * 4u); let kb${i} = (thread + ${i * threads}u) / ${tileQuads}u;`)
   }
-  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4f();`, " "))}
-  for (var k = 0u; k < params.k; k += ${depth}u) {
+  ${each(columns, (c) => `let s${c} = tile_column_start(batch, column + (x + ${c * threadsX}u) * 4u);`)}
+  ${
+    each(rows, (i) =>
+      `let u${i} = tile_row_start(batch, min(row + y * ${rows}u + ${i}u, params.m - 1u)); ${
+        each(columns, (c) =>
+          `var c${i}_${c} = u${i} + s${c};`, " ")
+      }`)
+  }
+  let first_k = batch * params.k;
+  let end_k = first_k + params.k;
+  for (var base = first_k; base < end_k; base += ${depth}u) {
+    let k = base - first_k;
     ${
     each(aLoads, (i) =>
       `${
@@ -197,12 +239,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${
     each(rows, (i) =>
       `if (row + y * ${rows}u + ${i}u < params.m) { ${
-        each(columns, (c) =>
-          `if (column + (x + ${
+        each(columns, (c) => {
+          const place = `batch, row + y * ${rows}u + ${i}u, column + (x + ${c * threadsX}u) * 4u`;
+          return `if (column + (x + ${
             c * threadsX
-          }u) * 4u < params.n) { tile_put(batch, row + y * ${rows}u + ${i}u, column + (x + ${
-            c * threadsX
-          }u) * 4u, c${i}_${c}); }`, " ")
+          }u) * 4u < params.n) { if (FINISH) { tile_put(${place}, tile_end(${place}, tile_sum(${place}, c${i}_${c}))); } else { ${
+            put(place, `c${i}_${c}`)
+          } } }`;
+        }, " ")
       } }`)
   }
 }`;
