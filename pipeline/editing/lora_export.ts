@@ -100,9 +100,11 @@ export async function exportLora(
       total += made.total;
     }
     if (updates.length === 0) throw new EditError(`Cannot export a LoRA to ${path} as the edit changes no matrix`);
-    const balancedUpdates = updates.map(balanced);
-    const roundingError = dtype === "f16" ? await halfError(model.gpu, balancedUpdates) : 0;
     const largest = Math.max(...updates.map((update) => update.rank));
+    // diffusers' format has no alpha: its loader takes one rank for all and would scale matrices of another.
+    const equal = format === "diffusers" ? updates.map((update) => padded(update, largest)) : updates;
+    const balancedUpdates = equal.map(balanced);
+    const roundingError = dtype === "f16" ? await halfError(model.gpu, balancedUpdates) : 0;
     await saveSafetensors(path, balancedUpdates.flatMap((update) => entries(update, dtype, format)), {
       metadata: {
         format: "pt",
@@ -253,6 +255,18 @@ function identity(side: number): Float32Array<ArrayBuffer> {
   const values = new Float32Array(side * side);
   for (let i = 0; i < side; i++) values[i * (side + 1)] = 1;
   return values;
+}
+
+/** The same product at a higher rank: zeros beside `up` and below `down`. */
+function padded(update: Update, rank: number): Update {
+  if (update.rank === rank) return update;
+  const { features, width } = update;
+  const up = new Float32Array(features * rank), down = new Float32Array(rank * width);
+  for (let i = 0; i < features; i++) {
+    up.set(update.up.subarray(i * update.rank, (i + 1) * update.rank), i * rank);
+  }
+  down.set(update.down);
+  return { ...update, up, down, rank };
 }
 
 /** The same product with columns of `up` and rows of `down` of like size, by powers of two: f16 has few small numbers. */

@@ -1,0 +1,25 @@
+/**
+ * Writes the mini models' first edit as LoRA files, for lora_in_diffusers.py to hold against the goldens.
+ *
+ *     deno run -A tests/reference/export_loras.ts FOLDER
+ *
+ * @module
+ */
+import { Gpu } from "../../engine/gpu.ts";
+import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
+import { loadGoldens } from "../goldens.ts";
+import { openModel } from "../pipeline/editing/models.ts";
+
+const folder = Deno.args[0];
+if (folder === undefined) throw new Error("Cannot export without a folder: give one as the argument");
+using gpu = await Gpu.request();
+for (const name of ["sd1-mini", "sd2-mini"] as const) {
+  using model = await openModel(gpu, name);
+  const [[source, destination]] = (await loadGoldens(name)).note.pairs;
+  using edit = await ModelEdit.solve([{ source, destination }], { lamb: 0.1 }, model);
+  for (const format of ["kohya", "diffusers"] as const) {
+    for (const dtype of ["f32", "f16"] as const) {
+      console.log(await edit.exportLora(`${folder}/${name}.${format}.${dtype}.safetensors`, { format, dtype }));
+    }
+  }
+}
