@@ -9,6 +9,9 @@ import type { Tensor } from "../engine/tensor.ts";
  * Two forms of register tile, as in tile.ts: on software devices a workgroup is one subgroup, whose lanes own columns and hand rows of A round
  * by `subgroupBroadcast`; elsewhere 64 threads share blocks through workgroup memory. All numbers travel as vec4<real>, so the width of every
  * matrix and the first column of every block is a multiple of four.
+ *
+ * Lavapipe on two cores, 32 rows × 2 vec4 a lane: 768³ at 23 GFLOPS in f64 (25 with B transposed), 44 in f32 (31); A transposed at two thirds of that,
+ * as its numbers are picked out of vec4 one by one.
  */
 
 /** The type that the solver counts in. */

@@ -13,15 +13,7 @@ import { gram } from "../../kernels/gram.ts";
 import { addProduct } from "../../kernels/real_product.ts";
 import { triangularSolve } from "../../kernels/triangular_solve.ts";
 import type { EditRows } from "./edit_rows.ts";
-import {
-  diagonalShift,
-  type EditSolver,
-  identity,
-  paddedRows,
-  type Solution,
-  uploaded,
-  uploadedPair,
-} from "./edit_solver.ts";
+import { diagonalShift, type EditSolver, identity, paddedRows, type Solution, uploadedPair } from "./edit_solver.ts";
 
 /** C, WC and W(D − C), padded: [height, stride]. */
 function paddedMatrices(rows: EditRows) {
@@ -56,9 +48,9 @@ export class ChannelSolver implements EditSolver {
     this.#rows = rows;
     const { height, stride, source, weightedSource, weightedChange } = paddedMatrices(rows);
     [this.#gram, this.#right] = gpu.scope(() => {
-      const c = uploaded(gpu, source, [height, stride], "f64");
-      const weighted = uploaded(gpu, weightedSource, [height, stride], "f64");
-      const change = uploaded(gpu, weightedChange, [height, stride], "f64");
+      const c = Tensor.from(gpu, source, [height, stride]);
+      const weighted = Tensor.from(gpu, weightedSource, [height, stride]);
+      const change = Tensor.from(gpu, weightedChange, [height, stride]);
       const right = Tensor.empty(gpu, [stride, stride], "f64");
       addProduct({ matrix: right }, [{ matrix: c }, { matrix: change }], { transposeA: true });
       return [gram(c, { of: "columns", weighted }), right];

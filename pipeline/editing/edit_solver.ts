@@ -5,7 +5,6 @@ import { Tensor } from "../../engine/tensor.ts";
 import type { CholeskyFactor } from "../../kernels/cholesky.ts";
 import { copyMatrix } from "../../kernels/copy_matrix.ts";
 import type { Pair } from "../../kernels/exact_product.ts";
-import type { Real } from "../../kernels/real_product.ts";
 
 /** E − I = PᵀQ, or Pᵀ where Q is the identity, f32, and the factors whose product is the system's Cholesky factor. */
 export interface Solution {
@@ -64,11 +63,6 @@ export function sideBySide(parts: readonly Float64Array[], stride: number): Floa
     }
   });
   return whole;
-}
-
-/** A matrix on the device in `real`. */
-export function uploaded(gpu: Gpu, values: Float64Array, shape: readonly [number, number], real: Real): Tensor {
-  return Tensor.from(gpu, values, shape, real);
 }
 
 /** A float64 matrix on a device without f64, as a sum of two f32: 48 bits of its 53. */

@@ -10,9 +10,12 @@ import { EditError } from "../errors.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
 import type { EditOperator } from "./operator.ts";
+import type { EditRecipe } from "./recipe.ts";
 
 /** An edit as far as a stack uses it; {@linkcode ModelEdit} is one. */
-export type StackableEdit = ExportableEdit;
+export interface StackableEdit extends ExportableEdit {
+  readonly recipe: EditRecipe;
+}
 
 /** An edit on a stack. */
 export interface StackEntry<Edit extends StackableEdit = StackableEdit> {
@@ -109,6 +112,19 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
       const beyond = strength < 0 ? ", turned round" : strength > 1 ? ", beyond the edit as solved" : "";
       return `${index}: rank ${edit.operator.rank}, strength ${strength}${beyond}${enabled ? "" : ", off"}`;
     });
+  }
+
+  /** The pairs of all edits at work, oldest first: what a picture's metadata says. */
+  get records(): { source: string; destination: string; lambda: number }[] {
+    return this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).flatMap(({ edit }) =>
+      edit.recipe.pairs.map(({ source, destination }) => ({
+        source,
+        destination: typeof destination === "string"
+          ? destination
+          : destination.map(({ prompt }) => prompt).join(" / "),
+        lambda: edit.recipe.lamb,
+      }))
+    );
   }
 
   /**

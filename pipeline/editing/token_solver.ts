@@ -22,7 +22,6 @@ import {
   paddedRows,
   sideBySide,
   type Solution,
-  uploaded,
   uploadedPair,
 } from "./edit_solver.ts";
 
@@ -68,7 +67,7 @@ export class TokenSolver implements EditSolver {
     const { sides, height, stride } = paddedSides(rows);
     this.order = rows.count;
     this.#rows = rows;
-    this.#sides = uploaded(gpu, sides, [height, 2 * stride], "f64");
+    this.#sides = Tensor.from(gpu, sides, [height, 2 * stride]);
     this.#gram = gramOfLeft(this.#sides);
   }
 
