@@ -18,7 +18,19 @@ export interface CommandEntry {
 
 /** All commands, in the order of the help. They load when called, so that the help comes at once. */
 const commands: readonly CommandEntry[] = [
+  { name: "demo", summary: "edit the embedded model and look at it before and after", load: () => import("./demo.ts") },
+  { name: "generate", summary: "draw pictures of prompts", load: () => import("./generate.ts") },
+  {
+    name: "edit",
+    summary: "edit a model and look at it before and after; keep the edit",
+    load: () => import("./edit.ts"),
+  },
   { name: "score", summary: "say which prompt fits a picture best", load: () => import("./score.ts") },
+  {
+    name: "bench",
+    summary: "measure kernels against the device's ceiling, and drawing and editing end to end",
+    load: () => import("./bench.ts"),
+  },
 ];
 
 const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };

@@ -1,0 +1,197 @@
+import { casesFor, kernelCases } from "../bench/cases.ts";
+import { type Ceiling, measureCeiling } from "../bench/ceiling.ts";
+import { measureEdit } from "../bench/edit.ts";
+import { measureKernel } from "../bench/kernels.ts";
+import { benchPage } from "../bench/page.ts";
+import { openPeers } from "../bench/peers.ts";
+import {
+  type BenchReport,
+  compareReports,
+  comparisonText,
+  type DeviceRecord,
+  digits,
+  kernelHead,
+  kernelLine,
+  type KernelRecord,
+  parseReport,
+  percent,
+  stageLine,
+  type StageRecord,
+  summarizePeers,
+} from "../bench/report.ts";
+import { measureStages } from "../bench/stages.ts";
+import { waitingMs } from "../bench/timing.ts";
+import { Gpu } from "../engine/gpu.ts";
+import { ArgumentError } from "./arguments.ts";
+import { type Command, defineCommand } from "./command.ts";
+import { showProgress } from "./progress.ts";
+
+const pocket = `${import.meta.dirname}/../models/pocket`;
+const parts = ["kernels", "stages", "edit"] as const;
+
+/** `bluerose bench`: kernels against the device's ceiling, the way to a picture stage by stage, the edit; beside other engines. */
+export const command: Command = defineCommand({
+  name: "bench",
+  summary: "measure kernels against the device's ceiling, and drawing and editing end to end",
+  usage: "[flags]",
+  details:
+    "Measures first what this device can do at all (arithmetic without memory, memory without arithmetic), then each kernel's share of it, " +
+    "at the sizes of Stable Diffusion 1.4 at 512² and of the embedded model. Times are minima over several batches, without the price of waiting; " +
+    "what is compared is measured in turns. Takes two or three minutes without a GPU; peers take several times as long.",
+  flags: {
+    filter: {
+      kind: "text",
+      placeholder: "REGEXP",
+      help: 'only kernels whose name and shape match, as in "conv2d.*unet"',
+    },
+    only: {
+      kind: "texts",
+      placeholder: "PART",
+      help: `only this part (${parts.join(", ")}); may be given several times`,
+    },
+    quick: { kind: "switch", help: "small shapes only, and a third of the time for each" },
+    model: { kind: "text", alias: "m", placeholder: "DIR", default: pocket, help: "model of the stages" },
+    steps: { kind: "whole", default: 20, min: 1, help: "denoising steps of the stages' picture" },
+    peers: { kind: "switch", help: "measure tfjs and jax-js too (they are downloaded), and PyTorch with --python" },
+    python: {
+      kind: "text",
+      placeholder: "PATH",
+      help: "a Python with PyTorch, for --peers and the edit (default: $BLUEROSE_PYTHON)",
+    },
+    json: { kind: "text", placeholder: "FILE", help: "write the results as JSON" },
+    html: { kind: "text", placeholder: "FILE", help: "write the results as a page with a roofline plot" },
+    compare: { kind: "text", placeholder: "FILE", help: "an earlier run's JSON: say what has changed since" },
+  },
+  examples: [
+    { line: "bench", says: "everything, on this machine's device" },
+    {
+      line: "bench --only kernels --filter matmul --peers --python python3",
+      says: "matrix products beside three other engines",
+    },
+    { line: "bench --quick --compare before.json", says: "what a change of the code has brought" },
+  ],
+  async run(values) {
+    const filter = expression(values.filter);
+    const wanted = chosenParts(values.only, filter);
+    const python = values.python ?? Deno.env.get("BLUEROSE_PYTHON");
+    const before = values.compare === undefined
+      ? undefined
+      : parseReport(await Deno.readTextFile(values.compare), values.compare);
+    const date = new Date().toISOString();
+    const budgetMs = values.quick ? 100 : 300;
+    const stages: StageRecord[] = [];
+    const kernels: KernelRecord[] = [];
+    const onStage = (stage: StageRecord) => {
+      stages.push(stage);
+      console.log(stageLine(stage));
+    };
+    if (wanted.has("stages")) {
+      console.log(`Drawing with ${values.model === pocket ? "the embedded model" : values.model}`);
+      await measureStages({ model: values.model, steps: values.steps, budgetMs, onStage });
+    }
+
+    using gpu = await Gpu.request();
+    const waitMs = await waitingMs(() => gpu.finished());
+    const ceiling = await measureCeiling(gpu, { budgetMs, waitMs });
+    console.log(`\n${gpu.info.name}\n${ceilingText(ceiling)}`);
+    if (wanted.has("kernels")) await measureKernels();
+    if (wanted.has("edit")) {
+      console.log("\nThe edit at Stable Diffusion 1.4's sizes");
+      await measureEdit(gpu, { budgetMs, waitMs, python, onStage, onRemark: (remark) => console.log(`  ${remark}`) });
+    }
+
+    const report: BenchReport = { device: deviceRecord(gpu, ceiling, date), kernels, stages };
+    if (before) console.log(`\n${comparisonText(compareReports(before, report), { beforeName: values.compare! })}`);
+    if (before && before.device.name !== report.device.name) {
+      console.log(`  (that was another device: ${before.device.name})`);
+    }
+    for (
+      const [path, text] of [[values.json, () => JSON.stringify(report, null, 2) + "\n"], [
+        values.html,
+        () => benchPage(report),
+      ]] as const
+    ) {
+      if (path === undefined) continue;
+      await Deno.writeTextFile(path, text());
+      console.log(path);
+    }
+
+    async function measureKernels(): Promise<void> {
+      const isSoftware = gpu.info.deviceClass === "software";
+      const cases = casesFor({ filter, isSoftware, quick: values.quick });
+      if (cases.length === 0) {
+        throw new ArgumentError(
+          `Cannot measure kernels that match ${values.filter}: there are none among ${kernelCases.length}`,
+          {
+            argument: "--filter",
+          },
+        );
+      }
+      using opened = values.peers ? await openPeers(gpu, { waitMs, python }) : undefined;
+      for (const reason of opened?.absent ?? []) console.log(`not there: ${reason}`);
+      console.log(`\n${kernelHead()}`);
+      using bar = showProgress("kernels", { total: cases.length });
+      for (const kernelCase of cases) {
+        bar.advance(1, `${kernelCase.kernel} ${kernelCase.shape}`);
+        const { record, remarks } = await measureKernel(gpu, kernelCase, {
+          budgetMs,
+          waitMs,
+          ceiling,
+          peers: opened?.peers,
+        });
+        kernels.push(record);
+        console.log(kernelLine(record, remarks));
+        gpu.trim();
+      }
+      for (const { peer, shapes, meanRatio, worst } of summarizePeers(kernels)) {
+        console.log(
+          `${peer}: ${digits(meanRatio)} times as long over ${shapes} shapes (geometric mean), ` +
+            `${digits(worst.ratio)} times at ${worst.kernel} ${worst.shape}, where it does best`,
+        );
+      }
+    }
+  },
+});
+
+function expression(text: string | undefined): RegExp | undefined {
+  if (text === undefined) return undefined;
+  try {
+    return new RegExp(text);
+  } catch (error) {
+    throw new ArgumentError(`Cannot use --filter ${JSON.stringify(text)}: ${(error as Error).message}`, {
+      argument: "--filter",
+    });
+  }
+}
+
+/** All parts, those asked for, or the kernels alone where these are filtered. */
+function chosenParts(only: readonly string[], filter: RegExp | undefined): ReadonlySet<string> {
+  for (const part of only) {
+    if (!(parts as readonly string[]).includes(part)) {
+      throw new ArgumentError(`Cannot use --only ${part}: it takes ${parts.join(", ")}`, { argument: "--only" });
+    }
+  }
+  return new Set(only.length > 0 ? only : filter ? ["kernels"] : parts);
+}
+
+function ceilingText({ gflops, gflopsF64, gbps, bufferGbps }: Ceiling): string {
+  const f64 = gflopsF64 === undefined ? "" : `, in f64 ${digits(gflopsF64)} (${percent(gflopsF64 / gflops)})`;
+  return `ceiling: ${digits(gflops)} GFLOPS in f32${f64}; ${digits(gbps)} GB/s by a kernel, ${
+    digits(bufferGbps)
+  } from buffer to buffer`;
+}
+
+function deviceRecord(gpu: Gpu, ceiling: Ceiling, date: string): DeviceRecord {
+  const { name, deviceClass, isFallbackAdapter, subgroupSize, features } = gpu.info;
+  return {
+    name,
+    deviceClass,
+    isFallbackAdapter,
+    subgroupSize,
+    features: [...features],
+    runtime: `Deno ${Deno.version.deno}`,
+    system: `${Deno.build.os} ${Deno.build.arch}, ${navigator.hardwareConcurrency} threads`,
+    date,
+    ceiling,
+  };
+}

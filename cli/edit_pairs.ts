@@ -1,0 +1,49 @@
+/**
+ * Pairs of source and destination prompts, from flags and from files.
+ *
+ * @module
+ */
+import { parse } from "csv-parse/sync";
+import type { EditPair } from "../pipeline/editing/recipe.ts";
+import { ArgumentError } from "./arguments.ts";
+
+/** Pairs from flags that were given as often as each other: the first source goes with the first destination. */
+export function pairsOfFlags(sources: readonly string[], destinations: readonly string[]): EditPair[] {
+  if (sources.length !== destinations.length) {
+    throw new ArgumentError(
+      `Cannot pair ${sources.length} --source with ${destinations.length} --destination: give one destination for each source`,
+      { argument: "--destination" },
+    );
+  }
+  return sources.map((source, i) => ({ source, destination: destinations[i] }));
+}
+
+/**
+ * Pairs from a file: JSON, a list of `{ "source", "destination", "weight"? }`; or CSV with columns named so in its first line (the TIMED
+ * data set's `old` and `new` will do).
+ *
+ * @throws {ArgumentError} when the file is neither, or a pair lacks a prompt
+ */
+export function pairsOfFile(text: string, path: string): EditPair[] {
+  const refuse = (why: string): never => {
+    throw new ArgumentError(`Cannot read pairs from ${path} as ${why}`, { argument: "--pairs" });
+  };
+  let rows: unknown;
+  try {
+    rows = path.toLowerCase().endsWith(".json")
+      ? JSON.parse(text)
+      : parse(text, { columns: true, skip_empty_lines: true, bom: true, trim: true });
+  } catch (error) {
+    refuse((error as Error).message);
+  }
+  if (!Array.isArray(rows)) refuse("it must hold a list of pairs");
+  return (rows as Record<string, unknown>[]).map((row, i) => {
+    const source = row.source ?? row.old, destination = row.destination ?? row.new;
+    if (typeof source !== "string" || typeof destination !== "string" || source === "" || destination === "") {
+      refuse(`pair ${i + 1} needs a source and a destination: ${JSON.stringify(row)}`);
+    }
+    const weight = row.weight === undefined || row.weight === "" ? undefined : Number(row.weight);
+    if (weight !== undefined && !(weight > 0)) refuse(`the weight of pair ${i + 1} must be above 0: ${row.weight}`);
+    return { source: source as string, destination: destination as string, weight };
+  });
+}
