@@ -7,6 +7,9 @@ import { bindFrom, stretches } from "./windows.ts";
 /**
  * One workgroup takes ROWS rows side by side, so that weight and bias are read once for all of them. Mean first, then the variance around
  * it: a difference of two large sums would cancel.
+ *
+ * Lavapipe, [1024, 640]: a row a workgroup, reduced through workgroup memory 9.2 ms; by a subgroup, four rows side by side 4.7 ms. Rows held in
+ * registers, which reads x once, take 3.6 ms (two rows), but each width then compiles for half a second and more.
  */
 const layerNormKernel = declareKernel({
   name: "layer_norm",
