@@ -48,7 +48,7 @@ export async function denoise(latents: Tensor, options: DenoisingOptions): Promi
   const registers = new Registers(latents);
   const host = plan.nonlinear === null ? undefined : hostStepper(scheduler, options);
   try {
-    using times = embedTimes(unet, plan, context.batch);
+    using times = embedTimes(unet, plan, context);
     for (const [index, step] of plan.steps.entries()) {
       signal?.throwIfAborted();
       const output = gpu.scope(() =>
@@ -115,8 +115,9 @@ function carryOut(
   registers.drop(NOISE);
 }
 
-function embedTimes(unet: UNet2DConditionModel, plan: SchedulerPlan, batch: number): Tensor {
-  return unet.embedTimesteps(plan.timesteps.flatMap((timestep) => Array<number>(batch).fill(timestep))); // [steps · B, features]
+function embedTimes(unet: UNet2DConditionModel, plan: SchedulerPlan, { batch, loraScale }: PromptContext): Tensor {
+  const rows = plan.timesteps.flatMap((timestep) => Array<number>(batch).fill(timestep));
+  return unet.embedTimesteps(rows, { loraScale }); // [steps · B, features]
 }
 
 /** Carries a step out by the scheduler's own `step()`: for clipping and thresholding, at the price of a fence. */

@@ -75,6 +75,18 @@ export class HubError extends CheckpointError {
   }
 }
 
+/** A LoRA or a textual inversion that is none, or does not fit the model. */
+export class AdapterError extends CheckpointError {
+  override name = "AdapterError";
+  /** The keys of the file that the error is about. */
+  readonly keys: readonly string[];
+
+  constructor(message: string, details: { source: string; keys: readonly string[]; cause?: unknown }) {
+    super(message, details);
+    this.keys = details.keys;
+  }
+}
+
 /** A prompt, a token or a token id that the tokenizer cannot take. */
 export class PromptError extends RangeError {
   override name = "PromptError";

@@ -15,6 +15,8 @@ export interface EncodePromptOptions {
   readonly negativePrompt?: string | readonly string[];
   /** Layers of the text encoder to leave out at the end. Default: 0. */
   readonly clipSkip?: number;
+  /** Factor of the text encoder's LoRAs. Default: 1. */
+  readonly loraScale?: number;
   /** In place of the prompt: [B, T, d]. */
   readonly promptEmbeds?: Tensor;
   /** In place of the negative prompt: [B, T, d]. */
@@ -41,6 +43,7 @@ export function encodePrompts(
     doClassifierFreeGuidance = true,
     negativePrompt,
     clipSkip = 0,
+    loraScale,
     promptEmbeds,
     negativePromptEmbeds,
   } = options;
@@ -57,8 +60,8 @@ export function encodePrompts(
     );
   }
   return gpu.scope(() => {
-    const encode = (texts: readonly string[], skip: number) =>
-      texts.length === 0 ? undefined : encodeTexts(tokenizer, textEncoder, texts, skip);
+    const encode = (texts: readonly string[], clipSkip: number) =>
+      texts.length === 0 ? undefined : encodeTexts(tokenizer, textEncoder, texts, { clipSkip, loraScale });
     const together = clipSkip === 0 ? encode([...negatives, ...prompts], 0) : undefined;
     const rows = (source: Tensor | undefined, first = 0) => repeatRows(source!, first, batch, numImagesPerPrompt);
     return {
@@ -79,7 +82,7 @@ export function encodeTexts(
   tokenizer: CLIPTokenizer,
   textEncoder: CLIPTextModel,
   texts: readonly string[],
-  clipSkip = 0,
+  options: { clipSkip?: number; loraScale?: number } = {},
 ): Tensor {
   const { gpu } = textEncoder;
   const ids = texts.map((text) => {
@@ -95,7 +98,7 @@ export function encodeTexts(
     }
     return tokenizer.encode(text, { padding: "max_length", truncation: true });
   });
-  return gpu.scope(() => textEncoder.forward(ids, { clipSkip }).lastHiddenState);
+  return gpu.scope(() => textEncoder.forward(ids, options).lastHiddenState);
 }
 
 /** Rows first … first+count of [rows, T, d], each `copies` times. A row lookup with whole embeddings as rows. */

@@ -4,6 +4,17 @@ import { Tensor } from "../engine/tensor.ts";
 import { concat } from "../kernels/concat.ts";
 import { linearCombination } from "../kernels/linear_combination.ts";
 import { type Scheduler, schedulerFromConfig, TorchGenerator } from "../schedulers/mod.ts";
+import {
+  type AdapterSource,
+  loadLora,
+  type LoadLoraOptions,
+  loadTextualInversion,
+  type LoadTextualInversionOptions,
+  loraWeights,
+  unloadLora,
+  unloadTextualInversion,
+  weightLoras,
+} from "./adapters.ts";
 import { denoise, drawNoise, type StepCallback } from "./denoising.ts";
 import { CheckpointError, PromptError } from "./errors.ts";
 import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
@@ -73,6 +84,8 @@ export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
   /** Default: 1. */
   readonly callbackSteps?: number;
   readonly clipSkip?: number;
+  /** `scale` is the factor of all LoRAs in this call, in the UNet and in the text encoder. Default: 1. */
+  readonly crossAttentionKwargs?: { readonly scale?: number };
   /** Stops before the next step; what was taken is freed, and `generate` rejects with the signal's reason. */
   readonly signal?: AbortSignal;
 }
@@ -170,6 +183,78 @@ export class StableDiffusionPipeline implements Disposable {
   /** Decodes pictures whole again. */
   disableVaeTiling(): void {
     this.#tiling = false;
+  }
+
+  /**
+   * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank · up(down x). The file is safetensors in diffusers',
+   * PEFT's or kohya's (A1111's) form; convolutions (LoCon) are adapted, too. Several can be loaded and act at once, each with its weight; `scale` is
+   * that of the call (`crossAttentionKwargs`, `loraScale`). The weights of the models are not touched.
+   *
+   * In which order things act: textual inversions give tokens their embeddings; the text encoder, with its LoRAs, makes states x of them; edits
+   * (TIME) map these, Ex; the UNet's projections with their LoRAs read the result, (W + s·up·down)·Ex. An edit is solved for the states that
+   * the text encoder made at the time, so load adapters of the text encoder first.
+   *
+   * The LoRA belongs to the components: all pipelines that share them draw with it.
+   *
+   * ```ts
+   * const name = await pipe.loadLoraWeights("ink.safetensors", { weight: 0.8 });
+   * await pipe.generate("a rose", { crossAttentionKwargs: { scale: 0.5 } });
+   * pipe.unloadLoraWeights(name);
+   * ```
+   *
+   * @param source a .safetensors file, a folder that holds one, or a model of the hub
+   * @returns the LoRA's name
+   * @throws {AdapterError} if the file is no LoRA, is for another model, or the name is taken: it lists the keys
+   */
+  async loadLoraWeights(source: AdapterSource, options: LoadLoraOptions = {}): Promise<string> {
+    return await loadLora(this, source, options);
+  }
+
+  /**
+   * Takes a LoRA away, or all of them. Exact: pictures are again what they were, byte for byte.
+   *
+   * @throws {RangeError} if there is none of that name
+   */
+  unloadLoraWeights(name?: string): void {
+    unloadLora(this, name);
+  }
+
+  /**
+   * Gives loaded LoRAs new weights (one for all, or one each), and those that are not named none (diffusers' `set_adapters`).
+   *
+   * @throws {RangeError} if there is none of a name, or the numbers do not match
+   */
+  setAdapters(names: string | readonly string[], weights: number | readonly number[] = 1): void {
+    weightLoras(this, names, weights);
+  }
+
+  /** The weights of the loaded LoRAs by their names, in the order in which they were loaded. */
+  get loras(): ReadonlyMap<string, number> {
+    return loraWeights(this);
+  }
+
+  /**
+   * Teaches the tokenizer and the text encoder a token by textual inversion (2208.01618). The file is safetensors in diffusers' form, one tensor
+   * named like its token, or A1111's, `emb_params` in a file named like its token. A tensor of n rows makes n tokens: where a prompt says
+   * `<token>`, `<token> <token>_1 … <token>_(n−1)` is read, as diffusers does.
+   *
+   * It acts before everything else: see {@linkcode loadLoraWeights}.
+   *
+   * @param source a .safetensors file, a folder that holds one, or a model of the hub
+   * @returns the token
+   * @throws {AdapterError} if the file is no textual inversion, or is for another text encoder; {PromptError} if the token is there already
+   */
+  async loadTextualInversion(source: AdapterSource, options: LoadTextualInversionOptions = {}): Promise<string> {
+    return await loadTextualInversion(this, source, options);
+  }
+
+  /**
+   * Takes a token of {@linkcode loadTextualInversion} away, or all of them. Exact, as {@linkcode unloadLoraWeights}.
+   *
+   * @throws {PromptError} if there is none
+   */
+  unloadTextualInversion(token?: string): void {
+    unloadTextualInversion(this, token);
   }
 
   /**
@@ -271,13 +356,15 @@ export class StableDiffusionPipeline implements Disposable {
     options: GenerateOptions<keyof OutputTypes>,
     guided: boolean,
   ) {
+    const loraScale = options.crossAttentionKwargs?.scale ?? 1;
     return this.gpu.scope(() => {
       const { promptEmbeds, negativePromptEmbeds } = encodePrompts(this, prompt, {
         ...options,
         doClassifierFreeGuidance: guided,
+        loraScale,
       });
       const all = negativePromptEmbeds ? concat([negativePromptEmbeds, promptEmbeds], 0) : promptEmbeds;
-      const context = this.unet.prepareContext(this.statesOf(all));
+      const context = this.unet.prepareContext(this.statesOf(all), { loraScale });
       context.keep();
       return { context, images: promptEmbeds.shape[0] };
     });
@@ -334,6 +421,10 @@ export class StableDiffusionPipeline implements Disposable {
     }
     if (options.negativePrompt !== undefined && options.negativePromptEmbeds) {
       throw new PromptError("Cannot guide away from both a negativePrompt and negativePromptEmbeds: give one of them");
+    }
+    const loraScale = options.crossAttentionKwargs?.scale ?? 1;
+    if (!Number.isFinite(loraScale)) {
+      throw new RangeError(`Cannot draw as crossAttentionKwargs.scale must be a finite number: ${loraScale}`);
     }
     const guidanceScale = options.guidanceScale ?? 7.5;
     if (!Number.isFinite(guidanceScale)) {

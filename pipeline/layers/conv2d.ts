@@ -1,7 +1,9 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/activation.ts";
 import { conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv2d.ts";
+import { matmul } from "../../kernels/matmul.ts";
 import type { WeightScope } from "../loading/binding.ts";
+import type { LowRankUpdates } from "../loading/low_rank.ts";
 
 /** Padding of a picture: the same on all sides, or [top, left, bottom, right]. */
 export type Padding = number | readonly [number, number, number, number];
@@ -22,6 +24,7 @@ export class Conv2d {
   readonly #bias: Tensor | undefined; // [out]
   readonly #stride: number;
   readonly #padding: Padding;
+  readonly #updates: LowRankUpdates<PackedConvWeight>;
   #weight: PackedConvWeight | undefined;
 
   constructor(
@@ -31,11 +34,12 @@ export class Conv2d {
     options: { kernelSize?: number; stride?: number; padding?: Padding; bias?: boolean } = {},
   ) {
     const { kernelSize = 3, stride = 1, padding = 0 } = options;
-    w.repacked(
-      "weight",
-      [outChannels, inChannels, kernelSize, kernelSize],
-      (weight) => this.#weight = packConvWeight(weight),
-    );
+    const shape = [outChannels, inChannels, kernelSize, kernelSize];
+    w.repacked("weight", shape, (weight) => this.#weight = packConvWeight(weight));
+    this.#updates = w.adaptable(shape, (down) => {
+      using weight = down;
+      return packConvWeight(weight);
+    });
     this.#bias = options.bias ?? true ? w.get("bias", [outChannels]) : undefined;
     this.#stride = stride;
     this.#padding = padding;
@@ -43,6 +47,18 @@ export class Conv2d {
 
   /** [B, in, H, W] → [B, out, H', W'] */
   forward(x: Tensor, options: Conv2dForward = {}): Tensor {
-    return conv2d(x, this.#weight!, { bias: this.#bias, stride: this.#stride, padding: this.#padding, ...options });
+    const geometry = { stride: this.#stride, padding: this.#padding, upsample: options.upsample };
+    return this.#updates.apply(
+      options,
+      (epilogue) =>
+        conv2d(x, this.#weight!, { ...geometry, bias: this.#bias, channelBias: options.channelBias, ...epilogue }),
+      ({ down, up, scale, residual }) => {
+        const inner = conv2d(x, down, geometry); // [B, rank, H', W']
+        const [batch, rank, height, width] = inner.dims(4);
+        const pixels = [batch, up.shape[0], height * width];
+        return matmul(up, inner.reshape([batch, rank, height * width]), { scale, residual: residual?.reshape(pixels) })
+          .reshape([batch, up.shape[0], height, width]);
+      },
+    );
   }
 }

@@ -1,30 +1,60 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/activation.ts";
-import { matmul } from "../../kernels/matmul.ts";
+import { matmul, type MatmulOptions } from "../../kernels/matmul.ts";
 import type { WeightScope } from "../loading/binding.ts";
+import type { LowRankUpdates } from "../loading/low_rank.ts";
+
+/** x Wᵀ for one layout of x and of the result. */
+type Product = (x: Tensor, weight: Tensor, options?: MatmulOptions) => Tensor;
+
+/** [..., in] → [..., out] */
+const plain: Product = (x, weight, options) => matmul(x, weight, { ...options, transposeB: true });
+
+/** [B, in, T] → [B, T, out] */
+const fromChannels: Product = (x, weight, options) =>
+  matmul(x, weight, { ...options, transposeA: true, transposeB: true });
+
+/** [B, T, in] → [B, out, T] */
+const toChannels: Product = (x, weight, options) =>
+  matmul(weight, x, { ...options, transposeB: true, biasAxis: "row" });
 
 /** y = x Wᵀ + b, with W [out, in] as torch.nn.Linear stores it. */
 export class Linear {
   readonly weight: Tensor; // [out, in]
   readonly bias: Tensor | undefined; // [out]
+  readonly #updates: LowRankUpdates<Tensor>;
 
   constructor(w: WeightScope, inFeatures: number, outFeatures: number, options: { bias?: boolean } = {}) {
     this.weight = w.get("weight", [outFeatures, inFeatures]);
     this.bias = options.bias ?? true ? w.get("bias", [outFeatures]) : undefined;
+    this.#updates = w.adaptable([outFeatures, inFeatures], (down) => down);
   }
 
   /** [..., in] → [..., out], then the activation, then the residual [..., out]. */
   forward(x: Tensor, options: { activation?: Activation; residual?: Tensor } = {}): Tensor {
-    return matmul(x, this.weight, { transposeB: true, bias: this.bias, ...options });
+    return this.#apply(x, { whole: plain, down: plain, up: plain }, options);
   }
 
   /** The same for features along the first axis: [B, in, T] → [B, T, out]. A picture's channels become the features of its tokens. */
   fromChannels(x: Tensor): Tensor {
-    return matmul(x, this.weight, { transposeA: true, transposeB: true, bias: this.bias });
+    return this.#apply(x, { whole: fromChannels, down: fromChannels, up: plain });
   }
 
   /** Back again: [B, T, in] → [B, out, T], plus the residual [B, out, T]. */
   toChannels(x: Tensor, options: { residual?: Tensor } = {}): Tensor {
-    return matmul(this.weight, x, { transposeB: true, bias: this.bias, biasAxis: "row", ...options });
+    return this.#apply(x, { whole: toChannels, down: plain, up: toChannels }, options);
+  }
+
+  /** The product in the form `whole`; of a LoRA's two factors the first reads x and the second writes y, each in its form. */
+  #apply(
+    x: Tensor,
+    form: { whole: Product; down: Product; up: Product },
+    options: { activation?: Activation; residual?: Tensor } = {},
+  ): Tensor {
+    return this.#updates.apply(
+      options,
+      (epilogue) => form.whole(x, this.weight, { bias: this.bias, ...epilogue }),
+      ({ down, up, scale, residual }) => form.up(form.down(x, down), up, { scale, residual }),
+    );
   }
 }

@@ -9,6 +9,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
 import { CheckpointError } from "../errors.ts";
 import { bf16ToF32 } from "./half.ts";
+import { AdapterStack, type LowRankUpdates } from "./low_rank.ts";
 import type { SafetensorsDtype, Weights } from "./safetensors.ts";
 
 /** Bytes read at a time: the host never holds more of a model than this. */
@@ -21,6 +22,8 @@ export class ModelWeights implements Disposable {
   readonly #tensors = new Set<Disposable>();
   /** What the tensors were read from. */
   readonly source: string;
+  /** The model's LoRAs. */
+  readonly adapters: AdapterStack = new AdapterStack();
 
   constructor(source: string) {
     this.source = source;
@@ -33,6 +36,7 @@ export class ModelWeights implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.adapters[Symbol.dispose]();
     for (const tensor of this.#tensors) tensor[Symbol.dispose]();
     this.#tensors.clear();
   }
@@ -101,6 +105,19 @@ export class WeightScope {
         tensor[Symbol.dispose]();
       },
     });
+  }
+
+  /**
+   * Makes the layer at this place one that LoRAs can update.
+   *
+   * @param shape of its weight
+   * @param prepare makes of a first factor [rank, in, …] what the layer wants; the tensor is its to keep or to dispose of
+   */
+  adaptable<Down extends Disposable>(
+    shape: readonly number[],
+    prepare: (down: Tensor) => Down,
+  ): LowRankUpdates<Down> {
+    return this.#binder.owner.adapters.register(this.#prefix, shape, prepare);
   }
 
   #key(key: string): string {

@@ -1,6 +1,7 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/concat.ts";
 import { embedding } from "../../kernels/embedding.ts";
 import { add } from "../../kernels/linear_combination.ts";
 import { ClipEncoder } from "../layers/clip_encoder.ts";
@@ -19,6 +20,8 @@ export class ClipTextTransformer {
   readonly #encoder: ClipEncoder;
   readonly #finalNorm: LayerNorm;
   readonly #config: CLIPTextConfig;
+  /** Rows [hidden] of tokens that are not in the table. They go to the device with the prompts that name them: a few kilobytes. */
+  readonly #addedTokens = new Map<number, Float32Array>();
 
   constructor(w: WeightScope, config: CLIPTextConfig) {
     const { hiddenSize, vocabSize, maxPositionEmbeddings } = config;
@@ -29,6 +32,22 @@ export class ClipTextTransformer {
     this.#config = config;
   }
 
+  /** The rows of added tokens, by their ids. */
+  get addedTokens(): ReadonlyMap<number, Float32Array> {
+    return this.#addedTokens;
+  }
+
+  /** Gives an id an embedding [hidden] in place of the table's, or takes it away again (`undefined`). */
+  setAddedToken(id: number, embedding: Float32Array | undefined): void {
+    const { hiddenSize } = this.#config;
+    if (embedding === undefined) this.#addedTokens.delete(id);
+    else if (embedding.length !== hiddenSize) {
+      throw new ShapeError(`Cannot add the token ${id} as embeddings are ${hiddenSize} wide: ${embedding.length}`, [[
+        embedding.length,
+      ]]);
+    } else this.#addedTokens.set(id, Float32Array.from(embedding));
+  }
+
   /**
    * Token ids (rows of one length) to the last hidden states [B, T, hidden] after the final norm, and their rows at the end-of-text tokens [B, hidden].
    * `skip` leaves out that many layers at the end for the states.
@@ -37,13 +56,12 @@ export class ClipTextTransformer {
     const { gpu } = this.#tokens;
     const tokens = this.#check(inputIds);
     return gpu.scope(() => {
-      const ids = Tensor.from(gpu, Int32Array.from(inputIds.flat()), [inputIds.length, tokens]);
       const places = Tensor.from(
         gpu,
         Int32Array.from(inputIds.flatMap((row) => row.map((_, place) => place))),
-        ids.shape,
+        [inputIds.length, tokens],
       );
-      const x = add(embedding(this.#tokens, ids), embedding(this.#positions, places)); // [B, T, hidden]
+      const x = add(this.#embed(inputIds), embedding(this.#positions, places)); // [B, T, hidden]
       const last = this.#finalNorm.forward(this.#encoder.forward(x));
       const ends = Int32Array.from(inputIds, (row, b) => b * tokens + this.#endOf(row));
       const pooled = embedding(
@@ -52,6 +70,27 @@ export class ClipTextTransformer {
       );
       return { states: skip === 0 ? last : this.#finalNorm.forward(this.#encoder.forward(x, { skip })), pooled };
     });
+  }
+
+  /** Rows of the token table [B, T, hidden], and of the added tokens. */
+  #embed(inputIds: readonly (readonly number[])[]): Tensor {
+    const { gpu } = this.#tokens;
+    const { hiddenSize } = this.#config;
+    const isAdded = (id: number) => this.#addedTokens.has(id);
+    const ids = inputIds.flat(), shape = [inputIds.length, ids.length / inputIds.length];
+    const known = ids.map((id) => isAdded(id) ? 0 : id);
+    const rows = embedding(this.#tokens, Tensor.from(gpu, Int32Array.from(known), shape)); // [B, T, hidden]
+    const added = [...new Set(ids.filter(isAdded))];
+    if (added.length === 0) return rows;
+    // A table of all rows of the prompts with the added ones behind them, read once more.
+    const values = new Float32Array(added.length * hiddenSize);
+    added.forEach((id, i) => values.set(this.#addedTokens.get(id)!, i * hiddenSize));
+    const table = concat([
+      rows.reshape([ids.length, hiddenSize]),
+      Tensor.from(gpu, values, [added.length, hiddenSize]),
+    ], 0);
+    const places = ids.map((id, place) => isAdded(id) ? ids.length + added.indexOf(id) : place);
+    return embedding(table, Tensor.from(gpu, Int32Array.from(places), shape));
   }
 
   /** Where a row's text ends; old configurations name id 2 by mistake and mean the largest id (as transformers reads them). */
@@ -73,7 +112,9 @@ export class ClipTextTransformer {
     if (tokens > maxPositionEmbeddings) refuse(`this text encoder takes ${maxPositionEmbeddings} tokens at most`);
     for (const row of inputIds) {
       if (row.length !== tokens) refuse(`all rows must be of one length: ${row.length} ≠ ${tokens}`);
-      const stranger = row.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabSize);
+      const stranger = row.find((id) =>
+        !(Number.isInteger(id) && id >= 0 && id < vocabSize || this.#addedTokens.has(id))
+      );
       if (stranger !== undefined) refuse(`ids are whole numbers below ${vocabSize}: ${stranger}`);
     }
     return tokens;
@@ -136,19 +177,38 @@ export class CLIPTextModel implements Disposable {
    *
    * @param inputIds rows of one length, at most `config.maxPositionEmbeddings`
    * @param options.clipSkip how many layers to leave out at the end, as diffusers counts: 1 takes the states before the last layer, after the final norm
+   * @param options.loraScale factor of the LoRAs. Default: 1.
    * @returns `lastHiddenState` [B, T, hidden] and `poolerOutput` [B, hidden], the row of the end-of-text token without skipping
    * @throws {ShapeError} for ragged rows, too many tokens, or ids outside the vocabulary
    */
   forward(
     inputIds: readonly (readonly number[])[],
-    options: { clipSkip?: number } = {},
+    options: { clipSkip?: number; loraScale?: number } = {},
   ): { lastHiddenState: Tensor; poolerOutput: Tensor } {
-    const { clipSkip = 0 } = options;
+    const { clipSkip = 0, loraScale = 1 } = options;
     if (!Number.isInteger(clipSkip) || clipSkip < 0 || clipSkip > this.config.numHiddenLayers) {
       throw new RangeError(`Cannot skip ${clipSkip} layers of a text encoder that has ${this.config.numHiddenLayers}`);
     }
-    const { states, pooled } = this.#transformer.forward(inputIds, clipSkip);
+    const { states, pooled } = this.weights.adapters.scaled(
+      loraScale,
+      () => this.#transformer.forward(inputIds, clipSkip),
+    );
     return { lastHiddenState: states, poolerOutput: pooled };
+  }
+
+  /** The embeddings of added tokens by their ids (textual inversions). */
+  get addedTokens(): ReadonlyMap<number, Float32Array> {
+    return this.#transformer.addedTokens;
+  }
+
+  /**
+   * Gives an id an embedding [hidden] in place of the token table's, as textual inversion does, or takes it away again (`undefined`). The
+   * model's weights stay as they are.
+   *
+   * @throws {ShapeError} for another width
+   */
+  setAddedToken(id: number, embedding: Float32Array | undefined): void {
+    this.#transformer.setAddedToken(id, embedding);
   }
 
   /** Frees the weights. */

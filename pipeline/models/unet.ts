@@ -33,10 +33,13 @@ export class PromptContext implements Disposable {
   readonly #layers: ReadonlyMap<Attention, KeysValues>;
   /** Number of prompts: the batch that the UNet must be called with. */
   readonly batch: number;
+  /** The factor of LoRAs that keys and values were projected with: the rest of the UNet reads it here. */
+  readonly loraScale: number;
 
-  constructor(layers: ReadonlyMap<Attention, KeysValues>, batch: number) {
+  constructor(layers: ReadonlyMap<Attention, KeysValues>, options: { batch: number; loraScale?: number }) {
     this.#layers = layers;
-    this.batch = batch;
+    this.batch = options.batch;
+    this.loraScale = options.loraScale ?? 1;
   }
 
   /** Takes the tensors out of the scope they were made in. */
@@ -230,8 +233,10 @@ export class UNet2DConditionModel implements Disposable {
    * Projects a prompt's embeddings to the keys and values of every cross-attention layer.
    *
    * @param states [B, T, cross_attention_dim], or what each layer is to read
+   * @param options.loraScale factor of the LoRAs, here and in all of {@linkcode forward}. Default: 1.
    */
-  prepareContext(states: Tensor | StatesOf): PromptContext {
+  prepareContext(states: Tensor | StatesOf, options: { loraScale?: number } = {}): PromptContext {
+    const { loraScale = 1 } = options;
     const statesOf: StatesOf = states instanceof Tensor ? () => ({ keys: states, values: states }) : states;
     const layers = new Map<Attention, KeysValues>();
     let batch = 0;
@@ -248,17 +253,23 @@ export class UNet2DConditionModel implements Disposable {
         }
       }
       batch = keys.shape[0];
-      layers.set(layer, layer.project(keys, values));
+      layers.set(layer, this.weights.adapters.scaled(loraScale, () => layer.project(keys, values)));
     }
-    return new PromptContext(layers, batch);
+    return new PromptContext(layers, { batch, loraScale });
   }
 
   /**
    * The time embeddings of several steps at once, after SiLU as every residual block wants them: [timesteps, features].
    * A denoising loop makes them before it starts, so that no step waits for an upload.
+   *
+   * @param options.loraScale as in {@linkcode prepareContext}
    */
-  embedTimesteps(timesteps: readonly number[]): Tensor {
-    return this.gpu.scope(() => activate(this.#embed(timesteps), "silu"));
+  embedTimesteps(timesteps: readonly number[], options: { loraScale?: number } = {}): Tensor {
+    const { loraScale = 1 } = options;
+    return this.weights.adapters.scaled(
+      loraScale,
+      () => this.gpu.scope(() => activate(this.#embed(timesteps), "silu")),
+    );
   }
 
   /**
@@ -267,6 +278,7 @@ export class UNet2DConditionModel implements Disposable {
    * @param sample [B, 4, h, w]
    * @param timestep one for all, or a tensor of {@linkcode embedTimesteps} rows [B, features]
    * @param encoderHiddenStates [B, T, cross_attention_dim], or the result of {@linkcode prepareContext}
+   * @param options.loraScale factor of the LoRAs. Default: 1; a prepared context brings its own.
    * @returns [B, 4, h, w]
    * @throws {ShapeError} when the shapes do not fit each other or the model
    */
@@ -274,7 +286,7 @@ export class UNet2DConditionModel implements Disposable {
     sample: Tensor,
     timestep: number | Tensor,
     encoderHiddenStates: Tensor | PromptContext,
-    options: { observe?: Observer } = {},
+    options: { observe?: Observer; loraScale?: number } = {},
   ): Tensor {
     const { gpu, config } = this;
     const [batch, channels] = sample.dims(4);
@@ -296,20 +308,22 @@ export class UNet2DConditionModel implements Disposable {
       );
     }
     const { observe = () => {} } = options;
-    return gpu.scope(() => {
-      let time: Tensor;
-      if (timestep instanceof Tensor) time = timestep;
-      else {
-        const embedded = this.#embed(Array(batch).fill(timestep));
-        observe("time_embedding", embedded);
-        time = activate(embedded, "silu");
-      }
-      if (!(encoderHiddenStates instanceof Tensor)) {
-        return this.#modules.forward(sample, time, (layer) => encoderHiddenStates.of(layer), observe);
-      }
-      const context = this.prepareContext(encoderHiddenStates);
-      return this.#modules.forward(sample, time, (layer) => context.of(layer), observe);
-    });
+    const { loraScale = 1 } = encoderHiddenStates instanceof Tensor ? options : encoderHiddenStates;
+    return this.weights.adapters.scaled(loraScale, () =>
+      gpu.scope(() => {
+        let time: Tensor;
+        if (timestep instanceof Tensor) time = timestep;
+        else {
+          const embedded = this.#embed(Array(batch).fill(timestep));
+          observe("time_embedding", embedded);
+          time = activate(embedded, "silu");
+        }
+        if (!(encoderHiddenStates instanceof Tensor)) {
+          return this.#modules.forward(sample, time, (layer) => encoderHiddenStates.of(layer), observe);
+        }
+        const context = this.prepareContext(encoderHiddenStates, { loraScale });
+        return this.#modules.forward(sample, time, (layer) => context.of(layer), observe);
+      }));
   }
 
   /** Frees the weights. */

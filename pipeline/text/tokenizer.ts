@@ -67,6 +67,8 @@ export class CLIPTokenizer {
   readonly #tokenOf: Map<number, string>;
   /** Tokens that are found in a text as they stand, before all cleaning. */
   readonly #added = new Set<string>();
+  /** Tokens that `addToken()` added, with those that follow them wherever they stand. */
+  readonly #followers = new Map<string, readonly string[]>();
   readonly #special: Set<number>;
   readonly #cleanUpSpaces: boolean;
   #splitter = /(?!)/;
@@ -177,7 +179,7 @@ export class CLIPTokenizer {
   /** The tokens of a text, without begin and end: "</w>" marks the last of a word. */
   tokens(text: string): string[] {
     return this.#splitOnAdded(text).flatMap((section) => {
-      if (this.#added.has(section)) return [section];
+      if (this.#added.has(section)) return [section, ...this.#followers.get(section) ?? []];
       return clean(section).split(clipSpecials).flatMap((part) =>
         clipSpecials.test(part) ? [part] : this.#bpe.tokenize(part)
       );
@@ -239,19 +241,54 @@ export class CLIPTokenizer {
   /**
    * Adds a token, as textual inversion does: a string that is found in prompts as it stands, upper and lower case apart.
    *
+   * @param options.vectors As how many tokens it is read: itself, then token_1, token_2 … with the ids that follow. Default: 1.
    * @returns Its id, which follows all others: the row of the token table that its embedding belongs in.
-   * @throws {PromptError} if the token is empty or there already.
+   * @throws {PromptError} if the token is empty, or it or one that follows it is there already.
    */
-  addToken(token: string): number {
+  addToken(token: string, options: { vectors?: number } = {}): number {
+    const { vectors = 1 } = options;
     if (token.trim() === "") throw new PromptError(`Cannot add the token ${JSON.stringify(token)} as it is empty`);
-    if (this.#idOf.has(token)) {
+    const followers = Array.from({ length: vectors - 1 }, (_, i) => `${token}_${i + 1}`);
+    for (const name of [token, ...followers]) {
+      if (!this.#idOf.has(name)) continue;
       throw new PromptError(
-        `Cannot add the token ${JSON.stringify(token)} as there is one with the id ${
-          this.#idOf.get(token)
+        `Cannot add the token ${JSON.stringify(name)} as there is one with the id ${
+          this.#idOf.get(name)
         }: choose another name`,
       );
     }
-    return this.#enter(token, nextId(this.#tokenOf));
+    const id = nextId(this.#tokenOf);
+    [token, ...followers].forEach((name, i) => this.#enter(name, id + i));
+    this.#followers.set(token, followers);
+    return id;
+  }
+
+  /** The tokens that {@linkcode addToken} added, without those that follow them. */
+  get addedTokens(): readonly string[] {
+    return [...this.#followers.keys()];
+  }
+
+  /**
+   * Takes a token away that {@linkcode addToken} added, with those that follow it.
+   *
+   * @returns Their ids.
+   * @throws {PromptError} if there is no such token, or it was there from the beginning.
+   */
+  removeToken(token: string): number[] {
+    const followers = this.#followers.get(token);
+    if (followers === undefined) {
+      throw new PromptError(`Cannot remove the token ${JSON.stringify(token)} as none of that name was added`);
+    }
+    const names = [token, ...followers];
+    const ids = names.map((name) => this.#idOf.get(name)!);
+    for (const [i, name] of names.entries()) {
+      this.#tokenOf.delete(ids[i]);
+      this.#idOf.delete(name);
+      this.#added.delete(name);
+    }
+    this.#followers.delete(token);
+    this.#findAdded();
+    return ids;
   }
 
   #enterSpecial(token: string): number {
@@ -263,10 +300,14 @@ export class CLIPTokenizer {
     this.#idOf.set(token, id);
     this.#tokenOf.set(id, token);
     this.#added.add(token);
+    this.#findAdded();
+    return id;
+  }
+
+  #findAdded(): void {
     // The longest first, since of two tokens that begin at one place the longer wins.
     const byLength = [...this.#added].sort((a, b) => b.length - a.length);
     this.#splitter = new RegExp(`(${byLength.map((added) => added.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("|")})`);
-    return id;
   }
 
   #splitOnAdded(text: string): string[] {
