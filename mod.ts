@@ -18,9 +18,12 @@
 export * from "./engine/mod.ts";
 
 // Models
-export { UNet2DConditionModel } from "./pipeline/models/unet.ts";
+export { type LoadOptions, type Observer, PromptContext, UNet2DConditionModel } from "./pipeline/models/unet.ts";
 export { AutoencoderKL } from "./pipeline/models/vae.ts";
 export { CLIPTextModel } from "./pipeline/models/clip_text.ts";
+export { CLIPModel } from "./pipeline/models/clip.ts";
+export { StableDiffusionSafetyChecker } from "./pipeline/models/safety_checker.ts";
+export { CLIPImageProcessor } from "./pipeline/image/clip_image_processor.ts";
 export { CLIPTokenizer } from "./pipeline/text/tokenizer.ts";
 
 // Samplers
@@ -31,6 +34,38 @@ export {
   type FromPretrainedOptions,
   type GenerateOptions,
   type GenerateResult,
+  type OutputTypes,
   type PipelineComponents,
   StableDiffusionPipeline,
 } from "./pipeline/stable_diffusion_pipeline.ts";
+export type { FromSingleFileOptions } from "./pipeline/single_file_pipeline.ts";
+export type { StepCallback } from "./pipeline/denoising.ts";
+export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/prompt_encoding.ts";
+export {
+  type EditingDefaults,
+  type EditingGenerateOptions,
+  type EditModelOptions,
+  StableDiffusionModelEditingPipeline,
+} from "./pipeline/model_editing_pipeline.ts";
+
+// Edits as things of their own
+export { type EditReport, type LayerChange, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
+export { EditStack, type StackEntry } from "./pipeline/editing/edit_stack.ts";
+export { EditOperator, type OperatorReport } from "./pipeline/editing/operator.ts";
+export type { EditPair, EditRecipe, WeightedPrompt } from "./pipeline/editing/recipe.ts";
+export { type Foretold, suggestPreserve } from "./pipeline/editing/leakage.ts";
+export type { LoraExportOptions, LoraReport } from "./pipeline/editing/lora_export.ts";
+export type { EditableModel } from "./pipeline/editing/editable_model.ts";
+
+// Pictures
+export { decodePicture, encodePicture, type JimpImage, type Picture } from "./pipeline/image/picture.ts";
+export { contactSheet } from "./pipeline/image/contact_sheet.ts";
+export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
+
+// Files
+export { blobSource, type ByteSource, bytesSource, type FileTree, memoryTree } from "./pipeline/loading/byte_source.ts";
+export { SafetensorsFile, type Weights } from "./pipeline/loading/safetensors.ts";
+
+// Errors
+export * from "./pipeline/errors.ts";
+export { AlignmentError, IllConditionedError, LambdaError } from "./pipeline/editing/errors.ts";

@@ -1,6 +1,5 @@
 import { type Command, defineCommand } from "./command.ts";
-import { modelFlags, onInterrupt, openPipeline, samplingFlags } from "./drawing.ts";
-import { applySampling } from "./drawing.ts";
+import { applySampling, modelFlags, onInterrupt, openPipeline, samplingFlags } from "./drawing.ts";
 import { editLine } from "./edit_line.ts";
 import { type SheetPrompt, writeBeforeAfterSheet } from "./sheet.ts";
 
@@ -70,7 +69,10 @@ export const command: Command = defineCommand({
       values,
       signal: interrupt.signal,
       edit: async () => {
-        const line = editLine(await pipe.editModel(source, destination, { lamb }));
+        const cold = await pipe.editModel(source, destination, { lamb }); // compiles the solver's kernels
+        const line = `${editLine(await pipe.editModel(source, destination, { lamb }))} (first time: ${
+          cold.ms.toFixed(0)
+        } ms)`;
         console.log(line);
         return line;
       },
