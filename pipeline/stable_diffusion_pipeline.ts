@@ -347,7 +347,7 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /** What the cross-attention layers read for these embeddings [B, T, d]. Editing pipelines answer differently layer by layer. */
-  protected statesOf(embeddings: Tensor): Tensor | StatesOf {
+  protected statesOf(embeddings: Tensor, _options: GenerateOptions<keyof OutputTypes>): Tensor | StatesOf {
     return embeddings;
   }
 
@@ -364,7 +364,7 @@ export class StableDiffusionPipeline implements Disposable {
         loraScale,
       });
       const all = negativePromptEmbeds ? concat([negativePromptEmbeds, promptEmbeds], 0) : promptEmbeds;
-      const context = this.unet.prepareContext(this.statesOf(all), { loraScale });
+      const context = this.unet.prepareContext(this.statesOf(all, options), { loraScale });
       context.keep();
       return { context, images: promptEmbeds.shape[0] };
     });
