@@ -36,10 +36,14 @@ export interface SubgroupAttentionShape {
 }
 
 /** The shape for a device with subgroups; none where the kernel does not suit. */
-export function subgroupAttentionShape(gpu: Gpu, { dim }: AttentionSizes): SubgroupAttentionShape | undefined {
+export function subgroupAttentionShape(
+  gpu: Gpu,
+  { dim, t, s, heads, batch }: AttentionSizes,
+): SubgroupAttentionShape | undefined {
   const lanes = gpu.info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
-  const queries = Math.max(1, Math.min(4, Math.floor(192 / dim)));
+  const small = t * s * heads * batch * dim < 2 ** 26; // long code would take longer to compile than it saves
+  const queries = Math.max(1, Math.min(small && dim > 32 ? 2 : 4, Math.floor(192 / dim)));
   return { lanes, queries, keys: Math.min(lanes, 8), together: dim > 16 ? 4 : 1 };
 }
 
@@ -66,7 +70,8 @@ export function subgroupAttention(
     KEYS: keys,
     TOGETHER: together,
     QUADS: dim / 4,
-    MASK: causal || s % keys !== 0,
+    MASK: causal || s % keys !== 0 || t * s < 2 ** 13, // small ones share the variant of prompts
+
     CAUSAL: causal,
   });
 }

@@ -357,16 +357,16 @@ function runPiece(
   const isLast = inChannel + inChannels === g.inChannels;
   const bias = isLast ? t.bias : undefined, channelBias = isLast ? t.channelBias : undefined;
   const residual = isLast && t.residual ? bind(t.residual, yFirst, yCount).window : undefined;
-  const unused = x.window; // a binding must hold something even where no code reads it
   const inFours = n % 4 === 0;
   const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === 0 &&
     g.padding.every((p) => p === 0);
   const tensors = {
     weight: weight.window,
     x: x.window,
-    bias: bias ?? unused,
-    channel_bias: channelBias ?? unused,
-    residual: residual ?? unused,
+    // A binding must hold something even where it does not count; of the usual type, so that it makes no variant of its own.
+    bias: bias ?? weight.window,
+    channel_bias: channelBias ?? x.window,
+    residual: residual ?? x.window,
     y: y.window,
   };
   const params = {
@@ -383,16 +383,16 @@ function runPiece(
     y_start: y.start,
     bias_start: outChannel,
     channel_bias_start: picture * g.outChannels + outChannel,
+    has_bias: bias ? 1 : 0,
+    has_residual: residual ? 1 : 0,
+    channel_bias_place: channelBias ? 1 : 0,
+    finish: residual || isLast && options.activation !== undefined ? 1 : 0,
   };
   const constants = {
     X_LANES: plain && inFours ? 4 : 1,
     Y_LANES: inFours ? 4 : 1,
-    BIAS: bias !== undefined,
-    CHANNEL_BIAS: channelBias ? 1 : 0,
-    RESIDUAL: residual !== undefined,
     ACCUMULATE: inChannel > 0,
     ACTIVATION: isLast ? activationCode(options.activation) : 0,
-    FINISH: residual !== undefined || isLast && options.activation !== undefined,
     UPSAMPLE: g.upsample,
   };
   if (!options.tile && t.x.dtype === "f32" && suits3x3(gpu, g)) {
@@ -402,10 +402,15 @@ function runPiece(
     conv3x3Kernel.run(
       gpu,
       tensors,
-      { ...params, height: g.upHeight, width: g.upWidth, weight_kernel_row: allQuads * g.kernelWidth },
+      {
+        ...params,
+        ...(late ? { channel_bias_place: 2, finish: 1 } : {}),
+        height: g.upHeight,
+        width: g.upWidth,
+        weight_kernel_row: allQuads * g.kernelWidth,
+      },
       {
         ...constants,
-        ...(late ? { CHANNEL_BIAS: 2, FINISH: true } : {}),
         X_LANES: g.upsample === 0 ? 4 : 1,
         LANES: lanes,
         ...tile,

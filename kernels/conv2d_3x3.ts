@@ -38,7 +38,7 @@ export function conv3x3Tile(m: number, n: number, k: number): { ROWS: number; CO
   // A tile's inputs cost as much as some 8 rows; few rows should be computed for nothing.
   const cost = (rows: number) => Math.ceil(m / rows) * (rows + 8);
   return {
-    ROWS: [32, 24, 16, 8].reduce((best, rows) => cost(rows) < cost(best) ? rows : best),
+    ROWS: [32, 16, 8].reduce((best, rows) => cost(rows) < cost(best) ? rows : best),
     COLUMNS: m * n * k < 2 ** 29 ? 1 : 2, // two run a fifth faster and compile twice as long
   };
 }
@@ -161,13 +161,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
         )
       } }`)
   }
-  if (FINISH) {
-    for (var y = row; y < min(row + ${rows}u, params.m); y++) {
-      ${
+  for (var y = row; y < row + params.finish * min(${rows}u, params.m - row); y++) {
+    ${
     each(columns, (q) =>
       `if (quad${q} == held${q}) { tile_put(batch${q}, y, pixel${q}, tile_end(batch${q}, y, pixel${q}, tile_get(batch${q}, y, pixel${q}))); }`)
   }
-    }
   }
 }`;
 }

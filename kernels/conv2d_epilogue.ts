@@ -5,9 +5,9 @@ import { activationWgsl } from "./activation.ts";
  * What all convolution kernels share: operands and the end of the work,
  * y = activation(sum + earlier partial sum + bias + channelBias) + residual.
  *
- * Constants X_LANES and Y_LANES tell whether x and y are accessed in fours; BIAS and RESIDUAL which operands there are; CHANNEL_BIAS, whether
- * it is added where sums start (1), at their end (2: a tile has pixels of several pictures), or is none (0); ACCUMULATE, that y holds the sum
- * over earlier input channels; FINISH, that something is left to do at the end.
+ * Constants X_LANES and Y_LANES tell whether x and y are accessed in fours; ACCUMULATE, that y holds the sum over earlier input channels.
+ * Which operands there are is for parameters to tell (see tile.ts): `has_bias`, `has_residual`, and `channel_bias_place`, whether the channel bias is
+ * added where sums start (1), at their end (2: a tile has pixels of several pictures), or is none (0).
  */
 export const convBindings = {
   weight: input(4),
@@ -35,30 +35,24 @@ export const convParams = {
   y_start: "u32",
   bias_start: "u32",
   channel_bias_start: "u32",
+  has_bias: "u32",
+  has_residual: "u32",
+  channel_bias_place: "u32",
+  finish: "u32",
 } as const;
 
 /** Names of the constants that the operands need. */
 export const convConstantNames = [
   "X_LANES",
   "Y_LANES",
-  "BIAS",
-  "CHANNEL_BIAS",
-  "RESIDUAL",
   "ACCUMULATE",
   "ACTIVATION",
-  "FINISH",
   "UPSAMPLE",
 ] as const;
 
 /** WGSL for the starts and ends of sums that tile.ts asks for, with channels as rows and pixels as columns. Only what is needed, as it is inlined often. */
 export function convEpilogueWgsl(constants: Readonly<Record<string, unknown>>): string {
-  const { BIAS, CHANNEL_BIAS, RESIDUAL, ACCUMULATE, Y_LANES } = constants;
-  const channelBias = "channel_bias_at(params.channel_bias_start + batch * params.m + row)";
-  const starts = [
-    "0.0",
-    BIAS && "bias_at(params.bias_start + row)",
-    CHANNEL_BIAS === 1 && channelBias,
-  ].filter(Boolean).join(" + ");
+  const { ACCUMULATE, Y_LANES } = constants;
   const access = Y_LANES === 4
     ? /* wgsl */ `
 fn tile_get(batch: u32, row: u32, column: u32) -> vec4f { return y_at(place(batch, row, column) / 4u); }
@@ -85,16 +79,20 @@ fn residual4(at: u32, column: u32) -> vec4f {
 }`;
   return /* wgsl */ `${activationWgsl(constants)}
 fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
-fn tile_row_start(batch: u32, row: u32) -> f32 { return ${starts}; }
+fn channel_bias_of(batch: u32, row: u32, place: u32) -> f32 {
+  return select(0.0, channel_bias_at(params.channel_bias_start + batch * params.m + row), params.channel_bias_place == place);
+}
+fn tile_row_start(batch: u32, row: u32) -> f32 {
+  return select(0.0, bias_at(params.bias_start + row), params.has_bias == 1u) + channel_bias_of(batch, row, 1u);
+}
 fn tile_column_start(batch: u32, column: u32) -> vec4f { return vec4f(); }
 ${access}
 fn tile_sum(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   return sum${ACCUMULATE ? " + tile_get(batch, row, column)" : ""};
 }
 fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
-  return activate(value${CHANNEL_BIAS === 2 ? ` + ${channelBias}` : ""})${
-    RESIDUAL ? " + residual4(place(batch, row, column), column)" : ""
-  };
+  return activate(value + channel_bias_of(batch, row, 2u))
+    + select(vec4f(), residual4(place(batch, row, column), column), params.has_residual == 1u);
 }
 `;
 }

@@ -2,7 +2,8 @@ import type { Gpu } from "../engine/gpu.ts";
 import { ShapeError } from "../engine/errors.ts";
 import { declareKernel, input, output } from "../engine/kernel.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
-import { type Activation, activationCode, activationWgsl } from "./activation.ts";
+import { activate, type Activation } from "./activation.ts";
+import { add } from "./linear_combination.ts";
 import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
 
 /**
@@ -40,6 +41,8 @@ const matmulKernel = declareKernel({
     y_outer: "u32",
     y_inner: "u32",
     batch: "u32",
+    bias_axis: "u32",
+    finish: "u32",
   },
   constants: [
     "A_LANES",
@@ -47,14 +50,10 @@ const matmulKernel = declareKernel({
     "Y_LANES",
     "TRANSPOSE_A",
     "TRANSPOSE_B",
-    "BIAS",
-    "RESIDUAL",
-    "ACTIVATION",
-    "FINISH",
     ...tileConstantNames,
   ],
   subgroups: true,
-  wgsl: (constants) => activationWgsl(constants) + matmulWgsl + resultWgsl(constants.Y_LANES) + tileWgsl(constants),
+  wgsl: (constants) => matmulWgsl + resultWgsl(constants.Y_LANES) + tileWgsl(constants),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: ({ m, n, k, batch }) => ({ flops: 2 * batch * m * n * k, bytes: 4 * batch * (m * k + k * n + m * n) }),
 });
@@ -99,14 +98,11 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
   return mat4x4f(b_row4(c, k), b_row4(c, k + 1u), b_row4(c, k + 2u), b_row4(c, k + 3u));
 }
 
-fn tile_row_start(batch: u32, row: u32) -> f32 {
-  if (BIAS == 2) { return bias_at(row); }
-  return 0.0;
-}
+fn tile_row_start(batch: u32, row: u32) -> f32 { return select(0.0, bias_at(row), params.bias_axis == 2u); }
 fn tile_column_start(batch: u32, column: u32) -> vec4f {
-  if (BIAS != 1) { return vec4f(); }
   let last = params.n - 1u;
-  return vec4f(bias_at(min(column, last)), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
+  let bias = vec4f(bias_at(min(column, last)), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
+  return select(vec4f(), bias, params.bias_axis == 1u);
 }
 fn tile_sum(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f { return sum; }
 fn place(batch: u32, row: u32, column: u32) -> u32 {
@@ -120,8 +116,7 @@ const resultWgsl = (lanes: unknown) =>
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
 fn tile_get(batch: u32, row: u32, column: u32) -> vec4f { return y_at(place(batch, row, column) / 4u); }
 fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
-  if (RESIDUAL) { return activate(value) + residual_at(place(batch, row, column) / 4u); }
-  return activate(value);
+  return value + residual_at(place(batch, row, column) / 4u);
 }
 `
     : /* wgsl */ `
@@ -138,10 +133,9 @@ fn tile_get(batch: u32, row: u32, column: u32) -> vec4f {
   return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
 }
 fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
-  if (!RESIDUAL) { return activate(value); }
   let at = place(batch, row, column);
   let last = params.n - 1u - column;
-  return activate(value)
+  return value
     + vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
 }
 `;
@@ -173,7 +167,6 @@ export interface GemmOptions {
   readonly bias?: Tensor;
   /** Whether the bias belongs to the columns ([N]) or the rows ([M]) of the result. Default: "column". */
   readonly biasAxis?: "row" | "column";
-  readonly activation?: Activation;
   /** Added last; laid out like the result. */
   readonly residual?: Tensor;
   /** Factor of the product. Default: 1. */
@@ -182,7 +175,7 @@ export interface GemmOptions {
   readonly tile?: TileShape;
 }
 
-/** y = activation(scale · A·B + bias) + residual on views, written into `y`. {@linkcode matmul} is the form for whole tensors. */
+/** y = scale · A·B + bias + residual on views, written into `y`. {@linkcode matmul} is the form for whole tensors. */
 export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, options: GemmOptions): void {
   const { m, n, k, outer = 1, inner = 1, transposeA = false, transposeB = false, bias, residual, scale = 1 } = options;
   const inFours = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
@@ -192,12 +185,17 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const [a_offset, a_row, a_outer, a_inner] = strides(a);
   const [b_offset, b_row, b_outer, b_inner] = strides(b);
   const [y_offset, y_row, y_outer, y_inner] = strides(y);
-  const unused = a.tensor; // a binding must hold something even where no code reads it
+  // A binding must hold something even where it does not count; of one type, so that it makes no variant of its own.
+  const operands = [a.tensor, b.tensor];
+  const noBias = operands.find(({ dtype }) => dtype === "f16") ?? a.tensor;
+  const noResidual = operands.find(({ dtype }) => dtype === "f32") ?? a.tensor;
   matmulKernel.run(
     gpu,
-    { a: a.tensor, b: b.tensor, bias: bias ?? unused, residual: residual ?? unused, y: y.tensor },
+    { a: a.tensor, b: b.tensor, bias: bias ?? noBias, residual: residual ?? noResidual, y: y.tensor },
     {
       ...{ m, n, k, inner, scale, batch: outer * inner },
+      bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
+      finish: residual ? 1 : 0,
       ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
     },
     {
@@ -206,17 +204,16 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
       Y_LANES: n % 4 === 0 && inFours(y) ? 4 : 1,
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
-      BIAS: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
-      RESIDUAL: residual !== undefined,
-      ACTIVATION: activationCode(options.activation),
-      FINISH: residual !== undefined || options.activation !== undefined,
       ...tileConstants(options.tile ?? tileFor(gpu, m, n, n % 4 === 0)),
     },
   );
 }
 
 /** Options of {@linkcode matmul}; see {@linkcode GemmOptions}. */
-export type MatmulOptions = Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner">;
+export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner"> {
+  /** A pass of its own: few products have one, and each would compile a tile of its own. */
+  readonly activation?: Activation;
+}
 
 /**
  * y = activation(scale · A·B + bias) + residual.
@@ -260,6 +257,13 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   const shape = [...batchShape, m, n];
   if (residual && residual.shape.join() !== shape.join()) {
     refuse(`the residual must have the result's shape: [${residual.shape.join(", ")}] ≠ [${shape.join(", ")}]`);
+  }
+  if (options.activation) {
+    const { activation, residual, ...linear } = options;
+    return a.gpu.scope(() => {
+      const activated = activate(matmul(a, b, linear), activation);
+      return residual ? add(activated, residual) : activated;
+    });
   }
   const y = Tensor.empty(a.gpu, shape);
   let batch = elements(batchShape), rows = m;

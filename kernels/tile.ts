@@ -14,14 +14,15 @@ import type { Grid } from "../engine/kernel.ts";
  * - `tile_row_start(batch, row) -> f32` and `tile_column_start(batch, column) -> vec4f`: what the sums start from (biases)
  * - `tile_sum(batch, row, column, vec4f) -> vec4f`: the sum with what earlier runs have left in the result, where there were any
  * - `tile_put(batch, row, column, vec4f)` and `tile_get`: four neighbouring results of a row, `row < params.m`, `column < params.n`
- * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of finished sums (activation, residual); used where the constant FINISH is true
+ * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of finished sums (activation, residual); used where `params.finish` is 1
  *
  * Rows and columns may lie beyond the edge, and must then be clamped, in the first six.
  *
  * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text costs it some 10 ms, and the unrolled epilogue
  * has one for every accumulator: so biases are where sums start, and `tile_end` runs over the stored results in a loop (an array
  * of accumulators for such a loop took it 15 s). And it compiles a kernel anew for each value of a uniform that bounds a loop: so loops count
- * from a number that depends on the workgroup. A tile of 32 × 2 with bias and residual compiled in 4.2 s with both put off to the end, and in 0.9 s like this.
+ * from a number that depends on the workgroup. A tile of 32 × 2 with bias and residual compiled in 4.2 s with both put off to the end, and in 0.9 s
+ * like this. For the same reason what can be told by a parameter is no constant: a variant less is half a second less.
  */
 
 /**
@@ -73,7 +74,7 @@ export function tileFor(gpu: Gpu, m: number, n: number, inFours = true): TileSha
   if (deviceClass === "software" && lanes > 0) {
     if (!inFours) return { machine: "subgroup", lanes, threadsX: lanes, rows: 8, columns: 1 };
     const columns = n > 4 * lanes ? 2 : 1;
-    return { machine: "subgroup", lanes, threadsX: lanes, rows: m > 16 ? 32 : m > 8 ? 16 : 8, columns };
+    return { machine: "subgroup", lanes, threadsX: lanes, rows: m > 8 ? 32 : 8, columns };
   }
   const large = limits.maxComputeInvocationsPerWorkgroup >= 256 && m >= 128 && n >= 128 && m * n >= 128 * 128 * 32;
   return large
@@ -142,12 +143,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
           } }`, " ")
       } }`)
   }
-  if (FINISH) {
-    for (var i = 0u; i < ${rows * columns}u; i++) {
-      let y = row + i / ${columns}u;
-      let x = column + i % ${columns}u * ${lanes * 4}u;
-      if (y < params.m && x < params.n) { tile_put(batch, y, x, tile_end(batch, y, x, tile_get(batch, y, x))); }
-    }
+  let first_end = batch * params.finish; // none where nothing is to be done
+  for (var end = first_end; end < first_end + params.finish * ${rows * columns}u; end++) {
+    let i = end - first_end;
+    let y = row + i / ${columns}u;
+    let x = column + i % ${columns}u * ${lanes * 4}u;
+    if (y < params.m && x < params.n) { tile_put(batch, y, x, tile_end(batch, y, x, tile_get(batch, y, x))); }
   }
 }`;
 }
@@ -243,7 +244,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
           const place = `batch, row + y * ${rows}u + ${i}u, column + (x + ${c * threadsX}u) * 4u`;
           return `if (column + (x + ${
             c * threadsX
-          }u) * 4u < params.n) { if (FINISH) { tile_put(${place}, tile_end(${place}, tile_sum(${place}, c${i}_${c}))); } else { ${
+          }u) * 4u < params.n) { if (params.finish == 1u) { tile_put(${place}, tile_end(${place}, tile_sum(${place}, c${i}_${c}))); } else { ${
             put(place, `c${i}_${c}`)
           } } }`;
         }, " ")

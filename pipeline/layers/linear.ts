@@ -1,6 +1,7 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/activation.ts";
 import { matmul, type MatmulOptions } from "../../kernels/matmul.ts";
+import { transpose } from "../../kernels/transpose.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import type { LowRankUpdates } from "../loading/low_rank.ts";
 
@@ -10,9 +11,8 @@ type Product = (x: Tensor, weight: Tensor, options?: MatmulOptions) => Tensor;
 /** [..., in] → [..., out] */
 const plain: Product = (x, weight, options) => matmul(x, weight, { ...options, transposeB: true });
 
-/** [B, in, T] → [B, T, out] */
-const fromChannels: Product = (x, weight, options) =>
-  matmul(x, weight, { ...options, transposeA: true, transposeB: true });
+/** [B, in, T] → [B, T, out]. Reading x along its columns would cost more than transposing it first, and another variant of the product. */
+const fromChannels: Product = (x, weight, options) => plain(transpose(x), weight, options);
 
 /** [B, T, in] → [B, out, T] */
 const toChannels: Product = (x, weight, options) =>
