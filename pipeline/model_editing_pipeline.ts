@@ -15,11 +15,12 @@ import {
   loadPipeline,
   type OutputTypes,
   type PipelineComponents,
+  type PipelineSettings,
   StableDiffusionPipeline,
 } from "./stable_diffusion_pipeline.ts";
 
 /** How {@linkcode StableDiffusionModelEditingPipeline.editModel} edits unless told otherwise. */
-export interface EditingDefaults {
+export interface EditingDefaults extends PipelineSettings {
   /** Edit the projections to keys as well as those to values. Default: true. */
   readonly withToK?: boolean;
   /** Texts put before both prompts, each giving another pair. Default: diffusers' three. */
@@ -66,7 +67,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
   readonly #own = new Set<ModelEdit>();
 
   constructor(components: PipelineComponents, defaults: EditingDefaults = {}) {
-    super(components);
+    super(components, defaults);
     this.#withToK = defaults.withToK ?? true;
     this.#withAugs = defaults.withAugs;
   }
@@ -76,7 +77,12 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     source: string | FileTree,
     options: FromPretrainedOptions & EditingDefaults = {},
   ): Promise<StableDiffusionModelEditingPipeline> {
-    return await loadPipeline(source, options, (parts) => new StableDiffusionModelEditingPipeline(parts, options));
+    const { withToK, withAugs } = options;
+    return await loadPipeline(
+      source,
+      options,
+      (parts, settings) => new StableDiffusionModelEditingPipeline(parts, { ...settings, withToK, withAugs }),
+    );
   }
 
   /** As {@linkcode StableDiffusionPipeline.fromSingleFile}. */

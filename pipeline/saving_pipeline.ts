@@ -49,16 +49,17 @@ export async function saveFolder(
   components: PipelineComponents,
   directory: string,
   baked: BakedWeight,
-  options: SavePretrainedOptions = {},
+  options: SavePretrainedOptions & { requiresSafetyChecker?: boolean } = {},
 ): Promise<void> {
-  const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress } = options;
+  const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress, requiresSafetyChecker = false } = options;
   if (!(maxShardBytes > 0)) throw new RangeError(`Cannot save as maxShardBytes must be above 0: ${maxShardBytes}`);
-  const { tokenizer, scheduler, textEncoder, unet, vae } = components;
-  const models = {
+  const { tokenizer, scheduler, textEncoder, unet, vae, safetyChecker, featureExtractor } = components;
+  const models: Record<string, Savable> = {
     text_encoder: textEncoder,
     unet,
     vae,
-  } satisfies Record<string, Savable>;
+    ...(safetyChecker ? { safety_checker: safetyChecker } : {}),
+  };
   await refuseOwnSource(Object.values(models), directory);
   const open: Record<string, OpenPart> = {};
   try {
@@ -74,7 +75,8 @@ export async function saveFolder(
       }
       await writeJson(folder, "scheduler/scheduler_config.json", scheduler);
       await writeTokenizer(folder, tokenizer.files);
-      await writeJson(folder, "model_index.json", modelIndex(components));
+      if (featureExtractor) await writeJson(folder, "feature_extractor/preprocessor_config.json", featureExtractor);
+      await writeJson(folder, "model_index.json", modelIndex(components, requiresSafetyChecker));
     });
   } finally {
     for (const { weights } of Object.values(open)) weights.close();
@@ -177,13 +179,16 @@ async function refuseOwnSource(models: readonly Savable[], place: string): Promi
   }
 }
 
-function modelIndex({ scheduler }: PipelineComponents): ConfigJson {
+function modelIndex(
+  { scheduler, safetyChecker, featureExtractor }: PipelineComponents,
+  requiresSafetyChecker: boolean,
+): ConfigJson {
   return {
     _class_name: "StableDiffusionPipeline",
     _diffusers_version: diffusersVersion,
-    feature_extractor: [null, null],
-    requires_safety_checker: false,
-    safety_checker: [null, null],
+    feature_extractor: featureExtractor ? ["transformers", "CLIPImageProcessor"] : [null, null],
+    requires_safety_checker: requiresSafetyChecker,
+    safety_checker: safetyChecker ? ["stable_diffusion", "StableDiffusionSafetyChecker"] : [null, null],
     scheduler: ["diffusers", scheduler.config._class_name],
     text_encoder: ["transformers", "CLIPTextModel"],
     tokenizer: ["transformers", "CLIPTokenizer"],

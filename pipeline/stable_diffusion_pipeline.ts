@@ -17,15 +17,19 @@ import {
 } from "./adapters.ts";
 import { denoise, drawNoise, type StepCallback } from "./denoising.ts";
 import { CheckpointError, PromptError } from "./errors.ts";
+import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
 import type { ByteSource, FileTree } from "./loading/byte_source.ts";
-import { parseModelIndex, readConfig } from "./loading/config.ts";
+import { type ComponentName, parseModelIndex, readConfig } from "./loading/config.ts";
 import { type ModelSourceOptions, openModelSource } from "./loading/model_source.ts";
+import { variantsOf } from "./loading/pipeline_files.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
+import { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
 import { type StatesOf, UNet2DConditionModel } from "./models/unet.ts";
 import { AutoencoderKL } from "./models/vae.ts";
 import { type EncodePromptOptions, encodePrompts, type PromptEmbeddings } from "./prompt_encoding.ts";
 import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving_pipeline.ts";
+import { blackenFlagged, warnOfNoChecker } from "./safety.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file_pipeline.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 import { decodeLatents } from "./vae_decoding.ts";
@@ -37,6 +41,16 @@ export interface PipelineComponents {
   readonly tokenizer: CLIPTokenizer;
   readonly unet: UNet2DConditionModel;
   readonly scheduler: Scheduler;
+  /** Says which pictures are not safe for work: these become black. `null` goes without on purpose, which warns once. */
+  readonly safetyChecker?: StableDiffusionSafetyChecker | null;
+  /** Makes of pictures what the safety checker takes. */
+  readonly featureExtractor?: CLIPImageProcessor | null;
+}
+
+/** What a pipeline is told beside its components. */
+export interface PipelineSettings {
+  /** Whether going without a safety checker deserves a warning. Default: where `safetyChecker` is given, `null` included. */
+  readonly requiresSafetyChecker?: boolean;
 }
 
 /** How a checkpoint is loaded. */
@@ -45,6 +59,8 @@ export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without
   readonly gpu?: Gpu;
   /** Told what is being loaded and how far it is; "download" comes first for models of the hub. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
+  /** `null` neither fetches nor loads the checkpoint's safety checker; a warning says so once. Default: as the checkpoint has it. */
+  readonly safetyChecker?: null;
 }
 
 /** What `images` is for each `outputType`. */
@@ -93,7 +109,7 @@ export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
 /** What {@linkcode StableDiffusionPipeline.generate} returns. */
 export interface GenerateResult<T extends keyof OutputTypes = "image"> {
   readonly images: OutputTypes[T];
-  /** Verdicts of the safety checker; null where the pipeline has none. */
+  /** Verdicts of the safety checker, one per picture; null where the pipeline has none, and for latents. Flagged pictures are black. */
   readonly nsfwContentDetected: boolean[] | null;
 }
 
@@ -113,17 +129,34 @@ export class StableDiffusionPipeline implements Disposable {
   readonly textEncoder: CLIPTextModel;
   readonly tokenizer: CLIPTokenizer;
   readonly unet: UNet2DConditionModel;
+  readonly safetyChecker: StableDiffusionSafetyChecker | undefined;
+  readonly featureExtractor: CLIPImageProcessor | undefined;
+  /** Whether the model's makers want pictures checked. */
+  readonly requiresSafetyChecker: boolean;
   #owned: Disposable[] = [];
   #slicing = false;
   #tiling = false;
 
-  /** Wires components that stay the caller's: disposing of the pipeline does not dispose of them. */
-  constructor(components: PipelineComponents) {
+  /**
+   * Wires components that stay the caller's: disposing of the pipeline does not dispose of them.
+   *
+   * @throws {CheckpointError} for a safety checker without a feature extractor
+   */
+  constructor(components: PipelineComponents, settings: PipelineSettings = {}) {
     this.vae = components.vae;
     this.textEncoder = components.textEncoder;
     this.tokenizer = components.tokenizer;
     this.unet = components.unet;
     this.scheduler = components.scheduler;
+    this.safetyChecker = components.safetyChecker ?? undefined;
+    this.featureExtractor = components.featureExtractor ?? undefined;
+    this.requiresSafetyChecker = settings.requiresSafetyChecker ?? components.safetyChecker !== undefined;
+    if (this.safetyChecker && !this.featureExtractor) {
+      throw new CheckpointError("Cannot check pictures as a safety checker needs a featureExtractor: give both", {
+        source: "featureExtractor",
+      });
+    }
+    if (!this.safetyChecker && this.requiresSafetyChecker) warnOfNoChecker();
   }
 
   /**
@@ -135,7 +168,7 @@ export class StableDiffusionPipeline implements Disposable {
     source: string | FileTree,
     options: FromPretrainedOptions = {},
   ): Promise<StableDiffusionPipeline> {
-    return await loadPipeline(source, options, (components) => new StableDiffusionPipeline(components));
+    return await loadPipeline(source, options, (parts, settings) => new StableDiffusionPipeline(parts, settings));
   }
 
   /**
@@ -161,8 +194,8 @@ export class StableDiffusionPipeline implements Disposable {
 
   /** The parts, for another pipeline. */
   get components(): PipelineComponents {
-    const { vae, textEncoder, tokenizer, unet, scheduler } = this;
-    return { vae, textEncoder, tokenizer, unet, scheduler };
+    const { vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor } = this;
+    return { vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor };
   }
 
   /** Decodes the pictures of a batch one after the other, in the memory of one. */
@@ -299,17 +332,24 @@ export class StableDiffusionPipeline implements Disposable {
       signal,
     });
     const outputType = options.outputType ?? "image";
-    const result = (images: unknown) => ({ images, nsfwContentDetected: null }) as GenerateResult<T>;
+    const result = (images: unknown, nsfwContentDetected: boolean[] | null) =>
+      ({ images, nsfwContentDetected }) as GenerateResult<T>;
     if (outputType === "latent") {
       await this.gpu.check();
-      return result(latents.reshape(latents.shape)); // a second owner, for the caller
+      return result(latents.reshape(latents.shape), null); // a second owner, for the caller
     }
     const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, {
       slicing: this.#slicing,
       tiling: this.#tiling,
     });
-    if (outputType === "array") return result(values);
-    return result(picturesFromFloats(values, { height, width }).map(toJimp));
+    const verdicts = this.safetyChecker
+      ? await blackenFlagged(values, { height, width }, {
+        safetyChecker: this.safetyChecker,
+        featureExtractor: this.featureExtractor!,
+      })
+      : null;
+    if (outputType === "array") return result(values, verdicts);
+    return result(picturesFromFloats(values, { height, width }).map(toJimp), verdicts);
   }
 
   /**
@@ -320,7 +360,10 @@ export class StableDiffusionPipeline implements Disposable {
    *   a component was built from weights in memory
    */
   async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
-    await saveFolder(this.components, directory, (layer, projection) => this.bakedWeight(layer, projection), options);
+    await saveFolder(this.components, directory, (layer, projection) => this.bakedWeight(layer, projection), {
+      ...options,
+      requiresSafetyChecker: this.requiresSafetyChecker,
+    });
   }
 
   /**
@@ -462,11 +505,13 @@ interface CheckedOptions {
 export async function loadPipeline<P extends StableDiffusionPipeline>(
   source: string | FileTree,
   options: FromPretrainedOptions,
-  make: (components: PipelineComponents) => P,
+  make: (components: PipelineComponents, settings: PipelineSettings) => P,
 ): Promise<P> {
   const { variant, onProgress } = options;
+  const unchecked = options.safetyChecker === null;
   const tree = await openModelSource(source, {
     ...options,
+    without: unchecked ? ["safety_checker", "feature_extractor"] : [],
     onFetch: (doneBytes, totalBytes) => onProgress?.("download", doneBytes, totalBytes),
   });
   const index = await readConfig(tree, "model_index.json", parseModelIndex);
@@ -477,13 +522,22 @@ export async function loadPipeline<P extends StableDiffusionPipeline>(
       });
     }
   }
+  const isChecked = !unchecked && index.components.safety_checker !== null;
+  if (isChecked && index.components.feature_extractor === null) {
+    throw new CheckpointError(
+      `Cannot load ${tree.name} as its model_index.json names a safety_checker and no feature_extractor: ` +
+        `pass safetyChecker: null to draw unchecked`,
+      { source: tree.name },
+    );
+  }
   const owned: Disposable[] = [];
   try {
     const gpu = options.gpu ?? await Gpu.request();
     if (!options.gpu) owned.push(gpu);
-    const load = (component: string) => ({
+    const variantOf = await variantsOf(tree, variant);
+    const load = (component: ComponentName) => ({
       gpu,
-      variant,
+      variant: variantOf(component),
       onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(component, doneBytes, totalBytes),
     });
     const own = <T extends Disposable>(component: T): T => (owned.unshift(component), component); // the device goes last
@@ -494,7 +548,17 @@ export async function loadPipeline<P extends StableDiffusionPipeline>(
     const textEncoder = own(await CLIPTextModel.fromPretrained(tree.subtree("text_encoder"), load("text_encoder")));
     const unet = own(await UNet2DConditionModel.fromPretrained(tree.subtree("unet"), load("unet")));
     const vae = own(await AutoencoderKL.fromPretrained(tree.subtree("vae"), load("vae")));
-    const pipe = make({ vae, textEncoder, tokenizer, unet, scheduler });
+    const safetyChecker = isChecked
+      ? own(await StableDiffusionSafetyChecker.fromPretrained(tree.subtree("safety_checker"), load("safety_checker")))
+      : undefined;
+    const featureExtractor = !unchecked && index.components.feature_extractor !== null
+      ? await CLIPImageProcessor.fromPretrained(tree.subtree("feature_extractor"))
+      : undefined;
+    // Who passes null over a checker is told so, whatever the checkpoint requires.
+    const requiresSafetyChecker = index.requiresSafetyChecker || unchecked && index.components.safety_checker !== null;
+    const pipe = make({ vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor }, {
+      requiresSafetyChecker,
+    });
     pipe.own(owned);
     return pipe;
   } catch (error) {

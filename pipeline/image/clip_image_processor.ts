@@ -50,6 +50,25 @@ export class CLIPImageProcessor {
     return { width, height };
   }
 
+  /** What `preprocessor_config.json` says of it. */
+  toJSON(): Record<string, unknown> {
+    const { resize, crop, rescaleFactor, normalize } = this.config;
+    return {
+      crop_size: crop ?? undefined,
+      do_center_crop: crop !== null,
+      do_convert_rgb: true,
+      do_normalize: normalize !== null,
+      do_rescale: rescaleFactor !== null,
+      do_resize: resize !== null,
+      image_mean: normalize?.mean,
+      image_processor_type: "CLIPImageProcessor",
+      image_std: normalize?.std,
+      resample: 3,
+      rescale_factor: rescaleFactor ?? undefined,
+      size: resize === null ? undefined : "shortestEdge" in resize ? { shortest_edge: resize.shortestEdge } : resize,
+    };
+  }
+
   #resizedSize({ width, height }: { width: number; height: number }): { width: number; height: number } {
     const { resize } = this.config;
     if (resize === null) return { width, height };

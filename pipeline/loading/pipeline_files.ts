@@ -20,6 +20,24 @@ const filesOf: Readonly<Record<ComponentName, { needed: string[]; optional?: str
 };
 
 /**
+ * Which variant each part of a folder is to be loaded in: parts that lack the one that is asked for come in their default precision, as in
+ * diffusers, unless all of them lack it.
+ */
+export async function variantsOf(
+  tree: FileTree,
+  variant: string | undefined,
+): Promise<(part: ComponentName) => string | undefined> {
+  const having = new Set<ComponentName>();
+  for (const name of Object.keys(filesOf) as ComponentName[]) {
+    const { weights } = filesOf[name];
+    if (variant === undefined || weights === undefined) continue;
+    const variants: readonly (string | undefined)[] = await listVariants(tree.subtree(name), weights).catch(() => []); // no such part
+    if (variants.includes(variant)) having.add(name);
+  }
+  return (part) => having.size === 0 || having.has(part) ? variant : undefined;
+}
+
+/**
  * The paths of all files that a pipeline loads: configurations, vocabularies, and each model's weights once.
  *
  * With a variant, a part that lacks it gives its default weights, as in diffusers; at least one part must have it.

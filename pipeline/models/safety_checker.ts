@@ -3,9 +3,9 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { Linear } from "../layers/linear.ts";
 import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { type CLIPConfig, parseCLIPConfig, readConfig } from "../loading/config.ts";
+import { type CLIPConfig, parseCLIPConfig } from "../loading/config.ts";
+import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
 import type { Weights } from "../loading/safetensors.ts";
-import { openWeights } from "../loading/weights.ts";
 import { ClipVisionTransformer } from "./clip_vision.ts";
 import { cosines } from "./cosines.ts";
 import type { LoadOptions } from "./unet.ts";
@@ -57,18 +57,21 @@ export class StableDiffusionSafetyChecker implements Disposable {
   readonly gpu: Gpu;
   readonly config: CLIPConfig;
   readonly weights: ModelWeights;
+  /** The files that the model came from, where they are known. */
+  readonly origin: ModelOrigin | undefined;
   readonly #modules: Modules;
   readonly #concepts: Concepts<Float32Array>;
   readonly #specialCare: Concepts<Float32Array>;
 
   private constructor(
     modules: Modules,
-    parts: Pick<StableDiffusionSafetyChecker, "gpu" | "config" | "weights">,
+    parts: Pick<StableDiffusionSafetyChecker, "gpu" | "config" | "weights" | "origin">,
     concepts: { concepts: Concepts<Float32Array>; specialCare: Concepts<Float32Array> },
   ) {
     this.gpu = parts.gpu;
     this.config = parts.config;
     this.weights = parts.weights;
+    this.origin = parts.origin;
     this.#modules = modules;
     this.#concepts = concepts.concepts;
     this.#specialCare = concepts.specialCare;
@@ -84,9 +87,10 @@ export class StableDiffusionSafetyChecker implements Disposable {
     options: LoadOptions,
   ): Promise<StableDiffusionSafetyChecker> {
     const tree = await openTree(directory);
-    const config = await readConfig(tree, "config.json", parseCLIPConfig);
-    using weights = await openWeights(tree, "model", options);
-    return await StableDiffusionSafetyChecker.fromWeights(config, weights, options);
+    const origin = await folderOrigin(tree, "model", options);
+    const config = parseCLIPConfig(origin.config, `${tree.name}/config.json`);
+    using weights = await origin.openWeights();
+    return await StableDiffusionSafetyChecker.fromWeights(config, weights, { ...options, origin });
   }
 
   /** Builds the checker of `config` on `weights`, whose keys are diffusers'. */
@@ -95,7 +99,7 @@ export class StableDiffusionSafetyChecker implements Disposable {
     weights: Weights,
     options: LoadOptions,
   ): Promise<StableDiffusionSafetyChecker> {
-    const { gpu } = options;
+    const { gpu, origin } = options;
     // Old transformers saved the row numbers of the position table.
     const build = (w: WeightScope) => new Modules(w, config);
     const { model, owner } = await bindWeights(gpu, weights, build, { ...options, ignore: /position_ids$/ });
@@ -105,7 +109,7 @@ export class StableDiffusionSafetyChecker implements Disposable {
     });
     try {
       const concepts = { concepts: await read(model.concepts), specialCare: await read(model.specialCare) };
-      return new StableDiffusionSafetyChecker(model, { gpu, config, weights: owner }, concepts);
+      return new StableDiffusionSafetyChecker(model, { gpu, config, weights: owner, origin }, concepts);
     } catch (error) {
       owner[Symbol.dispose]();
       throw error;
