@@ -36,6 +36,7 @@ export {
   type GenerateResult,
   type OutputTypes,
   type PipelineComponents,
+  type PipelineSettings,
   StableDiffusionPipeline,
 } from "./pipeline/stable_diffusion_pipeline.ts";
 export type { FromSingleFileOptions } from "./pipeline/single_file_pipeline.ts";
@@ -59,7 +60,8 @@ export type { EditableModel } from "./pipeline/editing/editable_model.ts";
 
 // Pictures
 export { decodePicture, encodePicture, type JimpImage, type Picture } from "./pipeline/image/picture.ts";
-export { contactSheet } from "./pipeline/image/contact_sheet.ts";
+export { contactSheet, pictureGrid } from "./pipeline/image/contact_sheet.ts";
+export { type LatentFactors, previewFromLatents, stableDiffusionLatentFactors } from "./pipeline/image/preview.ts";
 export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 
 // Files

@@ -1,7 +1,18 @@
-import { encodePicture, formatOfPath } from "../pipeline/image/picture.ts";
+import { pictureGrid } from "../pipeline/image/contact_sheet.ts";
+import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
-import { applySampling, drawPrompts, modelFlags, onInterrupt, openPipeline, samplingFlags, sizeOf } from "./drawing.ts";
+import {
+  applySampling,
+  drawPrompts,
+  modelFlags,
+  onInterrupt,
+  openPipeline,
+  previewFlags,
+  previewOf,
+  recordOf,
+  samplingFlags,
+} from "./drawing.ts";
 import { type Command, defineCommand } from "./command.ts";
 
 /** `bluerose generate`: pictures of prompts, one file each. */
@@ -11,7 +22,8 @@ export const command: Command = defineCommand({
   usage: "-m MODEL -p PROMPT [flags]",
   details:
     "Draws each prompt, --batch-count times with the seeds that follow --seed, and writes PNG files that carry prompt, seed, sampler, " +
-    "model and edits as text. With several pictures, -o's name is numbered.",
+    "model, LoRAs and edits as text. With several pictures, -o's name is numbered; --grid lays them all into one file. " +
+    "What is drawn with, in this order: textual inversions, LoRAs, edits.",
   flags: {
     ...modelFlags,
     prompt: { kind: "texts", alias: "p", required: true, help: "what to draw; may be given several times" },
@@ -23,43 +35,61 @@ export const command: Command = defineCommand({
       help: "where to write (.png or .jpg)",
     },
     batchCount: { kind: "whole", alias: "b", default: 1, min: 1, help: "pictures of each prompt" },
+    grid: { kind: "switch", help: "write one file with all pictures edge to edge" },
     edit: {
       kind: "texts",
       placeholder: "FILE",
       help: "edit to draw with (from bluerose edit --save-edit); may be given several times",
     },
     ...samplingFlags,
+    ...previewFlags,
   },
   examples: [
     { line: 'generate -m models/pocket -p "a field of roses" --seed 7', says: "one picture of the embedded model" },
     { line: 'generate -m models/pocket -p "a cat" -p "a rose" -b 4 -o many.png', says: "many_1.png … many_8.png" },
+    {
+      line:
+        'generate -m runwayml/stable-diffusion-v1-5 --variant fp16 -p "a fox" --sampling-method "dpm++2m karras" --preview look.png',
+      says: "a model of the hub, A1111's favourite sampler, and a file to look on",
+    },
+    {
+      line: 'generate -m v1-5-pruned-emaonly.safetensors --lora ink.safetensors:0.7 -p "a fox" --steps 20',
+      says: "a single file with a LoRA",
+    },
   ],
   async run(values) {
     const { prompt, output, batchCount, seed } = values;
     const format = formatOfPath(output);
+    const preview = previewOf(values);
     using interrupt = onInterrupt();
     using pipe = await openPipeline(values);
     applySampling(pipe, values);
     for (const path of values.edit) pipe.edits.push(await ModelEdit.load(path, pipe));
     const prompts = prompt.flatMap((text) => Array<string>(batchCount).fill(text));
     const seeds = prompts.map((_, i) => seed + i % batchCount);
-    const pictures = await drawPrompts(pipe, prompts, seeds, values, interrupt);
-    for (const [i, picture] of pictures.entries()) {
-      const path = pictures.length === 1 ? output : output.replace(/(\.[^.]+)$/, `_${i + 1}$1`);
-      const text = generationText({
-        prompt: prompts[i],
-        negativePrompt: values.negativePrompt,
-        seed: seeds[i],
-        steps: values.steps,
-        cfgScale: values.cfgScale,
-        sampler: pipe.scheduler.constructor.name,
-        ...sizeOf(pipe, values),
-        model: values.model,
-        clipSkip: values.clipSkip,
-        edits: pipe.edits.records,
-      });
+    const pictures = await drawPrompts(pipe, prompts, seeds, values, { signal: interrupt.signal, preview });
+    const record = await recordOf(pipe, values);
+    const write = async (path: string, picture: Picture, text: Record<string, string>) => {
       await Deno.writeFile(path, await encodePicture(picture, format, { text }));
       console.log(path);
+    };
+    if (values.grid) {
+      const text = generationText({ ...record, prompt: prompt.join("\n"), seed });
+      const drawn = prompts.map((prompt, i) => ({ prompt, seed: seeds[i] }));
+      await write(output, pictureGrid(pictures, { columns: gridColumns(prompt.length, batchCount) }), {
+        ...text,
+        bluerose: JSON.stringify({ ...JSON.parse(text.bluerose), pictures: drawn }),
+      });
+      return;
+    }
+    for (const [i, picture] of pictures.entries()) {
+      const path = pictures.length === 1 ? output : output.replace(/(\.[^.]+)$/, `_${i + 1}$1`);
+      await write(path, picture, generationText({ ...record, prompt: prompts[i], seed: seeds[i] }));
     }
   },
 });
+
+/** A row for each prompt, or a square where there is only one. */
+function gridColumns(prompts: number, batchCount: number): number | undefined {
+  return prompts > 1 && batchCount > 1 ? batchCount : undefined;
+}

@@ -4,9 +4,10 @@
  * @module
  */
 import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
+import { generationText } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing_pipeline.ts";
-import { drawPrompts, type SamplingValues } from "./drawing.ts";
+import { drawPrompts, type ModelValues, recordOf, type SamplingValues } from "./drawing.ts";
 
 /** A prompt of the sheet, and what it is there to show. */
 export interface SheetPrompt {
@@ -14,14 +15,17 @@ export interface SheetPrompt {
   readonly note?: string;
 }
 
-/** Draws all prompts from one seed, edits, draws them again, and writes both side by side. `edit` returns the subtitle. */
+/**
+ * Draws all prompts from one seed, edits, draws them again, and writes both side by side, with prompts, seed and edit as text in a PNG file.
+ * `edit` returns the subtitle.
+ */
 export async function writeBeforeAfterSheet(
   pipe: StableDiffusionModelEditingPipeline,
   path: string,
   options: {
     prompts: readonly SheetPrompt[];
     title: string;
-    values: SamplingValues;
+    values: SamplingValues & ModelValues;
     signal: AbortSignal;
     edit: () => Promise<string>;
   },
@@ -39,5 +43,8 @@ export async function writeBeforeAfterSheet(
     cells: [before[i], after[i]].map((picture: Picture) => ({ picture })),
   }));
   const sheet = await contactSheet(rows, { title, subtitle, columns: ["before", "after"], smooth: true });
-  await Deno.writeFile(path, await encodePicture(sheet, format));
+  const record = await recordOf(pipe, values);
+  const text = generationText({ ...record, prompt: prompts.map(({ prompt }) => prompt).join("\n"), seed: values.seed });
+  const bluerose = JSON.stringify({ ...JSON.parse(text.bluerose), sheet: { columns: ["before", "after"], prompts } });
+  await Deno.writeFile(path, await encodePicture(sheet, format, { text: { ...text, bluerose } }));
 }

@@ -19,6 +19,10 @@ export interface GenerationRecord {
   /** The model's folder, file or hub id. */
   readonly model: string;
   readonly clipSkip: number;
+  /** The first ten digits of the SHA-256 of the model's file. */
+  readonly modelHash?: string;
+  /** The weights of LoRAs by their names. */
+  readonly loras?: Readonly<Record<string, number>>;
   /** The TIME edits at work, oldest first. */
   readonly edits: readonly { readonly source: string; readonly destination: string; readonly lambda: number }[];
 }
@@ -31,16 +35,20 @@ export interface GenerationRecord {
  * ```
  */
 export function generationText(record: GenerationRecord): Record<string, string> {
-  const { prompt, negativePrompt, edits, clipSkip } = record;
+  const { prompt, negativePrompt, edits, clipSkip, modelHash, loras = {} } = record;
   const settings = [
     ["Steps", record.steps],
     ["Sampler", record.sampler],
     ["CFG scale", record.cfgScale],
     ["Seed", record.seed],
     ["Size", `${record.width}x${record.height}`],
+    ...(modelHash === undefined ? [] : [["Model hash", modelHash]]),
     ["Model", record.model.split(/[\\/]/).findLast((part) => part !== "") ?? record.model],
     // A1111 counts the last layer as 1 where diffusers counts what is left out.
     ...(clipSkip > 0 ? [["Clip skip", clipSkip + 1]] : []),
+    ...(Object.keys(loras).length > 0
+      ? [["Loras", JSON.stringify(Object.entries(loras).map(([name, weight]) => `${name}:${weight}`).join(", "))]]
+      : []),
     ...(edits.length > 0
       ? [[
         "TIME edits",

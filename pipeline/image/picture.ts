@@ -112,6 +112,9 @@ export function formatOfPath(path: string): PictureFormat {
   const extension = /\.([^./\\]*)$/.exec(path)?.[1].toLowerCase();
   if (extension === "png") return "png";
   if (extension === "jpg" || extension === "jpeg") return "jpeg";
+  if (extension === "webp") {
+    throw new ImageError(`Cannot write a picture to ${path} as WebP is not supported: name it .png, .jpg or .jpeg`);
+  }
   throw new ImageError(`Cannot write a picture to ${path} as its name must end in .png, .jpg or .jpeg`);
 }
 
