@@ -7,15 +7,14 @@
 import type { DType } from "../../engine/dtype.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
+import { Uploader } from "../../engine/uploader.ts";
 import { CheckpointError } from "../errors.ts";
 import { bf16ToF32 } from "./half.ts";
 import { AdapterStack, type LowRankUpdates } from "./low_rank.ts";
 import type { SafetensorsDtype, Weights } from "./safetensors.ts";
 
-/** Bytes read at a time: the host never holds more of a model than this. */
-const chunkBytes = 1 << 24;
-/** Bytes uploaded between waits: WebGPU's staging memory is freed only by work that is done. */
-const settleBytes = 1 << 27;
+/** Bytes read at a time: the host never holds more of a model than this, and what is on its way to the device. */
+const chunkBytes = 1 << 20;
 
 /** All tensors of one model on the device; disposing of it frees them. */
 export class ModelWeights implements Disposable {
@@ -203,29 +202,31 @@ async function fill(gpu: Gpu, weights: Weights, wishes: readonly Wish[], { onPro
   // In the order of the file, so that a disk or a network reads straight on.
   const ordered = wishes.map((wish) => ({ ...wish, ...weights.info(wish.key) })).sort((a, b) => a.offset - b.offset);
   const totalBytes = ordered.reduce((sum, { bytes }) => sum + bytes, 0);
-  let doneBytes = 0, unsettled = 0;
-  for (const { key, dtype, bytes, open, filled } of ordered) {
-    const tensor = open();
-    const widening = floatTypes[dtype]!.widening;
-    try {
+  let doneBytes = 0;
+  using uploader = new Uploader(gpu);
+  const room = new Uint8Array(chunkBytes);
+  const unfinished = new Set<Tensor>();
+  try {
+    for (const { key, dtype, bytes, open, filled } of ordered) {
+      const tensor = open();
+      unfinished.add(tensor);
+      const { widening, toStored } = floatTypes[dtype]!;
       for (let from = 0; from < bytes; from += chunkBytes) {
-        const chunk = await weights.readRange(key, from, Math.min(from + chunkBytes, bytes));
-        tensor.write(floatTypes[dtype]!.toStored(chunk), from * widening);
+        const chunk = await weights.readRange(key, from, Math.min(from + chunkBytes, bytes), room);
+        await uploader.write(tensor, toStored(chunk), from * widening);
         doneBytes += chunk.byteLength;
-        unsettled += chunk.byteLength * widening;
-        if (unsettled > settleBytes) {
-          await gpu.finished();
-          unsettled = 0;
-        }
         onProgress?.(doneBytes, totalBytes);
       }
-      filled(tensor);
-    } catch (error) {
-      tensor[Symbol.dispose]();
-      throw error;
+      uploader.afterwards(() => {
+        filled(tensor);
+        unfinished.delete(tensor);
+      });
     }
+    await uploader.finish();
+  } catch (error) {
+    for (const tensor of unfinished) tensor[Symbol.dispose]();
+    throw error;
   }
-  await gpu.finished();
 }
 
 /** How the file's types are kept on the device: f16 stays, bfloat16 and f64 become f32. `widening` is stored bytes per byte of the file. */

@@ -12,8 +12,12 @@ export interface ByteSource {
   readonly name: string;
   /** Length in bytes. */
   readonly size: number;
-  /** The bytes `[offset, offset + length)` in an array of their own. Reads may overlap in time. */
-  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * The bytes `[offset, offset + length)`, in an array of their own. Reads may overlap in time.
+   *
+   * @param into Room for the bytes, which sources that can will use, so that reading much leaves no garbage. What is returned counts.
+   */
+  read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   /** Gives the file back to the system, where there is one. */
   close?(): void;
 }
@@ -80,8 +84,12 @@ export async function fileSource(path: string): Promise<ByteSource> {
   }
   // A Deno file has one position, which seek and read share: reads wait for each other here.
   let turn: Promise<unknown> = Promise.resolve();
-  const readNow = async (offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> => {
-    const bytes = new Uint8Array(length);
+  const readNow = async (
+    offset: number,
+    length: number,
+    into: Uint8Array<ArrayBuffer> = new Uint8Array(length),
+  ): Promise<Uint8Array<ArrayBuffer>> => {
+    const bytes = into.subarray(0, length);
     await file.seek(offset, Deno.SeekMode.Start);
     for (let done = 0; done < length;) {
       const count = await file.read(bytes.subarray(done));
@@ -98,10 +106,10 @@ export async function fileSource(path: string): Promise<ByteSource> {
   return {
     name: path,
     size,
-    read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>> {
+    read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
       const error = rangeError(path, size, offset, length);
       if (error !== null) return Promise.reject(error);
-      const result = turn.then(() => readNow(offset, length));
+      const result = turn.then(() => readNow(offset, length, into));
       turn = result.catch(() => {});
       return result;
     },

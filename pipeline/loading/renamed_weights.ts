@@ -37,10 +37,15 @@ export class RenamedWeights extends Weights {
     return this.#base.metadata;
   }
 
-  async readRange(name: string, from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
+  async readRange(
+    name: string,
+    from: number,
+    to: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
     this.info(name); // says which tensor is not there
     const { key, fromByte = 0 } = this.#views.get(name)!;
-    return await this.#base.readRange(key, fromByte + from, fromByte + to);
+    return await this.#base.readRange(key, fromByte + from, fromByte + to, into);
   }
 
   /** Closes what the view looks at. */

@@ -69,9 +69,15 @@ export abstract class Weights {
   /**
    * The bytes `[from, to)` of a tensor, little-endian and in row-major order.
    *
+   * @param into Room for the bytes, as in {@linkcode ByteSource.read}.
    * @throws {SafetensorsError} if there is no such tensor, or the range leaves it.
    */
-  abstract readRange(name: string, from: number, to: number): Promise<Uint8Array<ArrayBuffer>>;
+  abstract readRange(
+    name: string,
+    from: number,
+    to: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>>;
 
   /** Gives the files back to the system. */
   abstract close(): void;
@@ -223,7 +229,12 @@ export class SafetensorsFile extends Weights {
     }
   }
 
-  async readRange(name: string, from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
+  async readRange(
+    name: string,
+    from: number,
+    to: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
     const { offset, bytes } = this.info(name);
     if (!(Number.isSafeInteger(from) && Number.isSafeInteger(to) && 0 <= from && from <= to && to <= bytes)) {
       throw new SafetensorsError(
@@ -231,7 +242,7 @@ export class SafetensorsFile extends Weights {
         { source: this.name, tensor: name, expected: bytes, actual: to },
       );
     }
-    return await this.#source.read(offset + from, to - from);
+    return await this.#source.read(offset + from, to - from, into);
   }
 
   close(): void {

@@ -33,9 +33,14 @@ class ShardedWeights extends Weights {
     this.metadata = Object.assign({}, ...shards.map((shard) => shard.metadata));
   }
 
-  async readRange(name: string, from: number, to: number): Promise<Uint8Array<ArrayBuffer>> {
+  async readRange(
+    name: string,
+    from: number,
+    to: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
     this.info(name); // says which checkpoint lacks the tensor
-    return await this.owners.get(name)!.readRange(name, from, to);
+    return await this.owners.get(name)!.readRange(name, from, to, into);
   }
 
   close(): void {
