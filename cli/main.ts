@@ -27,6 +27,21 @@ const commands: readonly CommandEntry[] = [
   },
   { name: "score", summary: "say which prompt fits a picture best", load: () => import("./score.ts") },
   {
+    name: "inspect",
+    summary: "say what a model is, what it holds, and why it would not load",
+    load: () => import("./inspect.ts"),
+  },
+  {
+    name: "sweep",
+    summary: "evaluate edits on a data set such as TIMED, in shards that can be resumed",
+    load: () => import("./sweep.ts"),
+  },
+  {
+    name: "evaluate",
+    summary: "judge edits by the pictures that the edited model draws",
+    load: () => import("./evaluate.ts"),
+  },
+  {
     name: "bench",
     summary: "measure kernels against the device's ceiling, and drawing and editing end to end",
     load: () => import("./bench.ts"),

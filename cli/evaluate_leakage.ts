@@ -1,0 +1,77 @@
+import { ModelEdit } from "../pipeline/editing/model_edit.ts";
+import { evaluateLeakage } from "../pipeline/evaluation/evaluate_leakage.ts";
+import { ranks } from "../pipeline/evaluation/rank_correlation.ts";
+import { type Command, defineCommand } from "./command.ts";
+import { onInterrupt, openPipeline } from "./drawing.ts";
+import { evaluationFlags, pocket } from "./evaluation_flags.ts";
+import { showProgress } from "./progress.ts";
+
+/** `bluerose evaluate leakage`: foretold against drawn change of many prompts. */
+export const command: Command = defineCommand({
+  name: "evaluate leakage",
+  summary: "whether the leakage that an edit foretells ranks prompts as their drawn change does",
+  usage: "[flags]",
+  details: [
+    "Draws prompts with and without an edit, from the same noise. The drawn change is the root mean square difference of the two pictures' bytes, on average",
+    "over seeds; the foretold one is ‖(E − I)x‖ / ‖x‖ of the prompt's embeddings x. Prints both with their ranks, and the rank correlation (Spearman's ρ).",
+  ].join("\n"),
+  flags: {
+    ...evaluationFlags,
+    source: { kind: "text", default: "A pack of roses", help: "source prompt of the edit" },
+    destination: { kind: "text", default: "A pack of blue roses", help: "destination prompt of the edit" },
+    lambda: { kind: "number", default: 0.1, above: 0, help: "how firmly everything else is held" },
+    preserve: { kind: "texts", help: "prompt to keep as it is; may be given several times" },
+    prompts: {
+      kind: "text",
+      placeholder: "FILE",
+      default: `${pocket}/evaluation/prompts.txt`,
+      help: "prompts, one a line",
+    },
+  },
+  examples: [
+    { line: "evaluate leakage", says: "42 prompts of the embedded model: 84 pictures" },
+    {
+      line: 'evaluate leakage --source "A cat" --destination "A white cat" --seeds 3',
+      says: "another edit, less noise",
+    },
+  ],
+  async run(values) {
+    const { source, destination, lambda: lamb, preserve, seeds, seed: firstSeed, steps, batchSize } = values;
+    const prompts = [...new Set((await Deno.readTextFile(values.prompts)).split("\n").map((line) => line.trim()))]
+      .filter((line) => line !== "");
+    using interrupt = onInterrupt();
+    using pipe = await openPipeline(values);
+    using edit = await ModelEdit.solve([{ source, destination }], { lamb, preserve }, pipe);
+    const total = 2 * seeds * prompts.length;
+    console.log(
+      `${source} -> ${destination}, λ ${lamb}: ${prompts.length} prompts, ${total} pictures of ${steps} steps`,
+    );
+    using bar = showProgress("drawing", { total });
+    const { changes, rankCorrelation } = await evaluateLeakage(pipe, edit, prompts, {
+      seeds,
+      firstSeed,
+      steps,
+      guidance: values.cfgScale,
+      batchSize,
+      signal: interrupt.signal,
+      onDrawn: (count) => bar.advance(count),
+    });
+    const [foretoldRanks, drawnRanks] = (["foretold", "drawn"] as const).map((key) =>
+      ranks(changes.map((change) => -change[key]))
+    );
+    const width = Math.max(...prompts.map((prompt) => prompt.length), 6);
+    console.log(`\n${"prompt".padEnd(width)}  foretold  rank    drawn  rank`);
+    for (const i of [...changes.keys()].sort((a, b) => changes[b].drawn - changes[a].drawn)) {
+      const { prompt, foretold, drawn } = changes[i];
+      const numbers = [foretold.toFixed(4).padStart(8), String(foretoldRanks[i]).padStart(4)];
+      console.log(
+        [prompt.padEnd(width), ...numbers, drawn.toFixed(2).padStart(7), String(drawnRanks[i]).padStart(4)].join("  "),
+      );
+    }
+    console.log(`\nrank correlation (Spearman) ${rankCorrelation.toFixed(3)} over ${changes.length} prompts`);
+    if (values.json === undefined) return;
+    const settings = { source, destination, lamb, preserve, seeds, firstSeed, steps, guidance: values.cfgScale };
+    await Deno.writeTextFile(values.json, JSON.stringify({ settings, rankCorrelation, changes }, null, 2) + "\n");
+    console.log(values.json);
+  },
+});

@@ -1,0 +1,29 @@
+/**
+ * What the evaluations have in common: their flags.
+ *
+ * @module
+ */
+import type { Flags } from "./arguments.ts";
+import { modelFlags } from "./drawing.ts";
+
+/** The embedded model's folder: it lies beside this code, wherever a command is called from. */
+export const pocket = `${import.meta.dirname}/../models/pocket`;
+
+/** Flags of both evaluations. */
+export const evaluationFlags = {
+  ...modelFlags,
+  model: {
+    kind: "text",
+    alias: "m",
+    placeholder: "DIR",
+    default: pocket,
+    group: "Model",
+    help: "folder of a model in diffusers' layout",
+  },
+  seeds: { kind: "whole", default: 1, min: 1, group: "Drawing", help: "pictures of each prompt" },
+  seed: { kind: "whole", default: 500, min: 0, group: "Drawing", help: "seed of a prompt's first picture" },
+  steps: { kind: "whole", default: 10, min: 1, group: "Drawing", help: "denoising steps" },
+  cfgScale: { kind: "number", default: 5, min: 0, group: "Drawing", help: "classifier-free guidance; none up to 1" },
+  batchSize: { kind: "whole", default: 16, min: 1, group: "Drawing", help: "pictures drawn at once" },
+  json: { kind: "text", placeholder: "FILE", help: "write all numbers as JSON" },
+} as const satisfies Flags;

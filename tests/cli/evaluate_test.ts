@@ -1,0 +1,73 @@
+import { assert, assertEquals } from "@std/assert";
+import { main } from "../../cli/main.ts";
+
+/** Runs `bluerose evaluate` and keeps what it says. */
+async function evaluate(...args: string[]): Promise<{ code: number; out: string; err: string }> {
+  const { log, error } = console;
+  const said = { out: "", err: "" };
+  console.log = (text: string) => void (said.out += `${text}\n`);
+  console.error = (text: string) => void (said.err += `${text}\n`);
+  try {
+    return { code: await main(["evaluate", ...args]), ...said };
+  } finally {
+    Object.assign(console, { log, error });
+  }
+}
+
+Deno.test({
+  name: "evaluate edits prints a line for each condition and writes the numbers: 2 steps, 1 seed, 2 prompts",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  fn: async () => {
+    const json = await Deno.makeTempFile();
+    try {
+      const limits = ["--edits", "1", "--related", "0", "--unrelated", "1", "--steps", "2", "--lambda", "0.1"];
+      const { code, out, err } = await evaluate("edits", ...limits, "--json", json);
+      assertEquals([code, err], [0, ""]);
+      const rows = out.split("\n").filter((line) => /^(before|λ)/.test(line));
+      assertEquals(rows.map((line) => line.slice(0, 20).trim()), ["before", "λ 0.1", "λ 0.1, preserve"]);
+      for (const row of rows) assert(/^.{20} \d+ % \(\d\.\d{3}\) +- +\d+ % /.test(row), row);
+      const { settings, evaluations } = JSON.parse(await Deno.readTextFile(json));
+      assertEquals([settings.steps, settings.cases.length, evaluations.length], [2, 1, 3]);
+      assertEquals(evaluations[0].scores.efficacy.pictures, 1);
+    } finally {
+      await Deno.remove(json);
+    }
+  },
+});
+
+Deno.test({
+  name: "evaluate leakage prints each prompt with its ranks, and the rank correlation: 2 steps, 1 seed, 2 prompts",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  fn: async () => {
+    const file = await Deno.makeTempFile();
+    try {
+      await Deno.writeTextFile(file, "a rose\na cup\n\na rose\n");
+      const { code, out, err } = await evaluate("leakage", "--prompts", file, "--steps", "2");
+      assertEquals([code, err], [0, ""]);
+      const rows = out.split("\n").filter((line) => /^a (rose|cup) .* \d/.test(line));
+      assertEquals(rows.map((row) => row.trim().split(/ {2,}/).length), [5, 5]);
+      assert(/rank correlation \(Spearman\) -?1\.000 over 2 prompts/.test(out), out);
+    } finally {
+      await Deno.remove(file);
+    }
+  },
+});
+
+Deno.test("evaluate says what is wrong: nothing to evaluate, a misspelt one, a λ that is none, no such file", async () => {
+  const cases: [args: string[], code: number, message: string][] = [
+    [[], 2, "Cannot evaluate without saying what: it takes edits or leakage"],
+    [["leekage"], 2, 'Cannot evaluate "leekage": did you mean leakage?'],
+    [["edits", "--lambda", "0"], 2, 'Cannot use --lambda "0": it takes a number above 0'],
+    [["edits", "--cases", "/nowhere.json"], 1, "/nowhere.json"],
+    [["leakage", "--seeds", "0"], 2, "Cannot use --seeds"],
+  ];
+  for (const [args, expected, message] of cases) {
+    const { code, out, err } = await evaluate(...args);
+    assertEquals([code, out], [expected, ""], args.join(" "));
+    assert(err.includes(message), err);
+  }
+  assert((await evaluate("--help")).out.includes("evaluate edits|leakage"));
+  assert((await evaluate("leakage", "--help")).out.includes("--destination"));
+});

@@ -1,0 +1,60 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { alignPrompts } from "../../../pipeline/editing/alignment.ts";
+import { limitCases, parseEditCases } from "../../../pipeline/evaluation/edit_cases.ts";
+import { editGrid, picturesOfGrid } from "../../../pipeline/evaluation/evaluate_edits.ts";
+import { directoryTree } from "../../../pipeline/loading/byte_source.ts";
+import { CLIPTokenizer } from "../../../pipeline/text/tokenizer.ts";
+
+const pocket = `${import.meta.dirname}/../../../models/pocket`;
+const cases = parseEditCases(JSON.parse(await Deno.readTextFile(`${pocket}/evaluation/edits.json`)), "edits.json");
+
+Deno.test("the embedded model's ten cases align, and no case preserves or leaves alone what it should change", async () => {
+  const tokenizer = await CLIPTokenizer.fromPretrained(await directoryTree(`${pocket}/tokenizer`));
+  assertEquals(cases.length, 10);
+  for (const { source, destination, related, unrelated, preserve } of cases) {
+    alignPrompts(source, destination, tokenizer);
+    for (const { prompt, edited } of [...related, ...unrelated]) alignPrompts(prompt, edited, tokenizer);
+    assertEquals([related.length, unrelated.length, preserve.length], [5, 5, 13]);
+    const changed = [source, ...related.map(({ prompt }) => prompt)];
+    assert(!changed.some((prompt) => preserve.includes(prompt)));
+    const unseen = unrelated.filter(({ prompt }) => !preserve.includes(prompt));
+    assert(unseen.length > 0, `${destination} has no unrelated prompt that it does not preserve`);
+  }
+});
+
+Deno.test("limitCases() takes the first edits and the first of their prompts, and all without limits", () => {
+  assertEquals(limitCases(cases, {}), cases);
+  const few = limitCases(cases, { edits: 2, related: 1, unrelated: 0 });
+  assertEquals(few.map(({ source }) => source), cases.slice(0, 2).map(({ source }) => source));
+  assertEquals(few[1].related, [cases[1].related[0]]);
+  assertEquals(few[1].unrelated, []);
+  assertEquals(few[1].preserve, cases[1].preserve);
+});
+
+Deno.test("parseEditCases() names the place of what it cannot use", () => {
+  const good = { source: "a rose", destination: "a blue rose", related: [], unrelated: [] };
+  assertEquals(parseEditCases([good], "x.json"), [{ ...good, preserve: [] }]);
+  const wrong: [json: unknown, message: string][] = [
+    [{}, "x.json as it must be a list: {}"],
+    [[good, null], "[1] must be an object: null"],
+    [[{ ...good, source: "" }], '[0].source must be a text: ""'],
+    [[{ ...good, related: "a rose" }], '[0].related must be a list: "a rose"'],
+    [[{ ...good, unrelated: [{ prompt: "a cat" }] }], "[0].unrelated[0].edited must be a text"],
+    [[{ ...good, preserve: [3] }], "[0].preserve[0] must be a text: 3"],
+  ];
+  for (const [json, message] of wrong) assertThrows(() => parseEditCases(json, "x.json"), TypeError, message);
+});
+
+Deno.test("the grid holds the model as it is, then each λ from the smallest, without and with preserved prompts", () => {
+  assertEquals(editGrid([10, 0.1]), [
+    { lamb: null, preserve: false },
+    { lamb: 0.1, preserve: false },
+    { lamb: 0.1, preserve: true },
+    { lamb: 10, preserve: false },
+    { lamb: 10, preserve: true },
+  ]);
+  assertEquals(
+    picturesOfGrid(limitCases(cases, { edits: 2, related: 1, unrelated: 2 }), { lambdas: 2, seeds: 3 }),
+    120,
+  );
+});
