@@ -127,7 +127,7 @@ export const command: Command = defineCommand({
           },
         );
       }
-      using opened = values.peers ? await openPeers(gpu, { waitMs, python }) : undefined;
+      using opened = values.peers ? await openPeers({ waitMs, python }) : undefined;
       for (const reason of opened?.absent ?? []) console.log(`not there: ${reason}`);
       console.log(`\n${kernelHead()}`);
       using bar = showProgress("kernels", { total: cases.length });

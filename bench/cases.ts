@@ -1,0 +1,314 @@
+/**
+ * Which kernels are measured at which sizes: the shapes of Stable Diffusion 1.4 at 512², of the embedded pocket model, and square ones for comparison
+ * with others' figures.
+ *
+ * @module
+ */
+import type { Gpu } from "../engine/gpu.ts";
+import { elements, Tensor } from "../engine/tensor.ts";
+import { attention } from "../kernels/attention.ts";
+import { cholesky } from "../kernels/cholesky.ts";
+import { concat } from "../kernels/concat.ts";
+import { conv2d, packConvWeight } from "../kernels/conv2d.ts";
+import { geglu } from "../kernels/geglu.ts";
+import { gram } from "../kernels/gram.ts";
+import { groupNorm } from "../kernels/group_norm.ts";
+import { layerNorm } from "../kernels/layer_norm.ts";
+import { linearCombination } from "../kernels/linear_combination.ts";
+import { matmul } from "../kernels/matmul.ts";
+import { slice } from "../kernels/slice.ts";
+import { softmax } from "../kernels/softmax.ts";
+import { triangularSolve } from "../kernels/triangular_solve.ts";
+import { numbers, operands, operandShapes, type PeerTask } from "./task.ts";
+
+/** Where a shape comes from. */
+export type CaseSet = "square" | "unet" | "text" | "vae" | "pocket" | "edit";
+
+/** A kernel at a size. */
+export interface KernelCase {
+  readonly set: CaseSet;
+  readonly kernel: string;
+  readonly shape: string;
+  /** The same for other engines. */
+  readonly task?: PeerTask;
+  /** Bytes that a run moves, for copies that are no kernel on some devices and so tell no cost. */
+  readonly bytes?: number;
+  /** Too long for a device without a GPU. */
+  readonly forGpus?: boolean;
+  /** Which arithmetic it uses here. Default: f32. */
+  readonly real?: (gpu: Gpu) => "f32" | "f64";
+  /** Makes the operands, and what is timed. */
+  readonly prepare: (gpu: Gpu) => PreparedCase;
+}
+
+/** Operands on the device, and one run over them. */
+export interface PreparedCase extends Disposable {
+  /** Records one run; the result belongs to the scope that it is called in. */
+  run(): Tensor;
+}
+
+function prepared(run: () => Tensor, operands: readonly Disposable[]): PreparedCase {
+  return { run, [Symbol.dispose]: () => operands.forEach((operand) => operand[Symbol.dispose]()) };
+}
+
+/** Multiplications and additions of a task, each counted. */
+export function taskFlops(task: PeerTask): number {
+  switch (task.op) {
+    case "matmul":
+      return 2 * task.m * task.n * task.k;
+    case "conv2d":
+      return 2 * task.batch * task.outChannels * (task.side / task.stride) ** 2 * task.inChannels * task.kernel ** 2;
+    case "attention":
+      return 4 * task.batch * task.heads * task.t * task.s * task.dim;
+  }
+}
+
+/** A task done by this project's kernels. */
+export function prepareTask(gpu: Gpu, task: PeerTask): PreparedCase {
+  const shapes = operandShapes(task);
+  const tensors = operands(task).map((values, index) => Tensor.from(gpu, values, shapes[index]));
+  switch (task.op) {
+    case "matmul":
+      return prepared(() => matmul(tensors[0], tensors[1], { transposeB: task.transposeB }), tensors);
+    case "conv2d": {
+      const weight = packConvWeight(tensors[1]);
+      const options = { stride: task.stride, padding: task.kernel >> 1 };
+      return prepared(() => conv2d(tensors[0], weight, options), [...tensors, weight]);
+    }
+    case "attention":
+      return prepared(() => attention(tensors[0], tensors[1], tensors[2], { heads: task.heads }), tensors);
+  }
+}
+
+function taskCase(set: CaseSet, task: PeerTask, shape: string, more: { forGpus?: boolean } = {}): KernelCase {
+  const kernel = task.op === "conv2d" ? `conv2d ${task.kernel}×${task.kernel}` : task.op;
+  return { set, kernel, shape: `${set} ${shape}`, task, ...more, prepare: (gpu) => prepareTask(gpu, task) };
+}
+
+/** m×k×n */
+function product(set: CaseSet, [m, k, n]: readonly [number, number, number], note = "", transposeB = true): KernelCase {
+  return taskCase(set, { op: "matmul", m, k, n, transposeB }, `${m}×${k}×${n}${note && ` ${note}`}`);
+}
+
+function square(side: number, more: { forGpus?: boolean } = {}): KernelCase {
+  return taskCase("square", { op: "matmul", m: side, k: side, n: side, transposeB: false }, `${side}³`, more);
+}
+
+function convolution(
+  set: CaseSet,
+  [side, inChannels, outChannels]: readonly [number, number, number],
+  { kernel = 3, stride = 1, batch = 1 } = {},
+): KernelCase {
+  const task: PeerTask = { op: "conv2d", batch, inChannels, outChannels, side, kernel, stride };
+  const notes = [batch > 1 ? `${batch} × ` : "", stride > 1 ? ` stride ${stride}` : ""];
+  return taskCase(set, task, `${notes[0]}${side}² ${inChannels}→${outChannels}${notes[1]}`);
+}
+
+function heads(
+  set: CaseSet,
+  [t, s, count, dim]: readonly [number, number, number, number],
+  { batch = 1 } = {},
+): KernelCase {
+  const task: PeerTask = { op: "attention", batch, heads: count, t, s, dim };
+  return taskCase(set, task, `${batch > 1 ? `${batch} × ` : ""}${t}×${s} ${count} of ${dim}`);
+}
+
+/** A kernel over one tensor, and smaller ones with parameters. */
+function pass(
+  set: CaseSet,
+  kernel: string,
+  [shape, ...rest]: readonly (readonly number[])[],
+  run: (x: Tensor, rest: readonly Tensor[]) => Tensor,
+  more: { bytes?: number } = {},
+): KernelCase {
+  return {
+    set,
+    kernel,
+    shape: `${set} ${shape.join("×")}`,
+    ...more,
+    prepare: (gpu) => {
+      const tensors = [shape, ...rest].map((each, i) => Tensor.from(gpu, numbers(elements(each), i + 1), each));
+      return prepared(() => run(tensors[0], tensors.slice(1)), tensors);
+    },
+  };
+}
+
+const norm = (set: CaseSet, shape: readonly number[], groups: number): KernelCase =>
+  pass(
+    set,
+    "group_norm + silu",
+    [shape, [shape[1]], [shape[1]]],
+    (x, [weight, bias]) => groupNorm(x, { groups, weight, bias, epsilon: 1e-5, activation: "silu" }),
+  );
+
+const rowNorm = (set: CaseSet, shape: readonly number[]): KernelCase =>
+  pass(
+    set,
+    "layer_norm",
+    [shape, [shape[1]], [shape[1]]],
+    (x, [weight, bias]) => layerNorm(x, { weight, bias, epsilon: 1e-5 }),
+  );
+
+/** The edit's kernels work in f64 where the device has it. */
+function editCase(
+  kernel: string,
+  shape: string,
+  prepare: (gpu: Gpu, real: "f32" | "f64") => PreparedCase,
+): KernelCase {
+  const real = (gpu: Gpu) => gpu.info.f64 ? "f64" : "f32";
+  return { set: "edit", kernel, shape: `edit ${shape}`, real, prepare: (gpu) => prepare(gpu, real(gpu)) };
+}
+
+/** Rows and their width in an edit at SD 1.4's sizes: 4 sentences of 77 tokens. */
+const [rows, width] = [308, 768];
+
+function rowsTensor(gpu: Gpu, columns: number, real: "f32" | "f64"): Tensor {
+  return Tensor.from(gpu, Float64Array.from(numbers(rows * columns)), [rows, columns], real);
+}
+
+/** λI + CCᵀ, positive definite. */
+function system(gpu: Gpu, real: "f32" | "f64"): Tensor {
+  return gpu.scope(() => {
+    const diagonal = Tensor.from(gpu, new Float64Array(rows).fill(10), [rows], real);
+    return gram(rowsTensor(gpu, width, real), { diagonal });
+  });
+}
+
+/** All cases, in the order of the table. */
+export const kernelCases: readonly KernelCase[] = [
+  square(512),
+  square(1024),
+  square(1536),
+  square(2048),
+  square(4096, { forGpus: true }),
+  product("square", [8, 2048, 2048], "skinny"),
+  product("square", [2048, 2048, 8], "skinny"),
+
+  // The UNet's linear layers at 512²: m is the picture's pixels at each level.
+  product("unet", [4096, 320, 320], "q k v out"),
+  product("unet", [4096, 320, 2560], "ff in"),
+  product("unet", [4096, 1280, 320], "ff out"),
+  product("unet", [1024, 640, 640], "q k v out"),
+  product("unet", [1024, 640, 5120], "ff in"),
+  product("unet", [1024, 2560, 640], "ff out"),
+  product("unet", [256, 1280, 1280], "q k v out"),
+  product("unet", [256, 1280, 10240], "ff in"),
+  product("unet", [256, 5120, 1280], "ff out"),
+  product("unet", [64, 1280, 1280], "q k v out"),
+  product("unet", [77, 768, 320], "context k v"),
+  product("unet", [77, 768, 640], "context k v"),
+  product("unet", [77, 768, 1280], "context k v"),
+  product("unet", [2, 320, 1280], "time"),
+  product("unet", [2, 1280, 1280], "time"),
+  product("text", [77, 768, 768], "q k v out"),
+  product("text", [77, 768, 3072], "ff in"),
+  product("pocket", [512, 64, 64], "q k v out"),
+  product("pocket", [512, 64, 512], "ff in"),
+  product("pocket", [128, 96, 96], "q k v out"),
+  product("pocket", [77, 128, 128], "text"),
+
+  convolution("unet", [64, 4, 320]),
+  convolution("unet", [64, 320, 320]),
+  convolution("unet", [64, 640, 320]),
+  convolution("unet", [64, 960, 320]),
+  convolution("unet", [64, 320, 4]),
+  convolution("unet", [64, 320, 320], { stride: 2 }),
+  convolution("unet", [32, 320, 640]),
+  convolution("unet", [32, 640, 640]),
+  convolution("unet", [32, 1280, 640]),
+  convolution("unet", [32, 1920, 640]),
+  convolution("unet", [32, 640, 640], { stride: 2 }),
+  convolution("unet", [16, 640, 1280]),
+  convolution("unet", [16, 1280, 1280]),
+  convolution("unet", [16, 2560, 1280]),
+  convolution("unet", [16, 1280, 1280], { stride: 2 }),
+  convolution("unet", [8, 1280, 1280]),
+  convolution("unet", [8, 2560, 1280]),
+  convolution("unet", [64, 320, 320], { kernel: 1 }),
+  convolution("unet", [64, 960, 320], { kernel: 1 }),
+  convolution("unet", [32, 640, 640], { kernel: 1 }),
+  convolution("unet", [16, 1280, 1280], { kernel: 1 }),
+  convolution("unet", [8, 1280, 1280], { kernel: 1 }),
+  convolution("vae", [64, 512, 512]),
+  convolution("vae", [256, 256, 256]),
+  convolution("vae", [512, 128, 128]),
+  convolution("vae", [512, 128, 3]),
+  convolution("pocket", [16, 64, 64], { batch: 2 }),
+  convolution("pocket", [16, 160, 64], { batch: 2 }),
+  convolution("pocket", [8, 96, 96], { batch: 2 }),
+  convolution("pocket", [4, 128, 128], { batch: 2 }),
+  convolution("pocket", [16, 64, 64], { batch: 2, stride: 2 }),
+  convolution("pocket", [16, 64, 64], { batch: 2, kernel: 1 }),
+  convolution("pocket", [32, 64, 64]),
+  convolution("pocket", [64, 32, 16]),
+  convolution("pocket", [64, 16, 16]),
+
+  heads("unet", [4096, 4096, 8, 40]),
+  heads("unet", [4096, 77, 8, 40]),
+  heads("unet", [1024, 1024, 8, 80]),
+  heads("unet", [1024, 77, 8, 80]),
+  heads("unet", [256, 256, 8, 160]),
+  heads("unet", [256, 77, 8, 160]),
+  heads("unet", [64, 64, 8, 160]),
+  heads("unet", [1024, 1024, 1, 64]),
+  heads("text", [77, 77, 12, 64]),
+  heads("vae", [4096, 4096, 1, 512]),
+  heads("pocket", [256, 256, 4, 16], { batch: 2 }),
+  heads("pocket", [256, 77, 4, 16], { batch: 2 }),
+  heads("pocket", [64, 64, 4, 24], { batch: 2 }),
+  heads("pocket", [256, 256, 1, 64]),
+
+  norm("unet", [2, 320, 64, 64], 32),
+  norm("unet", [2, 1280, 16, 16], 32),
+  norm("vae", [1, 128, 512, 512], 32),
+  norm("pocket", [2, 64, 16, 16], 32),
+  norm("pocket", [1, 16, 64, 64], 4),
+  rowNorm("unet", [8192, 320]),
+  rowNorm("unet", [512, 1280]),
+  rowNorm("pocket", [512, 64]),
+  pass("unet", "geglu", [[8192, 2560]], (x) => geglu(x)),
+  pass("pocket", "geglu", [[512, 512]], (x) => geglu(x)),
+  pass("unet", "softmax", [[8, 1024, 1024]], (x) => softmax(x)),
+  pass("pocket", "softmax", [[8, 256, 256]], (x) => softmax(x)),
+  pass("unet", "concat", [[2, 320, 64, 64], [2, 640, 64, 64]], (x, [other]) => concat([x, other], 1), {
+    bytes: 8 * 2 * 960 * 64 * 64,
+  }),
+  pass("unet", "slice", [[2, 960, 64, 64]], (x) => slice(x, 1, 320, 640), { bytes: 8 * 2 * 320 * 64 * 64 }),
+  pass(
+    "unet",
+    "linear_combination",
+    [[2, 320, 64, 64], [2, 320, 64, 64]],
+    (x, [other]) => linearCombination([{ tensor: x, coefficient: 0.5 }, { tensor: other, coefficient: 0.5 }]),
+  ),
+
+  editCase("gram", `${rows}×${width}`, (gpu, real) => {
+    const c = rowsTensor(gpu, width, real);
+    return prepared(() => gram(c), [c]);
+  }),
+  editCase("cholesky", `${rows}`, (gpu, real) => {
+    const a = system(gpu, real);
+    return prepared(() => cholesky(a).lower, [a]);
+  }),
+  editCase("triangular_solve", `${rows} × ${2 * width} columns`, (gpu, real) => {
+    const factor = gpu.scope(() => {
+      const { lower, inverses, pivots, size } = cholesky(system(gpu, real));
+      return { lower, inverses, pivots, size };
+    });
+    const b = rowsTensor(gpu, 2 * width, real);
+    const whole = {
+      ...factor,
+      [Symbol.dispose]: () => [factor.lower, factor.inverses, factor.pivots].forEach((each) => each[Symbol.dispose]()),
+    };
+    return prepared(() => triangularSolve(whole, b), [whole, b]);
+  }),
+];
+
+/** The cases whose set, kernel and shape match a regular expression; without GPUs those alone that a CPU can do. */
+export function casesFor(
+  { filter, isSoftware, quick }: { filter?: RegExp; isSoftware: boolean; quick: boolean },
+): KernelCase[] {
+  return kernelCases.filter(({ kernel, shape, task, forGpus }) =>
+    (!forGpus || !isSoftware) && (!filter || filter.test(`${kernel} ${shape}`)) &&
+    (!quick || !task || taskFlops(task) < (isSoftware ? 3e9 : 1e12))
+  );
+}

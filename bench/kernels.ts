@@ -1,0 +1,104 @@
+/**
+ * Measures kernels one after the other, with other engines in turns where there are any.
+ *
+ * @module
+ */
+import type { Gpu } from "../engine/gpu.ts";
+import type { KernelCase } from "./cases.ts";
+import type { Ceiling } from "./ceiling.ts";
+import { type Peer, resultsAgree } from "./peers.ts";
+import { type KernelRecord, kernelRecord } from "./report.ts";
+import { deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
+
+/** How kernels are measured. */
+export interface KernelBenchOptions extends TimingOptions {
+  readonly ceiling: Ceiling;
+  /** The price of a wait. */
+  readonly waitMs: number;
+  /** Default: none. */
+  readonly peers?: readonly Peer[];
+}
+
+/** A kernel's record, and what a reader should know of it. */
+export interface KernelResult {
+  readonly record: KernelRecord;
+  /** Failures of peers, and times that are the host's. */
+  readonly remarks: readonly string[];
+}
+
+/** Times one kernel at one size. */
+export async function measureKernel(
+  gpu: Gpu,
+  kernelCase: KernelCase,
+  options: KernelBenchOptions,
+): Promise<KernelResult> {
+  const { kernel, shape, task, real = () => "f32" as const } = kernelCase;
+  const remarks: string[] = [];
+  using prepared = kernelCase.prepare(gpu);
+  let cost = { flops: 0, bytes: 0 };
+  using first = gpu.scope(() => {
+    let result: { readonly tensor: ReturnType<typeof prepared.run> } | undefined;
+    cost = gpu.tally(() => result = { tensor: prepared.run() });
+    return result!.tensor;
+  });
+  await gpu.finished();
+  if (cost.bytes === 0) cost = { flops: 0, bytes: kernelCase.bytes ?? 0 };
+
+  const works: { name: string; work: Work }[] = [
+    { name: "", work: deviceWork(gpu, () => void prepared.run(), options) },
+  ];
+  const opened: Disposable[] = [];
+  for (const peer of task ? options.peers ?? [] : []) {
+    try {
+      const theirs = await peer.prepare(task!);
+      opened.push(theirs);
+      if (!resultsAgree(await first.data(), await theirs.result())) remarks.push(`${peer.name}: another result`);
+      else works.push({ name: peer.name, work: theirs });
+    } catch (error) {
+      remarks.push(`${peer.name}: ${firstLine(error)}`);
+    }
+  }
+  try {
+    const { times, failures } = await timeWhatCan(works, options);
+    const [ours] = times;
+    remarks.push(...failures);
+    if (ours.timing.hostBound) remarks.push("the host's time");
+    const record = kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, options.ceiling);
+    const others = times.slice(1).map(({ name, timing }) => [name, { ms: timing.minMs }] as const);
+    return { record: others.length > 0 ? { ...record, peers: Object.fromEntries(others) } : record, remarks };
+  } finally {
+    for (const each of opened) each[Symbol.dispose]();
+  }
+}
+
+/** Times all works in turns; one of a peer that fails on the way is left out and told of. */
+async function timeWhatCan(works: readonly { name: string; work: Work }[], options: TimingOptions) {
+  const failures: string[] = [];
+  const failed = new Set<string>();
+  for (;;) {
+    const left = works.filter(({ name }) => !failed.has(name));
+    const before = failed.size;
+    const watched = left.map(({ name, work }): Work => ({
+      async sample(count) {
+        if (failed.has(name)) return { ms: 1 }; // this round is lost: it is taken again without the peer
+        try {
+          return await work.sample(count);
+        } catch (error) {
+          if (name === "") throw error;
+          failures.push(`${name}: ${firstLine(error)}`);
+          failed.add(name);
+          return { ms: 1 };
+        }
+      },
+    }));
+    const timings = await timeInTurns(watched, options);
+    if (failed.size === before) return { times: left.map(({ name }, i) => ({ name, timing: timings[i] })), failures };
+  }
+}
+
+/** The start of an error's message: peers' run to pages. */
+export function firstLine(error: unknown): string {
+  const text = error instanceof Error ? error.message : String(error);
+  const line = text.split("\n").find((each) => each.trim() !== "")?.trim() ?? "failed";
+  return line.length > 160 ? `${line.slice(0, 157)}…` : line;
+}

@@ -1,0 +1,207 @@
+/**
+ * What a bench run says: the JSON form, shares of the ceiling, tables, and what changed since another run. No device and no clock here.
+ *
+ * @module
+ */
+import type { Ceiling } from "./ceiling.ts";
+
+/** The device and what it can do. */
+export interface DeviceRecord {
+  /** The adapter's description. */
+  readonly name: string;
+  readonly deviceClass: string;
+  readonly isFallbackAdapter: boolean;
+  readonly subgroupSize: number;
+  readonly features: readonly string[];
+  /** Deno's version, which brings the WebGPU implementation. */
+  readonly runtime: string;
+  readonly system: string;
+  /** When the run began, ISO 8601. */
+  readonly date: string;
+  readonly ceiling: Ceiling;
+}
+
+/** One kernel at one size. */
+export interface KernelRecord {
+  readonly kernel: string;
+  readonly shape: string;
+  readonly ms: number;
+  readonly gflops: number;
+  readonly gbps: number;
+  /** Of the ceiling: the larger of arithmetic's and bandwidth's, 0…1 (above 1 where caches beat the copy). */
+  readonly share: number;
+  /** Others' times for the same work in the same run. */
+  readonly peers?: Readonly<Record<string, { readonly ms: number }>>;
+}
+
+/** A stage of the whole. */
+export interface StageRecord {
+  readonly stage: string;
+  readonly ms: number;
+}
+
+/** A run, as `--json` writes it. */
+export interface BenchReport {
+  readonly device: DeviceRecord;
+  readonly kernels: readonly KernelRecord[];
+  readonly stages: readonly StageRecord[];
+}
+
+/** A kernel's rates and its share of the ceiling. `real` says which arithmetic ceiling is its own. */
+export function kernelRecord(
+  { kernel, shape, ms, cost, real = "f32" }: {
+    kernel: string;
+    shape: string;
+    ms: number;
+    cost: { flops: number; bytes: number };
+    real?: "f32" | "f64";
+  },
+  ceiling: Ceiling,
+): KernelRecord {
+  const gflops = cost.flops / ms / 1e6, gbps = cost.bytes / ms / 1e6;
+  const peak = real === "f64" ? ceiling.gflopsF64 ?? ceiling.gflops : ceiling.gflops;
+  return { kernel, shape, ms, gflops, gbps, share: Math.max(gflops / peak, gbps / ceiling.gbps) };
+}
+
+/**
+ * Reads what `--json` wrote.
+ *
+ * @throws {TypeError} when the text is no such report
+ */
+export function parseReport(text: string, name: string): BenchReport {
+  const report = JSON.parse(text) as Partial<BenchReport> | null;
+  const isNumber = (value: unknown) => typeof value === "number";
+  const fits = report !== null && typeof report === "object" && typeof report.device === "object" &&
+    Array.isArray(report.kernels) && Array.isArray(report.stages) &&
+    report.kernels.every(({ kernel, shape, ms }) =>
+      typeof kernel === "string" && typeof shape === "string" && isNumber(ms)
+    ) &&
+    report.stages.every(({ stage, ms }) => typeof stage === "string" && isNumber(ms));
+  if (!fits) {
+    throw new TypeError(
+      `Cannot compare with ${name} as it is no report of this bench: it must hold device, kernels and stages`,
+    );
+  }
+  return report as BenchReport;
+}
+
+/** A number in three digits: 0.0123, 1.23, 12.3, 123, 1234. */
+export function digits(value: number): string {
+  if (!Number.isFinite(value)) return "–";
+  if (value === 0) return "0";
+  const places = 2 - Math.floor(Math.log10(Math.abs(value)));
+  return value.toFixed(Math.min(4, Math.max(0, places)));
+}
+
+/** A share as per cents. */
+export function percent(share: number): string {
+  return `${digits(100 * share)} %`;
+}
+
+const kernelWidth = 20, shapeWidth = 34;
+
+/** The head of the table of kernels. */
+export function kernelHead(): string {
+  return "kernel".padEnd(kernelWidth) + "shape".padEnd(shapeWidth) +
+    ["ms", "GFLOPS", "GB/s", "ceiling"].map((word) => word.padStart(9)).join("");
+}
+
+/** A line of the table of kernels; peers follow with how many times as long they took. */
+export function kernelLine(record: KernelRecord, remarks: readonly string[] = []): string {
+  const { kernel, shape, ms, gflops, gbps, share, peers = {} } = record;
+  const line = kernel.padEnd(kernelWidth) + shape.padEnd(shapeWidth) +
+    [digits(ms), digits(gflops), digits(gbps), percent(share)].map((word) => word.padStart(9)).join("");
+  const others = Object.entries(peers).map(([name, peer]) => `${name} ${digits(peer.ms)} ms (${ratio(peer.ms / ms)})`);
+  return [line, ...others, ...remarks].join("   ");
+}
+
+/** A line of the stages. */
+export function stageLine({ stage, ms }: StageRecord): string {
+  return stage.padEnd(kernelWidth + shapeWidth) + digits(ms).padStart(9) + " ms";
+}
+
+function ratio(value: number): string {
+  return `×${digits(value)}`;
+}
+
+/** What a peer amounts to over all shapes that it took. */
+export interface PeerSummary {
+  readonly peer: string;
+  readonly shapes: number;
+  /** Geometric mean of its time over ours. */
+  readonly meanRatio: number;
+  /** Where it comes closest, or is ahead. */
+  readonly worst: { readonly kernel: string; readonly shape: string; readonly ratio: number };
+}
+
+/** Sums peers up over all kernels. */
+export function summarizePeers(kernels: readonly KernelRecord[]): PeerSummary[] {
+  const rows = kernels.flatMap(({ kernel, shape, ms, peers = {} }) =>
+    Object.entries(peers).map(([peer, { ms: peerMs }]) => ({ peer, kernel, shape, ratio: peerMs / ms }))
+  );
+  return [...Map.groupBy(rows, ({ peer }) => peer)].map(([peer, group]) => ({
+    peer,
+    shapes: group.length,
+    meanRatio: Math.exp(group.reduce((sum, { ratio }) => sum + Math.log(ratio), 0) / group.length),
+    worst: group.reduce((least, row) => row.ratio < least.ratio ? row : least),
+  }));
+}
+
+/** One line of a comparison. */
+export interface Change {
+  readonly name: string;
+  readonly beforeMs: number;
+  readonly afterMs: number;
+  /** New time over old: below 1 is faster. */
+  readonly ratio: number;
+}
+
+/** What two runs have in common, and what only one has. */
+export interface Comparison {
+  readonly changes: readonly Change[];
+  readonly added: readonly string[];
+  readonly missing: readonly string[];
+}
+
+/** Matches two runs by kernel and shape, and by stage. The largest changes come first, be they gains or losses. */
+export function compareReports(before: BenchReport, after: BenchReport): Comparison {
+  const times = ({ kernels, stages }: BenchReport) =>
+    new Map([
+      ...kernels.map(({ kernel, shape, ms }) => [`${kernel} ${shape}`, ms] as const),
+      ...stages.map(({ stage, ms }) => [stage, ms] as const),
+    ]);
+  const old = times(before), now = times(after);
+  const changes = [...now].filter(([name]) => old.has(name)).map(([name, afterMs]) => ({
+    name,
+    beforeMs: old.get(name)!,
+    afterMs,
+    ratio: afterMs / old.get(name)!,
+  }));
+  return {
+    changes: changes.sort((a, b) => Math.abs(Math.log(b.ratio)) - Math.abs(Math.log(a.ratio))),
+    added: [...now.keys()].filter((name) => !old.has(name)),
+    missing: [...old.keys()].filter((name) => !now.has(name)),
+  };
+}
+
+/** A comparison as text. Changes below `noise` (a ratio's distance from 1) are counted, not listed. */
+export function comparisonText(
+  { changes, added, missing }: Comparison,
+  options: { beforeName: string; noise?: number },
+): string {
+  const { beforeName, noise = 0.05 } = options;
+  const moved = changes.filter(({ ratio }) => Math.abs(Math.log(ratio)) > Math.log1p(noise));
+  const mean = Math.exp(changes.reduce((sum, { ratio }) => sum + Math.log(ratio), 0) / Math.max(changes.length, 1));
+  return [
+    `Against ${beforeName}: ${changes.length} in common, ${moved.length} moved by more than ${percent(noise)}, ` +
+    `all take ${digits(mean)} times as long (geometric mean)`,
+    ...moved.map(({ name, beforeMs, afterMs, ratio }) =>
+      `  ${name.padEnd(kernelWidth + shapeWidth)}${digits(beforeMs).padStart(9)} → ${
+        digits(afterMs).padStart(9)
+      } ms  ` +
+      (ratio < 1 ? `${digits(1 / ratio)} times as fast` : `${digits(ratio)} times as long`)
+    ),
+    ...(added.length > 0 ? [`  only now: ${added.join("; ")}`] : []),
+    ...(missing.length > 0 ? [`  only then: ${missing.join("; ")}`] : []),
+  ].join("\n");
+}

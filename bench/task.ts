@@ -1,0 +1,74 @@
+/** Work that other engines can do too, written down so that each does the same. */
+export type PeerTask = MatmulTask | Conv2dTask | AttentionTask;
+
+/** C = A·B, or A·Bᵀ with B stored [n, k]. */
+export interface MatmulTask {
+  readonly op: "matmul";
+  readonly m: number;
+  readonly k: number;
+  readonly n: number;
+  readonly transposeB: boolean;
+}
+
+/** A square kernel over pictures, with zeros of half its width around. */
+export interface Conv2dTask {
+  readonly op: "conv2d";
+  readonly batch: number;
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly side: number;
+  readonly kernel: number;
+  readonly stride: number;
+}
+
+/** softmax(QKᵀ/√dim)·V, `heads` of them at once. */
+export interface AttentionTask {
+  readonly op: "attention";
+  readonly batch: number;
+  readonly heads: number;
+  readonly t: number;
+  readonly s: number;
+  readonly dim: number;
+}
+
+/** Numbers from −1 to 1, the same in every run and for every peer. A block of them is repeated: that is quick, and kernels cannot tell. */
+export function numbers(count: number, seed = 1): Float32Array<ArrayBuffer> {
+  const values = new Float32Array(count);
+  const block = Math.min(count, 65521); // a prime: no row of a usual width repeats the one above
+  let state = (seed * 2654435761) >>> 0 || 1;
+  for (let i = 0; i < block; i++) {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    values[i] = (state >>> 0) / 2 ** 31 - 1;
+  }
+  for (let filled = block; filled < count; filled *= 2) values.copyWithin(filled, 0, Math.min(filled, count - filled));
+  return values;
+}
+
+/** Shapes of a task's operands, as this project lays them out. */
+export function operandShapes(task: PeerTask): number[][] {
+  switch (task.op) {
+    case "matmul":
+      return [[task.m, task.k], task.transposeB ? [task.n, task.k] : [task.k, task.n]];
+    case "conv2d":
+      return [
+        [task.batch, task.inChannels, task.side, task.side],
+        [task.outChannels, task.inChannels, task.kernel, task.kernel],
+      ];
+    case "attention": {
+      const width = task.heads * task.dim;
+      return [[task.batch, task.t, width], [task.batch, task.s, width], [task.batch, task.s, width]];
+    }
+  }
+}
+
+/** The operands' numbers. Weights are scaled so that results stay near 1. */
+export function operands(task: PeerTask): Float32Array<ArrayBuffer>[] {
+  return operandShapes(task).map((shape, index) => {
+    const values = numbers(shape.reduce((product, length) => product * length, 1), index + 1);
+    if (index === 0 || task.op === "attention") return values;
+    const terms = task.op === "matmul" ? task.k : task.inChannels * task.kernel ** 2;
+    return values.map((value) => value / Math.sqrt(terms));
+  });
+}
