@@ -76,6 +76,7 @@ export async function saveFolder(
       await writeJson(folder, "scheduler/scheduler_config.json", scheduler);
       await writeTokenizer(folder, tokenizer.files);
       if (featureExtractor) await writeJson(folder, "feature_extractor/preprocessor_config.json", featureExtractor);
+      if (featureExtractor) await writeJson(folder, "feature_extractor/preprocessor_config.json", featureExtractor);
       await writeJson(folder, "model_index.json", modelIndex(components, requiresSafetyChecker));
     });
   } finally {

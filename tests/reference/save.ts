@@ -1,21 +1,22 @@
 /**
  * Saves a model as the library does, for the scripts beside this file to load with the real diffusers:
  *
- *     deno run -A tests/reference/save.ts MODEL_FOLDER TARGET [--dtype f16|f32] [--max-shard-bytes N]
+ *     deno run -A tests/reference/save.ts MODEL_FOLDER TARGET [--dtype f16|f32] [--source S --destination D]
  *
- * A target that ends with .safetensors is written as a single file, any other as a folder.
+ * A target that ends with .safetensors is written as a single file, any other as a folder. With a source and a destination prompt the model
+ * is edited first.
  *
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
 import type { SavedDtype } from "../../pipeline/loading/tensor_stream.ts";
-import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion_pipeline.ts";
+import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing_pipeline.ts";
 
-const args = parseArgs(Deno.args, { string: ["dtype", "max-shard-bytes"] });
-const [source, target] = args._.map(String);
+const args = parseArgs(Deno.args, { string: ["dtype", "source", "destination"] });
+const [model, target] = args._.map(String);
 const dtype = args.dtype as SavedDtype | undefined;
-const maxShardBytes = args["max-shard-bytes"] === undefined ? undefined : Number(args["max-shard-bytes"]);
 
-using pipe = await StableDiffusionPipeline.fromPretrained(source);
+using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(model);
+if (args.source !== undefined) await pipe.editModel(args.source, args.destination!);
 if (target.endsWith(".safetensors")) await pipe.saveSingleFile(target, { dtype });
-else await pipe.savePretrained(target, { dtype, maxShardBytes });
+else await pipe.savePretrained(target, { dtype });
