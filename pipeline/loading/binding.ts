@@ -153,6 +153,21 @@ class Binder {
   wish(wish: Wish): void {
     this.wishes.push(wish);
   }
+
+  /** @throws {CheckpointError} that lists every missing, misshapen and unused key at once */
+  check(ignore?: RegExp): void {
+    const { weights } = this;
+    const unused = [...weights.tensors.keys()].filter((key) => !this.used.has(key) && !ignore?.test(key));
+    const complaints = [
+      complaint("missing", this.missing),
+      complaint("of another shape or type", this.misshapen),
+      complaint("unknown to this model", unused),
+    ].filter((text) => text !== "");
+    if (complaints.length === 0) return;
+    throw new CheckpointError(`Cannot bind ${weights.name} to its configuration:\n${complaints.join("\n")}`, {
+      source: weights.name,
+    });
+  }
 }
 
 /** What {@linkcode bindWeights} can be told. */
@@ -179,17 +194,7 @@ export async function bindWeights<T>(
   try {
     const binder = new Binder(gpu, weights, owner);
     const model = build(new WeightScope(binder, ""));
-    const unused = [...weights.tensors.keys()].filter((key) => !binder.used.has(key) && !options.ignore?.test(key));
-    const complaints = [
-      complaint("missing", binder.missing),
-      complaint("of another shape or type", binder.misshapen),
-      complaint("unknown to this model", unused),
-    ].filter((text) => text !== "");
-    if (complaints.length > 0) {
-      throw new CheckpointError(`Cannot bind ${weights.name} to its configuration:\n${complaints.join("\n")}`, {
-        source: weights.name,
-      });
-    }
+    binder.check(options.ignore);
     await fill(gpu, weights, binder.wishes, options);
     return { model, owner };
   } catch (error) {
@@ -197,6 +202,29 @@ export async function bindWeights<T>(
     throw error;
   }
 }
+
+/**
+ * Finds out whether a checkpoint fits a model, as {@linkcode bindWeights} would, by its header alone: no number is read, and no device needed.
+ *
+ * @throws {CheckpointError} as {@linkcode bindWeights} does
+ */
+export function checkBinding(
+  weights: Weights,
+  build: (root: WeightScope) => unknown,
+  options: Pick<BindOptions, "ignore"> = {},
+): void {
+  using owner = new ModelWeights(weights.name);
+  const binder = new Binder(nowhere, weights, owner);
+  build(new WeightScope(binder, ""));
+  binder.check(options.ignore);
+}
+
+/** Stands in for a device where tensors are only described. */
+const nowhere = {
+  pool: { take: () => ({}), give() {} },
+  adopt() {},
+  abandon() {},
+} as unknown as Gpu;
 
 async function fill(gpu: Gpu, weights: Weights, wishes: readonly Wish[], { onProgress }: BindOptions): Promise<void> {
   // In the order of the file, so that a disk or a network reads straight on.

@@ -149,6 +149,7 @@ function diskTree(root: string): FileTree {
     async list(path) {
       const names: string[] = [];
       const folder = path === "" ? root : at(path);
+      await directoryTree(folder); // says what is missing
       for await (const entry of Deno.readDir(folder)) {
         const isDirectory = entry.isSymlink
           ? await Deno.stat(`${folder}/${entry.name}`).then((info) => info.isDirectory, () => false)

@@ -5,7 +5,7 @@ import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import { ImageError } from "../image/errors.ts";
 import type { Picture } from "../image/picture.ts";
 import { Linear } from "../layers/linear.ts";
-import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
 import { type CLIPConfig, parseCLIPConfig, readConfig } from "../loading/config.ts";
 import type { Weights } from "../loading/safetensors.ts";
@@ -106,6 +106,15 @@ export class CLIPModel implements Disposable {
       owner[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /**
+   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   *
+   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   */
+  static checkWeights(config: CLIPConfig, weights: Weights): void {
+    checkBinding(weights, (w) => new Modules(w, config), { ignore: /position_ids$/ });
   }
 
   /**

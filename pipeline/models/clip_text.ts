@@ -6,7 +6,7 @@ import { embedding } from "../../kernels/embedding.ts";
 import { add } from "../../kernels/linear_combination.ts";
 import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
-import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
 import { type CLIPTextConfig, parseCLIPTextConfig } from "../loading/config.ts";
 import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
@@ -121,6 +121,11 @@ export class ClipTextTransformer {
   }
 }
 
+const build = (config: CLIPTextConfig) => (w: WeightScope) => new ClipTextTransformer(w.at("text_model"), config);
+
+/** Old transformers saved the row numbers of the position table, and some files carry the projection of whole CLIP models. */
+const ignore = /position_ids$|^text_projection/;
+
 /**
  * The text encoder of Stable Diffusion (transformers' `CLIPTextModel`): OpenAI's CLIP in 1.x, OpenCLIP in 2.x.
  *
@@ -165,11 +170,17 @@ export class CLIPTextModel implements Disposable {
 
   /** Builds the encoder of `config` on `weights`, whose keys are transformers'. */
   static async fromWeights(config: CLIPTextConfig, weights: Weights, options: LoadOptions): Promise<CLIPTextModel> {
-    const build = (w: WeightScope) => new ClipTextTransformer(w.at("text_model"), config);
-    // Old transformers saved the row numbers of the position table, and some files carry the projection of whole CLIP models.
-    const ignore = /position_ids$|^text_projection/;
-    const { model, owner } = await bindWeights(options.gpu, weights, build, { ...options, ignore });
+    const { model, owner } = await bindWeights(options.gpu, weights, build(config), { ...options, ignore });
     return new CLIPTextModel(config, model, owner, options);
+  }
+
+  /**
+   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   *
+   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   */
+  static checkWeights(config: CLIPTextConfig, weights: Weights): void {
+    checkBinding(weights, build(config), { ignore });
   }
 
   /**

@@ -1,7 +1,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { Linear } from "../layers/linear.ts";
-import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
 import { type CLIPConfig, parseCLIPConfig } from "../loading/config.ts";
 import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
@@ -114,6 +114,15 @@ export class StableDiffusionSafetyChecker implements Disposable {
       owner[Symbol.dispose]();
       throw error;
     }
+  }
+
+  /**
+   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   *
+   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   */
+  static checkWeights(config: CLIPConfig, weights: Weights): void {
+    checkBinding(weights, (w) => new Modules(w, config), { ignore: /position_ids$/ });
   }
 
   /**

@@ -9,7 +9,7 @@ import { GroupNorm } from "../layers/norm.ts";
 import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
 import { TimestepEmbedding, timestepSinusoids } from "../layers/timestep.ts";
 import { type ContextOf, Transformer2D } from "../layers/transformer.ts";
-import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
 import { parseUNetConfig, type UNet2DConditionConfig } from "../loading/config.ts";
 import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
@@ -222,6 +222,15 @@ export class UNet2DConditionModel implements Disposable {
   ): Promise<UNet2DConditionModel> {
     const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
     return new UNet2DConditionModel(config, model, owner, options);
+  }
+
+  /**
+   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   *
+   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   */
+  static checkWeights(config: UNet2DConditionConfig, weights: Weights): void {
+    checkBinding(weights, (w) => new Modules(w, config));
   }
 
   /** The layers that read the prompt, in the order of the checkpoint's blocks: what an edit changes. */

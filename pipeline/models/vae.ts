@@ -8,7 +8,7 @@ import { Conv2d } from "../layers/conv2d.ts";
 import { Linear } from "../layers/linear.ts";
 import { GroupNorm } from "../layers/norm.ts";
 import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
-import { bindWeights, type ModelWeights, type WeightScope } from "../loading/binding.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
 import { type FileTree, openTree } from "../loading/byte_source.ts";
 import { type AutoencoderKLConfig, parseAutoencoderKLConfig } from "../loading/config.ts";
 import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
@@ -215,6 +215,15 @@ export class AutoencoderKL implements Disposable {
   ): Promise<AutoencoderKL> {
     const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
     return new AutoencoderKL(config, model, owner, options);
+  }
+
+  /**
+   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   *
+   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   */
+  static checkWeights(config: AutoencoderKLConfig, weights: Weights): void {
+    checkBinding(weights, (w) => new Modules(w, config));
   }
 
   /**

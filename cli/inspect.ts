@@ -1,0 +1,78 @@
+import { CheckpointError } from "../pipeline/errors.ts";
+import { readPngText } from "../pipeline/image/png_text.ts";
+import {
+  inspectFile,
+  inspectFolder,
+  type Inspection,
+  type PartInspection,
+  problemsOf,
+} from "../pipeline/inspection.ts";
+import { directoryTree, fileSource } from "../pipeline/loading/byte_source.ts";
+import { type Command, defineCommand } from "./command.ts";
+
+/** `bluerose inspect`: what a model is, what is missing, what would not load. */
+export const command: Command = defineCommand({
+  name: "inspect",
+  summary: "say what a model is, what it holds, and why it would not load",
+  usage: "DIR|FILE… [flags]",
+  details:
+    "Reads configurations and headers, no weights, and needs no GPU. Folders: pipelines in diffusers' layout, their parts, CLIP models. " +
+    "Files: single .safetensors checkpoints, LoRAs, textual inversions, edits; and PNG files, for the text that they carry. " +
+    "Ends with 1 where something would not load.",
+  positionals: { placeholder: "DIR|FILE", min: 1, max: Infinity },
+  flags: {
+    variant: { kind: "text", help: 'which weights of a folder to look at: "fp16" for half precision' },
+    json: { kind: "switch", help: "print JSON instead of text" },
+  },
+  examples: [
+    { line: "inspect models/pocket", says: "the embedded model, part by part" },
+    { line: "inspect downloads/*.safetensors --json", says: "what these files are, for programs" },
+  ],
+  async run({ variant, json }, { positionals }) {
+    const inspections: Inspection[] = [];
+    for (const path of positionals) inspections.push(await inspect(path, variant));
+    console.log(json ? JSON.stringify(inspections, null, 2) : inspections.map(report).join("\n\n"));
+    const broken = inspections.filter((inspection) => problemsOf(inspection).length > 0);
+    if (broken.length === 0) return;
+    throw new CheckpointError(
+      `${broken.length} of ${inspections.length} would not load: ${broken.map(({ name }) => name).join(", ")}`,
+      { source: broken[0].name },
+    );
+  },
+});
+
+async function inspect(path: string, variant?: string): Promise<Inspection> {
+  const { isDirectory } = await Deno.stat(path).catch((cause) => {
+    throw new CheckpointError(`Cannot inspect ${path} as there is no such file or folder`, { source: path, cause });
+  });
+  if (isDirectory) return await inspectFolder(await directoryTree(path), { variant });
+  if (!path.toLowerCase().endsWith(".png")) return await inspectFile(await fileSource(path));
+  const text = await readPngText(await Deno.readFile(path));
+  const notes = Object.entries(text).map(([keyword, value]) => `${keyword}: ${value}`);
+  return { name: path, description: "a picture", parts: [], problems: [], notes };
+}
+
+function report(inspection: Inspection): string {
+  const { name, description, parts, problems, notes } = inspection;
+  const width = Math.max(0, ...parts.map(({ part }) => part.length));
+  return [
+    `${name}: ${description}`,
+    ...parts.map((part) => `  ${part.part.padEnd(width)}  ${partLine(part)}`.trimEnd()),
+    ...notes.map((note) => `  ${note.replaceAll("\n", "\n  ")}`),
+    ...problemsOf({ ...inspection, problems }).map((problem) => `  ✗ ${problem.replaceAll("\n", "\n    ")}`),
+    ...(problemsOf(inspection).length === 0 && description !== "a picture" ? ["  would load"] : []),
+  ].join("\n");
+}
+
+function partLine({ kind, bytes, parameters, dtypes, variants }: PartInspection): string {
+  const types = Object.entries(dtypes).sort(([, a], [, b]) => b - a).map(([type, count]) =>
+    Object.keys(dtypes).length === 1 ? type : `${type} ${(100 * count / parameters).toFixed(1)} %`
+  );
+  return [
+    kind,
+    ...(parameters > 0
+      ? [`${parameters.toLocaleString("en")} parameters`, types.join(" + "), `${(bytes / 2 ** 20).toFixed(1)} MiB`]
+      : []),
+    ...(variants.length > 1 ? [`variants: ${variants.join(", ")}`] : []),
+  ].filter((text) => text !== "").join(", ");
+}

@@ -1,0 +1,371 @@
+/**
+ * Says of a folder or a file what it is, what it holds, and why it would not load, without a device and without reading a weight.
+ */
+
+import { elements } from "../engine/tensor.ts";
+import { schedulerFromConfig } from "../schedulers/mod.ts";
+import { readEdit } from "./editing/edit_file.ts";
+import { CheckpointError } from "./errors.ts";
+import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
+import type { ByteSource, FileTree } from "./loading/byte_source.ts";
+import { readAll } from "./loading/byte_source.ts";
+import { recogniseCheckpoint } from "./loading/checkpoint_kind.ts";
+import {
+  type ComponentName,
+  parseAutoencoderKLConfig,
+  parseCLIPConfig,
+  parseCLIPTextConfig,
+  parseModelIndex,
+  parseUNetConfig,
+  readConfig,
+} from "./loading/config.ts";
+import { parseLoraKeys } from "./loading/lora.ts";
+import { variantsOf } from "./loading/pipeline_files.ts";
+import { SafetensorsFile, type Weights } from "./loading/safetensors.ts";
+import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./loading/single_file.ts";
+import { listVariants, openWeights, weightFiles, type WeightsBaseName } from "./loading/weights.ts";
+import { CLIPModel } from "./models/clip.ts";
+import { CLIPTextModel } from "./models/clip_text.ts";
+import { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
+import { UNet2DConditionModel } from "./models/unet.ts";
+import { AutoencoderKL } from "./models/vae.ts";
+import { CLIPTokenizer } from "./text/tokenizer.ts";
+
+/** What a part of a model holds. */
+export interface PartInspection {
+  /** "unet", "vae", …; "" for a model that is no part of another. */
+  readonly part: string;
+  /** What it is: its class, or a few words. */
+  readonly kind: string;
+  /** Bytes of its weights' files; 0 without weights. */
+  readonly bytes: number;
+  readonly parameters: number;
+  /** Numbers by their types in the file: `{ F16: 859520964 }`. */
+  readonly dtypes: Readonly<Record<string, number>>;
+  /** Precisions that a folder holds the weights in: "default", "fp16". */
+  readonly variants: readonly string[];
+  /** Why it would not load; empty if it would. */
+  readonly problems: readonly string[];
+}
+
+/** What a folder or a file is. */
+export interface Inspection {
+  readonly name: string;
+  /** In words: "a Stable Diffusion 1.x checkpoint (single file)". */
+  readonly description: string;
+  readonly parts: readonly PartInspection[];
+  /** Why it would not load as a whole; those of parts stand with them. */
+  readonly problems: readonly string[];
+  /** What else there is to know. */
+  readonly notes: readonly string[];
+}
+
+/** All reasons why what was inspected would not load. */
+export function problemsOf({ problems, parts }: Inspection): string[] {
+  return [...problems, ...parts.flatMap(({ part, problems }) => problems.map((why) => part ? `${part}: ${why}` : why))];
+}
+
+/** A kind of model folder: where its weights are, and how they are held against its configuration. */
+interface ModelKind {
+  readonly className: string;
+  readonly baseName: WeightsBaseName;
+  readonly check: (config: unknown, file: string, weights: Weights) => void;
+}
+
+const modelKinds = {
+  unet: {
+    className: "UNet2DConditionModel",
+    baseName: "diffusion_pytorch_model",
+    check: (json, file, weights) => UNet2DConditionModel.checkWeights(parseUNetConfig(json, file), weights),
+  },
+  vae: {
+    className: "AutoencoderKL",
+    baseName: "diffusion_pytorch_model",
+    check: (json, file, weights) => AutoencoderKL.checkWeights(parseAutoencoderKLConfig(json, file), weights),
+  },
+  text_encoder: {
+    className: "CLIPTextModel",
+    baseName: "model",
+    check: (json, file, weights) => CLIPTextModel.checkWeights(parseCLIPTextConfig(json, file), weights),
+  },
+  safety_checker: {
+    className: "StableDiffusionSafetyChecker",
+    baseName: "model",
+    check: (json, file, weights) => StableDiffusionSafetyChecker.checkWeights(parseCLIPConfig(json, file), weights),
+  },
+  clip: {
+    className: "CLIPModel",
+    baseName: "model",
+    check: (json, file, weights) => CLIPModel.checkWeights(parseCLIPConfig(json, file), weights),
+  },
+} as const satisfies Record<string, ModelKind>;
+
+/**
+ * Inspects a folder: a pipeline in diffusers' layout, one of its parts, or a CLIP model.
+ *
+ * @param options.variant which of the weights to look at, as in `fromPretrained`
+ */
+export async function inspectFolder(tree: FileTree, options: { variant?: string } = {}): Promise<Inspection> {
+  if (await tree.has("model_index.json")) return await inspectPipeline(tree, options);
+  if (await tree.has("config.json")) return await inspectModelFolder(tree, options);
+  const { name } = tree;
+  const single = async (kind: string, load: () => Promise<unknown>): Promise<Inspection> => {
+    const part = { ...noWeights, part: "", kind, problems: await failuresOf(load) };
+    return { name, description: `${kind}, a part of a model`, parts: [part], problems: [], notes: [] };
+  };
+  if (await tree.has("scheduler_config.json")) return await single("a scheduler", () => loadScheduler(tree));
+  if (await tree.has("preprocessor_config.json")) {
+    return await single("a feature extractor", () => CLIPImageProcessor.fromPretrained(tree));
+  }
+  if (await tree.has("vocab.json")) return await single("a tokenizer", () => CLIPTokenizer.fromPretrained(tree));
+  const files = (await tree.list()).filter((file) => /\.(safetensors|ckpt|bin|pt)$/.test(file));
+  const hint = files.length > 0 ? `: it holds ${files.join(", ")}, to be inspected one by one` : "";
+  return {
+    name,
+    description: "no model",
+    parts: [],
+    problems: [`Cannot load ${name} as it has neither model_index.json nor config.json${hint}`],
+    notes: [],
+  };
+}
+
+async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }): Promise<Inspection> {
+  const { name } = tree;
+  let index;
+  try {
+    index = await readConfig(tree, "model_index.json", parseModelIndex);
+  } catch (error) {
+    return {
+      name,
+      description: "a pipeline of another kind, or a broken one",
+      parts: [],
+      problems: [messageOf(error)],
+      notes: [],
+    };
+  }
+  const { components } = index;
+  const variantOf = await variantsOf(tree, variant);
+  const parts: PartInspection[] = [];
+  for (const part of Object.keys(components) as ComponentName[]) {
+    const className = components[part];
+    if (className === null) continue;
+    const folder = tree.subtree(part);
+    if (part in modelKinds) {
+      const kind = modelKinds[part as keyof typeof modelKinds];
+      parts.push(await inspectWeights(folder, kind, { part, variant: variantOf(part) }));
+      continue;
+    }
+    const load = {
+      tokenizer: () => CLIPTokenizer.fromPretrained(folder),
+      scheduler: () => loadScheduler(folder),
+      feature_extractor: () => CLIPImageProcessor.fromPretrained(folder),
+    }[part as "tokenizer" | "scheduler" | "feature_extractor"];
+    parts.push({ ...noWeights, part, kind: className, problems: await failuresOf(load) });
+  }
+  const isChecked = components.safety_checker !== null;
+  const problems = isChecked && components.feature_extractor === null
+    ? ["It names a safety_checker and no feature_extractor: it loads with safetyChecker: null alone"]
+    : await widthProblems(tree);
+  const notes = isChecked ? [] : ["It has no safety checker"];
+  return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes };
+}
+
+/** Parts that load one by one, and do not work together. */
+async function widthProblems(tree: FileTree): Promise<string[]> {
+  try {
+    const text = await readConfig(tree.subtree("text_encoder"), "config.json", parseCLIPTextConfig);
+    const unet = await readConfig(tree.subtree("unet"), "config.json", parseUNetConfig);
+    if (text.hiddenSize === unet.crossAttentionDim) return [];
+    return [`Its text encoder writes ${text.hiddenSize} features and its UNet reads ${unet.crossAttentionDim}`];
+  } catch {
+    return []; // told of the part already
+  }
+}
+
+async function inspectModelFolder(tree: FileTree, options: { variant?: string }): Promise<Inspection> {
+  const { name } = tree;
+  let config: Record<string, unknown>;
+  try {
+    config = await tree.readJson("config.json") as Record<string, unknown>;
+  } catch (error) {
+    return { name, description: "a broken model folder", parts: [], problems: [messageOf(error)], notes: [] };
+  }
+  const names = [config._class_name, ...Array.isArray(config.architectures) ? config.architectures : []];
+  const kind = Object.values(modelKinds).find(({ className }) => names.includes(className)) ??
+    (config.model_type === "clip_text_model" ? modelKinds.text_encoder : undefined) ??
+    (config.model_type === "clip" ? modelKinds.clip : undefined);
+  if (kind === undefined) {
+    const said = JSON.stringify(config._class_name ?? config.architectures ?? config.model_type ?? null);
+    const known = Object.values(modelKinds).map(({ className }) => className).join(", ");
+    return {
+      name,
+      description: `a model of another kind (${said})`,
+      parts: [],
+      problems: [`Cannot load ${name} as its config.json says ${said}; supported: ${known}`],
+      notes: [],
+    };
+  }
+  const part = await inspectWeights(tree, kind, { part: "", ...options });
+  const problems = kind !== modelKinds.clip ? [] : [
+    ...await failuresOf(() => CLIPTokenizer.fromPretrained(tree)),
+    ...await failuresOf(() => CLIPImageProcessor.fromPretrained(tree)),
+  ];
+  return { name, description: `a ${kind.className} in a folder`, parts: [part], problems, notes: [] };
+}
+
+async function inspectWeights(
+  folder: FileTree,
+  { className, baseName, check }: ModelKind,
+  { part, variant }: { part: string; variant?: string },
+): Promise<PartInspection> {
+  let holds: Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> = noWeights;
+  const problems = await failuresOf(async () => {
+    const variants = (await listVariants(folder, baseName)).map((name) => name ?? "default");
+    using weights = await openWeights(folder, baseName, { variant });
+    holds = { ...contentsOf(weights), variants };
+    const files = await weightFiles(folder, baseName, { variant });
+    let bytes = 0;
+    for (const file of files) {
+      const source = await folder.open(file);
+      bytes += source.size;
+      source.close?.();
+    }
+    holds = { ...holds, bytes };
+    check(await folder.readJson("config.json"), `${folder.name}/config.json`, weights);
+  });
+  return { part, kind: className, ...holds, problems };
+}
+
+/**
+ * Inspects a file: a single-file checkpoint, a LoRA, a textual inversion, an edit.
+ *
+ * @param source is closed
+ * @param options what `fromSingleFile` would be told
+ */
+export async function inspectFile(source: ByteSource, options: SingleFileOptions = {}): Promise<Inspection> {
+  const { name } = source;
+  const only = (description: string, rest: Partial<Inspection> = {}): Inspection => ({
+    name,
+    description,
+    parts: [],
+    problems: [],
+    notes: [],
+    ...rest,
+  });
+  if (/\.(ckpt|pt|pth|bin|pkl)$/i.test(name)) {
+    source.close?.();
+    return only("a pickle", {
+      problems: [`Cannot load ${name} as it is a pickle, which can run any code when it is read and never is here`],
+    });
+  }
+  let weights: SafetensorsFile;
+  try {
+    weights = await SafetensorsFile.open(source);
+  } catch (error) { // which has closed the file
+    return only("no safetensors file, or a broken one", { problems: [messageOf(error)] });
+  }
+  using file = weights;
+  const { family, description, advice } = recogniseCheckpoint(file);
+  const whole: PartInspection = {
+    ...noWeights,
+    ...contentsOf(file),
+    part: "",
+    kind: "",
+    bytes: source.size,
+    problems: [],
+  };
+  if (file.metadata.format === "blue-rose-edit-1") {
+    const problems: string[] = [];
+    const notes: string[] = [];
+    try {
+      const { recipe, rank, width } = await readEdit(await readAll(source));
+      notes.push(`rank ${rank} in ${width} dimensions, lambda ${recipe.lamb}`);
+      for (const pair of recipe.pairs) notes.push(`${pair.source} -> ${JSON.stringify(pair.destination)}`);
+      notes.push("draw with it: bluerose generate --edit");
+    } catch (error) {
+      problems.push(messageOf(error));
+    }
+    return only("an edit of Blue Rose", { parts: [whole], problems, notes });
+  }
+  if (family !== "other") {
+    return only(`${description} (single file)`, { ...await inspectSingleFile(source, file, options) });
+  }
+  const problems: string[] = [];
+  const notes = advice === undefined ? [] : [advice];
+  if (description === "a LoRA") {
+    problems.push(
+      ...await failuresOf(() => {
+        const modules = parseLoraKeys(file.tensors.keys(), name);
+        const unet = modules.filter(({ target }) => target === "unet").length;
+        notes.unshift(`${unet} layers of the UNet, ${modules.length - unet} of the text encoder`);
+      }),
+    );
+  } else if (description !== "a textual inversion") {
+    problems.push(`Cannot load ${name} as it is ${description}${advice === undefined ? "" : `; ${advice}`}`);
+  }
+  return only(description, { parts: [whole], problems, notes });
+}
+
+async function inspectSingleFile(
+  source: ByteSource,
+  file: Weights,
+  options: SingleFileOptions,
+): Promise<Pick<Inspection, "parts" | "notes">> {
+  // The file is closed by who opened it.
+  const { name, size } = source;
+  const single = await SingleFile.open({ name, size, read: source.read }, options);
+  const configs = single.configs();
+  const kinds: Record<SingleFilePart, ModelKind> = modelKinds;
+  const parts: PartInspection[] = [];
+  for (const part of ["unet", "vae", "text_encoder"] as const) {
+    const { className, check } = kinds[part];
+    const weights = single.part(part);
+    const contents = contentsOf(weights);
+    const problems = await failuresOf(() => check(configs[part], `${name}, ${part}`, weights));
+    parts.push({ part, kind: className, ...contents, variants: [], problems });
+  }
+  const predicts = single.predictionType ?? "noise or v (found out when it is loaded)";
+  const others = contentsOf(file).parameters - parts.reduce((sum, { parameters }) => sum + parameters, 0);
+  return {
+    parts,
+    notes: [
+      `it predicts ${predicts}`,
+      "it has no tokenizer: that of the hub's cache is taken, or --tokenizer",
+      ...(others > 0 ? [`${others.toLocaleString("en")} numbers that drawing does not need`] : []),
+    ],
+  };
+}
+
+const noWeights = { bytes: 0, parameters: 0, dtypes: {}, variants: [] };
+
+function contentsOf(weights: Weights): Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> {
+  const dtypes: Record<string, number> = {};
+  let bytes = 0, parameters = 0;
+  for (const { dtype, shape, bytes: size } of weights.tensors.values()) {
+    const count = elements(shape);
+    dtypes[dtype] = (dtypes[dtype] ?? 0) + count;
+    parameters += count;
+    bytes += size;
+  }
+  return { bytes, parameters, dtypes, variants: [] };
+}
+
+async function loadScheduler(folder: FileTree): Promise<void> {
+  schedulerFromConfig(await folder.readJson("scheduler_config.json") as Record<string, unknown>);
+}
+
+/** What an attempt fails with: no error, or one. Only errors that tell of the files are findings. */
+async function failuresOf(attempt: () => unknown): Promise<string[]> {
+  try {
+    await attempt();
+    return [];
+  } catch (error) {
+    return [messageOf(error)];
+  }
+}
+
+function messageOf(error: unknown): string {
+  const isTyped = error instanceof Error && !["TypeError", "ReferenceError"].includes(error.name);
+  if (!isTyped && !(error instanceof CheckpointError)) throw error;
+  return `${(error as Error).name}: ${(error as Error).message}`;
+}

@@ -1,0 +1,136 @@
+import { assert, assertEquals } from "@std/assert";
+import { inspectFile, inspectFolder, problemsOf } from "../../pipeline/inspection.ts";
+import { directoryTree, fileSource } from "../../pipeline/loading/byte_source.ts";
+import { encodePicture } from "../../pipeline/image/picture.ts";
+import { fileOf, ldmEntries, miniConfig, zeros } from "../pipeline/loading/ldm_files.ts";
+import { pocket, run, temporaryFolder } from "./running.ts";
+
+const goldens = new URL("../goldens/", import.meta.url).pathname;
+
+Deno.test("inspect tells the parts of a folder with their numbers, without a device", async () => {
+  const { description, parts, problems } = await inspectFolder(await directoryTree(pocket));
+  assertEquals([description, problems], ["a StableDiffusionModelEditingPipeline in diffusers' layout", []]);
+  assertEquals(
+    parts.map(({ part, kind, parameters, dtypes, problems }) => [part, kind, parameters, dtypes, problems]),
+    [
+      ["scheduler", "DDIMScheduler", 0, {}, []],
+      ["vae", "AutoencoderKL", 681911, { F16: 681911 }, []],
+      ["text_encoder", "CLIPTextModel", 688512, { F16: 688512 }, []],
+      ["tokenizer", "CLIPTokenizer", 0, {}, []],
+      ["unet", "UNet2DConditionModel", 4809188, { F16: 4809188 }, []],
+    ],
+  );
+  const { code, out } = await run(
+    "inspect",
+    pocket,
+    `${pocket}/clip`,
+    `${goldens}sd1-mini/unet`,
+    `${goldens}safety_checker`,
+  );
+  assertEquals(code, 0);
+  for (
+    const said of [
+      "4,809,188 parameters, F16",
+      "a CLIPModel",
+      "variants: default, fp16",
+      "a StableDiffusionSafetyChecker",
+    ]
+  ) {
+    assert(out.includes(said), `${said} is not in\n${out}`);
+  }
+  assertEquals(out.match(/would load/g)?.length, 4);
+});
+
+Deno.test("inspect names files of all kinds, and reads the text of pictures", async () => {
+  await using folder = await temporaryFolder();
+  const png = `${folder.path}/rose.png`;
+  await Deno.writeFile(
+    png,
+    await encodePicture({ data: new Uint8Array(3), width: 1, height: 1 }, "png", { text: { parameters: "a rose" } }),
+  );
+  const { code, out } = await run(
+    "inspect",
+    "--json",
+    `${goldens}lora_kohya.safetensors`,
+    `${goldens}textual_inversion_swirl.safetensors`,
+    png,
+  );
+  assertEquals(code, 0);
+  const [lora, inversion, picture] = JSON.parse(out);
+  assertEquals([lora.description, inversion.description], ["a LoRA", "a textual inversion"]);
+  assertEquals([picture.description, picture.notes], ["a picture", ["parameters: a rose"]]);
+});
+
+Deno.test("a single file is inspected part by part, as it would be bound", async () => {
+  const config = miniConfig["sd1-mini"];
+  const entries = await ldmEntries("sd1-mini");
+  const whole = await inspectFile(await fileOf(entries), { config });
+  assertEquals(whole.description, "a Stable Diffusion 1.x checkpoint (single file)");
+  assertEquals(problemsOf(whole), []);
+  assertEquals(whole.parts.map(({ part }) => part), ["unet", "vae", "text_encoder"]);
+  const lost = entries.find(({ name }) => name.endsWith("to_k.weight"))!;
+  const broken = await inspectFile(await fileOf(entries.filter((entry) => entry !== lost)), { config });
+  const [problem, ...others] = problemsOf(broken);
+  assertEquals(others, []);
+  assert(/^unet: CheckpointError: Cannot bind [^]*1 missing:\n {2}.*to_k\.weight/.test(problem), problem);
+  const stranger = await inspectFile(await fileOf([zeros("double_blocks.0.img_attn.qkv.weight", [2, 2])]));
+  assertEquals(problemsOf(stranger).length, 1);
+  assert(stranger.description.includes("Flux"), stranger.description);
+});
+
+Deno.test("what would not load ends with 1 and its reasons: wrong shapes, missing files, pickles, broken files, nothing", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  // The pocket model with another width in the UNet's configuration, without its vae, and as SDXL.
+  for (
+    const [name, spoil] of Object.entries({
+      wide: async (path: string) => {
+        const config = JSON.parse(await Deno.readTextFile(`${pocket}/unet/config.json`));
+        await Deno.mkdir(`${path}/unet`);
+        await Deno.symlink(`${pocket}/vae`, `${path}/vae`);
+        await Deno.symlink(
+          `${pocket}/unet/diffusion_pytorch_model.safetensors`,
+          `${path}/unet/diffusion_pytorch_model.safetensors`,
+        );
+        await Deno.writeTextFile(`${path}/unet/config.json`, JSON.stringify({ ...config, cross_attention_dim: 64 }));
+      },
+      blind: async (path: string) => await Deno.symlink(`${pocket}/unet`, `${path}/unet`),
+    })
+  ) {
+    await Deno.mkdir(at(name));
+    for (const part of ["text_encoder", "tokenizer", "scheduler", "model_index.json"]) {
+      await Deno.symlink(`${pocket}/${part}`, `${at(name)}/${part}`);
+    }
+    await spoil(at(name));
+  }
+  await Deno.mkdir(at("xl"));
+  await Deno.writeTextFile(
+    `${at("xl")}/model_index.json`,
+    JSON.stringify({ _class_name: "StableDiffusionXLPipeline" }),
+  );
+  await Deno.mkdir(at("empty"));
+  await Deno.writeTextFile(at("model.ckpt"), "pickle");
+  await Deno.writeTextFile(at("cut.safetensors"), "cut");
+  const cases: [path: string, reasons: string[]][] = [
+    [at("wide"), ["to_k.weight: [", "by the configuration", "reads 64"]],
+    [at("blind"), ["vae: CheckpointError", "there is no such folder"]],
+    [at("xl"), ["StableDiffusionXLPipeline"]],
+    [at("empty"), ["neither model_index.json nor config.json"]],
+    [at("model.ckpt"), ["a pickle"]],
+    [at("cut.safetensors"), ["SafetensorsError"]],
+    [`${pocket}/unet/diffusion_pytorch_model.safetensors`, ["a UNet alone"]],
+  ];
+  for (const [path, reasons] of cases) {
+    const { code, out, err } = await run("inspect", path);
+    assertEquals(code, 1, out);
+    assert(err.includes("1 of 1 would not load"), err);
+    for (const reason of reasons) assert(out.includes(reason), `${reason} is not in\n${out}`);
+  }
+  assertEquals((await run("inspect", at("nowhere"))).code, 1);
+  assertEquals((await run("inspect")).code, 2);
+});
+
+Deno.test("inspecting a file leaves it closed", async () => {
+  // The runner's sanitizer would tell of an open file.
+  await inspectFile(await fileSource(`${goldens}lora_diffusers.safetensors`));
+});

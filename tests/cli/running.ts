@@ -1,0 +1,30 @@
+import { main } from "../../cli/main.ts";
+
+/** What a command said, and how it ended. */
+export interface Ran {
+  code: number;
+  out: string;
+  err: string;
+}
+
+/** Runs `bluerose` in this process and keeps what it says. */
+export async function run(...args: string[]): Promise<Ran> {
+  const { log, error, warn } = console;
+  const said = { out: "", err: "" };
+  console.log = (text: string) => void (said.out += `${text}\n`);
+  console.error = console.warn = (text: string) => void (said.err += `${text}\n`);
+  try {
+    return { code: await main(args), ...said };
+  } finally {
+    Object.assign(console, { log, error, warn });
+  }
+}
+
+/** A folder for as long as it is in use. */
+export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
+  const path = await Deno.makeTempDir();
+  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
+}
+
+/** The embedded model. */
+export const pocket: string = new URL("../../models/pocket", import.meta.url).pathname;

@@ -1,0 +1,142 @@
+import { assert, assertEquals } from "@std/assert";
+import { parseDataSet, promptsOf } from "../../cli/sweep_files.ts";
+import { readPngText } from "../../pipeline/image/png_text.ts";
+import { run, temporaryFolder } from "./running.ts";
+
+const csv = [
+  "old,new,positive1,gt1,positive2,gt2,negative1,gn1",
+  "A rose,A blue rose,a field of roses,a field of blue roses,,,a lemon,a blue lemon",
+  'A cat,A white cat,"a cat, asleep","a white cat, asleep",a cat,a white cat,a bird,a white bird',
+].join("\n");
+
+/** Lines of a results file. */
+async function lines(path: string): Promise<Record<string, unknown>[]> {
+  return (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line));
+}
+
+Deno.test("a sweep of two rows: plan, two shards of which one is stopped and resumed, merge", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(at("data.csv"), csv);
+  const planned = await run(
+    "sweep",
+    "plan",
+    "--data",
+    at("data.csv"),
+    "--seeds",
+    "1",
+    "--steps",
+    "2",
+    "--lambda",
+    "1",
+    "-o",
+    at("plan.json"),
+  );
+  assertEquals(planned, { code: 0, out: `${at("plan.json")}: 2 edits, 2 jobs, 7 pictures\n`, err: "" });
+
+  const first = await run(
+    "sweep",
+    "run",
+    at("plan.json"),
+    "--shard",
+    "1/2",
+    "-o",
+    at("1.jsonl"),
+    "--pictures",
+    at("pictures"),
+  );
+  assertEquals([first.code, first.err], [0, ""]);
+  const results = await lines(at("1.jsonl"));
+  assertEquals(results.map(({ measure, prompt }) => [measure, prompt]), [
+    ["efficacy", "A rose"],
+    ["generality", "a field of roses"],
+    ["specificity", "a lemon"],
+  ]);
+  for (const { fits, logits } of results) {
+    const [own, edited] = logits as number[];
+    assertEquals(fits, edited > own ? "destination" : "source");
+  }
+  const kept = await readPngText(await Deno.readFile(at("pictures/0_0_specificity_2.png")));
+  assertEquals(JSON.parse(kept.bluerose), results[2]);
+
+  // Half of shard 2 is missing, then its last line is cut off.
+  const early = await run("sweep", "merge", at("plan.json"), at("1.jsonl"));
+  assertEquals(early.code, 1);
+  assert(early.err.includes("4 of 7 pictures are missing"), early.err);
+  const second = await run("sweep", "run", at("plan.json"), "--shard", "2/2", "-o", at("2.jsonl"));
+  assertEquals(second.code, 0, second.err);
+  const whole = await Deno.readTextFile(at("2.jsonl"));
+  await Deno.writeTextFile(at("2.jsonl"), whole.slice(0, -40));
+  const resumed = await run("sweep", "run", at("plan.json"), "--shard", "2/2", "-o", at("2.jsonl"));
+  assert(resumed.out.includes("1 pictures more"), resumed.out);
+  const again = await lines(at("2.jsonl"));
+  assertEquals(again.slice(0, 3), whole.trimEnd().split("\n").slice(0, 3).map((line) => JSON.parse(line)));
+  assertEquals(again.length, 4);
+
+  const merged = await run("sweep", "merge", at("plan.json"), at("1.jsonl"), at("2.jsonl"), "--json", at("sum.json"));
+  assertEquals(merged.code, 0, merged.err);
+  const all = [...results, ...again];
+  const share = (measure: string, fits: string) => {
+    const asked = all.filter((result) => result.measure === measure);
+    return asked.filter((result) => result.fits === fits).length / asked.length;
+  };
+  const expected = [
+    share("efficacy", "destination"),
+    share("generality", "destination"),
+    share("specificity", "source"),
+  ];
+  const { measures, edits, missing } = JSON.parse(await Deno.readTextFile(at("sum.json")));
+  assertEquals(measures.map(({ rate }: { rate: number }) => rate), expected);
+  assertEquals(measures.map(({ pictures }: { pictures: number }) => pictures), [2, 3, 2]);
+  assertEquals([edits.length, missing], [2, 0]);
+  assert(merged.out.includes("F "), merged.out);
+});
+
+Deno.test("a sweep refuses what does not fit: data without pairs, shards out of range, results of another plan", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(
+    at("gender.csv"),
+    "old,new,validation,ex1\nan actor,a female actor,a photo of an actor,an actor at work\n",
+  );
+  await Deno.writeTextFile(at("data.csv"), csv);
+  const plan = ["sweep", "plan", "--data", at("data.csv"), "--seeds", "1", "-o", at("plan.json")];
+  assertEquals((await run(...plan)).code, 0);
+  const stranger = { plan: "another", row: 0, seed: 0, measure: "efficacy", prompt: "A rose", logits: [0, 1] };
+  await Deno.writeTextFile(at("other.jsonl"), JSON.stringify(stranger) + "\n");
+  const cases: [args: string[], code: number, message: string][] = [
+    [["sweep"], 2, "it takes plan, run or merge"],
+    [["sweep", "mrege"], 2, "did you mean merge?"],
+    [["sweep", "plan", "--data", at("gender.csv")], 1, "SweepError: Cannot sweep over"],
+    [[...plan, "--sampling-method", "nosuch"], 1, "SchedulerError"],
+    [["sweep", "run", at("plan.json"), "--shard", "3/2"], 2, "K from 1 to N"],
+    [["sweep", "run", at("data.csv")], 1, "must be JSON"],
+    [["sweep", "run", at("plan.json"), "-o", at("other.jsonl")], 1, "belongs to another plan"],
+    [["sweep", "merge", at("plan.json"), at("other.jsonl")], 1, "belongs to another plan"],
+  ];
+  for (const [args, expected, message] of cases) {
+    const { code, out, err } = await run(...args);
+    assertEquals([code, out], [expected, ""], args.join(" "));
+    assert(err.includes(message), err);
+  }
+});
+
+const timed = new URL("../../../shared/timed/", import.meta.url);
+const isThere = await Deno.stat(timed).then(() => true, () => false);
+
+Deno.test({
+  name: `TIMED's rows have one source, five related and five unrelated prompts${
+    isThere ? "" : " (skipped: ../shared/timed is not there)"
+  }`,
+  ignore: !isThere,
+  fn: async () => {
+    const path = new URL("TIMED_test_set.csv", timed);
+    const rows = parseDataSet(await Deno.readTextFile(path), "TIMED_test_set.csv");
+    assert(rows.length > 100);
+    for (const row of rows) {
+      const measures = promptsOf(row).map(({ measure }) => measure);
+      const five = (measure: string) => Array<string>(5).fill(measure);
+      assertEquals(measures, ["efficacy", ...five("generality"), ...five("specificity")], row.source);
+    }
+  },
+});
