@@ -40,6 +40,7 @@ export {
   StableDiffusionPipeline,
 } from "./pipeline/stable_diffusion_pipeline.ts";
 export type { FromSingleFileOptions } from "./pipeline/single_file_pipeline.ts";
+export type { SaveOptions, SavePretrainedOptions } from "./pipeline/saving_pipeline.ts";
 export type { StepCallback } from "./pipeline/denoising.ts";
 export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/prompt_encoding.ts";
 export {
