@@ -22,6 +22,11 @@ export interface LeakageEvaluation {
   readonly changes: readonly PromptChange[];
   /** Spearman's ρ between foretold and drawn. */
   readonly rankCorrelation: number;
+  /**
+   * Spearman's ρ between the drawn changes of two seeds, on average over all pairs; NaN for one seed. What chance there is in a drawn change:
+   * no prediction from the prompt alone can do much better than √ρ on one seed.
+   */
+  readonly seedAgreement: number;
 }
 
 /** Options of {@linkcode evaluateLeakage}. */
@@ -47,11 +52,18 @@ export async function evaluateLeakage(
   const before = await drawPictures(pipe, drawings, options);
   const after = await drawPictures(pipe, drawings.map((drawing) => ({ ...drawing, edit })), options);
   const differences = before.map((picture, i) => pixelDifference(picture, after[i]));
-  const changes = prompts.map((prompt, i) => {
-    const own = differences.slice(i * seeds, (i + 1) * seeds);
-    return { prompt, foretold: foretold[i], drawn: own.reduce((sum, value) => sum + value, 0) / seeds };
-  });
-  return { changes, rankCorrelation: rankCorrelation(changes.map((c) => c.foretold), changes.map((c) => c.drawn)) };
+  const ofSeed = Array.from({ length: seeds }, (_, seed) => prompts.map((_, i) => differences[i * seeds + seed]));
+  const drawn = prompts.map((_, i) => mean(ofSeed.map((values) => values[i])));
+  return {
+    changes: prompts.map((prompt, i) => ({ prompt, foretold: foretold[i], drawn: drawn[i] })),
+    rankCorrelation: rankCorrelation(foretold, drawn),
+    seedAgreement: mean(ofSeed.flatMap((a, i) => ofSeed.slice(i + 1).map((b) => rankCorrelation(a, b)))),
+  };
+}
+
+/** NaN without values. */
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** Root mean square difference of two pictures' bytes. @throws {RangeError} for pictures of different sizes */

@@ -64,9 +64,13 @@ gpuTest(
 gpuTest("evaluateLeakage() ranks a source above a stranger, foretold and drawn", async (gpu) => {
   using pipe = await open(gpu);
   using edit = await ModelEdit.solve([roses], { lamb: 0.1 }, pipe);
-  const { changes, rankCorrelation } = await evaluateLeakage(pipe, edit, ["a pack of roses", "a cup"], { steps: 2 });
+  const prompts = ["a pack of roses", "a cup"];
+  const { changes, rankCorrelation, seedAgreement } = await evaluateLeakage(pipe, edit, prompts, {
+    steps: 2,
+    seeds: 2,
+  });
   const [source, stranger] = changes;
-  assertEquals([source.foretold, stranger.foretold], await edit.leakage(["a pack of roses", "a cup"]));
+  assertEquals([source.foretold, stranger.foretold], await edit.leakage(prompts));
   assert(source.foretold > stranger.foretold && source.drawn > stranger.drawn, JSON.stringify(changes));
-  assertEquals(rankCorrelation, 1);
+  assertEquals([rankCorrelation, seedAgreement], [1, 1]);
 });
