@@ -57,7 +57,7 @@ export function syntheticRows(): { source: Float32Array<ArrayBuffer>; destinatio
       };
       source.set(of(0), at);
       destination.set(of(1), at);
-      if (token >= words) [own, other].forEach((step, side) => pads[side] = row([pads[side], 1], [step, 0.3]));
+      if (token >= words) [own, other].forEach((step, side) => pads[side] = row([pads[side], 1], [step, 0.05]));
     }
   }
   return { source, destination };

@@ -42,7 +42,11 @@ export async function measureKernel(
     return result!.tensor;
   });
   await gpu.finished();
-  if (cost.bytes === 0) cost = { flops: 0, bytes: kernelCase.bytes ?? 0 };
+  let { ceiling } = options;
+  if (cost.bytes === 0) { // no kernel ran: the device copies from buffer to buffer, and has another ceiling for that
+    cost = { flops: 0, bytes: kernelCase.bytes ?? 0 };
+    ceiling = { ...ceiling, gbps: ceiling.bufferGbps };
+  }
 
   const works: { name: string; work: Work }[] = [
     { name: "", work: deviceWork(gpu, () => void prepared.run(), options) },
@@ -63,7 +67,7 @@ export async function measureKernel(
     const [ours] = times;
     remarks.push(...failures);
     if (ours.timing.hostBound) remarks.push("the host's time");
-    const record = kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, options.ceiling);
+    const record = kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, ceiling);
     const others = times.slice(1).map(({ name, timing }) => [name, { ms: timing.minMs }] as const);
     return { record: others.length > 0 ? { ...record, peers: Object.fromEntries(others) } : record, remarks };
   } finally {
