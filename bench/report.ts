@@ -201,7 +201,13 @@ export function comparisonText(
       } ms  ` +
       (ratio < 1 ? `${digits(1 / ratio)} times as fast` : `${digits(ratio)} times as long`)
     ),
-    ...(added.length > 0 ? [`  only now: ${added.join("; ")}`] : []),
-    ...(missing.length > 0 ? [`  only then: ${missing.join("; ")}`] : []),
+    ...(added.length > 0 ? [`  only now: ${some(added)}`] : []),
+    ...(missing.length > 0 ? [`  only then: ${some(missing)}`] : []),
   ].join("\n");
+}
+
+/** The first few names: a filtered run lacks most of a whole one. */
+function some(names: readonly string[]): string {
+  const shown = 6;
+  return names.slice(0, shown).join("; ") + (names.length > shown ? ` and ${names.length - shown} more` : "");
 }

@@ -92,6 +92,12 @@ Deno.test("a comparison lists what moved by more than the noise, in both directi
   assert(!text.includes("matmul same"), text);
 });
 
+Deno.test("a comparison names a few of the rows that only one run has, and counts the rest", () => {
+  const before = report(["a", "b", "c", "d", "e", "f", "g", "h"].map((shape) => row(shape, 1)));
+  const text = comparisonText(compareReports(before, report([row("a", 1)])), { beforeName: "old.json" });
+  assert(text.endsWith("only then: matmul b; matmul c; matmul d; matmul e; matmul f; matmul g and 1 more"), text);
+});
+
 Deno.test("summarizePeers() takes the geometric mean and finds where a peer does best", () => {
   const [peer] = summarizePeers([row("a", 1, { other: { ms: 8 } }), row("b", 1, { other: { ms: 2 } }), row("c", 1)]);
   assertEquals([peer.peer, peer.shapes, peer.worst.shape, peer.worst.ratio], ["other", 2, "b", 2]);
