@@ -193,7 +193,7 @@ export async function recordOf(
     sampler: values.samplingMethod ?? pipe.scheduler.constructor.name,
     ...sizeOf(pipe, values),
     model: values.model,
-    modelHash: await modelHash(await placeOf(values.model)),
+    modelHash: await modelHash({ ...values, model: await placeOf(values.model) }),
     clipSkip: values.clipSkip,
     loras: Object.fromEntries(pipe.loras),
     edits: pipe.edits.records,

@@ -128,7 +128,7 @@ class Binder {
   readonly missing: string[] = [];
   readonly misshapen: string[] = [];
   readonly wishes: Wish[] = [];
-  readonly used = new Set<string>();
+  readonly used: Set<string> = new Set();
 
   constructor(readonly gpu: Gpu, readonly weights: Weights, readonly owner: ModelWeights) {}
 

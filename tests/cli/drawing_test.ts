@@ -1,0 +1,193 @@
+import { assert, assertEquals } from "@std/assert";
+import { decodePicture } from "../../pipeline/image/picture.ts";
+import { readPngText } from "../../pipeline/image/png_text.ts";
+import { parseModelIndex, readConfig } from "../../pipeline/loading/config.ts";
+import { directoryTree } from "../../pipeline/loading/byte_source.ts";
+import { saveSafetensors } from "../../pipeline/loading/saving.ts";
+import { computedEntry } from "../../pipeline/loading/tensor_stream.ts";
+import { pocket, run, temporaryFolder } from "./running.ts";
+
+const quick = ["--steps", "2", "--cfg-scale", "5"];
+
+/** The text of a PNG file: A1111's, and ours. */
+async function textOf(path: string): Promise<{ parameters: string; record: Record<string, unknown> }> {
+  const { parameters, bluerose } = await readPngText(await Deno.readFile(path));
+  return { parameters, record: JSON.parse(bluerose) };
+}
+
+/** Runs `body` with a hub cache that holds the pocket model as somebody/pocket, revision "main". */
+async function withCachedModel(cache: string, body: () => Promise<void>): Promise<void> {
+  const commit = "0123456789".repeat(4);
+  const model = `${cache}/models--somebody--pocket`;
+  await Deno.mkdir(`${model}/snapshots`, { recursive: true });
+  await Deno.mkdir(`${model}/refs`);
+  await Deno.writeTextFile(`${model}/refs/main`, commit);
+  await Deno.symlink(pocket, `${model}/snapshots/${commit}`);
+  const before = Deno.env.get("HF_HUB_CACHE");
+  Deno.env.set("HF_HUB_CACHE", cache);
+  try {
+    await body();
+  } finally {
+    if (before === undefined) Deno.env.delete("HF_HUB_CACHE");
+    else Deno.env.set("HF_HUB_CACHE", before);
+  }
+}
+
+Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate draws with all of them from the hub's cache", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  const edited = await run(
+    ...[
+      "edit",
+      "-m",
+      pocket,
+      "--source",
+      "A rose",
+      "--destination",
+      "A blue rose",
+      "--lambda",
+      "0.5",
+      "--preserve",
+      "a tulip",
+    ],
+    ...["-p", "a field of roses", "-p", "a cat", "-o", at("sheet.png"), "--seed", "3", "--report", ...quick],
+    ...["--save-edit", at("edit.safetensors"), "--export-lora", at("blue.safetensors"), "--save-model", at("model")],
+  );
+  assertEquals(edited.code, 0, edited.err);
+  for (
+    const said of [
+      "lambda 0.5",
+      "alignment: ",
+      "a field of roses",
+      at("sheet.png"),
+      at("edit.safetensors"),
+      at("model"),
+    ]
+  ) {
+    assert(edited.out.includes(said), `${said} is not in\n${edited.out}`);
+  }
+  const sheet = await textOf(at("sheet.png"));
+  assert(sheet.parameters.startsWith("a field of roses\na cat\nSteps: 2, "), sheet.parameters);
+  const { seed, edits, sheet: rows } = sheet.record;
+  assertEquals([seed, edits], [3, [{ source: "A rose", destination: "A blue rose", lambda: 0.5 }]]);
+  assertEquals(rows, { columns: ["before", "after"], prompts: [{ prompt: "a field of roses" }, { prompt: "a cat" }] });
+  const saved = await readConfig(await directoryTree(at("model")), "model_index.json", parseModelIndex);
+  assertEquals(saved.components.unet, "UNet2DConditionModel");
+  const inspected = await run("inspect", at("edit.safetensors"), at("blue.safetensors"), at("model"));
+  assertEquals(inspected.code, 0, inspected.out);
+  assert(inspected.out.includes("an edit of Blue Rose") && inspected.out.includes("a LoRA"), inspected.out);
+
+  const width = 128; // of the pocket model's text encoder
+  await saveSafetensors(at("swirl.safetensors"), [
+    computedEntry("emb_params", [2, width], "f32", () => Promise.resolve(new Float32Array(2 * width).fill(0.1))),
+  ]);
+  await withCachedModel(at("cache"), async () => {
+    const drawn = await run(
+      ...[
+        "generate",
+        "-m",
+        "somebody/pocket",
+        "--offline",
+        "-p",
+        "a swirl rose",
+        "-p",
+        "a cat",
+        "-o",
+        at("out.png"),
+        "--seed",
+        "3",
+      ],
+      ...["--edit", at("edit.safetensors"), "--lora", `${at("blue.safetensors")}:0.25`, ...quick],
+      ...["--textual-inversion", at("swirl.safetensors"), "--sampling-method", "Euler Karras"],
+      ...["--preview", at("look.png"), "--preview-interval", "1"],
+    );
+    assertEquals([drawn.code, drawn.out, drawn.err], [0, `${at("out_1.png")}\n${at("out_2.png")}\n`, ""]);
+    const unknown = await run("generate", "-m", "somebody/else", "--offline", "-p", "x");
+    assertEquals(unknown.code, 1);
+    assert(unknown.err.includes("HubError: Cannot open somebody/else@main from the cache"), unknown.err);
+    const revision = await run("generate", "-m", "somebody/pocket", "--offline", "--revision", "old", "-p", "x");
+    assert(revision.err.includes("somebody/pocket@old"), revision.err);
+  });
+  const { parameters, record } = await textOf(at("out_1.png"));
+  assert(
+    parameters.startsWith(
+      "a swirl rose\nSteps: 2, Sampler: Euler Karras, CFG scale: 5, Seed: 3, Size: 64x64, Model hash: ",
+    ),
+    parameters,
+  );
+  for (const said of ['Loras: "blue:0.25"', 'TIME edits: "A rose -> A blue rose (lambda 0.5)"']) {
+    assert(parameters.includes(said), parameters);
+  }
+  assertEquals([record.loras, record.edits], [{ blue: 0.25 }, edits]);
+  assertEquals(record.modelHash, (await textOf(at("sheet.png"))).record.modelHash);
+  const look = await decodePicture(await Deno.readFile(at("look.png")));
+  assertEquals([look.width, look.height], [128, 64], "two pictures side by side");
+});
+
+Deno.test("generate --grid lays all pictures into one file, a row for each prompt, which says the seed of each", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/grid.png`;
+  const args = [
+    "generate",
+    "-m",
+    "models/pocket",
+    "-p",
+    "a rose",
+    "-p",
+    "a cat",
+    "-p",
+    "a car",
+    "-b",
+    "2",
+    "--seed",
+    "9",
+    "--grid",
+  ];
+  const { code, out, err } = await run(...args, "-o", path, ...quick);
+  assertEquals([code, out, err], [0, `${path}\n`, ""]);
+  const { width, height } = await decodePicture(await Deno.readFile(path));
+  assertEquals([width, height], [2 * 64, 3 * 64]);
+  const { pictures } = (await textOf(path)).record;
+  assertEquals(pictures, ["a rose", "a cat", "a car"].flatMap((prompt) => [{ prompt, seed: 9 }, { prompt, seed: 10 }]));
+});
+
+Deno.test("demo writes its sheet and says where", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/demo.png`;
+  const { code, out } = await run("demo", "-p", "a rose", "-o", path, ...quick);
+  assertEquals(code, 0);
+  assert(out.includes("Edited in ") && out.endsWith(`Look at ${path}\n`), out);
+  const { record } = await textOf(path);
+  assertEquals(record.edits, [{ source: "A pack of roses", destination: "A pack of blue roses", lambda: 0.1 }]);
+});
+
+Deno.test("misuse ends with 2, and what cannot be done with 1 and the typed error", async () => {
+  const draw = ["generate", "-m", pocket, "-p", "x"];
+  const edit = ["edit", "-m", pocket, "--source", "a rose"];
+  const cases: [args: string[], code: number, message: string][] = [
+    [["generate", "-m", pocket], 2, "Cannot go on without -p or --prompt"],
+    [["generate", "-p", "x"], 2, "Cannot go on without -m or --model"],
+    [[...draw, "--steps", "0"], 2, "--steps"],
+    [[...draw, "--lora", ""], 2, "without a file"],
+    [[...draw, "--tokenizer", pocket], 2, "it is for single files"],
+    [["generate", "-m", "a.safetensors", "-p", "x", "--revision", "main"], 2, "folders and models of the hub"],
+    [["edit", "-m", pocket, "-p", "x"], 2, "Cannot edit without a pair"],
+    [[...edit, "-p", "x"], 2, "one destination for each source"],
+    [[...draw, "-o", "x.webp"], 1, "ImageError: Cannot write a picture to x.webp as WebP is not supported"],
+    [[...draw, "--preview", "x.gif"], 1, "ImageError: Cannot write a picture to x.gif"],
+    [
+      ["generate", "-m", "./nowhere", "-p", "x"],
+      1,
+      "CheckpointError: Cannot load ./nowhere as there is no such folder",
+    ],
+    [["generate", "-m", "nowhere.safetensors", "-p", "x"], 1, "CheckpointError: Cannot read nowhere.safetensors"],
+    [["generate", "-m", "model.ckpt", "-p", "x"], 1, "CheckpointError: Cannot load model.ckpt as it is a pickle"],
+    [[...draw, "--sampling-method", "nosuch"], 1, "SchedulerError"],
+    [[...draw, "--lora", "nowhere.safetensors"], 1, "CheckpointError: Cannot read nowhere.safetensors"],
+  ];
+  for (const [args, expected, message] of cases) {
+    const { code, out, err } = await run(...args);
+    assertEquals([code, out], [expected, ""], `${args.join(" ")}: ${err}`);
+    assert(err.includes(message), `${args.join(" ")}: ${err}`);
+  }
+});
