@@ -31,7 +31,7 @@ export const command: Command = defineCommand({
     prompt: {
       kind: "texts",
       alias: "p",
-      help: "prompts to draw in place of the sheet's own; may be given several times",
+      help: "prompts to draw in place of the sheet's own",
     },
     lambda: { kind: "number", default: 0.1, above: 0, help: "how firmly everything else is held" },
     output: {

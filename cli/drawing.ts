@@ -44,13 +44,13 @@ export const modelFlags = {
     kind: "texts",
     placeholder: "FILE[:WEIGHT]",
     group: "Model",
-    help: "LoRA to draw with, as in style.safetensors:0.8; may be given several times",
+    help: "LoRA to draw with, as in style.safetensors:0.8",
   },
   textualInversion: {
     kind: "texts",
     placeholder: "FILE",
     group: "Model",
-    help: "textual inversion that prompts can name; may be given several times",
+    help: "textual inversion that prompts can name",
   },
 } as const satisfies Flags;
 

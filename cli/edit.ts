@@ -18,7 +18,7 @@ export const command: Command = defineCommand({
     "The edit is kept with --save-edit (for bluerose generate --edit), --export-lora (for A1111, ComfyUI, diffusers) or --save-model.",
   flags: {
     ...modelFlags,
-    source: { kind: "texts", group: "Edit", help: "under-specified prompt; may be given several times" },
+    source: { kind: "texts", group: "Edit", help: "under-specified prompt" },
     destination: {
       kind: "texts",
       group: "Edit",
@@ -32,7 +32,7 @@ export const command: Command = defineCommand({
     },
     lambda: { kind: "number", default: 0.1, above: 0, group: "Edit", help: "how firmly everything else is held" },
     valuesOnly: { kind: "switch", group: "Edit", help: "edit the projections to values, and leave those to keys" },
-    preserve: { kind: "texts", group: "Edit", help: "prompt to keep as it is; may be given several times" },
+    preserve: { kind: "texts", group: "Edit", help: "prompt to keep as it is" },
     preserveWeight: {
       kind: "number",
       default: 1,
@@ -50,7 +50,7 @@ export const command: Command = defineCommand({
       kind: "texts",
       alias: "p",
       group: "Look",
-      help: "prompt to draw before and after; may be given several times",
+      help: "prompt to draw before and after",
     },
     output: {
       kind: "text",

@@ -26,7 +26,7 @@ export const command: Command = defineCommand({
     "What is drawn with, in this order: textual inversions, LoRAs, edits.",
   flags: {
     ...modelFlags,
-    prompt: { kind: "texts", alias: "p", required: true, help: "what to draw; may be given several times" },
+    prompt: { kind: "texts", alias: "p", required: true, help: "what to draw" },
     output: {
       kind: "text",
       alias: "o",
@@ -39,7 +39,7 @@ export const command: Command = defineCommand({
     edit: {
       kind: "texts",
       placeholder: "FILE",
-      help: "edit to draw with (from bluerose edit --save-edit); may be given several times",
+      help: "edit to draw with (from bluerose edit --save-edit)",
     },
     ...samplingFlags,
     ...previewFlags,
