@@ -94,6 +94,14 @@ gpuTest(
   "safetyChecker: null loads neither checker nor extractor, wants none of their files, and warns once",
   async (gpu) => {
     await using model = await checkedModel();
+    const silent = await warningsOf(async () => {
+      using pipe = await StableDiffusionPipeline.fromPretrained(model.path, { gpu });
+      const { requiresSafetyChecker } = new StableDiffusionPipeline({ ...pipe.components, safetyChecker: null }, {
+        requiresSafetyChecker: false,
+      });
+      assertEquals([pipe.requiresSafetyChecker, requiresSafetyChecker], [true, false]);
+    });
+    assertEquals(silent, []);
     const warnings = await warningsOf(async () => {
       for (const kind of [StableDiffusionPipeline, StableDiffusionModelEditingPipeline]) {
         using pipe = await kind.fromPretrained(model.path, { gpu, safetyChecker: null });
