@@ -35,7 +35,10 @@ export const command: Command = defineCommand({
     perEdit: { kind: "switch", help: "show each edit's rates below the table's lines" },
   },
   examples: [
-    { line: "evaluate edits", says: "ten edits of the embedded model: 660 pictures, some ten minutes on two cores" },
+    {
+      line: "evaluate edits",
+      says: "ten edits of the embedded model: 660 pictures, ten to twenty minutes on two cores",
+    },
     {
       line: "evaluate edits --steps 20 --seeds 2 --related 5 --unrelated 5 --json edits-evaluation.json",
       says: "all test prompts: 2420 pictures",
