@@ -43,6 +43,9 @@ export interface GpuInfo {
   readonly f64: boolean;
 }
 
+/** WebGPU implementations in use. Dawn, as `npm:webgpu` brings it, crashes once its object is collected while a promise of its devices is pending. */
+const implementations = new Set<GPU>();
+
 const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64"];
 
 /**
@@ -103,6 +106,7 @@ export class Gpu implements Disposable {
         "Cannot open a GPU as this runtime has no WebGPU (navigator.gpu): use Deno 2.9 or later, or a browser with WebGPU",
       );
     }
+    implementations.add(gpu);
     const findAdapter = async () => {
       const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
       if (!adapter) {
@@ -318,7 +322,7 @@ export class Gpu implements Disposable {
             if (!error) return;
             failed?.();
             const message = `Could not ${action} on ${this.info.name}: ${error.message}`;
-            const outOfMemory = globalThis.GPUOutOfMemoryError && error instanceof GPUOutOfMemoryError;
+            const outOfMemory = error.constructor.name === "GPUOutOfMemoryError"; // another implementation's class is not the global one
             this.#fail(
               outOfMemory ? new OutOfMemoryError(message, requestedBytes) : wrap?.(message) ?? new GpuError(message),
             );

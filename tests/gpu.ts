@@ -1,24 +1,30 @@
 import { assertEquals } from "@std/assert";
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
+import { findDawn } from "./dawn.ts";
+
+/** Runs the tests on Dawn in place of Deno's own WebGPU: `deno task test:dawn`. */
+const dawn = Deno.env.get("BLUEROSE_WEBGPU") === "dawn" ? await findDawn() : undefined;
 
 const opened = new Map<string, Promise<Gpu>>();
 
 /** One device per test file and set of options: opening takes longer than most tests. */
 function sharedGpu(options: GpuOptions): Promise<Gpu> {
   const key = JSON.stringify(options);
-  if (!opened.has(key)) opened.set(key, Gpu.request(options));
+  if (!opened.has(key)) opened.set(key, Gpu.request({ gpu: dawn?.gpu, ...options }));
   return opened.get(key)!;
 }
 
-// Drivers' threads must not outlive the process's teardown.
+// Drivers' threads must not outlive the process's teardown. Dawn ends with it, and crashes where a device is destroyed then.
 globalThis.addEventListener("unload", () => {
+  if (dawn) return;
   for (const gpu of opened.values()) gpu.then((gpu) => gpu[Symbol.dispose]());
 });
 
 /** A test that gets a device, and fails when it leaves live bytes on it. */
 export function gpuTest(name: string, body: (gpu: Gpu) => void | Promise<void>, options: GpuOptions = {}): void {
   Deno.test({
-    name,
+    name: dawn?.missing ? `${name} [skipped: ${dawn.missing}]` : name,
+    ignore: dawn?.missing !== undefined,
     // The device outlives the test on purpose.
     sanitizeResources: false,
     sanitizeOps: false,

@@ -4,7 +4,6 @@
  * @module
  */
 import { intToRGBA, Jimp, loadFont, measureText } from "jimp";
-import { SANS_12_BLACK, SANS_14_BLACK, SANS_16_BLACK, SANS_32_BLACK } from "jimp/fonts";
 import { ImageError } from "./errors.ts";
 import { type JimpImage, type Picture, toJimp } from "./picture.ts";
 
@@ -184,12 +183,16 @@ function enlarge(picture: Picture, options: { cellSize: number; smooth: boolean 
 }
 
 function loadFonts(): Promise<Record<"title" | "caption" | "heading" | "small", Font>> {
-  loadedFonts ??= (async () => ({
-    title: await loadFont(fontUrl(SANS_32_BLACK)),
-    caption: await loadFont(fontUrl(SANS_16_BLACK)),
-    heading: await loadFont(fontUrl(SANS_14_BLACK)),
-    small: await loadFont(fontUrl(SANS_12_BLACK)),
-  }))();
+  loadedFonts ??= (async () => {
+    // Not before they are needed: the module looks for files on disk, and so does not load in browsers.
+    const { SANS_12_BLACK, SANS_14_BLACK, SANS_16_BLACK, SANS_32_BLACK } = await import("jimp/fonts");
+    return {
+      title: await loadFont(fontUrl(SANS_32_BLACK)),
+      caption: await loadFont(fontUrl(SANS_16_BLACK)),
+      heading: await loadFont(fontUrl(SANS_14_BLACK)),
+      small: await loadFont(fontUrl(SANS_12_BLACK)),
+    };
+  })();
   return loadedFonts;
 }
 let loadedFonts: ReturnType<typeof loadFonts> | undefined;

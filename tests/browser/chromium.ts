@@ -1,0 +1,94 @@
+/**
+ * `deno task test:browser`: the pocket model draws and is edited inside a page of Chromium (Debian's package `chromium`), as Deno's own WebGPU does it.
+ * Apart from the other tests because of what it fetches: a browser's driver and a bundler.
+ *
+ * @module
+ */
+import { assert } from "@std/assert";
+import { StableDiffusionModelEditingPipeline, TorchGenerator } from "../../mod.ts";
+import { assertClose, gpuTest } from "../gpu.ts";
+import type { Drawn, Job } from "./page.ts";
+
+const model = new URL("../../models/pocket/", import.meta.url);
+const files = ["model_index.json", ...await filesOf("scheduler", "text_encoder", "tokenizer", "unet", "vae")];
+const job: Job = { files, prompt: "a red circle", edit: ["a circle", "a blue circle"], seed: 7, steps: 3 };
+
+const candidates = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
+const executablePath = (await Promise.all(
+  candidates.map((path) => Deno.stat(path).then(() => path, () => undefined)),
+)).find((path) => path !== undefined);
+const name = "the pocket model draws in Chromium what it draws in Deno, before and after an edit";
+
+if (!executablePath) {
+  Deno.test.ignore(`${name} [skipped: no Chromium is installed (apt-get install chromium)]`, () => {});
+} else {
+  gpuTest(name, async (gpu) => {
+    const drawn = await drawInChromium(executablePath);
+    console.log(`drawn on ${drawn.device}`);
+    using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(model.pathname, { gpu });
+    const draw = async () =>
+      (await pipe.generate(job.prompt, {
+        generator: new TorchGenerator(job.seed),
+        numInferenceSteps: job.steps,
+        outputType: "array",
+      })).images;
+    const plain = await draw();
+    await pipe.editModel(...job.edit);
+    const edited = await draw();
+    assertClose(drawn.plain, plain, 1e-4, "plain");
+    assertClose(drawn.edited, edited, 5e-4, "edited");
+    assert(plain.some((value, i) => Math.abs(value - edited[i]) > 0.01), "the edit changed nothing");
+  });
+}
+
+/** The bundled page and the model on loopback, and Chromium to look at them. */
+async function drawInChromium(executablePath: string): Promise<Drawn> {
+  const driver = "playwright-core"; // a variable, and --no-lock in the task: Deno brings all that deno.lock names, wanted or not
+  const { chromium } = await import(driver);
+  const bundled = await Deno.makeTempDir();
+  const entry = new URL("page.ts", import.meta.url).pathname;
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["bundle", "--quiet", "--no-lock", "--platform", "browser", "--code-splitting", "--outdir", bundled, entry],
+    cwd: new URL("../../", import.meta.url),
+    env: { NO_COLOR: "1" },
+  }).output();
+  assert(success, new TextDecoder().decode(stderr));
+  await using server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
+    const { pathname } = new URL(request.url);
+    if (pathname === "/") {
+      return new Response(`<script type="module" src="/page.js"></script>`, {
+        headers: { "content-type": "text/html" },
+      });
+    }
+    const file = pathname.startsWith("/model/") ? new URL(pathname.slice(7), model) : `${bundled}${pathname}`;
+    try {
+      const type = pathname.endsWith(".js") ? "text/javascript" : "application/octet-stream";
+      return new Response(await Deno.readFile(file), { headers: { "content-type": type } });
+    } catch {
+      return new Response("no such file", { status: 404 });
+    }
+  });
+  const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--enable-unsafe-webgpu"] });
+  try {
+    const page = await browser.newPage();
+    const failures: string[] = [];
+    page.on("pageerror", (error: Error) => failures.push(String(error)));
+    await page.goto(`http://127.0.0.1:${server.addr.port}/`);
+    await page.waitForFunction("globalThis.draw !== undefined", undefined, { timeout: 20_000 }).catch(() => {
+      throw new Error(`The page did not load: ${failures.join("; ")}`);
+    });
+    return await page.evaluate(`draw(${JSON.stringify(job)})`);
+  } finally {
+    await browser.close();
+    await Deno.remove(bundled, { recursive: true });
+  }
+}
+
+async function filesOf(...folders: string[]): Promise<string[]> {
+  const lists = await Promise.all(
+    folders.map(async (folder) =>
+      (await Array.fromAsync(Deno.readDir(new URL(`${folder}/`, model)))).map((entry) => `${folder}/${entry.name}`)
+    ),
+  );
+  return lists.flat();
+}

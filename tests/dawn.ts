@@ -1,0 +1,26 @@
+/** Chromium's software Vulkan driver, where Debian's package puts it. */
+const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json";
+
+/**
+ * Dawn, the WebGPU of Chromium, as `npm:webgpu` brings it to Deno; or what it lacks here. It runs on the machine's GPU, or else on SwiftShader,
+ * which Debian's package `chromium` brings: Dawn refuses older versions of Mesa's lavapipe.
+ */
+export async function findDawn(): Promise<{ gpu?: GPU; missing?: string }> {
+  const name = "webgpu"; // a variable, and --no-lock in the task: Deno brings all that deno.lock names, and this is 130 MB
+  let create: (options: string[]) => GPU;
+  try {
+    ({ create } = await import(name));
+  } catch (error) {
+    return { missing: `npm:webgpu does not load (${(error as Error).message})` };
+  }
+  const tryAgain = async () => {
+    const gpu = create(["enable-dawn-features=allow_unsafe_apis"]);
+    return await gpu.requestAdapter() ? gpu : undefined;
+  };
+  let gpu = await tryAgain();
+  if (!gpu && await Deno.stat(swiftShader).then(() => true, () => false)) {
+    Deno.env.set("VK_ICD_FILENAMES", swiftShader);
+    gpu = await tryAgain();
+  }
+  return gpu ? { gpu } : { missing: "Dawn finds no adapter, and no SwiftShader is there (apt-get install chromium)" };
+}
