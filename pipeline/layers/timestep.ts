@@ -1,4 +1,4 @@
-import { Tensor } from "../../engine/tensor.ts";
+import type { Tensor } from "../../engine/tensor.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import { Linear } from "./linear.ts";
 
