@@ -6,7 +6,8 @@ const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json";
  * which Debian's package `chromium` brings: Dawn refuses older versions of Mesa's lavapipe.
  */
 export async function findDawn(): Promise<{ gpu?: GPU; missing?: string }> {
-  const name = "webgpu"; // a variable, and --no-lock in the task: Deno brings all that deno.lock names, and this is 130 MB
+  // Not in deno.json, and --no-lock in the task: Deno brings all packages that deno.lock names, and this one is 130 MB.
+  const name = "npm:webgpu@0.6.2";
   let create: (options: string[]) => GPU;
   try {
     ({ create } = await import(name));

@@ -43,7 +43,8 @@ if (!executablePath) {
 
 /** The bundled page and the model on loopback, and Chromium to look at them. */
 async function drawInChromium(executablePath: string): Promise<Drawn> {
-  const driver = "playwright-core"; // a variable, and --no-lock in the task: Deno brings all that deno.lock names, wanted or not
+  // Not in deno.json, and --no-lock in the task: Deno brings all packages that deno.lock names, wanted or not.
+  const driver = "npm:playwright-core@1.65.1";
   const { chromium } = await import(driver);
   const bundled = await Deno.makeTempDir();
   const entry = new URL("page.ts", import.meta.url).pathname;
