@@ -5,13 +5,10 @@
  * @module
  */
 import { assert } from "@std/assert";
-import { StableDiffusionModelEditingPipeline, TorchGenerator } from "../../mod.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
-import type { Drawn, Job } from "./page.ts";
+import { type Drawing, drawPocket, pocket } from "../pocket_drawing.ts";
 
-const model = new URL("../../models/pocket/", import.meta.url);
 const files = ["model_index.json", ...await filesOf("scheduler", "text_encoder", "tokenizer", "unet", "vae")];
-const job: Job = { files, prompt: "a red circle", edit: ["a circle", "a blue circle"], seed: 7, steps: 3 };
 
 const candidates = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
 const executablePath = (await Promise.all(
@@ -25,16 +22,7 @@ if (!executablePath) {
   gpuTest(name, async (gpu) => {
     const drawn = await drawInChromium(executablePath);
     console.log(`drawn on ${drawn.device}`);
-    using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(model.pathname, { gpu });
-    const draw = async () =>
-      (await pipe.generate(job.prompt, {
-        generator: new TorchGenerator(job.seed),
-        numInferenceSteps: job.steps,
-        outputType: "array",
-      })).images;
-    const plain = await draw();
-    await pipe.editModel(...job.edit);
-    const edited = await draw();
+    const { plain, edited } = await drawPocket(pocket.pathname, gpu);
     assertClose(drawn.plain, plain, 1e-4, "plain");
     assertClose(drawn.edited, edited, 5e-4, "edited");
     assert(plain.some((value, i) => Math.abs(value - edited[i]) > 0.01), "the edit changed nothing");
@@ -42,7 +30,7 @@ if (!executablePath) {
 }
 
 /** The bundled page and the model on loopback, and Chromium to look at them. */
-async function drawInChromium(executablePath: string): Promise<Drawn> {
+async function drawInChromium(executablePath: string): Promise<Drawing> {
   // Not in deno.json, and --no-lock in the task: Deno brings all packages that deno.lock names, wanted or not.
   const driver = "npm:playwright-core@1.65.1";
   const { chromium } = await import(driver);
@@ -61,7 +49,7 @@ async function drawInChromium(executablePath: string): Promise<Drawn> {
         headers: { "content-type": "text/html" },
       });
     }
-    const file = pathname.startsWith("/model/") ? new URL(pathname.slice(7), model) : `${bundled}${pathname}`;
+    const file = pathname.startsWith("/model/") ? new URL(pathname.slice(7), pocket) : `${bundled}${pathname}`;
     try {
       const type = pathname.endsWith(".js") ? "text/javascript" : "application/octet-stream";
       return new Response(await Deno.readFile(file), { headers: { "content-type": type } });
@@ -78,7 +66,7 @@ async function drawInChromium(executablePath: string): Promise<Drawn> {
     await page.waitForFunction("globalThis.draw !== undefined", undefined, { timeout: 20_000 }).catch(() => {
       throw new Error(`The page did not load: ${failures.join("; ")}`);
     });
-    return await page.evaluate(`draw(${JSON.stringify(job)})`);
+    return await page.evaluate(`draw(${JSON.stringify(files)})`);
   } finally {
     await browser.close();
     await Deno.remove(bundled, { recursive: true });
@@ -88,7 +76,7 @@ async function drawInChromium(executablePath: string): Promise<Drawn> {
 async function filesOf(...folders: string[]): Promise<string[]> {
   const lists = await Promise.all(
     folders.map(async (folder) =>
-      (await Array.fromAsync(Deno.readDir(new URL(`${folder}/`, model)))).map((entry) => `${folder}/${entry.name}`)
+      (await Array.fromAsync(Deno.readDir(new URL(`${folder}/`, pocket)))).map((entry) => `${folder}/${entry.name}`)
     ),
   );
   return lists.flat();

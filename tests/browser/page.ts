@@ -1,41 +1,14 @@
 /**
- * What the browser test runs inside the page: draws with the pocket model from files fetched over HTTP, and edits it.
+ * What the browser test runs inside the page: `draw(files)` draws with the pocket model from files fetched over HTTP.
  *
  * @module
  */
-import { memoryTree, StableDiffusionModelEditingPipeline, TorchGenerator } from "../../mod.ts";
+import { memoryTree } from "../../mod.ts";
+import { type Drawing, drawPocket } from "../pocket_drawing.ts";
 
-/** What to draw, and the files of the model by path. */
-export interface Job {
-  readonly files: readonly string[];
-  readonly prompt: string;
-  readonly edit: readonly [string, string];
-  readonly seed: number;
-  readonly steps: number;
-}
-
-/** The pictures' numbers before and after the edit, and the device that drew them. */
-export interface Drawn {
-  readonly device: string;
-  readonly plain: number[];
-  readonly edited: number[];
-}
-
-async function draw({ files, prompt, edit, seed, steps }: Job): Promise<Drawn> {
-  const blobs = await Promise.all(files.map(async (path) => [path, await (await fetch(`/model/${path}`)).blob()]));
-  const tree = memoryTree(Object.fromEntries(blobs), "pocket");
-  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(tree);
-  const picture = async () => {
-    const { images } = await pipe.generate(prompt, {
-      generator: new TorchGenerator(seed),
-      numInferenceSteps: steps,
-      outputType: "array",
-    });
-    return [...images];
-  };
-  const plain = await picture();
-  await pipe.editModel(...edit);
-  return { device: pipe.gpu.info.name, plain, edited: await picture() };
+async function draw(paths: readonly string[]): Promise<Drawing> {
+  const files = await Promise.all(paths.map(async (path) => [path, await (await fetch(`/model/${path}`)).blob()]));
+  return await drawPocket(memoryTree(Object.fromEntries(files), "pocket"));
 }
 
 Object.assign(globalThis, { draw });
