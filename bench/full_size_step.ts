@@ -1,8 +1,8 @@
 /**
- * One guided step of a model at 256², timed, with its numbers written down for tests/reference/full_size_step.py to compare with PyTorch's.
+ * One guided step of a model, timed, with its numbers written down for tests/reference/full_size_step.py to compare with PyTorch's.
  *
  *     deno run -A bench/random_checkpoint.ts /tmp/sd14-random
- *     deno run -A bench/full_size_step.ts /tmp/sd14-random /tmp/step.safetensors
+ *     deno run -A bench/full_size_step.ts /tmp/sd14-random /tmp/step.safetensors 256
  *     python tests/reference/full_size_step.py /tmp/sd14-random /tmp/step.safetensors
  *
  * @module
@@ -16,14 +16,15 @@ import { saveSafetensors } from "../pipeline/loading/saving.ts";
 import { StableDiffusionPipeline } from "../pipeline/stable_diffusion_pipeline.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
 
-const [model, target] = Deno.args;
-if (target === undefined) {
-  console.error("Usage: full_size_step.ts MODEL_DIRECTORY STEP.safetensors");
+const [model, target, pixels = "256"] = Deno.args;
+if (target === undefined || !(Number(pixels) > 0 && Number(pixels) % 8 === 0)) {
+  console.error("Usage: full_size_step.ts MODEL_DIRECTORY STEP.safetensors [PIXELS, a multiple of 8; default 256]");
   Deno.exit(1);
 }
 const timestep = 981;
 const guidance = 7.5;
-const shape = [1, 4, 32, 32];
+const side = Number(pixels) / 8;
+const shape = [1, 4, side, side];
 const prompts = ["", "a red rose in a blue vase"];
 
 using gpu = await Gpu.request();
@@ -42,6 +43,8 @@ const { lastHiddenState, poolerOutput } = pipe.textEncoder.forward(ids);
 using embeddings = lastHiddenState;
 poolerOutput[Symbol.dispose]();
 await lap("text encoder, first (compiles)");
+const weightsBytes = gpu.memory.live;
+gpu.resetPeak();
 using context = pipe.unet.prepareContext(embeddings);
 using latents = Tensor.from(gpu, new Float32Array(new TorchGenerator(7).randn(shape)), shape);
 using pair = concat([latents, latents], 0);
@@ -63,4 +66,17 @@ await saveSafetensors(target, [
   await entry("noise", noise),
   await entry("guided", guided),
 ], { metadata: { timestep: `${timestep}`, guidance: `${guidance}` } });
-console.log(JSON.stringify({ device: gpu.info.name, model, seconds, peakMiB: Math.round(gpu.memory.peak / 2 ** 20) }));
+const mebibytes = (bytes: number) => Math.round(bytes / 2 ** 20);
+const { peak, peakReserved } = gpu.memory;
+const memory = {
+  weightsMiB: mebibytes(weightsBytes),
+  peakMiB: mebibytes(peak),
+  peakReservedMiB: mebibytes(peakReserved),
+};
+if (gpu.info.features.has("timestamp-query")) {
+  const rows = await gpu.profile(() => pipe.unet.forward(pair, timestep, context)[Symbol.dispose]());
+  for (const { kernel, runs, ms, flops } of rows.slice(0, 8)) {
+    console.log(`${kernel.padEnd(24)} ${runs} runs  ${ms.toFixed(0)} ms  ${(flops / ms / 1e6).toFixed(1)} GFLOPS`);
+  }
+}
+console.log(JSON.stringify({ device: gpu.info.name, model, pixels: Number(pixels), seconds, ...memory }));
