@@ -62,13 +62,13 @@ const productKernel = declareKernel({
     b_row: "u32",
     y_start: "u32",
     y_row: "u32",
+    lower: "u32",
   },
   constants: [
     "real",
     "MODE",
     "TRANSPOSE_A",
     "TRANSPOSE_B",
-    "LOWER",
     "SUBGROUP",
     "LANES",
     "ROWS",
@@ -86,8 +86,8 @@ const productKernel = declareKernel({
       ? [Math.ceil(n4 / (lanes * columns)), Math.ceil(m / rows), 1]
       : [Math.ceil(n4 / (threadsX * columns)), Math.ceil(m / (rows * lanes / threadsX)), 1];
   },
-  cost: ({ m, n4, k }, { real, LOWER, MODE }) => {
-    const share = LOWER ? 0.5 : 1, n = 4 * n4;
+  cost: ({ m, n4, k, lower }, { real, MODE }) => {
+    const share = lower === 1 ? 0.5 : 1, n = 4 * n4;
     const numbers = m * k + k * n + share * m * n * (MODE === 0 ? 1 : 2);
     return { flops: 2 * share * m * n * k, bytes: numbers * (real === "f64" ? 8 : 4) };
   },
@@ -147,9 +147,11 @@ function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns }: TileConsta
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let row = group.y * ${rows}u;
   let column4 = group.x * ${lanes * columns}u + lane;
-  if (LOWER && group.x * ${lanes * columns * 4}u >= row + ${rows}u) { return; }
+  if (params.lower * group.x * ${lanes * columns * 4}u >= row + ${rows}u) { return; }
   ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4<real>();`, " "))}
-  for (var k = 0u; k < params.k; k += 4u) {
+  let first_k = group.z * params.k; // zero, but not to the compiler: see tile.ts
+  for (var at = first_k; at < first_k + params.k; at += 4u) {
+    let k = at - first_k;
     ${each(columns, (c) => `let b${c} = load_b(column4 + ${c * lanes}u, k);`)}
     ${each(Math.ceil(rows / lanes), (i) => `let a${i} = load_a(min(row + ${i * lanes}u + lane, params.m - 1u), k);`)}
     ${
@@ -176,11 +178,13 @@ var<workgroup> block_b: array<vec4<real>, ${tileQuads * depth}>; // [k, column /
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let row = group.y * ${tileRows}u;
   let column4 = group.x * ${tileQuads}u;
-  if (LOWER && column4 * 4u >= row + ${tileRows}u) { return; }
+  if (params.lower * column4 * 4u >= row + ${tileRows}u) { return; }
   let x = thread % ${threadsX}u;
   let y = thread / ${threadsX}u;
   ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4<real>();`, " "))}
-  for (var k = 0u; k < params.k; k += ${depth}u) {
+  let first_k = group.z * params.k;
+  for (var base = first_k; base < first_k + params.k; base += ${depth}u) {
+    let k = base - first_k;
     for (var at = thread; at < ${tileRows * depth / 4}u; at += ${threads}u) {
       let ka = k + at / ${tileRows}u * 4u;
       var v = vec4<real>();
@@ -220,9 +224,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 }`;
 }
 
-function tileOf(gpu: Gpu, rows: number, columns: number): TileConstants & { SUBGROUP: boolean } {
+/** The tile for a product of m × n × depth. Small ones run on a small tile: a large one takes longer to compile than it saves. */
+function tileOf(gpu: Gpu, rows: number, columns: number, depth: number): TileConstants & { SUBGROUP: boolean } {
   const { subgroupSize: lanes, deviceClass } = gpu.info;
   if (deviceClass === "software" && lanes > 0) {
+    if (rows * columns * depth < 6e6) return { SUBGROUP: true, LANES: lanes, ROWS: 8, COLUMNS: 1, THREADS_X: lanes };
     const COLUMNS = columns >= 8 * lanes ? 2 : 1;
     return { SUBGROUP: true, LANES: lanes, ROWS: rows > 16 ? 32 : rows > 8 ? 16 : 8, COLUMNS, THREADS_X: lanes };
   }
@@ -269,14 +275,14 @@ export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: P
       ...{ a_start: start(placeA), a_row: placeA.width / 4 },
       ...{ b_start: start(placeB), b_row: placeB.width / 4 },
       ...{ y_start: start(placeY), y_row: placeY.width / 4 },
+      lower: lowerOnly ? 1 : 0,
     },
     {
       real: y.matrix.dtype,
       MODE: { set: 0, add: 1, subtract: 2 }[mode],
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
-      LOWER: lowerOnly,
-      ...tileOf(y.matrix.gpu, m, n),
+      ...tileOf(y.matrix.gpu, m, n, depth),
     },
   );
 }
