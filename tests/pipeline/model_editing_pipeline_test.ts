@@ -94,6 +94,31 @@ gpuTest("weights with the edit folded in draw what the operator draws, to 1e-4",
   }
 });
 
+gpuTest(
+  "an edit exported as a LoRA, in either spelling, draws on a fresh model what the edited model draws, to 2e-4",
+  async (gpu) => {
+    using pipe = await open("sd1-mini", gpu);
+    const plain = await draw(pipe);
+    using edit = await ModelEdit.solve([{ source: "A pack of roses", destination: "A pack of blue roses" }], {}, pipe);
+    pipe.edits.push(edit);
+    const edited = await draw(pipe);
+    pipe.edits.clear();
+    const directory = await Deno.makeTempDir();
+    try {
+      for (const format of ["kohya", "diffusers"] as const) {
+        const path = `${directory}/${format}.safetensors`;
+        await edit.exportLora(path, { format });
+        await pipe.loadLoraWeights(path);
+        assertClose(await draw(pipe), edited, 2e-4, format);
+        pipe.unloadLoraWeights();
+        assertEquals(await draw(pipe), plain, "unloaded");
+      }
+    } finally {
+      await Deno.remove(directory, { recursive: true });
+    }
+  },
+);
+
 gpuTest("two prompts of one batch can carry different edits", async (gpu) => {
   using pipe = await open("sd1-mini", gpu);
   const prompts = ["A field of roses", "A field of roses"];

@@ -211,6 +211,24 @@ gpuTest("components serve two pipelines without a second copy of the weights", a
   assertEquals((await draw(pipe)).length, first.length);
 });
 
+gpuTest("a prompt of more than 77 tokens is cut, and the warning shows what was left out", async (gpu) => {
+  using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
+  const warnings: string[] = [];
+  const { warn } = console;
+  console.warn = (message: string) => warnings.push(message);
+  try {
+    const { promptEmbeds } = await pipe.encodePrompt("a red rose ".repeat(30) + "beside a lemon", {
+      doClassifierFreeGuidance: false,
+    });
+    using embeds = promptEmbeds;
+    assertEquals(embeds.shape, [1, 77, 48]);
+  } finally {
+    console.warn = warn;
+  }
+  assertEquals(warnings.length, 1);
+  assert(/77 tokens.*"[^"]*beside a lemon"/.test(warnings[0]), warnings[0]);
+});
+
 gpuTest("generate refuses what it cannot draw, and says what would be right", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
   using latents = Tensor.from(gpu, new Float32Array(4 * 8 * 8), [1, 4, 8, 8]);
