@@ -436,7 +436,7 @@ function runPiece(
       top: g.padding[0],
       left: g.padding[1],
     },
-    { ...constants, ...tileConstants(options.tile ?? tileFor(gpu, outChannels, n, inFours)) },
+    { ...constants, ...tileConstants(options.tile ?? tileFor(gpu, outChannels, n, { inFours })) },
   );
 }
 

@@ -204,7 +204,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
       Y_LANES: n % 4 === 0 && inFours(y) ? 4 : 1,
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
-      ...tileConstants(options.tile ?? tileFor(gpu, m, n, n % 4 === 0)),
+      ...tileConstants(options.tile ?? tileFor(gpu, m, n, { k, inFours: n % 4 === 0 })),
     },
   );
 }

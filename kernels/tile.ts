@@ -68,13 +68,19 @@ export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: num
   return [Math.ceil(n / columns), Math.ceil(m / rows), batch];
 }
 
-/** The tile for an m × n result on this device. Results that cannot be stored in fours want a small one: their epilogue is long. */
-export function tileFor(gpu: Gpu, m: number, n: number, inFours = true): TileShape {
+/**
+ * The tile for an m × n result of `k` products each on this device. Results that cannot be stored in fours want a small one: their epilogue is
+ * long. On software devices 64 rows are up to a sixth faster than 32 (1024³: 46 to 39 GFLOPS; transposed: 2 to 3 %) and take twice as long to compile,
+ * so they are for large products.
+ */
+export function tileFor(gpu: Gpu, m: number, n: number, options: { k?: number; inFours?: boolean } = {}): TileShape {
+  const { k = 0, inFours = true } = options;
   const { subgroupSize: lanes, deviceClass, limits } = gpu.info;
   if (deviceClass === "software" && lanes > 0) {
     if (!inFours) return { machine: "subgroup", lanes, threadsX: lanes, rows: 8, columns: 1 };
     const columns = n > 4 * lanes ? 2 : 1;
-    return { machine: "subgroup", lanes, threadsX: lanes, rows: m > 8 ? 32 : 8, columns };
+    const rows = m >= 64 && columns === 2 && m * n * k >= 2 ** 29 ? 64 : m > 8 ? 32 : 8;
+    return { machine: "subgroup", lanes, threadsX: lanes, rows, columns };
   }
   const large = limits.maxComputeInvocationsPerWorkgroup >= 256 && m >= 128 && n >= 128 && m * n >= 128 * 128 * 32;
   return large
