@@ -356,7 +356,7 @@ export class Gpu implements Disposable {
   }
 
   /** Prepares buffers for destruction: submits what names them, forgets their bind groups. */
-  forget(_buffers: readonly GPUBuffer[]): void {
+  forget(): void {
     if (this.#lost) return;
     this.flush();
     this.recorder.dropGroups();

@@ -72,7 +72,7 @@ export class Pool {
 
   #destroy(buffers: GPUBuffer[]): void {
     if (buffers.length === 0) return;
-    this.#gpu.forget(buffers); // submits what still names them, drops their bind groups
+    this.#gpu.forget(); // submits what still names them, drops their bind groups
     for (const buffer of buffers) {
       this.reserved -= buffer.size;
       buffer.destroy();

@@ -44,34 +44,30 @@ export interface DenoisingOptions {
 export async function denoise(latents: Tensor, options: DenoisingOptions): Promise<Tensor> {
   const { unet, scheduler, eta, callback, callbackSteps, signal, context } = options;
   const { gpu } = unet;
+  using registers = new Registers(latents); // first of all: what throws from here on leaves nothing behind
   const plan = scheduler.plan(options.numInferenceSteps, { eta });
-  const registers = new Registers(latents);
   const host = plan.nonlinear === null ? undefined : hostStepper(scheduler, options);
-  try {
-    using times = embedTimes(unet, plan, context);
-    for (const [index, step] of plan.steps.entries()) {
-      signal?.throwIfAborted();
-      const output = gpu.scope(() =>
-        predict(
-          registers.get(SAMPLE),
-          step,
-          slice(times, 0, index * context.batch, (index + 1) * context.batch),
-          options,
-        )
-      );
-      registers.set(OUTPUT, output);
-      if (host) registers.set(SAMPLE, await host(registers.get(SAMPLE), output, step));
-      else carryOut(gpu, registers, step, options.generator);
-      if (callback && index % callbackSteps === 0) {
-        await gpu.finished();
-        await callback(index, step.timestep, registers.get(SAMPLE));
-      } else if (signal) await gpu.finished(); // so that an abort finds a step to stop before
-    }
+  using times = embedTimes(unet, plan, context);
+  for (const [index, step] of plan.steps.entries()) {
     signal?.throwIfAborted();
-    return registers.release(SAMPLE);
-  } finally {
-    registers[Symbol.dispose]();
+    const output = gpu.scope(() =>
+      predict(
+        registers.get(SAMPLE),
+        step,
+        slice(times, 0, index * context.batch, (index + 1) * context.batch),
+        options,
+      )
+    );
+    registers.set(OUTPUT, output);
+    if (host) registers.set(SAMPLE, await host(registers.get(SAMPLE), output, step));
+    else carryOut(gpu, registers, step, options.generator);
+    if (callback && index % callbackSteps === 0) {
+      await gpu.finished();
+      await callback(index, step.timestep, registers.get(SAMPLE));
+    } else if (signal) await gpu.finished(); // so that an abort finds a step to stop before
   }
+  signal?.throwIfAborted();
+  return registers.release(SAMPLE);
 }
 
 /** Standard normal noise [B, …]: all of it from one generator, or each image's from its own, as diffusers draws it. */

@@ -248,6 +248,7 @@ gpuTest("generate refuses what it cannot draw, and says what would be right", as
   );
   await assertRejects(() => pipe.generate(undefined, { promptEmbeds: narrow, guidanceScale: 1 }), ShapeError, "48");
   await assertRejects(() => pipe.generate("a rose", { numInferenceSteps: 0 }), RangeError, "steps");
+  await assertRejects(() => pipe.generate("a rose", { numInferenceSteps: 2, eta: -1 }), RangeError, "eta");
   await assertRejects(
     () => pipe.generate(["a", "b"], { generator: [new TorchGenerator(1)] }),
     RangeError,
