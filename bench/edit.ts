@@ -14,7 +14,7 @@ import { numbers } from "./task.ts";
 import { deviceWork, hostWork, time, type TimingOptions } from "./timing.ts";
 
 /** Sentences (the prompt and three augmentations), their tokens, and the width of their embeddings. */
-const sentences = 4, tokens = 77, width = 768;
+const sentences = 4, tokens = 77, clipWidth = 768;
 /** Tokens of a sentence before its padding. */
 const words = 8;
 /** ‖x‖ of a row of CLIP's last hidden state. */
@@ -28,10 +28,13 @@ export const projectionWidths: readonly number[] = [
 const lamb = 0.1;
 
 /**
- * Rows [308, 768] of an edit as CLIP would give them. Each sentence begins with one and the same row; the words before the edited one are the same on
+ * Rows [308, width] (default: 768) of an edit as CLIP would give them. Each sentence begins with one and the same row; the words before the edited one are the same on
  * both sides; a word's row is its own; the padding of a sentence is 69 rows that drift slowly away from each other, for CLIP marks positions.
  */
-export function syntheticRows(): { source: Float32Array<ArrayBuffer>; destination: Float32Array<ArrayBuffer> } {
+export function syntheticRows(
+  options: { width?: number } = {},
+): { source: Float32Array<ArrayBuffer>; destination: Float32Array<ArrayBuffer> } {
+  const { width = clipWidth } = options;
   const noise = numbers(width * (2 + 2 * sentences * (tokens + 1)), 11);
   let next = 0;
   const fresh = () => noise.subarray(next, next += width);
@@ -67,7 +70,10 @@ export function syntheticRows(): { source: Float32Array<ArrayBuffer>; destinatio
 function projections(gpu: Gpu): Tensor[] {
   return projectionWidths.flatMap((outputs) =>
     [1, 2].map((seed) =>
-      Tensor.from(gpu, numbers(outputs * width, seed).map((value) => value * Math.sqrt(3 / width)), [outputs, width])
+      Tensor.from(gpu, numbers(outputs * clipWidth, seed).map((value) => value * Math.sqrt(3 / clipWidth)), [
+        outputs,
+        clipWidth,
+      ])
     )
   );
 }
@@ -85,7 +91,7 @@ export interface EditBenchOptions extends TimingOptions {
 export async function measureEdit(gpu: Gpu, options: EditBenchOptions): Promise<void> {
   const { onStage, onRemark, python } = options;
   const rows = syntheticRows();
-  const shape = [sentences * tokens, width];
+  const shape = [sentences * tokens, clipWidth];
   using source = Tensor.from(gpu, rows.source, shape);
   using destination = Tensor.from(gpu, rows.destination, shape);
 
@@ -129,7 +135,7 @@ async function measureTorch(
   using process = new PythonProcess(python, "torch_edit.py");
   try {
     const answer = await process.ask(
-      { sentences, tokens, width, lamb, widths: projectionWidths },
+      { sentences, tokens, width: clipWidth, lamb, widths: projectionWidths },
       [source, destination],
     ) as { version: string; threads: number; outerMs: number; productMs: number };
     const torch = `PyTorch ${answer.version} CPU, ${answer.threads} threads`;

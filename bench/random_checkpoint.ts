@@ -13,15 +13,23 @@ import { parseArgs } from "@std/cli/parse-args";
 import { singleFileEntries } from "../pipeline/loading/ldm_saving.ts";
 import { f16ToF32, f32ToF16 } from "../pipeline/loading/half.ts";
 import type { TensorEntry } from "../pipeline/loading/safetensors.ts";
-import { type FolderWriter, saveSafetensors, writeFolderAtomically } from "../pipeline/loading/saving.ts";
+import { saveSafetensors, writeFolderAtomically } from "../pipeline/loading/saving.ts";
 import { writeModelWeights } from "../pipeline/loading/sharding.ts";
 import { configs, shapesOf } from "./sd14.ts";
 
 const chunkElements = 1 << 22;
 const pocketTokenizer = new URL("../models/pocket/tokenizer/", import.meta.url);
 
+/** The parts that have weights, in the order in which they are written. */
+export const modelParts = ["text_encoder", "vae", "unet"] as const;
+
+/** What a part's file of weights is called, without its ending. */
+export function weightsName(part: typeof modelParts[number]): "model" | "diffusion_pytorch_model" {
+  return part === "text_encoder" ? "model" : "diffusion_pytorch_model";
+}
+
 /** The tensors of one part, made piece by piece as they are written. The same numbers in every run. */
-export function randomEntries(part: "unet" | "vae" | "text_encoder", dtype: "f16" | "f32"): TensorEntry[] {
+export function randomEntries(part: typeof modelParts[number], dtype: "f16" | "f32"): TensorEntry[] {
   return [...shapesOf(part)].map(([name, shape]) => ({
     name,
     shape,
@@ -68,31 +76,42 @@ function hash(text: string): number {
   return value;
 }
 
-async function writeFolder(directory: string, dtype: "f16" | "f32", maxShardBytes: number): Promise<void> {
-  const json = (folder: FolderWriter, path: string, value: unknown) =>
-    folder.writeText(path, JSON.stringify(value, null, 2) + "\n");
+/** The text files of a folder in diffusers' layout, by path. */
+export async function folderTexts(): Promise<Map<string, string>> {
+  const texts = new Map<string, string>();
+  const json = (path: string, value: unknown) => texts.set(path, JSON.stringify(value, null, 2) + "\n");
+  for (const part of modelParts) json(`${part}/config.json`, configs[part]);
+  json("scheduler/scheduler_config.json", configs.scheduler);
+  for (const name of ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]) {
+    texts.set(`tokenizer/${name}`, await Deno.readTextFile(new URL(name, pocketTokenizer)));
+  }
+  json("model_index.json", {
+    _class_name: "StableDiffusionPipeline",
+    _diffusers_version: "0.23.1",
+    feature_extractor: [null, null],
+    requires_safety_checker: false,
+    safety_checker: [null, null],
+    scheduler: ["diffusers", "PNDMScheduler"],
+    text_encoder: ["transformers", "CLIPTextModel"],
+    tokenizer: ["transformers", "CLIPTokenizer"],
+    unet: ["diffusers", "UNet2DConditionModel"],
+    vae: ["diffusers", "AutoencoderKL"],
+  });
+  return texts;
+}
+
+/** Writes a folder in diffusers' layout. */
+export async function writeFolder(
+  directory: string,
+  options: { dtype?: "f16" | "f32"; maxShardBytes?: number } = {},
+): Promise<void> {
+  const { dtype = "f16", maxShardBytes = 5e9 } = options;
+  const texts = await folderTexts();
   await writeFolderAtomically(directory, {}, async (folder) => {
-    for (const part of ["text_encoder", "vae", "unet"] as const) {
-      const baseName = part === "text_encoder" ? "model" : "diffusion_pytorch_model";
-      await json(folder, `${part}/config.json`, configs[part]);
-      await writeModelWeights(folder, part, baseName, randomEntries(part, dtype), { maxShardBytes });
+    for (const part of modelParts) {
+      await writeModelWeights(folder, part, weightsName(part), randomEntries(part, dtype), { maxShardBytes });
     }
-    await json(folder, "scheduler/scheduler_config.json", configs.scheduler);
-    for (const name of ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]) {
-      await folder.writeText(`tokenizer/${name}`, await Deno.readTextFile(new URL(name, pocketTokenizer)));
-    }
-    await json(folder, "model_index.json", {
-      _class_name: "StableDiffusionPipeline",
-      _diffusers_version: "0.23.1",
-      feature_extractor: [null, null],
-      requires_safety_checker: false,
-      safety_checker: [null, null],
-      scheduler: ["diffusers", "PNDMScheduler"],
-      text_encoder: ["transformers", "CLIPTextModel"],
-      tokenizer: ["transformers", "CLIPTokenizer"],
-      unet: ["diffusers", "UNet2DConditionModel"],
-      vae: ["diffusers", "AutoencoderKL"],
-    });
+    for (const [path, text] of texts) await folder.writeText(path, text);
   });
 }
 
@@ -113,7 +132,8 @@ async function writeFile(path: string, dtype: "f16" | "f32"): Promise<void> {
 if (import.meta.main) {
   const args = parseArgs(Deno.args, { string: ["dtype", "max-shard-bytes"], default: { dtype: "f16" } });
   const [target] = args._.map(String);
-  if (target === undefined || !["f16", "f32"].includes(args.dtype)) {
+  const { dtype } = args;
+  if (target === undefined || (dtype !== "f16" && dtype !== "f32")) {
     console.error("Usage: random_checkpoint.ts DIRECTORY|FILE.safetensors [--dtype f16|f32] [--max-shard-bytes N]");
     Deno.exit(1);
   }
@@ -121,8 +141,8 @@ if (import.meta.main) {
   const before = Deno.memoryUsage().rss;
   let peak = before;
   const watch = setInterval(() => peak = Math.max(peak, Deno.memoryUsage().rss), 20);
-  if (target.endsWith(".safetensors")) await writeFile(target, args.dtype);
-  else await writeFolder(target, args.dtype, Number(args["max-shard-bytes"] ?? 5e9));
+  if (target.endsWith(".safetensors")) await writeFile(target, dtype);
+  else await writeFolder(target, { dtype, maxShardBytes: Number(args["max-shard-bytes"] ?? 5e9) });
   clearInterval(watch);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   console.log(`${target}: ${seconds} s, host memory grew by ${((peak - before) / 2 ** 20).toFixed(0)} MiB at most`);

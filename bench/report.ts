@@ -40,11 +40,40 @@ export interface StageRecord {
   readonly ms: number;
 }
 
+/** What one pipeline of a model cost until it ran. */
+export interface CompiledVariant {
+  /** The part of the model that wants it first. */
+  readonly part: string;
+  readonly kernel: string;
+  /** Its constants and storage types. */
+  readonly variant: string;
+  /** With how many different parameters it runs. */
+  readonly parameters: number;
+  /** Creating the pipeline. */
+  readonly createMs: number;
+  /** What first runs take longer than second ones. */
+  readonly firstRunMs: number;
+}
+
+/** What all pipelines of a model cost. */
+export interface CompilationRecord {
+  readonly device: string;
+  readonly model: string;
+  readonly pipelines: number;
+  readonly createMs: number;
+  /** As the whole took longer the first time, not as the sum of the single ones. */
+  readonly firstRunMs: number;
+  /** Dearest first. */
+  readonly variants: readonly CompiledVariant[];
+}
+
 /** A run, as `--json` writes it. */
 export interface BenchReport {
   readonly device: DeviceRecord;
   readonly kernels: readonly KernelRecord[];
   readonly stages: readonly StageRecord[];
+  /** Of the full-size model. */
+  readonly compilation?: CompilationRecord;
 }
 
 /** A kernel's rates and its share of the ceiling. `real` says which arithmetic ceiling is its own. */
@@ -118,6 +147,31 @@ export function kernelLine(record: KernelRecord, remarks: readonly string[] = []
 /** A line of the stages. */
 export function stageLine({ stage, ms }: StageRecord): string {
   return stage.padEnd(kernelWidth + shapeWidth) + digits(ms).padStart(9) + " ms";
+}
+
+/** Creating and running for the first time. */
+export function compileMs({ createMs, firstRunMs }: { createMs: number; firstRunMs: number }): number {
+  return createMs + firstRunMs;
+}
+
+/** What compiling cost: all in all, by part of the model, and the dearest pipelines. */
+export function compilationText(record: CompilationRecord, options: { dearest?: number } = {}): string {
+  const { model, pipelines, createMs, firstRunMs, variants } = record;
+  const { dearest = 10 } = options;
+  const line = (ms: number, text: string) => `  ${digits(ms).padStart(7)} ms  ${text}`;
+  const sum = (group: readonly CompiledVariant[]) => group.reduce((total, each) => total + compileMs(each), 0);
+  return [
+    `${pipelines} pipelines of ${model}: ${digits(compileMs(record) / 1000)} s, of which ${
+      digits(createMs / 1000)
+    } s creating them and ${digits(firstRunMs / 1000)} s in their first runs`,
+    ...[...Map.groupBy(variants, ({ part }) => part)].map(([part, group]) =>
+      line(sum(group), `${part}: ${group.length} that nothing before it wanted`)
+    ),
+    `The dearest:`,
+    ...variants.slice(0, dearest).map((each) =>
+      line(compileMs(each), `${each.part}: ${each.kernel} ${each.variant} (${each.parameters} sets of parameters)`)
+    ),
+  ].join("\n");
 }
 
 function ratio(value: number): string {

@@ -1,5 +1,6 @@
 import { casesFor, kernelCases } from "../bench/cases.ts";
 import { type Ceiling, measureCeiling } from "../bench/ceiling.ts";
+import { measureColdCompilation } from "../bench/compilation.ts";
 import { measureEdit } from "../bench/edit.ts";
 import { measureKernel } from "../bench/kernels.ts";
 import { benchPage } from "../bench/page.ts";
@@ -8,6 +9,8 @@ import {
   type BenchReport,
   compareReports,
   comparisonText,
+  type CompilationRecord,
+  compilationText,
   type DeviceRecord,
   digits,
   kernelHead,
@@ -27,7 +30,7 @@ import { type Command, defineCommand } from "./command.ts";
 import { showProgress } from "./progress.ts";
 
 const pocket = `${import.meta.dirname}/../models/pocket`;
-const parts = ["kernels", "stages", "edit"] as const;
+const parts = ["kernels", "stages", "edit", "compile"] as const;
 
 /** `bluerose bench`: kernels against the device's ceiling, the way to a picture stage by stage, the edit; beside other engines. */
 export const command: Command = defineCommand({
@@ -99,8 +102,14 @@ export const command: Command = defineCommand({
       console.log("\nThe edit at Stable Diffusion 1.4's sizes");
       await measureEdit(gpu, { budgetMs, waitMs, python, onStage, onRemark: (remark) => console.log(`  ${remark}`) });
     }
+    let compilation: CompilationRecord | undefined;
+    if (wanted.has("compile")) {
+      console.log("\nCompiling what a full-size model wants, without the driver's caches");
+      compilation = await measureColdCompilation();
+      console.log(compilationText(compilation));
+    }
 
-    const report: BenchReport = { device: deviceRecord(gpu, ceiling, date), kernels, stages };
+    const report: BenchReport = { device: deviceRecord(gpu, ceiling, date), kernels, stages, compilation };
     if (before) console.log(`\n${comparisonText(compareReports(before, report), { beforeName: values.compare! })}`);
     if (before && before.device.name !== report.device.name) {
       console.log(`  (that was another device: ${before.device.name})`);

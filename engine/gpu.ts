@@ -1,7 +1,7 @@
 import { DeviceLostError, GpuError, KernelError, NoAdapterError, OutOfMemoryError } from "./errors.ts";
 import type { Binding, CompiledKernel, Cost, Kernel } from "./kernel.ts";
 import { Pool, roundUp } from "./pool.ts";
-import { type KernelProfile, Recorder } from "./recorder.ts";
+import { type KernelProfile, Recorder, type RehearsedRun } from "./recorder.ts";
 import { Tensor } from "./tensor.ts";
 
 /** What {@linkcode Gpu.request} can be asked. */
@@ -237,6 +237,20 @@ export class Gpu implements Disposable {
     return this.recorder.tally(body);
   }
 
+  /**
+   * Notes the kernel runs that `body` asks for, and does none of them: kernels compile, tensors get memory, no number is computed. What is read
+   * back meanwhile means nothing.
+   */
+  async rehearse(body: () => void | Promise<void>): Promise<RehearsedRun[]> {
+    this.flush();
+    return await this.recorder.rehearse(body);
+  }
+
+  /** The kernels compiled so far, a variant each. */
+  get compiledKernels(): CompiledKernel[] {
+    return [...this.#compiled.values()].flatMap((variants) => [...variants.values()]);
+  }
+
   /** Starts counting the peaks of {@linkcode memory} from what is there now. */
   resetPeak(): void {
     this.pool.peak = this.pool.live;
@@ -375,7 +389,7 @@ export class Gpu implements Disposable {
     if (!compiled) {
       // A broken kernel is compiled again when it is run again, so that each time the error says what is wrong with it.
       const failed = () => variants.delete(variant);
-      variants.set(variant, compiled = this.#compile(kernel.declaration.name, source(), bindings, failed));
+      variants.set(variant, compiled = this.#compile(kernel.declaration.name, variant, source(), bindings, failed));
     }
     return compiled;
   }
@@ -384,11 +398,13 @@ export class Gpu implements Disposable {
 
   #compile(
     name: string,
+    variant: string,
     code: string,
     bindings: readonly (readonly [string, Binding])[],
     failed: () => void,
   ): CompiledKernel {
     const { device } = this;
+    const started = performance.now();
     const layout = this.#layout(bindings.map(([, { access }]) => access));
     const pipeline = this.guarded(
       `compile the kernel ${name}`,
@@ -400,7 +416,8 @@ export class Gpu implements Disposable {
         }),
       { wrap: (message) => new KernelError(message, code), failed },
     );
-    return { pipeline, layout, id: this.#nextKernelId++ };
+    const createMs = performance.now() - started;
+    return { pipeline, layout, id: this.#nextKernelId++, name, variant: variant.trimEnd(), createMs };
   }
 
   #layout(accesses: readonly ("read" | "write")[]): GPUBindGroupLayout {

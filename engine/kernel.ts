@@ -66,6 +66,12 @@ export interface CompiledKernel {
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
   readonly id: number;
+  /** The kernel's name. */
+  readonly name: string;
+  /** Constants and storage types. */
+  readonly variant: string;
+  /** How long the host took to create it. Drivers compile then, or when it first runs. */
+  readonly createMs: number;
 }
 
 /** One kernel: its declaration, and `run`. Compiled on first use, once per device and set of constants. */
@@ -116,7 +122,7 @@ export class Kernel<B extends string = string, P extends string = string, C exte
       const size = Math.min(roundUp(Math.max(bytes, 16), 16), tensor.buffer.size - byteOffset);
       entries.push({ buffer: tensor.buffer, offset: byteOffset, size });
       dtypes.push(tensor.dtype);
-      variant += tensor.dtype;
+      variant += `${tensor.dtype} `;
     }
     const compiled = gpu.compiled(this, variant, () => this.#source(gpu, constants, dtypes), this.#bindings);
     const cost = gpu.profiling ? this.declaration.cost(params, constants) : undefined;

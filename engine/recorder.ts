@@ -10,6 +10,16 @@ export interface KernelProfile {
   readonly bytes: number;
 }
 
+/** A kernel run as {@linkcode Recorder.rehearse} noted it. */
+export interface RehearsedRun {
+  readonly kernel: CompiledKernel;
+  /** Bytes that each binding covers. */
+  readonly bindingBytes: readonly number[];
+  /** The uniform parameters, packed. */
+  readonly params: Uint8Array<ArrayBuffer>;
+  readonly grid: Grid;
+}
+
 /** Uniform slots of one submission. Full means submit: the GPU then starts while the host records on. */
 const slots = 512;
 /** A slot's bytes: the largest alignment that WebGPU lets a device demand. */
@@ -36,6 +46,7 @@ export class Recorder {
   #pipeline: GPUComputePipeline | undefined;
   #used = 0;
   #profile: Profile | undefined;
+  #rehearsal: RehearsedRun[] | undefined;
   #tally: { runs: number; flops: number; bytes: number } | undefined;
 
   constructor(gpu: Gpu, paramsLayout: GPUBindGroupLayout) {
@@ -64,6 +75,12 @@ export class Recorder {
     name: string,
     cost?: Cost,
   ): void {
+    if (this.#rehearsal) {
+      const params = new Uint8Array(slotBytes);
+      pack(new DataView(params.buffer));
+      this.#rehearsal.push({ kernel, bindingBytes: entries.map(({ size }) => size!), params, grid });
+      return;
+    }
     if (this.#used === slots || this.#profile?.full) this.submit();
     if (this.#tally && cost) {
       this.#tally.runs++;
@@ -89,6 +106,7 @@ export class Recorder {
 
   /** Records a copy between buffers, in order with the dispatches. */
   copy(source: GPUBuffer, sourceOffset: number, target: GPUBuffer, targetOffset: number, bytes: number): void {
+    if (this.#rehearsal) return;
     this.#endPass();
     const encoder = this.#encoder ??= this.#gpu.device.createCommandEncoder();
     encoder.copyBufferToBuffer(source, sourceOffset, target, targetOffset, bytes);
@@ -128,6 +146,17 @@ export class Recorder {
     const profile = this.#profile;
     this.#profile = undefined;
     return await profile?.rows() ?? [];
+  }
+
+  /** Notes the runs that `body` asks for, and does none of them: kernels compile, tensors get memory, no number is computed. */
+  async rehearse(body: () => void | Promise<void>): Promise<RehearsedRun[]> {
+    const rehearsal: RehearsedRun[] = this.#rehearsal = [];
+    try {
+      await body();
+    } finally {
+      this.#rehearsal = undefined;
+    }
+    return rehearsal;
   }
 
   /** Whether the costs of dispatches are being added up. */

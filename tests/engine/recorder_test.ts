@@ -105,3 +105,22 @@ gpuTest("profile() ends where its body throws or a kernel is broken, and can beg
 gpuTest("profile() says so where the device has no timestamps", async (gpu) => {
   await assertRejects(() => gpu.profile(() => {}), GpuError, 'no feature "timestamp-query"');
 }, { withoutFeatures: ["timestamp-query"] });
+
+gpuTest("rehearse() notes runs with their params and bindings, does none of them, and then stops", async (gpu) => {
+  using a = Tensor.from(gpu, new Float32Array([1]), [1]);
+  using b = Tensor.from(gpu, new Float32Array([7]), [1]);
+  const runs = await gpu.rehearse(async () => {
+    step.run(gpu, { x: a, y: b }, { term: 5 });
+    gpu.recorder.copy(a.buffer, 0, b.buffer, 0, 4);
+    await gpu.finished();
+    step.run(gpu, { x: b, y: a }, { term: 6 });
+  });
+  assertEquals([...await a.data(), ...await b.data()], [1, 7]);
+  assertEquals(runs.map(({ kernel }) => kernel.name), ["test_step", "test_step"]);
+  assertEquals(runs.map(({ params }) => new DataView(params.buffer).getUint32(0, true)), [5, 6]);
+  assertEquals(runs[0].bindingBytes.length, 2);
+  assert(gpu.compiledKernels.includes(runs[0].kernel) && runs[0].kernel === runs[1].kernel);
+  await assertRejects(() => gpu.rehearse(() => Promise.reject(new GpuError("halt"))), GpuError, "halt");
+  step.run(gpu, { x: a, y: b }, { term: 5 });
+  assertEquals([...await b.data()], [8]);
+});
