@@ -70,7 +70,7 @@ export type Shapes = Map<string, readonly number[]>;
 
 /** Names and shapes of one part's tensors. */
 export function shapesOf(part: "unet" | "vae" | "text_encoder"): Shapes {
-  return { unet: unetShapes, vae: vaeShapes, text_encoder: textShapes }[part]();
+  return { unet: () => unetShapes(configs.unet), vae: vaeShapes, text_encoder: textShapes }[part]();
 }
 
 /** Collects the tensors of modules by the modules' names. */
@@ -121,8 +121,15 @@ class Builder {
   }
 }
 
-function unetShapes(): Shapes {
-  const { block_out_channels: widths, layers_per_block: layers, cross_attention_dim: context } = configs.unet;
+/** What the shapes of a UNet's tensors follow from. */
+export type UNetConfigJson = Pick<
+  typeof configs.unet,
+  "block_out_channels" | "layers_per_block" | "cross_attention_dim" | "down_block_types" | "up_block_types"
+>;
+
+/** Names and shapes of the tensors of a UNet of Stable Diffusion 1.x. */
+export function unetShapes(config: UNetConfigJson): Shapes {
+  const { block_out_channels: widths, layers_per_block: layers, cross_attention_dim: context } = config;
   const build = new Builder();
   const time = 4 * widths[0];
   build.linear("time_embedding.linear_1", widths[0], time);
@@ -130,7 +137,7 @@ function unetShapes(): Shapes {
   build.conv("conv_in", 4, widths[0]);
   const skips = [widths[0]];
   let channels = widths[0];
-  configs.unet.down_block_types.forEach((type, level) => {
+  config.down_block_types.forEach((type, level) => {
     for (let layer = 0; layer < layers; layer++) {
       build.resnet(`down_blocks.${level}.resnets.${layer}`, channels, widths[level], time);
       channels = widths[level];
@@ -145,7 +152,7 @@ function unetShapes(): Shapes {
   });
   for (const layer of [0, 1]) build.resnet(`mid_block.resnets.${layer}`, channels, channels, time);
   build.transformer("mid_block.attentions.0", channels, context);
-  configs.unet.up_block_types.forEach((type, level) => {
+  config.up_block_types.forEach((type, level) => {
     const width = widths[widths.length - 1 - level];
     for (let layer = 0; layer <= layers; layer++) {
       build.resnet(`up_blocks.${level}.resnets.${layer}`, channels + skips.pop()!, width, time);

@@ -31,6 +31,23 @@ export interface AttentionTask {
   readonly dim: number;
 }
 
+/** m = n = k. */
+export function squareTask(side: number): MatmulTask {
+  return { op: "matmul", m: side, k: side, n: side, transposeB: false };
+}
+
+/** Multiplications and additions of a task, each counted. */
+export function taskFlops(task: PeerTask): number {
+  switch (task.op) {
+    case "matmul":
+      return 2 * task.m * task.n * task.k;
+    case "conv2d":
+      return 2 * task.batch * task.outChannels * (task.side / task.stride) ** 2 * task.inChannels * task.kernel ** 2;
+    case "attention":
+      return 4 * task.batch * task.heads * task.t * task.s * task.dim;
+  }
+}
+
 /** Numbers from −1 to 1, the same in every run and for every peer. A block of them is repeated: that is quick, and kernels cannot tell. */
 export function numbers(count: number, seed = 1): Float32Array<ArrayBuffer> {
   const values = new Float32Array(count);

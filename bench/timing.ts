@@ -34,11 +34,13 @@ export interface Timing {
 export interface TimingOptions {
   /** Of all batches of one work, where one run is not longer. Default: 300. */
   readonly budgetMs?: number;
+  /** Whether each work has run before, so that no first run is wasted on warming up. Default: false. */
+  readonly isWarm?: boolean;
 }
 
 /** Batches of a work whose runs are short, and of one whose single run takes all the budget. */
 const batchesOfShort = 4, batchesOfLong = 2;
-/** One run that takes as many budgets is timed once after its warm-up. */
+/** A run that takes as many budgets is timed once. */
 const veryLong = 5;
 const mostRuns = 2048;
 
@@ -52,29 +54,44 @@ export async function time(work: Work, options: TimingOptions = {}): Promise<Tim
  * slows down or speeds up meanwhile favours none.
  */
 export async function timeInTurns(works: readonly Work[], options: TimingOptions = {}): Promise<Timing[]> {
-  const { budgetMs = 300 } = options;
-  const plans: { work: Work; runs: number; batches: number; samples: Sample[] }[] = [];
-  for (const work of works) plans.push({ work, ...await planned(work, budgetMs), samples: [] });
-  const rounds = Math.max(...plans.map(({ batches }) => batches));
+  const { budgetMs = 300, isWarm = false } = options;
+  const plans: ({ work: Work } & Plan)[] = [];
+  for (const work of works) {
+    if (!isWarm) await work.sample(1);
+    plans.push({ work, ...await planned(work, budgetMs) });
+  }
+  const rounds = Math.max(...plans.map(({ batches, samples }) => batches - samples.length));
+  // Where planning gave a sample, in the order A B C, the next round takes C B A.
+  const firstReversed = plans.some(({ samples }) => samples.length > 0) ? 0 : 1;
   for (let round = 0; round < rounds; round++) {
-    for (const plan of round % 2 === 0 ? plans : plans.toReversed()) {
+    for (const plan of round % 2 === firstReversed ? plans.toReversed() : plans) {
       if (plan.samples.length < plan.batches) plan.samples.push(await plan.work.sample(plan.runs));
     }
   }
   return plans.map(({ samples, runs }) => summary(samples, runs));
 }
 
-/** Warms up, and finds how many runs fill a batch. */
-async function planned(work: Work, budgetMs: number): Promise<{ runs: number; batches: number }> {
-  await work.sample(1);
+interface Plan {
+  /** Of a batch. */
+  readonly runs: number;
+  readonly batches: number;
+  /** Batches that planning has taken already. */
+  readonly samples: Sample[];
+}
+
+/** Finds how many runs fill a batch. A run that is long enough is the first batch itself. */
+async function planned(work: Work, budgetMs: number): Promise<Plan> {
   const batchMs = budgetMs / batchesOfShort;
   let runs = 1;
   for (;;) {
-    const { ms } = await work.sample(runs);
-    if (runs === 1 && ms >= budgetMs / 2) return { runs, batches: ms > veryLong * budgetMs ? 1 : batchesOfLong };
+    const sample = await work.sample(runs);
+    const { ms } = sample;
+    if (runs === 1 && ms >= budgetMs / 2) {
+      return { runs, batches: ms > veryLong * budgetMs ? 1 : batchesOfLong, samples: [sample] };
+    }
     const wanted = Math.ceil(runs * batchMs / Math.max(ms, 0.01));
     if (ms >= batchMs / 2 || runs === mostRuns) {
-      return { runs: Math.min(mostRuns, Math.max(1, wanted)), batches: batchesOfShort };
+      return { runs: Math.min(mostRuns, Math.max(1, wanted)), batches: batchesOfShort, samples: [] };
     }
     runs = Math.min(mostRuns, wanted, runs * 16); // short samples are imprecise: step by step
   }

@@ -18,6 +18,12 @@ Deno.test("works are taken in turns, forwards and backwards, after a warm-up eac
   assertEquals(log[0], ["a", 1]);
 });
 
+Deno.test("long works are taken in turns too, the planning run being the first", async () => {
+  const log: [string, number][] = [];
+  await timeInTurns([pretended("a", 400, log), pretended("b", 500, log)], { budgetMs: 300, isWarm: true });
+  assertEquals(log.map(([name]) => name).join(""), "abba");
+});
+
 Deno.test("runs fill the budget, whatever a run takes", async () => {
   for (const ms of [0.001, 0.2, 1, 30]) {
     const timing = await time(pretended("a", ms, []), { budgetMs: 300 });
@@ -33,7 +39,10 @@ Deno.test("a run that takes the whole budget is timed twice, and a very long one
     const log: [string, number][] = [];
     const timing = await time(pretended("a", ms, log), { budgetMs: 300 });
     assertEquals([timing.runs, timing.batches], [1, expected]);
-    assertEquals(log.length, expected + 2); // warm-up and planning
+    assertEquals(log.length, expected + 1); // warm-up; what planning takes counts
+    log.length = 0;
+    await time(pretended("a", ms, log), { budgetMs: 300, isWarm: true });
+    assertEquals(log.length, expected);
   }
 });
 
