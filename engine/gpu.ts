@@ -41,12 +41,14 @@ export interface GpuInfo {
   readonly subgroupsNeedEnable: boolean;
   /** Whether kernels may use f64 (Deno on Vulkan drivers that have it). */
   readonly f64: boolean;
+  /** Whether memory is best accessed in words of 64 bits: on software devices that have them (Deno's lavapipe). */
+  readonly longWords: boolean;
 }
 
 /** WebGPU implementations in use. Dawn, as `npm:webgpu` brings it, crashes once its object is collected while a promise of its devices is pending. */
 const implementations = new Set<GPU>();
 
-const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64"];
+const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64", "wgpu-shader-int64"];
 
 /**
  * The device: adapter, queue, memory, compiled kernels and recorded work. It owns all of them; disposing of it frees everything.
@@ -148,15 +150,17 @@ export class Gpu implements Disposable {
     }
     const needEnable = features.includes("subgroups") && await compiles(device, "enable subgroups;");
     const { subgroupMinSize, subgroupMaxSize } = adapter.info;
+    const deviceClass = classify(adapter.info);
     const info: GpuInfo = {
       name: nameOf(adapter.info),
-      deviceClass: classify(adapter.info),
+      deviceClass,
       isFallbackAdapter,
       features: new Set(features),
       limits,
       subgroupSize: features.includes("subgroups") && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0,
       subgroupsNeedEnable: needEnable,
       f64: features.includes("wgpu-shader-f64"),
+      longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),
     };
     return new Gpu(device, info);
   }

@@ -9,9 +9,10 @@ import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, ti
 /**
  * Matrix product on the register-tile core of tile.ts: y = activation(scale · A·B + bias) + residual.
  *
- * A is read four elements of k at a time, B as blocks of 4 × 4, transposed in registers when B is stored [N, K] (as torch stores a Linear's
- * weight): that costs a fifth of the speed of the untransposed form on lavapipe, 30 against 37 GFLOPS at 1024³, where four scalar loads in
- * place of a vec4 cost half.
+ * A is read four or eight elements of k at a time, B as blocks of 4 × 4 or 8 × 8, transposed in registers when B is stored [N, K] (as torch
+ * stores a Linear's weight). Eight at a time brought lavapipe from 48 to 58 GFLOPS at 1024³ (by processor time, 32 × 2): half of the
+ * time had gone into loads, which it takes apart into lanes and words. Both halves of eight k in one chain of fma: with the first half of all
+ * rows before the second, LLVM stored the second half's products in memory first, and it was slower than four at a time.
  */
 const matmulKernel = declareKernel({
   name: "matmul",
@@ -53,16 +54,44 @@ const matmulKernel = declareKernel({
     ...tileConstantNames,
   ],
   subgroups: true,
-  wgsl: (constants) => matmulWgsl + resultWgsl(constants.Y_LANES) + tileWgsl(constants),
+  wgsl: (constants) =>
+    (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + resultWgsl(constants.Y_LANES) +
+    tileWgsl(constants),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: ({ m, n, k, batch }) => ({ flops: 2 * batch * m * n * k, bytes: 4 * batch * (m * k + k * n + m * n) }),
 });
 
-const matmulWgsl = /* wgsl */ `
+/** Eight numbers an access; of a B stored [N, K], a block is transposed in registers. */
+const wideOperandsWgsl = ({ TRANSPOSE_B }: Readonly<Record<string, unknown>>) => /* wgsl */ `
+struct Row { start: u32 }
+fn tile_row(batch: u32, row: u32) -> Row { return Row((a_start(batch) + row * params.a_row) / 8u); }
+fn tile_a8(r: Row, k: u32) -> mat2x4f { return params.scale * a_at(r.start + k / 8u); }
+
+struct Column { start: u32 }
+struct Block { upper_left: mat4x4f, upper_right: mat4x4f, lower_left: mat4x4f, lower_right: mat4x4f }
+fn tile_column(batch: u32, column: u32) -> Column {
+  return Column((b_start(batch) + min(column, params.n - 8u)${TRANSPOSE_B ? " * params.b_row" : ""}) / 8u);
+}
+fn tile_b8(c: Column, k: u32) -> Block {
+  let row = params.b_row / 8u;
+  let start = c.start + k${TRANSPOSE_B ? " / 8u" : " * row"};
+  ${Array.from({ length: 8 }, (_, i) => `let v${i} = b_at(start + ${i}u * row);`).join(" ")}
+  let left_top = mat4x4f(v0[0], v1[0], v2[0], v3[0]);
+  let right_top = mat4x4f(v0[1], v1[1], v2[1], v3[1]);
+  let left_bottom = mat4x4f(v4[0], v5[0], v6[0], v7[0]);
+  let right_bottom = mat4x4f(v4[1], v5[1], v6[1], v7[1]);
+  ${
+  TRANSPOSE_B
+    ? "return Block(transpose(left_top), transpose(left_bottom), transpose(right_top), transpose(right_bottom));"
+    : "return Block(left_top, right_top, left_bottom, right_bottom);"
+}
+}
+`;
+
+const operandsWgsl = /* wgsl */ `
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row {
-  let start = params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner;
-  return Row(start + select(row * params.a_row, row, TRANSPOSE_A));
+  return Row(a_start(batch) + select(row * params.a_row, row, TRANSPOSE_A));
 }
 fn a_one(r: Row, k: u32) -> f32 {
   let at = min(k, params.k - 1u);
@@ -76,8 +105,7 @@ fn tile_a(r: Row, k: u32) -> vec4f { // the scale costs least here: A is loaded 
 
 struct Column { start: u32, at: u32 }
 fn tile_column(batch: u32, column: u32) -> Column {
-  let start = params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner;
-  return Column(start, column);
+  return Column(b_start(batch), column);
 }
 fn b_row4(c: Column, k: u32) -> vec4f { // B stored [K, N]
   let start = c.start + min(k, params.k - 1u) * params.b_row;
@@ -97,7 +125,11 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
   if (TRANSPOSE_B) { return transpose(mat4x4f(b_column4(c, 0u, k), b_column4(c, 1u, k), b_column4(c, 2u, k), b_column4(c, 3u, k))); }
   return mat4x4f(b_row4(c, k), b_row4(c, k + 1u), b_row4(c, k + 2u), b_row4(c, k + 3u));
 }
+`;
 
+const matmulWgsl = /* wgsl */ `
+fn a_start(batch: u32) -> u32 { return params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner; }
+fn b_start(batch: u32) -> u32 { return params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner; }
 fn tile_row_start(batch: u32, row: u32) -> f32 { return select(0.0, bias_at(row), params.bias_axis == 2u); }
 fn tile_column_start(batch: u32, column: u32) -> vec4f {
   let last = params.n - 1u;
@@ -111,7 +143,15 @@ fn place(batch: u32, row: u32, column: u32) -> u32 {
 `;
 
 const resultWgsl = (lanes: unknown) =>
-  lanes === 4
+  lanes === 8
+    ? /* wgsl */ `
+fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
+fn tile_get8(batch: u32, row: u32, column: u32) -> mat2x4f { return y_at(place(batch, row, column) / 8u); }
+fn tile_end8(batch: u32, row: u32, column: u32, value: mat2x4f) -> mat2x4f {
+  return value + residual_at(place(batch, row, column) / 8u);
+}
+`
+    : lanes === 4
     ? /* wgsl */ `
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
 fn tile_get(batch: u32, row: u32, column: u32) -> vec4f { return y_at(place(batch, row, column) / 4u); }
@@ -178,8 +218,8 @@ export interface GemmOptions {
 /** y = scale · A·B + bias + residual on views, written into `y`. {@linkcode matmul} is the form for whole tensors. */
 export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, options: GemmOptions): void {
   const { m, n, k, outer = 1, inner = 1, transposeA = false, transposeB = false, bias, residual, scale = 1 } = options;
-  const inFours = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
-    [offset, rowStride, outerStride, innerStride].every((stride) => stride % 4 === 0);
+  const divides = (by: number, { offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
+    [offset, rowStride, outerStride, innerStride].every((stride) => stride % by === 0);
   const strides = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
     [offset, rowStride, outerStride, innerStride] as const;
   const [a_offset, a_row, a_outer, a_inner] = strides(a);
@@ -189,6 +229,11 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const operands = [a.tensor, b.tensor];
   const noBias = operands.find(({ dtype }) => dtype === "f16") ?? a.tensor;
   const noResidual = operands.find(({ dtype }) => dtype === "f32") ?? a.tensor;
+  const tile = tileConstants(options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0 }), {
+    inEights: !transposeA && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)),
+  });
+  const lanes = (length: number | false, view: MatrixView) =>
+    tile.WIDE ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;
   matmulKernel.run(
     gpu,
     { a: a.tensor, b: b.tensor, bias: bias ?? noBias, residual: residual ?? noResidual, y: y.tensor },
@@ -199,12 +244,12 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
       ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
     },
     {
-      A_LANES: !transposeA && k % 4 === 0 && inFours(a) ? 4 : 1,
-      B_LANES: (transposeB ? k : n) % 4 === 0 && inFours(b) ? 4 : 1,
-      Y_LANES: n % 4 === 0 && inFours(y) ? 4 : 1,
+      A_LANES: lanes(!transposeA && k, a),
+      B_LANES: lanes(transposeB ? k : n, b),
+      Y_LANES: lanes(n, y),
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
-      ...tileConstants(options.tile ?? tileFor(gpu, m, n, { k, inFours: n % 4 === 0 })),
+      ...tile,
     },
   );
 }

@@ -9,7 +9,7 @@ import type { Grid } from "../engine/kernel.ts";
  *
  * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, its address worked out once
  * - `tile_a(Row, k) -> vec4f`: the row's elements k … k+3, zero from `params.k` on
- * - `struct Column` and `tile_column(batch, column) -> Column`: four neighbouring columns of B
+ * - `struct Column` and `tile_column(batch, column) -> Column`: four (WIDE: eight) neighbouring columns of B
  * - `tile_b(Column, k) -> mat4x4f`: their elements; member j is row k+j, finite from `params.k` on
  * - `tile_row_start(batch, row) -> f32` and `tile_column_start(batch, column) -> vec4f`: what the sums start from (biases)
  * - `tile_sum(batch, row, column, vec4f) -> vec4f`: the sum with what earlier runs have left in the result, where there were any
@@ -17,6 +17,13 @@ import type { Grid } from "../engine/kernel.ts";
  * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of finished sums (activation, residual); used where `params.finish` is 1
  *
  * Rows and columns may lie beyond the edge, and must then be clamped, in the first six.
+ *
+ * Where the constant WIDE holds, all sizes and strides divide by eight, and in place of `tile_a`, `tile_b`, `tile_sum`, `tile_put`, `tile_get` and
+ * `tile_end` there are
+ *
+ * - `tile_a8(Row, k) -> mat2x4f`: elements k … k+7
+ * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f: `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right`
+ * - `tile_put8`, `tile_get8`, `tile_end8`: as their narrow namesakes, for eight results
  *
  * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text costs it some 10 ms, and the unrolled epilogue
  * has one for every accumulator: so biases are where sums start, and `tile_end` runs over the stored results in a loop (an array
@@ -44,14 +51,22 @@ export interface TileShape {
 }
 
 /** The constants that make a kernel's variants differ by tile shape. */
-export type TileConstants = Record<"MACHINE" | "LANES" | "THREADS_X" | "ROWS" | "COLUMNS", number>;
+export type TileConstants = Record<"MACHINE" | "LANES" | "THREADS_X" | "ROWS" | "COLUMNS", number> & { WIDE: boolean };
 
 /** Names of {@linkcode TileConstants}, for declarations. */
-export const tileConstantNames = ["MACHINE", "LANES", "THREADS_X", "ROWS", "COLUMNS"] as const;
+export const tileConstantNames = ["MACHINE", "LANES", "THREADS_X", "ROWS", "COLUMNS", "WIDE"] as const;
 
-/** A shape as constants. */
-export function tileConstants({ machine, lanes, threadsX, rows, columns }: TileShape): TileConstants {
-  return { MACHINE: machine === "subgroup" ? 1 : 0, LANES: lanes, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns };
+/** A shape as constants. `inEights` tells that the operands can be accessed so; whether they are is the shape's matter, too. */
+export function tileConstants(shape: TileShape, { inEights = false }: { inEights?: boolean } = {}): TileConstants {
+  const { machine, lanes, threadsX, rows, columns } = shape;
+  return {
+    MACHINE: machine === "subgroup" ? 1 : 0,
+    LANES: lanes,
+    THREADS_X: threadsX,
+    ROWS: rows,
+    COLUMNS: columns,
+    WIDE: inEights && machine === "subgroup" && columns % 2 === 0,
+  };
 }
 
 /** Rows and columns (in numbers) that one workgroup computes. */
@@ -69,18 +84,15 @@ export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: num
 }
 
 /**
- * The tile for an m × n result of `k` products each on this device. Results that cannot be stored in fours want a small one: their epilogue is
- * long. On software devices 64 rows are up to a sixth faster than 32 (1024³: 46 to 39 GFLOPS; transposed: 2 to 3 %) and take twice as long to compile,
- * so they are for large products.
+ * The tile for an m × n result on this device. Results that cannot be stored in fours want a small one: their epilogue is long. On software
+ * devices 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it.
  */
-export function tileFor(gpu: Gpu, m: number, n: number, options: { k?: number; inFours?: boolean } = {}): TileShape {
-  const { k = 0, inFours = true } = options;
+export function tileFor(gpu: Gpu, m: number, n: number, { inFours = true }: { inFours?: boolean } = {}): TileShape {
   const { subgroupSize: lanes, deviceClass, limits } = gpu.info;
   if (deviceClass === "software" && lanes > 0) {
     if (!inFours) return { machine: "subgroup", lanes, threadsX: lanes, rows: 8, columns: 1 };
     const columns = n > 4 * lanes ? 2 : 1;
-    const rows = m >= 64 && columns === 2 && m * n * k >= 2 ** 29 ? 64 : m > 8 ? 32 : 8;
-    return { machine: "subgroup", lanes, threadsX: lanes, rows, columns };
+    return { machine: "subgroup", lanes, threadsX: lanes, rows: m > 8 ? 32 : 8, columns };
   }
   const large = limits.maxComputeInvocationsPerWorkgroup >= 256 && m >= 128 && n >= 128 && m * n >= 128 * 128 * 32;
   return large
@@ -103,58 +115,74 @@ const chain = (acc: string, a: string, b: string) =>
 /** Stores a raw sum. */
 const put = (place: string, sum: string) => `tile_put(${place}, tile_sum(${place}, ${sum}));`;
 
-function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns }: TileConstants): string {
+function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants): string {
   const loads = Math.ceil(rows / lanes);
+  const quads = wide ? 2 : 1; // vec4 of an access: neighbouring columns of B, consecutive k of A
+  const blocks = columns / quads;
+  const place = (c: number) => `column + ${(Math.floor(c / quads) * lanes * quads + c % quads) * 4}u`;
+  const sums = (row: number, text: (acc: string, c: number) => string) =>
+    each(columns, (c) => text(`c${row}_${c}`, c), " ");
+  const access = wide
+    ? {
+      a: (i: number) => `let w${i} = tile_a8(r${i}, k); let a${i}_0 = w${i}[0]; let a${i}_1 = w${i}[1];`,
+      b: (g: number) =>
+        `let e${g} = tile_b8(q${g}, k); let b${2 * g}_0 = e${g}.upper_left; let b${2 * g + 1}_0 = e${g}.upper_right; ` +
+        `let b${2 * g}_1 = e${g}.lower_left; let b${2 * g + 1}_1 = e${g}.lower_right;`,
+      put: (row: number, g: number) =>
+        `tile_put8(batch, row + ${row}u, ${place(2 * g)}, mat2x4f(c${row}_${2 * g}, c${row}_${2 * g + 1}));`,
+      end: "tile_put8(batch, y, x, tile_end8(batch, y, x, tile_get8(batch, y, x)));",
+    }
+    : {
+      a: (i: number) => `let a${i}_0 = tile_a(r${i}, k);`,
+      b: (g: number) => `let b${g}_0 = tile_b(q${g}, k);`,
+      put: (row: number, g: number) => put(`batch, row + ${row}u, ${place(g)}`, `c${row}_${g}`),
+      end: "tile_put(batch, y, x, tile_end(batch, y, x, tile_get(batch, y, x)));",
+    };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let batch = group.z;
   let row = group.y * ${rows}u;
-  let column = (group.x * ${lanes * columns}u + lane) * 4u;
+  let column = group.x * ${4 * lanes * columns}u + lane * ${4 * quads}u;
   ${each(loads, (i) => `let r${i} = tile_row(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
-  ${
-    each(columns, (c) =>
-      `let q${c} = tile_column(batch, column + ${c * lanes * 4}u); let s${c} = tile_column_start(batch, column + ${
-        c * lanes * 4
-      }u);`)
-  }
+  ${each(blocks, (g) => `let q${g} = tile_column(batch, ${place(g * quads)});`)}
+  ${each(columns, (c) => `let s${c} = tile_column_start(batch, ${place(c)});`)}
   ${each(loads, (i) => `let v${i} = tile_row_start(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
   ${
     each(rows, (i) =>
       `let u${i} = subgroupBroadcast(v${Math.floor(i / lanes)}, ${i % lanes}u); ${
-        each(columns, (c) =>
-          `var c${i}_${c} = u${i} + s${c};`, " ")
+        sums(i, (acc, c) =>
+          `var ${acc} = u${i} + s${c};`)
       }`)
   }
   let first_k = batch * params.k;
   let end_k = first_k + params.k;
-  for (var at = first_k; at < end_k; at += 4u) {
+  for (var at = first_k; at < end_k; at += ${4 * quads}u) {
     let k = at - first_k;
-    ${each(columns, (c) => `let b${c} = tile_b(q${c}, k);`)}
-    ${each(loads, (i) => `let a${i} = tile_a(r${i}, k);`)}
+    ${each(blocks, access.b)}
+    ${each(loads, access.a)}
     ${
     each(rows, (i) =>
-      `{ let a = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u); ${
-        each(columns, (c) =>
-          chain(`c${i}_${c}`, "a", `b${c}`), " ")
+      `{ ${
+        each(quads, (h) => `let x${h} = subgroupBroadcast(a${Math.floor(i / lanes)}_${h}, ${i % lanes}u);`, " ")
+      } ${
+        sums(i, (acc, c) => each(quads, (h) => chain(acc, `x${h}`, `b${c}_${h}`), " "))
       } }`)
   }
   }
   ${
     each(rows, (i) =>
       `if (row + ${i}u < params.m) { ${
-        each(columns, (c) =>
-          `if (column + ${c * lanes * 4}u < params.n) { ${
-            put(`batch, row + ${i}u, column + ${c * lanes * 4}u`, `c${i}_${c}`)
-          } }`, " ")
+        each(blocks, (g) =>
+          `if (${place(g * quads)} < params.n) { ${access.put(i, g)} }`, " ")
       } }`)
   }
   let first_end = batch * params.finish; // none where nothing is to be done
-  for (var end = first_end; end < first_end + params.finish * ${rows * columns}u; end++) {
+  for (var end = first_end; end < first_end + params.finish * ${rows * blocks}u; end++) {
     let i = end - first_end;
-    let y = row + i / ${columns}u;
-    let x = column + i % ${columns}u * ${lanes * 4}u;
-    if (y < params.m && x < params.n) { tile_put(batch, y, x, tile_end(batch, y, x, tile_get(batch, y, x))); }
+    let y = row + i / ${blocks}u;
+    let x = column + i % ${blocks}u * ${lanes * quads * 4}u;
+    if (y < params.m && x < params.n) { ${access.end} }
   }
 }`;
 }

@@ -63,9 +63,15 @@ const awkward: [number, number, number][] = [
   ],
   [129, 132, 36],
   [3, 256, 8],
+  [9, 72, 40],
+  [33, 136, 8],
 ];
 
-const devices = { "with subgroups": {}, "without subgroups": { withoutFeatures: ["subgroups"] } };
+const devices = {
+  "with subgroups": {},
+  "with subgroups, without words of 64 bits": { withoutFeatures: ["wgpu-shader-int64"] },
+  "without subgroups": { withoutFeatures: ["subgroups"] },
+};
 for (const [device, options] of Object.entries(devices)) {
   gpuTest(`matmul equals the float64 product on awkward sizes, batched and transposed, ${device}`, async (gpu) => {
     for (const [m, n, k] of awkward) {
