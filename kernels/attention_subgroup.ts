@@ -49,9 +49,9 @@ export function subgroupAttentionShape(
 
 const attentionKernel = declareKernel({
   name: "attention_subgroup",
-  bindings: { q: input(4), k: input(4), v: input(4), y: output(4) },
+  bindings: { q: input("ACCESS"), k: input("ACCESS"), v: input("ACCESS"), y: output("ACCESS") },
   params: { t: "u32", s: "u32", heads: "u32", batch: "u32", scale: "f32" },
-  constants: ["LANES", "QUERIES", "KEYS", "TOGETHER", "QUADS", "MASK", "CAUSAL"],
+  constants: ["LANES", "QUERIES", "KEYS", "TOGETHER", "QUADS", "ACCESS", "MASK", "CAUSAL"],
   subgroups: true,
   wgsl: (constants) => subgroupWgsl(constants),
   grid: ({ t, heads, batch }, { LANES, QUERIES }) => [Math.ceil(t / (Number(LANES) * Number(QUERIES))), heads, batch],
@@ -70,8 +70,8 @@ export function subgroupAttention(
     KEYS: keys,
     TOGETHER: together,
     QUADS: dim / 4,
+    ACCESS: dim % 8 === 0 ? 8 : 4,
     MASK: causal || s % keys !== 0 || t * s < 2 ** 13, // small ones share the variant of prompts
-
     CAUSAL: causal,
   });
 }
@@ -80,11 +80,25 @@ const each = (count: number, text: (i: number) => string, separator = " ") =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
 function subgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
-  const { LANES: lanes, QUERIES: queries, KEYS: keys, TOGETHER: together, QUADS: quads } = constants as Record<
-    string,
-    number
-  >;
+  const { LANES: lanes, QUERIES: queries, KEYS: keys, TOGETHER: together, QUADS: quads, ACCESS: access } =
+    constants as Record<
+      string,
+      number
+    >;
   const { MASK: mask, CAUSAL: causal } = constants as Record<string, boolean>;
+  // All addresses count accesses, of one vec4 or of two.
+  const [many, rowLength] = [access / 4, 4 * quads / access];
+  /** Quads 0 … quads − 1 of a row that starts at `at`, loaded as NAME0 … */
+  const load = (name: string, from: string, at: string, then = "") =>
+    each(
+      rowLength,
+      (p) =>
+        many === 1
+          ? `let ${name}${p} = ${from}_at(${at} + ${p}u)${then};`
+          : `let ${name}_${p} = ${from}_at(${at} + ${p}u)${then}; let ${name}${2 * p} = ${name}_${p}[0]; let ${name}${
+            2 * p + 1
+          } = ${name}_${p}[1];`,
+    );
   const turn = keys < lanes ? `lane % ${keys}u` : "lane";
   const perQuery = (text: (a: number) => string, separator = " ") => each(queries, text, separator);
   const limit = (a: number) => causal ? `min(end, k_start + (first + ${a * lanes + 1}u) * row)` : "end";
@@ -105,20 +119,20 @@ function subgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let row = params.heads * ${quads}u;
-  let q_start = group.z * params.t * row + group.y * ${quads}u;
-  let k_start = group.z * params.s * row + group.y * ${quads}u;
+  let row = params.heads * ${rowLength}u;
+  let q_start = group.z * params.t * row + group.y * ${rowLength}u;
+  let k_start = group.z * params.s * row + group.y * ${rowLength}u;
   let first = group.x * ${lanes * queries}u + lane;
   ${
     perQuery((a) =>
       `let at${a} = q_start + min(first + ${a * lanes}u, params.t - 1u) * row; var top${a} = -3e38; var sum${a} = 0.0;
-  ${each(quads, (i) => `let q${a}_${i} = q_at(at${a} + ${i}u) * params.scale; var o${a}_${i} = vec4f();`)}`, "\n  ")
+  ${load(`q${a}_`, "q", `at${a}`, " * params.scale")} ${each(quads, (i) => `var o${a}_${i} = vec4f();`)}`, "\n  ")
   }
   let end = k_start + ${causal ? `min(params.s, (group.x + 1u) * ${lanes * queries}u)` : "params.s"} * row;
   // By address, for lavapipe: see the ladder.
   for (var key = k_start; key < end; key += ${keys}u * row) {
     let mine = ${mask ? `min(key + ${turn} * row, end - row)` : `key + ${turn} * row`};
-    ${each(quads, (i) => `let k${i} = k_at(mine + ${i}u);`)}
+    ${load("k", "k", "mine")}
     ${each(keys / together, (g) => scores(g * together), "\n    ")}
     ${
     mask
@@ -133,23 +147,30 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     sum${a} = fma(sum${a}, fade${a}, ${each(keys, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
   }
     ${
-    each(quads, (i) =>
-      `{ let mine4 = v_at(mine + ${i}u); ${
-        perQuery((a) => `var t${a} = o${a}_${i} * fade${a};`)
-      } ${
-        each(keys, (l) =>
-          `{ let b = subgroupBroadcast(mine4, ${l}u); ${
-            perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
-          } }`)
-      } ${
-        perQuery((a) => `o${a}_${i} = t${a};`)
+    each(rowLength, (p) =>
+      `{ let mine_v = v_at(mine + ${p}u); ${
+        each(many, (half) => {
+          const i = p * many + half;
+          return `{ ${perQuery((a) => `var t${a} = o${a}_${i} * fade${a};`)} ${
+            each(keys, (l) =>
+              `{ let b = subgroupBroadcast(mine_v${many === 2 ? `[${half}]` : ""}, ${l}u); ${
+                perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
+              } }`)
+          } ${perQuery((a) => `o${a}_${i} = t${a};`)} }`;
+        })
       } }`, "\n    ")
   }
   }
   ${
     perQuery((a) =>
       `if (first + ${a * lanes}u < params.t) { let share = 1.0 / sum${a}; ${
-        each(quads, (i) => `y_put(at${a} + ${i}u, o${a}_${i} * share);`)
+        each(
+          rowLength,
+          (p) =>
+            `y_put(at${a} + ${p}u, ${
+              many === 1 ? `o${a}_${p}` : `mat2x4f(o${a}_${2 * p}, o${a}_${2 * p + 1})`
+            } * share);`,
+        )
       } }`, "\n  ")
   }
 }`;

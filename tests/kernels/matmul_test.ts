@@ -99,25 +99,28 @@ gpuTest("matmul computes the same on every tile shape", async (gpu) => {
   ].filter(({ machine }) => machine !== "subgroup" || lanes > 0) as TileShape[];
   for (const tile of tiles) {
     await check(gpu, { m: 131, n: 140, k: 52 }, tile);
+    await check(gpu, { m: 131, n: 144, k: 56 }, tile);
+    await check(gpu, { m: 67, n: 136, k: 40, transposeB: true }, tile);
     await check(gpu, { m: 130, n: 137, k: 35, transposeB: true }, tile);
   }
 });
 
 gpuTest("matmul adds bias along rows or columns, activation, scale and residual, in that order", async (gpu) => {
-  const [batch, m, n, k] = [2, 19, 28, 12];
-  const aData = randomArray(batch * m * k, 1), bData = randomArray(k * n, 2), rData = randomArray(batch * m * n, 3);
-  using a = Tensor.from(gpu, aData, [batch, m, k]);
-  using b = Tensor.from(gpu, bData, [k, n]);
-  using residual = Tensor.from(gpu, rData, [batch, m, n]);
-  for (const biasAxis of ["row", "column"] as const) {
-    const biasData = randomArray(biasAxis === "row" ? m : n, 4);
-    using bias = Tensor.from(gpu, biasData, [biasData.length]);
-    using y = matmul(a, b, { bias, biasAxis, residual, activation: "silu", scale: 0.5 });
-    const expected = product(aData, bData, { m, n, k, batch }, true).map((sum, index) => {
-      const x = 0.5 * sum + biasData[biasAxis === "row" ? Math.floor(index / n) % m : index % n];
-      return x / (1 + Math.exp(-x)) + rData[index];
-    });
-    assertClose(await y.data(), expected, f32Tolerance(k), biasAxis);
+  for (const [batch, m, n, k] of [[2, 19, 28, 12], [2, 19, 40, 16]]) {
+    const aData = randomArray(batch * m * k, 1), bData = randomArray(k * n, 2), rData = randomArray(batch * m * n, 3);
+    using a = Tensor.from(gpu, aData, [batch, m, k]);
+    using b = Tensor.from(gpu, bData, [k, n]);
+    using residual = Tensor.from(gpu, rData, [batch, m, n]);
+    for (const biasAxis of ["row", "column"] as const) {
+      const biasData = randomArray(biasAxis === "row" ? m : n, 4);
+      using bias = Tensor.from(gpu, biasData, [biasData.length]);
+      using y = matmul(a, b, { bias, biasAxis, residual, activation: "silu", scale: 0.5 });
+      const expected = product(aData, bData, { m, n, k, batch }, true).map((sum, index) => {
+        const x = 0.5 * sum + biasData[biasAxis === "row" ? Math.floor(index / n) % m : index % n];
+        return x / (1 + Math.exp(-x)) + rData[index];
+      });
+      assertClose(await y.data(), expected, f32Tolerance(k), biasAxis);
+    }
   }
 });
 
