@@ -30,7 +30,7 @@ export interface Binding {
 
 /**
  * A floating-point tensor that is read. The kernel calls `NAME_at(i)`, which is `lanes` neighbouring numbers as f32, vec4f or mat2x4f, whether
- * the tensor stores f32 or f16. `lanes` may name a constant that holds 1, 4 or 8.
+ * the tensor stores f32 or f16. `NAME_first(i)` and `NAME_last(i)` are one of these (f16: of eight). `lanes` may name a constant that holds 1, 4 or 8.
  */
 export function input(lanes: 1 | 4 | 8 | string = 1): Binding {
   return { access: "read", lanes };
@@ -191,7 +191,10 @@ function floatAccess(
     accessors: `fn ${name}_at(i: u32) -> ${element} { return ${expression}; }`,
   });
   if (dtype === "f32") {
-    const { type, accessors } = at(element, `${name}[i]`);
+    const { type, accessors: whole } = at(element, `${name}[i]`);
+    const one = (suffix: string, component: string) =>
+      `fn ${name}_${suffix}(i: u32) -> f32 { return ${name}[i].${component}; }`;
+    const accessors = lanes === 4 ? `${whole} ${one("first", "x")} ${one("last", "w")}` : whole;
     if (access === "read") return { type, accessors };
     return { type, accessors: `${accessors} fn ${name}_put(i: u32, value: ${element}) { ${name}[i] = value; }` };
   }
@@ -215,13 +218,15 @@ function eightAccess(
   dtype: DType,
   { access, longWords }: { access: "read" | "write"; longWords: boolean },
 ): { type: string; accessors: string } {
-  const forms: Partial<Record<DType, { type: string; read: string; write: string }>> = {
+  const forms: Partial<Record<DType, Record<"type" | "read" | "write" | "first" | "last", string>>> = {
     f16: {
       type: "vec4u",
       read: `let w = ${name}[i]; return mat2x4f(vec4f(unpack2x16float(w.x), unpack2x16float(w.y)), ` +
         `vec4f(unpack2x16float(w.z), unpack2x16float(w.w)));`,
       write:
         `${name}[i] = vec4u(pack2x16float(v[0].xy), pack2x16float(v[0].zw), pack2x16float(v[1].xy), pack2x16float(v[1].zw));`,
+      first: `unpack2x16float(${name}[i].x).x`,
+      last: `unpack2x16float(${name}[i].w).y`,
     },
     f32: longWords
       ? {
@@ -230,13 +235,22 @@ function eightAccess(
           `return mat2x4f(vec4f(l.x, h.x, l.y, h.y), vec4f(l.z, h.z, l.w, h.w));`,
         write: `let l = bitcast<vec4u>(vec4f(v[0].xz, v[1].xz)); let h = bitcast<vec4u>(vec4f(v[0].yw, v[1].yw)); ` +
           `${name}[i] = vec4<u64>(l) | (vec4<u64>(h) << vec4u(32u));`,
+        first: `bitcast<f32>(u32(${name}[i].x))`,
+        last: `bitcast<f32>(u32(${name}[i].w >> 32u))`,
       }
-      : { type: "mat2x4f", read: `return ${name}[i];`, write: `${name}[i] = v;` },
+      : {
+        type: "mat2x4f",
+        read: `return ${name}[i];`,
+        write: `${name}[i] = v;`,
+        first: `${name}[i][0].x`,
+        last: `${name}[i][1].w`,
+      },
   };
   const form = forms[dtype];
   if (!form) throw new DTypeError(`Cannot bind ${name} to ${kernel} as it takes f32 or f16 numbers: ${dtype}`);
-  const { type, read, write } = form;
-  const at = `fn ${name}_at(i: u32) -> mat2x4f { ${read} }`;
+  const { type, read, write, first, last } = form;
+  const at = `fn ${name}_at(i: u32) -> mat2x4f { ${read} } fn ${name}_first(i: u32) -> f32 { return ${first}; } ` +
+    `fn ${name}_last(i: u32) -> f32 { return ${last}; }`;
   return {
     type: `array<${type}>`,
     accessors: access === "read" ? at : `${at} fn ${name}_put(i: u32, v: mat2x4f) { ${write} }`,

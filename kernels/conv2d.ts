@@ -4,7 +4,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { declareKernel, input, output, spread } from "../engine/kernel.ts";
 import { Tensor, type TensorWindow } from "../engine/tensor.ts";
 import { type Activation, activationCode } from "./activation.ts";
-import { conv3x3Kernel, conv3x3Tile } from "./conv2d_3x3.ts";
+import { conv3x3Kernel, conv3x3Lanes, conv3x3Tile } from "./conv2d_3x3.ts";
 import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
 import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
 
@@ -36,12 +36,33 @@ const conv2dKernel = declareKernel({
   constants: [...convConstantNames, ...tileConstantNames],
   subgroups: true,
   wgsl: (constants) =>
-    convEpilogueWgsl(constants) + weightWgsl +
-    (constants.X_LANES === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE)) +
+    convEpilogueWgsl(constants) +
+    (constants.WIDE
+      ? wideWgsl
+      : weightWgsl + (constants.X_LANES === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE))) +
     tileWgsl(constants),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: (params) => convCost(params),
 });
+
+/** A 1×1 kernel over whole pictures, in eights. */
+const wideWgsl = /* wgsl */ `
+struct Row { start: u32 }
+fn tile_row(batch: u32, row: u32) -> Row { return Row((params.weight_start + row * params.weight_row) / 2u); }
+fn tile_a8(r: Row, k: u32) -> mat2x4f { return weight_at(r.start + k / 8u); }
+struct Column { start: u32 }
+struct Block { upper_left: mat4x4f, upper_right: mat4x4f, lower_left: mat4x4f, lower_right: mat4x4f }
+fn tile_column(batch: u32, column: u32) -> Column {
+  return Column((params.x_start + batch * params.x_batch + min(column, params.n - 8u)) / 8u);
+}
+fn tile_b8(c: Column, k: u32) -> Block {
+  let plane = params.n / 8u;
+  let at = c.start + k * plane;
+  ${Array.from({ length: 8 }, (_, i) => `let v${i} = x_at(at + ${i}u * plane);`).join(" ")}
+  return Block(mat4x4f(v0[0], v1[0], v2[0], v3[0]), mat4x4f(v0[1], v1[1], v2[1], v3[1]),
+    mat4x4f(v4[0], v5[0], v6[0], v7[0]), mat4x4f(v4[1], v5[1], v6[1], v7[1]));
+}
+`;
 
 const weightWgsl = /* wgsl */ `
 // Integer quotients by a float factor, since vector integer division is slow where it is not one instruction: with the half it is exact
@@ -388,16 +409,22 @@ function runPiece(
     channel_bias_place: channelBias ? 1 : 0,
     finish: residual || isLast && options.activation !== undefined ? 1 : 0,
   };
+  const tile = tileConstants(options.tile ?? tileFor(gpu, outChannels, n, { inFours }), {
+    inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
+  });
+  const lanes = inFours ? (tile.WIDE ? 8 : 4) : 1;
   const constants = {
-    X_LANES: plain && inFours ? 4 : 1,
-    Y_LANES: inFours ? 4 : 1,
+    X_LANES: plain ? lanes : 1,
+    Y_LANES: lanes,
+    W_LANES: tile.WIDE ? 8 : 4,
     ACCUMULATE: inChannel > 0,
     ACTIVATION: isLast ? activationCode(options.activation) : 0,
     UPSAMPLE: g.upsample,
   };
   if (!options.tile && t.x.dtype === "f32" && suits3x3(gpu, g)) {
     const lanes = gpu.info.subgroupSize;
-    const tile = conv3x3Tile(outChannels, pictures * n, k);
+    const outputs = g.upWidth % 8 === 0 ? 8 : 4;
+    const tile = conv3x3Tile(outChannels, pictures * n, { k, outputs });
     const late = channelBias !== undefined && n % (4 * lanes * tile.COLUMNS) !== 0; // a tile spans pictures
     conv3x3Kernel.run(
       gpu,
@@ -411,7 +438,9 @@ function runPiece(
       },
       {
         ...constants,
-        X_LANES: g.upsample === 0 ? 4 : 1,
+        X_LANES: conv3x3Lanes(outputs, g.upsample === 1),
+        Y_LANES: outputs,
+        W_LANES: 4,
         LANES: lanes,
         ...tile,
       },
@@ -436,7 +465,7 @@ function runPiece(
       top: g.padding[0],
       left: g.padding[1],
     },
-    { ...constants, ...tileConstants(options.tile ?? tileFor(gpu, outChannels, n, { inFours })) },
+    { ...constants, ...tile },
   );
 }
 

@@ -33,13 +33,19 @@ export const conv3x3Kernel = declareKernel({
   cost: (params): Cost => convCost(params),
 });
 
-/** The tile for `m` output channels of `n` pixels, each `k` products. */
-export function conv3x3Tile(m: number, n: number, k: number): { ROWS: number; COLUMNS: number } {
+/** The tile for `m` output channels of `n` pixels, each `k` products, where a lane has so many outputs side by side. */
+export function conv3x3Tile(
+  m: number,
+  n: number,
+  { k, outputs }: { k: number; outputs: 4 | 8 },
+): { ROWS: number; COLUMNS: number } {
   // A tile's inputs cost as much as some 8 rows; few rows should be computed for nothing.
   const cost = (rows: number) => Math.ceil(m / rows) * (rows + 8);
+  const large = m * n * k >= 2 ** 29; // worth the time that twice the code takes to compile
+  const rows = large || outputs === 4 ? [32, 16, 8] : [16, 8];
   return {
-    ROWS: [32, 16, 8].reduce((best, rows) => cost(rows) < cost(best) ? rows : best),
-    COLUMNS: m * n * k < 2 ** 29 ? 1 : 2, // two run a fifth faster and compile twice as long
+    ROWS: rows.reduce((best, rows) => cost(rows) < cost(best) ? rows : best),
+    COLUMNS: large || outputs === 8 ? 2 : 1,
   };
 }
 
@@ -48,35 +54,66 @@ interface Constants {
   readonly ROWS: number;
   readonly COLUMNS: number;
   readonly UPSAMPLE: number;
+  /** Outputs of a lane side by side, which are written at once. */
+  readonly Y_LANES: 4 | 8;
 }
 
 const each = (count: number, text: (i: number) => string, separator = "\n") =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
-/** The inputs of column `q`, channel `j`, as the operands of the three taps: six of a row, the outer two by an access to one of four. */
-const sixInputs = (q: number, j: number) => `
-  let p${q}${j} = start${q} + min(c * 4u + ${j}u, last) * plane;
-  let l${q}${j} = select(0.0, x[(p${q}${j} + left${q}) / 4u].w, in_left${q});
-  let m${q}${j} = select(vec4f(), x[(p${q}${j} + middle${q}) / 4u], in_row${q});
-  let r${q}${j} = select(0.0, x[(p${q}${j} + right${q}) / 4u].x, in_right${q});
-  let b${q}${j}_0 = vec4f(l${q}${j}, m${q}${j}.xyz);
-  let b${q}${j}_1 = m${q}${j};
-  let b${q}${j}_2 = vec4f(m${q}${j}.yzw, r${q}${j});`;
+/** How the inputs of a lane's neighbouring outputs become the operands of the three taps, b0_0 … of the first four outputs and b1_0 … of the next. */
+interface Inputs {
+  /** Loads at `p`, the start of a line of a channel: `left`, `middle`, `right` are the places in it, `in_…` whether they are in the picture. */
+  readonly load: (g: number) => string;
+  readonly taps: readonly (readonly [string, string, string])[];
+}
 
-/** The same of an upsampled row, where inputs 1 and 2 are one, as are 3 and 4. */
-const fourInputs = (q: number, j: number) => `
-  let p${q}${j} = start${q} + min(c * 4u + ${j}u, last) * plane;
-  let l${q}${j} = select(0.0, x[p${q}${j} + left${q}], in_left${q});
-  let m${q}${j} = select(0.0, x[p${q}${j} + middle${q}], in_row${q});
-  let n${q}${j} = select(0.0, x[p${q}${j} + middle${q} + 1u], in_row${q});
-  let r${q}${j} = select(0.0, x[p${q}${j} + right${q}], in_right${q});
-  let b${q}${j}_0 = vec4f(l${q}${j}, m${q}${j}, m${q}${j}, n${q}${j});
-  let b${q}${j}_1 = vec4f(m${q}${j}, m${q}${j}, n${q}${j}, n${q}${j});
-  let b${q}${j}_2 = vec4f(m${q}${j}, n${q}${j}, n${q}${j}, r${q}${j});`;
+const edge = (name: string, side: string, suffix: string, lanes: number, g: number) =>
+  `let ${name} = select(0.0, x_${suffix}((p + ${side}${g}) / ${lanes}u), in_${side}${g});`;
+const whole = (name: string, lanes: number, g: number, part = "") =>
+  `let ${name} = select(vec4f(), x_at((p + middle${g}) / ${lanes}u)${part}, in_row${g});`;
 
-function conv3x3Wgsl({ LANES: lanes, ROWS: rows, COLUMNS: columns, UPSAMPLE: upsample }: Constants): string {
+/** By outputs of a lane side by side, and whether the picture is upsampled. */
+const inputsOf: Readonly<Record<4 | 8, Readonly<Record<"plain" | "upsampled", Inputs>>>> = {
+  4: {
+    plain: {
+      load: (g) => edge("l", "left", "last", 4, g) + whole("m", 4, g) + edge("r", "right", "first", 4, g),
+      taps: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, r)"]],
+    },
+    upsampled: { // inputs 1 and 2 are one, as are 3 and 4
+      load: (g) =>
+        `let l = select(0.0, x_at(p + left${g}), in_left${g}); let r = select(0.0, x_at(p + right${g}), in_right${g});
+        let m = select(vec2f(), vec2f(x_at(p + middle${g}), x_at(p + middle${g} + 1u)), in_row${g});`,
+      taps: [["vec4f(l, m.xxy)", "m.xxyy", "vec4f(m.xyy, r)"]],
+    },
+  },
+  8: {
+    plain: {
+      load: (g) =>
+        edge("l", "left", "last", 8, g) +
+        `let both = x_at((p + middle${g}) / 8u); let m = select(vec4f(), both[0], in_row${g}); let n = select(vec4f(), both[1], in_row${g});` +
+        edge("r", "right", "first", 8, g),
+      taps: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, n.x)"], ["vec4f(m.w, n.xyz)", "n", "vec4f(n.yzw, r)"]],
+    },
+    upsampled: {
+      load: (g) => edge("l", "left", "last", 4, g) + whole("m", 4, g) + edge("r", "right", "first", 4, g),
+      taps: [["vec4f(l, m.xxy)", "m.xxyy", "m.xyyz"], ["m.yzzw", "m.zzww", "vec4f(m.zww, r)"]],
+    },
+  },
+};
+
+/** Numbers that an access of x moves, for so many outputs side by side. */
+export function conv3x3Lanes(outputs: 4 | 8, upsampled: boolean): 1 | 4 | 8 {
+  return upsampled ? (outputs === 8 ? 4 : 1) : outputs;
+}
+
+function conv3x3Wgsl(
+  { LANES: lanes, ROWS: rows, COLUMNS: columns, UPSAMPLE: upsample, Y_LANES: width }: Constants,
+): string {
   const loads = Math.ceil(rows / lanes);
-  const inputs = upsample === 1 ? fourInputs : sixInputs;
+  const quads = width / 4, groups = columns / quads;
+  const eight = width === 8 ? "8" : "";
+  const inputs = inputsOf[width][upsample === 1 ? "upsampled" : "plain"];
   const halve = upsample === 1 ? " / 2u" : "";
   // One chain of fma for all twelve products of a row: the accumulator is written once.
   const chain = (acc: string, q: number) => {
@@ -86,26 +123,37 @@ function conv3x3Wgsl({ LANES: lanes, ROWS: rows, COLUMNS: columns, UPSAMPLE: ups
     }
     return `${acc} = ${sum};`;
   };
+  // The operands of channel j: variables b{column}{j}_{tap}, filled in a block that keeps their sources' names to itself.
+  const operands = (g: number, j: number) => {
+    const name = (c: number, tap: number) => `b${g * quads + c}${j}_${tap}`;
+    const all = inputs.taps.flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
+    return `${all.map(({ name }) => `var ${name}: vec4f;`).join(" ")}
+      { let p = start${g} + min(c * 4u + ${j}u, last) * plane; ${inputs.load(g)} ${
+      all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")
+    } }`;
+  };
+  const sum = (row: number, g: number) =>
+    width === 8 ? `mat2x4f(c${row}_${2 * g}, c${row}_${2 * g + 1})` : `c${row}_${g}`;
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let quads = params.n / 4u;
-  let first = (group.x + group.z * groups.x) * ${columns * lanes}u + lane;
+  let pieces = params.n / ${width}u; // of a picture, each a lane's
+  let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;
   let row = group.y * ${rows}u;
   let source_width = params.width${halve};
   let plane = params.height${halve} * source_width;
   let last = params.in_channels - 1u;
   ${
-    each(columns, (q) => `
-  let quad${q} = first + ${q * lanes}u;
-  let held${q} = min(quad${q}, params.batch * quads - 1u); // lanes beyond the edge work on the last four: broadcasts need them
-  let batch${q} = held${q} / quads;
-  let pixel${q} = held${q} % quads * 4u;
-  let line${q} = pixel${q} / params.width;
-  let column${q} = pixel${q} % params.width;
-  let left${q} = (max(column${q}, 1u) - 1u)${halve};
-  let middle${q} = column${q}${halve};
-  let right${q} = min(column${q} + 4u, params.width - 1u)${halve};`)
+    each(groups, (g) => `
+  let piece${g} = first + ${g * lanes}u;
+  let held${g} = min(piece${g}, params.batch * pieces - 1u); // lanes beyond the edge work on the last piece: broadcasts need them
+  let batch${g} = held${g} / pieces;
+  let pixel${g} = held${g} % pieces * ${width}u;
+  let line${g} = pixel${g} / params.width;
+  let column${g} = pixel${g} % params.width;
+  let left${g} = (max(column${g}, 1u) - 1u)${halve};
+  let middle${g} = column${g}${halve};
+  let right${g} = min(column${g} + ${width}u, params.width - 1u)${halve};`)
   }
   ${
     each(loads, (i) =>
@@ -124,12 +172,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let end_channel = first_channel + params.in_channels;
   for (var ky = 0u; ky < 3u; ky++) {
     ${
-    each(columns, (q) => `
-    let in_row${q} = line${q} + ky >= 1u && line${q} + ky <= params.height;
-    let in_left${q} = in_row${q} && column${q} > 0u;
-    let in_right${q} = in_row${q} && column${q} + 4u < params.width;
-    let above${q} = (clamp(line${q} + ky, 1u, params.height) - 1u)${halve};
-    let start${q} = params.x_start + batch${q} * params.x_batch + above${q} * source_width;`)
+    each(groups, (g) => `
+    let in_row${g} = line${g} + ky >= 1u && line${g} + ky <= params.height;
+    let in_left${g} = in_row${g} && column${g} > 0u;
+    let in_right${g} = in_row${g} && column${g} + ${width}u < params.width;
+    let above${g} = (clamp(line${g} + ky, 1u, params.height) - 1u)${halve};
+    let start${g} = params.x_start + batch${g} * params.x_batch + above${g} * source_width;`)
   }
     for (var at = first_channel; at < end_channel; at += 4u) {
       let c = (at - first_channel) / 4u;
@@ -138,7 +186,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       each(3, (tap) =>
         `let t${i}_${tap} = weight_at(w${i} + ky * params.weight_kernel_row + c * 3u + ${tap}u);`))
   }
-      ${each(columns, (q) => each(4, (j) => inputs(q, j)))}
+      ${each(groups, (g) => each(4, (j) => operands(g, j)))}
       ${
     each(rows, (i) =>
       `{ ${
@@ -153,18 +201,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   ${
     each(rows, (i) =>
       `if (row + ${i}u < params.m) { ${
-        each(
-          columns,
-          (q) =>
-            `if (quad${q} == held${q}) { tile_put(batch${q}, row + ${i}u, pixel${q}, tile_sum(batch${q}, row + ${i}u, pixel${q}, c${i}_${q})); }`,
-          " ",
-        )
+        each(groups, (g) =>
+          `if (piece${g} == held${g}) { tile_put${eight}(batch${g}, row + ${i}u, pixel${g}, tile_sum${eight}(batch${g}, row + ${i}u, pixel${g}, ${
+            sum(i, g)
+          })); }`, " ")
       } }`)
   }
   for (var y = row; y < row + params.finish * min(${rows}u, params.m - row); y++) {
     ${
-    each(columns, (q) =>
-      `if (quad${q} == held${q}) { tile_put(batch${q}, y, pixel${q}, tile_end(batch${q}, y, pixel${q}, tile_get(batch${q}, y, pixel${q}))); }`)
+    each(groups, (g) =>
+      `if (piece${g} == held${g}) { tile_put${eight}(batch${g}, y, pixel${g}, tile_end${eight}(batch${g}, y, pixel${g}, tile_get${eight}(batch${g}, y, pixel${g}))); }`)
   }
   }
 }`;

@@ -5,12 +5,12 @@ import { activationWgsl } from "./activation.ts";
  * What all convolution kernels share: operands and the end of the work,
  * y = activation(sum + earlier partial sum + bias + channelBias) + residual.
  *
- * Constants X_LANES and Y_LANES tell whether x and y are accessed in fours; ACCUMULATE, that y holds the sum over earlier input channels.
+ * Constants X_LANES, Y_LANES and W_LANES tell how many numbers an access of x, y and the weight moves; ACCUMULATE, that y holds the sum over earlier input channels.
  * Which operands there are is for parameters to tell (see tile.ts): `has_bias`, `has_residual`, and `channel_bias_place`, whether the channel bias is
  * added where sums start (1), at their end (2: a tile has pixels of several pictures), or is none (0).
  */
 export const convBindings = {
-  weight: input(4),
+  weight: input("W_LANES"),
   x: input("X_LANES"),
   bias: input(1),
   channel_bias: input(1),
@@ -45,6 +45,7 @@ export const convParams = {
 export const convConstantNames = [
   "X_LANES",
   "Y_LANES",
+  "W_LANES",
   "ACCUMULATE",
   "ACTIVATION",
   "UPSAMPLE",
@@ -53,7 +54,11 @@ export const convConstantNames = [
 /** WGSL for the starts and ends of sums that tile.ts asks for, with channels as rows and pixels as columns. Only what is needed, as it is inlined often. */
 export function convEpilogueWgsl(constants: Readonly<Record<string, unknown>>): string {
   const { ACCUMULATE, Y_LANES } = constants;
-  const access = Y_LANES === 4
+  const access = Y_LANES === 8
+    ? /* wgsl */ `
+fn tile_get8(batch: u32, row: u32, column: u32) -> mat2x4f { return y_at(place(batch, row, column) / 8u); }
+fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }`
+    : Y_LANES === 4
     ? /* wgsl */ `
 fn tile_get(batch: u32, row: u32, column: u32) -> vec4f { return y_at(place(batch, row, column) / 4u); }
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
@@ -87,15 +92,30 @@ fn tile_row_start(batch: u32, row: u32) -> f32 {
 }
 fn tile_column_start(batch: u32, column: u32) -> vec4f { return vec4f(); }
 ${access}
+${Y_LANES === 8 ? eightsWgsl(ACCUMULATE) : foursWgsl(ACCUMULATE)}
+`;
+}
+
+const foursWgsl = (accumulate: unknown) => /* wgsl */ `
 fn tile_sum(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
-  return sum${ACCUMULATE ? " + tile_get(batch, row, column)" : ""};
+  return sum${accumulate ? " + tile_get(batch, row, column)" : ""};
 }
 fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
   return activate(value + channel_bias_of(batch, row, 2u))
     + select(vec4f(), residual4(place(batch, row, column), column), params.has_residual == 1u);
+}`;
+
+const eightsWgsl = (accumulate: unknown) => /* wgsl */ `
+fn tile_sum8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
+  return sum${accumulate ? " + tile_get8(batch, row, column)" : ""};
 }
-`;
-}
+fn tile_end8(batch: u32, row: u32, column: u32, value: mat2x4f) -> mat2x4f {
+  let bias = vec4f(channel_bias_of(batch, row, 2u));
+  let residual = residual_at(place(batch, row, column) / 8u);
+  let is_there = params.has_residual == 1u;
+  return mat2x4f(
+    activate(value[0] + bias) + select(vec4f(), residual[0], is_there), activate(value[1] + bias) + select(vec4f(), residual[1], is_there));
+}`;
 
 /** The arithmetic and traffic of a convolution by its definition. */
 export function convCost(p: Readonly<Record<"m" | "n" | "k" | "batch" | "x_batch" | "in_channels", number>>): Cost {

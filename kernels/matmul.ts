@@ -145,6 +145,7 @@ fn place(batch: u32, row: u32, column: u32) -> u32 {
 const resultWgsl = (lanes: unknown) =>
   lanes === 8
     ? /* wgsl */ `
+fn tile_sum8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f { return sum; }
 fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
 fn tile_get8(batch: u32, row: u32, column: u32) -> mat2x4f { return y_at(place(batch, row, column) / 8u); }
 fn tile_end8(batch: u32, row: u32, column: u32, value: mat2x4f) -> mat2x4f {

@@ -23,7 +23,7 @@ import type { Grid } from "../engine/kernel.ts";
  *
  * - `tile_a8(Row, k) -> mat2x4f`: elements k … k+7
  * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f: `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right`
- * - `tile_put8`, `tile_get8`, `tile_end8`: as their narrow namesakes, for eight results
+ * - `tile_sum8`, `tile_put8`, `tile_get8`, `tile_end8`: as their narrow namesakes, for eight results
  *
  * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text costs it some 10 ms, and the unrolled epilogue
  * has one for every accumulator: so biases are where sums start, and `tile_end` runs over the stored results in a loop (an array
@@ -113,7 +113,8 @@ const chain = (acc: string, a: string, b: string) =>
   `${acc} = fma(vec4f(${a}.w), ${b}[3], fma(vec4f(${a}.z), ${b}[2], fma(vec4f(${a}.y), ${b}[1], fma(vec4f(${a}.x), ${b}[0], ${acc}))));`;
 
 /** Stores a raw sum. */
-const put = (place: string, sum: string) => `tile_put(${place}, tile_sum(${place}, ${sum}));`;
+const put = (place: string, sum: string, eight: 8 | "" = "") =>
+  `tile_put${eight}(${place}, tile_sum${eight}(${place}, ${sum}));`;
 
 function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants): string {
   const loads = Math.ceil(rows / lanes);
@@ -129,7 +130,7 @@ function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }
         `let e${g} = tile_b8(q${g}, k); let b${2 * g}_0 = e${g}.upper_left; let b${2 * g + 1}_0 = e${g}.upper_right; ` +
         `let b${2 * g}_1 = e${g}.lower_left; let b${2 * g + 1}_1 = e${g}.lower_right;`,
       put: (row: number, g: number) =>
-        `tile_put8(batch, row + ${row}u, ${place(2 * g)}, mat2x4f(c${row}_${2 * g}, c${row}_${2 * g + 1}));`,
+        put(`batch, row + ${row}u, ${place(2 * g)}`, `mat2x4f(c${row}_${2 * g}, c${row}_${2 * g + 1})`, 8),
       end: "tile_put8(batch, y, x, tile_end8(batch, y, x, tile_get8(batch, y, x)));",
     }
     : {
