@@ -36,8 +36,8 @@ export interface KernelCase {
   readonly bytes?: number;
   /** How often a guided step of Stable Diffusion 1.4 at 512² does it. */
   readonly perStep?: number;
-  /** Measured beside others only where it is asked for by name: there are many of these, large ones too. */
-  readonly isRare?: boolean;
+  /** Measured beside others only where it is asked for by name: others would take minutes for all of these. */
+  readonly peersOnRequest?: boolean;
   /** Too long for a device without a GPU. */
   readonly forGpus?: boolean;
   /** Which arithmetic it uses here. Default: f32. */
@@ -73,7 +73,7 @@ export function prepareTask(gpu: Gpu, task: PeerTask): PreparedCase {
   }
 }
 
-type CaseNotes = Pick<KernelCase, "forGpus" | "perStep" | "isRare">;
+type CaseNotes = Pick<KernelCase, "forGpus" | "perStep" | "peersOnRequest">;
 
 function taskCase(set: CaseSet, task: PeerTask, shape: string, more: CaseNotes = {}): KernelCase {
   const kernel = task.op === "conv2d" ? `conv2d ${task.kernel}×${task.kernel}` : task.op;
@@ -107,19 +107,19 @@ function square(side: number, more: CaseNotes = {}): KernelCase {
 function convolution(
   set: CaseSet,
   [side, inChannels, outChannels]: readonly [number, number, number],
-  { kernel = 3, stride = 1, batch = 1 } = {},
+  { kernel = 3, stride = 1, batch = 1, ...more }: { kernel?: number; stride?: number; batch?: number } & CaseNotes = {},
 ): KernelCase {
   const task: PeerTask = { op: "conv2d", batch, inChannels, outChannels, side, kernel, stride };
-  return taskCase(set, task, sizeOf(task));
+  return taskCase(set, task, sizeOf(task), more);
 }
 
 function heads(
   set: CaseSet,
   [t, s, count, dim]: readonly [number, number, number, number],
-  { batch = 1 } = {},
+  { batch = 1, ...more }: { batch?: number } & CaseNotes = {},
 ): KernelCase {
   const task: PeerTask = { op: "attention", batch, heads: count, t, s, dim };
-  return taskCase(set, task, sizeOf(task));
+  return taskCase(set, task, sizeOf(task), more);
 }
 
 /** A kernel over one tensor, and smaller ones with parameters. */
@@ -195,7 +195,7 @@ export const kernelCases: readonly KernelCase[] = [
 
   // A guided step at 512², a batch of two as it is done. What peers compute slowly they do for the commonest shapes alone.
   ...guidedTasks.map(({ task, perStep }, rank) =>
-    taskCase("unet", task, sizeOf(task), { perStep, isRare: rank >= commonest })
+    taskCase("unet", task, sizeOf(task), { perStep, peersOnRequest: rank >= commonest })
   ),
   // Once a picture.
   product("unet", [154, 768, 320], "context k v"),
@@ -210,7 +210,7 @@ export const kernelCases: readonly KernelCase[] = [
 
   convolution("vae", [64, 512, 512]),
   convolution("vae", [256, 256, 256]),
-  convolution("vae", [512, 128, 128]),
+  convolution("vae", [512, 128, 128], { peersOnRequest: true }),
   convolution("vae", [512, 128, 3]),
   convolution("pocket", [16, 64, 64], { batch: 2 }),
   convolution("pocket", [16, 160, 64], { batch: 2 }),
@@ -224,7 +224,7 @@ export const kernelCases: readonly KernelCase[] = [
 
   heads("square", [1024, 1024, 1, 64]),
   heads("text", [77, 77, 12, 64]),
-  heads("vae", [4096, 4096, 1, 512]),
+  heads("vae", [4096, 4096, 1, 512], { peersOnRequest: true }),
   heads("pocket", [256, 256, 4, 16], { batch: 2 }),
   heads("pocket", [256, 77, 4, 16], { batch: 2 }),
   heads("pocket", [64, 64, 4, 24], { batch: 2 }),

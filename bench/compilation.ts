@@ -15,8 +15,10 @@ import { solveOperator } from "../pipeline/editing/edit_system.ts";
 import type { FileTree } from "../pipeline/loading/byte_source.ts";
 import { StableDiffusionPipeline } from "../pipeline/stable_diffusion_pipeline.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
+import { askColdProcess } from "./cold_process.ts";
 import { syntheticRows } from "./edit.ts";
 import { hollowCheckpoint } from "./hollow_checkpoint.ts";
+import { OneWorkgroupRuns } from "./one_workgroup.ts";
 import { type CompilationRecord, compileMs } from "./report.ts";
 
 const prompt = "A pack of roses";
@@ -70,49 +72,24 @@ export async function measureCompilation(
 
 /** Runs whatever was noted on one workgroup each, several times over. */
 async function timeFirstRuns(gpu: Gpu, noted: readonly { part: string; runs: readonly RehearsedRun[] }[]) {
-  const distinct = new Map<string, { part: string; run: RehearsedRun }>();
-  for (const { part, runs } of noted) {
-    for (const run of runs) {
-      const key = `${run.kernel.id} ${run.params}`;
-      if (!distinct.has(key)) distinct.set(key, { part, run });
-    }
-  }
-  const trials = [...distinct.values()];
-  // Every binding has memory of its own, since a kernel may not write what it reads; contents do not matter.
-  const lengths: number[] = [];
-  for (const { run } of trials) {
-    run.bindingBytes.forEach((bytes, binding) => lengths[binding] = Math.max(lengths[binding] ?? 16, bytes));
-  }
-  const memory = lengths.map((bytes) => Tensor.from(gpu, new Uint32Array(bytes / 4), [bytes / 4]));
+  using trial = new OneWorkgroupRuns(gpu, noted.flatMap(({ runs }) => runs));
   await gpu.finished();
-  try {
-    const round = () =>
-      timed(gpu, () =>
-        trials.forEach(({ run }, index) => {
-          const entries = run.bindingBytes.map((size, binding) => ({
-            buffer: memory[binding].buffer,
-            offset: 0,
-            size,
-          }));
-          const pack = (view: DataView) => new Uint8Array(view.buffer, view.byteOffset).set(run.params);
-          gpu.recorder.dispatch(run.kernel, entries, pack, [1, 1, 1], `${index}`);
-        }));
-    const rounds = [await round(), await round(), await round()];
-    const secondMs = Math.min(rounds[1].ms, rounds[2].ms);
-    const firstRunMs = (index: number) => {
-      const [first, second, third] = rounds.map(({ rows }) => rows.get(`${index}`) ?? 0);
-      return Math.max(0, first - Math.min(second, third));
-    };
-    const variants = [...Map.groupBy(trials.keys(), (index) => trials[index].run.kernel)].map(([kernel, indices]) => ({
-      ...nameOf(kernel),
-      part: trials[indices[0]].part,
-      parameters: indices.length,
-      firstRunMs: indices.reduce((sum, index) => sum + firstRunMs(index), 0),
-    }));
-    return { variants, firstRunMs: Math.max(0, rounds[0].ms - secondMs) };
-  } finally {
-    for (const tensor of memory) tensor[Symbol.dispose]();
-  }
+  const rounds: { ms: number; rows: Map<string, number> }[] = [];
+  for (let i = 0; i < 3; i++) rounds.push(await timed(gpu, () => trial.record()));
+  const [first, second, third] = rounds;
+  const firstRunMs = (index: number) => {
+    const [a, b, c] = rounds.map(({ rows }) => rows.get(`${index}`) ?? 0);
+    return Math.max(0, a - Math.min(b, c));
+  };
+  const { runs } = trial;
+  const partOf = (run: RehearsedRun) => noted.find((each) => each.runs.includes(run))!.part;
+  const variants = [...Map.groupBy(runs.keys(), (index) => runs[index].kernel)].map(([kernel, indices]) => ({
+    ...nameOf(kernel),
+    part: partOf(runs[indices[0]]),
+    parameters: indices.length,
+    firstRunMs: indices.reduce((sum, index) => sum + firstRunMs(index), 0),
+  }));
+  return { variants, firstRunMs: Math.max(0, first.ms - Math.min(second.ms, third.ms)) };
 }
 
 function nameOf({ name, variant, createMs }: CompiledKernel) {
@@ -154,12 +131,6 @@ async function timed(gpu: Gpu, work: () => void | Promise<void>): Promise<{ ms: 
   return { ms: performance.now() - started, rows: new Map(rows.map(({ kernel, ms }) => [kernel, ms])) };
 }
 
-/** Switches off, for a process and those that it starts, what drivers keep of former runs. */
-const withoutCaches: Readonly<Record<string, string>> = {
-  MESA_SHADER_CACHE_DISABLE: "true", // Mesa: lavapipe, AMD, Intel
-  __GL_SHADER_DISK_CACHE: "0", // NVIDIA
-};
-
 /**
  * {@linkcode measureCompilation} as if the machine had never seen the kernels: in a process of its own, without the driver's caches.
  *
@@ -167,12 +138,7 @@ const withoutCaches: Readonly<Record<string, string>> = {
  * @throws {Error} with what the process said when it failed
  */
 export async function measureColdCompilation(model?: string): Promise<CompilationRecord> {
-  const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--no-lock", import.meta.filename!, ...(model === undefined ? [] : [model])],
-    env: { ...withoutCaches },
-  }).output();
-  if (!success) throw new Error(`Cannot measure compilation: ${new TextDecoder().decode(stderr)}`);
-  return JSON.parse(new TextDecoder().decode(stdout));
+  return await askColdProcess(import.meta.filename!, model === undefined ? [] : [model]);
 }
 
 if (import.meta.main) {

@@ -8,7 +8,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { matmul } from "../kernels/matmul.ts";
 import { solveOperator } from "../pipeline/editing/edit_system.ts";
-import { PythonProcess } from "./peers/torch.ts";
+import { PythonProcess, torchPlaces } from "./peers/torch.ts";
 import type { StageRecord } from "./report.ts";
 import { numbers } from "./task.ts";
 import { deviceWork, hostWork, time, type TimingOptions } from "./timing.ts";
@@ -125,20 +125,27 @@ export async function measureEdit(gpu: Gpu, options: EditBenchOptions): Promise<
       report?.conditionEstimate.toExponential(1)
     }, residual ${report?.residual.toExponential(1)}`,
   );
-  if (python) await measureTorch(rows, { ...options, python, oursMs: Math.min(...Object.values(times)) });
+  if (python) {
+    const oursMs = Math.min(...Object.values(times));
+    const isSoftware = gpu.info.deviceClass === "software";
+    await measureTorch(rows, { ...options, python, isSoftware, oursMs });
+  }
 }
 
 async function measureTorch(
   { source, destination }: ReturnType<typeof syntheticRows>,
-  { python, oursMs, onStage, onRemark }: EditBenchOptions & { python: string; oursMs: number },
+  options: EditBenchOptions & { python: string; isSoftware: boolean; oursMs: number },
 ): Promise<void> {
-  using process = new PythonProcess(python, "torch_edit.py");
+  const { python, oursMs, onStage, onRemark } = options;
   try {
+    const [{ device }] = (await torchPlaces(python, options)).places;
+    using process = new PythonProcess(python, "torch_edit.py");
     const answer = await process.ask(
-      { sentences, tokens, width: clipWidth, lamb, widths: projectionWidths },
+      { sentences, tokens, width: clipWidth, lamb, widths: projectionWidths, device },
       [source, destination],
     ) as { version: string; threads: number; outerMs: number; productMs: number };
-    const torch = `PyTorch ${answer.version} CPU, ${answer.threads} threads`;
+    const place = device === "cpu" ? `CPU, ${answer.threads} threads` : "CUDA";
+    const torch = `PyTorch ${answer.version} ${place}`;
     for (
       const [name, ms] of [["the authors' loop", answer.outerMs], [
         "the loop by matrix products",

@@ -6,7 +6,7 @@
 import type { Gpu } from "../engine/gpu.ts";
 import type { KernelCase } from "./cases.ts";
 import type { Ceiling } from "./ceiling.ts";
-import { type Peer, resultsAgree } from "./peers.ts";
+import { type Peer, type PeerPace, resultsAgree } from "./peers.ts";
 import { type KernelRecord, kernelRecord } from "./report.ts";
 import { deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
 
@@ -17,6 +17,8 @@ export interface KernelBenchOptions extends TimingOptions {
   readonly waitMs: number;
   /** Default: none. */
   readonly peers?: readonly Peer[];
+  /** What they were seen to manage; those that would take too long sit out. Default: nobody does. */
+  readonly pace?: PeerPace;
 }
 
 /** A kernel's record, and what a reader should know of it. */
@@ -32,7 +34,8 @@ export async function measureKernel(
   kernelCase: KernelCase,
   options: KernelBenchOptions,
 ): Promise<KernelResult> {
-  const { kernel, shape, task, real = () => "f32" as const } = kernelCase;
+  const { kernel, shape, task, perStep, real = () => "f32" as const } = kernelCase;
+  const { pace } = options;
   const remarks: string[] = [];
   using prepared = kernelCase.prepare(gpu);
   let cost = { flops: 0, bytes: 0 };
@@ -53,6 +56,11 @@ export async function measureKernel(
   ];
   const opened: Disposable[] = [];
   for (const peer of task ? options.peers ?? [] : []) {
+    const refusal = pace?.refusal(peer.name, task!);
+    if (refusal !== undefined) {
+      remarks.push(`${peer.name}: ${refusal}`);
+      continue;
+    }
     try {
       const theirs = await peer.prepare(task!);
       opened.push(theirs);
@@ -63,13 +71,22 @@ export async function measureKernel(
     }
   }
   try {
-    const { times, failures } = await timeWhatCan(works, options);
+    const { times, failures } = await timeWhatCan(works, { ...options, isWarm: true });
     const [ours] = times;
     remarks.push(...failures);
     if (ours.timing.hostBound) remarks.push("the host's time");
     const record = kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, ceiling);
     const others = times.slice(1).map(({ name, timing }) => [name, { ms: timing.minMs }] as const);
-    return { record: others.length > 0 ? { ...record, peers: Object.fromEntries(others) } : record, remarks };
+    for (const [name, { ms }] of others) pace?.note(name, task!, ms);
+    return {
+      record: {
+        ...record,
+        ...(task ? { task } : {}),
+        ...(perStep === undefined ? {} : { perStep }),
+        ...(others.length > 0 ? { peers: Object.fromEntries(others) } : {}),
+      },
+      remarks,
+    };
   } finally {
     for (const each of opened) each[Symbol.dispose]();
   }

@@ -1,9 +1,18 @@
 /**
- * A bench run as one HTML page that needs nothing else: a roofline plot, the table of kernels, the stages.
+ * A bench run as one HTML page that needs nothing else: the targets, a roofline plot, the table of kernels, the stages.
  *
  * @module
  */
-import { type BenchReport, digits, type KernelRecord, percent, summarizePeers } from "./report.ts";
+import {
+  type BenchReport,
+  compilationText,
+  digits,
+  fullSizeText,
+  type KernelRecord,
+  percent,
+  summarizePeers,
+  type TargetRecord,
+} from "./report.ts";
 
 const plot = { width: 960, height: 520, left: 70, right: 20, top: 20, bottom: 50 };
 
@@ -12,7 +21,7 @@ const colours = ["#3b6fd4", "#d4573b", "#2f9e5b", "#8a4fc7", "#c79a1e", "#1f9fae
 
 /** The page of a run. */
 export function benchPage(report: BenchReport): string {
-  const { device, kernels, stages } = report;
+  const { device, kernels, stages, fullSize = [], compilation, targets = [] } = report;
   const { ceiling } = device;
   const families = [...new Set(kernels.map(familyOf))];
   const colour = (family: string) => colours[Math.min(families.indexOf(family), colours.length - 1)];
@@ -32,6 +41,7 @@ export function benchPage(report: BenchReport): string {
 :root { color-scheme: light dark; --ink: light-dark(#222, #ddd); --faint: light-dark(#8886, #8886); --paper: light-dark(#fff, #16181d); }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); max-width: 1000px; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+pre { overflow-x: auto; font-size: 0.85rem; }
 svg { width: 100%; height: auto; } svg text { font-size: 12px; fill: var(--ink); }
 .grid { stroke: var(--faint); stroke-width: 0.5; } .roof { stroke: var(--ink); stroke-width: 2; fill: none; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.3rem 1.2rem; list-style: none; padding: 0; }
@@ -48,6 +58,7 @@ Its own ceiling, measured in the same run: <b>${digits(ceiling.gflops)} GFLOPS</
   }, <b>${digits(ceiling.gbps)} GB/s</b> by a kernel that copies (${
     digits(ceiling.bufferGbps)
   } GB/s from buffer to buffer).</p>
+${targetTable(targets)}
 <h2>Roofline</h2>
 ${kernels.length > 0 ? rooflineSvg(report, (kernel) => colour(familyOf(kernel))) : "<p>No kernels were measured.</p>"}
 <ul class="legend">${
@@ -55,7 +66,7 @@ ${kernels.length > 0 ? rooflineSvg(report, (kernel) => colour(familyOf(kernel)))
   }</ul>
 <h2>Kernels</h2>
 <div class="table"><table>
-<tr><th>kernel<th class="text">shape<th>ms<th>GFLOPS<th>GB/s<th>of the ceiling<th>${
+<tr><th>kernel<th class="text">shape<th>a step<th>ms<th>GFLOPS<th>GB/s<th>of the ceiling<th>${
     peers.map((peer) => `<th>${escape(peer)}`).join("")
   }</tr>
 ${kernels.map((kernel) => kernelRow(kernel, peers)).join("\n")}
@@ -66,6 +77,8 @@ ${peerText(kernels)}
 <tr><th>stage<th>ms</tr>
 ${stages.map(({ stage, ms }) => `<tr><td>${escape(stage)}<td>${digits(ms)}</tr>`).join("\n")}
 </table></div>
+${fullSize.map((step) => `<pre>${escape(fullSizeText(step))}</pre>`).join("\n")}
+${compilation ? `<h2>Compiling</h2>\n<pre>${escape(compilationText(compilation))}</pre>` : ""}
 </html>
 `;
 }
@@ -132,16 +145,32 @@ function tickText(tick: number): string {
 }
 
 function kernelRow(
-  { kernel, shape, ms, gflops, gbps, share, peers = {} }: KernelRecord,
+  { kernel, shape, perStep, ms, gflops, gbps, share, peers = {} }: KernelRecord,
   names: readonly string[],
 ): string {
   const others = names.map((name) => {
     const peer = peers[name];
     return `<td>${peer ? `${digits(peer.ms)} ms (×${digits(peer.ms / ms)})` : "–"}`;
   });
-  return `<tr><td>${escape(kernel)}<td class="text">${escape(shape)}<td>${digits(ms)}<td>${digits(gflops)}<td>${
-    digits(gbps)
-  }<td>${percent(share)}<td><meter value="${Math.min(1, share).toFixed(3)}"></meter>${others.join("")}</tr>`;
+  return `<tr><td>${escape(kernel)}<td class="text">${escape(shape)}<td>${perStep ?? ""}<td>${digits(ms)}<td>${
+    digits(gflops)
+  }<td>${digits(gbps)}<td>${percent(share)}<td><meter value="${Math.min(1, share).toFixed(3)}"></meter>${
+    others.join("")
+  }</tr>`;
+}
+
+function targetTable(targets: readonly TargetRecord[]): string {
+  if (targets.length === 0) return "";
+  const rows = targets.map(({ target, demanded, measured, verdict }) =>
+    `<tr><td>${escape(target)}<td class="text">${escape(demanded)}<td class="text">${
+      escape(measured)
+    }<td class="text">${verdict}</tr>`
+  );
+  return `<h2>Targets</h2>
+<div class="table"><table>
+<tr><th>target<th class="text">demanded<th class="text">measured<th class="text">verdict</tr>
+${rows.join("\n")}
+</table></div>`;
 }
 
 function peerText(kernels: readonly KernelRecord[]): string {

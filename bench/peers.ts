@@ -1,9 +1,10 @@
 /**
- * Other engines that do the same work in the same run, to compare with: tfjs-backend-webgpu and jax-js on our adapter, PyTorch on the CPU.
+ * Other engines that do the same work in the same run, to compare with: tfjs-backend-webgpu and jax-js on our adapter; PyTorch on the GPU by CUDA where
+ * our device is one, otherwise on the CPU.
  *
  * @module
  */
-import type { PeerTask } from "./task.ts";
+import { type PeerTask, taskFlops } from "./task.ts";
 import type { Work } from "./timing.ts";
 
 /** An engine that can be timed. */
@@ -26,20 +27,51 @@ export interface OpenedPeers extends Disposable {
   readonly absent: readonly string[];
 }
 
-/** Opens every peer that this machine has. `python` names a Python with PyTorch; none is tried without it. */
-export async function openPeers(options: { waitMs: number; python?: string }): Promise<OpenedPeers> {
-  const { python, waitMs } = options;
-  const openers: [name: string, open: () => Promise<Peer>][] = [
-    ["tfjs", async () => (await import("./peers/tfjs.ts")).openTfjs({ waitMs })],
-    ["jax-js", async () => (await import("./peers/jax.ts")).openJax({ waitMs })],
+/** A run of a peer that would take longer is left out. */
+const longestRunMs = 60_000;
+
+/** What peers were seen to manage, by which one can tell that they would take minutes. */
+export class PeerPace {
+  /** Floating-point operations a millisecond, at best. */
+  readonly #best = new Map<string, number>();
+
+  /** Remembers a run. */
+  note(peer: string, task: PeerTask, ms: number): void {
+    const key = `${peer} ${task.op}`;
+    this.#best.set(key, Math.max(this.#best.get(key) ?? 0, taskFlops(task) / ms));
+  }
+
+  /** Why a peer should not try a task, if it should not: even at its best it would take too long. */
+  refusal(peer: string, task: PeerTask): string | undefined {
+    const best = this.#best.get(`${peer} ${task.op}`);
+    const ms = best === undefined ? 0 : taskFlops(task) / best;
+    if (ms <= longestRunMs) return undefined;
+    return `left out, as it would take ${Math.round(ms / 1000)} s or more (limit: ${longestRunMs / 1000} s)`;
+  }
+}
+
+/**
+ * Opens every peer that this machine has.
+ *
+ * @param options.python a Python with PyTorch; none is tried without it
+ * @param options.isSoftware whether our own device is the CPU: then PyTorch's is it, too
+ */
+export async function openPeers(
+  options: { waitMs: number; isSoftware: boolean; python?: string },
+): Promise<OpenedPeers> {
+  const { python, waitMs, isSoftware } = options;
+  const openers: [name: string, open: () => Promise<Peer[]>][] = [
+    ["tfjs", async () => [await (await import("./peers/tfjs.ts")).openTfjs({ waitMs })]],
+    ["jax-js", async () => [await (await import("./peers/jax.ts")).openJax({ waitMs })]],
   ];
   const absent: string[] = [];
-  if (python) openers.push(["PyTorch", async () => (await import("./peers/torch.ts")).openTorch(python)]);
-  else absent.push("PyTorch: name a Python that has it (--python PATH, or BLUEROSE_PYTHON in the environment)");
+  if (python) {
+    openers.push(["PyTorch", async () => (await import("./peers/torch.ts")).openTorch(python, { isSoftware })]);
+  } else absent.push("PyTorch: name a Python that has it (--python PATH, or BLUEROSE_PYTHON in the environment)");
   const peers: Peer[] = [];
   for (const [name, open] of openers) {
     try {
-      peers.push(await open());
+      peers.push(...await open());
     } catch (error) {
       absent.push(`${name}: ${error instanceof Error ? error.message : error}`);
     }

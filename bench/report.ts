@@ -4,6 +4,7 @@
  * @module
  */
 import type { Ceiling } from "./ceiling.ts";
+import type { PeerTask } from "./task.ts";
 
 /** The device and what it can do. */
 export interface DeviceRecord {
@@ -30,6 +31,10 @@ export interface KernelRecord {
   readonly gbps: number;
   /** Of the ceiling: the larger of arithmetic's and bandwidth's, 0…1 (above 1 where caches beat the copy). */
   readonly share: number;
+  /** The work itself, where other engines can do it too. */
+  readonly task?: PeerTask;
+  /** How often a guided step of Stable Diffusion 1.4 at 512² does it. */
+  readonly perStep?: number;
   /** Others' times for the same work in the same run. */
   readonly peers?: Readonly<Record<string, { readonly ms: number }>>;
 }
@@ -67,6 +72,31 @@ export interface CompilationRecord {
   readonly variants: readonly CompiledVariant[];
 }
 
+/** What is demanded, and what this run says to it. */
+export interface TargetRecord {
+  readonly target: string;
+  readonly demanded: string;
+  /** In words; why it was not measured, where it was not. */
+  readonly measured: string;
+  readonly verdict: "met" | "missed" | "not measured";
+}
+
+/** A guided step of a full-size UNet. */
+export interface FullSizeRecord {
+  /** Of the picture's side. */
+  readonly pixels: number;
+  readonly ms: number;
+  /** How often it was timed: the figure is the least. */
+  readonly batches: number;
+  readonly loadMs: number;
+  readonly weightsBytes: number;
+  /** Most bytes in tensors, and in buffers with those that are kept for reuse; both with the weights. */
+  readonly peakBytes: number;
+  readonly peakReservedBytes: number;
+  /** PyTorch's times in the same run, and ‖ours − theirs‖ / ‖theirs‖ of the noise. */
+  readonly peers?: Readonly<Record<string, { readonly ms: number; readonly difference: number }>>;
+}
+
 /** A run, as `--json` writes it. */
 export interface BenchReport {
   readonly device: DeviceRecord;
@@ -74,6 +104,8 @@ export interface BenchReport {
   readonly stages: readonly StageRecord[];
   /** Of the full-size model. */
   readonly compilation?: CompilationRecord;
+  readonly fullSize?: readonly FullSizeRecord[];
+  readonly targets?: readonly TargetRecord[];
 }
 
 /** A kernel's rates and its share of the ceiling. `real` says which arithmetic ceiling is its own. */
@@ -132,13 +164,13 @@ const kernelWidth = 20, shapeWidth = 34;
 /** The head of the table of kernels. */
 export function kernelHead(): string {
   return "kernel".padEnd(kernelWidth) + "shape".padEnd(shapeWidth) +
-    ["ms", "GFLOPS", "GB/s", "ceiling"].map((word) => word.padStart(9)).join("");
+    ["a step", "ms", "GFLOPS", "GB/s", "ceiling"].map((word) => word.padStart(9)).join("");
 }
 
 /** A line of the table of kernels; peers follow with how many times as long they took. */
 export function kernelLine(record: KernelRecord, remarks: readonly string[] = []): string {
-  const { kernel, shape, ms, gflops, gbps, share, peers = {} } = record;
-  const line = kernel.padEnd(kernelWidth) + shape.padEnd(shapeWidth) +
+  const { kernel, shape, ms, gflops, gbps, share, perStep, peers = {} } = record;
+  const line = kernel.padEnd(kernelWidth) + shape.padEnd(shapeWidth) + (perStep ? `${perStep}` : "").padStart(9) +
     [digits(ms), digits(gflops), digits(gbps), percent(share)].map((word) => word.padStart(9)).join("");
   const others = Object.entries(peers).map(([name, peer]) => `${name} ${digits(peer.ms)} ms (${ratio(peer.ms / ms)})`);
   return [line, ...others, ...remarks].join("   ");
@@ -152,6 +184,38 @@ export function stageLine({ stage, ms }: StageRecord): string {
 /** Creating and running for the first time. */
 export function compileMs({ createMs, firstRunMs }: { createMs: number; firstRunMs: number }): number {
   return createMs + firstRunMs;
+}
+
+function stepName(pixels: number): string {
+  return `guided step of a full-size UNet, ${pixels}²`;
+}
+
+/** A full-size step in words: its time beside others', and its memory. */
+export function fullSizeText(record: FullSizeRecord): string {
+  const { pixels, ms, batches, weightsBytes, peakBytes, peakReservedBytes, peers = {} } = record;
+  const seconds = (ms: number) => `${digits(ms / 1000)} s (${digits(1000 / ms)} steps a second)`;
+  const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
+  return [
+    `${stepName(pixels)}: ${seconds(ms)}, the best of ${batches}`,
+    ...Object.entries(peers).map(([name, peer]) =>
+      `  ${name}: ${seconds(peer.ms)}; ours takes ${digits(ms / peer.ms)} times as long; the noise differs by ${
+        peer.difference.toExponential(1)
+      } of its norm`
+    ),
+    `  memory: ${mebibytes(weightsBytes)} of weights, at most ${mebibytes(peakBytes - weightsBytes)} beside them (${
+      mebibytes(peakReservedBytes - weightsBytes)
+    } with buffers kept for reuse)`,
+  ].join("\n");
+}
+
+/** What the matrix products, convolutions and attentions of a guided step come to, by kernel, where all of them were measured. */
+export function stepText(kernels: readonly KernelRecord[]): string {
+  const sums = new Map<string, number>();
+  for (const { kernel, ms, perStep = 0 } of kernels) sums.set(kernel, (sums.get(kernel) ?? 0) + perStep * ms);
+  const parts = [...sums].filter(([, ms]) => ms > 0).sort(([, a], [, b]) => b - a);
+  const total = parts.reduce((sum, [, ms]) => sum + ms, 0);
+  return `A guided step of Stable Diffusion 1.4 at 512² by these times: ${digits(total / 1000)} s: ` +
+    parts.map(([kernel, ms]) => `${kernel} ${digits(ms / 1000)} s`).join(", ");
 }
 
 /** What compiling cost: all in all, by part of the model, and the dearest pipelines. */
@@ -219,10 +283,11 @@ export interface Comparison {
 
 /** Matches two runs by kernel and shape, and by stage. The largest changes come first, be they gains or losses. */
 export function compareReports(before: BenchReport, after: BenchReport): Comparison {
-  const times = ({ kernels, stages }: BenchReport) =>
+  const times = ({ kernels, stages, fullSize = [] }: BenchReport) =>
     new Map([
       ...kernels.map(({ kernel, shape, ms }) => [`${kernel} ${shape}`, ms] as const),
       ...stages.map(({ stage, ms }) => [stage, ms] as const),
+      ...fullSize.map(({ pixels, ms }) => [stepName(pixels), ms] as const),
     ]);
   const old = times(before), now = times(after);
   const changes = [...now].filter(([name]) => old.has(name)).map(([name, afterMs]) => ({

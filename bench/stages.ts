@@ -10,6 +10,9 @@ import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { encodeTexts } from "../pipeline/prompt_encoding.ts";
 import { StableDiffusionPipeline } from "../pipeline/stable_diffusion_pipeline.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
+import { measureColdCompilation } from "./compilation.ts";
+import { measureFirstPicture } from "./first_picture.ts";
+import { pictureStage } from "./stage_names.ts";
 import { numbers } from "./task.ts";
 import type { StageRecord } from "./report.ts";
 import { deviceWork, hostWork, time, type TimingOptions, waitingMs } from "./timing.ts";
@@ -27,37 +30,41 @@ export interface StageOptions extends TimingOptions {
 const prompt = "A pack of roses";
 const pair = { source: "A pack of roses", destination: "A pack of blue roses" };
 
-/**
- * Opens a device of its own, so that nothing is compiled yet, and measures. Drivers keep compiled kernels on disk: only the first run on a machine
- * is cold through and through.
- */
+/** Draws, first from nothing in a process of its own, then warm on a device of its own. */
 export async function measureStages(options: StageOptions): Promise<void> {
   const { model, steps = 20, onStage } = options;
-  onStage({ stage: "cold: start Deno, load the program", ms: performance.now() });
-  const timed = async <T>(stage: string, work: () => Promise<T>): Promise<T> => {
-    const started = performance.now();
-    const result = await work();
-    onStage({ stage, ms: performance.now() - started });
-    return result;
-  };
-
-  using gpu = await timed("cold: open the device", () => Gpu.request());
-  using pipe = await timed("cold: load the model", () => StableDiffusionPipeline.fromPretrained(model, { gpu }));
+  await measureCold({ model, steps, onStage });
+  using gpu = await Gpu.request();
+  using pipe = await StableDiffusionPipeline.fromPretrained(model, { gpu });
   const draw = async () => {
     await pipe.generate(prompt, { numInferenceSteps: steps, generator: new TorchGenerator(7), outputType: "array" });
   };
-  const compiling = watchCompilation(gpu.device);
-  const started = performance.now();
-  await draw();
-  const firstMs = performance.now() - started;
-  compiling.stop();
-  onStage({ stage: `cold: first picture, ${steps} steps, guided`, ms: firstMs });
-  onStage({ stage: `cold: … of it creating ${compiling.count} pipelines`, ms: compiling.ms });
-
   const warm = await time(hostWork(draw), { budgetMs: 1 }); // a few pictures at most
-  onStage({ stage: "cold: … of it more than a warm picture", ms: Math.max(0, firstMs - warm.minMs) });
-  onStage({ stage: `picture, ${steps} steps, guided`, ms: warm.minMs });
+  onStage({ stage: pictureStage(steps), ms: warm.minMs });
   await measureParts(pipe, options);
+}
+
+/** The way from a bare process to a picture. What is left of the first one is the driver's compiling; another process measures that for itself. */
+async function measureCold({ model, steps, onStage }: Required<Pick<StageOptions, "model" | "steps" | "onStage">>) {
+  const first = await measureFirstPicture(model, { steps });
+  const { variants } = await measureColdCompilation(model);
+  const drawn = variants.filter(({ part }) => part !== "edit" && part !== "loading");
+  const firstRunMs = drawn.reduce((sum, variant) => sum + variant.firstRunMs, 0);
+  const { startMs, openMs, loadMs, firstMs, pipelines, createMs, secondMs } = first;
+  for (
+    const [stage, ms] of [
+      ["start Deno, load the program", startMs],
+      ["open the device", openMs],
+      ["load the model", loadMs],
+      [`first picture, ${steps} steps, guided`, firstMs],
+      [`… of it creating ${pipelines} pipelines`, createMs],
+      ["… of it what the next picture takes, too", secondMs],
+      ["… of it what is left: compiling at first runs", firstMs - createMs - secondMs],
+      ["compiling at first runs, one by one", firstRunMs],
+    ] as const
+  ) {
+    onStage({ stage: `cold: ${stage}`, ms });
+  }
 }
 
 async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions): Promise<void> {
@@ -96,26 +103,4 @@ async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions
     using _ = await ModelEdit.solve([pair], { lamb: 0.1 }, model);
   };
   onStage({ stage: "edit: encode, align and solve", ms: (await time(hostWork(solve), options)).minMs });
-}
-
-/** Adds up the time that the driver takes in `createComputePipeline`, which is synchronous in Deno. */
-function watchCompilation(device: GPUDevice): { readonly ms: number; readonly count: number; stop(): void } {
-  const original = device.createComputePipeline;
-  const watched = {
-    ms: 0,
-    count: 0,
-    stop: () => {
-      device.createComputePipeline = original;
-    },
-  };
-  device.createComputePipeline = (descriptor) => {
-    const started = performance.now();
-    try {
-      return original.call(device, descriptor);
-    } finally {
-      watched.ms += performance.now() - started;
-      watched.count++;
-    }
-  };
-  return watched;
 }

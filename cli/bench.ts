@@ -1,10 +1,12 @@
 import { casesFor, kernelCases } from "../bench/cases.ts";
 import { type Ceiling, measureCeiling } from "../bench/ceiling.ts";
 import { measureColdCompilation } from "../bench/compilation.ts";
+import { measureDemo } from "../bench/demo.ts";
 import { measureEdit } from "../bench/edit.ts";
+import { measureFullSize } from "../bench/full_size.ts";
 import { measureKernel } from "../bench/kernels.ts";
 import { benchPage } from "../bench/page.ts";
-import { openPeers } from "../bench/peers.ts";
+import { openPeers, PeerPace } from "../bench/peers.ts";
 import {
   type BenchReport,
   compareReports,
@@ -13,6 +15,8 @@ import {
   compilationText,
   type DeviceRecord,
   digits,
+  type FullSizeRecord,
+  fullSizeText,
   kernelHead,
   kernelLine,
   type KernelRecord,
@@ -20,17 +24,23 @@ import {
   percent,
   stageLine,
   type StageRecord,
+  stepText,
   summarizePeers,
 } from "../bench/report.ts";
 import { measureStages } from "../bench/stages.ts";
+import { judgeTargets, targetsText } from "../bench/targets.ts";
 import { waitingMs } from "../bench/timing.ts";
+import { guidedTasks } from "../bench/unet_shapes.ts";
 import { Gpu } from "../engine/gpu.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { showProgress } from "./progress.ts";
 
 const pocket = `${import.meta.dirname}/../models/pocket`;
-const parts = ["kernels", "stages", "edit", "compile"] as const;
+const parts = ["kernels", "stages", "edit", "compile", "full-size", "demo"] as const;
+
+/** Steps of seconds are timed twice, those of a minute once. */
+const fullSizeBudgetMs = 10_000;
 
 /** `bluerose bench`: kernels against the device's ceiling, the way to a picture stage by stage, the edit; beside other engines. */
 export const command: Command = defineCommand({
@@ -39,8 +49,10 @@ export const command: Command = defineCommand({
   usage: "[flags]",
   details:
     "Measures first what this device can do at all (arithmetic without memory, memory without arithmetic), then each kernel's share of it, " +
-    "at the sizes of Stable Diffusion 1.4 at 512² and of the embedded model. Times are minima over several batches, without the price of waiting; " +
-    "what is compared is measured in turns. Takes two or three minutes without a GPU; peers take several times as long.",
+    "at the sizes of Stable Diffusion 1.4 at 512² and of the embedded model; then drawing, editing, what compiling costs, a step of a full-size model " +
+    "(with random weights: 2 GB in a temporary folder), and the demo. Says at the end which of this project's targets the run meets. " +
+    "Times are minima over several batches, without the price of waiting; what is compared is measured in turns. " +
+    "Without a GPU all of it takes about eight minutes, and twenty more with peers, which are slow there: those of their runs that last seconds are timed once.",
   flags: {
     filter: {
       kind: "text",
@@ -52,14 +64,20 @@ export const command: Command = defineCommand({
       placeholder: "PART",
       help: `only this part (${parts.join(", ")}); may be given several times`,
     },
-    quick: { kind: "switch", help: "small shapes only, and a third of the time for each" },
+    quick: { kind: "switch", help: "small shapes and pictures only, and a third of the time for each" },
     model: { kind: "text", alias: "m", placeholder: "DIR", default: pocket, help: "model of the stages" },
     steps: { kind: "whole", default: 20, min: 1, help: "denoising steps of the stages' picture" },
     peers: { kind: "switch", help: "measure tfjs and jax-js too (they are downloaded), and PyTorch with --python" },
     python: {
       kind: "text",
       placeholder: "PATH",
-      help: "a Python with PyTorch, for --peers and the edit (default: $BLUEROSE_PYTHON)",
+      help:
+        "a Python with PyTorch (and diffusers), for --peers, the edit and the full size (default: $BLUEROSE_PYTHON)",
+    },
+    checkpoint: {
+      kind: "text",
+      placeholder: "DIR",
+      help: "the full-size model, in diffusers' layout (default: random weights)",
     },
     json: { kind: "text", placeholder: "FILE", help: "write the results as JSON" },
     html: { kind: "text", placeholder: "FILE", help: "write the results as a page with a roofline plot" },
@@ -71,6 +89,7 @@ export const command: Command = defineCommand({
       line: "bench --only kernels --filter matmul --peers --python python3",
       says: "matrix products beside three other engines",
     },
+    { line: "bench --only full-size --python python3", says: "a step of a full-size model beside PyTorch's" },
     { line: "bench --quick --compare before.json", says: "what a change of the code has brought" },
   ],
   async run(values) {
@@ -109,7 +128,38 @@ export const command: Command = defineCommand({
       console.log(compilationText(compilation));
     }
 
-    const report: BenchReport = { device: deviceRecord(gpu, ceiling, date), kernels, stages, compilation };
+    const fullSize: FullSizeRecord[] = [];
+    if (wanted.has("full-size")) {
+      console.log("\nA guided step of a full-size model");
+      await measureFullSize({
+        checkpoint: values.checkpoint,
+        pixels: values.quick ? [256] : [256, 512],
+        python,
+        budgetMs: fullSizeBudgetMs,
+        onRecord: (record) => {
+          fullSize.push(record);
+          console.log(fullSizeText(record));
+        },
+        onRemark: (remark) => console.log(`  ${remark}`),
+      });
+    }
+
+    if (wanted.has("demo")) {
+      const stage = await measureDemo();
+      if (stage) onStage(stage);
+    }
+
+    const measured: BenchReport = {
+      device: deviceRecord(gpu, ceiling, date),
+      kernels,
+      stages,
+      ...(compilation ? { compilation } : {}),
+      ...(fullSize.length > 0 ? { fullSize } : {}),
+    };
+    const report: BenchReport = { ...measured, targets: judgeTargets(measured) };
+    if (report.targets!.some(({ verdict }) => verdict !== "not measured")) {
+      console.log(`\nTargets\n${targetsText(report.targets!)}`);
+    }
     if (before) console.log(`\n${comparisonText(compareReports(before, report), { beforeName: values.compare! })}`);
     if (before && before.device.name !== report.device.name) {
       console.log(`  (that was another device: ${before.device.name})`);
@@ -136,7 +186,8 @@ export const command: Command = defineCommand({
           },
         );
       }
-      using opened = values.peers ? await openPeers({ waitMs, python }) : undefined;
+      using opened = values.peers ? await openPeers({ waitMs, isSoftware, python }) : undefined;
+      const pace = new PeerPace();
       for (const reason of opened?.absent ?? []) console.log(`not there: ${reason}`);
       console.log(`\n${kernelHead()}`);
       using bar = showProgress("kernels", { total: cases.length });
@@ -146,11 +197,15 @@ export const command: Command = defineCommand({
           budgetMs,
           waitMs,
           ceiling,
-          peers: opened?.peers,
+          peers: kernelCase.peersOnRequest && !filter ? [] : opened?.peers,
+          pace,
         });
         kernels.push(record);
         console.log(kernelLine(record, remarks));
         gpu.trim();
+      }
+      if (cases.filter(({ perStep }) => perStep !== undefined).length === guidedTasks.length) {
+        console.log(`\n${stepText(kernels)}`);
       }
       for (const { peer, shapes, meanRatio, worst } of summarizePeers(kernels)) {
         console.log(

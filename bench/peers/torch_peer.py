@@ -1,18 +1,9 @@
-"""PyTorch on the CPU as a peer of the bench: reads tasks as lines of JSON (with their operands' floats behind them) and times them."""
-
-import json
-import sys
-import time
+"""PyTorch as a peer of the bench: does the tasks that it is asked to, and times them."""
 
 import torch
 import torch.nn.functional as F
 
-torch.set_grad_enabled(False)
-
-
-def read_floats(count):
-    data = bytearray(sys.stdin.buffer.read(4 * count))
-    return torch.frombuffer(data, dtype=torch.float32)
+from torch_places import place, serve, timed_ms, version
 
 
 def prepare(task, floats):
@@ -38,25 +29,18 @@ def prepare(task, floats):
     raise ValueError(f"no such task: {op}")
 
 
-def answer(**fields):
-    print(json.dumps(fields), flush=True)
-
-
 run = None
-for line in iter(sys.stdin.buffer.readline, b""):
-    question = json.loads(line)
-    try:
-        floats = [read_floats(count) for count in question["floats"]]
-        if "hello" in question:
-            answer(version=torch.__version__.split("+")[0], threads=torch.get_num_threads())
-        elif "task" in question:
-            run = prepare(question["task"], floats)
-            result = run()
-            answer(squares=result.double().square().sum().item(), count=result.numel())
-        else:
-            started = time.perf_counter()
-            for _ in range(question["runs"]):
-                run()
-            answer(ms=1e3 * (time.perf_counter() - started))
-    except Exception as error:  # the bench reports it and goes on
-        answer(error=f"{type(error).__name__}: {error}")
+
+
+def answer(question, floats):
+    global run
+    if "hello" in question:
+        return {"version": version(), "cuda": torch.cuda.is_available()}
+    if "task" in question:
+        run = prepare(question["task"], [values.to(**place(question)) for values in floats])
+        result = run()
+        return {"squares": result.double().square().sum().item(), "count": result.numel()}
+    return {"ms": timed_ms(run, question["runs"])}
+
+
+serve(answer)

@@ -2,8 +2,8 @@ import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { casesFor, kernelCases, prepareTask } from "../../bench/cases.ts";
 import { measureKernel } from "../../bench/kernels.ts";
 import { projectionWidths, syntheticRows } from "../../bench/edit.ts";
-import { resultsAgree } from "../../bench/peers.ts";
-import { numbers, operands, operandShapes, type PeerTask, taskFlops } from "../../bench/task.ts";
+import { PeerPace, resultsAgree } from "../../bench/peers.ts";
+import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "../../bench/task.ts";
 import { waitingMs } from "../../bench/timing.ts";
 import { gpuTest } from "../gpu.ts";
 
@@ -45,6 +45,17 @@ Deno.test("operands fit their shapes", () => {
       operandShapes(task).map((shape) => shape.reduce((a, b) => a * b)),
     );
   }
+});
+
+Deno.test("a peer that would take minutes sits out, by what it managed at best in the same operation", () => {
+  const pace = new PeerPace();
+  const small = squareTask(512), large = squareTask(8192); // 4096 times the work
+  assertEquals(pace.refusal("slow", large), undefined);
+  pace.note("slow", small, 20);
+  assert(pace.refusal("slow", large)!.includes("82 s"), pace.refusal("slow", large));
+  pace.note("slow", small, 10);
+  assertEquals(pace.refusal("slow", large), undefined);
+  assertEquals(pace.refusal("other", large), undefined);
 });
 
 Deno.test("resultsAgree() compares sizes and sums of squares, in any order, and refuses NaN", () => {

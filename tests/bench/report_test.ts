@@ -6,9 +6,11 @@ import {
   compareReports,
   comparisonText,
   digits,
+  fullSizeText,
   kernelLine,
   kernelRecord,
   parseReport,
+  stepText,
   summarizePeers,
 } from "../../bench/report.ts";
 
@@ -96,6 +98,40 @@ Deno.test("a comparison names a few of the rows that only one run has, and count
   const before = report(["a", "b", "c", "d", "e", "f", "g", "h"].map((shape) => row(shape, 1)));
   const text = comparisonText(compareReports(before, report([row("a", 1)])), { beforeName: "old.json" });
   assert(text.endsWith("only then: matmul b; matmul c; matmul d; matmul e; matmul f; matmul g and 1 more"), text);
+});
+
+Deno.test("a full-size step is told with its ratio to PyTorch and its memory beside the weights", () => {
+  const step = {
+    pixels: 512,
+    ms: 40_000,
+    batches: 2,
+    loadMs: 1,
+    weightsBytes: 2 ** 31,
+    peakBytes: 2 ** 31 + 2 ** 29,
+    peakReservedBytes: 2 ** 31 + 2 ** 30,
+    peers: { "PyTorch 2 CPU": { ms: 10_000, difference: 4e-6 } },
+  };
+  const text = fullSizeText(step);
+  for (const part of ["512²", "40.0 s", "ours takes 4.00 times", "4.0e-6", "2048 MiB", "512 MiB", "1024 MiB"]) {
+    assert(text.includes(part), `${part}: ${text}`);
+  }
+  const page = benchPage({ ...report([]), fullSize: [step] });
+  assert(page.includes("ours takes 4.00 times"));
+});
+
+Deno.test("the step's sum weighs each time by how often a step does it", () => {
+  const text = stepText([
+    { ...row("a", 2000), perStep: 3 },
+    { ...row("b", 500), kernel: "conv", perStep: 1 },
+    row("c", 9),
+  ]);
+  assert(text.endsWith("6.50 s: matmul 6.00 s, conv 0.500 s"), text);
+});
+
+Deno.test("the page shows the targets with their verdicts", () => {
+  const target = { target: "speed <all>", demanded: "8 ×", measured: "9 ×", verdict: "met" } as const;
+  const page = benchPage({ ...report([row("a", 1)]), targets: [target] });
+  assert(page.includes("speed &lt;all&gt;") && page.includes(">met<"));
 });
 
 Deno.test("summarizePeers() takes the geometric mean and finds where a peer does best", () => {

@@ -33,7 +33,7 @@ Deno.test("the commonest come first, and all are cases of the bench", () => {
   assertEquals(counts, counts.toSorted((a, b) => b - a));
   const cases = kernelCases.filter(({ perStep }) => perStep !== undefined);
   assertEquals(cases.map(({ task, perStep }) => ({ task, perStep })), guidedTasks.slice());
-  assertEquals(cases.filter(({ isRare }) => !isRare).length, commonest);
+  assertEquals(cases.filter(({ peersOnRequest }) => !peersOnRequest).length, commonest);
 });
 
 gpuTest("counting by weights finds all the multiplications that a UNet does", async (gpu) => {

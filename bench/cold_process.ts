@@ -1,0 +1,31 @@
+/** Switches off, for a process and those that it starts, what drivers keep of former runs. */
+const withoutCaches: Readonly<Record<string, string>> = {
+  MESA_SHADER_CACHE_DISABLE: "true", // Mesa: llvmpipe, AMD, Intel
+  __GL_SHADER_DISK_CACHE: "0", // NVIDIA
+};
+
+/**
+ * Runs a command as if the machine had never seen its kernels.
+ *
+ * @throws {Error} with what it said when it failed
+ */
+export async function runCold(
+  command: string,
+  args: readonly string[],
+  options: { cwd?: string } = {},
+): Promise<string> {
+  const { success, stdout, stderr } = await new Deno.Command(command, {
+    args: [...args],
+    env: { ...withoutCaches },
+    ...options,
+  }).output();
+  if (!success) {
+    throw new Error(`${command} ${args.join(" ")} failed: ${new TextDecoder().decode(stderr).trim().slice(-1000)}`);
+  }
+  return new TextDecoder().decode(stdout);
+}
+
+/** Runs a script of the bench, whose output is one line of JSON, as if the machine had never seen its kernels. */
+export async function askColdProcess<T>(script: string, args: readonly string[]): Promise<T> {
+  return JSON.parse(await runCold(Deno.execPath(), ["run", "-A", "--no-lock", script, ...args]));
+}
