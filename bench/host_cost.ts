@@ -76,9 +76,9 @@ step();
 const [madeGroups, madeBuffers, madeCopies] = [groups.count, buffers.count, copies.count];
 const show = (what: string, { recordMs, submitMs }: { recordMs: number; submitMs: number }) =>
   console.log(
-    `${what.padEnd(28)} record ${recordMs.toFixed(2)} ms (${(1000 * recordMs / runs).toFixed(1)} µs a dispatch), submit ${
-      submitMs.toFixed(2)
-    } ms`,
+    `${what.padEnd(28)} record ${recordMs.toFixed(2)} ms (${
+      (1000 * recordMs / runs).toFixed(1)
+    } µs a dispatch), submit ${submitMs.toFixed(2)} ms`,
   );
 console.log(`${gpu.info.name}; ${model}, ${side} × ${side} latents, a batch of two`);
 console.log(
@@ -86,8 +86,12 @@ console.log(
 );
 show("UNet forward", await measure(step));
 await gpu.finished();
-if (Deno.env.get("X")) {
-  const out = [];
-  for (let i = 0; i < 60; i++) { groups.count = 0; step(); out.push(groups.count); await gpu.finished(); }
-  console.log(out.join(" "));
-}
+const started = performance.now();
+using program = gpu.capture(() => unet.forward(pair, times, context));
+console.log(
+  `${"… captured".padEnd(28)} once ${(performance.now() - started).toFixed(2)} ms, ${
+    (program.temporaryBytes / 2 ** 20).toFixed(1)
+  } MiB`,
+);
+show("… run again", await measure(() => program.run()));
+await gpu.finished();

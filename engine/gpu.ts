@@ -1,6 +1,7 @@
 import { DeviceLostError, GpuError, KernelError, NoAdapterError, OutOfMemoryError } from "./errors.ts";
-import type { Binding, CompiledKernel, Cost, Kernel } from "./kernel.ts";
+import type { Binding, CompiledKernel, Cost, Kernel, NumberedLayout } from "./kernel.ts";
 import { Pool, roundUp } from "./pool.ts";
+import { Capture, type Program } from "./program.ts";
 import { type KernelProfile, Recorder, type RehearsedRun } from "./recorder.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -66,7 +67,7 @@ export class Gpu implements Disposable {
   /** Recorded work. For the engine and kernels. */
   readonly recorder: Recorder;
   readonly #compiled = new Map<Kernel<string, string, string>, Map<string, CompiledKernel>>();
-  readonly #layouts = new Map<string, GPUBindGroupLayout>();
+  readonly #layouts = new Map<string, NumberedLayout>();
   readonly #paramsLayout: GPUBindGroupLayout;
   #scope: Set<Tensor> | undefined;
   #failure: Error | undefined;
@@ -193,6 +194,44 @@ export class Gpu implements Disposable {
     }
   }
 
+  /**
+   * Records `body` once, to be run many times: what it would have recorded becomes a program, and nothing is done until that is run. `body` may use
+   * tensors that exist, which the program then reads as they are at each run, and must not write or read numbers itself.
+   *
+   * ```ts
+   * using gpu = await Gpu.request();
+   * using x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+   * using twice = gpu.capture(() => linearCombination([{ tensor: x, coefficient: 2 }]));
+   * twice.run();
+   * console.log(await twice.result.data()); // 2, 4
+   * x.write(new Uint8Array(new Float32Array([5, 6]).buffer));
+   * twice.run();
+   * console.log(await twice.result.data()); // 10, 12
+   * ```
+   *
+   * @returns the program, with what `body` returned as its `result`
+   * @throws {GpuError} when `body` is async, writes or reads a tensor's numbers, or captures another program
+   */
+  capture<T>(body: () => T): Program<T> {
+    this.throwIfLost();
+    this.#refuseWhileCapturing("capture a program");
+    const capture = this.recorder.capture = new Capture(this);
+    const outer = this.#scope;
+    this.#scope = undefined; // what the body returns is the program's, not the enclosing scope's
+    try {
+      const { result, owned } = this.scope(() => {
+        const result = body();
+        if (result instanceof Promise) throw new GpuError("Cannot capture across a wait: the body must not be async");
+        return { result, owned: [...tensorsIn(result)].filter((tensor) => this.#scope!.has(tensor)) };
+      });
+      this.recorder.capture = undefined;
+      return capture.finish(result, owned);
+    } finally {
+      this.recorder.capture = undefined;
+      this.#scope = outer;
+    }
+  }
+
   /** Hands recorded work to the device without waiting for it. */
   flush(): void {
     this.recorder.submit();
@@ -231,9 +270,9 @@ export class Gpu implements Disposable {
     return await this.recorder.endProfile();
   }
 
-  /** Whether kernel runs must tell what they cost: while they are timed or tallied. */
+  /** Whether kernel runs must tell what they cost: while they are timed or tallied, or captured, since a program may be later. */
   get profiling(): boolean {
-    return this.#profiling || this.recorder.tallying;
+    return this.#profiling || this.recorder.tallying || this.recorder.capture !== undefined;
   }
 
   /** How many kernel runs `body` records and what they cost by their declarations. Takes no timestamps, and waits for nothing. */
@@ -279,7 +318,8 @@ export class Gpu implements Disposable {
 
   /** Writes bytes into a buffer, after everything recorded so far (a queue write would overtake it) and before what comes. */
   write(buffer: GPUBuffer, bytes: Uint8Array<ArrayBuffer>, byteOffset: number): void {
-    this.#throwIfLost();
+    this.throwIfLost();
+    this.#refuseWhileCapturing("write a tensor");
     this.flush();
     const whole = bytes.byteLength & ~3;
     if (whole > 0) this.device.queue.writeBuffer(buffer, byteOffset, bytes, 0, whole);
@@ -292,7 +332,8 @@ export class Gpu implements Disposable {
 
   /** Reads the first `bytes` bytes of a buffer, after everything recorded so far. */
   async read(buffer: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
-    this.#throwIfLost();
+    this.throwIfLost();
+    this.#refuseWhileCapturing("read a tensor");
     const size = roundUp(Math.max(bytes, 4), 4);
     const staging = this.guarded(
       `create a buffer of ${size} bytes to read through`,
@@ -326,7 +367,7 @@ export class Gpu implements Disposable {
       failed?: () => void;
     } = {},
   ): T {
-    this.#throwIfLost();
+    this.throwIfLost();
     const { device } = this;
     device.pushErrorScope("out-of-memory");
     device.pushErrorScope("validation");
@@ -356,7 +397,7 @@ export class Gpu implements Disposable {
     const checks = this.#checks;
     this.#checks = [];
     await Promise.all(checks);
-    this.#throwIfLost();
+    this.throwIfLost();
     const failure = this.#failure;
     this.#failure = undefined;
     if (failure) throw failure;
@@ -364,7 +405,7 @@ export class Gpu implements Disposable {
 
   /** Notes a tensor as made in the current scope. */
   adopt(tensor: Tensor): void {
-    this.#throwIfLost();
+    this.throwIfLost();
     this.#scope?.add(tensor);
   }
 
@@ -373,11 +414,20 @@ export class Gpu implements Disposable {
     this.#scope?.delete(tensor);
   }
 
+  /** Submits recorded work before something that it names is destroyed. */
+  settle(): void {
+    if (!this.#lost) this.flush();
+  }
+
   /** Prepares buffers for destruction: submits what names them, forgets their bind groups. */
   forget(): void {
-    if (this.#lost) return;
-    this.flush();
+    this.settle();
     this.recorder.dropGroups();
+  }
+
+  /** @throws {DeviceLostError} when the device is gone */
+  throwIfLost(): void {
+    if (this.#lost) throw this.#lost;
   }
 
   /** The compiled form of a kernel's variant; compiled now if this is its first use. */
@@ -415,7 +465,7 @@ export class Gpu implements Disposable {
       () =>
         device.createComputePipeline({
           label: name,
-          layout: device.createPipelineLayout({ bindGroupLayouts: [layout, this.#paramsLayout] }),
+          layout: device.createPipelineLayout({ bindGroupLayouts: [layout.layout, this.#paramsLayout] }),
           compute: { module: device.createShaderModule({ label: name, code }), entryPoint: "main" },
         }),
       { wrap: (message) => new KernelError(message, code), failed },
@@ -424,18 +474,18 @@ export class Gpu implements Disposable {
     return { pipeline, layout, id: this.#nextKernelId++, name, variant: variant.trimEnd(), createMs };
   }
 
-  #layout(accesses: readonly ("read" | "write")[]): GPUBindGroupLayout {
+  #layout(accesses: readonly ("read" | "write")[]): NumberedLayout {
     const key = accesses.join();
     let layout = this.#layouts.get(key);
     if (!layout) {
-      layout = this.device.createBindGroupLayout({
+      const made = this.device.createBindGroupLayout({
         entries: accesses.map((access, binding) => ({
           binding,
           visibility: GPUShaderStage.COMPUTE,
           buffer: { type: access === "read" ? "read-only-storage" : "storage" },
         })),
       });
-      this.#layouts.set(key, layout);
+      this.#layouts.set(key, layout = { layout: made, id: this.#layouts.size });
     }
     return layout;
   }
@@ -444,8 +494,10 @@ export class Gpu implements Disposable {
     this.#failure ??= error;
   }
 
-  #throwIfLost(): void {
-    if (this.#lost) throw this.#lost;
+  #refuseWhileCapturing(action: string): void {
+    if (this.recorder.capture) {
+      throw new GpuError(`Cannot ${action} while a program is captured: do it before, or between its runs`);
+    }
   }
 }
 

@@ -64,7 +64,7 @@ export interface KernelDeclaration<B extends string, P extends string, C extends
 /** A compiled variant of a kernel: one set of constants and storage types on one device. */
 export interface CompiledKernel {
   readonly pipeline: GPUComputePipeline;
-  readonly layout: GPUBindGroupLayout;
+  readonly layout: NumberedLayout;
   readonly id: number;
   /** The kernel's name. */
   readonly name: string;
@@ -72,6 +72,12 @@ export interface CompiledKernel {
   readonly variant: string;
   /** How long the host took to create it. Drivers compile then, or when it first runs. */
   readonly createMs: number;
+}
+
+/** A layout of bindings. Kernels with as many buffers read and written in the same order share one, and with it the bind groups of equal buffers. */
+export interface NumberedLayout {
+  readonly layout: GPUBindGroupLayout;
+  readonly id: number;
 }
 
 /** One kernel: its declaration, and `run`. Compiled on first use, once per device and set of constants. */

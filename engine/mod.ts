@@ -10,5 +10,6 @@ export {
   ShapeError,
 } from "./errors.ts";
 export { type DeviceClass, Gpu, type GpuInfo, type GpuOptions } from "./gpu.ts";
+export type { Program } from "./program.ts";
 export type { KernelProfile } from "./recorder.ts";
 export { Tensor, type TensorWindow } from "./tensor.ts";

@@ -26,6 +26,9 @@ export class Pool {
   /** In which order buffers were created. */
   readonly #ages = new WeakMap<GPUBuffer, number>();
   #created = 0;
+  /** Buffers that programs name, with how many do; and those of them that were given back meanwhile. */
+  readonly #pins = new Map<GPUBuffer, number>();
+  readonly #owed = new Set<GPUBuffer>();
   #freeBytes = 0;
 
   /** How many free bytes are kept for reuse before the largest free buffers are destroyed. */
@@ -47,8 +50,22 @@ export class Pool {
     return buffer;
   }
 
+  /** @throws {OutOfMemoryError} when the device can have no buffer of that size */
+  check(size: number): void {
+    const { maxBufferSize } = this.#gpu.info.limits;
+    if (size <= maxBufferSize) return;
+    throw new OutOfMemoryError(
+      `Cannot create a buffer of ${size} bytes as this device's largest is ${maxBufferSize}`,
+      size,
+    );
+  }
+
   /** Gives a buffer back. Commands already recorded may still read it: they run before anything recorded later writes it. */
   give(buffer: GPUBuffer): void {
+    if (this.#pins.has(buffer)) {
+      this.#owed.add(buffer);
+      return;
+    }
     const size = buffer.size;
     this.live -= size;
     if (size !== sizeClass(size) || this.#failed.has(buffer)) return this.#destroy([buffer]);
@@ -58,6 +75,22 @@ export class Pool {
     waiting.splice(older + 1, 0, buffer);
     this.#freeBytes += size;
     if (this.#freeBytes > this.retainBytes) this.trim(this.retainBytes / 2);
+  }
+
+  /** Keeps a buffer as it is, live and nobody else's, even when it is given back, until it is unpinned as often. */
+  pin(buffer: GPUBuffer): void {
+    this.#pins.set(buffer, (this.#pins.get(buffer) ?? 0) + 1);
+  }
+
+  /** Takes a pin away; with the last, a buffer that was given back meanwhile is. */
+  unpin(buffer: GPUBuffer): void {
+    const left = this.#pins.get(buffer)! - 1;
+    if (left > 0) {
+      this.#pins.set(buffer, left);
+      return;
+    }
+    this.#pins.delete(buffer);
+    if (this.#owed.delete(buffer)) this.give(buffer);
   }
 
   /** Destroys free buffers, largest first, until at most `keepBytes` of them are left. */
@@ -94,13 +127,8 @@ export class Pool {
   }
 
   #create(size: number): GPUBuffer {
-    const { device, info } = this.#gpu;
-    if (size > info.limits.maxBufferSize) {
-      throw new OutOfMemoryError(
-        `Cannot create a buffer of ${size} bytes as this device's largest is ${info.limits.maxBufferSize}`,
-        size,
-      );
-    }
+    const { device } = this.#gpu;
+    this.check(size);
     // Big newcomers push out what lies idle: a VAE decode after a UNet loop would otherwise hold both working sets.
     if (size > this.retainBytes / 16 && this.#freeBytes > this.retainBytes / 4) this.trim(this.retainBytes / 4);
     const buffer: GPUBuffer = this.#gpu.guarded(

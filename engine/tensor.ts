@@ -1,11 +1,14 @@
 import type { Gpu } from "./gpu.ts";
 import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostArray } from "./dtype.ts";
 import { DTypeError, GpuError, ShapeError } from "./errors.ts";
+import type { Capture } from "./program.ts";
 
-/** A buffer with the number of tensors that look at it. */
-interface Storage {
-  readonly buffer: GPUBuffer;
+/** A buffer with the number of tensors that look at it. For the engine. */
+export interface Storage {
+  buffer: GPUBuffer;
   owners: number;
+  /** Where `buffer` is a stand-in still: the program in the making whose plan it is in. */
+  capture?: Capture;
 }
 
 /** A stretch of a tensor's elements: what a kernel binds when a tensor is larger than one storage binding may be. */
@@ -74,8 +77,10 @@ export class Tensor implements Disposable {
         shape,
       ]);
     }
-    const buffer = gpu.pool.take(elements(shape) * bytesPerElement[dtype], options.exact ?? false);
-    return new Tensor(gpu, [...shape], dtype, { buffer, owners: 0 });
+    const bytes = elements(shape) * bytesPerElement[dtype];
+    const storage = gpu.recorder.capture?.store(bytes) ??
+      { buffer: gpu.pool.take(bytes, options.exact ?? false), owners: 0 };
+    return new Tensor(gpu, [...shape], dtype, storage);
   }
 
   /** Number of bytes that the elements take. */
@@ -184,7 +189,10 @@ export class Tensor implements Disposable {
     if (this.#disposed) return;
     this.#disposed = true;
     this.gpu.abandon(this);
-    if (--this.#storage.owners === 0) this.gpu.pool.give(this.#storage.buffer);
+    const storage = this.#storage;
+    if (--storage.owners > 0) return;
+    if (storage.capture) storage.capture.give(storage);
+    else this.gpu.pool.give(storage.buffer);
   }
 }
 

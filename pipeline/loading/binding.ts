@@ -222,6 +222,7 @@ export function checkBinding(
 /** Stands in for a device where tensors are only described. */
 const nowhere = {
   pool: { take: () => ({}), give() {} },
+  recorder: {},
   adopt() {},
   abandon() {},
 } as unknown as Gpu;

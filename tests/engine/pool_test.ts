@@ -38,6 +38,37 @@ gpuTest("the pool hands a buffer out again within its size class, and counts liv
   assertEquals(counts(pool), { live: 0, peak: 2816, reserved: 0, peakReserved: 2816 });
 });
 
+gpuTest("the pool hands the oldest free buffer of a class out, in whatever order they came back", (gpu) => {
+  const pool = new Pool(gpu);
+  const made = Array.from({ length: 4 }, () => pool.take(1024));
+  for (const order of [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]]) {
+    for (const index of order) pool.give(made[index]);
+    assertEquals(made.map(() => made.indexOf(pool.take(1024))), [0, 1, 2, 3]);
+  }
+  for (const buffer of made) pool.give(buffer);
+  pool.trim();
+});
+
+gpuTest("a pinned buffer that is given back stays live until its last pin is gone", (gpu) => {
+  const pool = new Pool(gpu);
+  for (const exact of [false, true]) {
+    const buffer = pool.take(1024, exact);
+    pool.pin(buffer);
+    pool.pin(buffer);
+    pool.give(buffer);
+    pool.unpin(buffer);
+    const other = pool.take(1024);
+    assert(other !== buffer);
+    assertEquals(pool.live, 2048);
+    pool.unpin(buffer);
+    assertEquals(pool.live, 1024);
+    pool.give(other);
+    assertEquals(pool.live, 0);
+  }
+  pool.trim();
+  assertEquals(pool.reserved, 0);
+});
+
 gpuTest("the pool gives exact buffers no slack, and destroys them when they come back", (gpu) => {
   const pool = new Pool(gpu);
   const exact = pool.take(1009, true);
