@@ -230,7 +230,7 @@ function tileOf(gpu: Gpu, rows: number, columns: number, depth: number): TileCon
   if (deviceClass === "software" && lanes > 0) {
     if (rows * columns * depth < 6e6) return { SUBGROUP: true, LANES: lanes, ROWS: 8, COLUMNS: 1, THREADS_X: lanes };
     const COLUMNS = columns >= 8 * lanes ? 2 : 1;
-    return { SUBGROUP: true, LANES: lanes, ROWS: rows > 16 ? 32 : rows > 8 ? 16 : 8, COLUMNS, THREADS_X: lanes };
+    return { SUBGROUP: true, LANES: lanes, ROWS: rows > 8 ? 16 : 8, COLUMNS, THREADS_X: lanes };
   }
   return { SUBGROUP: false, LANES: 64, ROWS: 4, COLUMNS: 1, THREADS_X: 8 };
 }
