@@ -4,6 +4,7 @@ import { declareKernel, input, output } from "../engine/kernel.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
 import { activate, type Activation } from "./activation.ts";
 import { add } from "./linear_combination.ts";
+import { sumParts } from "./sum_parts.ts";
 import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
 
 /**
@@ -255,10 +256,30 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   );
 }
 
+/** Workgroups that occupy a GPU, roughly; and the least k that is worth a part. */
+const enoughWorkgroups = 128, leastDepth = 256;
+
+/**
+ * Into how many parts to split k: where the result has too few tiles to occupy a GPU, so that several workgroups share one. Software devices have few
+ * cores, and any result enough tiles for them.
+ */
+export function splitsFor(gpu: Gpu, m: number, n: number, k: number): number {
+  if (gpu.info.deviceClass === "software") return 1;
+  const [columns, rows] = tileGrid(tileConstants(tileFor(gpu, m, n)), m, n, 1);
+  let splits = 1;
+  while (
+    splits < 8 && columns * rows * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
+    k / (splits * 2) >= leastDepth
+  ) splits *= 2;
+  return splits;
+}
+
 /** Options of {@linkcode matmul}; see {@linkcode GemmOptions}. */
 export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner"> {
   /** A pass of its own: few products have one, and each would compile a tile of its own. */
   readonly activation?: Activation;
+  /** Into how many parts k is split, which are computed side by side and then summed in order. Must divide k. Default: by device and size. */
+  readonly splits?: number;
 }
 
 /**
@@ -311,10 +332,27 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       return residual ? add(activated, residual) : activated;
     });
   }
-  const y = Tensor.empty(a.gpu, shape);
   let batch = elements(batchShape), rows = m;
   // One weight for all: the batch is then only more rows, and tiles fill better.
   if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
+  const splits = options.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k) : 1);
+  if (splits > 1 && (batch > 1 || k % splits !== 0)) {
+    refuse(`k can be split for single products only, evenly: ${k} / ${splits}`);
+  }
+  const y = Tensor.empty(a.gpu, shape);
+  if (splits > 1) {
+    using parts = Tensor.empty(a.gpu, [splits, rows, n]);
+    const depth = k / splits;
+    gemm(
+      a.gpu,
+      { tensor: a, rowStride: aColumns, outerStride: transposeA ? depth * aColumns : depth },
+      { tensor: b, rowStride: bColumns, outerStride: transposeB ? depth : depth * bColumns },
+      { tensor: parts, rowStride: n, outerStride: rows * n },
+      { m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale, tile: options.tile },
+    );
+    sumParts(parts, y, options);
+    return y;
+  }
   gemm(
     a.gpu,
     { tensor: a, rowStride: aColumns, outerStride: aBatch.length > 0 ? m * k : 0 },

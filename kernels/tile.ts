@@ -1,5 +1,6 @@
 import type { Gpu } from "../engine/gpu.ts";
 import type { Grid } from "../engine/kernel.ts";
+import { tileKind, tilesOf } from "./tile_table.ts";
 
 /**
  * The register-tile core of C = A·B that matmul and conv2d share: generated WGSL, because naga keeps an accumulator in a register only when
@@ -84,20 +85,14 @@ export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: num
 }
 
 /**
- * The tile for an m × n result on this device. Results that cannot be stored in fours want a small one: their epilogue is long. On software
- * devices 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it.
+ * The tile for an m × n result on this device, from its table. Results that cannot be stored in fours want a small one: their epilogue is long.
+ * On software devices 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it.
  */
 export function tileFor(gpu: Gpu, m: number, n: number, { inFours = true }: { inFours?: boolean } = {}): TileShape {
-  const { subgroupSize: lanes, deviceClass, limits } = gpu.info;
-  if (deviceClass === "software" && lanes > 0) {
-    if (!inFours) return { machine: "subgroup", lanes, threadsX: lanes, rows: 8, columns: 1 };
-    const columns = n > 4 * lanes ? 2 : 1;
-    return { machine: "subgroup", lanes, threadsX: lanes, rows: m > 8 ? 32 : 8, columns };
-  }
-  const large = limits.maxComputeInvocationsPerWorkgroup >= 256 && m >= 128 && n >= 128 && m * n >= 128 * 128 * 32;
-  return large
-    ? { machine: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 }
-    : { machine: "workgroup", lanes: 64, threadsX: 8, rows: m <= 8 ? 1 : 4, columns: 1 };
+  const shape = tilesOf(gpu)[tileKind(m, n)];
+  if (shape.machine === "workgroup") return shape;
+  if (!inFours) return { ...shape, rows: 8, columns: 1 };
+  return n > 4 * shape.lanes ? shape : { ...shape, columns: 1 };
 }
 
 /** The entry point `main` for a shape. */

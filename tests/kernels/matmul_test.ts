@@ -1,4 +1,4 @@
-import { assertThrows } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
@@ -123,6 +123,35 @@ gpuTest("matmul adds bias along rows or columns, activation, scale and residual,
     }
   }
 });
+
+gpuTest(
+  "matmul with its k split equals the float64 product, with bias and residual, the same each time",
+  async (gpu) => {
+    for (const [m, n, k, splits] of [[5, 24, 96, 3], [33, 40, 64, 8], [2, 7, 30, 2]]) {
+      const aData = randomArray(m * k, 1), bData = randomArray(n * k, 2), rData = randomArray(m * n, 3);
+      using residual = Tensor.from(gpu, rData, [m, n]);
+      for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false]]) {
+        using a = Tensor.from(gpu, aData, transposeA ? [k, m] : [m, k]);
+        using b = Tensor.from(gpu, bData, transposeB ? [n, k] : [k, n]);
+        for (const biasAxis of ["row", "column"] as const) {
+          const biasData = randomArray(biasAxis === "row" ? m : n, 4);
+          using bias = Tensor.from(gpu, biasData, [biasData.length]);
+          const options = { transposeA, transposeB, bias, biasAxis, residual, splits };
+          using y = matmul(a, b, options);
+          using again = matmul(a, b, options);
+          const expected = product(aData, bData, { m, n, k, transposeA, transposeB })
+            .map((sum, i) => sum + biasData[biasAxis === "row" ? Math.floor(i / n) : i % n] + rData[i]);
+          const data = await y.data();
+          assertClose(data, expected, f32Tolerance(k), JSON.stringify({ m, n, k, splits, transposeA, transposeB }));
+          assertEquals(await again.data(), data);
+        }
+      }
+    }
+    using a = Tensor.empty(gpu, [2, 30]);
+    using b = Tensor.empty(gpu, [30, 2]);
+    assertThrows(() => matmul(a, b, { splits: 4 }), ShapeError, "evenly: 30 / 4");
+  },
+);
 
 gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
   const [m, n, k] = [33, 48, 40];

@@ -1,0 +1,59 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { tileFor } from "../../kernels/tile.ts";
+import { parseTileTable, tileKind, tilesOf, TileTableError, useTiles } from "../../kernels/tile_table.ts";
+import { gpuTest } from "../gpu.ts";
+
+gpuTest("useTiles() replaces the tiles of its adapter until another table does, and those of no other", (gpu) => {
+  const before = tilesOf(gpu);
+  const tile = { machine: "workgroup" as const, lanes: 64, threadsX: 16, rows: 2, columns: 1 };
+  assertEquals(useTiles(gpu, { "another adapter": { many: tile } }), false);
+  assertEquals(tilesOf(gpu), before);
+  assertEquals(useTiles(gpu, { [gpu.info.name]: { many: tile } }), true);
+  assertEquals(tilesOf(gpu), { ...before, many: tile });
+  assertEquals(tileFor(gpu, 1024, 1024), tile);
+  useTiles(gpu, {});
+  assertEquals(tilesOf(gpu), before);
+});
+
+gpuTest("useTiles() refuses tiles that the device cannot run, and keeps what it had", (gpu) => {
+  const before = tilesOf(gpu);
+  const many = gpu.info.limits.maxComputeInvocationsPerWorkgroup;
+  for (
+    const [tile, why] of [
+      [{ machine: "subgroup", lanes: 3, threadsX: 3, rows: 8, columns: 1 }, "lanes: 3"],
+      [{ machine: "workgroup", lanes: 2 * many, threadsX: many, rows: 1, columns: 1 }, `threads at most: ${2 * many}`],
+      [{ machine: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes at most"],
+    ] as const
+  ) {
+    assertThrows(() => useTiles(gpu, { [gpu.info.name]: { few: tile } }), TileTableError, why);
+  }
+  assertEquals(tilesOf(gpu), before);
+});
+
+Deno.test("parseTileTable() reads back what was written, and says what is wrong with anything else", () => {
+  const table = { "a GPU": { row: { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } } };
+  assertEquals(parseTileTable(JSON.stringify(table), "tiles.json"), table as ReturnType<typeof parseTileTable>);
+  const tile = table["a GPU"].row;
+  for (
+    const [text, why] of [
+      ["{", "not JSON"],
+      ["[]", "object of adapters"],
+      [JSON.stringify({ a: { wide: tile } }), '"wide"'],
+      [JSON.stringify({ a: { row: { ...tile, machine: "warp" } } }), '"warp"'],
+      [JSON.stringify({ a: { row: { ...tile, rows: 1.5 } } }), "rows of a for row"],
+      [JSON.stringify({ a: { row: { ...tile, threadsX: 7 } } }), "multiple of threadsX"],
+    ]
+  ) {
+    assertThrows(() => parseTileTable(text, "tiles.json"), TileTableError, why);
+  }
+});
+
+Deno.test("tileKind() tells products by rows and by results", () => {
+  assertEquals([[8, 4096], [9, 4096], [65, 64], [128, 128], [1024, 1024]].map(([m, n]) => tileKind(m, n)), [
+    "row",
+    "skinny",
+    "few",
+    "few",
+    "many",
+  ]);
+});
