@@ -32,6 +32,9 @@ import { judgeTargets, targetsText } from "../bench/targets.ts";
 import { waitingMs } from "../bench/timing.ts";
 import { guidedTasks } from "../bench/unet_shapes.ts";
 import { Gpu } from "../engine/gpu.ts";
+import type { TileShape } from "../kernels/tile.ts";
+import { tune } from "../bench/tune.ts";
+import { saveTiles, useSavedTiles } from "./tile_file.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { showProgress } from "./progress.ts";
@@ -79,6 +82,10 @@ export const command: Command = defineCommand({
       placeholder: "DIR",
       help: "the full-size model, in diffusers' layout (default: random weights)",
     },
+    tune: {
+      kind: "switch",
+      help: "instead, find this device's fastest tiles and keep them: every later command uses them",
+    },
     json: { kind: "text", placeholder: "FILE", help: "write the results as JSON" },
     html: { kind: "text", placeholder: "FILE", help: "write the results as a page with a roofline plot" },
     compare: { kind: "text", placeholder: "FILE", help: "an earlier run's JSON: say what has changed since" },
@@ -90,6 +97,7 @@ export const command: Command = defineCommand({
       says: "matrix products beside three other engines",
     },
     { line: "bench --only full-size --python python3", says: "a step of a full-size model beside PyTorch's" },
+    { line: "bench --tune", says: "once on a new device (BLUEROSE_TILES tells where the tiles are kept)" },
     { line: "bench --quick --compare before.json", says: "what a change of the code has brought" },
   ],
   async run(values) {
@@ -107,13 +115,15 @@ export const command: Command = defineCommand({
       stages.push(stage);
       console.log(stageLine(stage));
     };
-    if (wanted.has("stages")) {
+    if (wanted.has("stages") && !values.tune) {
       console.log(`Drawing with ${values.model === pocket ? "the embedded model" : values.model}`);
       await measureStages({ model: values.model, steps: values.steps, budgetMs, onStage });
     }
 
     using gpu = await Gpu.request();
     const waitMs = await waitingMs(() => gpu.finished());
+    if (values.tune) return await tuneDevice(gpu, { waitMs, budgetMs });
+    await useSavedTiles(gpu);
     const ceiling = await measureCeiling(gpu, { budgetMs, waitMs });
     console.log(`\n${gpu.info.name}\n${ceilingText(ceiling)}`);
     if (wanted.has("kernels")) await measureKernels();
@@ -216,6 +226,23 @@ export const command: Command = defineCommand({
     }
   },
 });
+
+/** Fills this adapter's tile table, starting from its class's tiles. */
+async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number }): Promise<void> {
+  console.log(gpu.info.name);
+  const size = ({ machine, lanes, rows, columns }: TileShape) =>
+    `${machine} of ${lanes}: ${rows} rows × ${columns} vec4`;
+  const tiles = await tune(gpu, {
+    ...options,
+    onKind: ({ kind, best, beforeMs, bestMs, tried }) =>
+      console.log(
+        `  ${kind.padEnd(8)}${size(best).padEnd(40)}${digits(bestMs)} ms, before ${
+          digits(beforeMs)
+        } ms (best of ${tried})`,
+      ),
+  });
+  console.log(await saveTiles(gpu.info.name, tiles));
+}
 
 function expression(text: string | undefined): RegExp | undefined {
   if (text === undefined) return undefined;

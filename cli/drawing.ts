@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { useSavedTiles } from "./tile_file.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { pictureGrid } from "../pipeline/image/contact_sheet.ts";
 import type { GenerationRecord } from "../pipeline/image/generation_text.ts";
@@ -122,6 +123,7 @@ const embeddedModel = "models/pocket";
 export async function openPipeline(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
   const pipe = await openModel(values);
   try {
+    await useSavedTiles(pipe.gpu);
     // Tokens and LoRAs first: edits are solved for what the text encoder says then.
     for (const path of values.textualInversion) await pipe.loadTextualInversion(path);
     for (const { path, weight } of values.lora.map(loraOf)) await pipe.loadLoraWeights(path, { weight });

@@ -1,0 +1,33 @@
+import type { Gpu } from "../engine/gpu.ts";
+import { parseTileTable, type Tiles, type TileTable, useTiles } from "../kernels/tile_table.ts";
+
+/** Where tuned tiles are kept: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the user's cache folder. */
+export function tileFile(): string {
+  const { HOME, USERPROFILE, XDG_CACHE_HOME, BLUEROSE_TILES } = Deno.env.toObject();
+  return BLUEROSE_TILES || `${XDG_CACHE_HOME || `${HOME ?? USERPROFILE ?? "."}/.cache`}/bluerose/tiles.json`;
+}
+
+/** The saved table; an empty one where nothing has been tuned. */
+async function savedTiles(path: string): Promise<TileTable> {
+  try {
+    return parseTileTable(await Deno.readTextFile(path), path);
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return {};
+    throw error;
+  }
+}
+
+/** Uses what `bluerose bench --tune` has found out about this device, if anything. */
+export async function useSavedTiles(gpu: Gpu): Promise<void> {
+  useTiles(gpu, await savedTiles(tileFile()));
+}
+
+/** Saves tiles beside those of other adapters, all or nothing. Returns the path. */
+export async function saveTiles(adapter: string, tiles: Tiles): Promise<string> {
+  const path = tileFile();
+  const table = { ...await savedTiles(path), [adapter]: tiles };
+  await Deno.mkdir(path.replace(/[/\\][^/\\]*$/, ""), { recursive: true });
+  await Deno.writeTextFile(`${path}.part`, JSON.stringify(table, null, 2) + "\n");
+  await Deno.rename(`${path}.part`, path);
+  return path;
+}
