@@ -2,6 +2,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { declareKernel, input, output } from "../engine/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { attentionCost, type AttentionSizes } from "./attention_sizes.ts";
+import { selected } from "./tile.ts";
 
 /**
  * Attention in one pass (online softmax, arXiv 1805.02867 and 2205.14135) for software devices, on the idea of tile.ts's subgroup machine.
@@ -90,16 +91,21 @@ function subgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
   // All addresses count accesses, of one vec4 or of two.
   const [many, rowLength] = [access / 4, 4 * quads / access];
   /** Quads 0 … quads − 1 of a row that starts at `at`, loaded as NAME0 … */
-  const load = (name: string, from: string, at: string, then = "") =>
+  const load = (name: string, from: string, at: string) =>
     each(
       rowLength,
       (p) =>
         many === 1
-          ? `let ${name}${p} = ${from}_at(${at} + ${p}u)${then};`
-          : `let ${name}_${p} = ${from}_at(${at} + ${p}u)${then}; let ${name}${2 * p} = ${name}_${p}[0]; let ${name}${
+          ? `let ${name}${p} = ${from}_at(${at} + ${p}u);`
+          : `let ${name}_${p} = ${from}_at(${at} + ${p}u); let ${name}${2 * p} = ${name}_${p}[0]; let ${name}${
             2 * p + 1
           } = ${name}_${p}[1];`,
     );
+  /** The quad number i of what an access moved. */
+  const half = (access: string, i: number) => many === 1 ? access : `${access}[${i % 2}]`;
+  /** Of the result, the first or second quad of the access number i. */
+  const result = (a: number, second: number) =>
+    selected((p) => `o${a}_${p * many + second}`, { count: rowLength, index: "i" });
   const turn = keys < lanes ? `lane % ${keys}u` : "lane";
   const perQuery = (text: (a: number) => string, separator = " ") => each(queries, text, separator);
   const limit = (a: number) => causal ? `min(end, k_start + (first + ${a * lanes + 1}u) * row)` : "end";
@@ -124,10 +130,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let q_start = group.z * params.t * row + group.y * ${rowLength}u;
   let k_start = group.z * params.s * row + group.y * ${rowLength}u;
   let first = group.x * ${lanes * queries}u + lane;
+  let first_part = group.y * params.t; // loops count from what depends on the workgroup: see tile.ts
   ${
     perQuery((a) =>
       `let at${a} = q_start + min(first + ${a * lanes}u, params.t - 1u) * row; var top${a} = -3e38; var sum${a} = 0.0;
-  ${load(`q${a}_`, "q", `at${a}`, " * params.scale")} ${each(quads, (i) => `var o${a}_${i} = vec4f();`)}`, "\n  ")
+  ${load(`p${a}_`, "q", `at${a}`)} ${
+        each(quads, (i) => `let q${a}_${i} = p${a}_${i} * params.scale; var o${a}_${i} = vec4f();`)
+      }`, "\n  ")
   }
   let end = k_start + ${causal ? `min(params.s, (group.x + 1u) * ${lanes * queries}u)` : "params.s"} * row;
   // By address, for lavapipe: see the ladder.
@@ -146,11 +155,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     ${
     each(rowLength, (p) =>
       `{ let mine_v = v_at(mine + ${p}u); ${
-        each(many, (half) => {
-          const i = p * many + half;
+        each(many, (second) => {
+          const i = p * many + second;
           return `{ ${perQuery((a) => `var t${a} = o${a}_${i} * fade${a};`)} ${
             each(keys, (l) =>
-              `{ let b = subgroupBroadcast(mine_v${many === 2 ? `[${half}]` : ""}, ${l}u); ${
+              `{ let b = subgroupBroadcast(${half("mine_v", i)}, ${l}u); ${
                 perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
               } }`)
           } ${perQuery((a) => `o${a}_${i} = t${a};`)} }`;
@@ -159,16 +168,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   }
   }
   ${
-    perQuery((a) =>
-      `if (first + ${a * lanes}u < params.t) { let share = 1.0 / sum${a}; ${
-        each(
-          rowLength,
-          (p) =>
-            `y_put(at${a} + ${p}u, ${
-              many === 1 ? `o${a}_${p}` : `mat2x4f(o${a}_${2 * p}, o${a}_${2 * p + 1})`
-            } * share);`,
-        )
-      } }`, "\n  ")
+    perQuery(
+      (a) =>
+        `if (first + ${a * lanes}u < params.t) {
+    let share = 1.0 / sum${a};
+    for (var p = first_part; p < first_part + ${rowLength}u; p++) { let i = p - first_part; y_put(at${a} + i, ${
+          many === 1 ? result(a, 0) : `mat2x4f(${result(a, 0)}, ${result(a, 1)})`
+        } * share); }
+  }`,
+      "\n  ",
+    )
   }
 }`;
 }

@@ -406,8 +406,8 @@ function runPiece(
     channel_bias_start: picture * g.outChannels + outChannel,
     has_bias: bias ? 1 : 0,
     has_residual: residual ? 1 : 0,
-    channel_bias_place: channelBias ? 1 : 0,
-    finish: residual || isLast && options.activation !== undefined ? 1 : 0,
+    has_channel_bias: channelBias ? 1 : 0,
+    accumulate: inChannel > 0 ? 1 : 0,
   };
   const tile = tileConstants(options.tile ?? tileFor(gpu, outChannels, n, { inFours }), {
     inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
@@ -417,7 +417,6 @@ function runPiece(
     X_LANES: plain ? lanes : 1,
     Y_LANES: lanes,
     W_LANES: tile.WIDE ? 8 : 4,
-    ACCUMULATE: inChannel > 0,
     ACTIVATION: isLast ? activationCode(options.activation) : 0,
     UPSAMPLE: g.upsample,
   };
@@ -425,13 +424,11 @@ function runPiece(
     const lanes = gpu.info.subgroupSize;
     const outputs = g.upWidth % 8 === 0 ? 8 : 4;
     const tile = conv3x3Tile(outChannels, pictures * n, { k, outputs });
-    const late = channelBias !== undefined && n % (4 * lanes * tile.COLUMNS) !== 0; // a tile spans pictures
     conv3x3Kernel.run(
       gpu,
       tensors,
       {
         ...params,
-        ...(late ? { channel_bias_place: 2, finish: 1 } : {}),
         height: g.upHeight,
         width: g.upWidth,
         weight_kernel_row: allQuads * g.kernelWidth,

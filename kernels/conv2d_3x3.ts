@@ -1,5 +1,6 @@
 import { type Cost, declareKernel, spread } from "../engine/kernel.ts";
 import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
+import { selected } from "./tile.ts";
 
 /**
  * 3×3 convolution, stride 1, padding 1, rows in fours, for software devices with subgroups; reads x in f32 only.
@@ -132,8 +133,8 @@ function conv3x3Wgsl(
       all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")
     } }`;
   };
-  const sum = (row: number, g: number) =>
-    width === 8 ? `mat2x4f(c${row}_${2 * g}, c${row}_${2 * g + 1})` : `c${row}_${g}`;
+  const column = (c: number) => selected((row) => `c${row}_${c}`, { count: rows, index: "i" });
+  const sum = (g: number) => width === 8 ? `mat2x4f(${column(2 * g)}, ${column(2 * g + 1)})` : column(g);
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -159,14 +160,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     each(loads, (i) =>
       `let w${i} = params.weight_start + min(row + ${i * lanes}u + lane, params.m - 1u) * params.weight_row;`)
   }
-  ${each(loads, (i) => `let v${i} = tile_row_start(batch0, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
-  ${
-    each(rows, (i) =>
-      `let u${i} = subgroupBroadcast(v${Math.floor(i / lanes)}, ${i % lanes}u); ${
-        each(columns, (q) =>
-          `var c${i}_${q} = vec4f(u${i});`, " ")
-      }`)
-  }
+  ${each(rows, (i) => each(columns, (q) => `var c${i}_${q} = vec4f();`, " "))}
   // Counted from the workgroup's own number: lavapipe would compile anew for each number of channels (see tile.ts).
   let first_channel = group.y * params.in_channels;
   let end_channel = first_channel + params.in_channels;
@@ -198,19 +192,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
     }
   }
-  ${
-    each(rows, (i) =>
-      `if (row + ${i}u < params.m) { ${
-        each(groups, (g) =>
-          `if (piece${g} == held${g}) { tile_put${eight}(batch${g}, row + ${i}u, pixel${g}, tile_sum${eight}(batch${g}, row + ${i}u, pixel${g}, ${
-            sum(i, g)
-          })); }`, " ")
-      } }`)
-  }
-  for (var y = row; y < row + params.finish * min(${rows}u, params.m - row); y++) {
+  let first_row = group.y * params.in_channels; // as above
+  for (var at_row = first_row; at_row < first_row + min(${rows}u, params.m - row); at_row++) {
+    let i = at_row - first_row;
     ${
     each(groups, (g) =>
-      `if (piece${g} == held${g}) { tile_put${eight}(batch${g}, y, pixel${g}, tile_end${eight}(batch${g}, y, pixel${g}, tile_get${eight}(batch${g}, y, pixel${g}))); }`)
+      `if (piece${g} == held${g}) { let value = tile_end${eight}(batch${g}, row + i, pixel${g}, ${sum(g)}); ` +
+      `tile_put${eight}(batch${g}, row + i, pixel${g}, value); }`)
   }
   }
 }`;

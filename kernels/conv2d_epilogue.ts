@@ -5,9 +5,8 @@ import { activationWgsl } from "./activation.ts";
  * What all convolution kernels share: operands and the end of the work,
  * y = activation(sum + earlier partial sum + bias + channelBias) + residual.
  *
- * Constants X_LANES, Y_LANES and W_LANES tell how many numbers an access of x, y and the weight moves; ACCUMULATE, that y holds the sum over earlier input channels.
- * Which operands there are is for parameters to tell (see tile.ts): `has_bias`, `has_residual`, and `channel_bias_place`, whether the channel bias is
- * added where sums start (1), at their end (2: a tile has pixels of several pictures), or is none (0).
+ * Constants X_LANES, Y_LANES and W_LANES tell how many numbers an access of x, y and the weight moves. Which operands there are is for parameters to tell
+ * (see tile.ts): `has_bias`, `has_channel_bias`, `has_residual`, and `accumulate`, that y holds the sum over earlier input channels.
  */
 export const convBindings = {
   weight: input("W_LANES"),
@@ -36,9 +35,9 @@ export const convParams = {
   bias_start: "u32",
   channel_bias_start: "u32",
   has_bias: "u32",
+  has_channel_bias: "u32",
   has_residual: "u32",
-  channel_bias_place: "u32",
-  finish: "u32",
+  accumulate: "u32",
 } as const;
 
 /** Names of the constants that the operands need. */
@@ -46,31 +45,30 @@ export const convConstantNames = [
   "X_LANES",
   "Y_LANES",
   "W_LANES",
-  "ACCUMULATE",
   "ACTIVATION",
   "UPSAMPLE",
 ] as const;
 
-/** WGSL for the starts and ends of sums that tile.ts asks for, with channels as rows and pixels as columns. Only what is needed, as it is inlined often. */
+/** WGSL for the ends of sums that tile.ts asks for, with channels as rows and pixels as columns. */
 export function convEpilogueWgsl(constants: Readonly<Record<string, unknown>>): string {
-  const { ACCUMULATE, Y_LANES } = constants;
-  const access = Y_LANES === 8
-    ? /* wgsl */ `
-fn tile_get8(batch: u32, row: u32, column: u32) -> mat2x4f { return y_at(place(batch, row, column) / 8u); }
-fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }`
-    : Y_LANES === 4
-    ? /* wgsl */ `
-fn tile_get(batch: u32, row: u32, column: u32) -> vec4f { return y_at(place(batch, row, column) / 4u); }
-fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
-  y_put(place(batch, row, column) / 4u, value);
+  return /* wgsl */ `${activationWgsl(constants)}
+fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
+fn biases(batch: u32, row: u32) -> vec4f {
+  var sum = 0.0;
+  if (params.has_bias == 1u) { sum += bias_at(params.bias_start + row); }
+  if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.m + row); }
+  return vec4f(sum);
 }
+${constants.Y_LANES === 8 ? eightsWgsl : foursWgsl(constants.Y_LANES)}`;
+}
+
+const foursWgsl = (lanes: unknown) =>
+  (lanes === 4
+    ? /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
+fn y4(at: u32, column: u32) -> vec4f { return y_at(at / 4u); }
 fn residual4(at: u32, column: u32) -> vec4f { return residual_at(at / 4u); }`
     : /* wgsl */ `
-fn tile_get(batch: u32, row: u32, column: u32) -> vec4f {
-  let at = place(batch, row, column);
-  let last = params.n - 1u - column;
-  return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
-}
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   let at = place(batch, row, column);
   y_put(at, value.x);
@@ -78,43 +76,33 @@ fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   if (column + 2u < params.n) { y_put(at + 2u, value.z); }
   if (column + 3u < params.n) { y_put(at + 3u, value.w); }
 }
+fn y4(at: u32, column: u32) -> vec4f {
+  let last = params.n - 1u - column;
+  return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
+}
 fn residual4(at: u32, column: u32) -> vec4f {
   let last = params.n - 1u - column;
   return vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
-}`;
-  return /* wgsl */ `${activationWgsl(constants)}
-fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
-fn channel_bias_of(batch: u32, row: u32, place: u32) -> f32 {
-  return select(0.0, channel_bias_at(params.channel_bias_start + batch * params.m + row), params.channel_bias_place == place);
-}
-fn tile_row_start(batch: u32, row: u32) -> f32 {
-  return select(0.0, bias_at(params.bias_start + row), params.has_bias == 1u) + channel_bias_of(batch, row, 1u);
-}
-fn tile_column_start(batch: u32, column: u32) -> vec4f { return vec4f(); }
-${access}
-${Y_LANES === 8 ? eightsWgsl(ACCUMULATE) : foursWgsl(ACCUMULATE)}
-`;
-}
-
-const foursWgsl = (accumulate: unknown) => /* wgsl */ `
-fn tile_sum(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
-  return sum${accumulate ? " + tile_get(batch, row, column)" : ""};
-}
-fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
-  return activate(value + channel_bias_of(batch, row, 2u))
-    + select(vec4f(), residual4(place(batch, row, column), column), params.has_residual == 1u);
+}`) + /* wgsl */ `
+fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
+  let at = place(batch, row, column);
+  var value = sum + biases(batch, row);
+  if (params.accumulate == 1u) { value += y4(at, column); }
+  value = activate(value);
+  if (params.has_residual == 1u) { value += residual4(at, column); }
+  return value;
 }`;
 
-const eightsWgsl = (accumulate: unknown) => /* wgsl */ `
-fn tile_sum8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
-  return sum${accumulate ? " + tile_get8(batch, row, column)" : ""};
-}
-fn tile_end8(batch: u32, row: u32, column: u32, value: mat2x4f) -> mat2x4f {
-  let bias = vec4f(channel_bias_of(batch, row, 2u));
-  let residual = residual_at(place(batch, row, column) / 8u);
-  let is_there = params.has_residual == 1u;
-  return mat2x4f(
-    activate(value[0] + bias) + select(vec4f(), residual[0], is_there), activate(value[1] + bias) + select(vec4f(), residual[1], is_there));
+const eightsWgsl = /* wgsl */ `
+fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
+fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
+  let at = place(batch, row, column) / 8u;
+  let bias = biases(batch, row);
+  var value = sum + mat2x4f(bias, bias);
+  if (params.accumulate == 1u) { value += y_at(at); }
+  value = mat2x4f(activate(value[0]), activate(value[1]));
+  if (params.has_residual == 1u) { value += residual_at(at); }
+  return value;
 }`;
 
 /** The arithmetic and traffic of a convolution by its definition. */

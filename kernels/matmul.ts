@@ -44,7 +44,7 @@ const matmulKernel = declareKernel({
     y_inner: "u32",
     batch: "u32",
     bias_axis: "u32",
-    finish: "u32",
+    has_residual: "u32",
   },
   constants: [
     "A_LANES",
@@ -131,13 +131,12 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 const matmulWgsl = /* wgsl */ `
 fn a_start(batch: u32) -> u32 { return params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner; }
 fn b_start(batch: u32) -> u32 { return params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner; }
-fn tile_row_start(batch: u32, row: u32) -> f32 { return select(0.0, bias_at(row), params.bias_axis == 2u); }
-fn tile_column_start(batch: u32, column: u32) -> vec4f {
+fn bias4(row: u32, column: u32) -> vec4f {
+  if (params.bias_axis == 0u) { return vec4f(); }
+  if (params.bias_axis == 2u) { return vec4f(bias_at(row)); }
   let last = params.n - 1u;
-  let bias = vec4f(bias_at(min(column, last)), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
-  return select(vec4f(), bias, params.bias_axis == 1u);
+  return vec4f(bias_at(column), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
 }
-fn tile_sum(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f { return sum; }
 fn place(batch: u32, row: u32, column: u32) -> u32 {
   return params.y_offset + batch / params.inner * params.y_outer + batch % params.inner * params.y_inner + row * params.y_row + column;
 }
@@ -146,19 +145,20 @@ fn place(batch: u32, row: u32, column: u32) -> u32 {
 const resultWgsl = (lanes: unknown) =>
   lanes === 8
     ? /* wgsl */ `
-fn tile_sum8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f { return sum; }
 fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
-fn tile_get8(batch: u32, row: u32, column: u32) -> mat2x4f { return y_at(place(batch, row, column) / 8u); }
-fn tile_end8(batch: u32, row: u32, column: u32, value: mat2x4f) -> mat2x4f {
-  return value + residual_at(place(batch, row, column) / 8u);
+fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
+  var value = sum + mat2x4f(bias4(row, column), bias4(row, column + 4u));
+  if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 8u); }
+  return value;
 }
 `
     : lanes === 4
     ? /* wgsl */ `
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
-fn tile_get(batch: u32, row: u32, column: u32) -> vec4f { return y_at(place(batch, row, column) / 4u); }
-fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
-  return value + residual_at(place(batch, row, column) / 4u);
+fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
+  var value = sum + bias4(row, column);
+  if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 4u); }
+  return value;
 }
 `
     : /* wgsl */ `
@@ -169,12 +169,9 @@ fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   if (column + 2u < params.n) { y_put(at + 2u, value.z); }
   if (column + 3u < params.n) { y_put(at + 3u, value.w); }
 }
-fn tile_get(batch: u32, row: u32, column: u32) -> vec4f {
-  let at = place(batch, row, column);
-  let last = params.n - 1u - column;
-  return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
-}
-fn tile_end(batch: u32, row: u32, column: u32, value: vec4f) -> vec4f {
+fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
+  let value = sum + bias4(row, column);
+  if (params.has_residual != 1u) { return value; }
   let at = place(batch, row, column);
   let last = params.n - 1u - column;
   return value
@@ -242,7 +239,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
     {
       ...{ m, n, k, inner, scale, batch: outer * inner },
       bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
-      finish: residual ? 1 : 0,
+      has_residual: residual ? 1 : 0,
       ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
     },
     {

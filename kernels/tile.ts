@@ -12,25 +12,23 @@ import { tileKind, tilesOf } from "./tile_table.ts";
  * - `tile_a(Row, k) -> vec4f`: the row's elements k … k+3, zero from `params.k` on
  * - `struct Column` and `tile_column(batch, column) -> Column`: four (WIDE: eight) neighbouring columns of B
  * - `tile_b(Column, k) -> mat4x4f`: their elements; member j is row k+j, finite from `params.k` on
- * - `tile_row_start(batch, row) -> f32` and `tile_column_start(batch, column) -> vec4f`: what the sums start from (biases)
- * - `tile_sum(batch, row, column, vec4f) -> vec4f`: the sum with what earlier runs have left in the result, where there were any
- * - `tile_put(batch, row, column, vec4f)` and `tile_get`: four neighbouring results of a row, `row < params.m`, `column < params.n`
- * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of finished sums (activation, residual); used where `params.finish` is 1
+ * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of a sum (bias, activation, residual)
+ * - `tile_put(batch, row, column, vec4f)`: stores four neighbouring results of a row, `row < params.m`, `column < params.n`
  *
- * Rows and columns may lie beyond the edge, and must then be clamped, in the first six.
+ * Rows and columns may lie beyond the edge, and must then be clamped, in the first four.
  *
- * Where the constant WIDE holds, all sizes and strides divide by eight, and in place of `tile_a`, `tile_b`, `tile_sum`, `tile_put`, `tile_get` and
- * `tile_end` there are
+ * Where the constant WIDE holds, all sizes and strides divide by eight, and in place of `tile_a`, `tile_b`, `tile_end` and `tile_put` there are
  *
  * - `tile_a8(Row, k) -> mat2x4f`: elements k … k+7
  * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f: `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right`
- * - `tile_sum8`, `tile_put8`, `tile_get8`, `tile_end8`: as their narrow namesakes, for eight results
+ * - `tile_end8`, `tile_put8`: as their narrow namesakes, for eight results
  *
- * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text costs it some 10 ms, and the unrolled epilogue
- * has one for every accumulator: so biases are where sums start, and `tile_end` runs over the stored results in a loop (an array
- * of accumulators for such a loop took it 15 s). And it compiles a kernel anew for each value of a uniform that bounds a loop: so loops count
- * from a number that depends on the workgroup. A tile of 32 × 2 with bias and residual compiled in 4.2 s with both put off to the end, and in 0.9 s
- * like this. For the same reason what can be told by a parameter is no constant: a variant less is half a second less.
+ * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text costs it some 10 ms, and an unrolled epilogue
+ * has several for every accumulator: so results are ended and stored in a loop over rows, which takes its row out of the accumulators by a tree of
+ * selects (an array of accumulators took it 15 s). And it compiles a kernel anew for each value of a uniform that bounds a loop: so loops count
+ * from a number that depends on the workgroup. A tile of 32 × 2 with bias and residual compiled in 4.2 s with all accesses unrolled, in 0.8 s with
+ * the stores unrolled alone, and in 0.5 s like this. For the same reason what can be told by a parameter is no constant: a variant less is half a
+ * second less.
  */
 
 /**
@@ -107,9 +105,23 @@ const each = (count: number, text: (i: number) => string, separator = "\n") =>
 const chain = (acc: string, a: string, b: string) =>
   `${acc} = fma(vec4f(${a}.w), ${b}[3], fma(vec4f(${a}.z), ${b}[2], fma(vec4f(${a}.y), ${b}[1], fma(vec4f(${a}.x), ${b}[0], ${acc}))));`;
 
-/** Stores a raw sum. */
+/** Ends and stores a sum. */
 const put = (place: string, sum: string, eight: 8 | "" = "") =>
-  `tile_put${eight}(${place}, tile_sum${eight}(${place}, ${sum}));`;
+  `tile_put${eight}(${place}, tile_end${eight}(${place}, ${sum}));`;
+
+/** `accumulator(i)` for the i < count that the u32 `index` holds, as a tree of selects: a bit of the index a level. */
+export function selected(
+  accumulator: (i: number) => string,
+  { count, index }: { count: number; index: string },
+): string {
+  const pick = (first: number, size: number): string => {
+    if (size === 1) return accumulator(first);
+    const half = size / 2;
+    if (first + half >= count) return pick(first, half);
+    return `select(${pick(first, half)}, ${pick(first + half, half)}, (${index} & ${half}u) != 0u)`;
+  };
+  return pick(0, 2 ** Math.ceil(Math.log2(count)));
+}
 
 function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants): string {
   const loads = Math.ceil(rows / lanes);
@@ -118,21 +130,19 @@ function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }
   const place = (c: number) => `column + ${(Math.floor(c / quads) * lanes * quads + c % quads) * 4}u`;
   const sums = (row: number, text: (acc: string, c: number) => string) =>
     each(columns, (c) => text(`c${row}_${c}`, c), " ");
+  const result = (c: number) => selected((row) => `c${row}_${c}`, { count: rows, index: "i" });
   const access = wide
     ? {
       a: (i: number) => `let w${i} = tile_a8(r${i}, k); let a${i}_0 = w${i}[0]; let a${i}_1 = w${i}[1];`,
       b: (g: number) =>
         `let e${g} = tile_b8(q${g}, k); let b${2 * g}_0 = e${g}.upper_left; let b${2 * g + 1}_0 = e${g}.upper_right; ` +
         `let b${2 * g}_1 = e${g}.lower_left; let b${2 * g + 1}_1 = e${g}.lower_right;`,
-      put: (row: number, g: number) =>
-        put(`batch, row + ${row}u, ${place(2 * g)}`, `mat2x4f(c${row}_${2 * g}, c${row}_${2 * g + 1})`, 8),
-      end: "tile_put8(batch, y, x, tile_end8(batch, y, x, tile_get8(batch, y, x)));",
+      put: (g: number) => put(`batch, row + i, ${place(2 * g)}`, `mat2x4f(${result(2 * g)}, ${result(2 * g + 1)})`, 8),
     }
     : {
       a: (i: number) => `let a${i}_0 = tile_a(r${i}, k);`,
       b: (g: number) => `let b${g}_0 = tile_b(q${g}, k);`,
-      put: (row: number, g: number) => put(`batch, row + ${row}u, ${place(g)}`, `c${row}_${g}`),
-      end: "tile_put(batch, y, x, tile_end(batch, y, x, tile_get(batch, y, x)));",
+      put: (g: number) => put(`batch, row + i, ${place(g)}`, result(g)),
     };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
@@ -142,15 +152,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let column = group.x * ${4 * lanes * columns}u + lane * ${4 * quads}u;
   ${each(loads, (i) => `let r${i} = tile_row(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
   ${each(blocks, (g) => `let q${g} = tile_column(batch, ${place(g * quads)});`)}
-  ${each(columns, (c) => `let s${c} = tile_column_start(batch, ${place(c)});`)}
-  ${each(loads, (i) => `let v${i} = tile_row_start(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
-  ${
-    each(rows, (i) =>
-      `let u${i} = subgroupBroadcast(v${Math.floor(i / lanes)}, ${i % lanes}u); ${
-        sums(i, (acc, c) =>
-          `var ${acc} = u${i} + s${c};`)
-      }`)
-  }
+  ${each(rows, (i) => sums(i, (acc) => `var ${acc} = vec4f();`))}
   let first_k = batch * params.k;
   let end_k = first_k + params.k;
   for (var at = first_k; at < end_k; at += ${4 * quads}u) {
@@ -166,19 +168,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       } }`)
   }
   }
-  ${
-    each(rows, (i) =>
-      `if (row + ${i}u < params.m) { ${
-        each(blocks, (g) =>
-          `if (${place(g * quads)} < params.n) { ${access.put(i, g)} }`, " ")
-      } }`)
-  }
-  let first_end = batch * params.finish; // none where nothing is to be done
-  for (var end = first_end; end < first_end + params.finish * ${rows * blocks}u; end++) {
-    let i = end - first_end;
-    let y = row + i / ${blocks}u;
-    let x = column + i % ${blocks}u * ${lanes * quads * 4}u;
-    if (y < params.m && x < params.n) { ${access.end} }
+  let first_row = batch * params.k; // for lavapipe: see above
+  for (var at_row = first_row; at_row < first_row + min(${rows}u, params.m - row); at_row++) {
+    let i = at_row - first_row;
+    ${each(blocks, (g) => `if (${place(g * quads)} < params.n) { ${access.put(g)} }`)}
   }
 }`;
 }
@@ -217,14 +210,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         i * threads
       }u) % ${tileQuads}u) * 4u); let kb${i} = (thread + ${i * threads}u) / ${tileQuads}u;`)
   }
-  ${each(columns, (c) => `let s${c} = tile_column_start(batch, column + (x + ${c * threadsX}u) * 4u);`)}
-  ${
-    each(rows, (i) =>
-      `let u${i} = tile_row_start(batch, min(row + y * ${rows}u + ${i}u, params.m - 1u)); ${
-        each(columns, (c) =>
-          `var c${i}_${c} = u${i} + s${c};`, " ")
-      }`)
-  }
+  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4f();`, " "))}
   let first_k = batch * params.k;
   let end_k = first_k + params.k;
   for (var base = first_k; base < end_k; base += ${depth}u) {
@@ -272,11 +258,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       `if (row + y * ${rows}u + ${i}u < params.m) { ${
         each(columns, (c) => {
           const place = `batch, row + y * ${rows}u + ${i}u, column + (x + ${c * threadsX}u) * 4u`;
-          return `if (column + (x + ${
-            c * threadsX
-          }u) * 4u < params.n) { if (params.finish == 1u) { tile_put(${place}, tile_end(${place}, tile_sum(${place}, c${i}_${c}))); } else { ${
-            put(place, `c${i}_${c}`)
-          } } }`;
+          return `if (column + (x + ${c * threadsX}u) * 4u < params.n) { ${put(place, `c${i}_${c}`)} }`;
         }, " ")
       } }`)
   }
