@@ -62,6 +62,8 @@ const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shad
 export class Gpu implements Disposable {
   readonly device: GPUDevice;
   readonly info: GpuInfo;
+  /** What it was opened with. */
+  readonly options: GpuOptions;
   /** Buffers by size class. For the engine and kernels; users make {@linkcode Tensor}s. */
   readonly pool: Pool;
   /** Recorded work. For the engine and kernels. */
@@ -76,9 +78,10 @@ export class Gpu implements Disposable {
   #profiling = false;
   #disposed = false;
 
-  private constructor(device: GPUDevice, info: GpuInfo) {
+  private constructor(device: GPUDevice, info: GpuInfo, options: GpuOptions) {
     this.device = device;
     this.info = info;
+    this.options = options;
     this.pool = new Pool(this);
     this.#paramsLayout = device.createBindGroupLayout({
       entries: [{
@@ -163,7 +166,7 @@ export class Gpu implements Disposable {
       f64: features.includes("wgpu-shader-f64"),
       longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),
     };
-    return new Gpu(device, info);
+    return new Gpu(device, info, options);
   }
 
   /** Bytes on the device: in tensors now, at most so far, and in all buffers including those kept for reuse (now and at most). */
@@ -283,10 +286,15 @@ export class Gpu implements Disposable {
   /**
    * Notes the kernel runs that `body` asks for, and does none of them: kernels compile, tensors get memory, no number is computed. What is read
    * back meanwhile means nothing.
+   *
+   * @param onRun told of each at once
    */
-  async rehearse(body: () => void | Promise<void>): Promise<RehearsedRun[]> {
+  async rehearse(
+    body: () => void | Promise<void>,
+    onRun: (run: RehearsedRun) => void = () => {},
+  ): Promise<RehearsedRun[]> {
     this.flush();
-    return await this.recorder.rehearse(body);
+    return await this.recorder.rehearse(body, onRun);
   }
 
   /** The kernels compiled so far, a variant each. */
@@ -443,23 +451,32 @@ export class Gpu implements Disposable {
     if (!compiled) {
       // A broken kernel is compiled again when it is run again, so that each time the error says what is wrong with it.
       const failed = () => variants.delete(variant);
-      variants.set(variant, compiled = this.#compile(kernel.declaration.name, variant, source(), bindings, failed));
+      const written = {
+        name: kernel.declaration.name,
+        variant: variant.trimEnd(),
+        code: source(),
+        accesses: bindings.map(([, { access }]) => access),
+      };
+      variants.set(variant, compiled = this.#compile(written, failed));
     }
     return compiled;
+  }
+
+  /** A kernel that another device compiled, or this one, compiled again here. */
+  recompiled({ name, variant, code, accesses }: CompiledKernel): CompiledKernel {
+    return this.#compile({ name, variant, code, accesses }, () => {});
   }
 
   #nextKernelId = 0;
 
   #compile(
-    name: string,
-    variant: string,
-    code: string,
-    bindings: readonly (readonly [string, Binding])[],
+    written: Pick<CompiledKernel, "name" | "variant" | "code" | "accesses">,
     failed: () => void,
   ): CompiledKernel {
     const { device } = this;
+    const { name, code, accesses } = written;
     const started = performance.now();
-    const layout = this.#layout(bindings.map(([, { access }]) => access));
+    const layout = this.#layout(accesses);
     const pipeline = this.guarded(
       `compile the kernel ${name}`,
       () =>
@@ -470,8 +487,7 @@ export class Gpu implements Disposable {
         }),
       { wrap: (message) => new KernelError(message, code), failed },
     );
-    const createMs = performance.now() - started;
-    return { pipeline, layout, id: this.#nextKernelId++, name, variant: variant.trimEnd(), createMs };
+    return { ...written, pipeline, layout, id: this.#nextKernelId++, createMs: performance.now() - started };
   }
 
   #layout(accesses: readonly ("read" | "write")[]): NumberedLayout {

@@ -70,6 +70,10 @@ export interface CompiledKernel {
   readonly name: string;
   /** Constants and storage types. */
   readonly variant: string;
+  /** The whole WGSL. */
+  readonly code: string;
+  /** How each binding is accessed. */
+  readonly accesses: readonly Binding["access"][];
   /** How long the host took to create it. Drivers compile then, or when it first runs. */
   readonly createMs: number;
 }

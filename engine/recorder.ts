@@ -90,7 +90,7 @@ export class Recorder {
   #used = 0;
   #dispatches = 0;
   #profile: Profile | undefined;
-  #rehearsal: RehearsedRun[] | undefined;
+  #rehearsal: ((run: RehearsedRun) => void) | undefined;
   #tally: { runs: number; flops: number; bytes: number } | undefined;
   /** Takes what is recorded in place of the device. */
   capture: Capture | undefined;
@@ -163,7 +163,7 @@ export class Recorder {
   }
 
   #note({ kernel, entries, params, grid }: KernelRun): void {
-    this.#rehearsal!.push({ kernel, bindingBytes: entries.map(({ size }) => size!), params, grid });
+    this.#rehearsal!({ kernel, bindingBytes: entries.map(({ size }) => size!), params, grid });
   }
 
   /** Submits a full recorder. */
@@ -230,14 +230,21 @@ export class Recorder {
   }
 
   /** Notes the runs that `body` asks for, and does none of them: kernels compile, tensors get memory, no number is computed. */
-  async rehearse(body: () => void | Promise<void>): Promise<RehearsedRun[]> {
-    const rehearsal: RehearsedRun[] = this.#rehearsal = [];
+  async rehearse(
+    body: () => void | Promise<void>,
+    onRun: (run: RehearsedRun) => void = () => {},
+  ): Promise<RehearsedRun[]> {
+    const runs: RehearsedRun[] = [];
+    this.#rehearsal = (run) => {
+      runs.push(run);
+      onRun(run);
+    };
     try {
       await body();
     } finally {
       this.#rehearsal = undefined;
     }
-    return rehearsal;
+    return runs;
   }
 
   /** Whether the costs of dispatches are being added up. */

@@ -24,8 +24,8 @@ export interface AttentionOptions {
   readonly path?: AttentionPath;
 }
 
-/** Heads wider than this would spill: a thread holds its queries' results whole. */
-const widestStreamed = 160;
+/** Heads wider than this would spill: a thread holds its queries' results whole. On software devices staged attention is faster before that. */
+const widestStreamed = { gpu: 160, software: 96 } as const;
 
 /**
  * Attention of each head h: softmax(scale · Q_h·K_hᵀ)·V_h. Memory does not grow with T·S.
@@ -72,7 +72,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
 }
 
 function choosePath(gpu: Gpu, sizes: AttentionSizes): AttentionPath {
-  if (sizes.dim > widestStreamed) return "staged";
-  if (gpu.info.deviceClass === "software" && subgroupAttentionShape(gpu, sizes)) return "subgroup";
+  const isSoftware = gpu.info.deviceClass === "software";
+  if (sizes.dim > widestStreamed[isSoftware ? "software" : "gpu"]) return "staged";
+  if (isSoftware && subgroupAttentionShape(gpu, sizes)) return "subgroup";
   return workgroupAttentionShape(gpu, sizes) ? "workgroup" : "staged";
 }

@@ -45,8 +45,10 @@ export function subgroupAttentionShape(
 ): SubgroupAttentionShape | undefined {
   const lanes = gpu.info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
-  const small = t * s * heads * batch * dim < 2 ** 26; // long code would take longer to compile than it saves
-  const queries = Math.max(1, Math.min(small && dim > 32 ? 2 : 4, Math.floor(192 / dim)));
+  // Long code would take longer to compile than it saves.
+  const products = t * s * heads * batch * dim;
+  const most = dim <= 32 || products >= 2 ** 26 ? 4 : products >= 2 ** 24 ? 2 : 1;
+  const queries = Math.max(1, Math.min(most, Math.floor(192 / dim)));
   return { lanes, queries, keys: Math.min(lanes, dim > 96 ? 4 : 8), together: dim > 16 ? 4 : 1 };
 }
 

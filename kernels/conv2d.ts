@@ -4,7 +4,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { declareKernel, input, output, spread } from "../engine/kernel.ts";
 import { Tensor, type TensorWindow } from "../engine/tensor.ts";
 import { type Activation, activationCode } from "./activation.ts";
-import { conv3x3Kernel, conv3x3Lanes, conv3x3Tile } from "./conv2d_3x3.ts";
+import { conv3x3Kernel, conv3x3Tile } from "./conv2d_3x3.ts";
 import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
 import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
 
@@ -33,7 +33,7 @@ const conv2dKernel = declareKernel({
     top: "u32",
     left: "u32",
   },
-  constants: [...convConstantNames, ...tileConstantNames],
+  constants: [...convConstantNames, "UPSAMPLE", ...tileConstantNames],
   subgroups: true,
   wgsl: (constants) =>
     convEpilogueWgsl(constants) +
@@ -409,7 +409,7 @@ function runPiece(
     has_channel_bias: channelBias ? 1 : 0,
     accumulate: inChannel > 0 ? 1 : 0,
   };
-  const tile = tileConstants(options.tile ?? tileFor(gpu, outChannels, n, { inFours }), {
+  const tile = tileConstants(options.tile ?? tileFor(gpu, outChannels, n, { inFours, isGathered: !plain }), {
     inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
   });
   const lanes = inFours ? (tile.WIDE ? 8 : 4) : 1;
@@ -418,11 +418,10 @@ function runPiece(
     Y_LANES: lanes,
     W_LANES: tile.WIDE ? 8 : 4,
     ACTIVATION: isLast ? activationCode(options.activation) : 0,
-    UPSAMPLE: g.upsample,
   };
   if (!options.tile && t.x.dtype === "f32" && suits3x3(gpu, g)) {
     const lanes = gpu.info.subgroupSize;
-    const outputs = g.upWidth % 8 === 0 ? 8 : 4;
+    const outputs = g.width % 8 === 0 ? 8 : 4;
     const tile = conv3x3Tile(outChannels, pictures * n, { k, outputs });
     conv3x3Kernel.run(
       gpu,
@@ -432,10 +431,11 @@ function runPiece(
         height: g.upHeight,
         width: g.upWidth,
         weight_kernel_row: allQuads * g.kernelWidth,
+        halvings: g.upsample,
       },
       {
         ...constants,
-        X_LANES: conv3x3Lanes(outputs, g.upsample === 1),
+        X_LANES: outputs,
         Y_LANES: outputs,
         W_LANES: 4,
         LANES: lanes,
@@ -462,13 +462,13 @@ function runPiece(
       top: g.padding[0],
       left: g.padding[1],
     },
-    { ...constants, ...tile },
+    { ...constants, UPSAMPLE: g.upsample, ...tile },
   );
 }
 
-/** Whether the kernel for 3×3 on software devices does it. */
+/** Whether the kernel for 3×3 on software devices does it: not for few channels, which are not worth compiling another tile for. */
 function suits3x3(gpu: Gpu, g: Geometry): boolean {
   return gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 && g.kernelHeight === 3 &&
-    g.kernelWidth === 3 &&
-    g.stride === 1 && g.padding.every((side) => side === 1) && g.upWidth % 4 === 0 && g.upsample < 2;
+    g.kernelWidth === 3 && g.inChannels >= 8 &&
+    g.stride === 1 && g.padding.every((side) => side === 1) && g.width % 4 === 0 && g.upsample < 2;
 }

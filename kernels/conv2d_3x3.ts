@@ -22,7 +22,7 @@ import { selected } from "./tile.ts";
 export const conv3x3Kernel = declareKernel({
   name: "conv2d_3x3",
   bindings: convBindings,
-  params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32" },
+  params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32", halvings: "u32" },
   constants: [...convConstantNames, "LANES", "ROWS", "COLUMNS"],
   subgroups: true,
   wgsl: (constants) => convEpilogueWgsl(constants) + conv3x3Wgsl(constants as unknown as Constants),
@@ -54,68 +54,46 @@ interface Constants {
   readonly LANES: number;
   readonly ROWS: number;
   readonly COLUMNS: number;
-  readonly UPSAMPLE: number;
-  /** Outputs of a lane side by side, which are written at once. */
+  /** Outputs of a lane side by side, which are written at once; inputs are read as many at once. */
   readonly Y_LANES: 4 | 8;
 }
 
 const each = (count: number, text: (i: number) => string, separator = "\n") =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
-/** How the inputs of a lane's neighbouring outputs become the operands of the three taps, b0_0 … of the first four outputs and b1_0 … of the next. */
-interface Inputs {
-  /** Loads at `p`, the start of a line of a channel: `left`, `middle`, `right` are the places in it, `in_…` whether they are in the picture. */
-  readonly load: (g: number) => string;
-  readonly taps: readonly (readonly [string, string, string])[];
-}
-
-const edge = (name: string, side: string, suffix: string, lanes: number, g: number) =>
-  `let ${name} = select(0.0, x_${suffix}((p + ${side}${g}) / ${lanes}u), in_${side}${g});`;
-const whole = (name: string, lanes: number, g: number, part = "") =>
-  `let ${name} = select(vec4f(), x_at((p + middle${g}) / ${lanes}u)${part}, in_row${g});`;
-
-/** By outputs of a lane side by side, and whether the picture is upsampled. */
-const inputsOf: Readonly<Record<4 | 8, Readonly<Record<"plain" | "upsampled", Inputs>>>> = {
-  4: {
-    plain: {
-      load: (g) => edge("l", "left", "last", 4, g) + whole("m", 4, g) + edge("r", "right", "first", 4, g),
-      taps: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, r)"]],
-    },
-    upsampled: { // inputs 1 and 2 are one, as are 3 and 4
-      load: (g) =>
-        `let l = select(0.0, x_at(p + left${g}), in_left${g}); let r = select(0.0, x_at(p + right${g}), in_right${g});
-        let m = select(vec2f(), vec2f(x_at(p + middle${g}), x_at(p + middle${g} + 1u)), in_row${g});`,
-      taps: [["vec4f(l, m.xxy)", "m.xxyy", "vec4f(m.xyy, r)"]],
-    },
-  },
-  8: {
-    plain: {
-      load: (g) =>
-        edge("l", "left", "last", 8, g) +
-        `let both = x_at((p + middle${g}) / 8u); let m = select(vec4f(), both[0], in_row${g}); let n = select(vec4f(), both[1], in_row${g});` +
-        edge("r", "right", "first", 8, g),
-      taps: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, n.x)"], ["vec4f(m.w, n.xyz)", "n", "vec4f(n.yzw, r)"]],
-    },
-    upsampled: {
-      load: (g) => edge("l", "left", "last", 4, g) + whole("m", 4, g) + edge("r", "right", "first", 4, g),
-      taps: [["vec4f(l, m.xxy)", "m.xxyy", "m.xyyz"], ["m.yzzw", "m.zzww", "vec4f(m.zww, r)"]],
-    },
-  },
+/**
+ * How the inputs of a lane's neighbouring outputs are loaded, for one channel: left of them `l`, below them `m` (and `n`), right of them `r`. An access
+ * moves as many inputs as there are outputs. Under a picture upsampled twice half of them are wanted, each for two outputs: the first half (`even`) or
+ * the second (`odd`); a neighbour on the other side of the access is then in it, too.
+ */
+const loads: Readonly<Record<4 | 8, (g: number) => string>> = {
+  4: (g) =>
+    `let all = x_at((p + middle${g}) / 4u);
+    let h = select(all.xy, all.zw, odd${g});
+    let m = select(vec4f(), select(all, h.xxyy, is_upsampled), in_row${g});
+    let l = select(0.0, select(x_last((p + left${g}) / 4u), all.y, odd${g}), in_left${g});
+    let r = select(0.0, select(x_first((p + right${g}) / 4u), all.z, even${g}), in_right${g});`,
+  8: (g) =>
+    `let all = x_at((p + middle${g}) / 8u);
+    let h = select(all[0], all[1], odd${g});
+    let m = select(vec4f(), select(all[0], h.xxyy, is_upsampled), in_row${g});
+    let n = select(vec4f(), select(all[1], h.zzww, is_upsampled), in_row${g});
+    let l = select(0.0, select(x_last((p + left${g}) / 8u), all[0].w, odd${g}), in_left${g});
+    let r = select(0.0, select(x_first((p + right${g}) / 8u), all[1].x, even${g}), in_right${g});`,
 };
 
-/** Numbers that an access of x moves, for so many outputs side by side. */
-export function conv3x3Lanes(outputs: 4 | 8, upsampled: boolean): 1 | 4 | 8 {
-  return upsampled ? (outputs === 8 ? 4 : 1) : outputs;
-}
+/** The operands of the three taps, for each four outputs side by side. */
+const tapsOf: Readonly<Record<4 | 8, readonly (readonly [string, string, string])[]>> = {
+  4: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, r)"]],
+  8: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, n.x)"], ["vec4f(m.w, n.xyz)", "n", "vec4f(n.yzw, r)"]],
+};
 
 function conv3x3Wgsl(
-  { LANES: lanes, ROWS: rows, COLUMNS: columns, UPSAMPLE: upsample, Y_LANES: width }: Constants,
+  { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_LANES: width }: Constants,
 ): string {
-  const loads = Math.ceil(rows / lanes);
+  const weightLoads = Math.ceil(rows / lanes);
   const quads = width / 4, groups = columns / quads;
   const eight = width === 8 ? "8" : "";
-  const inputs = inputsOf[width][upsample === 1 ? "upsampled" : "plain"];
-  const halve = upsample === 1 ? " / 2u" : "";
   // One chain of fma for all twelve products of a row: the accumulator is written once.
   const chain = (acc: string, q: number) => {
     let sum = acc;
@@ -127,9 +105,9 @@ function conv3x3Wgsl(
   // The operands of channel j: variables b{column}{j}_{tap}, filled in a block that keeps their sources' names to itself.
   const operands = (g: number, j: number) => {
     const name = (c: number, tap: number) => `b${g * quads + c}${j}_${tap}`;
-    const all = inputs.taps.flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
+    const all = tapsOf[width].flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
     return `${all.map(({ name }) => `var ${name}: vec4f;`).join(" ")}
-      { let p = start${g} + min(c * 4u + ${j}u, last) * plane; ${inputs.load(g)} ${
+      { let p = start${g} + min(c * 4u + ${j}u, last) * plane; ${loads[width](g)} ${
       all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")
     } }`;
   };
@@ -141,8 +119,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let pieces = params.n / ${width}u; // of a picture, each a lane's
   let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;
   let row = group.y * ${rows}u;
-  let source_width = params.width${halve};
-  let plane = params.height${halve} * source_width;
+  let is_upsampled = params.halvings == 1u;
+  let source_width = params.width >> params.halvings;
+  let plane = (params.height >> params.halvings) * source_width;
   let last = params.in_channels - 1u;
   ${
     each(groups, (g) => `
@@ -152,12 +131,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let pixel${g} = held${g} % pieces * ${width}u;
   let line${g} = pixel${g} / params.width;
   let column${g} = pixel${g} % params.width;
-  let left${g} = (max(column${g}, 1u) - 1u)${halve};
-  let middle${g} = column${g}${halve};
-  let right${g} = min(column${g} + ${width}u, params.width - 1u)${halve};`)
+  let left${g} = (max(column${g}, 1u) - 1u) >> params.halvings;
+  let middle${g} = column${g} >> params.halvings;
+  let odd${g} = is_upsampled && middle${g} % ${width}u != 0u;
+  let even${g} = is_upsampled && middle${g} % ${width}u == 0u;
+  let right${g} = min(column${g} + ${width}u, params.width - 1u) >> params.halvings;`)
   }
   ${
-    each(loads, (i) =>
+    each(weightLoads, (i) =>
       `let w${i} = params.weight_start + min(row + ${i * lanes}u + lane, params.m - 1u) * params.weight_row;`)
   }
   ${each(rows, (i) => each(columns, (q) => `var c${i}_${q} = vec4f();`, " "))}
@@ -170,13 +151,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let in_row${g} = line${g} + ky >= 1u && line${g} + ky <= params.height;
     let in_left${g} = in_row${g} && column${g} > 0u;
     let in_right${g} = in_row${g} && column${g} + ${width}u < params.width;
-    let above${g} = (clamp(line${g} + ky, 1u, params.height) - 1u)${halve};
+    let above${g} = (clamp(line${g} + ky, 1u, params.height) - 1u) >> params.halvings;
     let start${g} = params.x_start + batch${g} * params.x_batch + above${g} * source_width;`)
   }
     for (var at = first_channel; at < end_channel; at += 4u) {
       let c = (at - first_channel) / 4u;
       ${
-    each(loads, (i) =>
+    each(weightLoads, (i) =>
       each(3, (tap) =>
         `let t${i}_${tap} = weight_at(w${i} + ky * params.weight_kernel_row + c * 3u + ${tap}u);`))
   }

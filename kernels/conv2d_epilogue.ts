@@ -46,7 +46,6 @@ export const convConstantNames = [
   "Y_LANES",
   "W_LANES",
   "ACTIVATION",
-  "UPSAMPLE",
 ] as const;
 
 /** WGSL for the ends of sums that tile.ts asks for, with channels as rows and pixels as columns. */

@@ -2,6 +2,7 @@ import { ShapeError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { declareKernel, storage } from "../engine/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
+import { selected } from "./tile.ts";
 
 /**
  * Products of blocks of matrices over `real`, f32 or f64: the workhorse of the edit's solver, which is made of little else.
@@ -63,10 +64,11 @@ const productKernel = declareKernel({
     y_start: "u32",
     y_row: "u32",
     lower: "u32",
+    before: "u32",
+    sign: "f32",
   },
   constants: [
     "real",
-    "MODE",
     "TRANSPOSE_A",
     "TRANSPOSE_B",
     "SUBGROUP",
@@ -86,9 +88,9 @@ const productKernel = declareKernel({
       ? [Math.ceil(n4 / (lanes * columns)), Math.ceil(m / rows), 1]
       : [Math.ceil(n4 / (threadsX * columns)), Math.ceil(m / (rows * lanes / threadsX)), 1];
   },
-  cost: ({ m, n4, k, lower }, { real, MODE }) => {
+  cost: ({ m, n4, k, lower, before }, { real }) => {
     const share = lower === 1 ? 0.5 : 1, n = 4 * n4;
-    const numbers = m * k + k * n + share * m * n * (MODE === 0 ? 1 : 2);
+    const numbers = m * k + k * n + share * m * n * (before === 0 ? 1 : 2);
     return { flops: 2 * share * m * n * k, bytes: numbers * (real === "f64" ? 8 : 4) };
   },
 });
@@ -124,9 +126,9 @@ fn load_b(column4: u32, k: u32) -> Block4 { // rows k to k + 3 of four columns
 fn put(row: u32, column4: u32, sum: vec4<real>) {
   if (row < params.m && column4 < params.n4) {
     let at = params.y_start + row * params.y_row + column4;
-    if (MODE == 0) { y[at] = sum; }
-    if (MODE == 1) { y[at] = y[at] + sum; }
-    if (MODE == 2) { y[at] = y[at] - sum; }
+    var value = sum * real(params.sign);
+    if (params.before == 1u) { value = y[at] + value; }
+    y[at] = value;
   }
 }
 `;
@@ -142,6 +144,7 @@ const chain = (sum: string, a: string, b: string) =>
   }, ${b}.b0, ${sum}))));`;
 
 function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns }: TileConstants): string {
+  const result = (c: number) => selected((i) => `c${i}_${c}`, { count: rows, index: "i" });
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -162,7 +165,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       } }`)
   }
   }
-  ${each(rows, (i) => each(columns, (c) => `put(row + ${i}u, column4 + ${c * lanes}u, c${i}_${c});`, " "))}
+  let first_row = group.z * params.k; // in a loop that selects its row: see tile.ts
+  for (var at_row = first_row; at_row < first_row + min(${rows}u, params.m - row); at_row++) {
+    let i = at_row - first_row;
+    ${each(columns, (c) => `put(row + i, column4 + ${c * lanes}u, ${result(c)});`, " ")}
+  }
 }`;
 }
 
@@ -276,10 +283,11 @@ export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: P
       ...{ b_start: start(placeB), b_row: placeB.width / 4 },
       ...{ y_start: start(placeY), y_row: placeY.width / 4 },
       lower: lowerOnly ? 1 : 0,
+      before: mode === "set" ? 0 : 1,
+      sign: mode === "subtract" ? -1 : 1,
     },
     {
       real: y.matrix.dtype,
-      MODE: { set: 0, add: 1, subtract: 2 }[mode],
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
       ...tileOf(y.matrix.gpu, m, n, depth),

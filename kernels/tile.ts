@@ -83,14 +83,20 @@ export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: num
 }
 
 /**
- * The tile for an m × n result on this device, from its table. Results that cannot be stored in fours want a small one: their epilogue is long.
- * On software devices 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it.
+ * The tile for an m × n result on this device, from its table. On software devices results that cannot be stored in fours want a small one, as each
+ * number is an access of its own; where B is gathered number by number, a second column of it costs as much as the first, so that 32 × 1 is as fast as
+ * 32 × 2 and compiles in half of the time. 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it.
  */
-export function tileFor(gpu: Gpu, m: number, n: number, { inFours = true }: { inFours?: boolean } = {}): TileShape {
+export function tileFor(
+  gpu: Gpu,
+  m: number,
+  n: number,
+  { inFours = true, isGathered = false }: { inFours?: boolean; isGathered?: boolean } = {},
+): TileShape {
   const shape = tilesOf(gpu)[tileKind(m, n)];
   if (shape.machine === "workgroup") return shape;
   if (!inFours) return { ...shape, rows: 8, columns: 1 };
-  return n > 4 * shape.lanes ? shape : { ...shape, columns: 1 };
+  return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
 }
 
 /** The entry point `main` for a shape. */

@@ -9,11 +9,14 @@ import { bindFrom, stretches } from "./windows.ts";
  */
 const transposeKernel = declareKernel({
   name: "transpose",
-  bindings: { x: input("X_LANES"), y: output("X_LANES") },
+  bindings: { x: input("X_LANES"), residual: input("X_LANES"), y: output("X_LANES") },
   // Rows and columns are counted in blocks a lane takes; strides in accesses.
-  params: { matrices: "u32", rows: "u32", columns: "u32", x_start: "u32", y_start: "u32" },
+  params: { matrices: "u32", rows: "u32", columns: "u32", x_start: "u32", y_start: "u32", has_residual: "u32" },
   constants: ["X_LANES"],
   wgsl: ({ X_LANES }) => /* wgsl */ `
+fn put(at: u32, value: ${X_LANES === 4 ? "vec4f" : "f32"}) {
+  if (params.has_residual == 1u) { y_put(at, value + residual_at(at)); } else { y_put(at, value); }
+}
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) lane: vec3u) {
   let workgroup = group.x + group.y * groups.x;
@@ -27,17 +30,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let x_at_block = params.x_start + matrix * size + row * X_LANES * params.columns + column;
   let y_at_block = params.y_start + matrix * size + column * X_LANES * params.rows + row;
   ${
-    X_LANES === 1 ? "y_put(y_at_block, x_at(x_at_block));" : `
+    X_LANES === 1 ? "put(y_at_block, x_at(x_at_block));" : `
   let block = transpose(mat4x4f(
     x_at(x_at_block),
     x_at(x_at_block + params.columns),
     x_at(x_at_block + 2u * params.columns),
     x_at(x_at_block + 3u * params.columns),
   ));
-  y_put(y_at_block, block[0]);
-  y_put(y_at_block + params.rows, block[1]);
-  y_put(y_at_block + 2u * params.rows, block[2]);
-  y_put(y_at_block + 3u * params.rows, block[3]);`
+  put(y_at_block, block[0]);
+  put(y_at_block + params.rows, block[1]);
+  put(y_at_block + 2u * params.rows, block[2]);
+  put(y_at_block + 3u * params.rows, block[3]);`
   }
 }`,
   grid: ({ matrices, rows, columns }) => spread(matrices * Math.ceil(rows / 8) * Math.ceil(columns / 8)),
@@ -48,32 +51,44 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 });
 
 /**
- * The last two axes swapped: y[…, n, m] = x[…, m, n].
+ * The last two axes swapped: y[…, n, m] = x[…, m, n] + residual[…, n, m].
  *
  * @param x [..., M, N], f32 or f16
+ * @param options.residual [..., N, M], f32
  * @returns [..., N, M], f32
- * @throws {ShapeError} when `x` has fewer than two axes, or one matrix is more than the device binds
+ * @throws {ShapeError} when `x` has fewer than two axes, one matrix is more than the device binds, or the residual has not the result's shape
  */
-export function transpose(x: Tensor): Tensor {
+export function transpose(x: Tensor, options: { residual?: Tensor } = {}): Tensor {
   const { gpu, shape } = x;
+  const { residual } = options;
   if (shape.length < 2) {
     throw new ShapeError(`Cannot transpose [${shape.join(", ")}] as two axes are needed: ${shape.length}`, [shape]);
   }
   const outer = shape.slice(0, -2), [rows, columns] = shape.slice(-2);
   const y = Tensor.empty(gpu, [...outer, columns, rows]);
+  if (residual && residual.shape.join() !== y.shape.join()) {
+    throw new ShapeError(
+      `Cannot transpose [${shape.join(", ")}] and add [${residual.shape.join(", ")}] as that must be [${
+        y.shape.join(", ")
+      }]`,
+      [shape, residual.shape],
+    );
+  }
   const lanes = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
   const size = rows * columns;
   for (const { first, count } of stretches(gpu, elements(outer), size * 4)) {
-    const source = bindFrom(x, first * size, count * size), target = bindFrom(y, first * size, count * size);
+    const bind = (tensor: Tensor) => bindFrom(tensor, first * size, count * size);
+    const source = bind(x), target = bind(y);
     transposeKernel.run(
       gpu,
-      { x: source.window, y: target.window },
+      { x: source.window, residual: residual ? bind(residual).window : source.window, y: target.window },
       {
         matrices: count,
         rows: rows / lanes,
         columns: columns / lanes,
         x_start: source.start / lanes,
         y_start: target.start / lanes,
+        has_residual: residual ? 1 : 0,
       },
       { X_LANES: lanes },
     );
