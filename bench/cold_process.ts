@@ -1,8 +1,8 @@
-/** Switches off, for a process and those that it starts, what drivers keep of former runs. */
-const withoutCaches: Readonly<Record<string, string>> = {
-  MESA_SHADER_CACHE_DISABLE: "true", // Mesa: llvmpipe, AMD, Intel
-  __GL_SHADER_DISK_CACHE: "0", // NVIDIA
-};
+/** Where drivers are to keep what they compile, for a process and those that it starts. */
+const cachesIn = (folder: string): Readonly<Record<string, string>> => ({
+  MESA_SHADER_CACHE_DIR: folder, // llvmpipe, AMD, Intel
+  __GL_SHADER_DISK_CACHE_PATH: folder, // NVIDIA
+});
 
 /**
  * Runs a command as if the machine had never seen its kernels.
@@ -14,11 +14,12 @@ export async function runCold(
   args: readonly string[],
   options: { cwd?: string } = {},
 ): Promise<string> {
+  const folder = await Deno.makeTempDir({ prefix: "bluerose-cache-" });
   const { success, stdout, stderr } = await new Deno.Command(command, {
     args: [...args],
-    env: { ...withoutCaches },
+    env: { ...cachesIn(folder) },
     ...options,
-  }).output();
+  }).output().finally(() => Deno.remove(folder, { recursive: true }));
   if (!success) {
     throw new Error(`${command} ${args.join(" ")} failed: ${new TextDecoder().decode(stderr).trim().slice(-1000)}`);
   }

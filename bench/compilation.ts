@@ -131,17 +131,34 @@ async function timed(gpu: Gpu, work: () => void | Promise<void>): Promise<{ ms: 
   return { ms: performance.now() - started, rows: new Map(rows.map(({ kernel, ms }) => [kernel, ms])) };
 }
 
+/** How long a user waits for the same: drawing has all kernels compiled ahead, on all cores where the driver would take them one by one. */
+async function measureCompilingAhead(model: string | FileTree, { side }: { side?: number } = {}): Promise<number> {
+  using gpu = await Gpu.request();
+  using pipe = await StableDiffusionPipeline.fromPretrained(model, { gpu, safetyChecker: null });
+  await gpu.finished();
+  const started = performance.now();
+  await pipe.compileAhead(prompt, { height: side, width: side });
+  await gpu.finished();
+  const drawingMs = performance.now() - started;
+  gpu.trim();
+  const { variants, firstRunMs } = await timeFirstEdit(gpu, pipe.unet.config.crossAttentionDim);
+  return drawingMs + firstRunMs + variants.reduce((sum, { createMs }) => sum + createMs, 0);
+}
+
 /**
- * {@linkcode measureCompilation} as if the machine had never seen the kernels: in a process of its own, without the driver's caches.
+ * {@linkcode measureCompilation} as if the machine had never seen the kernels: in processes of their own, with empty caches.
  *
  * @param model A folder; default: a full-size model without numbers
  * @throws {Error} with what the process said when it failed
  */
 export async function measureColdCompilation(model?: string): Promise<CompilationRecord> {
-  return await askColdProcess(import.meta.filename!, model === undefined ? [] : [model]);
+  const ask = async <T>(how: string) =>
+    await askColdProcess<T>(import.meta.filename!, [how, ...(model ? [model] : [])]);
+  return { ...await ask<CompilationRecord>("one-by-one"), aheadMs: await ask<number>("ahead") };
 }
 
 if (import.meta.main) {
-  const [model] = Deno.args;
-  console.log(JSON.stringify(await measureCompilation(model ?? await hollowCheckpoint())));
+  const [how, folder] = Deno.args;
+  const model = folder ?? await hollowCheckpoint();
+  console.log(JSON.stringify(how === "ahead" ? await measureCompilingAhead(model) : await measureCompilation(model)));
 }

@@ -106,7 +106,8 @@ const targets: readonly Target[] = [
   {
     name: "compiling all pipelines of a full-size model",
     demanded: "at most 5 s",
-    judge: ({ compilation }) => judgeSeconds(compilation && compileMs(compilation), { most: 5 }),
+    judge: ({ compilation }) =>
+      judgeSeconds(compilation && (compilation.aheadMs ?? compileMs(compilation)), { most: 5 }),
   },
   {
     name: "memory of a guided step at 512² beside the weights, buffers kept for reuse included",

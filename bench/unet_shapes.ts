@@ -33,11 +33,11 @@ export interface CountedConfig {
   readonly attention_head_dim: number | readonly number[];
 }
 
-const oncePerPicture = /attn2\.to_[kv]|^time_embedding/;
+const oncePerPicture = /attn2\.to_[kv]|^time_embedding|time_emb_proj/;
 
 /**
  * Counts the tasks of one step by the UNet's weights: each is used once, at the size that its place in the UNet has. Keys and values of the
- * cross-attention depend on the prompt alone, and all steps' times are embedded together: computed once a picture, these do not count.
+ * cross-attention depend on the prompt alone, and all steps' times are embedded and projected together: computed once a picture, these do not count.
  */
 export function countTasks(shapes: Shapes, config: CountedConfig, sizes: StepSizes): CountedTask[] {
   const { batch, tokens } = sizes;
@@ -59,8 +59,7 @@ export function countTasks(shapes: Shapes, config: CountedConfig, sizes: StepSiz
       count({ op: "conv2d", batch, inChannels: inputs, outChannels: outputs, side, kernel, stride });
       continue;
     }
-    const rows = name.includes("time_emb") ? batch : batch * side ** 2;
-    count({ op: "matmul", m: rows, k: inputs, n: outputs, transposeB: true });
+    count({ op: "matmul", m: batch * side ** 2, k: inputs, n: outputs, transposeB: true });
     if (!name.endsWith("to_q.weight")) continue;
     const { attention_head_dim: heads } = config;
     const levelHeads = typeof heads === "number" ? heads : heads[level];
@@ -90,7 +89,6 @@ const guidedStep: readonly (readonly [perStep: number, ...task: Product | Convol
   [30, "matmul", 8192, 320, 320],
   [30, "matmul", 2048, 640, 640],
   [30, "matmul", 512, 1280, 1280],
-  [12, "matmul", 2, 1280, 1280],
   [11, "conv2d", 8, 1280, 1280, 3, 1],
   [10, "conv2d", 64, 320, 320, 1, 1],
   [10, "conv2d", 32, 640, 640, 1, 1],
@@ -111,8 +109,6 @@ const guidedStep: readonly (readonly [perStep: number, ...task: Product | Convol
   [5, "attention", 256, 256, 8, 160],
   [5, "attention", 1024, 77, 8, 80],
   [5, "attention", 256, 77, 8, 160],
-  [5, "matmul", 2, 1280, 640],
-  [5, "matmul", 2, 1280, 320],
   [3, "conv2d", 8, 2560, 1280, 3, 1],
   [3, "conv2d", 8, 2560, 1280, 1, 1],
   [2, "conv2d", 16, 2560, 1280, 3, 1],

@@ -42,6 +42,8 @@ export interface GpuInfo {
   readonly subgroupsNeedEnable: boolean;
   /** Whether kernels may use f64 (Deno on Vulkan drivers that have it). */
   readonly f64: boolean;
+  /** Whether the driver compiles a kernel when it first runs, and not when its pipeline is created: Mesa's llvmpipe. */
+  readonly compilesLate: boolean;
   /** Whether memory is best accessed in words of 64 bits: on software devices that have them (Deno's lavapipe). */
   readonly longWords: boolean;
 }
@@ -164,6 +166,7 @@ export class Gpu implements Disposable {
       subgroupSize: features.includes("subgroups") && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0,
       subgroupsNeedEnable: needEnable,
       f64: features.includes("wgpu-shader-f64"),
+      compilesLate: /llvmpipe|lavapipe/i.test(nameOf(adapter.info)),
       longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),
     };
     return new Gpu(device, info, options);

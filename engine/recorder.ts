@@ -247,6 +247,11 @@ export class Recorder {
     return runs;
   }
 
+  /** Whether runs are noted, and not done. */
+  get rehearsing(): boolean {
+    return this.#rehearsal !== undefined;
+  }
+
   /** Whether the costs of dispatches are being added up. */
   get tallying(): boolean {
     return this.#tally !== undefined;

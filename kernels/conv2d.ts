@@ -187,6 +187,14 @@ export function packConvWeight(weight: Tensor): PackedConvWeight {
   };
 }
 
+/** OC columns of a matrix with a row for each picture, or one for all. */
+export interface ChannelBias {
+  /** [B, F] or [1, F], f32 */
+  readonly tensor: Tensor;
+  /** The first of the columns. Default: 0. */
+  readonly first?: number;
+}
+
 /** Options of {@linkcode conv2d}. */
 export interface Conv2dOptions {
   /** [OC] */
@@ -197,8 +205,8 @@ export interface Conv2dOptions {
   readonly padding?: number | readonly [number, number, number, number];
   /** Nearest upsampling first, to twice the size or to [height, width]; never stored. Default: false. */
   readonly upsample?: boolean | readonly [number, number];
-  /** [B, OC]: a bias of each picture (the time embedding). */
-  readonly channelBias?: Tensor;
+  /** A bias of each picture (the time embedding). */
+  readonly channelBias?: ChannelBias;
   /** [B, OC, OH, OW]: added last. */
   readonly residual?: Tensor;
   readonly activation?: Activation;
@@ -261,7 +269,14 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
     }
   };
   const shape = [batch, outChannels, outHeight, outWidth];
-  mustHave(channelBias, [batch, outChannels], "channelBias");
+  if (channelBias) {
+    const { tensor, first = 0 } = channelBias, [rows, columns] = tensor.dims(2);
+    if (rows !== batch && rows !== 1 || first + outChannels > columns) {
+      refuse(
+        `the channelBias must have ${batch} rows or one, and ${outChannels} columns from ${first} on: [${rows}, ${columns}]`,
+      );
+    }
+  }
   mustHave(residual, shape, "residual");
 
   const { gpu } = x;
@@ -360,7 +375,7 @@ function bind(tensor: Tensor, first: number, count: number): { window: TensorWin
 
 function runPiece(
   gpu: Gpu,
-  t: { x: Tensor; weight: Tensor; bias?: Tensor; channelBias?: Tensor; residual?: Tensor; y: Tensor },
+  t: { x: Tensor; weight: Tensor; bias?: Tensor; channelBias?: ChannelBias; residual?: Tensor; y: Tensor },
   g: Geometry,
   piece: Piece,
   options: Conv2dOptions,
@@ -377,6 +392,7 @@ function runPiece(
   const y = bind(t.y, yFirst, yCount);
   const isLast = inChannel + inChannels === g.inChannels;
   const bias = isLast ? t.bias : undefined, channelBias = isLast ? t.channelBias : undefined;
+  const biasStride = channelBias && channelBias.tensor.shape[0] > 1 ? channelBias.tensor.shape[1] : 0;
   const residual = isLast && t.residual ? bind(t.residual, yFirst, yCount).window : undefined;
   const inFours = n % 4 === 0;
   const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === 0 &&
@@ -386,7 +402,7 @@ function runPiece(
     x: x.window,
     // A binding must hold something even where it does not count; of the usual type, so that it makes no variant of its own.
     bias: bias ?? weight.window,
-    channel_bias: channelBias ?? x.window,
+    channel_bias: channelBias?.tensor ?? x.window,
     residual: residual ?? x.window,
     y: y.window,
   };
@@ -403,7 +419,8 @@ function runPiece(
     weight_row: weightRow,
     y_start: y.start,
     bias_start: outChannel,
-    channel_bias_start: picture * g.outChannels + outChannel,
+    channel_bias_start: (channelBias?.first ?? 0) + picture * biasStride + outChannel,
+    channel_bias_stride: biasStride,
     has_bias: bias ? 1 : 0,
     has_residual: residual ? 1 : 0,
     has_channel_bias: channelBias ? 1 : 0,

@@ -34,6 +34,7 @@ export const convParams = {
   y_start: "u32",
   bias_start: "u32",
   channel_bias_start: "u32",
+  channel_bias_stride: "u32",
   has_bias: "u32",
   has_channel_bias: "u32",
   has_residual: "u32",
@@ -55,7 +56,7 @@ fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (ba
 fn biases(batch: u32, row: u32) -> vec4f {
   var sum = 0.0;
   if (params.has_bias == 1u) { sum += bias_at(params.bias_start + row); }
-  if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.m + row); }
+  if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row); }
   return vec4f(sum);
 }
 ${constants.Y_LANES === 8 ? eightsWgsl : foursWgsl(constants.Y_LANES)}`;

@@ -65,15 +65,16 @@ export function transpose(x: Tensor, options: { residual?: Tensor } = {}): Tenso
     throw new ShapeError(`Cannot transpose [${shape.join(", ")}] as two axes are needed: ${shape.length}`, [shape]);
   }
   const outer = shape.slice(0, -2), [rows, columns] = shape.slice(-2);
-  const y = Tensor.empty(gpu, [...outer, columns, rows]);
-  if (residual && residual.shape.join() !== y.shape.join()) {
+  const transposed = [...outer, columns, rows];
+  if (residual && residual.shape.join() !== transposed.join()) {
     throw new ShapeError(
       `Cannot transpose [${shape.join(", ")}] and add [${residual.shape.join(", ")}] as that must be [${
-        y.shape.join(", ")
+        transposed.join(", ")
       }]`,
       [shape, residual.shape],
     );
   }
+  const y = Tensor.empty(gpu, transposed);
   const lanes = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
   const size = rows * columns;
   for (const { first, count } of stretches(gpu, elements(outer), size * 4)) {

@@ -1,8 +1,8 @@
-import type { Gpu } from "../engine/gpu.ts";
+import type { Program } from "../engine/program.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { concat } from "../kernels/concat.ts";
+import { copyBlock } from "../kernels/copy_block.ts";
 import { guide, linearCombination } from "../kernels/linear_combination.ts";
-import { slice } from "../kernels/slice.ts";
 import {
   NOISE,
   OUTPUT,
@@ -10,7 +10,7 @@ import {
   SAMPLE,
   type Scheduler,
   type SchedulerPlan,
-  type TorchGenerator,
+  TorchGenerator,
 } from "../schedulers/mod.ts";
 import type { PromptContext, UNet2DConditionModel } from "./models/unet.ts";
 
@@ -42,32 +42,35 @@ export interface DenoisingOptions {
  * @throws the signal's reason when it is aborted; nothing is left on the device
  */
 export async function denoise(latents: Tensor, options: DenoisingOptions): Promise<Tensor> {
-  const { unet, scheduler, eta, callback, callbackSteps, signal, context } = options;
+  const { unet, scheduler, callback, callbackSteps, signal } = options;
   const { gpu } = unet;
-  using registers = new Registers(latents); // first of all: what throws from here on leaves nothing behind
-  const plan = scheduler.plan(options.numInferenceSteps, { eta });
-  const host = plan.nonlinear === null ? undefined : hostStepper(scheduler, options);
-  using times = embedTimes(unet, plan, context);
-  for (const [index, step] of plan.steps.entries()) {
+  using loop = new DenoisingLoop(latents, options);
+  const host = loop.plan.nonlinear === null ? undefined : hostStepper(scheduler, options);
+  for (const [index, step] of loop.plan.steps.entries()) {
     signal?.throwIfAborted();
-    const output = gpu.scope(() =>
-      predict(
-        registers.get(SAMPLE),
-        step,
-        slice(times, 0, index * context.batch, (index + 1) * context.batch),
-        options,
-      )
-    );
-    registers.set(OUTPUT, output);
-    if (host) registers.set(SAMPLE, await host(registers.get(SAMPLE), output, step));
-    else carryOut(gpu, registers, step, options.generator);
+    loop.predict(index);
+    if (host) loop.sample = await host(loop.sample, loop.output, step);
+    else loop.carryOut(index);
     if (callback && index % callbackSteps === 0) {
       await gpu.finished();
-      await callback(index, step.timestep, registers.get(SAMPLE));
+      await callback(index, step.timestep, loop.sample);
     } else if (signal) await gpu.finished(); // so that an abort finds a step to stop before
   }
   signal?.throwIfAborted();
-  return registers.release(SAMPLE);
+  return loop.release();
+}
+
+/** Steps of which each may ask for other kernels than the one before: until the history of a multi-step sampler is full. */
+const unlikeSteps = 5;
+
+/** Asks for everything that {@linkcode denoise} does on the device, for {@linkcode Gpu.rehearse}: but for noise, which it draws from nobody's generator. */
+export function rehearseDenoising(latents: Tensor, options: DenoisingOptions): Tensor {
+  using loop = new DenoisingLoop(latents, { ...options, generator: new TorchGenerator(0) });
+  for (const index of loop.plan.steps.slice(0, unlikeSteps).keys()) {
+    loop.predict(index);
+    if (loop.plan.nonlinear === null) loop.carryOut(index);
+  }
+  return loop.release();
 }
 
 /** Standard normal noise [B, …]: all of it from one generator, or each image's from its own, as diffusers draws it. */
@@ -79,41 +82,108 @@ export function drawNoise(
   return Float32Array.from(generator.flatMap((single) => [...single.randn([1, ...shape.slice(1)])]));
 }
 
+/**
+ * The loop on the device. The UNet and guidance are captured once, on inputs of their own, and run again at each step: pipelines, bind groups,
+ * parameters and the places of all temporaries are then at hand.
+ */
+class DenoisingLoop implements Disposable {
+  readonly plan: SchedulerPlan;
+  readonly #options: DenoisingOptions;
+  readonly #registers: Registers;
+  /** Rows of the UNet's time projections, one a step. */
+  readonly #times: Tensor;
+  readonly #input: { readonly sample: Tensor; readonly time: Tensor };
+  readonly #prediction: Program<Tensor>;
+  readonly #held = new DisposableStack();
+
+  constructor(latents: Tensor, options: DenoisingOptions) {
+    const { unet, scheduler, context, eta, numInferenceSteps } = options;
+    const { gpu } = unet;
+    this.#options = options;
+    try {
+      this.#registers = this.#held.use(new Registers(latents)); // first of all: what throws from here on leaves nothing behind
+      this.plan = scheduler.plan(numInferenceSteps, { eta });
+      this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, { loraScale: context.loraScale })); // [steps, columns]
+      const [, columns] = this.#times.dims(2);
+      this.#input = {
+        sample: this.#held.use(Tensor.empty(gpu, latents.shape).keep()),
+        time: this.#held.use(Tensor.empty(gpu, [1, columns]).keep()),
+      };
+      this.#prediction = this.#held.use(gpu.capture(() => predictNoise(this.#input, options)));
+    } catch (error) {
+      this.#held.dispose();
+      throw error;
+    }
+  }
+
+  get sample(): Tensor {
+    return this.#registers.get(SAMPLE);
+  }
+
+  set sample(tensor: Tensor) {
+    this.#registers.set(SAMPLE, tensor);
+  }
+
+  /** What {@linkcode predict} found last. */
+  get output(): Tensor {
+    return this.#prediction.result;
+  }
+
+  /** Asks the model about the sample. */
+  predict(index: number): void {
+    const { gpu } = this.#options.unet;
+    const { inputScale } = this.plan.steps[index];
+    const { sample, time } = this.#input;
+    gpu.scope(() => {
+      const scaled = inputScale === 1
+        ? this.sample
+        : linearCombination([{ tensor: this.sample, coefficient: inputScale }]);
+      copyAll(scaled, sample);
+      copyAll(this.#times, time, index * time.size);
+    });
+    this.#prediction.run();
+  }
+
+  /** Takes the step that the scheduler has planned. */
+  carryOut(index: number): void {
+    const { unet: { gpu }, generator } = this.#options;
+    const { drawsNoise, combine } = this.plan.steps[index];
+    const registers = this.#registers;
+    registers.set(OUTPUT, this.output.reshape(this.output.shape)); // the program stays its owner
+    if (drawsNoise) registers.set(NOISE, Tensor.from(gpu, drawNoise(this.sample.shape, generator), this.sample.shape));
+    for (const { target, terms } of combine) {
+      registers.set(
+        target,
+        linearCombination(terms.map(({ register, coefficient }) => ({ tensor: registers.get(register), coefficient }))),
+      );
+    }
+    registers.drop(OUTPUT);
+    registers.drop(NOISE);
+  }
+
+  /** Hands the sample over. */
+  release(): Tensor {
+    return this.#registers.release(SAMPLE);
+  }
+
+  [Symbol.dispose](): void {
+    this.#held.dispose();
+  }
+}
+
 /** The model's word on a sample: guided, where the context holds negative prompts, by one batch of two. */
-function predict(
-  sample: Tensor,
-  step: PlanStep,
-  time: Tensor,
+function predictNoise(
+  { sample, time }: { sample: Tensor; time: Tensor },
   { unet, context, guidanceScale }: DenoisingOptions,
 ): Tensor {
-  const input = step.inputScale === 1 ? sample : linearCombination([{ tensor: sample, coefficient: step.inputScale }]);
-  if (context.batch === sample.shape[0]) return unet.forward(input, time, context);
-  return guide(unet.forward(concat([input, input], 0), time, context), guidanceScale);
+  if (context.batch === sample.shape[0]) return unet.forward(sample, time, context);
+  return guide(unet.forward(concat([sample, sample], 0), time, context), guidanceScale);
 }
 
-function carryOut(
-  gpu: Gpu,
-  registers: Registers,
-  step: PlanStep,
-  generator: TorchGenerator | readonly TorchGenerator[],
-): void {
-  if (step.drawsNoise) {
-    const { shape } = registers.get(SAMPLE);
-    registers.set(NOISE, Tensor.from(gpu, drawNoise(shape, generator), shape));
-  }
-  for (const { target, terms } of step.combine) {
-    registers.set(
-      target,
-      linearCombination(terms.map(({ register, coefficient }) => ({ tensor: registers.get(register), coefficient }))),
-    );
-  }
-  registers.drop(OUTPUT);
-  registers.drop(NOISE);
-}
-
-function embedTimes(unet: UNet2DConditionModel, plan: SchedulerPlan, { batch, loraScale }: PromptContext): Tensor {
-  const rows = plan.timesteps.flatMap((timestep) => Array<number>(batch).fill(timestep));
-  return unet.embedTimesteps(rows, { loraScale }); // [steps · B, features]
+/** Copies as many numbers as `to` holds. */
+function copyAll(from: Tensor, to: Tensor, start = 0): void {
+  const length = to.size;
+  copyBlock({ tensor: from, start, stride: length }, { tensor: to, start: 0, stride: length }, { rows: 1, length });
 }
 
 /** Carries a step out by the scheduler's own `step()`: for clipping and thresholding, at the price of a fence. */

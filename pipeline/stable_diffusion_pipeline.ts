@@ -1,3 +1,4 @@
+import { compileAhead } from "../engine/compile_ahead.ts";
 import { ShapeError } from "../engine/errors.ts";
 import { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
@@ -15,7 +16,7 @@ import {
   unloadTextualInversion,
   weightLoras,
 } from "./adapters.ts";
-import { denoise, drawNoise, type StepCallback } from "./denoising.ts";
+import { denoise, drawNoise, rehearseDenoising, type StepCallback } from "./denoising.ts";
 import { CheckpointError, PromptError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
@@ -32,7 +33,7 @@ import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFil
 import { blackenFlagged, warnOfNoChecker } from "./safety.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file_pipeline.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
-import { decodeLatents } from "./vae_decoding.ts";
+import { decodeLatents, type DecodingOptions, rehearseDecoding } from "./vae_decoding.ts";
 
 /** What a pipeline is made of. Components can serve several pipelines: `new StableDiffusionPipeline(other.components)`. */
 export interface PipelineComponents {
@@ -134,6 +135,7 @@ export class StableDiffusionPipeline implements Disposable {
   /** Whether the model's makers want pictures checked. */
   readonly requiresSafetyChecker: boolean;
   #owned: Disposable[] = [];
+  readonly #compiled = new Set<string>();
   #slicing = false;
   #tiling = false;
 
@@ -303,6 +305,38 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
+   * Has the driver compile what {@linkcode generate} with the same arguments runs, unless it has done so before: on all cores, where it otherwise
+   * compiles one kernel after the other while drawing (Mesa's software driver). Drawing asks for it itself; ask earlier to have it over with.
+   *
+   * ```ts
+   * await pipe.compileAhead("a rose", { height: 512, width: 512 });
+   * ```
+   *
+   * @throws as {@linkcode generate}
+   */
+  async compileAhead(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions<keyof OutputTypes> = {},
+  ): Promise<void> {
+    const { gpu, unet, scheduler } = this;
+    const settings = this.#checked(prompt, options);
+    const { height, width, guidanceScale } = settings;
+    const guided = guidanceScale > 1;
+    const prompts = Array.isArray(prompt) ? prompt.length : 1;
+    const key = JSON.stringify([height, width, guided, prompts, options.numImagesPerPrompt, this.#decoding]);
+    if (this.#compiled.has(key)) return;
+    await compileAhead(gpu, () =>
+      gpu.scope(() => {
+        const { context, images } = this.#prepareContext(prompt, options, guided);
+        using read = context;
+        const started = Tensor.empty(gpu, this.#latentShape(images, settings)).keep();
+        using latents = rehearseDenoising(started, { ...settings, unet, scheduler, context: read });
+        if (options.outputType !== "latent") rehearseDecoding(this.vae, latents, this.#decoding);
+      }));
+    this.#compiled.add(key);
+  }
+
+  /**
    * Draws pictures.
    *
    * @throws {ShapeError} for a size that the autoencoder cannot make, or latents and embeddings of the wrong shape
@@ -313,24 +347,14 @@ export class StableDiffusionPipeline implements Disposable {
     options: GenerateOptions<T> = {},
   ): Promise<GenerateResult<T>> {
     const settings = this.#checked(prompt, options);
-    const { guidanceScale, numInferenceSteps, callback, callbackSteps, signal, eta, generator } = settings;
+    const { guidanceScale, signal } = settings;
     signal?.throwIfAborted();
     const { unet, scheduler } = this;
+    await this.compileAhead(prompt, options);
     const { context, images } = this.#prepareContext(prompt, options, guidanceScale > 1);
     using prompts = context;
     const started = this.#initialLatents(images, settings);
-    using latents = await denoise(started, {
-      unet,
-      scheduler,
-      numInferenceSteps,
-      context: prompts,
-      guidanceScale,
-      eta,
-      generator,
-      callback,
-      callbackSteps,
-      signal,
-    });
+    using latents = await denoise(started, { ...settings, unet, scheduler, context: prompts });
     const outputType = options.outputType ?? "image";
     const result = (images: unknown, nsfwContentDetected: boolean[] | null) =>
       ({ images, nsfwContentDetected }) as GenerateResult<T>;
@@ -338,10 +362,7 @@ export class StableDiffusionPipeline implements Disposable {
       await this.gpu.check();
       return result(latents.reshape(latents.shape), null); // a second owner, for the caller
     }
-    const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, {
-      slicing: this.#slicing,
-      tiling: this.#tiling,
-    });
+    const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, this.#decoding);
     const verdicts = this.safetyChecker
       ? await blackenFlagged(values, { height, width }, {
         safetyChecker: this.safetyChecker,
@@ -413,9 +434,18 @@ export class StableDiffusionPipeline implements Disposable {
     });
   }
 
-  #initialLatents(images: number, { height, width, latents, generator, numInferenceSteps }: CheckedOptions): Tensor {
+  get #decoding(): DecodingOptions {
+    return { slicing: this.#slicing, tiling: this.#tiling };
+  }
+
+  #latentShape(images: number, { height, width }: CheckedOptions): number[] {
     const { scaleFactor } = this.vae;
-    const shape = [images, this.unet.config.inChannels, height / scaleFactor, width / scaleFactor];
+    return [images, this.unet.config.inChannels, height / scaleFactor, width / scaleFactor];
+  }
+
+  #initialLatents(images: number, settings: CheckedOptions): Tensor {
+    const { latents, generator, numInferenceSteps } = settings;
+    const shape = this.#latentShape(images, settings);
     if (latents && latents.shape.join() !== shape.join()) {
       throw new ShapeError(
         `Cannot start from latents [${latents.shape.join(", ")}] as [${shape.join(", ")}] are wanted`,

@@ -45,6 +45,17 @@ export async function decodeLatents(
   return { values, shape: [batch, height, width, 3] };
 }
 
+/** Asks for everything that {@linkcode decodeLatents} does on the device, once, for {@linkcode Gpu.rehearse}. */
+export function rehearseDecoding(vae: AutoencoderKL, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
+  vae.gpu.scope(() => {
+    const side = tiling ? Math.floor(vae.config.sampleSize / vae.scaleFactor) : Infinity;
+    const [batch, , h, w] = latents.dims(4);
+    const part = [[0, slicing ? 1 : batch], [2, Math.min(h, side)], [3, Math.min(w, side)]] as const;
+    const tile = part.reduce((x, [axis, length]) => slice(x, axis, 0, length), latents);
+    vae.decode(linearCombination([{ tensor: tile, coefficient: 1 / vae.config.scalingFactor }]));
+  });
+}
+
 async function decodeWhole(vae: AutoencoderKL, latents: Tensor): Promise<Float32Array> {
   using picture = vae.decode(latents);
   return await picture.data();

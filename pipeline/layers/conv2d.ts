@@ -1,6 +1,6 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/activation.ts";
-import { conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv2d.ts";
+import { type ChannelBias, conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv2d.ts";
 import { matmul } from "../../kernels/matmul.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import type { LowRankUpdates } from "../loading/low_rank.ts";
@@ -12,8 +12,8 @@ export type Padding = number | readonly [number, number, number, number];
 export interface Conv2dForward {
   /** Nearest upsampling of the input first, to twice its size or to [height, width]. */
   readonly upsample?: boolean | readonly [number, number];
-  /** [B, out]: added to every pixel of a channel (the time embedding). */
-  readonly channelBias?: Tensor;
+  /** Added to every pixel of a channel (the time embedding). */
+  readonly channelBias?: ChannelBias;
   /** [B, out, H, W]: added last. */
   readonly residual?: Tensor;
   readonly activation?: Activation;

@@ -1,4 +1,5 @@
 import type { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/concat.ts";
 import { linearCombination } from "../../kernels/linear_combination.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import { Conv2d } from "./conv2d.ts";
@@ -11,29 +12,59 @@ export interface ResnetOptions {
   readonly outChannels: number;
   readonly groups: number;
   readonly epsilon: number;
-  /** Width of the time embedding; none in the VAE. */
-  readonly timeFeatures?: number;
+  /** Where the block's projection of the time embedding belongs; none in the VAE. */
+  readonly times?: TimeProjections;
   /** The sum is divided by this. Default: 1. */
   readonly outputScale?: number;
+}
+
+/**
+ * What all residual blocks of a UNet add to their channels for a timestep: their projections of the time embedding, side by side. They do not depend on
+ * the picture, so that one product a block makes those of all steps.
+ */
+export class TimeProjections {
+  /** Width of the time embedding. */
+  readonly features: number;
+  readonly #layers: Linear[] = [];
+  #columns = 0;
+
+  constructor(features: number) {
+    this.features = features;
+  }
+
+  /** Takes a block's projection in; returns the first of its columns. */
+  add(w: WeightScope, channels: number): number {
+    this.#layers.push(new Linear(w, this.features, channels));
+    this.#columns += channels;
+    return this.#columns - channels;
+  }
+
+  /** Number of columns of {@linkcode forward}'s result. */
+  get columns(): number {
+    return this.#columns;
+  }
+
+  /** [n, features] after SiLU → [n, columns] */
+  forward(embedding: Tensor): Tensor {
+    return concat(this.#layers.map((layer) => layer.forward(embedding)), 1);
+  }
 }
 
 /** Two 3×3 convolutions, each after group norm and SiLU, around a shortcut (diffusers' `ResnetBlock2D`). */
 export class ResnetBlock {
   readonly #norm1: GroupNorm;
   readonly #conv1: Conv2d;
-  readonly #timeProjection: Linear | undefined;
+  readonly #timeColumn: number | undefined;
   readonly #norm2: GroupNorm;
   readonly #conv2: Conv2d;
   readonly #shortcut: Conv2d | undefined;
   readonly #outputScale: number;
 
   constructor(w: WeightScope, options: ResnetOptions) {
-    const { inChannels, outChannels, groups, epsilon, timeFeatures, outputScale = 1 } = options;
+    const { inChannels, outChannels, groups, epsilon, times, outputScale = 1 } = options;
     this.#norm1 = new GroupNorm(w.at("norm1"), inChannels, groups, epsilon);
     this.#conv1 = new Conv2d(w.at("conv1"), inChannels, outChannels, { padding: 1 });
-    this.#timeProjection = timeFeatures === undefined
-      ? undefined
-      : new Linear(w.at("time_emb_proj"), timeFeatures, outChannels);
+    this.#timeColumn = times?.add(w.at("time_emb_proj"), outChannels);
     this.#norm2 = new GroupNorm(w.at("norm2"), outChannels, groups, epsilon);
     this.#conv2 = new Conv2d(w.at("conv2"), outChannels, outChannels, { padding: 1 });
     this.#shortcut = inChannels === outChannels
@@ -42,10 +73,10 @@ export class ResnetBlock {
     this.#outputScale = outputScale;
   }
 
-  /** x [B, in, H, W], time [B, timeFeatures] after SiLU → [B, out, H, W] */
+  /** x [B, in, H, W], time [B, columns] or [1, columns] of {@linkcode TimeProjections} → [B, out, H, W] */
   forward(x: Tensor, time?: Tensor): Tensor {
     return x.gpu.scope(() => {
-      const channelBias = time && this.#timeProjection?.forward(time); // [B, out]
+      const channelBias = time && { tensor: time, first: this.#timeColumn };
       const hidden = this.#conv1.forward(this.#norm1.forward(x, "silu"), { channelBias });
       const residual = this.#shortcut?.forward(x) ?? x;
       const sum = this.#conv2.forward(this.#norm2.forward(hidden, "silu"), { residual });

@@ -6,7 +6,7 @@ import { concat } from "../../kernels/concat.ts";
 import type { Attention, KeysValues } from "../layers/attention.ts";
 import { Conv2d } from "../layers/conv2d.ts";
 import { GroupNorm } from "../layers/norm.ts";
-import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
+import { Downsample, ResnetBlock, TimeProjections, Upsample } from "../layers/resnet.ts";
 import { TimestepEmbedding, timestepSinusoids } from "../layers/timestep.ts";
 import { type ContextOf, Transformer2D } from "../layers/transformer.ts";
 import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
@@ -73,7 +73,7 @@ class DownBlock {
   readonly attentions: readonly Transformer2D[];
   readonly #downsample: Downsample | undefined;
 
-  constructor(w: WeightScope, config: UNet2DConditionConfig, index: number, timeFeatures: number) {
+  constructor(w: WeightScope, config: UNet2DConditionConfig, index: number, times: TimeProjections) {
     const channels = config.blockOutChannels[index];
     const previous = config.blockOutChannels[Math.max(index - 1, 0)];
     this.resnets = count(config.layersPerBlock, (layer) =>
@@ -82,7 +82,7 @@ class DownBlock {
         outChannels: channels,
         groups: config.normNumGroups,
         epsilon: config.normEps,
-        timeFeatures,
+        times,
       }));
     this.attentions = config.downBlockTypes[index] === "CrossAttnDownBlock2D"
       ? count(config.layersPerBlock, (layer) => transformer(w.at("attentions", layer), config, index))
@@ -111,7 +111,7 @@ class MidBlock {
   readonly #resnets: readonly ResnetBlock[];
   readonly attention: Transformer2D;
 
-  constructor(w: WeightScope, config: UNet2DConditionConfig, timeFeatures: number) {
+  constructor(w: WeightScope, config: UNet2DConditionConfig, times: TimeProjections) {
     const last = config.blockOutChannels.length - 1;
     const channels = config.blockOutChannels[last];
     this.#resnets = count(2, (layer) =>
@@ -120,7 +120,7 @@ class MidBlock {
         outChannels: channels,
         groups: config.normNumGroups,
         epsilon: config.normEps,
-        timeFeatures,
+        times,
         outputScale: config.midBlockScaleFactor,
       }));
     this.attention = transformer(w.at("attentions", 0), config, last);
@@ -139,7 +139,7 @@ class UpBlock {
   readonly attentions: readonly Transformer2D[];
   readonly #upsample: Upsample | undefined;
 
-  constructor(w: WeightScope, config: UNet2DConditionConfig, index: number, timeFeatures: number) {
+  constructor(w: WeightScope, config: UNet2DConditionConfig, index: number, times: TimeProjections) {
     const widths = [...config.blockOutChannels].reverse();
     const channels = widths[index];
     const previous = widths[Math.max(index - 1, 0)];
@@ -151,7 +151,7 @@ class UpBlock {
         outChannels: channels,
         groups: config.normNumGroups,
         epsilon: config.normEps,
-        timeFeatures,
+        times,
       }));
     this.attentions = config.upBlockTypes[index] === "CrossAttnUpBlock2D"
       ? count(layers, (layer) => transformer(w.at("attentions", layer), config, widths.length - 1 - index))
@@ -268,24 +268,22 @@ export class UNet2DConditionModel implements Disposable {
   }
 
   /**
-   * The time embeddings of several steps at once, after SiLU as every residual block wants them: [timesteps, features].
-   * A denoising loop makes them before it starts, so that no step waits for an upload.
+   * What the residual blocks add to their channels at several timesteps: the time embedding after SiLU, projected for each block, side by side.
+   * A denoising loop makes all of it before it starts, so that no step uploads anything or multiplies by these weights.
    *
    * @param options.loraScale as in {@linkcode prepareContext}
+   * @returns [timesteps, columns]
    */
   embedTimesteps(timesteps: readonly number[], options: { loraScale?: number } = {}): Tensor {
     const { loraScale = 1 } = options;
-    return this.weights.adapters.scaled(
-      loraScale,
-      () => this.gpu.scope(() => activate(this.#embed(timesteps), "silu")),
-    );
+    return this.weights.adapters.scaled(loraScale, () => this.gpu.scope(() => this.#project(this.#embed(timesteps))));
   }
 
   /**
    * Predicts the noise (or v, or x₀, as the checkpoint was trained) in `sample` at `timestep`.
    *
    * @param sample [B, 4, h, w]
-   * @param timestep one for all, or a tensor of {@linkcode embedTimesteps} rows [B, features]
+   * @param timestep one for all, or rows of {@linkcode embedTimesteps}: one, or one for each sample
    * @param encoderHiddenStates [B, T, cross_attention_dim], or the result of {@linkcode prepareContext}
    * @param options.loraScale factor of the LoRAs. Default: 1; a prepared context brings its own.
    * @returns [B, 4, h, w]
@@ -325,7 +323,7 @@ export class UNet2DConditionModel implements Disposable {
         else {
           const embedded = this.#embed(Array(batch).fill(timestep));
           observe("time_embedding", embedded);
-          time = activate(embedded, "silu");
+          time = this.#project(embedded);
         }
         if (!(encoderHiddenStates instanceof Tensor)) {
           return this.#modules.forward(sample, time, (layer) => encoderHiddenStates.of(layer), observe);
@@ -338,6 +336,10 @@ export class UNet2DConditionModel implements Disposable {
   /** Frees the weights. */
   [Symbol.dispose](): void {
     this.weights[Symbol.dispose]();
+  }
+
+  #project(embedded: Tensor): Tensor {
+    return this.#modules.times.forward(activate(embedded, "silu"));
   }
 
   #embed(timesteps: readonly number[]): Tensor {
@@ -353,6 +355,7 @@ export class UNet2DConditionModel implements Disposable {
 
 class Modules {
   readonly timeEmbedding: TimestepEmbedding;
+  readonly times: TimeProjections;
   readonly #convIn: Conv2d;
   readonly #down: readonly DownBlock[];
   readonly #mid: MidBlock;
@@ -362,16 +365,14 @@ class Modules {
 
   constructor(w: WeightScope, config: UNet2DConditionConfig) {
     const [first] = config.blockOutChannels;
-    const timeFeatures = 4 * first;
-    this.timeEmbedding = new TimestepEmbedding(w.at("time_embedding"), first, timeFeatures);
+    this.times = new TimeProjections(4 * first);
+    this.timeEmbedding = new TimestepEmbedding(w.at("time_embedding"), first, this.times.features);
     this.#convIn = new Conv2d(w.at("conv_in"), config.inChannels, first, { padding: 1 });
     this.#down = config.downBlockTypes.map((_, index) =>
-      new DownBlock(w.at("down_blocks", index), config, index, timeFeatures)
+      new DownBlock(w.at("down_blocks", index), config, index, this.times)
     );
-    this.#mid = new MidBlock(w.at("mid_block"), config, timeFeatures);
-    this.#up = config.upBlockTypes.map((_, index) =>
-      new UpBlock(w.at("up_blocks", index), config, index, timeFeatures)
-    );
+    this.#mid = new MidBlock(w.at("mid_block"), config, this.times);
+    this.#up = config.upBlockTypes.map((_, index) => new UpBlock(w.at("up_blocks", index), config, index, this.times));
     this.#normOut = new GroupNorm(w.at("conv_norm_out"), first, config.normNumGroups, config.normEps);
     this.#convOut = new Conv2d(w.at("conv_out"), first, config.outChannels, { padding: 1 });
   }

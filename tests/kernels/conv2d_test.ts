@@ -70,6 +70,8 @@ async function check(
     f16?: boolean;
     f16Pictures?: boolean;
     bindingLimit?: number;
+    /** One row of channel biases for all pictures, in the middle of a longer one. */
+    sharedBias?: boolean;
   } = {},
 ): Promise<void> {
   const { batch = 1, inChannels, outChannels, size, kernel, upsample } = c;
@@ -86,7 +88,15 @@ async function check(
     residual: options.with?.includes("residual") ? randomArray(count(shape), 5) : undefined,
     silu: options.with?.includes("silu"),
   };
+  const biases = extras.channelBias;
+  if (biases && options.sharedBias) biases.forEach((_, i) => biases[i] = biases[i % outChannels]);
+  const biasRow = biases && [9, 9, ...biases.subarray(0, outChannels), 9];
   const actual = gpu.scope(() => {
+    const channelBias = !biases
+      ? undefined
+      : options.sharedBias
+      ? { tensor: Tensor.from(gpu, Float32Array.from(biasRow!), [1, outChannels + 3]), first: 2 }
+      : { tensor: Tensor.from(gpu, biases, [batch, outChannels]) };
     const x = Tensor.from(gpu, xData, [batch, inChannels, ...size], options.f16Pictures ? "f16" : "f32");
     const weight = packConvWeight(Tensor.from(gpu, weightData, weightShape, options.f16 ? "f16" : "f32"));
     const forward = {
@@ -94,7 +104,7 @@ async function check(
       padding: c.padding,
       upsample: upsample && upsample[0] === 2 * size[0] && upsample[1] === 2 * size[1] ? true : upsample,
       bias: extras.bias && Tensor.from(gpu, extras.bias, [outChannels]),
-      channelBias: extras.channelBias && Tensor.from(gpu, extras.channelBias, [batch, outChannels]),
+      channelBias,
       residual: extras.residual && Tensor.from(gpu, extras.residual, shape),
       activation: extras.silu ? "silu" as const : undefined,
       tile: options.tile,
@@ -172,10 +182,11 @@ for (const [device, options] of Object.entries(devices)) {
   );
 
   gpuTest(`conv2d adds bias, channelBias, activation and residual, in that order, ${device}`, async (gpu) => {
-    for (const size of [[8, 8], [3, 5]] as const) {
-      const c: Case = { inChannels: 5, outChannels: 33, size, kernel: [3, 3], padding: same(1), batch: 2 };
+    for (const [inChannels, size] of [[5, [8, 8]], [9, [8, 8]], [9, [8, 4]], [5, [3, 5]]] as const) {
+      const c: Case = { inChannels, outChannels: 33, size, kernel: [3, 3], padding: same(1), batch: 2 };
       await check(gpu, c, { with: ["bias"] });
       await check(gpu, c, { with: ["bias", "channelBias", "residual", "silu"] });
+      await check(gpu, c, { with: ["channelBias"], sharedBias: true });
       await check(gpu, { ...c, kernel: [1, 1], padding: same(0) }, { with: ["channelBias", "residual"] });
     }
   }, options);
@@ -303,7 +314,8 @@ gpuTest("conv2d refuses operands that do not fit, with both shapes and the numbe
   assertThrows(() => conv2d(x, weight, { padding: [0, -1, 0, 0] }), ShapeError, "padding");
   using bias = Tensor.empty(gpu, [4]);
   assertThrows(() => conv2d(x, weight, { bias }), ShapeError, "the bias must hold 5 numbers: 4");
-  using channelBias = Tensor.empty(gpu, [1, 5]);
-  assertThrows(() => conv2d(x, weight, { channelBias }), ShapeError, "the channelBias must be [2, 5]: [1, 5]");
+  using rows = Tensor.empty(gpu, [3, 5]);
+  assertThrows(() => conv2d(x, weight, { channelBias: { tensor: rows } }), ShapeError, "2 rows or one");
+  assertThrows(() => conv2d(x, weight, { channelBias: { tensor: rows, first: 1 } }), ShapeError, "5 columns from 1 on");
   assertThrows(() => conv2d(x, weight, { residual: x }), ShapeError, "the residual must be [2, 5, 6, 6]: [2, 4, 8, 8]");
 });

@@ -26,6 +26,21 @@ gpuTest("transpose swaps the last two axes on awkward sizes, in windows of matri
   }
 });
 
+gpuTest("transpose adds a residual that has the result's shape, in windows too", async (gpu) => {
+  for (const shape of [[2, 8, 12], [3, 5, 7]]) {
+    for (const windows of [false, true]) {
+      using x = randomTensor(gpu, shape, 1);
+      using residual = randomTensor(gpu, [shape[0], shape[2], shape[1]], 2);
+      using plain = transpose(x.tensor);
+      const limit = windows ? 2 * shape[1] * shape[2] * 4 + 256 : undefined;
+      using y = withBindingLimit(gpu, limit, () => transpose(x.tensor, { residual: residual.tensor }));
+      const expected = (await plain.data()).map((value, i) => Math.fround(value + residual.data[i]));
+      assertEquals(await y.data(), expected);
+      assertThrows(() => transpose(x.tensor, { residual: x.tensor }), ShapeError, "as that must be");
+    }
+  }
+});
+
 gpuTest("transpose refuses a vector", (gpu) => {
   using x = Tensor.empty(gpu, [3]);
   assertThrows(() => transpose(x), ShapeError, "Cannot transpose [3] as two axes are needed: 1");

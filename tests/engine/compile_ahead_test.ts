@@ -1,0 +1,78 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { compileAhead } from "../../engine/compile_ahead.ts";
+import { KernelError, ShapeError } from "../../engine/errors.ts";
+import { Gpu } from "../../engine/gpu.ts";
+import { declareKernel, input, output } from "../../engine/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { matmul } from "../../kernels/matmul.ts";
+import { softmax } from "../../kernels/softmax.ts";
+import { assertClose, gpuTest, randomArray } from "../gpu.ts";
+
+const without = await (async () => {
+  using gpu = await Gpu.request();
+  return gpu.info.compilesLate ? undefined : "its driver compiles when pipelines are created";
+})();
+
+/** A device of its own for each test, as others may have compiled the kernels before. */
+function lateTest(name: string, body: (gpu: Gpu) => Promise<void>): void {
+  Deno.test({
+    name: without ? `${name} [skipped: ${without}]` : name,
+    ignore: without !== undefined,
+    fn: async () => {
+      using gpu = await Gpu.request();
+      await body(gpu);
+      await gpu.finished();
+      assertEquals(gpu.memory.live, 0, "bytes left live on the device");
+    },
+  });
+}
+
+const network = (x: Tensor) => x.gpu.scope(() => softmax(matmul(x, x, { transposeB: true })));
+
+lateTest("compileAhead() has all that is rehearsed compiled, and computes nothing", async (gpu) => {
+  const numbers = randomArray(40 * 24);
+  using x = Tensor.from(gpu, numbers, [40, 24]);
+  let rehearsed: Tensor | undefined;
+  await compileAhead(gpu, () => void (rehearsed = network(x)));
+  rehearsed![Symbol.dispose]();
+  const compiled = gpu.compiledKernels.length;
+  assert(compiled >= 2, `${compiled} kernels`);
+  assertEquals(await x.data(), numbers);
+
+  using drawn = network(x);
+  const actual = await drawn.data();
+  assertEquals(gpu.compiledKernels.length, compiled, "nothing is left to compile");
+  using fresh = await Gpu.request();
+  using other = Tensor.from(fresh, numbers, [40, 24]);
+  using expected = network(other);
+  assertClose(actual, await expected.data(), 0);
+});
+
+lateTest("compileAhead() throws what its body throws, and the device goes on", async (gpu) => {
+  using x = Tensor.from(gpu, randomArray(40 * 24), [40, 24]);
+  const body = () => gpu.scope(() => void matmul(network(x), x, { transposeB: true })); // [40, 40] by [24, 40]ᵀ of 24
+  await assertRejects(() => compileAhead(gpu, body), ShapeError, "Cannot multiply");
+  using y = network(x);
+  const rows = await y.data();
+  assertClose([rows.subarray(0, 40).reduce((sum, p) => sum + p, 0)], [1], 1e-5);
+});
+
+lateTest("compileAhead() tells of a kernel that does not compile", async (gpu) => {
+  const broken = declareKernel({
+    name: "test_broken",
+    bindings: { x: input(1), y: output(1) },
+    params: {},
+    wgsl: `@compute @workgroup_size(1) fn main() { y_put(0u, nobody(x_at(0u))); }`,
+    grid: () => [1, 1, 1],
+    cost: () => ({ flops: 0, bytes: 0 }),
+  });
+  using x = Tensor.from(gpu, new Float32Array(1), [1]);
+  using y = Tensor.empty(gpu, [1]);
+  await assertRejects(() => compileAhead(gpu, () => broken.run(gpu, { x, y }, {})), KernelError, "nobody");
+});
+
+gpuTest("compileAhead() does nothing during a rehearsal", async (gpu) => {
+  let ran = false;
+  await gpu.rehearse(() => compileAhead(gpu, () => void (ran = true)));
+  assertEquals(ran, false);
+});
