@@ -1,6 +1,6 @@
 import { type Cost, declareKernel, spread } from "../engine/kernel.ts";
 import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
-import { selected } from "./tile.ts";
+import { put, rowLoop } from "./tile.ts";
 
 /**
  * 3×3 convolution, stride 1, padding 1, rows in fours, for software devices with subgroups; reads x in f32 only.
@@ -93,7 +93,6 @@ function conv3x3Wgsl(
 ): string {
   const weightLoads = Math.ceil(rows / lanes);
   const quads = width / 4, groups = columns / quads;
-  const eight = width === 8 ? "8" : "";
   // One chain of fma for all twelve products of a row: the accumulator is written once.
   const chain = (acc: string, q: number) => {
     let sum = acc;
@@ -111,8 +110,6 @@ function conv3x3Wgsl(
       all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")
     } }`;
   };
-  const column = (c: number) => selected((row) => `c${row}_${c}`, { count: rows, index: "i" });
-  const sum = (g: number) => width === 8 ? `mat2x4f(${column(2 * g)}, ${column(2 * g + 1)})` : column(g);
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -173,14 +170,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
     }
   }
-  let first_row = group.y * params.in_channels; // as above
-  for (var at_row = first_row; at_row < first_row + min(${rows}u, params.m - row); at_row++) {
-    let i = at_row - first_row;
-    ${
-    each(groups, (g) =>
-      `if (piece${g} == held${g}) { let value = tile_end${eight}(batch${g}, row + i, pixel${g}, ${sum(g)}); ` +
-      `tile_put${eight}(batch${g}, row + i, pixel${g}, value); }`)
-  }
+  ${
+    rowLoop({ rows, columns, from: "first_channel" }, (column) =>
+      each(groups, (g) => {
+        const sum = width === 8 ? `mat2x4f(${column(2 * g)}, ${column(2 * g + 1)})` : column(g);
+        return `if (piece${g} == held${g}) { ${put(`batch${g}, row + i, pixel${g}`, sum, width === 8 ? 8 : "")} }`;
+      }))
   }
 }`;
 }

@@ -2,7 +2,7 @@ import { ShapeError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { declareKernel, storage } from "../engine/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
-import { selected } from "./tile.ts";
+import { rowLoop } from "./tile.ts";
 
 /**
  * Products of blocks of matrices over `real`, f32 or f64: the workhorse of the edit's solver, which is made of little else.
@@ -144,7 +144,6 @@ const chain = (sum: string, a: string, b: string) =>
   }, ${b}.b0, ${sum}))));`;
 
 function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns }: TileConstants): string {
-  const result = (c: number) => selected((i) => `c${i}_${c}`, { count: rows, index: "i" });
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -165,10 +164,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       } }`)
   }
   }
-  let first_row = group.z * params.k; // in a loop that selects its row: see tile.ts
-  for (var at_row = first_row; at_row < first_row + min(${rows}u, params.m - row); at_row++) {
-    let i = at_row - first_row;
-    ${each(columns, (c) => `put(row + i, column4 + ${c * lanes}u, ${result(c)});`, " ")}
+  ${
+    rowLoop({ rows, columns, from: "first_k" }, (sum) =>
+      each(columns, (c) => `put(row + i, column4 + ${c * lanes}u, ${sum(c)});`, " "))
   }
 }`;
 }

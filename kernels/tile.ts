@@ -112,7 +112,7 @@ const chain = (acc: string, a: string, b: string) =>
   `${acc} = fma(vec4f(${a}.w), ${b}[3], fma(vec4f(${a}.z), ${b}[2], fma(vec4f(${a}.y), ${b}[1], fma(vec4f(${a}.x), ${b}[0], ${acc}))));`;
 
 /** Ends and stores a sum. */
-const put = (place: string, sum: string, eight: 8 | "" = "") =>
+export const put = (place: string, sum: string, eight: 8 | "" = "") =>
   `tile_put${eight}(${place}, tile_end${eight}(${place}, ${sum}));`;
 
 /** `accumulator(i)` for the i < count that the u32 `index` holds, as a tree of selects: a bit of the index a level. */
@@ -129,6 +129,40 @@ export function selected(
   return pick(0, 2 ** Math.ceil(Math.log2(count)));
 }
 
+/** Rows that are picked out of a tile together, before one of them is. */
+const picked = 8;
+
+/**
+ * A loop over the rows of a tile, whose sums are accumulators `c{row}_{column}`. Picking one row out of 32 at each turn would take 31 selects a number;
+ * picking eight of them first, and then one, takes 10.
+ *
+ * @param options.from a number that depends on the workgroup
+ * @param store what is done with the row `row + i`; it is given what names the row's sum in a column
+ */
+export function rowLoop(
+  { rows, columns, from }: { rows: number; columns: number; from: string },
+  store: (sum: (column: number) => string) => string,
+): string {
+  const parts = Math.ceil(rows / picked);
+  const inner = Math.min(rows, picked);
+  return `for (var at_part = ${from}; at_part < ${from} + ${parts}u; at_part++) {
+    let part = at_part - ${from};
+    ${
+    each(inner, (j) =>
+      each(columns, (c) =>
+        `let p${j}_${c} = ${
+          selected((i) => `c${i * inner + j}_${c}`, { count: parts, index: "part" })
+        };`, " "))
+  }
+    let end = min(${inner}u, params.m - min(params.m, row + part * ${inner}u));
+    for (var at_row = ${from}; at_row < ${from} + end; at_row++) {
+      let turn = at_row - ${from};
+      let i = part * ${inner}u + turn;
+      ${store((c) => selected((j) => `p${j}_${c}`, { count: inner, index: "turn" }))}
+    }
+  }`;
+}
+
 function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants): string {
   const loads = Math.ceil(rows / lanes);
   const quads = wide ? 2 : 1; // vec4 of an access: neighbouring columns of B, consecutive k of A
@@ -136,19 +170,19 @@ function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }
   const place = (c: number) => `column + ${(Math.floor(c / quads) * lanes * quads + c % quads) * 4}u`;
   const sums = (row: number, text: (acc: string, c: number) => string) =>
     each(columns, (c) => text(`c${row}_${c}`, c), " ");
-  const result = (c: number) => selected((row) => `c${row}_${c}`, { count: rows, index: "i" });
   const access = wide
     ? {
       a: (i: number) => `let w${i} = tile_a8(r${i}, k); let a${i}_0 = w${i}[0]; let a${i}_1 = w${i}[1];`,
       b: (g: number) =>
         `let e${g} = tile_b8(q${g}, k); let b${2 * g}_0 = e${g}.upper_left; let b${2 * g + 1}_0 = e${g}.upper_right; ` +
         `let b${2 * g}_1 = e${g}.lower_left; let b${2 * g + 1}_1 = e${g}.lower_right;`,
-      put: (g: number) => put(`batch, row + i, ${place(2 * g)}`, `mat2x4f(${result(2 * g)}, ${result(2 * g + 1)})`, 8),
+      put: (g: number, sum: (c: number) => string) =>
+        put(`batch, row + i, ${place(2 * g)}`, `mat2x4f(${sum(2 * g)}, ${sum(2 * g + 1)})`, 8),
     }
     : {
       a: (i: number) => `let a${i}_0 = tile_a(r${i}, k);`,
       b: (g: number) => `let b${g}_0 = tile_b(q${g}, k);`,
-      put: (g: number) => put(`batch, row + i, ${place(g)}`, result(g)),
+      put: (g: number, sum: (c: number) => string) => put(`batch, row + i, ${place(g)}`, sum(g)),
     };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
@@ -175,9 +209,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   }
   }
   let first_row = batch * params.k; // for lavapipe: see above
-  for (var at_row = first_row; at_row < first_row + min(${rows}u, params.m - row); at_row++) {
-    let i = at_row - first_row;
-    ${each(blocks, (g) => `if (${place(g * quads)} < params.n) { ${access.put(g)} }`)}
+  ${
+    rowLoop({ rows, columns, from: "first_row" }, (sum) =>
+      each(blocks, (g) => `if (${place(g * quads)} < params.n) { ${access.put(g, sum)} }`))
   }
 }`;
 }
