@@ -2,7 +2,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { ShapeError } from "../engine/errors.ts";
 import { declareKernel, input, output } from "../engine/kernel.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
-import { activate, type Activation } from "./activation.ts";
+import { activate, type Activation, activationCode, activationWgsl } from "./activation.ts";
 import { add } from "./linear_combination.ts";
 import { sumParts } from "./sum_parts.ts";
 import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
@@ -52,14 +52,18 @@ const matmulKernel = declareKernel({
     "Y_LANES",
     "TRANSPOSE_A",
     "TRANSPOSE_B",
+    "GATED",
     ...tileConstantNames,
   ],
   subgroups: true,
   wgsl: (constants) =>
     (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + resultWgsl(constants.Y_LANES) +
-    tileWgsl(constants),
+    (constants.GATED ? gateWgsl : "") + tileWgsl(constants),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
-  cost: ({ m, n, k, batch }) => ({ flops: 2 * batch * m * n * k, bytes: 4 * batch * (m * k + k * n + m * n) }),
+  cost: ({ m, n, k, batch }, { GATED }) => {
+    const columns = GATED ? 2 * n : n;
+    return { flops: 2 * batch * m * columns * k, bytes: 4 * batch * (m * k + k * columns + m * n) };
+  },
 });
 
 /** Eight numbers an access; of a B stored [N, K], a block is transposed in registers. */
@@ -110,13 +114,13 @@ fn tile_column(batch: u32, column: u32) -> Column {
 }
 fn b_row4(c: Column, k: u32) -> vec4f { // B stored [K, N]
   let start = c.start + min(k, params.k - 1u) * params.b_row;
-  if (B_LANES == 4) { return vec4f(b_at((start + min(c.at, params.n - 4u)) / 4u)); }
-  let last = params.n - 1u;
+  let last = last_column();
+  if (B_LANES == 4) { return vec4f(b_at((start + min(c.at, last - 3u)) / 4u)); }
   return vec4f(vec4f(b_at(start + min(c.at, last))).x, vec4f(b_at(start + min(c.at + 1u, last))).x,
     vec4f(b_at(start + min(c.at + 2u, last))).x, vec4f(b_at(start + min(c.at + 3u, last))).x);
 }
 fn b_column4(c: Column, offset: u32, k: u32) -> vec4f { // B stored [N, K]
-  let start = c.start + min(c.at + offset, params.n - 1u) * params.b_row;
+  let start = c.start + min(c.at + offset, last_column()) * params.b_row;
   if (B_LANES == 4) { return vec4f(b_at((start + k) / 4u)); }
   let last = params.k - 1u;
   return vec4f(vec4f(b_at(start + min(k, last))).x, vec4f(b_at(start + min(k + 1u, last))).x,
@@ -131,10 +135,11 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 const matmulWgsl = /* wgsl */ `
 fn a_start(batch: u32) -> u32 { return params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner; }
 fn b_start(batch: u32) -> u32 { return params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner; }
+fn last_column() -> u32 { return select(params.n, 2u * params.n, GATED) - 1u; } // the last column of B
 fn bias4(row: u32, column: u32) -> vec4f {
   if (params.bias_axis == 0u) { return vec4f(); }
   if (params.bias_axis == 2u) { return vec4f(bias_at(row)); }
-  let last = params.n - 1u;
+  let last = last_column();
   return vec4f(bias_at(column), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
 }
 fn place(batch: u32, row: u32, column: u32) -> u32 {
@@ -179,6 +184,12 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
 }
 `;
 
+const gateWgsl = /* wgsl */ `${activationWgsl({ ACTIVATION: activationCode("gelu") })}
+fn tile_gate(batch: u32, row: u32, column: u32, sum: vec4f, gate: vec4f) -> vec4f {
+  return (sum + bias4(row, column)) * activate(gate + bias4(row, column + params.n));
+}
+`;
+
 /** A batch of matrices inside a tensor, for products of parts of tensors (the heads of attention, say). All numbers count elements. */
 export interface MatrixView {
   readonly tensor: Tensor;
@@ -210,6 +221,11 @@ export interface GemmOptions {
   readonly residual?: Tensor;
   /** Factor of the product. Default: 1. */
   readonly scale?: number;
+  /**
+   * B and the bias have 2·N columns, of which the second half gates the first: y = (scale · A·B₁ + bias₁) · gelu(scale · A·B₂ + bias₂). With a tile of the
+   * workgroup machine that has two columns, and without a residual, alone: see {@linkcode gatedProduct}. Default: false.
+   */
+  readonly gated?: boolean;
   /** For the tuner and the tests. Default: by device and size. */
   readonly tile?: TileShape;
 }
@@ -225,10 +241,18 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const [b_offset, b_row, b_outer, b_inner] = strides(b);
   const [y_offset, y_row, y_outer, y_inner] = strides(y);
   // A binding must hold something even where it does not count; of one type, so that it makes no variant of its own.
+  const { gated = false } = options;
   const operands = [a.tensor, b.tensor];
   const noBias = operands.find(({ dtype }) => dtype === "f16") ?? a.tensor;
   const noResidual = operands.find(({ dtype }) => dtype === "f32") ?? a.tensor;
-  const tile = tileConstants(options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0 }), {
+  const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0 });
+  if (gated && (shape.machine !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
+    throw new ShapeError(
+      `Cannot gate a product of ${n} columns on a ${shape.machine} tile of ${shape.columns} as it takes a workgroup tile of 2, columns in fours and no residual`,
+      [[m, n]],
+    );
+  }
+  const tile = tileConstants(shape, {
     inEights: !transposeA && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)),
   });
   const lanes = (length: number | false, view: MatrixView) =>
@@ -248,6 +272,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
       Y_LANES: lanes(n, y),
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
+      GATED: gated,
       ...tile,
     },
   );
@@ -272,7 +297,7 @@ export function splitsFor(gpu: Gpu, m: number, n: number, k: number): number {
 }
 
 /** Options of {@linkcode matmul}; see {@linkcode GemmOptions}. */
-export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner"> {
+export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner" | "gated"> {
   /** A pass of its own: few products have one, and each would compile a tile of its own. */
   readonly activation?: Activation;
   /** Into how many parts k is split, which are computed side by side and then summed in order. Must divide k. Default: by device and size. */

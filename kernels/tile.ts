@@ -23,6 +23,9 @@ import { tileKind, tilesOf } from "./tile_table.ts";
  * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f: `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right`
  * - `tile_end8`, `tile_put8`: as their narrow namesakes, for eight results
  *
+ * Where the constant GATED holds (workgroup machine, two vec4 a thread), B has 2 · `params.n` columns, and a thread's second vec4 are the columns that gate
+ * the first: `tile_gate(batch, row, column, vec4f, vec4f) -> vec4f` makes one of both in place of `tile_end`.
+ *
  * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text costs it some 10 ms, and an unrolled epilogue
  * has several for every accumulator: so results are ended and stored in a loop over rows, which takes its row out of the accumulators by a tree of
  * selects (an array of accumulators took it 15 s). And it compiles a kernel anew for each value of a uniform that bounds a loop: so loops count
@@ -79,7 +82,7 @@ export function tileSize(c: Readonly<Record<string, unknown>>): { rows: number; 
 /** Workgroups that cover an m × n result, `batch` times. */
 export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: number, batch: number): Grid {
   const { rows, columns } = tileSize(c);
-  return [Math.ceil(n / columns), Math.ceil(m / rows), batch];
+  return [Math.ceil(n / (c.GATED ? columns / 2 : columns)), Math.ceil(m / rows), batch];
 }
 
 /**
@@ -219,7 +222,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 /** Depth of the blocks in workgroup memory. */
 const depth = 16;
 
-function workgroupTile({ LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns }: TileConstants): string {
+function workgroupTile(
+  { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false }: TileConstants & {
+    GATED?: boolean;
+  },
+): string {
   const threadsY = threads / threadsX;
   const tileRows = rows * threadsY, tileQuads = columns * threadsX, quadsDeep = depth / 4;
   const aLoads = Math.ceil(tileRows * quadsDeep / threads), bLoads = Math.ceil(tileQuads * quadsDeep / threads);
@@ -235,7 +242,7 @@ var<workgroup> block_b: array<vec4f, ${tileQuads * depth}>;
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let batch = group.z;
   let row = group.y * ${tileRows}u;
-  let column = group.x * ${tileQuads * 4}u;
+  let column = group.x * ${(isGated ? threadsX : tileQuads) * 4}u;
   let x = thread % ${threadsX}u;
   let y = thread / ${threadsX}u;
   ${
@@ -246,9 +253,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   }
   ${
     each(bLoads, (i) =>
-      `let qb${i} = tile_column(batch, column + ((thread + ${
-        i * threads
-      }u) % ${tileQuads}u) * 4u); let kb${i} = (thread + ${i * threads}u) / ${tileQuads}u;`)
+      `let jb${i} = (thread + ${i * threads}u) % ${tileQuads}u; let qb${i} = tile_column(batch, column + ${
+        isGated ? `jb${i} % ${threadsX}u * 4u + select(0u, params.n, jb${i} >= ${threadsX}u)` : `jb${i} * 4u`
+      }); let kb${i} = (thread + ${i * threads}u) / ${tileQuads}u;`)
   }
   ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4f();`, " "))}
   let first_k = batch * params.k;
@@ -296,9 +303,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${
     each(rows, (i) =>
       `if (row + y * ${rows}u + ${i}u < params.m) { ${
-        each(columns, (c) => {
-          const place = `batch, row + y * ${rows}u + ${i}u, column + (x + ${c * threadsX}u) * 4u`;
-          return `if (column + (x + ${c * threadsX}u) * 4u < params.n) { ${put(place, `c${i}_${c}`)} }`;
+        each(isGated ? 1 : columns, (c) => {
+          const at = `column + (x + ${c * threadsX}u) * 4u`, place = `batch, row + y * ${rows}u + ${i}u, ${at}`;
+          return `if (${at} < params.n) { ${
+            isGated ? `tile_put(${place}, tile_gate(${place}, c${i}_0, c${i}_1));` : put(place, `c${i}_${c}`)
+          } }`;
         }, " ")
       } }`)
   }

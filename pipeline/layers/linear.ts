@@ -1,5 +1,6 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/activation.ts";
+import { gatedProduct, geglu } from "../../kernels/geglu.ts";
 import { matmul, type MatmulOptions } from "../../kernels/matmul.ts";
 import { transpose } from "../../kernels/transpose.ts";
 import type { WeightScope } from "../loading/binding.ts";
@@ -33,6 +34,12 @@ export class Linear {
   /** [..., in] → [..., out], then the activation, then the residual [..., out]. */
   forward(x: Tensor, options: { activation?: Activation; residual?: Tensor } = {}): Tensor {
     return this.#apply(x, { whole: plain, down: plain, up: plain }, options);
+  }
+
+  /** [..., in] → [..., out / 2]: the first half of the features, gated by the second (GEGLU). */
+  gated(x: Tensor): Tensor {
+    if (this.#updates.acts) return x.gpu.scope(() => geglu(this.forward(x))); // what LoRAs add comes before the gate
+    return gatedProduct(x, this.weight, { bias: this.bias });
   }
 
   /** The same for features along the first axis: [B, in, T] → [B, T, out]. A picture's channels become the features of its tokens. */

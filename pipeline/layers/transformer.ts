@@ -1,5 +1,4 @@
 import type { Tensor } from "../../engine/tensor.ts";
-import { geglu } from "../../kernels/geglu.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import { Attention, type KeysValues } from "./attention.ts";
 import { Linear } from "./linear.ts";
@@ -19,7 +18,7 @@ class FeedForward {
   }
 
   forward(x: Tensor, residual: Tensor): Tensor {
-    return this.#out.forward(geglu(this.#in.forward(x)), { residual });
+    return this.#out.forward(this.#in.gated(x), { residual });
   }
 }
 

@@ -52,6 +52,11 @@ export class LowRankUpdates<Down extends Disposable = Disposable> {
     this.#prepare = prepare;
   }
 
+  /** Whether there are updates that act in the call that is being recorded. */
+  get acts(): boolean {
+    return this.#stack.callScale !== 0 && this.#terms.some(({ scale, adapter }) => scale * adapter.weight !== 0);
+  }
+
   /**
    * activation(W x + b + Σ scale · up (down x)) + residual.
    *

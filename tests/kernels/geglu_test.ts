@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { geglu } from "../../kernels/geglu.ts";
-import { assertClose, gpuTest, randomArray } from "../gpu.ts";
+import { gatedProduct, geglu } from "../../kernels/geglu.ts";
+import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
 import { asOnGpu, count, erf, withBindingLimit } from "./oracles.ts";
 
 gpuTest("geglu equals x₁ · gelu(x₂) in float64 on awkward sizes, in windows too", async (gpu) => {
@@ -29,4 +29,47 @@ gpuTest("geglu equals x₁ · gelu(x₂) in float64 on awkward sizes, in windows
 gpuTest("geglu refuses a last axis without two halves", (gpu) => {
   using x = Tensor.empty(gpu, [2, 5]);
   assertThrows(() => geglu(x), ShapeError, "Cannot gate [2, 5] as its last axis must hold two halves: 5");
+});
+
+const workgroup = (threadsX: number, threadsY: number, rows: number) =>
+  ({ machine: "workgroup", lanes: threadsX * threadsY, threadsX, rows, columns: 2 }) as const;
+
+gpuTest("gatedProduct is geglu(x Wᵀ + b) in float64, as a product of its own and in two passes", async (gpu) => {
+  for (const [m, k, n] of [[1, 4, 4], [5, 8, 12], [70, 33, 68], [130, 64, 260], [3, 16, 5]]) {
+    for (const dtype of ["f32", "f16"] as const) {
+      for (const withBias of [false, true]) {
+        using x = Tensor.from(gpu, randomArray(m * k, 1), [m, k]);
+        using weight = Tensor.from(gpu, randomArray(2 * n * k, 2), [2 * n, k], dtype);
+        using bias = Tensor.from(gpu, randomArray(2 * n, 3), [2 * n]);
+        const [xs, ws, bs] = [await x.data(), await weight.data(), await bias.data()];
+        const sum = (row: number, column: number) => {
+          let sum = withBias ? bs[column] : 0;
+          for (let i = 0; i < k; i++) sum += xs[row * k + i] * ws[column * k + i];
+          return sum;
+        };
+        const expected = Float64Array.from({ length: m * n }, (_, at) => {
+          const row = Math.floor(at / n), gate = sum(row, at % n + n);
+          return sum(row, at % n) * 0.5 * gate * (1 + erf(gate / Math.SQRT2));
+        });
+        for (const tile of [undefined, workgroup(8, 8, 4), workgroup(16, 16, 8), workgroup(8, 8, 1)]) {
+          using y = gatedProduct(x, weight, { bias: withBias ? bias : undefined, tile });
+          assertEquals(y.shape, [m, n]);
+          assertClose(await y.data(), expected, 2 * f32Tolerance(k), `${m} × ${k} × ${n} ${JSON.stringify(tile)}`);
+        }
+      }
+    }
+  }
+});
+
+gpuTest("gatedProduct refuses what does not fit", (gpu) => {
+  using x = Tensor.empty(gpu, [2, 8]);
+  using weight = Tensor.empty(gpu, [16, 4]);
+  using fitting = Tensor.empty(gpu, [16, 8]);
+  using bias = Tensor.empty(gpu, [8]);
+  using odd = Tensor.empty(gpu, [15, 8]);
+  for (const tile of [undefined, workgroup(8, 8, 4)]) {
+    assertThrows(() => gatedProduct(x, weight, { tile }), ShapeError, "Cannot multiply");
+    assertThrows(() => gatedProduct(x, fitting, { bias, tile }), ShapeError, "the bias");
+    assertThrows(() => gatedProduct(x, odd, { tile }), ShapeError, "two halves: 15");
+  }
 });
