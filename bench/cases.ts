@@ -122,6 +122,27 @@ function heads(
   return taskCase(set, task, sizeOf(task), more);
 }
 
+/** Attention on a path of one's choice, to be compared with the one that is chosen. Not a task: others have done it above. */
+function headsBy(
+  path: "staged" | "streamed",
+  batch: number,
+  [t, s, count, dim]: readonly [number, number, number, number],
+): KernelCase {
+  const task: PeerTask = { op: "attention", batch, heads: count, t, s, dim };
+  const shapes = operandShapes(task);
+  return {
+    set: "unet",
+    kernel: `attention, ${path}`,
+    shape: `unet ${sizeOf(task)}`,
+    prepare: (gpu) => {
+      const tensors = operands(task).map((values, index) => Tensor.from(gpu, values, shapes[index]));
+      const streamed = gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 ? "subgroup" : "workgroup";
+      const options = { heads: count, path: path === "staged" ? path : streamed } as const;
+      return prepared(() => attention(tensors[0], tensors[1], tensors[2], options), tensors);
+    },
+  };
+}
+
 /** A kernel over one tensor, and smaller ones with parameters. */
 function pass(
   set: CaseSet,
@@ -229,6 +250,14 @@ export const kernelCases: readonly KernelCase[] = [
   heads("pocket", [256, 77, 4, 16], { batch: 2 }),
   heads("pocket", [64, 64, 4, 24], { batch: 2 }),
   heads("pocket", [256, 256, 1, 64]),
+
+  // Once over the keys, or scores stored in blocks: which is faster depends on the width of the heads.
+  headsBy("staged", 2, [4096, 4096, 8, 40]),
+  headsBy("staged", 2, [1024, 1024, 8, 80]),
+  headsBy("staged", 2, [1024, 77, 8, 80]),
+  headsBy("staged", 2, [256, 256, 8, 160]),
+  headsBy("streamed", 2, [256, 256, 8, 160]),
+  headsBy("streamed", 2, [256, 77, 8, 160]),
 
   norm("unet", [2, 320, 64, 64], 32),
   norm("unet", [2, 1280, 16, 16], 32),
