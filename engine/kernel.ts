@@ -30,7 +30,8 @@ export interface Binding {
 
 /**
  * A floating-point tensor that is read. The kernel calls `NAME_at(i)`, which is `lanes` neighbouring numbers as f32, vec4f or mat2x4f, whether
- * the tensor stores f32 or f16. `NAME_first(i)` and `NAME_last(i)` are one of these (f16: of eight). `lanes` may name a constant that holds 1, 4 or 8.
+ * the tensor stores f32 or f16. `NAME_first(i)` and `NAME_last(i)` are one of these, where there are four or eight. `lanes` may name a
+ * constant that holds 1, 4 or 8.
  */
 export function input(lanes: 1 | 4 | 8 | string = 1): Binding {
   return { access: "read", lanes };
@@ -188,6 +189,10 @@ export function spread(workgroups: number): Grid {
   return [rows === 0 ? 0 : Math.ceil(workgroups / rows), rows, 1];
 }
 
+/**
+ * One number an access, or four. Halves are packed in words, which every device takes; `vec4<f16>` of the feature `shader-f16` was slower on lavapipe,
+ * the only device tried: matrix products by an eighth, attention and norms by a quarter.
+ */
 function floatAccess(
   kernel: string,
   name: string,
@@ -209,13 +214,23 @@ function floatAccess(
     return { type, accessors: `${accessors} fn ${name}_put(i: u32, value: ${element}) { ${name}[i] = value; }` };
   }
   if (dtype === "f16" && lanes === 4) {
-    const { type, accessors } = at("vec2u", `vec4f(unpack2x16float(${name}[i].x), unpack2x16float(${name}[i].y))`);
+    const { type, accessors: whole } = at(
+      "vec2u",
+      `vec4f(unpack2x16float(${name}[i].x), unpack2x16float(${name}[i].y))`,
+    );
+    const accessors = `${whole} fn ${name}_first(i: u32) -> f32 { return unpack2x16float(${name}[i].x).x; } ` +
+      `fn ${name}_last(i: u32) -> f32 { return unpack2x16float(${name}[i].y).y; }`;
     if (access === "read") return { type, accessors };
     const packed = "vec2u(pack2x16float(value.xy), pack2x16float(value.zw))";
     return { type, accessors: `${accessors} fn ${name}_put(i: u32, value: vec4f) { ${name}[i] = ${packed}; }` };
   }
-  if (dtype === "f16" && access === "read") return at("u32", `unpack2x16float(${name}[i / 2u])[i % 2u]`);
-  throw new DTypeError(`Cannot bind ${name} to ${kernel} as it takes f32 or f16 numbers (written in fours): ${dtype}`);
+  if (dtype === "f16") {
+    if (access === "read") return at("u32", `unpack2x16float(${name}[i / 2u])[i % 2u]`);
+    throw new DTypeError(
+      `Cannot write ${name} of ${kernel} in f16 as halves are written in fours, and rows that do not divide by four go one by one: use f32`,
+    );
+  }
+  throw new DTypeError(`Cannot bind ${name} to ${kernel} as it takes f32 or f16 numbers: ${dtype}`);
 }
 
 /**

@@ -67,10 +67,10 @@ ${elementwiseWgsl}`,
   cost: ({ columns }) => ({ flops: columns * 4 * 4, bytes: columns * 32 }),
 });
 
-/** `activation` of every element. Any shape. */
+/** `activation` of every element, f32 or f16. Any shape; the type stays. */
 export function activate(x: Tensor, activation: Activation): Tensor {
   const { gpu } = x;
-  const y = Tensor.empty(gpu, x.shape);
+  const y = Tensor.empty(gpu, x.shape, x.dtype);
   for (const { first, count, quads } of quadStretches(gpu, x.size)) {
     const { params, constants } = elementwise(gpu, 1, quads);
     activationKernel.run(gpu, { x: x.window(first, count), y: y.window(first, count) }, params, {

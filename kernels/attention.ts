@@ -30,11 +30,12 @@ const widestStreamed = { gpu: 160, software: 96 } as const;
 /**
  * Attention of each head h: softmax(scale · Q_h·K_hᵀ)·V_h. Memory does not grow with T·S.
  *
- * @param q [B, T, H·D], f32; head h of a row is its elements h·D … h·D + D − 1
- * @param k [B, S, H·D]
- * @param v [B, S, H·D]
- * @returns [B, T, H·D]
+ * @param q [B, T, H·D], f32 or f16; head h of a row is its elements h·D … h·D + D − 1
+ * @param k [B, S, H·D], f32 or f16
+ * @param v [B, S, H·D], f32 or f16
+ * @returns [B, T, H·D] of q's type; scores and sums are f32
  * @throws {ShapeError} when the shapes do not fit each other or the heads, or when a forced path cannot take them
+ * @throws {DTypeError} for f16 queries with heads that are no multiple of 4 wide
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -64,7 +65,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const subgroup = path === "subgroup" ? subgroupAttentionShape(q.gpu, sizes) : undefined;
   const workgroup = path === "workgroup" ? workgroupAttentionShape(q.gpu, sizes) : undefined;
   if (path !== "staged" && !subgroup && !workgroup) refuse(`the ${path} path cannot take heads ${dim} wide here`);
-  const y = Tensor.empty(q.gpu, q.shape);
+  const y = Tensor.empty(q.gpu, q.shape, q.dtype);
   if (subgroup) subgroupAttention({ q, k, v, y }, sizes, subgroup);
   else if (workgroup) workgroupAttention({ q, k, v, y }, sizes, workgroup);
   else stagedAttention({ q, k, v, y }, sizes);

@@ -71,7 +71,8 @@ export function stagedAttention(
     const filled = (x: Tensor) => fillers === 0 ? x : concat([x, slice(x, 1, 0, fillers)], 1);
     const stride = s + fillers;
     const allKeys = filled(k);
-    const columns = transpose(filled(v)); // [B, H·D, S]: both products read their second operand along rows, and are one kernel
+    // In f32, since f16 would want S in fours.
+    const columns = transpose(filled(v), { dtype: "f32" }); // [B, H·D, S]: both products read their second operand along rows, and are one kernel
     const limit = Math.min(scoreBytes, gpu.info.limits.maxStorageBufferBindingSize) / 4;
     const rowsAtOnce = Math.min(t, Math.max(1, Math.floor(limit / (heads * stride))));
     const batchesAtOnce = Math.min(batch, Math.max(1, Math.floor(limit / (heads * stride * t))));

@@ -1,4 +1,4 @@
-import { bytesPerElement } from "../engine/dtype.ts";
+import { bytesPerElement, type DType } from "../engine/dtype.ts";
 import { ShapeError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { declareKernel, input, output, spread } from "../engine/kernel.ts";
@@ -210,6 +210,8 @@ export interface Conv2dOptions {
   /** [B, OC, OH, OW]: added last. */
   readonly residual?: Tensor;
   readonly activation?: Activation;
+  /** Type of the result: f32, or f16 where OH · OW divides by four. Default: x's. */
+  readonly dtype?: DType;
   /** For the tuner and the tests: forces the general kernel on this tile. Default: by device and size. */
   readonly tile?: TileShape;
 }
@@ -222,8 +224,9 @@ export interface Conv2dOptions {
  *
  * @param x [B, IC, H, W], f32 or f16
  * @param weight from {@linkcode packConvWeight}
- * @returns [B, OC, OH, OW] with OH = ⌊(H + top + bottom − KH) / stride⌋ + 1; f32
+ * @returns [B, OC, OH, OW] with OH = ⌊(H + top + bottom − KH) / stride⌋ + 1, of the type that `dtype` says; sums are f32
  * @throws {ShapeError} when channels, bias, channelBias or residual do not fit, or the kernel is larger than the padded picture
+ * @throws {DTypeError} for a result in f16 whose pictures do not divide by four
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -280,7 +283,7 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
   mustHave(residual, shape, "residual");
 
   const { gpu } = x;
-  const y = Tensor.empty(gpu, shape);
+  const y = Tensor.empty(gpu, shape, options.dtype ?? x.dtype);
   const resized = upHeight !== height || upWidth !== width;
   const geometry: Geometry = {
     batch,
@@ -393,7 +396,7 @@ function runPiece(
   const isLast = inChannel + inChannels === g.inChannels;
   const bias = isLast ? t.bias : undefined, channelBias = isLast ? t.channelBias : undefined;
   const biasStride = channelBias && channelBias.tensor.shape[0] > 1 ? channelBias.tensor.shape[1] : 0;
-  const residual = isLast && t.residual ? bind(t.residual, yFirst, yCount).window : undefined;
+  const residual = isLast && t.residual ? bind(t.residual, yFirst, yCount) : undefined;
   const inFours = n % 4 === 0;
   const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === 0 &&
     g.padding.every((p) => p === 0);
@@ -403,7 +406,7 @@ function runPiece(
     // A binding must hold something even where it does not count; of the usual type, so that it makes no variant of its own.
     bias: bias ?? weight.window,
     channel_bias: channelBias?.tensor ?? x.window,
-    residual: residual ?? x.window,
+    residual: residual?.window ?? x.window,
     y: y.window,
   };
   const params = {
@@ -418,6 +421,7 @@ function runPiece(
     weight_start: weight.start / 4 + inChannel / 4 * g.kernelWidth,
     weight_row: weightRow,
     y_start: y.start,
+    residual_start: residual?.start ?? 0,
     bias_start: outChannel,
     channel_bias_start: (channelBias?.first ?? 0) + picture * biasStride + outChannel,
     channel_bias_stride: biasStride,
@@ -436,7 +440,7 @@ function runPiece(
     W_LANES: tile.WIDE ? 8 : 4,
     ACTIVATION: isLast ? activationCode(options.activation) : 0,
   };
-  if (!options.tile && t.x.dtype === "f32" && suits3x3(gpu, g)) {
+  if (!options.tile && suits3x3(gpu, g)) {
     const lanes = gpu.info.subgroupSize;
     const outputs = g.width % 8 === 0 ? 8 : 4;
     const tile = conv3x3Tile(outChannels, pictures * n, { k, outputs });

@@ -32,6 +32,7 @@ export const convParams = {
   weight_start: "u32",
   weight_row: "u32",
   y_start: "u32",
+  residual_start: "u32",
   bias_start: "u32",
   channel_bias_start: "u32",
   channel_bias_stride: "u32",
@@ -53,6 +54,7 @@ export const convConstantNames = [
 export function convEpilogueWgsl(constants: Readonly<Record<string, unknown>>): string {
   return /* wgsl */ `${activationWgsl(constants)}
 fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
+fn beside(at: u32) -> u32 { return at - params.y_start + params.residual_start; } // the residual's place: its type, and so its lead-in, may be another
 fn biases(batch: u32, row: u32) -> vec4f {
   var sum = 0.0;
   if (params.has_bias == 1u) { sum += bias_at(params.bias_start + row); }
@@ -67,7 +69,7 @@ const foursWgsl = (lanes: unknown) =>
     ? /* wgsl */ `
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
 fn y4(at: u32, column: u32) -> vec4f { return y_at(at / 4u); }
-fn residual4(at: u32, column: u32) -> vec4f { return residual_at(at / 4u); }`
+fn residual4(at: u32, column: u32) -> vec4f { return residual_at(beside(at) / 4u); }`
     : /* wgsl */ `
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   let at = place(batch, row, column);
@@ -82,7 +84,9 @@ fn y4(at: u32, column: u32) -> vec4f {
 }
 fn residual4(at: u32, column: u32) -> vec4f {
   let last = params.n - 1u - column;
-  return vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
+  let from_at = beside(at);
+  return vec4f(residual_at(from_at), residual_at(from_at + min(1u, last)), residual_at(from_at + min(2u, last)),
+    residual_at(from_at + min(3u, last)));
 }`) + /* wgsl */ `
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   let at = place(batch, row, column);
@@ -96,12 +100,12 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
 const eightsWgsl = /* wgsl */ `
 fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
-  let at = place(batch, row, column) / 8u;
+  let at = place(batch, row, column);
   let bias = biases(batch, row);
   var value = sum + mat2x4f(bias, bias);
-  if (params.accumulate == 1u) { value += y_at(at); }
+  if (params.accumulate == 1u) { value += y_at(at / 8u); }
   value = mat2x4f(activate(value[0]), activate(value[1]));
-  if (params.has_residual == 1u) { value += residual_at(at); }
+  if (params.has_residual == 1u) { value += residual_at(beside(at) / 8u); }
   return value;
 }`;
 

@@ -37,8 +37,8 @@ ${elementwiseWgsl}`,
 /**
  * The gated unit of the transformer's feed-forward (2002.05202): x₁ · gelu(x₂), with x = [x₁, x₂] along the last axis and the exact gelu.
  *
- * @param x [..., 2N]
- * @returns [..., N]
+ * @param x [..., 2N], f32 or f16
+ * @returns [..., N] of x's type; f16 wants N in fours
  * @throws {ShapeError} when the last axis does not halve
  */
 export function geglu(x: Tensor): Tensor {
@@ -51,7 +51,7 @@ export function geglu(x: Tensor): Tensor {
     );
   }
   const outer = x.shape.slice(0, -1), half = width / 2;
-  const y = Tensor.empty(gpu, [...outer, half]);
+  const y = Tensor.empty(gpu, [...outer, half], x.dtype);
   const lanes = half % 4 === 0 ? 4 : 1;
   for (const { first, count } of stretches(gpu, elements(outer), width * 4)) {
     const source = bindFrom(x, first * width, count * width);
@@ -81,9 +81,9 @@ export interface GatedProductOptions {
  * On GPUs a thread computes values beside their gates, and the [..., 2N] between the two is never stored: for SD 1.x at 512² that is 84 MB written and
  * read again. On software devices the exact gelu in a product's unrolled end would take longer to compile than a pass of its own takes to run.
  *
- * @param x [..., K]
+ * @param x [..., K], f32 or f16
  * @param weight [2N, K], as torch stores it; f32 or f16
- * @returns [..., N]
+ * @returns [..., N] of x's type; f16 wants N in fours
  * @throws {ShapeError} when the weight does not fit x, or its rows do not halve
  *
  * ```ts
@@ -99,7 +99,7 @@ export function gatedProduct(x: Tensor, weight: Tensor, { bias, tile }: GatedPro
   const n = columns / 2, outer = x.shape.slice(0, -1), m = elements(outer);
   const shape = tile ?? tileFor(gpu, m, n);
   if (shape.machine !== "workgroup" || n % 4 !== 0) {
-    return gpu.scope(() => geglu(matmul(x, weight, { transposeB: true, bias })));
+    return gpu.scope(() => geglu(matmul(x, weight, { transposeB: true, bias, dtype: x.dtype })));
   }
   if (x.shape.at(-1) !== k || bias && bias.size !== columns) {
     throw new ShapeError(
@@ -109,7 +109,7 @@ export function gatedProduct(x: Tensor, weight: Tensor, { bias, tile }: GatedPro
       [x.shape, weight.shape],
     );
   }
-  const y = Tensor.empty(gpu, [...outer, n]);
+  const y = Tensor.empty(gpu, [...outer, n], x.dtype);
   gemm(gpu, { tensor: x, rowStride: k }, { tensor: weight, rowStride: k }, { tensor: y, rowStride: n }, {
     m,
     n,

@@ -184,8 +184,8 @@ export interface GroupNormOptions {
  *
  * Tensors beyond the device's largest binding are worked on in windows: of whole ranges, or of channels where one range is too large.
  *
- * @param x [B, C, …]
- * @returns as x
+ * @param x [B, C, …], f32 or f16
+ * @returns as x; f16 wants the product of the axes behind C in fours. Moments are f32
  * @throws {ShapeError} when the groups do not divide the channels, or weight and bias are not [C]
  *
  * ```ts
@@ -208,7 +208,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
   if (weight.size !== channels || bias.size !== channels) {
     refuse(`weight and bias must hold ${channels} numbers: ${weight.size}, ${bias.size}`);
   }
-  const y = Tensor.empty(gpu, x.shape);
+  const y = Tensor.empty(gpu, x.shape, x.dtype);
   if (y.size === 0) return y;
 
   const lanes = elements(rest) % 4 === 0 ? 4 : 1;

@@ -67,7 +67,8 @@ export interface LayerNormOptions {
 /**
  * Layer normalisation (1607.06450) of the last axis: y = (x − mean) / √(variance + ε) · weight + bias, the variance over C (not C − 1).
  *
- * @param x [..., C]
+ * @param x [..., C], f32 or f16
+ * @returns as x; f16 wants C in fours. Mean and variance are f32
  * @throws {ShapeError} when weight or bias is not [C]
  */
 export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
@@ -82,7 +83,7 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
       [x.shape, weight.shape, bias.shape],
     );
   }
-  const y = Tensor.empty(gpu, x.shape);
+  const y = Tensor.empty(gpu, x.shape, x.dtype);
   if (y.size === 0) return y;
   const lanes = width % 4 === 0 ? 4 : 1;
   for (const { first, count } of stretches(gpu, x.size / width, width * 4)) {

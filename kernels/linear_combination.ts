@@ -46,7 +46,8 @@ export interface LinearTerm {
 }
 
 /**
- * Σᵢ coefficientᵢ · tensorᵢ: what a scheduler's step is, and scaling, and adding. Any shape, the same for all terms; f32 or f16 in, f32 out.
+ * Σᵢ coefficientᵢ · tensorᵢ: what a scheduler's step is, and scaling, and adding. Any shape, the same for all terms; f32 or f16, summed in f32;
+ * the result has the first term's type.
  *
  * @param terms 1 to 6
  * @throws {ShapeError} when the shapes differ, or there are no terms or more than six
@@ -73,7 +74,7 @@ export function linearCombination(terms: readonly LinearTerm[]): Tensor {
       );
     }
   }
-  const y = Tensor.empty(gpu, shape);
+  const y = Tensor.empty(gpu, shape, model.dtype);
   for (const { first, count, quads } of quadStretches(gpu, size)) {
     const { params, constants } = elementwise(gpu, 1, quads);
     combinationKernels[terms.length - 1].run(
@@ -90,7 +91,7 @@ export function linearCombination(terms: readonly LinearTerm[]): Tensor {
 }
 
 /**
- * a + b. Any shape, the same for both.
+ * a + b, of a's type. Any shape, the same for both.
  * @throws {ShapeError} when the shapes differ
  */
 export function add(a: Tensor, b: Tensor): Tensor {

@@ -1,3 +1,4 @@
+import type { DType } from "../engine/dtype.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { ShapeError } from "../engine/errors.ts";
 import { declareKernel, input, output } from "../engine/kernel.ts";
@@ -240,11 +241,12 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const [a_offset, a_row, a_outer, a_inner] = strides(a);
   const [b_offset, b_row, b_outer, b_inner] = strides(b);
   const [y_offset, y_row, y_outer, y_inner] = strides(y);
-  // A binding must hold something even where it does not count; of one type, so that it makes no variant of its own.
+  // A binding must hold something even where it does not count; of the usual type, so that it makes no variant of its own: residuals are stored
+  // as results are, biases as weights.
   const { gated = false } = options;
   const operands = [a.tensor, b.tensor];
-  const noBias = operands.find(({ dtype }) => dtype === "f16") ?? a.tensor;
-  const noResidual = operands.find(({ dtype }) => dtype === "f32") ?? a.tensor;
+  const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
+  const noResidual = operands.find(({ dtype }) => dtype === y.tensor.dtype) ?? a.tensor;
   const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0 });
   if (gated && (shape.machine !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
     throw new ShapeError(
@@ -300,6 +302,8 @@ export function splitsFor(gpu: Gpu, m: number, n: number, k: number): number {
 export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner" | "gated"> {
   /** A pass of its own: few products have one, and each would compile a tile of its own. */
   readonly activation?: Activation;
+  /** Type of the result: f32, or f16 where N divides by four. Either operand may be the weight, so neither says it. Default: f32. */
+  readonly dtype?: DType;
   /** Into how many parts k is split, which are computed side by side and then summed in order. Must divide k. Default: by device and size. */
   readonly splits?: number;
 }
@@ -309,8 +313,9 @@ export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "oute
  *
  * @param a [..., M, K], or [..., K, M] with `transposeA`; f32 or f16
  * @param b [..., K, N], or [..., N, K] with `transposeB`; f32 or f16. Either may lack the batch axes: it is then shared by all.
- * @returns [..., M, N], f32
+ * @returns [..., M, N] of the type that `dtype` says; sums are f32
  * @throws {ShapeError} when inner axes, batch axes, bias or residual do not fit
+ * @throws {DTypeError} for a result in f16 whose rows do not divide by four
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -320,7 +325,7 @@ export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "oute
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { transposeA = false, transposeB = false, bias, residual } = options;
+  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32" } = options;
   const refuse = (why: string) => {
     throw new ShapeError(`Cannot multiply a [${a.shape.join(", ")}] by b [${b.shape.join(", ")}] as ${why}`, [
       a.shape,
@@ -361,7 +366,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   if (splits > 1 && (batch > 1 || k % splits !== 0)) {
     refuse(`k can be split for single products only, evenly: ${k} / ${splits}`);
   }
-  const y = Tensor.empty(a.gpu, shape);
+  const y = Tensor.empty(a.gpu, shape, dtype);
   if (splits > 1) {
     using parts = Tensor.empty(a.gpu, [splits, rows, n]);
     const depth = k / splits;

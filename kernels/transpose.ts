@@ -1,3 +1,4 @@
+import type { DType } from "../engine/dtype.ts";
 import { ShapeError } from "../engine/errors.ts";
 import { declareKernel, input, output, spread } from "../engine/kernel.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
@@ -11,11 +12,19 @@ const transposeKernel = declareKernel({
   name: "transpose",
   bindings: { x: input("X_LANES"), residual: input("X_LANES"), y: output("X_LANES") },
   // Rows and columns are counted in blocks a lane takes; strides in accesses.
-  params: { matrices: "u32", rows: "u32", columns: "u32", x_start: "u32", y_start: "u32", has_residual: "u32" },
+  params: {
+    matrices: "u32",
+    rows: "u32",
+    columns: "u32",
+    x_start: "u32",
+    y_start: "u32",
+    residual_start: "u32",
+    has_residual: "u32",
+  },
   constants: ["X_LANES"],
   wgsl: ({ X_LANES }) => /* wgsl */ `
 fn put(at: u32, value: ${X_LANES === 4 ? "vec4f" : "f32"}) {
-  if (params.has_residual == 1u) { y_put(at, value + residual_at(at)); } else { y_put(at, value); }
+  if (params.has_residual == 1u) { y_put(at, value + residual_at(at - params.y_start + params.residual_start)); } else { y_put(at, value); }
 }
 @compute @workgroup_size(8, 8)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) lane: vec3u) {
@@ -54,13 +63,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
  * The last two axes swapped: y[…, n, m] = x[…, m, n] + residual[…, n, m].
  *
  * @param x [..., M, N], f32 or f16
- * @param options.residual [..., N, M], f32
- * @returns [..., N, M], f32
+ * @param options.residual [..., N, M], f32 or f16
+ * @param options.dtype of the result, which f16 wants M and N in fours for. Default: x's
+ * @returns [..., N, M]
  * @throws {ShapeError} when `x` has fewer than two axes, one matrix is more than the device binds, or the residual has not the result's shape
+ * @throws {DTypeError} for a result in f16 where M and N are not in fours
  */
-export function transpose(x: Tensor, options: { residual?: Tensor } = {}): Tensor {
+export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType } = {}): Tensor {
   const { gpu, shape } = x;
-  const { residual } = options;
+  const { residual, dtype = x.dtype } = options;
   if (shape.length < 2) {
     throw new ShapeError(`Cannot transpose [${shape.join(", ")}] as two axes are needed: ${shape.length}`, [shape]);
   }
@@ -74,21 +85,22 @@ export function transpose(x: Tensor, options: { residual?: Tensor } = {}): Tenso
       [shape, residual.shape],
     );
   }
-  const y = Tensor.empty(gpu, transposed);
+  const y = Tensor.empty(gpu, transposed, dtype);
   const lanes = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
   const size = rows * columns;
   for (const { first, count } of stretches(gpu, elements(outer), size * 4)) {
     const bind = (tensor: Tensor) => bindFrom(tensor, first * size, count * size);
-    const source = bind(x), target = bind(y);
+    const source = bind(x), target = bind(y), beside = residual ? bind(residual) : source;
     transposeKernel.run(
       gpu,
-      { x: source.window, residual: residual ? bind(residual).window : source.window, y: target.window },
+      { x: source.window, residual: beside.window, y: target.window },
       {
         matrices: count,
         rows: rows / lanes,
         columns: columns / lanes,
         x_start: source.start / lanes,
         y_start: target.start / lanes,
+        residual_start: beside.start / lanes,
         has_residual: residual ? 1 : 0,
       },
       { X_LANES: lanes },

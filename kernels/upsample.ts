@@ -39,14 +39,14 @@ ${elementwiseWgsl}`,
 /**
  * Nearest upsampling to twice the height and width: y[2i, 2j] = y[2i, 2j + 1] = y[2i + 1, 2j] = y[2i + 1, 2j + 1] = x[i, j].
  *
- * @param x [B, C, H, W]
- * @returns [B, C, 2H, 2W]
+ * @param x [B, C, H, W], f32 or f16
+ * @returns [B, C, 2H, 2W] of x's type; f16 wants W in fours
  * @throws {ShapeError} when `x` has not four axes
  */
 export function upsampleNearest2x(x: Tensor): Tensor {
   const { gpu } = x;
   const [batch, channels, height, width] = x.dims(4);
-  const y = Tensor.empty(gpu, [batch, channels, 2 * height, 2 * width]);
+  const y = Tensor.empty(gpu, [batch, channels, 2 * height, 2 * width], x.dtype);
   const lanes = width % 4 === 0 ? 4 : 1;
   for (const { first, count } of stretches(gpu, batch * channels * height, width * 16)) {
     const source = bindFrom(x, first * width, count * width);

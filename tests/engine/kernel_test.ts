@@ -67,9 +67,37 @@ gpuTest("bindings of floats refuse whole numbers, f64, and f16 written one by on
   assertThrows(
     () => affine.run(gpu, { x: ids, y: x }, params, constants),
     DTypeError,
-    "Cannot bind x to test_affine as it takes f32 or f16 numbers (written in fours): i32",
+    "Cannot bind x to test_affine as it takes f32 or f16 numbers: i32",
   );
-  assertThrows(() => affine.run(gpu, { x, y: half }, params, constants), DTypeError, "Cannot bind y");
+  assertThrows(
+    () => affine.run(gpu, { x, y: half }, params, constants),
+    DTypeError,
+    "Cannot write y of test_affine in f16",
+  );
+});
+
+gpuTest("NAME_first and NAME_last are the ends of an access, of four and of eight, in f32 and f16", async (gpu) => {
+  const ends = declareKernel({
+    name: "test_ends",
+    bindings: { x: input("LANES"), y: output(1) },
+    params: { count: "u32" },
+    constants: ["LANES"],
+    wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
+      if (id.x < params.count) { y_put(2u * id.x, x_first(id.x)); y_put(2u * id.x + 1u, x_last(id.x)); }
+    }`,
+    grid: () => [1, 1, 1],
+    cost: free,
+  });
+  const numbers = Float32Array.from({ length: 32 }, (_, i) => i - 7);
+  for (const lanes of [4, 8]) {
+    for (const dtype of ["f32", "f16"] as const) {
+      using x = Tensor.from(gpu, numbers, [32], dtype);
+      using y = Tensor.empty(gpu, [64 / lanes]);
+      ends.run(gpu, { x, y }, { count: 32 / lanes }, { LANES: lanes });
+      const expected = numbers.filter((_, i) => i % lanes === 0 || i % lanes === lanes - 1);
+      assertEquals(await y.data(), expected, `${dtype}, ${lanes} lanes`);
+    }
+  }
 });
 
 gpuTest("storage() binds any WGSL type, and string constants are type aliases", async (gpu) => {

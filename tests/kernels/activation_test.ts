@@ -1,7 +1,8 @@
+import { assertEquals } from "@std/assert";
 import { Tensor } from "../../engine/tensor.ts";
 import { activate, type Activation } from "../../kernels/activation.ts";
 import { assertClose, gpuTest, randomArray } from "../gpu.ts";
-import { asOnGpu, erf, withBindingLimit } from "./oracles.ts";
+import { asOnGpu, erf, halfRounding, randomHalves, withBindingLimit } from "./oracles.ts";
 
 const oracle: Record<Activation, (x: number) => number> = {
   silu: (x) => x / (1 + Math.exp(-x)),
@@ -34,4 +35,14 @@ gpuTest("activate works in windows on tensors larger than the device binds, and 
   using wide = asOnGpu(gpu, () => activate(x, "silu"));
   assertClose(await windowed.data(), expected, tolerance, "in windows");
   assertClose(await wide.data(), expected, tolerance, "as on a GPU");
+});
+
+gpuTest("activate keeps f16, of any size and in windows", async (gpu) => {
+  for (const [size, limit] of [[1, undefined], [63, undefined], [5001, 2048]] as const) {
+    const data = randomHalves(size).map((x) => x * 8);
+    using x = Tensor.from(gpu, data, [size], "f16");
+    using y = withBindingLimit(gpu, limit, () => activate(x, "silu"));
+    assertEquals(y.dtype, "f16");
+    assertClose(await y.data(), Float64Array.from(data, oracle.silu), tolerance + halfRounding, `size ${size}`);
+  }
 });

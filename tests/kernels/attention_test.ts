@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { ShapeError } from "../../engine/errors.ts";
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { attention, type AttentionPath } from "../../kernels/attention.ts";
@@ -8,6 +8,7 @@ import { stagedAttention } from "../../kernels/attention_staged.ts";
 import { subgroupAttention } from "../../kernels/attention_subgroup.ts";
 import { workgroupAttention } from "../../kernels/attention_workgroup.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
+import { halfRounding, randomHalves } from "./oracles.ts";
 
 type Case = Omit<AttentionSizes, "causal" | "scale"> & Partial<Pick<AttentionSizes, "causal" | "scale">>;
 
@@ -20,12 +21,13 @@ interface Problem {
   readonly tolerance: number;
 }
 
-/** Random operands and softmax(scale · Q·Kᵀ)·V by its definition, in f64. `loud` multiplies the queries. */
-function problem(c: Case, loud = 1): Problem {
+/** Random operands and softmax(scale · Q·Kᵀ)·V by its definition, in f64. `loud` multiplies the queries; `rounded` makes all operands f16 numbers. */
+function problem(c: Case, { loud = 1, rounded = false }: { loud?: number; rounded?: boolean } = {}): Problem {
   const { batch, heads, t, s, dim, causal = false, scale = 1 / Math.sqrt(dim) } = c;
   const width = heads * dim;
-  const q = randomArray(batch * t * width, 1).map((x) => x * loud);
-  const k = randomArray(batch * s * width, 2), v = randomArray(batch * s * width, 3);
+  const random = rounded ? randomHalves : randomArray;
+  const q = random(batch * t * width, 1).map((x) => x * loud);
+  const k = random(batch * s * width, 2), v = random(batch * s * width, 3);
   const expected = new Float64Array(q.length);
   let highest = 0;
   for (let b = 0; b < batch; b++) {
@@ -127,7 +129,7 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
       if (!available(gpu, path)) return;
       const c = { batch: 1, heads: 2, t: 19, s: 43, dim: 16 };
       for (const causal of [false, true]) {
-        await check(gpu, problem({ ...c, causal, scale: 1 }, 1000), by(path), path);
+        await check(gpu, problem({ ...c, causal, scale: 1 }, { loud: 1000 }), by(path), path);
         await check(gpu, problem({ ...c, causal, scale: 0.3 }), by(path), path);
       }
     },
@@ -175,6 +177,34 @@ gpuTest("attention() holds no scores of the size T × S: 64 MiB at most beside i
   using y = attention(q, q, q, { heads: 1, path: "staged" });
   assert(gpu.memory.peak - before - y.bytes <= 1.125 * 2 ** 26, `${gpu.memory.peak - before} bytes`);
   await gpu.finished();
+});
+
+for (const path of ["subgroup", "workgroup", "staged"] as const) {
+  gpuTest(
+    `attention() by the ${path} path reads f16 queries, keys and values, and keeps the queries' type`,
+    async (gpu) => {
+      if (!available(gpu, path)) return;
+      for (const c of [{ batch: 2, heads: 2, t: 67, s: 77, dim: 40 }, { batch: 1, heads: 3, t: 20, s: 5, dim: 12 }]) {
+        // Rounded in `problem`, so that the oracle sees what the kernel does.
+        const { sizes, expected, tolerance, ...data } = problem(c, { rounded: true });
+        const { batch, heads, t, s, dim } = sizes;
+        for (const [queries, others] of [["f16", "f16"], ["f16", "f32"], ["f32", "f16"]] as const) {
+          using q = Tensor.from(gpu, data.q, [batch, t, heads * dim], queries);
+          using k = Tensor.from(gpu, data.k, [batch, s, heads * dim], others);
+          using v = Tensor.from(gpu, data.v, [batch, s, heads * dim], others);
+          using y = attention(q, k, v, { heads, path });
+          assertEquals(y.dtype, queries);
+          const allowed = tolerance + (queries === "f16" ? halfRounding : 0);
+          assertClose(await y.data(), expected, allowed, `${queries}, ${others} ${JSON.stringify(c)}`);
+        }
+      }
+    },
+  );
+}
+
+gpuTest("attention() refuses f16 queries with heads that do not divide by four", (gpu) => {
+  using q = Tensor.empty(gpu, [1, 5, 12], "f16");
+  assertThrows(() => gpu.scope(() => attention(q, q, q, { heads: 2 })), DTypeError, "in f16");
 });
 
 gpuTest("attention() picks a right path by itself, without subgroups too", async (gpu) => {

@@ -1,10 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { ShapeError } from "../../engine/errors.ts";
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { conv2d, packConvWeight } from "../../kernels/conv2d.ts";
 import { tileFor, type TileShape } from "../../kernels/tile.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
+import { halfRounding } from "./oracles.ts";
 
 interface Case {
   batch?: number;
@@ -68,7 +69,9 @@ async function check(
     with?: ("bias" | "channelBias" | "residual" | "silu")[];
     tile?: TileShape;
     f16?: boolean;
+    /** Whether x is f16, and so the result. */
     f16Pictures?: boolean;
+    residualType?: "f32" | "f16";
     bindingLimit?: number;
     /** One row of channel biases for all pictures, in the middle of a longer one. */
     sharedBias?: boolean;
@@ -85,7 +88,9 @@ async function check(
   const extras: Extras = {
     bias: options.with?.includes("bias") ? randomArray(outChannels, 3) : undefined,
     channelBias: options.with?.includes("channelBias") ? randomArray(batch * outChannels, 4) : undefined,
-    residual: options.with?.includes("residual") ? randomArray(count(shape), 5) : undefined,
+    residual: options.with?.includes("residual")
+      ? Float32Array.from(Float16Array.from(randomArray(count(shape), 5)))
+      : undefined,
     silu: options.with?.includes("silu"),
   };
   const biases = extras.channelBias;
@@ -105,19 +110,19 @@ async function check(
       upsample: upsample && upsample[0] === 2 * size[0] && upsample[1] === 2 * size[1] ? true : upsample,
       bias: extras.bias && Tensor.from(gpu, extras.bias, [outChannels]),
       channelBias,
-      residual: extras.residual && Tensor.from(gpu, extras.residual, shape),
+      residual: extras.residual && Tensor.from(gpu, extras.residual, shape, options.residualType),
       activation: extras.silu ? "silu" as const : undefined,
       tile: options.tile,
     };
     return withBindingLimit(gpu, options.bindingLimit, () => conv2d(x, weight, forward));
   });
   using y = actual;
-  assertEquals(y.shape, shape);
+  assertEquals([y.shape, y.dtype], [shape, options.f16Pictures ? "f16" : "f32"]);
   const what = JSON.stringify({ ...c, ...options });
   assertClose(
     await y.data(),
     convolution(xData, weightData, c, extras),
-    f32Tolerance(inChannels * count([...kernel])),
+    f32Tolerance(inChannels * count([...kernel])) + (options.f16Pictures ? halfRounding : 0),
     what,
   );
 }
@@ -239,6 +244,41 @@ gpuTest("conv2d reads f16 weights and pictures as they are stored, packed in f16
   using packed = packConvWeight(weight);
   assertEquals([packed.tensor.dtype, packed.tensor.shape], ["f16", [33, 3, 2, 3, 4]]);
 });
+
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(`conv2d keeps f16 where pictures divide by four, with all that it can add, ${device}`, async (gpu) => {
+    const fitting = awkward.filter((c) => outSize(c)[0] * outSize(c)[1] % 4 === 0);
+    for (const c of fitting) await check(gpu, c, { f16Pictures: true, f16: true });
+    for (const residualType of ["f16", "f32"] as const) {
+      const c: Case = { inChannels: 8, outChannels: 33, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 2 };
+      const added = { with: ["bias", "channelBias", "residual", "silu"] as const, residualType, f16Pictures: true };
+      await check(gpu, c, { ...added, with: [...added.with] });
+      await check(gpu, { ...c, kernel: [1, 1], padding: same(0) }, { ...added, with: [...added.with] });
+      // Pieces: the residual's lead-in is another than the result's where their types differ.
+      const pieces = { ...c, inChannels: 5, size: [7, 12] as const };
+      await check(gpu, pieces, { with: ["bias", "residual"], residualType, f16Pictures: true, bindingLimit: 6000 });
+    }
+  }, options);
+}
+
+gpuTest(
+  "conv2d changes the type where it is told to, and refuses f16 for pictures that do not divide by four",
+  async (gpu) => {
+    const c: Case = { inChannels: 4, outChannels: 6, size: [8, 12], kernel: [3, 3], padding: same(1) };
+    const data = Float32Array.from(Float16Array.from(randomArray(4 * 96, 1))), weights = randomArray(6 * 4 * 9, 2);
+    using weight = Tensor.from(gpu, weights, [6, 4, 3, 3]);
+    using packed = packConvWeight(weight);
+    const expected = convolution(data, weights, c);
+    for (const [from, to] of [["f32", "f16"], ["f16", "f32"]] as const) {
+      using x = Tensor.from(gpu, data, [1, 4, 8, 12], from);
+      using y = conv2d(x, packed, { padding: 1, dtype: to });
+      assertEquals(y.dtype, to);
+      assertClose(await y.data(), expected, f32Tolerance(36) + (to === "f16" ? halfRounding : 0), `${from} to ${to}`);
+    }
+    using odd = Tensor.empty(gpu, [1, 4, 3, 3]);
+    assertThrows(() => gpu.scope(() => conv2d(odd, packed, { padding: 1, dtype: "f16" })), DTypeError, "in f16");
+  },
+);
 
 gpuTest(
   "packConvWeight puts four input channels of a tap together, zeros beyond the last, and copies no 1×1 weight",

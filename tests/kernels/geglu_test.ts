@@ -1,9 +1,21 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { ShapeError } from "../../engine/errors.ts";
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { gatedProduct, geglu } from "../../kernels/geglu.ts";
+import { matmul } from "../../kernels/matmul.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
-import { asOnGpu, count, erf, withBindingLimit } from "./oracles.ts";
+import { asOnGpu, count, erf, halfRounding, randomHalves, withBindingLimit } from "./oracles.ts";
+
+/** x₁ · gelu(x₂) of rows with two halves. */
+function oracle(data: Float32Array, half: number): Float64Array {
+  return Float64Array.from({ length: data.length / 2 }, (_, i) => {
+    const at = Math.floor(i / half) * 2 * half + i % half, gate = data[at + half];
+    return data[at] * 0.5 * gate * (1 + erf(gate / Math.SQRT2));
+  });
+}
+
+// exp(a) in f32 is off by |a| roundings of its argument; here |a| reaches 6² / 2.
+const tolerance = 24 * 2 ** -24;
 
 gpuTest("geglu equals x₁ · gelu(x₂) in float64 on awkward sizes, in windows too", async (gpu) => {
   const shapes = [[2], [3, 2, 6], [2, 5, 8], [7, 62], [1, 64], [3, 66], [2, 9, 2560], [0, 8], [2, 0]];
@@ -16,12 +28,7 @@ gpuTest("geglu equals x₁ · gelu(x₂) in float64 on awkward sizes, in windows
       using y = withBindingLimit(gpu, limit, () => mode === "as on a GPU" ? asOnGpu(gpu, run) : run());
       const half = shape.at(-1)! / 2;
       assertEquals(y.shape, shape.with(-1, half));
-      const expected = Float64Array.from({ length: data.length / 2 }, (_, i) => {
-        const at = Math.floor(i / half) * 2 * half + i % half, gate = data[at + half];
-        return data[at] * 0.5 * gate * (1 + erf(gate / Math.SQRT2));
-      });
-      // exp(a) in f32 is off by |a| roundings of its argument; here |a| reaches 6² / 2.
-      assertClose(await y.data(), expected, 24 * 2 ** -24, `[${shape}] ${mode}`);
+      assertClose(await y.data(), oracle(data, half), tolerance, `[${shape}] ${mode}`);
     }
   }
 });
@@ -61,6 +68,20 @@ gpuTest("gatedProduct is geglu(x Wᵀ + b) in float64, as a product of its own a
   }
 });
 
+gpuTest("gatedProduct keeps f16", async (gpu) => {
+  const [m, k, n] = [9, 16, 12];
+  using x = Tensor.from(gpu, randomHalves(m * k, 1), [m, k], "f16");
+  using weight = Tensor.from(gpu, randomHalves(2 * n * k, 2), [2 * n, k], "f16");
+  using product = matmul(x, weight, { transposeB: true });
+  const sums = await product.data();
+  for (const tile of [undefined, workgroup(8, 8, 4)]) {
+    using y = gatedProduct(x, weight, { tile });
+    assertEquals(y.dtype, "f16");
+    // In two passes the sums are rounded, too: halves of values and gates, and those of the result.
+    assertClose(await y.data(), oracle(sums, n), tolerance + 3 * halfRounding);
+  }
+});
+
 gpuTest("gatedProduct refuses what does not fit", (gpu) => {
   using x = Tensor.empty(gpu, [2, 8]);
   using weight = Tensor.empty(gpu, [16, 4]);
@@ -72,4 +93,16 @@ gpuTest("gatedProduct refuses what does not fit", (gpu) => {
     assertThrows(() => gatedProduct(x, fitting, { bias, tile }), ShapeError, "the bias");
     assertThrows(() => gatedProduct(x, odd, { tile }), ShapeError, "two halves: 15");
   }
+});
+
+gpuTest("geglu keeps f16 where a half divides by four, in windows too", async (gpu) => {
+  for (const [shape, limit] of [[[2, 5, 8], undefined], [[29, 72], 1000], [[3, 2560], undefined]] as const) {
+    const data = randomHalves(count([...shape])).map((value) => value * 6);
+    using x = Tensor.from(gpu, data, shape, "f16");
+    using y = withBindingLimit(gpu, limit, () => geglu(x));
+    assertEquals(y.dtype, "f16");
+    assertClose(await y.data(), oracle(data, shape.at(-1)! / 2), tolerance + halfRounding, `[${shape}]`);
+  }
+  using x = Tensor.empty(gpu, [2, 6], "f16");
+  assertThrows(() => gpu.scope(() => geglu(x)), DTypeError, "Cannot write y of geglu in f16");
 });

@@ -1,16 +1,18 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { ShapeError } from "../../engine/errors.ts";
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { groupNorm } from "../../kernels/group_norm.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
-import { asOnGpu, count, devices, meanAndVariance, randomHalves, withBindingLimit } from "./oracles.ts";
+import { asOnGpu, count, devices, halfRounding, meanAndVariance, randomHalves, withBindingLimit } from "./oracles.ts";
 
 interface Case {
   shape: number[];
   groups: number;
   silu?: boolean;
   f16?: boolean;
+  /** Whether x is f16. */
+  halves?: boolean;
   bindingLimit?: number;
   pretendGpu?: boolean;
   /** Added to all numbers. */
@@ -35,18 +37,19 @@ function oracle(x: Float32Array, weight: Float32Array, bias: Float32Array, { sha
 }
 
 async function check(gpu: Gpu, c: Case): Promise<void> {
-  const { shape, groups, silu, f16, bindingLimit, pretendGpu, offset = 0 } = c;
+  const { shape, groups, silu, f16, halves, bindingLimit, pretendGpu, offset = 0 } = c;
   const channels = shape[1];
-  const data = randomArray(count(shape)).map((value) => value + offset);
+  const data = halves ? randomHalves(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
   const weightData = randomHalves(channels, 2), biasData = randomHalves(channels, 3);
-  using x = Tensor.from(gpu, data, shape);
+  using x = Tensor.from(gpu, data, shape, halves ? "f16" : "f32");
   using weight = Tensor.from(gpu, weightData, [channels], f16 ? "f16" : "f32");
   using bias = Tensor.from(gpu, biasData, [channels], f16 ? "f16" : "f32");
   const run = () => groupNorm(x, { groups, weight, bias, epsilon, activation: silu ? "silu" : undefined });
   using y = withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
-  assertEquals(y.shape, shape);
+  assertEquals([y.shape, y.dtype], [shape, x.dtype]);
   // A mean is rounded at its own size, which weighs offset / deviation (0.58 for numbers from -1 to 1) in the result. exp costs some more.
-  const tolerance = f32Tolerance(count(shape) / shape[0] / groups) + Math.abs(offset) * 2 ** -23 / 0.58 + 2 ** -20;
+  const tolerance = f32Tolerance(count(shape) / shape[0] / groups) + Math.abs(offset) * 2 ** -23 / 0.58 + 2 ** -20 +
+    (halves ? halfRounding : 0);
   assertClose(await y.data(), oracle(data, weightData, biasData, c), tolerance, JSON.stringify(c));
 }
 
@@ -103,6 +106,24 @@ gpuTest(
     }
   },
 );
+
+gpuTest("groupNorm keeps f16 where pictures divide by four, in windows too", async (gpu) => {
+  const cases: Case[] = [
+    { shape: [2, 64, 8, 8], groups: 32, silu: true, f16: true },
+    { shape: [1, 12, 31, 36], groups: 4, silu: true },
+    { shape: [2, 10, 340], groups: 5 },
+    { shape: [2, 12, 16, 16], groups: 3, silu: true, bindingLimit: 3000 },
+    { shape: [3, 16, 6, 6], groups: 4, bindingLimit: 1500 },
+  ];
+  for (const c of cases) {
+    await check(gpu, { ...c, halves: true });
+    await check(gpu, { ...c, halves: true, pretendGpu: true });
+  }
+  using x = Tensor.empty(gpu, [1, 6, 3, 3], "f16");
+  using six = Tensor.empty(gpu, [6]);
+  const odd = () => gpu.scope(() => groupNorm(x, { groups: 2, weight: six, bias: six, epsilon }));
+  assertThrows(odd, DTypeError, "in f16");
+});
 
 gpuTest("groupNorm takes an empty batch", async (gpu) => {
   using x = Tensor.empty(gpu, [0, 4, 3, 3]);

@@ -4,7 +4,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { add, guide, linearCombination } from "../../kernels/linear_combination.ts";
 import { assertClose, gpuTest, randomArray } from "../gpu.ts";
-import { asOnGpu, count, withBindingLimit } from "./oracles.ts";
+import { asOnGpu, count, halfRounding, randomHalves, withBindingLimit } from "./oracles.ts";
 
 const coefficients = [0.7, -1.3, 2, 0.01, -0.5, 1];
 
@@ -48,7 +48,20 @@ gpuTest("linearCombination takes the same tensor twice, and f16", async (gpu) =>
   using twice = add(x, x);
   using mixed = add(x, half);
   assertEquals([...await twice.data()], [2, 4, 6]);
-  assertEquals([...await mixed.data()], [1.5, 3, 1]);
+  assertEquals([mixed.dtype, ...await mixed.data()], ["f32", 1.5, 3, 1]);
+});
+
+gpuTest("linearCombination has its first term's type, f16 too, of any size and in windows", async (gpu) => {
+  for (const [size, limit] of [[1, undefined], [1023, undefined], [5003, 2048]] as const) {
+    const [a, b] = [randomHalves(size, 1), randomArray(size, 2)];
+    using x = Tensor.from(gpu, a, [size], "f16");
+    using other = Tensor.from(gpu, b, [size]);
+    const terms = [{ tensor: x, coefficient: 0.7 }, { tensor: other, coefficient: -1.3 }];
+    using y = withBindingLimit(gpu, limit, () => linearCombination(terms));
+    assertEquals(y.dtype, "f16");
+    const expected = Float64Array.from(a, (value, i) => 0.7 * value - 1.3 * b[i]);
+    assertClose(await y.data(), expected, 12 * 2 ** -24 + halfRounding, `size ${size}`);
+  }
 });
 
 gpuTest("linearCombination refuses unequal shapes, no terms, and seven", (gpu) => {

@@ -1,10 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { ShapeError } from "../../engine/errors.ts";
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { matmul } from "../../kernels/matmul.ts";
 import type { TileShape } from "../../kernels/tile.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
+import { asOnGpu, halfRounding, randomHalves } from "./oracles.ts";
 
 interface Case {
   m: number;
@@ -161,6 +162,69 @@ gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
   using y = matmul(a, b, { transposeB: true });
   assertClose(await y.data(), product(aData, half, { m, n, k, transposeB: true }), f32Tolerance(k));
 });
+
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(`matmul reads and writes f16 on either side, with bias and residual of any type, ${device}`, async (gpu) => {
+    for (const [m, n, k] of [[33, 48, 40], [17, 68, 33], [9, 36, 20]]) {
+      const rows = randomHalves(m * k, 1), weights = randomHalves(n * k, 2), residuals = randomHalves(m * n, 3);
+      const biases = randomHalves(n, 4);
+      const expected = product(rows, weights, { m, n, k, transposeB: true }).map((sum, i) =>
+        sum + biases[i % n] + residuals[i]
+      );
+      for (const other of ["f16", "f32"] as const) {
+        using x = Tensor.from(gpu, rows, [m, k], "f16");
+        using weight = Tensor.from(gpu, weights, [n, k], other);
+        using bias = Tensor.from(gpu, biases, [n], other);
+        using residual = Tensor.from(gpu, residuals, [m, n], other);
+        for (const dtype of ["f16", undefined] as const) {
+          for (const run of [<T>(body: () => T) => body(), <T>(body: () => T) => asOnGpu(gpu, body)]) {
+            using y = run(() => matmul(x, weight, { transposeB: true, bias, residual, dtype }));
+            assertEquals(y.dtype, dtype ?? "f32");
+            const tolerance = f32Tolerance(k) + (dtype ? halfRounding : 0);
+            assertClose(await y.data(), expected, tolerance, JSON.stringify({ m, n, k, other, dtype }));
+          }
+        }
+        // The weight first, as for channels: its type says nothing.
+        using turned = matmul(weight, x, {
+          transposeB: true,
+          bias,
+          biasAxis: "row",
+          dtype: m % 4 === 0 ? "f16" : "f32",
+        });
+        const channels = product(weights, rows, { m: n, n: m, k, transposeB: true }).map((sum, i) =>
+          sum + biases[Math.floor(i / m)]
+        );
+        assertClose(await turned.data(), channels, f32Tolerance(k) + halfRounding, "channels");
+      }
+    }
+  }, options);
+}
+
+gpuTest(
+  "matmul writes f16 behind an activation and where k is split, and refuses rows that do not divide by four",
+  async (gpu) => {
+    const [m, n, k] = [5, 24, 96];
+    const rows = randomHalves(m * k, 1), columns = randomHalves(k * n, 2), residuals = randomHalves(m * n, 3);
+    using a = Tensor.from(gpu, rows, [m, k], "f16");
+    using b = Tensor.from(gpu, columns, [k, n], "f16");
+    using residual = Tensor.from(gpu, residuals, [m, n], "f16");
+    const sums = product(rows, columns, { m, n, k });
+    using split = matmul(a, b, { residual, splits: 3, dtype: "f16" });
+    assertEquals(split.dtype, "f16");
+    assertClose(await split.data(), sums.map((sum, i) => sum + residuals[i]), f32Tolerance(k) + halfRounding);
+    using activated = matmul(a, b, { residual, activation: "silu", dtype: "f16" });
+    assertEquals(activated.dtype, "f16");
+    // Stored three times: the product, what the activation makes of it, the sum.
+    const expected = sums.map((sum, i) => sum / (1 + Math.exp(-sum)) + residuals[i]);
+    assertClose(await activated.data(), expected, f32Tolerance(k) + 3 * halfRounding);
+    using odd = Tensor.empty(gpu, [k, 3]);
+    assertThrows(
+      () => gpu.scope(() => matmul(a, odd, { dtype: "f16" })),
+      DTypeError,
+      "Cannot write y of matmul in f16",
+    );
+  },
+);
 
 gpuTest("matmul of nothing is nothing", async (gpu) => {
   using a = Tensor.empty(gpu, [0, 4]);

@@ -43,6 +43,9 @@ export function randomHalves(count: number, seed = 1): Float32Array<ArrayBuffer>
   return Float32Array.from(Float16Array.from(randomArray(count, seed)));
 }
 
+/** What storing a result in f16 may add to its relative error: 11 bits. Devices that cut off, as WGSL lets them, come to three quarters of it over a tensor. */
+export const halfRounding = 2 ** -11;
+
 /** A tensor of {@linkcode randomArray}'s numbers, and the numbers. */
 export function randomTensor(
   gpu: Gpu,

@@ -1,9 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { ShapeError } from "../../engine/errors.ts";
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { transpose } from "../../kernels/transpose.ts";
-import { gpuTest } from "../gpu.ts";
-import { count, randomTensor, withBindingLimit } from "./oracles.ts";
+import { assertClose, gpuTest } from "../gpu.ts";
+import { count, halfRounding, randomHalves, randomTensor, withBindingLimit } from "./oracles.ts";
 
 gpuTest("transpose swaps the last two axes on awkward sizes, in windows of matrices too", async (gpu) => {
   const shapes = [[1, 1], [4, 4], [3, 5, 7], [2, 32, 36], [2, 3, 8, 4], [33, 31], [1, 64], [65, 1], [5, 12, 16], [
@@ -44,4 +44,28 @@ gpuTest("transpose adds a residual that has the result's shape, in windows too",
 gpuTest("transpose refuses a vector", (gpu) => {
   using x = Tensor.empty(gpu, [3]);
   assertThrows(() => transpose(x), ShapeError, "Cannot transpose [3] as two axes are needed: 1");
+});
+
+gpuTest("transpose moves f16 exactly where both axes divide by four, in windows too", async (gpu) => {
+  const [matrices, rows, columns] = [5, 12, 20], size = rows * columns;
+  const data = randomHalves(matrices * size);
+  using x = Tensor.from(gpu, data, [matrices, rows, columns], "f16");
+  for (const limit of [undefined, 2 * size * 4 + 256]) {
+    using y = withBindingLimit(gpu, limit, () => transpose(x));
+    assertEquals([y.dtype, y.shape], ["f16", [matrices, columns, rows]]);
+    const expected = data.map((_, i) =>
+      data[Math.floor(i / size) * size + i % rows * columns + Math.floor(i % size / rows)]
+    );
+    assertEquals(await y.data(), expected);
+    // A residual of another type has another lead-in to a window than the result.
+    const added = randomHalves(data.length, 2);
+    using residual = Tensor.from(gpu, added, [matrices, columns, rows]);
+    using sum = withBindingLimit(gpu, limit, () => transpose(x, { residual }));
+    assertEquals(sum.dtype, "f16");
+    assertClose(await sum.data(), expected.map((value, i) => value + added[i]), halfRounding);
+    using widened = withBindingLimit(gpu, limit, () => transpose(x, { residual, dtype: "f32" }));
+    assertEquals([widened.dtype, await widened.data()], ["f32", expected.map((value, i) => value + added[i])]);
+  }
+  using odd = Tensor.empty(gpu, [3, 4], "f16");
+  assertThrows(() => gpu.scope(() => transpose(odd)), DTypeError, "Cannot write y of transpose in f16");
 });
