@@ -18,7 +18,14 @@
 export * from "./engine/mod.ts";
 
 // Models
-export { type LoadOptions, type Observer, PromptContext, UNet2DConditionModel } from "./pipeline/models/unet.ts";
+export {
+  type ActivationType,
+  type LoadOptions,
+  type Observer,
+  PromptContext,
+  UNet2DConditionModel,
+  type UNetLoadOptions,
+} from "./pipeline/models/unet.ts";
 export { AutoencoderKL } from "./pipeline/models/vae.ts";
 export { CLIPTextModel } from "./pipeline/models/clip_text.ts";
 export { CLIPModel } from "./pipeline/models/clip.ts";

@@ -35,6 +35,13 @@ export const modelFlags = {
     group: "Model",
     help: "tokenizer of a single file: a folder with vocab.json and merges.txt (default: the hub's)",
   },
+  activations: {
+    kind: "text",
+    choices: ["f32", "f16"],
+    default: "f32",
+    group: "Model",
+    help: "how the UNet stores what lies between its kernels: f16 takes half the memory and rounds to 11 bits",
+  },
   safetyChecker: {
     kind: "switch",
     default: true,
@@ -135,7 +142,7 @@ export async function openPipeline(values: ModelValues): Promise<StableDiffusion
 }
 
 async function openModel(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
-  const { variant, revision, tokenizer } = values;
+  const { variant, revision, tokenizer, activations } = values;
   const model = await placeOf(values.model);
   values.lora.forEach(loraOf); // a slip should not cost a download
   using bar = showProgress("loading", { total: 1, unit: "bytes" });
@@ -153,13 +160,19 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
     );
   }
   if (isSingleFile) {
-    return await StableDiffusionModelEditingPipeline.fromSingleFile(model, { tokenizer, localFilesOnly, onProgress });
+    return await StableDiffusionModelEditingPipeline.fromSingleFile(model, {
+      tokenizer,
+      localFilesOnly,
+      activations,
+      onProgress,
+    });
   }
   const safetyChecker = values.safetyChecker ? undefined : null;
   return await StableDiffusionModelEditingPipeline.fromPretrained(model, {
     variant,
     revision,
     localFilesOnly,
+    activations,
     onProgress,
     safetyChecker,
   });
@@ -197,6 +210,7 @@ export async function recordOf(
     model: values.model,
     modelHash: await modelHash({ ...values, model: await placeOf(values.model) }),
     clipSkip: values.clipSkip,
+    ...(pipe.unet.activations === "f16" ? { activations: "f16" } : {}),
     loras: Object.fromEntries(pipe.loras),
     edits: pipe.edits.records,
   };

@@ -129,6 +129,7 @@ async function openPlanned(plan: SweepPlan, offline: boolean): Promise<StableDif
     offline,
     tokenizer: undefined,
     safetyChecker: false,
+    activations: "f32",
     lora: [],
     textualInversion: [],
   });

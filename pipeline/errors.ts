@@ -92,6 +92,13 @@ export class PromptError extends RangeError {
   override name = "PromptError";
 }
 
+/** A picture that cannot be drawn with activations in f16, as some number of the UNet lies beyond their range. */
+export class ActivationRangeError extends RangeError {
+  override name = "ActivationRangeError";
+  /** The largest number that f16 holds. */
+  readonly limit = 65504;
+}
+
 /** An edit that cannot be made: no alignment of the prompts, no layer to edit, a system that cannot be solved. */
 export class EditError extends Error {
   override name = "EditError";

@@ -6,7 +6,7 @@ import { parseAutoencoderKLConfig, parseCLIPTextConfig, parseUNetConfig } from "
 import type { PredictionType } from "./loading/ldm_config.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./loading/single_file.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
-import { UNet2DConditionModel } from "./models/unet.ts";
+import { type ActivationType, UNet2DConditionModel } from "./models/unet.ts";
 import { AutoencoderKL } from "./models/vae.ts";
 import { encodeTexts } from "./prompt_encoding.ts";
 import type { PipelineComponents, StableDiffusionPipeline } from "./stable_diffusion_pipeline.ts";
@@ -21,6 +21,8 @@ export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerO
   readonly tokenizer?: string | FileTree;
   /** Told what is being loaded and how far it is. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
+  /** How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32". */
+  readonly activations?: ActivationType;
 }
 
 /**
@@ -33,7 +35,7 @@ export async function loadSingleFile<P extends StableDiffusionPipeline>(
   options: FromSingleFileOptions,
   make: (components: PipelineComponents) => P,
 ): Promise<P> {
-  const { onProgress } = options;
+  const { onProgress, activations } = options;
   using file = await SingleFile.open(source, options);
   const owned: Disposable[] = [];
   try {
@@ -59,7 +61,9 @@ export async function loadSingleFile<P extends StableDiffusionPipeline>(
     const textEncoder = own(
       await CLIPTextModel.fromWeights(textConfig, file.part("text_encoder"), load("text_encoder")),
     );
-    const unet = own(await UNet2DConditionModel.fromWeights(unetConfig, file.part("unet"), load("unet")));
+    const unet = own(
+      await UNet2DConditionModel.fromWeights(unetConfig, file.part("unet"), { ...load("unet"), activations }),
+    );
     const vae = own(await AutoencoderKL.fromWeights(vaeConfig, file.part("vae"), load("vae")));
     if (file.predictionType === null && await predictsNoise(unet, textEncoder, tokenizer)) {
       predictionType = "epsilon";

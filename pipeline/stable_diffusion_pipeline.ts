@@ -17,7 +17,7 @@ import {
   weightLoras,
 } from "./adapters.ts";
 import { denoise, drawNoise, rehearseDenoising, type StepCallback } from "./denoising.ts";
-import { CheckpointError, PromptError } from "./errors.ts";
+import { ActivationRangeError, CheckpointError, PromptError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
 import type { ByteSource, FileTree } from "./loading/byte_source.ts";
@@ -26,7 +26,7 @@ import { type ModelSourceOptions, openModelSource } from "./loading/model_source
 import { variantsOf } from "./loading/pipeline_files.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
 import { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
-import { type StatesOf, UNet2DConditionModel } from "./models/unet.ts";
+import { type ActivationType, type StatesOf, UNet2DConditionModel } from "./models/unet.ts";
 import { AutoencoderKL } from "./models/vae.ts";
 import { type EncodePromptOptions, encodePrompts, type PromptEmbeddings } from "./prompt_encoding.ts";
 import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving_pipeline.ts";
@@ -60,6 +60,8 @@ export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without
   readonly gpu?: Gpu;
   /** Told what is being loaded and how far it is; "download" comes first for models of the hub. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
+  /** How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32". */
+  readonly activations?: ActivationType;
   /** `null` neither fetches nor loads the checkpoint's safety checker; a warning says so once. Default: as the checkpoint has it. */
   readonly safetyChecker?: null;
 }
@@ -341,6 +343,7 @@ export class StableDiffusionPipeline implements Disposable {
    *
    * @throws {ShapeError} for a size that the autoencoder cannot make, or latents and embeddings of the wrong shape
    * @throws {PromptError} without prompts, or with prompts and embeddings that do not fit each other
+   * @throws {ActivationRangeError} when the UNet's numbers leave the range of f16 activations; latents are handed out as they are, NaN among them
    */
   async generate<T extends keyof OutputTypes = "image">(
     prompt: string | readonly string[] | undefined,
@@ -363,6 +366,11 @@ export class StableDiffusionPipeline implements Disposable {
       return result(latents.reshape(latents.shape), null); // a second owner, for the caller
     }
     const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, this.#decoding);
+    if (this.unet.activations === "f16" && values.some(Number.isNaN)) {
+      throw new ActivationRangeError(
+        'Cannot draw this picture with activations in f16 as the UNet makes numbers beyond 65504, which came out as NaN: load it with activations: "f32"',
+      );
+    }
     const verdicts = this.safetyChecker
       ? await blackenFlagged(values, { height, width }, {
         safetyChecker: this.safetyChecker,
@@ -537,7 +545,7 @@ export async function loadPipeline<P extends StableDiffusionPipeline>(
   options: FromPretrainedOptions,
   make: (components: PipelineComponents, settings: PipelineSettings) => P,
 ): Promise<P> {
-  const { variant, onProgress } = options;
+  const { variant, onProgress, activations } = options;
   const unchecked = options.safetyChecker === null;
   const tree = await openModelSource(source, {
     ...options,
@@ -576,7 +584,7 @@ export async function loadPipeline<P extends StableDiffusionPipeline>(
       await tree.readJson("scheduler/scheduler_config.json") as Record<string, unknown>,
     );
     const textEncoder = own(await CLIPTextModel.fromPretrained(tree.subtree("text_encoder"), load("text_encoder")));
-    const unet = own(await UNet2DConditionModel.fromPretrained(tree.subtree("unet"), load("unet")));
+    const unet = own(await UNet2DConditionModel.fromPretrained(tree.subtree("unet"), { ...load("unet"), activations }));
     const vae = own(await AutoencoderKL.fromPretrained(tree.subtree("vae"), load("vae")));
     const safetyChecker = isChecked
       ? own(await StableDiffusionSafetyChecker.fromPretrained(tree.subtree("safety_checker"), load("safety_checker")))

@@ -23,6 +23,8 @@ export interface GenerationRecord {
   readonly modelHash?: string;
   /** The weights of LoRAs by their names. */
   readonly loras?: Readonly<Record<string, number>>;
+  /** How the UNet's activations were stored, where that was not f32. */
+  readonly activations?: "f16";
   /** The TIME edits at work, oldest first. */
   readonly edits: readonly { readonly source: string; readonly destination: string; readonly lambda: number }[];
 }
@@ -44,6 +46,7 @@ export function generationText(record: GenerationRecord): Record<string, string>
     ["Size", `${record.width}x${record.height}`],
     ...(modelHash === undefined ? [] : [["Model hash", modelHash]]),
     ["Model", record.model.split(/[\\/]/).findLast((part) => part !== "") ?? record.model],
+    ...(record.activations === undefined ? [] : [["Activations", record.activations]]),
     // A1111 counts the last layer as 1 where diffusers counts what is left out.
     ...(clipSkip > 0 ? [["Clip skip", clipSkip + 1]] : []),
     ...(Object.keys(loras).length > 0

@@ -1,3 +1,4 @@
+import type { DType } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { attention } from "../../kernels/attention.ts";
 import type { WeightScope } from "../loading/binding.ts";
@@ -33,10 +34,10 @@ export class Attention {
 
   /**
    * Keys and values from states [B, S, contextFeatures]. They do not depend on the picture: for a prompt they are computed once, not once a step.
-   * An edit of the values only hands in different states for the two.
+   * An edit of the values only hands in different states for the two. `dtype` is the type of both, else that of the states.
    */
-  project(keyStates: Tensor, valueStates: Tensor = keyStates): KeysValues {
-    return { keys: this.toK.forward(keyStates), values: this.toV.forward(valueStates) };
+  project(keyStates: Tensor, valueStates: Tensor = keyStates, options: { dtype?: DType } = {}): KeysValues {
+    return { keys: this.toK.forward(keyStates, options), values: this.toV.forward(valueStates, options) };
   }
 
   /** x [B, T, features] attends to `context`, or to itself; plus the residual. */

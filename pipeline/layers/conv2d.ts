@@ -1,3 +1,4 @@
+import type { DType } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/activation.ts";
 import { type ChannelBias, conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv2d.ts";
@@ -17,6 +18,8 @@ export interface Conv2dForward {
   /** [B, out, H, W]: added last. */
   readonly residual?: Tensor;
   readonly activation?: Activation;
+  /** Type of the result. Default: x's. */
+  readonly dtype?: DType;
 }
 
 /** A 2-d convolution with weights [out, in, k, k], repacked as its kernels want them. */
@@ -48,15 +51,16 @@ export class Conv2d {
   /** [B, in, H, W] → [B, out, H', W'] */
   forward(x: Tensor, options: Conv2dForward = {}): Tensor {
     const geometry = { stride: this.#stride, padding: this.#padding, upsample: options.upsample };
+    const { channelBias, dtype = x.dtype } = options;
     return this.#updates.apply(
       options,
-      (epilogue) =>
-        conv2d(x, this.#weight!, { ...geometry, bias: this.#bias, channelBias: options.channelBias, ...epilogue }),
+      (epilogue) => conv2d(x, this.#weight!, { ...geometry, bias: this.#bias, channelBias, ...epilogue, dtype }),
       ({ down, up, scale, residual }) => {
-        const inner = conv2d(x, down, geometry); // [B, rank, H', W']
+        const inner = conv2d(x, down, { ...geometry, dtype: "f32" }); // [B, rank, H', W']
         const [batch, rank, height, width] = inner.dims(4);
         const pixels = [batch, up.shape[0], height * width];
-        return matmul(up, inner.reshape([batch, rank, height * width]), { scale, residual: residual?.reshape(pixels) })
+        const columns = inner.reshape([batch, rank, height * width]);
+        return matmul(up, columns, { scale, residual: residual?.reshape(pixels), dtype })
           .reshape([batch, up.shape[0], height, width]);
       },
     );

@@ -1,3 +1,4 @@
+import type { DType } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/activation.ts";
 import { gatedProduct, geglu } from "../../kernels/geglu.ts";
@@ -31,8 +32,8 @@ export class Linear {
     this.#updates = w.adaptable([outFeatures, inFeatures], (down) => down);
   }
 
-  /** [..., in] → [..., out], then the activation, then the residual [..., out]. */
-  forward(x: Tensor, options: { activation?: Activation; residual?: Tensor } = {}): Tensor {
+  /** [..., in] → [..., out], then the activation, then the residual [..., out]. `dtype` is the result's type, else x's. */
+  forward(x: Tensor, options: { activation?: Activation; residual?: Tensor; dtype?: DType } = {}): Tensor {
     return this.#apply(x, { whole: plain, down: plain, up: plain }, options);
   }
 
@@ -56,12 +57,14 @@ export class Linear {
   #apply(
     x: Tensor,
     form: { whole: Product; down: Product; up: Product },
-    options: { activation?: Activation; residual?: Tensor } = {},
+    options: { activation?: Activation; residual?: Tensor; dtype?: DType } = {},
   ): Tensor {
+    const { dtype = x.dtype } = options;
     return this.#updates.apply(
       options,
-      (epilogue) => form.whole(x, this.weight, { bias: this.bias, ...epilogue }),
-      ({ down, up, scale, residual }) => form.up(form.down(x, down), up, { scale, residual }),
+      (epilogue) => form.whole(x, this.weight, { bias: this.bias, ...epilogue, dtype }),
+      // What lies between the factors is small, and its rows need not divide by four as f16 would want.
+      ({ down, up, scale, residual }) => form.up(form.down(x, down, { dtype: "f32" }), up, { scale, residual, dtype }),
     );
   }
 }

@@ -25,6 +25,19 @@ export interface LoadOptions {
   readonly origin?: ModelOrigin;
 }
 
+/** How tensors between a network's kernels are stored. Arithmetic is f32 either way. */
+export type ActivationType = "f32" | "f16";
+
+/** How a UNet is loaded. */
+export interface UNetLoadOptions extends LoadOptions {
+  /**
+   * How the tensors between the UNet's kernels are stored: f16 takes half the memory and traffic, and each stored tensor is rounded to 11 bits. Products
+   * and norms are summed in f32, softmax and the time embedding are f32; so are the latents that come in and the prediction that goes out.
+   * Default: "f32".
+   */
+  readonly activations?: ActivationType;
+}
+
 /** Called with the output of each module under its checkpoint key. The tensor lives as long as the forward pass: `keep()` or read a copy. */
 export type Observer = (path: string, output: Tensor) => void;
 
@@ -183,6 +196,11 @@ class UpBlock {
  * using unet = await UNet2DConditionModel.fromPretrained("models/pocket/unet", { gpu });
  * using noise = unet.forward(latents, 981, promptEmbeds); // [B, 4, h, w]
  * ```
+ *
+ * With `activations: "f16"` the tensors between its kernels are f16. Halves are written in fours, so pictures whose number of pixels does not divide by
+ * four at every level are computed in f32 all the same: latents of 64 × 64 and 8 × 32 go, 65 × 65 and (with four levels) 8 × 24 do not. f16 ends at 65504;
+ * what lies beyond becomes infinite on all devices tried (WGSL leaves it open), and the prediction NaN. The UNet does not look for that, since
+ * looking is a fence: the pipeline does, in the finished picture.
  */
 export class UNet2DConditionModel implements Disposable {
   readonly gpu: Gpu;
@@ -191,14 +209,25 @@ export class UNet2DConditionModel implements Disposable {
   readonly weights: ModelWeights;
   /** The files that the model came from, where they are known. */
   readonly origin: ModelOrigin | undefined;
+  /**
+   * How tensors between the kernels are stored, where their shapes allow it. Change it freely: weights do not depend on it, and prepared
+   * contexts keep theirs.
+   */
+  activations: ActivationType;
   readonly #modules: Modules;
 
-  private constructor(config: UNet2DConditionConfig, modules: Modules, weights: ModelWeights, options: LoadOptions) {
+  private constructor(
+    config: UNet2DConditionConfig,
+    modules: Modules,
+    weights: ModelWeights,
+    options: UNetLoadOptions,
+  ) {
     this.gpu = options.gpu;
     this.config = config;
     this.#modules = modules;
     this.weights = weights;
     this.origin = options.origin;
+    this.activations = options.activations ?? "f32";
   }
 
   /**
@@ -206,7 +235,7 @@ export class UNet2DConditionModel implements Disposable {
    *
    * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree; {ConfigError} for a kind of UNet that is not supported
    */
-  static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<UNet2DConditionModel> {
+  static async fromPretrained(directory: string | FileTree, options: UNetLoadOptions): Promise<UNet2DConditionModel> {
     const tree = await openTree(directory);
     const origin = await folderOrigin(tree, "diffusion_pytorch_model", options);
     const config = parseUNetConfig(origin.config, `${tree.name}/config.json`);
@@ -218,7 +247,7 @@ export class UNet2DConditionModel implements Disposable {
   static async fromWeights(
     config: UNet2DConditionConfig,
     weights: Weights,
-    options: LoadOptions,
+    options: UNetLoadOptions,
   ): Promise<UNet2DConditionModel> {
     const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
     return new UNet2DConditionModel(config, model, owner, options);
@@ -262,7 +291,10 @@ export class UNet2DConditionModel implements Disposable {
         }
       }
       batch = keys.shape[0];
-      layers.set(layer, this.weights.adapters.scaled(loraScale, () => layer.project(keys, values)));
+      layers.set(
+        layer,
+        this.weights.adapters.scaled(loraScale, () => layer.project(keys, values, { dtype: this.activations })),
+      );
     }
     return new PromptContext(layers, { batch, loraScale });
   }
@@ -282,11 +314,11 @@ export class UNet2DConditionModel implements Disposable {
   /**
    * Predicts the noise (or v, or x₀, as the checkpoint was trained) in `sample` at `timestep`.
    *
-   * @param sample [B, 4, h, w]
+   * @param sample [B, 4, h, w], f32
    * @param timestep one for all, or rows of {@linkcode embedTimesteps}: one, or one for each sample
    * @param encoderHiddenStates [B, T, cross_attention_dim], or the result of {@linkcode prepareContext}
    * @param options.loraScale factor of the LoRAs. Default: 1; a prepared context brings its own.
-   * @returns [B, 4, h, w]
+   * @returns [B, 4, h, w], f32
    * @throws {ShapeError} when the shapes do not fit each other or the model
    */
   forward(
@@ -296,7 +328,7 @@ export class UNet2DConditionModel implements Disposable {
     options: { observe?: Observer; loraScale?: number } = {},
   ): Tensor {
     const { gpu, config } = this;
-    const [batch, channels] = sample.dims(4);
+    const [batch, channels, height, width] = sample.dims(4);
     if (channels !== config.inChannels) {
       throw new ShapeError(
         `Cannot denoise [${sample.shape.join(", ")}] as this UNet takes ${config.inChannels} channels`,
@@ -315,6 +347,7 @@ export class UNet2DConditionModel implements Disposable {
       );
     }
     const { observe = () => {} } = options;
+    const dtype = this.activations === "f16" && storesHalves(config, height, width) ? "f16" : "f32";
     const { loraScale = 1 } = encoderHiddenStates instanceof Tensor ? options : encoderHiddenStates;
     return this.weights.adapters.scaled(loraScale, () =>
       gpu.scope(() => {
@@ -326,10 +359,10 @@ export class UNet2DConditionModel implements Disposable {
           time = this.#project(embedded);
         }
         if (!(encoderHiddenStates instanceof Tensor)) {
-          return this.#modules.forward(sample, time, (layer) => encoderHiddenStates.of(layer), observe);
+          return this.#modules.forward(sample, time, (layer) => encoderHiddenStates.of(layer), { observe, dtype });
         }
         const context = this.prepareContext(encoderHiddenStates, { loraScale });
-        return this.#modules.forward(sample, time, (layer) => context.of(layer), observe);
+        return this.#modules.forward(sample, time, (layer) => context.of(layer), { observe, dtype });
       }));
   }
 
@@ -386,8 +419,14 @@ class Modules {
       .flatMap((transformer) => transformer.crossAttentions);
   }
 
-  forward(sample: Tensor, time: Tensor, contextOf: ContextOf, observe: Observer): Tensor {
-    let x = observed(observe, "conv_in", this.#convIn.forward(sample)); // [B, C, H, W]
+  /** Tensors take the type of what they are made of, so `dtype`, the type of the first, is that of all but the last. */
+  forward(
+    sample: Tensor,
+    time: Tensor,
+    contextOf: ContextOf,
+    { observe, dtype }: { observe: Observer; dtype: ActivationType },
+  ): Tensor {
+    let x = observed(observe, "conv_in", this.#convIn.forward(sample, { dtype })); // [B, C, H, W]
     const skips = [x];
     this.#down.forEach((block, index) => {
       const down = block.forward(x, time, contextOf, below(observe, `down_blocks.${index}`));
@@ -399,8 +438,17 @@ class Modules {
       x = block.forward(x, skips, time, contextOf, below(observe, `up_blocks.${index}`));
     });
     x = observed(observe, "conv_norm_out", this.#normOut.forward(x));
-    return this.#convOut.forward(activate(x, "silu")); // [B, 4, H, W]
+    return this.#convOut.forward(activate(x, "silu"), { dtype: "f32" }); // [B, 4, H, W]
   }
+}
+
+/** Whether all activations of a latent of this size can be f16, which is written in fours: pixels of every level, widths of heads. */
+function storesHalves(config: UNet2DConditionConfig, height: number, width: number): boolean {
+  const halved = (side: number) => config.downsamplePadding === 0 ? Math.floor(side / 2) : Math.ceil(side / 2);
+  return config.blockOutChannels.every((channels, level) => {
+    if (level > 0) [height, width] = [halved(height), halved(width)];
+    return height * width % 4 === 0 && channels % (4 * config.attentionHeads[level]) === 0;
+  });
 }
 
 function transformer(w: WeightScope, config: UNet2DConditionConfig, block: number): Transformer2D {

@@ -124,6 +124,27 @@ Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate draws with
   assertEquals([look.width, look.height], [128, 64], "two pictures side by side");
 });
 
+Deno.test("generate --activations f16 draws, and the picture says so", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/half.png`;
+  const drawn = await run(
+    "generate",
+    "-m",
+    "models/pocket",
+    "-p",
+    "a rose",
+    "-o",
+    path,
+    "--activations",
+    "f16",
+    ...quick,
+  );
+  assertEquals([drawn.code, drawn.err], [0, ""]);
+  const { parameters, record } = await textOf(path);
+  assert(parameters.includes(", Activations: f16, "), parameters);
+  assertEquals(record.activations, "f16");
+});
+
 Deno.test("generate --grid lays all pictures into one file, a row for each prompt, which says the seed of each", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/grid.png`;
