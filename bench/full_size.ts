@@ -1,5 +1,6 @@
 /**
- * A guided step of a full-size UNet, here and in PyTorch in turns: how long it takes, how far apart the results are, how much memory it wants.
+ * A guided step of a full-size UNet, here and in PyTorch in turns: how long it takes, how far apart the results are, how much memory it wants; then
+ * with activations in f16, beside its own self with f32.
  *
  * @module
  */
@@ -67,7 +68,15 @@ async function measureModel(model: string, options: FullSizeOptions): Promise<vo
     onRemark,
   });
   try {
-    for (const side of pixels) onRecord({ loadMs, ...await measureStep(pipe, embeddings, torch, side, options) });
+    for (const side of pixels) {
+      const { record, noise } = await measureStep(pipe, embeddings, torch, side, options);
+      onRecord({ loadMs, ...record });
+      pipe.unet.activations = "f16";
+      const { record: half, noise: rounded } = await measureStep(pipe, embeddings, [], side, options);
+      pipe.unet.activations = "f32";
+      const peers = { "activations in f32": { ms: record.ms, difference: relativeDifference(rounded, noise) } };
+      onRecord({ loadMs, ...half, activations: "f16", peers });
+    }
   } finally {
     for (const { process } of torch) process[Symbol.dispose]();
   }
@@ -106,7 +115,7 @@ async function measureStep(
   torch: readonly TorchModel[],
   pixels: number,
   options: TimingOptions,
-): Promise<Omit<FullSizeRecord, "loadMs">> {
+): Promise<{ record: Omit<FullSizeRecord, "loadMs">; noise: Float32Array<ArrayBuffer> }> {
   const side = pixels / 8;
   const shape = [1, unet.config.inChannels, side, side];
   const noise = new Float32Array(new TorchGenerator(7).randn(shape));
@@ -137,7 +146,7 @@ async function measureStep(
     const { difference } = await process.ask({}, [result]) as { difference: number };
     peers[name] = { ms: timings[index + 1].minMs, difference };
   }
-  return {
+  const record = {
     pixels,
     ms: timings[0].minMs,
     batches: timings[0].batches,
@@ -146,4 +155,15 @@ async function measureStep(
     peakReservedBytes: peakReserved,
     ...(torch.length > 0 ? { peers } : {}),
   };
+  return { record, noise: result };
+}
+
+/** ‖a − b‖ / ‖b‖ */
+function relativeDifference(a: Float32Array, b: Float32Array): number {
+  let difference = 0, norm = 0;
+  for (let i = 0; i < b.length; i++) {
+    difference += (a[i] - b[i]) ** 2;
+    norm += b[i] ** 2;
+  }
+  return Math.sqrt(difference / norm);
 }

@@ -43,6 +43,8 @@ export interface KernelRecord {
 export interface StageRecord {
   readonly stage: string;
   readonly ms: number;
+  /** Most bytes in tensors beside what was there before, where that is of interest. */
+  readonly bytes?: number;
 }
 
 /** What one pipeline of a model cost until it ran. */
@@ -87,6 +89,8 @@ export interface TargetRecord {
 export interface FullSizeRecord {
   /** Of the picture's side. */
   readonly pixels: number;
+  /** How the UNet's activations were stored, where that was not f32. */
+  readonly activations?: "f16";
   readonly ms: number;
   /** How often it was timed: the figure is the least. */
   readonly batches: number;
@@ -95,7 +99,7 @@ export interface FullSizeRecord {
   /** Most bytes in tensors, and in buffers with those that are kept for reuse; both with the weights. */
   readonly peakBytes: number;
   readonly peakReservedBytes: number;
-  /** PyTorch's times in the same run, and ‖ours − theirs‖ / ‖theirs‖ of the noise. */
+  /** PyTorch's times in the same run (or those of our f32 activations), and ‖ours − theirs‖ / ‖theirs‖ of the noise. */
   readonly peers?: Readonly<Record<string, { readonly ms: number; readonly difference: number }>>;
 }
 
@@ -179,8 +183,9 @@ export function kernelLine(record: KernelRecord, remarks: readonly string[] = []
 }
 
 /** A line of the stages. */
-export function stageLine({ stage, ms }: StageRecord): string {
-  return stage.padEnd(kernelWidth + shapeWidth) + digits(ms).padStart(9) + " ms";
+export function stageLine({ stage, ms, bytes }: StageRecord): string {
+  const memory = bytes === undefined ? "" : `, at most ${digits(bytes / 2 ** 20)} MiB beside the weights`;
+  return stage.padEnd(kernelWidth + shapeWidth) + digits(ms).padStart(9) + " ms" + memory;
 }
 
 /** Creating and running for the first time. */
@@ -188,17 +193,17 @@ export function compileMs({ createMs, firstRunMs }: { createMs: number; firstRun
   return createMs + firstRunMs;
 }
 
-function stepName(pixels: number): string {
-  return `guided step of a full-size UNet, ${pixels}²`;
+function stepName({ pixels, activations }: Pick<FullSizeRecord, "pixels" | "activations">): string {
+  return `guided step of a full-size UNet, ${pixels}²${activations ? `, activations in ${activations}` : ""}`;
 }
 
 /** A full-size step in words: its time beside others', and its memory. */
 export function fullSizeText(record: FullSizeRecord): string {
-  const { pixels, ms, batches, weightsBytes, peakBytes, peakReservedBytes, peers = {} } = record;
+  const { ms, batches, weightsBytes, peakBytes, peakReservedBytes, peers = {} } = record;
   const seconds = (ms: number) => `${digits(ms / 1000)} s (${digits(1000 / ms)} steps a second)`;
   const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
   return [
-    `${stepName(pixels)}: ${seconds(ms)}, the best of ${batches}`,
+    `${stepName(record)}: ${seconds(ms)}, the best of ${batches}`,
     ...Object.entries(peers).map(([name, peer]) =>
       `  ${name}: ${seconds(peer.ms)}; ours takes ${digits(ms / peer.ms)} times as long; the noise differs by ${
         peer.difference.toExponential(1)
@@ -292,7 +297,7 @@ export function compareReports(before: BenchReport, after: BenchReport): Compari
     new Map([
       ...kernels.map(({ kernel, shape, ms }) => [`${kernel} ${shape}`, ms] as const),
       ...stages.map(({ stage, ms }) => [stage, ms] as const),
-      ...fullSize.map(({ pixels, ms }) => [stepName(pixels), ms] as const),
+      ...fullSize.map((step) => [stepName(step), step.ms] as const),
     ]);
   const old = times(before), now = times(after);
   const changes = [...now].filter(([name]) => old.has(name)).map(([name, afterMs]) => ({

@@ -8,6 +8,7 @@ import { Tensor } from "../engine/tensor.ts";
 import { concat } from "../kernels/concat.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { encodeTexts } from "../pipeline/prompt_encoding.ts";
+import type { UNet2DConditionModel } from "../pipeline/models/unet.ts";
 import { StableDiffusionPipeline } from "../pipeline/stable_diffusion_pipeline.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
 import { measureColdCompilation } from "./compilation.ts";
@@ -15,7 +16,7 @@ import { measureFirstPicture } from "./first_picture.ts";
 import { pictureStage } from "./stage_names.ts";
 import { numbers } from "./task.ts";
 import type { StageRecord } from "./report.ts";
-import { deviceWork, hostWork, time, type TimingOptions, waitingMs } from "./timing.ts";
+import { deviceWork, hostWork, time, timeInTurns, type TimingOptions, waitingMs } from "./timing.ts";
 
 /** What is measured, and who is told. */
 export interface StageOptions extends TimingOptions {
@@ -83,14 +84,9 @@ async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions
   using one = Tensor.from(gpu, numbers(channels * side * side), [1, channels, side, side]);
   using both = concat([one, one], 0);
   using states = gpu.scope(() => textEncoder.forward(ids).lastHiddenState);
-  using context = gpu.scope(() => {
-    const made = unet.prepareContext(states);
-    made.keep();
-    return { made };
-  }).made;
   using times = unet.embedTimesteps([500, 500]);
   await stage("keys and values of the prompts, once a picture", () => unet.prepareContext(states));
-  await stage("UNet step, guided (a batch of two)", () => void unet.forward(both, times, context));
+  await measureSteps(unet, { sample: both, times, states }, { ...options, waitMs });
   await stage("decode the latents", () => void vae.decode(one));
 
   const model = {
@@ -103,4 +99,38 @@ async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions
     using _ = await ModelEdit.solve([pair], { lamb: 0.1 }, model);
   };
   onStage({ stage: "edit: encode, align and solve", ms: (await time(hostWork(solve), options)).minMs });
+}
+
+/** A UNet's step with activations in f32 and in f16, in turns: its time, and the memory that it takes. */
+async function measureSteps(
+  unet: UNet2DConditionModel,
+  { sample, times, states }: { sample: Tensor; times: Tensor; states: Tensor },
+  { onStage, waitMs, ...options }: StageOptions & { waitMs: number },
+): Promise<void> {
+  const { gpu } = unet;
+  const usual = unet.activations;
+  const types = ["f32", "f16"] as const;
+  const steps = types.map((activations) => {
+    unet.activations = activations;
+    const context = gpu.scope(() => ({ made: unet.prepareContext(states).keep() })).made;
+    const record = () => {
+      unet.activations = activations;
+      unet.forward(sample, times, context);
+    };
+    return { context, record };
+  });
+  try {
+    const timings = await timeInTurns(steps.map(({ record }) => deviceWork(gpu, record, { waitMs })), options);
+    for (const [i, { record }] of steps.entries()) {
+      gpu.resetPeak();
+      const before = gpu.memory.live;
+      gpu.scope(record);
+      const bytes = gpu.memory.peak - before;
+      const stage = "UNet step, guided (a batch of two)" + (types[i] === "f32" ? "" : `, activations in ${types[i]}`);
+      onStage({ stage, ms: timings[i].minMs, bytes });
+    }
+  } finally {
+    unet.activations = usual;
+    for (const { context } of steps) context[Symbol.dispose]();
+  }
 }

@@ -194,7 +194,7 @@ function isLarge(kernel: KernelRecord): boolean {
 }
 
 function largeStep(records: readonly FullSizeRecord[] = []): FullSizeRecord | undefined {
-  return records.find(({ pixels }) => pixels === 512);
+  return records.find(({ pixels, activations }) => pixels === 512 && activations === undefined);
 }
 
 /**

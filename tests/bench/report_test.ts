@@ -10,6 +10,7 @@ import {
   kernelLine,
   kernelRecord,
   parseReport,
+  stageLine,
   stepText,
   summarizePeers,
 } from "../../bench/report.ts";
@@ -117,6 +118,20 @@ Deno.test("a full-size step is told with its ratio to PyTorch and its memory bes
   }
   const page = benchPage({ ...report([]), fullSize: [step] });
   assert(page.includes("ours takes 4.00 times"));
+});
+
+Deno.test("a full-size step with f16 activations is told, and compared, apart from the usual one", () => {
+  const step = { pixels: 512, ms: 40_000, batches: 2, loadMs: 1, weightsBytes: 0, peakBytes: 0, peakReservedBytes: 0 };
+  const half = { ...step, ms: 44_000, activations: "f16" as const };
+  assert(fullSizeText(half).startsWith("guided step of a full-size UNet, 512², activations in f16: 44.0 s"));
+  const both = { ...report([]), fullSize: [step, half] };
+  assertEquals(compareReports(both, both).changes.map(({ beforeMs }) => beforeMs).sort(), [40_000, 44_000]);
+});
+
+Deno.test("a stage is told with its memory where that was measured", () => {
+  assert(stageLine({ stage: "UNet step", ms: 70 }).endsWith("70.0 ms"));
+  const line = stageLine({ stage: "UNet step", ms: 70, bytes: 2.5 * 2 ** 20 });
+  assert(line.endsWith("70.0 ms, at most 2.50 MiB beside the weights"), line);
 });
 
 Deno.test("the step's sum weighs each time by how often a step does it", () => {
