@@ -325,7 +325,8 @@ export class StableDiffusionPipeline implements Disposable {
     const { height, width, guidanceScale } = settings;
     const guided = guidanceScale > 1;
     const prompts = Array.isArray(prompt) ? prompt.length : 1;
-    const key = JSON.stringify([height, width, guided, prompts, options.numImagesPerPrompt, this.#decoding]);
+    const { numImagesPerPrompt } = options, { activations } = unet;
+    const key = JSON.stringify([height, width, guided, prompts, numImagesPerPrompt, activations, this.#decoding]);
     if (this.#compiled.has(key)) return;
     await compileAhead(gpu, () =>
       gpu.scope(() => {
