@@ -32,6 +32,7 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
     team.add(kernel, params);
   });
   await team.run();
+  gpu.trim(); // what was rehearsed together need not be in memory together
 }
 
 /** This device and its helpers. */

@@ -240,7 +240,8 @@ export class Recorder {
       onRun(run);
     };
     try {
-      await body();
+      const waiting = body();
+      if (waiting) await waiting; // else nobody else's turn comes meanwhile
     } finally {
       this.#rehearsal = undefined;
     }

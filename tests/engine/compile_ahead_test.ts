@@ -71,6 +71,16 @@ lateTest("compileAhead() tells of a kernel that does not compile", async (gpu) =
   await assertRejects(() => compileAhead(gpu, () => broken.run(gpu, { x, y }, {})), KernelError, "nobody");
 });
 
+gpuTest("what others record while a body that does not wait is rehearsed is done", async (gpu) => {
+  using x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4]), [2, 2]);
+  let y: Tensor | undefined;
+  queueMicrotask(() => y = softmax(x));
+  await gpu.rehearse(() => network(x)[Symbol.dispose]());
+  using expected = softmax(x);
+  assertEquals(await y!.data(), await expected.data());
+  y![Symbol.dispose]();
+});
+
 gpuTest("compileAhead() does nothing during a rehearsal", async (gpu) => {
   let ran = false;
   await gpu.rehearse(() => compileAhead(gpu, () => void (ran = true)));
