@@ -14,6 +14,7 @@ export async function findDawn(): Promise<{ gpu?: GPU; missing?: string }> {
   } catch (error) {
     return { missing: `npm:webgpu does not load (${(error as Error).message})` };
   }
+  pollSlowly();
   const tryAgain = async () => {
     const gpu = create(["enable-dawn-features=allow_unsafe_apis"]);
     return await gpu.requestAdapter() ? gpu : undefined;
@@ -24,4 +25,13 @@ export async function findDawn(): Promise<{ gpu?: GPU; missing?: string }> {
     gpu = await tryAgain();
   }
   return gpu ? { gpu } : { missing: "Dawn finds no adapter, and no SwiftShader is there (apt-get install chromium)" };
+}
+
+/**
+ * Dawn polls for finished work in every turn of the event loop, by setImmediate, and each time leaves an object that Deno finds again by searching a
+ * list of all of them when it is collected: after a wait of seconds (for a driver's compiler) that takes minutes. A millisecond a turn will do.
+ */
+function pollSlowly(): void {
+  const poll = (turn: (...values: unknown[]) => void, ...values: unknown[]) => setTimeout(turn, 1, ...values);
+  Object.assign(globalThis, { setImmediate: poll });
 }
