@@ -56,16 +56,16 @@ function prepared(run: () => Tensor, operands: readonly Disposable[]): PreparedC
   return { run, [Symbol.dispose]: () => operands.forEach((operand) => operand[Symbol.dispose]()) };
 }
 
-/** A task done by this project's kernels. */
+/** A task done by this project's kernels; on subgroup matrices, where they are in use. */
 export function prepareTask(gpu: Gpu, task: PeerTask): PreparedCase {
   const shapes = operandShapes(task);
   const tensors = operands(task).map((values, index) => Tensor.from(gpu, values, shapes[index]));
   switch (task.op) {
     case "matmul":
-      return prepared(() => matmul(tensors[0], tensors[1], { transposeB: task.transposeB }), tensors);
+      return prepared(() => matmul(tensors[0], tensors[1], { transposeB: task.transposeB, mayRound: true }), tensors);
     case "conv2d": {
       const weight = packConvWeight(tensors[1]);
-      const options = { stride: task.stride, padding: task.kernel >> 1 };
+      const options = { stride: task.stride, padding: task.kernel >> 1, mayRound: true };
       return prepared(() => conv2d(tensors[0], weight, options), [...tensors, weight]);
     }
     case "attention":

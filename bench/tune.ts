@@ -36,7 +36,7 @@ export interface TunedKind {
 
 /** The tiles that can be tried for a kind on a device. */
 export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
-  const { subgroupSize: lanes, deviceClass } = gpu.info;
+  const { subgroupSize: lanes, deviceClass, subgroupMatrix } = gpu.info;
   const shapes: TileShape[] = [];
   if (deviceClass === "software" && lanes > 0) {
     for (const rows of kind === "row" ? [8] : [16, 32, 64]) {
@@ -53,6 +53,13 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
       }
     }
   }
+  if (subgroupMatrix && (kind === "few" || kind === "many")) {
+    for (const [subgroups, threadsX] of [[4, 2], [8, 4], [8, 2]]) {
+      for (const [rows, columns] of [[1, 2], [2, 2], [2, 4], [4, 2], [4, 4]]) {
+        shapes.push({ machine: "matrix", lanes: subgroups * subgroupMatrix.lanes, threadsX, rows, columns });
+      }
+    }
+  }
   return shapes.filter((shape) => refusal(gpu, shape) === undefined);
 }
 
@@ -63,7 +70,7 @@ export async function tune(
 ): Promise<Tiles> {
   const tiles: Partial<Record<TileKind, TileShape>> = {};
   for (const kind of tileKinds) {
-    const before = tilesOf(gpu)[kind];
+    const before = tilesOf(gpu, { mayRound: true })[kind];
     const isBefore = (shape: TileShape) => JSON.stringify(shape) === JSON.stringify(before);
     const shapes = [before, ...candidates(gpu, kind).filter((shape) => !isBefore(shape))];
     const total = shapes.map(() => 0);

@@ -15,6 +15,27 @@ export interface GpuOptions {
   allowFallback?: boolean;
   /** Features to leave unused although the device has them, to test the siblings of kernels that want them. Default: none. */
   withoutFeatures?: readonly string[];
+  /**
+   * Whether products whose callers allow it (the UNet's and the VAE's, not the text encoder's and the edit's) may run on subgroup matrices (tensor
+   * cores), which round their operands to f16: see {@linkcode SubgroupMatrix}. Where the device has none, and so in Deno's own WebGPU,
+   * `info.subgroupMatrix` is undefined and products run as they do without. Default: false.
+   */
+  subgroupMatrices?: boolean;
+}
+
+/** WGSL's extensions that kernels use. */
+export type WgslExtension = keyof typeof extensionFeatures;
+
+/**
+ * The sizes of a device's subgroup matrices, an experimental feature of Dawn: a subgroup computes C (m × n, f32) += A (m × k, f16) · B (k × n, f16)
+ * as one operation.
+ */
+export interface SubgroupMatrix {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  /** Lanes of a subgroup, at most. Workgroups that use subgroup matrices must be multiples of it. */
+  readonly lanes: number;
 }
 
 /** Families of devices that tile tables and defaults distinguish. */
@@ -38,8 +59,10 @@ export interface GpuInfo {
   };
   /** Lanes of a subgroup where subgroups are usable and always of one size; otherwise 0. */
   readonly subgroupSize: number;
-  /** Whether WGSL must say `enable subgroups;` (browsers, Dawn) or must not (naga). */
-  readonly subgroupsNeedEnable: boolean;
+  /** WGSL extensions in use that kernels must name in an `enable` line: browsers and Dawn want one for subgroups, naga refuses it. */
+  readonly enables: ReadonlySet<WgslExtension>;
+  /** The subgroup matrices in use: where {@linkcode GpuOptions.subgroupMatrices} asked for them and the device has such of f16 with results in f32. */
+  readonly subgroupMatrix?: SubgroupMatrix;
   /** Whether kernels may use f64 (Deno on Vulkan drivers that have it). */
   readonly f64: boolean;
   /** Whether the driver compiles a kernel when it first runs, and not when its pipeline is created: Mesa's llvmpipe. */
@@ -52,6 +75,14 @@ export interface GpuInfo {
 const implementations = new Set<GPU>();
 
 const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64", "wgpu-shader-int64"];
+
+/** The feature that each WGSL extension comes with. */
+const extensionFeatures = {
+  "subgroups": "subgroups",
+  "f16": "shader-f16",
+  "chromium_experimental_subgroup_matrix": "chromium-experimental-subgroup-matrix",
+} as const;
+const subgroupMatrixExtensions = ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] as const;
 
 /**
  * The device: adapter, queue, memory, compiled kernels and recorded work. It owns all of them; disposing of it frees everything.
@@ -141,7 +172,11 @@ export class Gpu implements Disposable {
     // Deno grants native features that its adapter does not list, so asking is the only way to know. An adapter is good for one device.
     const open = (from: GPUAdapter, features: readonly string[]) =>
       from.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits });
-    let features = wantedFeatures.filter((feature) => !options.withoutFeatures?.includes(feature));
+    const matrixFeature = extensionFeatures.chromium_experimental_subgroup_matrix;
+    const wanted = options.subgroupMatrices && adapter.features.has(matrixFeature as GPUFeatureName)
+      ? [...wantedFeatures, matrixFeature]
+      : wantedFeatures;
+    let features = wanted.filter((feature) => !options.withoutFeatures?.includes(feature));
     let device = await open(adapter, features).catch(() => undefined);
     if (!device) {
       const granted: string[] = [];
@@ -154,7 +189,10 @@ export class Gpu implements Disposable {
       adapter = await findAdapter();
       device = await open(adapter, features);
     }
-    const needEnable = features.includes("subgroups") && await compiles(device, "enable subgroups;");
+    const enables = new Set<WgslExtension>();
+    for (const [extension, feature] of Object.entries(extensionFeatures) as [WgslExtension, string][]) {
+      if (features.includes(feature) && await compiles(device, `enable ${extension};`)) enables.add(extension);
+    }
     const { subgroupMinSize, subgroupMaxSize } = adapter.info;
     const deviceClass = classify(adapter.info);
     const info: GpuInfo = {
@@ -164,7 +202,10 @@ export class Gpu implements Disposable {
       features: new Set(features),
       limits,
       subgroupSize: features.includes("subgroups") && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0,
-      subgroupsNeedEnable: needEnable,
+      enables,
+      subgroupMatrix: subgroupMatrixExtensions.every((extension) => enables.has(extension))
+        ? subgroupMatrixOf(adapter.info)
+        : undefined,
       f64: features.includes("wgpu-shader-f64"),
       compilesLate: /llvmpipe|lavapipe/i.test(nameOf(adapter.info)),
       longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),
@@ -533,6 +574,27 @@ async function compiles(device: GPUDevice, line: string): Promise<boolean> {
   device.pushErrorScope("validation");
   device.createShaderModule({ code: `${line} @compute @workgroup_size(1) fn main() {}` });
   return await device.popErrorScope() === null;
+}
+
+/** What Dawn's adapters add to their information. */
+interface SubgroupMatrixInfo {
+  readonly subgroupMatrixConfigs?: Iterable<
+    Record<"componentType" | "resultComponentType", string> & Record<"M" | "N" | "K", number>
+  >;
+}
+
+/**
+ * The subgroup matrices to use: 16 × 16 × 16, the size of most tensor cores, or else the largest. Sizes are 8, 16 or 32, so that rows start at
+ * multiples of 16 bytes, as Vulkan wants them.
+ */
+function subgroupMatrixOf(info: GPUAdapterInfo): SubgroupMatrix | undefined {
+  const { subgroupMatrixConfigs = [] } = info as SubgroupMatrixInfo;
+  const usable = [...subgroupMatrixConfigs].filter(({ componentType, resultComponentType, M, N, K }) =>
+    componentType === "f16" && resultComponentType === "f32" && [M, N, K].every((size) => [8, 16, 32].includes(size))
+  );
+  const rank = ({ M, N, K }: typeof usable[number]) => M === 16 && N === 16 && K === 16 ? Infinity : M * N * K;
+  const [best] = usable.sort((a, b) => rank(b) - rank(a) || 0);
+  return best && { m: best.M, n: best.N, k: best.K, lanes: info.subgroupMaxSize };
 }
 
 function nameOf(info: GPUAdapterInfo): string {

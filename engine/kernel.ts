@@ -1,4 +1,4 @@
-import type { Gpu } from "./gpu.ts";
+import type { Gpu, WgslExtension } from "./gpu.ts";
 import type { DType } from "./dtype.ts";
 import { DTypeError, ShapeError } from "./errors.ts";
 import { roundUp } from "./pool.ts";
@@ -54,8 +54,10 @@ export interface KernelDeclaration<B extends string, P extends string, C extends
   readonly params: Readonly<Record<P, Scalar>>;
   /** Names of the constants that `run` must be given. */
   readonly constants?: readonly C[];
-  /** Needs subgroup operations: the engine writes the `enable` line where the compiler wants one. */
-  readonly subgroups?: boolean;
+  /** WGSL extensions that the body uses where the device has them: the engine writes the `enable` lines that the compiler wants. */
+  readonly extensions?:
+    | readonly WgslExtension[]
+    | ((constants: Readonly<Record<C, Constant>>) => readonly WgslExtension[]);
   /** The body: WGSL with an entry point `main`, or what generates it from the constants. Params arrive as `params.NAME`. */
   readonly wgsl: string | ((constants: Readonly<Record<C, Constant>>) => string);
   readonly grid: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Grid;
@@ -153,7 +155,10 @@ export class Kernel<B extends string = string, P extends string = string, C exte
   /** The prelude is one line, so that the compiler's line numbers are those of the kernel's own text. */
   #source(gpu: Gpu, constants: Readonly<Record<C, Constant>>, dtypes: readonly DType[]): string {
     const prelude: string[] = [];
-    if (this.declaration.subgroups && gpu.info.subgroupsNeedEnable) prelude.push("enable subgroups;");
+    const { extensions = [] } = this.declaration;
+    for (const extension of typeof extensions === "function" ? extensions(constants) : extensions) {
+      if (gpu.info.enables.has(extension)) prelude.push(`enable ${extension};`);
+    }
     for (const [name, value] of Object.entries<Constant>(constants)) {
       prelude.push(typeof value === "string" ? `alias ${name} = ${value};` : `const ${name} = ${value};`);
     }

@@ -9,7 +9,14 @@ export {
   OutOfMemoryError,
   ShapeError,
 } from "./errors.ts";
-export { type DeviceClass, Gpu, type GpuInfo, type GpuOptions } from "./gpu.ts";
+export {
+  type DeviceClass,
+  Gpu,
+  type GpuInfo,
+  type GpuOptions,
+  type SubgroupMatrix,
+  type WgslExtension,
+} from "./gpu.ts";
 export type { Program } from "./program.ts";
 export type { KernelProfile } from "./recorder.ts";
 export { Tensor, type TensorWindow } from "./tensor.ts";

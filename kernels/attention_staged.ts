@@ -16,7 +16,7 @@ const softmaxKernel = declareKernel({
   bindings: { x: output("X_LANES") },
   params: { all_rows: "u32", rows: "u32", first: "u32", s: "u32", stride: "u32" },
   constants: ["X_LANES", "number", "CAUSAL", ...reductionConstantNames],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: (constants) =>
     reductionWgsl(constants) + (constants.X_LANES === 4
       ? /* wgsl */ `

@@ -57,7 +57,7 @@ const attentionKernel = declareKernel({
   bindings: { q: input("ACCESS"), k: input("ACCESS"), v: input("ACCESS"), y: output("ACCESS") },
   params: { t: "u32", s: "u32", heads: "u32", batch: "u32", scale: "f32" },
   constants: ["LANES", "QUERIES", "KEYS", "TOGETHER", "QUADS", "ACCESS", "CAUSAL"],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: (constants) => subgroupWgsl(constants),
   grid: ({ t, heads, batch }, { LANES, QUERIES }) => [Math.ceil(t / (Number(LANES) * Number(QUERIES))), heads, batch],
   cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * Number(QUADS) }),

@@ -6,7 +6,15 @@ import { Tensor, type TensorWindow } from "../engine/tensor.ts";
 import { type Activation, activationCode } from "./activation.ts";
 import { conv3x3Kernel, conv3x3Tile } from "./conv2d_3x3.ts";
 import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
-import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
+import {
+  tileConstantNames,
+  tileConstants,
+  tileExtensions,
+  tileFor,
+  tileGrid,
+  type TileShape,
+  tileWgsl,
+} from "./tile.ts";
 
 /**
  * Convolution as implicit matrix product on the register-tile core of tile.ts: A is the weight [OC, K], B the patches [K, OH·OW] of one
@@ -34,7 +42,7 @@ const conv2dKernel = declareKernel({
     left: "u32",
   },
   constants: [...convConstantNames, "UPSAMPLE", ...tileConstantNames],
-  subgroups: true,
+  extensions: tileExtensions,
   wgsl: (constants) =>
     convEpilogueWgsl(constants) +
     (constants.WIDE
@@ -212,6 +220,11 @@ export interface Conv2dOptions {
   readonly activation?: Activation;
   /** Type of the result: f32, or f16 where OH · OW divides by four. Default: x's. */
   readonly dtype?: DType;
+  /**
+   * Whether x's and the weight's numbers may be rounded to f16, an error of 2⁻¹¹ each, where that is faster: on subgroup matrices, if they are in
+   * use. Sums are f32 all the same. See {@linkcode TileShape}. Default: false.
+   */
+  readonly mayRound?: boolean;
   /** For the tuner and the tests: forces the general kernel on this tile. Default: by device and size. */
   readonly tile?: TileShape;
 }
@@ -430,9 +443,14 @@ function runPiece(
     has_channel_bias: channelBias ? 1 : 0,
     accumulate: inChannel > 0 ? 1 : 0,
   };
-  const tile = tileConstants(options.tile ?? tileFor(gpu, outChannels, n, { inFours, isGathered: !plain }), {
-    inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
-  });
+  const { mayRound } = options;
+  const tile = tileConstants(
+    gpu,
+    options.tile ?? tileFor(gpu, outChannels, n, { inFours, isGathered: !plain, mayRound }),
+    {
+      inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
+    },
+  );
   const lanes = inFours ? (tile.WIDE ? 8 : 4) : 1;
   const constants = {
     X_LANES: plain ? lanes : 1,

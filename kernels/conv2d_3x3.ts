@@ -26,7 +26,7 @@ export const conv3x3Kernel = declareKernel({
   bindings: convBindings,
   params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32", halvings: "u32" },
   constants: [...convConstantNames, "LANES", "ROWS", "COLUMNS"],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: (constants) => convEpilogueWgsl(constants) + conv3x3Wgsl(constants as unknown as Constants),
   grid: ({ m, n, batch }, constants) => {
     const { LANES, ROWS, COLUMNS } = constants as unknown as Constants;

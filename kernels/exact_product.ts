@@ -133,7 +133,7 @@ const productKernel = declareKernel({
   },
   params: { m: "u32", n4: "u32", k: "u32" },
   constants: ["A_SLICES", "B_SLICES", "LOWER", "PAIR", "SUBGROUP", "LANES"],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: ({ SUBGROUP, LANES }) => finishWgsl + (SUBGROUP ? subgroupProduct(LANES as number) : workgroupProduct),
   grid: ({ m, n4 }, { SUBGROUP, LANES }) =>
     SUBGROUP

@@ -51,7 +51,7 @@ const statisticsKernel = declareKernel({
     moments_stride: "u32",
   },
   constants: ["X_LANES", "number", ...reductionConstantNames],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: (constants) =>
     momentsWgsl(constants) + /* wgsl */ `
 fn total(v: number) -> f32 { return ${constants.X_LANES === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
@@ -122,7 +122,7 @@ const affineKernel = declareKernel({
     epsilon: "f32",
   },
   constants: ["X_LANES", "number", "ACTIVATION", ...reductionConstantNames],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: (constants) =>
     activationWgsl(constants) + momentsWgsl(constants) + /* wgsl */ `
 @compute @workgroup_size(LANES)

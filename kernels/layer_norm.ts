@@ -16,7 +16,7 @@ const layerNormKernel = declareKernel({
   bindings: { x: input("X_LANES"), weight: input("X_LANES"), bias: input("X_LANES"), y: output("X_LANES") },
   params: { rows: "u32", columns: "u32", x_start: "u32", y_start: "u32", epsilon: "f32" },
   constants: ["X_LANES", "number", "ROWS", ...reductionConstantNames],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: (constants) => {
     const each = (line: (row: number) => string) =>
       Array.from({ length: constants.ROWS as number }, (_, row) => line(row)).join("\n  ");

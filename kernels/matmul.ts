@@ -6,7 +6,15 @@ import { elements, Tensor } from "../engine/tensor.ts";
 import { activate, type Activation, activationCode, activationWgsl } from "./activation.ts";
 import { add } from "./linear_combination.ts";
 import { sumParts } from "./sum_parts.ts";
-import { tileConstantNames, tileConstants, tileFor, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
+import {
+  tileConstantNames,
+  tileConstants,
+  tileExtensions,
+  tileFor,
+  tileGrid,
+  type TileShape,
+  tileWgsl,
+} from "./tile.ts";
 
 /**
  * Matrix product on the register-tile core of tile.ts: y = activation(scale · A·B + bias) + residual.
@@ -56,7 +64,7 @@ const matmulKernel = declareKernel({
     "GATED",
     ...tileConstantNames,
   ],
-  subgroups: true,
+  extensions: tileExtensions,
   wgsl: (constants) =>
     (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + resultWgsl(constants.Y_LANES) +
     (constants.GATED ? gateWgsl : "") + tileWgsl(constants),
@@ -227,6 +235,11 @@ export interface GemmOptions {
    * workgroup machine that has two columns, and without a residual, alone: see {@linkcode gatedProduct}. Default: false.
    */
   readonly gated?: boolean;
+  /**
+   * Whether a's and b's numbers may be rounded to f16 (a's after `scale`), an error of 2⁻¹¹ each, where that is faster: on subgroup matrices, if
+   * they are in use. Sums are f32 all the same. See {@linkcode TileShape}. Default: false.
+   */
+  readonly mayRound?: boolean;
   /** For the tuner and the tests. Default: by device and size. */
   readonly tile?: TileShape;
 }
@@ -234,6 +247,7 @@ export interface GemmOptions {
 /** y = scale · A·B + bias + residual on views, written into `y`. {@linkcode matmul} is the form for whole tensors. */
 export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, options: GemmOptions): void {
   const { m, n, k, outer = 1, inner = 1, transposeA = false, transposeB = false, bias, residual, scale = 1 } = options;
+  const { mayRound } = options;
   const divides = (by: number, { offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
     [offset, rowStride, outerStride, innerStride].every((stride) => stride % by === 0);
   const strides = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
@@ -247,14 +261,14 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const operands = [a.tensor, b.tensor];
   const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
   const noResidual = operands.find(({ dtype }) => dtype === y.tensor.dtype) ?? a.tensor;
-  const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0 });
+  const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0, mayRound });
   if (gated && (shape.machine !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.machine} tile of ${shape.columns} as it takes a workgroup tile of 2, columns in fours and no residual`,
       [[m, n]],
     );
   }
-  const tile = tileConstants(shape, {
+  const tile = tileConstants(gpu, shape, {
     inEights: !transposeA && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)),
   });
   const lanes = (length: number | false, view: MatrixView) =>
@@ -287,9 +301,9 @@ const enoughWorkgroups = 128, leastDepth = 256;
  * Into how many parts to split k: where the result has too few tiles to occupy a GPU, so that several workgroups share one. Software devices have few
  * cores, and any result enough tiles for them.
  */
-export function splitsFor(gpu: Gpu, m: number, n: number, k: number): number {
+export function splitsFor(gpu: Gpu, m: number, n: number, k: number, options: { mayRound?: boolean } = {}): number {
   if (gpu.info.deviceClass === "software") return 1;
-  const [columns, rows] = tileGrid(tileConstants(tileFor(gpu, m, n)), m, n, 1);
+  const [columns, rows] = tileGrid(tileConstants(gpu, tileFor(gpu, m, n, options)), m, n, 1);
   let splits = 1;
   while (
     splits < 8 && columns * rows * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
@@ -325,7 +339,7 @@ export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "oute
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32" } = options;
+  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32", mayRound, tile } = options;
   const refuse = (why: string) => {
     throw new ShapeError(`Cannot multiply a [${a.shape.join(", ")}] by b [${b.shape.join(", ")}] as ${why}`, [
       a.shape,
@@ -362,7 +376,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   let batch = elements(batchShape), rows = m;
   // One weight for all: the batch is then only more rows, and tiles fill better.
   if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
-  const splits = options.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k) : 1);
+  const splits = options.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
   if (splits > 1 && (batch > 1 || k % splits !== 0)) {
     refuse(`k can be split for single products only, evenly: ${k} / ${splits}`);
   }
@@ -375,7 +389,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       { tensor: a, rowStride: aColumns, outerStride: transposeA ? depth * aColumns : depth },
       { tensor: b, rowStride: bColumns, outerStride: transposeB ? depth : depth * bColumns },
       { tensor: parts, rowStride: n, outerStride: rows * n },
-      { m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale, tile: options.tile },
+      { ...{ m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale }, mayRound, tile },
     );
     sumParts(parts, y, options);
     return y;

@@ -77,7 +77,7 @@ const productKernel = declareKernel({
     "COLUMNS",
     "THREADS_X",
   ],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: (constants) => {
     const c = constants as unknown as TileConstants;
     return accessWgsl + (constants.SUBGROUP ? subgroupTile(c) : workgroupTile(c));

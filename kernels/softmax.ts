@@ -21,7 +21,7 @@ const softmaxKernel = declareKernel({
     first_row: "u32",
   },
   constants: ["X_LANES", "number", "CAUSAL", ...reductionConstantNames],
-  subgroups: true,
+  extensions: ["subgroups"],
   wgsl: (constants) =>
     reductionWgsl(constants) + (constants.X_LANES === 4
       ? /* wgsl */ `

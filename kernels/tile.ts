@@ -1,6 +1,7 @@
-import type { Gpu } from "../engine/gpu.ts";
+import { GpuError } from "../engine/errors.ts";
+import type { Gpu, WgslExtension } from "../engine/gpu.ts";
 import type { Grid } from "../engine/kernel.ts";
-import { tileKind, tilesOf } from "./tile_table.ts";
+import { matrixDepth, refusal, tileKind, tilesOf } from "./tile_table.ts";
 
 /**
  * The register-tile core of C = A·B that matmul and conv2d share: generated WGSL, because naga keeps an accumulator in a register only when
@@ -41,42 +42,85 @@ import { tileKind, tilesOf } from "./tile_table.ts";
  *   the subgroup and handed round by `subgroupBroadcast`. For software devices, where a load costs as much as some 40 fma and nothing hides it.
  * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads share blocks of A and B, 16 deep, through workgroup memory; a thread owns `rows` rows ×
  *   `columns` vec4. For GPUs.
+ * - `matrix`: `lanes` threads are subgroups, `threadsX` of them side by side; a subgroup owns `rows` × `columns` subgroup matrices of results. Blocks of
+ *   A and B pass through workgroup memory, rounded to f16; sums are f32. For devices with tensor cores, and for products that may be rounded:
+ *
+ *       |y − A·B| ≤ (2 · 2⁻¹¹ + 2⁻²²) · |A|·|B|, beside the rounding of an f32 sum
+ *
+ *   where a's and b's magnitudes are from 2⁻¹⁴ to 65,504: beyond, f16 overflows to infinity, and below, it errs by up to 2⁻²⁵ instead. (2⁻¹⁰ in place of
+ *   2⁻¹¹ where a device cuts off instead of rounding to the nearest, which WGSL allows.) Of random operands, errors cancel: see matrixTile().
  */
 export interface TileShape {
-  readonly machine: "subgroup" | "workgroup";
+  readonly machine: "subgroup" | "workgroup" | "matrix";
   readonly lanes: number;
   readonly threadsX: number;
-  /** Rows an accumulator set holds: of the whole tile (subgroup), of a thread (workgroup). */
+  /** Rows an accumulator set holds: of the whole tile (subgroup), of a thread (workgroup); or matrices below each other (matrix). */
   readonly rows: number;
-  /** vec4 columns of a lane. */
+  /** vec4 columns of a lane, or matrices of a subgroup side by side (matrix). */
   readonly columns: number;
 }
 
 /** The constants that make a kernel's variants differ by tile shape. */
-export type TileConstants = Record<"MACHINE" | "LANES" | "THREADS_X" | "ROWS" | "COLUMNS", number> & { WIDE: boolean };
+export type TileConstants =
+  & Record<"MACHINE" | "LANES" | "THREADS_X" | "ROWS" | "COLUMNS", number>
+  & { WIDE: boolean }
+  & Partial<MatrixConstants>;
 
-/** Names of {@linkcode TileConstants}, for declarations. */
+/** What tiles of subgroup matrices have besides: the device's sizes. */
+type MatrixConstants = Record<"MATRIX_M" | "MATRIX_N" | "MATRIX_K" | "MATRIX_LANES", number>;
+
+/** Names of {@linkcode TileConstants} that every tile has, for declarations. */
 export const tileConstantNames = ["MACHINE", "LANES", "THREADS_X", "ROWS", "COLUMNS", "WIDE"] as const;
 
-/** A shape as constants. `inEights` tells that the operands can be accessed so; whether they are is the shape's matter, too. */
-export function tileConstants(shape: TileShape, { inEights = false }: { inEights?: boolean } = {}): TileConstants {
+const machines = ["workgroup", "subgroup", "matrix"] as const;
+
+/**
+ * A shape as constants. `inEights` tells that the operands can be accessed so; whether they are is the shape's matter, too.
+ *
+ * @throws {GpuError} when the shape wants subgroup matrices that are not in use
+ */
+export function tileConstants(
+  gpu: Gpu,
+  shape: TileShape,
+  { inEights = false }: { inEights?: boolean } = {},
+): TileConstants {
   const { machine, lanes, threadsX, rows, columns } = shape;
   return {
-    MACHINE: machine === "subgroup" ? 1 : 0,
+    MACHINE: machines.indexOf(machine),
     LANES: lanes,
     THREADS_X: threadsX,
     ROWS: rows,
     COLUMNS: columns,
     WIDE: inEights && machine === "subgroup" && columns % 2 === 0,
+    ...(machine === "matrix" ? matrixConstants(gpu, shape) : {}),
   };
+}
+
+function matrixConstants(gpu: Gpu, shape: TileShape): MatrixConstants {
+  const why = refusal(gpu, shape);
+  if (why) throw new GpuError(`Cannot compute a tile of subgroup matrices on ${gpu.info.name} as ${why}`);
+  const { m, n, k, lanes } = gpu.info.subgroupMatrix!;
+  return { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes };
+}
+
+/** WGSL extensions that a tile's kernel uses. */
+export function tileExtensions({ MACHINE }: Readonly<Record<string, unknown>>): readonly WgslExtension[] {
+  return MACHINE === 2 ? ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] : ["subgroups"];
 }
 
 /** Rows and columns (in numbers) that one workgroup computes. */
 export function tileSize(c: Readonly<Record<string, unknown>>): { rows: number; columns: number } {
-  const { MACHINE, LANES, THREADS_X, ROWS, COLUMNS } = c as TileConstants;
-  return MACHINE === 1
-    ? { rows: ROWS, columns: 4 * LANES * COLUMNS }
-    : { rows: ROWS * (LANES / THREADS_X), columns: 4 * THREADS_X * COLUMNS };
+  const { MACHINE, LANES, THREADS_X, ROWS, COLUMNS, MATRIX_M, MATRIX_N, MATRIX_LANES } = c as
+    & TileConstants
+    & MatrixConstants;
+  switch (MACHINE) {
+    case 1:
+      return { rows: ROWS, columns: 4 * LANES * COLUMNS };
+    case 2:
+      return { rows: ROWS * MATRIX_M * (LANES / MATRIX_LANES / THREADS_X), columns: THREADS_X * COLUMNS * MATRIX_N };
+    default:
+      return { rows: ROWS * (LANES / THREADS_X), columns: 4 * THREADS_X * COLUMNS };
+  }
 }
 
 /** Workgroups that cover an m × n result, `batch` times. */
@@ -88,23 +132,29 @@ export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: num
 /**
  * The tile for an m × n result on this device, from its table. On software devices results that cannot be stored in fours want a small one, as each
  * number is an access of its own; where B is gathered number by number, a second column of it costs as much as the first, so that 32 × 1 is as fast as
- * 32 × 2 and compiles in half of the time. 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it.
+ * 32 × 2 and compiles in half of the time. 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it. `mayRound` tells
+ * that operands may be rounded to f16, for subgroup matrices where they are in use.
  */
 export function tileFor(
   gpu: Gpu,
   m: number,
   n: number,
-  { inFours = true, isGathered = false }: { inFours?: boolean; isGathered?: boolean } = {},
+  { inFours = true, isGathered = false, mayRound = false }: {
+    inFours?: boolean;
+    isGathered?: boolean;
+    mayRound?: boolean;
+  } = {},
 ): TileShape {
-  const shape = tilesOf(gpu)[tileKind(m, n)];
-  if (shape.machine === "workgroup") return shape;
+  const shape = tilesOf(gpu, { mayRound })[tileKind(m, n)];
+  if (shape.machine !== "subgroup") return shape;
   if (!inFours) return { ...shape, rows: 8, columns: 1 };
   return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
 }
 
 /** The entry point `main` for a shape. */
 export function tileWgsl(constants: Readonly<Record<string, unknown>>): string {
-  return constants.MACHINE === 1 ? subgroupTile(constants as TileConstants) : workgroupTile(constants as TileConstants);
+  const tile = [workgroupTile, subgroupTile, matrixTile][constants.MACHINE as number];
+  return tile(constants as TileConstants & MatrixConstants);
 }
 
 const each = (count: number, text: (i: number) => string, separator = "\n") =>
@@ -310,6 +360,114 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
           } }`;
         }, " ")
       } }`)
+  }
+}`;
+}
+
+/** Quads that the rows of f16 blocks are apart beyond their own: 16 bytes, as alignment wants, so that a column's rows lie in other banks. */
+const padding = 2;
+
+/**
+ * On subgroup matrices. Blocks of A (rows × {@linkcode matrixDepth}) and B (depth × columns) are stored row by row as vec4h, so that `tile_a` and
+ * `tile_b` store as they load. Threads take B by four quads of k before the next columns: 64 bytes in a row where B is stored [N, K], 128 where [K, N].
+ *
+ * There may be more subgroups than have work, where the driver makes them smaller than MATRIX_LANES: these only load and store.
+ *
+ * Sums end as elsewhere, by `tile_end` and `tile_put`, one matrix of each subgroup at a time, since whole tiles would want 64 KiB of workgroup memory.
+ */
+function matrixTile(constants: TileConstants & MatrixConstants): string {
+  const { LANES: threads, THREADS_X: across, ROWS: rows, COLUMNS: columns } = constants;
+  const { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes } = constants;
+  const subgroups = threads / lanes;
+  const { rows: tileRows, columns: tileColumns } = tileSize(constants);
+  const quadsDeep = matrixDepth / 4, tileQuads = tileColumns / 4;
+  const aStride = quadsDeep + padding, bStride = tileQuads + padding;
+  const aQuads = tileRows * quadsDeep, bQuads = tileQuads * quadsDeep; // loads: of four elements, of 4 × 4
+  const loads = (quads: number, text: (i: number, index: string) => string) =>
+    each(Math.ceil(quads / threads), (i) => {
+      const index = `(thread + ${i * threads}u)`;
+      return `${(i + 1) * threads > quads ? `if ${index} < ${quads}u ` : ""}{ ${text(i, index)} }`;
+    });
+  const rowOf = (index: string) => `${index} / ${quadsDeep}u`;
+  const columnOf = (index: string) => `${index} / 4u % ${tileQuads}u`;
+  const depthOf = (index: string) => `(${index} % 4u + ${index} / ${4 * tileQuads}u * 4u)`;
+  const sumQuads = m * n / 4;
+  return /* wgsl */ `
+var<workgroup> block_a: array<vec4h, ${tileRows * aStride}>;
+var<workgroup> block_b: array<vec4h, ${matrixDepth * bStride}>;
+var<workgroup> sums: array<vec4f, ${subgroups * sumQuads}>;
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32, @builtin(subgroup_id) subgroup: u32) {
+  let batch = group.z;
+  let row = group.y * ${tileRows}u;
+  let column = group.x * ${tileColumns}u;
+  let top = subgroup / ${across}u * ${rows * m}u; // the subgroup's place in the tile
+  let left = subgroup % ${across}u * ${columns * n / 4}u; // in quads
+  ${
+    each(Math.ceil(aQuads / threads), (i) =>
+      `let ra${i} = tile_row(batch, min(row + ${rowOf(`(thread + ${i * threads}u)`)}, params.m - 1u));`)
+  }
+  ${
+    each(Math.ceil(bQuads / threads), (i) =>
+      `let qb${i} = tile_column(batch, column + ${columnOf(`(thread + ${i * threads}u)`)} * 4u);`)
+  }
+  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = subgroup_matrix_result<f32, ${n}, ${m}>();`, " "))}
+  let first_k = batch * params.k; // for lavapipe: see above
+  let end_k = first_k + params.k;
+  for (var base = first_k; base < end_k; base += ${matrixDepth}u) {
+    let k = base - first_k;
+    ${
+    loads(aQuads, (i, index) =>
+      `let deep = ${index} % ${quadsDeep}u; let at = k + deep * 4u; var v = vec4f(); ` +
+      `if (at < params.k) { v = tile_a(ra${i}, at); } block_a[${rowOf(index)} * ${aStride}u + deep] = vec4h(v);`)
+  }
+    ${
+    loads(bQuads, (i, index) =>
+      `let deep = ${depthOf(index)} * 4u; let at = k + deep; var v = mat4x4f(); ` +
+      `if (at < params.k) { v = tile_b(qb${i}, at); } let to = deep * ${bStride}u + ${columnOf(index)}; ` +
+      each(4, (j) => `block_b[to + ${j * bStride}u] = vec4h(v[${j}]);`, " "))
+  }
+    workgroupBarrier();
+    if (subgroup < ${subgroups}u) {
+      for (var deep = 0u; deep < ${matrixDepth / 4}u; deep += ${k / 4}u) {
+        ${
+    each(rows, (i) =>
+      `let a${i} = subgroupMatrixLoad<subgroup_matrix_left<f16, ${k}, ${m}>, row_major>(&block_a, (top + ${
+        i * m
+      }u) * ${aStride}u + deep, ${aStride}u);`)
+  }
+        ${
+    each(columns, (c) =>
+      `{ let b = subgroupMatrixLoad<subgroup_matrix_right<f16, ${n}, ${k}>, row_major>(&block_b, deep * ${
+        4 * bStride
+      }u + left + ${c * n / 4}u, ${bStride}u); ${
+        each(rows, (i) =>
+          `c${i}_${c} = subgroupMatrixMultiplyAccumulate(a${i}, b, c${i}_${c});`, " ")
+      } }`)
+  }
+      }
+    }
+    workgroupBarrier();
+  }
+  for (var i = 0u; i < ${rows * columns}u; i++) {
+    if (subgroup < ${subgroups}u) {
+      switch (i) {
+        ${
+    each(rows * columns, (i) =>
+      `${i === 0 ? "default" : `case ${i}u`}: { subgroupMatrixStore<row_major>(&sums, subgroup * ${sumQuads}u, c${
+        Math.floor(i / columns)
+      }_${i % columns}, ${n / 4}u); }`)
+  }
+      }
+    }
+    workgroupBarrier();
+    for (var q = thread; q < ${subgroups * sumQuads}u; q += ${threads}u) {
+      let owner = q / ${sumQuads}u;
+      let to_row = row + (owner / ${across}u * ${rows}u + i / ${columns}u) * ${m}u + q % ${sumQuads}u / ${n / 4}u;
+      let to_column = column + (owner % ${across}u * ${columns}u + i % ${columns}u) * ${n}u + q % ${n / 4}u * 4u;
+      if (to_row < params.m && to_column < params.n) { ${put("batch, to_row, to_column", "sums[q]")} }
+    }
+    workgroupBarrier();
   }
 }`;
 }

@@ -1,4 +1,4 @@
-import type { DeviceClass, Gpu } from "../engine/gpu.ts";
+import type { DeviceClass, Gpu, SubgroupMatrix } from "../engine/gpu.ts";
 import type { TileShape } from "./tile.ts";
 
 /**
@@ -62,15 +62,43 @@ function softwareTiles(lanes: number): Required<Tiles> {
 
 const tuned = new WeakMap<Gpu, Tiles>();
 
-/** The tiles in use on a device. */
-export function tilesOf(gpu: Gpu): Required<Tiles> {
-  const { deviceClass, subgroupSize } = gpu.info;
+/** Depth of the blocks of A and B in workgroup memory, for subgroup matrices: a multiple of their k. */
+export const matrixDepth = 32;
+
+/**
+ * Tiles of subgroup matrices: four subgroups, two by two. Of 16 × 16 that is 128 × 128 with half of NVIDIA's registers in sums, or 64 × 64 where
+ * tiles are few. Reasoned, not tuned.
+ */
+function matrixTiles(lanes: number): Tiles {
+  const tile = (size: number): TileShape => ({
+    machine: "matrix",
+    lanes: 4 * lanes,
+    threadsX: 2,
+    rows: size,
+    columns: size,
+  });
+  return { few: tile(2), many: tile(4) };
+}
+
+/** The tiles in use on a device: for products whose operands may be rounded to f16 (`mayRound`), or for all others. */
+export function tilesOf(gpu: Gpu, { mayRound = false }: { mayRound?: boolean } = {}): Required<Tiles> {
+  const { deviceClass, subgroupSize, subgroupMatrix } = gpu.info;
   const base = deviceClass !== "software"
     ? defaults[deviceClass]
     : subgroupSize > 0
     ? softwareTiles(subgroupSize)
     : small;
-  return { ...base, ...tuned.get(gpu) };
+  const own = Object.entries(tuned.get(gpu) ?? {}).filter(([, { machine }]) => mayRound || machine !== "matrix");
+  return {
+    ...base,
+    ...(mayRound && subgroupMatrix ? matrixTiles(subgroupMatrix.lanes) : {}),
+    ...Object.fromEntries(own),
+  };
+}
+
+/** The name that a device's tiles have in a table: the adapter's; with subgroup matrices in use, others are fastest. */
+export function tileTableName(gpu: Gpu): string {
+  return gpu.info.name + (gpu.info.subgroupMatrix ? " with subgroup matrices" : "");
 }
 
 /**
@@ -85,10 +113,11 @@ export function tilesOf(gpu: Gpu): Required<Tiles> {
  * ```
  */
 export function useTiles(gpu: Gpu, table: TileTable): boolean {
-  const tiles = Object.hasOwn(table, gpu.info.name) ? table[gpu.info.name] : undefined;
+  const name = tileTableName(gpu);
+  const tiles = Object.hasOwn(table, name) ? table[name] : undefined;
   for (const [kind, shape] of Object.entries(tiles ?? {})) {
     const why = refusal(gpu, shape);
-    if (why) throw new TileTableError(`Cannot use the tile for ${kind} on ${gpu.info.name} as ${why}`);
+    if (why) throw new TileTableError(`Cannot use the tile for ${kind} on ${name} as ${why}`);
   }
   if (tiles) tuned.set(gpu, tiles);
   else tuned.delete(gpu);
@@ -97,17 +126,31 @@ export function useTiles(gpu: Gpu, table: TileTable): boolean {
 
 /** Why a device cannot run a tile. */
 export function refusal(gpu: Gpu, { machine, lanes, threadsX, rows, columns }: TileShape): string | undefined {
-  const { subgroupSize, limits } = gpu.info;
+  const { subgroupSize, subgroupMatrix, limits } = gpu.info;
   if (machine === "subgroup") {
     return lanes === subgroupSize ? undefined : `its subgroups have ${subgroupSize} lanes: ${lanes}`;
   }
   if (lanes > limits.maxComputeInvocationsPerWorkgroup) {
     return `its workgroups have ${limits.maxComputeInvocationsPerWorkgroup} threads at most: ${lanes}`;
   }
-  const bytes = 4 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX); // blocks of A and B, 16 deep
+  if (machine === "matrix") {
+    if (!subgroupMatrix) return "it has no subgroup matrices, or they were not asked for";
+    if (lanes % (subgroupMatrix.lanes * threadsX) !== 0) {
+      return `its subgroups have ${subgroupMatrix.lanes} lanes, of which ${threadsX} side by side must divide the threads: ${lanes}`;
+    }
+  }
+  const bytes = workgroupBytes({ machine, lanes, threadsX, rows, columns }, subgroupMatrix);
   return bytes <= limits.maxComputeWorkgroupStorageSize
     ? undefined
     : `its workgroups share ${limits.maxComputeWorkgroupStorageSize} bytes at most: ${bytes}`;
+}
+
+/** Workgroup memory of a tile that passes A and B through it. */
+function workgroupBytes({ machine, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
+  if (machine !== "matrix" || !matrix) return 4 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX); // 16 deep
+  const { m, n } = matrix, subgroups = lanes / matrix.lanes;
+  const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;
+  return 2 * (tileRows * (matrixDepth + 8) + matrixDepth * (tileColumns + 8)) + 4 * subgroups * m * n;
 }
 
 /**
@@ -136,7 +179,9 @@ export function parseTileTable(text: string, source: string): TileTable {
       }
       if (!isObject(shape)) return refuse(`the tile of ${adapter} for ${kind} must be an object`);
       const { machine, ...numbers } = shape;
-      if (machine !== "subgroup" && machine !== "workgroup") refuse(`there is no machine ${JSON.stringify(machine)}`);
+      if (machine !== "subgroup" && machine !== "workgroup" && machine !== "matrix") {
+        refuse(`there is no machine ${JSON.stringify(machine)}`);
+      }
       for (const name of ["lanes", "threadsX", "rows", "columns"]) {
         const value = numbers[name];
         if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > 1024) {

@@ -20,11 +20,23 @@ globalThis.addEventListener("unload", () => {
   for (const gpu of opened.values()) gpu.then((gpu) => gpu[Symbol.dispose]());
 });
 
-/** A test that gets a device, and fails when it leaves live bytes on it. */
-export function gpuTest(name: string, body: (gpu: Gpu) => void | Promise<void>, options: GpuOptions = {}): void {
+/** Whether the tests' device multiplies on subgroup matrices when asked to; or why not, for tests that want them. */
+export async function lackOfSubgroupMatrices(): Promise<string | undefined> {
+  if (dawn?.missing) return dawn.missing;
+  const { subgroupMatrix, name } = (await sharedGpu({ subgroupMatrices: true })).info;
+  return subgroupMatrix ? undefined : `${name} has no subgroup matrices${dawn ? "" : " in Deno's own WebGPU"}`;
+}
+
+/** A test that gets a device, and fails when it leaves live bytes on it. `lacking` tells why the device cannot run it, if so. */
+export function gpuTest(
+  name: string,
+  body: (gpu: Gpu) => void | Promise<void>,
+  options: GpuOptions = {},
+  lacking: string | undefined = dawn?.missing,
+): void {
   Deno.test({
-    name: dawn?.missing ? `${name} [skipped: ${dawn.missing}]` : name,
-    ignore: dawn?.missing !== undefined,
+    name: lacking ? `${name} [skipped: ${lacking}]` : name,
+    ignore: lacking !== undefined,
     // The device outlives the test on purpose.
     sanitizeResources: false,
     sanitizeOps: false,
@@ -64,6 +76,16 @@ export function assertClose(
   }
   const error = Math.sqrt(difference) / (Math.sqrt(norm) || 1);
   if (!(error <= tolerance)) throw new Error(`${what}: relative error ${error.toExponential(2)} exceeds ${tolerance}`);
+}
+
+/** Numbers rounded to f16, to be compared with what a device makes of them. */
+export function inHalves(numbers: ArrayLike<number>): Float32Array<ArrayBuffer> {
+  return Float32Array.from(Float16Array.from(numbers));
+}
+
+/** The relative error that sums of `terms` products may reach on subgroup matrices: tensor cores cut off where f32 arithmetic rounds, twice as much. */
+export function matrixTolerance(terms: number): number {
+  return 2 * f32Tolerance(terms);
 }
 
 /** The relative error that f32 sums of `terms` products may reach: rounding grows with the root, a small factor for the worst case. */

@@ -25,8 +25,16 @@ export class Linear {
   readonly weight: Tensor; // [out, in]
   readonly bias: Tensor | undefined; // [out]
   readonly #updates: LowRankUpdates<Tensor>;
+  readonly #mayRound: boolean;
 
-  constructor(w: WeightScope, inFeatures: number, outFeatures: number, options: { bias?: boolean } = {}) {
+  /** `mayRound`: see {@linkcode MatmulOptions}. The UNet's and the VAE's may; the text encoder's may not, since an edit amplifies what it is given. */
+  constructor(
+    w: WeightScope,
+    inFeatures: number,
+    outFeatures: number,
+    options: { bias?: boolean; mayRound?: boolean } = {},
+  ) {
+    this.#mayRound = options.mayRound ?? false;
     this.weight = w.get("weight", [outFeatures, inFeatures]);
     this.bias = options.bias ?? true ? w.get("bias", [outFeatures]) : undefined;
     this.#updates = w.adaptable([outFeatures, inFeatures], (down) => down);
@@ -40,7 +48,7 @@ export class Linear {
   /** [..., in] → [..., out / 2]: the first half of the features, gated by the second (GEGLU). */
   gated(x: Tensor): Tensor {
     if (this.#updates.acts) return x.gpu.scope(() => geglu(this.forward(x))); // what LoRAs add comes before the gate
-    return gatedProduct(x, this.weight, { bias: this.bias });
+    return gatedProduct(x, this.weight, { bias: this.bias, mayRound: this.#mayRound });
   }
 
   /** The same for features along the first axis: [B, in, T] → [B, T, out]. A picture's channels become the features of its tokens. */
@@ -60,11 +68,13 @@ export class Linear {
     options: { activation?: Activation; residual?: Tensor; dtype?: DType } = {},
   ): Tensor {
     const { dtype = x.dtype } = options;
+    const mayRound = this.#mayRound;
     return this.#updates.apply(
       options,
-      (epilogue) => form.whole(x, this.weight, { bias: this.bias, ...epilogue, dtype }),
+      (epilogue) => form.whole(x, this.weight, { bias: this.bias, mayRound, ...epilogue, dtype }),
       // What lies between the factors is small, and its rows need not divide by four as f16 would want.
-      ({ down, up, scale, residual }) => form.up(form.down(x, down, { dtype: "f32" }), up, { scale, residual, dtype }),
+      ({ down, up, scale, residual }) =>
+        form.up(form.down(x, down, { mayRound, dtype: "f32" }), up, { scale, residual, mayRound, dtype }),
     );
   }
 }

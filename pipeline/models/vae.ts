@@ -32,10 +32,10 @@ class VaeAttention {
       ? ["query", "key", "value", "proj_attn"]
       : ["to_q", "to_k", "to_v", "to_out.0"];
     this.#norm = new GroupNorm(w.at("group_norm"), channels, groups, epsilon);
-    this.#toQ = new Linear(w.at(q), channels, channels);
-    this.#toK = new Linear(w.at(k), channels, channels);
-    this.#toV = new Linear(w.at(v), channels, channels);
-    this.#toOut = new Linear(w.at(out), channels, channels);
+    this.#toQ = new Linear(w.at(q), channels, channels, { mayRound: true });
+    this.#toK = new Linear(w.at(k), channels, channels, { mayRound: true });
+    this.#toV = new Linear(w.at(v), channels, channels, { mayRound: true });
+    this.#toOut = new Linear(w.at(out), channels, channels, { mayRound: true });
   }
 
   forward(x: Tensor): Tensor {

@@ -4,7 +4,15 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { conv2d, packConvWeight } from "../../kernels/conv2d.ts";
 import { tileFor, type TileShape } from "../../kernels/tile.ts";
-import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
+import {
+  assertClose,
+  f32Tolerance,
+  gpuTest,
+  inHalves,
+  lackOfSubgroupMatrices,
+  matrixTolerance,
+  randomArray,
+} from "../gpu.ts";
 import { halfRounding } from "./oracles.ts";
 
 interface Case {
@@ -81,10 +89,11 @@ async function check(
   const shape = [batch, outChannels, ...outSize(c)];
   const weightShape = [outChannels, inChannels, ...kernel];
   const count = (lengths: number[]) => lengths.reduce((a, b) => a * b, 1);
+  const onMatrices = options.tile?.machine === "matrix"; // rounds its operands: numbers of f16 stay what they are
   let xData = randomArray(batch * inChannels * size[0] * size[1], 1);
-  if (options.f16Pictures) xData = Float32Array.from(Float16Array.from(xData));
+  if (options.f16Pictures || onMatrices) xData = inHalves(xData);
   let weightData = randomArray(count(weightShape), 2);
-  if (options.f16) weightData = Float32Array.from(Float16Array.from(weightData));
+  if (options.f16 || onMatrices) weightData = inHalves(weightData);
   const extras: Extras = {
     bias: options.with?.includes("bias") ? randomArray(outChannels, 3) : undefined,
     channelBias: options.with?.includes("channelBias") ? randomArray(batch * outChannels, 4) : undefined,
@@ -119,12 +128,10 @@ async function check(
   using y = actual;
   assertEquals([y.shape, y.dtype], [shape, options.f16Pictures ? "f16" : "f32"]);
   const what = JSON.stringify({ ...c, ...options });
-  assertClose(
-    await y.data(),
-    convolution(xData, weightData, c, extras),
-    f32Tolerance(inChannels * count([...kernel])) + (options.f16Pictures ? halfRounding : 0),
-    what,
-  );
+  const terms = inChannels * count([...kernel]);
+  const tolerance = (onMatrices ? matrixTolerance(terms) : f32Tolerance(terms)) +
+    (options.f16Pictures ? halfRounding : 0);
+  assertClose(await y.data(), convolution(xData, weightData, c, extras), tolerance, what);
 }
 
 /** Runs `body` as on a device that binds no more than `bytes`; the engine refuses larger bindings. */
@@ -218,6 +225,21 @@ gpuTest("conv2d computes the same on every tile shape", async (gpu) => {
     });
   }
 });
+
+gpuTest(
+  "conv2d on subgroup matrices equals its float64 definition of pictures and weights in f16",
+  async (gpu) => {
+    const { lanes } = gpu.info.subgroupMatrix!;
+    const tile: TileShape = { machine: "matrix", lanes: 4 * lanes, threadsX: 2, rows: 1, columns: 1 };
+    for (const c of awkward) await check(gpu, c, { tile });
+    const c: Case = { inChannels: 17, outChannels: 67, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 };
+    await check(gpu, c, { tile, with: ["bias", "channelBias", "residual", "silu"] });
+    await check(gpu, c, { tile: { ...tile, rows: 2, columns: 2 } });
+    await check(gpu, c, { tile, f16: true, bindingLimit: 4 * 17 * 7 * 12 });
+  },
+  { subgroupMatrices: true },
+  await lackOfSubgroupMatrices(),
+);
 
 gpuTest(
   "conv2d computes the same by the kernel for large 3×3 convolutions, upsampling or not, as by the general one",

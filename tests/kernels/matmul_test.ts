@@ -1,10 +1,18 @@
-import { assertEquals, assertThrows } from "@std/assert";
-import { DTypeError, ShapeError } from "../../engine/errors.ts";
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { DTypeError, GpuError, ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { matmul } from "../../kernels/matmul.ts";
 import type { TileShape } from "../../kernels/tile.ts";
-import { assertClose, f32Tolerance, gpuTest, randomArray } from "../gpu.ts";
+import {
+  assertClose,
+  f32Tolerance,
+  gpuTest,
+  inHalves,
+  lackOfSubgroupMatrices,
+  matrixTolerance,
+  randomArray,
+} from "../gpu.ts";
 import { asOnGpu, halfRounding, randomHalves } from "./oracles.ts";
 
 interface Case {
@@ -42,11 +50,13 @@ function product(
 
 async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
   const { m, n, k, batch = 1, transposeA, transposeB } = c;
-  const aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
+  let aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
+  if (tile?.machine === "matrix") [aData, bData] = [inHalves(aData), inHalves(bData)]; // it rounds them, and these stay what they are
   using a = Tensor.from(gpu, aData, [batch, ...(transposeA ? [k, m] : [m, k])]);
   using b = Tensor.from(gpu, bData, [batch, ...(transposeB ? [n, k] : [k, n])]);
   using y = matmul(a, b, { transposeA, transposeB, tile });
-  assertClose(await y.data(), product(aData, bData, c), f32Tolerance(k), JSON.stringify({ ...c, tile }));
+  const tolerance = tile?.machine === "matrix" ? matrixTolerance(k) : f32Tolerance(k);
+  assertClose(await y.data(), product(aData, bData, c), tolerance, JSON.stringify({ ...c, tile }));
 }
 
 const awkward: [number, number, number][] = [
@@ -153,6 +163,66 @@ gpuTest(
     assertThrows(() => matmul(a, b, { splits: 4 }), ShapeError, "evenly: 30 / 4");
   },
 );
+
+const lacking = await lackOfSubgroupMatrices();
+const withMatrices = { subgroupMatrices: true };
+
+gpuTest(
+  "matmul on subgroup matrices equals the float64 product of operands in f16",
+  async (gpu) => {
+    const { lanes } = gpu.info.subgroupMatrix!;
+    const tile = (subgroups: number, threadsX: number, rows: number, columns: number): TileShape => {
+      return { machine: "matrix", lanes: subgroups * lanes, threadsX, rows, columns };
+    };
+    // A software device compiles each variant for seconds: so all transposes on few sizes, all sizes on one transpose, all shapes on one size.
+    for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false], [true, true]]) {
+      for (const [m, n, k] of [[17, 65, 33], [129, 132, 36]]) {
+        await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1, transposeA, transposeB }, tile(4, 2, 1, 1));
+      }
+    }
+    for (const [m, n, k] of awkward) await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1 }, tile(4, 2, 1, 1));
+    for (const shape of [tile(1, 1, 1, 1), tile(2, 1, 3, 1), tile(2, 2, 1, 2), tile(8, 4, 1, 1), tile(4, 2, 2, 2)]) {
+      await check(gpu, { m: 131, n: 140, k: 100 }, shape);
+    }
+  },
+  withMatrices,
+  lacking,
+);
+
+gpuTest(
+  "matmul on subgroup matrices errs by the rounding of its operands at most, if it may round them",
+  async (gpu) => {
+    const [m, n, k] = [136, 200, 320];
+    const aData = randomArray(m * k, 1), bData = randomArray(n * k, 2), rData = randomArray(m * n, 3);
+    const biasData = randomArray(n, 4);
+    using a = Tensor.from(gpu, aData, [m, k]);
+    using b = Tensor.from(gpu, bData, [n, k]);
+    using residual = Tensor.from(gpu, rData, [m, n]);
+    using bias = Tensor.from(gpu, biasData, [n]);
+    const options = { transposeB: true, bias, residual, scale: 0.5, splits: 1 };
+    using rounded = matmul(a, b, { ...options, mayRound: true });
+    using exact = matmul(a, b, options);
+    const size = { m, n, k, transposeB: true };
+    const expected = product(aData, bData, size).map((sum, i) => 0.5 * sum + biasData[i % n] + rData[i]);
+    const magnitudes = product(aData.map(Math.abs), bData.map(Math.abs), size);
+    const sums = k * 2 ** -23; // of f32 products, each cut off
+    const data = await rounded.data();
+    for (let i = 0; i < expected.length; i++) {
+      const bound = 0.5 * magnitudes[i] * (2 * 2 ** -11 + 2 ** -22 + sums) + 2 ** -22 * (1 + Math.abs(expected[i]));
+      assert(Math.abs(data[i] - expected[i]) <= bound, `element ${i}: ${data[i]} instead of ${expected[i]} ± ${bound}`);
+    }
+    assertClose(await exact.data(), expected, f32Tolerance(k), "that may not");
+    assertNotEquals(data, await exact.data(), "nothing was rounded");
+  },
+  withMatrices,
+  lacking,
+);
+
+gpuTest("matmul refuses a tile of subgroup matrices where none are in use", (gpu) => {
+  using a = Tensor.empty(gpu, [64, 64]);
+  const tile: TileShape = { machine: "matrix", lanes: 128, threadsX: 2, rows: 2, columns: 2 };
+  assertThrows(() => gpu.scope(() => void matmul(a, a, { tile })), GpuError, "no subgroup matrices");
+});
 
 gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
   const [m, n, k] = [33, 48, 40];
