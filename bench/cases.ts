@@ -56,16 +56,16 @@ function prepared(run: () => Tensor, operands: readonly Disposable[]): PreparedC
   return { run, [Symbol.dispose]: () => operands.forEach((operand) => operand[Symbol.dispose]()) };
 }
 
-/** A task done by this project's kernels; on subgroup matrices, where they are in use. */
-export function prepareTask(gpu: Gpu, task: PeerTask): PreparedCase {
+/** A task done by this project's kernels; on subgroup matrices, where they are in use and the operands may be rounded. */
+export function prepareTask(gpu: Gpu, task: PeerTask, { mayRound = true }: { mayRound?: boolean } = {}): PreparedCase {
   const shapes = operandShapes(task);
   const tensors = operands(task).map((values, index) => Tensor.from(gpu, values, shapes[index]));
   switch (task.op) {
     case "matmul":
-      return prepared(() => matmul(tensors[0], tensors[1], { transposeB: task.transposeB, mayRound: true }), tensors);
+      return prepared(() => matmul(tensors[0], tensors[1], { transposeB: task.transposeB, mayRound }), tensors);
     case "conv2d": {
       const weight = packConvWeight(tensors[1]);
-      const options = { stride: task.stride, padding: task.kernel >> 1, mayRound: true };
+      const options = { stride: task.stride, padding: task.kernel >> 1, mayRound };
       return prepared(() => conv2d(tensors[0], weight, options), [...tensors, weight]);
     }
     case "attention":
@@ -77,7 +77,14 @@ type CaseNotes = Pick<KernelCase, "forGpus" | "perStep" | "peersOnRequest">;
 
 function taskCase(set: CaseSet, task: PeerTask, shape: string, more: CaseNotes = {}): KernelCase {
   const kernel = task.op === "conv2d" ? `conv2d ${task.kernel}×${task.kernel}` : task.op;
-  return { set, kernel, shape: `${set} ${shape}`, task, ...more, prepare: (gpu) => prepareTask(gpu, task) };
+  return {
+    set,
+    kernel,
+    shape: `${set} ${shape}`,
+    task,
+    ...more,
+    prepare: (gpu) => prepareTask(gpu, task, { mayRound: set !== "text" }),
+  };
 }
 
 /** How a task's size is written down. */

@@ -1,6 +1,7 @@
 import { casesFor, kernelCases } from "../bench/cases.ts";
 import { type Ceiling, measureCeiling } from "../bench/ceiling.ts";
 import { measureColdCompilation } from "../bench/compilation.ts";
+import { findDawn } from "../bench/dawn.ts";
 import { measureDemo } from "../bench/demo.ts";
 import { measureEdit } from "../bench/edit.ts";
 import { measureFullSize } from "../bench/full_size.ts";
@@ -33,6 +34,7 @@ import { waitingMs } from "../bench/timing.ts";
 import { guidedTasks } from "../bench/unet_shapes.ts";
 import { Gpu } from "../engine/gpu.ts";
 import type { TileShape } from "../kernels/tile.ts";
+import { tileTableName } from "../kernels/tile_table.ts";
 import { tune } from "../bench/tune.ts";
 import { saveTiles, useSavedTiles } from "./tile_file.ts";
 import { ArgumentError } from "./arguments.ts";
@@ -82,6 +84,12 @@ export const command: Command = defineCommand({
       placeholder: "DIR",
       help: "the full-size model, in diffusers' layout (default: random weights)",
     },
+    subgroupMatrices: {
+      kind: "switch",
+      help:
+        "measure the kernels (or --tune them) with products on subgroup matrices: operands rounded to f16, sums in f32. " +
+        "Some GPUs have them under Dawn's WebGPU, which is downloaded",
+    },
     tune: {
       kind: "switch",
       help: "instead, find this device's fastest tiles and keep them: every later command uses them",
@@ -102,7 +110,13 @@ export const command: Command = defineCommand({
   ],
   async run(values) {
     const filter = expression(values.filter);
-    const wanted = chosenParts(values.only, filter);
+    const onMatrices = values.subgroupMatrices;
+    const wanted = chosenParts(onMatrices && values.only.length === 0 ? ["kernels"] : values.only, filter);
+    if (onMatrices && [...wanted].some((part) => part !== "kernels")) {
+      throw new ArgumentError("Cannot measure anything but kernels with --subgroup-matrices: leave --only out", {
+        argument: "--subgroup-matrices",
+      });
+    }
     const python = values.python ?? Deno.env.get("BLUEROSE_PYTHON");
     const before = values.compare === undefined
       ? undefined
@@ -120,7 +134,7 @@ export const command: Command = defineCommand({
       await measureStages({ model: values.model, steps: values.steps, budgetMs, onStage });
     }
 
-    using gpu = await Gpu.request();
+    using gpu = onMatrices ? await openWithSubgroupMatrices() : await Gpu.request();
     const waitMs = await waitingMs(() => gpu.finished());
     if (values.tune) return await tuneDevice(gpu, { waitMs, budgetMs });
     await useSavedTiles(gpu);
@@ -227,11 +241,27 @@ export const command: Command = defineCommand({
   },
 });
 
+/** Dawn's device, which is asked for subgroup matrices and must have them. */
+async function openWithSubgroupMatrices(): Promise<Gpu> {
+  const refuse = (why: string): never => {
+    throw new ArgumentError(`Cannot use --subgroup-matrices as ${why}`, { argument: "--subgroup-matrices" });
+  };
+  const { gpu: dawn, missing } = await findDawn();
+  if (!dawn) return refuse(missing!);
+  const gpu = await Gpu.request({ gpu: dawn, subgroupMatrices: true });
+  if (gpu.info.subgroupMatrix) return gpu;
+  const { name } = gpu.info;
+  gpu[Symbol.dispose]();
+  return refuse(`${name} has none of f16 with results in f32`);
+}
+
 /** Fills this adapter's tile table, starting from its class's tiles. */
 async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number }): Promise<void> {
   console.log(gpu.info.name);
   const size = ({ machine, lanes, rows, columns }: TileShape) =>
-    `${machine} of ${lanes}: ${rows} rows × ${columns} vec4`;
+    `${machine} of ${lanes}: ${rows} ${machine === "matrix" ? "×" : "rows ×"} ${columns} ${
+      machine === "matrix" ? "a subgroup" : "vec4"
+    }`;
   const tiles = await tune(gpu, {
     ...options,
     onKind: ({ kind, best, beforeMs, bestMs, tried }) =>
@@ -241,7 +271,7 @@ async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number 
         } ms (best of ${tried})`,
       ),
   });
-  console.log(await saveTiles(gpu.info.name, tiles));
+  console.log(await saveTiles(tileTableName(gpu), tiles));
 }
 
 function expression(text: string | undefined): RegExp | undefined {

@@ -48,7 +48,8 @@ import { matrixDepth, refusal, tileKind, tilesOf } from "./tile_table.ts";
  *       |y − A·B| ≤ (2 · 2⁻¹¹ + 2⁻²²) · |A|·|B|, beside the rounding of an f32 sum
  *
  *   where a's and b's magnitudes are from 2⁻¹⁴ to 65,504: beyond, f16 overflows to infinity, and below, it errs by up to 2⁻²⁵ instead. (2⁻¹⁰ in place of
- *   2⁻¹¹ where a device cuts off instead of rounding to the nearest, which WGSL allows.) Of random operands, errors cancel: see matrixTile().
+ *   2⁻¹¹ where a device cuts off instead of rounding to the nearest, which WGSL allows.) Of random operands, errors cancel: ‖y − A·B‖ / ‖A·B‖ was
+ *   2.7·10⁻⁴ for k = 64, 320, 1280 and 5120 (numbers from −1 to 1, lavapipe of Mesa 26.2), against 1.4·10⁻⁷ to 1.3·10⁻⁶ in f32.
  */
 export interface TileShape {
   readonly machine: "subgroup" | "workgroup" | "matrix";
@@ -368,8 +369,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 const padding = 2;
 
 /**
- * On subgroup matrices. Blocks of A (rows × {@linkcode matrixDepth}) and B (depth × columns) are stored row by row as vec4h, so that `tile_a` and
+ * On subgroup matrices (Dawn's WGSL, which names columns before rows in their types). Blocks of A (rows × {@linkcode matrixDepth}) and B (depth × columns) are stored row by row as vec4h, so that `tile_a` and
  * `tile_b` store as they load. Threads take B by four quads of k before the next columns: 64 bytes in a row where B is stored [N, K], 128 where [K, N].
+ *
+ * Mesa's lavapipe has subgroup matrices, of 8 × 8 × 8, so that this can be tested without a GPU, but not judged: 1024³ takes it 360 ms, of which tiles
+ * of its own take 62 to 92. It has not run on tensor cores yet.
  *
  * There may be more subgroups than have work, where the driver makes them smaller than MATRIX_LANES: these only load and store.
  *

@@ -1,6 +1,6 @@
 import { assertEquals } from "@std/assert";
+import { findDawn } from "../bench/dawn.ts";
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
-import { findDawn } from "./dawn/find_dawn.ts";
 
 /** Runs the tests on Dawn in place of Deno's own WebGPU: `deno task test:dawn`. */
 const dawn = Deno.env.get("BLUEROSE_WEBGPU") === "dawn" ? await findDawn() : undefined;

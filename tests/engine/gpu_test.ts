@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceLostError, GpuError, NoAdapterError } from "../../engine/errors.ts";
-import { Gpu } from "../../engine/gpu.ts";
+import { Gpu, subgroupMatrixOf } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { add } from "../../kernels/linear_combination.ts";
-import { gpuTest } from "../gpu.ts";
+import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 
 /** The real WebGPU with another `requestAdapter`. */
 function pretend(requestAdapter: () => Promise<unknown>): GPU {
@@ -67,6 +67,50 @@ Deno.test({
 gpuTest("withoutFeatures leaves features unused", (gpu) => {
   assertEquals([gpu.info.features.has("subgroups"), gpu.info.subgroupSize], [false, 0]);
 }, { withoutFeatures: ["subgroups"] });
+
+gpuTest("subgroup matrices stay unused where nobody asks for them", ({ info }) => {
+  assertEquals(info.subgroupMatrix, undefined);
+  assert(!info.features.has("chromium-experimental-subgroup-matrix"));
+});
+
+for (const feature of ["chromium-experimental-subgroup-matrix", "shader-f16", "subgroups"]) {
+  gpuTest(`a device that lacks ${feature} uses no subgroup matrices, and works`, async (gpu) => {
+    assertEquals(gpu.info.subgroupMatrix, undefined);
+    using x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+    using y = add(x, x);
+    assertEquals([...await y.data()], [2, 4]);
+  }, { subgroupMatrices: true, withoutFeatures: [feature] });
+}
+
+gpuTest(
+  "subgroup matrices are used where they are asked for and there",
+  ({ info }) => {
+    for (const extension of ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] as const) {
+      assert(info.enables.has(extension), extension);
+    }
+    const { m, n, k, lanes } = info.subgroupMatrix!;
+    for (const size of [m, n, k]) assert([8, 16, 32].includes(size), `${size}`);
+    assert(lanes > 0);
+  },
+  { subgroupMatrices: true },
+  await lackOfSubgroupMatrices(),
+);
+
+Deno.test("subgroupMatrixOf() takes 16 × 16 × 16 or else the largest of f16 with results in f32, if any", () => {
+  const config = (M: number, N: number, K: number, componentType = "f16", resultComponentType = "f32") => {
+    return { M, N, K, componentType, resultComponentType };
+  };
+  const chosen = (...subgroupMatrixConfigs: ReturnType<typeof config>[]) => {
+    const matrix = subgroupMatrixOf({ subgroupMaxSize: 32, subgroupMatrixConfigs });
+    return matrix && [matrix.m, matrix.n, matrix.k, matrix.lanes];
+  };
+  assertEquals(chosen(config(16, 8, 8), config(16, 16, 16), config(32, 32, 32)), [16, 16, 16, 32]);
+  assertEquals(chosen(config(8, 8, 8), config(8, 16, 16), config(16, 8, 8)), [8, 16, 16, 32]);
+  assertEquals(chosen(config(16, 16, 16, "f16", "f16"), config(8, 8, 8)), [8, 8, 8, 32]);
+  assertEquals(chosen(config(16, 16, 16, "f32"), config(16, 16, 16, "i8", "i32")), undefined);
+  assertEquals(chosen(config(4, 8, 8), config(64, 16, 16)), undefined); // no rows of 16 bytes; deeper than the blocks
+  assertEquals(subgroupMatrixOf({ subgroupMaxSize: 32 }), undefined); // Deno's own WebGPU
+});
 
 gpuTest("gpu.info tells the limits that the device was opened with", (gpu) => {
   for (const [name, value] of Object.entries(gpu.info.limits)) {

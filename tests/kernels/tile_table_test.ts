@@ -1,7 +1,14 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { tileFor } from "../../kernels/tile.ts";
-import { parseTileTable, tileKind, tilesOf, TileTableError, useTiles } from "../../kernels/tile_table.ts";
-import { gpuTest } from "../gpu.ts";
+import {
+  parseTileTable,
+  tileKind,
+  tilesOf,
+  TileTableError,
+  tileTableName,
+  useTiles,
+} from "../../kernels/tile_table.ts";
+import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 
 gpuTest("useTiles() replaces the tiles of its adapter until another table does, and those of no other", (gpu) => {
   const before = tilesOf(gpu);
@@ -23,6 +30,7 @@ gpuTest("useTiles() refuses tiles that the device cannot run, and keeps what it 
       [{ machine: "subgroup", lanes: 3, threadsX: 3, rows: 8, columns: 1 }, "lanes: 3"],
       [{ machine: "workgroup", lanes: 2 * many, threadsX: many, rows: 1, columns: 1 }, `threads at most: ${2 * many}`],
       [{ machine: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes at most"],
+      [{ machine: "matrix", lanes: 64, threadsX: 2, rows: 2, columns: 2 }, "no subgroup matrices"],
     ] as const
   ) {
     assertThrows(() => useTiles(gpu, { [gpu.info.name]: { few: tile } }), TileTableError, why);
@@ -30,8 +38,44 @@ gpuTest("useTiles() refuses tiles that the device cannot run, and keeps what it 
   assertEquals(tilesOf(gpu), before);
 });
 
+gpuTest(
+  "tilesOf() gives subgroup matrices to products that may be rounded and are not small, and a table has them apart",
+  (gpu) => {
+    const { lanes } = gpu.info.subgroupMatrix!;
+    const machinesOf = (mayRound: boolean) => {
+      const { row, skinny, few, many } = tilesOf(gpu, { mayRound });
+      return [row, skinny, few, many].map(({ machine }) => machine === "matrix");
+    };
+    assertEquals(machinesOf(true), [false, false, true, true]);
+    assertEquals(machinesOf(false), [false, false, false, false]);
+    const tile = { machine: "matrix" as const, lanes: 2 * lanes, threadsX: 1, rows: 1, columns: 2 };
+    assertEquals(useTiles(gpu, { [gpu.info.name]: { many: tile } }), false);
+    assertEquals(useTiles(gpu, { [tileTableName(gpu)]: { many: tile } }), true);
+    try {
+      assertEquals(tileFor(gpu, 1024, 1024, { mayRound: true }), tile);
+      assertEquals(machinesOf(false), [false, false, false, false]);
+      const refused = (shape: Partial<typeof tile>, why: string) =>
+        assertThrows(
+          () => useTiles(gpu, { [tileTableName(gpu)]: { many: { ...tile, ...shape } } }),
+          TileTableError,
+          why,
+        );
+      refused({ lanes: lanes + 1 }, `must divide the threads: ${lanes + 1}`);
+      refused({ lanes: 6 * lanes, threadsX: 4 }, `must divide the threads: ${6 * lanes}`);
+      refused({ rows: 1024 }, "bytes at most");
+    } finally {
+      useTiles(gpu, {});
+    }
+  },
+  { subgroupMatrices: true },
+  await lackOfSubgroupMatrices(),
+);
+
 Deno.test("parseTileTable() reads back what was written, and says what is wrong with anything else", () => {
-  const table = { "a GPU": { row: { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } } };
+  const table = {
+    "a GPU": { row: { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } },
+    "another": { many: { machine: "matrix", lanes: 128, threadsX: 2, rows: 4, columns: 4 } },
+  };
   assertEquals(parseTileTable(JSON.stringify(table), "tiles.json"), table as ReturnType<typeof parseTileTable>);
   const tile = table["a GPU"].row;
   for (
