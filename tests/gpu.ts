@@ -27,6 +27,13 @@ export async function lackOfSubgroupMatrices(): Promise<string | undefined> {
   return subgroupMatrix ? undefined : `${name} has no subgroup matrices${dawn ? "" : " in Deno's own WebGPU"}`;
 }
 
+/** Why the tests' device cannot run tests that want a feature, if so. */
+export async function lackOf(feature: string): Promise<string | undefined> {
+  if (dawn?.missing) return dawn.missing;
+  const { features, name } = (await sharedGpu({})).info;
+  return features.has(feature) ? undefined : `${name} has no ${feature}`;
+}
+
 /** A test that gets a device, and fails when it leaves live bytes on it. `lacking` tells why the device cannot run it, if so. */
 export function gpuTest(
   name: string,
