@@ -18,8 +18,8 @@ export interface GpuOptions {
   /**
    * Whether products whose callers allow it (the UNet's and the VAE's, not the text encoder's and the edit's) may run on subgroup matrices (tensor
    * cores), which round their operands to f16: see {@linkcode SubgroupMatrix}. Where the device has none, and so in Deno's own WebGPU,
-   * `info.subgroupMatrix` is undefined and products run as they do without. Pictures of the embedded model differ by 7·10⁻⁴ then (relative, three
-   * steps). Default: false.
+   * `info.subgroupMatrix` is undefined and products run as they do without. Pictures of the embedded model differ by 4·10⁻⁴ to
+   * 3·10⁻³ then (relative, three steps, six seeds). Default: false.
    *
    * ```ts
    * const { create } = await import("npm:webgpu@0.6.2"); // Dawn
@@ -585,7 +585,7 @@ async function compiles(device: GPUDevice, line: string): Promise<boolean> {
 
 /** What Dawn's adapters add to their information. */
 export interface SubgroupMatrixInfo {
-  readonly subgroupMaxSize: number;
+  readonly subgroupMaxSize?: number;
   readonly subgroupMatrixConfigs?: Iterable<
     Record<"componentType" | "resultComponentType", string> & Record<"M" | "N" | "K", number>
   >;
@@ -596,14 +596,14 @@ export interface SubgroupMatrixInfo {
  * multiples of 16 bytes, as Vulkan wants them.
  */
 export function subgroupMatrixOf(
-  { subgroupMatrixConfigs = [], subgroupMaxSize }: SubgroupMatrixInfo,
+  { subgroupMatrixConfigs = [], subgroupMaxSize = 0 }: SubgroupMatrixInfo,
 ): SubgroupMatrix | undefined {
   const usable = [...subgroupMatrixConfigs].filter(({ componentType, resultComponentType, M, N, K }) =>
     componentType === "f16" && resultComponentType === "f32" && [M, N, K].every((size) => [8, 16, 32].includes(size))
   );
   const rank = ({ M, N, K }: typeof usable[number]) => M === 16 && N === 16 && K === 16 ? Infinity : M * N * K;
   const [best] = usable.sort((a, b) => rank(b) - rank(a) || 0);
-  return best && { m: best.M, n: best.N, k: best.K, lanes: subgroupMaxSize };
+  return best && subgroupMaxSize > 0 ? { m: best.M, n: best.N, k: best.K, lanes: subgroupMaxSize } : undefined;
 }
 
 function nameOf(info: GPUAdapterInfo): string {
