@@ -372,8 +372,8 @@ const padding = 2;
  * On subgroup matrices (Dawn's WGSL, which names columns before rows in their types). Blocks of A (rows × {@linkcode matrixDepth}) and B (depth × columns) are stored row by row as vec4h, so that `tile_a` and
  * `tile_b` store as they load. Threads take B by four quads of k before the next columns: 64 bytes in a row where B is stored [N, K], 128 where [K, N].
  *
- * Mesa's lavapipe has subgroup matrices, of 8 × 8 × 8, so that this can be tested without a GPU, but not judged: 1024³ takes it 360 ms, of which tiles
- * of its own take 62 to 92. It has not run on tensor cores yet.
+ * Mesa's lavapipe has subgroup matrices, of 8 × 8 × 8, so that this can be tested without a GPU, but not judged: 1024³ takes it 360 ms, where its
+ * own tiles take 62 to 92. It has not run on tensor cores yet.
  *
  * There may be more subgroups than have work, where the driver makes them smaller than MATRIX_LANES: these only load and store.
  *
