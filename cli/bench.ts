@@ -35,7 +35,7 @@ import { guidedTasks } from "../bench/unet_shapes.ts";
 import { Gpu } from "../engine/gpu.ts";
 import type { TileShape } from "../kernels/tile.ts";
 import { tileTableName } from "../kernels/tile_table.ts";
-import { tune } from "../bench/tune.ts";
+import { tune, type TunedKind } from "../bench/tune.ts";
 import { saveTiles, useSavedTiles } from "./tile_file.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -262,14 +262,18 @@ async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number 
     `${machine} of ${lanes}: ${rows} ${machine === "matrix" ? "×" : "rows ×"} ${columns} ${
       machine === "matrix" ? "a subgroup" : "vec4"
     }`;
+  const line = (what: string, form: string, { bestMs, beforeMs, tried }: Omit<TunedKind, "kind" | "best">) =>
+    console.log(
+      `  ${what.padEnd(14)}${form.padEnd(58)}${digits(bestMs)} ms, before ${digits(beforeMs)} ms (best of ${tried})`,
+    );
   const tiles = await tune(gpu, {
     ...options,
-    onKind: ({ kind, best, beforeMs, bestMs, tried }) =>
-      console.log(
-        `  ${kind.padEnd(8)}${size(best).padEnd(40)}${digits(bestMs)} ms, before ${
-          digits(beforeMs)
-        } ms (best of ${tried})`,
-      ),
+    onKind: (tuned) => line(tuned.kind, size(tuned.best), tuned),
+    onAttention: (tuned) => {
+      const { path, ...numbers } = tuned.best;
+      const form = Object.entries(numbers).map(([name, value]) => `${name} ${value}`).join(", ");
+      line(`heads of ${tuned.width}`, `${path}${form && `: ${form}`}`, tuned);
+    },
   });
   console.log(await saveTiles(tileTableName(gpu), tiles));
 }

@@ -1,5 +1,5 @@
 import type { Gpu } from "../engine/gpu.ts";
-import { parseTileTable, type Tiles, type TileTable, useTiles } from "../kernels/tile_table.ts";
+import { type DeviceTiles, parseTileTable, type TileTable, useTiles } from "../kernels/tile_table.ts";
 
 /** Where tuned tiles are kept: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the user's cache folder. */
 export function tileFile(): string {
@@ -23,7 +23,7 @@ export async function useSavedTiles(gpu: Gpu): Promise<void> {
 }
 
 /** Saves tiles beside those of other adapters, all or nothing. Returns the path. */
-export async function saveTiles(adapter: string, tiles: Tiles): Promise<string> {
+export async function saveTiles(adapter: string, tiles: DeviceTiles): Promise<string> {
   const path = tileFile();
   const table = { ...await savedTiles(path), [adapter]: tiles };
   await Deno.mkdir(path.replace(/[/\\][^/\\]*$/, ""), { recursive: true });

@@ -1,16 +1,9 @@
 import { ShapeError } from "../engine/errors.ts";
-import type { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
-import type { AttentionSizes } from "./attention_sizes.ts";
+import { type AttentionForm, attentionFormFor, attentionFormOn, type AttentionPath } from "./attention_form.ts";
 import { stagedAttention } from "./attention_staged.ts";
-import { subgroupAttention, subgroupAttentionShape } from "./attention_subgroup.ts";
-import { workgroupAttention, workgroupAttentionShape } from "./attention_workgroup.ts";
-
-/**
- * How attention is computed. `subgroup` and `workgroup` go once over the keys and never store a score; `staged` stores blocks of scores.
- * The first is for software devices, the second for GPUs, the third for widths of head that the others cannot take.
- */
-export type AttentionPath = "subgroup" | "workgroup" | "staged";
+import { subgroupAttention } from "./attention_subgroup.ts";
+import { workgroupAttention } from "./attention_workgroup.ts";
 
 /** Options of {@linkcode attention}. */
 export interface AttentionOptions {
@@ -20,12 +13,11 @@ export interface AttentionOptions {
   readonly causal?: boolean;
   /** Factor of the scores. Default: 1/√D. */
   readonly scale?: number;
-  /** For the tests and the tuner. Default: by device and width of head. */
+  /** For the tests and the bench: the device class's form on this path. Default: by device, its tuned table, and width of head. */
   readonly path?: AttentionPath;
+  /** For the tuner: this form. */
+  readonly form?: AttentionForm;
 }
-
-/** Heads wider than this would spill: a thread holds its queries' results whole. On software devices staged attention is faster before that. */
-const widestStreamed = { gpu: 160, software: 96 } as const;
 
 /**
  * Attention of each head h: softmax(scale · Q_h·K_hᵀ)·V_h. Memory does not grow with T·S.
@@ -61,20 +53,12 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     refuse(`the last axis must split into the heads: ${width} / ${heads}`);
   }
   const sizes = { batch, heads, t, s, dim, causal, scale: options.scale ?? 1 / Math.sqrt(dim) };
-  const path = options.path ?? choosePath(q.gpu, sizes);
-  const subgroup = path === "subgroup" ? subgroupAttentionShape(q.gpu, sizes) : undefined;
-  const workgroup = path === "workgroup" ? workgroupAttentionShape(q.gpu, sizes) : undefined;
-  if (path !== "staged" && !subgroup && !workgroup) refuse(`the ${path} path cannot take heads ${dim} wide here`);
+  const form = options.form ??
+    (options.path ? attentionFormOn(q.gpu, options.path, sizes) : attentionFormFor(q.gpu, sizes));
+  if (!form) return refuse(`the ${options.path} path cannot take heads ${dim} wide here`);
   const y = Tensor.empty(q.gpu, q.shape, q.dtype);
-  if (subgroup) subgroupAttention({ q, k, v, y }, sizes, subgroup);
-  else if (workgroup) workgroupAttention({ q, k, v, y }, sizes, workgroup);
+  if (form.path === "subgroup") subgroupAttention({ q, k, v, y }, sizes, form);
+  else if (form.path === "workgroup") workgroupAttention({ q, k, v, y }, sizes, form);
   else stagedAttention({ q, k, v, y }, sizes);
   return y;
-}
-
-function choosePath(gpu: Gpu, sizes: AttentionSizes): AttentionPath {
-  const isSoftware = gpu.info.deviceClass === "software";
-  if (sizes.dim > widestStreamed[isSoftware ? "software" : "gpu"]) return "staged";
-  if (isSoftware && subgroupAttentionShape(gpu, sizes)) return "subgroup";
-  return workgroupAttentionShape(gpu, sizes) ? "workgroup" : "staged";
 }

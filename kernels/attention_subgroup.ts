@@ -16,8 +16,10 @@ import { selected } from "./tile.ts";
  * - a scalar a score instead: 31 and 36. Fewer registers, no sums at the end
  * - 2 to 4 scores side by side, so that a query's number is fetched once for all: 32 and 40; 8 side by side spill: 25
  * - two rounds of keys a step: slower (1.4 times the code, and more spills)
- * - queries of a lane, T = S = 256: heads of 16: 2 give 32, 4 44, 8 39; of 40: 2 31, 3 37, 4 40; of 64: 2 37, 3 45, 4 47; of 80: 1 21, 2 35, 3 40;
- *   of 160: 1 24, 2 32. Compiling takes 0.65 ms per unit of keys × queries × D, so the product is held to 1536: a second
+ * - queries of a lane, T = S = 256, 8 keys: heads of 16: 2 give 32, 4 44, 8 39; of 40: 2 31, 3 37, 4 40; of 64: 2 37, 3 45, 4 47; of 80: 1 21, 2 35, 3 40;
+ *   of 160: 1 24, 2 32. Compiling takes 0.3 to 0.65 ms per unit of keys × queries × D, so that fewer keys pay for more queries
+ * - with eight numbers an access (below), on an idle machine, queries × keys: heads of 16: 4 × 8 54, 4 × 4 51; of 24: 54, 58; of 40: 57, 54; of 64: 3 × 8 50,
+ *   4 × 4 51; of 80: 2 × 8 43, 4 × 4 49. Half of the lanes then load what the other half loads, and the code is half as long: 4 × 4 it is
  * - 16 lanes: 8 keys a step do as well as 16 (40: 53 and 46; 64: 37 and 37) at half the code
  * - the loop over keys counted in numbers of keys up to params.s: lavapipe then inlined the uniforms and compiled anew at every run, 9 ms a run from
  *   its disk cache and 700 without one. Counting in addresses from the workgroup's own start prevents it
@@ -32,7 +34,7 @@ export interface SubgroupAttentionShape {
   readonly lanes: number;
   /** Queries of a lane. */
   readonly queries: number;
-  /** Keys of a step: all that the lanes can hold, or a part of that (4, 8, …) where the code would get too long. */
+  /** Keys of a step: all that the lanes can hold, or a part of that, for shorter code. */
   readonly keys: number;
   /** Keys whose scores are summed side by side: a query's number is fetched once for all of them. Divides `keys`. */
   readonly together: number;
@@ -46,10 +48,9 @@ export function subgroupAttentionShape(
   const lanes = gpu.info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
   // Long code would take longer to compile than it saves.
-  const products = t * s * heads * batch * dim;
-  const most = dim <= 32 || products >= 2 ** 26 ? 4 : products >= 2 ** 24 ? 2 : 1;
-  const queries = Math.max(1, Math.min(most, Math.floor(192 / dim)));
-  return { lanes, queries, keys: Math.min(lanes, dim > 96 ? 4 : 8), together: dim > 16 ? 4 : 1 };
+  const most = dim <= 32 || t * s * heads * batch * dim >= 2 ** 24 ? 4 : 2;
+  const queries = Math.max(1, Math.min(most, Math.floor(320 / dim)));
+  return { lanes, queries, keys: lanes > 8 ? 8 : 4, together: 4 };
 }
 
 const attentionKernel = declareKernel({

@@ -1,4 +1,11 @@
 import type { DeviceClass, Gpu, SubgroupMatrix } from "../engine/gpu.ts";
+import {
+  attentionFormNumbers,
+  type AttentionForms,
+  type AttentionPath,
+  attentionRefusal,
+  useAttentionForms,
+} from "./attention_form.ts";
 import type { TileShape } from "./tile.ts";
 
 /**
@@ -11,8 +18,11 @@ export type TileKind = typeof tileKinds[number];
 /** The tile for each kind of product; those that are missing are the device class's. */
 export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;
 
-/** {@linkcode Tiles} by the name of the adapter that they were measured on: what a tuner writes down. */
-export type TileTable = Readonly<Record<string, Tiles>>;
+/** What a tuner has found out about a device. */
+export type DeviceTiles = Tiles & { readonly attention?: AttentionForms };
+
+/** {@linkcode DeviceTiles} by the name of the adapter that they were measured on: what a tuner writes down. */
+export type TileTable = Readonly<Record<string, DeviceTiles>>;
 
 /** A tile table that cannot be read or used. */
 export class TileTableError extends Error {
@@ -114,14 +124,20 @@ export function tileTableName(gpu: Gpu): string {
  */
 export function useTiles(gpu: Gpu, table: TileTable): boolean {
   const name = tileTableName(gpu);
-  const tiles = Object.hasOwn(table, name) ? table[name] : undefined;
-  for (const [kind, shape] of Object.entries(tiles ?? {})) {
+  const known = Object.hasOwn(table, name);
+  const { attention, ...tiles } = known ? table[name] : {};
+  for (const [kind, shape] of Object.entries<TileShape>(tiles)) {
     const why = refusal(gpu, shape);
     if (why) throw new TileTableError(`Cannot use the tile for ${kind} on ${name} as ${why}`);
   }
-  if (tiles) tuned.set(gpu, tiles);
+  for (const [width, form] of Object.entries(attention ?? {})) {
+    const why = attentionRefusal(gpu, Number(width), form);
+    if (why) throw new TileTableError(`Cannot use the attention for heads of ${width} on ${name} as ${why}`);
+  }
+  if (known) tuned.set(gpu, tiles);
   else tuned.delete(gpu);
-  return tiles !== undefined;
+  useAttentionForms(gpu, attention);
+  return known;
 }
 
 /** Why a device cannot run a tile. */
@@ -170,27 +186,40 @@ export function parseTileTable(text: string, source: string): TileTable {
   }
   const isObject = (value: unknown): value is Record<string, unknown> =>
     typeof value === "object" && value !== null && !Array.isArray(value);
+  const checkNumbers = (from: Record<string, unknown>, names: readonly string[], whose: string) => {
+    for (const name of names) {
+      const value = from[name];
+      if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > 1024) {
+        refuse(`${name} of ${whose} must be a whole number from 1 to 1024: ${JSON.stringify(value)}`);
+      }
+    }
+  };
   if (!isObject(table)) return refuse("it must be an object of adapters");
   for (const [adapter, tiles] of Object.entries(table)) {
     if (!isObject(tiles)) return refuse(`the tiles of ${adapter} must be an object`);
-    for (const [kind, shape] of Object.entries(tiles)) {
+    const { attention = {}, ...products } = tiles;
+    for (const [kind, shape] of Object.entries(products)) {
       if (!(tileKinds as readonly string[]).includes(kind)) {
         refuse(`there is no kind of product ${JSON.stringify(kind)}`);
       }
       if (!isObject(shape)) return refuse(`the tile of ${adapter} for ${kind} must be an object`);
-      const { machine, ...numbers } = shape;
+      const { machine } = shape;
       if (machine !== "subgroup" && machine !== "workgroup" && machine !== "matrix") {
         refuse(`there is no machine ${JSON.stringify(machine)}`);
       }
-      for (const name of ["lanes", "threadsX", "rows", "columns"]) {
-        const value = numbers[name];
-        if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > 1024) {
-          refuse(`${name} of ${adapter} for ${kind} must be a whole number from 1 to 1024: ${JSON.stringify(value)}`);
-        }
-      }
-      if ((numbers.lanes as number) % (numbers.threadsX as number) !== 0) {
+      checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], `${adapter} for ${kind}`);
+      if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {
         refuse(`lanes of ${adapter} for ${kind} must be a multiple of threadsX`);
       }
+    }
+    if (!isObject(attention)) return refuse(`the attention of ${adapter} must be an object`);
+    for (const [width, form] of Object.entries(attention)) {
+      if (!/^[1-9]\d*$/.test(width)) refuse(`there are no heads ${JSON.stringify(width)} wide`);
+      if (!isObject(form)) return refuse(`the attention of ${adapter} for ${width} must be an object`);
+      if (!Object.hasOwn(attentionFormNumbers, form.path as string)) {
+        refuse(`there is no path of attention ${JSON.stringify(form.path)}`);
+      }
+      checkNumbers(form, attentionFormNumbers[form.path as AttentionPath], `${adapter} for heads of ${width}`);
     }
   }
   return table as TileTable;

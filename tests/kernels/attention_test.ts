@@ -2,7 +2,9 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { attention, type AttentionPath } from "../../kernels/attention.ts";
+import { attentionCandidates } from "../../bench/tune.ts";
+import { attention } from "../../kernels/attention.ts";
+import type { AttentionPath } from "../../kernels/attention_form.ts";
 import type { AttentionSizes } from "../../kernels/attention_sizes.ts";
 import { stagedAttention } from "../../kernels/attention_staged.ts";
 import { subgroupAttention } from "../../kernels/attention_subgroup.ts";
@@ -103,6 +105,17 @@ const others: Case[] = [
   { batch: 1, heads: 1, t: 33, s: 36, dim: 512 },
 ];
 const describe = (cases: Case[]) => cases.map(({ batch, heads, t, s, dim }) => [batch, heads, t, s, dim].join("·"));
+
+gpuTest("attention() by every form that a tuner tries equals its float64 definition", async (gpu) => {
+  const sizes = { batch: 1, heads: 2, t: 45, s: 37, dim: 40 };
+  const asked = problem(sizes);
+  const forms = attentionCandidates(gpu, sizes.dim);
+  assert(forms.length > 3, `${forms.length} forms`);
+  for (const form of forms) {
+    const run: Run = ({ q, k, v }, { heads, scale }) => attention(q, k, v, { heads, scale, form });
+    await check(gpu, asked, run, JSON.stringify(form));
+  }
+});
 
 for (const path of ["subgroup", "workgroup", "staged"] as const) {
   const cases = path === "staged" ? [...inFours, ...others] : inFours;

@@ -1,9 +1,11 @@
-import { assertEquals, assertThrows } from "@std/assert";
+import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { attentionFormFor, attentionFormOn } from "../../kernels/attention_form.ts";
 import { tileFor } from "../../kernels/tile.ts";
 import {
   parseTileTable,
   tileKind,
   tilesOf,
+  type TileTable,
   TileTableError,
   tileTableName,
   useTiles,
@@ -20,6 +22,29 @@ gpuTest("useTiles() replaces the tiles of its adapter until another table does, 
   assertEquals(tileFor(gpu, 1024, 1024), tile);
   useTiles(gpu, {});
   assertEquals(tilesOf(gpu), before);
+});
+
+gpuTest("useTiles() replaces the attention for heads of a width, and no other's", (gpu) => {
+  const sizes = { batch: 1, heads: 2, t: 64, s: 64, dim: 40, causal: false, scale: 1 };
+  const before = attentionFormFor(gpu, sizes);
+  const form = { path: "workgroup" as const, threadsX: 8, threadsY: 4, rows: 2 };
+  assertNotEquals(before, form);
+  assertEquals(useTiles(gpu, { [gpu.info.name]: { attention: { 40: form } } }), true);
+  assertEquals(attentionFormFor(gpu, sizes), form);
+  assertEquals(attentionFormFor(gpu, { ...sizes, dim: 44 }), attentionFormOn(gpu, before.path, { ...sizes, dim: 44 }));
+  useTiles(gpu, {});
+  assertEquals(attentionFormFor(gpu, sizes), before);
+  for (
+    const [wrong, why] of [
+      [{ path: "subgroup", lanes: 3, queries: 1, keys: 1, together: 1 }, "lanes: 3"],
+      [{ path: "workgroup", threadsX: 1024, threadsY: 1024, rows: 1 }, "threads at most: 1048576"],
+      [{ path: "workgroup", threadsX: 16, threadsY: 16, rows: 64 }, "bytes at most"],
+    ] as const
+  ) {
+    assertThrows(() => useTiles(gpu, { [gpu.info.name]: { attention: { 40: wrong } } }), TileTableError, why);
+  }
+  assertThrows(() => useTiles(gpu, { [gpu.info.name]: { attention: { 42: form } } }), TileTableError, "multiple of 4");
+  assertEquals(attentionFormFor(gpu, sizes), before);
 });
 
 gpuTest("useTiles() refuses tiles that the device cannot run, and keeps what it had", (gpu) => {
@@ -76,7 +101,7 @@ Deno.test("parseTileTable() reads back what was written, and says what is wrong 
     "a GPU": { row: { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } },
     "another": { many: { machine: "matrix", lanes: 128, threadsX: 2, rows: 4, columns: 4 } },
   };
-  assertEquals(parseTileTable(JSON.stringify(table), "tiles.json"), table as ReturnType<typeof parseTileTable>);
+  assertEquals(parseTileTable(JSON.stringify(table), "tiles.json"), table as unknown as TileTable);
   const tile = table["a GPU"].row;
   for (
     const [text, why] of [
@@ -86,6 +111,13 @@ Deno.test("parseTileTable() reads back what was written, and says what is wrong 
       [JSON.stringify({ a: { row: { ...tile, machine: "warp" } } }), '"warp"'],
       [JSON.stringify({ a: { row: { ...tile, rows: 1.5 } } }), "rows of a for row"],
       [JSON.stringify({ a: { row: { ...tile, threadsX: 7 } } }), "multiple of threadsX"],
+      [JSON.stringify({ a: { attention: [] } }), "attention of a must be an object"],
+      [JSON.stringify({ a: { attention: { wide: { path: "staged" } } } }), 'no heads "wide" wide'],
+      [JSON.stringify({ a: { attention: { 40: { path: "flash" } } } }), '"flash"'],
+      [
+        JSON.stringify({ a: { attention: { 40: { path: "workgroup", threadsX: 8 } } } }),
+        "threadsY of a for heads of 40",
+      ],
     ]
   ) {
     assertThrows(() => parseTileTable(text, "tiles.json"), TileTableError, why);
