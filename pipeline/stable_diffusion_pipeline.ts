@@ -325,8 +325,9 @@ export class StableDiffusionPipeline implements Disposable {
     const { height, width, guidanceScale } = settings;
     const guided = guidanceScale > 1;
     const prompts = Array.isArray(prompt) ? prompt.length : 1;
-    const { numImagesPerPrompt } = options, { activations } = unet;
-    const key = JSON.stringify([height, width, guided, prompts, numImagesPerPrompt, activations, this.#decoding]);
+    const { numImagesPerPrompt, outputType } = options;
+    const kind = [unet.activations, outputType === "latent" ? "latent" : this.#decoding];
+    const key = JSON.stringify([height, width, guided, prompts, numImagesPerPrompt, kind]);
     if (this.#compiled.has(key)) return;
     await compileAhead(gpu, () =>
       gpu.scope(() => {
@@ -334,7 +335,7 @@ export class StableDiffusionPipeline implements Disposable {
         using read = context;
         const started = Tensor.empty(gpu, this.#latentShape(images, settings)).keep();
         using latents = rehearseDenoising(started, { ...settings, unet, scheduler, context: read });
-        if (options.outputType !== "latent") rehearseDecoding(this.vae, latents, this.#decoding);
+        if (outputType !== "latent") rehearseDecoding(this.vae, latents, this.#decoding);
       }));
     this.#compiled.add(key);
   }

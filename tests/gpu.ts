@@ -6,18 +6,23 @@ import { Gpu, type GpuOptions } from "../engine/gpu.ts";
 const dawn = Deno.env.get("BLUEROSE_WEBGPU") === "dawn" ? await findDawn() : undefined;
 
 const opened = new Map<string, Promise<Gpu>>();
+const open: Gpu[] = [];
 
 /** One device per test file and set of options: opening takes longer than most tests. */
 function sharedGpu(options: GpuOptions): Promise<Gpu> {
   const key = JSON.stringify(options);
-  if (!opened.has(key)) opened.set(key, Gpu.request({ gpu: dawn?.gpu, ...options }));
-  return opened.get(key)!;
+  let gpu = opened.get(key);
+  if (!gpu) {
+    opened.set(key, gpu = Gpu.request({ gpu: dawn?.gpu, ...options }));
+    gpu.then((gpu) => open.push(gpu), () => {}); // whoever awaits it is told why not
+  }
+  return gpu;
 }
 
 // Drivers' threads must not outlive the process's teardown. Dawn ends with it, and crashes where a device is destroyed then.
 globalThis.addEventListener("unload", () => {
   if (dawn) return;
-  for (const gpu of opened.values()) gpu.then((gpu) => gpu[Symbol.dispose]());
+  for (const gpu of open) gpu[Symbol.dispose](); // at once: what is put off until after this event may not come
 });
 
 /** Whether the tests' device multiplies on subgroup matrices when asked to; or why not, for tests that want them. */
