@@ -4,10 +4,12 @@
  * @module
  */
 import type { Gpu } from "../engine/gpu.ts";
-import type { KernelCase } from "./cases.ts";
+import type { Tensor } from "../engine/tensor.ts";
+import { type KernelCase, prepareTask } from "./cases.ts";
 import type { Ceiling } from "./ceiling.ts";
 import { type Peer, type PeerPace, resultsAgree } from "./peers.ts";
 import { type KernelRecord, kernelRecord } from "./report.ts";
+import type { PeerTask } from "./task.ts";
 import { deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
 
 /** How kernels are measured. */
@@ -75,6 +77,9 @@ export async function measureKernel(
     const [ours] = times;
     remarks.push(...failures);
     if (ours.timing.hostBound) remarks.push("the host's time");
+    if (task && gpu.info.subgroupMatrix) {
+      remarks.push(`${(await roundingError(gpu, task, first)).toExponential(1)} from f32`);
+    }
     const record = kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, ceiling);
     const others = times.slice(1).map(({ name, timing }) => [name, { ms: timing.minMs }] as const);
     for (const [name, { ms }] of others) pace?.note(name, task!, ms);
@@ -90,6 +95,15 @@ export async function measureKernel(
   } finally {
     for (const each of opened) each[Symbol.dispose]();
   }
+}
+
+/** How far a task's result is from that without rounded operands, as a share of its norm. */
+async function roundingError(gpu: Gpu, task: PeerTask, rounded: Tensor): Promise<number> {
+  using whole = prepareTask(gpu, task, { mayRound: false });
+  using result = gpu.scope(() => whole.run());
+  const [actual, expected] = [await rounded.data(), await result.data()];
+  const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
+  return norm(actual.map((value, i) => value - expected[i])) / norm(expected);
 }
 
 /** Times all works in turns; one of a peer that fails on the way is left out and told of. */

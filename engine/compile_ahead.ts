@@ -9,10 +9,16 @@
  */
 import { Gpu } from "./gpu.ts";
 import type { CompiledKernel } from "./kernel.ts";
-import { slotBytes } from "./recorder.ts";
+import { type RehearsedRun, slotBytes } from "./recorder.ts";
 
 /** Devices beyond this would wait for each other's turn at the cache rather than compile. */
 const mostDevices = 4;
+
+/**
+ * A kernel longer than three quarters of the others takes llvmpipe 150 ms and more to compile, and some 20 to load from its cache. One that takes less
+ * than this was in the cache, and so will the others be: opening devices to load them faster would take longer.
+ */
+const cachedMs = 80;
 
 /**
  * Has the driver compile all kernels that `body` runs and that this device has not compiled yet, in the time of the slowest share of them. Does nothing
@@ -25,48 +31,53 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
   const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
   if (!gpu.info.compilesLate || cores < 2 || gpu.recorder.rehearsing) return;
   const known = new Set(gpu.compiledKernels);
-  using team = await Team.open(gpu, Math.min(cores, mostDevices) - 1);
-  await gpu.rehearse(body, ({ kernel, params }) => {
-    if (known.has(kernel)) return;
-    known.add(kernel);
-    team.add(kernel, params);
+  const fresh = new Map<CompiledKernel, RehearsedRun>();
+  await gpu.rehearse(body, (run) => {
+    if (!known.has(run.kernel) && !fresh.has(run.kernel)) fresh.set(run.kernel, run);
   });
-  await team.run();
   gpu.trim(); // what was rehearsed together need not be in memory together
+  const longestFirst = [...fresh.values()].sort((a, b) => b.kernel.code.length - a.kernel.code.length);
+  const [trial] = longestFirst.splice(Math.floor(longestFirst.length / 4), 1);
+  using own = new Member(gpu, { isOwner: true });
+  const started = performance.now();
+  if (trial) own.submit([trial]);
+  await own.finished();
+  if (longestFirst.length === 0 || performance.now() - started < cachedMs) return;
+  using helpers = await Helpers.open(gpu, Math.min(cores, mostDevices) - 1);
+  const members = [own, ...helpers.members];
+  const shares = shareOut(longestFirst, members.length);
+  members.forEach((member, index) => member.submit(shares[index])); // all before the first wait, as Deno's waits block
+  for (const member of members) await member.finished();
 }
 
-/** This device and its helpers. */
-class Team implements Disposable {
-  readonly #members: readonly Member[];
-  readonly #load: number[];
-  readonly #helpers: readonly Gpu[];
+/** Shares of about the same length of code: the next longest to whoever has the least. */
+function shareOut(longestFirst: readonly RehearsedRun[], count: number): RehearsedRun[][] {
+  const shares = Array.from({ length: count }, () => ({ runs: [] as RehearsedRun[], length: 0 }));
+  for (const run of longestFirst) {
+    const least = shares.reduce((least, share) => share.length < least.length ? share : least);
+    least.runs.push(run);
+    least.length += run.kernel.code.length;
+  }
+  return shares.map(({ runs }) => runs);
+}
 
-  private constructor(gpu: Gpu, helpers: readonly Gpu[]) {
-    this.#helpers = helpers;
-    this.#members = [gpu, ...helpers].map((member) => new Member(member, { isOwner: member === gpu }));
-    this.#load = this.#members.map(() => 0);
+/** Devices that are opened to compile, and closed again. */
+class Helpers implements Disposable {
+  readonly members: readonly Member[];
+  readonly #gpus: readonly Gpu[];
+
+  private constructor(gpus: readonly Gpu[]) {
+    this.#gpus = gpus;
+    this.members = gpus.map((gpu) => new Member(gpu, { isOwner: false }));
   }
 
-  static async open(gpu: Gpu, helpers: number): Promise<Team> {
-    return new Team(gpu, await Promise.all(Array.from({ length: helpers }, () => Gpu.request(gpu.options))));
-  }
-
-  /** Gives a kernel to the member with the least to do, by the length of what it has got. */
-  add(kernel: CompiledKernel, params: Uint8Array<ArrayBuffer>): void {
-    const least = this.#load.indexOf(Math.min(...this.#load));
-    this.#load[least] += kernel.code.length;
-    this.#members[least].add(kernel, params);
-  }
-
-  /** Runs all that was given, on all members at once. */
-  async run(): Promise<void> {
-    for (const member of this.#members) member.submit(); // all before the first wait, as Deno's waits block
-    for (const member of this.#members) await member.finished();
+  static async open(gpu: Gpu, count: number): Promise<Helpers> {
+    return new Helpers(await Promise.all(Array.from({ length: count }, () => Gpu.request(gpu.options))));
   }
 
   [Symbol.dispose](): void {
-    for (const member of this.#members) member[Symbol.dispose]();
-    for (const helper of this.#helpers) helper[Symbol.dispose]();
+    for (const member of this.members) member[Symbol.dispose]();
+    for (const gpu of this.#gpus) gpu[Symbol.dispose]();
   }
 }
 
@@ -77,40 +88,24 @@ const memoryBytes = 65536;
 class Member implements Disposable {
   readonly #gpu: Gpu;
   readonly #isOwner: boolean;
-  readonly #encoder: GPUCommandEncoder;
-  readonly #pass: GPUComputePassEncoder;
   /** One buffer a binding, since a kernel may not write what it reads. What they hold does not matter. */
   readonly #memory: GPUBuffer[] = [];
   readonly #buffers: GPUBuffer[] = [];
 
+  /** @param options.isOwner whether the kernels were compiled for this very device */
   constructor(gpu: Gpu, { isOwner }: { isOwner: boolean }) {
     this.#gpu = gpu;
     this.#isOwner = isOwner;
-    this.#encoder = gpu.device.createCommandEncoder();
-    this.#pass = this.#encoder.beginComputePass();
   }
 
-  add(kernel: CompiledKernel, params: Uint8Array<ArrayBuffer>): void {
-    const { device, recorder } = this.#gpu;
-    const own = this.#isOwner ? kernel : this.#gpu.recompiled(kernel);
-    while (this.#memory.length < kernel.accesses.length) {
-      this.#memory.push(this.#buffer(memoryBytes, GPUBufferUsage.STORAGE));
-    }
-    this.#gpu.guarded(`run the kernel ${kernel.name} on one workgroup`, () => {
-      const uniforms = this.#buffer(slotBytes, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
-      device.queue.writeBuffer(uniforms, 0, params);
-      const entries = kernel.accesses.map((_, binding) => ({ binding, resource: { buffer: this.#memory[binding] } }));
-      this.#pass.setPipeline(own.pipeline);
-      this.#pass.setBindGroup(0, device.createBindGroup({ layout: own.layout.layout, entries }));
-      this.#pass.setBindGroup(1, recorder.paramSlots(uniforms).group, [0]);
-      this.#pass.dispatchWorkgroups(1);
-    });
-  }
-
-  submit(): void {
+  submit(runs: readonly RehearsedRun[]): void {
+    const { device } = this.#gpu;
     this.#gpu.guarded("run kernels on one workgroup each", () => {
-      this.#pass.end();
-      this.#gpu.device.queue.submit([this.#encoder.finish()]);
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      for (const run of runs) this.#encode(pass, run);
+      pass.end();
+      device.queue.submit([encoder.finish()]);
     });
   }
 
@@ -120,6 +115,19 @@ class Member implements Disposable {
 
   [Symbol.dispose](): void {
     for (const buffer of this.#buffers) buffer.destroy();
+  }
+
+  #encode(pass: GPUComputePassEncoder, { kernel, params }: RehearsedRun): void {
+    const { device, recorder } = this.#gpu;
+    const { pipeline, layout, accesses } = this.#isOwner ? kernel : this.#gpu.recompiled(kernel);
+    while (this.#memory.length < accesses.length) this.#memory.push(this.#buffer(memoryBytes, GPUBufferUsage.STORAGE));
+    const uniforms = this.#buffer(slotBytes, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
+    device.queue.writeBuffer(uniforms, 0, params);
+    const entries = accesses.map((_, binding) => ({ binding, resource: { buffer: this.#memory[binding] } }));
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, device.createBindGroup({ layout: layout.layout, entries }));
+    pass.setBindGroup(1, recorder.paramSlots(uniforms).group, [0]);
+    pass.dispatchWorkgroups(1);
   }
 
   #buffer(size: number, usage: number): GPUBuffer {
