@@ -57,6 +57,7 @@ export async function measureKernel(
     { name: "", work: deviceWork(gpu, () => void prepared.run(), options) },
   ];
   const opened: Disposable[] = [];
+  const unable: Record<string, string> = {};
   for (const peer of task ? options.peers ?? [] : []) {
     const refusal = pace?.refusal(peer.name, task!);
     if (refusal !== undefined) {
@@ -66,16 +67,17 @@ export async function measureKernel(
     try {
       const theirs = await peer.prepare(task!);
       opened.push(theirs);
-      if (!resultsAgree(await first.data(), await theirs.result())) remarks.push(`${peer.name}: another result`);
+      if (!resultsAgree(await first.data(), await theirs.result())) unable[peer.name] = "another result";
       else works.push({ name: peer.name, work: theirs });
     } catch (error) {
-      remarks.push(`${peer.name}: ${firstLine(error)}`);
+      unable[peer.name] = firstLine(error);
     }
   }
   try {
     const { times, failures } = await timeWhatCan(works, { ...options, isWarm: true });
     const [ours] = times;
-    remarks.push(...failures);
+    Object.assign(unable, failures);
+    remarks.push(...Object.entries(unable).map(([name, why]) => `${name}: ${why}`));
     if (ours.timing.hostBound) remarks.push("the host's time");
     if (task && gpu.info.subgroupMatrix) {
       remarks.push(`${(await roundingError(gpu, task, first)).toExponential(1)} from f32`);
@@ -89,6 +91,7 @@ export async function measureKernel(
         ...(task ? { task } : {}),
         ...(perStep === undefined ? {} : { perStep }),
         ...(others.length > 0 ? { peers: Object.fromEntries(others) } : {}),
+        ...(Object.keys(unable).length > 0 ? { unable } : {}),
       },
       remarks,
     };
@@ -108,7 +111,7 @@ async function roundingError(gpu: Gpu, task: PeerTask, rounded: Tensor): Promise
 
 /** Times all works in turns; one of a peer that fails on the way is left out and told of. */
 async function timeWhatCan(works: readonly { name: string; work: Work }[], options: TimingOptions) {
-  const failures: string[] = [];
+  const failures: Record<string, string> = {};
   const failed = new Set<string>();
   for (;;) {
     const left = works.filter(({ name }) => !failed.has(name));
@@ -120,7 +123,7 @@ async function timeWhatCan(works: readonly { name: string; work: Work }[], optio
           return await work.sample(count);
         } catch (error) {
           if (name === "") throw error;
-          failures.push(`${name}: ${firstLine(error)}`);
+          failures[name] = firstLine(error);
           failed.add(name);
           return { ms: 1 };
         }

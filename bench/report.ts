@@ -37,6 +37,8 @@ export interface KernelRecord {
   readonly perStep?: number;
   /** Others' times for the same work in the same run. */
   readonly peers?: Readonly<Record<string, { readonly ms: number }>>;
+  /** Who of the others could not do it, or did something else, and what they said. */
+  readonly unable?: Readonly<Record<string, string>>;
 }
 
 /** A stage of the whole. */

@@ -201,7 +201,7 @@ function largeStep(records: readonly FullSizeRecord[] = []): FullSizeRecord | un
  * The least of the ratios of others' times to ours: over all records, of the best of the others each.
  *
  * @param names the beginnings of theirs
- * @param options.of what has to be among the records, for the target to be met. Default: anything.
+ * @param options.of what has to be among the records, done by one of the others or beyond them, for the target to be met. Default: anything.
  */
 function judgeRatios(
   records: readonly KernelRecord[],
@@ -209,9 +209,10 @@ function judgeRatios(
   { least, of = [] }: { least: number; of?: readonly PeerTask[] },
 ): Measured | string {
   if (records.length === 0) return notRun;
+  const isNamed = (peer: string) => names.some((beginning) => peer.startsWith(beginning));
   const rows = records.flatMap((record) => {
     const { kernel, shape, ms, peers = {} } = record;
-    const times = Object.entries(peers).filter(([name]) => names.some((beginning) => name.startsWith(beginning)));
+    const times = Object.entries(peers).filter(([name]) => isNamed(name));
     if (times.length === 0) return [];
     const [peer, { ms: peerMs }] = times.reduce((best, each) => each[1].ms < best[1].ms ? each : best);
     return [{ record, name: `${kernel} ${shape}`, peer, ratio: peerMs / ms }];
@@ -219,9 +220,15 @@ function judgeRatios(
   if (rows.length === 0) return "no such peer in this run";
   const worst = rows.reduce((low, row) => row.ratio < low.ratio ? row : low);
   const compared = rows.map(({ record }) => record);
-  const missing = of.filter((task) => recordsOf(compared, task).length === 0).length;
+  const uncompared = of.filter((task) => recordsOf(compared, task).length === 0);
+  const beyond =
+    uncompared.filter((task) => recordsOf(records, task).some(({ unable = {} }) => Object.keys(unable).some(isNamed)))
+      .length; // who gives no result is not faster
+  const missing = uncompared.length - beyond;
   const place = of.length > 0 || rows.length > 1 ? ` at ${worst.name}` : "";
-  const number = missing > 0 ? `; ${missing} of ${of.length} are missing` : of.length > 0 ? `, of ${rows.length}` : "";
+  const number = (of.length > 0 ? `, of ${rows.length}` : "") +
+    (beyond > 0 ? `; none of them could do ${beyond} more` : "") +
+    (missing > 0 ? `; ${missing} of ${of.length} are missing` : "");
   const isMet = worst.ratio < least ? false : missing > 0 ? undefined : true;
   return { measured: `${digits(worst.ratio)} × ${worst.peer}${place}${number}`, isMet };
 }

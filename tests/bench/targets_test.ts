@@ -57,6 +57,9 @@ Deno.test("some of the commonest shapes can miss their target, but all of them a
   assertEquals(judged(fast).verdict, "met");
   assertEquals(judged(fast.slice(1)).verdict, "not measured");
   assert(judged(fast.slice(1)).measured.endsWith("1 of 30 are missing"));
+  const beyond = record(tasks[0], { "PyTorch 2 CPU": 0.5 }, { unable: { "tfjs 4": "too large", "jax-js 0": "wrong" } });
+  assertEquals(judged(fast.with(0, beyond)).verdict, "met");
+  assert(judged(fast.with(0, beyond)).measured.endsWith("of 29; none of them could do 1 more"));
   const slow = record(tasks[4], { "tfjs 4": 3, "jax-js 0": 0.9 });
   assertEquals(judged([slow]).verdict, "missed");
   assert(judged([...fast, slow]).measured.startsWith(`0.900 × jax-js 0 at ${slow.kernel} ${slow.shape}`));
