@@ -39,12 +39,7 @@ export class TimeProjections {
     return this.#columns - channels;
   }
 
-  /** Number of columns of {@linkcode forward}'s result. */
-  get columns(): number {
-    return this.#columns;
-  }
-
-  /** [n, features] after SiLU → [n, columns] */
+  /** [n, features] after SiLU → [n, columns of all blocks] */
   forward(embedding: Tensor): Tensor {
     return concat(this.#layers.map((layer) => layer.forward(embedding)), 1);
   }
@@ -73,7 +68,7 @@ export class ResnetBlock {
     this.#outputScale = outputScale;
   }
 
-  /** x [B, in, H, W], time [B, columns] or [1, columns] of {@linkcode TimeProjections} → [B, out, H, W] */
+  /** x [B, in, H, W], time [B, …] or [1, …] of {@linkcode TimeProjections} → [B, out, H, W] */
   forward(x: Tensor, time?: Tensor): Tensor {
     return x.gpu.scope(() => {
       const channelBias = time && { tensor: time, first: this.#timeColumn };
