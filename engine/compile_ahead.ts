@@ -15,7 +15,7 @@ import { type RehearsedRun, slotBytes } from "./recorder.ts";
 const mostDevices = 4;
 
 /**
- * A kernel longer than three quarters of the others takes llvmpipe 150 ms and more to compile, and some 20 to load from its cache. One that takes less
+ * A kernel longer than two thirds of the others takes llvmpipe 120 ms and more to compile, and some 20 to load from its cache. One that takes less
  * than this was in the cache, and so will the others be: opening devices to load them faster would take longer.
  */
 const cachedMs = 80;
@@ -37,7 +37,7 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
   });
   gpu.trim(); // what was rehearsed together need not be in memory together
   const longestFirst = [...fresh.values()].sort((a, b) => b.kernel.code.length - a.kernel.code.length);
-  const [trial] = longestFirst.splice(Math.floor(longestFirst.length / 4), 1);
+  const [trial] = longestFirst.splice(Math.floor(longestFirst.length / 3), 1);
   using own = new Member(gpu, { isOwner: true });
   const started = performance.now();
   if (trial) own.submit([trial]);
@@ -50,9 +50,16 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
   for (const member of members) await member.finished();
 }
 
-/** Shares of about the same length of code: the next longest to whoever has the least. */
+/** What a helper starts behind with, as a share of all code: its pipelines have to be created first, while this device compiles already. */
+const handicap = 0.06;
+
+/** Shares of about the same length of code: the next longest to whoever has the least. The first share is this device's. */
 function shareOut(longestFirst: readonly RehearsedRun[], count: number): RehearsedRun[][] {
-  const shares = Array.from({ length: count }, () => ({ runs: [] as RehearsedRun[], length: 0 }));
+  const whole = longestFirst.reduce((sum, { kernel }) => sum + kernel.code.length, 0);
+  const shares = Array.from({ length: count }, (_, index) => ({
+    runs: [] as RehearsedRun[],
+    length: index === 0 ? 0 : handicap * whole,
+  }));
   for (const run of longestFirst) {
     const least = shares.reduce((least, share) => share.length < least.length ? share : least);
     least.runs.push(run);
