@@ -12,6 +12,7 @@ import { TorchGenerator } from "../schedulers/mod.ts";
 import { compileAhead } from "./one_workgroup.ts";
 import { processWork, PythonProcess, torchName, torchPlaces } from "./peers/torch.ts";
 import { writeFolder } from "./random_checkpoint.ts";
+import { relativeDifference } from "./relative_difference.ts";
 import type { FullSizeRecord } from "./report.ts";
 import { deviceWork, timeInTurns, type TimingOptions, waitingMs } from "./timing.ts";
 
@@ -156,14 +157,4 @@ async function measureStep(
     ...(torch.length > 0 ? { peers } : {}),
   };
   return { record, noise: result };
-}
-
-/** ‖a − b‖ / ‖b‖ */
-function relativeDifference(a: Float32Array, b: Float32Array): number {
-  let difference = 0, norm = 0;
-  for (let i = 0; i < b.length; i++) {
-    difference += (a[i] - b[i]) ** 2;
-    norm += b[i] ** 2;
-  }
-  return Math.sqrt(difference / norm);
 }

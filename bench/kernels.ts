@@ -8,6 +8,7 @@ import type { Tensor } from "../engine/tensor.ts";
 import { type KernelCase, prepareTask } from "./cases.ts";
 import type { Ceiling } from "./ceiling.ts";
 import { type Peer, type PeerPace, resultsAgree } from "./peers.ts";
+import { relativeDifference } from "./relative_difference.ts";
 import { type KernelRecord, kernelRecord } from "./report.ts";
 import type { PeerTask } from "./task.ts";
 import { deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
@@ -104,9 +105,7 @@ export async function measureKernel(
 async function roundingError(gpu: Gpu, task: PeerTask, rounded: Tensor): Promise<number> {
   using whole = prepareTask(gpu, task, { mayRound: false });
   using result = gpu.scope(() => whole.run());
-  const [actual, expected] = [await rounded.data(), await result.data()];
-  const norm = (values: Float32Array) => Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0));
-  return norm(actual.map((value, i) => value - expected[i])) / norm(expected);
+  return relativeDifference(await rounded.data(), await result.data());
 }
 
 /** Times all works in turns; one of a peer that fails on the way is left out and told of. */

@@ -18,8 +18,7 @@ export interface GpuOptions {
   /**
    * Whether products whose callers allow it (the UNet's and the VAE's, not the text encoder's and the edit's) may run on subgroup matrices (tensor
    * cores), which round their operands to f16: see {@linkcode SubgroupMatrix}. Where the device has none, and so in Deno's own WebGPU,
-   * `info.subgroupMatrix` is undefined and products run as they do without. Pictures of the embedded model differ by 4·10⁻⁴ to
-   * 3·10⁻³ then (relative, three steps, six seeds). Default: false.
+   * `info.subgroupMatrix` is undefined and products run as they do without. Default: false.
    *
    * ```ts
    * const { create } = await import("npm:webgpu@0.6.2"); // Dawn

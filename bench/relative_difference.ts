@@ -1,0 +1,9 @@
+/** ‖a − b‖ / ‖b‖, by which results are compared. */
+export function relativeDifference(a: Float32Array, b: Float32Array): number {
+  let difference = 0, norm = 0;
+  for (let i = 0; i < b.length; i++) {
+    difference += (a[i] - b[i]) ** 2;
+    norm += b[i] ** 2;
+  }
+  return Math.sqrt(difference / norm);
+}
