@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../engine/gpu.ts";
-import { declareKernel, spread, storage } from "../engine/kernel.ts";
+import { declareKernel, spread, storage } from "../engine/kernel/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { deviceWork, time, type TimingOptions } from "./timing.ts";
 

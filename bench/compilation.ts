@@ -8,8 +8,8 @@
  * @module
  */
 import { Gpu } from "../engine/gpu.ts";
-import type { CompiledKernel } from "../engine/kernel.ts";
-import type { RehearsedRun } from "../engine/recorder.ts";
+import type { CompiledKernel } from "../engine/kernel/kernel.ts";
+import type { RehearsedRun } from "../engine/record/recorder.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { solveOperator } from "../pipeline/editing/edit_system.ts";
 import type { FileTree } from "../pipeline/loading/byte_source.ts";

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Gpu } from "../engine/gpu.ts";
-import type { RehearsedRun } from "../engine/recorder.ts";
+import type { RehearsedRun } from "../engine/record/recorder.ts";
 import { Tensor } from "../engine/tensor.ts";
 
 /** Rehearsed runs, each kernel once with each of its parameters, over memory of their own. */

@@ -1,8 +1,8 @@
 import { DeviceLostError, GpuError, KernelError, NoAdapterError, OutOfMemoryError } from "./errors.ts";
-import type { Binding, CompiledKernel, Cost, Kernel, NumberedLayout } from "./kernel.ts";
-import { Pool, roundUp } from "./pool.ts";
-import { Capture, type Program } from "./program.ts";
-import { type KernelProfile, Recorder, type RehearsedRun } from "./recorder.ts";
+import type { Binding, CompiledKernel, Cost, Kernel, NumberedLayout } from "./kernel/kernel.ts";
+import { Pool, roundUp } from "./memory/pool.ts";
+import { Capture, type Program } from "./record/program.ts";
+import { type KernelProfile, Recorder, type RehearsedRun } from "./record/recorder.ts";
 import { Tensor } from "./tensor.ts";
 
 /** What {@linkcode Gpu.request} can be asked. */

@@ -17,6 +17,6 @@ export {
   type SubgroupMatrix,
   type WgslExtension,
 } from "./gpu.ts";
-export type { Program } from "./program.ts";
-export type { KernelProfile } from "./recorder.ts";
+export type { Program } from "./record/program.ts";
+export type { KernelProfile } from "./record/recorder.ts";
 export { Tensor, type TensorWindow } from "./tensor.ts";

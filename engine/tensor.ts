@@ -1,7 +1,7 @@
 import type { Gpu } from "./gpu.ts";
 import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostArray } from "./dtype.ts";
 import { DTypeError, GpuError, ShapeError } from "./errors.ts";
-import type { Capture } from "./program.ts";
+import type { Capture } from "./record/program.ts";
 
 /** A buffer with the number of tensors that look at it. For the engine. */
 export interface Storage {

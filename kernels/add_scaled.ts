@@ -1,5 +1,5 @@
 import { ShapeError } from "../engine/errors.ts";
-import { declareKernel, spread, storage } from "../engine/kernel.ts";
+import { declareKernel, spread, storage } from "../engine/kernel/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
 
 const addScaledKernel = declareKernel({

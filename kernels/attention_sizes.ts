@@ -1,4 +1,4 @@
-import type { Cost } from "../engine/kernel.ts";
+import type { Cost } from "../engine/kernel/kernel.ts";
 
 /** The sizes of one attention: what its three kernels share. */
 export interface AttentionSizes {

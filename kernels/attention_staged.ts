@@ -1,4 +1,4 @@
-import { declareKernel, output, spread } from "../engine/kernel.ts";
+import { declareKernel, output, spread } from "../engine/kernel/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
 import type { AttentionSizes } from "./attention_sizes.ts";
 import { concat } from "./concat.ts";

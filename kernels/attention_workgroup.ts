@@ -1,5 +1,5 @@
 import type { Gpu } from "../engine/gpu.ts";
-import { declareKernel, input, output } from "../engine/kernel.ts";
+import { declareKernel, input, output } from "../engine/kernel/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { attentionCost, type AttentionSizes } from "./attention_sizes.ts";
 

@@ -1,6 +1,6 @@
 import { ShapeError } from "../engine/errors.ts";
-import { declareKernel, storage } from "../engine/kernel.ts";
-import { roundUp } from "../engine/pool.ts";
+import { declareKernel, storage } from "../engine/kernel/kernel.ts";
+import { roundUp } from "../engine/memory/pool.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { copyMatrix } from "./copy_matrix.ts";
 import { addProduct, type Real } from "./real_product.ts";

@@ -1,4 +1,4 @@
-import { declareKernel, input, output, spread } from "../engine/kernel.ts";
+import { declareKernel, input, output, spread } from "../engine/kernel/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
 
 const clampKernel = declareKernel({

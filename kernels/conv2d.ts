@@ -1,7 +1,7 @@
 import { bytesPerElement, type DType } from "../engine/dtype.ts";
 import { ShapeError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import { declareKernel, input, output, spread } from "../engine/kernel.ts";
+import { declareKernel, input, output, spread } from "../engine/kernel/kernel.ts";
 import { Tensor, type TensorWindow } from "../engine/tensor.ts";
 import { type Activation, activationCode } from "./activation.ts";
 import { conv3x3Kernel, conv3x3Tile } from "./conv2d_3x3.ts";

@@ -1,4 +1,4 @@
-import { type Cost, declareKernel, spread } from "../engine/kernel.ts";
+import { type Cost, declareKernel, spread } from "../engine/kernel/kernel.ts";
 import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./conv2d_epilogue.ts";
 import { put, rowLoop } from "./tile.ts";
 

@@ -1,4 +1,4 @@
-import { type Cost, input, output } from "../engine/kernel.ts";
+import { type Cost, input, output } from "../engine/kernel/kernel.ts";
 import { activationWgsl } from "./activation.ts";
 
 /**

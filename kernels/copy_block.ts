@@ -1,7 +1,7 @@
 import { bytesPerElement } from "../engine/dtype.ts";
 import { DTypeError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import { declareKernel, storage } from "../engine/kernel.ts";
+import { declareKernel, storage } from "../engine/kernel/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import {
   elementwise,

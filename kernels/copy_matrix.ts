@@ -1,5 +1,5 @@
 import { ShapeError } from "../engine/errors.ts";
-import { declareKernel, spread, storage } from "../engine/kernel.ts";
+import { declareKernel, spread, storage } from "../engine/kernel/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
 import type { Block, Real } from "./real_product.ts";
 

@@ -1,5 +1,5 @@
 import type { Gpu } from "../engine/gpu.ts";
-import { type Constant, type Grid, spread } from "../engine/kernel.ts";
+import { type Constant, type Grid, spread } from "../engine/kernel/kernel.ts";
 
 /**
  * The entry point of kernels that do the same to each place of a `rows` × `columns` grid: such a kernel writes down

@@ -1,5 +1,5 @@
 import { DTypeError } from "../engine/errors.ts";
-import { declareKernel, input, output, storage } from "../engine/kernel.ts";
+import { declareKernel, input, output, storage } from "../engine/kernel/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
 import {
   elementwise,

@@ -1,5 +1,5 @@
 import { ShapeError } from "../engine/errors.ts";
-import { declareKernel, input, output } from "../engine/kernel.ts";
+import { declareKernel, input, output } from "../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
 import { activationCode, activationWgsl } from "./activation.ts";
 import {

@@ -1,6 +1,6 @@
 import { ShapeError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import { declareKernel, input, output, spread, storage } from "../engine/kernel.ts";
+import { declareKernel, input, output, spread, storage } from "../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
 import { activationCode, activationWgsl } from "./activation.ts";
 import { reduction, reductionConstantNames, reductionWgsl } from "./reduction.ts";

@@ -1,5 +1,5 @@
 import { DTypeError, ShapeError } from "../engine/errors.ts";
-import { declareKernel, input, type Kernel, output } from "../engine/kernel.ts";
+import { declareKernel, input, type Kernel, output } from "../engine/kernel/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
 import {
   type Elementwise,

@@ -1,7 +1,7 @@
 import type { DType } from "../engine/dtype.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { ShapeError } from "../engine/errors.ts";
-import { declareKernel, input, output } from "../engine/kernel.ts";
+import { declareKernel, input, output } from "../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
 import { activate, type Activation, activationCode, activationWgsl } from "./activation.ts";
 import { add } from "./linear_combination.ts";

@@ -1,6 +1,6 @@
 import { ShapeError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import { declareKernel, storage } from "../engine/kernel.ts";
+import { declareKernel, storage } from "../engine/kernel/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
 import { rowLoop } from "./tile.ts";
 

@@ -1,4 +1,4 @@
-import { declareKernel, input, spread, storage } from "../engine/kernel.ts";
+import { declareKernel, input, spread, storage } from "../engine/kernel/kernel.ts";
 import { Tensor } from "../engine/tensor.ts";
 
 /** A workgroup of 32 threads a row; their partial sums are added in a fixed order. */

@@ -1,4 +1,4 @@
-import { declareKernel, input, output, spread } from "../engine/kernel.ts";
+import { declareKernel, input, output, spread } from "../engine/kernel/kernel.ts";
 import type { Tensor } from "../engine/tensor.ts";
 
 /**

@@ -1,6 +1,6 @@
 import { GpuError } from "../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../engine/gpu.ts";
-import type { Grid } from "../engine/kernel.ts";
+import type { Grid } from "../engine/kernel/kernel.ts";
 import { matrixDepth, refusal, tileKind, tilesOf } from "./tile_table.ts";
 
 /**

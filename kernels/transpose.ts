@@ -1,6 +1,6 @@
 import type { DType } from "../engine/dtype.ts";
 import { ShapeError } from "../engine/errors.ts";
-import { declareKernel, input, output, spread } from "../engine/kernel.ts";
+import { declareKernel, input, output, spread } from "../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
 import { bindFrom, stretches } from "./windows.ts";
 

@@ -1,5 +1,5 @@
 import { ShapeError } from "../engine/errors.ts";
-import { roundUp } from "../engine/pool.ts";
+import { roundUp } from "../engine/memory/pool.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { blockSize, type CholeskyFactor } from "./cholesky.ts";
 import { copyMatrix } from "./copy_matrix.ts";

@@ -1,4 +1,4 @@
-import type { Program } from "../engine/program.ts";
+import type { Program } from "../engine/record/program.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { concat } from "../kernels/concat.ts";
 import { copyBlock } from "../kernels/copy_block.ts";

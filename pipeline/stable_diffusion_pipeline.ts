@@ -1,4 +1,4 @@
-import { compileAhead } from "../engine/compile_ahead.ts";
+import { compileAhead } from "../engine/precompile.ts";
 import { ShapeError } from "../engine/errors.ts";
 import { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";

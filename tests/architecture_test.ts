@@ -80,7 +80,7 @@ Deno.test("importViolations() catches each wrong direction and each package that
   catches("mod.ts", "./kernels/matmul.ts");
 
   allows("engine/gpu.ts", "./pool.ts");
-  allows("kernels/matmul.ts", "../engine/kernel.ts");
+  allows("kernels/matmul.ts", "../engine/kernel/kernel.ts");
   allows("pipeline/layers/linear.ts", "../../kernels/matmul.ts");
   allows("pipeline/models/unet.ts", "../layers/attention.ts");
   allows("pipeline/stable_diffusion.ts", "../schedulers/ddim.ts");

@@ -7,7 +7,7 @@
  */
 
 import type { Gpu } from "../../engine/gpu.ts";
-import { roundUp } from "../../engine/pool.ts";
+import { roundUp } from "../../engine/memory/pool.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { blockSize, cholesky, type CholeskyFactor } from "../../kernels/cholesky.ts";
 import { copyMatrix } from "../../kernels/copy_matrix.ts";

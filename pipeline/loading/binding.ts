@@ -7,7 +7,7 @@
 import type { DType } from "../../engine/dtype.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { Uploader } from "../../engine/uploader.ts";
+import { Uploader } from "../../engine/memory/uploader.ts";
 import { CheckpointError } from "../errors.ts";
 import { bf16ToF32 } from "./half.ts";
 import { AdapterStack, type LowRankUpdates } from "./low_rank.ts";

@@ -1,5 +1,5 @@
 import { assert } from "@std/assert";
-import { declareKernel, storage } from "../../engine/kernel.ts";
+import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { tileConstantNames, type TileConstants, tileGrid, tileWgsl } from "../../kernels/tile.ts";
 import { assertClose, gpuTest, inHalves, lackOf, matrixTolerance, randomArray } from "../gpu.ts";

@@ -1,8 +1,8 @@
-import type { Gpu, WgslExtension } from "./gpu.ts";
-import type { DType } from "./dtype.ts";
-import { DTypeError, ShapeError } from "./errors.ts";
-import { roundUp } from "./pool.ts";
-import { Tensor, type TensorWindow } from "./tensor.ts";
+import type { Gpu, WgslExtension } from "../gpu.ts";
+import type { DType } from "../dtype.ts";
+import { DTypeError, ShapeError } from "../errors.ts";
+import { roundUp } from "../memory/pool.ts";
+import { Tensor, type TensorWindow } from "../tensor.ts";
 
 /** Type of a uniform parameter. */
 export type Scalar = "u32" | "i32" | "f32";

@@ -1,5 +1,5 @@
-import type { Gpu } from "./gpu.ts";
-import { OutOfMemoryError } from "./errors.ts";
+import type { Gpu } from "../gpu.ts";
+import { OutOfMemoryError } from "../errors.ts";
 
 /**
  * GPU buffers, reused by size class.

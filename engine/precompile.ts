@@ -8,8 +8,8 @@
  * @module
  */
 import { Gpu } from "./gpu.ts";
-import type { CompiledKernel } from "./kernel.ts";
-import { type RehearsedRun, slotBytes } from "./recorder.ts";
+import type { CompiledKernel } from "./kernel/kernel.ts";
+import { type RehearsedRun, slotBytes } from "./record/recorder.ts";
 
 /** Devices beyond this would wait for each other's turn at the cache rather than compile. */
 const mostDevices = 4;

@@ -1,7 +1,7 @@
-import { ShapeError } from "./errors.ts";
-import type { Gpu } from "./gpu.ts";
+import { ShapeError } from "../errors.ts";
+import type { Gpu } from "../gpu.ts";
 import { roundUp } from "./pool.ts";
-import type { Tensor } from "./tensor.ts";
+import type { Tensor } from "../tensor.ts";
 
 /** A buffer that the host writes and the device copies from. */
 interface Stage {

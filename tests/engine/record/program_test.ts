@@ -1,10 +1,10 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DeviceLostError, GpuError, KernelError, OutOfMemoryError } from "../../engine/errors.ts";
-import { Gpu } from "../../engine/gpu.ts";
-import { declareKernel, input, output } from "../../engine/kernel.ts";
-import { Tensor } from "../../engine/tensor.ts";
-import { add, linearCombination } from "../../kernels/linear_combination.ts";
-import { gpuTest, randomArray } from "../gpu.ts";
+import { DeviceLostError, GpuError, KernelError, OutOfMemoryError } from "../../../engine/errors.ts";
+import { Gpu } from "../../../engine/gpu.ts";
+import { declareKernel, input, output } from "../../../engine/kernel/kernel.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { add, linearCombination } from "../../../kernels/linear_combination.ts";
+import { gpuTest, randomArray } from "../../gpu.ts";
 
 /** y = 3 x + term modulo 2^12: the order of runs, and each one's own params, show in the result. */
 const step = declareKernel({

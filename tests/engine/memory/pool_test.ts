@@ -1,11 +1,11 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { GpuError, OutOfMemoryError } from "../../engine/errors.ts";
-import type { Gpu } from "../../engine/gpu.ts";
-import { Pool, sizeClass } from "../../engine/pool.ts";
-import { Tensor } from "../../engine/tensor.ts";
-import { add } from "../../kernels/linear_combination.ts";
-import { gpuTest } from "../gpu.ts";
+import { GpuError, OutOfMemoryError } from "../../../engine/errors.ts";
+import type { Gpu } from "../../../engine/gpu.ts";
+import { Pool, sizeClass } from "../../../engine/memory/pool.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { add } from "../../../kernels/linear_combination.ts";
+import { gpuTest } from "../../gpu.ts";
 
 const counts = ({ live, peak, reserved, peakReserved }: Pool) => ({ live, peak, reserved, peakReserved });
 

@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { ShapeError } from "../../engine/errors.ts";
-import { Tensor } from "../../engine/tensor.ts";
-import { Uploader } from "../../engine/uploader.ts";
-import { add } from "../../kernels/linear_combination.ts";
-import { gpuTest, randomArray } from "../gpu.ts";
+import { ShapeError } from "../../../engine/errors.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { Uploader } from "../../../engine/memory/uploader.ts";
+import { add } from "../../../kernels/linear_combination.ts";
+import { gpuTest, randomArray } from "../../gpu.ts";
 
 gpuTest("Uploader writes every byte, whatever the stage's size and the pieces", async (gpu) => {
   for (const stageBytes of [4, 64, 1000, 1 << 16]) {

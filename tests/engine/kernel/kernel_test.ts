@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
-import { DTypeError, GpuError, KernelError, ShapeError } from "../../engine/errors.ts";
-import { type Constant, declareKernel, input, output, spread, storage } from "../../engine/kernel.ts";
-import { Tensor } from "../../engine/tensor.ts";
-import { gpuTest } from "../gpu.ts";
+import { DTypeError, GpuError, KernelError, ShapeError } from "../../../engine/errors.ts";
+import { type Constant, declareKernel, input, output, spread, storage } from "../../../engine/kernel/kernel.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { gpuTest } from "../../gpu.ts";
 
 const free = () => ({ flops: 0, bytes: 0 });
 

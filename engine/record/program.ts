@@ -1,10 +1,10 @@
-import { GpuError } from "./errors.ts";
-import type { Gpu } from "./gpu.ts";
-import type { Cost } from "./kernel.ts";
-import { type Lifetime, planMemory } from "./memory_plan.ts";
-import { sizeClass } from "./pool.ts";
+import { GpuError } from "../errors.ts";
+import type { Gpu } from "../gpu.ts";
+import type { Cost } from "../kernel/kernel.ts";
+import { type Lifetime, planMemory } from "../memory/plan.ts";
+import { sizeClass } from "../memory/pool.ts";
 import { type CopyCommand, type KernelRun, type ParamSlots, type ProgramCommand, slotBytes } from "./recorder.ts";
-import type { Storage, Tensor } from "./tensor.ts";
+import type { Storage, Tensor } from "../tensor.ts";
 
 /** A dispatch whose buffers are not all known yet. */
 interface Draft extends KernelRun {

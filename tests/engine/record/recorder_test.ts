@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { GpuError, KernelError } from "../../engine/errors.ts";
-import { declareKernel, input, output } from "../../engine/kernel.ts";
-import { Tensor } from "../../engine/tensor.ts";
-import { gpuTest } from "../gpu.ts";
+import { GpuError, KernelError } from "../../../engine/errors.ts";
+import { declareKernel, input, output } from "../../../engine/kernel/kernel.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { gpuTest } from "../../gpu.ts";
 
 /** y = 3 x + term modulo 2^12: the order of runs, and each one's own params, show in the result. */
 const step = declareKernel({

@@ -1,6 +1,6 @@
-import { GpuError } from "./errors.ts";
-import type { CompiledKernel, Cost, Grid } from "./kernel.ts";
-import type { Gpu } from "./gpu.ts";
+import { GpuError } from "../errors.ts";
+import type { CompiledKernel, Cost, Grid } from "../kernel/kernel.ts";
+import type { Gpu } from "../gpu.ts";
 import type { Capture } from "./program.ts";
 
 /** One row of a profile: all runs of one kernel. */

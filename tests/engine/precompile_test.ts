@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { compileAhead } from "../../engine/compile_ahead.ts";
+import { compileAhead } from "../../engine/precompile.ts";
 import { KernelError, ShapeError } from "../../engine/errors.ts";
 import { Gpu } from "../../engine/gpu.ts";
-import { declareKernel, input, output } from "../../engine/kernel.ts";
+import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { matmul } from "../../kernels/matmul.ts";
 import { softmax } from "../../kernels/softmax.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import fc from "fast-check";
-import { type Lifetime, planMemory } from "../../engine/memory_plan.ts";
+import { type Lifetime, planMemory } from "../../../engine/memory/plan.ts";
 
 const sum = (numbers: readonly number[]) => numbers.reduce((total, number) => total + number, 0);
 
