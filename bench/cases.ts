@@ -6,19 +6,19 @@
  */
 import type { Gpu } from "../engine/gpu.ts";
 import { elements, Tensor } from "../engine/tensor.ts";
-import { attention } from "../kernels/attention.ts";
-import { cholesky } from "../kernels/cholesky.ts";
-import { concat } from "../kernels/concat.ts";
-import { conv2d, packConvWeight } from "../kernels/conv2d.ts";
-import { geglu } from "../kernels/geglu.ts";
-import { gram } from "../kernels/gram.ts";
-import { groupNorm } from "../kernels/group_norm.ts";
-import { layerNorm } from "../kernels/layer_norm.ts";
-import { linearCombination } from "../kernels/linear_combination.ts";
-import { matmul } from "../kernels/matmul.ts";
-import { slice } from "../kernels/slice.ts";
+import { attention } from "../kernels/attention/attention.ts";
+import { cholesky } from "../kernels/linalg/cholesky.ts";
+import { concat } from "../kernels/shape/concat.ts";
+import { conv2d, packConvWeight } from "../kernels/conv/conv2d.ts";
+import { geglu } from "../kernels/gemm/gated_product.ts";
+import { gram } from "../kernels/linalg/gram.ts";
+import { groupNorm } from "../kernels/norm/group_norm.ts";
+import { layerNorm } from "../kernels/norm/layer_norm.ts";
+import { linearCombination } from "../kernels/shape/linear_combination.ts";
+import { matmul } from "../kernels/gemm/matmul.ts";
+import { slice } from "../kernels/shape/slice.ts";
 import { softmax } from "../kernels/softmax.ts";
-import { triangularSolve } from "../kernels/triangular_solve.ts";
+import { triangularSolve } from "../kernels/linalg/triangular_solve.ts";
 import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "./task.ts";
 import { commonest, guidedTasks } from "./unet_shapes.ts";
 

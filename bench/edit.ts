@@ -6,7 +6,7 @@
  */
 import type { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
-import { matmul } from "../kernels/matmul.ts";
+import { matmul } from "../kernels/gemm/matmul.ts";
 import { solveOperator } from "../pipeline/editing/edit_system.ts";
 import { PythonProcess, torchPlaces } from "./peers/torch.ts";
 import type { StageRecord } from "./report.ts";

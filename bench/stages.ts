@@ -5,7 +5,7 @@
  */
 import { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
-import { concat } from "../kernels/concat.ts";
+import { concat } from "../kernels/shape/concat.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { encodeTexts } from "../pipeline/prompt_encoding.ts";
 import type { UNet2DConditionModel } from "../pipeline/models/unet.ts";

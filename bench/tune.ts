@@ -6,11 +6,11 @@
  */
 import type { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
-import { attention as attend } from "../kernels/attention.ts";
-import { type AttentionForm, attentionFormFor, attentionRefusal } from "../kernels/attention_form.ts";
-import { matmul } from "../kernels/matmul.ts";
-import type { TileShape } from "../kernels/tile.ts";
-import { type DeviceTiles, refusal, type TileKind, tileKinds, tilesOf } from "../kernels/tile_table.ts";
+import { attention as attend } from "../kernels/attention/attention.ts";
+import { type AttentionForm, attentionFormFor, attentionRefusal } from "../kernels/attention/form.ts";
+import { matmul } from "../kernels/gemm/matmul.ts";
+import type { TileShape } from "../kernels/gemm/tile.ts";
+import { type DeviceTiles, refusal, type TileKind, tileKinds, tilesOf } from "../kernels/policy.ts";
 import { numbers } from "./task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 

@@ -1,5 +1,5 @@
 import type { Gpu } from "../engine/gpu.ts";
-import { type DeviceTiles, parseTileTable, type TileTable, useTiles } from "../kernels/tile_table.ts";
+import { type DeviceTiles, parseTileTable, type TileTable, useTiles } from "../kernels/policy.ts";
 
 /** Where tuned tiles are kept: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the user's cache folder. */
 export function tileFile(): string {

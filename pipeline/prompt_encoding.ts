@@ -1,6 +1,6 @@
 import { ShapeError } from "../engine/errors.ts";
 import { Tensor } from "../engine/tensor.ts";
-import { embedding } from "../kernels/embedding.ts";
+import { embedding } from "../kernels/shape/embedding.ts";
 import { PromptError } from "./errors.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";

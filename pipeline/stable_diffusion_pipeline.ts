@@ -2,8 +2,8 @@ import { compileAhead } from "../engine/precompile.ts";
 import { ShapeError } from "../engine/errors.ts";
 import { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
-import { concat } from "../kernels/concat.ts";
-import { linearCombination } from "../kernels/linear_combination.ts";
+import { concat } from "../kernels/shape/concat.ts";
+import { linearCombination } from "../kernels/shape/linear_combination.ts";
 import { type Scheduler, schedulerFromConfig, TorchGenerator } from "../schedulers/mod.ts";
 import {
   type AdapterSource,

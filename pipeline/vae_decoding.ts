@@ -1,6 +1,6 @@
 import type { Tensor } from "../engine/tensor.ts";
-import { linearCombination } from "../kernels/linear_combination.ts";
-import { slice } from "../kernels/slice.ts";
+import { linearCombination } from "../kernels/shape/linear_combination.ts";
+import { slice } from "../kernels/shape/slice.ts";
 import type { AutoencoderKL } from "./models/vae.ts";
 
 /** How latents become pictures when memory is short; both as in diffusers. */

@@ -61,10 +61,10 @@ Deno.test("importViolations() catches each wrong direction and each package that
   const allows = (path: string, specifier: string): void =>
     assertEquals(importViolations(path, `export { x } from "${specifier}";`), []);
 
-  catches("engine/gpu.ts", "../kernels/matmul.ts");
+  catches("engine/gpu.ts", "../kernels/gemm/matmul.ts");
   catches("engine/gpu.ts", "jimp");
-  catches("kernels/matmul.ts", "../pipeline/errors.ts");
-  catches("kernels/matmul.ts", "../schedulers/ddim.ts");
+  catches("kernels/gemm/matmul.ts", "../pipeline/errors.ts");
+  catches("kernels/gemm/matmul.ts", "../schedulers/ddim.ts");
   catches("schedulers/ddim.ts", "../engine/tensor.ts");
   catches("pipeline/loading/safetensors.ts", "../layers/linear.ts");
   catches("pipeline/text/tokenizer.ts", "../models/clip_text.ts");
@@ -80,7 +80,7 @@ Deno.test("importViolations() catches each wrong direction and each package that
   catches("mod.ts", "./kernels/matmul.ts");
 
   allows("engine/gpu.ts", "./pool.ts");
-  allows("kernels/matmul.ts", "../engine/kernel/kernel.ts");
+  allows("kernels/gemm/matmul.ts", "../engine/kernel/kernel.ts");
   allows("pipeline/layers/linear.ts", "../../kernels/matmul.ts");
   allows("pipeline/models/unet.ts", "../layers/attention.ts");
   allows("pipeline/stable_diffusion.ts", "../schedulers/ddim.ts");

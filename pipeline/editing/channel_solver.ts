@@ -5,13 +5,13 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { roundUp } from "../../engine/memory/pool.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { addScaled } from "../../kernels/add_scaled.ts";
-import { blockSize, cholesky, type CholeskyFactor } from "../../kernels/cholesky.ts";
-import { copyMatrix } from "../../kernels/copy_matrix.ts";
-import { exactProduct, exactProductPair, type Pair, slices } from "../../kernels/exact_product.ts";
-import { gram } from "../../kernels/gram.ts";
-import { addProduct } from "../../kernels/real_product.ts";
-import { triangularSolve } from "../../kernels/triangular_solve.ts";
+import { addScaled } from "../../kernels/linalg/add_scaled.ts";
+import { blockSize, cholesky, type CholeskyFactor } from "../../kernels/linalg/cholesky.ts";
+import { copyMatrix } from "../../kernels/linalg/copy_matrix.ts";
+import { exactProduct, exactProductPair, type Pair, slices } from "../../kernels/linalg/exact_product.ts";
+import { gram } from "../../kernels/linalg/gram.ts";
+import { addProduct } from "../../kernels/linalg/real_product.ts";
+import { triangularSolve } from "../../kernels/linalg/triangular_solve.ts";
 import type { EditRows } from "./edit_rows.ts";
 import { diagonalShift, type EditSolver, identity, paddedRows, type Solution, uploadedPair } from "./edit_solver.ts";
 

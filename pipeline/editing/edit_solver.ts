@@ -2,9 +2,9 @@
 
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import type { CholeskyFactor } from "../../kernels/cholesky.ts";
-import { copyMatrix } from "../../kernels/copy_matrix.ts";
-import type { Pair } from "../../kernels/exact_product.ts";
+import type { CholeskyFactor } from "../../kernels/linalg/cholesky.ts";
+import { copyMatrix } from "../../kernels/linalg/copy_matrix.ts";
+import type { Pair } from "../../kernels/linalg/exact_product.ts";
 
 /** E − I = PᵀQ, or Pᵀ where Q is the identity, f32, and the factors whose product is the system's Cholesky factor. */
 export interface Solution {

@@ -3,9 +3,9 @@
  */
 
 import type { Tensor } from "../../engine/tensor.ts";
-import { concat } from "../../kernels/concat.ts";
-import { matmul } from "../../kernels/matmul.ts";
-import { slice } from "../../kernels/slice.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
+import { slice } from "../../kernels/shape/slice.ts";
 import { EditError } from "../errors.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";

@@ -5,8 +5,8 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { firstBadPivot } from "../../kernels/cholesky.ts";
-import { gram } from "../../kernels/gram.ts";
+import { firstBadPivot } from "../../kernels/linalg/cholesky.ts";
+import { gram } from "../../kernels/linalg/gram.ts";
 import { conditionNumber, type HostFactor, largestEigenvalue, normalResidual } from "./certificate.ts";
 import { ChannelSolver, RefinedChannelSolver } from "./channel_solver.ts";
 import { type EditRows, mergeRows } from "./edit_rows.ts";

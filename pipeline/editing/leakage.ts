@@ -1,6 +1,6 @@
 /** What an edit will do to prompts that it was not made for, foretold from embeddings alone. */
 
-import { squaredNorms } from "../../kernels/squared_norms.ts";
+import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { type EditableModel, encodeOnHost } from "./editable_model.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { EditOperator } from "./operator.ts";

@@ -4,10 +4,10 @@
 
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { gram } from "../../kernels/gram.ts";
-import { linearCombination } from "../../kernels/linear_combination.ts";
-import { matmul } from "../../kernels/matmul.ts";
-import { squaredNorms } from "../../kernels/squared_norms.ts";
+import { gram } from "../../kernels/linalg/gram.ts";
+import { linearCombination } from "../../kernels/shape/linear_combination.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
+import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { EditError } from "../errors.ts";
 import { f16ToF32, f32ToF16 } from "../loading/half.ts";
 import type { TensorEntry } from "../loading/safetensors.ts";

@@ -4,8 +4,8 @@
 
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { matmul } from "../../kernels/matmul.ts";
-import { squaredNorms } from "../../kernels/squared_norms.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
+import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { EditError } from "../errors.ts";
 import { type Alignment, defaultAugmentations } from "./alignment.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";

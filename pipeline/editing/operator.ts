@@ -5,9 +5,9 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { concat } from "../../kernels/concat.ts";
-import { linearCombination } from "../../kernels/linear_combination.ts";
-import { matmul } from "../../kernels/matmul.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { linearCombination } from "../../kernels/shape/linear_combination.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
 
 /** Which system was solved: one equation a token (n × n) or one a channel (d × d). */
 export type EditRoute = "tokens" | "channels";

@@ -9,11 +9,11 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { roundUp } from "../../engine/memory/pool.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { blockSize, cholesky, type CholeskyFactor } from "../../kernels/cholesky.ts";
-import { copyMatrix } from "../../kernels/copy_matrix.ts";
-import { exactProduct, type Sliced, slices } from "../../kernels/exact_product.ts";
-import { addProduct } from "../../kernels/real_product.ts";
-import { triangularSolve } from "../../kernels/triangular_solve.ts";
+import { blockSize, cholesky, type CholeskyFactor } from "../../kernels/linalg/cholesky.ts";
+import { copyMatrix } from "../../kernels/linalg/copy_matrix.ts";
+import { exactProduct, type Sliced, slices } from "../../kernels/linalg/exact_product.ts";
+import { addProduct } from "../../kernels/linalg/real_product.ts";
+import { triangularSolve } from "../../kernels/linalg/triangular_solve.ts";
 import type { EditRows } from "./edit_rows.ts";
 import {
   diagonalShift,

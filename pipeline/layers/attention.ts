@@ -1,6 +1,6 @@
 import type { DType } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { attention } from "../../kernels/attention.ts";
+import { attention } from "../../kernels/attention/attention.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import { Linear } from "./linear.ts";
 

@@ -1,5 +1,5 @@
 import type { Tensor } from "../../engine/tensor.ts";
-import { attention } from "../../kernels/attention.ts";
+import { attention } from "../../kernels/attention/attention.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import type { CLIPTransformerConfig } from "../loading/config.ts";
 import { Linear } from "./linear.ts";

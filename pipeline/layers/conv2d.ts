@@ -1,8 +1,8 @@
 import type { DType } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import type { Activation } from "../../kernels/activation.ts";
-import { type ChannelBias, conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv2d.ts";
-import { matmul } from "../../kernels/matmul.ts";
+import type { Activation } from "../../kernels/wgsl/activation.ts";
+import { type ChannelBias, conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv/conv2d.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import type { LowRankUpdates } from "../loading/low_rank.ts";
 

@@ -1,9 +1,9 @@
 import type { DType } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import type { Activation } from "../../kernels/activation.ts";
-import { gatedProduct, geglu } from "../../kernels/geglu.ts";
-import { matmul, type MatmulOptions } from "../../kernels/matmul.ts";
-import { transpose } from "../../kernels/transpose.ts";
+import type { Activation } from "../../kernels/wgsl/activation.ts";
+import { gatedProduct, geglu } from "../../kernels/gemm/gated_product.ts";
+import { matmul, type MatmulOptions } from "../../kernels/gemm/matmul.ts";
+import { transpose } from "../../kernels/shape/transpose.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import type { LowRankUpdates } from "../loading/low_rank.ts";
 

@@ -1,6 +1,6 @@
 import type { Tensor } from "../../engine/tensor.ts";
-import { concat } from "../../kernels/concat.ts";
-import { linearCombination } from "../../kernels/linear_combination.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import type { WeightScope } from "../loading/binding.ts";
 import { Conv2d } from "./conv2d.ts";
 import { Linear } from "./linear.ts";

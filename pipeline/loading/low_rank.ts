@@ -5,8 +5,8 @@
 
 import { ShapeError } from "../../engine/errors.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { activate, type Activation } from "../../kernels/activation.ts";
-import { add } from "../../kernels/linear_combination.ts";
+import { activate, type Activation } from "../../kernels/wgsl/activation.ts";
+import { add } from "../../kernels/shape/linear_combination.ts";
 
 /** An update of one layer as files hold it. */
 export interface LowRankUpdate {

@@ -1,9 +1,9 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { concat } from "../../kernels/concat.ts";
-import { embedding } from "../../kernels/embedding.ts";
-import { add } from "../../kernels/linear_combination.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { embedding } from "../../kernels/shape/embedding.ts";
+import { add } from "../../kernels/shape/linear_combination.ts";
 import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
 import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";

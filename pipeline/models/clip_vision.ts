@@ -1,10 +1,10 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { concat } from "../../kernels/concat.ts";
-import { embedding } from "../../kernels/embedding.ts";
-import { add } from "../../kernels/linear_combination.ts";
-import { matmul } from "../../kernels/matmul.ts";
-import { slice } from "../../kernels/slice.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { embedding } from "../../kernels/shape/embedding.ts";
+import { add } from "../../kernels/shape/linear_combination.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
+import { slice } from "../../kernels/shape/slice.ts";
 import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
 import type { WeightScope } from "../loading/binding.ts";

@@ -1,8 +1,8 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { activate } from "../../kernels/activation.ts";
-import { concat } from "../../kernels/concat.ts";
+import { activate } from "../../kernels/wgsl/activation.ts";
+import { concat } from "../../kernels/shape/concat.ts";
 import type { Attention, KeysValues } from "../layers/attention.ts";
 import { Conv2d } from "../layers/conv2d.ts";
 import { GroupNorm } from "../layers/norm.ts";

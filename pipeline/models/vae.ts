@@ -1,9 +1,9 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { attention } from "../../kernels/attention.ts";
-import { clamp } from "../../kernels/clamp.ts";
-import { slice } from "../../kernels/slice.ts";
+import { attention } from "../../kernels/attention/attention.ts";
+import { clamp } from "../../kernels/shape/clamp.ts";
+import { slice } from "../../kernels/shape/slice.ts";
 import { Conv2d } from "../layers/conv2d.ts";
 import { Linear } from "../layers/linear.ts";
 import { GroupNorm } from "../layers/norm.ts";

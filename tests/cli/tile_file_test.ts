@@ -1,6 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { saveTiles, tileFile, useSavedTiles } from "../../cli/tile_file.ts";
-import { tilesOf, TileTableError } from "../../kernels/tile_table.ts";
+import { tilesOf, TileTableError } from "../../kernels/policy.ts";
 import { gpuTest } from "../gpu.ts";
 
 gpuTest(

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceLostError, GpuError, NoAdapterError } from "../../engine/errors.ts";
 import { Gpu, subgroupMatrixOf } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { add } from "../../kernels/linear_combination.ts";
+import { add } from "../../kernels/shape/linear_combination.ts";
 import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 
 /** The real WebGPU with another `requestAdapter`. */

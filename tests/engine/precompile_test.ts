@@ -4,7 +4,7 @@ import { KernelError, ShapeError } from "../../engine/errors.ts";
 import { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { matmul } from "../../kernels/matmul.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
 import { softmax } from "../../kernels/softmax.ts";
 import { assertClose, gpuTest, randomArray } from "../gpu.ts";
 

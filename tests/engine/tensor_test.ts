@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DTypeError, GpuError, ShapeError } from "../../engine/errors.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { add } from "../../kernels/linear_combination.ts";
+import { add } from "../../kernels/shape/linear_combination.ts";
 import { gpuTest } from "../gpu.ts";
 
 gpuTest("a tensor gives back the numbers that it was made of, for every type and odd counts", async (gpu) => {

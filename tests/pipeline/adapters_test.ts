@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { matmul } from "../../kernels/matmul.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
 import { AdapterError, PromptError } from "../../pipeline/errors.ts";
 import { type ByteSource, bytesSource, memoryTree } from "../../pipeline/loading/byte_source.ts";
 import { SafetensorsFile, writeSafetensors } from "../../pipeline/loading/safetensors.ts";

@@ -4,7 +4,7 @@ import { GpuError, OutOfMemoryError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Pool, sizeClass } from "../../../engine/memory/pool.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { add } from "../../../kernels/linear_combination.ts";
+import { add } from "../../../kernels/shape/linear_combination.ts";
 import { gpuTest } from "../../gpu.ts";
 
 const counts = ({ live, peak, reserved, peakReserved }: Pool) => ({ live, peak, reserved, peakReserved });

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ShapeError } from "../../../engine/errors.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { Uploader } from "../../../engine/memory/uploader.ts";
-import { add } from "../../../kernels/linear_combination.ts";
+import { add } from "../../../kernels/shape/linear_combination.ts";
 import { gpuTest, randomArray } from "../../gpu.ts";
 
 gpuTest("Uploader writes every byte, whatever the stage's size and the pieces", async (gpu) => {

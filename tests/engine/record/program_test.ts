@@ -3,7 +3,7 @@ import { DeviceLostError, GpuError, KernelError, OutOfMemoryError } from "../../
 import { Gpu } from "../../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { add, linearCombination } from "../../../kernels/linear_combination.ts";
+import { add, linearCombination } from "../../../kernels/shape/linear_combination.ts";
 import { gpuTest, randomArray } from "../../gpu.ts";
 
 /** y = 3 x + term modulo 2^12: the order of runs, and each one's own params, show in the result. */

@@ -9,7 +9,7 @@ import { fileSource } from "../../../pipeline/loading/byte_source.ts";
 import { SafetensorsFile } from "../../../pipeline/loading/safetensors.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
-import { product } from "../../kernels/solver_matrices.ts";
+import { product } from "../../kernels/linalg/solver_matrices.ts";
 import { openModel } from "./models.ts";
 
 const roses = { source: "A pack of roses", destination: "A pack of blue roses" };

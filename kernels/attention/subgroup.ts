@@ -1,0 +1,186 @@
+import type { Gpu } from "../../engine/gpu.ts";
+import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+import { attentionCost, type AttentionSizes } from "./sizes.ts";
+import { selected } from "../gemm/tile.ts";
+
+/**
+ * Attention in one pass (online softmax, arXiv 1805.02867 and 2205.14135) for software devices, on the idea of tile.ts's subgroup machine.
+ *
+ * A workgroup is one subgroup. A lane owns `queries` whole queries, with their results, in named registers; at each step each lane loads one
+ * key and one value, and `subgroupBroadcast` hands them round. Scores are kept in base 2, the scale and log₂e folded into the query.
+ *
+ * Ladder, lavapipe (Mesa 22.3, LLVM 15, 8 lanes, two cores of an AMD EPYC shared with other work; best of many, in GFLOPS):
+ *
+ * - vec4 partial scores, summed by dot(p, 1); 2 and 4 queries; T = S = 1024, 8 heads of 64: 17 and 20
+ * - a scalar a score instead: 31 and 36. Fewer registers, no sums at the end
+ * - 2 to 4 scores side by side, so that a query's number is fetched once for all: 32 and 40; 8 side by side spill: 25
+ * - two rounds of keys a step: slower (1.4 times the code, and more spills)
+ * - queries of a lane, T = S = 256, 8 keys: heads of 16: 2 give 32, 4 44, 8 39; of 40: 2 31, 3 37, 4 40; of 64: 2 37, 3 45, 4 47; of 80: 1 21, 2 35, 3 40;
+ *   of 160: 1 24, 2 32. Compiling takes 0.3 to 0.65 ms per unit of keys × queries × D, so that fewer keys pay for more queries
+ * - with eight numbers an access (below), on an idle machine, queries × keys: heads of 16: 4 × 8 54, 4 × 4 51; of 24: 54, 58; of 40: 57, 54; of 64: 3 × 8 50,
+ *   4 × 4 51; of 80: 2 × 8 43, 4 × 4 49. Half of the lanes then load what the other half loads, and the code is half as long: 4 × 4 it is
+ * - 16 lanes: 8 keys a step do as well as 16 (40: 53 and 46; 64: 37 and 37) at half the code
+ * - the loop over keys counted in numbers of keys up to params.s: lavapipe then inlined the uniforms and compiled anew at every run, 9 ms a run from
+ *   its disk cache and 700 without one. Counting in addresses from the workgroup's own start prevents it
+ * - a variant without the mask of keys beyond the last, where their number allows: 1 to 3 % faster, and each width of head compiles twice
+ * - eight numbers an access: a fifth to a third faster
+ *
+ * This driver has no fused multiply-add: fma becomes two instructions.
+ */
+
+/** What one lane owns. */
+export interface SubgroupAttentionShape {
+  readonly lanes: number;
+  /** Queries of a lane. */
+  readonly queries: number;
+  /** Keys of a step: all that the lanes can hold, or a part of that, for shorter code. */
+  readonly keys: number;
+  /** Keys whose scores are summed side by side: a query's number is fetched once for all of them. Divides `keys`. */
+  readonly together: number;
+}
+
+/** The shape for a device with subgroups; none where the kernel does not suit. */
+export function subgroupAttentionShape(
+  gpu: Gpu,
+  { dim, t, s, heads, batch }: AttentionSizes,
+): SubgroupAttentionShape | undefined {
+  const lanes = gpu.info.subgroupSize;
+  if (lanes === 0 || dim % 4 !== 0) return undefined;
+  // Long code would take longer to compile than it saves.
+  const most = dim <= 32 || t * s * heads * batch * dim >= 2 ** 24 ? 4 : 2;
+  const queries = Math.max(1, Math.min(most, Math.floor(320 / dim)));
+  return { lanes, queries, keys: lanes > 8 ? 8 : 4, together: 4 };
+}
+
+const attentionKernel = declareKernel({
+  name: "attention_subgroup",
+  bindings: { q: input("ACCESS"), k: input("ACCESS"), v: input("ACCESS"), y: output("ACCESS") },
+  params: { t: "u32", s: "u32", heads: "u32", batch: "u32", scale: "f32" },
+  constants: ["LANES", "QUERIES", "KEYS", "TOGETHER", "QUADS", "ACCESS", "CAUSAL"],
+  extensions: ["subgroups"],
+  wgsl: (constants) => subgroupWgsl(constants),
+  grid: ({ t, heads, batch }, { LANES, QUERIES }) => [Math.ceil(t / (Number(LANES) * Number(QUERIES))), heads, batch],
+  cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * Number(QUADS) }),
+});
+
+/** {@linkcode attention} into `y`. */
+export function subgroupAttention(
+  tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
+  { t, s, heads, batch, dim, causal, scale }: AttentionSizes,
+  { lanes, queries, keys, together }: SubgroupAttentionShape,
+): void {
+  attentionKernel.run(tensors.q.gpu, tensors, { t, s, heads, batch, scale: scale * Math.LOG2E }, {
+    LANES: lanes,
+    QUERIES: queries,
+    KEYS: keys,
+    TOGETHER: together,
+    QUADS: dim / 4,
+    ACCESS: dim % 8 === 0 ? 8 : 4,
+    CAUSAL: causal,
+  });
+}
+
+const each = (count: number, text: (i: number) => string, separator = " ") =>
+  Array.from({ length: count }, (_, i) => text(i)).join(separator);
+
+function subgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
+  const { LANES: lanes, QUERIES: queries, KEYS: keys, TOGETHER: together, QUADS: quads, ACCESS: access } =
+    constants as Record<
+      string,
+      number
+    >;
+  const { CAUSAL: causal } = constants as Record<string, boolean>;
+  // All addresses count accesses, of one vec4 or of two.
+  const [many, rowLength] = [access / 4, 4 * quads / access];
+  /** Quads 0 … quads − 1 of a row that starts at `at`, loaded as NAME0 … */
+  const load = (name: string, from: string, at: string) =>
+    each(
+      rowLength,
+      (p) =>
+        many === 1
+          ? `let ${name}${p} = ${from}_at(${at} + ${p}u);`
+          : `let ${name}_${p} = ${from}_at(${at} + ${p}u); let ${name}${2 * p} = ${name}_${p}[0]; let ${name}${
+            2 * p + 1
+          } = ${name}_${p}[1];`,
+    );
+  /** The quad number i of what an access moved. */
+  const half = (access: string, i: number) => many === 1 ? access : `${access}[${i % 2}]`;
+  /** Of the result, the first or second quad of the access number i. */
+  const result = (a: number, second: number) =>
+    selected((p) => `o${a}_${p * many + second}`, { count: rowLength, index: "i" });
+  const turn = keys < lanes ? `lane % ${keys}u` : "lane";
+  const perQuery = (text: (a: number) => string, separator = " ") => each(queries, text, separator);
+  const limit = (a: number) => causal ? `min(end, k_start + (first + ${a * lanes + 1}u) * row)` : "end";
+  // Scores of keys l … l + together - 1. Factors alternate, so that no fma waits for the one before.
+  const scores = (l: number) =>
+    perQuery((a) => each(together, (n) => `var e${a}_${l + n} = 0.0;`)) +
+    each(quads, (i) =>
+      `{ ${
+        each(together, (n) => `let b${n} = subgroupBroadcast(k${i}, ${l + n}u);`)
+      } ${
+        each(4, (c) =>
+          each(together, (n) =>
+            perQuery((a) => {
+              const [e, component] = [`e${a}_${l + n}`, "xyzw"[c]];
+              return `${e} = fma(q${a}_${i}.${component}, b${n}.${component}, ${e});`;
+            })))
+      } }`, "\n    ");
+  return /* wgsl */ `
+@compute @workgroup_size(${lanes})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let row = params.heads * ${rowLength}u;
+  let q_start = group.z * params.t * row + group.y * ${rowLength}u;
+  let k_start = group.z * params.s * row + group.y * ${rowLength}u;
+  let first = group.x * ${lanes * queries}u + lane;
+  let first_part = group.y * params.t; // loops count from what depends on the workgroup: see tile.ts
+  ${
+    perQuery((a) =>
+      `let at${a} = q_start + min(first + ${a * lanes}u, params.t - 1u) * row; var top${a} = -3e38; var sum${a} = 0.0;
+  ${load(`p${a}_`, "q", `at${a}`)} ${
+        each(quads, (i) => `let q${a}_${i} = p${a}_${i} * params.scale; var o${a}_${i} = vec4f();`)
+      }`, "\n  ")
+  }
+  let end = k_start + ${causal ? `min(params.s, (group.x + 1u) * ${lanes * queries}u)` : "params.s"} * row;
+  // By address, for lavapipe: see the ladder.
+  for (var key = k_start; key < end; key += ${keys}u * row) {
+    let mine = min(key + ${turn} * row, end - row);
+    ${load("k", "k", "mine")}
+    ${each(keys / together, (g) => scores(g * together), "\n    ")}
+    ${perQuery((a) => each(keys, (l) => `e${a}_${l} = select(e${a}_${l}, -3e38, key + ${l}u * row >= ${limit(a)});`))}
+    ${
+    perQuery((a) =>
+      `let next${a} = ${"max(".repeat(keys)}top${a}${each(keys, (l) => `, e${a}_${l})`, "")};
+    let fade${a} = exp2(top${a} - next${a}); top${a} = next${a};
+    ${each(keys, (l) => `let w${a}_${l} = exp2(e${a}_${l} - next${a});`)}
+    sum${a} = fma(sum${a}, fade${a}, ${each(keys, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
+  }
+    ${
+    each(rowLength, (p) =>
+      `{ let mine_v = v_at(mine + ${p}u); ${
+        each(many, (second) => {
+          const i = p * many + second;
+          return `{ ${perQuery((a) => `var t${a} = o${a}_${i} * fade${a};`)} ${
+            each(keys, (l) =>
+              `{ let b = subgroupBroadcast(${half("mine_v", i)}, ${l}u); ${
+                perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
+              } }`)
+          } ${perQuery((a) => `o${a}_${i} = t${a};`)} }`;
+        })
+      } }`, "\n    ")
+  }
+  }
+  ${
+    perQuery(
+      (a) =>
+        `if (first + ${a * lanes}u < params.t) {
+    let share = 1.0 / sum${a};
+    for (var p = first_part; p < first_part + ${rowLength}u; p++) { let i = p - first_part; y_put(at${a} + i, ${
+          many === 1 ? result(a, 0) : `mat2x4f(${result(a, 0)}, ${result(a, 1)})`
+        } * share); }
+  }`,
+      "\n  ",
+    )
+  }
+}`;
+}

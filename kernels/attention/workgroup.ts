@@ -1,0 +1,202 @@
+import type { Gpu } from "../../engine/gpu.ts";
+import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+import { attentionCost, type AttentionSizes } from "./sizes.ts";
+
+/**
+ * Attention in one pass through workgroup memory, for GPUs and for devices without subgroups (FlashAttention, arXiv 2205.14135).
+ *
+ * A workgroup of `threadsX` × `threadsY` threads owns `rows` · threadsY queries and walks over the keys, 4 · threadsX at a time. Thread (x, y) owns
+ * rows y, y + threadsY, …: their scores for keys x, x + threadsX, … (a vec4 a row), then the quads x, x + threadsX, … of their results. Only the
+ * running maximum needs the whole row at every step; the sum of the weights is kept in parts, a part a thread, and put together at the end.
+ *
+ * Keys are transposed as they come in, so that both products are chains of fma on vec4, with no dot product to add up. One array holds the keys
+ * and then the values. Rows of the array of weights are one longer than needed: else the threads that write it would meet in one memory bank.
+ *
+ * Ladder: correct on lavapipe (3 to 5 GFLOPS there, where barriers are dear); blocks are chosen by arithmetic, a load of 16 bytes for 8 fma, and have
+ * not been timed on a GPU yet.
+ */
+
+/** How a workgroup's threads stand, and what one owns. */
+export interface WorkgroupAttentionShape {
+  readonly threadsX: number;
+  readonly threadsY: number;
+  /** Queries of a thread. */
+  readonly rows: number;
+}
+
+/** Bytes of workgroup memory that a shape takes. */
+export function workgroupAttentionBytes({ threadsX, threadsY, rows }: WorkgroupAttentionShape, dim: number): number {
+  const block = rows * threadsY, quads = dim / 4;
+  return 16 *
+    (quads * block + 4 * threadsX * quads + threadsX * (block + 1) + threadsX * threadsY * Math.ceil(rows / 4));
+}
+
+/** The largest block that fits the device's workgroup memory; threadsX divides the quads where it can. */
+export function workgroupAttentionShape(gpu: Gpu, { dim, t }: AttentionSizes): WorkgroupAttentionShape | undefined {
+  if (dim % 4 !== 0) return undefined;
+  const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = gpu.info.limits;
+  const threadsX = dim % 40 === 0 ? 10 : 8;
+  for (const [threadsY, rows] of [[16, 4], [8, 4], [8, 2], [8, 1], [4, 1]]) {
+    const shape = { threadsX, threadsY, rows };
+    const fits = workgroupAttentionBytes(shape, dim) <= maxComputeWorkgroupStorageSize &&
+      threadsX * threadsY <= maxComputeInvocationsPerWorkgroup;
+    if (fits && (threadsY * rows <= 16 || threadsY * rows < 2 * t)) return shape;
+  }
+}
+
+const attentionKernel = declareKernel({
+  name: "attention_workgroup",
+  bindings: { q: input(4), k: input(4), v: input(4), y: output(4) },
+  params: { t: "u32", s: "u32", heads: "u32", batch: "u32", scale: "f32" },
+  constants: ["THREADS_X", "THREADS_Y", "ROWS", "QUADS", "CAUSAL"],
+  wgsl: (constants) => workgroupWgsl(constants),
+  grid: ({ t, heads, batch }, { THREADS_Y, ROWS }) => [Math.ceil(t / (Number(THREADS_Y) * Number(ROWS))), heads, batch],
+  cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * Number(QUADS) }),
+});
+
+/** {@linkcode attention} into `y`, for widths of head that are multiples of 4. */
+export function workgroupAttention(
+  tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
+  { t, s, heads, batch, dim, causal, scale }: AttentionSizes,
+  { threadsX, threadsY, rows }: WorkgroupAttentionShape,
+): void {
+  attentionKernel.run(tensors.q.gpu, tensors, { t, s, heads, batch, scale: scale * Math.LOG2E }, {
+    THREADS_X: threadsX,
+    THREADS_Y: threadsY,
+    ROWS: rows,
+    QUADS: dim / 4,
+    CAUSAL: causal,
+  });
+}
+
+const each = (count: number, text: (i: number) => string, separator = " ") =>
+  Array.from({ length: count }, (_, i) => text(i)).join(separator);
+
+/** Four terms of a sum as one chain of fma. */
+const chain = (sum: string, a: string, b: (i: number) => string) =>
+  `${sum} = fma(vec4f(${a}.w), ${b(3)}, fma(vec4f(${a}.z), ${b(2)}, fma(vec4f(${a}.y), ${b(1)}, fma(vec4f(${a}.x), ${
+    b(0)
+  }, ${sum}))));`;
+
+function workgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
+  const { THREADS_X: threadsX, THREADS_Y: threadsY, ROWS: rows, QUADS: quads } = constants as Record<string, number>;
+  const block = rows * threadsY, threads = threadsX * threadsY, keys = 4 * threadsX, stride = block + 1;
+  const columns = Math.ceil(quads / threadsX); // quads of the result that a thread owns in each row
+  const whole = quads % threadsX === 0;
+  const perRow = (text: (r: number) => string) => each(rows, text);
+  const maxima = Math.ceil(rows / 4);
+  const limit = (r: number) => constants.CAUSAL ? `min(end, k_start + (first + ${r * threadsY + 1}u) * row)` : "end";
+  return /* wgsl */ `
+var<workgroup> block_q: array<vec4f, ${quads * block}>; // [quad, query]
+var<workgroup> block_kv: array<vec4f, ${
+    keys * quads
+  }>; // keys: [4 quad + component, x] of vec4 over keys; then values: [key, quad]
+var<workgroup> block_p: array<vec4f, ${threadsX * stride}>; // weights: [x, query] of vec4 over keys
+var<workgroup> tops: array<vec4f, ${maxima * threads}>; // [.., y, x] of vec4 over rows: maxima, at the end sums
+@compute @workgroup_size(${threads})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
+  let x = thread % ${threadsX}u;
+  let y = thread / ${threadsX}u;
+  let row = params.heads * ${quads}u;
+  let q_start = group.z * params.t * row + group.y * ${quads}u;
+  let k_start = group.z * params.s * row + group.y * ${quads}u;
+  let first = group.x * ${block}u + y;
+  for (var i = thread; i < ${quads * block}u; i += ${threads}u) {
+    let query = min(group.x * ${block}u + i / ${quads}u, params.t - 1u);
+    block_q[i % ${quads}u * ${block}u + i / ${quads}u] = q_at(q_start + query * row + i % ${quads}u) * params.scale;
+  }
+  ${perRow((r) => `var top${r} = -3e38; var sum${r} = vec4f(); ${each(columns, (c) => `var o${r}_${c} = vec4f();`)}`)}
+  let end = k_start + ${constants.CAUSAL ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
+  for (var key = k_start; key < end; key += ${keys}u * row) { // by address: see the ladder in attention_subgroup.ts
+    for (var i = thread; i < ${threadsX * quads}u; i += ${threads}u) {
+      let quad = i / ${threadsX}u;
+      let from_key = key + i % ${threadsX}u * row;
+      let turned = transpose(mat4x4f(${
+    each(4, (j) => `k_at(min(from_key + ${j * threadsX}u * row, end - row) + quad)`, ", ")
+  }));
+      let to = quad * ${4 * threadsX}u + i % ${threadsX}u;
+      ${each(4, (c) => `block_kv[to + ${c * threadsX}u] = turned[${c}];`)}
+    }
+    workgroupBarrier();
+    ${perRow((r) => `var p${r} = vec4f();`)}
+    for (var quad = 0u; quad < ${quads}u; quad++) {
+      ${each(4, (c) => `let k${c} = block_kv[(quad * 4u + ${c}u) * ${threadsX}u + x];`)}
+      ${
+    perRow((r) =>
+      `{ let a = block_q[quad * ${block}u + y + ${r * threadsY}u]; ${chain(`p${r}`, "a", (c) => `k${c}`)} }`
+    )
+  }
+    }
+    let keys = vec4u(key) + (vec4u(x) + vec4u(0u, ${threadsX}u, ${2 * threadsX}u, ${3 * threadsX}u)) * row;
+    ${perRow((r) => `p${r} = select(p${r}, vec4f(-3e38), keys >= vec4u(${limit(r)}));`)}
+    ${
+    each(maxima, (m) =>
+      `tops[${m * threads}u + thread] = vec4f(${
+        each(4, (i) => {
+          const p = `p${Math.min(4 * m + i, rows - 1)}`;
+          return `max(max(${p}.x, ${p}.y), max(${p}.z, ${p}.w))`;
+        }, ", ")
+      });`)
+  }
+    workgroupBarrier();
+    ${
+    each(maxima, (m) =>
+      `var next${m} = tops[${m * threads}u + y * ${threadsX}u];
+    for (var i = 1u; i < ${threadsX}u; i++) { next${m} = max(next${m}, tops[${
+        m * threads
+      }u + y * ${threadsX}u + i]); }`)
+  }
+    ${
+    perRow((r) =>
+      `{ let top = max(top${r}, next${Math.floor(r / 4)}.${
+        "xyzw"[r % 4]
+      }); let fade = exp2(top${r} - top); top${r} = top;
+      p${r} = exp2(p${r} - vec4f(top)); sum${r} = fma(sum${r}, vec4f(fade), p${r});
+      block_p[x * ${stride}u + y + ${r * threadsY}u] = p${r}; ${each(columns, (c) => `o${r}_${c} *= fade;`)} }`
+    )
+  }
+    for (var i = thread; i < ${keys * quads}u; i += ${threads}u) {
+      block_kv[i] = v_at(min(key + i / ${quads}u * row, end - row) + i % ${quads}u);
+    }
+    workgroupBarrier();
+    for (var i = 0u; i < ${threadsX}u; i++) {
+      ${perRow((r) => `let w${r} = block_p[i * ${stride}u + y + ${r * threadsY}u];`)}
+      ${
+    each(columns, (c) =>
+      `{ let quad = ${whole ? "" : `min(`}x + ${c * threadsX}u${whole ? "" : `, ${quads - 1}u)`}; ${
+        each(4, (j) =>
+          `let v${j} = block_kv[(i + ${j * threadsX}u) * ${quads}u + quad];`)
+      } ${
+        perRow((r) => chain(`o${r}_${c}`, `w${r}`, (j) => `v${j}`))
+      } }`)
+  }
+    }
+    workgroupBarrier();
+  }
+  ${
+    each(maxima, (m) =>
+      `tops[${m * threads}u + thread] = vec4f(${
+        each(4, (i) =>
+          `dot(sum${Math.min(4 * m + i, rows - 1)}, vec4f(1.0))`, ", ")
+      });`)
+  }
+  workgroupBarrier();
+  ${
+    each(maxima, (m) =>
+      `var total${m} = vec4f(); for (var i = 0u; i < ${threadsX}u; i++) { total${m} += tops[${
+        m * threads
+      }u + y * ${threadsX}u + i]; }`)
+  }
+  ${
+    perRow((r) =>
+      `if (first + ${r * threadsY}u < params.t) { let share = 1.0 / total${Math.floor(r / 4)}.${"xyzw"[r % 4]}; ${
+        each(columns, (c) => {
+          const put = `y_put(q_start + (first + ${r * threadsY}u) * row + x + ${c * threadsX}u, o${r}_${c} * share);`;
+          return (c + 1) * threadsX > quads ? `if (x + ${c * threadsX}u < ${quads}u) { ${put} }` : put;
+        })
+      } }`
+    )
+  }
+}`;
+}

@@ -1,0 +1,117 @@
+import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
+import { activationWgsl } from "../wgsl/activation.ts";
+
+/**
+ * What all convolution kernels share: operands and the end of the work,
+ * y = activation(sum + earlier partial sum + bias + channelBias) + residual.
+ *
+ * Constants X_LANES, Y_LANES and W_LANES tell how many numbers an access of x, y and the weight moves. Which operands there are is for parameters to tell
+ * (see tile.ts): `has_bias`, `has_channel_bias`, `has_residual`, and `accumulate`, that y holds the sum over earlier input channels.
+ */
+export const convBindings = {
+  weight: input("W_LANES"),
+  x: input("X_LANES"),
+  bias: input(1),
+  channel_bias: input(1),
+  residual: input("Y_LANES"),
+  y: output("Y_LANES"),
+} as const;
+
+/**
+ * Parameters of every convolution kernel: `m` output channels, `n` output pixels, `k` weights of an output channel and image as they are
+ * packed; `x_start` and the like are the first element (of the weights: the first four) in what is bound.
+ */
+export const convParams = {
+  m: "u32",
+  n: "u32",
+  k: "u32",
+  batch: "u32",
+  in_channels: "u32",
+  x_start: "u32",
+  x_batch: "u32",
+  weight_start: "u32",
+  weight_row: "u32",
+  y_start: "u32",
+  residual_start: "u32",
+  bias_start: "u32",
+  channel_bias_start: "u32",
+  channel_bias_stride: "u32",
+  has_bias: "u32",
+  has_channel_bias: "u32",
+  has_residual: "u32",
+  accumulate: "u32",
+} as const;
+
+/** Names of the constants that the operands need. */
+export const convConstantNames = [
+  "X_LANES",
+  "Y_LANES",
+  "W_LANES",
+  "ACTIVATION",
+] as const;
+
+/** WGSL for the ends of sums that tile.ts asks for, with channels as rows and pixels as columns. */
+export function convEpilogueWgsl(constants: Readonly<Record<string, unknown>>): string {
+  return /* wgsl */ `${activationWgsl(constants)}
+fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
+fn beside(at: u32) -> u32 { return at - params.y_start + params.residual_start; } // the residual's place: its type, and so its lead-in, may be another
+fn biases(batch: u32, row: u32) -> vec4f {
+  var sum = 0.0;
+  if (params.has_bias == 1u) { sum += bias_at(params.bias_start + row); }
+  if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row); }
+  return vec4f(sum);
+}
+${constants.Y_LANES === 8 ? eightsWgsl : foursWgsl(constants.Y_LANES)}`;
+}
+
+const foursWgsl = (lanes: unknown) =>
+  (lanes === 4
+    ? /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
+fn y4(at: u32, column: u32) -> vec4f { return y_at(at / 4u); }
+fn residual4(at: u32, column: u32) -> vec4f { return residual_at(beside(at) / 4u); }`
+    : /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
+  let at = place(batch, row, column);
+  y_put(at, value.x);
+  if (column + 1u < params.n) { y_put(at + 1u, value.y); }
+  if (column + 2u < params.n) { y_put(at + 2u, value.z); }
+  if (column + 3u < params.n) { y_put(at + 3u, value.w); }
+}
+fn y4(at: u32, column: u32) -> vec4f {
+  let last = params.n - 1u - column;
+  return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
+}
+fn residual4(at: u32, column: u32) -> vec4f {
+  let last = params.n - 1u - column;
+  let from_at = beside(at);
+  return vec4f(residual_at(from_at), residual_at(from_at + min(1u, last)), residual_at(from_at + min(2u, last)),
+    residual_at(from_at + min(3u, last)));
+}`) + /* wgsl */ `
+fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
+  let at = place(batch, row, column);
+  var value = sum + biases(batch, row);
+  if (params.accumulate == 1u) { value += y4(at, column); }
+  value = activate(value);
+  if (params.has_residual == 1u) { value += residual4(at, column); }
+  return value;
+}`;
+
+const eightsWgsl = /* wgsl */ `
+fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
+fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
+  let at = place(batch, row, column);
+  let bias = biases(batch, row);
+  var value = sum + mat2x4f(bias, bias);
+  if (params.accumulate == 1u) { value += y_at(at / 8u); }
+  value = mat2x4f(activate(value[0]), activate(value[1]));
+  if (params.has_residual == 1u) { value += residual_at(beside(at) / 8u); }
+  return value;
+}`;
+
+/** The arithmetic and traffic of a convolution by its definition. */
+export function convCost(p: Readonly<Record<"m" | "n" | "k" | "batch" | "x_batch" | "in_channels", number>>): Cost {
+  const { m, n, k, batch, x_batch, in_channels } = p;
+  const taps = k / (4 * Math.ceil(in_channels / 4));
+  return { flops: 2 * batch * m * n * in_channels * taps, bytes: 4 * (batch * (x_batch + m * n) + m * k) };
+}

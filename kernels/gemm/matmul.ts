@@ -1,0 +1,405 @@
+import type { DType } from "../../engine/dtype.ts";
+import type { Gpu } from "../../engine/gpu.ts";
+import { ShapeError } from "../../engine/errors.ts";
+import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import { elements, Tensor } from "../../engine/tensor.ts";
+import { activate, type Activation, activationCode, activationWgsl } from "../wgsl/activation.ts";
+import { add } from "../shape/linear_combination.ts";
+import { sumParts } from "./split_k_sum.ts";
+import {
+  tileConstantNames,
+  tileConstants,
+  tileExtensions,
+  tileFor,
+  tileGrid,
+  type TileShape,
+  tileWgsl,
+} from "./tile.ts";
+
+/**
+ * Matrix product on the register-tile core of tile.ts: y = activation(scale · A·B + bias) + residual.
+ *
+ * A is read four or eight elements of k at a time, B as blocks of 4 × 4 or 8 × 8, transposed in registers when B is stored [N, K] (as torch
+ * stores a Linear's weight). Eight at a time brought lavapipe from 48 to 58 GFLOPS at 1024³ (by processor time, 32 × 2): half of the
+ * time had gone into loads, which it takes apart into lanes and words. Both halves of eight k in one chain of fma: with the first half of all
+ * rows before the second, LLVM stored the second half's products in memory first, and it was slower than four at a time.
+ */
+const matmulKernel = declareKernel({
+  name: "matmul",
+  bindings: {
+    a: input("A_LANES"),
+    b: input("B_LANES"),
+    bias: input(1),
+    residual: input("Y_LANES"),
+    y: output("Y_LANES"),
+  },
+  params: {
+    m: "u32",
+    n: "u32",
+    k: "u32",
+    inner: "u32",
+    scale: "f32",
+    a_offset: "u32",
+    a_row: "u32",
+    a_outer: "u32",
+    a_inner: "u32",
+    b_offset: "u32",
+    b_row: "u32",
+    b_outer: "u32",
+    b_inner: "u32",
+    y_offset: "u32",
+    y_row: "u32",
+    y_outer: "u32",
+    y_inner: "u32",
+    batch: "u32",
+    bias_axis: "u32",
+    has_residual: "u32",
+  },
+  constants: [
+    "A_LANES",
+    "B_LANES",
+    "Y_LANES",
+    "TRANSPOSE_A",
+    "TRANSPOSE_B",
+    "GATED",
+    ...tileConstantNames,
+  ],
+  extensions: tileExtensions,
+  wgsl: (constants) =>
+    (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + resultWgsl(constants.Y_LANES) +
+    (constants.GATED ? gateWgsl : "") + tileWgsl(constants),
+  grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
+  cost: ({ m, n, k, batch }, { GATED }) => {
+    const columns = GATED ? 2 * n : n;
+    return { flops: 2 * batch * m * columns * k, bytes: 4 * batch * (m * k + k * columns + m * n) };
+  },
+});
+
+/** Eight numbers an access; of a B stored [N, K], a block is transposed in registers. */
+const wideOperandsWgsl = ({ TRANSPOSE_B }: Readonly<Record<string, unknown>>) => /* wgsl */ `
+struct Row { start: u32 }
+fn tile_row(batch: u32, row: u32) -> Row { return Row((a_start(batch) + row * params.a_row) / 8u); }
+fn tile_a8(r: Row, k: u32) -> mat2x4f { return params.scale * a_at(r.start + k / 8u); }
+
+struct Column { start: u32 }
+struct Block { upper_left: mat4x4f, upper_right: mat4x4f, lower_left: mat4x4f, lower_right: mat4x4f }
+fn tile_column(batch: u32, column: u32) -> Column {
+  return Column((b_start(batch) + min(column, params.n - 8u)${TRANSPOSE_B ? " * params.b_row" : ""}) / 8u);
+}
+fn tile_b8(c: Column, k: u32) -> Block {
+  let row = params.b_row / 8u;
+  let start = c.start + k${TRANSPOSE_B ? " / 8u" : " * row"};
+  ${Array.from({ length: 8 }, (_, i) => `let v${i} = b_at(start + ${i}u * row);`).join(" ")}
+  let left_top = mat4x4f(v0[0], v1[0], v2[0], v3[0]);
+  let right_top = mat4x4f(v0[1], v1[1], v2[1], v3[1]);
+  let left_bottom = mat4x4f(v4[0], v5[0], v6[0], v7[0]);
+  let right_bottom = mat4x4f(v4[1], v5[1], v6[1], v7[1]);
+  ${
+  TRANSPOSE_B
+    ? "return Block(transpose(left_top), transpose(left_bottom), transpose(right_top), transpose(right_bottom));"
+    : "return Block(left_top, right_top, left_bottom, right_bottom);"
+}
+}
+`;
+
+const operandsWgsl = /* wgsl */ `
+struct Row { start: u32 }
+fn tile_row(batch: u32, row: u32) -> Row {
+  return Row(a_start(batch) + select(row * params.a_row, row, TRANSPOSE_A));
+}
+fn a_one(r: Row, k: u32) -> f32 {
+  let at = min(k, params.k - 1u);
+  let value = vec4f(a_at(r.start + select(at, at * params.a_row, TRANSPOSE_A))).x;
+  return select(0.0, value, k < params.k);
+}
+fn tile_a(r: Row, k: u32) -> vec4f { // the scale costs least here: A is loaded once for many columns
+  if (A_LANES == 4) { return vec4f(a_at((r.start + k) / 4u)) * params.scale; }
+  return params.scale * vec4f(a_one(r, k), a_one(r, k + 1u), a_one(r, k + 2u), a_one(r, k + 3u));
+}
+
+struct Column { start: u32, at: u32 }
+fn tile_column(batch: u32, column: u32) -> Column {
+  return Column(b_start(batch), column);
+}
+fn b_row4(c: Column, k: u32) -> vec4f { // B stored [K, N]
+  let start = c.start + min(k, params.k - 1u) * params.b_row;
+  let last = last_column();
+  if (B_LANES == 4) { return vec4f(b_at((start + min(c.at, last - 3u)) / 4u)); }
+  return vec4f(vec4f(b_at(start + min(c.at, last))).x, vec4f(b_at(start + min(c.at + 1u, last))).x,
+    vec4f(b_at(start + min(c.at + 2u, last))).x, vec4f(b_at(start + min(c.at + 3u, last))).x);
+}
+fn b_column4(c: Column, offset: u32, k: u32) -> vec4f { // B stored [N, K]
+  let start = c.start + min(c.at + offset, last_column()) * params.b_row;
+  if (B_LANES == 4) { return vec4f(b_at((start + k) / 4u)); }
+  let last = params.k - 1u;
+  return vec4f(vec4f(b_at(start + min(k, last))).x, vec4f(b_at(start + min(k + 1u, last))).x,
+    vec4f(b_at(start + min(k + 2u, last))).x, vec4f(b_at(start + min(k + 3u, last))).x);
+}
+fn tile_b(c: Column, k: u32) -> mat4x4f {
+  if (TRANSPOSE_B) { return transpose(mat4x4f(b_column4(c, 0u, k), b_column4(c, 1u, k), b_column4(c, 2u, k), b_column4(c, 3u, k))); }
+  return mat4x4f(b_row4(c, k), b_row4(c, k + 1u), b_row4(c, k + 2u), b_row4(c, k + 3u));
+}
+`;
+
+const matmulWgsl = /* wgsl */ `
+fn a_start(batch: u32) -> u32 { return params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner; }
+fn b_start(batch: u32) -> u32 { return params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner; }
+fn last_column() -> u32 { return select(params.n, 2u * params.n, GATED) - 1u; } // the last column of B
+fn bias4(row: u32, column: u32) -> vec4f {
+  if (params.bias_axis == 0u) { return vec4f(); }
+  if (params.bias_axis == 2u) { return vec4f(bias_at(row)); }
+  let last = last_column();
+  return vec4f(bias_at(column), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
+}
+fn place(batch: u32, row: u32, column: u32) -> u32 {
+  return params.y_offset + batch / params.inner * params.y_outer + batch % params.inner * params.y_inner + row * params.y_row + column;
+}
+`;
+
+const resultWgsl = (lanes: unknown) =>
+  lanes === 8
+    ? /* wgsl */ `
+fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
+fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
+  var value = sum + mat2x4f(bias4(row, column), bias4(row, column + 4u));
+  if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 8u); }
+  return value;
+}
+`
+    : lanes === 4
+    ? /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
+fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
+  var value = sum + bias4(row, column);
+  if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 4u); }
+  return value;
+}
+`
+    : /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
+  let at = place(batch, row, column);
+  y_put(at, value.x);
+  if (column + 1u < params.n) { y_put(at + 1u, value.y); }
+  if (column + 2u < params.n) { y_put(at + 2u, value.z); }
+  if (column + 3u < params.n) { y_put(at + 3u, value.w); }
+}
+fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
+  let value = sum + bias4(row, column);
+  if (params.has_residual != 1u) { return value; }
+  let at = place(batch, row, column);
+  let last = params.n - 1u - column;
+  return value
+    + vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
+}
+`;
+
+const gateWgsl = /* wgsl */ `${activationWgsl({ ACTIVATION: activationCode("gelu") })}
+fn tile_gate(batch: u32, row: u32, column: u32, sum: vec4f, gate: vec4f) -> vec4f {
+  return (sum + bias4(row, column)) * activate(gate + bias4(row, column + params.n));
+}
+`;
+
+/** A batch of matrices inside a tensor, for products of parts of tensors (the heads of attention, say). All numbers count elements. */
+export interface MatrixView {
+  readonly tensor: Tensor;
+  /** First element of the first matrix. Default: 0. */
+  readonly offset?: number;
+  /** From one stored row to the next. */
+  readonly rowStride: number;
+  /** From one matrix to the next along the outer batch axis; 0 shares one matrix. Default: 0. */
+  readonly outerStride?: number;
+  /** The same along the inner batch axis. Default: 0. */
+  readonly innerStride?: number;
+}
+
+/** Sizes and epilogue of {@linkcode gemm}. */
+export interface GemmOptions {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  /** Lengths of the two batch axes. Default: 1. */
+  readonly outer?: number;
+  readonly inner?: number;
+  /** A is stored [K, M], B is stored [N, K]. Default: false. */
+  readonly transposeA?: boolean;
+  readonly transposeB?: boolean;
+  readonly bias?: Tensor;
+  /** Whether the bias belongs to the columns ([N]) or the rows ([M]) of the result. Default: "column". */
+  readonly biasAxis?: "row" | "column";
+  /** Added last; laid out like the result. */
+  readonly residual?: Tensor;
+  /** Factor of the product. Default: 1. */
+  readonly scale?: number;
+  /**
+   * B and the bias have 2·N columns, of which the second half gates the first: y = (scale · A·B₁ + bias₁) · gelu(scale · A·B₂ + bias₂). With a tile of the
+   * workgroup machine that has two columns, and without a residual, alone: see {@linkcode gatedProduct}. Default: false.
+   */
+  readonly gated?: boolean;
+  /**
+   * Whether a's and b's numbers may be rounded to f16 (a's after `scale`), an error of 2⁻¹¹ each, where that is faster: on subgroup matrices, if
+   * they are in use. Sums are f32 all the same. See {@linkcode TileShape}. Default: false.
+   */
+  readonly mayRound?: boolean;
+  /** For the tuner and the tests. Default: by device and size. */
+  readonly tile?: TileShape;
+}
+
+/** y = scale · A·B + bias + residual on views, written into `y`. {@linkcode matmul} is the form for whole tensors. */
+export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, options: GemmOptions): void {
+  const { m, n, k, outer = 1, inner = 1, transposeA = false, transposeB = false, bias, residual, scale = 1 } = options;
+  const { mayRound } = options;
+  const divides = (by: number, { offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
+    [offset, rowStride, outerStride, innerStride].every((stride) => stride % by === 0);
+  const strides = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
+    [offset, rowStride, outerStride, innerStride] as const;
+  const [a_offset, a_row, a_outer, a_inner] = strides(a);
+  const [b_offset, b_row, b_outer, b_inner] = strides(b);
+  const [y_offset, y_row, y_outer, y_inner] = strides(y);
+  // A binding must hold something even where it does not count; of the usual type, so that it makes no variant of its own: residuals are stored
+  // as results are, biases as weights.
+  const { gated = false } = options;
+  const operands = [a.tensor, b.tensor];
+  const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
+  const noResidual = operands.find(({ dtype }) => dtype === y.tensor.dtype) ?? a.tensor;
+  const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0, mayRound });
+  if (gated && (shape.machine !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
+    throw new ShapeError(
+      `Cannot gate a product of ${n} columns on a ${shape.machine} tile of ${shape.columns} as it takes a workgroup tile of 2, columns in fours and no residual`,
+      [[m, n]],
+    );
+  }
+  const tile = tileConstants(gpu, shape, {
+    inEights: !transposeA && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)),
+  });
+  const lanes = (length: number | false, view: MatrixView) =>
+    tile.WIDE ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;
+  matmulKernel.run(
+    gpu,
+    { a: a.tensor, b: b.tensor, bias: bias ?? noBias, residual: residual ?? noResidual, y: y.tensor },
+    {
+      ...{ m, n, k, inner, scale, batch: outer * inner },
+      bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
+      has_residual: residual ? 1 : 0,
+      ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
+    },
+    {
+      A_LANES: lanes(!transposeA && k, a),
+      B_LANES: lanes(transposeB ? k : n, b),
+      Y_LANES: lanes(n, y),
+      TRANSPOSE_A: transposeA,
+      TRANSPOSE_B: transposeB,
+      GATED: gated,
+      ...tile,
+    },
+  );
+}
+
+/** Workgroups that occupy a GPU, roughly; and the least k that is worth a part. */
+const enoughWorkgroups = 128, leastDepth = 256;
+
+/**
+ * Into how many parts to split k: where the result has too few tiles to occupy a GPU, so that several workgroups share one. Software devices have few
+ * cores, and any result enough tiles for them.
+ */
+export function splitsFor(gpu: Gpu, m: number, n: number, k: number, options: { mayRound?: boolean } = {}): number {
+  if (gpu.info.deviceClass === "software") return 1;
+  const [columns, rows] = tileGrid(tileConstants(gpu, tileFor(gpu, m, n, options)), m, n, 1);
+  let splits = 1;
+  while (
+    splits < 8 && columns * rows * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
+    k / (splits * 2) >= leastDepth
+  ) splits *= 2;
+  return splits;
+}
+
+/** Options of {@linkcode matmul}; see {@linkcode GemmOptions}. */
+export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner" | "gated"> {
+  /** A pass of its own: few products have one, and each would compile a tile of its own. */
+  readonly activation?: Activation;
+  /** Type of the result: f32, or f16 where N divides by four. Either operand may be the weight, so neither says it. Default: f32. */
+  readonly dtype?: DType;
+  /** Into how many parts k is split, which are computed side by side and then summed in order. Must divide k. Default: by device and size. */
+  readonly splits?: number;
+}
+
+/**
+ * y = activation(scale · A·B + bias) + residual.
+ *
+ * @param a [..., M, K], or [..., K, M] with `transposeA`; f32 or f16
+ * @param b [..., K, N], or [..., N, K] with `transposeB`; f32 or f16. Either may lack the batch axes: it is then shared by all.
+ * @returns [..., M, N] of the type that `dtype` says; sums are f32
+ * @throws {ShapeError} when inner axes, batch axes, bias or residual do not fit
+ * @throws {DTypeError} for a result in f16 whose rows do not divide by four
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array(6).fill(1), [2, 3]);
+ * using weight = Tensor.from(gpu, new Float32Array(12).fill(2), [4, 3]);
+ * using y = matmul(x, weight, { transposeB: true }); // [2, 4] of sixes
+ * ```
+ */
+export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
+  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32", mayRound, tile } = options;
+  const refuse = (why: string) => {
+    throw new ShapeError(`Cannot multiply a [${a.shape.join(", ")}] by b [${b.shape.join(", ")}] as ${why}`, [
+      a.shape,
+      b.shape,
+    ]);
+  };
+  if (a.shape.length < 2 || b.shape.length < 2) refuse("both need two axes at least");
+  const [aRows, aColumns] = a.shape.slice(-2), [bRows, bColumns] = b.shape.slice(-2);
+  const [m, k] = transposeA ? [aColumns, aRows] : [aRows, aColumns];
+  const [bk, n] = transposeB ? [bColumns, bRows] : [bRows, bColumns];
+  if (k !== bk) {
+    refuse(`a's ${transposeA ? "first" : "last"} axis must equal b's ${transposeB ? "last" : "first"}: ${k} ≠ ${bk}`);
+  }
+  const aBatch = a.shape.slice(0, -2), bBatch = b.shape.slice(0, -2);
+  const batchShape = aBatch.length >= bBatch.length ? aBatch : bBatch;
+  for (const batch of [aBatch, bBatch]) {
+    if (batch.length > 0 && batch.join() !== batchShape.join()) {
+      refuse(`the batch axes must agree: [${aBatch}] ≠ [${bBatch}]`);
+    }
+  }
+  const axis = options.biasAxis === "row" ? m : n;
+  if (bias && bias.size !== axis) refuse(`the bias must hold ${axis} numbers: ${bias.size}`);
+  const shape = [...batchShape, m, n];
+  if (residual && residual.shape.join() !== shape.join()) {
+    refuse(`the residual must have the result's shape: [${residual.shape.join(", ")}] ≠ [${shape.join(", ")}]`);
+  }
+  if (options.activation) {
+    const { activation, residual, ...linear } = options;
+    return a.gpu.scope(() => {
+      const activated = activate(matmul(a, b, linear), activation);
+      return residual ? add(activated, residual) : activated;
+    });
+  }
+  let batch = elements(batchShape), rows = m;
+  // One weight for all: the batch is then only more rows, and tiles fill better.
+  if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
+  const splits = options.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
+  if (splits > 1 && (batch > 1 || k % splits !== 0)) {
+    refuse(`k can be split for single products only, evenly: ${k} / ${splits}`);
+  }
+  const y = Tensor.empty(a.gpu, shape, dtype);
+  if (splits > 1) {
+    using parts = Tensor.empty(a.gpu, [splits, rows, n]);
+    const depth = k / splits;
+    gemm(
+      a.gpu,
+      { tensor: a, rowStride: aColumns, outerStride: transposeA ? depth * aColumns : depth },
+      { tensor: b, rowStride: bColumns, outerStride: transposeB ? depth : depth * bColumns },
+      { tensor: parts, rowStride: n, outerStride: rows * n },
+      { ...{ m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale }, mayRound, tile },
+    );
+    sumParts(parts, y, options);
+    return y;
+  }
+  gemm(
+    a.gpu,
+    { tensor: a, rowStride: aColumns, outerStride: aBatch.length > 0 ? m * k : 0 },
+    { tensor: b, rowStride: bColumns, outerStride: bBatch.length > 0 ? k * n : 0 },
+    { tensor: y, rowStride: n, outerStride: m * n },
+    { ...options, m: rows, n, k, outer: batch },
+  );
+  return y;
+}

@@ -1,0 +1,58 @@
+import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+
+/**
+ * y = Σₚ partsₚ + bias + residual, parts in their order: the second half of a product whose k was split (see matmul.ts). Atomic additions would
+ * need no second half, and give other last digits each time.
+ */
+const sumPartsKernel = declareKernel({
+  name: "sum_parts",
+  bindings: { parts: input("LANES"), bias: input(1), residual: input("LANES"), y: output("LANES") },
+  params: { parts_count: "u32", count: "u32", n: "u32", bias_axis: "u32", has_residual: "u32" },
+  constants: ["LANES", "number"],
+  wgsl: ({ LANES }) => /* wgsl */ `
+fn bias_of(column: u32) -> number { return ${
+    LANES === 4
+      ? "vec4f(bias_at(column), bias_at(column + 1u), bias_at(column + 2u), bias_at(column + 3u))"
+      : "bias_at(column)"
+  }; }
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = (group.x + group.y * groups.x) * 64u + lane;
+  if (i >= params.count) { return; }
+  var sum = parts_at(i);
+  for (var part = 1u; part < params.parts_count; part++) { sum += parts_at(i + part * params.count); }
+  let row = i * LANES / params.n;
+  if (params.bias_axis == 1u) { sum += bias_of(i * LANES % params.n); }
+  if (params.bias_axis == 2u) { sum += bias_at(row); }
+  if (params.has_residual == 1u) { sum += residual_at(i); }
+  y_put(i, sum);
+}`,
+  grid: ({ count }) => spread(Math.ceil(count / 64)),
+  cost: ({ parts_count, count }, { LANES }) => ({
+    flops: Number(LANES) * count * parts_count,
+    bytes: 4 * Number(LANES) * count * (parts_count + 1),
+  }),
+});
+
+/** Sums `parts` [P, M, N] over P into `y` [M, N], with a bias [N] or [M] and a residual [M, N]. */
+export function sumParts(
+  parts: Tensor,
+  y: Tensor,
+  { bias, biasAxis = "column", residual }: { bias?: Tensor; biasAxis?: "row" | "column"; residual?: Tensor },
+): void {
+  const [count, m, n] = parts.dims(3);
+  const inFours = n % 4 === 0;
+  sumPartsKernel.run(
+    parts.gpu,
+    { parts, bias: bias ?? parts, residual: residual ?? parts, y },
+    {
+      parts_count: count,
+      count: m * n / (inFours ? 4 : 1),
+      n,
+      bias_axis: bias ? (biasAxis === "row" ? 2 : 1) : 0,
+      has_residual: residual ? 1 : 0,
+    },
+    { LANES: inFours ? 4 : 1, number: inFours ? "vec4f" : "f32" },
+  );
+}

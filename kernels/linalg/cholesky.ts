@@ -1,0 +1,140 @@
+import { ShapeError } from "../../engine/errors.ts";
+import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
+import { roundUp } from "../../engine/memory/pool.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { copyMatrix } from "./copy_matrix.ts";
+import { addProduct, type Real } from "./real_product.ts";
+
+/** Side of the diagonal blocks. Factors are padded to a multiple of it with the identity. */
+export const blockSize = 32;
+
+/**
+ * Factors one diagonal block in workgroup memory, a thread a row, and inverts the factor, a thread a column: with the inverse at hand, all that
+ * remains of the factorization and of the triangular solves is matrix products.
+ *
+ * The pivots (the diagonal of L before the square root) are kept for the host to judge. One that is not positive is replaced by 1, so that
+ * what follows stays finite, if meaningless.
+ */
+const diagonalKernel = declareKernel({
+  name: "cholesky_diagonal",
+  bindings: {
+    a: storage("read", "array<real>"),
+    lower: storage("write", "array<real>"),
+    inverses: storage("write", "array<real>"),
+    pivots: storage("write", "array<real>"),
+  },
+  params: { start: "u32", width: "u32" },
+  constants: ["real"],
+  wgsl: /* wgsl */ `
+const SIDE = ${blockSize}u;
+const STRIDE = ${blockSize + 1}u; // odd: a column's elements fall on different memory banks
+var<workgroup> factor: array<real, ${blockSize * (blockSize + 1)}>;
+var<workgroup> inverse: array<real, ${blockSize * (blockSize + 1)}>;
+
+@compute @workgroup_size(${blockSize})
+fn main(@builtin(local_invocation_index) lane: u32) {
+  let row = lane * STRIDE;
+  let from_row = (params.start + lane) * params.width + params.start;
+  for (var j = 0u; j < SIDE; j++) { factor[row + j] = a[from_row + j]; }
+  workgroupBarrier();
+  for (var j = 0u; j < SIDE; j++) { // column by column: l[i][j] = (a[i][j] - l[i]·l[j]) / l[j][j]
+    let row_j = j * STRIDE;
+    var pivot = factor[row_j + j];
+    var value = factor[row + j];
+    for (var k = 0u; k < j; k++) {
+      let l = factor[row_j + k];
+      pivot = fma(-l, l, pivot);
+      value = fma(-l, factor[row + k], value);
+    }
+    let good = pivot > real(0.0);
+    let root = sqrt(select(real(1.0), pivot, good));
+    workgroupBarrier();
+    if (lane == j) { pivots[params.start + j] = pivot; factor[row + j] = root; }
+    if (lane > j) { factor[row + j] = value / root; }
+    if (lane < j) { factor[row + j] = real(0.0); }
+    workgroupBarrier();
+  }
+  for (var j = 0u; j < SIDE; j++) { lower[from_row + j] = factor[row + j]; }
+  for (var i = 0u; i < SIDE; i++) { // the lane's column of L·X = I from the top
+    let row_i = i * STRIDE;
+    var sum = select(real(0.0), real(1.0), i == lane);
+    for (var k = 0u; k < i; k++) { sum = fma(-factor[row_i + k], inverse[k * STRIDE + lane], sum); }
+    inverse[row_i + lane] = sum / factor[row_i + i];
+  }
+  let to = params.start * SIDE;
+  for (var i = 0u; i < SIDE; i++) { inverses[to + i * SIDE + lane] = inverse[i * STRIDE + lane]; }
+}`,
+  grid: () => [1, 1, 1],
+  cost: (_, { real }) => ({ flops: 2 * blockSize ** 3 / 3, bytes: 3 * blockSize ** 2 * (real === "f64" ? 8 : 4) }),
+});
+
+/** A = L·Lᵀ, ready for triangular solves. */
+export interface CholeskyFactor extends Disposable {
+  /** Side of A. */
+  readonly size: number;
+  /** L padded with the identity to a multiple of {@linkcode blockSize}; what lies above the diagonal blocks is undefined. */
+  readonly lower: Tensor;
+  /** The inverses of L's diagonal blocks [blocks, blockSize, blockSize], laid out as [blocks · blockSize, blockSize]. */
+  readonly inverses: Tensor;
+  /** L's squared diagonal [padded size]. A number that is not positive here means that A was not positive definite in this arithmetic. */
+  readonly pivots: Tensor;
+}
+
+/**
+ * The Cholesky factor of a symmetric positive definite matrix A [n, n], of which only the lower triangle is read.
+ *
+ * Left-looking by blocks of 32 columns: A[i:, i] −= L[i:, :i]·L[i, :i]ᵀ; the diagonal block is factored and inverted by one workgroup;
+ * L[i+1:, i] = A[i+1:, i]·L[i, i]⁻ᵀ. n³/3 multiplications and additions each, all but a 32nd of them in register tiles.
+ *
+ * Lavapipe on two cores, f64: n = 308 in 6 ms, n = 1024 in 40 ms (9 GFLOPS). With the diagonal block's inverse at hand a step is three
+ * dispatches; a right-looking form would rewrite the trailing matrix at every step, 32 multiplications a number.
+ *
+ * Whether A was positive definite is for {@linkcode firstBadPivot} to tell, after the next wait.
+ *
+ * @throws {ShapeError} when A is not square
+ */
+export function cholesky(a: Tensor): CholeskyFactor {
+  const [size, columns] = a.dims(2);
+  if (size !== columns) {
+    throw new ShapeError(`Cannot factor a matrix [${size}, ${columns}] as it must be square: ${size} ≠ ${columns}`, [
+      a.shape,
+    ]);
+  }
+  const { gpu, dtype: real } = a;
+  const padded = roundUp(size, blockSize);
+  const lower = Tensor.empty(gpu, [padded, padded], real);
+  const inverses = Tensor.empty(gpu, [padded, blockSize], real);
+  const pivots = Tensor.empty(gpu, [padded], real);
+  using work = copyMatrix({ matrix: a }, { shape: [padded, padded], padDiagonal: 1 });
+  for (let start = 0; start < padded; start += blockSize) {
+    const column = { matrix: work, row: start, column: start, columns: blockSize };
+    if (start > 0) {
+      const done = { matrix: lower, row: start, columns: start };
+      addProduct(column, [done, { ...done, rows: blockSize }], { transposeB: true, mode: "subtract" });
+    }
+    diagonalKernel.run(gpu, { a: work, lower, inverses, pivots }, { start, width: padded }, { real });
+    const below = start + blockSize;
+    if (below < padded) {
+      addProduct(
+        { ...column, matrix: lower, row: below },
+        [{ ...column, row: below }, { matrix: inverses, row: start, rows: blockSize }],
+        { transposeB: true },
+      );
+    }
+  }
+  const dispose = () => [lower, inverses, pivots].forEach((tensor) => tensor[Symbol.dispose]());
+  return { size, lower, inverses, pivots, [Symbol.dispose]: dispose };
+}
+
+/** L itself [n, n], zero above the diagonal. */
+export function lowerTriangle(factor: CholeskyFactor, options: { real?: Real } = {}): Tensor {
+  const { size, lower } = factor;
+  return copyMatrix({ matrix: lower }, { shape: [size, size], lowerOnly: true, real: options.real });
+}
+
+/** The first pivot that is not positive, or undefined when the factorization stands. Takes the host's copy of `factor.pivots`. */
+export function firstBadPivot(pivots: ArrayLike<number>): { index: number; value: number } | undefined {
+  for (let index = 0; index < pivots.length; index++) {
+    if (!(pivots[index] > 0) || pivots[index] === Infinity) return { index, value: pivots[index] };
+  }
+}

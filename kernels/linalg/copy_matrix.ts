@@ -1,0 +1,113 @@
+import { ShapeError } from "../../engine/errors.ts";
+import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import type { Block, Real } from "./real_product.ts";
+
+/** What {@linkcode copyMatrix} makes of a matrix on the way. */
+export interface CopyMatrixOptions {
+  /** Shape of the copy; zeros fill what the block does not reach. Default: the block's own. */
+  readonly shape?: readonly [number, number];
+  /** Type of the copy. Default: the matrix's own. */
+  readonly real?: Real;
+  /** Whether only the lower triangle is taken, and zero is above. Default: false. */
+  readonly lowerOnly?: boolean;
+  /** What is on the diagonal where the block does not reach. Default: 0. */
+  readonly padDiagonal?: number;
+  /** Added to the diagonal: one number a row. */
+  readonly addDiagonal?: Tensor;
+  /** Factors of the columns, one each. */
+  readonly scaleColumns?: Tensor;
+}
+
+const copyKernel = declareKernel({
+  name: "copy_matrix",
+  bindings: {
+    x: storage("read", "array<element>"),
+    diagonal: storage("read", "array<diagonal_real>"),
+    scale: storage("read", "array<scale_real>"),
+    y: storage("write", "array<result>"),
+  },
+  // Columns are counted in what one access moves: one number or four.
+  params: {
+    rows: "u32",
+    columns: "u32",
+    from_rows: "u32",
+    from_columns: "u32",
+    start: "u32",
+    stride: "u32",
+    pad: "f32",
+  },
+  constants: ["element", "diagonal_real", "scale_real", "number", "result", "LOWER", "DIAGONAL", "SCALE"],
+  wgsl: /* wgsl */ `
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let at = (group.x + group.y * groups.x) * 64u + lane;
+  if (at >= params.rows * params.columns) { return; }
+  let row = at / params.columns;
+  let column = at % params.columns;
+  var value = result();
+  if (row < params.from_rows && column < params.from_columns) {
+    if (!LOWER || column <= row) { value = result(x[params.start + row * params.stride + column]); }
+    if (SCALE) { value = value * result(scale[column]); }
+    if (DIAGONAL) { if (row == column) { value = value + result(diagonal[row]); } }
+  } else if (row == column) {
+    value = result(number(params.pad));
+  }
+  y[at] = value;
+}`,
+  grid: ({ rows, columns }) => spread(Math.ceil(rows * columns / 64)),
+  cost: ({ rows, columns, from_rows, from_columns }, { element, result }) => ({
+    flops: 0,
+    bytes: rows * columns * bytesOf(result) + from_rows * from_columns * bytesOf(element),
+  }),
+});
+
+const bytesOf = (type: unknown) => (String(type).startsWith("vec4") ? 4 : 1) * (String(type).includes("f64") ? 8 : 4);
+
+/**
+ * A copy of a block of a matrix in f32 or f64: cut out, padded, converted, changed on its diagonal or scaled, as the options say.
+ *
+ * @throws {ShapeError} when the block leaves its matrix
+ */
+export function copyMatrix(block: Block, options: CopyMatrixOptions = {}): Tensor {
+  const { matrix, row = 0, column = 0 } = block;
+  const [height, width] = matrix.dims(2);
+  const blockRows = block.rows ?? height - row, blockColumns = block.columns ?? width - column;
+  if (row + blockRows > height || column + blockColumns > width) {
+    throw new ShapeError(
+      `Cannot copy ${blockRows} × ${blockColumns} numbers from row ${row}, column ${column} as the matrix ends before: [${height}, ${width}]`,
+      [matrix.shape],
+    );
+  }
+  const [rows, columns] = options.shape ?? [blockRows, blockColumns];
+  const real = options.real ?? matrix.dtype;
+  const y = Tensor.empty(matrix.gpu, [rows, columns], real);
+  const { lowerOnly = false, padDiagonal = 0, addDiagonal, scaleColumns } = options;
+  const plain = !lowerOnly && padDiagonal === 0 && !addDiagonal && !scaleColumns;
+  const lanes = plain && [width, column, blockColumns, columns].every((count) => count % 4 === 0) ? 4 : 1;
+  const type = (dtype: string) => lanes === 4 ? `vec4<${dtype}>` : dtype;
+  copyKernel.run(
+    matrix.gpu,
+    { x: matrix, diagonal: addDiagonal ?? matrix, scale: scaleColumns ?? matrix, y },
+    {
+      rows,
+      columns: columns / lanes,
+      from_rows: Math.min(blockRows, rows),
+      from_columns: Math.min(blockColumns, columns) / lanes,
+      start: (row * width + column) / lanes,
+      stride: width / lanes,
+      pad: padDiagonal,
+    },
+    {
+      element: type(matrix.dtype),
+      diagonal_real: addDiagonal?.dtype ?? type(matrix.dtype),
+      scale_real: scaleColumns?.dtype ?? type(matrix.dtype),
+      number: real,
+      result: type(real),
+      LOWER: lowerOnly,
+      DIAGONAL: addDiagonal !== undefined,
+      SCALE: scaleColumns !== undefined,
+    },
+  );
+  return y;
+}

@@ -1,0 +1,61 @@
+import { DTypeError } from "../../engine/errors.ts";
+import { declareKernel, input, output, storage } from "../../engine/kernel/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import {
+  elementwise,
+  elementwiseConstantNames,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "../wgsl/elementwise.ts";
+import { bindFrom, stretches } from "../wgsl/launch.ts";
+
+/**
+ * A row of the result is a row of the table. CLIP's table (145 MiB in f32) is more than some devices bind: each run then takes a stretch
+ * of the table, and writes only the rows whose ids point into it.
+ */
+const embeddingKernel = declareKernel({
+  name: "embedding",
+  bindings: { table: input("TABLE_LANES"), ids: storage("read", "array<id>"), y: output("TABLE_LANES") },
+  params: { ...elementwiseParams, table_start: "u32", first_id: "u32", last_id: "u32", vocabulary: "u32" },
+  constants: ["TABLE_LANES", "id", ...elementwiseConstantNames],
+  wgsl: /* wgsl */ `
+fn element(row: u32, column: u32) {
+  let at = min(u32(ids[row]), params.vocabulary - 1u); // an id out of range, negative ones too, reads the last row
+  if (at < params.first_id || at > params.last_id) { return; }
+  y_put(row * params.columns + column, table_at(params.table_start + (at - params.first_id) * params.columns + column));
+}
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ rows, columns }, { TABLE_LANES }) => ({ flops: 0, bytes: rows * (4 + columns * Number(TABLE_LANES) * 8) }),
+});
+
+/**
+ * Rows of a table by number: tokens or positions to embeddings.
+ *
+ * @param table [V, C], f32 or f16
+ * @param ids [...], i32 or u32, from 0 to V − 1; others read the last row, as a shader cannot refuse
+ * @returns [..., C], f32
+ * @throws {DTypeError} when ids are not whole numbers
+ * @throws {ShapeError} when the table is not a matrix
+ */
+export function embedding(table: Tensor, ids: Tensor): Tensor {
+  const { gpu } = table;
+  const [vocabulary, width] = table.dims(2);
+  if (ids.dtype !== "i32" && ids.dtype !== "u32") {
+    throw new DTypeError(`Cannot look up rows by ids of ${ids.dtype} as they must be i32 or u32`);
+  }
+  const y = Tensor.empty(gpu, [...ids.shape, width]);
+  const lanes = width % 4 === 0 ? 4 : 1;
+  for (const { first, count } of stretches(gpu, vocabulary, table.bytes / vocabulary)) {
+    const { window, start } = bindFrom(table, first * width, count * width);
+    const { params, constants } = elementwise(gpu, ids.size, width / lanes);
+    embeddingKernel.run(
+      gpu,
+      { table: window, ids, y },
+      { ...params, table_start: start / lanes, first_id: first, last_id: first + count - 1, vocabulary },
+      { TABLE_LANES: lanes, id: ids.dtype, ...constants },
+    );
+  }
+  return y;
+}

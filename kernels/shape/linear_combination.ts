@@ -1,0 +1,159 @@
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
+import { declareKernel, input, type Kernel, output } from "../../engine/kernel/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import {
+  type Elementwise,
+  elementwise,
+  elementwiseConstantNames,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "../wgsl/elementwise.ts";
+import { bindFrom, quadStretches, stretches } from "../wgsl/launch.ts";
+
+/** The most terms of one run: seven buffers of the eight that every WebGPU device binds. */
+const maxTerms = 6;
+
+/**
+ * One kernel for each number of terms: y = c₀ x₀ + c₁ x₁ + …, in that order with one rounding a term (fma), so that equal terms give equal
+ * numbers. It moves (terms + 1) · 4 bytes an element for 2 · terms flops: memory is all that counts.
+ */
+const combinationKernels: readonly Kernel[] = Array.from({ length: maxTerms }, (_, index) => {
+  const terms = index + 1;
+  const numbers = Array.from({ length: terms }, (_, term) => term);
+  return declareKernel<string, string, string>({
+    name: "linear_combination",
+    bindings: { ...Object.fromEntries(numbers.map((term) => [`x${term}`, input(4)])), y: output(4) },
+    params: { ...elementwiseParams, ...Object.fromEntries(numbers.map((term) => [`c${term}`, "f32" as const])) },
+    constants: elementwiseConstantNames,
+    wgsl: `
+fn element(row: u32, column: u32) {
+  var sum = params.c0 * x0_at(column);
+  ${numbers.slice(1).map((term) => `sum = fma(vec4f(params.c${term}), x${term}_at(column), sum);`).join("\n  ")}
+  y_put(column, sum);
+}
+${elementwiseWgsl}`,
+    grid: (params, constants) =>
+      elementwiseGrid(params as Elementwise["params"], constants as Elementwise["constants"]),
+    cost: ({ columns }) => ({ flops: columns * 4 * (2 * terms - 1), bytes: columns * 16 * (terms + 1) }),
+  });
+});
+
+/** One term of a linear combination. */
+export interface LinearTerm {
+  readonly tensor: Tensor;
+  readonly coefficient: number;
+}
+
+/**
+ * Σᵢ coefficientᵢ · tensorᵢ: what a scheduler's step is, and scaling, and adding. Any shape, the same for all terms; f32 or f16, summed in f32;
+ * the result has the first term's type.
+ *
+ * @param terms 1 to 6
+ * @throws {ShapeError} when the shapes differ, or there are no terms or more than six
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+ * using noise = Tensor.from(gpu, new Float32Array([0.5, -0.5]), [2]);
+ * using y = linearCombination([{ tensor: x, coefficient: 0.8 }, { tensor: noise, coefficient: 0.6 }]);
+ * ```
+ */
+export function linearCombination(terms: readonly LinearTerm[]): Tensor {
+  if (terms.length < 1 || terms.length > maxTerms) {
+    throw new ShapeError(`Cannot combine ${terms.length} tensors as a combination has 1 to ${maxTerms} terms`);
+  }
+  const [{ tensor: model }] = terms;
+  const { gpu, shape, size } = model;
+  for (const { tensor } of terms) {
+    if (tensor.shape.join() !== shape.join()) {
+      const all = terms.map(({ tensor }) => tensor.shape);
+      throw new ShapeError(
+        `Cannot combine tensors ${all.map((one) => `[${one.join(", ")}]`).join(", ")} as their shapes must be equal`,
+        all,
+      );
+    }
+  }
+  const y = Tensor.empty(gpu, shape, model.dtype);
+  for (const { first, count, quads } of quadStretches(gpu, size)) {
+    const { params, constants } = elementwise(gpu, 1, quads);
+    combinationKernels[terms.length - 1].run(
+      gpu,
+      {
+        ...Object.fromEntries(terms.map(({ tensor }, term) => [`x${term}`, tensor.window(first, count)])),
+        y: y.window(first, count),
+      },
+      { ...params, ...Object.fromEntries(terms.map(({ coefficient }, term) => [`c${term}`, coefficient])) },
+      constants,
+    );
+  }
+  return y;
+}
+
+/**
+ * a + b, of a's type. Any shape, the same for both.
+ * @throws {ShapeError} when the shapes differ
+ */
+export function add(a: Tensor, b: Tensor): Tensor {
+  return linearCombination([{ tensor: a, coefficient: 1 }, { tensor: b, coefficient: 1 }]);
+}
+
+const guideKernel = declareKernel({
+  name: "guide",
+  bindings: { unconditional: input("X_LANES"), conditional: input("X_LANES"), y: output("X_LANES") },
+  // Starts are counted in what one access moves: one number or four.
+  params: { ...elementwiseParams, scale: "f32", unconditional_start: "u32", conditional_start: "u32", y_start: "u32" },
+  constants: ["X_LANES", "number", ...elementwiseConstantNames],
+  wgsl: /* wgsl */ `
+fn element(row: u32, column: u32) {
+  let u = unconditional_at(params.unconditional_start + column);
+  let c = conditional_at(params.conditional_start + column);
+  y_put(params.y_start + column, fma(number(params.scale), c - u, u));
+}
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ columns }, { X_LANES }) => ({ flops: columns * Number(X_LANES) * 3, bytes: columns * Number(X_LANES) * 12 }),
+});
+
+/**
+ * Classifier-free guidance (2207.12598, eq. 6 with w = scale − 1): u + scale · (c − u), where u is the first half of the batch (of the
+ * unconditional prompt) and c the second.
+ *
+ * @param x [2B, …], f32
+ * @returns [B, …]
+ * @throws {ShapeError} when the first axis does not halve
+ */
+export function guide(x: Tensor, guidanceScale: number): Tensor {
+  const { gpu, dtype } = x;
+  const [batch = 1, ...rest] = x.shape;
+  if (batch % 2 !== 0) {
+    throw new ShapeError(
+      `Cannot guide [${
+        x.shape.join(", ")
+      }] as its first axis must hold two halves, unconditional and conditional: ${batch}`,
+      [x.shape],
+    );
+  }
+  if (dtype !== "f32") throw new DTypeError(`Cannot guide a tensor of ${dtype} as predictions are f32`);
+  const y = Tensor.empty(gpu, [batch / 2, ...rest]);
+  const lanes = y.size % 4 === 0 ? 4 : 1;
+  for (const { first, count } of stretches(gpu, y.size / lanes, 4 * lanes)) {
+    const unconditional = bindFrom(x, first * lanes, count * lanes);
+    const conditional = bindFrom(x, y.size + first * lanes, count * lanes);
+    const target = bindFrom(y, first * lanes, count * lanes);
+    const { params, constants } = elementwise(gpu, 1, count);
+    guideKernel.run(
+      gpu,
+      { unconditional: unconditional.window, conditional: conditional.window, y: target.window },
+      {
+        ...params,
+        scale: guidanceScale,
+        unconditional_start: unconditional.start / lanes,
+        conditional_start: conditional.start / lanes,
+        y_start: target.start / lanes,
+      },
+      { X_LANES: lanes, number: lanes === 4 ? "vec4f" : "f32", ...constants },
+    );
+  }
+  return y;
+}

@@ -1,0 +1,32 @@
+import { ShapeError } from "../../engine/errors.ts";
+import { elements, Tensor } from "../../engine/tensor.ts";
+import { copyBlock } from "./copy_block.ts";
+
+/**
+ * A copy of indices start … end − 1 of one axis; the other axes whole. Any type.
+ *
+ * @param axis counted from 0, outermost first
+ * @throws {ShapeError} when there is no such axis, or the range leaves it
+ */
+export function slice(x: Tensor, axis: number, start: number, end: number): Tensor {
+  const { gpu, shape, dtype } = x;
+  const length = shape[axis];
+  const inRange = Number.isInteger(start) && Number.isInteger(end) && 0 <= start && start <= end && end <= length;
+  if (length === undefined || !inRange) {
+    throw new ShapeError(
+      `Cannot take ${start} … ${end} of axis ${axis} of [${shape.join(", ")}] as it must lie in 0 … ${
+        length ?? "an axis"
+      }`,
+      [shape],
+    );
+  }
+  const rows = elements(shape.slice(0, axis)), inner = elements(shape.slice(axis + 1));
+  const y = Tensor.empty(gpu, shape.with(axis, end - start), dtype);
+  const taken = (end - start) * inner;
+  copyBlock(
+    { tensor: x, start: start * inner, stride: length * inner },
+    { tensor: y, start: 0, stride: taken },
+    { rows, length: taken },
+  );
+  return y;
+}

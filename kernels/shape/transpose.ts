@@ -1,0 +1,110 @@
+import type { DType } from "../../engine/dtype.ts";
+import { ShapeError } from "../../engine/errors.ts";
+import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
+import { elements, Tensor } from "../../engine/tensor.ts";
+import { bindFrom, stretches } from "../wgsl/launch.ts";
+
+/**
+ * Each lane turns a block of 4 × 4 numbers in its registers, and 8 × 8 lanes one of 32 × 32, so that both sides move whole lines of 128
+ * bytes without workgroup memory. Where an axis is no multiple of four, a lane moves one number.
+ */
+const transposeKernel = declareKernel({
+  name: "transpose",
+  bindings: { x: input("X_LANES"), residual: input("X_LANES"), y: output("X_LANES") },
+  // Rows and columns are counted in blocks a lane takes; strides in accesses.
+  params: {
+    matrices: "u32",
+    rows: "u32",
+    columns: "u32",
+    x_start: "u32",
+    y_start: "u32",
+    residual_start: "u32",
+    has_residual: "u32",
+  },
+  constants: ["X_LANES"],
+  wgsl: ({ X_LANES }) => /* wgsl */ `
+fn put(at: u32, value: ${X_LANES === 4 ? "vec4f" : "f32"}) {
+  if (params.has_residual == 1u) { y_put(at, value + residual_at(at - params.y_start + params.residual_start)); } else { y_put(at, value); }
+}
+@compute @workgroup_size(8, 8)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) lane: vec3u) {
+  let workgroup = group.x + group.y * groups.x;
+  let across = (params.columns + 7u) / 8u;
+  let down = (params.rows + 7u) / 8u;
+  let matrix = workgroup / across / down;
+  let row = workgroup / across % down * 8u + lane.y;
+  let column = workgroup % across * 8u + lane.x;
+  if (matrix >= params.matrices || row >= params.rows || column >= params.columns) { return; }
+  let size = params.rows * params.columns * X_LANES;
+  let x_at_block = params.x_start + matrix * size + row * X_LANES * params.columns + column;
+  let y_at_block = params.y_start + matrix * size + column * X_LANES * params.rows + row;
+  ${
+    X_LANES === 1 ? "put(y_at_block, x_at(x_at_block));" : `
+  let block = transpose(mat4x4f(
+    x_at(x_at_block),
+    x_at(x_at_block + params.columns),
+    x_at(x_at_block + 2u * params.columns),
+    x_at(x_at_block + 3u * params.columns),
+  ));
+  put(y_at_block, block[0]);
+  put(y_at_block + params.rows, block[1]);
+  put(y_at_block + 2u * params.rows, block[2]);
+  put(y_at_block + 3u * params.rows, block[3]);`
+  }
+}`,
+  grid: ({ matrices, rows, columns }) => spread(matrices * Math.ceil(rows / 8) * Math.ceil(columns / 8)),
+  cost: ({ matrices, rows, columns }, { X_LANES }) => ({
+    flops: 0,
+    bytes: 8 * matrices * rows * columns * (X_LANES as number) ** 2,
+  }),
+});
+
+/**
+ * The last two axes swapped: y[…, n, m] = x[…, m, n] + residual[…, n, m].
+ *
+ * @param x [..., M, N], f32 or f16
+ * @param options.residual [..., N, M], f32 or f16
+ * @param options.dtype of the result, which f16 wants M and N in fours for. Default: x's
+ * @returns [..., N, M]
+ * @throws {ShapeError} when `x` has fewer than two axes, one matrix is more than the device binds, or the residual has not the result's shape
+ * @throws {DTypeError} for a result in f16 where M and N are not in fours
+ */
+export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType } = {}): Tensor {
+  const { gpu, shape } = x;
+  const { residual, dtype = x.dtype } = options;
+  if (shape.length < 2) {
+    throw new ShapeError(`Cannot transpose [${shape.join(", ")}] as two axes are needed: ${shape.length}`, [shape]);
+  }
+  const outer = shape.slice(0, -2), [rows, columns] = shape.slice(-2);
+  const transposed = [...outer, columns, rows];
+  if (residual && residual.shape.join() !== transposed.join()) {
+    throw new ShapeError(
+      `Cannot transpose [${shape.join(", ")}] and add [${residual.shape.join(", ")}] as that must be [${
+        transposed.join(", ")
+      }]`,
+      [shape, residual.shape],
+    );
+  }
+  const y = Tensor.empty(gpu, transposed, dtype);
+  const lanes = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
+  const size = rows * columns;
+  for (const { first, count } of stretches(gpu, elements(outer), size * 4)) {
+    const bind = (tensor: Tensor) => bindFrom(tensor, first * size, count * size);
+    const source = bind(x), target = bind(y), beside = residual ? bind(residual) : source;
+    transposeKernel.run(
+      gpu,
+      { x: source.window, residual: beside.window, y: target.window },
+      {
+        matrices: count,
+        rows: rows / lanes,
+        columns: columns / lanes,
+        x_start: source.start / lanes,
+        y_start: target.start / lanes,
+        residual_start: beside.start / lanes,
+        has_residual: residual ? 1 : 0,
+      },
+      { X_LANES: lanes },
+    );
+  }
+  return y;
+}

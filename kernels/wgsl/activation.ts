@@ -1,0 +1,82 @@
+import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import {
+  elementwise,
+  elementwiseConstantNames,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "./elementwise.ts";
+import { quadStretches } from "./launch.ts";
+
+/**
+ * Activations of Stable Diffusion's networks:
+ *
+ * - `silu`: x σ(x), in the UNet and VAE
+ * - `gelu`: x Φ(x), exact (erf), in OpenCLIP's text encoder and GEGLU
+ * - `quick_gelu`: x σ(1.702 x), in OpenAI's CLIP
+ */
+export type Activation = "silu" | "gelu" | "quick_gelu";
+
+/** erfc is 1 minus erf's Maclaurin series below 0.8, above it Numerical Recipes' Chebyshev fit (relative error under 1.2e-7). */
+const erfcWgsl = /* wgsl */ `
+fn erfc4(z: vec4f) -> vec4f { // z >= 0
+  let t = 1.0 / (1.0 + 0.5 * z);
+  let poly = -1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806
+    + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))))))));
+  let far = t * exp(-z * z + poly);
+  let y = z * z; // 2/sqrt(pi) sum (-1)^n z^(2n+1) / (n! (2n+1))
+  let near = 1.0 - z * 1.1283791671 * (1.0 + y * (-0.3333333333 + y * (0.1 + y * (-0.0238095238 + y * (0.0046296296
+    + y * (-0.00075757576 + y * (0.00010683761 + y * (-0.000013227513 + y * 0.0000014589169))))))));
+  return select(far, near, z < vec4f(0.8));
+}
+`;
+
+const bodies = [
+  "return x;",
+  "return x / (1.0 + exp(-x));",
+  // 1 - erf would cancel the left tail away; erfc keeps it.
+  "let tail = 0.5 * erfc4(abs(x) * 0.7071067811865476); return x * select(tail, 1.0 - tail, x > vec4f());",
+  "return x / (1.0 + exp(-1.702 * x));",
+];
+
+/**
+ * WGSL `activate(x: vec4f) -> vec4f` for the constant ACTIVATION (see {@linkcode activationCode}), for the epilogues of other kernels too.
+ * Only the one that is needed: compilers inline an epilogue many times before they notice what is dead.
+ */
+export function activationWgsl(constants: Readonly<Record<string, unknown>>): string {
+  const code = constants.ACTIVATION as number;
+  return `${code === 2 ? erfcWgsl : ""}fn activate(x: vec4f) -> vec4f { ${bodies[code]} }\n`;
+}
+
+/** The constant ACTIVATION: 0 none, 1 silu, 2 gelu, 3 quick_gelu. */
+export function activationCode(activation: Activation | undefined): number {
+  return activation === undefined ? 0 : { silu: 1, gelu: 2, quick_gelu: 3 }[activation];
+}
+
+const activationKernel = declareKernel({
+  name: "activation",
+  bindings: { x: input(4), y: output(4) },
+  params: elementwiseParams,
+  constants: ["ACTIVATION", ...elementwiseConstantNames],
+  wgsl: (constants) =>
+    activationWgsl(constants) + /* wgsl */ `
+fn element(row: u32, column: u32) { y_put(column, activate(x_at(column))); }
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ columns }) => ({ flops: columns * 4 * 4, bytes: columns * 32 }),
+});
+
+/** `activation` of every element, f32 or f16. Any shape; the type stays. */
+export function activate(x: Tensor, activation: Activation): Tensor {
+  const { gpu } = x;
+  const y = Tensor.empty(gpu, x.shape, x.dtype);
+  for (const { first, count, quads } of quadStretches(gpu, x.size)) {
+    const { params, constants } = elementwise(gpu, 1, quads);
+    activationKernel.run(gpu, { x: x.window(first, count), y: y.window(first, count) }, params, {
+      ACTIVATION: activationCode(activation),
+      ...constants,
+    });
+  }
+  return y;
+}

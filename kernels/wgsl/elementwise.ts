@@ -1,0 +1,54 @@
+import type { Gpu } from "../../engine/gpu.ts";
+import { type Constant, type Grid, spread } from "../../engine/kernel/kernel.ts";
+
+/**
+ * The entry point of kernels that do the same to each place of a `rows` × `columns` grid: such a kernel writes down
+ * `fn element(row: u32, column: u32)`, takes the params and constants below, and is run with what {@linkcode elementwise} gives.
+ *
+ * A workgroup takes LANES_Y rows and TURNS · LANES_X columns, so that lanes read neighbouring places and no lane divides.
+ *
+ * Software devices (lavapipe, x → 2x over 2²² numbers): 8 lanes × 16 turns 5.0 GB/s, 64 lanes × 1 turn 4.1, 64 lanes of single floats 1.7.
+ */
+export const elementwiseWgsl = /* wgsl */ `
+@compute @workgroup_size(LANES_X, LANES_Y)
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_id) lane: vec3u) {
+  let workgroup = group.x + group.y * groups.x;
+  let row = workgroup / params.parts * LANES_Y + lane.y;
+  if (row >= params.rows) { return; }
+  let start = workgroup % params.parts * (LANES_X * TURNS);
+  let end = min(start + LANES_X * TURNS, params.columns);
+  for (var column = start + lane.x; column < end; column += LANES_X) { element(row, column); }
+}
+`;
+
+/** Params of elementwise kernels. */
+export const elementwiseParams = { rows: "u32", columns: "u32", parts: "u32" } as const;
+
+/** Constants of elementwise kernels. */
+export const elementwiseConstantNames = ["LANES_X", "LANES_Y", "TURNS"] as const;
+
+/** How a grid of rows × columns is shared out on this device. */
+export interface Elementwise {
+  readonly params: { readonly rows: number; readonly columns: number; readonly parts: number };
+  readonly constants: { readonly LANES_X: number; readonly LANES_Y: number; readonly TURNS: number };
+}
+
+/** Params and constants of an elementwise kernel's run over `rows` × `columns` places. */
+export function elementwise(gpu: Gpu, rows: number, columns: number): Elementwise {
+  let constants = { LANES_X: 8, LANES_Y: 1, TURNS: 16 };
+  if (gpu.info.deviceClass !== "software") {
+    // Narrow rows share a workgroup.
+    const across = rows === 1 ? 64 : Math.min(64, Math.max(4, 2 ** Math.ceil(Math.log2(columns))));
+    constants = { LANES_X: across, LANES_Y: 64 / across, TURNS: rows === 1 ? 1 : 4 };
+  }
+  const parts = Math.ceil(columns / (constants.LANES_X * constants.TURNS));
+  return { params: { rows, columns, parts }, constants };
+}
+
+/** The workgroups of an elementwise run. */
+export function elementwiseGrid(
+  { rows, parts }: Readonly<Record<keyof typeof elementwiseParams, number>>,
+  { LANES_Y }: Readonly<Record<(typeof elementwiseConstantNames)[number], Constant>>,
+): Grid {
+  return spread(Math.ceil(rows / (LANES_Y as number)) * parts);
+}

@@ -1,0 +1,246 @@
+import { assert, assertEquals, assertThrows } from "@std/assert";
+import { DTypeError, ShapeError } from "../../../engine/errors.ts";
+import type { Gpu } from "../../../engine/gpu.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { attentionCandidates } from "../../../bench/tune.ts";
+import { attention } from "../../../kernels/attention/attention.ts";
+import type { AttentionPath } from "../../../kernels/attention/form.ts";
+import type { AttentionSizes } from "../../../kernels/attention/sizes.ts";
+import { stagedAttention } from "../../../kernels/attention/staged.ts";
+import { subgroupAttention } from "../../../kernels/attention/subgroup.ts";
+import { workgroupAttention } from "../../../kernels/attention/workgroup.ts";
+import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
+import { halfRounding, randomHalves } from "../oracles.ts";
+
+type Case = Omit<AttentionSizes, "causal" | "scale"> & Partial<Pick<AttentionSizes, "causal" | "scale">>;
+
+interface Problem {
+  readonly sizes: AttentionSizes;
+  readonly q: Float32Array<ArrayBuffer>;
+  readonly k: Float32Array<ArrayBuffer>;
+  readonly v: Float32Array<ArrayBuffer>;
+  readonly expected: Float64Array;
+  readonly tolerance: number;
+}
+
+/** Random operands and softmax(scale · Q·Kᵀ)·V by its definition, in f64. `loud` multiplies the queries; `rounded` makes all operands f16 numbers. */
+function problem(c: Case, { loud = 1, rounded = false }: { loud?: number; rounded?: boolean } = {}): Problem {
+  const { batch, heads, t, s, dim, causal = false, scale = 1 / Math.sqrt(dim) } = c;
+  const width = heads * dim;
+  const random = rounded ? randomHalves : randomArray;
+  const q = random(batch * t * width, 1).map((x) => x * loud);
+  const k = random(batch * s * width, 2), v = random(batch * s * width, 3);
+  const expected = new Float64Array(q.length);
+  let highest = 0;
+  for (let b = 0; b < batch; b++) {
+    for (let h = 0; h < heads; h++) {
+      for (let i = 0; i < t; i++) {
+        const at = (b * t + i) * width + h * dim;
+        const seen = causal ? Math.min(s, i + 1) : s;
+        const scores = Float64Array.from({ length: seen }, (_, j) => {
+          let sum = 0;
+          for (let d = 0; d < dim; d++) sum += q[at + d] * k[(b * s + j) * width + h * dim + d];
+          return sum * scale;
+        });
+        const top = scores.reduce((a, x) => Math.max(a, x), -Infinity);
+        const weights = scores.map((x) => Math.exp(x - top));
+        const total = weights.reduce((a, x) => a + x, 0);
+        highest = scores.reduce((a, x) => Math.max(a, Math.abs(x)), highest);
+        for (let j = 0; j < seen; j++) {
+          for (let d = 0; d < dim; d++) {
+            expected[at + d] += weights[j] / total * v[(b * s + j) * width + h * dim + d];
+          }
+        }
+      }
+    }
+  }
+  // A weight is off by its score's rounding (absolute) and by what WGSL allows exp (3 + 2|x| units, x to twice the highest score).
+  const tolerance = f32Tolerance(s) + (1 + highest) * f32Tolerance(dim) + (3 + 4 * highest) * 2 ** -23;
+  return { sizes: { batch, heads, t, s, dim, causal, scale }, q, k, v, expected, tolerance };
+}
+
+type Run = (tensors: { q: Tensor; k: Tensor; v: Tensor }, sizes: AttentionSizes) => Tensor;
+
+async function check(gpu: Gpu, { sizes, expected, tolerance, ...data }: Problem, run: Run, what: string) {
+  const { batch, heads, t, s, dim } = sizes;
+  using q = Tensor.from(gpu, data.q, [batch, t, heads * dim]);
+  using k = Tensor.from(gpu, data.k, [batch, s, heads * dim]);
+  using v = Tensor.from(gpu, data.v, [batch, s, heads * dim]);
+  using y = run({ q, k, v }, sizes);
+  assertEquals(y.shape, q.shape);
+  assertClose(await y.data(), expected, tolerance, `${what} ${JSON.stringify(sizes)}`);
+}
+
+const by = (path?: AttentionPath): Run => ({ q, k, v }, { heads, causal, scale }) =>
+  attention(q, k, v, { heads, causal, scale, path });
+
+/** Into an output of its own, by one of the functions behind `attention`. */
+const into = (run: (tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor }, sizes: AttentionSizes) => void): Run => {
+  return (tensors, sizes) => {
+    const y = Tensor.empty(tensors.q.gpu, tensors.q.shape);
+    run({ ...tensors, y }, sizes);
+    return y;
+  };
+};
+
+/** The path, where the device has it. */
+const available = (gpu: Gpu, path: AttentionPath) => path !== "subgroup" || gpu.info.subgroupSize > 0;
+
+const inFours: Case[] = [
+  { batch: 1, heads: 1, t: 1, s: 1, dim: 4 },
+  { batch: 2, heads: 3, t: 35, s: 1, dim: 4 },
+  { batch: 1, heads: 2, t: 1, s: 101, dim: 16 },
+  { batch: 3, heads: 2, t: 37, s: 5, dim: 8 },
+  { batch: 1, heads: 1, t: 257, s: 77, dim: 16 },
+  { batch: 2, heads: 2, t: 67, s: 77, dim: 40 },
+  { batch: 1, heads: 2, t: 71, s: 131, dim: 64 },
+  { batch: 1, heads: 2, t: 64, s: 64, dim: 64 },
+  { batch: 1, heads: 2, t: 70, s: 37, dim: 80 },
+  { batch: 3, heads: 1, t: 41, s: 21, dim: 160 },
+];
+const others: Case[] = [
+  { batch: 1, heads: 1, t: 1, s: 1, dim: 1 },
+  { batch: 3, heads: 2, t: 13, s: 17, dim: 1 },
+  { batch: 2, heads: 3, t: 19, s: 77, dim: 5 },
+  { batch: 1, heads: 1, t: 33, s: 36, dim: 512 },
+];
+const describe = (cases: Case[]) => cases.map(({ batch, heads, t, s, dim }) => [batch, heads, t, s, dim].join("·"));
+
+gpuTest("attention() by every form that a tuner tries equals its float64 definition", async (gpu) => {
+  const sizes = { batch: 1, heads: 2, t: 45, s: 37, dim: 40 };
+  const asked = problem(sizes);
+  const forms = attentionCandidates(gpu, sizes.dim);
+  assert(forms.length > 3, `${forms.length} forms`);
+  for (const form of forms) {
+    const run: Run = ({ q, k, v }, { heads, scale }) => attention(q, k, v, { heads, scale, form });
+    await check(gpu, asked, run, JSON.stringify(form));
+  }
+});
+
+for (const path of ["subgroup", "workgroup", "staged"] as const) {
+  const cases = path === "staged" ? [...inFours, ...others] : inFours;
+  gpuTest(
+    `attention() by the ${path} path equals its float64 definition for batch·heads·T·S·D = ${
+      describe(cases).join(", ")
+    }`,
+    async (gpu) => {
+      if (!available(gpu, path)) return;
+      for (const c of cases) await check(gpu, problem(c), by(path), path);
+    },
+  );
+
+  gpuTest(`attention() by the ${path} path hides later keys when causal, also where T and S differ`, async (gpu) => {
+    if (!available(gpu, path)) return;
+    for (const [t, s] of [[77, 77], [64, 64], [9, 43], [43, 9]]) {
+      await check(gpu, problem({ batch: 2, heads: 2, t, s, dim: 16, causal: true }), by(path), path);
+    }
+  });
+
+  gpuTest(
+    `attention() by the ${path} path stays finite for scores in the thousands and takes any scale`,
+    async (gpu) => {
+      if (!available(gpu, path)) return;
+      const c = { batch: 1, heads: 2, t: 19, s: 43, dim: 16 };
+      for (const causal of [false, true]) {
+        await check(gpu, problem({ ...c, causal, scale: 1 }, { loud: 1000 }), by(path), path);
+        await check(gpu, problem({ ...c, causal, scale: 0.3 }), by(path), path);
+      }
+    },
+  );
+}
+
+gpuTest("subgroupAttention() is right for 1 to 4 queries a lane and any number of keys together", async (gpu) => {
+  const lanes = gpu.info.subgroupSize;
+  if (lanes === 0) return;
+  const whole = problem({ batch: 1, heads: 2, t: 75, s: 43, dim: 8 });
+  for (let queries = 1; queries <= 4; queries++) {
+    const shape = { lanes, queries, keys: queries === 1 ? lanes : 4, together: 2 ** (queries % 3) };
+    await check(gpu, whole, into((tensors, sizes) => subgroupAttention(tensors, sizes, shape)), JSON.stringify(shape));
+  }
+});
+
+gpuTest("workgroupAttention() is right in every block that a device may pick", async (gpu) => {
+  const blocks = { 12: [[8, 16, 4], [8, 8, 2], [8, 4, 1]], 40: [[10, 16, 4], [10, 8, 4], [10, 8, 1]] };
+  for (const [dim, shapes] of Object.entries(blocks)) {
+    const whole = problem({ batch: 1, heads: 2, t: 75, s: 83, dim: Number(dim), causal: dim === "12" });
+    for (const [threadsX, threadsY, rows] of shapes) {
+      const shape = { threadsX, threadsY, rows };
+      const run = into((tensors, sizes) => workgroupAttention(tensors, sizes, shape));
+      await check(gpu, whole, run, JSON.stringify(shape));
+    }
+  }
+});
+
+gpuTest("stagedAttention() gives the same however few scores it may hold at a time", async (gpu) => {
+  for (const causal of [false, true]) {
+    const whole = problem({ batch: 3, heads: 2, t: 29, s: 24, dim: 20, causal });
+    for (const rows of [1, 7, 29, 2 * 29]) { // of both heads; the last is two samples at a time
+      const run = into((tensors, sizes) => stagedAttention(tensors, sizes, rows * 2 * 24 * 4));
+      await check(gpu, whole, run, `${rows} rows`);
+    }
+  }
+});
+
+gpuTest("attention() holds no scores of the size T × S: 64 MiB at most beside its result", async (gpu) => {
+  const [t, dim] = [6000, 1]; // whole scores would take 137 MiB
+  using q = Tensor.from(gpu, randomArray(t), [1, t, dim]);
+  gpu.trim();
+  const { live } = gpu.memory;
+  const before = gpu.pool.peak = live;
+  using y = attention(q, q, q, { heads: 1, path: "staged" });
+  assert(gpu.memory.peak - before - y.bytes <= 1.125 * 2 ** 26, `${gpu.memory.peak - before} bytes`);
+  await gpu.finished();
+});
+
+for (const path of ["subgroup", "workgroup", "staged"] as const) {
+  gpuTest(
+    `attention() by the ${path} path reads f16 queries, keys and values, and keeps the queries' type`,
+    async (gpu) => {
+      if (!available(gpu, path)) return;
+      for (const c of [{ batch: 2, heads: 2, t: 67, s: 77, dim: 40 }, { batch: 1, heads: 3, t: 20, s: 5, dim: 12 }]) {
+        // Rounded in `problem`, so that the oracle sees what the kernel does.
+        const { sizes, expected, tolerance, ...data } = problem(c, { rounded: true });
+        const { batch, heads, t, s, dim } = sizes;
+        for (const [queries, others] of [["f16", "f16"], ["f16", "f32"], ["f32", "f16"]] as const) {
+          using q = Tensor.from(gpu, data.q, [batch, t, heads * dim], queries);
+          using k = Tensor.from(gpu, data.k, [batch, s, heads * dim], others);
+          using v = Tensor.from(gpu, data.v, [batch, s, heads * dim], others);
+          using y = attention(q, k, v, { heads, path });
+          assertEquals(y.dtype, queries);
+          const allowed = tolerance + (queries === "f16" ? halfRounding : 0);
+          assertClose(await y.data(), expected, allowed, `${queries}, ${others} ${JSON.stringify(c)}`);
+        }
+      }
+    },
+  );
+}
+
+gpuTest("attention() refuses f16 queries with heads that do not divide by four", (gpu) => {
+  using q = Tensor.empty(gpu, [1, 5, 12], "f16");
+  assertThrows(() => gpu.scope(() => attention(q, q, q, { heads: 2 })), DTypeError, "in f16");
+});
+
+gpuTest("attention() picks a right path by itself, without subgroups too", async (gpu) => {
+  assertEquals(gpu.info.subgroupSize, 0);
+  for (const dim of [5, 40, 64, 160, 164]) {
+    await check(gpu, problem({ batch: 1, heads: 2, t: 20, s: 77, dim }), by(), "no subgroups");
+  }
+}, { withoutFeatures: ["subgroups"] });
+
+gpuTest("attention() refuses shapes that do not fit, with the numbers", (gpu) => {
+  const make = (...shape: number[]) => Tensor.empty(gpu, shape);
+  using q = make(2, 5, 12);
+  using k = make(2, 7, 12);
+  using otherBatch = make(1, 7, 12);
+  using wide = make(2, 7, 16);
+  using none = make(2, 0, 12);
+  using flat = make(7, 12);
+  const message = assertThrows(() => attention(q, wide, wide, { heads: 2 }), ShapeError).message;
+  assert(message.includes("[2, 5, 12]") && message.endsWith("12 ≠ 16"), message);
+  assertThrows(() => attention(q, k, wide, { heads: 2 }), ShapeError, "one shape");
+  assertThrows(() => attention(q, otherBatch, otherBatch, { heads: 2 }), ShapeError, "2 ≠ 1");
+  assertThrows(() => attention(q, none, none, { heads: 2 }), ShapeError, "0 × 12");
+  assertThrows(() => attention(flat, k, k, { heads: 2 }), ShapeError, "three axes: 2");
+  assertThrows(() => attention(q, k, k, { heads: 5 }), ShapeError, "12 / 5");
+  assertThrows(() => attention(q, k, k, { heads: 2, path: "workgroup" }), ShapeError, "6 wide");
+});

@@ -1,0 +1,383 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { DTypeError, ShapeError } from "../../../engine/errors.ts";
+import type { Gpu } from "../../../engine/gpu.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { conv2d, packConvWeight } from "../../../kernels/conv/conv2d.ts";
+import { tileFor, type TileShape } from "../../../kernels/gemm/tile.ts";
+import {
+  assertClose,
+  f32Tolerance,
+  gpuTest,
+  inHalves,
+  lackOfSubgroupMatrices,
+  matrixTolerance,
+  randomArray,
+} from "../../gpu.ts";
+import { halfRounding } from "../oracles.ts";
+
+interface Case {
+  batch?: number;
+  inChannels: number;
+  outChannels: number;
+  /** Height and width. */
+  size: readonly [number, number];
+  kernel: readonly [number, number];
+  stride?: number;
+  padding?: readonly [number, number, number, number];
+  upsample?: readonly [number, number];
+}
+
+interface Extras {
+  bias?: Float32Array;
+  channelBias?: Float32Array;
+  residual?: Float32Array;
+  silu?: boolean;
+}
+
+function outSize(c: Case): [number, number] {
+  const { kernel, stride = 1, padding: [top, left, bottom, right] = [0, 0, 0, 0], size, upsample = size } = c;
+  return [
+    Math.floor((upsample[0] + top + bottom - kernel[0]) / stride) + 1,
+    Math.floor((upsample[1] + left + right - kernel[1]) / stride) + 1,
+  ];
+}
+
+/** The convolution by its definition, in f64. */
+function convolution(x: Float32Array, weight: Float32Array, c: Case, extras: Extras = {}): Float64Array {
+  const { batch = 1, inChannels, outChannels, size: [height, width], kernel: [kh, kw], stride = 1 } = c;
+  const { padding: [top, left] = [0, 0, 0, 0], upsample: [upHeight, upWidth] = c.size } = c;
+  const [outHeight, outWidth] = outSize(c);
+  const y = new Float64Array(batch * outChannels * outHeight * outWidth);
+  for (let index = 0; index < y.length; index++) {
+    const column = index % outWidth, row = Math.floor(index / outWidth) % outHeight;
+    const plane = Math.floor(index / outWidth / outHeight);
+    const channel = plane % outChannels, picture = Math.floor(plane / outChannels);
+    let sum = (extras.bias?.[channel] ?? 0) + (extras.channelBias?.[plane] ?? 0);
+    for (let ky = 0; ky < kh; ky++) {
+      for (let kx = 0; kx < kw; kx++) {
+        const up = row * stride + ky - top, across = column * stride + kx - left;
+        if (up < 0 || up >= upHeight || across < 0 || across >= upWidth) continue;
+        const at = Math.floor(up * height / upHeight) * width + Math.floor(across * width / upWidth);
+        for (let i = 0; i < inChannels; i++) {
+          sum += x[(picture * inChannels + i) * height * width + at] *
+            weight[((channel * inChannels + i) * kh + ky) * kw + kx];
+        }
+      }
+    }
+    if (extras.silu) sum /= 1 + Math.exp(-sum);
+    y[index] = sum + (extras.residual?.[index] ?? 0);
+  }
+  return y;
+}
+
+async function check(
+  gpu: Gpu,
+  c: Case,
+  options: {
+    with?: ("bias" | "channelBias" | "residual" | "silu")[];
+    tile?: TileShape;
+    f16?: boolean;
+    /** Whether x is f16, and so the result. */
+    f16Pictures?: boolean;
+    residualType?: "f32" | "f16";
+    bindingLimit?: number;
+    /** One row of channel biases for all pictures, in the middle of a longer one. */
+    sharedBias?: boolean;
+  } = {},
+): Promise<void> {
+  const { batch = 1, inChannels, outChannels, size, kernel, upsample } = c;
+  const shape = [batch, outChannels, ...outSize(c)];
+  const weightShape = [outChannels, inChannels, ...kernel];
+  const count = (lengths: number[]) => lengths.reduce((a, b) => a * b, 1);
+  const onMatrices = options.tile?.machine === "matrix"; // rounds its operands: numbers of f16 stay what they are
+  let xData = randomArray(batch * inChannels * size[0] * size[1], 1);
+  if (options.f16Pictures || onMatrices) xData = inHalves(xData);
+  let weightData = randomArray(count(weightShape), 2);
+  if (options.f16 || onMatrices) weightData = inHalves(weightData);
+  const extras: Extras = {
+    bias: options.with?.includes("bias") ? randomArray(outChannels, 3) : undefined,
+    channelBias: options.with?.includes("channelBias") ? randomArray(batch * outChannels, 4) : undefined,
+    residual: options.with?.includes("residual")
+      ? Float32Array.from(Float16Array.from(randomArray(count(shape), 5)))
+      : undefined,
+    silu: options.with?.includes("silu"),
+  };
+  const biases = extras.channelBias;
+  if (biases && options.sharedBias) biases.forEach((_, i) => biases[i] = biases[i % outChannels]);
+  const biasRow = biases && [9, 9, ...biases.subarray(0, outChannels), 9];
+  const actual = gpu.scope(() => {
+    const channelBias = !biases
+      ? undefined
+      : options.sharedBias
+      ? { tensor: Tensor.from(gpu, Float32Array.from(biasRow!), [1, outChannels + 3]), first: 2 }
+      : { tensor: Tensor.from(gpu, biases, [batch, outChannels]) };
+    const x = Tensor.from(gpu, xData, [batch, inChannels, ...size], options.f16Pictures ? "f16" : "f32");
+    const weight = packConvWeight(Tensor.from(gpu, weightData, weightShape, options.f16 ? "f16" : "f32"));
+    const forward = {
+      stride: c.stride,
+      padding: c.padding,
+      upsample: upsample && upsample[0] === 2 * size[0] && upsample[1] === 2 * size[1] ? true : upsample,
+      bias: extras.bias && Tensor.from(gpu, extras.bias, [outChannels]),
+      channelBias,
+      residual: extras.residual && Tensor.from(gpu, extras.residual, shape, options.residualType),
+      activation: extras.silu ? "silu" as const : undefined,
+      tile: options.tile,
+    };
+    return withBindingLimit(gpu, options.bindingLimit, () => conv2d(x, weight, forward));
+  });
+  using y = actual;
+  assertEquals([y.shape, y.dtype], [shape, options.f16Pictures ? "f16" : "f32"]);
+  const what = JSON.stringify({ ...c, ...options });
+  const terms = inChannels * count([...kernel]);
+  const tolerance = (onMatrices ? matrixTolerance(terms) : f32Tolerance(terms)) +
+    (options.f16Pictures ? halfRounding : 0);
+  assertClose(await y.data(), convolution(xData, weightData, c, extras), tolerance, what);
+}
+
+/** Runs `body` as on a device that binds no more than `bytes`; the engine refuses larger bindings. */
+function withBindingLimit<T>(gpu: Gpu, bytes: number | undefined, body: () => T): T {
+  const limits = gpu.info.limits as { maxStorageBufferBindingSize: number };
+  const real = limits.maxStorageBufferBindingSize;
+  limits.maxStorageBufferBindingSize = bytes ?? real;
+  try {
+    return body();
+  } finally {
+    limits.maxStorageBufferBindingSize = real;
+  }
+}
+
+const same = (side: number) => [side, side, side, side] as const;
+
+const awkward: Case[] = [
+  // 1×1, in fours and not
+  { inChannels: 4, outChannels: 4, size: [8, 8], kernel: [1, 1] },
+  { inChannels: 32, outChannels: 17, size: [16, 24], kernel: [1, 1], batch: 2 },
+  { inChannels: 5, outChannels: 33, size: [8, 8], kernel: [1, 1], batch: 3 },
+  { inChannels: 64, outChannels: 64, size: [3, 5], kernel: [1, 1], batch: 2 },
+  { inChannels: 3, outChannels: 1, size: [1, 1], kernel: [1, 1] },
+  { inChannels: 4, outChannels: 5, size: [8, 8], kernel: [1, 1], stride: 2 },
+  // 3×3
+  { inChannels: 1, outChannels: 1, size: [1, 1], kernel: [3, 3], padding: same(1) },
+  { inChannels: 3, outChannels: 32, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 2 },
+  { inChannels: 4, outChannels: 33, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 3 },
+  { inChannels: 17, outChannels: 5, size: [3, 5], kernel: [3, 3], padding: same(1), batch: 2 },
+  { inChannels: 33, outChannels: 3, size: [16, 24], kernel: [3, 3], padding: same(1) },
+  { inChannels: 64, outChannels: 64, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 2 },
+  { inChannels: 32, outChannels: 64, size: [2, 4], kernel: [3, 3], padding: same(1), batch: 3 },
+  { inChannels: 5, outChannels: 17, size: [8, 8], kernel: [3, 3] },
+  { inChannels: 5, outChannels: 4, size: [6, 6], kernel: [3, 3], padding: same(2) },
+  // The downsamplers of the UNet and of the VAE
+  { inChannels: 32, outChannels: 32, size: [16, 24], kernel: [3, 3], stride: 2, padding: same(1), batch: 2 },
+  { inChannels: 17, outChannels: 33, size: [7, 12], kernel: [3, 3], stride: 2, padding: same(1) },
+  { inChannels: 32, outChannels: 32, size: [16, 24], kernel: [3, 3], stride: 2, padding: [0, 0, 1, 1] },
+  { inChannels: 4, outChannels: 3, size: [7, 12], kernel: [3, 3], padding: [2, 0, 1, 3], batch: 2 },
+  // The upsamplers: twice, and to a size that is not
+  { inChannels: 32, outChannels: 32, size: [8, 8], kernel: [3, 3], padding: same(1), upsample: [16, 16], batch: 2 },
+  { inChannels: 5, outChannels: 33, size: [7, 6], kernel: [3, 3], padding: same(1), upsample: [14, 12] },
+  { inChannels: 4, outChannels: 17, size: [3, 5], kernel: [3, 3], padding: same(1), upsample: [6, 10] },
+  { inChannels: 5, outChannels: 4, size: [3, 5], kernel: [3, 3], padding: same(1), upsample: [5, 9] },
+  // Others
+  { inChannels: 5, outChannels: 17, size: [7, 12], kernel: [2, 2], batch: 2 },
+  { inChannels: 3, outChannels: 33, size: [16, 24], kernel: [8, 8], stride: 8, batch: 2 },
+  { inChannels: 4, outChannels: 3, size: [7, 12], kernel: [1, 3], padding: [0, 1, 0, 1] },
+  { inChannels: 4, outChannels: 3, size: [7, 12], kernel: [3, 2], stride: 3 },
+];
+
+const devices = { "with subgroups": {}, "without subgroups": { withoutFeatures: ["subgroups"] } };
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(
+    `conv2d equals its float64 definition on all kernels, strides, paddings and awkward sizes, ${device}`,
+    async (gpu) => {
+      for (const c of awkward) await check(gpu, c);
+    },
+    options,
+  );
+
+  gpuTest(`conv2d adds bias, channelBias, activation and residual, in that order, ${device}`, async (gpu) => {
+    for (const [inChannels, size] of [[5, [8, 8]], [9, [8, 8]], [9, [8, 4]], [5, [3, 5]]] as const) {
+      const c: Case = { inChannels, outChannels: 33, size, kernel: [3, 3], padding: same(1), batch: 2 };
+      await check(gpu, c, { with: ["bias"] });
+      await check(gpu, c, { with: ["bias", "channelBias", "residual", "silu"] });
+      await check(gpu, c, { with: ["channelBias"], sharedBias: true });
+      await check(gpu, { ...c, kernel: [1, 1], padding: same(0) }, { with: ["channelBias", "residual"] });
+    }
+  }, options);
+}
+
+gpuTest("conv2d computes the same on every tile shape", async (gpu) => {
+  const lanes = gpu.info.subgroupSize;
+  const subgroup = (rows: number, columns: number) => ({
+    machine: "subgroup" as const,
+    lanes,
+    threadsX: lanes,
+    rows,
+    columns,
+  });
+  const tiles: TileShape[] = [
+    ...(lanes > 0 ? [subgroup(8, 1), subgroup(16, 2), subgroup(32, 2)] : []),
+    { machine: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
+    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
+    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
+  ];
+  for (const tile of tiles) {
+    await check(gpu, { inChannels: 17, outChannels: 67, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 }, {
+      tile,
+    });
+  }
+});
+
+gpuTest(
+  "conv2d on subgroup matrices equals its float64 definition of pictures and weights in f16",
+  async (gpu) => {
+    const { lanes } = gpu.info.subgroupMatrix!;
+    const tile: TileShape = { machine: "matrix", lanes: 4 * lanes, threadsX: 2, rows: 1, columns: 1 };
+    for (const c of awkward) await check(gpu, c, { tile });
+    const c: Case = { inChannels: 17, outChannels: 67, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 };
+    await check(gpu, c, { tile, with: ["bias", "channelBias", "residual", "silu"] });
+    await check(gpu, c, { tile: { ...tile, rows: 2, columns: 2 } });
+    await check(gpu, c, { tile, f16: true, bindingLimit: 4 * 17 * 7 * 12 });
+  },
+  { subgroupMatrices: true },
+  await lackOfSubgroupMatrices(),
+);
+
+gpuTest(
+  "conv2d computes the same by the kernel for large 3×3 convolutions, upsampling or not, as by the general one",
+  async (gpu) => {
+    const [inChannels, outChannels, height, width] = [64, 67, 120, 124];
+    using weight = Tensor.from(gpu, randomArray(outChannels * inChannels * 9, 2), [outChannels, inChannels, 3, 3]);
+    using packed = packConvWeight(weight);
+    for (const upsample of [false, true]) {
+      const [h, w] = upsample ? [height / 2, width / 2] : [height, width];
+      using x = Tensor.from(gpu, randomArray(inChannels * h * w, 1), [1, inChannels, h, w]);
+      using own = conv2d(x, packed, { padding: 1, upsample });
+      using general = conv2d(x, packed, { padding: 1, upsample, tile: tileFor(gpu, outChannels, height * width) });
+      assertClose(await own.data(), await general.data(), f32Tolerance(9 * inChannels), `upsample ${upsample}`);
+    }
+  },
+);
+
+gpuTest("conv2d reads f16 weights and pictures as they are stored, packed in f16 too", async (gpu) => {
+  const c: Case = { inChannels: 5, outChannels: 33, size: [7, 12], kernel: [3, 3], padding: same(1) };
+  await check(gpu, c, { f16: true });
+  await check(gpu, { ...c, inChannels: 8, kernel: [1, 1], padding: same(0) }, { f16: true });
+  await check(gpu, { ...c, inChannels: 4, outChannels: 4 }, { f16: true, f16Pictures: true });
+  using weight = Tensor.from(gpu, new Uint16Array(33 * 5 * 9), [33, 5, 3, 3]);
+  using packed = packConvWeight(weight);
+  assertEquals([packed.tensor.dtype, packed.tensor.shape], ["f16", [33, 3, 2, 3, 4]]);
+});
+
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(`conv2d keeps f16 where pictures divide by four, with all that it can add, ${device}`, async (gpu) => {
+    const fitting = awkward.filter((c) => outSize(c)[0] * outSize(c)[1] % 4 === 0);
+    for (const c of fitting) await check(gpu, c, { f16Pictures: true, f16: true });
+    for (const residualType of ["f16", "f32"] as const) {
+      const c: Case = { inChannels: 8, outChannels: 33, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 2 };
+      const added = { with: ["bias", "channelBias", "residual", "silu"] as const, residualType, f16Pictures: true };
+      await check(gpu, c, { ...added, with: [...added.with] });
+      await check(gpu, { ...c, kernel: [1, 1], padding: same(0) }, { ...added, with: [...added.with] });
+      // Pieces: the residual's lead-in is another than the result's where their types differ.
+      const pieces = { ...c, inChannels: 5, size: [7, 12] as const };
+      await check(gpu, pieces, { with: ["bias", "residual"], residualType, f16Pictures: true, bindingLimit: 6000 });
+    }
+  }, options);
+}
+
+gpuTest(
+  "conv2d changes the type where it is told to, and refuses f16 for pictures that do not divide by four",
+  async (gpu) => {
+    const c: Case = { inChannels: 4, outChannels: 6, size: [8, 12], kernel: [3, 3], padding: same(1) };
+    const data = Float32Array.from(Float16Array.from(randomArray(4 * 96, 1))), weights = randomArray(6 * 4 * 9, 2);
+    using weight = Tensor.from(gpu, weights, [6, 4, 3, 3]);
+    using packed = packConvWeight(weight);
+    const expected = convolution(data, weights, c);
+    for (const [from, to] of [["f32", "f16"], ["f16", "f32"]] as const) {
+      using x = Tensor.from(gpu, data, [1, 4, 8, 12], from);
+      using y = conv2d(x, packed, { padding: 1, dtype: to });
+      assertEquals(y.dtype, to);
+      assertClose(await y.data(), expected, f32Tolerance(36) + (to === "f16" ? halfRounding : 0), `${from} to ${to}`);
+    }
+    using odd = Tensor.empty(gpu, [1, 4, 3, 3]);
+    assertThrows(() => gpu.scope(() => conv2d(odd, packed, { padding: 1, dtype: "f16" })), DTypeError, "in f16");
+  },
+);
+
+gpuTest(
+  "packConvWeight puts four input channels of a tap together, zeros beyond the last, and copies no 1×1 weight",
+  async (gpu) => {
+    const [outChannels, inChannels, height, width] = [3, 6, 2, 3];
+    const data = randomArray(outChannels * inChannels * height * width);
+    using weight = Tensor.from(gpu, data, [outChannels, inChannels, height, width]);
+    using packed = packConvWeight(weight);
+    const expected: number[] = [];
+    for (let o = 0; o < outChannels; o++) {
+      for (let ky = 0; ky < height; ky++) {
+        for (let quad = 0; quad < 2; quad++) {
+          for (let kx = 0; kx < width; kx++) {
+            for (let i = 4 * quad; i < 4 * quad + 4; i++) {
+              expected.push(i < inChannels ? data[((o * inChannels + i) * height + ky) * width + kx] : 0);
+            }
+          }
+        }
+      }
+    }
+    assertEquals([...await packed.tensor.data()], expected);
+    using pointwise = Tensor.empty(gpu, [3, 8, 1, 1]);
+    using shared = packConvWeight(pointwise);
+    assertEquals(shared.tensor.buffer === pointwise.buffer, true);
+  },
+);
+
+gpuTest("conv2d works piece by piece on tensors larger than the device binds", async (gpu) => {
+  const cases: [number, Case][] = [
+    // pictures apart, by ones and by twos
+    [7000, { inChannels: 17, outChannels: 16, size: [8, 8], kernel: [1, 1], batch: 3 }],
+    [9000, { inChannels: 8, outChannels: 17, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 4 }],
+    // output channels apart
+    [6000, { inChannels: 8, outChannels: 33, size: [8, 8], kernel: [1, 1], batch: 2 }],
+    [3000, { inChannels: 5, outChannels: 33, size: [7, 9], kernel: [2, 2] }],
+    // input channels apart
+    [4000, { inChannels: 33, outChannels: 5, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 }],
+    [4500, { inChannels: 33, outChannels: 12, size: [9, 9], kernel: [3, 3], padding: same(1) }],
+    [4000, { inChannels: 36, outChannels: 5, size: [8, 8], kernel: [1, 1] }],
+    // all of it, the weight too
+    [2500, { inChannels: 21, outChannels: 19, size: [7, 8], kernel: [3, 3], padding: same(1), batch: 2 }],
+    [2500, {
+      inChannels: 21,
+      outChannels: 19,
+      size: [4, 4],
+      kernel: [3, 3],
+      padding: same(1),
+      upsample: [8, 8],
+      batch: 2,
+    }],
+  ];
+  for (const [bindingLimit, c] of cases) {
+    await check(gpu, c, { with: ["bias", "channelBias", "residual", "silu"], bindingLimit });
+  }
+});
+
+gpuTest("conv2d refuses operands that do not fit, with both shapes and the numbers", (gpu) => {
+  using x = Tensor.empty(gpu, [2, 4, 8, 8]);
+  using raw = Tensor.empty(gpu, [5, 3, 3, 3]);
+  using wrong = packConvWeight(raw);
+  assertThrows(
+    () => conv2d(x, wrong),
+    ShapeError,
+    "Cannot convolve x [2, 4, 8, 8] with a weight [5, 3, 3, 3] as x's channels must equal the weight's: 4 ≠ 3",
+  );
+  using fitting = Tensor.empty(gpu, [5, 4, 3, 3]);
+  using weight = packConvWeight(fitting);
+  using flat = Tensor.empty(gpu, [4, 8, 8]);
+  assertThrows(() => conv2d(flat, weight), ShapeError, "four axes");
+  using small = Tensor.empty(gpu, [2, 4, 8, 2]);
+  assertThrows(() => conv2d(small, weight), ShapeError, "smaller than the kernel: 8 × 2");
+  assertThrows(() => conv2d(x, weight, { stride: 0 }), ShapeError, "stride");
+  assertThrows(() => conv2d(x, weight, { padding: [0, -1, 0, 0] }), ShapeError, "padding");
+  using bias = Tensor.empty(gpu, [4]);
+  assertThrows(() => conv2d(x, weight, { bias }), ShapeError, "the bias must hold 5 numbers: 4");
+  using rows = Tensor.empty(gpu, [3, 5]);
+  assertThrows(() => conv2d(x, weight, { channelBias: { tensor: rows } }), ShapeError, "2 rows or one");
+  assertThrows(() => conv2d(x, weight, { channelBias: { tensor: rows, first: 1 } }), ShapeError, "5 columns from 1 on");
+  assertThrows(() => conv2d(x, weight, { residual: x }), ShapeError, "the residual must be [2, 5, 6, 6]: [2, 4, 8, 8]");
+});

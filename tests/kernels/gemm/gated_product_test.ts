@@ -1,0 +1,108 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { DTypeError, ShapeError } from "../../../engine/errors.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { gatedProduct, geglu } from "../../../kernels/gemm/gated_product.ts";
+import { matmul } from "../../../kernels/gemm/matmul.ts";
+import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
+import { asOnGpu, count, erf, halfRounding, randomHalves, withBindingLimit } from "../oracles.ts";
+
+/** x₁ · gelu(x₂) of rows with two halves. */
+function oracle(data: Float32Array, half: number): Float64Array {
+  return Float64Array.from({ length: data.length / 2 }, (_, i) => {
+    const at = Math.floor(i / half) * 2 * half + i % half, gate = data[at + half];
+    return data[at] * 0.5 * gate * (1 + erf(gate / Math.SQRT2));
+  });
+}
+
+// exp(a) in f32 is off by |a| roundings of its argument; here |a| reaches 6² / 2.
+const tolerance = 24 * 2 ** -24;
+
+gpuTest("geglu equals x₁ · gelu(x₂) in float64 on awkward sizes, in windows too", async (gpu) => {
+  const shapes = [[2], [3, 2, 6], [2, 5, 8], [7, 62], [1, 64], [3, 66], [2, 9, 2560], [0, 8], [2, 0]];
+  for (const shape of shapes) {
+    for (const mode of ["plain", "as on a GPU", "in windows"]) {
+      const data = randomArray(count(shape), shape.length).map((value) => value * 6);
+      using x = Tensor.from(gpu, data, shape);
+      const limit = mode === "in windows" ? Math.max(1024, shape.at(-1)! * 4 * 2 + 256) : undefined;
+      const run = () => geglu(x);
+      using y = withBindingLimit(gpu, limit, () => mode === "as on a GPU" ? asOnGpu(gpu, run) : run());
+      const half = shape.at(-1)! / 2;
+      assertEquals(y.shape, shape.with(-1, half));
+      assertClose(await y.data(), oracle(data, half), tolerance, `[${shape}] ${mode}`);
+    }
+  }
+});
+
+gpuTest("geglu refuses a last axis without two halves", (gpu) => {
+  using x = Tensor.empty(gpu, [2, 5]);
+  assertThrows(() => geglu(x), ShapeError, "Cannot gate [2, 5] as its last axis must hold two halves: 5");
+});
+
+const workgroup = (threadsX: number, threadsY: number, rows: number) =>
+  ({ machine: "workgroup", lanes: threadsX * threadsY, threadsX, rows, columns: 2 }) as const;
+
+gpuTest("gatedProduct is geglu(x Wᵀ + b) in float64, as a product of its own and in two passes", async (gpu) => {
+  for (const [m, k, n] of [[1, 4, 4], [5, 8, 12], [70, 33, 68], [130, 64, 260], [3, 16, 5]]) {
+    for (const dtype of ["f32", "f16"] as const) {
+      for (const withBias of [false, true]) {
+        using x = Tensor.from(gpu, randomArray(m * k, 1), [m, k]);
+        using weight = Tensor.from(gpu, randomArray(2 * n * k, 2), [2 * n, k], dtype);
+        using bias = Tensor.from(gpu, randomArray(2 * n, 3), [2 * n]);
+        const [xs, ws, bs] = [await x.data(), await weight.data(), await bias.data()];
+        const sum = (row: number, column: number) => {
+          let sum = withBias ? bs[column] : 0;
+          for (let i = 0; i < k; i++) sum += xs[row * k + i] * ws[column * k + i];
+          return sum;
+        };
+        const expected = Float64Array.from({ length: m * n }, (_, at) => {
+          const row = Math.floor(at / n), gate = sum(row, at % n + n);
+          return sum(row, at % n) * 0.5 * gate * (1 + erf(gate / Math.SQRT2));
+        });
+        for (const tile of [undefined, workgroup(8, 8, 4), workgroup(16, 16, 8), workgroup(8, 8, 1)]) {
+          using y = gatedProduct(x, weight, { bias: withBias ? bias : undefined, tile });
+          assertEquals(y.shape, [m, n]);
+          assertClose(await y.data(), expected, 2 * f32Tolerance(k), `${m} × ${k} × ${n} ${JSON.stringify(tile)}`);
+        }
+      }
+    }
+  }
+});
+
+gpuTest("gatedProduct keeps f16", async (gpu) => {
+  const [m, k, n] = [9, 16, 12];
+  using x = Tensor.from(gpu, randomHalves(m * k, 1), [m, k], "f16");
+  using weight = Tensor.from(gpu, randomHalves(2 * n * k, 2), [2 * n, k], "f16");
+  using product = matmul(x, weight, { transposeB: true });
+  const sums = await product.data();
+  for (const tile of [undefined, workgroup(8, 8, 4)]) {
+    using y = gatedProduct(x, weight, { tile });
+    assertEquals(y.dtype, "f16");
+    // In two passes the sums are rounded, too: halves of values and gates, and those of the result.
+    assertClose(await y.data(), oracle(sums, n), tolerance + 3 * halfRounding);
+  }
+});
+
+gpuTest("gatedProduct refuses what does not fit", (gpu) => {
+  using x = Tensor.empty(gpu, [2, 8]);
+  using weight = Tensor.empty(gpu, [16, 4]);
+  using fitting = Tensor.empty(gpu, [16, 8]);
+  using bias = Tensor.empty(gpu, [8]);
+  using odd = Tensor.empty(gpu, [15, 8]);
+  for (const tile of [undefined, workgroup(8, 8, 4)]) {
+    assertThrows(() => gatedProduct(x, weight, { tile }), ShapeError, "Cannot multiply");
+    assertThrows(() => gatedProduct(x, fitting, { bias, tile }), ShapeError, "the bias");
+    assertThrows(() => gatedProduct(x, odd, { tile }), ShapeError, "two halves: 15");
+  }
+});
+
+gpuTest("geglu keeps f16 where a half divides by four, in windows too", async (gpu) => {
+  for (const [shape, limit] of [[[2, 5, 8], undefined], [[29, 72], 1000], [[3, 2560], undefined]] as const) {
+    const data = randomHalves(count([...shape])).map((value) => value * 6);
+    using x = Tensor.from(gpu, data, shape, "f16");
+    using y = withBindingLimit(gpu, limit, () => geglu(x));
+    assertEquals(y.dtype, "f16");
+    assertClose(await y.data(), oracle(data, shape.at(-1)! / 2), tolerance + halfRounding, `[${shape}]`);
+  }
+  using x = Tensor.empty(gpu, [2, 6], "f16");
+  assertThrows(() => gpu.scope(() => geglu(x)), DTypeError, "Cannot write y of geglu in f16");
+});

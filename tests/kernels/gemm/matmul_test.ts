@@ -1,0 +1,319 @@
+import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
+import { DTypeError, GpuError, ShapeError } from "../../../engine/errors.ts";
+import type { Gpu } from "../../../engine/gpu.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { matmul } from "../../../kernels/gemm/matmul.ts";
+import type { TileShape } from "../../../kernels/gemm/tile.ts";
+import {
+  assertClose,
+  f32Tolerance,
+  gpuTest,
+  inHalves,
+  lackOfSubgroupMatrices,
+  matrixTolerance,
+  randomArray,
+} from "../../gpu.ts";
+import { asOnGpu, halfRounding, randomHalves } from "../oracles.ts";
+
+interface Case {
+  m: number;
+  n: number;
+  k: number;
+  batch?: number;
+  transposeA?: boolean;
+  transposeB?: boolean;
+}
+
+/** The product by its definition, in f64. */
+function product(
+  a: Float32Array,
+  b: Float32Array,
+  { m, n, k, batch = 1, transposeA, transposeB }: Case,
+  shareB = false,
+): Float64Array {
+  const y = new Float64Array(batch * m * n);
+  for (let s = 0; s < batch; s++) {
+    for (let i = 0; i < m; i++) {
+      for (let j = 0; j < n; j++) {
+        let sum = 0;
+        for (let l = 0; l < k; l++) {
+          const bs = shareB ? 0 : s;
+          sum += a[s * m * k + (transposeA ? l * m + i : i * k + l)] *
+            b[bs * k * n + (transposeB ? j * k + l : l * n + j)];
+        }
+        y[(s * m + i) * n + j] = sum;
+      }
+    }
+  }
+  return y;
+}
+
+async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
+  const { m, n, k, batch = 1, transposeA, transposeB } = c;
+  let aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
+  if (tile?.machine === "matrix") [aData, bData] = [inHalves(aData), inHalves(bData)]; // it rounds them, and these stay what they are
+  using a = Tensor.from(gpu, aData, [batch, ...(transposeA ? [k, m] : [m, k])]);
+  using b = Tensor.from(gpu, bData, [batch, ...(transposeB ? [n, k] : [k, n])]);
+  using y = matmul(a, b, { transposeA, transposeB, tile });
+  const tolerance = tile?.machine === "matrix" ? matrixTolerance(k) : f32Tolerance(k);
+  assertClose(await y.data(), product(aData, bData, c), tolerance, JSON.stringify({ ...c, tile }));
+}
+
+const awkward: [number, number, number][] = [
+  [1, 1, 1],
+  [2, 3, 5],
+  [7, 31, 13],
+  [16, 64, 16],
+  [17, 65, 33],
+  [64, 63, 64],
+  [65, 68, 20],
+  [
+    77,
+    48,
+    48,
+  ],
+  [129, 132, 36],
+  [3, 256, 8],
+  [9, 72, 40],
+  [33, 136, 8],
+];
+
+const devices = {
+  "with subgroups": {},
+  "with subgroups, without words of 64 bits": { withoutFeatures: ["wgpu-shader-int64"] },
+  "without subgroups": { withoutFeatures: ["subgroups"] },
+};
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(`matmul equals the float64 product on awkward sizes, batched and transposed, ${device}`, async (gpu) => {
+    for (const [m, n, k] of awkward) {
+      for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false], [true, true]]) {
+        await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1, transposeA, transposeB });
+      }
+    }
+  }, options);
+}
+
+gpuTest("matmul computes the same on every tile shape", async (gpu) => {
+  const lanes = gpu.info.subgroupSize;
+  const tiles: TileShape[] = [
+    ...[[8, 1], [32, 1], [32, 2], [64, 2]].map(([rows, columns]) => ({
+      machine: "subgroup" as const,
+      lanes,
+      threadsX: lanes,
+      rows,
+      columns,
+    })),
+    { machine: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
+    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
+    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
+    { machine: "workgroup", lanes: 64, threadsX: 16, rows: 4, columns: 2 },
+  ].filter(({ machine }) => machine !== "subgroup" || lanes > 0) as TileShape[];
+  for (const tile of tiles) {
+    await check(gpu, { m: 131, n: 140, k: 52 }, tile);
+    await check(gpu, { m: 131, n: 144, k: 56 }, tile);
+    await check(gpu, { m: 67, n: 136, k: 40, transposeB: true }, tile);
+    await check(gpu, { m: 130, n: 137, k: 35, transposeB: true }, tile);
+  }
+});
+
+gpuTest("matmul adds bias along rows or columns, activation, scale and residual, in that order", async (gpu) => {
+  for (const [batch, m, n, k] of [[2, 19, 28, 12], [2, 19, 40, 16]]) {
+    const aData = randomArray(batch * m * k, 1), bData = randomArray(k * n, 2), rData = randomArray(batch * m * n, 3);
+    using a = Tensor.from(gpu, aData, [batch, m, k]);
+    using b = Tensor.from(gpu, bData, [k, n]);
+    using residual = Tensor.from(gpu, rData, [batch, m, n]);
+    for (const biasAxis of ["row", "column"] as const) {
+      const biasData = randomArray(biasAxis === "row" ? m : n, 4);
+      using bias = Tensor.from(gpu, biasData, [biasData.length]);
+      using y = matmul(a, b, { bias, biasAxis, residual, activation: "silu", scale: 0.5 });
+      const expected = product(aData, bData, { m, n, k, batch }, true).map((sum, index) => {
+        const x = 0.5 * sum + biasData[biasAxis === "row" ? Math.floor(index / n) % m : index % n];
+        return x / (1 + Math.exp(-x)) + rData[index];
+      });
+      assertClose(await y.data(), expected, f32Tolerance(k), biasAxis);
+    }
+  }
+});
+
+gpuTest(
+  "matmul with its k split equals the float64 product, with bias and residual, the same each time",
+  async (gpu) => {
+    for (const [m, n, k, splits] of [[5, 24, 96, 3], [33, 40, 64, 8], [2, 7, 30, 2]]) {
+      const aData = randomArray(m * k, 1), bData = randomArray(n * k, 2), rData = randomArray(m * n, 3);
+      using residual = Tensor.from(gpu, rData, [m, n]);
+      for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false]]) {
+        using a = Tensor.from(gpu, aData, transposeA ? [k, m] : [m, k]);
+        using b = Tensor.from(gpu, bData, transposeB ? [n, k] : [k, n]);
+        for (const biasAxis of ["row", "column"] as const) {
+          const biasData = randomArray(biasAxis === "row" ? m : n, 4);
+          using bias = Tensor.from(gpu, biasData, [biasData.length]);
+          const options = { transposeA, transposeB, bias, biasAxis, residual, splits };
+          using y = matmul(a, b, options);
+          using again = matmul(a, b, options);
+          const expected = product(aData, bData, { m, n, k, transposeA, transposeB })
+            .map((sum, i) => sum + biasData[biasAxis === "row" ? Math.floor(i / n) : i % n] + rData[i]);
+          const data = await y.data();
+          assertClose(data, expected, f32Tolerance(k), JSON.stringify({ m, n, k, splits, transposeA, transposeB }));
+          assertEquals(await again.data(), data);
+        }
+      }
+    }
+    using a = Tensor.empty(gpu, [2, 30]);
+    using b = Tensor.empty(gpu, [30, 2]);
+    assertThrows(() => matmul(a, b, { splits: 4 }), ShapeError, "evenly: 30 / 4");
+  },
+);
+
+const lacking = await lackOfSubgroupMatrices();
+const withMatrices = { subgroupMatrices: true };
+
+gpuTest(
+  "matmul on subgroup matrices equals the float64 product of operands in f16",
+  async (gpu) => {
+    const { lanes } = gpu.info.subgroupMatrix!;
+    const tile = (subgroups: number, threadsX: number, rows: number, columns: number): TileShape => {
+      return { machine: "matrix", lanes: subgroups * lanes, threadsX, rows, columns };
+    };
+    // A software device compiles each variant for seconds: so all transposes on few sizes, all sizes on one transpose, all shapes on one size.
+    for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false], [true, true]]) {
+      for (const [m, n, k] of [[17, 65, 33], [129, 132, 36]]) {
+        await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1, transposeA, transposeB }, tile(4, 2, 1, 1));
+      }
+    }
+    for (const [m, n, k] of awkward) await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1 }, tile(4, 2, 1, 1));
+    for (const shape of [tile(1, 1, 1, 1), tile(2, 1, 3, 1), tile(2, 2, 1, 2), tile(8, 4, 1, 1), tile(4, 2, 2, 2)]) {
+      await check(gpu, { m: 131, n: 140, k: 100 }, shape);
+    }
+  },
+  withMatrices,
+  lacking,
+);
+
+gpuTest(
+  "matmul on subgroup matrices errs by the rounding of its operands at most, if it may round them",
+  async (gpu) => {
+    const [m, n, k] = [136, 200, 320];
+    const aData = randomArray(m * k, 1), bData = randomArray(n * k, 2), rData = randomArray(m * n, 3);
+    const biasData = randomArray(n, 4);
+    using a = Tensor.from(gpu, aData, [m, k]);
+    using b = Tensor.from(gpu, bData, [n, k]);
+    using residual = Tensor.from(gpu, rData, [m, n]);
+    using bias = Tensor.from(gpu, biasData, [n]);
+    const options = { transposeB: true, bias, residual, scale: 0.5, splits: 1 };
+    using rounded = matmul(a, b, { ...options, mayRound: true });
+    using exact = matmul(a, b, options);
+    const size = { m, n, k, transposeB: true };
+    const expected = product(aData, bData, size).map((sum, i) => 0.5 * sum + biasData[i % n] + rData[i]);
+    const magnitudes = product(aData.map(Math.abs), bData.map(Math.abs), size);
+    const sums = k * 2 ** -23; // of f32 products, each cut off
+    const data = await rounded.data();
+    for (let i = 0; i < expected.length; i++) {
+      const bound = 0.5 * magnitudes[i] * (2 * 2 ** -11 + 2 ** -22 + sums) + 2 ** -22 * (1 + Math.abs(expected[i]));
+      assert(Math.abs(data[i] - expected[i]) <= bound, `element ${i}: ${data[i]} instead of ${expected[i]} ± ${bound}`);
+    }
+    assertClose(await exact.data(), expected, f32Tolerance(k), "that may not");
+    assertNotEquals(data, await exact.data(), "nothing was rounded");
+  },
+  withMatrices,
+  lacking,
+);
+
+gpuTest("matmul refuses a tile of subgroup matrices where none are in use", (gpu) => {
+  using a = Tensor.empty(gpu, [64, 64]);
+  const tile: TileShape = { machine: "matrix", lanes: 128, threadsX: 2, rows: 2, columns: 2 };
+  assertThrows(() => gpu.scope(() => void matmul(a, a, { tile })), GpuError, "no subgroup matrices");
+});
+
+gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
+  const [m, n, k] = [33, 48, 40];
+  const aData = randomArray(m * k, 1), half = Float32Array.from(Float16Array.from(randomArray(n * k, 2)));
+  using a = Tensor.from(gpu, aData, [m, k]);
+  using b = Tensor.from(gpu, half, [n, k], "f16");
+  using y = matmul(a, b, { transposeB: true });
+  assertClose(await y.data(), product(aData, half, { m, n, k, transposeB: true }), f32Tolerance(k));
+});
+
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(`matmul reads and writes f16 on either side, with bias and residual of any type, ${device}`, async (gpu) => {
+    for (const [m, n, k] of [[33, 48, 40], [17, 68, 33], [9, 36, 20]]) {
+      const rows = randomHalves(m * k, 1), weights = randomHalves(n * k, 2), residuals = randomHalves(m * n, 3);
+      const biases = randomHalves(n, 4);
+      const expected = product(rows, weights, { m, n, k, transposeB: true }).map((sum, i) =>
+        sum + biases[i % n] + residuals[i]
+      );
+      for (const other of ["f16", "f32"] as const) {
+        using x = Tensor.from(gpu, rows, [m, k], "f16");
+        using weight = Tensor.from(gpu, weights, [n, k], other);
+        using bias = Tensor.from(gpu, biases, [n], other);
+        using residual = Tensor.from(gpu, residuals, [m, n], other);
+        for (const dtype of ["f16", undefined] as const) {
+          for (const run of [<T>(body: () => T) => body(), <T>(body: () => T) => asOnGpu(gpu, body)]) {
+            using y = run(() => matmul(x, weight, { transposeB: true, bias, residual, dtype }));
+            assertEquals(y.dtype, dtype ?? "f32");
+            const tolerance = f32Tolerance(k) + (dtype ? halfRounding : 0);
+            assertClose(await y.data(), expected, tolerance, JSON.stringify({ m, n, k, other, dtype }));
+          }
+        }
+        // The weight first, as for channels: its type says nothing.
+        using turned = matmul(weight, x, {
+          transposeB: true,
+          bias,
+          biasAxis: "row",
+          dtype: m % 4 === 0 ? "f16" : "f32",
+        });
+        const channels = product(weights, rows, { m: n, n: m, k, transposeB: true }).map((sum, i) =>
+          sum + biases[Math.floor(i / m)]
+        );
+        assertClose(await turned.data(), channels, f32Tolerance(k) + halfRounding, "channels");
+      }
+    }
+  }, options);
+}
+
+gpuTest(
+  "matmul writes f16 behind an activation and where k is split, and refuses rows that do not divide by four",
+  async (gpu) => {
+    const [m, n, k] = [5, 24, 96];
+    const rows = randomHalves(m * k, 1), columns = randomHalves(k * n, 2), residuals = randomHalves(m * n, 3);
+    using a = Tensor.from(gpu, rows, [m, k], "f16");
+    using b = Tensor.from(gpu, columns, [k, n], "f16");
+    using residual = Tensor.from(gpu, residuals, [m, n], "f16");
+    const sums = product(rows, columns, { m, n, k });
+    using split = matmul(a, b, { residual, splits: 3, dtype: "f16" });
+    assertEquals(split.dtype, "f16");
+    assertClose(await split.data(), sums.map((sum, i) => sum + residuals[i]), f32Tolerance(k) + halfRounding);
+    using activated = matmul(a, b, { residual, activation: "silu", dtype: "f16" });
+    assertEquals(activated.dtype, "f16");
+    // Stored three times: the product, what the activation makes of it, the sum.
+    const expected = sums.map((sum, i) => sum / (1 + Math.exp(-sum)) + residuals[i]);
+    assertClose(await activated.data(), expected, f32Tolerance(k) + 3 * halfRounding);
+    using odd = Tensor.empty(gpu, [k, 3]);
+    assertThrows(
+      () => gpu.scope(() => matmul(a, odd, { dtype: "f16" })),
+      DTypeError,
+      "Cannot write y of matmul in f16",
+    );
+  },
+);
+
+gpuTest("matmul of nothing is nothing", async (gpu) => {
+  using a = Tensor.empty(gpu, [0, 4]);
+  using b = Tensor.empty(gpu, [4, 3]);
+  using y = matmul(a, b);
+  assertClose(await y.data(), [], 0);
+});
+
+gpuTest("matmul refuses operands that do not fit, with both shapes and the numbers", (gpu) => {
+  using a = Tensor.empty(gpu, [2, 77, 768]);
+  using b = Tensor.empty(gpu, [1024, 320]);
+  assertThrows(
+    () => matmul(a, b),
+    ShapeError,
+    "Cannot multiply a [2, 77, 768] by b [1024, 320] as a's last axis must equal b's first: 768 ≠ 1024",
+  );
+  using c = Tensor.empty(gpu, [3, 768, 4]);
+  assertThrows(() => matmul(a, c), ShapeError, "batch axes");
+  using d = Tensor.empty(gpu, [768, 4]);
+  using bias = Tensor.empty(gpu, [5]);
+  assertThrows(() => matmul(a, d, { bias }), ShapeError, "bias");
+});

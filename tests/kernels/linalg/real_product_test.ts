@@ -1,0 +1,74 @@
+import { assertThrows } from "@std/assert";
+import { ShapeError } from "../../../engine/errors.ts";
+import type { GpuOptions } from "../../../engine/gpu.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { addProduct, type Real } from "../../../kernels/linalg/real_product.ts";
+import { assertClose, gpuTest } from "../../gpu.ts";
+import { product, random64, transposed } from "./solver_matrices.ts";
+
+const unit = { f32: 2 ** -24, f64: 2 ** -53 };
+const devices: [string, GpuOptions][] = [["", {}], [" without subgroups", { withoutFeatures: ["subgroups"] }]];
+
+for (const [where, options] of devices) {
+  gpuTest(`addProduct() equals its float64 definition, plain and transposed, on awkward sizes${where}`, async (gpu) => {
+    const reals: Real[] = gpu.info.f64 ? ["f32", "f64"] : ["f32"];
+    for (const real of reals) {
+      for (const [m, n, k] of [[1, 4, 4], [4, 8, 16], [31, 36, 20], [33, 60, 100], [64, 132, 36]]) {
+        const a = random64(m * k, m), b = random64(k * n, n), y = random64(m * n, k);
+        const ab = product(a, b, m, k, n);
+        // Sums of k products, each rounded; the inputs are rounded to the type first.
+        const tolerance = unit[real] * (4 * Math.sqrt(k) + 8);
+        for (const mode of ["set", "add", "subtract"] as const) {
+          const expected = ab.map((value, i) => mode === "set" ? value : mode === "add" ? y[i] + value : y[i] - value);
+          for (const transposeB of [false, true]) {
+            using left = Tensor.from(gpu, a, [m, k], real);
+            using right = Tensor.from(gpu, transposeB ? transposed(b, k, n) : b, transposeB ? [n, k] : [k, n], real);
+            using result = Tensor.from(gpu, y, [m, n], real);
+            addProduct({ matrix: result }, [{ matrix: left }, { matrix: right }], { transposeB, mode });
+            assertClose(await result.float64(), expected, tolerance, `${real} ${m}×${n}×${k} ${mode} ${transposeB}`);
+          }
+          if (m % 4 !== 0) continue;
+          using left = Tensor.from(gpu, transposed(a, m, k), [k, m], real);
+          using right = Tensor.from(gpu, b, [k, n], real);
+          using result = Tensor.from(gpu, y, [m, n], real);
+          addProduct({ matrix: result }, [{ matrix: left }, { matrix: right }], { transposeA: true, mode });
+          assertClose(await result.float64(), expected, tolerance, `${real} ${m}×${n}×${k} ${mode} Aᵀ`);
+        }
+      }
+    }
+  }, options);
+
+  gpuTest(`addProduct() reads and writes blocks only, and whole lower triangles${where}`, async (gpu) => {
+    const whole = random64(40 * 40, 3), size = 40;
+    using a = Tensor.from(gpu, whole, [size, size], "f32");
+    using y = Tensor.from(gpu, new Float32Array(size * size).fill(5), [size, size]);
+    addProduct({ matrix: y, row: 3, rows: 6, column: 8, columns: 12 }, [
+      { matrix: a, row: 1, rows: 6, column: 4, columns: 20 },
+      { matrix: a, row: 20, rows: 20, column: 16, columns: 12 },
+    ]);
+    const cut = (row: number, rows: number, column: number, columns: number) =>
+      Float64Array.from(
+        { length: rows * columns },
+        (_, i) => whole[(row + Math.floor(i / columns)) * size + column + i % columns],
+      );
+    const ab = product(cut(1, 6, 4, 20), cut(20, 20, 16, 12), 6, 20, 12);
+    const expected = new Float64Array(size * size).fill(5);
+    for (let i = 0; i < 6; i++) for (let j = 0; j < 12; j++) expected[(3 + i) * size + 8 + j] = ab[i * 12 + j];
+    assertClose(await y.float64(), expected, unit.f32 * 32);
+
+    using gram = Tensor.empty(gpu, [size, size]);
+    addProduct({ matrix: gram }, [{ matrix: a }, { matrix: a }], { transposeB: true, lowerOnly: true });
+    const lower = (values: Float64Array) => values.map((value, i) => i % size <= Math.floor(i / size) ? value : 0);
+    const full = product(whole, transposed(whole, size, size), size, size, size);
+    assertClose(lower(await gram.float64()), lower(full), unit.f32 * 40);
+  }, options);
+}
+
+gpuTest("addProduct() refuses blocks that do not fit, with the numbers", (gpu) => {
+  using a = Tensor.empty(gpu, [8, 8]);
+  using b = Tensor.empty(gpu, [12, 8]);
+  using y = Tensor.empty(gpu, [8, 8]);
+  assertThrows(() => addProduct({ matrix: y }, [{ matrix: a }, { matrix: b }]), ShapeError, "8 × 8 and 12 × 8");
+  assertThrows(() => addProduct({ matrix: y, column: 2 }, [{ matrix: a }, { matrix: a }]), ShapeError, "column 2");
+  assertThrows(() => addProduct({ matrix: y, rows: 9 }, [{ matrix: a }, { matrix: a }]), ShapeError, "9 × 8");
+});

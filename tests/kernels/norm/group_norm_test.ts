@@ -1,0 +1,150 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { DTypeError, ShapeError } from "../../../engine/errors.ts";
+import type { Gpu } from "../../../engine/gpu.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { groupNorm } from "../../../kernels/norm/group_norm.ts";
+import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
+import { asOnGpu, count, devices, halfRounding, meanAndVariance, randomHalves, withBindingLimit } from "../oracles.ts";
+
+interface Case {
+  shape: number[];
+  groups: number;
+  silu?: boolean;
+  f16?: boolean;
+  /** Whether x is f16. */
+  halves?: boolean;
+  bindingLimit?: number;
+  pretendGpu?: boolean;
+  /** Added to all numbers. */
+  offset?: number;
+}
+
+const epsilon = 1e-5;
+
+function oracle(x: Float32Array, weight: Float32Array, bias: Float32Array, { shape, groups, silu }: Case) {
+  const [batch, channels, ...rest] = shape;
+  const plane = count(rest), perGroup = channels / groups, y = new Float64Array(x.length);
+  for (let range = 0; range < batch * groups; range++) {
+    const start = range * perGroup * plane;
+    const [mean, variance] = meanAndVariance(x, start, perGroup * plane);
+    for (let i = start; i < start + perGroup * plane; i++) {
+      const channel = Math.floor(i / plane) % channels;
+      const value = (x[i] - mean) / Math.sqrt(variance + epsilon) * weight[channel] + bias[channel];
+      y[i] = silu ? value / (1 + Math.exp(-value)) : value;
+    }
+  }
+  return y;
+}
+
+async function check(gpu: Gpu, c: Case): Promise<void> {
+  const { shape, groups, silu, f16, halves, bindingLimit, pretendGpu, offset = 0 } = c;
+  const channels = shape[1];
+  const data = halves ? randomHalves(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
+  const weightData = randomHalves(channels, 2), biasData = randomHalves(channels, 3);
+  using x = Tensor.from(gpu, data, shape, halves ? "f16" : "f32");
+  using weight = Tensor.from(gpu, weightData, [channels], f16 ? "f16" : "f32");
+  using bias = Tensor.from(gpu, biasData, [channels], f16 ? "f16" : "f32");
+  const run = () => groupNorm(x, { groups, weight, bias, epsilon, activation: silu ? "silu" : undefined });
+  using y = withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
+  assertEquals([y.shape, y.dtype], [shape, x.dtype]);
+  // A mean is rounded at its own size, which weighs offset / deviation (0.58 for numbers from -1 to 1) in the result. exp costs some more.
+  const tolerance = f32Tolerance(count(shape) / shape[0] / groups) + Math.abs(offset) * 2 ** -23 / 0.58 + 2 ** -20 +
+    (halves ? halfRounding : 0);
+  assertClose(await y.data(), oracle(data, weightData, biasData, c), tolerance, JSON.stringify(c));
+}
+
+const awkward: Case[] = [
+  { shape: [1, 1, 4], groups: 1 },
+  { shape: [1, 1, 7], groups: 1 },
+  { shape: [2, 6, 1, 3], groups: 3, silu: true },
+  { shape: [2, 32, 4, 4], groups: 32, silu: true },
+  { shape: [3, 8, 5, 7], groups: 2 },
+  { shape: [2, 64, 8, 8], groups: 32, silu: true },
+  { shape: [1, 12, 31, 33], groups: 4, silu: true },
+  { shape: [2, 10, 17, 20], groups: 5, f16: true },
+  { shape: [1, 4, 64, 65], groups: 2, silu: true, f16: true },
+  { shape: [5, 3], groups: 1 },
+  { shape: [1, 32, 96, 96], groups: 1 },
+];
+
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(
+    `groupNorm equals its float64 definition on awkward sizes, ${device}`,
+    async (gpu) => {
+      for (const c of awkward) {
+        await check(gpu, c);
+        await check(gpu, { ...c, pretendGpu: true });
+      }
+    },
+    options,
+  );
+}
+
+gpuTest("groupNorm does not cancel where the mean is 1000 times the deviation", async (gpu) => {
+  await check(gpu, { shape: [1, 4, 32, 32], groups: 2, offset: 600 });
+  await check(gpu, { shape: [1, 4, 31, 33], groups: 2, offset: -600, pretendGpu: true });
+});
+
+gpuTest("groupNorm gives the bias where a group is constant", async (gpu) => {
+  using x = Tensor.from(gpu, new Float32Array(2 * 4 * 9).fill(3), [2, 4, 3, 3]);
+  using weight = Tensor.from(gpu, new Float32Array([1, 2, 3, 4]), [4]);
+  using bias = Tensor.from(gpu, new Float32Array([5, 6, 7, 8]), [4]);
+  using y = groupNorm(x, { groups: 2, weight, bias, epsilon });
+  // One rounding of the mean, which the deviation's floor √ε blows up.
+  const tolerance = 3 * 2 ** -23 / Math.sqrt(epsilon);
+  assertClose(await y.data(), Float64Array.from({ length: 72 }, (_, i) => 5 + Math.floor(i / 9) % 4), tolerance);
+});
+
+gpuTest(
+  "groupNorm works in windows on tensors larger than the device binds: of groups, or of channels",
+  async (gpu) => {
+    for (const silu of [false, true]) {
+      await check(gpu, { shape: [2, 12, 9, 11], groups: 3, silu, bindingLimit: 4096 });
+      await check(gpu, { shape: [3, 16, 8, 8], groups: 4, silu, bindingLimit: 4096 });
+      await check(gpu, { shape: [2, 12, 16, 16], groups: 3, silu, bindingLimit: 3000 });
+      await check(gpu, { shape: [2, 15, 9, 15], groups: 3, silu, bindingLimit: 1500, pretendGpu: true });
+    }
+  },
+);
+
+gpuTest("groupNorm keeps f16 where pictures divide by four, in windows too", async (gpu) => {
+  const cases: Case[] = [
+    { shape: [2, 64, 8, 8], groups: 32, silu: true, f16: true },
+    { shape: [1, 12, 31, 36], groups: 4, silu: true },
+    { shape: [2, 10, 340], groups: 5 },
+    { shape: [2, 12, 16, 16], groups: 3, silu: true, bindingLimit: 3000 },
+    { shape: [3, 16, 6, 6], groups: 4, bindingLimit: 1500 },
+  ];
+  for (const c of cases) {
+    await check(gpu, { ...c, halves: true });
+    await check(gpu, { ...c, halves: true, pretendGpu: true });
+  }
+  using x = Tensor.empty(gpu, [1, 6, 3, 3], "f16");
+  using six = Tensor.empty(gpu, [6]);
+  const odd = () => gpu.scope(() => groupNorm(x, { groups: 2, weight: six, bias: six, epsilon }));
+  assertThrows(odd, DTypeError, "in f16");
+});
+
+gpuTest("groupNorm takes an empty batch", async (gpu) => {
+  using x = Tensor.empty(gpu, [0, 4, 3, 3]);
+  using weight = Tensor.empty(gpu, [4]);
+  using y = groupNorm(x, { groups: 2, weight, bias: weight, epsilon });
+  assertEquals([y.shape, (await y.data()).length], [[0, 4, 3, 3], 0]);
+});
+
+gpuTest("groupNorm refuses groups that do not divide the channels, and weights of another size", (gpu) => {
+  using x = Tensor.empty(gpu, [1, 6, 2, 2]);
+  using six = Tensor.empty(gpu, [6]);
+  using five = Tensor.empty(gpu, [5]);
+  assertThrows(
+    () => groupNorm(x, { groups: 4, weight: six, bias: six, epsilon }),
+    ShapeError,
+    "Cannot normalise [1, 6, 2, 2] in 4 groups as the groups must divide the channels: 6 / 4",
+  );
+  assertThrows(
+    () => groupNorm(x, { groups: 3, weight: six, bias: five, epsilon }),
+    ShapeError,
+    "weight and bias must hold 6 numbers: 6, 5",
+  );
+  assertThrows(() => groupNorm(five, { groups: 1, weight: five, bias: five, epsilon }), ShapeError, "channels");
+});

@@ -1,0 +1,100 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { DTypeError, ShapeError } from "../../../engine/errors.ts";
+import type { Gpu } from "../../../engine/gpu.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { layerNorm } from "../../../kernels/norm/layer_norm.ts";
+import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
+import { asOnGpu, count, devices, halfRounding, meanAndVariance, randomHalves, withBindingLimit } from "../oracles.ts";
+
+interface Case {
+  shape: number[];
+  f16?: boolean;
+  /** Whether x is f16. */
+  halves?: boolean;
+  bindingLimit?: number;
+  pretendGpu?: boolean;
+  offset?: number;
+}
+
+const epsilon = 1e-5;
+
+async function check(gpu: Gpu, { shape, f16, halves, bindingLimit, pretendGpu, offset = 0 }: Case): Promise<void> {
+  const width = shape.at(-1)!;
+  const data = halves ? randomHalves(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
+  const weightData = randomHalves(width, 2), biasData = randomHalves(width, 3);
+  using x = Tensor.from(gpu, data, shape, halves ? "f16" : "f32");
+  using weight = Tensor.from(gpu, weightData, [width], f16 ? "f16" : "f32");
+  using bias = Tensor.from(gpu, biasData, [width], f16 ? "f16" : "f32");
+  const run = () => layerNorm(x, { weight, bias, epsilon });
+  using y = withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
+  assertEquals([y.shape, y.dtype], [shape, x.dtype]);
+  const expected = new Float64Array(data.length);
+  for (let row = 0; row < data.length; row += width) {
+    const [mean, variance] = meanAndVariance(data, row, width);
+    for (let i = 0; i < width; i++) {
+      expected[row + i] = (data[row + i] - mean) / Math.sqrt(variance + epsilon) * weightData[i] + biasData[i];
+    }
+  }
+  // Short rows may lie close together by chance: their deviation is small beside the numbers, and so are the digits that are left.
+  const tolerance = f32Tolerance(width) + (width < 8 ? 2 ** -16 : 0) + Math.abs(offset) * 2 ** -22 +
+    (halves ? halfRounding : 0);
+  assertClose(
+    await y.data(),
+    expected,
+    tolerance,
+    JSON.stringify({ shape, f16, halves, bindingLimit, pretendGpu, offset }),
+  );
+}
+
+for (const [device, options] of Object.entries(devices)) {
+  gpuTest(
+    `layerNorm equals its float64 definition on awkward sizes, ${device}`,
+    async (gpu) => {
+      for (const width of [1, 4, 7, 31, 32, 33, 63, 64, 65, 320, 771, 1280]) {
+        await check(gpu, { shape: [2, 3, width] });
+        await check(gpu, { shape: [67, width], f16: true });
+        await check(gpu, { shape: [5, width], pretendGpu: true });
+      }
+    },
+    options,
+  );
+}
+
+gpuTest("layerNorm does not cancel where the mean is 1000 times the deviation", async (gpu) => {
+  await check(gpu, { shape: [70, 320], offset: 600 });
+  await check(gpu, { shape: [3, 77], offset: -600 });
+});
+
+gpuTest("layerNorm works in windows of rows on tensors larger than the device binds", async (gpu) => {
+  await check(gpu, { shape: [29, 33], bindingLimit: 1000 });
+  await check(gpu, { shape: [3, 100, 40], bindingLimit: 20_000 });
+});
+
+gpuTest("layerNorm keeps f16 where rows divide by four, in windows too", async (gpu) => {
+  for (const width of [32, 64, 320, 1280]) {
+    await check(gpu, { shape: [67, width], halves: true, f16: true });
+    await check(gpu, { shape: [5, width], halves: true, pretendGpu: true });
+  }
+  await check(gpu, { shape: [29, 36], halves: true, bindingLimit: 1000 });
+  using x = Tensor.empty(gpu, [2, 6], "f16");
+  using six = Tensor.empty(gpu, [6]);
+  assertThrows(() => gpu.scope(() => layerNorm(x, { weight: six, bias: six, epsilon })), DTypeError, "in f16");
+});
+
+gpuTest("layerNorm takes no rows", async (gpu) => {
+  using x = Tensor.empty(gpu, [0, 8]);
+  using weight = Tensor.empty(gpu, [8]);
+  using y = layerNorm(x, { weight, bias: weight, epsilon });
+  assertEquals([y.shape, (await y.data()).length], [[0, 8], 0]);
+});
+
+gpuTest("layerNorm refuses weights of another width", (gpu) => {
+  using x = Tensor.empty(gpu, [2, 6]);
+  using six = Tensor.empty(gpu, [6]);
+  using five = Tensor.empty(gpu, [5]);
+  assertThrows(
+    () => layerNorm(x, { weight: six, bias: five, epsilon }),
+    ShapeError,
+    "Cannot normalise [2, 6] by weight [6] and bias [5] as both must hold 6 numbers",
+  );
+});

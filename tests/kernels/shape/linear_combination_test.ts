@@ -1,0 +1,97 @@
+import { assertEquals, assertThrows } from "@std/assert";
+import { DTypeError, ShapeError } from "../../../engine/errors.ts";
+import type { Gpu } from "../../../engine/gpu.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { add, guide, linearCombination } from "../../../kernels/shape/linear_combination.ts";
+import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
+import { asOnGpu, count, halfRounding, randomHalves, withBindingLimit } from "../oracles.ts";
+
+const coefficients = [0.7, -1.3, 2, 0.01, -0.5, 1];
+
+async function check(gpu: Gpu, shape: number[], terms: number, bindingLimit?: number, pretendGpu = false) {
+  const data = Array.from({ length: terms }, (_, term) => randomArray(count(shape), term + 1));
+  const actual = gpu.scope(() => {
+    const list = data.map((numbers, term) => ({
+      tensor: Tensor.from(gpu, numbers, shape),
+      coefficient: coefficients[term],
+    }));
+    const run = () => linearCombination(list);
+    return withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
+  });
+  using y = actual;
+  assertEquals(y.shape, shape);
+  const expected = Float64Array.from(
+    data[0],
+    (_, i) => data.reduce((sum, numbers, term) => sum + coefficients[term] * numbers[i], 0),
+  );
+  assertClose(await y.data(), expected, (terms + 1) * 2 ** -24 * 4, `${terms} terms of [${shape}]`);
+}
+
+gpuTest("linearCombination equals its float64 definition for 1 to 6 terms and awkward sizes", async (gpu) => {
+  for (let terms = 1; terms <= 6; terms++) await check(gpu, [2, 3, 11], terms);
+  for (const size of [1, 2, 3, 4, 5, 63, 64, 65, 255, 257, 511, 513, 2049]) {
+    await check(gpu, [size], 2);
+    await check(gpu, [size], 3, undefined, true);
+  }
+  await check(gpu, [], 2);
+  await check(gpu, [0, 3], 2);
+});
+
+gpuTest("linearCombination works in windows on tensors larger than the device binds", async (gpu) => {
+  await check(gpu, [3, 1001], 3, 2048);
+  await check(gpu, [4096], 6, 4096);
+});
+
+gpuTest("linearCombination takes the same tensor twice, and f16", async (gpu) => {
+  using x = Tensor.from(gpu, new Float32Array([1, 2, 3]), [3]);
+  using half = Tensor.from(gpu, new Float32Array([0.5, 1, -2]), [3], "f16");
+  using twice = add(x, x);
+  using mixed = add(x, half);
+  assertEquals([...await twice.data()], [2, 4, 6]);
+  assertEquals([mixed.dtype, ...await mixed.data()], ["f32", 1.5, 3, 1]);
+});
+
+gpuTest("linearCombination has its first term's type, f16 too, of any size and in windows", async (gpu) => {
+  for (const [size, limit] of [[1, undefined], [1023, undefined], [5003, 2048]] as const) {
+    const [a, b] = [randomHalves(size, 1), randomArray(size, 2)];
+    using x = Tensor.from(gpu, a, [size], "f16");
+    using other = Tensor.from(gpu, b, [size]);
+    const terms = [{ tensor: x, coefficient: 0.7 }, { tensor: other, coefficient: -1.3 }];
+    using y = withBindingLimit(gpu, limit, () => linearCombination(terms));
+    assertEquals(y.dtype, "f16");
+    const expected = Float64Array.from(a, (value, i) => 0.7 * value - 1.3 * b[i]);
+    assertClose(await y.data(), expected, 12 * 2 ** -24 + halfRounding, `size ${size}`);
+  }
+});
+
+gpuTest("linearCombination refuses unequal shapes, no terms, and seven", (gpu) => {
+  using x = Tensor.empty(gpu, [2, 3]);
+  using y = Tensor.empty(gpu, [3, 2]);
+  assertThrows(
+    () => add(x, y),
+    ShapeError,
+    "Cannot combine tensors [2, 3], [3, 2] as their shapes must be equal",
+  );
+  assertThrows(() => linearCombination([]), ShapeError, "1 to 6 terms");
+  assertThrows(() => linearCombination(Array(7).fill({ tensor: x, coefficient: 1 })), RangeError, "7");
+});
+
+gpuTest("guide gives u + scale · (c − u) of the two halves of a batch, in windows too", async (gpu) => {
+  for (const shape of [[2, 1], [2, 4, 8, 8], [6, 5, 7], [4, 3, 17, 20], [0, 4]]) {
+    for (const bindingLimit of [undefined, 1024]) {
+      const data = randomArray(count(shape)), half = data.length / 2;
+      using x = Tensor.from(gpu, data, shape);
+      using y = withBindingLimit(gpu, bindingLimit, () => guide(x, 7.5));
+      assertEquals(y.shape, shape.with(0, shape[0] / 2));
+      const expected = Float64Array.from({ length: half }, (_, i) => data[i] + 7.5 * (data[half + i] - data[i]));
+      assertClose(await y.data(), expected, 2 ** -21, `[${shape}], limit ${bindingLimit}`);
+    }
+  }
+});
+
+gpuTest("guide refuses an odd batch, and f16", (gpu) => {
+  using x = Tensor.empty(gpu, [3, 4]);
+  assertThrows(() => guide(x, 7.5), ShapeError, "two halves, unconditional and conditional: 3");
+  using half = Tensor.empty(gpu, [2, 4], "f16");
+  assertThrows(() => guide(half, 7.5), DTypeError, "f16");
+});

@@ -1,0 +1,48 @@
+import { assertEquals } from "@std/assert";
+import { Tensor } from "../../../engine/tensor.ts";
+import { activate, type Activation } from "../../../kernels/wgsl/activation.ts";
+import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
+import { asOnGpu, erf, halfRounding, randomHalves, withBindingLimit } from "../oracles.ts";
+
+const oracle: Record<Activation, (x: number) => number> = {
+  silu: (x) => x / (1 + Math.exp(-x)),
+  gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
+  quick_gelu: (x) => x / (1 + Math.exp(-1.702 * x)),
+};
+
+// exp(a) in f32 is off by |a| roundings of its argument; here |a| reaches 8²/2.
+const tolerance = 32 * 2 ** -24;
+
+for (const kind of Object.keys(oracle) as Activation[]) {
+  gpuTest(
+    `activate("${kind}") equals its float64 definition on sizes 0, 1, 63, 257 and arguments to 8`,
+    async (gpu) => {
+      for (const size of [0, 1, 63, 257]) {
+        const data = randomArray(size, size).map((x) => x * 8);
+        using x = Tensor.from(gpu, data, [size]);
+        using y = activate(x, kind);
+        assertClose(await y.data(), Float64Array.from(data, oracle[kind]), tolerance, `size ${size}`);
+      }
+    },
+  );
+}
+
+gpuTest("activate works in windows on tensors larger than the device binds, and as on a GPU", async (gpu) => {
+  const data = randomArray(5001).map((x) => x * 8);
+  using x = Tensor.from(gpu, data, [3, 1667]);
+  const expected = Float64Array.from(data, oracle.silu);
+  using windowed = withBindingLimit(gpu, 4096, () => activate(x, "silu"));
+  using wide = asOnGpu(gpu, () => activate(x, "silu"));
+  assertClose(await windowed.data(), expected, tolerance, "in windows");
+  assertClose(await wide.data(), expected, tolerance, "as on a GPU");
+});
+
+gpuTest("activate keeps f16, of any size and in windows", async (gpu) => {
+  for (const [size, limit] of [[1, undefined], [63, undefined], [5001, 2048]] as const) {
+    const data = randomHalves(size).map((x) => x * 8);
+    using x = Tensor.from(gpu, data, [size], "f16");
+    using y = withBindingLimit(gpu, limit, () => activate(x, "silu"));
+    assertEquals(y.dtype, "f16");
+    assertClose(await y.data(), Float64Array.from(data, oracle.silu), tolerance + halfRounding, `size ${size}`);
+  }
+});
