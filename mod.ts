@@ -45,23 +45,23 @@ export {
   type PipelineComponents,
   type PipelineSettings,
   StableDiffusionPipeline,
-} from "./pipeline/stable_diffusion_pipeline.ts";
-export type { FromSingleFileOptions } from "./pipeline/single_file_pipeline.ts";
-export type { SaveOptions, SavePretrainedOptions } from "./pipeline/saving_pipeline.ts";
-export type { StepCallback } from "./pipeline/denoising.ts";
-export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/prompt_encoding.ts";
+} from "./pipeline/stable_diffusion.ts";
+export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
+export type { SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
+export type { StepCallback } from "./pipeline/generation/denoising.ts";
+export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/generation/prompts.ts";
 export {
   type EditingDefaults,
   type EditingGenerateOptions,
   type EditModelOptions,
   StableDiffusionModelEditingPipeline,
-} from "./pipeline/model_editing_pipeline.ts";
+} from "./pipeline/model_editing.ts";
 
 // Edits as things of their own
 export { type EditReport, type LayerChange, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
 export { EditStack, type StackEntry } from "./pipeline/editing/edit_stack.ts";
 export { EditOperator, type OperatorReport } from "./pipeline/editing/operator.ts";
-export type { EditPair, EditRecipe, WeightedPrompt } from "./pipeline/editing/recipe.ts";
+export type { EditPair, EditRecipe, WeightedPrompt } from "./pipeline/editing/prompts/recipe.ts";
 export { type Foretold, suggestPreserve } from "./pipeline/editing/leakage.ts";
 export type { LoraExportOptions, LoraReport } from "./pipeline/editing/lora_export.ts";
 export type { EditableModel } from "./pipeline/editing/editable_model.ts";
@@ -73,8 +73,14 @@ export { type LatentFactors, previewFromLatents, stableDiffusionLatentFactors } 
 export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 
 // Files
-export { blobSource, type ByteSource, bytesSource, type FileTree, memoryTree } from "./pipeline/loading/byte_source.ts";
-export { SafetensorsFile, type Weights } from "./pipeline/loading/safetensors.ts";
+export {
+  blobSource,
+  type ByteSource,
+  bytesSource,
+  type FileTree,
+  memoryTree,
+} from "./pipeline/checkpoint/source/byte_source.ts";
+export { SafetensorsFile, type Weights } from "./pipeline/checkpoint/safetensors/safetensors.ts";
 
 // Errors
 export * from "./pipeline/errors.ts";

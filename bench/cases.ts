@@ -17,7 +17,6 @@ import { layerNorm } from "../kernels/norm/layer_norm.ts";
 import { linearCombination } from "../kernels/shape/linear_combination.ts";
 import { matmul } from "../kernels/gemm/matmul.ts";
 import { slice } from "../kernels/shape/slice.ts";
-import { softmax } from "../kernels/softmax.ts";
 import { triangularSolve } from "../kernels/linalg/triangular_solve.ts";
 import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "./task.ts";
 import { commonest, guidedTasks } from "./unet_shapes.ts";
@@ -276,8 +275,6 @@ export const kernelCases: readonly KernelCase[] = [
   rowNorm("pocket", [512, 64]),
   pass("unet", "geglu", [[8192, 2560]], (x) => geglu(x)),
   pass("pocket", "geglu", [[512, 512]], (x) => geglu(x)),
-  pass("unet", "softmax", [[8, 1024, 1024]], (x) => softmax(x)),
-  pass("pocket", "softmax", [[8, 256, 256]], (x) => softmax(x)),
   pass("unet", "concat", [[2, 320, 64, 64], [2, 640, 64, 64]], (x, [other]) => concat([x, other], 1), {
     bytes: 8 * 2 * 960 * 64 * 64,
   }),

@@ -7,7 +7,7 @@
 import type { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { matmul } from "../kernels/gemm/matmul.ts";
-import { solveOperator } from "../pipeline/editing/edit_system.ts";
+import { solveOperator } from "../pipeline/editing/solve/edit_system.ts";
 import { PythonProcess, torchPlaces } from "./peers/torch.ts";
 import type { StageRecord } from "./report.ts";
 import { numbers } from "./task.ts";

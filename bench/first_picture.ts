@@ -6,7 +6,7 @@
  * @module
  */
 import { Gpu } from "../engine/gpu.ts";
-import { StableDiffusionPipeline } from "../pipeline/stable_diffusion_pipeline.ts";
+import { StableDiffusionPipeline } from "../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
 import { askColdProcess } from "./cold_process.ts";
 

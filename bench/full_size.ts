@@ -7,7 +7,7 @@
 import { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { concat } from "../kernels/shape/concat.ts";
-import { StableDiffusionPipeline } from "../pipeline/stable_diffusion_pipeline.ts";
+import { StableDiffusionPipeline } from "../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
 import { compileAhead } from "./one_workgroup.ts";
 import { processWork, PythonProcess, torchName, torchPlaces } from "./peers/torch.ts";

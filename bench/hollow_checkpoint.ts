@@ -4,8 +4,14 @@
  *
  * @module
  */
-import { type ByteSource, bytesSource, childrenOf, type FileTree, fileTree } from "../pipeline/loading/byte_source.ts";
-import { layoutSafetensors } from "../pipeline/loading/safetensors.ts";
+import {
+  type ByteSource,
+  bytesSource,
+  childrenOf,
+  type FileTree,
+  fileTree,
+} from "../pipeline/checkpoint/source/byte_source.ts";
+import { layoutSafetensors } from "../pipeline/checkpoint/safetensors/safetensors.ts";
 import { folderTexts, modelParts, randomEntries, weightsName } from "./random_checkpoint.ts";
 
 /** The checkpoint as a folder in diffusers' layout, in f16. */

@@ -10,7 +10,7 @@
 import { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { concat } from "../kernels/shape/concat.ts";
-import { StableDiffusionPipeline } from "../pipeline/stable_diffusion_pipeline.ts";
+import { StableDiffusionPipeline } from "../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
 
 const [model, pixels, repeats = "20"] = Deno.args;

@@ -10,7 +10,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { Gpu } from "../engine/gpu.ts";
-import { StableDiffusionPipeline } from "../pipeline/stable_diffusion_pipeline.ts";
+import { StableDiffusionPipeline } from "../pipeline/stable_diffusion.ts";
 
 const args = parseArgs(Deno.args, { string: ["tokenizer", "json"] });
 const [source] = args._.map(String);

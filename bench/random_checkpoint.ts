@@ -10,11 +10,11 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { singleFileEntries } from "../pipeline/loading/ldm_saving.ts";
-import { f16ToF32, f32ToF16 } from "../pipeline/loading/half.ts";
-import type { TensorEntry } from "../pipeline/loading/safetensors.ts";
-import { saveSafetensors, writeFolderAtomically } from "../pipeline/loading/saving.ts";
-import { writeModelWeights } from "../pipeline/loading/sharding.ts";
+import { singleFileEntries } from "../pipeline/checkpoint/ldm/saving.ts";
+import { f16ToF32, f32ToF16 } from "../pipeline/checkpoint/safetensors/half.ts";
+import type { TensorEntry } from "../pipeline/checkpoint/safetensors/safetensors.ts";
+import { saveSafetensors, writeFolderAtomically } from "../pipeline/checkpoint/save.ts";
+import { writeModelWeights } from "../pipeline/checkpoint/safetensors/sharding.ts";
 import { configs, shapesOf } from "./sd14.ts";
 
 const chunkElements = 1 << 22;

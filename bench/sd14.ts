@@ -1,6 +1,6 @@
 /** Stable Diffusion 1.4's configuration, and the names and shapes of its tensors as diffusers 0.23 and transformers 4.35 name them. */
 
-import type { ConfigJson } from "../pipeline/loading/origin.ts";
+import type { ConfigJson } from "../pipeline/checkpoint/source/origin.ts";
 
 const version = { _diffusers_version: "0.23.1" };
 

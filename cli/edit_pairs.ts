@@ -4,7 +4,7 @@
  * @module
  */
 import { parse } from "csv-parse/sync";
-import type { EditPair } from "../pipeline/editing/recipe.ts";
+import type { EditPair } from "../pipeline/editing/prompts/recipe.ts";
 import { ArgumentError } from "./arguments.ts";
 
 /** Pairs from flags that were given as often as each other: the first source goes with the first destination. */

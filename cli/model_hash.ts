@@ -1,4 +1,4 @@
-import { isHubId, openHub } from "../pipeline/loading/hub.ts";
+import { isHubId, openHub } from "../pipeline/checkpoint/hub/hub.ts";
 
 /** Beyond this, hashing would take longer than many a picture. */
 const largestBytes = 2 ** 29;

@@ -6,7 +6,7 @@
 import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing_pipeline.ts";
+import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { drawPrompts, type ModelValues, recordOf, type SamplingValues } from "./drawing.ts";
 
 /** A prompt of the sheet, and what it is there to show. */

@@ -1,5 +1,5 @@
 import { harmonicMean, type JudgedPicture, type Measure, scorePictures } from "../pipeline/evaluation/edit_scores.ts";
-import { saveText } from "../pipeline/loading/saving.ts";
+import { saveText } from "../pipeline/checkpoint/save.ts";
 import { type Command, defineCommand } from "./command.ts";
 import {
   keyOf,

@@ -1,4 +1,4 @@
-import { saveText } from "../pipeline/loading/saving.ts";
+import { saveText } from "../pipeline/checkpoint/save.ts";
 import { samplerByName } from "../schedulers/mod.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { parseDataSet, promptsOf, type SweepPlan } from "./sweep_files.ts";

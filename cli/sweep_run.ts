@@ -2,7 +2,7 @@ import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { type Drawing, drawPictures } from "../pipeline/evaluation/drawing.ts";
 import { encodePicture, type Picture } from "../pipeline/image/picture.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing_pipeline.ts";
+import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { samplerByName } from "../schedulers/mod.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";

@@ -7,9 +7,9 @@ import { schedulerFromConfig } from "../schedulers/mod.ts";
 import { readEdit } from "./editing/edit_file.ts";
 import { CheckpointError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
-import type { ByteSource, FileTree } from "./loading/byte_source.ts";
-import { readAll } from "./loading/byte_source.ts";
-import { recogniseCheckpoint } from "./loading/checkpoint_kind.ts";
+import type { ByteSource, FileTree } from "./checkpoint/source/byte_source.ts";
+import { readAll } from "./checkpoint/source/byte_source.ts";
+import { recogniseCheckpoint } from "./checkpoint/diffusers/checkpoint_kind.ts";
 import {
   type ComponentName,
   parseAutoencoderKLConfig,
@@ -18,12 +18,12 @@ import {
   parseModelIndex,
   parseUNetConfig,
   readConfig,
-} from "./loading/config.ts";
-import { parseLoraKeys } from "./loading/lora.ts";
-import { variantsOf } from "./loading/pipeline_files.ts";
-import { SafetensorsFile, type Weights } from "./loading/safetensors.ts";
-import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./loading/single_file.ts";
-import { listVariants, openWeights, weightFiles, type WeightsBaseName } from "./loading/weights.ts";
+} from "./checkpoint/diffusers/config.ts";
+import { parseLoraKeys } from "./adapters/lora.ts";
+import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
+import { SafetensorsFile, type Weights } from "./checkpoint/safetensors/safetensors.ts";
+import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
+import { listVariants, openWeights, weightFiles, type WeightsBaseName } from "./checkpoint/safetensors/weights.ts";
 import { CLIPModel } from "./models/clip.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
 import { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";

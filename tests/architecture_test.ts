@@ -63,10 +63,10 @@ Deno.test("importViolations() catches each wrong direction and each package that
 
   catches("engine/gpu.ts", "../kernels/gemm/matmul.ts");
   catches("engine/gpu.ts", "jimp");
-  catches("kernels/gemm/matmul.ts", "../pipeline/errors.ts");
-  catches("kernels/gemm/matmul.ts", "../schedulers/ddim.ts");
+  catches("kernels/gemm/matmul.ts", "../../pipeline/errors.ts");
+  catches("kernels/gemm/matmul.ts", "../../schedulers/ddim.ts");
   catches("schedulers/ddim.ts", "../engine/tensor.ts");
-  catches("pipeline/loading/safetensors.ts", "../layers/linear.ts");
+  catches("pipeline/checkpoint/safetensors/safetensors.ts", "../../layers/linear.ts");
   catches("pipeline/text/tokenizer.ts", "../models/clip_text.ts");
   catches("pipeline/layers/attention.ts", "../models/unet.ts");
   catches("pipeline/layers/attention.ts", "../../schedulers/ddim.ts");
@@ -79,9 +79,9 @@ Deno.test("importViolations() catches each wrong direction and each package that
   catches("cli/main.ts", "https://example.org/mod.ts");
   catches("mod.ts", "./kernels/matmul.ts");
 
-  allows("engine/gpu.ts", "./pool.ts");
+  allows("engine/gpu.ts", "./memory/pool.ts");
   allows("kernels/gemm/matmul.ts", "../engine/kernel/kernel.ts");
-  allows("pipeline/layers/linear.ts", "../../kernels/matmul.ts");
+  allows("pipeline/layers/linear.ts", "../../kernels/gemm/matmul.ts");
   allows("pipeline/models/unet.ts", "../layers/attention.ts");
   allows("pipeline/stable_diffusion.ts", "../schedulers/ddim.ts");
   allows("pipeline/image/picture.ts", "jimp");

@@ -7,9 +7,9 @@
 
 /** Files that work on disk and so may name `Deno`; everything else under {@linkcode browserFolders} runs in a browser. */
 export const mayNameDeno: readonly string[] = [
-  "pipeline/loading/byte_source.ts",
-  "pipeline/loading/hub_cache.ts",
-  "pipeline/loading/saving.ts",
+  "pipeline/checkpoint/source/byte_source.ts",
+  "pipeline/checkpoint/hub/cache.ts",
+  "pipeline/checkpoint/save.ts",
 ];
 
 /** The folders that claim to run in a browser as they are. */
@@ -27,9 +27,10 @@ const foundations = [
   "engine/",
   "kernels/",
   "pipeline/errors.ts",
-  "pipeline/loading/",
+  "pipeline/checkpoint/",
   "pipeline/text/",
   "pipeline/image/",
+  "pipeline/adapters/low_rank.ts", // a layer's low-rank updates: binding weights makes room for them
 ];
 
 /** The first boundary whose part fits a file holds for it. Imports run one way: down this list never reaches up. */
@@ -38,9 +39,10 @@ export const boundaries: readonly Boundary[] = [
   { part: "kernels/", from: ["engine/", "kernels/"], packages: false },
   { part: "schedulers/", from: ["schedulers/"], packages: false },
   { part: "pipeline/errors.ts", from: ["engine/"] },
-  { part: "pipeline/loading/", from: foundations },
+  { part: "pipeline/checkpoint/", from: foundations },
   { part: "pipeline/text/", from: foundations },
   { part: "pipeline/image/", from: foundations },
+  { part: "pipeline/adapters/low_rank.ts", from: ["engine/", "kernels/"], packages: false },
   { part: "pipeline/layers/", from: [...foundations, "pipeline/layers/"] },
   { part: "pipeline/models/", from: [...foundations, "pipeline/layers/", "pipeline/models/"] },
   { part: "pipeline/", from: ["engine/", "kernels/", "schedulers/", "pipeline/"] },

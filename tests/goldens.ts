@@ -1,4 +1,4 @@
-import { parsePythonJson } from "../pipeline/loading/json.ts";
+import { parsePythonJson } from "../pipeline/checkpoint/source/json.ts";
 
 /** A tensor of a golden file; integers and floats alike as the array that holds them exactly. */
 export interface GoldenTensor {

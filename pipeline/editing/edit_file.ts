@@ -1,12 +1,12 @@
 /** Files of edits: safetensors with the factors of E − I, and the recipe in the metadata. */
 
 import { EditError } from "../errors.ts";
-import { bytesSource, fileSource } from "../loading/byte_source.ts";
-import { SafetensorsFile } from "../loading/safetensors.ts";
-import { saveSafetensors } from "../loading/saving.ts";
-import { computedEntry } from "../loading/tensor_stream.ts";
+import { bytesSource, fileSource } from "../checkpoint/source/byte_source.ts";
+import { SafetensorsFile } from "../checkpoint/safetensors/safetensors.ts";
+import { saveSafetensors } from "../checkpoint/save.ts";
+import { computedEntry } from "../checkpoint/safetensors/tensor_stream.ts";
 import type { OperatorReport } from "./operator.ts";
-import type { EditRecipe } from "./recipe.ts";
+import type { EditRecipe } from "./prompts/recipe.ts";
 
 /** The format's name in the metadata. Readers refuse others. */
 const format = "blue-rose-edit-1";

@@ -10,7 +10,7 @@ import { EditError } from "../errors.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
 import type { EditOperator } from "./operator.ts";
-import type { EditRecipe } from "./recipe.ts";
+import type { EditRecipe } from "./prompts/recipe.ts";
 
 /** An edit as far as a stack uses it; {@linkcode ModelEdit} is one. */
 export interface StackableEdit extends ExportableEdit {

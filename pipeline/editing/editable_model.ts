@@ -3,7 +3,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
-import type { AlignmentTokenizer } from "./alignment.ts";
+import type { AlignmentTokenizer } from "./prompts/alignment.ts";
 
 /** A layer whose keys and values are read from the prompt; the UNet's `Attention` fits. */
 export interface CrossAttentionLayer {

@@ -4,7 +4,7 @@ import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { type EditableModel, encodeOnHost } from "./editable_model.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { EditOperator } from "./operator.ts";
-import type { EditRecipe } from "./recipe.ts";
+import type { EditRecipe } from "./prompts/recipe.ts";
 
 /** A prompt's fate under an edit. */
 export interface Foretold {

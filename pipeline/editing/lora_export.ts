@@ -9,13 +9,13 @@ import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { EditError } from "../errors.ts";
-import { f16ToF32, f32ToF16 } from "../loading/half.ts";
-import type { TensorEntry } from "../loading/safetensors.ts";
-import { saveSafetensors } from "../loading/saving.ts";
-import { computedEntry, type SavedDtype } from "../loading/tensor_stream.ts";
+import { f16ToF32, f32ToF16 } from "../checkpoint/safetensors/half.ts";
+import type { TensorEntry } from "../checkpoint/safetensors/safetensors.ts";
+import { saveSafetensors } from "../checkpoint/save.ts";
+import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
 import type { EditableModel } from "./editable_model.ts";
 import type { EditOperator } from "./operator.ts";
-import { symmetricEigen } from "./symmetric_eigen.ts";
+import { symmetricEigen } from "./solve/symmetric_eigen.ts";
 
 /** How the keys of a LoRA file are spelled. */
 export type LoraFormat = "diffusers" | "kohya";

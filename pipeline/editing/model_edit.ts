@@ -7,14 +7,14 @@ import { Tensor } from "../../engine/tensor.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { EditError } from "../errors.ts";
-import { type Alignment, defaultAugmentations } from "./alignment.ts";
+import { type Alignment, defaultAugmentations } from "./prompts/alignment.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
-import { EditSystem, type EditSystemOptions } from "./edit_system.ts";
+import { EditSystem, type EditSystemOptions } from "./solve/edit_system.ts";
 import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice } from "./editable_model.ts";
 import { foretell, type Foretold } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import { EditOperator, type OperatorReport } from "./operator.ts";
-import { alignedSentences, type EditPair, type EditRecipe, rowsOf } from "./recipe.ts";
+import { alignedSentences, type EditPair, type EditRecipe, rowsOf } from "./prompts/recipe.ts";
 
 /** Options of {@linkcode ModelEdit.solve}. */
 export interface ModelEditOptions extends EditSystemOptions {

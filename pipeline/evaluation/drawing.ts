@@ -1,7 +1,7 @@
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import type { ModelEdit } from "../editing/model_edit.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../model_editing_pipeline.ts";
+import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
 
 /** A picture to draw. */
 export interface Drawing {

@@ -4,7 +4,7 @@
 
 import type { ModelEdit } from "../editing/model_edit.ts";
 import type { Picture } from "../image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../model_editing_pipeline.ts";
+import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
 import { type DrawingOptions, drawPictures } from "./drawing.ts";
 import { rankCorrelation } from "./rank_correlation.ts";
 

@@ -1,7 +1,11 @@
 /** Pictures as CLIP's vision models take them: resized, cropped and normalised as transformers' `CLIPImageProcessor` does it. */
 
-import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { type CLIPImageProcessorConfig, parseCLIPImageProcessorConfig, readConfig } from "../loading/config.ts";
+import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import {
+  type CLIPImageProcessorConfig,
+  parseCLIPImageProcessorConfig,
+  readConfig,
+} from "../checkpoint/diffusers/config.ts";
 import type { Picture } from "./picture.ts";
 import { checkPicture, resizeBicubic } from "./resize.ts";
 

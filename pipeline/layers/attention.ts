@@ -1,7 +1,7 @@
 import type { DType } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { attention } from "../../kernels/attention/attention.ts";
-import type { WeightScope } from "../loading/binding.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 import { Linear } from "./linear.ts";
 
 /** Keys and values of one attention layer, each [B, S, features]. */

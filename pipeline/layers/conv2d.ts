@@ -3,8 +3,8 @@ import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/wgsl/activation.ts";
 import { type ChannelBias, conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv/conv2d.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
-import type { WeightScope } from "../loading/binding.ts";
-import type { LowRankUpdates } from "../loading/low_rank.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
+import type { LowRankUpdates } from "../adapters/low_rank.ts";
 
 /** Padding of a picture: the same on all sides, or [top, left, bottom, right]. */
 export type Padding = number | readonly [number, number, number, number];

@@ -4,8 +4,8 @@ import type { Activation } from "../../kernels/wgsl/activation.ts";
 import { gatedProduct, geglu } from "../../kernels/gemm/gated_product.ts";
 import { matmul, type MatmulOptions } from "../../kernels/gemm/matmul.ts";
 import { transpose } from "../../kernels/shape/transpose.ts";
-import type { WeightScope } from "../loading/binding.ts";
-import type { LowRankUpdates } from "../loading/low_rank.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
+import type { LowRankUpdates } from "../adapters/low_rank.ts";
 
 /** x Wᵀ for one layout of x and of the result. */
 type Product = (x: Tensor, weight: Tensor, options?: MatmulOptions) => Tensor;

@@ -1,7 +1,7 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import { groupNorm } from "../../kernels/norm/group_norm.ts";
 import { layerNorm } from "../../kernels/norm/layer_norm.ts";
-import type { WeightScope } from "../loading/binding.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 
 /** Group normalisation (1803.08494) with a gain and a shift per channel. */
 export class GroupNorm {

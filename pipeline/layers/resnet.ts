@@ -1,7 +1,7 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
-import type { WeightScope } from "../loading/binding.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 import { Conv2d } from "./conv2d.ts";
 import { Linear } from "./linear.ts";
 import { GroupNorm } from "./norm.ts";

@@ -1,5 +1,5 @@
 import type { Tensor } from "../../engine/tensor.ts";
-import type { WeightScope } from "../loading/binding.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 import { Linear } from "./linear.ts";
 
 /** How a UNet's configuration wants its timesteps embedded. */

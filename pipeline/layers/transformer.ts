@@ -1,5 +1,5 @@
 import type { Tensor } from "../../engine/tensor.ts";
-import type { WeightScope } from "../loading/binding.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 import { Attention, type KeysValues } from "./attention.ts";
 import { Linear } from "./linear.ts";
 import { GroupNorm, LayerNorm } from "./norm.ts";

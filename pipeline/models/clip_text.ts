@@ -6,11 +6,11 @@ import { embedding } from "../../kernels/shape/embedding.ts";
 import { add } from "../../kernels/shape/linear_combination.ts";
 import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
-import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { type CLIPTextConfig, parseCLIPTextConfig } from "../loading/config.ts";
-import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
-import type { Weights } from "../loading/safetensors.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
+import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config.ts";
+import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
+import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
 import type { LoadOptions } from "./unet.ts";
 
 /** CLIP's text transformer, to be found under `text_model` in text encoders and whole CLIP models alike. */

@@ -1,11 +1,11 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { Linear } from "../layers/linear.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
-import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { type CLIPConfig, parseCLIPConfig } from "../loading/config.ts";
-import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
-import type { Weights } from "../loading/safetensors.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
+import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import { type CLIPConfig, parseCLIPConfig } from "../checkpoint/diffusers/config.ts";
+import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
+import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
 import { ClipVisionTransformer } from "./clip_vision.ts";
 import { cosines } from "./cosines.ts";
 import type { LoadOptions } from "./unet.ts";

@@ -9,11 +9,11 @@ import { GroupNorm } from "../layers/norm.ts";
 import { Downsample, ResnetBlock, TimeProjections, Upsample } from "../layers/resnet.ts";
 import { TimestepEmbedding, timestepSinusoids } from "../layers/timestep.ts";
 import { type ContextOf, Transformer2D } from "../layers/transformer.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
-import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { parseUNetConfig, type UNet2DConditionConfig } from "../loading/config.ts";
-import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
-import type { Weights } from "../loading/safetensors.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
+import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config.ts";
+import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
+import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
 
 /** How a model is loaded from a folder. */
 export interface LoadOptions {

@@ -8,11 +8,11 @@ import { Conv2d } from "../layers/conv2d.ts";
 import { Linear } from "../layers/linear.ts";
 import { GroupNorm } from "../layers/norm.ts";
 import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../loading/binding.ts";
-import { type FileTree, openTree } from "../loading/byte_source.ts";
-import { type AutoencoderKLConfig, parseAutoencoderKLConfig } from "../loading/config.ts";
-import { folderOrigin, type ModelOrigin } from "../loading/origin.ts";
-import type { Weights } from "../loading/safetensors.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
+import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import { type AutoencoderKLConfig, parseAutoencoderKLConfig } from "../checkpoint/diffusers/config.ts";
+import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
+import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
 import type { LoadOptions } from "./unet.ts";
 
 /** All norms of the autoencoder. */

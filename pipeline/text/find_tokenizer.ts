@@ -1,8 +1,8 @@
 /** Tokenizers for checkpoints that come without one: single files hold weights only. */
 
 import { CheckpointError } from "../errors.ts";
-import type { FileTree } from "../loading/byte_source.ts";
-import { openHub } from "../loading/hub.ts";
+import type { FileTree } from "../checkpoint/source/byte_source.ts";
+import { openHub } from "../checkpoint/hub/hub.ts";
 import { CLIPTokenizer } from "./tokenizer.ts";
 
 /** Where to look for a tokenizer. */

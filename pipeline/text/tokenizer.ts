@@ -8,7 +8,7 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import { CheckpointError, ConfigError, PromptError } from "../errors.ts";
-import { type FileTree, openTree } from "../loading/byte_source.ts";
+import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
 
 /**
  * CLIP's words: contractions, runs of letters, single digits, runs of anything else. The reference matches them without

@@ -1,10 +1,15 @@
 import { assert, assertEquals } from "@std/assert";
 import { randomEntries } from "../../bench/random_checkpoint.ts";
 import { configs, shapesOf } from "../../bench/sd14.ts";
-import { recogniseCheckpoint } from "../../pipeline/loading/checkpoint_kind.ts";
-import { inferConfigs } from "../../pipeline/loading/ldm_config.ts";
-import { singleFileEntries } from "../../pipeline/loading/ldm_saving.ts";
-import { tensorBytes, type TensorEntry, type TensorInfo, Weights } from "../../pipeline/loading/safetensors.ts";
+import { recogniseCheckpoint } from "../../pipeline/checkpoint/diffusers/checkpoint_kind.ts";
+import { inferConfigs } from "../../pipeline/checkpoint/ldm/config.ts";
+import { singleFileEntries } from "../../pipeline/checkpoint/ldm/saving.ts";
+import {
+  tensorBytes,
+  type TensorEntry,
+  type TensorInfo,
+  Weights,
+} from "../../pipeline/checkpoint/safetensors/safetensors.ts";
 
 const parts = ["unet", "vae", "text_encoder"] as const;
 

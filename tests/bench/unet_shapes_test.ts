@@ -4,8 +4,8 @@ import { configs, shapesOf, unetShapes } from "../../bench/sd14.ts";
 import { taskFlops } from "../../bench/task.ts";
 import { commonest, countTasks, guidedSizes, guidedTasks } from "../../bench/unet_shapes.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { openWeights } from "../../pipeline/loading/weights.ts";
-import { directoryTree } from "../../pipeline/loading/byte_source.ts";
+import { openWeights } from "../../pipeline/checkpoint/safetensors/weights.ts";
+import { directoryTree } from "../../pipeline/checkpoint/source/byte_source.ts";
 import { UNet2DConditionModel } from "../../pipeline/models/unet.ts";
 import { gpuTest } from "../gpu.ts";
 

@@ -21,7 +21,7 @@ Deno.test("the browser check passes standard WebGPU, and Deno where files are it
   const { code, said } = await checkTree({
     "engine/a.ts":
       "export const a = (gpu: GPUDevice): GPUBuffer => gpu.createBuffer({ size: 4, usage: GPUBufferUsage.STORAGE });",
-    "pipeline/loading/saving.ts":
+    "pipeline/checkpoint/save.ts":
       "export const b = (p: string): Promise<boolean> => Deno.stat(p).then((info) => info.isFile);",
   });
   assertEquals([code, said], [0, ""]);
@@ -32,7 +32,7 @@ Deno.test("the browser check refuses Deno, features outside the standard, and ot
     "kernels/deno.ts": 'export const a: Promise<Uint8Array> = Deno.readFile("x");',
     "kernels/native.ts":
       'export const b = (a: GPUAdapter): Promise<GPUDevice> => a.requestDevice({ requiredFeatures: ["shader-f64"] });',
-    "pipeline/loading/saving.ts": 'export const c: number = "" + Deno.pid;',
+    "pipeline/checkpoint/save.ts": 'export const c: number = "" + Deno.pid;',
   });
   assertEquals(code, 1);
   for (const expected of ["kernels/deno.ts:1:39", "kernels/native.ts:1:", "not assignable to type 'number'"]) {

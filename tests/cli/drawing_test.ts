@@ -1,10 +1,10 @@
 import { assert, assertEquals } from "@std/assert";
 import { decodePicture } from "../../pipeline/image/picture.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
-import { parseModelIndex, readConfig } from "../../pipeline/loading/config.ts";
-import { directoryTree } from "../../pipeline/loading/byte_source.ts";
-import { saveSafetensors } from "../../pipeline/loading/saving.ts";
-import { computedEntry } from "../../pipeline/loading/tensor_stream.ts";
+import { parseModelIndex, readConfig } from "../../pipeline/checkpoint/diffusers/config.ts";
+import { directoryTree } from "../../pipeline/checkpoint/source/byte_source.ts";
+import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
+import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
 import { pocket, run, temporaryFolder } from "./running.ts";
 
 const quick = ["--steps", "2", "--cfg-scale", "5"];

@@ -1,8 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { inspectFile, inspectFolder, problemsOf } from "../../pipeline/inspection.ts";
-import { directoryTree, fileSource } from "../../pipeline/loading/byte_source.ts";
+import { directoryTree, fileSource } from "../../pipeline/checkpoint/source/byte_source.ts";
 import { encodePicture } from "../../pipeline/image/picture.ts";
-import { fileOf, ldmEntries, miniConfig, zeros } from "../pipeline/loading/ldm_files.ts";
+import { fileOf, ldmEntries, miniConfig, zeros } from "../pipeline/checkpoint/ldm/ldm_files.ts";
 import { pocket, run, temporaryFolder } from "./running.ts";
 
 const goldens = new URL("../goldens/", import.meta.url).pathname;

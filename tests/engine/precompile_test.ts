@@ -5,7 +5,7 @@ import { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
-import { softmax } from "../../kernels/softmax.ts";
+import { clamp } from "../../kernels/shape/clamp.ts";
 import { assertClose, gpuTest, randomArray } from "../gpu.ts";
 
 const without = await (async () => {
@@ -27,7 +27,7 @@ function lateTest(name: string, body: (gpu: Gpu) => Promise<void>): void {
   });
 }
 
-const network = (x: Tensor) => x.gpu.scope(() => softmax(matmul(x, x, { transposeB: true })));
+const network = (x: Tensor) => x.gpu.scope(() => clamp(matmul(x, x, { transposeB: true }), -1, 1));
 
 lateTest("compileAhead() has all that is rehearsed compiled, and computes nothing", async (gpu) => {
   const numbers = randomArray(40 * 24);
@@ -54,7 +54,7 @@ lateTest("compileAhead() throws what its body throws, and the device goes on", a
   await assertRejects(() => compileAhead(gpu, body), ShapeError, "Cannot multiply");
   using y = network(x);
   const rows = await y.data();
-  assertClose([rows.subarray(0, 40).reduce((sum, p) => sum + p, 0)], [1], 1e-5);
+  assert(rows.every((value) => Math.abs(value) <= 1));
 });
 
 lateTest("compileAhead() tells of a kernel that does not compile", async (gpu) => {
@@ -74,9 +74,9 @@ lateTest("compileAhead() tells of a kernel that does not compile", async (gpu) =
 gpuTest("what others record while a body that does not wait is rehearsed is done", async (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4]), [2, 2]);
   let y: Tensor | undefined;
-  queueMicrotask(() => y = softmax(x));
+  queueMicrotask(() => y = clamp(x, -1, 1));
   await gpu.rehearse(() => network(x)[Symbol.dispose]());
-  using expected = softmax(x);
+  using expected = clamp(x, -1, 1);
   assertEquals(await y!.data(), await expected.data());
   y![Symbol.dispose]();
 });

@@ -9,8 +9,8 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
-import type { SavedDtype } from "../../pipeline/loading/tensor_stream.ts";
-import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing_pipeline.ts";
+import type { SavedDtype } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
+import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 
 const args = parseArgs(Deno.args, { string: ["dtype", "source", "destination"] });
 const [model, target] = args._.map(String);

@@ -5,8 +5,8 @@ import { AlignmentError, LambdaError } from "../../../pipeline/editing/errors.ts
 import { suggestPreserve } from "../../../pipeline/editing/leakage.ts";
 import { ModelEdit } from "../../../pipeline/editing/model_edit.ts";
 import { EditError } from "../../../pipeline/errors.ts";
-import { fileSource } from "../../../pipeline/loading/byte_source.ts";
-import { SafetensorsFile } from "../../../pipeline/loading/safetensors.ts";
+import { fileSource } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
 import { product } from "../../kernels/linalg/solver_matrices.ts";

@@ -2,7 +2,7 @@ import type { Gpu } from "../../../engine/gpu.ts";
 import type { EditableModel } from "../../../pipeline/editing/editable_model.ts";
 import { CLIPTextModel } from "../../../pipeline/models/clip_text.ts";
 import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
-import { encodeTexts } from "../../../pipeline/prompt_encoding.ts";
+import { encodeTexts } from "../../../pipeline/generation/prompts.ts";
 import { CLIPTokenizer } from "../../../pipeline/text/tokenizer.ts";
 
 /** Model folders of the repository. */

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { ShapeError } from "../../../engine/errors.ts";
 import type { Gpu, GpuOptions } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { EditSystem, solveOperator } from "../../../pipeline/editing/edit_system.ts";
+import { EditSystem, solveOperator } from "../../../pipeline/editing/solve/edit_system.ts";
 import { IllConditionedError, LambdaError } from "../../../pipeline/editing/errors.ts";
 import { EditOperator } from "../../../pipeline/editing/operator.ts";
 import { EditError } from "../../../pipeline/errors.ts";

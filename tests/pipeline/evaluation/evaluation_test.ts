@@ -4,7 +4,7 @@ import { ModelEdit } from "../../../pipeline/editing/model_edit.ts";
 import { drawPictures } from "../../../pipeline/evaluation/drawing.ts";
 import { evaluateEdits } from "../../../pipeline/evaluation/evaluate_edits.ts";
 import { evaluateLeakage, pixelDifference } from "../../../pipeline/evaluation/evaluate_leakage.ts";
-import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing_pipeline.ts";
+import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing.ts";
 import { CLIPModel } from "../../../pipeline/models/clip.ts";
 import { gpuTest } from "../../gpu.ts";
 

@@ -4,8 +4,8 @@ import { CLIPImageProcessor } from "../../../pipeline/image/clip_image_processor
 import { ImageError } from "../../../pipeline/image/errors.ts";
 import type { Picture } from "../../../pipeline/image/picture.ts";
 import { resizeBicubic } from "../../../pipeline/image/resize.ts";
-import { memoryTree } from "../../../pipeline/loading/byte_source.ts";
-import { parseCLIPImageProcessorConfig } from "../../../pipeline/loading/config.ts";
+import { memoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { parseCLIPImageProcessorConfig } from "../../../pipeline/checkpoint/diffusers/config.ts";
 import { loadGoldens } from "../../goldens.ts";
 
 /** What tests/reference/image_processor.py recorded. */

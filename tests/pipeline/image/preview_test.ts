@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ShapeError } from "../../../engine/errors.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { previewFromLatents } from "../../../pipeline/image/preview.ts";
-import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion_pipeline.ts";
+import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, TorchGenerator } from "../../../schedulers/mod.ts";
 import { gpuTest } from "../../gpu.ts";
 

@@ -3,7 +3,7 @@ import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { ActivationRangeError } from "../../../pipeline/errors.ts";
 import { type ActivationType, UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
-import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion_pipeline.ts";
+import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens, relativeError } from "../../goldens.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";

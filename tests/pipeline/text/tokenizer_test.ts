@@ -1,9 +1,9 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { CLIPTokenizer, type TokenizerFiles } from "../../../pipeline/text/tokenizer.ts";
-import { directoryTree, fileSource, memoryTree } from "../../../pipeline/loading/byte_source.ts";
-import { parsePythonJson } from "../../../pipeline/loading/json.ts";
-import { SafetensorsFile } from "../../../pipeline/loading/safetensors.ts";
+import { directoryTree, fileSource, memoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { parsePythonJson } from "../../../pipeline/checkpoint/source/json.ts";
+import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { CheckpointError, ConfigError, PromptError } from "../../../pipeline/errors.ts";
 
 const root = `${import.meta.dirname}/../../../`;

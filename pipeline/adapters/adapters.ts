@@ -1,0 +1,217 @@
+/** What a pipeline's components are taught from small files: LoRAs and textual inversions. Both leave the weights as they are. */
+
+import { AdapterError } from "../errors.ts";
+import { type ByteSource, fileSource, type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import { isHubId, openHub } from "../checkpoint/hub/hub.ts";
+import { disposeUpdates, readLora } from "./lora.ts";
+import { SafetensorsFile, type Weights } from "../checkpoint/safetensors/safetensors.ts";
+import type { CLIPTextModel } from "../models/clip_text.ts";
+import type { UNet2DConditionModel } from "../models/unet.ts";
+import { readTextualInversion } from "./textual_inversion.ts";
+import type { CLIPTokenizer } from "../text/tokenizer.ts";
+
+/** Where an adapter is: a .safetensors file, a folder that holds one, or a model of the hub. */
+export type AdapterSource = string | ByteSource | FileTree;
+
+/** How a file is chosen where a folder is given. */
+export interface AdapterFileOptions {
+  /** Default: the name that diffusers gives, or else the only .safetensors file. */
+  readonly weightName?: string;
+}
+
+/** Options of {@linkcode StableDiffusionPipeline.loadLoraWeights}. */
+export interface LoadLoraOptions extends AdapterFileOptions {
+  /** What to call the LoRA. Default: the file's name without its ending. */
+  readonly name?: string;
+  /** How much it acts, beside the scale of a call: 0 not at all, 1 as it was trained. Default: 1. */
+  readonly weight?: number;
+}
+
+/** Options of {@linkcode StableDiffusionPipeline.loadTextualInversion}. */
+export interface LoadTextualInversionOptions extends AdapterFileOptions {
+  /** The token that prompts say. Default: the file's own. */
+  readonly token?: string;
+}
+
+/** The components that LoRAs adapt. */
+interface Adaptable {
+  readonly unet: UNet2DConditionModel;
+  readonly textEncoder: CLIPTextModel;
+}
+
+/** The components that textual inversions teach. */
+interface Teachable {
+  readonly tokenizer: CLIPTokenizer;
+  readonly textEncoder: CLIPTextModel;
+}
+
+const stacksOf = ({ unet, textEncoder }: Adaptable) => ({
+  unet: unet.weights.adapters,
+  text_encoder: textEncoder.weights.adapters,
+});
+
+/** The LoRAs of some components: their weights by their names. */
+export function loraWeights(components: Adaptable): ReadonlyMap<string, number> {
+  const { unet, text_encoder } = stacksOf(components);
+  return new Map([...text_encoder.weights, ...unet.weights]);
+}
+
+/**
+ * Adds a LoRA to a UNet and a text encoder.
+ *
+ * @returns its name
+ * @throws {AdapterError} if the file is no LoRA, fits other models, or the name is taken
+ */
+export async function loadLora(
+  components: Adaptable,
+  source: AdapterSource,
+  options: LoadLoraOptions = {},
+): Promise<string> {
+  const { weight = 1 } = options;
+  checkWeight(weight);
+  using file = await openAdapter(source, { defaultName: "pytorch_lora_weights.safetensors", ...options });
+  const name = options.name ?? file.name.replace(/^.*[\\/]/, "").replace(/\.safetensors$/, "");
+  const stacks = stacksOf(components);
+  const updates = await readLora(components.unet.gpu, file, stacks);
+  try {
+    if (loraWeights(components).has(name)) { // asked when nothing is waited for any more
+      throw new AdapterError(`Cannot load ${file.name} as a LoRA is loaded by the name of ${JSON.stringify(name)}`, {
+        source: file.name,
+        keys: [],
+      });
+    }
+    // Into both, so that both know of all names.
+    stacks.unet.add(name, weight, updates.unet);
+    stacks.text_encoder.add(name, weight, updates.text_encoder);
+  } finally {
+    disposeUpdates(updates);
+  }
+  return name;
+}
+
+/**
+ * Takes LoRAs away: one, or all.
+ *
+ * @throws {RangeError} if there is none of that name
+ */
+export function unloadLora(components: Adaptable, name?: string): void {
+  const names = [...loraWeights(components).keys()];
+  if (name !== undefined && !names.includes(name)) throw unknownLora(name, names);
+  for (const one of name === undefined ? names : [name]) {
+    for (const stack of Object.values(stacksOf(components))) stack.remove(one);
+  }
+}
+
+/**
+ * Gives LoRAs their weights, and all others none.
+ *
+ * @throws {RangeError} if there is none of a name, or a weight is missing or not finite
+ */
+export function weightLoras(
+  components: Adaptable,
+  names: string | readonly string[],
+  weights: number | readonly number[] = 1,
+): void {
+  const chosen = typeof names === "string" ? [names] : names;
+  const each = typeof weights === "number" ? chosen.map(() => weights) : weights;
+  if (each.length !== chosen.length) {
+    throw new RangeError(`Cannot weight ${chosen.length} LoRAs with ${each.length} weights: give one, or as many`);
+  }
+  each.forEach(checkWeight);
+  const loaded = [...loraWeights(components).keys()];
+  for (const name of chosen) if (!loaded.includes(name)) throw unknownLora(name, loaded);
+  for (const name of loaded) {
+    const place = chosen.indexOf(name);
+    for (const stack of Object.values(stacksOf(components))) stack.reweight(name, place < 0 ? 0 : each[place]);
+  }
+}
+
+/**
+ * Teaches a tokenizer and a text encoder a token.
+ *
+ * @returns the token
+ * @throws {AdapterError} if the file is no textual inversion, or one for another model; {PromptError} if the token is there already
+ */
+export async function loadTextualInversion(
+  { tokenizer, textEncoder }: Teachable,
+  source: AdapterSource,
+  options: LoadTextualInversionOptions = {},
+): Promise<string> {
+  using file = await openAdapter(source, { defaultName: "learned_embeds.safetensors", ...options });
+  const { vectors, ...read } = await readTextualInversion(file, { width: textEncoder.config.hiddenSize });
+  const token = options.token ?? read.token;
+  const id = tokenizer.addToken(token, { vectors: vectors.length });
+  vectors.forEach((vector, i) => textEncoder.setAddedToken(id + i, vector));
+  return token;
+}
+
+/**
+ * Takes textual inversions away: one, or all.
+ *
+ * @throws {PromptError} if there is none of that token
+ */
+export function unloadTextualInversion({ tokenizer, textEncoder }: Teachable, token?: string): void {
+  for (const one of token === undefined ? tokenizer.addedTokens : [token]) {
+    for (const id of tokenizer.removeToken(one)) textEncoder.setAddedToken(id, undefined);
+  }
+}
+
+function checkWeight(weight: number): void {
+  if (!Number.isFinite(weight)) throw new RangeError(`Cannot weight a LoRA by ${weight} as it must be a finite number`);
+}
+
+function unknownLora(name: string, loaded: readonly string[]): RangeError {
+  return new RangeError(
+    `Cannot find a LoRA by the name of ${JSON.stringify(name)}: loaded are ${loaded.join(", ") || "none"}`,
+  );
+}
+
+const pickle = /\.(pt|pth|bin|ckpt|pkl)$/i;
+
+async function openAdapter(
+  source: AdapterSource,
+  options: AdapterFileOptions & { defaultName: string },
+): Promise<Weights> {
+  if (typeof source === "string") {
+    if (pickle.test(source)) throw pickled(source);
+    if (source.toLowerCase().endsWith(".safetensors")) return await SafetensorsFile.open(await fileSource(source));
+    return await openFrom(await openFolder(source), options);
+  }
+  return "subtree" in source ? await openFrom(source, options) : await SafetensorsFile.open(source);
+}
+
+async function openFolder(source: string): Promise<FileTree> {
+  try {
+    return await openTree(source);
+  } catch (error) {
+    if (!isHubId(source) || !source.includes("/")) throw error;
+    return await openHub(source);
+  }
+}
+
+async function openFrom(
+  tree: FileTree,
+  { weightName, defaultName }: AdapterFileOptions & { defaultName: string },
+): Promise<Weights> {
+  if (weightName !== undefined && pickle.test(weightName)) throw pickled(`${tree.name}/${weightName}`);
+  const path = weightName ?? defaultName;
+  if (weightName !== undefined || await tree.has(path)) return await SafetensorsFile.open(await tree.open(path));
+  const files = await tree.list();
+  const candidates = files.filter((file) => file.endsWith(".safetensors"));
+  if (candidates.length === 1) return await SafetensorsFile.open(await tree.open(candidates[0]));
+  const pickles = files.filter((file) => pickle.test(file));
+  if (candidates.length === 0 && pickles.length > 0) throw pickled(`${tree.name}/${pickles[0]}`);
+  throw new AdapterError(
+    `Cannot choose a file of ${tree.name} as it holds ${candidates.length} .safetensors files: name one by weightName${
+      candidates.length > 0 ? ` (${candidates.join(", ")})` : ""
+    }`,
+    { source: tree.name, keys: [] },
+  );
+}
+
+function pickled(path: string): AdapterError {
+  return new AdapterError(
+    `Cannot load ${path} as it is a pickle, which can run any program when it is read: convert it to .safetensors`,
+    { source: path, keys: [] },
+  );
+}

@@ -1,0 +1,294 @@
+/**
+ * Binds a checkpoint's tensors to the modules that want them, by walking the checkpoint's own keys:
+ * `w.at("to_out.0").get("weight", [out, in])` in a module's constructor. Constructors only say what they want; the numbers follow in one
+ * pass over the file, once it is known that everything fits.
+ */
+
+import type { DType } from "../../engine/dtype.ts";
+import type { Gpu } from "../../engine/gpu.ts";
+import { elements, Tensor } from "../../engine/tensor.ts";
+import { Uploader } from "../../engine/memory/uploader.ts";
+import { CheckpointError } from "../errors.ts";
+import { bf16ToF32 } from "./safetensors/half.ts";
+import { AdapterStack, type LowRankUpdates } from "../adapters/low_rank.ts";
+import type { SafetensorsDtype, Weights } from "./safetensors/safetensors.ts";
+
+/** Bytes read at a time: the host never holds more of a model than this, and what is on its way to the device. */
+const chunkBytes = 1 << 20;
+
+/** All tensors of one model on the device; disposing of it frees them. */
+export class ModelWeights implements Disposable {
+  readonly #tensors = new Set<Disposable>();
+  /** What the tensors were read from. */
+  readonly source: string;
+  /** The model's LoRAs. */
+  readonly adapters: AdapterStack = new AdapterStack();
+
+  constructor(source: string) {
+    this.source = source;
+  }
+
+  /** Makes a tensor (or what was made of it) one of the model's. */
+  add<T extends Disposable>(tensor: T): T {
+    this.#tensors.add(tensor);
+    return tensor;
+  }
+
+  [Symbol.dispose](): void {
+    this.adapters[Symbol.dispose]();
+    for (const tensor of this.#tensors) tensor[Symbol.dispose]();
+    this.#tensors.clear();
+  }
+}
+
+/** A tensor that some module wants. */
+interface Wish {
+  readonly key: string;
+  readonly dtype: SafetensorsDtype;
+  /** Gives the tensor to fill: made early for plain weights, on arrival for weights that are repacked. */
+  readonly open: () => Tensor;
+  readonly filled: (tensor: Tensor) => void;
+}
+
+/** One place in a checkpoint's tree of keys, with what is asked of it. */
+export class WeightScope {
+  readonly #binder: Binder;
+  readonly #prefix: string;
+
+  constructor(binder: Binder, prefix: string) {
+    this.#binder = binder;
+    this.#prefix = prefix;
+  }
+
+  /** The device that the weights go to. */
+  get gpu(): Gpu {
+    return this.#binder.gpu;
+  }
+
+  /** The full key of this place, without a trailing dot. */
+  get path(): string {
+    return this.#prefix;
+  }
+
+  /** The place below: `w.at("down_blocks", 0, "resnets", 1)` or `w.at("to_out.0")`. */
+  at(...path: (string | number)[]): WeightScope {
+    return new WeightScope(this.#binder, [this.#prefix, ...path].filter((part) => part !== "").join("."));
+  }
+
+  /** Whether the checkpoint holds a key here: for names that changed between versions. */
+  has(key: string): boolean {
+    return this.#binder.weights.tensors.has(this.#key(key));
+  }
+
+  /** A weight of `shape` (axes of length 1 at the end do not count: a 1×1 convolution is a linear layer). It is filled once all is known to fit. */
+  get(key: string, shape: readonly number[]): Tensor {
+    const { gpu, owner } = this.#binder;
+    const info = this.#binder.wanted(this.#key(key), shape);
+    const tensor = owner.add(Tensor.empty(gpu, shape, info ? storedAs(info.dtype) : "f32", { exact: true }));
+    if (info) this.#binder.wish({ key: this.#key(key), dtype: info.dtype, open: () => tensor, filled: () => {} });
+    return tensor;
+  }
+
+  /** A weight that is kept in another form: `repack` gets it when it is filled; what it returns is the model's, and the
+   * weight itself is freed. */
+  repacked(key: string, shape: readonly number[], repack: (tensor: Tensor) => Disposable): void {
+    const { gpu, owner } = this.#binder;
+    const info = this.#binder.wanted(this.#key(key), shape);
+    if (!info) return;
+    this.#binder.wish({
+      key: this.#key(key),
+      dtype: info.dtype,
+      open: () => Tensor.empty(gpu, shape, storedAs(info.dtype), { exact: true }),
+      filled: (tensor) => {
+        owner.add(repack(tensor));
+        tensor[Symbol.dispose]();
+      },
+    });
+  }
+
+  /**
+   * Makes the layer at this place one that LoRAs can update.
+   *
+   * @param shape of its weight
+   * @param prepare makes of a first factor [rank, in, …] what the layer wants; the tensor is its to keep or to dispose of
+   */
+  adaptable<Down extends Disposable>(
+    shape: readonly number[],
+    prepare: (down: Tensor) => Down,
+  ): LowRankUpdates<Down> {
+    return this.#binder.owner.adapters.register(this.#prefix, shape, prepare);
+  }
+
+  #key(key: string): string {
+    return this.#prefix === "" ? key : `${this.#prefix}.${key}`;
+  }
+}
+
+class Binder {
+  readonly missing: string[] = [];
+  readonly misshapen: string[] = [];
+  readonly wishes: Wish[] = [];
+  readonly used: Set<string> = new Set();
+
+  constructor(readonly gpu: Gpu, readonly weights: Weights, readonly owner: ModelWeights) {}
+
+  wanted(key: string, shape: readonly number[]): { dtype: SafetensorsDtype } | undefined {
+    const info = this.weights.tensors.get(key);
+    if (!info) {
+      this.missing.push(`${key} [${shape.join(", ")}]`);
+      return undefined;
+    }
+    this.used.add(key);
+    if (trimmed(info.shape).join() !== trimmed(shape).join() || elements(info.shape) !== elements(shape)) {
+      this.misshapen.push(`${key}: [${info.shape.join(", ")}] in the file, [${shape.join(", ")}] by the configuration`);
+      return undefined;
+    }
+    if (!(info.dtype in floatTypes)) {
+      this.misshapen.push(`${key}: type ${info.dtype} is not one of ${Object.keys(floatTypes).join(", ")}`);
+      return undefined;
+    }
+    return info;
+  }
+
+  wish(wish: Wish): void {
+    this.wishes.push(wish);
+  }
+
+  /** @throws {CheckpointError} that lists every missing, misshapen and unused key at once */
+  check(ignore?: RegExp): void {
+    const { weights } = this;
+    const unused = [...weights.tensors.keys()].filter((key) => !this.used.has(key) && !ignore?.test(key));
+    const complaints = [
+      complaint("missing", this.missing),
+      complaint("of another shape or type", this.misshapen),
+      complaint("unknown to this model", unused),
+    ].filter((text) => text !== "");
+    if (complaints.length === 0) return;
+    throw new CheckpointError(`Cannot bind ${weights.name} to its configuration:\n${complaints.join("\n")}`, {
+      source: weights.name,
+    });
+  }
+}
+
+/** What {@linkcode bindWeights} can be told. */
+export interface BindOptions {
+  /** Keys that may be in the file although no module wants them: buffers that libraries once saved. */
+  readonly ignore?: RegExp;
+  /** Told of bytes as they arrive on the device. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+}
+
+/**
+ * Builds a model on a checkpoint: `build` constructs the modules, which take their weights from the scope that it is given; then
+ * the file is read once, in ranges, straight into GPU buffers.
+ *
+ * @throws {CheckpointError} that lists every missing, misshapen and unused key at once
+ */
+export async function bindWeights<T>(
+  gpu: Gpu,
+  weights: Weights,
+  build: (root: WeightScope) => T,
+  options: BindOptions = {},
+): Promise<{ model: T; owner: ModelWeights }> {
+  const owner = new ModelWeights(weights.name);
+  try {
+    const binder = new Binder(gpu, weights, owner);
+    const model = build(new WeightScope(binder, ""));
+    binder.check(options.ignore);
+    await fill(gpu, weights, binder.wishes, options);
+    return { model, owner };
+  } catch (error) {
+    owner[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/**
+ * Finds out whether a checkpoint fits a model, as {@linkcode bindWeights} would, by its header alone: no number is read, and no device needed.
+ *
+ * @throws {CheckpointError} as {@linkcode bindWeights} does
+ */
+export function checkBinding(
+  weights: Weights,
+  build: (root: WeightScope) => unknown,
+  options: Pick<BindOptions, "ignore"> = {},
+): void {
+  using owner = new ModelWeights(weights.name);
+  const binder = new Binder(nowhere, weights, owner);
+  build(new WeightScope(binder, ""));
+  binder.check(options.ignore);
+}
+
+/** Stands in for a device where tensors are only described. */
+const nowhere = {
+  pool: { take: () => ({}), give() {} },
+  recorder: {},
+  adopt() {},
+  abandon() {},
+} as unknown as Gpu;
+
+async function fill(gpu: Gpu, weights: Weights, wishes: readonly Wish[], { onProgress }: BindOptions): Promise<void> {
+  // In the order of the file, so that a disk or a network reads straight on.
+  const ordered = wishes.map((wish) => ({ ...wish, ...weights.info(wish.key) })).sort((a, b) => a.offset - b.offset);
+  const totalBytes = ordered.reduce((sum, { bytes }) => sum + bytes, 0);
+  let doneBytes = 0;
+  using uploader = new Uploader(gpu);
+  const room = new Uint8Array(chunkBytes);
+  const unfinished = new Set<Tensor>();
+  try {
+    for (const { key, dtype, bytes, open, filled } of ordered) {
+      const tensor = open();
+      unfinished.add(tensor);
+      const { widening, toStored } = floatTypes[dtype]!;
+      for (let from = 0; from < bytes; from += chunkBytes) {
+        const chunk = await weights.readRange(key, from, Math.min(from + chunkBytes, bytes), room);
+        await uploader.write(tensor, toStored(chunk), from * widening);
+        doneBytes += chunk.byteLength;
+        onProgress?.(doneBytes, totalBytes);
+      }
+      uploader.afterwards(() => {
+        filled(tensor);
+        unfinished.delete(tensor);
+      });
+    }
+    await uploader.finish();
+  } catch (error) {
+    for (const tensor of unfinished) tensor[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/** How the file's types are kept on the device: f16 stays, bfloat16 and f64 become f32. `widening` is stored bytes per byte of the file. */
+const floatTypes: Partial<
+  Record<
+    SafetensorsDtype,
+    { dtype: DType; widening: number; toStored: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer> }
+  >
+> = {
+  F32: { dtype: "f32", widening: 1, toStored: (bytes) => bytes },
+  F16: { dtype: "f16", widening: 1, toStored: (bytes) => bytes },
+  BF16: { dtype: "f32", widening: 2, toStored: (bytes) => asBytes(bf16ToF32(new Uint16Array(bytes.slice().buffer))) },
+  F64: {
+    dtype: "f32",
+    widening: 0.5,
+    toStored: (bytes) => asBytes(Float32Array.from(new Float64Array(bytes.slice().buffer))),
+  },
+};
+
+function storedAs(dtype: SafetensorsDtype): DType {
+  return floatTypes[dtype]!.dtype;
+}
+
+function asBytes(array: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(array.buffer);
+}
+
+function trimmed(shape: readonly number[]): readonly number[] {
+  return shape.slice(0, shape.findLastIndex((length) => length !== 1) + 1);
+}
+
+function complaint(kind: string, keys: readonly string[]): string {
+  if (keys.length === 0) return "";
+  const shown = keys.slice(0, 12).map((key) => `  ${key}`).join("\n");
+  return `${keys.length} ${kind}:\n${shown}${keys.length > 12 ? `\n  … and ${keys.length - 12} more` : ""}`;
+}

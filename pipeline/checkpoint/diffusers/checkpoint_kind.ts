@@ -1,0 +1,116 @@
+/** Says what a safetensors file holds, by the names and shapes of its tensors. */
+
+import type { Weights } from "../safetensors/safetensors.ts";
+
+/** What a file turned out to be. */
+export interface CheckpointKind {
+  /** "sd1" and "sd2" are whole Stable Diffusion checkpoints in the LDM layout, which can be loaded; "other" is anything else. */
+  readonly family: "sd1" | "sd2" | "other";
+  /** In words, as in "the file is …": "an SDXL checkpoint". */
+  readonly description: string;
+  /** What to do with such a file, where there is something to do. */
+  readonly advice?: string;
+}
+
+/** Channels of the UNet's input that tell the relatives of Stable Diffusion apart. */
+const kindsByChannels: Readonly<Record<number, string>> = {
+  5: "a depth-to-image checkpoint of Stable Diffusion",
+  7: "an upscaler of Stable Diffusion",
+  8: "an instruct-pix2pix checkpoint of Stable Diffusion",
+  9: "an inpainting checkpoint of Stable Diffusion",
+};
+
+const wanted = "wanted is a whole Stable Diffusion 1.x or 2.x checkpoint: UNet, autoencoder and text encoder";
+
+interface Signature {
+  readonly key: RegExp;
+  readonly description: string;
+  readonly advice?: string;
+}
+
+/** Files without a UNet in the LDM layout, the most telling keys first. */
+const partSignatures: readonly Signature[] = [
+  {
+    key: /lora_(up|down|mid)\b|\blora_[AB]\b|\blora\.(up|down)\.|_lora\.(up|down)\.|\b(hada|lokr)_w\d/,
+    description: "a LoRA",
+    advice: "load the model that it belongs to and call loadLoraWeights()",
+  },
+  {
+    key: /^(emb_params|clip_[lg]|string_to_param\..*|<.+>)$/,
+    description: "a textual inversion",
+    advice: "load the model that it belongs to and call loadTextualInversion()",
+  },
+  { key: /^(control_model\.|controlnet_|input_hint_block\.)/, description: "a ControlNet" },
+  {
+    key: /^(double_blocks|single_blocks|single_transformer_blocks)\./,
+    description: "the transformer of a Flux checkpoint",
+  },
+  {
+    key: /^(joint_blocks\.|transformer_blocks\.\d+\.attn\.add_)/,
+    description: "the transformer of a Stable Diffusion 3 checkpoint",
+  },
+  { key: /^down_blocks\.\d+\.(resnets|attentions)\./, description: "a UNet alone, in diffusers' layout" },
+  { key: /^input_blocks\.\d+\./, description: "a UNet alone" },
+  { key: /^encoder\.down_blocks\.\d+\./, description: "an autoencoder (VAE) alone, in diffusers' layout" },
+  { key: /^((first_stage_model|vae)\.)?encoder\.down\.\d+\./, description: "an autoencoder (VAE) alone" },
+  { key: /^(vision_model|visual)\./, description: "a CLIP model" },
+  {
+    key: /^((cond_stage_model|text_encoders)\..*)?(text_model\.|transformer\.resblocks\.)/,
+    description: "a text encoder alone",
+  },
+];
+
+/** Checkpoints of other models that keep a denoiser under the LDM layout's name. */
+const otherSignatures: readonly Signature[] = [
+  { key: /^model\.diffusion_model\.double_blocks\./, description: "a Flux checkpoint" },
+  { key: /^model\.diffusion_model\.joint_blocks\./, description: "a Stable Diffusion 3 checkpoint" },
+  { key: /^conditioner\.embedders\.1\./, description: "an SDXL checkpoint" },
+  { key: /^conditioner\.embedders\.0\.model\./, description: "an SDXL refiner checkpoint" },
+  { key: /^model\.diffusion_model\..*\.time_stack\./, description: "a Stable Video Diffusion checkpoint" },
+  { key: /^control_model\./, description: "a ControlNet with its Stable Diffusion checkpoint" },
+];
+
+/** Tells what a file is. Reads nothing but its header. */
+export function recogniseCheckpoint(weights: Weights): CheckpointKind {
+  const keys = [...weights.tensors.keys()];
+  const other = (description: string, advice?: string): CheckpointKind => ({ family: "other", description, advice });
+  const match = (signatures: readonly Signature[]): CheckpointKind | undefined => {
+    const found = signatures.find(({ key }) => keys.some((name) => key.test(name)));
+    return found && other(found.description, found.advice);
+  };
+  const has = (prefix: string): boolean => keys.some((key) => key.startsWith(prefix));
+  const shapeOf = (key: string): readonly number[] | undefined => weights.tensors.get(key)?.shape;
+
+  if (!has("model.diffusion_model.")) {
+    return match(partSignatures) ?? other("something that holds no UNet of Stable Diffusion", wanted);
+  }
+  const relative = match(otherSignatures);
+  if (relative) return relative;
+
+  const convIn = shapeOf("model.diffusion_model.input_blocks.0.0.weight");
+  if (convIn === undefined) return other("a denoiser that is no UNet of Stable Diffusion", wanted);
+  if (convIn[1] !== 4) return other(kindsByChannels[convIn[1]] ?? `a UNet that takes ${convIn[1]} channels`);
+  const contextKey = keys.find((key) => key.endsWith(".attn2.to_k.weight"));
+  const width = contextKey === undefined ? undefined : shapeOf(contextKey)![1];
+  if (width === 2048) return other("an SDXL checkpoint without its text encoders");
+  if (has("model.diffusion_model.label_emb.")) {
+    return other(width === 1280 ? "an SDXL refiner checkpoint" : "an unCLIP checkpoint, or an upscaler");
+  }
+  if (has("cond_stage_model.transformer.token_emb.")) {
+    return other("a latent diffusion checkpoint with BERT as its text encoder, from before Stable Diffusion");
+  }
+  const openClip = has("cond_stage_model.model.transformer.resblocks.");
+  const clip = keys.some((key) => /^cond_stage_model\.transformer\.(text_model\.)?encoder\.layers\./.test(key));
+  if (!openClip && !clip) {
+    const vision = keys.some((key) => /^cond_stage_model\..*(vision_model|visual)\./.test(key));
+    return vision
+      ? other("an image variation checkpoint, conditioned on pictures and not on text")
+      : other("a Stable Diffusion checkpoint without its text encoder", wanted);
+  }
+  if (!has("first_stage_model.decoder.")) {
+    return other("a Stable Diffusion checkpoint without its autoencoder (VAE)", wanted);
+  }
+  return openClip
+    ? { family: "sd2", description: "a Stable Diffusion 2.x checkpoint" }
+    : { family: "sd1", description: "a Stable Diffusion 1.x checkpoint" };
+}

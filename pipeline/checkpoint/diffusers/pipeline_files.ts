@@ -1,0 +1,84 @@
+/** Which files of a checkpoint in the diffusers layout are needed to draw with it: nothing else has to be downloaded. */
+
+import { CheckpointError } from "../../errors.ts";
+import type { FileTree } from "../source/byte_source.ts";
+import { type ComponentName, parseModelIndex, readConfig } from "./config.ts";
+import { listVariants, weightFiles, type WeightsBaseName } from "../safetensors/weights.ts";
+
+/** The files of each part: some always, some where they are, and weights under a base name. */
+const filesOf: Readonly<Record<ComponentName, { needed: string[]; optional?: string[]; weights?: WeightsBaseName }>> = {
+  unet: { needed: ["config.json"], weights: "diffusion_pytorch_model" },
+  vae: { needed: ["config.json"], weights: "diffusion_pytorch_model" },
+  text_encoder: { needed: ["config.json"], weights: "model" },
+  safety_checker: { needed: ["config.json"], weights: "model" },
+  tokenizer: {
+    needed: ["vocab.json", "merges.txt"],
+    optional: ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
+  },
+  scheduler: { needed: ["scheduler_config.json"] },
+  feature_extractor: { needed: ["preprocessor_config.json"] },
+};
+
+/**
+ * Which variant each part of a folder is to be loaded in: parts that lack the one that is asked for come in their default precision, as in
+ * diffusers, unless all of them lack it.
+ */
+export async function variantsOf(
+  tree: FileTree,
+  variant: string | undefined,
+): Promise<(part: ComponentName) => string | undefined> {
+  const having = new Set<ComponentName>();
+  for (const name of Object.keys(filesOf) as ComponentName[]) {
+    const { weights } = filesOf[name];
+    if (variant === undefined || weights === undefined) continue;
+    const variants: readonly (string | undefined)[] = await listVariants(tree.subtree(name), weights).catch(() => []); // no such part
+    if (variants.includes(variant)) having.add(name);
+  }
+  return (part) => having.size === 0 || having.has(part) ? variant : undefined;
+}
+
+/**
+ * The paths of all files that a pipeline loads: configurations, vocabularies, and each model's weights once.
+ *
+ * With a variant, a part that lacks it gives its default weights, as in diffusers; at least one part must have it.
+ *
+ * @param options.without Parts to leave out, such as a safety checker that is not wanted.
+ * @throws {ConfigError} if `model_index.json` is of another kind of pipeline.
+ * @throws {CheckpointError} if a file is missing, a part has nothing but pickles, or no part has the variant.
+ */
+export async function pipelineFiles(
+  tree: FileTree,
+  options: { variant?: string; without?: readonly ComponentName[] } = {},
+): Promise<string[]> {
+  const { variant, without = [] } = options;
+  const { components } = await readConfig(tree, "model_index.json", parseModelIndex);
+  const names = (Object.keys(filesOf) as ComponentName[])
+    .filter((name) => components[name] !== null && !without.includes(name));
+
+  const paths = ["model_index.json"];
+  let hasVariant = variant === undefined;
+  for (const name of names) {
+    const { needed, optional = [], weights } = filesOf[name];
+    const folder = tree.subtree(name);
+    for (const path of needed) {
+      if (!await folder.has(path)) {
+        throw new CheckpointError(`Cannot load ${tree.name} as it has no ${name}/${path}`, { source: tree.name });
+      }
+    }
+    const files = [...needed];
+    for (const path of optional) if (await folder.has(path)) files.push(path);
+    if (weights !== undefined) {
+      const isThere = variant !== undefined && (await listVariants(folder, weights)).includes(variant);
+      hasVariant ||= isThere;
+      files.push(...await weightFiles(folder, weights, isThere ? { variant } : {}));
+    }
+    paths.push(...files.map((file) => `${name}/${file}`));
+  }
+  if (!hasVariant) {
+    throw new CheckpointError(
+      `Cannot load ${tree.name} as none of its parts has weights in the variant ${JSON.stringify(variant)}`,
+      { source: tree.name },
+    );
+  }
+  return paths;
+}

@@ -1,0 +1,322 @@
+/**
+ * Models from the Hugging Face hub, as folders whose files arrive when they are opened: what nobody reads is never
+ * downloaded, and a pickle never at all.
+ *
+ * The hub's own client tells what a model consists of; the files come by HTTP, with their sizes and hashes checked, into
+ * the cache that Python's `huggingface_hub` keeps too.
+ */
+
+import { HubApiError, listFiles, modelInfo } from "@huggingface/hub";
+import { CheckpointError, HubError } from "../../errors.ts";
+import { checkPath, childrenOf, fileSource, type FileTree, fileTree } from "../source/byte_source.ts";
+import { HubCache, hubEnvironment, type HubFile, type RangeReader, TransferError } from "./cache.ts";
+
+/** How a download goes. */
+export interface HubProgress {
+  /** The file that is on its way. */
+  readonly path: string;
+  /** How many of its bytes are here, of how many. */
+  readonly fileBytes: number;
+  readonly fileSize: number;
+  /** The same for all files of one `prefetch()`; for a file that is opened on its own, the same as its own. */
+  readonly bytes: number;
+  readonly size: number;
+}
+
+/** Where a model comes from and goes to. What is not given is as the environment has it for Python's client. */
+export interface HubOptions {
+  /** A branch, a tag or a commit. Default "main". */
+  revision?: string;
+  /** The cache's folder. Default `HF_HUB_CACHE`, `HF_HOME/hub` or `~/.cache/huggingface/hub`. */
+  cacheDir?: string;
+  /** The hub's address. Default `HF_ENDPOINT` or the public one. */
+  endpoint?: string;
+  /** For models that want one. Default `HF_TOKEN` or the one that Python's client saved. Sent to the endpoint alone. */
+  token?: string;
+  /** Takes the model from the cache and asks no network. Default `HF_HUB_OFFLINE`. */
+  localFilesOnly?: boolean;
+  /** Told of bytes as they come. */
+  onProgress?: (progress: HubProgress) => void;
+  /** Ends the download; what has arrived is kept for the next attempt. */
+  signal?: AbortSignal;
+  /** How many attempts in a row may bring nothing. Default 5. */
+  retries?: number;
+  /** The pause after the first fruitless attempt; it doubles with each. Default 1000. */
+  retryDelayMs?: number;
+  /** How long a connection may bring nothing before it is given up. Default 30000. */
+  stallTimeoutMs?: number;
+}
+
+/** A model of the hub as a folder. `open()` downloads what is not in the cache yet. */
+export interface HubTree extends FileTree {
+  /** The commit whose files these are. */
+  readonly commit: string;
+  /**
+   * Downloads files that are known to be needed, with progress over all of them.
+   *
+   * @throws {HubError} if a file is not there, or the hub fails.
+   */
+  prefetch(paths: readonly string[]): Promise<void>;
+}
+
+/** Whether a text can be a model's id on the hub: `name` or `owner/name`. */
+export function isHubId(text: string): boolean {
+  return /^(\w[\w.-]*\/)?\w[\w.-]{0,95}$/.test(text) && /\w$/.test(text) && !/--|\.\.|\.git$/.test(text);
+}
+
+/**
+ * Opens a model of the hub.
+ *
+ * @throws {HubError} if the id or revision is unknown, the model wants a token, the hub cannot be reached, or, with
+ *   `localFilesOnly`, the cache does not hold the revision.
+ *
+ * @example
+ * ```ts
+ * const tree = await openHub("CompVis/stable-diffusion-v1-4", { onProgress: ({ bytes, size }) => console.log(bytes / size) });
+ * await tree.prefetch(await pipelineFiles(tree, { variant: "fp16" }));
+ * ```
+ */
+export async function openHub(id: string, options: HubOptions = {}): Promise<HubTree> {
+  if (!isHubId(id)) {
+    throw new HubError(`Cannot open ${JSON.stringify(id)} as a model's id on the hub is OWNER/NAME`, { source: id });
+  }
+  const revision = options.revision ?? "main";
+  checkPath(revision, id);
+  const environment = await hubEnvironment();
+  const cache = new HubCache(options.cacheDir ?? environment.cacheDir, id);
+  if (options.localFilesOnly ?? environment.offline) return await openCached(cache, revision);
+
+  const endpoint = (options.endpoint ?? environment.endpoint).replace(/\/+$/, "");
+  const client = new HubClient(endpoint, options.token ?? environment.token, options.stallTimeoutMs ?? 30_000);
+  const { commit, files } = await readMetadata(client, id, revision, options.signal);
+  if (commit !== revision) await cache.writeRef(revision, commit);
+  const snapshot = new Snapshot(cache, commit, files, client, options);
+
+  const name = `${id}@${revision}`;
+  const tree = fileTree({
+    name,
+    has: (path) => Promise.resolve(files.has(path)),
+    open: async (path) => {
+      await snapshot.fetch([path], name);
+      return await fileSource(`${cache.snapshotPath(commit)}/${path}`);
+    },
+    list: (path) => Promise.resolve(childrenOf(path, files.keys())),
+  });
+  return Object.assign(tree, { commit, prefetch: (paths: readonly string[]) => snapshot.fetch(paths, name) });
+}
+
+/** A revision as the cache has it, by the name that it was downloaded under. */
+async function openCached(cache: HubCache, revision: string): Promise<HubTree> {
+  const commit = isCommit(revision) ? revision : await cache.readRef(revision);
+  const missing = (what: string): HubError =>
+    new HubError(`Cannot open ${cache.id}@${revision} from the cache as it does not hold ${what}: download it first`, {
+      source: cache.id,
+    });
+  if (commit === undefined) throw missing("this revision");
+  const tree = await cache.snapshot(commit).catch(() => {
+    throw missing("its files");
+  });
+  const prefetch = async (paths: readonly string[]): Promise<void> => {
+    for (const path of paths) if (!await tree.has(path)) throw missing(path);
+  };
+  return Object.assign(tree, { commit, prefetch });
+}
+
+function isCommit(text: string): boolean {
+  return /^[0-9a-f]{40}$/.test(text);
+}
+
+/** The files of one commit, fetched into the cache as they are wanted. */
+class Snapshot {
+  constructor(
+    readonly cache: HubCache,
+    readonly commit: string,
+    readonly files: ReadonlyMap<string, HubFile>,
+    readonly client: HubClient,
+    readonly options: HubOptions,
+  ) {}
+
+  async fetch(paths: readonly string[], name: string): Promise<void> {
+    const wanted = [...new Set(paths)].map((path) => this.#file(path, name));
+    const size = wanted.reduce((sum, file) => sum + file.size, 0);
+    let before = 0;
+    for (const file of wanted) {
+      const report = (fileBytes: number): void => {
+        this.options.onProgress?.({ path: file.path, fileBytes, fileSize: file.size, bytes: before + fileBytes, size });
+      };
+      await this.#ensure(file, report);
+      before += file.size;
+    }
+  }
+
+  #file(path: string, name: string): HubFile {
+    if (/\.(bin|ckpt|pt|pth|pkl|pickle)$/.test(path)) {
+      throw new CheckpointError(
+        `Cannot download ${path} of ${name} as it is a pickle, which can run any code when it is read`,
+        { source: name },
+      );
+    }
+    const file = this.files.get(path);
+    if (file !== undefined) return file;
+    throw new HubError(`Cannot download ${path} of ${name} as there is no such file`, { source: name });
+  }
+
+  async #ensure(file: HubFile, onBytes: (bytes: number) => void): Promise<void> {
+    if (await this.cache.has(this.commit, file)) return onBytes(file.size);
+    const { signal, retries = 5, retryDelayMs = 1000 } = this.options;
+    const path = file.path.split("/").map(encodeURIComponent).join("/");
+    const read = this.client.reader(`/${this.cache.id}/resolve/${this.commit}/${path}`, file, signal);
+    await this.cache.ensure(this.commit, file, { read, retries, retryDelayMs, onBytes, signal });
+  }
+}
+
+/** Requests to one hub: the token goes to its own address alone, redirects are followed by hand, nothing waits forever. */
+class HubClient {
+  constructor(readonly endpoint: string, readonly token: string | undefined, readonly stallTimeoutMs: number) {}
+
+  /** `fetch` for the hub's own client, which would follow redirects with the token. */
+  readonly fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
+    let url = new URL(input instanceof Request ? input.url : input);
+    for (let redirects = 0; redirects <= 5; redirects++) {
+      const headers = new Headers(init.headers);
+      if (this.token !== undefined && url.origin === new URL(this.endpoint).origin) {
+        headers.set("Authorization", `Bearer ${this.token}`);
+      }
+      const response = await fetch(url, { ...init, headers, redirect: "manual" });
+      const location = [301, 302, 303, 307, 308].includes(response.status) ? response.headers.get("Location") : null;
+      if (location === null) return response;
+      await response.body?.cancel();
+      const next = new URL(location, url);
+      if (!["https:", url.protocol].includes(next.protocol)) {
+        throw new HubError(`Cannot follow ${url.origin} to ${next.origin} as that would leave https`, {
+          source: this.endpoint,
+        });
+      }
+      url = next;
+    }
+    throw new HubError(`Cannot reach ${url.origin} as it redirects without end`, { source: this.endpoint });
+  };
+
+  /** Reads a file from an offset on, with a request of its own for each call. */
+  reader(path: string, file: HubFile, signal?: AbortSignal): RangeReader {
+    return async (offset) => {
+      const stall = new AbortController();
+      const reason = new TransferError(`the hub sent nothing for ${this.stallTimeoutMs / 1000} seconds`);
+      let stopWatching = (): void => {};
+      const isAlive = (): void => {
+        stopWatching();
+        const timer = setTimeout(() => stall.abort(reason), this.stallTimeoutMs);
+        stopWatching = () => clearTimeout(timer);
+      };
+      isAlive();
+      try {
+        // Compression would make lengths and offsets mean something else.
+        const headers: Record<string, string> = { "Accept-Encoding": "identity" };
+        if (offset > 0) headers.Range = `bytes=${offset}-`;
+        const signals = signal === undefined ? stall.signal : AbortSignal.any([stall.signal, signal]);
+        const response = await this.fetch(this.endpoint + path, { headers, signal: signals });
+        const start = await checkResponse(response, offset, file);
+        return { start, chunks: watched(response.body, isAlive, () => stopWatching()) };
+      } catch (error) {
+        stopWatching();
+        throw error;
+      }
+    };
+  }
+}
+
+/** Where a response's bytes begin. @throws {HubError} if asking again is of no use, {TransferError} if it may be. */
+async function checkResponse(response: Response, offset: number, file: HubFile): Promise<number> {
+  const { status } = response;
+  const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("Content-Range") ?? "");
+  const isRange = status === 206 && range !== null && Number(range[1]) === offset &&
+    [String(file.size), "*"].includes(range[3]);
+  if (isRange) return offset;
+  if (status === 200) return 0; // the whole file, from a server that knows no ranges or was asked for none
+  await response.body?.cancel();
+  if (status === 206 || status === 416) {
+    throw new TransferError(`the hub answered with another range than bytes ${offset} to ${file.size}`, {
+      isCorrupt: true,
+    });
+  }
+  if (status === 408 || status === 429 || status >= 500) {
+    const seconds = Number(response.headers.get("Retry-After") ?? 0);
+    throw new TransferError(`the hub answered with status ${status}`, {
+      retryAfterMs: Number.isFinite(seconds) ? Math.min(seconds, 300) * 1000 : 0,
+    });
+  }
+  throw new HubError(`Cannot download ${file.path} as the hub answered with status ${status}`, {
+    source: file.path,
+    status,
+  });
+}
+
+async function* watched(
+  body: ReadableStream<Uint8Array> | null,
+  isAlive: () => void,
+  end: () => void,
+): AsyncIterable<Uint8Array> {
+  try {
+    for await (const chunk of body ?? []) {
+      isAlive();
+      yield chunk;
+    }
+  } finally {
+    end();
+  }
+}
+
+/** The commit of a revision, and its files. */
+async function readMetadata(
+  client: HubClient,
+  id: string,
+  revision: string,
+  signal?: AbortSignal,
+): Promise<{ commit: string; files: Map<string, HubFile> }> {
+  const timed = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+    const timeout = AbortSignal.timeout(client.stallTimeoutMs);
+    return client.fetch(input, {
+      ...init,
+      signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
+    });
+  };
+  const hub = { hubUrl: client.endpoint, fetch: timed as typeof fetch };
+  const malformed = (what: string): HubError =>
+    new HubError(`Cannot open ${id}@${revision} as the hub answered with ${what}`, { source: id });
+  try {
+    const { sha: commit } = await modelInfo({ name: id, revision, additionalFields: ["sha"], ...hub });
+    if (typeof commit !== "string" || !isCommit(commit)) throw malformed("no commit");
+    const files = new Map<string, HubFile>();
+    for await (
+      const entry of listFiles({ repo: { type: "model", name: id }, revision: commit, recursive: true, ...hub })
+    ) {
+      if (entry.type !== "file") continue;
+      const path = checkPath(entry.path, id);
+      const [size, hash] = entry.lfs === undefined ? [entry.size, entry.oid] : [entry.lfs.size, entry.lfs.oid];
+      const isHash = typeof hash === "string" &&
+        (entry.lfs === undefined ? /^[0-9a-f]{40}$/ : /^[0-9a-f]{64}$/).test(hash);
+      if (!isHash || !Number.isSafeInteger(size) || size < 0) throw malformed(`no size and hash for ${path}`);
+      files.set(path, { path, size, hash });
+    }
+    return { commit, files };
+  } catch (error) {
+    if (error instanceof CheckpointError || signal?.aborted) throw error;
+    throw hubError(error, id, revision, client);
+  }
+}
+
+function hubError(error: unknown, id: string, revision: string, client: HubClient): HubError {
+  const status = error instanceof HubApiError ? error.statusCode : undefined;
+  const reasons: Record<number, string> = {
+    401: client.token === undefined
+      ? "there is no such model, or it wants a token: set HF_TOKEN"
+      : "the hub does not accept the token",
+    403: "its owners must let you in first: accept the terms on its page, and set HF_TOKEN",
+    404: "there is no such model or revision",
+  };
+  const message = error instanceof Error ? error.message : String(error);
+  const reason = status === undefined
+    ? `the hub at ${client.endpoint} cannot be reached (${message}); with localFilesOnly it is taken from the cache`
+    : reasons[status] ?? `the hub answered with status ${status}: ${message}`;
+  return new HubError(`Cannot open ${id}@${revision} as ${reason}`, { source: id, status, cause: error });
+}

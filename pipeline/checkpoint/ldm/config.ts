@@ -1,0 +1,206 @@
+/**
+ * What the weights of a single file tell of their models: sizes from shapes, and for the rest the values that Stable Diffusion
+ * 1.x and 2.x were published with. The results are the configuration files of a folder in diffusers' layout.
+ */
+
+import { CheckpointError } from "../../errors.ts";
+import { ldmPrefixes } from "./keys.ts";
+import type { ConfigJson } from "../source/origin.ts";
+import type { Weights } from "../safetensors/safetensors.ts";
+
+/** What a UNet's output means. */
+export type PredictionType = "epsilon" | "v_prediction";
+
+/** Configuration files by the folders that they lie in. */
+export interface PipelineConfigs {
+  readonly unet: ConfigJson;
+  readonly vae: ConfigJson;
+  readonly text_encoder: ConfigJson;
+  readonly scheduler: ConfigJson;
+}
+
+/** What configuration cannot be read off shapes. */
+export interface LdmFacts {
+  readonly family: "sd1" | "sd2";
+  readonly predictionType: PredictionType;
+  /** Whether attention has to be computed in f32 where the rest is f16. */
+  readonly upcastAttention: boolean;
+}
+
+/** The version of diffusers whose files ours are like. */
+export const diffusersVersion = "0.23.1";
+
+/** The width of a head wherever a number of heads is not fixed: CLIP's text encoders, and the UNet of SD 2.x. */
+const headWidth = 64;
+
+/** OpenCLIP has 24 layers, and SD 2.x was trained on what the last but one puts out. */
+const openClipLayers = 23;
+
+/**
+ * Infers the configuration of all models of a file.
+ *
+ * @throws {CheckpointError} if a tensor is missing whose shape is needed
+ */
+export function inferConfigs(weights: Weights, facts: LdmFacts): PipelineConfigs {
+  const imageSize = facts.predictionType === "v_prediction" && facts.family === "sd2" ? 768 : 512;
+  return {
+    unet: inferUNet(new Shapes(weights, ldmPrefixes.unet), facts, imageSize),
+    vae: inferVae(new Shapes(weights, ldmPrefixes.vae), imageSize),
+    text_encoder: facts.family === "sd1"
+      ? inferClip(new Shapes(weights, clipPrefix(weights)))
+      : inferOpenClip(new Shapes(weights, ldmPrefixes.openClip)),
+    scheduler: schedulerConfig(facts.predictionType),
+  };
+}
+
+/** Where CLIP's modules begin in a 1.x file. Files that descend from early fine-tunes leave the `text_model` out. */
+export function clipPrefix(weights: Weights): string {
+  const usual = `${ldmPrefixes.clip}text_model.`;
+  return [...weights.tensors.keys()].some((key) => key.startsWith(usual)) ? usual : ldmPrefixes.clip;
+}
+
+/** Shapes of one model in a file. */
+class Shapes {
+  constructor(readonly weights: Weights, readonly prefix: string) {}
+
+  has(key: string): boolean {
+    return this.weights.tensors.has(this.prefix + key);
+  }
+
+  of(key: string): readonly number[] {
+    const info = this.weights.tensors.get(this.prefix + key);
+    if (info !== undefined) return info.shape;
+    const { name } = this.weights;
+    throw new CheckpointError(`Cannot tell the sizes of ${name} as it has no ${this.prefix}${key}`, { source: name });
+  }
+
+  /** How many of `key(0)`, `key(1)`, … there are. */
+  count(key: (index: number) => string): number {
+    let count = 0;
+    while (this.has(key(count))) count++;
+    return count;
+  }
+}
+
+function inferUNet(shapes: Shapes, { family, upcastAttention }: LdmFacts, imageSize: number): ConfigJson {
+  const levels: { channels: number; layers: number; attention: boolean }[] = [];
+  let level = { channels: 0, layers: 0, attention: false };
+  for (let block = 1;; block++) {
+    if (shapes.has(`input_blocks.${block}.0.out_layers.3.weight`)) {
+      level.channels = shapes.of(`input_blocks.${block}.0.out_layers.3.weight`)[0];
+      level.attention ||= shapes.has(`input_blocks.${block}.1.norm.weight`);
+      level.layers++;
+    } else {
+      levels.push(level);
+      if (!shapes.has(`input_blocks.${block}.0.op.weight`)) break;
+      level = { channels: 0, layers: 0, attention: false };
+    }
+  }
+  const channels = levels.map(({ channels }) => channels);
+  const firstAttention = levels.findIndex(({ attention }) => attention);
+  const block = `input_blocks.${1 + firstAttention * (levels[0].layers + 1)}.1`;
+  const projection = shapes.of(`${block}.proj_in.weight`);
+  return {
+    _class_name: "UNet2DConditionModel",
+    _diffusers_version: diffusersVersion,
+    act_fn: "silu",
+    attention_head_dim: family === "sd1" ? 8 : channels.map((width) => width / headWidth),
+    block_out_channels: channels,
+    center_input_sample: false,
+    cross_attention_dim: shapes.of(`${block}.transformer_blocks.0.attn2.to_k.weight`)[1],
+    down_block_types: levels.map(({ attention }) => attention ? "CrossAttnDownBlock2D" : "DownBlock2D"),
+    downsample_padding: 1,
+    flip_sin_to_cos: true,
+    freq_shift: 0,
+    in_channels: shapes.of("input_blocks.0.0.weight")[1],
+    layers_per_block: levels[0].layers,
+    mid_block_scale_factor: 1,
+    norm_eps: 1e-5,
+    norm_num_groups: 32,
+    out_channels: shapes.of("out.2.weight")[0],
+    sample_size: imageSize / 8,
+    up_block_types: levels.map(({ attention }) => attention ? "CrossAttnUpBlock2D" : "UpBlock2D").reverse(),
+    upcast_attention: upcastAttention,
+    use_linear_projection: projection.length === 2,
+  };
+}
+
+function inferVae(shapes: Shapes, imageSize: number): ConfigJson {
+  const levels = shapes.count((level) => `encoder.down.${level}.block.0.conv1.weight`);
+  const channels = Array.from({ length: levels }, (_, i) => shapes.of(`encoder.down.${i}.block.0.conv1.weight`)[0]);
+  return {
+    _class_name: "AutoencoderKL",
+    _diffusers_version: diffusersVersion,
+    act_fn: "silu",
+    block_out_channels: channels,
+    down_block_types: channels.map(() => "DownEncoderBlock2D"),
+    in_channels: shapes.of("encoder.conv_in.weight")[1],
+    latent_channels: shapes.of("decoder.conv_in.weight")[1],
+    layers_per_block: shapes.count((layer) => `encoder.down.0.block.${layer}.conv1.weight`),
+    norm_num_groups: 32,
+    out_channels: shapes.of("decoder.conv_out.weight")[0],
+    sample_size: imageSize,
+    scaling_factor: 0.18215,
+    up_block_types: channels.map(() => "UpDecoderBlock2D"),
+  };
+}
+
+function inferClip(shapes: Shapes): ConfigJson {
+  const [vocabulary, hidden] = shapes.of("embeddings.token_embedding.weight");
+  return textConfig({
+    hidden_act: "quick_gelu",
+    hidden_size: hidden,
+    intermediate_size: shapes.of("encoder.layers.0.mlp.fc1.weight")[0],
+    max_position_embeddings: shapes.of("embeddings.position_embedding.weight")[0],
+    num_attention_heads: hidden / headWidth,
+    num_hidden_layers: shapes.count((layer) => `encoder.layers.${layer}.mlp.fc1.weight`),
+    projection_dim: 768,
+    vocab_size: vocabulary,
+  });
+}
+
+function inferOpenClip(shapes: Shapes): ConfigJson {
+  const [vocabulary, hidden] = shapes.of("token_embedding.weight");
+  const layers = shapes.count((layer) => `transformer.resblocks.${layer}.mlp.c_fc.weight`);
+  return textConfig({
+    hidden_act: "gelu",
+    hidden_size: hidden,
+    intermediate_size: shapes.of("transformer.resblocks.0.mlp.c_fc.weight")[0],
+    max_position_embeddings: shapes.of("positional_embedding")[0],
+    num_attention_heads: hidden / headWidth,
+    num_hidden_layers: Math.min(layers, openClipLayers),
+    projection_dim: 512,
+    vocab_size: vocabulary,
+  });
+}
+
+function textConfig(sizes: ConfigJson): ConfigJson {
+  return {
+    architectures: ["CLIPTextModel"],
+    attention_dropout: 0,
+    // Ids as published, though CLIP's real ones are 49406 and 49407: 2 makes transformers take the largest id for the end.
+    bos_token_id: 0,
+    eos_token_id: 2,
+    layer_norm_eps: 1e-5,
+    model_type: "clip_text_model",
+    pad_token_id: 1,
+    ...sizes,
+  };
+}
+
+/** What diffusers gives single files. The class's other defaults are left unsaid, so that other samplers take their own. */
+function schedulerConfig(predictionType: PredictionType): ConfigJson {
+  return {
+    _class_name: "PNDMScheduler",
+    _diffusers_version: diffusersVersion,
+    beta_end: 0.012,
+    beta_schedule: "scaled_linear",
+    beta_start: 0.00085,
+    clip_sample: false,
+    num_train_timesteps: 1000,
+    prediction_type: predictionType,
+    set_alpha_to_one: false,
+    skip_prk_steps: true,
+    steps_offset: 1,
+  };
+}

@@ -1,0 +1,109 @@
+/** Writes models of diffusers' layout as one file in the LDM layout, which A1111, ComfyUI and stable-diffusion.cpp load. */
+
+import { CheckpointError } from "../../errors.ts";
+import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
+import type { ConfigJson } from "../source/origin.ts";
+import type { TensorEntry } from "../safetensors/safetensors.ts";
+import { stackedEntry } from "../safetensors/tensor_stream.ts";
+
+/** One part: its configuration, and its tensors under diffusers' keys. */
+export interface PartEntries {
+  readonly config: ConfigJson;
+  readonly entries: readonly TensorEntry[];
+}
+
+/** What a single file is made of. */
+export interface SingleFileParts {
+  readonly unet: PartEntries;
+  readonly vae: PartEntries;
+  readonly textEncoder: PartEntries;
+  /** `prediction_type` of the scheduler. */
+  readonly predictionType: string;
+}
+
+/**
+ * The tensors of the parts under their names in the LDM layout.
+ *
+ * A 2.x file gets the `global_step` by which diffusers tells what its UNet predicts. Its text encoder lacks OpenCLIP's last layer, as folders do;
+ * nobody reads that layer.
+ *
+ * @throws {CheckpointError} for a tensor that has no place in the layout
+ */
+export function singleFileEntries(parts: SingleFileParts): TensorEntry[] {
+  const isOpenClip = parts.textEncoder.config.hidden_act === "gelu";
+  return [
+    ...unetEntries(parts.unet),
+    ...vaeEntries(parts.vae),
+    ...(isOpenClip ? openClipEntries(parts.textEncoder) : clipEntries(parts.textEncoder)),
+    ...(isOpenClip ? [globalStep(parts)] : []),
+  ];
+}
+
+function unetEntries({ config, entries }: PartEntries): TensorEntry[] {
+  const table = new KeyTable(unetModules({
+    attention: (config.down_block_types as string[]).map((type) => type.startsWith("CrossAttn")),
+    layersPerBlock: config.layers_per_block as number,
+  }));
+  return entries.map((entry) => ({ ...entry, name: ldmPrefixes.unet + placed(entry.name, table) }));
+}
+
+/** Names of the attention's projections in folders from before diffusers 0.17. */
+const oldProjections: Readonly<Record<string, string>> = {
+  query: "to_q",
+  key: "to_k",
+  value: "to_v",
+  proj_attn: "to_out.0",
+};
+
+function vaeEntries({ config, entries }: PartEntries): TensorEntry[] {
+  const table = new KeyTable(vaeModules({
+    levels: (config.block_out_channels as string[]).length,
+    layersPerBlock: config.layers_per_block as number,
+  }));
+  return entries.map((entry) => {
+    const key = entry.name.replace(
+      /(?<=\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)/,
+      (name) => oldProjections[name],
+    );
+    // A linear layer here is a 1×1 convolution there.
+    const isProjection = /\.attentions\..*\.weight$/.test(key) && entry.shape.length === 2;
+    const shape = isProjection ? [...entry.shape, 1, 1] : entry.shape;
+    return { ...entry, shape, name: ldmPrefixes.vae + placed(key, table) };
+  });
+}
+
+function clipEntries({ entries }: PartEntries): TensorEntry[] {
+  return entries.map((entry) => ({ ...entry, name: ldmPrefixes.clip + entry.name }));
+}
+
+function openClipEntries({ config, entries }: PartEntries): TensorEntry[] {
+  const layers = config.num_hidden_layers as number;
+  const table = new KeyTable(openClipModules({ layers }));
+  const fused = Array.from({ length: layers }, (_, layer) => openClipFused(layer)).flat();
+  const thirds = new Set(fused.flatMap(({ diffusers }) => diffusers));
+  const byName = new Map(entries.map((entry) => [entry.name, entry]));
+  const whole = fused.map(({ ldm, diffusers }) =>
+    stackedEntry(diffusers.map((name) => byName.get(name)!), ldmPrefixes.openClip + ldm)
+  );
+  const others = entries
+    .filter(({ name }) => !thirds.has(name) && !/position_ids$|^text_projection/.test(name))
+    .map((entry) => ({ ...entry, name: ldmPrefixes.openClip + placed(entry.name, table) }));
+  return [...others, ...whole];
+}
+
+/** Steps of the 2.x models as published: 2.0 base, 2.1 768-v (whose attention wants f32) and 2.0 768-v. */
+function globalStep({ predictionType, unet }: SingleFileParts): TensorEntry {
+  const step = predictionType === "epsilon" ? 875_000 : unet.config.upcast_attention === true ? 110_000 : 140_000;
+  return {
+    name: "global_step",
+    dtype: "I64",
+    shape: [],
+    chunks: () => [new Uint8Array(BigInt64Array.of(BigInt(step)).buffer)],
+  };
+}
+
+function placed(key: string, table: KeyTable): string {
+  const name = table.toLdm(key);
+  if (name !== undefined) return name;
+  throw new CheckpointError(`Cannot save as a single file as the layout has no place for ${key}`, { source: key });
+}

@@ -1,0 +1,96 @@
+/** Tensors on their way from one file to another: read in pieces, changed in precision where asked, never whole in memory. */
+
+import { SafetensorsError } from "../../errors.ts";
+import { bf16ToF32, f16ToF32, f32ToF16 } from "./half.ts";
+import type { SafetensorsDtype, TensorEntry, Weights } from "./safetensors.ts";
+
+/** Precisions that weights are saved in. */
+export type SavedDtype = "f16" | "f32";
+
+const chunkBytes = 1 << 24;
+
+/** Bytes of an element of the types that can change into each other. */
+const floatBytes: Partial<Record<SafetensorsDtype, number>> = { F64: 8, F32: 4, F16: 2, BF16: 2 };
+
+/**
+ * A tensor of opened weights, to be written under its own name or another.
+ *
+ * @param options.dtype Real numbers are converted to it; others, such as indices, stay what they are. Default: as they are.
+ */
+export function streamedEntry(
+  weights: Weights,
+  key: string,
+  options: { name?: string; shape?: readonly number[]; dtype?: SavedDtype } = {},
+): TensorEntry {
+  const info = weights.info(key);
+  const { name = key, shape = info.shape } = options;
+  const dtype = savedDtype(info.dtype, options.dtype);
+  return {
+    name,
+    dtype,
+    shape,
+    async *chunks() {
+      for (let from = 0; from < info.bytes; from += chunkBytes) {
+        const chunk = await weights.readRange(key, from, Math.min(from + chunkBytes, info.bytes));
+        yield dtype === info.dtype ? chunk : encode(decode(chunk, info.dtype), dtype, name);
+      }
+    },
+  };
+}
+
+/** Tensors one below the other, as the rows of one. */
+export function stackedEntry(entries: readonly TensorEntry[], name: string): TensorEntry {
+  const [{ dtype, shape: [, ...inner] }] = entries;
+  return {
+    name,
+    dtype,
+    shape: [entries.reduce((rows, { shape }) => rows + shape[0], 0), ...inner],
+    async *chunks() {
+      for (const entry of entries) yield* entry.chunks();
+    },
+  };
+}
+
+/** Numbers that are made when their turn to be written comes. */
+export function computedEntry(
+  name: string,
+  shape: readonly number[],
+  dtype: SavedDtype,
+  compute: () => Promise<Float32Array<ArrayBuffer>>,
+): TensorEntry {
+  const saved = dtype === "f16" ? "F16" : "F32";
+  return {
+    name,
+    dtype: saved,
+    shape,
+    async *chunks() {
+      yield encode(await compute(), saved, name);
+    },
+  };
+}
+
+/** What a type becomes. */
+export function savedDtype(dtype: SafetensorsDtype, wanted?: SavedDtype): SafetensorsDtype {
+  if (wanted === undefined || !(dtype in floatBytes)) return dtype;
+  return wanted === "f16" ? "F16" : "F32";
+}
+
+function decode(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsDtype): Float32Array<ArrayBuffer> {
+  const { buffer } = bytes;
+  if (dtype === "F16") return f16ToF32(new Uint16Array(buffer));
+  if (dtype === "BF16") return bf16ToF32(new Uint16Array(buffer));
+  return dtype === "F64" ? Float32Array.from(new Float64Array(buffer)) : new Float32Array(buffer);
+}
+
+function encode(values: Float32Array<ArrayBuffer>, dtype: SafetensorsDtype, name: string): Uint8Array<ArrayBuffer> {
+  if (dtype !== "F16") return new Uint8Array(values.buffer);
+  const halves = f32ToF16(values);
+  const tooLarge = halves.findIndex((bits, i) => (bits & 0x7fff) === 0x7c00 && Number.isFinite(values[i]));
+  if (tooLarge >= 0) {
+    throw new SafetensorsError(
+      `Cannot write tensor ${name} in f16 as it holds ${values[tooLarge]} and f16 ends at 65504: save in f32`,
+      { source: "safetensors", tensor: name, expected: 65504, actual: values[tooLarge] },
+    );
+  }
+  return new Uint8Array(halves.buffer);
+}

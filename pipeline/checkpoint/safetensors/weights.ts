@@ -1,0 +1,205 @@
+/**
+ * The weights of one model folder: a single safetensors file or shards with an index, in the default precision or a
+ * variant ("fp16"), under the names that diffusers 0.23 and transformers 4.35 give them.
+ */
+
+import { CheckpointError, SafetensorsError } from "../../errors.ts";
+import { checkPath, type FileTree } from "../source/byte_source.ts";
+import { SafetensorsFile, type TensorInfo, Weights } from "./safetensors.ts";
+
+/** The base names of weight files: diffusers' models, and transformers'. */
+export type WeightsBaseName = "diffusion_pytorch_model" | "model";
+
+/** How the weights of a folder are stored: one file, or the index of several. */
+export interface WeightsFiles {
+  /** The file to open first. */
+  readonly path: string;
+  /** Whether `path` is an index (JSON) of shards. */
+  readonly isIndex: boolean;
+}
+
+/** Several safetensors files that read as one. */
+class ShardedWeights extends Weights {
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly metadata: Readonly<Record<string, string>>;
+
+  constructor(
+    readonly name: string,
+    readonly shards: readonly SafetensorsFile[],
+    readonly owners: Map<string, SafetensorsFile>,
+  ) {
+    super();
+    this.tensors = new Map([...owners].map(([tensor, shard]) => [tensor, shard.info(tensor)]));
+    this.metadata = Object.assign({}, ...shards.map((shard) => shard.metadata));
+  }
+
+  async readRange(
+    name: string,
+    from: number,
+    to: number,
+    into?: Uint8Array<ArrayBuffer>,
+  ): Promise<Uint8Array<ArrayBuffer>> {
+    this.info(name); // says which checkpoint lacks the tensor
+    return await this.owners.get(name)!.readRange(name, from, to, into);
+  }
+
+  close(): void {
+    for (const shard of this.shards) shard.close();
+  }
+}
+
+/**
+ * The weight files of a folder, if it has any: one file before shards, as the reference looks for them.
+ *
+ * @param variant The precision that the file names carry: `model.fp16.safetensors`, `model.safetensors.index.fp16.json`.
+ */
+export async function findWeights(
+  tree: FileTree,
+  baseName: WeightsBaseName,
+  options: { variant?: string } = {},
+): Promise<WeightsFiles | null> {
+  const { variant } = options;
+  const candidates = variant === undefined ? [`${baseName}.safetensors`, `${baseName}.safetensors.index.json`] : [
+    `${baseName}.${variant}.safetensors`,
+    `${baseName}.safetensors.index.${variant}.json`,
+    `${baseName}.${variant}.safetensors.index.json`,
+  ];
+  for (const path of candidates) {
+    if (await tree.has(path)) return { path, isIndex: path.endsWith(".json") };
+  }
+  return null;
+}
+
+/** The variants in which a folder holds its weights, sorted; the default precision is `undefined` and comes first. */
+export async function listVariants(tree: FileTree, baseName: WeightsBaseName): Promise<(string | undefined)[]> {
+  const files = await tree.list();
+  const variants = new Set<string>();
+  for (const file of files) {
+    if (!file.startsWith(`${baseName}.`)) continue;
+    const rest = file.slice(baseName.length + 1);
+    const match = /^([^.]+?)(?:-\d+-of-\d+)?\.safetensors(?:\.index\.json)?$/.exec(rest) ??
+      /^safetensors\.index\.([^.]+)\.json$/.exec(rest);
+    if (match !== null) variants.add(match[1]);
+  }
+  const hasDefault = await findWeights(tree, baseName) !== null;
+  return [...(hasDefault ? [undefined] : []), ...[...variants].sort()];
+}
+
+/**
+ * Opens the weights of a model folder. Headers are read; tensors stay on disk. Close the result when the model is loaded.
+ *
+ * @throws {CheckpointError} if the folder has no such safetensors (naming what it has instead: other variants, or pickles,
+ *   which are never read), a shard is missing, or the index and the shards disagree.
+ * @throws {PathError} if the index names a file outside the folder.
+ * @throws {SafetensorsError} if a file breaks a rule of its format.
+ */
+export async function openWeights(
+  tree: FileTree,
+  baseName: WeightsBaseName,
+  options: { variant?: string } = {},
+): Promise<Weights> {
+  const files = await findWeights(tree, baseName, options);
+  if (files === null) throw await noWeights(tree, baseName, options.variant);
+  if (!files.isIndex) return await SafetensorsFile.open(await tree.open(files.path));
+  return await openShards(tree, files.path);
+}
+
+/**
+ * The paths of all files that hold a folder's weights: one file, or an index and its shards.
+ *
+ * @throws {CheckpointError} as `openWeights()` does if there are none, or the index is none.
+ * @throws {PathError} if the index names a file outside the folder.
+ */
+export async function weightFiles(
+  tree: FileTree,
+  baseName: WeightsBaseName,
+  options: { variant?: string } = {},
+): Promise<string[]> {
+  const files = await findWeights(tree, baseName, options);
+  if (files === null) throw await noWeights(tree, baseName, options.variant);
+  return files.isIndex ? [files.path, ...(await readIndex(tree, files.path)).shardPaths] : [files.path];
+}
+
+async function openShards(tree: FileTree, indexPath: string): Promise<Weights> {
+  const { source, weightMap, shardPaths } = await readIndex(tree, indexPath);
+  const shards: SafetensorsFile[] = [];
+  try {
+    const owners = new Map<string, SafetensorsFile>();
+    for (const path of shardPaths) {
+      const shard = await SafetensorsFile.open(await tree.open(path));
+      shards.push(shard);
+      for (const tensor of shard.tensors.keys()) {
+        const indexed = weightMap.get(tensor);
+        if (indexed === undefined || checkPath(indexed, source) !== path) {
+          const other = indexed === undefined ? "does not name it" : `puts it into ${indexed}`;
+          throw new SafetensorsError(
+            `Cannot load ${source} as ${path} holds the tensor ${tensor} and the index ${other}`,
+            {
+              source,
+              tensor,
+            },
+          );
+        }
+        owners.set(tensor, shard);
+      }
+    }
+    for (const [tensor, path] of weightMap) {
+      if (owners.has(tensor)) continue;
+      throw new SafetensorsError(`Cannot load ${source} as ${path} lacks the tensor ${tensor}`, { source, tensor });
+    }
+    return new ShardedWeights(source, shards, owners);
+  } catch (error) {
+    for (const shard of shards) shard.close();
+    throw error;
+  }
+}
+
+async function readIndex(
+  tree: FileTree,
+  indexPath: string,
+): Promise<{ source: string; weightMap: Map<string, string>; shardPaths: string[] }> {
+  const source = `${tree.name}/${indexPath}`;
+  const weightMap = readWeightMap(await tree.readJson(indexPath), source);
+  const shardPaths = [...new Set([...weightMap.values()].map((path) => checkPath(path, source)))].sort();
+  for (const path of shardPaths) {
+    if (!path.endsWith(".safetensors")) {
+      throw new CheckpointError(`Cannot load ${source} as its shard ${path} is no safetensors file`, { source });
+    }
+    if (!await tree.has(path)) {
+      throw new CheckpointError(
+        `Cannot load ${source} as its shard ${path} is missing (${shardPaths.length} shards are wanted)`,
+        { source },
+      );
+    }
+  }
+  return { source, weightMap, shardPaths };
+}
+
+function readWeightMap(index: unknown, source: string): Map<string, string> {
+  const weightMap = (index as { weight_map?: unknown } | null)?.weight_map;
+  const isMap = typeof weightMap === "object" && weightMap !== null && !Array.isArray(weightMap);
+  const entries = isMap ? Object.entries(weightMap) : [];
+  if (entries.length === 0 || entries.some(([, path]) => typeof path !== "string")) {
+    throw new CheckpointError(`Cannot load ${source} as its weight_map must map tensors to files`, { source });
+  }
+  return new Map(entries as [string, string][]);
+}
+
+async function noWeights(tree: FileTree, baseName: WeightsBaseName, variant?: string): Promise<CheckpointError> {
+  const wanted = variant === undefined ? `${baseName}.safetensors` : `${baseName}.${variant}.safetensors`;
+  const error = (reason: string) => new CheckpointError(`Cannot load ${tree.name} as ${reason}`, { source: tree.name });
+  const others = (await listVariants(tree, baseName)).map((name) => name ?? "the default");
+  if (others.length > 0) {
+    const asked = variant === undefined ? "the default precision" : `the variant ${JSON.stringify(variant)}`;
+    return error(`it has no weights in ${asked} (${wanted}); it has them in: ${others.join(", ")}`);
+  }
+  const files = await tree.list();
+  const pickle = files.find((file) => /\.(bin|ckpt|pt|pth)$/.test(file));
+  if (pickle !== undefined) {
+    return error(
+      `${pickle} is a pickle, which can run any code when it is read and never is here. Convert it once where you trust it, in ` +
+        `Python: model.save_pretrained(folder, safe_serialization=True), or take a revision that has ${wanted}`,
+    );
+  }
+  return error(`it has no ${wanted}; it has: ${files.join(", ") || "nothing"}`);
+}

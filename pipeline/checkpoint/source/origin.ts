@@ -1,0 +1,36 @@
+/** Where a model came from: what is needed to write it again. Weights on the device are repacked and rounded; the files are not. */
+
+import type { FileTree } from "./byte_source.ts";
+import type { Weights } from "../safetensors/safetensors.ts";
+import { openWeights, type WeightsBaseName } from "../safetensors/weights.ts";
+
+/** The contents of a configuration file, as they stand in it. */
+export type ConfigJson = Readonly<Record<string, unknown>>;
+
+/** The files of a model. */
+export interface ModelOrigin {
+  /** The folder or file, for messages. */
+  readonly name: string;
+  /** `config.json`, with all keys that it has. */
+  readonly config: ConfigJson;
+  /** Opens the weights that the model was built on, under the keys of a folder in diffusers' layout. Close them after use. */
+  openWeights(): Promise<Weights>;
+}
+
+/**
+ * A model's folder: `config.json`, and safetensors under a base name.
+ *
+ * @throws {CheckpointError} if there is no `config.json`
+ */
+export async function folderOrigin(
+  tree: FileTree,
+  baseName: WeightsBaseName,
+  options: { variant?: string } = {},
+): Promise<ModelOrigin> {
+  const { variant } = options;
+  return {
+    name: tree.name,
+    config: await tree.readJson("config.json") as ConfigJson,
+    openWeights: () => openWeights(tree, baseName, { variant }),
+  };
+}

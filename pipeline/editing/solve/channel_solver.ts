@@ -1,0 +1,187 @@
+/**
+ * The edit by the d × d system, one equation a channel, for more rows than channels: (E − I)ᵀ = Z = H⁻¹F with H = λI + CᵀWC, F = CᵀW(D − C).
+ */
+
+import type { Gpu } from "../../../engine/gpu.ts";
+import { roundUp } from "../../../engine/memory/pool.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { addScaled } from "../../../kernels/linalg/add_scaled.ts";
+import { blockSize, cholesky, type CholeskyFactor } from "../../../kernels/linalg/cholesky.ts";
+import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
+import { exactProduct, exactProductPair, type Pair, slices } from "../../../kernels/linalg/exact_product.ts";
+import { gram } from "../../../kernels/linalg/gram.ts";
+import { addProduct } from "../../../kernels/linalg/real_product.ts";
+import { triangularSolve } from "../../../kernels/linalg/triangular_solve.ts";
+import type { EditRows } from "../prompts/edit_rows.ts";
+import { diagonalShift, type EditSolver, identity, paddedRows, type Solution, uploadedPair } from "./edit_solver.ts";
+
+/** C, WC and W(D − C), padded: [height, stride]. */
+function paddedMatrices(rows: EditRows) {
+  const shape = { width: rows.width, height: roundUp(rows.count, 4), stride: roundUp(rows.width, blockSize) };
+  const weighted = (matrix: Float64Array) => matrix.map((value, i) => value * rows.weights[Math.floor(i / rows.width)]);
+  return {
+    height: shape.height,
+    stride: shape.stride,
+    source: paddedRows(rows.source, shape),
+    weightedSource: paddedRows(weighted(rows.source), shape),
+    weightedChange: paddedRows(weighted(rows.change), shape),
+  };
+}
+
+/** (E − I)ᵀ without its padding, as the left factor of a product whose right one is the identity. */
+function denseFactor(z: Tensor, { width }: EditRows): Tensor {
+  return copyMatrix({ matrix: z, rows: width, columns: width }, { real: "f32" });
+}
+
+const filled = (length: number, value: number) => new Float64Array(length).fill(value);
+
+/** The d × d system in f64. */
+export class ChannelSolver implements EditSolver {
+  readonly order: number;
+  readonly mostEffort = 0;
+  readonly #rows: EditRows;
+  readonly #gram: Tensor;
+  readonly #right: Tensor;
+
+  constructor(gpu: Gpu, rows: EditRows) {
+    this.order = rows.width;
+    this.#rows = rows;
+    const { height, stride, source, weightedSource, weightedChange } = paddedMatrices(rows);
+    [this.#gram, this.#right] = gpu.scope(() => {
+      const c = Tensor.from(gpu, source, [height, stride]);
+      const weighted = Tensor.from(gpu, weightedSource, [height, stride]);
+      const change = Tensor.from(gpu, weightedChange, [height, stride]);
+      const right = Tensor.empty(gpu, [stride, stride], "f64");
+      addProduct({ matrix: right }, [{ matrix: c }, { matrix: change }], { transposeA: true });
+      return [gram(c, { of: "columns", weighted }), right];
+    });
+  }
+
+  record(lamb: number): Solution {
+    const { gpu } = this.#gram;
+    return gpu.scope(() => {
+      const [side] = this.#gram.dims(2);
+      const diagonal = Tensor.from(gpu, filled(side, lamb), [side]);
+      const factor = cholesky(copyMatrix({ matrix: this.#gram }, { addDiagonal: diagonal }));
+      const z = triangularSolve(factor, triangularSolve(factor, this.#right), { transpose: true });
+      return { left: denseFactor(z, this.#rows), factors: [factor] };
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#gram[Symbol.dispose]();
+    this.#right[Symbol.dispose]();
+  }
+}
+
+/**
+ * The d × d system in f32 alone.
+ *
+ * H and F come from exact slices, as pairs of f32. A factor of H to f32's accuracy (by the two steps that token_solver.ts explains, with
+ * T·Cᵀ exact) preconditions iterative refinement: Z ← Z + M⁻¹(F − HZ − λZ), in which HZ is exact again. M errs by 10⁻³ or less, and two
+ * corrections leave f32's own rounding of Z.
+ */
+export class RefinedChannelSolver implements EditSolver {
+  readonly order: number;
+  readonly mostEffort = 2;
+  readonly #rows: EditRows;
+  /** Cᵀ [side, height]. */
+  readonly #transposed: Pair;
+  readonly #gram: Pair;
+  readonly #right: Pair;
+  readonly #diagonal: Float64Array;
+  readonly #roots: Tensor;
+
+  constructor(gpu: Gpu, rows: EditRows) {
+    this.order = rows.width;
+    this.#rows = rows;
+    const { height, stride, source, weightedSource, weightedChange } = paddedMatrices(rows);
+    const transposed = new Float64Array(source.length);
+    this.#diagonal = new Float64Array(stride);
+    for (let i = 0; i < height; i++) {
+      for (let j = 0; j < stride; j++) {
+        transposed[j * height + i] = source[i * stride + j];
+        this.#diagonal[j] += source[i * stride + j] * weightedSource[i * stride + j];
+      }
+    }
+    this.#transposed = uploadedPair(gpu, transposed, [stride, height]);
+    this.#roots = Tensor.from(
+      gpu,
+      Float64Array.from({ length: height }, (_, i) => Math.sqrt(rows.weights[i] ?? 0)),
+      [height],
+      "f32",
+    );
+    using left = slices(this.#transposed, { along: "rows", count: 5 });
+    const times = (values: Float64Array) => {
+      using right = uploadedPair(gpu, values, [height, stride]);
+      using rightSlices = slices(right, { along: "columns", count: 5 });
+      return exactProductPair(left, rightSlices);
+    };
+    this.#gram = times(weightedSource);
+    this.#right = times(weightedChange);
+  }
+
+  record(lamb: number, effort: number): Solution {
+    const { gpu } = this.#gram.high;
+    return gpu.scope(() => {
+      const { factors, inverse } = this.#preconditioner(lamb, effort);
+      const last = factors.at(-1)!;
+      const precondition = (y: Tensor) => { // TᵀG⁻¹T·y
+        const transformed = Tensor.empty(gpu, y.shape);
+        addProduct({ matrix: transformed }, [{ matrix: inverse }, { matrix: y }]);
+        const solved = triangularSolve(last, triangularSolve(last, transformed), { transpose: true });
+        const result = Tensor.empty(gpu, y.shape);
+        addProduct({ matrix: result }, [{ matrix: inverse }, { matrix: solved }], { transposeA: true });
+        return result;
+      };
+      const left = slices(this.#gram, { along: "rows", count: 5 });
+      const z = precondition(this.#right.high);
+      for (let correction = 0; correction < 2; correction++) {
+        addScaled(z, precondition(this.#residual(left, z, lamb)), 1);
+      }
+      return { left: denseFactor(z, this.#rows), factors };
+    });
+  }
+
+  /** F − HZ − λZ. The first difference is exact where it matters, since the rest is what remains of it. */
+  #residual(gram: ReturnType<typeof slices>, z: Tensor, lamb: number): Tensor {
+    const product = exactProductPair(gram, slices(z, { along: "columns", count: 4 }));
+    const residual = copyMatrix({ matrix: this.#right.high });
+    addScaled(residual, product.high, -1);
+    addScaled(residual, z, -lamb);
+    addScaled(residual, this.#right.low, 1);
+    addScaled(residual, product.low, -1);
+    return residual;
+  }
+
+  /** T and the factors L₁, L₂, … with THTᵀ = (last factor)(last factor)ᵀ. */
+  #preconditioner(lamb: number, effort: number): { factors: CholeskyFactor[]; inverse: Tensor } {
+    const { gpu } = this.#gram.high;
+    const [side] = this.#gram.high.dims(2);
+    const [, height] = this.#transposed.high.dims(2);
+    const shift = diagonalShift(side, effort);
+    const raised = this.#diagonal.map((value) => lamb + shift * (value + lamb));
+    const rounded = copyMatrix({ matrix: this.#gram.high }, {
+      addDiagonal: Tensor.from(gpu, raised, [side], "f32"),
+    });
+    const factors = [cholesky(rounded)];
+    const roots = Tensor.from(gpu, filled(side, Math.sqrt(lamb)), [side], "f32");
+    const rowSlices = slices(this.#transposed, { along: "columns", count: 4 });
+    let inverse = triangularSolve(factors[0], identity(gpu, side));
+    for (let pass = 0;; pass++) {
+      const product = exactProduct(slices(inverse, { along: "rows", count: 3 }), rowSlices, { lowerA: true }); // TCᵀ
+      const weighted = { matrix: copyMatrix({ matrix: product }, { scaleColumns: this.#roots }), columns: height };
+      const scaled = { matrix: copyMatrix({ matrix: inverse }, { scaleColumns: roots }) };
+      const gram = Tensor.empty(gpu, [side, side]); // THTᵀ
+      addProduct({ matrix: gram }, [weighted, weighted], { transposeB: true, lowerOnly: true });
+      addProduct({ matrix: gram }, [scaled, scaled], { transposeB: true, lowerOnly: true, mode: "add" });
+      factors.push(cholesky(gram));
+      if (pass === effort) return { factors, inverse };
+      inverse = triangularSolve(factors.at(-1)!, inverse);
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const owned of [this.#transposed, this.#gram, this.#right, this.#roots]) owned[Symbol.dispose]();
+  }
+}

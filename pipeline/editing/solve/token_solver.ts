@@ -1,0 +1,155 @@
+/**
+ * The edit by the n × n system, one equation a row: E − I = (D − C)ᵀ A⁻¹ C with A = λW⁻¹ + CCᵀ.
+ *
+ * With A = LLᵀ, E − I = PᵀQ, P = L⁻¹(D − C), Q = L⁻¹C. Of all ways to write E − I as a product this one is kind to rounding: ‖Q‖ ≤ 1, so that PᵀQ
+ * hardly cancels, whereas (D − C)ᵀ·(A⁻¹C) can cancel by the root of A's condition number. Row weights stand on the diagonal, as λ/wᵢ: scaling
+ * the rows by √wᵢ would round them.
+ */
+
+import type { Gpu } from "../../../engine/gpu.ts";
+import { roundUp } from "../../../engine/memory/pool.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { blockSize, cholesky, type CholeskyFactor } from "../../../kernels/linalg/cholesky.ts";
+import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
+import { exactProduct, type Sliced, slices } from "../../../kernels/linalg/exact_product.ts";
+import { addProduct } from "../../../kernels/linalg/real_product.ts";
+import { triangularSolve } from "../../../kernels/linalg/triangular_solve.ts";
+import type { EditRows } from "../prompts/edit_rows.ts";
+import {
+  diagonalShift,
+  type EditSolver,
+  identity,
+  paddedRows,
+  sideBySide,
+  type Solution,
+  uploadedPair,
+} from "./edit_solver.ts";
+
+/** [C | D − C], padded on the host so that no kernel has an edge: [height, 2 · stride]. */
+function paddedSides(rows: EditRows): { sides: Float64Array<ArrayBuffer>; height: number; stride: number } {
+  const height = roundUp(rows.count, blockSize), stride = roundUp(rows.width, 4);
+  const pad = (matrix: Float64Array) => paddedRows(matrix, { width: rows.width, height, stride });
+  return { sides: sideBySide([pad(rows.source), pad(rows.change)], stride), height, stride };
+}
+
+/** λ/w for each row, and 1 for padding. */
+function diagonalOf(rows: EditRows, height: number, lamb: number): Float64Array<ArrayBuffer> {
+  return Float64Array.from({ length: height }, (_, i) => i < rows.count ? lamb / rows.weights[i] : 1);
+}
+
+/** Lower triangle of C·Cᵀ, with C the left half of `sides`. */
+function gramOfLeft(sides: Tensor): Tensor {
+  const [height, width] = sides.dims(2);
+  const gram = Tensor.empty(sides.gpu, [height, height], sides.dtype);
+  const left = { matrix: sides, columns: width / 2 };
+  addProduct({ matrix: gram }, [left, left], { transposeB: true, lowerOnly: true });
+  return gram;
+}
+
+/** P and Q from [L⁻¹C | L⁻¹(D − C)]: without padding, and without the rows that keep, whose P is zero. */
+function thinFactors(solved: Tensor, rows: EditRows): { left: Tensor; right: Tensor } {
+  const edited = { matrix: solved, row: rows.count - rows.edited, rows: rows.edited, columns: rows.width };
+  return {
+    left: copyMatrix({ ...edited, column: solved.shape[1] / 2 }, { real: "f32" }),
+    right: copyMatrix(edited, { real: "f32" }),
+  };
+}
+
+/** The n × n system in f64. */
+export class TokenSolver implements EditSolver {
+  readonly order: number;
+  readonly mostEffort = 0;
+  readonly #rows: EditRows;
+  readonly #sides: Tensor;
+  readonly #gram: Tensor;
+
+  constructor(gpu: Gpu, rows: EditRows) {
+    const { sides, height, stride } = paddedSides(rows);
+    this.order = rows.count;
+    this.#rows = rows;
+    this.#sides = Tensor.from(gpu, sides, [height, 2 * stride]);
+    this.#gram = gramOfLeft(this.#sides);
+  }
+
+  record(lamb: number): Solution {
+    const { gpu } = this.#sides;
+    return gpu.scope(() => {
+      const [height] = this.#gram.dims(2);
+      const diagonal = Tensor.from(gpu, diagonalOf(this.#rows, height, lamb), [height]);
+      const factor = cholesky(copyMatrix({ matrix: this.#gram }, { addDiagonal: diagonal }));
+      const solved = triangularSolve(factor, this.#sides); // L⁻¹[C | D − C]
+      return { ...thinFactors(solved, this.#rows), factors: [factor] };
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#sides[Symbol.dispose]();
+    this.#gram[Symbol.dispose]();
+  }
+}
+
+/**
+ * The n × n system in f32 alone, to f32's own accuracy up to condition numbers of 10⁹ and more.
+ *
+ * For any invertible T, E − I = (T(D − C))ᵀ (TATᵀ)⁻¹ (TC) exactly. Take T = L₁⁻¹ with L₁ the Cholesky factor of A as f32 rounds it: TATᵀ is close to
+ * the identity, so that f32 suffices to form, factor and solve it. What must not be rounded are the products TC and T(D − C), which cancel:
+ * they come from exact slices. (CholeskyQR2, with the first step's errors irrelevant: Yamamoto et al., ETNA 44, 2015.) Where L₁ was too
+ * coarse, T ← L₂⁻¹T and once more.
+ */
+export class RefinedTokenSolver implements EditSolver {
+  readonly order: number;
+  readonly mostEffort = 2;
+  readonly #rows: EditRows;
+  readonly #gram: Tensor;
+  readonly #slices: Sliced;
+  readonly #squaredNorms: Float64Array;
+
+  constructor(gpu: Gpu, rows: EditRows) {
+    const { sides, height, stride } = paddedSides(rows);
+    using pair = uploadedPair(gpu, sides, [height, 2 * stride]);
+    this.order = rows.count;
+    this.#rows = rows;
+    this.#gram = gramOfLeft(pair.high);
+    this.#slices = slices(pair, { along: "columns", count: 4 });
+    this.#squaredNorms = Float64Array.from({ length: height }, (_, i) => {
+      let sum = 0;
+      for (let j = 0; j < stride; j++) sum += sides[2 * i * stride + j] ** 2;
+      return sum;
+    });
+  }
+
+  record(lamb: number, effort: number): Solution {
+    const { gpu } = this.#gram;
+    const [height] = this.#gram.dims(2);
+    const diagonal = diagonalOf(this.#rows, height, lamb);
+    return gpu.scope(() => {
+      const shift = diagonalShift(height, effort);
+      const raised = diagonal.map((value, i) => value + shift * (value + this.#squaredNorms[i]));
+      const rounded = copyMatrix({ matrix: this.#gram }, { addDiagonal: Tensor.from(gpu, raised, [height], "f32") });
+      const roots = Tensor.from(gpu, diagonal.map(Math.sqrt), [height], "f32"); // Λ^½
+      const factors: CholeskyFactor[] = [cholesky(rounded)];
+      let inverse = triangularSolve(factors[0], identity(gpu, height)); // T
+      for (let pass = 0;; pass++) {
+        const sides = this.#transformed(inverse); // [TC | T(D − C)]
+        const left = { matrix: sides, columns: sides.shape[1] / 2 };
+        const scaled = { matrix: copyMatrix({ matrix: inverse }, { scaleColumns: roots }) }; // TΛ^½
+        const gram = Tensor.empty(gpu, [height, height]); // TATᵀ = (TC)(TC)ᵀ + (TΛ^½)(TΛ^½)ᵀ
+        addProduct({ matrix: gram }, [left, left], { transposeB: true, lowerOnly: true });
+        addProduct({ matrix: gram }, [scaled, scaled], { transposeB: true, lowerOnly: true, mode: "add" });
+        const factor = cholesky(gram);
+        factors.push(factor);
+        if (pass === effort) return { ...thinFactors(triangularSolve(factor, sides), this.#rows), factors };
+        inverse = triangularSolve(factor, inverse);
+      }
+    });
+  }
+
+  #transformed(inverse: Tensor): Tensor {
+    return exactProduct(slices(inverse, { along: "rows", count: 3 }), this.#slices, { lowerA: true });
+  }
+
+  [Symbol.dispose](): void {
+    this.#gram[Symbol.dispose]();
+    this.#slices[Symbol.dispose]();
+  }
+}

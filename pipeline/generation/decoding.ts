@@ -1,0 +1,148 @@
+import type { Tensor } from "../../engine/tensor.ts";
+import { linearCombination } from "../../kernels/shape/linear_combination.ts";
+import { slice } from "../../kernels/shape/slice.ts";
+import type { AutoencoderKL } from "../models/vae.ts";
+
+/** How latents become pictures when memory is short; both as in diffusers. */
+export interface DecodingOptions {
+  /** Decode the pictures of a batch one after the other. */
+  readonly slicing: boolean;
+  /** Decode pictures larger than the autoencoder's `sample_size` in overlapping tiles, blended where they meet. */
+  readonly tiling: boolean;
+}
+
+/**
+ * Decodes the UNet's latents.
+ *
+ * @param latents [B, 4, h, w], still scaled by `scalingFactor`
+ * @returns [B, H, W, 3] in 0…1, clamped, row-major
+ */
+export async function decodeLatents(
+  vae: AutoencoderKL,
+  latents: Tensor,
+  { slicing, tiling }: DecodingOptions,
+): Promise<{ values: Float32Array<ArrayBuffer>; shape: [number, number, number, number] }> {
+  const { gpu, scaleFactor } = vae;
+  const [batch, , h, w] = latents.dims(4);
+  const [height, width] = [h * scaleFactor, w * scaleFactor];
+  const values = new Float32Array(batch * height * width * 3);
+  const group = slicing ? 1 : batch;
+  for (let first = 0; first < batch; first += group) {
+    using part = gpu.scope(() => {
+      const rows = slice(latents, 0, first, first + group);
+      return linearCombination([{ tensor: rows, coefficient: 1 / vae.config.scalingFactor }]);
+    });
+    const planes = tiling && Math.max(h, w) > vae.config.sampleSize / scaleFactor
+      ? await decodeTiled(vae, part)
+      : await decodeWhole(vae, part); // [group, 3, H, W]
+    toPixels(
+      planes,
+      values.subarray(first * height * width * 3, (first + group) * height * width * 3),
+      group,
+      height * width,
+    );
+  }
+  return { values, shape: [batch, height, width, 3] };
+}
+
+/** Asks for everything that {@linkcode decodeLatents} does on the device, once, for {@linkcode Gpu.rehearse}. */
+export function rehearseDecoding(vae: AutoencoderKL, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
+  vae.gpu.scope(() => {
+    const side = tiling ? Math.floor(vae.config.sampleSize / vae.scaleFactor) : Infinity;
+    const [batch, , h, w] = latents.dims(4);
+    const part = [[0, slicing ? 1 : batch], [2, Math.min(h, side)], [3, Math.min(w, side)]] as const;
+    const tile = part.reduce((x, [axis, length]) => slice(x, axis, 0, length), latents);
+    vae.decode(linearCombination([{ tensor: tile, coefficient: 1 / vae.config.scalingFactor }]));
+  });
+}
+
+async function decodeWhole(vae: AutoencoderKL, latents: Tensor): Promise<Float32Array> {
+  using picture = vae.decode(latents);
+  return await picture.data();
+}
+
+/** Planes [B, 3, pixels] around -1…1 to pixels [B, pixels, 3] in 0…1. */
+function toPixels(planes: Float32Array, pixels: Float32Array, batch: number, count: number): void {
+  for (let b = 0; b < batch; b++) {
+    for (let channel = 0; channel < 3; channel++) {
+      const plane = (b * 3 + channel) * count;
+      for (let i = 0; i < count; i++) {
+        pixels[(b * count + i) * 3 + channel] = Math.min(Math.max(planes[plane + i] / 2 + 0.5, 0), 1);
+      }
+    }
+  }
+}
+
+/** A decoded tile: planes of `height` × `width`. */
+interface Tile {
+  readonly data: Float32Array;
+  readonly height: number;
+  readonly width: number;
+}
+
+/**
+ * diffusers' `tiled_decode`: tiles of `sample_size` pixels that overlap by a quarter; each is faded into the one above and the one to
+ * the left over that quarter, and only its upper left three quarters are kept. Blending is on the host: the device never holds more than a tile.
+ */
+async function decodeTiled(vae: AutoencoderKL, latents: Tensor): Promise<Float32Array> {
+  const { gpu, scaleFactor, config } = vae;
+  const [batch, , h, w] = latents.dims(4);
+  const latentTile = Math.floor(config.sampleSize / scaleFactor);
+  const step = Math.floor(latentTile * 0.75);
+  const blend = Math.floor(config.sampleSize * 0.25);
+  const kept = config.sampleSize - blend;
+  const [height, width] = [h * scaleFactor, w * scaleFactor];
+  const planes = batch * 3;
+  const result = new Float32Array(planes * height * width);
+  let above: Tile[] = [];
+  for (let row = 0, y = 0; y < h; row++, y += step) {
+    const tiles: Tile[] = [];
+    for (let column = 0, x = 0; x < w; column++, x += step) {
+      using tileLatents = gpu.scope(() =>
+        slice(slice(latents, 2, y, Math.min(y + latentTile, h)), 3, x, Math.min(x + latentTile, w))
+      );
+      const [, , th, tw] = tileLatents.dims(4);
+      const tile = { data: await decodeWhole(vae, tileLatents), height: th * scaleFactor, width: tw * scaleFactor };
+      if (row > 0) fadeFrom(above[column], tile, planes, blend, "down");
+      if (column > 0) fadeFrom(tiles[column - 1], tile, planes, blend, "right");
+      tiles.push(tile);
+      place(tile, result, planes, { top: row * kept, left: column * kept, height, width, kept });
+    }
+    above = tiles;
+  }
+  return result;
+}
+
+/** Fades `tile` in over the last `extent` rows (or columns) of its neighbour. */
+function fadeFrom(neighbour: Tile, tile: Tile, planes: number, extent: number, direction: "down" | "right"): void {
+  const down = direction === "down";
+  const depth = Math.min(extent, ...(down ? [neighbour.height, tile.height] : [neighbour.width, tile.width]));
+  const across = down ? Math.min(neighbour.width, tile.width) : Math.min(neighbour.height, tile.height);
+  for (let plane = 0; plane < planes; plane++) {
+    for (let i = 0; i < depth; i++) {
+      for (let j = 0; j < across; j++) {
+        const [y, x] = down ? [i, j] : [j, i];
+        const [ny, nx] = down ? [neighbour.height - depth + i, j] : [j, neighbour.width - depth + i];
+        const at = (plane * tile.height + y) * tile.width + x;
+        const other = neighbour.data[(plane * neighbour.height + ny) * neighbour.width + nx];
+        tile.data[at] = other * (1 - i / depth) + tile.data[at] * (i / depth);
+      }
+    }
+  }
+}
+
+function place(
+  tile: Tile,
+  result: Float32Array,
+  planes: number,
+  { top, left, height, width, kept }: { top: number; left: number; height: number; width: number; kept: number },
+): void {
+  const rows = Math.min(tile.height, kept, height - top), columns = Math.min(tile.width, kept, width - left);
+  if (rows <= 0 || columns <= 0) return;
+  for (let plane = 0; plane < planes; plane++) {
+    for (let y = 0; y < rows; y++) {
+      const from = (plane * tile.height + y) * tile.width;
+      result.set(tile.data.subarray(from, from + columns), (plane * height + top + y) * width + left);
+    }
+  }
+}

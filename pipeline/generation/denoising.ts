@@ -1,0 +1,234 @@
+import type { Program } from "../../engine/record/program.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { copyBlock } from "../../kernels/shape/copy_block.ts";
+import { guide, linearCombination } from "../../kernels/shape/linear_combination.ts";
+import {
+  NOISE,
+  OUTPUT,
+  type PlanStep,
+  SAMPLE,
+  type Scheduler,
+  type SchedulerPlan,
+  TorchGenerator,
+} from "../../schedulers/mod.ts";
+import type { PromptContext, UNet2DConditionModel } from "../models/unet.ts";
+
+/** Called while denoising: step from 0, the timestep, and the latents, which live until the callback (or its promise) ends. */
+export type StepCallback = (step: number, timestep: number, latents: Tensor) => void | Promise<void>;
+
+/** What {@linkcode denoise} works with. */
+export interface DenoisingOptions {
+  readonly unet: UNet2DConditionModel;
+  readonly scheduler: Scheduler;
+  readonly numInferenceSteps: number;
+  /** Keys and values of the prompts; under guidance those of the negative prompts first, so twice as many as latents. */
+  readonly context: PromptContext;
+  readonly guidanceScale: number;
+  readonly eta: number;
+  /** Draws the noise of samplers that add some, one for all or one per image. */
+  readonly generator: TorchGenerator | readonly TorchGenerator[];
+  readonly callback?: StepCallback;
+  readonly callbackSteps: number;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Denoises latents by the scheduler's plan. Everything stays on the device and nothing waits, except where a callback or an abort
+ * signal wants to know how far it is, and for samplers with a non-linear part, which run on the host.
+ *
+ * @param latents [B, 4, h, w], scaled by the scheduler's initial sigma; consumed
+ * @returns the denoised latents
+ * @throws the signal's reason when it is aborted; nothing is left on the device
+ */
+export async function denoise(latents: Tensor, options: DenoisingOptions): Promise<Tensor> {
+  const { unet, scheduler, callback, callbackSteps, signal } = options;
+  const { gpu } = unet;
+  using loop = new DenoisingLoop(latents, options);
+  const host = loop.plan.nonlinear === null ? undefined : hostStepper(scheduler, options);
+  for (const [index, step] of loop.plan.steps.entries()) {
+    signal?.throwIfAborted();
+    loop.predict(index);
+    if (host) loop.sample = await host(loop.sample, loop.output, step);
+    else loop.carryOut(index);
+    if (callback && index % callbackSteps === 0) {
+      await gpu.finished();
+      await callback(index, step.timestep, loop.sample);
+    } else if (signal) await gpu.finished(); // so that an abort finds a step to stop before
+  }
+  signal?.throwIfAborted();
+  return loop.release();
+}
+
+/** Steps of which each may ask for other kernels than the one before: until the history of a multi-step sampler is full. */
+const unlikeSteps = 5;
+
+/** Asks for everything that {@linkcode denoise} does on the device, for {@linkcode Gpu.rehearse}: but for noise, which it draws from nobody's generator. */
+export function rehearseDenoising(latents: Tensor, options: DenoisingOptions): Tensor {
+  using loop = new DenoisingLoop(latents, { ...options, generator: new TorchGenerator(0) });
+  for (const index of loop.plan.steps.slice(0, unlikeSteps).keys()) {
+    loop.predict(index);
+    if (loop.plan.nonlinear === null) loop.carryOut(index);
+  }
+  return loop.release();
+}
+
+/** Standard normal noise [B, …]: all of it from one generator, or each image's from its own, as diffusers draws it. */
+export function drawNoise(
+  shape: readonly number[],
+  generator: TorchGenerator | readonly TorchGenerator[],
+): Float32Array<ArrayBuffer> {
+  if (!(generator instanceof Array)) return new Float32Array((generator as TorchGenerator).randn(shape));
+  return Float32Array.from(generator.flatMap((single) => [...single.randn([1, ...shape.slice(1)])]));
+}
+
+/**
+ * The loop on the device. The UNet and guidance are captured once, on inputs of their own, and run again at each step: pipelines, bind groups,
+ * parameters and the places of all temporaries are then at hand.
+ */
+class DenoisingLoop implements Disposable {
+  readonly plan: SchedulerPlan;
+  readonly #options: DenoisingOptions;
+  readonly #registers: Registers;
+  /** Rows of the UNet's time projections, one a step. */
+  readonly #times: Tensor;
+  readonly #input: { readonly sample: Tensor; readonly time: Tensor };
+  readonly #prediction: Program<Tensor>;
+  readonly #held = new DisposableStack();
+
+  constructor(latents: Tensor, options: DenoisingOptions) {
+    const { unet, scheduler, context, eta, numInferenceSteps } = options;
+    const { gpu } = unet;
+    this.#options = options;
+    try {
+      this.#registers = this.#held.use(new Registers(latents)); // first of all: what throws from here on leaves nothing behind
+      this.plan = scheduler.plan(numInferenceSteps, { eta });
+      this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, { loraScale: context.loraScale })); // [steps, columns]
+      const [, columns] = this.#times.dims(2);
+      this.#input = {
+        sample: this.#held.use(Tensor.empty(gpu, latents.shape).keep()),
+        time: this.#held.use(Tensor.empty(gpu, [1, columns]).keep()),
+      };
+      this.#prediction = this.#held.use(gpu.capture(() => predictNoise(this.#input, options)));
+    } catch (error) {
+      this.#held.dispose();
+      throw error;
+    }
+  }
+
+  get sample(): Tensor {
+    return this.#registers.get(SAMPLE);
+  }
+
+  set sample(tensor: Tensor) {
+    this.#registers.set(SAMPLE, tensor);
+  }
+
+  /** What {@linkcode predict} found last. */
+  get output(): Tensor {
+    return this.#prediction.result;
+  }
+
+  /** Asks the model about the sample. */
+  predict(index: number): void {
+    const { gpu } = this.#options.unet;
+    const { inputScale } = this.plan.steps[index];
+    const { sample, time } = this.#input;
+    gpu.scope(() => {
+      const scaled = inputScale === 1
+        ? this.sample
+        : linearCombination([{ tensor: this.sample, coefficient: inputScale }]);
+      copyAll(scaled, sample);
+      copyAll(this.#times, time, index * time.size);
+    });
+    this.#prediction.run();
+  }
+
+  /** Takes the step that the scheduler has planned. */
+  carryOut(index: number): void {
+    const { unet: { gpu }, generator } = this.#options;
+    const { drawsNoise, combine } = this.plan.steps[index];
+    const registers = this.#registers;
+    registers.set(OUTPUT, this.output.reshape(this.output.shape)); // the program stays its owner
+    if (drawsNoise) registers.set(NOISE, Tensor.from(gpu, drawNoise(this.sample.shape, generator), this.sample.shape));
+    for (const { target, terms } of combine) {
+      registers.set(
+        target,
+        linearCombination(terms.map(({ register, coefficient }) => ({ tensor: registers.get(register), coefficient }))),
+      );
+    }
+    registers.drop(OUTPUT);
+    registers.drop(NOISE);
+  }
+
+  /** Hands the sample over. */
+  release(): Tensor {
+    return this.#registers.release(SAMPLE);
+  }
+
+  [Symbol.dispose](): void {
+    this.#held.dispose();
+  }
+}
+
+/** The model's word on a sample: guided, where the context holds negative prompts, by one batch of two. */
+function predictNoise(
+  { sample, time }: { sample: Tensor; time: Tensor },
+  { unet, context, guidanceScale }: DenoisingOptions,
+): Tensor {
+  if (context.batch === sample.shape[0]) return unet.forward(sample, time, context);
+  return guide(unet.forward(concat([sample, sample], 0), time, context), guidanceScale);
+}
+
+/** Copies as many numbers as `to` holds. */
+function copyAll(from: Tensor, to: Tensor, start = 0): void {
+  const length = to.size;
+  copyBlock({ tensor: from, start, stride: length }, { tensor: to, start: 0, stride: length }, { rows: 1, length });
+}
+
+/** Carries a step out by the scheduler's own `step()`: for clipping and thresholding, at the price of a fence. */
+function hostStepper(scheduler: Scheduler, { numInferenceSteps, eta, generator }: DenoisingOptions) {
+  scheduler.setTimesteps(numInferenceSteps);
+  return async (sample: Tensor, output: Tensor, { timestep, drawsNoise }: PlanStep): Promise<Tensor> => {
+    const { gpu, shape } = sample;
+    const noise = drawsNoise ? drawNoise(shape, generator) : undefined;
+    const { prevSample } = scheduler.step(await output.data(), timestep, await sample.data(), {
+      eta,
+      noise,
+      batchSize: shape[0],
+    });
+    return Tensor.from(gpu, prevSample as Float32Array<ArrayBuffer>, shape);
+  };
+}
+
+/** The plan's numbered registers, each the owner of its tensor. */
+class Registers implements Disposable {
+  readonly #tensors: (Tensor | undefined)[] = [];
+
+  constructor(sample: Tensor) {
+    this.#tensors[SAMPLE] = sample;
+  }
+
+  get(register: number): Tensor {
+    return this.#tensors[register]!;
+  }
+
+  set(register: number, tensor: Tensor): void {
+    this.#tensors[register]?.[Symbol.dispose]();
+    this.#tensors[register] = tensor;
+  }
+
+  drop(register: number): void {
+    this.release(register)?.[Symbol.dispose]();
+  }
+
+  release(register: number): Tensor {
+    const tensor = this.#tensors[register]!;
+    this.#tensors[register] = undefined;
+    return tensor;
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of this.#tensors) tensor?.[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,130 @@
+import { ShapeError } from "../../engine/errors.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { embedding } from "../../kernels/shape/embedding.ts";
+import { PromptError } from "../errors.ts";
+import type { CLIPTextModel } from "../models/clip_text.ts";
+import type { CLIPTokenizer } from "../text/tokenizer.ts";
+
+/** Options of {@linkcode StableDiffusionPipeline.encodePrompt}, with diffusers' meaning. */
+export interface EncodePromptOptions {
+  /** Copies of each prompt's embeddings, next to each other. Default: 1. */
+  readonly numImagesPerPrompt?: number;
+  /** Whether to encode the negative prompts too. Default: true. */
+  readonly doClassifierFreeGuidance?: boolean;
+  /** One for all prompts, or one for each. Default: "". */
+  readonly negativePrompt?: string | readonly string[];
+  /** Layers of the text encoder to leave out at the end. Default: 0. */
+  readonly clipSkip?: number;
+  /** Factor of the text encoder's LoRAs. Default: 1. */
+  readonly loraScale?: number;
+  /** In place of the prompt: [B, T, d]. */
+  readonly promptEmbeds?: Tensor;
+  /** In place of the negative prompt: [B, T, d]. */
+  readonly negativePromptEmbeds?: Tensor;
+}
+
+/** Embeddings [B · numImagesPerPrompt, T, d]; the negative ones only under classifier-free guidance. */
+export interface PromptEmbeddings {
+  readonly promptEmbeds: Tensor;
+  readonly negativePromptEmbeds: Tensor | undefined;
+}
+
+/**
+ * Prompts to embeddings. Prompts and negative prompts that are texts go through the encoder in one batch, unless layers are skipped: diffusers
+ * skips them for the prompts alone.
+ */
+export function encodePrompts(
+  { tokenizer, textEncoder }: { tokenizer: CLIPTokenizer; textEncoder: CLIPTextModel },
+  prompt: string | readonly string[] | undefined,
+  options: EncodePromptOptions = {},
+): PromptEmbeddings {
+  const {
+    numImagesPerPrompt = 1,
+    doClassifierFreeGuidance = true,
+    negativePrompt,
+    clipSkip = 0,
+    loraScale,
+    promptEmbeds,
+    negativePromptEmbeds,
+  } = options;
+  const { gpu } = textEncoder;
+  const prompts = promptEmbeds ? [] : asPrompts(prompt);
+  const batch = promptEmbeds ? promptEmbeds.dims(3)[0] : prompts.length;
+  const negatives = doClassifierFreeGuidance && !negativePromptEmbeds ? asNegatives(negativePrompt, batch) : [];
+  if (negativePromptEmbeds && promptEmbeds && negativePromptEmbeds.shape.join() !== promptEmbeds.shape.join()) {
+    throw new ShapeError(
+      `Cannot guide embeddings [${promptEmbeds.shape.join(", ")}] away from [${
+        negativePromptEmbeds.shape.join(", ")
+      }] as the shapes must agree`,
+      [promptEmbeds.shape, negativePromptEmbeds.shape],
+    );
+  }
+  return gpu.scope(() => {
+    const encode = (texts: readonly string[], clipSkip: number) =>
+      texts.length === 0 ? undefined : encodeTexts(tokenizer, textEncoder, texts, { clipSkip, loraScale });
+    const together = clipSkip === 0 ? encode([...negatives, ...prompts], 0) : undefined;
+    const rows = (source: Tensor | undefined, first = 0) => repeatRows(source!, first, batch, numImagesPerPrompt);
+    return {
+      promptEmbeds: promptEmbeds
+        ? rows(promptEmbeds)
+        : together
+        ? rows(together, negatives.length)
+        : rows(encode(prompts, clipSkip)),
+      negativePromptEmbeds: doClassifierFreeGuidance
+        ? rows(negativePromptEmbeds ?? together ?? encode(negatives, 0))
+        : undefined,
+    };
+  });
+}
+
+/** Texts to hidden states [texts, 77, d], padded and cut to the tokenizer's length; what is cut is warned of. */
+export function encodeTexts(
+  tokenizer: CLIPTokenizer,
+  textEncoder: CLIPTextModel,
+  texts: readonly string[],
+  options: { clipSkip?: number; loraScale?: number } = {},
+): Tensor {
+  const { gpu } = textEncoder;
+  const ids = texts.map((text) => {
+    const cut = tokenizer.cut(text);
+    if (cut !== "") {
+      console.warn(
+        `The prompt ${
+          JSON.stringify(text)
+        } is longer than the ${tokenizer.modelMaxLength} tokens that CLIP takes; this was left out: ${
+          JSON.stringify(cut)
+        }`,
+      );
+    }
+    return tokenizer.encode(text, { padding: "max_length", truncation: true });
+  });
+  return gpu.scope(() => textEncoder.forward(ids, options).lastHiddenState);
+}
+
+/** Rows first … first+count of [rows, T, d], each `copies` times. A row lookup with whole embeddings as rows. */
+function repeatRows(source: Tensor, first: number, count: number, copies: number): Tensor {
+  const [rows, tokens, width] = source.dims(3);
+  const ids = Int32Array.from({ length: count * copies }, (_, i) => first + Math.floor(i / copies));
+  const table = source.reshape([rows, tokens * width]);
+  return embedding(table, Tensor.from(source.gpu, ids, [ids.length])).reshape([ids.length, tokens, width]);
+}
+
+function asPrompts(prompt: string | readonly string[] | undefined): readonly string[] {
+  const prompts = typeof prompt === "string" ? [prompt] : prompt ?? [];
+  if (prompts.length === 0 || prompts.some((text) => typeof text !== "string")) {
+    throw new PromptError(
+      `Cannot draw without a prompt: give a string, a list of strings, or promptEmbeds: ${JSON.stringify(prompt)}`,
+    );
+  }
+  return prompts;
+}
+
+function asNegatives(negative: string | readonly string[] | undefined, batch: number): readonly string[] {
+  if (negative === undefined || typeof negative === "string") return Array(batch).fill(negative ?? "");
+  if (negative.length !== batch) {
+    throw new PromptError(
+      `Cannot pair ${negative.length} negative prompts with ${batch} prompts: give one, or as many`,
+    );
+  }
+  return negative;
+}

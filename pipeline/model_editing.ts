@@ -1,0 +1,179 @@
+import type { Tensor } from "../engine/tensor.ts";
+import { EditError } from "./errors.ts";
+import type { EditableModel, LayerChoice } from "./editing/editable_model.ts";
+import { EditStack } from "./editing/edit_stack.ts";
+import { type EditReport, ModelEdit, type ModelEditOptions } from "./editing/model_edit.ts";
+import type { Attention } from "./layers/attention.ts";
+import type { ByteSource, FileTree } from "./checkpoint/source/byte_source.ts";
+import type { StatesOf } from "./models/unet.ts";
+import { encodeTexts } from "./generation/prompts.ts";
+import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
+import {
+  type FromPretrainedOptions,
+  type GenerateOptions,
+  type GenerateResult,
+  loadPipeline,
+  type OutputTypes,
+  type PipelineComponents,
+  type PipelineSettings,
+  StableDiffusionPipeline,
+} from "./stable_diffusion.ts";
+
+/** How {@linkcode StableDiffusionModelEditingPipeline.editModel} edits unless told otherwise. */
+export interface EditingDefaults extends PipelineSettings {
+  /** Edit the projections to keys as well as those to values. Default: true. */
+  readonly withToK?: boolean;
+  /** Texts put before both prompts, each giving another pair. Default: diffusers' three. */
+  readonly withAugs?: readonly string[];
+}
+
+/** Options of {@linkcode StableDiffusionModelEditingPipeline.editModel}. */
+export interface EditModelOptions {
+  /** λ of eq. 5: how firmly everything else is held. Default: 0.1. */
+  readonly lamb?: number;
+  /** Take earlier edits off first; otherwise the edited model is edited. Default: true. */
+  readonly restartParams?: boolean;
+  /** Layers to edit: prefixes of their paths, or a function. Default: all. */
+  readonly layers?: LayerChoice;
+  /** Prompts to keep as they are. Default: none. */
+  readonly preserve?: readonly string[];
+}
+
+/** Options of an editing pipeline's `generate`. */
+export interface EditingGenerateOptions<T extends keyof OutputTypes = "image"> extends GenerateOptions<T> {
+  /** For each prompt the edits that apply to it, of those on the stack. Default: all that are enabled, for all prompts. */
+  readonly editsPerPrompt?: readonly (readonly ModelEdit[])[];
+}
+
+/**
+ * Stable Diffusion whose implicit assumptions can be edited (TIME, 2303.08084; diffusers' `StableDiffusionModelEditingPipeline`, which from
+ * its first release has found no layer to edit).
+ *
+ * No weight changes: W'x = W(Ex), so an edit acts on the prompt's embeddings, once per prompt.
+ *
+ * ```ts
+ * using pipe = await StableDiffusionModelEditingPipeline.fromPretrained("models/pocket");
+ * await pipe.editModel("A pack of roses", "A pack of blue roses");
+ * const { images } = await pipe.generate("a field of roses"); // blue
+ * pipe.resetModel();
+ * ```
+ */
+export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline implements EditableModel {
+  /** The edits in force, and their order. */
+  readonly edits: EditStack<ModelEdit> = new EditStack();
+  readonly #withToK: boolean;
+  readonly #withAugs: readonly string[] | undefined;
+  /** Edits of {@linkcode editModel}, which are this pipeline's to free; pushed ones are their makers'. */
+  readonly #own = new Set<ModelEdit>();
+
+  constructor(components: PipelineComponents, defaults: EditingDefaults = {}) {
+    super(components, defaults);
+    this.#withToK = defaults.withToK ?? true;
+    this.#withAugs = defaults.withAugs;
+  }
+
+  /** As {@linkcode StableDiffusionPipeline.fromPretrained}. */
+  static override async fromPretrained(
+    source: string | FileTree,
+    options: FromPretrainedOptions & EditingDefaults = {},
+  ): Promise<StableDiffusionModelEditingPipeline> {
+    const { withToK, withAugs } = options;
+    return await loadPipeline(
+      source,
+      options,
+      (parts, settings) => new StableDiffusionModelEditingPipeline(parts, { ...settings, withToK, withAugs }),
+    );
+  }
+
+  /** As {@linkcode StableDiffusionPipeline.fromSingleFile}. */
+  static override async fromSingleFile(
+    source: string | ByteSource,
+    options: FromSingleFileOptions & EditingDefaults = {},
+  ): Promise<StableDiffusionModelEditingPipeline> {
+    return await loadSingleFile(source, options, (parts) => new StableDiffusionModelEditingPipeline(parts, options));
+  }
+
+  /** The layers that an edit changes. */
+  get crossAttentions(): readonly Attention[] {
+    return this.unet.crossAttentions;
+  }
+
+  /** Embeddings [texts, 77, d] of texts; the caller's to dispose of. */
+  encodeTexts(texts: readonly string[]): Tensor {
+    return encodeTexts(this.tokenizer, this.textEncoder, texts);
+  }
+
+  /**
+   * Makes the model take for granted what the destination prompt says and the source prompt leaves open (eq. 5).
+   *
+   * @param sourcePrompt under-specified: "A pack of roses"
+   * @param destinationPrompt the same with words added: "A pack of blue roses"
+   * @returns rows, rank, condition estimate, residual, relative size, alignment and milliseconds of the edit
+   * @throws {AlignmentError} when the source is not a subsequence of the destination, with both token lists
+   * @throws {LambdaError} when λ is not a finite number above 0; {IllConditionedError} when it is too small for the numbers
+   * @throws {EditError} when no layer matches: the edit would change nothing
+   */
+  async editModel(
+    sourcePrompt: string,
+    destinationPrompt: string,
+    options: EditModelOptions = {},
+  ): Promise<EditReport> {
+    const { lamb = 0.1, restartParams = true, layers, preserve } = options;
+    const settings: ModelEditOptions = { lamb, layers, preserve, withToK: this.#withToK, withAugs: this.#withAugs };
+    const edit = await ModelEdit.solve([{ source: sourcePrompt, destination: destinationPrompt }], settings, this);
+    if (restartParams) this.resetModel();
+    this.#own.add(edit);
+    this.edits.push(edit);
+    return edit.report;
+  }
+
+  /** Takes all edits off. Exact: the next picture of a seed has the bytes that it had before the first edit. */
+  resetModel(): void {
+    this.edits.clear();
+    for (const edit of this.#own) edit[Symbol.dispose]();
+    this.#own.clear();
+  }
+
+  /** As {@linkcode StableDiffusionPipeline.generate}; prompts of one batch can carry different edits. */
+  override async generate<T extends keyof OutputTypes = "image">(
+    prompt: string | readonly string[] | undefined,
+    options: EditingGenerateOptions<T> = {},
+  ): Promise<GenerateResult<T>> {
+    return await super.generate(prompt, options);
+  }
+
+  /** Frees the edits of {@linkcode editModel}, then what the pipeline loaded. */
+  override [Symbol.dispose](): void {
+    this.resetModel();
+    super[Symbol.dispose]();
+  }
+
+  protected override statesOf(
+    embeddings: Tensor,
+    options: EditingGenerateOptions<keyof OutputTypes>,
+  ): Tensor | StatesOf {
+    const { editsPerPrompt, numImagesPerPrompt = 1 } = options;
+    if (this.edits.length === 0 && !editsPerPrompt) return embeddings;
+    if (!editsPerPrompt) return this.edits.statesOf(embeddings);
+    const rows = embeddings.shape[0];
+    const images = editsPerPrompt.flatMap((edits) => Array.from({ length: numImagesPerPrompt }, () => edits));
+    // Under guidance, the negative prompts of all images stand before the prompts.
+    const perPrompt = rows === 2 * images.length ? [...images, ...images] : images;
+    if (perPrompt.length !== rows) {
+      throw new EditError(
+        `Cannot edit ${rows} rows of embeddings by the edits of ${editsPerPrompt.length} prompts: give one list of edits for each prompt`,
+      );
+    }
+    return this.edits.statesOf(embeddings, { perPrompt });
+  }
+
+  protected override bakedWeight(layerPath: string, projection: "to_k" | "to_v"): Tensor | undefined {
+    const role = projection === "to_k" ? "keys" : "values";
+    const layer = this.crossAttentions.find(({ path }) => path === layerPath);
+    const touched = [...this.edits].some(({ edit, enabled, strength }) =>
+      enabled && strength !== 0 && edit.edits(layerPath, role)
+    );
+    if (!layer || !touched) return undefined;
+    return this.edits.bake((role === "keys" ? layer.toK : layer.toV).weight, layerPath, role);
+  }
+}

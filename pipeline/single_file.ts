@@ -1,0 +1,108 @@
+import { Gpu } from "../engine/gpu.ts";
+import { Tensor } from "../engine/tensor.ts";
+import { schedulerFromConfig, TorchGenerator } from "../schedulers/mod.ts";
+import type { ByteSource, FileTree } from "./checkpoint/source/byte_source.ts";
+import { parseAutoencoderKLConfig, parseCLIPTextConfig, parseUNetConfig } from "./checkpoint/diffusers/config.ts";
+import type { PredictionType } from "./checkpoint/ldm/config.ts";
+import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
+import { CLIPTextModel } from "./models/clip_text.ts";
+import { type ActivationType, UNet2DConditionModel } from "./models/unet.ts";
+import { AutoencoderKL } from "./models/vae.ts";
+import { encodeTexts } from "./generation/prompts.ts";
+import type { PipelineComponents, StableDiffusionPipeline } from "./stable_diffusion.ts";
+import { findTokenizer, type FindTokenizerOptions } from "./text/find_tokenizer.ts";
+import { CLIPTokenizer } from "./text/tokenizer.ts";
+
+/** How a single file is loaded. */
+export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerOptions {
+  /** Default: a device of its own, which the pipeline then owns. */
+  readonly gpu?: Gpu;
+  /** A folder with `vocab.json` and `merges.txt`. Default: the one that the model was trained with, from the hub's cache or the hub. */
+  readonly tokenizer?: string | FileTree;
+  /** Told what is being loaded and how far it is. */
+  readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
+  /** How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32". */
+  readonly activations?: ActivationType;
+}
+
+/**
+ * Loads all components of a single file in the LDM layout and has a pipeline made of them that owns them.
+ *
+ * @throws {CheckpointError} if the file is anything but a whole Stable Diffusion 1.x or 2.x checkpoint, or no tokenizer is found
+ */
+export async function loadSingleFile<P extends StableDiffusionPipeline>(
+  source: string | ByteSource,
+  options: FromSingleFileOptions,
+  make: (components: PipelineComponents) => P,
+): Promise<P> {
+  const { onProgress, activations } = options;
+  using file = await SingleFile.open(source, options);
+  const owned: Disposable[] = [];
+  try {
+    const tokenizer = options.tokenizer === undefined
+      ? await findTokenizer(file.family, options)
+      : await CLIPTokenizer.fromPretrained(options.tokenizer);
+    const gpu = options.gpu ?? await Gpu.request();
+    if (!options.gpu) owned.push(gpu);
+    const own = <T extends Disposable>(component: T): T => (owned.unshift(component), component); // the device goes last
+
+    // Models ask for their files when they are saved; what they predict is known by then.
+    let predictionType: PredictionType = file.predictionType ?? "v_prediction";
+    const load = (part: SingleFilePart) => ({
+      gpu,
+      origin: file.origin(part, source, () => predictionType),
+      onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(part, doneBytes, totalBytes),
+    });
+    const configs = file.configs();
+    const inFile = (part: SingleFilePart) => `${file.name}, ${part}`;
+    const textConfig = parseCLIPTextConfig(configs.text_encoder, inFile("text_encoder"));
+    const unetConfig = parseUNetConfig(configs.unet, inFile("unet"));
+    const vaeConfig = parseAutoencoderKLConfig(configs.vae, inFile("vae"));
+    const textEncoder = own(
+      await CLIPTextModel.fromWeights(textConfig, file.part("text_encoder"), load("text_encoder")),
+    );
+    const unet = own(
+      await UNet2DConditionModel.fromWeights(unetConfig, file.part("unet"), { ...load("unet"), activations }),
+    );
+    const vae = own(await AutoencoderKL.fromWeights(vaeConfig, file.part("vae"), load("vae")));
+    if (file.predictionType === null && await predictsNoise(unet, textEncoder, tokenizer)) {
+      predictionType = "epsilon";
+      // The size that the model was trained on is another then; nothing else of the configuration is.
+      Object.assign(unetConfig, parseUNetConfig(file.configs(predictionType).unet, inFile("unet")));
+      Object.assign(vaeConfig, parseAutoencoderKLConfig(file.configs(predictionType).vae, inFile("vae")));
+    }
+    const scheduler = schedulerFromConfig(file.configs(predictionType).scheduler);
+    const pipe = make({ vae, textEncoder, tokenizer, unet, scheduler });
+    pipe.own(owned);
+    return pipe;
+  } catch (error) {
+    for (const component of owned) component[Symbol.dispose]();
+    throw error;
+  }
+}
+
+/**
+ * Whether a UNet predicts the noise rather than v, found by asking it: at the last timestep a sample is all noise, ε ≈ x, while
+ * v = √ᾱ ε − √(1 − ᾱ) x₀ ≈ −x₀ has next to nothing to do with it.
+ */
+export async function predictsNoise(
+  unet: UNet2DConditionModel,
+  textEncoder: CLIPTextModel,
+  tokenizer: CLIPTokenizer,
+): Promise<boolean> {
+  const { gpu, config } = unet;
+  const shape = [1, config.inChannels, 32, 32];
+  const noise = new TorchGenerator(0).randn(shape);
+  using output = gpu.scope(() => {
+    const sample = Tensor.from(gpu, new Float32Array(noise), shape);
+    return unet.forward(sample, 999, encodeTexts(tokenizer, textEncoder, [""]));
+  });
+  const answer = await output.data();
+  let product = 0, noiseSquare = 0, answerSquare = 0;
+  for (let i = 0; i < noise.length; i++) {
+    product += noise[i] * answer[i];
+    noiseSquare += noise[i] ** 2;
+    answerSquare += answer[i] ** 2;
+  }
+  return product / Math.sqrt(noiseSquare * answerSquare) > 0.5;
+}

@@ -1,0 +1,608 @@
+import { compileAhead } from "../engine/precompile.ts";
+import { ShapeError } from "../engine/errors.ts";
+import { Gpu } from "../engine/gpu.ts";
+import { Tensor } from "../engine/tensor.ts";
+import { concat } from "../kernels/shape/concat.ts";
+import { linearCombination } from "../kernels/shape/linear_combination.ts";
+import { type Scheduler, schedulerFromConfig, TorchGenerator } from "../schedulers/mod.ts";
+import {
+  type AdapterSource,
+  loadLora,
+  type LoadLoraOptions,
+  loadTextualInversion,
+  type LoadTextualInversionOptions,
+  loraWeights,
+  unloadLora,
+  unloadTextualInversion,
+  weightLoras,
+} from "./adapters/adapters.ts";
+import { denoise, drawNoise, rehearseDenoising, type StepCallback } from "./generation/denoising.ts";
+import { ActivationRangeError, CheckpointError, PromptError } from "./errors.ts";
+import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
+import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
+import type { ByteSource, FileTree } from "./checkpoint/source/byte_source.ts";
+import { type ComponentName, parseModelIndex, readConfig } from "./checkpoint/diffusers/config.ts";
+import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
+import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
+import { CLIPTextModel } from "./models/clip_text.ts";
+import { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
+import { type ActivationType, type StatesOf, UNet2DConditionModel } from "./models/unet.ts";
+import { AutoencoderKL } from "./models/vae.ts";
+import { type EncodePromptOptions, encodePrompts, type PromptEmbeddings } from "./generation/prompts.ts";
+import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving.ts";
+import { blackenFlagged, warnOfNoChecker } from "./generation/safety.ts";
+import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
+import { CLIPTokenizer } from "./text/tokenizer.ts";
+import { decodeLatents, type DecodingOptions, rehearseDecoding } from "./generation/decoding.ts";
+
+/** What a pipeline is made of. Components can serve several pipelines: `new StableDiffusionPipeline(other.components)`. */
+export interface PipelineComponents {
+  readonly vae: AutoencoderKL;
+  readonly textEncoder: CLIPTextModel;
+  readonly tokenizer: CLIPTokenizer;
+  readonly unet: UNet2DConditionModel;
+  readonly scheduler: Scheduler;
+  /** Says which pictures are not safe for work: these become black. `null` goes without on purpose, which warns once. */
+  readonly safetyChecker?: StableDiffusionSafetyChecker | null;
+  /** Makes of pictures what the safety checker takes. */
+  readonly featureExtractor?: CLIPImageProcessor | null;
+}
+
+/** What a pipeline is told beside its components. */
+export interface PipelineSettings {
+  /** Whether going without a safety checker deserves a warning. Default: where `safetyChecker` is given, `null` included. */
+  readonly requiresSafetyChecker?: boolean;
+}
+
+/** How a checkpoint is loaded. */
+export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without" | "onFetch"> {
+  /** Default: a device of its own, which the pipeline then owns. */
+  readonly gpu?: Gpu;
+  /** Told what is being loaded and how far it is; "download" comes first for models of the hub. */
+  readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
+  /** How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32". */
+  readonly activations?: ActivationType;
+  /** `null` neither fetches nor loads the checkpoint's safety checker; a warning says so once. Default: as the checkpoint has it. */
+  readonly safetyChecker?: null;
+}
+
+/** What `images` is for each `outputType`. */
+export interface OutputTypes {
+  /** Jimp images. */
+  image: JimpImage[];
+  /** [B, H, W, 3] in 0…1. */
+  array: Float32Array<ArrayBuffer>;
+  /** [B, 4, h, w]; the caller's to dispose of. */
+  latent: Tensor;
+}
+
+/** Options of {@linkcode StableDiffusionPipeline.generate}, with diffusers' names and meaning. */
+export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
+  /** Pixels; divisible by the autoencoder's factor (8). Default: the size that the UNet was trained on. */
+  readonly height?: number;
+  readonly width?: number;
+  /** Default: 50. */
+  readonly numInferenceSteps?: number;
+  /** Weight of classifier-free guidance (2207.12598); none up to 1. Default: 7.5. */
+  readonly guidanceScale?: number;
+  readonly negativePrompt?: string | readonly string[];
+  /** Default: 1. */
+  readonly numImagesPerPrompt?: number;
+  /** How much noise DDIM renews (2010.02502, eq. 16). Default: 0. */
+  readonly eta?: number;
+  /** Where noise is drawn: one for all images, or one for each. Default: a random seed. */
+  readonly generator?: TorchGenerator | readonly TorchGenerator[];
+  /** Standard normal noise [B, 4, h, w] to start from, in place of a draw. Stays the caller's. */
+  readonly latents?: Tensor;
+  readonly promptEmbeds?: Tensor;
+  readonly negativePromptEmbeds?: Tensor;
+  /** Default: "image". */
+  readonly outputType?: T;
+  /** Called every `callbackSteps` steps; may be async. */
+  readonly callback?: StepCallback;
+  /** Default: 1. */
+  readonly callbackSteps?: number;
+  readonly clipSkip?: number;
+  /** `scale` is the factor of all LoRAs in this call, in the UNet and in the text encoder. Default: 1. */
+  readonly crossAttentionKwargs?: { readonly scale?: number };
+  /** Stops before the next step; what was taken is freed, and `generate` rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** What {@linkcode StableDiffusionPipeline.generate} returns. */
+export interface GenerateResult<T extends keyof OutputTypes = "image"> {
+  readonly images: OutputTypes[T];
+  /** Verdicts of the safety checker, one per picture; null where the pipeline has none, and for latents. Flagged pictures are black. */
+  readonly nsfwContentDetected: boolean[] | null;
+}
+
+/**
+ * Text to pictures with Stable Diffusion 1.x and 2.x (diffusers' `StableDiffusionPipeline`).
+ *
+ * ```ts
+ * using pipe = await StableDiffusionPipeline.fromPretrained("models/pocket");
+ * const { images } = await pipe.generate("a field of roses", { generator: new TorchGenerator(7) });
+ * await images[0].write("roses.png");
+ * ```
+ */
+export class StableDiffusionPipeline implements Disposable {
+  /** Swap freely: `pipe.scheduler = LMSDiscreteScheduler.fromConfig(pipe.scheduler.config)`. */
+  scheduler: Scheduler;
+  readonly vae: AutoencoderKL;
+  readonly textEncoder: CLIPTextModel;
+  readonly tokenizer: CLIPTokenizer;
+  readonly unet: UNet2DConditionModel;
+  readonly safetyChecker: StableDiffusionSafetyChecker | undefined;
+  readonly featureExtractor: CLIPImageProcessor | undefined;
+  /** Whether the model's makers want pictures checked. */
+  readonly requiresSafetyChecker: boolean;
+  #owned: Disposable[] = [];
+  readonly #compiled = new Set<string>();
+  #slicing = false;
+  #tiling = false;
+
+  /**
+   * Wires components that stay the caller's: disposing of the pipeline does not dispose of them.
+   *
+   * @throws {CheckpointError} for a safety checker without a feature extractor
+   */
+  constructor(components: PipelineComponents, settings: PipelineSettings = {}) {
+    this.vae = components.vae;
+    this.textEncoder = components.textEncoder;
+    this.tokenizer = components.tokenizer;
+    this.unet = components.unet;
+    this.scheduler = components.scheduler;
+    this.safetyChecker = components.safetyChecker ?? undefined;
+    this.featureExtractor = components.featureExtractor ?? undefined;
+    this.requiresSafetyChecker = settings.requiresSafetyChecker ?? components.safetyChecker !== undefined;
+    if (this.safetyChecker && !this.featureExtractor) {
+      throw new CheckpointError("Cannot check pictures as a safety checker needs a featureExtractor: give both", {
+        source: "featureExtractor",
+      });
+    }
+    if (!this.safetyChecker && this.requiresSafetyChecker) warnOfNoChecker();
+  }
+
+  /**
+   * Loads a checkpoint in diffusers' layout: a folder with `model_index.json` and one folder for each component, or the id of such a model on the hub.
+   *
+   * @throws {CheckpointError} when a component is missing or of a class that is not supported; {HubError} when the hub fails; {NoAdapterError} without a device
+   */
+  static async fromPretrained(
+    source: string | FileTree,
+    options: FromPretrainedOptions = {},
+  ): Promise<StableDiffusionPipeline> {
+    return await loadPipeline(source, options, (parts, settings) => new StableDiffusionPipeline(parts, settings));
+  }
+
+  /**
+   * Loads a single .safetensors file in the original layout (LDM): Stable Diffusion 1.x, 2.x base and 2.x 768-v.
+   *
+   * ```ts
+   * using pipe = await StableDiffusionPipeline.fromSingleFile("v1-5-pruned-emaonly.safetensors", { tokenizer: "tokenizer" });
+   * ```
+   *
+   * @throws {CheckpointError} for any other kind of file, which is named as what it is, and when no tokenizer is found
+   */
+  static async fromSingleFile(
+    source: string | ByteSource,
+    options: FromSingleFileOptions = {},
+  ): Promise<StableDiffusionPipeline> {
+    return await loadSingleFile(source, options, (components) => new StableDiffusionPipeline(components));
+  }
+
+  /** The device that draws. */
+  get gpu(): Gpu {
+    return this.unet.gpu;
+  }
+
+  /** The parts, for another pipeline. */
+  get components(): PipelineComponents {
+    const { vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor } = this;
+    return { vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor };
+  }
+
+  /** Decodes the pictures of a batch one after the other, in the memory of one. */
+  enableVaeSlicing(): void {
+    this.#slicing = true;
+  }
+
+  /** Decodes whole batches again. */
+  disableVaeSlicing(): void {
+    this.#slicing = false;
+  }
+
+  /** Decodes large pictures in overlapping tiles of the autoencoder's training size; seams are blended, tones may differ a little between tiles. */
+  enableVaeTiling(): void {
+    this.#tiling = true;
+  }
+
+  /** Decodes pictures whole again. */
+  disableVaeTiling(): void {
+    this.#tiling = false;
+  }
+
+  /**
+   * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank · up(down x). The file is safetensors in diffusers',
+   * PEFT's or kohya's (A1111's) form; convolutions (LoCon) are adapted, too. Several can be loaded and act at once, each with its weight; `scale` is
+   * that of the call (`crossAttentionKwargs`, `loraScale`). The weights of the models are not touched.
+   *
+   * In which order things act: textual inversions give tokens their embeddings; the text encoder, with its LoRAs, makes states x of them; edits
+   * (TIME) map these, Ex; the UNet's projections with their LoRAs read the result, (W + s·up·down)·Ex. An edit is solved for the states that
+   * the text encoder made at the time, so load adapters of the text encoder first.
+   *
+   * The LoRA belongs to the components: all pipelines that share them draw with it.
+   *
+   * ```ts
+   * const name = await pipe.loadLoraWeights("ink.safetensors", { weight: 0.8 });
+   * await pipe.generate("a rose", { crossAttentionKwargs: { scale: 0.5 } });
+   * pipe.unloadLoraWeights(name);
+   * ```
+   *
+   * @param source a .safetensors file, a folder that holds one, or a model of the hub
+   * @returns the LoRA's name
+   * @throws {AdapterError} if the file is no LoRA, is for another model, or the name is taken: it lists the keys
+   */
+  async loadLoraWeights(source: AdapterSource, options: LoadLoraOptions = {}): Promise<string> {
+    return await loadLora(this, source, options);
+  }
+
+  /**
+   * Takes a LoRA away, or all of them. Exact: pictures are again what they were, byte for byte.
+   *
+   * @throws {RangeError} if there is none of that name
+   */
+  unloadLoraWeights(name?: string): void {
+    unloadLora(this, name);
+  }
+
+  /**
+   * Gives loaded LoRAs new weights (one for all, or one each), and those that are not named none (diffusers' `set_adapters`).
+   *
+   * @throws {RangeError} if there is none of a name, or the numbers do not match
+   */
+  setAdapters(names: string | readonly string[], weights: number | readonly number[] = 1): void {
+    weightLoras(this, names, weights);
+  }
+
+  /** The weights of the loaded LoRAs by their names, in the order in which they were loaded. */
+  get loras(): ReadonlyMap<string, number> {
+    return loraWeights(this);
+  }
+
+  /**
+   * Teaches the tokenizer and the text encoder a token by textual inversion (2208.01618). The file is safetensors in diffusers' form, one tensor
+   * named like its token, or A1111's, `emb_params` in a file named like its token. A tensor of n rows makes n tokens: where a prompt says
+   * `<token>`, `<token> <token>_1 … <token>_(n−1)` is read, as diffusers does.
+   *
+   * It acts before everything else: see {@linkcode loadLoraWeights}.
+   *
+   * @param source a .safetensors file, a folder that holds one, or a model of the hub
+   * @returns the token
+   * @throws {AdapterError} if the file is no textual inversion, or is for another text encoder; {PromptError} if the token is there already
+   */
+  async loadTextualInversion(source: AdapterSource, options: LoadTextualInversionOptions = {}): Promise<string> {
+    return await loadTextualInversion(this, source, options);
+  }
+
+  /**
+   * Takes a token of {@linkcode loadTextualInversion} away, or all of them. Exact, as {@linkcode unloadLoraWeights}.
+   *
+   * @throws {PromptError} if there is none
+   */
+  unloadTextualInversion(token?: string): void {
+    unloadTextualInversion(this, token);
+  }
+
+  /**
+   * Encodes prompts as {@linkcode generate} does.
+   *
+   * @returns embeddings [B · numImagesPerPrompt, 77, d], the caller's to dispose of
+   * @throws {PromptError} without prompts, or with another number of negative prompts
+   */
+  async encodePrompt(prompt: string | readonly string[], options: EncodePromptOptions = {}): Promise<PromptEmbeddings> {
+    const embeddings = encodePrompts(this, prompt, options);
+    await this.gpu.check();
+    return embeddings;
+  }
+
+  /**
+   * Has the driver compile what {@linkcode generate} with the same arguments runs, unless it has done so before: on all cores, where it otherwise
+   * compiles one kernel after the other while drawing (Mesa's software driver). Drawing asks for it itself; ask earlier to have it over with.
+   *
+   * ```ts
+   * await pipe.compileAhead("a rose", { height: 512, width: 512 });
+   * ```
+   *
+   * @throws as {@linkcode generate}
+   */
+  async compileAhead(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions<keyof OutputTypes> = {},
+  ): Promise<void> {
+    const { gpu, unet, scheduler } = this;
+    const settings = this.#checked(prompt, options);
+    const { height, width, guidanceScale } = settings;
+    const guided = guidanceScale > 1;
+    const prompts = Array.isArray(prompt) ? prompt.length : 1;
+    const { numImagesPerPrompt, outputType } = options;
+    const kind = [unet.activations, outputType === "latent" ? "latent" : this.#decoding];
+    const key = JSON.stringify([height, width, guided, prompts, numImagesPerPrompt, kind]);
+    if (this.#compiled.has(key)) return;
+    await compileAhead(gpu, () =>
+      gpu.scope(() => {
+        const { context, images } = this.#prepareContext(prompt, options, guided);
+        using read = context;
+        const started = Tensor.empty(gpu, this.#latentShape(images, settings)).keep();
+        using latents = rehearseDenoising(started, { ...settings, unet, scheduler, context: read });
+        if (outputType !== "latent") rehearseDecoding(this.vae, latents, this.#decoding);
+      }));
+    this.#compiled.add(key);
+  }
+
+  /**
+   * Draws pictures.
+   *
+   * @throws {ShapeError} for a size that the autoencoder cannot make, or latents and embeddings of the wrong shape
+   * @throws {PromptError} without prompts, or with prompts and embeddings that do not fit each other
+   * @throws {ActivationRangeError} when the UNet's numbers leave the range of f16 activations; latents are handed out as they are, NaN among them
+   */
+  async generate<T extends keyof OutputTypes = "image">(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions<T> = {},
+  ): Promise<GenerateResult<T>> {
+    const settings = this.#checked(prompt, options);
+    const { guidanceScale, signal } = settings;
+    signal?.throwIfAborted();
+    const { unet, scheduler } = this;
+    await this.compileAhead(prompt, options);
+    const { context, images } = this.#prepareContext(prompt, options, guidanceScale > 1);
+    using prompts = context;
+    const started = this.#initialLatents(images, settings);
+    using latents = await denoise(started, { ...settings, unet, scheduler, context: prompts });
+    const outputType = options.outputType ?? "image";
+    const result = (images: unknown, nsfwContentDetected: boolean[] | null) =>
+      ({ images, nsfwContentDetected }) as GenerateResult<T>;
+    if (outputType === "latent") {
+      await this.gpu.check();
+      return result(latents.reshape(latents.shape), null); // a second owner, for the caller
+    }
+    const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, this.#decoding);
+    if (this.unet.activations === "f16" && values.some(Number.isNaN)) {
+      throw new ActivationRangeError(
+        'Cannot draw this picture with activations in f16 as the UNet makes numbers beyond 65504, which came out as NaN: load it with activations: "f32"',
+      );
+    }
+    const verdicts = this.safetyChecker
+      ? await blackenFlagged(values, { height, width }, {
+        safetyChecker: this.safetyChecker,
+        featureExtractor: this.featureExtractor!,
+      })
+      : null;
+    if (outputType === "array") return result(values, verdicts);
+    return result(picturesFromFloats(values, { height, width }).map(toJimp), verdicts);
+  }
+
+  /**
+   * Saves the pipeline as a folder that diffusers loads, with edits baked into the UNet's weights. Weights are streamed from the files that they
+   * came from. LoRAs and textual inversions stay files of their own. The folder appears whole or not at all (Deno only).
+   *
+   * @throws {CheckpointError} if the folder holds something and `overwrite` is not set, if it is the one that the pipeline was loaded from, or if
+   *   a component was built from weights in memory
+   */
+  async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
+    await saveFolder(this.components, directory, (layer, projection) => this.bakedWeight(layer, projection), {
+      ...options,
+      requiresSafetyChecker: this.requiresSafetyChecker,
+    });
+  }
+
+  /**
+   * Saves the pipeline as one .safetensors file in the original layout (LDM), which A1111 and ComfyUI load; otherwise as {@linkcode savePretrained}.
+   * What the scheduler, the tokenizer and the configurations say is not in such a file, but for the kind of prediction of 2.x.
+   */
+  async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
+    await saveSingleFile(this.components, path, (layer, projection) => this.bakedWeight(layer, projection), options);
+  }
+
+  /** The weight of a cross-attention projection as edits leave it; `undefined` where none does. Editing pipelines answer. */
+  protected bakedWeight(_layerPath: string, _projection: "to_k" | "to_v"): Tensor | undefined {
+    return undefined;
+  }
+
+  /** Frees what `fromPretrained` loaded: components, and the device if it opened one. */
+  [Symbol.dispose](): void {
+    for (const component of this.#owned.splice(0)) component[Symbol.dispose]();
+  }
+
+  /** Makes the pipeline the owner of components: they are disposed of with it, in this order. */
+  own(components: readonly Disposable[]): void {
+    this.#owned.push(...components);
+  }
+
+  /** What the cross-attention layers read for these embeddings [B, T, d]. Editing pipelines answer differently layer by layer. */
+  protected statesOf(embeddings: Tensor, _options: GenerateOptions<keyof OutputTypes>): Tensor | StatesOf {
+    return embeddings;
+  }
+
+  #prepareContext(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions<keyof OutputTypes>,
+    guided: boolean,
+  ) {
+    const loraScale = options.crossAttentionKwargs?.scale ?? 1;
+    return this.gpu.scope(() => {
+      const { promptEmbeds, negativePromptEmbeds } = encodePrompts(this, prompt, {
+        ...options,
+        doClassifierFreeGuidance: guided,
+        loraScale,
+      });
+      const all = negativePromptEmbeds ? concat([negativePromptEmbeds, promptEmbeds], 0) : promptEmbeds;
+      const context = this.unet.prepareContext(this.statesOf(all, options), { loraScale });
+      context.keep();
+      return { context, images: promptEmbeds.shape[0] };
+    });
+  }
+
+  get #decoding(): DecodingOptions {
+    return { slicing: this.#slicing, tiling: this.#tiling };
+  }
+
+  #latentShape(images: number, { height, width }: CheckedOptions): number[] {
+    const { scaleFactor } = this.vae;
+    return [images, this.unet.config.inChannels, height / scaleFactor, width / scaleFactor];
+  }
+
+  #initialLatents(images: number, settings: CheckedOptions): Tensor {
+    const { latents, generator, numInferenceSteps } = settings;
+    const shape = this.#latentShape(images, settings);
+    if (latents && latents.shape.join() !== shape.join()) {
+      throw new ShapeError(
+        `Cannot start from latents [${latents.shape.join(", ")}] as [${shape.join(", ")}] are wanted`,
+        [
+          latents.shape,
+          shape,
+        ],
+      );
+    }
+    if (generator instanceof Array && generator.length !== images) {
+      throw new RangeError(
+        `Cannot draw ${images} images with ${generator.length} generators: give one, or one for each image`,
+      );
+    }
+    const { initNoiseSigma } = this.scheduler.plan(numInferenceSteps);
+    const noise = latents ?? Tensor.from(this.gpu, drawNoise(shape, generator), shape);
+    const scaled = linearCombination([{ tensor: noise, coefficient: initNoiseSigma }]);
+    if (!latents) noise[Symbol.dispose]();
+    return scaled;
+  }
+
+  #checked(
+    prompt: string | readonly string[] | undefined,
+    options: GenerateOptions<keyof OutputTypes>,
+  ): CheckedOptions {
+    const { scaleFactor } = this.vae;
+    const natural = (this.unet.config.sampleSize ?? 64) * scaleFactor;
+    const { height = natural, width = natural, callbackSteps = 1, numImagesPerPrompt = 1 } = options;
+    for (const [name, side] of Object.entries({ height, width })) {
+      if (!Number.isInteger(side) || side <= 0 || side % scaleFactor !== 0) {
+        throw new ShapeError(
+          `Cannot draw a picture of ${width} × ${height} as its ${name} must be a multiple of ${scaleFactor}: ${side}`,
+          [
+            [height, width],
+          ],
+        );
+      }
+    }
+    for (const [name, count] of Object.entries({ callbackSteps, numImagesPerPrompt })) {
+      if (!Number.isInteger(count) || count < 1) {
+        throw new RangeError(`Cannot draw as ${name} must be a whole number from 1: ${count}`);
+      }
+    }
+    if (prompt !== undefined && options.promptEmbeds) {
+      throw new PromptError("Cannot draw both a prompt and promptEmbeds: give one of them");
+    }
+    if (options.negativePrompt !== undefined && options.negativePromptEmbeds) {
+      throw new PromptError("Cannot guide away from both a negativePrompt and negativePromptEmbeds: give one of them");
+    }
+    const loraScale = options.crossAttentionKwargs?.scale ?? 1;
+    if (!Number.isFinite(loraScale)) {
+      throw new RangeError(`Cannot draw as crossAttentionKwargs.scale must be a finite number: ${loraScale}`);
+    }
+    const guidanceScale = options.guidanceScale ?? 7.5;
+    if (!Number.isFinite(guidanceScale)) {
+      throw new RangeError(`Cannot draw as guidanceScale must be a finite number: ${guidanceScale}`);
+    }
+    return {
+      height,
+      width,
+      callbackSteps,
+      guidanceScale,
+      numInferenceSteps: options.numInferenceSteps ?? 50,
+      eta: options.eta ?? 0,
+      generator: options.generator ?? new TorchGenerator(),
+      latents: options.latents,
+      callback: options.callback,
+      signal: options.signal,
+    };
+  }
+}
+
+interface CheckedOptions {
+  readonly height: number;
+  readonly width: number;
+  readonly numInferenceSteps: number;
+  readonly guidanceScale: number;
+  readonly eta: number;
+  readonly generator: TorchGenerator | readonly TorchGenerator[];
+  readonly latents?: Tensor;
+  readonly callback?: StepCallback;
+  readonly callbackSteps: number;
+  readonly signal?: AbortSignal;
+}
+
+/** Loads all components of a checkpoint and has a pipeline made of them that owns them. */
+export async function loadPipeline<P extends StableDiffusionPipeline>(
+  source: string | FileTree,
+  options: FromPretrainedOptions,
+  make: (components: PipelineComponents, settings: PipelineSettings) => P,
+): Promise<P> {
+  const { variant, onProgress, activations } = options;
+  const unchecked = options.safetyChecker === null;
+  const tree = await openModelSource(source, {
+    ...options,
+    without: unchecked ? ["safety_checker", "feature_extractor"] : [],
+    onFetch: (doneBytes, totalBytes) => onProgress?.("download", doneBytes, totalBytes),
+  });
+  const index = await readConfig(tree, "model_index.json", parseModelIndex);
+  for (const required of ["vae", "text_encoder", "tokenizer", "unet", "scheduler"] as const) {
+    if (index.components[required] === null) {
+      throw new CheckpointError(`Cannot load ${tree.name} as its model_index.json names no ${required}`, {
+        source: tree.name,
+      });
+    }
+  }
+  const isChecked = !unchecked && index.components.safety_checker !== null;
+  if (isChecked && index.components.feature_extractor === null) {
+    throw new CheckpointError(
+      `Cannot load ${tree.name} as its model_index.json names a safety_checker and no feature_extractor: ` +
+        `pass safetyChecker: null to draw unchecked`,
+      { source: tree.name },
+    );
+  }
+  const owned: Disposable[] = [];
+  try {
+    const gpu = options.gpu ?? await Gpu.request();
+    if (!options.gpu) owned.push(gpu);
+    const variantOf = await variantsOf(tree, variant);
+    const load = (component: ComponentName) => ({
+      gpu,
+      variant: variantOf(component),
+      onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(component, doneBytes, totalBytes),
+    });
+    const own = <T extends Disposable>(component: T): T => (owned.unshift(component), component); // the device goes last
+    const tokenizer = await CLIPTokenizer.fromPretrained(tree.subtree("tokenizer"));
+    const scheduler = schedulerFromConfig(
+      await tree.readJson("scheduler/scheduler_config.json") as Record<string, unknown>,
+    );
+    const textEncoder = own(await CLIPTextModel.fromPretrained(tree.subtree("text_encoder"), load("text_encoder")));
+    const unet = own(await UNet2DConditionModel.fromPretrained(tree.subtree("unet"), { ...load("unet"), activations }));
+    const vae = own(await AutoencoderKL.fromPretrained(tree.subtree("vae"), load("vae")));
+    const safetyChecker = isChecked
+      ? own(await StableDiffusionSafetyChecker.fromPretrained(tree.subtree("safety_checker"), load("safety_checker")))
+      : undefined;
+    const featureExtractor = !unchecked && index.components.feature_extractor !== null
+      ? await CLIPImageProcessor.fromPretrained(tree.subtree("feature_extractor"))
+      : undefined;
+    // Who passes null over a checker is told so, whatever the checkpoint requires.
+    const requiresSafetyChecker = index.requiresSafetyChecker || unchecked && index.components.safety_checker !== null;
+    const pipe = make({ vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor }, {
+      requiresSafetyChecker,
+    });
+    pipe.own(owned);
+    return pipe;
+  } catch (error) {
+    for (const component of owned) component[Symbol.dispose]();
+    throw error;
+  }
+}

@@ -1,0 +1,63 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { AutoencoderKL } from "../../../pipeline/models/vae.ts";
+import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
+import { CheckpointError } from "../../../pipeline/errors.ts";
+import { memoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { gpuTest } from "../../gpu.ts";
+
+const goldens = `${import.meta.dirname}/../../goldens`;
+
+/** The folder of a mini model with some keys of its configuration changed. */
+async function disturbed(part: string, changes: Record<string, unknown>) {
+  const folder = `${goldens}/sd1-mini/${part}`;
+  const config = { ...JSON.parse(await Deno.readTextFile(`${folder}/config.json`)), ...changes };
+  return memoryTree({
+    "config.json": new TextEncoder().encode(JSON.stringify(config)),
+    "diffusion_pytorch_model.safetensors": await Deno.readFile(`${folder}/diffusion_pytorch_model.safetensors`),
+  }, part);
+}
+
+gpuTest(
+  "a configuration that asks for more layers than the weights hold names the missing keys, and takes no memory",
+  async (gpu) => {
+    const tree = await disturbed("vae", { layers_per_block: 3 });
+    const error = await assertRejects(() => AutoencoderKL.fromPretrained(tree, { gpu }), CheckpointError, "missing");
+    assert(error.message.includes("encoder.down_blocks.0.resnets.2.norm1.weight"), error.message);
+  },
+);
+
+gpuTest("weights that no module wants are named", async (gpu) => {
+  const tree = await disturbed("vae", { layers_per_block: 1 });
+  const error = await assertRejects(
+    () => AutoencoderKL.fromPretrained(tree, { gpu }),
+    CheckpointError,
+    "unknown to this model",
+  );
+  assert(/(en|de)coder\.(down|up)_blocks\.\d\.resnets\.[12]\./.test(error.message), error.message);
+});
+
+gpuTest("all misfits are told at once: shapes, missing and unknown keys", async (gpu) => {
+  const tree = await disturbed("unet", { cross_attention_dim: 32, layers_per_block: 1 });
+  const error = await assertRejects(() => UNet2DConditionModel.fromPretrained(tree, { gpu }), CheckpointError);
+  for (
+    const part of [
+      "of another shape",
+      "attn2.to_k.weight",
+      "[16, 48] in the file, [16, 32] by the configuration",
+      "unknown to this model",
+    ]
+  ) {
+    assert(error.message.includes(part), `${part} in:\n${error.message}`);
+  }
+});
+
+gpuTest("half-precision weights stay half on the device, and take half the memory", async (gpu) => {
+  const before = gpu.memory.live;
+  const bytes: number[] = [];
+  for (const variant of [undefined, "fp16"]) {
+    using vae = await AutoencoderKL.fromPretrained(`${goldens}/sd1-mini/vae`, { gpu, variant });
+    bytes.push(gpu.memory.live - before);
+    assertEquals(vae.config.latentChannels, 4);
+  }
+  assert(bytes[1] < 0.6 * bytes[0], `${bytes}`);
+});

@@ -1,0 +1,308 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import fc from "fast-check";
+import { bytesSource, fileSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import {
+  layoutSafetensors,
+  type SafetensorsDtype,
+  SafetensorsFile,
+  type TensorEntry,
+  writeSafetensors,
+} from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
+import { saveSafetensors } from "../../../../pipeline/checkpoint/save.ts";
+import { SafetensorsError } from "../../../../pipeline/errors.ts";
+
+const goldens = `${import.meta.dirname}/../../../goldens`;
+
+/** A file with the given header, whose length field can be made to lie, and `dataBytes` zeros. */
+function fileWith(header: unknown, options: { dataBytes?: number; headerLength?: bigint } = {}): Uint8Array {
+  const text = typeof header === "string" ? header : JSON.stringify(header);
+  const body = new TextEncoder().encode(text);
+  const file = new Uint8Array(8 + body.length + (options.dataBytes ?? 0));
+  new DataView(file.buffer).setBigUint64(0, options.headerLength ?? BigInt(body.length), true);
+  file.set(body, 8);
+  return file;
+}
+
+const open = (bytes: Uint8Array): Promise<SafetensorsFile> => SafetensorsFile.open(bytesSource(bytes, "x.safetensors"));
+
+function entry(name: string, dtype: SafetensorsDtype, shape: number[], bytes: Uint8Array): TensorEntry {
+  return { name, dtype, shape, chunks: () => [bytes] };
+}
+
+async function written(entries: TensorEntry[], metadata?: Record<string, string>): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  const size = await writeSafetensors(entries, (chunk) => void chunks.push(chunk.slice()), { metadata });
+  const bytes = new Uint8Array(await new Blob(chunks as Uint8Array<ArrayBuffer>[]).arrayBuffer());
+  assertEquals(bytes.length, size);
+  return bytes;
+}
+
+Deno.test("a file is read as its header says: names, shapes, metadata, ranges", async () => {
+  const a = { dtype: "F32", shape: [2, 1], data_offsets: [0, 8] };
+  const bytes = fileWith({ a, __metadata__: { note: "n", __proto__x: "y" } }, { dataBytes: 8 });
+  bytes.set(new Uint8Array(Float32Array.of(1.5, -2).buffer), bytes.length - 8);
+  using file = await open(bytes);
+  assertEquals(file.info("a"), { dtype: "F32", shape: [2, 1], offset: bytes.length - 8, bytes: 8 });
+  assertEquals(file.metadata, { note: "n", __proto__x: "y" });
+  assertEquals(await file.float32("a"), Float32Array.of(1.5, -2));
+  assertEquals(await file.readRange("a", 4, 8), new Uint8Array(Float32Array.of(-2).buffer));
+  await assertRejects(() => file.readRange("a", 4, 9), SafetensorsError, "has 8 bytes");
+  await assertRejects(() => file.readRange("a", 5, 4), SafetensorsError);
+  await assertRejects(() => file.read("b"), SafetensorsError, 'tensor "b"');
+});
+
+Deno.test("an empty file of tensors, a scalar and tensors without elements are legal", async () => {
+  assertEquals((await open(fileWith("{}   "))).tensors.size, 0);
+  const none = { dtype: "F16", shape: [0, 7], data_offsets: [0, 0] };
+  const scalar = { dtype: "I64", shape: [], data_offsets: [0, 8] };
+  using file = await open(fileWith({ scalar, none, more: { ...none, data_offsets: [8, 8] } }, { dataBytes: 8 }));
+  assertEquals(await file.float32("none"), new Float32Array(0));
+  assertEquals(await file.int32("scalar"), Int32Array.of(0));
+});
+
+const tensor = (fields: object) => ({ a: { dtype: "F32", shape: [2], data_offsets: [0, 8], ...fields } });
+const two = (from: number, to: number) => ({ ...tensor({}), b: { dtype: "U8", shape: [4], data_offsets: [from, to] } });
+
+const violations: [rule: string, bytes: Uint8Array, message: string][] = [
+  ["shorter than its length field", new Uint8Array(7), "7 bytes"],
+  ["header over 100 MB", fileWith("{}", { headerLength: 100_000_001n }), "100000001"],
+  ["header length near 2^64", fileWith("{}", { headerLength: 2n ** 64n - 1n }), "100000000 are allowed"],
+  ["header past the end of the file", fileWith("{}", { headerLength: 3n }), "truncated"],
+  ["header not UTF-8", fileWith("{}").with(9, 0xff), "not UTF-8"],
+  ["byte order mark", fileWith("\ufeff{}"), "must begin with '{'"],
+  ["header a list", fileWith("[]"), "must begin with '{'"],
+  ["header with leading space", fileWith(" {}"), "must begin with '{'"],
+  ["empty header", fileWith(""), "must begin with '{'"],
+  ["header not JSON", fileWith('{"a"'), "not JSON"],
+  ["two JSON values", fileWith("{}{}"), "not JSON"],
+  ["a name twice", fileWith('{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"\\u0061":{}}'), '"a" twice'],
+  ["a field twice", fileWith('{"a":{"dtype":"U8","dtype" :"U8"}}'), '"dtype" twice'],
+  ["a fraction", fileWith('{"a":{"dtype":"U8","shape":[1.0],"data_offsets":[0,1]}}', { dataBytes: 1 }), "1.0"],
+  ["an exponent", fileWith('{"a":{"dtype":"U8","shape":[1e0],"data_offsets":[0,1]}}', { dataBytes: 1 }), "1e0"],
+  ["minus zero", fileWith('{"a":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}'), "-0"],
+  ["deep nesting", fileWith('{"a":' + "[".repeat(100_000)), "nests deeper"],
+  ["an endless string", fileWith('{"' + "a\\\\".repeat(1_000_000)), "not JSON"],
+  ["a lone surrogate", fileWith('{"\\ud800":{}}'), "not valid Unicode"],
+  ["metadata no object", fileWith({ __metadata__: [] }), "__metadata__"],
+  ["metadata no string", fileWith({ __metadata__: { n: 1 } }), '"n"'],
+  ["entry no object", fileWith({ a: 1 }), "by an object"],
+  ["unknown dtype", fileWith(tensor({ dtype: "F31" })), '"F31"'],
+  ["dtype of a prototype", fileWith(tensor({ dtype: "toString" })), '"toString"'],
+  ["shape missing", fileWith(tensor({ shape: undefined })), "no list of sizes"],
+  ["shape with text", fileWith(tensor({ shape: ["2"] })), "no list of sizes"],
+  ["shape past safe integers", fileWith(tensor({ shape: [2 ** 53] })), "no list of sizes"],
+  ["shape whose product is too large", fileWith(tensor({ shape: [2 ** 30, 2 ** 30] })), "too large"],
+  ["one offset", fileWith(tensor({ data_offsets: [0] })), "begin and an end"],
+  ["offsets reversed", fileWith(tensor({ data_offsets: [8, 0] }), { dataBytes: 8 }), "before that"],
+  ["size against shape", fileWith(tensor({ shape: [3] }), { dataBytes: 8 }), "needs 12 bytes and has 8"],
+  ["half a byte", fileWith(tensor({ dtype: "F4", shape: [1] })), "last byte"],
+  ["overlap", fileWith(two(6, 10), { dataBytes: 10 }), "overlaps by 2 bytes"],
+  ["same place twice", fileWith({ ...tensor({}), b: tensor({}).a }, { dataBytes: 8 }), "overlaps by 8 bytes"],
+  ["hole", fileWith(two(9, 13), { dataBytes: 13 }), "leaves 1 bytes after"],
+  [
+    "hole at the start",
+    fileWith(tensor({ data_offsets: [1, 9] }), { dataBytes: 9 }),
+    "leaves 1 bytes after the header",
+  ],
+  ["truncated", fileWith(tensor({}), { dataBytes: 7 }), "1 bytes are missing"],
+  ["trailing bytes", fileWith(tensor({}), { dataBytes: 9 }), "1 bytes follow"],
+];
+
+for (const [rule, bytes, message] of violations) {
+  Deno.test(`open() refuses a file with this fault: ${rule}`, async () => {
+    const error = await assertRejects(() => open(bytes), SafetensorsError, message);
+    assert((error as SafetensorsError).message.includes("x.safetensors"));
+  });
+}
+
+Deno.test("a refused or closed file closes its source", async () => {
+  for (const bytes of [new Uint8Array(3), fileWith("{}")]) {
+    let closed = 0;
+    const source = { ...bytesSource(bytes, "x"), close: () => closed++ };
+    await SafetensorsFile.open(source).then((file) => file.close(), () => {});
+    assertEquals(closed, 1);
+  }
+});
+
+Deno.test("float32(), float64() and int32() read every real type", async () => {
+  const values = [0, 1, 2, 100];
+  const arrays: [SafetensorsDtype, ArrayBufferView][] = [
+    ["U8", Uint8Array.from(values)],
+    ["I8", Int8Array.from(values)],
+    ["U16", Uint16Array.from(values)],
+    ["I16", Int16Array.from(values)],
+    ["U32", Uint32Array.from(values)],
+    ["I32", Int32Array.from(values)],
+    ["U64", BigUint64Array.from(values, BigInt)],
+    ["I64", BigInt64Array.from(values, BigInt)],
+    ["F16", Float16Array.from(values)],
+    ["F32", Float32Array.from(values)],
+    ["F64", Float64Array.from(values)],
+    ["BF16", Uint16Array.of(0, 0x3f80, 0x4000, 0x42c8)],
+  ];
+  const entries = arrays.map(([dtype, array]) => entry(dtype, dtype, [4], new Uint8Array(array.buffer as ArrayBuffer)));
+  entries.push(entry("BOOL", "BOOL", [2], Uint8Array.of(0, 1)), entry("C64", "C64", [1], new Uint8Array(8)));
+  entries.push(entry("large", "I64", [1], new Uint8Array(BigInt64Array.of(2n ** 31n).buffer)));
+  using file = await open(await written(entries));
+  for (const [dtype] of arrays) {
+    assertEquals(await file.float32(dtype), Float32Array.from(values), dtype);
+    assertEquals(await file.float64(dtype), Float64Array.from(values), dtype);
+    if (/F/.test(dtype)) await assertRejects(() => file.int32(dtype), SafetensorsError, `its type is ${dtype}`);
+    else assertEquals(await file.int32(dtype), Int32Array.from(values), dtype);
+  }
+  assertEquals(await file.int32("BOOL"), Int32Array.of(0, 1));
+  await assertRejects(() => file.int32("large"), SafetensorsError, "2147483648");
+  await assertRejects(() => file.float32("C64"), SafetensorsError, "C64");
+});
+
+Deno.test("writing what the reference implementation wrote gives its bytes again", async () => {
+  for (const name of ["sd1-mini/unet/diffusion_pytorch_model.safetensors", "torch_generator.safetensors"]) {
+    const original = await Deno.readFile(goldens + name);
+    using file = await open(original);
+    const entries = [...file.tensors].reverse().map(([name, { dtype, shape, bytes }]): TensorEntry => ({
+      name,
+      dtype,
+      shape,
+      async *chunks() {
+        const half = bytes >> 1;
+        yield await file.readRange(name, 0, half);
+        yield await file.readRange(name, half, bytes);
+      },
+    }));
+    const copy = await written(entries, Object.keys(file.metadata).length > 0 ? file.metadata : undefined);
+    assertEquals(copy.length, original.length);
+    assert(copy.every((byte, i) => byte === original[i]), name);
+  }
+});
+
+Deno.test("writing refuses a name twice, the reserved name, a senseless shape and chunks of another size", async () => {
+  const a = entry("a", "F32", [2], new Uint8Array(8));
+  assertThrows(() => layoutSafetensors([a, a]), SafetensorsError, "two of that name");
+  assertThrows(() => layoutSafetensors([{ ...a, name: "__metadata__" }]), SafetensorsError, "format's own");
+  assertThrows(() => layoutSafetensors([{ ...a, shape: [0.5] }]), SafetensorsError, "whole number of bytes");
+  assertThrows(() => layoutSafetensors([{ ...a, shape: [-1, -1] }]), SafetensorsError, "whole number of bytes");
+  for (const bytes of [7, 9]) {
+    const liar = entry("a", "F32", [2], new Uint8Array(bytes));
+    await assertRejects(() => writeSafetensors([liar], () => {}), SafetensorsError, "needs 8 bytes");
+  }
+});
+
+Deno.test("saveSafetensors() replaces a file whole, and a failure leaves the old one and nothing else", async () => {
+  const folder = await Deno.makeTempDir();
+  try {
+    const path = `${folder}/a.safetensors`;
+    const good = entry("a", "U8", [3], Uint8Array.of(1, 2, 3));
+    await saveSafetensors(path, [good], { metadata: { by: "test" } });
+    const failing = {
+      ...good,
+      chunks: () => {
+        throw new Error("no more data");
+      },
+    };
+    await assertRejects(() => saveSafetensors(path, [failing]), Error, "no more data");
+    using file = await SafetensorsFile.open(await fileSource(path));
+    assertEquals(await file.read("a"), Uint8Array.of(1, 2, 3));
+    assertEquals([...Deno.readDirSync(folder)].map((item) => item.name), ["a.safetensors"]);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+});
+
+const dtypes: SafetensorsDtype[] = ["BOOL", "U8", "F16", "BF16", "I32", "F32", "F64", "I64", "F8_E4M3", "C64"];
+const widths: Record<string, number> = { BOOL: 1, U8: 1, F8_E4M3: 1, F16: 2, BF16: 2, I32: 4, F32: 4 };
+
+const arbitraryTensors = fc.dictionary(
+  fc.string({ unit: "binary", maxLength: 12 }).filter((name) => name.isWellFormed() && name !== "__metadata__"),
+  fc.record({
+    dtype: fc.constantFrom(...dtypes),
+    shape: fc.array(fc.nat({ max: 4 }), { maxLength: 4 }),
+    seed: fc.nat({ max: 255 }),
+  }),
+  { maxKeys: 8 },
+);
+const arbitraryMetadata = fc.option(fc.dictionary(fc.string(), fc.string(), { maxKeys: 4 }), { nil: undefined });
+
+function entriesOf(tensors: Record<string, { dtype: SafetensorsDtype; shape: number[]; seed: number }>): TensorEntry[] {
+  return Object.entries(tensors).map(([name, { dtype, shape, seed }]) => {
+    const bytes = shape.reduce((product, size) => product * size, widths[dtype] ?? 8);
+    return entry(name, dtype, shape, Uint8Array.from({ length: bytes }, (_, i) => seed + i));
+  });
+}
+
+Deno.test("any tensors and metadata come back from a file as they were written", async () => {
+  await fc.assert(
+    fc.asyncProperty(arbitraryTensors, arbitraryMetadata, async (tensors, metadata) => {
+      const entries = entriesOf(tensors);
+      const bytes = await written(entries, metadata);
+      using file = await open(bytes);
+      assertEquals(new Set(file.tensors.keys()), new Set(Object.keys(tensors)));
+      assertEquals(Object.entries(file.metadata), Object.entries(metadata ?? {}));
+      for (const { name, dtype, shape, chunks } of entries) {
+        const info = file.info(name);
+        assertEquals([info.dtype, info.shape], [dtype, shape]);
+        const [expected] = chunks() as Uint8Array[];
+        assertEquals(await file.read(name), expected);
+      }
+      assertEquals((bytes[0] + 256 * bytes[1]) % 8, 0);
+    }),
+    { numRuns: 100 },
+  );
+});
+
+Deno.test("any damage to a header is refused with SafetensorsError or leaves a file that reads", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      arbitraryTensors,
+      fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { minLength: 1, maxLength: 4 }),
+      fc.option(fc.nat(), { nil: undefined }),
+      async (tensors, flips, cut) => {
+        let bytes = await written(entriesOf(tensors), { k: "v" });
+        const headerEnd = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
+        for (const [at, value] of flips) bytes[at % headerEnd] = value;
+        if (cut !== undefined) bytes = bytes.slice(0, cut % bytes.length);
+        try {
+          using file = await open(bytes);
+          for (const name of file.tensors.keys()) await file.read(name);
+        } catch (error) {
+          if (!(error instanceof SafetensorsError)) throw error;
+        }
+      },
+    ),
+    { numRuns: 300 },
+  );
+});
+
+Deno.test("any text for a header is refused with SafetensorsError or is legal", async () => {
+  const words = [
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    '"a"',
+    '"dtype"',
+    '"U8"',
+    '"shape"',
+    '"data_offsets"',
+    "0",
+    "1",
+    "\\",
+    '"',
+  ];
+  const soup = fc.array(fc.constantFrom(...words), { maxLength: 30 }).map((parts) => "{" + parts.join(""));
+  await fc.assert(
+    fc.asyncProperty(fc.oneof(soup, fc.json({ maxDepth: 4 }), fc.string({ unit: "binary" })), async (header) => {
+      await open(fileWith(header)).catch((error) => {
+        if (!(error instanceof SafetensorsError)) throw error;
+      });
+    }),
+    { numRuns: 500 },
+  );
+});
+
+Deno.test("a file of the reference implementation opens, with its metadata and integers", async () => {
+  using file = await SafetensorsFile.open(await fileSource(goldens + "sd1-mini.safetensors"));
+  assert(file.metadata.note.length > 0);
+  assertEquals((await file.int32("text.input_ids")).length, 3 * 77);
+});

@@ -1,0 +1,296 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import type { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { CheckpointError } from "../../pipeline/errors.ts";
+import { directoryTree } from "../../pipeline/checkpoint/source/byte_source.ts";
+import type { ModelOrigin } from "../../pipeline/checkpoint/source/origin.ts";
+import { openWeights } from "../../pipeline/checkpoint/safetensors/weights.ts";
+import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
+import { saveFolder } from "../../pipeline/saving.ts";
+import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { TorchGenerator } from "../../schedulers/mod.ts";
+import { loadGoldens } from "../goldens.ts";
+import { assertClose, gpuTest } from "../gpu.ts";
+import { goldens, miniConfig } from "./checkpoint/ldm/ldm_files.ts";
+
+const parts = ["unet", "vae", "text_encoder"] as const;
+const recorded = JSON.parse(await Deno.readTextFile(new URL("../reference/saved_folder.json", import.meta.url)));
+
+async function inTempFolder(body: (folder: string) => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  try {
+    await body(folder);
+  } finally {
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+async function load(gpu: Gpu, model: string, edited = false): Promise<StableDiffusionModelEditingPipeline> {
+  const pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/${model}`, { gpu });
+  if (edited) await pipe.editModel("A pack of roses", "A pack of blue roses");
+  return pipe;
+}
+
+async function draw(pipe: StableDiffusionPipeline): Promise<Float32Array> {
+  const options = { numInferenceSteps: 2, generator: new TorchGenerator(3), outputType: "array" as const };
+  return (await pipe.generate("a field of roses", options)).images;
+}
+
+async function drawSaved(gpu: Gpu, folder: string): Promise<Float32Array> {
+  using pipe = await StableDiffusionPipeline.fromPretrained(folder, { gpu });
+  return await draw(pipe);
+}
+
+/** All files below a folder, by their paths. */
+async function filesIn(folder: string, below = ""): Promise<string[]> {
+  const files: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(`${folder}/${below}`)) {
+    if (isDirectory) files.push(...await filesIn(folder, `${below}${name}/`));
+    else files.push(below + name);
+  }
+  return files.sort();
+}
+
+async function weightsOf(folder: string, part: typeof parts[number]) {
+  const baseName = part === "text_encoder" ? "model" : "diffusion_pytorch_model";
+  return await openWeights(await directoryTree(`${folder}/${part}`), baseName);
+}
+
+for (const model of ["sd1-mini", "sd2-mini"] as const) {
+  gpuTest(
+    `${model}, edited or not, draws what the real diffusers draws from the folders that we saved`,
+    async (gpu) => {
+      const { tensors } = await loadGoldens(model);
+      const { note } = await loadGoldens(model);
+      const { tensors: references } = await loadGoldens("../reference/saved_folder");
+      const { data, shape } = tensors.get("pipe.latents")!;
+      using latents = Tensor.from(gpu, Float32Array.from(data), shape);
+      const compare = async (pipe: StableDiffusionPipeline, kind: string, tolerance: number) => {
+        const { images } = await pipe.generate(note.prompts, {
+          latents,
+          numInferenceSteps: recorded.steps,
+          guidanceScale: recorded.guidance,
+          outputType: "latent",
+        });
+        using drawn = images;
+        assertClose(await drawn.data(), references.get(`${model}.${kind}`)!.data, tolerance, kind);
+        assertEquals(pipe.scheduler.config._class_name, recorded.folders[`${model}.${kind}`].scheduler);
+      };
+      using plain = await load(gpu, model);
+      await compare(plain, "plain", 1e-4);
+      // E amplifies the other encoder's rounding: the whole way from text is judged at 2e-4.
+      using edited = await load(gpu, model, true);
+      await compare(edited, "edited", 2e-4);
+      await inTempFolder(async (folder) => {
+        await edited.savePretrained(`${folder}/f16`, { dtype: "f16" });
+        using half = await StableDiffusionPipeline.fromPretrained(`${folder}/f16`, { gpu });
+        await compare(half, "f16", 2e-4);
+      });
+      assert(recorded.folders[`${model}.edited`]["change from plain"] > 0.1, "the edit was to be seen");
+    },
+  );
+
+  gpuTest(`${model} saved as a folder has the files, settings and bytes that it was loaded from`, async (gpu) => {
+    await inTempFolder(async (folder) => {
+      using pipe = await load(gpu, model);
+      const saved = `${folder}/saved`;
+      await pipe.savePretrained(saved);
+      const source = (await filesIn(`${goldens}/${model}`)).filter((path) => !path.includes(".fp16."));
+      assertEquals(await filesIn(saved), source);
+      for (const path of source.filter((path) => path.endsWith("config.json") || path === "model_index.json")) {
+        const json = async (root: string) => JSON.parse(await Deno.readTextFile(`${root}/${path}`));
+        const [actual, expected] = [await json(saved), await json(`${goldens}/${model}`)];
+        // Our scheduler names its class's defaults too, as diffusers does when it saves.
+        for (const [key, value] of Object.entries(expected)) assertEquals(actual[key], value, `${path} ${key}`);
+      }
+      for (const part of parts) {
+        using actual = await weightsOf(saved, part);
+        using expected = await weightsOf(`${goldens}/${model}`, part);
+        assertEquals(actual.metadata.format, "pt");
+        assertEquals([...actual.tensors.keys()].sort(), [...expected.tensors.keys()].sort());
+        for (const key of expected.tensors.keys()) assertEquals(await actual.read(key), await expected.read(key), key);
+      }
+      assertEquals(await drawSaved(gpu, saved), await draw(pipe));
+    });
+  });
+
+  gpuTest(
+    `an edited ${model} is saved with the edit in to_k and to_v alone, and draws without edits what it drew with them`,
+    async (gpu) => {
+      await inTempFolder(async (folder) => {
+        using pipe = await load(gpu, model, true);
+        await pipe.savePretrained(`${folder}/saved`);
+        using actual = await weightsOf(`${folder}/saved`, "unet");
+        using expected = await weightsOf(`${goldens}/${model}`, "unet");
+        const changed: string[] = [];
+        for (const key of expected.tensors.keys()) {
+          const [a, b] = [await actual.read(key), await expected.read(key)];
+          if (a.some((byte, i) => byte !== b[i])) changed.push(key);
+        }
+        const baked = pipe.crossAttentions.flatMap(({ path }) => [`${path}.to_k.weight`, `${path}.to_v.weight`]);
+        assertEquals(changed.sort(), baked.sort());
+        const edited = await draw(pipe);
+        assertClose(await drawSaved(gpu, `${folder}/saved`), edited, 2e-4, "baked");
+
+        await pipe.saveSingleFile(`${folder}/single.safetensors`);
+        using single = await StableDiffusionPipeline.fromSingleFile(`${folder}/single.safetensors`, {
+          gpu,
+          tokenizer: `${goldens}/${model}/tokenizer`,
+          config: miniConfig[model],
+        });
+        assertEquals(single.scheduler.config.prediction_type, pipe.scheduler.config.prediction_type);
+        single.scheduler = pipe.scheduler;
+        assertClose(await draw(single), edited, 2e-4, "single file");
+        // What was loaded from a single file is saved as a folder in turn.
+        await single.savePretrained(`${folder}/again`);
+        assertClose(await drawSaved(gpu, `${folder}/again`), edited, 2e-4, "folder of a single file");
+      });
+    },
+  );
+}
+
+gpuTest(
+  "savePretrained with dtype f16 halves the files; shards read as one file; indices are not converted",
+  async (gpu) => {
+    await inTempFolder(async (folder) => {
+      using pipe = await load(gpu, "sd1-mini");
+      await pipe.savePretrained(`${folder}/f16`, { dtype: "f16" });
+      for (const part of parts) {
+        using half = await weightsOf(`${folder}/f16`, part);
+        using full = await weightsOf(`${goldens}/sd1-mini`, part);
+        for (const [key, { dtype, bytes }] of full.tensors) {
+          assertEquals(
+            [half.info(key).dtype, half.info(key).bytes],
+            dtype === "F32" ? ["F16", bytes / 2] : [dtype, bytes],
+          );
+          assertEquals(await half.float32(key), Float32Array.from(new Float16Array(await full.float32(key))), key);
+        }
+      }
+      const config = JSON.parse(await Deno.readTextFile(`${folder}/f16/text_encoder/config.json`));
+      assertEquals(config.torch_dtype, "float16");
+
+      await pipe.savePretrained(`${folder}/shards`, { maxShardBytes: 400_000 });
+      const files = await filesIn(`${folder}/shards/unet`);
+      assert(files.includes("diffusion_pytorch_model.safetensors.index.json"), files.join());
+      for (const name of files.filter((name) => name.endsWith(".safetensors"))) {
+        assert((await Deno.stat(`${folder}/shards/unet/${name}`)).size < 450_000, name);
+      }
+      assertEquals(await drawSaved(gpu, `${folder}/shards`), await draw(pipe));
+    });
+  },
+);
+
+gpuTest("a folder that holds something is refused, or has its parts replaced and nothing else", async (gpu) => {
+  await inTempFolder(async (folder) => {
+    using pipe = await load(gpu, "sd1-mini");
+    const saved = `${folder}/saved`;
+    await Deno.mkdir(saved);
+    await pipe.savePretrained(saved); // an empty folder is no obstacle
+    await Deno.writeTextFile(`${saved}/README.md`, "mine");
+    await assertRejects(() => pipe.savePretrained(saved), CheckpointError, "choose another place, or overwrite");
+    const before = await filesIn(saved);
+    await pipe.editModel("A pack of roses", "A pack of blue roses");
+    await pipe.savePretrained(saved, { overwrite: true });
+    assertEquals(await filesIn(saved), before);
+    assertEquals(await Deno.readTextFile(`${saved}/README.md`), "mine");
+    assertClose(await drawSaved(gpu, saved), await draw(pipe), 2e-4, "replaced");
+    assertEquals(await filesIn(folder), before.map((path) => `saved/${path}`), "nothing is left beside it");
+  });
+});
+
+gpuTest("saving that fails midway leaves what was there, and no trace", async (gpu) => {
+  await inTempFolder(async (folder) => {
+    using pipe = await load(gpu, "sd1-mini");
+    const saved = `${folder}/saved`;
+    await pipe.savePretrained(saved);
+    const before = await Promise.all((await filesIn(saved)).map(async (path) => ({
+      path,
+      bytes: await Deno.readFile(`${saved}/${path}`),
+    })));
+    const vae = Object.create(pipe.vae, { origin: { value: breaking(pipe.vae.origin!) } });
+    const components = { ...pipe.components, vae };
+    const none = () => undefined;
+    await assertRejects(() => saveFolder(components, saved, none, { overwrite: true }), Error, "the disk is gone");
+    await assertRejects(() => saveFolder(components, `${folder}/new`, none), Error, "the disk is gone");
+    assertEquals(await filesIn(folder), before.map(({ path }) => `saved/${path}`));
+    for (const { path, bytes } of before) assertEquals(await Deno.readFile(`${saved}/${path}`), bytes, path);
+  });
+});
+
+/** An origin whose weights break off while they are read. */
+function breaking(origin: ModelOrigin): ModelOrigin {
+  return {
+    ...origin,
+    async openWeights() {
+      const weights = await origin.openWeights();
+      const read = weights.readRange.bind(weights);
+      let reads = 0;
+      weights.readRange = (...range) => ++reads > 20 ? Promise.reject(new Error("the disk is gone")) : read(...range);
+      return weights;
+    },
+  };
+}
+
+gpuTest("a pipeline is not saved over its own files, nor without knowing them", async (gpu) => {
+  await inTempFolder(async (folder) => {
+    using first = await load(gpu, "sd1-mini", true);
+    const saved = `${folder}/saved`;
+    await first.savePretrained(saved);
+    using pipe = await StableDiffusionPipeline.fromPretrained(saved, { gpu });
+    await assertRejects(
+      () => pipe.savePretrained(saved, { overwrite: true }),
+      CheckpointError,
+      "the pipeline's own weights are read from there",
+    );
+    const vae = Object.create(pipe.vae, { origin: { value: undefined } });
+    await assertRejects(
+      () => saveFolder({ ...pipe.components, vae }, `${folder}/new`, () => undefined),
+      CheckpointError,
+      "Cannot save the vae",
+    );
+    assertEquals((await filesIn(folder)).filter((path) => !path.startsWith("saved/")), []);
+  });
+});
+
+gpuTest("progress tells of every byte, and ends with all of them", async (gpu) => {
+  await inTempFolder(async (folder) => {
+    using pipe = await load(gpu, "sd1-mini");
+    let last = 0, total = 0;
+    await pipe.savePretrained(`${folder}/saved`, {
+      onProgress: (doneBytes, totalBytes) => {
+        assert(doneBytes > last && doneBytes <= totalBytes);
+        [last, total] = [doneBytes, totalBytes];
+      },
+    });
+    assertEquals(last, total);
+  });
+});
+
+gpuTest("a safety checker and its feature extractor are saved with the pipeline", async (gpu) => {
+  await inTempFolder(async (folder) => {
+    const copy = async (from: string, to: string) => {
+      for (const path of await filesIn(from)) {
+        await Deno.mkdir(`${to}/${path.split("/").slice(0, -1).join("/")}`, { recursive: true });
+        await Deno.copyFile(`${from}/${path}`, `${to}/${path}`);
+      }
+    };
+    await copy(`${goldens}/sd1-mini`, `${folder}/checked`);
+    for (const part of ["safety_checker", "feature_extractor"]) {
+      await copy(`${goldens}/${part}`, `${folder}/checked/${part}`);
+    }
+    const index = JSON.parse(await Deno.readTextFile(`${folder}/checked/model_index.json`));
+    index.safety_checker = ["stable_diffusion", "StableDiffusionSafetyChecker"];
+    index.feature_extractor = ["transformers", "CLIPImageProcessor"];
+    index.requires_safety_checker = true;
+    await Deno.writeTextFile(`${folder}/checked/model_index.json`, JSON.stringify(index));
+
+    using pipe = await StableDiffusionPipeline.fromPretrained(`${folder}/checked`, { gpu });
+    await pipe.savePretrained(`${folder}/saved`);
+    assertEquals(JSON.parse(await Deno.readTextFile(`${folder}/saved/model_index.json`)), index);
+    using again = await StableDiffusionPipeline.fromPretrained(`${folder}/saved`, { gpu });
+    const verdicts = async (of: StableDiffusionPipeline) =>
+      (await of.generate(["a rose", "a cat"], { numInferenceSteps: 1, generator: new TorchGenerator(1) }))
+        .nsfwContentDetected;
+    assertEquals(await verdicts(again), await verdicts(pipe));
+  });
+});
