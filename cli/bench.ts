@@ -1,13 +1,13 @@
-import { casesFor, kernelCases } from "../bench/cases.ts";
-import { type Ceiling, measureCeiling } from "../bench/ceiling.ts";
-import { measureColdCompilation } from "../bench/compilation.ts";
-import { findDawn } from "../bench/dawn.ts";
-import { measureDemo } from "../bench/demo.ts";
-import { measureEdit } from "../bench/edit.ts";
-import { measureFullSize } from "../bench/full_size.ts";
-import { measureKernel } from "../bench/kernels.ts";
-import { benchPage } from "../bench/page.ts";
-import { openPeers, PeerPace } from "../bench/peers.ts";
+import { casesFor, kernelCases } from "../bench/cases/cases.ts";
+import { type Ceiling, measureCeiling } from "../bench/measure/ceiling.ts";
+import { measureColdCompilation } from "../bench/measure/compilation.ts";
+import { findDawn } from "../bench/measure/dawn.ts";
+import { measureDemo } from "../bench/measure/demo.ts";
+import { measureEdit } from "../bench/measure/edit.ts";
+import { measureFullSize } from "../bench/measure/full_size.ts";
+import { measureKernel } from "../bench/measure/kernels.ts";
+import { benchPage } from "../bench/report/page.ts";
+import { openPeers, PeerPace } from "../bench/peers/peers.ts";
 import {
   type BenchReport,
   compareReports,
@@ -27,15 +27,15 @@ import {
   type StageRecord,
   stepText,
   summarizePeers,
-} from "../bench/report.ts";
-import { measureStages } from "../bench/stages.ts";
-import { judgeTargets, targetsText } from "../bench/targets.ts";
-import { waitingMs } from "../bench/timing.ts";
-import { guidedTasks } from "../bench/unet_shapes.ts";
+} from "../bench/report/report.ts";
+import { measureStages } from "../bench/measure/stages.ts";
+import { judgeTargets, targetsText } from "../bench/report/targets.ts";
+import { waitingMs } from "../bench/measure/timing.ts";
+import { guidedTasks } from "../bench/cases/unet_shapes.ts";
 import { Gpu } from "../engine/gpu.ts";
 import type { TileShape } from "../kernels/gemm/tile.ts";
 import { tileTableName } from "../kernels/policy.ts";
-import { tune, type TunedKind } from "../bench/tune.ts";
+import { tune, type TunedKind } from "../bench/measure/tune.ts";
 import { saveTiles, useSavedTiles } from "./tile_file.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";

@@ -1,5 +1,5 @@
 import { assertEquals } from "@std/assert";
-import { findDawn } from "../bench/dawn.ts";
+import { findDawn } from "../bench/measure/dawn.ts";
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
 
 /** Runs the tests on Dawn in place of Deno's own WebGPU: `deno task test:dawn`. */

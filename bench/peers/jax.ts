@@ -1,5 +1,5 @@
-import { importPackage, type Peer, type PeerWork } from "../peers.ts";
-import { operands, operandShapes, type PeerTask } from "../task.ts";
+import { importPackage, type Peer, type PeerWork } from "./peers.ts";
+import { operands, operandShapes, type PeerTask } from "../cases/task.ts";
 
 const version = "0.1.25";
 

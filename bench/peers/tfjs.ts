@@ -1,6 +1,6 @@
-import { importPackage, type Peer, type PeerWork } from "../peers.ts";
-import { operands, operandShapes, type PeerTask } from "../task.ts";
-import { recordedWork } from "../timing.ts";
+import { importPackage, type Peer, type PeerWork } from "./peers.ts";
+import { operands, operandShapes, type PeerTask } from "../cases/task.ts";
+import { recordedWork } from "../measure/timing.ts";
 
 const version = "4.22.0";
 

@@ -1,6 +1,6 @@
-import type { Peer, PeerWork } from "../peers.ts";
-import { operands } from "../task.ts";
-import type { Work } from "../timing.ts";
+import type { Peer, PeerWork } from "./peers.ts";
+import { operands } from "../cases/task.ts";
+import type { Work } from "../measure/timing.ts";
 
 /** PyTorch's threads go on spinning for a while after their work, on the cores that a software device needs. */
 const settlingMs = 250;

@@ -11,7 +11,7 @@ import { assertClose, gpuTest } from "../gpu.ts";
 /** After seven guided steps, f32 rounding has grown to some 5e-6 in the reference itself; ten times that is still no visible difference. */
 const tolerance = 1e-4;
 
-const folder = (path: string) => `${import.meta.dirname}/../goldens${path}`;
+const folder = (path: string) => `${import.meta.dirname}/../goldens/${path}`;
 const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
 
 for (const name of ["sd1-mini", "sd2-mini"]) {

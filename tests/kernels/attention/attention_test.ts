@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { attentionCandidates } from "../../../bench/tune.ts";
+import { attentionCandidates } from "../../../bench/measure/tune.ts";
 import { attention } from "../../../kernels/attention/attention.ts";
 import type { AttentionPath } from "../../../kernels/attention/form.ts";
 import type { AttentionSizes } from "../../../kernels/attention/sizes.ts";

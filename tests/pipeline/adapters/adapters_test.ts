@@ -14,7 +14,7 @@ import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
 /** What the issue asks of latents with adapters. */
 const tolerance = 2e-4;
 
-const golden = (path: string) => `${import.meta.dirname}/../../goldens${path}`;
+const golden = (path: string) => `${import.meta.dirname}/../../goldens/${path}`;
 const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
 
 /** sd1-mini as the goldens of adapters were drawn with it, and a function that draws. */

@@ -1,0 +1,319 @@
+/**
+ * Which kernels are measured at which sizes: the shapes of Stable Diffusion 1.4 at 512², of the embedded pocket model, and square ones for comparison
+ * with others' figures.
+ *
+ * @module
+ */
+import type { Gpu } from "../../engine/gpu.ts";
+import { elements, Tensor } from "../../engine/tensor.ts";
+import { attention } from "../../kernels/attention/attention.ts";
+import { cholesky } from "../../kernels/linalg/cholesky.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { conv2d, packConvWeight } from "../../kernels/conv/conv2d.ts";
+import { geglu } from "../../kernels/gemm/gated_product.ts";
+import { gram } from "../../kernels/linalg/gram.ts";
+import { groupNorm } from "../../kernels/norm/group_norm.ts";
+import { layerNorm } from "../../kernels/norm/layer_norm.ts";
+import { linearCombination } from "../../kernels/shape/linear_combination.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
+import { slice } from "../../kernels/shape/slice.ts";
+import { triangularSolve } from "../../kernels/linalg/triangular_solve.ts";
+import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "./task.ts";
+import { commonest, guidedTasks } from "./unet_shapes.ts";
+
+/** Where a shape comes from. */
+export type CaseSet = "square" | "unet" | "text" | "vae" | "pocket" | "edit";
+
+/** A kernel at a size. */
+export interface KernelCase {
+  readonly set: CaseSet;
+  readonly kernel: string;
+  readonly shape: string;
+  /** The same for other engines. */
+  readonly task?: PeerTask;
+  /** Bytes that a run moves, for copies that are no kernel on some devices and so tell no cost. */
+  readonly bytes?: number;
+  /** How often a guided step of Stable Diffusion 1.4 at 512² does it. */
+  readonly perStep?: number;
+  /** Measured beside others only where it is asked for by name: others would take minutes for all of these. */
+  readonly peersOnRequest?: boolean;
+  /** Too long for a device without a GPU. */
+  readonly forGpus?: boolean;
+  /** Which arithmetic it uses here. Default: f32. */
+  readonly real?: (gpu: Gpu) => "f32" | "f64";
+  /** Makes the operands, and what is timed. */
+  readonly prepare: (gpu: Gpu) => PreparedCase;
+}
+
+/** Operands on the device, and one run over them. */
+export interface PreparedCase extends Disposable {
+  /** Records one run; the result belongs to the scope that it is called in. */
+  run(): Tensor;
+}
+
+function prepared(run: () => Tensor, operands: readonly Disposable[]): PreparedCase {
+  return { run, [Symbol.dispose]: () => operands.forEach((operand) => operand[Symbol.dispose]()) };
+}
+
+/** A task done by this project's kernels; on subgroup matrices, where they are in use and the operands may be rounded. */
+export function prepareTask(gpu: Gpu, task: PeerTask, { mayRound = true }: { mayRound?: boolean } = {}): PreparedCase {
+  const shapes = operandShapes(task);
+  const tensors = operands(task).map((values, index) => Tensor.from(gpu, values, shapes[index]));
+  switch (task.op) {
+    case "matmul":
+      return prepared(() => matmul(tensors[0], tensors[1], { transposeB: task.transposeB, mayRound }), tensors);
+    case "conv2d": {
+      const weight = packConvWeight(tensors[1]);
+      const options = { stride: task.stride, padding: task.kernel >> 1, mayRound };
+      return prepared(() => conv2d(tensors[0], weight, options), [...tensors, weight]);
+    }
+    case "attention":
+      return prepared(() => attention(tensors[0], tensors[1], tensors[2], { heads: task.heads }), tensors);
+  }
+}
+
+type CaseNotes = Pick<KernelCase, "forGpus" | "perStep" | "peersOnRequest">;
+
+function taskCase(set: CaseSet, task: PeerTask, shape: string, more: CaseNotes = {}): KernelCase {
+  const kernel = task.op === "conv2d" ? `conv2d ${task.kernel}×${task.kernel}` : task.op;
+  return {
+    set,
+    kernel,
+    shape: `${set} ${shape}`,
+    task,
+    ...more,
+    prepare: (gpu) => prepareTask(gpu, task, { mayRound: set !== "text" }),
+  };
+}
+
+/** How a task's size is written down. */
+function sizeOf(task: PeerTask): string {
+  const pictures = "batch" in task && task.batch > 1 ? `${task.batch} × ` : "";
+  switch (task.op) {
+    case "matmul":
+      return `${task.m}×${task.k}×${task.n}`;
+    case "conv2d":
+      return `${pictures}${task.side}² ${task.inChannels}→${task.outChannels}` +
+        (task.stride > 1 ? ` stride ${task.stride}` : "");
+    case "attention":
+      return `${pictures}${task.t}×${task.s} ${task.heads} of ${task.dim}`;
+  }
+}
+
+/** m×k×n */
+function product(set: CaseSet, [m, k, n]: readonly [number, number, number], note = "", transposeB = true): KernelCase {
+  const task: PeerTask = { op: "matmul", m, k, n, transposeB };
+  return taskCase(set, task, `${sizeOf(task)}${note && ` ${note}`}`);
+}
+
+function square(side: number, more: CaseNotes = {}): KernelCase {
+  return taskCase("square", squareTask(side), `${side}³`, more);
+}
+
+function convolution(
+  set: CaseSet,
+  [side, inChannels, outChannels]: readonly [number, number, number],
+  { kernel = 3, stride = 1, batch = 1, ...more }: { kernel?: number; stride?: number; batch?: number } & CaseNotes = {},
+): KernelCase {
+  const task: PeerTask = { op: "conv2d", batch, inChannels, outChannels, side, kernel, stride };
+  return taskCase(set, task, sizeOf(task), more);
+}
+
+function heads(
+  set: CaseSet,
+  [t, s, count, dim]: readonly [number, number, number, number],
+  { batch = 1, ...more }: { batch?: number } & CaseNotes = {},
+): KernelCase {
+  const task: PeerTask = { op: "attention", batch, heads: count, t, s, dim };
+  return taskCase(set, task, sizeOf(task), more);
+}
+
+/** Attention on a path of one's choice, to be compared with the one that is chosen. Not a task: others have done it above. */
+function headsBy(
+  path: "staged" | "streamed",
+  batch: number,
+  [t, s, count, dim]: readonly [number, number, number, number],
+): KernelCase {
+  const task: PeerTask = { op: "attention", batch, heads: count, t, s, dim };
+  const shapes = operandShapes(task);
+  return {
+    set: "unet",
+    kernel: `attention, ${path}`,
+    shape: `unet ${sizeOf(task)}`,
+    prepare: (gpu) => {
+      const tensors = operands(task).map((values, index) => Tensor.from(gpu, values, shapes[index]));
+      const streamed = gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 ? "subgroup" : "workgroup";
+      const options = { heads: count, path: path === "staged" ? path : streamed } as const;
+      return prepared(() => attention(tensors[0], tensors[1], tensors[2], options), tensors);
+    },
+  };
+}
+
+/** A kernel over one tensor, and smaller ones with parameters. */
+function pass(
+  set: CaseSet,
+  kernel: string,
+  [shape, ...rest]: readonly (readonly number[])[],
+  run: (x: Tensor, rest: readonly Tensor[]) => Tensor,
+  more: { bytes?: number } = {},
+): KernelCase {
+  return {
+    set,
+    kernel,
+    shape: `${set} ${shape.join("×")}`,
+    ...more,
+    prepare: (gpu) => {
+      const tensors = [shape, ...rest].map((each, i) => Tensor.from(gpu, numbers(elements(each), i + 1), each));
+      return prepared(() => run(tensors[0], tensors.slice(1)), tensors);
+    },
+  };
+}
+
+const norm = (set: CaseSet, shape: readonly number[], groups: number): KernelCase =>
+  pass(
+    set,
+    "group_norm + silu",
+    [shape, [shape[1]], [shape[1]]],
+    (x, [weight, bias]) => groupNorm(x, { groups, weight, bias, epsilon: 1e-5, activation: "silu" }),
+  );
+
+const rowNorm = (set: CaseSet, shape: readonly number[]): KernelCase =>
+  pass(
+    set,
+    "layer_norm",
+    [shape, [shape[1]], [shape[1]]],
+    (x, [weight, bias]) => layerNorm(x, { weight, bias, epsilon: 1e-5 }),
+  );
+
+/** The edit's kernels work in f64 where the device has it. */
+function editCase(
+  kernel: string,
+  shape: string,
+  prepare: (gpu: Gpu, real: "f32" | "f64") => PreparedCase,
+): KernelCase {
+  const real = (gpu: Gpu) => gpu.info.f64 ? "f64" : "f32";
+  return { set: "edit", kernel, shape: `edit ${shape}`, real, prepare: (gpu) => prepare(gpu, real(gpu)) };
+}
+
+/** Rows and their width in an edit at SD 1.4's sizes: 4 sentences of 77 tokens. */
+const [rows, width] = [308, 768];
+
+function rowsTensor(gpu: Gpu, columns: number, real: "f32" | "f64"): Tensor {
+  return Tensor.from(gpu, Float64Array.from(numbers(rows * columns)), [rows, columns], real);
+}
+
+/** λI + CCᵀ, positive definite. */
+function system(gpu: Gpu, real: "f32" | "f64"): Tensor {
+  return gpu.scope(() => {
+    const diagonal = Tensor.from(gpu, new Float64Array(rows).fill(10), [rows], real);
+    return gram(rowsTensor(gpu, width, real), { diagonal });
+  });
+}
+
+/** All cases, in the order of the table. */
+export const kernelCases: readonly KernelCase[] = [
+  square(512),
+  square(1024),
+  square(1920),
+  square(2048),
+  square(4096, { forGpus: true }),
+  product("square", [8, 2048, 2048], "skinny"),
+  product("square", [2048, 2048, 8], "skinny"),
+
+  // A guided step at 512², a batch of two as it is done. What peers compute slowly they do for the commonest shapes alone.
+  ...guidedTasks.map(({ task, perStep }, rank) =>
+    taskCase("unet", task, sizeOf(task), { perStep, peersOnRequest: rank >= commonest })
+  ),
+  // Once a picture.
+  product("unet", [154, 768, 320], "context k v"),
+  product("unet", [154, 768, 640], "context k v"),
+  product("unet", [154, 768, 1280], "context k v"),
+  product("text", [77, 768, 768], "q k v out"),
+  product("text", [77, 768, 3072], "ff in"),
+  product("pocket", [512, 64, 64], "q k v out"),
+  product("pocket", [512, 64, 512], "ff in"),
+  product("pocket", [128, 96, 96], "q k v out"),
+  product("pocket", [77, 128, 128], "text"),
+
+  convolution("vae", [64, 512, 512]),
+  convolution("vae", [256, 256, 256]),
+  convolution("vae", [512, 128, 128], { peersOnRequest: true }),
+  convolution("vae", [512, 128, 3]),
+  convolution("pocket", [16, 64, 64], { batch: 2 }),
+  convolution("pocket", [16, 160, 64], { batch: 2 }),
+  convolution("pocket", [8, 96, 96], { batch: 2 }),
+  convolution("pocket", [4, 128, 128], { batch: 2 }),
+  convolution("pocket", [16, 64, 64], { batch: 2, stride: 2 }),
+  convolution("pocket", [16, 64, 64], { batch: 2, kernel: 1 }),
+  convolution("pocket", [32, 64, 64]),
+  convolution("pocket", [64, 32, 16]),
+  convolution("pocket", [64, 16, 16]),
+
+  heads("square", [1024, 1024, 1, 64]),
+  heads("text", [77, 77, 12, 64]),
+  heads("vae", [4096, 4096, 1, 512], { peersOnRequest: true }),
+  heads("pocket", [256, 256, 4, 16], { batch: 2 }),
+  heads("pocket", [256, 77, 4, 16], { batch: 2 }),
+  heads("pocket", [64, 64, 4, 24], { batch: 2 }),
+  heads("pocket", [256, 256, 1, 64]),
+
+  // Once over the keys, or scores stored in blocks: which is faster depends on the width of the heads.
+  headsBy("staged", 2, [4096, 4096, 8, 40]),
+  headsBy("staged", 2, [1024, 1024, 8, 80]),
+  headsBy("staged", 2, [1024, 77, 8, 80]),
+  headsBy("staged", 2, [256, 256, 8, 160]),
+  headsBy("streamed", 2, [256, 256, 8, 160]),
+  headsBy("streamed", 2, [256, 77, 8, 160]),
+
+  norm("unet", [2, 320, 64, 64], 32),
+  norm("unet", [2, 1280, 16, 16], 32),
+  norm("vae", [1, 128, 512, 512], 32),
+  norm("pocket", [2, 64, 16, 16], 32),
+  norm("pocket", [1, 16, 64, 64], 4),
+  rowNorm("unet", [8192, 320]),
+  rowNorm("unet", [512, 1280]),
+  rowNorm("pocket", [512, 64]),
+  pass("unet", "geglu", [[8192, 2560]], (x) => geglu(x)),
+  pass("pocket", "geglu", [[512, 512]], (x) => geglu(x)),
+  pass("unet", "concat", [[2, 320, 64, 64], [2, 640, 64, 64]], (x, [other]) => concat([x, other], 1), {
+    bytes: 8 * 2 * 960 * 64 * 64,
+  }),
+  pass("unet", "slice", [[2, 960, 64, 64]], (x) => slice(x, 1, 320, 640), { bytes: 8 * 2 * 320 * 64 * 64 }),
+  pass(
+    "unet",
+    "linear_combination",
+    [[2, 320, 64, 64], [2, 320, 64, 64]],
+    (x, [other]) => linearCombination([{ tensor: x, coefficient: 0.5 }, { tensor: other, coefficient: 0.5 }]),
+  ),
+
+  editCase("gram", `${rows}×${width}`, (gpu, real) => {
+    const c = rowsTensor(gpu, width, real);
+    return prepared(() => gram(c), [c]);
+  }),
+  editCase("cholesky", `${rows}`, (gpu, real) => {
+    const a = system(gpu, real);
+    return prepared(() => cholesky(a).lower, [a]);
+  }),
+  editCase("triangular_solve", `${rows} × ${2 * width} columns`, (gpu, real) => {
+    const factor = gpu.scope(() => {
+      const { lower, inverses, pivots, size } = cholesky(system(gpu, real));
+      return { lower, inverses, pivots, size };
+    });
+    const b = rowsTensor(gpu, 2 * width, real);
+    const whole = {
+      ...factor,
+      [Symbol.dispose]: () => [factor.lower, factor.inverses, factor.pivots].forEach((each) => each[Symbol.dispose]()),
+    };
+    return prepared(() => triangularSolve(whole, b), [whole, b]);
+  }),
+];
+
+/** The cases whose set, kernel and shape match a regular expression; without GPUs those alone that a CPU can do. */
+export function casesFor(
+  { filter, isSoftware, quick }: { filter?: RegExp; isSoftware: boolean; quick: boolean },
+): KernelCase[] {
+  return kernelCases.filter(({ kernel, shape, task, forGpus }) =>
+    (!forGpus || !isSoftware) && (!filter || filter.test(`${kernel} ${shape}`)) &&
+    (!quick || !task || taskFlops(task) < (isSoftware ? 3e9 : 1e12))
+  );
+}

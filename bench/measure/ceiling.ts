@@ -1,0 +1,137 @@
+/**
+ * What the device itself can do, measured like everything else: arithmetic without memory, and memory without arithmetic.
+ *
+ * @module
+ */
+import type { Gpu } from "../../engine/gpu.ts";
+import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { deviceWork, time, type TimingOptions } from "./timing.ts";
+
+/** The two lines of a roofline. */
+export interface Ceiling {
+  /** f32 multiplications and additions, in 10⁹ a second. */
+  readonly gflops: number;
+  /** The same in f64; undefined where the device has none. */
+  readonly gflopsF64?: number;
+  /** Bytes read and written by a kernel, in 10⁹ a second. */
+  readonly gbps: number;
+  /** Bytes read and written by copying from buffer to buffer, without a kernel. No ceiling of kernels: for comparison. */
+  readonly bufferGbps: number;
+}
+
+const lanes = 64;
+/** fma steps of one straight stretch, which the loop around it repeats. */
+const depth = 64;
+
+/**
+ * Chains of fma that touch no memory: ACCUMULATORS vec4 advance `depth` steps in a straight line, side by side, and each is written once a turn. Every
+ * step waits for the one before, so having several chains is what keeps the units busy; compilers for CPUs take them in the order that they
+ * are written in (a chain after the other: 39 GFLOPS; step by step: 91). A factor below 1 keeps the numbers finite.
+ */
+const arithmeticKernel = declareKernel({
+  name: "ceiling_arithmetic",
+  bindings: { y: storage("write", "array<vec4<real>>") },
+  params: { turns: "u32", factor: "f32", term: "f32" },
+  constants: ["real", "ACCUMULATORS", "WORKGROUPS"],
+  wgsl: ({ ACCUMULATORS }) => {
+    const names = Array.from({ length: ACCUMULATORS as number }, (_, i) => `a${i}`);
+    const steps: string[] = [];
+    for (let step = 0; step < depth; step++) {
+      const before = (name: string) => step === 0 ? name : `${name}_${step - 1}`;
+      steps.push(names.map((name) => `let ${name}_${step} = fma(${before(name)}, factor, term);`).join(" "));
+    }
+    steps.push(names.map((name) => `${name} = ${name}_${depth - 1};`).join(" "));
+    return /* wgsl */ `
+@compute @workgroup_size(${lanes})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  let factor = vec4<real>(real(params.factor));
+  let term = vec4<real>(real(params.term));
+  ${names.map((name, i) => `var ${name} = vec4<real>(real(f32(id.x + ${i}u)));`).join("\n  ")}
+  for (var turn = 0u; turn < params.turns; turn++) {
+    ${steps.join("\n    ")}
+  }
+  y[id.x] = ${names.join(" + ")};
+}`;
+  },
+  grid: (_, { WORKGROUPS }) => [WORKGROUPS as number, 1, 1],
+  cost: ({ turns }, { ACCUMULATORS, WORKGROUPS }) => ({
+    flops: 2 * 4 * (ACCUMULATORS as number) * depth * turns * lanes * (WORKGROUPS as number),
+    bytes: 0,
+  }),
+});
+
+/** y = x, WORDS words a lane, neighbouring lanes at neighbouring addresses. Software devices like words of 64 bytes, GPUs of 16. */
+const copyKernel = declareKernel({
+  name: "ceiling_copy",
+  bindings: { x: storage("read", "array<word>"), y: storage("write", "array<word>") },
+  params: { words: "u32" },
+  constants: ["word", "WORDS"],
+  wgsl: ({ WORDS }) => {
+    const each = (line: (i: number) => string) => Array.from({ length: WORDS as number }, (_, i) => line(i)).join(" ");
+    return /* wgsl */ `
+@compute @workgroup_size(${lanes})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let at = (group.x + group.y * groups.x) * ${lanes}u * WORDS + lane;
+  if (at + ${lanes}u * (WORDS - 1u) >= params.words) { return; }
+  ${each((i) => `let v${i} = x[at + ${i * lanes}u];`)}
+  ${each((i) => `y[at + ${i * lanes}u] = v${i};`)}
+}`;
+  },
+  grid: ({ words }, { WORDS }) => spread(Math.floor(words / (lanes * (WORDS as number)))),
+  cost: ({ words }, { word }) => ({ flops: 0, bytes: 2 * words * (word === "vec4f" ? 16 : 64) }),
+});
+
+/** Measures both ceilings: the best of a few forms of each kernel. */
+export async function measureCeiling(gpu: Gpu, options: TimingOptions & { waitMs: number }): Promise<Ceiling> {
+  const gflops = await peakArithmetic(gpu, "f32", options);
+  const gflopsF64 = gpu.info.f64 ? await peakArithmetic(gpu, "f64", options) : undefined;
+  const { gbps, bufferGbps } = await peakCopy(gpu, options);
+  return { gflops, gflopsF64, gbps, bufferGbps };
+}
+
+async function peakArithmetic(
+  gpu: Gpu,
+  real: "f32" | "f64",
+  options: TimingOptions & { waitMs: number },
+): Promise<number> {
+  const software = gpu.info.deviceClass === "software";
+  const WORKGROUPS = software ? 256 : 8192;
+  using y = Tensor.empty(gpu, [WORKGROUPS * lanes * 4], real);
+  let best = 0;
+  for (const ACCUMULATORS of [1, 2, 3, 4]) {
+    const record = () =>
+      arithmeticKernel.run(gpu, { y }, { turns: software ? 16 : 64, factor: 0.5, term: 0.25 }, {
+        real,
+        ACCUMULATORS,
+        WORKGROUPS,
+      });
+    const { flops } = gpu.tally(record);
+    const { minMs } = await time(deviceWork(gpu, record, options), options);
+    best = Math.max(best, flops / minMs / 1e6);
+  }
+  return best;
+}
+
+async function peakCopy(
+  gpu: Gpu,
+  options: TimingOptions & { waitMs: number },
+): Promise<{ gbps: number; bufferGbps: number }> {
+  // As far as the device binds, so that a GPU's cache (50 MB in the largest) is a small part.
+  const most = gpu.info.deviceClass === "software" ? 2 ** 25 : 2 ** 29;
+  const bytes = 2 ** Math.floor(Math.log2(Math.min(gpu.info.limits.maxStorageBufferBindingSize, most)));
+  using x = Tensor.empty(gpu, [bytes / 4]);
+  using y = Tensor.empty(gpu, [bytes / 4]);
+  let gbps = 0;
+  for (const word of ["vec4f", "mat4x4f"]) {
+    for (const WORDS of [1, 4]) {
+      const record = () =>
+        copyKernel.run(gpu, { x, y }, { words: bytes / (word === "vec4f" ? 16 : 64) }, { word, WORDS });
+      const { minMs } = await time(deviceWork(gpu, record, options), options);
+      gbps = Math.max(gbps, 2 * bytes / minMs / 1e6);
+    }
+  }
+  const copy = () => gpu.recorder.copy(x.buffer, 0, y.buffer, 0, bytes);
+  const { minMs } = await time(deviceWork(gpu, copy, options), options);
+  return { gbps, bufferGbps: 2 * bytes / minMs / 1e6 };
+}

@@ -1,0 +1,164 @@
+/**
+ * What compiling a model's kernels takes, apart from running them.
+ *
+ * Drivers compile when a pipeline is created, or when it first runs, as Mesa's software driver does; that one may also compile a pipeline anew for
+ * other parameters. So every kernel run of a picture is rehearsed, which creates the pipelines; then each of them is run with each of its
+ * parameters on one workgroup, twice: what the first time takes longer than the second is compiling.
+ *
+ * @module
+ */
+import { Gpu } from "../../engine/gpu.ts";
+import type { CompiledKernel } from "../../engine/kernel/kernel.ts";
+import type { RehearsedRun } from "../../engine/record/recorder.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
+import type { FileTree } from "../../pipeline/checkpoint/source/byte_source.ts";
+import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { TorchGenerator } from "../../schedulers/mod.ts";
+import { askColdProcess } from "./cold_process.ts";
+import { syntheticRows } from "./edit.ts";
+import { hollowCheckpoint } from "./hollow_checkpoint.ts";
+import { OneWorkgroupRuns } from "./one_workgroup.ts";
+import { type CompilationRecord, compileMs } from "../report/report.ts";
+
+const prompt = "A pack of roses";
+
+/**
+ * Opens a device of its own and compiles what drawing and editing with a model wants. Whether that is the first time on this machine is up to
+ * the caller: drivers keep what they compiled.
+ */
+export async function measureCompilation(
+  model: string | FileTree,
+  options: { side?: number } = {},
+): Promise<CompilationRecord> {
+  const { side } = options;
+  using gpu = await Gpu.request();
+  const noted: { part: string; runs: RehearsedRun[] }[] = [];
+  const rehearse = async (part: string, body: () => void | Promise<void>) => {
+    noted.push({ part, runs: await gpu.rehearse(body) });
+  };
+  let loaded: StableDiffusionPipeline | undefined;
+  await rehearse("loading", async () => {
+    loaded = await StableDiffusionPipeline.fromPretrained(model, { gpu, safetyChecker: null });
+  });
+  using pipe = loaded!;
+  await rehearse("text encoder", async () => {
+    const { promptEmbeds, negativePromptEmbeds } = await pipe.encodePrompt(prompt);
+    promptEmbeds[Symbol.dispose]();
+    negativePromptEmbeds?.[Symbol.dispose]();
+  });
+  const settings = { height: side, width: side, generator: new TorchGenerator(7) };
+  // Multi-step samplers differ from step to step until their history is full.
+  await rehearse("UNet and sampler", async () => {
+    using _ = (await pipe.generate(prompt, { ...settings, numInferenceSteps: 5, outputType: "latent" })).images;
+  });
+  await rehearse("VAE decoder", async () => {
+    await pipe.generate(prompt, { ...settings, numInferenceSteps: 1, outputType: "array" });
+  });
+  gpu.trim();
+
+  const trial = await timeFirstRuns(gpu, noted);
+  const edit = await timeFirstEdit(gpu, pipe.unet.config.crossAttentionDim);
+  const variants = [...trial.variants, ...edit.variants].sort((a, b) => compileMs(b) - compileMs(a));
+  return {
+    device: gpu.info.name,
+    model: typeof model === "string" ? model : model.name,
+    pipelines: gpu.compiledKernels.length,
+    createMs: gpu.compiledKernels.reduce((sum, { createMs }) => sum + createMs, 0),
+    firstRunMs: trial.firstRunMs + edit.firstRunMs,
+    variants,
+  };
+}
+
+/** Runs whatever was noted on one workgroup each, several times over. */
+async function timeFirstRuns(gpu: Gpu, noted: readonly { part: string; runs: readonly RehearsedRun[] }[]) {
+  using trial = new OneWorkgroupRuns(gpu, noted.flatMap(({ runs }) => runs));
+  await gpu.finished();
+  const rounds: { ms: number; rows: Map<string, number> }[] = [];
+  for (let i = 0; i < 3; i++) rounds.push(await timed(gpu, () => trial.record()));
+  const [first, second, third] = rounds;
+  const firstRunMs = (index: number) => {
+    const [a, b, c] = rounds.map(({ rows }) => rows.get(`${index}`) ?? 0);
+    return Math.max(0, a - Math.min(b, c));
+  };
+  const { runs } = trial;
+  const partOf = (run: RehearsedRun) => noted.find((each) => each.runs.includes(run))!.part;
+  const variants = [...Map.groupBy(runs.keys(), (index) => runs[index].kernel)].map(([kernel, indices]) => ({
+    ...nameOf(kernel),
+    part: partOf(runs[indices[0]]),
+    parameters: indices.length,
+    firstRunMs: indices.reduce((sum, index) => sum + firstRunMs(index), 0),
+  }));
+  return { variants, firstRunMs: Math.max(0, first.ms - Math.min(second.ms, third.ms)) };
+}
+
+function nameOf({ name, variant, createMs }: CompiledKernel) {
+  return { kernel: name, variant, createMs };
+}
+
+/** An edit waits for its own numbers, so it cannot be rehearsed: it is short enough to be done. Its kernels are told apart by name alone. */
+async function timeFirstEdit(gpu: Gpu, width: number) {
+  const rows = syntheticRows({ width });
+  const shape = [rows.source.length / width, width];
+  using source = Tensor.from(gpu, rows.source, shape);
+  using destination = Tensor.from(gpu, rows.destination, shape);
+  const before = new Set(gpu.compiledKernels);
+  const round = () =>
+    timed(gpu, async () => {
+      using _ = await solveOperator(gpu, { source, destination }, { lamb: 0.1 });
+    });
+  const [first, second] = [await round(), await round()];
+  const made = Map.groupBy(gpu.compiledKernels.filter((kernel) => !before.has(kernel)), ({ name }) => name);
+  const createMs = (kernels: readonly CompiledKernel[]) => kernels.reduce((sum, each) => sum + each.createMs, 0);
+  const variants = [...made].map(([kernel, kernels]) => ({
+    part: "edit",
+    kernel,
+    variant: kernels.map(({ variant }) => variant).join(" | "),
+    parameters: kernels.length,
+    createMs: createMs(kernels),
+    firstRunMs: Math.max(0, (first.rows.get(kernel) ?? 0) - (second.rows.get(kernel) ?? 0)),
+  }));
+  return { variants, firstRunMs: Math.max(0, first.ms - second.ms - createMs([...made.values()].flat())) };
+}
+
+/** How long work takes until it is done, and its kernels' own times by name where the device tells them. */
+async function timed(gpu: Gpu, work: () => void | Promise<void>): Promise<{ ms: number; rows: Map<string, number> }> {
+  const hasTimes = gpu.info.features.has("timestamp-query");
+  const started = performance.now();
+  const rows = hasTimes ? await gpu.profile(work) : [];
+  if (!hasTimes) await work();
+  await gpu.finished();
+  return { ms: performance.now() - started, rows: new Map(rows.map(({ kernel, ms }) => [kernel, ms])) };
+}
+
+/** How long a user waits for the same: drawing has all kernels compiled ahead, on all cores where the driver would take them one by one. */
+async function measureCompilingAhead(model: string | FileTree, { side }: { side?: number } = {}): Promise<number> {
+  using gpu = await Gpu.request();
+  using pipe = await StableDiffusionPipeline.fromPretrained(model, { gpu, safetyChecker: null });
+  await gpu.finished();
+  const started = performance.now();
+  await pipe.compileAhead(prompt, { height: side, width: side });
+  await gpu.finished();
+  const drawingMs = performance.now() - started;
+  gpu.trim();
+  const { variants, firstRunMs } = await timeFirstEdit(gpu, pipe.unet.config.crossAttentionDim);
+  return drawingMs + firstRunMs + variants.reduce((sum, { createMs }) => sum + createMs, 0);
+}
+
+/**
+ * {@linkcode measureCompilation} as if the machine had never seen the kernels: in processes of their own, with empty caches.
+ *
+ * @param model A folder; default: a full-size model without numbers
+ * @throws {Error} with what the process said when it failed
+ */
+export async function measureColdCompilation(model?: string): Promise<CompilationRecord> {
+  const ask = async <T>(how: string) =>
+    await askColdProcess<T>(import.meta.filename!, [how, ...(model ? [model] : [])]);
+  return { ...await ask<CompilationRecord>("one-by-one"), aheadMs: await ask<number>("ahead") };
+}
+
+if (import.meta.main) {
+  const [how, folder] = Deno.args;
+  const model = folder ?? await hollowCheckpoint();
+  console.log(JSON.stringify(how === "ahead" ? await measureCompilingAhead(model) : await measureCompilation(model)));
+}

@@ -1,0 +1,161 @@
+/**
+ * The edit at Stable Diffusion 1.4's sizes, beside the TIME authors' algorithm in PyTorch: embeddings and weights are made up, their sizes, norms and
+ * likenesses are the real ones'.
+ *
+ * @module
+ */
+import type { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
+import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
+import { PythonProcess, torchPlaces } from "../peers/torch.ts";
+import type { StageRecord } from "../report/report.ts";
+import { numbers } from "../cases/task.ts";
+import { deviceWork, hostWork, time, type TimingOptions } from "./timing.ts";
+
+/** Sentences (the prompt and three augmentations), their tokens, and the width of their embeddings. */
+const sentences = 4, tokens = 77, clipWidth = 768;
+/** Tokens of a sentence before its padding. */
+const words = 8;
+/** ‖x‖ of a row of CLIP's last hidden state. */
+const norm = 28;
+/** Outputs of to_k, and of to_v, in the 16 cross-attention layers. */
+export const projectionWidths: readonly number[] = [
+  ...[320, 320, 640, 640, 1280, 1280],
+  1280,
+  ...[1280, 1280, 1280, 640, 640, 640, 320, 320, 320],
+];
+const lamb = 0.1;
+
+/**
+ * Rows [308, width] (default: 768) of an edit as CLIP would give them. Each sentence begins with one and the same row; the words before the edited one are the same on
+ * both sides; a word's row is its own; the padding of a sentence is 69 rows that drift slowly away from each other, for CLIP marks positions.
+ */
+export function syntheticRows(
+  options: { width?: number } = {},
+): { source: Float32Array<ArrayBuffer>; destination: Float32Array<ArrayBuffer> } {
+  const { width = clipWidth } = options;
+  const noise = numbers(width * (2 + 2 * sentences * (tokens + 1)), 11);
+  let next = 0;
+  const fresh = () => noise.subarray(next, next += width);
+  const [begin, common] = [fresh(), fresh()];
+  const row = (...parts: readonly (readonly [Float32Array, number])[]) => {
+    const sum = new Float32Array(width);
+    for (const [part, factor] of parts) for (let j = 0; j < width; j++) sum[j] += factor * part[j];
+    const scale = norm / Math.hypot(...sum);
+    return sum.map((value) => value * scale);
+  };
+  const firstRow = row([begin, 1]);
+  const source = new Float32Array(sentences * tokens * width), destination = source.slice();
+  for (let sentence = 0; sentence < sentences; sentence++) {
+    const pads = [row([fresh(), 1]), row([fresh(), 1])];
+    for (let token = 0; token < tokens; token++) {
+      const at = (sentence * tokens + token) * width;
+      const [own, other] = [fresh(), fresh()];
+      const isEdited = token >= words / 2;
+      const of = (side: 0 | 1) => {
+        if (token === 0) return firstRow;
+        if (token < words) return row([common, 0.5], [own, 1], [other, isEdited ? side : 0]);
+        return row([common, 0.5], [pads[side], 1]);
+      };
+      source.set(of(0), at);
+      destination.set(of(1), at);
+      if (token >= words) [own, other].forEach((step, side) => pads[side] = row([pads[side], 1], [step, 0.05]));
+    }
+  }
+  return { source, destination };
+}
+
+/** The 32 projection matrices [outputs, 768], to_k and to_v of each layer. */
+function projections(gpu: Gpu): Tensor[] {
+  return projectionWidths.flatMap((outputs) =>
+    [1, 2].map((seed) =>
+      Tensor.from(gpu, numbers(outputs * clipWidth, seed).map((value) => value * Math.sqrt(3 / clipWidth)), [
+        outputs,
+        clipWidth,
+      ])
+    )
+  );
+}
+
+/** How the edit is measured. */
+export interface EditBenchOptions extends TimingOptions {
+  readonly waitMs: number;
+  /** A Python with PyTorch. Default: none. */
+  readonly python?: string;
+  readonly onStage: (stage: StageRecord) => void;
+  readonly onRemark: (remark: string) => void;
+}
+
+/** Solves and bakes on the device, and has PyTorch do the same in the authors' way where there is one. */
+export async function measureEdit(gpu: Gpu, options: EditBenchOptions): Promise<void> {
+  const { onStage, onRemark, python } = options;
+  const rows = syntheticRows();
+  const shape = [sentences * tokens, clipWidth];
+  using source = Tensor.from(gpu, rows.source, shape);
+  using destination = Tensor.from(gpu, rows.destination, shape);
+
+  const solve = async (precision: "f64" | "f32") => {
+    using _ = await solveOperator(gpu, { source, destination }, { lamb, precision });
+  };
+  const times: Record<string, number> = {};
+  for (const precision of gpu.info.f64 ? ["f64", "f32"] as const : ["f32"] as const) {
+    times[precision] = (await time(hostWork(() => solve(precision)), options)).minMs;
+    onStage({
+      stage: `edit at SD 1.4's sizes: solve, ${precision === "f64" ? "f64" : "refined f32"}`,
+      ms: times[precision],
+    });
+  }
+
+  using operator = await solveOperator(gpu, { source, destination }, { lamb });
+  const { report } = operator;
+  const { left, right } = operator.thin();
+  const matrices = projections(gpu);
+  try {
+    const bake = () => {
+      for (const matrix of matrices) matmul(matmul(matrix, left, { transposeB: true }), right, { residual: matrix });
+    };
+    const { minMs } = await time(deviceWork(gpu, bake, options), options);
+    onStage({ stage: `edit at SD 1.4's sizes: bake ${matrices.length} matrices`, ms: minMs });
+  } finally {
+    for (const tensor of [...matrices, left, right]) tensor[Symbol.dispose]();
+  }
+  onRemark(
+    `edit: ${report?.rows} rows, ${report?.mergedRows} after merging, rank ${report?.rank}, condition ${
+      report?.conditionEstimate.toExponential(1)
+    }, residual ${report?.residual.toExponential(1)}`,
+  );
+  if (python) {
+    const oursMs = Math.min(...Object.values(times));
+    const isSoftware = gpu.info.deviceClass === "software";
+    await measureTorch(rows, { ...options, python, isSoftware, oursMs });
+  }
+}
+
+async function measureTorch(
+  { source, destination }: ReturnType<typeof syntheticRows>,
+  options: EditBenchOptions & { python: string; isSoftware: boolean; oursMs: number },
+): Promise<void> {
+  const { python, oursMs, onStage, onRemark } = options;
+  try {
+    const [{ device }] = (await torchPlaces(python, options)).places;
+    using process = new PythonProcess(python, "torch_edit.py");
+    const answer = await process.ask(
+      { sentences, tokens, width: clipWidth, lamb, widths: projectionWidths, device },
+      [source, destination],
+    ) as { version: string; threads: number; outerMs: number; productMs: number };
+    const place = device === "cpu" ? `CPU, ${answer.threads} threads` : "CUDA";
+    const torch = `PyTorch ${answer.version} ${place}`;
+    for (
+      const [name, ms] of [["the authors' loop", answer.outerMs], [
+        "the loop by matrix products",
+        answer.productMs,
+      ]] as const
+    ) {
+      onStage({ stage: `edit at SD 1.4's sizes: ${name}, ${torch}`, ms });
+      onRemark(`edit: ${name} in ${torch} takes ${(ms / oursMs).toFixed(1)} times as long as our solving`);
+    }
+  } catch (error) {
+    onRemark(`edit: PyTorch: ${error instanceof Error ? error.message : error}`);
+  }
+}

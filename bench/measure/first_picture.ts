@@ -1,0 +1,61 @@
+/**
+ * Draws twice in a process that has compiled nothing yet, and says what each part of the way to the first picture took.
+ *
+ *     deno run -A bench/measure/first_picture.ts MODEL STEPS
+ *
+ * @module
+ */
+import { Gpu } from "../../engine/gpu.ts";
+import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { TorchGenerator } from "../../schedulers/mod.ts";
+import { askColdProcess } from "./cold_process.ts";
+
+/** The way to the first picture, in ms. */
+export interface FirstPicture {
+  /** Until the program runs. */
+  readonly startMs: number;
+  readonly openMs: number;
+  readonly loadMs: number;
+  /** The picture itself, all that it compiles included. */
+  readonly firstMs: number;
+  /** Pipelines created until then, and how long that took. */
+  readonly pipelines: number;
+  readonly createMs: number;
+  /** Another picture. */
+  readonly secondMs: number;
+}
+
+/** Measures in a process of its own, without what drivers keep of former runs. */
+export async function measureFirstPicture(model: string, { steps }: { steps: number }): Promise<FirstPicture> {
+  return await askColdProcess(import.meta.filename!, [model, `${steps}`]);
+}
+
+if (import.meta.main) {
+  const [model, steps] = Deno.args;
+  const startMs = performance.now();
+  const timed = async <T>(work: () => Promise<T>): Promise<[T, ms: number]> => {
+    const started = performance.now();
+    return [await work(), performance.now() - started];
+  };
+  const [device, openMs] = await timed(() => Gpu.request());
+  using gpu = device;
+  const [loaded, loadMs] = await timed(() => StableDiffusionPipeline.fromPretrained(model, { gpu }));
+  using pipe = loaded;
+  const draw = async () => {
+    const settings = { numInferenceSteps: Number(steps), generator: new TorchGenerator(7) };
+    await pipe.generate("A pack of roses", { ...settings, outputType: "array" });
+  };
+  const [, firstMs] = await timed(draw);
+  const kernels = gpu.compiledKernels;
+  const [, secondMs] = await timed(draw);
+  const first: FirstPicture = {
+    startMs,
+    openMs,
+    loadMs,
+    firstMs,
+    pipelines: kernels.length,
+    createMs: kernels.reduce((sum, { createMs }) => sum + createMs, 0),
+    secondMs,
+  };
+  console.log(JSON.stringify(first));
+}

@@ -1,0 +1,49 @@
+/**
+ * Stable Diffusion 1.4 with nothing but zeros for weights, made up while it is read: what a full-size model compiles, and how large what it
+ * works with is, does not depend on the numbers.
+ *
+ * @module
+ */
+import {
+  type ByteSource,
+  bytesSource,
+  childrenOf,
+  type FileTree,
+  fileTree,
+} from "../../pipeline/checkpoint/source/byte_source.ts";
+import { layoutSafetensors } from "../../pipeline/checkpoint/safetensors/safetensors.ts";
+import { folderTexts, modelParts, randomEntries, weightsName } from "./random_checkpoint.ts";
+
+/** The checkpoint as a folder in diffusers' layout, in f16. */
+export async function hollowCheckpoint(): Promise<FileTree> {
+  const name = "hollow Stable Diffusion 1.4";
+  const sources = new Map<string, ByteSource>();
+  for (const [path, text] of await folderTexts()) {
+    sources.set(path, bytesSource(new TextEncoder().encode(text), `${name}/${path}`));
+  }
+  for (const part of modelParts) {
+    const path = `${part}/${weightsName(part)}.safetensors`;
+    const { header, size } = layoutSafetensors(randomEntries(part, "f16")); // whose chunks nobody asks for
+    sources.set(path, hollowSource(header, { size, name: `${name}/${path}` }));
+  }
+  return fileTree({
+    name,
+    has: (path) => Promise.resolve(sources.has(path)),
+    open: (path) => Promise.resolve(sources.get(path)!),
+    list: (path) => Promise.resolve(childrenOf(path, sources.keys())),
+  });
+}
+
+/** A file that begins with a header and is zeros from there on. */
+function hollowSource(header: Uint8Array<ArrayBuffer>, { size, name }: { size: number; name: string }): ByteSource {
+  return {
+    name,
+    size,
+    read(offset, length, into) {
+      const bytes = (into ?? new Uint8Array(length)).subarray(0, length);
+      bytes.fill(0);
+      bytes.set(header.subarray(offset, offset + length));
+      return Promise.resolve(bytes);
+    },
+  };
+}

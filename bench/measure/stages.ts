@@ -1,0 +1,136 @@
+/**
+ * The whole way from a bare process to a picture, stage by stage: first cold, as a user meets it, then warm.
+ *
+ * @module
+ */
+import { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
+import { encodeTexts } from "../../pipeline/generation/prompts.ts";
+import type { UNet2DConditionModel } from "../../pipeline/models/unet.ts";
+import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { TorchGenerator } from "../../schedulers/mod.ts";
+import { measureColdCompilation } from "./compilation.ts";
+import { measureFirstPicture } from "./first_picture.ts";
+import { pictureStage } from "../report/stage_names.ts";
+import { numbers } from "../cases/task.ts";
+import type { StageRecord } from "../report/report.ts";
+import { deviceWork, hostWork, time, timeInTurns, type TimingOptions, waitingMs } from "./timing.ts";
+
+/** What is measured, and who is told. */
+export interface StageOptions extends TimingOptions {
+  /** Folder of the model. */
+  readonly model: string;
+  /** Denoising steps of a picture. Default: 20. */
+  readonly steps?: number;
+  /** Told of each stage as soon as it is known. */
+  readonly onStage: (stage: StageRecord) => void;
+}
+
+const prompt = "A pack of roses";
+const pair = { source: "A pack of roses", destination: "A pack of blue roses" };
+
+/** Draws, first from nothing in a process of its own, then warm on a device of its own. */
+export async function measureStages(options: StageOptions): Promise<void> {
+  const { model, steps = 20, onStage } = options;
+  await measureCold({ model, steps, onStage });
+  using gpu = await Gpu.request();
+  using pipe = await StableDiffusionPipeline.fromPretrained(model, { gpu });
+  const draw = async () => {
+    await pipe.generate(prompt, { numInferenceSteps: steps, generator: new TorchGenerator(7), outputType: "array" });
+  };
+  const warm = await time(hostWork(draw), { budgetMs: 1 }); // a few pictures at most
+  onStage({ stage: pictureStage(steps), ms: warm.minMs });
+  await measureParts(pipe, options);
+}
+
+/** The way from a bare process to a picture. What is left of the first one is the driver's compiling; another process measures that for itself. */
+async function measureCold({ model, steps, onStage }: Required<Pick<StageOptions, "model" | "steps" | "onStage">>) {
+  const first = await measureFirstPicture(model, { steps });
+  const { variants } = await measureColdCompilation(model);
+  const drawn = variants.filter(({ part }) => part !== "edit" && part !== "loading");
+  const firstRunMs = drawn.reduce((sum, variant) => sum + variant.firstRunMs, 0);
+  const { startMs, openMs, loadMs, firstMs, pipelines, createMs, secondMs } = first;
+  for (
+    const [stage, ms] of [
+      ["start Deno, load the program", startMs],
+      ["open the device", openMs],
+      ["load the model", loadMs],
+      [`first picture, ${steps} steps, guided`, firstMs],
+      [`… of it creating ${pipelines} pipelines`, createMs],
+      ["… of it what the next picture takes, too", secondMs],
+      ["… of it what is left: compiling at first runs", firstMs - createMs - secondMs],
+      ["compiling at first runs, one by one", firstRunMs],
+    ] as const
+  ) {
+    onStage({ stage: `cold: ${stage}`, ms });
+  }
+}
+
+async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions): Promise<void> {
+  const { onStage } = options;
+  const { gpu, unet, vae, tokenizer, textEncoder } = pipe;
+  const waitMs = await waitingMs(() => gpu.finished());
+  const stage = async (name: string, record: () => void) => {
+    const { minMs } = await time(deviceWork(gpu, record, { waitMs }), options);
+    onStage({ stage: name, ms: minMs });
+  };
+
+  const ids = ["", prompt].map((text) => tokenizer.encode(text, { padding: "max_length", truncation: true }));
+  await stage("encode a prompt and the empty one", () => void textEncoder.forward(ids));
+
+  const side = unet.config.sampleSize ?? 64, channels = unet.config.inChannels;
+  using one = Tensor.from(gpu, numbers(channels * side * side), [1, channels, side, side]);
+  using both = concat([one, one], 0);
+  using states = gpu.scope(() => textEncoder.forward(ids).lastHiddenState);
+  using times = unet.embedTimesteps([500, 500]);
+  await stage("keys and values of the prompts, once a picture", () => unet.prepareContext(states));
+  await measureSteps(unet, { sample: both, times, states }, { ...options, waitMs });
+  await stage("decode the latents", () => void vae.decode(one));
+
+  const model = {
+    gpu,
+    tokenizer,
+    crossAttentions: unet.crossAttentions,
+    encodeTexts: (texts: readonly string[]) => encodeTexts(tokenizer, textEncoder, texts),
+  };
+  const solve = async () => {
+    using _ = await ModelEdit.solve([pair], { lamb: 0.1 }, model);
+  };
+  onStage({ stage: "edit: encode, align and solve", ms: (await time(hostWork(solve), options)).minMs });
+}
+
+/** A UNet's step with activations in f32 and in f16, in turns: its time, and the memory that it takes. */
+async function measureSteps(
+  unet: UNet2DConditionModel,
+  { sample, times, states }: { sample: Tensor; times: Tensor; states: Tensor },
+  { onStage, waitMs, ...options }: StageOptions & { waitMs: number },
+): Promise<void> {
+  const { gpu } = unet;
+  const usual = unet.activations;
+  const types = ["f32", "f16"] as const;
+  const steps = types.map((activations) => {
+    unet.activations = activations;
+    const context = gpu.scope(() => ({ made: unet.prepareContext(states).keep() })).made;
+    const record = () => {
+      unet.activations = activations;
+      unet.forward(sample, times, context);
+    };
+    return { context, record };
+  });
+  try {
+    const timings = await timeInTurns(steps.map(({ record }) => deviceWork(gpu, record, { waitMs })), options);
+    for (const [i, { record }] of steps.entries()) {
+      gpu.resetPeak();
+      const before = gpu.memory.live;
+      gpu.scope(record);
+      const bytes = gpu.memory.peak - before;
+      const stage = "UNet step, guided (a batch of two)" + (types[i] === "f32" ? "" : `, activations in ${types[i]}`);
+      onStage({ stage, ms: timings[i].minMs, bytes });
+    }
+  } finally {
+    unet.activations = usual;
+    for (const { context } of steps) context[Symbol.dispose]();
+  }
+}

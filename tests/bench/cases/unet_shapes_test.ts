@@ -1,0 +1,56 @@
+import { assert, assertEquals } from "@std/assert";
+import { kernelCases } from "../../../bench/cases/cases.ts";
+import { configs, shapesOf, unetShapes } from "../../../bench/cases/sd14.ts";
+import { taskFlops } from "../../../bench/cases/task.ts";
+import { commonest, countTasks, guidedSizes, guidedTasks } from "../../../bench/cases/unet_shapes.ts";
+import { Tensor } from "../../../engine/tensor.ts";
+import { openWeights } from "../../../pipeline/checkpoint/safetensors/weights.ts";
+import { directoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
+import { gpuTest } from "../../gpu.ts";
+
+const root = new URL("../../../", import.meta.url).pathname;
+
+Deno.test("the table of a guided step is what its UNet's weights count up to", () => {
+  assertEquals(guidedTasks, countTasks(shapesOf("unet"), configs.unet, guidedSizes));
+});
+
+const sd14 = `${root}../shared/sd14/unet/config.json`;
+const hasSd14 = await Deno.stat(sd14).then(() => true, () => false);
+Deno.test({
+  name: `the table is that of Stable Diffusion 1.4's own config${
+    hasSd14 ? "" : " [skipped: ../shared/sd14 is not there]"
+  }`,
+  ignore: !hasSd14,
+  fn: async () => {
+    const config = JSON.parse(await Deno.readTextFile(sd14));
+    assertEquals(guidedTasks, countTasks(unetShapes(config), config, guidedSizes));
+  },
+});
+
+Deno.test("the commonest come first, and all are cases of the bench", () => {
+  const counts = guidedTasks.map(({ perStep }) => perStep);
+  assertEquals(counts, counts.toSorted((a, b) => b - a));
+  const cases = kernelCases.filter(({ perStep }) => perStep !== undefined);
+  assertEquals(cases.map(({ task, perStep }) => ({ task, perStep })), guidedTasks.slice());
+  assertEquals(cases.filter(({ peersOnRequest }) => !peersOnRequest).length, commonest);
+});
+
+gpuTest("counting by weights finds all the multiplications that a UNet does", async (gpu) => {
+  const folder = `${root}models/pocket/unet`;
+  const config = JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
+  using weights = await openWeights(await directoryTree(folder), "diffusion_pytorch_model");
+  const shapes = new Map([...weights.tensors].map(([name, { shape }]) => [name, shape]));
+  const [batch, side, tokens] = [2, 16, 77];
+  const counted = countTasks(shapes, config, { batch, side, tokens });
+
+  using unet = await UNet2DConditionModel.fromPretrained(folder, { gpu });
+  using sample = Tensor.from(gpu, new Float32Array(batch * 4 * side ** 2), [batch, 4, side, side]);
+  using states = Tensor.from(gpu, new Float32Array(batch * tokens * 128), [batch, tokens, 128]);
+  using context = unet.prepareContext(states);
+  using times = unet.embedTimesteps([500, 500]);
+  const step = gpu.tally(() => unet.forward(sample, times, context)[Symbol.dispose]());
+  const flops = counted.reduce((sum, { task, perStep }) => sum + perStep * taskFlops(task), 0);
+  // Norms and activations come on top.
+  assert(flops < step.flops && step.flops < 1.02 * flops, `${flops} counted, ${step.flops} done`);
+});

@@ -1,0 +1,25 @@
+import { assert, assertEquals } from "@std/assert";
+import { measureCompilation } from "../../../bench/measure/compilation.ts";
+import { compilationText, compileMs } from "../../../bench/report/report.ts";
+
+const pocket = `${import.meta.dirname}/../../../models/pocket`;
+
+Deno.test("compiling is told by pipeline, from the model's loading to an edit, the dearest first", async () => {
+  const record = await measureCompilation(pocket);
+  const { variants } = record;
+  assertEquals([...new Set(variants.map(({ part }) => part))].sort(), [
+    "UNet and sampler",
+    "VAE decoder",
+    "edit",
+    "loading",
+    "text encoder",
+  ]);
+  for (const kernel of ["matmul", "conv2d_3x3", "group_norm_affine"]) {
+    assert(variants.some((each) => each.kernel.startsWith(kernel.split("_")[0])), kernel);
+  }
+  const costs = variants.map(compileMs);
+  assertEquals(costs, costs.toSorted((a, b) => b - a));
+  assert(variants.every(({ createMs, firstRunMs, parameters }) => createMs > 0 && firstRunMs >= 0 && parameters > 0));
+  const text = compilationText(record, { dearest: 2 });
+  assert(text.includes(`${record.pipelines} pipelines`) && text.endsWith("sets of parameters)"), text);
+});

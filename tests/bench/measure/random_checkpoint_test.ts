@@ -1,0 +1,70 @@
+import { assert, assertEquals } from "@std/assert";
+import { randomEntries } from "../../../bench/measure/random_checkpoint.ts";
+import { configs, shapesOf } from "../../../bench/cases/sd14.ts";
+import { recogniseCheckpoint } from "../../../pipeline/checkpoint/diffusers/checkpoint_kind.ts";
+import { inferConfigs } from "../../../pipeline/checkpoint/ldm/config.ts";
+import { singleFileEntries } from "../../../pipeline/checkpoint/ldm/saving.ts";
+import {
+  tensorBytes,
+  type TensorEntry,
+  type TensorInfo,
+  Weights,
+} from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
+
+const parts = ["unet", "vae", "text_encoder"] as const;
+
+Deno.test("the random checkpoint has as many parameters as Stable Diffusion 1.4", () => {
+  const parameters = parts.map((part) =>
+    [...shapesOf(part).values()].reduce((sum, shape) => sum + shape.reduce((product, length) => product * length, 1), 0)
+  );
+  assertEquals(parameters, [859_520_964, 83_653_863, 123_060_480]);
+});
+
+Deno.test("random weights are the same in every run and in both precisions, and of the size that keeps activations in bounds", () => {
+  const first = (dtype: "f16" | "f32"): Uint8Array => {
+    const entry = randomEntries("unet", dtype).find(({ name }) => name === "conv_in.weight")!;
+    const [chunk] = entry.chunks() as Iterable<Uint8Array>;
+    assertEquals(chunk.byteLength, tensorBytes(entry));
+    return chunk;
+  };
+  assertEquals(first("f16"), first("f16"));
+  const values = new Float32Array(first("f32").slice().buffer);
+  assertEquals(new Float32Array(new Float16Array(first("f16").slice().buffer)), values);
+  const power = values.reduce((sum, value) => sum + value ** 2, 0) / values.length;
+  assert(Math.abs(power * 4 * 9 - 1) < 0.05, `mean square ${power} of 36 inputs`);
+});
+
+/** Weights of which only the header is there. */
+class HeaderOnly extends Weights {
+  readonly name = "header";
+  readonly metadata = {};
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+
+  constructor(entries: readonly TensorEntry[]) {
+    super();
+    this.tensors = new Map(entries.map(({ name, dtype, shape }) => [name, { dtype, shape, offset: 0, bytes: 0 }]));
+  }
+
+  readRange(): Promise<Uint8Array<ArrayBuffer>> {
+    throw new Error("There is nothing to read");
+  }
+
+  close(): void {}
+}
+
+Deno.test("from the shapes of a full-size single file follows the configuration of Stable Diffusion 1.4", () => {
+  const part = (name: typeof parts[number]) => ({ config: configs[name], entries: randomEntries(name, "f16") });
+  const file = new HeaderOnly(singleFileEntries({
+    unet: part("unet"),
+    vae: part("vae"),
+    textEncoder: part("text_encoder"),
+    predictionType: "epsilon",
+  }));
+  assertEquals(recogniseCheckpoint(file).family, "sd1");
+  const inferred = inferConfigs(file, { family: "sd1", predictionType: "epsilon", upcastAttention: false });
+  for (const name of [...parts, "scheduler"] as const) {
+    for (const [key, value] of Object.entries(configs[name])) {
+      if (key !== "torch_dtype") assertEquals(inferred[name][key], value, `${name} ${key}`);
+    }
+  }
+});

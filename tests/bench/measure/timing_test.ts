@@ -1,0 +1,59 @@
+import { assert, assertEquals } from "@std/assert";
+import { summary, time, timeInTurns, type Work } from "../../../bench/measure/timing.ts";
+
+/** Work whose every run takes `ms`, on a clock of its own; notes the order of samples. */
+function pretended(name: string, ms: number, log: [string, number][]): Work {
+  return {
+    sample(count) {
+      log.push([name, count]);
+      return Promise.resolve({ ms: ms * count });
+    },
+  };
+}
+
+Deno.test("works are taken in turns, forwards and backwards, after a warm-up each", async () => {
+  const log: [string, number][] = [];
+  await timeInTurns([pretended("a", 1, log), pretended("b", 1, log)], { budgetMs: 40 });
+  assertEquals(log.slice(-8).map(([name]) => name).join(""), "abbaabba");
+  assertEquals(log[0], ["a", 1]);
+});
+
+Deno.test("long works are taken in turns too, the planning run being the first", async () => {
+  const log: [string, number][] = [];
+  await timeInTurns([pretended("a", 400, log), pretended("b", 500, log)], { budgetMs: 300, isWarm: true });
+  assertEquals(log.map(([name]) => name).join(""), "abba");
+});
+
+Deno.test("runs fill the budget, whatever a run takes", async () => {
+  for (const ms of [0.001, 0.2, 1, 30]) {
+    const timing = await time(pretended("a", ms, []), { budgetMs: 300 });
+    assertEquals(timing.batches, 4);
+    const batchMs = timing.runs * ms;
+    assert(timing.runs === 2048 || (batchMs >= 75 && batchMs <= 75 + ms), `${ms}: ${batchMs}`);
+    assert(Math.abs(timing.minMs - ms) < 1e-9);
+  }
+});
+
+Deno.test("a run that takes the whole budget is timed twice, and a very long one once", async () => {
+  for (const [ms, expected] of [[400, 2], [5000, 1]]) {
+    const log: [string, number][] = [];
+    const timing = await time(pretended("a", ms, log), { budgetMs: 300 });
+    assertEquals([timing.runs, timing.batches], [1, expected]);
+    assertEquals(log.length, expected + 1); // warm-up; what planning takes counts
+    log.length = 0;
+    await time(pretended("a", ms, log), { budgetMs: 300, isWarm: true });
+    assertEquals(log.length, expected);
+  }
+});
+
+Deno.test("summary() takes minimum and median per run, and says when the host was the brake", () => {
+  const samples = [{ ms: 30 }, { ms: 10, hostMs: 9 }, { ms: 20 }];
+  assertEquals(summary(samples, 10), { minMs: 1, medianMs: 2, runs: 10, batches: 3, hostBound: true });
+  assertEquals(summary([{ ms: 4 }, { ms: 2, hostMs: 1 }], 2), {
+    minMs: 1,
+    medianMs: 1.5,
+    runs: 2,
+    batches: 2,
+    hostBound: false,
+  });
+});

@@ -1,0 +1,180 @@
+import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
+import type { Ceiling } from "../../../bench/measure/ceiling.ts";
+import { benchPage, decades } from "../../../bench/report/page.ts";
+import {
+  type BenchReport,
+  compareReports,
+  comparisonText,
+  digits,
+  fullSizeText,
+  kernelLine,
+  kernelRecord,
+  parseReport,
+  stageLine,
+  stepText,
+  summarizePeers,
+} from "../../../bench/report/report.ts";
+
+const ceiling: Ceiling = { gflops: 100, gflopsF64: 50, gbps: 10, bufferGbps: 20 };
+
+function report(kernels: BenchReport["kernels"], stages: BenchReport["stages"] = []): BenchReport {
+  const device = {
+    name: 'A "<fast>" device',
+    deviceClass: "software",
+    isFallbackAdapter: true,
+    subgroupSize: 8,
+    features: ["subgroups"],
+    runtime: "Deno 2",
+    system: "linux",
+    date: "2025-01-01T00:00:00.000Z",
+    ceiling,
+  };
+  return { device, kernels, stages };
+}
+
+const row = (shape: string, ms: number, peers?: Record<string, { ms: number }>) => ({
+  ...kernelRecord({ kernel: "matmul", shape, ms, cost: { flops: 2e8, bytes: 1e6 } }, ceiling),
+  ...(peers ? { peers } : {}),
+});
+
+Deno.test("a share is the larger of arithmetic's and bandwidth's, against the ceiling of the kernel's own arithmetic", () => {
+  const busy = { kernel: "k", shape: "s", ms: 2, cost: { flops: 1e8, bytes: 1e6 } }; // 50 GFLOPS, 0.5 GB/s
+  assertEquals(kernelRecord(busy, ceiling), { kernel: "k", shape: "s", ms: 2, gflops: 50, gbps: 0.5, share: 0.5 });
+  assertEquals(kernelRecord({ ...busy, real: "f64" }, ceiling).share, 1);
+  assertEquals(kernelRecord({ ...busy, real: "f64" }, { ...ceiling, gflopsF64: undefined }).share, 0.5);
+  const moving = { ...busy, cost: { flops: 0, bytes: 16e6 } }; // 8 GB/s
+  assertEquals(kernelRecord(moving, ceiling).share, 0.8);
+});
+
+Deno.test("digits() keeps three digits and no more than four places", () => {
+  assertEquals([0, 0.00001, 0.01234, 1.234, 12.34, 123.4, 1234.5, -1.234, NaN].map(digits), [
+    "0",
+    "0.0000",
+    "0.0123",
+    "1.23",
+    "12.3",
+    "123",
+    "1235",
+    "-1.23",
+    "–",
+  ]);
+});
+
+Deno.test("the JSON form holds device, kernels and stages, and reads back as it was", () => {
+  const whole = report([row("8³", 2, { other: { ms: 6 } })], [{ stage: "picture", ms: 3 }]);
+  assertEquals(Object.keys(whole), ["device", "kernels", "stages"]);
+  assertEquals(Object.keys(whole.kernels[0]), ["kernel", "shape", "ms", "gflops", "gbps", "share", "peers"]);
+  assertEquals(parseReport(JSON.stringify(whole), "a.json"), whole);
+});
+
+Deno.test("parseReport() refuses what is no report", () => {
+  for (const text of ["null", "[]", "{}", '{"device":{},"kernels":[{"kernel":"k"}],"stages":[]}']) {
+    assertThrows(() => parseReport(text, "a.json"), TypeError, "Cannot compare with a.json");
+  }
+});
+
+Deno.test("compareReports() matches by name, puts the largest change first, and names what only one run has", () => {
+  const before = report([row("a", 10), row("b", 10), row("gone", 1)], [{ stage: "picture", ms: 100 }]);
+  const after = report([row("a", 9), row("b", 40), row("new", 1)], [{ stage: "picture", ms: 50 }]);
+  const comparison = compareReports(before, after);
+  assertEquals(comparison.changes.map(({ name, ratio }) => [name, ratio]), [
+    ["matmul b", 4],
+    ["picture", 0.5],
+    ["matmul a", 0.9],
+  ]);
+  assertEquals([comparison.added, comparison.missing], [["matmul new"], ["matmul gone"]]);
+});
+
+Deno.test("a comparison lists what moved by more than the noise, in both directions", () => {
+  const before = report([row("same", 10), row("fast", 10), row("slow", 10)]);
+  const after = report([row("same", 10.3), row("fast", 5), row("slow", 30)]);
+  const text = comparisonText(compareReports(before, after), { beforeName: "old.json" });
+  assert(text.includes("Against old.json: 3 in common, 2 moved"), text);
+  assert(/matmul fast .* 2\.00 times as fast/.test(text), text);
+  assert(/matmul slow .* 3\.00 times as long/.test(text), text);
+  assert(!text.includes("matmul same"), text);
+});
+
+Deno.test("a comparison names a few of the rows that only one run has, and counts the rest", () => {
+  const before = report(["a", "b", "c", "d", "e", "f", "g", "h"].map((shape) => row(shape, 1)));
+  const text = comparisonText(compareReports(before, report([row("a", 1)])), { beforeName: "old.json" });
+  assert(text.endsWith("only then: matmul b; matmul c; matmul d; matmul e; matmul f; matmul g and 1 more"), text);
+});
+
+Deno.test("a full-size step is told with its ratio to PyTorch and its memory beside the weights", () => {
+  const step = {
+    pixels: 512,
+    ms: 40_000,
+    batches: 2,
+    loadMs: 1,
+    weightsBytes: 2 ** 31,
+    peakBytes: 2 ** 31 + 2 ** 29,
+    peakReservedBytes: 2 ** 31 + 2 ** 30,
+    peers: { "PyTorch 2 CPU": { ms: 10_000, difference: 4e-6 } },
+  };
+  const text = fullSizeText(step);
+  for (const part of ["512²", "40.0 s", "ours takes 4.00 times", "4.0e-6", "2048 MiB", "512 MiB", "1024 MiB"]) {
+    assert(text.includes(part), `${part}: ${text}`);
+  }
+  const page = benchPage({ ...report([]), fullSize: [step] });
+  assert(page.includes("ours takes 4.00 times"));
+});
+
+Deno.test("a full-size step with f16 activations is told, and compared, apart from the usual one", () => {
+  const step = { pixels: 512, ms: 40_000, batches: 2, loadMs: 1, weightsBytes: 0, peakBytes: 0, peakReservedBytes: 0 };
+  const half = { ...step, ms: 44_000, activations: "f16" as const };
+  assert(fullSizeText(half).startsWith("guided step of a full-size UNet, 512², activations in f16: 44.0 s"));
+  const both = { ...report([]), fullSize: [step, half] };
+  assertEquals(compareReports(both, both).changes.map(({ beforeMs }) => beforeMs).sort(), [40_000, 44_000]);
+});
+
+Deno.test("a stage is told with its memory where that was measured", () => {
+  assert(stageLine({ stage: "UNet step", ms: 70 }).endsWith("70.0 ms"));
+  const line = stageLine({ stage: "UNet step", ms: 70, bytes: 2.5 * 2 ** 20 });
+  assert(line.endsWith("70.0 ms, at most 2.50 MiB beside the weights"), line);
+});
+
+Deno.test("the step's sum weighs each time by how often a step does it", () => {
+  const text = stepText([
+    { ...row("a", 2000), perStep: 3 },
+    { ...row("b", 500), kernel: "conv", perStep: 1 },
+    row("c", 9),
+  ]);
+  assert(text.endsWith("6.50 s: matmul 6.00 s, conv 0.500 s"), text);
+});
+
+Deno.test("the page shows the targets with their verdicts", () => {
+  const target = { target: "speed <all>", demanded: "8 ×", measured: "9 ×", verdict: "met" } as const;
+  const page = benchPage({ ...report([row("a", 1)]), targets: [target] });
+  assert(page.includes("speed &lt;all&gt;") && page.includes(">met<"));
+});
+
+Deno.test("summarizePeers() takes the geometric mean and finds where a peer does best", () => {
+  const [peer] = summarizePeers([row("a", 1, { other: { ms: 8 } }), row("b", 1, { other: { ms: 2 } }), row("c", 1)]);
+  assertEquals([peer.peer, peer.shapes, peer.worst.shape, peer.worst.ratio], ["other", 2, "b", 2]);
+  assertAlmostEquals(peer.meanRatio, 4);
+});
+
+Deno.test("a line shows a peer's time as a multiple of ours, and remarks", () => {
+  const line = kernelLine(row("8³", 2, { other: { ms: 6 } }), ["tfjs: failed"]);
+  for (const part of ["matmul", "8³", "2.00", "100 %", "other 6.00 ms (×3.00)", "tfjs: failed"]) {
+    assert(line.includes(part), line);
+  }
+});
+
+Deno.test("decades() spans its range", () => {
+  assertEquals(decades(0.2, 30), [0.1, 1, 10, 100]);
+  assertEquals(decades(1, 10), [1, 10]);
+});
+
+Deno.test("the page is whole by itself, escapes what it shows, and plots every kernel that computes inside its frame", () => {
+  const copy = { ...row("copy", 1), kernel: "copy", gflops: 0 };
+  const page = benchPage(report([row("a", 1), row("b", 1000), copy], [{ stage: "picture", ms: 5 }]));
+  assert(!/(src|href)=|https?:/.test(page), "it must not load anything");
+  assert(page.includes("A &quot;&lt;fast&gt;&quot; device"));
+  const circles = [...page.matchAll(/<circle cx="([\d.]+)" cy="([\d.]+)"/g)].map(([, x, y]) => [Number(x), Number(y)]);
+  assertEquals(circles.length, 2);
+  for (const [x, y] of circles) assert(x >= 70 && x <= 940 && y >= 20 && y <= 470, `${x}, ${y}`);
+  assert(!page.includes("NaN"));
+  assert(benchPage(report([])).includes("No kernels were measured"));
+});
