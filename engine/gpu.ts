@@ -473,13 +473,13 @@ export class Gpu implements Disposable {
   }
 
   /** Submits recorded work before something that it names is destroyed. */
-  settle(): void {
+  flushPending(): void {
     if (!this.#lost) this.flush();
   }
 
   /** Prepares buffers for destruction: submits what names them, forgets their bind groups. */
-  forget(): void {
-    this.settle();
+  invalidateBindGroups(): void {
+    this.flushPending();
     this.recorder.dropGroups();
   }
 

@@ -51,14 +51,14 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
 }
 
 /** What a helper starts behind with, as a share of all code: its pipelines have to be created first, while this device compiles already. */
-const handicap = 0.06;
+const helperStartupShare = 0.06;
 
 /** Shares of about the same length of code: the next longest to whoever has the least. The first share is this device's. */
 function shareOut(longestFirst: readonly RehearsedRun[], count: number): RehearsedRun[][] {
   const whole = longestFirst.reduce((sum, { kernel }) => sum + kernel.code.length, 0);
   const shares = Array.from({ length: count }, (_, index) => ({
     runs: [] as RehearsedRun[],
-    length: index === 0 ? 0 : handicap * whole,
+    length: index === 0 ? 0 : helperStartupShare * whole,
   }));
   for (const run of longestFirst) {
     const least = shares.reduce((least, share) => share.length < least.length ? share : least);

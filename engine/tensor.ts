@@ -79,7 +79,7 @@ export class Tensor implements Disposable {
     }
     const bytes = elements(shape) * bytesPerElement[dtype];
     const storage = gpu.recorder.capture?.store(bytes) ??
-      { buffer: gpu.pool.take(bytes, options.exact ?? false), owners: 0 };
+      { buffer: gpu.pool.acquire(bytes, options.exact ?? false), owners: 0 };
     return new Tensor(gpu, [...shape], dtype, storage);
   }
 
@@ -192,7 +192,7 @@ export class Tensor implements Disposable {
     const storage = this.#storage;
     if (--storage.owners > 0) return;
     if (storage.capture) storage.capture.give(storage);
-    else this.gpu.pool.give(storage.buffer);
+    else this.gpu.pool.release(storage.buffer);
   }
 }
 

@@ -3,7 +3,7 @@ import {
   attentionFormNumbers,
   type AttentionForms,
   type AttentionPath,
-  attentionRefusal,
+  unsupportedAttentionReason,
   useAttentionForms,
 } from "./attention/form.ts";
 import type { TileShape } from "./gemm/tile.ts";
@@ -90,18 +90,20 @@ function matrixTiles(lanes: number): Tiles {
   return { few: tile(2), many: tile(4) };
 }
 
-/** The tiles in use on a device: for products whose operands may be rounded to f16 (`mayRound`), or for all others. */
-export function tilesOf(gpu: Gpu, { mayRound = false }: { mayRound?: boolean } = {}): Required<Tiles> {
+/** The tiles in use on a device: for products whose operands may be rounded to f16 (`allowF16Operands`), or for all others. */
+export function tilesOf(gpu: Gpu, { allowF16Operands = false }: { allowF16Operands?: boolean } = {}): Required<Tiles> {
   const { deviceClass, subgroupSize, subgroupMatrix } = gpu.info;
   const base = deviceClass !== "software"
     ? defaults[deviceClass]
     : subgroupSize > 0
     ? softwareTiles(subgroupSize)
     : small;
-  const own = Object.entries(tuned.get(gpu) ?? {}).filter(([, { machine }]) => mayRound || machine !== "matrix");
+  const own = Object.entries(tuned.get(gpu) ?? {}).filter(([, { machine }]) =>
+    allowF16Operands || machine !== "matrix"
+  );
   return {
     ...base,
-    ...(mayRound && subgroupMatrix ? matrixTiles(subgroupMatrix.lanes) : {}),
+    ...(allowF16Operands && subgroupMatrix ? matrixTiles(subgroupMatrix.lanes) : {}),
     ...Object.fromEntries(own),
   };
 }
@@ -127,11 +129,11 @@ export function useTiles(gpu: Gpu, table: TileTable): boolean {
   const known = Object.hasOwn(table, name);
   const { attention, ...tiles } = known ? table[name] : {};
   for (const [kind, shape] of Object.entries<TileShape>(tiles)) {
-    const why = refusal(gpu, shape);
+    const why = unsupportedReason(gpu, shape);
     if (why) throw new TileTableError(`Cannot use the tile for ${kind} on ${name} as ${why}`);
   }
   for (const [width, form] of Object.entries(attention ?? {})) {
-    const why = attentionRefusal(gpu, Number(width), form);
+    const why = unsupportedAttentionReason(gpu, Number(width), form);
     if (why) throw new TileTableError(`Cannot use the attention for heads of ${width} on ${name} as ${why}`);
   }
   if (known) tuned.set(gpu, tiles);
@@ -141,7 +143,10 @@ export function useTiles(gpu: Gpu, table: TileTable): boolean {
 }
 
 /** Why a device cannot run a tile. */
-export function refusal(gpu: Gpu, { machine, lanes, threadsX, rows, columns }: TileShape): string | undefined {
+export function unsupportedReason(
+  gpu: Gpu,
+  { machine, lanes, threadsX, rows, columns }: TileShape,
+): string | undefined {
   const { subgroupSize, subgroupMatrix, limits } = gpu.info;
   if (machine === "subgroup") {
     return lanes === subgroupSize ? undefined : `its subgroups have ${subgroupSize} lanes: ${lanes}`;

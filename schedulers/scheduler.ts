@@ -250,9 +250,9 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     registers[OUTPUT] = modelOutput;
     registers[NOISE] = step.drawsNoise ? this.#noise(step, sample.length, { generator, noise }) : undefined;
     const before = step.combine.slice(0, -1), last = step.combine[step.combine.length - 1];
-    for (const combination of before) this.#carryOut(combination, { timestep, batchSize });
+    for (const combination of before) this.#applyStep(combination, { timestep, batchSize });
     const predOriginalSample = evaluate(step.original, registers);
-    this.#carryOut(last, { timestep, batchSize });
+    this.#applyStep(last, { timestep, batchSize });
     this.#next = index + 1;
     return { prevSample: registers[SAMPLE], predOriginalSample };
   }
@@ -347,7 +347,10 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     return (this.#generator ??= new TorchGenerator()).randn([length]);
   }
 
-  #carryOut({ target, terms, limited }: Combination, { timestep, batchSize }: { timestep: number; batchSize: number }) {
+  #applyStep(
+    { target, terms, limited }: Combination,
+    { timestep, batchSize }: { timestep: number; batchSize: number },
+  ) {
     const missing = terms.find(({ register }) => !this.#registers[register]);
     if (missing) {
       throw new SchedulerError(

@@ -56,15 +56,19 @@ function prepared(run: () => Tensor, operands: readonly Disposable[]): PreparedC
 }
 
 /** A task done by this project's kernels; on subgroup matrices, where they are in use and the operands may be rounded. */
-export function prepareTask(gpu: Gpu, task: PeerTask, { mayRound = true }: { mayRound?: boolean } = {}): PreparedCase {
+export function prepareTask(
+  gpu: Gpu,
+  task: PeerTask,
+  { allowF16Operands = true }: { allowF16Operands?: boolean } = {},
+): PreparedCase {
   const shapes = operandShapes(task);
   const tensors = operands(task).map((values, index) => Tensor.from(gpu, values, shapes[index]));
   switch (task.op) {
     case "matmul":
-      return prepared(() => matmul(tensors[0], tensors[1], { transposeB: task.transposeB, mayRound }), tensors);
+      return prepared(() => matmul(tensors[0], tensors[1], { transposeB: task.transposeB, allowF16Operands }), tensors);
     case "conv2d": {
       const weight = packConvWeight(tensors[1]);
-      const options = { stride: task.stride, padding: task.kernel >> 1, mayRound };
+      const options = { stride: task.stride, padding: task.kernel >> 1, allowF16Operands };
       return prepared(() => conv2d(tensors[0], weight, options), [...tensors, weight]);
     }
     case "attention":
@@ -82,7 +86,7 @@ function taskCase(set: CaseSet, task: PeerTask, shape: string, more: CaseNotes =
     shape: `${set} ${shape}`,
     task,
     ...more,
-    prepare: (gpu) => prepareTask(gpu, task, { mayRound: set !== "text" }),
+    prepare: (gpu) => prepareTask(gpu, task, { allowF16Operands: set !== "text" }),
   };
 }
 

@@ -103,7 +103,7 @@ export async function measureKernel(
 
 /** How far a task's result is from that without rounded operands, as a share of its norm. */
 async function roundingError(gpu: Gpu, task: PeerTask, rounded: Tensor): Promise<number> {
-  using whole = prepareTask(gpu, task, { mayRound: false });
+  using whole = prepareTask(gpu, task, { allowF16Operands: false });
   using result = gpu.scope(() => whole.run());
   return relativeDifference(await rounded.data(), await result.data());
 }

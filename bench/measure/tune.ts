@@ -7,10 +7,10 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { attention as attend } from "../../kernels/attention/attention.ts";
-import { type AttentionForm, attentionFormFor, attentionRefusal } from "../../kernels/attention/form.ts";
+import { type AttentionForm, attentionFormFor, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
-import { type DeviceTiles, refusal, type TileKind, tileKinds, tilesOf } from "../../kernels/policy.ts";
+import { type DeviceTiles, type TileKind, tileKinds, tilesOf, unsupportedReason } from "../../kernels/policy.ts";
 import { numbers } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
@@ -70,7 +70,7 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
       }
     }
   }
-  return forms.filter((form) => attentionRefusal(gpu, width, form) === undefined);
+  return forms.filter((form) => unsupportedAttentionReason(gpu, width, form) === undefined);
 }
 
 /** The tiles that can be tried for a kind on a device. */
@@ -99,7 +99,7 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
       }
     }
   }
-  return shapes.filter((shape) => refusal(gpu, shape) === undefined);
+  return shapes.filter((shape) => unsupportedReason(gpu, shape) === undefined);
 }
 
 /** Measures every candidate for every kind of product and width of head; tells of each when it is done. */
@@ -113,7 +113,7 @@ export async function tune(
 ): Promise<DeviceTiles> {
   const tiles: Partial<Record<TileKind, TileShape>> = {};
   for (const kind of tileKinds) {
-    const before = tilesOf(gpu, { mayRound: true })[kind];
+    const before = tilesOf(gpu, { allowF16Operands: true })[kind];
     const operands = products[kind].map(([m, n, k]) => ({
       a: Tensor.from(gpu, numbers(m * k, 1), [m, k]),
       b: Tensor.from(gpu, numbers(n * k, 2), [n, k], "f16"),

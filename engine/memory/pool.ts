@@ -40,7 +40,7 @@ export class Pool {
   }
 
   /** A buffer of at least `bytes`. `exact` asks for no slack and no reuse afterwards. */
-  take(bytes: number, exact = false): GPUBuffer {
+  acquire(bytes: number, exact = false): GPUBuffer {
     const size = exact ? roundUp(Math.max(bytes, 16), 16) : sizeClass(bytes);
     let buffer = this.#free.get(size)?.shift();
     if (buffer) this.#freeBytes -= size;
@@ -61,7 +61,7 @@ export class Pool {
   }
 
   /** Gives a buffer back. Commands already recorded may still read it: they run before anything recorded later writes it. */
-  give(buffer: GPUBuffer): void {
+  release(buffer: GPUBuffer): void {
     if (this.#pins.has(buffer)) {
       this.#owed.add(buffer);
       return;
@@ -90,7 +90,7 @@ export class Pool {
       return;
     }
     this.#pins.delete(buffer);
-    if (this.#owed.delete(buffer)) this.give(buffer);
+    if (this.#owed.delete(buffer)) this.release(buffer);
   }
 
   /** Destroys free buffers, largest first, until at most `keepBytes` of them are left. */
@@ -109,7 +109,7 @@ export class Pool {
 
   #destroy(buffers: GPUBuffer[]): void {
     if (buffers.length === 0) return;
-    this.#gpu.forget(); // submits what still names them, drops their bind groups
+    this.#gpu.invalidateBindGroups(); // submits what still names them, drops their bind groups
     for (const buffer of buffers) {
       this.reserved -= buffer.size;
       buffer.destroy();

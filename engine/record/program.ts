@@ -57,11 +57,11 @@ export class Capture {
     const { pool, recorder } = gpu;
     const real = new Map<GPUBuffer, GPUBuffer>();
     const plan = planMemory(this.#closed.map(({ life }) => life));
-    const slots = plan.slotBytes.map((bytes) => pool.take(bytes));
+    const slots = plan.slotBytes.map((bytes) => pool.acquire(bytes));
     this.#closed.forEach(({ standIn }, index) => real.set(standIn, slots[plan.slotOf[index]]));
     for (const [storage, { bytes }] of this.#open) { // what outlives the body keeps its memory to itself
       const standIn = storage.buffer;
-      storage.buffer = pool.take(bytes);
+      storage.buffer = pool.acquire(bytes);
       storage.capture = undefined;
       real.set(standIn, storage.buffer);
     }
@@ -159,10 +159,10 @@ export class Program<T> implements Disposable {
     this.#disposed = true;
     const { owned, slots, named } = this.#parts;
     const { pool } = this.#gpu;
-    this.#gpu.settle(); // submits what still names the parameters
+    this.#gpu.flushPending(); // submits what still names the parameters
     this.#params.destroy();
     for (const tensor of owned) tensor[Symbol.dispose]();
-    for (const buffer of slots) pool.give(buffer);
+    for (const buffer of slots) pool.release(buffer);
     for (const buffer of named) pool.unpin(buffer);
   }
 }

@@ -59,7 +59,7 @@ export function attentionFormOn(gpu: Gpu, path: AttentionPath, sizes: AttentionS
 }
 
 /** Why a device cannot attend with heads of a width by a form. */
-export function attentionRefusal(gpu: Gpu, dim: number, form: AttentionForm): string | undefined {
+export function unsupportedAttentionReason(gpu: Gpu, dim: number, form: AttentionForm): string | undefined {
   const { subgroupSize, limits } = gpu.info;
   if (form.path === "staged") return undefined;
   if (dim % 4 !== 0) return `the width of the heads must be a multiple of 4: ${dim}`;

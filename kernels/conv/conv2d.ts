@@ -224,7 +224,7 @@ export interface Conv2dOptions {
    * Whether x's and the weight's numbers may be rounded to f16, an error of 2⁻¹¹ each, where that is faster: on subgroup matrices, if they are in
    * use. Sums are f32 all the same. See {@linkcode TileShape}. Default: false.
    */
-  readonly mayRound?: boolean;
+  readonly allowF16Operands?: boolean;
   /** For the tuner and the tests: forces the general kernel on this tile. Default: by device and size. */
   readonly tile?: TileShape;
 }
@@ -443,10 +443,10 @@ function runPiece(
     has_channel_bias: channelBias ? 1 : 0,
     accumulate: inChannel > 0 ? 1 : 0,
   };
-  const { mayRound } = options;
+  const { allowF16Operands } = options;
   const tile = tileConstants(
     gpu,
-    options.tile ?? tileFor(gpu, outChannels, n, { inFours, isGathered: !plain, mayRound }),
+    options.tile ?? tileFor(gpu, outChannels, n, { inFours, isGathered: !plain, allowF16Operands }),
     {
       inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
     },

@@ -72,7 +72,7 @@ export interface GatedProductOptions {
   /** [2N] */
   readonly bias?: Tensor;
   /** Whether x's and the weight's numbers may be rounded to f16, as matmul() may be told. The gate is then a pass of its own. Default: false. */
-  readonly mayRound?: boolean;
+  readonly allowF16Operands?: boolean;
   /** For the tests and the tuner: a tile of the workgroup machine with two columns. Default: by device and size. */
   readonly tile?: TileShape;
 }
@@ -95,13 +95,17 @@ export interface GatedProductOptions {
  * using y = gatedProduct(x, weight); // [1, 4] of 4 · gelu(4)
  * ```
  */
-export function gatedProduct(x: Tensor, weight: Tensor, { bias, mayRound, tile }: GatedProductOptions = {}): Tensor {
+export function gatedProduct(
+  x: Tensor,
+  weight: Tensor,
+  { bias, allowF16Operands, tile }: GatedProductOptions = {},
+): Tensor {
   const { gpu } = x;
   const [columns, k] = weight.dims(2);
   const n = columns / 2, outer = x.shape.slice(0, -1), m = elements(outer);
-  const shape = tile ?? tileFor(gpu, m, n, { mayRound });
+  const shape = tile ?? tileFor(gpu, m, n, { allowF16Operands });
   if (shape.machine !== "workgroup" || n % 4 !== 0) {
-    return gpu.scope(() => geglu(matmul(x, weight, { transposeB: true, bias, mayRound, dtype: x.dtype })));
+    return gpu.scope(() => geglu(matmul(x, weight, { transposeB: true, bias, allowF16Operands, dtype: x.dtype })));
   }
   if (x.shape.at(-1) !== k || bias && bias.size !== columns) {
     throw new ShapeError(

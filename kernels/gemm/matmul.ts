@@ -239,7 +239,7 @@ export interface GemmOptions {
    * Whether a's and b's numbers may be rounded to f16 (a's after `scale`), an error of 2⁻¹¹ each, where that is faster: on subgroup matrices, if
    * they are in use. Sums are f32 all the same. See {@linkcode TileShape}. Default: false.
    */
-  readonly mayRound?: boolean;
+  readonly allowF16Operands?: boolean;
   /** For the tuner and the tests. Default: by device and size. */
   readonly tile?: TileShape;
 }
@@ -247,7 +247,7 @@ export interface GemmOptions {
 /** y = scale · A·B + bias + residual on views, written into `y`. {@linkcode matmul} is the form for whole tensors. */
 export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, options: GemmOptions): void {
   const { m, n, k, outer = 1, inner = 1, transposeA = false, transposeB = false, bias, residual, scale = 1 } = options;
-  const { mayRound } = options;
+  const { allowF16Operands } = options;
   const divides = (by: number, { offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
     [offset, rowStride, outerStride, innerStride].every((stride) => stride % by === 0);
   const strides = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
@@ -261,7 +261,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const operands = [a.tensor, b.tensor];
   const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
   const noResidual = operands.find(({ dtype }) => dtype === y.tensor.dtype) ?? a.tensor;
-  const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0, mayRound });
+  const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0, allowF16Operands });
   if (gated && (shape.machine !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.machine} tile of ${shape.columns} as it takes a workgroup tile of 2, columns in fours and no residual`,
@@ -301,7 +301,13 @@ const enoughWorkgroups = 128, leastDepth = 256;
  * Into how many parts to split k: where the result has too few tiles to occupy a GPU, so that several workgroups share one. Software devices have few
  * cores, and any result enough tiles for them.
  */
-export function splitsFor(gpu: Gpu, m: number, n: number, k: number, options: { mayRound?: boolean } = {}): number {
+export function splitsFor(
+  gpu: Gpu,
+  m: number,
+  n: number,
+  k: number,
+  options: { allowF16Operands?: boolean } = {},
+): number {
   if (gpu.info.deviceClass === "software") return 1;
   const [columns, rows] = tileGrid(tileConstants(gpu, tileFor(gpu, m, n, options)), m, n, 1);
   let splits = 1;
@@ -339,7 +345,7 @@ export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "oute
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32", mayRound, tile } = options;
+  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32", allowF16Operands, tile } = options;
   const refuse = (why: string) => {
     throw new ShapeError(`Cannot multiply a [${a.shape.join(", ")}] by b [${b.shape.join(", ")}] as ${why}`, [
       a.shape,
@@ -389,7 +395,11 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       { tensor: a, rowStride: aColumns, outerStride: transposeA ? depth * aColumns : depth },
       { tensor: b, rowStride: bColumns, outerStride: transposeB ? depth : depth * bColumns },
       { tensor: parts, rowStride: n, outerStride: rows * n },
-      { ...{ m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale }, mayRound, tile },
+      {
+        ...{ m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale },
+        allowF16Operands,
+        tile,
+      },
     );
     sumParts(parts, y, options);
     return y;

@@ -1,7 +1,7 @@
 import { GpuError } from "../../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../../engine/gpu.ts";
 import type { Grid } from "../../engine/kernel/kernel.ts";
-import { matrixDepth, refusal, tileKind, tilesOf } from "../policy.ts";
+import { matrixDepth, tileKind, tilesOf, unsupportedReason } from "../policy.ts";
 
 /**
  * The register-tile core of C = A·B that matmul and conv2d share: generated WGSL, because naga keeps an accumulator in a register only when
@@ -98,7 +98,7 @@ export function tileConstants(
 }
 
 function matrixConstants(gpu: Gpu, shape: TileShape): MatrixConstants {
-  const why = refusal(gpu, shape);
+  const why = unsupportedReason(gpu, shape);
   if (why) throw new GpuError(`Cannot compute a tile of subgroup matrices on ${gpu.info.name} as ${why}`);
   const { m, n, k, lanes } = gpu.info.subgroupMatrix!;
   return { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes };
@@ -133,20 +133,20 @@ export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: num
 /**
  * The tile for an m × n result on this device, from its table. On software devices results that cannot be stored in fours want a small one, as each
  * number is an access of its own; where B is gathered number by number, a second column of it costs as much as the first, so that 32 × 1 is as fast as
- * 32 × 2 and compiles in half of the time. 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it. `mayRound` tells
+ * 32 × 2 and compiles in half of the time. 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it. `allowF16Operands` tells
  * that operands may be rounded to f16, for subgroup matrices where they are in use.
  */
 export function tileFor(
   gpu: Gpu,
   m: number,
   n: number,
-  { inFours = true, isGathered = false, mayRound = false }: {
+  { inFours = true, isGathered = false, allowF16Operands = false }: {
     inFours?: boolean;
     isGathered?: boolean;
-    mayRound?: boolean;
+    allowF16Operands?: boolean;
   } = {},
 ): TileShape {
-  const shape = tilesOf(gpu, { mayRound })[tileKind(m, n)];
+  const shape = tilesOf(gpu, { allowF16Operands })[tileKind(m, n)];
   if (shape.machine !== "subgroup") return shape;
   if (!inFours) return { ...shape, rows: 8, columns: 1 };
   return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
@@ -183,8 +183,8 @@ export function selected(
   return pick(0, 2 ** Math.ceil(Math.log2(count)));
 }
 
-/** Rows that are picked out of a tile together, before one of them is. */
-const picked = 8;
+/** Rows that are rowsPerSelect out of a tile together, before one of them is. */
+const rowsPerSelect = 8;
 
 /**
  * A loop over the rows of a tile, whose sums are accumulators `c{row}_{column}`. Picking one row out of 32 at each turn would take 31 selects a number;
@@ -197,8 +197,8 @@ export function rowLoop(
   { rows, columns, from }: { rows: number; columns: number; from: string },
   store: (sum: (column: number) => string) => string,
 ): string {
-  const parts = Math.ceil(rows / picked);
-  const inner = Math.min(rows, picked);
+  const parts = Math.ceil(rows / rowsPerSelect);
+  const inner = Math.min(rows, rowsPerSelect);
   return `for (var at_part = ${from}; at_part < ${from} + ${parts}u; at_part++) {
     let part = at_part - ${from};
     ${

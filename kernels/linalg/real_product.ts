@@ -12,7 +12,7 @@ import { rowLoop } from "../gemm/tile.ts";
  * matrix and the first column of every block is a multiple of four.
  *
  * Lavapipe on two cores, 32 rows × 2 vec4 a lane: 768³ at 23 GFLOPS in f64 (25 with B transposed), 44 in f32 (31); A transposed at two thirds of that,
- * as its numbers are picked out of vec4 one by one.
+ * as its numbers are rowsPerSelect out of vec4 one by one.
  */
 
 /** The type that the solver counts in. */

@@ -50,7 +50,7 @@ export async function denoise(latents: Tensor, options: DenoisingOptions): Promi
     signal?.throwIfAborted();
     loop.predict(index);
     if (host) loop.sample = await host(loop.sample, loop.output, step);
-    else loop.carryOut(index);
+    else loop.applyStep(index);
     if (callback && index % callbackSteps === 0) {
       await gpu.finished();
       await callback(index, step.timestep, loop.sample);
@@ -68,7 +68,7 @@ export function rehearseDenoising(latents: Tensor, options: DenoisingOptions): T
   using loop = new DenoisingLoop(latents, { ...options, generator: new TorchGenerator(0) });
   for (const index of loop.plan.steps.slice(0, unlikeSteps).keys()) {
     loop.predict(index);
-    if (loop.plan.nonlinear === null) loop.carryOut(index);
+    if (loop.plan.nonlinear === null) loop.applyStep(index);
   }
   return loop.release();
 }
@@ -145,7 +145,7 @@ class DenoisingLoop implements Disposable {
   }
 
   /** Takes the step that the scheduler has planned. */
-  carryOut(index: number): void {
+  applyStep(index: number): void {
     const { unet: { gpu }, generator } = this.#options;
     const { drawsNoise, combine } = this.plan.steps[index];
     const registers = this.#registers;

@@ -25,10 +25,10 @@ export class Attention {
 
   constructor(w: WeightScope, features: number, heads: number, contextFeatures = features) {
     this.path = w.path;
-    this.#toQ = new Linear(w.at("to_q"), features, features, { bias: false, mayRound: true });
-    this.toK = new Linear(w.at("to_k"), contextFeatures, features, { bias: false, mayRound: true });
-    this.toV = new Linear(w.at("to_v"), contextFeatures, features, { bias: false, mayRound: true });
-    this.#toOut = new Linear(w.at("to_out.0"), features, features, { mayRound: true });
+    this.#toQ = new Linear(w.at("to_q"), features, features, { bias: false, allowF16Operands: true });
+    this.toK = new Linear(w.at("to_k"), contextFeatures, features, { bias: false, allowF16Operands: true });
+    this.toV = new Linear(w.at("to_v"), contextFeatures, features, { bias: false, allowF16Operands: true });
+    this.#toOut = new Linear(w.at("to_out.0"), features, features, { allowF16Operands: true });
     this.#heads = heads;
   }
 

@@ -50,8 +50,8 @@ export class Conv2d {
 
   /** [B, in, H, W] → [B, out, H', W'] */
   forward(x: Tensor, options: Conv2dForward = {}): Tensor {
-    const mayRound = true; // what has convolutions draws, and draws alike with operands in f16
-    const geometry = { stride: this.#stride, padding: this.#padding, upsample: options.upsample, mayRound };
+    const allowF16Operands = true; // what has convolutions draws, and draws alike with operands in f16
+    const geometry = { stride: this.#stride, padding: this.#padding, upsample: options.upsample, allowF16Operands };
     const { channelBias, dtype = x.dtype } = options;
     return this.#updates.apply(
       options,
@@ -61,7 +61,7 @@ export class Conv2d {
         const [batch, rank, height, width] = inner.dims(4);
         const pixels = [batch, up.shape[0], height * width];
         const columns = inner.reshape([batch, rank, height * width]);
-        return matmul(up, columns, { scale, residual: residual?.reshape(pixels), mayRound, dtype })
+        return matmul(up, columns, { scale, residual: residual?.reshape(pixels), allowF16Operands, dtype })
           .reshape([batch, up.shape[0], height, width]);
       },
     );

@@ -25,16 +25,16 @@ export class Linear {
   readonly weight: Tensor; // [out, in]
   readonly bias: Tensor | undefined; // [out]
   readonly #updates: LowRankUpdates<Tensor>;
-  readonly #mayRound: boolean;
+  readonly #allowF16Operands: boolean;
 
-  /** `mayRound`: see {@linkcode MatmulOptions}. The UNet's and the VAE's may; the text encoder's may not, since an edit amplifies what it is given. */
+  /** `allowF16Operands`: see {@linkcode MatmulOptions}. The UNet's and the VAE's may; the text encoder's may not, since an edit amplifies what it is given. */
   constructor(
     w: WeightScope,
     inFeatures: number,
     outFeatures: number,
-    options: { bias?: boolean; mayRound?: boolean } = {},
+    options: { bias?: boolean; allowF16Operands?: boolean } = {},
   ) {
-    this.#mayRound = options.mayRound ?? false;
+    this.#allowF16Operands = options.allowF16Operands ?? false;
     this.weight = w.get("weight", [outFeatures, inFeatures]);
     this.bias = options.bias ?? true ? w.get("bias", [outFeatures]) : undefined;
     this.#updates = w.adaptable([outFeatures, inFeatures], (down) => down);
@@ -48,7 +48,7 @@ export class Linear {
   /** [..., in] → [..., out / 2]: the first half of the features, gated by the second (GEGLU). */
   gated(x: Tensor): Tensor {
     if (this.#updates.acts) return x.gpu.scope(() => geglu(this.forward(x))); // what LoRAs add comes before the gate
-    return gatedProduct(x, this.weight, { bias: this.bias, mayRound: this.#mayRound });
+    return gatedProduct(x, this.weight, { bias: this.bias, allowF16Operands: this.#allowF16Operands });
   }
 
   /** The same for features along the first axis: [B, in, T] → [B, T, out]. A picture's channels become the features of its tokens. */
@@ -68,13 +68,18 @@ export class Linear {
     options: { activation?: Activation; residual?: Tensor; dtype?: DType } = {},
   ): Tensor {
     const { dtype = x.dtype } = options;
-    const mayRound = this.#mayRound;
+    const allowF16Operands = this.#allowF16Operands;
     return this.#updates.apply(
       options,
-      (epilogue) => form.whole(x, this.weight, { bias: this.bias, mayRound, ...epilogue, dtype }),
+      (epilogue) => form.whole(x, this.weight, { bias: this.bias, allowF16Operands, ...epilogue, dtype }),
       // What lies between the factors is small, and its rows need not divide by four as f16 would want.
       ({ down, up, scale, residual }) =>
-        form.up(form.down(x, down, { mayRound, dtype: "f32" }), up, { scale, residual, mayRound, dtype }),
+        form.up(form.down(x, down, { allowF16Operands, dtype: "f32" }), up, {
+          scale,
+          residual,
+          allowF16Operands,
+          dtype,
+        }),
     );
   }
 }

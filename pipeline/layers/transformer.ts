@@ -13,8 +13,8 @@ class FeedForward {
   readonly #out: Linear;
 
   constructor(w: WeightScope, features: number) {
-    this.#in = new Linear(w.at("net.0.proj"), features, 8 * features, { mayRound: true });
-    this.#out = new Linear(w.at("net.2"), 4 * features, features, { mayRound: true });
+    this.#in = new Linear(w.at("net.0.proj"), features, 8 * features, { allowF16Operands: true });
+    this.#out = new Linear(w.at("net.2"), 4 * features, features, { allowF16Operands: true });
   }
 
   forward(x: Tensor, residual: Tensor): Tensor {
@@ -63,9 +63,9 @@ export class Transformer2D {
 
   constructor(w: WeightScope, channels: number, heads: number, contextFeatures: number, groups: number) {
     this.#norm = new GroupNorm(w.at("norm"), channels, groups, 1e-6);
-    this.#projIn = new Linear(w.at("proj_in"), channels, channels, { mayRound: true });
+    this.#projIn = new Linear(w.at("proj_in"), channels, channels, { allowF16Operands: true });
     this.#blocks = [new BasicTransformerBlock(w.at("transformer_blocks", 0), channels, heads, contextFeatures)];
-    this.#projOut = new Linear(w.at("proj_out"), channels, channels, { mayRound: true });
+    this.#projOut = new Linear(w.at("proj_out"), channels, channels, { allowF16Operands: true });
   }
 
   /** The layers that read the prompt. */

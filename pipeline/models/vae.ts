@@ -32,10 +32,10 @@ class VaeAttention {
       ? ["query", "key", "value", "proj_attn"]
       : ["to_q", "to_k", "to_v", "to_out.0"];
     this.#norm = new GroupNorm(w.at("group_norm"), channels, groups, epsilon);
-    this.#toQ = new Linear(w.at(q), channels, channels, { mayRound: true });
-    this.#toK = new Linear(w.at(k), channels, channels, { mayRound: true });
-    this.#toV = new Linear(w.at(v), channels, channels, { mayRound: true });
-    this.#toOut = new Linear(w.at(out), channels, channels, { mayRound: true });
+    this.#toQ = new Linear(w.at(q), channels, channels, { allowF16Operands: true });
+    this.#toK = new Linear(w.at(k), channels, channels, { allowF16Operands: true });
+    this.#toV = new Linear(w.at(v), channels, channels, { allowF16Operands: true });
+    this.#toOut = new Linear(w.at(out), channels, channels, { allowF16Operands: true });
   }
 
   forward(x: Tensor): Tensor {

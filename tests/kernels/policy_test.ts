@@ -67,8 +67,8 @@ gpuTest(
   "tilesOf() gives subgroup matrices to products that may be rounded and are not small, and a table has them apart",
   (gpu) => {
     const { lanes } = gpu.info.subgroupMatrix!;
-    const machinesOf = (mayRound: boolean) => {
-      const { row, skinny, few, many } = tilesOf(gpu, { mayRound });
+    const machinesOf = (allowF16Operands: boolean) => {
+      const { row, skinny, few, many } = tilesOf(gpu, { allowF16Operands });
       return [row, skinny, few, many].map(({ machine }) => machine === "matrix");
     };
     assertEquals(machinesOf(true), [false, false, true, true]);
@@ -77,7 +77,7 @@ gpuTest(
     assertEquals(useTiles(gpu, { [gpu.info.name]: { many: tile } }), false);
     assertEquals(useTiles(gpu, { [tileTableName(gpu)]: { many: tile } }), true);
     try {
-      assertEquals(tileFor(gpu, 1024, 1024, { mayRound: true }), tile);
+      assertEquals(tileFor(gpu, 1024, 1024, { allowF16Operands: true }), tile);
       assertEquals(machinesOf(false), [false, false, false, false]);
       const refused = (shape: Partial<typeof tile>, why: string) =>
         assertThrows(

@@ -22,47 +22,47 @@ Deno.test("sizeClass() holds the bytes, in steps of 256, with an eighth of slack
 
 gpuTest("the pool hands a buffer out again within its size class, and counts live, peak and reserved bytes", (gpu) => {
   const pool = new Pool(gpu);
-  const a = pool.take(1000); // class 1024
+  const a = pool.acquire(1000); // class 1024
   assertEquals(counts(pool), { live: 1024, peak: 1024, reserved: 1024, peakReserved: 1024 });
-  const b = pool.take(1024);
+  const b = pool.acquire(1024);
   assertEquals(counts(pool), { live: 2048, peak: 2048, reserved: 2048, peakReserved: 2048 });
-  pool.give(a);
+  pool.release(a);
   assertEquals(counts(pool), { live: 1024, peak: 2048, reserved: 2048, peakReserved: 2048 });
-  const other = pool.take(700); // class 768
+  const other = pool.acquire(700); // class 768
   assert(other !== a);
-  const again = pool.take(800); // class 1024
+  const again = pool.acquire(800); // class 1024
   assertEquals(again, a);
   assertEquals(counts(pool), { live: 2816, peak: 2816, reserved: 2816, peakReserved: 2816 });
-  for (const buffer of [again, b, other]) pool.give(buffer);
+  for (const buffer of [again, b, other]) pool.release(buffer);
   pool.trim();
   assertEquals(counts(pool), { live: 0, peak: 2816, reserved: 0, peakReserved: 2816 });
 });
 
 gpuTest("the pool hands the oldest free buffer of a class out, in whatever order they came back", (gpu) => {
   const pool = new Pool(gpu);
-  const made = Array.from({ length: 4 }, () => pool.take(1024));
+  const made = Array.from({ length: 4 }, () => pool.acquire(1024));
   for (const order of [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]]) {
-    for (const index of order) pool.give(made[index]);
-    assertEquals(made.map(() => made.indexOf(pool.take(1024))), [0, 1, 2, 3]);
+    for (const index of order) pool.release(made[index]);
+    assertEquals(made.map(() => made.indexOf(pool.acquire(1024))), [0, 1, 2, 3]);
   }
-  for (const buffer of made) pool.give(buffer);
+  for (const buffer of made) pool.release(buffer);
   pool.trim();
 });
 
 gpuTest("a pinned buffer that is given back stays live until its last pin is gone", (gpu) => {
   const pool = new Pool(gpu);
   for (const exact of [false, true]) {
-    const buffer = pool.take(1024, exact);
+    const buffer = pool.acquire(1024, exact);
     pool.pin(buffer);
     pool.pin(buffer);
-    pool.give(buffer);
+    pool.release(buffer);
     pool.unpin(buffer);
-    const other = pool.take(1024);
+    const other = pool.acquire(1024);
     assert(other !== buffer);
     assertEquals(pool.live, 2048);
     pool.unpin(buffer);
     assertEquals(pool.live, 1024);
-    pool.give(other);
+    pool.release(other);
     assertEquals(pool.live, 0);
   }
   pool.trim();
@@ -71,48 +71,48 @@ gpuTest("a pinned buffer that is given back stays live until its last pin is gon
 
 gpuTest("the pool gives exact buffers no slack, and destroys them when they come back", (gpu) => {
   const pool = new Pool(gpu);
-  const exact = pool.take(1009, true);
+  const exact = pool.acquire(1009, true);
   assertEquals([exact.size, pool.reserved], [1024, 1024]);
-  const odd = pool.take(1030, true);
+  const odd = pool.acquire(1030, true);
   assertEquals([odd.size, pool.live, pool.reserved], [1040, 2064, 2064]);
-  pool.give(odd);
+  pool.release(odd);
   assertEquals([pool.live, pool.reserved], [1024, 1024]);
-  pool.give(exact);
+  pool.release(exact);
   pool.trim();
   assertEquals([pool.live, pool.reserved], [0, 0]);
 });
 
 gpuTest("trim() destroys free buffers, largest first, down to what is to be kept, and no live ones", (gpu) => {
   const pool = new Pool(gpu);
-  const live = pool.take(512);
-  const free = [256, 512, 1024].map((bytes) => pool.take(bytes));
-  for (const buffer of free) pool.give(buffer);
+  const live = pool.acquire(512);
+  const free = [256, 512, 1024].map((bytes) => pool.acquire(bytes));
+  for (const buffer of free) pool.release(buffer);
   pool.trim(800);
   assertEquals(pool.reserved, 512 + 256 + 512);
   pool.trim(0);
   assertEquals([pool.reserved, pool.live], [512, 512]);
-  pool.give(live);
+  pool.release(live);
   pool.trim();
 });
 
 gpuTest("the pool keeps no more free bytes than it may retain, and half of them after that", (gpu) => {
   const pool = new Pool(gpu, 4096);
-  const buffers = Array.from({ length: 5 }, () => pool.take(1024));
-  for (const buffer of buffers.slice(0, 4)) pool.give(buffer);
+  const buffers = Array.from({ length: 5 }, () => pool.acquire(1024));
+  for (const buffer of buffers.slice(0, 4)) pool.release(buffer);
   assertEquals(pool.reserved, 5 * 1024);
-  pool.give(buffers[4]);
+  pool.release(buffers[4]);
   assertEquals([pool.live, pool.reserved], [0, 2048]);
   pool.trim();
 });
 
 gpuTest("a big newcomer pushes idle buffers out", (gpu) => {
   const pool = new Pool(gpu, 65536);
-  const buffers = Array.from({ length: 32 }, () => pool.take(1024));
-  for (const buffer of buffers) pool.give(buffer);
+  const buffers = Array.from({ length: 32 }, () => pool.acquire(1024));
+  for (const buffer of buffers) pool.release(buffer);
   assertEquals(pool.reserved, 32 * 1024);
-  const big = pool.take(8192); // more than a sixteenth of what is retained, with more than a quarter idle
+  const big = pool.acquire(8192); // more than a sixteenth of what is retained, with more than a quarter idle
   assertEquals(pool.reserved, 16 * 1024 + 8192);
-  pool.give(big);
+  pool.release(big);
   pool.trim();
 });
 
@@ -139,7 +139,7 @@ gpuTest("gpu.memory counts tensors, and resetPeak() starts anew", (gpu) => {
 
 gpuTest("a buffer beyond the device's largest is refused with its size", (gpu) => {
   const bytes = gpu.info.limits.maxBufferSize + 1;
-  const error = assertThrows(() => gpu.pool.take(bytes), OutOfMemoryError, "this device's largest");
+  const error = assertThrows(() => gpu.pool.acquire(bytes), OutOfMemoryError, "this device's largest");
   assertEquals(error.requestedBytes, sizeClass(bytes));
 });
 

@@ -200,7 +200,7 @@ gpuTest(
     using residual = Tensor.from(gpu, rData, [m, n]);
     using bias = Tensor.from(gpu, biasData, [n]);
     const options = { transposeB: true, bias, residual, scale: 0.5, splits: 1 };
-    using rounded = matmul(a, b, { ...options, mayRound: true });
+    using rounded = matmul(a, b, { ...options, allowF16Operands: true });
     using exact = matmul(a, b, options);
     const size = { m, n, k, transposeB: true };
     const expected = product(aData, bData, size).map((sum, i) => 0.5 * sum + biasData[i % n] + rData[i]);
