@@ -1,5 +1,6 @@
 /**
- * Blue Rose edits what a text-to-image model takes for granted (TIME, arXiv 2303.08084), and draws with the edited model, on raw WebGPU.
+ * Blue Rose edits what a text-to-image model takes for granted (TIME, arXiv 2303.08084), and draws
+ * with the edited model, on raw WebGPU.
  *
  * ```ts
  * import { StableDiffusionModelEditingPipeline, TorchGenerator } from "@bluerose/bluerose";

@@ -1,6 +1,6 @@
 /**
- * Flags, declared once and typed: what a command takes stands in one table, from which come the parsed values, their
- * checks, the suggestions for misspelt names and the help.
+ * Flags, declared once and typed: what a command takes stands in one table, from which come the
+ * parsed values, their checks, the suggestions for misspelt names and the help.
  *
  * @module
  */
@@ -89,7 +89,10 @@ export interface Parsed<F extends Flags> {
   readonly given: ReadonlySet<keyof F>;
 }
 
-/** The command line does not say what its command takes: an unknown flag, a missing value, a number out of range. */
+/**
+ * The command line does not say what its command takes: an unknown flag, a missing value, a number
+ * out of range.
+ */
 export class ArgumentError extends RangeError {
   override name = "ArgumentError";
   /** The flag as it is written, or the argument itself. */
@@ -102,10 +105,12 @@ export class ArgumentError extends RangeError {
 }
 
 /**
- * Parses the arguments of a command. Values may be anything after a space, negative numbers and empty texts too; those
- * that begin with `--` are written `--flag=--value`. After `--`, all arguments are positionals.
+ * Parses the arguments of a command. Values may be anything after a space, negative numbers and
+ * empty texts too; those that begin with `--` are written `--flag=--value`. After `--`, all
+ * arguments are positionals.
  *
- * @throws {ArgumentError} Where an argument is not declared, lacks its value, or has one that is not taken.
+ * @throws {ArgumentError} Where an argument is not declared, lacks its value, or has one that is
+ *   not taken.
  *
  * @example
  * ```ts
@@ -123,7 +128,8 @@ export function parseArguments<const F extends Flags>(
 ): Parsed<F> {
   const { placeholder, min, max } = options.positionals ?? { placeholder: "", min: 0, max: 0 };
   const names = Object.keys(flags);
-  // All flags are parsed as texts, switches as "true" and "false": absent ones are then undefined, whatever their kind.
+  // All flags are parsed as texts, switches as "true" and "false": absent ones are then undefined,
+  // whatever their kind.
   const parsed: Record<string, string | string[] | undefined> & { _: string[] } = parseArgs(canonical(args, flags), {
     string: [...names.map(kebab), "_"],
     collect: names.filter((name) => flags[name].kind === "texts").map(kebab),
@@ -186,8 +192,9 @@ function dashed(alias: string): string {
 }
 
 /**
- * Writes each flag as `--name=value`, and so settles what the parser would have to guess: that `-1` after `--seed` is a
- * value, that "" is one, and that "true" after a switch is none. Unknown flags and missing values end here.
+ * Writes each flag as `--name=value`, and so settles what the parser would have to guess: that `-1`
+ * after `--seed` is a value, that "" is one, and that "true" after a switch is none. Unknown flags
+ * and missing values end here.
  */
 function canonical(args: readonly string[], flags: Flags): string[] {
   const byWritten = new Map<string, string>();
@@ -304,7 +311,10 @@ function placeholderOf(flag: Exclude<Flag, SwitchFlag>): string {
   return flag.kind === "text" && flag.choices !== undefined ? flag.choices.join("|") : "TEXT";
 }
 
-/** What the help adds to a flag's own line: whether it is needed, repeatable, or what it is where it is not given. */
+/**
+ * What the help adds to a flag's own line: whether it is needed, repeatable, or what it is where it
+ * is not given.
+ */
 function remarks(name: string, flag: Flag): string {
   if (flag.kind === "switch") return flag.default ? ` (on; --no-${kebab(name)} turns it off)` : "";
   const parts: string[] = [];

@@ -47,7 +47,10 @@ const parts = ["kernels", "stages", "edit", "compile", "full-size", "demo"] as c
 /** Steps of seconds are timed twice, those of a minute once. */
 const fullSizeBudgetMs = 10_000;
 
-/** `bluerose bench`: kernels against the device's ceiling, the way to a picture stage by stage, the edit; beside other engines. */
+/**
+ * `bluerose bench`: kernels against the device's ceiling, the way to a picture stage by stage, the
+ * edit; beside other engines.
+ */
 export const command: Command = defineCommand({
   name: "bench",
   summary: "measure kernels against the device's ceiling, and drawing and editing end to end",

@@ -5,7 +5,10 @@ import { type SheetPrompt, writeBeforeAfterSheet } from "./sheet.ts";
 
 const pocket = `${import.meta.dirname}/../models/pocket`;
 
-/** What the sheet shows unless told otherwise: the edit's source, prompts that should change with it, and prompts that should not. */
+/**
+ * What the sheet shows unless told otherwise: the edit's source, prompts that should change with
+ * it, and prompts that should not.
+ */
 const shown: Record<"source" | "related" | "unrelated", readonly string[]> = {
   source: ["A pack of roses"],
   related: ["a field of roses", "a rose in a vase", "a painting of a rose"],

@@ -1,5 +1,6 @@
 /**
- * What the commands that draw have in common: their flags, how they open a model, and how a prompt becomes pictures.
+ * What the commands that draw have in common: their flags, how they open a model, and how a prompt
+ * becomes pictures.
  *
  * @module
  */
@@ -222,7 +223,10 @@ export function applySampling(pipe: StableDiffusionModelEditingPipeline, values:
   if (values.vaeTiling) pipe.enableVaeTiling();
 }
 
-/** Draws one picture per prompt, prompt i from seed `seeds[i]`: in batches, since one prompt's rows do not see another's. */
+/**
+ * Draws one picture per prompt, prompt i from seed `seeds[i]`: in batches, since one prompt's rows
+ * do not see another's.
+ */
 export async function drawPrompts(
   pipe: StableDiffusionModelEditingPipeline,
   prompts: readonly string[],

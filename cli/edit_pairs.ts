@@ -7,7 +7,10 @@ import { parse } from "csv-parse/sync";
 import type { EditPair } from "../pipeline/editing/prompts/recipe.ts";
 import { ArgumentError } from "./arguments.ts";
 
-/** Pairs from flags that were given as often as each other: the first source goes with the first destination. */
+/**
+ * Pairs from flags that were given as often as each other: the first source goes with the first
+ * destination.
+ */
 export function pairsOfFlags(sources: readonly string[], destinations: readonly string[]): EditPair[] {
   if (sources.length !== destinations.length) {
     throw new ArgumentError(
@@ -19,8 +22,8 @@ export function pairsOfFlags(sources: readonly string[], destinations: readonly 
 }
 
 /**
- * Pairs from a file: JSON, a list of `{ "source", "destination", "weight"? }`; or CSV with columns named so in its first line (the TIMED
- * data set's `old` and `new` will do).
+ * Pairs from a file: JSON, a list of `{ "source", "destination", "weight"? }`; or CSV with columns
+ * named so in its first line (the TIMED data set's `old` and `new` will do).
  *
  * @throws {ArgumentError} when the file is neither, or a pair lacks a prompt
  */

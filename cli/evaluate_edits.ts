@@ -8,7 +8,10 @@ import { onInterrupt, openPipeline } from "./drawing.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { showProgress } from "./progress.ts";
 
-/** `bluerose evaluate edits`: efficacy, generality and specificity over a grid of λ, with and without prompts to preserve. */
+/**
+ * `bluerose evaluate edits`: efficacy, generality and specificity over a grid of λ, with and
+ * without prompts to preserve.
+ */
 export const command: Command = defineCommand({
   name: "evaluate edits",
   summary: "efficacy, generality and specificity, as CLIP sees them, for each λ, with and without preserved prompts",

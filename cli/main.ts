@@ -1,5 +1,6 @@
 /**
- * The command line, `bluerose`: finds the command and runs it. One command a file; each declares its own flags and help.
+ * The command line, `bluerose`: finds the command and runs it. One command a file; each declares
+ * its own flags and help.
  *
  * @module
  */
@@ -16,7 +17,9 @@ export interface CommandEntry {
   readonly load: () => Promise<{ readonly command: Command }>;
 }
 
-/** All commands, in the order of the help. They load when called, so that the help comes at once. */
+/**
+ * All commands, in the order of the help. They load when called, so that the help comes at once.
+ */
 const commands: readonly CommandEntry[] = [
   { name: "demo", summary: "edit the embedded model and look at it before and after", load: () => import("./demo.ts") },
   { name: "generate", summary: "draw pictures of prompts", load: () => import("./generate.ts") },
@@ -51,8 +54,8 @@ const commands: readonly CommandEntry[] = [
 const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
 
 /**
- * Runs the command line and says how it ended: 0 only where the work was done, 1 where it failed, 2 where the arguments
- * were wrong.
+ * Runs the command line and says how it ended: 0 only where the work was done, 1 where it failed, 2
+ * where the arguments were wrong.
  */
 export async function main(args: readonly string[], table: readonly CommandEntry[] = commands): Promise<number> {
   const [name, ...rest] = args;
@@ -107,7 +110,10 @@ function help(table: readonly CommandEntry[]): string {
   ].join("\n");
 }
 
-/** An expected error's message says all; of an unexpected one (no class of ours), the stack helps whoever reports it. */
+/**
+ * An expected error's message says all; of an unexpected one (no class of ours), the stack helps
+ * whoever reports it.
+ */
 function told(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const isUnexpected = ["Error", "TypeError", "ReferenceError", "RangeError", "SyntaxError"].includes(error.name);

@@ -4,8 +4,9 @@ import { isHubId, openHub } from "../pipeline/checkpoint/hub/hub.ts";
 const largestBytes = 2 ** 29;
 
 /**
- * The hash that A1111 and Civitai know a model by: the first ten digits of its file's SHA-256; of a folder, the UNet's. Files in the hub's cache
- * are named by theirs; others are read, if they are small.
+ * The hash that A1111 and Civitai know a model by: the first ten digits of its file's SHA-256; of a
+ * folder, the UNet's. Files in the hub's cache are named by theirs; others are read, if they are
+ * small.
  *
  * @returns undefined for what is neither, and for large files
  */

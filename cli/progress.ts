@@ -14,7 +14,8 @@ export interface Progress extends Disposable {
 }
 
 /**
- * Shows a bar on standard error for `total` units of work, or nothing at all where that is no terminal.
+ * Shows a bar on standard error for `total` units of work, or nothing at all where that is no
+ * terminal.
  *
  * @example
  * ```ts

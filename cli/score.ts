@@ -65,7 +65,10 @@ const scoring = defineCommand({
 /** `bluerose score`: pictures against prompts. */
 export const command: Command = { ...scoring, call: (args) => scoring.call(repeatFlag(args, "--prompts")) };
 
-/** Writes `--flag A B` as `--flag A --flag B`: after the flag, all texts up to the next flag are its own. */
+/**
+ * Writes `--flag A B` as `--flag A --flag B`: after the flag, all texts up to the next flag are its
+ * own.
+ */
 export function repeatFlag(args: readonly string[], flag: string): string[] {
   const result: string[] = [];
   let isInside = false;

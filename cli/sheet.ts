@@ -16,8 +16,8 @@ export interface SheetPrompt {
 }
 
 /**
- * Draws all prompts from one seed, edits, draws them again, and writes both side by side, with prompts, seed and edit as text in a PNG file.
- * `edit` returns the subtitle.
+ * Draws all prompts from one seed, edits, draws them again, and writes both side by side, with
+ * prompts, seed and edit as text in a PNG file. `edit` returns the subtitle.
  */
 export async function writeBeforeAfterSheet(
   pipe: StableDiffusionModelEditingPipeline,

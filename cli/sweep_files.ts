@@ -1,5 +1,6 @@
 /**
- * The files of a sweep: the data set's CSV, the plan (JSON) and the results (one JSON object a line).
+ * The files of a sweep: the data set's CSV, the plan (JSON) and the results (one JSON object a
+ * line).
  *
  * @module
  */
@@ -19,7 +20,10 @@ export class SweepError extends Error {
   }
 }
 
-/** What draws the pictures of prompts that an edit should reach: the edited model; the model as it is; the model as it is, asked for the destination. */
+/**
+ * What draws the pictures of prompts that an edit should reach: the edited model; the model as it
+ * is; the model as it is, asked for the destination.
+ */
 export type SweepMethod = "edit" | "baseline" | "oracle";
 
 /** What is to be drawn, and how. */
@@ -56,7 +60,10 @@ export interface SweepResult extends SweepPrompt {
   readonly fits: "source" | "destination";
 }
 
-/** All prompts of a row: the source (efficacy), related ones (generality), unrelated ones (specificity). */
+/**
+ * All prompts of a row: the source (efficacy), related ones (generality), unrelated ones
+ * (specificity).
+ */
 export function promptsOf({ source, destination, related, unrelated }: SweepPlan["rows"][number]): SweepPrompt[] {
   return [
     { measure: "efficacy", prompt: source, edited: destination },
@@ -73,8 +80,9 @@ export function keyOf(
 }
 
 /**
- * The rows of a data set in TIMED's form: columns `old` and `new`, `positiveN` with `gtN` (what it should become), `negativeN` with `gnN` (what
- * it should not become). Pairs whose cells are empty are left out.
+ * The rows of a data set in TIMED's form: columns `old` and `new`, `positiveN` with `gtN` (what it
+ * should become), `negativeN` with `gnN` (what it should not become). Pairs whose cells are empty
+ * are left out.
  *
  * @throws {SweepError} where columns are missing
  */

@@ -101,7 +101,9 @@ export const command: Command = defineCommand({
   },
 });
 
-/** Every N-th job from the K-th on: rows are spread over shards, so that none has all the hard ones. */
+/**
+ * Every N-th job from the K-th on: rows are spread over shards, so that none has all the hard ones.
+ */
 function shardOf<T>(jobs: readonly T[], shard: string): T[] {
   const [, k, n] = /^(\d+)\/(\d+)$/.exec(shard)?.map(Number) ?? [];
   if (k === undefined || k < 1 || k > n) {

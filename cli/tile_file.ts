@@ -1,7 +1,10 @@
 import type { Gpu } from "../engine/gpu.ts";
 import { type DeviceTiles, parseTileTable, type TileTable, useTiles } from "../kernels/policy.ts";
 
-/** Where tuned tiles are kept: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the user's cache folder. */
+/**
+ * Where tuned tiles are kept: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the user's cache
+ * folder.
+ */
 export function tileFile(): string {
   const { HOME, USERPROFILE, XDG_CACHE_HOME, BLUEROSE_TILES } = Deno.env.toObject();
   return BLUEROSE_TILES || `${XDG_CACHE_HOME || `${HOME ?? USERPROFILE ?? "."}/.cache`}/bluerose/tiles.json`;

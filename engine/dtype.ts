@@ -1,10 +1,14 @@
 /**
- * Element types of tensors. Arithmetic is f32; `f16` is a storage form that kernels unpack in the shader (no device feature needed);
- * `f64` exists for the edit's solver, on devices that have it; `i32` and `u32` hold token ids and indices.
+ * Element types of tensors. Arithmetic is f32; `f16` is a storage form that kernels unpack in the
+ * shader (no device feature needed); `f64` exists for the edit's solver, on devices that have it;
+ * `i32` and `u32` hold token ids and indices.
  */
 export type DType = "f32" | "f16" | "f64" | "i32" | "u32";
 
-/** The typed arrays that hold tensor data on the host. A `Uint16Array` holds the bit patterns of f16 numbers. */
+/**
+ * The typed arrays that hold tensor data on the host. A `Uint16Array` holds the bit patterns of f16
+ * numbers.
+ */
 export type HostArray = Float32Array | Float64Array | Int32Array | Uint32Array | Uint16Array;
 
 /** Bytes of one element. */
@@ -19,7 +23,10 @@ export function dtypeOf(data: HostArray): DType {
   return "f16";
 }
 
-/** `data` as the bytes that a tensor of `dtype` stores: floats are rounded to nearest even where the type narrows. */
+/**
+ * `data` as the bytes that a tensor of `dtype` stores: floats are rounded to nearest even where the
+ * type narrows.
+ */
 export function encode(data: HostArray, dtype: DType): Uint8Array<ArrayBuffer> {
   const own = dtypeOf(data);
   let array: ArrayBufferView = data;

@@ -1,4 +1,7 @@
-/** What can go wrong on the GPU side. Each error says the action, the requirement and the value, and carries the numbers. */
+/**
+ * What can go wrong on the GPU side. Each error says the action, the requirement and the value, and
+ * carries the numbers.
+ */
 
 /** Shapes that do not fit an operation. `shapes` holds them in the order of the message. */
 export class ShapeError extends RangeError {

@@ -13,11 +13,15 @@ export interface GpuOptions {
   powerPreference?: GPUPowerPreference;
   /** Whether a software device (lavapipe, SwiftShader) will do. Default: true. */
   allowFallback?: boolean;
-  /** Features to leave unused although the device has them, to test the siblings of kernels that want them. Default: none. */
+  /**
+   * Features to leave unused although the device has them, to test the siblings of kernels that
+   * want them. Default: none.
+   */
   withoutFeatures?: readonly string[];
   /**
-   * Whether products whose callers allow it (the UNet's and the VAE's, not the text encoder's and the edit's) may run on subgroup matrices (tensor
-   * cores), which round their operands to f16: see {@linkcode SubgroupMatrix}. Where the device has none, and so in Deno's own WebGPU,
+   * Whether products whose callers allow it (the UNet's and the VAE's, not the text encoder's and
+   * the edit's) may run on subgroup matrices (tensor cores), which round their operands to f16: see
+   * {@linkcode SubgroupMatrix}. Where the device has none, and so in Deno's own WebGPU,
    * `info.subgroupMatrix` is undefined and products run as they do without. Default: false.
    *
    * ```ts
@@ -33,14 +37,16 @@ export interface GpuOptions {
 export type WgslExtension = keyof typeof extensionFeatures;
 
 /**
- * The sizes of a device's subgroup matrices, an experimental feature of Dawn: a subgroup computes C (m × n, f32) += A (m × k, f16) · B (k × n, f16)
- * as one operation.
+ * The sizes of a device's subgroup matrices, an experimental feature of Dawn: a subgroup computes C
+ * (m × n, f32) += A (m × k, f16) · B (k × n, f16) as one operation.
  */
 export interface SubgroupMatrix {
   readonly m: number;
   readonly n: number;
   readonly k: number;
-  /** Lanes of a subgroup, at most. Workgroups that use subgroup matrices must be multiples of it. */
+  /**
+   * Lanes of a subgroup, at most. Workgroups that use subgroup matrices must be multiples of it.
+   */
   readonly lanes: number;
 }
 
@@ -65,19 +71,34 @@ export interface GpuInfo {
   };
   /** Lanes of a subgroup where subgroups are usable and always of one size; otherwise 0. */
   readonly subgroupSize: number;
-  /** WGSL extensions in use that kernels must name in an `enable` line: browsers and Dawn want one for subgroups, naga refuses it. */
+  /**
+   * WGSL extensions in use that kernels must name in an `enable` line: browsers and Dawn want one
+   * for subgroups, naga refuses it.
+   */
   readonly enables: ReadonlySet<WgslExtension>;
-  /** The subgroup matrices in use: where {@linkcode GpuOptions.subgroupMatrices} asked for them and the device has such of f16 with results in f32. */
+  /**
+   * The subgroup matrices in use: where {@linkcode GpuOptions.subgroupMatrices} asked for them and
+   * the device has such of f16 with results in f32.
+   */
   readonly subgroupMatrix?: SubgroupMatrix;
   /** Whether kernels may use f64 (Deno on Vulkan drivers that have it). */
   readonly f64: boolean;
-  /** Whether the driver compiles a kernel when it first runs, and not when its pipeline is created: Mesa's llvmpipe. */
+  /**
+   * Whether the driver compiles a kernel when it first runs, and not when its pipeline is created:
+   * Mesa's llvmpipe.
+   */
   readonly compilesLate: boolean;
-  /** Whether memory is best accessed in words of 64 bits: on software devices that have them (Deno's lavapipe). */
+  /**
+   * Whether memory is best accessed in words of 64 bits: on software devices that have them (Deno's
+   * lavapipe).
+   */
   readonly longWords: boolean;
 }
 
-/** WebGPU implementations in use. Dawn, as `npm:webgpu` brings it, crashes once its object is collected while a promise of its devices is pending. */
+/**
+ * WebGPU implementations in use. Dawn, as `npm:webgpu` brings it, crashes once its object is
+ * collected while a promise of its devices is pending.
+ */
 const implementations = new Set<GPU>();
 
 const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64", "wgpu-shader-int64"];
@@ -91,7 +112,8 @@ const extensionFeatures = {
 const subgroupMatrixExtensions = ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] as const;
 
 /**
- * The device: adapter, queue, memory, compiled kernels and recorded work. It owns all of them; disposing of it frees everything.
+ * The device: adapter, queue, memory, compiled kernels and recorded work. It owns all of them;
+ * disposing of it frees everything.
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -142,7 +164,8 @@ export class Gpu implements Disposable {
   /**
    * Opens a device with the best limits of the adapter and whichever useful features it has.
    *
-   * @throws {NoAdapterError} when there is no WebGPU or no adapter; the message says what to install
+   * @throws {NoAdapterError} when there is no WebGPU or no adapter; the message says what to
+   *   install
    */
   static async request(options: GpuOptions = {}): Promise<Gpu> {
     const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
@@ -175,7 +198,8 @@ export class Gpu implements Disposable {
       maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
       maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
     };
-    // Deno grants native features that its adapter does not list, so asking is the only way to know. An adapter is good for one device.
+    // Deno grants native features that its adapter does not list, so asking is the only way to
+    // know. An adapter is good for one device.
     const open = (from: GPUAdapter, features: readonly string[]) =>
       from.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits });
     const matrixFeature = extensionFeatures.chromium_experimental_subgroup_matrix;
@@ -219,15 +243,19 @@ export class Gpu implements Disposable {
     return new Gpu(device, info, options);
   }
 
-  /** Bytes on the device: in tensors now, at most so far, and in all buffers including those kept for reuse (now and at most). */
+  /**
+   * Bytes on the device: in tensors now, at most so far, and in all buffers including those kept
+   * for reuse (now and at most).
+   */
   get memory(): { live: number; peak: number; reserved: number; peakReserved: number } {
     const { live, peak, reserved, peakReserved } = this.pool;
     return { live, peak, reserved, peakReserved };
   }
 
   /**
-   * Runs `body` and disposes of every tensor that it made, except those that it returns (alone, or in arrays and plain objects):
-   * these pass to the enclosing scope, or to the caller where there is none. `body` must not be async: recording never waits.
+   * Runs `body` and disposes of every tensor that it made, except those that it returns (alone, or
+   * in arrays and plain objects): these pass to the enclosing scope, or to the caller where there
+   * is none. `body` must not be async: recording never waits.
    */
   scope<T>(body: () => T): T {
     const outer = this.#scope;
@@ -248,8 +276,9 @@ export class Gpu implements Disposable {
   }
 
   /**
-   * Records `body` once, to be run many times: what it would have recorded becomes a program, and nothing is done until that is run. `body` may use
-   * tensors that exist, which the program then reads as they are at each run, and must not write or read numbers itself.
+   * Records `body` once, to be run many times: what it would have recorded becomes a program, and
+   * nothing is done until that is run. `body` may use tensors that exist, which the program then
+   * reads as they are at each run, and must not write or read numbers itself.
    *
    * ```ts
    * using gpu = await Gpu.request();
@@ -263,7 +292,8 @@ export class Gpu implements Disposable {
    * ```
    *
    * @returns the program, with what `body` returned as its `result`
-   * @throws {GpuError} when `body` is async, writes or reads a tensor's numbers, or captures another program
+   * @throws {GpuError} when `body` is async, writes or reads a tensor's numbers, or captures
+   *   another program
    */
   capture<T>(body: () => T): Program<T> {
     this.throwIfLost();
@@ -323,19 +353,25 @@ export class Gpu implements Disposable {
     return await this.recorder.endProfile();
   }
 
-  /** Whether kernel runs must tell what they cost: while they are timed or tallied, or captured, since a program may be later. */
+  /**
+   * Whether kernel runs must tell what they cost: while they are timed or tallied, or captured,
+   * since a program may be later.
+   */
   get profiling(): boolean {
     return this.#profiling || this.recorder.tallying || this.recorder.capture !== undefined;
   }
 
-  /** How many kernel runs `body` records and what they cost by their declarations. Takes no timestamps, and waits for nothing. */
+  /**
+   * How many kernel runs `body` records and what they cost by their declarations. Takes no
+   * timestamps, and waits for nothing.
+   */
   tally(body: () => void): Cost & { readonly runs: number } {
     return this.recorder.tally(body);
   }
 
   /**
-   * Notes the kernel runs that `body` asks for, and does none of them: kernels compile, tensors get memory, no number is computed. What is read
-   * back meanwhile means nothing.
+   * Notes the kernel runs that `body` asks for, and does none of them: kernels compile, tensors get
+   * memory, no number is computed. What is read back meanwhile means nothing.
    *
    * @param onRun told of each at once
    */
@@ -374,7 +410,10 @@ export class Gpu implements Disposable {
 
   // The rest serves the engine's other files.
 
-  /** Writes bytes into a buffer, after everything recorded so far (a queue write would overtake it) and before what comes. */
+  /**
+   * Writes bytes into a buffer, after everything recorded so far (a queue write would overtake it)
+   * and before what comes.
+   */
   write(buffer: GPUBuffer, bytes: Uint8Array<ArrayBuffer>, byteOffset: number): void {
     this.throwIfLost();
     this.#refuseWhileCapturing("write a tensor");
@@ -413,8 +452,8 @@ export class Gpu implements Disposable {
   }
 
   /**
-   * Runs a WebGPU call whose errors, told later, the next wait throws under a message that says what was tried. `failed` hears of them first:
-   * to forget what the call made.
+   * Runs a WebGPU call whose errors, told later, the next wait throws under a message that says
+   * what was tried. `failed` hears of them first: to forget what the call made.
    */
   guarded<T>(
     action: string,
@@ -499,7 +538,8 @@ export class Gpu implements Disposable {
     if (!variants) this.#compiled.set(kernel, variants = new Map());
     let compiled = variants.get(variant);
     if (!compiled) {
-      // A broken kernel is compiled again when it is run again, so that each time the error says what is wrong with it.
+      // A broken kernel is compiled again when it is run again, so that each time the error says
+      // what is wrong with it.
       const failed = () => variants.delete(variant);
       const written = {
         name: kernel.declaration.name,
@@ -591,8 +631,8 @@ export interface SubgroupMatrixInfo {
 }
 
 /**
- * The subgroup matrices to use: 16 × 16 × 16, the size of most tensor cores, or else the largest. Sizes are 8, 16 or 32, so that rows start at
- * multiples of 16 bytes, as Vulkan wants them.
+ * The subgroup matrices to use: 16 × 16 × 16, the size of most tensor cores, or else the largest.
+ * Sizes are 8, 16 or 32, so that rows start at multiples of 16 bytes, as Vulkan wants them.
  */
 export function subgroupMatrixOf(
   { subgroupMatrixConfigs = [], subgroupMaxSize = 0 }: SubgroupMatrixInfo,

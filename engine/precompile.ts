@@ -1,9 +1,11 @@
 /**
  * Compiling kernels before they are wanted, on all cores.
  *
- * Most drivers compile when a pipeline is created. Mesa's software driver compiles when a kernel first runs, one at a time on a device, and keeps the
- * result in a cache on disk that every device reads. So what is going to run is rehearsed, and its kernels are shared out among this device and
- * others, which live no longer than that; each runs its share on one workgroup, over a few bytes. What another device compiled, this one then finds.
+ * Most drivers compile when a pipeline is created. Mesa's software driver compiles when a kernel
+ * first runs, one at a time on a device, and keeps the result in a cache on disk that every device
+ * reads. So what is going to run is rehearsed, and its kernels are shared out among this device and
+ * others, which live no longer than that; each runs its share on one workgroup, over a few bytes.
+ * What another device compiled, this one then finds.
  *
  * @module
  */
@@ -15,16 +17,19 @@ import { type RehearsedRun, slotBytes } from "./record/recorder.ts";
 const mostDevices = 4;
 
 /**
- * A kernel longer than two thirds of the others takes llvmpipe 120 ms and more to compile, and some 20 to load from its cache. One that takes less
- * than this was in the cache, and so will the others be: opening devices to load them faster would take longer.
+ * A kernel longer than two thirds of the others takes llvmpipe 120 ms and more to compile, and some
+ * 20 to load from its cache. One that takes less than this was in the cache, and so will the others
+ * be: opening devices to load them faster would take longer.
  */
 const cachedMs = 80;
 
 /**
- * Has the driver compile all kernels that `body` runs and that this device has not compiled yet, in the time of the slowest share of them. Does nothing
- * where drivers compile when pipelines are created, on machines with one core, and during a rehearsal.
+ * Has the driver compile all kernels that `body` runs and that this device has not compiled yet, in
+ * the time of the slowest share of them. Does nothing where drivers compile when pipelines are
+ * created, on machines with one core, and during a rehearsal.
  *
- * @param body what to rehearse, see {@linkcode Gpu.rehearse}; it does not wait, since what others asked of the device meanwhile would be lost
+ * @param body what to rehearse, see {@linkcode Gpu.rehearse}; it does not wait, since what others
+ *   asked of the device meanwhile would be lost
  * @throws {GpuError} when a kernel fails to compile or to run
  */
 export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
@@ -50,10 +55,16 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
   for (const member of members) await member.finished();
 }
 
-/** What a helper starts behind with, as a share of all code: its pipelines have to be created first, while this device compiles already. */
+/**
+ * What a helper starts behind with, as a share of all code: its pipelines have to be created first,
+ * while this device compiles already.
+ */
 const helperStartupShare = 0.06;
 
-/** Shares of about the same length of code: the next longest to whoever has the least. The first share is this device's. */
+/**
+ * Shares of about the same length of code: the next longest to whoever has the least. The first
+ * share is this device's.
+ */
 function shareOut(longestFirst: readonly RehearsedRun[], count: number): RehearsedRun[][] {
   const whole = longestFirst.reduce((sum, { kernel }) => sum + kernel.code.length, 0);
   const shares = Array.from({ length: count }, (_, index) => ({
@@ -95,7 +106,10 @@ const memoryBytes = 65536;
 class Member implements Disposable {
   readonly #gpu: Gpu;
   readonly #isOwner: boolean;
-  /** One buffer a binding, since a kernel may not write what it reads. What they hold does not matter. */
+  /**
+   * One buffer a binding, since a kernel may not write what it reads. What they hold does not
+   * matter.
+   */
   readonly #memory: GPUBuffer[] = [];
   readonly #buffers: GPUBuffer[] = [];
 

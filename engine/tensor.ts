@@ -11,7 +11,10 @@ export interface Storage {
   capture?: Capture;
 }
 
-/** A stretch of a tensor's elements: what a kernel binds when a tensor is larger than one storage binding may be. */
+/**
+ * A stretch of a tensor's elements: what a kernel binds when a tensor is larger than one storage
+ * binding may be.
+ */
 export interface TensorWindow {
   readonly tensor: Tensor;
   readonly byteOffset: number;
@@ -21,8 +24,8 @@ export interface TensorWindow {
 /**
  * An n-dimensional array in GPU memory, row-major and contiguous.
  *
- * A tensor made inside {@linkcode Gpu.scope} is disposed when the scope ends, unless the scope returns it; one made outside belongs to
- * its maker: declare it with `using`, or dispose of it.
+ * A tensor made inside {@linkcode Gpu.scope} is disposed when the scope ends, unless the scope
+ * returns it; one made outside belongs to its maker: declare it with `using`, or dispose of it.
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -55,7 +58,8 @@ export class Tensor implements Disposable {
   /**
    * A tensor with the numbers of `data`, row-major.
    *
-   * @param dtype the type to store; by default the array's own (`Uint16Array` holds f16 bit patterns)
+   * @param dtype the type to store; by default the array's own (`Uint16Array` holds f16 bit
+   *   patterns)
    * @throws {ShapeError} when `data` does not hold as many numbers as `shape`
    */
   static from(gpu: Gpu, data: HostArray, shape: readonly number[], dtype: DType = dtypeOf(data)): Tensor {
@@ -70,7 +74,10 @@ export class Tensor implements Disposable {
     return tensor;
   }
 
-  /** A tensor whose content is undefined: for kernels that write all of it. `exact` asks for memory without slack, for weights. */
+  /**
+   * A tensor whose content is undefined: for kernels that write all of it. `exact` asks for memory
+   * without slack, for weights.
+   */
   static empty(gpu: Gpu, shape: readonly number[], dtype: DType = "f32", options: { exact?: boolean } = {}): Tensor {
     if (!shape.every((length) => Number.isSafeInteger(length) && length >= 0)) {
       throw new ShapeError(`Cannot make a tensor [${shape.join(", ")}] as axis lengths are whole numbers from 0`, [
@@ -115,7 +122,8 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * The same numbers under another shape. Nothing is copied: both tensors look at one buffer, which is freed with the last of them.
+   * The same numbers under another shape. Nothing is copied: both tensors look at one buffer, which
+   * is freed with the last of them.
    * @throws {ShapeError} when the number of elements differs
    */
   reshape(shape: readonly number[]): Tensor {
@@ -131,16 +139,21 @@ export class Tensor implements Disposable {
     return new Tensor(this.gpu, [...shape], this.dtype, this.#storage);
   }
 
-  /** `count` elements from `first`, to bind alone. `first` must fall on the device's binding alignment (256 bytes at most). */
+  /**
+   * `count` elements from `first`, to bind alone. `first` must fall on the device's binding
+   * alignment (256 bytes at most).
+   */
   window(first: number, count: number): TensorWindow {
     const width = bytesPerElement[this.dtype];
     return { tensor: this, byteOffset: first * width, bytes: count * width };
   }
 
   /**
-   * Overwrites the bytes from `byteOffset` on. What was recorded before still reads the old numbers.
+   * Overwrites the bytes from `byteOffset` on. What was recorded before still reads the old
+   * numbers.
    *
-   * @throws {ShapeError} when the bytes leave the tensor, or are not whole words of 4 (only the tensor's last may be shorter)
+   * @throws {ShapeError} when the bytes leave the tensor, or are not whole words of 4 (only the
+   *   tensor's last may be shorter)
    */
   write(bytes: Uint8Array<ArrayBuffer>, byteOffset = 0): void {
     if (byteOffset + bytes.byteLength > this.bytes) {
@@ -162,7 +175,10 @@ export class Tensor implements Disposable {
     this.gpu.write(this.buffer, bytes, byteOffset);
   }
 
-  /** Reads the elements back as f32. Waits for all recorded work; each call is a fence (some 11 ms in Deno). */
+  /**
+   * Reads the elements back as f32. Waits for all recorded work; each call is a fence (some 11 ms
+   * in Deno).
+   */
   async data(): Promise<Float32Array<ArrayBuffer>> {
     return decodeFloat32(await this.gpu.read(this.buffer, this.bytes), this.dtype, this.size);
   }

@@ -9,8 +9,8 @@ import {
 import type { TileShape } from "./gemm/tile.ts";
 
 /**
- * Kinds of product that want tiles of their own: `row` has 8 rows or fewer, `skinny` up to 64, `few` too few results for large tiles to occupy a
- * GPU, `many` enough of them.
+ * Kinds of product that want tiles of their own: `row` has 8 rows or fewer, `skinny` up to 64,
+ * `few` too few results for large tiles to occupy a GPU, `many` enough of them.
  */
 export const tileKinds = ["row", "skinny", "few", "many"] as const;
 export type TileKind = typeof tileKinds[number];
@@ -21,7 +21,10 @@ export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;
 /** What a tuner has found out about a device. */
 export type DeviceTiles = Tiles & { readonly attention?: AttentionForms };
 
-/** {@linkcode DeviceTiles} by the name of the adapter that they were measured on: what a tuner writes down. */
+/**
+ * {@linkcode DeviceTiles} by the name of the adapter that they were measured on: what a tuner
+ * writes down.
+ */
 export type TileTable = Readonly<Record<string, DeviceTiles>>;
 
 /** A tile table that cannot be read or used. */
@@ -53,8 +56,9 @@ const small: Required<Tiles> = {
 const large: Required<Tiles> = { ...small, many: workgroup(16, 16, 8, 2) }; // 128 × 128
 
 /**
- * Tiles of GPUs that nobody has tuned, reasoned from their registers: 64 numbers a thread and 128 × 128 a workgroup where there are 255 registers
- * (NVIDIA, AMD), a quarter of that on the others. Software devices: see {@linkcode softwareTiles}.
+ * Tiles of GPUs that nobody has tuned, reasoned from their registers: 64 numbers a thread and 128 ×
+ * 128 a workgroup where there are 255 registers (NVIDIA, AMD), a quarter of that on the others.
+ * Software devices: see {@linkcode softwareTiles}.
  */
 const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles>>> = {
   nvidia: large,
@@ -64,7 +68,10 @@ const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles
   other: small,
 };
 
-/** Tiles of software devices with subgroups of `lanes`: a lane's code is long, so rows are as few as the product has. */
+/**
+ * Tiles of software devices with subgroups of `lanes`: a lane's code is long, so rows are as few as
+ * the product has.
+ */
 function softwareTiles(lanes: number): Required<Tiles> {
   const tile = (rows: number): TileShape => ({ machine: "subgroup", lanes, threadsX: lanes, rows, columns: 2 });
   return { row: tile(8), skinny: tile(32), few: tile(32), many: tile(32) };
@@ -72,12 +79,14 @@ function softwareTiles(lanes: number): Required<Tiles> {
 
 const tuned = new WeakMap<Gpu, Tiles>();
 
-/** Depth of the blocks of A and B in workgroup memory, for subgroup matrices: a multiple of their k. */
+/**
+ * Depth of the blocks of A and B in workgroup memory, for subgroup matrices: a multiple of their k.
+ */
 export const matrixDepth = 32;
 
 /**
- * Tiles of subgroup matrices: four subgroups, two by two. Of 16 × 16 that is 128 × 128 with half of NVIDIA's registers in sums, or 64 × 64 where
- * tiles are few. Reasoned, not tuned.
+ * Tiles of subgroup matrices: four subgroups, two by two. Of 16 × 16 that is 128 × 128 with half of
+ * NVIDIA's registers in sums, or 64 × 64 where tiles are few. Reasoned, not tuned.
  */
 function matrixTiles(lanes: number): Tiles {
   const tile = (size: number): TileShape => ({
@@ -90,7 +99,10 @@ function matrixTiles(lanes: number): Tiles {
   return { few: tile(2), many: tile(4) };
 }
 
-/** The tiles in use on a device: for products whose operands may be rounded to f16 (`allowF16Operands`), or for all others. */
+/**
+ * The tiles in use on a device: for products whose operands may be rounded to f16
+ * (`allowF16Operands`), or for all others.
+ */
 export function tilesOf(gpu: Gpu, { allowF16Operands = false }: { allowF16Operands?: boolean } = {}): Required<Tiles> {
   const { deviceClass, subgroupSize, subgroupMatrix } = gpu.info;
   const base = deviceClass !== "software"
@@ -108,13 +120,17 @@ export function tilesOf(gpu: Gpu, { allowF16Operands = false }: { allowF16Operan
   };
 }
 
-/** The name that a device's tiles have in a table: the adapter's; with subgroup matrices in use, others are fastest. */
+/**
+ * The name that a device's tiles have in a table: the adapter's; with subgroup matrices in use,
+ * others are fastest.
+ */
 export function tileTableName(gpu: Gpu): string {
   return gpu.info.name + (gpu.info.subgroupMatrix ? " with subgroup matrices" : "");
 }
 
 /**
- * Uses what a tuner found out about this adapter, from now on; an empty table goes back to the class's tiles.
+ * Uses what a tuner found out about this adapter, from now on; an empty table goes back to the
+ * class's tiles.
  *
  * @returns whether the table knows the adapter
  * @throws {TileTableError} when a tile of it cannot run on the device; nothing is changed then

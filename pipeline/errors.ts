@@ -1,6 +1,6 @@
 /**
- * The errors of the pipeline. Each says the action, the requirement and the value, and carries the numbers as fields, so
- * that a program can act on what a person reads.
+ * The errors of the pipeline. Each says the action, the requirement and the value, and carries the
+ * numbers as fields, so that a program can act on what a person reads.
  */
 
 /** A checkpoint, or a part of one, is missing, incomplete or of a kind that cannot be loaded. */
@@ -27,7 +27,9 @@ export class PathError extends CheckpointError {
   }
 }
 
-/** A file breaks a rule of the safetensors format, or a tensor was asked for that it does not hold. */
+/**
+ * A file breaks a rule of the safetensors format, or a tensor was asked for that it does not hold.
+ */
 export class SafetensorsError extends CheckpointError {
   override name = "SafetensorsError";
   /** The tensor that the error is about, where it is about one. */
@@ -48,7 +50,10 @@ export class SafetensorsError extends CheckpointError {
   }
 }
 
-/** A configuration file asks for something that Blue Rose does not do, or is not what its class expects. */
+/**
+ * A configuration file asks for something that Blue Rose does not do, or is not what its class
+ * expects.
+ */
 export class ConfigError extends CheckpointError {
   override name = "ConfigError";
   /** The key of the JSON file. */
@@ -92,14 +97,20 @@ export class PromptError extends RangeError {
   override name = "PromptError";
 }
 
-/** A picture that cannot be drawn with activations in f16, as some number of the UNet lies beyond their range. */
+/**
+ * A picture that cannot be drawn with activations in f16, as some number of the UNet lies beyond
+ * their range.
+ */
 export class ActivationRangeError extends RangeError {
   override name = "ActivationRangeError";
   /** The largest number that f16 holds. */
   readonly limit = 65504;
 }
 
-/** An edit that cannot be made: no alignment of the prompts, no layer to edit, a system that cannot be solved. */
+/**
+ * An edit that cannot be made: no alignment of the prompts, no layer to edit, a system that cannot
+ * be solved.
+ */
 export class EditError extends Error {
   override name = "EditError";
 }

@@ -1,5 +1,6 @@
 /**
- * Says of a folder or a file what it is, what it holds, and why it would not load, without a device and without reading a weight.
+ * Says of a folder or a file what it is, what it holds, and why it would not load, without a device
+ * and without reading a weight.
  */
 
 import { elements } from "../engine/tensor.ts";
@@ -65,7 +66,9 @@ export function problemsOf({ problems, parts }: Inspection): string[] {
   return [...problems, ...parts.flatMap(({ part, problems }) => problems.map((why) => part ? `${part}: ${why}` : why))];
 }
 
-/** A kind of model folder: where its weights are, and how they are held against its configuration. */
+/**
+ * A kind of model folder: where its weights are, and how they are held against its configuration.
+ */
 interface ModelKind {
   readonly className: string;
   readonly baseName: WeightsBaseName;
@@ -354,7 +357,9 @@ async function loadScheduler(folder: FileTree): Promise<void> {
   schedulerFromConfig(await folder.readJson("scheduler_config.json") as Record<string, unknown>);
 }
 
-/** What an attempt fails with: no error, or one. Only errors that tell of the files are findings. */
+/**
+ * What an attempt fails with: no error, or one. Only errors that tell of the files are findings.
+ */
 async function failuresOf(attempt: () => unknown): Promise<string[]> {
   try {
     await attempt();

@@ -41,13 +41,16 @@ export interface EditModelOptions {
 
 /** Options of an editing pipeline's `generate`. */
 export interface EditingGenerateOptions<T extends keyof OutputTypes = "image"> extends GenerateOptions<T> {
-  /** For each prompt the edits that apply to it, of those on the stack. Default: all that are enabled, for all prompts. */
+  /**
+   * For each prompt the edits that apply to it, of those on the stack. Default: all that are
+   * enabled, for all prompts.
+   */
   readonly editsPerPrompt?: readonly (readonly ModelEdit[])[];
 }
 
 /**
- * Stable Diffusion whose implicit assumptions can be edited (TIME, 2303.08084; diffusers' `StableDiffusionModelEditingPipeline`, which from
- * its first release has found no layer to edit).
+ * Stable Diffusion whose implicit assumptions can be edited (TIME, 2303.08084; diffusers'
+ * `StableDiffusionModelEditingPipeline`, which from its first release has found no layer to edit).
  *
  * No weight changes: W'x = W(Ex), so an edit acts on the prompt's embeddings, once per prompt.
  *
@@ -63,7 +66,10 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
   readonly edits: EditStack<ModelEdit> = new EditStack();
   readonly #withToK: boolean;
   readonly #withAugs: readonly string[] | undefined;
-  /** Edits of {@linkcode editModel}, which are this pipeline's to free; pushed ones are their makers'. */
+  /**
+   * Edits of {@linkcode editModel}, which are this pipeline's to free; pushed ones are their
+   * makers'.
+   */
   readonly #own = new Set<ModelEdit>();
 
   constructor(components: PipelineComponents, defaults: EditingDefaults = {}) {
@@ -104,13 +110,17 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
   }
 
   /**
-   * Makes the model take for granted what the destination prompt says and the source prompt leaves open (eq. 5).
+   * Makes the model take for granted what the destination prompt says and the source prompt leaves
+   * open (eq. 5).
    *
    * @param sourcePrompt under-specified: "A pack of roses"
    * @param destinationPrompt the same with words added: "A pack of blue roses"
-   * @returns rows, rank, condition estimate, residual, relative size, alignment and milliseconds of the edit
-   * @throws {AlignmentError} when the source is not a subsequence of the destination, with both token lists
-   * @throws {LambdaError} when λ is not a finite number above 0; {IllConditionedError} when it is too small for the numbers
+   * @returns rows, rank, condition estimate, residual, relative size, alignment and milliseconds of
+   *   the edit
+   * @throws {AlignmentError} when the source is not a subsequence of the destination, with both
+   *   token lists
+   * @throws {LambdaError} when λ is not a finite number above 0; {IllConditionedError} when it is
+   *   too small for the numbers
    * @throws {EditError} when no layer matches: the edit would change nothing
    */
   async editModel(
@@ -127,14 +137,20 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     return edit.report;
   }
 
-  /** Takes all edits off. Exact: the next picture of a seed has the bytes that it had before the first edit. */
+  /**
+   * Takes all edits off. Exact: the next picture of a seed has the bytes that it had before the
+   * first edit.
+   */
   resetModel(): void {
     this.edits.clear();
     for (const edit of this.#own) edit[Symbol.dispose]();
     this.#own.clear();
   }
 
-  /** As {@linkcode StableDiffusionPipeline.generate}; prompts of one batch can carry different edits. */
+  /**
+   * As {@linkcode StableDiffusionPipeline.generate}; prompts of one batch can carry different
+   * edits.
+   */
   override async generate<T extends keyof OutputTypes = "image">(
     prompt: string | readonly string[] | undefined,
     options: EditingGenerateOptions<T> = {},

@@ -10,7 +10,10 @@ import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./che
 import type { WeightsBaseName } from "./checkpoint/safetensors/weights.ts";
 import type { PipelineComponents } from "./stable_diffusion.ts";
 
-/** The weight of a key or value projection [out, in] as an edit leaves it, or `undefined` where none touches it. The caller disposes of it. */
+/**
+ * The weight of a key or value projection [out, in] as an edit leaves it, or `undefined` where none
+ * touches it. The caller disposes of it.
+ */
 export type BakedWeight = (layerPath: string, projection: "to_k" | "to_v") => Tensor | undefined;
 
 /** How a pipeline is saved as a single file. */
@@ -40,10 +43,11 @@ interface OpenPart extends PartEntries {
 }
 
 /**
- * Writes a folder in diffusers' layout. Weights are streamed from the files that they came from, never whole in memory; only
- * edited ones come from the device.
+ * Writes a folder in diffusers' layout. Weights are streamed from the files that they came from,
+ * never whole in memory; only edited ones come from the device.
  *
- * @throws {CheckpointError} if a component's files are not known, or the folder is taken, or is the one that is read from
+ * @throws {CheckpointError} if a component's files are not known, or the folder is taken, or is the
+ *   one that is read from
  */
 export async function saveFolder(
   components: PipelineComponents,
@@ -87,7 +91,8 @@ export async function saveFolder(
 /**
  * Writes one .safetensors file in the LDM layout, streamed as {@linkcode saveFolder} does.
  *
- * @throws {CheckpointError} if a component's files are not known, or the file is the one that is read from
+ * @throws {CheckpointError} if a component's files are not known, or the file is the one that is
+ *   read from
  */
 export async function saveSingleFile(
   components: PipelineComponents,
@@ -136,7 +141,10 @@ async function openPart(
   return { config: origin.config, entries, weights };
 }
 
-/** An edited weight, read back from the device when its turn comes. What turns out unedited comes from the file. */
+/**
+ * An edited weight, read back from the device when its turn comes. What turns out unedited comes
+ * from the file.
+ */
 function editedEntry(
   weights: Weights,
   key: string,
@@ -170,7 +178,10 @@ function bakedKeys(
   );
 }
 
-/** After saving over its own files a pipeline would read its edits back as if they were the model's, and apply them twice. */
+/**
+ * After saving over its own files a pipeline would read its edits back as if they were the model's,
+ * and apply them twice.
+ */
 async function refuseOwnSource(models: readonly Savable[], place: string): Promise<void> {
   for (const { origin } of models) {
     if (origin === undefined || !await liesIn(origin.name, place)) continue;

@@ -17,18 +17,25 @@ import { CLIPTokenizer } from "./text/tokenizer.ts";
 export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerOptions {
   /** Default: a device of its own, which the pipeline then owns. */
   readonly gpu?: Gpu;
-  /** A folder with `vocab.json` and `merges.txt`. Default: the one that the model was trained with, from the hub's cache or the hub. */
+  /**
+   * A folder with `vocab.json` and `merges.txt`. Default: the one that the model was trained with,
+   * from the hub's cache or the hub.
+   */
   readonly tokenizer?: string | FileTree;
   /** Told what is being loaded and how far it is. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
-  /** How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32". */
+  /**
+   * How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32".
+   */
   readonly activations?: ActivationType;
 }
 
 /**
- * Loads all components of a single file in the LDM layout and has a pipeline made of them that owns them.
+ * Loads all components of a single file in the LDM layout and has a pipeline made of them that owns
+ * them.
  *
- * @throws {CheckpointError} if the file is anything but a whole Stable Diffusion 1.x or 2.x checkpoint, or no tokenizer is found
+ * @throws {CheckpointError} if the file is anything but a whole Stable Diffusion 1.x or 2.x
+ *   checkpoint, or no tokenizer is found
  */
 export async function loadSingleFile<P extends StableDiffusionPipeline>(
   source: string | ByteSource,
@@ -67,7 +74,8 @@ export async function loadSingleFile<P extends StableDiffusionPipeline>(
     const vae = own(await AutoencoderKL.fromWeights(vaeConfig, file.part("vae"), load("vae")));
     if (file.predictionType === null && await predictsNoise(unet, textEncoder, tokenizer)) {
       predictionType = "epsilon";
-      // The size that the model was trained on is another then; nothing else of the configuration is.
+      // The size that the model was trained on is another then; nothing else of the configuration
+      // is.
       Object.assign(unetConfig, parseUNetConfig(file.configs(predictionType).unet, inFile("unet")));
       Object.assign(vaeConfig, parseAutoencoderKLConfig(file.configs(predictionType).vae, inFile("vae")));
     }
@@ -82,8 +90,8 @@ export async function loadSingleFile<P extends StableDiffusionPipeline>(
 }
 
 /**
- * Whether a UNet predicts the noise rather than v, found by asking it: at the last timestep a sample is all noise, ε ≈ x, while
- * v = √ᾱ ε − √(1 − ᾱ) x₀ ≈ −x₀ has next to nothing to do with it.
+ * Whether a UNet predicts the noise rather than v, found by asking it: at the last timestep a
+ * sample is all noise, ε ≈ x, while v = √ᾱ ε − √(1 − ᾱ) x₀ ≈ −x₀ has next to nothing to do with it.
  */
 export async function predictsNoise(
   unet: UNet2DConditionModel,

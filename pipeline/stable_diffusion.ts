@@ -35,14 +35,20 @@ import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 import { decodeLatents, type DecodingOptions, rehearseDecoding } from "./generation/decoding.ts";
 
-/** What a pipeline is made of. Components can serve several pipelines: `new StableDiffusionPipeline(other.components)`. */
+/**
+ * What a pipeline is made of. Components can serve several pipelines: `new
+ * StableDiffusionPipeline(other.components)`.
+ */
 export interface PipelineComponents {
   readonly vae: AutoencoderKL;
   readonly textEncoder: CLIPTextModel;
   readonly tokenizer: CLIPTokenizer;
   readonly unet: UNet2DConditionModel;
   readonly scheduler: Scheduler;
-  /** Says which pictures are not safe for work: these become black. `null` goes without on purpose, which warns once. */
+  /**
+   * Says which pictures are not safe for work: these become black. `null` goes without on purpose,
+   * which warns once.
+   */
   readonly safetyChecker?: StableDiffusionSafetyChecker | null;
   /** Makes of pictures what the safety checker takes. */
   readonly featureExtractor?: CLIPImageProcessor | null;
@@ -50,7 +56,10 @@ export interface PipelineComponents {
 
 /** What a pipeline is told beside its components. */
 export interface PipelineSettings {
-  /** Whether going without a safety checker deserves a warning. Default: where `safetyChecker` is given, `null` included. */
+  /**
+   * Whether going without a safety checker deserves a warning. Default: where `safetyChecker` is
+   * given, `null` included.
+   */
   readonly requiresSafetyChecker?: boolean;
 }
 
@@ -60,9 +69,14 @@ export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without
   readonly gpu?: Gpu;
   /** Told what is being loaded and how far it is; "download" comes first for models of the hub. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
-  /** How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32". */
+  /**
+   * How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32".
+   */
   readonly activations?: ActivationType;
-  /** `null` neither fetches nor loads the checkpoint's safety checker; a warning says so once. Default: as the checkpoint has it. */
+  /**
+   * `null` neither fetches nor loads the checkpoint's safety checker; a warning says so once.
+   * Default: as the checkpoint has it.
+   */
   readonly safetyChecker?: null;
 }
 
@@ -78,7 +92,10 @@ export interface OutputTypes {
 
 /** Options of {@linkcode StableDiffusionPipeline.generate}, with diffusers' names and meaning. */
 export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
-  /** Pixels; divisible by the autoencoder's factor (8). Default: the size that the UNet was trained on. */
+  /**
+   * Pixels; divisible by the autoencoder's factor (8). Default: the size that the UNet was trained
+   * on.
+   */
   readonly height?: number;
   readonly width?: number;
   /** Default: 50. */
@@ -103,16 +120,25 @@ export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
   /** Default: 1. */
   readonly callbackSteps?: number;
   readonly clipSkip?: number;
-  /** `scale` is the factor of all LoRAs in this call, in the UNet and in the text encoder. Default: 1. */
+  /**
+   * `scale` is the factor of all LoRAs in this call, in the UNet and in the text encoder. Default:
+   * 1.
+   */
   readonly crossAttentionKwargs?: { readonly scale?: number };
-  /** Stops before the next step; what was taken is freed, and `generate` rejects with the signal's reason. */
+  /**
+   * Stops before the next step; what was taken is freed, and `generate` rejects with the signal's
+   * reason.
+   */
   readonly signal?: AbortSignal;
 }
 
 /** What {@linkcode StableDiffusionPipeline.generate} returns. */
 export interface GenerateResult<T extends keyof OutputTypes = "image"> {
   readonly images: OutputTypes[T];
-  /** Verdicts of the safety checker, one per picture; null where the pipeline has none, and for latents. Flagged pictures are black. */
+  /**
+   * Verdicts of the safety checker, one per picture; null where the pipeline has none, and for
+   * latents. Flagged pictures are black.
+   */
   readonly nsfwContentDetected: boolean[] | null;
 }
 
@@ -164,9 +190,11 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Loads a checkpoint in diffusers' layout: a folder with `model_index.json` and one folder for each component, or the id of such a model on the hub.
+   * Loads a checkpoint in diffusers' layout: a folder with `model_index.json` and one folder for
+   * each component, or the id of such a model on the hub.
    *
-   * @throws {CheckpointError} when a component is missing or of a class that is not supported; {HubError} when the hub fails; {NoAdapterError} without a device
+   * @throws {CheckpointError} when a component is missing or of a class that is not supported;
+   *   {HubError} when the hub fails; {NoAdapterError} without a device
    */
   static async fromPretrained(
     source: string | FileTree,
@@ -176,13 +204,15 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Loads a single .safetensors file in the original layout (LDM): Stable Diffusion 1.x, 2.x base and 2.x 768-v.
+   * Loads a single .safetensors file in the original layout (LDM): Stable Diffusion 1.x, 2.x base
+   * and 2.x 768-v.
    *
    * ```ts
    * using pipe = await StableDiffusionPipeline.fromSingleFile("v1-5-pruned-emaonly.safetensors", { tokenizer: "tokenizer" });
    * ```
    *
-   * @throws {CheckpointError} for any other kind of file, which is named as what it is, and when no tokenizer is found
+   * @throws {CheckpointError} for any other kind of file, which is named as what it is, and when no
+   *   tokenizer is found
    */
   static async fromSingleFile(
     source: string | ByteSource,
@@ -212,7 +242,10 @@ export class StableDiffusionPipeline implements Disposable {
     this.#slicing = false;
   }
 
-  /** Decodes large pictures in overlapping tiles of the autoencoder's training size; seams are blended, tones may differ a little between tiles. */
+  /**
+   * Decodes large pictures in overlapping tiles of the autoencoder's training size; seams are
+   * blended, tones may differ a little between tiles.
+   */
   enableVaeTiling(): void {
     this.#tiling = true;
   }
@@ -223,13 +256,16 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank · up(down x). The file is safetensors in diffusers',
-   * PEFT's or kohya's (A1111's) form; convolutions (LoCon) are adapted, too. Several can be loaded and act at once, each with its weight; `scale` is
-   * that of the call (`crossAttentionKwargs`, `loraScale`). The weights of the models are not touched.
+   * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank
+   * · up(down x). The file is safetensors in diffusers', PEFT's or kohya's (A1111's) form;
+   * convolutions (LoCon) are adapted, too. Several can be loaded and act at once, each with its
+   * weight; `scale` is that of the call (`crossAttentionKwargs`, `loraScale`). The weights of the
+   * models are not touched.
    *
-   * In which order things act: textual inversions give tokens their embeddings; the text encoder, with its LoRAs, makes states x of them; edits
-   * (TIME) map these, Ex; the UNet's projections with their LoRAs read the result, (W + s·up·down)·Ex. An edit is solved for the states that
-   * the text encoder made at the time, so load adapters of the text encoder first.
+   * In which order things act: textual inversions give tokens their embeddings; the text encoder,
+   * with its LoRAs, makes states x of them; edits (TIME) map these, Ex; the UNet's projections with
+   * their LoRAs read the result, (W + s·up·down)·Ex. An edit is solved for the states that the text
+   * encoder made at the time, so load adapters of the text encoder first.
    *
    * The LoRA belongs to the components: all pipelines that share them draw with it.
    *
@@ -241,7 +277,8 @@ export class StableDiffusionPipeline implements Disposable {
    *
    * @param source a .safetensors file, a folder that holds one, or a model of the hub
    * @returns the LoRA's name
-   * @throws {AdapterError} if the file is no LoRA, is for another model, or the name is taken: it lists the keys
+   * @throws {AdapterError} if the file is no LoRA, is for another model, or the name is taken: it
+   *   lists the keys
    */
   async loadLoraWeights(source: AdapterSource, options: LoadLoraOptions = {}): Promise<string> {
     return await loadLora(this, source, options);
@@ -257,7 +294,8 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Gives loaded LoRAs new weights (one for all, or one each), and those that are not named none (diffusers' `set_adapters`).
+   * Gives loaded LoRAs new weights (one for all, or one each), and those that are not named none
+   * (diffusers' `set_adapters`).
    *
    * @throws {RangeError} if there is none of a name, or the numbers do not match
    */
@@ -271,22 +309,25 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Teaches the tokenizer and the text encoder a token by textual inversion (2208.01618). The file is safetensors in diffusers' form, one tensor
-   * named like its token, or A1111's, `emb_params` in a file named like its token. A tensor of n rows makes n tokens: where a prompt says
-   * `<token>`, `<token> <token>_1 … <token>_(n−1)` is read, as diffusers does.
+   * Teaches the tokenizer and the text encoder a token by textual inversion (2208.01618). The file
+   * is safetensors in diffusers' form, one tensor named like its token, or A1111's, `emb_params` in
+   * a file named like its token. A tensor of n rows makes n tokens: where a prompt says `<token>`,
+   * `<token> <token>_1 … <token>_(n−1)` is read, as diffusers does.
    *
    * It acts before everything else: see {@linkcode loadLoraWeights}.
    *
    * @param source a .safetensors file, a folder that holds one, or a model of the hub
    * @returns the token
-   * @throws {AdapterError} if the file is no textual inversion, or is for another text encoder; {PromptError} if the token is there already
+   * @throws {AdapterError} if the file is no textual inversion, or is for another text encoder;
+   *   {PromptError} if the token is there already
    */
   async loadTextualInversion(source: AdapterSource, options: LoadTextualInversionOptions = {}): Promise<string> {
     return await loadTextualInversion(this, source, options);
   }
 
   /**
-   * Takes a token of {@linkcode loadTextualInversion} away, or all of them. Exact, as {@linkcode unloadLoraWeights}.
+   * Takes a token of {@linkcode loadTextualInversion} away, or all of them. Exact, as {@linkcode
+   * unloadLoraWeights}.
    *
    * @throws {PromptError} if there is none
    */
@@ -307,8 +348,9 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Has the driver compile what {@linkcode generate} with the same arguments runs, unless it has done so before: on all cores, where it otherwise
-   * compiles one kernel after the other while drawing (Mesa's software driver). Drawing asks for it itself; ask earlier to have it over with.
+   * Has the driver compile what {@linkcode generate} with the same arguments runs, unless it has
+   * done so before: on all cores, where it otherwise compiles one kernel after the other while
+   * drawing (Mesa's software driver). Drawing asks for it itself; ask earlier to have it over with.
    *
    * ```ts
    * await pipe.compileAhead("a rose", { height: 512, width: 512 });
@@ -343,9 +385,12 @@ export class StableDiffusionPipeline implements Disposable {
   /**
    * Draws pictures.
    *
-   * @throws {ShapeError} for a size that the autoencoder cannot make, or latents and embeddings of the wrong shape
-   * @throws {PromptError} without prompts, or with prompts and embeddings that do not fit each other
-   * @throws {ActivationRangeError} when the UNet's numbers leave the range of f16 activations; latents are handed out as they are, NaN among them
+   * @throws {ShapeError} for a size that the autoencoder cannot make, or latents and embeddings of
+   *   the wrong shape
+   * @throws {PromptError} without prompts, or with prompts and embeddings that do not fit each
+   *   other
+   * @throws {ActivationRangeError} when the UNet's numbers leave the range of f16 activations;
+   *   latents are handed out as they are, NaN among them
    */
   async generate<T extends keyof OutputTypes = "image">(
     prompt: string | readonly string[] | undefined,
@@ -384,11 +429,12 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Saves the pipeline as a folder that diffusers loads, with edits baked into the UNet's weights. Weights are streamed from the files that they
-   * came from. LoRAs and textual inversions stay files of their own. The folder appears whole or not at all (Deno only).
+   * Saves the pipeline as a folder that diffusers loads, with edits baked into the UNet's weights.
+   * Weights are streamed from the files that they came from. LoRAs and textual inversions stay
+   * files of their own. The folder appears whole or not at all (Deno only).
    *
-   * @throws {CheckpointError} if the folder holds something and `overwrite` is not set, if it is the one that the pipeline was loaded from, or if
-   *   a component was built from weights in memory
+   * @throws {CheckpointError} if the folder holds something and `overwrite` is not set, if it is
+   *   the one that the pipeline was loaded from, or if a component was built from weights in memory
    */
   async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
     await saveFolder(this.components, directory, (layer, projection) => this.bakedWeight(layer, projection), {
@@ -398,14 +444,18 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Saves the pipeline as one .safetensors file in the original layout (LDM), which A1111 and ComfyUI load; otherwise as {@linkcode savePretrained}.
-   * What the scheduler, the tokenizer and the configurations say is not in such a file, but for the kind of prediction of 2.x.
+   * Saves the pipeline as one .safetensors file in the original layout (LDM), which A1111 and
+   * ComfyUI load; otherwise as {@linkcode savePretrained}. What the scheduler, the tokenizer and
+   * the configurations say is not in such a file, but for the kind of prediction of 2.x.
    */
   async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
     await saveSingleFile(this.components, path, (layer, projection) => this.bakedWeight(layer, projection), options);
   }
 
-  /** The weight of a cross-attention projection as edits leave it; `undefined` where none does. Editing pipelines answer. */
+  /**
+   * The weight of a cross-attention projection as edits leave it; `undefined` where none does.
+   * Editing pipelines answer.
+   */
   protected bakedWeight(_layerPath: string, _projection: "to_k" | "to_v"): Tensor | undefined {
     return undefined;
   }
@@ -420,7 +470,10 @@ export class StableDiffusionPipeline implements Disposable {
     this.#owned.push(...components);
   }
 
-  /** What the cross-attention layers read for these embeddings [B, T, d]. Editing pipelines answer differently layer by layer. */
+  /**
+   * What the cross-attention layers read for these embeddings [B, T, d]. Editing pipelines answer
+   * differently layer by layer.
+   */
   protected statesOf(embeddings: Tensor, _options: GenerateOptions<keyof OutputTypes>): Tensor | StatesOf {
     return embeddings;
   }

@@ -8,7 +8,10 @@ export interface DDIMConfig extends BaseConfig {
   readonly clip_sample: boolean;
   /** Whether the last step goes to ᾱ = 1, rather than to that of timestep 0. */
   readonly set_alpha_to_one: boolean;
-  /** Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For pixels, not latents. */
+  /**
+   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * pixels, not latents.
+   */
   readonly thresholding: boolean;
   /** The quantile of magnitudes that thresholding limits to. */
   readonly dynamic_thresholding_ratio: number;
@@ -37,9 +40,9 @@ const RULES: ConfigRules<DDIMConfig> = {
 /**
  * DDIM: "Denoising Diffusion Implicit Models", Song et al., arXiv 2010.02502.
  *
- * Each step foresees the clean image and walks back to the previous timestep's share of noise (eq. 12 and 16):
- * `x' = √ᾱ' x_0 + √(1 − ᾱ' − σ²) ε + σ · noise`, where `σ = η √((1 − ᾱ') / (1 − ᾱ)) √(1 − ᾱ / ᾱ')`.
- * With η = 0 it is deterministic, with η = 1 it is DDPM.
+ * Each step foresees the clean image and walks back to the previous timestep's share of noise (eq.
+ * 12 and 16): `x' = √ᾱ' x_0 + √(1 − ᾱ' − σ²) ε + σ · noise`, where `σ = η √((1 − ᾱ') / (1 − ᾱ)) √(1
+ * − ᾱ / ᾱ')`. With η = 0 it is deterministic, with η = 1 it is DDPM.
  */
 export class DDIMScheduler extends Scheduler<DDIMConfig> {
   /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
@@ -47,7 +50,10 @@ export class DDIMScheduler extends Scheduler<DDIMConfig> {
     super(RULES, config, overrides);
   }
 
-  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  /**
+   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
+   * it.
+   */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DDIMScheduler {
     return new DDIMScheduler(config, overrides);
   }

@@ -7,13 +7,18 @@ import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type Sch
 export interface DPMSolverMultistepConfig extends BaseConfig {
   /** How many predictions a step looks at. */
   readonly solver_order: number;
-  /** Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For pixels, not latents. */
+  /**
+   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * pixels, not latents.
+   */
   readonly thresholding: boolean;
   /** The quantile of magnitudes that thresholding limits to. */
   readonly dynamic_thresholding_ratio: number;
   /** The largest bound of thresholding. */
   readonly sample_max_value: number;
-  /** "dpmsolver++" (over the clean image), "dpmsolver" (over the noise), or "sde-" and one of them. */
+  /**
+   * "dpmsolver++" (over the clean image), "dpmsolver" (over the noise), or "sde-" and one of them.
+   */
   readonly algorithm_type: string;
   /** "midpoint" or "heun", for the second order. */
   readonly solver_type: string;
@@ -65,7 +70,10 @@ const RULES: ConfigRules<DPMSolverMultistepConfig> = {
 /** Runs shorter than this end with lower orders where `lower_order_final` says so. */
 const SHORT_RUN = 15;
 
-/** A step's weights of the sample, of D0, D1, D2 (the prediction and its differences) and of the noise. */
+/**
+ * A step's weights of the sample, of D0, D1, D2 (the prediction and its differences) and of the
+ * noise.
+ */
 interface Weights {
   readonly sample: number;
   readonly differences: readonly [number, number, number];
@@ -73,15 +81,17 @@ interface Weights {
 }
 
 /**
- * DPM-Solver and DPM-Solver++, multistep: Lu et al., arXiv 2206.00927 and arXiv 2211.01095. The default, second order
- * "dpmsolver++", is what A1111 calls DPM++ 2M.
+ * DPM-Solver and DPM-Solver++, multistep: Lu et al., arXiv 2206.00927 and arXiv 2211.01095. The
+ * default, second order "dpmsolver++", is what A1111 calls DPM++ 2M.
  *
- * With λ = log(α/σ), half the log-SNR, the linear part of the diffusion ODE is solved exactly, and what is left is an
- * integral over λ of the predicted clean image (`++`) or of the predicted noise. Its Taylor terms D0, D1, D2 are
- * differences of the last predictions. The `sde-` kinds solve the stochastic equation instead.
+ * With λ = log(α/σ), half the log-SNR, the linear part of the diffusion ODE is solved exactly, and
+ * what is left is an integral over λ of the predicted clean image (`++`) or of the predicted noise.
+ * Its Taylor terms D0, D1, D2 are differences of the last predictions. The `sde-` kinds solve the
+ * stochastic equation instead.
  *
- * Where diffusers 0.23 divides by a last interval of length zero (second-order "heun" or third order along Karras or Lu
- * levels without a lower final order: NaN), this class leaves the sample as it is.
+ * Where diffusers 0.23 divides by a last interval of length zero (second-order "heun" or third
+ * order along Karras or Lu levels without a lower final order: NaN), this class leaves the sample
+ * as it is.
  */
 export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepConfig> {
   /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
@@ -97,7 +107,10 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
     }
   }
 
-  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  /**
+   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
+   * it.
+   */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DPMSolverMultistepScheduler {
     return new DPMSolverMultistepScheduler(config, overrides);
   }
@@ -211,7 +224,10 @@ function levelOf(sigma: number): Level {
   return { alpha, sigma: sigma * alpha, lambda: -Math.log(sigma) };
 }
 
-/** D0 and the differences D1, D2 of predictions at `lambdas` (the newest first), in units of the step to `next`. */
+/**
+ * D0 and the differences D1, D2 of predictions at `lambdas` (the newest first), in units of the
+ * step to `next`.
+ */
 function differencesOf(predictions: Term[][], lambdas: number[], next: number): Term[][] {
   const h = next - lambdas[0];
   const [m0, m1, m2] = predictions;

@@ -1,7 +1,9 @@
 /**
- * A scheduler was asked for something that it cannot do: a step count, timestep or configuration value out of range.
+ * A scheduler was asked for something that it cannot do: a step count, timestep or configuration
+ * value out of range.
  *
- * The message names the action, the requirement and the value; {@linkcode details} carries the values themselves.
+ * The message names the action, the requirement and the value; {@linkcode details} carries the
+ * values themselves.
  */
 export class SchedulerError extends RangeError {
   /** The class's name, for messages and for realms where `instanceof` fails. */

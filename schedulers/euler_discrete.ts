@@ -22,8 +22,8 @@ const RULES: ConfigRules<EulerDiscreteConfig> = {
 };
 
 /**
- * Euler's method: "Elucidating the Design Space of Diffusion-Based Generative Models", Karras et al., arXiv 2206.00364,
- * algorithm 2 without churn and without its second order.
+ * Euler's method: "Elucidating the Design Space of Diffusion-Based Generative Models", Karras et
+ * al., arXiv 2206.00364, algorithm 2 without churn and without its second order.
  *
  * `x' = x + (σ' − σ) d`.
  */
@@ -33,7 +33,10 @@ export class EulerDiscreteScheduler extends SigmaScheduler<EulerDiscreteConfig> 
     super(RULES, config, overrides);
   }
 
-  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  /**
+   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
+   * it.
+   */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): EulerDiscreteScheduler {
     return new EulerDiscreteScheduler(config, overrides);
   }

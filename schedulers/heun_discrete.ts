@@ -30,11 +30,12 @@ const RULES: ConfigRules<HeunDiscreteConfig> = {
 const BEGAN = HISTORY, SLOPE = HISTORY + 1, ORIGINAL = HISTORY + 2;
 
 /**
- * Heun's method: "Elucidating the Design Space of Diffusion-Based Generative Models", Karras et al., arXiv 2206.00364,
- * algorithm 1.
+ * Heun's method: "Elucidating the Design Space of Diffusion-Based Generative Models", Karras et
+ * al., arXiv 2206.00364, algorithm 1.
  *
- * Two model calls an interval: an Euler step to σ', then the same interval again with the mean of the slopes at its two
- * ends. The last interval ends at σ = 0, where there is no slope, and is one call: n steps are 2n − 1 calls.
+ * Two model calls an interval: an Euler step to σ', then the same interval again with the mean of
+ * the slopes at its two ends. The last interval ends at σ = 0, where there is no slope, and is one
+ * call: n steps are 2n − 1 calls.
  */
 export class HeunDiscreteScheduler extends SigmaScheduler<HeunDiscreteConfig> {
   /** Two model calls an interval. */
@@ -45,7 +46,10 @@ export class HeunDiscreteScheduler extends SigmaScheduler<HeunDiscreteConfig> {
     super(RULES, config, overrides);
   }
 
-  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  /**
+   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
+   * it.
+   */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): HeunDiscreteScheduler {
     return new HeunDiscreteScheduler(config, overrides);
   }

@@ -12,7 +12,10 @@ export interface LCMConfig extends BaseConfig {
   readonly clip_sample_range: number;
   /** Whether the last step goes to ᾱ = 1, rather than to that of timestep 0. */
   readonly set_alpha_to_one: boolean;
-  /** Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For pixels, not latents. */
+  /**
+   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * pixels, not latents.
+   */
   readonly thresholding: boolean;
   /** The quantile of magnitudes that thresholding limits to. */
   readonly dynamic_thresholding_ratio: number;
@@ -49,9 +52,9 @@ const SIGMA_DATA = 0.5;
 /**
  * LCM: "Latent Consistency Models", Luo et al., arXiv 2310.04378. For models distilled for it.
  *
- * Each call jumps to the clean image, `f = c_skip x + c_out x_0` (with c_skip = 1, c_out = 0 at time 0, so that f is
- * the identity there), and noises it again for the next timestep: `x' = √ᾱ' f + √(1 − ᾱ') noise`. The last call's f is
- * the result.
+ * Each call jumps to the clean image, `f = c_skip x + c_out x_0` (with c_skip = 1, c_out = 0 at
+ * time 0, so that f is the identity there), and noises it again for the next timestep: `x' = √ᾱ' f
+ * + √(1 − ᾱ') noise`. The last call's f is the result.
  */
 export class LCMScheduler extends Scheduler<LCMConfig> {
   /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
@@ -59,7 +62,10 @@ export class LCMScheduler extends Scheduler<LCMConfig> {
     super(RULES, config, overrides);
   }
 
-  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  /**
+   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
+   * it.
+   */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): LCMScheduler {
     return new LCMScheduler(config, overrides);
   }

@@ -17,11 +17,11 @@ const RULES: ConfigRules<LMSDiscreteConfig> = {
 const ORDER = 4;
 
 /**
- * LMS: the linear multistep (Adams-Bashforth) method on unevenly spaced noise levels, K. Crowson's k-diffusion, in the
- * picture of Karras et al., arXiv 2206.00364.
+ * LMS: the linear multistep (Adams-Bashforth) method on unevenly spaced noise levels, K. Crowson's
+ * k-diffusion, in the picture of Karras et al., arXiv 2206.00364.
  *
- * `x' = x + Σ_j (∫_σ^σ' ℓ_j(τ) dτ) d_j`, where ℓ_j are the Lagrange polynomials through the last four noise levels and
- * d_j the slopes there.
+ * `x' = x + Σ_j (∫_σ^σ' ℓ_j(τ) dτ) d_j`, where ℓ_j are the Lagrange polynomials through the last
+ * four noise levels and d_j the slopes there.
  */
 export class LMSDiscreteScheduler extends SigmaScheduler<LMSDiscreteConfig> {
   /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
@@ -29,7 +29,10 @@ export class LMSDiscreteScheduler extends SigmaScheduler<LMSDiscreteConfig> {
     super(RULES, config, overrides);
   }
 
-  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  /**
+   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
+   * it.
+   */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): LMSDiscreteScheduler {
     return new LMSDiscreteScheduler(config, overrides);
   }
@@ -57,7 +60,9 @@ export class LMSDiscreteScheduler extends SigmaScheduler<LMSDiscreteConfig> {
   }
 }
 
-/** ∫ of the Lagrange polynomial that is 1 at nodes[which] and 0 at the others; at most four nodes. */
+/**
+ * ∫ of the Lagrange polynomial that is 1 at nodes[which] and 0 at the others; at most four nodes.
+ */
 function lagrangeIntegral(nodes: number[], which: number, [from, to]: [number, number]): number {
   const polynomial = (tau: number) =>
     nodes.reduce((product, node, k) => k === which ? product : product * (tau - node) / (nodes[which] - node), 1);

@@ -63,7 +63,8 @@ const CLASSES = {
 } as const;
 
 /**
- * The scheduler that a diffusers scheduler_config.json describes, of the class that its `_class_name` says.
+ * The scheduler that a diffusers scheduler_config.json describes, of the class that its
+ * `_class_name` says.
  *
  * ```ts
  * const scheduler = schedulerFromConfig(JSON.parse(await Deno.readTextFile("scheduler/scheduler_config.json")));
@@ -90,7 +91,8 @@ interface Sampler {
 }
 
 const KARRAS = { use_karras_sigmas: true };
-// A name without "karras" means plain noise levels, whatever the configuration that it is applied to says.
+// A name without "karras" means plain noise levels, whatever the configuration that it is applied
+// to says.
 const PLAIN = { use_karras_sigmas: false };
 const SDE = { algorithm_type: "sde-dpmsolver++", solver_order: 2 };
 const PLUS_PLUS = { algorithm_type: "dpmsolver++", solver_order: 2 };
@@ -123,9 +125,9 @@ const SAMPLERS: Readonly<Record<string, Sampler>> = {
 export const SAMPLER_NAMES: readonly string[] = Object.keys(SAMPLERS);
 
 /**
- * The sampler that A1111 or stable-diffusion.cpp calls `name`, for a model with the scheduler configuration `config`.
- * Case, spaces, underscores and hyphens do not matter: "DPM++ 2M Karras", "dpm++2m karras" and "dpm++2m_karras" are
- * one.
+ * The sampler that A1111 or stable-diffusion.cpp calls `name`, for a model with the scheduler
+ * configuration `config`. Case, spaces, underscores and hyphens do not matter: "DPM++ 2M Karras",
+ * "dpm++2m karras" and "dpm++2m_karras" are one.
  *
  * ```ts
  * pipe.scheduler = samplerByName("euler_a", pipe.scheduler.config);

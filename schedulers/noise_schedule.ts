@@ -1,7 +1,9 @@
 /**
- * How much noise a sample holds at which time: betas, ᾱ, σ, and the ways of choosing timesteps along them.
+ * How much noise a sample holds at which time: betas, ᾱ, σ, and the ways of choosing timesteps
+ * along them.
  *
- * Models were trained on schedules computed in float32, so what torch rounds is rounded here too, with `Math.fround`.
+ * Models were trained on schedules computed in float32, so what torch rounds is rounded here too,
+ * with `Math.fround`.
  *
  * @module
  */
@@ -17,7 +19,10 @@ export interface NoiseScheduleConfig {
   readonly beta_start: number;
   /** The last β of the schedule. */
   readonly beta_end: number;
-  /** How β rises: "linear", "scaled_linear" (linear in √β, as Stable Diffusion) or "squaredcos_cap_v2". */
+  /**
+   * How β rises: "linear", "scaled_linear" (linear in √β, as Stable Diffusion) or
+   * "squaredcos_cap_v2".
+   */
   readonly beta_schedule: string;
   /** All β, in place of a schedule. */
   readonly trained_betas: readonly number[] | null;
@@ -26,9 +31,11 @@ export interface NoiseScheduleConfig {
 }
 
 /**
- * ᾱ_t = Π_{s ≤ t} (1 − β_s) for t = 0 … num_train_timesteps − 1, bit for bit as torch has it on the CPU.
+ * ᾱ_t = Π_{s ≤ t} (1 − β_s) for t = 0 … num_train_timesteps − 1, bit for bit as torch has it on the
+ * CPU.
  *
- * @throws {SchedulerError} where `trained_betas` has another length, or a beta lies outside of 0 … 1.
+ * @throws {SchedulerError} where `trained_betas` has another length, or a beta lies outside of 0 …
+ *   1.
  */
 export function alphasCumprod(config: NoiseScheduleConfig): Float32Array {
   const plain = betas(config);
@@ -70,7 +77,10 @@ function betas(config: NoiseScheduleConfig): Float32Array {
   }
 }
 
-/** torch.linspace in float32: counted from both ends, each value rounded once (a fused multiply-add). */
+/**
+ * torch.linspace in float32: counted from both ends, each value rounded once (a fused
+ * multiply-add).
+ */
 function torchLinspace(start: number, end: number, count: number): Float32Array {
   const first = fround(start), last = fround(end);
   const step = fround(fround(last - first) / (count - 1));
@@ -94,7 +104,10 @@ function cumulativeAlphas(betas: Float32Array): Float32Array {
   return betas.map((beta) => product *= fround(1 - beta));
 }
 
-/** Betas of the same schedule, shifted and scaled so that √ᾱ ends at 0 (arXiv 2305.08891, algorithm 1). */
+/**
+ * Betas of the same schedule, shifted and scaled so that √ᾱ ends at 0 (arXiv 2305.08891, algorithm
+ * 1).
+ */
 function rescaledToZeroSnr(betas: Float32Array): Float32Array {
   const roots = cumulativeAlphas(betas).map(Math.sqrt);
   const first = roots[0], last = roots[roots.length - 1];
@@ -118,11 +131,16 @@ export interface Spacing {
   readonly offset: number;
   /** Timesteps are taken below this one; all of `train` unless told. */
   readonly last?: number;
-  /** Whether one more timestep is laid out, at the end, and left away: for solvers that step towards it. */
+  /**
+   * Whether one more timestep is laid out, at the end, and left away: for solvers that step towards
+   * it.
+   */
   readonly open?: boolean;
 }
 
-/** `steps` timesteps, falling. "linspace" gives fractions: round them where a model wants integers. */
+/**
+ * `steps` timesteps, falling. "linspace" gives fractions: round them where a model wants integers.
+ */
 export function spacedTimesteps(steps: number, { kind, train, offset, last = train, open = false }: Spacing): number[] {
   const points = open ? steps + 1 : steps;
   switch (kind) {
@@ -155,7 +173,10 @@ export function roundHalfEven(value: number): number {
   return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-/** The value of the polyline through (0, values[0]), (1, values[1]), … at `position`, constant beyond its ends. */
+/**
+ * The value of the polyline through (0, values[0]), (1, values[1]), … at `position`, constant
+ * beyond its ends.
+ */
 export function interpolate(values: Float32Array, position: number): number {
   const last = values.length - 1;
   if (position <= 0) return values[0];
@@ -164,14 +185,19 @@ export function interpolate(values: Float32Array, position: number): number {
   return (values[low + 1] - values[low]) * (position - low) + values[low];
 }
 
-/** Noise levels from `max` down to `min`, even in σ^(1/7) (Karras et al., arXiv 2206.00364, eq. 5). */
+/**
+ * Noise levels from `max` down to `min`, even in σ^(1/7) (Karras et al., arXiv 2206.00364, eq. 5).
+ */
 export function karrasSigmas(max: number, min: number, steps: number): number[] {
   const rho = 7;
   const first = max ** (1 / rho), last = min ** (1 / rho);
   return linspace(0, 1, steps).map((ramp) => (first + ramp * (last - first)) ** rho);
 }
 
-/** The fraction of a timestep at which the training schedule, linear in log σ between timesteps, reaches `sigma`. */
+/**
+ * The fraction of a timestep at which the training schedule, linear in log σ between timesteps,
+ * reaches `sigma`.
+ */
 export function timestepOf(sigma: number, logSigmas: Float32Array): number {
   const target = Math.log(Math.max(sigma, 1e-10));
   const above = logSigmas.findLastIndex((logSigma) => logSigma <= target);
@@ -188,7 +214,10 @@ export interface SolverSchedule {
   readonly sigmas: Float32Array;
 }
 
-/** Timesteps and noise levels of DPM-Solver and UniPC: like σ-samplers', but ending at σ_0 rather than at 0. */
+/**
+ * Timesteps and noise levels of DPM-Solver and UniPC: like σ-samplers', but ending at σ_0 rather
+ * than at 0.
+ */
 export function solverSchedule(
   steps: number,
   { alphasCumprod, spacing, levels = "plain" }: {

@@ -1,9 +1,11 @@
 /**
- * Sampling as data: what a scheduler does between two model calls, as linear combinations of numbered registers.
+ * Sampling as data: what a scheduler does between two model calls, as linear combinations of
+ * numbered registers.
  *
- * Every sampler here is linear in the sample, the model's outputs and the noise, so a whole run can be written down
- * before the first model call, and whoever holds the registers (the host, or buffers on a GPU) can carry it out without
- * knowing any sampler. A register holds an array of the sample's size. One run is:
+ * Every sampler here is linear in the sample, the model's outputs and the noise, so a whole run can
+ * be written down before the first model call, and whoever holds the registers (the host, or
+ * buffers on a GPU) can carry it out without knowing any sampler. A register holds an array of the
+ * sample's size. One run is:
  *
  * ```text
  * registers[SAMPLE] = initNoiseSigma · noise
@@ -21,7 +23,9 @@
 export const SAMPLE = 0;
 /** The register that receives the model's output (after guidance) before a step's combinations. */
 export const OUTPUT = 1;
-/** The register that receives a fresh draw of standard normal noise where a step says `drawsNoise`. */
+/**
+ * The register that receives a fresh draw of standard normal noise where a step says `drawsNoise`.
+ */
 export const NOISE = 2;
 /** The first register that a sampler may use as it likes: saved samples, previous outputs. */
 export const HISTORY = 3;
@@ -40,26 +44,39 @@ export interface Combination {
   readonly target: number;
   /** The summands. */
   readonly terms: readonly Term[];
-  /** Whether the sum is a predicted clean image that the plan's nonlinearity (clipping, thresholding) acts on. */
+  /**
+   * Whether the sum is a predicted clean image that the plan's nonlinearity (clipping,
+   * thresholding) acts on.
+   */
   readonly limited?: true;
 }
 
 /** What stands around one model call. */
 export interface PlanStep {
-  /** The time that the model is told; a fraction for samplers that work on interpolated noise levels. */
+  /**
+   * The time that the model is told; a fraction for samplers that work on interpolated noise
+   * levels.
+   */
   readonly timestep: number;
   /** The model sees `inputScale · registers[SAMPLE]`. */
   readonly inputScale: number;
   /** How the sample is made up here: `x_t = signal · x_0 + noise · N(0, 1)`. */
   readonly level: NoiseLevel;
   /**
-   * Whether the sampler draws noise here. The draw is made even where no term reads it (Euler's, and the last ancestral
-   * step's), as diffusers makes it too, and a generator shared with a later image has to stay in step.
+   * Whether the sampler draws noise here. The draw is made even where no term reads it (Euler's,
+   * and the last ancestral step's), as diffusers makes it too, and a generator shared with a later
+   * image has to stay in step.
    */
   readonly drawsNoise: boolean;
-  /** The combinations to carry out after the model call, in order. The last one writes {@linkcode SAMPLE}. */
+  /**
+   * The combinations to carry out after the model call, in order. The last one writes {@linkcode
+   * SAMPLE}.
+   */
   readonly combine: readonly Combination[];
-  /** The clean image x̂_0 foreseen by this call, from the registers as they stand just before the last combination. */
+  /**
+   * The clean image x̂_0 foreseen by this call, from the registers as they stand just before the
+   * last combination.
+   */
   readonly original: readonly Term[];
 }
 
@@ -83,8 +100,8 @@ export interface SchedulerPlan {
   /** How many registers the plan uses, the fixed three included. */
   readonly registers: number;
   /**
-   * What has to happen to `limited` combinations besides the sum, by the configuration key that asks for it. Where this
-   * is not null, carry out the run with `step()`, which knows how.
+   * What has to happen to `limited` combinations besides the sum, by the configuration key that
+   * asks for it. Where this is not null, carry out the run with `step()`, which knows how.
    */
   readonly nonlinear: Nonlinearity | null;
   /** The model calls, in order. */
@@ -114,11 +131,11 @@ export function mix(...parts: readonly (readonly [weight: number, form: readonly
 }
 
 /**
- * The clean image x_0 and the noise ε that a model output speaks of, as linear forms of sample and output, where
- * `x_t = alpha · x_0 + sigma · ε` and alpha² + sigma² = 1.
+ * The clean image x_0 and the noise ε that a model output speaks of, as linear forms of sample and
+ * output, where `x_t = alpha · x_0 + sigma · ε` and alpha² + sigma² = 1.
  *
- * `epsilon`: the output is ε. `sample`: it is x_0. `v_prediction`: it is v = alpha · ε − sigma · x_0 (arXiv
- * 2202.00512).
+ * `epsilon`: the output is ε. `sample`: it is x_0. `v_prediction`: it is v = alpha · ε − sigma ·
+ * x_0 (arXiv 2202.00512).
  */
 export function predict(
   predictionType: string,

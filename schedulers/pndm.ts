@@ -40,9 +40,10 @@ const RUNGE_KUTTA = [1 / 6, 1 / 3, 1 / 3, 1 / 6];
 /**
  * PNDM: "Pseudo Numerical Methods for Diffusion Models on Manifolds", Liu et al., arXiv 2202.09778.
  *
- * DDIM's step (eq. 9) fed with a better ε: a combination of the last four outputs (PLMS). The first outputs come from
- * Runge-Kutta intervals of four calls each (PRK), or, with `skip_prk_steps` as in Stable Diffusion, from lower orders,
- * with the first interval done twice: 50 steps are 51 model calls.
+ * DDIM's step (eq. 9) fed with a better ε: a combination of the last four outputs (PLMS). The first
+ * outputs come from Runge-Kutta intervals of four calls each (PRK), or, with `skip_prk_steps` as in
+ * Stable Diffusion, from lower orders, with the first interval done twice: 50 steps are 51 model
+ * calls.
  */
 export class PNDMScheduler extends Scheduler<PNDMConfig> {
   /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
@@ -50,7 +51,10 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     super(RULES, config, overrides);
   }
 
-  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  /**
+   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
+   * it.
+   */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): PNDMScheduler {
     return new PNDMScheduler(config, overrides);
   }
@@ -59,7 +63,8 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     const grid = spacedTimesteps(count, this.spacing).map(roundHalfEven); // falling
     const stride = Math.floor(this.settings.num_train_timesteps / count);
     if (!this.settings.skip_prk_steps) return [...this.#prk(grid, stride), ...this.#plms(grid.slice(3), stride, 3)];
-    // The second timestep comes twice: the first interval is done again, with the mean of the outputs at its two ends.
+    // The second timestep comes twice: the first interval is done again, with the mean of the
+    // outputs at its two ends.
     return this.#plms(grid.length === 1 ? grid : [grid[0], grid[1], ...grid.slice(1)], stride, 0);
   }
 
@@ -74,7 +79,8 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     }
     const half = Math.floor(stride / 2);
     return grid.slice(0, 3).flatMap((start, interval) => {
-      // Calls at both ends and twice between; each but the last goes on from the interval's beginning.
+      // Calls at both ends and twice between; each but the last goes on from the interval's
+      // beginning.
       const middle = grid[interval + 1] + half;
       const end = grid[interval + 1];
       return [start, middle, middle, end].map((timestep, call) => {

@@ -16,14 +16,21 @@ import {
 } from "./plan.ts";
 import { TorchGenerator } from "./torch_generator.ts";
 
-/** A scheduler's configuration as diffusers writes it: snake_case keys, some of which may belong to other classes. */
+/**
+ * A scheduler's configuration as diffusers writes it: snake_case keys, some of which may belong to
+ * other classes.
+ */
 export type SchedulerConfig = Readonly<Record<string, unknown>>;
 
 /** The keys that every scheduler here has. */
 export interface BaseConfig extends NoiseScheduleConfig {
-  /** What the model predicts: "epsilon" (the noise), "sample" (the clean image) or "v_prediction". */
+  /**
+   * What the model predicts: "epsilon" (the noise), "sample" (the clean image) or "v_prediction".
+   */
   readonly prediction_type: string;
-  /** Which timesteps are visited: "leading", "trailing" or "linspace" (arXiv 2305.08891, table 2). */
+  /**
+   * Which timesteps are visited: "leading", "trailing" or "linspace" (arXiv 2305.08891, table 2).
+   */
   readonly timestep_spacing: string;
   /** Added to "leading" timesteps; 1 in Stable Diffusion. */
   readonly steps_offset: number;
@@ -31,7 +38,10 @@ export interface BaseConfig extends NoiseScheduleConfig {
   readonly clip_sample?: boolean;
   /** The largest magnitude that clipping leaves. */
   readonly clip_sample_range?: number;
-  /** Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For pixels, not latents. */
+  /**
+   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * pixels, not latents.
+   */
   readonly thresholding?: boolean;
   /** The quantile of magnitudes that thresholding limits to. */
   readonly dynamic_thresholding_ratio?: number;
@@ -59,7 +69,10 @@ export interface StepOptions {
   readonly generator?: TorchGenerator;
   /** The noise itself, in place of a generator. */
   readonly noise?: Float32Array;
-  /** How many images the sample holds, for `thresholding`, which looks at each by itself. Defaults to 1. */
+  /**
+   * How many images the sample holds, for `thresholding`, which looks at each by itself. Defaults
+   * to 1.
+   */
   readonly batchSize?: number;
 }
 
@@ -71,7 +84,10 @@ export interface StepResult {
   readonly predOriginalSample: Float32Array;
 }
 
-/** The defaults, by key, that a configuration did not say itself. A symbol: it survives spreading, and not JSON. */
+/**
+ * The defaults, by key, that a configuration did not say itself. A symbol: it survives spreading,
+ * and not JSON.
+ */
 const DEFAULTED = Symbol("keys left at the class's defaults");
 
 const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
@@ -95,8 +111,9 @@ export const COMMON_DEFAULTS = {
 /**
  * A sampler of diffusion models, with the names and the behaviour of diffusers 0.23.
  *
- * There are two ways to run one. `plan()` writes the whole run down as linear combinations, for a loop that stays on
- * the GPU; `step()` carries the same plan out on the host, one model call at a time:
+ * There are two ways to run one. `plan()` writes the whole run down as linear combinations, for a
+ * loop that stays on the GPU; `step()` carries the same plan out on the host, one model call at a
+ * time:
  *
  * ```ts
  * const scheduler = DDIMScheduler.fromConfig({ clip_sample: false });
@@ -114,8 +131,8 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   /**
    * The configuration, complete with defaults, and with the keys that other classes may want.
    *
-   * `Other.fromConfig(scheduler.config)` hands on what was said, not what was left at this class's defaults, as
-   * diffusers' `from_config` does: those keys take the other class's defaults.
+   * `Other.fromConfig(scheduler.config)` hands on what was said, not what was left at this class's
+   * defaults, as diffusers' `from_config` does: those keys take the other class's defaults.
    */
   readonly config: Config & SchedulerConfig;
   /** ᾱ_t, the signal's share of the variance at each training timestep. */
@@ -143,7 +160,10 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   /** Each model call of a run of `count` steps. */
   protected abstract build(count: number, eta: number): PlanStep[];
 
-  /** The standard deviation of the first sample of a run of `count` steps; of all training steps where undefined. */
+  /**
+   * The standard deviation of the first sample of a run of `count` steps; of all training steps
+   * where undefined.
+   */
   protected startingSigma(_count?: number): number {
     return 1;
   }
@@ -153,7 +173,10 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     return this.settings.thresholding ? "thresholding" : this.settings.clip_sample ? "clip_sample" : null;
   }
 
-  /** The signal's and the noise's share of a sample at a timestep that need not belong to the current run. */
+  /**
+   * The signal's and the noise's share of a sample at a timestep that need not belong to the
+   * current run.
+   */
   protected levelAt(timestep: number): NoiseLevel {
     const alphaBar = this.alphaBar(timestep);
     return { signal: Math.sqrt(alphaBar), noise: Math.sqrt(1 - alphaBar) };
@@ -164,13 +187,16 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     return [...this.#plan?.timesteps ?? []];
   }
 
-  /** The standard deviation that the first sample must have: multiply standard normal noise by it. */
+  /**
+   * The standard deviation that the first sample must have: multiply standard normal noise by it.
+   */
   get initNoiseSigma(): number {
     return this.#plan?.initNoiseSigma ?? this.startingSigma();
   }
 
   /**
-   * Begins a run of `steps` steps. Some samplers make more model calls than that: see {@linkcode timesteps}.
+   * Begins a run of `steps` steps. Some samplers make more model calls than that: see {@linkcode
+   * timesteps}.
    *
    * @throws {SchedulerError} where `steps` is not a whole number from 1 to `num_train_timesteps`.
    */
@@ -183,10 +209,12 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   }
 
   /**
-   * A whole run of `steps` steps as data; see {@linkcode SchedulerPlan}. Changes nothing in this object.
+   * A whole run of `steps` steps as data; see {@linkcode SchedulerPlan}. Changes nothing in this
+   * object.
    *
-   * @throws {SchedulerError} where `steps` is not a whole number from 1 to `num_train_timesteps`, or the configuration
-   * makes a coefficient infinite (an `epsilon` model cannot start from pure noise, where ᾱ = 0).
+   * @throws {SchedulerError} where `steps` is not a whole number from 1 to `num_train_timesteps`,
+   *   or the configuration makes a coefficient infinite (an `epsilon` model cannot start from pure
+   *   noise, where ᾱ = 0).
    */
   plan(steps: number, { eta = 0 }: { eta?: number } = {}): SchedulerPlan {
     const { num_train_timesteps } = this.settings;
@@ -218,7 +246,10 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     };
   }
 
-  /** The sample as the model wants to see it: times the step's input scale. The same array where that is 1. */
+  /**
+   * The sample as the model wants to see it: times the step's input scale. The same array where
+   * that is 1.
+   */
   scaleModelInput(sample: Float32Array, timestep: number): Float32Array {
     const { inputScale } = this.#locate(timestep).step;
     return inputScale === 1 ? sample : sample.map((value) => value * inputScale);
@@ -227,9 +258,10 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   /**
    * Goes from the sample at `timestep` to the one at the next timestep.
    *
-   * @param modelOutput What the model said of `scaleModelInput(sample, timestep)`, as many values as the sample.
-   * @throws {SchedulerError} before `setTimesteps()`, after the last step, at a timestep that is not the run's, and
-   * where a multistep sampler has not seen the calls that it builds on.
+   * @param modelOutput What the model said of `scaleModelInput(sample, timestep)`, as many values
+   *   as the sample.
+   * @throws {SchedulerError} before `setTimesteps()`, after the last step, at a timestep that is
+   *   not the run's, and where a multistep sampler has not seen the calls that it builds on.
    */
   step(
     modelOutput: Float32Array,
@@ -258,7 +290,8 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   }
 
   /**
-   * The clean image with as much noise as a sample has at `timestep`: `signal · original + noise level · noise`.
+   * The clean image with as much noise as a sample has at `timestep`: `signal · original + noise
+   * level · noise`.
    *
    * @throws {SchedulerError} where the timestep is neither the run's nor a training timestep.
    */
@@ -267,9 +300,13 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     return original.map((value, i) => level.signal * value + level.noise * noise[i]);
   }
 
-  /** The configuration as diffusers saves it: `JSON.stringify(scheduler)` is a scheduler_config.json. */
+  /**
+   * The configuration as diffusers saves it: `JSON.stringify(scheduler)` is a
+   * scheduler_config.json.
+   */
   toJSON(): Record<string, unknown> {
-    // JSON has no infinity; where a key stands at it (lambda_min_clipped), leaving the key out means the same.
+    // JSON has no infinity; where a key stands at it (lambda_min_clipped), leaving the key out
+    // means the same.
     const writable = Object.entries(this.config).filter(([, value]) => typeof value !== "number" || isFinite(value));
     return Object.fromEntries(writable.sort(([a], [b]) => a < b ? -1 : 1));
   }
@@ -294,7 +331,10 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     return { kind, train, offset };
   }
 
-  /** Puts a predicted clean image into a register of its own if it has to be limited; else leaves it a linear form. */
+  /**
+   * Puts a predicted clean image into a register of its own if it has to be limited; else leaves it
+   * a linear form.
+   */
   protected limited(original: Term[], register: number): { x0: Term[]; keep: Combination[] } {
     if (!this.nonlinear) return { x0: original, keep: [] };
     return { x0: of(register), keep: [{ target: register, terms: mix([1, original]), limited: true }] };
@@ -307,7 +347,10 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     this.#eta = eta;
   }
 
-  /** The run's next step, or one in the middle to begin with (the last of equal timesteps: it opens an interval). */
+  /**
+   * The run's next step, or one in the middle to begin with (the last of equal timesteps: it opens
+   * an interval).
+   */
   #locate(timestep: number): { step: PlanStep; index: number } {
     const plan = this.#plan;
     if (!plan) throw new SchedulerError("Cannot step before setTimesteps() has begun a run");

@@ -21,8 +21,8 @@ export interface SigmaSchedule {
 /**
  * What the k-diffusion samplers share: Karras et al.'s picture of diffusion (arXiv 2206.00364).
  *
- * A sample is `x = x_0 + σ · noise`, so that sampling solves `dx/dσ = ε(x, σ)` from σ_max down to 0. The model, trained on
- * samples of variance 1, sees `x / √(σ² + 1)`.
+ * A sample is `x = x_0 + σ · noise`, so that sampling solves `dx/dσ = ε(x, σ)` from σ_max down to
+ * 0. The model, trained on samples of variance 1, sees `x / √(σ² + 1)`.
  */
 export abstract class SigmaScheduler<Config extends SigmaConfig> extends Scheduler<Config> {
   /** The timesteps and noise levels of a run of `count` steps. */
@@ -46,7 +46,8 @@ export abstract class SigmaScheduler<Config extends SigmaConfig> extends Schedul
   protected override startingSigma(count?: number): number {
     const sigmas = count === undefined ? sigmasOf(this.alphasCumprod) : this.schedule(count).sigmas;
     const most = sigmas.reduce((a, b) => Math.max(a, b));
-    // "leading" does not begin at σ_max's timestep, so the first sample is taken to hold a signal of variance 1, too.
+    // "leading" does not begin at σ_max's timestep, so the first sample is taken to hold a signal
+    // of variance 1, too.
     return this.settings.timestep_spacing === "leading" ? Math.fround(Math.sqrt(most ** 2 + 1)) : most;
   }
 

@@ -8,8 +8,9 @@ const BLOCK = 16;
 const TWO_PI = 2 * Math.PI;
 
 /**
- * `torch.Generator("cpu")`: MT19937, and the normal draws that `torch.randn` makes of it, so that a seed starts from
- * the latents that it starts from in PyTorch (to 4·10⁻⁶, by which torch differs from itself between machines).
+ * `torch.Generator("cpu")`: MT19937, and the normal draws that `torch.randn` makes of it, so that a
+ * seed starts from the latents that it starts from in PyTorch (to 4·10⁻⁶, by which torch differs
+ * from itself between machines).
  *
  * ```ts
  * const latents = new TorchGenerator(7).randn([1, 4, 64, 64]); // torch.randn(1, 4, 64, 64, generator=manual_seed(7))
@@ -49,8 +50,9 @@ export class TorchGenerator {
   /**
    * Draws of the standard normal distribution, in `shape`'s row-major order.
    *
-   * The algorithm, and so the numbers, depend on how many there are: from 16 on Box-Muller in float32 on blocks of 16,
-   * below that in float64 one by one, the second of each pair waiting for the next short draw.
+   * The algorithm, and so the numbers, depend on how many there are: from 16 on Box-Muller in
+   * float32 on blocks of 16, below that in float64 one by one, the second of each pair waiting for
+   * the next short draw.
    *
    * @throws {SchedulerError} where a dimension is not a whole number.
    */

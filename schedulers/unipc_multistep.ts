@@ -6,7 +6,10 @@ import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type Sch
 export interface UniPCMultistepConfig extends BaseConfig {
   /** How many predictions a step looks at. */
   readonly solver_order: number;
-  /** Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For pixels, not latents. */
+  /**
+   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * pixels, not latents.
+   */
   readonly thresholding: boolean;
   /** The quantile of magnitudes that thresholding limits to. */
   readonly dynamic_thresholding_ratio: number;
@@ -52,12 +55,13 @@ const BEGAN = HISTORY;
 const PREDICTIONS = HISTORY + 1;
 
 /**
- * UniPC: "A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models", Zhao et al., arXiv
- * 2302.04867, algorithms 5 to 8, with B(h) = h (bh1) or e^h − 1 (bh2).
+ * UniPC: "A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models", Zhao et
+ * al., arXiv 2302.04867, algorithms 5 to 8, with B(h) = h (bh1) or e^h − 1 (bh2).
  *
- * Each model call serves twice: it corrects the sample that it was made at (UniC, one order higher than the step
- * before), and from the corrected sample predicts the next (UniP). Both are one formula, over λ = log(α/σ), of the
- * predicted clean image (`predict_x0`) or of the predicted noise.
+ * Each model call serves twice: it corrects the sample that it was made at (UniC, one order higher
+ * than the step before), and from the corrected sample predicts the next (UniP). Both are one
+ * formula, over λ = log(α/σ), of the predicted clean image (`predict_x0`) or of the predicted
+ * noise.
  */
 export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
   /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
@@ -65,7 +69,10 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
     super(RULES, config, overrides);
   }
 
-  /** A sampler from a diffusers configuration, this class's or another's; `overrides` come before it. */
+  /**
+   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
+   * it.
+   */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): UniPCMultistepScheduler {
     return new UniPCMultistepScheduler(config, overrides);
   }
@@ -81,7 +88,8 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
       spacing: this.spacing,
       levels: use_karras_sigmas ? "karras" : "plain",
     });
-    // One more than the predictor looks at: the corrector reads the new prediction beside all old ones.
+    // One more than the predictor looks at: the corrector reads the new prediction beside all old
+    // ones.
     const predictionOf = (index: number) => PREDICTIONS + index % (solver_order + 1);
     const orderAt = (index: number) => {
       const left = this.settings.lower_order_final ? timesteps.length - index : solver_order;
@@ -125,8 +133,9 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
   }
 
   /**
-   * The sample at noise level `to`, from the one at the first node's and the predictions at all nodes (the newest
-   * first). With `arrived`, a prediction made at `to` itself, this is the corrector, else the predictor.
+   * The sample at noise level `to`, from the one at the first node's and the predictions at all
+   * nodes (the newest first). With `arrived`, a prediction made at `to` itself, this is the
+   * corrector, else the predictor.
    */
   #advance(
     sample: Term[],
@@ -157,7 +166,10 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
   }
 }
 
-/** The weights ρ of the differences at distances `r` (in steps): R ρ = b of the paper's eq. 11, or its shortcuts. */
+/**
+ * The weights ρ of the differences at distances `r` (in steps): R ρ = b of the paper's eq. 11, or
+ * its shortcuts.
+ */
 function weightsOf(r: number[], { signed, b }: { signed: number; b: number }): number[] {
   if (r.length === 0) return [];
   // One equation would do as well; the authors take 1/2, its limit for short steps.

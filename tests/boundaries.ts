@@ -1,11 +1,14 @@
 /**
- * Which part of the tree may import which, and which files may name `Deno`: the one statement of both, read by the
- * architecture test and by the strict browser check.
+ * Which part of the tree may import which, and which files may name `Deno`: the one statement of
+ * both, read by the architecture test and by the strict browser check.
  *
  * @module
  */
 
-/** Files that work on disk and so may name `Deno`; everything else under {@linkcode browserFolders} runs in a browser. */
+/**
+ * Files that work on disk and so may name `Deno`; everything else under {@linkcode browserFolders}
+ * runs in a browser.
+ */
 export const mayNameDeno: readonly string[] = [
   "pipeline/checkpoint/source/byte_source.ts",
   "pipeline/checkpoint/hub/cache.ts",
@@ -15,7 +18,10 @@ export const mayNameDeno: readonly string[] = [
 /** The folders that claim to run in a browser as they are. */
 export const browserFolders: readonly string[] = ["engine", "kernels", "schedulers", "pipeline"];
 
-/** A part of the tree: paths that start with `part` may import from paths that start with one of `from`. */
+/**
+ * A part of the tree: paths that start with `part` may import from paths that start with one of
+ * `from`.
+ */
 export interface Boundary {
   readonly part: string;
   readonly from: readonly string[];
@@ -33,7 +39,10 @@ const foundations = [
   "pipeline/adapters/low_rank.ts", // a layer's low-rank updates: binding weights makes room for them
 ];
 
-/** The first boundary whose part fits a file holds for it. Imports run one way: down this list never reaches up. */
+/**
+ * The first boundary whose part fits a file holds for it. Imports run one way: down this list never
+ * reaches up.
+ */
 export const boundaries: readonly Boundary[] = [
   { part: "engine/", from: ["engine/"], packages: false },
   { part: "kernels/", from: ["engine/", "kernels/"], packages: false },
@@ -51,7 +60,10 @@ export const boundaries: readonly Boundary[] = [
   { part: "cli/", from: ["engine/", "kernels/", "schedulers/", "pipeline/", "bench/", "cli/", "mod.ts", "deno.json"] },
 ];
 
-/** Lists the TypeScript files below `folder`, as paths relative to `root` with forward slashes, sorted. */
+/**
+ * Lists the TypeScript files below `folder`, as paths relative to `root` with forward slashes,
+ * sorted.
+ */
 export async function typescriptFiles(root: URL, folder: string): Promise<string[]> {
   const files: string[] = [];
   try {

@@ -19,13 +19,17 @@ function sharedGpu(options: GpuOptions): Promise<Gpu> {
   return gpu;
 }
 
-// Drivers' threads must not outlive the process's teardown. Dawn ends with it, and crashes where a device is destroyed then.
+// Drivers' threads must not outlive the process's teardown. Dawn ends with it, and crashes where a
+// device is destroyed then.
 globalThis.addEventListener("unload", () => {
   if (dawn) return;
   for (const gpu of open) gpu[Symbol.dispose](); // at once: what is put off until after this event may not come
 });
 
-/** Whether the tests' device multiplies on subgroup matrices when asked to; or why not, for tests that want them. */
+/**
+ * Whether the tests' device multiplies on subgroup matrices when asked to; or why not, for tests
+ * that want them.
+ */
 export async function lackOfSubgroupMatrices(): Promise<string | undefined> {
   if (dawn?.missing) return dawn.missing;
   const { subgroupMatrix, name } = (await sharedGpu({ subgroupMatrices: true })).info;
@@ -39,7 +43,10 @@ export async function lackOf(feature: string): Promise<string | undefined> {
   return features.has(feature) ? undefined : `${name} has no ${feature}`;
 }
 
-/** A test that gets a device, and fails when it leaves live bytes on it. `lacking` tells why the device cannot run it, if so. */
+/**
+ * A test that gets a device, and fails when it leaves live bytes on it. `lacking` tells why the
+ * device cannot run it, if so.
+ */
 export function gpuTest(
   name: string,
   body: (gpu: Gpu) => void | Promise<void>,
@@ -95,12 +102,18 @@ export function inHalves(numbers: ArrayLike<number>): Float32Array<ArrayBuffer> 
   return Float32Array.from(Float16Array.from(numbers));
 }
 
-/** The relative error that sums of `terms` products may reach on subgroup matrices: tensor cores cut off where f32 arithmetic rounds, twice as much. */
+/**
+ * The relative error that sums of `terms` products may reach on subgroup matrices: tensor cores cut
+ * off where f32 arithmetic rounds, twice as much.
+ */
 export function matrixTolerance(terms: number): number {
   return 2 * f32Tolerance(terms);
 }
 
-/** The relative error that f32 sums of `terms` products may reach: rounding grows with the root, a small factor for the worst case. */
+/**
+ * The relative error that f32 sums of `terms` products may reach: rounding grows with the root, a
+ * small factor for the worst case.
+ */
 export function f32Tolerance(terms: number): number {
   return 4 * 2 ** -24 * Math.sqrt(Math.max(terms, 1)) + 2 ** -23;
 }

@@ -10,7 +10,10 @@ export interface Drawing {
   readonly edited: number[];
 }
 
-/** A picture of the pocket model in three steps, before and after an edit: the same on every WebGPU. Runs in browsers too. */
+/**
+ * A picture of the pocket model in three steps, before and after an edit: the same on every WebGPU.
+ * Runs in browsers too.
+ */
 export async function drawPocket(source: string | FileTree, gpu?: Gpu): Promise<Drawing> {
   using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(source, { gpu });
   const draw = async () => {

@@ -1,6 +1,6 @@
 /**
- * Which kernels are measured at which sizes: the shapes of Stable Diffusion 1.4 at 512², of the embedded pocket model, and square ones for comparison
- * with others' figures.
+ * Which kernels are measured at which sizes: the shapes of Stable Diffusion 1.4 at 512², of the
+ * embedded pocket model, and square ones for comparison with others' figures.
  *
  * @module
  */
@@ -35,7 +35,10 @@ export interface KernelCase {
   readonly bytes?: number;
   /** How often a guided step of Stable Diffusion 1.4 at 512² does it. */
   readonly perStep?: number;
-  /** Measured beside others only where it is asked for by name: others would take minutes for all of these. */
+  /**
+   * Measured beside others only where it is asked for by name: others would take minutes for all of
+   * these.
+   */
   readonly peersOnRequest?: boolean;
   /** Too long for a device without a GPU. */
   readonly forGpus?: boolean;
@@ -55,7 +58,10 @@ function prepared(run: () => Tensor, operands: readonly Disposable[]): PreparedC
   return { run, [Symbol.dispose]: () => operands.forEach((operand) => operand[Symbol.dispose]()) };
 }
 
-/** A task done by this project's kernels; on subgroup matrices, where they are in use and the operands may be rounded. */
+/**
+ * A task done by this project's kernels; on subgroup matrices, where they are in use and the
+ * operands may be rounded.
+ */
 export function prepareTask(
   gpu: Gpu,
   task: PeerTask,
@@ -132,7 +138,10 @@ function heads(
   return taskCase(set, task, sizeOf(task), more);
 }
 
-/** Attention on a path of one's choice, to be compared with the one that is chosen. Not a task: others have done it above. */
+/**
+ * Attention on a path of one's choice, to be compared with the one that is chosen. Not a task:
+ * others have done it above.
+ */
 function headsBy(
   path: "staged" | "streamed",
   batch: number,
@@ -224,7 +233,8 @@ export const kernelCases: readonly KernelCase[] = [
   product("square", [8, 2048, 2048], "skinny"),
   product("square", [2048, 2048, 8], "skinny"),
 
-  // A guided step at 512², a batch of two as it is done. What peers compute slowly they do for the commonest shapes alone.
+  // A guided step at 512², a batch of two as it is done. What peers compute slowly they do for the
+  // commonest shapes alone.
   ...guidedTasks.map(({ task, perStep }, rank) =>
     taskCase("unet", task, sizeOf(task), { perStep, peersOnRequest: rank >= commonest })
   ),
@@ -261,7 +271,8 @@ export const kernelCases: readonly KernelCase[] = [
   heads("pocket", [64, 64, 4, 24], { batch: 2 }),
   heads("pocket", [256, 256, 1, 64]),
 
-  // Once over the keys, or scores stored in blocks: which is faster depends on the width of the heads.
+  // Once over the keys, or scores stored in blocks: which is faster depends on the width of the
+  // heads.
   headsBy("staged", 2, [4096, 4096, 8, 40]),
   headsBy("staged", 2, [1024, 1024, 8, 80]),
   headsBy("staged", 2, [1024, 77, 8, 80]),
@@ -312,7 +323,10 @@ export const kernelCases: readonly KernelCase[] = [
   }),
 ];
 
-/** The cases whose set, kernel and shape match a regular expression; without GPUs those alone that a CPU can do. */
+/**
+ * The cases whose set, kernel and shape match a regular expression; without GPUs those alone that a
+ * CPU can do.
+ */
 export function casesFor(
   { filter, isSoftware, quick }: { filter?: RegExp; isSoftware: boolean; quick: boolean },
 ): KernelCase[] {

@@ -1,4 +1,7 @@
-/** Stable Diffusion 1.4's configuration, and the names and shapes of its tensors as diffusers 0.23 and transformers 4.35 name them. */
+/**
+ * Stable Diffusion 1.4's configuration, and the names and shapes of its tensors as diffusers 0.23
+ * and transformers 4.35 name them.
+ */
 
 import type { ConfigJson } from "../../pipeline/checkpoint/source/origin.ts";
 

@@ -48,7 +48,10 @@ export function taskFlops(task: PeerTask): number {
   }
 }
 
-/** Numbers from −1 to 1, the same in every run and for every peer. A block of them is repeated: that is quick, and kernels cannot tell. */
+/**
+ * Numbers from −1 to 1, the same in every run and for every peer. A block of them is repeated: that
+ * is quick, and kernels cannot tell.
+ */
 export function numbers(count: number, seed = 1): Float32Array<ArrayBuffer> {
   const values = new Float32Array(count);
   const block = Math.min(count, 65521); // a prime: no row of a usual width repeats the one above

@@ -1,5 +1,6 @@
 /**
- * What a UNet computes in a step, counted: its matrix products, convolutions and attentions by size.
+ * What a UNet computes in a step, counted: its matrix products, convolutions and attentions by
+ * size.
  *
  *     deno run -A bench/cases/unet_shapes.ts [unet/config.json]
  *
@@ -36,8 +37,9 @@ export interface CountedConfig {
 const oncePerPicture = /attn2\.to_[kv]|^time_embedding|time_emb_proj/;
 
 /**
- * Counts the tasks of one step by the UNet's weights: each is used once, at the size that its place in the UNet has. Keys and values of the
- * cross-attention depend on the prompt alone, and all steps' times are embedded and projected together: computed once a picture, these do not count.
+ * Counts the tasks of one step by the UNet's weights: each is used once, at the size that its place
+ * in the UNet has. Keys and values of the cross-attention depend on the prompt alone, and all
+ * steps' times are embedded and projected together: computed once a picture, these do not count.
  */
 export function countTasks(shapes: Shapes, config: CountedConfig, sizes: StepSizes): CountedTask[] {
   const { batch, tokens } = sizes;
@@ -84,7 +86,10 @@ type Convolution = readonly ["conv2d", number, number, number, number, number];
 /** Queries, keys, heads and their width. */
 type Attention = readonly ["attention", number, number, number, number];
 
-/** A guided step of Stable Diffusion 1.4 at 512²: one picture, a batch of two. How often, and what; the commonest first, then the largest. */
+/**
+ * A guided step of Stable Diffusion 1.4 at 512²: one picture, a batch of two. How often, and what;
+ * the commonest first, then the largest.
+ */
 const guidedStep: readonly (readonly [perStep: number, ...task: Product | Convolution | Attention])[] = [
   [30, "matmul", 8192, 320, 320],
   [30, "matmul", 2048, 640, 640],

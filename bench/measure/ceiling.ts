@@ -1,5 +1,6 @@
 /**
- * What the device itself can do, measured like everything else: arithmetic without memory, and memory without arithmetic.
+ * What the device itself can do, measured like everything else: arithmetic without memory, and
+ * memory without arithmetic.
  *
  * @module
  */
@@ -16,7 +17,10 @@ export interface Ceiling {
   readonly gflopsF64?: number;
   /** Bytes read and written by a kernel, in 10⁹ a second. */
   readonly gbps: number;
-  /** Bytes read and written by copying from buffer to buffer, without a kernel. No ceiling of kernels: for comparison. */
+  /**
+   * Bytes read and written by copying from buffer to buffer, without a kernel. No ceiling of
+   * kernels: for comparison.
+   */
   readonly bufferGbps: number;
 }
 
@@ -25,9 +29,11 @@ const lanes = 64;
 const depth = 64;
 
 /**
- * Chains of fma that touch no memory: ACCUMULATORS vec4 advance `depth` steps in a straight line, side by side, and each is written once a turn. Every
- * step waits for the one before, so having several chains is what keeps the units busy; compilers for CPUs take them in the order that they
- * are written in (a chain after the other: 39 GFLOPS; step by step: 91). A factor below 1 keeps the numbers finite.
+ * Chains of fma that touch no memory: ACCUMULATORS vec4 advance `depth` steps in a straight line,
+ * side by side, and each is written once a turn. Every step waits for the one before, so having
+ * several chains is what keeps the units busy; compilers for CPUs take them in the order that they
+ * are written in (a chain after the other: 39 GFLOPS; step by step: 91). A factor below 1 keeps the
+ * numbers finite.
  */
 const arithmeticKernel = declareKernel({
   name: "ceiling_arithmetic",
@@ -61,7 +67,10 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   }),
 });
 
-/** y = x, WORDS words a lane, neighbouring lanes at neighbouring addresses. Software devices like words of 64 bytes, GPUs of 16. */
+/**
+ * y = x, WORDS words a lane, neighbouring lanes at neighbouring addresses. Software devices like
+ * words of 64 bytes, GPUs of 16.
+ */
 const copyKernel = declareKernel({
   name: "ceiling_copy",
   bindings: { x: storage("read", "array<word>"), y: storage("write", "array<word>") },

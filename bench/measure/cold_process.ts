@@ -26,7 +26,10 @@ export async function runCold(
   return new TextDecoder().decode(stdout);
 }
 
-/** Runs a script of the bench, whose output is one line of JSON, as if the machine had never seen its kernels. */
+/**
+ * Runs a script of the bench, whose output is one line of JSON, as if the machine had never seen
+ * its kernels.
+ */
 export async function askColdProcess<T>(script: string, args: readonly string[]): Promise<T> {
   return JSON.parse(await runCold(Deno.execPath(), ["run", "-A", "--no-lock", script, ...args]));
 }

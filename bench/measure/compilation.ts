@@ -1,9 +1,11 @@
 /**
  * What compiling a model's kernels takes, apart from running them.
  *
- * Drivers compile when a pipeline is created, or when it first runs, as Mesa's software driver does; that one may also compile a pipeline anew for
- * other parameters. So every kernel run of a picture is rehearsed, which creates the pipelines; then each of them is run with each of its
- * parameters on one workgroup, twice: what the first time takes longer than the second is compiling.
+ * Drivers compile when a pipeline is created, or when it first runs, as Mesa's software driver
+ * does; that one may also compile a pipeline anew for other parameters. So every kernel run of a
+ * picture is rehearsed, which creates the pipelines; then each of them is run with each of its
+ * parameters on one workgroup, twice: what the first time takes longer than the second is
+ * compiling.
  *
  * @module
  */
@@ -24,8 +26,8 @@ import { type CompilationRecord, compileMs } from "../report/report.ts";
 const prompt = "A pack of roses";
 
 /**
- * Opens a device of its own and compiles what drawing and editing with a model wants. Whether that is the first time on this machine is up to
- * the caller: drivers keep what they compiled.
+ * Opens a device of its own and compiles what drawing and editing with a model wants. Whether that
+ * is the first time on this machine is up to the caller: drivers keep what they compiled.
  */
 export async function measureCompilation(
   model: string | FileTree,
@@ -96,7 +98,10 @@ function nameOf({ name, variant, createMs }: CompiledKernel) {
   return { kernel: name, variant, createMs };
 }
 
-/** An edit waits for its own numbers, so it cannot be rehearsed: it is short enough to be done. Its kernels are told apart by name alone. */
+/**
+ * An edit waits for its own numbers, so it cannot be rehearsed: it is short enough to be done. Its
+ * kernels are told apart by name alone.
+ */
 async function timeFirstEdit(gpu: Gpu, width: number) {
   const rows = syntheticRows({ width });
   const shape = [rows.source.length / width, width];
@@ -121,7 +126,10 @@ async function timeFirstEdit(gpu: Gpu, width: number) {
   return { variants, firstRunMs: Math.max(0, first.ms - second.ms - createMs([...made.values()].flat())) };
 }
 
-/** How long work takes until it is done, and its kernels' own times by name where the device tells them. */
+/**
+ * How long work takes until it is done, and its kernels' own times by name where the device tells
+ * them.
+ */
 async function timed(gpu: Gpu, work: () => void | Promise<void>): Promise<{ ms: number; rows: Map<string, number> }> {
   const hasTimes = gpu.info.features.has("timestamp-query");
   const started = performance.now();
@@ -131,7 +139,10 @@ async function timed(gpu: Gpu, work: () => void | Promise<void>): Promise<{ ms: 
   return { ms: performance.now() - started, rows: new Map(rows.map(({ kernel, ms }) => [kernel, ms])) };
 }
 
-/** How long a user waits for the same: drawing has all kernels compiled ahead, on all cores where the driver would take them one by one. */
+/**
+ * How long a user waits for the same: drawing has all kernels compiled ahead, on all cores where
+ * the driver would take them one by one.
+ */
 async function measureCompilingAhead(model: string | FileTree, { side }: { side?: number } = {}): Promise<number> {
   using gpu = await Gpu.request();
   using pipe = await StableDiffusionPipeline.fromPretrained(model, { gpu, safetyChecker: null });
@@ -146,7 +157,8 @@ async function measureCompilingAhead(model: string | FileTree, { side }: { side?
 }
 
 /**
- * {@linkcode measureCompilation} as if the machine had never seen the kernels: in processes of their own, with empty caches.
+ * {@linkcode measureCompilation} as if the machine had never seen the kernels: in processes of
+ * their own, with empty caches.
  *
  * @param model A folder; default: a full-size model without numbers
  * @throws {Error} with what the process said when it failed

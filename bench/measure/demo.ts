@@ -9,7 +9,10 @@ import { demoStage } from "../report/stage_names.ts";
 
 const root = new URL("../../", import.meta.url);
 
-/** Runs the demo by the shell, without what drivers keep of former runs. @returns nothing where there is no shell for it */
+/**
+ * Runs the demo by the shell, without what drivers keep of former runs. @returns nothing where
+ * there is no shell for it
+ */
 export async function measureDemo(): Promise<StageRecord | undefined> {
   if (Deno.build.os === "windows") return undefined;
   const folder = await Deno.makeTempDir({ prefix: "bluerose-demo-" });

@@ -1,6 +1,6 @@
 /**
- * The edit at Stable Diffusion 1.4's sizes, beside the TIME authors' algorithm in PyTorch: embeddings and weights are made up, their sizes, norms and
- * likenesses are the real ones'.
+ * The edit at Stable Diffusion 1.4's sizes, beside the TIME authors' algorithm in PyTorch:
+ * embeddings and weights are made up, their sizes, norms and likenesses are the real ones'.
  *
  * @module
  */
@@ -13,7 +13,9 @@ import type { StageRecord } from "../report/report.ts";
 import { numbers } from "../cases/task.ts";
 import { deviceWork, hostWork, time, type TimingOptions } from "./timing.ts";
 
-/** Sentences (the prompt and three augmentations), their tokens, and the width of their embeddings. */
+/**
+ * Sentences (the prompt and three augmentations), their tokens, and the width of their embeddings.
+ */
 const sentences = 4, tokens = 77, clipWidth = 768;
 /** Tokens of a sentence before its padding. */
 const words = 8;
@@ -28,8 +30,10 @@ export const projectionWidths: readonly number[] = [
 const lamb = 0.1;
 
 /**
- * Rows [308, width] (default: 768) of an edit as CLIP would give them. Each sentence begins with one and the same row; the words before the edited one are the same on
- * both sides; a word's row is its own; the padding of a sentence is 69 rows that drift slowly away from each other, for CLIP marks positions.
+ * Rows [308, width] (default: 768) of an edit as CLIP would give them. Each sentence begins with
+ * one and the same row; the words before the edited one are the same on both sides; a word's row is
+ * its own; the padding of a sentence is 69 rows that drift slowly away from each other, for CLIP
+ * marks positions.
  */
 export function syntheticRows(
   options: { width?: number } = {},
@@ -87,7 +91,10 @@ export interface EditBenchOptions extends TimingOptions {
   readonly onRemark: (remark: string) => void;
 }
 
-/** Solves and bakes on the device, and has PyTorch do the same in the authors' way where there is one. */
+/**
+ * Solves and bakes on the device, and has PyTorch do the same in the authors' way where there is
+ * one.
+ */
 export async function measureEdit(gpu: Gpu, options: EditBenchOptions): Promise<void> {
   const { onStage, onRemark, python } = options;
   const rows = syntheticRows();

@@ -1,5 +1,6 @@
 /**
- * Draws twice in a process that has compiled nothing yet, and says what each part of the way to the first picture took.
+ * Draws twice in a process that has compiled nothing yet, and says what each part of the way to the
+ * first picture took.
  *
  *     deno run -A bench/measure/first_picture.ts MODEL STEPS
  *

@@ -1,6 +1,7 @@
 /**
- * A guided step of a full-size UNet, here and in PyTorch in turns: how long it takes, how far apart the results are, how much memory it wants; then
- * with activations in f16, beside its own self with f32.
+ * A guided step of a full-size UNet, here and in PyTorch in turns: how long it takes, how far apart
+ * the results are, how much memory it wants; then with activations in f16, beside its own self with
+ * f32.
  *
  * @module
  */
@@ -18,7 +19,10 @@ import { deviceWork, timeInTurns, type TimingOptions, waitingMs } from "./timing
 
 /** What is measured, and who is told. */
 export interface FullSizeOptions extends TimingOptions {
-  /** A folder in diffusers' layout. Default: random weights of Stable Diffusion 1.4's shapes, in a temporary folder. */
+  /**
+   * A folder in diffusers' layout. Default: random weights of Stable Diffusion 1.4's shapes, in a
+   * temporary folder.
+   */
   readonly checkpoint?: string;
   /** Sides of the pictures, multiples of 8. */
   readonly pixels: readonly number[];
@@ -37,7 +41,10 @@ interface TorchModel {
   readonly process: PythonProcess;
 }
 
-/** Opens a device of its own and measures. A step is timed twice where it takes seconds, and oftener where it is short. */
+/**
+ * Opens a device of its own and measures. A step is timed twice where it takes seconds, and oftener
+ * where it is short.
+ */
 export async function measureFullSize(options: FullSizeOptions): Promise<void> {
   const { checkpoint, onRemark } = options;
   if (checkpoint !== undefined) return await measureModel(checkpoint, options);

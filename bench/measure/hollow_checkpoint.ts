@@ -1,6 +1,6 @@
 /**
- * Stable Diffusion 1.4 with nothing but zeros for weights, made up while it is read: what a full-size model compiles, and how large what it
- * works with is, does not depend on the numbers.
+ * Stable Diffusion 1.4 with nothing but zeros for weights, made up while it is read: what a
+ * full-size model compiles, and how large what it works with is, does not depend on the numbers.
  *
  * @module
  */

@@ -1,6 +1,6 @@
 /**
- * What one guided UNet step costs the host: JavaScript milliseconds to record it and to submit it, apart from what the device takes, with the calls to
- * WebGPU that it makes.
+ * What one guided UNet step costs the host: JavaScript milliseconds to record it and to submit it,
+ * apart from what the device takes, with the calls to WebGPU that it makes.
  *
  *     deno run -A bench/measure/host_cost.ts models/pocket
  *     deno run -A bench/measure/host_cost.ts /tmp/sd14-random 256
@@ -50,7 +50,10 @@ function watch<K extends string>(target: Record<K, (...args: never[]) => unknown
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
 const submitted = watch(gpu.recorder as unknown as Record<"submit", () => void>, "submit");
 
-/** Milliseconds to record `body` and to hand it over, the device idle meanwhile but for what a full recorder gave it. */
+/**
+ * Milliseconds to record `body` and to hand it over, the device idle meanwhile but for what a full
+ * recorder gave it.
+ */
 async function measure(body: () => void): Promise<{ recordMs: number; submitMs: number }> {
   const record: number[] = [], submit: number[] = [];
   for (let i = 0; i < Number(repeats); i++) {

@@ -20,7 +20,9 @@ export interface KernelBenchOptions extends TimingOptions {
   readonly waitMs: number;
   /** Default: none. */
   readonly peers?: readonly Peer[];
-  /** What they were seen to manage; those that would take too long sit out. Default: nobody does. */
+  /**
+   * What they were seen to manage; those that would take too long sit out. Default: nobody does.
+   */
   readonly pace?: PeerPace;
 }
 

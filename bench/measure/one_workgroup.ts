@@ -1,5 +1,6 @@
 /**
- * Kernel runs that were rehearsed, done on one workgroup each: what a kernel takes to compile it then takes, and next to no arithmetic.
+ * Kernel runs that were rehearsed, done on one workgroup each: what a kernel takes to compile it
+ * then takes, and next to no arithmetic.
  *
  * @module
  */
@@ -11,7 +12,10 @@ import { Tensor } from "../../engine/tensor.ts";
 export class OneWorkgroupRuns implements Disposable {
   readonly runs: readonly RehearsedRun[];
   readonly #gpu: Gpu;
-  /** One tensor a binding, since a kernel may not write what it reads. What they hold does not matter. */
+  /**
+   * One tensor a binding, since a kernel may not write what it reads. What they hold does not
+   * matter.
+   */
   readonly #memory: readonly Tensor[];
 
   constructor(gpu: Gpu, runs: readonly RehearsedRun[]) {
@@ -45,7 +49,10 @@ export class OneWorkgroupRuns implements Disposable {
   }
 }
 
-/** Has the driver compile all that `body` runs, without doing it: for work of minutes that is to be timed warm. */
+/**
+ * Has the driver compile all that `body` runs, without doing it: for work of minutes that is to be
+ * timed warm.
+ */
 export async function compileAhead(gpu: Gpu, body: () => void | Promise<void>): Promise<void> {
   {
     using runs = new OneWorkgroupRuns(gpu, await gpu.rehearse(body));

@@ -1,11 +1,12 @@
 /**
- * Writes a checkpoint with Stable Diffusion 1.4's exact shapes and random weights: 2.1 GB in f16, to try loading and to time
- * drawing without anybody's weights.
+ * Writes a checkpoint with Stable Diffusion 1.4's exact shapes and random weights: 2.1 GB in f16,
+ * to try loading and to time drawing without anybody's weights.
  *
  *     deno run -A bench/measure/random_checkpoint.ts DIRECTORY|FILE.safetensors [--dtype f16|f32] [--max-shard-bytes N]
  *
- * A path that ends with .safetensors gets a single file in the LDM layout, any other a folder in diffusers'. Both precisions hold the
- * same numbers, those of f16. The tokenizer is the pocket model's, whose ids are among the 49408 of CLIP's.
+ * A path that ends with .safetensors gets a single file in the LDM layout, any other a folder in
+ * diffusers'. Both precisions hold the same numbers, those of f16. The tokenizer is the pocket
+ * model's, whose ids are among the 49408 of CLIP's.
  *
  * @module
  */
@@ -28,7 +29,9 @@ export function weightsName(part: typeof modelParts[number]): "model" | "diffusi
   return part === "text_encoder" ? "model" : "diffusion_pytorch_model";
 }
 
-/** The tensors of one part, made piece by piece as they are written. The same numbers in every run. */
+/**
+ * The tensors of one part, made piece by piece as they are written. The same numbers in every run.
+ */
 export function randomEntries(part: typeof modelParts[number], dtype: "f16" | "f32"): TensorEntry[] {
   return [...shapesOf(part)].map(([name, shape]) => ({
     name,
@@ -48,7 +51,10 @@ export function randomEntries(part: typeof modelParts[number], dtype: "f16" | "f
   }));
 }
 
-/** Weights keep the size of what goes through them; norms neither grow nor shrink it; everything is disturbed so that it matters. */
+/**
+ * Weights keep the size of what goes through them; norms neither grow nor shrink it; everything is
+ * disturbed so that it matters.
+ */
 function distribution(name: string, shape: readonly number[]): { mean: number; deviation: number } {
   if (name.includes("embedding.weight") && name.startsWith("text_model")) return { mean: 0, deviation: 0.3 };
   if (name.endsWith(".bias")) return { mean: 0, deviation: 0.02 };

@@ -1,5 +1,6 @@
 /**
- * The whole way from a bare process to a picture, stage by stage: first cold, as a user meets it, then warm.
+ * The whole way from a bare process to a picture, stage by stage: first cold, as a user meets it,
+ * then warm.
  *
  * @module
  */
@@ -45,7 +46,10 @@ export async function measureStages(options: StageOptions): Promise<void> {
   await measureParts(pipe, options);
 }
 
-/** The way from a bare process to a picture. What is left of the first one is the driver's compiling; another process measures that for itself. */
+/**
+ * The way from a bare process to a picture. What is left of the first one is the driver's
+ * compiling; another process measures that for itself.
+ */
 async function measureCold({ model, steps, onStage }: Required<Pick<StageOptions, "model" | "steps" | "onStage">>) {
   const first = await measureFirstPicture(model, { steps });
   const { variants } = await measureColdCompilation(model);
@@ -101,7 +105,10 @@ async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions
   onStage({ stage: "edit: encode, align and solve", ms: (await time(hostWork(solve), options)).minMs });
 }
 
-/** A UNet's step with activations in f32 and in f16, in turns: its time, and the memory that it takes. */
+/**
+ * A UNet's step with activations in f32 and in f16, in turns: its time, and the memory that it
+ * takes.
+ */
 async function measureSteps(
   unet: UNet2DConditionModel,
   { sample, times, states }: { sample: Tensor; times: Tensor; states: Tensor },

@@ -1,5 +1,6 @@
 /**
- * Timing that can be believed: many runs a wait, what is compared taken in turns, the wait's own price taken out.
+ * Timing that can be believed: many runs a wait, what is compared taken in turns, the wait's own
+ * price taken out.
  *
  * @module
  */
@@ -26,7 +27,10 @@ export interface Timing {
   /** Runs of a batch. */
   readonly runs: number;
   readonly batches: number;
-  /** Whether the host took longer to record the runs than the device to do them: then the time is the host's. */
+  /**
+   * Whether the host took longer to record the runs than the device to do them: then the time is
+   * the host's.
+   */
   readonly hostBound: boolean;
 }
 
@@ -34,7 +38,9 @@ export interface Timing {
 export interface TimingOptions {
   /** Of all batches of one work, where one run is not longer. Default: 300. */
   readonly budgetMs?: number;
-  /** Whether each work has run before, so that no first run is wasted on warming up. Default: false. */
+  /**
+   * Whether each work has run before, so that no first run is wasted on warming up. Default: false.
+   */
   readonly isWarm?: boolean;
 }
 
@@ -50,8 +56,8 @@ export async function time(work: Work, options: TimingOptions = {}): Promise<Tim
 }
 
 /**
- * Times several works against each other: each is warmed up, then batches are taken in the order A B C, C B A, A B C …, so that a machine that
- * slows down or speeds up meanwhile favours none.
+ * Times several works against each other: each is warmed up, then batches are taken in the order A
+ * B C, C B A, A B C …, so that a machine that slows down or speeds up meanwhile favours none.
  */
 export async function timeInTurns(works: readonly Work[], options: TimingOptions = {}): Promise<Timing[]> {
   const { budgetMs = 300, isWarm = false } = options;
@@ -113,8 +119,8 @@ export function summary(samples: readonly Sample[], runs: number): Timing {
 }
 
 /**
- * The price of waiting for nothing: Deno polls once, then sleeps some 11 ms before it looks again, however little there was to do. It comes on top of
- * every batch, so it is taken out of it.
+ * The price of waiting for nothing: Deno polls once, then sleeps some 11 ms before it looks again,
+ * however little there was to do. It comes on top of every batch, so it is taken out of it.
  */
 export async function waitingMs(wait: () => Promise<void>): Promise<number> {
   let least = Infinity;
@@ -126,7 +132,10 @@ export async function waitingMs(wait: () => Promise<void>): Promise<number> {
   return least;
 }
 
-/** Work that is recorded run by run and waited for once. `waitMs` is the wait's own price, from {@linkcode waitingMs}. */
+/**
+ * Work that is recorded run by run and waited for once. `waitMs` is the wait's own price, from
+ * {@linkcode waitingMs}.
+ */
 export function recordedWork(record: () => void, wait: () => Promise<void>, { waitMs }: { waitMs: number }): Work {
   return {
     async sample(count) {
@@ -140,12 +149,18 @@ export function recordedWork(record: () => void, wait: () => Promise<void>, { wa
   };
 }
 
-/** A kernel, a layer or a model as work: `record` runs in a scope of its own, which frees what it makes. */
+/**
+ * A kernel, a layer or a model as work: `record` runs in a scope of its own, which frees what it
+ * makes.
+ */
 export function deviceWork(gpu: Gpu, record: () => void, options: { waitMs: number }): Work {
   return recordedWork(() => gpu.scope(() => record()), () => gpu.finished(), options);
 }
 
-/** Work that waits by itself, such as a solver that reads its result back. Timed whole, one run after the other. */
+/**
+ * Work that waits by itself, such as a solver that reads its result back. Timed whole, one run
+ * after the other.
+ */
 export function hostWork(run: () => Promise<void>): Work {
   return {
     async sample(count) {

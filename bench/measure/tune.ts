@@ -1,6 +1,7 @@
 /**
- * Finds the fastest register tile for each kind of product on this device, and the fastest attention for each width of head: tile tables are filled by measurement, since one device's ranking says
- * nothing about another's.
+ * Finds the fastest register tile for each kind of product on this device, and the fastest
+ * attention for each width of head: tile tables are filled by measurement, since one device's
+ * ranking says nothing about another's.
  *
  * @module
  */
@@ -14,7 +15,10 @@ import { type DeviceTiles, type TileKind, tileKinds, tilesOf, unsupportedReason 
 import { numbers } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
-/** Products [m, n, k] of the UNet at 512² that stand for each kind, with weights as torch stores them. */
+/**
+ * Products [m, n, k] of the UNet at 512² that stand for each kind, with weights as torch stores
+ * them.
+ */
 const products: Readonly<Record<TileKind, readonly (readonly [number, number, number])[]>> = {
   row: [[2, 1280, 1280]],
   skinny: [[64, 1280, 1280]],
@@ -22,7 +26,10 @@ const products: Readonly<Record<TileKind, readonly (readonly [number, number, nu
   many: [[1024, 640, 2560], [4096, 320, 320]],
 };
 
-/** Code twice as long must earn its compilation: another tile has to be this much faster than the one in use. */
+/**
+ * Code twice as long must earn its compilation: another tile has to be this much faster than the
+ * one in use.
+ */
 const worthwhile = 0.95;
 
 /** What was measured for one kind of product. */
@@ -36,7 +43,10 @@ export interface TunedKind {
   readonly tried: number;
 }
 
-/** Self-attention of Stable Diffusion at 512² [queries and keys, heads], by the width of its heads: 1.x's, and 2.x's 64. */
+/**
+ * Self-attention of Stable Diffusion at 512² [queries and keys, heads], by the width of its heads:
+ * 1.x's, and 2.x's 64.
+ */
 const attentions: Readonly<Record<number, readonly [t: number, heads: number]>> = {
   40: [4096, 8],
   64: [1024, 10],
@@ -102,7 +112,10 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
   return shapes.filter((shape) => unsupportedReason(gpu, shape) === undefined);
 }
 
-/** Measures every candidate for every kind of product and width of head; tells of each when it is done. */
+/**
+ * Measures every candidate for every kind of product and width of head; tells of each when it is
+ * done.
+ */
 export async function tune(
   gpu: Gpu,
   { waitMs, budgetMs, onKind, onAttention }: TimingOptions & {
@@ -139,7 +152,10 @@ export async function tune(
   return { ...tiles, attention };
 }
 
-/** The fastest of some shapes, by the sum of the least times of what each runs; the first, unless another is worth its compiling. */
+/**
+ * The fastest of some shapes, by the sum of the least times of what each runs; the first, unless
+ * another is worth its compiling.
+ */
 async function fastest<Shape>(
   gpu: Gpu,
   candidates: readonly Shape[],

@@ -28,7 +28,8 @@ export async function openJax({ waitMs }: { waitMs: number }): Promise<Peer> {
       const compiled: (...args: JaxArray[]) => JaxArray = jax.jit(functionOf(jax, task));
       const run = () => compiled(...arrays.map((array) => array.ref));
       return Promise.resolve({
-        // What is disposed of before it was submitted is never computed: keep all results until the wait.
+        // What is disposed of before it was submitted is never computed: keep all results until the
+        // wait.
         async sample(count) {
           const started = performance.now();
           const results = Array.from({ length: count }, run);

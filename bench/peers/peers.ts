@@ -1,6 +1,6 @@
 /**
- * Other engines that do the same work in the same run, to compare with: tfjs-backend-webgpu and jax-js on our adapter; PyTorch on the GPU by CUDA where
- * our device is one, otherwise on the CPU.
+ * Other engines that do the same work in the same run, to compare with: tfjs-backend-webgpu and
+ * jax-js on our adapter; PyTorch on the GPU by CUDA where our device is one, otherwise on the CPU.
  *
  * @module
  */
@@ -41,7 +41,9 @@ export class PeerPace {
     this.#best.set(key, Math.max(this.#best.get(key) ?? 0, taskFlops(task) / ms));
   }
 
-  /** Why a peer should not try a task, if it should not: even at its best it would take too long. */
+  /**
+   * Why a peer should not try a task, if it should not: even at its best it would take too long.
+   */
   refusal(peer: string, task: PeerTask): string | undefined {
     const best = this.#best.get(`${peer} ${task.op}`);
     const ms = best === undefined ? 0 : taskFlops(task) / best;
@@ -80,8 +82,8 @@ export async function openPeers(
 }
 
 /**
- * Whether two results hold the same numbers, in whatever layout: their sums of squares agree to f32's accuracy for the longest sums here, and none is
- * infinite or NaN.
+ * Whether two results hold the same numbers, in whatever layout: their sums of squares agree to
+ * f32's accuracy for the longest sums here, and none is infinite or NaN.
  */
 export function resultsAgree(ours: Float32Array, theirs: Float32Array): boolean {
   const squares = (values: Float32Array) => values.reduce((sum, value) => sum + value * value, 0);
@@ -89,7 +91,10 @@ export function resultsAgree(ours: Float32Array, theirs: Float32Array): boolean 
   return ours.length === theirs.length && Number.isFinite(b) && Math.abs(a - b) <= 1e-3 * a;
 }
 
-/** Loads a package that only `--peers` needs: named here and not in deno.json, so that nobody else downloads it. */
+/**
+ * Loads a package that only `--peers` needs: named here and not in deno.json, so that nobody else
+ * downloads it.
+ */
 // deno-lint-ignore no-explicit-any
 export async function importPackage(specifier: string): Promise<any> {
   return await import(specifier);

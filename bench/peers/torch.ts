@@ -2,7 +2,10 @@ import type { Peer, PeerWork } from "./peers.ts";
 import { operands } from "../cases/task.ts";
 import type { Work } from "../measure/timing.ts";
 
-/** PyTorch's threads go on spinning for a while after their work, on the cores that a software device needs. */
+/**
+ * PyTorch's threads go on spinning for a while after their work, on the cores that a software
+ * device needs.
+ */
 const settlingMs = 250;
 
 /** A Python process that answers one line of JSON with another. */
@@ -78,7 +81,8 @@ export function torchName(version: string, { device, dtype }: TorchPlace): strin
 }
 
 /**
- * Where PyTorch is to compute: on the CPU in f32 where our own device is software, or it has no GPU; otherwise on the GPU, in f32 and in f16.
+ * Where PyTorch is to compute: on the CPU in f32 where our own device is software, or it has no
+ * GPU; otherwise on the GPU, in f32 and in f16.
  *
  * @throws {Error} where the Python has no PyTorch
  */
@@ -108,7 +112,8 @@ function openPlace(process: PythonProcess, name: string, place: TorchPlace): Pee
       const { squares, count } = answer;
       return {
         ...processWork(process),
-        // The process sums its result up: as many numbers with the same sum of squares stand for it.
+        // The process sums its result up: as many numbers with the same sum of squares stand for
+        // it.
         result: () => Promise.resolve(new Float32Array(count).fill(Math.sqrt(squares / count))),
         [Symbol.dispose]() {},
       };

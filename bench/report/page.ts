@@ -1,5 +1,6 @@
 /**
- * A bench run as one HTML page that needs nothing else: the targets, a roofline plot, the table of kernels, the stages.
+ * A bench run as one HTML page that needs nothing else: the targets, a roofline plot, the table of
+ * kernels, the stages.
  *
  * @module
  */

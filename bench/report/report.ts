@@ -1,5 +1,6 @@
 /**
- * What a bench run says: the JSON form, shares of the ceiling, tables, and what changed since another run. No device and no clock here.
+ * What a bench run says: the JSON form, shares of the ceiling, tables, and what changed since
+ * another run. No device and no clock here.
  *
  * @module
  */
@@ -29,7 +30,10 @@ export interface KernelRecord {
   readonly ms: number;
   readonly gflops: number;
   readonly gbps: number;
-  /** Of the ceiling: the larger of arithmetic's and bandwidth's, 0…1 (above 1 where caches beat the copy). */
+  /**
+   * Of the ceiling: the larger of arithmetic's and bandwidth's, 0…1 (above 1 where caches beat the
+   * copy).
+   */
   readonly share: number;
   /** The work itself, where other engines can do it too. */
   readonly task?: PeerTask;
@@ -72,7 +76,10 @@ export interface CompilationRecord {
   readonly createMs: number;
   /** As the whole took longer the first time, not as the sum of the single ones. */
   readonly firstRunMs: number;
-  /** How long a user waits for all of it, where the driver's compiling was measured as drawing asks for it: on all cores. */
+  /**
+   * How long a user waits for all of it, where the driver's compiling was measured as drawing asks
+   * for it: on all cores.
+   */
   readonly aheadMs?: number;
   /** Dearest first. */
   readonly variants: readonly CompiledVariant[];
@@ -98,10 +105,16 @@ export interface FullSizeRecord {
   readonly batches: number;
   readonly loadMs: number;
   readonly weightsBytes: number;
-  /** Most bytes in tensors, and in buffers with those that are kept for reuse; both with the weights. */
+  /**
+   * Most bytes in tensors, and in buffers with those that are kept for reuse; both with the
+   * weights.
+   */
   readonly peakBytes: number;
   readonly peakReservedBytes: number;
-  /** PyTorch's times in the same run (or those of our f32 activations), and ‖ours − theirs‖ / ‖theirs‖ of the noise. */
+  /**
+   * PyTorch's times in the same run (or those of our f32 activations), and ‖ours − theirs‖ /
+   * ‖theirs‖ of the noise.
+   */
   readonly peers?: Readonly<Record<string, { readonly ms: number; readonly difference: number }>>;
 }
 
@@ -116,7 +129,9 @@ export interface BenchReport {
   readonly targets?: readonly TargetRecord[];
 }
 
-/** A kernel's rates and its share of the ceiling. `real` says which arithmetic ceiling is its own. */
+/**
+ * A kernel's rates and its share of the ceiling. `real` says which arithmetic ceiling is its own.
+ */
 export function kernelRecord(
   { kernel, shape, ms, cost, real = "f32" }: {
     kernel: string;
@@ -217,7 +232,10 @@ export function fullSizeText(record: FullSizeRecord): string {
   ].join("\n");
 }
 
-/** What the matrix products, convolutions and attentions of a guided step come to, by kernel, where all of them were measured. */
+/**
+ * What the matrix products, convolutions and attentions of a guided step come to, by kernel, where
+ * all of them were measured.
+ */
 export function stepText(kernels: readonly KernelRecord[]): string {
   const sums = new Map<string, number>();
   for (const { kernel, ms, perStep = 0 } of kernels) sums.set(kernel, (sums.get(kernel) ?? 0) + perStep * ms);
@@ -293,7 +311,10 @@ export interface Comparison {
   readonly missing: readonly string[];
 }
 
-/** Matches two runs by kernel and shape, and by stage. The largest changes come first, be they gains or losses. */
+/**
+ * Matches two runs by kernel and shape, and by stage. The largest changes come first, be they gains
+ * or losses.
+ */
 export function compareReports(before: BenchReport, after: BenchReport): Comparison {
   const times = ({ kernels, stages, fullSize = [] }: BenchReport) =>
     new Map([
@@ -315,7 +336,9 @@ export function compareReports(before: BenchReport, after: BenchReport): Compari
   };
 }
 
-/** A comparison as text. Changes below `noise` (a ratio's distance from 1) are counted, not listed. */
+/**
+ * A comparison as text. Changes below `noise` (a ratio's distance from 1) are counted, not listed.
+ */
 export function comparisonText(
   { changes, added, missing }: Comparison,
   options: { beforeName: string; noise?: number },

@@ -18,7 +18,9 @@ import {
 import { type PeerTask, squareTask } from "../cases/task.ts";
 import { commonest, guidedTasks } from "../cases/unet_shapes.ts";
 
-/** What was measured, in words, and whether it will do: undefined where what is missing might not. */
+/**
+ * What was measured, in words, and whether it will do: undefined where what is missing might not.
+ */
 interface Measured {
   readonly measured: string;
   readonly isMet: boolean | undefined;
@@ -161,7 +163,10 @@ export function judgeTargets(report: BenchReport): TargetRecord[] {
   });
 }
 
-/** The verdicts as a table, with what was to be measured and could not be; what the run left out is counted below it. */
+/**
+ * The verdicts as a table, with what was to be measured and could not be; what the run left out is
+ * counted below it.
+ */
 export function targetsText(records: readonly TargetRecord[]): string {
   const isLeftOut = ({ verdict, measured }: TargetRecord) => verdict === "not measured" && measured === notRun;
   const shown = records.filter((record) => !isLeftOut(record));
@@ -198,10 +203,12 @@ function largeStep(records: readonly FullSizeRecord[] = []): FullSizeRecord | un
 }
 
 /**
- * The least of the ratios of others' times to ours: over all records, of the best of the others each.
+ * The least of the ratios of others' times to ours: over all records, of the best of the others
+ * each.
  *
  * @param names the beginnings of theirs
- * @param options.of what has to be among the records, done by one of the others or beyond them, for the target to be met. Default: anything.
+ * @param options.of what has to be among the records, done by one of the others or beyond them, for
+ *   the target to be met. Default: anything.
  */
 function judgeRatios(
   records: readonly KernelRecord[],

@@ -7,37 +7,53 @@ import { Tensor, type TensorWindow } from "../tensor.ts";
 /** Type of a uniform parameter. */
 export type Scalar = "u32" | "i32" | "f32";
 
-/** A compile-time constant: numbers and booleans become `const NAME`, strings become `alias NAME` (of a WGSL type). */
+/**
+ * A compile-time constant: numbers and booleans become `const NAME`, strings become `alias NAME`
+ * (of a WGSL type).
+ */
 export type Constant = number | boolean | string;
 
 /** Workgroups along x, y and z. */
 export type Grid = readonly [number, number, number];
 
-/** What one run costs at least: the arithmetic of the definition, and each operand's bytes moved once. */
+/**
+ * What one run costs at least: the arithmetic of the definition, and each operand's bytes moved
+ * once.
+ */
 export interface Cost {
   readonly flops: number;
   readonly bytes: number;
 }
 
-/** How a kernel sees one buffer. Made by {@linkcode input}, {@linkcode output} and {@linkcode storage}. */
+/**
+ * How a kernel sees one buffer. Made by {@linkcode input}, {@linkcode output} and {@linkcode
+ * storage}.
+ */
 export interface Binding {
   readonly access: "read" | "write";
-  /** Elements an access moves, for floating-point tensors of any storage type: 1 (f32), 4 (vec4f) or 8 (mat2x4f). */
+  /**
+   * Elements an access moves, for floating-point tensors of any storage type: 1 (f32), 4 (vec4f) or
+   * 8 (mat2x4f).
+   */
   readonly lanes?: number | string;
   /** A WGSL type, for everything else. */
   readonly type?: string;
 }
 
 /**
- * A floating-point tensor that is read. The kernel calls `NAME_at(i)`, which is `lanes` neighbouring numbers as f32, vec4f or mat2x4f, whether
- * the tensor stores f32 or f16. `NAME_first(i)` and `NAME_last(i)` are one of these, where there are four or eight. `lanes` may name a
- * constant that holds 1, 4 or 8.
+ * A floating-point tensor that is read. The kernel calls `NAME_at(i)`, which is `lanes`
+ * neighbouring numbers as f32, vec4f or mat2x4f, whether the tensor stores f32 or f16.
+ * `NAME_first(i)` and `NAME_last(i)` are one of these, where there are four or eight. `lanes` may
+ * name a constant that holds 1, 4 or 8.
  */
 export function input(lanes: 1 | 4 | 8 | string = 1): Binding {
   return { access: "read", lanes };
 }
 
-/** A floating-point tensor that is written: `NAME_put(i, value)`; `NAME_at(i)` reads back. f16 wants 4 or 8 lanes. */
+/**
+ * A floating-point tensor that is written: `NAME_put(i, value)`; `NAME_at(i)` reads back. f16 wants
+ * 4 or 8 lanes.
+ */
 export function output(lanes: 1 | 4 | 8 | string = 1): Binding {
   return { access: "write", lanes };
 }
@@ -47,18 +63,27 @@ export function storage(access: "read" | "write", type: string): Binding {
   return { access, type };
 }
 
-/** A kernel as it is written down: everything that the engine, the tests, the profiler and the bench need to know of it. */
+/**
+ * A kernel as it is written down: everything that the engine, the tests, the profiler and the bench
+ * need to know of it.
+ */
 export interface KernelDeclaration<B extends string, P extends string, C extends string> {
   readonly name: string;
   readonly bindings: Readonly<Record<B, Binding>>;
   readonly params: Readonly<Record<P, Scalar>>;
   /** Names of the constants that `run` must be given. */
   readonly constants?: readonly C[];
-  /** WGSL extensions that the body uses where the device has them: the engine writes the `enable` lines that the compiler wants. */
+  /**
+   * WGSL extensions that the body uses where the device has them: the engine writes the `enable`
+   * lines that the compiler wants.
+   */
   readonly extensions?:
     | readonly WgslExtension[]
     | ((constants: Readonly<Record<C, Constant>>) => readonly WgslExtension[]);
-  /** The body: WGSL with an entry point `main`, or what generates it from the constants. Params arrive as `params.NAME`. */
+  /**
+   * The body: WGSL with an entry point `main`, or what generates it from the constants. Params
+   * arrive as `params.NAME`.
+   */
   readonly wgsl: string | ((constants: Readonly<Record<C, Constant>>) => string);
   readonly grid: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Grid;
   readonly cost: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Cost;
@@ -81,13 +106,19 @@ export interface CompiledKernel {
   readonly createMs: number;
 }
 
-/** A layout of bindings. Kernels with as many buffers read and written in the same order share one, and with it the bind groups of equal buffers. */
+/**
+ * A layout of bindings. Kernels with as many buffers read and written in the same order share one,
+ * and with it the bind groups of equal buffers.
+ */
 export interface NumberedLayout {
   readonly layout: GPUBindGroupLayout;
   readonly id: number;
 }
 
-/** One kernel: its declaration, and `run`. Compiled on first use, once per device and set of constants. */
+/**
+ * One kernel: its declaration, and `run`. Compiled on first use, once per device and set of
+ * constants.
+ */
 export class Kernel<B extends string = string, P extends string = string, C extends string = string> {
   readonly declaration: KernelDeclaration<B, P, C>;
   readonly #bindings: readonly (readonly [B, Binding])[];
@@ -104,7 +135,8 @@ export class Kernel<B extends string = string, P extends string = string, C exte
    *
    * @throws {DTypeError} when a tensor's element type does not suit its binding
    * @throws {ShapeError} when a tensor is larger than the device can bind
-   * @throws {KernelError} when the WGSL does not compile; thrown by the next wait, since WebGPU tells later
+   * @throws {KernelError} when the WGSL does not compile; thrown by the next wait, since WebGPU
+   *   tells later
    */
   run(
     gpu: Gpu,
@@ -152,7 +184,10 @@ export class Kernel<B extends string = string, P extends string = string, C exte
     }
   }
 
-  /** The prelude is one line, so that the compiler's line numbers are those of the kernel's own text. */
+  /**
+   * The prelude is one line, so that the compiler's line numbers are those of the kernel's own
+   * text.
+   */
   #source(gpu: Gpu, constants: Readonly<Record<C, Constant>>, dtypes: readonly DType[]): string {
     const prelude: string[] = [];
     const { extensions = [] } = this.declaration;
@@ -188,15 +223,19 @@ export function declareKernel<B extends string, P extends string, C extends stri
   return new Kernel(declaration);
 }
 
-/** A grid of `workgroups` in all, folded over x and y since one axis holds 65,535: the kernel's number is `wid.x + wid.y * num.x`. */
+/**
+ * A grid of `workgroups` in all, folded over x and y since one axis holds 65,535: the kernel's
+ * number is `wid.x + wid.y * num.x`.
+ */
 export function spread(workgroups: number): Grid {
   const rows = Math.ceil(workgroups / 65535);
   return [rows === 0 ? 0 : Math.ceil(workgroups / rows), rows, 1];
 }
 
 /**
- * One number an access, or four. Halves are packed in words, which every device takes; `vec4<f16>` of the feature `shader-f16` was slower on lavapipe,
- * the only device tried: matrix products by an eighth, attention and norms by a quarter.
+ * One number an access, or four. Halves are packed in words, which every device takes; `vec4<f16>`
+ * of the feature `shader-f16` was slower on lavapipe, the only device tried: matrix products by an
+ * eighth, attention and norms by a quarter.
  */
 function floatAccess(
   kernel: string,
@@ -239,8 +278,9 @@ function floatAccess(
 }
 
 /**
- * Eight numbers an access. Where the device scalarises loads ({@linkcode GpuInfo.longWords}), four words of 64 bits: lavapipe pays by access
- * and word, not by byte, and this takes it four fifths of the time of two accesses of four words.
+ * Eight numbers an access. Where the device scalarises loads ({@linkcode GpuInfo.longWords}), four
+ * words of 64 bits: lavapipe pays by access and word, not by byte, and this takes it four fifths of
+ * the time of two accesses of four words.
  */
 function eightAccess(
   kernel: string,

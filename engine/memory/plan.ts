@@ -13,10 +13,12 @@ export interface MemoryPlan {
 }
 
 /**
- * Lays buffers that are wanted at different times into shared slots: the largest first, each into the smallest slot that is free for all of its life,
- * or else into a new one as large as itself ("greedy by size" for shared objects, arXiv 2001.03288).
+ * Lays buffers that are wanted at different times into shared slots: the largest first, each into
+ * the smallest slot that is free for all of its life, or else into a new one as large as itself
+ * ("greedy by size" for shared objects, arXiv 2001.03288).
  *
- * Slots are buffers apart, and not places in one buffer, since WebGPU lets no kernel write a buffer that it also reads.
+ * Slots are buffers apart, and not places in one buffer, since WebGPU lets no kernel write a buffer
+ * that it also reads.
  */
 export function planMemory(lifetimes: readonly Lifetime[]): MemoryPlan {
   const slots: { bytes: number; tenants: Lifetime[] }[] = [];

@@ -4,10 +4,12 @@ import { OutOfMemoryError } from "../errors.ts";
 /**
  * GPU buffers, reused by size class.
  *
- * A denoising step asks for the same sizes in the same order as the one before. Each size class hands out the oldest of its free buffers, so that
- * the step gets the same buffers again, and the bind groups cached for them hit. (The one given back last would be another from step to step: for the
- * pocket model's UNet sixteen steps went by before all hit.) Classes are an eighth of a power of two apart: at most 12.5 % of a buffer is slack.
- * Weights ask for their exact size: they live long and are never reused.
+ * A denoising step asks for the same sizes in the same order as the one before. Each size class
+ * hands out the oldest of its free buffers, so that the step gets the same buffers again, and the
+ * bind groups cached for them hit. (The one given back last would be another from step to step: for
+ * the pocket model's UNet sixteen steps went by before all hit.) Classes are an eighth of a power
+ * of two apart: at most 12.5 % of a buffer is slack. Weights ask for their exact size: they live
+ * long and are never reused.
  */
 export class Pool {
   /** Bytes of the buffers that tensors hold now. */
@@ -26,7 +28,9 @@ export class Pool {
   /** In which order buffers were created. */
   readonly #ages = new WeakMap<GPUBuffer, number>();
   #created = 0;
-  /** Buffers that programs name, with how many do; and those of them that were given back meanwhile. */
+  /**
+   * Buffers that programs name, with how many do; and those of them that were given back meanwhile.
+   */
   readonly #pins = new Map<GPUBuffer, number>();
   readonly #owed = new Set<GPUBuffer>();
   #freeBytes = 0;
@@ -60,7 +64,10 @@ export class Pool {
     );
   }
 
-  /** Gives a buffer back. Commands already recorded may still read it: they run before anything recorded later writes it. */
+  /**
+   * Gives a buffer back. Commands already recorded may still read it: they run before anything
+   * recorded later writes it.
+   */
   release(buffer: GPUBuffer): void {
     if (this.#pins.has(buffer)) {
       this.#owed.add(buffer);
@@ -77,7 +84,10 @@ export class Pool {
     if (this.#freeBytes > this.retainBytes) this.trim(this.retainBytes / 2);
   }
 
-  /** Keeps a buffer as it is, live and nobody else's, even when it is given back, until it is unpinned as often. */
+  /**
+   * Keeps a buffer as it is, live and nobody else's, even when it is given back, until it is
+   * unpinned as often.
+   */
   pin(buffer: GPUBuffer): void {
     this.#pins.set(buffer, (this.#pins.get(buffer) ?? 0) + 1);
   }
@@ -129,7 +139,8 @@ export class Pool {
   #create(size: number): GPUBuffer {
     const { device } = this.#gpu;
     this.check(size);
-    // Big newcomers push out what lies idle: a VAE decode after a UNet loop would otherwise hold both working sets.
+    // Big newcomers push out what lies idle: a VAE decode after a UNet loop would otherwise hold
+    // both working sets.
     if (size > this.retainBytes / 16 && this.#freeBytes > this.retainBytes / 4) this.trim(this.retainBytes / 4);
     const buffer: GPUBuffer = this.#gpu.guarded(
       `create a buffer of ${size} bytes`,
@@ -147,7 +158,10 @@ export class Pool {
   }
 }
 
-/** The smallest class that holds `bytes`: multiples of an eighth of the power of two below, and of 256. */
+/**
+ * The smallest class that holds `bytes`: multiples of an eighth of the power of two below, and of
+ * 256.
+ */
 export function sizeClass(bytes: number): number {
   const step = Math.max(256, 2 ** (Math.floor(Math.log2(Math.max(bytes, 1))) - 3));
   return roundUp(Math.max(bytes, 1), step);

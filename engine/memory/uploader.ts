@@ -11,10 +11,12 @@ interface Stage {
 }
 
 /**
- * Fills tensors with many bytes through staging memory of a fixed size. `Tensor.write` leaves staging to WebGPU, which takes new memory for
- * each call: loading 1.7 GB of weights on lavapipe grew the process by 400 to 600 MiB beyond them that way.
+ * Fills tensors with many bytes through staging memory of a fixed size. `Tensor.write` leaves
+ * staging to WebGPU, which takes new memory for each call: loading 1.7 GB of weights on lavapipe
+ * grew the process by 400 to 600 MiB beyond them that way.
  *
- * Stages take turns: while the device copies out of some, the host fills another, and hardly ever waits for one to be free.
+ * Stages take turns: while the device copies out of some, the host fills another, and hardly ever
+ * waits for one to be free.
  */
 export class Uploader implements Disposable {
   readonly #gpu: Gpu;
@@ -45,10 +47,11 @@ export class Uploader implements Disposable {
   }
 
   /**
-   * Writes bytes into a tensor from `byteOffset` on. They are on their way when a stage is full, or at {@linkcode finish}; work that is to read
-   * them waits by {@linkcode afterwards}.
+   * Writes bytes into a tensor from `byteOffset` on. They are on their way when a stage is full, or
+   * at {@linkcode finish}; work that is to read them waits by {@linkcode afterwards}.
    *
-   * @throws {ShapeError} when the bytes leave the tensor, or are not whole words of 4 (only the tensor's last may be shorter)
+   * @throws {ShapeError} when the bytes leave the tensor, or are not whole words of 4 (only the
+   *   tensor's last may be shorter)
    */
   async write(tensor: Tensor, bytes: Uint8Array, byteOffset = 0): Promise<void> {
     const end = byteOffset + bytes.byteLength;
@@ -80,7 +83,10 @@ export class Uploader implements Disposable {
     else this.#waiting.push(action);
   }
 
-  /** Sends what is left, and waits until all of it is there. @throws {GpuError} when any of it failed */
+  /**
+   * Sends what is left, and waits until all of it is there. @throws {GpuError} when any of it
+   * failed
+   */
   async finish(): Promise<void> {
     this.#send();
     await this.#gpu.finished();
@@ -115,7 +121,9 @@ export class Uploader implements Disposable {
   }
 }
 
-/** Maps for writing; resolves with the error, where there is one, so that nobody has to listen yet. */
+/**
+ * Maps for writing; resolves with the error, where there is one, so that nobody has to listen yet.
+ */
 function mapping(buffer: GPUBuffer): Promise<unknown> {
   return buffer.mapAsync(GPUMapMode.WRITE).then(() => undefined, (error) => error);
 }

@@ -13,8 +13,9 @@ interface Draft extends KernelRun {
 }
 
 /**
- * What {@linkcode Gpu.capture} hears of while its body records: the commands in order, and when each buffer of the body's own is wanted. Such buffers
- * are stand-ins until all is known; then as few real ones as will do take their places.
+ * What {@linkcode Gpu.capture} hears of while its body records: the commands in order, and when
+ * each buffer of the body's own is wanted. Such buffers are stand-ins until all is known; then as
+ * few real ones as will do take their places.
  */
 export class Capture {
   readonly gpu: Gpu;
@@ -98,15 +99,20 @@ interface ProgramParts<T> {
 }
 
 /**
- * Work that was recorded once, by {@linkcode Gpu.capture}, to be run many times: pipelines, bind groups, grids and parameters are at hand, so that a
- * run costs the host a fifth of recording the same.
+ * Work that was recorded once, by {@linkcode Gpu.capture}, to be run many times: pipelines, bind
+ * groups, grids and parameters are at hand, so that a run costs the host a fifth of recording the
+ * same.
  *
- * It reads its inputs, the tensors that existed before, as they are at each {@linkcode run}: write or copy into them between runs. Its temporaries
- * lie in memory of its own, by a plan made once; no other tensor gets it while the program lives, and {@linkcode Gpu.memory} counts it.
- * All buffers that it names live as long as it does, whoever else disposes of their tensors.
+ * It reads its inputs, the tensors that existed before, as they are at each {@linkcode run}: write
+ * or copy into them between runs. Its temporaries lie in memory of its own, by a plan made once; no
+ * other tensor gets it while the program lives, and {@linkcode Gpu.memory} counts it. All buffers
+ * that it names live as long as it does, whoever else disposes of their tensors.
  */
 export class Program<T> implements Disposable {
-  /** What the body returned. Its tensors are overwritten by each run and disposed of with the program. */
+  /**
+   * What the body returned. Its tensors are overwritten by each run and disposed of with the
+   * program.
+   */
   readonly result: T;
   readonly #gpu: Gpu;
   readonly #parts: ProgramParts<T>;
@@ -146,7 +152,8 @@ export class Program<T> implements Disposable {
   /**
    * Records all of it, once. Nothing waits.
    *
-   * @throws {GpuError} after disposal, and inside of {@linkcode Gpu.capture}; {@linkcode DeviceLostError} when the device is gone
+   * @throws {GpuError} after disposal, and inside of {@linkcode Gpu.capture}; {@linkcode
+   *   DeviceLostError} when the device is gone
    */
   run(): void {
     if (this.#disposed) throw new GpuError("Cannot run a program after it was disposed");

@@ -22,7 +22,10 @@ export interface RehearsedRun {
   readonly grid: Grid;
 }
 
-/** Uniform slots of one submission. Full means submit: the GPU then starts while the host records on. */
+/**
+ * Uniform slots of one submission. Full means submit: the GPU then starts while the host records
+ * on.
+ */
 const slots = 512;
 /** A slot's bytes: the largest alignment that WebGPU lets a device demand. */
 export const slotBytes = 256;
@@ -50,7 +53,10 @@ interface Dispatch {
 /** A buffer of parameters, in slots, as dispatches bind it. */
 export interface ParamSlots {
   readonly group: GPUBindGroup;
-  /** Where each slot begins. In this form, since Deno takes 0.7 µs to read an offset from a plain array and 0.2 from this. */
+  /**
+   * Where each slot begins. In this form, since Deno takes 0.7 µs to read an offset from a plain
+   * array and 0.2 from this.
+   */
   readonly offsets: Uint32Array;
 }
 
@@ -67,8 +73,9 @@ export interface CopyCommand {
 export type ProgramCommand = (Dispatch & { readonly run: KernelRun }) | CopyCommand;
 
 /**
- * Dispatches waiting to be submitted: one command encoder, one compute pass for as many dispatches as come in a row (a pass costs
- * 40–115 µs on GPUs), one uniform buffer whose slots are the dispatches' parameters, written just before the submission.
+ * Dispatches waiting to be submitted: one command encoder, one compute pass for as many dispatches
+ * as come in a row (a pass costs 40–115 µs on GPUs), one uniform buffer whose slots are the
+ * dispatches' parameters, written just before the submission.
  */
 export class Recorder {
   readonly #gpu: Gpu;
@@ -86,7 +93,10 @@ export class Recorder {
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
   #pipeline: GPUComputePipeline | undefined;
-  /** Slots that wait to be written, and dispatches that wait to be submitted: more, where programs bring their own parameters. */
+  /**
+   * Slots that wait to be written, and dispatches that wait to be submitted: more, where programs
+   * bring their own parameters.
+   */
   #used = 0;
   #dispatches = 0;
   #profile: Profile | undefined;
@@ -145,7 +155,8 @@ export class Recorder {
   /**
    * Records the commands of a program with its own parameters.
    *
-   * @throws {GpuError} while another program is captured; {@linkcode DeviceLostError} when the device is gone
+   * @throws {GpuError} while another program is captured; {@linkcode DeviceLostError} when the
+   *   device is gone
    */
   replay(commands: readonly ProgramCommand[], params: ParamSlots): void {
     this.#gpu.throwIfLost();
@@ -229,7 +240,10 @@ export class Recorder {
     return await profile?.rows() ?? [];
   }
 
-  /** Notes the runs that `body` asks for, and does none of them: kernels compile, tensors get memory, no number is computed. */
+  /**
+   * Notes the runs that `body` asks for, and does none of them: kernels compile, tensors get
+   * memory, no number is computed.
+   */
   async rehearse(
     body: () => void | Promise<void>,
     onRun: (run: RehearsedRun) => void = () => {},
@@ -312,7 +326,10 @@ export class Recorder {
   }
 }
 
-/** Timestamps of single dispatches. Passes of their own change the timing a little: good for attribution, not for the last percent. */
+/**
+ * Timestamps of single dispatches. Passes of their own change the timing a little: good for
+ * attribution, not for the last percent.
+ */
 class Profile {
   readonly #gpu: Gpu;
   readonly #capacity = 1024;

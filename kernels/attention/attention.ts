@@ -13,7 +13,10 @@ export interface AttentionOptions {
   readonly causal?: boolean;
   /** Factor of the scores. Default: 1/√D. */
   readonly scale?: number;
-  /** For the tests and the bench: the device class's form on this path. Default: by device, its tuned table, and width of head. */
+  /**
+   * For the tests and the bench: the device class's form on this path. Default: by device, its
+   * tuned table, and width of head.
+   */
   readonly path?: AttentionPath;
   /** For the tuner: this form. */
   readonly form?: AttentionForm;
@@ -26,7 +29,8 @@ export interface AttentionOptions {
  * @param k [B, S, H·D], f32 or f16
  * @param v [B, S, H·D], f32 or f16
  * @returns [B, T, H·D] of q's type; scores and sums are f32
- * @throws {ShapeError} when the shapes do not fit each other or the heads, or when a forced path cannot take them
+ * @throws {ShapeError} when the shapes do not fit each other or the heads, or when a forced path
+ *   cannot take them
  * @throws {DTypeError} for f16 queries with heads that are no multiple of 4 wide
  *
  * ```ts

@@ -4,8 +4,9 @@ import { type SubgroupAttentionShape, subgroupAttentionShape } from "./subgroup.
 import { workgroupAttentionBytes, type WorkgroupAttentionShape, workgroupAttentionShape } from "./workgroup.ts";
 
 /**
- * How attention is computed. `subgroup` and `workgroup` go once over the keys and never store a score; `staged` stores blocks of scores.
- * The first is for software devices, the second for GPUs, the third for widths of head that the others cannot take.
+ * How attention is computed. `subgroup` and `workgroup` go once over the keys and never store a
+ * score; `staged` stores blocks of scores. The first is for software devices, the second for GPUs,
+ * the third for widths of head that the others cannot take.
  */
 export type AttentionPath = "subgroup" | "workgroup" | "staged";
 
@@ -25,12 +26,18 @@ export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly strin
   staged: [],
 };
 
-/** Heads wider than this would spill: a thread holds its queries' results whole. On software devices staged attention is faster before that. */
+/**
+ * Heads wider than this would spill: a thread holds its queries' results whole. On software devices
+ * staged attention is faster before that.
+ */
 const widestStreamed = { gpu: 160, software: 96 } as const;
 
 const tuned = new WeakMap<Gpu, AttentionForms>();
 
-/** Uses tuned forms on a device from now on; without any, the class's. For {@linkcode useTiles}, which has checked them. */
+/**
+ * Uses tuned forms on a device from now on; without any, the class's. For {@linkcode useTiles},
+ * which has checked them.
+ */
 export function useAttentionForms(gpu: Gpu, forms: AttentionForms | undefined): void {
   if (forms) tuned.set(gpu, forms);
   else tuned.delete(gpu);

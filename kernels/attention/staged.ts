@@ -8,8 +8,9 @@ import { slice } from "../shape/slice.ts";
 import { transpose } from "../shape/transpose.ts";
 
 /**
- * Softmax of rows of scores, in two passes as in softmax.ts, but in place, since scores are the largest thing in memory, and with the first row of
- * a block being any query, which matters where CAUSAL hides the keys after it.
+ * Softmax of rows of scores, in two passes as in softmax.ts, but in place, since scores are the
+ * largest thing in memory, and with the first row of a block being any query, which matters where
+ * CAUSAL hides the keys after it.
  */
 const softmaxKernel = declareKernel({
   name: "attention_softmax",
@@ -52,12 +53,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 });
 
 /**
- * {@linkcode attention} into `y` in three steps, for any width of head: scores by the matmul core, softmax in place, then their product with the
- * values. Queries come in blocks, so that at most `scoreBytes` of scores are in memory at a time.
+ * {@linkcode attention} into `y` in three steps, for any width of head: scores by the matmul core,
+ * softmax in place, then their product with the values. Queries come in blocks, so that at most
+ * `scoreBytes` of scores are in memory at a time.
  *
- * On lavapipe (two cores of an AMD EPYC) one head 512 wide, T = S = 1024: 39 GFLOPS, nearly all of it products; 8 heads of 160, T = S = 256: 38, where
- * going once over the keys reaches 24. Softmax with a row to 64 threads and
- * barriers took 24 ms for 2048 rows of 77, with a row to a subgroup 1.3.
+ * On lavapipe (two cores of an AMD EPYC) one head 512 wide, T = S = 1024: 39 GFLOPS, nearly all of
+ * it products; 8 heads of 160, T = S = 256: 38, where going once over the keys reaches 24. Softmax
+ * with a row to 64 threads and barriers took 24 ms for 2048 rows of 77, with a row to a subgroup
+ * 1.3.
  */
 export function stagedAttention(
   { q, k, v, y }: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
@@ -66,7 +69,8 @@ export function stagedAttention(
 ): void {
   const { gpu } = q;
   gpu.scope(() => {
-    // Keys are filled up to eights, so that all products are computed in eights; the fillers are keys again, and get no weight.
+    // Keys are filled up to eights, so that all products are computed in eights; the fillers are
+    // keys again, and get no weight.
     const fillers = s < 8 ? 0 : -s & 7;
     const filled = (x: Tensor) => fillers === 0 ? x : concat([x, slice(x, 1, 0, fillers)], 1);
     const stride = s + fillers;

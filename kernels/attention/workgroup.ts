@@ -4,17 +4,21 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { attentionCost, type AttentionSizes } from "./sizes.ts";
 
 /**
- * Attention in one pass through workgroup memory, for GPUs and for devices without subgroups (FlashAttention, arXiv 2205.14135).
+ * Attention in one pass through workgroup memory, for GPUs and for devices without subgroups
+ * (FlashAttention, arXiv 2205.14135).
  *
- * A workgroup of `threadsX` × `threadsY` threads owns `rows` · threadsY queries and walks over the keys, 4 · threadsX at a time. Thread (x, y) owns
- * rows y, y + threadsY, …: their scores for keys x, x + threadsX, … (a vec4 a row), then the quads x, x + threadsX, … of their results. Only the
- * running maximum needs the whole row at every step; the sum of the weights is kept in parts, a part a thread, and put together at the end.
+ * A workgroup of `threadsX` × `threadsY` threads owns `rows` · threadsY queries and walks over the
+ * keys, 4 · threadsX at a time. Thread (x, y) owns rows y, y + threadsY, …: their scores for keys
+ * x, x + threadsX, … (a vec4 a row), then the quads x, x + threadsX, … of their results. Only the
+ * running maximum needs the whole row at every step; the sum of the weights is kept in parts, a
+ * part a thread, and put together at the end.
  *
- * Keys are transposed as they come in, so that both products are chains of fma on vec4, with no dot product to add up. One array holds the keys
- * and then the values. Rows of the array of weights are one longer than needed: else the threads that write it would meet in one memory bank.
+ * Keys are transposed as they come in, so that both products are chains of fma on vec4, with no dot
+ * product to add up. One array holds the keys and then the values. Rows of the array of weights are
+ * one longer than needed: else the threads that write it would meet in one memory bank.
  *
- * Ladder: correct on lavapipe (3 to 5 GFLOPS there, where barriers are dear); blocks are chosen by arithmetic, a load of 16 bytes for 8 fma, and have
- * not been timed on a GPU yet.
+ * Ladder: correct on lavapipe (3 to 5 GFLOPS there, where barriers are dear); blocks are chosen by
+ * arithmetic, a load of 16 bytes for 8 fma, and have not been timed on a GPU yet.
  */
 
 /** How a workgroup's threads stand, and what one owns. */
@@ -32,7 +36,10 @@ export function workgroupAttentionBytes({ threadsX, threadsY, rows }: WorkgroupA
     (quads * block + 4 * threadsX * quads + threadsX * (block + 1) + threadsX * threadsY * Math.ceil(rows / 4));
 }
 
-/** The largest block that fits the device's workgroup memory; threadsX divides the quads where it can. */
+/**
+ * The largest block that fits the device's workgroup memory; threadsX divides the quads where it
+ * can.
+ */
 export function workgroupAttentionShape(gpu: Gpu, { dim, t }: AttentionSizes): WorkgroupAttentionShape | undefined {
   if (dim % 4 !== 0) return undefined;
   const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = gpu.info.limits;

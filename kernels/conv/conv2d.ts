@@ -17,9 +17,10 @@ import {
 } from "../gemm/tile.ts";
 
 /**
- * Convolution as implicit matrix product on the register-tile core of tile.ts: A is the weight [OC, K], B the patches [K, OH·OW] of one
- * picture, never stored: four consecutive k are four input channels under one tap, so a block of B is a gather of four channels × four
- * pixels whose place and padding are worked out once.
+ * Convolution as implicit matrix product on the register-tile core of tile.ts: A is the weight [OC,
+ * K], B the patches [K, OH·OW] of one picture, never stored: four consecutive k are four input
+ * channels under one tap, so a block of B is a gather of four channels × four pixels whose place
+ * and padding are worked out once.
  *
  * A 1×1 kernel that steps by one over whole pictures is a plain product, and reads x in fours.
  */
@@ -73,8 +74,8 @@ fn tile_b8(c: Column, k: u32) -> Block {
 `;
 
 const weightWgsl = /* wgsl */ `
-// Integer quotients by a float factor, since vector integer division is slow where it is not one instruction: with the half it is exact
-// while dividend · 2^-22 < 1, far beyond any kernel.
+// Integer quotients by a float factor, since vector integer division is slow where it is not one
+// instruction: with the half it is exact while dividend · 2^-22 < 1, far beyond any kernel.
 fn quotient(dividend: u32, per_divisor: f32) -> u32 { return u32((f32(dividend) + 0.5) * per_divisor); }
 
 struct Row { start: u32 }
@@ -96,7 +97,10 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 }
 `;
 
-/** Where a row or column of the upsampled picture comes from: UPSAMPLE 0 not at all, 1 twice the size, 2 any size. */
+/**
+ * Where a row or column of the upsampled picture comes from: UPSAMPLE 0 not at all, 1 twice the
+ * size, 2 any size.
+ */
 const source = (upsample: unknown, at: string, from: string, to: string) =>
   upsample === 2 ? `${at} * params.${from} / params.${to}` : upsample === 1 ? `${at} / 2u` : at;
 
@@ -152,7 +156,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   cost: ({ quads }) => ({ flops: 0, bytes: 32 * quads }),
 });
 
-/** A convolution's weight as its kernels read it: [OC][KH][IC / 4][KW] of four input channels, padded with zeros. */
+/**
+ * A convolution's weight as its kernels read it: [OC][KH][IC / 4][KW] of four input channels,
+ * padded with zeros.
+ */
 export interface PackedConvWeight extends Disposable {
   /** [OC, KH, ⌈IC / 4⌉, KW, 4], f32 or f16 as the weight was. */
   readonly tensor: Tensor;
@@ -163,8 +170,8 @@ export interface PackedConvWeight extends Disposable {
 }
 
 /**
- * Packs a convolution's weight for {@linkcode conv2d}. The weight may be disposed of afterwards: where it is packed already (1×1, input
- * channels in fours) both share the memory.
+ * Packs a convolution's weight for {@linkcode conv2d}. The weight may be disposed of afterwards:
+ * where it is packed already (1×1, input channels in fours) both share the memory.
  *
  * @param weight [OC, IC, KH, KW], f32 or f16; the type stays
  * @throws {ShapeError} when the weight has not four axes
@@ -209,9 +216,14 @@ export interface Conv2dOptions {
   readonly bias?: Tensor;
   /** Default: 1. */
   readonly stride?: number;
-  /** Zeros around the (upsampled) picture: on all sides, or [top, left, bottom, right]. Default: 0. */
+  /**
+   * Zeros around the (upsampled) picture: on all sides, or [top, left, bottom, right]. Default: 0.
+   */
   readonly padding?: number | readonly [number, number, number, number];
-  /** Nearest upsampling first, to twice the size or to [height, width]; never stored. Default: false. */
+  /**
+   * Nearest upsampling first, to twice the size or to [height, width]; never stored. Default:
+   * false.
+   */
   readonly upsample?: boolean | readonly [number, number];
   /** A bias of each picture (the time embedding). */
   readonly channelBias?: ChannelBias;
@@ -221,24 +233,31 @@ export interface Conv2dOptions {
   /** Type of the result: f32, or f16 where OH · OW divides by four. Default: x's. */
   readonly dtype?: DType;
   /**
-   * Whether x's and the weight's numbers may be rounded to f16, an error of 2⁻¹¹ each, where that is faster: on subgroup matrices, if they are in
-   * use. Sums are f32 all the same. See {@linkcode TileShape}. Default: false.
+   * Whether x's and the weight's numbers may be rounded to f16, an error of 2⁻¹¹ each, where that
+   * is faster: on subgroup matrices, if they are in use. Sums are f32 all the same. See {@linkcode
+   * TileShape}. Default: false.
    */
   readonly allowF16Operands?: boolean;
-  /** For the tuner and the tests: forces the general kernel on this tile. Default: by device and size. */
+  /**
+   * For the tuner and the tests: forces the general kernel on this tile. Default: by device and
+   * size.
+   */
   readonly tile?: TileShape;
 }
 
 /**
- * y = activation(weight ∗ x + bias + channelBias) + residual: cross-correlation over pictures, as torch's conv2d.
+ * y = activation(weight ∗ x + bias + channelBias) + residual: cross-correlation over pictures, as
+ * torch's conv2d.
  *
- * Tensors larger than the device can bind are worked on piece by piece: pictures, then output channels, then input channels,
- * whose partial sums gather in the result.
+ * Tensors larger than the device can bind are worked on piece by piece: pictures, then output
+ * channels, then input channels, whose partial sums gather in the result.
  *
  * @param x [B, IC, H, W], f32 or f16
  * @param weight from {@linkcode packConvWeight}
- * @returns [B, OC, OH, OW] with OH = ⌊(H + top + bottom − KH) / stride⌋ + 1, of the type that `dtype` says; sums are f32
- * @throws {ShapeError} when channels, bias, channelBias or residual do not fit, or the kernel is larger than the padded picture
+ * @returns [B, OC, OH, OW] with OH = ⌊(H + top + bottom − KH) / stride⌋ + 1, of the type that
+ *   `dtype` says; sums are f32
+ * @throws {ShapeError} when channels, bias, channelBias or residual do not fit, or the kernel is
+ *   larger than the padded picture
  * @throws {DTypeError} for a result in f16 whose pictures do not divide by four
  *
  * ```ts
@@ -352,10 +371,16 @@ interface Piece {
 /** Offsets of bindings are multiples of this. */
 const alignmentBytes = 256;
 
-/** The parts of a convolution that fit into the device's bindings, partial sums over input channels in order. */
+/**
+ * The parts of a convolution that fit into the device's bindings, partial sums over input channels
+ * in order.
+ */
 function* pieces(gpu: Gpu, g: Geometry, weight: Tensor): Generator<Piece> {
   const limit = gpu.info.limits.maxStorageBufferBindingSize;
-  /** How many of `total` units a piece takes, so that pieces are about equal and each fits, lead-in to the alignment included. */
+  /**
+   * How many of `total` units a piece takes, so that pieces are about equal and each fits, lead-in
+   * to the alignment included.
+   */
   const share = (total: number, unitBytes: number) => {
     if (total * unitBytes <= limit) return total;
     const slack = unitBytes % alignmentBytes === 0 ? 0 : alignmentBytes;
@@ -383,7 +408,10 @@ function* pieces(gpu: Gpu, g: Geometry, weight: Tensor): Generator<Piece> {
   }
 }
 
-/** `count` elements from `first` on, bound from the aligned place before them: `start` elements of lead-in. */
+/**
+ * `count` elements from `first` on, bound from the aligned place before them: `start` elements of
+ * lead-in.
+ */
 function bind(tensor: Tensor, first: number, count: number): { window: TensorWindow; start: number } {
   const start = first % (alignmentBytes / bytesPerElement[tensor.dtype]);
   return { window: tensor.window(first - start, start + count), start };
@@ -416,7 +444,8 @@ function runPiece(
   const tensors = {
     weight: weight.window,
     x: x.window,
-    // A binding must hold something even where it does not count; of the usual type, so that it makes no variant of its own.
+    // A binding must hold something even where it does not count; of the usual type, so that it
+    // makes no variant of its own.
     bias: bias ?? weight.window,
     channel_bias: channelBias?.tensor ?? x.window,
     residual: residual?.window ?? x.window,
@@ -505,7 +534,10 @@ function runPiece(
   );
 }
 
-/** Whether the kernel for 3×3 on software devices does it: not for few channels, which are not worth compiling another tile for. */
+/**
+ * Whether the kernel for 3×3 on software devices does it: not for few channels, which are not worth
+ * compiling another tile for.
+ */
 function suits3x3(gpu: Gpu, g: Geometry): boolean {
   return gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 && g.kernelHeight === 3 &&
     g.kernelWidth === 3 && g.inChannels >= 8 &&

@@ -5,10 +5,12 @@ import { put, rowLoop } from "../gemm/tile.ts";
 /**
  * 3×3 convolution, stride 1, padding 1, rows in fours, for software devices with subgroups.
  *
- * A workgroup is one subgroup. A lane owns ROWS output channels of COLUMNS × four neighbouring pixels; weights are loaded once by the
- * subgroup and handed round by `subgroupBroadcast`. The six inputs of a row serve three taps of the four outputs, where the general kernel
- * gathers twelve; from a picture upsampled twice they are four inputs, which a parameter tells: as a kernel of its own that was a sixth faster there (75
- * and 63 GFLOPS), where a tenth of a UNet's step is spent, and compiled in another 0.7 s.
+ * A workgroup is one subgroup. A lane owns ROWS output channels of COLUMNS × four neighbouring
+ * pixels; weights are loaded once by the subgroup and handed round by `subgroupBroadcast`. The six
+ * inputs of a row serve three taps of the four outputs, where the general kernel gathers twelve;
+ * from a picture upsampled twice they are four inputs, which a parameter tells: as a kernel of its
+ * own that was a sixth faster there (75 and 63 GFLOPS), where a tenth of a UNet's step is spent,
+ * and compiled in another 0.7 s.
  *
  * The ladder: lavapipe on two shared cores, best of eight runs in turns, GFLOPS at
  *
@@ -18,9 +20,11 @@ import { put, rowLoop } from "../gemm/tile.ts";
  *     34 | 40 | 25   a load of four and two of one of four (`x[i].w`; through `x_at(i).w` a tenth slower)
  *     38 | 46 | 21   32 × 2, which compiles in 1.7 s instead of 0.7: for large convolutions
  *
- * x in f16 takes 3 to 20 % longer where the result is f16, too, most of it for the stores; the general kernel takes half as long again.
+ * x in f16 takes 3 to 20 % longer where the result is f16, too, most of it for the stores; the
+ * general kernel takes half as long again.
  *
- * Tiles of 16 × 2, 40 × 1, 48 × 1 and 64 × 1 were no faster than 32 × 1 on the whole. On an idle machine 32², 128→128 reached 39 before the last two steps.
+ * Tiles of 16 × 2, 40 × 1, 48 × 1 and 64 × 1 were no faster than 32 × 1 on the whole. On an idle
+ * machine 32², 128→128 reached 39 before the last two steps.
  */
 export const conv3x3Kernel = declareKernel({
   name: "conv2d_3x3",
@@ -37,7 +41,10 @@ export const conv3x3Kernel = declareKernel({
   cost: (params): Cost => convCost(params),
 });
 
-/** The tile for `m` output channels of `n` pixels, each `k` products, where a lane has so many outputs side by side. */
+/**
+ * The tile for `m` output channels of `n` pixels, each `k` products, where a lane has so many
+ * outputs side by side.
+ */
 export function conv3x3Tile(
   m: number,
   n: number,
@@ -65,9 +72,10 @@ const each = (count: number, text: (i: number) => string, separator = "\n") =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
 /**
- * How the inputs of a lane's neighbouring outputs are loaded, for one channel: left of them `l`, below them `m` (and `n`), right of them `r`. An access
- * moves as many inputs as there are outputs. Under a picture upsampled twice half of them are wanted, each for two outputs: the first half (`even`) or
- * the second (`odd`); a neighbour on the other side of the access is then in it, too.
+ * How the inputs of a lane's neighbouring outputs are loaded, for one channel: left of them `l`,
+ * below them `m` (and `n`), right of them `r`. An access moves as many inputs as there are outputs.
+ * Under a picture upsampled twice half of them are wanted, each for two outputs: the first half
+ * (`even`) or the second (`odd`); a neighbour on the other side of the access is then in it, too.
  */
 const loads: Readonly<Record<4 | 8, (g: number) => string>> = {
   4: (g) =>
@@ -104,7 +112,8 @@ function conv3x3Wgsl(
     }
     return `${acc} = ${sum};`;
   };
-  // The operands of channel j: variables b{column}{j}_{tap}, filled in a block that keeps their sources' names to itself.
+  // The operands of channel j: variables b{column}{j}_{tap}, filled in a block that keeps their
+  // sources' names to itself.
   const operands = (g: number, j: number) => {
     const name = (c: number, tap: number) => `b${g * quads + c}${j}_${tap}`;
     const all = tapsOf[width].flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
@@ -142,7 +151,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       `let w${i} = params.weight_start + min(row + ${i * lanes}u + lane, params.m - 1u) * params.weight_row;`)
   }
   ${each(rows, (i) => each(columns, (q) => `var c${i}_${q} = vec4f();`, " "))}
-  // Counted from the workgroup's own number: lavapipe would compile anew for each number of channels (see tile.ts).
+  // Counted from the workgroup's own number: lavapipe would compile anew for each number of
+  // channels (see tile.ts).
   let first_channel = group.y * params.in_channels;
   let end_channel = first_channel + params.in_channels;
   for (var ky = 0u; ky < 3u; ky++) {

@@ -2,11 +2,13 @@ import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
 import { activationWgsl } from "../wgsl/activation.ts";
 
 /**
- * What all convolution kernels share: operands and the end of the work,
- * y = activation(sum + earlier partial sum + bias + channelBias) + residual.
+ * What all convolution kernels share: operands and the end of the work, y = activation(sum +
+ * earlier partial sum + bias + channelBias) + residual.
  *
- * Constants X_LANES, Y_LANES and W_LANES tell how many numbers an access of x, y and the weight moves. Which operands there are is for parameters to tell
- * (see tile.ts): `has_bias`, `has_channel_bias`, `has_residual`, and `accumulate`, that y holds the sum over earlier input channels.
+ * Constants X_LANES, Y_LANES and W_LANES tell how many numbers an access of x, y and the weight
+ * moves. Which operands there are is for parameters to tell (see tile.ts): `has_bias`,
+ * `has_channel_bias`, `has_residual`, and `accumulate`, that y holds the sum over earlier input
+ * channels.
  */
 export const convBindings = {
   weight: input("W_LANES"),
@@ -18,8 +20,9 @@ export const convBindings = {
 } as const;
 
 /**
- * Parameters of every convolution kernel: `m` output channels, `n` output pixels, `k` weights of an output channel and image as they are
- * packed; `x_start` and the like are the first element (of the weights: the first four) in what is bound.
+ * Parameters of every convolution kernel: `m` output channels, `n` output pixels, `k` weights of an
+ * output channel and image as they are packed; `x_start` and the like are the first element (of the
+ * weights: the first four) in what is bound.
  */
 export const convParams = {
   m: "u32",

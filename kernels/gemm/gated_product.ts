@@ -13,7 +13,10 @@ import { gemm, matmul } from "./matmul.ts";
 import { tileFor, type TileShape } from "./tile.ts";
 import { bindFrom, stretches } from "../wgsl/launch.ts";
 
-/** Columns come in fours where a half is a multiple of four; else one at a time, the activation's other lanes idle. */
+/**
+ * Columns come in fours where a half is a multiple of four; else one at a time, the activation's
+ * other lanes idle.
+ */
 const gegluKernel = declareKernel({
   name: "geglu",
   bindings: { x: input("X_LANES"), y: output("X_LANES") },
@@ -35,7 +38,8 @@ ${elementwiseWgsl}`,
 });
 
 /**
- * The gated unit of the transformer's feed-forward (2002.05202): x₁ · gelu(x₂), with x = [x₁, x₂] along the last axis and the exact gelu.
+ * The gated unit of the transformer's feed-forward (2002.05202): x₁ · gelu(x₂), with x = [x₁, x₂]
+ * along the last axis and the exact gelu.
  *
  * @param x [..., 2N], f32 or f16
  * @returns [..., N] of x's type; f16 wants N in fours
@@ -71,17 +75,26 @@ export function geglu(x: Tensor): Tensor {
 export interface GatedProductOptions {
   /** [2N] */
   readonly bias?: Tensor;
-  /** Whether x's and the weight's numbers may be rounded to f16, as matmul() may be told. The gate is then a pass of its own. Default: false. */
+  /**
+   * Whether x's and the weight's numbers may be rounded to f16, as matmul() may be told. The gate
+   * is then a pass of its own. Default: false.
+   */
   readonly allowF16Operands?: boolean;
-  /** For the tests and the tuner: a tile of the workgroup machine with two columns. Default: by device and size. */
+  /**
+   * For the tests and the tuner: a tile of the workgroup machine with two columns. Default: by
+   * device and size.
+   */
   readonly tile?: TileShape;
 }
 
 /**
- * The first half of a gated feed-forward (2002.05202): geglu(x Wᵀ + b), that is (x W₁ᵀ + b₁) · gelu(x W₂ᵀ + b₂).
+ * The first half of a gated feed-forward (2002.05202): geglu(x Wᵀ + b), that is (x W₁ᵀ + b₁) ·
+ * gelu(x W₂ᵀ + b₂).
  *
- * On GPUs a thread computes values beside their gates, and the [..., 2N] between the two is never stored: for SD 1.x at 512² that is 84 MB written and
- * read again. On software devices the exact gelu in a product's unrolled end would take longer to compile than a pass of its own takes to run.
+ * On GPUs a thread computes values beside their gates, and the [..., 2N] between the two is never
+ * stored: for SD 1.x at 512² that is 84 MB written and read again. On software devices the exact
+ * gelu in a product's unrolled end would take longer to compile than a pass of its own takes to
+ * run.
  *
  * @param x [..., K], f32 or f16
  * @param weight [2N, K], as torch stores it; f32 or f16

@@ -17,12 +17,15 @@ import {
 } from "./tile.ts";
 
 /**
- * Matrix product on the register-tile core of tile.ts: y = activation(scale · A·B + bias) + residual.
+ * Matrix product on the register-tile core of tile.ts: y = activation(scale · A·B + bias) +
+ * residual.
  *
- * A is read four or eight elements of k at a time, B as blocks of 4 × 4 or 8 × 8, transposed in registers when B is stored [N, K] (as torch
- * stores a Linear's weight). Eight at a time brought lavapipe from 48 to 58 GFLOPS at 1024³ (by processor time, 32 × 2): half of the
- * time had gone into loads, which it takes apart into lanes and words. Both halves of eight k in one chain of fma: with the first half of all
- * rows before the second, LLVM stored the second half's products in memory first, and it was slower than four at a time.
+ * A is read four or eight elements of k at a time, B as blocks of 4 × 4 or 8 × 8, transposed in
+ * registers when B is stored [N, K] (as torch stores a Linear's weight). Eight at a time brought
+ * lavapipe from 48 to 58 GFLOPS at 1024³ (by processor time, 32 × 2): half of the time had gone
+ * into loads, which it takes apart into lanes and words. Both halves of eight k in one chain of
+ * fma: with the first half of all rows before the second, LLVM stored the second half's products in
+ * memory first, and it was slower than four at a time.
  */
 const matmulKernel = declareKernel({
   name: "matmul",
@@ -199,7 +202,10 @@ fn tile_gate(batch: u32, row: u32, column: u32, sum: vec4f, gate: vec4f) -> vec4
 }
 `;
 
-/** A batch of matrices inside a tensor, for products of parts of tensors (the heads of attention, say). All numbers count elements. */
+/**
+ * A batch of matrices inside a tensor, for products of parts of tensors (the heads of attention,
+ * say). All numbers count elements.
+ */
 export interface MatrixView {
   readonly tensor: Tensor;
   /** First element of the first matrix. Default: 0. */
@@ -224,27 +230,35 @@ export interface GemmOptions {
   readonly transposeA?: boolean;
   readonly transposeB?: boolean;
   readonly bias?: Tensor;
-  /** Whether the bias belongs to the columns ([N]) or the rows ([M]) of the result. Default: "column". */
+  /**
+   * Whether the bias belongs to the columns ([N]) or the rows ([M]) of the result. Default:
+   * "column".
+   */
   readonly biasAxis?: "row" | "column";
   /** Added last; laid out like the result. */
   readonly residual?: Tensor;
   /** Factor of the product. Default: 1. */
   readonly scale?: number;
   /**
-   * B and the bias have 2·N columns, of which the second half gates the first: y = (scale · A·B₁ + bias₁) · gelu(scale · A·B₂ + bias₂). With a tile of the
-   * workgroup machine that has two columns, and without a residual, alone: see {@linkcode gatedProduct}. Default: false.
+   * B and the bias have 2·N columns, of which the second half gates the first: y = (scale · A·B₁ +
+   * bias₁) · gelu(scale · A·B₂ + bias₂). With a tile of the workgroup machine that has two columns,
+   * and without a residual, alone: see {@linkcode gatedProduct}. Default: false.
    */
   readonly gated?: boolean;
   /**
-   * Whether a's and b's numbers may be rounded to f16 (a's after `scale`), an error of 2⁻¹¹ each, where that is faster: on subgroup matrices, if
-   * they are in use. Sums are f32 all the same. See {@linkcode TileShape}. Default: false.
+   * Whether a's and b's numbers may be rounded to f16 (a's after `scale`), an error of 2⁻¹¹ each,
+   * where that is faster: on subgroup matrices, if they are in use. Sums are f32 all the same. See
+   * {@linkcode TileShape}. Default: false.
    */
   readonly allowF16Operands?: boolean;
   /** For the tuner and the tests. Default: by device and size. */
   readonly tile?: TileShape;
 }
 
-/** y = scale · A·B + bias + residual on views, written into `y`. {@linkcode matmul} is the form for whole tensors. */
+/**
+ * y = scale · A·B + bias + residual on views, written into `y`. {@linkcode matmul} is the form for
+ * whole tensors.
+ */
 export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, options: GemmOptions): void {
   const { m, n, k, outer = 1, inner = 1, transposeA = false, transposeB = false, bias, residual, scale = 1 } = options;
   const { allowF16Operands } = options;
@@ -255,8 +269,8 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const [a_offset, a_row, a_outer, a_inner] = strides(a);
   const [b_offset, b_row, b_outer, b_inner] = strides(b);
   const [y_offset, y_row, y_outer, y_inner] = strides(y);
-  // A binding must hold something even where it does not count; of the usual type, so that it makes no variant of its own: residuals are stored
-  // as results are, biases as weights.
+  // A binding must hold something even where it does not count; of the usual type, so that it makes
+  // no variant of its own: residuals are stored as results are, biases as weights.
   const { gated = false } = options;
   const operands = [a.tensor, b.tensor];
   const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
@@ -298,8 +312,9 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
 const enoughWorkgroups = 128, leastDepth = 256;
 
 /**
- * Into how many parts to split k: where the result has too few tiles to occupy a GPU, so that several workgroups share one. Software devices have few
- * cores, and any result enough tiles for them.
+ * Into how many parts to split k: where the result has too few tiles to occupy a GPU, so that
+ * several workgroups share one. Software devices have few cores, and any result enough tiles for
+ * them.
  */
 export function splitsFor(
   gpu: Gpu,
@@ -322,9 +337,15 @@ export function splitsFor(
 export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner" | "gated"> {
   /** A pass of its own: few products have one, and each would compile a tile of its own. */
   readonly activation?: Activation;
-  /** Type of the result: f32, or f16 where N divides by four. Either operand may be the weight, so neither says it. Default: f32. */
+  /**
+   * Type of the result: f32, or f16 where N divides by four. Either operand may be the weight, so
+   * neither says it. Default: f32.
+   */
   readonly dtype?: DType;
-  /** Into how many parts k is split, which are computed side by side and then summed in order. Must divide k. Default: by device and size. */
+  /**
+   * Into how many parts k is split, which are computed side by side and then summed in order. Must
+   * divide k. Default: by device and size.
+   */
   readonly splits?: number;
 }
 
@@ -332,7 +353,8 @@ export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "oute
  * y = activation(scale · A·B + bias) + residual.
  *
  * @param a [..., M, K], or [..., K, M] with `transposeA`; f32 or f16
- * @param b [..., K, N], or [..., N, K] with `transposeB`; f32 or f16. Either may lack the batch axes: it is then shared by all.
+ * @param b [..., K, N], or [..., N, K] with `transposeB`; f32 or f16. Either may lack the batch
+ *   axes: it is then shared by all.
  * @returns [..., M, N] of the type that `dtype` says; sums are f32
  * @throws {ShapeError} when inner axes, batch axes, bias or residual do not fit
  * @throws {DTypeError} for a result in f16 whose rows do not divide by four

@@ -2,8 +2,9 @@ import { declareKernel, input, output, spread } from "../../engine/kernel/kernel
 import type { Tensor } from "../../engine/tensor.ts";
 
 /**
- * y = Σₚ partsₚ + bias + residual, parts in their order: the second half of a product whose k was split (see matmul.ts). Atomic additions would
- * need no second half, and give other last digits each time.
+ * y = Σₚ partsₚ + bias + residual, parts in their order: the second half of a product whose k was
+ * split (see matmul.ts). Atomic additions would need no second half, and give other last digits
+ * each time.
  */
 const sumPartsKernel = declareKernel({
   name: "sum_parts",

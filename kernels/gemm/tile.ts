@@ -4,58 +4,74 @@ import type { Grid } from "../../engine/kernel/kernel.ts";
 import { matrixDepth, tileKind, tilesOf, unsupportedReason } from "../policy.ts";
 
 /**
- * The register-tile core of C = A·B that matmul and conv2d share: generated WGSL, because naga keeps an accumulator in a register only when
- * it has a name of its own.
+ * The register-tile core of C = A·B that matmul and conv2d share: generated WGSL, because naga
+ * keeps an accumulator in a register only when it has a name of its own.
  *
  * A kernel says what A, B and C are by defining, beside `params.m`, `params.n` and `params.k`:
  *
  * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, its address worked out once
  * - `tile_a(Row, k) -> vec4f`: the row's elements k … k+3, zero from `params.k` on
- * - `struct Column` and `tile_column(batch, column) -> Column`: four (WIDE: eight) neighbouring columns of B
+ * - `struct Column` and `tile_column(batch, column) -> Column`: four (WIDE: eight) neighbouring
+ *   columns of B
  * - `tile_b(Column, k) -> mat4x4f`: their elements; member j is row k+j, finite from `params.k` on
- * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of a sum (bias, activation, residual)
- * - `tile_put(batch, row, column, vec4f)`: stores four neighbouring results of a row, `row < params.m`, `column < params.n`
+ * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of a sum (bias, activation,
+ *   residual)
+ * - `tile_put(batch, row, column, vec4f)`: stores four neighbouring results of a row, `row <
+ *   params.m`, `column < params.n`
  *
  * Rows and columns may lie beyond the edge, and must then be clamped, in the first four.
  *
- * Where the constant WIDE holds, all sizes and strides divide by eight, and in place of `tile_a`, `tile_b`, `tile_end` and `tile_put` there are
+ * Where the constant WIDE holds, all sizes and strides divide by eight, and in place of `tile_a`,
+ * `tile_b`, `tile_end` and `tile_put` there are
  *
  * - `tile_a8(Row, k) -> mat2x4f`: elements k … k+7
- * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f: `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right`
+ * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f:
+ *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right`
  * - `tile_end8`, `tile_put8`: as their narrow namesakes, for eight results
  *
- * Where the constant GATED holds (workgroup machine, two vec4 a thread), B has 2 · `params.n` columns, and a thread's second vec4 are the columns that gate
- * the first: `tile_gate(batch, row, column, vec4f, vec4f) -> vec4f` makes one of both in place of `tile_end`.
+ * Where the constant GATED holds (workgroup machine, two vec4 a thread), B has 2 · `params.n`
+ * columns, and a thread's second vec4 are the columns that gate the first: `tile_gate(batch, row,
+ * column, vec4f, vec4f) -> vec4f` makes one of both in place of `tile_end`.
  *
- * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text costs it some 10 ms, and an unrolled epilogue
- * has several for every accumulator: so results are ended and stored in a loop over rows, which takes its row out of the accumulators by a tree of
- * selects (an array of accumulators took it 15 s). And it compiles a kernel anew for each value of a uniform that bounds a loop: so loops count
- * from a number that depends on the workgroup. A tile of 32 × 2 with bias and residual compiled in 4.2 s with all accesses unrolled, in 0.8 s with
- * the stores unrolled alone, and in 0.5 s like this. For the same reason what can be told by a parameter is no constant: a variant less is half a
- * second less.
+ * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text
+ * costs it some 10 ms, and an unrolled epilogue has several for every accumulator: so results are
+ * ended and stored in a loop over rows, which takes its row out of the accumulators by a tree of
+ * selects (an array of accumulators took it 15 s). And it compiles a kernel anew for each value of
+ * a uniform that bounds a loop: so loops count from a number that depends on the workgroup. A tile
+ * of 32 × 2 with bias and residual compiled in 4.2 s with all accesses unrolled, in 0.8 s with the
+ * stores unrolled alone, and in 0.5 s like this. For the same reason what can be told by a
+ * parameter is no constant: a variant less is half a second less.
  */
 
 /**
  * How the tile is computed.
  *
- * - `subgroup`: a workgroup is one subgroup of `lanes`. A lane owns `columns` vec4 of each of `rows` rows; rows of A are loaded once by
- *   the subgroup and handed round by `subgroupBroadcast`. For software devices, where a load costs as much as some 40 fma and nothing hides it.
- * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads share blocks of A and B, 16 deep, through workgroup memory; a thread owns `rows` rows ×
- *   `columns` vec4. For GPUs.
- * - `matrix`: `lanes` threads are subgroups, `threadsX` of them side by side; a subgroup owns `rows` × `columns` subgroup matrices of results. Blocks of
- *   A and B pass through workgroup memory, rounded to f16; sums are f32. For devices with tensor cores, and for products that may be rounded:
+ * - `subgroup`: a workgroup is one subgroup of `lanes`. A lane owns `columns` vec4 of each of
+ *   `rows` rows; rows of A are loaded once by the subgroup and handed round by `subgroupBroadcast`.
+ *   For software devices, where a load costs as much as some 40 fma and nothing hides it.
+ * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads share blocks of A and B, 16 deep,
+ *   through workgroup memory; a thread owns `rows` rows × `columns` vec4. For GPUs.
+ * - `matrix`: `lanes` threads are subgroups, `threadsX` of them side by side; a subgroup owns
+ *   `rows` × `columns` subgroup matrices of results. Blocks of A and B pass through workgroup
+ *   memory, rounded to f16; sums are f32. For devices with tensor cores, and for products that may
+ *   be rounded:
  *
  *       |y − A·B| ≤ (2 · 2⁻¹¹ + 2⁻²²) · |A|·|B|, beside the rounding of an f32 sum
  *
- *   where a's and b's magnitudes are from 2⁻¹⁴ to 65,504: beyond, f16 overflows to infinity, and below, it errs by up to 2⁻²⁵ instead. (2⁻¹⁰ in place of
- *   2⁻¹¹ where a device cuts off instead of rounding to the nearest, which WGSL allows.) Of random operands, errors cancel: ‖y − A·B‖ / ‖A·B‖ was
- *   2.7·10⁻⁴ for k = 64, 320, 1280 and 5120 (numbers from −1 to 1, lavapipe of Mesa 26.2), against 1.4·10⁻⁷ to 1.3·10⁻⁶ in f32.
+ *   where a's and b's magnitudes are from 2⁻¹⁴ to 65,504: beyond, f16 overflows to infinity, and
+ *   below, it errs by up to 2⁻²⁵ instead. (2⁻¹⁰ in place of 2⁻¹¹ where a device cuts off instead of
+ *   rounding to the nearest, which WGSL allows.) Of random operands, errors cancel: ‖y − A·B‖ /
+ *   ‖A·B‖ was 2.7·10⁻⁴ for k = 64, 320, 1280 and 5120 (numbers from −1 to 1, lavapipe of Mesa
+ *   26.2), against 1.4·10⁻⁷ to 1.3·10⁻⁶ in f32.
  */
 export interface TileShape {
   readonly machine: "subgroup" | "workgroup" | "matrix";
   readonly lanes: number;
   readonly threadsX: number;
-  /** Rows an accumulator set holds: of the whole tile (subgroup), of a thread (workgroup); or matrices below each other (matrix). */
+  /**
+   * Rows an accumulator set holds: of the whole tile (subgroup), of a thread (workgroup); or
+   * matrices below each other (matrix).
+   */
   readonly rows: number;
   /** vec4 columns of a lane, or matrices of a subgroup side by side (matrix). */
   readonly columns: number;
@@ -76,7 +92,8 @@ export const tileConstantNames = ["MACHINE", "LANES", "THREADS_X", "ROWS", "COLU
 const machines = ["workgroup", "subgroup", "matrix"] as const;
 
 /**
- * A shape as constants. `inEights` tells that the operands can be accessed so; whether they are is the shape's matter, too.
+ * A shape as constants. `inEights` tells that the operands can be accessed so; whether they are is
+ * the shape's matter, too.
  *
  * @throws {GpuError} when the shape wants subgroup matrices that are not in use
  */
@@ -131,10 +148,12 @@ export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: num
 }
 
 /**
- * The tile for an m × n result on this device, from its table. On software devices results that cannot be stored in fours want a small one, as each
- * number is an access of its own; where B is gathered number by number, a second column of it costs as much as the first, so that 32 × 1 is as fast as
- * 32 × 2 and compiles in half of the time. 64 × 2 is 2 to 7 % faster than 32 × 2 and takes two and a half times as long to compile: not worth it. `allowF16Operands` tells
- * that operands may be rounded to f16, for subgroup matrices where they are in use.
+ * The tile for an m × n result on this device, from its table. On software devices results that
+ * cannot be stored in fours want a small one, as each number is an access of its own; where B is
+ * gathered number by number, a second column of it costs as much as the first, so that 32 × 1 is as
+ * fast as 32 × 2 and compiles in half of the time. 64 × 2 is 2 to 7 % faster than 32 × 2 and takes
+ * two and a half times as long to compile: not worth it. `allowF16Operands` tells that operands may
+ * be rounded to f16, for subgroup matrices where they are in use.
  */
 export function tileFor(
   gpu: Gpu,
@@ -161,7 +180,10 @@ export function tileWgsl(constants: Readonly<Record<string, unknown>>): string {
 const each = (count: number, text: (i: number) => string, separator = "\n") =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
-/** Four steps of k for one row and one vec4 column, as one chain of fma: the accumulator is written once. */
+/**
+ * Four steps of k for one row and one vec4 column, as one chain of fma: the accumulator is written
+ * once.
+ */
 const chain = (acc: string, a: string, b: string) =>
   `${acc} = fma(vec4f(${a}.w), ${b}[3], fma(vec4f(${a}.z), ${b}[2], fma(vec4f(${a}.y), ${b}[1], fma(vec4f(${a}.x), ${b}[0], ${acc}))));`;
 
@@ -169,7 +191,10 @@ const chain = (acc: string, a: string, b: string) =>
 export const put = (place: string, sum: string, eight: 8 | "" = "") =>
   `tile_put${eight}(${place}, tile_end${eight}(${place}, ${sum}));`;
 
-/** `accumulator(i)` for the i < count that the u32 `index` holds, as a tree of selects: a bit of the index a level. */
+/**
+ * `accumulator(i)` for the i < count that the u32 `index` holds, as a tree of selects: a bit of the
+ * index a level.
+ */
 export function selected(
   accumulator: (i: number) => string,
   { count, index }: { count: number; index: string },
@@ -187,11 +212,13 @@ export function selected(
 const rowsPerSelect = 8;
 
 /**
- * A loop over the rows of a tile, whose sums are accumulators `c{row}_{column}`. Picking one row out of 32 at each turn would take 31 selects a number;
- * picking eight of them first, and then one, takes 10.
+ * A loop over the rows of a tile, whose sums are accumulators `c{row}_{column}`. Picking one row
+ * out of 32 at each turn would take 31 selects a number; picking eight of them first, and then one,
+ * takes 10.
  *
  * @param options.from a number that depends on the workgroup
- * @param store what is done with the row `row + i`; it is given what names the row's sum in a column
+ * @param store what is done with the row `row + i`; it is given what names the row's sum in a
+ *   column
  */
 export function rowLoop(
   { rows, columns, from }: { rows: number; columns: number; from: string },
@@ -285,7 +312,8 @@ function workgroupTile(
     (i + 1) * threads > tileRows * quadsDeep ? `if (thread + ${i * threads}u < ${tileRows * quadsDeep}u)` : "";
   const bGuard = (i: number) =>
     (i + 1) * threads > tileQuads * quadsDeep ? `if (thread + ${i * threads}u < ${tileQuads * quadsDeep}u)` : "";
-  // A block: vec4 over k, k-major so that threads of one row group read neighbours. B block: vec4 over columns.
+  // A block: vec4 over k, k-major so that threads of one row group read neighbours. B block: vec4
+  // over columns.
   return /* wgsl */ `
 var<workgroup> block_a: array<vec4f, ${tileRows * quadsDeep}>;
 var<workgroup> block_b: array<vec4f, ${tileQuads * depth}>;
@@ -365,19 +393,27 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 }`;
 }
 
-/** Quads that the rows of f16 blocks are apart beyond their own: 16 bytes, as alignment wants, so that a column's rows lie in other banks. */
+/**
+ * Quads that the rows of f16 blocks are apart beyond their own: 16 bytes, as alignment wants, so
+ * that a column's rows lie in other banks.
+ */
 const padding = 2;
 
 /**
- * On subgroup matrices (Dawn's WGSL, which names columns before rows in their types). Blocks of A (rows × {@linkcode matrixDepth}) and B (depth × columns) are stored row by row as vec4h, so that `tile_a` and
- * `tile_b` store as they load. Threads take B by four quads of k before the next columns: 64 bytes in a row where B is stored [N, K], 128 where [K, N].
+ * On subgroup matrices (Dawn's WGSL, which names columns before rows in their types). Blocks of A
+ * (rows × {@linkcode matrixDepth}) and B (depth × columns) are stored row by row as vec4h, so that
+ * `tile_a` and `tile_b` store as they load. Threads take B by four quads of k before the next
+ * columns: 64 bytes in a row where B is stored [N, K], 128 where [K, N].
  *
- * Mesa's lavapipe has subgroup matrices, of 8 × 8 × 8, so that this can be tested without a GPU, but not judged: 1024³ takes it 360 ms, where its
- * own tiles take 62 to 92. It has not run on tensor cores yet.
+ * Mesa's lavapipe has subgroup matrices, of 8 × 8 × 8, so that this can be tested without a GPU,
+ * but not judged: 1024³ takes it 360 ms, where its own tiles take 62 to 92. It has not run on
+ * tensor cores yet.
  *
- * There may be more subgroups than have work, where the driver makes them smaller than MATRIX_LANES: these only load and store.
+ * There may be more subgroups than have work, where the driver makes them smaller than
+ * MATRIX_LANES: these only load and store.
  *
- * Sums end as elsewhere, by `tile_end` and `tile_put`, one matrix of each subgroup at a time, since whole tiles would want 64 KiB of workgroup memory.
+ * Sums end as elsewhere, by `tile_end` and `tile_put`, one matrix of each subgroup at a time, since
+ * whole tiles would want 64 KiB of workgroup memory.
  */
 function matrixTile(constants: TileConstants & MatrixConstants): string {
   const { LANES: threads, THREADS_X: across, ROWS: rows, COLUMNS: columns } = constants;

@@ -17,8 +17,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 });
 
 /**
- * y ← y + factor · x, in place, f32. One rounding an element, of which a compiler cannot make another: sums whose terms cancel are spelled
- * out in steps of this.
+ * y ← y + factor · x, in place, f32. One rounding an element, of which a compiler cannot make
+ * another: sums whose terms cancel are spelled out in steps of this.
  *
  * @throws {ShapeError} when the shapes differ
  */

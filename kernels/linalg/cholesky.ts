@@ -9,11 +9,12 @@ import { addProduct, type Real } from "./real_product.ts";
 export const blockSize = 32;
 
 /**
- * Factors one diagonal block in workgroup memory, a thread a row, and inverts the factor, a thread a column: with the inverse at hand, all that
- * remains of the factorization and of the triangular solves is matrix products.
+ * Factors one diagonal block in workgroup memory, a thread a row, and inverts the factor, a thread
+ * a column: with the inverse at hand, all that remains of the factorization and of the triangular
+ * solves is matrix products.
  *
- * The pivots (the diagonal of L before the square root) are kept for the host to judge. One that is not positive is replaced by 1, so that
- * what follows stays finite, if meaningless.
+ * The pivots (the diagonal of L before the square root) are kept for the host to judge. One that is
+ * not positive is replaced by 1, so that what follows stays finite, if meaningless.
  */
 const diagonalKernel = declareKernel({
   name: "cholesky_diagonal",
@@ -72,22 +73,34 @@ fn main(@builtin(local_invocation_index) lane: u32) {
 export interface CholeskyFactor extends Disposable {
   /** Side of A. */
   readonly size: number;
-  /** L padded with the identity to a multiple of {@linkcode blockSize}; what lies above the diagonal blocks is undefined. */
+  /**
+   * L padded with the identity to a multiple of {@linkcode blockSize}; what lies above the diagonal
+   * blocks is undefined.
+   */
   readonly lower: Tensor;
-  /** The inverses of L's diagonal blocks [blocks, blockSize, blockSize], laid out as [blocks · blockSize, blockSize]. */
+  /**
+   * The inverses of L's diagonal blocks [blocks, blockSize, blockSize], laid out as [blocks ·
+   * blockSize, blockSize].
+   */
   readonly inverses: Tensor;
-  /** L's squared diagonal [padded size]. A number that is not positive here means that A was not positive definite in this arithmetic. */
+  /**
+   * L's squared diagonal [padded size]. A number that is not positive here means that A was not
+   * positive definite in this arithmetic.
+   */
   readonly pivots: Tensor;
 }
 
 /**
- * The Cholesky factor of a symmetric positive definite matrix A [n, n], of which only the lower triangle is read.
+ * The Cholesky factor of a symmetric positive definite matrix A [n, n], of which only the lower
+ * triangle is read.
  *
- * Left-looking by blocks of 32 columns: A[i:, i] −= L[i:, :i]·L[i, :i]ᵀ; the diagonal block is factored and inverted by one workgroup;
- * L[i+1:, i] = A[i+1:, i]·L[i, i]⁻ᵀ. n³/3 multiplications and additions each, all but a 32nd of them in register tiles.
+ * Left-looking by blocks of 32 columns: A[i:, i] −= L[i:, :i]·L[i, :i]ᵀ; the diagonal block is
+ * factored and inverted by one workgroup; L[i+1:, i] = A[i+1:, i]·L[i, i]⁻ᵀ. n³/3 multiplications
+ * and additions each, all but a 32nd of them in register tiles.
  *
- * Lavapipe on two cores, f64: n = 308 in 6 ms, n = 1024 in 40 ms (9 GFLOPS). With the diagonal block's inverse at hand a step is three
- * dispatches; a right-looking form would rewrite the trailing matrix at every step, 32 multiplications a number.
+ * Lavapipe on two cores, f64: n = 308 in 6 ms, n = 1024 in 40 ms (9 GFLOPS). With the diagonal
+ * block's inverse at hand a step is three dispatches; a right-looking form would rewrite the
+ * trailing matrix at every step, 32 multiplications a number.
  *
  * Whether A was positive definite is for {@linkcode firstBadPivot} to tell, after the next wait.
  *
@@ -132,7 +145,10 @@ export function lowerTriangle(factor: CholeskyFactor, options: { real?: Real } =
   return copyMatrix({ matrix: lower }, { shape: [size, size], lowerOnly: true, real: options.real });
 }
 
-/** The first pivot that is not positive, or undefined when the factorization stands. Takes the host's copy of `factor.pivots`. */
+/**
+ * The first pivot that is not positive, or undefined when the factorization stands. Takes the
+ * host's copy of `factor.pivots`.
+ */
 export function firstBadPivot(pivots: ArrayLike<number>): { index: number; value: number } | undefined {
   for (let index = 0; index < pivots.length; index++) {
     if (!(pivots[index] > 0) || pivots[index] === Infinity) return { index, value: pivots[index] };

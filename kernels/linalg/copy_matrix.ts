@@ -65,7 +65,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 const bytesOf = (type: unknown) => (String(type).startsWith("vec4") ? 4 : 1) * (String(type).includes("f64") ? 8 : 4);
 
 /**
- * A copy of a block of a matrix in f32 or f64: cut out, padded, converted, changed on its diagonal or scaled, as the options say.
+ * A copy of a block of a matrix in f32 or f64: cut out, padded, converted, changed on its diagonal
+ * or scaled, as the options say.
  *
  * @throws {ShapeError} when the block leaves its matrix
  */

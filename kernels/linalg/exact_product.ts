@@ -4,22 +4,28 @@ import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 
 /**
- * Matrix products without rounding, in f32 alone, for devices that lack f64 (Ozaki, Ogita, Oishi, Rump: "Error-free transformations of
- * matrix multiplication by using fast routines of matrix multiplication", Numerical Algorithms 59, 2012).
+ * Matrix products without rounding, in f32 alone, for devices that lack f64 (Ozaki, Ogita, Oishi,
+ * Rump: "Error-free transformations of matrix multiplication by using fast routines of matrix
+ * multiplication", Numerical Algorithms 59, 2012).
  *
- * A matrix is cut into slices of 9 bits: x = 2^e (q₀ 2⁻⁹ + q₁ 2⁻¹⁸ + …), with whole |q| ≤ 256 and one exponent e per row of A, per column of B.
- * A product of two slices, summed over 256 terms, is a whole number of at most 2²⁴: every step of it is exact in f32, in whatever order the
- * compiler arranges it and whether or not it fuses multiplications with additions. (Double-float arithmetic gives no such guarantee:
- * shader compilers may reassociate.) Sums of those are kept in i32, and weights of 2⁻⁹ are carried from level to level as in long
- * multiplication, so that only the last step rounds.
+ * A matrix is cut into slices of 9 bits: x = 2^e (q₀ 2⁻⁹ + q₁ 2⁻¹⁸ + …), with whole |q| ≤ 256 and
+ * one exponent e per row of A, per column of B. A product of two slices, summed over 256 terms, is
+ * a whole number of at most 2²⁴: every step of it is exact in f32, in whatever order the compiler
+ * arranges it and whether or not it fuses multiplications with additions. (Double-float arithmetic
+ * gives no such guarantee: shader compilers may reassociate.) Sums of those are kept in i32, and
+ * weights of 2⁻⁹ are carried from level to level as in long multiplication, so that only the last
+ * step rounds.
  *
- * Lavapipe on two cores: 13 GFLOPS of slice products, 3 × 4 slices of 320 × 320 by 320 × 1536 in 0.2 s.
+ * Lavapipe on two cores: 13 GFLOPS of slice products, 3 × 4 slices of 320 × 320 by 320 × 1536 in
+ * 0.2 s.
  */
 
 const bits = 9;
 /** Terms of a product of two slices whose sum is exact in f32: 256 · 256 · 256 = 2²⁴. */
 const exactTerms = 256;
-/** Levels 2⁻⁹ˡ that are computed; products of slices below them weigh less than 2⁻⁵⁴ of the largest. */
+/**
+ * Levels 2⁻⁹ˡ that are computed; products of slices below them weigh less than 2⁻⁵⁴ of the largest.
+ */
 const mostLevels = 6;
 /** i32 holds 127 sums of 2²⁴. */
 const mostSums = 120;
@@ -53,7 +59,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   var most = 0.0;
   var at = id.x * params.line_stride;
   for (var i = 0u; i < params.terms; i++) { most = max(most, abs(x[at])); at += params.term_stride; }
-  // The exponent field of a power of two above twice the maximum, so that q₀ stays within 256. Zero lines get 1.
+  // The exponent field of a power of two above twice the maximum, so that q₀ stays within 256. Zero
+  // lines get 1.
   let exponent = select(127u, (bitcast<u32>(most) >> 23u) + 2u, most > 0.0);
   scales[id.x] = bitcast<f32>(exponent << 23u);
 }`,
@@ -94,10 +101,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 });
 
 /**
- * Cuts a matrix into slices, as the left factor of a product (`along: "rows"`) or the right one (`"columns"`).
+ * Cuts a matrix into slices, as the left factor of a product (`along: "rows"`) or the right one
+ * (`"columns"`).
  *
- * `count` slices keep 9 · count − 1 bits below the largest number of the line; f32's own 24 bits of every number are kept where that is no
- * smaller than 2^(25 − 9 · count) of the largest.
+ * `count` slices keep 9 · count − 1 bits below the largest number of the line; f32's own 24 bits of
+ * every number are kept where that is no smaller than 2^(25 − 9 · count) of the largest.
  */
 export function slices(x: Tensor | Pair, options: { along: "rows" | "columns"; count: number }): Sliced {
   const { along, count } = options;
@@ -155,8 +163,9 @@ function slicePairs(a: number, b: number): number {
 }
 
 /**
- * A sum in the making is a whole number (i32, of the level at hand) and the 54 bits behind its point (27 and 27), which fill up as the levels rise.
- * Rounding happens in \`finish\` only, on the magnitude, whose parts all have one sign.
+ * A sum in the making is a whole number (i32, of the level at hand) and the 54 bits behind its
+ * point (27 and 27), which fill up as the levels rise. Rounding happens in \`finish\` only, on the
+ * magnitude, whose parts all have one sign.
  */
 const finishWgsl = /* wgsl */ `
 const A_COUNT = u32(A_SLICES);
@@ -199,7 +208,9 @@ const each = (count: number, text: (i: number) => string, separator = "\n      "
 const chain = (sum: string, a: string) =>
   `${sum} = fma(vec4f(${a}.w), b3, fma(vec4f(${a}.z), b2, fma(vec4f(${a}.y), b1, fma(vec4f(${a}.x), b0, ${sum}))));`;
 
-/** The loops over levels, pairs of slices of a level, and stretches of exact terms, around \`body\`. */
+/**
+ * The loops over levels, pairs of slices of a level, and stretches of exact terms, around \`body\`.
+ */
 const levelsWgsl = (rows: number, depth: string, body: string) => /* wgsl */ `
   ${each(rows, (i) => `var s${i} = Sum();`, " ")}
   for (var level = LEVELS; level > 0u; level--) {
@@ -340,14 +351,20 @@ function run(a: Sliced, b: Sliced, pair: boolean, lowerA: boolean): { high: Tens
   return { high, low };
 }
 
-/** A·B [m, n] of the sliced matrices, rounded once, to f32. @throws {ShapeError} when the slices do not fit */
+/**
+ * A·B [m, n] of the sliced matrices, rounded once, to f32. @throws {ShapeError} when the slices do
+ * not fit
+ */
 export function exactProduct(a: Sliced, b: Sliced, options: ExactProductOptions = {}): Tensor {
   const { high, low } = run(a, b, false, options.lowerA ?? false);
   low[Symbol.dispose]();
   return high;
 }
 
-/** A·B as the sum of two f32, some 45 bits below the largest terms. @throws {ShapeError} when the slices do not fit */
+/**
+ * A·B as the sum of two f32, some 45 bits below the largest terms. @throws {ShapeError} when the
+ * slices do not fit
+ */
 export function exactProductPair(a: Sliced, b: Sliced, options: ExactProductOptions = {}): Pair {
   const { high, low } = run(a, b, true, options.lowerA ?? false);
   const dispose = () => [high, low].forEach((tensor) => tensor[Symbol.dispose]());

@@ -15,8 +15,8 @@ export interface GramOptions {
 }
 
 /**
- * C·Cᵀ + diag of the rows of C [n, d], or Cᵀ·C + diag of its columns, in C's own type. Only the lower triangle is filled (the rest is
- * undefined): it is what `cholesky` reads, at half the price.
+ * C·Cᵀ + diag of the rows of C [n, d], or Cᵀ·C + diag of its columns, in C's own type. Only the
+ * lower triangle is filled (the rest is undefined): it is what `cholesky` reads, at half the price.
  *
  * @throws {ShapeError} when `weighted` or `diagonal` do not fit C
  */

@@ -5,14 +5,17 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { rowLoop } from "../gemm/tile.ts";
 
 /**
- * Products of blocks of matrices over `real`, f32 or f64: the workhorse of the edit's solver, which is made of little else.
+ * Products of blocks of matrices over `real`, f32 or f64: the workhorse of the edit's solver, which
+ * is made of little else.
  *
- * Two forms of register tile, as in tile.ts: on software devices a workgroup is one subgroup, whose lanes own columns and hand rows of A round
- * by `subgroupBroadcast`; elsewhere 64 threads share blocks through workgroup memory. All numbers travel as vec4<real>, so the width of every
- * matrix and the first column of every block is a multiple of four.
+ * Two forms of register tile, as in tile.ts: on software devices a workgroup is one subgroup, whose
+ * lanes own columns and hand rows of A round by `subgroupBroadcast`; elsewhere 64 threads share
+ * blocks through workgroup memory. All numbers travel as vec4<real>, so the width of every matrix
+ * and the first column of every block is a multiple of four.
  *
- * Lavapipe on two cores, 32 rows × 2 vec4 a lane: 768³ at 23 GFLOPS in f64 (25 with B transposed), 44 in f32 (31); A transposed at two thirds of that,
- * as its numbers are rowsPerSelect out of vec4 one by one.
+ * Lavapipe on two cores, 32 rows × 2 vec4 a lane: 768³ at 23 GFLOPS in f64 (25 with B transposed),
+ * 44 in f32 (31); A transposed at two thirds of that, as its numbers are rowsPerSelect out of vec4
+ * one by one.
  */
 
 /** The type that the solver counts in. */
@@ -39,7 +42,9 @@ export interface ProductOptions {
   readonly transposeA?: boolean;
   /** What happens to the product. Default: "set". */
   readonly mode?: "set" | "add" | "subtract";
-  /** Whether only tiles that touch the lower triangle of the result are computed. Default: false. */
+  /**
+   * Whether only tiles that touch the lower triangle of the result are computed. Default: false.
+   */
   readonly lowerOnly?: boolean;
 }
 
@@ -229,7 +234,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 }`;
 }
 
-/** The tile for a product of m × n × depth. Small ones run on a small tile: a large one takes longer to compile than it saves. */
+/**
+ * The tile for a product of m × n × depth. Small ones run on a small tile: a large one takes longer
+ * to compile than it saves.
+ */
 function tileOf(gpu: Gpu, rows: number, columns: number, depth: number): TileConstants & { SUBGROUP: boolean } {
   const { subgroupSize: lanes, deviceClass } = gpu.info;
   if (deviceClass === "software" && lanes > 0) {
@@ -256,7 +264,8 @@ function placed({ matrix, row = 0, column = 0, rows, columns }: Block) {
 }
 
 /**
- * y ← A·B, y + A·B or y − A·B, on blocks. `y` may share no matrix with `a` or `b`. Its dtype is the type that is counted in.
+ * y ← A·B, y + A·B or y − A·B, on blocks. `y` may share no matrix with `a` or `b`. Its dtype is the
+ * type that is counted in.
  *
  * @throws {ShapeError} when the blocks do not fit each other or their matrices
  */

@@ -14,9 +14,10 @@ export interface TriangularSolveOptions {
 /**
  * X [n, columns] of L·X = B, or of Lᵀ·X = B, for many right-hand sides B [n, columns] at once.
  *
- * By blocks of 32 rows, from the top (from the bottom for Lᵀ): B[i] −= L[i, :i]·X[:i], then X[i] = L[i, i]⁻¹·B[i] with the inverse that
- * `cholesky` kept. n² · columns multiplications and additions, all in register tiles: n = 308 with 1536 right-hand sides takes 11 ms on lavapipe
- * in f64 (13 GFLOPS), n = 1024 60 ms (27).
+ * By blocks of 32 rows, from the top (from the bottom for Lᵀ): B[i] −= L[i, :i]·X[:i], then X[i] =
+ * L[i, i]⁻¹·B[i] with the inverse that `cholesky` kept. n² · columns multiplications and additions,
+ * all in register tiles: n = 308 with 1536 right-hand sides takes 11 ms on lavapipe in f64 (13
+ * GFLOPS), n = 1024 60 ms (27).
  *
  * @throws {ShapeError} when B has not as many rows as L
  */

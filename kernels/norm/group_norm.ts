@@ -7,19 +7,22 @@ import { reduction, reductionConstantNames, reductionWgsl } from "../wgsl/reduct
 import { bindFrom, stretches } from "../wgsl/launch.ts";
 
 /*
- * Two dispatches. The first cuts every range, the channels of one group in one picture, into chunks and reduces each to (count, mean,
- * M2 = sum of squared deviations from the mean). The second merges a range's chunks, then normalises, scales, shifts and activates.
+ * Two dispatches. The first cuts every range, the channels of one group in one picture, into chunks
+ * and reduces each to (count, mean, M2 = sum of squared deviations from the mean). The second
+ * merges a range's chunks, then normalises, scales, shifts and activates.
  *
- * Moments are never differences of large sums. A lane takes 16 numbers at a time, whose mean and M2 are formed in registers, and merges them into
- * what it has by Chan, Golub and LeVeque (1979): for d = mean_b − mean_a,
+ * Moments are never differences of large sums. A lane takes 16 numbers at a time, whose mean and M2
+ * are formed in registers, and merges them into what it has by Chan, Golub and LeVeque (1979): for
+ * d = mean_b − mean_a,
  *
  *     mean = mean_a + d · n_b / n,    M2 = M2_a + M2_b + d² · n_a n_b / n.
  *
- * Lanes, and chunks, are merged all at once: mean = Σ nᵢ meanᵢ / n, M2 = Σ (M2ᵢ + nᵢ (meanᵢ − mean)²). So x is read once for its moments
- * and once to be normalised.
+ * Lanes, and chunks, are merged all at once: mean = Σ nᵢ meanᵢ / n, M2 = Σ (M2ᵢ + nᵢ (meanᵢ −
+ * mean)²). So x is read once for its moments and once to be normalised.
  *
- * Lavapipe, [2, 320, 64, 64] and [2, 1280, 8, 8] with SiLU: a mean and then a variance pass, reduced through workgroup memory, a workgroup for each
- * channel 17.1 and 4.3 ms; this 7.8 and 1.2 ms.
+ * Lavapipe, [2, 320, 64, 64] and [2, 1280, 8, 8] with SiLU: a mean and then a variance pass,
+ * reduced through workgroup memory, a workgroup for each channel 17.1 and 4.3 ms; this 7.8 and 1.2
+ * ms.
  */
 const momentsWgsl = (constants: Readonly<Record<"SUBGROUP", unknown>>) =>
   reductionWgsl(constants) + /* wgsl */ `
@@ -179,10 +182,11 @@ export interface GroupNormOptions {
 }
 
 /**
- * Group normalisation (1803.08494): y = (x − mean) / √(variance + ε) · weight + bias, mean and variance (over n, not n − 1) of the channels of one
- * group in one picture; then the activation.
+ * Group normalisation (1803.08494): y = (x − mean) / √(variance + ε) · weight + bias, mean and
+ * variance (over n, not n − 1) of the channels of one group in one picture; then the activation.
  *
- * Tensors beyond the device's largest binding are worked on in windows: of whole ranges, or of channels where one range is too large.
+ * Tensors beyond the device's largest binding are worked on in windows: of whole ranges, or of
+ * channels where one range is too large.
  *
  * @param x [B, C, …], f32 or f16
  * @returns as x; f16 wants the product of the axes behind C in fours. Moments are f32
@@ -296,9 +300,9 @@ function windowsOf(gpu: Gpu, ranges: number, planes: number, planeBytes: number)
 }
 
 /**
- * How the work is shared out: chunks of a range for its statistics; for the second pass, channels a workgroup takes, or parts of a channel. On
- * GPUs thousands of workgroups with 8 accesses a lane at least; on software devices, where a workgroup costs 0.25 µs and two cores
- * wait, some dozens.
+ * How the work is shared out: chunks of a range for its statistics; for the second pass, channels a
+ * workgroup takes, or parts of a channel. On GPUs thousands of workgroups with 8 accesses a lane at
+ * least; on software devices, where a workgroup costs 0.25 µs and two cores wait, some dozens.
  */
 function share(
   gpu: Gpu,

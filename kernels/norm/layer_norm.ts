@@ -5,11 +5,12 @@ import { reduction, reductionConstantNames, reductionWgsl } from "../wgsl/reduct
 import { bindFrom, stretches } from "../wgsl/launch.ts";
 
 /**
- * One workgroup takes ROWS rows side by side, so that weight and bias are read once for all of them. Mean first, then the variance around
- * it: a difference of two large sums would cancel.
+ * One workgroup takes ROWS rows side by side, so that weight and bias are read once for all of
+ * them. Mean first, then the variance around it: a difference of two large sums would cancel.
  *
- * Lavapipe, [1024, 640]: a row a workgroup, reduced through workgroup memory 9.2 ms; by a subgroup, four rows side by side 4.7 ms. Rows held in
- * registers, which reads x once, take 3.6 ms (two rows), but each width then compiles for half a second and more.
+ * Lavapipe, [1024, 640]: a row a workgroup, reduced through workgroup memory 9.2 ms; by a subgroup,
+ * four rows side by side 4.7 ms. Rows held in registers, which reads x once, take 3.6 ms (two
+ * rows), but each width then compiles for half a second and more.
  */
 const layerNormKernel = declareKernel({
   name: "layer_norm",
@@ -65,7 +66,8 @@ export interface LayerNormOptions {
 }
 
 /**
- * Layer normalisation (1607.06450) of the last axis: y = (x − mean) / √(variance + ε) · weight + bias, the variance over C (not C − 1).
+ * Layer normalisation (1607.06450) of the last axis: y = (x − mean) / √(variance + ε) · weight +
+ * bias, the variance over C (not C − 1).
  *
  * @param x [..., C], f32 or f16
  * @returns as x; f16 wants C in fours. Mean and variance are f32

@@ -3,7 +3,8 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import { copyBlock } from "./copy_block.ts";
 
 /**
- * Tensors joined along one axis, in order: skip connections along channels, prompts along the batch. Any type, the same for all.
+ * Tensors joined along one axis, in order: skip connections along channels, prompts along the
+ * batch. Any type, the same for all.
  *
  * @param axis counted from 0, outermost first
  * @throws {ShapeError} when there are no tensors, no such axis, or the other axes differ

@@ -35,10 +35,12 @@ export interface Block {
 }
 
 /**
- * Copies `rows` rows of `length` elements, in fours where everything divides: what slicing and joining are made of.
+ * Copies `rows` rows of `length` elements, in fours where everything divides: what slicing and
+ * joining are made of.
  *
- * A software device copies between buffers at memory's speed, ten times a kernel's (2²² numbers: 1.3 ms against 9.7; 10 µs a copy); on a GPU
- * leaving the compute pass for it costs more than the copy.
+ * A software device copies between buffers at memory's speed, ten times a kernel's (2²² numbers:
+ * 1.3 ms against 9.7; 10 µs a copy); on a GPU leaving the compute pass for it costs more than the
+ * copy.
  *
  * @throws {DTypeError} when f16 rows do not begin and end on whole words of four bytes
  */
@@ -90,7 +92,10 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
 /** Rows from here on are copied apart on software devices. */
 const bytesWorthACopy = 8192;
 
-/** Parts of a block that the device can bind: whole rows together, or parts of one row, which begin on multiples of `step` columns. */
+/**
+ * Parts of a block that the device can bind: whole rows together, or parts of one row, which begin
+ * on multiples of `step` columns.
+ */
 function* pieces(
   gpu: Gpu,
   strideBytes: number,

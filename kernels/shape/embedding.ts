@@ -11,8 +11,9 @@ import {
 import { bindFrom, stretches } from "../wgsl/launch.ts";
 
 /**
- * A row of the result is a row of the table. CLIP's table (145 MiB in f32) is more than some devices bind: each run then takes a stretch
- * of the table, and writes only the rows whose ids point into it.
+ * A row of the result is a row of the table. CLIP's table (145 MiB in f32) is more than some
+ * devices bind: each run then takes a stretch of the table, and writes only the rows whose ids
+ * point into it.
  */
 const embeddingKernel = declareKernel({
   name: "embedding",
@@ -34,7 +35,8 @@ ${elementwiseWgsl}`,
  * Rows of a table by number: tokens or positions to embeddings.
  *
  * @param table [V, C], f32 or f16
- * @param ids [...], i32 or u32, from 0 to V − 1; others read the last row, as a shader cannot refuse
+ * @param ids [...], i32 or u32, from 0 to V − 1; others read the last row, as a shader cannot
+ *   refuse
  * @returns [..., C], f32
  * @throws {DTypeError} when ids are not whole numbers
  * @throws {ShapeError} when the table is not a matrix

@@ -15,8 +15,9 @@ import { bindFrom, quadStretches, stretches } from "../wgsl/launch.ts";
 const maxTerms = 6;
 
 /**
- * One kernel for each number of terms: y = c₀ x₀ + c₁ x₁ + …, in that order with one rounding a term (fma), so that equal terms give equal
- * numbers. It moves (terms + 1) · 4 bytes an element for 2 · terms flops: memory is all that counts.
+ * One kernel for each number of terms: y = c₀ x₀ + c₁ x₁ + …, in that order with one rounding a
+ * term (fma), so that equal terms give equal numbers. It moves (terms + 1) · 4 bytes an element for
+ * 2 · terms flops: memory is all that counts.
  */
 const combinationKernels: readonly Kernel[] = Array.from({ length: maxTerms }, (_, index) => {
   const terms = index + 1;
@@ -46,8 +47,8 @@ export interface LinearTerm {
 }
 
 /**
- * Σᵢ coefficientᵢ · tensorᵢ: what a scheduler's step is, and scaling, and adding. Any shape, the same for all terms; f32 or f16, summed in f32;
- * the result has the first term's type.
+ * Σᵢ coefficientᵢ · tensorᵢ: what a scheduler's step is, and scaling, and adding. Any shape, the
+ * same for all terms; f32 or f16, summed in f32; the result has the first term's type.
  *
  * @param terms 1 to 6
  * @throws {ShapeError} when the shapes differ, or there are no terms or more than six
@@ -116,8 +117,8 @@ ${elementwiseWgsl}`,
 });
 
 /**
- * Classifier-free guidance (2207.12598, eq. 6 with w = scale − 1): u + scale · (c − u), where u is the first half of the batch (of the
- * unconditional prompt) and c the second.
+ * Classifier-free guidance (2207.12598, eq. 6 with w = scale − 1): u + scale · (c − u), where u is
+ * the first half of the batch (of the unconditional prompt) and c the second.
  *
  * @param x [2B, …], f32
  * @returns [B, …]

@@ -5,8 +5,9 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import { bindFrom, stretches } from "../wgsl/launch.ts";
 
 /**
- * Each lane turns a block of 4 × 4 numbers in its registers, and 8 × 8 lanes one of 32 × 32, so that both sides move whole lines of 128
- * bytes without workgroup memory. Where an axis is no multiple of four, a lane moves one number.
+ * Each lane turns a block of 4 × 4 numbers in its registers, and 8 × 8 lanes one of 32 × 32, so
+ * that both sides move whole lines of 128 bytes without workgroup memory. Where an axis is no
+ * multiple of four, a lane moves one number.
  */
 const transposeKernel = declareKernel({
   name: "transpose",
@@ -66,7 +67,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
  * @param options.residual [..., N, M], f32 or f16
  * @param options.dtype of the result, which f16 wants M and N in fours for. Default: x's
  * @returns [..., N, M]
- * @throws {ShapeError} when `x` has fewer than two axes, one matrix is more than the device binds, or the residual has not the result's shape
+ * @throws {ShapeError} when `x` has fewer than two axes, one matrix is more than the device binds,
+ *   or the residual has not the result's shape
  * @throws {DTypeError} for a result in f16 where M and N are not in fours
  */
 export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType } = {}): Tensor {

@@ -18,7 +18,10 @@ import { quadStretches } from "./launch.ts";
  */
 export type Activation = "silu" | "gelu" | "quick_gelu";
 
-/** erfc is 1 minus erf's Maclaurin series below 0.8, above it Numerical Recipes' Chebyshev fit (relative error under 1.2e-7). */
+/**
+ * erfc is 1 minus erf's Maclaurin series below 0.8, above it Numerical Recipes' Chebyshev fit
+ * (relative error under 1.2e-7).
+ */
 const erfcWgsl = /* wgsl */ `
 fn erfc4(z: vec4f) -> vec4f { // z >= 0
   let t = 1.0 / (1.0 + 0.5 * z);
@@ -41,8 +44,9 @@ const bodies = [
 ];
 
 /**
- * WGSL `activate(x: vec4f) -> vec4f` for the constant ACTIVATION (see {@linkcode activationCode}), for the epilogues of other kernels too.
- * Only the one that is needed: compilers inline an epilogue many times before they notice what is dead.
+ * WGSL `activate(x: vec4f) -> vec4f` for the constant ACTIVATION (see {@linkcode activationCode}),
+ * for the epilogues of other kernels too. Only the one that is needed: compilers inline an epilogue
+ * many times before they notice what is dead.
  */
 export function activationWgsl(constants: Readonly<Record<string, unknown>>): string {
   const code = constants.ACTIVATION as number;

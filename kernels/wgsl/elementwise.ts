@@ -2,12 +2,15 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { type Constant, type Grid, spread } from "../../engine/kernel/kernel.ts";
 
 /**
- * The entry point of kernels that do the same to each place of a `rows` × `columns` grid: such a kernel writes down
- * `fn element(row: u32, column: u32)`, takes the params and constants below, and is run with what {@linkcode elementwise} gives.
+ * The entry point of kernels that do the same to each place of a `rows` × `columns` grid: such a
+ * kernel writes down `fn element(row: u32, column: u32)`, takes the params and constants below, and
+ * is run with what {@linkcode elementwise} gives.
  *
- * A workgroup takes LANES_Y rows and TURNS · LANES_X columns, so that lanes read neighbouring places and no lane divides.
+ * A workgroup takes LANES_Y rows and TURNS · LANES_X columns, so that lanes read neighbouring
+ * places and no lane divides.
  *
- * Software devices (lavapipe, x → 2x over 2²² numbers): 8 lanes × 16 turns 5.0 GB/s, 64 lanes × 1 turn 4.1, 64 lanes of single floats 1.7.
+ * Software devices (lavapipe, x → 2x over 2²² numbers): 8 lanes × 16 turns 5.0 GB/s, 64 lanes × 1
+ * turn 4.1, 64 lanes of single floats 1.7.
  */
 export const elementwiseWgsl = /* wgsl */ `
 @compute @workgroup_size(LANES_X, LANES_Y)

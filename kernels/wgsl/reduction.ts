@@ -1,6 +1,9 @@
 import type { Gpu } from "../../engine/gpu.ts";
 
-/** Lanes that reduce together, and by what means: constants of the kernels that use {@linkcode reductionWgsl}. */
+/**
+ * Lanes that reduce together, and by what means: constants of the kernels that use {@linkcode
+ * reductionWgsl}.
+ */
 export interface Reduction {
   /** A workgroup's lanes. */
   readonly LANES: number;
@@ -9,8 +12,9 @@ export interface Reduction {
 }
 
 /**
- * How rows are reduced on this device: by one subgroup where its size is known (8 lanes on lavapipe, where a barrier between subgroups
- * costs more than a row; 32 on NVIDIA), else by 64 lanes through workgroup memory.
+ * How rows are reduced on this device: by one subgroup where its size is known (8 lanes on
+ * lavapipe, where a barrier between subgroups costs more than a row; 32 on NVIDIA), else by 64
+ * lanes through workgroup memory.
  */
 export function reduction(gpu: Gpu): Reduction {
   const { subgroupSize, deviceClass } = gpu.info;
@@ -22,8 +26,9 @@ export function reduction(gpu: Gpu): Reduction {
 export const reductionConstantNames = ["LANES", "SUBGROUP"] as const;
 
 /**
- * WGSL `sum_over_lanes(value, lane)` and `max_over_lanes(value, lane)`: what all lanes of a workgroup put in, the same for each of them, added
- * in an order that never changes. All lanes must come here.
+ * WGSL `sum_over_lanes(value, lane)` and `max_over_lanes(value, lane)`: what all lanes of a
+ * workgroup put in, the same for each of them, added in an order that never changes. All lanes must
+ * come here.
  */
 export function reductionWgsl({ SUBGROUP }: Readonly<Record<"SUBGROUP", unknown>>): string {
   if (SUBGROUP) {

@@ -1,4 +1,7 @@
-/** What a pipeline's components are taught from small files: LoRAs and textual inversions. Both leave the weights as they are. */
+/**
+ * What a pipeline's components are taught from small files: LoRAs and textual inversions. Both
+ * leave the weights as they are.
+ */
 
 import { AdapterError } from "../errors.ts";
 import { type ByteSource, fileSource, type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
@@ -23,7 +26,9 @@ export interface AdapterFileOptions {
 export interface LoadLoraOptions extends AdapterFileOptions {
   /** What to call the LoRA. Default: the file's name without its ending. */
   readonly name?: string;
-  /** How much it acts, beside the scale of a call: 0 not at all, 1 as it was trained. Default: 1. */
+  /**
+   * How much it acts, beside the scale of a call: 0 not at all, 1 as it was trained. Default: 1.
+   */
   readonly weight?: number;
 }
 
@@ -130,7 +135,8 @@ export function weightLoras(
  * Teaches a tokenizer and a text encoder a token.
  *
  * @returns the token
- * @throws {AdapterError} if the file is no textual inversion, or one for another model; {PromptError} if the token is there already
+ * @throws {AdapterError} if the file is no textual inversion, or one for another model;
+ *   {PromptError} if the token is there already
  */
 export async function loadTextualInversion(
   { tokenizer, textEncoder }: Teachable,

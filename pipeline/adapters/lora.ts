@@ -1,6 +1,7 @@
 /**
- * LoRA files (2106.09685) in the forms that trainers write: diffusers' and PEFT's, which spell layers with dots, and kohya's, which A1111
- * and ComfyUI read and whose names have underscores for dots.
+ * LoRA files (2106.09685) in the forms that trainers write: diffusers' and PEFT's, which spell
+ * layers with dots, and kohya's, which A1111 and ComfyUI read and whose names have underscores for
+ * dots.
  */
 
 import type { Gpu } from "../../engine/gpu.ts";
@@ -33,7 +34,10 @@ interface KeyParts {
 /** Kohya's keys. Some trainers number the text encoder even where there is one. */
 const kohyaKey = /^lora_(unet|te|te1)_([^.]+)\.(?:lora_(down|up)\.weight|(alpha))$/;
 
-/** Diffusers' and PEFT's: whatever names the pair, the first factor is `down` or `A`, the second `up` or `B`; PEFT may name its adapter. */
+/**
+ * Diffusers' and PEFT's: whatever names the pair, the first factor is `down` or `A`, the second
+ * `up` or `B`; PEFT may name its adapter.
+ */
 const dottedKey =
   /^(?:(unet|text_encoder)\.)?(?:base_model\.model\.)?(.+?)(?:(?:\.lora_linear_layer|\.lora|_lora)\.(down|up)\.weight|\.lora_(down|up|A|B)(?:\.(?!weight)[^.]+)?\.weight|(?:\.lora_linear_layer|\.lora|_lora)?\.(alpha))$/;
 
@@ -73,7 +77,8 @@ function keyParts(key: string): KeyParts | undefined {
  *
  * @param keys the names of its tensors
  * @param source what to call the file
- * @throws {AdapterError} that names the keys which belong to no form, and the modules that lack one of their factors
+ * @throws {AdapterError} that names the keys which belong to no form, and the modules that lack one
+ *   of their factors
  */
 export function parseLoraKeys(keys: Iterable<string>, source: string): LoraModule[] {
   const modules = new Map<string, { target: LoraTarget; layer: string; keys: Map<string, string> }>();
@@ -114,7 +119,8 @@ const twice = "it updates a layer twice";
 /** What a file is whose keys no layer fits, where they tell. */
 function hintOf(keys: readonly string[]): string {
   const some = (pattern: RegExp) => keys.some((key) => pattern.test(key));
-  // XL has a second text encoder, and up to ten transformer blocks in a row, where 1.x and 2.x have one.
+  // XL has a second text encoder, and up to ten transformer blocks in a row, where 1.x and 2.x have
+  // one.
   if (some(/^lora_te2_|^text_encoder_2\.|transformer_blocks[._][1-9]|^lora_unet_(input|middle|output)_block/)) {
     return "It is for Stable Diffusion XL, and this model is of 1.x or 2.x";
   }
@@ -136,11 +142,12 @@ function refusal(source: string, reason: string, keys: readonly string[], hint =
 }
 
 /**
- * Reads a LoRA onto the device, with each update under the key of the layer that it is for. Dispose of the tensors when they have been added to
- * the models' stacks.
+ * Reads a LoRA onto the device, with each update under the key of the layer that it is for. Dispose
+ * of the tensors when they have been added to the models' stacks.
  *
  * @param stacks the adapters of the models that it may be for
- * @throws {AdapterError} that lists all keys which no layer fits: unknown ones, those of other ranks or widths, and those of types other than floats
+ * @throws {AdapterError} that lists all keys which no layer fits: unknown ones, those of other
+ *   ranks or widths, and those of types other than floats
  * @throws {SafetensorsError} if the file is broken
  */
 export async function readLora(

@@ -1,6 +1,7 @@
 /**
- * Low-rank updates of layers at run time (LoRA, 2106.09685): y = W x + Σ scale · up (down x). Weights stay as they are, so that an update
- * that is taken away leaves no trace, and its scale can differ from call to call.
+ * Low-rank updates of layers at run time (LoRA, 2106.09685): y = W x + Σ scale · up (down x).
+ * Weights stay as they are, so that an update that is taken away leaves no trace, and its scale can
+ * differ from call to call.
  */
 
 import { ShapeError } from "../../engine/errors.ts";
@@ -37,7 +38,10 @@ interface Adapter {
   weight: number;
 }
 
-/** The updates of one layer. `Down` is the form in which the layer takes the first factor: a matrix, or a packed convolution. */
+/**
+ * The updates of one layer. `Down` is the form in which the layer takes the first factor: a matrix,
+ * or a packed convolution.
+ */
 export class LowRankUpdates<Down extends Disposable = Disposable> {
   readonly #stack: AdapterStack;
   readonly #prepare: (down: Tensor) => Down;
@@ -45,7 +49,8 @@ export class LowRankUpdates<Down extends Disposable = Disposable> {
 
   /**
    * @param shape of the layer's weight: [out, in], or [out, in, k, k]
-   * @param prepare makes of a first factor [rank, in, …] what the layer wants; the tensor is its to keep or to dispose of
+   * @param prepare makes of a first factor [rank, in, …] what the layer wants; the tensor is its to
+   *   keep or to dispose of
    */
   constructor(stack: AdapterStack, readonly shape: readonly number[], prepare: (down: Tensor) => Down) {
     this.#stack = stack;
@@ -61,7 +66,8 @@ export class LowRankUpdates<Down extends Disposable = Disposable> {
    * activation(W x + b + Σ scale · up (down x)) + residual.
    *
    * @param epilogue what the call asks for
-   * @param base the layer's own product, with the epilogue that it is given: the sum of the updates comes as its residual
+   * @param base the layer's own product, with the epilogue that it is given: the sum of the updates
+   *   comes as its residual
    * @param update scale · up (down x), plus the residual
    */
   apply(
@@ -103,7 +109,8 @@ export class LowRankUpdates<Down extends Disposable = Disposable> {
 }
 
 /**
- * The adapters of one model, in the order in which they were added. All of them act at once, each with its weight.
+ * The adapters of one model, in the order in which they were added. All of them act at once, each
+ * with its weight.
  */
 export class AdapterStack implements Disposable {
   /** The layers that can be adapted, by their key in the checkpoint. */
@@ -132,7 +139,10 @@ export class AdapterStack implements Disposable {
     return this.#callScale;
   }
 
-  /** Records `body` with a factor on all adapters. Recording never waits, so calls that are drawn at the same time cannot mix. */
+  /**
+   * Records `body` with a factor on all adapters. Recording never waits, so calls that are drawn at
+   * the same time cannot mix.
+   */
   scaled<T>(scale: number, body: () => T): T {
     const outer = this.#callScale;
     this.#callScale = scale;
@@ -189,8 +199,8 @@ export class AdapterStack implements Disposable {
 }
 
 /**
- * Why an update does not fit a layer with a weight [out, in, …], in words; `undefined` if it does. Axes of length 1 at the end do not count,
- * since 1×1 convolutions and linear layers are one thing.
+ * Why an update does not fit a layer with a weight [out, in, …], in words; `undefined` if it does.
+ * Axes of length 1 at the end do not count, since 1×1 convolutions and linear layers are one thing.
  */
 export function misfit(
   layer: readonly number[],

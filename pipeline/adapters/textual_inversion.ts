@@ -1,6 +1,7 @@
 /**
- * Textual inversion (2208.01618): embeddings of words that a prompt can use, learned for a text encoder. Files are safetensors in diffusers'
- * form, one tensor named like its token, or in A1111's, one tensor `emb_params` in a file named like its token.
+ * Textual inversion (2208.01618): embeddings of words that a prompt can use, learned for a text
+ * encoder. Files are safetensors in diffusers' form, one tensor named like its token, or in
+ * A1111's, one tensor `emb_params` in a file named like its token.
  */
 
 import { AdapterError } from "../errors.ts";
@@ -21,7 +22,8 @@ const unnamedKeys = ["emb_params", "string_to_param.*", "*"];
  * Reads a file.
  *
  * @param options.width of the text encoder's embeddings
- * @throws {AdapterError} if it holds more than one tensor, or one that is no row or rows of `width` floats
+ * @throws {AdapterError} if it holds more than one tensor, or one that is no row or rows of `width`
+ *   floats
  */
 export async function readTextualInversion(weights: Weights, options: { width: number }): Promise<TextualInversion> {
   const { width } = options;

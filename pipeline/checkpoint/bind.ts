@@ -1,7 +1,7 @@
 /**
  * Binds a checkpoint's tensors to the modules that want them, by walking the checkpoint's own keys:
- * `w.at("to_out.0").get("weight", [out, in])` in a module's constructor. Constructors only say what they want; the numbers follow in one
- * pass over the file, once it is known that everything fits.
+ * `w.at("to_out.0").get("weight", [out, in])` in a module's constructor. Constructors only say what
+ * they want; the numbers follow in one pass over the file, once it is known that everything fits.
  */
 
 import type { DType } from "../../engine/dtype.ts";
@@ -13,7 +13,10 @@ import { bf16ToF32 } from "./safetensors/half.ts";
 import { AdapterStack, type LowRankUpdates } from "../adapters/low_rank.ts";
 import type { SafetensorsDtype, Weights } from "./safetensors/safetensors.ts";
 
-/** Bytes read at a time: the host never holds more of a model than this, and what is on its way to the device. */
+/**
+ * Bytes read at a time: the host never holds more of a model than this, and what is on its way to
+ * the device.
+ */
 const chunkBytes = 1 << 20;
 
 /** All tensors of one model on the device; disposing of it frees them. */
@@ -45,7 +48,10 @@ export class ModelWeights implements Disposable {
 interface Wish {
   readonly key: string;
   readonly dtype: SafetensorsDtype;
-  /** Gives the tensor to fill: made early for plain weights, on arrival for weights that are repacked. */
+  /**
+   * Gives the tensor to fill: made early for plain weights, on arrival for weights that are
+   * repacked.
+   */
   readonly open: () => Tensor;
   readonly filled: (tensor: Tensor) => void;
 }
@@ -80,7 +86,10 @@ export class WeightScope {
     return this.#binder.weights.tensors.has(this.#key(key));
   }
 
-  /** A weight of `shape` (axes of length 1 at the end do not count: a 1×1 convolution is a linear layer). It is filled once all is known to fit. */
+  /**
+   * A weight of `shape` (axes of length 1 at the end do not count: a 1×1 convolution is a linear
+   * layer). It is filled once all is known to fit.
+   */
   get(key: string, shape: readonly number[]): Tensor {
     const { gpu, owner } = this.#binder;
     const info = this.#binder.wanted(this.#key(key), shape);
@@ -89,8 +98,10 @@ export class WeightScope {
     return tensor;
   }
 
-  /** A weight that is kept in another form: `repack` gets it when it is filled; what it returns is the model's, and the
-   * weight itself is freed. */
+  /**
+   * A weight that is kept in another form: `repack` gets it when it is filled; what it returns is
+   * the model's, and the weight itself is freed.
+   */
   repacked(key: string, shape: readonly number[], repack: (tensor: Tensor) => Disposable): void {
     const { gpu, owner } = this.#binder;
     const info = this.#binder.wanted(this.#key(key), shape);
@@ -110,7 +121,8 @@ export class WeightScope {
    * Makes the layer at this place one that LoRAs can update.
    *
    * @param shape of its weight
-   * @param prepare makes of a first factor [rank, in, …] what the layer wants; the tensor is its to keep or to dispose of
+   * @param prepare makes of a first factor [rank, in, …] what the layer wants; the tensor is its to
+   *   keep or to dispose of
    */
   adaptable<Down extends Disposable>(
     shape: readonly number[],
@@ -172,15 +184,17 @@ class Binder {
 
 /** What {@linkcode bindWeights} can be told. */
 export interface BindOptions {
-  /** Keys that may be in the file although no module wants them: buffers that libraries once saved. */
+  /**
+   * Keys that may be in the file although no module wants them: buffers that libraries once saved.
+   */
   readonly ignore?: RegExp;
   /** Told of bytes as they arrive on the device. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
 /**
- * Builds a model on a checkpoint: `build` constructs the modules, which take their weights from the scope that it is given; then
- * the file is read once, in ranges, straight into GPU buffers.
+ * Builds a model on a checkpoint: `build` constructs the modules, which take their weights from the
+ * scope that it is given; then the file is read once, in ranges, straight into GPU buffers.
  *
  * @throws {CheckpointError} that lists every missing, misshapen and unused key at once
  */
@@ -204,7 +218,8 @@ export async function bindWeights<T>(
 }
 
 /**
- * Finds out whether a checkpoint fits a model, as {@linkcode bindWeights} would, by its header alone: no number is read, and no device needed.
+ * Finds out whether a checkpoint fits a model, as {@linkcode bindWeights} would, by its header
+ * alone: no number is read, and no device needed.
  *
  * @throws {CheckpointError} as {@linkcode bindWeights} does
  */
@@ -258,7 +273,10 @@ async function fill(gpu: Gpu, weights: Weights, wishes: readonly Wish[], { onPro
   }
 }
 
-/** How the file's types are kept on the device: f16 stays, bfloat16 and f64 become f32. `widening` is stored bytes per byte of the file. */
+/**
+ * How the file's types are kept on the device: f16 stays, bfloat16 and f64 become f32. `widening`
+ * is stored bytes per byte of the file.
+ */
 const floatTypes: Partial<
   Record<
     SafetensorsDtype,

@@ -4,8 +4,9 @@ import { CheckpointError } from "../errors.ts";
 import { type ByteSink, type TensorEntry, writeSafetensors } from "./safetensors/safetensors.ts";
 
 /**
- * Writes a file beside its final place and moves it there once it is complete and on the disk, so that whoever looks
- * finds the old file or the new one and never a part. A failure leaves no trace (Deno only).
+ * Writes a file beside its final place and moves it there once it is complete and on the disk, so
+ * that whoever looks finds the old file or the new one and never a part. A failure leaves no trace
+ * (Deno only).
  *
  * @throws What `write` throws, and Deno's errors where the folder cannot be written.
  */
@@ -51,8 +52,9 @@ export interface FolderWriter {
 }
 
 /**
- * Writes a folder beside its final place and moves it there once all of it is on the disk (Deno only). A failure leaves what was there
- * before. A folder that holds something is refused, unless `overwrite` says that its parts of the same names are to be replaced.
+ * Writes a folder beside its final place and moves it there once all of it is on the disk (Deno
+ * only). A failure leaves what was there before. A folder that holds something is refused, unless
+ * `overwrite` says that its parts of the same names are to be replaced.
  *
  * @throws {CheckpointError} if the place is taken
  * @throws What `write` throws, and Deno's errors where the folder cannot be written.
@@ -91,7 +93,10 @@ export async function writeFolderAtomically(
   }
 }
 
-/** Moves all that is in `stage` into `target`; what is replaced waits aside until all is done, and comes back if it is not. */
+/**
+ * Moves all that is in `stage` into `target`; what is replaced waits aside until all is done, and
+ * comes back if it is not.
+ */
 async function replaceParts(stage: string, target: string): Promise<void> {
   const aside = `${stage.replace(/\.tmp$/, "")}.old`;
   await Deno.mkdir(aside);
@@ -124,7 +129,10 @@ async function namesIn(directory: string): Promise<string[]> {
   return names;
 }
 
-/** Whether `path` is `place`, or lies in it, by their real names on the disk; places that do not exist hold nothing. */
+/**
+ * Whether `path` is `place`, or lies in it, by their real names on the disk; places that do not
+ * exist hold nothing.
+ */
 export async function liesIn(path: string, place: string): Promise<boolean> {
   const real = (name: string): Promise<string | undefined> => Deno.realPath(name).catch(() => undefined);
   const [inner, outer] = [await real(path), await real(place)];

@@ -40,7 +40,8 @@ export async function writeEdit(path: string, edit: EditFile): Promise<void> {
 /**
  * Reads an edit from a path or bytes.
  *
- * @throws {EditError} when it is no edit of Blue Rose's; {SafetensorsError} when it is no safetensors file
+ * @throws {EditError} when it is no edit of Blue Rose's; {SafetensorsError} when it is no
+ *   safetensors file
  */
 export async function readEdit(source: string | Uint8Array): Promise<EditFile & { readonly name: string }> {
   using file = await SafetensorsFile.open(

@@ -1,5 +1,6 @@
 /**
- * Edits that act on one model together. No weight changes: the layers read other embeddings, W'x = W(Ex), so that taking an edit off again is exact.
+ * Edits that act on one model together. No weight changes: the layers read other embeddings, W'x =
+ * W(Ex), so that taking an edit off again is exact.
  */
 
 import type { Tensor } from "../../engine/tensor.ts";
@@ -20,7 +21,9 @@ export interface StackableEdit extends ExportableEdit {
 /** An edit on a stack. */
 export interface StackEntry<Edit extends StackableEdit = StackableEdit> {
   readonly edit: Edit;
-  /** 0 leaves the model, 1 is the edit as solved; beyond that it is overdone, below 0 turned round. */
+  /**
+   * 0 leaves the model, 1 is the edit as solved; beyond that it is overdone, below 0 turned round.
+   */
   readonly strength: number;
   readonly enabled: boolean;
 }
@@ -32,7 +35,8 @@ export interface EditedStates {
 }
 
 /**
- * Edits in order. The first pushed edits the model, the next one the edited model (W·E₁·E₂), as `restartParams: false` does.
+ * Edits in order. The first pushed edits the model, the next one the edited model (W·E₁·E₂), as
+ * `restartParams: false` does.
  *
  * ```ts
  * pipe.edits.push(roses).push(bananas, { strength: 0.5 });
@@ -81,7 +85,10 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
     this.#entries.splice(this.#indexOf(edit), 1);
   }
 
-  /** Moves an edit to another place, 0 being the first. @throws {EditError} when it is not on the stack or there is no such place */
+  /**
+   * Moves an edit to another place, 0 being the first. @throws {EditError} when it is not on the
+   * stack or there is no such place
+   */
   move(edit: Edit, to: number): void {
     if (!(Number.isInteger(to) && to >= 0 && to < this.length)) {
       throw new EditError(`Cannot move an edit to place ${to} of a stack of ${this.length}`);
@@ -90,12 +97,18 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
     this.#entries.splice(to, 0, entry);
   }
 
-  /** Switches an edit on or off; without `enabled`, over. @throws {EditError} when it is not on the stack */
+  /**
+   * Switches an edit on or off; without `enabled`, over. @throws {EditError} when it is not on the
+   * stack
+   */
   toggle(edit: Edit, enabled?: boolean): void {
     this.#change(edit, (entry) => ({ ...entry, enabled: enabled ?? !entry.enabled }));
   }
 
-  /** Sets how far an edit goes. @throws {EditError} when it is not on the stack, or the strength is not finite */
+  /**
+   * Sets how far an edit goes. @throws {EditError} when it is not on the stack, or the strength is
+   * not finite
+   */
   setStrength(edit: Edit, strength: number): void {
     const checked = checkedStrength(strength);
     this.#change(edit, (entry) => ({ ...entry, strength: checked }));
@@ -128,11 +141,12 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
   }
 
   /**
-   * What each cross-attention layer is to read in place of the embeddings: the latest edit meets them first, W·E₁·E₂·x = W·(E₁·(E₂·x)).
-   * Layers that share their edits share the tensors.
+   * What each cross-attention layer is to read in place of the embeddings: the latest edit meets
+   * them first, W·E₁·E₂·x = W·(E₁·(E₂·x)). Layers that share their edits share the tensors.
    *
    * @param embeddings [B, T, width]
-   * @param options.perPrompt For each of the B prompts the edits that apply to it. Default: all that are enabled.
+   * @param options.perPrompt For each of the B prompts the edits that apply to it. Default: all
+   *   that are enabled.
    */
   statesOf(
     embeddings: Tensor,

@@ -14,17 +14,26 @@ export interface CrossAttentionLayer {
   readonly toV: { readonly weight: Tensor };
 }
 
-/** A model that can be edited: a text encoder with its tokenizer, and the layers that read what it says. */
+/**
+ * A model that can be edited: a text encoder with its tokenizer, and the layers that read what it
+ * says.
+ */
 export interface EditableModel {
   readonly gpu: Gpu;
   readonly tokenizer: AlignmentTokenizer;
   /** Cross-attention layers in the order of the checkpoint's blocks. */
   readonly crossAttentions: readonly CrossAttentionLayer[];
-  /** Embeddings [texts, tokens, width] of texts, padded and cut to the tokenizer's length. The tensor is the caller's. */
+  /**
+   * Embeddings [texts, tokens, width] of texts, padded and cut to the tokenizer's length. The
+   * tensor is the caller's.
+   */
   encodeTexts(texts: readonly string[]): Tensor | Promise<Tensor>;
 }
 
-/** Which layers an edit changes: all, those whose path begins with one of some prefixes, or those that a function picks. */
+/**
+ * Which layers an edit changes: all, those whose path begins with one of some prefixes, or those
+ * that a function picks.
+ */
 export type LayerChoice = readonly string[] | ((path: string) => boolean);
 
 /**

@@ -2,7 +2,9 @@
 
 import { EditError } from "../errors.ts";
 
-/** Two prompts whose tokens cannot be aligned: the source is not a subsequence of the destination. */
+/**
+ * Two prompts whose tokens cannot be aligned: the source is not a subsequence of the destination.
+ */
 export class AlignmentError extends EditError {
   override name = "AlignmentError";
   /** The prompts' tokens as texts, in order. */
@@ -35,7 +37,9 @@ export class LambdaError extends EditError {
   }
 }
 
-/** A system that the arithmetic at hand cannot solve: λ is too small beside the embeddings' size. */
+/**
+ * A system that the arithmetic at hand cannot solve: λ is too small beside the embeddings' size.
+ */
 export class IllConditionedError extends EditError {
   override name = "IllConditionedError";
   readonly lamb: number;

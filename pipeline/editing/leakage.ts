@@ -29,7 +29,8 @@ export interface ForetellingEdit {
 /**
  * Leakage of an edit into prompts.
  *
- * @param options.warnAbove Share of the sources' own movement from which a prompt is warned of. Default: 0.5.
+ * @param options.warnAbove Share of the sources' own movement from which a prompt is warned of.
+ *   Default: 0.5.
  */
 export async function foretell(
   { operator, recipe, model }: ForetellingEdit,
@@ -58,7 +59,10 @@ export async function foretell(
   });
 }
 
-/** The candidates that an edit would move most, most endangered first: what to preserve. Sources of the edit are left out. */
+/**
+ * The candidates that an edit would move most, most endangered first: what to preserve. Sources of
+ * the edit are left out.
+ */
 export async function suggestPreserve(
   edit: ForetellingEdit,
   candidates: readonly string[],

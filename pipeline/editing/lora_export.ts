@@ -22,7 +22,10 @@ export type LoraFormat = "diffusers" | "kohya";
 
 /** Options of an export. */
 export interface LoraExportOptions {
-  /** Rank of each matrix's update; what is left out is the least of all matrices together. Default: what is exact. */
+  /**
+   * Rank of each matrix's update; what is left out is the least of all matrices together. Default:
+   * what is exact.
+   */
   readonly rank?: number;
   /** Default: "f32". */
   readonly dtype?: SavedDtype;
@@ -101,7 +104,8 @@ export async function exportLora(
     }
     if (updates.length === 0) throw new EditError(`Cannot export a LoRA to ${path} as the edit changes no matrix`);
     const largest = Math.max(...updates.map((update) => update.rank));
-    // diffusers' format has no alpha: its loader takes one rank for all and would scale matrices of another.
+    // diffusers' format has no alpha: its loader takes one rank for all and would scale matrices of
+    // another.
     const equal = format === "diffusers" ? updates.map((update) => padded(update, largest)) : updates;
     const balancedUpdates = equal.map(balanced);
     const roundingError = dtype === "f16" ? await halfError(model.gpu, balancedUpdates) : 0;
@@ -125,7 +129,10 @@ export async function exportLora(
   }
 }
 
-/** Which operator changes which matrices. Edits of different layers make several groups; composed operators are the caller's to dispose of. */
+/**
+ * Which operator changes which matrices. Edits of different layers make several groups; composed
+ * operators are the caller's to dispose of.
+ */
 function groupMatrices(
   edits: readonly ExportableEdit[],
   model: EditableModel,
@@ -178,8 +185,9 @@ async function exactUpdates({ operator, matrices }: Group): Promise<Update[]> {
 }
 
 /**
- * The best updates that share `rank` directions of the embeddings: the leading right singular vectors V of all ΔW stacked, up = ΔW·Vᵀ, down = V.
- * With G = QQᵀ and K = Σ (WPᵀ)ᵀ(WPᵀ) they come from symmetric problems of the operator's rank.
+ * The best updates that share `rank` directions of the embeddings: the leading right singular
+ * vectors V of all ΔW stacked, up = ΔW·Vᵀ, down = V. With G = QQᵀ and K = Σ (WPᵀ)ᵀ(WPᵀ) they come
+ * from symmetric problems of the operator's rank.
  */
 async function truncatedUpdates(
   { operator, matrices }: Group,
@@ -240,7 +248,8 @@ async function truncatedUpdates(
     for (const [index, { module, weight }] of matrices.entries()) {
       using up = matmul(ups[index], overlap); // ΔW·Vᵀ
       updates.push({ module, up: await up.data(), down: shared, features: weight.shape[0], rank: count, width });
-      // The eigenvalues left out would say it too, but f32's rounding of the largest drowns the smallest.
+      // The eigenvalues left out would say it too, but f32's rounding of the largest drowns the
+      // smallest.
       const measured = await squaredDistance(gpu, () => [matmul(ups[index], right), matmul(up, down)]);
       lost += measured.difference;
       total += measured.norm;
@@ -269,7 +278,10 @@ function padded(update: Update, rank: number): Update {
   return { ...update, up, down, rank };
 }
 
-/** The same product with columns of `up` and rows of `down` of like size, by powers of two: f16 has few small numbers. */
+/**
+ * The same product with columns of `up` and rows of `down` of like size, by powers of two: f16 has
+ * few small numbers.
+ */
 function balanced(update: Update): Update {
   const { rank, width, features } = update;
   const up = update.up.slice(), down = update.down.slice();

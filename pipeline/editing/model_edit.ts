@@ -1,5 +1,6 @@
 /**
- * An edit as a thing of its own: made from prompts, looked at, kept in a file, put on models and taken off.
+ * An edit as a thing of its own: made from prompts, looked at, kept in a file, put on models and
+ * taken off.
  */
 
 import type { Gpu } from "../../engine/gpu.ts";
@@ -32,7 +33,10 @@ export interface ModelEditOptions extends EditSystemOptions {
   readonly layers?: LayerChoice;
 }
 
-/** How much an edit changes one layer: ‖W(E − I)‖ / ‖W‖ of its keys (undefined where they are not edited) and values. */
+/**
+ * How much an edit changes one layer: ‖W(E − I)‖ / ‖W‖ of its keys (undefined where they are not
+ * edited) and values.
+ */
 export interface LayerChange {
   readonly layer: string;
   readonly toK: number | undefined;
@@ -85,8 +89,10 @@ export class ModelEdit implements Disposable {
   /**
    * Solves one or many pairs at once.
    *
-   * @throws {AlignmentError} when a source is not a subsequence of its destination and no alignment by hand is given
-   * @throws {LambdaError} when λ is not a finite number above 0; {IllConditionedError} when it is too small for the numbers
+   * @throws {AlignmentError} when a source is not a subsequence of its destination and no alignment
+   *   by hand is given
+   * @throws {LambdaError} when λ is not a finite number above 0; {IllConditionedError} when it is
+   *   too small for the numbers
    * @throws {EditError} when there is no pair, a weight is out of range, or no layer matches
    */
   static async solve(
@@ -131,8 +137,10 @@ export class ModelEdit implements Disposable {
    * An edit from a file that {@linkcode ModelEdit.save} wrote.
    *
    * @param source a path or a URL's bytes; only paths need Deno
-   * @param options.anyModel Take the edit although the model's text encoder is another. Default: false.
-   * @throws {EditError} when the file holds no edit, or one for another text encoder or other layers
+   * @param options.anyModel Take the edit although the model's text encoder is another. Default:
+   *   false.
+   * @throws {EditError} when the file holds no edit, or one for another text encoder or other
+   *   layers
    */
   static async load(
     source: string | Uint8Array,
@@ -195,7 +203,8 @@ export class ModelEdit implements Disposable {
   /**
    * Solves again for another λ, without encoding again: embeddings and Gram matrix were kept.
    *
-   * @throws {EditError} for an edit from a file, which has only the factors; as {@linkcode ModelEdit.solve} does for a bad λ
+   * @throws {EditError} for an edit from a file, which has only the factors; as {@linkcode
+   *   ModelEdit.solve} does for a bad λ
    */
   async resolve(options: { lamb: number }): Promise<EditReport> {
     if (!this.#system) {
@@ -215,12 +224,18 @@ export class ModelEdit implements Disposable {
     return (await this.foretell(prompts)).map(({ leakage }) => leakage);
   }
 
-  /** What the edit will do to prompts: leakage, its share of what the sources themselves move, and the nearest source. */
+  /**
+   * What the edit will do to prompts: leakage, its share of what the sources themselves move, and
+   * the nearest source.
+   */
   async foretell(prompts: readonly string[], options: { warnAbove?: number } = {}): Promise<Foretold[]> {
     return await foretell(this, prompts, options);
   }
 
-  /** How much each edited layer's weights would change: ‖W(E − I)‖ / ‖W‖. Some 2 · rank · ‖W‖₀ multiplications a matrix: ask when it matters. */
+  /**
+   * How much each edited layer's weights would change: ‖W(E − I)‖ / ‖W‖. Some 2 · rank · ‖W‖₀
+   * multiplications a matrix: ask when it matters.
+   */
   async layerChanges(): Promise<LayerChange[]> {
     const layers = this.#model.crossAttentions.filter(({ path }) => this.#report.layers.includes(path));
     const norms = this.gpu.scope(() =>
@@ -252,7 +267,8 @@ export class ModelEdit implements Disposable {
   }
 
   /**
-   * Writes the edit: thin factors in f32, and as metadata the recipe, the report, and what is needed to know the text encoder again.
+   * Writes the edit: thin factors in f32, and as metadata the recipe, the report, and what is
+   * needed to know the text encoder again.
    *
    * @throws Deno's errors where the file cannot be written
    */

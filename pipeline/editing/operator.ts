@@ -1,5 +1,6 @@
 /**
- * TIME's edit as one operator, apart from any model: W' = WE (2303.08084, eq. 5, with the destination's values written as Wd).
+ * TIME's edit as one operator, apart from any model: W' = WE (2303.08084, eq. 5, with the
+ * destination's values written as Wd).
  */
 
 import { ShapeError } from "../../engine/errors.ts";
@@ -45,7 +46,8 @@ export interface OperatorFactors {
 }
 
 /**
- * E = I + PᵀQ, which turns the embedding of a source token into that of its destination and leaves alone what lies across.
+ * E = I + PᵀQ, which turns the embedding of a source token into that of its destination and leaves
+ * alone what lies across.
  *
  * ```ts
  * using operator = await solveOperator(gpu, { source, destination }, { lamb: 0.1 });
@@ -135,7 +137,10 @@ export class EditOperator implements Disposable {
     });
   }
 
-  /** E [width, width] whole, in float64 from the factors: E[i, j] weighs the source's channel j in the destination's channel i. */
+  /**
+   * E [width, width] whole, in float64 from the factors: E[i, j] weighs the source's channel j in
+   * the destination's channel i.
+   */
   async dense(): Promise<Float64Array<ArrayBuffer>> {
     const { width, rank } = this;
     const e = new Float64Array(width * width);

@@ -24,7 +24,10 @@ export interface DrawingOptions {
   readonly onDrawn?: (count: number) => void;
 }
 
-/** Draws pictures in batches, of which each picture can have another edit. Edits that are on the pipeline's stack already must not be given. */
+/**
+ * Draws pictures in batches, of which each picture can have another edit. Edits that are on the
+ * pipeline's stack already must not be given.
+ */
 export async function drawPictures(
   pipe: StableDiffusionModelEditingPipeline,
   drawings: readonly Drawing[],

@@ -1,5 +1,6 @@
 /**
- * What an edit is judged by: prompts, each beside the one that it should, or should not, have become.
+ * What an edit is judged by: prompts, each beside the one that it should, or should not, have
+ * become.
  */
 
 /** A prompt, and the same prompt with what the edit adds. */
@@ -31,7 +32,8 @@ export interface CaseLimits {
 }
 
 /**
- * Cases from parsed JSON: a list of objects with the fields of {@linkcode EditCase}, of which `preserve` may be missing.
+ * Cases from parsed JSON: a list of objects with the fields of {@linkcode EditCase}, of which
+ * `preserve` may be missing.
  *
  * @param name what errors call the JSON
  * @throws {TypeError} where a field is missing or not what it should be, with its place

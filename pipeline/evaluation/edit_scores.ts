@@ -1,10 +1,12 @@
 /**
- * How an edit is scored: TIME's three questions (2303.08084, section 5), put to CLIP about every picture.
+ * How an edit is scored: TIME's three questions (2303.08084, section 5), put to CLIP about every
+ * picture.
  */
 
 /**
- * What a picture tells of an edit. Efficacy: the picture of the source prompt fits the destination better than the source. Generality: the same
- * for related prompts. Specificity: the picture of an unrelated prompt fits that prompt better than the one with what the edit adds.
+ * What a picture tells of an edit. Efficacy: the picture of the source prompt fits the destination
+ * better than the source. Generality: the same for related prompts. Specificity: the picture of an
+ * unrelated prompt fits that prompt better than the one with what the edit adds.
  */
 export type Measure = "efficacy" | "generality" | "specificity";
 
@@ -24,7 +26,10 @@ export interface Tally {
   readonly pictures: number;
   /** Share of pictures that fit the prompt that they should fit better; NaN without pictures. */
   readonly rate: number;
-  /** What CLIP believes, between the two prompts, in favour of that prompt: mean softmax, which tells more than the rate when pictures are few. */
+  /**
+   * What CLIP believes, between the two prompts, in favour of that prompt: mean softmax, which
+   * tells more than the rate when pictures are few.
+   */
   readonly belief: number;
 }
 

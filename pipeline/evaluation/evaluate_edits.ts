@@ -1,5 +1,6 @@
 /**
- * Edits judged by the pictures that the edited model draws, over a grid of λ, with and without prompts to preserve.
+ * Edits judged by the pictures that the edited model draws, over a grid of λ, with and without
+ * prompts to preserve.
  */
 
 import { ModelEdit } from "../editing/model_edit.ts";
@@ -67,9 +68,10 @@ export function picturesOfGrid(cases: readonly EditCase[], options: { lambdas: n
 }
 
 /**
- * Draws the test prompts of all cases with the model as it is and with each edit under each condition, and has them judged. A case's edit is made
- * once with and once without prompts to preserve; each λ after the first is solved from the kept Gram matrix. All is solved for the smallest λ before
- * anything is drawn, so that a λ too small for the numbers costs no time.
+ * Draws the test prompts of all cases with the model as it is and with each edit under each
+ * condition, and has them judged. A case's edit is made once with and once without prompts to
+ * preserve; each λ after the first is solved from the kept Gram matrix. All is solved for the
+ * smallest λ before anything is drawn, so that a λ too small for the numbers costs no time.
  *
  * @throws {LambdaError} {IllConditionedError} {AlignmentError} as `ModelEdit.solve` does
  */

@@ -1,5 +1,6 @@
 /**
- * Whether what an edit is foretold to do to prompts ranks them as what it then does to their pictures.
+ * Whether what an edit is foretold to do to prompts ranks them as what it then does to their
+ * pictures.
  */
 
 import type { ModelEdit } from "../editing/model_edit.ts";
@@ -13,7 +14,10 @@ export interface PromptChange {
   readonly prompt: string;
   /** `edit.leakage`. */
   readonly foretold: number;
-  /** Root mean square difference of the pictures with and without the edit, of 255, on average over seeds. */
+  /**
+   * Root mean square difference of the pictures with and without the edit, of 255, on average over
+   * seeds.
+   */
   readonly drawn: number;
 }
 
@@ -23,8 +27,9 @@ export interface LeakageEvaluation {
   /** Spearman's ρ between foretold and drawn. */
   readonly rankCorrelation: number;
   /**
-   * Spearman's ρ between the drawn changes of two seeds, on average over all pairs; NaN for one seed. What chance there is in a drawn change:
-   * no prediction from the prompt alone can do much better than √ρ on one seed.
+   * Spearman's ρ between the drawn changes of two seeds, on average over all pairs; NaN for one
+   * seed. What chance there is in a drawn change: no prediction from the prompt alone can do much
+   * better than √ρ on one seed.
    */
   readonly seedAgreement: number;
 }
@@ -37,7 +42,10 @@ export interface EvaluateLeakageOptions extends DrawingOptions {
   readonly firstSeed?: number;
 }
 
-/** Draws prompts with and without an edit, from the same noise, and compares the difference with what the edit foretells. */
+/**
+ * Draws prompts with and without an edit, from the same noise, and compares the difference with
+ * what the edit foretells.
+ */
 export async function evaluateLeakage(
   pipe: StableDiffusionModelEditingPipeline,
   edit: ModelEdit,
@@ -66,7 +74,10 @@ function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
-/** Root mean square difference of two pictures' bytes. @throws {RangeError} for pictures of different sizes */
+/**
+ * Root mean square difference of two pictures' bytes. @throws {RangeError} for pictures of
+ * different sizes
+ */
 export function pixelDifference(a: Picture, b: Picture): number {
   if (a.width !== b.width || a.height !== b.height) {
     throw new RangeError(

@@ -11,14 +11,16 @@ export function ranks(values: readonly number[]): number[] {
 }
 
 /**
- * Spearman's ρ: the correlation of ranks, from −1 to 1. 1 where one list orders as the other does, whatever the values.
+ * Spearman's ρ: the correlation of ranks, from −1 to 1. 1 where one list orders as the other does,
+ * whatever the values.
  *
  * ```ts
  * rankCorrelation([1, 2, 3], [1, 10, 100]); // 1
  * ```
  *
  * @returns NaN where one list does not vary
- * @throws {RangeError} for lists of different lengths, fewer than two values, or values that are not numbers
+ * @throws {RangeError} for lists of different lengths, fewer than two values, or values that are
+ *   not numbers
  */
 export function rankCorrelation(a: readonly number[], b: readonly number[]): number {
   if (a.length !== b.length || a.length < 2) {

@@ -7,7 +7,10 @@ import type { AutoencoderKL } from "../models/vae.ts";
 export interface DecodingOptions {
   /** Decode the pictures of a batch one after the other. */
   readonly slicing: boolean;
-  /** Decode pictures larger than the autoencoder's `sample_size` in overlapping tiles, blended where they meet. */
+  /**
+   * Decode pictures larger than the autoencoder's `sample_size` in overlapping tiles, blended where
+   * they meet.
+   */
   readonly tiling: boolean;
 }
 
@@ -45,7 +48,10 @@ export async function decodeLatents(
   return { values, shape: [batch, height, width, 3] };
 }
 
-/** Asks for everything that {@linkcode decodeLatents} does on the device, once, for {@linkcode Gpu.rehearse}. */
+/**
+ * Asks for everything that {@linkcode decodeLatents} does on the device, once, for {@linkcode
+ * Gpu.rehearse}.
+ */
 export function rehearseDecoding(vae: AutoencoderKL, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
   vae.gpu.scope(() => {
     const side = tiling ? Math.floor(vae.config.sampleSize / vae.scaleFactor) : Infinity;
@@ -81,8 +87,9 @@ interface Tile {
 }
 
 /**
- * diffusers' `tiled_decode`: tiles of `sample_size` pixels that overlap by a quarter; each is faded into the one above and the one to
- * the left over that quarter, and only its upper left three quarters are kept. Blending is on the host: the device never holds more than a tile.
+ * diffusers' `tiled_decode`: tiles of `sample_size` pixels that overlap by a quarter; each is faded
+ * into the one above and the one to the left over that quarter, and only its upper left three
+ * quarters are kept. Blending is on the host: the device never holds more than a tile.
  */
 async function decodeTiled(vae: AutoencoderKL, latents: Tensor): Promise<Float32Array> {
   const { gpu, scaleFactor, config } = vae;

@@ -14,7 +14,10 @@ import {
 } from "../../schedulers/mod.ts";
 import type { PromptContext, UNet2DConditionModel } from "../models/unet.ts";
 
-/** Called while denoising: step from 0, the timestep, and the latents, which live until the callback (or its promise) ends. */
+/**
+ * Called while denoising: step from 0, the timestep, and the latents, which live until the callback
+ * (or its promise) ends.
+ */
 export type StepCallback = (step: number, timestep: number, latents: Tensor) => void | Promise<void>;
 
 /** What {@linkcode denoise} works with. */
@@ -22,7 +25,10 @@ export interface DenoisingOptions {
   readonly unet: UNet2DConditionModel;
   readonly scheduler: Scheduler;
   readonly numInferenceSteps: number;
-  /** Keys and values of the prompts; under guidance those of the negative prompts first, so twice as many as latents. */
+  /**
+   * Keys and values of the prompts; under guidance those of the negative prompts first, so twice as
+   * many as latents.
+   */
   readonly context: PromptContext;
   readonly guidanceScale: number;
   readonly eta: number;
@@ -34,8 +40,9 @@ export interface DenoisingOptions {
 }
 
 /**
- * Denoises latents by the scheduler's plan. Everything stays on the device and nothing waits, except where a callback or an abort
- * signal wants to know how far it is, and for samplers with a non-linear part, which run on the host.
+ * Denoises latents by the scheduler's plan. Everything stays on the device and nothing waits,
+ * except where a callback or an abort signal wants to know how far it is, and for samplers with a
+ * non-linear part, which run on the host.
  *
  * @param latents [B, 4, h, w], scaled by the scheduler's initial sigma; consumed
  * @returns the denoised latents
@@ -60,10 +67,16 @@ export async function denoise(latents: Tensor, options: DenoisingOptions): Promi
   return loop.release();
 }
 
-/** Steps of which each may ask for other kernels than the one before: until the history of a multi-step sampler is full. */
+/**
+ * Steps of which each may ask for other kernels than the one before: until the history of a
+ * multi-step sampler is full.
+ */
 const unlikeSteps = 5;
 
-/** Asks for everything that {@linkcode denoise} does on the device, for {@linkcode Gpu.rehearse}: but for noise, which it draws from nobody's generator. */
+/**
+ * Asks for everything that {@linkcode denoise} does on the device, for {@linkcode Gpu.rehearse}:
+ * but for noise, which it draws from nobody's generator.
+ */
 export function rehearseDenoising(latents: Tensor, options: DenoisingOptions): Tensor {
   using loop = new DenoisingLoop(latents, { ...options, generator: new TorchGenerator(0) });
   for (const index of loop.plan.steps.slice(0, unlikeSteps).keys()) {
@@ -73,7 +86,10 @@ export function rehearseDenoising(latents: Tensor, options: DenoisingOptions): T
   return loop.release();
 }
 
-/** Standard normal noise [B, …]: all of it from one generator, or each image's from its own, as diffusers draws it. */
+/**
+ * Standard normal noise [B, …]: all of it from one generator, or each image's from its own, as
+ * diffusers draws it.
+ */
 export function drawNoise(
   shape: readonly number[],
   generator: TorchGenerator | readonly TorchGenerator[],
@@ -83,8 +99,9 @@ export function drawNoise(
 }
 
 /**
- * The loop on the device. The UNet and guidance are captured once, on inputs of their own, and run again at each step: pipelines, bind groups,
- * parameters and the places of all temporaries are then at hand.
+ * The loop on the device. The UNet and guidance are captured once, on inputs of their own, and run
+ * again at each step: pipelines, bind groups, parameters and the places of all temporaries are then
+ * at hand.
  */
 class DenoisingLoop implements Disposable {
   readonly plan: SchedulerPlan;
@@ -171,7 +188,10 @@ class DenoisingLoop implements Disposable {
   }
 }
 
-/** The model's word on a sample: guided, where the context holds negative prompts, by one batch of two. */
+/**
+ * The model's word on a sample: guided, where the context holds negative prompts, by one batch of
+ * two.
+ */
 function predictNoise(
   { sample, time }: { sample: Tensor; time: Tensor },
   { unet, context, guidanceScale }: DenoisingOptions,
@@ -186,7 +206,10 @@ function copyAll(from: Tensor, to: Tensor, start = 0): void {
   copyBlock({ tensor: from, start, stride: length }, { tensor: to, start: 0, stride: length }, { rows: 1, length });
 }
 
-/** Carries a step out by the scheduler's own `step()`: for clipping and thresholding, at the price of a fence. */
+/**
+ * Carries a step out by the scheduler's own `step()`: for clipping and thresholding, at the price
+ * of a fence.
+ */
 function hostStepper(scheduler: Scheduler, { numInferenceSteps, eta, generator }: DenoisingOptions) {
   scheduler.setTimesteps(numInferenceSteps);
   return async (sample: Tensor, output: Tensor, { timestep, drawsNoise }: PlanStep): Promise<Tensor> => {

@@ -23,15 +23,17 @@ export interface EncodePromptOptions {
   readonly negativePromptEmbeds?: Tensor;
 }
 
-/** Embeddings [B · numImagesPerPrompt, T, d]; the negative ones only under classifier-free guidance. */
+/**
+ * Embeddings [B · numImagesPerPrompt, T, d]; the negative ones only under classifier-free guidance.
+ */
 export interface PromptEmbeddings {
   readonly promptEmbeds: Tensor;
   readonly negativePromptEmbeds: Tensor | undefined;
 }
 
 /**
- * Prompts to embeddings. Prompts and negative prompts that are texts go through the encoder in one batch, unless layers are skipped: diffusers
- * skips them for the prompts alone.
+ * Prompts to embeddings. Prompts and negative prompts that are texts go through the encoder in one
+ * batch, unless layers are skipped: diffusers skips them for the prompts alone.
  */
 export function encodePrompts(
   { tokenizer, textEncoder }: { tokenizer: CLIPTokenizer; textEncoder: CLIPTextModel },
@@ -77,7 +79,10 @@ export function encodePrompts(
   });
 }
 
-/** Texts to hidden states [texts, 77, d], padded and cut to the tokenizer's length; what is cut is warned of. */
+/**
+ * Texts to hidden states [texts, 77, d], padded and cut to the tokenizer's length; what is cut is
+ * warned of.
+ */
 export function encodeTexts(
   tokenizer: CLIPTokenizer,
   textEncoder: CLIPTextModel,
@@ -101,7 +106,10 @@ export function encodeTexts(
   return gpu.scope(() => textEncoder.forward(ids, options).lastHiddenState);
 }
 
-/** Rows first … first+count of [rows, T, d], each `copies` times. A row lookup with whole embeddings as rows. */
+/**
+ * Rows first … first+count of [rows, T, d], each `copies` times. A row lookup with whole embeddings
+ * as rows.
+ */
 function repeatRows(source: Tensor, first: number, count: number, copies: number): Tensor {
   const [rows, tokens, width] = source.dims(3);
   const ids = Int32Array.from({ length: count * copies }, (_, i) => first + Math.floor(i / copies));

@@ -1,4 +1,7 @@
-/** Pictures as CLIP's vision models take them: resized, cropped and normalised as transformers' `CLIPImageProcessor` does it. */
+/**
+ * Pictures as CLIP's vision models take them: resized, cropped and normalised as transformers'
+ * `CLIPImageProcessor` does it.
+ */
 
 import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
 import {
@@ -10,8 +13,8 @@ import type { Picture } from "./picture.ts";
 import { checkPicture, resizeBicubic } from "./resize.ts";
 
 /**
- * CLIP's image processor (transformers 4.35's `CLIPImageProcessor`), bit for bit: PIL's bicubic, the middle cut out, then
- * (factor · byte − mean) / std in f32.
+ * CLIP's image processor (transformers 4.35's `CLIPImageProcessor`), bit for bit: PIL's bicubic,
+ * the middle cut out, then (factor · byte − mean) / std in f32.
  *
  * @example
  * ```ts
@@ -29,7 +32,8 @@ export class CLIPImageProcessor {
   /**
    * Reads a folder's `preprocessor_config.json`.
    *
-   * @throws {CheckpointError} if there is none; {ConfigError} for what CLIP's processor does not do, or is not done here.
+   * @throws {CheckpointError} if there is none; {ConfigError} for what CLIP's processor does not
+   *   do, or is not done here.
    */
   static async fromPretrained(directory: string | FileTree): Promise<CLIPImageProcessor> {
     const tree = await openTree(directory);
@@ -39,7 +43,8 @@ export class CLIPImageProcessor {
   /**
    * A picture as pixel values.
    *
-   * @returns [1, 3, H, W], where H and W are the crop's sides ({@linkcode outputSize} tells them without one)
+   * @returns [1, 3, H, W], where H and W are the crop's sides ({@linkcode outputSize} tells them
+   *   without one)
    * @throws {ImageError} where the picture has other bytes than its size says
    */
   preprocess(picture: Picture): Float32Array<ArrayBuffer> {
@@ -86,7 +91,8 @@ export class CLIPImageProcessor {
     const { rescaleFactor, normalize } = this.config;
     const values = new Float32Array(3 * height * width);
     for (let channel = 0; channel < 3; channel++) {
-      // There are 256 bytes: each is computed once, rounded to f32 after each operation as numpy does.
+      // There are 256 bytes: each is computed once, rounded to f32 after each operation as numpy
+      // does.
       const table = Float32Array.from({ length: 256 }, (_, byte) => {
         const scaled = Math.fround(byte * (rescaleFactor ?? 1));
         if (normalize === null) return scaled;
@@ -101,8 +107,9 @@ export class CLIPImageProcessor {
 }
 
 /**
- * The middle of a picture, with black around it where the picture is smaller. Where the difference is odd, the row or
- * column more is lost below or on the right when cutting, and added above or on the left when padding.
+ * The middle of a picture, with black around it where the picture is smaller. Where the difference
+ * is odd, the row or column more is lost below or on the right when cutting, and added above or on
+ * the left when padding.
  */
 function centerCrop(picture: Picture, { width, height }: { width: number; height: number }): Picture {
   if (width === picture.width && height === picture.height) return picture;

@@ -1,5 +1,6 @@
 /**
- * Contact sheets: rows of pictures with captions, as one image. This is how an edit is looked at, before beside after.
+ * Contact sheets: rows of pictures with captions, as one image. This is how an edit is looked at,
+ * before beside after.
  *
  * @module
  */
@@ -46,8 +47,8 @@ const margin = 28;
 const gap = 14;
 
 /**
- * Draws rows of captioned pictures. Captions are wrapped; letters that the fonts lack (they hold Latin-1 alone) are
- * written as words or plain signs where there are such, else as "?".
+ * Draws rows of captioned pictures. Captions are wrapped; letters that the fonts lack (they hold
+ * Latin-1 alone) are written as words or plain signs where there are such, else as "?".
  *
  * @throws {ImageError} Where there is no picture to draw.
  *
@@ -172,7 +173,9 @@ export function pictureGrid(pictures: readonly Picture[], options: { columns?: n
   return { data, width: gridWidth, height: gridHeight };
 }
 
-/** By the largest whole factor that keeps it within `cellSize`; larger pictures stay as they are. */
+/**
+ * By the largest whole factor that keeps it within `cellSize`; larger pictures stay as they are.
+ */
 function enlarge(picture: Picture, options: { cellSize: number; smooth: boolean }): JimpImage {
   const image = toJimp(picture);
   const factor = Math.floor(options.cellSize / Math.max(picture.width, picture.height));
@@ -184,7 +187,8 @@ function enlarge(picture: Picture, options: { cellSize: number; smooth: boolean 
 
 function loadFonts(): Promise<Record<"title" | "caption" | "heading" | "small", Font>> {
   loadedFonts ??= (async () => {
-    // Not before they are needed: the module looks for files on disk, and so does not load in browsers.
+    // Not before they are needed: the module looks for files on disk, and so does not load in
+    // browsers.
     const { SANS_12_BLACK, SANS_14_BLACK, SANS_16_BLACK, SANS_32_BLACK } = await import("jimp/fonts");
     return {
       title: await loadFont(fontUrl(SANS_32_BLACK)),
@@ -222,7 +226,10 @@ const spelled: Record<string, string> = {
   "≥": ">=",
 };
 
-/** Breaks a text into lines of at most `width` pixels: at its newlines, between words, and inside of overlong words. */
+/**
+ * Breaks a text into lines of at most `width` pixels: at its newlines, between words, and inside of
+ * overlong words.
+ */
 function breakLines(font: Font, text: string, width: number): string[] {
   if (text === "") return [];
   const printable = Array.from(text, (character) => spelled[character] ?? character)

@@ -1,6 +1,7 @@
 /**
- * What a drawn picture says of itself, as PNG text: `parameters` in the form that A1111's web interface writes and its "PNG Info" and ComfyUI
- * tools read, and the same as JSON under `bluerose`.
+ * What a drawn picture says of itself, as PNG text: `parameters` in the form that A1111's web
+ * interface writes and its "PNG Info" and ComfyUI tools read, and the same as JSON under
+ * `bluerose`.
  *
  * @module
  */

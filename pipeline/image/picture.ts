@@ -15,15 +15,18 @@ export interface Picture {
   readonly height: number;
 }
 
-/** An image of the jimp library: `image.bitmap` holds its RGBA bytes, `await image.write("a.png")` saves it. */
+/**
+ * An image of the jimp library: `image.bitmap` holds its RGBA bytes, `await image.write("a.png")`
+ * saves it.
+ */
 export type JimpImage = InstanceType<typeof Jimp>;
 
 /** The file formats that pictures are written in. */
 export type PictureFormat = "png" | "jpeg";
 
 /**
- * Turns values in 0…1, [H, W, 3], into a picture: round(255 x), halves to even, as diffusers' `numpy_to_pil`. Values
- * outside 0…1 are clamped.
+ * Turns values in 0…1, [H, W, 3], into a picture: round(255 x), halves to even, as diffusers'
+ * `numpy_to_pil`. Values outside 0…1 are clamped.
  *
  * @throws {ImageError} Where the values are not height × width × 3, or one is not a number.
  */
@@ -36,7 +39,8 @@ export function pictureFromFloats(values: Float32Array, size: { width: number; h
       { expected, actual: values.length },
     );
   }
-  // A clamped array rounds halves to even and clamps, as its specification says; fround keeps the product in f32 as numpy's.
+  // A clamped array rounds halves to even and clamps, as its specification says; fround keeps the
+  // product in f32 as numpy's.
   const data = new Uint8ClampedArray(expected);
   for (let i = 0; i < expected; i++) {
     if (Number.isNaN(values[i])) {
@@ -119,8 +123,8 @@ export function formatOfPath(path: string): PictureFormat {
 }
 
 /**
- * Encodes a picture or a jimp image as a file's bytes. `text` goes into PNG files (see {@linkcode withPngText}); JPEG
- * files carry none.
+ * Encodes a picture or a jimp image as a file's bytes. `text` goes into PNG files (see {@linkcode
+ * withPngText}); JPEG files carry none.
  *
  * @example
  * ```ts

@@ -1,8 +1,9 @@
 /**
- * Text inside PNG files: how a picture carries its prompt, seed and edit. AUTOMATIC1111 and ComfyUI read the keyword
- * `parameters`.
+ * Text inside PNG files: how a picture carries its prompt, seed and edit. AUTOMATIC1111 and ComfyUI
+ * read the keyword `parameters`.
  *
- * Source: Portable Network Graphics, sections 5 (chunks), 11.3.3 (tEXt, zTXt, iTXt) and annex D (CRC).
+ * Source: Portable Network Graphics, sections 5 (chunks), 11.3.3 (tEXt, zTXt, iTXt) and annex D
+ * (CRC).
  *
  * @module
  */
@@ -20,10 +21,12 @@ interface Chunk {
 }
 
 /**
- * Returns `png` with `entries` as text chunks, before the pixels so that readers find them early. An entry replaces the
- * one that has its keyword; other text stays. Latin-1 texts become tEXt, which every reader knows, others iTXt (UTF-8).
+ * Returns `png` with `entries` as text chunks, before the pixels so that readers find them early.
+ * An entry replaces the one that has its keyword; other text stays. Latin-1 texts become tEXt,
+ * which every reader knows, others iTXt (UTF-8).
  *
- * @throws {ImageError} Where `png` is not a whole PNG, or a keyword is not 1 to 79 printable Latin-1 characters.
+ * @throws {ImageError} Where `png` is not a whole PNG, or a keyword is not 1 to 79 printable
+ *   Latin-1 characters.
  *
  * @example
  * ```ts
@@ -41,9 +44,11 @@ export function withPngText(png: Uint8Array, entries: Record<string, string>): U
 }
 
 /**
- * Reads all text chunks of `png`, by keyword; compressed ones too. Where a keyword stands twice, the later wins.
+ * Reads all text chunks of `png`, by keyword; compressed ones too. Where a keyword stands twice,
+ * the later wins.
  *
- * @throws {ImageError} Where `png` is not a whole PNG, a checksum is wrong or a compressed text cannot be unpacked.
+ * @throws {ImageError} Where `png` is not a whole PNG, a checksum is wrong or a compressed text
+ *   cannot be unpacked.
  */
 export async function readPngText(png: Uint8Array): Promise<Record<string, string>> {
   const texts = chunksOf(png).filter((chunk) => textTypes.includes(chunk.type));

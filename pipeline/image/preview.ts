@@ -8,8 +8,9 @@ import { type Picture, pictureFromFloats } from "./picture.ts";
 export type LatentFactors = readonly (readonly [red: number, green: number, blue: number])[];
 
 /**
- * Fitted to Stable Diffusion 1.4's autoencoder by Kevin Turner, "Decoding latents to RGB without upscaling"
- * (discuss.huggingface.co/t/23204); good for 1.x and 2.x, whose latent spaces are one. Other autoencoders need their own.
+ * Fitted to Stable Diffusion 1.4's autoencoder by Kevin Turner, "Decoding latents to RGB without
+ * upscaling" (discuss.huggingface.co/t/23204); good for 1.x and 2.x, whose latent spaces are one.
+ * Other autoencoders need their own.
  */
 export const stableDiffusionLatentFactors: LatentFactors = [
   [0.298, 0.207, 0.208],
@@ -19,8 +20,9 @@ export const stableDiffusionLatentFactors: LatentFactors = [
 ];
 
 /**
- * Pictures of latents by a linear map: rgb = (1 + scale · Σ_c latent_c · factor_c) / 2, one pixel for each place, an eighth of the final size.
- * For callbacks: while denoising, latents still hold noise, and so does the preview.
+ * Pictures of latents by a linear map: rgb = (1 + scale · Σ_c latent_c · factor_c) / 2, one pixel
+ * for each place, an eighth of the final size. For callbacks: while denoising, latents still hold
+ * noise, and so does the preview.
  *
  * ```ts
  * await pipe.generate("a rose", {
@@ -33,8 +35,10 @@ export const stableDiffusionLatentFactors: LatentFactors = [
  * ```
  *
  * @param latents [B, C, h, w]
- * @param options.factors one row for each of the C channels. Default: those of Stable Diffusion 1.x and 2.x
- * @param options.scale factor of the latents: samplers that count in sigmas (Euler, Heun, LMS) keep them 1/`inputScale` too large. Default: 1
+ * @param options.factors one row for each of the C channels. Default: those of Stable Diffusion 1.x
+ *   and 2.x
+ * @param options.scale factor of the latents: samplers that count in sigmas (Euler, Heun, LMS) keep
+ *   them 1/`inputScale` too large. Default: 1
  * @throws {ShapeError} when the latents have another number of channels than there are factors
  */
 export async function previewFromLatents(

@@ -1,6 +1,6 @@
 /**
- * Resizing as PIL does it, bit for bit: its antialiased bicubic filter in 8-bit fixed-point arithmetic. Models that were
- * trained behind PIL see other pictures behind any other filter.
+ * Resizing as PIL does it, bit for bit: its antialiased bicubic filter in 8-bit fixed-point
+ * arithmetic. Models that were trained behind PIL see other pictures behind any other filter.
  */
 
 import { ImageError } from "./errors.ts";
@@ -57,7 +57,8 @@ function resizeAxis(picture: Picture, axis: "width" | "height", length: number):
   const size = { width: picture.width, height: picture.height, [axis]: length };
   const data = new Uint8ClampedArray(size.height * size.width * 3);
   const taps = tapsOf(picture[axis], length);
-  // Lines run along the axis: so many bytes from one to the next, and `step` bytes from pixel to pixel in each.
+  // Lines run along the axis: so many bytes from one to the next, and `step` bytes from pixel to
+  // pixel in each.
   const { lines, line, targetLine, step } = axis === "width"
     ? { lines: size.height, line: picture.width * 3, targetLine: length * 3, step: 3 }
     : { lines: size.width, line: 3, targetLine: 3, step: size.width * 3 };
@@ -78,11 +79,13 @@ function resizeAxis(picture: Picture, axis: "width" | "height", length: number):
 }
 
 /**
- * Resizes a picture by Pillow 13's `Image.resize(…, Resampling.BICUBIC)`: along the rows, then along the columns, rounded to
- * bytes in between; the other way round where the height loses more than twice the pixels that the width loses. (Before
- * Pillow 13 rows always came first: some bytes of such pictures differ by one.) An axis that keeps its length is left alone.
+ * Resizes a picture by Pillow 13's `Image.resize(…, Resampling.BICUBIC)`: along the rows, then
+ * along the columns, rounded to bytes in between; the other way round where the height loses more
+ * than twice the pixels that the width loses. (Before Pillow 13 rows always came first: some bytes
+ * of such pictures differ by one.) An axis that keeps its length is left alone.
  *
- * @throws {ImageError} where a side is not a whole number from 1 on, or the picture has other bytes than its size says.
+ * @throws {ImageError} where a side is not a whole number from 1 on, or the picture has other bytes
+ *   than its size says.
  *
  * @example
  * ```ts

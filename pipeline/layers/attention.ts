@@ -11,8 +11,9 @@ export interface KeysValues {
 }
 
 /**
- * Multi-head attention of the UNet's transformer blocks (diffusers' `Attention`): queries from the picture; keys and values from the
- * picture too, or from the prompt (cross-attention: `contextFeatures` given).
+ * Multi-head attention of the UNet's transformer blocks (diffusers' `Attention`): queries from the
+ * picture; keys and values from the picture too, or from the prompt (cross-attention:
+ * `contextFeatures` given).
  */
 export class Attention {
   /** The checkpoint's key of this layer. */
@@ -33,8 +34,9 @@ export class Attention {
   }
 
   /**
-   * Keys and values from states [B, S, contextFeatures]. They do not depend on the picture: for a prompt they are computed once, not once a step.
-   * An edit of the values only hands in different states for the two. `dtype` is the type of both, else that of the states.
+   * Keys and values from states [B, S, contextFeatures]. They do not depend on the picture: for a
+   * prompt they are computed once, not once a step. An edit of the values only hands in different
+   * states for the two. `dtype` is the type of both, else that of the states.
    */
   project(keyStates: Tensor, valueStates: Tensor = keyStates, options: { dtype?: DType } = {}): KeysValues {
     return { keys: this.toK.forward(keyStates, options), values: this.toV.forward(valueStates, options) };

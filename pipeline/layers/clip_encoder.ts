@@ -56,7 +56,9 @@ class EncoderLayer {
   }
 }
 
-/** The stack of pre-norm transformer layers that CLIP's text and vision models share (2103.00020). */
+/**
+ * The stack of pre-norm transformer layers that CLIP's text and vision models share (2103.00020).
+ */
 export class ClipEncoder {
   readonly #layers: readonly EncoderLayer[];
   readonly #causal: boolean;

@@ -13,10 +13,16 @@ type Product = (x: Tensor, weight: Tensor, options?: MatmulOptions) => Tensor;
 /** [..., in] → [..., out] */
 const plain: Product = (x, weight, options) => matmul(x, weight, { ...options, transposeB: true });
 
-/** [B, in, T] → [B, T, out]. Reading x along its columns would cost more than transposing it first, and be another kernel to compile. */
+/**
+ * [B, in, T] → [B, T, out]. Reading x along its columns would cost more than transposing it first,
+ * and be another kernel to compile.
+ */
 const fromChannels: Product = (x, weight, options) => plain(transpose(x), weight, options);
 
-/** [B, T, in] → [B, out, T]. Transposing costs some 0.1 % of a UNet's step; a product that writes columns would be another kernel to compile. */
+/**
+ * [B, T, in] → [B, out, T]. Transposing costs some 0.1 % of a UNet's step; a product that writes
+ * columns would be another kernel to compile.
+ */
 const toChannels: Product = (x, weight, { residual, ...options } = {}) =>
   transpose(plain(x, weight, options), { residual });
 
@@ -27,7 +33,10 @@ export class Linear {
   readonly #updates: LowRankUpdates<Tensor>;
   readonly #allowF16Operands: boolean;
 
-  /** `allowF16Operands`: see {@linkcode MatmulOptions}. The UNet's and the VAE's may; the text encoder's may not, since an edit amplifies what it is given. */
+  /**
+   * `allowF16Operands`: see {@linkcode MatmulOptions}. The UNet's and the VAE's may; the text
+   * encoder's may not, since an edit amplifies what it is given.
+   */
   constructor(
     w: WeightScope,
     inFeatures: number,
@@ -40,7 +49,10 @@ export class Linear {
     this.#updates = w.adaptable([outFeatures, inFeatures], (down) => down);
   }
 
-  /** [..., in] → [..., out], then the activation, then the residual [..., out]. `dtype` is the result's type, else x's. */
+  /**
+   * [..., in] → [..., out], then the activation, then the residual [..., out]. `dtype` is the
+   * result's type, else x's.
+   */
   forward(x: Tensor, options: { activation?: Activation; residual?: Tensor; dtype?: DType } = {}): Tensor {
     return this.#apply(x, { whole: plain, down: plain, up: plain }, options);
   }
@@ -51,7 +63,10 @@ export class Linear {
     return gatedProduct(x, this.weight, { bias: this.bias, allowF16Operands: this.#allowF16Operands });
   }
 
-  /** The same for features along the first axis: [B, in, T] → [B, T, out]. A picture's channels become the features of its tokens. */
+  /**
+   * The same for features along the first axis: [B, in, T] → [B, T, out]. A picture's channels
+   * become the features of its tokens.
+   */
   fromChannels(x: Tensor): Tensor {
     return this.#apply(x, { whole: fromChannels, down: fromChannels, up: plain });
   }
@@ -61,7 +76,10 @@ export class Linear {
     return this.#apply(x, { whole: toChannels, down: plain, up: toChannels }, options);
   }
 
-  /** The product in the form `whole`; of a LoRA's two factors the first reads x and the second writes y, each in its form. */
+  /**
+   * The product in the form `whole`; of a LoRA's two factors the first reads x and the second
+   * writes y, each in its form.
+   */
   #apply(
     x: Tensor,
     form: { whole: Product; down: Product; up: Product },
@@ -72,7 +90,8 @@ export class Linear {
     return this.#updates.apply(
       options,
       (epilogue) => form.whole(x, this.weight, { bias: this.bias, allowF16Operands, ...epilogue, dtype }),
-      // What lies between the factors is small, and its rows need not divide by four as f16 would want.
+      // What lies between the factors is small, and its rows need not divide by four as f16 would
+      // want.
       ({ down, up, scale, residual }) =>
         form.up(form.down(x, down, { allowF16Operands, dtype: "f32" }), up, {
           scale,

@@ -19,8 +19,9 @@ export interface ResnetOptions {
 }
 
 /**
- * What all residual blocks of a UNet add to their channels for a timestep: their projections of the time embedding, side by side. They do not depend on
- * the picture, so that one product a block makes those of all steps.
+ * What all residual blocks of a UNet add to their channels for a timestep: their projections of the
+ * time embedding, side by side. They do not depend on the picture, so that one product a block
+ * makes those of all steps.
  */
 export class TimeProjections {
   /** Width of the time embedding. */
@@ -45,7 +46,10 @@ export class TimeProjections {
   }
 }
 
-/** Two 3×3 convolutions, each after group norm and SiLU, around a shortcut (diffusers' `ResnetBlock2D`). */
+/**
+ * Two 3×3 convolutions, each after group norm and SiLU, around a shortcut (diffusers'
+ * `ResnetBlock2D`).
+ */
 export class ResnetBlock {
   readonly #norm1: GroupNorm;
   readonly #conv1: Conv2d;

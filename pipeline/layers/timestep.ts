@@ -10,10 +10,11 @@ export interface TimestepOptions {
 }
 
 /**
- * Sinusoids of timesteps (1706.03762 as DDPM uses them): with half = channels / 2 and ωᵢ = 10000^(−i / (half − shift)),
- * [cos ωᵢt…, sin ωᵢt…], or sines first where `flipSinToCos` is false.
+ * Sinusoids of timesteps (1706.03762 as DDPM uses them): with half = channels / 2 and ωᵢ =
+ * 10000^(−i / (half − shift)), [cos ωᵢt…, sin ωᵢt…], or sines first where `flipSinToCos` is false.
  *
- * @returns rows of `channels` numbers, one per timestep; in f32 steps, since torch computes ωᵢ and ωᵢt in f32
+ * @returns rows of `channels` numbers, one per timestep; in f32 steps, since torch computes ωᵢ and
+ *   ωᵢt in f32
  */
 export function timestepSinusoids(timesteps: readonly number[], options: TimestepOptions): Float32Array<ArrayBuffer> {
   const { channels, flipSinToCos, freqShift } = options;

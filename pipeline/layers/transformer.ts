@@ -22,7 +22,10 @@ class FeedForward {
   }
 }
 
-/** Self-attention, cross-attention to the prompt, feed-forward; a layer norm before each, a residual around each. */
+/**
+ * Self-attention, cross-attention to the prompt, feed-forward; a layer norm before each, a residual
+ * around each.
+ */
 class BasicTransformerBlock {
   readonly #norm1: LayerNorm;
   readonly #norm2: LayerNorm;
@@ -40,7 +43,10 @@ class BasicTransformerBlock {
     this.#ff = new FeedForward(w.at("ff"), features);
   }
 
-  /** Takes [B, T, features]; each part in a scope of its own, since the feed-forward's inside is eight times as wide as x. */
+  /**
+   * Takes [B, T, features]; each part in a scope of its own, since the feed-forward's inside is
+   * eight times as wide as x.
+   */
   forward(x: Tensor, contextOf: ContextOf): Tensor {
     const { gpu } = x;
     const attended = gpu.scope(() => this.#attn1.forward(this.#norm1.forward(x), { residual: x }));
@@ -52,8 +58,9 @@ class BasicTransformerBlock {
 }
 
 /**
- * A transformer over a picture's pixels (diffusers' `Transformer2DModel`). Whether `proj_in` and `proj_out` are stored as 1×1 convolutions
- * (SD 1.x) or as linear layers (SD 2.x) makes no difference to the numbers.
+ * A transformer over a picture's pixels (diffusers' `Transformer2DModel`). Whether `proj_in` and
+ * `proj_out` are stored as 1×1 convolutions (SD 1.x) or as linear layers (SD 2.x) makes no
+ * difference to the numbers.
  */
 export class Transformer2D {
   readonly #norm: GroupNorm;

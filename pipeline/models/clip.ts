@@ -16,7 +16,10 @@ import { ClipVisionTransformer } from "./clip_vision.ts";
 import { cosines } from "./cosines.ts";
 import type { LoadOptions } from "./unet.ts";
 
-/** Pictures or prompts that go through the model at once: what keeps a GPU busy without filling its memory. */
+/**
+ * Pictures or prompts that go through the model at once: what keeps a GPU busy without filling its
+ * memory.
+ */
 const batchSize = 16;
 
 class Modules {
@@ -42,8 +45,8 @@ export interface ClipPreprocessing {
 }
 
 /**
- * CLIP (2103.00020; transformers' `CLIPModel`): embeds pictures and prompts in one space, where a picture lies close to the
- * prompts that describe it.
+ * CLIP (2103.00020; transformers' `CLIPModel`): embeds pictures and prompts in one space, where a
+ * picture lies close to the prompts that describe it.
  *
  * ```ts
  * using clip = await CLIPModel.fromPretrained("models/pocket/clip", { gpu });
@@ -75,10 +78,11 @@ export class CLIPModel implements Disposable {
   }
 
   /**
-   * Loads a folder as transformers saves a CLIP model with its processor: `config.json`, `model*.safetensors`,
-   * `preprocessor_config.json` and the tokenizer's files.
+   * Loads a folder as transformers saves a CLIP model with its processor: `config.json`,
+   * `model*.safetensors`, `preprocessor_config.json` and the tokenizer's files.
    *
-   * @throws {CheckpointError} when the folder lacks one of them or weights and configuration disagree; {ConfigError} for another kind of model
+   * @throws {CheckpointError} when the folder lacks one of them or weights and configuration
+   *   disagree; {ConfigError} for another kind of model
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<CLIPModel> {
     const tree = await openTree(directory);
@@ -118,8 +122,8 @@ export class CLIPModel implements Disposable {
   }
 
   /**
-   * How well each picture fits each prompt: logits, `logitScale` · cos(picture, prompt). Their softmax over prompts is the share
-   * of belief that CLIP gives each.
+   * How well each picture fits each prompt: logits, `logitScale` · cos(picture, prompt). Their
+   * softmax over prompts is the share of belief that CLIP gives each.
    *
    * @returns [images, prompts], row-major
    * @throws {ImageError} without pictures; {PromptError} without prompts
@@ -137,7 +141,8 @@ export class CLIPModel implements Disposable {
    * Embeds pictures, some at a time.
    *
    * @returns [images, projectionDim], not normalised
-   * @throws {ImageError} where a picture has other bytes than its size says; {ShapeError} where the processor's size is not the model's
+   * @throws {ImageError} where a picture has other bytes than its size says; {ShapeError} where the
+   *   processor's size is not the model's
    */
   async embedImages(images: readonly Picture[]): Promise<Float32Array<ArrayBuffer>> {
     return await this.#inBatches(images, (batch) => {
@@ -155,7 +160,8 @@ export class CLIPModel implements Disposable {
   async embedPrompts(prompts: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
     return await this.#inBatches(prompts, (batch) => {
       const rows = batch.map((prompt) => this.tokenizer.encode(prompt, { truncation: true }));
-      // Tokens see none that follow: the padding up to the longest changes nothing, and more would only cost time.
+      // Tokens see none that follow: the padding up to the longest changes nothing, and more would
+      // only cost time.
       const length = Math.max(...rows.map((row) => row.length));
       return this.getTextFeatures(
         rows.map((row) => [...row, ...Array<number>(length - row.length).fill(this.tokenizer.padTokenId)]),
@@ -163,12 +169,18 @@ export class CLIPModel implements Disposable {
     });
   }
 
-  /** Pixel values [B, 3, S, S] to embeddings [B, projectionDim], not normalised. @throws {ShapeError} for other sizes */
+  /**
+   * Pixel values [B, 3, S, S] to embeddings [B, projectionDim], not normalised. @throws
+   * {ShapeError} for other sizes
+   */
   getImageFeatures(pixelValues: Tensor): Tensor {
     return this.gpu.scope(() => this.#modules.visualProjection.forward(this.#modules.vision.forward(pixelValues)));
   }
 
-  /** Token ids, rows of one length, to embeddings [B, projectionDim], not normalised. @throws {ShapeError} as `CLIPTextModel.forward()` */
+  /**
+   * Token ids, rows of one length, to embeddings [B, projectionDim], not normalised. @throws
+   * {ShapeError} as `CLIPTextModel.forward()`
+   */
   getTextFeatures(inputIds: readonly (readonly number[])[]): Tensor {
     return this.gpu.scope(() => this.#modules.textProjection.forward(this.#modules.text.forward(inputIds, 0).pooled));
   }

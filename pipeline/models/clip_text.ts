@@ -13,14 +13,20 @@ import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
 import type { LoadOptions } from "./unet.ts";
 
-/** CLIP's text transformer, to be found under `text_model` in text encoders and whole CLIP models alike. */
+/**
+ * CLIP's text transformer, to be found under `text_model` in text encoders and whole CLIP models
+ * alike.
+ */
 export class ClipTextTransformer {
   readonly #tokens: Tensor; // [vocabulary, hidden]
   readonly #positions: Tensor; // [positions, hidden]
   readonly #encoder: ClipEncoder;
   readonly #finalNorm: LayerNorm;
   readonly #config: CLIPTextConfig;
-  /** Rows [hidden] of tokens that are not in the table. They go to the device with the prompts that name them: a few kilobytes. */
+  /**
+   * Rows [hidden] of tokens that are not in the table. They go to the device with the prompts that
+   * name them: a few kilobytes.
+   */
   readonly #addedTokens = new Map<number, Float32Array>();
 
   constructor(w: WeightScope, config: CLIPTextConfig) {
@@ -37,7 +43,10 @@ export class ClipTextTransformer {
     return this.#addedTokens;
   }
 
-  /** Gives an id an embedding [hidden] in place of the table's, or takes it away again (`undefined`). */
+  /**
+   * Gives an id an embedding [hidden] in place of the table's, or takes it away again
+   * (`undefined`).
+   */
   setAddedToken(id: number, embedding: Float32Array | undefined): void {
     const { hiddenSize } = this.#config;
     if (embedding === undefined) this.#addedTokens.delete(id);
@@ -49,8 +58,9 @@ export class ClipTextTransformer {
   }
 
   /**
-   * Token ids (rows of one length) to the last hidden states [B, T, hidden] after the final norm, and their rows at the end-of-text tokens [B, hidden].
-   * `skip` leaves out that many layers at the end for the states.
+   * Token ids (rows of one length) to the last hidden states [B, T, hidden] after the final norm,
+   * and their rows at the end-of-text tokens [B, hidden]. `skip` leaves out that many layers at the
+   * end for the states.
    */
   forward(inputIds: readonly (readonly number[])[], skip: number): { states: Tensor; pooled: Tensor } {
     const { gpu } = this.#tokens;
@@ -93,7 +103,10 @@ export class ClipTextTransformer {
     return embedding(table, Tensor.from(gpu, Int32Array.from(places), shape));
   }
 
-  /** Where a row's text ends; old configurations name id 2 by mistake and mean the largest id (as transformers reads them). */
+  /**
+   * Where a row's text ends; old configurations name id 2 by mistake and mean the largest id (as
+   * transformers reads them).
+   */
   #endOf(row: readonly number[]): number {
     const { eosTokenId } = this.#config;
     return eosTokenId === 2 ? row.indexOf(Math.max(...row)) : Math.max(row.indexOf(eosTokenId), 0);
@@ -123,11 +136,15 @@ export class ClipTextTransformer {
 
 const build = (config: CLIPTextConfig) => (w: WeightScope) => new ClipTextTransformer(w.at("text_model"), config);
 
-/** Old transformers saved the row numbers of the position table, and some files carry the projection of whole CLIP models. */
+/**
+ * Old transformers saved the row numbers of the position table, and some files carry the projection
+ * of whole CLIP models.
+ */
 const ignore = /position_ids$|^text_projection/;
 
 /**
- * The text encoder of Stable Diffusion (transformers' `CLIPTextModel`): OpenAI's CLIP in 1.x, OpenCLIP in 2.x.
+ * The text encoder of Stable Diffusion (transformers' `CLIPTextModel`): OpenAI's CLIP in 1.x,
+ * OpenCLIP in 2.x.
  *
  * ```ts
  * using encoder = await CLIPTextModel.fromPretrained("models/pocket/text_encoder", { gpu });
@@ -158,7 +175,8 @@ export class CLIPTextModel implements Disposable {
   /**
    * Loads a folder that holds `config.json` and `model*.safetensors`.
    *
-   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree; {ConfigError} for another kind of encoder
+   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree;
+   *   {ConfigError} for another kind of encoder
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<CLIPTextModel> {
     const tree = await openTree(directory);
@@ -187,9 +205,11 @@ export class CLIPTextModel implements Disposable {
    * Encodes token ids.
    *
    * @param inputIds rows of one length, at most `config.maxPositionEmbeddings`
-   * @param options.clipSkip how many layers to leave out at the end, as diffusers counts: 1 takes the states before the last layer, after the final norm
+   * @param options.clipSkip how many layers to leave out at the end, as diffusers counts: 1 takes
+   *   the states before the last layer, after the final norm
    * @param options.loraScale factor of the LoRAs. Default: 1.
-   * @returns `lastHiddenState` [B, T, hidden] and `poolerOutput` [B, hidden], the row of the end-of-text token without skipping
+   * @returns `lastHiddenState` [B, T, hidden] and `poolerOutput` [B, hidden], the row of the
+   *   end-of-text token without skipping
    * @throws {ShapeError} for ragged rows, too many tokens, or ids outside the vocabulary
    */
   forward(
@@ -213,8 +233,8 @@ export class CLIPTextModel implements Disposable {
   }
 
   /**
-   * Gives an id an embedding [hidden] in place of the token table's, as textual inversion does, or takes it away again (`undefined`). The
-   * model's weights stay as they are.
+   * Gives an id an embedding [hidden] in place of the token table's, as textual inversion does, or
+   * takes it away again (`undefined`). The model's weights stay as they are.
    *
    * @throws {ShapeError} for another width
    */

@@ -11,8 +11,9 @@ import type { WeightScope } from "../checkpoint/bind.ts";
 import type { CLIPVisionConfig } from "../checkpoint/diffusers/config.ts";
 
 /**
- * CLIP's vision transformer (2103.00020): a picture cut into patches, each of which is a token, behind a token of its own
- * that gathers what the picture shows. It lies under `vision_model` in whole CLIP models and safety checkers.
+ * CLIP's vision transformer (2103.00020): a picture cut into patches, each of which is a token,
+ * behind a token of its own that gathers what the picture shows. It lies under `vision_model` in
+ * whole CLIP models and safety checkers.
  */
 export class ClipVisionTransformer {
   readonly #classToken: Tensor; // [hidden]
@@ -36,8 +37,8 @@ export class ClipVisionTransformer {
   }
 
   /**
-   * Pixel values [B, 3, S, S], as `CLIPImageProcessor` makes them, to the pooled output [B, hidden]: the class token's last
-   * state after the final norm.
+   * Pixel values [B, 3, S, S], as `CLIPImageProcessor` makes them, to the pooled output [B,
+   * hidden]: the class token's last state after the final norm.
    *
    * @throws {ShapeError} for pictures of another size than the model's
    */
@@ -70,7 +71,10 @@ export class ClipVisionTransformer {
     return embedding(table, Tensor.from(gpu, new Int32Array(batch), [batch, 1])); // [B, 1, hidden]
   }
 
-  /** Pixels [B, C, S, S] to embeddings of their patches [B, P, hidden]: a convolution whose stride is its kernel's size is a matrix product. */
+  /**
+   * Pixels [B, C, S, S] to embeddings of their patches [B, P, hidden]: a convolution whose stride
+   * is its kernel's size is a matrix product.
+   */
   #patches(pixelValues: Tensor): Tensor {
     const { gpu, shape: [batch] } = pixelValues;
     const { hiddenSize, numChannels, imageSize, patchSize } = this.#config;

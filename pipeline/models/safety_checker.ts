@@ -16,7 +16,10 @@ const conceptCount = 17, specialCareCount = 3;
 /** What is added to the scores of a picture once it comes near a special concept. */
 const specialAdjustment = 0.01;
 
-/** Scores are rounded to 3 decimals, halves to even, before they are compared with 0: this is the largest that becomes 0. */
+/**
+ * Scores are rounded to 3 decimals, halves to even, before they are compared with 0: this is the
+ * largest that becomes 0.
+ */
 const largestZero = 0.0005;
 
 /** Embeddings of concepts, and the cosines from which on a picture shows them. */
@@ -44,8 +47,9 @@ class Modules {
 }
 
 /**
- * The model that says which pictures are not safe for work (diffusers' `StableDiffusionSafetyChecker`): CLIP's embedding of a
- * picture, compared with embeddings of concepts that its makers published without their names.
+ * The model that says which pictures are not safe for work (diffusers'
+ * `StableDiffusionSafetyChecker`): CLIP's embedding of a picture, compared with embeddings of
+ * concepts that its makers published without their names.
  *
  * ```ts
  * using checker = await StableDiffusionSafetyChecker.fromPretrained("stable-diffusion-v1-4/safety_checker", { gpu });
@@ -80,7 +84,8 @@ export class StableDiffusionSafetyChecker implements Disposable {
   /**
    * Loads a folder that holds `config.json` and `model*.safetensors`.
    *
-   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree; {ConfigError} for another kind of model
+   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree;
+   *   {ConfigError} for another kind of model
    */
   static async fromPretrained(
     directory: string | FileTree,
@@ -128,8 +133,9 @@ export class StableDiffusionSafetyChecker implements Disposable {
   /**
    * Which pictures show one of the concepts.
    *
-   * A picture is flagged when round(cos − threshold + adjustment, 3 decimals) > 0 for any concept, where the adjustment is
-   * 0.01 for pictures that come near a special concept by the same rule, and otherwise 0.
+   * A picture is flagged when round(cos − threshold + adjustment, 3 decimals) > 0 for any concept,
+   * where the adjustment is 0.01 for pictures that come near a special concept by the same rule,
+   * and otherwise 0.
    *
    * @param pixelValues [B, 3, S, S], as `CLIPImageProcessor` makes them
    * @returns one verdict per picture
@@ -153,7 +159,10 @@ export class StableDiffusionSafetyChecker implements Disposable {
     });
   }
 
-  /** CLIP's embeddings [B, projection] of pixel values [B, 3, S, S]; not normalised. @throws {ShapeError} */
+  /**
+   * CLIP's embeddings [B, projection] of pixel values [B, 3, S, S]; not normalised. @throws
+   * {ShapeError}
+   */
   embed(pixelValues: Tensor): Tensor {
     return this.gpu.scope(() => this.#modules.projection.forward(this.#modules.vision.forward(pixelValues)));
   }

@@ -21,7 +21,10 @@ export interface LoadOptions {
   /** "fp16" picks `….fp16.safetensors`. */
   readonly variant?: string;
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
-  /** For `fromWeights`: the files that the weights are of, so that the model can be saved. `fromPretrained` knows them itself. */
+  /**
+   * For `fromWeights`: the files that the weights are of, so that the model can be saved.
+   * `fromPretrained` knows them itself.
+   */
   readonly origin?: ModelOrigin;
 }
 
@@ -31,22 +34,32 @@ export type ActivationType = "f32" | "f16";
 /** How a UNet is loaded. */
 export interface UNetLoadOptions extends LoadOptions {
   /**
-   * How the tensors between the UNet's kernels are stored: f16 takes half the memory and traffic, and each stored tensor is rounded to 11 bits. Products
-   * and norms are summed in f32, softmax and the time embedding are f32; so are the latents that come in and the prediction that goes out.
+   * How the tensors between the UNet's kernels are stored: f16 takes half the memory and traffic,
+   * and each stored tensor is rounded to 11 bits. Products and norms are summed in f32, softmax and
+   * the time embedding are f32; so are the latents that come in and the prediction that goes out.
    * Default: "f32".
    */
   readonly activations?: ActivationType;
 }
 
-/** Called with the output of each module under its checkpoint key. The tensor lives as long as the forward pass: `keep()` or read a copy. */
+/**
+ * Called with the output of each module under its checkpoint key. The tensor lives as long as the
+ * forward pass: `keep()` or read a copy.
+ */
 export type Observer = (path: string, output: Tensor) => void;
 
-/** The keys and values of a prompt in every cross-attention layer. Computed once, read in every denoising step. */
+/**
+ * The keys and values of a prompt in every cross-attention layer. Computed once, read in every
+ * denoising step.
+ */
 export class PromptContext implements Disposable {
   readonly #layers: ReadonlyMap<Attention, KeysValues>;
   /** Number of prompts: the batch that the UNet must be called with. */
   readonly batch: number;
-  /** The factor of LoRAs that keys and values were projected with: the rest of the UNet reads it here. */
+  /**
+   * The factor of LoRAs that keys and values were projected with: the rest of the UNet reads it
+   * here.
+   */
   readonly loraScale: number;
 
   constructor(layers: ReadonlyMap<Attention, KeysValues>, options: { batch: number; loraScale?: number }) {
@@ -77,7 +90,10 @@ export class PromptContext implements Disposable {
   }
 }
 
-/** The embeddings [B, T, d] that a cross-attention layer projects to keys and to values: the same tensor for both unless an edit tells them apart. */
+/**
+ * The embeddings [B, T, d] that a cross-attention layer projects to keys and to values: the same
+ * tensor for both unless an edit tells them apart.
+ */
 export type StatesOf = (layerPath: string) => { keys: Tensor; values: Tensor };
 
 /** Residual blocks, each followed by a transformer where the block has them; then down. */
@@ -182,7 +198,8 @@ class UpBlock {
       }
     });
     if (!this.#upsample) return x;
-    // The size to reach is that of the next skip: sides that do not halve evenly on the way down come back to what they were.
+    // The size to reach is that of the next skip: sides that do not halve evenly on the way down
+    // come back to what they were.
     const [, , height, width] = skips.at(-1)!.dims(4);
     return this.#upsample.forward(x, [height, width]);
   }
@@ -197,10 +214,12 @@ class UpBlock {
  * using noise = unet.forward(latents, 981, promptEmbeds); // [B, 4, h, w]
  * ```
  *
- * With `activations: "f16"` the tensors between its kernels are f16. Halves are written in fours, so pictures whose number of pixels does not divide by
- * four at every level are computed in f32 all the same: latents of 64 × 64 and 8 × 32 go, 65 × 65 and (with four levels) 8 × 24 do not. f16 ends at 65504;
- * what lies beyond becomes infinite on all devices tried (WGSL leaves it open), and the prediction NaN. The UNet does not look for that, since
- * looking is a fence: the pipeline does, in the finished picture.
+ * With `activations: "f16"` the tensors between its kernels are f16. Halves are written in fours,
+ * so pictures whose number of pixels does not divide by four at every level are computed in f32 all
+ * the same: latents of 64 × 64 and 8 × 32 go, 65 × 65 and (with four levels) 8 × 24 do not. f16
+ * ends at 65504; what lies beyond becomes infinite on all devices tried (WGSL leaves it open), and
+ * the prediction NaN. The UNet does not look for that, since looking is a fence: the pipeline does,
+ * in the finished picture.
  */
 export class UNet2DConditionModel implements Disposable {
   readonly gpu: Gpu;
@@ -210,8 +229,8 @@ export class UNet2DConditionModel implements Disposable {
   /** The files that the model came from, where they are known. */
   readonly origin: ModelOrigin | undefined;
   /**
-   * How tensors between the kernels are stored, where their shapes allow it. Change it freely: weights do not depend on it, and prepared
-   * contexts keep theirs.
+   * How tensors between the kernels are stored, where their shapes allow it. Change it freely:
+   * weights do not depend on it, and prepared contexts keep theirs.
    */
   activations: ActivationType;
   readonly #modules: Modules;
@@ -233,7 +252,8 @@ export class UNet2DConditionModel implements Disposable {
   /**
    * Loads a folder that holds `config.json` and `diffusion_pytorch_model*.safetensors`.
    *
-   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree; {ConfigError} for a kind of UNet that is not supported
+   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree;
+   *   {ConfigError} for a kind of UNet that is not supported
    */
   static async fromPretrained(directory: string | FileTree, options: UNetLoadOptions): Promise<UNet2DConditionModel> {
     const tree = await openTree(directory);
@@ -262,7 +282,9 @@ export class UNet2DConditionModel implements Disposable {
     checkBinding(weights, (w) => new Modules(w, config));
   }
 
-  /** The layers that read the prompt, in the order of the checkpoint's blocks: what an edit changes. */
+  /**
+   * The layers that read the prompt, in the order of the checkpoint's blocks: what an edit changes.
+   */
   get crossAttentions(): readonly Attention[] {
     return this.#modules.crossAttentions;
   }
@@ -271,7 +293,8 @@ export class UNet2DConditionModel implements Disposable {
    * Projects a prompt's embeddings to the keys and values of every cross-attention layer.
    *
    * @param states [B, T, cross_attention_dim], or what each layer is to read
-   * @param options.loraScale factor of the LoRAs, here and in all of {@linkcode forward}. Default: 1.
+   * @param options.loraScale factor of the LoRAs, here and in all of {@linkcode forward}. Default:
+   *   1.
    */
   prepareContext(states: Tensor | StatesOf, options: { loraScale?: number } = {}): PromptContext {
     const { loraScale = 1 } = options;
@@ -300,8 +323,9 @@ export class UNet2DConditionModel implements Disposable {
   }
 
   /**
-   * What the residual blocks add to their channels at several timesteps: the time embedding after SiLU, projected for each block, side by side.
-   * A denoising loop makes all of it before it starts, so that no step uploads anything or multiplies by these weights.
+   * What the residual blocks add to their channels at several timesteps: the time embedding after
+   * SiLU, projected for each block, side by side. A denoising loop makes all of it before it
+   * starts, so that no step uploads anything or multiplies by these weights.
    *
    * @param options.loraScale as in {@linkcode prepareContext}
    * @returns [timesteps, columns]
@@ -316,7 +340,8 @@ export class UNet2DConditionModel implements Disposable {
    *
    * @param sample [B, 4, h, w], f32
    * @param timestep one for all, or rows of {@linkcode embedTimesteps}: one, or one for each sample
-   * @param encoderHiddenStates [B, T, cross_attention_dim], or the result of {@linkcode prepareContext}
+   * @param encoderHiddenStates [B, T, cross_attention_dim], or the result of {@linkcode
+   *   prepareContext}
    * @param options.loraScale factor of the LoRAs. Default: 1; a prepared context brings its own.
    * @returns [B, 4, h, w], f32
    * @throws {ShapeError} when the shapes do not fit each other or the model
@@ -419,7 +444,10 @@ class Modules {
       .flatMap((transformer) => transformer.crossAttentions);
   }
 
-  /** Tensors take the type of what they are made of, so `dtype`, the type of the first, is that of all but the last. */
+  /**
+   * Tensors take the type of what they are made of, so `dtype`, the type of the first, is that of
+   * all but the last.
+   */
   forward(
     sample: Tensor,
     time: Tensor,
@@ -442,7 +470,10 @@ class Modules {
   }
 }
 
-/** Whether all activations of a latent of this size can be f16, which is written in fours: pixels of every level, widths of heads. */
+/**
+ * Whether all activations of a latent of this size can be f16, which is written in fours: pixels of
+ * every level, widths of heads.
+ */
 function storesHalves(config: UNet2DConditionConfig, height: number, width: number): boolean {
   const halved = (side: number) => config.downsamplePadding === 0 ? Math.floor(side / 2) : Math.ceil(side / 2);
   return config.blockOutChannels.every((channels, level) => {

@@ -197,7 +197,8 @@ export class AutoencoderKL implements Disposable {
   /**
    * Loads a folder that holds `config.json` and `diffusion_pytorch_model*.safetensors`.
    *
-   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree; {ConfigError} for another kind of autoencoder
+   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree;
+   *   {ConfigError} for another kind of autoencoder
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<AutoencoderKL> {
     const tree = await openTree(directory);
@@ -227,7 +228,8 @@ export class AutoencoderKL implements Disposable {
   }
 
   /**
-   * The distribution of latents of a picture: a diagonal Gaussian. Unscaled: multiply a sample by `config.scalingFactor` for the UNet.
+   * The distribution of latents of a picture: a diagonal Gaussian. Unscaled: multiply a sample by
+   * `config.scalingFactor` for the UNet.
    *
    * @param image [B, 3, H, W] in -1…1, sides divisible by {@linkcode scaleFactor}
    * @returns mean and log-variance (clamped to -30…20), each [B, 4, h, w]
@@ -251,7 +253,10 @@ export class AutoencoderKL implements Disposable {
     });
   }
 
-  /** Latents [B, 4, h, w], divided by `config.scalingFactor`, to pictures [B, 3, H, W] in about -1…1. */
+  /**
+   * Latents [B, 4, h, w], divided by `config.scalingFactor`, to pictures [B, 3, H, W] in about
+   * -1…1.
+   */
   decode(latents: Tensor): Tensor {
     return this.gpu.scope(() => this.#modules.decoder.forward(this.#modules.postQuantConv.forward(latents)));
   }

@@ -35,7 +35,8 @@ const places: Readonly<Record<"sd1" | "sd2", readonly Place[]>> = {
 };
 
 /**
- * The tokenizer that a family of models was trained with, from the hub's cache, or else from the hub.
+ * The tokenizer that a family of models was trained with, from the hub's cache, or else from the
+ * hub.
  *
  * @throws {CheckpointError} if it is in neither; the message says how to give one
  */

@@ -1,9 +1,11 @@
 /**
- * CLIP's tokenizer: text to token ids and back, id for id as transformers 4.35's `CLIPTokenizer` does it.
+ * CLIP's tokenizer: text to token ids and back, id for id as transformers 4.35's `CLIPTokenizer`
+ * does it.
  *
- * Pair merging, byte-level letters and the split into words are `@huggingface/tokenizers`'. What comes before is done
- * here, since the library's normalizers cannot say it: the reference cleans text as BERT does (control characters go,
- * CJK characters stand alone) and looks for special tokens both in the text as typed and in the cleaned, lowered text.
+ * Pair merging, byte-level letters and the split into words are `@huggingface/tokenizers`'. What
+ * comes before is done here, since the library's normalizers cannot say it: the reference cleans
+ * text as BERT does (control characters go, CJK characters stand alone) and looks for special
+ * tokens both in the text as typed and in the cleaned, lowered text.
  */
 
 import { Tokenizer } from "@huggingface/tokenizers";
@@ -11,13 +13,16 @@ import { CheckpointError, ConfigError, PromptError } from "../errors.ts";
 import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
 
 /**
- * CLIP's words: contractions, runs of letters, single digits, runs of anything else. The reference matches them without
- * regard to case, which after lowering matters to two characters alone: ſ counts as s, and U+0345, whose capital is a
- * letter and which is none, falls through.
+ * CLIP's words: contractions, runs of letters, single digits, runs of anything else. The reference
+ * matches them without regard to case, which after lowering matters to two characters alone: ſ
+ * counts as s, and U+0345, whose capital is a letter and which is none, falls through.
  */
 const words = String.raw`'[sſ]|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}\u0345]+`;
 
-/** CLIP's own special tokens, which the reference recognises in cleaned text too, where "<|EndOfText|>" has become one. */
+/**
+ * CLIP's own special tokens, which the reference recognises in cleaned text too, where
+ * "<|EndOfText|>" has become one.
+ */
 const clipSpecials = /(<\|startoftext\|>|<\|endoftext\|>)/;
 
 /** CLIP learned 49152 − 256 − 2 merges; the reference reads no more, whatever the file holds. */
@@ -82,7 +87,8 @@ export class CLIPTokenizer {
     const merges = readMerges(files.merges);
 
     for (const [token, id] of readAddedTokens(files, name)) this.#enter(token, id);
-    // Where added tokens are listed in the config, the config is of one piece; before that, the map had the last word.
+    // Where added tokens are listed in the config, the config is of one piece; before that, the map
+    // had the last word.
     const specials = config.added_tokens_decoder === undefined ? { ...config, ...files.specialTokensMap } : config;
     const special = (key: string, fallback: string): number => this.#enterSpecial(contentOf(specials[key]) ?? fallback);
     this.bosTokenId = special("bos_token", "<|startoftext|>");
@@ -126,10 +132,11 @@ export class CLIPTokenizer {
   }
 
   /**
-   * Reads a tokenizer folder: `vocab.json`, `merges.txt` and, where they are, `tokenizer_config.json`,
-   * `special_tokens_map.json` and `added_tokens.json`.
+   * Reads a tokenizer folder: `vocab.json`, `merges.txt` and, where they are,
+   * `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
    *
-   * @param options.padToken What fills short prompts, where it is to be another than the folder says.
+   * @param options.padToken What fills short prompts, where it is to be another than the folder
+   *   says.
    * @throws {CheckpointError} if a file is missing or not what its name says.
    */
   static async fromPretrained(
@@ -161,7 +168,10 @@ export class CLIPTokenizer {
     }, tree.name);
   }
 
-  /** How many tokens there are, added ones among them: the rows that a text encoder's token table needs. */
+  /**
+   * How many tokens there are, added ones among them: the rows that a text encoder's token table
+   * needs.
+   */
   get size(): number {
     return this.#idOf.size;
   }
@@ -190,7 +200,8 @@ export class CLIPTokenizer {
    * A prompt's token ids, from begin to end token.
    *
    * @param options.padding `"max_length"` fills up to `modelMaxLength` ids with the pad token.
-   * @param options.truncation Cuts what is longer than `modelMaxLength`, and keeps the end token. `cut()` tells what went.
+   * @param options.truncation Cuts what is longer than `modelMaxLength`, and keeps the end token.
+   *   `cut()` tells what went.
    */
   encode(text: string, options: { padding?: "max_length"; truncation?: boolean } = {}): number[] {
     const room = (options.truncation ?? false) ? this.modelMaxLength - 2 : Infinity;
@@ -200,7 +211,10 @@ export class CLIPTokenizer {
     return prompt;
   }
 
-  /** The end of a text that `encode()` with truncation leaves away, as tokens read; "" if all of it fits. */
+  /**
+   * The end of a text that `encode()` with truncation leaves away, as tokens read; "" if all of it
+   * fits.
+   */
   cut(text: string): string {
     return this.decode(this.encode(text).slice(this.modelMaxLength - 1, -1));
   }
@@ -216,7 +230,8 @@ export class CLIPTokenizer {
     const texts: string[] = [];
     let run: number[] = [];
     const endRun = () => {
-      // The last byte run may break off inside a character; the reference marks that as the library does, with U+FFFD.
+      // The last byte run may break off inside a character; the reference marks that as the library
+      // does, with U+FFFD.
       const text = run.length === 0 ? "" : trim(this.#bpe.decode(run, { clean_up_tokenization_spaces: false }));
       if (text !== "") texts.push(text);
       run = [];
@@ -239,10 +254,13 @@ export class CLIPTokenizer {
   }
 
   /**
-   * Adds a token, as textual inversion does: a string that is found in prompts as it stands, upper and lower case apart.
+   * Adds a token, as textual inversion does: a string that is found in prompts as it stands, upper
+   * and lower case apart.
    *
-   * @param options.vectors As how many tokens it is read: itself, then token_1, token_2 … with the ids that follow. Default: 1.
-   * @returns Its id, which follows all others: the row of the token table that its embedding belongs in.
+   * @param options.vectors As how many tokens it is read: itself, then token_1, token_2 … with the
+   *   ids that follow. Default: 1.
+   * @returns Its id, which follows all others: the row of the token table that its embedding
+   *   belongs in.
    * @throws {PromptError} if the token is empty, or it or one that follows it is there already.
    */
   addToken(token: string, options: { vectors?: number } = {}): number {
@@ -321,7 +339,10 @@ function nextId(tokenOf: ReadonlyMap<number, string>): number {
   return largest + 1;
 }
 
-/** Cleans text as the reference does without ftfy: BERT's basic tokenizer, which keeps accents and punctuation. */
+/**
+ * Cleans text as the reference does without ftfy: BERT's basic tokenizer, which keeps accents and
+ * punctuation.
+ */
 function clean(text: string): string {
   return text
     .replace(/[\t\n\r\p{Zs}]/gu, " ")
@@ -338,13 +359,19 @@ function clean(text: string): string {
 const cjk =
   /[\u4E00-\u9FFF\u3400-\u4DBF\u{20000}-\u{2A6DF}\u{2A700}-\u{2B73F}\u{2B740}-\u{2B81F}\u{2B820}-\u{2CEAF}\uF900-\uFAFF\u{2F800}-\u{2FA1F}]/gu;
 
-/** Python's `strip()`, which counts the information separators as spaces, and the byte order mark not. */
+/**
+ * Python's `strip()`, which counts the information separators as spaces, and the byte order mark
+ * not.
+ */
 function trim(text: string): string {
   // deno-lint-ignore no-control-regex
   return text.replace(/^[[\s\x1c-\x1f\x85]--[\ufeff]]+|[[\s\x1c-\x1f\x85]--[\ufeff]]+$/gv, "");
 }
 
-/** Takes the spaces away that decoding leaves before punctuation and contractions, in the order of transformers. */
+/**
+ * Takes the spaces away that decoding leaves before punctuation and contractions, in the order of
+ * transformers.
+ */
 function cleanUpSpaces(text: string): string {
   for (const mark of [".", "?", "!", ","]) text = text.replaceAll(` ${mark}`, mark);
   text = text.replaceAll(" ' ", "'");

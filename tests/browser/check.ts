@@ -1,7 +1,8 @@
 /**
- * The strict second type check, `deno task check:browser`: everything that claims to run in a browser is checked under
- * `lib: esnext, dom` with the standard's own WebGPU types and without Deno's, so that neither `Deno` nor a native-only
- * WebGPU name slips in. Files that work on disk may name `Deno`, and nothing else that a browser lacks.
+ * The strict second type check, `deno task check:browser`: everything that claims to run in a
+ * browser is checked under `lib: esnext, dom` with the standard's own WebGPU types and without
+ * Deno's, so that neither `Deno` nor a native-only WebGPU name slips in. Files that work on disk
+ * may name `Deno`, and nothing else that a browser lacks.
  *
  * `check.ts [ROOT]` checks the tree at ROOT (default: this repository).
  *
@@ -22,7 +23,8 @@ if (files.length === 0) {
 const config = JSON.parse(await Deno.readTextFile(new URL("deno.json", repository)));
 const folder = await Deno.makeTempDir();
 const configPath = `${folder}/deno.json`;
-// Packages bring Node's types along, whose timers then mix with the browser's; this sets the one clash right.
+// Packages bring Node's types along, whose timers then mix with the browser's; this sets the one
+// clash right.
 await Deno.writeTextFile(
   `${folder}/timers.d.ts`,
   "declare function clearTimeout(timer: ReturnType<typeof setTimeout> | undefined): void;",
@@ -59,7 +61,10 @@ if (errors.length > 0) {
 }
 console.log(`${files.length} files run in a browser as they are, as far as types can tell`);
 
-/** One string per diagnostic; what is not a diagnostic (a missing module, say) is one string too, so that it fails. */
+/**
+ * One string per diagnostic; what is not a diagnostic (a missing module, say) is one string too, so
+ * that it fails.
+ */
 function splitDiagnostics(text: string): string[] {
   const diagnostics = text.split(/^(?=TS\d+ \[ERROR\])/m)
     .map((part) => part.replace(/\n+(Found \d+ errors?\.|error: Type checking failed\.)[\s\S]*$/, "").trim())
@@ -67,7 +72,10 @@ function splitDiagnostics(text: string): string[] {
   return diagnostics.length > 0 ? diagnostics : [text.trim() || "deno check failed and said nothing"];
 }
 
-/** Not knowing `Deno`, and the implicit `any` that follows from it; `deno check` has judged those with Deno's types. */
+/**
+ * Not knowing `Deno`, and the implicit `any` that follows from it; `deno check` has judged those
+ * with Deno's types.
+ */
 function isAllowedDeno(diagnostic: string): boolean {
   if (!/^TS(2304|2503|2552) .*'Deno'|^TS7\d{3} /.test(diagnostic)) return false;
   return mayNameDeno.some((path) => diagnostic.includes(`at ${new URL(path, root).href}:`));

@@ -1,5 +1,6 @@
 /**
- * What the browser test runs inside the page: `draw(files)` draws with the pocket model from files fetched over HTTP.
+ * What the browser test runs inside the page: `draw(files)` draws with the pocket model from files
+ * fetched over HTTP.
  *
  * @module
  */

@@ -1,5 +1,6 @@
 /**
- * Part of `deno task test:dawn`: Dawn draws what Deno's own WebGPU draws. The pipelines' own tests take SwiftShader too long.
+ * Part of `deno task test:dawn`: Dawn draws what Deno's own WebGPU draws. The pipelines' own tests
+ * take SwiftShader too long.
  *
  * @module
  */

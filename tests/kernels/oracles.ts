@@ -1,4 +1,7 @@
-/** What several kernels' tests share: devices to pretend, shapes that trip kernels up, and mathematics in float64. */
+/**
+ * What several kernels' tests share: devices to pretend, shapes that trip kernels up, and
+ * mathematics in float64.
+ */
 import type { Gpu, GpuOptions } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { randomArray } from "../gpu.ts";
@@ -9,7 +12,9 @@ export const devices: Readonly<Record<string, GpuOptions>> = {
   "without subgroups": { withoutFeatures: ["subgroups"] },
 };
 
-/** Runs `body` as on a device that binds no more than `bytes`; the engine refuses larger bindings. */
+/**
+ * Runs `body` as on a device that binds no more than `bytes`; the engine refuses larger bindings.
+ */
 export function withBindingLimit<T>(gpu: Gpu, bytes: number | undefined, body: () => T): T {
   const limits = gpu.info.limits as { maxStorageBufferBindingSize: number };
   const real = limits.maxStorageBufferBindingSize;
@@ -43,7 +48,10 @@ export function randomHalves(count: number, seed = 1): Float32Array<ArrayBuffer>
   return Float32Array.from(Float16Array.from(randomArray(count, seed)));
 }
 
-/** What storing a result in f16 may add to its relative error: 11 bits. Devices that cut off, as WGSL lets them, come to three quarters of it over a tensor. */
+/**
+ * What storing a result in f16 may add to its relative error: 11 bits. Devices that cut off, as
+ * WGSL lets them, come to three quarters of it over a tensor.
+ */
 export const halfRounding = 2 ** -11;
 
 /** A tensor of {@linkcode randomArray}'s numbers, and the numbers. */

@@ -35,7 +35,8 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
 }
 
 gpuTest("a UNet is asked what it predicts where its file does not tell", async (gpu) => {
-  // The pocket model was trained to predict noise; the mini models were not trained, so that nothing speaks for noise.
+  // The pocket model was trained to predict noise; the mini models were not trained, so that
+  // nothing speaks for noise.
   assertEquals(await askPrediction(gpu, pocket), true);
   assertEquals(await askPrediction(gpu, `${goldens}/sd2-mini`), false);
   using pipe = await StableDiffusionPipeline.fromSingleFile(await fileOf(await ldmEntries("sd2-mini")), {
@@ -61,7 +62,8 @@ gpuTest("a single file without a tokenizer says how to give one; what was loaded
       CheckpointError,
       "give the option tokenizer, a folder with vocab.json and merges.txt",
     );
-    // Without the minis' own settings the shapes are read as those of published models, which do not fit.
+    // Without the minis' own settings the shapes are read as those of published models, which do
+    // not fit.
     const { unet: _, ...config } = miniConfig["sd1-mini"];
     await assertRejects(
       () =>

@@ -8,7 +8,10 @@ import { DDIMScheduler, PNDMScheduler, schedulerFromConfig, TorchGenerator } fro
 import { type GoldenTensor, loadGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
 
-/** After seven guided steps, f32 rounding has grown to some 5e-6 in the reference itself; ten times that is still no visible difference. */
+/**
+ * After seven guided steps, f32 rounding has grown to some 5e-6 in the reference itself; ten times
+ * that is still no visible difference.
+ */
 const tolerance = 1e-4;
 
 const folder = (path: string) => `${import.meta.dirname}/../goldens/${path}`;
@@ -183,7 +186,8 @@ gpuTest("peak memory does not grow with the number of steps", async (gpu) => {
   };
   const few = await peakOf(4);
   const many = await peakOf(24);
-  // The time projections of all steps, made at once, are the only thing that grows: what every residual block adds, a row a step; an eighth is slack.
+  // The time projections of all steps, made at once, are the only thing that grows: what every
+  // residual block adds, a row a step; an eighth is slack.
   using row = pipe.unet.embedTimesteps([0]);
   assert(many - few <= 20 * row.bytes * 9 / 8, `${few} bytes at 4 steps, ${many} at 24`);
 });

@@ -1,5 +1,6 @@
 /**
- * Writes the mini models' first edit as LoRA files, for lora_in_diffusers.py to hold against the goldens.
+ * Writes the mini models' first edit as LoRA files, for lora_in_diffusers.py to hold against the
+ * goldens.
  *
  *     deno run -A tests/reference/export_loras.ts FOLDER
  *

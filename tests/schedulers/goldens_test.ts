@@ -109,8 +109,9 @@ Deno.test("setTimesteps() gives diffusers' timesteps and first standard deviatio
     const timesteps = scheduler.timesteps;
     assertEquals(timesteps.length, golden.timesteps.length, golden.kind);
     for (const [i, timestep] of timesteps.entries()) {
-      // Karras timesteps come of float32 logarithms: one unit in their last place (2.4e-7 from 2 to 4) moves time by
-      // that over the slope of log σ, which is at least 0.004 a timestep. All others are equal.
+      // Karras timesteps come of float32 logarithms: one unit in their last place (2.4e-7 from 2 to
+      // 4) moves time by that over the slope of log σ, which is at least 0.004 a timestep. All
+      // others are equal.
       const slack = golden.config.use_karras_sigmas ? 2.4e-7 / 0.004 : 0;
       const away = Math.abs(timestep - golden.timesteps[i]);
       assert(away <= slack, `${golden.kind}, ${golden.steps} steps: ${timestep} ≠ ${golden.timesteps[i]}`);

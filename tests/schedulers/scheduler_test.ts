@@ -31,7 +31,9 @@ const CLASSES = [
   UniPCMultistepScheduler,
 ];
 
-/** The SD 1.4 checkpoint's scheduler file, which leaves timestep_spacing and prediction_type out. */
+/**
+ * The SD 1.4 checkpoint's scheduler file, which leaves timestep_spacing and prediction_type out.
+ */
 const SD14 = {
   _class_name: "PNDMScheduler",
   ...SD,

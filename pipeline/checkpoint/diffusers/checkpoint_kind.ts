@@ -4,7 +4,10 @@ import type { Weights } from "../safetensors/safetensors.ts";
 
 /** What a file turned out to be. */
 export interface CheckpointKind {
-  /** "sd1" and "sd2" are whole Stable Diffusion checkpoints in the LDM layout, which can be loaded; "other" is anything else. */
+  /**
+   * "sd1" and "sd2" are whole Stable Diffusion checkpoints in the LDM layout, which can be loaded;
+   * "other" is anything else.
+   */
   readonly family: "sd1" | "sd2" | "other";
   /** In words, as in "the file is …": "an SDXL checkpoint". */
   readonly description: string;

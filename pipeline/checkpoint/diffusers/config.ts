@@ -1,9 +1,10 @@
 /**
- * The JSON files that describe a checkpoint in the layout of diffusers and transformers, as checked types.
+ * The JSON files that describe a checkpoint in the layout of diffusers and transformers, as checked
+ * types.
  *
- * A missing key has the default of the class that it belongs to (diffusers 0.23, transformers 4.35). A key whose value
- * this project does not compute is refused: a picture from half of a model would be worse than none. Keys that only
- * matter in training are ignored.
+ * A missing key has the default of the class that it belongs to (diffusers 0.23, transformers
+ * 4.35). A key whose value this project does not compute is refused: a picture from half of a model
+ * would be worse than none. Keys that only matter in training are ignored.
  */
 
 import { ConfigError } from "../../errors.ts";
@@ -14,7 +15,9 @@ export type DownBlockType = "CrossAttnDownBlock2D" | "DownBlock2D";
 /** What a UNet's blocks can be, from the bottom up. */
 export type UpBlockType = "UpBlock2D" | "CrossAttnUpBlock2D";
 
-/** `unet/config.json`: diffusers' `UNet2DConditionModel`, of the Stable Diffusion 1.x and 2.x kind. */
+/**
+ * `unet/config.json`: diffusers' `UNet2DConditionModel`, of the Stable Diffusion 1.x and 2.x kind.
+ */
 export interface UNet2DConditionConfig {
   /** Side of the latents that the model was trained on, the default for pictures. */
   readonly sampleSize: number | null;
@@ -36,9 +39,14 @@ export interface UNet2DConditionConfig {
   readonly normEps: number;
   /** Width of the text embeddings. */
   readonly crossAttentionDim: number;
-  /** Heads of the attention in each block, from the top down. Files call it `attention_head_dim`, by an old mistake. */
+  /**
+   * Heads of the attention in each block, from the top down. Files call it `attention_head_dim`, by
+   * an old mistake.
+   */
   readonly attentionHeads: readonly number[];
-  /** Whether projections around transformer blocks are linear (SD 2.x) or 1×1 convolutions (SD 1.x). */
+  /**
+   * Whether projections around transformer blocks are linear (SD 2.x) or 1×1 convolutions (SD 1.x).
+   */
   readonly useLinearProjection: boolean;
   /** Whether attention must be computed in float32 even where the rest is not. */
   readonly upcastAttention: boolean;
@@ -57,7 +65,9 @@ export interface AutoencoderKLConfig {
   readonly scalingFactor: number;
 }
 
-/** Activations of the CLIP models. `quick_gelu` is x · sigmoid(1.702 x); `gelu` is the one with erf. */
+/**
+ * Activations of the CLIP models. `quick_gelu` is x · sigmoid(1.702 x); `gelu` is the one with erf.
+ */
 export type ClipActivation = "quick_gelu" | "gelu";
 
 /** What the text and the vision model of CLIP share. */
@@ -76,8 +86,8 @@ export interface CLIPTextConfig extends CLIPTransformerConfig {
   readonly vocabSize: number;
   readonly maxPositionEmbeddings: number;
   /**
-   * Which token the pooled output is taken at: the first position of this id; but 2, which old files carry by mistake,
-   * means the position of the largest id.
+   * Which token the pooled output is taken at: the first position of this id; but 2, which old
+   * files carry by mistake, means the position of the largest id.
    */
   readonly eosTokenId: number;
 }
@@ -97,7 +107,10 @@ export interface CLIPConfig {
   readonly projectionDim: number;
 }
 
-/** `preprocessor_config.json`: transformers' `CLIPImageProcessor`. A step that the file turns off is `null` here. */
+/**
+ * `preprocessor_config.json`: transformers' `CLIPImageProcessor`. A step that the file turns off is
+ * `null` here.
+ */
 export interface CLIPImageProcessorConfig {
   /** What pictures are resized to: the length of their shortest edge, or both sides. */
   readonly resize: { readonly shortestEdge: number } | { readonly height: number; readonly width: number } | null;
@@ -140,7 +153,10 @@ class Fields {
     this.#json = json as Record<string, unknown>;
   }
 
-  /** The value of a key, which counts as missing where the file says `undefined` only; null is a value. */
+  /**
+   * The value of a key, which counts as missing where the file says `undefined` only; null is a
+   * value.
+   */
   value(key: string): unknown {
     return Object.hasOwn(this.#json, key) ? this.#json[key] : undefined;
   }
@@ -198,7 +214,9 @@ class Fields {
     return isList ? value : this.refuse(key, `a list of ${supported.join(", ")}`);
   }
 
-  /** Refuses every value of a key but the given one; missing is fine, as it is the class's default. */
+  /**
+   * Refuses every value of a key but the given one; missing is fine, as it is the class's default.
+   */
   only(key: string, supported: string | number | boolean | null, hint = ""): void {
     const value = this.value(key);
     if (value !== undefined && value !== supported) this.refuse(key, `${JSON.stringify(supported)}${hint}`);
@@ -227,8 +245,8 @@ function checkDivides(fields: Fields, widthKey: string, widths: readonly number[
  * Reads a UNet's configuration.
  *
  * @param file What to call the file in messages.
- * @throws {ConfigError} for anything that is not a UNet of Stable Diffusion 1.x or 2.x; SDXL, inpainting, depth and
- *   upscaling models are named as what they are.
+ * @throws {ConfigError} for anything that is not a UNet of Stable Diffusion 1.x or 2.x; SDXL,
+ *   inpainting, depth and upscaling models are named as what they are.
  */
 export function parseUNetConfig(json: unknown, file: string): UNet2DConditionConfig {
   const fields = new Fields(json, file);
@@ -406,7 +424,8 @@ function parseVision(fields: Fields): CLIPVisionConfig {
 /**
  * Reads a CLIP text model's configuration, from its own file or from that of a whole CLIP model.
  *
- * @throws {ConfigError} for other text encoders (T5, BERT) and for activations that CLIP does not use.
+ * @throws {ConfigError} for other text encoders (T5, BERT) and for activations that CLIP does not
+ *   use.
  */
 export function parseCLIPTextConfig(json: unknown, file: string): CLIPTextConfig {
   const fields = new Fields(json, file);
@@ -430,8 +449,8 @@ export function parseCLIPVisionConfig(json: unknown, file: string): CLIPVisionCo
 /**
  * Reads the configuration of a whole CLIP model.
  *
- * Old files repeat a half's settings as `text_config_dict`; where they do, transformers takes those and the defaults, and
- * nothing of `text_config`. So does this.
+ * Old files repeat a half's settings as `text_config_dict`; where they do, transformers takes those
+ * and the defaults, and nothing of `text_config`. So does this.
  *
  * @throws {ConfigError} for other models.
  */
@@ -456,7 +475,8 @@ const clipStd = [0.26862954, 0.26130258, 0.27577711];
 /**
  * Reads the configuration of CLIP's image processor.
  *
- * @throws {ConfigError} for other image processors, for filters other than bicubic, and for sizes or factors that make no sense.
+ * @throws {ConfigError} for other image processors, for filters other than bicubic, and for sizes
+ *   or factors that make no sense.
  */
 export function parseCLIPImageProcessorConfig(json: unknown, file: string): CLIPImageProcessorConfig {
   const fields = new Fields(json, file);
@@ -515,7 +535,10 @@ function sidesOf(fields: Fields, key: string): { height: number; width: number }
   return { height, width };
 }
 
-/** Pipelines whose checkpoints hold the parts of a Stable Diffusion model, and no others that matter. */
+/**
+ * Pipelines whose checkpoints hold the parts of a Stable Diffusion model, and no others that
+ * matter.
+ */
 const pipelineClasses = [
   "StableDiffusionPipeline",
   "StableDiffusionModelEditingPipeline",
@@ -538,7 +561,8 @@ const optionalComponents: readonly string[] = ["safety_checker", "feature_extrac
 /**
  * Reads `model_index.json`.
  *
- * @throws {ConfigError} if the pipeline is of another kind (SDXL, inpainting), or a part is missing or of an unknown class.
+ * @throws {ConfigError} if the pipeline is of another kind (SDXL, inpainting), or a part is missing
+ *   or of an unknown class.
  */
 export function parseModelIndex(json: unknown, file: string): ModelIndex {
   const fields = new Fields(json, file);
@@ -568,9 +592,11 @@ export function parseModelIndex(json: unknown, file: string): ModelIndex {
 }
 
 /**
- * Reads and parses one configuration file of a folder: `await readConfig(tree, "config.json", parseUNetConfig)`.
+ * Reads and parses one configuration file of a folder: `await readConfig(tree, "config.json",
+ * parseUNetConfig)`.
  *
- * @throws {CheckpointError} if the file is missing or not JSON; {ConfigError} if the parser refuses it.
+ * @throws {CheckpointError} if the file is missing or not JSON; {ConfigError} if the parser refuses
+ *   it.
  */
 export async function readConfig<T>(
   tree: FileTree,

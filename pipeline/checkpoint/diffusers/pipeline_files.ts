@@ -1,4 +1,7 @@
-/** Which files of a checkpoint in the diffusers layout are needed to draw with it: nothing else has to be downloaded. */
+/**
+ * Which files of a checkpoint in the diffusers layout are needed to draw with it: nothing else has
+ * to be downloaded.
+ */
 
 import { CheckpointError } from "../../errors.ts";
 import type { FileTree } from "../source/byte_source.ts";
@@ -20,8 +23,8 @@ const filesOf: Readonly<Record<ComponentName, { needed: string[]; optional?: str
 };
 
 /**
- * Which variant each part of a folder is to be loaded in: parts that lack the one that is asked for come in their default precision, as in
- * diffusers, unless all of them lack it.
+ * Which variant each part of a folder is to be loaded in: parts that lack the one that is asked for
+ * come in their default precision, as in diffusers, unless all of them lack it.
  */
 export async function variantsOf(
   tree: FileTree,
@@ -38,13 +41,16 @@ export async function variantsOf(
 }
 
 /**
- * The paths of all files that a pipeline loads: configurations, vocabularies, and each model's weights once.
+ * The paths of all files that a pipeline loads: configurations, vocabularies, and each model's
+ * weights once.
  *
- * With a variant, a part that lacks it gives its default weights, as in diffusers; at least one part must have it.
+ * With a variant, a part that lacks it gives its default weights, as in diffusers; at least one
+ * part must have it.
  *
  * @param options.without Parts to leave out, such as a safety checker that is not wanted.
  * @throws {ConfigError} if `model_index.json` is of another kind of pipeline.
- * @throws {CheckpointError} if a file is missing, a part has nothing but pickles, or no part has the variant.
+ * @throws {CheckpointError} if a file is missing, a part has nothing but pickles, or no part has
+ *   the variant.
  */
 export async function pipelineFiles(
   tree: FileTree,

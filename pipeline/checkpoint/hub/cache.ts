@@ -58,7 +58,10 @@ export interface HubFile {
   readonly hash: string;
 }
 
-/** Gives the bytes of a file from an offset on; `start` is where they begin, 0 if the server cannot skip. */
+/**
+ * Gives the bytes of a file from an offset on; `start` is where they begin, 0 if the server cannot
+ * skip.
+ */
 export type RangeReader = (offset: number) => Promise<{ start: number; chunks: AsyncIterable<Uint8Array> }>;
 
 /** A fault of one attempt at a download, after which the next may succeed. */
@@ -117,12 +120,14 @@ export class HubCache {
   }
 
   /**
-   * Makes sure that a commit's file is in the cache: links the blob if it is here, and else downloads it, going on where
-   * an earlier attempt stopped. Size and hash are checked before the file gets its name. Other processes wait meanwhile.
+   * Makes sure that a commit's file is in the cache: links the blob if it is here, and else
+   * downloads it, going on where an earlier attempt stopped. Size and hash are checked before the
+   * file gets its name. Other processes wait meanwhile.
    *
    * @param options.onBytes Told how many bytes of the file are here, as they come.
    * @param options.retries How many attempts in a row may bring nothing before it is given up.
-   * @throws {HubError} if the server keeps failing, or sends something else than was announced, twice.
+   * @throws {HubError} if the server keeps failing, or sends something else than was announced,
+   *   twice.
    */
   async ensure(commit: string, file: HubFile, options: {
     read: RangeReader;
@@ -219,7 +224,10 @@ async function receive(
   await disk.syncData();
 }
 
-/** The hash that a file's name on the hub promises: SHA-256, or git's SHA-1 of "blob SIZE", a zero and the bytes. */
+/**
+ * The hash that a file's name on the hub promises: SHA-256, or git's SHA-1 of "blob SIZE", a zero
+ * and the bytes.
+ */
 class BlobHash {
   readonly #sha256: Sha256 | undefined;
   readonly #pieces: Uint8Array<ArrayBuffer>[] = [];
@@ -241,7 +249,9 @@ class BlobHash {
   }
 }
 
-/** Runs `body` while holding a lock file, as Python's filelock holds it; waits for whoever has it. */
+/**
+ * Runs `body` while holding a lock file, as Python's filelock holds it; waits for whoever has it.
+ */
 async function withLock(path: string, signal: AbortSignal | undefined, body: () => Promise<void>): Promise<void> {
   using file = await Deno.open(path, { write: true, create: true });
   while (!await file.tryLock(true)) await pause(50, signal);
@@ -252,7 +262,10 @@ async function withLock(path: string, signal: AbortSignal | undefined, body: () 
   }
 }
 
-/** Puts a link to a blob at `path`, `depth` folders below the one that holds `blobs`; a copy where links cannot be. */
+/**
+ * Puts a link to a blob at `path`, `depth` folders below the one that holds `blobs`; a copy where
+ * links cannot be.
+ */
 async function link(blob: string, path: string, depth: number): Promise<void> {
   await Deno.mkdir(parentOf(path), { recursive: true });
   const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`;

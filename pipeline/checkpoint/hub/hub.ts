@@ -1,9 +1,9 @@
 /**
- * Models from the Hugging Face hub, as folders whose files arrive when they are opened: what nobody reads is never
- * downloaded, and a pickle never at all.
+ * Models from the Hugging Face hub, as folders whose files arrive when they are opened: what nobody
+ * reads is never downloaded, and a pickle never at all.
  *
- * The hub's own client tells what a model consists of; the files come by HTTP, with their sizes and hashes checked, into
- * the cache that Python's `huggingface_hub` keeps too.
+ * The hub's own client tells what a model consists of; the files come by HTTP, with their sizes and
+ * hashes checked, into the cache that Python's `huggingface_hub` keeps too.
  */
 
 import { HubApiError, listFiles, modelInfo } from "@huggingface/hub";
@@ -18,12 +18,18 @@ export interface HubProgress {
   /** How many of its bytes are here, of how many. */
   readonly fileBytes: number;
   readonly fileSize: number;
-  /** The same for all files of one `prefetch()`; for a file that is opened on its own, the same as its own. */
+  /**
+   * The same for all files of one `prefetch()`; for a file that is opened on its own, the same as
+   * its own.
+   */
   readonly bytes: number;
   readonly size: number;
 }
 
-/** Where a model comes from and goes to. What is not given is as the environment has it for Python's client. */
+/**
+ * Where a model comes from and goes to. What is not given is as the environment has it for Python's
+ * client.
+ */
 export interface HubOptions {
   /** A branch, a tag or a commit. Default "main". */
   revision?: string;
@@ -31,7 +37,10 @@ export interface HubOptions {
   cacheDir?: string;
   /** The hub's address. Default `HF_ENDPOINT` or the public one. */
   endpoint?: string;
-  /** For models that want one. Default `HF_TOKEN` or the one that Python's client saved. Sent to the endpoint alone. */
+  /**
+   * For models that want one. Default `HF_TOKEN` or the one that Python's client saved. Sent to the
+   * endpoint alone.
+   */
   token?: string;
   /** Takes the model from the cache and asks no network. Default `HF_HUB_OFFLINE`. */
   localFilesOnly?: boolean;
@@ -67,8 +76,8 @@ export function isHubId(text: string): boolean {
 /**
  * Opens a model of the hub.
  *
- * @throws {HubError} if the id or revision is unknown, the model wants a token, the hub cannot be reached, or, with
- *   `localFilesOnly`, the cache does not hold the revision.
+ * @throws {HubError} if the id or revision is unknown, the model wants a token, the hub cannot be
+ *   reached, or, with `localFilesOnly`, the cache does not hold the revision.
  *
  * @example
  * ```ts
@@ -170,7 +179,10 @@ class Snapshot {
   }
 }
 
-/** Requests to one hub: the token goes to its own address alone, redirects are followed by hand, nothing waits forever. */
+/**
+ * Requests to one hub: the token goes to its own address alone, redirects are followed by hand,
+ * nothing waits forever.
+ */
 class HubClient {
   constructor(readonly endpoint: string, readonly token: string | undefined, readonly stallTimeoutMs: number) {}
 
@@ -225,7 +237,10 @@ class HubClient {
   }
 }
 
-/** Where a response's bytes begin. @throws {HubError} if asking again is of no use, {TransferError} if it may be. */
+/**
+ * Where a response's bytes begin. @throws {HubError} if asking again is of no use, {TransferError}
+ * if it may be.
+ */
 async function checkResponse(response: Response, offset: number, file: HubFile): Promise<number> {
   const { status } = response;
   const range = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(response.headers.get("Content-Range") ?? "");

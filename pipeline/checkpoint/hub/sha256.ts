@@ -1,9 +1,12 @@
 /**
- * SHA-256 (FIPS 180-4) of bytes that arrive in pieces: what the hub names its large files by. Web Crypto digests whole
- * buffers only, and a model's file does not fit into one.
+ * SHA-256 (FIPS 180-4) of bytes that arrive in pieces: what the hub names its large files by. Web
+ * Crypto digests whole buffers only, and a model's file does not fit into one.
  */
 
-/** The first 32 bits of the fractional parts of roots of the first primes: 64 cube roots, and 8 square roots. */
+/**
+ * The first 32 bits of the fractional parts of roots of the first primes: 64 cube roots, and 8
+ * square roots.
+ */
 const [roundConstants, initialState] = primeRoots();
 
 /** A running SHA-256. */

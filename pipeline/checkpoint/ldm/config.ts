@@ -1,6 +1,7 @@
 /**
- * What the weights of a single file tell of their models: sizes from shapes, and for the rest the values that Stable Diffusion
- * 1.x and 2.x were published with. The results are the configuration files of a folder in diffusers' layout.
+ * What the weights of a single file tell of their models: sizes from shapes, and for the rest the
+ * values that Stable Diffusion 1.x and 2.x were published with. The results are the configuration
+ * files of a folder in diffusers' layout.
  */
 
 import { CheckpointError } from "../../errors.ts";
@@ -30,7 +31,10 @@ export interface LdmFacts {
 /** The version of diffusers whose files ours are like. */
 export const diffusersVersion = "0.23.1";
 
-/** The width of a head wherever a number of heads is not fixed: CLIP's text encoders, and the UNet of SD 2.x. */
+/**
+ * The width of a head wherever a number of heads is not fixed: CLIP's text encoders, and the UNet
+ * of SD 2.x.
+ */
 const headWidth = 64;
 
 /** OpenCLIP has 24 layers, and SD 2.x was trained on what the last but one puts out. */
@@ -53,7 +57,10 @@ export function inferConfigs(weights: Weights, facts: LdmFacts): PipelineConfigs
   };
 }
 
-/** Where CLIP's modules begin in a 1.x file. Files that descend from early fine-tunes leave the `text_model` out. */
+/**
+ * Where CLIP's modules begin in a 1.x file. Files that descend from early fine-tunes leave the
+ * `text_model` out.
+ */
 export function clipPrefix(weights: Weights): string {
   const usual = `${ldmPrefixes.clip}text_model.`;
   return [...weights.tensors.keys()].some((key) => key.startsWith(usual)) ? usual : ldmPrefixes.clip;
@@ -178,7 +185,8 @@ function textConfig(sizes: ConfigJson): ConfigJson {
   return {
     architectures: ["CLIPTextModel"],
     attention_dropout: 0,
-    // Ids as published, though CLIP's real ones are 49406 and 49407: 2 makes transformers take the largest id for the end.
+    // Ids as published, though CLIP's real ones are 49406 and 49407: 2 makes transformers take the
+    // largest id for the end.
     bos_token_id: 0,
     eos_token_id: 2,
     layer_norm_eps: 1e-5,
@@ -188,7 +196,10 @@ function textConfig(sizes: ConfigJson): ConfigJson {
   };
 }
 
-/** What diffusers gives single files. The class's other defaults are left unsaid, so that other samplers take their own. */
+/**
+ * What diffusers gives single files. The class's other defaults are left unsaid, so that other
+ * samplers take their own.
+ */
 function schedulerConfig(predictionType: PredictionType): ConfigJson {
   return {
     _class_name: "PNDMScheduler",

@@ -1,6 +1,7 @@
 /**
- * The names of modules in the two layouts that Stable Diffusion's weights are published in: CompVis' original one (LDM, single
- * files) and that of diffusers and transformers (folders). The inside of a transformer block is named the same in both.
+ * The names of modules in the two layouts that Stable Diffusion's weights are published in:
+ * CompVis' original one (LDM, single files) and that of diffusers and transformers (folders). The
+ * inside of a transformer block is named the same in both.
  */
 
 /** A module's name in the LDM layout, and in diffusers'. */
@@ -16,7 +17,10 @@ export const ldmPrefixes = {
   openClip: "cond_stage_model.model.",
 } as const;
 
-/** Names in one layout by those in the other. A key belongs to the longest module that it begins with. */
+/**
+ * Names in one layout by those in the other. A key belongs to the longest module that it begins
+ * with.
+ */
 export class KeyTable {
   readonly #toDiffusers: ReadonlyMap<string, string>;
   readonly #toLdm: ReadonlyMap<string, string>;
@@ -46,7 +50,8 @@ function renamed(key: string, modules: ReadonlyMap<string, string>): string | un
 }
 
 /**
- * A UNet's modules. LDM numbers all blocks of the way down and of the way up through; diffusers groups them by level.
+ * A UNet's modules. LDM numbers all blocks of the way down and of the way up through; diffusers
+ * groups them by level.
  *
  * @param options.attention For each level from the top, whether it has transformers.
  */
@@ -96,7 +101,10 @@ function resnet(ldm: string, diffusers: string): ModulePair[] {
   ];
 }
 
-/** An autoencoder's modules. LDM counts the decoder's levels from the largest picture, diffusers from the smallest. */
+/**
+ * An autoencoder's modules. LDM counts the decoder's levels from the largest picture, diffusers
+ * from the smallest.
+ */
 export function vaeModules(options: { levels: number; layersPerBlock: number }): ModulePair[] {
   const { levels, layersPerBlock } = options;
   const pairs: ModulePair[] = [["quant_conv", "quant_conv"], ["post_quant_conv", "post_quant_conv"]];
@@ -132,7 +140,10 @@ export function vaeModules(options: { levels: number; layersPerBlock: number }):
   return pairs;
 }
 
-/** The modules of OpenCLIP's text encoder, but for the projections that it keeps in one tensor: {@linkcode openClipFused}. */
+/**
+ * The modules of OpenCLIP's text encoder, but for the projections that it keeps in one tensor:
+ * {@linkcode openClipFused}.
+ */
 export function openClipModules(options: { layers: number }): ModulePair[] {
   const pairs: ModulePair[] = [
     ["token_embedding", "text_model.embeddings.token_embedding"],
@@ -158,7 +169,10 @@ export interface FusedKeys {
   readonly diffusers: readonly [query: string, key: string, value: string];
 }
 
-/** The tensors of one layer in which OpenCLIP keeps the projections to queries, keys and values together. */
+/**
+ * The tensors of one layer in which OpenCLIP keeps the projections to queries, keys and values
+ * together.
+ */
 export function openClipFused(layer: number): FusedKeys[] {
   const [ldm, diffusers] = openClipLayer(layer);
   return ["weight", "bias"].map((kind) => ({

@@ -1,4 +1,7 @@
-/** Writes models of diffusers' layout as one file in the LDM layout, which A1111, ComfyUI and stable-diffusion.cpp load. */
+/**
+ * Writes models of diffusers' layout as one file in the LDM layout, which A1111, ComfyUI and
+ * stable-diffusion.cpp load.
+ */
 
 import { CheckpointError } from "../../errors.ts";
 import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
@@ -24,8 +27,8 @@ export interface SingleFileParts {
 /**
  * The tensors of the parts under their names in the LDM layout.
  *
- * A 2.x file gets the `global_step` by which diffusers tells what its UNet predicts. Its text encoder lacks OpenCLIP's last layer, as folders do;
- * nobody reads that layer.
+ * A 2.x file gets the `global_step` by which diffusers tells what its UNet predicts. Its text
+ * encoder lacks OpenCLIP's last layer, as folders do; nobody reads that layer.
  *
  * @throws {CheckpointError} for a tensor that has no place in the layout
  */
@@ -91,7 +94,10 @@ function openClipEntries({ config, entries }: PartEntries): TensorEntry[] {
   return [...others, ...whole];
 }
 
-/** Steps of the 2.x models as published: 2.0 base, 2.1 768-v (whose attention wants f32) and 2.0 768-v. */
+/**
+ * Steps of the 2.x models as published: 2.0 base, 2.1 768-v (whose attention wants f32) and 2.0
+ * 768-v.
+ */
 function globalStep({ predictionType, unet }: SingleFileParts): TensorEntry {
   const step = predictionType === "epsilon" ? 875_000 : unet.config.upcast_attention === true ? 110_000 : 140_000;
   return {

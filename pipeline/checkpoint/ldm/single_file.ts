@@ -1,6 +1,7 @@
 /**
- * Single .safetensors files in the layout of CompVis' and Stability's own code (LDM): a whole Stable Diffusion 1.x or 2.x model in one
- * file, without a word of configuration. They are read as if they were folders in diffusers' layout.
+ * Single .safetensors files in the layout of CompVis' and Stability's own code (LDM): a whole
+ * Stable Diffusion 1.x or 2.x model in one file, without a word of configuration. They are read as
+ * if they were folders in diffusers' layout.
  */
 
 import { CheckpointError } from "../../errors.ts";
@@ -17,9 +18,15 @@ export type SingleFilePart = "unet" | "vae" | "text_encoder";
 
 /** How a single file is understood, where its weights do not tell. */
 export interface SingleFileOptions {
-  /** What the UNet predicts. Default: epsilon for 1.x; for 2.x what the file's training step tells, where it has one. */
+  /**
+   * What the UNet predicts. Default: epsilon for 1.x; for 2.x what the file's training step tells,
+   * where it has one.
+   */
   readonly predictionType?: PredictionType;
-  /** Keys of configuration files that are to be other than inferred, by part: `{ unet: { norm_num_groups: 16 } }`. */
+  /**
+   * Keys of configuration files that are to be other than inferred, by part: `{ unet: {
+   * norm_num_groups: 16 } }`.
+   */
   readonly config?: Partial<Record<keyof PipelineConfigs, ConfigJson>>;
 }
 
@@ -46,7 +53,8 @@ export class SingleFile implements Disposable {
   /**
    * Opens a file and reads its header.
    *
-   * @throws {CheckpointError} if it is a pickle, or anything but a whole Stable Diffusion 1.x or 2.x checkpoint; the message names what it is
+   * @throws {CheckpointError} if it is a pickle, or anything but a whole Stable Diffusion 1.x or
+   *   2.x checkpoint; the message names what it is
    * @throws {SafetensorsError} if it is no safetensors file, or a broken one
    */
   static async open(source: string | ByteSource, options: SingleFileOptions = {}): Promise<SingleFile> {
@@ -79,7 +87,8 @@ export class SingleFile implements Disposable {
    * @param predictionType For files that do not tell themselves.
    */
   configs(predictionType: PredictionType = this.predictionType ?? "v_prediction"): PipelineConfigs {
-    // SD 2.1 overflows in f16 attention. Where the training step does not say that it is another, better safe.
+    // SD 2.1 overflows in f16 attention. Where the training step does not say that it is another,
+    // better safe.
     const upcastAttention = this.family === "sd2" && (this.#globalStep === null || this.#globalStep === 110_000);
     const inferred = inferConfigs(this.#weights, { family: this.family, predictionType, upcastAttention });
     const { config = {} } = this.#options;
@@ -94,7 +103,8 @@ export class SingleFile implements Disposable {
   /**
    * What a model built on one part needs to be written again.
    *
-   * @param predictionType What the UNet predicts. It may turn out after the models have been built, so it is asked for late.
+   * @param predictionType What the UNet predicts. It may turn out after the models have been built,
+   *   so it is asked for late.
    */
   origin(part: SingleFilePart, source: string | ByteSource, predictionType: () => PredictionType): ModelOrigin {
     const configOf = (): ConfigJson => this.configs(predictionType())[part];
@@ -107,7 +117,10 @@ export class SingleFile implements Disposable {
     };
   }
 
-  /** The weights of one part under diffusers' keys. They read from this file, and closing them closes it. */
+  /**
+   * The weights of one part under diffusers' keys. They read from this file, and closing them
+   * closes it.
+   */
   part(part: SingleFilePart): Weights {
     const configs = this.configs();
     switch (part) {
@@ -125,7 +138,10 @@ export class SingleFile implements Disposable {
   }
 }
 
-/** The rule of diffusers' conversion: 875000 steps made the 2.x base model, which predicts noise; other steps of 2.x made 768-v. */
+/**
+ * The rule of diffusers' conversion: 875000 steps made the 2.x base model, which predicts noise;
+ * other steps of 2.x made 768-v.
+ */
 function predictionTypeOf(family: "sd1" | "sd2", globalStep: number | null): PredictionType | null {
   if (family === "sd1" || globalStep === 875_000) return "epsilon";
   return globalStep === null ? null : "v_prediction";
@@ -186,8 +202,8 @@ function openClipView(weights: Weights, config: ConfigJson): Weights {
 /**
  * Views of all tensors below a prefix.
  *
- * @param nameOf The name in diffusers; `undefined` for a key that is unknown, which keeps its name so that it is complained of;
- *   `null` for one that is not wanted.
+ * @param nameOf The name in diffusers; `undefined` for a key that is unknown, which keeps its name
+ *   so that it is complained of; `null` for one that is not wanted.
  */
 function renamedViews(
   weights: Weights,

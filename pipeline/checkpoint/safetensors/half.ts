@@ -6,7 +6,10 @@
 
 let f16Table: Float32Array | undefined;
 
-/** Every binary16 value as float32: 256 KiB, made at first use, and faster than any arithmetic on the bits. */
+/**
+ * Every binary16 value as float32: 256 KiB, made at first use, and faster than any arithmetic on
+ * the bits.
+ */
 function tableOfF16(): Float32Array {
   if (f16Table !== undefined) return f16Table;
   f16Table = new Float32Array(65536);
@@ -39,8 +42,8 @@ export function bf16ToF32(bits: Uint16Array): Float32Array<ArrayBuffer> {
 }
 
 /**
- * Narrows float32 to binary16 bits, to nearest with ties to even. From 65520 on values become infinite, as IEEE 754 has
- * it; NaN stays NaN.
+ * Narrows float32 to binary16 bits, to nearest with ties to even. From 65520 on values become
+ * infinite, as IEEE 754 has it; NaN stays NaN.
  */
 export function f32ToF16(values: Float32Array): Uint16Array<ArrayBuffer> {
   const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
@@ -56,12 +59,14 @@ export function f32ToF16(values: Float32Array): Uint16Array<ArrayBuffer> {
     } else if (magnitude >= 0x47800000) {
       half = 0x7c00; // 2^16 and more, which no rounding brings back
     } else if (magnitude < 0x38800000) {
-      // Below 2^-14, halves are multiples of 2^-24, which is the unit in the last place of 0.5: adding rounds to it.
+      // Below 2^-14, halves are multiples of 2^-24, which is the unit in the last place of 0.5:
+      // adding rounds to it.
       scratchBits[0] = magnitude;
       scratch[0] += 0.5;
       half = scratchBits[0] - 0x3f000000;
     } else {
-      // Moves the exponent's bias from 127 to 15; just under half a unit plus the last kept bit rounds ties to even.
+      // Moves the exponent's bias from 127 to 15; just under half a unit plus the last kept bit
+      // rounds ties to even.
       half = (magnitude - 0x38000000 + 0xfff + ((magnitude >>> 13) & 1)) >>> 13;
     }
     out[i] = sign | half;

@@ -1,4 +1,7 @@
-/** Tensors under other names: a checkpoint in one layout, read as if it were in another. Nothing is copied. */
+/**
+ * Tensors under other names: a checkpoint in one layout, read as if it were in another. Nothing is
+ * copied.
+ */
 
 import { type TensorInfo, Weights } from "./safetensors.ts";
 

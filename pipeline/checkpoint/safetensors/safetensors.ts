@@ -1,7 +1,7 @@
 /**
  * The safetensors format, read and written to its full rules
- * (https://github.com/huggingface/safetensors#format): 8 bytes of header length, a JSON header, and the tensors' bytes
- * without a hole between them. A file is never in memory as a whole.
+ * (https://github.com/huggingface/safetensors#format): 8 bytes of header length, a JSON header, and
+ * the tensors' bytes without a hole between them. A file is never in memory as a whole.
  */
 
 import { SafetensorsError } from "../../errors.ts";
@@ -15,7 +15,10 @@ export type SafetensorsDtype =
   | ("I32" | "U32" | "F32")
   | ("C64" | "F64" | "I64" | "U64");
 
-/** Element types with their sizes in bits, by rising alignment: files lay tensors out the other way, the widest first. */
+/**
+ * Element types with their sizes in bits, by rising alignment: files lay tensors out the other way,
+ * the widest first.
+ */
 const bitsOf: Readonly<Record<SafetensorsDtype, number>> = {
   BOOL: 8,
   F4: 4,
@@ -55,8 +58,8 @@ export interface TensorInfo {
 }
 
 /**
- * Named tensors that can be read one by one: a safetensors file, or several that make one checkpoint. The conversions
- * below are the same for all.
+ * Named tensors that can be read one by one: a safetensors file, or several that make one
+ * checkpoint. The conversions below are the same for all.
  */
 export abstract class Weights {
   /** What to call the weights in messages. */
@@ -104,7 +107,8 @@ export abstract class Weights {
   /**
    * A tensor's numbers as float32, whatever real type they are stored in.
    *
-   * @throws {SafetensorsError} if there is no such tensor, or its type has no such reading (complex, float8 and below).
+   * @throws {SafetensorsError} if there is no such tensor, or its type has no such reading
+   *   (complex, float8 and below).
    */
   async float32(name: string): Promise<Float32Array<ArrayBuffer>> {
     const { dtype } = this.info(name);
@@ -127,7 +131,8 @@ export abstract class Weights {
   /**
    * A tensor of whole numbers (or booleans) as int32: token ids, indices.
    *
-   * @throws {SafetensorsError} if there is no such tensor, its type is no integer, or a value is out of range.
+   * @throws {SafetensorsError} if there is no such tensor, its type is no integer, or a value is
+   *   out of range.
    */
   async int32(name: string): Promise<Int32Array<ArrayBuffer>> {
     const { dtype } = this.info(name);
@@ -216,9 +221,11 @@ export class SafetensorsFile extends Weights {
   }
 
   /**
-   * Reads and checks the header; the tensors stay where they are. The source is closed if it is refused.
+   * Reads and checks the header; the tensors stay where they are. The source is closed if it is
+   * refused.
    *
-   * @throws {SafetensorsError} if the file breaks a rule of the format, naming the file, the tensor and the numbers.
+   * @throws {SafetensorsError} if the file breaks a rule of the format, naming the file, the tensor
+   *   and the numbers.
    */
   static async open(source: ByteSource): Promise<SafetensorsFile> {
     try {
@@ -376,9 +383,9 @@ async function readHeader(source: ByteSource): Promise<Header> {
 const maxHeaderDepth = 3;
 
 /**
- * What `JSON.parse` lets pass and the format does not: two equal keys in one object, and numbers that are not written as
- * whole ones. It runs before the parser, which would spend memory without bound on deep nesting; what is no JSON at all
- * is left for the parser to say.
+ * What `JSON.parse` lets pass and the format does not: two equal keys in one object, and numbers
+ * that are not written as whole ones. It runs before the parser, which would spend memory without
+ * bound on deep nesting; what is no JSON at all is left for the parser to say.
  */
 function faultInHeaderText(text: string): string | null {
   const keysOfOpen: Set<string>[] = [];
@@ -443,7 +450,10 @@ export interface TensorEntry {
 /** Where written bytes go, in order. */
 export type ByteSink = (chunk: Uint8Array) => Promise<void> | void;
 
-/** How a file will be laid out: its first bytes, the tensors in the order of their bytes, and its length. */
+/**
+ * How a file will be laid out: its first bytes, the tensors in the order of their bytes, and its
+ * length.
+ */
 export interface SafetensorsLayout {
   readonly header: Uint8Array<ArrayBuffer>;
   readonly entries: readonly TensorEntry[];
@@ -451,7 +461,10 @@ export interface SafetensorsLayout {
   readonly size: number;
 }
 
-/** Bytes of a tensor's data. @throws {SafetensorsError} if its shape and dtype do not come to whole bytes. */
+/**
+ * Bytes of a tensor's data. @throws {SafetensorsError} if its shape and dtype do not come to whole
+ * bytes.
+ */
 export function tensorBytes(entry: { name: string; dtype: SafetensorsDtype; shape: readonly number[] }): number {
   const bits = entry.shape.reduce((product, size) => product * size, bitsOf[entry.dtype]);
   if (isSizes(entry.shape) && Number.isSafeInteger(bits) && bits % 8 === 0) return bits / 8;
@@ -464,10 +477,11 @@ export function tensorBytes(entry: { name: string; dtype: SafetensorsDtype; shap
 }
 
 /**
- * Plans a file as the reference implementation does: `__metadata__` first, then tensors by falling alignment and rising
- * name; spaces pad the header to 8 bytes.
+ * Plans a file as the reference implementation does: `__metadata__` first, then tensors by falling
+ * alignment and rising name; spaces pad the header to 8 bytes.
  *
- * @throws {SafetensorsError} for two tensors of one name, the reserved name `__metadata__`, or a shape without a size.
+ * @throws {SafetensorsError} for two tensors of one name, the reserved name `__metadata__`, or a
+ *   shape without a size.
  */
 export function layoutSafetensors(
   entries: readonly TensorEntry[],
@@ -509,10 +523,12 @@ export function layoutSafetensors(
 }
 
 /**
- * Writes a safetensors file, one chunk at a time: no more of the model is in memory than a tensor's producer holds.
+ * Writes a safetensors file, one chunk at a time: no more of the model is in memory than a tensor's
+ * producer holds.
  *
  * @returns The length of the file in bytes.
- * @throws {SafetensorsError} as `layoutSafetensors()` does, or if a tensor's chunks do not add up to its size.
+ * @throws {SafetensorsError} as `layoutSafetensors()` does, or if a tensor's chunks do not add up
+ *   to its size.
  *
  * @example
  * ```ts

@@ -8,7 +8,8 @@ import type { WeightsBaseName } from "./weights.ts";
 const metadata = { format: "pt" };
 
 /**
- * Writes the weights of one model into a folder: as one file, or, where they exceed `maxShardBytes`, as several with an index.
+ * Writes the weights of one model into a folder: as one file, or, where they exceed
+ * `maxShardBytes`, as several with an index.
  *
  * @param folder The path inside the writer's folder: "unet".
  */

@@ -1,4 +1,7 @@
-/** Tensors on their way from one file to another: read in pieces, changed in precision where asked, never whole in memory. */
+/**
+ * Tensors on their way from one file to another: read in pieces, changed in precision where asked,
+ * never whole in memory.
+ */
 
 import { SafetensorsError } from "../../errors.ts";
 import { bf16ToF32, f16ToF32, f32ToF16 } from "./half.ts";
@@ -15,7 +18,8 @@ const floatBytes: Partial<Record<SafetensorsDtype, number>> = { F64: 8, F32: 4, 
 /**
  * A tensor of opened weights, to be written under its own name or another.
  *
- * @param options.dtype Real numbers are converted to it; others, such as indices, stay what they are. Default: as they are.
+ * @param options.dtype Real numbers are converted to it; others, such as indices, stay what they
+ *   are. Default: as they are.
  */
 export function streamedEntry(
   weights: Weights,

@@ -1,6 +1,7 @@
 /**
- * The weights of one model folder: a single safetensors file or shards with an index, in the default precision or a
- * variant ("fp16"), under the names that diffusers 0.23 and transformers 4.35 give them.
+ * The weights of one model folder: a single safetensors file or shards with an index, in the
+ * default precision or a variant ("fp16"), under the names that diffusers 0.23 and transformers
+ * 4.35 give them.
  */
 
 import { CheckpointError, SafetensorsError } from "../../errors.ts";
@@ -49,9 +50,11 @@ class ShardedWeights extends Weights {
 }
 
 /**
- * The weight files of a folder, if it has any: one file before shards, as the reference looks for them.
+ * The weight files of a folder, if it has any: one file before shards, as the reference looks for
+ * them.
  *
- * @param variant The precision that the file names carry: `model.fp16.safetensors`, `model.safetensors.index.fp16.json`.
+ * @param variant The precision that the file names carry: `model.fp16.safetensors`,
+ *   `model.safetensors.index.fp16.json`.
  */
 export async function findWeights(
   tree: FileTree,
@@ -70,7 +73,10 @@ export async function findWeights(
   return null;
 }
 
-/** The variants in which a folder holds its weights, sorted; the default precision is `undefined` and comes first. */
+/**
+ * The variants in which a folder holds its weights, sorted; the default precision is `undefined`
+ * and comes first.
+ */
 export async function listVariants(tree: FileTree, baseName: WeightsBaseName): Promise<(string | undefined)[]> {
   const files = await tree.list();
   const variants = new Set<string>();
@@ -86,10 +92,12 @@ export async function listVariants(tree: FileTree, baseName: WeightsBaseName): P
 }
 
 /**
- * Opens the weights of a model folder. Headers are read; tensors stay on disk. Close the result when the model is loaded.
+ * Opens the weights of a model folder. Headers are read; tensors stay on disk. Close the result
+ * when the model is loaded.
  *
- * @throws {CheckpointError} if the folder has no such safetensors (naming what it has instead: other variants, or pickles,
- *   which are never read), a shard is missing, or the index and the shards disagree.
+ * @throws {CheckpointError} if the folder has no such safetensors (naming what it has instead:
+ *   other variants, or pickles, which are never read), a shard is missing, or the index and the
+ *   shards disagree.
  * @throws {PathError} if the index names a file outside the folder.
  * @throws {SafetensorsError} if a file breaks a rule of its format.
  */

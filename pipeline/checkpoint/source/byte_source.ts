@@ -1,6 +1,7 @@
 /**
- * Where bytes come from: a file on disk, a Blob in a browser, an array in memory; and folders of them. Everything that
- * loads reads through these two interfaces, so that it works the same from a disk, a hub snapshot and a web page.
+ * Where bytes come from: a file on disk, a Blob in a browser, an array in memory; and folders of
+ * them. Everything that loads reads through these two interfaces, so that it works the same from a
+ * disk, a hub snapshot and a web page.
  */
 
 import { CheckpointError, PathError } from "../../errors.ts";
@@ -15,7 +16,8 @@ export interface ByteSource {
   /**
    * The bytes `[offset, offset + length)`, in an array of their own. Reads may overlap in time.
    *
-   * @param into Room for the bytes, which sources that can will use, so that reading much leaves no garbage. What is returned counts.
+   * @param into Room for the bytes, which sources that can will use, so that reading much leaves no
+   *   garbage. What is returned counts.
    */
   read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
   /** Gives the file back to the system, where there is one. */
@@ -32,9 +34,15 @@ export interface FileTree {
   open(path: string): Promise<ByteSource>;
   /** The file as UTF-8 text. @throws {CheckpointError} if there is none. */
   readText(path: string): Promise<string>;
-  /** The file as JSON, as Python writes it. @throws {CheckpointError} if there is none, or it is not JSON. */
+  /**
+   * The file as JSON, as Python writes it. @throws {CheckpointError} if there is none, or it is not
+   * JSON.
+   */
   readJson(path: string): Promise<unknown>;
-  /** The names of the files and folders directly inside `path` (default: the root), sorted; folders end with `/`. */
+  /**
+   * The names of the files and folders directly inside `path` (default: the root), sorted; folders
+   * end with `/`.
+   */
   list(path?: string): Promise<string[]>;
   /** The folder `path` as a tree of its own. */
   subtree(path: string): FileTree;
@@ -181,7 +189,10 @@ export function memoryTree(files: Readonly<Record<string, Uint8Array | Blob>>, n
   });
 }
 
-/** What lies directly inside a folder ("" for the root), given the paths of all files: sorted, folders with `/`. */
+/**
+ * What lies directly inside a folder ("" for the root), given the paths of all files: sorted,
+ * folders with `/`.
+ */
 export function childrenOf(folder: string, paths: Iterable<string>): string[] {
   const prefix = folder === "" ? "" : `${folder}/`;
   const names = new Set<string>();
@@ -197,7 +208,8 @@ export function childrenOf(folder: string, paths: Iterable<string>): string[] {
  * Checks that a path stays inside its folder, and returns it without `.` parts.
  *
  * @param owner The folder, or the file that named the path, for the message.
- * @throws {PathError} for absolute paths, drive letters, backslashes, `..`, control characters and empty paths.
+ * @throws {PathError} for absolute paths, drive letters, backslashes, `..`, control characters and
+ *   empty paths.
  */
 export function checkPath(path: string, owner: string): string {
   const parts = path.split("/").filter((part) => part !== ".");
@@ -214,7 +226,10 @@ export function checkPath(path: string, owner: string): string {
   return parts.join("/");
 }
 
-/** Derives a whole tree from the three operations in which trees differ; each path it hands on has been checked. */
+/**
+ * Derives a whole tree from the three operations in which trees differ; each path it hands on has
+ * been checked.
+ */
 export function fileTree(base: {
   name: string;
   has(path: string): Promise<boolean>;

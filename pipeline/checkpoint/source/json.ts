@@ -1,6 +1,6 @@
 /**
- * Parses JSON as Python writes it: diffusers saves a scheduler's infinite bounds as `Infinity` and `-Infinity`, which no
- * JSON has. `NaN` reads as null.
+ * Parses JSON as Python writes it: diffusers saves a scheduler's infinite bounds as `Infinity` and
+ * `-Infinity`, which no JSON has. `NaN` reads as null.
  *
  * @throws {SyntaxError} for anything else that is not JSON.
  */

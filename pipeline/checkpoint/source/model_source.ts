@@ -15,9 +15,11 @@ export interface ModelSourceOptions extends Omit<HubOptions, "onProgress"> {
 }
 
 /**
- * Opens a model in diffusers' layout by what a user calls it: a folder, or else a model of the hub, of which just the needed files are fetched.
+ * Opens a model in diffusers' layout by what a user calls it: a folder, or else a model of the hub,
+ * of which just the needed files are fetched.
  *
- * @throws {CheckpointError} if there is no such folder and the name cannot be a hub id; {HubError} if the hub does not have it either
+ * @throws {CheckpointError} if there is no such folder and the name cannot be a hub id; {HubError}
+ *   if the hub does not have it either
  */
 export async function openModelSource(source: string | FileTree, options: ModelSourceOptions = {}): Promise<FileTree> {
   try {

@@ -1,4 +1,7 @@
-/** Where a model came from: what is needed to write it again. Weights on the device are repacked and rounded; the files are not. */
+/**
+ * Where a model came from: what is needed to write it again. Weights on the device are repacked and
+ * rounded; the files are not.
+ */
 
 import type { FileTree } from "./byte_source.ts";
 import type { Weights } from "../safetensors/safetensors.ts";
@@ -13,7 +16,10 @@ export interface ModelOrigin {
   readonly name: string;
   /** `config.json`, with all keys that it has. */
   readonly config: ConfigJson;
-  /** Opens the weights that the model was built on, under the keys of a folder in diffusers' layout. Close them after use. */
+  /**
+   * Opens the weights that the model was built on, under the keys of a folder in diffusers' layout.
+   * Close them after use.
+   */
   openWeights(): Promise<Weights>;
 }
 

@@ -33,7 +33,10 @@ export interface Alignment {
   readonly pairs: readonly TokenPair[];
 }
 
-/** The texts that TIME prepends to a prompt, as diffusers' `StableDiffusionModelEditingPipeline` has them by default. */
+/**
+ * The texts that TIME prepends to a prompt, as diffusers' `StableDiffusionModelEditingPipeline` has
+ * them by default.
+ */
 export const defaultAugmentations: readonly string[] = ["A photo of ", "An image of ", "A picture of "];
 
 /** A prompt, then the prompt behind each augmentation; a leading capital A is lowered there. */
@@ -43,17 +46,20 @@ export function augmented(prompt: string, augmentations: readonly string[] = def
 }
 
 /**
- * Aligns the tokens of two prompts, as the reference does: greedily, each source token with the next equal destination token, "an" being equal
- * to "a". Behind the source's last token the rest of the destination follows; the tail takes the last position.
+ * Aligns the tokens of two prompts, as the reference does: greedily, each source token with the
+ * next equal destination token, "an" being equal to "a". Behind the source's last token the rest of
+ * the destination follows; the tail takes the last position.
  *
- * A manual alignment lists pairs of positions (0 is the begin token) for prompts that differ otherwise. Begin tokens, end tokens and padding are
- * still paired by the rule; source tokens that the list leaves out take no part in the edit.
+ * A manual alignment lists pairs of positions (0 is the begin token) for prompts that differ
+ * otherwise. Begin tokens, end tokens and padding are still paired by the rule; source tokens that
+ * the list leaves out take no part in the edit.
  *
  * ```ts
  * alignPrompts("a rose", "a blue rose", tokenizer).pairs.map((pair) => pair.destination); // [0, 1, 3, 4]
  * ```
  *
- * @throws {AlignmentError} when the source is not a subsequence of the destination; it shows both token lists and the first token without a partner
+ * @throws {AlignmentError} when the source is not a subsequence of the destination; it shows both
+ *   token lists and the first token without a partner
  * @throws {EditError} when a manual pair lies outside the prompts
  */
 export function alignPrompts(

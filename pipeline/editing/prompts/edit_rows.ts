@@ -13,7 +13,9 @@ export interface EditRows {
   readonly given: number;
   /** Rows left after merging. */
   readonly count: number;
-  /** How many of these, the last ones, change anything: d ≠ c. Those before are kept as they are. */
+  /**
+   * How many of these, the last ones, change anything: d ≠ c. Those before are kept as they are.
+   */
   readonly edited: number;
   /** C [count, width]. */
   readonly source: Float64Array<ArrayBuffer>;
@@ -24,9 +26,10 @@ export interface EditRows {
 }
 
 /**
- * Merges rows with equal sources, which is exact: Σ wᵢ‖d − dᵢ‖² differs from (Σ wᵢ)‖d − mean‖² by a constant, so m rows (c, dᵢ) are one row
- * (c, weighted mean of dᵢ) of weight Σ wᵢ. Rows of weight 0 are dropped. Rows that change nothing come first: forward substitution then leaves
- * zeros in their places, and the factors of E − I need no row for them.
+ * Merges rows with equal sources, which is exact: Σ wᵢ‖d − dᵢ‖² differs from (Σ wᵢ)‖d − mean‖² by a
+ * constant, so m rows (c, dᵢ) are one row (c, weighted mean of dᵢ) of weight Σ wᵢ. Rows of weight 0
+ * are dropped. Rows that change nothing come first: forward substitution then leaves zeros in their
+ * places, and the factors of E − I need no row for them.
  *
  * @param source [n, width]
  * @param destination [n, width]
@@ -105,7 +108,10 @@ function firstNonFinite(values: Float64Array): number {
   return -1;
 }
 
-/** Indices of rows that are equal, number by number; groups and their members in order of appearance. */
+/**
+ * Indices of rows that are equal, number by number; groups and their members in order of
+ * appearance.
+ */
 function groupEqualRows(values: Float64Array, width: number): number[][] {
   const words = new Int32Array(values.buffer, values.byteOffset, values.length * 2);
   const equal = (a: number, b: number) => {

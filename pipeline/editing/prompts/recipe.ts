@@ -17,7 +17,9 @@ export interface EditPair {
   readonly destination: string | readonly WeightedPrompt[];
   /** How much the pair counts among others. Default: 1. */
   readonly weight?: number;
-  /** Token positions by hand, for a destination that does not contain the source's words in order. */
+  /**
+   * Token positions by hand, for a destination that does not contain the source's words in order.
+   */
   readonly alignment?: readonly PositionPair[];
 }
 
@@ -144,7 +146,10 @@ export function rowsOf(
   return { width, source: joined(source), destination: joined(destination), weights: Float64Array.from(weights) };
 }
 
-/** What each source position becomes: one target a destination. A position paired twice by hand is shared between its partners. */
+/**
+ * What each source position becomes: one target a destination. A position paired twice by hand is
+ * shared between its partners.
+ */
 function targetsByPosition({ destinations }: Sentence): Map<number, { text: string; at: number; share: number }[]> {
   const targets = new Map<number, { text: string; at: number; share: number }[]>();
   for (const { alignment, share } of destinations) {

@@ -1,5 +1,6 @@
 /**
- * What is checked of every solved edit, on the host and in float64: how well conditioned the system was, and whether the factors solve it.
+ * What is checked of every solved edit, on the host and in float64: how well conditioned the system
+ * was, and whether the factors solve it.
  */
 
 import type { EditRows } from "../prompts/edit_rows.ts";
@@ -42,7 +43,8 @@ function probe(count: number, seed: number): Float64Array<ArrayBuffer> {
 }
 
 /**
- * The largest eigenvalue of λI + CᵀWC, by power iteration on CᵀWC (from below, to a few per cent). It bounds that of the n × n system, too.
+ * The largest eigenvalue of λI + CᵀWC, by power iteration on CᵀWC (from below, to a few per cent).
+ * It bounds that of the n × n system, too.
  */
 export function largestEigenvalue(rows: EditRows, lamb: number): number {
   let v: Float64Array = probe(rows.width, 1), eigenvalue = 0;
@@ -92,8 +94,9 @@ function divide({ values, stride }: HostFactor, v: Float64Array, transpose: bool
 }
 
 /**
- * The condition number of F·Fᵀ with F = L₁·L₂ …, by six steps of power iteration with the matrix and with its inverse. Both eigenvalues are
- * found from inside the spectrum, so the estimate is low, by a few per cent as a rule.
+ * The condition number of F·Fᵀ with F = L₁·L₂ …, by six steps of power iteration with the matrix
+ * and with its inverse. Both eigenvalues are found from inside the spectrum, so the estimate is
+ * low, by a few per cent as a rule.
  */
 export function conditionNumber(factors: readonly HostFactor[]): number {
   const inward = [...factors].reverse();
@@ -126,8 +129,8 @@ export interface HostOperator {
 }
 
 /**
- * How well E solves its normal equations, (E − I)(λI + CᵀWC) = (D − C)ᵀWC: the norm of the difference of both sides over the right side's, on
- * two probing vectors.
+ * How well E solves its normal equations, (E − I)(λI + CᵀWC) = (D − C)ᵀWC: the norm of the
+ * difference of both sides over the right side's, on two probing vectors.
  */
 export function normalResidual(rows: EditRows, operator: HostOperator, lamb: number): number {
   const { width, weights } = rows;

@@ -1,5 +1,6 @@
 /**
- * The edit by the d × d system, one equation a channel, for more rows than channels: (E − I)ᵀ = Z = H⁻¹F with H = λI + CᵀWC, F = CᵀW(D − C).
+ * The edit by the d × d system, one equation a channel, for more rows than channels: (E − I)ᵀ = Z =
+ * H⁻¹F with H = λI + CᵀWC, F = CᵀW(D − C).
  */
 
 import type { Gpu } from "../../../engine/gpu.ts";
@@ -28,7 +29,9 @@ function paddedMatrices(rows: EditRows) {
   };
 }
 
-/** (E − I)ᵀ without its padding, as the left factor of a product whose right one is the identity. */
+/**
+ * (E − I)ᵀ without its padding, as the left factor of a product whose right one is the identity.
+ */
 function denseFactor(z: Tensor, { width }: EditRows): Tensor {
   return copyMatrix({ matrix: z, rows: width, columns: width }, { real: "f32" });
 }
@@ -77,9 +80,10 @@ export class ChannelSolver implements EditSolver {
 /**
  * The d × d system in f32 alone.
  *
- * H and F come from exact slices, as pairs of f32. A factor of H to f32's accuracy (by the two steps that token_solver.ts explains, with
- * T·Cᵀ exact) preconditions iterative refinement: Z ← Z + M⁻¹(F − HZ − λZ), in which HZ is exact again. M errs by 10⁻³ or less, and two
- * corrections leave f32's own rounding of Z.
+ * H and F come from exact slices, as pairs of f32. A factor of H to f32's accuracy (by the two
+ * steps that token_solver.ts explains, with T·Cᵀ exact) preconditions iterative refinement: Z ← Z +
+ * M⁻¹(F − HZ − λZ), in which HZ is exact again. M errs by 10⁻³ or less, and two corrections leave
+ * f32's own rounding of Z.
  */
 export class RefinedChannelSolver implements EditSolver {
   readonly order: number;
@@ -143,7 +147,10 @@ export class RefinedChannelSolver implements EditSolver {
     });
   }
 
-  /** F − HZ − λZ. The first difference is exact where it matters, since the rest is what remains of it. */
+  /**
+   * F − HZ − λZ. The first difference is exact where it matters, since the rest is what remains of
+   * it.
+   */
   #residual(gram: ReturnType<typeof slices>, z: Tensor, lamb: number): Tensor {
     const product = exactProductPair(gram, slices(z, { along: "columns", count: 4 }));
     const residual = copyMatrix({ matrix: this.#right.high });

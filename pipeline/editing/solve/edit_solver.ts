@@ -6,7 +6,10 @@ import type { CholeskyFactor } from "../../../kernels/linalg/cholesky.ts";
 import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
 import type { Pair } from "../../../kernels/linalg/exact_product.ts";
 
-/** E − I = PᵀQ, or Pᵀ where Q is the identity, f32, and the factors whose product is the system's Cholesky factor. */
+/**
+ * E − I = PᵀQ, or Pᵀ where Q is the identity, f32, and the factors whose product is the system's
+ * Cholesky factor.
+ */
 export interface Solution {
   /** P [rank, width]. */
   readonly left: Tensor;
@@ -26,9 +29,10 @@ export interface EditSolver extends Disposable {
 }
 
 /**
- * How much the diagonal is raised, as a share of itself, before the f32 factorization of a matrix that f32 has rounded: rounding moves the
- * eigenvalues of an n × n matrix by some √n units of 2⁻²⁴ of its diagonal; sixteen times that is safe, and costs nothing, since the second
- * factorization takes it out again. What is still not positive is tried with more.
+ * How much the diagonal is raised, as a share of itself, before the f32 factorization of a matrix
+ * that f32 has rounded: rounding moves the eigenvalues of an n × n matrix by some √n units of 2⁻²⁴
+ * of its diagonal; sixteen times that is safe, and costs nothing, since the second factorization
+ * takes it out again. What is still not positive is tried with more.
  */
 export function diagonalShift(order: number, effort: number): number {
   return 2 ** -20 * Math.sqrt(order) * 32 ** effort;

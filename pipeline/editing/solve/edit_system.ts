@@ -1,5 +1,6 @@
 /**
- * From rows to the operator E: which system to solve, in which arithmetic, and whether the result can be trusted.
+ * From rows to the operator E: which system to solve, in which arithmetic, and whether the result
+ * can be trusted.
  */
 
 import { ShapeError } from "../../../engine/errors.ts";
@@ -28,7 +29,10 @@ export interface EditInput {
 
 /** How an edit is solved. */
 export interface EditSystemOptions {
-  /** Default: "tokens" (n × n) while there are no more rows than channels after merging, otherwise "channels" (d × d). */
+  /**
+   * Default: "tokens" (n × n) while there are no more rows than channels after merging, otherwise
+   * "channels" (d × d).
+   */
   readonly route?: EditRoute;
   /** Default: f64 where the device has it. */
   readonly precision?: "f64" | "f32";
@@ -38,12 +42,15 @@ export interface EditSystemOptions {
 const worstCondition = { f64: 1e12, f32: 3e9 };
 /** What is proposed in its place keeps the error below 10⁻⁵ with room to spare. */
 const goodCondition = { f64: 1e9, f32: 1e8 };
-/** Pivots of the second factor of a refined solution that lie further apart say that the first one was too coarse. */
+/**
+ * Pivots of the second factor of a refined solution that lie further apart say that the first one
+ * was too coarse.
+ */
 const widestSpread = 1e3;
 
 /**
- * The equations of an edit, ready to be solved for any λ: embeddings and Gram matrix stay on the device, so that another λ costs one
- * factorization.
+ * The equations of an edit, ready to be solved for any λ: embeddings and Gram matrix stay on the
+ * device, so that another λ costs one factorization.
  *
  * ```ts
  * using system = await EditSystem.prepare(gpu, { source, destination });
@@ -113,7 +120,8 @@ export class EditSystem implements Disposable {
    *
    * @param options.lamb λ of eq. 5: how firmly everything else is held. Default: 0.1.
    * @throws {LambdaError} when λ is not a finite number above 0
-   * @throws {IllConditionedError} when λ is too small for the arithmetic; it proposes one that is not
+   * @throws {IllConditionedError} when λ is too small for the arithmetic; it proposes one that is
+   *   not
    */
   async solve(options: { lamb?: number } = {}): Promise<EditOperator> {
     const { lamb = 0.1 } = options;
@@ -231,7 +239,10 @@ export async function solveOperator(
   return await system.solve(options);
 }
 
-/** What is wrong with a factorization: a pivot that is not positive, or a refined factor that is no good preconditioner. */
+/**
+ * What is wrong with a factorization: a pivot that is not positive, or a refined factor that is no
+ * good preconditioner.
+ */
 function judge(
   pivots: readonly Float64Array[],
   refined: boolean,
@@ -277,7 +288,8 @@ function limit(condition: number, precision: "f64" | "f32"): string {
       "rounding of the factors to f32 (6e-8)",
     ],
     [solver, `the solver's own arithmetic (${solver.toExponential(0)})`],
-    // Embeddings come from an f32 encoder; E − I answers to their rounding by the root of the condition number at most.
+    // Embeddings come from an f32 encoder; E − I answers to their rounding by the root of the
+    // condition number at most.
     [
       root * 2 ** -24,
       `rounding of the embeddings to f32, which the edit amplifies by up to ${Math.round(root)} (${

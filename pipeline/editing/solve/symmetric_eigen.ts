@@ -1,4 +1,7 @@
-/** Eigenvalues and eigenvectors of symmetric matrices, on the host, in float64: for truncating exported edits. */
+/**
+ * Eigenvalues and eigenvectors of symmetric matrices, on the host, in float64: for truncating
+ * exported edits.
+ */
 
 /** Eigenvalues, largest first, and unit eigenvectors: row k of `vectors` belongs to value k. */
 export interface Eigen {
@@ -8,8 +11,9 @@ export interface Eigen {
 }
 
 /**
- * The eigen-decomposition of a symmetric matrix [size, size], of which the lower triangle is read: Householder reduction to tridiagonal form,
- * then QL iterations with implicit shifts (Golub and Van Loan, Matrix Computations, 8.3). Some 9 · size³ operations.
+ * The eigen-decomposition of a symmetric matrix [size, size], of which the lower triangle is read:
+ * Householder reduction to tridiagonal form, then QL iterations with implicit shifts (Golub and Van
+ * Loan, Matrix Computations, 8.3). Some 9 · size³ operations.
  */
 export function symmetricEigen(matrix: ArrayLike<number>, size: number): Eigen {
   const rows = Array.from(
@@ -77,7 +81,10 @@ function tridiagonalized(a: Float64Array[]) {
   };
 }
 
-/** Makes `offDiagonal` vanish by rotations of neighbouring basis vectors; `diagonal` then holds the eigenvalues. */
+/**
+ * Makes `offDiagonal` vanish by rotations of neighbouring basis vectors; `diagonal` then holds the
+ * eigenvalues.
+ */
 function diagonalize(diagonal: Float64Array, offDiagonal: Float64Array, basis: Float64Array[]): void {
   const size = diagonal.length;
   for (let first = 0; first < size; first++) {

@@ -1,9 +1,10 @@
 /**
  * The edit by the n × n system, one equation a row: E − I = (D − C)ᵀ A⁻¹ C with A = λW⁻¹ + CCᵀ.
  *
- * With A = LLᵀ, E − I = PᵀQ, P = L⁻¹(D − C), Q = L⁻¹C. Of all ways to write E − I as a product this one is kind to rounding: ‖Q‖ ≤ 1, so that PᵀQ
- * hardly cancels, whereas (D − C)ᵀ·(A⁻¹C) can cancel by the root of A's condition number. Row weights stand on the diagonal, as λ/wᵢ: scaling
- * the rows by √wᵢ would round them.
+ * With A = LLᵀ, E − I = PᵀQ, P = L⁻¹(D − C), Q = L⁻¹C. Of all ways to write E − I as a product this
+ * one is kind to rounding: ‖Q‖ ≤ 1, so that PᵀQ hardly cancels, whereas (D − C)ᵀ·(A⁻¹C) can cancel
+ * by the root of A's condition number. Row weights stand on the diagonal, as λ/wᵢ: scaling the rows
+ * by √wᵢ would round them.
  */
 
 import type { Gpu } from "../../../engine/gpu.ts";
@@ -46,7 +47,10 @@ function gramOfLeft(sides: Tensor): Tensor {
   return gram;
 }
 
-/** P and Q from [L⁻¹C | L⁻¹(D − C)]: without padding, and without the rows that keep, whose P is zero. */
+/**
+ * P and Q from [L⁻¹C | L⁻¹(D − C)]: without padding, and without the rows that keep, whose P is
+ * zero.
+ */
 function thinFactors(solved: Tensor, rows: EditRows): { left: Tensor; right: Tensor } {
   const edited = { matrix: solved, row: rows.count - rows.edited, rows: rows.edited, columns: rows.width };
   return {
@@ -91,10 +95,11 @@ export class TokenSolver implements EditSolver {
 /**
  * The n × n system in f32 alone, to f32's own accuracy up to condition numbers of 10⁹ and more.
  *
- * For any invertible T, E − I = (T(D − C))ᵀ (TATᵀ)⁻¹ (TC) exactly. Take T = L₁⁻¹ with L₁ the Cholesky factor of A as f32 rounds it: TATᵀ is close to
- * the identity, so that f32 suffices to form, factor and solve it. What must not be rounded are the products TC and T(D − C), which cancel:
- * they come from exact slices. (CholeskyQR2, with the first step's errors irrelevant: Yamamoto et al., ETNA 44, 2015.) Where L₁ was too
- * coarse, T ← L₂⁻¹T and once more.
+ * For any invertible T, E − I = (T(D − C))ᵀ (TATᵀ)⁻¹ (TC) exactly. Take T = L₁⁻¹ with L₁ the
+ * Cholesky factor of A as f32 rounds it: TATᵀ is close to the identity, so that f32 suffices to
+ * form, factor and solve it. What must not be rounded are the products TC and T(D − C), which
+ * cancel: they come from exact slices. (CholeskyQR2, with the first step's errors irrelevant:
+ * Yamamoto et al., ETNA 44, 2015.) Where L₁ was too coarse, T ← L₂⁻¹T and once more.
  */
 export class RefinedTokenSolver implements EditSolver {
   readonly order: number;

@@ -143,7 +143,10 @@ gpuTest("a buffer beyond the device's largest is refused with its size", (gpu) =
   assertEquals(error.requestedBytes, sizeClass(bytes));
 });
 
-/** Runs `body` while the device fails to create any buffer, as WebGPU fails: an invalid buffer now, the error later. */
+/**
+ * Runs `body` while the device fails to create any buffer, as WebGPU fails: an invalid buffer now,
+ * the error later.
+ */
 function withBrokenBuffers<T>(gpu: Gpu, body: () => T): T {
   const real = gpu.device.createBuffer;
   gpu.device.createBuffer = (descriptor) => real.call(gpu.device, { ...descriptor, usage: 0xffff });

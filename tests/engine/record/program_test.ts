@@ -30,7 +30,10 @@ function steps(x: Tensor, terms: readonly number[]): Tensor {
 const bytesOf = (...values: number[]) => new Uint8Array(new Float32Array(values).buffer);
 const scaled = (x: Tensor, coefficient: number) => linearCombination([{ tensor: x, coefficient }]);
 
-/** Sums and differences with temporaries of several sizes, some of them wanted long after they are made. */
+/**
+ * Sums and differences with temporaries of several sizes, some of them wanted long after they are
+ * made.
+ */
 function network(x: Tensor): Tensor {
   return x.gpu.scope(() => {
     const skips = [2, 3, 4].map((factor) => scaled(x, factor));

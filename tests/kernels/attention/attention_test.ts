@@ -23,7 +23,10 @@ interface Problem {
   readonly tolerance: number;
 }
 
-/** Random operands and softmax(scale · Q·Kᵀ)·V by its definition, in f64. `loud` multiplies the queries; `rounded` makes all operands f16 numbers. */
+/**
+ * Random operands and softmax(scale · Q·Kᵀ)·V by its definition, in f64. `loud` multiplies the
+ * queries; `rounded` makes all operands f16 numbers.
+ */
 function problem(c: Case, { loud = 1, rounded = false }: { loud?: number; rounded?: boolean } = {}): Problem {
   const { batch, heads, t, s, dim, causal = false, scale = 1 / Math.sqrt(dim) } = c;
   const width = heads * dim;
@@ -54,7 +57,8 @@ function problem(c: Case, { loud = 1, rounded = false }: { loud?: number; rounde
       }
     }
   }
-  // A weight is off by its score's rounding (absolute) and by what WGSL allows exp (3 + 2|x| units, x to twice the highest score).
+  // A weight is off by its score's rounding (absolute) and by what WGSL allows exp (3 + 2|x| units,
+  // x to twice the highest score).
   const tolerance = f32Tolerance(s) + (1 + highest) * f32Tolerance(dim) + (3 + 4 * highest) * 2 ** -23;
   return { sizes: { batch, heads, t, s, dim, causal, scale }, q, k, v, expected, tolerance };
 }

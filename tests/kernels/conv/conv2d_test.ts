@@ -134,7 +134,9 @@ async function check(
   assertClose(await y.data(), convolution(xData, weightData, c, extras), tolerance, what);
 }
 
-/** Runs `body` as on a device that binds no more than `bytes`; the engine refuses larger bindings. */
+/**
+ * Runs `body` as on a device that binds no more than `bytes`; the engine refuses larger bindings.
+ */
 function withBindingLimit<T>(gpu: Gpu, bytes: number | undefined, body: () => T): T {
   const limits = gpu.info.limits as { maxStorageBufferBindingSize: number };
   const real = limits.maxStorageBufferBindingSize;

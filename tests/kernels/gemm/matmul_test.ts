@@ -174,7 +174,8 @@ gpuTest(
     const tile = (subgroups: number, threadsX: number, rows: number, columns: number): TileShape => {
       return { machine: "matrix", lanes: subgroups * lanes, threadsX, rows, columns };
     };
-    // A software device compiles each variant for seconds: so all transposes on few sizes, all sizes on one transpose, all shapes on one size.
+    // A software device compiles each variant for seconds: so all transposes on few sizes, all
+    // sizes on one transpose, all shapes on one size.
     for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false], [true, true]]) {
       for (const [m, n, k] of [[17, 65, 33], [129, 132, 36]]) {
         await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1, transposeA, transposeB }, tile(4, 2, 1, 1));

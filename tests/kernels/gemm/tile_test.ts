@@ -5,8 +5,9 @@ import { tileConstantNames, type TileConstants, tileGrid, tileWgsl } from "../..
 import { assertClose, gpuTest, inHalves, lackOf, matrixTolerance, randomArray } from "../../gpu.ts";
 
 /**
- * A tile of subgroup matrices in plain WGSL: the first lane of a subgroup does its work, matrices are in workgroup memory, and variables hold their place. So the tile's own
- * text can be tried with any size of matrix, on devices that have others or none.
+ * A tile of subgroup matrices in plain WGSL: the first lane of a subgroup does its work, matrices
+ * are in workgroup memory, and variables hold their place. So the tile's own text can be tried with
+ * any size of matrix, on devices that have others or none.
  */
 function emulated(constants: TileConstants): string {
   const { MATRIX_M: m = 0, MATRIX_N: n = 0, MATRIX_K: k = 0, MATRIX_LANES: lanes = 0, ROWS, COLUMNS } = constants;

@@ -23,7 +23,8 @@ for (const real of types) {
         for (let j = i + 1; j < n; j++) assertEquals(l[i * n + j], 0, `above the diagonal at ${i}, ${j}`);
       }
       assertEquals(firstBadPivot((await factor.pivots.float64()).subarray(0, n)), undefined);
-      // Backward error of Cholesky: at most (n + 1) roundings of A; the roundings' signs vary, so their sum grows with the root.
+      // Backward error of Cholesky: at most (n + 1) roundings of A; the roundings' signs vary, so
+      // their sum grows with the root.
       assertClose(product(l, transposed(l, n, n), n, n, n), matrix, unit[real] * (4 + 2 * Math.sqrt(n)), `n = ${n}`);
     }
   });

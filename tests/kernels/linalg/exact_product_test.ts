@@ -63,7 +63,8 @@ gpuTest("slices() add up to the matrix, each a whole number of at most 256", asy
       const scale = scales[along === "rows" ? Math.floor(i / columns) : i % columns];
       let sum = 0;
       for (let s = 5; s >= 0; s--) sum = (sum + digits[s * rows * columns + i]) / 512;
-      // Six slices of nine bits: 54 below the scale, which is at most four times the largest number of the line.
+      // Six slices of nine bits: 54 below the scale, which is at most four times the largest number
+      // of the line.
       assert(Math.abs(sum * scale - (numbers[i] + rest[i])) <= scale * 2 ** -52, `${along} ${i}`);
       assertEquals(Math.log2(scale) % 1, 0);
     }

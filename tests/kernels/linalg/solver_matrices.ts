@@ -32,7 +32,10 @@ export function positiveDefinite(n: number, seed: number): Float64Array {
   return a;
 }
 
-/** X of A·X = B for a symmetric positive definite A [n, n] and B [n, columns], by plain Cholesky in float64. */
+/**
+ * X of A·X = B for a symmetric positive definite A [n, n] and B [n, columns], by plain Cholesky in
+ * float64.
+ */
 export function solvePositive(a: ArrayLike<number>, b: ArrayLike<number>, n: number, columns: number): Float64Array {
   const l = Float64Array.from(a as number[]), x = Float64Array.from(b as number[]);
   for (let j = 0; j < n; j++) {

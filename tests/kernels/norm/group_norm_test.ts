@@ -47,7 +47,8 @@ async function check(gpu: Gpu, c: Case): Promise<void> {
   const run = () => groupNorm(x, { groups, weight, bias, epsilon, activation: silu ? "silu" : undefined });
   using y = withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
   assertEquals([y.shape, y.dtype], [shape, x.dtype]);
-  // A mean is rounded at its own size, which weighs offset / deviation (0.58 for numbers from -1 to 1) in the result. exp costs some more.
+  // A mean is rounded at its own size, which weighs offset / deviation (0.58 for numbers from -1 to
+  // 1) in the result. exp costs some more.
   const tolerance = f32Tolerance(count(shape) / shape[0] / groups) + Math.abs(offset) * 2 ** -23 / 0.58 + 2 ** -20 +
     (halves ? halfRounding : 0);
   assertClose(await y.data(), oracle(data, weightData, biasData, c), tolerance, JSON.stringify(c));

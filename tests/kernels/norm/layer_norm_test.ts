@@ -35,7 +35,8 @@ async function check(gpu: Gpu, { shape, f16, halves, bindingLimit, pretendGpu, o
       expected[row + i] = (data[row + i] - mean) / Math.sqrt(variance + epsilon) * weightData[i] + biasData[i];
     }
   }
-  // Short rows may lie close together by chance: their deviation is small beside the numbers, and so are the digits that are left.
+  // Short rows may lie close together by chance: their deviation is small beside the numbers, and
+  // so are the digits that are left.
   const tolerance = f32Tolerance(width) + (width < 8 ? 2 ** -16 : 0) + Math.abs(offset) * 2 ** -22 +
     (halves ? halfRounding : 0);
   assertClose(

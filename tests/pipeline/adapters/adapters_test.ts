@@ -509,7 +509,8 @@ gpuTest(
       assertClose(await context.of(layer).keys.data(), expected, f32Tolerance(width + rank), "keys");
     }
 
-    // And the whole picture: the edited pipeline draws what the embeddings Ex draw in the plain one.
+    // And the whole picture: the edited pipeline draws what the embeddings Ex draw in the plain
+    // one.
     const drawn = await draw({ prompts, scale, on: edited });
     const mini = await loadGoldens("sd1-mini");
     using latents = upload(gpu, mini.tensors.get("pipe.latents")!);

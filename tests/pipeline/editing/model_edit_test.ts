@@ -291,7 +291,8 @@ gpuTest(
       await collect(single);
       const exact = await edit.exportLora(path);
       assertEquals([exact.truncationError, exact.roundingError, exact.matrices], [0, 0, changes.size]);
-      // W + ΔW was rounded to f32 in the baked weights, so that their difference has fewer digits than ΔW itself.
+      // W + ΔW was rounded to f32 in the baked weights, so that their difference has fewer digits
+      // than ΔW itself.
       assert(relative(await readLora(path), kohya) < 1e-5);
       await edit.exportLora(path, { format: "diffusers" });
       assert(relative(await readLora(path), diffusers) < 1e-5);

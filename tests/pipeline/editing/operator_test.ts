@@ -46,7 +46,9 @@ function tokenEquations(c: Float64Array, change: Float64Array, options: { width:
   return product(transposed(change, n, width), solvePositive(a, c, n, width), width, n, width);
 }
 
-/** Rows as f32 holds them, alike as those of prompts are: a common part, and a decaying spectrum. */
+/**
+ * Rows as f32 holds them, alike as those of prompts are: a common part, and a decaying spectrum.
+ */
 function correlatedRows(
   n: number,
   width: number,
@@ -103,7 +105,8 @@ for (const [where, options] of devices) {
     const [n, width, lamb] = [308, 768, 0.1];
     const c = correlatedRows(n, width, { decay: 3, norm: 28, seed: 11 });
     const c64 = Float64Array.from(c);
-    // Half of the change is a linear map of the sources, which no λ holds back and whose factors would cancel; half is noise.
+    // Half of the change is a linear map of the sources, which no λ holds back and whose factors
+    // would cancel; half is noise.
     const map = random64(width, 5);
     const noise = random64(n * width, 7);
     const d = c.map((value, i) => value * (1 + 0.3 * map[i % width]) + 0.05 * noise[i]);
@@ -123,8 +126,9 @@ for (const [where, options] of devices) {
 }
 
 /**
- * Rows cᵢ = aᵢ·h(i mod d), with h the rows of a reflection I − 2uuᵀ/uᵀu, and changes βᵢ·g: CᵀWC = Σ sₖhₖhₖᵀ is diagonal in the h, so that
- * E − I = g Σₖ tₖ/(λ + sₖ) hₖᵀ with sₖ = Σ wa², tₖ = Σ waβ is known without solving anything.
+ * Rows cᵢ = aᵢ·h(i mod d), with h the rows of a reflection I − 2uuᵀ/uᵀu, and changes βᵢ·g: CᵀWC = Σ
+ * sₖhₖhₖᵀ is diagonal in the h, so that E − I = g Σₖ tₖ/(λ + sₖ) hₖᵀ with sₖ = Σ wa², tₖ = Σ waβ is
+ * known without solving anything.
  */
 function reflectedRows(n: number, width: number, options: { lamb: number; spread: number }) {
   const { lamb, spread } = options;

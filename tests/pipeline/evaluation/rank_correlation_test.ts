@@ -14,7 +14,8 @@ Deno.test("rankCorrelation() is Spearman's ρ, with ties as scipy has it", () =>
   assertEquals(rankCorrelation([1, 2, 3, 4], [4, 3, 2, 1]), -1);
   // 1 − 6 Σd² / n(n² − 1) with d = (0, 1, 1, 0, 0)
   assert(Math.abs(rankCorrelation([1, 2, 3, 4, 5], [1, 3, 2, 4, 5]) - 0.9) < 1e-12);
-  // Ranks (1, 2.5, 2.5, 4) and (1, 2, 3.5, 3.5): Σ of products of deviations 3.75, of squares 4.5 and 4.5.
+  // Ranks (1, 2.5, 2.5, 4) and (1, 2, 3.5, 3.5): Σ of products of deviations 3.75, of squares 4.5
+  // and 4.5.
   assert(Math.abs(rankCorrelation([1, 2, 2, 3], [1, 2, 3, 3]) - 3.75 / 4.5) < 1e-12);
   assert(Number.isNaN(rankCorrelation([1, 1, 1], [1, 2, 3])));
 });

@@ -9,7 +9,8 @@ import { gpuTest } from "../../gpu.ts";
 gpuTest(
   "previewFromLatents() maps each place's channels to a pixel: (1 + scale · Σ latent · factor) / 2, clamped",
   async (gpu) => {
-    // Two pictures of 1 × 2: grey and the first channel's colour; then too bright, and the fourth channel's.
+    // Two pictures of 1 × 2: grey and the first channel's colour; then too bright, and the fourth
+    // channel's.
     using latents = Tensor.from(gpu, new Float32Array([0, 1, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 1]), [
       2,
       4,

@@ -15,8 +15,8 @@ import { assertClose, gpuTest } from "../../gpu.ts";
 const folder = `${import.meta.dirname}/../../../models/pocket/clip`;
 
 /**
- * f32 sums of up to 384 products (2⁻²⁴ · √384 ≈ 1.2e-6 each) through some thirty layers in sequence, on both sides:
- * 2e-5 leaves a factor of about three.
+ * f32 sums of up to 384 products (2⁻²⁴ · √384 ≈ 1.2e-6 each) through some thirty layers in
+ * sequence, on both sides: 2e-5 leaves a factor of about three.
  */
 const tolerance = 2e-5;
 

@@ -7,7 +7,10 @@ import { AutoencoderKL } from "../../../pipeline/models/vae.ts";
 import { type GoldenTensor, loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
 
-/** What the real models computed must come out to this relative error: f32 rounding through some hundred layers. */
+/**
+ * What the real models computed must come out to this relative error: f32 rounding through some
+ * hundred layers.
+ */
 const tolerance = 2e-5;
 
 const folder = (path: string) => `${import.meta.dirname}/../../goldens/${path}`;

@@ -10,11 +10,13 @@ import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
 import { asOnGpu } from "../../kernels/oracles.ts";
 
 /**
- * Storing a tensor in f16 moves it by at most 2^-11 of its norm (0.4 of that on average), each time in another direction; norms and residuals
- * hand the difference on about as large as it is. Differences add up as a random walk then: after N tensors √N · 2^-11.
+ * Storing a tensor in f16 moves it by at most 2^-11 of its norm (0.4 of that on average), each time
+ * in another direction; norms and residuals hand the difference on about as large as it is.
+ * Differences add up as a random walk then: after N tensors √N · 2^-11.
  *
- * The mini models store at most 317: 17 residual blocks of 4, 11 shortcuts, 11 transformers of 19 (norm, transposition and projection in, 14 in
- * the block, projection and transposition out), 11 keys and values each, 4 changes of size, and 3 at the ends.
+ * The mini models store at most 317: 17 residual blocks of 4, 11 shortcuts, 11 transformers of 19
+ * (norm, transposition and projection in, 14 in the block, projection and transposition out), 11
+ * keys and values each, 4 changes of size, and 3 at the ends.
  */
 const stored = 17 * 4 + 11 + 11 * 19 + 2 * 11 + 4 + 3;
 const tolerance = Math.sqrt(stored) * 2 ** -11;
@@ -104,7 +106,8 @@ gpuTest(
     const differences = exact.images.map((value, i) => 255 * Math.abs(value - rounded.images[i]));
     const mean = differences.reduce((sum, difference) => sum + difference, 0) / differences.length;
     const largest = differences.reduce((a, b) => Math.max(a, b));
-    // A file's 8 bits move a number by up to half a grey level; 8 levels of 255 are what an eye begins to see. Measured: 0.05 and 1.4.
+    // A file's 8 bits move a number by up to half a grey level; 8 levels of 255 are what an eye
+    // begins to see. Measured: 0.05 and 1.4.
     assert(mean > 0 && mean <= 0.5, `mean difference ${mean} of 255`);
     assert(largest <= 8, `largest difference ${largest} of 255`);
     // Half of it, and some tensors that are f32 either way.

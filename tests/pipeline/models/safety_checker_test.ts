@@ -64,7 +64,9 @@ class ReplacedWeights extends Weights {
   close(): void {}
 }
 
-/** The verdict on the first golden picture, with thresholds set from its cosine with each concept c. */
+/**
+ * The verdict on the first golden picture, with thresholds set from its cosine with each concept c.
+ */
 async function checkWith(gpu: Gpu, thresholds: {
   special: (cosine: number, c: number) => number;
   concepts: (cosine: number, c: number) => number;
@@ -111,7 +113,8 @@ gpuTest(
     assertEquals(await checkWith(gpu, { special: met, concepts: lacking(0.009) }), true);
     assertEquals(await checkWith(gpu, { special: met, concepts: lacking(0.0096) }), false);
     assertEquals(await checkWith(gpu, { special: never, concepts: lacking(0.009) }), false);
-    // The first one adjusts the last; without it, the last is not met, and one that follows none is not adjusted.
+    // The first one adjusts the last; without it, the last is not met, and one that follows none is
+    // not adjusted.
     const last = (cosine: number, c: number) => c === 2 ? cosine + 0.009 : 2;
     assertEquals(await checkWith(gpu, { special: last, concepts: lacking(0.009) }), false);
     const firstAndLast = (cosine: number, c: number) => c === 0 ? cosine - 0.001 : last(cosine, c);

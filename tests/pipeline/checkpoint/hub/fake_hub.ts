@@ -144,8 +144,8 @@ export function rangeOf(bytes: Uint8Array<ArrayBuffer>, offset: number): Respons
 }
 
 /**
- * An answer that announces all of `bytes` from an offset on, and breaks off before `end`: the connection ends there, or,
- * if it hangs, nothing more comes until the other side gives up.
+ * An answer that announces all of `bytes` from an offset on, and breaks off before `end`: the
+ * connection ends there, or, if it hangs, nothing more comes until the other side gives up.
  */
 export function brokenOff(
   bytes: Uint8Array<ArrayBuffer>,

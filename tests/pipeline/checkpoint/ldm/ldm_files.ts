@@ -1,6 +1,6 @@
 /**
- * Writes the mini models as single files, by the places that the real diffusers' conversion found each tensor in
- * (tests/reference/single_file.json): independent of the tables that are tested.
+ * Writes the mini models as single files, by the places that the real diffusers' conversion found
+ * each tensor in (tests/reference/single_file.json): independent of the tables that are tested.
  */
 
 import { type ByteSource, bytesSource, directoryTree } from "../../../../pipeline/checkpoint/source/byte_source.ts";
