@@ -24,7 +24,7 @@ import { parseLoraKeys } from "./adapters/lora.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
 import { SafetensorsFile, type Weights } from "./checkpoint/safetensors/safetensors.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
-import { listVariants, openWeights, weightFiles, type WeightsBaseName } from "./checkpoint/safetensors/weights.ts";
+import { listVariants, openWeights, weightFiles, type WeightsBaseName } from "./checkpoint/safetensors/weight_files.ts";
 import { CLIPModel } from "./models/clip.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
 import { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";

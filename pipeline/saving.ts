@@ -1,13 +1,13 @@
 import type { Tensor } from "../engine/tensor.ts";
 import { CheckpointError } from "./errors.ts";
 import { diffusersVersion } from "./checkpoint/ldm/config.ts";
-import { type PartEntries, singleFileEntries } from "./checkpoint/ldm/saving.ts";
+import { type PartEntries, singleFileEntries } from "./checkpoint/ldm/single_file_entries.ts";
 import type { ConfigJson, ModelOrigin } from "./checkpoint/source/origin.ts";
 import { tensorBytes, type TensorEntry, type Weights } from "./checkpoint/safetensors/safetensors.ts";
 import { type FolderWriter, liesIn, saveSafetensors, writeFolderAtomically } from "./checkpoint/save.ts";
 import { writeModelWeights } from "./checkpoint/safetensors/sharding.ts";
 import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./checkpoint/safetensors/tensor_stream.ts";
-import type { WeightsBaseName } from "./checkpoint/safetensors/weights.ts";
+import type { WeightsBaseName } from "./checkpoint/safetensors/weight_files.ts";
 import type { PipelineComponents } from "./stable_diffusion.ts";
 
 /**

@@ -11,7 +11,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
-import { singleFileEntries } from "../../pipeline/checkpoint/ldm/saving.ts";
+import { singleFileEntries } from "../../pipeline/checkpoint/ldm/single_file_entries.ts";
 import { f16ToF32, f32ToF16 } from "../../pipeline/checkpoint/safetensors/half.ts";
 import type { TensorEntry } from "../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { saveSafetensors, writeFolderAtomically } from "../../pipeline/checkpoint/save.ts";

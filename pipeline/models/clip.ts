@@ -9,7 +9,7 @@ import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "
 import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
 import { type CLIPConfig, parseCLIPConfig, readConfig } from "../checkpoint/diffusers/config.ts";
 import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
-import { openWeights } from "../checkpoint/safetensors/weights.ts";
+import { openWeights } from "../checkpoint/safetensors/weight_files.ts";
 import { CLIPTokenizer } from "../text/tokenizer.ts";
 import { ClipTextTransformer } from "./clip_text.ts";
 import { ClipVisionTransformer } from "./clip_vision.ts";

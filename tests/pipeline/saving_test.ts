@@ -4,7 +4,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import { CheckpointError } from "../../pipeline/errors.ts";
 import { directoryTree } from "../../pipeline/checkpoint/source/byte_source.ts";
 import type { ModelOrigin } from "../../pipeline/checkpoint/source/origin.ts";
-import { openWeights } from "../../pipeline/checkpoint/safetensors/weights.ts";
+import { openWeights } from "../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 import { saveFolder } from "../../pipeline/saving.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";

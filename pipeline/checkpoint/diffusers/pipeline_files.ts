@@ -6,7 +6,7 @@
 import { CheckpointError } from "../../errors.ts";
 import type { FileTree } from "../source/byte_source.ts";
 import { type ComponentName, parseModelIndex, readConfig } from "./config.ts";
-import { listVariants, weightFiles, type WeightsBaseName } from "../safetensors/weights.ts";
+import { listVariants, weightFiles, type WeightsBaseName } from "../safetensors/weight_files.ts";
 
 /** The files of each part: some always, some where they are, and weights under a base name. */
 const filesOf: Readonly<Record<ComponentName, { needed: string[]; optional?: string[]; weights?: WeightsBaseName }>> = {

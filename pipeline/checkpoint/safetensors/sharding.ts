@@ -2,7 +2,7 @@
 
 import type { FolderWriter } from "../save.ts";
 import { tensorBytes, type TensorEntry, writeSafetensors } from "./safetensors.ts";
-import type { WeightsBaseName } from "./weights.ts";
+import type { WeightsBaseName } from "./weight_files.ts";
 
 /** The note by which transformers and diffusers know whose layout the tensors have. */
 const metadata = { format: "pt" };

@@ -5,7 +5,7 @@
 
 import type { FileTree } from "./byte_source.ts";
 import type { Weights } from "../safetensors/safetensors.ts";
-import { openWeights, type WeightsBaseName } from "../safetensors/weights.ts";
+import { openWeights, type WeightsBaseName } from "../safetensors/weight_files.ts";
 
 /** The contents of a configuration file, as they stand in it. */
 export type ConfigJson = Readonly<Record<string, unknown>>;

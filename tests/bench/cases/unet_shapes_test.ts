@@ -4,7 +4,7 @@ import { configs, shapesOf, unetShapes } from "../../../bench/cases/sd14.ts";
 import { taskFlops } from "../../../bench/cases/task.ts";
 import { commonest, countTasks, guidedSizes, guidedTasks } from "../../../bench/cases/unet_shapes.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { openWeights } from "../../../pipeline/checkpoint/safetensors/weights.ts";
+import { openWeights } from "../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
 import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { gpuTest } from "../../gpu.ts";

@@ -3,7 +3,7 @@ import { randomEntries } from "../../../bench/measure/random_checkpoint.ts";
 import { configs, shapesOf } from "../../../bench/cases/sd14.ts";
 import { recogniseCheckpoint } from "../../../pipeline/checkpoint/diffusers/checkpoint_kind.ts";
 import { inferConfigs } from "../../../pipeline/checkpoint/ldm/config.ts";
-import { singleFileEntries } from "../../../pipeline/checkpoint/ldm/saving.ts";
+import { singleFileEntries } from "../../../pipeline/checkpoint/ldm/single_file_entries.ts";
 import {
   tensorBytes,
   type TensorEntry,

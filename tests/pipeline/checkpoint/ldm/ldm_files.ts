@@ -10,7 +10,7 @@ import {
   type Weights,
   writeSafetensors,
 } from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
-import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weights.ts";
+import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 
 export const goldens: string = `${import.meta.dirname}/../../../goldens`;
 

@@ -4,7 +4,7 @@ import { directoryTree } from "../../../../pipeline/checkpoint/source/byte_sourc
 import { KeyTable, unetModules, vaeModules } from "../../../../pipeline/checkpoint/ldm/keys.ts";
 import type { TensorEntry } from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { SingleFile } from "../../../../pipeline/checkpoint/ldm/single_file.ts";
-import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weights.ts";
+import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { fileOf, goldens, ldmEntries, miniConfig, placesOf, zeros } from "./ldm_files.ts";
 
 for (const model of ["sd1-mini", "sd2-mini"] as const) {

@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { directoryTree, memoryTree } from "../../../../pipeline/checkpoint/source/byte_source.ts";
 import { type TensorEntry, writeSafetensors } from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
-import { findWeights, listVariants, openWeights } from "../../../../pipeline/checkpoint/safetensors/weights.ts";
+import { findWeights, listVariants, openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { CheckpointError, PathError, SafetensorsError } from "../../../../pipeline/errors.ts";
 
 /** A safetensors file whose tensors each hold their one number. */
