@@ -74,13 +74,8 @@ export { type LatentFactors, previewFromLatents, stableDiffusionLatentFactors } 
 export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 
 // Files
-export {
-  blobSource,
-  type ByteSource,
-  bytesSource,
-  type FileTree,
-  memoryTree,
-} from "./pipeline/checkpoint/source/byte_source.ts";
+export { blobSource, type ByteSource, bytesSource } from "./pipeline/checkpoint/source/byte_source.ts";
+export { type FileTree, memoryTree } from "./pipeline/checkpoint/source/file_tree.ts";
 export { SafetensorsFile, type Weights } from "./pipeline/checkpoint/safetensors/safetensors.ts";
 
 // Errors

@@ -7,7 +7,7 @@ import {
   type PartInspection,
   problemsOf,
 } from "../pipeline/inspection.ts";
-import { directoryTree, fileSource } from "../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { type Command, defineCommand } from "./command.ts";
 
 /** `bluerose inspect`: what a model is, what is missing, what would not load. */

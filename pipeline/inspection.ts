@@ -8,7 +8,8 @@ import { schedulerFromConfig } from "../schedulers/mod.ts";
 import { readEdit } from "./editing/edit_file.ts";
 import { CheckpointError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
-import type { ByteSource, FileTree } from "./checkpoint/source/byte_source.ts";
+import type { ByteSource } from "./checkpoint/source/byte_source.ts";
+import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { readAll } from "./checkpoint/source/byte_source.ts";
 import { recogniseCheckpoint } from "./checkpoint/diffusers/checkpoint_kind.ts";
 import {

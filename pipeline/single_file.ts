@@ -1,7 +1,8 @@
 import { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { schedulerFromConfig, TorchGenerator } from "../schedulers/mod.ts";
-import type { ByteSource, FileTree } from "./checkpoint/source/byte_source.ts";
+import type { ByteSource } from "./checkpoint/source/byte_source.ts";
+import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { parseAutoencoderKLConfig, parseCLIPTextConfig, parseUNetConfig } from "./checkpoint/diffusers/config.ts";
 import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";

@@ -20,7 +20,8 @@ import { denoise, drawNoise, rehearseDenoising, type StepCallback } from "./gene
 import { ActivationRangeError, CheckpointError, PromptError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
-import type { ByteSource, FileTree } from "./checkpoint/source/byte_source.ts";
+import type { ByteSource } from "./checkpoint/source/byte_source.ts";
+import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { type ComponentName, parseModelIndex, readConfig } from "./checkpoint/diffusers/config.ts";
 import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";

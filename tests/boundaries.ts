@@ -10,7 +10,7 @@
  * runs in a browser.
  */
 export const mayNameDeno: readonly string[] = [
-  "pipeline/checkpoint/source/byte_source.ts",
+  "pipeline/checkpoint/source/disk.ts",
   "pipeline/checkpoint/hub/cache.ts",
   "pipeline/checkpoint/save.ts",
 ];

@@ -14,7 +14,7 @@ import type { CompiledKernel } from "../../engine/kernel/kernel.ts";
 import type { RehearsedRun } from "../../engine/record/recorder.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
-import type { FileTree } from "../../pipeline/checkpoint/source/byte_source.ts";
+import type { FileTree } from "../../pipeline/checkpoint/source/file_tree.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { askColdProcess } from "./cold_process.ts";

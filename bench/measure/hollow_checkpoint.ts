@@ -4,13 +4,8 @@
  *
  * @module
  */
-import {
-  type ByteSource,
-  bytesSource,
-  childrenOf,
-  type FileTree,
-  fileTree,
-} from "../../pipeline/checkpoint/source/byte_source.ts";
+import { type ByteSource, bytesSource } from "../../pipeline/checkpoint/source/byte_source.ts";
+import { childrenOf, type FileTree, fileTree } from "../../pipeline/checkpoint/source/file_tree.ts";
 import { layoutSafetensors } from "../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { folderTexts, modelParts, randomEntries, weightsName } from "./random_checkpoint.ts";
 

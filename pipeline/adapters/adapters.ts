@@ -4,7 +4,9 @@
  */
 
 import { AdapterError } from "../errors.ts";
-import { type ByteSource, fileSource, type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import type { ByteSource } from "../checkpoint/source/byte_source.ts";
+import { fileSource, openTree } from "../checkpoint/source/disk.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { isHubId, openHub } from "../checkpoint/hub/hub.ts";
 import { disposeUpdates, readLora } from "./lora.ts";
 import { SafetensorsFile, type Weights } from "../checkpoint/safetensors/safetensors.ts";

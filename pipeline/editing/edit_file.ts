@@ -1,7 +1,8 @@
 /** Files of edits: safetensors with the factors of E − I, and the recipe in the metadata. */
 
 import { EditError } from "../errors.ts";
-import { bytesSource, fileSource } from "../checkpoint/source/byte_source.ts";
+import { bytesSource } from "../checkpoint/source/byte_source.ts";
+import { fileSource } from "../checkpoint/source/disk.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors.ts";
 import { saveSafetensors } from "../checkpoint/save.ts";
 import { computedEntry } from "../checkpoint/safetensors/tensor_stream.ts";

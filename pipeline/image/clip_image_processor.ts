@@ -3,7 +3,8 @@
  * `CLIPImageProcessor` does it.
  */
 
-import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { openTree } from "../checkpoint/source/disk.ts";
 import {
   type CLIPImageProcessorConfig,
   parseCLIPImageProcessorConfig,

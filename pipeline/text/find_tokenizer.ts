@@ -1,7 +1,7 @@
 /** Tokenizers for checkpoints that come without one: single files hold weights only. */
 
 import { CheckpointError } from "../errors.ts";
-import type { FileTree } from "../checkpoint/source/byte_source.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openHub } from "../checkpoint/hub/hub.ts";
 import { CLIPTokenizer } from "./tokenizer.ts";
 

@@ -10,7 +10,8 @@
 
 import { Tokenizer } from "@huggingface/tokenizers";
 import { CheckpointError, ConfigError, PromptError } from "../errors.ts";
-import { type FileTree, openTree } from "../checkpoint/source/byte_source.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { openTree } from "../checkpoint/source/disk.ts";
 
 /**
  * CLIP's words: contractions, runs of letters, single digits, runs of anything else. The reference

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { decodePicture } from "../../pipeline/image/picture.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
 import { parseModelIndex, readConfig } from "../../pipeline/checkpoint/diffusers/config.ts";
-import { directoryTree } from "../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
 import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
 import { pocket, run, temporaryFolder } from "./running.ts";

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { inspectFile, inspectFolder, problemsOf } from "../../pipeline/inspection.ts";
-import { directoryTree, fileSource } from "../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree, fileSource } from "../../pipeline/checkpoint/source/disk.ts";
 import { encodePicture } from "../../pipeline/image/picture.ts";
 import { fileOf, ldmEntries, miniConfig, zeros } from "../pipeline/checkpoint/ldm/ldm_files.ts";
 import { pocket, run, temporaryFolder } from "./running.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { CheckpointError } from "../../pipeline/errors.ts";
-import { directoryTree } from "../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import type { ModelOrigin } from "../../pipeline/checkpoint/source/origin.ts";
 import { openWeights } from "../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";

@@ -8,7 +8,7 @@
  */
 
 import { ConfigError } from "../../errors.ts";
-import type { FileTree } from "../source/byte_source.ts";
+import type { FileTree } from "../source/file_tree.ts";
 
 /** What a UNet's blocks can be, from the top down. */
 export type DownBlockType = "CrossAttnDownBlock2D" | "DownBlock2D";

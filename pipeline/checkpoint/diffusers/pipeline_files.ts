@@ -4,7 +4,7 @@
  */
 
 import { CheckpointError } from "../../errors.ts";
-import type { FileTree } from "../source/byte_source.ts";
+import type { FileTree } from "../source/file_tree.ts";
 import { type ComponentName, parseModelIndex, readConfig } from "./config.ts";
 import { listVariants, weightFiles, type WeightsBaseName } from "../safetensors/weight_files.ts";
 

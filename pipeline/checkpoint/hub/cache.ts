@@ -9,7 +9,8 @@
  */
 
 import { HubError } from "../../errors.ts";
-import { directoryTree, type FileTree } from "../source/byte_source.ts";
+import { directoryTree } from "../source/disk.ts";
+import type { FileTree } from "../source/file_tree.ts";
 import { saveText } from "../save.ts";
 import { Sha256 } from "./sha256.ts";
 

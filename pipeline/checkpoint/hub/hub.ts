@@ -8,7 +8,8 @@
 
 import { HubApiError, listFiles, modelInfo } from "@huggingface/hub";
 import { CheckpointError, HubError } from "../../errors.ts";
-import { checkPath, childrenOf, fileSource, type FileTree, fileTree } from "../source/byte_source.ts";
+import { checkPath, childrenOf, type FileTree, fileTree } from "../source/file_tree.ts";
+import { fileSource } from "../source/disk.ts";
 import { HubCache, hubEnvironment, type HubFile, type RangeReader, TransferError } from "./cache.ts";
 
 /** How a download goes. */

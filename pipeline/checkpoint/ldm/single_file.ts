@@ -5,7 +5,8 @@
  */
 
 import { CheckpointError } from "../../errors.ts";
-import { type ByteSource, fileSource } from "../source/byte_source.ts";
+import type { ByteSource } from "../source/byte_source.ts";
+import { fileSource } from "../source/disk.ts";
 import { recogniseCheckpoint } from "../diffusers/checkpoint_kind.ts";
 import { clipPrefix, inferConfigs, type PipelineConfigs, type PredictionType } from "./config.ts";
 import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";

@@ -5,7 +5,7 @@
  */
 
 import { CheckpointError, SafetensorsError } from "../../errors.ts";
-import { checkPath, type FileTree } from "../source/byte_source.ts";
+import { checkPath, type FileTree } from "../source/file_tree.ts";
 import { SafetensorsFile, type TensorInfo, Weights } from "./safetensors.ts";
 
 /** The base names of weight files: diffusers' models, and transformers'. */

@@ -1,5 +1,6 @@
 import { CheckpointError } from "../../errors.ts";
-import { type FileTree, openTree } from "./byte_source.ts";
+import type { FileTree } from "./file_tree.ts";
+import { openTree } from "./disk.ts";
 import type { ComponentName } from "../diffusers/config.ts";
 import { type HubOptions, isHubId, openHub } from "../hub/hub.ts";
 import { pipelineFiles } from "../diffusers/pipeline_files.ts";

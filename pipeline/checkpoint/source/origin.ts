@@ -3,7 +3,7 @@
  * rounded; the files are not.
  */
 
-import type { FileTree } from "./byte_source.ts";
+import type { FileTree } from "./file_tree.ts";
 import type { Weights } from "../safetensors/safetensors.ts";
 import { openWeights, type WeightsBaseName } from "../safetensors/weight_files.ts";
 

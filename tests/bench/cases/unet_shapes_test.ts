@@ -5,7 +5,7 @@ import { taskFlops } from "../../../bench/cases/task.ts";
 import { commonest, countTasks, guidedSizes, guidedTasks } from "../../../bench/cases/unet_shapes.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { openWeights } from "../../../pipeline/checkpoint/safetensors/weight_files.ts";
-import { directoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { gpuTest } from "../../gpu.ts";
 

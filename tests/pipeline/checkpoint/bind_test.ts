@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { AutoencoderKL } from "../../../pipeline/models/vae.ts";
 import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { CheckpointError } from "../../../pipeline/errors.ts";
-import { memoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { gpuTest } from "../../gpu.ts";
 
 const goldens = `${import.meta.dirname}/../../goldens`;

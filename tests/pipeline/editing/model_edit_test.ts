@@ -5,7 +5,7 @@ import { AlignmentError, LambdaError } from "../../../pipeline/editing/errors.ts
 import { suggestPreserve } from "../../../pipeline/editing/leakage.ts";
 import { ModelEdit } from "../../../pipeline/editing/model_edit.ts";
 import { EditError } from "../../../pipeline/errors.ts";
-import { fileSource } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { alignPrompts } from "../../../pipeline/editing/prompts/alignment.ts";
 import { limitCases, parseEditCases } from "../../../pipeline/evaluation/edit_cases.ts";
 import { editGrid, picturesOfGrid } from "../../../pipeline/evaluation/evaluate_edits.ts";
-import { directoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { CLIPTokenizer } from "../../../pipeline/text/tokenizer.ts";
 
 const pocket = `${import.meta.dirname}/../../../models/pocket`;

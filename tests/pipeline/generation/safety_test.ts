@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { Tensor } from "../../../engine/tensor.ts";
 import { CheckpointError } from "../../../pipeline/errors.ts";
 import { picturesFromFloats } from "../../../pipeline/image/picture.ts";
-import { directoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { pipelineFiles } from "../../../pipeline/checkpoint/diffusers/pipeline_files.ts";
 import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing.ts";
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";

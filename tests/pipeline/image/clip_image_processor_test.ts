@@ -4,7 +4,7 @@ import { CLIPImageProcessor } from "../../../pipeline/image/clip_image_processor
 import { ImageError } from "../../../pipeline/image/errors.ts";
 import type { Picture } from "../../../pipeline/image/picture.ts";
 import { resizeBicubic } from "../../../pipeline/image/resize.ts";
-import { memoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { parseCLIPImageProcessorConfig } from "../../../pipeline/checkpoint/diffusers/config.ts";
 import { loadGoldens } from "../../goldens.ts";
 

@@ -6,7 +6,7 @@ import { CheckpointError, ConfigError, PromptError } from "../../../pipeline/err
 import { CLIPImageProcessor } from "../../../pipeline/image/clip_image_processor.ts";
 import { ImageError } from "../../../pipeline/image/errors.ts";
 import type { Picture } from "../../../pipeline/image/picture.ts";
-import { memoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { CLIPModel } from "../../../pipeline/models/clip.ts";
 import { cosines } from "../../../pipeline/models/cosines.ts";
 import { loadGoldens } from "../../goldens.ts";

@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { CLIPTokenizer, type TokenizerFiles } from "../../../pipeline/text/tokenizer.ts";
-import { directoryTree, fileSource, memoryTree } from "../../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree, fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
+import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { parsePythonJson } from "../../../pipeline/checkpoint/source/json.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { CheckpointError, ConfigError, PromptError } from "../../../pipeline/errors.ts";

@@ -8,7 +8,7 @@ import {
   parseUNetConfig,
   readConfig,
 } from "../../../../pipeline/checkpoint/diffusers/config.ts";
-import { directoryTree } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
 import { ConfigError } from "../../../../pipeline/errors.ts";
 
 const root = `${import.meta.dirname}/../../../../`;

@@ -3,7 +3,8 @@
  * each tensor in (tests/reference/single_file.json): independent of the tables that are tested.
  */
 
-import { type ByteSource, bytesSource, directoryTree } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { type ByteSource, bytesSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
 import {
   type SafetensorsDtype,
   type TensorEntry,

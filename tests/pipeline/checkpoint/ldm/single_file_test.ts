@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../../../pipeline/errors.ts";
-import { directoryTree } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
 import { KeyTable, unetModules, vaeModules } from "../../../../pipeline/checkpoint/ldm/keys.ts";
 import type { TensorEntry } from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { SingleFile } from "../../../../pipeline/checkpoint/ldm/single_file.ts";

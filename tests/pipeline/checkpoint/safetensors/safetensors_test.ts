@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { bytesSource, fileSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { bytesSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { fileSource } from "../../../../pipeline/checkpoint/source/disk.ts";
 import {
   layoutSafetensors,
   type SafetensorsDtype,

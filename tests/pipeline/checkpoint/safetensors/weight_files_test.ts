@@ -1,5 +1,6 @@
 import { assertEquals, assertRejects } from "@std/assert";
-import { directoryTree, memoryTree } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
+import { memoryTree } from "../../../../pipeline/checkpoint/source/file_tree.ts";
 import { type TensorEntry, writeSafetensors } from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
 import { findWeights, listVariants, openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { CheckpointError, PathError, SafetensorsError } from "../../../../pipeline/errors.ts";

@@ -1,15 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import {
-  blobSource,
-  bytesSource,
-  checkPath,
-  directoryTree,
-  fileSource,
-  type FileTree,
-  memoryTree,
-  openTree,
-  readAll,
-} from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { blobSource, bytesSource, readAll } from "../../../../pipeline/checkpoint/source/byte_source.ts";
+import { checkPath, type FileTree, memoryTree } from "../../../../pipeline/checkpoint/source/file_tree.ts";
+import { directoryTree, fileSource, openTree } from "../../../../pipeline/checkpoint/source/disk.ts";
 import { CheckpointError, PathError } from "../../../../pipeline/errors.ts";
 
 const bytes = Uint8Array.from({ length: 1000 }, (_, i) => i % 251);

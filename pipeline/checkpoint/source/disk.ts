@@ -1,0 +1,105 @@
+/**
+ * Files and folders on disk (Deno only).
+ *
+ * @module
+ */
+
+import { CheckpointError } from "../../errors.ts";
+import { type ByteSource, cannotOpen, rangeError } from "./byte_source.ts";
+import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
+
+/**
+ * A source over a file on disk (Deno only). The file stays open until `close()`.
+ *
+ * @throws {CheckpointError} if the file does not exist or is not a file.
+ */
+export async function fileSource(path: string): Promise<ByteSource> {
+  let file: Deno.FsFile;
+  try {
+    file = await Deno.open(path, { read: true });
+  } catch (cause) {
+    throw cannotOpen(path, cause);
+  }
+  const { size, isFile } = await file.stat();
+  if (!isFile) {
+    file.close();
+    throw new CheckpointError(`Cannot read ${path} as it is not a file`, { source: path });
+  }
+  // A Deno file has one position, which seek and read share: reads wait for each other here.
+  let turn: Promise<unknown> = Promise.resolve();
+  const readNow = async (
+    offset: number,
+    length: number,
+    into: Uint8Array<ArrayBuffer> = new Uint8Array(length),
+  ): Promise<Uint8Array<ArrayBuffer>> => {
+    const bytes = into.subarray(0, length);
+    await file.seek(offset, Deno.SeekMode.Start);
+    for (let done = 0; done < length;) {
+      const count = await file.read(bytes.subarray(done));
+      if (count === null) {
+        throw new CheckpointError(
+          `Cannot read ${length} bytes at ${offset} of ${path} as the file ended after ${done}: was it cut since it was opened?`,
+          { source: path },
+        );
+      }
+      done += count;
+    }
+    return bytes;
+  };
+  return {
+    name: path,
+    size,
+    read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+      const error = rangeError(path, size, offset, length);
+      if (error !== null) return Promise.reject(error);
+      const result = turn.then(() => readNow(offset, length, into));
+      turn = result.catch(() => {});
+      return result;
+    },
+    close: () => file.close(),
+  };
+}
+
+/**
+ * A folder on disk (Deno only). Symbolic links are followed, since hub snapshots consist of them.
+ *
+ * @throws {CheckpointError} if the folder does not exist.
+ */
+export async function directoryTree(directory: string): Promise<FileTree> {
+  const root = directory.replace(/(?<=[^/])\/+$/, "");
+  try {
+    if (!(await Deno.stat(root)).isDirectory) {
+      throw new CheckpointError(`Cannot load ${root} as it is a file and a folder is wanted`, { source: root });
+    }
+  } catch (cause) {
+    if (cause instanceof CheckpointError) throw cause;
+    throw new CheckpointError(`Cannot load ${root} as there is no such folder`, { source: root, cause });
+  }
+  return diskTree(root);
+}
+
+function diskTree(root: string): FileTree {
+  const at = (path: string): string => `${root}/${checkPath(path, root)}`;
+  return fileTree({
+    name: root,
+    has: (path) => Deno.stat(at(path)).then((info) => info.isFile, () => false),
+    open: async (path) => await fileSource(at(path)),
+    async list(path) {
+      const names: string[] = [];
+      const folder = path === "" ? root : at(path);
+      await directoryTree(folder); // says what is missing
+      for await (const entry of Deno.readDir(folder)) {
+        const isDirectory = entry.isSymlink
+          ? await Deno.stat(`${folder}/${entry.name}`).then((info) => info.isDirectory, () => false)
+          : entry.isDirectory;
+        names.push(isDirectory ? `${entry.name}/` : entry.name);
+      }
+      return names.sort();
+    },
+  });
+}
+
+/** Opens what a user named: a tree as it is, a string as a folder on disk. */
+export async function openTree(folder: string | FileTree): Promise<FileTree> {
+  return typeof folder === "string" ? await directoryTree(folder) : folder;
+}
