@@ -76,7 +76,8 @@ export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 // Files
 export { blobSource, type ByteSource, bytesSource } from "./pipeline/checkpoint/source/byte_source.ts";
 export { type FileTree, memoryTree } from "./pipeline/checkpoint/source/file_tree.ts";
-export { SafetensorsFile, type Weights } from "./pipeline/checkpoint/safetensors/safetensors.ts";
+export { SafetensorsFile } from "./pipeline/checkpoint/safetensors/safetensors_file.ts";
+export type { Weights } from "./pipeline/checkpoint/safetensors/weights.ts";
 
 // Errors
 export * from "./pipeline/errors.ts";

@@ -23,7 +23,8 @@ import {
 } from "./checkpoint/diffusers/config.ts";
 import { parseLoraKeys } from "./adapters/lora.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
-import { SafetensorsFile, type Weights } from "./checkpoint/safetensors/safetensors.ts";
+import { SafetensorsFile } from "./checkpoint/safetensors/safetensors_file.ts";
+import type { Weights } from "./checkpoint/safetensors/weights.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
 import { listVariants, openWeights, weightFiles, type WeightsBaseName } from "./checkpoint/safetensors/weight_files.ts";
 import { CLIPModel } from "./models/clip.ts";

@@ -66,7 +66,7 @@ Deno.test("importViolations() catches each wrong direction and each package that
   catches("kernels/gemm/matmul.ts", "../../pipeline/errors.ts");
   catches("kernels/gemm/matmul.ts", "../../schedulers/ddim.ts");
   catches("schedulers/ddim.ts", "../engine/tensor.ts");
-  catches("pipeline/checkpoint/safetensors/safetensors.ts", "../../layers/linear.ts");
+  catches("pipeline/checkpoint/safetensors/writer.ts", "../../layers/linear.ts");
   catches("pipeline/text/tokenizer.ts", "../models/clip_text.ts");
   catches("pipeline/layers/attention.ts", "../models/unet.ts");
   catches("pipeline/layers/attention.ts", "../../schedulers/ddim.ts");

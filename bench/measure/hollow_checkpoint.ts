@@ -6,7 +6,7 @@
  */
 import { type ByteSource, bytesSource } from "../../pipeline/checkpoint/source/byte_source.ts";
 import { childrenOf, type FileTree, fileTree } from "../../pipeline/checkpoint/source/file_tree.ts";
-import { layoutSafetensors } from "../../pipeline/checkpoint/safetensors/safetensors.ts";
+import { layoutSafetensors } from "../../pipeline/checkpoint/safetensors/writer.ts";
 import { folderTexts, modelParts, randomEntries, weightsName } from "./random_checkpoint.ts";
 
 /** The checkpoint as a folder in diffusers' layout, in f16. */

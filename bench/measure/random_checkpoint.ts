@@ -13,7 +13,7 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { singleFileEntries } from "../../pipeline/checkpoint/ldm/single_file_entries.ts";
 import { f16ToF32, f32ToF16 } from "../../pipeline/checkpoint/safetensors/half.ts";
-import type { TensorEntry } from "../../pipeline/checkpoint/safetensors/safetensors.ts";
+import type { TensorEntry } from "../../pipeline/checkpoint/safetensors/writer.ts";
 import { saveSafetensors, writeFolderAtomically } from "../../pipeline/checkpoint/save.ts";
 import { writeModelWeights } from "../../pipeline/checkpoint/safetensors/sharding.ts";
 import { configs, shapesOf } from "../cases/sd14.ts";

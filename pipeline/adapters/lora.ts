@@ -8,7 +8,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { AdapterError } from "../errors.ts";
 import { type AdapterStack, type LowRankUpdate, misfit } from "./low_rank.ts";
-import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
 
 /** The models that a LoRA can adapt. */
 export type LoraTarget = "unet" | "text_encoder";

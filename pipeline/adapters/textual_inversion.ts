@@ -5,7 +5,7 @@
  */
 
 import { AdapterError } from "../errors.ts";
-import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
 
 /** What a file of textual inversion holds. */
 export interface TextualInversion {

@@ -11,7 +11,8 @@ import { Uploader } from "../../engine/memory/uploader.ts";
 import { CheckpointError } from "../errors.ts";
 import { bf16ToF32 } from "./safetensors/half.ts";
 import { AdapterStack, type LowRankUpdates } from "../adapters/low_rank.ts";
-import type { SafetensorsDtype, Weights } from "./safetensors/safetensors.ts";
+import type { SafetensorsDtype } from "./safetensors/format.ts";
+import type { Weights } from "./safetensors/weights.ts";
 
 /**
  * Bytes read at a time: the host never holds more of a model than this, and what is on its way to

@@ -1,7 +1,7 @@
 /** Files and folders that appear whole or not at all. */
 
 import { CheckpointError } from "../errors.ts";
-import { type ByteSink, type TensorEntry, writeSafetensors } from "./safetensors/safetensors.ts";
+import { type ByteSink, type TensorEntry, writeSafetensors } from "./safetensors/writer.ts";
 
 /**
  * Writes a file beside its final place and moves it there once it is complete and on the disk, so

@@ -3,7 +3,7 @@
 import { EditError } from "../errors.ts";
 import { bytesSource } from "../checkpoint/source/byte_source.ts";
 import { fileSource } from "../checkpoint/source/disk.ts";
-import { SafetensorsFile } from "../checkpoint/safetensors/safetensors.ts";
+import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import { saveSafetensors } from "../checkpoint/save.ts";
 import { computedEntry } from "../checkpoint/safetensors/tensor_stream.ts";
 import type { OperatorReport } from "./operator.ts";

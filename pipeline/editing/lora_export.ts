@@ -10,7 +10,7 @@ import { matmul } from "../../kernels/gemm/matmul.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { EditError } from "../errors.ts";
 import { f16ToF32, f32ToF16 } from "../checkpoint/safetensors/half.ts";
-import type { TensorEntry } from "../checkpoint/safetensors/safetensors.ts";
+import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
 import { saveSafetensors } from "../checkpoint/save.ts";
 import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
 import type { EditableModel } from "./editable_model.ts";

@@ -9,7 +9,7 @@ import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
 import { type CLIPConfig, parseCLIPConfig, readConfig } from "../checkpoint/diffusers/config.ts";
-import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { openWeights } from "../checkpoint/safetensors/weight_files.ts";
 import { CLIPTokenizer } from "../text/tokenizer.ts";
 import { ClipTextTransformer } from "./clip_text.ts";

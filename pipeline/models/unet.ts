@@ -14,7 +14,7 @@ import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
 import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config.ts";
 import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
-import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
 
 /** How a model is loaded from a folder. */
 export interface LoadOptions {

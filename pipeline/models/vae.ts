@@ -13,7 +13,7 @@ import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
 import { type AutoencoderKLConfig, parseAutoencoderKLConfig } from "../checkpoint/diffusers/config.ts";
 import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
-import type { Weights } from "../checkpoint/safetensors/safetensors.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { LoadOptions } from "./unet.ts";
 
 /** All norms of the autoencoder. */

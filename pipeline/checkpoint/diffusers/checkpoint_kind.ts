@@ -1,6 +1,6 @@
 /** Says what a safetensors file holds, by the names and shapes of its tensors. */
 
-import type { Weights } from "../safetensors/safetensors.ts";
+import type { Weights } from "../safetensors/weights.ts";
 
 /** What a file turned out to be. */
 export interface CheckpointKind {

@@ -7,7 +7,7 @@
 import { CheckpointError } from "../../errors.ts";
 import { ldmPrefixes } from "./keys.ts";
 import type { ConfigJson } from "../source/origin.ts";
-import type { Weights } from "../safetensors/safetensors.ts";
+import type { Weights } from "../safetensors/weights.ts";
 
 /** What a UNet's output means. */
 export type PredictionType = "epsilon" | "v_prediction";

@@ -12,7 +12,8 @@ import { clipPrefix, inferConfigs, type PipelineConfigs, type PredictionType } f
 import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
 import type { ConfigJson, ModelOrigin } from "../source/origin.ts";
 import { RenamedWeights, type TensorView } from "../safetensors/renamed_weights.ts";
-import { SafetensorsFile, type Weights } from "../safetensors/safetensors.ts";
+import { SafetensorsFile } from "../safetensors/safetensors_file.ts";
+import type { Weights } from "../safetensors/weights.ts";
 
 /** The parts of a single file that have weights. */
 export type SingleFilePart = "unet" | "vae" | "text_encoder";

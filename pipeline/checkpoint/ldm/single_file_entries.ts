@@ -6,7 +6,7 @@
 import { CheckpointError } from "../../errors.ts";
 import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
 import type { ConfigJson } from "../source/origin.ts";
-import type { TensorEntry } from "../safetensors/safetensors.ts";
+import type { TensorEntry } from "../safetensors/writer.ts";
 import { stackedEntry } from "../safetensors/tensor_stream.ts";
 
 /** One part: its configuration, and its tensors under diffusers' keys. */

@@ -3,7 +3,8 @@
  * copied.
  */
 
-import { type TensorInfo, Weights } from "./safetensors.ts";
+import type { TensorInfo } from "./format.ts";
+import { Weights } from "./weights.ts";
 
 /** Where a tensor of a view lies in what it looks at. */
 export interface TensorView {

@@ -1,7 +1,7 @@
 /** Weights cut into several files with an index, as transformers and diffusers name them. */
 
 import type { FolderWriter } from "../save.ts";
-import { tensorBytes, type TensorEntry, writeSafetensors } from "./safetensors.ts";
+import { tensorBytes, type TensorEntry, writeSafetensors } from "./writer.ts";
 import type { WeightsBaseName } from "./weight_files.ts";
 
 /** The note by which transformers and diffusers know whose layout the tensors have. */

@@ -5,7 +5,9 @@
 
 import { SafetensorsError } from "../../errors.ts";
 import { bf16ToF32, f16ToF32, f32ToF16 } from "./half.ts";
-import type { SafetensorsDtype, TensorEntry, Weights } from "./safetensors.ts";
+import type { SafetensorsDtype } from "./format.ts";
+import type { TensorEntry } from "./writer.ts";
+import type { Weights } from "./weights.ts";
 
 /** Precisions that weights are saved in. */
 export type SavedDtype = "f16" | "f32";

@@ -6,7 +6,9 @@
 
 import { CheckpointError, SafetensorsError } from "../../errors.ts";
 import { checkPath, type FileTree } from "../source/file_tree.ts";
-import { SafetensorsFile, type TensorInfo, Weights } from "./safetensors.ts";
+import { SafetensorsFile } from "./safetensors_file.ts";
+import type { TensorInfo } from "./format.ts";
+import { Weights } from "./weights.ts";
 
 /** The base names of weight files: diffusers' models, and transformers'. */
 export type WeightsBaseName = "diffusion_pytorch_model" | "model";

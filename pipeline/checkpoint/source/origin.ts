@@ -4,7 +4,7 @@
  */
 
 import type { FileTree } from "./file_tree.ts";
-import type { Weights } from "../safetensors/safetensors.ts";
+import type { Weights } from "../safetensors/weights.ts";
 import { openWeights, type WeightsBaseName } from "../safetensors/weight_files.ts";
 
 /** The contents of a configuration file, as they stand in it. */

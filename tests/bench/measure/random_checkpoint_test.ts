@@ -4,12 +4,9 @@ import { configs, shapesOf } from "../../../bench/cases/sd14.ts";
 import { recogniseCheckpoint } from "../../../pipeline/checkpoint/diffusers/checkpoint_kind.ts";
 import { inferConfigs } from "../../../pipeline/checkpoint/ldm/config.ts";
 import { singleFileEntries } from "../../../pipeline/checkpoint/ldm/single_file_entries.ts";
-import {
-  tensorBytes,
-  type TensorEntry,
-  type TensorInfo,
-  Weights,
-} from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
+import { tensorBytes, type TensorEntry } from "../../../pipeline/checkpoint/safetensors/writer.ts";
+import type { TensorInfo } from "../../../pipeline/checkpoint/safetensors/format.ts";
+import { Weights } from "../../../pipeline/checkpoint/safetensors/weights.ts";
 
 const parts = ["unet", "vae", "text_encoder"] as const;
 

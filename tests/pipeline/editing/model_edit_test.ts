@@ -6,7 +6,7 @@ import { suggestPreserve } from "../../../pipeline/editing/leakage.ts";
 import { ModelEdit } from "../../../pipeline/editing/model_edit.ts";
 import { EditError } from "../../../pipeline/errors.ts";
 import { fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
-import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
+import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
 import { product } from "../../kernels/linalg/solver_matrices.ts";

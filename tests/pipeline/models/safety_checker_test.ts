@@ -7,7 +7,7 @@ import { CLIPImageProcessor } from "../../../pipeline/image/clip_image_processor
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { parseCLIPConfig, readConfig } from "../../../pipeline/checkpoint/diffusers/config.ts";
-import { Weights } from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
+import { Weights } from "../../../pipeline/checkpoint/safetensors/weights.ts";
 import { openWeights } from "../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { cosines } from "../../../pipeline/models/cosines.ts";
 import { StableDiffusionSafetyChecker } from "../../../pipeline/models/safety_checker.ts";

@@ -4,7 +4,7 @@ import { CLIPTokenizer, type TokenizerFiles } from "../../../pipeline/text/token
 import { directoryTree, fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { parsePythonJson } from "../../../pipeline/checkpoint/source/json.ts";
-import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors.ts";
+import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { CheckpointError, ConfigError, PromptError } from "../../../pipeline/errors.ts";
 
 const root = `${import.meta.dirname}/../../../`;

@@ -5,12 +5,9 @@
 
 import { type ByteSource, bytesSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
 import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
-import {
-  type SafetensorsDtype,
-  type TensorEntry,
-  type Weights,
-  writeSafetensors,
-} from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
+import type { SafetensorsDtype } from "../../../../pipeline/checkpoint/safetensors/format.ts";
+import { type TensorEntry, writeSafetensors } from "../../../../pipeline/checkpoint/safetensors/writer.ts";
+import type { Weights } from "../../../../pipeline/checkpoint/safetensors/weights.ts";
 import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 
 export const goldens: string = `${import.meta.dirname}/../../../goldens`;

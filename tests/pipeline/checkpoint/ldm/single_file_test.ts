@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { CheckpointError } from "../../../../pipeline/errors.ts";
 import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
 import { KeyTable, unetModules, vaeModules } from "../../../../pipeline/checkpoint/ldm/keys.ts";
-import type { TensorEntry } from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
+import type { TensorEntry } from "../../../../pipeline/checkpoint/safetensors/writer.ts";
 import { SingleFile } from "../../../../pipeline/checkpoint/ldm/single_file.ts";
 import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { fileOf, goldens, ldmEntries, miniConfig, placesOf, zeros } from "./ldm_files.ts";

@@ -4,11 +4,11 @@ import { bytesSource } from "../../../../pipeline/checkpoint/source/byte_source.
 import { fileSource } from "../../../../pipeline/checkpoint/source/disk.ts";
 import {
   layoutSafetensors,
-  type SafetensorsDtype,
-  SafetensorsFile,
   type TensorEntry,
   writeSafetensors,
-} from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
+} from "../../../../pipeline/checkpoint/safetensors/writer.ts";
+import type { SafetensorsDtype } from "../../../../pipeline/checkpoint/safetensors/format.ts";
+import { SafetensorsFile } from "../../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { saveSafetensors } from "../../../../pipeline/checkpoint/save.ts";
 import { SafetensorsError } from "../../../../pipeline/errors.ts";
 

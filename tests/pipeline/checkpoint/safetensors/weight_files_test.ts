@@ -1,7 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
 import { memoryTree } from "../../../../pipeline/checkpoint/source/file_tree.ts";
-import { type TensorEntry, writeSafetensors } from "../../../../pipeline/checkpoint/safetensors/safetensors.ts";
+import { type TensorEntry, writeSafetensors } from "../../../../pipeline/checkpoint/safetensors/writer.ts";
 import { findWeights, listVariants, openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { CheckpointError, PathError, SafetensorsError } from "../../../../pipeline/errors.ts";
 

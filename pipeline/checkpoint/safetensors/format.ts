@@ -1,0 +1,59 @@
+/**
+ * Facts of the safetensors format (https://github.com/huggingface/safetensors#format): element types, their sizes and the header's limit.
+ *
+ * @module
+ */
+
+/** The name of an element type, as it stands in a header. */
+export type SafetensorsDtype =
+  | ("BOOL" | "F4" | "F6_E2M3" | "F6_E3M2" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" | "F8_E8M0")
+  | ("I16" | "U16" | "F16" | "BF16")
+  | ("I32" | "U32" | "F32")
+  | ("C64" | "F64" | "I64" | "U64");
+
+/**
+ * Element types with their sizes in bits, by rising alignment: files lay tensors out the other way,
+ * the widest first.
+ */
+export const bitsOf: Readonly<Record<SafetensorsDtype, number>> = {
+  BOOL: 8,
+  F4: 4,
+  F6_E2M3: 6,
+  F6_E3M2: 6,
+  U8: 8,
+  I8: 8,
+  F8_E5M2: 8,
+  F8_E4M3: 8,
+  F8_E8M0: 8,
+  I16: 16,
+  U16: 16,
+  F16: 16,
+  BF16: 16,
+  I32: 32,
+  U32: 32,
+  F32: 32,
+  C64: 64,
+  F64: 64,
+  I64: 64,
+  U64: 64,
+};
+
+export const dtypesByAlignment = Object.keys(bitsOf) as SafetensorsDtype[];
+
+/** The format's bound on the header's length, against files that ask for all memory. */
+export const maxHeaderBytes = 100_000_000;
+
+/** What a header says of one tensor. */
+export interface TensorInfo {
+  readonly dtype: SafetensorsDtype;
+  readonly shape: readonly number[];
+  /** Where the tensor's bytes begin in its file. */
+  readonly offset: number;
+  /** How many there are. */
+  readonly bytes: number;
+}
+
+/** Whether a JSON value is a list of sizes: integers from 0 up. */
+export function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+}

@@ -1,0 +1,136 @@
+/**
+ * Writes safetensors files, laid out as the reference implementation does.
+ *
+ * @module
+ */
+
+import { SafetensorsError } from "../../errors.ts";
+import { bitsOf, dtypesByAlignment, isSizes, maxHeaderBytes, type SafetensorsDtype } from "./format.ts";
+
+/** A tensor to be written. Its bytes are asked for once, when their turn comes. */
+export interface TensorEntry {
+  readonly name: string;
+  readonly dtype: SafetensorsDtype;
+  readonly shape: readonly number[];
+  /** The bytes, little-endian and row-major, in pieces of any size. */
+  chunks(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
+/** Where written bytes go, in order. */
+export type ByteSink = (chunk: Uint8Array) => Promise<void> | void;
+
+/**
+ * How a file will be laid out: its first bytes, the tensors in the order of their bytes, and its
+ * length.
+ */
+export interface SafetensorsLayout {
+  readonly header: Uint8Array<ArrayBuffer>;
+  readonly entries: readonly TensorEntry[];
+  /** Length of the whole file in bytes. */
+  readonly size: number;
+}
+
+/**
+ * Bytes of a tensor's data. @throws {SafetensorsError} if its shape and dtype do not come to whole
+ * bytes.
+ */
+export function tensorBytes(entry: { name: string; dtype: SafetensorsDtype; shape: readonly number[] }): number {
+  const bits = entry.shape.reduce((product, size) => product * size, bitsOf[entry.dtype]);
+  if (isSizes(entry.shape) && Number.isSafeInteger(bits) && bits % 8 === 0) return bits / 8;
+  throw new SafetensorsError(
+    `Cannot write tensor ${entry.name} as ${entry.dtype} of shape [${
+      entry.shape.join(", ")
+    }] has no whole number of bytes`,
+    { source: "safetensors", tensor: entry.name },
+  );
+}
+
+/**
+ * Plans a file as the reference implementation does: `__metadata__` first, then tensors by falling
+ * alignment and rising name; spaces pad the header to 8 bytes.
+ *
+ * @throws {SafetensorsError} for two tensors of one name, the reserved name `__metadata__`, or a
+ *   shape without a size.
+ */
+export function layoutSafetensors(
+  entries: readonly TensorEntry[],
+  options: { metadata?: Readonly<Record<string, string>> } = {},
+): SafetensorsLayout {
+  const ordered = [...entries].sort((a, b) =>
+    dtypesByAlignment.indexOf(b.dtype) - dtypesByAlignment.indexOf(a.dtype) || (a.name < b.name ? -1 : 1)
+  );
+  const header = new Map<string, unknown>();
+  if (options.metadata !== undefined) header.set("__metadata__", options.metadata);
+  let end = 0;
+  for (const entry of ordered) {
+    if (entry.name === "__metadata__" || header.has(entry.name)) {
+      const reason = entry.name === "__metadata__" ? "that name is the format's own" : "there are two of that name";
+      throw new SafetensorsError(`Cannot write tensor ${entry.name} as ${reason}`, {
+        source: "safetensors",
+        tensor: entry.name,
+      });
+    }
+    const begin = end;
+    end += tensorBytes(entry);
+    header.set(entry.name, { dtype: entry.dtype, shape: entry.shape, data_offsets: [begin, end] });
+  }
+  // Written key by key, as an object would sort names that look like numbers to its front.
+  const json = `{${[...header].map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",")}}`;
+  const unpadded = new TextEncoder().encode(json).length;
+  const padded = json + " ".repeat(-unpadded & 7);
+  const body = new TextEncoder().encode(padded);
+  if (body.length > maxHeaderBytes) {
+    throw new SafetensorsError(
+      `Cannot write a header of ${body.length} bytes as ${maxHeaderBytes} are allowed`,
+      { source: "safetensors", expected: maxHeaderBytes, actual: body.length },
+    );
+  }
+  const bytes = new Uint8Array(8 + body.length);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(body.length), true);
+  bytes.set(body, 8);
+  return { header: bytes, entries: ordered, size: bytes.length + end };
+}
+
+/**
+ * Writes a safetensors file, one chunk at a time: no more of the model is in memory than a tensor's
+ * producer holds.
+ *
+ * @returns The length of the file in bytes.
+ * @throws {SafetensorsError} as `layoutSafetensors()` does, or if a tensor's chunks do not add up
+ *   to its size.
+ *
+ * @example
+ * ```ts
+ * const parts: Uint8Array[] = [];
+ * await writeSafetensors([{ name: "a", dtype: "F32", shape: [2], chunks: () => [new Uint8Array(8)] }], (chunk) => {
+ *   parts.push(chunk.slice());
+ * });
+ * ```
+ */
+export async function writeSafetensors(
+  entries: readonly TensorEntry[],
+  sink: ByteSink,
+  options: { metadata?: Readonly<Record<string, string>> } = {},
+): Promise<number> {
+  const layout = layoutSafetensors(entries, options);
+  await sink(layout.header);
+  for (const entry of layout.entries) {
+    const expected = tensorBytes(entry);
+    let actual = 0;
+    for await (const chunk of entry.chunks()) {
+      actual += chunk.byteLength;
+      if (actual > expected) break;
+      await sink(chunk);
+    }
+    if (actual !== expected) {
+      throw new SafetensorsError(
+        `Cannot write tensor ${entry.name} as ${entry.dtype} of shape [${
+          entry.shape.join(", ")
+        }] needs ${expected} bytes ` +
+          `and its chunks came to ${actual > expected ? "more" : actual}`,
+        { source: "safetensors", tensor: entry.name, expected, actual },
+      );
+    }
+  }
+  return layout.size;
+}
