@@ -12,15 +12,11 @@ import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { readAll } from "./checkpoint/source/byte_source.ts";
 import { recogniseCheckpoint } from "./checkpoint/diffusers/checkpoint_kind.ts";
-import {
-  type ComponentName,
-  parseAutoencoderKLConfig,
-  parseCLIPConfig,
-  parseCLIPTextConfig,
-  parseModelIndex,
-  parseUNetConfig,
-  readConfig,
-} from "./checkpoint/diffusers/config.ts";
+import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
+import { parseAutoencoderKLConfig } from "./checkpoint/diffusers/config/vae.ts";
+import { parseCLIPConfig, parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
+import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
+import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { parseLoraKeys } from "./adapters/lora.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
 import { SafetensorsFile } from "./checkpoint/safetensors/safetensors_file.ts";

@@ -8,8 +8,8 @@ import { openTree } from "../checkpoint/source/disk.ts";
 import {
   type CLIPImageProcessorConfig,
   parseCLIPImageProcessorConfig,
-  readConfig,
-} from "../checkpoint/diffusers/config.ts";
+} from "../checkpoint/diffusers/config/clip_image_processor.ts";
+import { readConfig } from "../checkpoint/diffusers/config/fields.ts";
 import type { Picture } from "./picture.ts";
 import { checkPicture, resizeBicubic } from "./resize.ts";
 

@@ -1,7 +1,7 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import { attention } from "../../kernels/attention/attention.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
-import type { CLIPTransformerConfig } from "../checkpoint/diffusers/config.ts";
+import type { CLIPTransformerConfig } from "../checkpoint/diffusers/config/clip.ts";
 import { Linear } from "./linear.ts";
 import { LayerNorm } from "./norm.ts";
 

@@ -9,7 +9,7 @@ import { LayerNorm } from "../layers/norm.ts";
 import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
-import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config.ts";
+import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
 import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { LoadOptions } from "./unet.ts";

@@ -8,7 +8,7 @@ import { slice } from "../../kernels/shape/slice.ts";
 import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
-import type { CLIPVisionConfig } from "../checkpoint/diffusers/config.ts";
+import type { CLIPVisionConfig } from "../checkpoint/diffusers/config/clip.ts";
 
 /**
  * CLIP's vision transformer (2103.00020): a picture cut into patches, each of which is a token,

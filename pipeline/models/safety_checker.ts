@@ -4,7 +4,7 @@ import { Linear } from "../layers/linear.ts";
 import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
-import { type CLIPConfig, parseCLIPConfig } from "../checkpoint/diffusers/config.ts";
+import { type CLIPConfig, parseCLIPConfig } from "../checkpoint/diffusers/config/clip.ts";
 import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { ClipVisionTransformer } from "./clip_vision.ts";

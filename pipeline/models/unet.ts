@@ -12,7 +12,7 @@ import { type ContextOf, Transformer2D } from "../layers/transformer.ts";
 import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
-import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config.ts";
+import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config/unet.ts";
 import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 

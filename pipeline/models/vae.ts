@@ -11,7 +11,7 @@ import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
 import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
-import { type AutoencoderKLConfig, parseAutoencoderKLConfig } from "../checkpoint/diffusers/config.ts";
+import { type AutoencoderKLConfig, parseAutoencoderKLConfig } from "../checkpoint/diffusers/config/vae.ts";
 import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { LoadOptions } from "./unet.ts";

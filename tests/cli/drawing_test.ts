@@ -1,7 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { decodePicture } from "../../pipeline/image/picture.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
-import { parseModelIndex, readConfig } from "../../pipeline/checkpoint/diffusers/config.ts";
+import { parseModelIndex } from "../../pipeline/checkpoint/diffusers/config/model_index.ts";
+import { readConfig } from "../../pipeline/checkpoint/diffusers/config/fields.ts";
 import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
 import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";

@@ -5,7 +5,8 @@
 
 import { CheckpointError } from "../../errors.ts";
 import type { FileTree } from "../source/file_tree.ts";
-import { type ComponentName, parseModelIndex, readConfig } from "./config.ts";
+import { type ComponentName, parseModelIndex } from "./config/model_index.ts";
+import { readConfig } from "./config/fields.ts";
 import { listVariants, weightFiles, type WeightsBaseName } from "../safetensors/weight_files.ts";
 
 /** The files of each part: some always, some where they are, and weights under a base name. */

@@ -1,7 +1,7 @@
 import { CheckpointError } from "../../errors.ts";
 import type { FileTree } from "./file_tree.ts";
 import { openTree } from "./disk.ts";
-import type { ComponentName } from "../diffusers/config.ts";
+import type { ComponentName } from "../diffusers/config/model_index.ts";
 import { type HubOptions, isHubId, openHub } from "../hub/hub.ts";
 import { pipelineFiles } from "../diffusers/pipeline_files.ts";
 

@@ -5,7 +5,7 @@ import { ImageError } from "../../../pipeline/image/errors.ts";
 import type { Picture } from "../../../pipeline/image/picture.ts";
 import { resizeBicubic } from "../../../pipeline/image/resize.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
-import { parseCLIPImageProcessorConfig } from "../../../pipeline/checkpoint/diffusers/config.ts";
+import { parseCLIPImageProcessorConfig } from "../../../pipeline/checkpoint/diffusers/config/clip_image_processor.ts";
 import { loadGoldens } from "../../goldens.ts";
 
 /** What tests/reference/image_processor.py recorded. */

@@ -1,13 +1,13 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { parseAutoencoderKLConfig } from "../../../../pipeline/checkpoint/diffusers/config/vae.ts";
 import {
-  parseAutoencoderKLConfig,
   parseCLIPConfig,
   parseCLIPTextConfig,
   parseCLIPVisionConfig,
-  parseModelIndex,
-  parseUNetConfig,
-  readConfig,
-} from "../../../../pipeline/checkpoint/diffusers/config.ts";
+} from "../../../../pipeline/checkpoint/diffusers/config/clip.ts";
+import { parseModelIndex } from "../../../../pipeline/checkpoint/diffusers/config/model_index.ts";
+import { parseUNetConfig } from "../../../../pipeline/checkpoint/diffusers/config/unet.ts";
+import { readConfig } from "../../../../pipeline/checkpoint/diffusers/config/fields.ts";
 import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
 import { ConfigError } from "../../../../pipeline/errors.ts";
 

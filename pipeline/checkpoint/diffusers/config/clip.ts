@@ -1,0 +1,134 @@
+/** `config.json` of the CLIP models. @module */
+
+import { checkDivides, Fields } from "./fields.ts";
+
+/**
+ * Activations of the CLIP models. `quick_gelu` is x · sigmoid(1.702 x); `gelu` is the one with erf.
+ */
+export type ClipActivation = "quick_gelu" | "gelu";
+
+/** What the text and the vision model of CLIP share. */
+export interface CLIPTransformerConfig {
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+  readonly numHiddenLayers: number;
+  readonly numAttentionHeads: number;
+  readonly hiddenAct: ClipActivation;
+  readonly layerNormEps: number;
+  readonly projectionDim: number;
+}
+
+/** `text_encoder/config.json`: transformers' `CLIPTextModel`. */
+export interface CLIPTextConfig extends CLIPTransformerConfig {
+  readonly vocabSize: number;
+  readonly maxPositionEmbeddings: number;
+  /**
+   * Which token the pooled output is taken at: the first position of this id; but 2, which old
+   * files carry by mistake, means the position of the largest id.
+   */
+  readonly eosTokenId: number;
+}
+
+/** The vision half of transformers' `CLIPModel`. */
+export interface CLIPVisionConfig extends CLIPTransformerConfig {
+  readonly numChannels: number;
+  readonly imageSize: number;
+  readonly patchSize: number;
+}
+
+/** `config.json` of transformers' `CLIPModel`, and of diffusers' `StableDiffusionSafetyChecker`. */
+export interface CLIPConfig {
+  readonly text: CLIPTextConfig;
+  readonly vision: CLIPVisionConfig;
+  /** Width of the space that texts and images share. */
+  readonly projectionDim: number;
+}
+
+function parseTransformer(
+  fields: Fields,
+  defaults: { hiddenSize: number; intermediateSize: number; heads: number },
+): CLIPTransformerConfig {
+  const hiddenSize = fields.count("hidden_size", defaults.hiddenSize);
+  const numAttentionHeads = fields.count("num_attention_heads", defaults.heads);
+  checkDivides(fields, "hidden_size", [hiddenSize], [numAttentionHeads]);
+  return {
+    hiddenSize,
+    intermediateSize: fields.count("intermediate_size", defaults.intermediateSize),
+    numHiddenLayers: fields.count("num_hidden_layers", 12),
+    numAttentionHeads,
+    hiddenAct: fields.oneOf("hidden_act", "quick_gelu", ["quick_gelu", "gelu"]),
+    layerNormEps: fields.number("layer_norm_eps", 1e-5),
+    projectionDim: fields.count("projection_dim", 512),
+  };
+}
+
+function parseText(fields: Fields): CLIPTextConfig {
+  const eosTokenId = fields.number("eos_token_id", 49407);
+  return {
+    ...parseTransformer(fields, { hiddenSize: 512, intermediateSize: 2048, heads: 8 }),
+    vocabSize: fields.count("vocab_size", 49408),
+    maxPositionEmbeddings: fields.count("max_position_embeddings", 77),
+    eosTokenId: Number.isSafeInteger(eosTokenId) && eosTokenId >= 0
+      ? eosTokenId
+      : fields.refuse("eos_token_id", "a token id"),
+  };
+}
+
+function parseVision(fields: Fields): CLIPVisionConfig {
+  const imageSize = fields.count("image_size", 224);
+  const patchSize = fields.count("patch_size", 32);
+  if (imageSize % patchSize !== 0) fields.refuse("patch_size", `a divisor of image_size, ${imageSize}`);
+  return {
+    ...parseTransformer(fields, { hiddenSize: 768, intermediateSize: 3072, heads: 12 }),
+    numChannels: fields.count("num_channels", 3),
+    imageSize,
+    patchSize,
+  };
+}
+
+/**
+ * Reads a CLIP text model's configuration, from its own file or from that of a whole CLIP model.
+ *
+ * @throws {ConfigError} for other text encoders (T5, BERT) and for activations that CLIP does not
+ *   use.
+ */
+export function parseCLIPTextConfig(json: unknown, file: string): CLIPTextConfig {
+  const fields = new Fields(json, file);
+  if (fields.value("model_type") === "clip") return parseCLIPConfig(json, file).text;
+  fields.only("model_type", "clip_text_model");
+  return parseText(fields);
+}
+
+/**
+ * Reads a CLIP vision model's configuration, from its own file or from that of a whole CLIP model.
+ *
+ * @throws {ConfigError} for other vision models.
+ */
+export function parseCLIPVisionConfig(json: unknown, file: string): CLIPVisionConfig {
+  const fields = new Fields(json, file);
+  if (fields.value("model_type") === "clip") return parseCLIPConfig(json, file).vision;
+  fields.only("model_type", "clip_vision_model");
+  return parseVision(fields);
+}
+
+/**
+ * Reads the configuration of a whole CLIP model.
+ *
+ * Old files repeat a half's settings as `text_config_dict`; where they do, transformers takes those
+ * and the defaults, and nothing of `text_config`. So does this.
+ *
+ * @throws {ConfigError} for other models.
+ */
+export function parseCLIPConfig(json: unknown, file: string): CLIPConfig {
+  const fields = new Fields(json, file);
+  fields.only("model_type", "clip");
+  const half = (name: string): Fields => {
+    if (fields.value(`${name}_dict`) != null) return fields.object(`${name}_dict`);
+    return fields.value(name) == null ? new Fields({}, file) : fields.object(name);
+  };
+  return {
+    text: parseText(half("text_config")),
+    vision: parseVision(half("vision_config")),
+    projectionDim: fields.count("projection_dim", 512),
+  };
+}

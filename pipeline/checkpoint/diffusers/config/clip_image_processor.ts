@@ -1,0 +1,85 @@
+/** `preprocessor_config.json`. @module */
+
+import { Fields, isCount } from "./fields.ts";
+
+/**
+ * `preprocessor_config.json`: transformers' `CLIPImageProcessor`. A step that the file turns off is
+ * `null` here.
+ */
+export interface CLIPImageProcessorConfig {
+  /** What pictures are resized to: the length of their shortest edge, or both sides. */
+  readonly resize: { readonly shortestEdge: number } | { readonly height: number; readonly width: number } | null;
+  /** The part in the middle that is kept. */
+  readonly crop: { readonly height: number; readonly width: number } | null;
+  /** Bytes are multiplied by it. */
+  readonly rescaleFactor: number | null;
+  /** What is subtracted from each channel, and what the difference is divided by. */
+  readonly normalize: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
+}
+
+/** Mean and deviation of the pictures that OpenAI trained CLIP on, by channel. */
+const clipMean = [0.48145466, 0.4578275, 0.40821073];
+const clipStd = [0.26862954, 0.26130258, 0.27577711];
+
+/**
+ * Reads the configuration of CLIP's image processor.
+ *
+ * @throws {ConfigError} for other image processors, for filters other than bicubic, and for sizes
+ *   or factors that make no sense.
+ */
+export function parseCLIPImageProcessorConfig(json: unknown, file: string): CLIPImageProcessorConfig {
+  const fields = new Fields(json, file);
+  const className = fields.value("image_processor_type") == null ? "feature_extractor_type" : "image_processor_type";
+  // One class under its old and new name, and its sibling on torchvision, whose files say the same.
+  fields.oneOf(className, "CLIPImageProcessor", [
+    "CLIPImageProcessor",
+    "CLIPFeatureExtractor",
+    "CLIPImageProcessorFast",
+  ]);
+
+  const doResize = fields.boolean("do_resize", true);
+  const doCenterCrop = fields.boolean("do_center_crop", true);
+  const doRescale = fields.boolean("do_rescale", true);
+  const doNormalize = fields.boolean("do_normalize", true);
+  if (doResize && fields.number("resample", 3) !== 3) fields.refuse("resample", "3 (bicubic)");
+  // transformers 4.35 would round mean and deviation to whole numbers then, and divide by 0.
+  if (doNormalize && !doRescale) fields.refuse("do_rescale", "true where do_normalize is true");
+
+  const numbers = (key: string, fallback: readonly number[]): readonly number[] => {
+    const value = fields.value(key) ?? fallback;
+    const list: unknown = typeof value === "number" ? [value, value, value] : value;
+    const isList = Array.isArray(list) && list.length === 3 && list.every((item) => Number.isFinite(item));
+    return isList ? list : fields.refuse(key, "a number, or three");
+  };
+  const mean = numbers("image_mean", clipMean);
+  const std = numbers("image_std", clipStd);
+  if (std.some((deviation) => deviation <= 0)) fields.refuse("image_std", "numbers above 0");
+  const rescaleFactor = fields.number("rescale_factor", 1 / 255);
+  if (rescaleFactor <= 0) fields.refuse("rescale_factor", "a number above 0");
+  return {
+    resize: doResize ? resizeOf(fields) : null,
+    crop: doCenterCrop ? sidesOf(fields, "crop_size") : null,
+    rescaleFactor: doRescale ? rescaleFactor : null,
+    normalize: doNormalize ? { mean, std } : null,
+  };
+}
+
+function resizeOf(fields: Fields): NonNullable<CLIPImageProcessorConfig["resize"]> {
+  const supported = "a whole number, { shortest_edge } or { height, width }";
+  const value = fields.value("size") ?? 224;
+  if (typeof value === "object" && "height" in value) return sidesOf(fields, "size");
+  const keys = typeof value === "object" ? Object.keys(value) : ["shortest_edge"];
+  const edge = typeof value === "object" && "shortest_edge" in value ? value.shortest_edge : value;
+  if (!isCount(edge) || keys.length !== 1) fields.refuse("size", supported);
+  return fields.boolean("use_square_size", false) ? { height: edge, width: edge } : { shortestEdge: edge };
+}
+
+function sidesOf(fields: Fields, key: string): { height: number; width: number } {
+  const value = fields.value(key) ?? 224;
+  if (isCount(value)) return { height: value, width: value };
+  const { height, width, ...others } = Object(value);
+  if (!isCount(height) || !isCount(width) || Object.keys(others).length > 0) {
+    fields.refuse(key, "a whole number, or { height, width }");
+  }
+  return { height, width };
+}

@@ -1,0 +1,131 @@
+/**
+ * Checked access to the JSON configuration files of diffusers and transformers.
+ *
+ * A missing key takes the default of the class that it belongs to (diffusers 0.23, transformers
+ * 4.35). A value that this project does not implement is refused, because ignoring it would give
+ * wrong images. Keys that matter only in training are ignored.
+ *
+ * @module
+ */
+
+import { ConfigError } from "../../../errors.ts";
+import type { FileTree } from "../../source/file_tree.ts";
+
+/** One JSON object with its file's name, so that each complaint can say where to look. */
+export class Fields {
+  readonly #json: Record<string, unknown>;
+
+  constructor(json: unknown, readonly file: string) {
+    if (typeof json !== "object" || json === null || Array.isArray(json)) {
+      throw new ConfigError(`Cannot read ${file} as it must be a JSON object`, { source: file, key: "", value: json });
+    }
+    this.#json = json as Record<string, unknown>;
+  }
+
+  /**
+   * The value of a key, which counts as missing where the file says `undefined` only; null is a
+   * value.
+   */
+  value(key: string): unknown {
+    return Object.hasOwn(this.#json, key) ? this.#json[key] : undefined;
+  }
+
+  refuse(key: string, supported: string): never {
+    const value = this.value(key);
+    const shown = value === undefined ? "is missing" : `is ${JSON.stringify(value)}`;
+    throw new ConfigError(`Cannot load ${this.file} as its ${key} ${shown}; supported: ${supported}`, {
+      source: this.file,
+      key,
+      value,
+    });
+  }
+
+  number(key: string, fallback: number): number {
+    const value = this.value(key) ?? fallback;
+    if (typeof value !== "number" || !Number.isFinite(value)) this.refuse(key, "a number");
+    return value;
+  }
+
+  /** A whole number from 1 on: sizes and counts. */
+  count(key: string, fallback: number): number {
+    const value = this.value(key) ?? fallback;
+    return isCount(value) ? value : this.refuse(key, "a whole number from 1 on");
+  }
+
+  boolean(key: string, fallback: boolean): boolean {
+    const value = this.value(key) ?? fallback;
+    return typeof value === "boolean" ? value : this.refuse(key, "true or false");
+  }
+
+  counts(key: string, fallback: readonly number[]): readonly number[] {
+    const value = this.value(key) ?? fallback;
+    return Array.isArray(value) && value.length > 0 && value.every(isCount)
+      ? value
+      : this.refuse(key, "a list of whole numbers from 1 on");
+  }
+
+  /** A count that some files repeat for each block; blocks that differ are not supported. */
+  sameCount(key: string, fallback: number): number {
+    const value = this.value(key) ?? fallback;
+    const first = Array.isArray(value) ? value[0] : value;
+    const isSame = !Array.isArray(value) || value.every((count) => count === first);
+    return isCount(first) && isSame ? first : this.refuse(key, "one whole number, the same for all blocks");
+  }
+
+  oneOf<T extends string>(key: string, fallback: T, supported: readonly T[]): T {
+    const value = this.value(key) ?? fallback;
+    return supported.find((item) => item === value) ?? this.refuse(key, supported.join(", "));
+  }
+
+  listOf<T extends string>(key: string, fallback: readonly T[], supported: readonly T[]): readonly T[] {
+    const value = this.value(key) ?? fallback;
+    const isList = Array.isArray(value) && value.length > 0 && value.every((item) => supported.includes(item));
+    return isList ? value : this.refuse(key, `a list of ${supported.join(", ")}`);
+  }
+
+  /**
+   * Refuses every value of a key but the given one; missing is fine, as it is the class's default.
+   */
+  only(key: string, supported: string | number | boolean | null, hint = ""): void {
+    const value = this.value(key);
+    if (value !== undefined && value !== supported) this.refuse(key, `${JSON.stringify(supported)}${hint}`);
+  }
+
+  /** The object at a key. */
+  object(key: string): Fields {
+    return new Fields(this.value(key), `${this.file}, ${key}`);
+  }
+}
+
+export function isCount(value: unknown): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 1;
+}
+
+/** Refuses widths that heads or groups do not divide. */
+export function checkDivides(
+  fields: Fields,
+  widthKey: string,
+  widths: readonly number[],
+  parts: readonly number[],
+): void {
+  widths.forEach((width, i) => {
+    if (width % parts[i] !== 0) {
+      fields.refuse(widthKey, `widths that ${parts[i]} divides, and it does not divide ${width}`);
+    }
+  });
+}
+
+/**
+ * Reads and parses one configuration file of a folder: `await readConfig(tree, "config.json",
+ * parseUNetConfig)`.
+ *
+ * @throws {CheckpointError} if the file is missing or not JSON; {ConfigError} if the parser refuses
+ *   it.
+ */
+export async function readConfig<T>(
+  tree: FileTree,
+  path: string,
+  parse: (json: unknown, file: string) => T,
+): Promise<T> {
+  return parse(await tree.readJson(path), `${tree.name}/${path}`);
+}

@@ -1,0 +1,79 @@
+/** `model_index.json`. @module */
+
+import { Fields } from "./fields.ts";
+
+/** The parts of a Stable Diffusion checkpoint that `model_index.json` names. */
+export type ComponentName =
+  | "vae"
+  | "text_encoder"
+  | "tokenizer"
+  | "unet"
+  | "scheduler"
+  | "safety_checker"
+  | "feature_extractor";
+
+/** `model_index.json`: which classes a checkpoint's parts are of. */
+export interface ModelIndex {
+  /** The pipeline that saved it. */
+  readonly className: string;
+  /** The class of each part, without its library; `null` where the checkpoint goes without. */
+  readonly components: Readonly<Record<ComponentName, string | null>>;
+  /** Whether the checkpoint's makers want pictures checked. */
+  readonly requiresSafetyChecker: boolean;
+}
+
+/**
+ * Pipelines whose checkpoints hold the parts of a Stable Diffusion model, and no others that
+ * matter.
+ */
+const pipelineClasses = [
+  "StableDiffusionPipeline",
+  "StableDiffusionModelEditingPipeline",
+  "StableDiffusionImg2ImgPipeline",
+  "StableDiffusionPipelineSafe",
+  "LatentConsistencyModelPipeline",
+];
+
+const componentClasses: Record<Exclude<ComponentName, "scheduler">, readonly string[]> = {
+  vae: ["AutoencoderKL"],
+  text_encoder: ["CLIPTextModel"],
+  tokenizer: ["CLIPTokenizer", "CLIPTokenizerFast"],
+  unet: ["UNet2DConditionModel"],
+  safety_checker: ["StableDiffusionSafetyChecker"],
+  feature_extractor: ["CLIPImageProcessor", "CLIPFeatureExtractor"],
+};
+
+const optionalComponents: readonly string[] = ["safety_checker", "feature_extractor"];
+
+/**
+ * Reads `model_index.json`.
+ *
+ * @throws {ConfigError} if the pipeline is of another kind (SDXL, inpainting), or a part is missing
+ *   or of an unknown class.
+ */
+export function parseModelIndex(json: unknown, file: string): ModelIndex {
+  const fields = new Fields(json, file);
+  const className = fields.oneOf("_class_name", "", pipelineClasses);
+
+  const classOf = (name: string): string | null => {
+    const value: unknown = fields.value(name) ?? [null, null];
+    const found: unknown = Array.isArray(value) && value.length === 2 ? value[1] : undefined;
+    if (found === null && optionalComponents.includes(name)) return null;
+    return typeof found === "string" ? found : fields.refuse(name, "a library and a class");
+  };
+  const components: Partial<Record<ComponentName, string | null>> = { scheduler: classOf("scheduler") };
+  for (const [name, supported] of Object.entries(componentClasses)) {
+    const found = classOf(name);
+    if (found !== null && !supported.includes(found)) fields.refuse(name, supported.join(", "));
+    components[name as ComponentName] = found;
+  }
+  for (const [name, value] of Object.entries(json as Record<string, unknown>)) {
+    const isPart = Array.isArray(value) && value.length === 2 && value[1] !== null;
+    if (isPart && !(name in components)) fields.refuse(name, `no part but ${Object.keys(components).join(", ")}`);
+  }
+  return {
+    className,
+    components: components as Record<ComponentName, string | null>,
+    requiresSafetyChecker: fields.boolean("requires_safety_checker", true),
+  };
+}

@@ -1,0 +1,143 @@
+/** `unet/config.json`. @module */
+
+import { checkDivides, Fields } from "./fields.ts";
+
+/** What a UNet's blocks can be, from the top down. */
+export type DownBlockType = "CrossAttnDownBlock2D" | "DownBlock2D";
+/** What a UNet's blocks can be, from the bottom up. */
+export type UpBlockType = "UpBlock2D" | "CrossAttnUpBlock2D";
+
+/**
+ * `unet/config.json`: diffusers' `UNet2DConditionModel`, of the Stable Diffusion 1.x and 2.x kind.
+ */
+export interface UNet2DConditionConfig {
+  /** Side of the latents that the model was trained on, the default for pictures. */
+  readonly sampleSize: number | null;
+  /** 4: the channels of latents. */
+  readonly inChannels: number;
+  readonly outChannels: number;
+  /** Whether the time embedding puts cosines before sines. */
+  readonly flipSinToCos: boolean;
+  /** Shift in the exponent's denominator of the time embedding's frequencies. */
+  readonly freqShift: number;
+  readonly downBlockTypes: readonly DownBlockType[];
+  readonly upBlockTypes: readonly UpBlockType[];
+  readonly blockOutChannels: readonly number[];
+  readonly layersPerBlock: number;
+  readonly downsamplePadding: number;
+  /** Divides the output of each residual block in the middle. */
+  readonly midBlockScaleFactor: number;
+  readonly normNumGroups: number;
+  readonly normEps: number;
+  /** Width of the text embeddings. */
+  readonly crossAttentionDim: number;
+  /**
+   * Heads of the attention in each block, from the top down. Files call it `attention_head_dim`, by
+   * an old mistake.
+   */
+  readonly attentionHeads: readonly number[];
+  /**
+   * Whether projections around transformer blocks are linear (SD 2.x) or 1×1 convolutions (SD 1.x).
+   */
+  readonly useLinearProjection: boolean;
+  /** Whether attention must be computed in float32 even where the rest is not. */
+  readonly upcastAttention: boolean;
+}
+
+/**
+ * Reads a UNet's configuration.
+ *
+ * @param file What to call the file in messages.
+ * @throws {ConfigError} for anything that is not a UNet of Stable Diffusion 1.x or 2.x; SDXL,
+ *   inpainting, depth and upscaling models are named as what they are.
+ */
+export function parseUNetConfig(json: unknown, file: string): UNet2DConditionConfig {
+  const fields = new Fields(json, file);
+  fields.only("_class_name", "UNet2DConditionModel");
+  fields.only("addition_embed_type", null, " (SDXL and its kind condition on more than the prompt)");
+  fields.only("encoder_hid_dim", null, " (models with another text encoder are not Stable Diffusion 1.x or 2.x)");
+  fields.only("encoder_hid_dim_type", null);
+  fields.only("class_embed_type", null, " (upscalers and image variations condition on classes)");
+  fields.only("num_class_embeds", null, " (upscalers condition on classes)");
+  fields.only("projection_class_embeddings_input_dim", null);
+  fields.only("class_embeddings_concat", false);
+  fields.only("time_cond_proj_dim", null, " (for latent consistency, load an LCM LoRA into a plain model)");
+  fields.only("num_attention_heads", null, " (the number of heads stands in attention_head_dim)");
+  fields.only("dual_cross_attention", false);
+  fields.only("only_cross_attention", false);
+  fields.only("mid_block_only_cross_attention", null);
+  fields.only("cross_attention_norm", null);
+  fields.only("attention_type", "default");
+  fields.only("resnet_time_scale_shift", "default");
+  fields.only("resnet_skip_time_act", false);
+  fields.only("resnet_out_scale_factor", 1);
+  fields.only("time_embedding_type", "positional");
+  fields.only("time_embedding_dim", null);
+  fields.only("time_embedding_act_fn", null);
+  fields.only("timestep_post_act", null);
+  fields.only("conv_in_kernel", 3);
+  fields.only("conv_out_kernel", 3);
+  fields.only("center_input_sample", false);
+  fields.only("reverse_transformer_layers_per_block", null);
+  fields.only("mid_block_type", "UNetMidBlock2DCrossAttn");
+  fields.oneOf("act_fn", "silu", ["silu", "swish"]); // two names of one function
+  if (fields.sameCount("transformer_layers_per_block", 1) !== 1) {
+    fields.refuse("transformer_layers_per_block", "1 (SDXL stacks more)");
+  }
+  if (fields.value("norm_num_groups") === null) fields.refuse("norm_num_groups", "a whole number from 1 on");
+
+  const inChannels = fields.count("in_channels", 4);
+  const kinds: Record<number, string> = {
+    5: " (this is a depth model)",
+    7: " (this is an upscaler)",
+    8: " (this is an instruct-pix2pix model)",
+    9: " (this is an inpainting model)",
+  };
+  fields.only("in_channels", 4, kinds[inChannels] ?? "");
+  fields.only("out_channels", 4);
+
+  const downBlockTypes = fields.listOf<DownBlockType>(
+    "down_block_types",
+    ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    ["CrossAttnDownBlock2D", "DownBlock2D"],
+  );
+  const upBlockTypes = fields.listOf<UpBlockType>(
+    "up_block_types",
+    ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+    ["UpBlock2D", "CrossAttnUpBlock2D"],
+  );
+  const blockOutChannels = fields.counts("block_out_channels", [320, 640, 1280, 1280]);
+  const blocks = downBlockTypes.length;
+  if (upBlockTypes.length !== blocks) fields.refuse("up_block_types", `as many as down_block_types, ${blocks}`);
+  if (blockOutChannels.length !== blocks) fields.refuse("block_out_channels", `as many as down_block_types, ${blocks}`);
+
+  const isPerBlock = Array.isArray(fields.value("attention_head_dim"));
+  const attentionHeads = isPerBlock
+    ? fields.counts("attention_head_dim", [])
+    : blockOutChannels.map(() => fields.count("attention_head_dim", 8));
+  if (attentionHeads.length !== blocks) fields.refuse("attention_head_dim", `as many as down_block_types, ${blocks}`);
+
+  const normNumGroups = fields.count("norm_num_groups", 32);
+  checkDivides(fields, "block_out_channels", blockOutChannels, attentionHeads);
+  checkDivides(fields, "block_out_channels", blockOutChannels, blockOutChannels.map(() => normNumGroups));
+
+  return {
+    sampleSize: fields.value("sample_size") == null ? null : fields.count("sample_size", 0),
+    inChannels,
+    outChannels: 4,
+    flipSinToCos: fields.boolean("flip_sin_to_cos", true),
+    freqShift: fields.number("freq_shift", 0),
+    downBlockTypes,
+    upBlockTypes,
+    blockOutChannels,
+    layersPerBlock: fields.sameCount("layers_per_block", 2),
+    downsamplePadding: fields.number("downsample_padding", 1),
+    midBlockScaleFactor: fields.number("mid_block_scale_factor", 1),
+    normNumGroups,
+    normEps: fields.number("norm_eps", 1e-5),
+    crossAttentionDim: fields.sameCount("cross_attention_dim", 1280),
+    attentionHeads,
+    useLinearProjection: fields.boolean("use_linear_projection", false),
+    upcastAttention: fields.boolean("upcast_attention", false),
+  };
+}

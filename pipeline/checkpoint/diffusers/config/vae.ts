@@ -1,0 +1,56 @@
+/** `vae/config.json`. @module */
+
+import { checkDivides, Fields } from "./fields.ts";
+
+/** `vae/config.json`: diffusers' `AutoencoderKL`. */
+export interface AutoencoderKLConfig {
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly latentChannels: number;
+  readonly blockOutChannels: readonly number[];
+  readonly layersPerBlock: number;
+  readonly normNumGroups: number;
+  readonly sampleSize: number;
+  /** Latents are multiplied by it after encoding, and divided by it before decoding. */
+  readonly scalingFactor: number;
+}
+
+/**
+ * Reads an autoencoder's configuration.
+ *
+ * @throws {ConfigError} for anything but the convolutional autoencoder of Stable Diffusion.
+ */
+export function parseAutoencoderKLConfig(json: unknown, file: string): AutoencoderKLConfig {
+  const fields = new Fields(json, file);
+  fields.only("_class_name", "AutoencoderKL");
+  fields.only("latents_mean", null, " (this autoencoder shifts its latents, as later models do)");
+  fields.only("latents_std", null);
+  fields.only("shift_factor", null);
+  fields.only("use_quant_conv", true);
+  fields.only("use_post_quant_conv", true);
+  fields.only("mid_block_add_attention", true);
+  fields.oneOf("act_fn", "silu", ["silu", "swish"]);
+  const blockOutChannels = fields.counts("block_out_channels", [64]);
+  const down = fields.listOf("down_block_types", ["DownEncoderBlock2D"], ["DownEncoderBlock2D"]);
+  const up = fields.listOf("up_block_types", ["UpDecoderBlock2D"], ["UpDecoderBlock2D"]);
+  const blocks = blockOutChannels.length;
+  if (down.length !== blocks) fields.refuse("down_block_types", `as many as block_out_channels, ${blocks}`);
+  if (up.length !== blocks) fields.refuse("up_block_types", `as many as block_out_channels, ${blocks}`);
+  fields.only("in_channels", 3);
+  fields.only("out_channels", 3);
+  fields.only("latent_channels", 4, " (16 channels belong to later models)");
+  const normNumGroups = fields.count("norm_num_groups", 32);
+  checkDivides(fields, "block_out_channels", blockOutChannels, blockOutChannels.map(() => normNumGroups));
+  const scalingFactor = fields.number("scaling_factor", 0.18215);
+  if (scalingFactor <= 0) fields.refuse("scaling_factor", "a number above 0");
+  return {
+    inChannels: 3,
+    outChannels: 3,
+    latentChannels: 4,
+    blockOutChannels,
+    layersPerBlock: fields.count("layers_per_block", 1),
+    normNumGroups,
+    sampleSize: fields.count("sample_size", 32),
+    scalingFactor,
+  };
+}
