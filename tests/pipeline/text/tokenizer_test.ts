@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
-import { CLIPTokenizer, type TokenizerFiles } from "../../../pipeline/text/tokenizer.ts";
+import { CLIPTokenizer } from "../../../pipeline/text/tokenizer.ts";
+import type { TokenizerFiles } from "../../../pipeline/text/tokenizer_files.ts";
 import { directoryTree, fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { parsePythonJson } from "../../../pipeline/checkpoint/source/json.ts";
@@ -186,7 +187,7 @@ Deno.test("what is missing or senseless is named", async () => {
   const tokenizer = new CLIPTokenizer(files);
   assertThrows(() => tokenizer.decode([653]), PromptError, "653");
   assertThrows(() => tokenizer.addToken(" "), PromptError, "empty");
-  assertThrows(() => tokenizer.addToken("rose</w>"), PromptError, "choose another name");
+  assertThrows(() => tokenizer.addToken("rose</w>"), PromptError, "Choose another name");
   tokenizer.addToken("<swirl>");
   assertThrows(() => tokenizer.addToken("<swirl>"), PromptError, "with the id 653");
 });

@@ -1,0 +1,114 @@
+/**
+ * The files of a tokenizer folder.
+ *
+ * @module
+ */
+
+import { CheckpointError, ConfigError } from "../errors.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+
+/** CLIP's vocabulary has 49152 − 256 − 2 merges. The reference ignores further lines. */
+const maxMerges = 49152 - 256 - 2;
+
+/** The parsed files of a tokenizer folder. */
+export interface TokenizerFiles {
+  /** `vocab.json`: ids by token. */
+  readonly vocab: Readonly<Record<string, number>>;
+  /** `merges.txt`, as text. */
+  readonly merges: string;
+  /** `tokenizer_config.json`. */
+  readonly config?: Readonly<Record<string, unknown>>;
+  /** `special_tokens_map.json`. */
+  readonly specialTokensMap?: Readonly<Record<string, unknown>>;
+  /** `added_tokens.json` of old folders: ids by token. */
+  readonly addedTokens?: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Reads the files of a tokenizer folder.
+ *
+ * @param options.padToken Replaces the folder's padding token.
+ * @throws {CheckpointError} if `vocab.json` or `merges.txt` is missing, or a file is not JSON
+ */
+export async function readTokenizerFiles(tree: FileTree, options: { padToken?: string } = {}): Promise<TokenizerFiles> {
+  for (const path of ["vocab.json", "merges.txt"]) {
+    if (await tree.has(path)) continue;
+    throw new CheckpointError(`Cannot load the tokenizer ${tree.name}: it has no ${path}`, { source: tree.name });
+  }
+  const readObject = async (path: string): Promise<Record<string, unknown> | undefined> => {
+    if (!await tree.has(path)) return undefined;
+    const json = await tree.readJson(path);
+    if (isObject(json)) return json;
+    const source = `${tree.name}/${path}`;
+    throw new ConfigError(`Cannot load ${source}: it must be a JSON object`, { source, key: "", value: json });
+  };
+  const padding = options.padToken === undefined ? {} : { pad_token: options.padToken };
+  return {
+    vocab: await readObject("vocab.json") as Record<string, number>,
+    merges: await tree.readText("merges.txt"),
+    config: { ...await readObject("tokenizer_config.json"), ...padding },
+    specialTokensMap: { ...await readObject("special_tokens_map.json"), ...padding },
+    addedTokens: await readObject("added_tokens.json"),
+  };
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** The text of a token in a configuration: a string, or an object with `content`. */
+export function contentOf(token: unknown): string | undefined {
+  if (typeof token === "string") return token;
+  return isObject(token) && typeof token.content === "string" ? token.content : undefined;
+}
+
+function isTokenId(id: unknown): id is number {
+  return Number.isSafeInteger(id) && (id as number) >= 0;
+}
+
+/** @throws {ConfigError} if the vocabulary does not map tokens to ids */
+export function readVocab(vocab: Readonly<Record<string, unknown>>, name: string): Map<string, number> {
+  const entries = Object.entries(vocab);
+  const fault = entries.find(([, id]) => !isTokenId(id));
+  if (fault === undefined && entries.length > 0) return new Map(entries as [string, number][]);
+  const [key, value] = fault ?? ["", undefined];
+  throw new ConfigError(
+    fault === undefined
+      ? `Cannot load ${name}/vocab.json: it must map tokens to ids, and it is empty`
+      : `Cannot load ${name}/vocab.json: it must map tokens to ids, and ${JSON.stringify(key)} is ${
+        JSON.stringify(value)
+      }`,
+    { source: `${name}/vocab.json`, key, value },
+  );
+}
+
+/** The pairs to merge, by priority. The first line holds a version and is skipped. */
+export function readMerges(text: string): [string, string][] {
+  return text.trim().split(/\r?\n/).slice(1, 1 + maxMerges).map((line) => line.trim().split(/\s+/) as [string, string]);
+}
+
+/**
+ * Tokens that the folder adds to the vocabulary, with their ids.
+ *
+ * @throws {ConfigError} if one lacks its text or its id
+ */
+export function readAddedTokens(files: TokenizerFiles, name: string): [string, number][] {
+  const decoder = files.config?.added_tokens_decoder;
+  const entries: [unknown, unknown][] = isObject(decoder)
+    ? Object.entries(decoder).map(([id, token]) => [contentOf(token), Number(id)])
+    : Object.entries(files.addedTokens ?? {});
+  for (const [token, id] of entries) {
+    if (typeof token === "string" && token !== "" && isTokenId(id)) continue;
+    throw new ConfigError(
+      `Cannot load the added tokens of ${name}: each needs a text and an id, and ${JSON.stringify(token)} has id ${
+        JSON.stringify(id)
+      }`,
+      {
+        source: name,
+        key: "added_tokens_decoder",
+        value: token,
+      },
+    );
+  }
+  return entries as [string, number][];
+}
