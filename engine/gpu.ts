@@ -1,99 +1,20 @@
 import { DeviceLostError, GpuError, KernelError, NoAdapterError, OutOfMemoryError } from "./errors.ts";
+import {
+  type DeviceClass,
+  type DeviceDescription,
+  extensionFeatures,
+  type GpuInfo,
+  type GpuOptions,
+  type SubgroupMatrix,
+  type WgslExtension,
+} from "./device_info.ts";
 import type { Binding, CompiledKernel, Cost, Kernel, NumberedLayout } from "./kernel/kernel.ts";
 import { Pool, roundUp } from "./memory/pool.ts";
 import { Capture, type Program } from "./record/program.ts";
 import { type KernelProfile, Recorder, type RehearsedRun } from "./record/recorder.ts";
 import { Tensor } from "./tensor.ts";
 
-/** What {@linkcode Gpu.request} can be asked. */
-export interface GpuOptions {
-  /** A WebGPU implementation, such as Dawn's from `npm:webgpu`. Default: `navigator.gpu`. */
-  gpu?: GPU;
-  /** Default: "high-performance". */
-  powerPreference?: GPUPowerPreference;
-  /** Whether a software device (lavapipe, SwiftShader) will do. Default: true. */
-  allowFallback?: boolean;
-  /**
-   * Features to leave unused although the device has them, to test the siblings of kernels that
-   * want them. Default: none.
-   */
-  withoutFeatures?: readonly string[];
-  /**
-   * Whether products whose callers allow it (the UNet's and the VAE's, not the text encoder's and
-   * the edit's) may run on subgroup matrices (tensor cores), which round their operands to f16: see
-   * {@linkcode SubgroupMatrix}. Where the device has none, and so in Deno's own WebGPU,
-   * `info.subgroupMatrix` is undefined and products run as they do without. Default: false.
-   *
-   * ```ts
-   * const { create } = await import("npm:webgpu@0.6.2"); // Dawn
-   * using gpu = await Gpu.request({ gpu: create(["enable-dawn-features=allow_unsafe_apis"]), subgroupMatrices: true });
-   * console.log(gpu.info.subgroupMatrix ?? "none here");
-   * ```
-   */
-  subgroupMatrices?: boolean;
-}
-
-/** WGSL's extensions that kernels use. */
-export type WgslExtension = keyof typeof extensionFeatures;
-
-/**
- * The sizes of a device's subgroup matrices, an experimental feature of Dawn: a subgroup computes C
- * (m × n, f32) += A (m × k, f16) · B (k × n, f16) as one operation.
- */
-export interface SubgroupMatrix {
-  readonly m: number;
-  readonly n: number;
-  readonly k: number;
-  /**
-   * Lanes of a subgroup, at most. Workgroups that use subgroup matrices must be multiples of it.
-   */
-  readonly lanes: number;
-}
-
-/** Families of devices that tile tables and defaults distinguish. */
-export type DeviceClass = "software" | "nvidia" | "amd" | "intel" | "apple" | "other";
-
-/** What is known of the device in use. */
-export interface GpuInfo {
-  /** The adapter's own description, or vendor and architecture where it gives none. */
-  readonly name: string;
-  readonly deviceClass: DeviceClass;
-  readonly isFallbackAdapter: boolean;
-  /** Features in use. */
-  readonly features: ReadonlySet<string>;
-  /** Limits in use: the adapter's best. */
-  readonly limits: {
-    readonly maxStorageBufferBindingSize: number;
-    readonly maxBufferSize: number;
-    readonly maxComputeWorkgroupStorageSize: number;
-    readonly maxComputeInvocationsPerWorkgroup: number;
-    readonly maxStorageBuffersPerShaderStage: number;
-  };
-  /** Lanes of a subgroup where subgroups are usable and always of one size; otherwise 0. */
-  readonly subgroupSize: number;
-  /**
-   * WGSL extensions in use that kernels must name in an `enable` line: browsers and Dawn want one
-   * for subgroups, naga refuses it.
-   */
-  readonly enables: ReadonlySet<WgslExtension>;
-  /**
-   * The subgroup matrices in use: where {@linkcode GpuOptions.subgroupMatrices} asked for them and
-   * the device has such of f16 with results in f32.
-   */
-  readonly subgroupMatrix?: SubgroupMatrix;
-  /** Whether kernels may use f64 (Deno on Vulkan drivers that have it). */
-  readonly f64: boolean;
-  /**
-   * Whether the driver compiles a kernel when it first runs, and not when its pipeline is created:
-   * Mesa's llvmpipe.
-   */
-  readonly compilesLate: boolean;
-  /**
-   * Whether memory is best accessed in words of 64 bits: on software devices that have them (Deno's
-   * lavapipe).
-   */
-  readonly longWords: boolean;
-}
+export type { DeviceClass, DeviceTuning, GpuInfo, GpuOptions, SubgroupMatrix, WgslExtension } from "./device_info.ts";
 
 /**
  * WebGPU implementations in use. Dawn, as `npm:webgpu` brings it, crashes once its object is
@@ -103,12 +24,6 @@ const implementations = new Set<GPU>();
 
 const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64", "wgpu-shader-int64"];
 
-/** The feature that each WGSL extension comes with. */
-const extensionFeatures = {
-  "subgroups": "subgroups",
-  "f16": "shader-f16",
-  "chromium_experimental_subgroup_matrix": "chromium-experimental-subgroup-matrix",
-} as const;
 const subgroupMatrixExtensions = ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] as const;
 
 /**
@@ -129,6 +44,8 @@ export class Gpu implements Disposable {
   readonly pool: Pool;
   /** Recorded work. For the engine and kernels. */
   readonly recorder: Recorder;
+  /** For the engine and for kernels; not part of the stable API. */
+  readonly context: { memo<T>(make: (device: DeviceDescription) => T): T };
   readonly #compiled = new Map<Kernel<string, string, string>, Map<string, CompiledKernel>>();
   readonly #layouts = new Map<string, NumberedLayout>();
   readonly #paramsLayout: GPUBindGroupLayout;
@@ -143,6 +60,13 @@ export class Gpu implements Disposable {
     this.device = device;
     this.info = info;
     this.options = options;
+    const memos = new Map<unknown, unknown>();
+    this.context = {
+      memo: <T>(make: (device: DeviceDescription) => T): T => {
+        if (!memos.has(make)) memos.set(make, make(this));
+        return memos.get(make) as T;
+      },
+    };
     this.pool = new Pool(this);
     this.#paramsLayout = device.createBindGroupLayout({
       entries: [{

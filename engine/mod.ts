@@ -11,6 +11,7 @@ export {
 } from "./errors.ts";
 export {
   type DeviceClass,
+  type DeviceTuning,
   Gpu,
   type GpuInfo,
   type GpuOptions,
