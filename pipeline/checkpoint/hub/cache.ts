@@ -271,7 +271,7 @@ async function link(blob: string, path: string, depth: number): Promise<void> {
   await Deno.mkdir(parentOf(path), { recursive: true });
   const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`;
   try {
-    await Deno.symlink(`${"../../".repeat(depth)}blobs/${blob.slice(blob.lastIndexOf("/") + 1)}`, temporary);
+    await Deno.symlink(`${"../".repeat(depth)}blobs/${blob.slice(blob.lastIndexOf("/") + 1)}`, temporary);
   } catch {
     await Deno.copyFile(blob, temporary);
   }

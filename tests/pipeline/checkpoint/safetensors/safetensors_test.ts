@@ -12,7 +12,7 @@ import { SafetensorsFile } from "../../../../pipeline/checkpoint/safetensors/saf
 import { saveSafetensors } from "../../../../pipeline/checkpoint/save.ts";
 import { SafetensorsError } from "../../../../pipeline/errors.ts";
 
-const goldens = `${import.meta.dirname}/../../../goldens`;
+const goldens = `${import.meta.dirname}/../../../goldens/`;
 
 /** A file with the given header, whose length field can be made to lie, and `dataBytes` zeros. */
 function fileWith(header: unknown, options: { dataBytes?: number; headerLength?: bigint } = {}): Uint8Array {

@@ -5,7 +5,7 @@ import { EditError } from "../../../../pipeline/errors.ts";
 import { CLIPTokenizer } from "../../../../pipeline/text/tokenizer.ts";
 import { loadGoldens } from "../../../goldens.ts";
 
-const miniPath = (name: string) => new URL(`../../goldens/${name}/tokenizer`, import.meta.url).pathname;
+const miniPath = (name: string) => new URL(`../../../goldens/${name}/tokenizer`, import.meta.url).pathname;
 
 for (const name of ["sd1-mini", "sd2-mini"]) {
   Deno.test(`alignPrompts() equals the reference's alignment of prompts and augmentations on ${name}`, async () => {
