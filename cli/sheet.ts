@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
+import { contactSheet, type SheetOptions, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
@@ -37,14 +37,34 @@ export async function writeBeforeAfterSheet(
   const before = await draw("before");
   const subtitle = await edit();
   const after = await draw("after");
-  const rows: SheetRow[] = prompts.map(({ prompt, note }, i) => ({
-    caption: prompt,
-    note,
-    cells: [before[i], after[i]].map((picture: Picture) => ({ picture })),
-  }));
-  const sheet = await contactSheet(rows, { title, subtitle, columns: ["before", "after"], smooth: true });
+  const sheet = await contactSheet(...layoutOf(prompts, { before, after }, { title, subtitle, smooth: true }));
   const record = await recordOf(pipe, values);
   const text = generationText({ ...record, prompt: prompts.map(({ prompt }) => prompt).join("\n"), seed: values.seed });
   const bluerose = JSON.stringify({ ...JSON.parse(text.bluerose), sheet: { columns: ["before", "after"], prompts } });
   await Deno.writeFile(path, await encodePicture(sheet, format, { text: { ...text, bluerose } }));
+}
+
+/** Prompts beside each other at most; more stand below each other. */
+const promptsAcross = 6;
+
+/** A column for each of a few prompts, or a row for each of many. */
+function layoutOf(
+  prompts: readonly SheetPrompt[],
+  pictures: Record<"before" | "after", readonly Picture[]>,
+  options: SheetOptions,
+): [SheetRow[], SheetOptions] {
+  const states = ["before", "after"] as const;
+  if (prompts.length <= promptsAcross) {
+    const rows = states.map((state) => ({
+      caption: state,
+      cells: pictures[state].map((picture, i) => ({ picture, caption: state === "after" ? prompts[i].note : "" })),
+    }));
+    return [rows, { ...options, columns: prompts.map(({ prompt }) => prompt), captionWidth: 44 }];
+  }
+  const rows = prompts.map(({ prompt, note }, i) => ({
+    caption: prompt,
+    note,
+    cells: states.map((state) => ({ picture: pictures[state][i] })),
+  }));
+  return [rows, { ...options, columns: states }];
 }

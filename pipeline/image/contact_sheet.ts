@@ -31,20 +31,35 @@ export interface SheetOptions {
   readonly subtitle?: string;
   /** Headings over the columns of pictures. */
   readonly columns?: readonly string[];
-  /** Pixels that a small picture is enlarged towards, by a whole factor. Default 192. */
+  /** Side of a cell in layout pixels. Smaller pictures are enlarged to fit, at most twofold. Default: 128. */
   readonly cellSize?: number;
-  /** Enlarge smoothly (bicubic) instead of by repeating pixels. Default false. */
+  /** Enlarge by bicubic interpolation instead of by repeating pixels. Default: false. */
   readonly smooth?: boolean;
-  /** Width of the captions in pixels. Default 240. */
+  /** Width of the captions in layout pixels. Default: 160. */
   readonly captionWidth?: number;
+  /**
+   * Image pixels per layout pixel. A sheet of density 2 is sharp on high-density screens when it is
+   * shown at half its pixel size. Default: 2.
+   */
+  readonly density?: 1 | 2;
 }
 
 type Font = Awaited<ReturnType<typeof loadFont>>;
 
 const paper = 0xfafaf7ff;
 const rule = 0xdcdcd6ff;
-const margin = 28;
-const gap = 14;
+/** Sizes of text in layout pixels. */
+const textSizes = { title: 20, heading: 14, caption: 14, small: 12 } as const;
+
+/** A bitmap font, printed at a fraction of the size that it was drawn at. */
+interface Face {
+  readonly font: Font;
+  readonly scale: number;
+  readonly lineHeight: number;
+}
+
+/** A picture is enlarged by this factor at most: beyond it, pixels show. */
+const maxEnlargement = 2;
 
 /**
  * Draws rows of captioned pictures. Captions are wrapped; letters that the fonts lack (they hold
@@ -62,11 +77,14 @@ const gap = 14;
  * ```
  */
 export async function contactSheet(rows: readonly SheetRow[], options: SheetOptions = {}): Promise<JimpImage> {
-  const { title = "", subtitle = "", columns = [], cellSize = 192, smooth = false, captionWidth = 240 } = options;
+  const { title = "", subtitle = "", columns = [], smooth = false, density = 2 } = options;
+  const cellSize = (options.cellSize ?? 128) * density;
+  const captionWidth = (options.captionWidth ?? 160) * density;
+  const margin = 20 * density, gap = 10 * density, hairline = 4 * density;
   if (!rows.some((row) => row.cells.length > 0)) {
     throw new ImageError("Cannot draw a contact sheet without a picture: give at least one row with one cell");
   }
-  const fonts = await loadFonts();
+  const fonts = await loadFaces(density);
 
   // Measure first: all texts are broken into lines, all pictures enlarged.
   const body = rows.map((row) => ({
@@ -96,22 +114,22 @@ export async function contactSheet(rows: readonly SheetRow[], options: SheetOpti
     Math.max(
       textHeight(fonts.caption, caption) + textHeight(fonts.small, note),
       ...cells.map((cell) =>
-        cell.image.height + textHeight(fonts.small, cell.caption) + (cell.caption.length > 0 ? 4 : 0)
+        cell.image.height + textHeight(fonts.small, cell.caption) + (cell.caption.length > 0 ? hairline : 0)
       ),
     )
   );
-  const top = margin + (titleHeight > 0 ? titleHeight + gap : 0) + (headingHeight > 0 ? headingHeight + 6 : 0);
+  const top = margin + (titleHeight > 0 ? titleHeight + gap : 0) + (headingHeight > 0 ? headingHeight + hairline : 0);
   const height = top + sum(rowHeights) + gap * (rows.length - 1) + margin;
 
   const sheet = new Jimp({ width, height, color: paper }) as JimpImage;
-  write(sheet, fonts.title, titleLines, { x: margin, y: margin - 6 });
+  write(sheet, fonts.title, titleLines, { x: margin, y: margin - hairline });
   write(sheet, fonts.caption, subtitleLines, {
     x: margin,
     y: margin + textHeight(fonts.title, titleLines),
     opacity: 0.65,
   });
   headingLines.forEach((lines, column) => {
-    const y = top - 6 - textHeight(fonts.heading, lines);
+    const y = top - hairline - textHeight(fonts.heading, lines);
     write(sheet, fonts.heading, lines, { x: columnXs[column], y, width: columnWidths[column], opacity: 0.65 });
   });
 
@@ -122,14 +140,14 @@ export async function contactSheet(rows: readonly SheetRow[], options: SheetOpti
     const captionHeight = textHeight(fonts.caption, caption) + textHeight(fonts.small, note);
     const captionY = y + Math.max(0, Math.round((picturesHeight - captionHeight) / 2));
     write(sheet, fonts.caption, caption, { x: margin, y: captionY });
-    write(sheet, fonts.small, note, { x: margin, y: captionY + textHeight(fonts.caption, caption) + 2, opacity: 0.55 });
+    write(sheet, fonts.small, note, { x: margin, y: captionY + textHeight(fonts.caption, caption), opacity: 0.55 });
     cells.forEach((cell, column) => {
       const x = columnXs[column] + Math.floor((columnWidths[column] - cell.image.width) / 2);
       frame(sheet, { x: x - 1, y: y - 1, width: cell.image.width + 2, height: cell.image.height + 2 });
       sheet.composite(cell.image, x, y);
       write(sheet, fonts.small, cell.caption, {
         x,
-        y: y + cell.image.height + 4,
+        y: y + cell.image.height + hairline,
         width: cell.image.width,
         opacity: 0.65,
       });
@@ -174,32 +192,47 @@ export function pictureGrid(pictures: readonly Picture[], options: { columns?: n
 }
 
 /**
- * By the largest whole factor that keeps it within `cellSize`; larger pictures stay as they are.
+ * Enlarges a picture by the largest whole factor, up to {@linkcode maxEnlargement}, that keeps it
+ * within `cellSize` image pixels. Larger pictures stay as they are.
  */
 function enlarge(picture: Picture, options: { cellSize: number; smooth: boolean }): JimpImage {
   const image = toJimp(picture);
-  const factor = Math.floor(options.cellSize / Math.max(picture.width, picture.height));
+  const factor = Math.min(maxEnlargement, Math.floor(options.cellSize / Math.max(picture.width, picture.height)));
   if (factor < 2) return image;
   const mode = options.smooth ? "bicubicInterpolation" : "nearestNeighbor";
   image.resize({ w: picture.width * factor, h: picture.height * factor, mode: mode as never });
   return image;
 }
 
-function loadFonts(): Promise<Record<"title" | "caption" | "heading" | "small", Font>> {
-  loadedFonts ??= (async () => {
-    // Not before they are needed: the module looks for files on disk, and so does not load in
-    // browsers.
-    const { SANS_12_BLACK, SANS_14_BLACK, SANS_16_BLACK, SANS_32_BLACK } = await import("jimp/fonts");
-    return {
-      title: await loadFont(fontUrl(SANS_32_BLACK)),
-      caption: await loadFont(fontUrl(SANS_16_BLACK)),
-      heading: await loadFont(fontUrl(SANS_14_BLACK)),
-      small: await loadFont(fontUrl(SANS_12_BLACK)),
-    };
-  })();
-  return loadedFonts;
+type Faces = Record<keyof typeof textSizes, Face>;
+
+/** The faces of a sheet, by its density. */
+const loadedFaces = new Map<1 | 2, Promise<Faces>>();
+
+function loadFaces(density: 1 | 2): Promise<Faces> {
+  let faces = loadedFaces.get(density);
+  if (!faces) loadedFaces.set(density, faces = readFaces(density));
+  return faces;
 }
-let loadedFonts: ReturnType<typeof loadFonts> | undefined;
+
+async function readFaces(density: 1 | 2): Promise<Faces> {
+  // Imported on first use: the module looks for files on disk, and so does not load in browsers.
+  const { SANS_16_BLACK, SANS_32_BLACK, SANS_64_BLACK } = await import("jimp/fonts");
+  const fonts = { 16: SANS_16_BLACK, 32: SANS_32_BLACK, 64: SANS_64_BLACK };
+  const faces = Object.entries(textSizes).map(async ([use, size]) => {
+    const pixels = size * density;
+    const nominal = ([16, 32, 64] as const).find((nominal) => nominal >= pixels)!;
+    const font = await loadFont(fontUrl(fonts[nominal]));
+    const scale = pixels / nominal;
+    return [use, { font, scale, lineHeight: Math.round(1.25 * pixels) }] as const;
+  });
+  return Object.fromEntries(await Promise.all(faces)) as Faces;
+}
+
+/** Width of a text in image pixels. */
+function measure({ font, scale }: Face, text: string): number {
+  return Math.ceil(measureText(font, text) * scale);
+}
 
 /** jimp names its fonts by path, and outside of Node loads them by URL alone. */
 function fontUrl(path: string): string {
@@ -230,23 +263,23 @@ const spelled: Record<string, string> = {
  * Breaks a text into lines of at most `width` pixels: at its newlines, between words, and inside of
  * overlong words.
  */
-function breakLines(font: Font, text: string, width: number): string[] {
+function breakLines(face: Face, text: string, width: number): string[] {
   if (text === "") return [];
   const printable = Array.from(text, (character) => spelled[character] ?? character)
-    .join("").replace(/[^\n]/gu, (character) => character in font.chars ? character : "?");
+    .join("").replace(/[^\n]/gu, (character) => character in face.font.chars ? character : "?");
   const lines: string[] = [];
   for (const paragraph of printable.split("\n")) {
     let line = "";
     for (const word of paragraph.split(" ")) {
       const joined = line === "" ? word : `${line} ${word}`;
-      if (measureText(font, joined) <= width) {
+      if (measure(face, joined) <= width) {
         line = joined;
         continue;
       }
       if (line !== "") lines.push(line);
       line = "";
       for (const character of word) {
-        if (line !== "" && measureText(font, line + character) > width) {
+        if (line !== "" && measure(face, line + character) > width) {
           lines.push(line);
           line = "";
         }
@@ -258,25 +291,26 @@ function breakLines(font: Font, text: string, width: number): string[] {
   return lines;
 }
 
-function textHeight(font: Font, lines: readonly string[]): number {
-  return lines.length * font.common.lineHeight;
+function textHeight({ lineHeight }: Face, lines: readonly string[]): number {
+  return lines.length * lineHeight;
 }
 
 /** Writes lines at x, y; centred where a width is given, fainter with less opacity. */
 function write(
   sheet: JimpImage,
-  font: Font,
+  face: Face,
   lines: readonly string[],
   options: { x: number; y: number; width?: number; opacity?: number },
 ): void {
   const { x, y, width, opacity = 0.9 } = options;
+  const { font, scale, lineHeight } = face;
   lines.forEach((text, i) => {
-    const textWidth = measureText(font, text);
+    const textWidth = measure(face, text);
     if (textWidth === 0) return;
-    const lineHeight = font.common.lineHeight;
-    // Printed on a clear layer, since the fonts come in black alone.
-    const layer = new Jimp({ width: textWidth + 8, height: lineHeight + 8 });
+    // Printed on a transparent layer: the fonts come in opaque black only, and at their own size.
+    const layer = new Jimp({ width: measureText(font, text) + 8, height: font.common.lineHeight + 8 });
     layer.print({ font: font as never, x: 0, y: 0, text });
+    if (scale < 1) layer.resize({ w: Math.round(layer.width * scale), h: Math.round(layer.height * scale) });
     layer.opacity(opacity);
     const left = width === undefined ? x : x + Math.round((width - textWidth) / 2);
     sheet.composite(layer, left, y + i * lineHeight);

@@ -36,16 +36,23 @@ function inkOf(image: JimpImage): number {
   return ink;
 }
 
-Deno.test("contactSheet() enlarges small pictures by a whole factor, in their places", async () => {
+Deno.test("contactSheet() enlarges small pictures twofold at most, in their places", async () => {
   const sheet = await contactSheet(
-    [{ caption: "a rose", cells: [{ picture: flat(red) }, { picture: flat(blue) }] }],
-    { columns: ["before", "after"], cellSize: 44 },
+    [{ caption: "a rose", cells: [{ picture: flat(red, 20) }, { picture: flat(blue, 20) }] }],
+    { columns: ["before", "after"], cellSize: 64 },
   );
   const [before, after] = [boxOf(sheet, red), boxOf(sheet, blue)];
   assertEquals([before.width, before.height, before.count], [40, 40, 1600]);
   assertEquals([after.width, after.height, after.count], [40, 40, 1600]);
   assertEquals(before.top, after.top);
   assert(before.left + 40 < after.left);
+});
+
+Deno.test("contactSheet() of density 2 has about twice as many pixels a side as of density 1", async () => {
+  const rows = [{ caption: "a rose", cells: [{ picture: flat(red, 128) }] }];
+  const [single, double] = [await contactSheet(rows, { density: 1 }), await contactSheet(rows)];
+  assertEquals([boxOf(single, red).width, boxOf(double, red).width], [128, 256]);
+  assertEquals([double.width, double.height], [2 * single.width, 2 * single.height]);
 });
 
 Deno.test("contactSheet() leaves pictures that fill a cell as they are", async () => {
@@ -55,7 +62,7 @@ Deno.test("contactSheet() leaves pictures that fill a cell as they are", async (
 
 Deno.test("contactSheet() writes every caption, and grows for long ones", async () => {
   const cells = [{ picture: flat(red) }];
-  const options = { cellSize: 64 };
+  const options = { cellSize: 64, density: 1 } as const;
   const bare = await contactSheet([{ caption: "", cells }], options);
   const short = await contactSheet([{ caption: "rose", cells }], options);
   const long = await contactSheet([{ caption: "a rose ".repeat(60) + "r".repeat(200), cells }], options);
@@ -64,7 +71,7 @@ Deno.test("contactSheet() writes every caption, and grows for long ones", async 
   assert(inkOf(long) > 50 * inkOf(short));
   assert(long.height > short.height + 100);
   // Nothing is written into the margin at the right of the pictures or over them.
-  assertEquals(boxOf(long, red).count, 64 * 64);
+  assertEquals(boxOf(long, red).count, 16 * 16);
   for (
     const [name, sheet] of Object.entries({
       title: await contactSheet([{ caption: "", cells }], { ...options, title: "rose" }),
@@ -94,7 +101,7 @@ Deno.test("contactSheet() takes rows of different lengths and refuses a sheet wi
     { caption: "none", cells: [] },
     { caption: "two", cells: [{ picture: flat(red) }, { picture: flat(blue) }] },
   ]);
-  assertEquals(boxOf(sheet, blue).count, 192 * 192);
+  assertEquals(boxOf(sheet, blue).count, 16 * 16);
   await assertRejects(() => contactSheet([]), ImageError, "without a picture");
   await assertRejects(() => contactSheet([{ caption: "a", cells: [] }]), ImageError, "without a picture");
 });
