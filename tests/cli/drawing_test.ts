@@ -6,7 +6,7 @@ import { readConfig } from "../../pipeline/checkpoint/diffusers/config/fields.ts
 import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
 import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
-import { pocket, run, temporaryFolder } from "./running.ts";
+import { pocket, pocketSide, run, temporaryFolder } from "./running.ts";
 
 const quick = ["--steps", "2", "--cfg-scale", "5"];
 
@@ -112,7 +112,7 @@ Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate draws with
   const { parameters, record } = await textOf(at("out_1.png"));
   assert(
     parameters.startsWith(
-      "a swirl rose\nSteps: 2, Sampler: Euler Karras, CFG scale: 5, Seed: 3, Size: 64x64, Model hash: ",
+      `a swirl rose\nSteps: 2, Sampler: Euler Karras, CFG scale: 5, Seed: 3, Size: ${pocketSide}x${pocketSide}, Model hash: `,
     ),
     parameters,
   );
@@ -122,7 +122,7 @@ Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate draws with
   assertEquals([record.loras, record.edits], [{ blue: 0.25 }, edits]);
   assertEquals(record.modelHash, (await textOf(at("sheet.png"))).record.modelHash);
   const look = await decodePicture(await Deno.readFile(at("look.png")));
-  assertEquals([look.width, look.height], [128, 64], "two pictures side by side");
+  assertEquals([look.width, look.height], [2 * pocketSide, pocketSide], "two pictures side by side");
 });
 
 Deno.test("generate --activations f16 draws, and the picture says so", async () => {
@@ -168,7 +168,7 @@ Deno.test("generate --grid lays all pictures into one file, a row for each promp
   const { code, out, err } = await run(...args, "-o", path, ...quick);
   assertEquals([code, out, err], [0, `${path}\n`, ""]);
   const { width, height } = await decodePicture(await Deno.readFile(path));
-  assertEquals([width, height], [2 * 64, 3 * 64]);
+  assertEquals([width, height], [2 * pocketSide, 3 * pocketSide]);
   const { pictures } = (await textOf(path)).record;
   assertEquals(pictures, ["a rose", "a cat", "a car"].flatMap((prompt) => [{ prompt, seed: 9 }, { prompt, seed: 10 }]));
 });

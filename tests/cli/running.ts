@@ -28,3 +28,9 @@ export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposa
 
 /** The embedded model. */
 export const pocket: string = new URL("../../models/pocket", import.meta.url).pathname;
+
+const readConfig = async (part: string) => JSON.parse(await Deno.readTextFile(`${pocket}/${part}/config.json`));
+const [unet, vae] = [await readConfig("unet"), await readConfig("vae")];
+
+/** Side of the pictures that the embedded model draws, in pixels, by its configurations. */
+export const pocketSide: number = unet.sample_size * 2 ** (vae.block_out_channels.length - 1);
