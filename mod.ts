@@ -68,7 +68,7 @@ export type { LoraExportOptions, LoraReport } from "./pipeline/editing/lora_expo
 export type { EditableModel } from "./pipeline/editing/editable_model.ts";
 
 // Pictures
-export { decodePicture, encodePicture, type JimpImage, type Picture } from "./pipeline/image/picture.ts";
+export { decodePicture, encodePicture, fromJimp, type JimpImage, type Picture } from "./pipeline/image/picture.ts";
 export { contactSheet, pictureGrid } from "./pipeline/image/contact_sheet.ts";
 export { type LatentFactors, previewFromLatents, stableDiffusionLatentFactors } from "./pipeline/image/preview.ts";
 export { readPngText, withPngText } from "./pipeline/image/png_text.ts";

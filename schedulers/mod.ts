@@ -39,6 +39,7 @@ export { type PNDMConfig, PNDMScheduler } from "./pndm.ts";
 export type { NoiseScheduleConfig, Spacing } from "./noise_schedule.ts";
 export {
   type BaseConfig,
+  COMMON_DEFAULTS,
   type ConfigRules,
   Scheduler,
   type SchedulerConfig,

@@ -1,0 +1,38 @@
+/**
+ * A kernel of your own: GELU in its tanh approximation (arXiv 1606.08415), four elements at a time.
+ *
+ *     deno run examples/custom_kernel.ts
+ */
+import { declareKernel, Gpu, input, output, spread, Tensor } from "@bluerose/bluerose/kernels";
+
+const geluTanhKernel = declareKernel({
+  name: "gelu_tanh",
+  // `x_at(i)` reads four elements as vec4f and `y_put(i, value)` writes them, stored as f32 or f16.
+  bindings: { x: input(4), y: output(4) },
+  params: { quads: "u32" },
+  wgsl: /* wgsl */ `
+@compute @workgroup_size(64)
+fn main(
+  @builtin(workgroup_id) group: vec3u,
+  @builtin(num_workgroups) groups: vec3u,
+  @builtin(local_invocation_index) lane: u32,
+) {
+  let i = (group.x + group.y * groups.x) * 64u + lane;
+  if (i >= params.quads) { return; }
+  let x = x_at(i);
+  y_put(i, 0.5 * x * (1.0 + tanh(0.7978845608 * (x + 0.044715 * x * x * x))));
+}`,
+  grid: ({ quads }) => spread(Math.ceil(quads / 64)),
+  cost: ({ quads }) => ({ flops: quads * 4 * 9, bytes: quads * 32 }),
+});
+
+function geluTanh(x: Tensor): Tensor {
+  const y = Tensor.empty(x.gpu, x.shape, x.dtype);
+  geluTanhKernel.run(x.gpu, { x, y }, { quads: Math.ceil(x.size / 4) });
+  return y;
+}
+
+using gpu = await Gpu.request();
+using x = Tensor.from(gpu, Float32Array.of(-2, -1, 0, 1, 2), [5]);
+using y = geluTanh(x);
+console.log(Array.from(await y.data(), (value) => value.toFixed(4)).join(" "));

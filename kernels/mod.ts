@@ -1,0 +1,71 @@
+/**
+ * Kernels: typed WGSL declarations, and the operations built from them. For people who write
+ * kernels of their own.
+ *
+ * ```ts
+ * import { declareKernel, Gpu, input, output, spread, Tensor } from "@bluerose/bluerose/kernels";
+ *
+ * const square = declareKernel({
+ *   name: "square",
+ *   bindings: { x: input(), y: output() },
+ *   params: { size: "u32" },
+ *   wgsl: `
+ * @compute @workgroup_size(64)
+ * fn main(@builtin(global_invocation_id) id: vec3u) {
+ *   if (id.x < params.size) { y_put(id.x, x_at(id.x) * x_at(id.x)); }
+ * }`,
+ *   grid: ({ size }) => spread(Math.ceil(size / 64)),
+ *   cost: ({ size }) => ({ flops: size, bytes: size * 8 }),
+ * });
+ *
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([1, 2, 3]), [3]);
+ * using y = Tensor.empty(gpu, [3]);
+ * square.run(gpu, { x, y }, { size: 3 });
+ * console.log(await y.data()); // 1, 4, 9
+ * ```
+ *
+ * @module
+ */
+
+// Devices, tensors and errors
+export * from "../engine/mod.ts";
+
+// Declarations
+export {
+  type Binding,
+  type Constant,
+  type Cost,
+  declareKernel,
+  type Grid,
+  input,
+  Kernel,
+  type KernelDeclaration,
+  output,
+  type Scalar,
+  spread,
+  storage,
+} from "../engine/kernel/kernel.ts";
+
+// Linear algebra
+export { matmul, type MatmulOptions } from "./gemm/matmul.ts";
+export { geglu } from "./gemm/gated_product.ts";
+
+// Convolution
+export { conv2d, type Conv2dOptions, packConvWeight, type PackedConvWeight } from "./conv/conv2d.ts";
+
+// Attention
+export { attention, type AttentionOptions } from "./attention/attention.ts";
+
+// Normalization and activation
+export { groupNorm, type GroupNormOptions } from "./norm/group_norm.ts";
+export { layerNorm, type LayerNormOptions } from "./norm/layer_norm.ts";
+export { activate, type Activation } from "./wgsl/activation.ts";
+
+// Shapes and elements
+export { concat } from "./shape/concat.ts";
+export { slice } from "./shape/slice.ts";
+export { transpose } from "./shape/transpose.ts";
+export { embedding } from "./shape/embedding.ts";
+export { clamp } from "./shape/clamp.ts";
+export { add, guide, linearCombination, type LinearTerm } from "./shape/linear_combination.ts";
