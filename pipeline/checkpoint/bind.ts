@@ -237,7 +237,7 @@ export function checkBinding(
 
 /** Stands in for a device where tensors are only described. */
 const nowhere = {
-  pool: { take: () => ({}), give() {} },
+  pool: { acquire: () => ({}), release() {} },
   recorder: {},
   adopt() {},
   abandon() {},
