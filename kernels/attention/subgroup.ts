@@ -2,7 +2,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { attentionCost, type AttentionSizes } from "./sizes.ts";
-import { selected } from "../gemm/tile.ts";
+import { selected } from "../wgsl/text.ts";
 
 /**
  * Attention in one pass (online softmax, arXiv 1805.02867 and 2205.14135) for software devices, on

@@ -1,6 +1,7 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
-import { put, rowLoop } from "../gemm/tile.ts";
+import { put } from "../gemm/tile.ts";
+import { rowLoop } from "../wgsl/text.ts";
 
 /**
  * 3×3 convolution, stride 1, padding 1, rows in fours, for software devices with subgroups.

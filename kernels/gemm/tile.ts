@@ -2,6 +2,7 @@ import { GpuError } from "../../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../../engine/gpu.ts";
 import type { Grid } from "../../engine/kernel/kernel.ts";
 import { matrixDepth, tileKind, tilesOf, unsupportedReason } from "../policy.ts";
+import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
 
 /**
  * The register-tile core of C = A·B that matmul and conv2d share: generated WGSL, because naga
@@ -177,72 +178,9 @@ export function tileWgsl(constants: Readonly<Record<string, unknown>>): string {
   return tile(constants as TileConstants & MatrixConstants);
 }
 
-const each = (count: number, text: (i: number) => string, separator = "\n") =>
-  Array.from({ length: count }, (_, i) => text(i)).join(separator);
-
-/**
- * Four steps of k for one row and one vec4 column, as one chain of fma: the accumulator is written
- * once.
- */
-const chain = (acc: string, a: string, b: string) =>
-  `${acc} = fma(vec4f(${a}.w), ${b}[3], fma(vec4f(${a}.z), ${b}[2], fma(vec4f(${a}.y), ${b}[1], fma(vec4f(${a}.x), ${b}[0], ${acc}))));`;
-
 /** Ends and stores a sum. */
 export const put = (place: string, sum: string, eight: 8 | "" = "") =>
   `tile_put${eight}(${place}, tile_end${eight}(${place}, ${sum}));`;
-
-/**
- * `accumulator(i)` for the i < count that the u32 `index` holds, as a tree of selects: a bit of the
- * index a level.
- */
-export function selected(
-  accumulator: (i: number) => string,
-  { count, index }: { count: number; index: string },
-): string {
-  const pick = (first: number, size: number): string => {
-    if (size === 1) return accumulator(first);
-    const half = size / 2;
-    if (first + half >= count) return pick(first, half);
-    return `select(${pick(first, half)}, ${pick(first + half, half)}, (${index} & ${half}u) != 0u)`;
-  };
-  return pick(0, 2 ** Math.ceil(Math.log2(count)));
-}
-
-/** Rows that are rowsPerSelect out of a tile together, before one of them is. */
-const rowsPerSelect = 8;
-
-/**
- * A loop over the rows of a tile, whose sums are accumulators `c{row}_{column}`. Picking one row
- * out of 32 at each turn would take 31 selects a number; picking eight of them first, and then one,
- * takes 10.
- *
- * @param options.from a number that depends on the workgroup
- * @param store what is done with the row `row + i`; it is given what names the row's sum in a
- *   column
- */
-export function rowLoop(
-  { rows, columns, from }: { rows: number; columns: number; from: string },
-  store: (sum: (column: number) => string) => string,
-): string {
-  const parts = Math.ceil(rows / rowsPerSelect);
-  const inner = Math.min(rows, rowsPerSelect);
-  return `for (var at_part = ${from}; at_part < ${from} + ${parts}u; at_part++) {
-    let part = at_part - ${from};
-    ${
-    each(inner, (j) =>
-      each(columns, (c) =>
-        `let p${j}_${c} = ${
-          selected((i) => `c${i * inner + j}_${c}`, { count: parts, index: "part" })
-        };`, " "))
-  }
-    let end = min(${inner}u, params.m - min(params.m, row + part * ${inner}u));
-    for (var at_row = ${from}; at_row < ${from} + end; at_row++) {
-      let turn = at_row - ${from};
-      let i = part * ${inner}u + turn;
-      ${store((c) => selected((j) => `p${j}_${c}`, { count: inner, index: "turn" }))}
-    }
-  }`;
-}
 
 function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants): string {
   const loads = Math.ceil(rows / lanes);
@@ -285,7 +223,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       `{ ${
         each(quads, (h) => `let x${h} = subgroupBroadcast(a${Math.floor(i / lanes)}_${h}, ${i % lanes}u);`, " ")
       } ${
-        sums(i, (acc, c) => each(quads, (h) => chain(acc, `x${h}`, `b${c}_${h}`), " "))
+        sums(i, (acc, c) => each(quads, (h) => fmaChain(acc, `x${h}`, (j) => `b${c}_${h}[${j}]`), " "))
       } }`)
   }
   }
@@ -373,7 +311,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     each(rows, (i) =>
       `{ let a = block_a[q * ${tileRows}u + y * ${rows}u + ${i}u]; ${
         each(columns, (c) =>
-          chain(`c${i}_${c}`, "a", `b${c}`), " ")
+          fmaChain(`c${i}_${c}`, "a", (j) =>
+            `b${c}[${j}]`), " ")
       } }`)
   }
     }

@@ -2,6 +2,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { each, fmaChain } from "../wgsl/text.ts";
 
 /**
  * Matrix products without rounding, in f32 alone, for devices that lack f64 (Ozaki, Ogita, Oishi,
@@ -202,12 +203,6 @@ fn finish(row: u32, column4: u32, sum: Sum) {
 }
 `;
 
-const each = (count: number, text: (i: number) => string, separator = "\n      ") =>
-  Array.from({ length: count }, (_, i) => text(i)).join(separator);
-
-const chain = (sum: string, a: string) =>
-  `${sum} = fma(vec4f(${a}.w), b3, fma(vec4f(${a}.z), b2, fma(vec4f(${a}.y), b1, fma(vec4f(${a}.x), b0, ${sum}))));`;
-
 /**
  * The loops over levels, pairs of slices of a level, and stretches of exact terms, around \`body\`.
  */
@@ -255,7 +250,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
           ${
         each(
           subgroupRows,
-          (i) => `{ let v = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u); ${chain(`c${i}`, "v")} }`,
+          (i) =>
+            `{ let v = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u); ${
+              fmaChain(`c${i}`, "v", (j) => `b${j}`)
+            } }`,
         )
       }
         }`,
@@ -295,7 +293,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
           workgroupBarrier();
           for (var q = 0u; q < 4u; q++) {
             let b0 = block_b[q * 32u + x]; let b1 = block_b[q * 32u + 8u + x]; let b2 = block_b[q * 32u + 16u + x]; let b3 = block_b[q * 32u + 24u + x];
-            ${each(4, (i) => `{ let v = block_a[q * 32u + y * 4u + ${i}u]; ${chain(`c${i}`, "v")} }`)}
+            ${
+      each(4, (i) => `{ let v = block_a[q * 32u + y * 4u + ${i}u]; ${fmaChain(`c${i}`, "v", (j) => `b${j}`)} }`)
+    }
           }
           workgroupBarrier();
         }`,

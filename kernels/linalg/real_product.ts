@@ -2,7 +2,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { rowLoop } from "../gemm/tile.ts";
+import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
 
 /**
  * Products of blocks of matrices over `real`, f32 or f64: the workhorse of the edit's solver, which
@@ -138,16 +138,6 @@ fn put(row: u32, column4: u32, sum: vec4<real>) {
 }
 `;
 
-const each = (count: number, text: (i: number) => string, separator = "\n  ") =>
-  Array.from({ length: count }, (_, i) => text(i)).join(separator);
-
-const splat = (value: string) => `vec4<real>(${value})`;
-/** Four steps of k in one expression: the accumulator is written once. */
-const chain = (sum: string, a: string, b: string) =>
-  `${sum} = fma(${splat(`${a}.w`)}, ${b}.b3, fma(${splat(`${a}.z`)}, ${b}.b2, fma(${splat(`${a}.y`)}, ${b}.b1, fma(${
-    splat(`${a}.x`)
-  }, ${b}.b0, ${sum}))));`;
-
 function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns }: TileConstants): string {
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
@@ -165,7 +155,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     each(rows, (i) =>
       `{ let a = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u); ${
         each(columns, (c) =>
-          chain(`c${i}_${c}`, "a", `b${c}`), " ")
+          fmaChain(`c${i}_${c}`, "a", (j) =>
+            `b${c}.b${j}`, "vec4<real>"), " ")
       } }`)
   }
   }
@@ -221,7 +212,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     each(rows, (i) =>
       `{ let a = block_a[q * ${tileRows}u + y * ${rows}u + ${i}u]; ${
         each(columns, (c) =>
-          chain(`c${i}_${c}`, "a", `b${c}`), " ")
+          fmaChain(`c${i}_${c}`, "a", (j) =>
+            `b${c}.b${j}`, "vec4<real>"), " ")
       } }`)
   }
     }

@@ -3,6 +3,7 @@ import { declareKernel, input, output, spread } from "../../engine/kernel/kernel
 import { Tensor } from "../../engine/tensor.ts";
 import { reduction, reductionConstantNames, reductionWgsl } from "../wgsl/reduction.ts";
 import { bindFrom, stretches } from "../wgsl/launch.ts";
+import { each } from "../wgsl/text.ts";
 
 /**
  * One workgroup takes ROWS rows side by side, so that weight and bias are read once for all of
@@ -19,8 +20,7 @@ const layerNormKernel = declareKernel({
   constants: ["X_LANES", "number", "ROWS", ...reductionConstantNames],
   extensions: ["subgroups"],
   wgsl: (constants) => {
-    const each = (line: (row: number) => string) =>
-      Array.from({ length: constants.ROWS as number }, (_, row) => line(row)).join("\n  ");
+    const eachRow = (line: (row: number) => string) => each(constants.ROWS as number, line);
     return reductionWgsl(constants) + /* wgsl */ `
 fn total(v: number) -> f32 { return ${constants.X_LANES === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
 @compute @workgroup_size(LANES)
@@ -30,21 +30,25 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let end = params.columns;
   let count = f32(end * X_LANES);
   // Rows beyond the last repeat it: they write the same numbers again.
-  ${each((r) => `let row${r} = min(row + ${r}u, params.rows - 1u) * end; let x${r} = params.x_start + row${r};`)}
-  ${each((r) => `var sum${r} = number();`)}
+  ${eachRow((r) => `let row${r} = min(row + ${r}u, params.rows - 1u) * end; let x${r} = params.x_start + row${r};`)}
+  ${eachRow((r) => `var sum${r} = number();`)}
   for (var i = lane; i < end; i += LANES) {
-    ${each((r) => `sum${r} += x_at(x${r} + i);`)}
+    ${eachRow((r) => `sum${r} += x_at(x${r} + i);`)}
   }
-  ${each((r) => `let mean${r} = number(sum_over_lanes(total(sum${r}), lane) / count);`)}
-  ${each((r) => `var squares${r} = number();`)}
+  ${eachRow((r) => `let mean${r} = number(sum_over_lanes(total(sum${r}), lane) / count);`)}
+  ${eachRow((r) => `var squares${r} = number();`)}
   for (var i = lane; i < end; i += LANES) {
-    ${each((r) => `let d${r} = x_at(x${r} + i) - mean${r}; squares${r} = fma(d${r}, d${r}, squares${r});`)}
+    ${eachRow((r) => `let d${r} = x_at(x${r} + i) - mean${r}; squares${r} = fma(d${r}, d${r}, squares${r});`)}
   }
-  ${each((r) => `let scale${r} = inverseSqrt(sum_over_lanes(total(squares${r}), lane) / count + params.epsilon);`)}
+  ${eachRow((r) => `let scale${r} = inverseSqrt(sum_over_lanes(total(squares${r}), lane) / count + params.epsilon);`)}
   for (var i = lane; i < end; i += LANES) {
     let weight = weight_at(i);
     let bias = bias_at(i);
-    ${each((r) => `y_put(params.y_start + row${r} + i, fma((x_at(x${r} + i) - mean${r}) * scale${r}, weight, bias));`)}
+    ${
+      eachRow((r) =>
+        `y_put(params.y_start + row${r} + i, fma((x_at(x${r} + i) - mean${r}) * scale${r}, weight, bias));`
+      )
+    }
   }
 }`;
   },

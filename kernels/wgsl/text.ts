@@ -1,0 +1,85 @@
+/**
+ * Text helpers for generated WGSL.
+ *
+ * Generated kernels unroll loops over registers: naga keeps a value in a register only when the
+ * value has a name of its own, so an array of accumulators would be placed in memory.
+ */
+
+/** `text(0)`, `text(1)`, … `text(count - 1)`, joined. */
+export function each(count: number, text: (i: number) => string, separator = "\n"): string {
+  return Array.from({ length: count }, (_, i) => text(i)).join(separator);
+}
+
+/**
+ * The statement `sum += a.x · b(0) + a.y · b(1) + a.z · b(2) + a.w · b(3)` as one chain of fma, in
+ * that order.
+ *
+ * `sum` is written once, in one expression: with four statements, LLVM may spill the accumulators.
+ *
+ * @param sum name of the accumulator
+ * @param a name of a vector of four scalars
+ * @param b names the four vectors; four names may be given by `(j) => ...`
+ * @param vector type of the accumulator
+ */
+export function fmaChain(sum: string, a: string, b: (j: number) => string, vector = "vec4f"): string {
+  const chain = ["x", "y", "z", "w"].reduce(
+    (inner, component, j) => `fma(${vector}(${a}.${component}), ${b(j)}, ${inner})`,
+    sum,
+  );
+  return `${sum} = ${chain};`;
+}
+
+/**
+ * An expression for `name(i)`, where the u32 expression `index` holds i < count: a tree of selects
+ * with one level for each bit of the index.
+ */
+export function selected(
+  name: (i: number) => string,
+  { count, index }: { count: number; index: string },
+): string {
+  const select = (first: number, size: number): string => {
+    if (size === 1) return name(first);
+    const half = size / 2;
+    if (first + half >= count) return select(first, half);
+    return `select(${select(first, half)}, ${select(first + half, half)}, (${index} & ${half}u) != 0u)`;
+  };
+  return select(0, 2 ** Math.ceil(Math.log2(count)));
+}
+
+/** Rows that {@linkcode rowLoop} selects from the tile at once, before it selects one of them. */
+const rowsPerSelect = 8;
+
+/**
+ * A loop over the rows of a register tile whose accumulators are named `c{row}_{column}`.
+ *
+ * Storing in a loop keeps the epilogue's memory accesses in the text once per column instead of
+ * once per accumulator, which is what compile time grows with. The loop selects eight rows first
+ * and then one of the eight: for 32 rows that takes 10 selects a value in place of 31.
+ *
+ * @param options.from an expression that depends on the workgroup, so that the driver does not
+ *   compile a variant for each value of a uniform that bounds the loop
+ * @param store WGSL that stores row `row + i`; receives the name of the row's sum in each column
+ */
+export function rowLoop(
+  { rows, columns, from }: { rows: number; columns: number; from: string },
+  store: (sum: (column: number) => string) => string,
+): string {
+  const parts = Math.ceil(rows / rowsPerSelect);
+  const inner = Math.min(rows, rowsPerSelect);
+  return `for (var at_part = ${from}; at_part < ${from} + ${parts}u; at_part++) {
+    let part = at_part - ${from};
+    ${
+    each(inner, (j) =>
+      each(columns, (c) => {
+        const sum = selected((i) => `c${i * inner + j}_${c}`, { count: parts, index: "part" });
+        return `let p${j}_${c} = ${sum};`;
+      }, " "))
+  }
+    let end = min(${inner}u, params.m - min(params.m, row + part * ${inner}u));
+    for (var at_row = ${from}; at_row < ${from} + end; at_row++) {
+      let turn = at_row - ${from};
+      let i = part * ${inner}u + turn;
+      ${store((c) => selected((j) => `p${j}_${c}`, { count: inner, index: "turn" }))}
+    }
+  }`;
+}
