@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { boundaries, type Boundary, browserFolders, mayNameDeno, typescriptFiles } from "./boundaries.ts";
+import { cyclesOf, importGraph, importsOf, longCommentLines, resolveImport, withoutComments } from "./import_graph.ts";
 
 const root = new URL("../", import.meta.url);
 const { imports: importMap, exports } = JSON.parse(await Deno.readTextFile(new URL("deno.json", root)));
@@ -7,9 +8,9 @@ const packages = Object.keys(importMap as Record<string, string>);
 
 Deno.test("imports run one way: engine ← kernels ← layers ← models ← pipelines ← cli", async () => {
   const violations: string[] = [];
-  const files = [...await sources(), ...await typescriptFiles(root, "bench"), ...await typescriptFiles(root, "cli")];
-  for (const path of files) violations.push(...importViolations(path, await read(path)));
-  assert(files.length > 0, "Cannot judge imports as no source file was found");
+  const files = await readAll(await productFiles());
+  for (const [path, source] of files) violations.push(...importViolations(path, source));
+  assert(files.size > 0, "Cannot judge imports as no source file was found");
   assertEquals(violations, []);
 });
 
@@ -25,34 +26,61 @@ Deno.test("every file that may name Deno lies in a folder that is checked for it
   for (const path of mayNameDeno) assert(browserFolders.some((folder) => path.startsWith(`${folder}/`)), path);
 });
 
-Deno.test("importsOf() finds every form of import, and none in comments", () => {
-  const source = [
+Deno.test("importsOf() finds every form of import, tells types from values, and skips comments", () => {
+  const values = [
     'import a from "./a.ts";',
-    'import type { B } from "./b.ts";',
     "import {",
     "  c, // why",
     "  type D as E,",
-    "} from './c.ts';",
-    'import * as f from "./f.ts";',
-    'export * from "./g.ts";',
-    'export type { H } from "./h.ts";',
-    'export * as i from "./i.ts";',
-    'import "./j.ts";',
-    'import data from "./k.json" with { type: "json" };',
-    'const l = await import("./l.ts"); type M = import("./m.ts").M;',
+    "} from './b.ts';",
+    'import * as f from "./c.ts";',
+    'export * from "./d.ts";',
+    'export * as i from "./e.ts";',
+    'import "./f.ts";',
+    'import data from "./g.json" with { type: "json" };',
+    'const l = await import("./h.ts");',
+    'import { typeOf } from "./i.ts";',
+    'import type from "./j.ts";',
+  ];
+  const types = [
+    'import type { B } from "./k.ts";',
+    'export type { H } from "./l.ts";',
+    'type M = import("./m.ts").M;',
+    'import { type N, type O as P } from "./n.ts";',
+  ];
+  const none = [
     "/**",
     ' * import { no } from "./comment.ts";',
     " */",
     '// import { no } from "./line.ts";',
     'export const n = { from: "./not_an_import.ts" };',
     'export function from(): string { return "https://example.org/from.ts"; }',
-  ].join("\n");
-  assertEquals(
-    importsOf(source).sort(),
-    ["a.ts", "b.ts", "c.ts", "f.ts", "g.ts", "h.ts", "i.ts", "j.ts", "k.json", "l.ts", "m.ts"].map((name) =>
-      `./${name}`
-    ),
+  ];
+  const found = importsOf([...values, ...types, ...none].join("\n"));
+  const specifiers = (typeOnly: boolean) =>
+    found.filter((one) => one.typeOnly === typeOnly).map(({ specifier }) => specifier[2]).sort().join("");
+  assertEquals(specifiers(false), "abcdefghij");
+  assertEquals(specifiers(true), "klmn");
+});
+
+Deno.test("cyclesOf() gives the path of a cycle, and importGraph() leaves types out on request", () => {
+  const sources = new Map([
+    ["a/a.ts", 'import { b } from "./b.ts"; export const a = b;'],
+    ["a/b.ts", 'import { c } from "../c.ts"; export const b = c;'],
+    ["c.ts", 'import type { A } from "./a/a.ts"; export const c = 1;'],
+    ["d.ts", 'import { a } from "./a/a.ts"; import { b } from "./a/b.ts";'],
+  ]);
+  assertEquals(cyclesOf(importGraph(sources)), ["a/a.ts → a/b.ts → c.ts → a/a.ts"]);
+  assertEquals(cyclesOf(importGraph(sources, { valuesOnly: true })), []);
+  assertEquals(cyclesOf(new Map([["a.ts", ["a.ts"]]])), ["a.ts → a.ts"]);
+});
+
+Deno.test("longCommentLines() counts columns of comments, not of code or of lines with a URL", () => {
+  const text = "x".repeat(20);
+  const source = [`// ${text}`, `  * ${text}`, `f("${text}");`, `// https://example.org/${text}`, "// short"].join(
+    "\n",
   );
+  assertEquals(longCommentLines(source, 20), [1, 2]);
 });
 
 Deno.test("importViolations() catches each wrong direction and each package that deno.json does not name", () => {
@@ -111,31 +139,25 @@ async function sources(): Promise<string[]> {
   return exists ? [...files, face] : files;
 }
 
+/** Every file of the product: the library, the command line and the bench. */
+async function productFiles(): Promise<string[]> {
+  return [...await sources(), ...await typescriptFiles(root, "bench"), ...await typescriptFiles(root, "cli")];
+}
+
+async function readAll(paths: readonly string[]): Promise<Map<string, string>> {
+  return new Map(await Promise.all(paths.map(async (path) => [path, await read(path)] as const)));
+}
+
 function read(path: string): Promise<string> {
   return Deno.readTextFile(new URL(path, root));
-}
-
-function withoutComments(source: string): string {
-  return source.replace(/^\s*\/\*[\s\S]*?\*\//gm, "").replace(/(^|\s)\/\/.*$/gm, "$1");
-}
-
-/** The specifiers that `source` imports or re-exports from, statically, dynamically or as types. */
-function importsOf(source: string): string[] {
-  const code = withoutComments(source);
-  const forms = [
-    /^\s*(?:import|export)\b[\w\s{},*$]*?\bfrom\s*["']([^"']+)["']/gm,
-    /^\s*import\s*["']([^"']+)["']/gm,
-    /\bimport\(\s*["'`]([^"'`]+)["'`]/g,
-  ];
-  return forms.flatMap((form) => [...code.matchAll(form)].map((match) => match[1]));
 }
 
 function importViolations(path: string, source: string): string[] {
   const boundary: Boundary | undefined = boundaries.find(({ part }) => path.startsWith(part));
   if (boundary === undefined) return [`${path} belongs to no part of the tree`];
-  return importsOf(source).flatMap((specifier) => {
+  return importsOf(source).flatMap(({ specifier }) => {
     if (specifier.startsWith(".")) {
-      const target = new URL(specifier, new URL(path, "file:///")).pathname.slice(1);
+      const target = resolveImport(path, specifier);
       return boundary.from.some((part) => target.startsWith(part)) ? [] : [`${path} may not import ${target}`];
     }
     if (boundary.packages === false) return [`${path} may not import packages, yet imports ${specifier}`];
