@@ -6,7 +6,8 @@ import { readConfig } from "../../pipeline/checkpoint/diffusers/config/fields.ts
 import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
 import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
-import { pocket, pocketSide, run, temporaryFolder } from "./running.ts";
+import { pocket } from "../paths.ts";
+import { pocketSide, run, temporaryFolder } from "./running.ts";
 
 const quick = ["--steps", "2", "--cfg-scale", "5"];
 

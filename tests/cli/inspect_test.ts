@@ -3,9 +3,8 @@ import { inspectFile, inspectFolder, problemsOf } from "../../pipeline/inspectio
 import { directoryTree, fileSource } from "../../pipeline/checkpoint/source/disk.ts";
 import { encodePicture } from "../../pipeline/image/picture.ts";
 import { fileOf, ldmEntries, miniConfig, zeros } from "../pipeline/checkpoint/ldm/ldm_files.ts";
-import { pocket, run, temporaryFolder } from "./running.ts";
-
-const goldens = new URL("../goldens/", import.meta.url).pathname;
+import { run, temporaryFolder } from "./running.ts";
+import { goldens, pocket } from "../paths.ts";
 
 Deno.test("inspect tells the parts of a folder with their numbers, without a device", async () => {
   const { description, parts, problems } = await inspectFolder(await directoryTree(pocket));
@@ -24,8 +23,8 @@ Deno.test("inspect tells the parts of a folder with their numbers, without a dev
     "inspect",
     pocket,
     `${pocket}/clip`,
-    `${goldens}sd1-mini/unet`,
-    `${goldens}safety_checker`,
+    `${goldens}/sd1-mini/unet`,
+    `${goldens}/safety_checker`,
   );
   assertEquals(code, 0);
   for (
@@ -51,8 +50,8 @@ Deno.test("inspect names files of all kinds, and reads the text of pictures", as
   const { code, out } = await run(
     "inspect",
     "--json",
-    `${goldens}lora_kohya.safetensors`,
-    `${goldens}textual_inversion_swirl.safetensors`,
+    `${goldens}/lora_kohya.safetensors`,
+    `${goldens}/textual_inversion_swirl.safetensors`,
     png,
   );
   assertEquals(code, 0);
@@ -132,5 +131,5 @@ Deno.test("what would not load ends with 1 and its reasons: wrong shapes, missin
 
 Deno.test("inspecting a file leaves it closed", async () => {
   // The runner's sanitizer would tell of an open file.
-  await inspectFile(await fileSource(`${goldens}lora_diffusers.safetensors`));
+  await inspectFile(await fileSource(`${goldens}/lora_diffusers.safetensors`));
 });

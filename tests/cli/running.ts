@@ -1,3 +1,4 @@
+import { pocket } from "../paths.ts";
 import { main } from "../../cli/main.ts";
 
 /** What a command said, and how it ended. */
@@ -25,9 +26,6 @@ export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposa
   const path = await Deno.makeTempDir();
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
-
-/** The embedded model. */
-export const pocket: string = new URL("../../models/pocket", import.meta.url).pathname;
 
 const readConfig = async (part: string) => JSON.parse(await Deno.readTextFile(`${pocket}/${part}/config.json`));
 const [unet, vae] = [await readConfig("unet"), await readConfig("vae")];

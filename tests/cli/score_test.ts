@@ -3,8 +3,9 @@ import { main } from "../../cli/main.ts";
 import { repeatFlag } from "../../cli/score.ts";
 import { encodePicture } from "../../pipeline/image/picture.ts";
 import { loadGoldens } from "../goldens.ts";
+import { pocket } from "../paths.ts";
 
-const clip = `${import.meta.dirname}/../../models/pocket/clip`;
+const clip = `${pocket}/clip`;
 
 /** Runs `bluerose score` and keeps what it says. */
 async function score(...args: string[]): Promise<{ code: number; out: string; err: string }> {

@@ -7,8 +7,9 @@ import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editin
 import { schedulerFromConfig, TorchGenerator } from "../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
+import { goldens } from "../paths.ts";
 
-const folder = (path: string) => `${import.meta.dirname}/../goldens/${path}`;
+const folder = (path: string) => `${goldens}/${path}`;
 const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
 const open = (path: string, gpu: Gpu, options = {}) =>
   StableDiffusionModelEditingPipeline.fromPretrained(folder(path), { gpu, ...options });

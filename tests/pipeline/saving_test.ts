@@ -11,10 +11,11 @@ import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { loadGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
-import { goldens, miniConfig } from "./checkpoint/ldm/ldm_files.ts";
+import { miniConfig } from "./checkpoint/ldm/ldm_files.ts";
+import { goldens, referenceFolder } from "../paths.ts";
 
 const parts = ["unet", "vae", "text_encoder"] as const;
-const recorded = JSON.parse(await Deno.readTextFile(new URL("../reference/saved_folder.json", import.meta.url)));
+const recorded = JSON.parse(await Deno.readTextFile(`${referenceFolder}/saved_folder.json`));
 
 async function inTempFolder(body: (folder: string) => Promise<void>): Promise<void> {
   const folder = await Deno.makeTempDir();

@@ -5,9 +5,8 @@ import { predictsNoise } from "../../pipeline/single_file.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, TorchGenerator } from "../../schedulers/mod.ts";
 import { gpuTest } from "../gpu.ts";
-import { fileOf, goldens, ldmEntries, miniConfig } from "./checkpoint/ldm/ldm_files.ts";
-
-const pocket = `${import.meta.dirname}/../../models/pocket`;
+import { fileOf, ldmEntries, miniConfig } from "./checkpoint/ldm/ldm_files.ts";
+import { goldens, pocket } from "../paths.ts";
 
 async function draw(pipe: StableDiffusionPipeline): Promise<Float32Array> {
   const options = { numInferenceSteps: 3, generator: new TorchGenerator(7), outputType: "array" as const };

@@ -7,6 +7,7 @@ import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, PNDMScheduler, schedulerFromConfig, TorchGenerator } from "../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
+import { goldens } from "../paths.ts";
 
 /**
  * After seven guided steps, f32 rounding has grown to some 5e-6 in the reference itself; ten times
@@ -14,7 +15,7 @@ import { assertClose, gpuTest } from "../gpu.ts";
  */
 const tolerance = 1e-4;
 
-const folder = (path: string) => `${import.meta.dirname}/../goldens/${path}`;
+const folder = (path: string) => `${goldens}/${path}`;
 const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
 
 for (const name of ["sd1-mini", "sd2-mini"]) {

@@ -8,14 +8,13 @@ import { openWeights } from "../../../pipeline/checkpoint/safetensors/weight_fil
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { gpuTest } from "../../gpu.ts";
-
-const root = new URL("../../../", import.meta.url).pathname;
+import { pocket, repository } from "../../paths.ts";
 
 Deno.test("the table of a guided step is what its UNet's weights count up to", () => {
   assertEquals(guidedTasks, countTasks(shapesOf("unet"), configs.unet, guidedSizes));
 });
 
-const sd14 = `${root}../shared/sd14/unet/config.json`;
+const sd14 = `${repository}/../shared/sd14/unet/config.json`;
 const hasSd14 = await Deno.stat(sd14).then(() => true, () => false);
 Deno.test({
   name: `the table is that of Stable Diffusion 1.4's own config${
@@ -37,7 +36,7 @@ Deno.test("the commonest come first, and all are cases of the bench", () => {
 });
 
 gpuTest("counting by weights finds all the multiplications that a UNet does", async (gpu) => {
-  const folder = `${root}models/pocket/unet`;
+  const folder = `${pocket}/unet`;
   const config = JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
   using weights = await openWeights(await directoryTree(folder), "diffusion_pytorch_model");
   const shapes = new Map([...weights.tensors].map(([name, { shape }]) => [name, shape]));

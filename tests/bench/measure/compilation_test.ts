@@ -1,8 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { measureCompilation } from "../../../bench/measure/compilation.ts";
 import { compilationText, compileMs } from "../../../bench/report/report.ts";
-
-const pocket = `${import.meta.dirname}/../../../models/pocket`;
+import { pocket } from "../../paths.ts";
 
 Deno.test("compiling is told by pipeline, from the model's loading to an edit, the dearest first", async () => {
   const record = await measureCompilation(pocket);

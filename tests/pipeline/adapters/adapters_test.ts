@@ -12,11 +12,12 @@ import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, TorchGenerator } from "../../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens } from "../../goldens.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
+import { goldens } from "../../paths.ts";
 
 /** What the issue asks of latents with adapters. */
 const tolerance = 2e-4;
 
-const golden = (path: string) => `${import.meta.dirname}/../../goldens/${path}`;
+const golden = (path: string) => `${goldens}/${path}`;
 const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
 
 /** sd1-mini as the goldens of adapters were drawn with it, and a function that draws. */

@@ -4,8 +4,7 @@ import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { CheckpointError } from "../../../pipeline/errors.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { gpuTest } from "../../gpu.ts";
-
-const goldens = `${import.meta.dirname}/../../goldens`;
+import { goldens } from "../../paths.ts";
 
 /** The folder of a mini model with some keys of its configuration changed. */
 async function disturbed(part: string, changes: Record<string, unknown>) {

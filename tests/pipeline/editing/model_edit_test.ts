@@ -11,6 +11,7 @@ import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
 import { product } from "../../kernels/linalg/solver_matrices.ts";
 import { openModel } from "./models.ts";
+import { goldens } from "../../paths.ts";
 
 const roses = { source: "A pack of roses", destination: "A pack of blue roses" };
 const banana = { source: "A banana", destination: "A blue banana" };
@@ -230,7 +231,7 @@ gpuTest("a saved edit loads as it was, and only on its own text encoder", async 
     await assertRejects(() => ModelEdit.load(path, stranger), EditError, "another text encoder");
     using anyway = await ModelEdit.load(path, stranger, { anyModel: true });
     assertEquals(anyway.rank, edit.rank);
-    const other = new URL("../../goldens/lora_kohya.safetensors", import.meta.url).pathname;
+    const other = `${goldens}/lora_kohya.safetensors`;
     await assertRejects(() => ModelEdit.load(other, model), EditError, "blue-rose-edit");
   });
 });

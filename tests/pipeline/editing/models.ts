@@ -4,12 +4,13 @@ import { CLIPTextModel } from "../../../pipeline/models/clip_text.ts";
 import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { encodeTexts } from "../../../pipeline/generation/prompts.ts";
 import { CLIPTokenizer } from "../../../pipeline/text/tokenizer.ts";
+import { goldens, pocket } from "../../paths.ts";
 
 /** Model folders of the repository. */
 export const folders = {
-  pocket: new URL("../../../models/pocket", import.meta.url).pathname,
-  "sd1-mini": new URL("../../goldens/sd1-mini", import.meta.url).pathname,
-  "sd2-mini": new URL("../../goldens/sd2-mini", import.meta.url).pathname,
+  pocket,
+  "sd1-mini": `${goldens}/sd1-mini`,
+  "sd2-mini": `${goldens}/sd2-mini`,
 };
 
 /** The parts of a model that an edit needs. */

@@ -4,8 +4,8 @@ import { limitCases, parseEditCases } from "../../../pipeline/evaluation/edit_ca
 import { editGrid, picturesOfGrid } from "../../../pipeline/evaluation/evaluate_edits.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { CLIPTokenizer } from "../../../pipeline/text/tokenizer.ts";
+import { pocket } from "../../paths.ts";
 
-const pocket = `${import.meta.dirname}/../../../models/pocket`;
 const cases = parseEditCases(JSON.parse(await Deno.readTextFile(`${pocket}/evaluation/edits.json`)), "edits.json");
 
 Deno.test("the embedded model's ten cases align, and no case preserves or leaves alone what it should change", async () => {

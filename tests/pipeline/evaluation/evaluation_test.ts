@@ -7,8 +7,8 @@ import { evaluateLeakage, pixelDifference } from "../../../pipeline/evaluation/e
 import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing.ts";
 import { CLIPModel } from "../../../pipeline/models/clip.ts";
 import { gpuTest } from "../../gpu.ts";
+import { pocket } from "../../paths.ts";
 
-const pocket = `${import.meta.dirname}/../../../models/pocket`;
 const open = (gpu: Gpu) => StableDiffusionModelEditingPipeline.fromPretrained(pocket, { gpu });
 const roses = { source: "A pack of roses", destination: "A pack of blue roses" };
 const picture = (...data: number[]) => ({ data: Uint8Array.from(data), width: data.length / 3, height: 1 });

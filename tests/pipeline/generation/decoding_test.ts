@@ -3,6 +3,7 @@ import { AutoencoderKL } from "../../../pipeline/models/vae.ts";
 import { decodeLatents } from "../../../pipeline/generation/decoding.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
+import { goldens } from "../../paths.ts";
 
 gpuTest(
   "tiled decoding makes diffusers' picture of sides that tiles do not divide, batched and sliced",
@@ -10,7 +11,7 @@ gpuTest(
     const { tensors } = await loadGoldens("reference/vae_tiling");
     const { data, shape } = tensors.get("latents")!;
     const decoded = tensors.get("decoded")!;
-    using vae = await AutoencoderKL.fromPretrained(`${import.meta.dirname}/../../goldens/sd1-mini/vae`, { gpu });
+    using vae = await AutoencoderKL.fromPretrained(`${goldens}/sd1-mini/vae`, { gpu });
     // decodeLatents divides by the scaling factor, as the UNet's latents want it.
     using latents = Tensor.from(gpu, Float32Array.from(data, (value) => value * vae.config.scalingFactor), shape);
     const [batch, channels, height, width] = decoded.shape;

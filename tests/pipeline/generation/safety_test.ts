@@ -8,8 +8,7 @@ import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_edi
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../../schedulers/mod.ts";
 import { gpuTest } from "../../gpu.ts";
-
-const goldens = `${import.meta.dirname}/../../goldens`;
+import { goldens } from "../../paths.ts";
 
 /** sd1-mini with the golden safety checker: a folder as diffusers saves it. */
 async function checkedModel(

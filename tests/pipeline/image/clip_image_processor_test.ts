@@ -7,10 +7,11 @@ import { resizeBicubic } from "../../../pipeline/image/resize.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { parseCLIPImageProcessorConfig } from "../../../pipeline/checkpoint/diffusers/config/clip_image_processor.ts";
 import { loadGoldens } from "../../goldens.ts";
+import { goldens, referenceFolder } from "../../paths.ts";
 
 /** What tests/reference/image_processor.py recorded. */
 const reference = JSON.parse(
-  await Deno.readTextFile(new URL("../../reference/image_processor.json", import.meta.url)),
+  await Deno.readTextFile(`${referenceFolder}/image_processor.json`),
 );
 
 /** The pictures of tests/reference/image_processor.py. */
@@ -49,7 +50,7 @@ Deno.test("CLIPImageProcessor gives transformers' numbers, bit for bit, for each
 });
 
 Deno.test("CLIPImageProcessor gives the golden pixel values of the safety checker's pictures", async () => {
-  const processor = await CLIPImageProcessor.fromPretrained(`${import.meta.dirname}/../../goldens/feature_extractor`);
+  const processor = await CLIPImageProcessor.fromPretrained(`${goldens}/feature_extractor`);
   const { tensors } = await loadGoldens("safety");
   for (let i = 0; i < 6; i++) {
     const { shape: [height, width], data } = tensors.get(`image.${i}`)!;

@@ -5,6 +5,7 @@ import { previewFromLatents } from "../../../pipeline/image/preview.ts";
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, TorchGenerator } from "../../../schedulers/mod.ts";
 import { gpuTest } from "../../gpu.ts";
+import { goldens } from "../../paths.ts";
 
 gpuTest(
   "previewFromLatents() maps each place's channels to a pixel: (1 + scale · Σ latent · factor) / 2, clamped",
@@ -35,7 +36,7 @@ gpuTest(
 );
 
 gpuTest("a callback can preview each step", async (gpu) => {
-  using pipe = await StableDiffusionPipeline.fromPretrained(`${import.meta.dirname}/../../goldens/sd1-mini`, { gpu });
+  using pipe = await StableDiffusionPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
   pipe.scheduler = DDIMScheduler.fromConfig(pipe.scheduler.config); // PNDM calls the model once more
   const seen: Uint8Array[] = [];
   await pipe.generate("a rose", {

@@ -11,8 +11,9 @@ import { CLIPModel } from "../../../pipeline/models/clip.ts";
 import { cosines } from "../../../pipeline/models/cosines.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
+import { pocket } from "../../paths.ts";
 
-const folder = `${import.meta.dirname}/../../../models/pocket/clip`;
+const folder = `${pocket}/clip`;
 
 /**
  * f32 sums of up to 384 products (2⁻²⁴ · √384 ≈ 1.2e-6 each) through some thirty layers in

@@ -6,6 +6,7 @@ import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { AutoencoderKL } from "../../../pipeline/models/vae.ts";
 import { type GoldenTensor, loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
+import { goldens } from "../../paths.ts";
 
 /**
  * What the real models computed must come out to this relative error: f32 rounding through some
@@ -13,7 +14,7 @@ import { assertClose, gpuTest } from "../../gpu.ts";
  */
 const tolerance = 2e-5;
 
-const folder = (path: string) => `${import.meta.dirname}/../../goldens/${path}`;
+const folder = (path: string) => `${goldens}/${path}`;
 const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
 
 function modelTests(name: string, options: GpuOptions, on: string): void {

@@ -8,6 +8,7 @@ import { TorchGenerator } from "../../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens, relativeError } from "../../goldens.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
 import { asOnGpu } from "../../kernels/oracles.ts";
+import { goldens } from "../../paths.ts";
 
 /**
  * Storing a tensor in f16 moves it by at most 2^-11 of its norm (0.4 of that on average), each time
@@ -21,7 +22,7 @@ import { asOnGpu } from "../../kernels/oracles.ts";
 const stored = 17 * 4 + 11 + 11 * 19 + 2 * 11 + 4 + 3;
 const tolerance = Math.sqrt(stored) * 2 ** -11;
 
-const folder = (path: string) => `${import.meta.dirname}/../../goldens/${path}`;
+const folder = (path: string) => `${goldens}/${path}`;
 const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
 
 for (const name of ["sd1-mini", "sd2-mini"]) {

@@ -14,8 +14,8 @@ import { cosines } from "../../../pipeline/models/cosines.ts";
 import { StableDiffusionSafetyChecker } from "../../../pipeline/models/safety_checker.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
+import { goldens, pocket } from "../../paths.ts";
 
-const goldens = `${import.meta.dirname}/../../goldens`;
 const folder = `${goldens}/safety_checker`;
 const { tensors } = await loadGoldens("safety");
 const indices = [0, 1, 2, 3, 4, 5];
@@ -133,7 +133,7 @@ gpuTest("wrong sizes and folders that lack something are refused", async (gpu) =
     CheckpointError,
     "empty/config.json",
   );
-  const clip = `${import.meta.dirname}/../../../models/pocket/clip`;
+  const clip = `${pocket}/clip`;
   await assertRejects(
     () => StableDiffusionSafetyChecker.fromPretrained(clip, { gpu }),
     CheckpointError,

@@ -1,8 +1,7 @@
 import { assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError } from "../../../pipeline/errors.ts";
 import { findTokenizer } from "../../../pipeline/text/find_tokenizer.ts";
-
-const pocket = `${import.meta.dirname}/../../../models/pocket/tokenizer`;
+import { pocket } from "../../paths.ts";
 
 /** A cache as Python's client leaves it, with the pocket model's tokenizer as that of `id`. */
 async function cacheWith(id: string, folder: string): Promise<string> {
@@ -14,7 +13,7 @@ async function cacheWith(id: string, folder: string): Promise<string> {
   const target = `${repo}/snapshots/${commit}/${folder}`;
   await Deno.mkdir(target, { recursive: true });
   for (const name of ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]) {
-    await Deno.copyFile(`${pocket}/${name}`, `${target}/${name}`);
+    await Deno.copyFile(`${pocket}/tokenizer/${name}`, `${target}/${name}`);
   }
   return cacheDir;
 }

@@ -7,19 +7,19 @@ import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { parsePythonJson } from "../../../pipeline/checkpoint/source/json.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { CheckpointError, ConfigError, PromptError } from "../../../pipeline/errors.ts";
+import { goldens, pocket, referenceFolder, repository } from "../../paths.ts";
 
-const root = `${import.meta.dirname}/../../../`;
-const pocket = `${root}models/pocket/tokenizer`;
+const pocketTokenizer = `${pocket}/tokenizer`;
 
 const readJson = async (path: string) => JSON.parse(await Deno.readTextFile(path));
 
 /** The pocket tokenizer's files, for tests that change one of them. */
 async function pocketFiles(): Promise<TokenizerFiles> {
   return {
-    vocab: await readJson(`${pocket}/vocab.json`),
-    merges: await Deno.readTextFile(`${pocket}/merges.txt`),
-    config: await readJson(`${pocket}/tokenizer_config.json`),
-    specialTokensMap: await readJson(`${pocket}/special_tokens_map.json`),
+    vocab: await readJson(`${pocketTokenizer}/vocab.json`),
+    merges: await Deno.readTextFile(`${pocketTokenizer}/merges.txt`),
+    config: await readJson(`${pocketTokenizer}/tokenizer_config.json`),
+    specialTokensMap: await readJson(`${pocketTokenizer}/special_tokens_map.json`),
   };
 }
 
@@ -51,10 +51,10 @@ function checkAnswers(tokenizer: CLIPTokenizer, answers: Answer[]): void {
   }
 }
 
-const reference = await readJson(`${root}tests/reference/tokenizer.json`);
+const reference = await readJson(`${referenceFolder}/tokenizer.json`);
 
 Deno.test("hard and random texts get the ids, tokens, decoded forms and cut ends that transformers gives them", async () => {
-  checkAnswers(await CLIPTokenizer.fromPretrained(pocket), reference.plain);
+  checkAnswers(await CLIPTokenizer.fromPretrained(pocketTokenizer), reference.plain);
 });
 
 Deno.test("a pad token of its own fills prompts and is found in texts, as in SD 2.x", async () => {
@@ -65,7 +65,7 @@ Deno.test("a pad token of its own fills prompts and is found in texts, as in SD 
 });
 
 Deno.test("added tokens are found as they stand, the longest first, as in transformers", async () => {
-  const tokenizer = await CLIPTokenizer.fromPretrained(pocket);
+  const tokenizer = await CLIPTokenizer.fromPretrained(pocketTokenizer);
   const ids = reference.newTokens.map((token: string) => tokenizer.addToken(token));
   assertEquals(ids, [653, 654, 655, 656]);
   assertEquals(tokenizer.size, 657);
@@ -73,7 +73,7 @@ Deno.test("added tokens are found as they stand, the longest first, as in transf
 });
 
 Deno.test("any ids decode as in transformers, also those that break characters apart", async () => {
-  const tokenizer = await CLIPTokenizer.fromPretrained(pocket);
+  const tokenizer = await CLIPTokenizer.fromPretrained(pocketTokenizer);
   for (const { ids, text, plain } of reference.decoded) {
     assertEquals(tokenizer.decode(ids), text);
     assertEquals(tokenizer.decode(ids, { skipSpecialTokens: true }), plain);
@@ -82,26 +82,26 @@ Deno.test("any ids decode as in transformers, also those that break characters a
 
 for (const model of ["sd1-mini", "sd2-mini"]) {
   Deno.test(`the prompts of ${model} get the ids that its text encoder was given`, async () => {
-    using goldens = await SafetensorsFile.open(await fileSource(`${root}tests/goldens/${model}.safetensors`));
-    const { prompts } = parsePythonJson(goldens.metadata.note) as { prompts: string[] };
-    const tokenizer = await CLIPTokenizer.fromPretrained(`${root}tests/goldens/${model}/tokenizer`);
+    using recorded = await SafetensorsFile.open(await fileSource(`${goldens}/${model}.safetensors`));
+    const { prompts } = parsePythonJson(recorded.metadata.note) as { prompts: string[] };
+    const tokenizer = await CLIPTokenizer.fromPretrained(`${goldens}/${model}/tokenizer`);
     const ids = [...prompts, ""].map((text) => tokenizer.encode(text, { padding: "max_length", truncation: true }));
-    assertEquals(ids.flat(), Array.from(await goldens.int32("text.input_ids")));
+    assertEquals(ids.flat(), Array.from(await recorded.int32("text.input_ids")));
   });
 }
 
-const sd14 = `${root}../shared/sd14`;
+const sd14 = `${repository}/../shared/sd14`;
 const hasSd14 = await Deno.stat(`${sd14}/tokenizer_goldens.json`).then(() => true, () => false);
 Deno.test({
   name: `all ids of the SD 1.4 goldens are equal${hasSd14 ? "" : " (skipped: ../shared/sd14 is not there)"}`,
   ignore: !hasSd14,
   fn: async () => {
     const tokenizer = await CLIPTokenizer.fromPretrained(`${sd14}/tokenizer`);
-    const goldens: { text: string; ids: number[]; ids77: number[]; tokens: string[] }[] = await readJson(
+    const prompts: { text: string; ids: number[]; ids77: number[]; tokens: string[] }[] = await readJson(
       `${sd14}/tokenizer_goldens.json`,
     );
-    assert(goldens.length > 1000);
-    for (const { text, ids, ids77, tokens } of goldens) {
+    assert(prompts.length > 1000);
+    for (const { text, ids, ids77, tokens } of prompts) {
       assertEquals(tokenizer.encode(text), ids, text);
       assertEquals(tokenizer.encode(text, { padding: "max_length", truncation: true }), ids77, text);
       assertEquals(["<|startoftext|>", ...tokenizer.tokens(text), "<|endoftext|>"], tokens, text);
@@ -110,7 +110,7 @@ Deno.test({
 });
 
 Deno.test("a prompt is cut to 75 tokens between begin and end, and cut() tells the rest", async () => {
-  const tokenizer = await CLIPTokenizer.fromPretrained(pocket);
+  const tokenizer = await CLIPTokenizer.fromPretrained(pocketTokenizer);
   const fits = "rose ".repeat(75);
   assertEquals(tokenizer.encode(fits).length, 77);
   assertEquals(tokenizer.cut(fits), "");
@@ -122,7 +122,7 @@ Deno.test("a prompt is cut to 75 tokens between begin and end, and cut() tells t
 });
 
 Deno.test("any text encodes to known ids, within the length asked for, and decodes", async () => {
-  const tokenizer = await CLIPTokenizer.fromPretrained(pocket);
+  const tokenizer = await CLIPTokenizer.fromPretrained(pocketTokenizer);
   fc.assert(
     fc.property(fc.string({ unit: "binary", maxLength: 200 }), (text) => {
       const ids = tokenizer.encode(text, { padding: "max_length", truncation: true });
@@ -138,10 +138,10 @@ Deno.test("any text encodes to known ids, within the length asked for, and decod
 
 Deno.test("the tokenizer loads from a disk's folder, a tree of one, and bytes in memory alike", async () => {
   const names = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"];
-  const files = await Promise.all(names.map(async (name) => [name, await Deno.readFile(`${pocket}/${name}`)]));
+  const files = await Promise.all(names.map(async (name) => [name, await Deno.readFile(`${pocketTokenizer}/${name}`)]));
   const tokenizers = await Promise.all([
-    CLIPTokenizer.fromPretrained(pocket),
-    CLIPTokenizer.fromPretrained(await directoryTree(pocket)),
+    CLIPTokenizer.fromPretrained(pocketTokenizer),
+    CLIPTokenizer.fromPretrained(await directoryTree(pocketTokenizer)),
     CLIPTokenizer.fromPretrained(memoryTree(Object.fromEntries(files), "memory")),
   ]);
   for (const tokenizer of tokenizers) {
@@ -189,5 +189,5 @@ Deno.test("what is missing or senseless is named", async () => {
   assertThrows(() => tokenizer.addToken(" "), PromptError, "empty");
   assertThrows(() => tokenizer.addToken("rose</w>"), PromptError, "Choose another name");
   tokenizer.addToken("<swirl>");
-  assertThrows(() => tokenizer.addToken("<swirl>"), PromptError, "with the id 653");
+  assertThrows(() => tokenizer.addToken("<swirl>"), PromptError, "with id 653");
 });

@@ -10,8 +10,7 @@ import { parseUNetConfig } from "../../../../pipeline/checkpoint/diffusers/confi
 import { readConfig } from "../../../../pipeline/checkpoint/diffusers/config/fields.ts";
 import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
 import { ConfigError } from "../../../../pipeline/errors.ts";
-
-const root = `${import.meta.dirname}/../../../../`;
+import { goldens, pocket, repository } from "../../../paths.ts";
 
 Deno.test("an empty UNet config has the defaults of diffusers 0.23", () => {
   assertEquals(parseUNetConfig({}, "f"), {
@@ -193,12 +192,12 @@ Deno.test("model_index.json of another pipeline, without a part or with a strang
 
 const checkpoints = ["tests/goldens/sd1-mini", "tests/goldens/sd2-mini", "models/pocket", "../shared/sd14"];
 for (const path of checkpoints) {
-  const isThere = await Deno.stat(root + path).then(() => true, () => false);
+  const isThere = await Deno.stat(`${repository}/${path}`).then(() => true, () => false);
   Deno.test({
     name: `the configs of ${path} are read${isThere ? "" : " (skipped: the folder is not there)"}`,
     ignore: !isThere,
     fn: async () => {
-      const tree = await directoryTree(root + path);
+      const tree = await directoryTree(`${repository}/${path}`);
       const index = await readConfig(tree, "model_index.json", parseModelIndex);
       assertEquals(index.components.text_encoder, "CLIPTextModel");
       const unet = await readConfig(tree, "unet/config.json", parseUNetConfig);
@@ -216,15 +215,15 @@ for (const path of checkpoints) {
 }
 
 Deno.test("the values that set SD 2.x apart are read from its config", async () => {
-  const tree = await directoryTree(`${root}tests/goldens/sd2-mini`);
+  const tree = await directoryTree(`${goldens}/sd2-mini`);
   const unet = await readConfig(tree, "unet/config.json", parseUNetConfig);
   assertEquals([unet.attentionHeads, unet.useLinearProjection, unet.upcastAttention], [[2, 4, 6], true, true]);
   assertEquals((await readConfig(tree, "text_encoder/config.json", parseCLIPTextConfig)).hiddenAct, "gelu");
 });
 
 Deno.test("the safety checker's and the pocket CLIP's configs are read", async () => {
-  const safety = await directoryTree(`${root}tests/goldens/safety_checker`);
+  const safety = await directoryTree(`${goldens}/safety_checker`);
   assert((await readConfig(safety, "config.json", parseCLIPConfig)).vision.imageSize > 0);
-  const clip = await readConfig(await directoryTree(`${root}models/pocket/clip`), "config.json", parseCLIPConfig);
+  const clip = await readConfig(await directoryTree(`${pocket}/clip`), "config.json", parseCLIPConfig);
   assertEquals([clip.vision.imageSize, clip.vision.patchSize, clip.projectionDim], [64, 8, 64]);
 });

@@ -9,14 +9,13 @@ import type { SafetensorsDtype } from "../../../../pipeline/checkpoint/safetenso
 import { type TensorEntry, writeSafetensors } from "../../../../pipeline/checkpoint/safetensors/writer.ts";
 import type { Weights } from "../../../../pipeline/checkpoint/safetensors/weights.ts";
 import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
-
-export const goldens: string = `${import.meta.dirname}/../../../goldens`;
+import { goldens, referenceFolder } from "../../../paths.ts";
 
 /** Diffusers' keys with their places: "LDM key", or "LDM key from row N". */
 export type Places = Record<string, string>;
 
 const recorded: Record<string, Places> = JSON.parse(
-  await Deno.readTextFile(new URL("../../../reference/single_file.json", import.meta.url)),
+  await Deno.readTextFile(`${referenceFolder}/single_file.json`),
 );
 
 /** Where the real conversion finds each tensor of a part of a mini model. */

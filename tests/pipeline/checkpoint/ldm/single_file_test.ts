@@ -5,7 +5,8 @@ import { KeyTable, unetModules, vaeModules } from "../../../../pipeline/checkpoi
 import type { TensorEntry } from "../../../../pipeline/checkpoint/safetensors/writer.ts";
 import { SingleFile } from "../../../../pipeline/checkpoint/ldm/single_file.ts";
 import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
-import { fileOf, goldens, ldmEntries, miniConfig, placesOf, zeros } from "./ldm_files.ts";
+import { goldens } from "../../../paths.ts";
+import { fileOf, ldmEntries, miniConfig, placesOf, zeros } from "./ldm_files.ts";
 
 for (const model of ["sd1-mini", "sd2-mini"] as const) {
   Deno.test(`a single file of ${model} reads as its folder: the same keys, shapes and bytes`, async () => {

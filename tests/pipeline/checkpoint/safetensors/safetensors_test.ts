@@ -11,8 +11,7 @@ import type { SafetensorsDtype } from "../../../../pipeline/checkpoint/safetenso
 import { SafetensorsFile } from "../../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { saveSafetensors } from "../../../../pipeline/checkpoint/save.ts";
 import { SafetensorsError } from "../../../../pipeline/errors.ts";
-
-const goldens = `${import.meta.dirname}/../../../goldens/`;
+import { goldens } from "../../../paths.ts";
 
 /** A file with the given header, whose length field can be made to lie, and `dataBytes` zeros. */
 function fileWith(header: unknown, options: { dataBytes?: number; headerLength?: bigint } = {}): Uint8Array {
@@ -158,7 +157,7 @@ Deno.test("float32(), float64() and int32() read every real type", async () => {
 
 Deno.test("writing what the reference implementation wrote gives its bytes again", async () => {
   for (const name of ["sd1-mini/unet/diffusion_pytorch_model.safetensors", "torch_generator.safetensors"]) {
-    const original = await Deno.readFile(goldens + name);
+    const original = await Deno.readFile(`${goldens}/${name}`);
     using file = await open(original);
     const entries = [...file.tensors].reverse().map(([name, { dtype, shape, bytes }]): TensorEntry => ({
       name,
@@ -303,7 +302,7 @@ Deno.test("any text for a header is refused with SafetensorsError or is legal", 
 });
 
 Deno.test("a file of the reference implementation opens, with its metadata and integers", async () => {
-  using file = await SafetensorsFile.open(await fileSource(goldens + "sd1-mini.safetensors"));
+  using file = await SafetensorsFile.open(await fileSource(`${goldens}/sd1-mini.safetensors`));
   assert(file.metadata.note.length > 0);
   assertEquals((await file.int32("text.input_ids")).length, 3 * 77);
 });

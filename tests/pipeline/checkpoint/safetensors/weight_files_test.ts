@@ -4,6 +4,7 @@ import { memoryTree } from "../../../../pipeline/checkpoint/source/file_tree.ts"
 import { type TensorEntry, writeSafetensors } from "../../../../pipeline/checkpoint/safetensors/writer.ts";
 import { findWeights, listVariants, openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { CheckpointError, PathError, SafetensorsError } from "../../../../pipeline/errors.ts";
+import { goldens } from "../../../paths.ts";
 
 /** A safetensors file whose tensors each hold their one number. */
 async function fileOf(numbers: Record<string, number>): Promise<Blob> {
@@ -96,7 +97,7 @@ Deno.test("openWeights() says what a folder has instead: other variants, pickles
 });
 
 Deno.test("openWeights() opens a folder of the goldens on disk in both precisions, with the same tensors", async () => {
-  const tree = await directoryTree(`${import.meta.dirname}/../../../goldens/sd1-mini/unet`);
+  const tree = await directoryTree(`${goldens}/sd1-mini/unet`);
   using full = await openWeights(tree, "diffusion_pytorch_model");
   using half = await openWeights(tree, "diffusion_pytorch_model", { variant: "fp16" });
   assertEquals([...half.tensors.keys()].sort(), [...full.tensors.keys()].sort());

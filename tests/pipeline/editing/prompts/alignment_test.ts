@@ -4,8 +4,9 @@ import { AlignmentError } from "../../../../pipeline/editing/errors.ts";
 import { EditError } from "../../../../pipeline/errors.ts";
 import { CLIPTokenizer } from "../../../../pipeline/text/tokenizer.ts";
 import { loadGoldens } from "../../../goldens.ts";
+import { goldens, pocket } from "../../../paths.ts";
 
-const miniPath = (name: string) => new URL(`../../../goldens/${name}/tokenizer`, import.meta.url).pathname;
+const miniPath = (name: string) => `${goldens}/${name}/tokenizer`;
 
 for (const name of ["sd1-mini", "sd2-mini"]) {
   Deno.test(`alignPrompts() equals the reference's alignment of prompts and augmentations on ${name}`, async () => {
@@ -34,7 +35,7 @@ Deno.test("augmented() lowers a leading capital A behind the augmentations only"
 
 Deno.test("alignPrompts() reports pairs as texts, with a for an", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(
-    new URL("../../../../models/pocket/tokenizer", import.meta.url).pathname,
+    `${pocket}/tokenizer`,
   );
   const { pairs } = alignPrompts("an apple", "a red apple", tokenizer);
   const words = pairs.map(({ sourceToken, destinationToken }) => `${sourceToken}→${destinationToken}`);
@@ -60,7 +61,7 @@ Deno.test("alignPrompts() names the first token without a partner and shows both
 
 Deno.test("alignPrompts() takes pairs by hand and still pairs begin, end and padding", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(
-    new URL("../../../../models/pocket/tokenizer", import.meta.url).pathname,
+    `${pocket}/tokenizer`,
   );
   const source = tokenizer.encode("a red rose"), destination = tokenizer.encode("a dark blue rose");
   const { positions } = alignPrompts("a red rose", "a dark blue rose", tokenizer, { manual: [[2, 3]] });

@@ -1,0 +1,17 @@
+/**
+ * Folders that tests read, as absolute paths without a trailing slash.
+ *
+ * @module
+ */
+
+/** The root of the repository. */
+export const repository: string = new URL("../", import.meta.url).pathname.replace(/\/$/, "");
+
+/** Checkpoints and tensors recorded from the reference implementations. */
+export const goldens: string = `${repository}/tests/goldens`;
+
+/** Values recorded from the reference implementations, as JSON. */
+export const referenceFolder: string = `${repository}/tests/reference`;
+
+/** The model that comes with the repository. */
+export const pocket: string = `${repository}/models/pocket`;
