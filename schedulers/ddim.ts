@@ -4,12 +4,12 @@ import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type Sch
 
 /** The configuration of {@linkcode DDIMScheduler}. */
 export interface DDIMConfig extends BaseConfig {
-  /** Whether the predicted clean image is clipped. Latents must not be. */
+  /** Whether the predicted clean image is clipped. Must be false for latents. */
   readonly clip_sample: boolean;
-  /** Whether the last step goes to ᾱ = 1, rather than to that of timestep 0. */
+  /** Whether the last step ends at ᾱ = 1, not at ᾱ of timestep 0. */
   readonly set_alpha_to_one: boolean;
   /**
-   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * Whether dynamic thresholding limits the predicted clean image (arXiv 2205.11487). For models on
    * pixels, not latents.
    */
   readonly thresholding: boolean;
@@ -19,7 +19,7 @@ export interface DDIMConfig extends BaseConfig {
   readonly clip_sample_range: number;
   /** The largest bound of thresholding. */
   readonly sample_max_value: number;
-  /** Whether the schedule is stretched so that its end is pure noise (arXiv 2305.08891). */
+  /** Whether the schedule is rescaled to zero terminal SNR (arXiv 2305.08891). */
   readonly rescale_betas_zero_snr: boolean;
 }
 
@@ -40,20 +40,17 @@ const RULES: ConfigRules<DDIMConfig> = {
 /**
  * DDIM: "Denoising Diffusion Implicit Models", Song et al., arXiv 2010.02502.
  *
- * Each step foresees the clean image and walks back to the previous timestep's share of noise (eq.
- * 12 and 16): `x' = √ᾱ' x_0 + √(1 − ᾱ' − σ²) ε + σ · noise`, where `σ = η √((1 − ᾱ') / (1 − ᾱ)) √(1
- * − ᾱ / ᾱ')`. With η = 0 it is deterministic, with η = 1 it is DDPM.
+ * Each step predicts the clean image and adds the noise of the previous timestep (eq. 12 and 16):
+ * `x' = √ᾱ' x_0 + √(1 − ᾱ' − σ²) ε + σ · noise`, where `σ = η √((1 − ᾱ') / (1 − ᾱ)) √(1 − ᾱ / ᾱ')`.
+ * With η = 0 it is deterministic, with η = 1 it is DDPM.
  */
 export class DDIMScheduler extends Scheduler<DDIMConfig> {
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DDIMScheduler {
     return new DDIMScheduler(config, overrides);
   }

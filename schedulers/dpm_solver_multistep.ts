@@ -5,10 +5,10 @@ import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type Sch
 
 /** The configuration of {@linkcode DPMSolverMultistepScheduler}. */
 export interface DPMSolverMultistepConfig extends BaseConfig {
-  /** How many predictions a step looks at. */
+  /** Number of predictions that a step combines. */
   readonly solver_order: number;
   /**
-   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * Whether dynamic thresholding limits the predicted clean image (arXiv 2205.11487). For models on
    * pixels, not latents.
    */
   readonly thresholding: boolean;
@@ -17,20 +17,21 @@ export interface DPMSolverMultistepConfig extends BaseConfig {
   /** The largest bound of thresholding. */
   readonly sample_max_value: number;
   /**
-   * "dpmsolver++" (over the clean image), "dpmsolver" (over the noise), or "sde-" and one of them.
+   * "dpmsolver++" (integrates the clean image), "dpmsolver" (integrates the noise), or one of them
+   * with the prefix "sde-".
    */
   readonly algorithm_type: string;
   /** "midpoint" or "heun", for the second order. */
   readonly solver_type: string;
-  /** Whether short runs end with lower orders, for stability. */
+  /** Whether short runs end with steps of lower order, for stability. */
   readonly lower_order_final: boolean;
-  /** Whether the last step is of first order, whatever the run's length. */
+  /** Whether the last step is of first order in runs of any length. */
   readonly euler_at_final: boolean;
-  /** Whether noise levels are even in σ^(1/7) rather than in time (arXiv 2206.00364). */
+  /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
   readonly use_karras_sigmas: boolean;
-  /** Whether noise levels are even in log σ. */
+  /** Whether noise levels are evenly spaced in log σ. */
   readonly use_lu_lambdas: boolean;
-  /** Timesteps with a smaller λ are not visited; for the cosine schedule. */
+  /** Timesteps with a smaller λ are skipped. For the cosine schedule. */
   readonly lambda_min_clipped: number;
   /** Models that predict their variance are not supported. */
   readonly variance_type: null;
@@ -60,14 +61,14 @@ const RULES: ConfigRules<DPMSolverMultistepConfig> = {
     solver_type: ["midpoint", "heun"],
     variance_type: [null],
   },
-  // What sibling solvers call their own variants means the usual one here.
+  // diffusers maps the variants of other solvers to the default one.
   synonyms: {
     algorithm_type: { deis: "dpmsolver++" },
     solver_type: { logrho: "midpoint", bh1: "midpoint", bh2: "midpoint" },
   },
 };
 
-/** Runs shorter than this end with lower orders where `lower_order_final` says so. */
+/** Runs with fewer model calls end with steps of lower order if `lower_order_final` is set. */
 const SHORT_RUN = 15;
 
 /**
@@ -84,17 +85,17 @@ interface Weights {
  * DPM-Solver and DPM-Solver++, multistep: Lu et al., arXiv 2206.00927 and arXiv 2211.01095. The
  * default, second order "dpmsolver++", is what A1111 calls DPM++ 2M.
  *
- * With λ = log(α/σ), half the log-SNR, the linear part of the diffusion ODE is solved exactly, and
- * what is left is an integral over λ of the predicted clean image (`++`) or of the predicted noise.
- * Its Taylor terms D0, D1, D2 are differences of the last predictions. The `sde-` kinds solve the
- * stochastic equation instead.
+ * With λ = log(α/σ), half the log-SNR, the linear part of the diffusion ODE is solved exactly. The
+ * remaining integral over λ is of the predicted clean image (`++`) or of the predicted noise. Its
+ * Taylor terms D0, D1, D2 are differences of the last predictions. The `sde-` variants solve the
+ * stochastic equation.
  *
  * Where diffusers 0.23 divides by a last interval of length zero (second-order "heun" or third
  * order along Karras or Lu levels without a lower final order: NaN), this class leaves the sample
  * as it is.
  */
 export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepConfig> {
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
     const { algorithm_type, solver_order } = this.settings;
@@ -107,10 +108,7 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
     }
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DPMSolverMultistepScheduler {
     return new DPMSolverMultistepScheduler(config, overrides);
   }
@@ -146,7 +144,7 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
 
   #schedule(count: number): SolverSchedule {
     const { use_karras_sigmas, use_lu_lambdas, lambda_min_clipped } = this.settings;
-    // The cosine schedule's λ falls without bound: timesteps below the clip are not visited.
+    // λ of the cosine schedule is unbounded: timesteps below the clip are skipped.
     const clipped = this.alphasCumprod.reduce((n, alphaBar) => {
       const lambda = Math.fround(Math.log(Math.fround(Math.sqrt(alphaBar)))) -
         Math.fround(Math.log(Math.fround(Math.sqrt(Math.fround(1 - alphaBar)))));
@@ -167,7 +165,7 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
     return Math.min(solver_order, index + 1, most);
   }
 
-  /** Saves what the solver integrates over: the clean image (`++`) or the noise. */
+  /** Stores the integrand: the predicted clean image (`++`) or the predicted noise. */
   #convert(register: number, { alpha, sigma }: Level): { keep: Combination[]; original: Term[] } {
     const { prediction_type, algorithm_type, solver_order } = this.settings;
     const { original, epsilon } = predict(prediction_type, { alpha, sigma });
@@ -225,7 +223,7 @@ function levelOf(sigma: number): Level {
 }
 
 /**
- * D0 and the differences D1, D2 of predictions at `lambdas` (the newest first), in units of the
+ * D0 and the divided differences D1, D2 of predictions at `lambdas` (newest first), in units of the
  * step to `next`.
  */
 function differencesOf(predictions: Term[][], lambdas: number[], next: number): Term[][] {

@@ -1,17 +1,16 @@
 /**
- * A scheduler was asked for something that it cannot do: a step count, timestep or configuration
- * value out of range.
+ * A step count, timestep or configuration value is out of range.
  *
- * The message names the action, the requirement and the value; {@linkcode details} carries the
- * values themselves.
+ * The message names the action, the requirement and the value. {@linkcode details} holds the
+ * values.
  */
 export class SchedulerError extends RangeError {
   /** The class's name, for messages and for realms where `instanceof` fails. */
   override readonly name = "SchedulerError";
-  /** The values that the message speaks of. */
+  /** The values in the message. */
   readonly details: Readonly<Record<string, unknown>>;
 
-  /** An error with its message and the values that it speaks of. */
+  /** Makes an error with the values of its message. */
   constructor(message: string, details: Record<string, unknown> = {}) {
     super(message);
     this.details = details;

@@ -9,22 +9,19 @@ const RULES: ConfigRules<BaseConfig> = {
 };
 
 /**
- * Ancestral sampling with Euler steps: K. Crowson's k-diffusion, after DDPM (Ho et al., arXiv
- * 2006.11239) in the picture of Karras et al., arXiv 2206.00364.
+ * Ancestral sampling with Euler steps, from K. Crowson's k-diffusion, after DDPM (Ho et al., arXiv
+ * 2006.11239) in the formulation of Karras et al., arXiv 2206.00364.
  *
- * Each step goes further down than σ', and adds fresh noise to come back up: `x' = x + (σ_down − σ)
+ * Each step goes below σ' and adds fresh noise to reach it: `x' = x + (σ_down − σ)
  * d + σ_up · noise`, `σ_up² = σ'² (σ² − σ'²) / σ²`, `σ_down² = σ'² − σ_up²`.
  */
 export class EulerAncestralDiscreteScheduler extends SigmaScheduler<BaseConfig> {
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): EulerAncestralDiscreteScheduler {
     return new EulerAncestralDiscreteScheduler(config, overrides);
   }

@@ -4,9 +4,9 @@ import { type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
 
 /** The configuration of {@linkcode EulerDiscreteScheduler}. */
 export interface EulerDiscreteConfig extends SigmaConfig {
-  /** How σ is laid out: "linear" (at the timesteps) or "log_linear" (even in log σ). */
+  /** Spacing of σ: "linear" (at the timesteps) or "log_linear" (evenly spaced in log σ). */
   readonly interpolation_type: string;
-  /** Whether noise levels are even in σ^(1/7) rather than in time (arXiv 2206.00364). */
+  /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
   readonly use_karras_sigmas: boolean;
 }
 
@@ -28,15 +28,12 @@ const RULES: ConfigRules<EulerDiscreteConfig> = {
  * `x' = x + (σ' − σ) d`.
  */
 export class EulerDiscreteScheduler extends SigmaScheduler<EulerDiscreteConfig> {
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): EulerDiscreteScheduler {
     return new EulerDiscreteScheduler(config, overrides);
   }
@@ -47,7 +44,7 @@ export class EulerDiscreteScheduler extends SigmaScheduler<EulerDiscreteConfig> 
       const { original, slope } = this.slope(sigmas[i]);
       return {
         ...this.call(timestep, sigmas[i]),
-        drawsNoise: true, // for churn, which no pipeline of Stable Diffusion asks for; diffusers draws it all the same
+        drawsNoise: true, // as diffusers, which draws the noise of churn even where churn is zero
         original,
         combine: [{ target: SAMPLE, terms: mix([1, of(SAMPLE)], [sigmas[i + 1] - sigmas[i], slope]) }],
       };

@@ -4,9 +4,9 @@ import { type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
 
 /** The configuration of {@linkcode HeunDiscreteScheduler}. */
 export interface HeunDiscreteConfig extends SigmaConfig {
-  /** Whether noise levels are even in σ^(1/7) rather than in time (arXiv 2206.00364). */
+  /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
   readonly use_karras_sigmas: boolean;
-  /** Whether the predicted clean image is clipped. Latents must not be. */
+  /** Whether the predicted clean image is clipped. Must be false for latents. */
   readonly clip_sample: boolean;
   /** The largest magnitude that clipping leaves. */
   readonly clip_sample_range: number;
@@ -26,30 +26,27 @@ const RULES: ConfigRules<HeunDiscreteConfig> = {
   choices: { beta_schedule: ["linear", "scaled_linear", "squaredcos_cap_v2", "exp"] },
 };
 
-/** The sample that an interval began with, the slope there, and the clipped clean image. */
+/** The sample at the start of an interval, its slope, and the clipped clean image. */
 const BEGAN = HISTORY, SLOPE = HISTORY + 1, ORIGINAL = HISTORY + 2;
 
 /**
  * Heun's method: "Elucidating the Design Space of Diffusion-Based Generative Models", Karras et
  * al., arXiv 2206.00364, algorithm 1.
  *
- * Two model calls an interval: an Euler step to σ', then the same interval again with the mean of
- * the slopes at its two ends. The last interval ends at σ = 0, where there is no slope, and is one
- * call: n steps are 2n − 1 calls.
+ * Two model calls per interval: an Euler step to σ', then the interval again with the mean of the
+ * slopes at its two ends. The last interval ends at σ = 0, where the slope is undefined, and takes
+ * one call: n steps take 2n − 1 model calls.
  */
 export class HeunDiscreteScheduler extends SigmaScheduler<HeunDiscreteConfig> {
-  /** Two model calls an interval. */
+  /** Two model calls per interval. */
   override readonly order = 2;
 
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): HeunDiscreteScheduler {
     return new HeunDiscreteScheduler(config, overrides);
   }

@@ -4,16 +4,16 @@ import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type Sch
 
 /** The configuration of {@linkcode LCMScheduler}. */
 export interface LCMConfig extends BaseConfig {
-  /** How many timesteps the model was distilled at. */
+  /** Number of timesteps that the model was distilled on. */
   readonly original_inference_steps: number;
-  /** Whether the predicted clean image is clipped. Latents must not be. */
+  /** Whether the predicted clean image is clipped. Must be false for latents. */
   readonly clip_sample: boolean;
   /** The largest magnitude that clipping leaves. */
   readonly clip_sample_range: number;
-  /** Whether the last step goes to ᾱ = 1, rather than to that of timestep 0. */
+  /** Whether the last step ends at ᾱ = 1, not at ᾱ of timestep 0. */
   readonly set_alpha_to_one: boolean;
   /**
-   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * Whether dynamic thresholding limits the predicted clean image (arXiv 2205.11487). For models on
    * pixels, not latents.
    */
   readonly thresholding: boolean;
@@ -21,9 +21,9 @@ export interface LCMConfig extends BaseConfig {
   readonly dynamic_thresholding_ratio: number;
   /** The largest bound of thresholding. */
   readonly sample_max_value: number;
-  /** By how much time is stretched in the boundary condition c_skip, c_out. */
+  /** Factor of the timestep in the boundary condition c_skip, c_out. */
   readonly timestep_scaling: number;
-  /** Whether the schedule is stretched so that its end is pure noise (arXiv 2305.08891). */
+  /** Whether the schedule is rescaled to zero terminal SNR (arXiv 2305.08891). */
   readonly rescale_betas_zero_snr: boolean;
 }
 
@@ -46,26 +46,23 @@ const RULES: ConfigRules<LCMConfig> = {
   },
 };
 
-/** The standard deviation of the data that consistency models assume. */
+/** σ_data: the standard deviation of the data in the boundary condition. */
 const SIGMA_DATA = 0.5;
 
 /**
  * LCM: "Latent Consistency Models", Luo et al., arXiv 2310.04378. For models distilled for it.
  *
- * Each call jumps to the clean image, `f = c_skip x + c_out x_0` (with c_skip = 1, c_out = 0 at
- * time 0, so that f is the identity there), and noises it again for the next timestep: `x' = √ᾱ' f
- * + √(1 − ᾱ') noise`. The last call's f is the result.
+ * Each call predicts the clean image, `f = c_skip x + c_out x_0`, where c_skip = 1 and c_out = 0 at
+ * time 0. It then adds the noise of the next timestep: `x' = √ᾱ' f + √(1 − ᾱ') noise`. The result
+ * is f of the last call.
  */
 export class LCMScheduler extends Scheduler<LCMConfig> {
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): LCMScheduler {
     return new LCMScheduler(config, overrides);
   }
@@ -94,7 +91,7 @@ export class LCMScheduler extends Scheduler<LCMConfig> {
     });
   }
 
-  /** Every so-manieth of the timesteps that the model was distilled at, from the last one down. */
+  /** An evenly spaced subset of the distillation timesteps, descending from the last. */
   #timesteps(count: number): number[] {
     const { original_inference_steps: distilled, num_train_timesteps } = this.settings;
     if (!(distilled <= num_train_timesteps)) {

@@ -4,7 +4,7 @@ import { type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
 
 /** The configuration of {@linkcode LMSDiscreteScheduler}. */
 export interface LMSDiscreteConfig extends SigmaConfig {
-  /** Whether noise levels are even in σ^(1/7) rather than in time (arXiv 2206.00364). */
+  /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
   readonly use_karras_sigmas: boolean;
 }
 
@@ -13,26 +13,23 @@ const RULES: ConfigRules<LMSDiscreteConfig> = {
   defaults: { ...COMMON_DEFAULTS, timestep_spacing: "linspace", use_karras_sigmas: false },
 };
 
-/** How many slopes the formula looks at. */
+/** Number of slopes in the formula. */
 const ORDER = 4;
 
 /**
- * LMS: the linear multistep (Adams-Bashforth) method on unevenly spaced noise levels, K. Crowson's
- * k-diffusion, in the picture of Karras et al., arXiv 2206.00364.
+ * LMS: the linear multistep (Adams-Bashforth) method on unevenly spaced noise levels, from K.
+ * Crowson's k-diffusion, in the formulation of Karras et al., arXiv 2206.00364.
  *
  * `x' = x + Σ_j (∫_σ^σ' ℓ_j(τ) dτ) d_j`, where ℓ_j are the Lagrange polynomials through the last
  * four noise levels and d_j the slopes there.
  */
 export class LMSDiscreteScheduler extends SigmaScheduler<LMSDiscreteConfig> {
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): LMSDiscreteScheduler {
     return new LMSDiscreteScheduler(config, overrides);
   }

@@ -64,11 +64,12 @@ const CLASSES = {
 } as const;
 
 /**
- * The scheduler that a diffusers scheduler_config.json describes, of the class that its
- * `_class_name` says.
+ * Makes the scheduler that a diffusers scheduler_config.json describes, of the class in its
+ * `_class_name`.
  *
  * ```ts
- * const scheduler = schedulerFromConfig(JSON.parse(await Deno.readTextFile("scheduler/scheduler_config.json")));
+ * const text = await Deno.readTextFile("scheduler/scheduler_config.json");
+ * const scheduler = schedulerFromConfig(JSON.parse(text));
  * ```
  *
  * @throws {SchedulerError} where the class is unknown, or a value is not one of those allowed.
@@ -92,15 +93,14 @@ interface Sampler {
 }
 
 const KARRAS = { use_karras_sigmas: true };
-// A name without "karras" means plain noise levels, whatever the configuration that it is applied
-// to says.
+// A name without "karras" means plain noise levels, whatever the configuration says.
 const PLAIN = { use_karras_sigmas: false };
 const SDE = { algorithm_type: "sde-dpmsolver++", solver_order: 2 };
 const PLUS_PLUS = { algorithm_type: "dpmsolver++", solver_order: 2 };
-// Latents go beyond ±1, where DDIM's default would clip them.
+// Latents exceed ±1; DDIM's default would clip them.
 const UNCLIPPED = { clip_sample: false };
 
-/** Samplers by the names that A1111 and stable-diffusion.cpp users know. */
+/** Samplers by their names in A1111 and stable-diffusion.cpp. */
 const SAMPLERS: Readonly<Record<string, Sampler>> = {
   "euler": { scheduler: "EulerDiscreteScheduler", overrides: PLAIN },
   "euler karras": { scheduler: "EulerDiscreteScheduler", overrides: KARRAS },
@@ -127,8 +127,8 @@ export const SAMPLER_NAMES: readonly string[] = Object.keys(SAMPLERS);
 
 /**
  * The sampler that A1111 or stable-diffusion.cpp calls `name`, for a model with the scheduler
- * configuration `config`. Case, spaces, underscores and hyphens do not matter: "DPM++ 2M Karras",
- * "dpm++2m karras" and "dpm++2m_karras" are one.
+ * configuration `config`. Case, spaces, underscores and hyphens are ignored: "DPM++ 2M Karras",
+ * "dpm++2m karras" and "dpm++2m_karras" are equal.
  *
  * ```ts
  * pipe.scheduler = samplerByName("euler_a", pipe.scheduler.config);

@@ -1,9 +1,8 @@
 /**
- * How much noise a sample holds at which time: betas, ᾱ, σ, and the ways of choosing timesteps
- * along them.
+ * Noise schedules (β, ᾱ, σ) and the spacing of timesteps.
  *
- * Models were trained on schedules computed in float32, so what torch rounds is rounded here too,
- * with `Math.fround`.
+ * Models were trained on schedules that torch computes in float32. `Math.fround` reproduces its
+ * rounding.
  *
  * @module
  */
@@ -11,28 +10,28 @@ import { SchedulerError } from "./error.ts";
 
 const { fround } = Math;
 
-/** The keys of a scheduler's configuration that fix the noise schedule. */
+/** The configuration keys that define the noise schedule. */
 export interface NoiseScheduleConfig {
-  /** How many noise levels the model was trained on. */
+  /** Number of noise levels that the model was trained on. */
   readonly num_train_timesteps: number;
   /** The first β of the schedule. */
   readonly beta_start: number;
   /** The last β of the schedule. */
   readonly beta_end: number;
   /**
-   * How β rises: "linear", "scaled_linear" (linear in √β, as Stable Diffusion) or
+   * Shape of the β schedule: "linear", "scaled_linear" (linear in √β, as Stable Diffusion) or
    * "squaredcos_cap_v2".
    */
   readonly beta_schedule: string;
-  /** All β, in place of a schedule. */
+  /** Explicit β values, in place of a schedule. */
   readonly trained_betas: readonly number[] | null;
-  /** Whether the schedule is stretched so that its end is pure noise (arXiv 2305.08891). */
+  /** Whether the schedule is rescaled to zero terminal SNR (arXiv 2305.08891). */
   readonly rescale_betas_zero_snr?: boolean;
 }
 
 /**
- * ᾱ_t = Π_{s ≤ t} (1 − β_s) for t = 0 … num_train_timesteps − 1, bit for bit as torch has it on the
- * CPU.
+ * ᾱ_t = Π_{s ≤ t} (1 − β_s) for t = 0 … num_train_timesteps − 1, bit for bit as torch computes it
+ * on the CPU.
  *
  * @throws {SchedulerError} where `trained_betas` has another length, or a beta lies outside of 0 …
  *   1.
@@ -90,7 +89,7 @@ function torchLinspace(start: number, end: number, count: number): Float32Array 
   );
 }
 
-/** Betas whose products follow the curve alphaBar(t), t = 0 … 1. */
+/** The betas of a schedule whose ᾱ follows the curve alphaBar(t), t = 0 … 1. */
 function betasFor(alphaBar: (t: number) => number, count: number): Float32Array {
   return Float32Array.from(
     { length: count },
@@ -98,7 +97,7 @@ function betasFor(alphaBar: (t: number) => number, count: number): Float32Array 
   );
 }
 
-/** torch.cumprod accumulates float32 in float64 on the CPU, and rounds what it writes. */
+/** As torch.cumprod on the CPU: float64 accumulation, results rounded to float32. */
 function cumulativeAlphas(betas: Float32Array): Float32Array {
   let product = 1;
   return betas.map((beta) => product *= fround(1 - beta));
@@ -121,25 +120,26 @@ export function sigmasOf(alphasCumprod: Float32Array): Float32Array {
   return alphasCumprod.map((alphaBar) => Math.sqrt(fround(fround(1 - alphaBar) / alphaBar)));
 }
 
-/** Where timesteps are taken from; see {@linkcode spacedTimesteps}. */
+/** How timesteps are spaced; see {@linkcode spacedTimesteps}. */
 export interface Spacing {
-  /** "linspace", "leading" or "trailing", as table 2 of arXiv 2305.08891 names them. */
+  /** "linspace", "leading" or "trailing" (arXiv 2305.08891, table 2). */
   readonly kind: string;
-  /** How many training timesteps there are. */
+  /** Number of training timesteps. */
   readonly train: number;
   /** Added to "leading" timesteps. */
   readonly offset: number;
-  /** Timesteps are taken below this one; all of `train` unless told. */
+  /** Exclusive upper bound of the timesteps. Default: `train`. */
   readonly last?: number;
   /**
-   * Whether one more timestep is laid out, at the end, and left away: for solvers that step towards
+   * Whether one more timestep is spaced at the end and then dropped: for solvers that step towards
    * it.
    */
   readonly open?: boolean;
 }
 
 /**
- * `steps` timesteps, falling. "linspace" gives fractions: round them where a model wants integers.
+ * `steps` timesteps, descending. "linspace" gives fractions; round them for models that expect
+ * integers.
  */
 export function spacedTimesteps(steps: number, { kind, train, offset, last = train, open = false }: Spacing): number[] {
   const points = open ? steps + 1 : steps;
@@ -151,7 +151,8 @@ export function spacedTimesteps(steps: number, { kind, train, offset, last = tra
       return Array.from({ length: steps }, (_, i) => (points - 1 - i) * stride + offset);
     }
     case "trailing": {
-      const stride = (last - train / steps) - last; // numpy.arange takes the rounded difference of its first two values
+      // numpy.arange uses the rounded difference of its first two values.
+      const stride = (last - train / steps) - last;
       const count = Math.ceil(last / (train / steps));
       return Array.from({ length: count }, (_, i) => roundHalfEven(last + i * stride) - 1);
     }
@@ -166,17 +167,14 @@ export function linspace(start: number, end: number, count: number): number[] {
   return Array.from({ length: count }, (_, i) => i === 0 ? start : i === count - 1 ? end : i * step + start);
 }
 
-/** numpy.round: halves go to the even neighbour. */
+/** As numpy.round: ties go to the even integer. */
 export function roundHalfEven(value: number): number {
   const floor = Math.floor(value);
   const rest = value - floor;
   return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
 }
 
-/**
- * The value of the polyline through (0, values[0]), (1, values[1]), … at `position`, constant
- * beyond its ends.
- */
+/** Linear interpolation of `values` at a fractional index, constant beyond both ends. */
 export function interpolate(values: Float32Array, position: number): number {
   const last = values.length - 1;
   if (position <= 0) return values[0];
@@ -186,7 +184,8 @@ export function interpolate(values: Float32Array, position: number): number {
 }
 
 /**
- * Noise levels from `max` down to `min`, even in σ^(1/7) (Karras et al., arXiv 2206.00364, eq. 5).
+ * Noise levels from `max` down to `min`, evenly spaced in σ^(1/7) (Karras et al., arXiv 2206.00364,
+ * eq. 5).
  */
 export function karrasSigmas(max: number, min: number, steps: number): number[] {
   const rho = 7;
@@ -195,8 +194,8 @@ export function karrasSigmas(max: number, min: number, steps: number): number[] 
 }
 
 /**
- * The fraction of a timestep at which the training schedule, linear in log σ between timesteps,
- * reaches `sigma`.
+ * The fractional timestep at which the training schedule, interpolated linearly in log σ, reaches
+ * `sigma`.
  */
 export function timestepOf(sigma: number, logSigmas: Float32Array): number {
   const target = Math.log(Math.max(sigma, 1e-10));
@@ -207,23 +206,23 @@ export function timestepOf(sigma: number, logSigmas: Float32Array): number {
   return (1 - clipped) * low + clipped * (low + 1);
 }
 
-/** What the two multistep solvers in log-SNR space (DPM-Solver, UniPC) step along. */
+/** The schedule of the multistep solvers in log-SNR space (DPM-Solver, UniPC). */
 export interface SolverSchedule {
   readonly timesteps: number[];
-  /** σ at each timestep, and the one that the last step goes to. */
+  /** σ at each timestep, then the one at which the last step ends. */
   readonly sigmas: Float32Array;
 }
 
 /**
- * Timesteps and noise levels of DPM-Solver and UniPC: like σ-samplers', but ending at σ_0 rather
- * than at 0.
+ * Timesteps and noise levels of DPM-Solver and UniPC: as for the σ samplers, but they end at σ_0
+ * and not at 0.
  */
 export function solverSchedule(
   steps: number,
   { alphasCumprod, spacing, levels = "plain" }: {
     alphasCumprod: Float32Array;
     spacing: Spacing;
-    /** "karras": even in σ^(1/7). "lu": even in log σ. "plain": at the timesteps. */
+    /** Spacing of σ: "karras" in σ^(1/7), "lu" in log σ, "plain" at the timesteps. */
     levels?: "plain" | "karras" | "lu";
   },
 ): SolverSchedule {

@@ -1,19 +1,18 @@
 /**
- * Sampling as data: what a scheduler does between two model calls, as linear combinations of
- * numbered registers.
+ * Sampling as data: the work of a scheduler between two model calls, written as linear combinations
+ * of numbered registers.
  *
- * Every sampler here is linear in the sample, the model's outputs and the noise, so a whole run can
- * be written down before the first model call, and whoever holds the registers (the host, or
- * buffers on a GPU) can carry it out without knowing any sampler. A register holds an array of the
- * sample's size. One run is:
+ * Every sampler here is linear in the sample, the model outputs and the noise. A whole run is
+ * therefore known before the first model call. The host, or a loop on the GPU, executes it without
+ * knowing the sampler. A register holds an array of the sample's size. One run is:
  *
  * ```text
  * registers[SAMPLE] = initNoiseSigma · noise
  * for each step of the plan:
  *   registers[OUTPUT] = model(step.inputScale · registers[SAMPLE], step.timestep)
- *   registers[NOISE]  = a fresh draw of N(0, 1)                         if step.drawsNoise
+ *   registers[NOISE]  = a fresh draw of N(0, 1)                  if step.drawsNoise
  *   for each { target, terms } of step.combine, in order:
- *     registers[target] = Σ coefficient · registers[register]           (terms may name the target: read, then write)
+ *     registers[target] = Σ coefficient · registers[register]    (terms may read the target)
  * ```
  *
  * @module
@@ -27,14 +26,14 @@ export const OUTPUT = 1;
  * The register that receives a fresh draw of standard normal noise where a step says `drawsNoise`.
  */
 export const NOISE = 2;
-/** The first register that a sampler may use as it likes: saved samples, previous outputs. */
+/** The first register that is free for the sampler: saved samples, previous outputs. */
 export const HISTORY = 3;
 
 /** One summand of a combination: `coefficient · registers[register]`. */
 export interface Term {
   /** The register that is read. */
   readonly register: number;
-  /** What it is multiplied by. */
+  /** Factor of the register. */
   readonly coefficient: number;
 }
 
@@ -51,31 +50,29 @@ export interface Combination {
   readonly limited?: true;
 }
 
-/** What stands around one model call. */
+/** One model call, with the work before and after it. */
 export interface PlanStep {
   /**
-   * The time that the model is told; a fraction for samplers that work on interpolated noise
+   * The timestep that is passed to the model. Fractional for samplers that interpolate noise
    * levels.
    */
   readonly timestep: number;
   /** The model sees `inputScale · registers[SAMPLE]`. */
   readonly inputScale: number;
-  /** How the sample is made up here: `x_t = signal · x_0 + noise · N(0, 1)`. */
+  /** Noise level of the sample at this step: `x_t = signal · x_0 + noise · N(0, 1)`. */
   readonly level: NoiseLevel;
   /**
-   * Whether the sampler draws noise here. The draw is made even where no term reads it (Euler's,
-   * and the last ancestral step's), as diffusers makes it too, and a generator shared with a later
-   * image has to stay in step.
+   * Whether the sampler draws noise at this step. Like diffusers, some samplers draw noise that no
+   * term reads (Euler, and the last ancestral step), which keeps a shared generator in step.
    */
   readonly drawsNoise: boolean;
   /**
-   * The combinations to carry out after the model call, in order. The last one writes {@linkcode
+   * The combinations to evaluate after the model call, in order. The last one writes {@linkcode
    * SAMPLE}.
    */
   readonly combine: readonly Combination[];
   /**
-   * The clean image x̂_0 foreseen by this call, from the registers as they stand just before the
-   * last combination.
+   * The predicted clean image x̂_0, in terms of the registers before the last combination.
    */
   readonly original: readonly Term[];
 }
@@ -88,10 +85,10 @@ export interface NoiseLevel {
   readonly noise: number;
 }
 
-/** What a plan's linear combinations leave out; see {@linkcode SchedulerPlan.nonlinear}. */
+/** The part of a sampler that is not linear; see {@linkcode SchedulerPlan.nonlinear}. */
 export type Nonlinearity = "clip_sample" | "thresholding";
 
-/** A whole run of a sampler, one {@linkcode PlanStep} a model call. */
+/** A whole run of a sampler: one {@linkcode PlanStep} per model call. */
 export interface SchedulerPlan {
   /** The timesteps of all model calls, as `setTimesteps()` gives them. */
   readonly timesteps: readonly number[];
@@ -100,8 +97,8 @@ export interface SchedulerPlan {
   /** How many registers the plan uses, the fixed three included. */
   readonly registers: number;
   /**
-   * What has to happen to `limited` combinations besides the sum, by the configuration key that
-   * asks for it. Where this is not null, carry out the run with `step()`, which knows how.
+   * The nonlinear operation on `limited` combinations, named by its configuration key. Runs where
+   * this is not null must use `step()`, which implements the operation.
    */
   readonly nonlinear: Nonlinearity | null;
   /** The model calls, in order. */
@@ -114,7 +111,7 @@ export function of(register: number): Term[] {
 }
 
 /**
- * The linear form `Σ weight · form`, with one term a register and without zero coefficients.
+ * The linear form `Σ weight · form`, with one term per register and without zero coefficients.
  *
  * ```ts
  * mix([2, of(SAMPLE)], [-1, of(OUTPUT)]); // 2 · sample − output
@@ -131,7 +128,7 @@ export function mix(...parts: readonly (readonly [weight: number, form: readonly
 }
 
 /**
- * The clean image x_0 and the noise ε that a model output speaks of, as linear forms of sample and
+ * The clean image x_0 and the noise ε that a model output implies, as linear forms of sample and
  * output, where `x_t = alpha · x_0 + sigma · ε` and alpha² + sigma² = 1.
  *
  * `epsilon`: the output is ε. `sample`: it is x_0. `v_prediction`: it is v = alpha · ε − sigma ·

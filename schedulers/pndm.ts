@@ -5,9 +5,9 @@ import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type Sch
 
 /** The configuration of {@linkcode PNDMScheduler}. */
 export interface PNDMConfig extends BaseConfig {
-  /** Whether to begin with lower orders rather than with Runge-Kutta intervals. */
+  /** Whether the first steps are of lower order, in place of Runge-Kutta steps. */
   readonly skip_prk_steps: boolean;
-  /** Whether the last step goes to ᾱ = 1, rather than to that of timestep 0. */
+  /** Whether the last step ends at ᾱ = 1, not at ᾱ of timestep 0. */
   readonly set_alpha_to_one: boolean;
 }
 
@@ -17,13 +17,13 @@ const RULES: ConfigRules<PNDMConfig> = {
   choices: { prediction_type: ["epsilon", "v_prediction"] },
 };
 
-/** The sample that a Runge-Kutta interval, or the doubled first step, began with. */
+/** The sample at the start of a Runge-Kutta interval, or of the repeated first step. */
 const BEGAN = HISTORY;
-/** The weighted sum of a Runge-Kutta interval's outputs so far. */
+/** The weighted sum of the outputs in the current Runge-Kutta interval. */
 const SUM = HISTORY + 1;
 const OUTPUTS = HISTORY + 2;
 
-/** How many outputs the multistep formula looks at. */
+/** Number of outputs in the multistep formula. */
 const ORDER = 4;
 
 /** Adams-Bashforth weights (eq. 12 of the paper and its lower orders), the newest output first. */
@@ -40,21 +40,18 @@ const RUNGE_KUTTA = [1 / 6, 1 / 3, 1 / 3, 1 / 6];
 /**
  * PNDM: "Pseudo Numerical Methods for Diffusion Models on Manifolds", Liu et al., arXiv 2202.09778.
  *
- * DDIM's step (eq. 9) fed with a better ε: a combination of the last four outputs (PLMS). The first
- * outputs come from Runge-Kutta intervals of four calls each (PRK), or, with `skip_prk_steps` as in
- * Stable Diffusion, from lower orders, with the first interval done twice: 50 steps are 51 model
- * calls.
+ * DDIM's step (eq. 9) with an ε that combines the last four outputs (PLMS). The first outputs come
+ * from Runge-Kutta intervals of four model calls each (PRK). With `skip_prk_steps`, as in Stable
+ * Diffusion, they come from steps of lower order, and the first step is repeated: 50 steps take 51
+ * model calls.
  */
 export class PNDMScheduler extends Scheduler<PNDMConfig> {
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): PNDMScheduler {
     return new PNDMScheduler(config, overrides);
   }
@@ -63,7 +60,7 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     const grid = spacedTimesteps(count, this.spacing).map(roundHalfEven); // falling
     const stride = Math.floor(this.settings.num_train_timesteps / count);
     if (!this.settings.skip_prk_steps) return [...this.#prk(grid, stride), ...this.#plms(grid.slice(3), stride, 3)];
-    // The second timestep comes twice: the first interval is done again, with the mean of the
+    // The second timestep appears twice: the first interval is repeated with the mean of the
     // outputs at its two ends.
     return this.#plms(grid.length === 1 ? grid : [grid[0], grid[1], ...grid.slice(1)], stride, 0);
   }
@@ -79,8 +76,7 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     }
     const half = Math.floor(stride / 2);
     return grid.slice(0, 3).flatMap((start, interval) => {
-      // Calls at both ends and twice between; each but the last goes on from the interval's
-      // beginning.
+      // One call at each end and two in the middle. Each starts from the sample at the beginning.
       const middle = grid[interval + 1] + half;
       const end = grid[interval + 1];
       return [start, middle, middle, end].map((timestep, call) => {
@@ -99,7 +95,7 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     });
   }
 
-  /** Multistep calls, `known` outputs being there already. */
+  /** The multistep calls, after `known` outputs of Runge-Kutta intervals. */
   #plms(timesteps: number[], stride: number, known: number): PlanStep[] {
     let outputs = known;
     return timesteps.map((timestep, call) => {
@@ -118,7 +114,7 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     });
   }
 
-  /** The model call at `timestep`, and DDIM's step of `sample` between two other timesteps. */
+  /** A model call at `timestep`, followed by DDIM's step of `sample` between two timesteps. */
   #call(
     timestep: number,
     { before = [], from, to, sample, output }: {

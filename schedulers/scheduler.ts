@@ -34,12 +34,12 @@ export interface BaseConfig extends NoiseScheduleConfig {
   readonly timestep_spacing: string;
   /** Added to "leading" timesteps; 1 in Stable Diffusion. */
   readonly steps_offset: number;
-  /** Whether the predicted clean image is clipped. Latents must not be. */
+  /** Whether the predicted clean image is clipped. Must be false for latents. */
   readonly clip_sample?: boolean;
   /** The largest magnitude that clipping leaves. */
   readonly clip_sample_range?: number;
   /**
-   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * Whether dynamic thresholding limits the predicted clean image (arXiv 2205.11487). For models on
    * pixels, not latents.
    */
   readonly thresholding?: boolean;
@@ -49,29 +49,30 @@ export interface BaseConfig extends NoiseScheduleConfig {
   readonly sample_max_value?: number;
 }
 
-/** What a class says of its configuration. */
+/** The configuration keys of a scheduler class. */
 export interface ConfigRules<Config extends BaseConfig> {
   /** The class's name in diffusers. */
   readonly name: string;
   /** All keys, with diffusers' defaults. */
   readonly defaults: Config;
-  /** The values that are allowed for keys with a closed set of them. */
+  /** Allowed values, for keys with a closed set of values. */
   readonly choices?: Readonly<Record<string, readonly unknown[]>>;
-  /** Values that mean one of the choices, by key. */
+  /** Aliases of allowed values, by key. */
   readonly synonyms?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
 
 /** Options of {@linkcode Scheduler.step}. */
 export interface StepOptions {
-  /** How much of the noise to renew, 0 … 1; read by DDIM alone. Defaults to 0. */
+  /**
+   * η of DDIM, 0 … 1: the share of noise that is drawn anew. Other samplers ignore it. Default: 0.
+   */
   readonly eta?: number;
-  /** Where samplers that add noise draw it; a generator with a random seed unless given. */
+  /** Source of the noise that stochastic samplers add. Default: a generator with a random seed. */
   readonly generator?: TorchGenerator;
   /** The noise itself, in place of a generator. */
   readonly noise?: Float32Array;
   /**
-   * How many images the sample holds, for `thresholding`, which looks at each by itself. Defaults
-   * to 1.
+   * Number of images in the sample; `thresholding` treats each separately. Default: 1.
    */
   readonly batchSize?: number;
 }
@@ -80,13 +81,13 @@ export interface StepOptions {
 export interface StepResult {
   /** The sample at the next timestep. */
   readonly prevSample: Float32Array;
-  /** The clean image that the model's output foresees. */
+  /** The clean image x̂_0 that the model output implies. */
   readonly predOriginalSample: Float32Array;
 }
 
 /**
- * The defaults, by key, that a configuration did not say itself. A symbol: it survives spreading,
- * and not JSON.
+ * Keys that a configuration left at the class's defaults, with their values. A symbol key survives
+ * object spread and is left out of JSON.
  */
 const DEFAULTED = Symbol("keys left at the class's defaults");
 
@@ -96,7 +97,7 @@ const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
   timestep_spacing: ["leading", "trailing", "linspace"],
 };
 
-/** The keys of every class, with the values that most classes take. */
+/** The keys that all classes share, with their most common defaults. */
 export const COMMON_DEFAULTS = {
   num_train_timesteps: 1000,
   beta_start: 0.0001,
@@ -111,8 +112,8 @@ export const COMMON_DEFAULTS = {
 /**
  * A sampler of diffusion models, with the names and the behaviour of diffusers 0.23.
  *
- * There are two ways to run one. `plan()` writes the whole run down as linear combinations, for a
- * loop that stays on the GPU; `step()` carries the same plan out on the host, one model call at a
+ * There are two ways to run a scheduler. `plan()` returns the whole run as linear combinations, for
+ * a loop that stays on the GPU. `step()` executes the same plan on the host, one model call at a
  * time:
  *
  * ```ts
@@ -125,22 +126,22 @@ export const COMMON_DEFAULTS = {
  * }
  * ```
  *
- * Every public class says its paper; a subclass has to say no more than `build()`.
+ * Each public class names its paper. A subclass implements `build()` and nothing else.
  */
 export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   /**
-   * The configuration, complete with defaults, and with the keys that other classes may want.
+   * The configuration with defaults filled in. Keys of other classes are kept.
    *
-   * `Other.fromConfig(scheduler.config)` hands on what was said, not what was left at this class's
-   * defaults, as diffusers' `from_config` does: those keys take the other class's defaults.
+   * `Other.fromConfig(scheduler.config)` passes on explicitly set keys only, as diffusers'
+   * `from_config` does. Keys that were left at this class's defaults take the other class's.
    */
   readonly config: Config & SchedulerConfig;
   /** ᾱ_t, the signal's share of the variance at each training timestep. */
   readonly alphasCumprod: Float32Array;
-  /** How many model calls one interval of time takes: 2 for Heun's method. */
+  /** Model calls per interval: 2 for Heun's method. */
   readonly order: number = 1;
 
-  /** The configuration's own keys: those of other classes do not count here. */
+  /** The keys of this class only. */
   protected readonly settings: Config;
   #plan: SchedulerPlan | undefined;
   #steps = 0;
@@ -149,7 +150,7 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   #registers: (Float32Array | undefined)[] = [];
   #generator: TorchGenerator | undefined;
 
-  /** For subclasses: their rules, and what the user said. */
+  /** @param rules keys and defaults of the subclass */
   protected constructor(rules: ConfigRules<Config>, config: SchedulerConfig, overrides: SchedulerConfig) {
     const { complete, settings } = resolveConfig(rules, config, overrides);
     this.config = complete;
@@ -157,46 +158,45 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     this.alphasCumprod = alphasCumprod(settings);
   }
 
-  /** Each model call of a run of `count` steps. */
+  /** The model calls of a run of `count` steps. */
   protected abstract build(count: number, eta: number): PlanStep[];
 
   /**
-   * The standard deviation of the first sample of a run of `count` steps; of all training steps
-   * where undefined.
+   * The standard deviation of the first sample of a run of `count` steps. Without `count`: of a run
+   * over all training timesteps.
    */
   protected startingSigma(_count?: number): number {
     return 1;
   }
 
-  /** What happens to a predicted clean image besides the linear combinations. */
+  /** The nonlinear operation on predicted clean images, if the configuration asks for one. */
   protected get nonlinear(): Nonlinearity | null {
     return this.settings.thresholding ? "thresholding" : this.settings.clip_sample ? "clip_sample" : null;
   }
 
   /**
-   * The signal's and the noise's share of a sample at a timestep that need not belong to the
-   * current run.
+   * The noise level at a timestep, which need not belong to the current run.
    */
   protected levelAt(timestep: number): NoiseLevel {
     const alphaBar = this.alphaBar(timestep);
     return { signal: Math.sqrt(alphaBar), noise: Math.sqrt(1 - alphaBar) };
   }
 
-  /** The timesteps of the model calls, after {@linkcode setTimesteps}; empty before. */
+  /** The timesteps of the model calls. Empty before {@linkcode setTimesteps}. */
   get timesteps(): number[] {
     return [...this.#plan?.timesteps ?? []];
   }
 
   /**
-   * The standard deviation that the first sample must have: multiply standard normal noise by it.
+   * The standard deviation of the first sample. Multiply standard normal noise by it.
    */
   get initNoiseSigma(): number {
     return this.#plan?.initNoiseSigma ?? this.startingSigma();
   }
 
   /**
-   * Begins a run of `steps` steps. Some samplers make more model calls than that: see {@linkcode
-   * timesteps}.
+   * Starts a run of `steps` steps. Some samplers need more model calls than steps: see
+   * {@linkcode timesteps}.
    *
    * @throws {SchedulerError} where `steps` is not a whole number from 1 to `num_train_timesteps`.
    */
@@ -209,8 +209,8 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   }
 
   /**
-   * A whole run of `steps` steps as data; see {@linkcode SchedulerPlan}. Changes nothing in this
-   * object.
+   * A whole run of `steps` steps as data; see {@linkcode SchedulerPlan}. Does not change the
+   * scheduler.
    *
    * @throws {SchedulerError} where `steps` is not a whole number from 1 to `num_train_timesteps`,
    *   or the configuration makes a coefficient infinite (an `epsilon` model cannot start from pure
@@ -247,8 +247,8 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   }
 
   /**
-   * The sample as the model wants to see it: times the step's input scale. The same array where
-   * that is 1.
+   * The sample times the step's input scale, as the model expects it. Returns the same array where
+   * the scale is 1.
    */
   scaleModelInput(sample: Float32Array, timestep: number): Float32Array {
     const { inputScale } = this.#locate(timestep).step;
@@ -256,10 +256,10 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   }
 
   /**
-   * Goes from the sample at `timestep` to the one at the next timestep.
+   * Computes the sample at the next timestep from the sample at `timestep`.
    *
-   * @param modelOutput What the model said of `scaleModelInput(sample, timestep)`, as many values
-   *   as the sample.
+   * @param modelOutput the model's output for `scaleModelInput(sample, timestep)`; as long as the
+   *   sample
    * @throws {SchedulerError} before `setTimesteps()`, after the last step, at a timestep that is
    *   not the run's, and where a multistep sampler has not seen the calls that it builds on.
    */
@@ -290,8 +290,8 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   }
 
   /**
-   * The clean image with as much noise as a sample has at `timestep`: `signal · original + noise
-   * level · noise`.
+   * Adds noise to a clean image: `signal · original + sigma · noise`, with the noise level of
+   * `timestep`.
    *
    * @throws {SchedulerError} where the timestep is neither the run's nor a training timestep.
    */
@@ -305,13 +305,13 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
    * scheduler_config.json.
    */
   toJSON(): Record<string, unknown> {
-    // JSON has no infinity; where a key stands at it (lambda_min_clipped), leaving the key out
-    // means the same.
+    // JSON has no infinity. Leaving out a key whose default is infinite (lambda_min_clipped) is
+    // equivalent.
     const writable = Object.entries(this.config).filter(([, value]) => typeof value !== "number" || isFinite(value));
     return Object.fromEntries(writable.sort(([a], [b]) => a < b ? -1 : 1));
   }
 
-  /** The variance-preserving schedule at a training timestep. */
+  /** ᾱ at a training timestep. */
   protected alphaBar(timestep: number): number {
     const value = this.alphasCumprod[timestep];
     if (value === undefined) {
@@ -325,22 +325,22 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     return value;
   }
 
-  /** How the configuration lays out timesteps. */
+  /** The spacing of timesteps that the configuration asks for. */
   protected get spacing(): Spacing {
     const { timestep_spacing: kind, num_train_timesteps: train, steps_offset: offset } = this.settings;
     return { kind, train, offset };
   }
 
   /**
-   * Puts a predicted clean image into a register of its own if it has to be limited; else leaves it
-   * a linear form.
+   * Stores a predicted clean image in a register of its own if clipping or thresholding applies.
+   * Otherwise it stays a linear form.
    */
   protected limited(original: Term[], register: number): { x0: Term[]; keep: Combination[] } {
     if (!this.nonlinear) return { x0: original, keep: [] };
     return { x0: of(register), keep: [{ target: register, terms: mix([1, original]), limited: true }] };
   }
 
-  /** The plan depends on eta, which diffusers takes with every step rather than once. */
+  /** Plans again for another η, which diffusers accepts at every step. */
   #planFor(eta: number): void {
     if (!this.#plan || eta === this.#eta) return;
     this.#plan = this.plan(this.#steps, { eta });
@@ -348,8 +348,8 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   }
 
   /**
-   * The run's next step, or one in the middle to begin with (the last of equal timesteps: it opens
-   * an interval).
+   * The run's next step, or a later one to start from. Of equal timesteps it takes the last, which
+   * starts an interval.
    */
   #locate(timestep: number): { step: PlanStep; index: number } {
     const plan = this.#plan;
@@ -413,7 +413,7 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
       clamp(original, this.settings.clip_sample_range ?? 1);
       return;
     }
-    // Dynamic thresholding (Imagen, arXiv 2205.11487, section 2.3), each image by itself.
+    // Dynamic thresholding (Imagen, arXiv 2205.11487, section 2.3), separately for each image.
     const { dynamic_thresholding_ratio: ratio = 0.995, sample_max_value: most = 1 } = this.settings;
     if (!Number.isInteger(batchSize) || batchSize < 1 || original.length % batchSize !== 0) {
       throw new SchedulerError(
@@ -435,7 +435,7 @@ function clamp(values: Float32Array, bound: number): void {
   for (let i = 0; i < values.length; i++) values[i] = Math.min(Math.max(values[i], -bound), bound);
 }
 
-/** torch.quantile: linear between the two nearest ranks. */
+/** As torch.quantile: linear interpolation between the two nearest ranks. */
 function quantile(values: Float32Array, ratio: number): number {
   const sorted = values.toSorted();
   const rank = ratio * (sorted.length - 1);

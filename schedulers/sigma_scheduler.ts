@@ -2,27 +2,27 @@ import { interpolate, karrasSigmas, linspace, sigmasOf, spacedTimesteps, timeste
 import { mix, type NoiseLevel, of, type PlanStep, predict, SAMPLE, type Term } from "./plan.ts";
 import { type BaseConfig, Scheduler } from "./scheduler.ts";
 
-/** The keys of samplers that work on σ. */
+/** The configuration keys of samplers that work on σ. */
 export interface SigmaConfig extends BaseConfig {
-  /** Whether noise levels are even in σ^(1/7) rather than in time (arXiv 2206.00364). */
+  /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
   readonly use_karras_sigmas?: boolean;
-  /** How σ is laid out: "linear" (at the timesteps) or "log_linear" (even in log σ). */
+  /** Spacing of σ: "linear" (at the timesteps) or "log_linear" (evenly spaced in log σ). */
   readonly interpolation_type?: string;
 }
 
-/** The timesteps of a run and the noise levels there, with one more: where the last step ends. */
+/** The timesteps of a run, and their noise levels with the final one. */
 export interface SigmaSchedule {
-  /** The times that the model is told, falling. */
+  /** The timesteps that are passed to the model, descending. */
   readonly timesteps: readonly number[];
-  /** The noise level at each, and the last step's end. */
+  /** The noise level at each timestep, then the one at which the last step ends. */
   readonly sigmas: Float32Array;
 }
 
 /**
- * What the k-diffusion samplers share: Karras et al.'s picture of diffusion (arXiv 2206.00364).
+ * Base class of the k-diffusion samplers, in the formulation of Karras et al. (arXiv 2206.00364).
  *
- * A sample is `x = x_0 + σ · noise`, so that sampling solves `dx/dσ = ε(x, σ)` from σ_max down to
- * 0. The model, trained on samples of variance 1, sees `x / √(σ² + 1)`.
+ * A sample is `x = x_0 + σ · noise`. Sampling solves `dx/dσ = ε(x, σ)` from σ_max down to 0. The
+ * model was trained on samples of variance 1, so its input is `x / √(σ² + 1)`.
  */
 export abstract class SigmaScheduler<Config extends SigmaConfig> extends Scheduler<Config> {
   /** The timesteps and noise levels of a run of `count` steps. */
@@ -46,8 +46,8 @@ export abstract class SigmaScheduler<Config extends SigmaConfig> extends Schedul
   protected override startingSigma(count?: number): number {
     const sigmas = count === undefined ? sigmasOf(this.alphasCumprod) : this.schedule(count).sigmas;
     const most = sigmas.reduce((a, b) => Math.max(a, b));
-    // "leading" does not begin at σ_max's timestep, so the first sample is taken to hold a signal
-    // of variance 1, too.
+    // "leading" does not start at the timestep of σ_max. The first sample therefore contains a
+    // signal of variance 1, too.
     return this.settings.timestep_spacing === "leading" ? Math.fround(Math.sqrt(most ** 2 + 1)) : most;
   }
 
@@ -55,7 +55,7 @@ export abstract class SigmaScheduler<Config extends SigmaConfig> extends Schedul
     return { signal: 1, noise: interpolate(sigmasOf(this.alphasCumprod), timestep) };
   }
 
-  /** All of a step but its combinations. */
+  /** The parts of a step apart from its combinations. */
   protected call(timestep: number, sigma: number): Pick<PlanStep, "timestep" | "inputScale" | "level"> {
     return { timestep, inputScale: 1 / Math.sqrt(sigma ** 2 + 1), level: { signal: 1, noise: sigma } };
   }

@@ -3,25 +3,25 @@ import { SchedulerError } from "./error.ts";
 const { fround } = Math;
 const STATE_WORDS = 624;
 const SHIFT_WORDS = 397;
-/** Normals come in pairs, and torch fills them eight pairs at a time. */
+/** torch computes normals in blocks of eight pairs. */
 const BLOCK = 16;
 const TWO_PI = 2 * Math.PI;
 
 /**
- * `torch.Generator("cpu")`: MT19937, and the normal draws that `torch.randn` makes of it, so that a
- * seed starts from the latents that it starts from in PyTorch (to 4·10⁻⁶, by which torch differs
- * from itself between machines).
+ * `torch.Generator("cpu")`: MT19937, with the normal draws of `torch.randn`. A seed gives the same
+ * latents as in PyTorch, to 4·10⁻⁶: torch itself differs by that much between machines.
  *
  * ```ts
- * const latents = new TorchGenerator(7).randn([1, 4, 64, 64]); // torch.randn(1, 4, 64, 64, generator=manual_seed(7))
+ * // torch.randn(1, 4, 64, 64, generator=torch.Generator("cpu").manual_seed(7))
+ * const latents = new TorchGenerator(7).randn([1, 4, 64, 64]);
  * ```
  */
 export class TorchGenerator {
-  /** The seed as it was given; only its low 32 bits matter. */
+  /** The seed as given. Only its low 32 bits are used. */
   readonly seed: number | bigint;
   readonly #state = new Uint32Array(STATE_WORDS);
   #position = STATE_WORDS;
-  /** The second of a pair of normals, kept for the next short draw. */
+  /** The second value of a pair, kept for the next draw of fewer than 16 values. */
   #spare: number | undefined;
 
   /**
@@ -50,9 +50,9 @@ export class TorchGenerator {
   /**
    * Draws of the standard normal distribution, in `shape`'s row-major order.
    *
-   * The algorithm, and so the numbers, depend on how many there are: from 16 on Box-Muller in
-   * float32 on blocks of 16, below that in float64 one by one, the second of each pair waiting for
-   * the next short draw.
+   * As in torch, the algorithm depends on the count. 16 values or more use Box-Muller in float32 on
+   * blocks of 16. Fewer values use float64, one by one, and keep the second value of a pair for the
+   * next such draw.
    *
    * @throws {SchedulerError} where a dimension is not a whole number.
    */
@@ -123,7 +123,7 @@ export class TorchGenerator {
   }
 }
 
-/** Box-Muller in float32: value j of a block gives the radius, value j + 8 the angle. */
+/** Box-Muller in float32: element j of a block gives the radius, element j + 8 the angle. */
 function toNormals(block: Float32Array): void {
   for (let j = 0; j < BLOCK / 2; j++) {
     const radius = fround(Math.sqrt(fround(-2 * fround(Math.log(1 - block[j])))));

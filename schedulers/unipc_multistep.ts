@@ -4,10 +4,10 @@ import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type Sch
 
 /** The configuration of {@linkcode UniPCMultistepScheduler}. */
 export interface UniPCMultistepConfig extends BaseConfig {
-  /** How many predictions a step looks at. */
+  /** Number of predictions that a step combines. */
   readonly solver_order: number;
   /**
-   * Whether the predicted clean image is limited by its own quantile (arXiv 2205.11487). For
+   * Whether dynamic thresholding limits the predicted clean image (arXiv 2205.11487). For models on
    * pixels, not latents.
    */
   readonly thresholding: boolean;
@@ -15,17 +15,17 @@ export interface UniPCMultistepConfig extends BaseConfig {
   readonly dynamic_thresholding_ratio: number;
   /** The largest bound of thresholding. */
   readonly sample_max_value: number;
-  /** Whether to solve over the predicted clean image rather than the predicted noise. */
+  /** Whether the solver integrates the predicted clean image, not the predicted noise. */
   readonly predict_x0: boolean;
   /** B(h): "bh1" (h) or "bh2" (e^h − 1). */
   readonly solver_type: string;
-  /** Whether short runs end with lower orders, for stability. */
+  /** Whether short runs end with steps of lower order, for stability. */
   readonly lower_order_final: boolean;
-  /** The steps after which nothing is corrected. */
+  /** Steps without a corrector. */
   readonly disable_corrector: readonly number[];
   /** Another scheduler as predictor is not supported. */
   readonly solver_p: null;
-  /** Whether noise levels are even in σ^(1/7) rather than in time (arXiv 2206.00364). */
+  /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
   readonly use_karras_sigmas: boolean;
 }
 
@@ -46,11 +46,11 @@ const RULES: ConfigRules<UniPCMultistepConfig> = {
     use_karras_sigmas: false,
   },
   choices: { solver_order: [1, 2, 3, 4, 5], solver_type: ["bh1", "bh2"], solver_p: [null] },
-  // What sibling solvers call their own variants means the usual one here.
+  // diffusers maps the variants of other solvers to the default one.
   synonyms: { solver_type: { midpoint: "bh2", heun: "bh2", logrho: "bh2" } },
 };
 
-/** The corrected sample of the last call, from which both predictor and corrector start. */
+/** The corrected sample of the last call: the start of both predictor and corrector. */
 const BEGAN = HISTORY;
 const PREDICTIONS = HISTORY + 1;
 
@@ -58,21 +58,17 @@ const PREDICTIONS = HISTORY + 1;
  * UniPC: "A Unified Predictor-Corrector Framework for Fast Sampling of Diffusion Models", Zhao et
  * al., arXiv 2302.04867, algorithms 5 to 8, with B(h) = h (bh1) or e^h − 1 (bh2).
  *
- * Each model call serves twice: it corrects the sample that it was made at (UniC, one order higher
- * than the step before), and from the corrected sample predicts the next (UniP). Both are one
- * formula, over λ = log(α/σ), of the predicted clean image (`predict_x0`) or of the predicted
- * noise.
+ * Each model call is used twice: to correct its own sample (UniC, one order higher than the
+ * previous step), and to predict the next sample from the corrected one (UniP). Both use the same
+ * formula in λ = log(α/σ), of the predicted clean image (`predict_x0`) or of the predicted noise.
  */
 export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
-  /** A sampler from a diffusers configuration; diffusers' defaults for keys that it lacks. */
+  /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
-  /**
-   * A sampler from a diffusers configuration, this class's or another's; `overrides` come before
-   * it.
-   */
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): UniPCMultistepScheduler {
     return new UniPCMultistepScheduler(config, overrides);
   }
@@ -88,8 +84,7 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
       spacing: this.spacing,
       levels: use_karras_sigmas ? "karras" : "plain",
     });
-    // One more than the predictor looks at: the corrector reads the new prediction beside all old
-    // ones.
+    // One more register than the predictor needs: the corrector reads the new prediction as well.
     const predictionOf = (index: number) => PREDICTIONS + index % (solver_order + 1);
     const orderAt = (index: number) => {
       const left = this.settings.lower_order_final ? timesteps.length - index : solver_order;
@@ -146,7 +141,7 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
     const alphaTo = 1 / Math.sqrt(to ** 2 + 1), sigmaTo = to * alphaTo;
     const alphaNow = 1 / Math.sqrt(now.sigma ** 2 + 1), sigmaNow = now.sigma * alphaNow;
     const h = Math.log(now.sigma / to); // λ_to − λ_now
-    if (h === 0) return sample; // Karras levels end with an interval of no length
+    if (h === 0) return sample; // the last interval of Karras levels has length zero
 
     const signed = predict_x0 ? -h : h;
     const phi = Math.expm1(signed);
@@ -172,7 +167,7 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
  */
 function weightsOf(r: number[], { signed, b }: { signed: number; b: number }): number[] {
   if (r.length === 0) return [];
-  // One equation would do as well; the authors take 1/2, its limit for short steps.
+  // The authors use 1/2, the limit for short steps, in place of solving one equation.
   if (r.length === 1) return [0.5];
   const matrix: number[][] = [], right: number[] = [];
   let factorial = 1;
