@@ -19,5 +19,5 @@ export {
   type WgslExtension,
 } from "./gpu.ts";
 export type { Program } from "./record/program.ts";
-export type { KernelProfile } from "./record/recorder.ts";
+export type { KernelProfile } from "./record/profiler.ts";
 export { Tensor, type TensorWindow } from "./tensor.ts";

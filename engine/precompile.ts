@@ -10,8 +10,9 @@
  * @module
  */
 import { Gpu } from "./gpu.ts";
-import type { CompiledKernel } from "./kernel/kernel.ts";
-import { type RehearsedRun, slotBytes } from "./record/recorder.ts";
+import type { CompiledKernel } from "./kernel/pipeline_cache.ts";
+import type { RehearsedRun } from "./record/rehearse_sink.ts";
+import { slotBytes } from "./record/sink.ts";
 
 /** Devices beyond this would wait for each other's turn at the cache rather than compile. */
 const mostDevices = 4;
@@ -34,10 +35,10 @@ const cachedMs = 80;
  */
 export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
   const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
-  if (!gpu.info.compilesLate || cores < 2 || gpu.recorder.rehearsing) return;
-  const known = new Set(gpu.compiledKernels);
+  if (!gpu.info.compilesLate || cores < 2 || gpu.context.recorder.rehearsing) return;
+  const known = new Set(gpu.context.pipelines.all);
   const fresh = new Map<CompiledKernel, RehearsedRun>();
-  await gpu.rehearse(body, (run) => {
+  await gpu.context.rehearse(body, (run) => {
     if (!known.has(run.kernel) && !fresh.has(run.kernel)) fresh.set(run.kernel, run);
   });
   gpu.trim(); // what was rehearsed together need not be in memory together
@@ -120,8 +121,8 @@ class Member implements Disposable {
   }
 
   submit(runs: readonly RehearsedRun[]): void {
-    const { device } = this.#gpu;
-    this.#gpu.guarded("run kernels on one workgroup each", () => {
+    const { device } = this.#gpu.context;
+    this.#gpu.context.guarded("run kernels on one workgroup each", () => {
       const encoder = device.createCommandEncoder();
       const pass = encoder.beginComputePass();
       for (const run of runs) this.#encode(pass, run);
@@ -139,20 +140,20 @@ class Member implements Disposable {
   }
 
   #encode(pass: GPUComputePassEncoder, { kernel, params }: RehearsedRun): void {
-    const { device, recorder } = this.#gpu;
-    const { pipeline, layout, accesses } = this.#isOwner ? kernel : this.#gpu.recompiled(kernel);
+    const { device, pipelines, recorder } = this.#gpu.context;
+    const { pipeline, layout, accesses } = this.#isOwner ? kernel : pipelines.recompile(kernel);
     while (this.#memory.length < accesses.length) this.#memory.push(this.#buffer(memoryBytes, GPUBufferUsage.STORAGE));
     const uniforms = this.#buffer(slotBytes, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
     device.queue.writeBuffer(uniforms, 0, params);
     const entries = accesses.map((_, binding) => ({ binding, resource: { buffer: this.#memory[binding] } }));
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, device.createBindGroup({ layout: layout.layout, entries }));
-    pass.setBindGroup(1, recorder.paramSlots(uniforms).group, [0]);
+    pass.setBindGroup(1, recorder.groups.paramSlots(uniforms).group, [0]);
     pass.dispatchWorkgroups(1);
   }
 
   #buffer(size: number, usage: number): GPUBuffer {
-    const buffer = this.#gpu.device.createBuffer({ size, usage });
+    const buffer = this.#gpu.context.device.createBuffer({ size, usage });
     this.#buffers.push(buffer);
     return buffer;
   }

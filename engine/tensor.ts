@@ -1,15 +1,7 @@
-import type { Gpu } from "./gpu.ts";
+import type { Storage } from "./context.ts";
 import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostArray } from "./dtype.ts";
 import { DTypeError, GpuError, ShapeError } from "./errors.ts";
-import type { Capture } from "./record/program.ts";
-
-/** A buffer with the number of tensors that look at it. For the engine. */
-export interface Storage {
-  buffer: GPUBuffer;
-  owners: number;
-  /** Where `buffer` is a stand-in still: the program in the making whose plan it is in. */
-  capture?: Capture;
-}
+import type { Gpu } from "./gpu.ts";
 
 /**
  * A stretch of a tensor's elements: what a kernel binds when a tensor is larger than one storage
@@ -52,7 +44,7 @@ export class Tensor implements Disposable {
     this.size = elements(shape);
     this.#storage = storage;
     storage.owners++;
-    gpu.adopt(this);
+    gpu.context.scopes.adopt(this);
   }
 
   /**
@@ -85,9 +77,7 @@ export class Tensor implements Disposable {
       ]);
     }
     const bytes = elements(shape) * bytesPerElement[dtype];
-    const storage = gpu.recorder.capture?.store(bytes) ??
-      { buffer: gpu.pool.acquire(bytes, options.exact ?? false), owners: 0 };
-    return new Tensor(gpu, [...shape], dtype, storage);
+    return new Tensor(gpu, [...shape], dtype, gpu.context.allocate(bytes, options.exact));
   }
 
   /** Number of bytes that the elements take. */
@@ -172,7 +162,7 @@ export class Tensor implements Disposable {
         [this.shape],
       );
     }
-    this.gpu.write(this.buffer, bytes, byteOffset);
+    this.gpu.context.write(this.buffer, bytes, byteOffset);
   }
 
   /**
@@ -180,7 +170,7 @@ export class Tensor implements Disposable {
    * in Deno).
    */
   async data(): Promise<Float32Array<ArrayBuffer>> {
-    return decodeFloat32(await this.gpu.read(this.buffer, this.bytes), this.dtype, this.size);
+    return decodeFloat32(await this.gpu.context.read(this.buffer, this.bytes), this.dtype, this.size);
   }
 
   /**
@@ -188,7 +178,7 @@ export class Tensor implements Disposable {
    * @throws {DTypeError} for other types
    */
   async float64(): Promise<Float64Array<ArrayBuffer>> {
-    const bytes = await this.gpu.read(this.buffer, this.bytes);
+    const bytes = await this.gpu.context.read(this.buffer, this.bytes);
     if (this.dtype === "f64") return new Float64Array(bytes, 0, this.size);
     if (this.dtype === "f32") return Float64Array.from(new Float32Array(bytes, 0, this.size));
     throw new DTypeError(`Cannot read ${this.dtype} elements as f64`);
@@ -196,7 +186,7 @@ export class Tensor implements Disposable {
 
   /** Takes the tensor out of the scope it was made in: from here on it belongs to the caller. */
   keep(): this {
-    this.gpu.abandon(this);
+    this.gpu.context.scopes.abandon(this);
     return this;
   }
 
@@ -204,11 +194,8 @@ export class Tensor implements Disposable {
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.gpu.abandon(this);
-    const storage = this.#storage;
-    if (--storage.owners > 0) return;
-    if (storage.capture) storage.capture.give(storage);
-    else this.gpu.pool.release(storage.buffer);
+    this.gpu.context.scopes.abandon(this);
+    if (--this.#storage.owners === 0) this.gpu.context.free(this.#storage);
   }
 }
 

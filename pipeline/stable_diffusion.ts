@@ -345,7 +345,7 @@ export class StableDiffusionPipeline implements Disposable {
    */
   async encodePrompt(prompt: string | readonly string[], options: EncodePromptOptions = {}): Promise<PromptEmbeddings> {
     const embeddings = encodePrompts(this, prompt, options);
-    await this.gpu.check();
+    await this.gpu.context.check();
     return embeddings;
   }
 
@@ -411,7 +411,7 @@ export class StableDiffusionPipeline implements Disposable {
     const result = (images: unknown, nsfwContentDetected: boolean[] | null) =>
       ({ images, nsfwContentDetected }) as GenerateResult<T>;
     if (outputType === "latent") {
-      await this.gpu.check();
+      await this.gpu.context.check();
       return result(latents.reshape(latents.shape), null); // a second owner, for the caller
     }
     const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, this.#decoding);

@@ -69,6 +69,18 @@ export function gpuTest(
   });
 }
 
+/** Counts the submissions to a device from now on. */
+export function countSubmissions(gpu: Gpu): () => number {
+  const { queue } = gpu.context.device;
+  const original = queue.submit;
+  let count = 0;
+  queue.submit = (...args) => {
+    count++;
+    return original.apply(queue, args);
+  };
+  return () => count;
+}
+
 /** `count` numbers from -1 to 1 that are the same in every run (xorshift). */
 export function randomArray(count: number, seed = 1): Float32Array<ArrayBuffer> {
   let state = (seed * 2654435761) >>> 0 || 1;

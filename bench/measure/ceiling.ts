@@ -140,7 +140,8 @@ async function peakCopy(
       gbps = Math.max(gbps, 2 * bytes / minMs / 1e6);
     }
   }
-  const copy = () => gpu.recorder.copy(x.buffer, 0, y.buffer, 0, bytes);
+  const copy = () =>
+    gpu.context.recorder.copy({ source: x.buffer, sourceOffset: 0, target: y.buffer, targetOffset: 0, bytes });
   const { minMs } = await time(deviceWork(gpu, copy, options), options);
   return { gbps, bufferGbps: 2 * bytes / minMs / 1e6 };
 }

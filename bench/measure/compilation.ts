@@ -10,8 +10,8 @@
  * @module
  */
 import { Gpu } from "../../engine/gpu.ts";
-import type { CompiledKernel } from "../../engine/kernel/kernel.ts";
-import type { RehearsedRun } from "../../engine/record/recorder.ts";
+import type { CompiledKernel } from "../../engine/kernel/pipeline_cache.ts";
+import type { RehearsedRun } from "../../engine/record/rehearse_sink.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
 import type { FileTree } from "../../pipeline/checkpoint/source/file_tree.ts";
@@ -37,7 +37,7 @@ export async function measureCompilation(
   using gpu = await Gpu.request();
   const noted: { part: string; runs: RehearsedRun[] }[] = [];
   const rehearse = async (part: string, body: () => void | Promise<void>) => {
-    noted.push({ part, runs: await gpu.rehearse(body) });
+    noted.push({ part, runs: await gpu.context.rehearse(body) });
   };
   let loaded: StableDiffusionPipeline | undefined;
   await rehearse("loading", async () => {
@@ -65,8 +65,8 @@ export async function measureCompilation(
   return {
     device: gpu.info.name,
     model: typeof model === "string" ? model : model.name,
-    pipelines: gpu.compiledKernels.length,
-    createMs: gpu.compiledKernels.reduce((sum, { createMs }) => sum + createMs, 0),
+    pipelines: gpu.context.pipelines.all.length,
+    createMs: gpu.context.pipelines.all.reduce((sum, { createMs }) => sum + createMs, 0),
     firstRunMs: trial.firstRunMs + edit.firstRunMs,
     variants,
   };
@@ -107,13 +107,13 @@ async function timeFirstEdit(gpu: Gpu, width: number) {
   const shape = [rows.source.length / width, width];
   using source = Tensor.from(gpu, rows.source, shape);
   using destination = Tensor.from(gpu, rows.destination, shape);
-  const before = new Set(gpu.compiledKernels);
+  const before = new Set(gpu.context.pipelines.all);
   const round = () =>
     timed(gpu, async () => {
       using _ = await solveOperator(gpu, { source, destination }, { lamb: 0.1 });
     });
   const [first, second] = [await round(), await round()];
-  const made = Map.groupBy(gpu.compiledKernels.filter((kernel) => !before.has(kernel)), ({ name }) => name);
+  const made = Map.groupBy(gpu.context.pipelines.all.filter((kernel) => !before.has(kernel)), ({ name }) => name);
   const createMs = (kernels: readonly CompiledKernel[]) => kernels.reduce((sum, each) => sum + each.createMs, 0);
   const variants = [...made].map(([kernel, kernels]) => ({
     part: "edit",

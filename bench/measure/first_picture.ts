@@ -47,7 +47,7 @@ if (import.meta.main) {
     await pipe.generate("A pack of roses", { ...settings, outputType: "array" });
   };
   const [, firstMs] = await timed(draw);
-  const kernels = gpu.compiledKernels;
+  const kernels = gpu.context.pipelines.all;
   const [, secondMs] = await timed(draw);
   const first: FirstPicture = {
     startMs,

@@ -48,7 +48,7 @@ function watch<K extends string>(target: Record<K, (...args: never[]) => unknown
 }
 
 const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor(values.length / 2)];
-const submitted = watch(gpu.recorder as unknown as Record<"submit", () => void>, "submit");
+const submitted = watch(gpu.context.recorder.submitSink as unknown as Record<"submit", () => void>, "submit");
 
 /**
  * Milliseconds to record `body` and to hand it over, the device idle meanwhile but for what a full
@@ -72,9 +72,9 @@ async function measure(body: () => void): Promise<{ recordMs: number; submitMs: 
 for (let i = 0; i < 2; i++) step();
 await gpu.finished();
 const { runs } = gpu.tally(step);
-const groups = watch(gpu.device as unknown as Record<"createBindGroup", () => unknown>, "createBindGroup");
-const buffers = watch(gpu.device as unknown as Record<"createBuffer", () => unknown>, "createBuffer");
-const copies = watch(gpu.recorder as unknown as Record<"copy", () => unknown>, "copy");
+const groups = watch(gpu.context.device as unknown as Record<"createBindGroup", () => unknown>, "createBindGroup");
+const buffers = watch(gpu.context.device as unknown as Record<"createBuffer", () => unknown>, "createBuffer");
+const copies = watch(gpu.context.recorder as unknown as Record<"copy", () => unknown>, "copy");
 step();
 const [madeGroups, madeBuffers, madeCopies] = [groups.count, buffers.count, copies.count];
 const show = (what: string, { recordMs, submitMs }: { recordMs: number; submitMs: number }) =>

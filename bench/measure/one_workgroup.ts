@@ -5,7 +5,7 @@
  * @module
  */
 import type { Gpu } from "../../engine/gpu.ts";
-import type { RehearsedRun } from "../../engine/record/recorder.ts";
+import type { RehearsedRun } from "../../engine/record/rehearse_sink.ts";
 import { Tensor } from "../../engine/tensor.ts";
 
 /** Rehearsed runs, each kernel once with each of its parameters, over memory of their own. */
@@ -40,7 +40,14 @@ export class OneWorkgroupRuns implements Disposable {
         size,
       }));
       const pack = (view: DataView) => new Uint8Array(view.buffer, view.byteOffset).set(run.params);
-      this.#gpu.recorder.dispatch(run.kernel, entries, pack, [1, 1, 1], `${index}`);
+      this.#gpu.context.recorder.dispatch({
+        kernel: run.kernel,
+        entries,
+        pack,
+        grid: [1, 1, 1],
+        name: `${index}`,
+        cost: undefined,
+      });
     }
   }
 
@@ -55,7 +62,7 @@ export class OneWorkgroupRuns implements Disposable {
  */
 export async function compileAhead(gpu: Gpu, body: () => void | Promise<void>): Promise<void> {
   {
-    using runs = new OneWorkgroupRuns(gpu, await gpu.rehearse(body));
+    using runs = new OneWorkgroupRuns(gpu, await gpu.context.rehearse(body));
     runs.record();
     await gpu.finished();
   }

@@ -1,119 +1,21 @@
-import type { Gpu, WgslExtension } from "../gpu.ts";
 import type { DType } from "../dtype.ts";
 import { DTypeError, ShapeError } from "../errors.ts";
+import type { Gpu } from "../gpu.ts";
 import { roundUp } from "../memory/pool.ts";
 import { Tensor, type TensorWindow } from "../tensor.ts";
+import type { Binding, Constant, Grid, KernelDeclaration, Scalar } from "./declaration.ts";
 
-/** Type of a uniform parameter. */
-export type Scalar = "u32" | "i32" | "f32";
-
-/**
- * A compile-time constant: numbers and booleans become `const NAME`, strings become `alias NAME`
- * (of a WGSL type).
- */
-export type Constant = number | boolean | string;
-
-/** Workgroups along x, y and z. */
-export type Grid = readonly [number, number, number];
-
-/**
- * What one run costs at least: the arithmetic of the definition, and each operand's bytes moved
- * once.
- */
-export interface Cost {
-  readonly flops: number;
-  readonly bytes: number;
-}
-
-/**
- * How a kernel sees one buffer. Made by {@linkcode input}, {@linkcode output} and {@linkcode
- * storage}.
- */
-export interface Binding {
-  readonly access: "read" | "write";
-  /**
-   * Elements an access moves, for floating-point tensors of any storage type: 1 (f32), 4 (vec4f) or
-   * 8 (mat2x4f).
-   */
-  readonly lanes?: number | string;
-  /** A WGSL type, for everything else. */
-  readonly type?: string;
-}
-
-/**
- * A floating-point tensor that is read. The kernel calls `NAME_at(i)`, which is `lanes`
- * neighbouring numbers as f32, vec4f or mat2x4f, whether the tensor stores f32 or f16.
- * `NAME_first(i)` and `NAME_last(i)` are one of these, where there are four or eight. `lanes` may
- * name a constant that holds 1, 4 or 8.
- */
-export function input(lanes: 1 | 4 | 8 | string = 1): Binding {
-  return { access: "read", lanes };
-}
-
-/**
- * A floating-point tensor that is written: `NAME_put(i, value)`; `NAME_at(i)` reads back. f16 wants
- * 4 or 8 lanes.
- */
-export function output(lanes: 1 | 4 | 8 | string = 1): Binding {
-  return { access: "write", lanes };
-}
-
-/** A buffer of a WGSL type, accessed as `NAME[i]`. */
-export function storage(access: "read" | "write", type: string): Binding {
-  return { access, type };
-}
-
-/**
- * A kernel as it is written down: everything that the engine, the tests, the profiler and the bench
- * need to know of it.
- */
-export interface KernelDeclaration<B extends string, P extends string, C extends string> {
-  readonly name: string;
-  readonly bindings: Readonly<Record<B, Binding>>;
-  readonly params: Readonly<Record<P, Scalar>>;
-  /** Names of the constants that `run` must be given. */
-  readonly constants?: readonly C[];
-  /**
-   * WGSL extensions that the body uses where the device has them: the engine writes the `enable`
-   * lines that the compiler wants.
-   */
-  readonly extensions?:
-    | readonly WgslExtension[]
-    | ((constants: Readonly<Record<C, Constant>>) => readonly WgslExtension[]);
-  /**
-   * The body: WGSL with an entry point `main`, or what generates it from the constants. Params
-   * arrive as `params.NAME`.
-   */
-  readonly wgsl: string | ((constants: Readonly<Record<C, Constant>>) => string);
-  readonly grid: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Grid;
-  readonly cost: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Cost;
-}
-
-/** A compiled variant of a kernel: one set of constants and storage types on one device. */
-export interface CompiledKernel {
-  readonly pipeline: GPUComputePipeline;
-  readonly layout: NumberedLayout;
-  readonly id: number;
-  /** The kernel's name. */
-  readonly name: string;
-  /** Constants and storage types. */
-  readonly variant: string;
-  /** The whole WGSL. */
-  readonly code: string;
-  /** How each binding is accessed. */
-  readonly accesses: readonly Binding["access"][];
-  /** How long the host took to create it. Drivers compile then, or when it first runs. */
-  readonly createMs: number;
-}
-
-/**
- * A layout of bindings. Kernels with as many buffers read and written in the same order share one,
- * and with it the bind groups of equal buffers.
- */
-export interface NumberedLayout {
-  readonly layout: GPUBindGroupLayout;
-  readonly id: number;
-}
+export {
+  type Binding,
+  type Constant,
+  type Cost,
+  type Grid,
+  input,
+  type KernelDeclaration,
+  output,
+  type Scalar,
+  storage,
+} from "./declaration.ts";
 
 /**
  * One kernel: its declaration, and `run`. Compiled on first use, once per device and set of
@@ -121,12 +23,15 @@ export interface NumberedLayout {
  */
 export class Kernel<B extends string = string, P extends string = string, C extends string = string> {
   readonly declaration: KernelDeclaration<B, P, C>;
+  /** How each binding is accessed. */
+  readonly accesses: readonly Binding["access"][];
   readonly #bindings: readonly (readonly [B, Binding])[];
   readonly #params: readonly (readonly [P, Scalar])[];
 
   constructor(declaration: KernelDeclaration<B, P, C>) {
     this.declaration = declaration;
     this.#bindings = Object.entries<Binding>(declaration.bindings) as [B, Binding][];
+    this.accesses = this.#bindings.map(([, { access }]) => access);
     this.#params = Object.entries<Scalar>(declaration.params) as [P, Scalar][];
   }
 
@@ -169,9 +74,11 @@ export class Kernel<B extends string = string, P extends string = string, C exte
       dtypes.push(tensor.dtype);
       variant += `${tensor.dtype} `;
     }
-    const compiled = gpu.compiled(this, variant, () => this.#source(gpu, constants, dtypes), this.#bindings);
-    const cost = gpu.profiling ? this.declaration.cost(params, constants) : undefined;
-    gpu.recorder.dispatch(compiled, entries, (view) => this.#pack(params, view), grid, this.declaration.name, cost);
+    const { pipelines, recorder } = gpu.context;
+    const kernel = pipelines.get(this, variant, () => this.#source(gpu, constants, dtypes));
+    const cost = recorder.needsCost ? this.declaration.cost(params, constants) : undefined;
+    const pack = (view: DataView) => this.#pack(params, view);
+    recorder.dispatch({ kernel, entries, pack, grid, name: this.declaration.name, cost });
   }
 
   #pack(params: Readonly<Record<P, number>>, view: DataView): void {

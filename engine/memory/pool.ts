@@ -1,4 +1,4 @@
-import type { Gpu } from "../gpu.ts";
+import type { DeviceContext } from "../context.ts";
 import { OutOfMemoryError } from "../errors.ts";
 
 /**
@@ -21,7 +21,7 @@ export class Pool {
   /** The highest `reserved` so far. */
   peakReserved = 0;
 
-  readonly #gpu: Gpu;
+  readonly #context: Pick<DeviceContext, "device" | "info" | "guarded" | "invalidateBindGroups">;
   readonly #free = new Map<number, GPUBuffer[]>();
   /** Buffers that the device could not create, which WebGPU tells later: never handed out again. */
   readonly #failed = new WeakSet<GPUBuffer>();
@@ -38,8 +38,12 @@ export class Pool {
   /** How many free bytes are kept for reuse before the largest free buffers are destroyed. */
   readonly retainBytes: number;
 
-  constructor(gpu: Gpu, retainBytes = 1 << 30) {
-    this.#gpu = gpu;
+  /** @param retainBytes free bytes kept for reuse, at most. Default: 1 GiB. */
+  constructor(
+    context: Pick<DeviceContext, "device" | "info" | "guarded" | "invalidateBindGroups">,
+    retainBytes = 1 << 30,
+  ) {
+    this.#context = context;
     this.retainBytes = retainBytes;
   }
 
@@ -56,7 +60,7 @@ export class Pool {
 
   /** @throws {OutOfMemoryError} when the device can have no buffer of that size */
   check(size: number): void {
-    const { maxBufferSize } = this.#gpu.info.limits;
+    const { maxBufferSize } = this.#context.info.limits;
     if (size <= maxBufferSize) return;
     throw new OutOfMemoryError(
       `Cannot create a buffer of ${size} bytes as this device's largest is ${maxBufferSize}`,
@@ -119,7 +123,7 @@ export class Pool {
 
   #destroy(buffers: GPUBuffer[]): void {
     if (buffers.length === 0) return;
-    this.#gpu.invalidateBindGroups(); // submits what still names them, drops their bind groups
+    this.#context.invalidateBindGroups(); // submits what still names them, drops their bind groups
     for (const buffer of buffers) {
       this.reserved -= buffer.size;
       buffer.destroy();
@@ -137,12 +141,12 @@ export class Pool {
   }
 
   #create(size: number): GPUBuffer {
-    const { device } = this.#gpu;
+    const { device } = this.#context;
     this.check(size);
     // Big newcomers push out what lies idle: a VAE decode after a UNet loop would otherwise hold
     // both working sets.
     if (size > this.retainBytes / 16 && this.#freeBytes > this.retainBytes / 4) this.trim(this.retainBytes / 4);
-    const buffer: GPUBuffer = this.#gpu.guarded(
+    const buffer: GPUBuffer = this.#context.guarded(
       `create a buffer of ${size} bytes`,
       () =>
         device.createBuffer({

@@ -37,9 +37,9 @@ export class Uploader implements Disposable {
     this.#stageBytes = stageBytes;
     this.#stages = Array.from({ length: stages }, () => {
       const usage = GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC;
-      const buffer = gpu.guarded(
+      const buffer = gpu.context.guarded(
         `create a buffer of ${stageBytes} bytes to write through`,
-        () => gpu.device.createBuffer({ size: stageBytes, usage }),
+        () => gpu.context.device.createBuffer({ size: stageBytes, usage }),
         { requestedBytes: stageBytes },
       );
       return { buffer, mapped: mapping(buffer) };
@@ -70,7 +70,7 @@ export class Uploader implements Disposable {
       const words = roundUp(count, 4);
       range.set(bytes.subarray(from, from + count), this.#used);
       if (words > count) range.fill(0, this.#used + count, this.#used + words); // a tensor's buffer ends on a word
-      this.#copies ??= this.#gpu.device.createCommandEncoder();
+      this.#copies ??= this.#gpu.context.device.createCommandEncoder();
       this.#copies.copyBufferToBuffer(this.#stages[0].buffer, this.#used, tensor.buffer, byteOffset + from, words);
       this.#used += words;
       from += count;
@@ -100,7 +100,7 @@ export class Uploader implements Disposable {
     const [{ buffer, mapped }] = this.#stages;
     const error = await mapped;
     if (error !== undefined) {
-      await this.#gpu.check(); // the real reason, where WebGPU told one
+      await this.#gpu.context.check(); // the real reason, where WebGPU told one
       throw error;
     }
     return new Uint8Array(buffer.getMappedRange());
@@ -112,7 +112,10 @@ export class Uploader implements Disposable {
     const copies = this.#copies!;
     stage.buffer.unmap();
     this.#gpu.flush(); // what was recorded may still read the memory that is written now
-    this.#gpu.guarded(`upload ${this.#used} bytes`, () => this.#gpu.device.queue.submit([copies.finish()]));
+    this.#gpu.context.guarded(
+      `upload ${this.#used} bytes`,
+      () => this.#gpu.context.device.queue.submit([copies.finish()]),
+    );
     stage.mapped = mapping(stage.buffer);
     this.#stages.push(stage);
     this.#range = this.#copies = undefined;

@@ -63,7 +63,13 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
   if (gpu.info.deviceClass === "software" && length * width >= bytesWorthACopy) {
     for (let row = 0; row < rows; row++) {
       const source = (from.start + row * from.stride) * width, target = (to.start + row * to.stride) * width;
-      gpu.recorder.copy(from.tensor.buffer, source, to.tensor.buffer, target, length * width);
+      gpu.context.recorder.copy({
+        source: from.tensor.buffer,
+        sourceOffset: source,
+        target: to.tensor.buffer,
+        targetOffset: target,
+        bytes: length * width,
+      });
     }
     return;
   }

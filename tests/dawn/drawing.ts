@@ -16,7 +16,7 @@ gpuTest("the pocket model draws on Dawn what it draws on Deno's WebGPU, before a
   if (icd) Deno.env.set("VK_ICD_FILENAMES", icd);
   const there = await drawPocket(pocket.pathname, dawn);
   const here = await drawPocket(pocket.pathname, gpu);
-  assertNotEquals(dawn.device.constructor, gpu.device.constructor, "both are one implementation");
+  assertNotEquals(dawn.context.device.constructor, gpu.context.device.constructor, "both are one implementation");
   assertClose(there.plain, here.plain, 1e-4, "plain");
   assertClose(there.edited, here.edited, 5e-4, "edited");
 });

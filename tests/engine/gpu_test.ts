@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { DeviceLostError, GpuError, NoAdapterError } from "../../engine/errors.ts";
-import { Gpu, subgroupMatrixOf } from "../../engine/gpu.ts";
+import { Gpu } from "../../engine/gpu.ts";
+import { subgroupMatrixOf } from "../../engine/open_device.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { add } from "../../kernels/shape/linear_combination.ts";
 import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
@@ -114,7 +115,7 @@ Deno.test("subgroupMatrixOf() takes 16 × 16 × 16 or else the largest of f16 wi
 
 gpuTest("gpu.info tells the limits that the device was opened with", (gpu) => {
   for (const [name, value] of Object.entries(gpu.info.limits)) {
-    assertEquals(value, gpu.device.limits[name as keyof typeof gpu.info.limits], name);
+    assertEquals(value, gpu.context.device.limits[name as keyof typeof gpu.info.limits], name);
   }
   assert(gpu.info.name !== "");
 });
@@ -151,8 +152,8 @@ Deno.test({
     using gpu = await Gpu.request();
     const x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
     const y = add(x, x);
-    gpu.device.destroy();
-    await gpu.device.lost;
+    gpu.context.device.destroy();
+    await gpu.context.device.lost;
     const error = await assertRejects(() => gpu.finished(), DeviceLostError, "The GPU device was lost (destroyed)");
     assertEquals(error.reason, "destroyed");
     await assertRejects(() => y.data(), DeviceLostError);
@@ -163,7 +164,7 @@ Deno.test({
 
 gpuTest("an error that no call was guarded for is thrown by the next wait, once", async (gpu) => {
   using x = Tensor.empty(gpu, [4]);
-  gpu.device.queue.writeBuffer(x.buffer, 1_000_000, new Uint8Array(4)); // beyond the buffer
+  gpu.context.device.queue.writeBuffer(x.buffer, 1_000_000, new Uint8Array(4)); // beyond the buffer
   await assertRejects(() => gpu.finished(), GpuError);
   await gpu.finished();
 });

@@ -35,13 +35,13 @@ lateTest("compileAhead() has all that is rehearsed compiled, and computes nothin
   let rehearsed: Tensor | undefined;
   await compileAhead(gpu, () => void (rehearsed = network(x)));
   rehearsed![Symbol.dispose]();
-  const compiled = gpu.compiledKernels.length;
+  const compiled = gpu.context.pipelines.all.length;
   assert(compiled >= 2, `${compiled} kernels`);
   assertEquals(await x.data(), numbers);
 
   using drawn = network(x);
   const actual = await drawn.data();
-  assertEquals(gpu.compiledKernels.length, compiled, "nothing is left to compile");
+  assertEquals(gpu.context.pipelines.all.length, compiled, "nothing is left to compile");
   using fresh = await Gpu.request();
   using other = Tensor.from(fresh, numbers, [40, 24]);
   using expected = network(other);
@@ -75,7 +75,7 @@ gpuTest("what others record while a body that does not wait is rehearsed is done
   using x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4]), [2, 2]);
   let y: Tensor | undefined;
   queueMicrotask(() => y = clamp(x, -1, 1));
-  await gpu.rehearse(() => network(x)[Symbol.dispose]());
+  await gpu.context.rehearse(() => network(x)[Symbol.dispose]());
   using expected = clamp(x, -1, 1);
   assertEquals(await y!.data(), await expected.data());
   y![Symbol.dispose]();
@@ -83,6 +83,6 @@ gpuTest("what others record while a body that does not wait is rehearsed is done
 
 gpuTest("compileAhead() does nothing during a rehearsal", async (gpu) => {
   let ran = false;
-  await gpu.rehearse(() => compileAhead(gpu, () => void (ran = true)));
+  await gpu.context.rehearse(() => compileAhead(gpu, () => void (ran = true)));
   assertEquals(ran, false);
 });

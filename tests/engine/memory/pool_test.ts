@@ -21,7 +21,7 @@ Deno.test("sizeClass() holds the bytes, in steps of 256, with an eighth of slack
 });
 
 gpuTest("the pool hands a buffer out again within its size class, and counts live, peak and reserved bytes", (gpu) => {
-  const pool = new Pool(gpu);
+  const pool = new Pool(gpu.context);
   const a = pool.acquire(1000); // class 1024
   assertEquals(counts(pool), { live: 1024, peak: 1024, reserved: 1024, peakReserved: 1024 });
   const b = pool.acquire(1024);
@@ -39,7 +39,7 @@ gpuTest("the pool hands a buffer out again within its size class, and counts liv
 });
 
 gpuTest("the pool hands the oldest free buffer of a class out, in whatever order they came back", (gpu) => {
-  const pool = new Pool(gpu);
+  const pool = new Pool(gpu.context);
   const made = Array.from({ length: 4 }, () => pool.acquire(1024));
   for (const order of [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]]) {
     for (const index of order) pool.release(made[index]);
@@ -50,7 +50,7 @@ gpuTest("the pool hands the oldest free buffer of a class out, in whatever order
 });
 
 gpuTest("a pinned buffer that is given back stays live until its last pin is gone", (gpu) => {
-  const pool = new Pool(gpu);
+  const pool = new Pool(gpu.context);
   for (const exact of [false, true]) {
     const buffer = pool.acquire(1024, exact);
     pool.pin(buffer);
@@ -70,7 +70,7 @@ gpuTest("a pinned buffer that is given back stays live until its last pin is gon
 });
 
 gpuTest("the pool gives exact buffers no slack, and destroys them when they come back", (gpu) => {
-  const pool = new Pool(gpu);
+  const pool = new Pool(gpu.context);
   const exact = pool.acquire(1009, true);
   assertEquals([exact.size, pool.reserved], [1024, 1024]);
   const odd = pool.acquire(1030, true);
@@ -83,7 +83,7 @@ gpuTest("the pool gives exact buffers no slack, and destroys them when they come
 });
 
 gpuTest("trim() destroys free buffers, largest first, down to what is to be kept, and no live ones", (gpu) => {
-  const pool = new Pool(gpu);
+  const pool = new Pool(gpu.context);
   const live = pool.acquire(512);
   const free = [256, 512, 1024].map((bytes) => pool.acquire(bytes));
   for (const buffer of free) pool.release(buffer);
@@ -96,7 +96,7 @@ gpuTest("trim() destroys free buffers, largest first, down to what is to be kept
 });
 
 gpuTest("the pool keeps no more free bytes than it may retain, and half of them after that", (gpu) => {
-  const pool = new Pool(gpu, 4096);
+  const pool = new Pool(gpu.context, 4096);
   const buffers = Array.from({ length: 5 }, () => pool.acquire(1024));
   for (const buffer of buffers.slice(0, 4)) pool.release(buffer);
   assertEquals(pool.reserved, 5 * 1024);
@@ -106,7 +106,7 @@ gpuTest("the pool keeps no more free bytes than it may retain, and half of them 
 });
 
 gpuTest("a big newcomer pushes idle buffers out", (gpu) => {
-  const pool = new Pool(gpu, 65536);
+  const pool = new Pool(gpu.context, 65536);
   const buffers = Array.from({ length: 32 }, () => pool.acquire(1024));
   for (const buffer of buffers) pool.release(buffer);
   assertEquals(pool.reserved, 32 * 1024);
@@ -139,7 +139,7 @@ gpuTest("gpu.memory counts tensors, and resetPeak() starts anew", (gpu) => {
 
 gpuTest("a buffer beyond the device's largest is refused with its size", (gpu) => {
   const bytes = gpu.info.limits.maxBufferSize + 1;
-  const error = assertThrows(() => gpu.pool.acquire(bytes), OutOfMemoryError, "this device's largest");
+  const error = assertThrows(() => gpu.context.pool.acquire(bytes), OutOfMemoryError, "this device's largest");
   assertEquals(error.requestedBytes, sizeClass(bytes));
 });
 
@@ -148,12 +148,12 @@ gpuTest("a buffer beyond the device's largest is refused with its size", (gpu) =
  * the error later.
  */
 function withBrokenBuffers<T>(gpu: Gpu, body: () => T): T {
-  const real = gpu.device.createBuffer;
-  gpu.device.createBuffer = (descriptor) => real.call(gpu.device, { ...descriptor, usage: 0xffff });
+  const real = gpu.context.device.createBuffer;
+  gpu.context.device.createBuffer = (descriptor) => real.call(gpu.context.device, { ...descriptor, usage: 0xffff });
   try {
     return body();
   } finally {
-    gpu.device.createBuffer = real;
+    gpu.context.device.createBuffer = real;
   }
 }
 

@@ -4,7 +4,7 @@ import { Gpu } from "../../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { add, linearCombination } from "../../../kernels/shape/linear_combination.ts";
-import { gpuTest, randomArray } from "../../gpu.ts";
+import { countSubmissions, gpuTest, randomArray } from "../../gpu.ts";
 
 /** y = 3 x + term modulo 2^12: the order of runs, and each one's own params, show in the result. */
 const step = declareKernel({
@@ -61,8 +61,10 @@ gpuTest("a program runs nothing before it is run, then all of it, in order, with
   const terms = Array.from({ length: 1300 }, (_, index) => index); // beyond two submissions
   using x = Tensor.from(gpu, new Float32Array([1]), [1]);
   await gpu.finished();
+  const submissions = countSubmissions(gpu);
   using program = gpu.capture(() => steps(x, terms));
-  assertEquals([gpu.recorder.pending, program.dispatches], [false, 1300]);
+  gpu.flush();
+  assertEquals([submissions(), program.dispatches], [0, 1300]);
   using recorded = steps(x, terms);
   program.run();
   assertEquals(await program.result.data(), await recorded.data());
@@ -73,12 +75,18 @@ gpuTest("a program keeps its place among other work, and feeds itself through co
   using kept = Tensor.from(gpu, new Float32Array(3), [3]);
   using program = gpu.capture(() => {
     const y = steps(x, [1, 2]); // 9 x + 5
-    gpu.recorder.copy(y.buffer, 0, x.buffer, 0, 4);
+    gpu.context.recorder.copy({ source: y.buffer, sourceOffset: 0, target: x.buffer, targetOffset: 0, bytes: 4 });
     return y;
   });
   for (let run = 0; run < 3; run++) {
     program.run();
-    gpu.recorder.copy(program.result.buffer, 0, kept.buffer, 4 * run, 4);
+    gpu.context.recorder.copy({
+      source: program.result.buffer,
+      sourceOffset: 0,
+      target: kept.buffer,
+      targetOffset: 4 * run,
+      bytes: 4,
+    });
   }
   using after = steps(x, [7]);
   const expected = [14, 131, 1184];
@@ -147,7 +155,13 @@ gpuTest("a program that is disposed of right after its run has run", async (gpu)
   {
     using program = gpu.capture(() => steps(x, [1, 2]));
     program.run();
-    gpu.recorder.copy(program.result.buffer, 0, kept.buffer, 0, 4);
+    gpu.context.recorder.copy({
+      source: program.result.buffer,
+      sourceOffset: 0,
+      target: kept.buffer,
+      targetOffset: 0,
+      bytes: 4,
+    });
   }
   using other = Tensor.from(gpu, new Float32Array([5]), [1]);
   assertEquals([...await kept.data(), ...await other.data()], [14, 5]);
@@ -270,13 +284,13 @@ Deno.test({
   sanitizeResources: false, // the drivers' own
   sanitizeOps: false,
   fn: async () => {
-    for (const lose of [(gpu: Gpu) => gpu.device.destroy(), (gpu: Gpu) => gpu[Symbol.dispose]()]) {
+    for (const lose of [(gpu: Gpu) => gpu.context.device.destroy(), (gpu: Gpu) => gpu[Symbol.dispose]()]) {
       using gpu = await Gpu.request();
       const x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
       const program = gpu.capture(() => add(x, x));
       program.run();
       lose(gpu);
-      await gpu.device.lost;
+      await gpu.context.device.lost;
       assertThrows(() => program.run(), DeviceLostError);
       assertThrows(() => gpu.capture(() => add(x, x)), DeviceLostError);
       program[Symbol.dispose]();
@@ -290,12 +304,12 @@ gpuTest("rehearse() notes a program's kernel runs when it is run, and does none"
   using x = Tensor.from(gpu, new Float32Array([1]), [1]);
   using y = Tensor.from(gpu, new Float32Array([6]), [1]);
   const body = () => step.run(gpu, { x, y }, { term: 9 });
-  const runs = await gpu.rehearse(() => {
+  const runs = await gpu.context.rehearse(() => {
     using program = gpu.capture(body);
     program.run();
     program.run();
   });
-  const [recorded] = await gpu.rehearse(body);
+  const [recorded] = await gpu.context.rehearse(body);
   assertEquals(runs, [recorded, recorded]);
   assertEquals([...await y.data()], [6]);
 });

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { GpuError, KernelError } from "../../../engine/errors.ts";
 import { declareKernel, input, output } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { gpuTest } from "../../gpu.ts";
+import { countSubmissions, gpuTest } from "../../gpu.ts";
 
 /** y = 3 x + term modulo 2^12: the order of runs, and each one's own params, show in the result. */
 const step = declareKernel({
@@ -32,9 +32,9 @@ gpuTest("copies between buffers keep their place among the runs", async (gpu) =>
   using b = Tensor.empty(gpu, [1]);
   using kept = Tensor.empty(gpu, [1]);
   step.run(gpu, { x: a, y: b }, { term: 1 }); // b = 4
-  gpu.recorder.copy(b.buffer, 0, kept.buffer, 0, 4);
+  gpu.context.recorder.copy({ source: b.buffer, sourceOffset: 0, target: kept.buffer, targetOffset: 0, bytes: 4 });
   step.run(gpu, { x: a, y: b }, { term: 2 }); // b = 5
-  gpu.recorder.copy(b.buffer, 0, a.buffer, 0, 4);
+  gpu.context.recorder.copy({ source: b.buffer, sourceOffset: 0, target: a.buffer, targetOffset: 0, bytes: 4 });
   step.run(gpu, { x: a, y: b }, { term: 0 }); // b = 15
   assertEquals([...await kept.data(), ...await a.data(), ...await b.data()], [4, 5, 15]);
 });
@@ -43,14 +43,18 @@ gpuTest("nothing is submitted before a flush, a read or a wait", async (gpu) => 
   await gpu.finished();
   using a = Tensor.from(gpu, new Float32Array([1]), [1]);
   using b = Tensor.empty(gpu, [1]);
-  assertEquals(gpu.recorder.pending, false);
+  const submissions = countSubmissions(gpu);
   step.run(gpu, { x: a, y: b }, { term: 1 });
-  assertEquals(gpu.recorder.pending, true);
+  assertEquals(submissions(), 0);
   gpu.flush();
-  assertEquals(gpu.recorder.pending, false);
+  gpu.flush();
+  assertEquals(submissions(), 1);
   step.run(gpu, { x: a, y: b }, { term: 1 });
   await b.data();
-  assertEquals(gpu.recorder.pending, false);
+  assertEquals(submissions(), 2);
+  step.run(gpu, { x: a, y: b }, { term: 1 });
+  await gpu.finished();
+  assertEquals(submissions(), 3);
 });
 
 gpuTest("profile() gives a row a kernel with its runs, time and cost, and then stops", async (gpu) => {
@@ -75,7 +79,7 @@ gpuTest("profile() gives a row a kernel with its runs, time and cost, and then s
   assertEquals([row.runs, row.flops, row.bytes], [1100, 3300, 8800]);
   assert(rows.every(({ ms }) => ms >= 0 && Number.isFinite(ms)));
   assertEquals([...await a.data(), ...await b.data()], [1, 4]);
-  assertEquals([gpu.profiling, await gpu.profile(() => {})], [false, []]);
+  assertEquals([gpu.context.recorder.needsCost, await gpu.profile(() => {})], [false, []]);
 });
 
 gpuTest("profile() ends where its body throws or a kernel is broken, and can begin again", async (gpu) => {
@@ -109,9 +113,9 @@ gpuTest("profile() says so where the device has no timestamps", async (gpu) => {
 gpuTest("rehearse() notes runs with their params and bindings, does none of them, and then stops", async (gpu) => {
   using a = Tensor.from(gpu, new Float32Array([1]), [1]);
   using b = Tensor.from(gpu, new Float32Array([7]), [1]);
-  const runs = await gpu.rehearse(async () => {
+  const runs = await gpu.context.rehearse(async () => {
     step.run(gpu, { x: a, y: b }, { term: 5 });
-    gpu.recorder.copy(a.buffer, 0, b.buffer, 0, 4);
+    gpu.context.recorder.copy({ source: a.buffer, sourceOffset: 0, target: b.buffer, targetOffset: 0, bytes: 4 });
     await gpu.finished();
     step.run(gpu, { x: b, y: a }, { term: 6 });
   });
@@ -119,8 +123,8 @@ gpuTest("rehearse() notes runs with their params and bindings, does none of them
   assertEquals(runs.map(({ kernel }) => kernel.name), ["test_step", "test_step"]);
   assertEquals(runs.map(({ params }) => new DataView(params.buffer).getUint32(0, true)), [5, 6]);
   assertEquals(runs[0].bindingBytes.length, 2);
-  assert(gpu.compiledKernels.includes(runs[0].kernel) && runs[0].kernel === runs[1].kernel);
-  await assertRejects(() => gpu.rehearse(() => Promise.reject(new GpuError("halt"))), GpuError, "halt");
+  assert(gpu.context.pipelines.all.includes(runs[0].kernel) && runs[0].kernel === runs[1].kernel);
+  await assertRejects(() => gpu.context.rehearse(() => Promise.reject(new GpuError("halt"))), GpuError, "halt");
   step.run(gpu, { x: a, y: b }, { term: 5 });
   assertEquals([...await b.data()], [8]);
 });

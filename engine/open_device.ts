@@ -1,0 +1,150 @@
+/**
+ * Opening a device: adapter, features, limits, and what is derived from them.
+ *
+ * @module
+ */
+import {
+  type DeviceClass,
+  extensionFeatures,
+  type GpuInfo,
+  type GpuOptions,
+  type SubgroupMatrix,
+  type WgslExtension,
+} from "./device_info.ts";
+import { NoAdapterError } from "./errors.ts";
+
+/**
+ * WebGPU implementations in use. Dawn, as `npm:webgpu` brings it, crashes once its object is
+ * collected while a promise of its devices is pending.
+ */
+const implementations = new Set<GPU>();
+
+const wantedFeatures = ["subgroups", "timestamp-query", "shader-f16", "wgpu-shader-f64", "wgpu-shader-int64"];
+
+const subgroupMatrixExtensions = ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] as const;
+
+/**
+ * Opens a device with the adapter's best limits and those useful features that it grants.
+ *
+ * @throws {NoAdapterError} when there is no WebGPU or no adapter
+ */
+export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevice; info: GpuInfo }> {
+  const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
+  if (!gpu) {
+    throw new NoAdapterError(
+      "Cannot open a GPU as this runtime has no WebGPU (navigator.gpu): use Deno 2.9 or later, or a browser with WebGPU",
+    );
+  }
+  implementations.add(gpu);
+  const findAdapter = async () => {
+    const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
+    if (!adapter) {
+      throw new NoAdapterError(
+        "Cannot open a GPU as no adapter was found: install a Vulkan driver. Without a GPU, Mesa's software driver does: " +
+          "apt-get install mesa-vulkan-drivers (Debian, Ubuntu), dnf install mesa-vulkan-drivers (Fedora), pacman -S vulkan-swrast (Arch)",
+      );
+    }
+    return adapter;
+  };
+  let adapter = await findAdapter();
+  const { isFallbackAdapter } = adapter.info;
+  if (isFallbackAdapter && options.allowFallback === false) {
+    throw new NoAdapterError(`Cannot open a GPU as the only adapter is a software one: ${nameOf(adapter.info)}`);
+  }
+  const limits = {
+    maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
+    maxBufferSize: adapter.limits.maxBufferSize,
+    maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
+    maxComputeInvocationsPerWorkgroup: adapter.limits.maxComputeInvocationsPerWorkgroup,
+    maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
+    maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
+  };
+  // Deno grants native features that its adapter does not list, so asking is the only way to
+  // know. An adapter is good for one device.
+  const open = (from: GPUAdapter, features: readonly string[]) =>
+    from.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits });
+  const matrixFeature = extensionFeatures.chromium_experimental_subgroup_matrix;
+  const wanted = options.subgroupMatrices && adapter.features.has(matrixFeature as GPUFeatureName)
+    ? [...wantedFeatures, matrixFeature]
+    : wantedFeatures;
+  let features = wanted.filter((feature) => !options.withoutFeatures?.includes(feature));
+  let device = await open(adapter, features).catch(() => undefined);
+  if (!device) {
+    const granted: string[] = [];
+    for (const feature of features) {
+      const trial = await open(await findAdapter(), [feature]).catch(() => undefined);
+      if (trial) granted.push(feature);
+      trial?.destroy();
+    }
+    features = granted;
+    adapter = await findAdapter();
+    device = await open(adapter, features);
+  }
+  const enables = new Set<WgslExtension>();
+  for (const [extension, feature] of Object.entries(extensionFeatures) as [WgslExtension, string][]) {
+    if (features.includes(feature) && await compiles(device, `enable ${extension};`)) enables.add(extension);
+  }
+  const { subgroupMinSize, subgroupMaxSize } = adapter.info;
+  const deviceClass = classify(adapter.info);
+  const info: GpuInfo = {
+    name: nameOf(adapter.info),
+    deviceClass,
+    isFallbackAdapter,
+    features: new Set(features),
+    limits,
+    subgroupSize: features.includes("subgroups") && subgroupMinSize === subgroupMaxSize ? subgroupMinSize : 0,
+    enables,
+    subgroupMatrix: subgroupMatrixExtensions.every((extension) => enables.has(extension))
+      ? subgroupMatrixOf(adapter.info)
+      : undefined,
+    f64: features.includes("wgpu-shader-f64"),
+    compilesLate: /llvmpipe|lavapipe/i.test(nameOf(adapter.info)),
+    longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),
+  };
+  return { device, info };
+}
+
+async function compiles(device: GPUDevice, line: string): Promise<boolean> {
+  device.pushErrorScope("validation");
+  device.createShaderModule({ code: `${line} @compute @workgroup_size(1) fn main() {}` });
+  return await device.popErrorScope() === null;
+}
+
+/** What Dawn's adapters add to their information. */
+export interface SubgroupMatrixInfo {
+  readonly subgroupMaxSize?: number;
+  readonly subgroupMatrixConfigs?: Iterable<
+    Record<"componentType" | "resultComponentType", string> & Record<"M" | "N" | "K", number>
+  >;
+}
+
+/**
+ * The subgroup matrices to use: 16 × 16 × 16, the size of most tensor cores, or else the largest.
+ * Sizes are 8, 16 or 32, so that rows start at multiples of 16 bytes, as Vulkan wants them.
+ */
+export function subgroupMatrixOf(
+  { subgroupMatrixConfigs = [], subgroupMaxSize = 0 }: SubgroupMatrixInfo,
+): SubgroupMatrix | undefined {
+  const usable = [...subgroupMatrixConfigs].filter(({ componentType, resultComponentType, M, N, K }) =>
+    componentType === "f16" && resultComponentType === "f32" && [M, N, K].every((size) => [8, 16, 32].includes(size))
+  );
+  const rank = ({ M, N, K }: typeof usable[number]) => M === 16 && N === 16 && K === 16 ? Infinity : M * N * K;
+  const [best] = usable.sort((a, b) => rank(b) - rank(a) || 0);
+  return best && subgroupMaxSize > 0 ? { m: best.M, n: best.N, k: best.K, lanes: subgroupMaxSize } : undefined;
+}
+
+function nameOf(info: GPUAdapterInfo): string {
+  return info.description || [info.vendor, info.architecture, info.device].filter(Boolean).join(" ") ||
+    "unnamed adapter";
+}
+
+function classify(info: GPUAdapterInfo): DeviceClass {
+  const text = `${info.vendor} ${info.architecture} ${info.description}`.toLowerCase();
+  if (/llvmpipe|lavapipe|swiftshader|basic render/.test(text)) return "software";
+  // Deno gives PCI vendor numbers (decimal) where browsers give names.
+  if (/nvidia|geforce|^4318\b/.test(text)) return "nvidia";
+  if (/apple/.test(text)) return "apple";
+  if (/\bamd\b|radeon|^4098\b/.test(text)) return "amd";
+  if (/intel|^32902\b/.test(text)) return "intel";
+  return info.isFallbackAdapter ? "software" : "other";
+}
