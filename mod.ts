@@ -21,12 +21,12 @@ export * from "./engine/mod.ts";
 // Models
 export {
   type ActivationType,
-  type LoadOptions,
   type Observer,
   PromptContext,
   UNet2DConditionModel,
   type UNetLoadOptions,
 } from "./pipeline/models/unet.ts";
+export { type LoadOptions, Model } from "./pipeline/models/load.ts";
 export { AutoencoderKL } from "./pipeline/models/vae.ts";
 export { CLIPTextModel } from "./pipeline/models/clip_text.ts";
 export { CLIPModel } from "./pipeline/models/clip.ts";
@@ -39,14 +39,13 @@ export * from "./schedulers/mod.ts";
 
 // Pipelines
 export {
-  type FromPretrainedOptions,
   type GenerateOptions,
   type GenerateResult,
   type OutputTypes,
-  type PipelineComponents,
-  type PipelineSettings,
   StableDiffusionPipeline,
 } from "./pipeline/stable_diffusion.ts";
+export type { PipelineComponents, PipelineSettings } from "./pipeline/components.ts";
+export type { FromPretrainedOptions } from "./pipeline/load.ts";
 export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
 export type { SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
 export type { StepCallback } from "./pipeline/generation/denoising.ts";

@@ -292,7 +292,7 @@ async function writePreview(
   // Samplers that count in sigmas keep the sample too large by what its next step divides it by.
   const scale = pipe.scheduler.plan(steps).steps[step + 1]?.inputScale ?? 1;
   const grid = pictureGrid(await previewFromLatents(latents, { scale }));
-  const bytes = await encodePicture(enlarged(grid, pipe.vae.scaleFactor), formatOfPath(path));
+  const bytes = await encodePicture(enlarged(grid, pipe.vae.spatialScale), formatOfPath(path));
   await writeFileAtomically(path, async (sink) => await sink(bytes));
 }
 
@@ -313,7 +313,7 @@ export function sizeOf(
   pipe: StableDiffusionModelEditingPipeline,
   { width, height }: { width?: number; height?: number },
 ): { width: number; height: number } {
-  const natural = (pipe.unet.config.sampleSize ?? 64) * pipe.vae.scaleFactor;
+  const natural = (pipe.unet.config.sampleSize ?? 64) * pipe.vae.spatialScale;
   return { width: width ?? natural, height: height ?? natural };
 }
 

@@ -4,7 +4,7 @@
  */
 
 import { elements } from "../engine/tensor.ts";
-import { schedulerFromConfig } from "../schedulers/mod.ts";
+import { type ComponentEntry, componentTable } from "./components.ts";
 import { readEdit } from "./editing/edit_file.ts";
 import { CheckpointError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
@@ -12,9 +12,8 @@ import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { readAll } from "./checkpoint/source/byte_source.ts";
 import { recogniseCheckpoint } from "./checkpoint/diffusers/checkpoint_kind.ts";
-import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
-import { parseAutoencoderKLConfig } from "./checkpoint/diffusers/config/vae.ts";
-import { parseCLIPConfig, parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
+import { parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
+import { parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
 import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
 import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { parseLoraKeys } from "./adapters/lora.ts";
@@ -22,12 +21,13 @@ import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
 import { SafetensorsFile } from "./checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "./checkpoint/safetensors/weights.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
-import { listVariants, openWeights, weightFiles, type WeightsBaseName } from "./checkpoint/safetensors/weight_files.ts";
-import { CLIPModel } from "./models/clip.ts";
-import { CLIPTextModel } from "./models/clip_text.ts";
-import { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
-import { UNet2DConditionModel } from "./models/unet.ts";
-import { AutoencoderKL } from "./models/vae.ts";
+import { listVariants, openWeights, weightFiles } from "./checkpoint/safetensors/weight_files.ts";
+import { clipKind } from "./models/clip.ts";
+import { textEncoderKind } from "./models/clip_text.ts";
+import { checkModel, type ModelKind } from "./models/load.ts";
+import { safetyCheckerKind } from "./models/safety_checker.ts";
+import { unetKind, type UNetLoadOptions } from "./models/unet.ts";
+import { vaeKind } from "./models/vae.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 
 /** What a part of a model holds. */
@@ -64,42 +64,14 @@ export function problemsOf({ problems, parts }: Inspection): string[] {
   return [...problems, ...parts.flatMap(({ part, problems }) => problems.map((why) => part ? `${part}: ${why}` : why))];
 }
 
-/**
- * A kind of model folder: where its weights are, and how they are held against its configuration.
- */
-interface ModelKind {
-  readonly className: string;
-  readonly baseName: WeightsBaseName;
-  readonly check: (config: unknown, file: string, weights: Weights) => void;
-}
-
-const modelKinds = {
-  unet: {
-    className: "UNet2DConditionModel",
-    baseName: "diffusion_pytorch_model",
-    check: (json, file, weights) => UNet2DConditionModel.checkWeights(parseUNetConfig(json, file), weights),
-  },
-  vae: {
-    className: "AutoencoderKL",
-    baseName: "diffusion_pytorch_model",
-    check: (json, file, weights) => AutoencoderKL.checkWeights(parseAutoencoderKLConfig(json, file), weights),
-  },
-  text_encoder: {
-    className: "CLIPTextModel",
-    baseName: "model",
-    check: (json, file, weights) => CLIPTextModel.checkWeights(parseCLIPTextConfig(json, file), weights),
-  },
-  safety_checker: {
-    className: "StableDiffusionSafetyChecker",
-    baseName: "model",
-    check: (json, file, weights) => StableDiffusionSafetyChecker.checkWeights(parseCLIPConfig(json, file), weights),
-  },
-  clip: {
-    className: "CLIPModel",
-    baseName: "model",
-    check: (json, file, weights) => CLIPModel.checkWeights(parseCLIPConfig(json, file), weights),
-  },
-} as const satisfies Record<string, ModelKind>;
+/** Model folders that can be inspected on their own. */
+const modelKinds: readonly ModelKind<unknown, unknown>[] = [
+  unetKind,
+  vaeKind,
+  textEncoderKind,
+  safetyCheckerKind,
+  clipKind,
+];
 
 /**
  * Inspects a folder: a pipeline in diffusers' layout, one of its parts, or a CLIP model.
@@ -114,7 +86,9 @@ export async function inspectFolder(tree: FileTree, options: { variant?: string 
     const part = { ...noWeights, part: "", kind, problems: await failuresOf(load) };
     return { name, description: `${kind}, a part of a model`, parts: [part], problems: [], notes: [] };
   };
-  if (await tree.has("scheduler_config.json")) return await single("a scheduler", () => loadScheduler(tree));
+  if (await tree.has("scheduler_config.json")) {
+    return await single("a scheduler", () => componentTable.scheduler.load(tree, noDevice));
+  }
   if (await tree.has("preprocessor_config.json")) {
     return await single("a feature extractor", () => CLIPImageProcessor.fromPretrained(tree));
   }
@@ -147,21 +121,12 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
   const { components } = index;
   const variantOf = await variantsOf(tree, variant);
   const parts: PartInspection[] = [];
-  for (const part of Object.keys(components) as ComponentName[]) {
+  for (const { folder: part, kind, load } of Object.values(componentTable) as ComponentEntry<unknown>[]) {
     const className = components[part];
     if (className === null) continue;
     const folder = tree.subtree(part);
-    if (part in modelKinds) {
-      const kind = modelKinds[part as keyof typeof modelKinds];
-      parts.push(await inspectWeights(folder, kind, { part, variant: variantOf(part) }));
-      continue;
-    }
-    const load = {
-      tokenizer: () => CLIPTokenizer.fromPretrained(folder),
-      scheduler: () => loadScheduler(folder),
-      feature_extractor: () => CLIPImageProcessor.fromPretrained(folder),
-    }[part as "tokenizer" | "scheduler" | "feature_extractor"];
-    parts.push({ ...noWeights, part, kind: className, problems: await failuresOf(load) });
+    if (kind) parts.push(await inspectWeights(folder, kind, { part, variant: variantOf(part) }));
+    else parts.push({ ...noWeights, part, kind: className, problems: await failuresOf(() => load(folder, noDevice)) });
   }
   const isChecked = components.safety_checker !== null;
   const problems = isChecked && components.feature_extractor === null
@@ -192,12 +157,12 @@ async function inspectModelFolder(tree: FileTree, options: { variant?: string })
     return { name, description: "a broken model folder", parts: [], problems: [messageOf(error)], notes: [] };
   }
   const names = [config._class_name, ...Array.isArray(config.architectures) ? config.architectures : []];
-  const kind = Object.values(modelKinds).find(({ className }) => names.includes(className)) ??
-    (config.model_type === "clip_text_model" ? modelKinds.text_encoder : undefined) ??
-    (config.model_type === "clip" ? modelKinds.clip : undefined);
+  const kind = modelKinds.find(({ className }) => names.includes(className)) ??
+    (config.model_type === "clip_text_model" ? textEncoderKind : undefined) ??
+    (config.model_type === "clip" ? clipKind : undefined);
   if (kind === undefined) {
     const said = JSON.stringify(config._class_name ?? config.architectures ?? config.model_type ?? null);
-    const known = Object.values(modelKinds).map(({ className }) => className).join(", ");
+    const known = modelKinds.map(({ className }) => className).join(", ");
     return {
       name,
       description: `a model of another kind (${said})`,
@@ -207,7 +172,7 @@ async function inspectModelFolder(tree: FileTree, options: { variant?: string })
     };
   }
   const part = await inspectWeights(tree, kind, { part: "", ...options });
-  const problems = kind !== modelKinds.clip ? [] : [
+  const problems = kind !== clipKind ? [] : [
     ...await failuresOf(() => CLIPTokenizer.fromPretrained(tree)),
     ...await failuresOf(() => CLIPImageProcessor.fromPretrained(tree)),
   ];
@@ -216,15 +181,16 @@ async function inspectModelFolder(tree: FileTree, options: { variant?: string })
 
 async function inspectWeights(
   folder: FileTree,
-  { className, baseName, check }: ModelKind,
+  kind: ModelKind<unknown, unknown>,
   { part, variant }: { part: string; variant?: string },
 ): Promise<PartInspection> {
+  const { className, weightsName } = kind;
   let holds: Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> = noWeights;
   const problems = await failuresOf(async () => {
-    const variants = (await listVariants(folder, baseName)).map((name) => name ?? "default");
-    using weights = await openWeights(folder, baseName, { variant });
+    const variants = (await listVariants(folder, weightsName)).map((name) => name ?? "default");
+    using weights = await openWeights(folder, weightsName, { variant });
     holds = { ...contentsOf(weights), variants };
-    const files = await weightFiles(folder, baseName, { variant });
+    const files = await weightFiles(folder, weightsName, { variant });
     let bytes = 0;
     for (const file of files) {
       const source = await folder.open(file);
@@ -232,7 +198,7 @@ async function inspectWeights(
       source.close?.();
     }
     holds = { ...holds, bytes };
-    check(await folder.readJson("config.json"), `${folder.name}/config.json`, weights);
+    checkModel(kind, kind.parseConfig(await folder.readJson("config.json"), `${folder.name}/config.json`), weights);
   });
   return { part, kind: className, ...holds, problems };
 }
@@ -316,14 +282,20 @@ async function inspectSingleFile(
   const { name, size } = source;
   const single = await SingleFile.open({ name, size, read: source.read }, options);
   const configs = single.configs();
-  const kinds: Record<SingleFilePart, ModelKind> = modelKinds;
+  const kinds: Record<SingleFilePart, ModelKind<unknown, unknown>> = {
+    unet: unetKind,
+    vae: vaeKind,
+    text_encoder: textEncoderKind,
+  };
   const parts: PartInspection[] = [];
   for (const part of ["unet", "vae", "text_encoder"] as const) {
-    const { className, check } = kinds[part];
+    const kind = kinds[part];
     const weights = single.part(part);
     const contents = contentsOf(weights);
-    const problems = await failuresOf(() => check(configs[part], `${name}, ${part}`, weights));
-    parts.push({ part, kind: className, ...contents, variants: [], problems });
+    const problems = await failuresOf(() =>
+      checkModel(kind, kind.parseConfig(configs[part], `${name}, ${part}`), weights)
+    );
+    parts.push({ part, kind: kind.className, ...contents, variants: [], problems });
   }
   const predicts = single.predictionType ?? "noise or v (found out when it is loaded)";
   const others = contentsOf(file).parameters - parts.reduce((sum, { parameters }) => sum + parameters, 0);
@@ -337,6 +309,9 @@ async function inspectSingleFile(
   };
 }
 
+/** For components without weights, which need no device to load. */
+const noDevice = {} as UNetLoadOptions;
+
 const noWeights = { bytes: 0, parameters: 0, dtypes: {}, variants: [] };
 
 function contentsOf(weights: Weights): Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> {
@@ -349,10 +324,6 @@ function contentsOf(weights: Weights): Pick<PartInspection, "bytes" | "parameter
     bytes += size;
   }
   return { bytes, parameters, dtypes, variants: [] };
-}
-
-async function loadScheduler(folder: FileTree): Promise<void> {
-  schedulerFromConfig(await folder.readJson("scheduler_config.json") as Record<string, unknown>);
 }
 
 /**

@@ -10,15 +10,13 @@ import type { StatesOf } from "./models/unet.ts";
 import { encodeTexts } from "./generation/prompts.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import {
-  type FromPretrainedOptions,
   type GenerateOptions,
   type GenerateResult,
-  loadPipeline,
   type OutputTypes,
-  type PipelineComponents,
-  type PipelineSettings,
   StableDiffusionPipeline,
 } from "./stable_diffusion.ts";
+import type { PipelineComponents, PipelineSettings } from "./components.ts";
+import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 
 /** How {@linkcode StableDiffusionModelEditingPipeline.editModel} edits unless told otherwise. */
 export interface EditingDefaults extends PipelineSettings {
@@ -73,8 +71,9 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
    */
   readonly #own = new Set<ModelEdit>();
 
-  constructor(components: PipelineComponents, defaults: EditingDefaults = {}) {
-    super(components, defaults);
+  /** As {@linkcode StableDiffusionPipeline}'s, with defaults of {@linkcode editModel}. */
+  constructor(components: PipelineComponents, defaults: EditingDefaults = {}, owned?: DisposableStack) {
+    super(components, defaults, owned);
     this.#withToK = defaults.withToK ?? true;
     this.#withAugs = defaults.withAugs;
   }
@@ -88,7 +87,8 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     return await loadPipeline(
       source,
       options,
-      (parts, settings) => new StableDiffusionModelEditingPipeline(parts, { ...settings, withToK, withAugs }),
+      (parts, settings, owned) =>
+        new StableDiffusionModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),
     );
   }
 
@@ -97,7 +97,11 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     source: string | ByteSource,
     options: FromSingleFileOptions & EditingDefaults = {},
   ): Promise<StableDiffusionModelEditingPipeline> {
-    return await loadSingleFile(source, options, (parts) => new StableDiffusionModelEditingPipeline(parts, options));
+    return await loadSingleFile(
+      source,
+      options,
+      (parts, _, owned) => new StableDiffusionModelEditingPipeline(parts, options, owned),
+    );
   }
 
   /** The layers that an edit changes. */

@@ -1,4 +1,5 @@
 import type { Tensor } from "../engine/tensor.ts";
+import { componentEntries, componentTable, type PipelineComponents } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
 import { diffusersVersion } from "./checkpoint/ldm/config.ts";
 import { type PartEntries, singleFileEntries } from "./checkpoint/ldm/single_file_entries.ts";
@@ -8,8 +9,6 @@ import type { Weights } from "./checkpoint/safetensors/weights.ts";
 import { type FolderWriter, liesIn, saveSafetensors, writeFolderAtomically } from "./checkpoint/save.ts";
 import { writeModelWeights } from "./checkpoint/safetensors/sharding.ts";
 import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./checkpoint/safetensors/tensor_stream.ts";
-import type { WeightsBaseName } from "./checkpoint/safetensors/weight_files.ts";
-import type { PipelineComponents } from "./stable_diffusion.ts";
 
 /**
  * The weight of a key or value projection [out, in] as an edit leaves it, or `undefined` where none
@@ -58,35 +57,32 @@ export async function saveFolder(
 ): Promise<void> {
   const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress, requiresSafetyChecker = false } = options;
   if (!(maxShardBytes > 0)) throw new RangeError(`Cannot save as maxShardBytes must be above 0: ${maxShardBytes}`);
-  const { tokenizer, scheduler, textEncoder, unet, vae, safetyChecker, featureExtractor } = components;
-  const models: Record<string, Savable> = {
-    text_encoder: textEncoder,
-    unet,
-    vae,
-    ...(safetyChecker ? { safety_checker: safetyChecker } : {}),
-  };
-  await refuseOwnSource(Object.values(models), directory);
-  const open: Record<string, OpenPart> = {};
-  try {
-    for (const [name, model] of Object.entries(models)) {
-      open[name] = await openPart(name, model, dtype, name === "unet" ? bakedKeys(components, baked) : new Map());
-    }
-    const report = progress(Object.values(open).flatMap(({ entries }) => entries), onProgress);
-    await writeFolderAtomically(directory, { overwrite }, async (folder) => {
-      for (const [name, { config, entries }] of Object.entries(open)) {
-        const baseName: WeightsBaseName = name === "unet" || name === "vae" ? "diffusion_pytorch_model" : "model";
-        await writeJson(folder, `${name}/config.json`, dtyped(config, dtype));
-        await writeModelWeights(folder, name, baseName, entries.map(report), { maxShardBytes });
-      }
-      await writeJson(folder, "scheduler/scheduler_config.json", scheduler);
-      await writeTokenizer(folder, tokenizer.files);
-      if (featureExtractor) await writeJson(folder, "feature_extractor/preprocessor_config.json", featureExtractor);
-      if (featureExtractor) await writeJson(folder, "feature_extractor/preprocessor_config.json", featureExtractor);
-      await writeJson(folder, "model_index.json", modelIndex(components, requiresSafetyChecker));
-    });
-  } finally {
-    for (const { weights } of Object.values(open)) weights.close();
+  const present = componentEntries.flatMap(([key, entry]) =>
+    components[key] ? [{ ...entry, part: components[key] }] : []
+  );
+  const models = present.filter(({ kind }) => kind !== undefined);
+  await refuseOwnSource(models.map(({ part }) => part as Savable), directory);
+  using open = new DisposableStack();
+  const parts: Record<string, OpenPart> = {};
+  for (const { folder, part } of models) {
+    const edited = part === components.unet ? bakedKeys(components, baked) : new Map();
+    parts[folder] = open.adopt(await openPart(folder, part as Savable, dtype, edited), closePart);
   }
+  const report = progress(Object.values(parts).flatMap(({ entries }) => entries), onProgress);
+  await writeFolderAtomically(directory, { overwrite }, async (writer) => {
+    for (const { folder, kind, part, files } of present) {
+      if (kind) {
+        const { config, entries } = parts[folder];
+        await writeJson(writer, `${folder}/config.json`, dtyped(config, dtype));
+        await writeModelWeights(writer, folder, kind.weightsName, entries.map(report), { maxShardBytes });
+      }
+      for (const [name, content] of Object.entries(files?.(part) ?? {})) {
+        if (typeof content === "string") await writer.writeText(`${folder}/${name}`, content);
+        else await writeJson(writer, `${folder}/${name}`, content);
+      }
+    }
+    await writeJson(writer, "model_index.json", modelIndex(components, requiresSafetyChecker));
+  });
 }
 
 /**
@@ -104,30 +100,30 @@ export async function saveSingleFile(
   const { dtype, onProgress } = options;
   const { textEncoder, unet, vae, scheduler } = components;
   await refuseOwnSource([textEncoder, unet, vae], path);
-  const open: OpenPart[] = [];
-  const part = async (name: string, model: Savable, edited = new Map<string, () => Tensor | undefined>()) => {
-    const opened = await openPart(name, model, dtype, edited);
-    open.push(opened);
-    return opened;
-  };
-  try {
-    const entries = singleFileEntries({
-      textEncoder: await part("text_encoder", textEncoder),
-      unet: await part("unet", unet, bakedKeys(components, baked)),
-      vae: await part("vae", vae),
-      predictionType: scheduler.config.prediction_type,
-    });
-    await saveSafetensors(path, entries.map(progress(entries, onProgress)), { metadata: { format: "pt" } });
-  } finally {
-    for (const { weights } of open) weights.close();
-  }
+  using open = new DisposableStack();
+  const part = async (name: string, model: Savable, edited: BakedWeights = new Map()) =>
+    open.adopt(await openPart(name, model, dtype, edited), closePart);
+  const entries = singleFileEntries({
+    textEncoder: await part(componentTable.textEncoder.folder, textEncoder),
+    unet: await part(componentTable.unet.folder, unet, bakedKeys(components, baked)),
+    vae: await part(componentTable.vae.folder, vae),
+    predictionType: scheduler.config.prediction_type,
+  });
+  await saveSafetensors(path, entries.map(progress(entries, onProgress)), { metadata: { format: "pt" } });
+}
+
+/** Weights by key, computed when their turn comes; `undefined` for those that no edit changes. */
+type BakedWeights = ReadonlyMap<string, () => Tensor | undefined>;
+
+function closePart({ weights }: OpenPart): void {
+  weights.close();
 }
 
 async function openPart(
   name: string,
   { origin }: Savable,
   dtype: SavedDtype | undefined,
-  edited: ReadonlyMap<string, () => Tensor | undefined>,
+  edited: BakedWeights,
 ): Promise<OpenPart> {
   if (origin === undefined) {
     throw new CheckpointError(`Cannot save the ${name} as it was built from weights whose files are not known`, {
@@ -167,10 +163,7 @@ function editedEntry(
   };
 }
 
-function bakedKeys(
-  { unet }: PipelineComponents,
-  baked: BakedWeight,
-): Map<string, () => Tensor | undefined> {
+function bakedKeys({ unet }: PipelineComponents, baked: BakedWeight): BakedWeights {
   const projections = ["to_k", "to_v"] as const;
   return new Map(
     unet.crossAttentions.flatMap(({ path }) =>
@@ -192,21 +185,17 @@ async function refuseOwnSource(models: readonly Savable[], place: string): Promi
   }
 }
 
-function modelIndex(
-  { scheduler, safetyChecker, featureExtractor }: PipelineComponents,
-  requiresSafetyChecker: boolean,
-): ConfigJson {
+function modelIndex(components: PipelineComponents, requiresSafetyChecker: boolean): ConfigJson {
+  const classes = componentEntries
+    .map(([key, { folder, library, className }]) =>
+      [folder, components[key] ? [library, className(components[key])] : [null, null]] as const
+    )
+    .toSorted(([a], [b]) => a < b ? -1 : 1);
   return {
     _class_name: "StableDiffusionPipeline",
     _diffusers_version: diffusersVersion,
-    feature_extractor: featureExtractor ? ["transformers", "CLIPImageProcessor"] : [null, null],
     requires_safety_checker: requiresSafetyChecker,
-    safety_checker: safetyChecker ? ["stable_diffusion", "StableDiffusionSafetyChecker"] : [null, null],
-    scheduler: ["diffusers", scheduler.config._class_name],
-    text_encoder: ["transformers", "CLIPTextModel"],
-    tokenizer: ["transformers", "CLIPTokenizer"],
-    unet: ["diffusers", "UNet2DConditionModel"],
-    vae: ["diffusers", "AutoencoderKL"],
+    ...Object.fromEntries(classes),
   };
 }
 
@@ -214,22 +203,6 @@ function modelIndex(
 function dtyped(config: ConfigJson, dtype: SavedDtype | undefined): ConfigJson {
   if (dtype === undefined || config.torch_dtype === undefined) return config;
   return { ...config, torch_dtype: dtype === "f16" ? "float16" : "float32" };
-}
-
-async function writeTokenizer(
-  folder: FolderWriter,
-  { vocab, merges, config, specialTokensMap, addedTokens }: PipelineComponents["tokenizer"]["files"],
-): Promise<void> {
-  await folder.writeText("tokenizer/vocab.json", JSON.stringify(vocab));
-  await folder.writeText("tokenizer/merges.txt", merges);
-  const others = {
-    "tokenizer_config.json": config,
-    "special_tokens_map.json": specialTokensMap,
-    "added_tokens.json": addedTokens,
-  };
-  for (const [name, json] of Object.entries(others)) {
-    if (json !== undefined && Object.keys(json).length > 0) await writeJson(folder, `tokenizer/${name}`, json);
-  }
 }
 
 async function writeJson(folder: FolderWriter, path: string, json: unknown): Promise<void> {

@@ -8,11 +8,11 @@ import { parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
 import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
 import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
+import type { BuildPipeline } from "./load.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
 import { type ActivationType, UNet2DConditionModel } from "./models/unet.ts";
 import { AutoencoderKL } from "./models/vae.ts";
 import { encodeTexts } from "./generation/prompts.ts";
-import type { PipelineComponents, StableDiffusionPipeline } from "./stable_diffusion.ts";
 import { findTokenizer, type FindTokenizerOptions } from "./text/find_tokenizer.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 
@@ -34,62 +34,51 @@ export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerO
 }
 
 /**
- * Loads all components of a single file in the LDM layout and has a pipeline made of them that owns
- * them.
+ * Loads all components of a single file in the LDM layout, and builds a pipeline that owns them.
  *
- * @throws {CheckpointError} if the file is anything but a whole Stable Diffusion 1.x or 2.x
- *   checkpoint, or no tokenizer is found
+ * @throws {CheckpointError} if the file is not a whole Stable Diffusion 1.x or 2.x checkpoint, or
+ *   no tokenizer is found
  */
-export async function loadSingleFile<P extends StableDiffusionPipeline>(
+export async function loadSingleFile<P>(
   source: string | ByteSource,
   options: FromSingleFileOptions,
-  make: (components: PipelineComponents) => P,
+  build: BuildPipeline<P>,
 ): Promise<P> {
   const { onProgress, activations } = options;
   using file = await SingleFile.open(source, options);
-  const owned: Disposable[] = [];
-  try {
-    const tokenizer = options.tokenizer === undefined
-      ? await findTokenizer(file.family, options)
-      : await CLIPTokenizer.fromPretrained(options.tokenizer);
-    const gpu = options.gpu ?? await Gpu.request();
-    if (!options.gpu) owned.push(gpu);
-    const own = <T extends Disposable>(component: T): T => (owned.unshift(component), component); // the device goes last
+  using owned = new DisposableStack();
+  const tokenizer = options.tokenizer === undefined
+    ? await findTokenizer(file.family, options)
+    : await CLIPTokenizer.fromPretrained(options.tokenizer);
+  const gpu = options.gpu ?? owned.use(await Gpu.request());
 
-    // Models ask for their files when they are saved; what they predict is known by then.
-    let predictionType: PredictionType = file.predictionType ?? "v_prediction";
-    const load = (part: SingleFilePart) => ({
-      gpu,
-      origin: file.origin(part, source, () => predictionType),
-      onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(part, doneBytes, totalBytes),
-    });
-    const configs = file.configs();
-    const inFile = (part: SingleFilePart) => `${file.name}, ${part}`;
-    const textConfig = parseCLIPTextConfig(configs.text_encoder, inFile("text_encoder"));
-    const unetConfig = parseUNetConfig(configs.unet, inFile("unet"));
-    const vaeConfig = parseAutoencoderKLConfig(configs.vae, inFile("vae"));
-    const textEncoder = own(
-      await CLIPTextModel.fromWeights(textConfig, file.part("text_encoder"), load("text_encoder")),
-    );
-    const unet = own(
-      await UNet2DConditionModel.fromWeights(unetConfig, file.part("unet"), { ...load("unet"), activations }),
-    );
-    const vae = own(await AutoencoderKL.fromWeights(vaeConfig, file.part("vae"), load("vae")));
-    if (file.predictionType === null && await predictsNoise(unet, textEncoder, tokenizer)) {
-      predictionType = "epsilon";
-      // The size that the model was trained on is another then; nothing else of the configuration
-      // is.
-      Object.assign(unetConfig, parseUNetConfig(file.configs(predictionType).unet, inFile("unet")));
-      Object.assign(vaeConfig, parseAutoencoderKLConfig(file.configs(predictionType).vae, inFile("vae")));
-    }
-    const scheduler = schedulerFromConfig(file.configs(predictionType).scheduler);
-    const pipe = make({ vae, textEncoder, tokenizer, unet, scheduler });
-    pipe.own(owned);
-    return pipe;
-  } catch (error) {
-    for (const component of owned) component[Symbol.dispose]();
-    throw error;
+  // Models read their origin when they are saved. The prediction type is known by then.
+  let predictionType: PredictionType = file.predictionType ?? "v_prediction";
+  const load = (part: SingleFilePart) => ({
+    gpu,
+    origin: file.origin(part, source, () => predictionType),
+    onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(part, doneBytes, totalBytes),
+  });
+  const configs = file.configs();
+  const inFile = (part: SingleFilePart) => `${file.name}, ${part}`;
+  const textConfig = parseCLIPTextConfig(configs.text_encoder, inFile("text_encoder"));
+  const unetConfig = parseUNetConfig(configs.unet, inFile("unet"));
+  const vaeConfig = parseAutoencoderKLConfig(configs.vae, inFile("vae"));
+  const textEncoder = owned.use(
+    await CLIPTextModel.fromWeights(textConfig, file.part("text_encoder"), load("text_encoder")),
+  );
+  const unet = owned.use(
+    await UNet2DConditionModel.fromWeights(unetConfig, file.part("unet"), { ...load("unet"), activations }),
+  );
+  const vae = owned.use(await AutoencoderKL.fromWeights(vaeConfig, file.part("vae"), load("vae")));
+  if (file.predictionType === null && await predictsNoise(unet, textEncoder, tokenizer)) {
+    predictionType = "epsilon";
+    // Only the size that the model was trained on depends on the prediction type.
+    Object.assign(unetConfig, parseUNetConfig(file.configs(predictionType).unet, inFile("unet")));
+    Object.assign(vaeConfig, parseAutoencoderKLConfig(file.configs(predictionType).vae, inFile("vae")));
   }
+  const scheduler = schedulerFromConfig(file.configs(predictionType).scheduler);
+  return build({ vae, textEncoder, tokenizer, unet, scheduler }, {}, owned);
 }
 
 /**

@@ -1,10 +1,10 @@
 import { compileAhead } from "../engine/precompile.ts";
 import { ShapeError } from "../engine/errors.ts";
-import { Gpu } from "../engine/gpu.ts";
+import type { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { concat } from "../kernels/shape/concat.ts";
 import { linearCombination } from "../kernels/shape/linear_combination.ts";
-import { type Scheduler, schedulerFromConfig, TorchGenerator } from "../schedulers/mod.ts";
+import { type Scheduler, TorchGenerator } from "../schedulers/mod.ts";
 import {
   type AdapterSource,
   loadLora,
@@ -17,70 +17,23 @@ import {
   weightLoras,
 } from "./adapters/adapters.ts";
 import { denoise, drawNoise, rehearseDenoising, type StepCallback } from "./generation/denoising.ts";
-import { ActivationRangeError, CheckpointError, PromptError } from "./errors.ts";
-import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
+import { checkComponents, pickComponents, type PipelineComponents, type PipelineSettings } from "./components.ts";
+import { ActivationRangeError, PromptError } from "./errors.ts";
+import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
-import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
-import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
-import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
-import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
-import { CLIPTextModel } from "./models/clip_text.ts";
-import { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
-import { type ActivationType, type StatesOf, UNet2DConditionModel } from "./models/unet.ts";
-import { AutoencoderKL } from "./models/vae.ts";
+import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
+import type { CLIPTextModel } from "./models/clip_text.ts";
+import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
+import type { StatesOf, UNet2DConditionModel } from "./models/unet.ts";
+import type { AutoencoderKL } from "./models/vae.ts";
 import { type EncodePromptOptions, encodePrompts, type PromptEmbeddings } from "./generation/prompts.ts";
 import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving.ts";
 import { blackenFlagged, warnOfNoChecker } from "./generation/safety.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
-import { CLIPTokenizer } from "./text/tokenizer.ts";
+import type { CLIPTokenizer } from "./text/tokenizer.ts";
 import { decodeLatents, type DecodingOptions, rehearseDecoding } from "./generation/decoding.ts";
-
-/**
- * What a pipeline is made of. Components can serve several pipelines: `new
- * StableDiffusionPipeline(other.components)`.
- */
-export interface PipelineComponents {
-  readonly vae: AutoencoderKL;
-  readonly textEncoder: CLIPTextModel;
-  readonly tokenizer: CLIPTokenizer;
-  readonly unet: UNet2DConditionModel;
-  readonly scheduler: Scheduler;
-  /**
-   * Says which pictures are not safe for work: these become black. `null` goes without on purpose,
-   * which warns once.
-   */
-  readonly safetyChecker?: StableDiffusionSafetyChecker | null;
-  /** Makes of pictures what the safety checker takes. */
-  readonly featureExtractor?: CLIPImageProcessor | null;
-}
-
-/** What a pipeline is told beside its components. */
-export interface PipelineSettings {
-  /**
-   * Whether going without a safety checker deserves a warning. Default: where `safetyChecker` is
-   * given, `null` included.
-   */
-  readonly requiresSafetyChecker?: boolean;
-}
-
-/** How a checkpoint is loaded. */
-export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without" | "onFetch"> {
-  /** Default: a device of its own, which the pipeline then owns. */
-  readonly gpu?: Gpu;
-  /** Told what is being loaded and how far it is; "download" comes first for models of the hub. */
-  readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
-  /**
-   * How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32".
-   */
-  readonly activations?: ActivationType;
-  /**
-   * `null` neither fetches nor loads the checkpoint's safety checker; a warning says so once.
-   * Default: as the checkpoint has it.
-   */
-  readonly safetyChecker?: null;
-}
 
 /** What `images` is for each `outputType`. */
 export interface OutputTypes {
@@ -164,17 +117,21 @@ export class StableDiffusionPipeline implements Disposable {
   readonly featureExtractor: CLIPImageProcessor | undefined;
   /** Whether the model's makers want pictures checked. */
   readonly requiresSafetyChecker: boolean;
-  #owned: Disposable[] = [];
+  readonly #owned: DisposableStack;
   readonly #compiled = new Set<string>();
   #slicing = false;
   #tiling = false;
 
   /**
-   * Wires components that stay the caller's: disposing of the pipeline does not dispose of them.
+   * Builds a pipeline of components, which stay the caller's: disposing of the pipeline does not
+   * dispose of them.
    *
+   * @param owned Resources that the pipeline takes over, and disposes of in reverse order.
    * @throws {CheckpointError} for a safety checker without a feature extractor
+   * @throws {ConfigError} for components that do not fit each other
    */
-  constructor(components: PipelineComponents, settings: PipelineSettings = {}) {
+  constructor(components: PipelineComponents, settings: PipelineSettings = {}, owned?: DisposableStack) {
+    checkComponents(components);
     this.vae = components.vae;
     this.textEncoder = components.textEncoder;
     this.tokenizer = components.tokenizer;
@@ -183,12 +140,8 @@ export class StableDiffusionPipeline implements Disposable {
     this.safetyChecker = components.safetyChecker ?? undefined;
     this.featureExtractor = components.featureExtractor ?? undefined;
     this.requiresSafetyChecker = settings.requiresSafetyChecker ?? components.safetyChecker !== undefined;
-    if (this.safetyChecker && !this.featureExtractor) {
-      throw new CheckpointError("Cannot check pictures as a safety checker needs a featureExtractor: give both", {
-        source: "featureExtractor",
-      });
-    }
     if (!this.safetyChecker && this.requiresSafetyChecker) warnOfNoChecker();
+    this.#owned = owned?.move() ?? new DisposableStack();
   }
 
   /**
@@ -202,7 +155,7 @@ export class StableDiffusionPipeline implements Disposable {
     source: string | FileTree,
     options: FromPretrainedOptions = {},
   ): Promise<StableDiffusionPipeline> {
-    return await loadPipeline(source, options, (parts, settings) => new StableDiffusionPipeline(parts, settings));
+    return await loadPipeline(source, options, (...parts) => new StableDiffusionPipeline(...parts));
   }
 
   /**
@@ -220,7 +173,7 @@ export class StableDiffusionPipeline implements Disposable {
     source: string | ByteSource,
     options: FromSingleFileOptions = {},
   ): Promise<StableDiffusionPipeline> {
-    return await loadSingleFile(source, options, (components) => new StableDiffusionPipeline(components));
+    return await loadSingleFile(source, options, (...parts) => new StableDiffusionPipeline(...parts));
   }
 
   /** The device that draws. */
@@ -230,8 +183,7 @@ export class StableDiffusionPipeline implements Disposable {
 
   /** The parts, for another pipeline. */
   get components(): PipelineComponents {
-    const { vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor } = this;
-    return { vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor };
+    return pickComponents(this);
   }
 
   /** Decodes the pictures of a batch one after the other, in the memory of one. */
@@ -464,12 +416,7 @@ export class StableDiffusionPipeline implements Disposable {
 
   /** Frees what `fromPretrained` loaded: components, and the device if it opened one. */
   [Symbol.dispose](): void {
-    for (const component of this.#owned.splice(0)) component[Symbol.dispose]();
-  }
-
-  /** Makes the pipeline the owner of components: they are disposed of with it, in this order. */
-  own(components: readonly Disposable[]): void {
-    this.#owned.push(...components);
+    this.#owned.dispose();
   }
 
   /**
@@ -504,8 +451,8 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   #latentShape(images: number, { height, width }: CheckedOptions): number[] {
-    const { scaleFactor } = this.vae;
-    return [images, this.unet.config.inChannels, height / scaleFactor, width / scaleFactor];
+    const { spatialScale } = this.vae;
+    return [images, this.unet.config.inChannels, height / spatialScale, width / spatialScale];
   }
 
   #initialLatents(images: number, settings: CheckedOptions): Tensor {
@@ -536,13 +483,13 @@ export class StableDiffusionPipeline implements Disposable {
     prompt: string | readonly string[] | undefined,
     options: GenerateOptions<keyof OutputTypes>,
   ): CheckedOptions {
-    const { scaleFactor } = this.vae;
-    const natural = (this.unet.config.sampleSize ?? 64) * scaleFactor;
+    const { spatialScale } = this.vae;
+    const natural = (this.unet.config.sampleSize ?? 64) * spatialScale;
     const { height = natural, width = natural, callbackSteps = 1, numImagesPerPrompt = 1 } = options;
     for (const [name, side] of Object.entries({ height, width })) {
-      if (!Number.isInteger(side) || side <= 0 || side % scaleFactor !== 0) {
+      if (!Number.isInteger(side) || side <= 0 || side % spatialScale !== 0) {
         throw new ShapeError(
-          `Cannot draw a picture of ${width} × ${height} as its ${name} must be a multiple of ${scaleFactor}: ${side}`,
+          `Cannot draw a picture of ${width} × ${height} as its ${name} must be a multiple of ${spatialScale}: ${side}`,
           [
             [height, width],
           ],
@@ -594,70 +541,4 @@ interface CheckedOptions {
   readonly callback?: StepCallback;
   readonly callbackSteps: number;
   readonly signal?: AbortSignal;
-}
-
-/** Loads all components of a checkpoint and has a pipeline made of them that owns them. */
-export async function loadPipeline<P extends StableDiffusionPipeline>(
-  source: string | FileTree,
-  options: FromPretrainedOptions,
-  make: (components: PipelineComponents, settings: PipelineSettings) => P,
-): Promise<P> {
-  const { variant, onProgress, activations } = options;
-  const unchecked = options.safetyChecker === null;
-  const tree = await openModelSource(source, {
-    ...options,
-    without: unchecked ? ["safety_checker", "feature_extractor"] : [],
-    onFetch: (doneBytes, totalBytes) => onProgress?.("download", doneBytes, totalBytes),
-  });
-  const index = await readConfig(tree, "model_index.json", parseModelIndex);
-  for (const required of ["vae", "text_encoder", "tokenizer", "unet", "scheduler"] as const) {
-    if (index.components[required] === null) {
-      throw new CheckpointError(`Cannot load ${tree.name} as its model_index.json names no ${required}`, {
-        source: tree.name,
-      });
-    }
-  }
-  const isChecked = !unchecked && index.components.safety_checker !== null;
-  if (isChecked && index.components.feature_extractor === null) {
-    throw new CheckpointError(
-      `Cannot load ${tree.name} as its model_index.json names a safety_checker and no feature_extractor: ` +
-        `pass safetyChecker: null to draw unchecked`,
-      { source: tree.name },
-    );
-  }
-  const owned: Disposable[] = [];
-  try {
-    const gpu = options.gpu ?? await Gpu.request();
-    if (!options.gpu) owned.push(gpu);
-    const variantOf = await variantsOf(tree, variant);
-    const load = (component: ComponentName) => ({
-      gpu,
-      variant: variantOf(component),
-      onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(component, doneBytes, totalBytes),
-    });
-    const own = <T extends Disposable>(component: T): T => (owned.unshift(component), component); // the device goes last
-    const tokenizer = await CLIPTokenizer.fromPretrained(tree.subtree("tokenizer"));
-    const scheduler = schedulerFromConfig(
-      await tree.readJson("scheduler/scheduler_config.json") as Record<string, unknown>,
-    );
-    const textEncoder = own(await CLIPTextModel.fromPretrained(tree.subtree("text_encoder"), load("text_encoder")));
-    const unet = own(await UNet2DConditionModel.fromPretrained(tree.subtree("unet"), { ...load("unet"), activations }));
-    const vae = own(await AutoencoderKL.fromPretrained(tree.subtree("vae"), load("vae")));
-    const safetyChecker = isChecked
-      ? own(await StableDiffusionSafetyChecker.fromPretrained(tree.subtree("safety_checker"), load("safety_checker")))
-      : undefined;
-    const featureExtractor = !unchecked && index.components.feature_extractor !== null
-      ? await CLIPImageProcessor.fromPretrained(tree.subtree("feature_extractor"))
-      : undefined;
-    // Who passes null over a checker is told so, whatever the checkpoint requires.
-    const requiresSafetyChecker = index.requiresSafetyChecker || unchecked && index.components.safety_checker !== null;
-    const pipe = make({ vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor }, {
-      requiresSafetyChecker,
-    });
-    pipe.own(owned);
-    return pipe;
-  } catch (error) {
-    for (const component of owned) component[Symbol.dispose]();
-    throw error;
-  }
 }

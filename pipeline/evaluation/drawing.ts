@@ -34,7 +34,7 @@ export async function drawPictures(
   options: DrawingOptions = {},
 ): Promise<Picture[]> {
   const { steps = 20, guidance = 5, batchSize = 16, signal, onDrawn } = options;
-  const side = (pipe.unet.config.sampleSize ?? 64) * pipe.vae.scaleFactor;
+  const side = (pipe.unet.config.sampleSize ?? 64) * pipe.vae.spatialScale;
   const edits = new Set(drawings.flatMap(({ edit }) => edit ?? []));
   const pictures: Picture[] = [];
   try {

@@ -25,9 +25,9 @@ export async function decodeLatents(
   latents: Tensor,
   { slicing, tiling }: DecodingOptions,
 ): Promise<{ values: Float32Array<ArrayBuffer>; shape: [number, number, number, number] }> {
-  const { gpu, scaleFactor } = vae;
+  const { gpu, spatialScale } = vae;
   const [batch, , h, w] = latents.dims(4);
-  const [height, width] = [h * scaleFactor, w * scaleFactor];
+  const [height, width] = [h * spatialScale, w * spatialScale];
   const values = new Float32Array(batch * height * width * 3);
   const group = slicing ? 1 : batch;
   for (let first = 0; first < batch; first += group) {
@@ -35,7 +35,7 @@ export async function decodeLatents(
       const rows = slice(latents, 0, first, first + group);
       return linearCombination([{ tensor: rows, coefficient: 1 / vae.config.scalingFactor }]);
     });
-    const planes = tiling && Math.max(h, w) > vae.config.sampleSize / scaleFactor
+    const planes = tiling && Math.max(h, w) > vae.config.sampleSize / spatialScale
       ? await decodeTiled(vae, part)
       : await decodeWhole(vae, part); // [group, 3, H, W]
     toPixels(
@@ -54,7 +54,7 @@ export async function decodeLatents(
  */
 export function rehearseDecoding(vae: AutoencoderKL, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
   vae.gpu.scope(() => {
-    const side = tiling ? Math.floor(vae.config.sampleSize / vae.scaleFactor) : Infinity;
+    const side = tiling ? Math.floor(vae.config.sampleSize / vae.spatialScale) : Infinity;
     const [batch, , h, w] = latents.dims(4);
     const part = [[0, slicing ? 1 : batch], [2, Math.min(h, side)], [3, Math.min(w, side)]] as const;
     const tile = part.reduce((x, [axis, length]) => slice(x, axis, 0, length), latents);
@@ -92,13 +92,13 @@ interface Tile {
  * quarters are kept. Blending is on the host: the device never holds more than a tile.
  */
 async function decodeTiled(vae: AutoencoderKL, latents: Tensor): Promise<Float32Array> {
-  const { gpu, scaleFactor, config } = vae;
+  const { gpu, spatialScale, config } = vae;
   const [batch, , h, w] = latents.dims(4);
-  const latentTile = Math.floor(config.sampleSize / scaleFactor);
+  const latentTile = Math.floor(config.sampleSize / spatialScale);
   const step = Math.floor(latentTile * 0.75);
   const blend = Math.floor(config.sampleSize * 0.25);
   const kept = config.sampleSize - blend;
-  const [height, width] = [h * scaleFactor, w * scaleFactor];
+  const [height, width] = [h * spatialScale, w * spatialScale];
   const planes = batch * 3;
   const result = new Float32Array(planes * height * width);
   let above: Tile[] = [];
@@ -109,7 +109,7 @@ async function decodeTiled(vae: AutoencoderKL, latents: Tensor): Promise<Float32
         slice(slice(latents, 2, y, Math.min(y + latentTile, h)), 3, x, Math.min(x + latentTile, w))
       );
       const [, , th, tw] = tileLatents.dims(4);
-      const tile = { data: await decodeWhole(vae, tileLatents), height: th * scaleFactor, width: tw * scaleFactor };
+      const tile = { data: await decodeWhole(vae, tileLatents), height: th * spatialScale, width: tw * spatialScale };
       if (row > 0) fadeFrom(above[column], tile, planes, blend, "down");
       if (column > 0) fadeFrom(tiles[column - 1], tile, planes, blend, "right");
       tiles.push(tile);

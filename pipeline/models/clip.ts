@@ -1,22 +1,19 @@
-import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { PromptError } from "../errors.ts";
 import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import { ImageError } from "../image/errors.ts";
 import type { Picture } from "../image/picture.ts";
 import { Linear } from "../layers/linear.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
+import { type CLIPConfig, parseCLIPConfig } from "../checkpoint/diffusers/config/clip.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
-import { type CLIPConfig, parseCLIPConfig } from "../checkpoint/diffusers/config/clip.ts";
-import { readConfig } from "../checkpoint/diffusers/config/fields.ts";
-import type { Weights } from "../checkpoint/safetensors/weights.ts";
-import { openWeights } from "../checkpoint/safetensors/weight_files.ts";
 import { CLIPTokenizer } from "../text/tokenizer.ts";
 import { ClipTextTransformer } from "./clip_text.ts";
 import { ClipVisionTransformer } from "./clip_vision.ts";
 import { cosines } from "./cosines.ts";
-import type { LoadOptions } from "./unet.ts";
+import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /**
  * Pictures or prompts that go through the model at once: what keeps a GPU busy without filling its
@@ -56,43 +53,36 @@ export interface ClipPreprocessing {
  * console.log(red > blue);
  * ```
  */
-export class CLIPModel implements Disposable {
-  readonly gpu: Gpu;
-  readonly config: CLIPConfig;
-  readonly weights: ModelWeights;
+export class CLIPModel extends Model<CLIPConfig> {
   readonly tokenizer: CLIPTokenizer;
   readonly imageProcessor: CLIPImageProcessor;
-  /** What cosines are multiplied by: the exponential of the file's `logit_scale`. */
+  /** The factor of cosines in {@linkcode score}: the exponential of the file's `logit_scale`. */
   readonly logitScale: number;
   readonly #modules: Modules;
 
   private constructor(
-    modules: Modules,
-    parts: Pick<CLIPModel, "gpu" | "config" | "weights" | "logitScale"> & ClipPreprocessing,
+    parts: ModelParts<CLIPConfig, Modules>,
+    { tokenizer, imageProcessor, logitScale }: ClipPreprocessing & { readonly logitScale: number },
   ) {
-    this.gpu = parts.gpu;
-    this.config = parts.config;
-    this.weights = parts.weights;
-    this.tokenizer = parts.tokenizer;
-    this.imageProcessor = parts.imageProcessor;
-    this.logitScale = parts.logitScale;
-    this.#modules = modules;
+    super(parts);
+    this.tokenizer = tokenizer;
+    this.imageProcessor = imageProcessor;
+    this.logitScale = logitScale;
+    this.#modules = parts.modules;
   }
 
   /**
    * Loads a folder as transformers saves a CLIP model with its processor: `config.json`,
    * `model*.safetensors`, `preprocessor_config.json` and the tokenizer's files.
    *
-   * @throws {CheckpointError} when the folder lacks one of them or weights and configuration
-   *   disagree; {ConfigError} for another kind of model
+   * @throws {CheckpointError} when files are missing, or weights and configuration disagree
+   * @throws {ConfigError} for another kind of model
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<CLIPModel> {
     const tree = await openTree(directory);
-    const config = await readConfig(tree, "config.json", parseCLIPConfig);
     const imageProcessor = await CLIPImageProcessor.fromPretrained(tree);
     const tokenizer = await CLIPTokenizer.fromPretrained(tree);
-    using weights = await openWeights(tree, "model", options);
-    return await CLIPModel.fromWeights(config, weights, { ...options, tokenizer, imageProcessor });
+    return await CLIPModel.#create(await loadModel(clipKind, tree, options), { tokenizer, imageProcessor });
   }
 
   /** Builds the model of `config` on `weights`, whose keys are transformers'. */
@@ -101,26 +91,28 @@ export class CLIPModel implements Disposable {
     weights: Weights,
     options: LoadOptions & ClipPreprocessing,
   ): Promise<CLIPModel> {
-    const { gpu, tokenizer, imageProcessor } = options;
-    const build = (w: WeightScope) => new Modules(w, config);
-    // Old transformers saved the row numbers of the position tables.
-    const { model, owner } = await bindWeights(gpu, weights, build, { ...options, ignore: /position_ids$/ });
-    try {
-      const logitScale = Math.exp((await model.logitScale.data())[0]);
-      return new CLIPModel(model, { gpu, config, weights: owner, tokenizer, imageProcessor, logitScale });
-    } catch (error) {
-      owner[Symbol.dispose]();
-      throw error;
-    }
+    return await CLIPModel.#create(await buildModel(clipKind, config, weights, options), options);
   }
 
   /**
-   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   * Checks weights against `config` by names and shapes alone. It needs no device.
    *
    * @throws {CheckpointError} that lists every missing, misshapen and unused key
    */
   static checkWeights(config: CLIPConfig, weights: Weights): void {
-    checkBinding(weights, (w) => new Modules(w, config), { ignore: /position_ids$/ });
+    checkModel(clipKind, config, weights);
+  }
+
+  /** Reads the scale of the logits back to the host. */
+  static async #create(
+    parts: ModelParts<CLIPConfig, Modules>,
+    { tokenizer, imageProcessor }: ClipPreprocessing,
+  ): Promise<CLIPModel> {
+    using owned = new DisposableStack();
+    owned.use(parts.weights);
+    const logitScale = Math.exp((await parts.modules.logitScale.data())[0]);
+    owned.move(); // the model owns the weights
+    return new CLIPModel(parts, { tokenizer, imageProcessor, logitScale });
   }
 
   /**
@@ -187,11 +179,6 @@ export class CLIPModel implements Disposable {
     return this.gpu.scope(() => this.#modules.textProjection.forward(this.#modules.text.forward(inputIds, 0).pooled));
   }
 
-  /** Frees the weights. */
-  [Symbol.dispose](): void {
-    this.weights[Symbol.dispose]();
-  }
-
   async #inBatches<T>(items: readonly T[], embed: (batch: readonly T[]) => Tensor): Promise<Float32Array<ArrayBuffer>> {
     const parts: Float32Array[] = [];
     for (let first = 0; first < items.length; first += batchSize) {
@@ -201,6 +188,15 @@ export class CLIPModel implements Disposable {
     return joined(parts);
   }
 }
+
+/** How a CLIP model is loaded. */
+export const clipKind: ModelKind<CLIPConfig, Modules> = {
+  className: "CLIPModel",
+  weightsName: "model",
+  parseConfig: parseCLIPConfig,
+  build: (w, config) => new Modules(w, config),
+  ignore: /position_ids$/, // old versions of transformers saved the row numbers of the position tables
+};
 
 function joined(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> {
   const whole = new Float32Array(parts.reduce((length, part) => length + part.length, 0));

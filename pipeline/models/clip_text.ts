@@ -1,18 +1,15 @@
 import { ShapeError } from "../../engine/errors.ts";
-import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { embedding } from "../../kernels/shape/embedding.ts";
 import { add } from "../../kernels/shape/linear_combination.ts";
 import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
-import type { FileTree } from "../checkpoint/source/file_tree.ts";
-import { openTree } from "../checkpoint/source/disk.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
-import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
-import type { LoadOptions } from "./unet.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /**
  * CLIP's text transformer, to be found under `text_model` in text encoders and whole CLIP models
@@ -135,13 +132,16 @@ export class ClipTextTransformer {
   }
 }
 
-const build = (config: CLIPTextConfig) => (w: WeightScope) => new ClipTextTransformer(w.at("text_model"), config);
-
-/**
- * Old transformers saved the row numbers of the position table, and some files carry the projection
- * of whole CLIP models.
- */
-const ignore = /position_ids$|^text_projection/;
+/** How a text encoder is loaded. */
+export const textEncoderKind: ModelKind<CLIPTextConfig, ClipTextTransformer> = {
+  className: "CLIPTextModel",
+  weightsName: "model",
+  parseConfig: parseCLIPTextConfig,
+  build: (w, config) => new ClipTextTransformer(w.at("text_model"), config),
+  // Old versions of transformers saved the row numbers of the position table. Some files hold the
+  // text projection of the whole CLIP model.
+  ignore: /position_ids$|^text_projection/,
+};
 
 /**
  * The text encoder of Stable Diffusion (transformers' `CLIPTextModel`): OpenAI's CLIP in 1.x,
@@ -152,54 +152,36 @@ const ignore = /position_ids$|^text_projection/;
  * const { lastHiddenState } = encoder.forward([tokenizer.encode("a field of roses", { padding: "max_length" })]);
  * ```
  */
-export class CLIPTextModel implements Disposable {
-  readonly gpu: Gpu;
-  readonly config: CLIPTextConfig;
-  readonly weights: ModelWeights;
-  /** The files that the model came from, where they are known. */
-  readonly origin: ModelOrigin | undefined;
+export class CLIPTextModel extends Model<CLIPTextConfig> {
   readonly #transformer: ClipTextTransformer;
 
-  private constructor(
-    config: CLIPTextConfig,
-    transformer: ClipTextTransformer,
-    weights: ModelWeights,
-    options: LoadOptions,
-  ) {
-    this.gpu = options.gpu;
-    this.config = config;
-    this.#transformer = transformer;
-    this.weights = weights;
-    this.origin = options.origin;
+  private constructor(parts: ModelParts<CLIPTextConfig, ClipTextTransformer>) {
+    super(parts);
+    this.#transformer = parts.modules;
   }
 
   /**
    * Loads a folder that holds `config.json` and `model*.safetensors`.
    *
-   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree;
-   *   {ConfigError} for another kind of encoder
+   * @throws {CheckpointError} when files are missing, or weights and configuration disagree
+   * @throws {ConfigError} for another kind of encoder
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<CLIPTextModel> {
-    const tree = await openTree(directory);
-    const origin = await folderOrigin(tree, "model", options);
-    const config = parseCLIPTextConfig(origin.config, `${tree.name}/config.json`);
-    using weights = await origin.openWeights();
-    return await CLIPTextModel.fromWeights(config, weights, { ...options, origin });
+    return new CLIPTextModel(await loadModel(textEncoderKind, directory, options));
   }
 
-  /** Builds the encoder of `config` on `weights`, whose keys are transformers'. */
+  /** Builds the model of `config` on `weights`, whose keys are transformers'. */
   static async fromWeights(config: CLIPTextConfig, weights: Weights, options: LoadOptions): Promise<CLIPTextModel> {
-    const { model, owner } = await bindWeights(options.gpu, weights, build(config), { ...options, ignore });
-    return new CLIPTextModel(config, model, owner, options);
+    return new CLIPTextModel(await buildModel(textEncoderKind, config, weights, options));
   }
 
   /**
-   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   * Checks weights against `config` by names and shapes alone. It needs no device.
    *
    * @throws {CheckpointError} that lists every missing, misshapen and unused key
    */
   static checkWeights(config: CLIPTextConfig, weights: Weights): void {
-    checkBinding(weights, build(config), { ignore });
+    checkModel(textEncoderKind, config, weights);
   }
 
   /**
@@ -241,10 +223,5 @@ export class CLIPTextModel implements Disposable {
    */
   setAddedToken(id: number, embedding: Float32Array | undefined): void {
     this.#transformer.setAddedToken(id, embedding);
-  }
-
-  /** Frees the weights. */
-  [Symbol.dispose](): void {
-    this.weights[Symbol.dispose]();
   }
 }

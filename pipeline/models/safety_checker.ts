@@ -1,15 +1,12 @@
-import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { Linear } from "../layers/linear.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
-import type { FileTree } from "../checkpoint/source/file_tree.ts";
-import { openTree } from "../checkpoint/source/disk.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 import { type CLIPConfig, parseCLIPConfig } from "../checkpoint/diffusers/config/clip.ts";
-import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { ClipVisionTransformer } from "./clip_vision.ts";
 import { cosines } from "./cosines.ts";
-import type { LoadOptions } from "./unet.ts";
+import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /** Concepts that diffusers checks a picture for, and those that make it check more strictly. */
 const conceptCount = 17, specialCareCount = 3;
@@ -58,77 +55,66 @@ class Modules {
  * const [isFlagged] = await checker.check(pixelValues);
  * ```
  */
-export class StableDiffusionSafetyChecker implements Disposable {
-  readonly gpu: Gpu;
-  readonly config: CLIPConfig;
-  readonly weights: ModelWeights;
-  /** The files that the model came from, where they are known. */
-  readonly origin: ModelOrigin | undefined;
+export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
   readonly #modules: Modules;
   readonly #concepts: Concepts<Float32Array>;
   readonly #specialCare: Concepts<Float32Array>;
 
   private constructor(
-    modules: Modules,
-    parts: Pick<StableDiffusionSafetyChecker, "gpu" | "config" | "weights" | "origin">,
-    concepts: { concepts: Concepts<Float32Array>; specialCare: Concepts<Float32Array> },
+    parts: ModelParts<CLIPConfig, Modules>,
+    { concepts, specialCare }: { concepts: Concepts<Float32Array>; specialCare: Concepts<Float32Array> },
   ) {
-    this.gpu = parts.gpu;
-    this.config = parts.config;
-    this.weights = parts.weights;
-    this.origin = parts.origin;
-    this.#modules = modules;
-    this.#concepts = concepts.concepts;
-    this.#specialCare = concepts.specialCare;
+    super(parts);
+    this.#modules = parts.modules;
+    this.#concepts = concepts;
+    this.#specialCare = specialCare;
   }
 
   /**
    * Loads a folder that holds `config.json` and `model*.safetensors`.
    *
-   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree;
-   *   {ConfigError} for another kind of model
+   * @throws {CheckpointError} when files are missing, or weights and configuration disagree
+   * @throws {ConfigError} for another kind of model
    */
   static async fromPretrained(
     directory: string | FileTree,
     options: LoadOptions,
   ): Promise<StableDiffusionSafetyChecker> {
-    const tree = await openTree(directory);
-    const origin = await folderOrigin(tree, "model", options);
-    const config = parseCLIPConfig(origin.config, `${tree.name}/config.json`);
-    using weights = await origin.openWeights();
-    return await StableDiffusionSafetyChecker.fromWeights(config, weights, { ...options, origin });
+    return await StableDiffusionSafetyChecker.#create(await loadModel(safetyCheckerKind, directory, options));
   }
 
-  /** Builds the checker of `config` on `weights`, whose keys are diffusers'. */
+  /** Builds the model of `config` on `weights`, whose keys are diffusers'. */
   static async fromWeights(
     config: CLIPConfig,
     weights: Weights,
     options: LoadOptions,
   ): Promise<StableDiffusionSafetyChecker> {
-    const { gpu, origin } = options;
-    // Old transformers saved the row numbers of the position table.
-    const build = (w: WeightScope) => new Modules(w, config);
-    const { model, owner } = await bindWeights(gpu, weights, build, { ...options, ignore: /position_ids$/ });
-    const read = async ({ embeddings, thresholds }: Concepts<Tensor>): Promise<Concepts<Float32Array>> => ({
-      embeddings: await embeddings.data(),
-      thresholds: await thresholds.data(),
-    });
-    try {
-      const concepts = { concepts: await read(model.concepts), specialCare: await read(model.specialCare) };
-      return new StableDiffusionSafetyChecker(model, { gpu, config, weights: owner, origin }, concepts);
-    } catch (error) {
-      owner[Symbol.dispose]();
-      throw error;
-    }
+    return await StableDiffusionSafetyChecker.#create(await buildModel(safetyCheckerKind, config, weights, options));
   }
 
   /**
-   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   * Checks weights against `config` by names and shapes alone. It needs no device.
    *
    * @throws {CheckpointError} that lists every missing, misshapen and unused key
    */
   static checkWeights(config: CLIPConfig, weights: Weights): void {
-    checkBinding(weights, (w) => new Modules(w, config), { ignore: /position_ids$/ });
+    checkModel(safetyCheckerKind, config, weights);
+  }
+
+  /** Reads the concepts back to the host, where they are compared. */
+  static async #create(parts: ModelParts<CLIPConfig, Modules>): Promise<StableDiffusionSafetyChecker> {
+    using owned = new DisposableStack();
+    owned.use(parts.weights);
+    const read = async ({ embeddings, thresholds }: Concepts<Tensor>): Promise<Concepts<Float32Array>> => ({
+      embeddings: await embeddings.data(),
+      thresholds: await thresholds.data(),
+    });
+    const concepts = {
+      concepts: await read(parts.modules.concepts),
+      specialCare: await read(parts.modules.specialCare),
+    };
+    owned.move(); // the checker owns the weights
+    return new StableDiffusionSafetyChecker(parts, concepts);
   }
 
   /**
@@ -167,9 +153,13 @@ export class StableDiffusionSafetyChecker implements Disposable {
   embed(pixelValues: Tensor): Tensor {
     return this.gpu.scope(() => this.#modules.projection.forward(this.#modules.vision.forward(pixelValues)));
   }
-
-  /** Frees the weights. */
-  [Symbol.dispose](): void {
-    this.weights[Symbol.dispose]();
-  }
 }
+
+/** How a safety checker is loaded. */
+export const safetyCheckerKind: ModelKind<CLIPConfig, Modules> = {
+  className: "StableDiffusionSafetyChecker",
+  weightsName: "model",
+  parseConfig: parseCLIPConfig,
+  build: (w, config) => new Modules(w, config),
+  ignore: /position_ids$/, // old versions of transformers saved the row numbers of the position table
+};

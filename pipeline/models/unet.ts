@@ -1,5 +1,4 @@
 import { ShapeError } from "../../engine/errors.ts";
-import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { activate } from "../../kernels/wgsl/activation.ts";
 import { concat } from "../../kernels/shape/concat.ts";
@@ -9,25 +8,11 @@ import { GroupNorm } from "../layers/norm.ts";
 import { Downsample, ResnetBlock, TimeProjections, Upsample } from "../layers/resnet.ts";
 import { TimestepEmbedding, timestepSinusoids } from "../layers/timestep.ts";
 import { type ContextOf, Transformer2D } from "../layers/transformer.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
-import type { FileTree } from "../checkpoint/source/file_tree.ts";
-import { openTree } from "../checkpoint/source/disk.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config/unet.ts";
-import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
-
-/** How a model is loaded from a folder. */
-export interface LoadOptions {
-  readonly gpu: Gpu;
-  /** "fp16" picks `….fp16.safetensors`. */
-  readonly variant?: string;
-  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
-  /**
-   * For `fromWeights`: the files that the weights are of, so that the model can be saved.
-   * `fromPretrained` knows them itself.
-   */
-  readonly origin?: ModelOrigin;
-}
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /** How tensors between a network's kernels are stored. Arithmetic is f32 either way. */
 export type ActivationType = "f32" | "f16";
@@ -222,65 +207,46 @@ class UpBlock {
  * the prediction NaN. The UNet does not look for that, since looking is a fence: the pipeline does,
  * in the finished picture.
  */
-export class UNet2DConditionModel implements Disposable {
-  readonly gpu: Gpu;
-  readonly config: UNet2DConditionConfig;
-  /** The weights' owner: its `source` says where they came from. */
-  readonly weights: ModelWeights;
-  /** The files that the model came from, where they are known. */
-  readonly origin: ModelOrigin | undefined;
+export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
   /**
-   * How tensors between the kernels are stored, where their shapes allow it. Change it freely:
-   * weights do not depend on it, and prepared contexts keep theirs.
+   * How tensors between the kernels are stored, where their shapes allow it. It may change at any
+   * time: weights do not depend on it, and prepared contexts keep the dtype they were made with.
    */
   activations: ActivationType;
   readonly #modules: Modules;
 
-  private constructor(
-    config: UNet2DConditionConfig,
-    modules: Modules,
-    weights: ModelWeights,
-    options: UNetLoadOptions,
-  ) {
-    this.gpu = options.gpu;
-    this.config = config;
-    this.#modules = modules;
-    this.weights = weights;
-    this.origin = options.origin;
+  private constructor(parts: ModelParts<UNet2DConditionConfig, Modules>, options: UNetLoadOptions) {
+    super(parts);
+    this.#modules = parts.modules;
     this.activations = options.activations ?? "f32";
   }
 
   /**
    * Loads a folder that holds `config.json` and `diffusion_pytorch_model*.safetensors`.
    *
-   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree;
-   *   {ConfigError} for a kind of UNet that is not supported
+   * @throws {CheckpointError} when files are missing, or weights and configuration disagree
+   * @throws {ConfigError} for another kind of UNet
    */
   static async fromPretrained(directory: string | FileTree, options: UNetLoadOptions): Promise<UNet2DConditionModel> {
-    const tree = await openTree(directory);
-    const origin = await folderOrigin(tree, "diffusion_pytorch_model", options);
-    const config = parseUNetConfig(origin.config, `${tree.name}/config.json`);
-    using weights = await origin.openWeights();
-    return await UNet2DConditionModel.fromWeights(config, weights, { ...options, origin });
+    return new UNet2DConditionModel(await loadModel(unetKind, directory, options), options);
   }
 
-  /** Builds the network of `config` on `weights`, whose keys are diffusers'. */
+  /** Builds the model of `config` on `weights`, whose keys are diffusers'. */
   static async fromWeights(
     config: UNet2DConditionConfig,
     weights: Weights,
     options: UNetLoadOptions,
   ): Promise<UNet2DConditionModel> {
-    const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
-    return new UNet2DConditionModel(config, model, owner, options);
+    return new UNet2DConditionModel(await buildModel(unetKind, config, weights, options), options);
   }
 
   /**
-   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   * Checks weights against `config` by names and shapes alone. It needs no device.
    *
    * @throws {CheckpointError} that lists every missing, misshapen and unused key
    */
   static checkWeights(config: UNet2DConditionConfig, weights: Weights): void {
-    checkBinding(weights, (w) => new Modules(w, config));
+    checkModel(unetKind, config, weights);
   }
 
   /**
@@ -392,11 +358,6 @@ export class UNet2DConditionModel implements Disposable {
       }));
   }
 
-  /** Frees the weights. */
-  [Symbol.dispose](): void {
-    this.weights[Symbol.dispose]();
-  }
-
   #project(embedded: Tensor): Tensor {
     return this.#modules.times.forward(activate(embedded, "silu"));
   }
@@ -470,6 +431,14 @@ class Modules {
     return this.#convOut.forward(activate(x, "silu"), { dtype: "f32" }); // [B, 4, H, W]
   }
 }
+
+/** How a UNet is loaded. */
+export const unetKind: ModelKind<UNet2DConditionConfig, Modules> = {
+  className: "UNet2DConditionModel",
+  weightsName: "diffusion_pytorch_model",
+  parseConfig: parseUNetConfig,
+  build: (w, config) => new Modules(w, config),
+};
 
 /**
  * Whether all activations of a latent of this size can be f16, which is written in fours: pixels of

@@ -1,5 +1,4 @@
 import { ShapeError } from "../../engine/errors.ts";
-import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { attention } from "../../kernels/attention/attention.ts";
 import { clamp } from "../../kernels/shape/clamp.ts";
@@ -8,13 +7,11 @@ import { Conv2d } from "../layers/conv2d.ts";
 import { Linear } from "../layers/linear.ts";
 import { GroupNorm } from "../layers/norm.ts";
 import { Downsample, ResnetBlock, Upsample } from "../layers/resnet.ts";
-import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
-import type { FileTree } from "../checkpoint/source/file_tree.ts";
-import { openTree } from "../checkpoint/source/disk.ts";
+import type { WeightScope } from "../checkpoint/bind.ts";
 import { type AutoencoderKLConfig, parseAutoencoderKLConfig } from "../checkpoint/diffusers/config/vae.ts";
-import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
-import type { LoadOptions } from "./unet.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /** All norms of the autoencoder. */
 const epsilon = 1e-6;
@@ -176,71 +173,61 @@ class Modules {
  * using picture = vae.decode(latents); // [B, 3, 8h, 8w], in -1…1
  * ```
  */
-export class AutoencoderKL implements Disposable {
-  readonly gpu: Gpu;
-  readonly config: AutoencoderKLConfig;
-  /** Pixels of the picture per latent pixel: 8 for Stable Diffusion. */
-  readonly scaleFactor: number;
-  readonly weights: ModelWeights;
-  /** The files that the model came from, where they are known. */
-  readonly origin: ModelOrigin | undefined;
+export class AutoencoderKL extends Model<AutoencoderKLConfig> {
+  /**
+   * Picture pixels per latent pixel, along each side: 8 for Stable Diffusion (diffusers'
+   * `vae_scale_factor`). Not to be confused with `config.scalingFactor`, which scales values.
+   */
+  readonly spatialScale: number;
   readonly #modules: Modules;
 
-  private constructor(config: AutoencoderKLConfig, modules: Modules, weights: ModelWeights, options: LoadOptions) {
-    this.gpu = options.gpu;
-    this.config = config;
-    this.origin = options.origin;
-    this.scaleFactor = 2 ** (config.blockOutChannels.length - 1);
-    this.#modules = modules;
-    this.weights = weights;
+  private constructor(parts: ModelParts<AutoencoderKLConfig, Modules>) {
+    super(parts);
+    this.spatialScale = 2 ** (parts.config.blockOutChannels.length - 1);
+    this.#modules = parts.modules;
   }
 
   /**
    * Loads a folder that holds `config.json` and `diffusion_pytorch_model*.safetensors`.
    *
-   * @throws {CheckpointError} when the folder lacks them or weights and configuration disagree;
-   *   {ConfigError} for another kind of autoencoder
+   * @throws {CheckpointError} when files are missing, or weights and configuration disagree
+   * @throws {ConfigError} for another kind of autoencoder
    */
   static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<AutoencoderKL> {
-    const tree = await openTree(directory);
-    const origin = await folderOrigin(tree, "diffusion_pytorch_model", options);
-    const config = parseAutoencoderKLConfig(origin.config, `${tree.name}/config.json`);
-    using weights = await origin.openWeights();
-    return await AutoencoderKL.fromWeights(config, weights, { ...options, origin });
+    return new AutoencoderKL(await loadModel(vaeKind, directory, options));
   }
 
-  /** Builds the autoencoder of `config` on `weights`, whose keys are diffusers'. */
+  /** Builds the model of `config` on `weights`, whose keys are diffusers'. */
   static async fromWeights(
     config: AutoencoderKLConfig,
     weights: Weights,
     options: LoadOptions,
   ): Promise<AutoencoderKL> {
-    const { model, owner } = await bindWeights(options.gpu, weights, (w) => new Modules(w, config), options);
-    return new AutoencoderKL(config, model, owner, options);
+    return new AutoencoderKL(await buildModel(vaeKind, config, weights, options));
   }
 
   /**
-   * Finds out whether weights fit `config`, by their names and shapes alone: no device is needed.
+   * Checks weights against `config` by names and shapes alone. It needs no device.
    *
    * @throws {CheckpointError} that lists every missing, misshapen and unused key
    */
   static checkWeights(config: AutoencoderKLConfig, weights: Weights): void {
-    checkBinding(weights, (w) => new Modules(w, config));
+    checkModel(vaeKind, config, weights);
   }
 
   /**
    * The distribution of latents of a picture: a diagonal Gaussian. Unscaled: multiply a sample by
    * `config.scalingFactor` for the UNet.
    *
-   * @param image [B, 3, H, W] in -1…1, sides divisible by {@linkcode scaleFactor}
+   * @param image [B, 3, H, W] in -1…1, sides divisible by {@linkcode spatialScale}
    * @returns mean and log-variance (clamped to -30…20), each [B, 4, h, w]
    * @throws {ShapeError} when the sides do not divide
    */
   encode(image: Tensor): { mean: Tensor; logvar: Tensor } {
     const [, , height, width] = image.dims(4);
-    if (height % this.scaleFactor !== 0 || width % this.scaleFactor !== 0) {
+    if (height % this.spatialScale !== 0 || width % this.spatialScale !== 0) {
       throw new ShapeError(
-        `Cannot encode a picture of ${width} × ${height} as its sides must be divisible by ${this.scaleFactor}`,
+        `Cannot encode a picture of ${width} × ${height} as its sides must be divisible by ${this.spatialScale}`,
         [image.shape],
       );
     }
@@ -261,9 +248,12 @@ export class AutoencoderKL implements Disposable {
   decode(latents: Tensor): Tensor {
     return this.gpu.scope(() => this.#modules.decoder.forward(this.#modules.postQuantConv.forward(latents)));
   }
-
-  /** Frees the weights. */
-  [Symbol.dispose](): void {
-    this.weights[Symbol.dispose]();
-  }
 }
+
+/** How an autoencoder is loaded. */
+export const vaeKind: ModelKind<AutoencoderKLConfig, Modules> = {
+  className: "AutoencoderKL",
+  weightsName: "diffusion_pytorch_model",
+  parseConfig: parseAutoencoderKLConfig,
+  build: (w, config) => new Modules(w, config),
+};

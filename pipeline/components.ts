@@ -1,0 +1,191 @@
+/** The components of a pipeline, and the table that loading, saving and inspection share. */
+
+import { type Scheduler, schedulerFromConfig } from "../schedulers/mod.ts";
+import type { ComponentName } from "./checkpoint/diffusers/config/model_index.ts";
+import type { FileTree } from "./checkpoint/source/file_tree.ts";
+import { CheckpointError, ConfigError } from "./errors.ts";
+import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
+import { CLIPTextModel, textEncoderKind } from "./models/clip_text.ts";
+import type { ModelKind } from "./models/load.ts";
+import { safetyCheckerKind, StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
+import { UNet2DConditionModel, unetKind, type UNetLoadOptions } from "./models/unet.ts";
+import { AutoencoderKL, vaeKind } from "./models/vae.ts";
+import { CLIPTokenizer } from "./text/tokenizer.ts";
+
+/**
+ * The parts of a pipeline. Several pipelines can share them: `new
+ * StableDiffusionPipeline(other.components)`.
+ */
+export interface PipelineComponents {
+  readonly vae: AutoencoderKL;
+  readonly textEncoder: CLIPTextModel;
+  readonly tokenizer: CLIPTokenizer;
+  readonly unet: UNet2DConditionModel;
+  readonly scheduler: Scheduler;
+  /**
+   * Flags pictures that are not safe for work; flagged pictures become black. `null` goes without
+   * on purpose, which warns once.
+   */
+  readonly safetyChecker?: StableDiffusionSafetyChecker | null;
+  /** Prepares pictures for the safety checker. */
+  readonly featureExtractor?: CLIPImageProcessor | null;
+}
+
+/** Settings of a pipeline beside its components. */
+export interface PipelineSettings {
+  /**
+   * Whether going without a safety checker deserves a warning. Default: true where `safetyChecker`
+   * is given, `null` included.
+   */
+  readonly requiresSafetyChecker?: boolean;
+}
+
+/** A component's name in a pipeline. */
+export type ComponentKey = keyof PipelineComponents;
+
+/** One row of {@linkcode componentTable}. */
+export interface ComponentEntry<Component> {
+  /** Its folder in diffusers' layout, and its key in `model_index.json`. */
+  readonly folder: ComponentName;
+  /** The Python library of its class. */
+  readonly library: "diffusers" | "transformers" | "stable_diffusion";
+  /** Its class in that library. */
+  readonly className: (component: Component) => string;
+  readonly isRequired: boolean;
+  /** For components with weights: how the model is loaded and checked. */
+  readonly kind?: ModelKind<unknown, unknown>;
+  /** Loads it from its folder. */
+  readonly load: (folder: FileTree, options: UNetLoadOptions) => Promise<Component>;
+  /** For components without weights: the files of its folder, as JSON or as text. */
+  readonly files?: (component: Component) => Readonly<Record<string, unknown>>;
+}
+
+/** All components, in the order in which they are loaded. */
+export const componentTable: {
+  readonly [Key in ComponentKey]-?: ComponentEntry<NonNullable<PipelineComponents[Key]>>;
+} = {
+  tokenizer: {
+    folder: "tokenizer",
+    library: "transformers",
+    className: () => "CLIPTokenizer",
+    isRequired: true,
+    load: (folder) => CLIPTokenizer.fromPretrained(folder),
+    files: tokenizerFiles,
+  },
+  scheduler: {
+    folder: "scheduler",
+    library: "diffusers",
+    className: ({ config }) => config._class_name as string,
+    isRequired: true,
+    load: loadScheduler,
+    files: (scheduler) => ({ "scheduler_config.json": scheduler }),
+  },
+  textEncoder: {
+    folder: "text_encoder",
+    library: "transformers",
+    className: () => textEncoderKind.className,
+    isRequired: true,
+    kind: textEncoderKind,
+    load: (folder, options) => CLIPTextModel.fromPretrained(folder, options),
+  },
+  unet: {
+    folder: "unet",
+    library: "diffusers",
+    className: () => unetKind.className,
+    isRequired: true,
+    kind: unetKind,
+    load: (folder, options) => UNet2DConditionModel.fromPretrained(folder, options),
+  },
+  vae: {
+    folder: "vae",
+    library: "diffusers",
+    className: () => vaeKind.className,
+    isRequired: true,
+    kind: vaeKind,
+    load: (folder, options) => AutoencoderKL.fromPretrained(folder, options),
+  },
+  safetyChecker: {
+    folder: "safety_checker",
+    library: "stable_diffusion",
+    className: () => safetyCheckerKind.className,
+    isRequired: false,
+    kind: safetyCheckerKind,
+    load: (folder, options) => StableDiffusionSafetyChecker.fromPretrained(folder, options),
+  },
+  featureExtractor: {
+    folder: "feature_extractor",
+    library: "transformers",
+    className: () => "CLIPImageProcessor",
+    isRequired: false,
+    load: (folder) => CLIPImageProcessor.fromPretrained(folder),
+    files: (processor) => ({ "preprocessor_config.json": processor }),
+  },
+};
+
+/** The rows of {@linkcode componentTable} with their keys. */
+export const componentEntries: readonly (readonly [ComponentKey, ComponentEntry<unknown>])[] = Object.entries(
+  componentTable,
+) as [ComponentKey, ComponentEntry<unknown>][];
+
+/** The components of a pipeline, or of anything that has them under these names. */
+export function pickComponents(source: PipelineComponents): PipelineComponents {
+  return Object.fromEntries(
+    componentEntries.map(([key]) => [key, source[key]]),
+  ) as unknown as PipelineComponents;
+}
+
+/**
+ * Checks that components work together.
+ *
+ * @throws {CheckpointError} for a safety checker without a feature extractor
+ * @throws {ConfigError} when the UNet's channels are not the autoencoder's latent channels, or the
+ *   text encoder's width is not the UNet's
+ */
+export function checkComponents({ vae, unet, textEncoder, safetyChecker, featureExtractor }: PipelineComponents): void {
+  const { latentChannels } = vae.config;
+  for (
+    const [key, channels] of [["in_channels", unet.config.inChannels], [
+      "out_channels",
+      unet.config.outChannels,
+    ]] as const
+  ) {
+    if (channels === latentChannels) continue;
+    throw new ConfigError(
+      `Cannot build a pipeline as the UNet's ${key} must be the autoencoder's latent_channels: ` +
+        `${channels} ≠ ${latentChannels}. Use a UNet and an autoencoder of the same model family`,
+      { source: unet.weights.source, key, value: channels },
+    );
+  }
+  const { hiddenSize } = textEncoder.config;
+  if (hiddenSize !== unet.config.crossAttentionDim) {
+    throw new ConfigError(
+      `Cannot build a pipeline as the UNet's cross_attention_dim must be the text encoder's hidden_size: ` +
+        `${unet.config.crossAttentionDim} ≠ ${hiddenSize}. Use a UNet and a text encoder of the same model family`,
+      { source: unet.weights.source, key: "cross_attention_dim", value: unet.config.crossAttentionDim },
+    );
+  }
+  if (safetyChecker && !featureExtractor) {
+    throw new CheckpointError(
+      "Cannot build a pipeline as a safety checker needs a featureExtractor: give both, or safetyChecker: null",
+      { source: "featureExtractor" },
+    );
+  }
+}
+
+async function loadScheduler(folder: FileTree): Promise<Scheduler> {
+  return schedulerFromConfig(await folder.readJson("scheduler_config.json") as Record<string, unknown>);
+}
+
+function tokenizerFiles({ files }: CLIPTokenizer): Readonly<Record<string, unknown>> {
+  const { vocab, merges, config, specialTokensMap, addedTokens } = files;
+  const optional = {
+    "tokenizer_config.json": config,
+    "special_tokens_map.json": specialTokensMap,
+    "added_tokens.json": addedTokens,
+  };
+  return {
+    "vocab.json": JSON.stringify(vocab), // one line, as transformers writes it
+    "merges.txt": merges,
+    ...Object.fromEntries(Object.entries(optional).filter(([, json]) => json && Object.keys(json).length > 0)),
+  };
+}

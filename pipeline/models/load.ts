@@ -1,0 +1,117 @@
+/** What the models share: how they are loaded, checked and freed. */
+
+import type { Gpu } from "../../engine/gpu.ts";
+import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import type { WeightsBaseName } from "../checkpoint/safetensors/weight_files.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { openTree } from "../checkpoint/source/disk.ts";
+import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
+
+/** How a model is loaded. */
+export interface LoadOptions {
+  /** The device that the weights go to. */
+  readonly gpu: Gpu;
+  /** The precision of the weights' files: "fp16" picks `….fp16.safetensors`. */
+  readonly variant?: string;
+  /** Called with the bytes that have arrived on the device. */
+  readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
+  /**
+   * For `fromWeights`: the files of the weights. A model without them cannot be saved.
+   * `fromPretrained` sets it.
+   */
+  readonly origin?: ModelOrigin;
+}
+
+/** What tells one kind of model from another when it is loaded. */
+export interface ModelKind<Config, Modules> {
+  /** The class in diffusers or transformers. */
+  readonly className: string;
+  /** The weights' files are `<weightsName>*.safetensors`. */
+  readonly weightsName: WeightsBaseName;
+  /** Parses `config.json`. */
+  readonly parseConfig: (json: unknown, file: string) => Config;
+  /** Builds the modules, which take their weights from `w`. */
+  readonly build: (w: WeightScope, config: Config) => Modules;
+  /** Keys that may be in the file although no module reads them. */
+  readonly ignore?: RegExp;
+}
+
+/** A model's parts after loading. */
+export interface ModelParts<Config, Modules> {
+  readonly gpu: Gpu;
+  readonly config: Config;
+  readonly modules: Modules;
+  readonly weights: ModelWeights;
+  readonly origin: ModelOrigin | undefined;
+}
+
+/** What all models have: a device, a configuration, and weights that they own. */
+export abstract class Model<Config> implements Disposable {
+  /** The device that the weights are on. */
+  readonly gpu: Gpu;
+  readonly config: Config;
+  /** The tensors of the model, and its LoRAs. */
+  readonly weights: ModelWeights;
+  /** The files that the model was loaded from; `undefined` for weights in memory. */
+  readonly origin: ModelOrigin | undefined;
+
+  /** Takes over the weights. */
+  protected constructor(parts: Pick<Model<Config>, "gpu" | "config" | "weights" | "origin">) {
+    this.gpu = parts.gpu;
+    this.config = parts.config;
+    this.weights = parts.weights;
+    this.origin = parts.origin;
+  }
+
+  /** Frees the weights. */
+  [Symbol.dispose](): void {
+    this.weights[Symbol.dispose]();
+  }
+}
+
+/**
+ * Loads a model from a folder that holds `config.json` and its weights.
+ *
+ * @throws {CheckpointError} when files are missing, or weights and configuration disagree
+ * @throws {ConfigError} for a configuration that is not supported
+ */
+export async function loadModel<Config, Modules>(
+  kind: ModelKind<Config, Modules>,
+  directory: string | FileTree,
+  options: LoadOptions,
+): Promise<ModelParts<Config, Modules>> {
+  const tree = await openTree(directory);
+  const origin = await folderOrigin(tree, kind.weightsName, options);
+  const config = kind.parseConfig(origin.config, `${tree.name}/config.json`);
+  using weights = await origin.openWeights();
+  return await buildModel(kind, config, weights, { ...options, origin });
+}
+
+/**
+ * Builds a model on weights that are open.
+ *
+ * @throws {CheckpointError} that lists every missing, misshapen and unused key
+ */
+export async function buildModel<Config, Modules>(
+  { build, ignore }: ModelKind<Config, Modules>,
+  config: Config,
+  weights: Weights,
+  { gpu, origin, onProgress }: LoadOptions,
+): Promise<ModelParts<Config, Modules>> {
+  const { model, owner } = await bindWeights(gpu, weights, (w) => build(w, config), { ignore, onProgress });
+  return { gpu, config, modules: model, weights: owner, origin };
+}
+
+/**
+ * Checks weights against a configuration by names and shapes alone. It needs no device.
+ *
+ * @throws {CheckpointError} that lists every missing, misshapen and unused key
+ */
+export function checkModel<Config, Modules>(
+  { build, ignore }: ModelKind<Config, Modules>,
+  config: Config,
+  weights: Weights,
+): void {
+  checkBinding(weights, (w) => build(w, config), { ignore });
+}
