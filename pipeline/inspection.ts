@@ -4,7 +4,7 @@
  */
 
 import { elements } from "../engine/tensor.ts";
-import { type ComponentEntry, componentTable } from "./components.ts";
+import { componentEntries, componentTable } from "./components.ts";
 import { readEdit } from "./editing/edit_file.ts";
 import { CheckpointError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
@@ -121,9 +121,11 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
   const { components } = index;
   const variantOf = await variantsOf(tree, variant);
   const parts: PartInspection[] = [];
-  for (const { folder: part, kind, load } of Object.values(componentTable) as ComponentEntry<unknown>[]) {
+  const entries = componentEntries.map(([, entry]) => entry);
+  for (const part of Object.keys(components) as ComponentName[]) {
     const className = components[part];
     if (className === null) continue;
+    const { kind, load } = entries.find(({ folder }) => folder === part)!;
     const folder = tree.subtree(part);
     if (kind) parts.push(await inspectWeights(folder, kind, { part, variant: variantOf(part) }));
     else parts.push({ ...noWeights, part, kind: className, problems: await failuresOf(() => load(folder, noDevice)) });
