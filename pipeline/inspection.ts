@@ -13,7 +13,7 @@ import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { readAll } from "./checkpoint/source/byte_source.ts";
 import { recogniseCheckpoint } from "./checkpoint/diffusers/checkpoint_kind.ts";
 import { parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
-import { parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
+import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
 import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
 import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { parseLoraKeys } from "./adapters/lora.ts";

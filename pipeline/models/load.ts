@@ -30,9 +30,9 @@ export interface ModelKind<Config, Modules> {
   /** The weights' files are `<weightsName>*.safetensors`. */
   readonly weightsName: WeightsBaseName;
   /** Parses `config.json`. */
-  readonly parseConfig: (json: unknown, file: string) => Config;
+  parseConfig(json: unknown, file: string): Config;
   /** Builds the modules, which take their weights from `w`. */
-  readonly build: (w: WeightScope, config: Config) => Modules;
+  build(w: WeightScope, config: Config): Modules;
   /** Keys that may be in the file although no module reads them. */
   readonly ignore?: RegExp;
 }
@@ -94,12 +94,15 @@ export async function loadModel<Config, Modules>(
  * @throws {CheckpointError} that lists every missing, misshapen and unused key
  */
 export async function buildModel<Config, Modules>(
-  { build, ignore }: ModelKind<Config, Modules>,
+  kind: ModelKind<Config, Modules>,
   config: Config,
   weights: Weights,
   { gpu, origin, onProgress }: LoadOptions,
 ): Promise<ModelParts<Config, Modules>> {
-  const { model, owner } = await bindWeights(gpu, weights, (w) => build(w, config), { ignore, onProgress });
+  const { model, owner } = await bindWeights(gpu, weights, (w) => kind.build(w, config), {
+    ignore: kind.ignore,
+    onProgress,
+  });
   return { gpu, config, modules: model, weights: owner, origin };
 }
 
@@ -109,9 +112,9 @@ export async function buildModel<Config, Modules>(
  * @throws {CheckpointError} that lists every missing, misshapen and unused key
  */
 export function checkModel<Config, Modules>(
-  { build, ignore }: ModelKind<Config, Modules>,
+  kind: ModelKind<Config, Modules>,
   config: Config,
   weights: Weights,
 ): void {
-  checkBinding(weights, (w) => build(w, config), { ignore });
+  checkBinding(weights, (w) => kind.build(w, config), { ignore: kind.ignore });
 }
