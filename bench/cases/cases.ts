@@ -1,6 +1,6 @@
 /**
- * Which kernels are measured at which sizes: the shapes of Stable Diffusion 1.4 at 512², of the
- * embedded pocket model, and square ones for comparison with others' figures.
+ * The kernels and sizes that the bench measures: the shapes of Stable Diffusion 1.4 at 512², those
+ * of the embedded pocket model, and square shapes for comparison with published figures.
  *
  * @module
  */
@@ -21,36 +21,35 @@ import { triangularSolve } from "../../kernels/linalg/triangular_solve.ts";
 import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "./task.ts";
 import { commonest, guidedTasks } from "./unet_shapes.ts";
 
-/** Where a shape comes from. */
+/** The origin of a shape. */
 export type CaseSet = "square" | "unet" | "text" | "vae" | "pocket" | "edit";
 
-/** A kernel at a size. */
+/** A kernel at one size. */
 export interface KernelCase {
   readonly set: CaseSet;
   readonly kernel: string;
   readonly shape: string;
-  /** The same for other engines. */
+  /** The same work for other engines. */
   readonly task?: PeerTask;
-  /** Bytes that a run moves, for copies that are no kernel on some devices and so tell no cost. */
-  readonly bytes?: number;
-  /** How often a guided step of Stable Diffusion 1.4 at 512² does it. */
-  readonly perStep?: number;
   /**
-   * Measured beside others only where it is asked for by name: others would take minutes for all of
-   * these.
+   * Bytes that one run moves. For copies, which are no kernel on some devices and report no cost.
    */
+  readonly bytes?: number;
+  /** Number of occurrences in a guided step of Stable Diffusion 1.4 at 512². */
+  readonly perStep?: number;
+  /** Whether peers are measured only with a filter: all of these shapes would take them minutes. */
   readonly peersOnRequest?: boolean;
-  /** Too long for a device without a GPU. */
+  /** Whether the case takes too long without a GPU. */
   readonly forGpus?: boolean;
-  /** Which arithmetic it uses here. Default: f32. */
+  /** The element type of the arithmetic. Default: f32. */
   readonly real?: (gpu: Gpu) => "f32" | "f64";
-  /** Makes the operands, and what is timed. */
+  /** Creates the operands and the function to time. */
   readonly prepare: (gpu: Gpu) => PreparedCase;
 }
 
 /** Operands on the device, and one run over them. */
 export interface PreparedCase extends Disposable {
-  /** Records one run; the result belongs to the scope that it is called in. */
+  /** Records one run. The result belongs to the enclosing scope. */
   run(): Tensor;
 }
 
@@ -59,8 +58,8 @@ function prepared(run: () => Tensor, operands: readonly Disposable[]): PreparedC
 }
 
 /**
- * A task done by this project's kernels; on subgroup matrices, where they are in use and the
- * operands may be rounded.
+ * Prepares a task for this project's kernels. They use subgroup matrices where these are enabled
+ * and the operands may be rounded to f16.
  */
 export function prepareTask(
   gpu: Gpu,
@@ -96,7 +95,7 @@ function taskCase(set: CaseSet, task: PeerTask, shape: string, more: CaseNotes =
   };
 }
 
-/** How a task's size is written down. */
+/** The size of a task as text. */
 function sizeOf(task: PeerTask): string {
   const pictures = "batch" in task && task.batch > 1 ? `${task.batch} × ` : "";
   switch (task.op) {
@@ -139,8 +138,8 @@ function heads(
 }
 
 /**
- * Attention on a path of one's choice, to be compared with the one that is chosen. Not a task:
- * others have done it above.
+ * Attention in a chosen form, to compare with the form that the policy selects. No peer task: peers
+ * have measured the same shape above.
  */
 function headsBy(
   path: "staged" | "streamed",
@@ -162,7 +161,7 @@ function headsBy(
   };
 }
 
-/** A kernel over one tensor, and smaller ones with parameters. */
+/** A kernel over one tensor, with smaller tensors as parameters. */
 function pass(
   set: CaseSet,
   kernel: string,
@@ -198,7 +197,7 @@ const rowNorm = (set: CaseSet, shape: readonly number[]): KernelCase =>
     (x, [weight, bias]) => layerNorm(x, { weight, bias, epsilon: 1e-5 }),
   );
 
-/** The edit's kernels work in f64 where the device has it. */
+/** A kernel of the edit solver, in f64 where the device supports it. */
 function editCase(
   kernel: string,
   shape: string,
@@ -208,7 +207,7 @@ function editCase(
   return { set: "edit", kernel, shape: `edit ${shape}`, real, prepare: (gpu) => prepare(gpu, real(gpu)) };
 }
 
-/** Rows and their width in an edit at SD 1.4's sizes: 4 sentences of 77 tokens. */
+/** Rows and row width of an edit at the sizes of SD 1.4: 4 sentences of 77 tokens. */
 const [rows, width] = [308, 768];
 
 function rowsTensor(gpu: Gpu, columns: number, real: "f32" | "f64"): Tensor {
@@ -233,12 +232,11 @@ export const kernelCases: readonly KernelCase[] = [
   product("square", [8, 2048, 2048], "skinny"),
   product("square", [2048, 2048, 8], "skinny"),
 
-  // A guided step at 512², a batch of two as it is done. What peers compute slowly they do for the
-  // commonest shapes alone.
+  // A guided step at 512² as a batch of two. Slow peers measure the most common shapes only.
   ...guidedTasks.map(({ task, perStep }, rank) =>
     taskCase("unet", task, sizeOf(task), { perStep, peersOnRequest: rank >= commonest })
   ),
-  // Once a picture.
+  // Once per picture.
   product("unet", [154, 768, 320], "context k v"),
   product("unet", [154, 768, 640], "context k v"),
   product("unet", [154, 768, 1280], "context k v"),
@@ -271,8 +269,8 @@ export const kernelCases: readonly KernelCase[] = [
   heads("pocket", [64, 64, 4, 24], { batch: 2 }),
   heads("pocket", [256, 256, 1, 64]),
 
-  // Once over the keys, or scores stored in blocks: which is faster depends on the width of the
-  // heads.
+  // One pass over the keys against blocks of stored scores: the faster form depends on the head
+  // size.
   headsBy("staged", 2, [4096, 4096, 8, 40]),
   headsBy("staged", 2, [1024, 1024, 8, 80]),
   headsBy("staged", 2, [1024, 77, 8, 80]),
@@ -324,8 +322,8 @@ export const kernelCases: readonly KernelCase[] = [
 ];
 
 /**
- * The cases whose set, kernel and shape match a regular expression; without GPUs those alone that a
- * CPU can do.
+ * The cases whose set, kernel and shape match a regular expression. Without a GPU, only those that
+ * a CPU can run.
  */
 export function casesFor(
   { filter, isSoftware, quick }: { filter?: RegExp; isSoftware: boolean; quick: boolean },

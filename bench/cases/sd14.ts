@@ -7,7 +7,7 @@ import type { ConfigJson } from "../../pipeline/checkpoint/source/origin.ts";
 
 const version = { _diffusers_version: "0.23.1" };
 
-/** `config.json` of each part, and the scheduler's. Keys left out have their classes' defaults. */
+/** `config.json` of each component and the scheduler. Missing keys have their classes' defaults. */
 export const configs = {
   unet: {
     _class_name: "UNet2DConditionModel",
@@ -71,12 +71,12 @@ export const configs = {
 /** Tensors by name. */
 export type Shapes = Map<string, readonly number[]>;
 
-/** Names and shapes of one part's tensors. */
+/** Names and shapes of the tensors of one component. */
 export function shapesOf(part: "unet" | "vae" | "text_encoder"): Shapes {
   return { unet: () => unetShapes(configs.unet), vae: vaeShapes, text_encoder: textShapes }[part]();
 }
 
-/** Collects the tensors of modules by the modules' names. */
+/** Collects the tensors of modules by module name. */
 class Builder {
   readonly shapes: Shapes = new Map();
 
@@ -124,7 +124,7 @@ class Builder {
   }
 }
 
-/** What the shapes of a UNet's tensors follow from. */
+/** The fields that determine the shapes of a UNet's tensors. */
 export type UNetConfigJson = Pick<
   typeof configs.unet,
   "block_out_channels" | "layers_per_block" | "cross_attention_dim" | "down_block_types" | "up_block_types"

@@ -1,4 +1,4 @@
-/** Work that other engines can do too, written down so that each does the same. */
+/** Work that other engines can perform as well. The description ensures that each does the same. */
 export type PeerTask = MatmulTask | Conv2dTask | AttentionTask;
 
 /** C = A·B, or A·Bᵀ with B stored [n, k]. */
@@ -10,7 +10,7 @@ export interface MatmulTask {
   readonly transposeB: boolean;
 }
 
-/** A square kernel over pictures, with zeros of half its width around. */
+/** A convolution with a square kernel, zero-padded by half the kernel size. */
 export interface Conv2dTask {
   readonly op: "conv2d";
   readonly batch: number;
@@ -21,7 +21,7 @@ export interface Conv2dTask {
   readonly stride: number;
 }
 
-/** softmax(QKᵀ/√dim)·V, `heads` of them at once. */
+/** softmax(QKᵀ/√dim)·V for `heads` heads. */
 export interface AttentionTask {
   readonly op: "attention";
   readonly batch: number;
@@ -36,7 +36,7 @@ export function squareTask(side: number): MatmulTask {
   return { op: "matmul", m: side, k: side, n: side, transposeB: false };
 }
 
-/** Multiplications and additions of a task, each counted. */
+/** Multiplications and additions of a task, counted separately. */
 export function taskFlops(task: PeerTask): number {
   switch (task.op) {
     case "matmul":
@@ -49,12 +49,12 @@ export function taskFlops(task: PeerTask): number {
 }
 
 /**
- * Numbers from −1 to 1, the same in every run and for every peer. A block of them is repeated: that
- * is quick, and kernels cannot tell.
+ * Values from −1 to 1, equal in every run and for every peer. A block is repeated, which is fast
+ * and does not affect kernels.
  */
 export function numbers(count: number, seed = 1): Float32Array<ArrayBuffer> {
   const values = new Float32Array(count);
-  const block = Math.min(count, 65521); // a prime: no row of a usual width repeats the one above
+  const block = Math.min(count, 65521); // a prime, so that rows of common widths differ
   let state = (seed * 2654435761) >>> 0 || 1;
   for (let i = 0; i < block; i++) {
     state ^= state << 13;
@@ -66,7 +66,7 @@ export function numbers(count: number, seed = 1): Float32Array<ArrayBuffer> {
   return values;
 }
 
-/** Shapes of a task's operands, as this project lays them out. */
+/** Operand shapes of a task in this project's layout. */
 export function operandShapes(task: PeerTask): number[][] {
   switch (task.op) {
     case "matmul":
@@ -83,7 +83,7 @@ export function operandShapes(task: PeerTask): number[][] {
   }
 }
 
-/** The operands' numbers. Weights are scaled so that results stay near 1. */
+/** Operand values. Weights are scaled so that results stay near 1. */
 export function operands(task: PeerTask): Float32Array<ArrayBuffer>[] {
   return operandShapes(task).map((shape, index) => {
     const values = numbers(shape.reduce((product, length) => product * length, 1), index + 1);

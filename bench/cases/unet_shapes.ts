@@ -1,45 +1,45 @@
 /**
- * What a UNet computes in a step, counted: its matrix products, convolutions and attentions by
- * size.
+ * Counts the matrix products, convolutions and attentions of one UNet step, by size.
  *
- *     deno run -A bench/cases/unet_shapes.ts [unet/config.json]
+ *     deno run --allow-read bench/cases/unet_shapes.ts [unet/config.json]
  *
- * prints the table below anew.
+ * prints the table below.
  *
  * @module
  */
 import { configs, type Shapes, unetShapes } from "./sd14.ts";
 import { type PeerTask, taskFlops } from "./task.ts";
 
-/** A task, and how often a step does it. */
+/** A task and its number of occurrences per step. */
 export interface CountedTask {
   readonly task: PeerTask;
   readonly perStep: number;
 }
 
-/** What a step works on. */
+/** The sizes of a step. */
 export interface StepSizes {
   /** Side of the latents. */
   readonly side: number;
-  /** Pictures at once: two for one guided picture. */
+  /** Batch size: two for one guided picture. */
   readonly batch: number;
-  /** Of the context. */
+  /** Tokens of the context. */
   readonly tokens: number;
 }
 
-/** What the counting needs of a UNet's `config.json`. */
+/** The fields of a UNet's `config.json` that counting needs. */
 export interface CountedConfig {
   readonly block_out_channels: readonly number[];
-  /** Heads, of which each level may have its own (diffusers' name for it is wrong, and stays). */
+  /** Number of heads, or one number per level. The misleading name is diffusers'. */
   readonly attention_head_dim: number | readonly number[];
 }
 
 const oncePerPicture = /attn2\.to_[kv]|^time_embedding|time_emb_proj/;
 
 /**
- * Counts the tasks of one step by the UNet's weights: each is used once, at the size that its place
- * in the UNet has. Keys and values of the cross-attention depend on the prompt alone, and all
- * steps' times are embedded and projected together: computed once a picture, these do not count.
+ * Counts the tasks of one step from the UNet's weights. Each weight is used once, at the resolution
+ * of its level. Keys and values of the cross-attention depend on the prompt only, and the time
+ * embeddings of all steps are projected together: both are computed once per picture and do not
+ * count.
  */
 export function countTasks(shapes: Shapes, config: CountedConfig, sizes: StepSizes): CountedTask[] {
   const { batch, tokens } = sizes;
@@ -71,24 +71,25 @@ export function countTasks(shapes: Shapes, config: CountedConfig, sizes: StepSiz
   return [...counts.values()].sort((a, b) => b.perStep - a.perStep || taskFlops(b.task) - taskFlops(a.task));
 }
 
-/** How often sides have been halved where a weight lies. */
+/** The level of a weight: how often its input has been halved. */
 function levelOf(name: string, lowest: number): number {
   const [, half, block] = /^(down|up)_blocks\.(\d+)/.exec(name) ?? [];
   if (half === "down") return Number(block);
-  if (half === "up") return lowest - Number(block) - (name.includes("upsamplers") ? 1 : 0); // it convolves what is upsampled already
+  // An upsampler's convolution reads the upsampled input.
+  if (half === "up") return lowest - Number(block) - (name.includes("upsamplers") ? 1 : 0);
   return name.startsWith("mid_block") ? lowest : 0;
 }
 
 /** [m, k, n], with weights stored [n, k]. */
 type Product = readonly ["matmul", number, number, number];
-/** Side and channels of what comes in, channels of what goes out, side of the kernel, stride. */
+/** Side and channels of the input, output channels, side of the kernel, stride. */
 type Convolution = readonly ["conv2d", number, number, number, number, number];
-/** Queries, keys, heads and their width. */
+/** Queries, keys, heads and head size. */
 type Attention = readonly ["attention", number, number, number, number];
 
 /**
- * A guided step of Stable Diffusion 1.4 at 512²: one picture, a batch of two. How often, and what;
- * the commonest first, then the largest.
+ * A guided step of Stable Diffusion 1.4 at 512²: one picture, a batch of two. Occurrences and task;
+ * the most common first, then the largest.
  */
 const guidedStep: readonly (readonly [perStep: number, ...task: Product | Convolution | Attention])[] = [
   [30, "matmul", 8192, 320, 320],
@@ -148,13 +149,13 @@ const guidedStep: readonly (readonly [perStep: number, ...task: Product | Convol
   [1, "attention", 64, 64, 8, 160],
 ];
 
-/** Of a guided step of Stable Diffusion 1.4 at 512². */
+/** Sizes of a guided step of Stable Diffusion 1.4 at 512². */
 export const guidedSizes: StepSizes = { side: 64, batch: 2, tokens: 77 };
 
-/** How many of the table's first are its commonest. */
+/** Number of leading rows that count as the most common. */
 export const commonest = 30;
 
-/** The table as tasks, in its order. */
+/** The rows of the table as tasks, in order. */
 export const guidedTasks: readonly CountedTask[] = guidedStep.map(([perStep, ...row]) => ({
   perStep,
   task: taskOf(row),

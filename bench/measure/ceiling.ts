@@ -1,6 +1,6 @@
 /**
- * What the device itself can do, measured like everything else: arithmetic without memory, and
- * memory without arithmetic.
+ * Measures the limits of the device: arithmetic without memory access, and memory traffic without
+ * arithmetic.
  *
  * @module
  */
@@ -9,31 +9,30 @@ import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { deviceWork, time, type TimingOptions } from "./timing.ts";
 
-/** The two lines of a roofline. */
+/** The two limits of a roofline. */
 export interface Ceiling {
-  /** f32 multiplications and additions, in 10⁹ a second. */
+  /** f32 multiplications and additions, in 10⁹ per second. */
   readonly gflops: number;
-  /** The same in f64; undefined where the device has none. */
+  /** The same in f64. Undefined where the device does not support it. */
   readonly gflopsF64?: number;
-  /** Bytes read and written by a kernel, in 10⁹ a second. */
+  /** Bytes read and written by a kernel, in 10⁹ per second. */
   readonly gbps: number;
   /**
-   * Bytes read and written by copying from buffer to buffer, without a kernel. No ceiling of
-   * kernels: for comparison.
+   * Bytes read and written by buffer copies, in 10⁹ per second. For comparison; not a limit of
+   * kernels.
    */
   readonly bufferGbps: number;
 }
 
 const lanes = 64;
-/** fma steps of one straight stretch, which the loop around it repeats. */
+/** Number of fma steps in the unrolled loop body. */
 const depth = 64;
 
 /**
- * Chains of fma that touch no memory: ACCUMULATORS vec4 advance `depth` steps in a straight line,
- * side by side, and each is written once a turn. Every step waits for the one before, so having
- * several chains is what keeps the units busy; compilers for CPUs take them in the order that they
- * are written in (a chain after the other: 39 GFLOPS; step by step: 91). A factor below 1 keeps the
- * numbers finite.
+ * Chains of fma without memory access. ACCUMULATORS vec4 advance `depth` steps in straight-line
+ * code. Each step depends on the one before, so several independent chains are needed to fill the
+ * pipelines. Their steps are interleaved, since CPU compilers keep the order of the source. A
+ * factor below 1 keeps the values finite.
  */
 const arithmeticKernel = declareKernel({
   name: "ceiling_arithmetic",
@@ -68,8 +67,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 });
 
 /**
- * y = x, WORDS words a lane, neighbouring lanes at neighbouring addresses. Software devices like
- * words of 64 bytes, GPUs of 16.
+ * y = x with WORDS words per invocation, neighboring invocations at neighboring addresses. Software
+ * devices prefer 64 bytes per access, GPUs 16.
  */
 const copyKernel = declareKernel({
   name: "ceiling_copy",
@@ -91,7 +90,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   cost: ({ words }, { word }) => ({ flops: 0, bytes: 2 * words * (word === "vec4f" ? 16 : 64) }),
 });
 
-/** Measures both ceilings: the best of a few forms of each kernel. */
+/** Measures both limits: the best of a few variants of each kernel. */
 export async function measureCeiling(gpu: Gpu, options: TimingOptions & { waitMs: number }): Promise<Ceiling> {
   const gflops = await peakArithmetic(gpu, "f32", options);
   const gflopsF64 = gpu.info.f64 ? await peakArithmetic(gpu, "f64", options) : undefined;
@@ -126,7 +125,7 @@ async function peakCopy(
   gpu: Gpu,
   options: TimingOptions & { waitMs: number },
 ): Promise<{ gbps: number; bufferGbps: number }> {
-  // As far as the device binds, so that a GPU's cache (50 MB in the largest) is a small part.
+  // As large as the device can bind, so that the cache of a GPU (up to 50 MB) matters little.
   const most = gpu.info.deviceClass === "software" ? 2 ** 25 : 2 ** 29;
   const bytes = 2 ** Math.floor(Math.log2(Math.min(gpu.info.limits.maxStorageBufferBindingSize, most)));
   using x = Tensor.empty(gpu, [bytes / 4]);

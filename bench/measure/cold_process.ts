@@ -1,13 +1,13 @@
-/** Where drivers are to keep what they compile, for a process and those that it starts. */
+/** Environment variables that place the shader caches of drivers in a folder. */
 const cachesIn = (folder: string): Readonly<Record<string, string>> => ({
   MESA_SHADER_CACHE_DIR: folder, // llvmpipe, AMD, Intel
   __GL_SHADER_DISK_CACHE_PATH: folder, // NVIDIA
 });
 
 /**
- * Runs a command as if the machine had never seen its kernels.
+ * Runs a command with empty shader caches.
  *
- * @throws {Error} with what it said when it failed
+ * @throws {Error} with the command's output when it fails
  */
 export async function runCold(
   command: string,
@@ -26,10 +26,7 @@ export async function runCold(
   return new TextDecoder().decode(stdout);
 }
 
-/**
- * Runs a script of the bench, whose output is one line of JSON, as if the machine had never seen
- * its kernels.
- */
+/** Runs a script of the bench with empty shader caches. The script prints one line of JSON. */
 export async function askColdProcess<T>(script: string, args: readonly string[]): Promise<T> {
   return JSON.parse(await runCold(Deno.execPath(), ["run", "-A", "--no-lock", script, ...args]));
 }

@@ -1,11 +1,10 @@
 /**
- * What compiling a model's kernels takes, apart from running them.
+ * Measures the compile time of a model's kernels, apart from their run time.
  *
- * Drivers compile when a pipeline is created, or when it first runs, as Mesa's software driver
- * does; that one may also compile a pipeline anew for other parameters. So every kernel run of a
- * picture is rehearsed, which creates the pipelines; then each of them is run with each of its
- * parameters on one workgroup, twice: what the first time takes longer than the second is
- * compiling.
+ * Most drivers compile when a pipeline is created. Mesa's software driver compiles at the first
+ * run, and can compile a pipeline again for other parameters. All dispatches of a picture are
+ * therefore rehearsed, which creates the pipelines. Each is then run twice on one workgroup with
+ * each of its parameter sets. The difference of the two runs is the compile time.
  *
  * @module
  */
@@ -26,8 +25,8 @@ import { type CompilationRecord, compileMs } from "../report/report.ts";
 const prompt = "A pack of roses";
 
 /**
- * Opens a device of its own and compiles what drawing and editing with a model wants. Whether that
- * is the first time on this machine is up to the caller: drivers keep what they compiled.
+ * Opens a device and compiles the kernels that drawing and editing with a model need. The caller
+ * decides whether the driver's cache is empty.
  */
 export async function measureCompilation(
   model: string | FileTree,
@@ -50,7 +49,7 @@ export async function measureCompilation(
     negativePromptEmbeds?.[Symbol.dispose]();
   });
   const settings = { height: side, width: side, generator: new TorchGenerator(7) };
-  // Multi-step samplers differ from step to step until their history is full.
+  // Multistep samplers use other kernels at each step until their history is full.
   await rehearse("UNet and sampler", async () => {
     using _ = (await pipe.generate(prompt, { ...settings, numInferenceSteps: 5, outputType: "latent" })).images;
   });
@@ -72,7 +71,7 @@ export async function measureCompilation(
   };
 }
 
-/** Runs whatever was noted on one workgroup each, several times over. */
+/** Runs all recorded dispatches on one workgroup each, several times. */
 async function timeFirstRuns(gpu: Gpu, noted: readonly { part: string; runs: readonly RehearsedRun[] }[]) {
   using trial = new OneWorkgroupRuns(gpu, noted.flatMap(({ runs }) => runs));
   await gpu.finished();
@@ -99,8 +98,8 @@ function nameOf({ name, variant, createMs }: CompiledKernel) {
 }
 
 /**
- * An edit waits for its own numbers, so it cannot be rehearsed: it is short enough to be done. Its
- * kernels are told apart by name alone.
+ * Times an edit, which reads back its own results and so cannot be rehearsed. Its kernels are
+ * distinguished by name only.
  */
 async function timeFirstEdit(gpu: Gpu, width: number) {
   const rows = syntheticRows({ width });
@@ -127,8 +126,7 @@ async function timeFirstEdit(gpu: Gpu, width: number) {
 }
 
 /**
- * How long work takes until it is done, and its kernels' own times by name where the device tells
- * them.
+ * The time until work is done, and the time of each kernel by name where the device has timestamps.
  */
 async function timed(gpu: Gpu, work: () => void | Promise<void>): Promise<{ ms: number; rows: Map<string, number> }> {
   const hasTimes = gpu.info.features.has("timestamp-query");
@@ -140,8 +138,8 @@ async function timed(gpu: Gpu, work: () => void | Promise<void>): Promise<{ ms: 
 }
 
 /**
- * How long a user waits for the same: drawing has all kernels compiled ahead, on all cores where
- * the driver would take them one by one.
+ * The time that a user waits for the same: drawing compiles all kernels in advance, on all cores
+ * where the driver would compile them one by one.
  */
 async function measureCompilingAhead(model: string | FileTree, { side }: { side?: number } = {}): Promise<number> {
   using gpu = await Gpu.request();
@@ -157,11 +155,10 @@ async function measureCompilingAhead(model: string | FileTree, { side }: { side?
 }
 
 /**
- * {@linkcode measureCompilation} as if the machine had never seen the kernels: in processes of
- * their own, with empty caches.
+ * {@linkcode measureCompilation} in a process of its own with empty shader caches.
  *
- * @param model A folder; default: a full-size model without numbers
- * @throws {Error} with what the process said when it failed
+ * @param model a folder. Default: a full-size model without weights
+ * @throws {Error} with the process's output when it fails
  */
 export async function measureColdCompilation(model?: string): Promise<CompilationRecord> {
   const ask = async <T>(how: string) =>

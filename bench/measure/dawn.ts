@@ -1,13 +1,13 @@
-/** Chromium's software Vulkan driver, where Debian's package puts it. */
+/** The ICD file of Chromium's software Vulkan driver in Debian's package. */
 const swiftShader = "/usr/lib/chromium/vk_swiftshader_icd.json";
 
 /**
- * Dawn, the WebGPU of Chromium, as `npm:webgpu` brings it to Deno; or what it lacks here. It runs
- * on the machine's GPU, or else on SwiftShader, which Debian's package `chromium` brings: Dawn
- * refuses older versions of Mesa's lavapipe.
+ * Dawn, Chromium's WebGPU implementation, from `npm:webgpu`, or the reason why it is unavailable.
+ * It uses the machine's GPU, or SwiftShader from Debian's package `chromium`: Dawn rejects older
+ * versions of Mesa's lavapipe.
  */
 export async function findDawn(): Promise<{ gpu?: GPU; missing?: string }> {
-  // Not in deno.json, and --no-lock in the task: Deno brings all packages that deno.lock names, and
+  // Not in deno.json, and the task uses --no-lock: Deno downloads all packages in deno.lock, and
   // this one is 130 MB.
   const name = "npm:webgpu@0.6.2";
   let create: (options: string[]) => GPU;
@@ -30,10 +30,9 @@ export async function findDawn(): Promise<{ gpu?: GPU; missing?: string }> {
 }
 
 /**
- * Dawn polls for finished work in every turn of the event loop, by setImmediate, and each time
- * leaves an object that Deno finds again by searching a list of all of them when it is collected:
- * after a wait of seconds (for a driver's compiler) that takes minutes. A millisecond a turn will
- * do.
+ * Limits Dawn's polling to one poll per millisecond. Dawn polls in every turn of the event loop by
+ * setImmediate and leaves an object behind each time. Deno needs minutes to collect the objects of
+ * a wait of seconds.
  */
 function pollSlowly(): void {
   const poll = (turn: (...values: unknown[]) => void, ...values: unknown[]) => setTimeout(turn, 1, ...values);

@@ -1,5 +1,5 @@
 /**
- * The first thing that a user runs, timed from outside.
+ * Times the demo, the first command that a user runs, as a whole process.
  *
  * @module
  */
@@ -10,8 +10,9 @@ import { demoStage } from "../report/stage_names.ts";
 const root = new URL("../../", import.meta.url);
 
 /**
- * Runs the demo by the shell, without what drivers keep of former runs. @returns nothing where
- * there is no shell for it
+ * Runs the demo from the shell with empty shader caches.
+ *
+ * @returns undefined where no shell is available
  */
 export async function measureDemo(): Promise<StageRecord | undefined> {
   if (Deno.build.os === "windows") return undefined;

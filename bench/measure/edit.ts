@@ -1,6 +1,7 @@
 /**
- * The edit at Stable Diffusion 1.4's sizes, beside the TIME authors' algorithm in PyTorch:
- * embeddings and weights are made up, their sizes, norms and likenesses are the real ones'.
+ * Measures the edit at the sizes of Stable Diffusion 1.4, beside the TIME authors' algorithm in
+ * PyTorch. Embeddings and weights are synthetic, with the sizes, norms and similarities of real
+ * ones.
  *
  * @module
  */
@@ -14,14 +15,14 @@ import { numbers } from "../cases/task.ts";
 import { deviceWork, hostWork, time, type TimingOptions } from "./timing.ts";
 
 /**
- * Sentences (the prompt and three augmentations), their tokens, and the width of their embeddings.
+ * Sentences (the prompt and three augmentations), tokens per sentence, and width of the embeddings.
  */
 const sentences = 4, tokens = 77, clipWidth = 768;
 /** Tokens of a sentence before its padding. */
 const words = 8;
 /** ‖x‖ of a row of CLIP's last hidden state. */
 const norm = 28;
-/** Outputs of to_k, and of to_v, in the 16 cross-attention layers. */
+/** Output features of to_k and of to_v in the 16 cross-attention layers. */
 export const projectionWidths: readonly number[] = [
   ...[320, 320, 640, 640, 1280, 1280],
   1280,
@@ -30,10 +31,9 @@ export const projectionWidths: readonly number[] = [
 const lamb = 0.1;
 
 /**
- * Rows [308, width] (default: 768) of an edit as CLIP would give them. Each sentence begins with
- * one and the same row; the words before the edited one are the same on both sides; a word's row is
- * its own; the padding of a sentence is 69 rows that drift slowly away from each other, for CLIP
- * marks positions.
+ * Rows [308, width] (default width: 768) of an edit, similar to CLIP's. All sentences start with
+ * the same row. The words before the edited one are equal on both sides. Each word has a row of its
+ * own. The padding of a sentence is 69 rows that drift slowly apart, since CLIP encodes positions.
  */
 export function syntheticRows(
   options: { width?: number } = {},
@@ -70,7 +70,7 @@ export function syntheticRows(
   return { source, destination };
 }
 
-/** The 32 projection matrices [outputs, 768], to_k and to_v of each layer. */
+/** The 32 projection matrices [outputs, 768]: to_k and to_v of each layer. */
 function projections(gpu: Gpu): Tensor[] {
   return projectionWidths.flatMap((outputs) =>
     [1, 2].map((seed) =>
@@ -82,7 +82,7 @@ function projections(gpu: Gpu): Tensor[] {
   );
 }
 
-/** How the edit is measured. */
+/** Options of {@linkcode measureEdit}. */
 export interface EditBenchOptions extends TimingOptions {
   readonly waitMs: number;
   /** A Python with PyTorch. Default: none. */
@@ -92,8 +92,8 @@ export interface EditBenchOptions extends TimingOptions {
 }
 
 /**
- * Solves and bakes on the device, and has PyTorch do the same in the authors' way where there is
- * one.
+ * Solves and bakes an edit on the device. With a Python, PyTorch runs the authors' algorithm on the
+ * same input.
  */
 export async function measureEdit(gpu: Gpu, options: EditBenchOptions): Promise<void> {
   const { onStage, onRemark, python } = options;

@@ -1,8 +1,8 @@
 /**
- * Draws twice in a process that has compiled nothing yet, and says what each part of the way to the
- * first picture took.
+ * Draws twice in a process with empty shader caches and reports the time of each part up to the
+ * first picture.
  *
- *     deno run -A bench/measure/first_picture.ts MODEL STEPS
+ *     deno run --allow-all bench/measure/first_picture.ts MODEL STEPS
  *
  * @module
  */
@@ -11,22 +11,22 @@ import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { askColdProcess } from "./cold_process.ts";
 
-/** The way to the first picture, in ms. */
+/** Times up to the first picture, in ms. */
 export interface FirstPicture {
-  /** Until the program runs. */
+  /** Start of the process. */
   readonly startMs: number;
   readonly openMs: number;
   readonly loadMs: number;
-  /** The picture itself, all that it compiles included. */
+  /** The first picture, compilation included. */
   readonly firstMs: number;
-  /** Pipelines created until then, and how long that took. */
+  /** Number of pipelines created until then, and the time that this took. */
   readonly pipelines: number;
   readonly createMs: number;
-  /** Another picture. */
+  /** The second picture. */
   readonly secondMs: number;
 }
 
-/** Measures in a process of its own, without what drivers keep of former runs. */
+/** Measures in a process of its own with empty shader caches. */
 export async function measureFirstPicture(model: string, { steps }: { steps: number }): Promise<FirstPicture> {
   return await askColdProcess(import.meta.filename!, [model, `${steps}`]);
 }

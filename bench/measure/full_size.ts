@@ -1,7 +1,6 @@
 /**
- * A guided step of a full-size UNet, here and in PyTorch in turns: how long it takes, how far apart
- * the results are, how much memory it wants; then with activations in f16, beside its own self with
- * f32.
+ * Measures a guided step of a full-size UNet, interleaved with PyTorch: time, difference of the
+ * results, and memory; then with f16 activations beside f32.
  *
  * @module
  */
@@ -17,14 +16,14 @@ import { relativeDifference } from "./relative_difference.ts";
 import type { FullSizeRecord } from "../report/report.ts";
 import { deviceWork, timeInTurns, type TimingOptions, waitingMs } from "./timing.ts";
 
-/** What is measured, and who is told. */
+/** Options of {@linkcode measureFullSize}. */
 export interface FullSizeOptions extends TimingOptions {
   /**
-   * A folder in diffusers' layout. Default: random weights of Stable Diffusion 1.4's shapes, in a
-   * temporary folder.
+   * A folder in diffusers' layout. Default: random weights with the shapes of Stable Diffusion 1.4,
+   * in a temporary folder.
    */
   readonly checkpoint?: string;
-  /** Sides of the pictures, multiples of 8. */
+  /** Sides of the pictures; multiples of 8. */
   readonly pixels: readonly number[];
   /** A Python with PyTorch, diffusers and transformers. Default: none. */
   readonly python?: string;
@@ -35,15 +34,14 @@ export interface FullSizeOptions extends TimingOptions {
 const timestep = 981;
 const prompts = ["", "a red rose in a blue vase"];
 
-/** A PyTorch process that holds the same model. */
+/** A PyTorch process that has loaded the same model. */
 interface TorchModel {
   readonly name: string;
   readonly process: PythonProcess;
 }
 
 /**
- * Opens a device of its own and measures. A step is timed twice where it takes seconds, and oftener
- * where it is short.
+ * Opens a device and measures. Steps that take seconds are timed twice, shorter ones more often.
  */
 export async function measureFullSize(options: FullSizeOptions): Promise<void> {
   const { checkpoint, onRemark } = options;

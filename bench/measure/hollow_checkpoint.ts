@@ -1,6 +1,6 @@
 /**
- * Stable Diffusion 1.4 with nothing but zeros for weights, made up while it is read: what a
- * full-size model compiles, and how large what it works with is, does not depend on the numbers.
+ * Stable Diffusion 1.4 with all weights zero, generated while it is read. The compiled kernels and
+ * the buffer sizes of a full-size model do not depend on the weights.
  *
  * @module
  */
@@ -18,7 +18,8 @@ export async function hollowCheckpoint(): Promise<FileTree> {
   }
   for (const part of modelParts) {
     const path = `${part}/${weightsName(part)}.safetensors`;
-    const { header, size } = layoutSafetensors(randomEntries(part, "f16")); // whose chunks nobody asks for
+    // The entries' chunks are never read.
+    const { header, size } = layoutSafetensors(randomEntries(part, "f16"));
     sources.set(path, hollowSource(header, { size, name: `${name}/${path}` }));
   }
   return fileTree({
@@ -29,7 +30,7 @@ export async function hollowCheckpoint(): Promise<FileTree> {
   });
 }
 
-/** A file that begins with a header and is zeros from there on. */
+/** A file that starts with a header; the rest is zeros. */
 function hollowSource(header: Uint8Array<ArrayBuffer>, { size, name }: { size: number; name: string }): ByteSource {
   return {
     name,

@@ -1,9 +1,9 @@
 /**
- * What one guided UNet step costs the host: JavaScript milliseconds to record it and to submit it,
- * apart from what the device takes, with the calls to WebGPU that it makes.
+ * Measures the host time of one guided UNet step: JavaScript milliseconds to record and to submit
+ * it, and the number of WebGPU calls.
  *
- *     deno run -A bench/measure/host_cost.ts models/pocket
- *     deno run -A bench/measure/host_cost.ts /tmp/sd14-random 256
+ *     deno run --allow-all bench/measure/host_cost.ts models/pocket
+ *     deno run --allow-all bench/measure/host_cost.ts DIRECTORY 256
  *
  * @module
  */
@@ -31,7 +31,7 @@ using pair = concat([latents, latents], 0);
 using times = unet.embedTimesteps([981, 981]);
 const step = () => unet.forward(pair, times, context)[Symbol.dispose]();
 
-/** Calls of a method, and the milliseconds inside of it. */
+/** Counts the calls of a method and the milliseconds inside it. */
 function watch<K extends string>(target: Record<K, (...args: never[]) => unknown>, method: K) {
   const original = target[method];
   const watched = { count: 0, ms: 0 };
@@ -51,8 +51,8 @@ const median = (values: number[]) => values.toSorted((a, b) => a - b)[Math.floor
 const submitted = watch(gpu.context.recorder.submitSink as unknown as Record<"submit", () => void>, "submit");
 
 /**
- * Milliseconds to record `body` and to hand it over, the device idle meanwhile but for what a full
- * recorder gave it.
+ * Milliseconds to record `body` and to submit it. The device is idle apart from submissions of a
+ * full recorder.
  */
 async function measure(body: () => void): Promise<{ recordMs: number; submitMs: number }> {
   const record: number[] = [], submit: number[] = [];

@@ -1,5 +1,5 @@
 /**
- * Measures kernels one after the other, with other engines in turns where there are any.
+ * Measures kernels one by one, interleaved with other engines if there are any.
  *
  * @module
  */
@@ -13,23 +13,23 @@ import { type KernelRecord, kernelRecord } from "../report/report.ts";
 import type { PeerTask } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
 
-/** How kernels are measured. */
+/** Options of {@linkcode measureKernel}. */
 export interface KernelBenchOptions extends TimingOptions {
   readonly ceiling: Ceiling;
-  /** The price of a wait. */
+  /** The fixed time of a wait, from {@linkcode waitingMs}. */
   readonly waitMs: number;
-  /** Default: none. */
+  /** Other engines to measure. Default: none. */
   readonly peers?: readonly Peer[];
   /**
-   * What they were seen to manage; those that would take too long sit out. Default: nobody does.
+   * Rates seen of the peers; tasks that would take too long are skipped. Default: none is skipped.
    */
   readonly pace?: PeerPace;
 }
 
-/** A kernel's record, and what a reader should know of it. */
+/** The record of a kernel, with remarks. */
 export interface KernelResult {
   readonly record: KernelRecord;
-  /** Failures of peers, and times that are the host's. */
+  /** Failures of peers, and times that are bound by the host. */
   readonly remarks: readonly string[];
 }
 
@@ -51,7 +51,7 @@ export async function measureKernel(
   });
   await gpu.finished();
   let { ceiling } = options;
-  if (cost.bytes === 0) { // no kernel ran: the device copies from buffer to buffer, and has another ceiling for that
+  if (cost.bytes === 0) { // a buffer copy, which has a ceiling of its own
     cost = { flops: 0, bytes: kernelCase.bytes ?? 0 };
     ceiling = { ...ceiling, gbps: ceiling.bufferGbps };
   }
@@ -103,14 +103,14 @@ export async function measureKernel(
   }
 }
 
-/** How far a task's result is from that without rounded operands, as a share of its norm. */
+/** The relative difference between a result with rounded operands and one in f32. */
 async function roundingError(gpu: Gpu, task: PeerTask, rounded: Tensor): Promise<number> {
   using whole = prepareTask(gpu, task, { allowF16Operands: false });
   using result = gpu.scope(() => whole.run());
   return relativeDifference(await rounded.data(), await result.data());
 }
 
-/** Times all works in turns; one of a peer that fails on the way is left out and told of. */
+/** Times all works in turns. A peer that fails is dropped and reported. */
 async function timeWhatCan(works: readonly { name: string; work: Work }[], options: TimingOptions) {
   const failures: Record<string, string> = {};
   const failed = new Set<string>();
@@ -119,7 +119,7 @@ async function timeWhatCan(works: readonly { name: string; work: Work }[], optio
     const before = failed.size;
     const watched = left.map(({ name, work }): Work => ({
       async sample(count) {
-        if (failed.has(name)) return { ms: 1 }; // this round is lost: it is taken again without the peer
+        if (failed.has(name)) return { ms: 1 }; // this round is repeated without the peer
         try {
           return await work.sample(count);
         } catch (error) {
@@ -135,7 +135,7 @@ async function timeWhatCan(works: readonly { name: string; work: Work }[], optio
   }
 }
 
-/** The start of an error's message: peers' run to pages. */
+/** The first line of an error message: messages of peers can be pages long. */
 export function firstLine(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
   const line = text.split("\n").find((each) => each.trim() !== "")?.trim() ?? "failed";

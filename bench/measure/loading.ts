@@ -1,11 +1,12 @@
 /**
- * How much host memory loading takes: loads a checkpoint and prints, beside the time, by how much
- * the process grew beyond what lies on the device.
+ * Measures the host memory that loading takes: loads a checkpoint and prints the time, and the
+ * growth of the process beyond the bytes on the device.
  *
- *     deno run -A bench/measure/loading.ts DIRECTORY|FILE.safetensors [--tokenizer DIRECTORY] [--json FILE]
+ *     deno run --allow-all bench/measure/loading.ts DIRECTORY|FILE.safetensors \
+ *       [--tokenizer DIRECTORY] [--json FILE]
  *
- * A software device keeps its buffers in host memory too, so the bytes that have been written to
- * the device are subtracted there.
+ * A software device keeps its buffers in host memory, so the bytes that were written to the device
+ * are subtracted.
  *
  * @module
  */

@@ -1,12 +1,13 @@
 /**
- * Writes a checkpoint with Stable Diffusion 1.4's exact shapes and random weights: 2.1 GB in f16,
- * to try loading and to time drawing without anybody's weights.
+ * Writes a checkpoint with the shapes of Stable Diffusion 1.4 and random weights: 2.1 GB in f16, to
+ * test loading and to time drawing without real weights.
  *
- *     deno run -A bench/measure/random_checkpoint.ts DIRECTORY|FILE.safetensors [--dtype f16|f32] [--max-shard-bytes N]
+ *     deno run --allow-all bench/measure/random_checkpoint.ts DIRECTORY|FILE.safetensors \
+ *       [--dtype f16|f32] [--max-shard-bytes N]
  *
- * A path that ends with .safetensors gets a single file in the LDM layout, any other a folder in
- * diffusers'. Both precisions hold the same numbers, those of f16. The tokenizer is the pocket
- * model's, whose ids are among the 49408 of CLIP's.
+ * A path that ends in .safetensors writes a single file in the LDM layout. Any other path writes a
+ * folder in diffusers' layout. Both dtypes hold the same values, which f16 represents exactly. The
+ * tokenizer is the pocket model's; its ids are valid ids of CLIP.
  *
  * @module
  */
@@ -21,17 +22,15 @@ import { configs, shapesOf } from "../cases/sd14.ts";
 const chunkElements = 1 << 22;
 const pocketTokenizer = new URL("../../models/pocket/tokenizer/", import.meta.url);
 
-/** The parts that have weights, in the order in which they are written. */
+/** The components with weights, in the order of writing. */
 export const modelParts = ["text_encoder", "vae", "unet"] as const;
 
-/** What a part's file of weights is called, without its ending. */
+/** The name of a component's weight file, without extension. */
 export function weightsName(part: typeof modelParts[number]): "model" | "diffusion_pytorch_model" {
   return part === "text_encoder" ? "model" : "diffusion_pytorch_model";
 }
 
-/**
- * The tensors of one part, made piece by piece as they are written. The same numbers in every run.
- */
+/** The tensors of one component, generated while they are written. Equal in every run. */
 export function randomEntries(part: typeof modelParts[number], dtype: "f16" | "f32"): TensorEntry[] {
   return [...shapesOf(part)].map(([name, shape]) => ({
     name,
@@ -52,8 +51,8 @@ export function randomEntries(part: typeof modelParts[number], dtype: "f16" | "f
 }
 
 /**
- * Weights keep the size of what goes through them; norms neither grow nor shrink it; everything is
- * disturbed so that it matters.
+ * Mean and deviation of a tensor. Weights preserve the magnitude of activations, and every
+ * parameter affects the result.
  */
 function distribution(name: string, shape: readonly number[]): { mean: number; deviation: number } {
   if (name.includes("embedding.weight") && name.startsWith("text_model")) return { mean: 0, deviation: 0.3 };
@@ -63,7 +62,7 @@ function distribution(name: string, shape: readonly number[]): { mean: number; d
   return { mean: 0, deviation: 1 / Math.sqrt(inputs) };
 }
 
-/** Numbers of mean 0 and deviation 1, evenly spread (xorshift32). */
+/** Uniformly distributed values of mean 0 and deviation 1 (xorshift32). */
 function uniform(seed: number): () => number {
   let state = seed || 1;
   const scale = Math.sqrt(3) / 2 ** 31;

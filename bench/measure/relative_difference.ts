@@ -1,4 +1,4 @@
-/** ‖a − b‖ / ‖b‖, by which results are compared. */
+/** ‖a − b‖ / ‖b‖: the relative difference of two results. */
 export function relativeDifference(a: Float32Array, b: Float32Array): number {
   let difference = 0, norm = 0;
   for (let i = 0; i < b.length; i++) {

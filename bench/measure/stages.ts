@@ -1,6 +1,6 @@
 /**
- * The whole way from a bare process to a picture, stage by stage: first cold, as a user meets it,
- * then warm.
+ * Measures the stages from process start to a picture: first with empty shader caches, then with
+ * compiled kernels.
  *
  * @module
  */
@@ -19,20 +19,20 @@ import { numbers } from "../cases/task.ts";
 import type { StageRecord } from "../report/report.ts";
 import { deviceWork, hostWork, time, timeInTurns, type TimingOptions, waitingMs } from "./timing.ts";
 
-/** What is measured, and who is told. */
+/** Options of {@linkcode measureStages}. */
 export interface StageOptions extends TimingOptions {
   /** Folder of the model. */
   readonly model: string;
   /** Denoising steps of a picture. Default: 20. */
   readonly steps?: number;
-  /** Told of each stage as soon as it is known. */
+  /** Called with each stage as soon as it is measured. */
   readonly onStage: (stage: StageRecord) => void;
 }
 
 const prompt = "A pack of roses";
 const pair = { source: "A pack of roses", destination: "A pack of blue roses" };
 
-/** Draws, first from nothing in a process of its own, then warm on a device of its own. */
+/** Measures a picture in a new process, then with compiled kernels on a device of its own. */
 export async function measureStages(options: StageOptions): Promise<void> {
   const { model, steps = 20, onStage } = options;
   await measureCold({ model, steps, onStage });
@@ -47,8 +47,8 @@ export async function measureStages(options: StageOptions): Promise<void> {
 }
 
 /**
- * The way from a bare process to a picture. What is left of the first one is the driver's
- * compiling; another process measures that for itself.
+ * The stages from process start to a picture. The compile time of the first picture is measured by
+ * another process.
  */
 async function measureCold({ model, steps, onStage }: Required<Pick<StageOptions, "model" | "steps" | "onStage">>) {
   const first = await measureFirstPicture(model, { steps });
@@ -105,10 +105,7 @@ async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions
   onStage({ stage: "edit: encode, align and solve", ms: (await time(hostWork(solve), options)).minMs });
 }
 
-/**
- * A UNet's step with activations in f32 and in f16, in turns: its time, and the memory that it
- * takes.
- */
+/** A UNet step with f32 and f16 activations, interleaved: time and memory. */
 async function measureSteps(
   unet: UNet2DConditionModel,
   { sample, times, states }: { sample: Tensor; times: Tensor; states: Tensor },

@@ -1,52 +1,47 @@
 /**
- * Timing that can be believed: many runs a wait, what is compared taken in turns, the wait's own
- * price taken out.
+ * Reliable timing: many runs per wait, interleaved measurement of works that are compared, and
+ * correction for the fixed time of a wait.
  *
  * @module
  */
 import type { Gpu } from "../../engine/gpu.ts";
 
-/** Something whose runs can be timed in bulk. */
+/** Work whose runs can be timed in bulk. */
 export interface Work {
-  /** Does `count` runs and says how long they took, waiting for the last included. */
+  /** Runs the work `count` times and returns the total time, the final wait included. */
   sample(count: number): Promise<Sample>;
 }
 
-/** What {@linkcode Work.sample} measured. */
+/** The result of {@linkcode Work.sample}. */
 export interface Sample {
   readonly ms: number;
-  /** The part in which the host was busy recording. Default: 0. */
+  /** Time in which the host was recording. Default: 0. */
   readonly hostMs?: number;
 }
 
 /** Times of one run. */
 export interface Timing {
-  /** Of the fastest batch: what the others add is noise. */
+  /** Of the fastest batch; the excess of the others is noise. */
   readonly minMs: number;
   readonly medianMs: number;
-  /** Runs of a batch. */
+  /** Runs per batch. */
   readonly runs: number;
   readonly batches: number;
-  /**
-   * Whether the host took longer to record the runs than the device to do them: then the time is
-   * the host's.
-   */
+  /** Whether recording took longer than execution. The time is then the host's. */
   readonly hostBound: boolean;
 }
 
-/** How long measuring may take. */
+/** Limits of a measurement. */
 export interface TimingOptions {
-  /** Of all batches of one work, where one run is not longer. Default: 300. */
+  /** Total time of all batches of one work, unless a single run takes longer. Default: 300. */
   readonly budgetMs?: number;
-  /**
-   * Whether each work has run before, so that no first run is wasted on warming up. Default: false.
-   */
+  /** Whether each work has run before, so that no warm-up is needed. Default: false. */
   readonly isWarm?: boolean;
 }
 
-/** Batches of a work whose runs are short, and of one whose single run takes all the budget. */
+/** Number of batches for short runs, and for runs that use up the budget. */
 const batchesOfShort = 4, batchesOfLong = 2;
-/** A run that takes as many budgets is timed once. */
+/** Runs that take this many budgets are timed once. */
 const veryLong = 5;
 const mostRuns = 2048;
 
@@ -56,8 +51,8 @@ export async function time(work: Work, options: TimingOptions = {}): Promise<Tim
 }
 
 /**
- * Times several works against each other: each is warmed up, then batches are taken in the order A
- * B C, C B A, A B C …, so that a machine that slows down or speeds up meanwhile favours none.
+ * Times several works in turns. Each is warmed up. Batches are then taken in the order A B C, C B
+ * A, A B C …, so that drift of the machine's speed favors none.
  */
 export async function timeInTurns(works: readonly Work[], options: TimingOptions = {}): Promise<Timing[]> {
   const { budgetMs = 300, isWarm = false } = options;
@@ -67,7 +62,7 @@ export async function timeInTurns(works: readonly Work[], options: TimingOptions
     plans.push({ work, ...await planned(work, budgetMs) });
   }
   const rounds = Math.max(...plans.map(({ batches, samples }) => batches - samples.length));
-  // Where planning gave a sample, in the order A B C, the next round takes C B A.
+  // Planning may have taken a sample in the order A B C; the next round takes C B A.
   const firstReversed = plans.some(({ samples }) => samples.length > 0) ? 0 : 1;
   for (let round = 0; round < rounds; round++) {
     for (const plan of round % 2 === firstReversed ? plans.toReversed() : plans) {
@@ -85,7 +80,7 @@ interface Plan {
   readonly samples: Sample[];
 }
 
-/** Finds how many runs fill a batch. A run that is long enough is the first batch itself. */
+/** Determines the number of runs per batch. A run that is long enough is the first batch. */
 async function planned(work: Work, budgetMs: number): Promise<Plan> {
   const batchMs = budgetMs / batchesOfShort;
   let runs = 1;
@@ -99,11 +94,11 @@ async function planned(work: Work, budgetMs: number): Promise<Plan> {
     if (ms >= batchMs / 2 || runs === mostRuns) {
       return { runs: Math.min(mostRuns, Math.max(1, wanted)), batches: batchesOfShort, samples: [] };
     }
-    runs = Math.min(mostRuns, wanted, runs * 16); // short samples are imprecise: step by step
+    runs = Math.min(mostRuns, wanted, runs * 16); // short samples are imprecise: grow in steps
   }
 }
 
-/** Minimum and median of a run's time over samples of `runs` runs each. */
+/** Minimum and median time of a run, over samples of `runs` runs each. */
 export function summary(samples: readonly Sample[], runs: number): Timing {
   const sorted = samples.map(({ ms }) => ms).sort((a, b) => a - b);
   const middle = sorted.length / 2;
@@ -119,8 +114,8 @@ export function summary(samples: readonly Sample[], runs: number): Timing {
 }
 
 /**
- * The price of waiting for nothing: Deno polls once, then sleeps some 11 ms before it looks again,
- * however little there was to do. It comes on top of every batch, so it is taken out of it.
+ * The fixed time of a wait. Deno polls once and then sleeps about 11 ms before it polls again. This
+ * is subtracted from every batch.
  */
 export async function waitingMs(wait: () => Promise<void>): Promise<number> {
   let least = Infinity;
@@ -133,8 +128,8 @@ export async function waitingMs(wait: () => Promise<void>): Promise<number> {
 }
 
 /**
- * Work that is recorded run by run and waited for once. `waitMs` is the wait's own price, from
- * {@linkcode waitingMs}.
+ * Work that is recorded run by run and waited for once. `waitMs` is the fixed time of the wait,
+ * from {@linkcode waitingMs}.
  */
 export function recordedWork(record: () => void, wait: () => Promise<void>, { waitMs }: { waitMs: number }): Work {
   return {
@@ -149,17 +144,13 @@ export function recordedWork(record: () => void, wait: () => Promise<void>, { wa
   };
 }
 
-/**
- * A kernel, a layer or a model as work: `record` runs in a scope of its own, which frees what it
- * makes.
- */
+/** A kernel, a layer or a model as work. `record` runs in a scope that frees its tensors. */
 export function deviceWork(gpu: Gpu, record: () => void, options: { waitMs: number }): Work {
   return recordedWork(() => gpu.scope(() => record()), () => gpu.finished(), options);
 }
 
 /**
- * Work that waits by itself, such as a solver that reads its result back. Timed whole, one run
- * after the other.
+ * Work that waits by itself, such as a solver that reads back its result. Timed one run at a time.
  */
 export function hostWork(run: () => Promise<void>): Work {
   return {

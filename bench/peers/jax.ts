@@ -3,7 +3,7 @@ import { operands, operandShapes, type PeerTask } from "../cases/task.ts";
 
 const version = "0.1.25";
 
-/** A jax-js array: functions consume their arguments, unless they are handed `ref`. */
+/** A jax-js array. Functions consume their arguments unless these are passed as `ref`. */
 interface JaxArray {
   readonly ref: JaxArray;
   reshape(shape: readonly number[]): JaxArray;
@@ -12,7 +12,7 @@ interface JaxArray {
   dispose(): void;
 }
 
-/** jax-js, compiled by its `jit`, on a device of its own from the same adapter. */
+/** jax-js with its `jit` compiler, on its own device from the same adapter. */
 export async function openJax({ waitMs }: { waitMs: number }): Promise<Peer> {
   const jax = await importPackage(`npm:@jax-js/jax@${version}`);
   const devices: string[] = await jax.init("webgpu");
@@ -28,7 +28,7 @@ export async function openJax({ waitMs }: { waitMs: number }): Promise<Peer> {
       const compiled: (...args: JaxArray[]) => JaxArray = jax.jit(functionOf(jax, task));
       const run = () => compiled(...arrays.map((array) => array.ref));
       return Promise.resolve({
-        // What is disposed of before it was submitted is never computed: keep all results until the
+        // jax-js never computes results that are disposed before submission: keep them until the
         // wait.
         async sample(count) {
           const started = performance.now();

@@ -1,6 +1,6 @@
 /**
- * Other engines that do the same work in the same run, to compare with: tfjs-backend-webgpu and
- * jax-js on our adapter; PyTorch on the GPU by CUDA where our device is one, otherwise on the CPU.
+ * Other engines that perform the same work in the same run: tfjs-backend-webgpu and jax-js on our
+ * adapter, and PyTorch with CUDA where our device is a GPU that it supports, otherwise on the CPU.
  *
  * @module
  */
@@ -9,41 +9,39 @@ import type { Work } from "../measure/timing.ts";
 
 /** An engine that can be timed. */
 export interface Peer extends Disposable {
-  /** With its version. */
+  /** Name and version. */
   readonly name: string;
-  /** @throws where the engine cannot do the task */
+  /** @throws {Error} when the engine does not support the task */
   prepare(task: PeerTask): Promise<PeerWork>;
 }
 
-/** A task made ready in an engine. */
+/** A task prepared in an engine. */
 export interface PeerWork extends Work, Disposable {
-  /** Numbers of the result, in any order: a proof that it is the same work. */
+  /** Elements of the result in any order, to verify that the work is the same. */
   result(): Promise<Float32Array>;
 }
 
-/** Peers that are there, and why the others are not. */
+/** The available peers, and the reasons why others are missing. */
 export interface OpenedPeers extends Disposable {
   readonly peers: readonly Peer[];
   readonly absent: readonly string[];
 }
 
-/** A run of a peer that would take longer is left out. */
+/** Peers skip tasks whose run would take longer. */
 const longestRunMs = 60_000;
 
-/** What peers were seen to manage, by which one can tell that they would take minutes. */
+/** The best rate seen of each peer, to predict runs that would take minutes. */
 export class PeerPace {
-  /** Floating-point operations a millisecond, at best. */
+  /** Floating-point operations per millisecond. */
   readonly #best = new Map<string, number>();
 
-  /** Remembers a run. */
+  /** Records the time of a run. */
   note(peer: string, task: PeerTask, ms: number): void {
     const key = `${peer} ${task.op}`;
     this.#best.set(key, Math.max(this.#best.get(key) ?? 0, taskFlops(task) / ms));
   }
 
-  /**
-   * Why a peer should not try a task, if it should not: even at its best it would take too long.
-   */
+  /** The reason to skip a task, if even the best rate of the peer would take too long. */
   refusal(peer: string, task: PeerTask): string | undefined {
     const best = this.#best.get(`${peer} ${task.op}`);
     const ms = best === undefined ? 0 : taskFlops(task) / best;
@@ -53,10 +51,10 @@ export class PeerPace {
 }
 
 /**
- * Opens every peer that this machine has.
+ * Opens every peer that is available on this machine.
  *
- * @param options.python a Python with PyTorch; none is tried without it
- * @param options.isSoftware whether our own device is the CPU: then PyTorch's is it, too
+ * @param options.python a Python with PyTorch; PyTorch is skipped without it
+ * @param options.isSoftware whether our device is the CPU; PyTorch then runs on the CPU as well
  */
 export async function openPeers(
   options: { waitMs: number; isSoftware: boolean; python?: string },
@@ -82,8 +80,8 @@ export async function openPeers(
 }
 
 /**
- * Whether two results hold the same numbers, in whatever layout: their sums of squares agree to
- * f32's accuracy for the longest sums here, and none is infinite or NaN.
+ * Whether two results hold the same elements in any layout: the sums of squares agree to the
+ * accuracy of f32 for the longest sums here, and all elements are finite.
  */
 export function resultsAgree(ours: Float32Array, theirs: Float32Array): boolean {
   const squares = (values: Float32Array) => values.reduce((sum, value) => sum + value * value, 0);

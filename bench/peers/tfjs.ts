@@ -9,7 +9,7 @@ interface TfTensor {
   dispose(): void;
 }
 
-/** tfjs-core with its WebGPU backend, on a device of its own from the same adapter. */
+/** tfjs-core with its WebGPU backend, on its own device from the same adapter. */
 export async function openTfjs({ waitMs }: { waitMs: number }): Promise<Peer> {
   const tf = await importPackage(`npm:@tensorflow/tfjs-core@${version}`);
   await importPackage(`npm:@tensorflow/tfjs-backend-webgpu@${version}`);
@@ -27,7 +27,7 @@ export async function openTfjs({ waitMs }: { waitMs: number }): Promise<Peer> {
     if (message !== undefined) throw new Error(message);
   };
   const wait = async () => {
-    // It gathers dispatches in an open pass until somebody reads.
+    // tfjs collects dispatches in an open pass until a result is read.
     backend.ensureCommandEncoderReady();
     backend.endComputePassEncoder();
     backend.submitQueue();

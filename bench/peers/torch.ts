@@ -3,19 +3,18 @@ import { operands } from "../cases/task.ts";
 import type { Work } from "../measure/timing.ts";
 
 /**
- * PyTorch's threads go on spinning for a while after their work, on the cores that a software
- * device needs.
+ * Pause after PyTorch's work: its threads keep spinning on the cores that a software device needs.
  */
 const settlingMs = 250;
 
-/** A Python process that answers one line of JSON with another. */
+/** A Python process that answers each line of JSON with another. */
 export class PythonProcess implements Disposable {
   readonly #script: string;
   readonly #child: Deno.ChildProcess;
   readonly #writer: WritableStreamDefaultWriter<Uint8Array>;
   readonly #lines: AsyncIterator<string>;
 
-  /** Starts `script`, which lies beside this file. */
+  /** Starts `script`, which lies in this folder. */
   constructor(python: string, script: string) {
     this.#script = script;
     this.#child = new Deno.Command(python, {
@@ -29,9 +28,9 @@ export class PythonProcess implements Disposable {
   }
 
   /**
-   * Sends a question, with binary data behind it, and waits for the answer.
+   * Sends a request, followed by binary data, and waits for the reply.
    *
-   * @throws {Error} with the script's own message where it failed, or when it ended
+   * @throws {Error} with the script's message when it failed or ended
    */
   async ask(
     question: Record<string, unknown>,
@@ -69,22 +68,22 @@ async function* linesOf(stream: ReadableStream<Uint8Array<ArrayBuffer>>): AsyncG
   }
 }
 
-/** Where PyTorch computes, and in which precision. */
+/** The device and precision of PyTorch. */
 export interface TorchPlace {
   readonly device: "cpu" | "cuda";
   readonly dtype: "f32" | "f16";
 }
 
-/** How a place is called, with PyTorch's version. */
+/** The name of a place, with PyTorch's version. */
 export function torchName(version: string, { device, dtype }: TorchPlace): string {
   return `PyTorch ${version} ${device === "cpu" ? "CPU" : `CUDA ${dtype}`}`;
 }
 
 /**
- * Where PyTorch is to compute: on the CPU in f32 where our own device is software, or it has no
- * GPU; otherwise on the GPU, in f32 and in f16.
+ * The places where PyTorch is measured: the CPU in f32 when our device is software or PyTorch finds
+ * no GPU; otherwise the GPU in f32 and f16.
  *
- * @throws {Error} where the Python has no PyTorch
+ * @throws {Error} when the Python has no PyTorch
  */
 export async function torchPlaces(
   python: string,
@@ -98,7 +97,7 @@ export async function torchPlaces(
   return { version, places };
 }
 
-/** PyTorch at each of its {@linkcode torchPlaces}, in a process of its own that times itself. */
+/** PyTorch at each of its {@linkcode torchPlaces}, in a process that times itself. */
 export async function openTorch(python: string, options: { isSoftware: boolean }): Promise<Peer[]> {
   const { version, places } = await torchPlaces(python, options);
   return places.map((place) => openPlace(new PythonProcess(python, "torch_peer.py"), torchName(version, place), place));
@@ -112,8 +111,8 @@ function openPlace(process: PythonProcess, name: string, place: TorchPlace): Pee
       const { squares, count } = answer;
       return {
         ...processWork(process),
-        // The process sums its result up: as many numbers with the same sum of squares stand for
-        // it.
+        // The process reports the sum of squares. An array of equal length and sum stands in for
+        // the result.
         result: () => Promise.resolve(new Float32Array(count).fill(Math.sqrt(squares / count))),
         [Symbol.dispose]() {},
       };
@@ -122,7 +121,7 @@ function openPlace(process: PythonProcess, name: string, place: TorchPlace): Pee
   };
 }
 
-/** What a process has prepared, as work that it times itself. */
+/** Work that a process has prepared and times itself. */
 export function processWork(process: PythonProcess): Work {
   return {
     async sample(count) {

@@ -1,6 +1,6 @@
 /**
- * A bench run as one HTML page that needs nothing else: the targets, a roofline plot, the table of
- * kernels, the stages.
+ * Renders a bench run as one self-contained HTML page: targets, a roofline plot, the table of
+ * kernels, and the stages.
  *
  * @module
  */
@@ -17,15 +17,15 @@ import {
 
 const plot = { width: 960, height: 520, left: 70, right: 20, top: 20, bottom: 50 };
 
-/** Points of one operation share a colour; the rest share the last. */
-const colours = ["#3b6fd4", "#d4573b", "#2f9e5b", "#8a4fc7", "#c79a1e", "#1f9fae", "#c2437f", "#7a7a7a"];
+/** One color per kernel family; remaining families share the last. */
+const colors = ["#3b6fd4", "#d4573b", "#2f9e5b", "#8a4fc7", "#c79a1e", "#1f9fae", "#c2437f", "#7a7a7a"];
 
-/** The page of a run. */
+/** The HTML page of a run. */
 export function benchPage(report: BenchReport): string {
   const { device, kernels, stages, fullSize = [], compilation, targets = [] } = report;
   const { ceiling } = device;
   const families = [...new Set(kernels.map(familyOf))];
-  const colour = (family: string) => colours[Math.min(families.indexOf(family), colours.length - 1)];
+  const color = (family: string) => colors[Math.min(families.indexOf(family), colors.length - 1)];
   const peers = [...new Set(kernels.flatMap(({ peers = {} }) => Object.keys(peers)))];
   const facts = [
     device.system,
@@ -61,9 +61,9 @@ Its own ceiling, measured in the same run: <b>${digits(ceiling.gflops)} GFLOPS</
   } GB/s from buffer to buffer).</p>
 ${targetTable(targets)}
 <h2>Roofline</h2>
-${kernels.length > 0 ? rooflineSvg(report, (kernel) => colour(familyOf(kernel))) : "<p>No kernels were measured.</p>"}
+${kernels.length > 0 ? rooflineSvg(report, (kernel) => color(familyOf(kernel))) : "<p>No kernels were measured.</p>"}
 <ul class="legend">${
-    families.map((family) => `<li><span style="background:${colour(family)}"></span>${escape(family)}</li>`).join("")
+    families.map((family) => `<li><span style="background:${color(family)}"></span>${escape(family)}</li>`).join("")
   }</ul>
 <h2>Kernels</h2>
 <div class="table"><table>
@@ -92,13 +92,14 @@ export function decades(low: number, high: number): number[] {
 
 function rooflineSvg(
   { device: { ceiling }, kernels }: BenchReport,
-  colourOf: (kernel: KernelRecord) => string,
+  colorOf: (kernel: KernelRecord) => string,
 ): string {
   const points = kernels.filter(({ gflops, gbps }) => gflops > 0 && gbps > 0);
   const ridge = ceiling.gflops / ceiling.gbps;
   const intensities = [...points.map(({ gflops, gbps }) => gflops / gbps), ridge];
   const xTicks = decades(Math.min(...intensities), Math.max(...intensities));
-  const heights = [...points.map(({ gflops }) => gflops), ceiling.gflops]; // a noisy ceiling may lie below a kernel
+  // A noisy ceiling can lie below a kernel.
+  const heights = [...points.map(({ gflops }) => gflops), ceiling.gflops];
   const yTicks = decades(Math.min(...heights, ceiling.gflops / 10), Math.max(...heights));
   const scale = (ticks: readonly number[], from: number, to: number) => (value: number) => {
     const [low, high] = [Math.log10(ticks[0]), Math.log10(ticks.at(-1)!)];
@@ -106,7 +107,7 @@ function rooflineSvg(
   };
   const x = scale(xTicks, plot.left, plot.width - plot.right), y = scale(yTicks, plot.height - plot.bottom, plot.top);
   const [xLow, xHigh, yLow] = [xTicks[0], xTicks.at(-1)!, yTicks[0]];
-  // The slanted line may begin below the plot: then it begins where it enters.
+  // The slanted line can start below the plot: clip it to the plot.
   const entry = Math.max(xLow, yLow / ceiling.gbps);
   const roof = [[entry, entry * ceiling.gbps], [ridge, ceiling.gflops], [xHigh, ceiling.gflops]];
   return `<svg viewBox="0 0 ${plot.width} ${plot.height}" role="img" aria-label="Roofline: GFLOPS against FLOP per byte">
@@ -128,7 +129,7 @@ ${
 ${
     points.map((kernel) =>
       `<circle cx="${x(kernel.gflops / kernel.gbps)}" cy="${y(kernel.gflops)}" r="5" fill="${
-        colourOf(kernel)
+        colorOf(kernel)
       }" fill-opacity="0.75"><title>${
         escape(
           `${kernel.kernel} ${kernel.shape}: ${digits(kernel.gflops)} GFLOPS, ${digits(kernel.gbps)} GB/s, ${
@@ -182,7 +183,7 @@ function peerText(kernels: readonly KernelRecord[]): string {
   ).join("\n");
 }
 
-/** "conv2d 3×3" is of the family "conv2d". */
+/** The family of a kernel: "conv2d 3×3" belongs to "conv2d". */
 function familyOf({ kernel }: KernelRecord): string {
   return kernel.split(" ")[0];
 }

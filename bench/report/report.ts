@@ -1,6 +1,6 @@
 /**
- * What a bench run says: the JSON form, shares of the ceiling, tables, and what changed since
- * another run. No device and no clock here.
+ * The report of a bench run: its JSON form, shares of the ceiling, tables, and the comparison with
+ * another run. Needs neither a device nor a clock.
  *
  * @module
  */
@@ -15,10 +15,10 @@ export interface DeviceRecord {
   readonly isFallbackAdapter: boolean;
   readonly subgroupSize: number;
   readonly features: readonly string[];
-  /** Deno's version, which brings the WebGPU implementation. */
+  /** Deno's version, which determines the WebGPU implementation. */
   readonly runtime: string;
   readonly system: string;
-  /** When the run began, ISO 8601. */
+  /** Start of the run, ISO 8601. */
   readonly date: string;
   readonly ceiling: Ceiling;
 }
@@ -31,44 +31,44 @@ export interface KernelRecord {
   readonly gflops: number;
   readonly gbps: number;
   /**
-   * Of the ceiling: the larger of arithmetic's and bandwidth's, 0…1 (above 1 where caches beat the
-   * copy).
+   * Share of the ceiling, 0…1: the larger of the arithmetic and the bandwidth share. Above 1 where
+   * caches beat the copy.
    */
   readonly share: number;
-  /** The work itself, where other engines can do it too. */
+  /** The same work for other engines. */
   readonly task?: PeerTask;
-  /** How often a guided step of Stable Diffusion 1.4 at 512² does it. */
+  /** Number of occurrences in a guided step of Stable Diffusion 1.4 at 512². */
   readonly perStep?: number;
-  /** Others' times for the same work in the same run. */
+  /** Times of other engines for the same work in the same run. */
   readonly peers?: Readonly<Record<string, { readonly ms: number }>>;
-  /** Who of the others could not do it, or did something else, and what they said. */
+  /** Engines that failed or computed another result, with their messages. */
   readonly unable?: Readonly<Record<string, string>>;
 }
 
-/** A stage of the whole. */
+/** An end-to-end stage. */
 export interface StageRecord {
   readonly stage: string;
   readonly ms: number;
-  /** Most bytes in tensors beside what was there before, where that is of interest. */
+  /** Peak bytes in tensors beyond those that existed before. */
   readonly bytes?: number;
 }
 
-/** What one pipeline of a model cost until it ran. */
+/** The compile cost of one pipeline of a model. */
 export interface CompiledVariant {
-  /** The part of the model that wants it first. */
+  /** The component that uses it first. */
   readonly part: string;
   readonly kernel: string;
-  /** Its constants and storage types. */
+  /** Constants and storage dtypes. */
   readonly variant: string;
-  /** With how many different parameters it runs. */
+  /** Number of distinct parameter sets that it runs with. */
   readonly parameters: number;
-  /** Creating the pipeline. */
+  /** Time to create the pipeline. */
   readonly createMs: number;
-  /** What first runs take longer than second ones. */
+  /** Extra time of the first runs over the second ones. */
   readonly firstRunMs: number;
 }
 
-/** What all pipelines of a model cost. */
+/** The compile cost of all pipelines of a model. */
 export interface CompilationRecord {
   readonly device: string;
   readonly model: string;
@@ -76,38 +76,34 @@ export interface CompilationRecord {
   readonly createMs: number;
   /** As the whole took longer the first time, not as the sum of the single ones. */
   readonly firstRunMs: number;
-  /**
-   * How long a user waits for all of it, where the driver's compiling was measured as drawing asks
-   * for it: on all cores.
-   */
+  /** Time to compile everything on all cores, as drawing does, where this was measured. */
   readonly aheadMs?: number;
-  /** Dearest first. */
+  /** Most expensive first. */
   readonly variants: readonly CompiledVariant[];
 }
 
-/** What is demanded, and what this run says to it. */
+/** A target and the verdict of a run. */
 export interface TargetRecord {
   readonly target: string;
   readonly demanded: string;
-  /** In words; why it was not measured, where it was not. */
+  /** The measurement as text, or the reason why it is missing. */
   readonly measured: string;
   readonly verdict: "met" | "missed" | "not measured";
 }
 
 /** A guided step of a full-size UNet. */
 export interface FullSizeRecord {
-  /** Of the picture's side. */
+  /** Side of the picture. */
   readonly pixels: number;
-  /** How the UNet's activations were stored, where that was not f32. */
+  /** The storage dtype of the UNet's activations, where it is not f32. */
   readonly activations?: "f16";
   readonly ms: number;
-  /** How often it was timed: the figure is the least. */
+  /** Number of timed batches; the figure is the minimum. */
   readonly batches: number;
   readonly loadMs: number;
   readonly weightsBytes: number;
   /**
-   * Most bytes in tensors, and in buffers with those that are kept for reuse; both with the
-   * weights.
+   * Peak bytes in tensors, and in all buffers with those kept for reuse. Both include the weights.
    */
   readonly peakBytes: number;
   readonly peakReservedBytes: number;
@@ -123,15 +119,13 @@ export interface BenchReport {
   readonly device: DeviceRecord;
   readonly kernels: readonly KernelRecord[];
   readonly stages: readonly StageRecord[];
-  /** Of the full-size model. */
+  /** Compile cost of the full-size model. */
   readonly compilation?: CompilationRecord;
   readonly fullSize?: readonly FullSizeRecord[];
   readonly targets?: readonly TargetRecord[];
 }
 
-/**
- * A kernel's rates and its share of the ceiling. `real` says which arithmetic ceiling is its own.
- */
+/** The rates of a kernel and its share of the ceiling. `real` selects the arithmetic ceiling. */
 export function kernelRecord(
   { kernel, shape, ms, cost, real = "f32" }: {
     kernel: string;
@@ -148,9 +142,9 @@ export function kernelRecord(
 }
 
 /**
- * Reads what `--json` wrote.
+ * Parses the output of `--json`.
  *
- * @throws {TypeError} when the text is no such report
+ * @throws {TypeError} when the text is not a bench report
  */
 export function parseReport(text: string, name: string): BenchReport {
   const report = JSON.parse(text) as Partial<BenchReport> | null;
@@ -169,7 +163,7 @@ export function parseReport(text: string, name: string): BenchReport {
   return report as BenchReport;
 }
 
-/** A number in three digits: 0.0123, 1.23, 12.3, 123, 1234. */
+/** A number with three significant digits: 0.0123, 1.23, 12.3, 123, 1234. */
 export function digits(value: number): string {
   if (!Number.isFinite(value)) return "–";
   if (value === 0) return "0";
@@ -177,20 +171,20 @@ export function digits(value: number): string {
   return value.toFixed(Math.min(4, Math.max(0, places)));
 }
 
-/** A share as per cents. */
+/** A share in percent. */
 export function percent(share: number): string {
   return `${digits(100 * share)} %`;
 }
 
 const kernelWidth = 20, shapeWidth = 34;
 
-/** The head of the table of kernels. */
+/** The header of the kernel table. */
 export function kernelHead(): string {
   return "kernel".padEnd(kernelWidth) + "shape".padEnd(shapeWidth) +
     ["a step", "ms", "GFLOPS", "GB/s", "ceiling"].map((word) => word.padStart(9)).join("");
 }
 
-/** A line of the table of kernels; peers follow with how many times as long they took. */
+/** A row of the kernel table. Peers follow with their time relative to ours. */
 export function kernelLine(record: KernelRecord, remarks: readonly string[] = []): string {
   const { kernel, shape, ms, gflops, gbps, share, perStep, peers = {} } = record;
   const line = kernel.padEnd(kernelWidth) + shape.padEnd(shapeWidth) + (perStep ? `${perStep}` : "").padStart(9) +
@@ -199,13 +193,13 @@ export function kernelLine(record: KernelRecord, remarks: readonly string[] = []
   return [line, ...others, ...remarks].join("   ");
 }
 
-/** A line of the stages. */
+/** A line of the stage list. */
 export function stageLine({ stage, ms, bytes }: StageRecord): string {
   const memory = bytes === undefined ? "" : `, at most ${digits(bytes / 2 ** 20)} MiB beside the weights`;
   return stage.padEnd(kernelWidth + shapeWidth) + digits(ms).padStart(9) + " ms" + memory;
 }
 
-/** Creating and running for the first time. */
+/** Time to create a pipeline and to run it for the first time. */
 export function compileMs({ createMs, firstRunMs }: { createMs: number; firstRunMs: number }): number {
   return createMs + firstRunMs;
 }
@@ -214,7 +208,7 @@ function stepName({ pixels, activations }: Pick<FullSizeRecord, "pixels" | "acti
   return `guided step of a full-size UNet, ${pixels}²${activations ? `, activations in ${activations}` : ""}`;
 }
 
-/** A full-size step in words: its time beside others', and its memory. */
+/** A full-size step as text: its time beside other engines, and its memory. */
 export function fullSizeText(record: FullSizeRecord): string {
   const { ms, batches, weightsBytes, peakBytes, peakReservedBytes, peers = {} } = record;
   const seconds = (ms: number) => `${digits(ms / 1000)} s (${digits(1000 / ms)} steps a second)`;
@@ -233,8 +227,8 @@ export function fullSizeText(record: FullSizeRecord): string {
 }
 
 /**
- * What the matrix products, convolutions and attentions of a guided step come to, by kernel, where
- * all of them were measured.
+ * The total time of the matrix products, convolutions and attentions of a guided step, by kernel.
+ * Empty unless all of them were measured.
  */
 export function stepText(kernels: readonly KernelRecord[]): string {
   const sums = new Map<string, number>();
@@ -245,7 +239,7 @@ export function stepText(kernels: readonly KernelRecord[]): string {
     parts.map(([kernel, ms]) => `${kernel} ${digits(ms / 1000)} s`).join(", ");
 }
 
-/** What compiling cost: all in all, by part of the model, and the dearest pipelines. */
+/** Compile cost as text: in total, by component, and of the most expensive pipelines. */
 export function compilationText(record: CompilationRecord, options: { dearest?: number } = {}): string {
   const { model, pipelines, createMs, firstRunMs, aheadMs, variants } = record;
   const { dearest = 10 } = options;
@@ -272,17 +266,17 @@ function ratio(value: number): string {
   return `×${digits(value)}`;
 }
 
-/** What a peer amounts to over all shapes that it took. */
+/** A peer's result over all shapes that it supports. */
 export interface PeerSummary {
   readonly peer: string;
   readonly shapes: number;
-  /** Geometric mean of its time over ours. */
+  /** Geometric mean of its time divided by ours. */
   readonly meanRatio: number;
-  /** Where it comes closest, or is ahead. */
+  /** The shape with the lowest ratio. */
   readonly worst: { readonly kernel: string; readonly shape: string; readonly ratio: number };
 }
 
-/** Sums peers up over all kernels. */
+/** Summarizes the peers over all kernels. */
 export function summarizePeers(kernels: readonly KernelRecord[]): PeerSummary[] {
   const rows = kernels.flatMap(({ kernel, shape, ms, peers = {} }) =>
     Object.entries(peers).map(([peer, { ms: peerMs }]) => ({ peer, kernel, shape, ratio: peerMs / ms }))
@@ -295,16 +289,16 @@ export function summarizePeers(kernels: readonly KernelRecord[]): PeerSummary[] 
   }));
 }
 
-/** One line of a comparison. */
+/** A change between two runs. */
 export interface Change {
   readonly name: string;
   readonly beforeMs: number;
   readonly afterMs: number;
-  /** New time over old: below 1 is faster. */
+  /** New time divided by old: below 1 is faster. */
   readonly ratio: number;
 }
 
-/** What two runs have in common, and what only one has. */
+/** The common entries of two runs, and the entries of only one. */
 export interface Comparison {
   readonly changes: readonly Change[];
   readonly added: readonly string[];
@@ -312,8 +306,8 @@ export interface Comparison {
 }
 
 /**
- * Matches two runs by kernel and shape, and by stage. The largest changes come first, be they gains
- * or losses.
+ * Matches two runs by kernel and shape, and by stage. The largest changes come first, gains and
+ * losses alike.
  */
 export function compareReports(before: BenchReport, after: BenchReport): Comparison {
   const times = ({ kernels, stages, fullSize = [] }: BenchReport) =>
@@ -337,7 +331,8 @@ export function compareReports(before: BenchReport, after: BenchReport): Compari
 }
 
 /**
- * A comparison as text. Changes below `noise` (a ratio's distance from 1) are counted, not listed.
+ * A comparison as text. Changes below `noise` (distance of the ratio from 1) are counted, not
+ * listed.
  */
 export function comparisonText(
   { changes, added, missing }: Comparison,
@@ -360,7 +355,7 @@ export function comparisonText(
   ].join("\n");
 }
 
-/** The first few names: a filtered run lacks most of a whole one. */
+/** The first few names: a filtered run lacks most entries of a full one. */
 function some(names: readonly string[]): string {
   const shown = 6;
   return names.slice(0, shown).join("; ") + (names.length > shown ? ` and ${names.length - shown} more` : "");

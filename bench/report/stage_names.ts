@@ -1,9 +1,9 @@
-/** What the stages are called that targets are about. */
+/** Names of the stages that targets refer to. */
 
-/** A warm picture. */
+/** A picture with compiled kernels. */
 export function pictureStage(steps: number): string {
   return `picture, ${steps} steps, guided`;
 }
 
-/** The demo from the shell, nothing compiled before. */
+/** The demo, run from the shell with empty shader caches. */
 export const demoStage = "cold: sh run.sh demo";

@@ -1,5 +1,5 @@
 /**
- * What this project wants to reach, each target computed from the records of one run.
+ * The performance targets of this project. Each is computed from the records of one run.
  *
  * @module
  */
@@ -19,7 +19,8 @@ import { type PeerTask, squareTask } from "../cases/task.ts";
 import { commonest, guidedTasks } from "../cases/unet_shapes.ts";
 
 /**
- * What was measured, in words, and whether it will do: undefined where what is missing might not.
+ * The measurement as text, and whether it meets the target. Undefined where missing measurements
+ * could decide.
  */
 interface Measured {
   readonly measured: string;
@@ -30,13 +31,13 @@ interface Measured {
 interface Target {
   readonly name: string;
   readonly demanded: string;
-  /** The devices that it is meant for. Default: all. */
+  /** The devices that the target applies to. Default: all. */
   readonly on?: "software" | "gpu";
-  /** @returns why it was not measured, as a string, where it was not */
+  /** Returns the measurement, or the reason why it is missing. */
   readonly judge: (report: BenchReport) => Measured | string;
 }
 
-/** WebGPU engines, by the beginnings of their names. */
+/** Name prefixes of the WebGPU engines. */
 const webgpuPeers = ["tfjs", "jax-js"];
 const attentionTask: PeerTask = { op: "attention", batch: 1, heads: 1, t: 1024, s: 1024, dim: 64 };
 
@@ -147,7 +148,7 @@ const targets: readonly Target[] = [
 
 const notRun = "not in this run";
 
-/** Judges every target that is meant for the run's device. */
+/** Judges every target that applies to the device of a run. */
 export function judgeTargets(report: BenchReport): TargetRecord[] {
   const kind = report.device.deviceClass === "software" ? "software" : "gpu";
   return targets.filter(({ on = kind }) => on === kind).map(({ name, demanded, judge }) => {
@@ -164,8 +165,8 @@ export function judgeTargets(report: BenchReport): TargetRecord[] {
 }
 
 /**
- * The verdicts as a table, with what was to be measured and could not be; what the run left out is
- * counted below it.
+ * The verdicts as a table, with failed measurements. Measurements that the run skipped are counted
+ * below it.
  */
 export function targetsText(records: readonly TargetRecord[]): string {
   const isLeftOut = ({ verdict, measured }: TargetRecord) => verdict === "not measured" && measured === notRun;
@@ -180,7 +181,7 @@ export function targetsText(records: readonly TargetRecord[]): string {
   ].join("\n");
 }
 
-/** Records of the same work, wherever it is listed. */
+/** The records of one task. */
 function recordsOf(kernels: readonly KernelRecord[], task: PeerTask): KernelRecord[] {
   const key = JSON.stringify(task);
   return kernels.filter((kernel) => kernel.task && JSON.stringify(kernel.task) === key);
@@ -203,12 +204,10 @@ function largeStep(records: readonly FullSizeRecord[] = []): FullSizeRecord | un
 }
 
 /**
- * The least of the ratios of others' times to ours: over all records, of the best of the others
- * each.
+ * The minimum over all records of the best other engine's time divided by ours.
  *
- * @param names the beginnings of theirs
- * @param options.of what has to be among the records, done by one of the others or beyond them, for
- *   the target to be met. Default: anything.
+ * @param names name prefixes of the other engines
+ * @param options.of the task that the records must contain for the target to be met. Default: any.
  */
 function judgeRatios(
   records: readonly KernelRecord[],
@@ -230,7 +229,7 @@ function judgeRatios(
   const uncompared = of.filter((task) => recordsOf(compared, task).length === 0);
   const beyond =
     uncompared.filter((task) => recordsOf(records, task).some(({ unable = {} }) => Object.keys(unable).some(isNamed)))
-      .length; // who gives no result is not faster
+      .length; // engines without a result are not faster
   const missing = uncompared.length - beyond;
   const place = of.length > 0 || rows.length > 1 ? ` at ${worst.name}` : "";
   const number = (of.length > 0 ? `, of ${rows.length}` : "") +
