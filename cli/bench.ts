@@ -261,9 +261,9 @@ async function openWithSubgroupMatrices(): Promise<Gpu> {
 /** Fills this adapter's tile table, starting from its class's tiles. */
 async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number }): Promise<void> {
   console.log(gpu.info.name);
-  const size = ({ machine, lanes, rows, columns }: TileShape) =>
-    `${machine} of ${lanes}: ${rows} ${machine === "matrix" ? "×" : "rows ×"} ${columns} ${
-      machine === "matrix" ? "a subgroup" : "vec4"
+  const size = ({ strategy, lanes, rows, columns }: TileShape) =>
+    `${strategy} of ${lanes}: ${rows} ${strategy === "matrix" ? "×" : "rows ×"} ${columns} ${
+      strategy === "matrix" ? "a subgroup" : "vec4"
     }`;
   const line = (what: string, form: string, { bestMs, beforeMs, tried }: Omit<TunedKind, "kind" | "best">) =>
     console.log(

@@ -34,7 +34,10 @@ export * from "../engine/mod.ts";
 // Declarations
 export {
   type Binding,
-  type Constant,
+  type ConstantType,
+  type ConstantTypes,
+  type ConstantValue,
+  type ConstantValues,
   type Cost,
   declareKernel,
   type Grid,

@@ -40,7 +40,7 @@ export function tileKind(m: number, n: number): TileKind {
 }
 
 const workgroup = (threadsX: number, threadsY: number, rows: number, columns: number): TileShape => ({
-  machine: "workgroup",
+  strategy: "workgroup",
   lanes: threadsX * threadsY,
   threadsX,
   rows,
@@ -73,7 +73,7 @@ const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles
  * the product has.
  */
 function softwareTiles(lanes: number): Required<Tiles> {
-  const tile = (rows: number): TileShape => ({ machine: "subgroup", lanes, threadsX: lanes, rows, columns: 2 });
+  const tile = (rows: number): TileShape => ({ strategy: "subgroup", lanes, threadsX: lanes, rows, columns: 2 });
   return { row: tile(8), skinny: tile(32), few: tile(32), many: tile(32) };
 }
 
@@ -90,7 +90,7 @@ export const matrixDepth = 32;
  */
 function matrixTiles(lanes: number): Tiles {
   const tile = (size: number): TileShape => ({
-    machine: "matrix",
+    strategy: "matrix",
     lanes: 4 * lanes,
     threadsX: 2,
     rows: size,
@@ -110,8 +110,8 @@ export function tilesOf(gpu: Gpu, { allowF16Operands = false }: { allowF16Operan
     : subgroupSize > 0
     ? softwareTiles(subgroupSize)
     : small;
-  const own = Object.entries(tuned.get(gpu) ?? {}).filter(([, { machine }]) =>
-    allowF16Operands || machine !== "matrix"
+  const own = Object.entries(tuned.get(gpu) ?? {}).filter(([, { strategy }]) =>
+    allowF16Operands || strategy !== "matrix"
   );
   return {
     ...base,
@@ -161,30 +161,30 @@ export function useTiles(gpu: Gpu, table: TileTable): boolean {
 /** Why a device cannot run a tile. */
 export function unsupportedReason(
   gpu: Gpu,
-  { machine, lanes, threadsX, rows, columns }: TileShape,
+  { strategy, lanes, threadsX, rows, columns }: TileShape,
 ): string | undefined {
   const { subgroupSize, subgroupMatrix, limits } = gpu.info;
-  if (machine === "subgroup") {
+  if (strategy === "subgroup") {
     return lanes === subgroupSize ? undefined : `its subgroups have ${subgroupSize} lanes: ${lanes}`;
   }
   if (lanes > limits.maxComputeInvocationsPerWorkgroup) {
     return `its workgroups have ${limits.maxComputeInvocationsPerWorkgroup} threads at most: ${lanes}`;
   }
-  if (machine === "matrix") {
+  if (strategy === "matrix") {
     if (!subgroupMatrix) return "it has no subgroup matrices, or they were not asked for";
     if (lanes % (subgroupMatrix.lanes * threadsX) !== 0) {
       return `its subgroups have ${subgroupMatrix.lanes} lanes, of which ${threadsX} side by side must divide the threads: ${lanes}`;
     }
   }
-  const bytes = workgroupBytes({ machine, lanes, threadsX, rows, columns }, subgroupMatrix);
+  const bytes = workgroupBytes({ strategy, lanes, threadsX, rows, columns }, subgroupMatrix);
   return bytes <= limits.maxComputeWorkgroupStorageSize
     ? undefined
     : `its workgroups share ${limits.maxComputeWorkgroupStorageSize} bytes at most: ${bytes}`;
 }
 
 /** Workgroup memory of a tile that passes A and B through it. */
-function workgroupBytes({ machine, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
-  if (machine !== "matrix" || !matrix) return 4 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX); // 16 deep
+function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
+  if (strategy !== "matrix" || !matrix) return 4 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX); // 16 deep
   const { m, n } = matrix, subgroups = lanes / matrix.lanes;
   const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;
   return 2 * (tileRows * (matrixDepth + 8) + matrixDepth * (tileColumns + 8)) + 4 * subgroups * m * n;
@@ -224,9 +224,9 @@ export function parseTileTable(text: string, source: string): TileTable {
         refuse(`there is no kind of product ${JSON.stringify(kind)}`);
       }
       if (!isObject(shape)) return refuse(`the tile of ${adapter} for ${kind} must be an object`);
-      const { machine } = shape;
-      if (machine !== "subgroup" && machine !== "workgroup" && machine !== "matrix") {
-        refuse(`there is no machine ${JSON.stringify(machine)}`);
+      const { strategy } = shape;
+      if (strategy !== "subgroup" && strategy !== "workgroup" && strategy !== "matrix") {
+        refuse(`there is no strategy ${JSON.stringify(strategy)}`);
       }
       checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], `${adapter} for ${kind}`);
       if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {

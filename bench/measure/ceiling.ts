@@ -38,9 +38,9 @@ const arithmeticKernel = declareKernel({
   name: "ceiling_arithmetic",
   bindings: { y: storage("write", "array<vec4<real>>") },
   params: { turns: "u32", factor: "f32", term: "f32" },
-  constants: ["real", "ACCUMULATORS", "WORKGROUPS"],
+  constants: { real: "type", ACCUMULATORS: "u32", WORKGROUPS: "u32" },
   wgsl: ({ ACCUMULATORS }) => {
-    const names = Array.from({ length: ACCUMULATORS as number }, (_, i) => `a${i}`);
+    const names = Array.from({ length: ACCUMULATORS }, (_, i) => `a${i}`);
     const steps: string[] = [];
     for (let step = 0; step < depth; step++) {
       const before = (name: string) => step === 0 ? name : `${name}_${step - 1}`;
@@ -59,9 +59,9 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   y[id.x] = ${names.join(" + ")};
 }`;
   },
-  grid: (_, { WORKGROUPS }) => [WORKGROUPS as number, 1, 1],
+  grid: (_, { WORKGROUPS }) => [WORKGROUPS, 1, 1],
   cost: ({ turns }, { ACCUMULATORS, WORKGROUPS }) => ({
-    flops: 2 * 4 * (ACCUMULATORS as number) * depth * turns * lanes * (WORKGROUPS as number),
+    flops: 2 * 4 * ACCUMULATORS * depth * turns * lanes * WORKGROUPS,
     bytes: 0,
   }),
 });
@@ -74,9 +74,9 @@ const copyKernel = declareKernel({
   name: "ceiling_copy",
   bindings: { x: storage("read", "array<word>"), y: storage("write", "array<word>") },
   params: { words: "u32" },
-  constants: ["word", "WORDS"],
+  constants: { word: "type", WORDS: "u32" },
   wgsl: ({ WORDS }) => {
-    const each = (line: (i: number) => string) => Array.from({ length: WORDS as number }, (_, i) => line(i)).join(" ");
+    const each = (line: (i: number) => string) => Array.from({ length: WORDS }, (_, i) => line(i)).join(" ");
     return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -86,7 +86,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   ${each((i) => `y[at + ${i * lanes}u] = v${i};`)}
 }`;
   },
-  grid: ({ words }, { WORDS }) => spread(Math.floor(words / (lanes * (WORDS as number)))),
+  grid: ({ words }, { WORDS }) => spread(Math.floor(words / (lanes * WORDS))),
   cost: ({ words }, { word }) => ({ flops: 0, bytes: 2 * words * (word === "vec4f" ? 16 : 64) }),
 });
 

@@ -70,7 +70,7 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
   if (deviceClass === "software") {
     for (const queries of [1, 2, 3, 4, 6]) { // the code grows with their numbers: beyond this it takes seconds to compile
       for (const keys of [4, 8]) {
-        if (queries * keys * width <= 2048) forms.push({ path: "subgroup", lanes, queries, keys, together: 4 });
+        if (queries * keys * width <= 2048) forms.push({ path: "subgroup", lanes, queries, keys, unrollK: 4 });
       }
     }
   } else {
@@ -90,14 +90,14 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
   if (deviceClass === "software" && lanes > 0) {
     for (const rows of kind === "row" ? [8] : [16, 32, 64]) {
       for (const columns of [1, 2, 4]) {
-        if (rows * columns <= 128) shapes.push({ machine: "subgroup", lanes, threadsX: lanes, rows, columns });
+        if (rows * columns <= 128) shapes.push({ strategy: "subgroup", lanes, threadsX: lanes, rows, columns });
       }
     }
   } else {
     for (const [threadsX, threadsY] of [[8, 8], [16, 8], [16, 16], [32, 8]]) {
       for (const rows of kind === "row" ? [1] : kind === "skinny" ? [1, 2, 4, 8] : [4, 8]) {
         for (const columns of [1, 2]) {
-          shapes.push({ machine: "workgroup", lanes: threadsX * threadsY, threadsX, rows, columns });
+          shapes.push({ strategy: "workgroup", lanes: threadsX * threadsY, threadsX, rows, columns });
         }
       }
     }
@@ -105,7 +105,7 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
   if (subgroupMatrix && (kind === "few" || kind === "many")) {
     for (const [subgroups, threadsX] of [[4, 2], [8, 4], [8, 2]]) {
       for (const [rows, columns] of [[1, 2], [2, 2], [2, 4], [4, 2], [4, 4]]) {
-        shapes.push({ machine: "matrix", lanes: subgroups * subgroupMatrix.lanes, threadsX, rows, columns });
+        shapes.push({ strategy: "matrix", lanes: subgroups * subgroupMatrix.lanes, threadsX, rows, columns });
       }
     }
   }

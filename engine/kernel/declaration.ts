@@ -9,17 +9,36 @@ import type { WgslExtension } from "../device_info.ts";
 export type Scalar = "u32" | "i32" | "f32";
 
 /**
- * A compile-time constant: numbers and booleans become `const NAME`, strings become `alias NAME`
- * (of a WGSL type).
+ * Type of a compile-time constant.
+ *
+ * - `"u32"`, `"i32"`, `"f32"`: a number, emitted as `const NAME = value;`
+ * - `"bool"`: emitted as `const NAME = value;`
+ * - `"type"`: the name of a WGSL type, emitted as `alias NAME = value;`
+ * - a list of strings: one of them, for the function that generates the WGSL; not emitted
  */
-export type Constant = number | boolean | string;
+export type ConstantType = "u32" | "i32" | "f32" | "bool" | "type" | readonly string[];
+
+/** The constants of a kernel: a type per name. */
+export type ConstantTypes = Readonly<Record<string, ConstantType>>;
+
+/** The value of a constant of type T. */
+export type ConstantValue<T extends ConstantType> = T extends readonly (infer S)[] ? S
+  : T extends "bool" ? boolean
+  : T extends "type" ? string
+  : number;
+
+/** A value for each constant. */
+export type ConstantValues<C extends ConstantTypes> = { readonly [N in keyof C]: ConstantValue<C[N]> };
+
+/** Constants of a kernel that declares none. */
+export type NoConstants = Readonly<Record<never, ConstantType>>;
 
 /** Workgroups along x, y and z. */
 export type Grid = readonly [number, number, number];
 
 /**
- * What one run costs at least: the arithmetic of the definition, and each operand's bytes moved
- * once.
+ * Lower bound of the cost of one dispatch: the arithmetic of the definition, and each operand's
+ * bytes moved once.
  */
 export interface Cost {
   readonly flops: number;
@@ -27,36 +46,39 @@ export interface Cost {
 }
 
 /**
- * How a kernel sees one buffer. Made by {@linkcode input}, {@linkcode output} and {@linkcode
+ * How a kernel accesses one buffer. Made by {@linkcode input}, {@linkcode output} and {@linkcode
  * storage}.
  */
 export interface Binding {
   readonly access: "read" | "write";
   /**
-   * Elements an access moves, for floating-point tensors of any storage type: 1 (f32), 4 (vec4f) or
-   * 8 (mat2x4f).
+   * Elements per access of an f32 or f16 tensor: 1 (f32), 4 (vec4f) or 8 (mat2x4f), or the name of
+   * a constant that holds one of them.
    */
-  readonly lanes?: number | string;
-  /** A WGSL type, for everything else. */
+  readonly vectorWidth?: number | string;
+  /** WGSL type of any other buffer. */
   readonly type?: string;
 }
 
 /**
- * A floating-point tensor that is read. The kernel calls `NAME_at(i)`, which is `lanes`
- * neighbouring numbers as f32, vec4f or mat2x4f, whether the tensor stores f32 or f16.
- * `NAME_first(i)` and `NAME_last(i)` are one of these, where there are four or eight. `lanes` may
- * name a constant that holds 1, 4 or 8.
+ * An f32 or f16 tensor that is read. The kernel calls `NAME_at(i)`, which returns the i-th group of
+ * `vectorWidth` neighboring elements as f32, vec4f or mat2x4f. With a width of 4 or 8,
+ * `NAME_first(i)` and `NAME_last(i)` return the first and last element of a group.
+ *
+ * @param vectorWidth 1, 4 or 8, or the name of a constant that holds one of them
  */
-export function input(lanes: 1 | 4 | 8 | string = 1): Binding {
-  return { access: "read", lanes };
+export function input(vectorWidth: 1 | 4 | 8 | string = 1): Binding {
+  return { access: "read", vectorWidth };
 }
 
 /**
- * A floating-point tensor that is written: `NAME_put(i, value)`; `NAME_at(i)` reads back. f16 wants
- * 4 or 8 lanes.
+ * An f32 or f16 tensor that is written with `NAME_put(i, value)`; `NAME_at(i)` reads back. f16
+ * needs a width of 4 or 8.
+ *
+ * @param vectorWidth as for {@linkcode input}
  */
-export function output(lanes: 1 | 4 | 8 | string = 1): Binding {
-  return { access: "write", lanes };
+export function output(vectorWidth: 1 | 4 | 8 | string = 1): Binding {
+  return { access: "write", vectorWidth };
 }
 
 /** A buffer of a WGSL type, accessed as `NAME[i]`. */
@@ -64,28 +86,34 @@ export function storage(access: "read" | "write", type: string): Binding {
   return { access, type };
 }
 
-/**
- * A kernel as it is written down: everything that the engine, the tests, the profiler and the bench
- * need to know of it.
- */
-export interface KernelDeclaration<B extends string, P extends string, C extends string> {
+/** What the engine, the tests, the profiler and the benchmark need to know about a kernel. */
+export interface KernelDeclaration<B extends string, P extends string, C extends ConstantTypes> {
   readonly name: string;
   readonly bindings: Readonly<Record<B, Binding>>;
   readonly params: Readonly<Record<P, Scalar>>;
-  /** Names of the constants that `run` must be given. */
-  readonly constants?: readonly C[];
+  /** Compile-time constants. Each set of values is a variant of the kernel. Default: none. */
+  readonly constants?: C;
   /**
-   * WGSL extensions that the body uses where the device has them: the engine writes the `enable`
-   * lines that the compiler wants.
+   * WGSL extensions that the body uses where the device has them. The engine writes the `enable`
+   * lines.
    */
   readonly extensions?:
     | readonly WgslExtension[]
-    | ((constants: Readonly<Record<C, Constant>>) => readonly WgslExtension[]);
+    | ((constants: ConstantValues<C>) => readonly WgslExtension[]);
   /**
-   * The body: WGSL with an entry point `main`, or what generates it from the constants. Params
-   * arrive as `params.NAME`.
+   * The body with an entry point `main`, or a function that generates it. Parameters are available
+   * as `params.NAME`.
    */
-  readonly wgsl: string | ((constants: Readonly<Record<C, Constant>>) => string);
-  readonly grid: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Grid;
-  readonly cost: (params: Readonly<Record<P, number>>, constants: Readonly<Record<C, Constant>>) => Cost;
+  readonly wgsl: string | ((constants: ConstantValues<C>) => string);
+  readonly grid: (params: Readonly<Record<P, number>>, constants: ConstantValues<C>) => Grid;
+  readonly cost: (params: Readonly<Record<P, number>>, constants: ConstantValues<C>) => Cost;
+}
+
+/**
+ * A grid of at least `workgroups` workgroups, folded over x and y because one axis holds 65,535. A
+ * workgroup's index is `workgroup_id.x + workgroup_id.y * num_workgroups.x`.
+ */
+export function spread(workgroups: number): Grid {
+  const rows = Math.ceil(workgroups / 65535);
+  return [rows === 0 ? 0 : Math.ceil(workgroups / rows), rows, 1];
 }

@@ -21,7 +21,7 @@ export type AttentionForms = Readonly<Record<string, AttentionForm>>;
 
 /** Names of the numbers that each path's form holds. */
 export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly string[]>> = {
-  subgroup: ["lanes", "queries", "keys", "together"],
+  subgroup: ["lanes", "queries", "keys", "unrollK"],
   workgroup: ["threadsX", "threadsY", "rows"],
   staged: [],
 };
@@ -71,11 +71,11 @@ export function unsupportedAttentionReason(gpu: Gpu, dim: number, form: Attentio
   if (form.path === "staged") return undefined;
   if (dim % 4 !== 0) return `the width of the heads must be a multiple of 4: ${dim}`;
   if (form.path === "subgroup") {
-    const { lanes, keys, together } = form;
+    const { lanes, keys, unrollK } = form;
     if (lanes !== subgroupSize || lanes === 0) return `its subgroups have ${subgroupSize} lanes: ${lanes}`;
-    return lanes % keys === 0 && keys % together === 0
+    return lanes % keys === 0 && keys % unrollK === 0
       ? undefined
-      : `keys must divide the ${lanes} lanes, and be a multiple of those together: ${keys}, ${together}`;
+      : `keys must divide the ${lanes} lanes, and be a multiple of unrollK: ${keys}, ${unrollK}`;
   }
   const threads = form.threadsX * form.threadsY, bytes = workgroupAttentionBytes(form, dim);
   if (threads > limits.maxComputeInvocationsPerWorkgroup) {

@@ -3,7 +3,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import type { AttentionSizes } from "./sizes.ts";
 import { concat } from "../shape/concat.ts";
 import { gemm } from "../gemm/matmul.ts";
-import { reduction, reductionConstantNames, reductionWgsl } from "../wgsl/reduction.ts";
+import { reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
 import { slice } from "../shape/slice.ts";
 import { transpose } from "../shape/transpose.ts";
 
@@ -14,12 +14,12 @@ import { transpose } from "../shape/transpose.ts";
  */
 const softmaxKernel = declareKernel({
   name: "attention_softmax",
-  bindings: { x: output("X_LANES") },
+  bindings: { x: output("X_WIDTH") },
   params: { all_rows: "u32", rows: "u32", first: "u32", s: "u32", stride: "u32" },
-  constants: ["X_LANES", "number", "CAUSAL", ...reductionConstantNames],
+  constants: { X_WIDTH: "u32", number: "type", CAUSAL: "bool", ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
-    reductionWgsl(constants) + (constants.X_LANES === 4
+    reductionWgsl(constants) + (constants.X_WIDTH === 4
       ? /* wgsl */ `
 fn largest(v: number) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
 fn total(v: number) -> f32 { return v.x + v.y + v.z + v.w; }`
@@ -31,10 +31,10 @@ fn total(v: number) -> f32 { return v; }`) +
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.x + group.y * groups.x;
   if (row >= params.all_rows) { return; }
-  let start = row * (params.stride / X_LANES);
+  let start = row * (params.stride / X_WIDTH);
   var seen = params.s;
-  if (CAUSAL) { seen = min(seen, params.first + row % params.rows + 1u); } // X_LANES is 1 then
-  let end = start + seen / X_LANES;
+  if (CAUSAL) { seen = min(seen, params.first + row % params.rows + 1u); } // X_WIDTH is 1 then
+  let end = start + seen / X_WIDTH;
   var top = -3e38;
   var sum = 0.0;
   for (var i = start + lane; i < end; i += LANES) {
@@ -46,7 +46,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let row_top = max_over_lanes(top, lane);
   let share = 1.0 / sum_over_lanes(sum * exp(top - row_top), lane);
   for (var i = start + lane; i < end; i += LANES) { x_put(i, exp(x_at(i) - row_top) * share); }
-  for (var i = end + lane; i < start + params.stride / X_LANES; i += LANES) { x_put(i, number()); }
+  for (var i = end + lane; i < start + params.stride / X_WIDTH; i += LANES) { x_put(i, number()); }
 }`,
   grid: ({ all_rows }) => spread(all_rows),
   cost: ({ all_rows, s }) => ({ flops: 8 * all_rows * s, bytes: 8 * all_rows * s }),
@@ -110,7 +110,7 @@ export function stagedAttention(
         const rowsOfAll = { all_rows: outer * heads * rows, rows, first, s, stride };
         const inFours = s % 4 === 0 && !causal;
         softmaxKernel.run(gpu, { x: scores }, rowsOfAll, {
-          X_LANES: inFours ? 4 : 1,
+          X_WIDTH: inFours ? 4 : 1,
           number: inFours ? "vec4f" : "f32",
           CAUSAL: causal,
           ...reduction(gpu),

@@ -1,12 +1,12 @@
 import type { Gpu } from "../../engine/gpu.ts";
-import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import { type ConstantValues, declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { attentionCost, type AttentionSizes } from "./sizes.ts";
 import { selected } from "../wgsl/text.ts";
 
 /**
  * Attention in one pass (online softmax, arXiv 1805.02867 and 2205.14135) for software devices, on
- * the idea of tile.ts's subgroup machine.
+ * the idea of tile.ts's subgroup strategy.
  *
  * A workgroup is one subgroup. A lane owns `queries` whole queries, with their results, in named
  * registers; at each step each lane loads one key and one value, and `subgroupBroadcast` hands them
@@ -50,7 +50,7 @@ export interface SubgroupAttentionShape {
    * Keys whose scores are summed side by side: a query's number is fetched once for all of them.
    * Divides `keys`.
    */
-  readonly together: number;
+  readonly unrollK: number;
 }
 
 /** The shape for a device with subgroups; none where the kernel does not suit. */
@@ -63,31 +63,41 @@ export function subgroupAttentionShape(
   // Long code would take longer to compile than it saves.
   const most = dim <= 32 || t * s * heads * batch * dim >= 2 ** 24 ? 4 : 2;
   const queries = Math.max(1, Math.min(most, Math.floor(320 / dim)));
-  return { lanes, queries, keys: lanes > 8 ? 8 : 4, together: 4 };
+  return { lanes, queries, keys: lanes > 8 ? 8 : 4, unrollK: 4 };
 }
+
+const constantTypes = {
+  LANES: "u32",
+  QUERIES: "u32",
+  KEYS: "u32",
+  UNROLL_K: "u32",
+  QUADS: "u32",
+  ACCESS: "u32",
+  CAUSAL: "bool",
+} as const;
 
 const attentionKernel = declareKernel({
   name: "attention_subgroup",
   bindings: { q: input("ACCESS"), k: input("ACCESS"), v: input("ACCESS"), y: output("ACCESS") },
   params: { t: "u32", s: "u32", heads: "u32", batch: "u32", scale: "f32" },
-  constants: ["LANES", "QUERIES", "KEYS", "TOGETHER", "QUADS", "ACCESS", "CAUSAL"],
+  constants: constantTypes,
   extensions: ["subgroups"],
-  wgsl: (constants) => subgroupWgsl(constants),
-  grid: ({ t, heads, batch }, { LANES, QUERIES }) => [Math.ceil(t / (Number(LANES) * Number(QUERIES))), heads, batch],
-  cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * Number(QUADS) }),
+  wgsl: subgroupWgsl,
+  grid: ({ t, heads, batch }, { LANES, QUERIES }) => [Math.ceil(t / (LANES * QUERIES)), heads, batch],
+  cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * QUADS }),
 });
 
 /** {@linkcode attention} into `y`. */
 export function subgroupAttention(
   tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
   { t, s, heads, batch, dim, causal, scale }: AttentionSizes,
-  { lanes, queries, keys, together }: SubgroupAttentionShape,
+  { lanes, queries, keys, unrollK }: SubgroupAttentionShape,
 ): void {
   attentionKernel.run(tensors.q.gpu, tensors, { t, s, heads, batch, scale: scale * Math.LOG2E }, {
     LANES: lanes,
     QUERIES: queries,
     KEYS: keys,
-    TOGETHER: together,
+    UNROLL_K: unrollK,
     QUADS: dim / 4,
     ACCESS: dim % 8 === 0 ? 8 : 4,
     CAUSAL: causal,
@@ -97,13 +107,9 @@ export function subgroupAttention(
 const each = (count: number, text: (i: number) => string, separator = " ") =>
   Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
-function subgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
-  const { LANES: lanes, QUERIES: queries, KEYS: keys, TOGETHER: together, QUADS: quads, ACCESS: access } =
-    constants as Record<
-      string,
-      number
-    >;
-  const { CAUSAL: causal } = constants as Record<string, boolean>;
+function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
+  const { LANES: lanes, QUERIES: queries, KEYS: keys, UNROLL_K: unrollK, QUADS: quads } = constants;
+  const { ACCESS: access, CAUSAL: causal } = constants;
   // All addresses count accesses, of one vec4 or of two.
   const [many, rowLength] = [access / 4, 4 * quads / access];
   /** Quads 0 … quads − 1 of a row that starts at `at`, loaded as NAME0 … */
@@ -125,16 +131,16 @@ function subgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
   const turn = keys < lanes ? `lane % ${keys}u` : "lane";
   const perQuery = (text: (a: number) => string, separator = " ") => each(queries, text, separator);
   const limit = (a: number) => causal ? `min(end, k_start + (first + ${a * lanes + 1}u) * row)` : "end";
-  // Scores of keys l … l + together - 1. Factors alternate, so that no fma waits for the one
+  // Scores of keys l … l + unrollK − 1. Factors alternate, so that no fma waits for the one
   // before.
   const scores = (l: number) =>
-    perQuery((a) => each(together, (n) => `var e${a}_${l + n} = 0.0;`)) +
+    perQuery((a) => each(unrollK, (n) => `var e${a}_${l + n} = 0.0;`)) +
     each(quads, (i) =>
       `{ ${
-        each(together, (n) => `let b${n} = subgroupBroadcast(k${i}, ${l + n}u);`)
+        each(unrollK, (n) => `let b${n} = subgroupBroadcast(k${i}, ${l + n}u);`)
       } ${
         each(4, (c) =>
-          each(together, (n) =>
+          each(unrollK, (n) =>
             perQuery((a) => {
               const [e, component] = [`e${a}_${l + n}`, "xyzw"[c]];
               return `${e} = fma(q${a}_${i}.${component}, b${n}.${component}, ${e});`;
@@ -160,7 +166,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   for (var key = k_start; key < end; key += ${keys}u * row) {
     let mine = min(key + ${turn} * row, end - row);
     ${load("k", "k", "mine")}
-    ${each(keys / together, (g) => scores(g * together), "\n    ")}
+    ${each(keys / unrollK, (g) => scores(g * unrollK), "\n    ")}
     ${perQuery((a) => each(keys, (l) => `e${a}_${l} = select(e${a}_${l}, -3e38, key + ${l}u * row >= ${limit(a)});`))}
     ${
     perQuery((a) =>

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../engine/gpu.ts";
-import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import { type ConstantValues, declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { attentionCost, type AttentionSizes } from "./sizes.ts";
 
@@ -52,14 +52,16 @@ export function workgroupAttentionShape(gpu: Gpu, { dim, t }: AttentionSizes): W
   }
 }
 
+const constantTypes = { THREADS_X: "u32", THREADS_Y: "u32", ROWS: "u32", QUADS: "u32", CAUSAL: "bool" } as const;
+
 const attentionKernel = declareKernel({
   name: "attention_workgroup",
   bindings: { q: input(4), k: input(4), v: input(4), y: output(4) },
   params: { t: "u32", s: "u32", heads: "u32", batch: "u32", scale: "f32" },
-  constants: ["THREADS_X", "THREADS_Y", "ROWS", "QUADS", "CAUSAL"],
-  wgsl: (constants) => workgroupWgsl(constants),
-  grid: ({ t, heads, batch }, { THREADS_Y, ROWS }) => [Math.ceil(t / (Number(THREADS_Y) * Number(ROWS))), heads, batch],
-  cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * Number(QUADS) }),
+  constants: constantTypes,
+  wgsl: workgroupWgsl,
+  grid: ({ t, heads, batch }, { THREADS_Y, ROWS }) => [Math.ceil(t / (THREADS_Y * ROWS)), heads, batch],
+  cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * QUADS }),
 });
 
 /** {@linkcode attention} into `y`, for widths of head that are multiples of 4. */
@@ -86,8 +88,8 @@ const chain = (sum: string, a: string, b: (i: number) => string) =>
     b(0)
   }, ${sum}))));`;
 
-function workgroupWgsl(constants: Readonly<Record<string, unknown>>): string {
-  const { THREADS_X: threadsX, THREADS_Y: threadsY, ROWS: rows, QUADS: quads } = constants as Record<string, number>;
+function workgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
+  const { THREADS_X: threadsX, THREADS_Y: threadsY, ROWS: rows, QUADS: quads } = constants;
   const block = rows * threadsY, threads = threadsX * threadsY, keys = 4 * threadsX, stride = block + 1;
   const columns = Math.ceil(quads / threadsX); // quads of the result that a thread owns in each row
   const whole = quads % threadsX === 0;

@@ -3,18 +3,22 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
 import { Tensor, type TensorWindow } from "../../engine/tensor.ts";
-import { type Activation, activationCode } from "../wgsl/activation.ts";
+import type { Activation } from "../wgsl/activation.ts";
 import { conv3x3Kernel, conv3x3Tile } from "./conv3x3.ts";
-import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import {
-  tileConstantNames,
   tileConstants,
+  tileConstantTypes,
   tileExtensions,
   tileFor,
   tileGrid,
   type TileShape,
   tileWgsl,
 } from "../gemm/tile.ts";
+
+/** Nearest-neighbor upsampling before the convolution: none, to twice the size, or to any size. */
+const upsamplings = ["none", "double", "any"] as const;
+type Upsampling = typeof upsamplings[number];
 
 /**
  * Convolution as implicit matrix product on the register-tile core of tile.ts: A is the weight [OC,
@@ -42,13 +46,13 @@ const conv2dKernel = declareKernel({
     top: "u32",
     left: "u32",
   },
-  constants: [...convConstantNames, "UPSAMPLE", ...tileConstantNames],
+  constants: { ...convConstantTypes, UPSAMPLE: upsamplings, ...tileConstantTypes },
   extensions: tileExtensions,
   wgsl: (constants) =>
     convEpilogueWgsl(constants) +
     (constants.WIDE
       ? wideWgsl
-      : weightWgsl + (constants.X_LANES === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE))) +
+      : weightWgsl + (constants.X_WIDTH === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE))) +
     tileWgsl(constants),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: (params) => convCost(params),
@@ -98,13 +102,12 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 `;
 
 /**
- * Where a row or column of the upsampled picture comes from: UPSAMPLE 0 not at all, 1 twice the
- * size, 2 any size.
+ * The source row or column of a row or column of the upsampled image.
  */
-const source = (upsample: unknown, at: string, from: string, to: string) =>
-  upsample === 2 ? `${at} * params.${from} / params.${to}` : upsample === 1 ? `${at} / 2u` : at;
+const source = (upsample: Upsampling, at: string, from: string, to: string) =>
+  upsample === "any" ? `${at} * params.${from} / params.${to}` : upsample === "double" ? `${at} / 2u` : at;
 
-const patchesWgsl = (upsample: unknown) => /* wgsl */ `
+const patchesWgsl = (upsample: Upsampling) => /* wgsl */ `
 struct Column { start: u32, y: vec4u, x: vec4u }
 fn tile_column(batch: u32, column: u32) -> Column {
   let pixel = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(params.n - 1u));
@@ -331,7 +334,7 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
     kernelWidth,
     stride,
     padding: [top, left, bottom, right],
-    upsample: !resized ? 0 : upHeight === 2 * height && upWidth === 2 * width ? 1 : 2,
+    upsample: !resized ? "none" : upHeight === 2 * height && upWidth === 2 * width ? "double" : "any",
   };
   for (const piece of pieces(gpu, geometry, weight.tensor)) {
     runPiece(gpu, { x, weight: weight.tensor, bias, channelBias, residual, y }, geometry, piece, options);
@@ -354,8 +357,7 @@ interface Geometry {
   readonly kernelWidth: number;
   readonly stride: number;
   readonly padding: readonly [number, number, number, number];
-  /** 0 none, 1 twice, 2 to any size. */
-  readonly upsample: 0 | 1 | 2;
+  readonly upsample: Upsampling;
 }
 
 /** A part of a convolution whose operands can be bound: from where, and how many. */
@@ -439,7 +441,7 @@ function runPiece(
   const biasStride = channelBias && channelBias.tensor.shape[0] > 1 ? channelBias.tensor.shape[1] : 0;
   const residual = isLast && t.residual ? bind(t.residual, yFirst, yCount) : undefined;
   const inFours = n % 4 === 0;
-  const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === 0 &&
+  const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === "none" &&
     g.padding.every((p) => p === 0);
   const tensors = {
     weight: weight.window,
@@ -481,11 +483,12 @@ function runPiece(
     },
   );
   const lanes = inFours ? (tile.WIDE ? 8 : 4) : 1;
+  const activation: "none" | Activation = isLast && options.activation || "none";
   const constants = {
-    X_LANES: plain ? lanes : 1,
-    Y_LANES: lanes,
-    W_LANES: tile.WIDE ? 8 : 4,
-    ACTIVATION: isLast ? activationCode(options.activation) : 0,
+    X_WIDTH: plain ? lanes : 1,
+    Y_WIDTH: lanes,
+    W_WIDTH: tile.WIDE ? 8 : 4,
+    ACTIVATION: activation,
   };
   if (!options.tile && suits3x3(gpu, g)) {
     const lanes = gpu.info.subgroupSize;
@@ -499,13 +502,13 @@ function runPiece(
         height: g.upHeight,
         width: g.upWidth,
         weight_kernel_row: allQuads * g.kernelWidth,
-        halvings: g.upsample,
+        upsample_shift: g.upsample === "double" ? 1 : 0,
       },
       {
         ...constants,
-        X_LANES: outputs,
-        Y_LANES: outputs,
-        W_LANES: 4,
+        X_WIDTH: outputs,
+        Y_WIDTH: outputs,
+        W_WIDTH: 4,
         LANES: lanes,
         ...tile,
       },
@@ -541,5 +544,5 @@ function runPiece(
 function suits3x3(gpu: Gpu, g: Geometry): boolean {
   return gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 && g.kernelHeight === 3 &&
     g.kernelWidth === 3 && g.inChannels >= 8 &&
-    g.stride === 1 && g.padding.every((side) => side === 1) && g.width % 4 === 0 && g.upsample < 2;
+    g.stride === 1 && g.padding.every((side) => side === 1) && g.width % 4 === 0 && g.upsample !== "any";
 }

@@ -1,5 +1,5 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
-import { convBindings, convConstantNames, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { put } from "../gemm/tile.ts";
 import { rowLoop } from "../wgsl/text.ts";
 
@@ -30,12 +30,11 @@ import { rowLoop } from "../wgsl/text.ts";
 export const conv3x3Kernel = declareKernel({
   name: "conv2d_3x3",
   bindings: convBindings,
-  params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32", halvings: "u32" },
-  constants: [...convConstantNames, "LANES", "ROWS", "COLUMNS"],
+  params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32", upsample_shift: "u32" },
+  constants: { ...convConstantTypes, LANES: "u32", ROWS: "u32", COLUMNS: "u32" },
   extensions: ["subgroups"],
-  wgsl: (constants) => convEpilogueWgsl(constants) + conv3x3Wgsl(constants as unknown as Constants),
-  grid: ({ m, n, batch }, constants) => {
-    const { LANES, ROWS, COLUMNS } = constants as unknown as Constants;
+  wgsl: (constants) => convEpilogueWgsl(constants) + conv3x3Wgsl(constants),
+  grid: ({ m, n, batch }, { LANES, ROWS, COLUMNS }) => {
     const [x, z] = spread(Math.ceil(batch * n / 4 / LANES / COLUMNS));
     return [x, Math.ceil(m / ROWS), z];
   },
@@ -66,7 +65,7 @@ interface Constants {
   readonly ROWS: number;
   readonly COLUMNS: number;
   /** Outputs of a lane side by side, which are written at once; inputs are read as many at once. */
-  readonly Y_LANES: 4 | 8;
+  readonly Y_WIDTH: number;
 }
 
 const each = (count: number, text: (i: number) => string, separator = "\n") =>
@@ -78,7 +77,7 @@ const each = (count: number, text: (i: number) => string, separator = "\n") =>
  * Under a picture upsampled twice half of them are wanted, each for two outputs: the first half
  * (`even`) or the second (`odd`); a neighbour on the other side of the access is then in it, too.
  */
-const loads: Readonly<Record<4 | 8, (g: number) => string>> = {
+const loads: Readonly<Record<number, (g: number) => string>> = {
   4: (g) =>
     `let all = x_at((p + middle${g}) / 4u);
     let h = select(all.xy, all.zw, odd${g});
@@ -95,13 +94,13 @@ const loads: Readonly<Record<4 | 8, (g: number) => string>> = {
 };
 
 /** The operands of the three taps, for each four outputs side by side. */
-const tapsOf: Readonly<Record<4 | 8, readonly (readonly [string, string, string])[]>> = {
+const tapsOf: Readonly<Record<number, readonly (readonly [string, string, string])[]>> = {
   4: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, r)"]],
   8: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, n.x)"], ["vec4f(m.w, n.xyz)", "n", "vec4f(n.yzw, r)"]],
 };
 
 function conv3x3Wgsl(
-  { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_LANES: width }: Constants,
+  { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_WIDTH: width }: Constants,
 ): string {
   const weightLoads = Math.ceil(rows / lanes);
   const quads = width / 4, groups = columns / quads;
@@ -129,9 +128,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let pieces = params.n / ${width}u; // of a picture, each a lane's
   let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;
   let row = group.y * ${rows}u;
-  let is_upsampled = params.halvings == 1u;
-  let source_width = params.width >> params.halvings;
-  let plane = (params.height >> params.halvings) * source_width;
+  let is_upsampled = params.upsample_shift == 1u;
+  let source_width = params.width >> params.upsample_shift;
+  let plane = (params.height >> params.upsample_shift) * source_width;
   let last = params.in_channels - 1u;
   ${
     each(groups, (g) => `
@@ -141,11 +140,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let pixel${g} = held${g} % pieces * ${width}u;
   let line${g} = pixel${g} / params.width;
   let column${g} = pixel${g} % params.width;
-  let left${g} = (max(column${g}, 1u) - 1u) >> params.halvings;
-  let middle${g} = column${g} >> params.halvings;
+  let left${g} = (max(column${g}, 1u) - 1u) >> params.upsample_shift;
+  let middle${g} = column${g} >> params.upsample_shift;
   let odd${g} = is_upsampled && middle${g} % ${width}u != 0u;
   let even${g} = is_upsampled && middle${g} % ${width}u == 0u;
-  let right${g} = min(column${g} + ${width}u, params.width - 1u) >> params.halvings;`)
+  let right${g} = min(column${g} + ${width}u, params.width - 1u) >> params.upsample_shift;`)
   }
   ${
     each(weightLoads, (i) =>
@@ -162,7 +161,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let in_row${g} = line${g} + ky >= 1u && line${g} + ky <= params.height;
     let in_left${g} = in_row${g} && column${g} > 0u;
     let in_right${g} = in_row${g} && column${g} + ${width}u < params.width;
-    let above${g} = (clamp(line${g} + ky, 1u, params.height) - 1u) >> params.halvings;
+    let above${g} = (clamp(line${g} + ky, 1u, params.height) - 1u) >> params.upsample_shift;
     let start${g} = params.x_start + batch${g} * params.x_batch + above${g} * source_width;`)
   }
     for (var at = first_channel; at < end_channel; at += 4u) {

@@ -1,22 +1,22 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
-import { activationWgsl } from "../wgsl/activation.ts";
+import { type Activation, activationConstant, activationWgsl } from "../wgsl/activation.ts";
 
 /**
  * What all convolution kernels share: operands and the end of the work, y = activation(sum +
  * earlier partial sum + bias + channelBias) + residual.
  *
- * Constants X_LANES, Y_LANES and W_LANES tell how many numbers an access of x, y and the weight
+ * Constants X_WIDTH, Y_WIDTH and W_WIDTH tell how many numbers an access of x, y and the weight
  * moves. Which operands there are is for parameters to tell (see tile.ts): `has_bias`,
  * `has_channel_bias`, `has_residual`, and `accumulate`, that y holds the sum over earlier input
  * channels.
  */
 export const convBindings = {
-  weight: input("W_LANES"),
-  x: input("X_LANES"),
+  weight: input("W_WIDTH"),
+  x: input("X_WIDTH"),
   bias: input(1),
   channel_bias: input(1),
-  residual: input("Y_LANES"),
-  y: output("Y_LANES"),
+  residual: input("Y_WIDTH"),
+  y: output("Y_WIDTH"),
 } as const;
 
 /**
@@ -46,15 +46,17 @@ export const convParams = {
 } as const;
 
 /** Names of the constants that the operands need. */
-export const convConstantNames = [
-  "X_LANES",
-  "Y_LANES",
-  "W_LANES",
-  "ACTIVATION",
-] as const;
+export const convConstantTypes = {
+  X_WIDTH: "u32",
+  Y_WIDTH: "u32",
+  W_WIDTH: "u32",
+  ACTIVATION: activationConstant,
+} as const;
 
 /** WGSL for the ends of sums that tile.ts asks for, with channels as rows and pixels as columns. */
-export function convEpilogueWgsl(constants: Readonly<Record<string, unknown>>): string {
+export function convEpilogueWgsl(
+  constants: { readonly Y_WIDTH: number; readonly ACTIVATION: "none" | Activation },
+): string {
   return /* wgsl */ `${activationWgsl(constants)}
 fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
 fn beside(at: u32) -> u32 { return at - params.y_start + params.residual_start; } // the residual's place: its type, and so its lead-in, may be another
@@ -64,11 +66,11 @@ fn biases(batch: u32, row: u32) -> vec4f {
   if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row); }
   return vec4f(sum);
 }
-${constants.Y_LANES === 8 ? eightsWgsl : foursWgsl(constants.Y_LANES)}`;
+${constants.Y_WIDTH === 8 ? vec8EpilogueWgsl : vec4EpilogueWgsl(constants.Y_WIDTH)}`;
 }
 
-const foursWgsl = (lanes: unknown) =>
-  (lanes === 4
+const vec4EpilogueWgsl = (width: number) =>
+  (width === 4
     ? /* wgsl */ `
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
 fn y4(at: u32, column: u32) -> vec4f { return y_at(at / 4u); }
@@ -100,7 +102,7 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   return value;
 }`;
 
-const eightsWgsl = /* wgsl */ `
+const vec8EpilogueWgsl = /* wgsl */ `
 fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   let at = place(batch, row, column);

@@ -1,10 +1,10 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { activationCode, activationWgsl } from "../wgsl/activation.ts";
+import { activationConstant, activationWgsl } from "../wgsl/activation.ts";
 import {
   elementwise,
-  elementwiseConstantNames,
+  elementwiseConstantTypes,
   elementwiseGrid,
   elementwiseParams,
   elementwiseWgsl,
@@ -19,21 +19,21 @@ import { bindFrom, stretches } from "../wgsl/launch.ts";
  */
 const gegluKernel = declareKernel({
   name: "geglu",
-  bindings: { x: input("X_LANES"), y: output("X_LANES") },
+  bindings: { x: input("X_WIDTH"), y: output("X_WIDTH") },
   params: { ...elementwiseParams, x_start: "u32", y_start: "u32" },
-  constants: ["X_LANES", "ACTIVATION", ...elementwiseConstantNames],
+  constants: { X_WIDTH: "u32", ACTIVATION: activationConstant, ...elementwiseConstantTypes },
   wgsl: (constants) =>
     activationWgsl(constants) + /* wgsl */ `
 fn element(row: u32, column: u32) {
   let at = params.x_start + row * 2u * params.columns + column;
   let gate = activate(vec4f(x_at(at + params.columns)));
-  y_put(params.y_start + row * params.columns + column, x_at(at) * gate${constants.X_LANES === 1 ? ".x" : ""});
+  y_put(params.y_start + row * params.columns + column, x_at(at) * gate${constants.X_WIDTH === 1 ? ".x" : ""});
 }
 ${elementwiseWgsl}`,
   grid: (params, constants) => elementwiseGrid(params, constants),
-  cost: ({ rows, columns }, { X_LANES }) => ({
-    flops: rows * columns * Number(X_LANES) * 5,
-    bytes: rows * columns * Number(X_LANES) * 12,
+  cost: ({ rows, columns }, { X_WIDTH }) => ({
+    flops: rows * columns * X_WIDTH * 5,
+    bytes: rows * columns * X_WIDTH * 12,
   }),
 });
 
@@ -65,7 +65,7 @@ export function geglu(x: Tensor): Tensor {
       gpu,
       { x: source.window, y: target.window },
       { ...params, x_start: source.start / lanes, y_start: target.start / lanes },
-      { X_LANES: lanes, ACTIVATION: activationCode("gelu"), ...constants },
+      { X_WIDTH: lanes, ACTIVATION: "gelu", ...constants },
     );
   }
   return y;
@@ -81,7 +81,7 @@ export interface GatedProductOptions {
    */
   readonly allowF16Operands?: boolean;
   /**
-   * For the tests and the tuner: a tile of the workgroup machine with two columns. Default: by
+   * For the tests and the tuner: a tile of the workgroup strategy with two columns. Default: by
    * device and size.
    */
   readonly tile?: TileShape;
@@ -117,7 +117,7 @@ export function gatedProduct(
   const [columns, k] = weight.dims(2);
   const n = columns / 2, outer = x.shape.slice(0, -1), m = elements(outer);
   const shape = tile ?? tileFor(gpu, m, n, { allowF16Operands });
-  if (shape.machine !== "workgroup" || n % 4 !== 0) {
+  if (shape.strategy !== "workgroup" || n % 4 !== 0) {
     return gpu.scope(() => geglu(matmul(x, weight, { transposeB: true, bias, allowF16Operands, dtype: x.dtype })));
   }
   if (x.shape.at(-1) !== k || bias && bias.size !== columns) {

@@ -3,12 +3,12 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { activate, type Activation, activationCode, activationWgsl } from "../wgsl/activation.ts";
+import { activate, type Activation, activationWgsl } from "../wgsl/activation.ts";
 import { add } from "../shape/linear_combination.ts";
 import { sumParts } from "./split_k_sum.ts";
 import {
-  tileConstantNames,
   tileConstants,
+  tileConstantTypes,
   tileExtensions,
   tileFor,
   tileGrid,
@@ -30,11 +30,11 @@ import {
 const matmulKernel = declareKernel({
   name: "matmul",
   bindings: {
-    a: input("A_LANES"),
-    b: input("B_LANES"),
+    a: input("A_WIDTH"),
+    b: input("B_WIDTH"),
     bias: input(1),
-    residual: input("Y_LANES"),
-    y: output("Y_LANES"),
+    residual: input("Y_WIDTH"),
+    y: output("Y_WIDTH"),
   },
   params: {
     m: "u32",
@@ -58,18 +58,18 @@ const matmulKernel = declareKernel({
     bias_axis: "u32",
     has_residual: "u32",
   },
-  constants: [
-    "A_LANES",
-    "B_LANES",
-    "Y_LANES",
-    "TRANSPOSE_A",
-    "TRANSPOSE_B",
-    "GATED",
-    ...tileConstantNames,
-  ],
+  constants: {
+    A_WIDTH: "u32",
+    B_WIDTH: "u32",
+    Y_WIDTH: "u32",
+    TRANSPOSE_A: "bool",
+    TRANSPOSE_B: "bool",
+    GATED: "bool",
+    ...tileConstantTypes,
+  },
   extensions: tileExtensions,
   wgsl: (constants) =>
-    (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + resultWgsl(constants.Y_LANES) +
+    (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + resultWgsl(constants.Y_WIDTH) +
     (constants.GATED ? gateWgsl : "") + tileWgsl(constants),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: ({ m, n, k, batch }, { GATED }) => {
@@ -79,7 +79,7 @@ const matmulKernel = declareKernel({
 });
 
 /** Eight numbers an access; of a B stored [N, K], a block is transposed in registers. */
-const wideOperandsWgsl = ({ TRANSPOSE_B }: Readonly<Record<string, unknown>>) => /* wgsl */ `
+const wideOperandsWgsl = ({ TRANSPOSE_B }: { readonly TRANSPOSE_B: boolean }) => /* wgsl */ `
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row((a_start(batch) + row * params.a_row) / 8u); }
 fn tile_a8(r: Row, k: u32) -> mat2x4f { return params.scale * a_at(r.start + k / 8u); }
@@ -116,7 +116,7 @@ fn a_one(r: Row, k: u32) -> f32 {
   return select(0.0, value, k < params.k);
 }
 fn tile_a(r: Row, k: u32) -> vec4f { // the scale costs least here: A is loaded once for many columns
-  if (A_LANES == 4) { return vec4f(a_at((r.start + k) / 4u)) * params.scale; }
+  if (A_WIDTH == 4) { return vec4f(a_at((r.start + k) / 4u)) * params.scale; }
   return params.scale * vec4f(a_one(r, k), a_one(r, k + 1u), a_one(r, k + 2u), a_one(r, k + 3u));
 }
 
@@ -127,13 +127,13 @@ fn tile_column(batch: u32, column: u32) -> Column {
 fn b_row4(c: Column, k: u32) -> vec4f { // B stored [K, N]
   let start = c.start + min(k, params.k - 1u) * params.b_row;
   let last = last_column();
-  if (B_LANES == 4) { return vec4f(b_at((start + min(c.at, last - 3u)) / 4u)); }
+  if (B_WIDTH == 4) { return vec4f(b_at((start + min(c.at, last - 3u)) / 4u)); }
   return vec4f(vec4f(b_at(start + min(c.at, last))).x, vec4f(b_at(start + min(c.at + 1u, last))).x,
     vec4f(b_at(start + min(c.at + 2u, last))).x, vec4f(b_at(start + min(c.at + 3u, last))).x);
 }
 fn b_column4(c: Column, offset: u32, k: u32) -> vec4f { // B stored [N, K]
   let start = c.start + min(c.at + offset, last_column()) * params.b_row;
-  if (B_LANES == 4) { return vec4f(b_at((start + k) / 4u)); }
+  if (B_WIDTH == 4) { return vec4f(b_at((start + k) / 4u)); }
   let last = params.k - 1u;
   return vec4f(vec4f(b_at(start + min(k, last))).x, vec4f(b_at(start + min(k + 1u, last))).x,
     vec4f(b_at(start + min(k + 2u, last))).x, vec4f(b_at(start + min(k + 3u, last))).x);
@@ -159,8 +159,8 @@ fn place(batch: u32, row: u32, column: u32) -> u32 {
 }
 `;
 
-const resultWgsl = (lanes: unknown) =>
-  lanes === 8
+const resultWgsl = (width: number) =>
+  width === 8
     ? /* wgsl */ `
 fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
@@ -169,7 +169,7 @@ fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   return value;
 }
 `
-    : lanes === 4
+    : width === 4
     ? /* wgsl */ `
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
@@ -196,7 +196,7 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
 }
 `;
 
-const gateWgsl = /* wgsl */ `${activationWgsl({ ACTIVATION: activationCode("gelu") })}
+const gateWgsl = /* wgsl */ `${activationWgsl({ ACTIVATION: "gelu" })}
 fn tile_gate(batch: u32, row: u32, column: u32, sum: vec4f, gate: vec4f) -> vec4f {
   return (sum + bias4(row, column)) * activate(gate + bias4(row, column + params.n));
 }
@@ -241,7 +241,7 @@ export interface GemmOptions {
   readonly scale?: number;
   /**
    * B and the bias have 2·N columns, of which the second half gates the first: y = (scale · A·B₁ +
-   * bias₁) · gelu(scale · A·B₂ + bias₂). With a tile of the workgroup machine that has two columns,
+   * bias₁) · gelu(scale · A·B₂ + bias₂). With a tile of the workgroup strategy that has two columns,
    * and without a residual, alone: see {@linkcode gatedProduct}. Default: false.
    */
   readonly gated?: boolean;
@@ -276,9 +276,9 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
   const noResidual = operands.find(({ dtype }) => dtype === y.tensor.dtype) ?? a.tensor;
   const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0, allowF16Operands });
-  if (gated && (shape.machine !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
+  if (gated && (shape.strategy !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
     throw new ShapeError(
-      `Cannot gate a product of ${n} columns on a ${shape.machine} tile of ${shape.columns} as it takes a workgroup tile of 2, columns in fours and no residual`,
+      `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} as it takes a workgroup tile of 2, columns in fours and no residual`,
       [[m, n]],
     );
   }
@@ -297,9 +297,9 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
       ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
     },
     {
-      A_LANES: lanes(!transposeA && k, a),
-      B_LANES: lanes(transposeB ? k : n, b),
-      Y_LANES: lanes(n, y),
+      A_WIDTH: lanes(!transposeA && k, a),
+      B_WIDTH: lanes(transposeB ? k : n, b),
+      Y_WIDTH: lanes(n, y),
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
       GATED: gated,

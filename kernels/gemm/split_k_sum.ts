@@ -8,12 +8,12 @@ import type { Tensor } from "../../engine/tensor.ts";
  */
 const sumPartsKernel = declareKernel({
   name: "sum_parts",
-  bindings: { parts: input("LANES"), bias: input(1), residual: input("LANES"), y: output("LANES") },
+  bindings: { parts: input("WIDTH"), bias: input(1), residual: input("WIDTH"), y: output("WIDTH") },
   params: { parts_count: "u32", count: "u32", n: "u32", bias_axis: "u32", has_residual: "u32" },
-  constants: ["LANES", "number"],
-  wgsl: ({ LANES }) => /* wgsl */ `
+  constants: { WIDTH: "u32", number: "type" },
+  wgsl: ({ WIDTH }) => /* wgsl */ `
 fn bias_of(column: u32) -> number { return ${
-    LANES === 4
+    WIDTH === 4
       ? "vec4f(bias_at(column), bias_at(column + 1u), bias_at(column + 2u), bias_at(column + 3u))"
       : "bias_at(column)"
   }; }
@@ -23,16 +23,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (i >= params.count) { return; }
   var sum = parts_at(i);
   for (var part = 1u; part < params.parts_count; part++) { sum += parts_at(i + part * params.count); }
-  let row = i * LANES / params.n;
-  if (params.bias_axis == 1u) { sum += bias_of(i * LANES % params.n); }
+  let row = i * WIDTH / params.n;
+  if (params.bias_axis == 1u) { sum += bias_of(i * WIDTH % params.n); }
   if (params.bias_axis == 2u) { sum += bias_at(row); }
   if (params.has_residual == 1u) { sum += residual_at(i); }
   y_put(i, sum);
 }`,
   grid: ({ count }) => spread(Math.ceil(count / 64)),
-  cost: ({ parts_count, count }, { LANES }) => ({
-    flops: Number(LANES) * count * parts_count,
-    bytes: 4 * Number(LANES) * count * (parts_count + 1),
+  cost: ({ parts_count, count }, { WIDTH }) => ({
+    flops: WIDTH * count * parts_count,
+    bytes: 4 * WIDTH * count * (parts_count + 1),
   }),
 });
 
@@ -54,6 +54,6 @@ export function sumParts(
       bias_axis: bias ? (biasAxis === "row" ? 2 : 1) : 0,
       has_residual: residual ? 1 : 0,
     },
-    { LANES: inFours ? 4 : 1, number: inFours ? "vec4f" : "f32" },
+    { WIDTH: inFours ? 4 : 1, number: inFours ? "vec4f" : "f32" },
   );
 }

@@ -1,6 +1,6 @@
 import { GpuError } from "../../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../../engine/gpu.ts";
-import type { Grid } from "../../engine/kernel/kernel.ts";
+import type { ConstantValues, Grid } from "../../engine/kernel/kernel.ts";
 import { matrixDepth, tileKind, tilesOf, unsupportedReason } from "../policy.ts";
 import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
 
@@ -30,7 +30,7 @@ import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
  *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right`
  * - `tile_end8`, `tile_put8`: as their narrow namesakes, for eight results
  *
- * Where the constant GATED holds (workgroup machine, two vec4 a thread), B has 2 · `params.n`
+ * Where the constant GATED holds (workgroup strategy, two vec4 a thread), B has 2 · `params.n`
  * columns, and a thread's second vec4 are the columns that gate the first: `tile_gate(batch, row,
  * column, vec4f, vec4f) -> vec4f` makes one of both in place of `tile_end`.
  *
@@ -66,7 +66,7 @@ import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
  *   26.2), against 1.4·10⁻⁷ to 1.3·10⁻⁶ in f32.
  */
 export interface TileShape {
-  readonly machine: "subgroup" | "workgroup" | "matrix";
+  readonly strategy: "subgroup" | "workgroup" | "matrix";
   readonly lanes: number;
   readonly threadsX: number;
   /**
@@ -79,18 +79,21 @@ export interface TileShape {
 }
 
 /** The constants that make a kernel's variants differ by tile shape. */
-export type TileConstants =
-  & Record<"MACHINE" | "LANES" | "THREADS_X" | "ROWS" | "COLUMNS", number>
-  & { WIDE: boolean }
-  & Partial<MatrixConstants>;
+export type TileConstants = ConstantValues<typeof tileConstantTypes>;
 
-/** What tiles of subgroup matrices have besides: the device's sizes. */
-type MatrixConstants = Record<"MATRIX_M" | "MATRIX_N" | "MATRIX_K" | "MATRIX_LANES", number>;
-
-/** Names of {@linkcode TileConstants} that every tile has, for declarations. */
-export const tileConstantNames = ["MACHINE", "LANES", "THREADS_X", "ROWS", "COLUMNS", "WIDE"] as const;
-
-const machines = ["workgroup", "subgroup", "matrix"] as const;
+/** Types of {@linkcode TileConstants}, for declarations. MATRIX_… are 0 in tiles without matrices. */
+export const tileConstantTypes = {
+  STRATEGY: ["workgroup", "subgroup", "matrix"],
+  LANES: "u32",
+  THREADS_X: "u32",
+  ROWS: "u32",
+  COLUMNS: "u32",
+  WIDE: "bool",
+  MATRIX_M: "u32",
+  MATRIX_N: "u32",
+  MATRIX_K: "u32",
+  MATRIX_LANES: "u32",
+} as const;
 
 /**
  * A shape as constants. `inEights` tells that the operands can be accessed so; whether they are is
@@ -103,19 +106,21 @@ export function tileConstants(
   shape: TileShape,
   { inEights = false }: { inEights?: boolean } = {},
 ): TileConstants {
-  const { machine, lanes, threadsX, rows, columns } = shape;
+  const { strategy, lanes, threadsX, rows, columns } = shape;
   return {
-    MACHINE: machines.indexOf(machine),
+    STRATEGY: strategy,
     LANES: lanes,
     THREADS_X: threadsX,
     ROWS: rows,
     COLUMNS: columns,
-    WIDE: inEights && machine === "subgroup" && columns % 2 === 0,
-    ...(machine === "matrix" ? matrixConstants(gpu, shape) : {}),
+    WIDE: inEights && strategy === "subgroup" && columns % 2 === 0,
+    ...(strategy === "matrix" ? matrixConstants(gpu, shape) : noMatrix),
   };
 }
 
-function matrixConstants(gpu: Gpu, shape: TileShape): MatrixConstants {
+const noMatrix = { MATRIX_M: 0, MATRIX_N: 0, MATRIX_K: 0, MATRIX_LANES: 0 };
+
+function matrixConstants(gpu: Gpu, shape: TileShape): typeof noMatrix {
   const why = unsupportedReason(gpu, shape);
   if (why) throw new GpuError(`Cannot compute a tile of subgroup matrices on ${gpu.info.name} as ${why}`);
   const { m, n, k, lanes } = gpu.info.subgroupMatrix!;
@@ -123,27 +128,29 @@ function matrixConstants(gpu: Gpu, shape: TileShape): MatrixConstants {
 }
 
 /** WGSL extensions that a tile's kernel uses. */
-export function tileExtensions({ MACHINE }: Readonly<Record<string, unknown>>): readonly WgslExtension[] {
-  return MACHINE === 2 ? ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] : ["subgroups"];
+export function tileExtensions({ STRATEGY }: Pick<TileConstants, "STRATEGY">): readonly WgslExtension[] {
+  return STRATEGY === "matrix" ? ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] : ["subgroups"];
 }
 
 /** Rows and columns (in numbers) that one workgroup computes. */
-export function tileSize(c: Readonly<Record<string, unknown>>): { rows: number; columns: number } {
-  const { MACHINE, LANES, THREADS_X, ROWS, COLUMNS, MATRIX_M, MATRIX_N, MATRIX_LANES } = c as
-    & TileConstants
-    & MatrixConstants;
-  switch (MACHINE) {
-    case 1:
+export function tileSize(
+  { STRATEGY, LANES, THREADS_X, ROWS, COLUMNS, MATRIX_M, MATRIX_N, MATRIX_LANES }: TileConstants,
+): { rows: number; columns: number } {
+  switch (STRATEGY) {
+    case "subgroup":
       return { rows: ROWS, columns: 4 * LANES * COLUMNS };
-    case 2:
+    case "matrix":
       return { rows: ROWS * MATRIX_M * (LANES / MATRIX_LANES / THREADS_X), columns: THREADS_X * COLUMNS * MATRIX_N };
-    default:
+    case "workgroup":
       return { rows: ROWS * (LANES / THREADS_X), columns: 4 * THREADS_X * COLUMNS };
   }
 }
 
+/** Constants of a tile whose B may have gate columns. */
+type GatedTileConstants = TileConstants & { readonly GATED?: boolean };
+
 /** Workgroups that cover an m × n result, `batch` times. */
-export function tileGrid(c: Readonly<Record<string, unknown>>, m: number, n: number, batch: number): Grid {
+export function tileGrid(c: GatedTileConstants, m: number, n: number, batch: number): Grid {
   const { rows, columns } = tileSize(c);
   return [Math.ceil(n / (c.GATED ? columns / 2 : columns)), Math.ceil(m / rows), batch];
 }
@@ -167,15 +174,14 @@ export function tileFor(
   } = {},
 ): TileShape {
   const shape = tilesOf(gpu, { allowF16Operands })[tileKind(m, n)];
-  if (shape.machine !== "subgroup") return shape;
+  if (shape.strategy !== "subgroup") return shape;
   if (!inFours) return { ...shape, rows: 8, columns: 1 };
   return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
 }
 
 /** The entry point `main` for a shape. */
-export function tileWgsl(constants: Readonly<Record<string, unknown>>): string {
-  const tile = [workgroupTile, subgroupTile, matrixTile][constants.MACHINE as number];
-  return tile(constants as TileConstants & MatrixConstants);
+export function tileWgsl(constants: GatedTileConstants): string {
+  return { workgroup: workgroupTile, subgroup: subgroupTile, matrix: matrixTile }[constants.STRATEGY](constants);
 }
 
 /** Ends and stores a sum. */
@@ -239,9 +245,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 const depth = 16;
 
 function workgroupTile(
-  { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false }: TileConstants & {
-    GATED?: boolean;
-  },
+  { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false }: GatedTileConstants,
 ): string {
   const threadsY = threads / threadsX;
   const tileRows = rows * threadsY, tileQuads = columns * threadsX, quadsDeep = depth / 4;
@@ -354,7 +358,7 @@ const padding = 2;
  * Sums end as elsewhere, by `tile_end` and `tile_put`, one matrix of each subgroup at a time, since
  * whole tiles would want 64 KiB of workgroup memory.
  */
-function matrixTile(constants: TileConstants & MatrixConstants): string {
+function matrixTile(constants: TileConstants): string {
   const { LANES: threads, THREADS_X: across, ROWS: rows, COLUMNS: columns } = constants;
   const { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes } = constants;
   const subgroups = threads / lanes;

@@ -25,7 +25,7 @@ const diagonalKernel = declareKernel({
     pivots: storage("write", "array<real>"),
   },
   params: { start: "u32", width: "u32" },
-  constants: ["real"],
+  constants: { real: "type" },
   wgsl: /* wgsl */ `
 const SIDE = ${blockSize}u;
 const STRIDE = ${blockSize + 1}u; // odd: a column's elements fall on different memory banks

@@ -37,7 +37,16 @@ const copyKernel = declareKernel({
     stride: "u32",
     pad: "f32",
   },
-  constants: ["element", "diagonal_real", "scale_real", "number", "result", "LOWER", "DIAGONAL", "SCALE"],
+  constants: {
+    element: "type",
+    diagonal_real: "type",
+    scale_real: "type",
+    number: "type",
+    result: "type",
+    LOWER: "bool",
+    DIAGONAL: "bool",
+    SCALE: "bool",
+  },
   wgsl: /* wgsl */ `
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -62,7 +71,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }),
 });
 
-const bytesOf = (type: unknown) => (String(type).startsWith("vec4") ? 4 : 1) * (String(type).includes("f64") ? 8 : 4);
+const bytesOf = (type: string) => (type.startsWith("vec4") ? 4 : 1) * (type.includes("f64") ? 8 : 4);
 
 /**
  * A copy of a block of a matrix in f32 or f64: cut out, padded, converted, changed on its diagonal

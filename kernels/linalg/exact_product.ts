@@ -78,7 +78,7 @@ const sliceKernel = declareKernel({
     digits: storage("write", "array<f32>"),
   },
   params: { numbers: "u32", columns: "u32", count: "u32" },
-  constants: ["BY_ROW", "PAIR"],
+  constants: { BY_ROW: "bool", PAIR: "bool" },
   wgsl: /* wgsl */ `
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -141,18 +141,16 @@ const productKernel = declareKernel({
     low: storage("write", "array<vec4f>"),
   },
   params: { m: "u32", n4: "u32", k: "u32" },
-  constants: ["A_SLICES", "B_SLICES", "LOWER", "PAIR", "SUBGROUP", "LANES"],
+  constants: { A_SLICES: "u32", B_SLICES: "u32", LOWER: "bool", PAIR: "bool", SUBGROUP: "bool", LANES: "u32" },
   extensions: ["subgroups"],
-  wgsl: ({ SUBGROUP, LANES }) => finishWgsl + (SUBGROUP ? subgroupProduct(LANES as number) : workgroupProduct),
+  wgsl: ({ SUBGROUP, LANES }) => finishWgsl + (SUBGROUP ? subgroupProduct(LANES) : workgroupProduct),
   grid: ({ m, n4 }, { SUBGROUP, LANES }) =>
-    SUBGROUP
-      ? [Math.ceil(n4 / (LANES as number)), Math.ceil(m / subgroupRows), 1]
-      : [Math.ceil(n4 / 8), Math.ceil(m / 32), 1],
+    SUBGROUP ? [Math.ceil(n4 / LANES), Math.ceil(m / subgroupRows), 1] : [Math.ceil(n4 / 8), Math.ceil(m / 32), 1],
   cost: ({ m, n4, k }, { A_SLICES, B_SLICES, LOWER, PAIR }) => {
-    const share = LOWER ? 0.5 : 1, n = 4 * n4, pairs = slicePairs(A_SLICES as number, B_SLICES as number);
+    const share = LOWER ? 0.5 : 1, n = 4 * n4, pairs = slicePairs(A_SLICES, B_SLICES);
     return {
       flops: 2 * share * m * n * k * pairs,
-      bytes: 4 * (share * m * k * (A_SLICES as number) + k * n * (B_SLICES as number) + m * n * (PAIR ? 2 : 1)),
+      bytes: 4 * (share * m * k * A_SLICES + k * n * B_SLICES + m * n * (PAIR ? 2 : 1)),
     };
   },
 });

@@ -72,27 +72,22 @@ const productKernel = declareKernel({
     before: "u32",
     sign: "f32",
   },
-  constants: [
-    "real",
-    "TRANSPOSE_A",
-    "TRANSPOSE_B",
-    "SUBGROUP",
-    "LANES",
-    "ROWS",
-    "COLUMNS",
-    "THREADS_X",
-  ],
+  constants: {
+    real: "type",
+    TRANSPOSE_A: "bool",
+    TRANSPOSE_B: "bool",
+    SUBGROUP: "bool",
+    LANES: "u32",
+    ROWS: "u32",
+    COLUMNS: "u32",
+    THREADS_X: "u32",
+  },
   extensions: ["subgroups"],
-  wgsl: (constants) => {
-    const c = constants as unknown as TileConstants;
-    return accessWgsl + (constants.SUBGROUP ? subgroupTile(c) : workgroupTile(c));
-  },
-  grid: ({ m, n4 }, { SUBGROUP, LANES, ROWS, COLUMNS, THREADS_X }) => {
-    const [lanes, rows, columns, threadsX] = [LANES, ROWS, COLUMNS, THREADS_X] as number[];
-    return SUBGROUP
-      ? [Math.ceil(n4 / (lanes * columns)), Math.ceil(m / rows), 1]
-      : [Math.ceil(n4 / (threadsX * columns)), Math.ceil(m / (rows * lanes / threadsX)), 1];
-  },
+  wgsl: (constants) => accessWgsl + (constants.SUBGROUP ? subgroupTile(constants) : workgroupTile(constants)),
+  grid: ({ m, n4 }, { SUBGROUP, LANES, ROWS, COLUMNS, THREADS_X }) =>
+    SUBGROUP
+      ? [Math.ceil(n4 / (LANES * COLUMNS)), Math.ceil(m / ROWS), 1]
+      : [Math.ceil(n4 / (THREADS_X * COLUMNS)), Math.ceil(m / (ROWS * LANES / THREADS_X)), 1],
   cost: ({ m, n4, k, lower, before }, { real }) => {
     const share = lower === 1 ? 0.5 : 1, n = 4 * n4;
     const numbers = m * k + k * n + share * m * n * (before === 0 ? 1 : 2);

@@ -2,8 +2,8 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output, spread, storage } from "../../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { activationCode, activationWgsl } from "../wgsl/activation.ts";
-import { reduction, reductionConstantNames, reductionWgsl } from "../wgsl/reduction.ts";
+import { activationConstant, activationWgsl } from "../wgsl/activation.ts";
+import { type Reduction, reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
 import { bindFrom, stretches } from "../wgsl/launch.ts";
 
 /*
@@ -24,7 +24,7 @@ import { bindFrom, stretches } from "../wgsl/launch.ts";
  * reduced through workgroup memory, a workgroup for each channel 17.1 and 4.3 ms; this 7.8 and 1.2
  * ms.
  */
-const momentsWgsl = (constants: Readonly<Record<"SUBGROUP", unknown>>) =>
+const momentsWgsl = (constants: Pick<Reduction, "SUBGROUP">) =>
   reductionWgsl(constants) + /* wgsl */ `
 struct Moments { count: f32, mean: f32, m2: f32 }
 fn merge(a: Moments, b: Moments) -> Moments {
@@ -42,7 +42,7 @@ fn merge_lanes(a: Moments, count: f32, lane: u32) -> Moments {
 
 const statisticsKernel = declareKernel({
   name: "group_norm_statistics",
-  bindings: { x: input("X_LANES"), moments: storage("write", "array<vec4f>") },
+  bindings: { x: input("X_WIDTH"), moments: storage("write", "array<vec4f>") },
   // Lengths are counted in what one access moves: one number or four.
   params: {
     ranges: "u32",
@@ -53,21 +53,21 @@ const statisticsKernel = declareKernel({
     moments_start: "u32",
     moments_stride: "u32",
   },
-  constants: ["X_LANES", "number", ...reductionConstantNames],
+  constants: { X_WIDTH: "u32", number: "type", ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
     momentsWgsl(constants) + /* wgsl */ `
-fn total(v: number) -> f32 { return ${constants.X_LANES === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
+fn total(v: number) -> f32 { return ${constants.X_WIDTH === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
 fn moments_of_four(a: number, b: number, c: number, d: number) -> Moments {
-  let count = 4.0 * f32(X_LANES);
+  let count = 4.0 * f32(X_WIDTH);
   let mean = total((a + b) + (c + d)) / count;
   let m = number(mean);
   return Moments(count, mean, total(fma(a - m, a - m, (b - m) * (b - m)) + fma(c - m, c - m, (d - m) * (d - m))));
 }
 fn moments_of_one(a: number) -> Moments {
-  let mean = total(a) / f32(X_LANES);
+  let mean = total(a) / f32(X_WIDTH);
   let d = a - number(mean);
-  return Moments(f32(X_LANES), mean, total(d * d));
+  return Moments(f32(X_WIDTH), mean, total(d * d));
 }
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -85,15 +85,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     mine = merge(mine, moments_of_four(x_at(i), x_at(i + LANES), x_at(i + 2u * LANES), x_at(i + 3u * LANES)));
   }
   for (; i < end; i += LANES) { mine = merge(mine, moments_of_one(x_at(i))); }
-  let all = merge_lanes(mine, f32((last - first) * X_LANES), lane);
+  let all = merge_lanes(mine, f32((last - first) * X_WIDTH), lane);
   if (lane == 0u) {
     moments[params.moments_start + range * params.moments_stride + chunk] = vec4f(all.count, all.mean, all.m2, 0.0);
   }
 }`,
   grid: ({ ranges, chunks }) => spread(ranges * chunks),
-  cost: ({ ranges, length }, { X_LANES }) => ({
-    flops: 4 * ranges * length * (X_LANES as number),
-    bytes: 4 * ranges * length * (X_LANES as number),
+  cost: ({ ranges, length }, { X_WIDTH }) => ({
+    flops: 4 * ranges * length * X_WIDTH,
+    bytes: 4 * ranges * length * X_WIDTH,
   }),
 });
 
@@ -101,11 +101,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 const affineKernel = declareKernel({
   name: "group_norm_affine",
   bindings: {
-    x: input("X_LANES"),
+    x: input("X_WIDTH"),
     moments: storage("read", "array<vec4f>"),
     weight: input(1),
     bias: input(1),
-    y: output("X_LANES"),
+    y: output("X_WIDTH"),
   },
   params: {
     ranges: "u32",
@@ -124,7 +124,7 @@ const affineKernel = declareKernel({
     chunks: "u32",
     epsilon: "f32",
   },
-  constants: ["X_LANES", "number", "ACTIVATION", ...reductionConstantNames],
+  constants: { X_WIDTH: "u32", number: "type", ACTIVATION: activationConstant, ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
     activationWgsl(constants) + momentsWgsl(constants) + /* wgsl */ `
@@ -141,7 +141,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let part = moments[range * params.chunks + i];
     mine = merge(mine, Moments(part.x, part.y, part.z));
   }
-  let count = f32(params.channels_per_group * params.plane_length * X_LANES);
+  let count = f32(params.channels_per_group * params.plane_length * X_WIDTH);
   let all = merge_lanes(mine, count, lane);
   let mean = number(all.mean);
   let per_deviation = inverseSqrt(all.m2 / count + params.epsilon);
@@ -156,14 +156,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let start = (local_range * params.planes + plane) * params.plane_length;
     for (var i = start + part_start + lane; i < start + part_end; i += LANES) {
       let value = fma(x_at(params.x_start + i) - mean, scale, shift);
-      y_put(params.y_start + i, activate(vec4f(value))${constants.X_LANES === 1 ? ".x" : ""});
+      y_put(params.y_start + i, activate(vec4f(value))${constants.X_WIDTH === 1 ? ".x" : ""});
     }
   }
 }`,
   grid: ({ ranges, pieces }) => spread(ranges * pieces),
-  cost: ({ ranges, planes, plane_length }, { X_LANES }) => ({
-    flops: 4 * ranges * planes * plane_length * (X_LANES as number),
-    bytes: 8 * ranges * planes * plane_length * (X_LANES as number),
+  cost: ({ ranges, planes, plane_length }, { X_WIDTH }) => ({
+    flops: 4 * ranges * planes * plane_length * X_WIDTH,
+    bytes: 8 * ranges * planes * plane_length * X_WIDTH,
   }),
 });
 
@@ -244,7 +244,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
         moments_start: window.range * windowsPerRange * chunks + index % windowsPerRange * chunks,
         moments_stride: chunks,
       },
-      { X_LANES: lanes, number, ...reduction(gpu) },
+      { X_WIDTH: lanes, number, ...reduction(gpu) },
     );
   });
   for (const window of windows) {
@@ -269,7 +269,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
         chunks: windowsPerRange * chunks,
         epsilon,
       },
-      { X_LANES: lanes, number, ACTIVATION: activationCode(activation), ...reduction(gpu) },
+      { X_WIDTH: lanes, number, ACTIVATION: activation ?? "none", ...reduction(gpu) },
     );
   }
   moments[Symbol.dispose]();

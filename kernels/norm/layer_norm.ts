@@ -1,7 +1,7 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { reduction, reductionConstantNames, reductionWgsl } from "../wgsl/reduction.ts";
+import { reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
 import { bindFrom, stretches } from "../wgsl/launch.ts";
 import { each } from "../wgsl/text.ts";
 
@@ -15,20 +15,20 @@ import { each } from "../wgsl/text.ts";
  */
 const layerNormKernel = declareKernel({
   name: "layer_norm",
-  bindings: { x: input("X_LANES"), weight: input("X_LANES"), bias: input("X_LANES"), y: output("X_LANES") },
+  bindings: { x: input("X_WIDTH"), weight: input("X_WIDTH"), bias: input("X_WIDTH"), y: output("X_WIDTH") },
   params: { rows: "u32", columns: "u32", x_start: "u32", y_start: "u32", epsilon: "f32" },
-  constants: ["X_LANES", "number", "ROWS", ...reductionConstantNames],
+  constants: { X_WIDTH: "u32", number: "type", ROWS: "u32", ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) => {
-    const eachRow = (line: (row: number) => string) => each(constants.ROWS as number, line);
+    const eachRow = (line: (row: number) => string) => each(constants.ROWS, line);
     return reductionWgsl(constants) + /* wgsl */ `
-fn total(v: number) -> f32 { return ${constants.X_LANES === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
+fn total(v: number) -> f32 { return ${constants.X_WIDTH === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = (group.x + group.y * groups.x) * ROWS;
   if (row >= params.rows) { return; }
   let end = params.columns;
-  let count = f32(end * X_LANES);
+  let count = f32(end * X_WIDTH);
   // Rows beyond the last repeat it: they write the same numbers again.
   ${eachRow((r) => `let row${r} = min(row + ${r}u, params.rows - 1u) * end; let x${r} = params.x_start + row${r};`)}
   ${eachRow((r) => `var sum${r} = number();`)}
@@ -52,10 +52,10 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
 }`;
   },
-  grid: ({ rows }, { ROWS }) => spread(Math.ceil(rows / (ROWS as number))),
-  cost: ({ rows, columns }, { X_LANES }) => ({
-    flops: 8 * rows * columns * (X_LANES as number),
-    bytes: 8 * rows * columns * (X_LANES as number),
+  grid: ({ rows }, { ROWS }) => spread(Math.ceil(rows / ROWS)),
+  cost: ({ rows, columns }, { X_WIDTH }) => ({
+    flops: 8 * rows * columns * X_WIDTH,
+    bytes: 8 * rows * columns * X_WIDTH,
   }),
 });
 
@@ -99,7 +99,7 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
       { x: source.window, weight, bias, y: target.window },
       { rows: count, columns: width / lanes, x_start: source.start / lanes, y_start: target.start / lanes, epsilon },
       {
-        X_LANES: lanes,
+        X_WIDTH: lanes,
         number: lanes === 4 ? "vec4f" : "f32",
         ROWS: gpu.info.deviceClass === "software" && count >= 64 ? 4 : 1,
         ...reduction(gpu),

@@ -5,7 +5,7 @@ import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import {
   elementwise,
-  elementwiseConstantNames,
+  elementwiseConstantTypes,
   elementwiseGrid,
   elementwiseParams,
   elementwiseWgsl,
@@ -17,7 +17,7 @@ const copyKernel = declareKernel({
   name: "copy_block",
   bindings: { x: storage("read", "array<word>"), y: storage("write", "array<word>") },
   params: { ...elementwiseParams, x_start: "u32", x_stride: "u32", y_start: "u32", y_stride: "u32" },
-  constants: ["word", ...elementwiseConstantNames],
+  constants: { word: "type", ...elementwiseConstantTypes },
   wgsl: /* wgsl */ `
 fn element(row: u32, column: u32) {
   y[params.y_start + row * params.y_stride + column] = x[params.x_start + row * params.x_stride + column];

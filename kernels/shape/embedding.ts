@@ -3,7 +3,7 @@ import { declareKernel, input, output, storage } from "../../engine/kernel/kerne
 import { Tensor } from "../../engine/tensor.ts";
 import {
   elementwise,
-  elementwiseConstantNames,
+  elementwiseConstantTypes,
   elementwiseGrid,
   elementwiseParams,
   elementwiseWgsl,
@@ -17,9 +17,9 @@ import { bindFrom, stretches } from "../wgsl/launch.ts";
  */
 const embeddingKernel = declareKernel({
   name: "embedding",
-  bindings: { table: input("TABLE_LANES"), ids: storage("read", "array<id>"), y: output("TABLE_LANES") },
+  bindings: { table: input("TABLE_WIDTH"), ids: storage("read", "array<id>"), y: output("TABLE_WIDTH") },
   params: { ...elementwiseParams, table_start: "u32", first_id: "u32", last_id: "u32", vocabulary: "u32" },
-  constants: ["TABLE_LANES", "id", ...elementwiseConstantNames],
+  constants: { TABLE_WIDTH: "u32", id: "type", ...elementwiseConstantTypes },
   wgsl: /* wgsl */ `
 fn element(row: u32, column: u32) {
   let at = min(u32(ids[row]), params.vocabulary - 1u); // an id out of range, negative ones too, reads the last row
@@ -28,7 +28,7 @@ fn element(row: u32, column: u32) {
 }
 ${elementwiseWgsl}`,
   grid: (params, constants) => elementwiseGrid(params, constants),
-  cost: ({ rows, columns }, { TABLE_LANES }) => ({ flops: 0, bytes: rows * (4 + columns * Number(TABLE_LANES) * 8) }),
+  cost: ({ rows, columns }, { TABLE_WIDTH }) => ({ flops: 0, bytes: rows * (4 + columns * TABLE_WIDTH * 8) }),
 });
 
 /**
@@ -56,7 +56,7 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
       gpu,
       { table: window, ids, y },
       { ...params, table_start: start / lanes, first_id: first, last_id: first + count - 1, vocabulary },
-      { TABLE_LANES: lanes, id: ids.dtype, ...constants },
+      { TABLE_WIDTH: lanes, id: ids.dtype, ...constants },
     );
   }
   return y;

@@ -2,9 +2,8 @@ import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, type Kernel, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import {
-  type Elementwise,
   elementwise,
-  elementwiseConstantNames,
+  elementwiseConstantTypes,
   elementwiseGrid,
   elementwiseParams,
   elementwiseWgsl,
@@ -19,14 +18,16 @@ const maxTerms = 6;
  * term (fma), so that equal terms give equal numbers. It moves (terms + 1) · 4 bytes an element for
  * 2 · terms flops: memory is all that counts.
  */
-const combinationKernels: readonly Kernel[] = Array.from({ length: maxTerms }, (_, index) => {
+const combinationKernels: readonly Kernel<string, string, typeof elementwiseConstantTypes>[] = Array.from({
+  length: maxTerms,
+}, (_, index) => {
   const terms = index + 1;
   const numbers = Array.from({ length: terms }, (_, term) => term);
-  return declareKernel<string, string, string>({
+  return declareKernel<string, string, typeof elementwiseConstantTypes>({
     name: "linear_combination",
     bindings: { ...Object.fromEntries(numbers.map((term) => [`x${term}`, input(4)])), y: output(4) },
     params: { ...elementwiseParams, ...Object.fromEntries(numbers.map((term) => [`c${term}`, "f32" as const])) },
-    constants: elementwiseConstantNames,
+    constants: elementwiseConstantTypes,
     wgsl: `
 fn element(row: u32, column: u32) {
   var sum = params.c0 * x0_at(column);
@@ -34,8 +35,7 @@ fn element(row: u32, column: u32) {
   y_put(column, sum);
 }
 ${elementwiseWgsl}`,
-    grid: (params, constants) =>
-      elementwiseGrid(params as Elementwise["params"], constants as Elementwise["constants"]),
+    grid: ({ rows, parts }, constants) => elementwiseGrid({ rows, parts }, constants),
     cost: ({ columns }) => ({ flops: columns * 4 * (2 * terms - 1), bytes: columns * 16 * (terms + 1) }),
   });
 });
@@ -101,10 +101,10 @@ export function add(a: Tensor, b: Tensor): Tensor {
 
 const guideKernel = declareKernel({
   name: "guide",
-  bindings: { unconditional: input("X_LANES"), conditional: input("X_LANES"), y: output("X_LANES") },
+  bindings: { unconditional: input("X_WIDTH"), conditional: input("X_WIDTH"), y: output("X_WIDTH") },
   // Starts are counted in what one access moves: one number or four.
   params: { ...elementwiseParams, scale: "f32", unconditional_start: "u32", conditional_start: "u32", y_start: "u32" },
-  constants: ["X_LANES", "number", ...elementwiseConstantNames],
+  constants: { X_WIDTH: "u32", number: "type", ...elementwiseConstantTypes },
   wgsl: /* wgsl */ `
 fn element(row: u32, column: u32) {
   let u = unconditional_at(params.unconditional_start + column);
@@ -113,7 +113,7 @@ fn element(row: u32, column: u32) {
 }
 ${elementwiseWgsl}`,
   grid: (params, constants) => elementwiseGrid(params, constants),
-  cost: ({ columns }, { X_LANES }) => ({ flops: columns * Number(X_LANES) * 3, bytes: columns * Number(X_LANES) * 12 }),
+  cost: ({ columns }, { X_WIDTH }) => ({ flops: columns * X_WIDTH * 3, bytes: columns * X_WIDTH * 12 }),
 });
 
 /**
@@ -153,7 +153,7 @@ export function guide(x: Tensor, guidanceScale: number): Tensor {
         conditional_start: conditional.start / lanes,
         y_start: target.start / lanes,
       },
-      { X_LANES: lanes, number: lanes === 4 ? "vec4f" : "f32", ...constants },
+      { X_WIDTH: lanes, number: lanes === 4 ? "vec4f" : "f32", ...constants },
     );
   }
   return y;

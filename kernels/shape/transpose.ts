@@ -11,7 +11,7 @@ import { bindFrom, stretches } from "../wgsl/launch.ts";
  */
 const transposeKernel = declareKernel({
   name: "transpose",
-  bindings: { x: input("X_LANES"), residual: input("X_LANES"), y: output("X_LANES") },
+  bindings: { x: input("X_WIDTH"), residual: input("X_WIDTH"), y: output("X_WIDTH") },
   // Rows and columns are counted in blocks a lane takes; strides in accesses.
   params: {
     matrices: "u32",
@@ -22,9 +22,9 @@ const transposeKernel = declareKernel({
     residual_start: "u32",
     has_residual: "u32",
   },
-  constants: ["X_LANES"],
-  wgsl: ({ X_LANES }) => /* wgsl */ `
-fn put(at: u32, value: ${X_LANES === 4 ? "vec4f" : "f32"}) {
+  constants: { X_WIDTH: "u32" },
+  wgsl: ({ X_WIDTH }) => /* wgsl */ `
+fn put(at: u32, value: ${X_WIDTH === 4 ? "vec4f" : "f32"}) {
   if (params.has_residual == 1u) { y_put(at, value + residual_at(at - params.y_start + params.residual_start)); } else { y_put(at, value); }
 }
 @compute @workgroup_size(8, 8)
@@ -36,11 +36,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let row = workgroup / across % down * 8u + lane.y;
   let column = workgroup % across * 8u + lane.x;
   if (matrix >= params.matrices || row >= params.rows || column >= params.columns) { return; }
-  let size = params.rows * params.columns * X_LANES;
-  let x_at_block = params.x_start + matrix * size + row * X_LANES * params.columns + column;
-  let y_at_block = params.y_start + matrix * size + column * X_LANES * params.rows + row;
+  let size = params.rows * params.columns * X_WIDTH;
+  let x_at_block = params.x_start + matrix * size + row * X_WIDTH * params.columns + column;
+  let y_at_block = params.y_start + matrix * size + column * X_WIDTH * params.rows + row;
   ${
-    X_LANES === 1 ? "put(y_at_block, x_at(x_at_block));" : `
+    X_WIDTH === 1 ? "put(y_at_block, x_at(x_at_block));" : `
   let block = transpose(mat4x4f(
     x_at(x_at_block),
     x_at(x_at_block + params.columns),
@@ -54,9 +54,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
 }`,
   grid: ({ matrices, rows, columns }) => spread(matrices * Math.ceil(rows / 8) * Math.ceil(columns / 8)),
-  cost: ({ matrices, rows, columns }, { X_LANES }) => ({
+  cost: ({ matrices, rows, columns }, { X_WIDTH }) => ({
     flops: 0,
-    bytes: 8 * matrices * rows * columns * (X_LANES as number) ** 2,
+    bytes: 8 * matrices * rows * columns * X_WIDTH ** 2,
   }),
 });
 
@@ -105,7 +105,7 @@ export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType
         residual_start: beside.start / lanes,
         has_residual: residual ? 1 : 0,
       },
-      { X_LANES: lanes },
+      { X_WIDTH: lanes },
     );
   }
   return y;

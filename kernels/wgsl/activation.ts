@@ -2,7 +2,7 @@ import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import {
   elementwise,
-  elementwiseConstantNames,
+  elementwiseConstantTypes,
   elementwiseGrid,
   elementwiseParams,
   elementwiseWgsl,
@@ -35,34 +35,31 @@ fn erfc4(z: vec4f) -> vec4f { // z >= 0
 }
 `;
 
-const bodies = [
-  "return x;",
-  "return x / (1.0 + exp(-x));",
+const bodies = {
+  none: "return x;",
+  silu: "return x / (1.0 + exp(-x));",
   // 1 - erf would cancel the left tail away; erfc keeps it.
-  "let tail = 0.5 * erfc4(abs(x) * 0.7071067811865476); return x * select(tail, 1.0 - tail, x > vec4f());",
-  "return x / (1.0 + exp(-1.702 * x));",
-];
+  gelu: "let tail = 0.5 * erfc4(abs(x) * 0.7071067811865476); return x * select(tail, 1.0 - tail, x > vec4f());",
+  quick_gelu: "return x / (1.0 + exp(-1.702 * x));",
+} as const;
+
+/** The constant ACTIVATION of kernels that end with an activation. */
+export const activationConstant = ["none", "silu", "gelu", "quick_gelu"] as const;
 
 /**
- * WGSL `activate(x: vec4f) -> vec4f` for the constant ACTIVATION (see {@linkcode activationCode}),
+ * WGSL `activate(x: vec4f) -> vec4f` for the constant ACTIVATION {@linkcode activationConstant},
  * for the epilogues of other kernels too. Only the one that is needed: compilers inline an epilogue
  * many times before they notice what is dead.
  */
-export function activationWgsl(constants: Readonly<Record<string, unknown>>): string {
-  const code = constants.ACTIVATION as number;
-  return `${code === 2 ? erfcWgsl : ""}fn activate(x: vec4f) -> vec4f { ${bodies[code]} }\n`;
-}
-
-/** The constant ACTIVATION: 0 none, 1 silu, 2 gelu, 3 quick_gelu. */
-export function activationCode(activation: Activation | undefined): number {
-  return activation === undefined ? 0 : { silu: 1, gelu: 2, quick_gelu: 3 }[activation];
+export function activationWgsl({ ACTIVATION }: { readonly ACTIVATION: "none" | Activation }): string {
+  return `${ACTIVATION === "gelu" ? erfcWgsl : ""}fn activate(x: vec4f) -> vec4f { ${bodies[ACTIVATION]} }\n`;
 }
 
 const activationKernel = declareKernel({
   name: "activation",
   bindings: { x: input(4), y: output(4) },
   params: elementwiseParams,
-  constants: ["ACTIVATION", ...elementwiseConstantNames],
+  constants: { ACTIVATION: activationConstant, ...elementwiseConstantTypes },
   wgsl: (constants) =>
     activationWgsl(constants) + /* wgsl */ `
 fn element(row: u32, column: u32) { y_put(column, activate(x_at(column))); }
@@ -78,7 +75,7 @@ export function activate(x: Tensor, activation: Activation): Tensor {
   for (const { first, count, quads } of quadStretches(gpu, x.size)) {
     const { params, constants } = elementwise(gpu, 1, quads);
     activationKernel.run(gpu, { x: x.window(first, count), y: y.window(first, count) }, params, {
-      ACTIVATION: activationCode(activation),
+      ACTIVATION: activation,
       ...constants,
     });
   }

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../engine/gpu.ts";
-import { type Constant, type Grid, spread } from "../../engine/kernel/kernel.ts";
+import { type ConstantValues, type Grid, spread } from "../../engine/kernel/kernel.ts";
 
 /**
  * The entry point of kernels that do the same to each place of a `rows` × `columns` grid: such a
@@ -28,12 +28,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 export const elementwiseParams = { rows: "u32", columns: "u32", parts: "u32" } as const;
 
 /** Constants of elementwise kernels. */
-export const elementwiseConstantNames = ["LANES_X", "LANES_Y", "TURNS"] as const;
+export const elementwiseConstantTypes = { LANES_X: "u32", LANES_Y: "u32", TURNS: "u32" } as const;
 
 /** How a grid of rows × columns is shared out on this device. */
 export interface Elementwise {
   readonly params: { readonly rows: number; readonly columns: number; readonly parts: number };
-  readonly constants: { readonly LANES_X: number; readonly LANES_Y: number; readonly TURNS: number };
+  readonly constants: ConstantValues<typeof elementwiseConstantTypes>;
 }
 
 /** Params and constants of an elementwise kernel's run over `rows` × `columns` places. */
@@ -50,8 +50,8 @@ export function elementwise(gpu: Gpu, rows: number, columns: number): Elementwis
 
 /** The workgroups of an elementwise run. */
 export function elementwiseGrid(
-  { rows, parts }: Readonly<Record<keyof typeof elementwiseParams, number>>,
-  { LANES_Y }: Readonly<Record<(typeof elementwiseConstantNames)[number], Constant>>,
+  { rows, parts }: { readonly rows: number; readonly parts: number },
+  { LANES_Y }: ConstantValues<typeof elementwiseConstantTypes>,
 ): Grid {
-  return spread(Math.ceil(rows / (LANES_Y as number)) * parts);
+  return spread(Math.ceil(rows / LANES_Y) * parts);
 }

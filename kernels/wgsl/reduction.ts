@@ -23,14 +23,14 @@ export function reduction(gpu: Gpu): Reduction {
 }
 
 /** Names of the constants in {@linkcode Reduction}. */
-export const reductionConstantNames = ["LANES", "SUBGROUP"] as const;
+export const reductionConstantTypes = { LANES: "u32", SUBGROUP: "bool" } as const;
 
 /**
  * WGSL `sum_over_lanes(value, lane)` and `max_over_lanes(value, lane)`: what all lanes of a
  * workgroup put in, the same for each of them, added in an order that never changes. All lanes must
  * come here.
  */
-export function reductionWgsl({ SUBGROUP }: Readonly<Record<"SUBGROUP", unknown>>): string {
+export function reductionWgsl({ SUBGROUP }: Pick<Reduction, "SUBGROUP">): string {
   if (SUBGROUP) {
     return /* wgsl */ `
 fn sum_over_lanes(value: f32, lane: u32) -> f32 { return subgroupAdd(value); }

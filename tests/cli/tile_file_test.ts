@@ -13,7 +13,7 @@ gpuTest(
       const own = tilesOf(gpu);
       await useSavedTiles(gpu); // no file: nothing changes
       assertEquals(tilesOf(gpu), own);
-      const tile = { machine: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
+      const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
       await saveTiles("another adapter", { many: tile });
       await saveTiles(gpu.info.name, { few: tile });
       await useSavedTiles(gpu);

@@ -14,7 +14,7 @@ import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 
 gpuTest("useTiles() replaces the tiles of its adapter until another table does, and those of no other", (gpu) => {
   const before = tilesOf(gpu);
-  const tile = { machine: "workgroup" as const, lanes: 64, threadsX: 16, rows: 2, columns: 1 };
+  const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 16, rows: 2, columns: 1 };
   assertEquals(useTiles(gpu, { "another adapter": { many: tile } }), false);
   assertEquals(tilesOf(gpu), before);
   assertEquals(useTiles(gpu, { [gpu.info.name]: { many: tile } }), true);
@@ -36,7 +36,7 @@ gpuTest("useTiles() replaces the attention for heads of a width, and no other's"
   assertEquals(attentionFormFor(gpu, sizes), before);
   for (
     const [wrong, why] of [
-      [{ path: "subgroup", lanes: 3, queries: 1, keys: 1, together: 1 }, "lanes: 3"],
+      [{ path: "subgroup", lanes: 3, queries: 1, keys: 1, unrollK: 1 }, "lanes: 3"],
       [{ path: "workgroup", threadsX: 1024, threadsY: 1024, rows: 1 }, "threads at most: 1048576"],
       [{ path: "workgroup", threadsX: 16, threadsY: 16, rows: 64 }, "bytes at most"],
     ] as const
@@ -52,10 +52,10 @@ gpuTest("useTiles() refuses tiles that the device cannot run, and keeps what it 
   const many = gpu.info.limits.maxComputeInvocationsPerWorkgroup;
   for (
     const [tile, why] of [
-      [{ machine: "subgroup", lanes: 3, threadsX: 3, rows: 8, columns: 1 }, "lanes: 3"],
-      [{ machine: "workgroup", lanes: 2 * many, threadsX: many, rows: 1, columns: 1 }, `threads at most: ${2 * many}`],
-      [{ machine: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes at most"],
-      [{ machine: "matrix", lanes: 64, threadsX: 2, rows: 2, columns: 2 }, "no subgroup matrices"],
+      [{ strategy: "subgroup", lanes: 3, threadsX: 3, rows: 8, columns: 1 }, "lanes: 3"],
+      [{ strategy: "workgroup", lanes: 2 * many, threadsX: many, rows: 1, columns: 1 }, `threads at most: ${2 * many}`],
+      [{ strategy: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes at most"],
+      [{ strategy: "matrix", lanes: 64, threadsX: 2, rows: 2, columns: 2 }, "no subgroup matrices"],
     ] as const
   ) {
     assertThrows(() => useTiles(gpu, { [gpu.info.name]: { few: tile } }), TileTableError, why);
@@ -69,11 +69,11 @@ gpuTest(
     const { lanes } = gpu.info.subgroupMatrix!;
     const machinesOf = (allowF16Operands: boolean) => {
       const { row, skinny, few, many } = tilesOf(gpu, { allowF16Operands });
-      return [row, skinny, few, many].map(({ machine }) => machine === "matrix");
+      return [row, skinny, few, many].map(({ strategy }) => strategy === "matrix");
     };
     assertEquals(machinesOf(true), [false, false, true, true]);
     assertEquals(machinesOf(false), [false, false, false, false]);
-    const tile = { machine: "matrix" as const, lanes: 2 * lanes, threadsX: 1, rows: 1, columns: 2 };
+    const tile = { strategy: "matrix" as const, lanes: 2 * lanes, threadsX: 1, rows: 1, columns: 2 };
     assertEquals(useTiles(gpu, { [gpu.info.name]: { many: tile } }), false);
     assertEquals(useTiles(gpu, { [tileTableName(gpu)]: { many: tile } }), true);
     try {
@@ -98,8 +98,8 @@ gpuTest(
 
 Deno.test("parseTileTable() reads back what was written, and says what is wrong with anything else", () => {
   const table = {
-    "a GPU": { row: { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } },
-    "another": { many: { machine: "matrix", lanes: 128, threadsX: 2, rows: 4, columns: 4 } },
+    "a GPU": { row: { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } },
+    "another": { many: { strategy: "matrix", lanes: 128, threadsX: 2, rows: 4, columns: 4 } },
   };
   assertEquals(parseTileTable(JSON.stringify(table), "tiles.json"), table as unknown as TileTable);
   const tile = table["a GPU"].row;
@@ -108,7 +108,7 @@ Deno.test("parseTileTable() reads back what was written, and says what is wrong 
       ["{", "not JSON"],
       ["[]", "object of adapters"],
       [JSON.stringify({ a: { wide: tile } }), '"wide"'],
-      [JSON.stringify({ a: { row: { ...tile, machine: "warp" } } }), '"warp"'],
+      [JSON.stringify({ a: { row: { ...tile, strategy: "warp" } } }), '"warp"'],
       [JSON.stringify({ a: { row: { ...tile, rows: 1.5 } } }), "rows of a for row"],
       [JSON.stringify({ a: { row: { ...tile, threadsX: 7 } } }), "multiple of threadsX"],
       [JSON.stringify({ a: { attention: [] } }), "attention of a must be an object"],

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows } from "@std/assert";
 import { DTypeError, GpuError, KernelError, ShapeError } from "../../../engine/errors.ts";
-import { type Constant, declareKernel, input, output, spread, storage } from "../../../engine/kernel/kernel.ts";
+import { declareKernel, input, output, spread, storage } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { gpuTest } from "../../gpu.ts";
 
@@ -11,7 +11,7 @@ const affine = declareKernel({
   name: "test_affine",
   bindings: { x: input(1), y: output(1) },
   params: { count: "u32", factor: "f32", offset: "i32" },
-  constants: ["NEGATE", "BIAS"],
+  constants: { NEGATE: "bool", BIAS: "u32" },
   wgsl: /* wgsl */ `
 @compute @workgroup_size(64)
 fn main(@builtin(global_invocation_id) id: vec3u) {
@@ -41,7 +41,7 @@ gpuTest("input() reads f32 and f16 alike, one number or four; output() writes bo
       name: "test_double",
       bindings: { x: input("LANES"), y: output("LANES") },
       params: { count: "u32" },
-      constants: ["LANES"],
+      constants: { LANES: "u32" },
       wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
         if (id.x < params.count) { y_put(id.x, x_at(id.x)); y_put(id.x, y_at(id.x) + x_at(id.x)); }
       }`,
@@ -67,7 +67,7 @@ gpuTest("bindings of floats refuse whole numbers, f64, and f16 written one by on
   assertThrows(
     () => affine.run(gpu, { x: ids, y: x }, params, constants),
     DTypeError,
-    "Cannot bind x to test_affine as it takes f32 or f16 numbers: i32",
+    "Cannot bind x to test_affine as the binding takes f32 or f16: i32",
   );
   assertThrows(
     () => affine.run(gpu, { x, y: half }, params, constants),
@@ -81,7 +81,7 @@ gpuTest("NAME_first and NAME_last are the ends of an access, of four and of eigh
     name: "test_ends",
     bindings: { x: input("LANES"), y: output(1) },
     params: { count: "u32" },
-    constants: ["LANES"],
+    constants: { LANES: "u32" },
     wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
       if (id.x < params.count) { y_put(2u * id.x, x_first(id.x)); y_put(2u * id.x + 1u, x_last(id.x)); }
     }`,
@@ -105,7 +105,7 @@ gpuTest("storage() binds any WGSL type, and string constants are type aliases", 
     name: "test_count",
     bindings: { x: storage("read", "array<element>"), y: storage("write", "array<element>") },
     params: {},
-    constants: ["element"],
+    constants: { element: "type" },
     wgsl: `@compute @workgroup_size(4) fn main(@builtin(local_invocation_index) i: u32) { y[i] = x[i] + element(1); }`,
     grid: () => [1, 1, 1],
     cost: free,
@@ -166,8 +166,8 @@ gpuTest("a kernel is compiled once for each set of constants and types", (gpu) =
     name: "test_compiled",
     bindings: { x: input(4), y: output(4) },
     params: {},
-    constants: ["K"],
-    wgsl: ({ K }: Readonly<Record<"K", Constant>>) => {
+    constants: { K: "u32" },
+    wgsl: ({ K }) => {
       compiled++;
       return `@compute @workgroup_size(1) fn main() { y_put(0u, x_at(0u) * f32(${K})); }`;
     },

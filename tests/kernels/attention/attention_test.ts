@@ -158,7 +158,7 @@ gpuTest("subgroupAttention() is right for 1 to 4 queries a lane and any number o
   if (lanes === 0) return;
   const whole = problem({ batch: 1, heads: 2, t: 75, s: 43, dim: 8 });
   for (let queries = 1; queries <= 4; queries++) {
-    const shape = { lanes, queries, keys: queries === 1 ? lanes : 4, together: 2 ** (queries % 3) };
+    const shape = { lanes, queries, keys: queries === 1 ? lanes : 4, unrollK: 2 ** (queries % 3) };
     await check(gpu, whole, into((tensors, sizes) => subgroupAttention(tensors, sizes, shape)), JSON.stringify(shape));
   }
 });

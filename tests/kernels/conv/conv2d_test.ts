@@ -89,7 +89,7 @@ async function check(
   const shape = [batch, outChannels, ...outSize(c)];
   const weightShape = [outChannels, inChannels, ...kernel];
   const count = (lengths: number[]) => lengths.reduce((a, b) => a * b, 1);
-  const onMatrices = options.tile?.machine === "matrix"; // rounds its operands: numbers of f16 stay what they are
+  const onMatrices = options.tile?.strategy === "matrix"; // rounds its operands: numbers of f16 stay what they are
   let xData = randomArray(batch * inChannels * size[0] * size[1], 1);
   if (options.f16Pictures || onMatrices) xData = inHalves(xData);
   let weightData = randomArray(count(weightShape), 2);
@@ -209,7 +209,7 @@ for (const [device, options] of Object.entries(devices)) {
 gpuTest("conv2d computes the same on every tile shape", async (gpu) => {
   const lanes = gpu.info.subgroupSize;
   const subgroup = (rows: number, columns: number) => ({
-    machine: "subgroup" as const,
+    strategy: "subgroup" as const,
     lanes,
     threadsX: lanes,
     rows,
@@ -217,9 +217,9 @@ gpuTest("conv2d computes the same on every tile shape", async (gpu) => {
   });
   const tiles: TileShape[] = [
     ...(lanes > 0 ? [subgroup(8, 1), subgroup(16, 2), subgroup(32, 2)] : []),
-    { machine: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
-    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
-    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
+    { strategy: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
+    { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
+    { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
   ];
   for (const tile of tiles) {
     await check(gpu, { inChannels: 17, outChannels: 67, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 }, {
@@ -232,7 +232,7 @@ gpuTest(
   "conv2d on subgroup matrices equals its float64 definition of pictures and weights in f16",
   async (gpu) => {
     const { lanes } = gpu.info.subgroupMatrix!;
-    const tile: TileShape = { machine: "matrix", lanes: 4 * lanes, threadsX: 2, rows: 1, columns: 1 };
+    const tile: TileShape = { strategy: "matrix", lanes: 4 * lanes, threadsX: 2, rows: 1, columns: 1 };
     for (const c of awkward) await check(gpu, c, { tile });
     const c: Case = { inChannels: 17, outChannels: 67, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 };
     await check(gpu, c, { tile, with: ["bias", "channelBias", "residual", "silu"] });

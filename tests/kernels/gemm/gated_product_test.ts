@@ -39,7 +39,7 @@ gpuTest("geglu refuses a last axis without two halves", (gpu) => {
 });
 
 const workgroup = (threadsX: number, threadsY: number, rows: number) =>
-  ({ machine: "workgroup", lanes: threadsX * threadsY, threadsX, rows, columns: 2 }) as const;
+  ({ strategy: "workgroup", lanes: threadsX * threadsY, threadsX, rows, columns: 2 }) as const;
 
 gpuTest("gatedProduct is geglu(x Wᵀ + b) in float64, as a product of its own and in two passes", async (gpu) => {
   for (const [m, k, n] of [[1, 4, 4], [5, 8, 12], [70, 33, 68], [130, 64, 260], [3, 16, 5]]) {

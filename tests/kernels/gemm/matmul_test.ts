@@ -51,11 +51,11 @@ function product(
 async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
   const { m, n, k, batch = 1, transposeA, transposeB } = c;
   let aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
-  if (tile?.machine === "matrix") [aData, bData] = [inHalves(aData), inHalves(bData)]; // it rounds them, and these stay what they are
+  if (tile?.strategy === "matrix") [aData, bData] = [inHalves(aData), inHalves(bData)]; // it rounds them, and these stay what they are
   using a = Tensor.from(gpu, aData, [batch, ...(transposeA ? [k, m] : [m, k])]);
   using b = Tensor.from(gpu, bData, [batch, ...(transposeB ? [n, k] : [k, n])]);
   using y = matmul(a, b, { transposeA, transposeB, tile });
-  const tolerance = tile?.machine === "matrix" ? matrixTolerance(k) : f32Tolerance(k);
+  const tolerance = tile?.strategy === "matrix" ? matrixTolerance(k) : f32Tolerance(k);
   assertClose(await y.data(), product(aData, bData, c), tolerance, JSON.stringify({ ...c, tile }));
 }
 
@@ -97,17 +97,17 @@ gpuTest("matmul computes the same on every tile shape", async (gpu) => {
   const lanes = gpu.info.subgroupSize;
   const tiles: TileShape[] = [
     ...[[8, 1], [32, 1], [32, 2], [64, 2]].map(([rows, columns]) => ({
-      machine: "subgroup" as const,
+      strategy: "subgroup" as const,
       lanes,
       threadsX: lanes,
       rows,
       columns,
     })),
-    { machine: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
-    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
-    { machine: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
-    { machine: "workgroup", lanes: 64, threadsX: 16, rows: 4, columns: 2 },
-  ].filter(({ machine }) => machine !== "subgroup" || lanes > 0) as TileShape[];
+    { strategy: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
+    { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
+    { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
+    { strategy: "workgroup", lanes: 64, threadsX: 16, rows: 4, columns: 2 },
+  ].filter(({ strategy }) => strategy !== "subgroup" || lanes > 0) as TileShape[];
   for (const tile of tiles) {
     await check(gpu, { m: 131, n: 140, k: 52 }, tile);
     await check(gpu, { m: 131, n: 144, k: 56 }, tile);
@@ -172,7 +172,7 @@ gpuTest(
   async (gpu) => {
     const { lanes } = gpu.info.subgroupMatrix!;
     const tile = (subgroups: number, threadsX: number, rows: number, columns: number): TileShape => {
-      return { machine: "matrix", lanes: subgroups * lanes, threadsX, rows, columns };
+      return { strategy: "matrix", lanes: subgroups * lanes, threadsX, rows, columns };
     };
     // A software device compiles each variant for seconds: so all transposes on few sizes, all
     // sizes on one transpose, all shapes on one size.
@@ -221,7 +221,7 @@ gpuTest(
 
 gpuTest("matmul refuses a tile of subgroup matrices where none are in use", (gpu) => {
   using a = Tensor.empty(gpu, [64, 64]);
-  const tile: TileShape = { machine: "matrix", lanes: 128, threadsX: 2, rows: 2, columns: 2 };
+  const tile: TileShape = { strategy: "matrix", lanes: 128, threadsX: 2, rows: 2, columns: 2 };
   assertThrows(() => gpu.scope(() => void matmul(a, a, { tile })), GpuError, "no subgroup matrices");
 });
 

@@ -1,7 +1,7 @@
 import { assert } from "@std/assert";
 import { declareKernel, storage } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { tileConstantNames, type TileConstants, tileGrid, tileWgsl } from "../../../kernels/gemm/tile.ts";
+import { type TileConstants, tileConstantTypes, tileGrid, tileWgsl } from "../../../kernels/gemm/tile.ts";
 import { assertClose, gpuTest, inHalves, lackOf, matrixTolerance, randomArray } from "../../gpu.ts";
 
 /**
@@ -10,7 +10,7 @@ import { assertClose, gpuTest, inHalves, lackOf, matrixTolerance, randomArray } 
  * any size of matrix, on devices that have others or none.
  */
 function emulated(constants: TileConstants): string {
-  const { MATRIX_M: m = 0, MATRIX_N: n = 0, MATRIX_K: k = 0, MATRIX_LANES: lanes = 0, ROWS, COLUMNS } = constants;
+  const { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes, ROWS, COLUMNS } = constants;
   const subgroups = constants.LANES / lanes;
   let results = 0;
   const load = (side: string, columns: number, rows: number, block: string) =>
@@ -70,7 +70,7 @@ const productKernel = declareKernel({
   name: "emulated_tile",
   bindings: { a: storage("read", "array<f32>"), b: storage("read", "array<f32>"), y: storage("write", "array<f32>") },
   params: { m: "u32", n: "u32", k: "u32" },
-  constants: tileConstantNames,
+  constants: tileConstantTypes,
   extensions: ["f16"],
   wgsl: (constants) =>
     /* wgsl */ `
@@ -90,7 +90,7 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f { return sum
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   for (var i = 0u; i < min(4u, params.n - column); i++) { y[row * params.n + column + i] = value[i]; }
 }
-` + emulated(constants as unknown as TileConstants),
+` + emulated(constants),
   grid: ({ m, n }, constants) => tileGrid(constants, m, n, 1),
   cost: ({ m, n, k }) => ({ flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n) }),
 });
@@ -111,7 +111,15 @@ gpuTest(
       for (const [subgroups, THREADS_X, ROWS, COLUMNS] of [[2, 1, 1, 2], [6, 3, 2, 1]]) {
         using y = Tensor.empty(gpu, [m, n]);
         const sizes = { MATRIX_M, MATRIX_N, MATRIX_K, MATRIX_LANES: 32 };
-        const constants = { MACHINE: 2, LANES: 32 * subgroups, THREADS_X, ROWS, COLUMNS, WIDE: false, ...sizes };
+        const constants = {
+          STRATEGY: "matrix" as const,
+          LANES: 32 * subgroups,
+          THREADS_X,
+          ROWS,
+          COLUMNS,
+          WIDE: false,
+          ...sizes,
+        };
         productKernel.run(gpu, { a, b, y }, { m, n, k }, constants);
         assertClose(await y.data(), expected, matrixTolerance(k), JSON.stringify(constants));
       }
