@@ -63,7 +63,8 @@ export { attention, type AttentionOptions } from "./attention/attention.ts";
 // Normalization and activation
 export { groupNorm, type GroupNormOptions } from "./norm/group_norm.ts";
 export { layerNorm, type LayerNormOptions } from "./norm/layer_norm.ts";
-export { activate, type Activation } from "./wgsl/activation.ts";
+export { activate } from "./shape/activate.ts";
+export type { Activation } from "./wgsl/activation.ts";
 
 // Shapes and elements
 export { concat } from "./shape/concat.ts";
@@ -71,4 +72,5 @@ export { slice } from "./shape/slice.ts";
 export { transpose } from "./shape/transpose.ts";
 export { embedding } from "./shape/embedding.ts";
 export { clamp } from "./shape/clamp.ts";
-export { add, guide, linearCombination, type LinearTerm } from "./shape/linear_combination.ts";
+export { guide } from "./shape/guide.ts";
+export { add, linearCombination, type LinearTerm } from "./shape/linear_combination.ts";

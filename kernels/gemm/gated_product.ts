@@ -11,7 +11,7 @@ import {
 } from "../wgsl/elementwise.ts";
 import { gemm, matmul } from "./matmul.ts";
 import { tileFor, type TileShape } from "./tile.ts";
-import { bindFrom, stretches } from "../wgsl/launch.ts";
+import { launchOverRanges } from "../wgsl/launch.ts";
 
 /**
  * Columns come in fours where a half is a multiple of four; else one at a time, the activation's
@@ -57,17 +57,21 @@ export function geglu(x: Tensor): Tensor {
   const outer = x.shape.slice(0, -1), half = width / 2;
   const y = Tensor.empty(gpu, [...outer, half], x.dtype);
   const lanes = half % 4 === 0 ? 4 : 1;
-  for (const { first, count } of stretches(gpu, elements(outer), width * 4)) {
-    const source = bindFrom(x, first * width, count * width);
-    const target = bindFrom(y, first * half, count * half);
-    const { params, constants } = elementwise(gpu, count, half / lanes);
-    gegluKernel.run(
-      gpu,
-      { x: source.window, y: target.window },
-      { ...params, x_start: source.start / lanes, y_start: target.start / lanes },
-      { X_WIDTH: lanes, ACTIVATION: "gelu", ...constants },
-    );
-  }
+  launchOverRanges(
+    gpu,
+    elements(outer),
+    { x: { tensor: x, unit: width }, y: { tensor: y, unit: half } },
+    ({ count, windows, starts }) => {
+      const { params, constants } = elementwise(gpu, count, half / lanes);
+      gegluKernel.run(
+        gpu,
+        windows,
+        { ...params, x_start: starts.x, y_start: starts.y },
+        { X_WIDTH: lanes, ACTIVATION: "gelu", ...constants },
+      );
+    },
+    { vectorWidth: lanes },
+  );
   return y;
 }
 

@@ -3,7 +3,8 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { activate, type Activation, activationWgsl } from "../wgsl/activation.ts";
+import { activate } from "../shape/activate.ts";
+import { type Activation, activationWgsl } from "../wgsl/activation.ts";
 import { add } from "../shape/linear_combination.ts";
 import { sumParts } from "./split_k_sum.ts";
 import {

@@ -1,5 +1,6 @@
-import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
+import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 
 /**
  * y = Σₚ partsₚ + bias + residual, parts in their order: the second half of a product whose k was
@@ -17,10 +18,7 @@ fn bias_of(column: u32) -> number { return ${
       ? "vec4f(bias_at(column), bias_at(column + 1u), bias_at(column + 2u), bias_at(column + 3u))"
       : "bias_at(column)"
   }; }
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * groups.x) * 64u + lane;
-  if (i >= params.count) { return; }
+fn element(i: u32) {
   var sum = parts_at(i);
   for (var part = 1u; part < params.parts_count; part++) { sum += parts_at(i + part * params.count); }
   let row = i * WIDTH / params.n;
@@ -28,8 +26,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (params.bias_axis == 2u) { sum += bias_at(row); }
   if (params.has_residual == 1u) { sum += residual_at(i); }
   y_put(i, sum);
-}`,
-  grid: ({ count }) => spread(Math.ceil(count / 64)),
+}
+${flatWgsl("params.count")}`,
+  grid: ({ count }) => flatGrid(count),
   cost: ({ parts_count, count }, { WIDTH }) => ({
     flops: WIDTH * count * parts_count,
     bytes: 4 * WIDTH * count * (parts_count + 1),

@@ -1,19 +1,17 @@
 import { ShapeError } from "../../engine/errors.ts";
-import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
+import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 
 const addScaledKernel = declareKernel({
   name: "add_scaled",
   bindings: { x: storage("read", "array<f32>"), y: storage("write", "array<f32>") },
-  params: { numbers: "u32", factor: "f32" },
+  params: { elements: "u32", factor: "f32" },
   wgsl: /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let at = (group.x + group.y * groups.x) * 64u + lane;
-  if (at < params.numbers) { y[at] = fma(params.factor, x[at], y[at]); }
-}`,
-  grid: ({ numbers }) => spread(Math.ceil(numbers / 64)),
-  cost: ({ numbers }) => ({ flops: 2 * numbers, bytes: 12 * numbers }),
+fn element(i: u32) { y[i] = fma(params.factor, x[i], y[i]); }
+${flatWgsl("params.elements")}`,
+  grid: ({ elements }) => flatGrid(elements),
+  cost: ({ elements }) => ({ flops: 2 * elements, bytes: 12 * elements }),
 });
 
 /**
@@ -29,5 +27,5 @@ export function addScaled(y: Tensor, x: Tensor, factor: number): void {
       y.shape,
     ]);
   }
-  addScaledKernel.run(y.gpu, { x, y }, { numbers: y.size, factor });
+  addScaledKernel.run(y.gpu, { x, y }, { elements: y.size, factor });
 }

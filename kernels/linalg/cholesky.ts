@@ -3,7 +3,7 @@ import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import { roundUp } from "../../engine/memory/pool.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { copyMatrix } from "./copy_matrix.ts";
-import { addProduct, type Real } from "./real_product.ts";
+import { addProduct } from "./real_product.ts";
 
 /** Side of the diagonal blocks. Factors are padded to a multiple of it with the identity. */
 export const blockSize = 32;
@@ -137,12 +137,6 @@ export function cholesky(a: Tensor): CholeskyFactor {
   }
   const dispose = () => [lower, inverses, pivots].forEach((tensor) => tensor[Symbol.dispose]());
   return { size, lower, inverses, pivots, [Symbol.dispose]: dispose };
-}
-
-/** L itself [n, n], zero above the diagonal. */
-export function lowerTriangle(factor: CholeskyFactor, options: { real?: Real } = {}): Tensor {
-  const { size, lower } = factor;
-  return copyMatrix({ matrix: lower }, { shape: [size, size], lowerOnly: true, real: options.real });
 }
 
 /**

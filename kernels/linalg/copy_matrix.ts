@@ -1,6 +1,7 @@
 import { ShapeError } from "../../engine/errors.ts";
-import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
+import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 import type { Block, Real } from "./real_product.ts";
 
 /** What {@linkcode copyMatrix} makes of a matrix on the way. */
@@ -9,8 +10,6 @@ export interface CopyMatrixOptions {
   readonly shape?: readonly [number, number];
   /** Type of the copy. Default: the matrix's own. */
   readonly real?: Real;
-  /** Whether only the lower triangle is taken, and zero is above. Default: false. */
-  readonly lowerOnly?: boolean;
   /** What is on the diagonal where the block does not reach. Default: 0. */
   readonly padDiagonal?: number;
   /** Added to the diagonal: one number a row. */
@@ -22,7 +21,7 @@ export interface CopyMatrixOptions {
 const copyKernel = declareKernel({
   name: "copy_matrix",
   bindings: {
-    x: storage("read", "array<element>"),
+    x: storage("read", "array<source>"),
     diagonal: storage("read", "array<diagonal_real>"),
     scale: storage("read", "array<scale_real>"),
     y: storage("write", "array<result>"),
@@ -38,36 +37,33 @@ const copyKernel = declareKernel({
     pad: "f32",
   },
   constants: {
-    element: "type",
+    source: "type",
     diagonal_real: "type",
     scale_real: "type",
     number: "type",
     result: "type",
-    LOWER: "bool",
     DIAGONAL: "bool",
     SCALE: "bool",
   },
   wgsl: /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let at = (group.x + group.y * groups.x) * 64u + lane;
-  if (at >= params.rows * params.columns) { return; }
+fn element(at: u32) {
   let row = at / params.columns;
   let column = at % params.columns;
   var value = result();
   if (row < params.from_rows && column < params.from_columns) {
-    if (!LOWER || column <= row) { value = result(x[params.start + row * params.stride + column]); }
+    value = result(x[params.start + row * params.stride + column]);
     if (SCALE) { value = value * result(scale[column]); }
     if (DIAGONAL) { if (row == column) { value = value + result(diagonal[row]); } }
   } else if (row == column) {
     value = result(number(params.pad));
   }
   y[at] = value;
-}`,
-  grid: ({ rows, columns }) => spread(Math.ceil(rows * columns / 64)),
-  cost: ({ rows, columns, from_rows, from_columns }, { element, result }) => ({
+}
+${flatWgsl("params.rows * params.columns")}`,
+  grid: ({ rows, columns }) => flatGrid(rows * columns),
+  cost: ({ rows, columns, from_rows, from_columns }, { source, result }) => ({
     flops: 0,
-    bytes: rows * columns * bytesOf(result) + from_rows * from_columns * bytesOf(element),
+    bytes: rows * columns * bytesOf(result) + from_rows * from_columns * bytesOf(source),
   }),
 });
 
@@ -92,8 +88,8 @@ export function copyMatrix(block: Block, options: CopyMatrixOptions = {}): Tenso
   const [rows, columns] = options.shape ?? [blockRows, blockColumns];
   const real = options.real ?? matrix.dtype;
   const y = Tensor.empty(matrix.gpu, [rows, columns], real);
-  const { lowerOnly = false, padDiagonal = 0, addDiagonal, scaleColumns } = options;
-  const plain = !lowerOnly && padDiagonal === 0 && !addDiagonal && !scaleColumns;
+  const { padDiagonal = 0, addDiagonal, scaleColumns } = options;
+  const plain = padDiagonal === 0 && !addDiagonal && !scaleColumns;
   const lanes = plain && [width, column, blockColumns, columns].every((count) => count % 4 === 0) ? 4 : 1;
   const type = (dtype: string) => lanes === 4 ? `vec4<${dtype}>` : dtype;
   copyKernel.run(
@@ -109,12 +105,11 @@ export function copyMatrix(block: Block, options: CopyMatrixOptions = {}): Tenso
       pad: padDiagonal,
     },
     {
-      element: type(matrix.dtype),
+      source: type(matrix.dtype),
       diagonal_real: addDiagonal?.dtype ?? type(matrix.dtype),
       scale_real: scaleColumns?.dtype ?? type(matrix.dtype),
       number: real,
       result: type(real),
-      LOWER: lowerOnly,
       DIAGONAL: addDiagonal !== undefined,
       SCALE: scaleColumns !== undefined,
     },

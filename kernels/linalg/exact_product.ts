@@ -1,7 +1,8 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
-import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
+import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 import { each, fmaChain } from "../wgsl/text.ts";
 
 /**
@@ -77,13 +78,10 @@ const sliceKernel = declareKernel({
     scales: storage("read", "array<f32>"),
     digits: storage("write", "array<f32>"),
   },
-  params: { numbers: "u32", columns: "u32", count: "u32" },
+  params: { elements: "u32", columns: "u32", count: "u32" },
   constants: { BY_ROW: "bool", PAIR: "bool" },
   wgsl: /* wgsl */ `
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let at = (group.x + group.y * groups.x) * 64u + lane;
-  if (at >= params.numbers) { return; }
+fn element(at: u32) {
   let scale = scales[select(at % params.columns, at / params.columns, BY_ROW)];
   let inverse = bitcast<f32>((254u << 23u) - bitcast<u32>(scale)); // exact: the scale is a power of two
   var a = high[at] * inverse;
@@ -93,12 +91,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     a *= ${2 ** bits}.0;
     b *= ${2 ** bits}.0;
     let q = round(a + b); // any whole number near the sum will do: what it leaves goes to the next slice
-    digits[at + i * params.numbers] = q;
+    digits[at + i * params.elements] = q;
     a -= q;
   }
-}`,
-  grid: ({ numbers }) => spread(Math.ceil(numbers / 64)),
-  cost: ({ numbers, count }) => ({ flops: 4 * numbers * count, bytes: 4 * numbers * (1 + count) }),
+}
+${flatWgsl("params.elements")}`,
+  grid: ({ elements }) => flatGrid(elements),
+  cost: ({ elements, count }) => ({ flops: 4 * elements * count, bytes: 4 * elements * (1 + count) }),
 });
 
 /**
@@ -122,7 +121,7 @@ export function slices(x: Tensor | Pair, options: { along: "rows" | "columns"; c
       ? { lines: rows, line_stride: columns, terms: columns, term_stride: 1 }
       : { lines: columns, line_stride: 1, terms: rows, term_stride: columns },
   );
-  sliceKernel.run(high.gpu, { high, low: low ?? high, scales, digits }, { numbers: rows * columns, columns, count }, {
+  sliceKernel.run(high.gpu, { high, low: low ?? high, scales, digits }, { elements: rows * columns, columns, count }, {
     BY_ROW: byRow,
     PAIR: low !== undefined,
   });

@@ -4,7 +4,7 @@ import { declareKernel, input, output, spread, storage } from "../../engine/kern
 import { elements, Tensor } from "../../engine/tensor.ts";
 import { activationConstant, activationWgsl } from "../wgsl/activation.ts";
 import { type Reduction, reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
-import { bindFrom, stretches } from "../wgsl/launch.ts";
+import { bindableBlocks, bindRange, type RowBlock } from "../wgsl/launch.ts";
 
 /*
  * Two dispatches. The first cuts every range, the channels of one group in one picture, into chunks
@@ -218,55 +218,61 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
   const lanes = elements(rest) % 4 === 0 ? 4 : 1;
   const number = lanes === 4 ? "vec4f" : "f32";
   const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / lanes;
-  const windows = windowsOf(gpu, ranges, planes, planeLength * lanes * 4);
-  const windowsPerRange = windows.filter(({ range }) => range === 0).length;
+  const planeBytes = planeLength * lanes * 4;
+  const blocks = [...bindableBlocks(gpu, {
+    rows: ranges,
+    columns: planes,
+    rowBytes: planes * planeBytes,
+    columnBytes: planeBytes,
+  })];
+  const blocksPerRange = blocks.filter(({ row }) => row === 0).length;
   const shared = share(gpu, ranges, planes, planeLength);
-  const chunks = Math.ceil(shared.chunks / windowsPerRange);
-  const moments = Tensor.empty(gpu, [ranges, windowsPerRange, chunks, 4]);
+  const chunks = Math.ceil(shared.chunks / blocksPerRange);
+  const moments = Tensor.empty(gpu, [ranges, blocksPerRange, chunks, 4]);
 
-  const bind = (tensor: Tensor, window: Window) => {
-    const first = (window.range * planes + window.plane) * planeLength * lanes;
-    const { window: bound, start } = bindFrom(tensor, first, window.ranges * window.planes * planeLength * lanes);
-    return { bound, start: start / lanes };
+  const bind = (tensor: Tensor, { row, rows, column, columns }: RowBlock) => {
+    const first = (row * planes + column) * planeLength * lanes;
+    const { window, start } = bindRange(tensor, first, rows * columns * planeLength * lanes);
+    return { window, start: start / lanes };
   };
-  windows.forEach((window, index) => {
-    const source = bind(x, window);
-    const length = window.planes * planeLength;
+  blocks.forEach((block, index) => {
+    const source = bind(x, block);
+    const length = block.columns * planeLength;
     statisticsKernel.run(
       gpu,
-      { x: source.bound, moments },
+      { x: source.window, moments },
       {
-        ranges: window.ranges,
+        ranges: block.rows,
         length,
         chunk_length: Math.ceil(length / chunks),
         chunks,
         x_start: source.start,
-        moments_start: window.range * windowsPerRange * chunks + index % windowsPerRange * chunks,
+        moments_start: block.row * blocksPerRange * chunks + index % blocksPerRange * chunks,
         moments_stride: chunks,
       },
       { X_WIDTH: lanes, number, ...reduction(gpu) },
     );
   });
-  for (const window of windows) {
-    const source = bind(x, window), target = bind(y, window);
+  for (const block of blocks) {
+    const source = bind(x, block), target = bind(y, block);
     affineKernel.run(
       gpu,
-      { x: source.bound, moments, weight, bias, y: target.bound },
+      { x: source.window, moments, weight, bias, y: target.window },
       {
-        ranges: window.ranges,
-        planes: window.planes,
+        ranges: block.rows,
+        planes: block.columns,
         plane_length: planeLength,
-        pieces: Math.ceil(window.planes / shared.planesPerPiece) * shared.parts,
+        pieces: Math.ceil(block.columns / shared.planesPerPiece) * shared.parts,
         planes_per_piece: shared.planesPerPiece,
         parts: shared.parts,
         part_length: Math.ceil(planeLength / shared.parts),
         x_start: source.start,
         y_start: target.start,
-        first_range: window.range,
-        first_plane: window.plane,
+        first_range: block.row,
+        first_plane: block.column,
         groups,
         channels_per_group: planes,
-        chunks: windowsPerRange * chunks,
+        chunks: blocksPerRange * chunks,
         epsilon,
       },
       { X_WIDTH: lanes, number, ACTIVATION: activation ?? "none", ...reduction(gpu) },
@@ -274,29 +280,6 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
   }
   moments[Symbol.dispose]();
   return y;
-}
-
-/** What one run works on: whole ranges, or some channels of one range. */
-interface Window {
-  readonly range: number;
-  readonly ranges: number;
-  readonly plane: number;
-  readonly planes: number;
-}
-
-function windowsOf(gpu: Gpu, ranges: number, planes: number, planeBytes: number): Window[] {
-  const ofRange = [...stretches(gpu, planes, planeBytes)];
-  if (ofRange.length === 1) {
-    return [...stretches(gpu, ranges, planes * planeBytes)].map(({ first, count }) => ({
-      range: first,
-      ranges: count,
-      plane: 0,
-      planes,
-    }));
-  }
-  return Array.from({ length: ranges }, (_, range) => range).flatMap((range) =>
-    ofRange.map(({ first, count }) => ({ range, ranges: 1, plane: first, planes: count }))
-  );
 }
 
 /**

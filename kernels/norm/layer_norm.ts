@@ -2,7 +2,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
-import { bindFrom, stretches } from "../wgsl/launch.ts";
+import { launchOverRanges } from "../wgsl/launch.ts";
 import { each } from "../wgsl/text.ts";
 
 /**
@@ -92,19 +92,23 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
   const y = Tensor.empty(gpu, x.shape, x.dtype);
   if (y.size === 0) return y;
   const lanes = width % 4 === 0 ? 4 : 1;
-  for (const { first, count } of stretches(gpu, x.size / width, width * 4)) {
-    const source = bindFrom(x, first * width, count * width), target = bindFrom(y, first * width, count * width);
-    layerNormKernel.run(
-      gpu,
-      { x: source.window, weight, bias, y: target.window },
-      { rows: count, columns: width / lanes, x_start: source.start / lanes, y_start: target.start / lanes, epsilon },
-      {
-        X_WIDTH: lanes,
-        number: lanes === 4 ? "vec4f" : "f32",
-        ROWS: gpu.info.deviceClass === "software" && count >= 64 ? 4 : 1,
-        ...reduction(gpu),
-      },
-    );
-  }
+  launchOverRanges(
+    gpu,
+    x.size / width,
+    { x: { tensor: x, unit: width }, y: { tensor: y, unit: width } },
+    ({ count, windows, starts }) =>
+      layerNormKernel.run(
+        gpu,
+        { ...windows, weight, bias },
+        { rows: count, columns: width / lanes, x_start: starts.x, y_start: starts.y, epsilon },
+        {
+          X_WIDTH: lanes,
+          number: lanes === 4 ? "vec4f" : "f32",
+          ROWS: gpu.info.deviceClass === "software" && count >= 64 ? 4 : 1,
+          ...reduction(gpu),
+        },
+      ),
+    { vectorWidth: lanes },
+  );
   return y;
 }

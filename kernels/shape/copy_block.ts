@@ -1,6 +1,5 @@
 import { bytesPerElement } from "../../engine/dtype.ts";
 import { DTypeError } from "../../engine/errors.ts";
-import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import {
@@ -10,7 +9,7 @@ import {
   elementwiseParams,
   elementwiseWgsl,
 } from "../wgsl/elementwise.ts";
-import { bindFrom, stretches } from "../wgsl/launch.ts";
+import { bindableBlocks, bindRange } from "../wgsl/launch.ts";
 
 /** Numbers are moved as words of four bytes, whatever they are: one word an access, or four. */
 const copyKernel = declareKernel({
@@ -74,12 +73,19 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
     return;
   }
   const elementsPerWord = (measures.every((bytes) => bytes % 16 === 0) ? 16 : 4) / width;
-  for (const piece of pieces(gpu, Math.max(from.stride, to.stride) * width, rows, length, 16 / width)) {
-    const { row, column } = piece;
-    const reach = (stride: number) => (piece.rows - 1) * stride + piece.columns;
-    const x = bindFrom(from.tensor, from.start + row * from.stride + column, reach(from.stride));
-    const y = bindFrom(to.tensor, to.start + row * to.stride + column, reach(to.stride));
-    const { params, constants } = elementwise(gpu, piece.rows, piece.columns / elementsPerWord);
+  const step = 16 / width; // elements of the largest word
+  const blocks = bindableBlocks(gpu, {
+    rows,
+    columns: Math.ceil(length / step),
+    rowBytes: Math.max(from.stride, to.stride) * width,
+    columnBytes: 16,
+  });
+  for (const block of blocks) {
+    const column = block.column * step, columns = Math.min(block.columns * step, length - column);
+    const bind = ({ tensor, start, stride }: Block) =>
+      bindRange(tensor, start + block.row * stride + column, (block.rows - 1) * stride + columns);
+    const x = bind(from), y = bind(to);
+    const { params, constants } = elementwise(gpu, block.rows, columns / elementsPerWord);
     copyKernel.run(
       gpu,
       { x: x.window, y: y.window },
@@ -97,29 +103,3 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
 
 /** Rows from here on are copied apart on software devices. */
 const bytesWorthACopy = 8192;
-
-/**
- * Parts of a block that the device can bind: whole rows together, or parts of one row, which begin
- * on multiples of `step` columns.
- */
-function* pieces(
-  gpu: Gpu,
-  strideBytes: number,
-  rows: number,
-  length: number,
-  step: number,
-): Generator<{ row: number; rows: number; column: number; columns: number }> {
-  const limit = gpu.info.limits.maxStorageBufferBindingSize;
-  if (strideBytes + 256 <= limit) {
-    for (const { first, count } of stretches(gpu, rows, strideBytes)) {
-      yield { row: first, rows: count, column: 0, columns: length };
-    }
-    return;
-  }
-  for (let row = 0; row < rows; row++) {
-    for (const { first, count } of stretches(gpu, Math.ceil(length / step), 16)) {
-      const column = first * step;
-      yield { row, rows: 1, column, columns: Math.min(count * step, length - column) };
-    }
-  }
-}

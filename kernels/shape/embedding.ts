@@ -8,7 +8,7 @@ import {
   elementwiseParams,
   elementwiseWgsl,
 } from "../wgsl/elementwise.ts";
-import { bindFrom, stretches } from "../wgsl/launch.ts";
+import { launchOverRanges } from "../wgsl/launch.ts";
 
 /**
  * A row of the result is a row of the table. CLIP's table (145 MiB in f32) is more than some
@@ -49,15 +49,20 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
   }
   const y = Tensor.empty(gpu, [...ids.shape, width]);
   const lanes = width % 4 === 0 ? 4 : 1;
-  for (const { first, count } of stretches(gpu, vocabulary, table.bytes / vocabulary)) {
-    const { window, start } = bindFrom(table, first * width, count * width);
-    const { params, constants } = elementwise(gpu, ids.size, width / lanes);
-    embeddingKernel.run(
-      gpu,
-      { table: window, ids, y },
-      { ...params, table_start: start / lanes, first_id: first, last_id: first + count - 1, vocabulary },
-      { TABLE_WIDTH: lanes, id: ids.dtype, ...constants },
-    );
-  }
+  launchOverRanges(
+    gpu,
+    vocabulary,
+    { table: { tensor: table, unit: width } },
+    ({ first, count, windows, starts }) => {
+      const { params, constants } = elementwise(gpu, ids.size, width / lanes);
+      embeddingKernel.run(
+        gpu,
+        { ...windows, ids, y },
+        { ...params, table_start: starts.table, first_id: first, last_id: first + count - 1, vocabulary },
+        { TABLE_WIDTH: lanes, id: ids.dtype, ...constants },
+      );
+    },
+    { vectorWidth: lanes },
+  );
   return y;
 }

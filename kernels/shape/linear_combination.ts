@@ -1,4 +1,4 @@
-import { DTypeError, ShapeError } from "../../engine/errors.ts";
+import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, type Kernel, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import {
@@ -8,7 +8,7 @@ import {
   elementwiseParams,
   elementwiseWgsl,
 } from "../wgsl/elementwise.ts";
-import { bindFrom, quadStretches, stretches } from "../wgsl/launch.ts";
+import { launchOverVec4 } from "../wgsl/launch.ts";
 
 /** The most terms of one run: seven buffers of the eight that every WebGPU device binds. */
 const maxTerms = 6;
@@ -65,7 +65,7 @@ export function linearCombination(terms: readonly LinearTerm[]): Tensor {
     throw new ShapeError(`Cannot combine ${terms.length} tensors as a combination has 1 to ${maxTerms} terms`);
   }
   const [{ tensor: model }] = terms;
-  const { gpu, shape, size } = model;
+  const { gpu, shape } = model;
   for (const { tensor } of terms) {
     if (tensor.shape.join() !== shape.join()) {
       const all = terms.map(({ tensor }) => tensor.shape);
@@ -76,18 +76,12 @@ export function linearCombination(terms: readonly LinearTerm[]): Tensor {
     }
   }
   const y = Tensor.empty(gpu, shape, model.dtype);
-  for (const { first, count, quads } of quadStretches(gpu, size)) {
-    const { params, constants } = elementwise(gpu, 1, quads);
-    combinationKernels[terms.length - 1].run(
-      gpu,
-      {
-        ...Object.fromEntries(terms.map(({ tensor }, term) => [`x${term}`, tensor.window(first, count)])),
-        y: y.window(first, count),
-      },
-      { ...params, ...Object.fromEntries(terms.map(({ coefficient }, term) => [`c${term}`, coefficient])) },
-      constants,
-    );
-  }
+  const inputs = Object.fromEntries(terms.map(({ tensor }, term) => [`x${term}`, tensor]));
+  const coefficients = Object.fromEntries(terms.map(({ coefficient }, term) => [`c${term}`, coefficient]));
+  launchOverVec4(gpu, { y, ...inputs }, (windows, vec4Count) => {
+    const { params, constants } = elementwise(gpu, 1, vec4Count);
+    combinationKernels[terms.length - 1].run(gpu, windows, { ...params, ...coefficients }, constants);
+  });
   return y;
 }
 
@@ -97,64 +91,4 @@ export function linearCombination(terms: readonly LinearTerm[]): Tensor {
  */
 export function add(a: Tensor, b: Tensor): Tensor {
   return linearCombination([{ tensor: a, coefficient: 1 }, { tensor: b, coefficient: 1 }]);
-}
-
-const guideKernel = declareKernel({
-  name: "guide",
-  bindings: { unconditional: input("X_WIDTH"), conditional: input("X_WIDTH"), y: output("X_WIDTH") },
-  // Starts are counted in what one access moves: one number or four.
-  params: { ...elementwiseParams, scale: "f32", unconditional_start: "u32", conditional_start: "u32", y_start: "u32" },
-  constants: { X_WIDTH: "u32", number: "type", ...elementwiseConstantTypes },
-  wgsl: /* wgsl */ `
-fn element(row: u32, column: u32) {
-  let u = unconditional_at(params.unconditional_start + column);
-  let c = conditional_at(params.conditional_start + column);
-  y_put(params.y_start + column, fma(number(params.scale), c - u, u));
-}
-${elementwiseWgsl}`,
-  grid: (params, constants) => elementwiseGrid(params, constants),
-  cost: ({ columns }, { X_WIDTH }) => ({ flops: columns * X_WIDTH * 3, bytes: columns * X_WIDTH * 12 }),
-});
-
-/**
- * Classifier-free guidance (2207.12598, eq. 6 with w = scale − 1): u + scale · (c − u), where u is
- * the first half of the batch (of the unconditional prompt) and c the second.
- *
- * @param x [2B, …], f32
- * @returns [B, …]
- * @throws {ShapeError} when the first axis does not halve
- */
-export function guide(x: Tensor, guidanceScale: number): Tensor {
-  const { gpu, dtype } = x;
-  const [batch = 1, ...rest] = x.shape;
-  if (batch % 2 !== 0) {
-    throw new ShapeError(
-      `Cannot guide [${
-        x.shape.join(", ")
-      }] as its first axis must hold two halves, unconditional and conditional: ${batch}`,
-      [x.shape],
-    );
-  }
-  if (dtype !== "f32") throw new DTypeError(`Cannot guide a tensor of ${dtype} as predictions are f32`);
-  const y = Tensor.empty(gpu, [batch / 2, ...rest]);
-  const lanes = y.size % 4 === 0 ? 4 : 1;
-  for (const { first, count } of stretches(gpu, y.size / lanes, 4 * lanes)) {
-    const unconditional = bindFrom(x, first * lanes, count * lanes);
-    const conditional = bindFrom(x, y.size + first * lanes, count * lanes);
-    const target = bindFrom(y, first * lanes, count * lanes);
-    const { params, constants } = elementwise(gpu, 1, count);
-    guideKernel.run(
-      gpu,
-      { unconditional: unconditional.window, conditional: conditional.window, y: target.window },
-      {
-        ...params,
-        scale: guidanceScale,
-        unconditional_start: unconditional.start / lanes,
-        conditional_start: conditional.start / lanes,
-        y_start: target.start / lanes,
-      },
-      { X_WIDTH: lanes, number: lanes === 4 ? "vec4f" : "f32", ...constants },
-    );
-  }
-  return y;
 }

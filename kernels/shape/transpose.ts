@@ -2,7 +2,7 @@ import type { DType } from "../../engine/dtype.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { bindFrom, stretches } from "../wgsl/launch.ts";
+import { launchOverRanges } from "../wgsl/launch.ts";
 
 /**
  * Each lane turns a block of 4 × 4 numbers in its registers, and 8 × 8 lanes one of 32 × 32, so
@@ -90,23 +90,26 @@ export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType
   const y = Tensor.empty(gpu, transposed, dtype);
   const lanes = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
   const size = rows * columns;
-  for (const { first, count } of stretches(gpu, elements(outer), size * 4)) {
-    const bind = (tensor: Tensor) => bindFrom(tensor, first * size, count * size);
-    const source = bind(x), target = bind(y), beside = residual ? bind(residual) : source;
-    transposeKernel.run(
-      gpu,
-      { x: source.window, residual: beside.window, y: target.window },
-      {
-        matrices: count,
-        rows: rows / lanes,
-        columns: columns / lanes,
-        x_start: source.start / lanes,
-        y_start: target.start / lanes,
-        residual_start: beside.start / lanes,
-        has_residual: residual ? 1 : 0,
-      },
-      { X_WIDTH: lanes },
-    );
-  }
+  launchOverRanges(
+    gpu,
+    elements(outer),
+    { x: { tensor: x, unit: size }, residual: { tensor: residual ?? x, unit: size }, y: { tensor: y, unit: size } },
+    ({ count, windows, starts }) =>
+      transposeKernel.run(
+        gpu,
+        windows,
+        {
+          matrices: count,
+          rows: rows / lanes,
+          columns: columns / lanes,
+          x_start: starts.x,
+          y_start: starts.y,
+          residual_start: starts.residual,
+          has_residual: residual ? 1 : 0,
+        },
+        { X_WIDTH: lanes },
+      ),
+    { vectorWidth: lanes },
+  );
   return y;
 }

@@ -1,14 +1,3 @@
-import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
-import { Tensor } from "../../engine/tensor.ts";
-import {
-  elementwise,
-  elementwiseConstantTypes,
-  elementwiseGrid,
-  elementwiseParams,
-  elementwiseWgsl,
-} from "./elementwise.ts";
-import { quadStretches } from "./launch.ts";
-
 /**
  * Activations of Stable Diffusion's networks:
  *
@@ -53,31 +42,4 @@ export const activationConstant = ["none", "silu", "gelu", "quick_gelu"] as cons
  */
 export function activationWgsl({ ACTIVATION }: { readonly ACTIVATION: "none" | Activation }): string {
   return `${ACTIVATION === "gelu" ? erfcWgsl : ""}fn activate(x: vec4f) -> vec4f { ${bodies[ACTIVATION]} }\n`;
-}
-
-const activationKernel = declareKernel({
-  name: "activation",
-  bindings: { x: input(4), y: output(4) },
-  params: elementwiseParams,
-  constants: { ACTIVATION: activationConstant, ...elementwiseConstantTypes },
-  wgsl: (constants) =>
-    activationWgsl(constants) + /* wgsl */ `
-fn element(row: u32, column: u32) { y_put(column, activate(x_at(column))); }
-${elementwiseWgsl}`,
-  grid: (params, constants) => elementwiseGrid(params, constants),
-  cost: ({ columns }) => ({ flops: columns * 4 * 4, bytes: columns * 32 }),
-});
-
-/** `activation` of every element, f32 or f16. Any shape; the type stays. */
-export function activate(x: Tensor, activation: Activation): Tensor {
-  const { gpu } = x;
-  const y = Tensor.empty(gpu, x.shape, x.dtype);
-  for (const { first, count, quads } of quadStretches(gpu, x.size)) {
-    const { params, constants } = elementwise(gpu, 1, quads);
-    activationKernel.run(gpu, { x: x.window(first, count), y: y.window(first, count) }, params, {
-      ACTIVATION: activation,
-      ...constants,
-    });
-  }
-  return y;
 }

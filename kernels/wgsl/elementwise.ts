@@ -55,3 +55,24 @@ export function elementwiseGrid(
 ): Grid {
   return spread(Math.ceil(rows / LANES_Y) * parts);
 }
+
+/** Invocations of a workgroup of {@linkcode flatWgsl}. */
+const flatLanes = 64;
+
+/**
+ * The entry point of kernels that do the same to each place of a flat array: such a kernel defines
+ * `fn element(i: u32)`, which is called for each i < `count`, one invocation each. Cheaper to
+ * compile than {@linkcode elementwiseWgsl}; for kernels that take little of the time.
+ *
+ * @param count a WGSL expression
+ */
+export const flatWgsl = (count: string) => /* wgsl */ `
+@compute @workgroup_size(${flatLanes})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = (group.x + group.y * groups.x) * ${flatLanes}u + lane;
+  if (i < ${count}) { element(i); }
+}
+`;
+
+/** The workgroups of {@linkcode flatWgsl}. */
+export const flatGrid = (count: number): Grid => spread(Math.ceil(count / flatLanes));

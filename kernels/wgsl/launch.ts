@@ -2,55 +2,137 @@ import { bytesPerElement } from "../../engine/dtype.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor, TensorWindow } from "../../engine/tensor.ts";
 
-/**
- * Bindings start at multiples of this many bytes: the strictest that WebGPU lets a device demand.
+/*
+ * Kernels on tensors that are larger than the device's largest binding: such a tensor is processed
+ * in ranges, one dispatch each. A tensor that fits takes one range.
  */
-const alignmentBytes = 256;
 
-/** Neighbouring units of a tensor that a kernel works on in one run: `count` from `first` on. */
-export interface Stretch {
+/** Bindings start at multiples of this many bytes: the largest alignment that WebGPU allows. */
+export const alignmentBytes = 256;
+
+/** Consecutive units of a tensor (elements, rows, planes): `count` of them from `first` on. */
+export interface UnitRange {
   readonly first: number;
   readonly count: number;
 }
 
 /**
- * Cuts `total` units (rows, planes, …) into stretches that the device can bind, lead-in to the
- * alignment included: one where all fit, else about equal ones. A unit that is too large by itself
- * comes alone; binding it throws a ShapeError.
+ * Splits `total` units into ranges of about equal length that the device can bind, including up to
+ * {@linkcode alignmentBytes} before the first unit. A unit that is too large to bind forms a range
+ * of its own; binding it throws a ShapeError.
  */
-export function* stretches(gpu: Gpu, total: number, unitBytes: number): Generator<Stretch> {
+export function* bindableRanges(gpu: Gpu, total: number, unitBytes: number): Generator<UnitRange> {
   const limit = gpu.info.limits.maxStorageBufferBindingSize;
-  let share = total;
+  let length = total;
   if (total * unitBytes + alignmentBytes > limit) {
     const most = Math.max(1, Math.floor((limit - alignmentBytes) / unitBytes));
-    share = Math.ceil(total / Math.ceil(total / most));
+    length = Math.ceil(total / Math.ceil(total / most));
   }
-  for (let first = 0; first < total; first += share) yield { first, count: Math.min(share, total - first) };
+  for (let first = 0; first < total; first += length) yield { first, count: Math.min(length, total - first) };
+}
+
+/** A block of a matrix: some whole rows, or some columns of one row. */
+export interface RowBlock {
+  readonly row: number;
+  readonly rows: number;
+  readonly column: number;
+  readonly columns: number;
+}
+
+/** Splits a matrix into blocks that the device can bind: of whole rows, or of parts of one row. */
+export function* bindableBlocks(
+  gpu: Gpu,
+  { rows, columns, rowBytes, columnBytes }: Record<"rows" | "columns" | "rowBytes" | "columnBytes", number>,
+): Generator<RowBlock> {
+  if (rowBytes + alignmentBytes <= gpu.info.limits.maxStorageBufferBindingSize) {
+    for (const { first, count } of bindableRanges(gpu, rows, rowBytes)) {
+      yield { row: first, rows: count, column: 0, columns };
+    }
+    return;
+  }
+  for (let row = 0; row < rows; row++) {
+    for (const { first, count } of bindableRanges(gpu, columns, columnBytes)) {
+      yield { row, rows: 1, column: first, columns: count };
+    }
+  }
 }
 
 /**
- * Elements in the unit of {@linkcode quadStretches}: with it each stretch starts on the alignment,
- * whatever the elements' type.
+ * Binds `count` elements from `first` on. The window begins at the aligned element at or before
+ * `first`; the kernel skips `start` elements.
  */
-const blockElements = alignmentBytes;
-
-/**
- * Cuts `size` elements of at most 4 bytes into stretches that start on the alignment and in fours;
- * counts in fours, the last rounded up.
- */
-export function* quadStretches(gpu: Gpu, size: number): Generator<Stretch & { quads: number }> {
-  for (const block of stretches(gpu, Math.ceil(size / blockElements), blockElements * 4)) {
-    const first = block.first * blockElements;
-    const count = Math.min(block.count * blockElements, size - first);
-    yield { first, count, quads: Math.ceil(count / 4) };
-  }
-}
-
-/**
- * `count` elements from `first` on, bound from the aligned place at or before them: the kernel
- * skips `start` elements of lead-in.
- */
-export function bindFrom(tensor: Tensor, first: number, count: number): { window: TensorWindow; start: number } {
+export function bindRange(tensor: Tensor, first: number, count: number): { window: TensorWindow; start: number } {
   const start = first % (alignmentBytes / bytesPerElement[tensor.dtype]);
   return { window: tensor.window(first - start, start + count), start };
+}
+
+/** A tensor that {@linkcode launchOverRanges} splits. */
+export interface RangeOperand {
+  readonly tensor: Tensor;
+  /** Elements of one unit. */
+  readonly unit: number;
+  /** First element of the first unit. Default: 0. */
+  readonly first?: number;
+}
+
+/** One range of {@linkcode launchOverRanges}, bound. */
+export interface BoundRange<N extends string> extends UnitRange {
+  /** The part of each operand that belongs to the range. */
+  readonly windows: Record<N, TensorWindow>;
+  /** Where the range begins in each window, in accesses of `vectorWidth` elements. */
+  readonly starts: Record<N, number>;
+}
+
+/**
+ * Calls `run` for each range of units that the device can bind: once, unless an operand is larger
+ * than the device's largest binding.
+ *
+ * @param total units of every operand
+ * @param options.vectorWidth elements of one access, which must divide every unit. Default: 1
+ *
+ * ```ts
+ * launchOverRanges(gpu, rows, { x: { tensor: x, unit: width }, y: { tensor: y, unit: width } },
+ *   ({ count, windows, starts }) =>
+ *     kernel.run(gpu, windows, { rows: count, x_start: starts.x, y_start: starts.y }));
+ * ```
+ */
+export function launchOverRanges<N extends string>(
+  gpu: Gpu,
+  total: number,
+  operands: Readonly<Record<N, RangeOperand>>,
+  run: (range: BoundRange<N>) => void,
+  { vectorWidth = 1 }: { vectorWidth?: number } = {},
+): void {
+  const entries = Object.entries<RangeOperand>(operands) as [N, RangeOperand][];
+  const unitBytes = Math.max(...entries.map(([, { tensor, unit }]) => unit * bytesPerElement[tensor.dtype]));
+  for (const range of bindableRanges(gpu, total, unitBytes)) {
+    const windows = {} as Record<N, TensorWindow>, starts = {} as Record<N, number>;
+    for (const [name, { tensor, unit, first = 0 }] of entries) {
+      const begin = first + range.first * unit;
+      const { window, start } = bindRange(tensor, begin, Math.min(range.count * unit, tensor.size - begin));
+      windows[name] = window;
+      starts[name] = start / vectorWidth;
+    }
+    run({ ...range, windows, starts });
+  }
+}
+
+/**
+ * {@linkcode launchOverRanges} for kernels that treat all elements alike and read vec4: ranges begin
+ * on the alignment, so the kernel needs no starts.
+ *
+ * @param run receives the windows and the vec4 in each, the last of which may be partial
+ */
+export function launchOverVec4<N extends string>(
+  gpu: Gpu,
+  tensors: Readonly<Record<N, Tensor>>,
+  run: (windows: Record<N, TensorWindow>, vec4Count: number) => void,
+): void {
+  const unit = alignmentBytes; // elements, of one byte or more each
+  const names = Object.keys(tensors) as N[];
+  const { size } = tensors[names[0]];
+  const operands = Object.fromEntries(names.map((name) => [name, { tensor: tensors[name], unit }]));
+  launchOverRanges(gpu, Math.ceil(size / unit), operands as Record<N, RangeOperand>, ({ first, count, windows }) => {
+    run(windows, Math.ceil(Math.min(count * unit, size - first * unit) / 4));
+  });
 }

@@ -6,7 +6,8 @@
 
 import { ShapeError } from "../../engine/errors.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { activate, type Activation } from "../../kernels/wgsl/activation.ts";
+import { activate } from "../../kernels/shape/activate.ts";
+import type { Activation } from "../../kernels/wgsl/activation.ts";
 import { add } from "../../kernels/shape/linear_combination.ts";
 
 /** An update of one layer as files hold it. */

@@ -2,7 +2,8 @@ import type { Program } from "../../engine/record/program.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { copyBlock } from "../../kernels/shape/copy_block.ts";
-import { guide, linearCombination } from "../../kernels/shape/linear_combination.ts";
+import { guide } from "../../kernels/shape/guide.ts";
+import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import {
   NOISE,
   OUTPUT,

@@ -1,6 +1,6 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { activate } from "../../kernels/wgsl/activation.ts";
+import { activate } from "../../kernels/shape/activate.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import type { Attention, KeysValues } from "../layers/attention.ts";
 import { Conv2d } from "../layers/conv2d.ts";

@@ -47,10 +47,10 @@ gpuTest("copyMatrix() cuts, pads, converts, scales and changes the diagonal", as
   assertClose(await cut.data(), expected, 0);
   using factors = Tensor.from(gpu, scale, [columns]);
   using added = Tensor.from(gpu, diagonal, [rows]);
-  using changed = copyMatrix({ matrix: x }, { scaleColumns: factors, addDiagonal: added, lowerOnly: true });
+  using changed = copyMatrix({ matrix: x }, { scaleColumns: factors, addDiagonal: added });
   const wanted = Array.from(numbers, (value, index) => {
     const [i, j] = [Math.floor(index / columns), index % columns];
-    return (j <= i ? value * scale[j] : 0) + (i === j ? diagonal[i] : 0);
+    return value * scale[j] + (i === j ? diagonal[i] : 0);
   });
   assertClose(await changed.data(), wanted, 2 ** -23);
   if (gpu.info.f64) {

@@ -1,8 +1,8 @@
 import { assertEquals, assertThrows } from "@std/assert";
-import { DTypeError, ShapeError } from "../../../engine/errors.ts";
+import { ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { add, guide, linearCombination } from "../../../kernels/shape/linear_combination.ts";
+import { add, linearCombination } from "../../../kernels/shape/linear_combination.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
 import { asOnGpu, count, halfRounding, randomHalves, withBindingLimit } from "../oracles.ts";
 
@@ -74,24 +74,4 @@ gpuTest("linearCombination refuses unequal shapes, no terms, and seven", (gpu) =
   );
   assertThrows(() => linearCombination([]), ShapeError, "1 to 6 terms");
   assertThrows(() => linearCombination(Array(7).fill({ tensor: x, coefficient: 1 })), RangeError, "7");
-});
-
-gpuTest("guide gives u + scale · (c − u) of the two halves of a batch, in windows too", async (gpu) => {
-  for (const shape of [[2, 1], [2, 4, 8, 8], [6, 5, 7], [4, 3, 17, 20], [0, 4]]) {
-    for (const bindingLimit of [undefined, 1024]) {
-      const data = randomArray(count(shape)), half = data.length / 2;
-      using x = Tensor.from(gpu, data, shape);
-      using y = withBindingLimit(gpu, bindingLimit, () => guide(x, 7.5));
-      assertEquals(y.shape, shape.with(0, shape[0] / 2));
-      const expected = Float64Array.from({ length: half }, (_, i) => data[i] + 7.5 * (data[half + i] - data[i]));
-      assertClose(await y.data(), expected, 2 ** -21, `[${shape}], limit ${bindingLimit}`);
-    }
-  }
-});
-
-gpuTest("guide refuses an odd batch, and f16", (gpu) => {
-  using x = Tensor.empty(gpu, [3, 4]);
-  assertThrows(() => guide(x, 7.5), ShapeError, "two halves, unconditional and conditional: 3");
-  using half = Tensor.empty(gpu, [2, 4], "f16");
-  assertThrows(() => guide(half, 7.5), DTypeError, "f16");
 });

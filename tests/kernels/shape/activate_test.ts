@@ -1,6 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { Tensor } from "../../../engine/tensor.ts";
-import { activate, type Activation } from "../../../kernels/wgsl/activation.ts";
+import { activate } from "../../../kernels/shape/activate.ts";
+import type { Activation } from "../../../kernels/wgsl/activation.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
 import { asOnGpu, erf, halfRounding, randomHalves, withBindingLimit } from "../oracles.ts";
 

@@ -1,0 +1,36 @@
+import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { type Activation, activationConstant, activationWgsl } from "../wgsl/activation.ts";
+import {
+  elementwise,
+  elementwiseConstantTypes,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "../wgsl/elementwise.ts";
+import { launchOverVec4 } from "../wgsl/launch.ts";
+
+/** y = activation(x), one vec4 an invocation and turn; x and y are flat arrays. */
+const activationKernel = declareKernel({
+  name: "activation",
+  bindings: { x: input(4), y: output(4) },
+  params: elementwiseParams,
+  constants: { ACTIVATION: activationConstant, ...elementwiseConstantTypes },
+  wgsl: (constants) =>
+    activationWgsl(constants) + /* wgsl */ `
+fn element(row: u32, column: u32) { y_put(column, activate(x_at(column))); }
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ columns }) => ({ flops: columns * 4 * 4, bytes: columns * 32 }),
+});
+
+/** `activation` of every element. Any shape; f32 or f16, and the dtype is kept. */
+export function activate(x: Tensor, activation: Activation): Tensor {
+  const { gpu } = x;
+  const y = Tensor.empty(gpu, x.shape, x.dtype);
+  launchOverVec4(gpu, { x, y }, (windows, vec4Count) => {
+    const { params, constants } = elementwise(gpu, 1, vec4Count);
+    activationKernel.run(gpu, windows, params, { ACTIVATION: activation, ...constants });
+  });
+  return y;
+}

@@ -1,0 +1,78 @@
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
+import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import {
+  elementwise,
+  elementwiseConstantTypes,
+  elementwiseGrid,
+  elementwiseParams,
+  elementwiseWgsl,
+} from "../wgsl/elementwise.ts";
+import { launchOverRanges } from "../wgsl/launch.ts";
+
+const guideKernel = declareKernel({
+  name: "guide",
+  bindings: { unconditional: input("X_WIDTH"), conditional: input("X_WIDTH"), y: output("X_WIDTH") },
+  // Starts are counted in what one access moves: one number or four.
+  params: { ...elementwiseParams, scale: "f32", unconditional_start: "u32", conditional_start: "u32", y_start: "u32" },
+  constants: { X_WIDTH: "u32", number: "type", ...elementwiseConstantTypes },
+  wgsl: /* wgsl */ `
+fn element(row: u32, column: u32) {
+  let u = unconditional_at(params.unconditional_start + column);
+  let c = conditional_at(params.conditional_start + column);
+  y_put(params.y_start + column, fma(number(params.scale), c - u, u));
+}
+${elementwiseWgsl}`,
+  grid: (params, constants) => elementwiseGrid(params, constants),
+  cost: ({ columns }, { X_WIDTH }) => ({ flops: columns * X_WIDTH * 3, bytes: columns * X_WIDTH * 12 }),
+});
+
+/**
+ * Classifier-free guidance (2207.12598, eq. 6 with w = scale − 1): u + scale · (c − u), where u is
+ * the first half of the batch (of the unconditional prompt) and c the second.
+ *
+ * @param x [2B, …], f32
+ * @returns [B, …]
+ * @throws {ShapeError} when the first axis does not halve
+ */
+export function guide(x: Tensor, guidanceScale: number): Tensor {
+  const { gpu, dtype } = x;
+  const [batch = 1, ...rest] = x.shape;
+  if (batch % 2 !== 0) {
+    throw new ShapeError(
+      `Cannot guide [${
+        x.shape.join(", ")
+      }] as its first axis must hold two halves, unconditional and conditional: ${batch}`,
+      [x.shape],
+    );
+  }
+  if (dtype !== "f32") throw new DTypeError(`Cannot guide a tensor of ${dtype} as predictions are f32`);
+  const y = Tensor.empty(gpu, [batch / 2, ...rest]);
+  const lanes = y.size % 4 === 0 ? 4 : 1;
+  launchOverRanges(
+    gpu,
+    y.size / lanes,
+    {
+      unconditional: { tensor: x, unit: lanes },
+      conditional: { tensor: x, unit: lanes, first: y.size },
+      y: { tensor: y, unit: lanes },
+    },
+    ({ count, windows, starts }) => {
+      const { params, constants } = elementwise(gpu, 1, count);
+      guideKernel.run(
+        gpu,
+        windows,
+        {
+          ...params,
+          scale: guidanceScale,
+          unconditional_start: starts.unconditional,
+          conditional_start: starts.conditional,
+          y_start: starts.y,
+        },
+        { X_WIDTH: lanes, number: lanes === 4 ? "vec4f" : "f32", ...constants },
+      );
+    },
+    { vectorWidth: lanes },
+  );
+  return y;
+}
