@@ -1,39 +1,36 @@
 /**
- * What can be asked of a device, and what is known of one.
+ * The options of a device, and what is known of one.
  *
  * @module
  */
 
-/** The feature that each WGSL extension comes with. */
-export const extensionFeatures = {
+/** The WebGPU feature behind each WGSL extension. */
+export const extensionFeatures: Readonly<Record<WgslExtension, string>> = {
   "subgroups": "subgroups",
   "f16": "shader-f16",
   "chromium_experimental_subgroup_matrix": "chromium-experimental-subgroup-matrix",
-} as const;
+};
 
-/** What {@linkcode Gpu.request} can be asked. */
+/** Options of {@linkcode Gpu.request}. */
 export interface GpuOptions {
   /** A WebGPU implementation, such as Dawn's from `npm:webgpu`. Default: `navigator.gpu`. */
   gpu?: GPU;
-  /** Default: "high-performance". */
+  /** Which adapter WebGPU should prefer. Default: "high-performance". */
   powerPreference?: GPUPowerPreference;
-  /** Whether a software device (lavapipe, SwiftShader) will do. Default: true. */
+  /** Whether to accept a software device (lavapipe, SwiftShader). Default: true. */
   allowFallback?: boolean;
-  /**
-   * Features to leave unused although the device has them, to test the siblings of kernels that
-   * want them. Default: none.
-   */
+  /** Features to leave unused although the device has them, for tests. Default: none. */
   withoutFeatures?: readonly string[];
   /**
-   * Whether products whose callers allow it (the UNet's and the VAE's, not the text encoder's and
-   * the edit's) may run on subgroup matrices (tensor cores), which round their operands to f16: see
-   * {@linkcode SubgroupMatrix}. Where the device has none, and so in Deno's own WebGPU,
-   * `info.subgroupMatrix` is undefined and products run as they do without. Default: false.
+   * Whether matrix products may use subgroup matrices (tensor cores), which round their operands to
+   * f16. Only products whose callers tolerate that use them: those of the UNet and the VAE, not of
+   * the text encoder and the edit. Without device support, as in Deno's own WebGPU,
+   * `info.subgroupMatrix` is undefined and the option has no effect. Default: false.
    *
    * ```ts
    * const { create } = await import("npm:webgpu@0.6.2"); // Dawn
    * using gpu = await Gpu.request({ gpu: create(["enable-dawn-features=allow_unsafe_apis"]), subgroupMatrices: true });
-   * console.log(gpu.info.subgroupMatrix ?? "none here");
+   * console.log(gpu.info.subgroupMatrix ?? "not supported");
    * ```
    */
   subgroupMatrices?: boolean;
@@ -47,35 +44,38 @@ export interface GpuOptions {
 /** Tuned choices for a device: a plain, immutable record whose content the engine does not read. */
 export type DeviceTuning = { readonly [part: string]: unknown };
 
-/** WGSL's extensions that kernels use. */
-export type WgslExtension = keyof typeof extensionFeatures;
+/** The WGSL extensions that kernels use. */
+export type WgslExtension = "subgroups" | "f16" | "chromium_experimental_subgroup_matrix";
 
 /**
  * The sizes of a device's subgroup matrices, an experimental feature of Dawn: a subgroup computes C
  * (m × n, f32) += A (m × k, f16) · B (k × n, f16) as one operation.
  */
 export interface SubgroupMatrix {
+  /** Rows of A and C. */
   readonly m: number;
+  /** Columns of B and C. */
   readonly n: number;
+  /** Columns of A, rows of B. */
   readonly k: number;
-  /**
-   * Lanes of a subgroup, at most. Workgroups that use subgroup matrices must be multiples of it.
-   */
+  /** The largest subgroup size. Workgroups that use subgroup matrices must be multiples of it. */
   readonly lanes: number;
 }
 
-/** Families of devices that tile tables and defaults distinguish. */
+/** Device families that tuned tables and defaults distinguish. */
 export type DeviceClass = "software" | "nvidia" | "amd" | "intel" | "apple" | "other";
 
-/** What is known of the device in use. */
+/** What is known of a device. */
 export interface GpuInfo {
-  /** The adapter's own description, or vendor and architecture where it gives none. */
+  /** The adapter's description, or else its vendor and architecture. */
   readonly name: string;
+  /** The family of the device. */
   readonly deviceClass: DeviceClass;
+  /** Whether WebGPU calls the adapter a fallback, which is a software device. */
   readonly isFallbackAdapter: boolean;
-  /** Features in use. */
+  /** WebGPU features in use. */
   readonly features: ReadonlySet<string>;
-  /** Limits in use: the adapter's best. */
+  /** WebGPU limits in use: the adapter's best. */
   readonly limits: {
     readonly maxStorageBufferBindingSize: number;
     readonly maxBufferSize: number;
@@ -83,33 +83,33 @@ export interface GpuInfo {
     readonly maxComputeInvocationsPerWorkgroup: number;
     readonly maxStorageBuffersPerShaderStage: number;
   };
-  /** Lanes of a subgroup where subgroups are usable and always of one size; otherwise 0. */
+  /** The subgroup size, if subgroups are usable and of one size; otherwise 0. */
   readonly subgroupSize: number;
   /**
-   * WGSL extensions in use that kernels must name in an `enable` line: browsers and Dawn want one
-   * for subgroups, naga refuses it.
+   * WGSL extensions that kernels must name in an `enable` directive. Browsers and Dawn require one
+   * for subgroups; naga rejects it.
    */
   readonly enables: ReadonlySet<WgslExtension>;
   /**
-   * The subgroup matrices in use: where {@linkcode GpuOptions.subgroupMatrices} asked for them and
-   * the device has such of f16 with results in f32.
+   * The subgroup matrices in use: set if {@linkcode GpuOptions.subgroupMatrices} asked for them and
+   * the device multiplies f16 into f32.
    */
   readonly subgroupMatrix?: SubgroupMatrix;
-  /** Whether kernels may use f64 (Deno on Vulkan drivers that have it). */
+  /** Whether kernels may use f64 (Deno on Vulkan drivers that support it). */
   readonly f64: boolean;
   /**
-   * Whether the driver compiles a kernel when it first runs, and not when its pipeline is created:
-   * Mesa's llvmpipe.
+   * Whether the driver compiles a kernel when it first runs instead of when its pipeline is created
+   * (Mesa's llvmpipe).
    */
   readonly compilesLate: boolean;
   /**
-   * Whether memory is best accessed in words of 64 bits: on software devices that have them (Deno's
-   * lavapipe).
+   * Whether 64-bit words are the fastest access to memory: software devices that support them
+   * (Deno's lavapipe).
    */
   readonly longWords: boolean;
 }
 
-/** What a device is, and what it was opened with: enough to choose kernels and their sizes. */
+/** A device and the options that it was opened with: enough to choose kernels and tile sizes. */
 export interface DeviceDescription {
   readonly info: GpuInfo;
   readonly options: GpuOptions;

@@ -1,20 +1,19 @@
 /**
- * Element types of tensors. Arithmetic is f32; `f16` is a storage form that kernels unpack in the
- * shader (no device feature needed); `f64` exists for the edit's solver, on devices that have it;
+ * Element types of tensors. Arithmetic is in f32. `f16` is a storage type that kernels unpack in the
+ * shader, without a device feature. `f64` serves the edit's solver, on devices that support it.
  * `i32` and `u32` hold token ids and indices.
  */
 export type DType = "f32" | "f16" | "f64" | "i32" | "u32";
 
 /**
- * The typed arrays that hold tensor data on the host. A `Uint16Array` holds the bit patterns of f16
- * numbers.
+ * The typed arrays that hold tensor data on the host. A `Uint16Array` holds f16 bit patterns.
  */
 export type HostArray = Float32Array | Float64Array | Int32Array | Uint32Array | Uint16Array;
 
 /** Bytes of one element. */
 export const bytesPerElement: Readonly<Record<DType, number>> = { f32: 4, f16: 2, f64: 8, i32: 4, u32: 4 };
 
-/** The dtype that a typed array holds by itself. */
+/** The dtype of a typed array. */
 export function dtypeOf(data: HostArray): DType {
   if (data instanceof Float32Array) return "f32";
   if (data instanceof Float64Array) return "f64";
@@ -24,24 +23,23 @@ export function dtypeOf(data: HostArray): DType {
 }
 
 /**
- * `data` as the bytes that a tensor of `dtype` stores: floats are rounded to nearest even where the
- * type narrows.
+ * Converts `data` to the bytes of a tensor of `dtype`. Narrowing rounds to nearest, ties to even.
  */
 export function encode(data: HostArray, dtype: DType): Uint8Array<ArrayBuffer> {
   const own = dtypeOf(data);
   let array: ArrayBufferView = data;
   if (own !== dtype) {
-    const numbers = own === "f16" ? new Float16Array(data.buffer as ArrayBuffer, data.byteOffset, data.length) : data;
-    if (dtype === "f32") array = Float32Array.from(numbers);
-    else if (dtype === "f16") array = Float16Array.from(numbers);
-    else if (dtype === "f64") array = Float64Array.from(numbers);
-    else if (dtype === "i32") array = Int32Array.from(numbers);
-    else array = Uint32Array.from(numbers);
+    const elements = own === "f16" ? new Float16Array(data.buffer as ArrayBuffer, data.byteOffset, data.length) : data;
+    if (dtype === "f32") array = Float32Array.from(elements);
+    else if (dtype === "f16") array = Float16Array.from(elements);
+    else if (dtype === "f64") array = Float64Array.from(elements);
+    else if (dtype === "i32") array = Int32Array.from(elements);
+    else array = Uint32Array.from(elements);
   }
   return new Uint8Array(array.buffer as ArrayBuffer, array.byteOffset, array.byteLength);
 }
 
-/** The numbers in `bytes`, which hold `count` elements of `dtype`, as f32. */
+/** Converts `count` elements of `dtype` to f32. */
 export function decodeFloat32(bytes: ArrayBuffer, dtype: DType, count: number): Float32Array<ArrayBuffer> {
   switch (dtype) {
     case "f32":

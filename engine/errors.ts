@@ -1,57 +1,77 @@
 /**
- * What can go wrong on the GPU side. Each error says the action, the requirement and the value, and
- * carries the numbers.
+ * Errors of the engine. Messages name the action, the requirement and the value found.
+ *
+ * @module
  */
 
-/** Shapes that do not fit an operation. `shapes` holds them in the order of the message. */
+/** Shapes that do not fit an operation. */
 export class ShapeError extends RangeError {
+  /** "ShapeError" */
   override readonly name = "ShapeError";
+  /** The shapes, in the order of the message. */
   readonly shapes: readonly (readonly number[])[];
+
+  /** Makes the error. */
   constructor(message: string, shapes: readonly (readonly number[])[] = []) {
     super(message);
     this.shapes = shapes;
   }
 }
 
-/** A tensor's element type that an operation cannot take. */
+/** A dtype that an operation does not support. */
 export class DTypeError extends TypeError {
+  /** "DTypeError" */
   override readonly name = "DTypeError";
 }
 
-/** WebGPU reported an error: validation, an internal failure, or anything that nobody caught. */
+/** An error that WebGPU reported, or a misuse of the engine. */
 export class GpuError extends Error {
+  /** The class's name. */
   override readonly name: string = "GpuError";
 }
 
-/** No WebGPU implementation or no adapter: the message says what to install. */
+/** There is no WebGPU implementation or no adapter. The message says what to install. */
 export class NoAdapterError extends GpuError {
+  /** "NoAdapterError" */
   override readonly name = "NoAdapterError";
 }
 
-/** The device ran out of memory. `requestedBytes` is the allocation that failed. */
+/** The device is out of memory. */
 export class OutOfMemoryError extends GpuError {
+  /** "OutOfMemoryError" */
   override readonly name = "OutOfMemoryError";
+  /** Size of the allocation that failed. */
   readonly requestedBytes: number;
+
+  /** Makes the error. */
   constructor(message: string, requestedBytes: number) {
     super(message);
     this.requestedBytes = requestedBytes;
   }
 }
 
-/** The device is gone: unplugged, reset, destroyed or disposed. `reason` is WebGPU's own word. */
+/** The device is lost: unplugged, reset, destroyed or disposed. */
 export class DeviceLostError extends GpuError {
+  /** "DeviceLostError" */
   override readonly name = "DeviceLostError";
+  /** WebGPU's `GPUDeviceLostReason`. */
   readonly reason: string;
+
+  /** Makes the error. */
   constructor(message: string, reason: string) {
     super(message);
     this.reason = reason;
   }
 }
 
-/** A kernel that did not compile. `source` is the whole WGSL, generated prelude included. */
+/** A kernel that does not compile. */
 export class KernelError extends GpuError {
+  /** "KernelError" */
   override readonly name = "KernelError";
+  /** The complete WGSL, with the generated prelude. */
   readonly source: string;
+
+  /** Makes the error. */
   constructor(message: string, source: string) {
     super(message);
     this.source = source;

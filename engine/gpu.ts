@@ -18,7 +18,10 @@ export type { DeviceClass, DeviceTuning, GpuInfo, GpuOptions, SubgroupMatrix, Wg
  * ```
  */
 export class Gpu implements Disposable {
-  /** For the engine and for kernels; not part of the stable API. */
+  /**
+   * For the engine and for kernels; not part of the stable API.
+   * @internal
+   */
   readonly context: GpuContext;
 
   private constructor(context: GpuContext) {

@@ -1,4 +1,8 @@
-/** The engine: a device, tensors, typed kernels, recorded work. It knows no neural network. */
+/**
+ * The engine: devices, tensors, typed kernels and recorded work. Knows nothing of neural networks.
+ *
+ * @module
+ */
 export type { DType, HostArray } from "./dtype.ts";
 export {
   DeviceLostError,
@@ -20,4 +24,5 @@ export {
 } from "./gpu.ts";
 export type { Program } from "./record/program.ts";
 export type { KernelProfile } from "./record/profiler.ts";
+export type { Tally } from "./record/tally_sink.ts";
 export { Tensor, type TensorWindow } from "./tensor.ts";

@@ -14,8 +14,8 @@ import {
 import { NoAdapterError } from "./errors.ts";
 
 /**
- * WebGPU implementations in use. Dawn, as `npm:webgpu` brings it, crashes once its object is
- * collected while a promise of its devices is pending.
+ * WebGPU implementations in use, to keep them alive. Dawn from `npm:webgpu` crashes when its object
+ * is garbage-collected while a promise of one of its devices is pending.
  */
 const implementations = new Set<GPU>();
 
@@ -32,7 +32,7 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
   const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
   if (!gpu) {
     throw new NoAdapterError(
-      "Cannot open a GPU as this runtime has no WebGPU (navigator.gpu): use Deno 2.9 or later, or a browser with WebGPU",
+      "Cannot open a GPU: this runtime has no WebGPU (navigator.gpu). Use Deno 2.9 or later, or a browser with WebGPU",
     );
   }
   implementations.add(gpu);
@@ -40,7 +40,7 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
     const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
     if (!adapter) {
       throw new NoAdapterError(
-        "Cannot open a GPU as no adapter was found: install a Vulkan driver. Without a GPU, Mesa's software driver does: " +
+        "Cannot open a GPU: no adapter was found. Install a Vulkan driver, or without a GPU, Mesa's software driver: " +
           "apt-get install mesa-vulkan-drivers (Debian, Ubuntu), dnf install mesa-vulkan-drivers (Fedora), pacman -S vulkan-swrast (Arch)",
       );
     }
@@ -49,7 +49,9 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
   let adapter = await findAdapter();
   const { isFallbackAdapter } = adapter.info;
   if (isFallbackAdapter && options.allowFallback === false) {
-    throw new NoAdapterError(`Cannot open a GPU as the only adapter is a software one: ${nameOf(adapter.info)}`);
+    throw new NoAdapterError(
+      `Cannot open a GPU: the only adapter is a software one, ${nameOf(adapter.info)}. Set allowFallback to use it`,
+    );
   }
   const limits = {
     maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
@@ -59,8 +61,8 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
     maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
     maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
   };
-  // Deno grants native features that its adapter does not list, so asking is the only way to
-  // know. An adapter is good for one device.
+  // Deno grants native features that its adapter does not list, so the features must be tried. An
+  // adapter opens one device only.
   const open = (from: GPUAdapter, features: readonly string[]) =>
     from.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits });
   const matrixFeature = extensionFeatures.chromium_experimental_subgroup_matrix;
@@ -110,7 +112,7 @@ async function compiles(device: GPUDevice, line: string): Promise<boolean> {
   return await device.popErrorScope() === null;
 }
 
-/** What Dawn's adapters add to their information. */
+/** Dawn's additions to `GPUAdapterInfo`. */
 export interface SubgroupMatrixInfo {
   readonly subgroupMaxSize?: number;
   readonly subgroupMatrixConfigs?: Iterable<
@@ -119,8 +121,9 @@ export interface SubgroupMatrixInfo {
 }
 
 /**
- * The subgroup matrices to use: 16 × 16 × 16, the size of most tensor cores, or else the largest.
- * Sizes are 8, 16 or 32, so that rows start at multiples of 16 bytes, as Vulkan wants them.
+ * Chooses the subgroup matrix sizes: 16 × 16 × 16, the size of most tensor cores, or else the
+ * largest. Sizes must be 8, 16 or 32, so that rows start at multiples of 16 bytes, which Vulkan
+ * requires.
  */
 export function subgroupMatrixOf(
   { subgroupMatrixConfigs = [], subgroupMaxSize = 0 }: SubgroupMatrixInfo,
@@ -141,7 +144,7 @@ function nameOf(info: GPUAdapterInfo): string {
 function classify(info: GPUAdapterInfo): DeviceClass {
   const text = `${info.vendor} ${info.architecture} ${info.description}`.toLowerCase();
   if (/llvmpipe|lavapipe|swiftshader|basic render/.test(text)) return "software";
-  // Deno gives PCI vendor numbers (decimal) where browsers give names.
+  // Deno reports PCI vendor ids (decimal) where browsers report names.
   if (/nvidia|geforce|^4318\b/.test(text)) return "nvidia";
   if (/apple/.test(text)) return "apple";
   if (/\bamd\b|radeon|^4098\b/.test(text)) return "amd";

@@ -1,160 +1,121 @@
 /**
- * Compiling kernels before they are wanted, on all cores.
+ * Compiles kernels before they are needed, on all cores.
  *
  * Most drivers compile when a pipeline is created. Mesa's software driver compiles when a kernel
- * first runs, one at a time on a device, and keeps the result in a cache on disk that every device
- * reads. So what is going to run is rehearsed, and its kernels are shared out among this device and
- * others, which live no longer than that; each runs its share on one workgroup, over a few bytes.
- * What another device compiled, this one then finds.
+ * first runs, one kernel at a time per device, and stores the result in a cache on disk that all
+ * devices read. {@linkcode compileAhead} therefore rehearses the work, divides its kernels among
+ * this device and temporary helper devices, and runs each kernel on one workgroup over a few bytes.
+ * This device then finds in the cache what the helpers compiled.
  *
  * @module
  */
 import { Gpu } from "./gpu.ts";
 import type { CompiledKernel } from "./kernel/pipeline_cache.ts";
+import { BindGroups } from "./record/bind_groups.ts";
+import { OneWorkgroupRuns } from "./record/one_workgroup.ts";
 import type { RehearsedRun } from "./record/rehearse_sink.ts";
-import { slotBytes } from "./record/sink.ts";
+import { SubmitSink } from "./record/submit_sink.ts";
 
-/** Devices beyond this would wait for each other's turn at the cache rather than compile. */
-const mostDevices = 4;
+/** More devices wait for each other at the cache instead of compiling. */
+const maxDevices = 4;
 
 /**
- * A kernel longer than two thirds of the others takes llvmpipe 120 ms and more to compile, and some
- * 20 to load from its cache. One that takes less than this was in the cache, and so will the others
- * be: opening devices to load them faster would take longer.
+ * A long kernel takes llvmpipe more than this to compile, in milliseconds, and less to load from
+ * its cache. If one is in the cache, the others are too, and opening helpers would cost more than
+ * it gains.
  */
 const cachedMs = 80;
 
 /**
- * Has the driver compile all kernels that `body` runs and that this device has not compiled yet, in
- * the time of the slowest share of them. Does nothing where drivers compile when pipelines are
- * created, on machines with one core, and during a rehearsal.
- *
- * @param body what to rehearse, see {@linkcode Gpu.rehearse}; it does not wait, since what others
- *   asked of the device meanwhile would be lost
- * @throws {GpuError} when a kernel fails to compile or to run
- */
-export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
-  const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
-  if (!gpu.info.compilesLate || cores < 2 || gpu.context.recorder.rehearsing) return;
-  const known = new Set(gpu.context.pipelines.all);
-  const fresh = new Map<CompiledKernel, RehearsedRun>();
-  await gpu.context.rehearse(body, (run) => {
-    if (!known.has(run.kernel) && !fresh.has(run.kernel)) fresh.set(run.kernel, run);
-  });
-  gpu.trim(); // what was rehearsed together need not be in memory together
-  const longestFirst = [...fresh.values()].sort((a, b) => b.kernel.code.length - a.kernel.code.length);
-  const [trial] = longestFirst.splice(Math.floor(longestFirst.length / 3), 1);
-  using own = new Member(gpu, { isOwner: true });
-  const started = performance.now();
-  if (trial) own.submit([trial]);
-  await own.finished();
-  if (longestFirst.length === 0 || performance.now() - started < cachedMs) return;
-  using helpers = await Helpers.open(gpu, Math.min(cores, mostDevices) - 1);
-  const members = [own, ...helpers.members];
-  const shares = shareOut(longestFirst, members.length);
-  members.forEach((member, index) => member.submit(shares[index])); // all before the first wait, as Deno's waits block
-  for (const member of members) await member.finished();
-}
-
-/**
- * What a helper starts behind with, as a share of all code: its pipelines have to be created first,
- * while this device compiles already.
+ * Startup cost of a helper, as a fraction of the total code size: it creates its pipelines while
+ * this device already compiles.
  */
 const helperStartupShare = 0.06;
 
 /**
- * Shares of about the same length of code: the next longest to whoever has the least. The first
- * share is this device's.
+ * Makes the driver compile all kernels that `body` runs and that this device has not compiled yet.
+ * Does nothing where drivers compile when pipelines are created, on machines with one core, and
+ * during a rehearsal.
+ *
+ * @param body what to rehearse, see {@linkcode GpuContext.rehearse}. It must be synchronous: work
+ *   that others record during a rehearsal is lost.
+ * @throws {GpuError} when a kernel fails to compile or to run
+ */
+export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
+  const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
+  const { context } = gpu;
+  if (!gpu.info.compilesLate || cores < 2 || context.recorder.rehearsing) return;
+  const known = new Set(context.pipelines.all);
+  const fresh = new Map<CompiledKernel, RehearsedRun>();
+  await context.rehearse(body, (run) => {
+    if (!known.has(run.kernel) && !fresh.has(run.kernel)) fresh.set(run.kernel, run);
+  });
+  gpu.trim(); // the rehearsal's tensors need not stay in memory together
+  const longestFirst = [...fresh.values()].sort((a, b) => b.kernel.code.length - a.kernel.code.length);
+  const [trial] = longestFirst.splice(Math.floor(longestFirst.length / 3), 1);
+  using members = new DisposableStack();
+  const own = members.use(new Member(gpu, { isOwner: true }));
+  const started = performance.now();
+  if (trial) own.submit([trial]);
+  await gpu.finished();
+  if (longestFirst.length === 0 || performance.now() - started < cachedMs) return;
+  const helpers = await Promise.all(
+    Array.from({ length: Math.min(cores, maxDevices) - 1 }, () => Gpu.request(gpu.options)),
+  );
+  const all = [own];
+  for (const helper of helpers) {
+    members.use(helper);
+    all.push(members.use(new Member(helper, { isOwner: false })));
+  }
+  const shares = shareOut(longestFirst, all.length);
+  all.forEach((member, index) => member.submit(shares[index])); // before the first wait: Deno's waits block
+  for (const member of all) await member.gpu.finished();
+}
+
+/**
+ * Divides runs into shares of similar code length, greedily: the next longest goes to the shortest
+ * share. The first share is this device's.
  */
 function shareOut(longestFirst: readonly RehearsedRun[], count: number): RehearsedRun[][] {
-  const whole = longestFirst.reduce((sum, { kernel }) => sum + kernel.code.length, 0);
+  const total = longestFirst.reduce((sum, { kernel }) => sum + kernel.code.length, 0);
   const shares = Array.from({ length: count }, (_, index) => ({
     runs: [] as RehearsedRun[],
-    length: index === 0 ? 0 : helperStartupShare * whole,
+    length: index === 0 ? 0 : helperStartupShare * total,
   }));
   for (const run of longestFirst) {
-    const least = shares.reduce((least, share) => share.length < least.length ? share : least);
-    least.runs.push(run);
-    least.length += run.kernel.code.length;
+    const shortest = shares.reduce((shortest, share) => share.length < shortest.length ? share : shortest);
+    shortest.runs.push(run);
+    shortest.length += run.kernel.code.length;
   }
   return shares.map(({ runs }) => runs);
 }
 
-/** Devices that are opened to compile, and closed again. */
-class Helpers implements Disposable {
-  readonly members: readonly Member[];
-  readonly #gpus: readonly Gpu[];
-
-  private constructor(gpus: readonly Gpu[]) {
-    this.#gpus = gpus;
-    this.members = gpus.map((gpu) => new Member(gpu, { isOwner: false }));
-  }
-
-  static async open(gpu: Gpu, count: number): Promise<Helpers> {
-    return new Helpers(await Promise.all(Array.from({ length: count }, () => Gpu.request(gpu.options))));
-  }
-
-  [Symbol.dispose](): void {
-    for (const member of this.members) member[Symbol.dispose]();
-    for (const gpu of this.#gpus) gpu[Symbol.dispose]();
-  }
-}
-
-/** Bytes of what kernels are run on: accesses beyond them are harmless, as WebGPU promises. */
-const memoryBytes = 65536;
-
 /** A device that runs kernels on one workgroup each. */
 class Member implements Disposable {
-  readonly #gpu: Gpu;
+  readonly gpu: Gpu;
   readonly #isOwner: boolean;
-  /**
-   * One buffer a binding, since a kernel may not write what it reads. What they hold does not
-   * matter.
-   */
-  readonly #memory: GPUBuffer[] = [];
-  readonly #buffers: GPUBuffer[] = [];
+  readonly #owned = new DisposableStack();
+  readonly #runs: OneWorkgroupRuns;
+  /** A sink of its own, so that it works whatever the recorder's current sink is. */
+  readonly #sink: SubmitSink;
 
-  /** @param options.isOwner whether the kernels were compiled for this very device */
+  /** @param options.isOwner whether the kernels were compiled for this device */
   constructor(gpu: Gpu, { isOwner }: { isOwner: boolean }) {
-    this.#gpu = gpu;
+    this.gpu = gpu;
     this.#isOwner = isOwner;
+    this.#runs = this.#owned.use(new OneWorkgroupRuns(gpu.context));
+    this.#sink = this.#owned.use(new SubmitSink(gpu.context, new BindGroups(gpu.context)));
   }
 
   submit(runs: readonly RehearsedRun[]): void {
-    const { device } = this.#gpu.context;
-    this.#gpu.context.guarded("run kernels on one workgroup each", () => {
-      const encoder = device.createCommandEncoder();
-      const pass = encoder.beginComputePass();
-      for (const run of runs) this.#encode(pass, run);
-      pass.end();
-      device.queue.submit([encoder.finish()]);
-    });
-  }
-
-  async finished(): Promise<void> {
-    await this.#gpu.finished();
+    for (const { kernel, params } of runs) {
+      const own = this.#isOwner ? kernel : this.gpu.context.pipelines.recompile(kernel);
+      this.#sink.dispatch(this.#runs.record({ kernel: own, params }));
+    }
+    this.#sink.submit();
   }
 
   [Symbol.dispose](): void {
-    for (const buffer of this.#buffers) buffer.destroy();
-  }
-
-  #encode(pass: GPUComputePassEncoder, { kernel, params }: RehearsedRun): void {
-    const { device, pipelines, recorder } = this.#gpu.context;
-    const { pipeline, layout, accesses } = this.#isOwner ? kernel : pipelines.recompile(kernel);
-    while (this.#memory.length < accesses.length) this.#memory.push(this.#buffer(memoryBytes, GPUBufferUsage.STORAGE));
-    const uniforms = this.#buffer(slotBytes, GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
-    device.queue.writeBuffer(uniforms, 0, params);
-    const entries = accesses.map((_, binding) => ({ binding, resource: { buffer: this.#memory[binding] } }));
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, device.createBindGroup({ layout: layout.layout, entries }));
-    pass.setBindGroup(1, recorder.groups.paramSlots(uniforms).group, [0]);
-    pass.dispatchWorkgroups(1);
-  }
-
-  #buffer(size: number, usage: number): GPUBuffer {
-    const buffer = this.#gpu.context.device.createBuffer({ size, usage });
-    this.#buffers.push(buffer);
-    return buffer;
+    this.#owned.dispose();
   }
 }

@@ -3,21 +3,21 @@ import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostA
 import { DTypeError, GpuError, ShapeError } from "./errors.ts";
 import type { Gpu } from "./gpu.ts";
 
-/**
- * A stretch of a tensor's elements: what a kernel binds when a tensor is larger than one storage
- * binding may be.
- */
+/** A range of a tensor's elements, to bind a tensor that is larger than a storage binding may be. */
 export interface TensorWindow {
+  /** The tensor. */
   readonly tensor: Tensor;
+  /** Start of the range, in bytes. */
   readonly byteOffset: number;
+  /** Length of the range, in bytes. */
   readonly bytes: number;
 }
 
 /**
  * An n-dimensional array in GPU memory, row-major and contiguous.
  *
- * A tensor made inside {@linkcode Gpu.scope} is disposed when the scope ends, unless the scope
- * returns it; one made outside belongs to its maker: declare it with `using`, or dispose of it.
+ * {@linkcode Gpu.scope} disposes of the tensors made inside it, except those that it returns. A
+ * tensor made outside any scope belongs to the caller: declare it with `using`, or dispose of it.
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -26,7 +26,7 @@ export interface TensorWindow {
  * ```
  */
 export class Tensor implements Disposable {
-  /** The device that holds the numbers. */
+  /** The device that holds the elements. */
   readonly gpu: Gpu;
   /** Lengths of the axes, outermost first. */
   readonly shape: readonly number[];
@@ -48,16 +48,15 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * A tensor with the numbers of `data`, row-major.
+   * A tensor with the elements of `data`, row-major.
    *
-   * @param dtype the type to store; by default the array's own (`Uint16Array` holds f16 bit
-   *   patterns)
-   * @throws {ShapeError} when `data` does not hold as many numbers as `shape`
+   * @param dtype the type to store. Default: the array's own (`Uint16Array` holds f16 bit patterns).
+   * @throws {ShapeError} when the length of `data` does not match `shape`
    */
   static from(gpu: Gpu, data: HostArray, shape: readonly number[], dtype: DType = dtypeOf(data)): Tensor {
     if (data.length !== elements(shape)) {
       throw new ShapeError(
-        `Cannot make a tensor [${shape.join(", ")}] as it needs ${elements(shape)} numbers: ${data.length} were given`,
+        `Cannot make a tensor [${shape.join(", ")}] from ${data.length} elements: the shape holds ${elements(shape)}`,
         [shape],
       );
     }
@@ -67,12 +66,12 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * A tensor whose content is undefined: for kernels that write all of it. `exact` asks for memory
+   * A tensor with undefined content, for kernels that write all of it. `exact` asks for memory
    * without slack, for weights.
    */
   static empty(gpu: Gpu, shape: readonly number[], dtype: DType = "f32", options: { exact?: boolean } = {}): Tensor {
     if (!shape.every((length) => Number.isSafeInteger(length) && length >= 0)) {
-      throw new ShapeError(`Cannot make a tensor [${shape.join(", ")}] as axis lengths are whole numbers from 0`, [
+      throw new ShapeError(`Cannot make a tensor [${shape.join(", ")}]: axis lengths must be integers ≥ 0`, [
         shape,
       ]);
     }
@@ -80,13 +79,13 @@ export class Tensor implements Disposable {
     return new Tensor(gpu, [...shape], dtype, gpu.context.allocate(bytes, options.exact));
   }
 
-  /** Number of bytes that the elements take. */
+  /** Size of the elements, in bytes. */
   get bytes(): number {
     return this.size * bytesPerElement[this.dtype];
   }
 
   /**
-   * The buffer behind the tensor.
+   * The tensor's buffer.
    * @throws {GpuError} when the tensor has been disposed
    */
   get buffer(): GPUBuffer {
@@ -95,25 +94,31 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * The shape as a tuple of `rank` numbers: `const [batch, channels, height, width] = x.dims(4);`
+   * The shape as a tuple of `rank` lengths: `const [batch, channels, height, width] = x.dims(4);`
    * @throws {ShapeError} when the tensor has another rank
    */
   dims(rank: 1): [number];
+  /** For rank 2. */
   dims(rank: 2): [number, number];
+  /** For rank 3. */
   dims(rank: 3): [number, number, number];
+  /** For rank 4. */
   dims(rank: 4): [number, number, number, number];
   dims(rank: number): number[] {
     if (this.shape.length !== rank) {
-      throw new ShapeError(`Expected a tensor of ${rank} axes: [${this.shape.join(", ")}] has ${this.shape.length}`, [
-        this.shape,
-      ]);
+      throw new ShapeError(
+        `Expected a tensor of rank ${rank}: [${this.shape.join(", ")}] has rank ${this.shape.length}`,
+        [
+          this.shape,
+        ],
+      );
     }
     return [...this.shape];
   }
 
   /**
-   * The same numbers under another shape. Nothing is copied: both tensors look at one buffer, which
-   * is freed with the last of them.
+   * The same elements in another shape, without a copy. Both tensors share one buffer, which is
+   * freed with the last of them.
    * @throws {ShapeError} when the number of elements differs
    */
   reshape(shape: readonly number[]): Tensor {
@@ -121,16 +126,16 @@ export class Tensor implements Disposable {
       throw new ShapeError(
         `Cannot reshape [${this.shape.join(", ")}] to [${
           shape.join(", ")
-        }] as both must hold as many numbers: ${this.size} ≠ ${elements(shape)}`,
+        }]: the number of elements must be the same, ${this.size} ≠ ${elements(shape)}`,
         [this.shape, shape],
       );
     }
-    this.buffer; // a disposed tensor has nothing to share
+    this.buffer; // throws when disposed
     return new Tensor(this.gpu, [...shape], this.dtype, this.#storage);
   }
 
   /**
-   * `count` elements from `first`, to bind alone. `first` must fall on the device's binding
+   * The range of `count` elements from `first`. `first` must be a multiple of the device's binding
    * alignment (256 bytes at most).
    */
   window(first: number, count: number): TensorWindow {
@@ -139,11 +144,10 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * Overwrites the bytes from `byteOffset` on. What was recorded before still reads the old
-   * numbers.
+   * Overwrites the bytes from `byteOffset`. Work recorded before still reads the old elements.
    *
-   * @throws {ShapeError} when the bytes leave the tensor, or are not whole words of 4 (only the
-   *   tensor's last may be shorter)
+   * @throws {ShapeError} when the bytes exceed the tensor, or are not whole 4-byte words (only the
+   *   tensor's last word may be partial)
    */
   write(bytes: Uint8Array<ArrayBuffer>, byteOffset = 0): void {
     if (byteOffset + bytes.byteLength > this.bytes) {
@@ -158,7 +162,7 @@ export class Tensor implements Disposable {
       throw new ShapeError(
         `Cannot write ${bytes.byteLength} bytes at ${byteOffset} of a tensor [${
           this.shape.join(", ")
-        }] as WebGPU writes whole words of 4 bytes`,
+        }]: WebGPU writes whole 4-byte words`,
         [this.shape],
       );
     }
@@ -166,31 +170,31 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * Reads the elements back as f32. Waits for all recorded work; each call is a fence (some 11 ms
-   * in Deno).
+   * Reads the elements back as f32. Waits for all recorded work, so avoid it in loops.
+   * @throws {GpuError} when recorded work failed
    */
   async data(): Promise<Float32Array<ArrayBuffer>> {
     return decodeFloat32(await this.gpu.context.read(this.buffer, this.bytes), this.dtype, this.size);
   }
 
   /**
-   * Reads an f64 tensor back without rounding; an f32 one is widened.
-   * @throws {DTypeError} for other types
+   * Reads an f64 tensor back without rounding, or widens an f32 one.
+   * @throws {DTypeError} for other dtypes
    */
   async float64(): Promise<Float64Array<ArrayBuffer>> {
     const bytes = await this.gpu.context.read(this.buffer, this.bytes);
     if (this.dtype === "f64") return new Float64Array(bytes, 0, this.size);
     if (this.dtype === "f32") return Float64Array.from(new Float32Array(bytes, 0, this.size));
-    throw new DTypeError(`Cannot read ${this.dtype} elements as f64`);
+    throw new DTypeError(`Cannot read ${this.dtype} elements as f64: only f64 and f32 tensors`);
   }
 
-  /** Takes the tensor out of the scope it was made in: from here on it belongs to the caller. */
+  /** Removes the tensor from its scope: from now on it belongs to the caller. */
   keep(): this {
     this.gpu.context.scopes.abandon(this);
     return this;
   }
 
-  /** Frees the memory, or this tensor's share of it. Disposing twice is harmless. */
+  /** Frees the memory once no other tensor shares it. Disposing twice is harmless. */
   [Symbol.dispose](): void {
     if (this.#disposed) return;
     this.#disposed = true;
@@ -199,7 +203,7 @@ export class Tensor implements Disposable {
   }
 }
 
-/** The number of elements of a shape; 1 for a scalar's empty shape. */
+/** The number of elements of a shape: 1 for a scalar's empty shape. */
 export function elements(shape: readonly number[]): number {
   return shape.reduce((product, length) => product * length, 1);
 }

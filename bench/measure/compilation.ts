@@ -10,6 +10,7 @@
  */
 import { Gpu } from "../../engine/gpu.ts";
 import type { CompiledKernel } from "../../engine/kernel/pipeline_cache.ts";
+import { OneWorkgroupRuns } from "../../engine/record/one_workgroup.ts";
 import type { RehearsedRun } from "../../engine/record/rehearse_sink.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
@@ -19,7 +20,6 @@ import { TorchGenerator } from "../../schedulers/mod.ts";
 import { askColdProcess } from "./cold_process.ts";
 import { syntheticRows } from "./edit.ts";
 import { hollowCheckpoint } from "./hollow_checkpoint.ts";
-import { OneWorkgroupRuns } from "./one_workgroup.ts";
 import { type CompilationRecord, compileMs } from "../report/report.ts";
 
 const prompt = "A pack of roses";
@@ -73,16 +73,22 @@ export async function measureCompilation(
 
 /** Runs all recorded dispatches on one workgroup each, several times. */
 async function timeFirstRuns(gpu: Gpu, noted: readonly { part: string; runs: readonly RehearsedRun[] }[]) {
-  using trial = new OneWorkgroupRuns(gpu, noted.flatMap(({ runs }) => runs));
+  using trial = new OneWorkgroupRuns(gpu.context);
+  const distinct = new Map<string, RehearsedRun>(); // each kernel once with each of its parameters
+  for (const run of noted.flatMap(({ runs }) => runs)) {
+    const key = `${run.kernel.id} ${run.params}`;
+    if (!distinct.has(key)) distinct.set(key, run);
+  }
+  const runs = [...distinct.values()];
+  const record = () => runs.forEach((run, index) => gpu.context.recorder.dispatch(trial.record(run, `${index}`)));
   await gpu.finished();
   const rounds: { ms: number; rows: Map<string, number> }[] = [];
-  for (let i = 0; i < 3; i++) rounds.push(await timed(gpu, () => trial.record()));
+  for (let i = 0; i < 3; i++) rounds.push(await timed(gpu, record));
   const [first, second, third] = rounds;
   const firstRunMs = (index: number) => {
     const [a, b, c] = rounds.map(({ rows }) => rows.get(`${index}`) ?? 0);
     return Math.max(0, a - Math.min(b, c));
   };
-  const { runs } = trial;
   const partOf = (run: RehearsedRun) => noted.find((each) => each.runs.includes(run))!.part;
   const variants = [...Map.groupBy(runs.keys(), (index) => runs[index].kernel)].map(([kernel, indices]) => ({
     ...nameOf(kernel),

@@ -5,11 +5,11 @@
  * @module
  */
 import { Gpu } from "../../engine/gpu.ts";
+import { OneWorkgroupRuns } from "../../engine/record/one_workgroup.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
-import { compileAhead } from "./one_workgroup.ts";
 import { processWork, PythonProcess, torchName, torchPlaces } from "../peers/torch.ts";
 import { writeFolder } from "./random_checkpoint.ts";
 import { relativeDifference } from "./relative_difference.ts";
@@ -131,7 +131,7 @@ async function measureStep(
   using latents = Tensor.from(gpu, noise, shape);
   using both = concat([latents, latents], 0);
   const step = () => unet.forward(both, timestep, context);
-  await compileAhead(gpu, () => gpu.scope(() => void step()));
+  await compileKernels(gpu, () => gpu.scope(() => void step()));
   gpu.resetPeak();
 
   let last: Tensor | undefined;
@@ -162,4 +162,14 @@ async function measureStep(
     ...(torch.length > 0 ? { peers } : {}),
   };
   return { record, noise: result };
+}
+
+/** Makes the driver compile all kernels that `body` runs, without computing them. */
+async function compileKernels(gpu: Gpu, body: () => void): Promise<void> {
+  {
+    using oneWorkgroup = new OneWorkgroupRuns(gpu.context);
+    for (const run of await gpu.context.rehearse(body)) gpu.context.recorder.dispatch(oneWorkgroup.record(run));
+    await gpu.finished();
+  }
+  gpu.trim();
 }

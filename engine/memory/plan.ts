@@ -1,24 +1,24 @@
-/** When a buffer is wanted: from one command of a program up to, not including, another. */
+/** The commands of a program that use a buffer: from `from` up to, not including, `to`. */
 export interface Lifetime {
   readonly bytes: number;
   readonly from: number;
   readonly to: number;
 }
 
-/** Which of some slots of memory each buffer lies in. */
+/** An assignment of buffers to slots of memory. */
 export interface MemoryPlan {
+  /** Size of each slot. */
   readonly slotBytes: readonly number[];
-  /** By the lifetime's number. */
+  /** The slot of each lifetime, by index. */
   readonly slotOf: readonly number[];
 }
 
 /**
- * Lays buffers that are wanted at different times into shared slots: the largest first, each into
- * the smallest slot that is free for all of its life, or else into a new one as large as itself
+ * Assigns buffers with disjoint lifetimes to shared slots. Buffers are taken largest first; each
+ * goes to the smallest slot that is free for its whole lifetime, or else to a new slot of its size
  * ("greedy by size" for shared objects, arXiv 2001.03288).
  *
- * Slots are buffers apart, and not places in one buffer, since WebGPU lets no kernel write a buffer
- * that it also reads.
+ * Each slot is a buffer of its own, since WebGPU forbids a kernel to write a buffer that it reads.
  */
 export function planMemory(lifetimes: readonly Lifetime[]): MemoryPlan {
   const slots: { bytes: number; tenants: Lifetime[] }[] = [];
@@ -26,7 +26,7 @@ export function planMemory(lifetimes: readonly Lifetime[]): MemoryPlan {
   const largestFirst = [...lifetimes.keys()].sort((a, b) => lifetimes[b].bytes - lifetimes[a].bytes);
   for (const index of largestFirst) {
     const life = lifetimes[index];
-    // Slots were opened largest first, so the last that suits is the smallest.
+    // Slots are in descending size, so the last that fits is the smallest.
     let slot = slots.findLastIndex(({ tenants }) =>
       tenants.every(({ from, to }) => to <= life.from || life.to <= from)
     );

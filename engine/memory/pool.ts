@@ -4,12 +4,11 @@ import { OutOfMemoryError } from "../errors.ts";
 /**
  * GPU buffers, reused by size class.
  *
- * A denoising step asks for the same sizes in the same order as the one before. Each size class
- * hands out the oldest of its free buffers, so that the step gets the same buffers again, and the
- * bind groups cached for them hit. (The one given back last would be another from step to step: for
- * the pocket model's UNet sixteen steps went by before all hit.) Classes are an eighth of a power
- * of two apart: at most 12.5 % of a buffer is slack. Weights ask for their exact size: they live
- * long and are never reused.
+ * A denoising step requests the same sizes in the same order as the step before. Each size class
+ * hands out the oldest of its free buffers, so that the step gets the same buffers again and hits
+ * the cached bind groups; the buffer released last would differ from step to step. Size classes are
+ * an eighth of a power of two apart, so at most 12.5 % of a buffer is slack. Weights request their
+ * exact size: they live long and are not reused.
  */
 export class Pool {
   /** Bytes of the buffers that tensors hold now. */
@@ -23,19 +22,18 @@ export class Pool {
 
   readonly #context: Pick<DeviceContext, "device" | "info" | "guarded" | "invalidateBindGroups">;
   readonly #free = new Map<number, GPUBuffer[]>();
-  /** Buffers that the device could not create, which WebGPU tells later: never handed out again. */
+  /** Buffers whose creation failed, which WebGPU reports later. They are never handed out again. */
   readonly #failed = new WeakSet<GPUBuffer>();
-  /** In which order buffers were created. */
+  /** Creation order of the buffers. */
   readonly #ages = new WeakMap<GPUBuffer, number>();
   #created = 0;
-  /**
-   * Buffers that programs name, with how many do; and those of them that were given back meanwhile.
-   */
+  /** How many programs use each buffer. */
   readonly #pins = new Map<GPUBuffer, number>();
-  readonly #owed = new Set<GPUBuffer>();
+  /** Pinned buffers that were released: they return to the pool with their last pin. */
+  readonly #releasedWhilePinned = new Set<GPUBuffer>();
   #freeBytes = 0;
 
-  /** How many free bytes are kept for reuse before the largest free buffers are destroyed. */
+  /** Free bytes kept for reuse. Beyond it, the largest free buffers are destroyed. */
   readonly retainBytes: number;
 
   /** @param retainBytes free bytes kept for reuse, at most. Default: 1 GiB. */
@@ -47,7 +45,7 @@ export class Pool {
     this.retainBytes = retainBytes;
   }
 
-  /** A buffer of at least `bytes`. `exact` asks for no slack and no reuse afterwards. */
+  /** A buffer of at least `bytes`. `exact` asks for a buffer without slack, which is not reused. */
   acquire(bytes: number, exact = false): GPUBuffer {
     const size = exact ? roundUp(Math.max(bytes, 16), 16) : sizeClass(bytes);
     let buffer = this.#free.get(size)?.shift();
@@ -58,72 +56,73 @@ export class Pool {
     return buffer;
   }
 
-  /** @throws {OutOfMemoryError} when the device can have no buffer of that size */
+  /** @throws {OutOfMemoryError} when the device does not support buffers of that size */
   check(size: number): void {
     const { maxBufferSize } = this.#context.info.limits;
     if (size <= maxBufferSize) return;
     throw new OutOfMemoryError(
-      `Cannot create a buffer of ${size} bytes as this device's largest is ${maxBufferSize}`,
+      `Cannot create a buffer of ${size} bytes: this device's largest is ${maxBufferSize}`,
       size,
     );
   }
 
   /**
-   * Gives a buffer back. Commands already recorded may still read it: they run before anything
-   * recorded later writes it.
+   * Returns a buffer to the pool. Commands already recorded may still read it: they run before
+   * anything recorded later writes it.
    */
   release(buffer: GPUBuffer): void {
     if (this.#pins.has(buffer)) {
-      this.#owed.add(buffer);
+      this.#releasedWhilePinned.add(buffer);
       return;
     }
     const size = buffer.size;
     this.live -= size;
     if (size !== sizeClass(size) || this.#failed.has(buffer)) return this.#destroy([buffer]);
-    let waiting = this.#free.get(size);
-    if (!waiting) this.#free.set(size, waiting = []);
-    const older = waiting.findLastIndex((other) => this.#ages.get(other)! < this.#ages.get(buffer)!);
-    waiting.splice(older + 1, 0, buffer);
+    let free = this.#free.get(size);
+    if (!free) this.#free.set(size, free = []);
+    const older = free.findLastIndex((other) => this.#ages.get(other)! < this.#ages.get(buffer)!);
+    free.splice(older + 1, 0, buffer);
     this.#freeBytes += size;
     if (this.#freeBytes > this.retainBytes) this.trim(this.retainBytes / 2);
   }
 
   /**
-   * Keeps a buffer as it is, live and nobody else's, even when it is given back, until it is
-   * unpinned as often.
+   * Adds a pin. A pinned buffer stays live and is not handed out, even when it is released.
    */
   pin(buffer: GPUBuffer): void {
     this.#pins.set(buffer, (this.#pins.get(buffer) ?? 0) + 1);
   }
 
-  /** Takes a pin away; with the last, a buffer that was given back meanwhile is. */
+  /**
+   * Removes one pin. When the last pin goes, a buffer released in the meantime returns to the pool.
+   */
   unpin(buffer: GPUBuffer): void {
-    const left = this.#pins.get(buffer)! - 1;
-    if (left > 0) {
-      this.#pins.set(buffer, left);
+    const pins = this.#pins.get(buffer)! - 1;
+    if (pins > 0) {
+      this.#pins.set(buffer, pins);
       return;
     }
     this.#pins.delete(buffer);
-    if (this.#owed.delete(buffer)) this.release(buffer);
+    if (this.#releasedWhilePinned.delete(buffer)) this.release(buffer);
   }
 
   /** Destroys free buffers, largest first, until at most `keepBytes` of them are left. */
   trim(keepBytes = 0): void {
-    const doomed: GPUBuffer[] = [];
+    const evicted: GPUBuffer[] = [];
     for (const size of [...this.#free.keys()].sort((a, b) => b - a)) {
-      const waiting = this.#free.get(size)!;
-      while (waiting.length > 0 && this.#freeBytes > keepBytes) {
-        doomed.push(waiting.shift()!);
+      const free = this.#free.get(size)!;
+      while (free.length > 0 && this.#freeBytes > keepBytes) {
+        evicted.push(free.shift()!);
         this.#freeBytes -= size;
       }
-      if (waiting.length === 0) this.#free.delete(size);
+      if (free.length === 0) this.#free.delete(size);
     }
-    this.#destroy(doomed);
+    this.#destroy(evicted);
   }
 
   #destroy(buffers: GPUBuffer[]): void {
     if (buffers.length === 0) return;
-    this.#context.invalidateBindGroups(); // submits what still names them, drops their bind groups
+    this.#context.invalidateBindGroups();
     for (const buffer of buffers) {
       this.reserved -= buffer.size;
       buffer.destroy();
@@ -132,10 +131,10 @@ export class Pool {
 
   #fail(buffer: GPUBuffer): void {
     this.#failed.add(buffer);
-    const waiting = this.#free.get(buffer.size) ?? [];
-    const at = waiting.indexOf(buffer);
+    const free = this.#free.get(buffer.size) ?? [];
+    const at = free.indexOf(buffer);
     if (at < 0) return;
-    waiting.splice(at, 1);
+    free.splice(at, 1);
     this.#freeBytes -= buffer.size;
     this.#destroy([buffer]);
   }
@@ -143,8 +142,8 @@ export class Pool {
   #create(size: number): GPUBuffer {
     const { device } = this.#context;
     this.check(size);
-    // Big newcomers push out what lies idle: a VAE decode after a UNet loop would otherwise hold
-    // both working sets.
+    // A large new buffer evicts free ones. Otherwise a VAE decode after a UNet loop would hold both
+    // working sets.
     if (size > this.retainBytes / 16 && this.#freeBytes > this.retainBytes / 4) this.trim(this.retainBytes / 4);
     const buffer: GPUBuffer = this.#context.guarded(
       `create a buffer of ${size} bytes`,
@@ -163,8 +162,8 @@ export class Pool {
 }
 
 /**
- * The smallest class that holds `bytes`: multiples of an eighth of the power of two below, and of
- * 256.
+ * The smallest size class that holds `bytes`. Classes are multiples of 256 and of an eighth of the
+ * next lower power of two.
  */
 export function sizeClass(bytes: number): number {
   const step = Math.max(256, 2 ** (Math.floor(Math.log2(Math.max(bytes, 1))) - 3));

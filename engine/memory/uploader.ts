@@ -3,20 +3,18 @@ import type { Gpu } from "../gpu.ts";
 import { roundUp } from "./pool.ts";
 import type { Tensor } from "../tensor.ts";
 
-/** A buffer that the host writes and the device copies from. */
+/** A staging buffer: the host writes it, the device copies from it. */
 interface Stage {
   readonly buffer: GPUBuffer;
-  /** Settled when the host may write. */
+  /** Resolves when the host may write. */
   mapped: Promise<unknown>;
 }
 
 /**
- * Fills tensors with many bytes through staging memory of a fixed size. `Tensor.write` leaves
- * staging to WebGPU, which takes new memory for each call: loading 1.7 GB of weights on lavapipe
- * grew the process by 400 to 600 MiB beyond them that way.
+ * Uploads many bytes into tensors through staging memory of a fixed size. `Tensor.write` leaves
+ * staging to WebGPU, which allocates new memory for each call.
  *
- * Stages take turns: while the device copies out of some, the host fills another, and hardly ever
- * waits for one to be free.
+ * The stages form a ring: the host fills one while the device copies from the others.
  */
 export class Uploader implements Disposable {
   readonly #gpu: Gpu;
@@ -29,7 +27,7 @@ export class Uploader implements Disposable {
 
   /**
    * @param options.stageBytes A multiple of 4. Default: 4 MiB.
-   * @param options.stages How many there are. Default: 4.
+   * @param options.stages Number of stages. Default: 4.
    */
   constructor(gpu: Gpu, options: { stageBytes?: number; stages?: number } = {}) {
     const { stageBytes = 1 << 22, stages = 4 } = options;
@@ -38,7 +36,7 @@ export class Uploader implements Disposable {
     this.#stages = Array.from({ length: stages }, () => {
       const usage = GPUBufferUsage.MAP_WRITE | GPUBufferUsage.COPY_SRC;
       const buffer = gpu.context.guarded(
-        `create a buffer of ${stageBytes} bytes to write through`,
+        `create a buffer of ${stageBytes} bytes for uploads`,
         () => gpu.context.device.createBuffer({ size: stageBytes, usage }),
         { requestedBytes: stageBytes },
       );
@@ -47,11 +45,11 @@ export class Uploader implements Disposable {
   }
 
   /**
-   * Writes bytes into a tensor from `byteOffset` on. They are on their way when a stage is full, or
-   * at {@linkcode finish}; work that is to read them waits by {@linkcode afterwards}.
+   * Writes bytes into a tensor from `byteOffset`. They are submitted when a stage is full, or at
+   * {@linkcode finish}. Record work that reads them through {@linkcode afterwards}.
    *
-   * @throws {ShapeError} when the bytes leave the tensor, or are not whole words of 4 (only the
-   *   tensor's last may be shorter)
+   * @throws {ShapeError} when the bytes exceed the tensor, or are not whole 4-byte words (only the
+   *   tensor's last word may be partial)
    */
   async write(tensor: Tensor, bytes: Uint8Array, byteOffset = 0): Promise<void> {
     const end = byteOffset + bytes.byteLength;
@@ -59,7 +57,7 @@ export class Uploader implements Disposable {
       throw new ShapeError(
         `Cannot write ${bytes.byteLength} bytes at ${byteOffset} of a tensor [${
           tensor.shape.join(", ")
-        }] of ${tensor.bytes} bytes: whole words of 4 are written, inside the tensor`,
+        }] of ${tensor.bytes} bytes: whole 4-byte words inside the tensor are required`,
         [tensor.shape],
       );
     }
@@ -69,7 +67,7 @@ export class Uploader implements Disposable {
       const count = Math.min(bytes.byteLength - from, this.#stageBytes - this.#used);
       const words = roundUp(count, 4);
       range.set(bytes.subarray(from, from + count), this.#used);
-      if (words > count) range.fill(0, this.#used + count, this.#used + words); // a tensor's buffer ends on a word
+      if (words > count) range.fill(0, this.#used + count, this.#used + words); // buffers are padded to whole words
       this.#copies ??= this.#gpu.context.device.createCommandEncoder();
       this.#copies.copyBufferToBuffer(this.#stages[0].buffer, this.#used, tensor.buffer, byteOffset + from, words);
       this.#used += words;
@@ -77,15 +75,16 @@ export class Uploader implements Disposable {
     }
   }
 
-  /** Has `action` record its work once all that has been written so far is on its way. */
+  /** Calls `action`, which records work, once everything written so far is submitted. */
   afterwards(action: () => void): void {
     if (this.#used === 0) action();
     else this.#waiting.push(action);
   }
 
   /**
-   * Sends what is left, and waits until all of it is there. @throws {GpuError} when any of it
-   * failed
+   * Submits the rest and waits until all of it is uploaded.
+   *
+   * @throws {GpuError} when an upload failed
    */
   async finish(): Promise<void> {
     this.#send();
@@ -100,7 +99,7 @@ export class Uploader implements Disposable {
     const [{ buffer, mapped }] = this.#stages;
     const error = await mapped;
     if (error !== undefined) {
-      await this.#gpu.context.check(); // the real reason, where WebGPU told one
+      await this.#gpu.context.check(); // throws the cause, if WebGPU reported one
       throw error;
     }
     return new Uint8Array(buffer.getMappedRange());
@@ -111,7 +110,7 @@ export class Uploader implements Disposable {
     const stage = this.#stages.shift()!;
     const copies = this.#copies!;
     stage.buffer.unmap();
-    this.#gpu.flush(); // what was recorded may still read the memory that is written now
+    this.#gpu.flush(); // recorded work may still read what is overwritten now
     this.#gpu.context.guarded(
       `upload ${this.#used} bytes`,
       () => this.#gpu.context.device.queue.submit([copies.finish()]),
@@ -125,7 +124,8 @@ export class Uploader implements Disposable {
 }
 
 /**
- * Maps for writing; resolves with the error, where there is one, so that nobody has to listen yet.
+ * Maps a buffer for writing. Resolves with the error instead of rejecting, so that a rejection is
+ * never unhandled.
  */
 function mapping(buffer: GPUBuffer): Promise<unknown> {
   return buffer.mapAsync(GPUMapMode.WRITE).then(() => undefined, (error) => error);

@@ -2,8 +2,13 @@ import type { Cost } from "../kernel/declaration.ts";
 import type { CopyRecord, DispatchRecord, ParamSlots, ProgramCommand, Sink } from "./sink.ts";
 
 /** Number and total cost of dispatches. */
-export interface Tally extends Cost {
+export interface Tally {
+  /** Number of dispatches. */
   readonly runs: number;
+  /** Floating-point operations, by the kernels' declarations. */
+  readonly flops: number;
+  /** Bytes moved, by the kernels' declarations. */
+  readonly bytes: number;
 }
 
 /** Adds up the costs of dispatches and passes everything on to another sink. */

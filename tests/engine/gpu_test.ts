@@ -15,7 +15,7 @@ Deno.test("Gpu.request() says what to install where there is no adapter", async 
   const error = await assertRejects(
     () => Gpu.request({ gpu: pretend(() => Promise.resolve(null)) }),
     NoAdapterError,
-    "no adapter was found: install a Vulkan driver",
+    "no adapter was found. Install a Vulkan driver",
   );
   assert(error instanceof GpuError);
   for (const advice of ["apt-get install mesa-vulkan-drivers", "dnf install", "pacman -S"]) {
@@ -28,7 +28,7 @@ Deno.test("Gpu.request() refuses a software adapter where none will do, by its n
   await assertRejects(
     () => Gpu.request({ gpu: pretend(() => Promise.resolve({ info, limits: {} })), allowFallback: false }),
     NoAdapterError,
-    "Cannot open a GPU as the only adapter is a software one: paper and pencil",
+    "Cannot open a GPU: the only adapter is a software one, paper and pencil",
   );
 });
 

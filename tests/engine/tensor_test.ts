@@ -49,16 +49,16 @@ gpuTest("dims() gives the shape as a tuple, and refuses another rank", (gpu) => 
   using x = Tensor.empty(gpu, [2, 3, 4]);
   const [batch, rows, columns] = x.dims(3);
   assertEquals([batch, rows, columns], [2, 3, 4]);
-  assertThrows(() => x.dims(4), ShapeError, "Expected a tensor of 4 axes: [2, 3, 4] has 3");
+  assertThrows(() => x.dims(4), ShapeError, "Expected a tensor of rank 4: [2, 3, 4] has rank 3");
 });
 
 gpuTest("tensors refuse shapes that do not fit their numbers, or are none", (gpu) => {
-  const message = "Cannot make a tensor [2, 2] as it needs 4 numbers: 3 were given";
+  const message = "Cannot make a tensor [2, 2] from 3 elements: the shape holds 4";
   const error = assertThrows(() => Tensor.from(gpu, new Float32Array(3), [2, 2]), ShapeError, message);
   assertEquals(error.shapes, [[2, 2]]);
   assert(error instanceof RangeError);
   for (const shape of [[-1], [1.5], [NaN], [2, Infinity]]) {
-    assertThrows(() => Tensor.empty(gpu, shape), ShapeError, "axis lengths are whole numbers from 0");
+    assertThrows(() => Tensor.empty(gpu, shape), ShapeError, "axis lengths must be integers ≥ 0");
   }
 });
 
@@ -76,7 +76,7 @@ gpuTest("reshape() looks at the same memory, which lives until the last of the t
   assertThrows(
     () => y.reshape([4]),
     ShapeError,
-    "Cannot reshape [3, 2] to [4] as both must hold as many numbers: 6 ≠ 4",
+    "Cannot reshape [3, 2] to [4]: the number of elements must be the same, 6 ≠ 4",
   );
   y[Symbol.dispose]();
   assertEquals(gpu.memory.live - before, 0);
@@ -105,8 +105,8 @@ gpuTest(
   async (gpu) => {
     using x = Tensor.from(gpu, new Float32Array([1, 2, 3]), [3], "f16");
     assertThrows(() => x.write(new Uint8Array(8)), ShapeError, "Cannot write 8 bytes at 0 of a tensor [3] of 6 bytes");
-    assertThrows(() => x.write(new Uint8Array(4), 2), ShapeError, "whole words");
-    assertThrows(() => x.write(new Uint8Array(2)), ShapeError, "whole words");
+    assertThrows(() => x.write(new Uint8Array(4), 2), ShapeError, "whole 4-byte words");
+    assertThrows(() => x.write(new Uint8Array(2)), ShapeError, "whole 4-byte words");
     x.write(new Uint8Array(Float16Array.of(7).buffer), 4);
     assertEquals([...await x.data()], [1, 2, 7]);
   },
