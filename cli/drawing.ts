@@ -10,6 +10,7 @@ import { pictureGrid } from "../pipeline/image/contact_sheet.ts";
 import type { GenerationRecord } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture, picturesFromFloats } from "../pipeline/image/picture.ts";
 import { previewFromLatents } from "../pipeline/image/preview.ts";
+import { isPickle } from "../pipeline/checkpoint/source/pickle.ts";
 import { writeFileAtomically } from "../pipeline/checkpoint/save.ts";
 import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { SAMPLER_NAMES, samplerByName, TorchGenerator } from "../schedulers/mod.ts";
@@ -149,7 +150,7 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
   using bar = showProgress("loading", { total: 1, unit: "bytes" });
   const onProgress = (component: string, done: number, total: number) => bar.set(done, { total, note: component });
   const localFilesOnly = values.offline || undefined; // else as the environment has it
-  const isSingleFile = /\.(safetensors|ckpt|pt|pth|bin)$/i.test(model);
+  const isSingleFile = isPickle(model) || /\.safetensors$/i.test(model);
   const refused = Object.entries(isSingleFile ? { variant, revision } : { tokenizer })
     .find(([, value]) => value !== undefined);
   if (refused) {

@@ -10,6 +10,7 @@ import { CheckpointError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
+import { isPickle, pickleMessage } from "./checkpoint/source/pickle.ts";
 import { readAll } from "./checkpoint/source/byte_source.ts";
 import { recogniseCheckpoint } from "./checkpoint/diffusers/checkpoint_kind.ts";
 import { parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
@@ -93,7 +94,7 @@ export async function inspectFolder(tree: FileTree, options: { variant?: string 
     return await single("a feature extractor", () => CLIPImageProcessor.fromPretrained(tree));
   }
   if (await tree.has("vocab.json")) return await single("a tokenizer", () => CLIPTokenizer.fromPretrained(tree));
-  const files = (await tree.list()).filter((file) => /\.(safetensors|ckpt|bin|pt)$/.test(file));
+  const files = (await tree.list()).filter((file) => file.endsWith(".safetensors") || isPickle(file));
   const hint = files.length > 0 ? `: it holds ${files.join(", ")}, to be inspected one by one` : "";
   return {
     name,
@@ -221,11 +222,9 @@ export async function inspectFile(source: ByteSource, options: SingleFileOptions
     notes: [],
     ...rest,
   });
-  if (/\.(ckpt|pt|pth|bin|pkl)$/i.test(name)) {
+  if (isPickle(name)) {
     source.close?.();
-    return only("a pickle", {
-      problems: [`Cannot load ${name} as it is a pickle, which can run any code when it is read and never is here`],
-    });
+    return only("a pickle", { problems: [pickleMessage(name)] });
   }
   let weights: SafetensorsFile;
   try {

@@ -13,7 +13,6 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { singleFileEntries } from "../../pipeline/checkpoint/ldm/single_file_entries.ts";
-import { f16ToF32, f32ToF16 } from "../../pipeline/checkpoint/safetensors/half.ts";
 import type { TensorEntry } from "../../pipeline/checkpoint/safetensors/writer.ts";
 import { saveSafetensors, writeFolderAtomically } from "../../pipeline/checkpoint/save.ts";
 import { writeModelWeights } from "../../pipeline/checkpoint/safetensors/sharding.ts";
@@ -43,8 +42,8 @@ export function randomEntries(part: typeof modelParts[number], dtype: "f16" | "f
       for (let done = 0; done < elements; done += chunkElements) {
         const values = new Float32Array(Math.min(chunkElements, elements - done));
         for (let i = 0; i < values.length; i++) values[i] = mean + deviation * random();
-        const halves = f32ToF16(values);
-        yield new Uint8Array(dtype === "f16" ? halves.buffer : f16ToF32(halves).buffer);
+        const rounded = new Float16Array(values);
+        yield new Uint8Array(dtype === "f16" ? rounded.buffer : new Float32Array(rounded).buffer);
       }
     },
   }));

@@ -9,6 +9,7 @@ import { fileSource, openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { isHubId, openHub } from "../checkpoint/hub/hub.ts";
 import { disposeUpdates, readLora } from "./lora.ts";
+import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { CLIPTextModel } from "../models/clip_text.ts";
@@ -175,14 +176,12 @@ function unknownLora(name: string, loaded: readonly string[]): RangeError {
   );
 }
 
-const pickle = /\.(pt|pth|bin|ckpt|pkl)$/i;
-
 async function openAdapter(
   source: AdapterSource,
   options: AdapterFileOptions & { defaultName: string },
 ): Promise<Weights> {
   if (typeof source === "string") {
-    if (pickle.test(source)) throw pickled(source);
+    if (isPickle(source)) throw pickled(source);
     if (source.toLowerCase().endsWith(".safetensors")) return await SafetensorsFile.open(await fileSource(source));
     return await openFrom(await openFolder(source), options);
   }
@@ -202,13 +201,13 @@ async function openFrom(
   tree: FileTree,
   { weightName, defaultName }: AdapterFileOptions & { defaultName: string },
 ): Promise<Weights> {
-  if (weightName !== undefined && pickle.test(weightName)) throw pickled(`${tree.name}/${weightName}`);
+  if (weightName !== undefined && isPickle(weightName)) throw pickled(`${tree.name}/${weightName}`);
   const path = weightName ?? defaultName;
   if (weightName !== undefined || await tree.has(path)) return await SafetensorsFile.open(await tree.open(path));
   const files = await tree.list();
   const candidates = files.filter((file) => file.endsWith(".safetensors"));
   if (candidates.length === 1) return await SafetensorsFile.open(await tree.open(candidates[0]));
-  const pickles = files.filter((file) => pickle.test(file));
+  const pickles = files.filter((file) => isPickle(file));
   if (candidates.length === 0 && pickles.length > 0) throw pickled(`${tree.name}/${pickles[0]}`);
   throw new AdapterError(
     `Cannot choose a file of ${tree.name} as it holds ${candidates.length} .safetensors files: name one by weightName${
@@ -219,8 +218,5 @@ async function openFrom(
 }
 
 function pickled(path: string): AdapterError {
-  return new AdapterError(
-    `Cannot load ${path} as it is a pickle, which can run any program when it is read: convert it to .safetensors`,
-    { source: path, keys: [] },
-  );
+  return new AdapterError(pickleMessage(path), { source: path, keys: [] });
 }

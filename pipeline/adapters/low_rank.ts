@@ -219,6 +219,7 @@ export function misfit(
   return undefined;
 }
 
-function trimmed(shape: readonly number[]): readonly number[] {
+/** A shape without its trailing axes of length 1: a 1×1 convolution equals a linear layer. */
+export function trimmed(shape: readonly number[]): readonly number[] {
   return shape.slice(0, shape.findLastIndex((length) => length !== 1) + 1);
 }

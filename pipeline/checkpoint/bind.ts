@@ -9,8 +9,8 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
 import { Uploader } from "../../engine/memory/uploader.ts";
 import { CheckpointError } from "../errors.ts";
-import { bf16ToF32 } from "./safetensors/half.ts";
-import { AdapterStack, type LowRankUpdates } from "../adapters/low_rank.ts";
+import { elementsOf, toFloat32 } from "./safetensors/decode.ts";
+import { AdapterStack, type LowRankUpdates, trimmed } from "../adapters/low_rank.ts";
 import type { SafetensorsDtype } from "./safetensors/format.ts";
 import type { Weights } from "./safetensors/weights.ts";
 
@@ -65,11 +65,6 @@ export class WeightScope {
   constructor(binder: Binder, prefix: string) {
     this.#binder = binder;
     this.#prefix = prefix;
-  }
-
-  /** The device that the weights go to. */
-  get gpu(): Gpu {
-    return this.#binder.gpu;
   }
 
   /** The full key of this place, without a trailing dot. */
@@ -255,10 +250,10 @@ async function fill(gpu: Gpu, weights: Weights, wishes: readonly Wish[], { onPro
     for (const { key, dtype, bytes, open, filled } of ordered) {
       const tensor = open();
       unfinished.add(tensor);
-      const { widening, toStored } = floatTypes[dtype]!;
+      const { widening } = floatTypes[dtype]!;
       for (let from = 0; from < bytes; from += chunkBytes) {
         const chunk = await weights.readRange(key, from, Math.min(from + chunkBytes, bytes), room);
-        await uploader.write(tensor, toStored(chunk), from * widening);
+        await uploader.write(tensor, toStored(chunk, dtype), from * widening);
         doneBytes += chunk.byteLength;
         onProgress?.(doneBytes, totalBytes);
       }
@@ -275,35 +270,24 @@ async function fill(gpu: Gpu, weights: Weights, wishes: readonly Wish[], { onPro
 }
 
 /**
- * How the file's types are kept on the device: f16 stays, bfloat16 and f64 become f32. `widening`
- * is stored bytes per byte of the file.
+ * How the file's types are stored on the device: f16 as it is, bfloat16 and float64 as f32.
+ * `widening` is stored bytes per byte of the file.
  */
-const floatTypes: Partial<
-  Record<
-    SafetensorsDtype,
-    { dtype: DType; widening: number; toStored: (bytes: Uint8Array<ArrayBuffer>) => Uint8Array<ArrayBuffer> }
-  >
-> = {
-  F32: { dtype: "f32", widening: 1, toStored: (bytes) => bytes },
-  F16: { dtype: "f16", widening: 1, toStored: (bytes) => bytes },
-  BF16: { dtype: "f32", widening: 2, toStored: (bytes) => asBytes(bf16ToF32(new Uint16Array(bytes.slice().buffer))) },
-  F64: {
-    dtype: "f32",
-    widening: 0.5,
-    toStored: (bytes) => asBytes(Float32Array.from(new Float64Array(bytes.slice().buffer))),
-  },
+const floatTypes: Partial<Record<SafetensorsDtype, { dtype: DType; widening: number }>> = {
+  F32: { dtype: "f32", widening: 1 },
+  F16: { dtype: "f16", widening: 1 },
+  BF16: { dtype: "f32", widening: 2 },
+  F64: { dtype: "f32", widening: 0.5 },
 };
 
 function storedAs(dtype: SafetensorsDtype): DType {
   return floatTypes[dtype]!.dtype;
 }
 
-function asBytes(array: Float32Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
-  return new Uint8Array(array.buffer);
-}
-
-function trimmed(shape: readonly number[]): readonly number[] {
-  return shape.slice(0, shape.findLastIndex((length) => length !== 1) + 1);
+function toStored(chunk: Uint8Array<ArrayBuffer>, dtype: SafetensorsDtype): Uint8Array<ArrayBuffer> {
+  if (dtype === "F32" || dtype === "F16") return chunk;
+  // The chunk is a view of a larger buffer.
+  return new Uint8Array(toFloat32(elementsOf(chunk.slice().buffer, dtype)!).buffer);
 }
 
 function complaint(kind: string, keys: readonly string[]): string {

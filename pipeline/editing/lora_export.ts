@@ -9,7 +9,6 @@ import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { EditError } from "../errors.ts";
-import { f16ToF32, f32ToF16 } from "../checkpoint/safetensors/half.ts";
 import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
 import { saveSafetensors } from "../checkpoint/save.ts";
 import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
@@ -316,7 +315,7 @@ async function squaredDistance(
 
 /** ‖up·down − half(up)·half(down)‖ / ‖up·down‖ over all updates. */
 async function halfError(gpu: Gpu, updates: readonly Update[]): Promise<number> {
-  const rounded = (values: Float32Array<ArrayBuffer>) => f16ToF32(f32ToF16(values));
+  const rounded = (values: Float32Array<ArrayBuffer>) => new Float32Array(new Float16Array(values));
   let difference = 0, norm = 0;
   for (const { up, down, features, rank, width } of updates) {
     const product = (a: Float32Array<ArrayBuffer>, b: Float32Array<ArrayBuffer>) =>

@@ -70,11 +70,6 @@ export function picturesFromFloats(values: Float32Array, size: { width: number; 
   );
 }
 
-/** Turns a picture into values in 0…1, [H, W, 3]. */
-export function floatsFromPicture(picture: Picture): Float32Array<ArrayBuffer> {
-  return Float32Array.from(picture.data, (byte) => byte / 255);
-}
-
 /** Turns a picture into a jimp image, opaque. */
 export function toJimp(picture: Picture): JimpImage {
   const { data, width, height } = picture;

@@ -204,7 +204,7 @@ Deno.test("misuse ends with 2, and what cannot be done with 1 and the typed erro
       "CheckpointError: Cannot load ./nowhere as there is no such folder",
     ],
     [["generate", "-m", "nowhere.safetensors", "-p", "x"], 1, "CheckpointError: Cannot read nowhere.safetensors"],
-    [["generate", "-m", "model.ckpt", "-p", "x"], 1, "CheckpointError: Cannot load model.ckpt as it is a pickle"],
+    [["generate", "-m", "model.ckpt", "-p", "x"], 1, "CheckpointError: Cannot load model.ckpt: it is a pickle"],
     [[...draw, "--sampling-method", "nosuch"], 1, "SchedulerError"],
     [[...draw, "--lora", "nowhere.safetensors"], 1, "CheckpointError: Cannot read nowhere.safetensors"],
   ];

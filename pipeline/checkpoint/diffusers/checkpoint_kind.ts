@@ -1,6 +1,7 @@
 /** Says what a safetensors file holds, by the names and shapes of its tensors. */
 
 import type { Weights } from "../safetensors/weights.ts";
+import { relativesByInChannels } from "./config/unet.ts";
 
 /** What a file turned out to be. */
 export interface CheckpointKind {
@@ -14,14 +15,6 @@ export interface CheckpointKind {
   /** What to do with such a file, where there is something to do. */
   readonly advice?: string;
 }
-
-/** Channels of the UNet's input that tell the relatives of Stable Diffusion apart. */
-const kindsByChannels: Readonly<Record<number, string>> = {
-  5: "a depth-to-image checkpoint of Stable Diffusion",
-  7: "an upscaler of Stable Diffusion",
-  8: "an instruct-pix2pix checkpoint of Stable Diffusion",
-  9: "an inpainting checkpoint of Stable Diffusion",
-};
 
 const wanted = "wanted is a whole Stable Diffusion 1.x or 2.x checkpoint: UNet, autoencoder and text encoder";
 
@@ -92,7 +85,10 @@ export function recogniseCheckpoint(weights: Weights): CheckpointKind {
 
   const convIn = shapeOf("model.diffusion_model.input_blocks.0.0.weight");
   if (convIn === undefined) return other("a denoiser that is no UNet of Stable Diffusion", wanted);
-  if (convIn[1] !== 4) return other(kindsByChannels[convIn[1]] ?? `a UNet that takes ${convIn[1]} channels`);
+  if (convIn[1] !== 4) {
+    const relative = relativesByInChannels[convIn[1]];
+    return other(relative ? `${relative} of Stable Diffusion` : `a UNet that takes ${convIn[1]} channels`);
+  }
   const contextKey = keys.find((key) => key.endsWith(".attn2.to_k.weight"));
   const width = contextKey === undefined ? undefined : shapeOf(contextKey)![1];
   if (width === 2048) return other("an SDXL checkpoint without its text encoders");

@@ -10,6 +10,7 @@ import { HubApiError, listFiles, modelInfo } from "@huggingface/hub";
 import { CheckpointError, HubError } from "../../errors.ts";
 import { checkPath, childrenOf, type FileTree, fileTree } from "../source/file_tree.ts";
 import { fileSource } from "../source/disk.ts";
+import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { HubCache, hubEnvironment, type HubFile, type RangeReader, TransferError } from "./cache.ts";
 
 /** How a download goes. */
@@ -160,12 +161,7 @@ class Snapshot {
   }
 
   #file(path: string, name: string): HubFile {
-    if (/\.(bin|ckpt|pt|pth|pkl|pickle)$/.test(path)) {
-      throw new CheckpointError(
-        `Cannot download ${path} of ${name} as it is a pickle, which can run any code when it is read`,
-        { source: name },
-      );
-    }
+    if (isPickle(path)) throw new CheckpointError(pickleMessage(`${name}/${path}`, "download"), { source: name });
     const file = this.files.get(path);
     if (file !== undefined) return file;
     throw new HubError(`Cannot download ${path} of ${name} as there is no such file`, { source: name });

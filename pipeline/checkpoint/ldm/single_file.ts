@@ -7,6 +7,7 @@
 import { CheckpointError } from "../../errors.ts";
 import type { ByteSource } from "../source/byte_source.ts";
 import { fileSource } from "../source/disk.ts";
+import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { recogniseCheckpoint } from "../diffusers/checkpoint_kind.ts";
 import { clipPrefix, inferConfigs, type PipelineConfigs, type PredictionType } from "./config.ts";
 import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
@@ -61,13 +62,7 @@ export class SingleFile implements Disposable {
    */
   static async open(source: string | ByteSource, options: SingleFileOptions = {}): Promise<SingleFile> {
     const name = typeof source === "string" ? source : source.name;
-    if (/\.(ckpt|pt|pth|bin|pkl)$/i.test(name)) {
-      throw new CheckpointError(
-        `Cannot load ${name} as it is a pickle, which can run any code when it is read and never is here: ` +
-          `take the model as .safetensors, or convert it where you trust it`,
-        { source: name },
-      );
-    }
+    if (isPickle(name)) throw new CheckpointError(pickleMessage(name), { source: name });
     const weights = await SafetensorsFile.open(typeof source === "string" ? await fileSource(source) : source);
     try {
       const { family, description, advice } = recogniseCheckpoint(weights);

@@ -7,6 +7,7 @@
 
 import { SafetensorsError } from "../../errors.ts";
 import type { ByteSource } from "../source/byte_source.ts";
+import { isPickle, pickleMessage } from "../source/pickle.ts";
 import {
   bitsOf,
   dtypesByAlignment,
@@ -36,7 +37,9 @@ export async function readHeader(source: ByteSource): Promise<Header> {
   if (source.size < 8) {
     refuse(`it has ${source.size} bytes and needs 8 for the header's length`, { expected: 8, actual: source.size });
   }
-  const length = new DataView((await source.read(0, 8)).buffer).getBigUint64(0, true);
+  const head = await source.read(0, Math.min(9, source.size));
+  if (isPickle(file, head)) throw new SafetensorsError(pickleMessage(file), { source: file });
+  const length = new DataView(head.buffer).getBigUint64(0, true);
   if (length > maxHeaderBytes) {
     refuse(`its header claims ${length} bytes and ${maxHeaderBytes} are allowed`, {
       expected: maxHeaderBytes,

@@ -4,7 +4,7 @@
  */
 
 import { SafetensorsError } from "../../errors.ts";
-import { bf16ToF32, f16ToF32, f32ToF16 } from "./half.ts";
+import { elementsOf, toFloat32 } from "./decode.ts";
 import type { SafetensorsDtype } from "./format.ts";
 import type { TensorEntry } from "./writer.ts";
 import type { Weights } from "./weights.ts";
@@ -38,7 +38,7 @@ export function streamedEntry(
     async *chunks() {
       for (let from = 0; from < info.bytes; from += chunkBytes) {
         const chunk = await weights.readRange(key, from, Math.min(from + chunkBytes, info.bytes));
-        yield dtype === info.dtype ? chunk : encode(decode(chunk, info.dtype), dtype, name);
+        yield dtype === info.dtype ? chunk : encode(toFloat32(elementsOf(chunk.buffer, info.dtype)!), dtype, name);
       }
     },
   };
@@ -81,22 +81,15 @@ export function savedDtype(dtype: SafetensorsDtype, wanted?: SavedDtype): Safete
   return wanted === "f16" ? "F16" : "F32";
 }
 
-function decode(bytes: Uint8Array<ArrayBuffer>, dtype: SafetensorsDtype): Float32Array<ArrayBuffer> {
-  const { buffer } = bytes;
-  if (dtype === "F16") return f16ToF32(new Uint16Array(buffer));
-  if (dtype === "BF16") return bf16ToF32(new Uint16Array(buffer));
-  return dtype === "F64" ? Float32Array.from(new Float64Array(buffer)) : new Float32Array(buffer);
-}
-
 function encode(values: Float32Array<ArrayBuffer>, dtype: SafetensorsDtype, name: string): Uint8Array<ArrayBuffer> {
   if (dtype !== "F16") return new Uint8Array(values.buffer);
-  const halves = f32ToF16(values);
-  const tooLarge = halves.findIndex((bits, i) => (bits & 0x7fff) === 0x7c00 && Number.isFinite(values[i]));
+  const rounded = new Float16Array(values);
+  const tooLarge = rounded.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(values[i]));
   if (tooLarge >= 0) {
     throw new SafetensorsError(
-      `Cannot write tensor ${name} in f16 as it holds ${values[tooLarge]} and f16 ends at 65504: save in f32`,
+      `Cannot write tensor ${name} in f16: it holds ${values[tooLarge]}, and the largest f16 is 65504. Save in f32`,
       { source: "safetensors", tensor: name, expected: 65504, actual: values[tooLarge] },
     );
   }
-  return new Uint8Array(halves.buffer);
+  return new Uint8Array(rounded.buffer);
 }

@@ -6,6 +6,7 @@
 
 import { CheckpointError, SafetensorsError } from "../../errors.ts";
 import { checkPath, type FileTree } from "../source/file_tree.ts";
+import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { SafetensorsFile } from "./safetensors_file.ts";
 import type { TensorInfo } from "./format.ts";
 import { Weights } from "./weights.ts";
@@ -204,12 +205,9 @@ async function noWeights(tree: FileTree, baseName: WeightsBaseName, variant?: st
     return error(`it has no weights in ${asked} (${wanted}); it has them in: ${others.join(", ")}`);
   }
   const files = await tree.list();
-  const pickle = files.find((file) => /\.(bin|ckpt|pt|pth)$/.test(file));
+  const pickle = files.find((file) => isPickle(file));
   if (pickle !== undefined) {
-    return error(
-      `${pickle} is a pickle, which can run any code when it is read and never is here. Convert it once where you trust it, in ` +
-        `Python: model.save_pretrained(folder, safe_serialization=True), or take a revision that has ${wanted}`,
-    );
+    return new CheckpointError(pickleMessage(`${tree.name}/${pickle}`), { source: tree.name });
   }
   return error(`it has no ${wanted}; it has: ${files.join(", ") || "nothing"}`);
 }

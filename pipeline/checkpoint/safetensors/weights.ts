@@ -5,26 +5,26 @@
  */
 
 import { SafetensorsError } from "../../errors.ts";
-import type { SafetensorsDtype, TensorInfo } from "./format.ts";
-import { bf16ToF32, f16ToF32 } from "./half.ts";
+import type { TensorInfo } from "./format.ts";
+import { type Elements, elementsOf, toFloat32 } from "./decode.ts";
 
 /**
- * Named tensors that can be read one by one: a safetensors file, or several that make one
- * checkpoint. The conversions below are the same for all.
+ * Named tensors that are read one by one, from one safetensors file or from several that form one
+ * checkpoint.
  */
 export abstract class Weights {
-  /** What to call the weights in messages. */
+  /** The file or folder, for messages. */
   abstract readonly name: string;
   /** The tensors by name. */
   abstract readonly tensors: ReadonlyMap<string, TensorInfo>;
-  /** Free text by key (`__metadata__`). */
+  /** The free text of `__metadata__`, by key. */
   abstract readonly metadata: Readonly<Record<string, string>>;
 
   /**
    * The bytes `[from, to)` of a tensor, little-endian and in row-major order.
    *
-   * @param into Room for the bytes, as in {@linkcode ByteSource.read}.
-   * @throws {SafetensorsError} if there is no such tensor, or the range leaves it.
+   * @param into Receives the bytes if the source supports it, as in `ByteSource.read()`.
+   * @throws {SafetensorsError} if there is no such tensor, or the range lies outside it
    */
   abstract readRange(
     name: string,
@@ -33,117 +33,79 @@ export abstract class Weights {
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>>;
 
-  /** Gives the files back to the system. */
+  /** Closes the files. */
   abstract close(): void;
 
   [Symbol.dispose](): void {
     this.close();
   }
 
-  /** What the header says of a tensor. @throws {SafetensorsError} if there is no such tensor. */
+  /** Type, shape and position of a tensor. @throws {SafetensorsError} if there is no such tensor */
   info(name: string): TensorInfo {
     const info = this.tensors.get(name);
     if (info !== undefined) return info;
     throw new SafetensorsError(
-      `Cannot read tensor ${JSON.stringify(name)} as ${this.name} holds no such tensor among its ${this.tensors.size}`,
+      `Cannot read tensor ${
+        JSON.stringify(name)
+      }: ${this.name} has ${this.tensors.size} tensors, and none of that name`,
       { source: this.name, tensor: name },
     );
   }
 
-  /** All bytes of a tensor. @throws {SafetensorsError} if there is no such tensor. */
+  /** All bytes of a tensor. @throws {SafetensorsError} if there is no such tensor */
   async read(name: string): Promise<Uint8Array<ArrayBuffer>> {
     return await this.readRange(name, 0, this.info(name).bytes);
   }
 
   /**
-   * A tensor's numbers as float32, whatever real type they are stored in.
+   * A tensor's elements as float32.
    *
-   * @throws {SafetensorsError} if there is no such tensor, or its type has no such reading
-   *   (complex, float8 and below).
+   * @throws {SafetensorsError} if there is no such tensor, or its type is complex, float8 or
+   *   smaller
    */
   async float32(name: string): Promise<Float32Array<ArrayBuffer>> {
-    const { dtype } = this.info(name);
-    const { buffer } = await this.read(name);
-    if (dtype === "F32") return new Float32Array(buffer);
-    if (dtype === "F16") return f16ToF32(new Uint16Array(buffer));
-    if (dtype === "BF16") return bf16ToF32(new Uint16Array(buffer));
-    return Float32Array.from(this.#numbers(name, dtype, buffer));
+    return toFloat32(await this.#elements(name));
   }
 
-  /** A tensor's numbers as float64. @throws {SafetensorsError} as `float32()` does. */
+  /** A tensor's elements as float64. @throws {SafetensorsError} as `float32()` does */
   async float64(name: string): Promise<Float64Array<ArrayBuffer>> {
-    const { dtype } = this.info(name);
-    if (dtype === "F16" || dtype === "BF16") return Float64Array.from(await this.float32(name));
-    const { buffer } = await this.read(name);
-    if (dtype === "F64") return new Float64Array(buffer);
-    return Float64Array.from(this.#numbers(name, dtype, buffer));
+    const elements = await this.#elements(name);
+    return elements instanceof Float64Array ? elements : new Float64Array(elements);
   }
 
   /**
-   * A tensor of whole numbers (or booleans) as int32: token ids, indices.
+   * A tensor of integers or booleans as int32: token ids, indices.
    *
-   * @throws {SafetensorsError} if there is no such tensor, its type is no integer, or a value is
-   *   out of range.
+   * @throws {SafetensorsError} if there is no such tensor, its type is no integer type, or a value
+   *   is outside int32
    */
   async int32(name: string): Promise<Int32Array<ArrayBuffer>> {
     const { dtype } = this.info(name);
-    const { buffer } = await this.read(name);
-    if (dtype === "I32") return new Int32Array(buffer);
     if (!/^([IU]\d+|BOOL)$/.test(dtype)) {
-      throw new SafetensorsError(`Cannot read ${name} of ${this.name} as integers as its type is ${dtype}`, {
+      throw new SafetensorsError(
+        `Cannot read tensor ${name} of ${this.name} as int32: its type is ${dtype}, not an integer type`,
+        { source: this.name, tensor: name },
+      );
+    }
+    const elements = await this.#elements(name);
+    const outside = elements.find((value) => value !== (value | 0));
+    if (outside !== undefined) {
+      throw new SafetensorsError(`Cannot read tensor ${name} of ${this.name} as int32: it holds ${outside}`, {
         source: this.name,
         tensor: name,
+        actual: outside,
       });
     }
-    const numbers = this.#numbers(name, dtype, buffer);
-    const stranger = numbers.find((value) => value !== (value | 0));
-    if (stranger !== undefined) {
-      throw new SafetensorsError(`Cannot read ${name} of ${this.name} as int32 as it holds ${stranger}`, {
-        source: this.name,
-        tensor: name,
-        actual: stranger,
-      });
-    }
-    return Int32Array.from(numbers);
+    return elements instanceof Int32Array ? elements : Int32Array.from(elements);
   }
 
-  #numbers(name: string, dtype: SafetensorsDtype, buffer: ArrayBuffer): Numbers {
-    switch (dtype) {
-      case "BOOL":
-      case "U8":
-        return new Uint8Array(buffer);
-      case "I8":
-        return new Int8Array(buffer);
-      case "U16":
-        return new Uint16Array(buffer);
-      case "I16":
-        return new Int16Array(buffer);
-      case "U32":
-        return new Uint32Array(buffer);
-      case "I32":
-        return new Int32Array(buffer);
-      case "F32":
-        return new Float32Array(buffer);
-      case "F64":
-        return new Float64Array(buffer);
-      case "I64":
-        return Float64Array.from(new BigInt64Array(buffer), Number);
-      case "U64":
-        return Float64Array.from(new BigUint64Array(buffer), Number);
-    }
+  async #elements(name: string): Promise<Elements> {
+    const { dtype } = this.info(name);
+    const elements = elementsOf((await this.read(name)).buffer, dtype);
+    if (elements !== null) return elements;
     throw new SafetensorsError(
-      `Cannot convert ${name} of ${this.name} as numbers of type ${dtype} are not supported: save it as F32, F16 or BF16`,
+      `Cannot convert tensor ${name} of ${this.name}: type ${dtype} is not supported. Save it as F32, F16 or BF16`,
       { source: this.name, tensor: name },
     );
   }
 }
-
-type Numbers =
-  | Uint8Array<ArrayBuffer>
-  | Int8Array<ArrayBuffer>
-  | Uint16Array<ArrayBuffer>
-  | Int16Array<ArrayBuffer>
-  | Uint32Array<ArrayBuffer>
-  | Int32Array<ArrayBuffer>
-  | Float32Array<ArrayBuffer>
-  | Float64Array<ArrayBuffer>;

@@ -449,7 +449,7 @@ gpuTest("a textual inversion that does not fit is refused, and changes nothing",
   const swirl = golden("textual_inversion_swirl.safetensors");
   const folkArt = golden("textual_inversion_folk-art.safetensors");
   await pipe.loadTextualInversion(swirl);
-  await assertRejects(() => pipe.loadTextualInversion(swirl), PromptError, "choose another name");
+  await assertRejects(() => pipe.loadTextualInversion(swirl), PromptError, "Choose another name");
   await pipe.loadTextualInversion(swirl, { token: "<new>_2" });
   await assertRejects(() => pipe.loadTextualInversion(folkArt, { token: "<new>" }), PromptError, '"<new>_2"');
   assertEquals(pipe.tokenizer.idOf("<new>"), undefined);

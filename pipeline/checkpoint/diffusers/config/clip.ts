@@ -100,18 +100,6 @@ export function parseCLIPTextConfig(json: unknown, file: string): CLIPTextConfig
 }
 
 /**
- * Reads a CLIP vision model's configuration, from its own file or from that of a whole CLIP model.
- *
- * @throws {ConfigError} for other vision models.
- */
-export function parseCLIPVisionConfig(json: unknown, file: string): CLIPVisionConfig {
-  const fields = new Fields(json, file);
-  if (fields.value("model_type") === "clip") return parseCLIPConfig(json, file).vision;
-  fields.only("model_type", "clip_vision_model");
-  return parseVision(fields);
-}
-
-/**
  * Reads the configuration of a whole CLIP model.
  *
  * Old files repeat a half's settings as `text_config_dict`; where they do, transformers takes those

@@ -36,13 +36,15 @@ export interface UNet2DConditionConfig {
    * an old mistake.
    */
   readonly attentionHeads: readonly number[];
-  /**
-   * Whether projections around transformer blocks are linear (SD 2.x) or 1×1 convolutions (SD 1.x).
-   */
-  readonly useLinearProjection: boolean;
-  /** Whether attention must be computed in float32 even where the rest is not. */
-  readonly upcastAttention: boolean;
 }
+
+/** Models with Stable Diffusion's architecture and another number of UNet input channels. */
+export const relativesByInChannels: Readonly<Record<number, string>> = {
+  5: "a depth-to-image model",
+  7: "an upscaler",
+  8: "an instruct-pix2pix model",
+  9: "an inpainting model",
+};
 
 /**
  * Reads a UNet's configuration.
@@ -87,13 +89,8 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
   if (fields.value("norm_num_groups") === null) fields.refuse("norm_num_groups", "a whole number from 1 on");
 
   const inChannels = fields.count("in_channels", 4);
-  const kinds: Record<number, string> = {
-    5: " (this is a depth model)",
-    7: " (this is an upscaler)",
-    8: " (this is an instruct-pix2pix model)",
-    9: " (this is an inpainting model)",
-  };
-  fields.only("in_channels", 4, kinds[inChannels] ?? "");
+  const relative = relativesByInChannels[inChannels];
+  fields.only("in_channels", 4, relative === undefined ? "" : ` (this is ${relative} of Stable Diffusion)`);
   fields.only("out_channels", 4);
 
   const downBlockTypes = fields.listOf<DownBlockType>(
@@ -137,7 +134,5 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
     normEps: fields.number("norm_eps", 1e-5),
     crossAttentionDim: fields.sameCount("cross_attention_dim", 1280),
     attentionHeads,
-    useLinearProjection: fields.boolean("use_linear_projection", false),
-    upcastAttention: fields.boolean("upcast_attention", false),
   };
 }

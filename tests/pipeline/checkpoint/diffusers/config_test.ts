@@ -1,10 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { parseAutoencoderKLConfig } from "../../../../pipeline/checkpoint/diffusers/config/vae.ts";
-import {
-  parseCLIPConfig,
-  parseCLIPTextConfig,
-  parseCLIPVisionConfig,
-} from "../../../../pipeline/checkpoint/diffusers/config/clip.ts";
+import { parseCLIPConfig, parseCLIPTextConfig } from "../../../../pipeline/checkpoint/diffusers/config/clip.ts";
 import { parseModelIndex } from "../../../../pipeline/checkpoint/diffusers/config/model_index.ts";
 import { parseUNetConfig } from "../../../../pipeline/checkpoint/diffusers/config/unet.ts";
 import { readConfig } from "../../../../pipeline/checkpoint/diffusers/config/fields.ts";
@@ -29,8 +25,6 @@ Deno.test("an empty UNet config has the defaults of diffusers 0.23", () => {
     normEps: 1e-5,
     crossAttentionDim: 1280,
     attentionHeads: [8, 8, 8, 8],
-    useLinearProjection: false,
-    upcastAttention: false,
   });
 });
 
@@ -70,7 +64,7 @@ const refusedUNets: [json: Record<string, unknown>, key: string, hint: string][]
   [{ cross_attention_dim: [768, 1024, 768, 768] }, "cross_attention_dim", "the same for all"],
   [{ norm_num_groups: null }, "norm_num_groups", "a whole number"],
   [{ layers_per_block: "2" }, "layers_per_block", "one whole number"],
-  [{ use_linear_projection: 1 }, "use_linear_projection", "true or false"],
+  [{ flip_sin_to_cos: 1 }, "flip_sin_to_cos", "true or false"],
   [{ norm_eps: "1e-5" }, "norm_eps", "a number"],
 ];
 
@@ -131,9 +125,9 @@ Deno.test("the text model's config: defaults of transformers 4.35, and what is r
 });
 
 Deno.test("the vision model's patches must cover its pictures", () => {
-  assertEquals(parseCLIPVisionConfig({ image_size: 224, patch_size: 14 }, "f").patchSize, 14);
+  assertEquals(parseCLIPConfig({ vision_config: { patch_size: 14 } }, "f").vision.patchSize, 14);
   assertThrows(
-    () => parseCLIPVisionConfig({ image_size: 224, patch_size: 15 }, "f"),
+    () => parseCLIPConfig({ vision_config: { image_size: 224, patch_size: 15 } }, "f"),
     ConfigError,
     "a divisor of image_size",
   );
@@ -156,7 +150,6 @@ Deno.test("a whole CLIP config yields its halves, and text_config_dict takes the
     "quick_gelu",
   ]);
   assertEquals(parseCLIPTextConfig(json, "f"), text);
-  assertEquals(parseCLIPVisionConfig(json, "f"), vision);
   assertThrows(() => parseCLIPConfig({ model_type: "siglip" }, "f"), ConfigError, "siglip");
   assertThrows(() => parseCLIPConfig({ text_config: { hidden_size: 0 } }, "f"), ConfigError, "f, text_config");
 });
@@ -217,7 +210,7 @@ for (const path of checkpoints) {
 Deno.test("the values that set SD 2.x apart are read from its config", async () => {
   const tree = await directoryTree(`${goldens}/sd2-mini`);
   const unet = await readConfig(tree, "unet/config.json", parseUNetConfig);
-  assertEquals([unet.attentionHeads, unet.useLinearProjection, unet.upcastAttention], [[2, 4, 6], true, true]);
+  assertEquals(unet.attentionHeads, [2, 4, 6]);
   assertEquals((await readConfig(tree, "text_encoder/config.json", parseCLIPTextConfig)).hiddenAct, "gelu");
 });
 

@@ -431,7 +431,7 @@ Deno.test("of a whole pipeline only what is needed is downloaded: each model's w
   const onlyPickle = Object.entries(contents).filter(([name]) => name !== "vae/diffusion_pytorch_model.safetensors");
   await withHub(async ({ open }) => {
     const tree = await open();
-    await assertRejects(() => pipelineFiles(tree), CheckpointError, "diffusion_pytorch_model.bin is a pickle");
+    await assertRejects(() => pipelineFiles(tree), CheckpointError, "diffusion_pytorch_model.bin: it is a pickle");
   }, Object.fromEntries(onlyPickle));
 });
 

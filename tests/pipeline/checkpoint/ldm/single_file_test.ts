@@ -162,12 +162,12 @@ const unetKey = "model.diffusion_model.input_blocks.0.0.weight";
 const contextKey = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight";
 const others: { what: string; entries: TensorEntry[] }[] = [
   {
-    what: "an inpainting checkpoint",
+    what: "an inpainting model",
     entries: [zeros(unetKey, [8, 9, 3, 3])],
   },
-  { what: "a depth-to-image checkpoint", entries: [zeros(unetKey, [8, 5, 3, 3])] },
+  { what: "a depth-to-image model", entries: [zeros(unetKey, [8, 5, 3, 3])] },
   { what: "an upscaler", entries: [zeros(unetKey, [8, 7, 3, 3])] },
-  { what: "an instruct-pix2pix checkpoint", entries: [zeros(unetKey, [8, 8, 3, 3])] },
+  { what: "an instruct-pix2pix model", entries: [zeros(unetKey, [8, 8, 3, 3])] },
   {
     what: "an SDXL checkpoint",
     entries: [zeros(unetKey, [8, 4, 3, 3]), zeros("conditioner.embedders.1.model.ln_final.weight", [4])],
@@ -224,7 +224,7 @@ Deno.test("every other kind of file is refused as what it is", async () => {
     await assertRejects(() => SingleFile.open(file), CheckpointError, what);
   }
   for (const name of ["model.ckpt", "model.pt", "pytorch_model.bin"]) {
-    await assertRejects(() => SingleFile.open(name), CheckpointError, "is a pickle");
+    await assertRejects(() => SingleFile.open(name), CheckpointError, "it is a pickle");
   }
   await assertRejects(() => SingleFile.open("/nowhere/model.safetensors"), CheckpointError, "no such file");
 });
