@@ -1,6 +1,6 @@
 /**
- * Flags, declared once and typed: what a command takes stands in one table, from which come the
- * parsed values, their checks, the suggestions for misspelt names and the help.
+ * Typed command line flags. A command declares its flags in one table; parsing, checks, suggestions
+ * for misspelled names and the help all derive from it.
  *
  * @module
  */
@@ -8,22 +8,22 @@ import { parseArgs } from "@std/cli/parse-args";
 import { nearest } from "./nearest.ts";
 
 interface Described {
-  /** One line of help; the default is added to it. */
+  /** One line of help; the default is appended. */
   readonly help: string;
   /** Other names: one letter (`-p`) or more (`--prompts`). */
   readonly alias?: string | readonly string[];
-  /** What stands for the value in the help, as in `--steps N`. */
+  /** Stands for the value in the help, as in `--steps N`. */
   readonly placeholder?: string;
-  /** Heading that the help lists the flag under. */
+  /** Heading of the flag in the help. */
   readonly group?: string;
 }
 
-/** A flag with a text. */
+/** A flag with a text value. */
 export interface TextFlag extends Described {
   readonly kind: "text";
   readonly default?: string;
   readonly required?: boolean;
-  /** The only texts that are taken. */
+  /** The accepted texts. Default: any. */
   readonly choices?: readonly string[];
 }
 
@@ -34,18 +34,18 @@ export interface TextsFlag extends Described {
   readonly required?: boolean;
 }
 
-/** A flag with a number; `whole` ones are integers. */
+/** A flag with a number; `whole` accepts integers only. */
 export interface NumberFlag extends Described {
   readonly kind: "number" | "whole";
   readonly default?: number;
   readonly required?: boolean;
-  /** The smallest number that is taken. */
+  /** Smallest accepted number. */
   readonly min?: number;
-  /** The largest number that is taken. */
+  /** Largest accepted number. */
   readonly max?: number;
-  /** All numbers above this one are taken, but not this one itself. */
+  /** Exclusive lower bound. */
   readonly above?: number;
-  /** Only multiples of this are taken. */
+  /** Accepts only multiples of this. */
   readonly multipleOf?: number;
 }
 
@@ -58,7 +58,7 @@ export interface SwitchFlag extends Described {
 /** A declared flag. */
 export type Flag = TextFlag | TextsFlag | NumberFlag | SwitchFlag;
 
-/** Flags by name as code calls them: `cfgScale` is `--cfg-scale` on the command line. */
+/** Flags by their names in code: `cfgScale` is `--cfg-scale` on the command line. */
 export type Flags = Readonly<Record<string, Flag>>;
 
 type Certain<F, V> = F extends { default: unknown } | { required: true } ? V : V | undefined;
@@ -69,33 +69,32 @@ type Value<F extends Flag> = F extends SwitchFlag ? boolean
   : F extends { choices: readonly (infer Choice)[] } ? Certain<F, Choice>
   : Certain<F, string>;
 
-/** The values of declared flags; `undefined` only where a flag has neither default nor need. */
+/** The values of declared flags; `undefined` only if a flag has no default and is not required. */
 export type Values<F extends Flags> = { -readonly [Name in keyof F]: Value<F[Name]> };
 
-/** What a command takes besides flags. */
+/** Arguments of a command that are not flags. */
 export interface Positionals {
-  /** How the help names them. */
+  /** Their name in the help. */
   readonly placeholder: string;
   readonly min: number;
   readonly max: number;
 }
 
-/** What was parsed. */
+/** The result of {@linkcode parseArguments}. */
 export interface Parsed<F extends Flags> {
   readonly values: Values<F>;
-  /** The arguments that belong to no flag. */
+  /** The arguments that are not flags or their values. */
   readonly positionals: string[];
-  /** The flags that were given, rather than filled in with their defaults. */
+  /** The flags that were given on the command line. */
   readonly given: ReadonlySet<keyof F>;
 }
 
 /**
- * The command line does not say what its command takes: an unknown flag, a missing value, a number
- * out of range.
+ * The arguments do not fit the command: an unknown flag, a missing value, a number out of range.
  */
 export class ArgumentError extends RangeError {
   override name = "ArgumentError";
-  /** The flag as it is written, or the argument itself. */
+  /** The flag as written, or the argument itself. */
   readonly argument: string;
 
   constructor(message: string, details: { argument: string }) {
@@ -105,17 +104,17 @@ export class ArgumentError extends RangeError {
 }
 
 /**
- * Parses the arguments of a command. Values may be anything after a space, negative numbers and
- * empty texts too; those that begin with `--` are written `--flag=--value`. After `--`, all
- * arguments are positionals.
+ * Parses the arguments of a command. A value follows its flag after a space; it may be a negative
+ * number or empty. Values that begin with `--` are written `--flag=--value`. All arguments after
+ * `--` are positional.
  *
- * @throws {ArgumentError} Where an argument is not declared, lacks its value, or has one that is
- *   not taken.
+ * @throws {ArgumentError} Where a flag is not declared, lacks its value, or has a value that is not
+ *   accepted.
  *
  * @example
  * ```ts
  * const { values } = parseArguments(Deno.args, {
- *   prompt: { kind: "texts", alias: "p", required: true, help: "what to draw" },
+ *   prompt: { kind: "texts", alias: "p", required: true, help: "prompt to draw" },
  *   steps: { kind: "whole", default: 50, min: 1, help: "denoising steps" },
  * });
  * values.steps; // number
@@ -128,8 +127,8 @@ export function parseArguments<const F extends Flags>(
 ): Parsed<F> {
   const { placeholder, min, max } = options.positionals ?? { placeholder: "", min: 0, max: 0 };
   const names = Object.keys(flags);
-  // All flags are parsed as texts, switches as "true" and "false": absent ones are then undefined,
-  // whatever their kind.
+  // All flags are parsed as texts, switches as "true" and "false", so that absent flags of every
+  // kind are undefined.
   const parsed: Record<string, string | string[] | undefined> & { _: string[] } = parseArgs(canonical(args, flags), {
     string: [...names.map(kebab), "_"],
     collect: names.filter((name) => flags[name].kind === "texts").map(kebab),
@@ -139,16 +138,16 @@ export function parseArguments<const F extends Flags>(
   const given = new Set<string>();
   for (const [name, flag] of Object.entries(flags)) {
     const value = parsed[kebab(name)];
-    // Flags that collect are empty lists where they are absent.
+    // Absent flags of kind "texts" are empty lists.
     if (value !== undefined && !(Array.isArray(value) && value.length === 0)) given.add(name);
-    values[name] = given.has(name) ? taken(name, flag, value!) : defaultOf(name, flag);
+    values[name] = given.has(name) ? checked(name, flag, value!) : defaultOf(name, flag);
   }
   const positionals = parsed._;
   if (positionals.length > max) {
     const [extra] = positionals.slice(max);
     throw new ArgumentError(
       max === 0
-        ? `Cannot use the argument "${extra}": this command takes flags alone. A text with spaces needs quotes around it`
+        ? `Cannot use the argument "${extra}": this command takes only flags; put a text with spaces in quotes`
         : `Cannot use the argument "${extra}": this command takes at most ${max} (${placeholder})`,
       { argument: extra },
     );
@@ -159,7 +158,7 @@ export function parseArguments<const F extends Flags>(
   return { values: values as Values<F>, positionals, given: given as ReadonlySet<keyof F> };
 }
 
-/** The help's lines for declared flags, in columns, under their groups. */
+/** The help of flags: two columns, grouped by heading. */
 export function helpOfFlags(flags: Flags): string {
   const rows = Object.entries(flags).map(([name, flag]) => {
     const letters = aliasesOf(flag).filter((alias) => alias.length === 1).map(dashed);
@@ -178,7 +177,7 @@ export function helpOfFlags(flags: Flags): string {
     .join("\n\n");
 }
 
-/** A flag's name as it is written on the command line, without dashes. */
+/** A flag's name on the command line, without dashes. */
 function kebab(name: string): string {
   return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
 }
@@ -192,9 +191,10 @@ function dashed(alias: string): string {
 }
 
 /**
- * Writes each flag as `--name=value`, and so settles what the parser would have to guess: that `-1`
- * after `--seed` is a value, that "" is one, and that "true" after a switch is none. Unknown flags
- * and missing values end here.
+ * Rewrites each flag as `--name=value`, so that the parser has nothing to guess: `-1` after `--seed`
+ * and "" are values, "true" after a switch is not.
+ *
+ * @throws {ArgumentError} for unknown flags and missing values
  */
 function canonical(args: readonly string[], flags: Flags): string[] {
   const byWritten = new Map<string, string>();
@@ -238,7 +238,7 @@ function canonical(args: readonly string[], flags: Flags): string[] {
   return result;
 }
 
-/** "-" alone means standard input, and "-1" is a number. */
+/** Whether an argument is a flag: "-" alone (standard input) and negative numbers are not. */
 function isFlagLike(argument: string): boolean {
   return argument.startsWith("-") && argument !== "-" && !/^-\.?\d/.test(argument);
 }
@@ -249,10 +249,10 @@ function splitAtEquals(argument: string): [written: string, value: string | unde
 }
 
 function unknownFlag(written: string, known: string[]): ArgumentError {
-  // "-steps" is a likelier slip for "--steps" than for "-s".
+  // Compare long names only: "-steps" more likely means "--steps" than "-s".
   const meant = nearest(`--${written.replace(/^-+/, "")}`, known.filter((flag) => flag.startsWith("--")));
-  const advice = meant === undefined ? "--help lists those that are" : `did you mean ${meant}?`;
-  return new ArgumentError(`Cannot use ${written} as it is no flag of this command: ${advice}`, { argument: written });
+  const advice = meant === undefined ? "--help lists all flags" : `did you mean ${meant}?`;
+  return new ArgumentError(`Cannot use ${written} as this command has no such flag: ${advice}`, { argument: written });
 }
 
 function defaultOf(name: string, flag: Flag): unknown {
@@ -266,31 +266,31 @@ function defaultOf(name: string, flag: Flag): unknown {
   return flag.default;
 }
 
-/** The value of a flag that was given, checked. */
-function taken(name: string, flag: Flag, value: string | string[]): unknown {
+/** The checked value of a given flag. */
+function checked(name: string, flag: Flag, value: string | string[]): unknown {
   if (typeof value !== "string") return value;
   if (flag.kind === "switch") return value === "true";
-  return flag.kind === "text" ? takenText(name, flag, value) : takenNumber(name, flag as NumberFlag, value);
+  return flag.kind === "text" ? checkedText(name, flag, value) : checkedNumber(name, flag as NumberFlag, value);
 }
 
-function takenText(name: string, flag: TextFlag, text: string): string {
+function checkedText(name: string, flag: TextFlag, text: string): string {
   if (flag.choices === undefined || flag.choices.includes(text)) return text;
   const meant = nearest(text, flag.choices);
   const advice = meant === undefined ? "" : ` (did you mean ${meant}?)`;
-  throw notTaken(name, text, `${flag.choices.join(", ")}${advice}`);
+  throw rejected(name, text, `${flag.choices.join(", ")}${advice}`);
 }
 
-function takenNumber(name: string, flag: NumberFlag, text: string): number {
+function checkedNumber(name: string, flag: NumberFlag, text: string): number {
   const number = /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text) ? Number(text) : NaN;
   const { min = -Infinity, max = Infinity, above = -Infinity, multipleOf } = flag;
-  const isTaken = Number.isFinite(number) && number >= min && number <= max && number > above &&
+  const isAccepted = Number.isFinite(number) && number >= min && number <= max && number > above &&
     (flag.kind === "number" || Number.isSafeInteger(number)) &&
     (multipleOf === undefined || number % multipleOf === 0);
-  if (!isTaken) throw notTaken(name, text, describe(flag));
+  if (!isAccepted) throw rejected(name, text, describe(flag));
   return number;
 }
 
-function notTaken(name: string, text: string, takes: string): ArgumentError {
+function rejected(name: string, text: string, takes: string): ArgumentError {
   const written = `--${kebab(name)}`;
   return new ArgumentError(`Cannot use ${written} ${JSON.stringify(text)}: it takes ${takes}`, { argument: written });
 }
@@ -312,18 +312,17 @@ function placeholderOf(flag: Exclude<Flag, SwitchFlag>): string {
 }
 
 /**
- * What the help adds to a flag's own line: whether it is needed, repeatable, or what it is where it
- * is not given.
+ * The end of a flag's help line: whether it is required or repeatable, and its default.
  */
 function remarks(name: string, flag: Flag): string {
-  if (flag.kind === "switch") return flag.default ? ` (on; --no-${kebab(name)} turns it off)` : "";
+  if (flag.kind === "switch") return flag.default ? ` (default: on; --no-${kebab(name)} turns it off)` : "";
   const parts: string[] = [];
-  if (flag.required) parts.push("needed");
+  if (flag.required) parts.push("required");
   else if (typeof flag.default === "object" && flag.default.length > 0) {
-    parts.push(`default ${flag.default.join(", ")}`);
+    parts.push(`default: ${flag.default.join(", ")}`);
   } else if (typeof flag.default !== "object" && flag.default !== undefined && flag.default !== "") {
-    parts.push(`default ${flag.default}`);
+    parts.push(`default: ${flag.default}`);
   }
-  if (flag.kind === "texts") parts.push("may be given several times");
+  if (flag.kind === "texts") parts.push("repeatable");
   return parts.length === 0 ? "" : ` (${parts.join("; ")})`;
 }

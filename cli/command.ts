@@ -1,39 +1,39 @@
 /**
- * What a command is: a name, a table of flags, help that teaches, and what it does.
+ * Commands: a name, a table of flags, the help and the function to run.
  *
  * @module
  */
 import { type Flags, helpOfFlags, parseArguments, type Positionals, type Values } from "./arguments.ts";
 
-/** How a command file declares itself; see {@linkcode defineCommand}. */
+/** The declaration of a command; see {@linkcode defineCommand}. */
 export interface CommandDefinition<F extends Flags> {
   readonly name: string;
   /** One line, as `bluerose --help` shows it. */
   readonly summary: string;
   /** What follows the name in the usage line. */
   readonly usage: string;
-  /** A paragraph or two: what it does and when one wants it. */
+  /** A paragraph about what the command does. */
   readonly details?: string;
   readonly flags: F;
   readonly positionals?: Positionals;
-  /** Command lines that work as they stand (without `bluerose`), each with what it does. */
+  /** Working command lines (without `bluerose`), each with a description. */
   readonly examples?: readonly { readonly line: string; readonly says: string }[];
-  /** Does the work; resolves when all of it is done, and throws where it is not. */
+  /** Runs the command; rejects when any part of the work fails. */
   run(values: Values<F>, more: { readonly positionals: string[]; readonly given: ReadonlySet<keyof F> }): Promise<void>;
 }
 
-/** A command, ready to be called with its arguments. */
+/** A command that can be called with arguments. */
 export interface Command {
   readonly name: string;
   readonly summary: string;
   /** The text of `bluerose NAME --help`. */
   readonly help: string;
-  /** Parses and runs. Prints the help instead where `--help` or `-h` is among the arguments. */
+  /** Parses the arguments and runs; prints the help instead if they hold `--help` or `-h`. */
   call(args: readonly string[]): Promise<void>;
 }
 
 /**
- * Makes a command of its declaration.
+ * Creates a command from its declaration.
  *
  * @example
  * ```ts
@@ -41,7 +41,7 @@ export interface Command {
  *   name: "generate",
  *   summary: "draw pictures of prompts",
  *   usage: "-m MODEL -p PROMPT [flags]",
- *   flags: { prompt: { kind: "texts", alias: "p", required: true, help: "what to draw" } },
+ *   flags: { prompt: { kind: "texts", alias: "p", required: true, help: "prompt to draw" } },
  *   async run({ prompt }) { … },
  * });
  * ```
@@ -71,7 +71,7 @@ export function defineCommand<const F extends Flags>(definition: CommandDefiniti
 function helpOf<F extends Flags>(
   { name, summary, usage, details, flags, examples = [] }: CommandDefinition<F>,
 ): string {
-  const shown: Flags = { ...flags, help: { kind: "switch", alias: "h", help: "show this" } };
+  const shown: Flags = { ...flags, help: { kind: "switch", alias: "h", help: "show this help" } };
   return [
     `bluerose ${name}: ${summary}`,
     `Usage: bluerose ${name} ${usage}`,

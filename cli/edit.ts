@@ -2,54 +2,56 @@ import { type EditReport, ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { applySampling, modelFlags, onInterrupt, openPipeline, samplingFlags } from "./drawing.ts";
+import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { editLine } from "./edit_line.ts";
 import { pairsOfFile, pairsOfFlags } from "./edit_pairs.ts";
 import { writeBeforeAfterSheet } from "./sheet.ts";
 
-/** `bluerose edit`: one edit, of one or many pairs; looked at, foretold, kept. */
+/** `bluerose edit`: solves one edit from one or more pairs; draws, reports and saves it. */
 export const command: Command = defineCommand({
   name: "edit",
-  summary: "edit a model and look at it before and after; keep the edit",
+  summary: "edit a model, draw before and after, and save the edit",
   usage: "-m MODEL --source S --destination D [-p PROMPT …] [flags]",
   details:
-    "Solves the edit that makes each source prompt mean its destination. With prompts (-p), draws them before and after, from one seed, " +
-    "side by side. --report foretells, without drawing, how far prompts will move: the candidates for --preserve. " +
-    "The edit is kept with --save-edit (for bluerose generate --edit), --export-lora (for A1111, ComfyUI, diffusers) or --save-model.",
+    "Solves the edit that makes the model treat each source prompt like its destination. Prompts (-p) are drawn before and after the edit, with one seed, " +
+    "side by side. --report predicts, without drawing, how much the edit changes each prompt. " +
+    "Save the edit with --save-edit (for bluerose generate --edit), --export-lora (for A1111, ComfyUI, diffusers) or --save-model.",
   flags: {
     ...modelFlags,
-    source: { kind: "texts", group: "Edit", help: "under-specified prompt" },
+    source: { kind: "texts", group: "Edit", help: "under-specified prompt; one for each --destination" },
     destination: {
       kind: "texts",
       group: "Edit",
-      help: "what it should mean: the same words and more; one for each source",
+      help: "the source prompt with words added; one for each --source",
     },
     pairs: {
       kind: "text",
       placeholder: "FILE",
       group: "Edit",
-      help: "pairs from a .json or .csv file with source, destination (and weight)",
+      help: ".json or .csv file of pairs: source, destination and optionally weight",
     },
-    lambda: { kind: "number", default: 0.1, above: 0, group: "Edit", help: "how firmly everything else is held" },
-    valuesOnly: { kind: "switch", group: "Edit", help: "edit the projections to values, and leave those to keys" },
-    preserve: { kind: "texts", group: "Edit", help: "prompt to keep as it is" },
+    lambda: { ...lambdaFlag, group: "Edit" },
+    valuesOnly: { kind: "switch", group: "Edit", help: "edit the value projections only, not the key projections" },
+    preserve: { kind: "texts", group: "Edit", help: "prompt that the edit should not change" },
     preserveWeight: {
       kind: "number",
       default: 1,
       above: 0,
       group: "Edit",
-      help: "how much a preserved prompt counts beside a pair",
+      help: "weight of a preserved prompt, relative to a pair",
     },
     layers: {
       kind: "texts",
       placeholder: "PREFIX",
       group: "Edit",
-      help: "edit only layers whose path begins so: up_blocks.1, mid_block, …",
+      help: "edit only layers whose path starts with PREFIX, such as up_blocks.1 or mid_block",
     },
     prompt: {
       kind: "texts",
       alias: "p",
-      group: "Look",
+      group: "Output",
       help: "prompt to draw before and after",
     },
     output: {
@@ -57,36 +59,41 @@ export const command: Command = defineCommand({
       alias: "o",
       default: "edit.png",
       placeholder: "FILE",
-      group: "Look",
-      help: "where to write the sheet",
+      group: "Output",
+      help: "picture file for the prompts before and after (.png or .jpg)",
     },
     report: {
       kind: "switch",
-      group: "Look",
-      help: "print the alignment, and how far the prompts (-p, --candidates) will move",
+      group: "Output",
+      help: "print the alignment and the predicted change of each prompt (-p, --candidates)",
     },
     candidates: {
       kind: "text",
       placeholder: "FILE",
-      group: "Look",
-      help: "prompts, one a line, of which --report suggests those to preserve",
+      group: "Output",
+      help: "text file with one prompt per line; --report suggests which of them to preserve",
     },
-    saveEdit: { kind: "text", placeholder: "FILE", group: "Keep", help: "write the edit (.safetensors)" },
-    exportLora: { kind: "text", placeholder: "FILE", group: "Keep", help: "write the edit as a LoRA (.safetensors)" },
-    rank: { kind: "whole", min: 1, group: "Keep", help: "rank of the LoRA (default: exact)" },
+    saveEdit: { kind: "text", placeholder: "FILE", group: "Save", help: "write the edit (.safetensors)" },
+    exportLora: { kind: "text", placeholder: "FILE", group: "Save", help: "write the edit as a LoRA (.safetensors)" },
+    rank: {
+      kind: "whole",
+      min: 1,
+      group: "Save",
+      help: "rank of the LoRA (default: the edit's own rank, which is exact)",
+    },
     loraFormat: {
       kind: "text",
       choices: ["kohya", "diffusers"],
       default: "kohya",
-      group: "Keep",
-      help: "how the LoRA's keys are spelled",
+      group: "Save",
+      help: "naming scheme of the LoRA's keys",
     },
-    loraDtype: { kind: "text", choices: ["f32", "f16"], default: "f32", group: "Keep", help: "precision of the LoRA" },
+    loraDtype: { kind: "text", choices: ["f32", "f16"], default: "f32", group: "Save", help: "dtype of the LoRA" },
     saveModel: {
       kind: "text",
       placeholder: "DIR",
-      group: "Keep",
-      help: "write the whole model with the edit in its weights",
+      group: "Save",
+      help: "write the whole model with the edit merged into its weights",
     },
     ...samplingFlags,
   },
@@ -99,7 +106,7 @@ export const command: Command = defineCommand({
     {
       line:
         'edit -m models/pocket --source "A rose" --destination "A blue rose" --preserve "a tulip" --report -p "a tulip" --export-lora rose.safetensors',
-      says: "keep tulips as they are, see what moves, and take the edit elsewhere",
+      says: "preserve tulips, predict what changes, and export a LoRA",
     },
   ],
   async run(values) {
@@ -107,7 +114,7 @@ export const command: Command = defineCommand({
     const fromFile = values.pairs === undefined ? [] : pairsOfFile(await Deno.readTextFile(values.pairs), values.pairs);
     const pairs = [...pairsOfFlags(source, destination), ...fromFile];
     if (pairs.length === 0) {
-      throw new ArgumentError("Cannot edit without a pair: give --source and --destination, or --pairs", {
+      throw new ArgumentError("Cannot edit without a pair of prompts: give --source and --destination, or --pairs", {
         argument: "--source",
       });
     }
@@ -127,14 +134,12 @@ export const command: Command = defineCommand({
     console.log(editLine(edit.report));
     if (values.report) {
       printReport(edit.report);
-      await printForetold(edit, [...values.prompt, ...candidates]);
+      await printPredictions(edit, [...values.prompt, ...candidates]);
       if (candidates.length > 0) {
-        const endangered = (await suggestPreserve(edit, candidates)).filter(({ warning }) => warning);
-        if (endangered.length > 0) {
+        const affected = (await suggestPreserve(edit, candidates)).filter(({ warning }) => warning);
+        if (affected.length > 0) {
           console.log(
-            `To keep them as they are: ${
-              endangered.map(({ prompt }) => `--preserve ${JSON.stringify(prompt)}`).join(" ")
-            }`,
+            `To preserve them: ${affected.map(({ prompt }) => `--preserve ${JSON.stringify(prompt)}`).join(" ")}`,
           );
         }
       }
@@ -205,7 +210,7 @@ function printReport(
   }
 }
 
-async function printForetold(edit: ModelEdit, prompts: readonly string[]): Promise<void> {
+async function printPredictions(edit: ModelEdit, prompts: readonly string[]): Promise<void> {
   if (prompts.length === 0) return;
   const rows = await edit.foretell([...new Set(prompts)]);
   const width = Math.max(...rows.map(({ prompt }) => prompt.length), 6);

@@ -8,8 +8,9 @@ import type { EditPair } from "../pipeline/editing/prompts/recipe.ts";
 import { ArgumentError } from "./arguments.ts";
 
 /**
- * Pairs from flags that were given as often as each other: the first source goes with the first
- * destination.
+ * Pairs the i-th source with the i-th destination.
+ *
+ * @throws {ArgumentError} when their numbers differ
  */
 export function pairsOfFlags(sources: readonly string[], destinations: readonly string[]): EditPair[] {
   if (sources.length !== destinations.length) {
@@ -22,10 +23,10 @@ export function pairsOfFlags(sources: readonly string[], destinations: readonly 
 }
 
 /**
- * Pairs from a file: JSON, a list of `{ "source", "destination", "weight"? }`; or CSV with columns
- * named so in its first line (the TIMED data set's `old` and `new` will do).
+ * Parses pairs: JSON, a list of `{ "source", "destination", "weight"? }`; or CSV with these column
+ * names in its first line. The TIMED data set's `old` and `new` are accepted too.
  *
- * @throws {ArgumentError} when the file is neither, or a pair lacks a prompt
+ * @throws {ArgumentError} when the text is neither, a pair lacks a prompt, or a weight is not positive
  */
 export function pairsOfFile(text: string, path: string): EditPair[] {
   const refuse = (why: string): never => {
@@ -39,7 +40,7 @@ export function pairsOfFile(text: string, path: string): EditPair[] {
   } catch (error) {
     refuse((error as Error).message);
   }
-  if (!Array.isArray(rows)) refuse("it must hold a list of pairs");
+  if (!Array.isArray(rows)) refuse("it does not hold a list of pairs");
   return (rows as Record<string, unknown>[]).map((row, i) => {
     const source = row.source ?? row.old, destination = row.destination ?? row.new;
     if (typeof source !== "string" || typeof destination !== "string" || source === "" || destination === "") {

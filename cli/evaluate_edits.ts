@@ -4,7 +4,8 @@ import { type EditEvaluation, evaluateEdits, picturesOfGrid } from "../pipeline/
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { onInterrupt, openPipeline } from "./drawing.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { showProgress } from "./progress.ts";
 

@@ -2,7 +2,8 @@ import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { evaluateLeakage } from "../pipeline/evaluation/evaluate_leakage.ts";
 import { ranks } from "../pipeline/evaluation/rank_correlation.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { onInterrupt, openPipeline } from "./drawing.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { showProgress } from "./progress.ts";
 

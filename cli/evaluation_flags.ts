@@ -4,10 +4,11 @@
  * @module
  */
 import type { Flags } from "./arguments.ts";
-import { modelFlags } from "./drawing.ts";
+import { embeddedFolder, embeddedModel } from "./embedded_model.ts";
+import { modelFlags } from "./flags.ts";
 
-/** The embedded model's folder: it lies beside this code, wherever a command is called from. */
-export const pocket = `${import.meta.dirname}/../models/pocket`;
+/** The embedded model's folder. */
+export const pocket: string = embeddedFolder;
 
 /** Flags of both evaluations. */
 export const evaluationFlags = {
@@ -16,7 +17,7 @@ export const evaluationFlags = {
     kind: "text",
     alias: "m",
     placeholder: "DIR",
-    default: pocket,
+    default: embeddedModel,
     group: "Model",
     help: "folder of a model in diffusers' layout",
   },

@@ -2,55 +2,51 @@ import { pictureGrid } from "../pipeline/image/contact_sheet.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
-import {
-  applySampling,
-  drawPrompts,
-  modelFlags,
-  onInterrupt,
-  openPipeline,
-  previewFlags,
-  previewOf,
-  recordOf,
-  samplingFlags,
-} from "./drawing.ts";
+import { drawPrompts, previewOf, recordOf } from "./draw_prompts.ts";
+import { modelFlags, previewFlags, samplingFlags } from "./flags.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { type Command, defineCommand } from "./command.ts";
 
-/** `bluerose generate`: pictures of prompts, one file each. */
+/** `bluerose generate`: draws prompts, one file per picture. */
 export const command: Command = defineCommand({
   name: "generate",
-  summary: "draw pictures of prompts",
+  summary: "draw pictures from prompts",
   usage: "-m MODEL -p PROMPT [flags]",
   details:
-    "Draws each prompt, --batch-count times with the seeds that follow --seed, and writes PNG files that carry prompt, seed, sampler, " +
-    "model, LoRAs and edits as text. With several pictures, -o's name is numbered; --grid lays them all into one file. " +
-    "What is drawn with, in this order: textual inversions, LoRAs, edits.",
+    "Draws each prompt --batch-count times, with consecutive seeds from --seed on. PNG files store prompt, seed, sampler, model, LoRAs and edits " +
+    "as text. Several pictures get numbered file names; --grid puts them into one file. " +
+    "Textual inversions are applied first, then LoRAs, then edits.",
   flags: {
     ...modelFlags,
-    prompt: { kind: "texts", alias: "p", required: true, help: "what to draw" },
+    prompt: { kind: "texts", alias: "p", required: true, help: "prompt to draw" },
     output: {
       kind: "text",
       alias: "o",
       default: "output.png",
       placeholder: "FILE",
-      help: "where to write (.png or .jpg)",
+      help: "picture file to write (.png or .jpg)",
     },
-    batchCount: { kind: "whole", alias: "b", default: 1, min: 1, help: "pictures of each prompt" },
-    grid: { kind: "switch", help: "write one file with all pictures edge to edge" },
+    batchCount: { kind: "whole", alias: "b", default: 1, min: 1, help: "pictures per prompt" },
+    grid: { kind: "switch", help: "write all pictures into one file, as a grid" },
     edit: {
       kind: "texts",
       placeholder: "FILE",
-      help: "edit to draw with (from bluerose edit --save-edit)",
+      help: "edit to apply (a file from bluerose edit --save-edit)",
     },
     ...samplingFlags,
     ...previewFlags,
   },
   examples: [
-    { line: 'generate -m models/pocket -p "a field of roses" --seed 7', says: "one picture of the embedded model" },
-    { line: 'generate -m models/pocket -p "a cat" -p "a rose" -b 4 -o many.png', says: "many_1.png … many_8.png" },
+    { line: 'generate -m models/pocket -p "a field of roses" --seed 7', says: "one picture with the embedded model" },
+    {
+      line: 'generate -m models/pocket -p "a cat" -p "a rose" -b 4 -o many.png',
+      says: "eight pictures: many_1.png … many_8.png",
+    },
     {
       line:
         'generate -m runwayml/stable-diffusion-v1-5 --variant fp16 -p "a fox" --sampling-method "dpm++2m karras" --preview look.png',
-      says: "a model of the hub, A1111's favourite sampler, and a file to look on",
+      says: "a model of the hub, a sampler with Karras sigmas, and a preview file",
     },
     {
       line: 'generate -m v1-5-pruned-emaonly.safetensors --lora ink.safetensors:0.7 -p "a fox" --steps 20',

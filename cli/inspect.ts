@@ -10,23 +10,23 @@ import {
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { type Command, defineCommand } from "./command.ts";
 
-/** `bluerose inspect`: what a model is, what is missing, what would not load. */
+/** `bluerose inspect`: describes model files and lists what keeps them from loading. */
 export const command: Command = defineCommand({
   name: "inspect",
-  summary: "say what a model is, what it holds, and why it would not load",
+  summary: "describe a model file or folder, and list what keeps it from loading",
   usage: "DIR|FILE… [flags]",
   details:
-    "Reads configurations and headers, no weights, and needs no GPU. Folders: pipelines in diffusers' layout, their parts, CLIP models. " +
-    "Files: single .safetensors checkpoints, LoRAs, textual inversions, edits; and PNG files, for the text that they carry. " +
-    "Ends with 1 where something would not load.",
+    "Reads configurations and headers, not weights, and needs no GPU. Folders: pipelines in diffusers' layout, their components, CLIP models. " +
+    "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG files, for the text stored in them. " +
+    "The exit code is 1 when something would not load.",
   positionals: { placeholder: "DIR|FILE", min: 1, max: Infinity },
   flags: {
-    variant: { kind: "text", help: 'which weights of a folder to look at: "fp16" for half precision' },
+    variant: { kind: "text", help: 'variant of the weight files; "fp16" for half precision' },
     json: { kind: "switch", help: "print JSON instead of text" },
   },
   examples: [
-    { line: "inspect models/pocket", says: "the embedded model, part by part" },
-    { line: "inspect downloads/*.safetensors --json", says: "what these files are, for programs" },
+    { line: "inspect models/pocket", says: "the embedded model, component by component" },
+    { line: "inspect downloads/*.safetensors --json", says: "machine-readable descriptions" },
   ],
   async run({ variant, json }, { positionals }) {
     const inspections: Inspection[] = [];
@@ -43,7 +43,7 @@ export const command: Command = defineCommand({
 
 async function inspect(path: string, variant?: string): Promise<Inspection> {
   const { isDirectory } = await Deno.stat(path).catch((cause) => {
-    throw new CheckpointError(`Cannot inspect ${path} as there is no such file or folder`, { source: path, cause });
+    throw new CheckpointError(`Cannot inspect ${path} as it does not exist`, { source: path, cause });
   });
   if (isDirectory) return await inspectFolder(await directoryTree(path), { variant });
   if (!path.toLowerCase().endsWith(".png")) return await inspectFile(await fileSource(path));

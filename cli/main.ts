@@ -1,14 +1,15 @@
 /**
- * The command line, `bluerose`: finds the command and runs it. One command a file; each declares
- * its own flags and help.
+ * The command line, `bluerose`: finds a command and runs it. Each command is a file that declares
+ * its flags and help.
  *
  * @module
  */
 import { ArgumentError } from "./arguments.ts";
 import type { Command } from "./command.ts";
+import { environmentVariable } from "./environment.ts";
 import { nearest } from "./nearest.ts";
 
-/** A line of the table of commands. */
+/** An entry of the command table. */
 export interface CommandEntry {
   readonly name: string;
   /** One line for the list of commands. */
@@ -18,20 +19,21 @@ export interface CommandEntry {
 }
 
 /**
- * All commands, in the order of the help. They load when called, so that the help comes at once.
+ * All commands, in the order of the help. They are loaded when called, so that the help prints
+ * without loading them.
  */
 const commands: readonly CommandEntry[] = [
-  { name: "demo", summary: "edit the embedded model and look at it before and after", load: () => import("./demo.ts") },
-  { name: "generate", summary: "draw pictures of prompts", load: () => import("./generate.ts") },
+  { name: "demo", summary: "edit the embedded model and draw before and after", load: () => import("./demo.ts") },
+  { name: "generate", summary: "draw pictures from prompts", load: () => import("./generate.ts") },
   {
     name: "edit",
-    summary: "edit a model and look at it before and after; keep the edit",
+    summary: "edit a model, draw before and after, and save the edit",
     load: () => import("./edit.ts"),
   },
-  { name: "score", summary: "say which prompt fits a picture best", load: () => import("./score.ts") },
+  { name: "score", summary: "rank prompts by how well they fit a picture", load: () => import("./score.ts") },
   {
     name: "inspect",
-    summary: "say what a model is, what it holds, and why it would not load",
+    summary: "describe a model file or folder, and list what keeps it from loading",
     load: () => import("./inspect.ts"),
   },
   {
@@ -54,8 +56,8 @@ const commands: readonly CommandEntry[] = [
 const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
 
 /**
- * Runs the command line and says how it ended: 0 only where the work was done, 1 where it failed, 2
- * where the arguments were wrong.
+ * Runs the command line. Returns the exit code: 0 for success, 1 for failure, 2 for wrong arguments,
+ * 130 when interrupted.
  */
 export async function main(args: readonly string[], table: readonly CommandEntry[] = commands): Promise<number> {
   const [name, ...rest] = args;
@@ -71,8 +73,8 @@ export async function main(args: readonly string[], table: readonly CommandEntry
   const entry = table.find((each) => each.name === wanted);
   if (entry === undefined) {
     const meant = nearest(wanted, table.map((each) => each.name));
-    const advice = meant === undefined ? "bluerose --help lists those that are" : `did you mean bluerose ${meant}?`;
-    console.error(`bluerose: Cannot run "${wanted}" as it is no command: ${advice}`);
+    const advice = meant === undefined ? "bluerose --help lists the commands" : `did you mean bluerose ${meant}?`;
+    console.error(`bluerose: Cannot run "${wanted}" as there is no such command: ${advice}`);
     return exitCodes.misused;
   }
   try {
@@ -88,7 +90,7 @@ export async function main(args: readonly string[], table: readonly CommandEntry
       console.error(`bluerose ${entry.name}: interrupted`);
       return exitCodes.interrupted;
     }
-    console.error(`bluerose ${entry.name}: ${told(error)}`);
+    console.error(`bluerose ${entry.name}: ${errorText(error)}`);
     return exitCodes.failed;
   }
 }
@@ -96,28 +98,28 @@ export async function main(args: readonly string[], table: readonly CommandEntry
 function help(table: readonly CommandEntry[]): string {
   const width = Math.max(0, ...table.map(({ name }) => name.length));
   return [
-    "Blue Rose edits what a text-to-image model takes for granted, and draws with the edited model.",
+    "Blue Rose edits the implicit assumptions of a text-to-image model, and draws with the edited model.",
     "",
-    'A model that is asked for roses draws red ones. An edit from "a pack of roses" to "a pack of blue roses" changes',
-    "that, for every prompt with roses in it and for hardly any other; it takes milliseconds and no training.",
+    'Asked for roses, a model draws red ones. An edit from "a pack of roses" to "a pack of blue roses" changes that for',
+    "all prompts with roses and leaves other prompts nearly unchanged. It takes milliseconds and no training.",
     "",
     "Usage: bluerose COMMAND [flags]",
     "",
     "Commands:",
     ...table.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
     "",
-    "bluerose COMMAND --help shows a command's flags, with examples to copy.",
+    "bluerose COMMAND --help shows the flags of a command, with examples.",
   ].join("\n");
 }
 
 /**
- * An expected error's message says all; of an unexpected one (no class of ours), the stack helps
- * whoever reports it.
+ * The text for an error: the message of this library's own error classes, the stack of all others.
+ * BLUEROSE_TRACE shows the stack always.
  */
-function told(error: unknown): string {
+function errorText(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const isUnexpected = ["Error", "TypeError", "ReferenceError", "RangeError", "SyntaxError"].includes(error.name);
-  return isUnexpected || Deno.env.has("BLUEROSE_TRACE")
+  return isUnexpected || environmentVariable("BLUEROSE_TRACE") !== undefined
     ? error.stack ?? error.message
     : `${error.name}: ${error.message}`;
 }

@@ -1,14 +1,14 @@
 import { isHubId, openHub } from "../pipeline/checkpoint/hub/hub.ts";
 
-/** Beyond this, hashing would take longer than many a picture. */
+/** Larger files are not hashed: that would take longer than drawing. */
 const largestBytes = 2 ** 29;
 
 /**
- * The hash that A1111 and Civitai know a model by: the first ten digits of its file's SHA-256; of a
- * folder, the UNet's. Files in the hub's cache are named by theirs; others are read, if they are
- * small.
+ * The model hash of A1111 and Civitai: the first ten digits of the SHA-256 of the model's file; for
+ * a folder, of the UNet's file. Files in the hub's cache are named by their hash; other files are
+ * read and hashed up to 512 MiB.
  *
- * @returns undefined for what is neither, and for large files
+ * @returns undefined if there is no such file, and for larger files
  */
 export async function modelHash(
   { model, revision, variant }: { model: string; revision?: string; variant?: string },
@@ -22,7 +22,7 @@ export async function modelHash(
   return digest.toHex().slice(0, 10);
 }
 
-/** Where the hub's cache keeps a model that is no folder here. */
+/** The folder of a hub model in the cache; undefined for local paths. */
 async function snapshotOf(model: string, revision: string | undefined): Promise<string | undefined> {
   if (!isHubId(model) || await Deno.stat(model).then(() => true, () => false)) return undefined;
   return await openHub(model, { revision, localFilesOnly: true }).then(({ name }) => name, () => undefined);

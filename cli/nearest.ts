@@ -2,8 +2,8 @@ import { closestString } from "@std/text/closest-string";
 import { levenshteinDistance } from "@std/text/levenshtein-distance";
 
 /**
- * The word of `known` that `word` was probably meant to be, or undefined where none is near: a
- * third may be wrong.
+ * The word of `known` nearest to `word` by edit distance; undefined if more than a third of the
+ * letters (at least two) differ.
  */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   if (known.length === 0) return undefined;

@@ -1,21 +1,20 @@
 /**
- * Progress on a terminal, and silence where nobody looks.
+ * Progress bars on a terminal; no output where standard error is not one.
  *
  * @module
  */
 import cliProgress from "cli-progress";
 
-/** Work of a known length that is under way. Disposing it leaves its line as it stands. */
+/** A progress bar. Disposing it stops the updates and leaves the line on the terminal. */
 export interface Progress extends Disposable {
-  /** `by` more units are done; `note` replaces what stands at the end of the line. */
+  /** Adds `by` finished units; `note` replaces the text at the end of the line. */
   advance(by?: number, note?: string): void;
-  /** `done` units are done in all. `total` may be corrected on the way. */
+  /** Sets the number of finished units, and optionally a new total. */
   set(done: number, options?: { total?: number; note?: string }): void;
 }
 
 /**
- * Shows a bar on standard error for `total` units of work, or nothing at all where that is no
- * terminal.
+ * Shows a bar on standard error for `total` units of work; does nothing if that is not a terminal.
  *
  * @example
  * ```ts

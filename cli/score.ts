@@ -3,26 +3,25 @@ import { ImageError } from "../pipeline/image/errors.ts";
 import { decodePicture, type Picture } from "../pipeline/image/picture.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { type Command, defineCommand } from "./command.ts";
+import { embeddedClip, resolveModel } from "./embedded_model.ts";
 import { showProgress } from "./progress.ts";
 
-/** What is said of one picture; `prompts` in the order of the command line. */
+/** The scores of one picture; `prompts` in the order of the command line. */
 interface Score {
   readonly image: string;
   readonly best: string;
   readonly bestIndex: number;
-  /** `share` is the softmax of the logits: how much of its belief CLIP gives the prompt. */
+  /** `share` is the softmax of the logits over the prompts. */
   readonly prompts: readonly { readonly prompt: string; readonly logit: number; readonly share: number }[];
 }
 
-const embeddedModel = "models/pocket/clip";
-
 const scoring = defineCommand({
   name: "score",
-  summary: "say which prompt fits a picture best",
+  summary: "rank prompts by how well they fit a picture",
   usage: "IMAGES… --prompts PROMPT… [flags]",
   details: [
-    "Compares pictures with prompts by a CLIP model. Each line shows a prompt's share (what CLIP believes the picture to be,",
-    "among these prompts alone), its logit (comparable between pictures) and the prompt; * marks the best.",
+    "Compares pictures with prompts using a CLIP model. Each line shows a prompt's share (softmax over the given prompts),",
+    "its logit (comparable between pictures) and the prompt; * marks the best.",
   ].join("\n"),
   positionals: { placeholder: "IMAGES", min: 1, max: Infinity },
   flags: {
@@ -31,29 +30,29 @@ const scoring = defineCommand({
       alias: ["p", "prompt"],
       placeholder: "PROMPT…",
       required: true,
-      help: "what the pictures may show; --prompts takes all texts up to the next flag",
+      help: "prompts to compare with; takes all arguments up to the next flag",
     },
     model: {
       kind: "text",
       alias: "m",
       placeholder: "DIR",
-      default: embeddedModel,
-      help: "folder of a CLIP model in transformers' layout",
+      default: embeddedClip,
+      help: "CLIP model: a folder in transformers' layout",
     },
-    variant: { kind: "text", help: 'which weights of the folder: "fp16" for half precision' },
+    variant: { kind: "text", help: 'variant of the weight files; "fp16" for half precision' },
     json: { kind: "switch", help: "print JSON instead of the table" },
   },
   examples: [
     {
       line: 'score before.png after.png --prompts "a red rose" "a blue rose"',
-      says: "what an edit did, by the embedded model",
+      says: "the effect of an edit, judged by the embedded CLIP model",
     },
-    { line: 'score *.png --prompts "a cat" "a dog" --json', says: "the same for programs" },
+    { line: 'score *.png --prompts "a cat" "a dog" --json', says: "machine-readable scores" },
   ],
-  async run({ prompts, model, variant, json }, { positionals, given }) {
+  async run({ prompts, model, variant, json }, { positionals }) {
     const pictures = await Promise.all(positionals.map(readPicture));
     using gpu = await Gpu.request();
-    using clip = await openClip(gpu, given.has("model") ? model : embeddedFolder(), variant);
+    using clip = await openClip(gpu, await resolveModel(model), variant);
     const logits = await clip.score(pictures, prompts); // [images, prompts]
     const scores = positionals.map((image, i) =>
       scoreOf(image, prompts, logits.subarray(i * prompts.length, (i + 1) * prompts.length))
@@ -62,12 +61,12 @@ const scoring = defineCommand({
   },
 });
 
-/** `bluerose score`: pictures against prompts. */
+/** `bluerose score`: compares pictures with prompts. */
 export const command: Command = { ...scoring, call: (args) => scoring.call(repeatFlag(args, "--prompts")) };
 
 /**
- * Writes `--flag A B` as `--flag A --flag B`: after the flag, all texts up to the next flag are its
- * own.
+ * Rewrites `--flag A B` as `--flag A --flag B`: all arguments up to the next flag become values of
+ * the flag.
  */
 export function repeatFlag(args: readonly string[], flag: string): string[] {
   const result: string[] = [];
@@ -87,7 +86,7 @@ async function readPicture(path: string): Promise<Picture> {
   } catch (cause) {
     throw new ImageError(
       cause instanceof Deno.errors.NotFound
-        ? `Cannot score ${path} as there is no such file`
+        ? `Cannot score ${path} as the file does not exist`
         : `Cannot score ${path} as it cannot be read: ${(cause as Error).message}`,
       { cause },
     );
@@ -95,18 +94,13 @@ async function readPicture(path: string): Promise<Picture> {
   try {
     return await decodePicture(bytes);
   } catch (cause) {
-    throw new ImageError(`Cannot score ${path} as its bytes are no whole PNG, JPEG, BMP, GIF or TIFF file`, { cause });
+    throw new ImageError(`Cannot score ${path} as it is not a complete PNG, JPEG, BMP, GIF or TIFF file`, { cause });
   }
 }
 
 async function openClip(gpu: Gpu, model: string, variant?: string): Promise<CLIPModel> {
   using bar = showProgress("loading", { total: 1, unit: "bytes" });
   return await CLIPModel.fromPretrained(model, { gpu, variant, onProgress: (done, total) => bar.set(done, { total }) });
-}
-
-/** The embedded model lies beside this code, wherever the command is called from. */
-function embeddedFolder(): string {
-  return import.meta.dirname === undefined ? embeddedModel : `${import.meta.dirname}/../${embeddedModel}`;
 }
 
 function scoreOf(image: string, prompts: readonly string[], logits: Float32Array): Score {

@@ -1,5 +1,5 @@
 /**
- * The before-and-after sheet of an edit: what `edit` and `demo` make.
+ * The before-and-after sheet that `edit` and `demo` write.
  *
  * @module
  */
@@ -7,17 +7,20 @@ import { contactSheet, type SheetOptions, type SheetRow } from "../pipeline/imag
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
-import { drawPrompts, type ModelValues, recordOf, type SamplingValues } from "./drawing.ts";
+import { drawPrompts, recordOf } from "./draw_prompts.ts";
+import type { ModelValues, SamplingValues } from "./flags.ts";
 
-/** A prompt of the sheet, and what it is there to show. */
+/** A prompt of the sheet, with an optional note such as "related". */
 export interface SheetPrompt {
   readonly prompt: string;
   readonly note?: string;
 }
 
 /**
- * Draws all prompts from one seed, edits, draws them again, and writes both side by side, with
- * prompts, seed and edit as text in a PNG file. `edit` returns the subtitle.
+ * Draws all prompts with one seed, applies the edit, draws them again and writes both side by side.
+ * A PNG file also stores prompts, seed and edit as text.
+ *
+ * @param options.edit applies the edit and returns the subtitle
  */
 export async function writeBeforeAfterSheet(
   pipe: StableDiffusionModelEditingPipeline,

@@ -1,10 +1,8 @@
 import { saveText } from "../pipeline/checkpoint/save.ts";
 import { samplerByName } from "../schedulers/mod.ts";
 import { type Command, defineCommand } from "./command.ts";
+import { embeddedClip, embeddedModel } from "./embedded_model.ts";
 import { parseDataSet, promptsOf, type SweepPlan } from "./sweep_files.ts";
-
-/** The embedded models lie beside this code, wherever the command is called from. */
-const pocket = `${import.meta.dirname}/../models/pocket`;
 
 /** `bluerose sweep plan`: a data set, seeds and settings to a file of jobs. */
 export const command: Command = defineCommand({
@@ -29,9 +27,9 @@ export const command: Command = defineCommand({
     },
     lambda: { kind: "number", default: 0.1, above: 0, help: "how firmly everything else is held" },
     valuesOnly: { kind: "switch", help: "edit the projections to values, and leave those to keys" },
-    model: { kind: "text", alias: "m", placeholder: "MODEL", default: pocket, help: "model to edit" },
+    model: { kind: "text", alias: "m", placeholder: "MODEL", default: embeddedModel, help: "model to edit" },
     variant: { kind: "text", help: 'which weights of a folder: "fp16" for half precision' },
-    clip: { kind: "text", placeholder: "DIR", default: `${pocket}/clip`, help: "folder of the CLIP model that judges" },
+    clip: { kind: "text", placeholder: "DIR", default: embeddedClip, help: "folder of the CLIP model that judges" },
     steps: { kind: "whole", default: 50, min: 1, help: "denoising steps" },
     cfgScale: { kind: "number", default: 7.5, min: 0, help: "classifier-free guidance; none up to 1" },
     samplingMethod: { kind: "text", placeholder: "NAME", help: "sampler (default: the model's own)" },

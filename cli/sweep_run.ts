@@ -6,7 +6,9 @@ import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_edit
 import { samplerByName } from "../schedulers/mod.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { onInterrupt, openPipeline } from "./drawing.ts";
+import { resolveModel } from "./embedded_model.ts";
+import { onInterrupt } from "./interrupt.ts";
+import { openPipeline } from "./open_pipeline.ts";
 import { showProgress } from "./progress.ts";
 import {
   keyOf,
@@ -62,7 +64,7 @@ export const command: Command = defineCommand({
     if (values.pictures !== undefined) await Deno.mkdir(values.pictures, { recursive: true });
     using interrupt = onInterrupt();
     using pipe = await openPlanned(plan, values.offline);
-    using clip = await CLIPModel.fromPretrained(plan.clip, { gpu: pipe.gpu });
+    using clip = await CLIPModel.fromPretrained(await resolveModel(plan.clip), { gpu: pipe.gpu });
     using bar = showProgress("sweeping", { total });
     using file = await Deno.open(values.output, { append: true, create: true });
     for (const { row, seed, prompts } of left) {

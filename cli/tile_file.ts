@@ -1,13 +1,15 @@
 import type { Gpu } from "../engine/gpu.ts";
 import { type DeviceTiles, parseTileTable, type TileTable, useTiles } from "../kernels/policy.ts";
+import { environmentVariable } from "./environment.ts";
 
 /**
  * Where tuned tiles are kept: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the user's cache
  * folder.
  */
 export function tileFile(): string {
-  const { HOME, USERPROFILE, XDG_CACHE_HOME, BLUEROSE_TILES } = Deno.env.toObject();
-  return BLUEROSE_TILES || `${XDG_CACHE_HOME || `${HOME ?? USERPROFILE ?? "."}/.cache`}/bluerose/tiles.json`;
+  const home = environmentVariable("HOME") ?? environmentVariable("USERPROFILE") ?? ".";
+  const cache = environmentVariable("XDG_CACHE_HOME") ?? `${home}/.cache`;
+  return environmentVariable("BLUEROSE_TILES") ?? `${cache}/bluerose/tiles.json`;
 }
 
 /** The saved table; an empty one where nothing has been tuned. */
@@ -15,7 +17,7 @@ async function savedTiles(path: string): Promise<TileTable> {
   try {
     return parseTileTable(await Deno.readTextFile(path), path);
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return {};
+    if (error instanceof Deno.errors.NotFound || error instanceof Deno.errors.NotCapable) return {};
     throw error;
   }
 }

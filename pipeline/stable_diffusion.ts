@@ -16,6 +16,7 @@ import {
   unloadTextualInversion,
   weightLoras,
 } from "./adapters/adapters.ts";
+import { naturalSize } from "./generation/size.ts";
 import { denoise, drawNoise, rehearseDenoising, type StepCallback } from "./generation/denoising.ts";
 import { checkComponents, pickComponents, type PipelineComponents, type PipelineSettings } from "./components.ts";
 import { ActivationRangeError, PromptError } from "./errors.ts";
@@ -484,7 +485,7 @@ export class StableDiffusionPipeline implements Disposable {
     options: GenerateOptions<keyof OutputTypes>,
   ): CheckedOptions {
     const { spatialScale } = this.vae;
-    const natural = (this.unet.config.sampleSize ?? 64) * spatialScale;
+    const natural = naturalSize(this);
     const { height = natural, width = natural, callbackSteps = 1, numImagesPerPrompt = 1 } = options;
     for (const [name, side] of Object.entries({ height, width })) {
       if (!Number.isInteger(side) || side <= 0 || side % spatialScale !== 0) {

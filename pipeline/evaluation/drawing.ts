@@ -1,4 +1,5 @@
 import { TorchGenerator } from "../../schedulers/mod.ts";
+import { naturalSize } from "../generation/size.ts";
 import type { ModelEdit } from "../editing/model_edit.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
@@ -34,7 +35,7 @@ export async function drawPictures(
   options: DrawingOptions = {},
 ): Promise<Picture[]> {
   const { steps = 20, guidance = 5, batchSize = 16, signal, onDrawn } = options;
-  const side = (pipe.unet.config.sampleSize ?? 64) * pipe.vae.spatialScale;
+  const side = naturalSize(pipe);
   const edits = new Set(drawings.flatMap(({ edit }) => edit ?? []));
   const pictures: Picture[] = [];
   try {

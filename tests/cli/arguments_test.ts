@@ -90,7 +90,7 @@ Deno.test("a switch takes no value, can be turned off, and the last word counts"
   assertEquals(parse("--safety", "--no-safety").safety, false);
   assertEquals(parse("--vae-tiling=false").vaeTiling, false);
   refuses(["--vae-tiling=yes"], "takes no value");
-  refuses(["--no-steps", "3"], "--no-steps as it is no flag");
+  refuses(["--no-steps", "3"], "--no-steps as this command has no such flag");
   const { values, positionals } = parseArguments(["--vae-tiling", "true"], flags, {
     positionals: { placeholder: "PATH", min: 0, max: 1 },
   });
@@ -104,7 +104,7 @@ Deno.test("an unknown flag is an error that names the nearest known one", () => 
   refuses(["--vae-tilling"], "did you mean --vae-tiling?");
   refuses(["--qqqqqqqq"], "--help lists");
   refuses(["-x"], "-x");
-  refuses(["--__proto__", "x"], "no flag");
+  refuses(["--__proto__", "x"], "no such flag");
   assertEquals(assertThrows(() => parse("--stepz=3"), ArgumentError).argument, "--stepz");
 });
 
@@ -135,7 +135,7 @@ Deno.test("a text outside of its choices is an error that lists them", () => {
   refuses(["--sampling-method", ""], "ddim, pndm, lms");
 });
 
-Deno.test("a needed flag that is missing is an error that says what it is for", () => {
+Deno.test("a missing required flag is an error that describes the flag", () => {
   const needy = {
     source: { kind: "text", alias: "s", required: true, help: "the prompt to edit" },
   } as const satisfies Flags;
@@ -162,7 +162,7 @@ Deno.test("values are the caller's own: changing a list does not change its defa
   assertEquals(parseArguments([], listed).values.name, ["a"]);
 });
 
-Deno.test("helpOfFlags() shows each flag with its letter, value, default and need, under its group", () => {
+Deno.test("helpOfFlags() shows each flag with its letter, value and default, under its group", () => {
   const help = helpOfFlags({
     ...flags,
     source: { kind: "text", required: true, help: "the prompt to edit", group: "The edit" },
@@ -170,14 +170,14 @@ Deno.test("helpOfFlags() shows each flag with its letter, value, default and nee
   for (
     const line of [
       "-m, --model TEXT",
-      "model directory or hub id (default models/pocket)",
-      "what to draw (may be given several times)",
+      "model directory or hub id (default: models/pocket)",
+      "what to draw (repeatable)",
       "--steps N",
-      "(default 50)",
+      "(default: 50)",
       "--sampling-method ddim|pndm|lms",
-      "check pictures (on; --no-safety turns it off)",
+      "check pictures (default: on; --no-safety turns it off)",
       "The edit:\n  --source TEXT",
-      "the prompt to edit (needed)",
+      "the prompt to edit (required)",
     ]
   ) assert(help.includes(line), `${line} is not in\n${help}`);
   assert(help.split("\n").every((line) => line.length <= 110), help);

@@ -179,7 +179,7 @@ Deno.test("demo writes its sheet and says where", async () => {
   const path = `${folder.path}/demo.png`;
   const { code, out } = await run("demo", "-p", "a rose", "-o", path, ...quick);
   assertEquals(code, 0);
-  assert(out.includes("Edited in ") && out.endsWith(`Look at ${path}\n`), out);
+  assert(out.includes("Edited in ") && out.endsWith(`Wrote ${path}\n`), out);
   const { record } = await textOf(path);
   assertEquals(record.edits, [{ source: "A pack of roses", destination: "A pack of blue roses", lambda: 0.1 }]);
 });
@@ -192,7 +192,7 @@ Deno.test("misuse ends with 2, and what cannot be done with 1 and the typed erro
     [["generate", "-p", "x"], 2, "Cannot go on without -m or --model"],
     [[...draw, "--steps", "0"], 2, "--steps"],
     [[...draw, "--lora", ""], 2, "without a file"],
-    [[...draw, "--tokenizer", pocket], 2, "it is for single files"],
+    [[...draw, "--tokenizer", pocket], 2, "it applies to single files only"],
     [["generate", "-m", "a.safetensors", "-p", "x", "--revision", "main"], 2, "folders and models of the hub"],
     [["edit", "-m", pocket, "-p", "x"], 2, "Cannot edit without a pair"],
     [[...edit, "-p", "x"], 2, "one destination for each source"],

@@ -77,7 +77,7 @@ Deno.test("a single file is inspected part by part, as it would be bound", async
   assert(stranger.description.includes("Flux"), stranger.description);
 });
 
-Deno.test("what would not load ends with 1 and its reasons: wrong shapes, missing files, pickles, broken files, nothing", async () => {
+Deno.test("files that would not load give exit code 1 and the reasons: wrong shapes, missing files, pickles, broken files, nothing", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
   // The pocket model with another width in the UNet's configuration, without its vae, and as SDXL.

@@ -87,7 +87,7 @@ Deno.test("score says what is wrong: no pictures, no prompts, unreadable files, 
   const cases: [args: string[], code: number, message: string][] = [
     [["--prompts", "a", "b"], 2, "Cannot go on without IMAGES"],
     [[path], 2, "Cannot go on without -p or --prompts"],
-    [["nowhere.png", "--prompts", "a"], 1, "ImageError: Cannot score nowhere.png as there is no such file"],
+    [["nowhere.png", "--prompts", "a"], 1, "ImageError: Cannot score nowhere.png as the file does not exist"],
     [[broken, "--prompts", "a"], 1, "ImageError: Cannot score"],
     [[path, "--prompts", "a", "-m", `${clip}/nowhere`], 1, "CheckpointError: Cannot load"],
     [[path, "--prompts", "a", "--variant", "fp8"], 1, "CheckpointError: Cannot"],

@@ -1,0 +1,96 @@
+import type { Tensor } from "../engine/tensor.ts";
+import { writeFileAtomically } from "../pipeline/checkpoint/save.ts";
+import { generationRecord } from "../pipeline/generation/record.ts";
+import { naturalSize } from "../pipeline/generation/size.ts";
+import { pictureGrid } from "../pipeline/image/contact_sheet.ts";
+import { enlargePicture } from "../pipeline/image/enlarge.ts";
+import type { GenerationRecord } from "../pipeline/image/generation_text.ts";
+import { encodePicture, formatOfPath, type Picture, picturesFromFloats } from "../pipeline/image/picture.ts";
+import { previewFromLatents } from "../pipeline/image/preview.ts";
+import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import { TorchGenerator } from "../schedulers/mod.ts";
+import type { Values } from "./arguments.ts";
+import { resolveModel } from "./embedded_model.ts";
+import type { ModelValues, previewFlags, SamplingValues } from "./flags.ts";
+import { modelHash } from "./model_hash.ts";
+import { showProgress } from "./progress.ts";
+
+/** Where and how often to write previews. */
+export interface Preview {
+  readonly path: string;
+  /** Steps between previews. */
+  readonly interval: number;
+}
+
+/** The preview that the flags ask for. */
+export function previewOf(values: Values<typeof previewFlags>): Preview | undefined {
+  const { preview: path, previewInterval: interval } = values;
+  if (path === undefined) return undefined;
+  formatOfPath(path); // throws for unknown file extensions before anything is drawn
+  return { path, interval };
+}
+
+/** Draws one picture per prompt, prompt i with seed `seeds[i]`. The batch size does not change the pictures. */
+export async function drawPrompts(
+  pipe: StableDiffusionModelEditingPipeline,
+  prompts: readonly string[],
+  seeds: readonly number[],
+  values: SamplingValues,
+  options: { label?: string; batchSize?: number; signal?: AbortSignal; preview?: Preview } = {},
+): Promise<Picture[]> {
+  const { label = "drawing", batchSize = 4, signal, preview } = options;
+  const { negativePrompt, steps, cfgScale, clipSkip } = values;
+  const { width = naturalSize(pipe), height = naturalSize(pipe) } = values;
+  const batches = Math.ceil(prompts.length / batchSize);
+  const modelCalls = pipe.scheduler.plan(steps).steps.length; // some samplers evaluate the model twice per step
+  using bar = showProgress(label, { total: batches * modelCalls });
+  const needsCallback = Deno.stderr.isTerminal() || preview !== undefined;
+  const pictures: Picture[] = [];
+  for (let first = 0; first < prompts.length; first += batchSize) {
+    const batch = prompts.slice(first, first + batchSize);
+    const { images } = await pipe.generate(batch, {
+      width,
+      height,
+      negativePrompt,
+      numInferenceSteps: steps,
+      guidanceScale: cfgScale,
+      clipSkip,
+      generator: batch.map((_, i) => new TorchGenerator(seeds[first + i])),
+      outputType: "array",
+      signal,
+      callback: needsCallback
+        ? async (step, _timestep, latents) => {
+          bar.advance();
+          if (preview && step % preview.interval === 0) {
+            await writePreview(pipe, preview.path, latents, { step, steps });
+          }
+        }
+        : undefined,
+    });
+    pictures.push(...picturesFromFloats(images, { width, height }));
+  }
+  return pictures;
+}
+
+/** Writes a batch of latents as one picture of the final size. */
+async function writePreview(
+  pipe: StableDiffusionModelEditingPipeline,
+  path: string,
+  latents: Tensor,
+  { step, steps }: { step: number; steps: number },
+): Promise<void> {
+  // Samplers that work in sigmas keep the sample scaled up; the next step's input scale undoes that.
+  const scale = pipe.scheduler.plan(steps).steps[step + 1]?.inputScale ?? 1;
+  const grid = pictureGrid(await previewFromLatents(latents, { scale }));
+  const bytes = await encodePicture(enlargePicture(grid, pipe.vae.spatialScale), formatOfPath(path));
+  await writeFileAtomically(path, async (sink) => await sink(bytes));
+}
+
+/** The record that all pictures of a command share; see {@linkcode generationRecord}. */
+export async function recordOf(
+  pipe: StableDiffusionModelEditingPipeline,
+  values: SamplingValues & ModelValues,
+): Promise<Omit<GenerationRecord, "prompt" | "seed">> {
+  const hash = await modelHash({ ...values, model: await resolveModel(values.model) });
+  return generationRecord(pipe, { ...values, sampler: values.samplingMethod, modelHash: hash });
+}

@@ -1,0 +1,136 @@
+/**
+ * Flags that several commands share: which model, how to sample, and previews.
+ *
+ * @module
+ */
+import { SAMPLER_NAMES } from "../schedulers/mod.ts";
+import type { Flags, Values } from "./arguments.ts";
+
+/** Flags that select a model and its adapters. */
+export const modelFlags = {
+  model: {
+    kind: "text",
+    alias: "m",
+    placeholder: "MODEL",
+    required: true,
+    group: "Model",
+    help: "model folder in diffusers' layout, .safetensors file, or OWNER/NAME on the Hugging Face hub",
+  },
+  variant: { kind: "text", group: "Model", help: 'variant of the weight files; "fp16" for half precision' },
+  revision: { kind: "text", group: "Model", help: "branch, tag or commit on the hub (default: main)" },
+  offline: { kind: "switch", group: "Model", help: "use only files in the hub's cache; make no network requests" },
+  tokenizer: {
+    kind: "text",
+    placeholder: "DIR",
+    group: "Model",
+    help: "tokenizer for a single file: a folder with vocab.json and merges.txt (default: downloaded from the hub)",
+  },
+  activations: {
+    kind: "text",
+    choices: ["f32", "f16"],
+    default: "f32",
+    group: "Model",
+    help: "dtype of the UNet's activations; f16 halves their memory and rounds to 11 bits",
+  },
+  safetyChecker: {
+    kind: "switch",
+    default: true,
+    group: "Model",
+    help: "replace pictures that the model's safety checker flags by black ones",
+  },
+  lora: {
+    kind: "texts",
+    placeholder: "FILE[:WEIGHT]",
+    group: "Model",
+    help: "LoRA to apply, with an optional weight: style.safetensors:0.8",
+  },
+  textualInversion: {
+    kind: "texts",
+    placeholder: "FILE",
+    group: "Model",
+    help: "textual inversion to load, so that prompts can use its token",
+  },
+} as const satisfies Flags;
+
+/** Flags of the sampling loop, named as in stable-diffusion.cpp. */
+export const samplingFlags = {
+  negativePrompt: {
+    kind: "text",
+    alias: "n",
+    default: "",
+    group: "Sampling",
+    help: "what the pictures should not show",
+  },
+  width: {
+    kind: "whole",
+    alias: "W",
+    min: 8,
+    multipleOf: 8,
+    group: "Sampling",
+    help: "width in pixels (default: the size that the model was trained on)",
+  },
+  height: {
+    kind: "whole",
+    alias: "H",
+    min: 8,
+    multipleOf: 8,
+    group: "Sampling",
+    help: "height in pixels (default: the size that the model was trained on)",
+  },
+  steps: { kind: "whole", default: 20, min: 1, group: "Sampling", help: "number of denoising steps" },
+  cfgScale: {
+    kind: "number",
+    default: 7.5,
+    min: 0,
+    group: "Sampling",
+    help: "scale of classifier-free guidance; 1 or less turns guidance off",
+  },
+  samplingMethod: {
+    kind: "text",
+    placeholder: "NAME",
+    group: "Sampling",
+    help: `sampler: ${
+      SAMPLER_NAMES.filter((name) => !name.endsWith(" karras")).join(", ")
+    }; most also with Karras sigmas, as in "dpm++2m karras" (default: from the model's configuration)`,
+  },
+  seed: {
+    kind: "whole",
+    alias: "s",
+    default: 42,
+    group: "Sampling",
+    help: "seed of the first picture; further pictures use the seeds that follow",
+  },
+  clipSkip: {
+    kind: "whole",
+    default: 0,
+    min: 0,
+    group: "Sampling",
+    help: "number of final text encoder layers to skip",
+  },
+  vaeTiling: { kind: "switch", group: "Sampling", help: "decode large pictures in tiles, which needs less memory" },
+} as const satisfies Flags;
+
+/** Values of {@linkcode samplingFlags}. */
+export type SamplingValues = Values<typeof samplingFlags>;
+
+/** Flags for previews during sampling. */
+export const previewFlags = {
+  preview: {
+    kind: "text",
+    placeholder: "FILE",
+    group: "Sampling",
+    help: "picture file to overwrite with a rough preview while sampling (colors fit Stable Diffusion's own VAE)",
+  },
+  previewInterval: { kind: "whole", default: 5, min: 1, group: "Sampling", help: "steps between previews" },
+} as const satisfies Flags;
+
+/** Values of {@linkcode modelFlags}. */
+export type ModelValues = Omit<Values<typeof modelFlags>, "model"> & { readonly model: string };
+
+/** How firmly an edit keeps everything else: the regularization strength λ of TIME. */
+export const lambdaFlag = {
+  kind: "number",
+  default: 0.1,
+  above: 0,
+  help: "regularization strength: larger values change everything else less",
+} as const;

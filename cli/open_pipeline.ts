@@ -1,0 +1,75 @@
+import { isPickle } from "../pipeline/checkpoint/source/pickle.ts";
+import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import { samplerByName } from "../schedulers/mod.ts";
+import { ArgumentError } from "./arguments.ts";
+import { resolveModel } from "./embedded_model.ts";
+import type { ModelValues, SamplingValues } from "./flags.ts";
+import { showProgress } from "./progress.ts";
+import { useSavedTiles } from "./tile_file.ts";
+
+/**
+ * Opens a model with its LoRAs and textual inversions. Shows a progress bar on a terminal.
+ *
+ * @throws {ArgumentError} where a flag does not apply to the kind of model
+ */
+export async function openPipeline(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
+  const loras = values.lora.map(parseLora); // before the model, so that a typing error costs no download
+  const pipe = await openModel(values);
+  try {
+    await useSavedTiles(pipe.gpu);
+    // Before any edit: edits are solved for the outputs of the text encoder with its adapters.
+    for (const path of values.textualInversion) await pipe.loadTextualInversion(path);
+    for (const { path, weight } of loras) await pipe.loadLoraWeights(path, { weight });
+    return pipe;
+  } catch (error) {
+    pipe[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function openModel(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
+  const { variant, revision, tokenizer, activations } = values;
+  const model = await resolveModel(values.model);
+  const isSingleFile = isPickle(model) || /\.safetensors$/i.test(model);
+  const inapplicable = Object.entries(isSingleFile ? { variant, revision } : { tokenizer })
+    .find(([, value]) => value !== undefined);
+  if (inapplicable) {
+    throw new ArgumentError(
+      `Cannot use --${inapplicable[0]} with ${values.model}: it applies to ${
+        isSingleFile ? "folders and models of the hub" : "single files"
+      } only`,
+      { argument: `--${inapplicable[0]}` },
+    );
+  }
+  using bar = showProgress("loading", { total: 1, unit: "bytes" });
+  const common = {
+    localFilesOnly: values.offline || undefined, // undefined leaves the choice to HF_HUB_OFFLINE
+    activations,
+    onProgress: (component: string, done: number, total: number) => bar.set(done, { total, note: component }),
+  };
+  if (isSingleFile) return await StableDiffusionModelEditingPipeline.fromSingleFile(model, { tokenizer, ...common });
+  const safetyChecker = values.safetyChecker ? undefined : null;
+  return await StableDiffusionModelEditingPipeline.fromPretrained(model, {
+    variant,
+    revision,
+    safetyChecker,
+    ...common,
+  });
+}
+
+/** Parses FILE or FILE:WEIGHT. The default weight is 1. */
+function parseLora(text: string): { path: string; weight: number } {
+  const [, path, digits] = /^(.+?)(?::([+-]?(?:\d+\.?\d*|\.\d+)))?$/.exec(text) ?? [];
+  if (path === undefined) {
+    throw new ArgumentError("Cannot use --lora without a file: write --lora FILE or --lora FILE:WEIGHT", {
+      argument: "--lora",
+    });
+  }
+  return { path, weight: digits === undefined ? 1 : Number(digits) };
+}
+
+/** Applies the flags that configure a pipeline rather than a single call. */
+export function applySampling(pipe: StableDiffusionModelEditingPipeline, values: SamplingValues): void {
+  if (values.samplingMethod !== undefined) pipe.scheduler = samplerByName(values.samplingMethod, pipe.scheduler.config);
+  if (values.vaeTiling) pipe.enableVaeTiling();
+}
