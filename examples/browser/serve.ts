@@ -14,6 +14,7 @@ const { success } = await new Deno.Command("deno", {
     ...["bundle", "--quiet", "--platform", "browser", "--code-splitting", "--outdir", bundled],
     new URL("main.ts", import.meta.url).pathname,
   ],
+  cwd: new URL("../../", import.meta.url), // where deno.json names the package
 }).output();
 if (!success) Deno.exit(1);
 

@@ -7,12 +7,12 @@
  */
 import { openAsBlob } from "node:fs";
 import { readdir, writeFile } from "node:fs/promises";
-import { create, globals } from "webgpu";
 
+// Names that only Node resolves, so that Deno does not look for them when it checks this folder.
+const [dawn, bundle] = ["webgpu", "./bluerose.mjs"];
+const { create, globals } = await import(dawn);
 Object.assign(globalThis, globals); // GPUBufferUsage and the like
-const { encodePicture, fromJimp, Gpu, memoryTree, StableDiffusionPipeline, TorchGenerator } = await import(
-  "./bluerose.mjs"
-);
+const { encodePicture, fromJimp, Gpu, memoryTree, StableDiffusionPipeline, TorchGenerator } = await import(bundle);
 
 const model = new URL("../../models/pocket/", import.meta.url);
 const paths = ["model_index.json"];
