@@ -78,6 +78,28 @@ export { type FileTree, memoryTree } from "./pipeline/checkpoint/source/file_tre
 export { SafetensorsFile } from "./pipeline/checkpoint/safetensors/safetensors_file.ts";
 export type { Weights } from "./pipeline/checkpoint/safetensors/weights.ts";
 
+// Types that the signatures above name
+export type { AdapterSource, LoadLoraOptions, LoadTextualInversionOptions } from "./pipeline/adapters/adapters.ts";
+export type { CLIPConfig, CLIPTextConfig } from "./pipeline/checkpoint/diffusers/config/clip.ts";
+export type { CLIPImageProcessorConfig } from "./pipeline/checkpoint/diffusers/config/clip_image_processor.ts";
+export type { UNet2DConditionConfig } from "./pipeline/checkpoint/diffusers/config/unet.ts";
+export type { AutoencoderKLConfig } from "./pipeline/checkpoint/diffusers/config/vae.ts";
+export type { SingleFileOptions } from "./pipeline/checkpoint/ldm/single_file.ts";
+export type { TensorInfo } from "./pipeline/checkpoint/safetensors/format.ts";
+export type { SavedDtype } from "./pipeline/checkpoint/safetensors/tensor_stream.ts";
+export type { ModelSourceOptions } from "./pipeline/checkpoint/source/model_source.ts";
+export type { ModelOrigin } from "./pipeline/checkpoint/source/origin.ts";
+export type { EditedStates, StackableEdit } from "./pipeline/editing/edit_stack.ts";
+export type { CrossAttentionLayer, LayerChoice } from "./pipeline/editing/editable_model.ts";
+export type { ExportableEdit, LoraFormat } from "./pipeline/editing/lora_export.ts";
+export type { EditRoute, OperatorFactors } from "./pipeline/editing/operator.ts";
+export type { Alignment, AlignmentTokenizer, PositionPair } from "./pipeline/editing/prompts/alignment.ts";
+export type { EditSystemOptions } from "./pipeline/editing/solve/edit_system.ts";
+export type { SheetCell, SheetOptions, SheetRow } from "./pipeline/image/contact_sheet.ts";
+export type { PictureFormat } from "./pipeline/image/picture.ts";
+export type { FindTokenizerOptions } from "./pipeline/text/find_tokenizer.ts";
+export type { TokenizerFiles } from "./pipeline/text/tokenizer_files.ts";
+
 // Errors
 export * from "./pipeline/errors.ts";
 export { AlignmentError, IllConditionedError, LambdaError } from "./pipeline/editing/errors.ts";
