@@ -6,10 +6,11 @@ import { type EditReport, ModelEdit, type ModelEditOptions } from "./editing/mod
 import type { Attention } from "./layers/attention.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
-import type { StatesOf } from "./models/unet.ts";
+import type { LayerStates } from "./models/unet.ts";
 import { encodeTexts } from "./generation/prompts.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import {
+  type EmbeddingsEdit,
   type GenerateOptions,
   type GenerateResult,
   type OutputTypes,
@@ -169,13 +170,26 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     super[Symbol.dispose]();
   }
 
-  protected override statesOf(
-    embeddings: Tensor,
-    options: EditingGenerateOptions<keyof OutputTypes>,
-  ): Tensor | StatesOf {
+  protected override embeddingsEdit(options: EditingGenerateOptions<keyof OutputTypes>): EmbeddingsEdit | undefined {
     const { editsPerPrompt, numImagesPerPrompt = 1 } = options;
-    if (this.edits.length === 0 && !editsPerPrompt) return embeddings;
-    if (!editsPerPrompt) return this.edits.statesOf(embeddings);
+    if (this.edits.length === 0 && !editsPerPrompt) return undefined;
+    // A copy, so that the stack may change while the call is waiting.
+    const active = new EditStack<ModelEdit>();
+    for (const { edit, strength, enabled } of this.edits) if (enabled) active.push(edit, { strength });
+    const key = [
+      ...active.entries.flatMap(({ edit, strength }) => [edit, strength]),
+      ...(editsPerPrompt ?? []).flatMap((edits) => ["prompt", ...edits]),
+    ];
+    if (!editsPerPrompt) return { key, apply: (embeddings) => active.statesOf(embeddings) };
+    return { key, apply: (embeddings) => this.#editRows(embeddings, active, editsPerPrompt, numImagesPerPrompt) };
+  }
+
+  #editRows(
+    embeddings: Tensor,
+    active: EditStack<ModelEdit>,
+    editsPerPrompt: readonly (readonly ModelEdit[])[],
+    numImagesPerPrompt: number,
+  ): LayerStates {
     const rows = embeddings.shape[0];
     const images = editsPerPrompt.flatMap((edits) => Array.from({ length: numImagesPerPrompt }, () => edits));
     // Under guidance, the negative prompts of all images stand before the prompts.
@@ -185,7 +199,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
         `Cannot edit ${rows} rows of embeddings by the edits of ${editsPerPrompt.length} prompts: give one list of edits for each prompt`,
       );
     }
-    return this.edits.statesOf(embeddings, { perPrompt });
+    return active.statesOf(embeddings, { perPrompt });
   }
 
   protected override bakedWeight(layerPath: string, projection: "to_k" | "to_v"): Tensor | undefined {

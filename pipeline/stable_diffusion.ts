@@ -4,7 +4,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { concat } from "../kernels/shape/concat.ts";
 import { linearCombination } from "../kernels/shape/linear_combination.ts";
-import { type Scheduler, TorchGenerator } from "../schedulers/mod.ts";
+import { type Scheduler, type SchedulerPlan, TorchGenerator } from "../schedulers/mod.ts";
 import {
   type AdapterSource,
   loadLora,
@@ -27,9 +27,16 @@ import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
-import type { StatesOf, UNet2DConditionModel } from "./models/unet.ts";
+import { type Key, sameKey } from "./models/keyed_slot.ts";
+import type { LayerStates, PromptContext, UNet2DConditionModel } from "./models/unet.ts";
 import type { AutoencoderKL } from "./models/vae.ts";
-import { type EncodePromptOptions, encodePrompts, type PromptEmbeddings } from "./generation/prompts.ts";
+import {
+  type EncodePromptOptions,
+  encodePrompts,
+  type PromptEmbeddings,
+  type TokenizedPrompts,
+  tokenizePrompts,
+} from "./generation/prompts.ts";
 import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving.ts";
 import { blackenFlagged, warnOfNoChecker } from "./generation/safety.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
@@ -98,6 +105,14 @@ export interface GenerateResult<T extends keyof OutputTypes = "image"> {
   readonly nsfwContentDetected: boolean[] | null;
 }
 
+/** A change of the prompt's embeddings before the UNet reads them. */
+export interface EmbeddingsEdit {
+  /** What the result depends on beside the embeddings. Objects are compared by identity. */
+  readonly key: Key;
+  /** Embeddings [B, T, d] to what all cross-attention layers read, or each of them. */
+  readonly apply: (embeddings: Tensor) => Tensor | LayerStates;
+}
+
 /**
  * Text to pictures with Stable Diffusion 1.x and 2.x (diffusers' `StableDiffusionPipeline`).
  *
@@ -119,7 +134,8 @@ export class StableDiffusionPipeline implements Disposable {
   /** Whether the model's makers want pictures checked. */
   readonly requiresSafetyChecker: boolean;
   readonly #owned: DisposableStack;
-  readonly #compiled = new Set<string>();
+  /** Keys of the calls whose kernels have been compiled ahead. */
+  readonly #compiled: Key[] = [];
   #slicing = false;
   #tiling = false;
 
@@ -297,7 +313,7 @@ export class StableDiffusionPipeline implements Disposable {
    * @throws {PromptError} without prompts, or with another number of negative prompts
    */
   async encodePrompt(prompt: string | readonly string[], options: EncodePromptOptions = {}): Promise<PromptEmbeddings> {
-    const embeddings = encodePrompts(this, prompt, options);
+    const embeddings = encodePrompts(this.textEncoder, tokenizePrompts(this.tokenizer, prompt, options), options);
     await this.gpu.context.check();
     return embeddings;
   }
@@ -317,24 +333,7 @@ export class StableDiffusionPipeline implements Disposable {
     prompt: string | readonly string[] | undefined,
     options: GenerateOptions<keyof OutputTypes> = {},
   ): Promise<void> {
-    const { gpu, unet, scheduler } = this;
-    const settings = this.#checked(prompt, options);
-    const { height, width, guidanceScale } = settings;
-    const guided = guidanceScale > 1;
-    const prompts = Array.isArray(prompt) ? prompt.length : 1;
-    const { numImagesPerPrompt, outputType } = options;
-    const kind = [unet.activations, outputType === "latent" ? "latent" : this.#decoding];
-    const key = JSON.stringify([height, width, guided, prompts, numImagesPerPrompt, kind]);
-    if (this.#compiled.has(key)) return;
-    await compileAhead(gpu, () =>
-      gpu.scope(() => {
-        const { context, images } = this.#prepareContext(prompt, options, guided);
-        using read = context;
-        const started = Tensor.empty(gpu, this.#latentShape(images, settings)).keep();
-        using latents = rehearseDenoising(started, { ...settings, unet, scheduler, context: read });
-        if (outputType !== "latent") rehearseDecoding(this.vae, latents, this.#decoding);
-      }));
-    this.#compiled.add(key);
+    await this.#compile(this.#prepare(prompt, options));
   }
 
   /**
@@ -351,16 +350,14 @@ export class StableDiffusionPipeline implements Disposable {
     prompt: string | readonly string[] | undefined,
     options: GenerateOptions<T> = {},
   ): Promise<GenerateResult<T>> {
-    const settings = this.#checked(prompt, options);
-    const { guidanceScale, signal } = settings;
-    signal?.throwIfAborted();
-    const { unet, scheduler } = this;
-    await this.compileAhead(prompt, options);
-    const { context, images } = this.#prepareContext(prompt, options, guidanceScale > 1);
-    using prompts = context;
-    const started = this.#initialLatents(images, settings);
-    using latents = await denoise(started, { ...settings, unet, scheduler, context: prompts });
-    const outputType = options.outputType ?? "image";
+    const call = this.#prepare(prompt, options); // before the first wait: later changes do not count
+    call.signal?.throwIfAborted();
+    await this.#compile(call);
+    const contextKey = this.#contextKey(call);
+    using context = this.unet.lastContext.take(contextKey, () => this.#makeContext(call));
+    using latents = await denoise(this.#initialLatents(call), { ...call, context: context.value, contextKey });
+    context.keep();
+    const { outputType } = call;
     const result = (images: unknown, nsfwContentDetected: boolean[] | null) =>
       ({ images, nsfwContentDetected }) as GenerateResult<T>;
     if (outputType === "latent") {
@@ -421,29 +418,71 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * What the cross-attention layers read for these embeddings [B, T, d]. Editing pipelines answer
-   * differently layer by layer.
+   * How the prompt's embeddings change before the cross-attention layers read them, as it stands
+   * now; `undefined` for no change. Editing pipelines override it.
    */
-  protected statesOf(embeddings: Tensor, _options: GenerateOptions<keyof OutputTypes>): Tensor | StatesOf {
-    return embeddings;
+  protected embeddingsEdit(_options: GenerateOptions<keyof OutputTypes>): EmbeddingsEdit | undefined {
+    return undefined;
   }
 
-  #prepareContext(
-    prompt: string | readonly string[] | undefined,
-    options: GenerateOptions<keyof OutputTypes>,
-    guided: boolean,
-  ) {
-    const loraScale = options.crossAttentionKwargs?.scale ?? 1;
+  /** Compiles the kernels of a call, unless a call of the same key has done so. */
+  async #compile(call: Call): Promise<void> {
+    const { gpu, vae } = this;
+    const { height, width, tokens, images, guided, scheduler, numInferenceSteps, eta, outputType } = call;
+    const { slicing, tiling } = this.#decoding;
+    const key = [
+      ...this.#stateKey(call),
+      ...[height, width, tokens.batch, images, guided, scheduler, numInferenceSteps, eta],
+      ...[outputType === "latent", slicing, tiling],
+    ];
+    if (this.#compiled.some((known) => sameKey(known, key))) return;
+    await compileAhead(gpu, () =>
+      gpu.scope(() => {
+        using context = this.#makeContext(call);
+        const started = Tensor.empty(gpu, call.latentShape).keep();
+        using latents = rehearseDenoising(started, { ...call, context });
+        if (outputType !== "latent") rehearseDecoding(vae, latents, this.#decoding);
+      }));
+    this.#compiled.push(key);
+    if (this.#compiled.length > 64) this.#compiled.shift();
+  }
+
+  /**
+   * What both the prompt context and the choice of kernels depend on, beside prompts and shapes.
+   */
+  #stateKey({ edit, options, loraScale, guided }: Call): Key {
+    return [
+      ...[this.unet.activations, this.textEncoder, options.clipSkip ?? 0, loraScale, guided],
+      "text encoder",
+      ...this.textEncoder.weights.adapters.key,
+      ...this.textEncoder.addedTokens.values(),
+      "UNet",
+      ...this.unet.weights.adapters.key,
+      "edit",
+      ...edit?.key ?? [],
+    ];
+  }
+
+  /**
+   * What a prompt context depends on; `undefined` for embeddings that were handed in, since they
+   * may be written to between calls.
+   */
+  #contextKey(call: Call): Key | undefined {
+    const { tokens, images, options } = call;
+    if (options.promptEmbeds || options.negativePromptEmbeds) return undefined;
+    const ids = [...tokens.negatives, "prompts", ...tokens.prompts].map(String);
+    return [...this.#stateKey(call), "tokens", images, ...ids];
+  }
+
+  #makeContext({ tokens, edit, options, loraScale, guided }: Call): PromptContext {
     return this.gpu.scope(() => {
-      const { promptEmbeds, negativePromptEmbeds } = encodePrompts(this, prompt, {
+      const { promptEmbeds, negativePromptEmbeds } = encodePrompts(this.textEncoder, tokens, {
         ...options,
         doClassifierFreeGuidance: guided,
         loraScale,
       });
       const all = negativePromptEmbeds ? concat([negativePromptEmbeds, promptEmbeds], 0) : promptEmbeds;
-      const context = this.unet.prepareContext(this.statesOf(all, options), { loraScale });
-      context.keep();
-      return { context, images: promptEmbeds.shape[0] };
+      return this.unet.prepareContext(edit ? edit.apply(all) : all, { loraScale }).keep();
     });
   }
 
@@ -451,39 +490,29 @@ export class StableDiffusionPipeline implements Disposable {
     return { slicing: this.#slicing, tiling: this.#tiling };
   }
 
-  #latentShape(images: number, { height, width }: CheckedOptions): number[] {
-    const { spatialScale } = this.vae;
-    return [images, this.unet.config.inChannels, height / spatialScale, width / spatialScale];
-  }
-
-  #initialLatents(images: number, settings: CheckedOptions): Tensor {
-    const { latents, generator, numInferenceSteps } = settings;
-    const shape = this.#latentShape(images, settings);
+  #initialLatents({ latents, generator, latentShape: shape, images, plan }: Call): Tensor {
     if (latents && latents.shape.join() !== shape.join()) {
       throw new ShapeError(
-        `Cannot start from latents [${latents.shape.join(", ")}] as [${shape.join(", ")}] are wanted`,
-        [
-          latents.shape,
-          shape,
-        ],
+        `Cannot start from latents [${latents.shape.join(", ")}] as [${shape.join(", ")}] are wanted: ` +
+          `images, latent channels, height / ${this.vae.spatialScale}, width / ${this.vae.spatialScale}`,
+        [latents.shape, shape],
       );
     }
     if (generator instanceof Array && generator.length !== images) {
       throw new RangeError(
-        `Cannot draw ${images} images with ${generator.length} generators: give one, or one for each image`,
+        `Cannot generate ${images} images with ${generator.length} generators: give one, or one for each image`,
       );
     }
-    const { initNoiseSigma } = this.scheduler.plan(numInferenceSteps);
+    const { initNoiseSigma } = plan;
     const noise = latents ?? Tensor.from(this.gpu, drawNoise(shape, generator), shape);
     const scaled = linearCombination([{ tensor: noise, coefficient: initNoiseSigma }]);
     if (!latents) noise[Symbol.dispose]();
     return scaled;
   }
 
-  #checked(
-    prompt: string | readonly string[] | undefined,
-    options: GenerateOptions<keyof OutputTypes>,
-  ): CheckedOptions {
+  /** Checks the options of a call, and takes everything that it depends on as it stands now. */
+  #prepare(prompt: string | readonly string[] | undefined, options: GenerateOptions<keyof OutputTypes>): Call {
+    const { unet, scheduler } = this;
     const { spatialScale } = this.vae;
     const natural = naturalSize(this);
     const { height = natural, width = natural, callbackSteps = 1, numImagesPerPrompt = 1 } = options;
@@ -516,13 +545,28 @@ export class StableDiffusionPipeline implements Disposable {
     if (!Number.isFinite(guidanceScale)) {
       throw new RangeError(`Cannot draw as guidanceScale must be a finite number: ${guidanceScale}`);
     }
+    const { numInferenceSteps = 50, eta = 0 } = options;
+    const guided = guidanceScale > 1;
+    const tokens = tokenizePrompts(this.tokenizer, prompt, { ...options, doClassifierFreeGuidance: guided });
+    const images = tokens.batch * numImagesPerPrompt;
     return {
+      options: { ...options },
+      outputType: options.outputType ?? "image",
+      unet,
+      scheduler,
+      plan: scheduler.plan(numInferenceSteps, { eta }),
+      tokens,
+      edit: this.embeddingsEdit(options),
+      images,
+      latentShape: [images, this.vae.config.latentChannels, height / spatialScale, width / spatialScale],
       height,
       width,
       callbackSteps,
       guidanceScale,
-      numInferenceSteps: options.numInferenceSteps ?? 50,
-      eta: options.eta ?? 0,
+      guided,
+      loraScale,
+      numInferenceSteps,
+      eta,
       generator: options.generator ?? new TorchGenerator(),
       latents: options.latents,
       callback: options.callback,
@@ -531,11 +575,27 @@ export class StableDiffusionPipeline implements Disposable {
   }
 }
 
-interface CheckedOptions {
+/** A call of `generate` with its options checked, and everything that it depends on. */
+interface Call {
+  readonly options: GenerateOptions<keyof OutputTypes>;
+  readonly outputType: keyof OutputTypes;
+  readonly unet: UNet2DConditionModel;
+  readonly scheduler: Scheduler;
+  readonly plan: SchedulerPlan;
+  readonly tokens: TokenizedPrompts;
+  readonly edit: EmbeddingsEdit | undefined;
+  /** Pictures of all prompts together. */
+  readonly images: number;
+  /** [images, latent channels, h, w] */
+  readonly latentShape: readonly number[];
   readonly height: number;
   readonly width: number;
   readonly numInferenceSteps: number;
   readonly guidanceScale: number;
+  /** Whether classifier-free guidance applies. */
+  readonly guided: boolean;
+  /** Factor of all LoRAs. */
+  readonly loraScale: number;
   readonly eta: number;
   readonly generator: TorchGenerator | readonly TorchGenerator[];
   readonly latents?: Tensor;

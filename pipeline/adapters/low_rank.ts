@@ -124,6 +124,14 @@ export class AdapterStack implements Disposable {
     this.layers = this.#layers;
   }
 
+  /** Called after an adapter was added, removed or given another weight. */
+  onChange: (() => void) | undefined;
+
+  /** What results depend on: each adapter's identity and weight, in order. */
+  get key(): readonly unknown[] {
+    return [...this.#adapters.values()].flatMap((adapter) => [adapter, adapter.weight]);
+  }
+
   /** Makes a layer adaptable. */
   register<Down extends Disposable>(
     path: string,
@@ -178,12 +186,15 @@ export class AdapterStack implements Disposable {
     const adapter: Adapter = { name, weight };
     this.#adapters.set(name, adapter);
     for (const [path, update] of updates) this.#layers.get(path)!.attach(update, adapter);
+    this.onChange?.();
   }
 
   /** Changes an adapter's weight; does nothing where the model has no part of it. */
   reweight(name: string, weight: number): void {
     const adapter = this.#adapters.get(name);
-    if (adapter) adapter.weight = weight;
+    if (!adapter || adapter.weight === weight) return;
+    adapter.weight = weight;
+    this.onChange?.();
   }
 
   /** Takes an adapter away and frees it; does nothing where the model has no part of it. */
@@ -192,6 +203,7 @@ export class AdapterStack implements Disposable {
     if (!adapter) return;
     this.#adapters.delete(name);
     for (const layer of this.#layers.values()) layer.detach(adapter);
+    this.onChange?.();
   }
 
   [Symbol.dispose](): void {

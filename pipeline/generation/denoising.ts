@@ -13,6 +13,7 @@ import {
   type SchedulerPlan,
   TorchGenerator,
 } from "../../schedulers/mod.ts";
+import type { Key, KeyedSlot, Lease } from "../models/keyed_slot.ts";
 import type { PromptContext, UNet2DConditionModel } from "../models/unet.ts";
 
 /**
@@ -26,11 +27,18 @@ export interface DenoisingOptions {
   readonly unet: UNet2DConditionModel;
   readonly scheduler: Scheduler;
   readonly numInferenceSteps: number;
+  /** The scheduler's plan for these steps and this eta. */
+  readonly plan: SchedulerPlan;
   /**
    * Keys and values of the prompts; under guidance those of the negative prompts first, so twice as
    * many as latents.
    */
   readonly context: PromptContext;
+  /**
+   * What the context depends on. With it, the captured prediction is kept for the next call of the
+   * same key, shapes and guidance.
+   */
+  readonly contextKey?: Key;
   readonly guidanceScale: number;
   readonly eta: number;
   /** Draws the noise of samplers that add some, one for all or one per image. */
@@ -65,22 +73,27 @@ export async function denoise(latents: Tensor, options: DenoisingOptions): Promi
     } else if (signal) await gpu.finished(); // so that an abort finds a step to stop before
   }
   signal?.throwIfAborted();
+  loop.keepPrediction();
   return loop.release();
 }
 
 /**
- * Steps of which each may ask for other kernels than the one before: until the history of a
- * multi-step sampler is full.
+ * Steps until the history of a multi-step sampler is full. Each of them may use other kernels than
+ * the one before.
  */
-const unlikeSteps = 5;
+const warmUpSteps = 5;
 
 /**
  * Asks for everything that {@linkcode denoise} does on the device, for {@linkcode Gpu.rehearse}:
  * but for noise, which it draws from nobody's generator.
  */
 export function rehearseDenoising(latents: Tensor, options: DenoisingOptions): Tensor {
-  using loop = new DenoisingLoop(latents, { ...options, generator: new TorchGenerator(0) });
-  for (const index of loop.plan.steps.slice(0, unlikeSteps).keys()) {
+  using loop = new DenoisingLoop(latents, {
+    ...options,
+    generator: new TorchGenerator(0),
+    contextKey: undefined,
+  });
+  for (const index of loop.plan.steps.slice(0, warmUpSteps).keys()) {
     loop.predict(index);
     if (loop.plan.nonlinear === null) loop.applyStep(index);
   }
@@ -110,24 +123,20 @@ class DenoisingLoop implements Disposable {
   readonly #registers: Registers;
   /** Rows of the UNet's time projections, one a step. */
   readonly #times: Tensor;
-  readonly #input: { readonly sample: Tensor; readonly time: Tensor };
-  readonly #prediction: Program<Tensor>;
+  readonly #prediction: Lease<Prediction>;
   readonly #held = new DisposableStack();
 
   constructor(latents: Tensor, options: DenoisingOptions) {
-    const { unet, scheduler, context, eta, numInferenceSteps } = options;
-    const { gpu } = unet;
+    const { unet, context, contextKey, guidanceScale } = options;
     this.#options = options;
+    this.plan = options.plan;
     try {
-      this.#registers = this.#held.use(new Registers(latents)); // first of all: what throws from here on leaves nothing behind
-      this.plan = scheduler.plan(numInferenceSteps, { eta });
+      this.#registers = this.#held.use(new Registers(latents)); // first, so that an error frees the latents
       this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, { loraScale: context.loraScale })); // [steps, columns]
       const [, columns] = this.#times.dims(2);
-      this.#input = {
-        sample: this.#held.use(Tensor.empty(gpu, latents.shape).keep()),
-        time: this.#held.use(Tensor.empty(gpu, [1, columns]).keep()),
-      };
-      this.#prediction = this.#held.use(gpu.capture(() => predictNoise(this.#input, options)));
+      const key = contextKey && [...contextKey, guidanceScale, ...latents.shape];
+      const slot = unet.lastPrediction as KeyedSlot<Prediction>;
+      this.#prediction = this.#held.use(slot.take(key, () => new Prediction(latents.shape, columns, options)));
     } catch (error) {
       this.#held.dispose();
       throw error;
@@ -144,14 +153,19 @@ class DenoisingLoop implements Disposable {
 
   /** What {@linkcode predict} found last. */
   get output(): Tensor {
-    return this.#prediction.result;
+    return this.#prediction.value.program.result;
+  }
+
+  /** Keeps the captured prediction for the next call, unless it holds much memory. */
+  keepPrediction(): void {
+    if (this.#prediction.value.program.temporaryBytes <= mostKeptBytes) this.#prediction.keep();
   }
 
   /** Asks the model about the sample. */
   predict(index: number): void {
     const { gpu } = this.#options.unet;
     const { inputScale } = this.plan.steps[index];
-    const { sample, time } = this.#input;
+    const { sample, time } = this.#prediction.value;
     gpu.scope(() => {
       const scaled = inputScale === 1
         ? this.sample
@@ -159,7 +173,7 @@ class DenoisingLoop implements Disposable {
       copyAll(scaled, sample);
       copyAll(this.#times, time, index * time.size);
     });
-    this.#prediction.run();
+    this.#prediction.value.program.run();
   }
 
   /** Takes the step that the scheduler has planned. */
@@ -190,8 +204,35 @@ class DenoisingLoop implements Disposable {
 }
 
 /**
- * The model's word on a sample: guided, where the context holds negative prompts, by one batch of
- * two.
+ * Temporaries of a prediction that are kept between calls, at most: those of 512 × 512 pictures fit
+ * several times. Larger ones would take memory from decoding.
+ */
+const mostKeptBytes = 512 * 1024 ** 2;
+
+/** The UNet and guidance, captured on inputs of their own. */
+class Prediction implements Disposable {
+  readonly sample: Tensor; // [B, latent channels, h, w]
+  readonly time: Tensor; // [1, columns]
+  readonly program: Program<Tensor>;
+  readonly #owned: DisposableStack;
+
+  constructor(shape: readonly number[], columns: number, options: DenoisingOptions) {
+    const { gpu } = options.unet;
+    using owned = new DisposableStack();
+    this.sample = owned.use(Tensor.empty(gpu, shape).keep());
+    this.time = owned.use(Tensor.empty(gpu, [1, columns]).keep());
+    this.program = owned.use(gpu.capture(() => predictNoise(this, options)));
+    this.#owned = owned.move();
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
+}
+
+/**
+ * Runs the UNet. Applies classifier-free guidance when the context holds negative prompts, which
+ * then run in the same batch.
  */
 function predictNoise(
   { sample, time }: { sample: Tensor; time: Tensor },

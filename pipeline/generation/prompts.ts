@@ -31,28 +31,55 @@ export interface PromptEmbeddings {
   readonly negativePromptEmbeds: Tensor | undefined;
 }
 
+/** Token ids of prompts, padded and truncated to the tokenizer's length. */
+export interface TokenizedPrompts {
+  /** One row for each prompt; none where `promptEmbeds` takes their place. */
+  readonly prompts: readonly (readonly number[])[];
+  /**
+   * One row for each prompt under classifier-free guidance, unless `negativePromptEmbeds` is given.
+   */
+  readonly negatives: readonly (readonly number[])[];
+  /** The number of prompts, or of rows in `promptEmbeds`. */
+  readonly batch: number;
+}
+
 /**
- * Prompts to embeddings. Prompts and negative prompts that are texts go through the encoder in one
- * batch, unless layers are skipped: diffusers skips them for the prompts alone.
+ * Tokenizes prompts and negative prompts. Truncated text is reported by a warning.
+ *
+ * @throws {PromptError} without prompts, or when negative prompts and prompts do not pair
+ */
+export function tokenizePrompts(
+  tokenizer: CLIPTokenizer,
+  prompt: string | readonly string[] | undefined,
+  options: EncodePromptOptions = {},
+): TokenizedPrompts {
+  const { doClassifierFreeGuidance = true, negativePrompt, promptEmbeds, negativePromptEmbeds } = options;
+  const prompts = promptEmbeds ? [] : asPrompts(prompt);
+  const batch = promptEmbeds ? promptEmbeds.dims(3)[0] : prompts.length;
+  const negatives = doClassifierFreeGuidance && !negativePromptEmbeds ? asNegatives(negativePrompt, batch) : [];
+  return { prompts: tokenizeTexts(tokenizer, prompts), negatives: tokenizeTexts(tokenizer, negatives), batch };
+}
+
+/**
+ * Encodes tokenized prompts. Prompts and negative prompts go through the encoder as one batch,
+ * unless layers are skipped: diffusers skips them for the prompts alone.
+ *
+ * @throws {ShapeError} when the given embeddings differ in shape
  */
 export function encodePrompts(
-  { tokenizer, textEncoder }: { tokenizer: CLIPTokenizer; textEncoder: CLIPTextModel },
-  prompt: string | readonly string[] | undefined,
+  textEncoder: CLIPTextModel,
+  { prompts, negatives, batch }: TokenizedPrompts,
   options: EncodePromptOptions = {},
 ): PromptEmbeddings {
   const {
     numImagesPerPrompt = 1,
     doClassifierFreeGuidance = true,
-    negativePrompt,
     clipSkip = 0,
     loraScale,
     promptEmbeds,
     negativePromptEmbeds,
   } = options;
   const { gpu } = textEncoder;
-  const prompts = promptEmbeds ? [] : asPrompts(prompt);
-  const batch = promptEmbeds ? promptEmbeds.dims(3)[0] : prompts.length;
-  const negatives = doClassifierFreeGuidance && !negativePromptEmbeds ? asNegatives(negativePrompt, batch) : [];
   if (negativePromptEmbeds && promptEmbeds && negativePromptEmbeds.shape.join() !== promptEmbeds.shape.join()) {
     throw new ShapeError(
       `Cannot guide embeddings [${promptEmbeds.shape.join(", ")}] away from [${
@@ -62,8 +89,8 @@ export function encodePrompts(
     );
   }
   return gpu.scope(() => {
-    const encode = (texts: readonly string[], clipSkip: number) =>
-      texts.length === 0 ? undefined : encodeTexts(tokenizer, textEncoder, texts, { clipSkip, loraScale });
+    const encode = (rows: TokenizedPrompts["prompts"], clipSkip: number) =>
+      rows.length === 0 ? undefined : textEncoder.forward(rows, { clipSkip, loraScale }).lastHiddenState;
     const together = clipSkip === 0 ? encode([...negatives, ...prompts], 0) : undefined;
     const rows = (source: Tensor | undefined, first = 0) => repeatRows(source!, first, batch, numImagesPerPrompt);
     return {
@@ -89,8 +116,12 @@ export function encodeTexts(
   texts: readonly string[],
   options: { clipSkip?: number; loraScale?: number } = {},
 ): Tensor {
-  const { gpu } = textEncoder;
-  const ids = texts.map((text) => {
+  const ids = tokenizeTexts(tokenizer, texts);
+  return textEncoder.gpu.scope(() => textEncoder.forward(ids, options).lastHiddenState);
+}
+
+function tokenizeTexts(tokenizer: CLIPTokenizer, texts: readonly string[]): number[][] {
+  return texts.map((text) => {
     const cut = tokenizer.cut(text);
     if (cut !== "") {
       console.warn(
@@ -103,7 +134,6 @@ export function encodeTexts(
     }
     return tokenizer.encode(text, { padding: "max_length", truncation: true });
   });
-  return gpu.scope(() => textEncoder.forward(ids, options).lastHiddenState);
 }
 
 /**

@@ -12,6 +12,7 @@ import type { WeightScope } from "../checkpoint/bind.ts";
 import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config/unet.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { KeyedSlot } from "./keyed_slot.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /** How tensors between a network's kernels are stored. Arithmetic is f32 either way. */
@@ -80,7 +81,7 @@ export class PromptContext implements Disposable {
  * The embeddings [B, T, d] that a cross-attention layer projects to keys and to values: the same
  * tensor for both unless an edit tells them apart.
  */
-export type StatesOf = (layerPath: string) => { keys: Tensor; values: Tensor };
+export type LayerStates = (layerPath: string) => { keys: Tensor; values: Tensor };
 
 /** Residual blocks, each followed by a transformer where the block has them; then down. */
 class DownBlock {
@@ -213,12 +214,17 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    * time: weights do not depend on it, and prepared contexts keep the dtype they were made with.
    */
   activations: ActivationType;
+  /** The prompt context of the last generation, kept for the next. Freed with the model. */
+  readonly lastContext: KeyedSlot<PromptContext> = new KeyedSlot();
+  /** The captured prediction of the last generation, kept for the next. Freed with the model. */
+  readonly lastPrediction: KeyedSlot<Disposable> = new KeyedSlot();
   readonly #modules: Modules;
 
   private constructor(parts: ModelParts<UNet2DConditionConfig, Modules>, options: UNetLoadOptions) {
     super(parts);
     this.#modules = parts.modules;
     this.activations = options.activations ?? "f32";
+    this.weights.adapters.onChange = () => this.#clearKept();
   }
 
   /**
@@ -263,13 +269,13 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    * @param options.loraScale factor of the LoRAs, here and in all of {@linkcode forward}. Default:
    *   1.
    */
-  prepareContext(states: Tensor | StatesOf, options: { loraScale?: number } = {}): PromptContext {
+  prepareContext(states: Tensor | LayerStates, options: { loraScale?: number } = {}): PromptContext {
     const { loraScale = 1 } = options;
-    const statesOf: StatesOf = states instanceof Tensor ? () => ({ keys: states, values: states }) : states;
+    const layerStates: LayerStates = states instanceof Tensor ? () => ({ keys: states, values: states }) : states;
     const layers = new Map<Attention, KeysValues>();
     let batch = 0;
     for (const layer of this.crossAttentions) {
-      const { keys, values } = statesOf(layer.path);
+      const { keys, values } = layerStates(layer.path);
       for (const { shape } of [keys, values]) {
         if (shape.length !== 3 || shape[2] !== this.config.crossAttentionDim) {
           throw new ShapeError(
@@ -356,6 +362,17 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
         const context = this.prepareContext(encoderHiddenStates, { loraScale });
         return this.#modules.forward(sample, time, (layer) => context.of(layer), { observe, dtype });
       }));
+  }
+
+  /** Frees the weights, and what was computed with them for the next generation. */
+  override [Symbol.dispose](): void {
+    this.#clearKept();
+    super[Symbol.dispose]();
+  }
+
+  #clearKept(): void {
+    this.lastPrediction.clear();
+    this.lastContext.clear();
   }
 
   #project(embedded: Tensor): Tensor {

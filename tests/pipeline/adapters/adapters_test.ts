@@ -7,7 +7,7 @@ import { type ByteSource, bytesSource } from "../../../pipeline/checkpoint/sourc
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { writeSafetensors } from "../../../pipeline/checkpoint/safetensors/writer.ts";
-import type { StatesOf } from "../../../pipeline/models/unet.ts";
+import type { EmbeddingsEdit } from "../../../pipeline/stable_diffusion.ts";
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, TorchGenerator } from "../../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens } from "../../goldens.ts";
@@ -460,8 +460,10 @@ gpuTest("a textual inversion that does not fit is refused, and changes nothing",
 class OperatorPipeline extends StableDiffusionPipeline {
   operator: Tensor | undefined; // [d, d]
 
-  protected override statesOf(embeddings: Tensor): Tensor | StatesOf {
-    return this.operator === undefined ? embeddings : matmul(embeddings, this.operator, { transposeB: true });
+  protected override embeddingsEdit(): EmbeddingsEdit | undefined {
+    const { operator } = this;
+    if (operator === undefined) return undefined;
+    return { key: [operator], apply: (embeddings) => matmul(embeddings, operator, { transposeB: true }) };
   }
 }
 
