@@ -34,9 +34,10 @@ import { waitingMs } from "../bench/measure/timing.ts";
 import { guidedTasks } from "../bench/cases/unet_shapes.ts";
 import { Gpu } from "../engine/gpu.ts";
 import type { TileShape } from "../kernels/gemm/tile.ts";
-import { tileTableName } from "../kernels/policy.ts";
+import { tuningName } from "../kernels/policy.ts";
 import { tune, type TunedKind } from "../bench/measure/tune.ts";
-import { saveTiles, useSavedTiles } from "./tile_file.ts";
+import { openTunedGpu } from "../pipeline/tuning_file.ts";
+import { saveTuning } from "./tile_file.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { showProgress } from "./progress.ts";
@@ -137,10 +138,13 @@ export const command: Command = defineCommand({
       await measureStages({ model: values.model, steps: values.steps, budgetMs, onStage });
     }
 
-    using gpu = onMatrices ? await openWithSubgroupMatrices() : await Gpu.request();
+    using gpu = onMatrices
+      ? await openWithSubgroupMatrices(values.tune)
+      : values.tune
+      ? await Gpu.request()
+      : await openTunedGpu();
     const waitMs = await waitingMs(() => gpu.finished());
     if (values.tune) return await tuneDevice(gpu, { waitMs, budgetMs });
-    await useSavedTiles(gpu);
     const ceiling = await measureCeiling(gpu, { budgetMs, waitMs });
     console.log(`\n${gpu.info.name}\n${ceilingText(ceiling)}`);
     if (wanted.has("kernels")) await measureKernels();
@@ -245,20 +249,21 @@ export const command: Command = defineCommand({
 });
 
 /** Dawn's device, which is asked for subgroup matrices and must have them. */
-async function openWithSubgroupMatrices(): Promise<Gpu> {
+async function openWithSubgroupMatrices(isUntuned: boolean): Promise<Gpu> {
   const refuse = (why: string): never => {
     throw new ArgumentError(`Cannot use --subgroup-matrices as ${why}`, { argument: "--subgroup-matrices" });
   };
   const { gpu: dawn, missing } = await findDawn();
   if (!dawn) return refuse(missing!);
-  const gpu = await Gpu.request({ gpu: dawn, subgroupMatrices: true });
+  const options = { gpu: dawn, subgroupMatrices: true };
+  const gpu = isUntuned ? await Gpu.request(options) : await openTunedGpu(options);
   if (gpu.info.subgroupMatrix) return gpu;
   const { name } = gpu.info;
   gpu[Symbol.dispose]();
   return refuse(`${name} has none of f16 with results in f32`);
 }
 
-/** Fills this adapter's tile table, starting from its class's tiles. */
+/** Tunes this adapter, starting from the choices of its device class. */
 async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number }): Promise<void> {
   console.log(gpu.info.name);
   const size = ({ strategy, lanes, rows, columns }: TileShape) =>
@@ -278,7 +283,7 @@ async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number 
       line(`heads of ${tuned.width}`, `${path}${form && `: ${form}`}`, tuned);
     },
   });
-  console.log(await saveTiles(tileTableName(gpu), tiles));
+  console.log(await saveTuning(tuningName(gpu.info), tiles));
 }
 
 function expression(text: string | undefined): RegExp | undefined {

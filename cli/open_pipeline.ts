@@ -5,7 +5,6 @@ import { ArgumentError } from "./arguments.ts";
 import { resolveModel } from "./embedded_model.ts";
 import type { ModelValues, SamplingValues } from "./flags.ts";
 import { showProgress } from "./progress.ts";
-import { useSavedTiles } from "./tile_file.ts";
 
 /**
  * Opens a model with its LoRAs and textual inversions. Shows a progress bar on a terminal.
@@ -16,7 +15,6 @@ export async function openPipeline(values: ModelValues): Promise<StableDiffusion
   const loras = values.lora.map(parseLora); // before the model, so that a typing error costs no download
   const pipe = await openModel(values);
   try {
-    await useSavedTiles(pipe.gpu);
     // Before any edit: edits are solved for the outputs of the text encoder with its adapters.
     for (const path of values.textualInversion) await pipe.loadTextualInversion(path);
     for (const { path, weight } of loras) await pipe.loadLoraWeights(path, { weight });

@@ -1,4 +1,5 @@
-import { Gpu } from "../engine/gpu.ts";
+import type { Gpu } from "../engine/gpu.ts";
+import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { ImageError } from "../pipeline/image/errors.ts";
 import { decodePicture, type Picture } from "../pipeline/image/picture.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
@@ -51,7 +52,7 @@ const scoring = defineCommand({
   ],
   async run({ prompts, model, variant, json }, { positionals }) {
     const pictures = await Promise.all(positionals.map(readPicture));
-    using gpu = await Gpu.request();
+    using gpu = await openTunedGpu();
     using clip = await openClip(gpu, await resolveModel(model), variant);
     const logits = await clip.score(pictures, prompts); // [images, prompts]
     const scores = positionals.map((image, i) =>

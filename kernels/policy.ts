@@ -1,11 +1,22 @@
-import type { DeviceClass, Gpu, SubgroupMatrix } from "../engine/gpu.ts";
+/**
+ * Every choice that depends on the device: tiles, forms of attention, workgroup shapes, thresholds.
+ *
+ * A kernel asks {@linkcode policyOf} its device. A policy never changes: it follows from the
+ * device's description and from the tuning that the device was opened with.
+ *
+ * @module
+ */
+import type { DeviceDescription } from "../engine/device_info.ts";
+import type { DeviceClass, Gpu, GpuInfo, SubgroupMatrix } from "../engine/gpu.ts";
 import {
+  type AttentionForm,
   attentionFormNumbers,
+  attentionFormOn,
   type AttentionForms,
   type AttentionPath,
   unsupportedAttentionReason,
-  useAttentionForms,
 } from "./attention/form.ts";
+import type { AttentionSizes } from "./attention/sizes.ts";
 import type { TileShape } from "./gemm/tile.ts";
 
 /**
@@ -18,18 +29,15 @@ export type TileKind = typeof tileKinds[number];
 /** The tile for each kind of product; those that are missing are the device class's. */
 export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;
 
-/** What a tuner has found out about a device. */
-export type DeviceTiles = Tiles & { readonly attention?: AttentionForms };
+/** The tuned choices for one adapter. */
+export type AdapterTuning = Tiles & { readonly attention?: AttentionForms };
 
-/**
- * {@linkcode DeviceTiles} by the name of the adapter that they were measured on: what a tuner
- * writes down.
- */
-export type TileTable = Readonly<Record<string, DeviceTiles>>;
+/** The tuned choices by adapter (see {@linkcode tuningName}), as `bluerose bench --tune` saves them. */
+export type Tuning = Readonly<Record<string, AdapterTuning>>;
 
-/** A tile table that cannot be read or used. */
-export class TileTableError extends Error {
-  override readonly name = "TileTableError";
+/** A tuning that cannot be read, or that the device cannot run. */
+export class TuningError extends Error {
+  override readonly name = "TuningError";
 }
 
 /** The kind of an m × n result. */
@@ -77,8 +85,6 @@ function softwareTiles(lanes: number): Required<Tiles> {
   return { row: tile(8), skinny: tile(32), few: tile(32), many: tile(32) };
 }
 
-const tuned = new WeakMap<Gpu, Tiles>();
-
 /**
  * Depth of the blocks of A and B in workgroup memory, for subgroup matrices: a multiple of their k.
  */
@@ -99,71 +105,222 @@ function matrixTiles(lanes: number): Tiles {
   return { few: tile(2), many: tile(4) };
 }
 
-/**
- * The tiles in use on a device: for products whose operands may be rounded to f16
- * (`allowF16Operands`), or for all others.
- */
-export function tilesOf(gpu: Gpu, { allowF16Operands = false }: { allowF16Operands?: boolean } = {}): Required<Tiles> {
-  const { deviceClass, subgroupSize, subgroupMatrix } = gpu.info;
-  const base = deviceClass !== "software"
-    ? defaults[deviceClass]
-    : subgroupSize > 0
-    ? softwareTiles(subgroupSize)
-    : small;
-  const own = Object.entries(tuned.get(gpu) ?? {}).filter(([, { strategy }]) =>
-    allowF16Operands || strategy !== "matrix"
-  );
-  return {
-    ...base,
-    ...(allowF16Operands && subgroupMatrix ? matrixTiles(subgroupMatrix.lanes) : {}),
-    ...Object.fromEntries(own),
-  };
+/** The name of a device's entry in a {@linkcode Tuning}. Subgroup matrices are tuned apart. */
+export function tuningName(info: GpuInfo): string {
+  return info.name + (info.subgroupMatrix ? " with subgroup matrices" : "");
 }
 
-/**
- * The name that a device's tiles have in a table: the adapter's; with subgroup matrices in use,
- * others are fastest.
- */
-export function tileTableName(gpu: Gpu): string {
-  return gpu.info.name + (gpu.info.subgroupMatrix ? " with subgroup matrices" : "");
+/** Options of {@linkcode Policy.tileFor}. */
+export interface TileOptions {
+  /** Whether the rows of the result are multiples of 4. Default: true. */
+  readonly vec4?: boolean;
+  /** Whether B is gathered element by element, as a convolution's patches are. Default: false. */
+  readonly isGathered?: boolean;
+  /** Whether operands may be rounded to f16, for subgroup matrices. Default: false. */
+  readonly allowF16Operands?: boolean;
 }
 
-/**
- * Uses what a tuner found out about this adapter, from now on; an empty table goes back to the
- * class's tiles.
- *
- * @returns whether the table knows the adapter
- * @throws {TileTableError} when a tile of it cannot run on the device; nothing is changed then
- *
- * ```ts
- * using gpu = await Gpu.request();
- * useTiles(gpu, parseTileTable(await Deno.readTextFile("tiles.json"), "tiles.json"));
- * ```
- */
-export function useTiles(gpu: Gpu, table: TileTable): boolean {
-  const name = tileTableName(gpu);
-  const known = Object.hasOwn(table, name);
-  const { attention, ...tiles } = known ? table[name] : {};
-  for (const [kind, shape] of Object.entries<TileShape>(tiles)) {
-    const why = unsupportedReason(gpu, shape);
-    if (why) throw new TileTableError(`Cannot use the tile for ${kind} on ${name} as ${why}`);
+/** Sizes that decide about the 3×3 convolution kernel. */
+export interface Conv3x3Sizes {
+  readonly kernelHeight: number;
+  readonly kernelWidth: number;
+  readonly inChannels: number;
+  readonly stride: number;
+  readonly padding: readonly number[];
+  /** Width of the input. */
+  readonly width: number;
+}
+
+/** The choices for one device. Made by {@linkcode policyFor}. */
+export class Policy {
+  readonly #info: GpuInfo;
+  readonly #tuned: AdapterTuning;
+
+  /** @throws {TuningError} when the device cannot run what its tuning says */
+  constructor({ info, options }: DeviceDescription) {
+    this.#info = info;
+    const name = tuningName(info);
+    const tuning: Tuning = (options.tuning ?? {}) as Tuning;
+    this.#tuned = Object.hasOwn(tuning, name) ? tuning[name] : {};
+    const { attention = {}, ...tiles } = this.#tuned;
+    for (const [kind, shape] of Object.entries<TileShape>(tiles)) {
+      const why = unsupportedReason(info, shape);
+      if (why) throw new TuningError(`Cannot use the tile for ${kind} on ${name} as ${why}`);
+    }
+    for (const [width, form] of Object.entries(attention)) {
+      const why = unsupportedAttentionReason(info, Number(width), form);
+      if (why) throw new TuningError(`Cannot use the attention for heads of ${width} on ${name} as ${why}`);
+    }
   }
-  for (const [width, form] of Object.entries(attention ?? {})) {
-    const why = unsupportedAttentionReason(gpu, Number(width), form);
-    if (why) throw new TileTableError(`Cannot use the attention for heads of ${width} on ${name} as ${why}`);
+
+  get #isSoftware(): boolean {
+    return this.#info.deviceClass === "software";
   }
-  if (known) tuned.set(gpu, tiles);
-  else tuned.delete(gpu);
-  useAttentionForms(gpu, attention);
-  return known;
+
+  /** Whether register tiles are shared by subgroup broadcasts and not through workgroup memory. */
+  get #usesSubgroupTiles(): boolean {
+    return this.#isSoftware && this.#info.subgroupSize > 0;
+  }
+
+  /** The tile for each kind of product: tuned ones before those of the device class. */
+  tiles({ allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {}): Required<Tiles> {
+    const { deviceClass, subgroupSize, subgroupMatrix } = this.#info;
+    const base = deviceClass !== "software"
+      ? defaults[deviceClass]
+      : subgroupSize > 0
+      ? softwareTiles(subgroupSize)
+      : small;
+    const { attention: _, ...tiles } = this.#tuned;
+    const own = Object.entries<TileShape>(tiles).filter(([, { strategy }]) =>
+      allowF16Operands || strategy !== "matrix"
+    );
+    return {
+      ...base,
+      ...(allowF16Operands && subgroupMatrix ? matrixTiles(subgroupMatrix.lanes) : {}),
+      ...Object.fromEntries(own),
+    };
+  }
+
+  /**
+   * The tile for an m × n result.
+   *
+   * Software devices get a small tile where results cannot be stored as vec4, since each element is
+   * then an access of its own, and one column where B is gathered, since a second column saves no
+   * access.
+   */
+  tileFor(m: number, n: number, options: TileOptions = {}): TileShape {
+    const { vec4 = true, isGathered = false, allowF16Operands } = options;
+    const shape = this.tiles({ allowF16Operands })[tileKind(m, n)];
+    if (shape.strategy !== "subgroup") return shape;
+    if (!vec4) return { ...shape, rows: 8, columns: 1 };
+    return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
+  }
+
+  /**
+   * Into how many parts k is split, for a result of `workgroups` tiles: more than one where the
+   * result alone would not occupy a GPU.
+   */
+  splitsFor(workgroups: number, k: number): number {
+    if (this.#isSoftware) return 1;
+    let splits = 1;
+    while (
+      splits < 8 && workgroups * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
+      k / (splits * 2) >= leastDepth
+    ) splits *= 2;
+    return splits;
+  }
+
+  /** The form of an attention: the tuned one for its head width, or the device class's. */
+  attentionFor(sizes: AttentionSizes): AttentionForm {
+    const { attention = {} } = this.#tuned, width = `${sizes.dim}`;
+    if (Object.hasOwn(attention, width)) return attention[width];
+    if (sizes.dim > widestStreamed[this.#isSoftware ? "software" : "gpu"]) return { path: "staged" };
+    return (this.#isSoftware ? attentionFormOn(this.#info, "subgroup", sizes) : undefined) ??
+      attentionFormOn(this.#info, "workgroup", sizes) ?? { path: "staged" };
+  }
+
+  /** Workgroup shape of elementwise kernels: lanes along x and y, and columns of a lane. */
+  elementwise(rows: number, columns: number): { LANES_X: number; LANES_Y: number; TURNS: number } {
+    if (this.#isSoftware) return { LANES_X: 8, LANES_Y: 1, TURNS: 16 };
+    // Narrow rows share a workgroup.
+    const across = rows === 1 ? 64 : Math.min(64, Math.max(4, 2 ** Math.ceil(Math.log2(columns))));
+    return { LANES_X: across, LANES_Y: 64 / across, TURNS: rows === 1 ? 1 : 4 };
+  }
+
+  /**
+   * How rows are reduced: by one subgroup where its size is known, else by 64 lanes (8 on software
+   * devices) through workgroup memory.
+   */
+  get reduction(): { readonly LANES: number; readonly SUBGROUP: boolean } {
+    const { subgroupSize } = this.#info;
+    if (subgroupSize > 0) return { LANES: subgroupSize, SUBGROUP: true };
+    return { LANES: this.#isSoftware ? 8 : 64, SUBGROUP: false };
+  }
+
+  /** Workgroups of a group norm, and the least accesses of one: GPUs want thousands of workgroups. */
+  get groupNorm(): { readonly workgroups: number; readonly leastAccesses: number } {
+    const { LANES } = this.reduction;
+    return this.#isSoftware
+      ? { workgroups: 64, leastAccesses: 64 * LANES }
+      : { workgroups: 8192, leastAccesses: 8 * LANES };
+  }
+
+  /** Rows that a workgroup of layer norm takes side by side. */
+  layerNormRows(rows: number): number {
+    return this.#isSoftware && rows >= 64 ? 4 : 1;
+  }
+
+  /**
+   * Whether rows of `bytes` are copied between buffers and not by a kernel. Software devices copy at
+   * memory speed; on GPUs, leaving the compute pass costs more than the copy.
+   */
+  copiesBuffers(bytes: number): boolean {
+    return this.#isSoftware && bytes >= 8192;
+  }
+
+  /**
+   * Whether the kernel for 3×3 convolutions on software devices suits. A few channels are not worth
+   * compiling another kernel.
+   */
+  suitsConv3x3(c: Conv3x3Sizes): boolean {
+    return this.#usesSubgroupTiles && c.kernelHeight === 3 && c.kernelWidth === 3 && c.inChannels >= 8 &&
+      c.stride === 1 && c.padding.every((side) => side === 1) && c.width % 4 === 0;
+  }
+
+  /** Whether the exact product runs on subgroups, and the lanes of its workgroups. */
+  get exactProduct(): { readonly SUBGROUP: boolean; readonly LANES: number } {
+    return this.#usesSubgroupTiles
+      ? { SUBGROUP: true, LANES: this.#info.subgroupSize }
+      : { SUBGROUP: false, LANES: 64 };
+  }
+
+  /**
+   * The tile of a product of real matrices. Small products run on a small tile: a large one takes
+   * longer to compile than it saves.
+   */
+  realTile(rows: number, columns: number, depth: number): RealTile {
+    if (!this.#usesSubgroupTiles) return { SUBGROUP: false, LANES: 64, ROWS: 4, COLUMNS: 1, THREADS_X: 8 };
+    const lanes = this.#info.subgroupSize;
+    if (rows * columns * depth < 6e6) return { SUBGROUP: true, LANES: lanes, ROWS: 8, COLUMNS: 1, THREADS_X: lanes };
+    const COLUMNS = columns >= 8 * lanes ? 2 : 1;
+    return { SUBGROUP: true, LANES: lanes, ROWS: rows > 8 ? 16 : 8, COLUMNS, THREADS_X: lanes };
+  }
 }
 
-/** Why a device cannot run a tile. */
+/** Constants of the real product's tile. */
+export interface RealTile {
+  readonly SUBGROUP: boolean;
+  readonly LANES: number;
+  readonly ROWS: number;
+  readonly COLUMNS: number;
+  readonly THREADS_X: number;
+}
+
+/** Workgroups that occupy a GPU, roughly; and the least k of a part. */
+const enoughWorkgroups = 128, leastDepth = 256;
+
+/**
+ * The widest heads of one-pass attention: an invocation holds the results of its queries, and wider
+ * heads would spill. On software devices staged attention is faster before that.
+ */
+const widestStreamed = { gpu: 160, software: 96 } as const;
+
+/** Makes the policy of a device. @throws {TuningError} when it cannot run what its tuning says */
+export function policyFor(device: DeviceDescription): Policy {
+  return new Policy(device);
+}
+
+/** The policy of an open device; made once. @throws {TuningError} as {@linkcode policyFor} */
+export function policyOf(gpu: Gpu): Policy {
+  return gpu.context.memo(policyFor);
+}
+
+/** Why a device cannot run a tile; undefined if it can. */
 export function unsupportedReason(
-  gpu: Gpu,
+  info: GpuInfo,
   { strategy, lanes, threadsX, rows, columns }: TileShape,
 ): string | undefined {
-  const { subgroupSize, subgroupMatrix, limits } = gpu.info;
+  const { subgroupSize, subgroupMatrix, limits } = info;
   if (strategy === "subgroup") {
     return lanes === subgroupSize ? undefined : `its subgroups have ${subgroupSize} lanes: ${lanes}`;
   }
@@ -191,13 +348,14 @@ function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape,
 }
 
 /**
- * Reads a table from JSON. `source` names it in errors.
+ * Reads a tuning from JSON, for {@linkcode GpuOptions.tuning}.
  *
- * @throws {TileTableError} when it is none
+ * @param source names the text in errors
+ * @throws {TuningError} when the text is not a tuning
  */
-export function parseTileTable(text: string, source: string): TileTable {
+export function parseTuning(text: string, source: string): Tuning {
   const refuse = (why: string): never => {
-    throw new TileTableError(`Cannot read tiles from ${source} as ${why}`);
+    throw new TuningError(`Cannot read the tuning from ${source} as ${why}`);
   };
   let table: unknown;
   try {
@@ -243,5 +401,5 @@ export function parseTileTable(text: string, source: string): TileTable {
       checkNumbers(form, attentionFormNumbers[form.path as AttentionPath], `${adapter} for heads of ${width}`);
     }
   }
-  return table as TileTable;
+  return table as Tuning;
 }

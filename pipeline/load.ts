@@ -1,6 +1,6 @@
 /** Loads whole pipelines from diffusers' layout. */
 
-import { Gpu } from "../engine/gpu.ts";
+import type { Gpu } from "../engine/gpu.ts";
 import { parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
 import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
@@ -9,6 +9,7 @@ import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/mo
 import { componentEntries, componentTable, type PipelineComponents, type PipelineSettings } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
 import type { ActivationType } from "./models/unet.ts";
+import { openTunedGpu } from "./tuning_file.ts";
 
 /** How a checkpoint is loaded. */
 export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without" | "onFetch"> {
@@ -74,7 +75,7 @@ export async function loadPipeline<P>(
     );
   }
   using owned = new DisposableStack();
-  const gpu = options.gpu ?? owned.use(await Gpu.request());
+  const gpu = options.gpu ?? owned.use(await openTunedGpu());
   const variantOf = await variantsOf(tree, variant);
   const components: Record<string, unknown> = {};
   for (const [key, { folder, load }] of wanted) {

@@ -1,4 +1,4 @@
-import { Gpu } from "../engine/gpu.ts";
+import type { Gpu } from "../engine/gpu.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { schedulerFromConfig, TorchGenerator } from "../schedulers/mod.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
@@ -15,6 +15,7 @@ import { AutoencoderKL } from "./models/vae.ts";
 import { encodeTexts } from "./generation/prompts.ts";
 import { findTokenizer, type FindTokenizerOptions } from "./text/find_tokenizer.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
+import { openTunedGpu } from "./tuning_file.ts";
 
 /** How a single file is loaded. */
 export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerOptions {
@@ -50,7 +51,7 @@ export async function loadSingleFile<P>(
   const tokenizer = options.tokenizer === undefined
     ? await findTokenizer(file.family, options)
     : await CLIPTokenizer.fromPretrained(options.tokenizer);
-  const gpu = options.gpu ?? owned.use(await Gpu.request());
+  const gpu = options.gpu ?? owned.use(await openTunedGpu());
 
   // Models read their origin when they are saved. The prediction type is known by then.
   let predictionType: PredictionType = file.predictionType ?? "v_prediction";

@@ -13,6 +13,7 @@ export const mayNameDeno: readonly string[] = [
   "pipeline/checkpoint/source/disk.ts",
   "pipeline/checkpoint/hub/cache.ts",
   "pipeline/checkpoint/save.ts",
+  "pipeline/tuning_file.ts",
 ];
 
 /** The folders that claim to run in a browser as they are. */

@@ -8,10 +8,10 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { attention as attend } from "../../kernels/attention/attention.ts";
-import { type AttentionForm, attentionFormFor, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
+import { type AttentionForm, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
-import { type DeviceTiles, type TileKind, tileKinds, tilesOf, unsupportedReason } from "../../kernels/policy.ts";
+import { type AdapterTuning, policyOf, type TileKind, tileKinds, unsupportedReason } from "../../kernels/policy.ts";
 import { numbers } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
@@ -80,7 +80,7 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
       }
     }
   }
-  return forms.filter((form) => unsupportedAttentionReason(gpu, width, form) === undefined);
+  return forms.filter((form) => unsupportedAttentionReason(gpu.info, width, form) === undefined);
 }
 
 /** The tiles that can be tried for a kind on a device. */
@@ -109,7 +109,7 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
       }
     }
   }
-  return shapes.filter((shape) => unsupportedReason(gpu, shape) === undefined);
+  return shapes.filter((shape) => unsupportedReason(gpu.info, shape) === undefined);
 }
 
 /**
@@ -123,10 +123,10 @@ export async function tune(
     onKind: (kind: TunedKind) => void;
     onAttention: (attention: TunedAttention) => void;
   },
-): Promise<DeviceTiles> {
+): Promise<AdapterTuning> {
   const tiles: Partial<Record<TileKind, TileShape>> = {};
   for (const kind of tileKinds) {
-    const before = tilesOf(gpu, { allowF16Operands: true })[kind];
+    const before = policyOf(gpu).tiles({ allowF16Operands: true })[kind];
     const operands = products[kind].map(([m, n, k]) => ({
       a: Tensor.from(gpu, numbers(m * k, 1), [m, k]),
       b: Tensor.from(gpu, numbers(n * k, 2), [n, k], "f16"),
@@ -142,7 +142,7 @@ export async function tune(
     const dim = Number(width), shape = [1, t, heads * dim];
     const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, numbers(t * heads * dim, seed), shape));
     const sizes = { batch: 1, heads, t, s: t, dim, causal: false, scale: 1 };
-    const forms = [attentionFormFor(gpu, sizes), ...attentionCandidates(gpu, dim)];
+    const forms = [policyOf(gpu).attentionFor(sizes), ...attentionCandidates(gpu, dim)];
     const run = (form: AttentionForm) => [() => void attend(q, k, v, { heads, form })];
     const found = await fastest(gpu, forms, run, { waitMs, budgetMs });
     for (const each of [q, k, v]) each[Symbol.dispose]();

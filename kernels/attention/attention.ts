@@ -1,6 +1,7 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { type AttentionForm, attentionFormFor, attentionFormOn, type AttentionPath } from "./form.ts";
+import { policyOf } from "../policy.ts";
+import { type AttentionForm, attentionFormOn, type AttentionPath } from "./form.ts";
 import { stagedAttention } from "./staged.ts";
 import { subgroupAttention } from "./subgroup.ts";
 import { workgroupAttention } from "./workgroup.ts";
@@ -58,7 +59,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   }
   const sizes = { batch, heads, t, s, dim, causal, scale: options.scale ?? 1 / Math.sqrt(dim) };
   const form = options.form ??
-    (options.path ? attentionFormOn(q.gpu, options.path, sizes) : attentionFormFor(q.gpu, sizes));
+    (options.path ? attentionFormOn(q.gpu.info, options.path, sizes) : policyOf(q.gpu).attentionFor(sizes));
   if (!form) return refuse(`the ${options.path} path cannot take heads ${dim} wide here`);
   const y = Tensor.empty(q.gpu, q.shape, q.dtype);
   if (form.path === "subgroup") subgroupAttention({ q, k, v, y }, sizes, form);

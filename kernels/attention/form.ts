@@ -1,7 +1,5 @@
-import type { Gpu } from "../../engine/gpu.ts";
+import type { GpuInfo } from "../../engine/gpu.ts";
 import type { AttentionSizes } from "./sizes.ts";
-import { type SubgroupAttentionShape, subgroupAttentionShape } from "./subgroup.ts";
-import { workgroupAttentionBytes, type WorkgroupAttentionShape, workgroupAttentionShape } from "./workgroup.ts";
 
 /**
  * How attention is computed. `subgroup` and `workgroup` go once over the keys and never store a
@@ -26,48 +24,78 @@ export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly strin
   staged: [],
 };
 
-/**
- * Heads wider than this would spill: a thread holds its queries' results whole. On software devices
- * staged attention is faster before that.
- */
-const widestStreamed = { gpu: 160, software: 96 } as const;
-
-const tuned = new WeakMap<Gpu, AttentionForms>();
-
-/**
- * Uses tuned forms on a device from now on; without any, the class's. For {@linkcode useTiles},
- * which has checked them.
- */
-export function useAttentionForms(gpu: Gpu, forms: AttentionForms | undefined): void {
-  if (forms) tuned.set(gpu, forms);
-  else tuned.delete(gpu);
+/** What one lane owns. */
+export interface SubgroupAttentionShape {
+  readonly lanes: number;
+  /** Queries of a lane. */
+  readonly queries: number;
+  /** Keys of a step: all that the lanes can hold, or a part of that, for shorter code. */
+  readonly keys: number;
+  /**
+   * Keys whose scores are summed side by side: a query's number is fetched once for all of them.
+   * Divides `keys`.
+   */
+  readonly unrollK: number;
 }
 
-/** The form for an attention: the tuned one for its width of head, or the device class's. */
-export function attentionFormFor(gpu: Gpu, sizes: AttentionSizes): AttentionForm {
-  const forms = tuned.get(gpu) ?? {}, width = `${sizes.dim}`;
-  if (Object.hasOwn(forms, width)) return forms[width];
-  const isSoftware = gpu.info.deviceClass === "software";
-  const streamed = sizes.dim > widestStreamed[isSoftware ? "software" : "gpu"]
-    ? undefined
-    : (isSoftware ? attentionFormOn(gpu, "subgroup", sizes) : undefined) ?? attentionFormOn(gpu, "workgroup", sizes);
-  return streamed ?? { path: "staged" };
+/** The shape for a device with subgroups; none where the kernel does not suit. */
+function subgroupAttentionShape(
+  info: GpuInfo,
+  { dim, t, s, heads, batch }: AttentionSizes,
+): SubgroupAttentionShape | undefined {
+  const lanes = info.subgroupSize;
+  if (lanes === 0 || dim % 4 !== 0) return undefined;
+  // Long code would take longer to compile than it saves.
+  const most = dim <= 32 || t * s * heads * batch * dim >= 2 ** 24 ? 4 : 2;
+  const queries = Math.max(1, Math.min(most, Math.floor(320 / dim)));
+  return { lanes, queries, keys: lanes > 8 ? 8 : 4, unrollK: 4 };
 }
 
-/** The class's form on a path; none where the device or the width of head does not suit it. */
-export function attentionFormOn(gpu: Gpu, path: AttentionPath, sizes: AttentionSizes): AttentionForm | undefined {
+/** How a workgroup's threads stand, and what one owns. */
+export interface WorkgroupAttentionShape {
+  readonly threadsX: number;
+  readonly threadsY: number;
+  /** Queries of a thread. */
+  readonly rows: number;
+}
+
+/** Bytes of workgroup memory that a shape takes. */
+function workgroupAttentionBytes({ threadsX, threadsY, rows }: WorkgroupAttentionShape, dim: number): number {
+  const block = rows * threadsY, quads = dim / 4;
+  return 16 *
+    (quads * block + 4 * threadsX * quads + threadsX * (block + 1) + threadsX * threadsY * Math.ceil(rows / 4));
+}
+
+/**
+ * The largest block that fits the device's workgroup memory; threadsX divides the quads where it
+ * can.
+ */
+function workgroupAttentionShape(info: GpuInfo, { dim, t }: AttentionSizes): WorkgroupAttentionShape | undefined {
+  if (dim % 4 !== 0) return undefined;
+  const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = info.limits;
+  const threadsX = dim % 40 === 0 ? 10 : 8;
+  for (const [threadsY, rows] of [[16, 4], [8, 4], [8, 2], [8, 1], [4, 1]]) {
+    const shape = { threadsX, threadsY, rows };
+    const fits = workgroupAttentionBytes(shape, dim) <= maxComputeWorkgroupStorageSize &&
+      threadsX * threadsY <= maxComputeInvocationsPerWorkgroup;
+    if (fits && (threadsY * rows <= 16 || threadsY * rows < 2 * t)) return shape;
+  }
+}
+
+/** The default form on a path; undefined where the device or the head width does not suit it. */
+export function attentionFormOn(info: GpuInfo, path: AttentionPath, sizes: AttentionSizes): AttentionForm | undefined {
   if (path === "staged") return { path };
   if (path === "subgroup") {
-    const shape = subgroupAttentionShape(gpu, sizes);
+    const shape = subgroupAttentionShape(info, sizes);
     return shape && { path, ...shape };
   }
-  const shape = workgroupAttentionShape(gpu, sizes);
+  const shape = workgroupAttentionShape(info, sizes);
   return shape && { path, ...shape };
 }
 
-/** Why a device cannot attend with heads of a width by a form. */
-export function unsupportedAttentionReason(gpu: Gpu, dim: number, form: AttentionForm): string | undefined {
-  const { subgroupSize, limits } = gpu.info;
+/** Why a device cannot run an attention form with heads of width `dim`; undefined if it can. */
+export function unsupportedAttentionReason(info: GpuInfo, dim: number, form: AttentionForm): string | undefined {
+  const { subgroupSize, limits } = info;
   if (form.path === "staged") return undefined;
   if (dim % 4 !== 0) return `the width of the heads must be a multiple of 4: ${dim}`;
   if (form.path === "subgroup") {

@@ -1,6 +1,6 @@
-import type { Gpu } from "../../engine/gpu.ts";
 import { type ConstantValues, declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import type { SubgroupAttentionShape } from "./form.ts";
 import { attentionCost, type AttentionSizes } from "./sizes.ts";
 import { selected } from "../wgsl/text.ts";
 
@@ -38,33 +38,6 @@ import { selected } from "../wgsl/text.ts";
  *
  * This driver has no fused multiply-add: fma becomes two instructions.
  */
-
-/** What one lane owns. */
-export interface SubgroupAttentionShape {
-  readonly lanes: number;
-  /** Queries of a lane. */
-  readonly queries: number;
-  /** Keys of a step: all that the lanes can hold, or a part of that, for shorter code. */
-  readonly keys: number;
-  /**
-   * Keys whose scores are summed side by side: a query's number is fetched once for all of them.
-   * Divides `keys`.
-   */
-  readonly unrollK: number;
-}
-
-/** The shape for a device with subgroups; none where the kernel does not suit. */
-export function subgroupAttentionShape(
-  gpu: Gpu,
-  { dim, t, s, heads, batch }: AttentionSizes,
-): SubgroupAttentionShape | undefined {
-  const lanes = gpu.info.subgroupSize;
-  if (lanes === 0 || dim % 4 !== 0) return undefined;
-  // Long code would take longer to compile than it saves.
-  const most = dim <= 32 || t * s * heads * batch * dim >= 2 ** 24 ? 4 : 2;
-  const queries = Math.max(1, Math.min(most, Math.floor(320 / dim)));
-  return { lanes, queries, keys: lanes > 8 ? 8 : 4, unrollK: 4 };
-}
 
 const constantTypes = {
   LANES: "u32",

@@ -1,6 +1,6 @@
-import type { Gpu } from "../../engine/gpu.ts";
 import { type ConstantValues, declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import type { WorkgroupAttentionShape } from "./form.ts";
 import { attentionCost, type AttentionSizes } from "./sizes.ts";
 
 /**
@@ -20,37 +20,6 @@ import { attentionCost, type AttentionSizes } from "./sizes.ts";
  * Ladder: correct on lavapipe (3 to 5 GFLOPS there, where barriers are dear); blocks are chosen by
  * arithmetic, a load of 16 bytes for 8 fma, and have not been timed on a GPU yet.
  */
-
-/** How a workgroup's threads stand, and what one owns. */
-export interface WorkgroupAttentionShape {
-  readonly threadsX: number;
-  readonly threadsY: number;
-  /** Queries of a thread. */
-  readonly rows: number;
-}
-
-/** Bytes of workgroup memory that a shape takes. */
-export function workgroupAttentionBytes({ threadsX, threadsY, rows }: WorkgroupAttentionShape, dim: number): number {
-  const block = rows * threadsY, quads = dim / 4;
-  return 16 *
-    (quads * block + 4 * threadsX * quads + threadsX * (block + 1) + threadsX * threadsY * Math.ceil(rows / 4));
-}
-
-/**
- * The largest block that fits the device's workgroup memory; threadsX divides the quads where it
- * can.
- */
-export function workgroupAttentionShape(gpu: Gpu, { dim, t }: AttentionSizes): WorkgroupAttentionShape | undefined {
-  if (dim % 4 !== 0) return undefined;
-  const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = gpu.info.limits;
-  const threadsX = dim % 40 === 0 ? 10 : 8;
-  for (const [threadsY, rows] of [[16, 4], [8, 4], [8, 2], [8, 1], [4, 1]]) {
-    const shape = { threadsX, threadsY, rows };
-    const fits = workgroupAttentionBytes(shape, dim) <= maxComputeWorkgroupStorageSize &&
-      threadsX * threadsY <= maxComputeInvocationsPerWorkgroup;
-    if (fits && (threadsY * rows <= 16 || threadsY * rows < 2 * t)) return shape;
-  }
-}
 
 const constantTypes = { THREADS_X: "u32", THREADS_Y: "u32", ROWS: "u32", QUADS: "u32", CAUSAL: "bool" } as const;
 

@@ -4,17 +4,10 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
 import { Tensor, type TensorWindow } from "../../engine/tensor.ts";
 import type { Activation } from "../wgsl/activation.ts";
+import { policyOf } from "../policy.ts";
 import { conv3x3Kernel, conv3x3Tile } from "./conv3x3.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
-import {
-  tileConstants,
-  tileConstantTypes,
-  tileExtensions,
-  tileFor,
-  tileGrid,
-  type TileShape,
-  tileWgsl,
-} from "../gemm/tile.ts";
+import { tileConstants, tileConstantTypes, tileExtensions, tileGrid, type TileShape, tileWgsl } from "../gemm/tile.ts";
 
 /** Nearest-neighbor upsampling before the convolution: none, to twice the size, or to any size. */
 const upsamplings = ["none", "double", "any"] as const;
@@ -477,7 +470,7 @@ function runPiece(
   const { allowF16Operands } = options;
   const tile = tileConstants(
     gpu,
-    options.tile ?? tileFor(gpu, outChannels, n, { inFours, isGathered: !plain, allowF16Operands }),
+    options.tile ?? policyOf(gpu).tileFor(outChannels, n, { vec4: inFours, isGathered: !plain, allowF16Operands }),
     {
       inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
     },
@@ -490,7 +483,7 @@ function runPiece(
     W_WIDTH: tile.WIDE ? 8 : 4,
     ACTIVATION: activation,
   };
-  if (!options.tile && suits3x3(gpu, g)) {
+  if (!options.tile && g.upsample !== "any" && policyOf(gpu).suitsConv3x3(g)) {
     const lanes = gpu.info.subgroupSize;
     const outputs = g.width % 8 === 0 ? 8 : 4;
     const tile = conv3x3Tile(outChannels, pictures * n, { k, outputs });
@@ -535,14 +528,4 @@ function runPiece(
     },
     { ...constants, UPSAMPLE: g.upsample, ...tile },
   );
-}
-
-/**
- * Whether the kernel for 3×3 on software devices does it: not for few channels, which are not worth
- * compiling another tile for.
- */
-function suits3x3(gpu: Gpu, g: Geometry): boolean {
-  return gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 && g.kernelHeight === 3 &&
-    g.kernelWidth === 3 && g.inChannels >= 8 &&
-    g.stride === 1 && g.padding.every((side) => side === 1) && g.width % 4 === 0 && g.upsample !== "any";
 }

@@ -5,17 +5,10 @@ import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
 import { activate } from "../shape/activate.ts";
 import { type Activation, activationWgsl } from "../wgsl/activation.ts";
+import { policyOf } from "../policy.ts";
 import { add } from "../shape/linear_combination.ts";
 import { sumParts } from "./split_k_sum.ts";
-import {
-  tileConstants,
-  tileConstantTypes,
-  tileExtensions,
-  tileFor,
-  tileGrid,
-  type TileShape,
-  tileWgsl,
-} from "./tile.ts";
+import { tileConstants, tileConstantTypes, tileExtensions, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
 
 /**
  * Matrix product on the register-tile core of tile.ts: y = activation(scale · A·B + bias) +
@@ -276,7 +269,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const operands = [a.tensor, b.tensor];
   const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
   const noResidual = operands.find(({ dtype }) => dtype === y.tensor.dtype) ?? a.tensor;
-  const shape = options.tile ?? tileFor(gpu, m, n, { inFours: n % 4 === 0, allowF16Operands });
+  const shape = options.tile ?? policyOf(gpu).tileFor(m, n, { vec4: n % 4 === 0, allowF16Operands });
   if (gated && (shape.strategy !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} as it takes a workgroup tile of 2, columns in fours and no residual`,
@@ -309,14 +302,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   );
 }
 
-/** Workgroups that occupy a GPU, roughly; and the least k that is worth a part. */
-const enoughWorkgroups = 128, leastDepth = 256;
-
-/**
- * Into how many parts to split k: where the result has too few tiles to occupy a GPU, so that
- * several workgroups share one. Software devices have few cores, and any result enough tiles for
- * them.
- */
+/** Into how many parts k is split: see {@linkcode Policy.splitsFor}. */
 export function splitsFor(
   gpu: Gpu,
   m: number,
@@ -324,14 +310,9 @@ export function splitsFor(
   k: number,
   options: { allowF16Operands?: boolean } = {},
 ): number {
-  if (gpu.info.deviceClass === "software") return 1;
-  const [columns, rows] = tileGrid(tileConstants(gpu, tileFor(gpu, m, n, options)), m, n, 1);
-  let splits = 1;
-  while (
-    splits < 8 && columns * rows * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
-    k / (splits * 2) >= leastDepth
-  ) splits *= 2;
-  return splits;
+  const policy = policyOf(gpu);
+  const [columns, rows] = tileGrid(tileConstants(gpu, policy.tileFor(m, n, options)), m, n, 1);
+  return policy.splitsFor(columns * rows, k);
 }
 
 /** Options of {@linkcode matmul}; see {@linkcode GemmOptions}. */

@@ -1,7 +1,7 @@
 import { GpuError } from "../../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../../engine/gpu.ts";
 import type { ConstantValues, Grid } from "../../engine/kernel/kernel.ts";
-import { matrixDepth, tileKind, tilesOf, unsupportedReason } from "../policy.ts";
+import { matrixDepth, unsupportedReason } from "../policy.ts";
 import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
 
 /**
@@ -121,7 +121,7 @@ export function tileConstants(
 const noMatrix = { MATRIX_M: 0, MATRIX_N: 0, MATRIX_K: 0, MATRIX_LANES: 0 };
 
 function matrixConstants(gpu: Gpu, shape: TileShape): typeof noMatrix {
-  const why = unsupportedReason(gpu, shape);
+  const why = unsupportedReason(gpu.info, shape);
   if (why) throw new GpuError(`Cannot compute a tile of subgroup matrices on ${gpu.info.name} as ${why}`);
   const { m, n, k, lanes } = gpu.info.subgroupMatrix!;
   return { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes };
@@ -153,30 +153,6 @@ type GatedTileConstants = TileConstants & { readonly GATED?: boolean };
 export function tileGrid(c: GatedTileConstants, m: number, n: number, batch: number): Grid {
   const { rows, columns } = tileSize(c);
   return [Math.ceil(n / (c.GATED ? columns / 2 : columns)), Math.ceil(m / rows), batch];
-}
-
-/**
- * The tile for an m × n result on this device, from its table. On software devices results that
- * cannot be stored in fours want a small one, as each number is an access of its own; where B is
- * gathered number by number, a second column of it costs as much as the first, so that 32 × 1 is as
- * fast as 32 × 2 and compiles in half of the time. 64 × 2 is 2 to 7 % faster than 32 × 2 and takes
- * two and a half times as long to compile: not worth it. `allowF16Operands` tells that operands may
- * be rounded to f16, for subgroup matrices where they are in use.
- */
-export function tileFor(
-  gpu: Gpu,
-  m: number,
-  n: number,
-  { inFours = true, isGathered = false, allowF16Operands = false }: {
-    inFours?: boolean;
-    isGathered?: boolean;
-    allowF16Operands?: boolean;
-  } = {},
-): TileShape {
-  const shape = tilesOf(gpu, { allowF16Operands })[tileKind(m, n)];
-  if (shape.strategy !== "subgroup") return shape;
-  if (!inFours) return { ...shape, rows: 8, columns: 1 };
-  return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
 }
 
 /** The entry point `main` for a shape. */

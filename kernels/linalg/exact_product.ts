@@ -4,6 +4,7 @@ import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 import { each, fmaChain } from "../wgsl/text.ts";
+import { policyOf } from "../policy.ts";
 
 /**
  * Matrix products without rounding, in f32 alone, for devices that lack f64 (Ozaki, Ogita, Oishi,
@@ -330,8 +331,6 @@ function run(a: Sliced, b: Sliced, pair: boolean, lowerA: boolean): { high: Tens
   const { gpu, m, n, k } = checked(a, b);
   const high = Tensor.empty(gpu, [m, n]);
   const low = pair ? Tensor.empty(gpu, [m, n]) : Tensor.empty(gpu, [4]);
-  const { deviceClass, subgroupSize } = gpu.info;
-  const subgroup = deviceClass === "software" && subgroupSize > 0;
   productKernel.run(
     gpu,
     { a: a.digits, b: b.digits, a_scales: a.scales, b_scales: b.scales, high, low },
@@ -341,8 +340,7 @@ function run(a: Sliced, b: Sliced, pair: boolean, lowerA: boolean): { high: Tens
       B_SLICES: b.count,
       LOWER: lowerA,
       PAIR: pair,
-      SUBGROUP: subgroup,
-      LANES: subgroup ? subgroupSize : 64,
+      ...policyOf(gpu).exactProduct,
     },
   );
   return { high, low };

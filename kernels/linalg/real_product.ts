@@ -1,8 +1,8 @@
 import { ShapeError } from "../../engine/errors.ts";
-import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
+import { policyOf } from "../policy.ts";
 
 /**
  * Products of blocks of matrices over `real`, f32 or f64: the workhorse of the edit's solver, which
@@ -221,20 +221,6 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 }`;
 }
 
-/**
- * The tile for a product of m × n × depth. Small ones run on a small tile: a large one takes longer
- * to compile than it saves.
- */
-function tileOf(gpu: Gpu, rows: number, columns: number, depth: number): TileConstants & { SUBGROUP: boolean } {
-  const { subgroupSize: lanes, deviceClass } = gpu.info;
-  if (deviceClass === "software" && lanes > 0) {
-    if (rows * columns * depth < 6e6) return { SUBGROUP: true, LANES: lanes, ROWS: 8, COLUMNS: 1, THREADS_X: lanes };
-    const COLUMNS = columns >= 8 * lanes ? 2 : 1;
-    return { SUBGROUP: true, LANES: lanes, ROWS: rows > 8 ? 16 : 8, COLUMNS, THREADS_X: lanes };
-  }
-  return { SUBGROUP: false, LANES: 64, ROWS: 4, COLUMNS: 1, THREADS_X: 8 };
-}
-
 /** The block with its defaults worked out, checked against its matrix. */
 function placed({ matrix, row = 0, column = 0, rows, columns }: Block) {
   const [height, width] = matrix.dims(2);
@@ -284,7 +270,7 @@ export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: P
       real: y.matrix.dtype,
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
-      ...tileOf(y.matrix.gpu, m, n, depth),
+      ...policyOf(y.matrix.gpu).realTile(m, n, depth),
     },
   );
 }

@@ -5,6 +5,7 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import { activationConstant, activationWgsl } from "../wgsl/activation.ts";
 import { type Reduction, reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
 import { bindableBlocks, bindRange, type RowBlock } from "../wgsl/launch.ts";
+import { policyOf } from "../policy.ts";
 
 /*
  * Two dispatches. The first cuts every range, the channels of one group in one picture, into chunks
@@ -293,10 +294,8 @@ function share(
   planes: number,
   planeLength: number,
 ): { chunks: number; planesPerPiece: number; parts: number } {
-  const { LANES } = reduction(gpu);
-  const software = gpu.info.deviceClass === "software";
-  const workgroups = software ? 64 : 8192, least = LANES * (software ? 64 : 8);
-  const accesses = Math.max(least, Math.ceil(ranges * planes * planeLength / workgroups));
+  const { workgroups, leastAccesses } = policyOf(gpu).groupNorm;
+  const accesses = Math.max(leastAccesses, Math.ceil(ranges * planes * planeLength / workgroups));
   return {
     chunks: Math.min(128, Math.ceil(planes * planeLength / (2 * accesses))),
     planesPerPiece: Math.max(1, Math.floor(accesses / planeLength)),

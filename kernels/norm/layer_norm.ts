@@ -4,6 +4,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import { reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
 import { launchOverRanges } from "../wgsl/launch.ts";
 import { each } from "../wgsl/text.ts";
+import { policyOf } from "../policy.ts";
 
 /**
  * One workgroup takes ROWS rows side by side, so that weight and bias are read once for all of
@@ -104,7 +105,7 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
         {
           X_WIDTH: lanes,
           number: lanes === 4 ? "vec4f" : "f32",
-          ROWS: gpu.info.deviceClass === "software" && count >= 64 ? 4 : 1,
+          ROWS: policyOf(gpu).layerNormRows(count),
           ...reduction(gpu),
         },
       ),

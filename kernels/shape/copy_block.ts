@@ -10,6 +10,7 @@ import {
   elementwiseWgsl,
 } from "../wgsl/elementwise.ts";
 import { bindableBlocks, bindRange } from "../wgsl/launch.ts";
+import { policyOf } from "../policy.ts";
 
 /** Numbers are moved as words of four bytes, whatever they are: one word an access, or four. */
 const copyKernel = declareKernel({
@@ -59,7 +60,7 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
       `Cannot copy rows of ${length} ${dtype} elements as rows must begin and end on whole words of 4 bytes`,
     );
   }
-  if (gpu.info.deviceClass === "software" && length * width >= bytesWorthACopy) {
+  if (policyOf(gpu).copiesBuffers(length * width)) {
     for (let row = 0; row < rows; row++) {
       const source = (from.start + row * from.stride) * width, target = (to.start + row * to.stride) * width;
       gpu.context.recorder.copy({
@@ -100,6 +101,3 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
     );
   }
 }
-
-/** Rows from here on are copied apart on software devices. */
-const bytesWorthACopy = 8192;

@@ -1,5 +1,6 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { type ConstantValues, type Grid, spread } from "../../engine/kernel/kernel.ts";
+import { policyOf } from "../policy.ts";
 
 /**
  * The entry point of kernels that do the same to each place of a `rows` × `columns` grid: such a
@@ -38,12 +39,7 @@ export interface Elementwise {
 
 /** Params and constants of an elementwise kernel's run over `rows` × `columns` places. */
 export function elementwise(gpu: Gpu, rows: number, columns: number): Elementwise {
-  let constants = { LANES_X: 8, LANES_Y: 1, TURNS: 16 };
-  if (gpu.info.deviceClass !== "software") {
-    // Narrow rows share a workgroup.
-    const across = rows === 1 ? 64 : Math.min(64, Math.max(4, 2 ** Math.ceil(Math.log2(columns))));
-    constants = { LANES_X: across, LANES_Y: 64 / across, TURNS: rows === 1 ? 1 : 4 };
-  }
+  const constants = policyOf(gpu).elementwise(rows, columns);
   const parts = Math.ceil(columns / (constants.LANES_X * constants.TURNS));
   return { params: { rows, columns, parts }, constants };
 }

@@ -1,4 +1,5 @@
 import type { Gpu } from "../../engine/gpu.ts";
+import { policyOf } from "../policy.ts";
 
 /**
  * Lanes that reduce together, and by what means: constants of the kernels that use {@linkcode
@@ -17,9 +18,7 @@ export interface Reduction {
  * lanes through workgroup memory.
  */
 export function reduction(gpu: Gpu): Reduction {
-  const { subgroupSize, deviceClass } = gpu.info;
-  if (subgroupSize > 0) return { LANES: subgroupSize, SUBGROUP: true };
-  return { LANES: deviceClass === "software" ? 8 : 64, SUBGROUP: false };
+  return policyOf(gpu).reduction;
 }
 
 /** Names of the constants in {@linkcode Reduction}. */

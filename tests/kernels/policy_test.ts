@@ -1,39 +1,30 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import { attentionFormFor, attentionFormOn } from "../../kernels/attention/form.ts";
-import { tileFor } from "../../kernels/gemm/tile.ts";
-import {
-  parseTileTable,
-  tileKind,
-  tilesOf,
-  type TileTable,
-  TileTableError,
-  tileTableName,
-  useTiles,
-} from "../../kernels/policy.ts";
+import type { DeviceTuning, Gpu } from "../../engine/gpu.ts";
+import { attentionFormOn } from "../../kernels/attention/form.ts";
+import { parseTuning, policyFor, policyOf, tileKind, TuningError, tuningName } from "../../kernels/policy.ts";
 import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 
-gpuTest("useTiles() replaces the tiles of its adapter until another table does, and those of no other", (gpu) => {
-  const before = tilesOf(gpu);
-  const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 16, rows: 2, columns: 1 };
-  assertEquals(useTiles(gpu, { "another adapter": { many: tile } }), false);
-  assertEquals(tilesOf(gpu), before);
-  assertEquals(useTiles(gpu, { [gpu.info.name]: { many: tile } }), true);
-  assertEquals(tilesOf(gpu), { ...before, many: tile });
-  assertEquals(tileFor(gpu, 1024, 1024), tile);
-  useTiles(gpu, {});
-  assertEquals(tilesOf(gpu), before);
+/** The policy of the device, had it been opened with this tuning. */
+const tunedPolicy = ({ info }: Gpu, tuning: DeviceTuning) => policyFor({ info, options: { tuning } });
+
+gpuTest("a tuning replaces the tiles of its adapter, and those of no other", (gpu) => {
+  const before = policyOf(gpu).tiles();
+  const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
+  assertEquals(tunedPolicy(gpu, { "another adapter": { many: tile } }).tiles(), before);
+  const tuned = tunedPolicy(gpu, { [gpu.info.name]: { many: tile } });
+  assertEquals(tuned.tiles(), { ...before, many: tile });
+  assertEquals(tuned.tileFor(1024, 1024), tile);
 });
 
-gpuTest("useTiles() replaces the attention for heads of a width, and no other's", (gpu) => {
+gpuTest("a tuning replaces the attention for heads of one width, and no other", (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 64, s: 64, dim: 40, causal: false, scale: 1 };
-  const before = attentionFormFor(gpu, sizes);
+  const before = policyOf(gpu).attentionFor(sizes);
   const form = { path: "workgroup" as const, threadsX: 8, threadsY: 4, rows: 2 };
   assertNotEquals(before, form);
-  assertEquals(useTiles(gpu, { [gpu.info.name]: { attention: { 40: form } } }), true);
-  assertEquals(attentionFormFor(gpu, sizes), form);
-  assertEquals(attentionFormFor(gpu, { ...sizes, dim: 44 }), attentionFormOn(gpu, before.path, { ...sizes, dim: 44 }));
-  useTiles(gpu, {});
-  assertEquals(attentionFormFor(gpu, sizes), before);
+  const tuned = tunedPolicy(gpu, { [gpu.info.name]: { attention: { 40: form } } });
+  assertEquals(tuned.attentionFor(sizes), form);
+  const other = { ...sizes, dim: 44 };
+  assertEquals(tuned.attentionFor(other), attentionFormOn(gpu.info, before.path, other));
   for (
     const [wrong, why] of [
       [{ path: "subgroup", lanes: 3, queries: 1, keys: 1, unrollK: 1 }, "lanes: 3"],
@@ -41,14 +32,16 @@ gpuTest("useTiles() replaces the attention for heads of a width, and no other's"
       [{ path: "workgroup", threadsX: 16, threadsY: 16, rows: 64 }, "bytes at most"],
     ] as const
   ) {
-    assertThrows(() => useTiles(gpu, { [gpu.info.name]: { attention: { 40: wrong } } }), TileTableError, why);
+    assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: { attention: { 40: wrong } } }), TuningError, why);
   }
-  assertThrows(() => useTiles(gpu, { [gpu.info.name]: { attention: { 42: form } } }), TileTableError, "multiple of 4");
-  assertEquals(attentionFormFor(gpu, sizes), before);
+  assertThrows(
+    () => tunedPolicy(gpu, { [gpu.info.name]: { attention: { 42: form } } }),
+    TuningError,
+    "multiple of 4",
+  );
 });
 
-gpuTest("useTiles() refuses tiles that the device cannot run, and keeps what it had", (gpu) => {
-  const before = tilesOf(gpu);
+gpuTest("a tuning with tiles that the device cannot run is refused", (gpu) => {
   const many = gpu.info.limits.maxComputeInvocationsPerWorkgroup;
   for (
     const [tile, why] of [
@@ -58,50 +51,42 @@ gpuTest("useTiles() refuses tiles that the device cannot run, and keeps what it 
       [{ strategy: "matrix", lanes: 64, threadsX: 2, rows: 2, columns: 2 }, "no subgroup matrices"],
     ] as const
   ) {
-    assertThrows(() => useTiles(gpu, { [gpu.info.name]: { few: tile } }), TileTableError, why);
+    assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: { few: tile } }), TuningError, why);
   }
-  assertEquals(tilesOf(gpu), before);
 });
 
 gpuTest(
-  "tilesOf() gives subgroup matrices to products that may be rounded and are not small, and a table has them apart",
+  "products that allow f16 operands and are not small run on subgroup matrices, which are tuned apart",
   (gpu) => {
     const { lanes } = gpu.info.subgroupMatrix!;
-    const machinesOf = (allowF16Operands: boolean) => {
-      const { row, skinny, few, many } = tilesOf(gpu, { allowF16Operands });
+    const onMatrices = (policy: typeof plain, allowF16Operands: boolean) => {
+      const { row, skinny, few, many } = policy.tiles({ allowF16Operands });
       return [row, skinny, few, many].map(({ strategy }) => strategy === "matrix");
     };
-    assertEquals(machinesOf(true), [false, false, true, true]);
-    assertEquals(machinesOf(false), [false, false, false, false]);
+    const plain = policyOf(gpu), name = tuningName(gpu.info);
+    assertEquals(onMatrices(plain, true), [false, false, true, true]);
+    assertEquals(onMatrices(plain, false), [false, false, false, false]);
     const tile = { strategy: "matrix" as const, lanes: 2 * lanes, threadsX: 1, rows: 1, columns: 2 };
-    assertEquals(useTiles(gpu, { [gpu.info.name]: { many: tile } }), false);
-    assertEquals(useTiles(gpu, { [tileTableName(gpu)]: { many: tile } }), true);
-    try {
-      assertEquals(tileFor(gpu, 1024, 1024, { allowF16Operands: true }), tile);
-      assertEquals(machinesOf(false), [false, false, false, false]);
-      const refused = (shape: Partial<typeof tile>, why: string) =>
-        assertThrows(
-          () => useTiles(gpu, { [tileTableName(gpu)]: { many: { ...tile, ...shape } } }),
-          TileTableError,
-          why,
-        );
-      refused({ lanes: lanes + 1 }, `must divide the threads: ${lanes + 1}`);
-      refused({ lanes: 6 * lanes, threadsX: 4 }, `must divide the threads: ${6 * lanes}`);
-      refused({ rows: 1024 }, "bytes at most");
-    } finally {
-      useTiles(gpu, {});
-    }
+    assertEquals(tunedPolicy(gpu, { [gpu.info.name]: { many: tile } }).tiles(), plain.tiles());
+    const tuned = tunedPolicy(gpu, { [name]: { many: tile } });
+    assertEquals(tuned.tileFor(1024, 1024, { allowF16Operands: true }), tile);
+    assertEquals(onMatrices(tuned, false), [false, false, false, false]);
+    const refused = (shape: Partial<typeof tile>, why: string) =>
+      assertThrows(() => tunedPolicy(gpu, { [name]: { many: { ...tile, ...shape } } }), TuningError, why);
+    refused({ lanes: lanes + 1 }, `must divide the threads: ${lanes + 1}`);
+    refused({ lanes: 6 * lanes, threadsX: 4 }, `must divide the threads: ${6 * lanes}`);
+    refused({ rows: 1024 }, "bytes at most");
   },
   { subgroupMatrices: true },
   await lackOfSubgroupMatrices(),
 );
 
-Deno.test("parseTileTable() reads back what was written, and says what is wrong with anything else", () => {
+Deno.test("parseTuning() reads back what was written, and says what is wrong with anything else", () => {
   const table = {
     "a GPU": { row: { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } },
     "another": { many: { strategy: "matrix", lanes: 128, threadsX: 2, rows: 4, columns: 4 } },
   };
-  assertEquals(parseTileTable(JSON.stringify(table), "tiles.json"), table as unknown as TileTable);
+  assertEquals<unknown>(parseTuning(JSON.stringify(table), "tiles.json"), table);
   const tile = table["a GPU"].row;
   for (
     const [text, why] of [
@@ -120,7 +105,7 @@ Deno.test("parseTileTable() reads back what was written, and says what is wrong 
       ],
     ]
   ) {
-    assertThrows(() => parseTileTable(text, "tiles.json"), TileTableError, why);
+    assertThrows(() => parseTuning(text, "tiles.json"), TuningError, why);
   }
 });
 

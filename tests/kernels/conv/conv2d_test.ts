@@ -3,7 +3,8 @@ import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { conv2d, packConvWeight } from "../../../kernels/conv/conv2d.ts";
-import { tileFor, type TileShape } from "../../../kernels/gemm/tile.ts";
+import type { TileShape } from "../../../kernels/gemm/tile.ts";
+import { policyOf } from "../../../kernels/policy.ts";
 import {
   assertClose,
   f32Tolerance,
@@ -253,7 +254,11 @@ gpuTest(
       const [h, w] = upsample ? [height / 2, width / 2] : [height, width];
       using x = Tensor.from(gpu, randomArray(inChannels * h * w, 1), [1, inChannels, h, w]);
       using own = conv2d(x, packed, { padding: 1, upsample });
-      using general = conv2d(x, packed, { padding: 1, upsample, tile: tileFor(gpu, outChannels, height * width) });
+      using general = conv2d(x, packed, {
+        padding: 1,
+        upsample,
+        tile: policyOf(gpu).tileFor(outChannels, height * width),
+      });
       assertClose(await own.data(), await general.data(), f32Tolerance(9 * inChannels), `upsample ${upsample}`);
     }
   },
