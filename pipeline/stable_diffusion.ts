@@ -49,32 +49,39 @@ export interface OutputTypes {
   image: JimpImage[];
   /** [B, H, W, 3] in 0…1. */
   array: Float32Array<ArrayBuffer>;
-  /** [B, 4, h, w]; the caller's to dispose of. */
+  /** Latents [B, latent channels, h, w]. The caller disposes of them. */
   latent: Tensor;
 }
 
 /** Options of {@linkcode StableDiffusionPipeline.generate}, with diffusers' names and meaning. */
 export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
   /**
-   * Pixels; divisible by the autoencoder's factor (8). Default: the size that the UNet was trained
-   * on.
+   * Height in pixels, a multiple of the autoencoder's spatial scale (8). Default: the size that the
+   * UNet was trained on.
    */
   readonly height?: number;
+  /** Width in pixels, as {@linkcode height}. */
   readonly width?: number;
-  /** Default: 50. */
+  /** Denoising steps. Default: 50. */
   readonly numInferenceSteps?: number;
-  /** Weight of classifier-free guidance (2207.12598); none up to 1. Default: 7.5. */
+  /** Scale of classifier-free guidance (2207.12598). Up to 1 there is none. Default: 7.5. */
   readonly guidanceScale?: number;
+  /** What to guide away from: one for all prompts, or one for each. Default: "". */
   readonly negativePrompt?: string | readonly string[];
   /** Default: 1. */
   readonly numImagesPerPrompt?: number;
-  /** How much noise DDIM renews (2010.02502, eq. 16). Default: 0. */
+  /** η of DDIM: the share of noise that each step draws anew (2010.02502, eq. 16). Default: 0. */
   readonly eta?: number;
-  /** Where noise is drawn: one for all images, or one for each. Default: a random seed. */
+  /** Source of noise: one for all images, or one for each. Default: one with a random seed. */
   readonly generator?: TorchGenerator | readonly TorchGenerator[];
-  /** Standard normal noise [B, 4, h, w] to start from, in place of a draw. Stays the caller's. */
+  /**
+   * Standard normal noise [B, latent channels, h, w] to start from. Default: drawn from
+   * `generator`. It stays the caller's.
+   */
   readonly latents?: Tensor;
+  /** Embeddings [B, T, d] in place of the prompt. */
   readonly promptEmbeds?: Tensor;
+  /** Embeddings [B, T, d] in place of the negative prompt. */
   readonly negativePromptEmbeds?: Tensor;
   /** Default: "image". */
   readonly outputType?: T;
@@ -82,6 +89,7 @@ export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
   readonly callback?: StepCallback;
   /** Default: 1. */
   readonly callbackSteps?: number;
+  /** Layers of the text encoder to skip at the end, for the prompts alone. Default: 0. */
   readonly clipSkip?: number;
   /**
    * `scale` is the factor of all LoRAs in this call, in the UNet and in the text encoder. Default:
@@ -89,14 +97,15 @@ export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
    */
   readonly crossAttentionKwargs?: { readonly scale?: number };
   /**
-   * Stops before the next step; what was taken is freed, and `generate` rejects with the signal's
-   * reason.
+   * Stops before the next step. All memory of the call is freed, and `generate` rejects with the
+   * signal's reason.
    */
   readonly signal?: AbortSignal;
 }
 
 /** What {@linkcode StableDiffusionPipeline.generate} returns. */
 export interface GenerateResult<T extends keyof OutputTypes = "image"> {
+  /** The pictures, or their latents. */
   readonly images: OutputTypes[T];
   /**
    * Verdicts of the safety checker, one per picture; null where the pipeline has none, and for
@@ -193,12 +202,12 @@ export class StableDiffusionPipeline implements Disposable {
     return await loadSingleFile(source, options, (...parts) => new StableDiffusionPipeline(...parts));
   }
 
-  /** The device that draws. */
+  /** The device of the UNet. */
   get gpu(): Gpu {
     return this.unet.gpu;
   }
 
-  /** The parts, for another pipeline. */
+  /** The components, to share with another pipeline. */
   get components(): PipelineComponents {
     return pickComponents(this);
   }
@@ -319,9 +328,9 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Has the driver compile what {@linkcode generate} with the same arguments runs, unless it has
-   * done so before: on all cores, where it otherwise compiles one kernel after the other while
-   * drawing (Mesa's software driver). Drawing asks for it itself; ask earlier to have it over with.
+   * Compiles the kernels that {@linkcode generate} with the same arguments runs, in parallel, on
+   * drivers that otherwise compile them one by one at their first dispatch (Mesa's llvmpipe).
+   * `generate` does so itself; call this earlier to move the wait.
    *
    * ```ts
    * await pipe.compileAhead("a rose", { height: 512, width: 512 });
@@ -337,20 +346,20 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Draws pictures.
+   * Generates pictures from prompts. Options, scheduler and edits are read once, when it is called.
+   * The prompt's context and the captured UNet are kept for the next call.
    *
-   * @throws {ShapeError} for a size that the autoencoder cannot make, or latents and embeddings of
+   * @throws {ShapeError} for a size that the autoencoder cannot decode, or latents or embeddings of
    *   the wrong shape
-   * @throws {PromptError} without prompts, or with prompts and embeddings that do not fit each
-   *   other
-   * @throws {ActivationRangeError} when the UNet's numbers leave the range of f16 activations;
-   *   latents are handed out as they are, NaN among them
+   * @throws {PromptError} without prompts, or when prompts and embeddings do not fit each other
+   * @throws {ActivationRangeError} when the UNet's activations leave the range of f16. For
+   *   `outputType: "latent"` this is not checked: the latents then hold NaN
    */
   async generate<T extends keyof OutputTypes = "image">(
     prompt: string | readonly string[] | undefined,
     options: GenerateOptions<T> = {},
   ): Promise<GenerateResult<T>> {
-    const call = this.#prepare(prompt, options); // before the first wait: later changes do not count
+    const call = this.#prepare(prompt, options); // before the first wait
     call.signal?.throwIfAborted();
     await this.#compile(call);
     const contextKey = this.#contextKey(call);
@@ -367,7 +376,8 @@ export class StableDiffusionPipeline implements Disposable {
     const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, this.#decoding);
     if (this.unet.activations === "f16" && values.some(Number.isNaN)) {
       throw new ActivationRangeError(
-        'Cannot draw this picture with activations in f16 as the UNet makes numbers beyond 65504, which came out as NaN: load it with activations: "f32"',
+        "Cannot generate this picture with f16 activations as the UNet's activations exceed 65504, f16's largest number, " +
+          'and the picture holds NaN: load the pipeline with activations: "f32"',
       );
     }
     const verdicts = this.safetyChecker
@@ -381,9 +391,9 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Saves the pipeline as a folder that diffusers loads, with edits baked into the UNet's weights.
-   * Weights are streamed from the files that they came from. LoRAs and textual inversions stay
-   * files of their own. The folder appears whole or not at all (Deno only).
+   * Saves the pipeline as a folder that diffusers loads, with edits folded into the UNet's weights.
+   * Weights are streamed from the files that they were loaded from. LoRAs and textual inversions
+   * are not saved. The folder appears whole or not at all (Deno only).
    *
    * @throws {CheckpointError} if the folder holds something and `overwrite` is not set, if it is
    *   the one that the pipeline was loaded from, or if a component was built from weights in memory
@@ -397,22 +407,22 @@ export class StableDiffusionPipeline implements Disposable {
 
   /**
    * Saves the pipeline as one .safetensors file in the original layout (LDM), which A1111 and
-   * ComfyUI load; otherwise as {@linkcode savePretrained}. What the scheduler, the tokenizer and
-   * the configurations say is not in such a file, but for the kind of prediction of 2.x.
+   * ComfyUI load; otherwise as {@linkcode savePretrained}. Such a file does not hold the scheduler,
+   * the tokenizer or the configurations, except for the prediction type of 2.x.
    */
   async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
     await saveSingleFile(this.components, path, (layer, projection) => this.bakedWeight(layer, projection), options);
   }
 
   /**
-   * The weight of a cross-attention projection as edits leave it; `undefined` where none does.
-   * Editing pipelines answer.
+   * The weight of a cross-attention projection with the edits folded in; `undefined` where no edit
+   * applies. Editing pipelines override it.
    */
   protected bakedWeight(_layerPath: string, _projection: "to_k" | "to_v"): Tensor | undefined {
     return undefined;
   }
 
-  /** Frees what `fromPretrained` loaded: components, and the device if it opened one. */
+  /** Frees the components that `fromPretrained` loaded, and the device if it opened one. */
   [Symbol.dispose](): void {
     this.#owned.dispose();
   }
@@ -519,7 +529,7 @@ export class StableDiffusionPipeline implements Disposable {
     for (const [name, side] of Object.entries({ height, width })) {
       if (!Number.isInteger(side) || side <= 0 || side % spatialScale !== 0) {
         throw new ShapeError(
-          `Cannot draw a picture of ${width} × ${height} as its ${name} must be a multiple of ${spatialScale}: ${side}`,
+          `Cannot generate a picture of ${width} × ${height} as its ${name} must be a multiple of ${spatialScale}: ${side}`,
           [
             [height, width],
           ],
@@ -528,22 +538,22 @@ export class StableDiffusionPipeline implements Disposable {
     }
     for (const [name, count] of Object.entries({ callbackSteps, numImagesPerPrompt })) {
       if (!Number.isInteger(count) || count < 1) {
-        throw new RangeError(`Cannot draw as ${name} must be a whole number from 1: ${count}`);
+        throw new RangeError(`Cannot generate as ${name} must be a whole number from 1: ${count}`);
       }
     }
     if (prompt !== undefined && options.promptEmbeds) {
-      throw new PromptError("Cannot draw both a prompt and promptEmbeds: give one of them");
+      throw new PromptError("Cannot generate from both a prompt and promptEmbeds: give one of them");
     }
     if (options.negativePrompt !== undefined && options.negativePromptEmbeds) {
       throw new PromptError("Cannot guide away from both a negativePrompt and negativePromptEmbeds: give one of them");
     }
     const loraScale = options.crossAttentionKwargs?.scale ?? 1;
     if (!Number.isFinite(loraScale)) {
-      throw new RangeError(`Cannot draw as crossAttentionKwargs.scale must be a finite number: ${loraScale}`);
+      throw new RangeError(`Cannot generate as crossAttentionKwargs.scale must be a finite number: ${loraScale}`);
     }
     const guidanceScale = options.guidanceScale ?? 7.5;
     if (!Number.isFinite(guidanceScale)) {
-      throw new RangeError(`Cannot draw as guidanceScale must be a finite number: ${guidanceScale}`);
+      throw new RangeError(`Cannot generate as guidanceScale must be a finite number: ${guidanceScale}`);
     }
     const { numInferenceSteps = 50, eta = 0 } = options;
     const guided = guidanceScale > 1;

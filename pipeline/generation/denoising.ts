@@ -113,9 +113,8 @@ export function drawNoise(
 }
 
 /**
- * The loop on the device. The UNet and guidance are captured once, on inputs of their own, and run
- * again at each step: pipelines, bind groups, parameters and the places of all temporaries are then
- * at hand.
+ * The denoising loop on the device. The UNet and guidance are captured once, on input tensors of
+ * their own, and replayed at each step: pipelines, bind groups, parameters and memory are resolved.
  */
 class DenoisingLoop implements Disposable {
   readonly plan: SchedulerPlan;
@@ -151,7 +150,7 @@ class DenoisingLoop implements Disposable {
     this.#registers.set(SAMPLE, tensor);
   }
 
-  /** What {@linkcode predict} found last. */
+  /** The last prediction. */
   get output(): Tensor {
     return this.#prediction.value.program.result;
   }
@@ -161,7 +160,7 @@ class DenoisingLoop implements Disposable {
     if (this.#prediction.value.program.temporaryBytes <= mostKeptBytes) this.#prediction.keep();
   }
 
-  /** Asks the model about the sample. */
+  /** Runs the model on the sample. */
   predict(index: number): void {
     const { gpu } = this.#options.unet;
     const { inputScale } = this.plan.steps[index];
@@ -176,7 +175,7 @@ class DenoisingLoop implements Disposable {
     this.#prediction.value.program.run();
   }
 
-  /** Takes the step that the scheduler has planned. */
+  /** Applies a step of the scheduler's plan to the sample. */
   applyStep(index: number): void {
     const { unet: { gpu }, generator } = this.#options;
     const { drawsNoise, combine } = this.plan.steps[index];
@@ -242,15 +241,15 @@ function predictNoise(
   return guide(unet.forward(concat([sample, sample], 0), time, context), guidanceScale);
 }
 
-/** Copies as many numbers as `to` holds. */
+/** Copies as many elements as `to` holds. */
 function copyAll(from: Tensor, to: Tensor, start = 0): void {
   const length = to.size;
   copyBlock({ tensor: from, start, stride: length }, { tensor: to, start: 0, stride: length }, { rows: 1, length });
 }
 
 /**
- * Carries a step out by the scheduler's own `step()`: for clipping and thresholding, at the price
- * of a fence.
+ * Applies steps by the scheduler's own `step()` on the host, for plans with clipping or
+ * thresholding. Each step waits for the device.
  */
 function hostStepper(scheduler: Scheduler, { numInferenceSteps, eta, generator }: DenoisingOptions) {
   scheduler.setTimesteps(numInferenceSteps);

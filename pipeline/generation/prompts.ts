@@ -151,7 +151,7 @@ function asPrompts(prompt: string | readonly string[] | undefined): readonly str
   const prompts = typeof prompt === "string" ? [prompt] : prompt ?? [];
   if (prompts.length === 0 || prompts.some((text) => typeof text !== "string")) {
     throw new PromptError(
-      `Cannot draw without a prompt: give a string, a list of strings, or promptEmbeds: ${JSON.stringify(prompt)}`,
+      `Cannot generate without a prompt: give a string, a list of strings, or promptEmbeds: ${JSON.stringify(prompt)}`,
     );
   }
   return prompts;

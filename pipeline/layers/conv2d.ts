@@ -22,7 +22,7 @@ export interface Conv2dForward {
   readonly dtype?: DType;
 }
 
-/** A 2-d convolution with weights [out, in, k, k], repacked as its kernels want them. */
+/** A 2-d convolution with weights [out, in, k, k], repacked into the layout of its kernels. */
 export class Conv2d {
   readonly #bias: Tensor | undefined; // [out]
   readonly #stride: number;
@@ -50,7 +50,8 @@ export class Conv2d {
 
   /** [B, in, H, W] → [B, out, H', W'] */
   forward(x: Tensor, options: Conv2dForward = {}): Tensor {
-    const allowF16Operands = true; // what has convolutions draws, and draws alike with operands in f16
+    // Only the UNet and the VAE contain convolutions, and both tolerate f16 operands.
+    const allowF16Operands = true;
     const geometry = { stride: this.#stride, padding: this.#padding, upsample: options.upsample, allowF16Operands };
     const { channelBias, dtype = x.dtype } = options;
     return this.#updates.apply(

@@ -3,7 +3,7 @@ import { groupNorm } from "../../kernels/norm/group_norm.ts";
 import { layerNorm } from "../../kernels/norm/layer_norm.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
 
-/** Group normalisation (1803.08494) with a gain and a shift per channel. */
+/** Group normalization (1803.08494) with a gain and a shift per channel. */
 export class GroupNorm {
   readonly #weight: Tensor; // [channels]
   readonly #bias: Tensor; // [channels]
@@ -20,7 +20,7 @@ export class GroupNorm {
   }
 }
 
-/** Layer normalisation (1607.06450) of the last axis. */
+/** Layer normalization (1607.06450) of the last axis. */
 export class LayerNorm {
   readonly #weight: Tensor; // [features]
   readonly #bias: Tensor; // [features]

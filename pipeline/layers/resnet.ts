@@ -6,7 +6,7 @@ import { Conv2d } from "./conv2d.ts";
 import { Linear } from "./linear.ts";
 import { GroupNorm } from "./norm.ts";
 
-/** What a residual block is made of. */
+/** The dimensions of a residual block. */
 export interface ResnetOptions {
   readonly inChannels: number;
   readonly outChannels: number;
@@ -19,9 +19,8 @@ export interface ResnetOptions {
 }
 
 /**
- * What all residual blocks of a UNet add to their channels for a timestep: their projections of the
- * time embedding, side by side. They do not depend on the picture, so that one product a block
- * makes those of all steps.
+ * The projections of the time embedding of all residual blocks of a UNet, side by side. They do not
+ * depend on the picture, so one product per block computes those of all steps.
  */
 export class TimeProjections {
   /** Width of the time embedding. */

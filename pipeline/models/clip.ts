@@ -134,7 +134,7 @@ export class CLIPModel extends Model<CLIPConfig> {
   /**
    * Embeds pictures, some at a time.
    *
-   * @returns [images, projectionDim], not normalised
+   * @returns [images, projectionDim], not normalized
    * @throws {ImageError} where a picture has other bytes than its size says; {ShapeError} where the
    *   processor's size is not the model's
    */
@@ -149,7 +149,7 @@ export class CLIPModel extends Model<CLIPConfig> {
   /**
    * Embeds prompts, some at a time; those of more than 77 tokens are cut.
    *
-   * @returns [prompts, projectionDim], not normalised
+   * @returns [prompts, projectionDim], not normalized
    */
   async embedPrompts(prompts: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
     return await this.#inBatches(prompts, (batch) => {
@@ -164,7 +164,7 @@ export class CLIPModel extends Model<CLIPConfig> {
   }
 
   /**
-   * Pixel values [B, 3, S, S] to embeddings [B, projectionDim], not normalised. @throws
+   * Pixel values [B, 3, S, S] to embeddings [B, projectionDim], not normalized. @throws
    * {ShapeError} for other sizes
    */
   getImageFeatures(pixelValues: Tensor): Tensor {
@@ -172,7 +172,7 @@ export class CLIPModel extends Model<CLIPConfig> {
   }
 
   /**
-   * Token ids, rows of one length, to embeddings [B, projectionDim], not normalised. @throws
+   * Token ids, rows of one length, to embeddings [B, projectionDim], not normalized. @throws
    * {ShapeError} as `CLIPTextModel.forward()`
    */
   getTextFeatures(inputIds: readonly (readonly number[])[]): Tensor {
@@ -195,7 +195,8 @@ export const clipKind: ModelKind<CLIPConfig, Modules> = {
   weightsName: "model",
   parseConfig: parseCLIPConfig,
   build: (w, config) => new Modules(w, config),
-  ignore: /position_ids$/, // old versions of transformers saved the row numbers of the position tables
+  // Old versions of transformers saved the row numbers of the position tables.
+  ignore: /position_ids$/,
 };
 
 function joined(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> {

@@ -147,7 +147,7 @@ export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
   }
 
   /**
-   * CLIP's embeddings [B, projection] of pixel values [B, 3, S, S]; not normalised. @throws
+   * CLIP's embeddings [B, projection] of pixel values [B, 3, S, S]; not normalized. @throws
    * {ShapeError}
    */
   embed(pixelValues: Tensor): Tensor {
@@ -161,5 +161,6 @@ export const safetyCheckerKind: ModelKind<CLIPConfig, Modules> = {
   weightsName: "model",
   parseConfig: parseCLIPConfig,
   build: (w, config) => new Modules(w, config),
-  ignore: /position_ids$/, // old versions of transformers saved the row numbers of the position table
+  // Old versions of transformers saved the row numbers of the position table.
+  ignore: /position_ids$/,
 };

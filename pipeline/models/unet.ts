@@ -64,7 +64,7 @@ export class PromptContext implements Disposable {
     return this;
   }
 
-  /** What a layer reads. */
+  /** The keys and values of a layer. */
   of(layer: Attention): KeysValues {
     return this.#layers.get(layer)!;
   }
@@ -83,7 +83,7 @@ export class PromptContext implements Disposable {
  */
 export type LayerStates = (layerPath: string) => { keys: Tensor; values: Tensor };
 
-/** Residual blocks, each followed by a transformer where the block has them; then down. */
+/** Residual blocks, each followed by a transformer if the block has them; then downsampling. */
 class DownBlock {
   readonly resnets: readonly ResnetBlock[];
   readonly attentions: readonly Transformer2D[];
@@ -107,7 +107,7 @@ class DownBlock {
     this.#downsample = isLast ? undefined : new Downsample(w.at("downsamplers", 0), channels, config.downsamplePadding);
   }
 
-  /** The output and, for the way up, what each layer put out. */
+  /** The output, and the output of each layer as a skip connection. */
   forward(x: Tensor, time: Tensor, contextOf: ContextOf, observe: Observer): { x: Tensor; skips: Tensor[] } {
     const skips: Tensor[] = [];
     this.resnets.forEach((resnet, layer) => {
@@ -122,7 +122,7 @@ class DownBlock {
   }
 }
 
-/** Residual block, transformer, residual block at the smallest size. */
+/** Residual block, transformer, residual block at the lowest resolution. */
 class MidBlock {
   readonly #resnets: readonly ResnetBlock[];
   readonly attention: Transformer2D;
@@ -149,7 +149,7 @@ class MidBlock {
   }
 }
 
-/** As {@linkcode DownBlock}, each layer taking a skip connection; then up. */
+/** As {@linkcode DownBlock}, with a skip connection into each layer; then upsampling. */
 class UpBlock {
   readonly resnets: readonly ResnetBlock[];
   readonly attentions: readonly Transformer2D[];
@@ -185,8 +185,7 @@ class UpBlock {
       }
     });
     if (!this.#upsample) return x;
-    // The size to reach is that of the next skip: sides that do not halve evenly on the way down
-    // come back to what they were.
+    // Upsample to the size of the next skip connection: odd sides do not halve evenly.
     const [, , height, width] = skips.at(-1)!.dims(4);
     return this.#upsample.forward(x, [height, width]);
   }
@@ -201,12 +200,11 @@ class UpBlock {
  * using noise = unet.forward(latents, 981, promptEmbeds); // [B, 4, h, w]
  * ```
  *
- * With `activations: "f16"` the tensors between its kernels are f16. Halves are written in fours,
- * so pictures whose number of pixels does not divide by four at every level are computed in f32 all
- * the same: latents of 64 × 64 and 8 × 32 go, 65 × 65 and (with four levels) 8 × 24 do not. f16
- * ends at 65504; what lies beyond becomes infinite on all devices tried (WGSL leaves it open), and
- * the prediction NaN. The UNet does not look for that, since looking is a fence: the pipeline does,
- * in the finished picture.
+ * With `activations: "f16"` the tensors between its kernels are f16. Kernels write f16 as
+ * vec4, so the number of pixels must divide by four at every level; other sizes are computed in
+ * f32. Latents of 64 × 64 and 8 × 32 qualify; 65 × 65 and, with four levels, 8 × 24 do not. Values
+ * beyond 65504 become infinite (WGSL leaves it open), and the prediction NaN. The UNet does not
+ * check for that, since a check waits for the device: the pipeline checks the finished picture.
  */
 export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
   /**
@@ -296,9 +294,9 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
   }
 
   /**
-   * What the residual blocks add to their channels at several timesteps: the time embedding after
-   * SiLU, projected for each block, side by side. A denoising loop makes all of it before it
-   * starts, so that no step uploads anything or multiplies by these weights.
+   * The projections of the time embedding that the residual blocks add to their channels, side by
+   * side, for several timesteps. A denoising loop computes all of them before it starts, so that no
+   * step uploads data or reads these weights.
    *
    * @param options.loraScale as in {@linkcode prepareContext}
    * @returns [timesteps, columns]
@@ -345,7 +343,7 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
       );
     }
     const { observe = () => {} } = options;
-    const dtype = this.activations === "f16" && storesHalves(config, height, width) ? "f16" : "f32";
+    const dtype = this.activations === "f16" && storesF16(config, height, width) ? "f16" : "f32";
     const { loraScale = 1 } = encoderHiddenStates instanceof Tensor ? options : encoderHiddenStates;
     return this.weights.adapters.scaled(loraScale, () =>
       gpu.scope(() => {
@@ -423,10 +421,7 @@ class Modules {
       .flatMap((transformer) => transformer.crossAttentions);
   }
 
-  /**
-   * Tensors take the type of what they are made of, so `dtype`, the type of the first, is that of
-   * all but the last.
-   */
+  /** The dtype propagates from conv_in; only conv_out forces f32. */
   forward(
     sample: Tensor,
     time: Tensor,
@@ -458,10 +453,10 @@ export const unetKind: ModelKind<UNet2DConditionConfig, Modules> = {
 };
 
 /**
- * Whether all activations of a latent of this size can be f16, which is written in fours: pixels of
- * every level, widths of heads.
+ * Whether all activations for latents of this size can be f16. Kernels write f16 as vec4, so the
+ * pixels of every level and the widths of heads must divide by four.
  */
-function storesHalves(config: UNet2DConditionConfig, height: number, width: number): boolean {
+function storesF16(config: UNet2DConditionConfig, height: number, width: number): boolean {
   const halved = (side: number) => config.downsamplePadding === 0 ? Math.floor(side / 2) : Math.ceil(side / 2);
   return config.blockOutChannels.every((channels, level) => {
     if (level > 0) [height, width] = [halved(height), halved(width)];

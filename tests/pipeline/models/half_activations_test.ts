@@ -126,6 +126,6 @@ gpuTest("numbers beyond f16's range end in an error, not in a picture", async (g
   await assertRejects(
     () => pipe.generate("a rose", { latents, numInferenceSteps: 2 }),
     ActivationRangeError,
-    "beyond 65504",
+    "exceed 65504",
   );
 });
