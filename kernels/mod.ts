@@ -54,6 +54,9 @@ export {
 export { matmul, type MatmulOptions } from "./gemm/matmul.ts";
 export { geglu } from "./gemm/gated_product.ts";
 
+// Tuning
+export { parseTuning, type Tuning, TuningError } from "./policy.ts";
+
 // Convolution
 export { conv2d, type Conv2dOptions, packConvWeight, type PackedConvWeight } from "./conv/conv2d.ts";
 

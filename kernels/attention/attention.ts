@@ -8,18 +8,15 @@ import { workgroupAttention } from "./workgroup.ts";
 
 /** Options of {@linkcode attention}. */
 export interface AttentionOptions {
-  /** Number of heads. They stand side by side in the last axis. */
+  /** Number of heads, which lie side by side in the last axis. */
   readonly heads: number;
-  /** Whether a query sees the keys up to its own number alone. Default: false. */
+  /** Whether query i attends to keys 0 … i only. Default: false. */
   readonly causal?: boolean;
   /** Factor of the scores. Default: 1/√D. */
   readonly scale?: number;
-  /**
-   * For the tests and the bench: the device class's form on this path. Default: by device, its
-   * tuned table, and width of head.
-   */
+  /** Forces a path, for tests and benchmarks. Default: the policy's choice. */
   readonly path?: AttentionPath;
-  /** For the tuner: this form. */
+  /** Forces a form, for the tuner. Default: the policy's choice. */
   readonly form?: AttentionForm;
 }
 

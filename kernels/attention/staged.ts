@@ -108,10 +108,10 @@ export function stagedAttention(
           scale,
         });
         const rowsOfAll = { all_rows: outer * heads * rows, rows, first, s, stride };
-        const inFours = s % 4 === 0 && !causal;
+        const isVec4 = s % 4 === 0 && !causal;
         softmaxKernel.run(gpu, { x: scores }, rowsOfAll, {
-          X_WIDTH: inFours ? 4 : 1,
-          number: inFours ? "vec4f" : "f32",
+          X_WIDTH: isVec4 ? 4 : 1,
+          number: isVec4 ? "vec4f" : "f32",
           CAUSAL: causal,
           ...reduction(gpu),
         });

@@ -2,7 +2,7 @@ import { type ConstantValues, declareKernel, input, output } from "../../engine/
 import type { Tensor } from "../../engine/tensor.ts";
 import type { SubgroupAttentionShape } from "./form.ts";
 import { attentionCost, type AttentionSizes } from "./sizes.ts";
-import { selected } from "../wgsl/text.ts";
+import { each as eachText, selected } from "../wgsl/text.ts";
 
 /**
  * Attention in one pass (online softmax, arXiv 1805.02867 and 2205.14135) for software devices, on
@@ -12,31 +12,8 @@ import { selected } from "../wgsl/text.ts";
  * registers; at each step each lane loads one key and one value, and `subgroupBroadcast` hands them
  * round. Scores are kept in base 2, the scale and log₂e folded into the query.
  *
- * Ladder, lavapipe (Mesa 22.3, LLVM 15, 8 lanes, two cores of an AMD EPYC shared with other work;
- * best of many, in GFLOPS):
- *
- * - vec4 partial scores, summed by dot(p, 1); 2 and 4 queries; T = S = 1024, 8 heads of 64: 17 and
- *   20
- * - a scalar a score instead: 31 and 36. Fewer registers, no sums at the end
- * - 2 to 4 scores side by side, so that a query's number is fetched once for all: 32 and 40; 8 side
- *   by side spill: 25
- * - two rounds of keys a step: slower (1.4 times the code, and more spills)
- * - queries of a lane, T = S = 256, 8 keys: heads of 16: 2 give 32, 4 44, 8 39; of 40: 2 31, 3 37,
- *   4 40; of 64: 2 37, 3 45, 4 47; of 80: 1 21, 2 35, 3 40; of 160: 1 24, 2 32. Compiling takes 0.3
- *   to 0.65 ms per unit of keys × queries × D, so that fewer keys pay for more queries
- * - with eight numbers an access (below), on an idle machine, queries × keys: heads of 16: 4 × 8
- *   54, 4 × 4 51; of 24: 54, 58; of 40: 57, 54; of 64: 3 × 8 50, 4 × 4 51; of 80: 2 × 8 43, 4 × 4
- *   49. Half of the lanes then load what the other half loads, and the code is half as long: 4 × 4
- *   it is
- * - 16 lanes: 8 keys a step do as well as 16 (40: 53 and 46; 64: 37 and 37) at half the code
- * - the loop over keys counted in numbers of keys up to params.s: lavapipe then inlined the
- *   uniforms and compiled anew at every run, 9 ms a run from its disk cache and 700 without one.
- *   Counting in addresses from the workgroup's own start prevents it
- * - a variant without the mask of keys beyond the last, where their number allows: 1 to 3 % faster,
- *   and each width of head compiles twice
- * - eight numbers an access: a fifth to a third faster
- *
- * This driver has no fused multiply-add: fma becomes two instructions.
+ * The loop over keys counts addresses from the workgroup's own start: lavapipe compiles a variant
+ * for each value of a uniform that bounds a loop. Measurements: docs/tuning.md.
  */
 
 const constantTypes = {
@@ -77,8 +54,8 @@ export function subgroupAttention(
   });
 }
 
-const each = (count: number, text: (i: number) => string, separator = " ") =>
-  Array.from({ length: count }, (_, i) => text(i)).join(separator);
+/** {@linkcode eachText} on one line. */
+const each = (count: number, text: (i: number) => string, separator = " ") => eachText(count, text, separator);
 
 function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   const { LANES: lanes, QUERIES: queries, KEYS: keys, UNROLL_K: unrollK, QUADS: quads } = constants;
@@ -135,7 +112,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       }`, "\n  ")
   }
   let end = k_start + ${causal ? `min(params.s, (group.x + 1u) * ${lanes * queries}u)` : "params.s"} * row;
-  // By address, for lavapipe: see the ladder.
+  // By address, for lavapipe: see above.
   for (var key = k_start; key < end; key += ${keys}u * row) {
     let mine = min(key + ${turn} * row, end - row);
     ${load("k", "k", "mine")}

@@ -2,6 +2,7 @@ import { type ConstantValues, declareKernel, input, output } from "../../engine/
 import type { Tensor } from "../../engine/tensor.ts";
 import type { WorkgroupAttentionShape } from "./form.ts";
 import { attentionCost, type AttentionSizes } from "./sizes.ts";
+import { each as eachText, fmaChain } from "../wgsl/text.ts";
 
 /**
  * Attention in one pass through workgroup memory, for GPUs and for devices without subgroups
@@ -17,8 +18,7 @@ import { attentionCost, type AttentionSizes } from "./sizes.ts";
  * product to add up. One array holds the keys and then the values. Rows of the array of weights are
  * one longer than needed: else the threads that write it would meet in one memory bank.
  *
- * Ladder: correct on lavapipe (3 to 5 GFLOPS there, where barriers are dear); blocks are chosen by
- * arithmetic, a load of 16 bytes for 8 fma, and have not been timed on a GPU yet.
+ * The block sizes follow from arithmetic (a load of 16 bytes for 8 fma) and are not tuned yet.
  */
 
 const constantTypes = { THREADS_X: "u32", THREADS_Y: "u32", ROWS: "u32", QUADS: "u32", CAUSAL: "bool" } as const;
@@ -48,14 +48,8 @@ export function workgroupAttention(
   });
 }
 
-const each = (count: number, text: (i: number) => string, separator = " ") =>
-  Array.from({ length: count }, (_, i) => text(i)).join(separator);
-
-/** Four terms of a sum as one chain of fma. */
-const chain = (sum: string, a: string, b: (i: number) => string) =>
-  `${sum} = fma(vec4f(${a}.w), ${b(3)}, fma(vec4f(${a}.z), ${b(2)}, fma(vec4f(${a}.y), ${b(1)}, fma(vec4f(${a}.x), ${
-    b(0)
-  }, ${sum}))));`;
+/** {@linkcode eachText} on one line. */
+const each = (count: number, text: (i: number) => string, separator = " ") => eachText(count, text, separator);
 
 function workgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   const { THREADS_X: threadsX, THREADS_Y: threadsY, ROWS: rows, QUADS: quads } = constants;
@@ -86,7 +80,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   }
   ${perRow((r) => `var top${r} = -3e38; var sum${r} = vec4f(); ${each(columns, (c) => `var o${r}_${c} = vec4f();`)}`)}
   let end = k_start + ${constants.CAUSAL ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
-  for (var key = k_start; key < end; key += ${keys}u * row) { // by address: see the ladder in attention_subgroup.ts
+  for (var key = k_start; key < end; key += ${keys}u * row) { // by address: see subgroup.ts
     for (var i = thread; i < ${threadsX * quads}u; i += ${threads}u) {
       let quad = i / ${threadsX}u;
       let from_key = key + i % ${threadsX}u * row;
@@ -102,7 +96,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       ${each(4, (c) => `let k${c} = block_kv[(quad * 4u + ${c}u) * ${threadsX}u + x];`)}
       ${
     perRow((r) =>
-      `{ let a = block_q[quad * ${block}u + y + ${r * threadsY}u]; ${chain(`p${r}`, "a", (c) => `k${c}`)} }`
+      `{ let a = block_q[quad * ${block}u + y + ${r * threadsY}u]; ${fmaChain(`p${r}`, "a", (c) => `k${c}`)} }`
     )
   }
     }
@@ -146,7 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         each(4, (j) =>
           `let v${j} = block_kv[(i + ${j * threadsX}u) * ${quads}u + quad];`)
       } ${
-        perRow((r) => chain(`o${r}_${c}`, `w${r}`, (j) => `v${j}`))
+        perRow((r) => fmaChain(`o${r}_${c}`, `w${r}`, (j) => `v${j}`))
       } }`)
   }
     }

@@ -433,14 +433,13 @@ function runPiece(
   const bias = isLast ? t.bias : undefined, channelBias = isLast ? t.channelBias : undefined;
   const biasStride = channelBias && channelBias.tensor.shape[0] > 1 ? channelBias.tensor.shape[1] : 0;
   const residual = isLast && t.residual ? bind(t.residual, yFirst, yCount) : undefined;
-  const inFours = n % 4 === 0;
+  const isVec4 = n % 4 === 0;
   const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === "none" &&
     g.padding.every((p) => p === 0);
   const tensors = {
     weight: weight.window,
     x: x.window,
-    // A binding must hold something even where it does not count; of the usual type, so that it
-    // makes no variant of its own.
+    // Unused bindings get a dummy buffer of the usual dtype, so that no extra variant is compiled.
     bias: bias ?? weight.window,
     channel_bias: channelBias?.tensor ?? x.window,
     residual: residual?.window ?? x.window,
@@ -470,12 +469,12 @@ function runPiece(
   const { allowF16Operands } = options;
   const tile = tileConstants(
     gpu,
-    options.tile ?? policyOf(gpu).tileFor(outChannels, n, { vec4: inFours, isGathered: !plain, allowF16Operands }),
+    options.tile ?? policyOf(gpu).tileFor(outChannels, n, { vec4: isVec4, isGathered: !plain, allowF16Operands }),
     {
       inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
     },
   );
-  const lanes = inFours ? (tile.WIDE ? 8 : 4) : 1;
+  const lanes = isVec4 ? (tile.WIDE ? 8 : 4) : 1;
   const activation: "none" | Activation = isLast && options.activation || "none";
   const constants = {
     X_WIDTH: plain ? lanes : 1,

@@ -1,7 +1,7 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { put } from "../gemm/tile.ts";
-import { rowLoop } from "../wgsl/text.ts";
+import { each, rowLoop } from "../wgsl/text.ts";
 
 /**
  * 3×3 convolution, stride 1, padding 1, rows in fours, for software devices with subgroups.
@@ -12,20 +12,7 @@ import { rowLoop } from "../wgsl/text.ts";
  * from a picture upsampled twice they are four inputs, which a parameter tells: as a kernel of its
  * own that was a sixth faster there (75 and 63 GFLOPS), where a tenth of a UNet's step is spent,
  * and compiled in another 0.7 s.
- *
- * The ladder: lavapipe on two shared cores, best of eight runs in turns, GFLOPS at
- *
- *     32², 128→128 | 64², 320→320 | 16², 64→64
- *     28 | 30 | 19   the general kernel, 32 rows × 2 columns
- *     31 | 34 | 19   six scalar loads a row, 32 × 1
- *     34 | 40 | 25   a load of four and two of one of four (`x[i].w`; through `x_at(i).w` a tenth slower)
- *     38 | 46 | 21   32 × 2, which compiles in 1.7 s instead of 0.7: for large convolutions
- *
- * x in f16 takes 3 to 20 % longer where the result is f16, too, most of it for the stores; the
- * general kernel takes half as long again.
- *
- * Tiles of 16 × 2, 40 × 1, 48 × 1 and 64 × 1 were no faster than 32 × 1 on the whole. On an idle
- * machine 32², 128→128 reached 39 before the last two steps.
+ * Measurements: docs/tuning.md.
  */
 export const conv3x3Kernel = declareKernel({
   name: "conv2d_3x3",
@@ -67,9 +54,6 @@ interface Constants {
   /** Outputs of a lane side by side, which are written at once; inputs are read as many at once. */
   readonly Y_WIDTH: number;
 }
-
-const each = (count: number, text: (i: number) => string, separator = "\n") =>
-  Array.from({ length: count }, (_, i) => text(i)).join(separator);
 
 /**
  * How the inputs of a lane's neighbouring outputs are loaded, for one channel: left of them `l`,

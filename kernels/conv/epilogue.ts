@@ -5,8 +5,7 @@ import { type Activation, activationConstant, activationWgsl } from "../wgsl/act
  * What all convolution kernels share: operands and the end of the work, y = activation(sum +
  * earlier partial sum + bias + channelBias) + residual.
  *
- * Constants X_WIDTH, Y_WIDTH and W_WIDTH tell how many numbers an access of x, y and the weight
- * moves. Which operands there are is for parameters to tell (see tile.ts): `has_bias`,
+ * X_WIDTH, Y_WIDTH and W_WIDTH are the vector widths of x, y and the weight. Which operands there are is for parameters to tell (see tile.ts): `has_bias`,
  * `has_channel_bias`, `has_residual`, and `accumulate`, that y holds the sum over earlier input
  * channels.
  */
