@@ -5,21 +5,7 @@
  * @module
  */
 import { type PeerTask, taskFlops } from "../cases/task.ts";
-import type { Work } from "../measure/timing.ts";
-
-/** An engine that can be timed. */
-export interface Peer extends Disposable {
-  /** Name and version. */
-  readonly name: string;
-  /** @throws {Error} when the engine does not support the task */
-  prepare(task: PeerTask): Promise<PeerWork>;
-}
-
-/** A task prepared in an engine. */
-export interface PeerWork extends Work, Disposable {
-  /** Elements of the result in any order, to verify that the work is the same. */
-  result(): Promise<Float32Array>;
-}
+import type { Peer } from "./peer.ts";
 
 /** The available peers, and the reasons why others are missing. */
 export interface OpenedPeers extends Disposable {
@@ -87,13 +73,4 @@ export function resultsAgree(ours: Float32Array, theirs: Float32Array): boolean 
   const squares = (values: Float32Array) => values.reduce((sum, value) => sum + value * value, 0);
   const [a, b] = [squares(ours), squares(theirs)];
   return ours.length === theirs.length && Number.isFinite(b) && Math.abs(a - b) <= 1e-3 * a;
-}
-
-/**
- * Loads a package that only `--peers` needs: named here and not in deno.json, so that nobody else
- * downloads it.
- */
-// deno-lint-ignore no-explicit-any
-export async function importPackage(specifier: string): Promise<any> {
-  return await import(specifier);
 }

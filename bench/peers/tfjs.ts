@@ -1,4 +1,4 @@
-import { importPackage, type Peer, type PeerWork } from "./peers.ts";
+import { importPackage, type Peer, type PeerWork } from "./peer.ts";
 import { operands, operandShapes, type PeerTask } from "../cases/task.ts";
 import { recordedWork } from "../measure/timing.ts";
 

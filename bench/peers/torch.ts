@@ -1,4 +1,4 @@
-import type { Peer, PeerWork } from "./peers.ts";
+import type { Peer, PeerWork } from "./peer.ts";
 import { operands } from "../cases/task.ts";
 import type { Work } from "../measure/timing.ts";
 
