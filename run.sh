@@ -1,24 +1,23 @@
 #!/bin/sh
-# Runs Blue Rose on a machine that may have neither Deno nor a Vulkan driver: finds or brings both, then runs one task.
-# `sh run.sh` alone explains itself.
+# Runs a task of Blue Rose; first installs Deno and a Vulkan driver if they are missing. `sh run.sh` lists the tasks.
 set -eu
 
-deno_wanted=2.9.6  # what is brought; any Deno from 2.9 on is taken as it is
+deno_wanted=2.9.6  # the version to install; any installed Deno from 2.9 on is used
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/bluerose
 private=$cache/deno-$deno_wanted  # npm, pip and Deno's installer all leave bin/deno under here
 
 help() {
   cat <<'HELP'
-Blue Rose edits what a text-to-image model takes for granted, and draws with the edited model.
+Blue Rose edits the implicit assumptions of a text-to-image model, and draws with the edited model.
 
-  sh run.sh demo     [flags]    edit the embedded pocket model and draw before and after    (demo --help for its flags)
-  sh run.sh bluerose [flags]    the command line: generate, edit, …                         (bluerose --help)
-  sh run.sh test     [flags]    the tests                                                   (flags of deno test)
-  sh run.sh bench    [flags]    the kernels against this device's own ceiling               (bench --help)
-  sh run.sh setup               only bring what is missing, and say what is there
+  sh run.sh demo     [flags]    edit the embedded model and draw before and after    (demo --help)
+  sh run.sh bluerose [flags]    the command line: generate, edit, …                  (bluerose --help)
+  sh run.sh test     [flags]    the tests                                            (flags of deno test)
+  sh run.sh bench    [flags]    measure kernels, drawing and editing                 (bench --help)
+  sh run.sh setup               install what is missing, and print what is there
 
-Whatever is missing is brought first: Deno (with npm, pip or its own installer) and a Vulkan driver (Mesa's, with apt).
+Each task first installs what is missing: Deno (with npm, pip or its own installer) and a Vulkan driver (Mesa, with apt).
 HELP
 }
 
@@ -26,7 +25,7 @@ say() { printf 'run.sh: %s\n' "$*" >&2; }
 fail() { say "$@"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
-# Runs a noisy installer quietly; what it said is shown only where it failed.
+# Runs an installer; shows its output only if it fails.
 quietly() {
   log=$(mktemp "${TMPDIR:-/tmp}/bluerose-log.XXXXXX")
   if "$@" >"$log" 2>&1 </dev/null; then rm -f "$log"; return 0; fi
@@ -85,10 +84,10 @@ deno_by_npm() {
   have npm || return 1
   prefix=$(npm prefix -g 2>/dev/null) || return 1
   if [ -w "$prefix/lib/node_modules" ] && [ -w "$prefix/bin" ]; then
-    say "bringing Deno $deno_wanted with npm into $prefix"
+    say "installing Deno $deno_wanted with npm into $prefix"
   else
     prefix=$private
-    say "bringing Deno $deno_wanted with npm into $prefix (npm's own folder is not writable)"
+    say "installing Deno $deno_wanted with npm into $prefix (npm's own folder is not writable)"
   fi
   quietly npm install --global --prefix "$prefix" "deno@$deno_wanted" || return 1
   accept_deno "$prefix/bin/deno" || accept_deno "$prefix/deno"
@@ -97,7 +96,7 @@ deno_by_npm() {
 deno_by_pip() {
   for python in python3 python; do
     "$python" -m pip --version >/dev/null 2>&1 || continue
-    say "bringing Deno $deno_wanted with pip into $private"
+    say "installing Deno $deno_wanted with pip into $private"
     # --target leaves the system's Python alone, so that "externally managed" ones allow it.
     quietly "$python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$private" \
       "deno==$deno_wanted" || return 1
@@ -109,7 +108,7 @@ deno_by_pip() {
 deno_by_installer() {
   have curl || have wget || return 1
   have unzip || have 7z || { say "Deno's own installer needs unzip or 7z"; return 1; }
-  say "bringing Deno $deno_wanted with its own installer into $private"
+  say "installing Deno $deno_wanted with its own installer into $private"
   mkdir -p "$private"
   script=$private/install.sh
   if have curl; then quietly curl -fsSL --connect-timeout 20 https://deno.land/install.sh -o "$script" || return 1
@@ -124,7 +123,7 @@ bring_deno() {
   deno_by_npm || deno_by_pip || deno_by_installer && return 0
   # A bare Debian has none of the three; pip is its quickest way.
   if have apt-get && ! have pip3 && apt_install python3-pip && deno_by_pip; then return 0; fi
-  fail "Deno 2.9 or later is needed and could not be brought. Install it from https://docs.deno.com/runtime/getting_started/installation, or install npm or pip, and run this again."
+  fail "Deno 2.9 or later is needed and could not be installed. Install it from https://docs.deno.com/runtime/getting_started/installation, or install npm or pip, and run this again."
 }
 
 # ---- Vulkan ----------------------------------------------------------------------------------------------------------
@@ -202,19 +201,25 @@ prepare() {
   bring_driver
 }
 
-# Commands run where the user stands, so that -o out.png lands there.
-command_line() { exec "$deno" run -A --config "$here/deno.json" "$here/cli/main.ts" "$@"; }
+# Runs the command line in the user's working directory, so that relative paths are the user's. The first argument
+# names the set of permissions in deno.json.
+command_line() {
+  permissions=$1
+  shift
+  exec "$deno" run -q -P="$permissions" --no-prompt --config "$here/deno.json" "$here/cli/main.ts" "$@"
+}
 
 task=${1:-help}
 [ $# -eq 0 ] || shift
 case $task in
   demo | bench)
     prepare
-    command_line "$task" "$@"
+    command_line "$task" "$task" "$@"
     ;;
   bluerose)
     prepare
-    command_line "$@"
+    if [ "${1:-}" = bench ]; then command_line bench "$@"; fi
+    command_line bluerose "$@"
     ;;
   test)
     prepare

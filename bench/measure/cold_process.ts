@@ -26,7 +26,22 @@ export async function runCold(
   return new TextDecoder().decode(stdout);
 }
 
+/** The configuration that declares the permissions of the bench. */
+const config = new URL("../../deno.json", import.meta.url).pathname;
+
 /** Runs a script of the bench with empty shader caches. The script prints one line of JSON. */
 export async function askColdProcess<T>(script: string, args: readonly string[]): Promise<T> {
-  return JSON.parse(await runCold(Deno.execPath(), ["run", "-A", "--no-lock", script, ...args]));
+  return JSON.parse(
+    await runCold(Deno.execPath(), [
+      "run",
+      "-q",
+      "-P=bench",
+      "--no-prompt",
+      "--no-lock",
+      "--config",
+      config,
+      script,
+      ...args,
+    ]),
+  );
 }

@@ -232,10 +232,7 @@ export function checkBinding(
 
 /** Stands in for a device where tensors are only described. */
 const nowhere = {
-  pool: { acquire: () => ({}), release() {} },
-  recorder: {},
-  adopt() {},
-  abandon() {},
+  context: { allocate: () => ({ buffer: {}, owners: 0 }), free() {}, scopes: { adopt() {}, abandon() {} } },
 } as unknown as Gpu;
 
 async function fill(gpu: Gpu, weights: Weights, wishes: readonly Wish[], { onProgress }: BindOptions): Promise<void> {
