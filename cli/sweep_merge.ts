@@ -9,7 +9,7 @@ import {
   SweepError,
   type SweepPlan,
   type SweepResult,
-} from "./sweep_files.ts";
+} from "../pipeline/evaluation/sweep/files.ts";
 
 const measures: readonly Measure[] = ["efficacy", "generality", "specificity"];
 

@@ -1,8 +1,8 @@
 import { saveText } from "../pipeline/checkpoint/save.ts";
 import { samplerByName } from "../schedulers/mod.ts";
 import { type Command, defineCommand } from "./command.ts";
+import { parseDataSet, promptsOf, type SweepPlan } from "../pipeline/evaluation/sweep/files.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
-import { parseDataSet, promptsOf, type SweepPlan } from "./sweep_files.ts";
 
 /** `bluerose sweep plan`: a data set, seeds and settings to a file of jobs. */
 export const command: Command = defineCommand({

@@ -1,5 +1,5 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
-import { type Drawing, drawPictures } from "../pipeline/evaluation/drawing.ts";
+import { type Drawing, drawPictures } from "../pipeline/evaluation/draw_pictures.ts";
 import { encodePicture, type Picture } from "../pipeline/image/picture.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
@@ -18,7 +18,7 @@ import {
   type SweepPlan,
   type SweepPrompt,
   type SweepResult,
-} from "./sweep_files.ts";
+} from "../pipeline/evaluation/sweep/files.ts";
 
 /** `bluerose sweep run`: draws and judges a shard of a plan. */
 export const command: Command = defineCommand({

@@ -6,7 +6,7 @@
 import { ModelEdit } from "../editing/model_edit.ts";
 import type { Picture } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
-import { type Drawing, type DrawingOptions, drawPictures } from "./drawing.ts";
+import { type Drawing, type DrawingOptions, drawPictures } from "./draw_pictures.ts";
 import type { EditCase } from "./edit_cases.ts";
 import { type EditScores, type JudgedPicture, type Measure, scorePictures } from "./edit_scores.ts";
 

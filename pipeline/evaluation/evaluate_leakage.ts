@@ -6,7 +6,7 @@
 import type { ModelEdit } from "../editing/model_edit.ts";
 import type { Picture } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
-import { type DrawingOptions, drawPictures } from "./drawing.ts";
+import { type DrawingOptions, drawPictures } from "./draw_pictures.ts";
 import { rankCorrelation } from "./rank_correlation.ts";
 
 /** A prompt's foretold and drawn change. */

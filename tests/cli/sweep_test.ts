@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { parseDataSet, promptsOf } from "../../cli/sweep_files.ts";
+import { parseDataSet, promptsOf } from "../../pipeline/evaluation/sweep/files.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
 import { run, temporaryFolder } from "./running.ts";
 

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { ModelEdit } from "../../../pipeline/editing/model_edit.ts";
-import { drawPictures } from "../../../pipeline/evaluation/drawing.ts";
+import { drawPictures } from "../../../pipeline/evaluation/draw_pictures.ts";
 import { evaluateEdits } from "../../../pipeline/evaluation/evaluate_edits.ts";
 import { evaluateLeakage, pixelDifference } from "../../../pipeline/evaluation/evaluate_leakage.ts";
 import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing.ts";

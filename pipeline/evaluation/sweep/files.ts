@@ -4,9 +4,9 @@
  *
  * @module
  */
-import { parse } from "csv-parse/sync";
-import type { EditCase, PromptPair } from "../pipeline/evaluation/edit_cases.ts";
-import type { Measure } from "../pipeline/evaluation/edit_scores.ts";
+import { parse } from "csv-parse/browser/esm/sync";
+import type { EditCase, PromptPair } from "../edit_cases.ts";
+import type { Measure } from "../edit_scores.ts";
 
 /** A file of a sweep is not what it should be, or results are missing. */
 export class SweepError extends Error {
