@@ -62,7 +62,7 @@ export { type EditReport, type LayerChange, ModelEdit, type ModelEditOptions } f
 export { EditStack, type StackEntry } from "./pipeline/editing/edit_stack.ts";
 export { EditOperator, type OperatorReport } from "./pipeline/editing/operator.ts";
 export type { EditPair, EditRecipe, WeightedPrompt } from "./pipeline/editing/prompts/recipe.ts";
-export { type Foretold, suggestPreserve } from "./pipeline/editing/leakage.ts";
+export { type Foretold, type PredictedLeakage, suggestPreserve } from "./pipeline/editing/leakage.ts";
 export type { LoraExportOptions, LoraReport } from "./pipeline/editing/lora_export.ts";
 export type { EditableModel } from "./pipeline/editing/editable_model.ts";
 

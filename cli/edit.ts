@@ -212,7 +212,7 @@ function printReport(
 
 async function printPredictions(edit: ModelEdit, prompts: readonly string[]): Promise<void> {
   if (prompts.length === 0) return;
-  const rows = await edit.foretell([...new Set(prompts)]);
+  const rows = await edit.predictLeakage([...new Set(prompts)]);
   const width = Math.max(...rows.map(({ prompt }) => prompt.length), 6);
   console.log(`  ${"prompt".padEnd(width)}  moves   of the source's  nearest source`);
   for (const { prompt, leakage, share, nearest, warning } of rows.sort((a, b) => b.leakage - a.leakage)) {

@@ -6,17 +6,19 @@ import { nearest } from "./nearest.ts";
 
 const evaluations: ReadonlyMap<string, Command> = new Map([["edits", edits], ["leakage", leakage]]);
 
+const summary = "evaluate edits by the pictures that the edited model draws";
+
 const help = [
-  "bluerose evaluate: judge edits by the pictures that the edited model draws",
+  `bluerose evaluate: ${summary}`,
   "Usage: bluerose evaluate edits|leakage [flags]",
   [...evaluations].map(([name, { summary }]) => `  ${name.padEnd(7)}  ${summary}`).join("\n"),
-  "bluerose evaluate edits --help and bluerose evaluate leakage --help show the flags.",
+  "Flags: bluerose evaluate edits --help, bluerose evaluate leakage --help.",
 ].join("\n\n");
 
-/** `bluerose evaluate`: one of two evaluations, by name. */
+/** `bluerose evaluate`: dispatches to one of two evaluations. */
 export const command: Command = {
   name: "evaluate",
-  summary: "judge edits by the pictures that the edited model draws",
+  summary,
   help,
   async call([name, ...rest]) {
     if (name === "--help" || name === "-h") return console.log(help);
@@ -24,8 +26,8 @@ export const command: Command = {
     if (evaluation) return await evaluation.call(rest);
     const meant = name === undefined ? undefined : nearest(name, [...evaluations.keys()]);
     throw new ArgumentError(
-      `Cannot evaluate ${name === undefined ? "without saying what" : JSON.stringify(name)}: ${
-        meant === undefined ? "it takes edits or leakage" : `did you mean ${meant}?`
+      `Cannot evaluate ${name === undefined ? "without a subject" : JSON.stringify(name)}: ${
+        meant === undefined ? "the subject must be edits or leakage" : `did you mean ${meant}?`
       }`,
       { argument: name ?? "WHAT" },
     );

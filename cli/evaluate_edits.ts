@@ -9,23 +9,25 @@ import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { showProgress } from "./progress.ts";
 
-/**
- * `bluerose evaluate edits`: efficacy, generality and specificity over a grid of λ, with and
- * without prompts to preserve.
- */
+/** `bluerose evaluate edits`: scores over a grid of λ, with and without preserved prompts. */
 export const command: Command = defineCommand({
   name: "evaluate edits",
-  summary: "efficacy, generality and specificity, as CLIP sees them, for each λ, with and without preserved prompts",
+  summary: "efficacy, generality and specificity by CLIP for each λ, with and without preserved prompts",
   usage: "[flags]",
   details: [
-    "Draws the test prompts of a list of edits with the model as it is and with each edit, and asks a CLIP model of every picture which of two prompts it",
-    "fits better (TIME, 2303.08084): the prompt, or the same with what the edit adds. Efficacy: pictures of the source prompt fit the destination.",
-    "Generality: the same for related prompts. Specificity: pictures of unrelated prompts still fit their own; unseen ones are those that the edit was not",
-    "told to preserve. The number behind each rate is the mean share of CLIP's belief. Preserved are the plain names of the other objects (or what FILE says).",
+    "Draws the test prompts of a list of edits with the unedited model and with each edit. For each picture, CLIP says which of two prompts fits better",
+    "(TIME, arXiv 2303.08084): the prompt itself, or the prompt with the words that the edit adds. Efficacy: pictures of the source prompt fit the destination.",
+    "Generality: the same for related prompts. Specificity: pictures of unrelated prompts fit their own prompt; unseen are those that the edit does not",
+    "preserve. In brackets: mean softmax probability of the wanted prompt. Each edit preserves the names of the other objects, or the prompts in FILE.",
   ].join("\n"),
   flags: {
     ...evaluationFlags,
-    clip: { kind: "text", placeholder: "DIR", default: `${pocket}/clip`, help: "CLIP model that judges" },
+    clip: {
+      kind: "text",
+      placeholder: "DIR",
+      default: `${pocket}/clip`,
+      help: "folder of the CLIP model that scores the pictures",
+    },
     cases: {
       kind: "text",
       placeholder: "FILE",
@@ -33,10 +35,10 @@ export const command: Command = defineCommand({
       help: "edits with their test prompts",
     },
     lambda: { kind: "texts", help: "λ to try; may be given several times (default: 0.001, 0.01, 0.1, 1, 10)" },
-    edits: { kind: "whole", min: 1, help: "only so many edits of the list (default: all)" },
+    edits: { kind: "whole", min: 1, help: "use only this many edits (default: all)" },
     related: { kind: "whole", min: 0, default: 2, help: "related prompts of each edit" },
     unrelated: { kind: "whole", min: 0, default: 3, help: "unrelated prompts of each edit" },
-    perEdit: { kind: "switch", help: "show each edit's rates below the table's lines" },
+    perEdit: { kind: "switch", help: "print the scores of each edit below each line" },
   },
   examples: [
     {

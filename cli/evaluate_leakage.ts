@@ -7,26 +7,26 @@ import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { showProgress } from "./progress.ts";
 
-/** `bluerose evaluate leakage`: foretold against drawn change of many prompts. */
+/** `bluerose evaluate leakage`: predicted against actual change of many prompts. */
 export const command: Command = defineCommand({
   name: "evaluate leakage",
-  summary: "whether the leakage that an edit foretells ranks prompts as their drawn change does",
+  summary: "rank correlation of predicted leakage and the actual change of pictures",
   usage: "[flags]",
   details: [
-    "Draws prompts with and without an edit, from the same noise. The drawn change is the root mean square difference of the two pictures' bytes, on average",
-    "over seeds; the foretold one is ‖(E − I)x‖ / ‖x‖ of the prompt's embeddings x. Prints both with their ranks, and the rank correlation (Spearman's ρ).",
+    "Draws prompts with and without an edit, from the same noise. Drawn: the root mean square difference of the two pictures' bytes, averaged over seeds.",
+    "Predicted: ‖X(E − I)ᵀ‖ / ‖X‖ of the prompt's embeddings X. Prints both with their ranks, and the rank correlation (Spearman's ρ).",
   ].join("\n"),
   flags: {
     ...evaluationFlags,
     source: { kind: "text", default: "A pack of roses", help: "source prompt of the edit" },
     destination: { kind: "text", default: "A pack of blue roses", help: "destination prompt of the edit" },
-    lambda: { kind: "number", default: 0.1, above: 0, help: "how firmly everything else is held" },
-    preserve: { kind: "texts", help: "prompt to keep as it is; may be given several times" },
+    lambda: { kind: "number", default: 0.1, above: 0, help: "regularization λ of the edit: larger values change less" },
+    preserve: { kind: "texts", help: "prompt to preserve; may be given several times" },
     prompts: {
       kind: "text",
       placeholder: "FILE",
       default: `${pocket}/evaluation/prompts.txt`,
-      help: "prompts, one a line",
+      help: "prompts, one per line",
     },
   },
   examples: [
@@ -57,16 +57,18 @@ export const command: Command = defineCommand({
       signal: interrupt.signal,
       onDrawn: (count) => bar.advance(count),
     });
-    const [foretoldRanks, drawnRanks] = (["foretold", "drawn"] as const).map((key) =>
+    const [predictedRanks, drawnRanks] = (["predicted", "drawn"] as const).map((key) =>
       ranks(changes.map((change) => -change[key]))
     );
     const width = Math.max(...prompts.map((prompt) => prompt.length), 6);
-    console.log(`\n${"prompt".padEnd(width)}  foretold  rank    drawn  rank`);
+    console.log(`\n${"prompt".padEnd(width)}  predicted  rank    drawn  rank`);
     for (const i of [...changes.keys()].sort((a, b) => changes[b].drawn - changes[a].drawn)) {
-      const { prompt, foretold, drawn } = changes[i];
-      const numbers = [foretold.toFixed(4).padStart(8), String(foretoldRanks[i]).padStart(4)];
+      const { prompt, predicted, drawn } = changes[i];
+      const prediction = [predicted.toFixed(4).padStart(9), String(predictedRanks[i]).padStart(4)];
       console.log(
-        [prompt.padEnd(width), ...numbers, drawn.toFixed(2).padStart(7), String(drawnRanks[i]).padStart(4)].join("  "),
+        [prompt.padEnd(width), ...prediction, drawn.toFixed(2).padStart(7), String(drawnRanks[i]).padStart(4)].join(
+          "  ",
+        ),
       );
     }
     console.log(`\nrank correlation (Spearman) ${rankCorrelation.toFixed(3)} over ${changes.length} prompts`);

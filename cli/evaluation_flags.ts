@@ -1,5 +1,5 @@
 /**
- * What the evaluations have in common: their flags.
+ * Flags shared by the evaluation commands.
  *
  * @module
  */
@@ -7,10 +7,10 @@ import type { Flags } from "./arguments.ts";
 import { embeddedFolder, embeddedModel } from "./embedded_model.ts";
 import { modelFlags } from "./flags.ts";
 
-/** The embedded model's folder. */
+/** Folder of the embedded model. */
 export const pocket: string = embeddedFolder;
 
-/** Flags of both evaluations. */
+/** Flags of `bluerose evaluate edits` and `bluerose evaluate leakage`. */
 export const evaluationFlags = {
   ...modelFlags,
   model: {
@@ -24,7 +24,13 @@ export const evaluationFlags = {
   seeds: { kind: "whole", default: 1, min: 1, group: "Drawing", help: "pictures of each prompt" },
   seed: { kind: "whole", default: 500, min: 0, group: "Drawing", help: "seed of a prompt's first picture" },
   steps: { kind: "whole", default: 10, min: 1, group: "Drawing", help: "denoising steps" },
-  cfgScale: { kind: "number", default: 5, min: 0, group: "Drawing", help: "classifier-free guidance; none up to 1" },
-  batchSize: { kind: "whole", default: 16, min: 1, group: "Drawing", help: "pictures drawn at once" },
-  json: { kind: "text", placeholder: "FILE", help: "write all numbers as JSON" },
+  cfgScale: {
+    kind: "number",
+    default: 5,
+    min: 0,
+    group: "Drawing",
+    help: "classifier-free guidance scale; 1 or less disables it",
+  },
+  batchSize: { kind: "whole", default: 16, min: 1, group: "Drawing", help: "pictures per batch" },
+  json: { kind: "text", placeholder: "FILE", help: "write all figures as JSON" },
 } as const satisfies Flags;

@@ -7,26 +7,28 @@ import { command as run } from "./sweep_run.ts";
 
 const steps: ReadonlyMap<string, Command> = new Map([["plan", plan], ["run", run], ["merge", merge]]);
 
+const summary = "evaluate edits on a data set such as TIMED, in shards that can be resumed";
+
 const help = [
-  "bluerose sweep: evaluate edits on a data set such as TIMED, in shards that can be resumed",
+  `bluerose sweep: ${summary}`,
   "Usage: bluerose sweep plan|run|merge [flags]",
   [...steps].map(([name, { summary }]) => `  ${name.padEnd(5)}  ${summary}`).join("\n"),
-  "A plan says what to draw; each machine runs a shard of it, again where it was stopped; merge counts what all of them found.",
+  "Write a plan, run its shards on one or more machines (an interrupted run resumes), then merge the results.",
   [
     "Examples:",
-    "  # two rows of a data set with the embedded models, in two shards",
+    "  # two rows of a data set, with the embedded model, in two shards",
     "  bluerose sweep plan --data TIMED_test_set.csv --rows 2 --seeds 1 -o plan.json",
     "  bluerose sweep run plan.json --shard 1/2 -o part1.jsonl",
     "  bluerose sweep run plan.json --shard 2/2 -o part2.jsonl",
     "  bluerose sweep merge plan.json part1.jsonl part2.jsonl",
   ].join("\n"),
-  "bluerose sweep plan --help (run, merge) shows the flags.",
+  "Flags: bluerose sweep plan --help, run --help, merge --help.",
 ].join("\n\n");
 
-/** `bluerose sweep`: the TIMED evaluation in three steps. */
+/** `bluerose sweep`: dispatches to its three steps. */
 export const command: Command = {
   name: "sweep",
-  summary: "evaluate edits on a data set such as TIMED, in shards that can be resumed",
+  summary,
   help,
   async call([name, ...rest]) {
     if (name === "--help" || name === "-h") return console.log(help);
@@ -34,8 +36,8 @@ export const command: Command = {
     if (step) return await step.call(rest);
     const meant = name === undefined ? undefined : nearest(name, [...steps.keys()]);
     throw new ArgumentError(
-      `Cannot sweep ${name === undefined ? "without saying which step" : JSON.stringify(name)}: ${
-        meant === undefined ? "it takes plan, run or merge" : `did you mean ${meant}?`
+      `Cannot sweep ${name === undefined ? "without a step" : JSON.stringify(name)}: ${
+        meant === undefined ? "the step must be plan, run or merge" : `did you mean ${meant}?`
       }`,
       { argument: name ?? "STEP" },
     );

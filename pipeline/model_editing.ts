@@ -180,7 +180,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
       ...active.entries.flatMap(({ edit, strength }) => [edit, strength]),
       ...(editsPerPrompt ?? []).flatMap((edits) => ["prompt", ...edits]),
     ];
-    if (!editsPerPrompt) return { key, apply: (embeddings) => active.statesOf(embeddings) };
+    if (!editsPerPrompt) return { key, apply: (embeddings) => active.editedStates(embeddings) };
     return { key, apply: (embeddings) => this.#editRows(embeddings, active, editsPerPrompt, numImagesPerPrompt) };
   }
 
@@ -199,7 +199,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
         `Cannot edit ${rows} rows of embeddings by the edits of ${editsPerPrompt.length} prompts: give one list of edits for each prompt`,
       );
     }
-    return active.statesOf(embeddings, { perPrompt });
+    return active.editedStates(embeddings, { perPrompt });
   }
 
   protected override bakedWeight(layerPath: string, projection: "to_k" | "to_v"): Tensor | undefined {

@@ -1,6 +1,8 @@
 /**
- * Edits that act on one model together. No weight changes: the layers read other embeddings, W'x =
- * W(Ex), so that taking an edit off again is exact.
+ * The edits that act on a pipeline. They transform the embeddings that cross-attention reads, W'x =
+ * W(Ex), and leave the weights unchanged, so removing an edit is exact.
+ *
+ * @module
  */
 
 import type { Tensor } from "../../engine/tensor.ts";
@@ -10,33 +12,30 @@ import { slice } from "../../kernels/shape/slice.ts";
 import { EditError } from "../errors.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
-import type { EditOperator } from "./operator.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
 
-/** An edit as far as a stack uses it; {@linkcode ModelEdit} is one. */
+/** The parts of an edit that a stack reads; `ModelEdit` has them. */
 export interface StackableEdit extends ExportableEdit {
   readonly recipe: EditRecipe;
 }
 
-/** An edit on a stack. */
+/** An edit on a stack, with its strength. */
 export interface StackEntry<Edit extends StackableEdit = StackableEdit> {
   readonly edit: Edit;
-  /**
-   * 0 leaves the model, 1 is the edit as solved; beyond that it is overdone, below 0 turned round.
-   */
+  /** 0 has no effect, 1 is the edit as solved. Values above 1 extrapolate; negative values invert. */
   readonly strength: number;
   readonly enabled: boolean;
 }
 
-/** Embeddings that a layer's keys and values are to be made from. */
+/** The embeddings [B, T, width] that a layer projects to keys and to values. */
 export interface EditedStates {
   readonly keys: Tensor;
   readonly values: Tensor;
 }
 
 /**
- * Edits in order. The first pushed edits the model, the next one the edited model (W·E₁·E₂), as
- * `restartParams: false` does.
+ * An ordered list of edits. Each edit applies to the model as edited by those before it: the layers
+ * compute W·E₁·E₂·…·x, as with `restartParams: false` in diffusers.
  *
  * ```ts
  * pipe.edits.push(roses).push(bananas, { strength: 0.5 });
@@ -47,87 +46,90 @@ export interface EditedStates {
 export class EditStack<Edit extends StackableEdit = StackableEdit> implements Iterable<StackEntry<Edit>> {
   #entries: StackEntry<Edit>[] = [];
 
-  /** The edits, first pushed first. */
+  /** The entries, in the order in which they were pushed. */
   get entries(): readonly StackEntry<Edit>[] {
     return this.#entries;
   }
 
-  /** How many edits there are, disabled ones included. */
+  /** The number of edits, including disabled ones. */
   get length(): number {
     return this.#entries.length;
   }
 
-  /** The entries, first pushed first. */
+  /** Iterates over the entries, in the order in which they were pushed. */
   [Symbol.iterator](): Iterator<StackEntry<Edit>> {
     return this.#entries[Symbol.iterator]();
   }
 
   /**
-   * Adds an edit on top. It stays its maker's to dispose of, after it has left the stack.
+   * Adds an edit at the end. The caller keeps ownership and disposes of the edit after removing it.
    *
-   * @throws {EditError} when it is there already, or the strength is not finite
+   * @throws {EditError} when the edit is on the stack already, or the strength is not finite
    */
   push(edit: Edit, options: { strength?: number } = {}): this {
     if (this.#entries.some((entry) => entry.edit === edit)) {
-      throw new EditError("Cannot push an edit that is on the stack already: toggle it, or change its strength");
+      throw new EditError("Cannot push an edit that is on the stack already: use toggle or setStrength to change it");
     }
     this.#entries.push({ edit, strength: checkedStrength(options.strength ?? 1), enabled: true });
     return this;
   }
 
-  /** Takes the last edit off. */
+  /** Removes and returns the last edit; undefined when the stack is empty. */
   pop(): Edit | undefined {
     return this.#entries.pop()?.edit;
   }
 
-  /** Takes an edit off, wherever it is. @throws {EditError} when it is not on the stack */
+  /** Removes an edit. @throws {EditError} when it is not on the stack */
   remove(edit: Edit): void {
     this.#entries.splice(this.#indexOf(edit), 1);
   }
 
   /**
-   * Moves an edit to another place, 0 being the first. @throws {EditError} when it is not on the
-   * stack or there is no such place
+   * Moves an edit to another index.
+   *
+   * @throws {EditError} when it is not on the stack, or the index is out of range
    */
   move(edit: Edit, to: number): void {
     if (!(Number.isInteger(to) && to >= 0 && to < this.length)) {
-      throw new EditError(`Cannot move an edit to place ${to} of a stack of ${this.length}`);
+      throw new EditError(`Cannot move an edit to index ${to}: the stack has ${this.length} edits`);
     }
     const [entry] = this.#entries.splice(this.#indexOf(edit), 1);
     this.#entries.splice(to, 0, entry);
   }
 
   /**
-   * Switches an edit on or off; without `enabled`, over. @throws {EditError} when it is not on the
-   * stack
+   * Enables or disables an edit; without `enabled`, inverts its state.
+   *
+   * @throws {EditError} when it is not on the stack
    */
   toggle(edit: Edit, enabled?: boolean): void {
     this.#change(edit, (entry) => ({ ...entry, enabled: enabled ?? !entry.enabled }));
   }
 
   /**
-   * Sets how far an edit goes. @throws {EditError} when it is not on the stack, or the strength is
-   * not finite
+   * Sets the strength of an edit.
+   *
+   * @throws {EditError} when it is not on the stack, or the strength is not finite
    */
   setStrength(edit: Edit, strength: number): void {
     const checked = checkedStrength(strength);
     this.#change(edit, (entry) => ({ ...entry, strength: checked }));
   }
 
-  /** Takes all edits off. */
+  /** Removes all edits. */
   clear(): void {
     this.#entries = [];
   }
 
-  /** What is on the stack, a line an edit; strengths outside 0…1 are pointed out. */
+  /** Describes the stack, one line per edit, with a remark for strengths outside 0…1. */
   describe(): string[] {
     return this.#entries.map(({ edit, strength, enabled }, index) => {
-      const beyond = strength < 0 ? ", turned round" : strength > 1 ? ", beyond the edit as solved" : "";
-      return `${index}: rank ${edit.operator.rank}, strength ${strength}${beyond}${enabled ? "" : ", off"}`;
+      const beyond = strength < 0 ? " (inverted)" : strength > 1 ? " (beyond the edit as solved)" : "";
+      return `${index}: rank ${edit.operator.rank}, strength ${strength}${beyond}${enabled ? "" : ", disabled"}`;
     });
   }
 
-  /** The pairs of all edits at work, oldest first: what a picture's metadata says. */
+  /** The prompt pairs of all active edits, oldest first, for the metadata of pictures. */
   get records(): { source: string; destination: string; lambda: number }[] {
     return this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).flatMap(({ edit }) =>
       edit.recipe.pairs.map(({ source, destination }) => ({
@@ -141,34 +143,36 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
   }
 
   /**
-   * What each cross-attention layer is to read in place of the embeddings: the latest edit meets
-   * them first, W·E₁·E₂·x = W·(E₁·(E₂·x)). Layers that share their edits share the tensors.
+   * The embeddings that each cross-attention layer reads under the active edits. The last edit is
+   * applied first: W·E₁·E₂·x = W·(E₁·(E₂·x)). Layers with the same edits share one tensor.
    *
    * @param embeddings [B, T, width]
-   * @param options.perPrompt For each of the B prompts the edits that apply to it. Default: all
-   *   that are enabled.
+   * @param options.perPrompt For each of the B prompts, the edits that apply to it. Default: all
+   *   enabled edits.
+   * @returns a function from a layer's path to its embeddings
+   * @throws {EditError} when `perPrompt` does not have B entries
    */
-  statesOf(
+  editedStates(
     embeddings: Tensor,
     options: { perPrompt?: readonly (readonly Edit[])[] } = {},
   ): (layer: string) => EditedStates {
     const { perPrompt } = options;
     if (perPrompt && perPrompt.length !== embeddings.shape[0]) {
       throw new EditError(
-        `Cannot edit ${embeddings.shape[0]} prompts by ${perPrompt.length} lists of edits: there must be one for each`,
+        `Cannot apply ${perPrompt.length} lists of edits to ${embeddings.shape[0]} prompts: give one list per prompt`,
       );
     }
-    const known = new Map<string, Tensor>();
+    const cache = new Map<string, Tensor>();
     const read = (layer: string, role: "keys" | "values") => {
       const active = this.#active(layer, role);
       const key = active.map((entry) => this.#entries.indexOf(entry)).join();
-      if (!known.has(key)) known.set(key, edited(embeddings, active, perPrompt));
-      return known.get(key)!;
+      if (!cache.has(key)) cache.set(key, applyEdits(embeddings, active, perPrompt));
+      return cache.get(key)!;
     };
     return (layer) => ({ keys: read(layer, "keys"), values: read(layer, "values") });
   }
 
-  /** W·E₁·E₂… [features, width], f32: a layer's weight with the edits folded in, for saving. */
+  /** W·E₁·E₂·… [features, width] in f32: a weight with the active edits folded in, for saving. */
   bake(weight: Tensor, layer: string, role: "keys" | "values"): Tensor {
     return weight.gpu.scope(() => {
       let baked = weight.reshape(weight.shape);
@@ -183,25 +187,20 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
   }
 
   /**
-   * All enabled edits as one LoRA.
+   * Exports all active edits as one LoRA.
    *
-   * @throws {EditError} when nothing is edited or the rank is out of range
+   * @throws {EditError} when no edit is active, or the rank is out of range
    */
   async exportLora(path: string, options: LoraExportOptions & { model: EditableModel }): Promise<LoraReport> {
-    const scaled: EditOperator[] = [];
+    using scaled = new DisposableStack();
     const edits = this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).map(
       ({ edit, strength }) => {
         if (strength === 1) return edit;
-        const operator = edit.operator.scaled(strength);
-        scaled.push(operator);
+        const operator = scaled.use(edit.operator.scaled(strength));
         return { operator, edits: (layer: string, role: "keys" | "values") => edit.edits(layer, role) };
       },
     );
-    try {
-      return await exportLora(path, edits, options);
-    } finally {
-      for (const operator of scaled) operator[Symbol.dispose]();
-    }
+    return await exportLora(path, edits, options);
   }
 
   #active(layer: string, role: "keys" | "values"): StackEntry<Edit>[] {
@@ -212,7 +211,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
 
   #indexOf(edit: Edit): number {
     const index = this.#entries.findIndex((entry) => entry.edit === edit);
-    if (index < 0) throw new EditError(`Cannot find the edit among the ${this.length} on the stack`);
+    if (index < 0) throw new EditError(`Cannot find the edit on the stack of ${this.length} edits: push it first`);
     return index;
   }
 
@@ -224,11 +223,11 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
 
 function checkedStrength(strength: number): number {
   if (Number.isFinite(strength)) return strength;
-  throw new EditError(`Cannot apply an edit with strength ${strength}: it must be finite, 0 to 1 as a rule`);
+  throw new EditError(`Cannot apply an edit with strength ${strength}: it must be finite, usually from 0 to 1`);
 }
 
-/** E₁E₂…x for each prompt of a batch, by its own selection where there is one. */
-function edited<Edit extends StackableEdit>(
+/** E₁E₂…x for each prompt of a batch, with the edits selected for that prompt. */
+function applyEdits<Edit extends StackableEdit>(
   embeddings: Tensor,
   active: readonly StackEntry<Edit>[],
   perPrompt: readonly (readonly Edit[])[] | undefined,
@@ -237,7 +236,7 @@ function edited<Edit extends StackableEdit>(
     entries.toReversed().reduce((x, { edit, strength }) => edit.operator.apply(x, { strength }), x);
   const selections = perPrompt?.map((selection) => active.filter(({ edit }) => selection.includes(edit)));
   return embeddings.gpu.scope(() => {
-    const whole = embeddings.reshape(embeddings.shape); // what is returned is the caller's, edited or not
+    const whole = embeddings.reshape(embeddings.shape); // a view, so that the caller may dispose of the result
     if (!selections || selections.every((entries) => entries.length === active.length)) return apply(whole, active);
     return concat(selections.map((entries, row) => apply(slice(whole, 0, row, row + 1), entries)), 0);
   });

@@ -1,4 +1,8 @@
-/** What an edit will do to prompts that it was not made for, foretold from embeddings alone. */
+/**
+ * Predicts how much an edit affects prompts that it was not made for, from embeddings alone.
+ *
+ * @module
+ */
 
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { type EditableModel, encodeOnHost } from "./editable_model.ts";
@@ -6,98 +10,109 @@ import { Tensor } from "../../engine/tensor.ts";
 import type { EditOperator } from "./operator.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
 
-/** A prompt's fate under an edit. */
-export interface Foretold {
+/** The predicted effect of an edit on a prompt. */
+export interface PredictedLeakage {
   readonly prompt: string;
-  /** ‖(E − I)x‖ / ‖x‖ over the prompt's tokens. */
+  /** ‖X(E − I)ᵀ‖ / ‖X‖ (Frobenius) of the prompt's embeddings X [tokens, width]. */
   readonly leakage: number;
-  /** The same over that of the edit's own sources, on average: 1 moves like a source. */
+  /** The leakage over the mean leakage of the edit's sources: 1 is as much as a source prompt. */
   readonly share: number;
-  /** The source prompt whose end token's embedding is most like this prompt's, and their cosine. */
+  /** The source prompt with the most similar end-token embedding, and their cosine similarity. */
   readonly nearest: { readonly source: string; readonly cosine: number };
-  /** Whether the share is above the bound. */
+  /** Whether the share exceeds `warnAbove`. */
   readonly warning: boolean;
 }
 
-/** What foretelling needs of an edit. */
-export interface ForetellingEdit {
+/** @deprecated Use {@linkcode PredictedLeakage}. */
+export type Foretold = PredictedLeakage;
+
+/** The parts of an edit that the prediction reads; `ModelEdit` has them. */
+export interface PredictableEdit {
   readonly operator: EditOperator;
   readonly recipe: EditRecipe;
   readonly model: EditableModel;
 }
 
 /**
- * Leakage of an edit into prompts.
+ * Predicts the leakage of an edit into prompts, without running the UNet.
  *
- * @param options.warnAbove Share of the sources' own movement from which a prompt is warned of.
- *   Default: 0.5.
+ * @param options.warnAbove share of the sources' leakage above which `warning` is set. Default: 0.5.
+ * @returns one prediction per prompt, in the order of the prompts
  */
-export async function foretell(
-  { operator, recipe, model }: ForetellingEdit,
+export async function predictLeakage(
+  { operator, recipe, model }: PredictableEdit,
   prompts: readonly string[],
   options: { warnAbove?: number } = {},
-): Promise<Foretold[]> {
+): Promise<PredictedLeakage[]> {
   const { warnAbove = 0.5 } = options;
   const sources = [...new Set(recipe.pairs.map(({ source }) => source))];
   const texts = [...new Set([...sources, ...prompts])];
   const { embeddings, width } = await encodeOnHost(model, texts);
-  const movement = new Map<string, number>();
-  for (const text of texts) movement.set(text, NaN);
-  const moved = await movements(operator, texts.map((text) => embeddings.get(text)!), width);
-  texts.forEach((text, i) => movement.set(text, moved[i]));
-  const own = sources.reduce((sum, source) => sum + movement.get(source)!, 0) / (sources.length || 1);
-  const ends = new Map(texts.map((text) => {
+  const changes = await relativeChanges(operator, texts.map((text) => embeddings.get(text)!), width);
+  const leakages = new Map(texts.map((text, i) => [text, changes[i]]));
+  const meanOfSources = sources.reduce((sum, source) => sum + leakages.get(source)!, 0) / (sources.length || 1);
+  const endTokens = new Map(texts.map((text) => {
     const end = model.tokenizer.encode(text, { truncation: true }).length - 1;
     return [text, embeddings.get(text)!.subarray(end * width, (end + 1) * width)];
   }));
   return prompts.map((prompt) => {
-    const leakage = movement.get(prompt)!;
-    const share = own > 0 ? leakage / own : 0;
-    const nearest = sources.map((source) => ({ source, cosine: cosine(ends.get(source)!, ends.get(prompt)!) }))
+    const leakage = leakages.get(prompt)!;
+    const share = meanOfSources > 0 ? leakage / meanOfSources : 0;
+    const end = endTokens.get(prompt)!;
+    const nearest = sources.map((source) => ({ source, cosine: cosine(endTokens.get(source)!, end) }))
       .reduce((best, candidate) => candidate.cosine > best.cosine ? candidate : best);
     return { prompt, leakage, share, nearest, warning: share > warnAbove };
   });
 }
 
 /**
- * The candidates that an edit would move most, most endangered first: what to preserve. Sources of
- * the edit are left out.
+ * Suggests prompts to preserve: the candidates with the highest predicted leakage, in descending
+ * order. The edit's own sources are left out.
+ *
+ * ```ts
+ * const [worst] = await suggestPreserve(edit, ["a tulip", "a car", "a cat"], { count: 1 });
+ * ```
+ *
+ * @param options.count how many to return. Default: all.
  */
 export async function suggestPreserve(
-  edit: ForetellingEdit,
+  edit: PredictableEdit,
   candidates: readonly string[],
   options: { count?: number; warnAbove?: number } = {},
-): Promise<Foretold[]> {
+): Promise<PredictedLeakage[]> {
   const { count = candidates.length } = options;
   const sources = new Set(edit.recipe.pairs.map(({ source }) => source));
-  const strangers = [...new Set(candidates)].filter((prompt) => !sources.has(prompt));
-  if (strangers.length === 0) return [];
-  const foretold = await foretell(edit, strangers, options);
-  return foretold.sort((a, b) => b.leakage - a.leakage).slice(0, count);
+  const others = [...new Set(candidates)].filter((prompt) => !sources.has(prompt));
+  if (others.length === 0) return [];
+  const predictions = await predictLeakage(edit, others, options);
+  return predictions.sort((a, b) => b.leakage - a.leakage).slice(0, count);
 }
 
-/** ‖(E − I)x‖ / ‖x‖ of embeddings [tokens, width], in batches. */
-async function movements(
+/** Bounds the memory that the embeddings take on the device. */
+const promptsPerBatch = 64;
+
+/** ‖X(E − I)ᵀ‖ / ‖X‖ of each X [tokens, width], computed in batches. */
+async function relativeChanges(
   operator: EditOperator,
   embeddings: readonly Float32Array[],
   width: number,
 ): Promise<number[]> {
   const { gpu } = operator;
-  const tokens = embeddings[0].length / width, batch = 64;
+  const tokens = embeddings[0].length / width;
   const ratios: number[] = [];
-  for (let first = 0; first < embeddings.length; first += batch) {
-    const some = embeddings.slice(first, first + batch);
-    const whole = new Float32Array(some.length * tokens * width);
-    some.forEach((values, i) => whole.set(values, i * tokens * width));
-    const [changes, sizes] = gpu.scope(() => {
-      const x = Tensor.from(gpu, whole, [some.length, tokens * width]);
-      const change = operator.change(x.reshape([some.length, tokens, width])).reshape(x.shape);
+  for (let first = 0; first < embeddings.length; first += promptsPerBatch) {
+    const batch = embeddings.slice(first, first + promptsPerBatch);
+    const rows = new Float32Array(batch.length * tokens * width);
+    batch.forEach((values, i) => rows.set(values, i * tokens * width));
+    const [changeNorms, norms] = gpu.scope(() => {
+      const x = Tensor.from(gpu, rows, [batch.length, tokens * width]);
+      const change = operator.change(x.reshape([batch.length, tokens, width])).reshape(x.shape);
       return [squaredNorms(change), squaredNorms(x)];
     });
-    using changed = changes;
-    using sized = sizes;
-    const [a, b] = await Promise.all([changed.data(), sized.data()]);
-    for (let i = 0; i < some.length; i++) ratios.push(Math.sqrt(a[i] / (b[i] || 1)));
+    using disposables = new DisposableStack();
+    for (const tensor of [changeNorms, norms]) disposables.use(tensor);
+    const [change, whole] = await Promise.all([changeNorms.data(), norms.data()]);
+    for (let i = 0; i < batch.length; i++) ratios.push(Math.sqrt(change[i] / (whole[i] || 1)));
   }
   return ratios;
 }

@@ -1,6 +1,7 @@
 /**
- * An edit as a thing of its own: made from prompts, looked at, kept in a file, put on models and
- * taken off.
+ * An edit of a model: solved from prompt pairs, inspected, saved, and applied to pipelines.
+ *
+ * @module
  */
 
 import type { Gpu } from "../../engine/gpu.ts";
@@ -12,30 +13,33 @@ import { type Alignment, defaultAugmentations } from "./prompts/alignment.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
 import { EditSystem, type EditSystemOptions } from "./solve/edit_system.ts";
 import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice } from "./editable_model.ts";
-import { foretell, type Foretold } from "./leakage.ts";
+import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import { EditOperator, type OperatorReport } from "./operator.ts";
 import { alignedSentences, type EditPair, type EditRecipe, rowsOf } from "./prompts/recipe.ts";
 
 /** Options of {@linkcode ModelEdit.solve}. */
 export interface ModelEditOptions extends EditSystemOptions {
-  /** Prompts to keep as they are: rows with d = c (UCE's term, 2308.14761). Default: none. */
+  /**
+   * Prompts whose embeddings the edit should not change: rows with dᵢ = cᵢ, the preservation term of
+   * UCE (Gandikota et al., arXiv 2308.14761). Default: none.
+   */
   readonly preserve?: readonly string[];
-  /** How much a preserved prompt counts beside a pair. Default: 1. */
+  /** Weight ωᵢ of the rows of preserved prompts. Default: 1. */
   readonly preserveWeight?: number;
-  /** λ of eq. 5: how firmly everything else is held. Default: 0.1, the paper's. */
+  /** Regularization λ of eq. 5: larger values change the model less. Default: 0.1, as in the paper. */
   readonly lamb?: number;
-  /** Whether keys are edited too, or values only. Default: true. */
+  /** Whether to edit the key projections as well as the value projections. Default: true. */
   readonly withToK?: boolean;
-  /** Texts put before the prompts of every pair. Default: diffusers' three. */
+  /** Prefixes of the prompts; each gives every pair another sentence. Default: diffusers' three. */
   readonly withAugs?: readonly string[];
-  /** Layers to edit: prefixes of their paths, or a function. Default: all. */
+  /** Layers to edit, by prefixes of their paths or by a predicate. Default: all. */
   readonly layers?: LayerChoice;
 }
 
 /**
- * How much an edit changes one layer: ‖W(E − I)‖ / ‖W‖ of its keys (undefined where they are not
- * edited) and values.
+ * How much an edit changes the weights of one layer: ‖W(E − I)‖ / ‖W‖ (Frobenius) of its key and
+ * value projections. `toK` is undefined when the keys are not edited.
  */
 export interface LayerChange {
   readonly layer: string;
@@ -43,16 +47,17 @@ export interface LayerChange {
   readonly toV: number;
 }
 
-/** What an edit says of itself. */
+/** The solver's report, with the alignment of the prompts and the edited layers. */
 export interface EditReport extends OperatorReport {
-  /** How the prompts were aligned, sentence by sentence; empty for an edit from a file. */
+  /** Token alignment of each sentence; empty for a loaded edit. */
   readonly alignments: readonly Alignment[];
-  /** Layers that the edit changes. */
+  /** Paths of the edited layers. */
   readonly layers: readonly string[];
 }
 
 /**
- * An edit of a model's implicit assumptions (TIME, 2303.08084).
+ * An edit of a model's implicit assumptions (TIME, arXiv 2303.08084): the operator E of {@linkcode
+ * EditOperator}, the prompts it was solved from, and the layers it applies to.
  *
  * ```ts
  * using edit = await ModelEdit.solve([{ source: "A pack of roses", destination: "A pack of blue roses" }], { lamb: 0.1 }, pipe);
@@ -61,14 +66,12 @@ export interface EditReport extends OperatorReport {
  * ```
  */
 export class ModelEdit implements Disposable {
-  /** What the edit was made from. */
   #recipe: EditRecipe;
   #operator: EditOperator;
   #report: EditReport;
   readonly #model: EditableModel;
   readonly #system: EditSystem | undefined;
   readonly #probe: Float32Array;
-  #version = 0;
 
   private constructor(parts: {
     recipe: EditRecipe;
@@ -87,12 +90,16 @@ export class ModelEdit implements Disposable {
   }
 
   /**
-   * Solves one or many pairs at once.
+   * Solves an edit for one or more prompt pairs.
    *
-   * @throws {AlignmentError} when a source is not a subsequence of its destination and no alignment
-   *   by hand is given
-   * @throws {LambdaError} when λ is not a finite number above 0; {IllConditionedError} when it is
-   *   too small for the numbers
+   * Aligns each source token with a destination token, encodes all prompts, and solves eq. 5 with
+   * the aligned embeddings as rows of C and D.
+   *
+   * @param model the model to edit, usually a `StableDiffusionModelEditingPipeline`
+   * @throws {AlignmentError} when a source is not a subsequence of its destination and the pair gives
+   *   no manual alignment
+   * @throws {LambdaError} when λ is not a finite number above 0
+   * @throws {IllConditionedError} when λ is too small for the solver's arithmetic
    * @throws {EditError} when there is no pair, a weight is out of range, or no layer matches
    */
   static async solve(
@@ -114,33 +121,30 @@ export class ModelEdit implements Disposable {
     const encoded = await encodeOnHost(model, [...texts, ...preserve, probeText]);
     const layers = chosenLayers(model, encoded.width, choice);
     const rows = rowsOf(sentences, { prompts: preserve, weight: preserveWeight }, encoded);
-    const system = EditSystem.fromHost(model.gpu, rows, options);
-    try {
-      const operator = await system.solve({ lamb });
-      const paths = layers.map(({ path }) => path);
-      const all = paths.length === model.crossAttentions.length;
-      return new ModelEdit({
-        recipe: { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers: all ? null : paths },
-        operator,
-        report: { ...operator.report!, alignments, layers: paths },
-        model,
-        system,
-        probe: endRow(encoded.embeddings.get(probeText)!, encoded.width, model),
-      });
-    } catch (error) {
-      system[Symbol.dispose]();
-      throw error;
-    }
+    using cleanup = new DisposableStack();
+    const system = cleanup.use(EditSystem.fromHost(model.gpu, rows, options));
+    const operator = cleanup.use(await system.solve({ lamb }));
+    const paths = layers.map(({ path }) => path);
+    const all = paths.length === model.crossAttentions.length;
+    const edit = new ModelEdit({
+      recipe: { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers: all ? null : paths },
+      operator,
+      report: { ...operator.report!, alignments, layers: paths },
+      model,
+      system,
+      probe: endTokenEmbedding(encoded.embeddings.get(probeText)!, encoded.width, model),
+    });
+    cleanup.move(); // the edit owns both now
+    return edit;
   }
 
   /**
-   * An edit from a file that {@linkcode ModelEdit.save} wrote.
+   * Loads an edit from a file that {@linkcode ModelEdit.save} wrote.
    *
-   * @param source a path or a URL's bytes; only paths need Deno
-   * @param options.anyModel Take the edit although the model's text encoder is another. Default:
-   *   false.
-   * @throws {EditError} when the file holds no edit, or one for another text encoder or other
-   *   layers
+   * @param source a path (Deno only), or the bytes of the file
+   * @param options.anyModel Accept an edit that was solved with another text encoder. Default: false.
+   * @throws {EditError} when the file is not an edit, was solved with another text encoder, or names
+   *   layers that the model does not have
    */
   static async load(
     source: string | Uint8Array,
@@ -149,33 +153,33 @@ export class ModelEdit implements Disposable {
   ): Promise<ModelEdit> {
     const file = await readEdit(source);
     const { embeddings, width } = await encodeOnHost(model, [probeText]);
-    const here = endRow(embeddings.get(probeText)!, width, model);
-    if (width !== file.width || !(options.anyModel ?? false)) checkProbe(file.probe, here, file.name);
+    const probe = endTokenEmbedding(embeddings.get(probeText)!, width, model);
+    if (width !== file.width || !(options.anyModel ?? false)) checkProbe(file.probe, probe, file.name);
     const layers = chosenLayers(model, width, file.recipe.layers ?? undefined).map(({ path }) => path);
     const operator = new EditOperator(model.gpu.scope(() => ({
       left: Tensor.from(model.gpu, file.left, [file.rank, width]),
       right: file.right && Tensor.from(model.gpu, file.right, [file.rank, width]),
     })));
     const report = { ...file.report, alignments: [], layers };
-    return new ModelEdit({ recipe: file.recipe, operator, report, model, probe: here });
+    return new ModelEdit({ recipe: file.recipe, operator, report, model, probe });
   }
 
-  /** E, on the model's device. It is the edit's: dispose of the edit, not of it. */
+  /** E, on the model's device. The edit owns it and disposes it. */
   get operator(): EditOperator {
     return this.#operator;
   }
 
-  /** Rank of E − I at most: the number of rows that change something. */
+  /** Upper bound of the rank of E − I: the number of rows with dᵢ ≠ cᵢ after merging. */
   get rank(): number {
     return this.#operator.rank;
   }
 
-  /** What the solver found. */
+  /** Size, conditioning and accuracy of the solution, with the alignment and the layers. */
   get report(): EditReport {
     return this.#report;
   }
 
-  /** What the edit was made from. */
+  /** The prompts and options that the edit was solved from. */
   get recipe(): EditRecipe {
     return this.#recipe;
   }
@@ -185,56 +189,63 @@ export class ModelEdit implements Disposable {
     return this.#operator.gpu;
   }
 
-  /** The model that the edit was made on. */
+  /** The model that the edit was solved for, or loaded onto. */
   get model(): EditableModel {
     return this.#model;
   }
 
-  /** Counts how often the operator has changed, for those who keep what they computed with it. */
-  get version(): number {
-    return this.#version;
-  }
-
-  /** Whether a layer's keys or values read edited embeddings. */
+  /** Whether the edit applies to the keys or the values of a layer. */
   edits(layer: string, role: "keys" | "values"): boolean {
     return this.#report.layers.includes(layer) && (role === "values" || this.#recipe.withToK);
   }
 
   /**
-   * Solves again for another λ, without encoding again: embeddings and Gram matrix were kept.
+   * Solves again for another λ, reusing the embeddings and the Gram matrix. Replaces the operator,
+   * the report and the recipe's λ.
    *
-   * @throws {EditError} for an edit from a file, which has only the factors; as {@linkcode
-   *   ModelEdit.solve} does for a bad λ
+   * @throws {EditError} for a loaded edit, which has only the factors
+   * @throws {LambdaError} {IllConditionedError} as {@linkcode ModelEdit.solve} does
    */
   async resolve(options: { lamb: number }): Promise<EditReport> {
     if (!this.#system) {
-      throw new EditError("Cannot solve an edit from a file again as it holds the solution only: use ModelEdit.solve");
+      throw new EditError(
+        "Cannot solve a loaded edit again: its file holds only the solution. Use ModelEdit.solve with its recipe",
+      );
     }
     const operator = await this.#system.solve(options);
     this.#operator[Symbol.dispose]();
     this.#operator = operator;
-    this.#version++;
     this.#recipe = { ...this.#recipe, lamb: options.lamb };
     const { alignments, layers } = this.#report;
     return this.#report = { ...operator.report!, alignments, layers };
   }
 
-  /** How far each prompt's embeddings move: ‖(E − I)x‖ / ‖x‖, without drawing anything. */
+  /** The leakage ‖X(E − I)ᵀ‖ / ‖X‖ of each prompt's embeddings X, without running the UNet. */
   async leakage(prompts: readonly string[]): Promise<number[]> {
-    return (await this.foretell(prompts)).map(({ leakage }) => leakage);
+    return (await this.predictLeakage(prompts)).map(({ leakage }) => leakage);
   }
 
   /**
-   * What the edit will do to prompts: leakage, its share of what the sources themselves move, and
-   * the nearest source.
+   * Predicts the effect on prompts without running the UNet: the leakage, its ratio to the leakage
+   * of the source prompts, and the most similar source prompt.
+   *
+   * @param options.warnAbove ratio above which `warning` is set. Default: 0.5.
    */
-  async foretell(prompts: readonly string[], options: { warnAbove?: number } = {}): Promise<Foretold[]> {
-    return await foretell(this, prompts, options);
+  async predictLeakage(
+    prompts: readonly string[],
+    options: { warnAbove?: number } = {},
+  ): Promise<PredictedLeakage[]> {
+    return await predictLeakage(this, prompts, options);
+  }
+
+  /** @deprecated Use {@linkcode ModelEdit.predictLeakage}. */
+  async foretell(prompts: readonly string[], options: { warnAbove?: number } = {}): Promise<PredictedLeakage[]> {
+    return await this.predictLeakage(prompts, options);
   }
 
   /**
-   * How much each edited layer's weights would change: ‖W(E − I)‖ / ‖W‖. Some 2 · rank · ‖W‖₀
-   * multiplications a matrix: ask when it matters.
+   * How much the edit would change the weights of each layer: ‖W(E − I)‖ / ‖W‖. Costs about 2 · rank
+   * multiplications per weight.
    */
   async layerChanges(): Promise<LayerChange[]> {
     const layers = this.#model.crossAttentions.filter(({ path }) => this.#report.layers.includes(path));
@@ -258,7 +269,7 @@ export class ModelEdit implements Disposable {
     })));
   }
 
-  /** Squared norms of the rows of W(E − I), and of W. */
+  /** Squared norms of the rows of W(E − I), and of the rows of W. */
   #changeNorms(weight: Tensor): Tensor[] {
     const { left, right } = this.#operator.factors;
     if (left.size === 0) return [Tensor.from(this.gpu, new Float32Array(1), [1]), squaredNorms(weight)];
@@ -267,10 +278,10 @@ export class ModelEdit implements Disposable {
   }
 
   /**
-   * Writes the edit: thin factors in f32, and as metadata the recipe, the report, and what is
-   * needed to know the text encoder again.
+   * Saves the edit as a safetensors file: the factors in f32, the recipe and the report as metadata,
+   * and the embedding of a probe text that identifies the text encoder.
    *
-   * @throws Deno's errors where the file cannot be written
+   * @throws Deno's errors when the file cannot be written
    */
   async save(path: string): Promise<void> {
     const { left, right } = this.#operator.factors;
@@ -287,9 +298,9 @@ export class ModelEdit implements Disposable {
   }
 
   /**
-   * Writes ΔW = W(E − I) of every edited matrix as a LoRA that diffusers, A1111 and ComfyUI load.
+   * Exports ΔW = W(E − I) of every edited projection as a LoRA for diffusers, A1111 and ComfyUI.
    *
-   * @returns what the file costs in accuracy
+   * @returns the rank of the file and its truncation and rounding errors
    * @throws {EditError} when the rank is out of range or the edit changes nothing
    */
   async exportLora(
@@ -300,41 +311,45 @@ export class ModelEdit implements Disposable {
     return await exportLora(path, [this], { ...options, model });
   }
 
-  /** Frees the factors and what was kept for another λ. */
+  /** Frees the factors, and the system kept for {@linkcode ModelEdit.resolve}. */
   [Symbol.dispose](): void {
     this.#operator[Symbol.dispose]();
     this.#system?.[Symbol.dispose]();
   }
 }
 
-/** A text whose embedding tells text encoders apart. */
+/** The embedding of this text identifies the text encoder. */
 const probeText = "a photo of a red rose beside the sea";
 
-/** The embedding of a text's end token. */
-function endRow(embedding: Float32Array, width: number, { tokenizer }: EditableModel): Float32Array {
+/** The embedding of the end token of {@linkcode probeText}. */
+function endTokenEmbedding(embedding: Float32Array, width: number, { tokenizer }: EditableModel): Float32Array {
   const end = tokenizer.encode(probeText, { truncation: true }).length - 1;
   return embedding.slice(end * width, (end + 1) * width);
 }
 
-/** Precisions of one encoder differ by 10⁻³ in f16; encoders differ by 1. */
-const sameEncoder = 0.05;
+/**
+ * Largest relative difference of the probe embedding within one text encoder. Weights in f16 differ
+ * from f32 by about 10⁻³; other encoders differ by about 1.
+ */
+const probeTolerance = 0.05;
 
-function checkProbe(saved: Float32Array, here: Float32Array, name: string): void {
-  if (saved.length !== here.length) {
+/** @throws {EditError} when the saved probe embedding is not this model's */
+function checkProbe(saved: Float32Array, actual: Float32Array, name: string): void {
+  if (saved.length !== actual.length) {
     throw new EditError(
-      `Cannot use the edit ${name} on this model as it was made for embeddings ${saved.length} wide and the model's are ${here.length} wide`,
+      `Cannot use the edit ${name} on this model: it was solved for embeddings of width ${saved.length}, and the model's have width ${actual.length}`,
     );
   }
   let difference = 0, norm = 0;
-  for (let i = 0; i < here.length; i++) {
-    difference += (here[i] - saved[i]) ** 2;
+  for (let i = 0; i < actual.length; i++) {
+    difference += (actual[i] - saved[i]) ** 2;
     norm += saved[i] ** 2;
   }
   const distance = Math.sqrt(difference / (norm || 1));
-  if (distance <= sameEncoder) return;
+  if (distance <= probeTolerance) return;
   throw new EditError(
-    `Cannot use the edit ${name} on this model as it was made for another text encoder: a test prompt's embedding is off by ${
+    `Cannot use the edit ${name} on this model: it was solved for another text encoder. The embedding of a probe text differs by ${
       (100 * distance).toFixed(0)
-    } % (${100 * sameEncoder} % are allowed). anyModel takes it all the same`,
+    } % (at most ${100 * probeTolerance} % is allowed). Set anyModel to use it nevertheless`,
   );
 }

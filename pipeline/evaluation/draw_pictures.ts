@@ -5,10 +5,10 @@ import { type Picture, picturesFromFloats } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
 
 /** A picture to draw. */
-export interface Drawing {
+export interface PictureRequest {
   readonly prompt: string;
   readonly seed: number;
-  /** Default: the model as it is. */
+  /** The edit to apply. Default: none. */
   readonly edit?: ModelEdit;
 }
 
@@ -16,32 +16,35 @@ export interface Drawing {
 export interface DrawingOptions {
   /** Denoising steps. Default: 20. */
   readonly steps?: number;
-  /** Weight of classifier-free guidance. Default: 5. */
+  /** Guidance scale of classifier-free guidance. Default: 5. */
   readonly guidance?: number;
-  /** Pictures drawn at once, each under its own edit. Default: 16. */
+  /** Pictures per batch; each picture has its own edit. Default: 16. */
   readonly batchSize?: number;
   readonly signal?: AbortSignal;
-  /** Told how many more pictures are done. */
+  /** Called after each batch with the number of pictures in it. */
   readonly onDrawn?: (count: number) => void;
 }
 
 /**
- * Draws pictures in batches, of which each picture can have another edit. Edits that are on the
- * pipeline's stack already must not be given.
+ * Draws pictures in batches; the pictures of a batch may have different edits. The edits must not be
+ * on the pipeline's stack already. Afterwards the stack is as it was before.
+ *
+ * @returns the pictures, in the order of the requests
+ * @throws {EditError} when an edit is on the stack already
  */
 export async function drawPictures(
   pipe: StableDiffusionModelEditingPipeline,
-  drawings: readonly Drawing[],
+  requests: readonly PictureRequest[],
   options: DrawingOptions = {},
 ): Promise<Picture[]> {
   const { steps = 20, guidance = 5, batchSize = 16, signal, onDrawn } = options;
   const side = naturalSize(pipe);
-  const edits = new Set(drawings.flatMap(({ edit }) => edit ?? []));
+  const edits = new Set(requests.flatMap(({ edit }) => edit ?? []));
   const pictures: Picture[] = [];
   try {
     for (const edit of edits) pipe.edits.push(edit);
-    for (let first = 0; first < drawings.length; first += batchSize) {
-      const batch = drawings.slice(first, first + batchSize);
+    for (let first = 0; first < requests.length; first += batchSize) {
+      const batch = requests.slice(first, first + batchSize);
       const { images } = await pipe.generate(batch.map(({ prompt }) => prompt), {
         editsPerPrompt: batch.map(({ edit }) => edit ? [edit] : []),
         generator: batch.map(({ seed }) => new TorchGenerator(seed)),

@@ -1,28 +1,29 @@
 /**
- * What an edit is judged by: prompts, each beside the one that it should, or should not, have
- * become.
+ * Test cases of edits: prompts that an edit should change and prompts that it should not.
+ *
+ * @module
  */
 
-/** A prompt, and the same prompt with what the edit adds. */
+/** A prompt, and the same prompt with the words that the edit adds. */
 export interface PromptPair {
   readonly prompt: string;
   /** "a field of blue roses" for "a field of roses"; "a blue lemon" for "a lemon". */
   readonly edited: string;
 }
 
-/** An edit with its test prompts, as in TIME's data set. */
+/** An edit with its test prompts, as in the TIMED data set (arXiv 2303.08084, section 5). */
 export interface EditCase {
   readonly source: string;
   readonly destination: string;
-  /** Prompts that the edit should reach: they tell generality. */
+  /** Prompts that the edit should change; they measure generality. */
   readonly related: readonly PromptPair[];
-  /** Prompts that it should leave alone: they tell specificity. */
+  /** Prompts that the edit should not change; they measure specificity. */
   readonly unrelated: readonly PromptPair[];
-  /** Prompts to give to the edit as rows to keep, where this is tried. */
+  /** Prompts to preserve, for evaluations that use them. */
   readonly preserve: readonly string[];
 }
 
-/** How many of a list of cases to use. */
+/** Limits of the number of cases and prompts; undefined means all. */
 export interface CaseLimits {
   readonly edits?: number;
   /** Related prompts of each edit. */
@@ -32,20 +33,20 @@ export interface CaseLimits {
 }
 
 /**
- * Cases from parsed JSON: a list of objects with the fields of {@linkcode EditCase}, of which
- * `preserve` may be missing.
+ * Validates parsed JSON: an array of objects with the fields of {@linkcode EditCase}; `preserve` is
+ * optional.
  *
- * @param name what errors call the JSON
- * @throws {TypeError} where a field is missing or not what it should be, with its place
+ * @param name name of the JSON in error messages
+ * @throws {TypeError} when a field is missing or has the wrong type; the message names the field
  */
 export function parseEditCases(json: unknown, name: string): EditCase[] {
   const refuse = (place: string, needs: string, value: unknown): never => {
-    throw new TypeError(`Cannot use ${name} as ${place} must be ${needs}: ${JSON.stringify(value)}`);
+    throw new TypeError(`Cannot use ${name}: ${place} must be ${needs}, not ${JSON.stringify(value) ?? "undefined"}`);
   };
   const text = (value: unknown, place: string): string =>
-    typeof value === "string" && value !== "" ? value : refuse(place, "a text", value);
+    typeof value === "string" && value !== "" ? value : refuse(place, "a non-empty string", value);
   const list = (value: unknown, place: string): unknown[] =>
-    Array.isArray(value) ? value : refuse(place, "a list", value);
+    Array.isArray(value) ? value : refuse(place, "an array", value);
   const fields = (value: unknown, place: string): Record<string, unknown> =>
     value !== null && typeof value === "object" ? value as Record<string, unknown> : refuse(place, "an object", value);
   const pairs = (value: unknown, place: string) =>
@@ -53,7 +54,7 @@ export function parseEditCases(json: unknown, name: string): EditCase[] {
       const { prompt, edited } = fields(item, `${place}[${i}]`);
       return { prompt: text(prompt, `${place}[${i}].prompt`), edited: text(edited, `${place}[${i}].edited`) };
     });
-  return list(json, "it").map((item, i) => {
+  return list(json, "the document").map((item, i) => {
     const { source, destination, related, unrelated, preserve } = fields(item, `[${i}]`);
     return {
       source: text(source, `[${i}].source`),
@@ -65,7 +66,7 @@ export function parseEditCases(json: unknown, name: string): EditCase[] {
   });
 }
 
-/** The first cases, with the first of their prompts. */
+/** The first `edits` cases, each with its first related and unrelated prompts. */
 export function limitCases(cases: readonly EditCase[], limits: CaseLimits): EditCase[] {
   const { edits, related, unrelated } = limits;
   return cases.slice(0, edits).map((each) => ({

@@ -1,12 +1,14 @@
 /**
- * How an edit is scored: TIME's three questions (2303.08084, section 5), put to CLIP about every
- * picture.
+ * Scores of edits: efficacy, generality and specificity by CLIP, as in TIME (arXiv 2303.08084,
+ * section 5).
+ *
+ * @module
  */
 
 /**
- * What a picture tells of an edit. Efficacy: the picture of the source prompt fits the destination
- * better than the source. Generality: the same for related prompts. Specificity: the picture of an
- * unrelated prompt fits that prompt better than the one with what the edit adds.
+ * What a picture measures. Efficacy: a picture of the source prompt fits the destination better than
+ * the source. Generality: the same for related prompts. Specificity: a picture of an unrelated prompt
+ * fits that prompt better than its edited form.
  */
 export type Measure = "efficacy" | "generality" | "specificity";
 
@@ -15,45 +17,45 @@ export interface JudgedPicture {
   readonly measure: Measure;
   /** Logit of the prompt that the picture was drawn from. */
   readonly own: number;
-  /** Logit of that prompt with what the edit adds. */
+  /** Logit of the edited form of that prompt. */
   readonly edited: number;
-  /** Whether the prompt was among those that the edit was given to keep. */
+  /** Whether the prompt was one of those that the edit preserves. */
   readonly kept?: boolean;
 }
 
-/** Pictures that answer one question. */
+/** Statistics of one measure. */
 export interface Tally {
   readonly pictures: number;
-  /** Share of pictures that fit the prompt that they should fit better; NaN without pictures. */
+  /** Share of pictures that fit the wanted prompt better; NaN without pictures. */
   readonly rate: number;
   /**
-   * What CLIP believes, between the two prompts, in favour of that prompt: mean softmax, which
-   * tells more than the rate when pictures are few.
+   * Mean softmax probability of the wanted prompt among the two. It resolves more than the rate when
+   * there are few pictures.
    */
   readonly belief: number;
 }
 
-/** An edit's three scores. */
+/** The scores of an edit. */
 export interface EditScores {
   readonly efficacy: Tally;
   readonly generality: Tally;
   readonly specificity: Tally;
-  /** Specificity of prompts that the edit was not given to keep. */
+  /** Specificity of the prompts that the edit does not preserve. */
   readonly specificityUnseen: Tally;
-  /** Of the three rates: low where one is. */
+  /** Harmonic mean of efficacy, generality and specificity; low when one of them is. */
   readonly harmonicMean: number;
 }
 
-/** Scores of pictures. A tie fits neither prompt better, and counts as a failure. */
+/** Scores pictures by measure. A tie counts as a failure. */
 export function scorePictures(pictures: readonly JudgedPicture[]): EditScores {
-  const of = (measure: Measure, filter = (_: JudgedPicture) => true) =>
+  const tallyOf = (measure: Measure, filter = (_: JudgedPicture) => true) =>
     tally(pictures.filter((picture) => picture.measure === measure && filter(picture)));
-  const efficacy = of("efficacy"), generality = of("generality"), specificity = of("specificity");
+  const efficacy = tallyOf("efficacy"), generality = tallyOf("generality"), specificity = tallyOf("specificity");
   return {
     efficacy,
     generality,
     specificity,
-    specificityUnseen: of("specificity", ({ kept }) => !kept),
+    specificityUnseen: tallyOf("specificity", ({ kept }) => !kept),
     harmonicMean: harmonicMean([efficacy.rate, generality.rate, specificity.rate]),
   };
 }
@@ -68,7 +70,7 @@ function tally(pictures: readonly JudgedPicture[]): Tally {
   };
 }
 
-/** n / Σ 1/xᵢ, and 0 where a value is 0. */
+/** The harmonic mean n / Σ 1/xᵢ; 0 when a value is 0. */
 export function harmonicMean(values: readonly number[]): number {
   return values.length / values.reduce((sum, value) => sum + 1 / value, 0);
 }

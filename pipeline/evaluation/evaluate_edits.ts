@@ -1,34 +1,37 @@
 /**
- * Edits judged by the pictures that the edited model draws, over a grid of λ, with and without
- * prompts to preserve.
+ * Evaluates edits by the pictures that the edited model draws, over a grid of λ, with and without
+ * preserved prompts.
+ *
+ * @module
  */
 
 import { ModelEdit } from "../editing/model_edit.ts";
 import type { Picture } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
-import { type Drawing, type DrawingOptions, drawPictures } from "./draw_pictures.ts";
+import { type DrawingOptions, drawPictures, type PictureRequest } from "./draw_pictures.ts";
 import type { EditCase } from "./edit_cases.ts";
-import { type EditScores, type JudgedPicture, type Measure, scorePictures } from "./edit_scores.ts";
+import { type EditScores, type JudgedPicture, scorePictures } from "./edit_scores.ts";
+import { promptsOfRow, type SweepPrompt } from "./sweep/plan.ts";
 
-/** Who judges; `CLIPModel` fits. */
+/** The model that scores pictures against prompts; `CLIPModel` implements it. */
 export interface Judge {
-  /** Logits [images, prompts]. */
+  /** Logits [images, prompts], row-major. */
   score(images: readonly Picture[], prompts: readonly string[]): Promise<Float32Array>;
 }
 
-/** A way to solve the edits. */
+/** How the edits of one evaluation are solved. */
 export interface EditCondition {
-  /** λ of eq. 5; null is the model before any edit. */
+  /** λ of eq. 5; null is the unedited model. */
   readonly lamb: number | null;
-  /** Whether each case's prompts to preserve were given to its edit. */
+  /** Whether each edit gets its case's prompts to preserve. */
   readonly preserve: boolean;
 }
 
-/** What came of one condition. */
+/** The scores under one condition. */
 export interface EditEvaluation extends EditCondition {
   /** Over the pictures of all edits. */
   readonly scores: EditScores;
-  /** For each case, in their order. */
+  /** For each case, in the order of the cases. */
   readonly perEdit: readonly EditScores[];
 }
 
@@ -38,22 +41,20 @@ export interface EvaluateEditsOptions extends DrawingOptions {
   readonly lambdas?: readonly number[];
   /** Pictures of each prompt. Default: 1. */
   readonly seeds?: number;
-  /** Seed of each prompt's first picture. Default: 500. */
+  /** Seed of each prompt's first picture; the others follow it. Default: 500. */
   readonly firstSeed?: number;
-  /** Told of each condition when it is done. */
+  /** Called with the scores of each condition as soon as they are known. */
   readonly onEvaluation?: (evaluation: EditEvaluation) => void;
 }
 
-/** A prompt of a case, with the question that its pictures answer. */
-interface TestPrompt {
+/** A test prompt of a case, with the seed of one of its pictures. */
+interface TestPrompt extends SweepPrompt {
+  /** Index of the case. */
   readonly index: number;
-  readonly measure: Measure;
-  readonly prompt: string;
-  readonly edited: string;
   readonly seed: number;
 }
 
-/** The model as it is, then each λ, smallest first, without and with prompts to preserve. */
+/** The unedited model, then each λ in ascending order, without and with prompts to preserve. */
 export function editGrid(lambdas: readonly number[]): EditCondition[] {
   return [
     { lamb: null, preserve: false },
@@ -61,17 +62,17 @@ export function editGrid(lambdas: readonly number[]): EditCondition[] {
   ];
 }
 
-/** How many pictures {@linkcode evaluateEdits} draws. */
+/** The number of pictures that {@linkcode evaluateEdits} draws. */
 export function picturesOfGrid(cases: readonly EditCase[], options: { lambdas: number; seeds: number }): number {
-  const prompts = cases.reduce((sum, { related, unrelated }) => sum + 1 + related.length + unrelated.length, 0);
+  const prompts = cases.reduce((sum, each) => sum + promptsOfRow(each).length, 0);
   return (1 + 2 * options.lambdas) * prompts * options.seeds;
 }
 
 /**
- * Draws the test prompts of all cases with the model as it is and with each edit under each
- * condition, and has them judged. A case's edit is made once with and once without prompts to
- * preserve; each λ after the first is solved from the kept Gram matrix. All is solved for the
- * smallest λ before anything is drawn, so that a λ too small for the numbers costs no time.
+ * Draws the test prompts of all cases with the unedited model and with each edit under each
+ * condition, and scores the pictures. Each case needs two systems, with and without prompts to
+ * preserve; further λ reuse the Gram matrix. All systems are solved for the smallest λ before any
+ * picture is drawn, so that a λ that is too small fails at once.
  *
  * @throws {LambdaError} {IllConditionedError} {AlignmentError} as `ModelEdit.solve` does
  */
@@ -98,8 +99,8 @@ export async function evaluateEdits(
     const { lamb, preserve } = condition;
     const chosen = lamb === null ? [] : preserve ? preserving : plain;
     for (const edit of chosen) if (edit.recipe.lamb !== lamb) await edit.resolve({ lamb: lamb! });
-    const drawings = tests.map(({ prompt, seed, index }): Drawing => ({ prompt, seed, edit: chosen[index] }));
-    const pictures = await drawPictures(pipe, drawings, options);
+    const requests = tests.map(({ prompt, seed, index }): PictureRequest => ({ prompt, seed, edit: chosen[index] }));
+    const pictures = await drawPictures(pipe, requests, options);
     const logits = await judge.score(pictures, texts); // [pictures, texts]
     const judged = tests.map(({ measure, prompt, edited, index }, i): JudgedPicture => ({
       measure,
@@ -118,15 +119,13 @@ export async function evaluateEdits(
   return evaluations;
 }
 
+/** The test prompts of a case, each once per seed. */
 function testPrompts(
-  { source, destination, related, unrelated }: EditCase,
+  each: EditCase,
   index: number,
   { seeds, firstSeed }: { seeds: number; firstSeed: number },
 ): TestPrompt[] {
-  const prompts = [
-    { measure: "efficacy" as const, prompt: source, edited: destination },
-    ...related.map((pair) => ({ measure: "generality" as const, ...pair })),
-    ...unrelated.map((pair) => ({ measure: "specificity" as const, ...pair })),
-  ];
-  return prompts.flatMap((each) => Array.from({ length: seeds }, (_, i) => ({ ...each, index, seed: firstSeed + i })));
+  return promptsOfRow(each).flatMap((prompt) =>
+    Array.from({ length: seeds }, (_, i) => ({ ...prompt, index, seed: firstSeed + i }))
+  );
 }

@@ -1,6 +1,8 @@
 /**
- * Whether what an edit is foretold to do to prompts ranks them as what it then does to their
+ * Evaluates how well the predicted leakage of an edit ranks prompts by the actual change of their
  * pictures.
+ *
+ * @module
  */
 
 import type { ModelEdit } from "../editing/model_edit.ts";
@@ -9,42 +11,44 @@ import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
 import { type DrawingOptions, drawPictures } from "./draw_pictures.ts";
 import { rankCorrelation } from "./rank_correlation.ts";
 
-/** A prompt's foretold and drawn change. */
+/** The predicted and the actual change of a prompt's pictures. */
 export interface PromptChange {
   readonly prompt: string;
-  /** `edit.leakage`. */
-  readonly foretold: number;
+  /** `edit.leakage`: ‖X(E − I)ᵀ‖ / ‖X‖ of the prompt's embeddings X. */
+  readonly predicted: number;
   /**
-   * Root mean square difference of the pictures with and without the edit, of 255, on average over
-   * seeds.
+   * Root mean square difference of the pictures with and without the edit, in units of a byte
+   * (0–255), averaged over seeds.
    */
   readonly drawn: number;
 }
 
-/** What {@linkcode evaluateLeakage} found. */
+/** The result of {@linkcode evaluateLeakage}. */
 export interface LeakageEvaluation {
   readonly changes: readonly PromptChange[];
-  /** Spearman's ρ between foretold and drawn. */
+  /** Spearman's ρ between the predicted and the drawn changes. */
   readonly rankCorrelation: number;
   /**
-   * Spearman's ρ between the drawn changes of two seeds, on average over all pairs; NaN for one
-   * seed. What chance there is in a drawn change: no prediction from the prompt alone can do much
-   * better than √ρ on one seed.
+   * Spearman's ρ between the drawn changes of two seeds, averaged over all pairs of seeds; NaN for
+   * one seed. It measures the noise in the drawn changes: for one seed, no prediction from the
+   * prompt alone can correlate much better than √ρ.
    */
   readonly seedAgreement: number;
 }
 
 /** Options of {@linkcode evaluateLeakage}. */
 export interface EvaluateLeakageOptions extends DrawingOptions {
-  /** Pictures of each prompt, with and without the edit. Default: 1. */
+  /** Pictures of each prompt, both with and without the edit. Default: 1. */
   readonly seeds?: number;
-  /** Seed of each prompt's first picture. Default: 500. */
+  /** Seed of each prompt's first picture; the others follow it. Default: 500. */
   readonly firstSeed?: number;
 }
 
 /**
- * Draws prompts with and without an edit, from the same noise, and compares the difference with
- * what the edit foretells.
+ * Draws prompts with and without an edit, from the same noise, and compares the change of the
+ * pictures with the predicted leakage.
+ *
+ * @throws {RangeError} for fewer than two prompts
  */
 export async function evaluateLeakage(
   pipe: StableDiffusionModelEditingPipeline,
@@ -53,35 +57,36 @@ export async function evaluateLeakage(
   options: EvaluateLeakageOptions = {},
 ): Promise<LeakageEvaluation> {
   const { seeds = 1, firstSeed = 500 } = options;
-  const foretold = await edit.leakage(prompts);
-  const drawings = prompts.flatMap((prompt) =>
+  const predicted = await edit.leakage(prompts);
+  const requests = prompts.flatMap((prompt) =>
     Array.from({ length: seeds }, (_, i) => ({ prompt, seed: firstSeed + i }))
   );
-  const before = await drawPictures(pipe, drawings, options);
-  const after = await drawPictures(pipe, drawings.map((drawing) => ({ ...drawing, edit })), options);
+  const before = await drawPictures(pipe, requests, options);
+  const after = await drawPictures(pipe, requests.map((request) => ({ ...request, edit })), options);
   const differences = before.map((picture, i) => pixelDifference(picture, after[i]));
-  const ofSeed = Array.from({ length: seeds }, (_, seed) => prompts.map((_, i) => differences[i * seeds + seed]));
-  const drawn = prompts.map((_, i) => mean(ofSeed.map((values) => values[i])));
+  const bySeed = Array.from({ length: seeds }, (_, seed) => prompts.map((_, i) => differences[i * seeds + seed]));
+  const drawn = prompts.map((_, i) => mean(bySeed.map((values) => values[i])));
   return {
-    changes: prompts.map((prompt, i) => ({ prompt, foretold: foretold[i], drawn: drawn[i] })),
-    rankCorrelation: rankCorrelation(foretold, drawn),
-    seedAgreement: mean(ofSeed.flatMap((a, i) => ofSeed.slice(i + 1).map((b) => rankCorrelation(a, b)))),
+    changes: prompts.map((prompt, i) => ({ prompt, predicted: predicted[i], drawn: drawn[i] })),
+    rankCorrelation: rankCorrelation(predicted, drawn),
+    seedAgreement: mean(bySeed.flatMap((a, i) => bySeed.slice(i + 1).map((b) => rankCorrelation(a, b)))),
   };
 }
 
-/** NaN without values. */
+/** The arithmetic mean; NaN without values. */
 function mean(values: readonly number[]): number {
   return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /**
- * Root mean square difference of two pictures' bytes. @throws {RangeError} for pictures of
- * different sizes
+ * Root mean square difference of the bytes of two pictures.
+ *
+ * @throws {RangeError} when the pictures differ in size
  */
 export function pixelDifference(a: Picture, b: Picture): number {
   if (a.width !== b.width || a.height !== b.height) {
     throw new RangeError(
-      `Cannot compare a picture of ${a.width} × ${a.height} with one of ${b.width} × ${b.height} as the sizes must agree`,
+      `Cannot compare pictures of ${a.width} × ${a.height} and ${b.width} × ${b.height} pixels: the sizes must agree`,
     );
   }
   return Math.sqrt(a.data.reduce((sum, value, i) => sum + (value - b.data[i]) ** 2, 0) / a.data.length);

@@ -1,4 +1,4 @@
-/** Ranks from 1, smallest first; equal values share the mean of their places. */
+/** Ranks from 1, smallest first. Equal values share the mean of their ranks. */
 export function ranks(values: readonly number[]): number[] {
   const order = values.map((_, i) => i).sort((a, b) => values[a] - values[b]);
   const result = new Array<number>(values.length);
@@ -11,28 +11,27 @@ export function ranks(values: readonly number[]): number[] {
 }
 
 /**
- * Spearman's ρ: the correlation of ranks, from −1 to 1. 1 where one list orders as the other does,
- * whatever the values.
+ * Spearman's rank correlation ρ, from −1 to 1: Pearson's correlation of the ranks. It is 1 when both
+ * lists have the same order.
  *
  * ```ts
  * rankCorrelation([1, 2, 3], [1, 10, 100]); // 1
  * ```
  *
- * @returns NaN where one list does not vary
- * @throws {RangeError} for lists of different lengths, fewer than two values, or values that are
- *   not numbers
+ * @returns ρ; NaN when all values of a list are equal
+ * @throws {RangeError} when the lengths differ, a list has fewer than two values, or a value is NaN
  */
 export function rankCorrelation(a: readonly number[], b: readonly number[]): number {
   if (a.length !== b.length || a.length < 2) {
     throw new RangeError(
-      `Cannot correlate ${a.length} values with ${b.length} as the lists must be of one length, 2 or more`,
+      `Cannot correlate lists of ${a.length} and ${b.length} values: the lengths must be equal, and at least 2`,
     );
   }
   const index = [...a.keys()].find((i) => Number.isNaN(a[i]) || Number.isNaN(b[i]));
   if (index !== undefined) {
-    throw new RangeError(`Cannot rank values that are not numbers: ${a[index]} and ${b[index]} at ${index}`);
+    throw new RangeError(`Cannot rank ${a[index]} and ${b[index]} at index ${index}: NaN has no rank`);
   }
-  const mean = (a.length + 1) / 2; // of any ranks, shared places or not
+  const mean = (a.length + 1) / 2; // of the ranks, with or without ties
   const [x, y] = [ranks(a), ranks(b)].map((each) => each.map((rank) => rank - mean));
   const dot = (p: number[], q: number[]) => p.reduce((sum, value, i) => sum + value * q[i], 0);
   return dot(x, y) / Math.sqrt(dot(x, x) * dot(y, y));

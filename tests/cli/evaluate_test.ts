@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { main } from "../../cli/main.ts";
 
-/** Runs `bluerose evaluate` and keeps what it says. */
+/** Runs `bluerose evaluate` and captures its output. */
 async function evaluate(...args: string[]): Promise<{ code: number; out: string; err: string }> {
   const { log, error } = console;
   const said = { out: "", err: "" };
@@ -15,7 +15,7 @@ async function evaluate(...args: string[]): Promise<{ code: number; out: string;
 }
 
 Deno.test({
-  name: "evaluate edits prints a line for each condition and writes the numbers: 2 steps, 1 seed, 2 prompts",
+  name: "evaluate edits prints a line for each condition and writes the figures as JSON",
   sanitizeResources: false,
   sanitizeOps: false,
   fn: async () => {
@@ -37,7 +37,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "evaluate leakage prints each prompt with its ranks, and the rank correlation: 2 steps, 1 seed, 2 prompts",
+  name: "evaluate leakage prints each prompt with its ranks, and the rank correlation",
   sanitizeResources: false,
   sanitizeOps: false,
   fn: async () => {
@@ -55,9 +55,9 @@ Deno.test({
   },
 });
 
-Deno.test("evaluate says what is wrong: nothing to evaluate, a misspelt one, a λ that is none, no such file", async () => {
+Deno.test("evaluate rejects a missing or unknown subject, an invalid λ and a missing file", async () => {
   const cases: [args: string[], code: number, message: string][] = [
-    [[], 2, "Cannot evaluate without saying what: it takes edits or leakage"],
+    [[], 2, "Cannot evaluate without a subject: the subject must be edits or leakage"],
     [["leekage"], 2, 'Cannot evaluate "leekage": did you mean leakage?'],
     [["edits", "--lambda", "0"], 2, 'Cannot use --lambda "0": it takes a number above 0'],
     [["edits", "--cases", "/nowhere.json"], 1, "/nowhere.json"],

@@ -1,5 +1,4 @@
 import { assert, assertEquals } from "@std/assert";
-import { parseDataSet, promptsOf } from "../../pipeline/evaluation/sweep/files.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
 import { run, temporaryFolder } from "./running.ts";
 
@@ -14,7 +13,7 @@ async function lines(path: string): Promise<Record<string, unknown>[]> {
   return (await Deno.readTextFile(path)).trimEnd().split("\n").map((line) => JSON.parse(line));
 }
 
-Deno.test("a sweep of two rows: plan, two shards of which one is stopped and resumed, merge", async () => {
+Deno.test("sweep plan, run and merge evaluate two rows in two shards, one of them resumed", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
   await Deno.writeTextFile(at("data.csv"), csv);
@@ -59,7 +58,7 @@ Deno.test("a sweep of two rows: plan, two shards of which one is stopped and res
   const kept = await readPngText(await Deno.readFile(at("pictures/0_0_specificity_2.png")));
   assertEquals(JSON.parse(kept.bluerose), results[2]);
 
-  // Half of shard 2 is missing, then its last line is cut off.
+  // Merging before shard 2 has run fails; then shard 2 resumes after its last line was cut off.
   const early = await run("sweep", "merge", at("plan.json"), at("1.jsonl"));
   assertEquals(early.code, 1);
   assert(early.err.includes("4 of 7 pictures are missing"), early.err);
@@ -68,7 +67,7 @@ Deno.test("a sweep of two rows: plan, two shards of which one is stopped and res
   const whole = await Deno.readTextFile(at("2.jsonl"));
   await Deno.writeTextFile(at("2.jsonl"), whole.slice(0, -40));
   const resumed = await run("sweep", "run", at("plan.json"), "--shard", "2/2", "-o", at("2.jsonl"));
-  assert(resumed.out.includes("1 pictures more"), resumed.out);
+  assert(resumed.out.includes("1 pictures added"), resumed.out);
   const again = await lines(at("2.jsonl"));
   assertEquals(again.slice(0, 3), whole.trimEnd().split("\n").slice(0, 3).map((line) => JSON.parse(line)));
   assertEquals(again.length, 4);
@@ -92,7 +91,7 @@ Deno.test("a sweep of two rows: plan, two shards of which one is stopped and res
   assert(merged.out.includes("F "), merged.out);
 });
 
-Deno.test("a sweep refuses what does not fit: data without pairs, shards out of range, results of another plan", async () => {
+Deno.test("sweep rejects data without pairs, shards out of range and results of another plan", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
   await Deno.writeTextFile(
@@ -105,7 +104,7 @@ Deno.test("a sweep refuses what does not fit: data without pairs, shards out of 
   const stranger = { plan: "another", row: 0, seed: 0, measure: "efficacy", prompt: "A rose", logits: [0, 1] };
   await Deno.writeTextFile(at("other.jsonl"), JSON.stringify(stranger) + "\n");
   const cases: [args: string[], code: number, message: string][] = [
-    [["sweep"], 2, "it takes plan, run or merge"],
+    [["sweep"], 2, "the step must be plan, run or merge"],
     [["sweep", "mrege"], 2, "did you mean merge?"],
     [["sweep", "plan", "--data", at("gender.csv")], 1, "SweepError: Cannot sweep over"],
     [[...plan, "--sampling-method", "nosuch"], 1, "SchedulerError"],
@@ -119,24 +118,4 @@ Deno.test("a sweep refuses what does not fit: data without pairs, shards out of 
     assertEquals([code, out], [expected, ""], args.join(" "));
     assert(err.includes(message), err);
   }
-});
-
-const timed = new URL("../../../shared/timed/", import.meta.url);
-const isThere = await Deno.stat(timed).then(() => true, () => false);
-
-Deno.test({
-  name: `TIMED's rows have one source, five related and five unrelated prompts${
-    isThere ? "" : " (skipped: ../shared/timed is not there)"
-  }`,
-  ignore: !isThere,
-  fn: async () => {
-    const path = new URL("TIMED_test_set.csv", timed);
-    const rows = parseDataSet(await Deno.readTextFile(path), "TIMED_test_set.csv");
-    assert(rows.length > 100);
-    for (const row of rows) {
-      const measures = promptsOf(row).map(({ measure }) => measure);
-      const five = (measure: string) => Array<string>(5).fill(measure);
-      assertEquals(measures, ["efficacy", ...five("generality"), ...five("specificity")], row.source);
-    }
-  },
 });

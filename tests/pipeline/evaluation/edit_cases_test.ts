@@ -8,7 +8,7 @@ import { pocket } from "../../paths.ts";
 
 const cases = parseEditCases(JSON.parse(await Deno.readTextFile(`${pocket}/evaluation/edits.json`)), "edits.json");
 
-Deno.test("the embedded model's ten cases align, and no case preserves or leaves alone what it should change", async () => {
+Deno.test("the embedded model's ten cases align, and no case preserves a prompt that it should change", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(await directoryTree(`${pocket}/tokenizer`));
   assertEquals(cases.length, 10);
   for (const { source, destination, related, unrelated, preserve } of cases) {
@@ -22,7 +22,7 @@ Deno.test("the embedded model's ten cases align, and no case preserves or leaves
   }
 });
 
-Deno.test("limitCases() takes the first edits and the first of their prompts, and all without limits", () => {
+Deno.test("limitCases() takes the first edits with their first prompts; without limits it takes all", () => {
   assertEquals(limitCases(cases, {}), cases);
   const few = limitCases(cases, { edits: 2, related: 1, unrelated: 0 });
   assertEquals(few.map(({ source }) => source), cases.slice(0, 2).map(({ source }) => source));
@@ -31,21 +31,24 @@ Deno.test("limitCases() takes the first edits and the first of their prompts, an
   assertEquals(few[1].preserve, cases[1].preserve);
 });
 
-Deno.test("parseEditCases() names the place of what it cannot use", () => {
+Deno.test("parseEditCases() names the field that is missing or has the wrong type", () => {
   const good = { source: "a rose", destination: "a blue rose", related: [], unrelated: [] };
   assertEquals(parseEditCases([good], "x.json"), [{ ...good, preserve: [] }]);
   const wrong: [json: unknown, message: string][] = [
-    [{}, "x.json as it must be a list: {}"],
-    [[good, null], "[1] must be an object: null"],
-    [[{ ...good, source: "" }], '[0].source must be a text: ""'],
-    [[{ ...good, related: "a rose" }], '[0].related must be a list: "a rose"'],
-    [[{ ...good, unrelated: [{ prompt: "a cat" }] }], "[0].unrelated[0].edited must be a text"],
-    [[{ ...good, preserve: [3] }], "[0].preserve[0] must be a text: 3"],
+    [{}, "x.json: the document must be an array, not {}"],
+    [[good, null], "[1] must be an object, not null"],
+    [[{ ...good, source: "" }], '[0].source must be a non-empty string, not ""'],
+    [[{ ...good, related: "a rose" }], '[0].related must be an array, not "a rose"'],
+    [
+      [{ ...good, unrelated: [{ prompt: "a cat" }] }],
+      "[0].unrelated[0].edited must be a non-empty string, not undefined",
+    ],
+    [[{ ...good, preserve: [3] }], "[0].preserve[0] must be a non-empty string, not 3"],
   ];
   for (const [json, message] of wrong) assertThrows(() => parseEditCases(json, "x.json"), TypeError, message);
 });
 
-Deno.test("the grid holds the model as it is, then each λ from the smallest, without and with preserved prompts", () => {
+Deno.test("editGrid() lists the unedited model, then each λ in ascending order, without and with preserved prompts", () => {
   assertEquals(editGrid([10, 0.1]), [
     { lamb: null, preserve: false },
     { lamb: 0.1, preserve: false },

@@ -8,7 +8,7 @@ const picture = (measure: JudgedPicture["measure"], own: number, edited: number,
   kept,
 });
 
-Deno.test("efficacy and generality count pictures that fit the edited prompt better, specificity those that fit their own", () => {
+Deno.test("efficacy and generality count pictures closer to the edited prompt, specificity those closer to their own", () => {
   const scores = scorePictures([
     picture("efficacy", 1, 3),
     picture("generality", 0, 2),
@@ -25,7 +25,7 @@ Deno.test("efficacy and generality count pictures that fit the edited prompt bet
   assertEquals(scores.harmonicMean, 3 / (1 / 1 + 1 / 0.5 + 1 / 0.75));
 });
 
-Deno.test("belief is the mean softmax of the wanted prompt against the other", () => {
+Deno.test("belief is the mean softmax probability of the wanted prompt", () => {
   const share = (wanted: number, other: number) => Math.exp(wanted) / (Math.exp(wanted) + Math.exp(other));
   const { efficacy, specificity } = scorePictures([
     picture("efficacy", 1, 3),
@@ -36,7 +36,7 @@ Deno.test("belief is the mean softmax of the wanted prompt against the other", (
   assert(Math.abs(specificity.belief - share(2, 0.5)) < 1e-12);
 });
 
-Deno.test("a tie fits neither prompt, and no picture gives no rate", () => {
+Deno.test("a tie counts as a failure, and without pictures the rate is NaN", () => {
   const { efficacy, generality, specificity, harmonicMean } = scorePictures([
     picture("efficacy", 1, 1),
     picture("specificity", 1, 1),
@@ -46,7 +46,7 @@ Deno.test("a tie fits neither prompt, and no picture gives no rate", () => {
   assert(Number.isNaN(generality.rate) && Number.isNaN(generality.belief) && Number.isNaN(harmonicMean));
 });
 
-Deno.test("harmonicMean() is 0 where a value is 0, and no more than the smallest times their number", () => {
+Deno.test("harmonicMean() is n / Σ 1/x, and 0 when a value is 0", () => {
   assertEquals(harmonicMean([1, 1, 1]), 1);
   assertEquals(harmonicMean([1, 0.5]), 2 / 3);
   assertEquals(harmonicMean([1, 0, 1]), 0);

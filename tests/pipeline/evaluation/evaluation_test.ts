@@ -19,23 +19,23 @@ Deno.test("pixelDifference() is the root mean square of the bytes' differences",
   assertThrows(() => pixelDifference(picture(0, 0, 0), picture(0, 0, 0, 0, 0, 0)), RangeError, "1 × 1");
 });
 
-gpuTest("pictures of one batch are each drawn under their own edit, and the stack is left as it was", async (gpu) => {
+gpuTest("drawPictures() applies each picture's own edit within a batch and restores the stack", async (gpu) => {
   using pipe = await open(gpu);
   using edit = await ModelEdit.solve([roses], { lamb: 0.1 }, pipe);
   const plain = { prompt: "a field of roses", seed: 3 };
   const options = { steps: 2, batchSize: 3 };
-  const together = await drawPictures(pipe, [plain, { ...plain, edit }, plain], options);
-  assertEquals(together[0], together[2]);
-  assert(pixelDifference(together[0], together[1]) > 1);
+  const batch = await drawPictures(pipe, [plain, { ...plain, edit }, plain], options);
+  assertEquals(batch[0], batch[2]);
+  assert(pixelDifference(batch[0], batch[1]) > 1);
   assertEquals(pipe.edits.length, 0);
   const [alone] = await drawPictures(pipe, [{ ...plain, edit }], options);
-  assert(pixelDifference(alone, together[1]) < 1, "the same picture but for rounding");
+  assert(pixelDifference(alone, batch[1]) < 1, "equal up to rounding");
   await assertRejects(() => drawPictures(pipe, [{ ...plain, edit }], { ...options, signal: AbortSignal.abort() }));
   assertEquals(pipe.edits.length, 0);
 });
 
 gpuTest(
-  "evaluateEdits() judges every condition on the same prompts and seeds: 2 steps, 1 seed, 2 prompts",
+  "evaluateEdits() scores every condition on the same prompts and seeds",
   async (gpu) => {
     using pipe = await open(gpu);
     using clip = await CLIPModel.fromPretrained(`${pocket}/clip`, { gpu });
@@ -56,12 +56,12 @@ gpuTest(
       assertEquals(perEdit, [scores]);
     }
     const [before, plain, careful] = evaluations.map(({ scores }) => scores);
-    assert(plain.efficacy.belief !== before.efficacy.belief, "the edit changes the source's picture");
+    assert(plain.efficacy.belief !== before.efficacy.belief, "the edit changes the picture of the source prompt");
     assert(careful.specificity.belief !== plain.specificity.belief, "preserving changes the edit");
   },
 );
 
-gpuTest("evaluateLeakage() ranks a source above a stranger, foretold and drawn", async (gpu) => {
+gpuTest("evaluateLeakage() ranks a source prompt above an unrelated one, both predicted and drawn", async (gpu) => {
   using pipe = await open(gpu);
   using edit = await ModelEdit.solve([roses], { lamb: 0.1 }, pipe);
   const prompts = ["a pack of roses", "a cup"];
@@ -69,8 +69,8 @@ gpuTest("evaluateLeakage() ranks a source above a stranger, foretold and drawn",
     steps: 2,
     seeds: 2,
   });
-  const [source, stranger] = changes;
-  assertEquals([source.foretold, stranger.foretold], await edit.leakage(prompts));
-  assert(source.foretold > stranger.foretold && source.drawn > stranger.drawn, JSON.stringify(changes));
+  const [source, unrelated] = changes;
+  assertEquals([source.predicted, unrelated.predicted], await edit.leakage(prompts));
+  assert(source.predicted > unrelated.predicted && source.drawn > unrelated.drawn, JSON.stringify(changes));
   assertEquals([rankCorrelation, seedAgreement], [1, 1]);
 });

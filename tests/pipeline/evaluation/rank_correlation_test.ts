@@ -2,14 +2,14 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { rankCorrelation, ranks } from "../../../pipeline/evaluation/rank_correlation.ts";
 
-Deno.test("ranks() counts from the smallest, and equal values share the mean of their places", () => {
+Deno.test("ranks() starts at 1 for the smallest value, and equal values share the mean of their ranks", () => {
   assertEquals(ranks([30, 10, 20]), [3, 1, 2]);
   assertEquals(ranks([5, 1, 5, 5, 0]), [4, 2, 4, 4, 1]);
   assertEquals(ranks([7, 7]), [1.5, 1.5]);
   assertEquals(ranks([]), []);
 });
 
-Deno.test("rankCorrelation() is Spearman's ρ, with ties as scipy has it", () => {
+Deno.test("rankCorrelation() is Spearman's ρ, with ties as in scipy", () => {
   assertEquals(rankCorrelation([1, 2, 3, 4], [1, 10, 11, 4000]), 1);
   assertEquals(rankCorrelation([1, 2, 3, 4], [4, 3, 2, 1]), -1);
   // 1 − 6 Σd² / n(n² − 1) with d = (0, 1, 1, 0, 0)
@@ -20,7 +20,7 @@ Deno.test("rankCorrelation() is Spearman's ρ, with ties as scipy has it", () =>
   assert(Number.isNaN(rankCorrelation([1, 1, 1], [1, 2, 3])));
 });
 
-Deno.test("rankCorrelation() sees order alone, is symmetric and lies in −1…1", () => {
+Deno.test("rankCorrelation() depends only on order, is symmetric and lies in −1…1", () => {
   const lists = fc.array(fc.tuple(fc.integer({ min: -9, max: 9 }), fc.integer({ min: -9, max: 9 })), { minLength: 2 });
   fc.assert(fc.property(lists, (pairs) => {
     const a = pairs.map(([x]) => x), b = pairs.map(([, y]) => y);
@@ -32,8 +32,8 @@ Deno.test("rankCorrelation() sees order alone, is symmetric and lies in −1…1
   }));
 });
 
-Deno.test("rankCorrelation() refuses lists that it cannot compare", () => {
-  assertThrows(() => rankCorrelation([1, 2], [1]), RangeError, "Cannot correlate 2 values with 1");
-  assertThrows(() => rankCorrelation([1], [1]), RangeError, "2 or more");
-  assertThrows(() => rankCorrelation([1, NaN], [1, 2]), RangeError, "NaN and 2 at 1");
+Deno.test("rankCorrelation() rejects unequal lengths, single values and NaN", () => {
+  assertThrows(() => rankCorrelation([1, 2], [1]), RangeError, "Cannot correlate lists of 2 and 1 values");
+  assertThrows(() => rankCorrelation([1], [1]), RangeError, "at least 2");
+  assertThrows(() => rankCorrelation([1, NaN], [1, 2]), RangeError, "NaN and 2 at index 1");
 });

@@ -1,0 +1,15 @@
+/**
+ * Evaluation of edits: the TIME paper's measures, leakage prediction, and sweeps over data sets.
+ *
+ * @module
+ */
+export { type CaseLimits, type EditCase, limitCases, parseEditCases, type PromptPair } from "./edit_cases.ts";
+export { type DrawingOptions, drawPictures, type PictureRequest } from "./draw_pictures.ts";
+export * from "./edit_scores.ts";
+export * from "./evaluate_edits.ts";
+export * from "./evaluate_leakage.ts";
+export { rankCorrelation, ranks } from "./rank_correlation.ts";
+export * from "./sweep/files.ts";
+export * from "./sweep/merge.ts";
+export * from "./sweep/plan.ts";
+export * from "./sweep/run.ts";

@@ -1,0 +1,78 @@
+/**
+ * Runs the jobs of a sweep: draws each picture and scores it with CLIP.
+ *
+ * @module
+ */
+import { samplerByName } from "../../../schedulers/mod.ts";
+import { ModelEdit } from "../../editing/model_edit.ts";
+import type { Picture } from "../../image/picture.ts";
+import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
+import { type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
+import type { Judge } from "../evaluate_edits.ts";
+import type { PendingJob, SweepPlan, SweepPrompt, SweepResult } from "./plan.ts";
+
+/** A picture with its result. */
+export interface ScoredPicture {
+  readonly picture: Picture;
+  readonly result: SweepResult;
+}
+
+/**
+ * Draws and scores the pictures of jobs. Yields once per job, so that a caller can store the results
+ * and resume after an interruption. Uses the plan's sampler and restores the pipeline's own at the
+ * end.
+ *
+ * ```ts
+ * const { plan, fingerprint } = await parsePlan(bytes, "plan.json");
+ * const jobs = pendingJobs(plan, jobsOfShard(plan.jobs, { index: 1, count: 8 }), []);
+ * for await (const scored of runSweep(pipe, clip, { plan, fingerprint, jobs })) {
+ *   for (const { result } of scored) console.log(formatResult(result));
+ * }
+ * ```
+ *
+ * @throws {AlignmentError} {IllConditionedError} as `ModelEdit.solve` does
+ */
+export async function* runSweep(
+  pipe: StableDiffusionModelEditingPipeline,
+  judge: Judge,
+  work: { plan: SweepPlan; fingerprint: string; jobs: readonly PendingJob[] },
+  options: Omit<DrawingOptions, "steps" | "guidance"> = {},
+): AsyncGenerator<ScoredPicture[], void, void> {
+  const { plan, fingerprint, jobs } = work;
+  const { scheduler } = pipe;
+  if (plan.samplingMethod !== undefined) pipe.scheduler = samplerByName(plan.samplingMethod, scheduler.config);
+  try {
+    for (const { row, seed, prompts } of jobs) {
+      using edit = await solveRow(pipe, plan, row);
+      const requests = prompts.map((prompt): PictureRequest => ({ prompt: promptToDraw(plan, prompt), seed, edit }));
+      const settings = { ...options, steps: plan.steps, guidance: plan.cfgScale };
+      const pictures = await drawPictures(pipe, requests, settings);
+      const scored: ScoredPicture[] = [];
+      for (const [i, picture] of pictures.entries()) {
+        const { measure, prompt, edited } = prompts[i];
+        const [own, other] = await judge.score([picture], [prompt, edited]);
+        const fits = other > own ? "destination" : "source";
+        const logits = [own, other] as const;
+        scored.push({ picture, result: { plan: fingerprint, row, seed, measure, prompt, edited, logits, fits } });
+      }
+      yield scored;
+    }
+  } finally {
+    pipe.scheduler = scheduler;
+  }
+}
+
+async function solveRow(
+  pipe: StableDiffusionModelEditingPipeline,
+  plan: SweepPlan,
+  row: number,
+): Promise<ModelEdit | undefined> {
+  if (plan.method !== "edit") return undefined;
+  const { source, destination } = plan.rows[row];
+  return await ModelEdit.solve([{ source, destination }], { lamb: plan.lambda, withToK: !plan.valuesOnly }, pipe);
+}
+
+/** The oracle draws the edited prompt itself where an edit should take effect. */
+function promptToDraw({ method }: SweepPlan, { measure, prompt, edited }: SweepPrompt): string {
+  return method === "oracle" && measure !== "specificity" ? edited : prompt;
+}
