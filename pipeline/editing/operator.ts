@@ -1,6 +1,21 @@
 /**
- * TIME's edit as one operator, apart from any model: W' = WE (2303.08084, eq. 5, with the
- * destination's values written as Wd).
+ * The edit operator E of TIME (Orgad et al., arXiv 2303.08084, eq. 5), independent of any model.
+ *
+ * TIME replaces each key or value projection W [features, d] of cross-attention by the W' that
+ * minimizes
+ *
+ *     Σᵢ ‖W'cᵢ − W dᵢ‖² + λ‖W' − W‖²    (Frobenius norm)
+ *
+ * where cᵢ and dᵢ are the text embeddings of source token i and of its destination token. With cᵢᵀ
+ * and dᵢᵀ as the rows of C and D [n, d], the minimizer is
+ *
+ *     W' = WE,    E = (λI + DᵀC)(λI + CᵀC)⁻¹
+ *
+ * E does not depend on W, so one operator [d, d] edits every layer, and W'x = W(Ex): applying E to
+ * the embeddings replaces changing the weights. E − I = (D − C)ᵀ(λI + CCᵀ)⁻¹C has rank n at most and
+ * is stored as two thin factors, E − I = PᵀQ.
+ *
+ * @module
  */
 
 import { ShapeError } from "../../engine/errors.ts";
@@ -10,44 +25,54 @@ import { concat } from "../../kernels/shape/concat.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 
-/** Which system was solved: one equation a token (n × n) or one a channel (d × d). */
+/**
+ * Which linear system is solved: "tokens" with the n × n matrix λΩ⁻¹ + CCᵀ, or "channels" with the
+ * d × d matrix λI + CᵀΩC, Ω being the diagonal matrix of row weights. Both give the same E.
+ */
 export type EditRoute = "tokens" | "channels";
 
-/** What a solved edit says of itself. */
+/** Size, conditioning and accuracy of a solved operator. */
 export interface OperatorReport {
-  /** Rows given: tokens of all sentences. */
+  /** Number of rows of C and D: the tokens of all sentences. */
   readonly rows: number;
-  /** Rows left after equal sources were merged. */
+  /** Number of rows after merging equal source rows. */
   readonly mergedRows: number;
-  /** Rows of the thin factors; width of the embeddings where E is held whole. */
+  /** Rows of P and Q; the width d where E − I is stored densely. */
   readonly rank: number;
   readonly route: EditRoute;
-  /** The arithmetic: "f64", or f32 with products from exact slices and a second factorization. */
+  /**
+   * The arithmetic of the solver: "f64", or "f32 refined": f32 with error-free products and a
+   * second Cholesky factorization.
+   */
   readonly precision: "f64" | "f32 refined";
+  /** λ of eq. 5. */
   readonly lamb: number;
-  /** Estimated condition number of the system. */
+  /** Estimated 2-norm condition number κ of the system's matrix, a lower bound. */
   readonly conditionEstimate: number;
-  /** ‖(E − I)(λI + CᵀWC) − (D − C)ᵀWC‖ over the last term's norm, estimated in float64. */
+  /**
+   * Relative residual of the normal equations, ‖(E − I)(λI + CᵀΩC) − (D − C)ᵀΩC‖ / ‖(D − C)ᵀΩC‖,
+   * estimated in float64 on the host.
+   */
   readonly residual: number;
-  /** ‖E − I‖ / ‖I‖, Frobenius. */
+  /** ‖E − I‖ / ‖I‖ in the Frobenius norm. */
   readonly relativeSize: number;
-  /** Wall-clock time from rows to checked factors. */
+  /** Wall-clock time from the rows to the verified factors, in milliseconds. */
   readonly ms: number;
-  /** What bounds the accuracy of E, in words with the number. */
+  /** The dominant error bound of E, as text with its value. */
   readonly limitedBy: string;
 }
 
-/** E − I as factors on the device, f32. */
+/** E − I as factors on the device, in f32. */
 export interface OperatorFactors {
   /** P [rank, width]. */
   readonly left: Tensor;
-  /** Q [rank, width]: E − I = PᵀQ. Without it E − I = Pᵀ, and P is [width, width]. */
+  /** Q [rank, width], with E − I = PᵀQ. Undefined when Q = I: then P is (E − I)ᵀ [width, width]. */
   readonly right?: Tensor;
 }
 
 /**
- * E = I + PᵀQ, which turns the embedding of a source token into that of its destination and leaves
- * alone what lies across.
+ * E = I + PᵀQ [width, width]: maps the embedding of a source token close to that of its destination
+ * token, and is the identity on the orthogonal complement of the source embeddings.
  *
  * ```ts
  * using operator = await solveOperator(gpu, { source, destination }, { lamb: 0.1 });
@@ -59,24 +84,26 @@ export class EditOperator implements Disposable {
   readonly gpu: Gpu;
   /** Width d of the embeddings. */
   readonly width: number;
-  /** P and Q; they are the operator's. */
+  /** P and Q. The operator owns them. */
   readonly factors: OperatorFactors;
-  /** What the solver said; undefined for operators that were composed, scaled or loaded. */
+  /** The solver's report; undefined for composed, scaled and loaded operators. */
   readonly report: OperatorReport | undefined;
 
   /**
-   * Takes factors over.
+   * Takes ownership of the factors.
    *
-   * @throws {ShapeError} when they do not fit each other
+   * @throws {ShapeError} when the shapes of P and Q differ, or P alone is not square
    */
   constructor(factors: OperatorFactors, report?: OperatorReport) {
     const { left, right } = factors;
     const [rank, width] = left.dims(2);
     if (right ? right.shape.join() !== left.shape.join() : rank !== width) {
       throw new ShapeError(
-        `Cannot make an operator of factors [${rank}, ${width}] and ${
-          right ? `[${right.shape.join(", ")}]` : "the identity"
-        } as their shapes must agree`,
+        right
+          ? `Cannot build an edit operator from P [${rank}, ${width}] and Q [${
+            right.shape.join(", ")
+          }]: the shapes must agree`
+          : `Cannot build an edit operator from P [${rank}, ${width}] without Q: P must be square`,
         [left.shape, right?.shape ?? [width, width]],
       );
     }
@@ -86,30 +113,31 @@ export class EditOperator implements Disposable {
     this.report = report;
   }
 
-  /** The operator that changes nothing. */
+  /** The identity operator, of rank 0. */
   static identity(gpu: Gpu, width: number): EditOperator {
     return new EditOperator({ left: Tensor.empty(gpu, [0, width]), right: Tensor.empty(gpu, [0, width]) });
   }
 
-  /** Rows of P and Q: the rank of E − I is no higher. */
+  /** Number of rows of P and Q, an upper bound of the rank of E − I. */
   get rank(): number {
     return this.factors.left.shape[0];
   }
 
   /**
-   * E applied to each row vector: x + strength · (xQᵀ)P.
+   * Applies E to each row: x + strength · (xQᵀ)P.
    *
-   * @param x [..., width]
-   * @param options.strength 0 leaves x, 1 is the edit; beyond that it is overdone. Default: 1.
-   * @throws {ShapeError} when the rows have another width
+   * @param x embeddings [..., width]
+   * @param options.strength 0 returns x, 1 applies the edit as solved. Default: 1.
+   * @returns a tensor of x's shape
+   * @throws {ShapeError} when the last dimension of x is not the operator's width
    */
   apply(x: Tensor, options: { strength?: number } = {}): Tensor {
     const { strength = 1 } = options;
     if (x.shape.at(-1) !== this.width) {
       throw new ShapeError(
-        `Cannot edit embeddings [${x.shape.join(", ")}] with an operator of width ${this.width}: ${
-          x.shape.at(-1)
-        } ≠ ${this.width}`,
+        `Cannot apply an edit of width ${this.width} to embeddings [${
+          x.shape.join(", ")
+        }]: the last dimension must be ${this.width}`,
         [x.shape],
       );
     }
@@ -124,9 +152,9 @@ export class EditOperator implements Disposable {
   }
 
   /**
-   * (E − I) applied to each row vector: what an edit adds.
+   * Applies E − I to each row: (xQᵀ)P, the change that the edit makes.
    *
-   * @param x [..., width]
+   * @param x embeddings [..., width]
    */
   change(x: Tensor): Tensor {
     const { left, right } = this.factors;
@@ -138,8 +166,8 @@ export class EditOperator implements Disposable {
   }
 
   /**
-   * E [width, width] whole, in float64 from the factors: E[i, j] weighs the source's channel j in
-   * the destination's channel i.
+   * E as a dense row-major matrix [width, width], computed in float64 from the f32 factors. E acts on
+   * column vectors: (Ex)ᵢ = Σⱼ E[i, j] xⱼ.
    */
   async dense(): Promise<Float64Array<ArrayBuffer>> {
     const { width, rank } = this;
@@ -159,16 +187,20 @@ export class EditOperator implements Disposable {
   }
 
   /**
-   * This edit after another one: E₂E₁ = I + P₁ᵀQ₁ + P₂ᵀ(Q₂E₁), thin again with both ranks added.
+   * The product E₂E₁, with this operator as E₂ and `first` as E₁. From E₂E₁ = I + P₁ᵀQ₁ + P₂ᵀ(Q₂E₁)
+   * its factors are the stacked rows [P₁; P₂] and [Q₁; Q₂E₁]; the ranks add up.
    *
    * @throws {ShapeError} when the widths differ
    */
   compose(first: EditOperator): EditOperator {
     if (first.width !== this.width) {
-      throw new ShapeError(`Cannot compose edits of widths ${this.width} and ${first.width} as they must agree`, [
-        this.factors.left.shape,
-        first.factors.left.shape,
-      ]);
+      throw new ShapeError(
+        `Cannot compose edits of widths ${this.width} and ${first.width}: the widths must be equal`,
+        [
+          this.factors.left.shape,
+          first.factors.left.shape,
+        ],
+      );
     }
     return new EditOperator(this.gpu.scope(() => {
       const [one, two] = [first.thin(), this.thin()];
@@ -179,7 +211,7 @@ export class EditOperator implements Disposable {
     }));
   }
 
-  /** I + strength · (E − I). */
+  /** The operator I + strength · (E − I). */
   scaled(strength: number): EditOperator {
     const { left, right } = this.factors;
     return new EditOperator(this.gpu.scope(() => ({
@@ -188,10 +220,13 @@ export class EditOperator implements Disposable {
     })));
   }
 
-  /** Both factors, with the identity written out where Q is one. The tensors are the caller's. */
+  /** P and Q, with Q = I materialized where it is undefined. The caller owns the tensors. */
   thin(): { left: Tensor; right: Tensor } {
     const { left, right } = this.factors;
-    return { left: left.reshape(left.shape), right: right?.reshape(right.shape) ?? identityRows(this.gpu, this.width) };
+    return {
+      left: left.reshape(left.shape),
+      right: right?.reshape(right.shape) ?? identityMatrix(this.gpu, this.width),
+    };
   }
 
   /** Frees the factors. */
@@ -201,7 +236,7 @@ export class EditOperator implements Disposable {
   }
 }
 
-function identityRows(gpu: Gpu, width: number): Tensor {
+function identityMatrix(gpu: Gpu, width: number): Tensor {
   const rows = new Float32Array(width * width);
   for (let i = 0; i < width; i++) rows[i * (width + 1)] = 1;
   return Tensor.from(gpu, rows, [width, width]);
