@@ -1,16 +1,19 @@
-/** The ways in which an edit can fail, each with its numbers. */
+/**
+ * Errors of solving an edit, with the values behind the message as fields.
+ *
+ * @module
+ */
 
 import { EditError } from "../errors.ts";
 
-/**
- * Two prompts whose tokens cannot be aligned: the source is not a subsequence of the destination.
- */
+/** The tokens of two prompts cannot be aligned: the source is not a subsequence of the destination. */
 export class AlignmentError extends EditError {
   override name = "AlignmentError";
-  /** The prompts' tokens as texts, in order. */
+  /** The tokens of the source prompt, as text. */
   readonly sourceTokens: readonly string[];
+  /** The tokens of the destination prompt, as text. */
   readonly destinationTokens: readonly string[];
-  /** Position of the source token without a partner. */
+  /** Position of the first source token without a destination token. */
   readonly position: number;
 
   constructor(
@@ -24,32 +27,30 @@ export class AlignmentError extends EditError {
   }
 }
 
-/** A λ that cannot be used: not a positive number. */
+/** λ is not a finite number above 0. */
 export class LambdaError extends EditError {
   override name = "LambdaError";
   readonly lamb: number;
 
   constructor(lamb: number) {
     super(
-      `Cannot edit with lambda ${lamb} as it must be a finite number above 0: it is what keeps the system solvable (0.1 is the paper's)`,
+      `Cannot edit with lambda ${lamb}: it must be a finite number above 0, such as 0.1 as in the paper`,
     );
     this.lamb = lamb;
   }
 }
 
-/**
- * A system that the arithmetic at hand cannot solve: λ is too small beside the embeddings' size.
- */
+/** The system is too ill-conditioned for the solver's arithmetic: λ is too small. */
 export class IllConditionedError extends EditError {
   override name = "IllConditionedError";
   readonly lamb: number;
-  /** A λ that would do. */
+  /** The smallest round λ that makes the system well-conditioned. */
   readonly proposedLamb: number;
-  /** Order of the system that failed. */
+  /** Order of the linear system. */
   readonly size: number;
-  /** Where the factorization broke down, if it did: the pivot's index and value. */
+  /** The first Cholesky pivot that is not positive, if there is one. */
   readonly pivot?: { readonly index: number; readonly value: number };
-  /** Estimated condition number, if there is one. */
+  /** Estimated condition number, if the factorization succeeded. */
   readonly conditionEstimate?: number;
 
   constructor(

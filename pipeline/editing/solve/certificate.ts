@@ -1,18 +1,20 @@
 /**
- * What is checked of every solved edit, on the host and in float64: how well conditioned the system
- * was, and whether the factors solve it.
+ * The certificate of a solved edit, computed on the host in float64: a condition number estimate of
+ * the system, and the residual of the solution.
+ *
+ * @module
  */
 
 import type { EditRows } from "../prompts/edit_rows.ts";
 
-/** A lower triangular matrix on the host: `size` rows that lie `stride` apart. */
+/** A lower triangular matrix [size, size] on the host, stored with row stride `stride`. */
 export interface HostFactor {
   readonly values: Float64Array;
   readonly size: number;
   readonly stride: number;
 }
 
-/** Cv [count] of the rows. */
+/** The matrix-vector product Cv [count]. */
 function rowProducts({ source, count, width }: EditRows, v: Float64Array): Float64Array {
   return Float64Array.from({ length: count }, (_, i) => {
     let sum = 0;
@@ -21,7 +23,7 @@ function rowProducts({ source, count, width }: EditRows, v: Float64Array): Float
   });
 }
 
-/** Σ uᵢ rowᵢ [width] over rows of `matrix`. */
+/** The product Mᵀu [width] for a matrix M [count, width]. */
 function rowSum(matrix: Float64Array, u: Float64Array, width: number): Float64Array {
   const y = new Float64Array(width);
   for (let i = 0; i < u.length; i++) {
@@ -33,8 +35,8 @@ function rowSum(matrix: Float64Array, u: Float64Array, width: number): Float64Ar
 
 const norm = (v: Float64Array) => Math.sqrt(v.reduce((sum, value) => sum + value * value, 0));
 
-/** Numbers of both signs, the same in every run. */
-function probe(count: number, seed: number): Float64Array<ArrayBuffer> {
+/** A deterministic pseudorandom vector with elements in [−1, 1). */
+function probeVector(count: number, seed: number): Float64Array<ArrayBuffer> {
   let state = seed;
   return Float64Array.from({ length: count }, () => {
     state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -43,11 +45,11 @@ function probe(count: number, seed: number): Float64Array<ArrayBuffer> {
 }
 
 /**
- * The largest eigenvalue of λI + CᵀWC, by power iteration on CᵀWC (from below, to a few per cent).
- * It bounds that of the n × n system, too.
+ * A lower estimate, within a few percent, of the largest eigenvalue of λI + CᵀΩC, by power iteration
+ * on CᵀΩC. With unit weights, λI + CCᵀ has the same largest eigenvalue.
  */
 export function largestEigenvalue(rows: EditRows, lamb: number): number {
-  let v: Float64Array = probe(rows.width, 1), eigenvalue = 0;
+  let v: Float64Array = probeVector(rows.width, 1), eigenvalue = 0;
   for (let step = 0; step < 8; step++) {
     const length = norm(v) || 1;
     v = v.map((value) => value / length);
@@ -58,7 +60,7 @@ export function largestEigenvalue(rows: EditRows, lamb: number): number {
   return eigenvalue + lamb;
 }
 
-/** v ← L·v or Lᵀ·v, in place. */
+/** v ← Lv or v ← Lᵀv, in place. */
 function multiply({ values, stride }: HostFactor, v: Float64Array, transpose: boolean): void {
   const size = v.length;
   if (transpose) {
@@ -76,8 +78,8 @@ function multiply({ values, stride }: HostFactor, v: Float64Array, transpose: bo
   }
 }
 
-/** v ← L⁻¹·v or L⁻ᵀ·v, in place. */
-function divide({ values, stride }: HostFactor, v: Float64Array, transpose: boolean): void {
+/** v ← L⁻¹v or v ← L⁻ᵀv, in place, by forward or back substitution. */
+function triangularSolve({ values, stride }: HostFactor, v: Float64Array, transpose: boolean): void {
   const size = v.length;
   if (transpose) {
     for (let i = size - 1; i >= 0; i--) {
@@ -94,14 +96,14 @@ function divide({ values, stride }: HostFactor, v: Float64Array, transpose: bool
 }
 
 /**
- * The condition number of F·Fᵀ with F = L₁·L₂ …, by six steps of power iteration with the matrix
- * and with its inverse. Both eigenvalues are found from inside the spectrum, so the estimate is
- * low, by a few per cent as a rule.
+ * Estimates the 2-norm condition number of A = FFᵀ, F = L₁L₂…, by six steps of power iteration with
+ * A and with A⁻¹. Both give lower bounds of an extreme eigenvalue, so the estimate is a lower bound
+ * of κ(A), typically within a few percent.
  */
 export function conditionNumber(factors: readonly HostFactor[]): number {
-  const inward = [...factors].reverse();
-  const grown = (step: (v: Float64Array) => void) => {
-    let v: Float64Array = probe(factors[0].size, 2), growth = 0;
+  const reversed = factors.toReversed();
+  const powerIteration = (step: (v: Float64Array) => void) => {
+    let v: Float64Array = probeVector(factors[0].size, 2), growth = 0;
     for (let i = 0; i < 6; i++) {
       const length = norm(v);
       v = v.map((value) => value / length);
@@ -110,18 +112,18 @@ export function conditionNumber(factors: readonly HostFactor[]): number {
     }
     return growth;
   };
-  const largest = grown((v) => {
+  const largest = powerIteration((v) => {
     for (const factor of factors) multiply(factor, v, true);
-    for (const factor of inward) multiply(factor, v, false);
+    for (const factor of reversed) multiply(factor, v, false);
   });
-  const inverseSmallest = grown((v) => {
-    for (const factor of factors) divide(factor, v, false);
-    for (const factor of inward) divide(factor, v, true);
+  const inverseSmallest = powerIteration((v) => {
+    for (const factor of factors) triangularSolve(factor, v, false);
+    for (const factor of reversed) triangularSolve(factor, v, true);
   });
   return Math.max(1, largest * inverseSmallest);
 }
 
-/** E − I = PᵀQ on the host; without Q, E − I = Pᵀ. */
+/** E − I = PᵀQ on the host; Q = I where `right` is undefined. */
 export interface HostOperator {
   readonly left: Float64Array;
   readonly right: Float64Array | undefined;
@@ -129,27 +131,27 @@ export interface HostOperator {
 }
 
 /**
- * How well E solves its normal equations, (E − I)(λI + CᵀWC) = (D − C)ᵀWC: the norm of the
- * difference of both sides over the right side's, on two probing vectors.
+ * The relative residual of the normal equations (E − I)(λI + CᵀΩC) = (D − C)ᵀΩC: the norm of the
+ * difference of both sides over the norm of the right side, estimated with two probe vectors.
  */
 export function normalResidual(rows: EditRows, operator: HostOperator, lamb: number): number {
   const { width, weights } = rows;
   let difference = 0, reference = 0;
   for (const seed of [5, 6]) {
-    const z = probe(width, seed);
-    const weighted = rowProducts(rows, z).map((value, i) => value * weights[i]); // WCz
-    const x = rowSum(rows.source, weighted, width).map((value, j) => value + lamb * z[j]); // (λI + CᵀWC) z
+    const z = probeVector(width, seed);
+    const weighted = rowProducts(rows, z).map((value, i) => value * weights[i]); // ΩCz
+    const x = rowSum(rows.source, weighted, width).map((value, j) => value + lamb * z[j]); // (λI + CᵀΩC)z
     const changed = applyChange(operator, x, width);
-    const wanted = rowSum(rows.change, weighted, width);
+    const expected = rowSum(rows.change, weighted, width);
     for (let j = 0; j < width; j++) {
-      difference += (changed[j] - wanted[j]) ** 2;
-      reference += wanted[j] ** 2;
+      difference += (changed[j] - expected[j]) ** 2;
+      reference += expected[j] ** 2;
     }
   }
   return Math.sqrt(difference / (reference || 1));
 }
 
-/** (E − I) x */
+/** (E − I)x. */
 function applyChange({ left, right, rank }: HostOperator, x: Float64Array, width: number): Float64Array {
   let inner = x;
   if (right) {

@@ -1,6 +1,8 @@
 /**
- * The edit by the d × d system, one equation a channel, for more rows than channels: (E − I)ᵀ = Z =
- * H⁻¹F with H = λI + CᵀWC, F = CᵀW(D − C).
+ * Solves the edit by the d × d system of the channels, for more rows than channels: Z = (E − I)ᵀ =
+ * H⁻¹F, H = λI + CᵀΩC, F = CᵀΩ(D − C).
+ *
+ * @module
  */
 
 import type { Gpu } from "../../../engine/gpu.ts";
@@ -16,7 +18,7 @@ import { triangularSolve } from "../../../kernels/linalg/triangular_solve.ts";
 import type { EditRows } from "../prompts/edit_rows.ts";
 import { diagonalShift, type EditSolver, identity, paddedRows, type Solution, uploadedPair } from "./edit_solver.ts";
 
-/** C, WC and W(D − C), padded: [height, stride]. */
+/** C, ΩC and Ω(D − C), padded to whole blocks: [height, stride]. */
 function paddedMatrices(rows: EditRows) {
   const shape = { width: rows.width, height: roundUp(rows.count, 4), stride: roundUp(rows.width, blockSize) };
   const weighted = (matrix: Float64Array) => matrix.map((value, i) => value * rows.weights[Math.floor(i / rows.width)]);
@@ -29,19 +31,17 @@ function paddedMatrices(rows: EditRows) {
   };
 }
 
-/**
- * (E − I)ᵀ without its padding, as the left factor of a product whose right one is the identity.
- */
+/** Z = (E − I)ᵀ [d, d] without padding: the factor P of a product with Q = I. */
 function denseFactor(z: Tensor, { width }: EditRows): Tensor {
   return copyMatrix({ matrix: z, rows: width, columns: width }, { real: "f32" });
 }
 
 const filled = (length: number, value: number) => new Float64Array(length).fill(value);
 
-/** The d × d system in f64. */
+/** Solves the d × d system in f64. */
 export class ChannelSolver implements EditSolver {
   readonly order: number;
-  readonly mostEffort = 0;
+  readonly maxEffort = 0;
   readonly #rows: EditRows;
   readonly #gram: Tensor;
   readonly #right: Tensor;
@@ -78,16 +78,16 @@ export class ChannelSolver implements EditSolver {
 }
 
 /**
- * The d × d system in f32 alone.
+ * Solves the d × d system in f32 only, by preconditioned iterative refinement.
  *
- * H and F come from exact slices, as pairs of f32. A factor of H to f32's accuracy (by the two
- * steps that token_solver.ts explains, with T·Cᵀ exact) preconditions iterative refinement: Z ← Z +
- * M⁻¹(F − HZ − λZ), in which HZ is exact again. M errs by 10⁻³ or less, and two corrections leave
- * f32's own rounding of Z.
+ * G = CᵀΩC and F are computed without error from slices of the operands, as unevaluated sums of two
+ * f32. The preconditioner M⁻¹ = TᵀB⁻¹T comes from the two-step factorization that token_solver.ts
+ * explains, with B = THTᵀ and an error-free TCᵀ. Refinement iterates Z ← Z + M⁻¹(F − GZ − λZ), with an
+ * error-free GZ. M has a relative error of 10⁻³ at most, so two corrections reach f32 accuracy.
  */
 export class RefinedChannelSolver implements EditSolver {
   readonly order: number;
-  readonly mostEffort = 2;
+  readonly maxEffort = 2;
   readonly #rows: EditRows;
   /** Cᵀ [side, height]. */
   readonly #transposed: Pair;
@@ -130,7 +130,7 @@ export class RefinedChannelSolver implements EditSolver {
     return gpu.scope(() => {
       const { factors, inverse } = this.#preconditioner(lamb, effort);
       const last = factors.at(-1)!;
-      const precondition = (y: Tensor) => { // TᵀG⁻¹T·y
+      const precondition = (y: Tensor) => { // M⁻¹y = TᵀB⁻¹Ty
         const transformed = Tensor.empty(gpu, y.shape);
         addProduct({ matrix: transformed }, [{ matrix: inverse }, { matrix: y }]);
         const solved = triangularSolve(last, triangularSolve(last, transformed), { transpose: true });
@@ -148,8 +148,8 @@ export class RefinedChannelSolver implements EditSolver {
   }
 
   /**
-   * F − HZ − λZ. The first difference is exact where it matters, since the rest is what remains of
-   * it.
+   * The residual F − GZ − λZ. The high parts nearly cancel, so their difference is exact; the low
+   * parts are added afterwards.
    */
   #residual(gram: ReturnType<typeof slices>, z: Tensor, lamb: number): Tensor {
     const product = exactProductPair(gram, slices(z, { along: "columns", count: 4 }));
@@ -161,7 +161,7 @@ export class RefinedChannelSolver implements EditSolver {
     return residual;
   }
 
-  /** T and the factors L₁, L₂, … with THTᵀ = (last factor)(last factor)ᵀ. */
+  /** T, and the factors L₁, L₂, … whose last one is the Cholesky factor of B = THTᵀ. */
   #preconditioner(lamb: number, effort: number): { factors: CholeskyFactor[]; inverse: Tensor } {
     const { gpu } = this.#gram.high;
     const [side] = this.#gram.high.dims(2);

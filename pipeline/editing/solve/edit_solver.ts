@@ -1,4 +1,11 @@
-/** What the four ways to solve an edit have in common. */
+/**
+ * The interface of the four solvers (tokens or channels, f64 or refined f32), and what they share.
+ *
+ * Notation: C [n, d] are the source embeddings, D [n, d] the destination embeddings, Ω the diagonal
+ * matrix of row weights, λ the regularization.
+ *
+ * @module
+ */
 
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
@@ -7,8 +14,8 @@ import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
 import type { Pair } from "../../../kernels/linalg/exact_product.ts";
 
 /**
- * E − I = PᵀQ, or Pᵀ where Q is the identity, f32, and the factors whose product is the system's
- * Cholesky factor.
+ * A recorded solution: E − I = PᵀQ in f32 (Pᵀ where Q is undefined), and the lower triangular
+ * factors L₁, L₂, … of the system's matrix A = (L₁L₂…)(L₁L₂…)ᵀ.
  */
 export interface Solution {
   /** P [rank, width]. */
@@ -18,33 +25,37 @@ export interface Solution {
   readonly factors: readonly CholeskyFactor[];
 }
 
-/** An edit's rows on the device with what does not depend on λ. */
+/** A solver: holds the rows and everything that does not depend on λ on the device. */
 export interface EditSolver extends Disposable {
-  /** Order of the system. */
+  /** Order of the linear system: n or d. */
   readonly order: number;
-  /** How often it may be worth trying again, with more effort. */
-  readonly mostEffort: number;
-  /** Records the solution for a λ. Tensors are the caller's. */
+  /** Largest useful `effort`: the number of times that a failed solution can be retried. */
+  readonly maxEffort: number;
+  /**
+   * Records the commands that solve for a λ. The caller owns the tensors.
+   *
+   * @param effort 0 at first; each retry uses a larger diagonal shift and one more factorization
+   */
   record(lamb: number, effort: number): Solution;
 }
 
 /**
- * How much the diagonal is raised, as a share of itself, before the f32 factorization of a matrix
- * that f32 has rounded: rounding moves the eigenvalues of an n × n matrix by some √n units of 2⁻²⁴
- * of its diagonal; sixteen times that is safe, and costs nothing, since the second factorization
- * takes it out again. What is still not positive is tried with more.
+ * Relative diagonal shift before the f32 Cholesky factorization of a matrix rounded to f32. Rounding
+ * perturbs the eigenvalues of a matrix of order n by about √n · 2⁻²⁴ of its diagonal. A shift of 16
+ * times that keeps the matrix positive definite; the second factorization removes its effect. Each
+ * retry uses 32 times the shift.
  */
 export function diagonalShift(order: number, effort: number): number {
   return 2 ** -20 * Math.sqrt(order) * 32 ** effort;
 }
 
-/** The identity [side, side]. */
+/** The identity matrix [side, side] in f32. */
 export function identity(gpu: Gpu, side: number): Tensor {
-  using nothing = Tensor.empty(gpu, [0, 0]);
-  return copyMatrix({ matrix: nothing }, { shape: [side, side], padDiagonal: 1 });
+  using empty = Tensor.empty(gpu, [0, 0]);
+  return copyMatrix({ matrix: empty }, { shape: [side, side], padDiagonal: 1 });
 }
 
-/** Rows [count, width] laid into [height, stride] with zeros around. */
+/** Copies rows [count, width] into a matrix [height, stride], padded with zeros. */
 export function paddedRows(
   rows: Float64Array,
   shape: { width: number; height: number; stride: number },
@@ -57,7 +68,7 @@ export function paddedRows(
   return padded;
 }
 
-/** Matrices of one height side by side: all [height, stride]. */
+/** Concatenates matrices [height, stride] along their columns. */
 export function sideBySide(parts: readonly Float64Array[], stride: number): Float64Array<ArrayBuffer> {
   const height = parts[0].length / stride;
   const whole = new Float64Array(height * stride * parts.length);
@@ -69,7 +80,7 @@ export function sideBySide(parts: readonly Float64Array[], stride: number): Floa
   return whole;
 }
 
-/** A float64 matrix on a device without f64, as a sum of two f32: 48 bits of its 53. */
+/** A float64 matrix as the unevaluated sum of two f32 tensors, high + low: 48 of its 53 bits. */
 export function uploadedPair(gpu: Gpu, values: Float64Array, shape: readonly [number, number]): Pair {
   const highs = Float32Array.from(values);
   const high = Tensor.from(gpu, highs, shape);

@@ -1,6 +1,7 @@
 /**
- * From rows to the operator E: which system to solve, in which arithmetic, and whether the result
- * can be trusted.
+ * Solves for the operator E: selects the system and the arithmetic, and verifies the result.
+ *
+ * @module
  */
 
 import { ShapeError } from "../../../engine/errors.ts";
@@ -17,40 +18,40 @@ import { EditOperator, type EditRoute, type OperatorReport } from "../operator.t
 import type { HostRows } from "../prompts/recipe.ts";
 import { RefinedTokenSolver, TokenSolver } from "./token_solver.ts";
 
-/** Source and destination embeddings of an edit, row by row. */
+/** Source and destination embeddings of an edit, as the rows of C and D. */
 export interface EditInput {
   /** C [n, d], f32 or f64. */
   readonly source: Tensor;
-  /** D [n, d]. A row that equals its source is one to preserve. */
+  /** D [n, d]. A row that equals its source row is preserved. */
   readonly destination: Tensor;
-  /** Weights of the rows. Default: 1 each. */
+  /** Row weights ωᵢ [n], the diagonal of Ω. Default: 1 each. */
   readonly weights?: ArrayLike<number>;
 }
 
-/** How an edit is solved. */
+/** Options of the solver. */
 export interface EditSystemOptions {
   /**
-   * Default: "tokens" (n × n) while there are no more rows than channels after merging, otherwise
-   * "channels" (d × d).
+   * Which system to solve. Default: the smaller one, "tokens" (n × n) if n ≤ d after merging equal
+   * rows, otherwise "channels" (d × d).
    */
   readonly route?: EditRoute;
-  /** Default: f64 where the device has it. */
+  /** Arithmetic of the solver. Default: f64 if the device supports it. */
   readonly precision?: "f64" | "f32";
 }
 
-/** Beyond this condition number the result would be off by 10⁻⁴ or more. */
-const worstCondition = { f64: 1e12, f32: 3e9 };
-/** What is proposed in its place keeps the error below 10⁻⁵ with room to spare. */
-const goodCondition = { f64: 1e9, f32: 1e8 };
+/** Largest accepted condition number; above it the relative error of E may exceed 10⁻⁴. */
+const maxCondition = { f64: 1e12, f32: 3e9 };
+/** Condition number of the λ that an error proposes; it keeps the relative error below 10⁻⁵. */
+const targetCondition = { f64: 1e9, f32: 1e8 };
 /**
- * Pivots of the second factor of a refined solution that lie further apart say that the first one
- * was too coarse.
+ * Largest accepted ratio of the pivots of a refined solution's last factor. The factor is close to I
+ * unless the factorization before it was too inaccurate.
  */
-const widestSpread = 1e3;
+const maxPivotRatio = 1e3;
 
 /**
- * The equations of an edit, ready to be solved for any λ: embeddings and Gram matrix stay on the
- * device, so that another λ costs one factorization.
+ * The equations of an edit, ready to be solved for any λ. The embeddings and the Gram matrix stay on
+ * the device, so another λ costs one factorization.
  *
  * ```ts
  * using system = await EditSystem.prepare(gpu, { source, destination });
@@ -84,19 +85,19 @@ export class EditSystem implements Disposable {
   }
 
   /**
-   * Reads the embeddings back, merges equal rows and uploads what the solver needs.
+   * Prepares the system: reads the embeddings back, merges equal rows, and computes the Gram matrix.
    *
-   * @throws {ShapeError} when shapes or the number of weights do not fit
-   * @throws {EditError} when a number is not finite, a weight is negative, or there are no rows
+   * @throws {ShapeError} when the shapes of C and D or the number of weights disagree
+   * @throws {EditError} when a value is not finite, a weight is negative, or no row has a weight above 0
    */
   static async prepare(gpu: Gpu, input: EditInput, options: EditSystemOptions = {}): Promise<EditSystem> {
     const started = performance.now();
     const { source, destination, weights } = input;
     if (source.shape.length !== 2 || source.shape.join() !== destination.shape.join()) {
       throw new ShapeError(
-        `Cannot edit with sources [${source.shape.join(", ")}] and destinations [${
+        `Cannot solve an edit for sources [${source.shape.join(", ")}] and destinations [${
           destination.shape.join(", ")
-        }] as both must be [rows, width]`,
+        }]: both must have the same shape [rows, width]`,
         [source.shape, destination.shape],
       );
     }
@@ -106,7 +107,7 @@ export class EditSystem implements Disposable {
   }
 
   /**
-   * The same from embeddings on the host.
+   * Prepares the system from embeddings on the host.
    *
    * @throws as {@linkcode EditSystem.prepare} does
    */
@@ -116,12 +117,12 @@ export class EditSystem implements Disposable {
   }
 
   /**
-   * Solves for a λ.
+   * Solves for a λ and verifies the solution.
    *
-   * @param options.lamb λ of eq. 5: how firmly everything else is held. Default: 0.1.
+   * @param options.lamb λ of eq. 5: larger values change the model less. Default: 0.1.
    * @throws {LambdaError} when λ is not a finite number above 0
-   * @throws {IllConditionedError} when λ is too small for the arithmetic; it proposes one that is
-   *   not
+   * @throws {IllConditionedError} when λ is too small for the arithmetic; the error proposes a
+   *   larger one
    */
   async solve(options: { lamb?: number } = {}): Promise<EditOperator> {
     const { lamb = 0.1 } = options;
@@ -145,12 +146,12 @@ export class EditSystem implements Disposable {
       residual,
       relativeSize: size / Math.sqrt(rows.width),
       ms,
-      limitedBy: limit(conditionEstimate, precision),
+      limitedBy: dominantError(conditionEstimate, precision),
     };
     return new EditOperator(operator.factors, report);
   }
 
-  /** Frees what is kept on the device. */
+  /** Frees the tensors on the device. */
   [Symbol.dispose](): void {
     this.#solver?.[Symbol.dispose]();
   }
@@ -158,74 +159,69 @@ export class EditSystem implements Disposable {
   async #solveChecked(solver: EditSolver, lamb: number) {
     for (let effort = 0;; effort++) {
       const solution = solver.record(lamb, effort);
-      const { left, right, factors } = solution;
-      let kept = false;
-      try {
-        const host = await this.#read(solution);
-        const trouble = judge(host.pivots, this.precision === "f32");
-        if (trouble && effort < solver.mostEffort) continue;
-        if (trouble?.pivot) throw this.#tooSmall(lamb, { pivot: trouble.pivot, size: solver.order });
-        const conditionEstimate = conditionNumber(host.factors);
-        if (!(conditionEstimate <= worstCondition[this.precision])) {
-          throw this.#tooSmall(lamb, { conditionEstimate, size: solver.order });
-        }
-        const residual = normalResidual(this.rows, host.operator, lamb);
-        kept = true;
-        return { operator: new EditOperator({ left, right }), conditionEstimate, residual, size: host.size };
-      } finally {
-        for (const factor of factors) factor[Symbol.dispose]();
-        if (!kept) { for (const tensor of [left, right]) tensor?.[Symbol.dispose](); }
+      using unlessReturned = new DisposableStack();
+      const operator = unlessReturned.use(new EditOperator({ left: solution.left, right: solution.right }));
+      using factors = new DisposableStack();
+      for (const factor of solution.factors) factors.use(factor);
+      const host = await this.#read(solution);
+      const failure = factorizationFailure(host.pivots, this.precision === "f32");
+      if (failure && effort < solver.maxEffort) continue;
+      if (failure?.pivot) throw this.#illConditioned(lamb, { pivot: failure.pivot, size: solver.order });
+      const conditionEstimate = conditionNumber(host.factors);
+      if (!(conditionEstimate <= maxCondition[this.precision])) {
+        throw this.#illConditioned(lamb, { conditionEstimate, size: solver.order });
       }
+      const residual = normalResidual(this.rows, host.operator, lamb);
+      unlessReturned.move();
+      return { operator, conditionEstimate, residual, size: host.size };
     }
   }
 
-  /** All that the host judges by, with one wait. */
+  /** Reads everything that the certificate needs, in one readback. */
   async #read({ left, right, factors }: Solution) {
     const rank = left.shape[0];
     const grams = right ? this.gpu.scope(() => [gram(left), gram(right)]) : []; // ‖PᵀQ‖² = ⟨PPᵀ, QQᵀ⟩
-    try {
-      const [pivots, lowers, p, q, gramP, gramQ] = await Promise.all([
-        Promise.all(factors.map((factor) => factor.pivots.float64())),
-        Promise.all(factors.map((factor) => factor.lower.float64())),
-        left.float64(),
-        right?.float64(),
-        grams[0]?.float64(),
-        grams[1]?.float64(),
-      ]);
-      return {
-        pivots,
-        factors: factors.map(({ size, lower }, i): HostFactor => ({ values: lowers[i], size, stride: lower.shape[1] })),
-        operator: { left: p, right: q, rank },
-        size: Math.sqrt(gramP && gramQ ? symmetricInnerProduct(gramP, gramQ, rank) : innerProduct(p, p)),
-      };
-    } finally {
-      for (const tensor of grams) tensor[Symbol.dispose]();
-    }
+    using disposables = new DisposableStack();
+    for (const tensor of grams) disposables.use(tensor);
+    const [pivots, lowers, p, q, gramP, gramQ] = await Promise.all([
+      Promise.all(factors.map((factor) => factor.pivots.float64())),
+      Promise.all(factors.map((factor) => factor.lower.float64())),
+      left.float64(),
+      right?.float64(),
+      grams[0]?.float64(),
+      grams[1]?.float64(),
+    ]);
+    return {
+      pivots,
+      factors: factors.map(({ size, lower }, i): HostFactor => ({ values: lowers[i], size, stride: lower.shape[1] })),
+      operator: { left: p, right: q, rank },
+      size: Math.sqrt(gramP && gramQ ? symmetricInnerProduct(gramP, gramQ, rank) : innerProduct(p, p)),
+    };
   }
 
-  #tooSmall(
+  #illConditioned(
     lamb: number,
-    trouble: { size: number; pivot?: { index: number; value: number }; conditionEstimate?: number },
+    failure: { size: number; pivot?: { index: number; value: number }; conditionEstimate?: number },
   ): IllConditionedError {
-    const { size, pivot, conditionEstimate } = trouble;
+    const { size, pivot, conditionEstimate } = failure;
     const largest = largestEigenvalue(this.rows, lamb);
-    const proposedLamb = roundedUp(largest / goodCondition[this.precision]);
+    const proposedLamb = roundedUp(largest / targetCondition[this.precision]);
     const reason = pivot
-      ? `pivot ${pivot.index} of ${size} came out as ${pivot.value.toExponential(2)}, not above 0`
-      : `the condition number of its ${size} equations is ${
+      ? `pivot ${pivot.index} of ${size} is ${pivot.value.toExponential(2)} and must be above 0`
+      : `the condition number of the ${size} × ${size} system is ${
         conditionEstimate!.toExponential(1)
-      }, and ${this.precision} can do with ${worstCondition[this.precision].toExponential(0)}`;
+      }, and ${this.precision} allows at most ${maxCondition[this.precision].toExponential(0)}`;
     return new IllConditionedError(
-      `Cannot solve the edit with lambda ${lamb} as ${reason}: lambda is too small beside embeddings whose squares sum to ${
+      `Cannot solve the edit with lambda ${lamb}: ${reason}. Lambda is too small for embeddings whose largest eigenvalue is ${
         largest.toExponential(1)
-      } in one direction. Use ${proposedLamb} or more`,
-      { lamb, proposedLamb, ...trouble },
+      }; use ${proposedLamb} or more`,
+      { lamb, proposedLamb, ...failure },
     );
   }
 }
 
 /**
- * Solves an edit: E − I = (D − C)ᵀ (λW⁻¹ + CCᵀ)⁻¹ C, in WGSL, by the n × n or the d × d system.
+ * Solves an edit on the device: E − I = (D − C)ᵀ(λΩ⁻¹ + CCᵀ)⁻¹C, by the n × n or the d × d system.
  *
  * @param options.lamb λ of eq. 5. Default: 0.1.
  * @throws as {@linkcode EditSystem.prepare} and {@linkcode EditSystem.solve} do
@@ -240,10 +236,12 @@ export async function solveOperator(
 }
 
 /**
- * What is wrong with a factorization: a pivot that is not positive, or a refined factor that is no
- * good preconditioner.
+ * Checks the pivots of a solution's factors.
+ *
+ * @returns undefined when they are sound; the first pivot that is not positive; or an empty object
+ *   when all are positive but the last factor is too far from I
  */
-function judge(
+function factorizationFailure(
   pivots: readonly Float64Array[],
   refined: boolean,
 ): { pivot?: { index: number; value: number } } | undefined {
@@ -253,7 +251,7 @@ function judge(
   }
   const last = pivots.at(-1)!;
   const spread = last.reduce((a, b) => Math.max(a, b)) / last.reduce((a, b) => Math.min(a, b));
-  return refined && spread > widestSpread ? {} : undefined;
+  return refined && spread > maxPivotRatio ? {} : undefined;
 }
 
 function innerProduct(a: Float64Array, b: Float64Array): number {
@@ -262,7 +260,7 @@ function innerProduct(a: Float64Array, b: Float64Array): number {
   return sum;
 }
 
-/** ⟨A, B⟩ of symmetric matrices given by their lower triangles. */
+/** The Frobenius inner product ⟨A, B⟩ of symmetric matrices given by their lower triangles. */
 function symmetricInnerProduct(a: Float64Array, b: Float64Array, side: number): number {
   let sum = 0;
   for (let i = 0; i < side; i++) {
@@ -272,14 +270,15 @@ function symmetricInnerProduct(a: Float64Array, b: Float64Array, side: number): 
   return Math.max(sum, 0);
 }
 
-/** The next of 1, 2, 5, 10, … */
+/** The value rounded up to 1, 2 or 5 times a power of ten. */
 function roundedUp(value: number): number {
   const power = 10 ** Math.floor(Math.log10(value));
   const step = [1, 2, 5, 10].find((step) => step * power >= value * (1 - 1e-9))!;
   return Number((step * power).toPrecision(1));
 }
 
-function limit(condition: number, precision: "f64" | "f32"): string {
+/** The largest of the error bounds of E, as text. */
+function dominantError(condition: number, precision: "f64" | "f32"): string {
   const solver = condition * (precision === "f64" ? 2 ** -53 : 2 ** -45);
   const root = Math.sqrt(condition);
   const candidates: [number, string][] = [
@@ -287,12 +286,12 @@ function limit(condition: number, precision: "f64" | "f32"): string {
       2 ** -24,
       "rounding of the factors to f32 (6e-8)",
     ],
-    [solver, `the solver's own arithmetic (${solver.toExponential(0)})`],
-    // Embeddings come from an f32 encoder; E − I answers to their rounding by the root of the
-    // condition number at most.
+    [solver, `rounding in the solver (${solver.toExponential(0)})`],
+    // The embeddings come from an f32 text encoder. Their rounding errors enter E − I amplified by
+    // √κ at most.
     [
       root * 2 ** -24,
-      `rounding of the embeddings to f32, which the edit amplifies by up to ${Math.round(root)} (${
+      `rounding of the embeddings to f32, amplified by up to ${Math.round(root)} (${
         (root * 2 ** -24).toExponential(0)
       })`,
     ],

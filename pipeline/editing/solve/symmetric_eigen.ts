@@ -1,26 +1,27 @@
 /**
- * Eigenvalues and eigenvectors of symmetric matrices, on the host, in float64: for truncating
- * exported edits.
+ * Eigendecomposition of symmetric matrices on the host in float64, for truncating exported edits.
+ *
+ * @module
  */
 
-/** Eigenvalues, largest first, and unit eigenvectors: row k of `vectors` belongs to value k. */
+/** Eigenvalues in descending order, and unit eigenvectors: row k of `vectors` belongs to value k. */
 export interface Eigen {
   readonly values: Float64Array;
-  /** [size, size] */
+  /** [size, size], row-major. */
   readonly vectors: Float64Array;
 }
 
 /**
- * The eigen-decomposition of a symmetric matrix [size, size], of which the lower triangle is read:
- * Householder reduction to tridiagonal form, then QL iterations with implicit shifts (Golub and Van
- * Loan, Matrix Computations, 8.3). Some 9 · size³ operations.
+ * The eigendecomposition of a symmetric matrix [size, size], of which only the lower triangle is
+ * read. Householder reduction to tridiagonal form, then the implicitly shifted QL algorithm (Golub
+ * and Van Loan, Matrix Computations, 8.3). About 9 · size³ operations.
  */
 export function symmetricEigen(matrix: ArrayLike<number>, size: number): Eigen {
   const rows = Array.from(
     { length: size },
     (_, i) => Float64Array.from({ length: size }, (_, j) => j <= i ? matrix[i * size + j] : matrix[j * size + i]),
   );
-  const { diagonal, offDiagonal, basis } = tridiagonalized(rows);
+  const { diagonal, offDiagonal, basis } = tridiagonalize(rows);
   diagonalize(diagonal, offDiagonal, basis);
   const order = Array.from(diagonal.keys()).sort((a, b) => diagonal[b] - diagonal[a]);
   const vectors = new Float64Array(size * size);
@@ -28,10 +29,10 @@ export function symmetricEigen(matrix: ArrayLike<number>, size: number): Eigen {
   return { values: Float64Array.from(order, (i) => diagonal[i]), vectors };
 }
 
-/** A = BᵀTB: T's diagonals, and B's rows. `a` is used up. */
-function tridiagonalized(a: Float64Array[]) {
+/** A = BᵀTB: the diagonals of T, and the rows of the orthogonal B. Overwrites `a`. */
+function tridiagonalize(a: Float64Array[]) {
   const size = a.length;
-  // Row k of `basis` becomes the k-th basis vector; reflections act on its columns from the right.
+  // Row k of `basis` is the k-th basis vector.
   const basis = Array.from({ length: size }, (_, i) => {
     const row = new Float64Array(size);
     row[i] = 1;
@@ -65,7 +66,7 @@ function tridiagonalized(a: Float64Array[]) {
     for (let i = k; i < size; i++) {
       for (let j = k; j < size; j++) a[i][j] -= v[i] * w[j] + w[i] * v[j];
     }
-    // Basis vectors are mixed by the same reflection.
+    // Apply the same reflection to the basis.
     const mixed = new Float64Array(size);
     for (let i = k + 1; i < size; i++) {
       for (let j = 0; j < size; j++) mixed[j] += v[i] * basis[i][j];
@@ -82,8 +83,8 @@ function tridiagonalized(a: Float64Array[]) {
 }
 
 /**
- * Makes `offDiagonal` vanish by rotations of neighbouring basis vectors; `diagonal` then holds the
- * eigenvalues.
+ * Reduces `offDiagonal` to zero by Givens rotations of adjacent basis vectors. `diagonal` then holds
+ * the eigenvalues.
  */
 function diagonalize(diagonal: Float64Array, offDiagonal: Float64Array, basis: Float64Array[]): void {
   const size = diagonal.length;
@@ -96,27 +97,27 @@ function diagonalize(diagonal: Float64Array, offDiagonal: Float64Array, basis: F
         last++;
       }
       if (last === first) break;
-      // Wilkinson's shift, from the block's upper corner.
+      // Wilkinson's shift, from the upper corner of the block.
       const half = (diagonal[first + 1] - diagonal[first]) / (2 * offDiagonal[first]);
       const root = Math.hypot(half, 1);
       const shift = diagonal[first] - offDiagonal[first] / (half + (half < 0 ? -root : root));
-      let bulge = diagonal[last] - shift, sine = 1, cosine = 1, carried = 0;
+      let bulge = diagonal[last] - shift, sine = 1, cosine = 1, correction = 0;
       for (let i = last - 1; i >= first; i--) {
         const across = sine * offDiagonal[i], along = cosine * offDiagonal[i];
         const length = Math.hypot(across, bulge);
         offDiagonal[i + 1] = length;
-        if (length === 0) { // the block has fallen apart
-          diagonal[i + 1] -= carried;
+        if (length === 0) { // the block decouples here
+          diagonal[i + 1] -= correction;
           offDiagonal[last] = 0;
-          carried = NaN;
+          correction = NaN;
           break;
         }
         sine = across / length;
         cosine = bulge / length;
-        const rest = diagonal[i + 1] - carried;
+        const rest = diagonal[i + 1] - correction;
         const turn = (diagonal[i] - rest) * sine + 2 * cosine * along;
-        carried = sine * turn;
-        diagonal[i + 1] = rest + carried;
+        correction = sine * turn;
+        diagonal[i + 1] = rest + correction;
         bulge = cosine * turn - along;
         const upper = basis[i + 1], lower = basis[i];
         for (let j = 0; j < size; j++) {
@@ -125,8 +126,8 @@ function diagonalize(diagonal: Float64Array, offDiagonal: Float64Array, basis: F
           lower[j] = cosine * lower[j] - sine * value;
         }
       }
-      if (Number.isNaN(carried)) continue;
-      diagonal[first] -= carried;
+      if (Number.isNaN(correction)) continue;
+      diagonal[first] -= correction;
       offDiagonal[first] = bulge;
       offDiagonal[last] = 0;
     }

@@ -1,10 +1,12 @@
 /**
- * The edit by the n × n system, one equation a row: E − I = (D − C)ᵀ A⁻¹ C with A = λW⁻¹ + CCᵀ.
+ * Solves the edit by the n × n system of the tokens: E − I = (D − C)ᵀA⁻¹C, A = λΩ⁻¹ + CCᵀ.
  *
- * With A = LLᵀ, E − I = PᵀQ, P = L⁻¹(D − C), Q = L⁻¹C. Of all ways to write E − I as a product this
- * one is kind to rounding: ‖Q‖ ≤ 1, so that PᵀQ hardly cancels, whereas (D − C)ᵀ·(A⁻¹C) can cancel
- * by the root of A's condition number. Row weights stand on the diagonal, as λ/wᵢ: scaling the rows
- * by √wᵢ would round them.
+ * With the Cholesky factorization A = LLᵀ, E − I = PᵀQ, P = L⁻¹(D − C), Q = L⁻¹C. This splitting is
+ * numerically stable: ‖Q‖₂ ≤ 1, so the product PᵀQ hardly cancels. Forming (D − C)ᵀ(A⁻¹C) instead
+ * can cancel by up to √κ(A). The weights enter as λ/ωᵢ on the diagonal, because scaling the rows by
+ * √ωᵢ would round them.
+ *
+ * @module
  */
 
 import type { Gpu } from "../../../engine/gpu.ts";
@@ -26,19 +28,19 @@ import {
   uploadedPair,
 } from "./edit_solver.ts";
 
-/** [C | D − C], padded on the host so that no kernel has an edge: [height, 2 · stride]. */
+/** [C | D − C], padded to whole blocks, so that kernels need no edge cases: [height, 2 · stride]. */
 function paddedSides(rows: EditRows): { sides: Float64Array<ArrayBuffer>; height: number; stride: number } {
   const height = roundUp(rows.count, blockSize), stride = roundUp(rows.width, 4);
   const pad = (matrix: Float64Array) => paddedRows(matrix, { width: rows.width, height, stride });
   return { sides: sideBySide([pad(rows.source), pad(rows.change)], stride), height, stride };
 }
 
-/** λ/w for each row, and 1 for padding. */
+/** The diagonal of λΩ⁻¹: λ/ωᵢ for each row, and 1 for padding. */
 function diagonalOf(rows: EditRows, height: number, lamb: number): Float64Array<ArrayBuffer> {
   return Float64Array.from({ length: height }, (_, i) => i < rows.count ? lamb / rows.weights[i] : 1);
 }
 
-/** Lower triangle of C·Cᵀ, with C the left half of `sides`. */
+/** The Gram matrix CCᵀ, lower triangle, with C as the left half of `sides`. */
 function gramOfLeft(sides: Tensor): Tensor {
   const [height, width] = sides.dims(2);
   const gram = Tensor.empty(sides.gpu, [height, height], sides.dtype);
@@ -48,8 +50,8 @@ function gramOfLeft(sides: Tensor): Tensor {
 }
 
 /**
- * P and Q from [L⁻¹C | L⁻¹(D − C)]: without padding, and without the rows that keep, whose P is
- * zero.
+ * P and Q from [L⁻¹C | L⁻¹(D − C)], without padding. Preserved rows come first and have zero rows in
+ * P, so they are left out.
  */
 function thinFactors(solved: Tensor, rows: EditRows): { left: Tensor; right: Tensor } {
   const edited = { matrix: solved, row: rows.count - rows.edited, rows: rows.edited, columns: rows.width };
@@ -59,10 +61,10 @@ function thinFactors(solved: Tensor, rows: EditRows): { left: Tensor; right: Ten
   };
 }
 
-/** The n × n system in f64. */
+/** Solves the n × n system in f64. */
 export class TokenSolver implements EditSolver {
   readonly order: number;
-  readonly mostEffort = 0;
+  readonly maxEffort = 0;
   readonly #rows: EditRows;
   readonly #sides: Tensor;
   readonly #gram: Tensor;
@@ -93,17 +95,17 @@ export class TokenSolver implements EditSolver {
 }
 
 /**
- * The n × n system in f32 alone, to f32's own accuracy up to condition numbers of 10⁹ and more.
+ * Solves the n × n system in f32 only, to full f32 accuracy up to condition numbers above 10⁹.
  *
- * For any invertible T, E − I = (T(D − C))ᵀ (TATᵀ)⁻¹ (TC) exactly. Take T = L₁⁻¹ with L₁ the
- * Cholesky factor of A as f32 rounds it: TATᵀ is close to the identity, so that f32 suffices to
- * form, factor and solve it. What must not be rounded are the products TC and T(D − C), which
- * cancel: they come from exact slices. (CholeskyQR2, with the first step's errors irrelevant:
- * Yamamoto et al., ETNA 44, 2015.) Where L₁ was too coarse, T ← L₂⁻¹T and once more.
+ * For every invertible T, E − I = (T(D − C))ᵀ(TATᵀ)⁻¹(TC). Take T = L₁⁻¹, where L₁ is the Cholesky
+ * factor of A rounded to f32. Then TATᵀ is close to I, and f32 suffices to form, factor and solve
+ * it. Only the products TC and T(D − C) cancel; they are computed without error from slices of the
+ * operands. Errors of L₁ do not matter, as in CholeskyQR2 (Yamamoto et al., ETNA 44, 2015). If L₁
+ * was too inaccurate, T ← L₂⁻¹T and the step is repeated.
  */
 export class RefinedTokenSolver implements EditSolver {
   readonly order: number;
-  readonly mostEffort = 2;
+  readonly maxEffort = 2;
   readonly #rows: EditRows;
   readonly #gram: Tensor;
   readonly #slices: Sliced;

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { parse } from "csv-parse/browser/esm/sync";
+import { parse } from "@std/csv/parse";
 import type { PromptPair } from "../edit_cases.ts";
 import type { SweepPlan, SweepResult, SweepRow } from "./plan.ts";
 
@@ -29,13 +29,13 @@ export class SweepError extends Error {
  * @throws {SweepError} when the text is not CSV, a column is missing, or a row has no `old` or `new`
  */
 export function parseDataSet(text: string, path: string): SweepRow[] {
-  let records: Record<string, string>[];
+  let lines: string[][];
   try {
-    records = parse(text, { columns: true, skip_empty_lines: true, bom: true, trim: true });
+    lines = parse(text.replace(/^\uFEFF/, ""), { trimLeadingSpace: true, fieldsPerRecord: 0 });
   } catch (cause) {
     throw new SweepError(`Cannot read ${path} as CSV: ${(cause as Error).message}`, { path, cause });
   }
-  const columns = Object.keys(records[0] ?? {});
+  const [columns = [], ...records] = lines.map((cells) => cells.map((cell) => cell.trim()));
   const missing = ["old", "new", "positive1", "gt1", "negative1", "gn1"].filter((name) => !columns.includes(name));
   if (missing.length > 0) {
     const hint = columns.includes("validation") ? " (TIMED's gender set has another format and is not supported)" : "";
@@ -46,18 +46,20 @@ export function parseDataSet(text: string, path: string): SweepRow[] {
       { path },
     );
   }
-  const pairs = (record: Record<string, string>, own: string, edited: string): PromptPair[] =>
+  const pairs = (record: ReadonlyMap<string, string>, own: string, edited: string): PromptPair[] =>
     columns.filter((name) => new RegExp(`^${own}\\d+$`).test(name)).flatMap((name) => {
-      const pair = { prompt: record[name], edited: record[name.replace(own, edited)] };
-      return pair.prompt && pair.edited ? [pair] : [];
+      const [prompt, counterpart] = [record.get(name), record.get(name.replace(own, edited))];
+      return prompt && counterpart ? [{ prompt, edited: counterpart }] : [];
     });
-  return records.map((record, i) => {
-    if (!record.old || !record.new) {
+  return records.map((cells, i) => {
+    const record = new Map(columns.map((name, column) => [name, cells[column]]));
+    const [source, destination] = [record.get("old"), record.get("new")];
+    if (!source || !destination) {
       throw new SweepError(`Cannot sweep over ${path}: row ${i + 1} lacks its old or new prompt`, { path });
     }
     return {
-      source: record.old,
-      destination: record.new,
+      source,
+      destination,
       related: pairs(record, "positive", "gt"),
       unrelated: pairs(record, "negative", "gn"),
     };

@@ -200,7 +200,7 @@ gpuTest(
     assertEquals([stack.pop() === first, stack.length], [true, 1]);
     stack.remove(second);
     assertEquals(await read("values"), plain);
-    assertThrows(() => stack.remove(second), EditError, "0 on the stack");
+    assertThrows(() => stack.remove(second), EditError, "stack of 0 edits");
     assertThrows(() => stack.push(first, { strength: NaN }), EditError, "NaN");
     stack.push(first);
     assertThrows(() => stack.push(first), EditError, "already");
@@ -218,18 +218,18 @@ gpuTest("a saved edit loads as it was, and only on its own text encoder", async 
     assertEquals(loaded.recipe, edit.recipe);
     assertEquals(await loaded.operator.dense(), await edit.operator.dense());
     assertEquals([loaded.report.lamb, loaded.report.layers], [0.5, edit.report.layers]);
-    await assertRejects(() => loaded.resolve({ lamb: 1 }), EditError, "from a file");
+    await assertRejects(() => loaded.resolve({ lamb: 1 }), EditError, "a loaded edit");
     using bytes = await ModelEdit.load(await Deno.readFile(path), model);
     assertEquals(bytes.rank, edit.rank);
     using wide = await openModel(gpu, "sd2-mini");
-    await assertRejects(() => ModelEdit.load(path, wide), EditError, "48 wide");
-    await assertRejects(() => ModelEdit.load(path, wide, { anyModel: true }), EditError, "48 wide");
-    const stranger = {
+    await assertRejects(() => ModelEdit.load(path, wide), EditError, "the model's have width 48");
+    await assertRejects(() => ModelEdit.load(path, wide, { anyModel: true }), EditError, "the model's have width 48");
+    const otherEncoder = {
       ...model,
       encodeTexts: (texts: readonly string[]) => model.encodeTexts(texts.map((text) => `not ${text}`)),
     };
-    await assertRejects(() => ModelEdit.load(path, stranger), EditError, "another text encoder");
-    using anyway = await ModelEdit.load(path, stranger, { anyModel: true });
+    await assertRejects(() => ModelEdit.load(path, otherEncoder), EditError, "another text encoder");
+    using anyway = await ModelEdit.load(path, otherEncoder, { anyModel: true });
     assertEquals(anyway.rank, edit.rank);
     const other = `${goldens}/lora_kohya.safetensors`;
     await assertRejects(() => ModelEdit.load(other, model), EditError, "blue-rose-edit");

@@ -293,7 +293,7 @@ gpuTest(
     await assertRejects(() => solveOperator(gpu, { source: broken, destination }), EditError, "NaN in row 2, column 3");
     assertThrows(() => new EditOperator({ left: narrow }), ShapeError, "[5, 7]");
     using operator = await solveOperator(gpu, { source, destination });
-    assertThrows(() => operator.apply(narrow), ShapeError, "7 ≠ 8");
+    assertThrows(() => operator.apply(narrow), ShapeError, "must be 8");
   },
 );
 
@@ -306,9 +306,9 @@ for (const [where, options] of devices) {
       using source = Tensor.from(gpu, c, [n, width]);
       using destination = Tensor.from(gpu, randomArray(n * width, 6), [n, width]);
       const solve = (lamb: number) => solveOperator(gpu, { source, destination }, { lamb, route: "tokens" });
-      const error = await assertRejects(() => solve(1e-13), IllConditionedError, "Use ") as IllConditionedError;
+      const error = await assertRejects(() => solve(1e-13), IllConditionedError, "use ") as IllConditionedError;
       assertEquals([error.lamb, error.size], [1e-13, n]);
-      assert(error.proposedLamb > 1e-13 && error.message.endsWith(`Use ${error.proposedLamb} or more`));
+      assert(error.proposedLamb > 1e-13 && error.message.endsWith(`use ${error.proposedLamb} or more`));
       using operator = await solve(error.proposedLamb);
       const difference = (await destination.float64()).map((value, i) => value - c[i]);
       const expected = normalEquations(Float64Array.from(c), difference, { width, lamb: error.proposedLamb });

@@ -21,8 +21,9 @@ const result = (prompt: string): SweepResult => ({
   fits: "destination",
 });
 
-Deno.test("parseDataSet() skips pairs with an empty cell and reads quoted commas", () => {
-  const csv = 'old,new,positive1,gt1,positive2,gt2,negative1,gn1\nA rose,A blue rose,"roses, red",blue roses,,,x,y\n';
+Deno.test("parseDataSet() skips pairs with an empty cell and reads quoted commas, a byte order mark and blank lines", () => {
+  const csv =
+    '\uFEFFold,new,positive1,gt1,positive2,gt2,negative1,gn1\nA rose,A blue rose,"roses, red",blue roses,,, x ,y\n\n';
   assertEquals(parseDataSet(csv, "x.csv"), [{
     source: "A rose",
     destination: "A blue rose",
