@@ -222,8 +222,8 @@ gpuTest("a saved edit loads as it was, and only on its own text encoder", async 
     using bytes = await ModelEdit.load(await Deno.readFile(path), model);
     assertEquals(bytes.rank, edit.rank);
     using wide = await openModel(gpu, "sd2-mini");
-    await assertRejects(() => ModelEdit.load(path, wide), EditError, "the model's have width 48");
-    await assertRejects(() => ModelEdit.load(path, wide, { anyModel: true }), EditError, "the model's have width 48");
+    await assertRejects(() => ModelEdit.load(path, wide), EditError, "embeddings of width 48");
+    await assertRejects(() => ModelEdit.load(path, wide, { anyModel: true }), EditError, "embeddings of width 48");
     const otherEncoder = {
       ...model,
       encodeTexts: (texts: readonly string[]) => model.encodeTexts(texts.map((text) => `not ${text}`)),
