@@ -177,7 +177,8 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     const active = new EditStack<ModelEdit>();
     for (const { edit, strength, enabled } of this.edits) if (enabled) active.push(edit, { strength });
     const key = [
-      ...active.entries.flatMap(({ edit, strength }) => [edit, strength]),
+      // The operator, not the edit: `resolve` replaces it when λ changes.
+      ...active.entries.flatMap(({ edit, strength }) => [edit.operator, strength]),
       ...(editsPerPrompt ?? []).flatMap((edits) => ["prompt", ...edits]),
     ];
     if (!editsPerPrompt) return { key, apply: (embeddings) => active.editedStates(embeddings) };
