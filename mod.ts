@@ -1,6 +1,6 @@
 /**
- * Blue Rose edits what a text-to-image model takes for granted (TIME, arXiv 2303.08084), and draws
- * with the edited model, on raw WebGPU.
+ * Blue Rose changes what a text-to-image model assumes (TIME, arXiv 2303.08084), and generates
+ * pictures with the edited model: Stable Diffusion 1.x and 2.x on WebGPU.
  *
  * ```ts
  * import { StableDiffusionModelEditingPipeline, TorchGenerator } from "@bluerose/bluerose";
@@ -8,7 +8,8 @@
  * using pipe = await StableDiffusionModelEditingPipeline.fromPretrained("models/pocket");
  * const report = await pipe.editModel("A pack of roses", "A pack of blue roses");
  * console.log(`edited in ${report.ms.toFixed(0)} ms`);
- * const { images } = await pipe.generate("a field of roses", { generator: new TorchGenerator(7), guidanceScale: 5 });
+ * const generator = new TorchGenerator(7);
+ * const { images } = await pipe.generate("a field of roses", { generator, guidanceScale: 5 });
  * await images[0].write("field.png");
  * ```
  *

@@ -22,6 +22,11 @@ Deno.test("only byte sources, the hub cache, saving and cli/ name Deno", async (
   assertEquals(violations, []);
 });
 
+Deno.test("no cycle of value imports between files", async () => {
+  const files = await readAll(await productFiles());
+  assertEquals(cyclesOf(importGraph(files, { valuesOnly: true })), []);
+});
+
 Deno.test("every file that may name Deno lies in a folder that is checked for it", () => {
   for (const path of mayNameDeno) assert(browserFolders.some((folder) => path.startsWith(`${folder}/`)), path);
 });

@@ -1,7 +1,8 @@
 /**
  * Bundles the page's script and serves the page and the model at http://127.0.0.1:8000.
  *
- *     deno run --allow-read --allow-write --allow-run=deno --allow-net=127.0.0.1 examples/browser/serve.ts
+ *     deno run --allow-read --allow-write --allow-run=deno --allow-net=127.0.0.1 \
+ *       examples/browser/serve.ts
  *
  * @module
  */
