@@ -20,13 +20,13 @@ import type { AttentionSizes } from "./attention/sizes.ts";
 import type { TileShape } from "./gemm/tile.ts";
 
 /**
- * Kinds of product that want tiles of their own: `row` has 8 rows or fewer, `skinny` up to 64,
- * `few` too few results for large tiles to occupy a GPU, `many` enough of them.
+ * Kinds of product, each with a tile of its own: `row` has up to 8 rows, `skinny` up to 64, `few`
+ * has too few results for large tiles to occupy a GPU, `many` has enough.
  */
 export const tileKinds = ["row", "skinny", "few", "many"] as const;
 export type TileKind = typeof tileKinds[number];
 
-/** The tile for each kind of product; those that are missing are the device class's. */
+/** Tiles by kind of product. Missing kinds use the default of the device class. */
 export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;
 
 /** The tuned choices for one adapter. */
@@ -64,9 +64,8 @@ const small: Required<Tiles> = {
 const large: Required<Tiles> = { ...small, many: workgroup(16, 16, 8, 2) }; // 128 × 128
 
 /**
- * Tiles of GPUs that nobody has tuned, reasoned from their registers: 64 numbers a thread and 128 ×
- * 128 a workgroup where there are 255 registers (NVIDIA, AMD), a quarter of that on the others.
- * Software devices: see {@linkcode softwareTiles}.
+ * Default tiles of GPUs, derived from their registers: 128 × 128 results per workgroup where an
+ * invocation has 255 registers (NVIDIA, AMD), 64 × 64 elsewhere.
  */
 const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles>>> = {
   nvidia: large,
@@ -76,10 +75,7 @@ const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles
   other: small,
 };
 
-/**
- * Tiles of software devices with subgroups of `lanes`: a lane's code is long, so rows are as few as
- * the product has.
- */
+/** Default tiles of software devices with subgroups. Rows are few, because code is unrolled. */
 function softwareTiles(lanes: number): Required<Tiles> {
   const tile = (rows: number): TileShape => ({ strategy: "subgroup", lanes, threadsX: lanes, rows, columns: 2 });
   return { row: tile(8), skinny: tile(32), few: tile(32), many: tile(32) };

@@ -69,7 +69,7 @@ export function stagedAttention(
 ): void {
   const { gpu } = q;
   gpu.scope(() => {
-    // Keys are filled up to eights, so that all products are computed in eights; the fillers are
+    // Keys are filled up to eights, so that all products are computed as vec8; the fillers are
     // keys again, and get no weight.
     const fillers = s < 8 ? 0 : -s & 7;
     const filled = (x: Tensor) => fillers === 0 ? x : concat([x, slice(x, 1, 0, fillers)], 1);

@@ -19,7 +19,7 @@ type Upsampling = typeof upsamplings[number];
  * channels under one tap, so a block of B is a gather of four channels × four pixels whose place
  * and padding are worked out once.
  *
- * A 1×1 kernel that steps by one over whole pictures is a plain product, and reads x in fours.
+ * A 1×1 kernel that steps by one over whole pictures is a plain product, and reads x as vec4.
  */
 const conv2dKernel = declareKernel({
   name: "conv2d",
@@ -51,7 +51,7 @@ const conv2dKernel = declareKernel({
   cost: (params) => convCost(params),
 });
 
-/** A 1×1 kernel over whole pictures, in eights. */
+/** A 1×1 kernel over whole pictures, as vec8. */
 const wideWgsl = /* wgsl */ `
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row((params.weight_start + row * params.weight_row) / 2u); }
@@ -423,7 +423,7 @@ function runPiece(
   const n = g.outHeight * g.outWidth, plane = g.height * g.width;
   const allQuads = Math.ceil(g.inChannels / 4), channelQuads = Math.ceil(inChannels / 4);
   const k = g.kernelHeight * g.kernelWidth * 4 * channelQuads;
-  const weightRow = g.kernelHeight * allQuads * g.kernelWidth; // fours
+  const weightRow = g.kernelHeight * allQuads * g.kernelWidth; // vec4
   const xCount = pictures > 1 ? pictures * g.inChannels * plane : inChannels * plane;
   const x = bind(t.x, (picture * g.inChannels + inChannel) * plane, xCount);
   const weight = bind(t.weight, outChannel * weightRow * 4, outChannels * weightRow * 4);

@@ -4,9 +4,9 @@ import { put } from "../gemm/tile.ts";
 import { each, rowLoop } from "../wgsl/text.ts";
 
 /**
- * 3×3 convolution, stride 1, padding 1, rows in fours, for software devices with subgroups.
+ * 3×3 convolution, stride 1, padding 1, rows of vec4, for software devices with subgroups.
  *
- * A workgroup is one subgroup. A lane owns ROWS output channels of COLUMNS × four neighbouring
+ * A workgroup is one subgroup. A lane owns ROWS output channels of COLUMNS × four neighboring
  * pixels; weights are loaded once by the subgroup and handed round by `subgroupBroadcast`. The six
  * inputs of a row serve three taps of the four outputs, where the general kernel gathers twelve;
  * from a picture upsampled twice they are four inputs, which a parameter tells: as a kernel of its
@@ -56,7 +56,7 @@ interface Constants {
 }
 
 /**
- * How the inputs of a lane's neighbouring outputs are loaded, for one channel: left of them `l`,
+ * How the inputs of a lane's neighboring outputs are loaded, for one channel: left of them `l`,
  * below them `m` (and `n`), right of them `r`. An access moves as many inputs as there are outputs.
  * Under a picture upsampled twice half of them are wanted, each for two outputs: the first half
  * (`even`) or the second (`odd`); a neighbour on the other side of the access is then in it, too.
