@@ -27,7 +27,7 @@ const RULES: ConfigRules<HeunDiscreteConfig> = {
 };
 
 /** The sample at the start of an interval, its slope, and the clipped clean image. */
-const BEGAN = HISTORY, SLOPE = HISTORY + 1, ORIGINAL = HISTORY + 2;
+const INTERVAL_START = HISTORY, SLOPE = HISTORY + 1, ORIGINAL = HISTORY + 2;
 
 /**
  * Heun's method: "Elucidating the Design Space of Diffusion-Based Generative Models", Karras et
@@ -60,14 +60,14 @@ export class HeunDiscreteScheduler extends SigmaScheduler<HeunDiscreteConfig> {
         ...first.call,
         combine: [
           ...first.keep,
-          { target: BEGAN, terms: of(SAMPLE) },
+          { target: INTERVAL_START, terms: of(SAMPLE) },
           { target: SLOPE, terms: first.slope },
           { target: SAMPLE, terms: mix([1, of(SAMPLE)], [interval, of(SLOPE)]) },
         ],
       };
       if (i === timesteps.length - 1) return [predictor];
       const second = this.#callAt(timesteps[i + 1], sigmas[i + 1]);
-      const terms = mix([1, of(BEGAN)], [interval / 2, of(SLOPE)], [interval / 2, second.slope]);
+      const terms = mix([1, of(INTERVAL_START)], [interval / 2, of(SLOPE)], [interval / 2, second.slope]);
       return [predictor, { ...second.call, combine: [...second.keep, { target: SAMPLE, terms }] }];
     });
   }

@@ -1,5 +1,5 @@
 /**
- * The samplers of diffusers 0.23, and torch's random numbers.
+ * The samplers of diffusers 0.23, and torch's random number generator.
  *
  * @module
  */
@@ -50,7 +50,7 @@ export { type SigmaConfig, type SigmaSchedule, SigmaScheduler } from "./sigma_sc
 export { TorchGenerator } from "./torch_generator.ts";
 export { type UniPCMultistepConfig, UniPCMultistepScheduler } from "./unipc_multistep.ts";
 
-/** The scheduler classes, by diffusers' names. */
+/** The scheduler classes, by their diffusers names. */
 const CLASSES = {
   DDIMScheduler,
   DPMSolverMultistepScheduler,

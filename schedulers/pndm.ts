@@ -18,7 +18,7 @@ const RULES: ConfigRules<PNDMConfig> = {
 };
 
 /** The sample at the start of a Runge-Kutta interval, or of the repeated first step. */
-const BEGAN = HISTORY;
+const INTERVAL_START = HISTORY;
 /** The weighted sum of the outputs in the current Runge-Kutta interval. */
 const SUM = HISTORY + 1;
 const OUTPUTS = HISTORY + 2;
@@ -85,12 +85,12 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
         const weighted = mix([1, call === 0 ? [] : of(SUM)], [RUNGE_KUTTA[call], of(OUTPUT)]);
         const before: Combination[] = [];
         if (call === 0) {
-          before.push({ target: BEGAN, terms: of(SAMPLE) });
+          before.push({ target: INTERVAL_START, terms: of(SAMPLE) });
           before.push({ target: OUTPUTS + interval, terms: of(OUTPUT) });
         }
         before.push({ target: SUM, terms: weighted });
         const output = last ? of(SUM) : of(OUTPUT);
-        return this.#call(timestep, { before, from: start, to: target, sample: of(BEGAN), output });
+        return this.#call(timestep, { before, from: start, to: target, sample: of(INTERVAL_START), output });
       });
     });
   }
@@ -101,10 +101,10 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     return timesteps.map((timestep, call) => {
       if (known === 0 && call === 1) {
         const output = mix([1 / 2, of(OUTPUT)], [1 / 2, of(OUTPUTS)]);
-        return this.#call(timestep, { from: timestep + stride, to: timestep, sample: of(BEGAN), output });
+        return this.#call(timestep, { from: timestep + stride, to: timestep, sample: of(INTERVAL_START), output });
       }
       const before: Combination[] = [{ target: OUTPUTS + outputs % ORDER, terms: of(OUTPUT) }];
-      if (known === 0 && call === 0) before.push({ target: BEGAN, terms: of(SAMPLE) });
+      if (known === 0 && call === 0) before.push({ target: INTERVAL_START, terms: of(SAMPLE) });
       outputs++;
       const weights = ADAMS_BASHFORTH[Math.min(outputs, ORDER) - 1];
       const output = mix(

@@ -110,7 +110,7 @@ export const COMMON_DEFAULTS = {
 } as const satisfies BaseConfig;
 
 /**
- * A sampler of diffusion models, with the names and the behaviour of diffusers 0.23.
+ * A sampler of diffusion models, with the names and the behavior of diffusers 0.23.
  *
  * There are two ways to run a scheduler. `plan()` returns the whole run as linear combinations, for
  * a loop that stays on the GPU. `step()` executes the same plan on the host, one model call at a

@@ -51,7 +51,7 @@ const RULES: ConfigRules<UniPCMultistepConfig> = {
 };
 
 /** The corrected sample of the last call: the start of both predictor and corrector. */
-const BEGAN = HISTORY;
+const CORRECTED = HISTORY;
 const PREDICTIONS = HISTORY + 1;
 
 /**
@@ -106,7 +106,7 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
       };
       const corrects = i > 0 && !disable_corrector.includes(i - 1);
       const began = corrects
-        ? this.#advance(of(BEGAN), {
+        ? this.#advance(of(CORRECTED), {
           nodes: nodesAt(i - 1, orderAt(i - 1)),
           to: sigmas[i],
           arrived: of(predictionOf(i)),
@@ -120,8 +120,8 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
         original: predict_x0 ? of(predictionOf(i)) : original,
         combine: [
           predicted,
-          { target: BEGAN, terms: began },
-          { target: SAMPLE, terms: this.#advance(of(BEGAN), { nodes: nodesAt(i, orderAt(i)), to: sigmas[i + 1] }) },
+          { target: CORRECTED, terms: began },
+          { target: SAMPLE, terms: this.#advance(of(CORRECTED), { nodes: nodesAt(i, orderAt(i)), to: sigmas[i + 1] }) },
         ],
       };
     });

@@ -8,27 +8,26 @@ const dawn = Deno.env.get("BLUEROSE_WEBGPU") === "dawn" ? await findDawn() : und
 const opened = new Map<string, Promise<Gpu>>();
 const open: Gpu[] = [];
 
-/** One device per test file and set of options: opening takes longer than most tests. */
+/** One device per test file and set of options: opening one takes longer than most tests. */
 function sharedGpu(options: GpuOptions): Promise<Gpu> {
   const key = JSON.stringify(options);
   let gpu = opened.get(key);
   if (!gpu) {
     opened.set(key, gpu = Gpu.request({ gpu: dawn?.gpu, ...options }));
-    gpu.then((gpu) => open.push(gpu), () => {}); // whoever awaits it is told why not
+    gpu.then((gpu) => open.push(gpu), () => {}); // the caller gets the error
   }
   return gpu;
 }
 
-// Drivers' threads must not outlive the process's teardown. Dawn ends with it, and crashes where a
-// device is destroyed then.
+// The drivers' threads must end before the process does. Dawn ends by itself, and crashes when a
+// device is destroyed at that time.
 globalThis.addEventListener("unload", () => {
   if (dawn) return;
-  for (const gpu of open) gpu[Symbol.dispose](); // at once: what is put off until after this event may not come
+  for (const gpu of open) gpu[Symbol.dispose](); // synchronously: the process ends after this event
 });
 
 /**
- * Whether the tests' device multiplies on subgroup matrices when asked to; or why not, for tests
- * that want them.
+ * Why the tests' device has no subgroup matrices, or undefined if it has: for tests that need them.
  */
 export async function lackOfSubgroupMatrices(): Promise<string | undefined> {
   if (dawn?.missing) return dawn.missing;
@@ -36,7 +35,7 @@ export async function lackOfSubgroupMatrices(): Promise<string | undefined> {
   return subgroupMatrix ? undefined : `${name} has no subgroup matrices${dawn ? "" : " in Deno's own WebGPU"}`;
 }
 
-/** Why the tests' device cannot run tests that want a feature, if so. */
+/** Why the tests' device lacks a feature, or undefined if it has it: for tests that need it. */
 export async function lackOf(feature: string): Promise<string | undefined> {
   if (dawn?.missing) return dawn.missing;
   const { features, name } = (await sharedGpu({})).info;
@@ -44,8 +43,8 @@ export async function lackOf(feature: string): Promise<string | undefined> {
 }
 
 /**
- * A test that gets a device, and fails when it leaves live bytes on it. `lacking` tells why the
- * device cannot run it, if so.
+ * Registers a test that gets a device and fails if it leaves live bytes on it. `lacking` is the
+ * reason to skip it, if any.
  */
 export function gpuTest(
   name: string,
@@ -56,7 +55,7 @@ export function gpuTest(
   Deno.test({
     name: lacking ? `${name} [skipped: ${lacking}]` : name,
     ignore: lacking !== undefined,
-    // The device outlives the test on purpose.
+    // The device is shared and outlives the test.
     sanitizeResources: false,
     sanitizeOps: false,
     fn: async () => {
@@ -81,7 +80,7 @@ export function countSubmissions(gpu: Gpu): () => number {
   return () => count;
 }
 
-/** `count` numbers from -1 to 1 that are the same in every run (xorshift). */
+/** `count` reproducible pseudo-random values in -1 … 1 (xorshift). */
 export function randomArray(count: number, seed = 1): Float32Array<ArrayBuffer> {
   let state = (seed * 2654435761) >>> 0 || 1;
   return Float32Array.from({ length: count }, () => {
@@ -109,22 +108,22 @@ export function assertClose(
   if (!(error <= tolerance)) throw new Error(`${what}: relative error ${error.toExponential(2)} exceeds ${tolerance}`);
 }
 
-/** Numbers rounded to f16, to be compared with what a device makes of them. */
+/** Values rounded to f16, to compare with those of a device. */
 export function inHalves(numbers: ArrayLike<number>): Float32Array<ArrayBuffer> {
   return Float32Array.from(Float16Array.from(numbers));
 }
 
 /**
- * The relative error that sums of `terms` products may reach on subgroup matrices: tensor cores cut
- * off where f32 arithmetic rounds, twice as much.
+ * Tolerance of the relative error of sums of `terms` products on subgroup matrices: tensor cores
+ * truncate where f32 arithmetic rounds, which doubles the error.
  */
 export function matrixTolerance(terms: number): number {
   return 2 * f32Tolerance(terms);
 }
 
 /**
- * The relative error that f32 sums of `terms` products may reach: rounding grows with the root, a
- * small factor for the worst case.
+ * Tolerance of the relative error of f32 sums of `terms` products: rounding errors grow with the
+ * square root of `terms`; the factor covers the worst case.
  */
 export function f32Tolerance(terms: number): number {
   return 4 * 2 ** -24 * Math.sqrt(Math.max(terms, 1)) + 2 ** -23;

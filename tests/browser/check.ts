@@ -1,8 +1,8 @@
 /**
- * The strict second type check, `deno task check:browser`: everything that claims to run in a
- * browser is checked under `lib: esnext, dom` with the standard's own WebGPU types and without
- * Deno's, so that neither `Deno` nor a native-only WebGPU name slips in. Files that work on disk
- * may name `Deno`, and nothing else that a browser lacks.
+ * The strict type check for browsers, `deno task check:browser`. It checks all modules that must
+ * run in a browser with `lib: esnext, dom` and the standard's WebGPU types instead of Deno's, so
+ * that neither `Deno` nor a native-only WebGPU name is used. Modules that work on disk may use
+ * `Deno`.
  *
  * `check.ts [ROOT]` checks the tree at ROOT (default: this repository).
  *
@@ -19,12 +19,12 @@ if (files.length === 0) {
   Deno.exit(1);
 }
 
-// The packages stay those of deno.json; only the world around the code is another.
+// The same packages as deno.json, with the types of a browser.
 const config = JSON.parse(await Deno.readTextFile(new URL("deno.json", repository)));
 const folder = await Deno.makeTempDir();
 const configPath = `${folder}/deno.json`;
-// Packages bring Node's types along, whose timers then mix with the browser's; this sets the one
-// clash right.
+// Packages bring Node's types, whose timers conflict with the browser's. This resolves the
+// conflict.
 await Deno.writeTextFile(
   `${folder}/timers.d.ts`,
   "declare function clearTimeout(timer: ReturnType<typeof setTimeout> | undefined): void;",
@@ -62,8 +62,8 @@ if (errors.length > 0) {
 console.log(`${files.length} files run in a browser as they are, as far as types can tell`);
 
 /**
- * One string per diagnostic; what is not a diagnostic (a missing module, say) is one string too, so
- * that it fails.
+ * One string per diagnostic. Other output, such as a missing module, is one string too, so that the
+ * check fails.
  */
 function splitDiagnostics(text: string): string[] {
   const diagnostics = text.split(/^(?=TS\d+ \[ERROR\])/m)
@@ -73,8 +73,8 @@ function splitDiagnostics(text: string): string[] {
 }
 
 /**
- * Not knowing `Deno`, and the implicit `any` that follows from it; `deno check` has judged those
- * with Deno's types.
+ * Diagnostics about an unknown `Deno` and the implicit `any` that follows. `deno check` covers
+ * these with Deno's types.
  */
 function isAllowedDeno(diagnostic: string): boolean {
   if (!/^TS(2304|2503|2552) .*'Deno'|^TS7\d{3} /.test(diagnostic)) return false;

@@ -17,7 +17,7 @@ async function checkTree(files: Record<string, string>): Promise<{ code: number;
   }
 }
 
-Deno.test("the browser check passes standard WebGPU, and Deno where files are its business", async () => {
+Deno.test("the browser check accepts standard WebGPU, and Deno in modules that work with files", async () => {
   const { code, said } = await checkTree({
     "engine/a.ts":
       "export const a = (gpu: GPUDevice): GPUBuffer => gpu.createBuffer({ size: 4, usage: GPUBufferUsage.STORAGE });",
@@ -27,7 +27,7 @@ Deno.test("the browser check passes standard WebGPU, and Deno where files are it
   assertEquals([code, said], [0, ""]);
 });
 
-Deno.test("the browser check refuses Deno, features outside the standard, and other errors beside an allowed Deno", async () => {
+Deno.test("the browser check rejects Deno, non-standard WebGPU, and other errors beside an allowed Deno", async () => {
   const { code, said } = await checkTree({
     "kernels/deno.ts": 'export const a: Promise<Uint8Array> = Deno.readFile("x");',
     "kernels/native.ts":

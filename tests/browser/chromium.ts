@@ -1,7 +1,7 @@
 /**
- * `deno task test:browser`: the pocket model draws and is edited inside a page of Chromium
- * (Debian's package `chromium`), as Deno's own WebGPU does it. Apart from the other tests because
- * of what it fetches: a browser's driver and a bundler.
+ * `deno task test:browser`: generates images with the pocket model, before and after an edit, in a
+ * page of Chromium (Debian's package `chromium`), and compares them with Deno's WebGPU. Not part of
+ * the test suite, because it downloads a browser driver and a bundler.
  *
  * @module
  */
@@ -30,10 +30,9 @@ if (!executablePath) {
   });
 }
 
-/** The bundled page and the model on loopback, and Chromium to look at them. */
+/** Serves the bundled page and the model on loopback, and opens them in Chromium. */
 async function drawInChromium(executablePath: string): Promise<Drawing> {
-  // Not in deno.json, and --no-lock in the task: Deno brings all packages that deno.lock names,
-  // wanted or not.
+  // Not in deno.json, and --no-lock in the task: Deno installs every package that deno.lock names.
   const driver = "npm:playwright-core@1.65.1";
   const { chromium } = await import(driver);
   const bundled = await Deno.makeTempDir();

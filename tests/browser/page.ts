@@ -1,5 +1,5 @@
 /**
- * What the browser test runs inside the page: `draw(files)` draws with the pocket model from files
+ * The page of the browser test: `draw(files)` generates images with the pocket model from files
  * fetched over HTTP.
  *
  * @module

@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostArray } from "../../engine/dtype.ts";
 
-const numbers = [0, 1, -2, 3.5, 1024, -0.25]; // f16 holds them all
+const numbers = [0, 1, -2, 3.5, 1024, -0.25]; // exact in f16
 
 const arrays: [DType, HostArray][] = [
   ["f32", Float32Array.from(numbers)],
@@ -11,7 +11,7 @@ const arrays: [DType, HostArray][] = [
   ["u32", Uint32Array.from(numbers, Math.abs)],
 ];
 
-Deno.test("encode() and decodeFloat32() keep what both types hold, from any type to any other", () => {
+Deno.test("encode() and decodeFloat32() preserve values that both dtypes can represent", () => {
   for (const [own, array] of arrays) {
     assertEquals(dtypeOf(array), own);
     for (const [dtype] of arrays) {
@@ -29,12 +29,12 @@ Deno.test("encode() and decodeFloat32() keep what both types hold, from any type
   }
 });
 
-Deno.test("encode() rounds to the nearest f16, ties to even, and beyond its range to infinity", () => {
+Deno.test("encode() rounds to the nearest f16, ties to even, and overflows to infinity", () => {
   const bytes = encode(Float32Array.of(1 + 2 ** -11, 1 + 3 * 2 ** -11, 65519, 65520, 2 ** -25, NaN), "f16");
   assertEquals([...decodeFloat32(bytes.slice().buffer, "f16", 6)], [1, 1 + 2 ** -9, 65504, Infinity, 0, NaN]);
 });
 
-Deno.test("encode() takes a view into a larger buffer", () => {
+Deno.test("encode() accepts a view of a larger buffer", () => {
   const halves = new Uint16Array(Float16Array.of(9, 1, 2, 9).buffer).subarray(1, 3);
   assertEquals([...decodeFloat32(encode(halves, "f32").slice().buffer, "f32", 2)], [1, 2]);
   const floats = Float32Array.of(9, 1, 2, 9).subarray(1, 3);

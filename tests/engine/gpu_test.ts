@@ -11,7 +11,7 @@ function pretend(requestAdapter: () => Promise<unknown>): GPU {
   return { requestAdapter } as unknown as GPU;
 }
 
-Deno.test("Gpu.request() says what to install where there is no adapter", async () => {
+Deno.test("Gpu.request() without an adapter says what to install", async () => {
   const error = await assertRejects(
     () => Gpu.request({ gpu: pretend(() => Promise.resolve(null)) }),
     NoAdapterError,
@@ -23,7 +23,7 @@ Deno.test("Gpu.request() says what to install where there is no adapter", async 
   }
 });
 
-Deno.test("Gpu.request() refuses a software adapter where none will do, by its name", async () => {
+Deno.test("Gpu.request() with allowFallback false rejects a software adapter by name", async () => {
   const info = { isFallbackAdapter: true, description: "paper and pencil" };
   await assertRejects(
     () => Gpu.request({ gpu: pretend(() => Promise.resolve({ info, limits: {} })), allowFallback: false }),
@@ -49,7 +49,7 @@ function refusing(...refused: string[]): GPU {
 
 Deno.test({
   name: "Gpu.request() goes on with the features that the device has, and works with none",
-  sanitizeResources: false, // the drivers' own
+  sanitizeResources: false, // of the drivers
   sanitizeOps: false,
   fn: async () => {
     using whole = await Gpu.request();
@@ -69,7 +69,7 @@ gpuTest("withoutFeatures leaves features unused", (gpu) => {
   assertEquals([gpu.info.features.has("subgroups"), gpu.info.subgroupSize], [false, 0]);
 }, { withoutFeatures: ["subgroups"] });
 
-gpuTest("subgroup matrices stay unused where nobody asks for them", ({ info }) => {
+gpuTest("subgroup matrices are not used by default", ({ info }) => {
   assertEquals(info.subgroupMatrix, undefined);
   assert(!info.features.has("chromium-experimental-subgroup-matrix"));
 });
@@ -97,7 +97,7 @@ gpuTest(
   await lackOfSubgroupMatrices(),
 );
 
-Deno.test("subgroupMatrixOf() takes 16 × 16 × 16 or else the largest of f16 with results in f32, if any", () => {
+Deno.test("subgroupMatrixOf() prefers 16 × 16 × 16, or else the largest f16 size with f32 results", () => {
   const config = (M: number, N: number, K: number, componentType = "f16", resultComponentType = "f32") => {
     return { M, N, K, componentType, resultComponentType };
   };
@@ -113,7 +113,7 @@ Deno.test("subgroupMatrixOf() takes 16 × 16 × 16 or else the largest of f16 wi
   assertEquals(subgroupMatrixOf({ subgroupMaxSize: 32 }), undefined); // Deno's own WebGPU
 });
 
-gpuTest("gpu.info tells the limits that the device was opened with", (gpu) => {
+gpuTest("gpu.info holds the limits of the device", (gpu) => {
   for (const [name, value] of Object.entries(gpu.info.limits)) {
     assertEquals(value, gpu.context.device.limits[name as keyof typeof gpu.info.limits], name);
   }
@@ -162,7 +162,7 @@ Deno.test({
   },
 });
 
-gpuTest("an error that no call was guarded for is thrown by the next wait, once", async (gpu) => {
+gpuTest("an uncaptured WebGPU error is thrown by the next wait, once", async (gpu) => {
   using x = Tensor.empty(gpu, [4]);
   gpu.context.device.queue.writeBuffer(x.buffer, 1_000_000, new Uint8Array(4)); // beyond the buffer
   await assertRejects(() => gpu.finished(), GpuError);

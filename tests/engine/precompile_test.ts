@@ -13,7 +13,7 @@ const without = await (async () => {
   return gpu.info.compilesLate ? undefined : "its driver compiles when pipelines are created";
 })();
 
-/** A device of its own for each test, as others may have compiled the kernels before. */
+/** Each test opens its own device: a shared one may have compiled the kernels already. */
 function lateTest(name: string, body: (gpu: Gpu) => Promise<void>): void {
   Deno.test({
     name: without ? `${name} [skipped: ${without}]` : name,
@@ -29,7 +29,7 @@ function lateTest(name: string, body: (gpu: Gpu) => Promise<void>): void {
 
 const network = (x: Tensor) => x.gpu.scope(() => clamp(matmul(x, x, { transposeB: true }), -1, 1));
 
-lateTest("compileAhead() has all that is rehearsed compiled, and computes nothing", async (gpu) => {
+lateTest("compileAhead() compiles all rehearsed kernels and computes nothing", async (gpu) => {
   const numbers = randomArray(40 * 24);
   using x = Tensor.from(gpu, numbers, [40, 24]);
   let rehearsed: Tensor | undefined;
@@ -48,7 +48,7 @@ lateTest("compileAhead() has all that is rehearsed compiled, and computes nothin
   assertClose(actual, await expected.data(), 0);
 });
 
-lateTest("compileAhead() throws what its body throws, and the device goes on", async (gpu) => {
+lateTest("compileAhead() throws what its body throws; the device still works", async (gpu) => {
   using x = Tensor.from(gpu, randomArray(40 * 24), [40, 24]);
   const body = () => gpu.scope(() => void matmul(network(x), x, { transposeB: true })); // [40, 40] by [24, 40]ᵀ of 24
   await assertRejects(() => compileAhead(gpu, body), ShapeError, "Cannot multiply");
@@ -57,7 +57,7 @@ lateTest("compileAhead() throws what its body throws, and the device goes on", a
   assert(rows.every((value) => Math.abs(value) <= 1));
 });
 
-lateTest("compileAhead() tells of a kernel that does not compile", async (gpu) => {
+lateTest("compileAhead() throws when a kernel does not compile", async (gpu) => {
   const broken = declareKernel({
     name: "test_broken",
     bindings: { x: input(1), y: output(1) },
@@ -71,7 +71,7 @@ lateTest("compileAhead() tells of a kernel that does not compile", async (gpu) =
   await assertRejects(() => compileAhead(gpu, () => broken.run(gpu, { x, y }, {})), KernelError, "nobody");
 });
 
-gpuTest("what others record while a body that does not wait is rehearsed is done", async (gpu) => {
+gpuTest("work recorded by others around a synchronous rehearsal is executed", async (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4]), [2, 2]);
   let y: Tensor | undefined;
   queueMicrotask(() => y = clamp(x, -1, 1));

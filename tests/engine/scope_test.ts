@@ -15,7 +15,7 @@ function isDisposed(tensor: Tensor): boolean {
   }
 }
 
-gpuTest("a scope disposes of all tensors but the one that it returns", async (gpu) => {
+gpuTest("a scope disposes of all tensors except the one that it returns", async (gpu) => {
   const before = gpu.memory.live;
   const made: Tensor[] = [];
   using kept = gpu.scope(() => {
@@ -51,7 +51,7 @@ gpuTest("what an inner scope returns belongs to the outer one", (gpu) => {
   assert(!isDisposed(kept));
 });
 
-gpuTest("a scope leaves tensors of outside alone, returned or not", (gpu) => {
+gpuTest("a scope does not dispose of tensors from outside", (gpu) => {
   using outside = make(gpu);
   assertEquals(gpu.scope(() => outside), outside);
   gpu.scope(() => {
@@ -60,12 +60,12 @@ gpuTest("a scope leaves tensors of outside alone, returned or not", (gpu) => {
   assert(!isDisposed(outside));
 });
 
-gpuTest("a scope keeps the memory of a returned view whose original it disposes of", async (gpu) => {
+gpuTest("a scope keeps the memory of a returned reshape whose original it disposes of", async (gpu) => {
   using view = gpu.scope(() => Tensor.from(gpu, new Float32Array([1, 2, 3, 4]), [2, 2]).reshape([4]));
   assertEquals([view.shape, [...await view.data()]], [[4], [1, 2, 3, 4]]);
 });
 
-gpuTest("keep() takes a tensor out of its scope", (gpu) => {
+gpuTest("keep() removes a tensor from its scope", (gpu) => {
   let kept: Tensor | undefined;
   gpu.scope(() => {
     kept = make(gpu).keep();
@@ -74,7 +74,7 @@ gpuTest("keep() takes a tensor out of its scope", (gpu) => {
   kept![Symbol.dispose]();
 });
 
-gpuTest("a scope that throws disposes of everything, and the scope around it goes on", (gpu) => {
+gpuTest("a scope that throws disposes of all its tensors; the outer scope continues", (gpu) => {
   const before = gpu.memory.live;
   let first: Tensor | undefined, inner: Tensor | undefined, second: Tensor | undefined;
   gpu.scope(() => {
@@ -94,7 +94,7 @@ gpuTest("a scope that throws disposes of everything, and the scope around it goe
   assertEquals([isDisposed(first!), isDisposed(second!), gpu.memory.live], [true, true, before]);
 });
 
-gpuTest("a scope refuses an async body, and disposes of what it made so far", (gpu) => {
+gpuTest("a scope with an async body throws and disposes of its tensors", (gpu) => {
   let made: Tensor | undefined;
   assertThrows(
     () =>

@@ -4,7 +4,7 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import { add } from "../../kernels/shape/linear_combination.ts";
 import { gpuTest } from "../gpu.ts";
 
-gpuTest("a tensor gives back the numbers that it was made of, for every type and odd counts", async (gpu) => {
+gpuTest("data() returns the elements that a tensor was made from, for every dtype and odd counts", async (gpu) => {
   for (const dtype of ["f32", "f16", "f64", "i32", "u32"] as const) {
     for (const count of [0, 1, 2, 3, 5, 64, 65]) {
       const data = Float32Array.from({ length: count }, (_, i) => i);
@@ -15,7 +15,7 @@ gpuTest("a tensor gives back the numbers that it was made of, for every type and
   }
 });
 
-gpuTest("a tensor's type is its array's unless another is asked for", (gpu) => {
+gpuTest("a tensor's dtype is its array's by default", (gpu) => {
   using half = Tensor.from(gpu, new Uint16Array(6), [2, 3]);
   using whole = Tensor.from(gpu, new Int32Array(6), [6]);
   using double = Tensor.from(gpu, new Float64Array(6), [3, 2]);
@@ -24,7 +24,7 @@ gpuTest("a tensor's type is its array's unless another is asked for", (gpu) => {
   assertEquals([half, whole, double, narrowed].map(({ bytes }) => bytes), [12, 24, 48, 24]);
 });
 
-gpuTest("float64() does not round f64, widens f32, and refuses the rest", async (gpu) => {
+gpuTest("float64() does not round f64, widens f32, and throws for other dtypes", async (gpu) => {
   using fine = Tensor.from(gpu, new Float64Array([Math.PI, 1e300]), [2]);
   using coarse = Tensor.from(gpu, new Float32Array([0.5]), [1]);
   using half = Tensor.from(gpu, new Uint16Array(1), [1]);
@@ -33,7 +33,7 @@ gpuTest("float64() does not round f64, widens f32, and refuses the rest", async 
   await assertRejects(() => half.float64(), DTypeError, "Cannot read f16 elements as f64");
 });
 
-gpuTest("a shape is copied, so that its maker's later changes do not reach the tensor", (gpu) => {
+gpuTest("the shape is copied from the caller's array", (gpu) => {
   const shape = [2, 3];
   using x = Tensor.empty(gpu, shape);
   shape[0] = 7;
@@ -45,14 +45,14 @@ gpuTest("a scalar's shape is empty", async (gpu) => {
   assertEquals([elements([]), x.size, x.dims.length, ...await x.data()], [1, 1, 1, 5]);
 });
 
-gpuTest("dims() gives the shape as a tuple, and refuses another rank", (gpu) => {
+gpuTest("dims() returns the shape as a tuple, and throws for another rank", (gpu) => {
   using x = Tensor.empty(gpu, [2, 3, 4]);
   const [batch, rows, columns] = x.dims(3);
   assertEquals([batch, rows, columns], [2, 3, 4]);
   assertThrows(() => x.dims(4), ShapeError, "Expected a tensor of rank 4: [2, 3, 4] has rank 3");
 });
 
-gpuTest("tensors refuse shapes that do not fit their numbers, or are none", (gpu) => {
+gpuTest("shapes that are invalid or do not match the data throw", (gpu) => {
   const message = "Cannot make a tensor [2, 2] from 3 elements: the shape holds 4";
   const error = assertThrows(() => Tensor.from(gpu, new Float32Array(3), [2, 2]), ShapeError, message);
   assertEquals(error.shapes, [[2, 2]]);
@@ -62,7 +62,7 @@ gpuTest("tensors refuse shapes that do not fit their numbers, or are none", (gpu
   }
 });
 
-gpuTest("reshape() looks at the same memory, which lives until the last of the tensors is disposed of", async (gpu) => {
+gpuTest("reshape() shares memory, which lives until the last tensor is disposed of", async (gpu) => {
   const before = gpu.memory.live;
   const x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4, 5, 6]), [2, 3]);
   const held = gpu.memory.live - before;
@@ -91,7 +91,7 @@ gpuTest("a disposed tensor cannot be used", async (gpu) => {
   await assertRejects(() => x.data(), GpuError, "disposed");
 });
 
-gpuTest("write() overwrites a part, after all that was recorded before and before all that comes", async (gpu) => {
+gpuTest("write() takes effect between the work recorded before and after it", async (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4]), [4]);
   using before = add(x, x);
   x.write(new Uint8Array(Float32Array.of(20, 30).buffer), 4);
@@ -101,7 +101,7 @@ gpuTest("write() overwrites a part, after all that was recorded before and befor
 });
 
 gpuTest(
-  "write() refuses bytes beyond the tensor, and words that are not whole but for the tensor's last",
+  "write() throws for bytes beyond the tensor and for partial words, except the last",
   async (gpu) => {
     using x = Tensor.from(gpu, new Float32Array([1, 2, 3]), [3], "f16");
     assertThrows(() => x.write(new Uint8Array(8)), ShapeError, "Cannot write 8 bytes at 0 of a tensor [3] of 6 bytes");
@@ -113,7 +113,7 @@ gpuTest(
 );
 
 gpuTest(
-  "a buffer that is taken again while its old numbers are still to be read gives each reader its own",
+  "a reused buffer gives each recorded reader its own content",
   async (gpu) => {
     using ones = Tensor.from(gpu, new Float32Array([1, 1]), [2]);
     const a = Tensor.from(gpu, new Float32Array([1, 2]), [2]);

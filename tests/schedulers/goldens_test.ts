@@ -121,7 +121,7 @@ Deno.test("setTimesteps() gives diffusers' timesteps and first standard deviatio
   }
 });
 
-Deno.test("step() follows diffusers' trajectories to 1e-5, feeding on its own outputs", () => {
+Deno.test("step() follows diffusers' trajectories to 1e-5 on its own outputs", () => {
   for (const golden of GOLDENS) {
     const scheduler = begin(golden);
     const generator = generatorOf(golden);
@@ -139,7 +139,7 @@ Deno.test("step() follows diffusers' trajectories to 1e-5, feeding on its own ou
   }
 });
 
-Deno.test("plan(), carried out on the host, follows diffusers' trajectories to 1e-5", () => {
+Deno.test("plan(), executed on the host, follows diffusers' trajectories to 1e-5", () => {
   let linear = 0;
   for (const golden of GOLDENS) {
     const plan = schedulerFromConfig(golden.config).plan(golden.steps, { eta: etaOf(golden) });

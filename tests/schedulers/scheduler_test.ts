@@ -44,7 +44,7 @@ const SD14 = {
   clip_sample: false,
 };
 
-Deno.test("every plan has setTimesteps()'s timesteps, ends by writing the sample, stays within its registers", () => {
+Deno.test("every plan has setTimesteps()'s timesteps, writes the sample last, and uses declared registers only", () => {
   for (const Class of CLASSES) {
     for (const steps of [1, 2, 5, 20, 50]) {
       const scheduler = Class.fromConfig(SD14);
@@ -78,7 +78,7 @@ Deno.test("the number of model calls: PNDM n + 1, PNDM with Runge-Kutta n + 9, H
   assertEquals(HeunDiscreteScheduler.fromConfig().order, 2);
 });
 
-Deno.test("predOriginalSample is x_0 where the model says exactly what noise was mixed in", () => {
+Deno.test("predOriginalSample is x_0 if the model predicts exactly the noise that was added", () => {
   const original = new TorchGenerator(1).randn([32]), noise = new TorchGenerator(2).randn([32]);
   for (const Class of CLASSES) {
     if (Class === LCMScheduler) continue; // its estimate is a blend of x_0 and the sample
@@ -97,7 +97,7 @@ Deno.test("predOriginalSample is x_0 where the model says exactly what noise was
   }
 });
 
-Deno.test("addNoise() takes any training timestep outside of a run, and a run's own levels within it", () => {
+Deno.test("addNoise() uses training levels outside a run, and the run's levels inside it", () => {
   const one = Float32Array.of(1), nothing = Float32Array.of(0);
   const ddim = DDIMScheduler.fromConfig(SD);
   const [alphaBar] = ddim.addNoise(one, nothing, 500).map((x) => x ** 2);
@@ -110,7 +110,7 @@ Deno.test("addNoise() takes any training timestep outside of a run, and a run's 
   }
 });
 
-Deno.test("a sampler steps only along its run: begun, in its order, not beyond its end", () => {
+Deno.test("step() throws before a run starts, out of order, and after its end", () => {
   const zeros = new Float32Array(16);
   for (const Class of CLASSES) {
     const scheduler = Class.fromConfig(SD14);
@@ -126,7 +126,7 @@ Deno.test("a sampler steps only along its run: begun, in its order, not beyond i
   }
 });
 
-Deno.test("one-step samplers may begin in the middle of a run, multistep samplers say that they may not", () => {
+Deno.test("one-step samplers may start in the middle of a run; multistep samplers throw", () => {
   const zeros = new Float32Array(16);
   for (const Class of CLASSES) {
     const scheduler = Class.fromConfig(SD14);
@@ -154,7 +154,7 @@ Deno.test("step counts outside of 1 … num_train_timesteps throw, with both num
   assertThrows(() => DDIMScheduler.fromConfig(SD).plan(10, { eta: -1 }), SchedulerError, "eta");
 });
 
-Deno.test("configuration values that a class does not know throw, naming those that it does", () => {
+Deno.test("unsupported configuration values throw and list the supported ones", () => {
   const cases = [
     [DDIMScheduler, "beta_schedule", "sigmoid", "squaredcos_cap_v2"],
     [DDIMScheduler, "timestep_spacing", "random", "trailing"],
@@ -180,13 +180,13 @@ Deno.test("configuration values that a class does not know throw, naming those t
   assertThrows(() => DPMSolverMultistepScheduler.fromConfig(sde), SchedulerError, "solver_order 2");
 });
 
-Deno.test("from pure noise an epsilon model's coefficients are infinite, which is an error and not a NaN image", () => {
+Deno.test("an epsilon model that starts from pure noise throws instead of returning NaN", () => {
   const config = { ...SD, clip_sample: false, timestep_spacing: "trailing", rescale_betas_zero_snr: true };
   assertThrows(() => DDIMScheduler.fromConfig(config).setTimesteps(5), SchedulerError, "finite");
   DDIMScheduler.fromConfig({ ...config, prediction_type: "v_prediction" }).setTimesteps(5);
 });
 
-Deno.test("another class takes over what a configuration said, and its own defaults for what it did not say", () => {
+Deno.test("fromConfig() of another class keeps explicit keys and uses its own defaults for the rest", () => {
   const pndm = PNDMScheduler.fromConfig(SD14);
   assertEquals(pndm.config.timestep_spacing, "leading");
   const lms = LMSDiscreteScheduler.fromConfig(pndm.config);
@@ -204,7 +204,7 @@ Deno.test("another class takes over what a configuration said, and its own defau
   assertEquals(overridden.config.timestep_spacing, "leading");
 });
 
-Deno.test("a saved configuration names every key, so that all of them are carried", () => {
+Deno.test("a saved configuration holds every key", () => {
   const saved = JSON.parse(JSON.stringify(PNDMScheduler.fromConfig(SD14)));
   assertEquals(saved._class_name, "PNDMScheduler");
   assertEquals(LMSDiscreteScheduler.fromConfig(saved).config.timestep_spacing, "leading");
@@ -216,13 +216,13 @@ Deno.test("a saved configuration names every key, so that all of them are carrie
   }
 });
 
-Deno.test("solver types of sibling solvers mean the usual one", () => {
+Deno.test("solver types of related solvers map to the default one", () => {
   assertEquals(DPMSolverMultistepScheduler.fromConfig({ solver_type: "bh2" }).config.solver_type, "midpoint");
   assertEquals(DPMSolverMultistepScheduler.fromConfig({ algorithm_type: "deis" }).config.algorithm_type, "dpmsolver++");
   assertEquals(UniPCMultistepScheduler.fromConfig({ solver_type: "heun" }).config.solver_type, "bh2");
 });
 
-Deno.test("clipping is named by the plan, and only by classes that know it", () => {
+Deno.test("the plan names clipping, only for classes that support it", () => {
   const clipping = { ...SD, clip_sample: true, thresholding: false };
   assertEquals(DDIMScheduler.fromConfig(clipping).plan(5).nonlinear, "clip_sample");
   assertEquals(DDIMScheduler.fromConfig({ ...clipping, thresholding: true }).plan(5).nonlinear, "thresholding");
@@ -231,7 +231,7 @@ Deno.test("clipping is named by the plan, and only by classes that know it", () 
   assertEquals(UniPCMultistepScheduler.fromConfig(unused).plan(5).nonlinear, null);
 });
 
-Deno.test("noise comes from the generator or is given, is renewed with eta, and not both ways at once", () => {
+Deno.test("noise comes from the generator or from the caller, not both, and is redrawn with eta", () => {
   const sample = new TorchGenerator(1).randn([16]), output = new TorchGenerator(2).randn([16]);
   const stepOf = (options: Parameters<DDIMScheduler["step"]>[3]) => {
     const scheduler = DDIMScheduler.fromConfig({ ...SD, clip_sample: false });
@@ -246,7 +246,7 @@ Deno.test("noise comes from the generator or is given, is renewed with eta, and 
   assertThrows(() => stepOf({ eta: 1, noise: noise.subarray(1) }), SchedulerError, "15 ≠ 16");
 });
 
-Deno.test("a last Karras interval of no length leaves the sample as it is, for every solver", () => {
+Deno.test("a last Karras interval of length zero leaves the sample unchanged, for every solver", () => {
   for (const solver_type of ["midpoint", "heun"]) {
     for (const solver_order of [1, 2, 3]) {
       const config = { ...SD, use_karras_sigmas: true, solver_type, solver_order };
@@ -263,7 +263,7 @@ Deno.test("schedulerFromConfig() makes the class that the configuration names", 
   assertThrows(() => schedulerFromConfig({}), SchedulerError, "undefined");
 });
 
-Deno.test("samplerByName() knows A1111's and stable-diffusion.cpp's names however they are written", () => {
+Deno.test("samplerByName() accepts A1111's and stable-diffusion.cpp's names in any spelling", () => {
   for (const name of SAMPLER_NAMES) assertEquals(samplerByName(name, SD14).plan(10).nonlinear, null, name);
   for (const name of ["DPM++ 2M Karras", "dpm++2m_karras", "dpm++2m karras"]) {
     const { config } = samplerByName(name, SD14);

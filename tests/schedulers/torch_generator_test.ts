@@ -36,7 +36,7 @@ Deno.test("randn() depends on the number of draws, not on how the shape arranges
   assertEquals(new TorchGenerator(5).randn([0, 4]).length, 0);
 });
 
-Deno.test("only the low 32 bits of a seed matter, and the seed is kept as it was given", () => {
+Deno.test("only the low 32 bits of a seed are used; `seed` returns it unchanged", () => {
   const one = new TorchGenerator(2 ** 32 + 7).randn([20]);
   assertEquals(new TorchGenerator(7).randn([20]), one);
   assertEquals(new TorchGenerator(7n + (1n << 40n)).randn([20]), one);
@@ -44,13 +44,13 @@ Deno.test("only the low 32 bits of a seed matter, and the seed is kept as it was
   assertEquals(new TorchGenerator(2 ** 32 + 7).seed, 2 ** 32 + 7);
 });
 
-Deno.test("a generator without a seed takes a random one, which draws the same again", () => {
+Deno.test("a generator without a seed takes a random one, which reproduces its draws", () => {
   const generator = new TorchGenerator();
   assertEquals(new TorchGenerator(generator.seed).randn([32]), generator.randn([32]));
   assertNotEquals(new TorchGenerator().randn([32]), new TorchGenerator().randn([32]));
 });
 
-Deno.test("seeds that are no integers and shapes that are no shapes throw", () => {
+Deno.test("seeds that are not integers and invalid shapes throw", () => {
   assertThrows(() => new TorchGenerator(0.5), SchedulerError, "0.5");
   assertThrows(() => new TorchGenerator(2 ** 60), SchedulerError, "bigint");
   assertThrows(() => new TorchGenerator(1).randn([2, -1]), SchedulerError, "[2, -1]");

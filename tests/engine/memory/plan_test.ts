@@ -13,7 +13,7 @@ const lifetimes = fc.array(
   { maxLength: 60 },
 );
 
-Deno.test("planMemory() gives each buffer a slot that holds it and that no other has meanwhile", () => {
+Deno.test("planMemory() gives each buffer a slot that is large enough and free for its lifetime", () => {
   fc.assert(fc.property(lifetimes, (lives) => {
     const { slotBytes, slotOf } = planMemory(lives);
     assertEquals(slotOf.length, lives.length);
@@ -27,7 +27,7 @@ Deno.test("planMemory() gives each buffer a slot that holds it and that no other
   }));
 });
 
-Deno.test("planMemory() takes at least what is wanted at once, no slot larger than its largest buffer, and none empty", () => {
+Deno.test("planMemory() covers the peak, with no slot larger than its largest buffer and none empty", () => {
   fc.assert(fc.property(lifetimes, (lives) => {
     const { slotBytes, slotOf } = planMemory(lives);
     for (let time = 0; time < 80; time++) {
@@ -40,7 +40,7 @@ Deno.test("planMemory() takes at least what is wanted at once, no slot larger th
   }));
 });
 
-Deno.test("planMemory() lays a chain of layers into two slots, and a residual across it into a third", () => {
+Deno.test("planMemory() needs two slots for a chain of layers, and a third for a residual across it", () => {
   const chain = Array.from({ length: 9 }, (_, layer) => ({ bytes: 1024, from: layer, to: layer + 2 }));
   assertEquals(planMemory(chain).slotBytes, [1024, 1024]);
   assertEquals(planMemory([...chain, { bytes: 512, from: 2, to: 8 }]).slotBytes, [1024, 1024, 512]);

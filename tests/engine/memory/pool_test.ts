@@ -20,7 +20,7 @@ Deno.test("sizeClass() holds the bytes, in steps of 256, with an eighth of slack
   );
 });
 
-gpuTest("the pool hands a buffer out again within its size class, and counts live, peak and reserved bytes", (gpu) => {
+gpuTest("the pool reuses buffers within a size class, and counts live, peak and reserved bytes", (gpu) => {
   const pool = new Pool(gpu.context);
   const a = pool.acquire(1000); // class 1024
   assertEquals(counts(pool), { live: 1024, peak: 1024, reserved: 1024, peakReserved: 1024 });
@@ -38,7 +38,7 @@ gpuTest("the pool hands a buffer out again within its size class, and counts liv
   assertEquals(counts(pool), { live: 0, peak: 2816, reserved: 0, peakReserved: 2816 });
 });
 
-gpuTest("the pool hands the oldest free buffer of a class out, in whatever order they came back", (gpu) => {
+gpuTest("the pool hands out the oldest free buffer of a class, in any order of release", (gpu) => {
   const pool = new Pool(gpu.context);
   const made = Array.from({ length: 4 }, () => pool.acquire(1024));
   for (const order of [[0, 1, 2, 3], [3, 1, 0, 2], [2, 3, 1, 0]]) {
@@ -49,7 +49,7 @@ gpuTest("the pool hands the oldest free buffer of a class out, in whatever order
   pool.trim();
 });
 
-gpuTest("a pinned buffer that is given back stays live until its last pin is gone", (gpu) => {
+gpuTest("a released buffer stays live until its last pin is removed", (gpu) => {
   const pool = new Pool(gpu.context);
   for (const exact of [false, true]) {
     const buffer = pool.acquire(1024, exact);
@@ -69,7 +69,7 @@ gpuTest("a pinned buffer that is given back stays live until its last pin is gon
   assertEquals(pool.reserved, 0);
 });
 
-gpuTest("the pool gives exact buffers no slack, and destroys them when they come back", (gpu) => {
+gpuTest("exact buffers have no slack and are destroyed on release", (gpu) => {
   const pool = new Pool(gpu.context);
   const exact = pool.acquire(1009, true);
   assertEquals([exact.size, pool.reserved], [1024, 1024]);
@@ -82,7 +82,7 @@ gpuTest("the pool gives exact buffers no slack, and destroys them when they come
   assertEquals([pool.live, pool.reserved], [0, 0]);
 });
 
-gpuTest("trim() destroys free buffers, largest first, down to what is to be kept, and no live ones", (gpu) => {
+gpuTest("trim() destroys free buffers, largest first, down to the bytes to keep, and no live ones", (gpu) => {
   const pool = new Pool(gpu.context);
   const live = pool.acquire(512);
   const free = [256, 512, 1024].map((bytes) => pool.acquire(bytes));
@@ -95,7 +95,7 @@ gpuTest("trim() destroys free buffers, largest first, down to what is to be kept
   pool.trim();
 });
 
-gpuTest("the pool keeps no more free bytes than it may retain, and half of them after that", (gpu) => {
+gpuTest("beyond retainBytes, the pool trims its free bytes to half of them", (gpu) => {
   const pool = new Pool(gpu.context, 4096);
   const buffers = Array.from({ length: 5 }, () => pool.acquire(1024));
   for (const buffer of buffers.slice(0, 4)) pool.release(buffer);
@@ -105,18 +105,18 @@ gpuTest("the pool keeps no more free bytes than it may retain, and half of them 
   pool.trim();
 });
 
-gpuTest("a big newcomer pushes idle buffers out", (gpu) => {
+gpuTest("a large new buffer evicts free buffers", (gpu) => {
   const pool = new Pool(gpu.context, 65536);
   const buffers = Array.from({ length: 32 }, () => pool.acquire(1024));
   for (const buffer of buffers) pool.release(buffer);
   assertEquals(pool.reserved, 32 * 1024);
-  const big = pool.acquire(8192); // more than a sixteenth of what is retained, with more than a quarter idle
+  const big = pool.acquire(8192); // more than a sixteenth of what is retained, with more than a quarter free
   assertEquals(pool.reserved, 16 * 1024 + 8192);
   pool.release(big);
   pool.trim();
 });
 
-gpuTest("memory that recorded work still reads may be destroyed: the work runs first", async (gpu) => {
+gpuTest("recorded work runs before a buffer that it reads is destroyed", async (gpu) => {
   const x = Tensor.empty(gpu, [300], "f32", { exact: true });
   x.write(new Uint8Array(new Float32Array(300).fill(2).buffer));
   using sum = add(x, x);
@@ -125,7 +125,7 @@ gpuTest("memory that recorded work still reads may be destroyed: the work runs f
   assertEquals(await sum.data(), new Float32Array(300).fill(4));
 });
 
-gpuTest("gpu.memory counts tensors, and resetPeak() starts anew", (gpu) => {
+gpuTest("gpu.memory counts tensors, and resetPeak() restarts the peaks", (gpu) => {
   gpu.resetPeak();
   const { live, peak } = gpu.memory;
   assertEquals(peak, live);
@@ -137,15 +137,15 @@ gpuTest("gpu.memory counts tensors, and resetPeak() starts anew", (gpu) => {
   assertEquals(gpu.memory.peak, live);
 });
 
-gpuTest("a buffer beyond the device's largest is refused with its size", (gpu) => {
+gpuTest("a buffer larger than the device's largest throws with its size", (gpu) => {
   const bytes = gpu.info.limits.maxBufferSize + 1;
   const error = assertThrows(() => gpu.context.pool.acquire(bytes), OutOfMemoryError, "this device's largest");
   assertEquals(error.requestedBytes, sizeClass(bytes));
 });
 
 /**
- * Runs `body` while the device fails to create any buffer, as WebGPU fails: an invalid buffer now,
- * the error later.
+ * Runs `body` while the device fails to create buffers. As in WebGPU, the call returns an invalid
+ * buffer, and the error follows.
  */
 function withBrokenBuffers<T>(gpu: Gpu, body: () => T): T {
   const real = gpu.context.device.createBuffer;
@@ -157,7 +157,7 @@ function withBrokenBuffers<T>(gpu: Gpu, body: () => T): T {
   }
 }
 
-gpuTest("a buffer that could not be created is an error at the next wait, and is not handed out again", async (gpu) => {
+gpuTest("a failed buffer creation throws at the next wait; the buffer is not handed out again", async (gpu) => {
   const bytes = 12345;
   const isNew = (tensor: Tensor, old: GPUBuffer) => tensor.buffer !== old;
   for (const disposedFirst of [true, false]) {

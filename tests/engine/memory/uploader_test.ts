@@ -5,7 +5,7 @@ import { Uploader } from "../../../engine/memory/uploader.ts";
 import { add } from "../../../kernels/shape/linear_combination.ts";
 import { gpuTest, randomArray } from "../../gpu.ts";
 
-gpuTest("Uploader writes every byte, whatever the stage's size and the pieces", async (gpu) => {
+gpuTest("Uploader writes every byte, for any stage size and pieces", async (gpu) => {
   for (const stageBytes of [4, 64, 1000, 1 << 16]) {
     using uploader = new Uploader(gpu, { stageBytes });
     const arrays = [1, 250, 3, 1024].map((length, i) => randomArray(length, i + 1));
@@ -50,7 +50,7 @@ gpuTest(
   },
 );
 
-gpuTest("Uploader refuses bytes that leave the tensor, and parts of words inside it", async (gpu) => {
+gpuTest("Uploader throws for bytes beyond the tensor and for partial words inside it", async (gpu) => {
   using uploader = new Uploader(gpu, { stageBytes: 64 });
   using tensor = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
   await assertRejects(() => uploader.write(tensor, new Uint8Array(12)), ShapeError, "12 bytes at 0");

@@ -6,7 +6,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { add, linearCombination } from "../../../kernels/shape/linear_combination.ts";
 import { countSubmissions, gpuTest, randomArray } from "../../gpu.ts";
 
-/** y = 3 x + term modulo 2^12: the order of runs, and each one's own params, show in the result. */
+/** y = 3 x + term modulo 2^12: the result shows the order and the parameters of the dispatches. */
 const step = declareKernel({
   name: "test_program_step",
   bindings: { x: input(1), y: output(1) },
@@ -16,7 +16,7 @@ const step = declareKernel({
   cost: () => ({ flops: 3, bytes: 8 }),
 });
 
-/** `terms.length` steps on from x, each in a tensor of its own. */
+/** Applies `terms.length` steps to x, each into a new tensor. */
 function steps(x: Tensor, terms: readonly number[]): Tensor {
   return x.gpu.scope(() =>
     terms.reduce((last, term) => {
@@ -31,8 +31,7 @@ const bytesOf = (...values: number[]) => new Uint8Array(new Float32Array(values)
 const scaled = (x: Tensor, coefficient: number) => linearCombination([{ tensor: x, coefficient }]);
 
 /**
- * Sums and differences with temporaries of several sizes, some of them wanted long after they are
- * made.
+ * Sums and differences with temporaries of several sizes, some of them long-lived.
  */
 function network(x: Tensor): Tensor {
   return x.gpu.scope(() => {
@@ -44,7 +43,7 @@ function network(x: Tensor): Tensor {
 }
 
 gpuTest(
-  "a captured program repeats bit for bit what recording does, on whatever its inputs hold by then",
+  "a program computes bit for bit what recording does, on the present content of its inputs",
   async (gpu) => {
     using x = Tensor.from(gpu, new Float32Array(1000), [1000]);
     using program = gpu.capture(() => network(x));
@@ -57,7 +56,7 @@ gpuTest(
   },
 );
 
-gpuTest("a program runs nothing before it is run, then all of it, in order, with its own parameters", async (gpu) => {
+gpuTest("capturing executes nothing; run() executes all commands in order with their parameters", async (gpu) => {
   const terms = Array.from({ length: 1300 }, (_, index) => index); // beyond two submissions
   using x = Tensor.from(gpu, new Float32Array([1]), [1]);
   await gpu.finished();
@@ -70,7 +69,7 @@ gpuTest("a program runs nothing before it is run, then all of it, in order, with
   assertEquals(await program.result.data(), await recorded.data());
 });
 
-gpuTest("a program keeps its place among other work, and feeds itself through copies", async (gpu) => {
+gpuTest("a program keeps its order among other work, and may copy results to its inputs", async (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1]), [1]);
   using kept = Tensor.from(gpu, new Float32Array(3), [3]);
   using program = gpu.capture(() => {
@@ -94,7 +93,7 @@ gpuTest("a program keeps its place among other work, and feeds itself through co
 });
 
 gpuTest(
-  "a program keeps its buffers from others, also when memory is trimmed and its tensors are gone",
+  "a program keeps its buffers after trim() and after its tensors are disposed of",
   async (gpu) => {
     const x = Tensor.from(gpu, randomArray(1000), [1000], "f32");
     const weight = Tensor.empty(gpu, [1000], "f32", { exact: true });
@@ -120,7 +119,7 @@ gpuTest(
 );
 
 gpuTest(
-  "a program's temporaries count as live while it lives, are no more than recording takes, and are freed with it",
+  "a program's temporaries are live while it lives, take no more than recording, and are freed with it",
   (gpu) => {
     using x = Tensor.from(gpu, randomArray(1000), [1000]);
     gpu.trim();
@@ -149,7 +148,7 @@ gpuTest(
   },
 );
 
-gpuTest("a program that is disposed of right after its run has run", async (gpu) => {
+gpuTest("a program disposed of right after run() is still executed", async (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1]), [1]);
   using kept = Tensor.empty(gpu, [1]);
   {
@@ -167,7 +166,7 @@ gpuTest("a program that is disposed of right after its run has run", async (gpu)
   assertEquals([...await kept.data(), ...await other.data()], [14, 5]);
 });
 
-gpuTest("two programs share what they read, and neither's end takes it from the other", async (gpu) => {
+gpuTest("two programs may share an input; disposing of one does not affect the other", async (gpu) => {
   const x = Tensor.from(gpu, new Float32Array([1]), [1]);
   const first = gpu.capture(() => steps(x, [1]));
   using second = gpu.capture(() => steps(x, [2]));
@@ -179,7 +178,7 @@ gpuTest("two programs share what they read, and neither's end takes it from the 
 });
 
 gpuTest(
-  "what a body returns is the program's, in arrays and objects too; what it keeps is the caller's",
+  "the program owns the tensors that its body returns; kept tensors belong to the caller",
   async (gpu) => {
     using x = Tensor.from(gpu, new Float32Array([1]), [1]);
     let kept: Tensor | undefined;
@@ -201,7 +200,7 @@ gpuTest(
 );
 
 gpuTest(
-  "programs are timed by profile() and counted by tally(), each kernel run of theirs as if it were recorded",
+  "profile() and tally() see each dispatch of a program",
   async (gpu) => {
     using x = Tensor.from(gpu, new Float32Array([1]), [1]);
     const terms = Array.from({ length: 700 }, (_, index) => index);
@@ -229,7 +228,7 @@ gpuTest(
   },
 );
 
-gpuTest("a body must not write, read, wait, capture or run another program; what it made is freed", async (gpu) => {
+gpuTest("a captured body must not write, read, wait, capture or run a program; its tensors are freed", async (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1]), [1]);
   using other = gpu.capture(() => steps(x, [1]));
   const refuse = (body: () => unknown, message: string) => {
@@ -253,16 +252,16 @@ gpuTest("a body must not write, read, wait, capture or run another program; what
   let reading: Promise<unknown> | undefined;
   using _ = gpu.capture(() => void (reading = x.data()));
   await assertRejects(() => reading!, GpuError, "Cannot read a tensor while a program is captured");
-  using y = steps(x, [1]); // and all is as before
+  using y = steps(x, [1]); // the device still works
   assertEquals([...await y.data()], [4]);
 });
 
-gpuTest("a tensor beyond the device's largest buffer is refused where the body makes it", (gpu) => {
+gpuTest("a tensor larger than the device's largest buffer throws inside the body", (gpu) => {
   const elements = Math.ceil(gpu.info.limits.maxBufferSize / 4) + 64;
   assertThrows(() => gpu.capture(() => Tensor.empty(gpu, [elements])), OutOfMemoryError, "this device's largest");
 });
 
-gpuTest("a broken kernel in a program is told by the next wait, with its source", async (gpu) => {
+gpuTest("the next wait throws a program's kernel error, with the source", async (gpu) => {
   const broken = declareKernel({
     name: "test_broken_program",
     bindings: { y: output(1) },
@@ -280,8 +279,8 @@ gpuTest("a broken kernel in a program is told by the next wait, with its source"
 });
 
 Deno.test({
-  name: "a program refuses to run on a device that is lost or disposed of, and may still be disposed of",
-  sanitizeResources: false, // the drivers' own
+  name: "run() throws on a lost or disposed device; the program can still be disposed of",
+  sanitizeResources: false, // of the drivers
   sanitizeOps: false,
   fn: async () => {
     for (const lose of [(gpu: Gpu) => gpu.context.device.destroy(), (gpu: Gpu) => gpu[Symbol.dispose]()]) {
@@ -300,7 +299,7 @@ Deno.test({
   },
 });
 
-gpuTest("rehearse() notes a program's kernel runs when it is run, and does none", async (gpu) => {
+gpuTest("rehearse() notes a program's dispatches and executes none", async (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1]), [1]);
   using y = Tensor.from(gpu, new Float32Array([6]), [1]);
   const body = () => step.run(gpu, { x, y }, { term: 9 });

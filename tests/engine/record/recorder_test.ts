@@ -4,7 +4,7 @@ import { declareKernel, input, output } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { countSubmissions, gpuTest } from "../../gpu.ts";
 
-/** y = 3 x + term modulo 2^12: the order of runs, and each one's own params, show in the result. */
+/** y = 3 x + term modulo 2^12: the result shows the order and the parameters of the dispatches. */
 const step = declareKernel({
   name: "test_step",
   bindings: { x: input(1), y: output(1) },
@@ -14,7 +14,7 @@ const step = declareKernel({
   cost: () => ({ flops: 3, bytes: 8 }),
 });
 
-gpuTest("runs keep their order and their params beyond one submission's 512", async (gpu) => {
+gpuTest("dispatches keep their order and parameters across submissions", async (gpu) => {
   for (const runs of [1, 511, 512, 513, 1300]) {
     using a = Tensor.from(gpu, new Float32Array([1]), [1]);
     using b = Tensor.empty(gpu, [1]);
@@ -27,7 +27,7 @@ gpuTest("runs keep their order and their params beyond one submission's 512", as
   }
 });
 
-gpuTest("copies between buffers keep their place among the runs", async (gpu) => {
+gpuTest("copies keep their order among dispatches", async (gpu) => {
   using a = Tensor.from(gpu, new Float32Array([1]), [1]);
   using b = Tensor.empty(gpu, [1]);
   using kept = Tensor.empty(gpu, [1]);
@@ -57,7 +57,7 @@ gpuTest("nothing is submitted before a flush, a read or a wait", async (gpu) => 
   assertEquals(submissions(), 3);
 });
 
-gpuTest("profile() gives a row a kernel with its runs, time and cost, and then stops", async (gpu) => {
+gpuTest("profile() returns a row per kernel with runs, time and cost, and then stops", async (gpu) => {
   const other = declareKernel({
     name: "test_other",
     bindings: { y: output(1) },
@@ -82,7 +82,7 @@ gpuTest("profile() gives a row a kernel with its runs, time and cost, and then s
   assertEquals([gpu.context.recorder.needsCost, await gpu.profile(() => {})], [false, []]);
 });
 
-gpuTest("profile() ends where its body throws or a kernel is broken, and can begin again", async (gpu) => {
+gpuTest("profile() ends when its body throws or a kernel fails, and can start again", async (gpu) => {
   await assertRejects(
     () =>
       gpu.profile(() => {
@@ -106,11 +106,11 @@ gpuTest("profile() ends where its body throws or a kernel is broken, and can beg
   assertEquals(rows.map(({ kernel, runs }) => [kernel, runs]), [["test_step", 1]]);
 });
 
-gpuTest("profile() says so where the device has no timestamps", async (gpu) => {
+gpuTest("profile() throws on a device without timestamps", async (gpu) => {
   await assertRejects(() => gpu.profile(() => {}), GpuError, 'no feature "timestamp-query"');
 }, { withoutFeatures: ["timestamp-query"] });
 
-gpuTest("rehearse() notes runs with their params and bindings, does none of them, and then stops", async (gpu) => {
+gpuTest("rehearse() notes dispatches with parameters and bindings, executes none, and then stops", async (gpu) => {
   using a = Tensor.from(gpu, new Float32Array([1]), [1]);
   using b = Tensor.from(gpu, new Float32Array([7]), [1]);
   const runs = await gpu.context.rehearse(async () => {
