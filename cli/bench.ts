@@ -40,9 +40,10 @@ import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { saveTuning } from "./tile_file.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
+import { embeddedModel, resolveModel } from "./embedded_model.ts";
+import { environmentVariable } from "./environment.ts";
 import { showProgress } from "./progress.ts";
 
-const pocket = `${import.meta.dirname}/../models/pocket`;
 const parts = ["kernels", "stages", "edit", "compile", "full-size", "demo"] as const;
 
 /** Steps of seconds are timed twice, those of a minute once. */
@@ -74,7 +75,7 @@ export const command: Command = defineCommand({
       help: `only this part (${parts.join(", ")}); may be given several times`,
     },
     quick: { kind: "switch", help: "small shapes and pictures only, and a third of the time for each" },
-    model: { kind: "text", alias: "m", placeholder: "DIR", default: pocket, help: "model of the stages" },
+    model: { kind: "text", alias: "m", placeholder: "DIR", default: embeddedModel, help: "model of the stages" },
     steps: { kind: "whole", default: 20, min: 1, help: "denoising steps of the stages' picture" },
     peers: { kind: "switch", help: "measure tfjs and jax-js too (they are downloaded), and PyTorch with --python" },
     python: {
@@ -121,7 +122,7 @@ export const command: Command = defineCommand({
         argument: "--subgroup-matrices",
       });
     }
-    const python = values.python ?? Deno.env.get("BLUEROSE_PYTHON");
+    const python = values.python ?? environmentVariable("BLUEROSE_PYTHON");
     const before = values.compare === undefined
       ? undefined
       : parseReport(await Deno.readTextFile(values.compare), values.compare);
@@ -134,8 +135,8 @@ export const command: Command = defineCommand({
       console.log(stageLine(stage));
     };
     if (wanted.has("stages") && !values.tune) {
-      console.log(`Drawing with ${values.model === pocket ? "the embedded model" : values.model}`);
-      await measureStages({ model: values.model, steps: values.steps, budgetMs, onStage });
+      console.log(`Drawing with ${values.model === embeddedModel ? "the embedded model" : values.model}`);
+      await measureStages({ model: await resolveModel(values.model), steps: values.steps, budgetMs, onStage });
     }
 
     using gpu = onMatrices
