@@ -13,7 +13,7 @@ Deno.test("inspect tells the parts of a folder with their numbers, without a dev
     parts.map(({ part, kind, parameters, dtypes, problems }) => [part, kind, parameters, dtypes, problems]),
     [
       ["scheduler", "DDIMScheduler", 0, {}, []],
-      ["vae", "AutoencoderKL", 681911, { F16: 681911 }, []],
+      ["vae", "AutoencoderKL", 978103, { F16: 978103 }, []],
       ["text_encoder", "CLIPTextModel", 688512, { F16: 688512 }, []],
       ["tokenizer", "CLIPTokenizer", 0, {}, []],
       ["unet", "UNet2DConditionModel", 4809188, { F16: 4809188 }, []],
