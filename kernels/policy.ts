@@ -17,7 +17,7 @@ import {
   unsupportedAttentionReason,
 } from "./attention/form.ts";
 import type { AttentionSizes } from "./attention/sizes.ts";
-import type { TileShape } from "./gemm/tile.ts";
+import type { TileShape } from "./gemm/tile_shape.ts";
 
 /**
  * Kinds of product, each with a tile of its own: `row` has up to 8 rows, `skinny` up to 64, `few`
@@ -274,22 +274,13 @@ export class Policy {
    * The tile of a product of real matrices. Small products run on a small tile: a large one takes
    * longer to compile than it saves.
    */
-  realTile(rows: number, columns: number, depth: number): RealTile {
-    if (!this.#usesSubgroupTiles) return { SUBGROUP: false, LANES: 64, ROWS: 4, COLUMNS: 1, THREADS_X: 8 };
+  realTile(rows: number, columns: number, depth: number): TileShape {
+    if (!this.#usesSubgroupTiles) return { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 };
     const lanes = this.#info.subgroupSize;
-    if (rows * columns * depth < 6e6) return { SUBGROUP: true, LANES: lanes, ROWS: 8, COLUMNS: 1, THREADS_X: lanes };
-    const COLUMNS = columns >= 8 * lanes ? 2 : 1;
-    return { SUBGROUP: true, LANES: lanes, ROWS: rows > 8 ? 16 : 8, COLUMNS, THREADS_X: lanes };
+    const tile = { strategy: "subgroup", lanes, threadsX: lanes } as const;
+    if (rows * columns * depth < 6e6) return { ...tile, rows: 8, columns: 1 };
+    return { ...tile, rows: rows > 8 ? 16 : 8, columns: columns >= 8 * lanes ? 2 : 1 };
   }
-}
-
-/** Constants of the real product's tile. */
-export interface RealTile {
-  readonly SUBGROUP: boolean;
-  readonly LANES: number;
-  readonly ROWS: number;
-  readonly COLUMNS: number;
-  readonly THREADS_X: number;
 }
 
 /** Workgroups that occupy a GPU, roughly; and the least k of a part. */

@@ -1,7 +1,14 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
+import {
+  tileConstants,
+  tileConstantTypes,
+  type TileElement,
+  tileExtensions,
+  tileGrid,
+  tileWgsl,
+} from "../gemm/tile.ts";
 import { policyOf } from "../policy.ts";
 
 /**
@@ -48,7 +55,13 @@ export interface ProductOptions {
   readonly lowerOnly?: boolean;
 }
 
-type TileConstants = Record<"LANES" | "ROWS" | "COLUMNS" | "THREADS_X", number>;
+/** vec4 of f32 or f64; WGSL has no matrices of f64. */
+const realElement: TileElement = {
+  vector: "vec4<real>",
+  block: "Block",
+  row: (block, j) => `${block}.row${j}`,
+  skips: (column, endRow) => `params.lower * (${column}) >= ${endRow}`,
+};
 
 const productKernel = declareKernel({
   name: "real_product",
@@ -57,10 +70,10 @@ const productKernel = declareKernel({
     b: storage("read", "array<vec4<real>>"),
     y: storage("write", "array<vec4<real>>"),
   },
-  // Rows are counted one by one; everything along a row in vec4.
+  // Starts and row strides are counted in vec4.
   params: {
     m: "u32",
-    n4: "u32",
+    n: "u32",
     k: "u32",
     a_start: "u32",
     a_row: "u32",
@@ -72,154 +85,57 @@ const productKernel = declareKernel({
     before: "u32",
     sign: "f32",
   },
-  constants: {
-    real: "type",
-    TRANSPOSE_A: "bool",
-    TRANSPOSE_B: "bool",
-    SUBGROUP: "bool",
-    LANES: "u32",
-    ROWS: "u32",
-    COLUMNS: "u32",
-    THREADS_X: "u32",
-  },
-  extensions: ["subgroups"],
-  wgsl: (constants) => accessWgsl + (constants.SUBGROUP ? subgroupTile(constants) : workgroupTile(constants)),
-  grid: ({ m, n4 }, { SUBGROUP, LANES, ROWS, COLUMNS, THREADS_X }) =>
-    SUBGROUP
-      ? [Math.ceil(n4 / (LANES * COLUMNS)), Math.ceil(m / ROWS), 1]
-      : [Math.ceil(n4 / (THREADS_X * COLUMNS)), Math.ceil(m / (ROWS * LANES / THREADS_X)), 1],
-  cost: ({ m, n4, k, lower, before }, { real }) => {
-    const share = lower === 1 ? 0.5 : 1, n = 4 * n4;
-    const numbers = m * k + k * n + share * m * n * (before === 0 ? 1 : 2);
-    return { flops: 2 * share * m * n * k, bytes: numbers * (real === "f64" ? 8 : 4) };
+  constants: { real: "type", TRANSPOSE_A: "bool", TRANSPOSE_B: "bool", ...tileConstantTypes },
+  extensions: tileExtensions,
+  wgsl: (constants) => accessWgsl + tileWgsl(constants, realElement),
+  grid: ({ m, n }, constants) => tileGrid(constants, m, n, 1),
+  cost: ({ m, n, k, lower, before }, { real }) => {
+    const share = lower === 1 ? 0.5 : 1;
+    const elements = m * k + k * n + share * m * n * (before === 0 ? 1 : 2);
+    return { flops: 2 * share * m * n * k, bytes: elements * (real === "f64" ? 8 : 4) };
   },
 });
 
+/** The operands as tile.ts asks for them. */
 const accessWgsl = /* wgsl */ `
-struct Block4 { b0: vec4<real>, b1: vec4<real>, b2: vec4<real>, b3: vec4<real> }
-fn flip(b: Block4) -> Block4 {
-  return Block4(vec4<real>(b.b0.x, b.b1.x, b.b2.x, b.b3.x), vec4<real>(b.b0.y, b.b1.y, b.b2.y, b.b3.y),
-    vec4<real>(b.b0.z, b.b1.z, b.b2.z, b.b3.z), vec4<real>(b.b0.w, b.b1.w, b.b2.w, b.b3.w));
+struct Block { row0: vec4<real>, row1: vec4<real>, row2: vec4<real>, row3: vec4<real> }
+fn transposed(b: Block) -> Block {
+  return Block(
+    vec4<real>(b.row0.x, b.row1.x, b.row2.x, b.row3.x), vec4<real>(b.row0.y, b.row1.y, b.row2.y, b.row3.y),
+    vec4<real>(b.row0.z, b.row1.z, b.row2.z, b.row3.z), vec4<real>(b.row0.w, b.row1.w, b.row2.w, b.row3.w));
 }
-fn one_a(at: u32, part: u32) -> real {
-  let v = a[at];
-  return select(select(v.x, v.y, part == 1u), select(v.z, v.w, part == 3u), part > 1u);
+struct Row { start: u32, part: u32 }
+fn tile_row(batch: u32, row: u32) -> Row {
+  if (TRANSPOSE_A) { return Row(params.a_start + row / 4u, row % 4u); }
+  return Row(params.a_start + row * params.a_row, 0u);
 }
-fn load_a(row: u32, k: u32) -> vec4<real> { // elements k to k + 3 of a row
-  if (TRANSPOSE_A) {
-    let at = params.a_start + k * params.a_row + row / 4u;
-    let part = row % 4u;
-    return vec4<real>(one_a(at, part), one_a(at + params.a_row, part), one_a(at + 2u * params.a_row, part),
-      one_a(at + 3u * params.a_row, part));
-  }
-  return a[params.a_start + row * params.a_row + k / 4u];
+fn a_one(r: Row, k: u32) -> real { // A stored [K, M]
+  let v = a[r.start + k * params.a_row];
+  return select(select(v.x, v.y, r.part == 1u), select(v.z, v.w, r.part == 3u), r.part > 1u);
 }
-fn load_b(column4: u32, k: u32) -> Block4 { // rows k to k + 3 of four columns
-  let at = min(column4, params.n4 - 1u);
-  if (TRANSPOSE_B) {
-    let start = params.b_start + 4u * at * params.b_row + k / 4u;
-    return flip(Block4(b[start], b[start + params.b_row], b[start + 2u * params.b_row], b[start + 3u * params.b_row]));
-  }
-  let start = params.b_start + k * params.b_row + at;
-  return Block4(b[start], b[start + params.b_row], b[start + 2u * params.b_row], b[start + 3u * params.b_row]);
+fn tile_a(r: Row, k: u32) -> vec4<real> {
+  if (TRANSPOSE_A) { return vec4<real>(a_one(r, k), a_one(r, k + 1u), a_one(r, k + 2u), a_one(r, k + 3u)); }
+  return a[r.start + k / 4u];
 }
-fn put(row: u32, column4: u32, sum: vec4<real>) {
-  if (row < params.m && column4 < params.n4) {
-    let at = params.y_start + row * params.y_row + column4;
-    var value = sum * real(params.sign);
-    if (params.before == 1u) { value = y[at] + value; }
-    y[at] = value;
-  }
+struct Column { start: u32 }
+fn tile_column(batch: u32, column: u32) -> Column {
+  let at = min(column, params.n - 4u);
+  return Column(params.b_start + select(at / 4u, at * params.b_row, TRANSPOSE_B));
 }
+fn tile_b(c: Column, k: u32) -> Block {
+  let at = c.start + select(k * params.b_row, k / 4u, TRANSPOSE_B);
+  let block = Block(b[at], b[at + params.b_row], b[at + 2u * params.b_row], b[at + 3u * params.b_row]);
+  if (TRANSPOSE_B) { return transposed(block); }
+  return block;
+}
+fn place(row: u32, column: u32) -> u32 { return params.y_start + row * params.y_row + column / 4u; }
+fn tile_end(batch: u32, row: u32, column: u32, sum: vec4<real>) -> vec4<real> {
+  let value = sum * real(params.sign);
+  if (params.before == 1u) { return y[place(row, column)] + value; }
+  return value;
+}
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4<real>) { y[place(row, column)] = value; }
 `;
-
-function subgroupTile({ LANES: lanes, ROWS: rows, COLUMNS: columns }: TileConstants): string {
-  return /* wgsl */ `
-@compute @workgroup_size(${lanes})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let row = group.y * ${rows}u;
-  let column4 = group.x * ${lanes * columns}u + lane;
-  if (params.lower * group.x * ${lanes * columns * 4}u >= row + ${rows}u) { return; }
-  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4<real>();`, " "))}
-  let first_k = group.z * params.k; // zero, but not to the compiler: see tile.ts
-  for (var at = first_k; at < first_k + params.k; at += 4u) {
-    let k = at - first_k;
-    ${each(columns, (c) => `let b${c} = load_b(column4 + ${c * lanes}u, k);`)}
-    ${each(Math.ceil(rows / lanes), (i) => `let a${i} = load_a(min(row + ${i * lanes}u + lane, params.m - 1u), k);`)}
-    ${
-    each(rows, (i) =>
-      `{ let a = subgroupBroadcast(a${Math.floor(i / lanes)}, ${i % lanes}u); ${
-        each(columns, (c) =>
-          fmaChain(`c${i}_${c}`, "a", (j) =>
-            `b${c}.b${j}`, "vec4<real>"), " ")
-      } }`)
-  }
-  }
-  ${
-    rowLoop({ rows, columns, from: "first_k" }, (sum) =>
-      each(columns, (c) => `put(row + i, column4 + ${c * lanes}u, ${sum(c)});`, " "))
-  }
-}`;
-}
-
-/** Depth of the blocks in workgroup memory. */
-const depth = 16;
-
-function workgroupTile({ LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns }: TileConstants): string {
-  const threadsY = threads / threadsX, tileRows = rows * threadsY, tileQuads = columns * threadsX;
-  return /* wgsl */ `
-var<workgroup> block_a: array<vec4<real>, ${tileRows * depth / 4}>; // [k / 4, row]
-var<workgroup> block_b: array<vec4<real>, ${tileQuads * depth}>; // [k, column / 4]
-@compute @workgroup_size(${threads})
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = group.y * ${tileRows}u;
-  let column4 = group.x * ${tileQuads}u;
-  if (params.lower * column4 * 4u >= row + ${tileRows}u) { return; }
-  let x = thread % ${threadsX}u;
-  let y = thread / ${threadsX}u;
-  ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = vec4<real>();`, " "))}
-  let first_k = group.z * params.k;
-  for (var base = first_k; base < first_k + params.k; base += ${depth}u) {
-    let k = base - first_k;
-    for (var at = thread; at < ${tileRows * depth / 4}u; at += ${threads}u) {
-      let ka = k + at / ${tileRows}u * 4u;
-      var v = vec4<real>();
-      if (ka < params.k) { v = load_a(min(row + at % ${tileRows}u, params.m - 1u), ka); }
-      block_a[at] = v;
-    }
-    for (var at = thread; at < ${tileQuads * depth / 4}u; at += ${threads}u) {
-      let kb = k + at / ${tileQuads}u * 4u;
-      var v = Block4();
-      if (kb < params.k) { v = load_b(column4 + at % ${tileQuads}u, kb); }
-      let to = at / ${tileQuads}u * ${4 * tileQuads}u + at % ${tileQuads}u;
-      ${each(4, (j) => `block_b[to + ${j * tileQuads}u] = v.b${j};`, " ")}
-    }
-    workgroupBarrier();
-    for (var q = 0u; q < ${depth / 4}u; q++) {
-      ${
-    each(columns, (c) =>
-      `let b${c} = Block4(${
-        each(4, (j) =>
-          `block_b[(q * 4u + ${j}u) * ${tileQuads}u + x + ${c * threadsX}u]`, ", ")
-      });`)
-  }
-      ${
-    each(rows, (i) =>
-      `{ let a = block_a[q * ${tileRows}u + y * ${rows}u + ${i}u]; ${
-        each(columns, (c) =>
-          fmaChain(`c${i}_${c}`, "a", (j) =>
-            `b${c}.b${j}`, "vec4<real>"), " ")
-      } }`)
-  }
-    }
-    workgroupBarrier();
-  }
-  ${
-    each(rows, (i) =>
-      each(columns, (c) => `put(row + y * ${rows}u + ${i}u, column4 + x + ${c * threadsX}u, c${i}_${c});`, " "))
-  }
-}`;
-}
 
 /** The block with its defaults worked out, checked against its matrix. */
 function placed({ matrix, row = 0, column = 0, rows, columns }: Block) {
@@ -258,7 +174,7 @@ export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: P
     y.matrix.gpu,
     { a: a.matrix, b: b.matrix, y: y.matrix },
     {
-      ...{ m, n4: n / 4, k: depth },
+      ...{ m, n, k: depth },
       ...{ a_start: start(placeA), a_row: placeA.width / 4 },
       ...{ b_start: start(placeB), b_row: placeB.width / 4 },
       ...{ y_start: start(placeY), y_row: placeY.width / 4 },
@@ -270,7 +186,7 @@ export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: P
       real: y.matrix.dtype,
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
-      ...policyOf(y.matrix.gpu).realTile(m, n, depth),
+      ...tileConstants(y.matrix.gpu, policyOf(y.matrix.gpu).realTile(m, n, depth)),
     },
   );
 }

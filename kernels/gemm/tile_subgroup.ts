@@ -1,0 +1,65 @@
+import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
+import { put, skipStatement, type TileConstants, type TileElement } from "./tile_shape.ts";
+
+/**
+ * The entry point of the `subgroup` strategy: one subgroup is one workgroup, and no memory is
+ * shared. A lane owns `columns` vec4 of every row of the tile.
+ */
+export function subgroupTile(
+  { LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants,
+  element: TileElement,
+): string {
+  const loads = Math.ceil(rows / lanes);
+  const quads = wide ? 2 : 1; // vec4 of an access: neighbouring columns of B, consecutive k of A
+  const blocks = columns / quads;
+  const place = (c: number) => `column + ${(Math.floor(c / quads) * lanes * quads + c % quads) * 4}u`;
+  const sums = (row: number, text: (acc: string, c: number) => string) =>
+    each(columns, (c) => text(`c${row}_${c}`, c), " ");
+  const access = wide
+    ? {
+      a: (i: number) => `let w${i} = tile_a8(r${i}, k); let a${i}_0 = w${i}[0]; let a${i}_1 = w${i}[1];`,
+      b: (g: number) =>
+        `let e${g} = tile_b8(q${g}, k); let b${2 * g}_0 = e${g}.upper_left; let b${2 * g + 1}_0 = e${g}.upper_right; ` +
+        `let b${2 * g}_1 = e${g}.lower_left; let b${2 * g + 1}_1 = e${g}.lower_right;`,
+      put: (g: number, sum: (c: number) => string) =>
+        put(`batch, row + i, ${place(2 * g)}`, `mat2x4f(${sum(2 * g)}, ${sum(2 * g + 1)})`, 8),
+    }
+    : {
+      a: (i: number) => `let a${i}_0 = tile_a(r${i}, k);`,
+      b: (g: number) => `let b${g}_0 = tile_b(q${g}, k);`,
+      put: (g: number, sum: (c: number) => string) => put(`batch, row + i, ${place(g)}`, sum(g)),
+    };
+  return /* wgsl */ `
+@compute @workgroup_size(${lanes})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let batch = group.z;
+  let row = group.y * ${rows}u;
+  let column = group.x * ${4 * lanes * columns}u + lane * ${4 * quads}u;
+  ${skipStatement(element, `group.x * ${4 * lanes * columns}u`, `row + ${rows}u`)}
+  ${each(loads, (i) => `let r${i} = tile_row(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
+  ${each(blocks, (g) => `let q${g} = tile_column(batch, ${place(g * quads)});`)}
+  ${each(rows, (i) => sums(i, (acc) => `var ${acc} = ${element.vector}();`))}
+  let first_k = batch * params.k;
+  let end_k = first_k + params.k;
+  for (var at = first_k; at < end_k; at += ${4 * quads}u) {
+    let k = at - first_k;
+    ${each(blocks, access.b)}
+    ${each(loads, access.a)}
+    ${
+    each(rows, (i) =>
+      `{ ${
+        each(quads, (h) => `let x${h} = subgroupBroadcast(a${Math.floor(i / lanes)}_${h}, ${i % lanes}u);`, " ")
+      } ${
+        sums(i, (acc, c) =>
+          each(quads, (h) =>
+            fmaChain(acc, `x${h}`, (j) => element.row(`b${c}_${h}`, j), element.vector), " "))
+      } }`)
+  }
+  }
+  let first_row = batch * params.k; // depends on the workgroup: see tile.ts
+  ${
+    rowLoop({ rows, columns, from: "first_row" }, (sum) =>
+      each(blocks, (g) => `if (${place(g * quads)} < params.n) { ${access.put(g, sum)} }`))
+  }
+}`;
+}
