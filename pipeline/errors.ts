@@ -1,9 +1,11 @@
 /**
- * The errors of the pipeline. Each says the action, the requirement and the value, and carries the
- * numbers as fields, so that a program can act on what a person reads.
+ * The errors of the pipeline. A message states what failed, what was required and what was found.
+ * The same values are fields of the error, for programs.
+ *
+ * @module
  */
 
-/** A checkpoint, or a part of one, is missing, incomplete or of a kind that cannot be loaded. */
+/** A checkpoint or a part of it is missing, incomplete or of an unsupported kind. */
 export class CheckpointError extends Error {
   override name = "CheckpointError";
   /** The file or folder that the error is about. */
@@ -15,7 +17,7 @@ export class CheckpointError extends Error {
   }
 }
 
-/** A path that would leave the folder it belongs to: absolute, or climbing with `..`. */
+/** A path that leaves its folder: absolute, or with `..`. */
 export class PathError extends CheckpointError {
   override name = "PathError";
   /** The path as it was given. */
@@ -28,15 +30,15 @@ export class PathError extends CheckpointError {
 }
 
 /**
- * A file breaks a rule of the safetensors format, or a tensor was asked for that it does not hold.
+ * A file violates the safetensors format, or a requested tensor is not in it.
  */
 export class SafetensorsError extends CheckpointError {
   override name = "SafetensorsError";
-  /** The tensor that the error is about, where it is about one. */
+  /** The tensor that the error is about, if any. */
   readonly tensor?: string;
-  /** What the format asks for, where it is a number. */
+  /** The required value, where it is a number. */
   readonly expected?: number;
-  /** What the file says instead. */
+  /** The value found. */
   readonly actual?: number;
 
   constructor(
@@ -51,8 +53,7 @@ export class SafetensorsError extends CheckpointError {
 }
 
 /**
- * A configuration file asks for something that Blue Rose does not do, or is not what its class
- * expects.
+ * A configuration file requests an unsupported feature, or has a key of the wrong type.
  */
 export class ConfigError extends CheckpointError {
   override name = "ConfigError";
@@ -68,10 +69,10 @@ export class ConfigError extends CheckpointError {
   }
 }
 
-/** A model hub refused, failed or lied, or a file is wanted from its cache that is not there. */
+/** A request to a model hub failed, its data did not match, or the cache lacks a file. */
 export class HubError extends CheckpointError {
   override name = "HubError";
-  /** The HTTP status that the hub answered with, where it answered. */
+  /** HTTP status of the hub's response, if there was one. */
   readonly status?: number;
 
   constructor(message: string, details: { source: string; status?: number; cause?: unknown }) {
@@ -80,7 +81,7 @@ export class HubError extends CheckpointError {
   }
 }
 
-/** A LoRA or a textual inversion that is none, or does not fit the model. */
+/** A file is not a LoRA or textual inversion, or does not fit the model. */
 export class AdapterError extends CheckpointError {
   override name = "AdapterError";
   /** The keys of the file that the error is about. */
@@ -92,24 +93,23 @@ export class AdapterError extends CheckpointError {
   }
 }
 
-/** A prompt, a token or a token id that the tokenizer cannot take. */
+/** A prompt, token or token id that the tokenizer cannot process. */
 export class PromptError extends RangeError {
   override name = "PromptError";
 }
 
 /**
- * A picture that cannot be drawn with activations in f16, as some number of the UNet lies beyond
- * their range.
+ * The UNet's activations exceeded the range of f16.
  */
 export class ActivationRangeError extends RangeError {
   override name = "ActivationRangeError";
-  /** The largest number that f16 holds. */
+  /** The largest finite f16 value. */
   readonly limit = 65504;
 }
 
 /**
- * An edit that cannot be made: no alignment of the prompts, no layer to edit, a system that cannot
- * be solved.
+ * An edit failed: the prompts do not align, the model has no layer to edit, or the system is not
+ * solvable.
  */
 export class EditError extends Error {
   override name = "EditError";

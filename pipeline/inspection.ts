@@ -12,7 +12,7 @@ import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { isPickle, pickleMessage } from "./checkpoint/source/pickle.ts";
 import { readAll } from "./checkpoint/source/byte_source.ts";
-import { recogniseCheckpoint } from "./checkpoint/diffusers/checkpoint_kind.ts";
+import { recognizeCheckpoint } from "./checkpoint/diffusers/checkpoint_kind.ts";
 import { parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
 import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
 import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
@@ -233,7 +233,7 @@ export async function inspectFile(source: ByteSource, options: SingleFileOptions
     return only("no safetensors file, or a broken one", { problems: [messageOf(error)] });
   }
   using file = weights;
-  const { family, description, advice } = recogniseCheckpoint(file);
+  const { family, description, advice } = recognizeCheckpoint(file);
   const whole: PartInspection = {
     ...noWeights,
     ...contentsOf(file),

@@ -1,7 +1,9 @@
 /**
- * Binds a checkpoint's tensors to the modules that want them, by walking the checkpoint's own keys:
- * `w.at("to_out.0").get("weight", [out, in])` in a module's constructor. Constructors only say what
- * they want; the numbers follow in one pass over the file, once it is known that everything fits.
+ * Binds a checkpoint's tensors to modules by their keys: a module's constructor requests
+ * `w.at("to_out.0").get("weight", [out, in])`. Constructors only record requests. The data is read
+ * in one pass over the file, after all requests have been checked against the header.
+ *
+ * @module
  */
 
 import type { DType } from "../../engine/dtype.ts";
@@ -15,15 +17,14 @@ import type { SafetensorsDtype } from "./safetensors/format.ts";
 import type { Weights } from "./safetensors/weights.ts";
 
 /**
- * Bytes read at a time: the host never holds more of a model than this, and what is on its way to
- * the device.
+ * Bytes read at a time. This bounds the host memory that loading takes, uploads in flight aside.
  */
 const chunkBytes = 1 << 20;
 
-/** All tensors of one model on the device; disposing of it frees them. */
+/** All device tensors of one model. Disposing of it frees them. */
 export class ModelWeights implements Disposable {
   readonly #tensors = new Set<Disposable>();
-  /** What the tensors were read from. */
+  /** The file or folder that the tensors were read from. */
   readonly source: string;
   /** The model's LoRAs. */
   readonly adapters: AdapterStack = new AdapterStack();
@@ -32,7 +33,7 @@ export class ModelWeights implements Disposable {
     this.source = source;
   }
 
-  /** Makes a tensor (or what was made of it) one of the model's. */
+  /** Transfers ownership of a tensor, or of its repacked form, to the model. */
   add<T extends Disposable>(tensor: T): T {
     this.#tensors.add(tensor);
     return tensor;
@@ -45,19 +46,19 @@ export class ModelWeights implements Disposable {
   }
 }
 
-/** A tensor that some module wants. */
-interface Wish {
+/** A tensor that a module requests. */
+interface Request {
   readonly key: string;
   readonly dtype: SafetensorsDtype;
   /**
-   * Gives the tensor to fill: made early for plain weights, on arrival for weights that are
-   * repacked.
+   * The tensor to fill. Plain weights are allocated in advance, repacked ones when their data
+   * arrives.
    */
   readonly open: () => Tensor;
   readonly filled: (tensor: Tensor) => void;
 }
 
-/** One place in a checkpoint's tree of keys, with what is asked of it. */
+/** A prefix in a checkpoint's keys, through which modules request weights. */
 export class WeightScope {
   readonly #binder: Binder;
   readonly #prefix: string;
@@ -67,42 +68,42 @@ export class WeightScope {
     this.#prefix = prefix;
   }
 
-  /** The full key of this place, without a trailing dot. */
+  /** The prefix, without a trailing dot. */
   get path(): string {
     return this.#prefix;
   }
 
-  /** The place below: `w.at("down_blocks", 0, "resnets", 1)` or `w.at("to_out.0")`. */
+  /** The scope below: `w.at("down_blocks", 0, "resnets", 1)` or `w.at("to_out.0")`. */
   at(...path: (string | number)[]): WeightScope {
     return new WeightScope(this.#binder, [this.#prefix, ...path].filter((part) => part !== "").join("."));
   }
 
-  /** Whether the checkpoint holds a key here: for names that changed between versions. */
+  /** Whether the checkpoint has a key in this scope, for names that changed between versions. */
   has(key: string): boolean {
     return this.#binder.weights.tensors.has(this.#key(key));
   }
 
   /**
-   * A weight of `shape` (axes of length 1 at the end do not count: a 1×1 convolution is a linear
-   * layer). It is filled once all is known to fit.
+   * Requests a weight of `shape`. Trailing axes of length 1 are ignored: a 1×1 convolution equals a
+   * linear layer. The tensor is filled after all requests have been checked.
    */
   get(key: string, shape: readonly number[]): Tensor {
     const { gpu, owner } = this.#binder;
-    const info = this.#binder.wanted(this.#key(key), shape);
+    const info = this.#binder.expect(this.#key(key), shape);
     const tensor = owner.add(Tensor.empty(gpu, shape, info ? storedAs(info.dtype) : "f32", { exact: true }));
-    if (info) this.#binder.wish({ key: this.#key(key), dtype: info.dtype, open: () => tensor, filled: () => {} });
+    if (info) this.#binder.request({ key: this.#key(key), dtype: info.dtype, open: () => tensor, filled: () => {} });
     return tensor;
   }
 
   /**
-   * A weight that is kept in another form: `repack` gets it when it is filled; what it returns is
-   * the model's, and the weight itself is freed.
+   * Requests a weight that is stored in another form. `repack` receives the filled tensor; the
+   * model owns its result, and the tensor is freed.
    */
   repacked(key: string, shape: readonly number[], repack: (tensor: Tensor) => Disposable): void {
     const { gpu, owner } = this.#binder;
-    const info = this.#binder.wanted(this.#key(key), shape);
+    const info = this.#binder.expect(this.#key(key), shape);
     if (!info) return;
-    this.#binder.wish({
+    this.#binder.request({
       key: this.#key(key),
       dtype: info.dtype,
       open: () => Tensor.empty(gpu, shape, storedAs(info.dtype), { exact: true }),
@@ -114,11 +115,11 @@ export class WeightScope {
   }
 
   /**
-   * Makes the layer at this place one that LoRAs can update.
+   * Lets LoRAs update the layer of this scope.
    *
-   * @param shape of its weight
-   * @param prepare makes of a first factor [rank, in, …] what the layer wants; the tensor is its to
-   *   keep or to dispose of
+   * @param shape Shape of the layer's weight.
+   * @param prepare Converts a first factor [rank, in, …] to the layer's form, and takes ownership
+   *   of the tensor.
    */
   adaptable<Down extends Disposable>(
     shape: readonly number[],
@@ -135,12 +136,12 @@ export class WeightScope {
 class Binder {
   readonly missing: string[] = [];
   readonly misshapen: string[] = [];
-  readonly wishes: Wish[] = [];
+  readonly requests: Request[] = [];
   readonly used: Set<string> = new Set();
 
   constructor(readonly gpu: Gpu, readonly weights: Weights, readonly owner: ModelWeights) {}
 
-  wanted(key: string, shape: readonly number[]): { dtype: SafetensorsDtype } | undefined {
+  expect(key: string, shape: readonly number[]): { dtype: SafetensorsDtype } | undefined {
     const info = this.weights.tensors.get(key);
     if (!info) {
       this.missing.push(`${key} [${shape.join(", ")}]`);
@@ -158,8 +159,8 @@ class Binder {
     return info;
   }
 
-  wish(wish: Wish): void {
-    this.wishes.push(wish);
+  request(request: Request): void {
+    this.requests.push(request);
   }
 
   /** @throws {CheckpointError} that lists every missing, misshapen and unused key at once */
@@ -181,16 +182,16 @@ class Binder {
 /** What {@linkcode bindWeights} can be told. */
 export interface BindOptions {
   /**
-   * Keys that may be in the file although no module wants them: buffers that libraries once saved.
+   * Keys that may be present without being requested: buffers that old library versions saved.
    */
   readonly ignore?: RegExp;
-  /** Told of bytes as they arrive on the device. */
+  /** Called as bytes arrive on the device. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
 /**
- * Builds a model on a checkpoint: `build` constructs the modules, which take their weights from the
- * scope that it is given; then the file is read once, in ranges, straight into GPU buffers.
+ * Builds a model from a checkpoint. `build` constructs the modules, which request their weights
+ * from the scope that it receives. The file is then read once, in ranges, into GPU buffers.
  *
  * @throws {CheckpointError} that lists every missing, misshapen and unused key at once
  */
@@ -205,7 +206,7 @@ export async function bindWeights<T>(
     const binder = new Binder(gpu, weights, owner);
     const model = build(new WeightScope(binder, ""));
     binder.check(options.ignore);
-    await fill(gpu, weights, binder.wishes, options);
+    await fill(gpu, weights, binder.requests, options);
     return { model, owner };
   } catch (error) {
     owner[Symbol.dispose]();
@@ -214,10 +215,10 @@ export async function bindWeights<T>(
 }
 
 /**
- * Finds out whether a checkpoint fits a model, as {@linkcode bindWeights} would, by its header
- * alone: no number is read, and no device needed.
+ * Checks a checkpoint against a model as {@linkcode bindWeights} does, by its header alone: without
+ * reading tensor data and without a device.
  *
- * @throws {CheckpointError} as {@linkcode bindWeights} does
+ * @throws {CheckpointError} as {@linkcode bindWeights}
  */
 export function checkBinding(
   weights: Weights,
@@ -235,9 +236,16 @@ const nowhere = {
   context: { allocate: () => ({ buffer: {}, owners: 0 }), free() {}, scopes: { adopt() {}, abandon() {} } },
 } as unknown as Gpu;
 
-async function fill(gpu: Gpu, weights: Weights, wishes: readonly Wish[], { onProgress }: BindOptions): Promise<void> {
-  // In the order of the file, so that a disk or a network reads straight on.
-  const ordered = wishes.map((wish) => ({ ...wish, ...weights.info(wish.key) })).sort((a, b) => a.offset - b.offset);
+async function fill(
+  gpu: Gpu,
+  weights: Weights,
+  requests: readonly Request[],
+  { onProgress }: BindOptions,
+): Promise<void> {
+  // In file order, so that reads are sequential.
+  const ordered = requests.map((request) => ({ ...request, ...weights.info(request.key) })).sort((a, b) =>
+    a.offset - b.offset
+  );
   const totalBytes = ordered.reduce((sum, { bytes }) => sum + bytes, 0);
   let doneBytes = 0;
   using uploader = new Uploader(gpu);

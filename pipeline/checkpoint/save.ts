@@ -1,12 +1,15 @@
-/** Files and folders that appear whole or not at all. */
+/**
+ * Atomic writes of files and folders (Deno only): they appear complete or not at all.
+ *
+ * @module
+ */
 
 import { CheckpointError } from "../errors.ts";
 import { type ByteSink, type TensorEntry, writeSafetensors } from "./safetensors/writer.ts";
 
 /**
- * Writes a file beside its final place and moves it there once it is complete and on the disk, so
- * that whoever looks finds the old file or the new one and never a part. A failure leaves no trace
- * (Deno only).
+ * Writes a temporary file beside the target, flushes it and renames it, so that readers see the old
+ * file or the new one. A failure removes the temporary file.
  *
  * @throws What `write` throws, and Deno's errors where the folder cannot be written.
  */
@@ -94,8 +97,8 @@ export async function writeFolderAtomically(
 }
 
 /**
- * Moves all that is in `stage` into `target`; what is replaced waits aside until all is done, and
- * comes back if it is not.
+ * Moves the content of `stage` into `target`. Replaced parts are kept aside until all moves have
+ * succeeded, and are restored if one fails.
  */
 async function replaceParts(stage: string, target: string): Promise<void> {
   const aside = `${stage.replace(/\.tmp$/, "")}.old`;

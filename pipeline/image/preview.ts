@@ -1,10 +1,14 @@
-/** Pictures of latents without the autoencoder: rough and small, and next to free. */
+/**
+ * Previews of latents without the autoencoder: small and approximate, at almost no cost.
+ *
+ * @module
+ */
 
 import { ShapeError } from "../../engine/errors.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { type Picture, pictureFromFloats } from "./picture.ts";
 
-/** What one unit of each latent channel adds to red, green and blue, in −1…1. */
+/** RGB contribution of one unit of each latent channel, in −1…1. */
 export type LatentFactors = readonly (readonly [red: number, green: number, blue: number])[];
 
 /**
@@ -20,7 +24,7 @@ export const stableDiffusionLatentFactors: LatentFactors = [
 ];
 
 /**
- * Pictures of latents by a linear map: rgb = (1 + scale · Σ_c latent_c · factor_c) / 2, one pixel
+ * Maps latents to pictures linearly: rgb = (1 + scale · Σ_c latent_c · factor_c) / 2, one pixel
  * for each place, an eighth of the final size. For callbacks: while denoising, latents still hold
  * noise, and so does the preview.
  *
@@ -60,10 +64,10 @@ export async function previewFromLatents(
   return Array.from({ length: batch }, (_, b) => {
     const rgb = new Float32Array(3 * pixels); // [h, w, 3]
     for (let pixel = 0; pixel < pixels; pixel++) {
-      for (let colour = 0; colour < 3; colour++) {
+      for (let color = 0; color < 3; color++) {
         let sum = 0;
-        factors.forEach((factor, c) => sum += values[(b * channels + c) * pixels + pixel] * factor[colour]);
-        rgb[3 * pixel + colour] = (1 + scale * sum) / 2;
+        factors.forEach((factor, c) => sum += values[(b * channels + c) * pixels + pixel] * factor[color]);
+        rgb[3 * pixel + color] = (1 + scale * sum) / 2;
       }
     }
     return pictureFromFloats(rgb, { width, height });

@@ -1,9 +1,13 @@
-/** Says what a safetensors file holds, by the names and shapes of its tensors. */
+/**
+ * Recognizes what a safetensors file holds by the names and shapes of its tensors.
+ *
+ * @module
+ */
 
 import type { Weights } from "../safetensors/weights.ts";
 import { relativesByInChannels } from "./config/unet.ts";
 
-/** What a file turned out to be. */
+/** What a file holds. */
 export interface CheckpointKind {
   /**
    * "sd1" and "sd2" are whole Stable Diffusion checkpoints in the LDM layout, which can be loaded;
@@ -12,7 +16,7 @@ export interface CheckpointKind {
   readonly family: "sd1" | "sd2" | "other";
   /** In words, as in "the file is …": "an SDXL checkpoint". */
   readonly description: string;
-  /** What to do with such a file, where there is something to do. */
+  /** How to use such a file, if there is a way. */
   readonly advice?: string;
 }
 
@@ -66,8 +70,8 @@ const otherSignatures: readonly Signature[] = [
   { key: /^control_model\./, description: "a ControlNet with its Stable Diffusion checkpoint" },
 ];
 
-/** Tells what a file is. Reads nothing but its header. */
-export function recogniseCheckpoint(weights: Weights): CheckpointKind {
+/** Recognizes a file by its header. */
+export function recognizeCheckpoint(weights: Weights): CheckpointKind {
   const keys = [...weights.tensors.keys()];
   const other = (description: string, advice?: string): CheckpointKind => ({ family: "other", description, advice });
   const match = (signatures: readonly Signature[]): CheckpointKind | undefined => {

@@ -8,7 +8,7 @@ import { CheckpointError } from "../../errors.ts";
 import type { ByteSource } from "../source/byte_source.ts";
 import { fileSource } from "../source/disk.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
-import { recogniseCheckpoint } from "../diffusers/checkpoint_kind.ts";
+import { recognizeCheckpoint } from "../diffusers/checkpoint_kind.ts";
 import { clipPrefix, inferConfigs, type PipelineConfigs, type PredictionType } from "./config.ts";
 import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
 import type { ConfigJson, ModelOrigin } from "../source/origin.ts";
@@ -65,7 +65,7 @@ export class SingleFile implements Disposable {
     if (isPickle(name)) throw new CheckpointError(pickleMessage(name), { source: name });
     const weights = await SafetensorsFile.open(typeof source === "string" ? await fileSource(source) : source);
     try {
-      const { family, description, advice } = recogniseCheckpoint(weights);
+      const { family, description, advice } = recognizeCheckpoint(weights);
       if (family === "other") {
         const hint = advice === undefined ? "" : `; ${advice}`;
         throw new CheckpointError(`Cannot load ${name} as it is ${description}${hint}`, { source: name });

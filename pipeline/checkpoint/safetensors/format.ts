@@ -1,5 +1,6 @@
 /**
- * Facts of the safetensors format (https://github.com/huggingface/safetensors#format): element types, their sizes and the header's limit.
+ * Facts of the safetensors format (https://github.com/huggingface/safetensors#format): element
+ * types, their sizes and the header's limit.
  *
  * @module
  */
@@ -12,8 +13,8 @@ export type SafetensorsDtype =
   | ("C64" | "F64" | "I64" | "U64");
 
 /**
- * Element types with their sizes in bits, by rising alignment: files lay tensors out the other way,
- * the widest first.
+ * Element types with their sizes in bits, by rising alignment. Files store tensors in the reverse
+ * order, widest first.
  */
 export const bitsOf: Readonly<Record<SafetensorsDtype, number>> = {
   BOOL: 8,
@@ -40,16 +41,16 @@ export const bitsOf: Readonly<Record<SafetensorsDtype, number>> = {
 
 export const dtypesByAlignment = Object.keys(bitsOf) as SafetensorsDtype[];
 
-/** The format's bound on the header's length, against files that ask for all memory. */
+/** The format's limit on the header's length, which bounds memory use. */
 export const maxHeaderBytes = 100_000_000;
 
-/** What a header says of one tensor. */
+/** A tensor's entry in a header. */
 export interface TensorInfo {
   readonly dtype: SafetensorsDtype;
   readonly shape: readonly number[];
-  /** Where the tensor's bytes begin in its file. */
+  /** Byte offset in the file. */
   readonly offset: number;
-  /** How many there are. */
+  /** Length in bytes. */
   readonly bytes: number;
 }
 

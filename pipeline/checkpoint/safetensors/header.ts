@@ -1,6 +1,7 @@
 /**
- * Reads and validates the header of a safetensors file (https://github.com/huggingface/safetensors#format): 8 bytes of header length, a JSON
- * header, then the tensors' bytes without gaps.
+ * Reads and validates the header of a safetensors file
+ * (https://github.com/huggingface/safetensors#format): 8 bytes of header length, a JSON header,
+ * then the tensors' bytes without gaps.
  *
  * @module
  */

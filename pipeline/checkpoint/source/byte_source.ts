@@ -6,24 +6,24 @@
 
 import { CheckpointError } from "../../errors.ts";
 
-/** Bytes that can be read in ranges, without ever being in memory as a whole. */
+/** Bytes that are read in ranges, without holding the whole in memory. */
 export interface ByteSource {
-  /** What to call the source in messages: a path or a file name. */
+  /** Path or file name, for messages. */
   readonly name: string;
   /** Length in bytes. */
   readonly size: number;
   /**
-   * The bytes `[offset, offset + length)`, in an array of their own. Reads may overlap in time.
+   * Reads the bytes `[offset, offset + length)` into a new array. Reads may run concurrently.
    *
-   * @param into Room for the bytes, which sources that can will use, so that reading much leaves no
-   *   garbage. What is returned counts.
+   * @param into A buffer that the source may reuse for the result, to save allocations. Use the
+   *   returned array.
    */
   read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
-  /** Gives the file back to the system, where there is one. */
+  /** Closes the file, if there is one. */
   close?(): void;
 }
 
-/** A source over bytes that are already in memory. They are copied when read. */
+/** A source over bytes in memory. Reads copy them. */
 export function bytesSource(bytes: Uint8Array, name: string): ByteSource {
   return {
     name,
@@ -35,7 +35,7 @@ export function bytesSource(bytes: Uint8Array, name: string): ByteSource {
   };
 }
 
-/** A source over a Blob or File, as browsers hand out for chosen and dropped files. */
+/** A source over a Blob or a File, such as a file chosen or dropped in a browser. */
 export function blobSource(blob: Blob, name: string = (blob as File).name ?? "blob"): ByteSource {
   return {
     name,
@@ -48,7 +48,7 @@ export function blobSource(blob: Blob, name: string = (blob as File).name ?? "bl
   };
 }
 
-/** Whole contents of a source, for the small ones. */
+/** Reads a whole source. For small files. */
 export async function readAll(source: ByteSource): Promise<Uint8Array<ArrayBuffer>> {
   return await source.read(0, source.size);
 }

@@ -25,7 +25,7 @@ export async function fileSource(path: string): Promise<ByteSource> {
     file.close();
     throw new CheckpointError(`Cannot read ${path} as it is not a file`, { source: path });
   }
-  // A Deno file has one position, which seek and read share: reads wait for each other here.
+  // A Deno file has one position, shared by seek and read, so reads are serialized.
   let turn: Promise<unknown> = Promise.resolve();
   const readNow = async (
     offset: number,
@@ -99,7 +99,7 @@ function diskTree(root: string): FileTree {
   });
 }
 
-/** Opens what a user named: a tree as it is, a string as a folder on disk. */
+/** Returns a tree as it is, and opens a string as a folder on disk. */
 export async function openTree(folder: string | FileTree): Promise<FileTree> {
   return typeof folder === "string" ? await directoryTree(folder) : folder;
 }

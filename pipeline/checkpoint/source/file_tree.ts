@@ -11,9 +11,9 @@ import { parsePythonJson } from "./json.ts";
 
 /** A read-only folder of files, addressed by relative paths with `/` between their parts. */
 export interface FileTree {
-  /** What to call the folder in messages. */
+  /** Path or id of the folder, for messages. */
   readonly name: string;
-  /** Whether a file lies at the path. @throws {PathError} if the path leaves the folder. */
+  /** Whether a file exists at the path. @throws {PathError} if the path leaves the folder */
   has(path: string): Promise<boolean>;
   /** Opens a file for reading in ranges. @throws {CheckpointError} if there is none. */
   open(path: string): Promise<ByteSource>;
@@ -34,7 +34,7 @@ export interface FileTree {
 }
 
 /**
- * A folder in memory, or of Blobs as a browser hands them out: `{ "unet/config.json": bytes, … }`.
+ * A folder of byte arrays or Blobs, keyed by path: `{ "unet/config.json": bytes, … }`.
  *
  * @throws {PathError} if a key is not a relative path inside the folder.
  */
@@ -54,8 +54,8 @@ export function memoryTree(files: Readonly<Record<string, Uint8Array | Blob>>, n
 }
 
 /**
- * What lies directly inside a folder ("" for the root), given the paths of all files: sorted,
- * folders with `/`.
+ * Lists the direct children of a folder ("" for the root), given the paths of all files. Sorted;
+ * folders end with `/`.
  */
 export function childrenOf(folder: string, paths: Iterable<string>): string[] {
   const prefix = folder === "" ? "" : `${folder}/`;
@@ -78,8 +78,8 @@ export function childrenOf(folder: string, paths: Iterable<string>): string[] {
 export function checkPath(path: string, owner: string): string {
   const parts = path.split("/").filter((part) => part !== ".");
   // deno-lint-ignore no-control-regex
-  const hasStrangers = /[\\\u0000-\u001f]|^[A-Za-z]:/.test(path);
-  if (hasStrangers || parts.length === 0 || parts.some((part) => part === "" || part === "..")) {
+  const isUnsafe = /[\\\u0000-\u001f]|^[A-Za-z]:/.test(path);
+  if (isUnsafe || parts.length === 0 || parts.some((part) => part === "" || part === "..")) {
     throw new PathError(
       `Cannot follow the path ${
         JSON.stringify(path)
@@ -91,8 +91,7 @@ export function checkPath(path: string, owner: string): string {
 }
 
 /**
- * Derives a whole tree from the three operations in which trees differ; each path it hands on has
- * been checked.
+ * Builds a tree from the three operations in which trees differ. They receive checked paths only.
  */
 export function fileTree(base: {
   name: string;

@@ -1,6 +1,6 @@
 /**
- * Parses JSON as Python writes it: diffusers saves a scheduler's infinite bounds as `Infinity` and
- * `-Infinity`, which no JSON has. `NaN` reads as null.
+ * Parses JSON as Python writes it, with `Infinity`, `-Infinity` and `NaN`, which standard JSON
+ * lacks. diffusers saves infinite bounds of schedulers this way. `NaN` reads as null.
  *
  * @throws {SyntaxError} for anything else that is not JSON.
  */

@@ -5,19 +5,19 @@ import type { ComponentName } from "../diffusers/config/model_index.ts";
 import { type HubOptions, isHubId, openHub } from "../hub/hub.ts";
 import { pipelineFiles } from "../diffusers/pipeline_files.ts";
 
-/** What {@linkcode openModelSource} can be told beside the hub's options. */
+/** Options of {@linkcode openModelSource}: those of the hub, and what to fetch. */
 export interface ModelSourceOptions extends Omit<HubOptions, "onProgress"> {
-  /** "fp16" picks the half-precision files. */
+  /** Precision variant in the file names: "fp16". Default: none. */
   readonly variant?: string;
-  /** Components that are not wanted: their files are not fetched. */
+  /** Components to leave out. Their files are not fetched. */
   readonly without?: readonly ComponentName[];
-  /** Told how much of all files has been fetched. */
+  /** Called with the bytes fetched so far and the total over all files. */
   readonly onFetch?: (doneBytes: number, totalBytes: number) => void;
 }
 
 /**
- * Opens a model in diffusers' layout by what a user calls it: a folder, or else a model of the hub,
- * of which just the needed files are fetched.
+ * Opens a model in diffusers' layout: a folder if it exists, otherwise a model on the hub, of which
+ * only the needed files are fetched.
  *
  * @throws {CheckpointError} if there is no such folder and the name cannot be a hub id; {HubError}
  *   if the hub does not have it either
@@ -26,7 +26,7 @@ export async function openModelSource(source: string | FileTree, options: ModelS
   try {
     return await openTree(source);
   } catch (error) {
-    // A name like OWNER/NAME that is no folder here is meant for the hub; ./NAME and /NAME are not.
+    // OWNER/NAME can be a hub id; ./NAME and /NAME cannot.
     if (
       !(error instanceof CheckpointError) || typeof source !== "string" || !isHubId(source) || !source.includes("/")
     ) throw error;

@@ -1,13 +1,15 @@
 /**
- * Where a model came from: what is needed to write it again. Weights on the device are repacked and
- * rounded; the files are not.
+ * The files that a model was loaded from. Saving reads them again, because weights on the device
+ * are repacked and rounded.
+ *
+ * @module
  */
 
 import type { FileTree } from "./file_tree.ts";
 import type { Weights } from "../safetensors/weights.ts";
 import { openWeights, type WeightsBaseName } from "../safetensors/weight_files.ts";
 
-/** The contents of a configuration file, as they stand in it. */
+/** The parsed content of a configuration file, unchanged. */
 export type ConfigJson = Readonly<Record<string, unknown>>;
 
 /** The files of a model. */

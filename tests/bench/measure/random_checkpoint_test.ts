@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { randomEntries } from "../../../bench/measure/random_checkpoint.ts";
 import { configs, shapesOf } from "../../../bench/cases/sd14.ts";
-import { recogniseCheckpoint } from "../../../pipeline/checkpoint/diffusers/checkpoint_kind.ts";
+import { recognizeCheckpoint } from "../../../pipeline/checkpoint/diffusers/checkpoint_kind.ts";
 import { inferConfigs } from "../../../pipeline/checkpoint/ldm/config.ts";
 import { singleFileEntries } from "../../../pipeline/checkpoint/ldm/single_file_entries.ts";
 import { tensorBytes, type TensorEntry } from "../../../pipeline/checkpoint/safetensors/writer.ts";
@@ -57,7 +57,7 @@ Deno.test("from the shapes of a full-size single file follows the configuration 
     textEncoder: part("text_encoder"),
     predictionType: "epsilon",
   }));
-  assertEquals(recogniseCheckpoint(file).family, "sd1");
+  assertEquals(recognizeCheckpoint(file).family, "sd1");
   const inferred = inferConfigs(file, { family: "sd1", predictionType: "epsilon", upcastAttention: false });
   for (const name of [...parts, "scheduler"] as const) {
     for (const [key, value] of Object.entries(configs[name])) {

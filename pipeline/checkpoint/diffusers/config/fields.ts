@@ -11,7 +11,7 @@
 import { ConfigError } from "../../../errors.ts";
 import type { FileTree } from "../../source/file_tree.ts";
 
-/** One JSON object with its file's name, so that each complaint can say where to look. */
+/** A JSON object with the name of its file, for error messages. */
 export class Fields {
   readonly #json: Record<string, unknown>;
 
@@ -23,8 +23,7 @@ export class Fields {
   }
 
   /**
-   * The value of a key, which counts as missing where the file says `undefined` only; null is a
-   * value.
+   * The value of a key; `undefined` if the key is missing. `null` counts as a value.
    */
   value(key: string): unknown {
     return Object.hasOwn(this.#json, key) ? this.#json[key] : undefined;
