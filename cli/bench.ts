@@ -101,7 +101,11 @@ export const command: Command = defineCommand({
     },
     json: { kind: "text", placeholder: "FILE", help: "write the results as JSON" },
     html: { kind: "text", placeholder: "FILE", help: "write the results as a page with a roofline plot" },
-    compare: { kind: "text", placeholder: "FILE", help: "an earlier run's JSON: say what has changed since" },
+    compare: {
+      kind: "text",
+      placeholder: "FILE",
+      help: "the JSON of an earlier run: print each time's ratio new / old, and mark what is more than 5 % slower",
+    },
   },
   examples: [
     { line: "bench", says: "everything, on this machine's device" },
@@ -192,10 +196,6 @@ export const command: Command = defineCommand({
     if (report.targets!.some(({ verdict }) => verdict !== "not measured")) {
       console.log(`\nTargets\n${targetsText(report.targets!)}`);
     }
-    if (before) console.log(`\n${comparisonText(compareReports(before, report), { beforeName: values.compare! })}`);
-    if (before && before.device.name !== report.device.name) {
-      console.log(`  (that was another device: ${before.device.name})`);
-    }
     for (
       const [path, text] of [[values.json, () => JSON.stringify(report, null, 2) + "\n"], [
         values.html,
@@ -205,6 +205,12 @@ export const command: Command = defineCommand({
       if (path === undefined) continue;
       await Deno.writeTextFile(path, text());
       console.log(path);
+    }
+    if (before) {
+      if (before.device.name !== report.device.name) {
+        console.log(`\n${values.compare} was measured on another device: ${before.device.name}`);
+      }
+      console.log(`\n${comparisonText(compareReports(before, report), { beforeName: values.compare! })}`);
     }
 
     async function measureKernels(): Promise<void> {

@@ -331,28 +331,35 @@ export function compareReports(before: BenchReport, after: BenchReport): Compari
 }
 
 /**
- * A comparison as text. Changes below `noise` (distance of the ratio from 1) are counted, not
- * listed.
+ * A comparison as text: a line per common entry with the ratio new / old, then a summary line with
+ * the number of common entries, the geometric mean of the ratios, the worst ratio, and the number
+ * of slower entries. An entry whose ratio exceeds `1 + tolerance` is marked `slower`.
  */
 export function comparisonText(
   { changes, added, missing }: Comparison,
-  options: { beforeName: string; noise?: number },
+  options: { beforeName: string; tolerance?: number },
 ): string {
-  const { beforeName, noise = 0.05 } = options;
-  const moved = changes.filter(({ ratio }) => Math.abs(Math.log(ratio)) > Math.log1p(noise));
-  const mean = Math.exp(changes.reduce((sum, { ratio }) => sum + Math.log(ratio), 0) / Math.max(changes.length, 1));
+  const { beforeName, tolerance = 0.05 } = options;
+  const isSlower = ({ ratio }: Change) => ratio > 1 + tolerance;
   return [
-    `Against ${beforeName}: ${changes.length} in common, ${moved.length} moved by more than ${percent(noise)}, ` +
-    `all take ${digits(mean)} times as long (geometric mean)`,
-    ...moved.map(({ name, beforeMs, afterMs, ratio }) =>
-      `  ${name.padEnd(kernelWidth + shapeWidth)}${digits(beforeMs).padStart(9)} → ${
-        digits(afterMs).padStart(9)
-      } ms  ` +
-      (ratio < 1 ? `${digits(1 / ratio)} times as fast` : `${digits(ratio)} times as long`)
+    `Compared with ${beforeName} (ratio of times, new / old)`,
+    ...changes.map((change) =>
+      `  ${change.name.padEnd(kernelWidth + shapeWidth)}${digits(change.beforeMs).padStart(9)} → ${
+        digits(change.afterMs).padStart(9)
+      } ms  ${ratio(change.ratio)}${isSlower(change) ? "  slower" : ""}`
     ),
-    ...(added.length > 0 ? [`  only now: ${some(added)}`] : []),
-    ...(missing.length > 0 ? [`  only then: ${some(missing)}`] : []),
+    ...(added.length > 0 ? [`  only in the new run: ${some(added)}`] : []),
+    ...(missing.length > 0 ? [`  only in the old run: ${some(missing)}`] : []),
+    comparisonSummary(changes, changes.filter(isSlower).length, tolerance),
   ].join("\n");
+}
+
+function comparisonSummary(changes: readonly Change[], slower: number, tolerance: number): string {
+  if (changes.length === 0) return "0 entries in common";
+  const mean = Math.exp(changes.reduce((sum, { ratio }) => sum + Math.log(ratio), 0) / changes.length);
+  const worst = changes.reduce((most, change) => change.ratio > most.ratio ? change : most);
+  return `${changes.length} entries in common, geometric mean ${ratio(mean)}, worst ${ratio(worst.ratio)} ` +
+    `(${worst.name}), ${slower} slower by more than ${percent(tolerance)}`;
 }
 
 /** The first few names: a filtered run lacks most entries of a full one. */

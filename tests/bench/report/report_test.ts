@@ -85,20 +85,37 @@ Deno.test("compareReports() matches by name, puts the largest change first, and 
   assertEquals([comparison.added, comparison.missing], [["matmul new"], ["matmul gone"]]);
 });
 
-Deno.test("a comparison lists what moved by more than the noise, in both directions", () => {
-  const before = report([row("same", 10), row("fast", 10), row("slow", 10)]);
-  const after = report([row("same", 10.3), row("fast", 5), row("slow", 30)]);
-  const text = comparisonText(compareReports(before, after), { beforeName: "old.json" });
-  assert(text.includes("Against old.json: 3 in common, 2 moved"), text);
-  assert(/matmul fast .* 2\.00 times as fast/.test(text), text);
-  assert(/matmul slow .* 3\.00 times as long/.test(text), text);
-  assert(!text.includes("matmul same"), text);
+Deno.test("a comparison prints the ratio of every common entry and marks those more than 5 % slower", () => {
+  const before = report([row("same", 10), row("fast", 10), row("slow", 10)], [{ stage: "picture", ms: 100 }]);
+  const after = report([row("same", 10.3), row("fast", 5), row("slow", 30)], [{ stage: "picture", ms: 106 }]);
+  const lines = comparisonText(compareReports(before, after), { beforeName: "old.json" }).split("\n");
+  const line = (name: string) => lines.find((line) => line.startsWith(`  ${name} `));
+  assert(lines[0].startsWith("Compared with old.json"), lines[0]);
+  assert(line("matmul same")?.endsWith("ms  ×1.03"), line("matmul same"));
+  assert(line("matmul fast")?.endsWith("ms  ×0.500"), line("matmul fast"));
+  assert(line("matmul slow")?.endsWith("ms  ×3.00  slower"), line("matmul slow"));
+  assert(line("picture")?.endsWith("ms  ×1.06  slower"), line("picture"));
 });
 
-Deno.test("a comparison names a few of the rows that only one run has, and counts the rest", () => {
+Deno.test("a comparison ends with a summary line: entries, geometric mean, worst ratio, number slower", () => {
+  const before = report([row("fast", 10), row("slow", 10)], [{ stage: "picture", ms: 100 }]);
+  const after = report([row("fast", 5), row("slow", 20)], [{ stage: "picture", ms: 100 }]);
+  const text = comparisonText(compareReports(before, after), { beforeName: "old.json" });
+  assertEquals(
+    text.split("\n").at(-1),
+    "3 entries in common, geometric mean ×1.00, worst ×2.00 (matmul slow), 1 slower by more than 5.00 %",
+  );
+  const apart = comparisonText(compareReports(report([row("a", 1)]), report([row("b", 1)])), {
+    beforeName: "old.json",
+  });
+  assertEquals(apart.split("\n").at(-1), "0 entries in common");
+});
+
+Deno.test("a comparison names the first entries that only one run has, and counts the rest", () => {
   const before = report(["a", "b", "c", "d", "e", "f", "g", "h"].map((shape) => row(shape, 1)));
   const text = comparisonText(compareReports(before, report([row("a", 1)])), { beforeName: "old.json" });
-  assert(text.endsWith("only then: matmul b; matmul c; matmul d; matmul e; matmul f; matmul g and 1 more"), text);
+  const expected = "only in the old run: matmul b; matmul c; matmul d; matmul e; matmul f; matmul g and 1 more";
+  assert(text.includes(expected), text);
 });
 
 Deno.test("a full-size step is told with its ratio to PyTorch and its memory beside the weights", () => {
