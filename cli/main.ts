@@ -11,6 +11,7 @@ import { nearest } from "./nearest.ts";
 
 /** An entry of the command table. */
 export interface CommandEntry {
+  /** The command's name on the command line. */
   readonly name: string;
   /** One line for the list of commands. */
   readonly summary: string;

@@ -37,6 +37,7 @@ export type Tuning = Readonly<Record<string, AdapterTuning>>;
 
 /** A tuning that cannot be read, or that the device cannot run. */
 export class TuningError extends Error {
+  /** The name of the class. */
   override readonly name = "TuningError";
 }
 

@@ -17,10 +17,15 @@ import { CLIPTokenizer } from "./text/tokenizer.ts";
  * StableDiffusionPipeline(other.components)`.
  */
 export interface PipelineComponents {
+  /** Decodes latents to pictures. */
   readonly vae: AutoencoderKL;
+  /** Encodes prompts. */
   readonly textEncoder: CLIPTextModel;
+  /** Splits prompts into tokens. */
   readonly tokenizer: CLIPTokenizer;
+  /** Predicts the noise of latents. */
   readonly unet: UNet2DConditionModel;
+  /** Plans the denoising steps. */
   readonly scheduler: Scheduler;
   /**
    * Flags pictures that are not safe for work; flagged pictures become black. `null` goes without

@@ -7,10 +7,12 @@
 
 /** A checkpoint or a part of it is missing, incomplete or of an unsupported kind. */
 export class CheckpointError extends Error {
+  /** The name of the class. */
   override name = "CheckpointError";
   /** The file or folder that the error is about. */
   readonly source: string;
 
+  /** Keeps the details as fields. */
   constructor(message: string, details: { source: string; cause?: unknown }) {
     super(message, { cause: details.cause });
     this.source = details.source;
@@ -19,10 +21,12 @@ export class CheckpointError extends Error {
 
 /** A path that leaves its folder: absolute, or with `..`. */
 export class PathError extends CheckpointError {
+  /** The name of the class. */
   override name = "PathError";
   /** The path as it was given. */
   readonly path: string;
 
+  /** Keeps the details as fields. */
   constructor(message: string, details: { source: string; path: string }) {
     super(message, details);
     this.path = details.path;
@@ -33,6 +37,7 @@ export class PathError extends CheckpointError {
  * A file violates the safetensors format, or a requested tensor is not in it.
  */
 export class SafetensorsError extends CheckpointError {
+  /** The name of the class. */
   override name = "SafetensorsError";
   /** The tensor that the error is about, if any. */
   readonly tensor?: string;
@@ -41,6 +46,7 @@ export class SafetensorsError extends CheckpointError {
   /** The value found. */
   readonly actual?: number;
 
+  /** Keeps the details as fields. */
   constructor(
     message: string,
     details: { source: string; tensor?: string; expected?: number; actual?: number; cause?: unknown },
@@ -56,12 +62,14 @@ export class SafetensorsError extends CheckpointError {
  * A configuration file requests an unsupported feature, or has a key of the wrong type.
  */
 export class ConfigError extends CheckpointError {
+  /** The name of the class. */
   override name = "ConfigError";
   /** The key of the JSON file. */
   readonly key: string;
   /** The value that was found there; `undefined` where the key is missing. */
   readonly value: unknown;
 
+  /** Keeps the details as fields. */
   constructor(message: string, details: { source: string; key: string; value: unknown }) {
     super(message, details);
     this.key = details.key;
@@ -71,10 +79,12 @@ export class ConfigError extends CheckpointError {
 
 /** A request to a model hub failed, its data did not match, or the cache lacks a file. */
 export class HubError extends CheckpointError {
+  /** The name of the class. */
   override name = "HubError";
   /** HTTP status of the hub's response, if there was one. */
   readonly status?: number;
 
+  /** Keeps the details as fields. */
   constructor(message: string, details: { source: string; status?: number; cause?: unknown }) {
     super(message, details);
     this.status = details.status;
@@ -83,10 +93,12 @@ export class HubError extends CheckpointError {
 
 /** A file is not a LoRA or textual inversion, or does not fit the model. */
 export class AdapterError extends CheckpointError {
+  /** The name of the class. */
   override name = "AdapterError";
   /** The keys of the file that the error is about. */
   readonly keys: readonly string[];
 
+  /** Keeps the details as fields. */
   constructor(message: string, details: { source: string; keys: readonly string[]; cause?: unknown }) {
     super(message, details);
     this.keys = details.keys;
@@ -95,6 +107,7 @@ export class AdapterError extends CheckpointError {
 
 /** A prompt, token or token id that the tokenizer cannot process. */
 export class PromptError extends RangeError {
+  /** The name of the class. */
   override name = "PromptError";
 }
 
@@ -102,6 +115,7 @@ export class PromptError extends RangeError {
  * The UNet's activations exceeded the range of f16.
  */
 export class ActivationRangeError extends RangeError {
+  /** The name of the class. */
   override name = "ActivationRangeError";
   /** The largest finite f16 value. */
   readonly limit = 65504;
@@ -112,5 +126,6 @@ export class ActivationRangeError extends RangeError {
  * solvable.
  */
 export class EditError extends Error {
+  /** The name of the class. */
   override name = "EditError";
 }

@@ -170,6 +170,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     super[Symbol.dispose]();
   }
 
+  /** How the current edits change the prompt's embeddings; undefined without edits. */
   protected override embeddingsEdit(options: EditingGenerateOptions<keyof OutputTypes>): EmbeddingsEdit | undefined {
     const { editsPerPrompt, numImagesPerPrompt = 1 } = options;
     if (this.edits.length === 0 && !editsPerPrompt) return undefined;
@@ -203,6 +204,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     return active.editedStates(embeddings, { perPrompt });
   }
 
+  /** The weight of a layer with the edits multiplied in; undefined where no edit changes it. */
   protected override bakedWeight(layerPath: string, projection: "to_k" | "to_v"): Tensor | undefined {
     const role = projection === "to_k" ? "keys" : "values";
     const layer = this.crossAttentions.find(({ path }) => path === layerPath);

@@ -134,11 +134,17 @@ export interface EmbeddingsEdit {
 export class StableDiffusionPipeline implements Disposable {
   /** Swap freely: `pipe.scheduler = LMSDiscreteScheduler.fromConfig(pipe.scheduler.config)`. */
   scheduler: Scheduler;
+  /** Decodes latents to pictures. */
   readonly vae: AutoencoderKL;
+  /** Encodes prompts. */
   readonly textEncoder: CLIPTextModel;
+  /** Splits prompts into tokens. */
   readonly tokenizer: CLIPTokenizer;
+  /** Predicts the noise of latents. */
   readonly unet: UNet2DConditionModel;
+  /** Flags pictures that are not safe for work. */
   readonly safetyChecker: StableDiffusionSafetyChecker | undefined;
+  /** Prepares pictures for the safety checker. */
   readonly featureExtractor: CLIPImageProcessor | undefined;
   /** Whether the model's makers want pictures checked. */
   readonly requiresSafetyChecker: boolean;

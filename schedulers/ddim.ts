@@ -55,6 +55,7 @@ export class DDIMScheduler extends Scheduler<DDIMConfig> {
     return new DDIMScheduler(config, overrides);
   }
 
+  /** Plans the steps. */
   protected override build(count: number, eta: number): PlanStep[] {
     const { num_train_timesteps, prediction_type, set_alpha_to_one } = this.settings;
     const stride = Math.floor(num_train_timesteps / count);

@@ -113,6 +113,7 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
     return new DPMSolverMultistepScheduler(config, overrides);
   }
 
+  /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
     const { solver_order, algorithm_type } = this.settings;
     const { timesteps, sigmas } = this.#schedule(count);

@@ -26,6 +26,7 @@ export class EulerAncestralDiscreteScheduler extends SigmaScheduler<BaseConfig> 
     return new EulerAncestralDiscreteScheduler(config, overrides);
   }
 
+  /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
     const { timesteps, sigmas } = this.schedule(count);
     return timesteps.map((timestep, i) => {

@@ -38,6 +38,7 @@ export class EulerDiscreteScheduler extends SigmaScheduler<EulerDiscreteConfig> 
     return new EulerDiscreteScheduler(config, overrides);
   }
 
+  /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
     const { timesteps, sigmas } = this.schedule(count);
     return timesteps.map((timestep, i) => {

@@ -51,6 +51,7 @@ export class HeunDiscreteScheduler extends SigmaScheduler<HeunDiscreteConfig> {
     return new HeunDiscreteScheduler(config, overrides);
   }
 
+  /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
     const { timesteps, sigmas } = this.schedule(count);
     return timesteps.flatMap((timestep, i) => {

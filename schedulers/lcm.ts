@@ -67,6 +67,7 @@ export class LCMScheduler extends Scheduler<LCMConfig> {
     return new LCMScheduler(config, overrides);
   }
 
+  /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
     const { prediction_type, timestep_scaling } = this.settings;
     const timesteps = this.#timesteps(count);

@@ -34,6 +34,7 @@ export class LMSDiscreteScheduler extends SigmaScheduler<LMSDiscreteConfig> {
     return new LMSDiscreteScheduler(config, overrides);
   }
 
+  /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
     const { timesteps, sigmas } = this.schedule(count);
     const slopeOf = (index: number) => HISTORY + index % ORDER;

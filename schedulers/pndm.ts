@@ -56,6 +56,7 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
     return new PNDMScheduler(config, overrides);
   }
 
+  /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
     const grid = spacedTimesteps(count, this.spacing).map(roundHalfEven); // falling
     const stride = Math.floor(this.settings.num_train_timesteps / count);

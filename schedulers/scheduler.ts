@@ -150,7 +150,7 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
   #registers: (Float32Array | undefined)[] = [];
   #generator: TorchGenerator | undefined;
 
-  /** @param rules keys and defaults of the subclass */
+  /** Completes the configuration. @param rules keys and defaults of the subclass */
   protected constructor(rules: ConfigRules<Config>, config: SchedulerConfig, overrides: SchedulerConfig) {
     const { complete, settings } = resolveConfig(rules, config, overrides);
     this.config = complete;

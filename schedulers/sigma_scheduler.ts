@@ -43,6 +43,7 @@ export abstract class SigmaScheduler<Config extends SigmaConfig> extends Schedul
     return { timesteps, sigmas: Float32Array.from([...sigmas, 0]) };
   }
 
+  /** The largest noise level of a plan of `count` steps, or of the training schedule. */
   protected override startingSigma(count?: number): number {
     const sigmas = count === undefined ? sigmasOf(this.alphasCumprod) : this.schedule(count).sigmas;
     const most = sigmas.reduce((a, b) => Math.max(a, b));
@@ -51,6 +52,7 @@ export abstract class SigmaScheduler<Config extends SigmaConfig> extends Schedul
     return this.settings.timestep_spacing === "leading" ? Math.fround(Math.sqrt(most ** 2 + 1)) : most;
   }
 
+  /** The noise level at a timestep: the signal keeps scale 1. */
   protected override levelAt(timestep: number): NoiseLevel {
     return { signal: 1, noise: interpolate(sigmasOf(this.alphasCumprod), timestep) };
   }

@@ -73,10 +73,12 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
     return new UniPCMultistepScheduler(config, overrides);
   }
 
+  /** Thresholding, where the configuration asks for it. */
   protected override get nonlinear(): "thresholding" | null {
     return this.settings.thresholding && this.settings.predict_x0 ? "thresholding" : null;
   }
 
+  /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
     const { solver_order, predict_x0, prediction_type, disable_corrector, use_karras_sigmas } = this.settings;
     const { timesteps, sigmas } = solverSchedule(count, {

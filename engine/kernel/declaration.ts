@@ -41,7 +41,9 @@ export type Grid = readonly [number, number, number];
  * bytes moved once.
  */
 export interface Cost {
+  /** Floating-point operations. */
   readonly flops: number;
+  /** Bytes read and written. */
   readonly bytes: number;
 }
 
@@ -50,6 +52,7 @@ export interface Cost {
  * storage}.
  */
 export interface Binding {
+  /** Whether the kernel reads or writes the buffer. */
   readonly access: "read" | "write";
   /**
    * Elements per access of an f32 or f16 tensor: 1 (f32), 4 (vec4f) or 8 (mat2x4f), or the name of
@@ -88,8 +91,11 @@ export function storage(access: "read" | "write", type: string): Binding {
 
 /** What the engine, the tests, the profiler and the benchmark need to know about a kernel. */
 export interface KernelDeclaration<B extends string, P extends string, C extends ConstantTypes> {
+  /** The kernel's name, in labels, profiles and errors. */
   readonly name: string;
+  /** The buffers, by their names in the WGSL body. */
   readonly bindings: Readonly<Record<B, Binding>>;
+  /** The parameters of a dispatch, by their names in the WGSL body. */
   readonly params: Readonly<Record<P, Scalar>>;
   /** Compile-time constants. Each set of values is a variant of the kernel. Default: none. */
   readonly constants?: C;
@@ -105,7 +111,9 @@ export interface KernelDeclaration<B extends string, P extends string, C extends
    * as `params.NAME`.
    */
   readonly wgsl: string | ((constants: ConstantValues<C>) => string);
+  /** The number of workgroups of a dispatch. */
   readonly grid: (params: Readonly<Record<P, number>>, constants: ConstantValues<C>) => Grid;
+  /** The cost of a dispatch. */
   readonly cost: (params: Readonly<Record<P, number>>, constants: ConstantValues<C>) => Cost;
 }
 

@@ -36,6 +36,7 @@ export class Kernel<
   P extends string = string,
   C extends ConstantTypes = NoConstants,
 > {
+  /** The declaration that the kernel was made from. */
   readonly declaration: KernelDeclaration<B, P, C>;
   /** How each binding is accessed. */
   readonly accesses: readonly Binding["access"][];
@@ -43,6 +44,7 @@ export class Kernel<
   readonly #params: readonly (readonly [P, Scalar])[];
   readonly #constants: readonly (readonly [keyof C & string, ConstantType])[];
 
+  /** Makes a kernel of a declaration, without compiling it. */
   constructor(declaration: KernelDeclaration<B, P, C>) {
     this.declaration = declaration;
     this.#bindings = Object.entries<Binding>(declaration.bindings) as [B, Binding][];

@@ -159,9 +159,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 export interface PackedConvWeight extends Disposable {
   /** [OC, KH, ⌈IC / 4⌉, KW, 4], f32 or f16 as the weight was. */
   readonly tensor: Tensor;
+  /** OC, the number of output channels. */
   readonly outChannels: number;
+  /** IC, the number of input channels. */
   readonly inChannels: number;
+  /** KH, the height of the filter. */
   readonly kernelHeight: number;
+  /** KW, the width of the filter. */
   readonly kernelWidth: number;
 }
 
@@ -225,6 +229,7 @@ export interface Conv2dOptions {
   readonly channelBias?: ChannelBias;
   /** [B, OC, OH, OW]: added last. */
   readonly residual?: Tensor;
+  /** Applied to the sum of product, bias and channel bias. Default: none. */
   readonly activation?: Activation;
   /** Type of the result: f32, or f16 where OH · OW divides by four. Default: x's. */
   readonly dtype?: DType;

@@ -214,15 +214,21 @@ export interface MatrixView {
 
 /** Sizes and epilogue of {@linkcode gemm}. */
 export interface GemmOptions {
+  /** Rows of the result. */
   readonly m: number;
+  /** Columns of the result. */
   readonly n: number;
+  /** Length of the reduction axis. */
   readonly k: number;
-  /** Lengths of the two batch axes. Default: 1. */
+  /** Length of the outer batch axis. Default: 1. */
   readonly outer?: number;
+  /** Length of the inner batch axis. Default: 1. */
   readonly inner?: number;
-  /** A is stored [K, M], B is stored [N, K]. Default: false. */
+  /** Whether A is stored [K, M]. Default: false. */
   readonly transposeA?: boolean;
+  /** Whether B is stored [N, K]. Default: false. */
   readonly transposeB?: boolean;
+  /** Added to each row or column of the result. Default: none. */
   readonly bias?: Tensor;
   /**
    * Whether the bias belongs to the columns ([N]) or the rows ([M]) of the result. Default:

@@ -22,8 +22,11 @@ import type { ConstantValues } from "../../engine/kernel/kernel.ts";
  *   26.2), against 1.4·10⁻⁷ to 1.3·10⁻⁶ in f32.
  */
 export interface TileShape {
+  /** How the invocations of a workgroup share the operands. */
   readonly strategy: "subgroup" | "workgroup" | "matrix";
+  /** Invocations of the subgroup that is the workgroup (subgroup), or of the workgroup. */
   readonly lanes: number;
+  /** Invocations, or subgroups (matrix), side by side. */
   readonly threadsX: number;
   /**
    * Rows an accumulator set holds: of the whole tile (subgroup), of a thread (workgroup); or

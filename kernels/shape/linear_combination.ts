@@ -42,7 +42,9 @@ ${elementwiseWgsl}`,
 
 /** One term of a linear combination. */
 export interface LinearTerm {
+  /** The tensor that is scaled and added. */
   readonly tensor: Tensor;
+  /** The factor of the tensor. */
   readonly coefficient: number;
 }
 

@@ -16,20 +16,25 @@ import type { EditRecipe } from "./prompts/recipe.ts";
 
 /** The parts of an edit that a stack reads; `ModelEdit` has them. */
 export interface StackableEdit extends ExportableEdit {
+  /** The prompts and settings that the edit was made from. */
   readonly recipe: EditRecipe;
 }
 
 /** An edit on a stack, with its strength. */
 export interface StackEntry<Edit extends StackableEdit = StackableEdit> {
+  /** The edit. */
   readonly edit: Edit;
   /** 0 has no effect, 1 is the edit as solved. Values above 1 extrapolate; negative values invert. */
   readonly strength: number;
+  /** Whether the edit is applied. */
   readonly enabled: boolean;
 }
 
 /** The embeddings [B, T, width] that a layer projects to keys and to values. */
 export interface EditedStates {
+  /** Embeddings that the key projection reads. */
   readonly keys: Tensor;
+  /** Embeddings that the value projection reads. */
   readonly values: Tensor;
 }
 

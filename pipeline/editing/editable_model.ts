@@ -9,8 +9,9 @@ import type { AlignmentTokenizer } from "./prompts/alignment.ts";
 export interface CrossAttentionLayer {
   /** The checkpoint's key of the layer: "down_blocks.0.attentions.0.transformer_blocks.0.attn2". */
   readonly path: string;
-  /** W [features, width] of the keys, and of the values. */
+  /** W [features, width] of the keys. */
   readonly toK: { readonly weight: Tensor };
+  /** W [features, width] of the values. */
   readonly toV: { readonly weight: Tensor };
 }
 
@@ -19,7 +20,9 @@ export interface CrossAttentionLayer {
  * says.
  */
 export interface EditableModel {
+  /** The device that the weights are on. */
   readonly gpu: Gpu;
+  /** The tokenizer of the text encoder. */
   readonly tokenizer: AlignmentTokenizer;
   /** Cross-attention layers in the order of the checkpoint's blocks. */
   readonly crossAttentions: readonly CrossAttentionLayer[];

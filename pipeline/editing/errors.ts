@@ -8,6 +8,7 @@ import { EditError } from "../errors.ts";
 
 /** The tokens of two prompts cannot be aligned: the source is not a subsequence of the destination. */
 export class AlignmentError extends EditError {
+  /** The name of the class. */
   override name = "AlignmentError";
   /** The tokens of the source prompt, as text. */
   readonly sourceTokens: readonly string[];
@@ -16,6 +17,7 @@ export class AlignmentError extends EditError {
   /** Position of the first source token without a destination token. */
   readonly position: number;
 
+  /** Keeps the details as fields. */
   constructor(
     message: string,
     details: { sourceTokens: readonly string[]; destinationTokens: readonly string[]; position: number },
@@ -29,9 +31,12 @@ export class AlignmentError extends EditError {
 
 /** λ is not a finite number above 0. */
 export class LambdaError extends EditError {
+  /** The name of the class. */
   override name = "LambdaError";
+  /** The λ that was given. */
   readonly lamb: number;
 
+  /** Makes the message from λ. */
   constructor(lamb: number) {
     super(
       `Cannot edit with lambda ${lamb}: it must be a finite number above 0, such as 0.1 as in the paper`,
@@ -42,7 +47,9 @@ export class LambdaError extends EditError {
 
 /** The system is too ill-conditioned for the solver's arithmetic: λ is too small. */
 export class IllConditionedError extends EditError {
+  /** The name of the class. */
   override name = "IllConditionedError";
+  /** The λ that was given. */
   readonly lamb: number;
   /** The smallest round λ that makes the system well-conditioned. */
   readonly proposedLamb: number;
@@ -53,6 +60,7 @@ export class IllConditionedError extends EditError {
   /** Estimated condition number, if the factorization succeeded. */
   readonly conditionEstimate?: number;
 
+  /** Keeps the details as fields. */
   constructor(
     message: string,
     details: {

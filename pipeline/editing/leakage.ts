@@ -12,6 +12,7 @@ import type { EditRecipe } from "./prompts/recipe.ts";
 
 /** The predicted effect of an edit on a prompt. */
 export interface PredictedLeakage {
+  /** The prompt. */
   readonly prompt: string;
   /** ‖X(E − I)ᵀ‖ / ‖X‖ (Frobenius) of the prompt's embeddings X [tokens, width]. */
   readonly leakage: number;

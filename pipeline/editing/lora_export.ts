@@ -34,6 +34,7 @@ export interface LoraExportOptions {
 
 /** What an exported file is, and costs. */
 export interface LoraReport {
+  /** Path of the file. */
   readonly path: string;
   /** Matrices that it changes. */
   readonly matrices: number;
@@ -47,7 +48,9 @@ export interface LoraReport {
 
 /** An edit as far as an export reads it. */
 export interface ExportableEdit {
+  /** The solved edit. */
   readonly operator: EditOperator;
+  /** Whether the edit changes the keys or the values of a layer. */
   edits(layer: string, role: "keys" | "values"): boolean;
 }
 

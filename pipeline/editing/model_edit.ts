@@ -42,8 +42,11 @@ export interface ModelEditOptions extends EditSystemOptions {
  * value projections. `toK` is undefined when the keys are not edited.
  */
 export interface LayerChange {
+  /** The checkpoint's key of the layer. */
   readonly layer: string;
+  /** Relative change of the key projection. */
   readonly toK: number | undefined;
+  /** Relative change of the value projection. */
   readonly toV: number;
 }
 

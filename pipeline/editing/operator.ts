@@ -39,6 +39,7 @@ export interface OperatorReport {
   readonly mergedRows: number;
   /** Rows of P and Q; the width d where E − I is stored densely. */
   readonly rank: number;
+  /** The form in which the system was solved. */
   readonly route: EditRoute;
   /**
    * The arithmetic of the solver: "f64", or "f32 refined": f32 with error-free products and a
@@ -81,6 +82,7 @@ export interface OperatorFactors {
  * ```
  */
 export class EditOperator implements Disposable {
+  /** The device that the factors are on. */
   readonly gpu: Gpu;
   /** Width d of the embeddings. */
   readonly width: number;

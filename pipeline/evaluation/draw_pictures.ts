@@ -6,7 +6,9 @@ import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
 
 /** A picture to draw. */
 export interface PictureRequest {
+  /** The prompt to draw. */
   readonly prompt: string;
+  /** Seed of the initial noise. */
   readonly seed: number;
   /** The edit to apply. Default: none. */
   readonly edit?: ModelEdit;
@@ -20,6 +22,7 @@ export interface DrawingOptions {
   readonly guidance?: number;
   /** Pictures per batch; each picture has its own edit. Default: 16. */
   readonly batchSize?: number;
+  /** Cancels the drawing. */
   readonly signal?: AbortSignal;
   /** Called after each batch with the number of pictures in it. */
   readonly onDrawn?: (count: number) => void;

@@ -6,6 +6,7 @@
 
 /** A prompt, and the same prompt with the words that the edit adds. */
 export interface PromptPair {
+  /** The prompt without the edit's words. */
   readonly prompt: string;
   /** "a field of blue roses" for "a field of roses"; "a blue lemon" for "a lemon". */
   readonly edited: string;
@@ -13,7 +14,9 @@ export interface PromptPair {
 
 /** An edit with its test prompts, as in the TIMED data set (arXiv 2303.08084, section 5). */
 export interface EditCase {
+  /** The prompt whose meaning changes. */
   readonly source: string;
+  /** The prompt that says the new meaning. */
   readonly destination: string;
   /** Prompts that the edit should change; they measure generality. */
   readonly related: readonly PromptPair[];
@@ -25,6 +28,7 @@ export interface EditCase {
 
 /** Limits of the number of cases and prompts; undefined means all. */
 export interface CaseLimits {
+  /** Number of cases. */
   readonly edits?: number;
   /** Related prompts of each edit. */
   readonly related?: number;

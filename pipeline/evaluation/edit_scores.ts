@@ -14,6 +14,7 @@ export type Measure = "efficacy" | "generality" | "specificity";
 
 /** CLIP's logits of one picture. */
 export interface JudgedPicture {
+  /** The measure that the picture counts towards. */
   readonly measure: Measure;
   /** Logit of the prompt that the picture was drawn from. */
   readonly own: number;
@@ -25,6 +26,7 @@ export interface JudgedPicture {
 
 /** Statistics of one measure. */
 export interface Tally {
+  /** Number of pictures. */
   readonly pictures: number;
   /** Share of pictures that fit the wanted prompt better; NaN without pictures. */
   readonly rate: number;
@@ -37,8 +39,11 @@ export interface Tally {
 
 /** The scores of an edit. */
 export interface EditScores {
+  /** The score of the source prompt. */
   readonly efficacy: Tally;
+  /** The score of the related prompts. */
   readonly generality: Tally;
+  /** The score of the unrelated prompts. */
   readonly specificity: Tally;
   /** Specificity of the prompts that the edit does not preserve. */
   readonly specificityUnseen: Tally;

@@ -13,6 +13,7 @@ import { rankCorrelation } from "./rank_correlation.ts";
 
 /** The predicted and the actual change of a prompt's pictures. */
 export interface PromptChange {
+  /** The prompt. */
   readonly prompt: string;
   /** `edit.leakage`: ‖X(E − I)ᵀ‖ / ‖X‖ of the prompt's embeddings X. */
   readonly predicted: number;
@@ -25,6 +26,7 @@ export interface PromptChange {
 
 /** The result of {@linkcode evaluateLeakage}. */
 export interface LeakageEvaluation {
+  /** The change of each prompt. */
   readonly changes: readonly PromptChange[];
   /** Spearman's ρ between the predicted and the drawn changes. */
   readonly rankCorrelation: number;

@@ -27,7 +27,9 @@ export interface EncodePromptOptions {
  * Embeddings [B · numImagesPerPrompt, T, d]; the negative ones only under classifier-free guidance.
  */
 export interface PromptEmbeddings {
+  /** Embeddings of the prompts. */
   readonly promptEmbeds: Tensor;
+  /** Embeddings of the negative prompts; undefined without guidance. */
   readonly negativePromptEmbeds: Tensor | undefined;
 }
 

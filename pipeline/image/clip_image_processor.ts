@@ -24,8 +24,10 @@ import { checkPicture, resizeBicubic } from "./resize.ts";
  * ```
  */
 export class CLIPImageProcessor {
+  /** The configuration, as parsed. */
   readonly config: CLIPImageProcessorConfig;
 
+  /** Makes a processor of a configuration. */
   constructor(config: CLIPImageProcessorConfig) {
     this.config = config;
   }

@@ -10,6 +10,7 @@ import { type JimpImage, type Picture, toJimp } from "./picture.ts";
 
 /** One picture of a sheet. */
 export interface SheetCell {
+  /** The picture. */
   readonly picture: Picture;
   /** A few words under the picture. */
   readonly caption?: string;
@@ -17,9 +18,11 @@ export interface SheetCell {
 
 /** One row of a sheet: its caption stands to the left of its pictures. */
 export interface SheetRow {
+  /** The text to the left of the pictures. */
   readonly caption: string;
   /** A smaller, grey line under the caption. */
   readonly note?: string;
+  /** The pictures, from left to right. */
   readonly cells: readonly SheetCell[];
 }
 

@@ -11,7 +11,9 @@ import { withPngText } from "./png_text.ts";
 export interface Picture {
   /** height × width × 3 bytes. */
   readonly data: Uint8Array;
+  /** Width in pixels. */
   readonly width: number;
+  /** Height in pixels. */
   readonly height: number;
 }
 

@@ -54,7 +54,9 @@ export interface ClipPreprocessing {
  * ```
  */
 export class CLIPModel extends Model<CLIPConfig> {
+  /** The tokenizer of the texts. */
   readonly tokenizer: CLIPTokenizer;
+  /** Prepares the pictures. */
   readonly imageProcessor: CLIPImageProcessor;
   /** The factor of cosines in {@linkcode score}: the exponential of the file's `logit_scale`. */
   readonly logitScale: number;

@@ -50,6 +50,7 @@ export interface ModelParts<Config, Modules> {
 export abstract class Model<Config> implements Disposable {
   /** The device that the weights are on. */
   readonly gpu: Gpu;
+  /** The configuration, as parsed. */
   readonly config: Config;
   /** The tensors of the model, and its LoRAs. */
   readonly weights: ModelWeights;

@@ -49,6 +49,7 @@ export class PromptContext implements Disposable {
    */
   readonly loraScale: number;
 
+  /** Takes over the keys and values. */
   constructor(layers: ReadonlyMap<Attention, KeysValues>, options: { batch: number; loraScale?: number }) {
     this.#layers = layers;
     this.batch = options.batch;
@@ -69,6 +70,7 @@ export class PromptContext implements Disposable {
     return this.#layers.get(layer)!;
   }
 
+  /** Frees the keys and values. */
   [Symbol.dispose](): void {
     for (const { keys, values } of this.#layers.values()) {
       keys[Symbol.dispose]();

@@ -72,7 +72,11 @@ export class CLIPTokenizer {
   readonly #cleanUpSpaces: boolean;
   #splitter = /(?!)/;
 
-  /** @throws {ConfigError} if a file's content does not have the expected form */
+  /**
+   * Builds the tokenizer of the files; `name` stands for it in errors.
+   *
+   * @throws {ConfigError} if a file's content does not have the expected form
+   */
   constructor(files: TokenizerFiles, name = "the tokenizer") {
     const config = files.config ?? {};
     this.files = files;

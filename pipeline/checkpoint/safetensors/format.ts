@@ -46,7 +46,9 @@ export const maxHeaderBytes = 100_000_000;
 
 /** A tensor's entry in a header. */
 export interface TensorInfo {
+  /** The dtype in the file. */
   readonly dtype: SafetensorsDtype;
+  /** Lengths of the axes, row-major. */
   readonly shape: readonly number[];
   /** Byte offset in the file. */
   readonly offset: number;

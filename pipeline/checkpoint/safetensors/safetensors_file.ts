@@ -20,8 +20,11 @@ import { Weights } from "./weights.ts";
  * ```
  */
 export class SafetensorsFile extends Weights {
+  /** The source's name, for errors. */
   readonly name: string;
+  /** The tensors by name. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** The header's `__metadata__`; empty if the file has none. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly #source: ByteSource;
 
@@ -49,6 +52,7 @@ export class SafetensorsFile extends Weights {
     }
   }
 
+  /** Reads bytes `from` to `to` of a tensor. */
   async readRange(
     name: string,
     from: number,
@@ -65,6 +69,7 @@ export class SafetensorsFile extends Weights {
     return await this.#source.read(offset + from, to - from, into);
   }
 
+  /** Closes the source. */
   close(): void {
     this.#source.close?.();
   }

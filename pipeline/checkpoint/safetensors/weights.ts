@@ -36,6 +36,7 @@ export abstract class Weights {
   /** Closes the files. */
   abstract close(): void;
 
+  /** Closes the files. */
   [Symbol.dispose](): void {
     this.close();
   }

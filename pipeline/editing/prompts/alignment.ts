@@ -7,8 +7,11 @@ import { AlignmentError } from "../errors.ts";
 
 /** What alignment needs of a tokenizer; `CLIPTokenizer` fits. */
 export interface AlignmentTokenizer {
+  /** Tokens of a padded prompt, with start and end. */
   readonly modelMaxLength: number;
+  /** Token ids of a text, with start and end. */
   encode(text: string, options?: { padding?: "max_length"; truncation?: boolean }): number[];
+  /** The text of token ids. */
   decode(ids: Iterable<number>): string;
 }
 
@@ -25,7 +28,9 @@ export interface TokenPair {
 
 /** How two prompts correspond. */
 export interface Alignment {
+  /** The source prompt. */
   readonly source: string;
+  /** The destination prompt. */
   readonly destination: string;
   /** All rows of the edit: padding included. */
   readonly positions: readonly PositionPair[];

@@ -5,6 +5,7 @@ import { type Alignment, type AlignmentTokenizer, alignPrompts, augmented, type 
 
 /** One of several destinations of a source, with its share. */
 export interface WeightedPrompt {
+  /** The destination prompt. */
   readonly prompt: string;
   /** α in d = c + Σ α (dⱼ − c). Default: equal shares that sum to 1. */
   readonly weight?: number;
@@ -12,6 +13,7 @@ export interface WeightedPrompt {
 
 /** A source prompt and what it is to mean. */
 export interface EditPair {
+  /** The prompt whose meaning changes. */
   readonly source: string;
   /** The source with words added; or several, which share the source between them (debiasing). */
   readonly destination: string | readonly WeightedPrompt[];
@@ -25,10 +27,13 @@ export interface EditPair {
 
 /** An edit in words. JSON carries it. */
 export interface EditRecipe {
+  /** The pairs that are solved together. */
   readonly pairs: readonly EditPair[];
   /** Prompts whose embeddings are to stay as they are. */
   readonly preserve: readonly string[];
+  /** Weight of each preserved prompt, relative to a pair of weight 1. */
   readonly preserveWeight: number;
+  /** λ of eq. 5: how strongly the edit is regularized toward no change. */
   readonly lamb: number;
   /** Whether keys are edited too, or values only. */
   readonly withToK: boolean;

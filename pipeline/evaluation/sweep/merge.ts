@@ -10,6 +10,7 @@ const measures: readonly Measure[] = ["efficacy", "generality", "specificity"];
 
 /** One measure over all edits. */
 export interface MeasureSummary {
+  /** The measure that is summarized. */
   readonly measure: Measure;
   /** Number of pictures. */
   readonly pictures: number;
@@ -31,6 +32,7 @@ export type EditSummary =
 
 /** The outcome of a sweep. */
 export interface SweepSummary {
+  /** The summary of each measure. */
   readonly measures: readonly MeasureSummary[];
   /** F, the harmonic mean of generality and specificity. */
   readonly f: number;

@@ -19,6 +19,7 @@ export type SweepRow = Pick<EditCase, "source" | "destination" | "related" | "un
 export interface SweepJob {
   /** Index into the plan's rows. */
   readonly row: number;
+  /** Seed of the pictures. */
   readonly seed: number;
 }
 
@@ -30,6 +31,7 @@ export interface SweepSettings {
   readonly variant?: string;
   /** Directory of the CLIP model that scores the pictures. */
   readonly clip: string;
+  /** How the model is edited. */
   readonly method: SweepMethod;
   /** λ of eq. 5. */
   readonly lambda: number;
@@ -45,13 +47,17 @@ export interface SweepSettings {
 
 /** The settings, rows and jobs of a sweep; the content of a plan file. */
 export interface SweepPlan extends SweepSettings {
+  /** Version of the file format. */
   readonly format: "blue-rose-sweep-1";
+  /** The edits with their test prompts. */
   readonly rows: readonly SweepRow[];
+  /** The jobs, in the order in which they run. */
   readonly jobs: readonly SweepJob[];
 }
 
 /** A prompt of a row, and the measure that its pictures count towards. */
 export interface SweepPrompt extends PromptPair {
+  /** The measure that the prompt's pictures count towards. */
   readonly measure: Measure;
 }
 
@@ -67,6 +73,7 @@ export interface SweepResult extends SweepPrompt, SweepJob {
 
 /** A job with those of its prompts that have no result yet. */
 export interface PendingJob extends SweepJob {
+  /** The prompts without a result. */
   readonly prompts: readonly SweepPrompt[];
 }
 

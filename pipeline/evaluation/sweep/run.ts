@@ -13,7 +13,9 @@ import type { PendingJob, SweepPlan, SweepPrompt, SweepResult } from "./plan.ts"
 
 /** A picture with its result. */
 export interface ScoredPicture {
+  /** The picture. */
   readonly picture: Picture;
+  /** Its result. */
   readonly result: SweepResult;
 }
 

@@ -20,7 +20,9 @@ export interface CLIPTransformerConfig {
 
 /** `text_encoder/config.json`: transformers' `CLIPTextModel`. */
 export interface CLIPTextConfig extends CLIPTransformerConfig {
+  /** Number of token embeddings. */
   readonly vocabSize: number;
+  /** Tokens of a prompt, with start and end. */
   readonly maxPositionEmbeddings: number;
   /**
    * Which token the pooled output is taken at: the first position of this id; but 2, which old
@@ -38,7 +40,9 @@ export interface CLIPVisionConfig extends CLIPTransformerConfig {
 
 /** `config.json` of transformers' `CLIPModel`, and of diffusers' `StableDiffusionSafetyChecker`. */
 export interface CLIPConfig {
+  /** The configuration of the text model. */
   readonly text: CLIPTextConfig;
+  /** The configuration of the vision model. */
   readonly vision: CLIPVisionConfig;
   /** Width of the space that texts and images share. */
   readonly projectionDim: number;

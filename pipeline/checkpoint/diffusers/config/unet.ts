@@ -15,19 +15,27 @@ export interface UNet2DConditionConfig {
   readonly sampleSize: number | null;
   /** 4: the channels of latents. */
   readonly inChannels: number;
+  /** Channels of the prediction. */
   readonly outChannels: number;
   /** Whether the time embedding puts cosines before sines. */
   readonly flipSinToCos: boolean;
   /** Shift in the exponent's denominator of the time embedding's frequencies. */
   readonly freqShift: number;
+  /** Kinds of the blocks, from the highest resolution to the lowest. */
   readonly downBlockTypes: readonly DownBlockType[];
+  /** Kinds of the blocks, from the lowest resolution to the highest. */
   readonly upBlockTypes: readonly UpBlockType[];
+  /** Channels of the blocks, from the highest resolution to the lowest. */
   readonly blockOutChannels: readonly number[];
+  /** Residual blocks of each down block; up blocks have one more. */
   readonly layersPerBlock: number;
+  /** Padding of the convolutions that downsample. */
   readonly downsamplePadding: number;
   /** Divides the output of each residual block in the middle. */
   readonly midBlockScaleFactor: number;
+  /** Number of groups of the group normalizations. */
   readonly normNumGroups: number;
+  /** Epsilon of the group normalizations. */
   readonly normEps: number;
   /** Width of the text embeddings. */
   readonly crossAttentionDim: number;

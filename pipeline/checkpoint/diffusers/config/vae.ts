@@ -4,12 +4,19 @@ import { checkDivides, Fields } from "./fields.ts";
 
 /** `vae/config.json`: diffusers' `AutoencoderKL`. */
 export interface AutoencoderKLConfig {
+  /** Channels of the pictures that are encoded. */
   readonly inChannels: number;
+  /** Channels of the pictures that are decoded. */
   readonly outChannels: number;
+  /** Channels of latents. */
   readonly latentChannels: number;
+  /** Channels of the blocks, from the highest resolution to the lowest. */
   readonly blockOutChannels: readonly number[];
+  /** Residual blocks of each encoder block; decoder blocks have one more. */
   readonly layersPerBlock: number;
+  /** Number of groups of the group normalizations. */
   readonly normNumGroups: number;
+  /** Side in pixels of the pictures that the model was trained on. */
   readonly sampleSize: number;
   /** Latents are multiplied by it after encoding, and divided by it before decoding. */
   readonly scalingFactor: number;
