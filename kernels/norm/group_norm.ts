@@ -8,22 +8,19 @@ import { bindableBlocks, bindRange, type RowBlock } from "../wgsl/launch.ts";
 import { policyOf } from "../policy.ts";
 
 /*
- * Two dispatches. The first cuts every range, the channels of one group in one picture, into chunks
- * and reduces each to (count, mean, M2 = sum of squared deviations from the mean). The second
- * merges a range's chunks, then normalises, scales, shifts and activates.
+ * Two dispatches. A range is the channels of one group in one sample. The first dispatch splits
+ * every range into chunks and reduces each to (count, mean, M2 = sum of squared deviations from the
+ * mean). The second merges the chunks of a range, then normalizes, scales, shifts and activates.
  *
- * Moments are never differences of large sums. A lane takes 16 numbers at a time, whose mean and M2
- * are formed in registers, and merges them into what it has by Chan, Golub and LeVeque (1979): for
- * d = mean_b − mean_a,
+ * To avoid cancellation, moments are never computed as differences of large sums. An invocation
+ * computes mean and M2 of 16 elements in registers, and merges them into its running moments by
+ * Chan, Golub and LeVeque (1979): for d = mean_b − mean_a,
  *
  *     mean = mean_a + d · n_b / n,    M2 = M2_a + M2_b + d² · n_a n_b / n.
  *
- * Lanes, and chunks, are merged all at once: mean = Σ nᵢ meanᵢ / n, M2 = Σ (M2ᵢ + nᵢ (meanᵢ −
- * mean)²). So x is read once for its moments and once to be normalised.
- *
- * Lavapipe, [2, 320, 64, 64] and [2, 1280, 8, 8] with SiLU: a mean and then a variance pass,
- * reduced through workgroup memory, a workgroup for each channel 17.1 and 4.3 ms; this 7.8 and 1.2
- * ms.
+ * The moments of all invocations of a workgroup are merged at once: mean = Σ nᵢ meanᵢ / n,
+ * M2 = Σ (M2ᵢ + nᵢ (meanᵢ − mean)²). x is therefore read only twice: once for the moments, once to
+ * normalize. Measurements: docs/tuning.md.
  */
 const momentsWgsl = (constants: Pick<Reduction, "SUBGROUP">) =>
   reductionWgsl(constants) + /* wgsl */ `
@@ -44,7 +41,7 @@ fn merge_lanes(a: Moments, count: f32, lane: u32) -> Moments {
 const statisticsKernel = declareKernel({
   name: "group_norm_statistics",
   bindings: { x: input("X_WIDTH"), moments: storage("write", "array<vec4f>") },
-  // Lengths are counted in what one access moves: one number or four.
+  // Lengths and x_start count accesses of X_WIDTH elements.
   params: {
     ranges: "u32",
     length: "u32",
@@ -98,7 +95,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }),
 });
 
-/** A workgroup takes PLANES whole channels, or a part of one. */
+/** A workgroup processes `planes_per_piece` whole channels, or a part of one. */
 const affineKernel = declareKernel({
   name: "group_norm_affine",
   bindings: {
@@ -110,11 +107,11 @@ const affineKernel = declareKernel({
   },
   params: {
     ranges: "u32",
-    planes: "u32", // of a range in this run
+    planes: "u32", // channels of a range in this dispatch
     plane_length: "u32",
-    pieces: "u32", // workgroups a range
+    pieces: "u32", // workgroups per range
     planes_per_piece: "u32",
-    parts: "u32", // workgroups a plane
+    parts: "u32", // workgroups per plane
     part_length: "u32",
     x_start: "u32",
     y_start: "u32",
@@ -170,7 +167,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
 /** Options of {@linkcode groupNorm}. */
 export interface GroupNormOptions {
-  /** Must divide the channels. */
+  /** Number of groups; must divide C. */
   readonly groups: number;
   /** [C], f32 or f16 */
   readonly weight: Tensor;
@@ -178,20 +175,22 @@ export interface GroupNormOptions {
   readonly bias: Tensor;
   /** Added to the variance. */
   readonly epsilon: number;
-  /** SiLU follows most group norms of the UNet and the VAE. Default: none. */
+  /** Activation applied to the result. Default: none. */
   readonly activation?: "silu";
 }
 
 /**
- * Group normalisation (1803.08494): y = (x − mean) / √(variance + ε) · weight + bias, mean and
- * variance (over n, not n − 1) of the channels of one group in one picture; then the activation.
+ * Group normalization (arXiv 1803.08494): y = (x − mean) / √(variance + ε) · weight + bias, then
+ * the activation. Mean and variance (divided by n, not n − 1) are those of the channels of one
+ * group in one sample, computed in f32.
  *
- * Tensors beyond the device's largest binding are worked on in windows: of whole ranges, or of
- * channels where one range is too large.
+ * Tensors larger than the device's binding limit are processed in windows: of whole groups, or of
+ * channels where one group is too large.
  *
  * @param x [B, C, …], f32 or f16
- * @returns as x; f16 wants the product of the axes behind C in fours. Moments are f32
- * @throws {ShapeError} when the groups do not divide the channels, or weight and bias are not [C]
+ * @returns a new tensor of x's shape and dtype
+ * @throws {ShapeError} when the groups do not divide C, or weight and bias do not hold C elements
+ * @throws {DTypeError} when x is f16 and the product of the axes after C is not a multiple of 4
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -206,20 +205,20 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
   const { groups, weight, bias, epsilon, activation } = options;
   const [batch, channels, ...rest] = x.shape;
   const refuse = (why: string) => {
-    throw new ShapeError(`Cannot normalise [${x.shape.join(", ")}] in ${groups} groups as ${why}`, [x.shape]);
+    throw new ShapeError(`Cannot normalize [${x.shape.join(", ")}] in ${groups} groups as ${why}`, [x.shape]);
   };
   if (channels === undefined) refuse("its second axis must hold channels");
   if (channels % groups !== 0) refuse(`the groups must divide the channels: ${channels} / ${groups}`);
   if (weight.size !== channels || bias.size !== channels) {
-    refuse(`weight and bias must hold ${channels} numbers: ${weight.size}, ${bias.size}`);
+    refuse(`weight and bias must hold ${channels} elements: ${weight.size}, ${bias.size}`);
   }
   const y = Tensor.empty(gpu, x.shape, x.dtype);
   if (y.size === 0) return y;
 
-  const lanes = elements(rest) % 4 === 0 ? 4 : 1;
-  const number = lanes === 4 ? "vec4f" : "f32";
-  const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / lanes;
-  const planeBytes = planeLength * lanes * 4;
+  const vectorWidth = elements(rest) % 4 === 0 ? 4 : 1;
+  const number = vectorWidth === 4 ? "vec4f" : "f32";
+  const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / vectorWidth;
+  const planeBytes = planeLength * vectorWidth * 4;
   const blocks = [...bindableBlocks(gpu, {
     rows: ranges,
     columns: planes,
@@ -227,14 +226,14 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
     columnBytes: planeBytes,
   })];
   const blocksPerRange = blocks.filter(({ row }) => row === 0).length;
-  const shared = share(gpu, ranges, planes, planeLength);
-  const chunks = Math.ceil(shared.chunks / blocksPerRange);
+  const split = splitWork(gpu, ranges, planes, planeLength);
+  const chunks = Math.ceil(split.chunks / blocksPerRange);
   const moments = Tensor.empty(gpu, [ranges, blocksPerRange, chunks, 4]);
 
   const bind = (tensor: Tensor, { row, rows, column, columns }: RowBlock) => {
-    const first = (row * planes + column) * planeLength * lanes;
-    const { window, start } = bindRange(tensor, first, rows * columns * planeLength * lanes);
-    return { window, start: start / lanes };
+    const first = (row * planes + column) * planeLength * vectorWidth;
+    const { window, start } = bindRange(tensor, first, rows * columns * planeLength * vectorWidth);
+    return { window, start: start / vectorWidth };
   };
   blocks.forEach((block, index) => {
     const source = bind(x, block);
@@ -251,7 +250,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
         moments_start: block.row * blocksPerRange * chunks + index % blocksPerRange * chunks,
         moments_stride: chunks,
       },
-      { X_WIDTH: lanes, number, ...reduction(gpu) },
+      { X_WIDTH: vectorWidth, number, ...reduction(gpu) },
     );
   });
   for (const block of blocks) {
@@ -263,10 +262,10 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
         ranges: block.rows,
         planes: block.columns,
         plane_length: planeLength,
-        pieces: Math.ceil(block.columns / shared.planesPerPiece) * shared.parts,
-        planes_per_piece: shared.planesPerPiece,
-        parts: shared.parts,
-        part_length: Math.ceil(planeLength / shared.parts),
+        pieces: Math.ceil(block.columns / split.planesPerPiece) * split.parts,
+        planes_per_piece: split.planesPerPiece,
+        parts: split.parts,
+        part_length: Math.ceil(planeLength / split.parts),
         x_start: source.start,
         y_start: target.start,
         first_range: block.row,
@@ -276,7 +275,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
         chunks: blocksPerRange * chunks,
         epsilon,
       },
-      { X_WIDTH: lanes, number, ACTIVATION: activation ?? "none", ...reduction(gpu) },
+      { X_WIDTH: vectorWidth, number, ACTIVATION: activation ?? "none", ...reduction(gpu) },
     );
   }
   moments[Symbol.dispose]();
@@ -284,11 +283,11 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
 }
 
 /**
- * How the work is shared out: chunks of a range for its statistics; for the second pass, channels a
- * workgroup takes, or parts of a channel. On GPUs thousands of workgroups with 8 accesses a lane at
- * least; on software devices, where a workgroup costs 0.25 µs and two cores wait, some dozens.
+ * Splits the work into workgroups: chunks per range for the statistics; channels per workgroup, or
+ * parts of a channel, for the second dispatch. The policy asks for many workgroups on GPUs, and for
+ * few on software devices, where each workgroup has a high fixed cost.
  */
-function share(
+function splitWork(
   gpu: Gpu,
   ranges: number,
   planes: number,

@@ -7,12 +7,10 @@ import { each } from "../wgsl/text.ts";
 import { policyOf } from "../policy.ts";
 
 /**
- * One workgroup takes ROWS rows side by side, so that weight and bias are read once for all of
- * them. Mean first, then the variance around it: a difference of two large sums would cancel.
- *
- * Lavapipe, [1024, 640]: a row a workgroup, reduced through workgroup memory 9.2 ms; by a subgroup,
- * four rows side by side 4.7 ms. Rows held in registers, which reads x once, take 3.6 ms (two
- * rows), but each width then compiles for half a second and more.
+ * A workgroup processes ROWS rows together, so that weight and bias are read once for all of them.
+ * The variance is computed in a second pass around the mean, to avoid the cancellation of
+ * E[x²] − E[x]². Rows are not held in registers, because every width would then compile a long
+ * kernel of its own. Measurements: docs/tuning.md.
  */
 const layerNormKernel = declareKernel({
   name: "layer_norm",
@@ -30,7 +28,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   if (row >= params.rows) { return; }
   let end = params.columns;
   let count = f32(end * X_WIDTH);
-  // Rows beyond the last repeat it: they write the same numbers again.
+  // Rows past the end repeat the last row and write the same values.
   ${eachRow((r) => `let row${r} = min(row + ${r}u, params.rows - 1u) * end; let x${r} = params.x_start + row${r};`)}
   ${eachRow((r) => `var sum${r} = number();`)}
   for (var i = lane; i < end; i += LANES) {
@@ -71,12 +69,13 @@ export interface LayerNormOptions {
 }
 
 /**
- * Layer normalisation (1607.06450) of the last axis: y = (x − mean) / √(variance + ε) · weight +
- * bias, the variance over C (not C − 1).
+ * Layer normalization (arXiv 1607.06450) of the last axis: y = (x − mean) / √(variance + ε) ·
+ * weight + bias. Mean and variance (divided by C, not C − 1) are computed in f32.
  *
  * @param x [..., C], f32 or f16
- * @returns as x; f16 wants C in fours. Mean and variance are f32
- * @throws {ShapeError} when weight or bias is not [C]
+ * @returns a new tensor of x's shape and dtype
+ * @throws {ShapeError} when weight or bias does not hold C elements
+ * @throws {DTypeError} when x is f16 and C is not a multiple of 4
  */
 export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
   const { gpu } = x;
@@ -84,15 +83,15 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
   const width = x.shape.at(-1) ?? 1;
   if (weight.size !== width || bias.size !== width) {
     throw new ShapeError(
-      `Cannot normalise [${x.shape.join(", ")}] by weight [${weight.shape.join(", ")}] and bias [${
+      `Cannot normalize [${x.shape.join(", ")}] by weight [${weight.shape.join(", ")}] and bias [${
         bias.shape.join(", ")
-      }] as both must hold ${width} numbers`,
+      }] as both must hold ${width} elements`,
       [x.shape, weight.shape, bias.shape],
     );
   }
   const y = Tensor.empty(gpu, x.shape, x.dtype);
   if (y.size === 0) return y;
-  const lanes = width % 4 === 0 ? 4 : 1;
+  const vectorWidth = width % 4 === 0 ? 4 : 1;
   launchOverRanges(
     gpu,
     x.size / width,
@@ -101,15 +100,15 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
       layerNormKernel.run(
         gpu,
         { ...windows, weight, bias },
-        { rows: count, columns: width / lanes, x_start: starts.x, y_start: starts.y, epsilon },
+        { rows: count, columns: width / vectorWidth, x_start: starts.x, y_start: starts.y, epsilon },
         {
-          X_WIDTH: lanes,
-          number: lanes === 4 ? "vec4f" : "f32",
+          X_WIDTH: vectorWidth,
+          number: vectorWidth === 4 ? "vec4f" : "f32",
           ROWS: policyOf(gpu).layerNormRows(count),
           ...reduction(gpu),
         },
       ),
-    { vectorWidth: lanes },
+    { vectorWidth },
   );
   return y;
 }

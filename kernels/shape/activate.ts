@@ -10,7 +10,7 @@ import {
 } from "../wgsl/elementwise.ts";
 import { launchOverVec4 } from "../wgsl/launch.ts";
 
-/** y = activation(x), one vec4 an invocation and turn; x and y are flat arrays. */
+/** y = activation(x) on flat arrays. Each loop iteration of an invocation processes one vec4. */
 const activationKernel = declareKernel({
   name: "activation",
   bindings: { x: input(4), y: output(4) },
@@ -24,7 +24,12 @@ ${elementwiseWgsl}`,
   cost: ({ columns }) => ({ flops: columns * 4 * 4, bytes: columns * 32 }),
 });
 
-/** `activation` of every element. Any shape; f32 or f16, and the dtype is kept. */
+/**
+ * Applies an activation function to every element.
+ *
+ * @param x any shape, f32 or f16
+ * @returns a new tensor of x's shape and dtype
+ */
 export function activate(x: Tensor, activation: Activation): Tensor {
   const { gpu } = x;
   const y = Tensor.empty(gpu, x.shape, x.dtype);

@@ -2,6 +2,7 @@ import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 
+/** One vec4 per invocation. The last vec4 may reach into the padding of the buffers. */
 const clampKernel = declareKernel({
   name: "clamp",
   bindings: { x: input(4), y: output(4) },
@@ -13,7 +14,20 @@ ${flatWgsl("params.quads")}`,
   cost: ({ quads }) => ({ flops: quads * 8, bytes: quads * 32 }),
 });
 
-/** Every element brought into low … high. Any shape. */
+/**
+ * Limits every element to a range: y = min(max(x, low), high).
+ *
+ * @param x any shape, f32 or f16; must fit in one storage buffer binding
+ * @param low lower bound, at most `high`
+ * @param high upper bound
+ * @returns a new f32 tensor of x's shape
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([-2, 0.5, 3]), [3]);
+ * using y = clamp(x, -1, 1); // [-1, 0.5, 1]
+ * ```
+ */
 export function clamp(x: Tensor, low: number, high: number): Tensor {
   const y = Tensor.empty(x.gpu, x.shape);
   clampKernel.run(x.gpu, { x, y }, { quads: Math.ceil(x.size / 4), low, high });

@@ -3,12 +3,11 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import { copyBlock } from "./copy_block.ts";
 
 /**
- * Tensors joined along one axis, in order: skip connections along channels, prompts along the
- * batch. Any type, the same for all.
+ * Concatenates tensors along one axis. All tensors must have the same dtype.
  *
  * @param axis counted from 0, outermost first
- * @throws {ShapeError} when there are no tensors, no such axis, or the other axes differ
- * @throws {DTypeError} when the types differ
+ * @throws {ShapeError} when there are no tensors, the axis does not exist, or the other axes differ
+ * @throws {DTypeError} when the dtypes differ, or when f16 rows are not aligned to 4 bytes
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -18,7 +17,7 @@ import { copyBlock } from "./copy_block.ts";
  * ```
  */
 export function concat(tensors: readonly Tensor[], axis: number): Tensor {
-  if (tensors.length === 0) throw new ShapeError("Cannot join tensors as there must be one at least: 0 were given");
+  if (tensors.length === 0) throw new ShapeError("Cannot join tensors as at least one is required: 0 were given");
   const [{ gpu, shape, dtype }] = tensors;
   const refuse = (why: string) => {
     const all = tensors.map((tensor) => tensor.shape);

@@ -12,7 +12,7 @@ import {
 import { bindableBlocks, bindRange } from "../wgsl/launch.ts";
 import { policyOf } from "../policy.ts";
 
-/** Numbers are moved as words of four bytes, whatever they are: one word an access, or four. */
+/** Copies 32-bit words regardless of dtype: one word (u32) or four (vec4u) per access. */
 const copyKernel = declareKernel({
   name: "copy_block",
   bindings: { x: storage("read", "array<word>"), y: storage("write", "array<word>") },
@@ -27,7 +27,7 @@ ${elementwiseWgsl}`,
   cost: ({ rows, columns }, { word }) => ({ flops: 0, bytes: rows * columns * (word === "u32" ? 8 : 32) }),
 });
 
-/** Where a block of rows lies in a tensor; all numbers count elements. */
+/** Position of a block of rows in a tensor. `start` and `stride` count elements. */
 export interface Block {
   readonly tensor: Tensor;
   readonly start: number;
@@ -35,21 +35,21 @@ export interface Block {
 }
 
 /**
- * Copies `rows` rows of `length` elements, in fours where everything divides: what slicing and
- * joining are made of.
+ * Copies `rows` rows of `length` elements; `slice` and `concat` use it.
+ * Accesses are 16 bytes wide where all offsets and lengths allow.
  *
- * A software device copies between buffers at memory's speed, ten times a kernel's (2²² numbers:
- * 1.3 ms against 9.7; 10 µs a copy); on a GPU leaving the compute pass for it costs more than the
- * copy.
+ * On software devices, long rows are copied from buffer to buffer, which is faster than a kernel.
+ * On GPUs a kernel is faster, because a buffer copy ends the compute pass. Measurements:
+ * docs/tuning.md.
  *
- * @throws {DTypeError} when f16 rows do not begin and end on whole words of four bytes
+ * @throws {DTypeError} when f16 rows do not begin and end at multiples of 4 bytes
  */
 export function copyBlock(from: Block, to: Block, { rows, length }: { rows: number; length: number }): void {
   const { gpu, dtype } = to.tensor;
   const width = bytesPerElement[dtype];
   if (rows === 0 || length === 0) return;
   if (from.stride === length && to.stride === length || rows === 1) {
-    // One long row.
+    // Contiguous rows form one long row.
     length *= rows;
     rows = 1;
     [from, to] = [{ ...from, stride: length }, { ...to, stride: length }];
@@ -57,7 +57,7 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
   const measures = [length, from.start, from.stride, to.start, to.stride].map((count) => count * width);
   if (measures.some((bytes) => bytes % 4 !== 0)) {
     throw new DTypeError(
-      `Cannot copy rows of ${length} ${dtype} elements as rows must begin and end on whole words of 4 bytes`,
+      `Cannot copy rows of ${length} ${dtype} elements as rows must begin and end at multiples of 4 bytes`,
     );
   }
   if (policyOf(gpu).copiesBuffers(length * width)) {
@@ -74,7 +74,7 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
     return;
   }
   const elementsPerWord = (measures.every((bytes) => bytes % 16 === 0) ? 16 : 4) / width;
-  const step = 16 / width; // elements of the largest word
+  const step = 16 / width; // elements of the widest access
   const blocks = bindableBlocks(gpu, {
     rows,
     columns: Math.ceil(length / step),

@@ -11,9 +11,9 @@ import {
 import { launchOverRanges } from "../wgsl/launch.ts";
 
 /**
- * A row of the result is a row of the table. CLIP's table (145 MiB in f32) is more than some
- * devices bind: each run then takes a stretch of the table, and writes only the rows whose ids
- * point into it.
+ * Copies one row of the table for each id. CLIP's table (145 MiB in f32) exceeds the binding limit
+ * of some devices. Each dispatch then binds a range of the table, and writes only the rows whose
+ * ids lie in that range.
  */
 const embeddingKernel = declareKernel({
   name: "embedding",
@@ -22,7 +22,8 @@ const embeddingKernel = declareKernel({
   constants: { TABLE_WIDTH: "u32", id: "type", ...elementwiseConstantTypes },
   wgsl: /* wgsl */ `
 fn element(row: u32, column: u32) {
-  let at = min(u32(ids[row]), params.vocabulary - 1u); // an id out of range, negative ones too, reads the last row
+  // Ids out of range, including negative ones, read the last row.
+  let at = min(u32(ids[row]), params.vocabulary - 1u);
   if (at < params.first_id || at > params.last_id) { return; }
   y_put(row * params.columns + column, table_at(params.table_start + (at - params.first_id) * params.columns + column));
 }
@@ -32,13 +33,13 @@ ${elementwiseWgsl}`,
 });
 
 /**
- * Rows of a table by number: tokens or positions to embeddings.
+ * Looks up rows of a table: y[…, c] = table[ids[…], c]. Maps tokens or positions to embeddings.
  *
  * @param table [V, C], f32 or f16
- * @param ids [...], i32 or u32, from 0 to V − 1; others read the last row, as a shader cannot
- *   refuse
+ * @param ids [...], i32 or u32, from 0 to V − 1. Ids out of range read the last row, because a
+ *   shader cannot throw
  * @returns [..., C], f32
- * @throws {DTypeError} when ids are not whole numbers
+ * @throws {DTypeError} when ids are neither i32 nor u32
  * @throws {ShapeError} when the table is not a matrix
  */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
@@ -48,21 +49,21 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
     throw new DTypeError(`Cannot look up rows by ids of ${ids.dtype} as they must be i32 or u32`);
   }
   const y = Tensor.empty(gpu, [...ids.shape, width]);
-  const lanes = width % 4 === 0 ? 4 : 1;
+  const vectorWidth = width % 4 === 0 ? 4 : 1;
   launchOverRanges(
     gpu,
     vocabulary,
     { table: { tensor: table, unit: width } },
     ({ first, count, windows, starts }) => {
-      const { params, constants } = elementwise(gpu, ids.size, width / lanes);
+      const { params, constants } = elementwise(gpu, ids.size, width / vectorWidth);
       embeddingKernel.run(
         gpu,
         { ...windows, ids, y },
         { ...params, table_start: starts.table, first_id: first, last_id: first + count - 1, vocabulary },
-        { TABLE_WIDTH: lanes, id: ids.dtype, ...constants },
+        { TABLE_WIDTH: vectorWidth, id: ids.dtype, ...constants },
       );
     },
-    { vectorWidth: lanes },
+    { vectorWidth },
   );
   return y;
 }

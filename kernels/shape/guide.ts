@@ -13,7 +13,7 @@ import { launchOverRanges } from "../wgsl/launch.ts";
 const guideKernel = declareKernel({
   name: "guide",
   bindings: { unconditional: input("X_WIDTH"), conditional: input("X_WIDTH"), y: output("X_WIDTH") },
-  // Starts are counted in what one access moves: one number or four.
+  // Starts count accesses of X_WIDTH elements.
   params: { ...elementwiseParams, scale: "f32", unconditional_start: "u32", conditional_start: "u32", y_start: "u32" },
   constants: { X_WIDTH: "u32", number: "type", ...elementwiseConstantTypes },
   wgsl: /* wgsl */ `
@@ -28,12 +28,14 @@ ${elementwiseWgsl}`,
 });
 
 /**
- * Classifier-free guidance (2207.12598, eq. 6 with w = scale − 1): u + scale · (c − u), where u is
- * the first half of the batch (of the unconditional prompt) and c the second.
+ * Classifier-free guidance (arXiv 2207.12598, eq. 6 with w = guidanceScale − 1):
+ * y = u + guidanceScale · (c − u). u is the first half of the batch (unconditional prediction), c
+ * the second half (conditional prediction).
  *
  * @param x [2B, …], f32
- * @returns [B, …]
- * @throws {ShapeError} when the first axis does not halve
+ * @returns [B, …], f32
+ * @throws {ShapeError} when the first axis is odd
+ * @throws {DTypeError} when x is not f32
  */
 export function guide(x: Tensor, guidanceScale: number): Tensor {
   const { gpu, dtype } = x;
@@ -48,14 +50,14 @@ export function guide(x: Tensor, guidanceScale: number): Tensor {
   }
   if (dtype !== "f32") throw new DTypeError(`Cannot guide a tensor of ${dtype} as predictions are f32`);
   const y = Tensor.empty(gpu, [batch / 2, ...rest]);
-  const lanes = y.size % 4 === 0 ? 4 : 1;
+  const vectorWidth = y.size % 4 === 0 ? 4 : 1;
   launchOverRanges(
     gpu,
-    y.size / lanes,
+    y.size / vectorWidth,
     {
-      unconditional: { tensor: x, unit: lanes },
-      conditional: { tensor: x, unit: lanes, first: y.size },
-      y: { tensor: y, unit: lanes },
+      unconditional: { tensor: x, unit: vectorWidth },
+      conditional: { tensor: x, unit: vectorWidth, first: y.size },
+      y: { tensor: y, unit: vectorWidth },
     },
     ({ count, windows, starts }) => {
       const { params, constants } = elementwise(gpu, 1, count);
@@ -69,10 +71,10 @@ export function guide(x: Tensor, guidanceScale: number): Tensor {
           conditional_start: starts.conditional,
           y_start: starts.y,
         },
-        { X_WIDTH: lanes, number: lanes === 4 ? "vec4f" : "f32", ...constants },
+        { X_WIDTH: vectorWidth, number: vectorWidth === 4 ? "vec4f" : "f32", ...constants },
       );
     },
-    { vectorWidth: lanes },
+    { vectorWidth },
   );
   return y;
 }

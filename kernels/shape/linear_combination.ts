@@ -10,13 +10,15 @@ import {
 } from "../wgsl/elementwise.ts";
 import { launchOverVec4 } from "../wgsl/launch.ts";
 
-/** The most terms of one run: seven buffers of the eight that every WebGPU device binds. */
+/**
+ * Largest number of terms: with the result, seven of the eight storage buffers that every WebGPU
+ * device can bind.
+ */
 const maxTerms = 6;
 
 /**
- * One kernel for each number of terms: y = c₀ x₀ + c₁ x₁ + …, in that order with one rounding a
- * term (fma), so that equal terms give equal numbers. It moves (terms + 1) · 4 bytes an element for
- * 2 · terms flops: memory is all that counts.
+ * One kernel for each number of terms: y = c₀ x₀ + c₁ x₁ + …, summed in that order by fma. The
+ * fixed order makes results reproducible. The kernel is bound by memory bandwidth.
  */
 const combinationKernels: readonly Kernel<string, string, typeof elementwiseConstantTypes>[] = Array.from({
   length: maxTerms,
@@ -49,17 +51,21 @@ export interface LinearTerm {
 }
 
 /**
- * Σᵢ coefficientᵢ · tensorᵢ: what a scheduler's step is, and scaling, and adding. Any shape, the
- * same for all terms; f32 or f16, summed in f32; the result has the first term's type.
+ * Linear combination y = Σᵢ coefficientᵢ · tensorᵢ, summed in f32. Schedulers express their steps
+ * with it.
  *
- * @param terms 1 to 6
- * @throws {ShapeError} when the shapes differ, or there are no terms or more than six
+ * @param terms 1 to 6 terms of one shape, each f32 or f16
+ * @returns a new tensor of that shape, with the dtype of the first term
+ * @throws {ShapeError} when the shapes differ, or the number of terms is not 1 to 6
  *
  * ```ts
  * using gpu = await Gpu.request();
  * using x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
  * using noise = Tensor.from(gpu, new Float32Array([0.5, -0.5]), [2]);
- * using y = linearCombination([{ tensor: x, coefficient: 0.8 }, { tensor: noise, coefficient: 0.6 }]);
+ * using y = linearCombination([
+ *   { tensor: x, coefficient: 0.8 },
+ *   { tensor: noise, coefficient: 0.6 },
+ * ]);
  * ```
  */
 export function linearCombination(terms: readonly LinearTerm[]): Tensor {
@@ -88,7 +94,8 @@ export function linearCombination(terms: readonly LinearTerm[]): Tensor {
 }
 
 /**
- * a + b, of a's type. Any shape, the same for both.
+ * Elementwise sum a + b of two tensors of one shape. The result has the dtype of `a`.
+ *
  * @throws {ShapeError} when the shapes differ
  */
 export function add(a: Tensor, b: Tensor): Tensor {

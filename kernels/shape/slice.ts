@@ -3,10 +3,11 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import { copyBlock } from "./copy_block.ts";
 
 /**
- * A copy of indices start … end − 1 of one axis; the other axes whole. Any type.
+ * Copies indices start … end − 1 of one axis. The other axes are copied whole. Any dtype.
  *
  * @param axis counted from 0, outermost first
- * @throws {ShapeError} when there is no such axis, or the range leaves it
+ * @throws {ShapeError} when the axis does not exist, or the range exceeds it
+ * @throws {DTypeError} when f16 rows are not aligned to 4 bytes
  */
 export function slice(x: Tensor, axis: number, start: number, end: number): Tensor {
   const { gpu, shape, dtype } = x;

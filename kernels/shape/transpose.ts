@@ -5,14 +5,14 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import { launchOverRanges } from "../wgsl/launch.ts";
 
 /**
- * Each lane turns a block of 4 × 4 numbers in its registers, and 8 × 8 lanes one of 32 × 32, so
- * that both sides move whole lines of 128 bytes without workgroup memory. Where an axis is no
- * multiple of four, a lane moves one number.
+ * Each invocation transposes a block of 4 × 4 elements in registers. A workgroup of 8 × 8
+ * invocations transposes 32 × 32, so that loads and stores cover whole 128-byte lines without
+ * workgroup memory. If either axis is not a multiple of 4, an invocation moves one element.
  */
 const transposeKernel = declareKernel({
   name: "transpose",
   bindings: { x: input("X_WIDTH"), residual: input("X_WIDTH"), y: output("X_WIDTH") },
-  // Rows and columns are counted in blocks a lane takes; strides in accesses.
+  // rows and columns count blocks of X_WIDTH elements; starts count accesses of X_WIDTH elements.
   params: {
     matrices: "u32",
     rows: "u32",
@@ -61,15 +61,16 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 });
 
 /**
- * The last two axes swapped: y[…, n, m] = x[…, m, n] + residual[…, n, m].
+ * Swaps the last two axes: y[…, n, m] = x[…, m, n] + residual[…, n, m].
  *
  * @param x [..., M, N], f32 or f16
  * @param options.residual [..., N, M], f32 or f16
- * @param options.dtype of the result, which f16 wants M and N in fours for. Default: x's
+ * @param options.dtype dtype of the result; f16 requires M and N to be multiples of 4. Default:
+ *   x's dtype
  * @returns [..., N, M]
- * @throws {ShapeError} when `x` has fewer than two axes, one matrix is more than the device binds,
- *   or the residual has not the result's shape
- * @throws {DTypeError} for a result in f16 where M and N are not in fours
+ * @throws {ShapeError} when `x` has fewer than two axes, one matrix exceeds the binding limit, or
+ *   the residual's shape differs from the result's
+ * @throws {DTypeError} when the result is f16 and M or N is not a multiple of 4
  */
 export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType } = {}): Tensor {
   const { gpu, shape } = x;
@@ -88,7 +89,7 @@ export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType
     );
   }
   const y = Tensor.empty(gpu, transposed, dtype);
-  const lanes = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
+  const vectorWidth = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
   const size = rows * columns;
   launchOverRanges(
     gpu,
@@ -100,16 +101,16 @@ export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType
         windows,
         {
           matrices: count,
-          rows: rows / lanes,
-          columns: columns / lanes,
+          rows: rows / vectorWidth,
+          columns: columns / vectorWidth,
           x_start: starts.x,
           y_start: starts.y,
           residual_start: starts.residual,
           has_residual: residual ? 1 : 0,
         },
-        { X_WIDTH: lanes },
+        { X_WIDTH: vectorWidth },
       ),
-    { vectorWidth: lanes },
+    { vectorWidth },
   );
   return y;
 }

@@ -140,12 +140,12 @@ gpuTest("groupNorm refuses groups that do not divide the channels, and weights o
   assertThrows(
     () => groupNorm(x, { groups: 4, weight: six, bias: six, epsilon }),
     ShapeError,
-    "Cannot normalise [1, 6, 2, 2] in 4 groups as the groups must divide the channels: 6 / 4",
+    "Cannot normalize [1, 6, 2, 2] in 4 groups as the groups must divide the channels: 6 / 4",
   );
   assertThrows(
     () => groupNorm(x, { groups: 3, weight: six, bias: five, epsilon }),
     ShapeError,
-    "weight and bias must hold 6 numbers: 6, 5",
+    "weight and bias must hold 6 elements: 6, 5",
   );
   assertThrows(() => groupNorm(five, { groups: 1, weight: five, bias: five, epsilon }), ShapeError, "channels");
 });

@@ -96,6 +96,6 @@ gpuTest("layerNorm refuses weights of another width", (gpu) => {
   assertThrows(
     () => layerNorm(x, { weight: six, bias: five, epsilon }),
     ShapeError,
-    "Cannot normalise [2, 6] by weight [6] and bias [5] as both must hold 6 numbers",
+    "Cannot normalize [2, 6] by weight [6] and bias [5] as both must hold 6 elements",
   );
 });
