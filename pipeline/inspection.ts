@@ -1,6 +1,6 @@
 /**
- * Says of a folder or a file what it is, what it holds, and why it would not load, without a device
- * and without reading a weight.
+ * Reports the kind and contents of a folder or file, and the reasons why it would not load. Needs
+ * no device and reads no weights.
  */
 
 import { elements } from "../engine/tensor.ts";
@@ -31,36 +31,36 @@ import { unetKind, type UNetLoadOptions } from "./models/unet.ts";
 import { vaeKind } from "./models/vae.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 
-/** What a part of a model holds. */
+/** The contents of one component of a model. */
 export interface PartInspection {
-  /** "unet", "vae", …; "" for a model that is no part of another. */
+  /** "unet", "vae", …; "" for a standalone model. */
   readonly part: string;
-  /** What it is: its class, or a few words. */
+  /** The class name, or a short description. */
   readonly kind: string;
-  /** Bytes of its weights' files; 0 without weights. */
+  /** Size of the weight files in bytes; 0 without weights. */
   readonly bytes: number;
   readonly parameters: number;
-  /** Numbers by their types in the file: `{ F16: 859520964 }`. */
+  /** Number of elements by dtype in the file: `{ F16: 859520964 }`. */
   readonly dtypes: Readonly<Record<string, number>>;
-  /** Precisions that a folder holds the weights in: "default", "fp16". */
+  /** Weight variants in the folder: "default", "fp16". */
   readonly variants: readonly string[];
-  /** Why it would not load; empty if it would. */
+  /** Reasons why it would not load; empty if it would. */
   readonly problems: readonly string[];
 }
 
-/** What a folder or a file is. */
+/** The result of inspecting a folder or a file. */
 export interface Inspection {
   readonly name: string;
-  /** In words: "a Stable Diffusion 1.x checkpoint (single file)". */
+  /** Description: "a Stable Diffusion 1.x checkpoint (single file)". */
   readonly description: string;
   readonly parts: readonly PartInspection[];
-  /** Why it would not load as a whole; those of parts stand with them. */
+  /** Reasons why the whole would not load. Each part lists its own. */
   readonly problems: readonly string[];
-  /** What else there is to know. */
+  /** Further information. */
   readonly notes: readonly string[];
 }
 
-/** All reasons why what was inspected would not load. */
+/** All reasons why the inspected source would not load, parts included. */
 export function problemsOf({ problems, parts }: Inspection): string[] {
   return [...problems, ...parts.flatMap(({ part, problems }) => problems.map((why) => part ? `${part}: ${why}` : why))];
 }
@@ -77,7 +77,7 @@ const modelKinds: readonly ModelKind<unknown, unknown>[] = [
 /**
  * Inspects a folder: a pipeline in diffusers' layout, one of its parts, or a CLIP model.
  *
- * @param options.variant which of the weights to look at, as in `fromPretrained`
+ * @param options.variant the weight variant to inspect, as in `fromPretrained`
  */
 export async function inspectFolder(tree: FileTree, options: { variant?: string } = {}): Promise<Inspection> {
   if (await tree.has("model_index.json")) return await inspectPipeline(tree, options);
@@ -139,7 +139,7 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
   return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes };
 }
 
-/** Parts that load one by one, and do not work together. */
+/** Problems of components that load individually but do not fit each other. */
 async function widthProblems(tree: FileTree): Promise<string[]> {
   try {
     const text = await readConfig(tree.subtree("text_encoder"), "config.json", parseCLIPTextConfig);
@@ -147,7 +147,7 @@ async function widthProblems(tree: FileTree): Promise<string[]> {
     if (text.hiddenSize === unet.crossAttentionDim) return [];
     return [`Its text encoder writes ${text.hiddenSize} features and its UNet reads ${unet.crossAttentionDim}`];
   } catch {
-    return []; // told of the part already
+    return []; // reported with the part already
   }
 }
 
@@ -207,10 +207,10 @@ async function inspectWeights(
 }
 
 /**
- * Inspects a file: a single-file checkpoint, a LoRA, a textual inversion, an edit.
+ * Inspects a file: a single-file checkpoint, a LoRA, a textual inversion or an edit.
  *
- * @param source is closed
- * @param options what `fromSingleFile` would be told
+ * @param source closed by this function
+ * @param options as for `fromSingleFile`
  */
 export async function inspectFile(source: ByteSource, options: SingleFileOptions = {}): Promise<Inspection> {
   const { name } = source;
@@ -229,7 +229,7 @@ export async function inspectFile(source: ByteSource, options: SingleFileOptions
   let weights: SafetensorsFile;
   try {
     weights = await SafetensorsFile.open(source);
-  } catch (error) { // which has closed the file
+  } catch (error) { // the callee has closed the file
     return only("no safetensors file, or a broken one", { problems: [messageOf(error)] });
   }
   using file = weights;
@@ -279,7 +279,7 @@ async function inspectSingleFile(
   file: Weights,
   options: SingleFileOptions,
 ): Promise<Pick<Inspection, "parts" | "notes">> {
-  // The file is closed by who opened it.
+  // The caller closes the file.
   const { name, size } = source;
   const single = await SingleFile.open({ name, size, read: source.read }, options);
   const configs = single.configs();
@@ -310,7 +310,7 @@ async function inspectSingleFile(
   };
 }
 
-/** For components without weights, which need no device to load. */
+/** Checks a component without weights by loading it; this needs no device. */
 const noDevice = {} as UNetLoadOptions;
 
 const noWeights = { bytes: 0, parameters: 0, dtypes: {}, variants: [] };

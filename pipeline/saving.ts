@@ -11,28 +11,28 @@ import { writeModelWeights } from "./checkpoint/safetensors/sharding.ts";
 import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./checkpoint/safetensors/tensor_stream.ts";
 
 /**
- * The weight of a key or value projection [out, in] as an edit leaves it, or `undefined` where none
- * touches it. The caller disposes of it.
+ * Returns the edited weight [out, in] of a key or value projection, or `undefined` if no edit
+ * changes it. The caller disposes of the tensor.
  */
 export type BakedWeight = (layerPath: string, projection: "to_k" | "to_v") => Tensor | undefined;
 
-/** How a pipeline is saved as a single file. */
+/** Options of saving a pipeline as a single file. */
 export interface SaveOptions {
-  /** Precision of the saved weights. Default: that of the files that they came from. */
+  /** Precision of the saved weights. Default: the precision of the source files. */
   readonly dtype?: SavedDtype;
-  /** Told how many bytes have been written. */
+  /** Called with the number of bytes written. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
-/** How a pipeline is saved as a folder. */
+/** Options of saving a pipeline as a folder. */
 export interface SavePretrainedOptions extends SaveOptions {
-  /** Weights beyond this go into several files with an index. Default: 5e9. */
+  /** Larger weights are split into several files with an index. Default: 5e9. */
   readonly maxShardBytes?: number;
-  /** Whether a folder that holds something may have its parts replaced. Default: false. */
+  /** Whether components in a non-empty folder may be replaced. Default: false. */
   readonly overwrite?: boolean;
 }
 
-/** A component that can be written again. */
+/** A component whose source files are known, so that it can be saved. */
 interface Savable {
   readonly origin?: ModelOrigin;
 }
@@ -88,8 +88,8 @@ export async function saveFolder(
 /**
  * Writes one .safetensors file in the LDM layout, streamed as {@linkcode saveFolder} does.
  *
- * @throws {CheckpointError} if a component's files are not known, or the file is the one that is
- *   read from
+ * @throws {CheckpointError} if a component's source files are unknown, or the file is the source of
+ *   the weights
  */
 export async function saveSingleFile(
   components: PipelineComponents,
@@ -112,7 +112,7 @@ export async function saveSingleFile(
   await saveSafetensors(path, entries.map(progress(entries, onProgress)), { metadata: { format: "pt" } });
 }
 
-/** Weights by key, computed when their turn comes; `undefined` for those that no edit changes. */
+/** Edited weights by key, computed lazily; `undefined` for weights that no edit changes. */
 type BakedWeights = ReadonlyMap<string, () => Tensor | undefined>;
 
 function closePart({ weights }: OpenPart): void {
@@ -139,8 +139,8 @@ async function openPart(
 }
 
 /**
- * An edited weight, read back from the device when its turn comes. What turns out unedited comes
- * from the file.
+ * An edited weight, read back from the device when it is written. An unedited weight is read from
+ * the source file.
  */
 function editedEntry(
   weights: Weights,
@@ -173,8 +173,8 @@ function bakedKeys({ unet }: PipelineComponents, baked: BakedWeight): BakedWeigh
 }
 
 /**
- * After saving over its own files a pipeline would read its edits back as if they were the model's,
- * and apply them twice.
+ * A pipeline saved over its own source files would read edited weights as originals and apply the
+ * edits twice.
  */
 async function refuseOwnSource(models: readonly Savable[], place: string): Promise<void> {
   for (const { origin } of models) {
@@ -199,7 +199,7 @@ function modelIndex(components: PipelineComponents, requiresSafetyChecker: boole
   };
 }
 
-/** transformers notes the precision of the weights in the configuration. */
+/** Updates the dtype that transformers stores in the configuration. */
 function dtyped(config: ConfigJson, dtype: SavedDtype | undefined): ConfigJson {
   if (dtype === undefined || config.torch_dtype === undefined) return config;
   return { ...config, torch_dtype: dtype === "f16" ? "float16" : "float32" };
@@ -209,7 +209,7 @@ async function writeJson(folder: FolderWriter, path: string, json: unknown): Pro
   await folder.writeText(path, JSON.stringify(json, null, 2) + "\n");
 }
 
-/** Entries that report what has gone through them. */
+/** Wraps entries to report the bytes that are read from them. */
 function progress(
   entries: readonly TensorEntry[],
   onProgress: SaveOptions["onProgress"],

@@ -1,6 +1,6 @@
 /**
- * What a pipeline's components are taught from small files: LoRAs and textual inversions. Both
- * leave the weights as they are.
+ * Loads LoRAs and textual inversions into the components of a pipeline. Neither modifies the
+ * model's weights.
  */
 
 import { AdapterError } from "../errors.ts";
@@ -17,28 +17,29 @@ import type { UNet2DConditionModel } from "../models/unet.ts";
 import { readTextualInversion } from "./textual_inversion.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
 
-/** Where an adapter is: a .safetensors file, a folder that holds one, or a model of the hub. */
+/** Location of an adapter: a .safetensors file, a folder that holds one, or a hub model. */
 export type AdapterSource = string | ByteSource | FileTree;
 
-/** How a file is chosen where a folder is given. */
+/** Selects the file when the source is a folder. */
 export interface AdapterFileOptions {
-  /** Default: the name that diffusers gives, or else the only .safetensors file. */
+  /** Default: the file name that diffusers writes, otherwise the only .safetensors file. */
   readonly weightName?: string;
 }
 
 /** Options of {@linkcode StableDiffusionPipeline.loadLoraWeights}. */
 export interface LoadLoraOptions extends AdapterFileOptions {
-  /** What to call the LoRA. Default: the file's name without its ending. */
+  /** Name of the LoRA. Default: the file name without its extension. */
   readonly name?: string;
   /**
-   * How much it acts, beside the scale of a call: 0 not at all, 1 as it was trained. Default: 1.
+   * Weight, multiplied by the scale of each call: 0 disables the LoRA, 1 is the trained strength.
+   * Default: 1.
    */
   readonly weight?: number;
 }
 
 /** Options of {@linkcode StableDiffusionPipeline.loadTextualInversion}. */
 export interface LoadTextualInversionOptions extends AdapterFileOptions {
-  /** The token that prompts say. Default: the file's own. */
+  /** The token to write in prompts. Default: the token stored in the file. */
   readonly token?: string;
 }
 
@@ -48,7 +49,7 @@ interface Adaptable {
   readonly textEncoder: CLIPTextModel;
 }
 
-/** The components that textual inversions teach. */
+/** The components that textual inversions extend. */
 interface Teachable {
   readonly tokenizer: CLIPTokenizer;
   readonly textEncoder: CLIPTextModel;
@@ -59,7 +60,7 @@ const stacksOf = ({ unet, textEncoder }: Adaptable) => ({
   text_encoder: textEncoder.weights.adapters,
 });
 
-/** The LoRAs of some components: their weights by their names. */
+/** The weights of the loaded LoRAs, by name. */
 export function loraWeights(components: Adaptable): ReadonlyMap<string, number> {
   const { unet, text_encoder } = stacksOf(components);
   return new Map([...text_encoder.weights, ...unet.weights]);
@@ -69,7 +70,7 @@ export function loraWeights(components: Adaptable): ReadonlyMap<string, number> 
  * Adds a LoRA to a UNet and a text encoder.
  *
  * @returns its name
- * @throws {AdapterError} if the file is no LoRA, fits other models, or the name is taken
+ * @throws {AdapterError} if the file is not a LoRA, does not fit the model, or the name is in use
  */
 export async function loadLora(
   components: Adaptable,
@@ -83,13 +84,13 @@ export async function loadLora(
   const stacks = stacksOf(components);
   const updates = await readLora(components.unet.gpu, file, stacks);
   try {
-    if (loraWeights(components).has(name)) { // asked when nothing is waited for any more
+    if (loraWeights(components).has(name)) { // after the last await, so no other load can interleave
       throw new AdapterError(`Cannot load ${file.name} as a LoRA is loaded by the name of ${JSON.stringify(name)}`, {
         source: file.name,
         keys: [],
       });
     }
-    // Into both, so that both know of all names.
+    // Added to both stacks, even when empty, so that both list every name.
     stacks.unet.add(name, weight, updates.unet);
     stacks.text_encoder.add(name, weight, updates.text_encoder);
   } finally {
@@ -99,9 +100,9 @@ export async function loadLora(
 }
 
 /**
- * Takes LoRAs away: one, or all.
+ * Unloads one LoRA, or all of them.
  *
- * @throws {RangeError} if there is none of that name
+ * @throws {RangeError} if no LoRA has that name
  */
 export function unloadLora(components: Adaptable, name?: string): void {
   const names = [...loraWeights(components).keys()];
@@ -112,9 +113,9 @@ export function unloadLora(components: Adaptable, name?: string): void {
 }
 
 /**
- * Gives LoRAs their weights, and all others none.
+ * Sets the weights of the named LoRAs, and 0 for all others.
  *
- * @throws {RangeError} if there is none of a name, or a weight is missing or not finite
+ * @throws {RangeError} if no LoRA has a given name, or a weight is missing or not finite
  */
 export function weightLoras(
   components: Adaptable,
@@ -136,11 +137,11 @@ export function weightLoras(
 }
 
 /**
- * Teaches a tokenizer and a text encoder a token.
+ * Adds a token and its embeddings to a tokenizer and a text encoder.
  *
  * @returns the token
- * @throws {AdapterError} if the file is no textual inversion, or one for another model;
- *   {PromptError} if the token is there already
+ * @throws {AdapterError} if the file is not a textual inversion, or does not fit the model
+ * @throws {PromptError} if the tokenizer already has the token
  */
 export async function loadTextualInversion(
   { tokenizer, textEncoder }: Teachable,
@@ -156,9 +157,9 @@ export async function loadTextualInversion(
 }
 
 /**
- * Takes textual inversions away: one, or all.
+ * Unloads one textual inversion, or all of them.
  *
- * @throws {PromptError} if there is none of that token
+ * @throws {PromptError} if no textual inversion has that token
  */
 export function unloadTextualInversion({ tokenizer, textEncoder }: Teachable, token?: string): void {
   for (const one of token === undefined ? tokenizer.addedTokens : [token]) {

@@ -1,7 +1,6 @@
 /**
- * LoRA files (2106.09685) in the forms that trainers write: diffusers' and PEFT's, which spell
- * layers with dots, and kohya's, which A1111 and ComfyUI read and whose names have underscores for
- * dots.
+ * Reads LoRA files (arXiv 2106.09685) in two key formats. Diffusers and PEFT separate the parts of
+ * a layer's path with dots. Kohya's format, read by A1111 and ComfyUI, uses underscores.
  */
 
 import type { Gpu } from "../../engine/gpu.ts";
@@ -16,32 +15,32 @@ export type LoraTarget = "unet" | "text_encoder";
 /** The keys of one layer's update. */
 export interface LoraModule {
   readonly target: LoraTarget;
-  /** The layer as the file spells it, after its prefix: with dots, or with underscores alone. */
+  /** Layer path in the file's spelling, without the prefix: with dots, or with underscores only. */
   readonly layer: string;
   readonly down: string;
   readonly up: string;
-  /** The key of α, where there is one; otherwise α is the rank. */
+  /** The key of α. Without it, α equals the rank. */
   readonly alpha: string | undefined;
 }
 
-/** What a key is a part of. */
+/** The module and the factor that a key belongs to. */
 interface KeyParts {
   readonly target: LoraTarget;
   readonly layer: string;
   readonly part: "down" | "up" | "alpha";
 }
 
-/** Kohya's keys. Some trainers number the text encoder even where there is one. */
+/** Kohya's keys. Some trainers number the text encoder even if the model has only one. */
 const kohyaKey = /^lora_(unet|te|te1)_([^.]+)\.(?:lora_(down|up)\.weight|(alpha))$/;
 
 /**
- * Diffusers' and PEFT's: whatever names the pair, the first factor is `down` or `A`, the second
- * `up` or `B`; PEFT may name its adapter.
+ * Keys of diffusers and PEFT. The first factor is `down` or `A`, the second `up` or `B`. PEFT may
+ * insert the adapter's name.
  */
 const dottedKey =
   /^(?:(unet|text_encoder)\.)?(?:base_model\.model\.)?(.+?)(?:(?:\.lora_linear_layer|\.lora|_lora)\.(down|up)\.weight|\.lora_(down|up|A|B)(?:\.(?!weight)[^.]+)?\.weight|(?:\.lora_linear_layer|\.lora|_lora)?\.(alpha))$/;
 
-/** Names that old attention processors gave to the layers that they adapted. */
+/** Layer names written by the attention processors of old diffusers versions. */
 const unetNames: Readonly<Record<string, string>> = { to_out: "to_out.0" };
 const textEncoderNames: Readonly<Record<string, string>> = {
   to_q: "q_proj",
@@ -64,7 +63,7 @@ function keyParts(key: string): KeyParts | undefined {
   if (!dotted) return undefined;
   const [, prefix, path, modern, peft, alpha] = dotted;
   const factor = modern ?? (peft && { down: "down", up: "up", A: "down", B: "up" }[peft]) ?? alpha;
-  // Without a prefix it is the UNet's, unless the path is one of a text encoder.
+  // A key without a prefix belongs to the UNet, unless the path is a text encoder's.
   const target = (prefix ?? (path.startsWith("text_model.") ? "text_encoder" : "unet")) as LoraTarget;
   const parts = path.split(".").filter((part) => part !== "processor");
   const names = target === "unet" ? unetNames : textEncoderNames;
@@ -73,12 +72,11 @@ function keyParts(key: string): KeyParts | undefined {
 }
 
 /**
- * Sorts the keys of a LoRA file into modules, in the order of the file.
+ * Groups the keys of a LoRA file by module, in file order.
  *
  * @param keys the names of its tensors
- * @param source what to call the file
- * @throws {AdapterError} that names the keys which belong to no form, and the modules that lack one
- *   of their factors
+ * @param source name of the file in error messages
+ * @throws {AdapterError} that lists the keys of unknown format, and the modules that lack a factor
  */
 export function parseLoraKeys(keys: Iterable<string>, source: string): LoraModule[] {
   const modules = new Map<string, { target: LoraTarget; layer: string; keys: Map<string, string> }>();
@@ -116,11 +114,11 @@ export function parseLoraKeys(keys: Iterable<string>, source: string): LoraModul
 
 const twice = "it updates a layer twice";
 
-/** What a file is whose keys no layer fits, where they tell. */
+/** Recognizes other kinds of model from keys that match no layer. */
 function hintOf(keys: readonly string[]): string {
   const some = (pattern: RegExp) => keys.some((key) => pattern.test(key));
-  // XL has a second text encoder, and up to ten transformer blocks in a row, where 1.x and 2.x have
-  // one.
+  // SDXL has a second text encoder and up to ten consecutive transformer blocks; 1.x and 2.x have
+  // one of each.
   if (some(/^lora_te2_|^text_encoder_2\.|transformer_blocks[._][1-9]|^lora_unet_(input|middle|output)_block/)) {
     return "It is for Stable Diffusion XL, and this model is of 1.x or 2.x";
   }
@@ -142,13 +140,13 @@ function refusal(source: string, reason: string, keys: readonly string[], hint =
 }
 
 /**
- * Reads a LoRA onto the device, with each update under the key of the layer that it is for. Dispose
- * of the tensors when they have been added to the models' stacks.
+ * Uploads a LoRA to the device and returns its updates by layer key. The caller disposes of the
+ * tensors after adding them to the models' stacks.
  *
- * @param stacks the adapters of the models that it may be for
- * @throws {AdapterError} that lists all keys which no layer fits: unknown ones, those of other
- *   ranks or widths, and those of types other than floats
- * @throws {SafetensorsError} if the file is broken
+ * @param stacks the adapter stacks of the candidate models
+ * @throws {AdapterError} that lists every key with an unknown layer, a wrong shape or a dtype that
+ *   is not a float
+ * @throws {SafetensorsError} if the file is malformed
  */
 export async function readLora(
   gpu: Gpu,
@@ -199,7 +197,7 @@ export async function readLora(
   }
 }
 
-/** Frees what {@linkcode readLora} read. */
+/** Frees the tensors returned by {@linkcode readLora}. */
 export function disposeUpdates(updates: Record<LoraTarget, Map<string, LowRankUpdate>>): void {
   for (const { down, up } of [...updates.unet.values(), ...updates.text_encoder.values()]) {
     down[Symbol.dispose]();
@@ -207,7 +205,7 @@ export function disposeUpdates(updates: Record<LoraTarget, Map<string, LowRankUp
   }
 }
 
-/** Layers by their names: with dots, and as kohya spells them. */
+/** Layers by name, in both spellings: with dots, and with kohya's underscores. */
 function spellings({ layers }: AdapterStack): Map<string, string> {
   return new Map([...layers.keys()].flatMap((path) => [[path, path], [path.replaceAll(".", "_"), path]]));
 }
@@ -223,7 +221,7 @@ function unfit(weights: Weights, { down, up, alpha }: LoraModule, layer: readonl
   return misfit(layer, weights.info(down).shape, weights.info(up).shape);
 }
 
-/** Says whose width the cross-attention keys have, where it is not the model's. */
+/** Names the model family of a LoRA whose cross-attention width differs from the model's. */
 function widthHint(
   weights: Weights,
   modules: readonly LoraModule[],
@@ -240,7 +238,7 @@ function widthHint(
   } wide; this model's are ${own}`;
 }
 
-/** Reads a tensor's numbers, and gives what puts them onto a device; f16 stays f16. */
+/** Reads a tensor and returns a function that uploads it. f16 stays f16. */
 async function reader(weights: Weights, key: string): Promise<(gpu: Gpu) => Tensor> {
   const { dtype, shape } = weights.info(key);
   const data = dtype === "F16" ? new Uint16Array((await weights.read(key)).buffer) : await weights.float32(key);

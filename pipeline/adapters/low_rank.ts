@@ -1,7 +1,7 @@
 /**
- * Low-rank updates of layers at run time (LoRA, 2106.09685): y = W x + Σ scale · up (down x).
- * Weights stay as they are, so that an update that is taken away leaves no trace, and its scale can
- * differ from call to call.
+ * Low-rank updates of layers at run time (LoRA, arXiv 2106.09685): y = W x + Σ scale · up (down x).
+ * W is never modified, so removing an update restores the model exactly, and the scale can differ
+ * between calls.
  */
 
 import { ShapeError } from "../../engine/errors.ts";
@@ -10,7 +10,7 @@ import { activate } from "../../kernels/shape/activate.ts";
 import type { Activation } from "../../kernels/wgsl/activation.ts";
 import { add } from "../../kernels/shape/linear_combination.ts";
 
-/** An update of one layer as files hold it. */
+/** An update of one layer, in the layout of LoRA files. */
 export interface LowRankUpdate {
   /** [rank, in], or [rank, in, k, k] for a convolution. */
   readonly down: Tensor;
@@ -20,13 +20,13 @@ export interface LowRankUpdate {
   readonly scale: number;
 }
 
-/** What a layer does after its product. */
+/** The operations that follow a layer's matrix product or convolution. */
 interface Epilogue {
   readonly activation?: Activation;
   readonly residual?: Tensor;
 }
 
-/** A part of an adapter, as its layer wants it. */
+/** One adapter's update of a layer, in the layer's layout. */
 interface Term<Down extends Disposable> {
   readonly down: Down;
   readonly up: Tensor; // [out, rank]
@@ -40,8 +40,8 @@ interface Adapter {
 }
 
 /**
- * The updates of one layer. `Down` is the form in which the layer takes the first factor: a matrix,
- * or a packed convolution.
+ * The updates of one layer. `Down` is the type of the prepared first factor: a matrix, or a packed
+ * convolution.
  */
 export class LowRankUpdates<Down extends Disposable = Disposable> {
   readonly #stack: AdapterStack;
@@ -50,26 +50,26 @@ export class LowRankUpdates<Down extends Disposable = Disposable> {
 
   /**
    * @param shape of the layer's weight: [out, in], or [out, in, k, k]
-   * @param prepare makes of a first factor [rank, in, …] what the layer wants; the tensor is its to
-   *   keep or to dispose of
+   * @param prepare converts a first factor [rank, in, …] to the layer's layout and takes ownership
+   *   of the tensor
    */
   constructor(stack: AdapterStack, readonly shape: readonly number[], prepare: (down: Tensor) => Down) {
     this.#stack = stack;
     this.#prepare = prepare;
   }
 
-  /** Whether there are updates that act in the call that is being recorded. */
+  /** Whether any update has an effect in the call that is being recorded. */
   get acts(): boolean {
     return this.#stack.callScale !== 0 && this.#terms.some(({ scale, adapter }) => scale * adapter.weight !== 0);
   }
 
   /**
-   * activation(W x + b + Σ scale · up (down x)) + residual.
+   * Computes activation(W x + b + Σ scale · up (down x)) + residual.
    *
-   * @param epilogue what the call asks for
-   * @param base the layer's own product, with the epilogue that it is given: the sum of the updates
-   *   comes as its residual
-   * @param update scale · up (down x), plus the residual
+   * @param epilogue the epilogue of the whole expression
+   * @param base computes W x + b with the epilogue passed to it; the sum of the updates is passed
+   *   as its residual
+   * @param update computes scale · up (down x) + residual
    */
   apply(
     epilogue: Epilogue,
@@ -82,7 +82,7 @@ export class LowRankUpdates<Down extends Disposable = Disposable> {
     if (terms.length === 0) return base(epilogue);
     return terms[0].up.gpu.scope(() => {
       const { activation, residual } = epilogue;
-      // An activation comes before the residual and after the updates.
+      // The activation applies after the updates and before the residual.
       const start = activation ? undefined : residual;
       const sum = terms.reduce((sum: Tensor | undefined, term) => update({ ...term, residual: sum }), start);
       const y = base({ residual: sum });
@@ -92,13 +92,13 @@ export class LowRankUpdates<Down extends Disposable = Disposable> {
     });
   }
 
-  /** Takes a part of an adapter; called by {@linkcode AdapterStack}, who has checked the shapes. */
+  /** Adds an adapter's update. The caller, {@linkcode AdapterStack}, has checked the shapes. */
   attach({ down, up, scale }: LowRankUpdate, adapter: Adapter): void {
     const prepared = this.#prepare(down.reshape([down.shape[0], ...this.shape.slice(1)]));
     this.#terms.push({ down: prepared, up: up.reshape([this.shape[0], down.shape[0]]), scale, adapter });
   }
 
-  /** Frees an adapter's part, if it has one here. */
+  /** Removes and frees an adapter's update of this layer, if there is one. */
   detach(adapter: Adapter): void {
     for (const term of this.#terms) {
       if (term.adapter !== adapter) continue;
@@ -110,11 +110,11 @@ export class LowRankUpdates<Down extends Disposable = Disposable> {
 }
 
 /**
- * The adapters of one model, in the order in which they were added. All of them act at once, each
- * with its weight.
+ * The adapters of one model, in the order of addition. Their updates are summed, each multiplied by
+ * its weight.
  */
 export class AdapterStack implements Disposable {
-  /** The layers that can be adapted, by their key in the checkpoint. */
+  /** The adaptable layers, by checkpoint key. */
   readonly layers: ReadonlyMap<string, LowRankUpdates>;
   readonly #layers = new Map<string, LowRankUpdates>();
   readonly #adapters = new Map<string, Adapter>();
@@ -124,15 +124,15 @@ export class AdapterStack implements Disposable {
     this.layers = this.#layers;
   }
 
-  /** Called after an adapter was added, removed or given another weight. */
+  /** Called after an adapter is added or removed, or its weight changes. */
   onChange: (() => void) | undefined;
 
-  /** What results depend on: each adapter's identity and weight, in order. */
+  /** Cache key of the stack's state: each adapter's identity and weight, in order. */
   get key(): readonly unknown[] {
     return [...this.#adapters.values()].flatMap((adapter) => [adapter, adapter.weight]);
   }
 
-  /** Makes a layer adaptable. */
+  /** Registers a layer as adaptable. */
   register<Down extends Disposable>(
     path: string,
     shape: readonly number[],
@@ -143,14 +143,14 @@ export class AdapterStack implements Disposable {
     return updates;
   }
 
-  /** The factor of all adapters in the call that is being recorded. */
+  /** Scale of all adapters in the call that is being recorded. */
   get callScale(): number {
     return this.#callScale;
   }
 
   /**
-   * Records `body` with a factor on all adapters. Recording never waits, so calls that are drawn at
-   * the same time cannot mix.
+   * Records `body` with a common scale for all adapters. Recording is synchronous, so concurrent
+   * calls cannot see each other's scale.
    */
   scaled<T>(scale: number, body: () => T): T {
     const outer = this.#callScale;
@@ -162,17 +162,17 @@ export class AdapterStack implements Disposable {
     }
   }
 
-  /** Each adapter's weight by its name, in order. */
+  /** The adapters' weights by name, in order of addition. */
   get weights(): ReadonlyMap<string, number> {
     return new Map([...this.#adapters.values()].map(({ name, weight }) => [name, weight]));
   }
 
   /**
-   * Adds an adapter. The tensors are shared with it: the caller disposes of its own.
+   * Adds an adapter. The stack keeps its own references; the caller still disposes of its tensors.
    *
-   * @param updates by the layer's key
-   * @throws {RangeError} if there is an adapter of the name
-   * @throws {ShapeError} if an update does not fit its layer; then none is added
+   * @param updates by layer key
+   * @throws {RangeError} if the name is in use
+   * @throws {ShapeError} if an update does not fit its layer; nothing is added then
    */
   add(name: string, weight: number, updates: ReadonlyMap<string, LowRankUpdate>): void {
     if (this.#adapters.has(name)) {
@@ -189,7 +189,7 @@ export class AdapterStack implements Disposable {
     this.onChange?.();
   }
 
-  /** Changes an adapter's weight; does nothing where the model has no part of it. */
+  /** Changes an adapter's weight. Does nothing if the model has no such adapter. */
   reweight(name: string, weight: number): void {
     const adapter = this.#adapters.get(name);
     if (!adapter || adapter.weight === weight) return;
@@ -197,7 +197,7 @@ export class AdapterStack implements Disposable {
     this.onChange?.();
   }
 
-  /** Takes an adapter away and frees it; does nothing where the model has no part of it. */
+  /** Removes and frees an adapter. Does nothing if the model has no such adapter. */
   remove(name: string): void {
     const adapter = this.#adapters.get(name);
     if (!adapter) return;
@@ -212,8 +212,8 @@ export class AdapterStack implements Disposable {
 }
 
 /**
- * Why an update does not fit a layer with a weight [out, in, …], in words; `undefined` if it does.
- * Axes of length 1 at the end do not count, since 1×1 convolutions and linear layers are one thing.
+ * Returns the reason why an update does not fit a layer with a weight [out, in, …], or `undefined`
+ * if it fits. Trailing axes of length 1 are ignored: a 1×1 convolution equals a linear layer.
  */
 export function misfit(
   layer: readonly number[],
@@ -231,7 +231,7 @@ export function misfit(
   return undefined;
 }
 
-/** A shape without its trailing axes of length 1: a 1×1 convolution equals a linear layer. */
+/** Returns the shape without trailing axes of length 1. */
 export function trimmed(shape: readonly number[]): readonly number[] {
   return shape.slice(0, shape.findLastIndex((length) => length !== 1) + 1);
 }

@@ -1,29 +1,29 @@
 /**
- * Textual inversion (2208.01618): embeddings of words that a prompt can use, learned for a text
- * encoder. Files are safetensors in diffusers' form, one tensor named like its token, or in
- * A1111's, one tensor `emb_params` in a file named like its token.
+ * Textual inversion (arXiv 2208.01618): learned token embeddings for a text encoder. A safetensors
+ * file holds one tensor. Diffusers names the tensor after the token; A1111 names the tensor
+ * `emb_params` and the file after the token.
  */
 
 import { AdapterError } from "../errors.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 
-/** What a file of textual inversion holds. */
+/** The contents of a textual inversion file. */
 export interface TextualInversion {
-  /** The token that the file says. */
+  /** The token named by the file. */
   readonly token: string;
   /** One embedding [width] for each vector of the token. */
   readonly vectors: readonly Float32Array[];
 }
 
-/** Names of the tensor in files that leave the token's name to the file. */
+/** Tensor names that carry no token; the token is the file name. */
 const unnamedKeys = ["emb_params", "string_to_param.*", "*"];
 
 /**
- * Reads a file.
+ * Reads a textual inversion file.
  *
- * @param options.width of the text encoder's embeddings
- * @throws {AdapterError} if it holds more than one tensor, or one that is no row or rows of `width`
- *   floats
+ * @param options.width width of the text encoder's embeddings
+ * @throws {AdapterError} unless the file holds exactly one tensor, of floats, shaped [width] or
+ *   [vectors, width]
  */
 export async function readTextualInversion(weights: Weights, options: { width: number }): Promise<TextualInversion> {
   const { width } = options;
@@ -53,7 +53,7 @@ export async function readTextualInversion(weights: Weights, options: { width: n
   };
 }
 
-/** The file's name without its folder and ending. */
+/** The file name without folder and extension. */
 function stem(path: string): string {
   return path.replace(/^.*[\\/]/, "").replace(/\.[^.]+$/, "");
 }

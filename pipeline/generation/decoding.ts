@@ -3,13 +3,12 @@ import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import type { AutoencoderKL } from "../models/vae.ts";
 
-/** How latents become pictures when memory is short; both as in diffusers. */
+/** Options that reduce the memory of VAE decoding, as in diffusers. */
 export interface DecodingOptions {
   /** Decode the pictures of a batch one after the other. */
   readonly slicing: boolean;
   /**
-   * Decode pictures larger than the autoencoder's `sample_size` in overlapping tiles, blended where
-   * they meet.
+   * Decode pictures larger than the autoencoder's `sample_size` in overlapping, blended tiles.
    */
   readonly tiling: boolean;
 }
@@ -49,8 +48,7 @@ export async function decodeLatents(
 }
 
 /**
- * Asks for everything that {@linkcode decodeLatents} does on the device, once, for {@linkcode
- * Gpu.rehearse}.
+ * Records every dispatch of {@linkcode decodeLatents} once, for {@linkcode Gpu.rehearse}.
  */
 export function rehearseDecoding(vae: AutoencoderKL, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
   vae.gpu.scope(() => {
@@ -67,7 +65,7 @@ async function decodeWhole(vae: AutoencoderKL, latents: Tensor): Promise<Float32
   return await picture.data();
 }
 
-/** Planes [B, 3, pixels] around -1…1 to pixels [B, pixels, 3] in 0…1. */
+/** Converts planes [B, 3, pixels] in about -1…1 to pixels [B, pixels, 3], clamped to 0…1. */
 function toPixels(planes: Float32Array, pixels: Float32Array, batch: number, count: number): void {
   for (let b = 0; b < batch; b++) {
     for (let channel = 0; channel < 3; channel++) {
@@ -87,9 +85,9 @@ interface Tile {
 }
 
 /**
- * diffusers' `tiled_decode`: tiles of `sample_size` pixels that overlap by a quarter; each is faded
- * into the one above and the one to the left over that quarter, and only its upper left three
- * quarters are kept. Blending is on the host: the device never holds more than a tile.
+ * Tiled decoding, as diffusers' `tiled_decode`. Tiles of `sample_size` pixels overlap by a quarter.
+ * Each tile is blended with the tiles above and to the left over the overlap, and its upper left
+ * three quarters are kept. Blending is on the host, so the device holds one tile at a time.
  */
 async function decodeTiled(vae: AutoencoderKL, latents: Tensor): Promise<Float32Array> {
   const { gpu, spatialScale, config } = vae;
@@ -120,18 +118,18 @@ async function decodeTiled(vae: AutoencoderKL, latents: Tensor): Promise<Float32
   return result;
 }
 
-/** Fades `tile` in over the last `extent` rows (or columns) of its neighbour. */
-function fadeFrom(neighbour: Tile, tile: Tile, planes: number, extent: number, direction: "down" | "right"): void {
+/** Blends `tile` linearly with the last `extent` rows (or columns) of its neighbor. */
+function fadeFrom(neighbor: Tile, tile: Tile, planes: number, extent: number, direction: "down" | "right"): void {
   const down = direction === "down";
-  const depth = Math.min(extent, ...(down ? [neighbour.height, tile.height] : [neighbour.width, tile.width]));
-  const across = down ? Math.min(neighbour.width, tile.width) : Math.min(neighbour.height, tile.height);
+  const depth = Math.min(extent, ...(down ? [neighbor.height, tile.height] : [neighbor.width, tile.width]));
+  const across = down ? Math.min(neighbor.width, tile.width) : Math.min(neighbor.height, tile.height);
   for (let plane = 0; plane < planes; plane++) {
     for (let i = 0; i < depth; i++) {
       for (let j = 0; j < across; j++) {
         const [y, x] = down ? [i, j] : [j, i];
-        const [ny, nx] = down ? [neighbour.height - depth + i, j] : [j, neighbour.width - depth + i];
+        const [ny, nx] = down ? [neighbor.height - depth + i, j] : [j, neighbor.width - depth + i];
         const at = (plane * tile.height + y) * tile.width + x;
-        const other = neighbour.data[(plane * neighbour.height + ny) * neighbour.width + nx];
+        const other = neighbor.data[(plane * neighbor.height + ny) * neighbor.width + nx];
         tile.data[at] = other * (1 - i / depth) + tile.data[at] * (i / depth);
       }
     }

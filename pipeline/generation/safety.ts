@@ -1,4 +1,4 @@
-/** What a pipeline does about pictures that are not safe for work, as diffusers does it. */
+/** Runs the safety checker on generated pictures, as diffusers does. */
 
 import { Tensor } from "../../engine/tensor.ts";
 import type { CLIPImageProcessor } from "../image/clip_image_processor.ts";
@@ -6,7 +6,7 @@ import { picturesFromFloats } from "../image/picture.ts";
 import type { StableDiffusionSafetyChecker } from "../models/safety_checker.ts";
 
 /**
- * Checks pictures and makes those that are flagged black, with a warning.
+ * Checks pictures, replaces flagged ones by black, and warns.
  *
  * @param values [B, H, W, 3] in 0…1; flagged pictures become zeros
  * @returns one verdict per picture

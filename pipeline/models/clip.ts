@@ -16,8 +16,7 @@ import { cosines } from "./cosines.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /**
- * Pictures or prompts that go through the model at once: what keeps a GPU busy without filling its
- * memory.
+ * Pictures or prompts per batch: large enough to occupy the GPU, small enough for its memory.
  */
 const batchSize = 16;
 
@@ -37,15 +36,15 @@ class Modules {
   }
 }
 
-/** What turns pictures and prompts into what a CLIP model takes. */
+/** The image processor and tokenizer of a CLIP model. */
 export interface ClipPreprocessing {
   readonly tokenizer: CLIPTokenizer;
   readonly imageProcessor: CLIPImageProcessor;
 }
 
 /**
- * CLIP (2103.00020; transformers' `CLIPModel`): embeds pictures and prompts in one space, where a
- * picture lies close to the prompts that describe it.
+ * CLIP (arXiv 2103.00020; transformers' `CLIPModel`). Embeds pictures and prompts in a common
+ * space, in which a picture is close to the prompts that describe it.
  *
  * ```ts
  * using clip = await CLIPModel.fromPretrained("models/pocket/clip", { gpu });
@@ -58,7 +57,10 @@ export class CLIPModel extends Model<CLIPConfig> {
   readonly tokenizer: CLIPTokenizer;
   /** Prepares the pictures. */
   readonly imageProcessor: CLIPImageProcessor;
-  /** The factor of cosines in {@linkcode score}: the exponential of the file's `logit_scale`. */
+  /**
+   * The factor applied to cosines in {@linkcode score}: the exponential of the file's
+   * `logit_scale`.
+   */
   readonly logitScale: number;
   readonly #modules: Modules;
 
@@ -118,11 +120,12 @@ export class CLIPModel extends Model<CLIPConfig> {
   }
 
   /**
-   * How well each picture fits each prompt: logits, `logitScale` · cos(picture, prompt). Their
-   * softmax over prompts is the share of belief that CLIP gives each.
+   * Scores each picture against each prompt: logits, `logitScale` · cos(picture, prompt). Their
+   * softmax over the prompts gives CLIP's probabilities.
    *
    * @returns [images, prompts], row-major
-   * @throws {ImageError} without pictures; {PromptError} without prompts
+   * @throws {ImageError} without pictures
+   * @throws {PromptError} without prompts
    */
   async score(images: readonly Picture[], prompts: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
     if (images.length === 0) throw new ImageError("Cannot score pictures without any");
@@ -134,11 +137,11 @@ export class CLIPModel extends Model<CLIPConfig> {
   }
 
   /**
-   * Embeds pictures, some at a time.
+   * Embeds pictures, in batches.
    *
    * @returns [images, projectionDim], not normalized
-   * @throws {ImageError} where a picture has other bytes than its size says; {ShapeError} where the
-   *   processor's size is not the model's
+   * @throws {ImageError} if a picture's data does not match its size
+   * @throws {ShapeError} if the processor's size is not the model's
    */
   async embedImages(images: readonly Picture[]): Promise<Float32Array<ArrayBuffer>> {
     return await this.#inBatches(images, (batch) => {
@@ -149,15 +152,14 @@ export class CLIPModel extends Model<CLIPConfig> {
   }
 
   /**
-   * Embeds prompts, some at a time; those of more than 77 tokens are cut.
+   * Embeds prompts, in batches. Prompts longer than 77 tokens are truncated.
    *
    * @returns [prompts, projectionDim], not normalized
    */
   async embedPrompts(prompts: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
     return await this.#inBatches(prompts, (batch) => {
       const rows = batch.map((prompt) => this.tokenizer.encode(prompt, { truncation: true }));
-      // Tokens see none that follow: the padding up to the longest changes nothing, and more would
-      // only cost time.
+      // Attention is causal, so padding does not change the result: pad to the longest prompt only.
       const length = Math.max(...rows.map((row) => row.length));
       return this.getTextFeatures(
         rows.map((row) => [...row, ...Array<number>(length - row.length).fill(this.tokenizer.padTokenId)]),
@@ -166,16 +168,18 @@ export class CLIPModel extends Model<CLIPConfig> {
   }
 
   /**
-   * Pixel values [B, 3, S, S] to embeddings [B, projectionDim], not normalized. @throws
-   * {ShapeError} for other sizes
+   * Pixel values [B, 3, S, S] to embeddings [B, projectionDim], not normalized.
+   *
+   * @throws {ShapeError} for other sizes
    */
   getImageFeatures(pixelValues: Tensor): Tensor {
     return this.gpu.scope(() => this.#modules.visualProjection.forward(this.#modules.vision.forward(pixelValues)));
   }
 
   /**
-   * Token ids, rows of one length, to embeddings [B, projectionDim], not normalized. @throws
-   * {ShapeError} as `CLIPTextModel.forward()`
+   * Token ids, rows of one length, to embeddings [B, projectionDim], not normalized.
+   *
+   * @throws {ShapeError} as `CLIPTextModel.forward()`
    */
   getTextFeatures(inputIds: readonly (readonly number[])[]): Tensor {
     return this.gpu.scope(() => this.#modules.textProjection.forward(this.#modules.text.forward(inputIds, 0).pooled));
@@ -191,13 +195,13 @@ export class CLIPModel extends Model<CLIPConfig> {
   }
 }
 
-/** How a CLIP model is loaded. */
+/** Loader of the CLIP model. */
 export const clipKind: ModelKind<CLIPConfig, Modules> = {
   className: "CLIPModel",
   weightsName: "model",
   parseConfig: parseCLIPConfig,
   build: (w, config) => new Modules(w, config),
-  // Old versions of transformers saved the row numbers of the position tables.
+  // Old versions of transformers saved the indices of the position tables.
   ignore: /position_ids$/,
 };
 

@@ -12,8 +12,7 @@ import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /**
- * CLIP's text transformer, to be found under `text_model` in text encoders and whole CLIP models
- * alike.
+ * CLIP's text transformer: `text_model` in text encoders and in whole CLIP models.
  */
 export class ClipTextTransformer {
   readonly #tokens: Tensor; // [vocabulary, hidden]
@@ -22,8 +21,8 @@ export class ClipTextTransformer {
   readonly #finalNorm: LayerNorm;
   readonly #config: CLIPTextConfig;
   /**
-   * Rows [hidden] of tokens that are not in the table. They go to the device with the prompts that
-   * name them: a few kilobytes.
+   * Embeddings [hidden] of added tokens. They are uploaded with each prompt that uses them: a few
+   * kilobytes.
    */
   readonly #addedTokens = new Map<number, Float32Array>();
 
@@ -36,14 +35,13 @@ export class ClipTextTransformer {
     this.#config = config;
   }
 
-  /** The rows of added tokens, by their ids. */
+  /** The embeddings of added tokens, by id. */
   get addedTokens(): ReadonlyMap<number, Float32Array> {
     return this.#addedTokens;
   }
 
   /**
-   * Gives an id an embedding [hidden] in place of the table's, or takes it away again
-   * (`undefined`).
+   * Sets the embedding [hidden] of an id, overriding the table. `undefined` removes it.
    */
   setAddedToken(id: number, embedding: Float32Array | undefined): void {
     const { hiddenSize } = this.#config;
@@ -80,7 +78,7 @@ export class ClipTextTransformer {
     });
   }
 
-  /** Rows of the token table [B, T, hidden], and of the added tokens. */
+  /** Looks up the embeddings [B, T, hidden] in the token table and among the added tokens. */
   #embed(inputIds: readonly (readonly number[])[]): Tensor {
     const { gpu } = this.#tokens;
     const { hiddenSize } = this.#config;
@@ -90,7 +88,7 @@ export class ClipTextTransformer {
     const rows = embedding(this.#tokens, Tensor.from(gpu, Int32Array.from(known), shape)); // [B, T, hidden]
     const added = [...new Set(ids.filter(isAdded))];
     if (added.length === 0) return rows;
-    // A table of all rows of the prompts with the added ones behind them, read once more.
+    // A second lookup, in a table of the prompts' rows followed by the added embeddings.
     const values = new Float32Array(added.length * hiddenSize);
     added.forEach((id, i) => values.set(this.#addedTokens.get(id)!, i * hiddenSize));
     const table = concat([
@@ -132,14 +130,14 @@ export class ClipTextTransformer {
   }
 }
 
-/** How a text encoder is loaded. */
+/** Loader of the text encoder. */
 export const textEncoderKind: ModelKind<CLIPTextConfig, ClipTextTransformer> = {
   className: "CLIPTextModel",
   weightsName: "model",
   parseConfig: parseCLIPTextConfig,
   build: (w, config) => new ClipTextTransformer(w.at("text_model"), config),
-  // Old versions of transformers saved the row numbers of the position table. Some files hold the
-  // text projection of the whole CLIP model.
+  // Old versions of transformers saved the indices of the position table. Some files hold the text
+  // projection of the whole CLIP model.
   ignore: /position_ids$|^text_projection/,
 };
 
@@ -210,14 +208,14 @@ export class CLIPTextModel extends Model<CLIPTextConfig> {
     return { lastHiddenState: states, poolerOutput: pooled };
   }
 
-  /** The embeddings of added tokens by their ids (textual inversions). */
+  /** The embeddings of added tokens (textual inversions), by id. */
   get addedTokens(): ReadonlyMap<number, Float32Array> {
     return this.#transformer.addedTokens;
   }
 
   /**
-   * Gives an id an embedding [hidden] in place of the token table's, as textual inversion does, or
-   * takes it away again (`undefined`). The model's weights stay as they are.
+   * Sets the embedding [hidden] of a token id, overriding the token table, as textual inversion
+   * does. `undefined` removes it. The model's weights are not modified.
    *
    * @throws {ShapeError} for another width
    */

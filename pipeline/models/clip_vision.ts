@@ -11,9 +11,8 @@ import type { WeightScope } from "../checkpoint/bind.ts";
 import type { CLIPVisionConfig } from "../checkpoint/diffusers/config/clip.ts";
 
 /**
- * CLIP's vision transformer (2103.00020): a picture cut into patches, each of which is a token,
- * behind a token of its own that gathers what the picture shows. It lies under `vision_model` in
- * whole CLIP models and safety checkers.
+ * CLIP's vision transformer (arXiv 2103.00020). The tokens are a class token followed by the
+ * patches of the picture. `vision_model` in whole CLIP models and safety checkers.
  */
 export class ClipVisionTransformer {
   readonly #classToken: Tensor; // [hidden]
@@ -30,7 +29,7 @@ export class ClipVisionTransformer {
     this.#classToken = embeddings.get("class_embedding", [hiddenSize]);
     this.#patchWeight = embeddings.get("patch_embedding.weight", [hiddenSize, numChannels, patchSize, patchSize]);
     this.#positions = embeddings.get("position_embedding.weight", [1 + patchesOf(config), hiddenSize]);
-    this.#preNorm = new LayerNorm(w.at("pre_layrnorm"), hiddenSize, layerNormEps); // so spelt in every checkpoint
+    this.#preNorm = new LayerNorm(w.at("pre_layrnorm"), hiddenSize, layerNormEps); // sic, in every checkpoint
     this.#encoder = new ClipEncoder(w.at("encoder"), config, { causal: false });
     this.#postNorm = new LayerNorm(w.at("post_layernorm"), hiddenSize, layerNormEps);
     this.#config = config;
@@ -72,14 +71,14 @@ export class ClipVisionTransformer {
   }
 
   /**
-   * Pixels [B, C, S, S] to embeddings of their patches [B, P, hidden]: a convolution whose stride
-   * is its kernel's size is a matrix product.
+   * Embeds the patches of pixels [B, C, S, S] as [B, P, hidden]. A convolution whose stride equals
+   * its kernel size is a matrix product.
    */
   #patches(pixelValues: Tensor): Tensor {
     const { gpu, shape: [batch] } = pixelValues;
     const { hiddenSize, numChannels, imageSize, patchSize } = this.#config;
     const features = numChannels * patchSize * patchSize;
-    // A patch consists of runs of `patchSize` pixels, which are looked up as the rows of a table.
+    // Gathers each patch as rows of `patchSize` contiguous pixels.
     const runs = pixelValues.reshape([pixelValues.size / patchSize, patchSize]);
     const across = imageSize / patchSize;
     const indices: number[] = [];

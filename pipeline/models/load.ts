@@ -1,4 +1,4 @@
-/** What the models share: how they are loaded, checked and freed. */
+/** Loading, checking and disposal, shared by all models. */
 
 import type { Gpu } from "../../engine/gpu.ts";
 import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
@@ -8,13 +8,13 @@ import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
 import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 
-/** How a model is loaded. */
+/** Options of loading a model. */
 export interface LoadOptions {
-  /** The device that the weights go to. */
+  /** The device to upload the weights to. */
   readonly gpu: Gpu;
   /** The precision of the weights' files: "fp16" picks `….fp16.safetensors`. */
   readonly variant?: string;
-  /** Called with the bytes that have arrived on the device. */
+  /** Called with the number of bytes uploaded. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
   /**
    * For `fromWeights`: the files of the weights. A model without them cannot be saved.
@@ -23,7 +23,7 @@ export interface LoadOptions {
   readonly origin?: ModelOrigin;
 }
 
-/** What tells one kind of model from another when it is loaded. */
+/** Describes one kind of model to the shared loader. */
 export interface ModelKind<Config, Modules> {
   /** The class in diffusers or transformers. */
   readonly className: string;
@@ -33,7 +33,7 @@ export interface ModelKind<Config, Modules> {
   parseConfig(json: unknown, file: string): Config;
   /** Builds the modules, which take their weights from `w`. */
   build(w: WeightScope, config: Config): Modules;
-  /** Keys that may be in the file although no module reads them. */
+  /** Keys that are ignored if no module reads them. */
   readonly ignore?: RegExp;
 }
 
@@ -46,7 +46,7 @@ export interface ModelParts<Config, Modules> {
   readonly origin: ModelOrigin | undefined;
 }
 
-/** What all models have: a device, a configuration, and weights that they own. */
+/** Base class of models: a device, a configuration, and owned weights. */
 export abstract class Model<Config> implements Disposable {
   /** The device that the weights are on. */
   readonly gpu: Gpu;

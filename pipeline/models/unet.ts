@@ -214,9 +214,17 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    * time: weights do not depend on it, and prepared contexts keep the dtype they were made with.
    */
   activations: ActivationType;
-  /** The prompt context of the last generation, kept for the next. Freed with the model. */
+  /**
+   * The prompt context of the last generation, kept for the next. Freed with the model.
+   *
+   * @internal
+   */
   readonly lastContext: KeyedSlot<PromptContext> = new KeyedSlot();
-  /** The captured prediction of the last generation, kept for the next. Freed with the model. */
+  /**
+   * The captured prediction of the last generation, kept for the next. Freed with the model.
+   *
+   * @internal
+   */
   readonly lastPrediction: KeyedSlot<Disposable> = new KeyedSlot();
   readonly #modules: Modules;
 
@@ -256,7 +264,7 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
   }
 
   /**
-   * The layers that read the prompt, in the order of the checkpoint's blocks: what an edit changes.
+   * The cross-attention layers, in checkpoint order. Edits change their projections.
    */
   get crossAttentions(): readonly Attention[] {
     return this.#modules.crossAttentions;

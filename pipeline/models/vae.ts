@@ -16,7 +16,7 @@ import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelK
 /** All norms of the autoencoder. */
 const epsilon = 1e-6;
 
-/** Self-attention of all pixels with one head as wide as the picture has channels. */
+/** Single-head self-attention over all pixels. The head is as wide as the channels. */
 class VaeAttention {
   readonly #norm: GroupNorm;
   readonly #toQ: Linear;
@@ -25,7 +25,7 @@ class VaeAttention {
   readonly #toOut: Linear;
 
   constructor(w: WeightScope, channels: number, groups: number) {
-    // Files from before diffusers 0.17 name the four projections otherwise.
+    // Files from before diffusers 0.17 use other names for the four projections.
     const [q, k, v, out] = w.has("query.weight")
       ? ["query", "key", "value", "proj_attn"]
       : ["to_q", "to_k", "to_v", "to_out.0"];
@@ -133,7 +133,7 @@ class Decoder {
     this.#convOut = new Conv2d(w.at("conv_out"), widths[last], config.outChannels, { padding: 1 });
   }
 
-  /** Layers run in scopes of their own: at full size each of them writes 128 MiB and more. */
+  /** Each layer has a scope of its own: at full size each writes at least 128 MiB. */
   forward(latents: Tensor): Tensor {
     const { gpu } = latents;
     let x = gpu.scope(() => this.#mid.forward(this.#convIn.forward(latents))); // [B, C, h, w]
@@ -216,12 +216,12 @@ export class AutoencoderKL extends Model<AutoencoderKLConfig> {
   }
 
   /**
-   * The distribution of latents of a picture: a diagonal Gaussian. Unscaled: multiply a sample by
+   * Encodes a picture as a diagonal Gaussian over latents. They are unscaled: multiply a sample by
    * `config.scalingFactor` for the UNet.
    *
    * @param image [B, 3, H, W] in -1…1, sides divisible by {@linkcode spatialScale}
    * @returns mean and log-variance (clamped to -30…20), each [B, 4, h, w]
-   * @throws {ShapeError} when the sides do not divide
+   * @throws {ShapeError} if a side is not divisible by {@linkcode spatialScale}
    */
   encode(image: Tensor): { mean: Tensor; logvar: Tensor } {
     const [, , height, width] = image.dims(4);
@@ -242,15 +242,15 @@ export class AutoencoderKL extends Model<AutoencoderKLConfig> {
   }
 
   /**
-   * Latents [B, 4, h, w], divided by `config.scalingFactor`, to pictures [B, 3, H, W] in about
-   * -1…1.
+   * Decodes latents [B, 4, h, w], already divided by `config.scalingFactor`, to pictures [B, 3, H,
+   * W] in about -1…1.
    */
   decode(latents: Tensor): Tensor {
     return this.gpu.scope(() => this.#modules.decoder.forward(this.#modules.postQuantConv.forward(latents)));
   }
 }
 
-/** How an autoencoder is loaded. */
+/** Loader of the autoencoder. */
 export const vaeKind: ModelKind<AutoencoderKLConfig, Modules> = {
   className: "AutoencoderKL",
   weightsName: "diffusion_pytorch_model",
