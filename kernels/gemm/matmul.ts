@@ -11,15 +11,27 @@ import { sumParts } from "./split_k_sum.ts";
 import { tileConstants, tileConstantTypes, tileExtensions, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
 
 /**
- * Matrix product on the register-tile core of tile.ts: y = activation(scale · A·B + bias) +
- * residual.
+ * Batched matrix product with an epilogue: y = scale · A·B + bias + residual.
  *
- * A is read four or eight elements of k at a time, B as blocks of 4 × 4 or 8 × 8, transposed in
- * registers when B is stored [N, K] (as torch stores a Linear's weight). Eight at a time brought
- * lavapipe from 48 to 58 GFLOPS at 1024³ (by processor time, 32 × 2): half of the time had gone
- * into loads, which it takes apart into lanes and words. Both halves of eight k in one chain of
- * fma: with the first half of all rows before the second, LLVM stored the second half's products in
- * memory first, and it was slower than four at a time.
+ * Shapes, for each matrix of the batch:
+ *
+ * - A: [M, K], or [K, M] with TRANSPOSE_A
+ * - B: [K, N], or [N, K] with TRANSPOSE_B (as torch stores the weight of a Linear layer)
+ * - bias: [N] or [M], chosen by `bias_axis` (0: none, 1: column, 2: row)
+ * - residual and y: [M, N]
+ *
+ * Every operand is addressed by an offset, a row stride and two batch strides, in elements. So
+ * attention heads are multiplied in place, and matmul() runs the parts of a split K as a batch.
+ *
+ * Workgroup (x, y, z) computes tile (row y, column x) of matrix z. tile.ts holds the loop over K
+ * and describes the strategies; this file supplies the loads, the epilogue and the stores.
+ *
+ * A_WIDTH, B_WIDTH and Y_WIDTH are the elements of one memory access: 8 or 4 where sizes and
+ * strides divide by it, else 1. Wide accesses matter most on software devices, where loads take as
+ * long as arithmetic.
+ *
+ * With GATED, B and the bias have 2·N columns: see {@linkcode GemmOptions.gated}. Other activations
+ * are no part of this kernel: matmul() applies them in a separate pass.
  */
 const matmulKernel = declareKernel({
   name: "matmul",
@@ -72,7 +84,7 @@ const matmulKernel = declareKernel({
   },
 });
 
-/** Eight numbers an access; of a B stored [N, K], a block is transposed in registers. */
+/** Operand loads of 8 elements. When B is stored [N, K], its blocks are transposed in registers. */
 const wideOperandsWgsl = ({ TRANSPOSE_B }: { readonly TRANSPOSE_B: boolean }) => /* wgsl */ `
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row((a_start(batch) + row * params.a_row) / 8u); }
@@ -109,7 +121,7 @@ fn a_one(r: Row, k: u32) -> f32 {
   let value = vec4f(a_at(r.start + select(at, at * params.a_row, TRANSPOSE_A))).x;
   return select(0.0, value, k < params.k);
 }
-fn tile_a(r: Row, k: u32) -> vec4f { // the scale costs least here: A is loaded once for many columns
+fn tile_a(r: Row, k: u32) -> vec4f { // scaled here: A is loaded once for many columns
   if (A_WIDTH == 4) { return vec4f(a_at((r.start + k) / 4u)) * params.scale; }
   return params.scale * vec4f(a_one(r, k), a_one(r, k + 1u), a_one(r, k + 2u), a_one(r, k + 3u));
 }
@@ -197,18 +209,18 @@ fn tile_gate(batch: u32, row: u32, column: u32, sum: vec4f, gate: vec4f) -> vec4
 `;
 
 /**
- * A batch of matrices inside a tensor, for products of parts of tensors (the heads of attention,
- * say). All numbers count elements.
+ * A batch of matrices inside a tensor, such as the heads of attention. Offsets and strides are in
+ * elements.
  */
 export interface MatrixView {
   readonly tensor: Tensor;
   /** First element of the first matrix. Default: 0. */
   readonly offset?: number;
-  /** From one stored row to the next. */
+  /** Distance between stored rows. */
   readonly rowStride: number;
-  /** From one matrix to the next along the outer batch axis; 0 shares one matrix. Default: 0. */
+  /** Distance between matrices along the outer batch axis; 0 shares one matrix. Default: 0. */
   readonly outerStride?: number;
-  /** The same along the inner batch axis. Default: 0. */
+  /** Distance between matrices along the inner batch axis; 0 shares one matrix. Default: 0. */
   readonly innerStride?: number;
 }
 
@@ -240,18 +252,18 @@ export interface GemmOptions {
   /** Factor of the product. Default: 1. */
   readonly scale?: number;
   /**
-   * B and the bias have 2·N columns, of which the second half gates the first: y = (scale · A·B₁ +
-   * bias₁) · gelu(scale · A·B₂ + bias₂). With a tile of the workgroup strategy that has two columns,
-   * and without a residual, alone: see {@linkcode gatedProduct}. Default: false.
+   * Whether B and the bias have 2·N columns, the second half of which gates the first: y = (scale ·
+   * A·B₁ + bias₁) · gelu(scale · A·B₂ + bias₂). Requires a workgroup tile of two columns, N
+   * divisible by 4, and no residual. See gatedProduct(). Default: false.
    */
   readonly gated?: boolean;
   /**
-   * Whether a's and b's numbers may be rounded to f16 (a's after `scale`), an error of 2⁻¹¹ each,
-   * where that is faster: on subgroup matrices, if they are in use. Sums are f32 all the same. See
-   * {@linkcode TileShape}. Default: false.
+   * Whether the elements of A (after `scale`) and B may be rounded to f16, a relative error of 2⁻¹¹
+   * each. They are rounded only where subgroup matrices are in use; sums stay f32. See
+   * {@linkcode TileShape} for the error bound. Default: false.
    */
   readonly allowF16Operands?: boolean;
-  /** For the tuner and the tests. Default: by device and size. */
+  /** Tile shape, for the tuner and the tests. Default: by device and size. */
   readonly tile?: TileShape;
 }
 
@@ -269,8 +281,8 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const [a_offset, a_row, a_outer, a_inner] = strides(a);
   const [b_offset, b_row, b_outer, b_inner] = strides(b);
   const [y_offset, y_row, y_outer, y_inner] = strides(y);
-  // A binding must hold something even where it does not count; of the usual type, so that it makes
-  // no variant of its own: residuals are stored as results are, biases as weights.
+  // Unused bindings get a tensor of the usual dtype, so that no extra kernel variant is compiled: a
+  // residual has the dtype of the result, a bias that of the weight.
   const { gated = false } = options;
   const operands = [a.tensor, b.tensor];
   const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
@@ -308,7 +320,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   );
 }
 
-/** Into how many parts k is split: see {@linkcode Policy.splitsFor}. */
+/** Number of parts into which K is split: see {@linkcode Policy.splitsFor}. */
 export function splitsFor(
   gpu: Gpu,
   m: number,
@@ -323,16 +335,19 @@ export function splitsFor(
 
 /** Options of {@linkcode matmul}; see {@linkcode GemmOptions}. */
 export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner" | "gated"> {
-  /** A pass of its own: few products have one, and each would compile a tile of its own. */
+  /**
+   * Applied in a separate pass, before the residual: few products need one, and fusing it would
+   * compile a kernel variant each. Default: none.
+   */
   readonly activation?: Activation;
   /**
-   * Type of the result: f32, or f16 where N divides by four. Either operand may be the weight, so
-   * neither says it. Default: f32.
+   * Dtype of the result: f32, or f16 where N is divisible by 4. It is not derived from the
+   * operands, as either may be the weight. Default: f32.
    */
   readonly dtype?: DType;
   /**
-   * Into how many parts k is split, which are computed side by side and then summed in order. Must
-   * divide k. Default: by device and size.
+   * Number of parts into which K is split. They are computed in parallel, then summed in order.
+   * Must divide K. Default: by device and size.
    */
   readonly splits?: number;
 }
@@ -390,7 +405,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     });
   }
   let batch = elements(batchShape), rows = m;
-  // One weight for all: the batch is then only more rows, and tiles fill better.
+  // A shared B turns the batch into more rows, which fills tiles better.
   if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
   const splits = options.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
   if (splits > 1 && (batch > 1 || k % splits !== 0)) {

@@ -17,50 +17,48 @@ import { workgroupTile } from "./tile_workgroup.ts";
 export { put, type TileConstants, tileConstantTypes, type TileElement, type TileShape } from "./tile_shape.ts";
 
 /**
- * The register-tile core of C = A·B that matmul and conv2d share: generated WGSL, because naga
- * keeps an accumulator in a register only when it has a name of its own.
+ * The register-tile core of C = A·B, shared by matmul, conv2d and the solver's products. The WGSL
+ * is generated, because naga keeps an accumulator in a register only when it has a name of its own.
  *
- * A kernel says what A, B and C are by defining, beside `params.m`, `params.n` and `params.k`:
+ * A kernel declares `params.m`, `params.n` and `params.k` and defines its operands by these
+ * functions:
  *
- * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, its address worked out once
- * - `tile_a(Row, k) -> vec4f`: the row's elements k … k+3, zero from `params.k` on
- * - `struct Column` and `tile_column(batch, column) -> Column`: four (WIDE: eight) neighbouring
- *   columns of B
- * - `tile_b(Column, k) -> mat4x4f`: their elements; member j is row k+j, finite from `params.k` on
- * - `tile_end(batch, row, column, vec4f) -> vec4f`: what becomes of a sum (bias, activation,
- *   residual)
- * - `tile_put(batch, row, column, vec4f)`: stores four neighbouring results of a row, `row <
- *   params.m`, `column < params.n`
+ * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, with its address precomputed
+ * - `tile_a(Row, k) -> vec4f`: elements k … k+3 of the row, zero from `params.k` on
+ * - `struct Column` and `tile_column(batch, column) -> Column`: four (WIDE: eight) adjacent columns
+ *   of B
+ * - `tile_b(Column, k) -> mat4x4f`: their elements. Member j is row k+j, finite from `params.k` on
+ * - `tile_end(batch, row, column, vec4f) -> vec4f`: the epilogue of four sums (bias, residual)
+ * - `tile_put(batch, row, column, vec4f)`: stores four adjacent results of a row, with `row <
+ *   params.m` and `column < params.n`
  *
- * Rows and columns may lie beyond the edge, and must then be clamped, in the first four.
+ * The first four receive rows and columns beyond the edge and must clamp them.
  *
- * Where the constant WIDE holds, all sizes and strides divide by eight, and in place of `tile_a`,
- * `tile_b`, `tile_end` and `tile_put` there are
+ * With the constant WIDE, all sizes and strides are divisible by 8, and these replace `tile_a`,
+ * `tile_b`, `tile_end` and `tile_put`:
  *
  * - `tile_a8(Row, k) -> mat2x4f`: elements k … k+7
  * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f:
- *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right`
- * - `tile_end8`, `tile_put8`: as their narrow namesakes, for eight results
+ *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right` (k+4 … k+7)
+ * - `tile_end8`, `tile_put8`: the same for eight results
  *
- * Where the constant GATED holds (workgroup strategy, two vec4 a thread), B has 2 · `params.n`
- * columns, and a thread's second vec4 are the columns that gate the first: `tile_gate(batch, row,
- * column, vec4f, vec4f) -> vec4f` makes one of both in place of `tile_end`.
+ * With the constant GATED (workgroup strategy, two vec4 per invocation), B has 2 · `params.n`
+ * columns. The second vec4 of an invocation holds the gates of the first. `tile_gate(batch, row,
+ * column, vec4f, vec4f) -> vec4f` combines them in place of `tile_end`.
  *
- * Two things make lavapipe's compiler slow, and shape this file. Each memory access in the text
- * costs it some 10 ms, and an unrolled epilogue has several for every accumulator: so results are
- * ended and stored in a loop over rows, which takes its row out of the accumulators by a tree of
- * selects (an array of accumulators took it 15 s). And it compiles a kernel anew for each value of
- * a uniform that bounds a loop: so loops count from a number that depends on the workgroup. A tile
- * of 32 × 2 with bias and residual compiled in 4.2 s with all accesses unrolled, in 0.8 s with the
- * stores unrolled alone, and in 0.5 s like this. For the same reason what can be told by a
- * parameter is no constant: a variant less is half a second less.
+ * Compile time on lavapipe shapes this file. It grows with the number of memory accesses in the
+ * text, so the subgroup strategy stores results in a loop over rows, which picks the row by a tree
+ * of selects. Lavapipe also compiles a kernel again for each value of a uniform that bounds a loop,
+ * so loops count from a number that depends on the workgroup. For the same reason, whatever can be
+ * a parameter is not a constant: each variant is compiled anew. Figures: docs/tuning.md.
  */
 
 /**
- * A shape as constants. `inEights` tells that the operands can be accessed so; whether they are is
- * the shape's matter, too.
+ * The kernel constants of a tile shape.
  *
- * @throws {GpuError} when the shape wants subgroup matrices that are not in use
+ * @param options.inEights whether sizes and strides of the operands are divisible by 8. WIDE also
+ *   depends on the shape. Default: false
+ * @throws {GpuError} when the shape needs subgroup matrices that are not in use
  */
 export function tileConstants(
   gpu: Gpu,
@@ -88,7 +86,7 @@ function matrixConstants(gpu: Gpu, shape: TileShape): typeof noMatrix {
   return { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes };
 }
 
-/** WGSL extensions that a tile's kernel uses. */
+/** WGSL extensions required by the kernel of a tile. */
 export function tileExtensions({ STRATEGY }: Pick<TileConstants, "STRATEGY">): readonly WgslExtension[] {
   return STRATEGY === "matrix" ? ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] : ["subgroups"];
 }

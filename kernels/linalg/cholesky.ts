@@ -9,12 +9,12 @@ import { addProduct } from "./real_product.ts";
 export const blockSize = 32;
 
 /**
- * Factors one diagonal block in workgroup memory, a thread a row, and inverts the factor, a thread
- * a column: with the inverse at hand, all that remains of the factorization and of the triangular
- * solves is matrix products.
+ * Factors one diagonal block in workgroup memory, one row per invocation, then inverts the factor,
+ * one column per invocation. The inverse reduces the rest of the factorization and the triangular
+ * solves to matrix products.
  *
- * The pivots (the diagonal of L before the square root) are kept for the host to judge. One that is
- * not positive is replaced by 1, so that what follows stays finite, if meaningless.
+ * The pivots (the diagonal of L before the square root) are stored for the host to check. A pivot
+ * that is not positive is replaced by 1, so that later values stay finite, though meaningless.
  */
 const diagonalKernel = declareKernel({
   name: "cholesky_diagonal",
@@ -56,7 +56,7 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
   }
   for (var j = 0u; j < SIDE; j++) { lower[from_row + j] = factor[row + j]; }
-  for (var i = 0u; i < SIDE; i++) { // the lane's column of L·X = I from the top
+  for (var i = 0u; i < SIDE; i++) { // forward substitution for this lane's column of L·X = I
     let row_i = i * STRIDE;
     var sum = select(real(0.0), real(1.0), i == lane);
     for (var k = 0u; k < i; k++) { sum = fma(-factor[row_i + k], inverse[k * STRIDE + lane], sum); }
@@ -84,25 +84,26 @@ export interface CholeskyFactor extends Disposable {
    */
   readonly inverses: Tensor;
   /**
-   * L's squared diagonal [padded size]. A number that is not positive here means that A was not
-   * positive definite in this arithmetic.
+   * The squared diagonal of L [padded size]. An element that is not positive means that A is not
+   * positive definite in this precision. See {@linkcode firstBadPivot}.
    */
   readonly pivots: Tensor;
 }
 
 /**
- * The Cholesky factor of a symmetric positive definite matrix A [n, n], of which only the lower
- * triangle is read.
+ * Computes the Cholesky factor of a symmetric positive definite matrix A [n, n]. Only the lower
+ * triangle of A is read.
  *
- * Left-looking by blocks of 32 columns: A[i:, i] −= L[i:, :i]·L[i, :i]ᵀ; the diagonal block is
- * factored and inverted by one workgroup; L[i+1:, i] = A[i+1:, i]·L[i, i]⁻ᵀ. n³/3 multiplications
- * and additions each, all but a 32nd of them in register tiles.
+ * The factorization is left-looking, by blocks of 32 columns, in three dispatches per block:
  *
- * Lavapipe on two cores, f64: n = 308 in 6 ms, n = 1024 in 40 ms (9 GFLOPS). With the diagonal
- * block's inverse at hand a step is three dispatches; a right-looking form would rewrite the
- * trailing matrix at every step, 32 multiplications a number.
+ * 1. A[i:, i] −= L[i:, :i]·L[i, :i]ᵀ
+ * 2. One workgroup factors and inverts the diagonal block.
+ * 3. L[i+1:, i] = A[i+1:, i]·L[i, i]⁻ᵀ
  *
- * Whether A was positive definite is for {@linkcode firstBadPivot} to tell, after the next wait.
+ * A right-looking form would rewrite the trailing matrix at every step.
+ *
+ * A matrix that is not positive definite raises no error here: read `pivots` back and pass them to
+ * {@linkcode firstBadPivot}.
  *
  * @throws {ShapeError} when A is not square
  */
@@ -140,8 +141,9 @@ export function cholesky(a: Tensor): CholeskyFactor {
 }
 
 /**
- * The first pivot that is not positive, or undefined when the factorization stands. Takes the
- * host's copy of `factor.pivots`.
+ * The first pivot that is not positive and finite, or undefined when the factorization is valid.
+ *
+ * @param pivots the elements of `factor.pivots`, read back to the host
  */
 export function firstBadPivot(pivots: ArrayLike<number>): { index: number; value: number } | undefined {
   for (let index = 0; index < pivots.length; index++) {

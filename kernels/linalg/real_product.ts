@@ -12,23 +12,18 @@ import {
 import { policyOf } from "../policy.ts";
 
 /**
- * Products of blocks of matrices over `real`, f32 or f64: the workhorse of the edit's solver, which
- * is made of little else.
+ * Products of matrix blocks in f32 or f64, on the register tiles of tile.ts. The edit's solver
+ * consists mostly of them.
  *
- * Two forms of register tile, as in tile.ts: on software devices a workgroup is one subgroup, whose
- * lanes own columns and hand rows of A round by `subgroupBroadcast`; elsewhere 64 threads share
- * blocks through workgroup memory. All numbers travel as vec4<real>, so the width of every matrix
- * and the first column of every block is a multiple of four.
- *
- * Lavapipe on two cores, 32 rows × 2 vec4 a lane: 768³ at 23 GFLOPS in f64 (25 with B transposed),
- * 44 in f32 (31); A transposed at two thirds of that, as its numbers are rowsPerSelect out of vec4
- * one by one.
+ * Elements are loaded as vec4<real>, so the width of every matrix and the first column of every
+ * block are multiples of 4. A transposed A is slower: its elements are selected from vec4 one by
+ * one.
  */
 
-/** The type that the solver counts in. */
+/** The dtypes of the solver. */
 export type Real = "f32" | "f64";
 
-/** A rectangle of a matrix [height, width] whose numbers are f32 or f64. */
+/** A rectangle of a matrix [height, width] in f32 or f64. */
 export interface Block {
   readonly matrix: Tensor;
   /** First row. Default: 0. */
@@ -153,8 +148,8 @@ function placed({ matrix, row = 0, column = 0, rows, columns }: Block) {
 }
 
 /**
- * y ← A·B, y + A·B or y − A·B, on blocks. `y` may share no matrix with `a` or `b`. Its dtype is the
- * type that is counted in.
+ * Computes y ← A·B, y + A·B or y − A·B on blocks, in the dtype of `y`. `y` must not share a matrix
+ * with `a` or `b`.
  *
  * @throws {ShapeError} when the blocks do not fit each other or their matrices
  */
