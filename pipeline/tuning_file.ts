@@ -1,5 +1,5 @@
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
-import { parseTuning, policyOf, type Tuning } from "../kernels/policy.ts";
+import { parseTuning, policyOf, type Tuning, TuningError } from "../kernels/policy.ts";
 
 /**
  * The file that `bluerose bench --tune` writes: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the
@@ -10,32 +10,48 @@ export function tuningFile(): string {
   return variable("BLUEROSE_TILES") ?? `${variable("XDG_CACHE_HOME") ?? `${home}/.cache`}/bluerose/tiles.json`;
 }
 
+/** Options of {@linkcode savedTuning}. */
+export interface SavedTuningOptions {
+  /**
+   * Whether denied permission to read is an error too. Saving needs this: it would otherwise replace
+   * a file that it could not read. Default: false.
+   */
+  readonly requireRead?: boolean;
+}
+
 /**
- * The saved tuning. It is empty where nothing was tuned, where the file may not be read, and in
- * browsers.
+ * The saved tuning. It is empty where there is no file, where permission to read it is denied, and
+ * in browsers.
  *
- * @throws {TuningError} when the file is not a tuning
+ * @throws {TuningError} when the file cannot be read for any other reason, or is not a tuning
  */
-export async function savedTuning(): Promise<Tuning> {
+export async function savedTuning({ requireRead = false }: SavedTuningOptions = {}): Promise<Tuning> {
+  if (typeof Deno === "undefined") return {};
   const path = tuningFile();
-  let text: string;
   try {
-    text = await Deno.readTextFile(path);
-  } catch {
-    return {};
+    return parseTuning(await Deno.readTextFile(path), path);
+  } catch (error) {
+    const { NotFound, NotCapable, PermissionDenied } = Deno.errors;
+    if (error instanceof NotFound) return {};
+    const isDenied = error instanceof NotCapable || error instanceof PermissionDenied;
+    if (isDenied && !requireRead) return {};
+    const what = error instanceof TuningError
+      ? error.message
+      : `Cannot read the tuning from ${path} as ${error instanceof Error ? error.message : error}`;
+    const action = isDenied ? "Allow reading it" : "Repair or remove it";
+    throw new TuningError(`${what}. ${action}, or set BLUEROSE_TILES to another path`, { cause: error });
   }
-  return parseTuning(text, path);
 }
 
 /**
  * Opens a device with its saved tuning.
  *
- * @throws {TuningError} when the file is not a tuning, or the device cannot run what it says
+ * @throws {TuningError} as {@linkcode savedTuning}, or when the device cannot run what the file says
  */
 export async function openTunedGpu(options: GpuOptions = {}): Promise<Gpu> {
   const gpu = await Gpu.request({ tuning: await savedTuning(), ...options });
   try {
-    policyOf(gpu); // reports a tuning that the device cannot run now, and not at the first kernel
+    policyOf(gpu); // throws here, and not at the first kernel, when the device cannot run the tuning
     return gpu;
   } catch (error) {
     gpu[Symbol.dispose]();

@@ -1,32 +1,72 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { saveTuning } from "../../cli/tile_file.ts";
 import { policyOf, TuningError } from "../../kernels/policy.ts";
 import { openTunedGpu, savedTuning, tuningFile } from "../../pipeline/tuning_file.ts";
 import { gpuTest } from "../gpu.ts";
 
-gpuTest(
-  "a saved tuning is used on its adapter, beside those of others, and a broken file is refused by name",
-  async (gpu) => {
-    const folder = await Deno.makeTempDir();
-    const before = Deno.env.get("BLUEROSE_TILES");
-    Deno.env.set("BLUEROSE_TILES", `${folder}/cache/tiles.json`);
-    try {
-      const own = policyOf(gpu).tiles();
-      assertEquals(await savedTuning(), {}); // no file
-      const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
-      await saveTuning("another adapter", { many: tile });
-      await saveTuning(gpu.info.name, { few: tile });
-      {
-        using tuned = await openTunedGpu();
-        assertEquals(policyOf(tuned).tiles(), { ...own, few: tile });
-      }
-      assertEquals(Object.keys(await savedTuning()), ["another adapter", gpu.info.name]);
-      await Deno.writeTextFile(tuningFile(), "{");
-      await assertRejects(() => openTunedGpu(), TuningError, tuningFile());
-    } finally {
-      if (before === undefined) Deno.env.delete("BLUEROSE_TILES");
-      else Deno.env.set("BLUEROSE_TILES", before);
-      await Deno.remove(folder, { recursive: true });
+/** Runs `body` with the tuning file in a new folder. */
+async function withTuningFolder(body: () => Promise<void>): Promise<void> {
+  const folder = await Deno.makeTempDir();
+  const before = Deno.env.get("BLUEROSE_TILES");
+  Deno.env.set("BLUEROSE_TILES", `${folder}/cache/tiles.json`);
+  try {
+    await body();
+  } finally {
+    if (before === undefined) Deno.env.delete("BLUEROSE_TILES");
+    else Deno.env.set("BLUEROSE_TILES", before);
+    await Deno.remove(folder, { recursive: true });
+  }
+}
+
+gpuTest("a saved tuning is used on its adapter, beside those of others", (gpu) =>
+  withTuningFolder(async () => {
+    const own = policyOf(gpu).tiles();
+    assertEquals(await savedTuning(), {}); // no file
+    const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
+    await saveTuning("another adapter", { many: tile });
+    await saveTuning(gpu.info.name, { few: tile });
+    {
+      using tuned = await openTunedGpu();
+      assertEquals(policyOf(tuned).tiles(), { ...own, few: tile });
     }
+    assertEquals(Object.keys(await savedTuning()), ["another adapter", gpu.info.name]);
+  }));
+
+Deno.test("a malformed tuning file is an error that names path, cause and remedy; saving keeps the file", () =>
+  withTuningFolder(async () => {
+    await saveTuning("an adapter", {});
+    const path = tuningFile();
+    for (const [text, cause] of [["{", "it is not JSON"], ["[]", "it must be an object of adapters"]]) {
+      await Deno.writeTextFile(path, text);
+      const attempts = [() => savedTuning(), () => openTunedGpu(), () => saveTuning("another adapter", {})];
+      for (const attempt of attempts) {
+        const { message } = await assertRejects(
+          attempt,
+          TuningError,
+          `Cannot read the tuning from ${path} as ${cause}`,
+        );
+        assertStringIncludes(message, "Repair or remove it, or set BLUEROSE_TILES");
+      }
+      assertEquals(await Deno.readTextFile(path), text);
+    }
+  }));
+
+Deno.test("a tuning file that cannot be read is an error, for reading and for saving", () =>
+  withTuningFolder(async () => {
+    const path = tuningFile();
+    await Deno.mkdir(path, { recursive: true }); // a folder in the file's place
+    for (const attempt of [() => savedTuning(), () => saveTuning("an adapter", {})]) {
+      const error = await assertRejects(attempt, TuningError, `Cannot read the tuning from ${path} as `);
+      assertStringIncludes(error.message, "Repair or remove it");
+      assert(error.cause instanceof Error);
+    }
+  }));
+
+Deno.test({
+  name: "without permission to read there is no tuning, and none is saved",
+  permissions: { env: "inherit", read: false, write: "inherit" },
+  fn: async () => {
+    assertEquals(await savedTuning(), {});
+    await assertRejects(() => saveTuning("an adapter", {}), TuningError, "Allow reading it");
   },
-);
+});
