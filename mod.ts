@@ -22,6 +22,7 @@ export * from "./engine/mod.ts";
 // Models
 export {
   type ActivationType,
+  type LayerStates,
   type Observer,
   PromptContext,
   UNet2DConditionModel,
@@ -40,6 +41,7 @@ export * from "./schedulers/mod.ts";
 
 // Pipelines
 export {
+  type EmbeddingsEdit,
   type GenerateOptions,
   type GenerateResult,
   type OutputTypes,
@@ -63,7 +65,12 @@ export { type EditReport, type LayerChange, ModelEdit, type ModelEditOptions } f
 export { EditStack, type StackEntry } from "./pipeline/editing/edit_stack.ts";
 export { EditOperator, type OperatorReport } from "./pipeline/editing/operator.ts";
 export type { EditPair, EditRecipe, WeightedPrompt } from "./pipeline/editing/prompts/recipe.ts";
-export { type Foretold, type PredictedLeakage, suggestPreserve } from "./pipeline/editing/leakage.ts";
+export {
+  type Foretold,
+  type PredictableEdit,
+  type PredictedLeakage,
+  suggestPreserve,
+} from "./pipeline/editing/leakage.ts";
 export type { LoraExportOptions, LoraReport } from "./pipeline/editing/lora_export.ts";
 export type { EditableModel } from "./pipeline/editing/editable_model.ts";
 
@@ -80,21 +87,37 @@ export { SafetensorsFile } from "./pipeline/checkpoint/safetensors/safetensors_f
 export type { Weights } from "./pipeline/checkpoint/safetensors/weights.ts";
 
 // Types that the signatures above name
-export type { AdapterSource, LoadLoraOptions, LoadTextualInversionOptions } from "./pipeline/adapters/adapters.ts";
-export type { CLIPConfig, CLIPTextConfig } from "./pipeline/checkpoint/diffusers/config/clip.ts";
+export type { ModelWeights } from "./pipeline/checkpoint/bind.ts";
+export type { ComponentName } from "./pipeline/checkpoint/diffusers/config/model_index.ts";
+export type { HubOptions } from "./pipeline/checkpoint/hub/hub.ts";
+export type { PipelineConfigs, PredictionType } from "./pipeline/checkpoint/ldm/config.ts";
+export type { Attention, KeysValues } from "./pipeline/layers/attention.ts";
+export type {
+  AdapterFileOptions,
+  AdapterSource,
+  LoadLoraOptions,
+  LoadTextualInversionOptions,
+} from "./pipeline/adapters/adapters.ts";
+export type {
+  ClipActivation,
+  CLIPConfig,
+  CLIPTextConfig,
+  CLIPTransformerConfig,
+  CLIPVisionConfig,
+} from "./pipeline/checkpoint/diffusers/config/clip.ts";
 export type { CLIPImageProcessorConfig } from "./pipeline/checkpoint/diffusers/config/clip_image_processor.ts";
-export type { UNet2DConditionConfig } from "./pipeline/checkpoint/diffusers/config/unet.ts";
+export type { DownBlockType, UNet2DConditionConfig, UpBlockType } from "./pipeline/checkpoint/diffusers/config/unet.ts";
 export type { AutoencoderKLConfig } from "./pipeline/checkpoint/diffusers/config/vae.ts";
 export type { SingleFileOptions } from "./pipeline/checkpoint/ldm/single_file.ts";
-export type { TensorInfo } from "./pipeline/checkpoint/safetensors/format.ts";
+export type { SafetensorsDtype, TensorInfo } from "./pipeline/checkpoint/safetensors/format.ts";
 export type { SavedDtype } from "./pipeline/checkpoint/safetensors/tensor_stream.ts";
 export type { ModelSourceOptions } from "./pipeline/checkpoint/source/model_source.ts";
-export type { ModelOrigin } from "./pipeline/checkpoint/source/origin.ts";
+export type { ConfigJson, ModelOrigin } from "./pipeline/checkpoint/source/origin.ts";
 export type { EditedStates, StackableEdit } from "./pipeline/editing/edit_stack.ts";
 export type { CrossAttentionLayer, LayerChoice } from "./pipeline/editing/editable_model.ts";
 export type { ExportableEdit, LoraFormat } from "./pipeline/editing/lora_export.ts";
 export type { EditRoute, OperatorFactors } from "./pipeline/editing/operator.ts";
-export type { Alignment, AlignmentTokenizer, PositionPair } from "./pipeline/editing/prompts/alignment.ts";
+export type { Alignment, AlignmentTokenizer, PositionPair, TokenPair } from "./pipeline/editing/prompts/alignment.ts";
 export type { EditSystemOptions } from "./pipeline/editing/solve/edit_system.ts";
 export type { SheetCell, SheetOptions, SheetRow } from "./pipeline/image/contact_sheet.ts";
 export type { PictureFormat } from "./pipeline/image/picture.ts";

@@ -55,7 +55,7 @@ export { matmul, type MatmulOptions } from "./gemm/matmul.ts";
 export { geglu } from "./gemm/gated_product.ts";
 
 // Tuning
-export { parseTuning, type Tuning, TuningError } from "./policy.ts";
+export { type AdapterTuning, parseTuning, type TileKind, type Tiles, type Tuning, TuningError } from "./policy.ts";
 
 // Convolution
 export { conv2d, type Conv2dOptions, packConvWeight, type PackedConvWeight } from "./conv/conv2d.ts";
@@ -79,7 +79,12 @@ export { guide } from "./shape/guide.ts";
 export { add, linearCombination, type LinearTerm } from "./shape/linear_combination.ts";
 export type { GemmOptions } from "./gemm/matmul.ts";
 export type { ChannelBias } from "./conv/conv2d.ts";
-export type { AttentionForm } from "./attention/form.ts";
-export type { AttentionPath } from "./attention/form.ts";
+export type {
+  AttentionForm,
+  AttentionForms,
+  AttentionPath,
+  SubgroupAttentionShape,
+  WorkgroupAttentionShape,
+} from "./attention/form.ts";
 export type { TileShape } from "./gemm/tile.ts";
 export type { NoConstants } from "../engine/kernel/declaration.ts";
