@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { parse } from "csv-parse/sync";
 import type { EditPair } from "../pipeline/editing/prompts/recipe.ts";
+import { parseCsv } from "../pipeline/text/csv.ts";
 import { ArgumentError } from "./arguments.ts";
 
 /**
@@ -36,7 +36,7 @@ export function pairsOfFile(text: string, path: string): EditPair[] {
   try {
     rows = path.toLowerCase().endsWith(".json")
       ? JSON.parse(text)
-      : parse(text, { columns: true, skip_empty_lines: true, bom: true, trim: true });
+      : parseCsv(text).records.map((record) => Object.fromEntries(record));
   } catch (error) {
     refuse((error as Error).message);
   }

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { parse } from "@std/csv/parse";
+import { type CsvTable, parseCsv } from "../../text/csv.ts";
 import type { PromptPair } from "../edit_cases.ts";
 import type { SweepPlan, SweepResult, SweepRow } from "./plan.ts";
 
@@ -31,13 +31,13 @@ export class SweepError extends Error {
  * @throws {SweepError} when the text is not CSV, a column is missing, or a row has no `old` or `new`
  */
 export function parseDataSet(text: string, path: string): SweepRow[] {
-  let lines: string[][];
+  let table: CsvTable;
   try {
-    lines = parse(text.replace(/^\uFEFF/, ""), { trimLeadingSpace: true, fieldsPerRecord: 0 });
+    table = parseCsv(text);
   } catch (cause) {
     throw new SweepError(`Cannot read ${path} as CSV: ${(cause as Error).message}`, { path, cause });
   }
-  const [columns = [], ...records] = lines.map((cells) => cells.map((cell) => cell.trim()));
+  const { columns, records } = table;
   const missing = ["old", "new", "positive1", "gt1", "negative1", "gn1"].filter((name) => !columns.includes(name));
   if (missing.length > 0) {
     const hint = columns.includes("validation") ? " (TIMED's gender set has another format and is not supported)" : "";
@@ -53,8 +53,7 @@ export function parseDataSet(text: string, path: string): SweepRow[] {
       const [prompt, counterpart] = [record.get(name), record.get(name.replace(own, edited))];
       return prompt && counterpart ? [{ prompt, edited: counterpart }] : [];
     });
-  return records.map((cells, i) => {
-    const record = new Map(columns.map((name, column) => [name, cells[column]]));
+  return records.map((record, i) => {
     const [source, destination] = [record.get("old"), record.get("new")];
     if (!source || !destination) {
       throw new SweepError(`Cannot sweep over ${path}: row ${i + 1} lacks its old or new prompt`, { path });

@@ -96,6 +96,25 @@ gpuTest("whatever a context depends on makes it again, and the picture equals a 
   }
 });
 
+gpuTest("a context made with an edit is made again after the edit is solved for another lambda", async (gpu) => {
+  using pipe = await open(gpu);
+  const pairs = [{ source: "A pack of roses", destination: "A pack of blue roses" }];
+  using edit = await ModelEdit.solve(pairs, { lamb: 0.1 }, pipe);
+  pipe.edits.push(edit);
+  const before = await draw(pipe);
+  await edit.resolve({ lamb: 100 });
+  using counts = counted(gpu, pipe);
+  const after = await draw(pipe);
+  assertNotEquals(counts.read()[0], 0, "the prompt is encoded again");
+  assertNotEquals(after, before);
+  assertEquals(await draw(pipe), after);
+  assertEquals(counts.read(), [0, 0], "the new context is kept");
+  using fresh = await open(gpu);
+  using solved = await ModelEdit.solve(pairs, { lamb: 100 }, fresh);
+  fresh.edits.push(solved);
+  assertEquals(await draw(fresh), after);
+});
+
 gpuTest(
   "calls that overlap draw what they draw alone; edits and schedulers changed meanwhile do not count",
   async (gpu) => {
