@@ -191,8 +191,8 @@ function dashed(alias: string): string {
 }
 
 /**
- * Rewrites each flag as `--name=value`, so that the parser has nothing to guess: `-1` after `--seed`
- * and "" are values, "true" after a switch is not.
+ * Rewrites each flag as `--name=value`, so that the parser has nothing to guess: `-1` after
+ * `--seed` and "" are values, "true" after a switch is not.
  *
  * @throws {ArgumentError} for unknown flags and missing values
  */

@@ -6,7 +6,10 @@ import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { editLine } from "./edit_line.ts";
 import { type SheetPrompt, writeBeforeAfterSheet } from "./sheet.ts";
 
-/** The default prompts: the edit's source, prompts that should change with it, prompts that should not. */
+/**
+ * The default prompts: the edit's source, prompts that should change with it, prompts that should
+ * not.
+ */
 const defaultPrompts: Record<"source" | "related" | "unrelated", readonly string[]> = {
   source: ["A pack of roses"],
   related: ["a field of roses", "a rose in a vase", "a painting of a rose"],
@@ -70,7 +73,8 @@ export const command: Command = defineCommand({
       values,
       signal: interrupt.signal,
       edit: async () => {
-        const cold = await pipe.editModel(source, destination, { lamb }); // includes compiling the solver's kernels
+        // includes compiling the solver's kernels
+        const cold = await pipe.editModel(source, destination, { lamb });
         const warm = await pipe.editModel(source, destination, { lamb });
         const line = `${editLine(warm)} (first time: ${cold.ms.toFixed(0)} ms)`;
         console.log(line);

@@ -30,7 +30,10 @@ export function previewOf(values: Values<typeof previewFlags>): Preview | undefi
   return { path, interval };
 }
 
-/** Draws one picture per prompt, prompt i with seed `seeds[i]`. The batch size does not change the pictures. */
+/**
+ * Draws one picture per prompt, prompt i with seed `seeds[i]`. The batch size does not change the
+ * pictures.
+ */
 export async function drawPrompts(
   pipe: StableDiffusionModelEditingPipeline,
   prompts: readonly string[],
@@ -42,7 +45,8 @@ export async function drawPrompts(
   const { negativePrompt, steps, cfgScale, clipSkip } = values;
   const { width = naturalSize(pipe), height = naturalSize(pipe) } = values;
   const batches = Math.ceil(prompts.length / batchSize);
-  const modelCalls = pipe.scheduler.plan(steps).steps.length; // some samplers evaluate the model twice per step
+  // some samplers evaluate the model twice per step
+  const modelCalls = pipe.scheduler.plan(steps).steps.length;
   using bar = showProgress(label, { total: batches * modelCalls });
   const needsCallback = Deno.stderr.isTerminal() || preview !== undefined;
   const pictures: Picture[] = [];
@@ -79,7 +83,8 @@ async function writePreview(
   latents: Tensor,
   { step, steps }: { step: number; steps: number },
 ): Promise<void> {
-  // Samplers that work in sigmas keep the sample scaled up; the next step's input scale undoes that.
+  // Samplers that work in sigmas keep the sample scaled up; the next step's input scale undoes
+  // that.
   const scale = pipe.scheduler.plan(steps).steps[step + 1]?.inputScale ?? 1;
   const grid = pictureGrid(await previewFromLatents(latents, { scale }));
   const bytes = await encodePicture(enlargePicture(grid, pipe.vae.spatialScale), formatOfPath(path));

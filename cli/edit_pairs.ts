@@ -26,7 +26,8 @@ export function pairsOfFlags(sources: readonly string[], destinations: readonly 
  * Parses pairs: JSON, a list of `{ "source", "destination", "weight"? }`; or CSV with these column
  * names in its first line. The TIMED data set's `old` and `new` are accepted too.
  *
- * @throws {ArgumentError} when the text is neither, a pair lacks a prompt, or a weight is not positive
+ * @throws {ArgumentError} when the text is neither, a pair lacks a prompt, or a weight is not
+ *   positive
  */
 export function pairsOfFile(text: string, path: string): EditPair[] {
   const refuse = (why: string): never => {

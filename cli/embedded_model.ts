@@ -10,8 +10,8 @@ export const embeddedFolder: string = import.meta.dirname === undefined
   : `${import.meta.dirname}/../${embeddedModel}`;
 
 /**
- * The path to open for a model that a flag names. The embedded model and its CLIP model are found from any working
- * directory; a folder of that name in the working directory takes precedence.
+ * The path to open for a model that a flag names. The embedded model and its CLIP model are found
+ * from any working directory; a folder of that name in the working directory takes precedence.
  */
 export async function resolveModel(model: string): Promise<string> {
   if (model !== embeddedModel && model !== embeddedClip) return model;

@@ -57,8 +57,8 @@ const commands: readonly CommandEntry[] = [
 const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
 
 /**
- * Runs the command line. Returns the exit code: 0 for success, 1 for failure, 2 for wrong arguments,
- * 130 when interrupted.
+ * Runs the command line. Returns the exit code: 0 for success, 1 for failure, 2 for wrong
+ * arguments, 130 when interrupted.
  */
 export async function main(args: readonly string[], table: readonly CommandEntry[] = commands): Promise<number> {
   const [name, ...rest] = args;

@@ -12,7 +12,8 @@ import { showProgress } from "./progress.ts";
  * @throws {ArgumentError} where a flag does not apply to the kind of model
  */
 export async function openPipeline(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
-  const loras = values.lora.map(parseLora); // before the model, so that a typing error costs no download
+  // before the model, so that a typing error costs no download
+  const loras = values.lora.map(parseLora);
   const pipe = await openModel(values);
   try {
     // Before any edit: edits are solved for the outputs of the text encoder with its adapters.

@@ -53,7 +53,8 @@ export const command: Command = defineCommand({
   ],
   async run({ data, output, rows: limit, seeds, seed, ...settings }) {
     const { samplingMethod } = settings;
-    if (samplingMethod !== undefined) samplerByName(samplingMethod); // fails early for an unknown name
+    // fails early for an unknown name
+    if (samplingMethod !== undefined) samplerByName(samplingMethod);
     const rows = parseDataSet(await Deno.readTextFile(data), data).slice(0, limit);
     const plan = planSweep(rows, { seeds, firstSeed: seed }, settings);
     await saveText(output, formatPlan(plan));

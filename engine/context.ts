@@ -22,8 +22,8 @@ export interface DeviceContext extends DeviceDescription {
   /** Layout of bind group 1 of every kernel: one uniform buffer with a dynamic offset. */
   readonly paramsLayout: GPUBindGroupLayout;
   /**
-   * Makes a WebGPU call inside error scopes. WebGPU reports errors later: the next wait throws them,
-   * with a message that names `action`.
+   * Makes a WebGPU call inside error scopes. WebGPU reports errors later: the next wait throws
+   * them, with a message that names `action`.
    *
    * @throws {DeviceLostError} when the device is lost
    */

@@ -29,7 +29,8 @@ export interface GpuOptions {
    *
    * ```ts
    * const { create } = await import("npm:webgpu@0.6.2"); // Dawn
-   * using gpu = await Gpu.request({ gpu: create(["enable-dawn-features=allow_unsafe_apis"]), subgroupMatrices: true });
+   * const dawn = create(["enable-dawn-features=allow_unsafe_apis"]);
+   * using gpu = await Gpu.request({ gpu: dawn, subgroupMatrices: true });
    * console.log(gpu.info.subgroupMatrix ?? "not supported");
    * ```
    */

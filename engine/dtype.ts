@@ -1,6 +1,6 @@
 /**
- * Element types of tensors. Arithmetic is in f32. `f16` is a storage type that kernels unpack in the
- * shader, without a device feature. `f64` serves the edit's solver, on devices that support it.
+ * Element types of tensors. Arithmetic is in f32. `f16` is a storage type that kernels unpack in
+ * the shader, without a device feature. `f64` serves the edit's solver, on devices that support it.
  * `i32` and `u32` hold token ids and indices.
  */
 export type DType = "f32" | "f16" | "f64" | "i32" | "u32";

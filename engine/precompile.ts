@@ -68,7 +68,8 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
     all.push(members.use(new Member(helper, { isOwner: false })));
   }
   const shares = shareOut(longestFirst, all.length);
-  all.forEach((member, index) => member.submit(shares[index])); // before the first wait: Deno's waits block
+  // before the first wait: Deno's waits block
+  all.forEach((member, index) => member.submit(shares[index]));
   for (const member of all) await member.gpu.finished();
 }
 

@@ -3,7 +3,9 @@ import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostA
 import { DTypeError, GpuError, ShapeError } from "./errors.ts";
 import type { Gpu } from "./gpu.ts";
 
-/** A range of a tensor's elements, to bind a tensor that is larger than a storage binding may be. */
+/**
+ * A range of a tensor's elements, to bind a tensor that is larger than a storage binding may be.
+ */
 export interface TensorWindow {
   /** The tensor. */
   readonly tensor: Tensor;
@@ -50,7 +52,8 @@ export class Tensor implements Disposable {
   /**
    * A tensor with the elements of `data`, row-major.
    *
-   * @param dtype the type to store. Default: the array's own (`Uint16Array` holds f16 bit patterns).
+   * @param dtype the type to store. Default: the array's own (`Uint16Array` holds f16 bit
+   *   patterns).
    * @throws {ShapeError} when the length of `data` does not match `shape`
    */
   static from(gpu: Gpu, data: HostArray, shape: readonly number[], dtype: DType = dtypeOf(data)): Tensor {

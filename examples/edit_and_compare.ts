@@ -24,6 +24,7 @@ const before = await generate();
 const report = await pipe.editModel("A pack of roses", "A pack of blue roses");
 const after = await generate();
 
-const grid = pictureGrid([...before, ...after], { columns: prompts.length }); // one row per state of the model
+// one row per state of the model
+const grid = pictureGrid([...before, ...after], { columns: prompts.length });
 await Deno.writeFile("compare.png", await encodePicture(grid, "png"));
 console.log(`edited in ${report.ms.toFixed(0)} ms, wrote compare.png`);

@@ -32,7 +32,9 @@ export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;
 /** The tuned choices for one adapter. */
 export type AdapterTuning = Tiles & { readonly attention?: AttentionForms };
 
-/** The tuned choices by adapter (see {@linkcode tuningName}), as `bluerose bench --tune` saves them. */
+/**
+ * The tuned choices by adapter (see {@linkcode tuningName}), as `bluerose bench --tune` saves them.
+ */
 export type Tuning = Readonly<Record<string, AdapterTuning>>;
 
 /** A tuning that cannot be read, or that the device cannot run. */
@@ -234,7 +236,9 @@ export class Policy {
     return { LANES: this.#isSoftware ? 8 : 64, SUBGROUP: false };
   }
 
-  /** Workgroups of a group norm, and the least accesses of one: GPUs want thousands of workgroups. */
+  /**
+   * Workgroups of a group norm, and the least accesses of one: GPUs want thousands of workgroups.
+   */
   get groupNorm(): { readonly workgroups: number; readonly leastAccesses: number } {
     const { LANES } = this.reduction;
     return this.#isSoftware
@@ -248,8 +252,8 @@ export class Policy {
   }
 
   /**
-   * Whether rows of `bytes` are copied between buffers and not by a kernel. Software devices copy at
-   * memory speed; on GPUs, leaving the compute pass costs more than the copy.
+   * Whether rows of `bytes` are copied between buffers and not by a kernel. Software devices copy
+   * at memory speed; on GPUs, leaving the compute pass costs more than the copy.
    */
   copiesBuffers(bytes: number): boolean {
     return this.#isSoftware && bytes >= 8192;
@@ -329,7 +333,8 @@ export function unsupportedReason(
 
 /** Workgroup memory of a tile that passes A and B through it. */
 function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
-  if (strategy !== "matrix" || !matrix) return 4 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX); // 16 deep
+  // 16 deep
+  if (strategy !== "matrix" || !matrix) return 4 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX);
   const { m, n } = matrix, subgroups = lanes / matrix.lanes;
   const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;
   return 2 * (tileRows * (matrixDepth + 8) + matrixDepth * (tileColumns + 8)) + 4 * subgroups * m * n;

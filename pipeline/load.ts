@@ -88,7 +88,8 @@ export async function loadPipeline<P>(
     if (isDisposable(component)) owned.use(component);
     components[key] = component;
   }
-  // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint requires.
+  // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint
+  // requires.
   const requiresSafetyChecker = index.requiresSafetyChecker || skipped.length > 0 && hasChecker;
   return build(components as unknown as PipelineComponents, { requiresSafetyChecker }, owned);
 }

@@ -195,7 +195,8 @@ export class StableDiffusionPipeline implements Disposable {
    * and 2.x 768-v.
    *
    * ```ts
-   * using pipe = await StableDiffusionPipeline.fromSingleFile("v1-5-pruned-emaonly.safetensors", { tokenizer: "tokenizer" });
+   * const file = "v1-5-pruned-emaonly.safetensors";
+   * using pipe = await StableDiffusionPipeline.fromSingleFile(file, { tokenizer: "tokenizer" });
    * ```
    *
    * @throws {CheckpointError} for any other kind of file, which is named as what it is, and when no

@@ -13,8 +13,8 @@ export function tuningFile(): string {
 /** Options of {@linkcode savedTuning}. */
 export interface SavedTuningOptions {
   /**
-   * Whether denied permission to read is an error too. Saving needs this: it would otherwise replace
-   * a file that it could not read. Default: false.
+   * Whether denied permission to read is an error too. Saving needs this: it would otherwise
+   * replace a file that it could not read. Default: false.
    */
   readonly requireRead?: boolean;
 }
@@ -46,12 +46,14 @@ export async function savedTuning({ requireRead = false }: SavedTuningOptions = 
 /**
  * Opens a device with its saved tuning.
  *
- * @throws {TuningError} as {@linkcode savedTuning}, or when the device cannot run what the file says
+ * @throws {TuningError} as {@linkcode savedTuning}, or when the device cannot run what the file
+ *   says
  */
 export async function openTunedGpu(options: GpuOptions = {}): Promise<Gpu> {
   const gpu = await Gpu.request({ tuning: await savedTuning(), ...options });
   try {
-    policyOf(gpu); // throws here, and not at the first kernel, when the device cannot run the tuning
+    // throws here, and not at the first kernel, when the device cannot run the tuning
+    policyOf(gpu);
     return gpu;
   } catch (error) {
     gpu[Symbol.dispose]();

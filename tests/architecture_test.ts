@@ -22,9 +22,28 @@ Deno.test("only byte sources, the hub cache, saving and cli/ name Deno", async (
   assertEquals(violations, []);
 });
 
-Deno.test("no cycle of value imports between files", async () => {
+Deno.test("no cycle of imports between files, neither of values nor with types", async () => {
   const files = await readAll(await productFiles());
-  assertEquals(cyclesOf(importGraph(files, { valuesOnly: true })), []);
+  assertEquals(cyclesOf(importGraph(files, { valuesOnly: true })), [], "cycles of values");
+  assertEquals(cyclesOf(importGraph(files)), [], "cycles through type-only imports");
+});
+
+Deno.test("no comment line is longer than 100 columns", async () => {
+  const tests = (await Promise.all(["tests", "examples"].map((folder) => typescriptFiles(root, folder)))).flat();
+  const long: string[] = [];
+  for (const [path, source] of await readAll([...await productFiles(), ...tests])) {
+    for (const line of longCommentLines(source, 100)) long.push(`${path}:${line}`);
+  }
+  assertEquals(long, []);
+});
+
+Deno.test("only engine/ and kernels/policy.ts decide by a device's class", async () => {
+  const violations: string[] = [];
+  for (const [path, source] of await readAll(await sources())) {
+    if (path.startsWith("engine/") || path === "kernels/policy.ts") continue;
+    if (/\bdeviceClass\b/.test(withoutComments(source))) violations.push(path);
+  }
+  assertEquals(violations, []);
 });
 
 Deno.test("every file that may name Deno lies in a folder that is checked for it", () => {

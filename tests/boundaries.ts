@@ -37,7 +37,8 @@ const foundations = [
   "pipeline/checkpoint/",
   "pipeline/text/",
   "pipeline/image/",
-  "pipeline/adapters/low_rank.ts", // a layer's low-rank updates: binding weights makes room for them
+  // a layer's low-rank updates: binding weights makes room for them
+  "pipeline/adapters/low_rank.ts",
 ];
 
 /**

@@ -68,7 +68,8 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
   const { subgroupSize: lanes, deviceClass } = gpu.info;
   const forms: AttentionForm[] = [{ path: "staged" }];
   if (deviceClass === "software") {
-    for (const queries of [1, 2, 3, 4, 6]) { // the code grows with their numbers: beyond this it takes seconds to compile
+    // the code grows with their numbers: beyond this it takes seconds to compile
+    for (const queries of [1, 2, 3, 4, 6]) {
       for (const keys of [4, 8]) {
         if (queries * keys * width <= 2048) forms.push({ path: "subgroup", lanes, queries, keys, unrollK: 4 });
       }

@@ -56,7 +56,9 @@ export class PipelineCache {
     return [...this.#compiled.values()].flatMap((variants) => [...variants.values()]);
   }
 
-  /** The compiled variant of a kernel. Compiles it on first use, from the WGSL that `code` makes. */
+  /**
+   * The compiled variant of a kernel. Compiles it on first use, from the WGSL that `code` makes.
+   */
   get(kernel: Compilable, variant: string, code: () => string): CompiledKernel {
     let variants = this.#compiled.get(kernel);
     if (!variants) this.#compiled.set(kernel, variants = new Map());

@@ -67,7 +67,8 @@ export class Uploader implements Disposable {
       const count = Math.min(bytes.byteLength - from, this.#stageBytes - this.#used);
       const words = roundUp(count, 4);
       range.set(bytes.subarray(from, from + count), this.#used);
-      if (words > count) range.fill(0, this.#used + count, this.#used + words); // buffers are padded to whole words
+      // buffers are padded to whole words
+      if (words > count) range.fill(0, this.#used + count, this.#used + words);
       this.#copies ??= this.#gpu.context.device.createCommandEncoder();
       this.#copies.copyBufferToBuffer(this.#stages[0].buffer, this.#used, tensor.buffer, byteOffset + from, words);
       this.#used += words;

@@ -37,7 +37,9 @@ export class BindGroups {
     return { group, offsets: Uint32Array.from({ length: buffer.size / slotBytes }, (_, slot) => slot * slotBytes) };
   }
 
-  /** Drops all bind groups. Required before buffers are destroyed: a bind group keeps their memory. */
+  /**
+   * Drops all bind groups. Required before buffers are destroyed: a bind group keeps their memory.
+   */
   clear(): void {
     this.#groups.clear();
   }

@@ -108,7 +108,8 @@ export class Recorder implements Disposable {
       }),
     );
     const waiting = body();
-    if (waiting) await waiting; // a body that does not wait is rehearsed in one turn of the event loop
+    // a body that does not wait is rehearsed in one turn of the event loop
+    if (waiting) await waiting;
     return runs;
   }
 

@@ -20,8 +20,8 @@ export const maxDispatches = 512;
 /**
  * Encodes for the device. One command encoder per submission; one compute pass for consecutive
  * dispatches, since each pass has a cost; one uniform buffer, written once per submission, that
- * holds the parameters of each dispatch in a slot. With a profiler, each dispatch gets a pass of its
- * own.
+ * holds the parameters of each dispatch in a slot. With a profiler, each dispatch gets a pass of
+ * its own.
  */
 export class SubmitSink implements Sink, Disposable {
   readonly #context: DeviceContext;

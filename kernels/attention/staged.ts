@@ -76,7 +76,8 @@ export function stagedAttention(
     const stride = s + fillers;
     const allKeys = filled(k);
     // In f32, since f16 would want S in fours.
-    const columns = transpose(filled(v), { dtype: "f32" }); // [B, H·D, S]: both products read their second operand along rows, and are one kernel
+    // [B, H·D, S]: both products read their second operand along rows, and are one kernel
+    const columns = transpose(filled(v), { dtype: "f32" });
     const limit = Math.min(scoreBytes, gpu.info.limits.maxStorageBufferBindingSize) / 4;
     const rowsAtOnce = Math.min(t, Math.max(1, Math.floor(limit / (heads * stride))));
     const batchesAtOnce = Math.min(batch, Math.max(1, Math.floor(limit / (heads * stride * t))));

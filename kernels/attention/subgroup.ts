@@ -103,7 +103,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let q_start = group.z * params.t * row + group.y * ${rowLength}u;
   let k_start = group.z * params.s * row + group.y * ${rowLength}u;
   let first = group.x * ${lanes * queries}u + lane;
-  let first_part = group.y * params.t; // loops count from what depends on the workgroup: see tile.ts
+  // loops count from what depends on the workgroup: see tile.ts
+  let first_part = group.y * params.t;
   ${
     perQuery((a) =>
       `let at${a} = q_start + min(first + ${a * lanes}u, params.t - 1u) * row; var top${a} = -3e38; var sum${a} = 0.0;

@@ -65,7 +65,8 @@ var<workgroup> block_kv: array<vec4f, ${
     keys * quads
   }>; // keys: [4 quad + component, x] of vec4 over keys; then values: [key, quad]
 var<workgroup> block_p: array<vec4f, ${threadsX * stride}>; // weights: [x, query] of vec4 over keys
-var<workgroup> tops: array<vec4f, ${maxima * threads}>; // [.., y, x] of vec4 over rows: maxima, at the end sums
+// [.., y, x] of vec4 over rows: maxima, at the end sums
+var<workgroup> tops: array<vec4f, ${maxima * threads}>;
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let x = thread % ${threadsX}u;

@@ -104,7 +104,8 @@ const patchesWgsl = (upsample: Upsampling) => /* wgsl */ `
 struct Column { start: u32, y: vec4u, x: vec4u }
 fn tile_column(batch: u32, column: u32) -> Column {
   let pixel = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(params.n - 1u));
-  let y = pixel / params.out_width * params.stride - params.top; // below zero wraps around, beyond any height
+  // below zero wraps around, beyond any height
+  let y = pixel / params.out_width * params.stride - params.top;
   let x = pixel % params.out_width * params.stride - params.left;
   return Column(params.x_start + batch * params.x_batch, y, x);
 }
@@ -266,7 +267,7 @@ export interface Conv2dOptions {
  * using x = Tensor.from(gpu, new Float32Array(16).fill(1), [1, 1, 4, 4]);
  * using weight = Tensor.from(gpu, new Float32Array(9).fill(1), [1, 1, 3, 3]);
  * using packed = packConvWeight(weight);
- * using y = conv2d(x, packed, { padding: 1 }); // nine inside, six on the sides, four in the corners
+ * using y = conv2d(x, packed, { padding: 1 }); // 9 inside, 6 at edges, 4 in corners
  * ```
  */
 export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptions = {}): Tensor {

@@ -119,7 +119,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   ${
     each(groups, (g) => `
   let piece${g} = first + ${g * lanes}u;
-  let held${g} = min(piece${g}, params.batch * pieces - 1u); // lanes beyond the edge work on the last piece: broadcasts need them
+  // lanes beyond the edge work on the last piece: broadcasts need them
+  let held${g} = min(piece${g}, params.batch * pieces - 1u);
   let batch${g} = held${g} / pieces;
   let pixel${g} = held${g} % pieces * ${width}u;
   let line${g} = pixel${g} / params.width;

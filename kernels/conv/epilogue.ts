@@ -5,9 +5,9 @@ import { type Activation, activationConstant, activationWgsl } from "../wgsl/act
  * What all convolution kernels share: operands and the end of the work, y = activation(sum +
  * earlier partial sum + bias + channelBias) + residual.
  *
- * X_WIDTH, Y_WIDTH and W_WIDTH are the vector widths of x, y and the weight. Which operands there are is for parameters to tell (see tile.ts): `has_bias`,
- * `has_channel_bias`, `has_residual`, and `accumulate`, that y holds the sum over earlier input
- * channels.
+ * X_WIDTH, Y_WIDTH and W_WIDTH are the vector widths of x, y and the weight. Which operands there
+ * are is for parameters to tell (see tile.ts): `has_bias`, `has_channel_bias`, `has_residual`, and
+ * `accumulate`, that y holds the sum over earlier input channels.
  */
 export const convBindings = {
   weight: input("W_WIDTH"),
@@ -58,7 +58,8 @@ export function convEpilogueWgsl(
 ): string {
   return /* wgsl */ `${activationWgsl(constants)}
 fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
-fn beside(at: u32) -> u32 { return at - params.y_start + params.residual_start; } // the residual's place: its type, and so its lead-in, may be another
+// the residual's place: its type, and so its lead-in, may be another
+fn beside(at: u32) -> u32 { return at - params.y_start + params.residual_start; }
 fn biases(batch: u32, row: u32) -> vec4f {
   var sum = 0.0;
   if (params.has_bias == 1u) { sum += bias_at(params.bias_start + row); }

@@ -153,7 +153,8 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 const matmulWgsl = /* wgsl */ `
 fn a_start(batch: u32) -> u32 { return params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner; }
 fn b_start(batch: u32) -> u32 { return params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner; }
-fn last_column() -> u32 { return select(params.n, 2u * params.n, GATED) - 1u; } // the last column of B
+// the last column of B
+fn last_column() -> u32 { return select(params.n, 2u * params.n, GATED) - 1u; }
 fn bias4(row: u32, column: u32) -> vec4f {
   if (params.bias_axis == 0u) { return vec4f(); }
   if (params.bias_axis == 2u) { return vec4f(bias_at(row)); }

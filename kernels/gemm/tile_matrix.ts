@@ -31,7 +31,8 @@ export function matrixTile(constants: TileConstants): string {
   const { rows: tileRows, columns: tileColumns } = tileSize(constants);
   const quadsDeep = matrixDepth / 4, tileQuads = tileColumns / 4;
   const aStride = quadsDeep + padding, bStride = tileQuads + padding;
-  const aQuads = tileRows * quadsDeep, bQuads = tileQuads * quadsDeep; // loads: of four elements, of 4 × 4
+  // loads: of four elements, of 4 × 4
+  const aQuads = tileRows * quadsDeep, bQuads = tileQuads * quadsDeep;
   const loads = (quads: number, text: (i: number, index: string) => string) =>
     each(Math.ceil(quads / threads), (i) => {
       const index = `(thread + ${i * threads}u)`;

@@ -40,7 +40,9 @@ export interface TileShape {
 /** The constants that make a kernel's variants differ by tile shape. */
 export type TileConstants = ConstantValues<typeof tileConstantTypes>;
 
-/** Types of {@linkcode TileConstants}, for declarations. MATRIX_… are 0 in tiles without matrices. */
+/**
+ * Types of {@linkcode TileConstants}, for declarations. MATRIX_… are 0 in tiles without matrices.
+ */
 export const tileConstantTypes = {
   STRATEGY: ["workgroup", "subgroup", "matrix"],
   LANES: "u32",
@@ -93,6 +95,8 @@ export const f32Element: TileElement = { vector: "vec4f", block: "mat4x4f", row:
 export const skipStatement = ({ skips }: TileElement, column: string, endRow: string): string =>
   skips ? `if (${skips(column, endRow)}) { return; }` : "";
 
-/** The statement that passes a sum through the epilogue `tile_end` and stores it with `tile_put`. */
+/**
+ * The statement that passes a sum through the epilogue `tile_end` and stores it with `tile_put`.
+ */
 export const put = (place: string, sum: string, eight: 8 | "" = ""): string =>
   `tile_put${eight}(${place}, tile_end${eight}(${place}, ${sum}));`;

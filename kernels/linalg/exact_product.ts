@@ -84,14 +84,16 @@ const sliceKernel = declareKernel({
   wgsl: /* wgsl */ `
 fn element(at: u32) {
   let scale = scales[select(at % params.columns, at / params.columns, BY_ROW)];
-  let inverse = bitcast<f32>((254u << 23u) - bitcast<u32>(scale)); // exact: the scale is a power of two
+  // exact: the scale is a power of two
+  let inverse = bitcast<f32>((254u << 23u) - bitcast<u32>(scale));
   var a = high[at] * inverse;
   var b = 0.0;
   if (PAIR) { b = low[at] * inverse; }
   for (var i = 0u; i < params.count; i++) {
     a *= ${2 ** bits}.0;
     b *= ${2 ** bits}.0;
-    let q = round(a + b); // any whole number near the sum will do: what it leaves goes to the next slice
+    // any whole number near the sum will do: what it leaves goes to the next slice
+    let q = round(a + b);
     digits[at + i * params.elements] = q;
     a -= q;
   }

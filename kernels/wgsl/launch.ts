@@ -118,8 +118,8 @@ export function launchOverRanges<N extends string>(
 }
 
 /**
- * {@linkcode launchOverRanges} for kernels that treat all elements alike and read vec4: ranges begin
- * on the alignment, so the kernel needs no starts.
+ * {@linkcode launchOverRanges} for kernels that treat all elements alike and read vec4: ranges
+ * begin on the alignment, so the kernel needs no starts.
  *
  * @param run receives the windows and the vec4 in each, the last of which may be partial
  */

@@ -84,7 +84,8 @@ export async function loadLora(
   const stacks = stacksOf(components);
   const updates = await readLora(components.unet.gpu, file, stacks);
   try {
-    if (loraWeights(components).has(name)) { // after the last await, so no other load can interleave
+    // after the last await, so no other load can interleave
+    if (loraWeights(components).has(name)) {
       throw new AdapterError(`Cannot load ${file.name} as a LoRA is loaded by the name of ${JSON.stringify(name)}`, {
         source: file.name,
         keys: [],

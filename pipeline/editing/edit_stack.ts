@@ -24,7 +24,9 @@ export interface StackableEdit extends ExportableEdit {
 export interface StackEntry<Edit extends StackableEdit = StackableEdit> {
   /** The edit. */
   readonly edit: Edit;
-  /** 0 has no effect, 1 is the edit as solved. Values above 1 extrapolate; negative values invert. */
+  /**
+   * 0 has no effect, 1 is the edit as solved. Values above 1 extrapolate; negative values invert.
+   */
   readonly strength: number;
   /** Whether the edit is applied. */
   readonly enabled: boolean;
@@ -241,7 +243,8 @@ function applyEdits<Edit extends StackableEdit>(
     entries.toReversed().reduce((x, { edit, strength }) => edit.operator.apply(x, { strength }), x);
   const selections = perPrompt?.map((selection) => active.filter(({ edit }) => selection.includes(edit)));
   return embeddings.gpu.scope(() => {
-    const whole = embeddings.reshape(embeddings.shape); // a view, so that the caller may dispose of the result
+    // a view, so that the caller may dispose of the result
+    const whole = embeddings.reshape(embeddings.shape);
     if (!selections || selections.every((entries) => entries.length === active.length)) return apply(whole, active);
     return concat(selections.map((entries, row) => apply(slice(whole, 0, row, row + 1), entries)), 0);
   });

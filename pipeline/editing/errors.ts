@@ -6,7 +6,9 @@
 
 import { EditError } from "../errors.ts";
 
-/** The tokens of two prompts cannot be aligned: the source is not a subsequence of the destination. */
+/**
+ * The tokens of two prompts cannot be aligned: the source is not a subsequence of the destination.
+ */
 export class AlignmentError extends EditError {
   /** The name of the class. */
   override name = "AlignmentError";

@@ -37,7 +37,8 @@ export interface PredictableEdit {
 /**
  * Predicts the leakage of an edit into prompts, without running the UNet.
  *
- * @param options.warnAbove share of the sources' leakage above which `warning` is set. Default: 0.5.
+ * @param options.warnAbove share of the sources' leakage above which `warning` is set. Default:
+ *   0.5.
  * @returns one prediction per prompt, in the order of the prompts
  */
 export async function predictLeakage(

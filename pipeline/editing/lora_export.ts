@@ -211,7 +211,8 @@ async function truncatedUpdates(
     for (const other of squares.slice(1)) for (let i = 0; i < k.length; i++) k[i] += other[i];
 
     const basis = symmetricEigen(g, size); // G = Zᵀ diag(g) Z, rows of Z
-    const kept = basis.values.filter((value) => value > 1e-7 * basis.values[0]).length; // the rest is f32's rounding
+    // the rest is f32's rounding
+    const kept = basis.values.filter((value) => value > 1e-7 * basis.values[0]).length;
     // M = g^½ Z K Zᵀ g^½
     const m = new Float64Array(kept * kept);
     const kz = new Float64Array(size);

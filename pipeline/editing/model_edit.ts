@@ -21,13 +21,15 @@ import { alignedSentences, type EditPair, type EditRecipe, rowsOf } from "./prom
 /** Options of {@linkcode ModelEdit.solve}. */
 export interface ModelEditOptions extends EditSystemOptions {
   /**
-   * Prompts whose embeddings the edit should not change: rows with dᵢ = cᵢ, the preservation term of
-   * UCE (Gandikota et al., arXiv 2308.14761). Default: none.
+   * Prompts whose embeddings the edit should not change: rows with dᵢ = cᵢ, the preservation term
+   * of UCE (Gandikota et al., arXiv 2308.14761). Default: none.
    */
   readonly preserve?: readonly string[];
   /** Weight ωᵢ of the rows of preserved prompts. Default: 1. */
   readonly preserveWeight?: number;
-  /** Regularization λ of eq. 5: larger values change the model less. Default: 0.1, as in the paper. */
+  /**
+   * Regularization λ of eq. 5: larger values change the model less. Default: 0.1, as in the paper.
+   */
   readonly lamb?: number;
   /** Whether to edit the key projections as well as the value projections. Default: true. */
   readonly withToK?: boolean;
@@ -63,7 +65,8 @@ export interface EditReport extends OperatorReport {
  * EditOperator}, the prompts it was solved from, and the layers it applies to.
  *
  * ```ts
- * using edit = await ModelEdit.solve([{ source: "A pack of roses", destination: "A pack of blue roses" }], { lamb: 0.1 }, pipe);
+ * const pair = { source: "A pack of roses", destination: "A pack of blue roses" };
+ * using edit = await ModelEdit.solve([pair], { lamb: 0.1 }, pipe);
  * console.log(edit.rank, edit.report.residual, await edit.leakage(["a sunflower"]));
  * pipe.edits.push(edit);
  * ```
@@ -99,8 +102,8 @@ export class ModelEdit implements Disposable {
    * the aligned embeddings as rows of C and D.
    *
    * @param model the model to edit, usually a `StableDiffusionModelEditingPipeline`
-   * @throws {AlignmentError} when a source is not a subsequence of its destination and the pair gives
-   *   no manual alignment
+   * @throws {AlignmentError} when a source is not a subsequence of its destination and the pair
+   *   gives no manual alignment
    * @throws {LambdaError} when λ is not a finite number above 0
    * @throws {IllConditionedError} when λ is too small for the solver's arithmetic
    * @throws {EditError} when there is no pair, a weight is out of range, or no layer matches
@@ -145,9 +148,10 @@ export class ModelEdit implements Disposable {
    * Loads an edit from a file that {@linkcode ModelEdit.save} wrote.
    *
    * @param source a path (Deno only), or the bytes of the file
-   * @param options.anyModel Accept an edit that was solved with another text encoder. Default: false.
-   * @throws {EditError} when the file is not an edit, was solved with another text encoder, or names
-   *   layers that the model does not have
+   * @param options.anyModel Accept an edit that was solved with another text encoder. Default:
+   *   false.
+   * @throws {EditError} when the file is not an edit, was solved with another text encoder, or
+   *   names layers that the model does not have
    */
   static async load(
     source: string | Uint8Array,
@@ -247,8 +251,8 @@ export class ModelEdit implements Disposable {
   }
 
   /**
-   * How much the edit would change the weights of each layer: ‖W(E − I)‖ / ‖W‖. Costs about 2 · rank
-   * multiplications per weight.
+   * How much the edit would change the weights of each layer: ‖W(E − I)‖ / ‖W‖. Costs about 2 ·
+   * rank multiplications per weight.
    */
   async layerChanges(): Promise<LayerChange[]> {
     const layers = this.#model.crossAttentions.filter(({ path }) => this.#report.layers.includes(path));
@@ -281,8 +285,8 @@ export class ModelEdit implements Disposable {
   }
 
   /**
-   * Saves the edit as a safetensors file: the factors in f32, the recipe and the report as metadata,
-   * and the embedding of a probe text that identifies the text encoder.
+   * Saves the edit as a safetensors file: the factors in f32, the recipe and the report as
+   * metadata, and the embedding of a probe text that identifies the text encoder.
    *
    * @throws Deno's errors when the file cannot be written
    */

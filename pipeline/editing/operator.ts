@@ -12,8 +12,8 @@
  *     W' = WE,    E = (λI + DᵀC)(λI + CᵀC)⁻¹
  *
  * E does not depend on W, so one operator [d, d] edits every layer, and W'x = W(Ex): applying E to
- * the embeddings replaces changing the weights. E − I = (D − C)ᵀ(λI + CCᵀ)⁻¹C has rank n at most and
- * is stored as two thin factors, E − I = PᵀQ.
+ * the embeddings replaces changing the weights. E − I = (D − C)ᵀ(λI + CCᵀ)⁻¹C has rank n at most
+ * and is stored as two thin factors, E − I = PᵀQ.
  *
  * @module
  */
@@ -168,8 +168,8 @@ export class EditOperator implements Disposable {
   }
 
   /**
-   * E as a dense row-major matrix [width, width], computed in float64 from the f32 factors. E acts on
-   * column vectors: (Ex)ᵢ = Σⱼ E[i, j] xⱼ.
+   * E as a dense row-major matrix [width, width], computed in float64 from the f32 factors. E acts
+   * on column vectors: (Ex)ᵢ = Σⱼ E[i, j] xⱼ.
    */
   async dense(): Promise<Float64Array<ArrayBuffer>> {
     const { width, rank } = this;

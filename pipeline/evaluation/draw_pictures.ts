@@ -29,8 +29,8 @@ export interface DrawingOptions {
 }
 
 /**
- * Draws pictures in batches; the pictures of a batch may have different edits. The edits must not be
- * on the pipeline's stack already. Afterwards the stack is as it was before.
+ * Draws pictures in batches; the pictures of a batch may have different edits. The edits must not
+ * be on the pipeline's stack already. Afterwards the stack is as it was before.
  *
  * @returns the pictures, in the order of the requests
  * @throws {EditError} when an edit is on the stack already

@@ -6,9 +6,9 @@
  */
 
 /**
- * What a picture measures. Efficacy: a picture of the source prompt fits the destination better than
- * the source. Generality: the same for related prompts. Specificity: a picture of an unrelated prompt
- * fits that prompt better than its edited form.
+ * What a picture measures. Efficacy: a picture of the source prompt fits the destination better
+ * than the source. Generality: the same for related prompts. Specificity: a picture of an unrelated
+ * prompt fits that prompt better than its edited form.
  */
 export type Measure = "efficacy" | "generality" | "specificity";
 
@@ -31,8 +31,8 @@ export interface Tally {
   /** Share of pictures that fit the wanted prompt better; NaN without pictures. */
   readonly rate: number;
   /**
-   * Mean softmax probability of the wanted prompt among the two. It resolves more than the rate when
-   * there are few pictures.
+   * Mean softmax probability of the wanted prompt among the two. It resolves more than the rate
+   * when there are few pictures.
    */
   readonly belief: number;
 }

@@ -11,8 +11,8 @@ export function ranks(values: readonly number[]): number[] {
 }
 
 /**
- * Spearman's rank correlation ρ, from −1 to 1: Pearson's correlation of the ranks. It is 1 when both
- * lists have the same order.
+ * Spearman's rank correlation ρ, from −1 to 1: Pearson's correlation of the ranks. It is 1 when
+ * both lists have the same order.
  *
  * ```ts
  * rankCorrelation([1, 2, 3], [1, 10, 100]); // 1

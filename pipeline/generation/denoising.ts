@@ -130,8 +130,10 @@ class DenoisingLoop implements Disposable {
     this.#options = options;
     this.plan = options.plan;
     try {
-      this.#registers = this.#held.use(new Registers(latents)); // first, so that an error frees the latents
-      this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, { loraScale: context.loraScale })); // [steps, columns]
+      // first, so that an error frees the latents
+      this.#registers = this.#held.use(new Registers(latents));
+      // [steps, columns]
+      this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, { loraScale: context.loraScale }));
       const [, columns] = this.#times.dims(2);
       const key = contextKey && [...contextKey, guidanceScale, ...latents.shape];
       const slot = unet.lastPrediction as KeyedSlot<Prediction>;

@@ -4,7 +4,10 @@ export interface SizedModels {
   readonly vae: { readonly spatialScale: number };
 }
 
-/** Side in pixels of the square pictures that a model was trained on: `sample_size` × VAE scale factor. */
+/**
+ * Side in pixels of the square pictures that a model was trained on: `sample_size` × VAE scale
+ * factor.
+ */
 export function naturalSize({ unet, vae }: SizedModels): number {
   return (unet.config.sampleSize ?? 64) * vae.spatialScale;
 }

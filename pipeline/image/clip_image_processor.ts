@@ -19,7 +19,8 @@ import { checkPicture, resizeBicubic } from "./resize.ts";
  *
  * @example
  * ```ts
- * const extractor = await CLIPImageProcessor.fromPretrained("stable-diffusion-v1-4/feature_extractor");
+ * const folder = "stable-diffusion-v1-4/feature_extractor";
+ * const extractor = await CLIPImageProcessor.fromPretrained(folder);
  * const pixelValues = extractor.preprocess(picture); // [1, 3, 224, 224]
  * ```
  */

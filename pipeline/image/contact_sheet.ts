@@ -34,7 +34,10 @@ export interface SheetOptions {
   readonly subtitle?: string;
   /** Headings over the columns of pictures. */
   readonly columns?: readonly string[];
-  /** Side of a cell in layout pixels. Smaller pictures are enlarged to fit, at most twofold. Default: 128. */
+  /**
+   * Side of a cell in layout pixels. Smaller pictures are enlarged to fit, at most twofold.
+   * Default: 128.
+   */
   readonly cellSize?: number;
   /** Enlarge by bicubic interpolation instead of by repeating pixels. Default: false. */
   readonly smooth?: boolean;
@@ -73,7 +76,7 @@ const maxEnlargement = 2;
  * @example
  * ```ts
  * const sheet = await contactSheet(
- *   [{ caption: "a pack of roses", note: "source", cells: [{ picture: before }, { picture: after }] }],
+ *   [{ caption: "a pack of roses", cells: [{ picture: before }, { picture: after }] }],
  *   { title: "A pack of roses -> A pack of blue roses", columns: ["before", "after"] },
  * );
  * await sheet.write("sheet.png");

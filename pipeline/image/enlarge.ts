@@ -1,6 +1,8 @@
 import type { Picture } from "./picture.ts";
 
-/** Enlarges a picture by a whole factor; each pixel becomes a square of `factor` × `factor` pixels. */
+/**
+ * Enlarges a picture by a whole factor; each pixel becomes a square of `factor` × `factor` pixels.
+ */
 export function enlargePicture({ data, width, height }: Picture, factor: number): Picture {
   const large = { data: new Uint8Array(data.length * factor ** 2), width: width * factor, height: height * factor };
   for (let y = 0; y < large.height; y++) {

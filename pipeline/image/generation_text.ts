@@ -34,7 +34,8 @@ export interface GenerationRecord {
  * The PNG text entries of a record.
  *
  * ```ts
- * await Deno.writeFile("rose.png", await encodePicture(picture, "png", { text: generationText(record) }));
+ * const text = generationText(record);
+ * await Deno.writeFile("rose.png", await encodePicture(picture, "png", { text }));
  * ```
  */
 export function generationText(record: GenerationRecord): Record<string, string> {

@@ -45,7 +45,8 @@ export class Attention {
   /** x [B, T, features] attends to `context`, or to itself; plus the residual. */
   forward(x: Tensor, options: { context?: KeysValues; residual?: Tensor } = {}): Tensor {
     const { keys, values } = options.context ?? this.project(x);
-    const attended = attention(this.#toQ.forward(x), keys, values, { heads: this.#heads }); // [B, T, features]
+    // [B, T, features]
+    const attended = attention(this.#toQ.forward(x), keys, values, { heads: this.#heads });
     return this.#toOut.forward(attended, { residual: options.residual });
   }
 }

@@ -59,7 +59,8 @@ export class Linear {
 
   /** [..., in] → [..., out / 2]: the first half of the features, gated by the second (GEGLU). */
   gated(x: Tensor): Tensor {
-    if (this.#updates.acts) return x.gpu.scope(() => geglu(this.forward(x))); // what LoRAs add comes before the gate
+    // what LoRAs add comes before the gate
+    if (this.#updates.acts) return x.gpu.scope(() => geglu(this.forward(x)));
     return gatedProduct(x, this.weight, { bias: this.bias, allowF16Operands: this.#allowF16Operands });
   }
 

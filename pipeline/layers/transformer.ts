@@ -86,7 +86,8 @@ export class Transformer2D {
       const picture = x.reshape([batch, channels, height * width]);
       let tokens = this.#projIn.fromChannels(this.#norm.forward(picture)); // [B, H·W, C]
       for (const block of this.#blocks) tokens = block.forward(tokens, contextOf);
-      return this.#projOut.toChannels(tokens, { residual: picture }).reshape(x.shape); // [B, C, H, W]
+      // [B, C, H, W]
+      return this.#projOut.toChannels(tokens, { residual: picture }).reshape(x.shape);
     });
   }
 }

@@ -85,7 +85,8 @@ export class ClipTextTransformer {
     const isAdded = (id: number) => this.#addedTokens.has(id);
     const ids = inputIds.flat(), shape = [inputIds.length, ids.length / inputIds.length];
     const known = ids.map((id) => isAdded(id) ? 0 : id);
-    const rows = embedding(this.#tokens, Tensor.from(gpu, Int32Array.from(known), shape)); // [B, T, hidden]
+    // [B, T, hidden]
+    const rows = embedding(this.#tokens, Tensor.from(gpu, Int32Array.from(known), shape));
     const added = [...new Set(ids.filter(isAdded))];
     if (added.length === 0) return rows;
     // A second lookup, in a table of the prompts' rows followed by the added embeddings.
@@ -147,7 +148,8 @@ export const textEncoderKind: ModelKind<CLIPTextConfig, ClipTextTransformer> = {
  *
  * ```ts
  * using encoder = await CLIPTextModel.fromPretrained("models/pocket/text_encoder", { gpu });
- * const { lastHiddenState } = encoder.forward([tokenizer.encode("a field of roses", { padding: "max_length" })]);
+ * const ids = tokenizer.encode("a field of roses", { padding: "max_length" });
+ * const { lastHiddenState } = encoder.forward([ids]);
  * ```
  */
 export class CLIPTextModel extends Model<CLIPTextConfig> {

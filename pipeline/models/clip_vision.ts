@@ -29,7 +29,8 @@ export class ClipVisionTransformer {
     this.#classToken = embeddings.get("class_embedding", [hiddenSize]);
     this.#patchWeight = embeddings.get("patch_embedding.weight", [hiddenSize, numChannels, patchSize, patchSize]);
     this.#positions = embeddings.get("position_embedding.weight", [1 + patchesOf(config), hiddenSize]);
-    this.#preNorm = new LayerNorm(w.at("pre_layrnorm"), hiddenSize, layerNormEps); // sic, in every checkpoint
+    // sic, in every checkpoint
+    this.#preNorm = new LayerNorm(w.at("pre_layrnorm"), hiddenSize, layerNormEps);
     this.#encoder = new ClipEncoder(w.at("encoder"), config, { causal: false });
     this.#postNorm = new LayerNorm(w.at("post_layernorm"), hiddenSize, layerNormEps);
     this.#config = config;
@@ -92,9 +93,11 @@ export class ClipVisionTransformer {
         }
       }
     }
-    const patches = embedding(runs, Tensor.from(gpu, Int32Array.from(indices), [indices.length])) // [B · P · C · patch, patch]
+    // [B · P · C · patch, patch]
+    const patches = embedding(runs, Tensor.from(gpu, Int32Array.from(indices), [indices.length]))
       .reshape([batch, across * across, features]);
-    return matmul(patches, this.#patchWeight.reshape([hiddenSize, features]), { transposeB: true }); // [B, P, hidden]
+    // [B, P, hidden]
+    return matmul(patches, this.#patchWeight.reshape([hiddenSize, features]), { transposeB: true });
   }
 }
 

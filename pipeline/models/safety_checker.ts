@@ -50,7 +50,8 @@ class Modules {
  * concepts that its makers published without their names.
  *
  * ```ts
- * using checker = await StableDiffusionSafetyChecker.fromPretrained("stable-diffusion-v1-4/safety_checker", { gpu });
+ * const folder = "stable-diffusion-v1-4/safety_checker";
+ * using checker = await StableDiffusionSafetyChecker.fromPretrained(folder, { gpu });
  * using pixelValues = Tensor.from(gpu, extractor.preprocess(picture), [1, 3, 224, 224]);
  * const [isFlagged] = await checker.check(pixelValues);
  * ```
@@ -138,7 +139,8 @@ export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
       let adjustment = 0;
       this.#specialCare.thresholds.forEach((threshold, concept) => {
         const score = specialLikeness[picture * specialCareCount + concept] - threshold + adjustment;
-        if (score > largestZero) adjustment = specialAdjustment; // for the special concepts that follow, too
+        // for the special concepts that follow, too
+        if (score > largestZero) adjustment = specialAdjustment;
       });
       return this.#concepts.thresholds.some((threshold, concept) =>
         likeness[picture * conceptCount + concept] - threshold + adjustment > largestZero

@@ -40,7 +40,8 @@ class VaeAttention {
     const [batch, channels, height, width] = x.dims(4);
     const picture = x.reshape([batch, channels, height * width]);
     const normed = this.#norm.forward(picture); // [B, C, H·W]
-    const [q, k, v] = [this.#toQ, this.#toK, this.#toV].map((layer) => layer.fromChannels(normed)); // [B, H·W, C]
+    // [B, H·W, C]
+    const [q, k, v] = [this.#toQ, this.#toK, this.#toV].map((layer) => layer.fromChannels(normed));
     return this.#toOut.toChannels(attention(q, k, v, { heads: 1 }), { residual: picture }).reshape(x.shape);
   }
 }
@@ -146,7 +147,8 @@ class Decoder {
       if (upsample) step(upsample); // [B, Cᵢ, 2H, 2W]
     }
     using last = x;
-    return gpu.scope(() => this.#convOut.forward(this.#normOut.forward(last, "silu"))); // [B, 3, H, W]
+    // [B, 3, H, W]
+    return gpu.scope(() => this.#convOut.forward(this.#normOut.forward(last, "silu")));
   }
 }
 
@@ -233,7 +235,8 @@ export class AutoencoderKL extends Model<AutoencoderKLConfig> {
     }
     const { latentChannels } = this.config;
     return this.gpu.scope(() => {
-      const moments = this.#modules.quantConv.forward(this.#modules.encoder.forward(image)); // [B, 8, h, w]
+      // [B, 8, h, w]
+      const moments = this.#modules.quantConv.forward(this.#modules.encoder.forward(image));
       return {
         mean: slice(moments, 1, 0, latentChannels),
         logvar: clamp(slice(moments, 1, latentChannels, 2 * latentChannels), -30, 20),

@@ -31,7 +31,10 @@ export function trim(text: string): string {
   return text.replace(/^[[\s\x1c-\x1f\x85]--[\ufeff]]+|[[\s\x1c-\x1f\x85]--[\ufeff]]+$/gv, "");
 }
 
-/** Removes the spaces that decoding leaves before punctuation and contractions, in transformers' order. */
+/**
+ * Removes the spaces that decoding leaves before punctuation and contractions, in transformers'
+ * order.
+ */
 export function cleanUpSpaces(text: string): string {
   for (const mark of [".", "?", "!", ","]) text = text.replaceAll(` ${mark}`, mark);
   text = text.replaceAll(" ' ", "'");

@@ -109,7 +109,8 @@ Deno.test("subgroupMatrixOf() prefers 16 × 16 × 16, or else the largest f16 si
   assertEquals(chosen(config(8, 8, 8), config(8, 16, 16), config(16, 8, 8)), [8, 16, 16, 32]);
   assertEquals(chosen(config(16, 16, 16, "f16", "f16"), config(8, 8, 8)), [8, 8, 8, 32]);
   assertEquals(chosen(config(16, 16, 16, "f32"), config(16, 16, 16, "i8", "i32")), undefined);
-  assertEquals(chosen(config(4, 8, 8), config(64, 16, 16)), undefined); // no rows of 16 bytes; deeper than the blocks
+  // no rows of 16 bytes; deeper than the blocks
+  assertEquals(chosen(config(4, 8, 8), config(64, 16, 16)), undefined);
   assertEquals(subgroupMatrixOf({ subgroupMaxSize: 32 }), undefined); // Deno's own WebGPU
 });
 

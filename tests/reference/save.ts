@@ -2,7 +2,8 @@
  * Saves a model as the library does, for the scripts beside this file to load with the real
  * diffusers:
  *
- *     deno run -A tests/reference/save.ts MODEL_FOLDER TARGET [--dtype f16|f32] [--source S --destination D]
+ *     deno run --allow-all tests/reference/save.ts MODEL_FOLDER TARGET \
+ *       [--dtype f16|f32] [--source S --destination D]
  *
  * A target that ends with .safetensors is written as a single file, any other as a folder. With a
  * source and a destination prompt the model is edited first.

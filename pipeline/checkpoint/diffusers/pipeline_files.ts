@@ -35,7 +35,8 @@ export async function variantsOf(
   for (const name of Object.keys(filesOf) as ComponentName[]) {
     const { weights } = filesOf[name];
     if (variant === undefined || weights === undefined) continue;
-    const variants: readonly (string | undefined)[] = await listVariants(tree.subtree(name), weights).catch(() => []); // no such part
+    // no such part
+    const variants: readonly (string | undefined)[] = await listVariants(tree.subtree(name), weights).catch(() => []);
     if (variants.includes(variant)) having.add(name);
   }
   return (part) => having.size === 0 || having.has(part) ? variant : undefined;

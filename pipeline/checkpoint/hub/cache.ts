@@ -1,11 +1,11 @@
 /**
  * The cache on disk that Python's `huggingface_hub` keeps, shared with it file for file:
  *
- *     models--OWNER--NAME/blobs/HASH               contents, named by SHA-256 (large files) or git's hash
+ *     models--OWNER--NAME/blobs/HASH               contents, named by SHA-256 or git's hash
  *     models--OWNER--NAME/blobs/HASH.incomplete    what has arrived of them
  *     models--OWNER--NAME/snapshots/COMMIT/PATH    links to blobs
  *     models--OWNER--NAME/refs/BRANCH              the commit that a branch was at
- *     .locks/models--OWNER--NAME/HASH.lock         held while a blob is written, by whichever program
+ *     .locks/models--OWNER--NAME/HASH.lock         held while a blob is written
  */
 
 import { HubError } from "../../errors.ts";
@@ -160,7 +160,8 @@ export class HubCache {
         await Deno.rename(partial, blob);
         return;
       } catch (error) {
-        const isNetwork = error instanceof TypeError; // what fetch and its streams throw when a connection fails
+        // what fetch and its streams throw when a connection fails
+        const isNetwork = error instanceof TypeError;
         if (!(isNetwork || error instanceof TransferError) || signal?.aborted) throw signal?.reason ?? error;
         const transfer = error instanceof TransferError ? error : new TransferError(error.message);
         if (transfer.isCorrupt) {
@@ -240,7 +241,8 @@ class BlobHash {
 
   update(bytes: Uint8Array): void {
     if (this.#sha256 !== undefined) this.#sha256.update(bytes);
-    else this.#pieces.push(bytes.slice()); // git's own files are small: the hub keeps no large one outside LFS
+    // git's own files are small: the hub keeps no large one outside LFS
+    else this.#pieces.push(bytes.slice());
   }
 
   async hex(): Promise<string> {

@@ -83,7 +83,9 @@ export function isHubId(text: string): boolean {
  *
  * @example
  * ```ts
- * const tree = await openHub("CompVis/stable-diffusion-v1-4", { onProgress: ({ bytes, size }) => console.log(bytes / size) });
+ * const tree = await openHub("CompVis/stable-diffusion-v1-4", {
+ *   onProgress: ({ bytes, size }) => console.log(bytes / size),
+ * });
  * await tree.prefetch(await pipelineFiles(tree, { variant: "fp16" }));
  * ```
  */
@@ -244,7 +246,8 @@ async function checkResponse(response: Response, offset: number, file: HubFile):
   const isRange = status === 206 && range !== null && Number(range[1]) === offset &&
     [String(file.size), "*"].includes(range[3]);
   if (isRange) return offset;
-  if (status === 200) return 0; // the whole file, from a server that knows no ranges or was asked for none
+  // the whole file, from a server that knows no ranges or was asked for none
+  if (status === 200) return 0;
   await response.body?.cancel();
   if (status === 206 || status === 416) {
     throw new TransferError(`the hub answered with another range than bytes ${offset} to ${file.size}`, {

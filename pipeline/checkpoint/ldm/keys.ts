@@ -69,7 +69,8 @@ export function unetModules(options: { attention: readonly boolean[]; layersPerB
     ["out.2", "conv_out"],
   ];
   attention.forEach((hasAttention, level) => {
-    let block = 1 + level * (layersPerBlock + 1); // block 0 is conv_in; each level but the last ends with a downsampler
+    // block 0 is conv_in; each level but the last ends with a downsampler
+    let block = 1 + level * (layersPerBlock + 1);
     for (let layer = 0; layer < layersPerBlock; layer++, block++) {
       pairs.push(...resnet(`input_blocks.${block}.0`, `down_blocks.${level}.resnets.${layer}`));
       if (hasAttention) pairs.push([`input_blocks.${block}.1`, `down_blocks.${level}.attentions.${layer}`]);

@@ -16,7 +16,7 @@ import { Weights } from "./weights.ts";
  * @example
  * ```ts
  * using file = await SafetensorsFile.open(await fileSource("model.safetensors"));
- * const weight = await file.float32("conv_in.weight"); // in the order of file.tensors.get("conv_in.weight")!.shape
+ * const weight = await file.float32("conv_in.weight"); // row-major
  * ```
  */
 export class SafetensorsFile extends Weights {

@@ -102,7 +102,9 @@ export function layoutSafetensors(
  * @example
  * ```ts
  * const parts: Uint8Array[] = [];
- * await writeSafetensors([{ name: "a", dtype: "F32", shape: [2], chunks: () => [new Uint8Array(8)] }], (chunk) => {
+ * const chunks = () => [new Uint8Array(8)];
+ * const entry = { name: "a", dtype: "F32", shape: [2], chunks } as const;
+ * await writeSafetensors([entry], (chunk) => {
  *   parts.push(chunk.slice());
  * });
  * ```

@@ -60,7 +60,8 @@ export function augmented(prompt: string, augmentations: readonly string[] = def
  * the list leaves out take no part in the edit.
  *
  * ```ts
- * alignPrompts("a rose", "a blue rose", tokenizer).pairs.map((pair) => pair.destination); // [0, 1, 3, 4]
+ * const { pairs } = alignPrompts("a rose", "a blue rose", tokenizer);
+ * pairs.map((pair) => pair.destination); // [0, 1, 3, 4]
  * ```
  *
  * @throws {AlignmentError} when the source is not a subsequence of the destination; it shows both

@@ -45,8 +45,8 @@ function probeVector(count: number, seed: number): Float64Array<ArrayBuffer> {
 }
 
 /**
- * A lower estimate, within a few percent, of the largest eigenvalue of λI + CᵀΩC, by power iteration
- * on CᵀΩC. With unit weights, λI + CCᵀ has the same largest eigenvalue.
+ * A lower estimate, within a few percent, of the largest eigenvalue of λI + CᵀΩC, by power
+ * iteration on CᵀΩC. With unit weights, λI + CCᵀ has the same largest eigenvalue.
  */
 export function largestEigenvalue(rows: EditRows, lamb: number): number {
   let v: Float64Array = probeVector(rows.width, 1), eigenvalue = 0;
@@ -140,7 +140,8 @@ export function normalResidual(rows: EditRows, operator: HostOperator, lamb: num
   for (const seed of [5, 6]) {
     const z = probeVector(width, seed);
     const weighted = rowProducts(rows, z).map((value, i) => value * weights[i]); // ΩCz
-    const x = rowSum(rows.source, weighted, width).map((value, j) => value + lamb * z[j]); // (λI + CᵀΩC)z
+    // (λI + CᵀΩC)z
+    const x = rowSum(rows.source, weighted, width).map((value, j) => value + lamb * z[j]);
     const changed = applyChange(operator, x, width);
     const expected = rowSum(rows.change, weighted, width);
     for (let j = 0; j < width; j++) {

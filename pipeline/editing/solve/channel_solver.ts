@@ -82,8 +82,8 @@ export class ChannelSolver implements EditSolver {
  *
  * G = CᵀΩC and F are computed without error from slices of the operands, as unevaluated sums of two
  * f32. The preconditioner M⁻¹ = TᵀB⁻¹T comes from the two-step factorization that token_solver.ts
- * explains, with B = THTᵀ and an error-free TCᵀ. Refinement iterates Z ← Z + M⁻¹(F − GZ − λZ), with an
- * error-free GZ. M has a relative error of 10⁻³ at most, so two corrections reach f32 accuracy.
+ * explains, with B = THTᵀ and an error-free TCᵀ. Refinement iterates Z ← Z + M⁻¹(F − GZ − λZ), with
+ * an error-free GZ. M has a relative error of 10⁻³ at most, so two corrections reach f32 accuracy.
  */
 export class RefinedChannelSolver implements EditSolver {
   readonly order: number;
@@ -176,7 +176,8 @@ export class RefinedChannelSolver implements EditSolver {
     const rowSlices = slices(this.#transposed, { along: "columns", count: 4 });
     let inverse = triangularSolve(factors[0], identity(gpu, side));
     for (let pass = 0;; pass++) {
-      const product = exactProduct(slices(inverse, { along: "rows", count: 3 }), rowSlices, { lowerA: true }); // TCᵀ
+      // TCᵀ
+      const product = exactProduct(slices(inverse, { along: "rows", count: 3 }), rowSlices, { lowerA: true });
       const weighted = { matrix: copyMatrix({ matrix: product }, { scaleColumns: this.#roots }), columns: height };
       const scaled = { matrix: copyMatrix({ matrix: inverse }, { scaleColumns: roots }) };
       const gram = Tensor.empty(gpu, [side, side]); // THTᵀ

@@ -40,10 +40,10 @@ export interface EditSolver extends Disposable {
 }
 
 /**
- * Relative diagonal shift before the f32 Cholesky factorization of a matrix rounded to f32. Rounding
- * perturbs the eigenvalues of a matrix of order n by about √n · 2⁻²⁴ of its diagonal. A shift of 16
- * times that keeps the matrix positive definite; the second factorization removes its effect. Each
- * retry uses 32 times the shift.
+ * Relative diagonal shift before the f32 Cholesky factorization of a matrix rounded to f32.
+ * Rounding perturbs the eigenvalues of a matrix of order n by about √n · 2⁻²⁴ of its diagonal. A
+ * shift of 16 times that keeps the matrix positive definite; the second factorization removes its
+ * effect. Each retry uses 32 times the shift.
  */
 export function diagonalShift(order: number, effort: number): number {
   return 2 ** -20 * Math.sqrt(order) * 32 ** effort;

@@ -44,14 +44,14 @@ const maxCondition = { f64: 1e12, f32: 3e9 };
 /** Condition number of the λ that an error proposes; it keeps the relative error below 10⁻⁵. */
 const targetCondition = { f64: 1e9, f32: 1e8 };
 /**
- * Largest accepted ratio of the pivots of a refined solution's last factor. The factor is close to I
- * unless the factorization before it was too inaccurate.
+ * Largest accepted ratio of the pivots of a refined solution's last factor. The factor is close to
+ * I unless the factorization before it was too inaccurate.
  */
 const maxPivotRatio = 1e3;
 
 /**
- * The equations of an edit, ready to be solved for any λ. The embeddings and the Gram matrix stay on
- * the device, so another λ costs one factorization.
+ * The equations of an edit, ready to be solved for any λ. The embeddings and the Gram matrix stay
+ * on the device, so another λ costs one factorization.
  *
  * ```ts
  * using system = await EditSystem.prepare(gpu, { source, destination });
@@ -85,10 +85,12 @@ export class EditSystem implements Disposable {
   }
 
   /**
-   * Prepares the system: reads the embeddings back, merges equal rows, and computes the Gram matrix.
+   * Prepares the system: reads the embeddings back, merges equal rows, and computes the Gram
+   * matrix.
    *
    * @throws {ShapeError} when the shapes of C and D or the number of weights disagree
-   * @throws {EditError} when a value is not finite, a weight is negative, or no row has a weight above 0
+   * @throws {EditError} when a value is not finite, a weight is negative, or no row has a weight
+   *   above 0
    */
   static async prepare(gpu: Gpu, input: EditInput, options: EditSystemOptions = {}): Promise<EditSystem> {
     const started = performance.now();
@@ -180,7 +182,8 @@ export class EditSystem implements Disposable {
   /** Reads everything that the certificate needs, in one readback. */
   async #read({ left, right, factors }: Solution) {
     const rank = left.shape[0];
-    const grams = right ? this.gpu.scope(() => [gram(left), gram(right)]) : []; // ‖PᵀQ‖² = ⟨PPᵀ, QQᵀ⟩
+    // ‖PᵀQ‖² = ⟨PPᵀ, QQᵀ⟩
+    const grams = right ? this.gpu.scope(() => [gram(left), gram(right)]) : [];
     using disposables = new DisposableStack();
     for (const tensor of grams) disposables.use(tensor);
     const [pivots, lowers, p, q, gramP, gramQ] = await Promise.all([

@@ -4,7 +4,9 @@
  * @module
  */
 
-/** Eigenvalues in descending order, and unit eigenvectors: row k of `vectors` belongs to value k. */
+/**
+ * Eigenvalues in descending order, and unit eigenvectors: row k of `vectors` belongs to value k.
+ */
 export interface Eigen {
   readonly values: Float64Array;
   /** [size, size], row-major. */
@@ -83,8 +85,8 @@ function tridiagonalize(a: Float64Array[]) {
 }
 
 /**
- * Reduces `offDiagonal` to zero by Givens rotations of adjacent basis vectors. `diagonal` then holds
- * the eigenvalues.
+ * Reduces `offDiagonal` to zero by Givens rotations of adjacent basis vectors. `diagonal` then
+ * holds the eigenvalues.
  */
 function diagonalize(diagonal: Float64Array, offDiagonal: Float64Array, basis: Float64Array[]): void {
   const size = diagonal.length;

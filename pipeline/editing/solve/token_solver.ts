@@ -28,7 +28,9 @@ import {
   uploadedPair,
 } from "./edit_solver.ts";
 
-/** [C | D − C], padded to whole blocks, so that kernels need no edge cases: [height, 2 · stride]. */
+/**
+ * [C | D − C], padded to whole blocks, so that kernels need no edge cases: [height, 2 · stride].
+ */
 function paddedSides(rows: EditRows): { sides: Float64Array<ArrayBuffer>; height: number; stride: number } {
   const height = roundUp(rows.count, blockSize), stride = roundUp(rows.width, 4);
   const pad = (matrix: Float64Array) => paddedRows(matrix, { width: rows.width, height, stride });
@@ -50,8 +52,8 @@ function gramOfLeft(sides: Tensor): Tensor {
 }
 
 /**
- * P and Q from [L⁻¹C | L⁻¹(D − C)], without padding. Preserved rows come first and have zero rows in
- * P, so they are left out.
+ * P and Q from [L⁻¹C | L⁻¹(D − C)], without padding. Preserved rows come first and have zero rows
+ * in P, so they are left out.
  */
 function thinFactors(solved: Tensor, rows: EditRows): { left: Tensor; right: Tensor } {
   const edited = { matrix: solved, row: rows.count - rows.edited, rows: rows.edited, columns: rows.width };

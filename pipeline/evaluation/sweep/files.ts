@@ -28,7 +28,8 @@ export class SweepError extends Error {
  * prompt and the form that it must not take). Pairs with an empty cell are skipped.
  *
  * @param path name of the file, for error messages
- * @throws {SweepError} when the text is not CSV, a column is missing, or a row has no `old` or `new`
+ * @throws {SweepError} when the text is not CSV, a column is missing, or a row has no `old` or
+ *   `new`
  */
 export function parseDataSet(text: string, path: string): SweepRow[] {
   let table: CsvTable;

@@ -1,5 +1,6 @@
 /**
- * The plan of a sweep: which pictures to draw, with which settings, and how they divide into shards.
+ * The plan of a sweep: which pictures to draw, with which settings, and how they divide into
+ * shards.
  *
  * @module
  */

@@ -20,9 +20,9 @@ export interface ScoredPicture {
 }
 
 /**
- * Draws and scores the pictures of jobs. Yields once per job, so that a caller can store the results
- * and resume after an interruption. Uses the plan's sampler and restores the pipeline's own at the
- * end.
+ * Draws and scores the pictures of jobs. Yields once per job, so that a caller can store the
+ * results and resume after an interruption. Uses the plan's sampler and restores the pipeline's own
+ * at the end.
  *
  * ```ts
  * const { plan, fingerprint } = await parsePlan(bytes, "plan.json");

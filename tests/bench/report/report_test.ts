@@ -38,7 +38,8 @@ const row = (shape: string, ms: number, peers?: Record<string, { ms: number }>) 
 });
 
 Deno.test("a share is the larger of arithmetic's and bandwidth's, against the ceiling of the kernel's own arithmetic", () => {
-  const busy = { kernel: "k", shape: "s", ms: 2, cost: { flops: 1e8, bytes: 1e6 } }; // 50 GFLOPS, 0.5 GB/s
+  // 50 GFLOPS, 0.5 GB/s
+  const busy = { kernel: "k", shape: "s", ms: 2, cost: { flops: 1e8, bytes: 1e6 } };
   assertEquals(kernelRecord(busy, ceiling), { kernel: "k", shape: "s", ms: 2, gflops: 50, gbps: 0.5, share: 0.5 });
   assertEquals(kernelRecord({ ...busy, real: "f64" }, ceiling).share, 1);
   assertEquals(kernelRecord({ ...busy, real: "f64" }, { ...ceiling, gflopsF64: undefined }).share, 0.5);

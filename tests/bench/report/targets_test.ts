@@ -94,7 +94,8 @@ Deno.test("seconds, ratios to PyTorch, and memory are judged by their limits", (
   assertEquals(verdictOf(step(50, 3.5e9), "memory"), "met");
   assertEquals(verdictOf(step(50, 3.6e9), "memory"), "missed");
   const half = { ...step(51, 3.6e9).fullSize[0], activations: "f16" as const };
-  assertEquals(verdictOf({ fullSize: [half, ...step(50, 3.5e9).fullSize] }, "guided step"), "met"); // of f32 activations
+  // of f32 activations
+  assertEquals(verdictOf({ fullSize: [half, ...step(50, 3.5e9).fullSize] }, "guided step"), "met");
   const compilation = (createMs: number) => ({
     compilation: { device: "d", model: "m", pipelines: 1, createMs, firstRunMs: 1000, variants: [] },
   });

@@ -110,7 +110,8 @@ gpuTest("a large new buffer evicts free buffers", (gpu) => {
   const buffers = Array.from({ length: 32 }, () => pool.acquire(1024));
   for (const buffer of buffers) pool.release(buffer);
   assertEquals(pool.reserved, 32 * 1024);
-  const big = pool.acquire(8192); // more than a sixteenth of what is retained, with more than a quarter free
+  // more than a sixteenth of what is retained, with more than a quarter free
+  const big = pool.acquire(8192);
   assertEquals(pool.reserved, 16 * 1024 + 8192);
   pool.release(big);
   pool.trim();

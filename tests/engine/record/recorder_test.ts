@@ -69,7 +69,8 @@ gpuTest("profile() returns a row per kernel with runs, time and cost, and then s
   using a = Tensor.from(gpu, new Float32Array([1]), [1]);
   using b = Tensor.empty(gpu, [1]);
   const rows = await gpu.profile(async () => {
-    for (let run = 0; run < 1100; run++) step.run(gpu, { x: a, y: b }, { term: 1 }); // several submissions
+    // several submissions
+    for (let run = 0; run < 1100; run++) step.run(gpu, { x: a, y: b }, { term: 1 });
     await b.data();
     other.run(gpu, { y: a }, {});
   });

@@ -90,7 +90,8 @@ async function check(
   const shape = [batch, outChannels, ...outSize(c)];
   const weightShape = [outChannels, inChannels, ...kernel];
   const count = (lengths: number[]) => lengths.reduce((a, b) => a * b, 1);
-  const onMatrices = options.tile?.strategy === "matrix"; // rounds its operands: numbers of f16 stay what they are
+  // rounds its operands: numbers of f16 stay what they are
+  const onMatrices = options.tile?.strategy === "matrix";
   let xData = randomArray(batch * inChannels * size[0] * size[1], 1);
   if (options.f16Pictures || onMatrices) xData = inHalves(xData);
   let weightData = randomArray(count(weightShape), 2);

@@ -51,7 +51,8 @@ function product(
 async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
   const { m, n, k, batch = 1, transposeA, transposeB } = c;
   let aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
-  if (tile?.strategy === "matrix") [aData, bData] = [inHalves(aData), inHalves(bData)]; // it rounds them, and these stay what they are
+  // it rounds them, and these stay what they are
+  if (tile?.strategy === "matrix") [aData, bData] = [inHalves(aData), inHalves(bData)];
   using a = Tensor.from(gpu, aData, [batch, ...(transposeA ? [k, m] : [m, k])]);
   using b = Tensor.from(gpu, bData, [batch, ...(transposeB ? [n, k] : [k, n])]);
   using y = matmul(a, b, { transposeA, transposeB, tile });

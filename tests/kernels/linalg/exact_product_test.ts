@@ -16,7 +16,8 @@ for (const [where, options] of devices) {
   gpuTest(`exactProduct() rounds once, to f32, even where the terms cancel${where}`, async (gpu) => {
     for (const [m, k, n] of [[1, 4, 4], [17, 36, 8], [33, 300, 36], [20, 520, 12]]) {
       const a = randomArray(m * k, 1), b = randomArray(k * n, 2);
-      for (let i = 0; i < m; i++) { // the second half of each row undoes the first, but for a millionth
+      // the second half of each row undoes the first, but for a millionth
+      for (let i = 0; i < m; i++) {
         for (let q = k / 2; q < k; q++) a[i * k + q] = -a[i * k + q - k / 2];
       }
       for (let q = k / 2; q < k; q++) {
@@ -26,7 +27,8 @@ for (const [where, options] of devices) {
       using right = Tensor.from(gpu, b, [k, n]);
       using aSlices = slices(left, { along: "rows", count: 4 });
       using bSlices = slices(right, { along: "columns", count: 4 });
-      const expected = product(a, b, m, k, n); // 48-bit products, cancelling by 20 bits: float64 has 33 bits to spare
+      // 48-bit products, cancelling by 20 bits: float64 has 33 bits to spare
+      const expected = product(a, b, m, k, n);
       using y = exactProduct(aSlices, bSlices);
       assertClose(await y.data(), expected, 3 * 2 ** -24 + 2 ** -35 * 1e6, `[${m}, ${k}, ${n}]`);
     }

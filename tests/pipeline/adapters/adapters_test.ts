@@ -149,14 +149,16 @@ const everyKind = [
   { path: "down_blocks.0.downsamplers.0.conv", down: [3, 16, 3, 3], up: [16, 3, 1, 1] }, // stride 2
   { path: "down_blocks.1.resnets.0.conv_shortcut", down: [2, 16, 1, 1], up: [32, 2, 1, 1] },
   { path: "down_blocks.1.resnets.0.conv1", down: [2, 16, 3, 3], up: [32, 2] }, // has a channel bias
-  { path: "down_blocks.1.resnets.0.conv2", down: [5, 32, 3, 3], up: [32, 5, 1, 1] }, // has a residual
+  // has a residual
+  { path: "down_blocks.1.resnets.0.conv2", down: [5, 32, 3, 3], up: [32, 5, 1, 1] },
   { path: "down_blocks.1.resnets.0.time_emb_proj", down: [4, 64], up: [32, 4] },
   { path: "mid_block.attentions.0.proj_in", down: [3, 48, 1, 1], up: [48, 3, 1, 1] },
   { path: "mid_block.attentions.0.proj_out", down: [3, 48], up: [48, 3] },
   { path: "up_blocks.1.attentions.0.transformer_blocks.0.ff.net.0.proj", down: [4, 32], up: [256, 4] },
   { path: "up_blocks.1.attentions.0.transformer_blocks.0.ff.net.2", down: [4, 128], up: [32, 4] },
   { path: "up_blocks.1.attentions.0.transformer_blocks.0.attn2.to_out.0", down: [4, 32], up: [32, 4] },
-  { path: "up_blocks.0.upsamplers.0.conv", down: [3, 48, 3, 3], up: [48, 3, 1, 1] }, // upsampled first
+  // upsampled first
+  { path: "up_blocks.0.upsamplers.0.conv", down: [3, 48, 3, 3], up: [48, 3, 1, 1] },
 ];
 const textKinds = [
   { path: "text_model.encoder.layers.0.mlp.fc1", down: [3, 48], up: [144, 3] }, // activated

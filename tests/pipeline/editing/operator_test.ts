@@ -168,7 +168,8 @@ const closedForms = [
 ];
 for (const [where, options] of devices) {
   for (const { n, width, lamb, spread } of closedForms) {
-    if (n * width > 600 * 600 && options.withoutFeatures) continue; // 15 pairs of slices take their time in software
+    // 15 pairs of slices take their time in software
+    if (n * width > 600 * 600 && options.withoutFeatures) continue;
     gpuTest(
       `solveOperator() solves ${n} weighted rows of ${width} at λ ${lamb} as the closed form, ${where}`,
       async (gpu) => {
@@ -219,7 +220,8 @@ async function twoEdits(gpu: Gpu, width: number) {
     using destination = Tensor.from(gpu, randomArray(n * width, seed + 1), [n, width]);
     return await solveOperator(gpu, { source, destination }, { lamb: 1 });
   };
-  return { thin: await make(5, 1), whole: await make(40, 11) }; // 40 rows of 24 channels: E is held whole
+  // 40 rows of 24 channels: E is held whole
+  return { thin: await make(5, 1), whole: await make(40, 11) };
 }
 
 gpuTest("apply(), compose() and scaled() do what the matrices do", async (gpu) => {

@@ -37,7 +37,8 @@ gpuTest(
 
 gpuTest("a callback can preview each step", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
-  pipe.scheduler = DDIMScheduler.fromConfig(pipe.scheduler.config); // PNDM calls the model once more
+  // PNDM calls the model once more
+  pipe.scheduler = DDIMScheduler.fromConfig(pipe.scheduler.config);
   const seen: Uint8Array[] = [];
   await pipe.generate("a rose", {
     numInferenceSteps: 2,

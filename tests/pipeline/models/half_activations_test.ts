@@ -77,7 +77,8 @@ gpuTest("a LoRA acts on f16 activations as on f32", async (gpu) => {
 gpuTest("pictures whose pixels do not divide by four at every level are computed in f32", async (gpu) => {
   const forward = async (activations: ActivationType) => {
     using unet = await UNet2DConditionModel.fromPretrained(folder("sd1-mini/unet"), { gpu, activations });
-    using sample = Tensor.from(gpu, randomArray(4 * 6 * 10), [1, 4, 6, 10]); // 15 pixels on the second level
+    // 15 pixels on the second level
+    using sample = Tensor.from(gpu, randomArray(4 * 6 * 10), [1, 4, 6, 10]);
     using context = Tensor.from(gpu, randomArray(77 * 48, 2), [1, 77, 48]);
     const types = new Set<string>();
     using noise = unet.forward(sample, 500, context, { observe: (_, { dtype }) => void types.add(dtype) });

@@ -118,7 +118,8 @@ Deno.test("a prompt is cut to 75 tokens between begin and end, and cut() tells t
   assertEquals(tokenizer.encode(long).length, 79);
   assertEquals(tokenizer.encode(long, { truncation: true }), tokenizer.encode(fits));
   assertEquals(tokenizer.cut(long), "blue roses");
-  assertEquals(tokenizer.encode(long, { padding: "max_length" }).length, 79); // padding alone cuts nothing
+  // padding alone cuts nothing
+  assertEquals(tokenizer.encode(long, { padding: "max_length" }).length, 79);
 });
 
 Deno.test("any text encodes to known ids, within the length asked for, and decodes", async () => {

@@ -156,7 +156,8 @@ export function brokenOff(
     async start(controller) {
       controller.enqueue(bytes.slice(offset, end));
       if (hangs) return;
-      await new Promise((resolve) => setTimeout(resolve, 20)); // lets what was sent reach the other side
+      // lets what was sent reach the other side
+      await new Promise((resolve) => setTimeout(resolve, 20));
       controller.close();
     },
   });

@@ -38,7 +38,8 @@ Deno.test("a file that is cut after it was opened is an error, not a short array
     const source = await fileSource(`${folder}/a.bin`);
     await Deno.truncate(`${folder}/a.bin`, 10);
     await assertRejects(() => source.read(0, 1000), CheckpointError, "ended after 10");
-    assertEquals((await source.read(0, 10)).length, 10); // an earlier failure does not stop later reads
+    // an earlier failure does not stop later reads
+    assertEquals((await source.read(0, 10)).length, 10);
     source.close?.();
   });
 });
