@@ -87,9 +87,11 @@ export { SafetensorsFile } from "./pipeline/checkpoint/safetensors/safetensors_f
 export type { Weights } from "./pipeline/checkpoint/safetensors/weights.ts";
 
 // Types that the signatures above name
+export type { Linear } from "./pipeline/layers/linear.ts";
+export type { Key } from "./pipeline/models/keyed_slot.ts";
 export type { ModelWeights } from "./pipeline/checkpoint/bind.ts";
 export type { ComponentName } from "./pipeline/checkpoint/diffusers/config/model_index.ts";
-export type { HubOptions } from "./pipeline/checkpoint/hub/hub.ts";
+export type { HubOptions, HubProgress } from "./pipeline/checkpoint/hub/hub.ts";
 export type { PipelineConfigs, PredictionType } from "./pipeline/checkpoint/ldm/config.ts";
 export type { Attention, KeysValues } from "./pipeline/layers/attention.ts";
 export type {

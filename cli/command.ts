@@ -24,7 +24,9 @@ export interface CommandDefinition<F extends Flags> {
 
 /** A command that can be called with arguments. */
 export interface Command {
+  /** Its name on the command line. */
   readonly name: string;
+  /** One line for the list of commands. */
   readonly summary: string;
   /** The text of `bluerose NAME --help`. */
   readonly help: string;

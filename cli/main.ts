@@ -6,6 +6,8 @@
  */
 import { ArgumentError } from "./arguments.ts";
 import type { Command } from "./command.ts";
+
+export type { Command } from "./command.ts";
 import { environmentVariable } from "./environment.ts";
 import { nearest } from "./nearest.ts";
 

@@ -23,8 +23,9 @@ import type { TileShape } from "./gemm/tile_shape.ts";
  * Kinds of product, each with a tile of its own: `row` has up to 8 rows, `skinny` up to 64, `few`
  * has too few results for large tiles to occupy a GPU, `many` has enough.
  */
-export const tileKinds = ["row", "skinny", "few", "many"] as const;
-export type TileKind = typeof tileKinds[number];
+export const tileKinds: readonly TileKind[] = ["row", "skinny", "few", "many"];
+/** A kind of product; see {@linkcode tileKinds}. */
+export type TileKind = "row" | "skinny" | "few" | "many";
 
 /** Tiles by kind of product. Missing kinds use the default of the device class. */
 export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;

@@ -26,6 +26,7 @@ export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly strin
 
 /** What one lane owns. */
 export interface SubgroupAttentionShape {
+  /** Invocations of a subgroup. */
   readonly lanes: number;
   /** Queries of a lane. */
   readonly queries: number;
@@ -53,7 +54,9 @@ function subgroupAttentionShape(
 
 /** How a workgroup's threads stand, and what one owns. */
 export interface WorkgroupAttentionShape {
+  /** Invocations along the keys. */
   readonly threadsX: number;
+  /** Invocations along the queries. */
   readonly threadsY: number;
   /** Queries of a thread. */
   readonly rows: number;

@@ -206,6 +206,7 @@ export class AdapterStack implements Disposable {
     this.onChange?.();
   }
 
+  /** Removes and frees all adapters. */
   [Symbol.dispose](): void {
     for (const name of [...this.#adapters.keys()]) this.remove(name);
   }

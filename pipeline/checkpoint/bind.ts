@@ -26,9 +26,18 @@ export class ModelWeights implements Disposable {
   readonly #tensors = new Set<Disposable>();
   /** The file or folder that the tensors were read from. */
   readonly source: string;
-  /** The model's LoRAs. */
+  /**
+   * The model's LoRAs.
+   *
+   * @internal
+   */
   readonly adapters: AdapterStack = new AdapterStack();
 
+  /**
+   * An owner without tensors.
+   *
+   * @param source The file or folder that the tensors are read from.
+   */
   constructor(source: string) {
     this.source = source;
   }
@@ -39,6 +48,7 @@ export class ModelWeights implements Disposable {
     return tensor;
   }
 
+  /** Frees all tensors, LoRAs included. */
   [Symbol.dispose](): void {
     this.adapters[Symbol.dispose]();
     for (const tensor of this.#tensors) tensor[Symbol.dispose]();

@@ -29,8 +29,11 @@ export type Foretold = PredictedLeakage;
 
 /** The parts of an edit that the prediction reads; `ModelEdit` has them. */
 export interface PredictableEdit {
+  /** The operator E. */
   readonly operator: EditOperator;
+  /** The pairs and settings of the edit. */
   readonly recipe: EditRecipe;
+  /** The model that encodes the prompts. */
   readonly model: EditableModel;
 }
 

@@ -6,7 +6,9 @@ import { Linear } from "./linear.ts";
 
 /** Keys and values of one attention layer, each [B, S, features]. */
 export interface KeysValues {
+  /** [B, S, features] */
   readonly keys: Tensor;
+  /** [B, S, features] */
   readonly values: Tensor;
 }
 
@@ -18,12 +20,15 @@ export interface KeysValues {
 export class Attention {
   /** The checkpoint's key of this layer. */
   readonly path: string;
+  /** Projection to keys. */
   readonly toK: Linear;
+  /** Projection to values. */
   readonly toV: Linear;
   readonly #toQ: Linear;
   readonly #toOut: Linear;
   readonly #heads: number;
 
+  /** Requests the weights of the layer in scope `w`. */
   constructor(w: WeightScope, features: number, heads: number, contextFeatures = features) {
     this.path = w.path;
     this.#toQ = new Linear(w.at("to_q"), features, features, { bias: false, allowF16Operands: true });

@@ -28,8 +28,10 @@ const toChannels: Product = (x, weight, { residual, ...options } = {}) =>
 
 /** y = x Wᵀ + b, with W [out, in] as torch.nn.Linear stores it. */
 export class Linear {
-  readonly weight: Tensor; // [out, in]
-  readonly bias: Tensor | undefined; // [out]
+  /** [out, in] */
+  readonly weight: Tensor;
+  /** [out] */
+  readonly bias: Tensor | undefined;
   readonly #updates: LowRankUpdates<Tensor>;
   readonly #allowF16Operands: boolean;
 

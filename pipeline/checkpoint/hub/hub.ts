@@ -13,18 +13,17 @@ import { fileSource } from "../source/disk.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { HubCache, hubEnvironment, type HubFile, type RangeReader, TransferError } from "./cache.ts";
 
-/** How a download goes. */
+/** Progress of a download. */
 export interface HubProgress {
-  /** The file that is on its way. */
+  /** The file that is being downloaded. */
   readonly path: string;
-  /** How many of its bytes are here, of how many. */
+  /** Bytes of the file so far. */
   readonly fileBytes: number;
+  /** Size of the file in bytes. */
   readonly fileSize: number;
-  /**
-   * The same for all files of one `prefetch()`; for a file that is opened on its own, the same as
-   * its own.
-   */
+  /** Bytes so far of all files of one `prefetch()`, or of the file if it is opened alone. */
   readonly bytes: number;
+  /** Size in bytes of all files of one `prefetch()`, or of the file if it is opened alone. */
   readonly size: number;
 }
 

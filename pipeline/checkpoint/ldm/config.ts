@@ -14,9 +14,13 @@ export type PredictionType = "epsilon" | "v_prediction";
 
 /** Configuration files by the folders that they lie in. */
 export interface PipelineConfigs {
+  /** `unet/config.json` */
   readonly unet: ConfigJson;
+  /** `vae/config.json` */
   readonly vae: ConfigJson;
+  /** `text_encoder/config.json` */
   readonly text_encoder: ConfigJson;
+  /** `scheduler/scheduler_config.json` */
   readonly scheduler: ConfigJson;
 }
 

@@ -20,9 +20,13 @@ export type PositionPair = readonly [source: number, destination: number];
 
 /** A pair with the tokens as texts. */
 export interface TokenPair {
+  /** Position in the source prompt. */
   readonly source: number;
+  /** Position in the destination prompt. */
   readonly destination: number;
+  /** The source token as text. */
   readonly sourceToken: string;
+  /** The destination token as text. */
   readonly destinationToken: string;
 }
 

@@ -88,7 +88,7 @@ gpuTest("slice and concat keep ids and halves as they are", async (gpu) => {
   using halves = Tensor.from(gpu, new Float32Array([1, 2, 3, 4, 5, 6, 7, 8]), [2, 4], "f16");
   using rest = slice(halves, 1, 2, 4);
   assertEquals([rest.dtype, ...await rest.data()], ["f16", 3, 4, 7, 8]);
-  assertThrows(() => gpu.scope(() => slice(halves, 1, 1, 3)), DTypeError, "whole words");
+  assertThrows(() => gpu.scope(() => slice(halves, 1, 1, 3)), DTypeError, "multiples of 4 bytes");
 });
 
 gpuTest("concat and slice refuse what does not fit, with the shapes", (gpu) => {
@@ -101,7 +101,7 @@ gpuTest("concat and slice refuse what does not fit, with the shapes", (gpu) => {
     "Cannot join [2, 3], [3, 3] along axis 1 as all other axes must agree",
   );
   assertThrows(() => concat([a, a], 2), ShapeError, "there are 2 axes");
-  assertThrows(() => concat([], 0), ShapeError, "one at least");
+  assertThrows(() => concat([], 0), ShapeError, "at least one");
   assertThrows(() => concat([a, c], 0), DTypeError, "Cannot join f32 and f16 tensors");
   assertThrows(() => slice(a, 1, 2, 4), ShapeError, "Cannot take 2 … 4 of axis 1 of [2, 3] as it must lie in 0 … 3");
   assertThrows(() => slice(a, 2, 0, 1), ShapeError, "axis 2 of [2, 3]");

@@ -9,12 +9,19 @@ export type ClipActivation = "quick_gelu" | "gelu";
 
 /** What the text and the vision model of CLIP share. */
 export interface CLIPTransformerConfig {
+  /** Width of the hidden states. */
   readonly hiddenSize: number;
+  /** Width of the feed-forward layers. */
   readonly intermediateSize: number;
+  /** Number of layers. */
   readonly numHiddenLayers: number;
+  /** Number of attention heads. */
   readonly numAttentionHeads: number;
+  /** Activation of the feed-forward layers. */
   readonly hiddenAct: ClipActivation;
+  /** Epsilon of the layer norms. */
   readonly layerNormEps: number;
+  /** Width of the joint embedding space of text and pictures. */
   readonly projectionDim: number;
 }
 
@@ -33,8 +40,11 @@ export interface CLIPTextConfig extends CLIPTransformerConfig {
 
 /** The vision half of transformers' `CLIPModel`. */
 export interface CLIPVisionConfig extends CLIPTransformerConfig {
+  /** Channels of the picture. */
   readonly numChannels: number;
+  /** Side of the picture in pixels. */
   readonly imageSize: number;
+  /** Side of a patch in pixels. */
   readonly patchSize: number;
 }
 
