@@ -131,7 +131,8 @@ export const SAMPLER_NAMES: readonly string[] = Object.keys(SAMPLERS);
  * "dpm++2m karras" and "dpm++2m_karras" are equal.
  *
  * ```ts
- * pipe.scheduler = samplerByName("euler_a", pipe.scheduler.config);
+ * const scheduler = DDIMScheduler.fromConfig({ beta_schedule: "scaled_linear" });
+ * const sampler = samplerByName("euler_a", scheduler.config);
  * ```
  *
  * @throws {SchedulerError} where the name is unknown; the message lists those that are known.

@@ -21,7 +21,7 @@ export interface Picture {
  * An image of the jimp library: `image.bitmap` holds its RGBA bytes, `await image.write("a.png")`
  * saves it.
  */
-export type JimpImage = InstanceType<typeof import("jimp").Jimp>;
+export type JimpImage = InstanceType<typeof import("jimp")["Jimp"]>;
 
 /** The file formats that pictures are written in. */
 export type PictureFormat = "png" | "jpeg";
