@@ -8,6 +8,7 @@
 /** The name of an element type, as it stands in a header. */
 export type SafetensorsDtype =
   | ("BOOL" | "F4" | "F6_E2M3" | "F6_E3M2" | "U8" | "I8" | "F8_E5M2" | "F8_E4M3" | "F8_E8M0")
+  | ("F8_E4M3FNUZ" | "F8_E5M2FNUZ")
   | ("I16" | "U16" | "F16" | "BF16")
   | ("I32" | "U32" | "F32")
   | ("C64" | "F64" | "I64" | "U64");
@@ -26,6 +27,8 @@ export const bitsOf: Readonly<Record<SafetensorsDtype, number>> = {
   F8_E5M2: 8,
   F8_E4M3: 8,
   F8_E8M0: 8,
+  F8_E4M3FNUZ: 8,
+  F8_E5M2FNUZ: 8,
   I16: 16,
   U16: 16,
   F16: 16,

@@ -9,14 +9,8 @@
 import { SafetensorsError } from "../../errors.ts";
 import type { ByteSource } from "../source/byte_source.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
-import {
-  bitsOf,
-  dtypesByAlignment,
-  isSizes,
-  maxHeaderBytes,
-  type SafetensorsDtype,
-  type TensorInfo,
-} from "./format.ts";
+import { bitsOf, dtypesByAlignment, maxHeaderBytes, type SafetensorsDtype, type TensorInfo } from "./format.ts";
+import { HeaderFault, HeaderNumber, type HeaderObject, type HeaderValue, parseHeaderJson } from "./header_json.ts";
 
 /** A validated header. */
 export interface Header {
@@ -64,51 +58,54 @@ export async function readHeader(source: ByteSource): Promise<Header> {
     refuse("its header is not UTF-8");
   }
   if (!text.startsWith("{")) refuse("its header must begin with '{'");
-  const fault = faultInHeaderText(text);
-  if (fault !== null) refuse(fault);
-  let json: Record<string, unknown> = {};
+  let json: HeaderObject = new Map();
   try {
-    json = JSON.parse(text);
+    json = parseHeaderJson(text) as HeaderObject;
   } catch (cause) {
-    refuse(`its header is not JSON: ${(cause as Error).message}`);
+    if (!(cause instanceof HeaderFault)) throw cause;
+    refuse(`its header ${cause.message}`);
   }
 
   let metadata: Record<string, string> = {};
   const tensors = new Map<string, TensorInfo>();
-  for (const [name, entry] of Object.entries(json)) {
-    if (!name.isWellFormed()) refuse("a name in its header is not valid Unicode");
-    if (name === "__metadata__") {
-      if (!isObject(entry)) refuse("its __metadata__ must be an object");
-      for (const [key, value] of Object.entries(entry as Record<string, unknown>)) {
-        if (typeof value !== "string") refuse(`its __metadata__ maps ${JSON.stringify(key)} to something but a string`);
-      }
-      metadata = entry as Record<string, string>;
-    } else {
-      tensors.set(name, readEntry(name, entry));
-    }
+  for (const [name, entry] of json) {
+    if (name === "__metadata__") metadata = readMetadata(entry);
+    else tensors.set(name, readEntry(name, entry));
   }
   checkLayout();
   return { tensors, metadata };
 
-  function readEntry(name: string, entry: unknown): TensorInfo {
+  /** `null` is the same as none: some writers put it where they have no metadata. */
+  function readMetadata(value: HeaderValue): Record<string, string> {
+    if (value === null) return {};
+    if (!(value instanceof Map)) return refuse("its __metadata__ must be an object");
+    for (const [key, text] of value) {
+      if (typeof text !== "string") refuse(`its __metadata__ maps ${JSON.stringify(key)} to something but a string`);
+    }
+    return Object.fromEntries(value) as Record<string, string>;
+  }
+
+  function readEntry(name: string, entry: HeaderValue): TensorInfo {
     const tensor = JSON.stringify(name);
     const no = (reason: string, numbers: { expected?: number; actual?: number } = {}): never =>
       refuse(`tensor ${tensor} ${reason}`, { tensor: name, ...numbers });
-    if (!isObject(entry)) return no("must be described by an object");
-    const { dtype, shape, data_offsets: offsets } = entry;
+    if (!(entry instanceof Map)) return no("must be described by an object");
+    const dtype = entry.get("dtype");
     if (typeof dtype !== "string" || !Object.hasOwn(bitsOf, dtype)) {
-      return no(`has the dtype ${JSON.stringify(dtype)}, which is none of ${dtypesByAlignment.join(", ")}`);
+      return no(`has the dtype ${shown(dtype)}, which is none of ${dtypesByAlignment.join(", ")}`);
     }
-    if (!isSizes(shape)) return no(`has the shape ${JSON.stringify(shape)}, which is no list of sizes`);
-    if (!isSizes(offsets) || offsets.length !== 2) {
-      return no(`has the data_offsets ${JSON.stringify(offsets)}, which must be a begin and an end`);
+    const shape = sizesIn(entry.get("shape"));
+    if (shape === null) return no(`has the shape ${shown(entry.get("shape"))}, which is no list of sizes`);
+    const offsets = sizesIn(entry.get("data_offsets"));
+    if (offsets === null || offsets.length !== 2) {
+      return no(`has the data_offsets ${shown(entry.get("data_offsets"))}, which must be a begin and an end`);
     }
     const [begin, end] = offsets;
     if (begin > end) no(`begins at ${begin} and ends at ${end}, before that`, { expected: begin, actual: end });
 
     const known = dtype as SafetensorsDtype;
-    const bits = shape.reduce((product, size) => product * size, bitsOf[known]);
-    if (!Number.isSafeInteger(bits)) no(`has the shape [${shape.join(", ")}], which is too large to count`);
+    const bits = bitsIn(shape, known);
+    if (bits === null) return no(`has the shape [${shape.join(", ")}], which is too large to count`);
     if (bits % 8 !== 0) no(`of ${dtype} and shape [${shape.join(", ")}] does not fill its last byte`);
     if (bits / 8 !== end - begin) {
       no(`of ${dtype} and shape [${shape.join(", ")}] needs ${bits / 8} bytes and has ${end - begin}`, {
@@ -148,57 +145,42 @@ export async function readHeader(source: ByteSource): Promise<Header> {
   }
 }
 
-/** Headers nest three deep: the header, a tensor's entry, its shape. */
-const maxHeaderDepth = 3;
+/**
+ * A list of sizes: whole numbers that a double holds exactly. Null if the value is anything else.
+ */
+function sizesIn(value: HeaderValue | undefined): number[] | null {
+  if (!Array.isArray(value)) return null;
+  const sizes: number[] = [];
+  for (const item of value) {
+    const size = item instanceof HeaderNumber ? item.whole : null;
+    if (size === null || size > Number.MAX_SAFE_INTEGER) return null;
+    sizes.push(Number(size));
+  }
+  return sizes;
+}
 
 /**
- * What `JSON.parse` lets pass and the format does not: two equal keys in one object, and numbers
- * that are not written as whole ones. It runs before the parser, which would spend memory without
- * bound on deep nesting; what is no JSON at all is left for the parser to say.
+ * The bits of a tensor, or null where they cannot be counted. As in the reference implementation,
+ * each partial product must fit into 64 bits, even where a later size is zero.
  */
-function faultInHeaderText(text: string): string | null {
-  const keysOfOpen: Set<string>[] = [];
-  for (let at = 0; at < text.length; at++) {
-    const char = text[at];
-    if (char === "{" || char === "[") {
-      if (keysOfOpen.push(new Set()) > maxHeaderDepth) return `its header nests deeper than ${maxHeaderDepth} levels`;
-    } else if (char === "}" || char === "]") {
-      keysOfOpen.pop();
-    } else if (char === '"') {
-      const start = at;
-      at = endOfString(text, at);
-      if (!/^\s*:/.test(text.slice(at + 1, at + 16))) continue;
-      const key = text.slice(start, at + 1).includes("\\")
-        ? unescaped(text.slice(start, at + 1))
-        : text.slice(start + 1, at);
-      const keys = keysOfOpen.at(-1);
-      if (keys?.has(key)) return `its header holds the key ${JSON.stringify(key)} twice`;
-      keys?.add(key);
-    } else if ((char >= "0" && char <= "9") || char === "-") {
-      const start = at;
-      while (/[-+.0-9a-zA-Z]/.test(text[at + 1] ?? "")) at++;
-      const number = text.slice(start, at + 1);
-      if (!/^[0-9]+$/.test(number)) return `its header holds ${number}, where only whole numbers can stand`;
-    }
+function bitsIn(shape: readonly number[], dtype: SafetensorsDtype): number | null {
+  let product = 1n;
+  for (const size of [...shape, bitsOf[dtype]]) {
+    product *= BigInt(size);
+    if (product >= 2n ** 64n) return null;
   }
-  return null;
+  return product <= Number.MAX_SAFE_INTEGER ? Number(product) : null;
 }
 
-/** Where the string that opens at `start` has its closing quote, or the end of the text. */
-function endOfString(text: string, start: number): number {
-  let at = start + 1;
-  while (at < text.length && text[at] !== '"') at += text[at] === "\\" ? 2 : 1;
-  return at;
+/** A value as it stands in the header, shortened for a message. */
+function shown(value: HeaderValue | undefined): string {
+  const text = spelled(value);
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
 }
 
-function unescaped(literal: string): string {
-  try {
-    return JSON.parse(literal);
-  } catch {
-    return literal; // not JSON: the parser will say so
-  }
-}
-
-function isObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
+function spelled(value: HeaderValue | undefined): string {
+  if (value instanceof HeaderNumber) return value.text;
+  if (Array.isArray(value)) return `[${value.slice(0, 100).map(spelled).join(", ")}]`;
+  if (value instanceof Map) return "{…}";
+  return String(JSON.stringify(value));
 }

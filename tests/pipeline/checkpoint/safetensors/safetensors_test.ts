@@ -1,5 +1,4 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import fc from "fast-check";
 import { bytesSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
 import { fileSource } from "../../../../pipeline/checkpoint/source/disk.ts";
 import {
@@ -77,12 +76,15 @@ const violations: [rule: string, bytes: Uint8Array, message: string][] = [
   ["two JSON values", fileWith("{}{}"), "not JSON"],
   ["a name twice", fileWith('{"a":{"dtype":"U8","shape":[0],"data_offsets":[0,0]},"\\u0061":{}}'), '"a" twice'],
   ["a field twice", fileWith('{"a":{"dtype":"U8","dtype" :"U8"}}'), '"dtype" twice'],
+  ["a name twice, spaced", fileWith(`{"a":{},"a"${" ".repeat(40)}:{}}`), '"a" twice'],
+  ["a name twice in metadata", fileWith('{"__metadata__":{"k":"1","\\u006b":"2"}}'), '"k" twice'],
   ["a fraction", fileWith('{"a":{"dtype":"U8","shape":[1.0],"data_offsets":[0,1]}}', { dataBytes: 1 }), "1.0"],
   ["an exponent", fileWith('{"a":{"dtype":"U8","shape":[1e0],"data_offsets":[0,1]}}', { dataBytes: 1 }), "1e0"],
   ["minus zero", fileWith('{"a":{"dtype":"U8","shape":[-0],"data_offsets":[0,0]}}'), "-0"],
   ["deep nesting", fileWith('{"a":' + "[".repeat(100_000)), "nests deeper"],
   ["an endless string", fileWith('{"' + "a\\\\".repeat(1_000_000)), "not JSON"],
   ["a lone surrogate", fileWith('{"\\ud800":{}}'), "not valid Unicode"],
+  ["a lone surrogate in metadata", fileWith('{"__metadata__":{"k":"\\udc00"}}'), "not valid Unicode"],
   ["metadata no object", fileWith({ __metadata__: [] }), "__metadata__"],
   ["metadata no string", fileWith({ __metadata__: { n: 1 } }), '"n"'],
   ["entry no object", fileWith({ a: 1 }), "by an object"],
@@ -92,6 +94,11 @@ const violations: [rule: string, bytes: Uint8Array, message: string][] = [
   ["shape with text", fileWith(tensor({ shape: ["2"] })), "no list of sizes"],
   ["shape past safe integers", fileWith(tensor({ shape: [2 ** 53] })), "no list of sizes"],
   ["shape whose product is too large", fileWith(tensor({ shape: [2 ** 30, 2 ** 30] })), "too large"],
+  [
+    "shape whose product overflows before a zero",
+    fileWith(tensor({ shape: [2 ** 40, 2 ** 40, 0], data_offsets: [0, 0] })),
+    "too large",
+  ],
   ["one offset", fileWith(tensor({ data_offsets: [0] })), "begin and an end"],
   ["offsets reversed", fileWith(tensor({ data_offsets: [8, 0] }), { dataBytes: 8 }), "before that"],
   ["size against shape", fileWith(tensor({ shape: [3] }), { dataBytes: 8 }), "needs 12 bytes and has 8"],
@@ -114,6 +121,24 @@ for (const [rule, bytes, message] of violations) {
     assert((error as SafetensorsError).message.includes("x.safetensors"));
   });
 }
+
+Deno.test("metadata that is null is the same as none, and unknown fields of an entry are ignored", async () => {
+  using file = await open(fileWith({ __metadata__: null, ...tensor({ more: [{ deep: 1.5 }] }) }, { dataBytes: 8 }));
+  assertEquals(file.metadata, {});
+  assertEquals(file.info("a").shape, [2]);
+});
+
+// V8 15.0 (Deno 2.9.6) returns a wrong key for {"m":{},"\u0062":1} from JSON.parse after it has
+// read {"m":{},"\\":1} three times; V8 11.3 (Node 20) does not. The reader parses keys itself.
+Deno.test("an escaped name is read rightly after other headers of the same layout", async () => {
+  const entry = JSON.stringify(tensor({ dtype: "U8", shape: [0], data_offsets: [0, 0] }).a);
+  for (let i = 0; i < 5; i++) {
+    using file = await open(fileWith(`{"__metadata__":{},"\\\\":${entry}}`));
+    assertEquals([...file.tensors.keys()], ["\\"]);
+  }
+  using file = await open(fileWith(`{"__metadata__":{},"\\u0062":${entry}}`));
+  assertEquals([...file.tensors.keys()], ["b"]);
+});
 
 Deno.test("a refused or closed file closes its source", async () => {
   for (const bytes of [new Uint8Array(3), fileWith("{}")]) {
@@ -206,99 +231,6 @@ Deno.test("saveSafetensors() replaces a file whole, and a failure leaves the old
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
-});
-
-const dtypes: SafetensorsDtype[] = ["BOOL", "U8", "F16", "BF16", "I32", "F32", "F64", "I64", "F8_E4M3", "C64"];
-const widths: Record<string, number> = { BOOL: 1, U8: 1, F8_E4M3: 1, F16: 2, BF16: 2, I32: 4, F32: 4 };
-
-const arbitraryTensors = fc.dictionary(
-  fc.string({ unit: "binary", maxLength: 12 }).filter((name) => name.isWellFormed() && name !== "__metadata__"),
-  fc.record({
-    dtype: fc.constantFrom(...dtypes),
-    shape: fc.array(fc.nat({ max: 4 }), { maxLength: 4 }),
-    seed: fc.nat({ max: 255 }),
-  }),
-  { maxKeys: 8 },
-);
-const arbitraryMetadata = fc.option(fc.dictionary(fc.string(), fc.string(), { maxKeys: 4 }), { nil: undefined });
-
-function entriesOf(tensors: Record<string, { dtype: SafetensorsDtype; shape: number[]; seed: number }>): TensorEntry[] {
-  return Object.entries(tensors).map(([name, { dtype, shape, seed }]) => {
-    const bytes = shape.reduce((product, size) => product * size, widths[dtype] ?? 8);
-    return entry(name, dtype, shape, Uint8Array.from({ length: bytes }, (_, i) => seed + i));
-  });
-}
-
-Deno.test("any tensors and metadata come back from a file as they were written", async () => {
-  await fc.assert(
-    fc.asyncProperty(arbitraryTensors, arbitraryMetadata, async (tensors, metadata) => {
-      const entries = entriesOf(tensors);
-      const bytes = await written(entries, metadata);
-      using file = await open(bytes);
-      assertEquals(new Set(file.tensors.keys()), new Set(Object.keys(tensors)));
-      assertEquals(Object.entries(file.metadata), Object.entries(metadata ?? {}));
-      for (const { name, dtype, shape, chunks } of entries) {
-        const info = file.info(name);
-        assertEquals([info.dtype, info.shape], [dtype, shape]);
-        const [expected] = chunks() as Uint8Array[];
-        assertEquals(await file.read(name), expected);
-      }
-      assertEquals((bytes[0] + 256 * bytes[1]) % 8, 0);
-    }),
-    { numRuns: 100 },
-  );
-});
-
-Deno.test("any damage to a header is refused with SafetensorsError or leaves a file that reads", async () => {
-  await fc.assert(
-    fc.asyncProperty(
-      arbitraryTensors,
-      fc.array(fc.tuple(fc.nat(), fc.nat({ max: 255 })), { minLength: 1, maxLength: 4 }),
-      fc.option(fc.nat(), { nil: undefined }),
-      async (tensors, flips, cut) => {
-        let bytes = await written(entriesOf(tensors), { k: "v" });
-        const headerEnd = 8 + Number(new DataView(bytes.buffer).getBigUint64(0, true));
-        for (const [at, value] of flips) bytes[at % headerEnd] = value;
-        if (cut !== undefined) bytes = bytes.slice(0, cut % bytes.length);
-        try {
-          using file = await open(bytes);
-          for (const name of file.tensors.keys()) await file.read(name);
-        } catch (error) {
-          if (!(error instanceof SafetensorsError)) throw error;
-        }
-      },
-    ),
-    { numRuns: 300 },
-  );
-});
-
-Deno.test("any text for a header is refused with SafetensorsError or is legal", async () => {
-  const words = [
-    "{",
-    "}",
-    "[",
-    "]",
-    ":",
-    ",",
-    '"a"',
-    '"dtype"',
-    '"U8"',
-    '"shape"',
-    '"data_offsets"',
-    "0",
-    "1",
-    "\\",
-    '"',
-  ];
-  const soup = fc.array(fc.constantFrom(...words), { maxLength: 30 }).map((parts) => "{" + parts.join(""));
-  await fc.assert(
-    fc.asyncProperty(fc.oneof(soup, fc.json({ maxDepth: 4 }), fc.string({ unit: "binary" })), async (header) => {
-      await open(fileWith(header)).catch((error) => {
-        if (!(error instanceof SafetensorsError)) throw error;
-      });
-    }),
-    { numRuns: 500 },
-  );
 });
 
 Deno.test("a file of the reference implementation opens, with its metadata and integers", async () => {
