@@ -14,13 +14,13 @@ export interface CheckpointKind {
    * "other" is anything else.
    */
   readonly family: "sd1" | "sd2" | "other";
-  /** In words, as in "the file is …": "an SDXL checkpoint". */
+  /** Completes the sentence "The file is …", for example "an SDXL checkpoint". */
   readonly description: string;
   /** How to use such a file, if there is a way. */
   readonly advice?: string;
 }
 
-const wanted = "wanted is a whole Stable Diffusion 1.x or 2.x checkpoint: UNet, autoencoder and text encoder";
+const wanted = "use a complete Stable Diffusion 1.x or 2.x checkpoint with UNet, autoencoder and text encoder";
 
 interface Signature {
   readonly key: RegExp;
@@ -28,7 +28,7 @@ interface Signature {
   readonly advice?: string;
 }
 
-/** Files without a UNet in the LDM layout, the most telling keys first. */
+/** Files without a UNet in the LDM layout. The first match counts, so specific keys come first. */
 const partSignatures: readonly Signature[] = [
   {
     key: /lora_(up|down|mid)\b|\blora_[AB]\b|\blora\.(up|down)\.|_lora\.(up|down)\.|\b(hada|lokr)_w\d/,
@@ -60,7 +60,7 @@ const partSignatures: readonly Signature[] = [
   },
 ];
 
-/** Checkpoints of other models that keep a denoiser under the LDM layout's name. */
+/** Checkpoints of other models whose denoiser has the LDM layout's key prefix. */
 const otherSignatures: readonly Signature[] = [
   { key: /^model\.diffusion_model\.double_blocks\./, description: "a Flux checkpoint" },
   { key: /^model\.diffusion_model\.joint_blocks\./, description: "a Stable Diffusion 3 checkpoint" },
@@ -82,13 +82,13 @@ export function recognizeCheckpoint(weights: Weights): CheckpointKind {
   const shapeOf = (key: string): readonly number[] | undefined => weights.tensors.get(key)?.shape;
 
   if (!has("model.diffusion_model.")) {
-    return match(partSignatures) ?? other("something that holds no UNet of Stable Diffusion", wanted);
+    return match(partSignatures) ?? other("a file that holds no UNet of Stable Diffusion", wanted);
   }
   const relative = match(otherSignatures);
   if (relative) return relative;
 
   const convIn = shapeOf("model.diffusion_model.input_blocks.0.0.weight");
-  if (convIn === undefined) return other("a denoiser that is no UNet of Stable Diffusion", wanted);
+  if (convIn === undefined) return other("a denoiser other than a UNet of Stable Diffusion", wanted);
   if (convIn[1] !== 4) {
     const relative = relativesByInChannels[convIn[1]];
     return other(relative ? `${relative} of Stable Diffusion` : `a UNet that takes ${convIn[1]} channels`);

@@ -1,6 +1,6 @@
 /**
- * Which files of a checkpoint in the diffusers layout are needed to draw with it: nothing else has
- * to be downloaded.
+ * Lists the files of a checkpoint in diffusers' layout that a pipeline loads. Only these have to be
+ * downloaded.
  */
 
 import { CheckpointError } from "../../errors.ts";
@@ -9,7 +9,7 @@ import { type ComponentName, parseModelIndex } from "./config/model_index.ts";
 import { readConfig } from "./config/fields.ts";
 import { listVariants, weightFiles, type WeightsBaseName } from "../safetensors/weight_files.ts";
 
-/** The files of each part: some always, some where they are, and weights under a base name. */
+/** The files of each part: required ones, optional ones, and weights by their base name. */
 const filesOf: Readonly<Record<ComponentName, { needed: string[]; optional?: string[]; weights?: WeightsBaseName }>> = {
   unet: { needed: ["config.json"], weights: "diffusion_pytorch_model" },
   vae: { needed: ["config.json"], weights: "diffusion_pytorch_model" },
@@ -24,8 +24,9 @@ const filesOf: Readonly<Record<ComponentName, { needed: string[]; optional?: str
 };
 
 /**
- * Which variant each part of a folder is to be loaded in: parts that lack the one that is asked for
- * come in their default precision, as in diffusers, unless all of them lack it.
+ * Chooses the variant of each part of a folder. As in diffusers, a part without the requested
+ * variant is loaded in its default precision. If no part has it, it stays requested for all of
+ * them, so that loading fails.
  */
 export async function variantsOf(
   tree: FileTree,
@@ -35,7 +36,7 @@ export async function variantsOf(
   for (const name of Object.keys(filesOf) as ComponentName[]) {
     const { weights } = filesOf[name];
     if (variant === undefined || weights === undefined) continue;
-    // no such part
+    // A missing folder has no variants.
     const variants: readonly (string | undefined)[] = await listVariants(tree.subtree(name), weights).catch(() => []);
     if (variants.includes(variant)) having.add(name);
   }
@@ -46,13 +47,13 @@ export async function variantsOf(
  * The paths of all files that a pipeline loads: configurations, vocabularies, and each model's
  * weights once.
  *
- * With a variant, a part that lacks it gives its default weights, as in diffusers; at least one
- * part must have it.
+ * As in diffusers, a part without the requested variant contributes its default weights. At least
+ * one part must have the variant.
  *
- * @param options.without Parts to leave out, such as a safety checker that is not wanted.
- * @throws {ConfigError} if `model_index.json` is of another kind of pipeline.
- * @throws {CheckpointError} if a file is missing, a part has nothing but pickles, or no part has
- *   the variant.
+ * @param options.without Parts to leave out, such as an unused safety checker.
+ * @throws {ConfigError} if `model_index.json` belongs to an unsupported pipeline.
+ * @throws {CheckpointError} if a file is missing, a part has only pickles, or no part has the
+ *   variant.
  */
 export async function pipelineFiles(
   tree: FileTree,

@@ -1,10 +1,11 @@
 /**
- * The cache on disk that Python's `huggingface_hub` keeps, shared with it file for file:
+ * The hub cache on disk, in the layout of Python's `huggingface_hub`. Both programs can share one
+ * cache:
  *
- *     models--OWNER--NAME/blobs/HASH               contents, named by SHA-256 or git's hash
- *     models--OWNER--NAME/blobs/HASH.incomplete    what has arrived of them
+ *     models--OWNER--NAME/blobs/HASH               file contents, named by SHA-256 or git SHA-1
+ *     models--OWNER--NAME/blobs/HASH.incomplete    a partial download
  *     models--OWNER--NAME/snapshots/COMMIT/PATH    links to blobs
- *     models--OWNER--NAME/refs/BRANCH              the commit that a branch was at
+ *     models--OWNER--NAME/refs/BRANCH              the commit that the branch last pointed to
  *     .locks/models--OWNER--NAME/HASH.lock         held while a blob is written
  */
 
@@ -14,7 +15,7 @@ import type { FileTree } from "../source/file_tree.ts";
 import { saveText } from "../save.ts";
 import { Sha256 } from "./sha256.ts";
 
-/** What the environment says of the hub: the variables of Python's `huggingface_hub`. */
+/** Hub settings from the environment variables that Python's `huggingface_hub` reads. */
 export interface HubEnvironment {
   /** `HF_ENDPOINT`. */
   readonly endpoint: string;
@@ -26,7 +27,7 @@ export interface HubEnvironment {
   readonly offline: boolean;
 }
 
-/** Reads the environment. Variables that may not be read (no permission) count as not set. */
+/** Reads the environment. A variable without read permission counts as not set. */
 export async function hubEnvironment(): Promise<HubEnvironment> {
   const home = variable("HOME") ?? variable("USERPROFILE") ?? ".";
   const cacheHome = variable("XDG_CACHE_HOME") ?? `${home}/.cache`;
@@ -50,27 +51,27 @@ function variable(name: string): string | undefined {
   }
 }
 
-/** What a file on the hub must turn out to be. */
+/** A file on the hub, with the size and hash that its download must match. */
 export interface HubFile {
   readonly path: string;
-  /** Length in bytes. */
+  /** Size in bytes. */
   readonly size: number;
   /** The hash that names its blob: SHA-256 for files in LFS, git's SHA-1 for the others. */
   readonly hash: string;
 }
 
 /**
- * Gives the bytes of a file from an offset on; `start` is where they begin, 0 if the server cannot
- * skip.
+ * Requests a file's bytes from `offset`. `start` is the offset of the first byte received: either
+ * `offset`, or 0 if the server does not support ranges.
  */
 export type RangeReader = (offset: number) => Promise<{ start: number; chunks: AsyncIterable<Uint8Array> }>;
 
-/** A fault of one attempt at a download, after which the next may succeed. */
+/** One download attempt failed; a retry may succeed. */
 export class TransferError extends Error {
   override name = "TransferError";
-  /** Whether what has arrived cannot be trusted, and the next attempt must begin anew. */
+  /** Whether the received bytes are wrong. The next attempt then starts from the beginning. */
   readonly isCorrupt: boolean;
-  /** How long the server asks to wait. */
+  /** The delay that the server asked for (`Retry-After`), in milliseconds. */
   readonly retryAfterMs: number;
 
   constructor(message: string, options: { isCorrupt?: boolean; retryAfterMs?: number } = {}) {
@@ -80,7 +81,7 @@ export class TransferError extends Error {
   }
 }
 
-/** One model's part of the cache. */
+/** The cache of one model. */
 export class HubCache {
   readonly #folder: string;
   readonly #locks: string;
@@ -96,18 +97,22 @@ export class HubCache {
     return `${this.#folder}/snapshots/${commit}`;
   }
 
-  /** A commit's files, as far as they are here. @throws {CheckpointError} if none are. */
+  /**
+   * The cached files of a commit.
+   *
+   * @throws {CheckpointError} if none are cached
+   */
   async snapshot(commit: string): Promise<FileTree> {
     return await directoryTree(this.snapshotPath(commit));
   }
 
-  /** The commit that a branch or tag was at when it was last looked up, or `undefined`. */
+  /** The commit that a branch or tag pointed to at its last lookup, or `undefined`. */
   async readRef(revision: string): Promise<string | undefined> {
     const text = await Deno.readTextFile(`${this.#folder}/refs/${revision}`).catch(() => "");
     return text.trim() || undefined;
   }
 
-  /** Notes the commit that a branch or tag is at. */
+  /** Stores the commit that a branch or tag points to. */
   async writeRef(revision: string, commit: string): Promise<void> {
     if (await this.readRef(revision) === commit) return;
     const path = `${this.#folder}/refs/${revision}`;
@@ -115,20 +120,19 @@ export class HubCache {
     await saveText(path, commit);
   }
 
-  /** Whether a commit's file is here, whole. */
+  /** Whether a commit's file is cached completely. */
   async has(commit: string, file: HubFile): Promise<boolean> {
     return await sizeOf(`${this.snapshotPath(commit)}/${file.path}`) === file.size;
   }
 
   /**
-   * Makes sure that a commit's file is in the cache: links the blob if it is here, and else
-   * downloads it, going on where an earlier attempt stopped. Size and hash are checked before the
-   * file gets its name. Other processes wait meanwhile.
+   * Makes sure that a commit's file is in the cache. A missing blob is downloaded; an interrupted
+   * download resumes. Size and hash are verified before the blob gets its final name. A lock file
+   * keeps other processes from downloading the same blob.
    *
-   * @param options.onBytes Told how many bytes of the file are here, as they come.
-   * @param options.retries How many attempts in a row may bring nothing before it is given up.
-   * @throws {HubError} if the server keeps failing, or sends something else than was announced,
-   *   twice.
+   * @param options.onBytes Called with the number of bytes of the file that are cached so far.
+   * @param options.retries Maximum number of consecutive attempts that receive no bytes.
+   * @throws {HubError} if the retries are used up, or the contents fail verification twice
    */
   async ensure(commit: string, file: HubFile, options: {
     read: RangeReader;
@@ -160,7 +164,7 @@ export class HubCache {
         await Deno.rename(partial, blob);
         return;
       } catch (error) {
-        // what fetch and its streams throw when a connection fails
+        // `fetch` and its streams throw a TypeError when a connection fails.
         const isNetwork = error instanceof TypeError;
         if (!(isNetwork || error instanceof TransferError) || signal?.aborted) throw signal?.reason ?? error;
         const transfer = error instanceof TransferError ? error : new TransferError(error.message);
@@ -182,7 +186,7 @@ export class HubCache {
   }
 }
 
-/** One attempt: appends what is missing to the partial file, and checks the whole. */
+/** One download attempt: appends the missing bytes to the partial file and verifies all of it. */
 async function receive(
   file: HubFile,
   partial: string,
@@ -219,7 +223,7 @@ async function receive(
   if (received < file.size) throw new TransferError(`the connection ended after ${received} of ${file.size} bytes`);
   const found = await hash.hex();
   if (found !== file.hash) {
-    throw new TransferError(`its hash is ${found} and must be ${file.hash}: what came is not what the hub announced`, {
+    throw new TransferError(`its hash is ${found}, but the hub announced ${file.hash}`, {
       isCorrupt: true,
     });
   }
@@ -227,8 +231,8 @@ async function receive(
 }
 
 /**
- * The hash that a file's name on the hub promises: SHA-256, or git's SHA-1 of "blob SIZE", a zero
- * and the bytes.
+ * The hash that names a blob. LFS files: SHA-256 of the bytes. Others: SHA-1 of git's blob object,
+ * "blob SIZE\0" followed by the bytes.
  */
 class BlobHash {
   readonly #sha256: Sha256 | undefined;
@@ -241,7 +245,7 @@ class BlobHash {
 
   update(bytes: Uint8Array): void {
     if (this.#sha256 !== undefined) this.#sha256.update(bytes);
-    // git's own files are small: the hub keeps no large one outside LFS
+    // Web Crypto has no incremental SHA-1. Buffering is fine, as files outside LFS are small.
     else this.#pieces.push(bytes.slice());
   }
 
@@ -252,9 +256,7 @@ class BlobHash {
   }
 }
 
-/**
- * Runs `body` while holding a lock file, as Python's filelock holds it; waits for whoever has it.
- */
+/** Waits for a lock file (compatible with Python's filelock) and holds it while `body` runs. */
 async function withLock(path: string, signal: AbortSignal | undefined, body: () => Promise<void>): Promise<void> {
   using file = await Deno.open(path, { write: true, create: true });
   while (!await file.tryLock(true)) await pause(50, signal);
@@ -266,8 +268,8 @@ async function withLock(path: string, signal: AbortSignal | undefined, body: () 
 }
 
 /**
- * Puts a link to a blob at `path`, `depth` folders below the one that holds `blobs`; a copy where
- * links cannot be.
+ * Links `path` to a blob. `path` lies `depth` folders below the one that holds `blobs`. Copies the
+ * blob where symbolic links are not supported.
  */
 async function link(blob: string, path: string, depth: number): Promise<void> {
   await Deno.mkdir(parentOf(path), { recursive: true });
@@ -284,12 +286,12 @@ function parentOf(path: string): string {
   return path.slice(0, path.lastIndexOf("/"));
 }
 
-/** A file's size, through links; `undefined` if there is none. */
+/** A file's size in bytes, following links; `undefined` if there is no such file. */
 async function sizeOf(path: string): Promise<number | undefined> {
   return await Deno.stat(path).then((info) => info.isFile ? info.size : undefined, () => undefined);
 }
 
-/** Waits, unless the signal cuts it short. */
+/** Waits for `ms` milliseconds; rejects when the signal aborts. */
 function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return new Promise((resolve, reject) => {
     signal?.throwIfAborted();

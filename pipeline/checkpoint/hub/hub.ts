@@ -1,9 +1,9 @@
 /**
- * Models from the Hugging Face hub, as folders whose files arrive when they are opened: what nobody
- * reads is never downloaded, and a pickle never at all.
+ * Models on the Hugging Face hub, as file trees. A file is downloaded when it is first opened.
+ * Pickles are never downloaded.
  *
- * The hub's own client tells what a model consists of; the files come by HTTP, with their sizes and
- * hashes checked, into the cache that Python's `huggingface_hub` keeps too.
+ * `@huggingface/hub` lists a model's files. They are downloaded over HTTP into the cache that
+ * Python's `huggingface_hub` uses, and verified by size and hash.
  */
 
 import { HubApiError, listFiles, modelInfo } from "@huggingface/hub";
@@ -28,57 +28,57 @@ export interface HubProgress {
 }
 
 /**
- * Where a model comes from and goes to. What is not given is as the environment has it for Python's
- * client.
+ * How a model is downloaded and cached. Defaults come from the environment variables of Python's
+ * `huggingface_hub`.
  */
 export interface HubOptions {
   /** A branch, a tag or a commit. Default "main". */
   revision?: string;
   /** The cache's folder. Default `HF_HUB_CACHE`, `HF_HOME/hub` or `~/.cache/huggingface/hub`. */
   cacheDir?: string;
-  /** The hub's address. Default `HF_ENDPOINT` or the public one. */
+  /** The hub's URL. Default `HF_ENDPOINT` or `https://huggingface.co`. */
   endpoint?: string;
   /**
-   * For models that want one. Default `HF_TOKEN` or the one that Python's client saved. Sent to the
-   * endpoint alone.
+   * Access token, for gated and private models. Default `HF_TOKEN` or the token saved by Python's
+   * client. It is sent only to the endpoint, never to a redirect's host.
    */
   token?: string;
-  /** Takes the model from the cache and asks no network. Default `HF_HUB_OFFLINE`. */
+  /** Uses only cached files and makes no network requests. Default `HF_HUB_OFFLINE`. */
   localFilesOnly?: boolean;
-  /** Told of bytes as they come. */
+  /** Called as bytes arrive. */
   onProgress?: (progress: HubProgress) => void;
-  /** Ends the download; what has arrived is kept for the next attempt. */
+  /** Aborts the download. The partial file is kept, so that the next call resumes it. */
   signal?: AbortSignal;
-  /** How many attempts in a row may bring nothing. Default 5. */
+  /** Maximum number of consecutive attempts that receive no bytes. Default 5. */
   retries?: number;
-  /** The pause after the first fruitless attempt; it doubles with each. Default 1000. */
+  /** Delay in milliseconds after the first failed attempt; it doubles each time. Default 1000. */
   retryDelayMs?: number;
-  /** How long a connection may bring nothing before it is given up. Default 30000. */
+  /** An attempt fails after this many milliseconds without data. Default 30000. */
   stallTimeoutMs?: number;
 }
 
-/** A model of the hub as a folder. `open()` downloads what is not in the cache yet. */
+/** A model on the hub as a file tree. `open()` downloads a file that is not cached yet. */
 export interface HubTree extends FileTree {
-  /** The commit whose files these are. */
+  /** The commit that the files belong to. */
   readonly commit: string;
   /**
-   * Downloads files that are known to be needed, with progress over all of them.
+   * Downloads the given files. Progress is reported over all of them.
    *
-   * @throws {HubError} if a file is not there, or the hub fails.
+   * @throws {HubError} if the model has no such file, or a download fails
    */
   prefetch(paths: readonly string[]): Promise<void>;
 }
 
-/** Whether a text can be a model's id on the hub: `name` or `owner/name`. */
+/** Whether a text is a valid model id: `name` or `owner/name`. */
 export function isHubId(text: string): boolean {
   return /^(\w[\w.-]*\/)?\w[\w.-]{0,95}$/.test(text) && /\w$/.test(text) && !/--|\.\.|\.git$/.test(text);
 }
 
 /**
- * Opens a model of the hub.
+ * Opens a model on the hub.
  *
- * @throws {HubError} if the id or revision is unknown, the model wants a token, the hub cannot be
- *   reached, or, with `localFilesOnly`, the cache does not hold the revision.
+ * @throws {HubError} if the id or revision does not exist, the model requires a token, or the hub
+ *   cannot be reached; with `localFilesOnly`, if the revision is not cached
  *
  * @example
  * ```ts
@@ -117,19 +117,19 @@ export async function openHub(id: string, options: HubOptions = {}): Promise<Hub
   return Object.assign(tree, { commit, prefetch: (paths: readonly string[]) => snapshot.fetch(paths, name) });
 }
 
-/** A revision as the cache has it, by the name that it was downloaded under. */
+/** Opens a cached revision without network access. */
 async function openCached(cache: HubCache, revision: string): Promise<HubTree> {
   const commit = isCommit(revision) ? revision : await cache.readRef(revision);
   const missing = (what: string): HubError =>
-    new HubError(`Cannot open ${cache.id}@${revision} from the cache as it does not hold ${what}: download it first`, {
+    new HubError(`Cannot open ${cache.id}@${revision} from the cache as ${what} not cached: download the model first`, {
       source: cache.id,
     });
-  if (commit === undefined) throw missing("this revision");
+  if (commit === undefined) throw missing("this revision is");
   const tree = await cache.snapshot(commit).catch(() => {
-    throw missing("its files");
+    throw missing("its files are");
   });
   const prefetch = async (paths: readonly string[]): Promise<void> => {
-    for (const path of paths) if (!await tree.has(path)) throw missing(path);
+    for (const path of paths) if (!await tree.has(path)) throw missing(`${path} is`);
   };
   return Object.assign(tree, { commit, prefetch });
 }
@@ -138,7 +138,7 @@ function isCommit(text: string): boolean {
   return /^[0-9a-f]{40}$/.test(text);
 }
 
-/** The files of one commit, fetched into the cache as they are wanted. */
+/** The files of one commit, downloaded into the cache on demand. */
 class Snapshot {
   constructor(
     readonly cache: HubCache,
@@ -178,13 +178,13 @@ class Snapshot {
 }
 
 /**
- * Requests to one hub: the token goes to its own address alone, redirects are followed by hand,
- * nothing waits forever.
+ * HTTP requests to one hub. The token is sent only to the hub's own origin; `fetch` would also send
+ * it to redirect targets, so redirects are followed here. Every request has a timeout.
  */
 class HubClient {
   constructor(readonly endpoint: string, readonly token: string | undefined, readonly stallTimeoutMs: number) {}
 
-  /** `fetch` for the hub's own client, which would follow redirects with the token. */
+  /** `fetch` that sends the token only to the hub's origin. Also passed to `@huggingface/hub`. */
   readonly fetch = async (input: string | URL | Request, init: RequestInit = {}): Promise<Response> => {
     let url = new URL(input instanceof Request ? input.url : input);
     for (let redirects = 0; redirects <= 5; redirects++) {
@@ -198,16 +198,16 @@ class HubClient {
       await response.body?.cancel();
       const next = new URL(location, url);
       if (!["https:", url.protocol].includes(next.protocol)) {
-        throw new HubError(`Cannot follow ${url.origin} to ${next.origin} as that would leave https`, {
+        throw new HubError(`Cannot follow the redirect from ${url.origin} to ${next.origin} as it leaves https`, {
           source: this.endpoint,
         });
       }
       url = next;
     }
-    throw new HubError(`Cannot reach ${url.origin} as it redirects without end`, { source: this.endpoint });
+    throw new HubError(`Cannot reach ${url.origin} as it redirects more than 5 times`, { source: this.endpoint });
   };
 
-  /** Reads a file from an offset on, with a request of its own for each call. */
+  /** A reader of one file that sends one range request per call. */
   reader(path: string, file: HubFile, signal?: AbortSignal): RangeReader {
     return async (offset) => {
       const stall = new AbortController();
@@ -220,7 +220,7 @@ class HubClient {
       };
       isAlive();
       try {
-        // Compression would make lengths and offsets mean something else.
+        // Sizes and offsets refer to uncompressed bytes.
         const headers: Record<string, string> = { "Accept-Encoding": "identity" };
         if (offset > 0) headers.Range = `bytes=${offset}-`;
         const signals = signal === undefined ? stall.signal : AbortSignal.any([stall.signal, signal]);
@@ -236,8 +236,10 @@ class HubClient {
 }
 
 /**
- * Where a response's bytes begin. @throws {HubError} if asking again is of no use, {TransferError}
- * if it may be.
+ * The file offset at which a response's body starts.
+ *
+ * @throws {HubError} for a permanent failure
+ * @throws {TransferError} for a failure that a retry may fix
  */
 async function checkResponse(response: Response, offset: number, file: HubFile): Promise<number> {
   const { status } = response;
@@ -245,7 +247,7 @@ async function checkResponse(response: Response, offset: number, file: HubFile):
   const isRange = status === 206 && range !== null && Number(range[1]) === offset &&
     [String(file.size), "*"].includes(range[3]);
   if (isRange) return offset;
-  // the whole file, from a server that knows no ranges or was asked for none
+  // The whole file: no range was requested, or the server does not support ranges.
   if (status === 200) return 0;
   await response.body?.cancel();
   if (status === 206 || status === 416) {
@@ -280,7 +282,7 @@ async function* watched(
   }
 }
 
-/** The commit of a revision, and its files. */
+/** Looks up the commit of a revision and lists its files. */
 async function readMetadata(
   client: HubClient,
   id: string,
@@ -323,14 +325,14 @@ function hubError(error: unknown, id: string, revision: string, client: HubClien
   const status = error instanceof HubApiError ? error.statusCode : undefined;
   const reasons: Record<number, string> = {
     401: client.token === undefined
-      ? "there is no such model, or it wants a token: set HF_TOKEN"
-      : "the hub does not accept the token",
-    403: "its owners must let you in first: accept the terms on its page, and set HF_TOKEN",
+      ? "there is no such model, or it requires a token: set HF_TOKEN"
+      : "the hub rejected the token",
+    403: "access is restricted: accept the terms on the model's page, and set HF_TOKEN",
     404: "there is no such model or revision",
   };
   const message = error instanceof Error ? error.message : String(error);
   const reason = status === undefined
-    ? `the hub at ${client.endpoint} cannot be reached (${message}); with localFilesOnly it is taken from the cache`
+    ? `the hub at ${client.endpoint} cannot be reached (${message}); localFilesOnly loads a cached model without it`
     : reasons[status] ?? `the hub answered with status ${status}: ${message}`;
   return new HubError(`Cannot open ${id}@${revision} as ${reason}`, { source: id, status, cause: error });
 }

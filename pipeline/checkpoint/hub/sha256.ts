@@ -1,15 +1,15 @@
 /**
- * SHA-256 (FIPS 180-4) of bytes that arrive in pieces: what the hub names its large files by. Web
- * Crypto digests whole buffers only, and a model's file does not fit into one.
+ * Incremental SHA-256 (FIPS 180-4), the hash by which the hub names large files. Web Crypto hashes
+ * only whole buffers, and a model file does not fit into one.
  */
 
 /**
- * The first 32 bits of the fractional parts of roots of the first primes: 64 cube roots, and 8
- * square roots.
+ * The constants of the standard: the first 32 bits of the fractional parts of the cube roots of the
+ * first 64 primes, and of the square roots of the first 8.
  */
 const [roundConstants, initialState] = primeRoots();
 
-/** A running SHA-256. */
+/** A SHA-256 computed over successive `update()` calls. */
 export class Sha256 {
   readonly #state: Int32Array = Int32Array.from(initialState);
   readonly #schedule: Int32Array = new Int32Array(64);
@@ -17,7 +17,7 @@ export class Sha256 {
   #filled = 0;
   #totalBytes = 0;
 
-  /** Takes in more bytes. */
+  /** Appends bytes to the message. */
   update(bytes: Uint8Array): this {
     this.#totalBytes += bytes.length;
     let at = 0;
@@ -35,7 +35,7 @@ export class Sha256 {
     return this;
   }
 
-  /** The digest of all bytes taken in, in hexadecimal. The object is spent after this. */
+  /** The digest in hexadecimal. Call it once, after the last `update()`. */
   hex(): string {
     const bits = BigInt(this.#totalBytes) * 8n;
     const padding = new Uint8Array((this.#filled < 56 ? 64 : 128) - this.#filled);
@@ -88,7 +88,7 @@ export class Sha256 {
 function primeRoots(): [Int32Array, Int32Array] {
   const primes: number[] = [];
   for (let n = 2; primes.length < 64; n++) if (primes.every((prime) => n % prime !== 0)) primes.push(n);
-  // Exact in integers: floor(2^32 · root) is the integer root of the prime times 2^64 or 2^96.
+  // Exact in integers: floor(2^32 · p^(1/n)) is the integer n-th root of p · 2^(32 n).
   const bits = (prime: number, power: bigint): number => {
     const target = BigInt(prime) << 32n * power;
     let root = 0n;

@@ -1,7 +1,7 @@
 /**
- * What the weights of a single file tell of their models: sizes from shapes, and for the rest the
- * values that Stable Diffusion 1.x and 2.x were published with. The results are the configuration
- * files of a folder in diffusers' layout.
+ * Infers the configuration of a single file's models. Sizes come from tensor shapes; everything
+ * else has the values of the published Stable Diffusion 1.x and 2.x. The results are the
+ * configuration files of diffusers' folder layout.
  */
 
 import { CheckpointError } from "../../errors.ts";
@@ -9,10 +9,10 @@ import { ldmPrefixes } from "./keys.ts";
 import type { ConfigJson } from "../source/origin.ts";
 import type { Weights } from "../safetensors/weights.ts";
 
-/** What a UNet's output means. */
+/** What a UNet predicts: the noise (epsilon), or the velocity v. */
 export type PredictionType = "epsilon" | "v_prediction";
 
-/** Configuration files by the folders that they lie in. */
+/** The configuration files, by folder. */
 export interface PipelineConfigs {
   /** `unet/config.json` */
   readonly unet: ConfigJson;
@@ -24,24 +24,24 @@ export interface PipelineConfigs {
   readonly scheduler: ConfigJson;
 }
 
-/** What configuration cannot be read off shapes. */
+/** The configuration that tensor shapes do not determine. */
 export interface LdmFacts {
   readonly family: "sd1" | "sd2";
   readonly predictionType: PredictionType;
-  /** Whether attention has to be computed in f32 where the rest is f16. */
+  /** Whether attention must be computed in f32 when the rest of the UNet is f16. */
   readonly upcastAttention: boolean;
 }
 
-/** The version of diffusers whose files ours are like. */
+/** The diffusers version written into configuration files. */
 export const diffusersVersion = "0.23.1";
 
 /**
- * The width of a head wherever a number of heads is not fixed: CLIP's text encoders, and the UNet
- * of SD 2.x.
+ * Width of an attention head in CLIP's text encoders and in the UNet of SD 2.x. (The UNet of SD 1.x
+ * fixes the number of heads instead.)
  */
 const headWidth = 64;
 
-/** OpenCLIP has 24 layers, and SD 2.x was trained on what the last but one puts out. */
+/** OpenCLIP has 24 layers. SD 2.x was trained on the output of the penultimate layer. */
 const openClipLayers = 23;
 
 /**
@@ -62,8 +62,8 @@ export function inferConfigs(weights: Weights, facts: LdmFacts): PipelineConfigs
 }
 
 /**
- * Where CLIP's modules begin in a 1.x file. Files that descend from early fine-tunes leave the
- * `text_model` out.
+ * The key prefix of CLIP's modules in a 1.x file. Files derived from some early fine-tunes lack
+ * `text_model.`.
  */
 export function clipPrefix(weights: Weights): string {
   const usual = `${ldmPrefixes.clip}text_model.`;
@@ -82,10 +82,12 @@ class Shapes {
     const info = this.weights.tensors.get(this.prefix + key);
     if (info !== undefined) return info.shape;
     const { name } = this.weights;
-    throw new CheckpointError(`Cannot tell the sizes of ${name} as it has no ${this.prefix}${key}`, { source: name });
+    throw new CheckpointError(`Cannot infer the configuration of ${name} as it has no ${this.prefix}${key}`, {
+      source: name,
+    });
   }
 
-  /** How many of `key(0)`, `key(1)`, … there are. */
+  /** How many consecutive keys `key(0)`, `key(1)`, … exist. */
   count(key: (index: number) => string): number {
     let count = 0;
     while (this.has(key(count))) count++;
@@ -189,8 +191,8 @@ function textConfig(sizes: ConfigJson): ConfigJson {
   return {
     architectures: ["CLIPTextModel"],
     attention_dropout: 0,
-    // Ids as published, though CLIP's real ones are 49406 and 49407: 2 makes transformers take the
-    // largest id for the end.
+    // The ids of the published files. CLIP's real ids are 49406 and 49407, but with an EOS id of 2
+    // transformers pools at the position of the largest id, which is the EOS token.
     bos_token_id: 0,
     eos_token_id: 2,
     layer_norm_eps: 1e-5,
@@ -201,8 +203,8 @@ function textConfig(sizes: ConfigJson): ConfigJson {
 }
 
 /**
- * What diffusers gives single files. The class's other defaults are left unsaid, so that other
- * samplers take their own.
+ * The scheduler configuration that diffusers gives to single files. Other keys are omitted, so that
+ * a different scheduler class uses its own defaults.
  */
 function schedulerConfig(predictionType: PredictionType): ConfigJson {
   return {

@@ -1,25 +1,25 @@
 /**
- * The names of modules in the two layouts that Stable Diffusion's weights are published in:
- * CompVis' original one (LDM, single files) and that of diffusers and transformers (folders). The
- * inside of a transformer block is named the same in both.
+ * Module names in the two layouts of Stable Diffusion's weights: the original layout of CompVis
+ * (LDM, single files), and that of diffusers and transformers (folders). Names inside a transformer
+ * block are the same in both.
  */
 
-/** A module's name in the LDM layout, and in diffusers'. */
+/** A module's name in the LDM layout and in diffusers. */
 export type ModulePair = readonly [ldm: string, diffusers: string];
 
-/** What the models' names begin with in a single file. */
+/** The key prefix of each model in a single file. */
 export const ldmPrefixes = {
   unet: "model.diffusion_model.",
   vae: "first_stage_model.",
-  /** SD 1.x: transformers' CLIP as a whole, so that only the prefix differs. */
+  /** SD 1.x: CLIP under transformers' names; only the prefix differs. */
   clip: "cond_stage_model.transformer.",
   /** SD 2.x: OpenCLIP. */
   openClip: "cond_stage_model.model.",
 } as const;
 
 /**
- * Names in one layout by those in the other. A key belongs to the longest module that it begins
- * with.
+ * Translates keys between the layouts. A key belongs to the module with the longest matching
+ * prefix.
  */
 export class KeyTable {
   readonly #toDiffusers: ReadonlyMap<string, string>;
@@ -30,12 +30,12 @@ export class KeyTable {
     this.#toLdm = new Map(pairs.map(([ldm, diffusers]) => [diffusers, ldm]));
   }
 
-  /** The key as diffusers has it; `undefined` for keys of no module here. */
+  /** The key in diffusers' layout; `undefined` for a key of an unknown module. */
   toDiffusers(key: string): string | undefined {
     return renamed(key, this.#toDiffusers);
   }
 
-  /** The key as LDM has it; `undefined` for keys of no module here. */
+  /** The key in the LDM layout; `undefined` for a key of an unknown module. */
   toLdm(key: string): string | undefined {
     return renamed(key, this.#toLdm);
   }
@@ -50,10 +50,10 @@ function renamed(key: string, modules: ReadonlyMap<string, string>): string | un
 }
 
 /**
- * A UNet's modules. LDM numbers all blocks of the way down and of the way up through; diffusers
- * groups them by level.
+ * The modules of a UNet. LDM numbers the blocks of each path consecutively (`input_blocks.7`);
+ * diffusers numbers them within their level (`down_blocks.2.resnets.0`).
  *
- * @param options.attention For each level from the top, whether it has transformers.
+ * @param options.attention Whether each level has transformers, from the highest resolution down.
  */
 export function unetModules(options: { attention: readonly boolean[]; layersPerBlock: number }): ModulePair[] {
   const { attention, layersPerBlock } = options;
@@ -69,7 +69,7 @@ export function unetModules(options: { attention: readonly boolean[]; layersPerB
     ["out.2", "conv_out"],
   ];
   attention.forEach((hasAttention, level) => {
-    // block 0 is conv_in; each level but the last ends with a downsampler
+    // Block 0 is conv_in. Each level except the last ends with a downsampler.
     let block = 1 + level * (layersPerBlock + 1);
     for (let layer = 0; layer < layersPerBlock; layer++, block++) {
       pairs.push(...resnet(`input_blocks.${block}.0`, `down_blocks.${level}.resnets.${layer}`));
@@ -84,7 +84,7 @@ export function unetModules(options: { attention: readonly boolean[]; layersPerB
       pairs.push(...resnet(`${block}.0`, `up_blocks.${level}.resnets.${layer}`));
       if (hasAttention) pairs.push([`${block}.1`, `up_blocks.${level}.attentions.${layer}`]);
     }
-    // The upsampler stands in the level's last block, behind what else is there.
+    // The upsampler is the last module of the level's last block.
     const upsampler = `output_blocks.${first + layersPerBlock}.${hasAttention ? 2 : 1}.conv`;
     if (level < last) pairs.push([upsampler, `up_blocks.${level}.upsamplers.0.conv`]);
   });
@@ -103,8 +103,8 @@ function resnet(ldm: string, diffusers: string): ModulePair[] {
 }
 
 /**
- * An autoencoder's modules. LDM counts the decoder's levels from the largest picture, diffusers
- * from the smallest.
+ * The modules of an autoencoder. LDM numbers the decoder's levels from the highest resolution,
+ * diffusers from the lowest.
  */
 export function vaeModules(options: { levels: number; layersPerBlock: number }): ModulePair[] {
   const { levels, layersPerBlock } = options;
@@ -142,8 +142,8 @@ export function vaeModules(options: { levels: number; layersPerBlock: number }):
 }
 
 /**
- * The modules of OpenCLIP's text encoder, but for the projections that it keeps in one tensor:
- * {@linkcode openClipFused}.
+ * The modules of OpenCLIP's text encoder, except the fused query, key and value projections
+ * ({@linkcode openClipFused}).
  */
 export function openClipModules(options: { layers: number }): ModulePair[] {
   const pairs: ModulePair[] = [
@@ -164,15 +164,14 @@ export function openClipModules(options: { layers: number }): ModulePair[] {
   return pairs;
 }
 
-/** A tensor whose rows are those of three, in this order. */
+/** A fused LDM tensor: the rows of three diffusers tensors, in this order. */
 export interface FusedKeys {
   readonly ldm: string;
   readonly diffusers: readonly [query: string, key: string, value: string];
 }
 
 /**
- * The tensors of one layer in which OpenCLIP keeps the projections to queries, keys and values
- * together.
+ * The tensors of one OpenCLIP layer that hold the query, key and value projections together.
  */
 export function openClipFused(layer: number): FusedKeys[] {
   const [ldm, diffusers] = openClipLayer(layer);

@@ -1,7 +1,7 @@
 /**
- * Single .safetensors files in the layout of CompVis' and Stability's own code (LDM): a whole
- * Stable Diffusion 1.x or 2.x model in one file, without a word of configuration. They are read as
- * if they were folders in diffusers' layout.
+ * Single .safetensors files in the LDM layout of CompVis and Stability AI: a complete Stable
+ * Diffusion 1.x or 2.x model without configuration files. They are presented as folders in
+ * diffusers' layout.
  */
 
 import { CheckpointError } from "../../errors.ts";
@@ -19,16 +19,15 @@ import type { Weights } from "../safetensors/weights.ts";
 /** The parts of a single file that have weights. */
 export type SingleFilePart = "unet" | "vae" | "text_encoder";
 
-/** How a single file is understood, where its weights do not tell. */
+/** Configuration that a single file's weights do not determine. */
 export interface SingleFileOptions {
   /**
-   * What the UNet predicts. Default: epsilon for 1.x; for 2.x what the file's training step tells,
-   * where it has one.
+   * What the UNet predicts. Default: epsilon for 1.x; for 2.x it follows from the training step, if
+   * the file has one.
    */
   readonly predictionType?: PredictionType;
   /**
-   * Keys of configuration files that are to be other than inferred, by part: `{ unet: {
-   * norm_num_groups: 16 } }`.
+   * Overrides of inferred configuration keys, by part: `{ unet: { norm_num_groups: 16 } }`.
    */
   readonly config?: Partial<Record<keyof PipelineConfigs, ConfigJson>>;
 }
@@ -38,7 +37,7 @@ export class SingleFile implements Disposable {
   readonly name: string;
   /** Which text encoder it has: CLIP (1.x) or OpenCLIP (2.x). */
   readonly family: "sd1" | "sd2";
-  /** What the UNet predicts; `null` if nothing tells. */
+  /** What the UNet predicts; `null` if unknown. */
   readonly predictionType: PredictionType | null;
   readonly #weights: Weights;
   readonly #globalStep: number | null;
@@ -56,9 +55,9 @@ export class SingleFile implements Disposable {
   /**
    * Opens a file and reads its header.
    *
-   * @throws {CheckpointError} if it is a pickle, or anything but a whole Stable Diffusion 1.x or
-   *   2.x checkpoint; the message names what it is
-   * @throws {SafetensorsError} if it is no safetensors file, or a broken one
+   * @throws {CheckpointError} if it is a pickle, or not a complete Stable Diffusion 1.x or 2.x
+   *   checkpoint; the message says what it is
+   * @throws {SafetensorsError} if it is not a valid safetensors file
    */
   static async open(source: string | ByteSource, options: SingleFileOptions = {}): Promise<SingleFile> {
     const name = typeof source === "string" ? source : source.name;
@@ -79,13 +78,12 @@ export class SingleFile implements Disposable {
   }
 
   /**
-   * The configuration files that the file would have as a folder.
+   * The configuration files that a folder of this model would have.
    *
-   * @param predictionType For files that do not tell themselves.
+   * @param predictionType What the UNet predicts, for files that do not determine it.
    */
   configs(predictionType: PredictionType = this.predictionType ?? "v_prediction"): PipelineConfigs {
-    // SD 2.1 overflows in f16 attention. Where the training step does not say that it is another,
-    // better safe.
+    // Attention of SD 2.1 overflows f16. Upcast unless the training step identifies another model.
     const upcastAttention = this.family === "sd2" && (this.#globalStep === null || this.#globalStep === 110_000);
     const inferred = inferConfigs(this.#weights, { family: this.family, predictionType, upcastAttention });
     const { config = {} } = this.#options;
@@ -98,10 +96,10 @@ export class SingleFile implements Disposable {
   }
 
   /**
-   * What a model built on one part needs to be written again.
+   * What a model built from one part needs in order to be saved.
    *
-   * @param predictionType What the UNet predicts. It may turn out after the models have been built,
-   *   so it is asked for late.
+   * @param predictionType What the UNet predicts. A function, because it may be determined only
+   *   after the models have been built.
    */
   origin(part: SingleFilePart, source: string | ByteSource, predictionType: () => PredictionType): ModelOrigin {
     const configOf = (): ConfigJson => this.configs(predictionType())[part];
@@ -115,8 +113,8 @@ export class SingleFile implements Disposable {
   }
 
   /**
-   * The weights of one part under diffusers' keys. They read from this file, and closing them
-   * closes it.
+   * The weights of one part under diffusers' keys. They read from this file; closing them closes
+   * it.
    */
   part(part: SingleFilePart): Weights {
     const configs = this.configs();
@@ -136,8 +134,8 @@ export class SingleFile implements Disposable {
 }
 
 /**
- * The rule of diffusers' conversion: 875000 steps made the 2.x base model, which predicts noise;
- * other steps of 2.x made 768-v.
+ * The rule of diffusers' conversion script: of the 2.x models, the base model (875000 steps)
+ * predicts noise, and all others predict v.
  */
 function predictionTypeOf(family: "sd1" | "sd2", globalStep: number | null): PredictionType | null {
   if (family === "sd1" || globalStep === 875_000) return "epsilon";
@@ -158,11 +156,11 @@ function vaeView(weights: Weights, config: ConfigJson): Weights {
     levels: (config.block_out_channels as number[]).length,
     layersPerBlock: config.layers_per_block as number,
   }));
-  // Training files hold the discriminator too.
+  // Training checkpoints also contain the discriminator.
   const nameOf = (key: string) => key.startsWith("loss.") ? null : table.toDiffusers(key);
   const views = renamedViews(weights, ldmPrefixes.vae, nameOf);
   for (const [name, view] of views) {
-    // LDM keeps the attention's projections as 1×1 convolutions, diffusers as linear layers.
+    // Attention projections are 1×1 convolutions in LDM and linear layers in diffusers.
     if (/\.attentions\..*\.weight$/.test(name)) views.set(name, { ...view, shape: view.shape.slice(0, 2) });
   }
   return new RenamedWeights(weights, views);
@@ -187,7 +185,7 @@ function openClipView(weights: Weights, config: ConfigJson): Weights {
   const views = renamedViews(weights, ldmPrefixes.openClip, (key) => isUnused(key) ? null : table.toDiffusers(key));
   for (const { ldm, diffusers } of fused) {
     const key = ldmPrefixes.openClip + ldm;
-    if (!weights.tensors.has(key)) continue; // reported as missing by its parts' names
+    if (!weights.tensors.has(key)) continue; // binding reports its three parts as missing
     const { bytes, shape: [, ...inner] } = weights.info(key);
     diffusers.forEach((name, third) => {
       views.set(name, { key, shape: [hidden, ...inner], fromByte: third * bytes / 3 });
@@ -197,10 +195,10 @@ function openClipView(weights: Weights, config: ConfigJson): Weights {
 }
 
 /**
- * Views of all tensors below a prefix.
+ * Views of all tensors whose keys start with a prefix.
  *
- * @param nameOf The name in diffusers; `undefined` for a key that is unknown, which keeps its name
- *   so that it is complained of; `null` for one that is not wanted.
+ * @param nameOf Returns the name in diffusers; `null` for a tensor to leave out; `undefined` for an
+ *   unknown key, which keeps its name, so that binding reports it as unused.
  */
 function renamedViews(
   weights: Weights,

@@ -1,5 +1,5 @@
 /**
- * Writes models of diffusers' layout as one file in the LDM layout, which A1111, ComfyUI and
+ * Converts models in diffusers' layout to one file in the LDM layout, which A1111, ComfyUI and
  * stable-diffusion.cpp load.
  */
 
@@ -15,7 +15,7 @@ export interface PartEntries {
   readonly entries: readonly TensorEntry[];
 }
 
-/** What a single file is made of. */
+/** The parts of a single file. */
 export interface SingleFileParts {
   readonly unet: PartEntries;
   readonly vae: PartEntries;
@@ -27,10 +27,10 @@ export interface SingleFileParts {
 /**
  * The tensors of the parts under their names in the LDM layout.
  *
- * A 2.x file gets the `global_step` by which diffusers tells what its UNet predicts. Its text
- * encoder lacks OpenCLIP's last layer, as folders do; nobody reads that layer.
+ * A 2.x file gets a `global_step`, from which diffusers infers what the UNet predicts. Its text
+ * encoder lacks OpenCLIP's last layer, as diffusers folders do; Stable Diffusion does not use it.
  *
- * @throws {CheckpointError} for a tensor that has no place in the layout
+ * @throws {CheckpointError} for a tensor that the layout cannot represent
  */
 export function singleFileEntries(parts: SingleFileParts): TensorEntry[] {
   const isOpenClip = parts.textEncoder.config.hidden_act === "gelu";
@@ -50,7 +50,7 @@ function unetEntries({ config, entries }: PartEntries): TensorEntry[] {
   return entries.map((entry) => ({ ...entry, name: ldmPrefixes.unet + placed(entry.name, table) }));
 }
 
-/** Names of the attention's projections in folders from before diffusers 0.17. */
+/** Names of attention projections in folders saved before diffusers 0.17. */
 const oldProjections: Readonly<Record<string, string>> = {
   query: "to_q",
   key: "to_k",
@@ -68,7 +68,7 @@ function vaeEntries({ config, entries }: PartEntries): TensorEntry[] {
       /(?<=\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)/,
       (name) => oldProjections[name],
     );
-    // A linear layer here is a 1×1 convolution there.
+    // Attention projections are linear layers in diffusers and 1×1 convolutions in LDM.
     const isProjection = /\.attentions\..*\.weight$/.test(key) && entry.shape.length === 2;
     const shape = isProjection ? [...entry.shape, 1, 1] : entry.shape;
     return { ...entry, shape, name: ldmPrefixes.vae + placed(key, table) };
@@ -95,8 +95,8 @@ function openClipEntries({ config, entries }: PartEntries): TensorEntry[] {
 }
 
 /**
- * Steps of the 2.x models as published: 2.0 base, 2.1 768-v (whose attention wants f32) and 2.0
- * 768-v.
+ * The training steps of the published 2.x models: 875000 for 2.0 base, 110000 for 2.1 768-v (which
+ * needs attention in f32), 140000 for 2.0 768-v.
  */
 function globalStep({ predictionType, unet }: SingleFileParts): TensorEntry {
   const step = predictionType === "epsilon" ? 875_000 : unet.config.upcast_attention === true ? 110_000 : 140_000;
@@ -111,5 +111,7 @@ function globalStep({ predictionType, unet }: SingleFileParts): TensorEntry {
 function placed(key: string, table: KeyTable): string {
   const name = table.toLdm(key);
   if (name !== undefined) return name;
-  throw new CheckpointError(`Cannot save as a single file as the layout has no place for ${key}`, { source: key });
+  throw new CheckpointError(`Cannot save a single file as the LDM layout has no name for the tensor ${key}`, {
+    source: key,
+  });
 }

@@ -1,7 +1,7 @@
 /**
- * The weights of one model folder: a single safetensors file or shards with an index, in the
- * default precision or a variant ("fp16"), under the names that diffusers 0.23 and transformers
- * 4.35 give them.
+ * The weights of one model folder: a single safetensors file, or shards with an index. A folder can
+ * hold them in the default precision and in variants such as "fp16". File names are those of
+ * diffusers 0.23 and transformers 4.35.
  */
 
 import { CheckpointError, SafetensorsError } from "../../errors.ts";
@@ -11,10 +11,10 @@ import { SafetensorsFile } from "./safetensors_file.ts";
 import type { TensorInfo } from "./format.ts";
 import { Weights } from "./weights.ts";
 
-/** The base names of weight files: diffusers' models, and transformers'. */
+/** The base name of weight files: the first of diffusers' models, the second of transformers'. */
 export type WeightsBaseName = "diffusion_pytorch_model" | "model";
 
-/** How the weights of a folder are stored: one file, or the index of several. */
+/** How the weights of a folder are stored: in one file, or in shards with an index. */
 export interface WeightsFiles {
   /** The file to open first. */
   readonly path: string;
@@ -22,7 +22,7 @@ export interface WeightsFiles {
   readonly isIndex: boolean;
 }
 
-/** Several safetensors files that read as one. */
+/** Safetensors shards, read as one file. */
 class ShardedWeights extends Weights {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly metadata: Readonly<Record<string, string>>;
@@ -43,7 +43,7 @@ class ShardedWeights extends Weights {
     to: number,
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>> {
-    this.info(name); // says which checkpoint lacks the tensor
+    this.info(name); // throws if no shard has the tensor
     return await this.owners.get(name)!.readRange(name, from, to, into);
   }
 
@@ -53,8 +53,8 @@ class ShardedWeights extends Weights {
 }
 
 /**
- * The weight files of a folder, if it has any: one file before shards, as the reference looks for
- * them.
+ * Finds the weights of a folder; `null` if it has none. A single file takes precedence over shards,
+ * as in diffusers.
  *
  * @param variant The precision that the file names carry: `model.fp16.safetensors`,
  *   `model.safetensors.index.fp16.json`.
@@ -77,8 +77,7 @@ export async function findWeights(
 }
 
 /**
- * The variants in which a folder holds its weights, sorted; the default precision is `undefined`
- * and comes first.
+ * The variants of a folder's weights, sorted. The default precision is `undefined` and comes first.
  */
 export async function listVariants(tree: FileTree, baseName: WeightsBaseName): Promise<(string | undefined)[]> {
   const files = await tree.list();
@@ -95,12 +94,11 @@ export async function listVariants(tree: FileTree, baseName: WeightsBaseName): P
 }
 
 /**
- * Opens the weights of a model folder. Headers are read; tensors stay on disk. Close the result
- * when the model is loaded.
+ * Opens the weights of a model folder. Only headers are read. Close the result when the model is
+ * loaded.
  *
- * @throws {CheckpointError} if the folder has no such safetensors (naming what it has instead:
- *   other variants, or pickles, which are never read), a shard is missing, or the index and the
- *   shards disagree.
+ * @throws {CheckpointError} if the folder has no such safetensors file (the message names other
+ *   variants or pickles found there), a shard is missing, or the index and the shards disagree.
  * @throws {PathError} if the index names a file outside the folder.
  * @throws {SafetensorsError} if a file breaks a rule of its format.
  */
@@ -118,7 +116,7 @@ export async function openWeights(
 /**
  * The paths of all files that hold a folder's weights: one file, or an index and its shards.
  *
- * @throws {CheckpointError} as `openWeights()` does if there are none, or the index is none.
+ * @throws {CheckpointError} if there are no weights, or the index is invalid, as `openWeights()`.
  * @throws {PathError} if the index names a file outside the folder.
  */
 export async function weightFiles(
@@ -142,13 +140,10 @@ async function openShards(tree: FileTree, indexPath: string): Promise<Weights> {
       for (const tensor of shard.tensors.keys()) {
         const indexed = weightMap.get(tensor);
         if (indexed === undefined || checkPath(indexed, source) !== path) {
-          const other = indexed === undefined ? "does not name it" : `puts it into ${indexed}`;
+          const other = indexed === undefined ? "does not list it" : `assigns it to ${indexed}`;
           throw new SafetensorsError(
-            `Cannot load ${source} as ${path} holds the tensor ${tensor} and the index ${other}`,
-            {
-              source,
-              tensor,
-            },
+            `Cannot load ${source} as ${path} holds the tensor ${tensor}, but the index ${other}`,
+            { source, tensor },
           );
         }
         owners.set(tensor, shard);
@@ -174,11 +169,11 @@ async function readIndex(
   const shardPaths = [...new Set([...weightMap.values()].map((path) => checkPath(path, source)))].sort();
   for (const path of shardPaths) {
     if (!path.endsWith(".safetensors")) {
-      throw new CheckpointError(`Cannot load ${source} as its shard ${path} is no safetensors file`, { source });
+      throw new CheckpointError(`Cannot load ${source} as its shard ${path} is not a safetensors file`, { source });
     }
     if (!await tree.has(path)) {
       throw new CheckpointError(
-        `Cannot load ${source} as its shard ${path} is missing (${shardPaths.length} shards are wanted)`,
+        `Cannot load ${source} as its shard ${path} is missing (the index lists ${shardPaths.length} shards)`,
         { source },
       );
     }
@@ -202,12 +197,12 @@ async function noWeights(tree: FileTree, baseName: WeightsBaseName, variant?: st
   const others = (await listVariants(tree, baseName)).map((name) => name ?? "the default");
   if (others.length > 0) {
     const asked = variant === undefined ? "the default precision" : `the variant ${JSON.stringify(variant)}`;
-    return error(`it has no weights in ${asked} (${wanted}); it has them in: ${others.join(", ")}`);
+    return error(`it has no weights in ${asked} (${wanted}); available: ${others.join(", ")}`);
   }
   const files = await tree.list();
   const pickle = files.find((file) => isPickle(file));
   if (pickle !== undefined) {
     return new CheckpointError(pickleMessage(`${tree.name}/${pickle}`), { source: tree.name });
   }
-  return error(`it has no ${wanted}; it has: ${files.join(", ") || "nothing"}`);
+  return error(`it has no ${wanted}; the folder contains: ${files.join(", ") || "no files"}`);
 }

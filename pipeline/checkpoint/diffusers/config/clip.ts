@@ -3,11 +3,12 @@
 import { checkDivides, Fields } from "./fields.ts";
 
 /**
- * Activations of the CLIP models. `quick_gelu` is x · sigmoid(1.702 x); `gelu` is the one with erf.
+ * Activations of the CLIP models. `quick_gelu` is x · sigmoid(1.702 x); `gelu` is the exact GELU,
+ * x · (1 + erf(x / √2)) / 2.
  */
 export type ClipActivation = "quick_gelu" | "gelu";
 
-/** What the text and the vision model of CLIP share. */
+/** Settings that CLIP's text and vision models share. */
 export interface CLIPTransformerConfig {
   /** Width of the hidden states. */
   readonly hiddenSize: number;
@@ -29,16 +30,16 @@ export interface CLIPTransformerConfig {
 export interface CLIPTextConfig extends CLIPTransformerConfig {
   /** Number of token embeddings. */
   readonly vocabSize: number;
-  /** Tokens of a prompt, with start and end. */
+  /** Tokens of a prompt, including the start and end tokens. */
   readonly maxPositionEmbeddings: number;
   /**
-   * Which token the pooled output is taken at: the first position of this id; but 2, which old
-   * files carry by mistake, means the position of the largest id.
+   * The pooled output is taken at the first position of this id. Old files hold 2 by mistake; for
+   * them it is taken at the position of the largest id.
    */
   readonly eosTokenId: number;
 }
 
-/** The vision half of transformers' `CLIPModel`. */
+/** The vision model of transformers' `CLIPModel`. */
 export interface CLIPVisionConfig extends CLIPTransformerConfig {
   /** Channels of the picture. */
   readonly numChannels: number;
@@ -101,7 +102,7 @@ function parseVision(fields: Fields): CLIPVisionConfig {
 }
 
 /**
- * Reads a CLIP text model's configuration, from its own file or from that of a whole CLIP model.
+ * Reads a CLIP text model's configuration from its own file, or from that of a complete CLIP model.
  *
  * @throws {ConfigError} for other text encoders (T5, BERT) and for activations that CLIP does not
  *   use.
@@ -114,10 +115,10 @@ export function parseCLIPTextConfig(json: unknown, file: string): CLIPTextConfig
 }
 
 /**
- * Reads the configuration of a whole CLIP model.
+ * Reads the configuration of a complete CLIP model.
  *
- * Old files repeat a half's settings as `text_config_dict`; where they do, transformers takes those
- * and the defaults, and nothing of `text_config`. So does this.
+ * Old files repeat the settings of a model as `text_config_dict` or `vision_config_dict`. As in
+ * transformers, these replace `text_config` or `vision_config` entirely; missing keys get defaults.
  *
  * @throws {ConfigError} for other models.
  */

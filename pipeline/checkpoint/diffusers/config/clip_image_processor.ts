@@ -3,34 +3,34 @@
 import { Fields, isCount } from "./fields.ts";
 
 /**
- * `preprocessor_config.json`: transformers' `CLIPImageProcessor`. A step that the file turns off is
- * `null` here.
+ * `preprocessor_config.json`: transformers' `CLIPImageProcessor`. A step that the file disables is
+ * `null`.
  */
 export interface CLIPImageProcessorConfig {
-  /** What pictures are resized to: the length of their shortest edge, or both sides. */
+  /** Size after resizing, in pixels: of the shortest edge, or of both sides. */
   readonly resize: { readonly shortestEdge: number } | { readonly height: number; readonly width: number } | null;
-  /** The part in the middle that is kept. */
+  /** Size of the center crop, in pixels. */
   readonly crop: { readonly height: number; readonly width: number } | null;
-  /** Bytes are multiplied by it. */
+  /** Factor that bytes are multiplied by. */
   readonly rescaleFactor: number | null;
-  /** What is subtracted from each channel, and what the difference is divided by. */
+  /** Per channel: (x − mean) / std. */
   readonly normalize: { readonly mean: readonly number[]; readonly std: readonly number[] } | null;
 }
 
-/** Mean and deviation of the pictures that OpenAI trained CLIP on, by channel. */
+/** Mean and standard deviation of CLIP's training images, per channel. */
 const clipMean = [0.48145466, 0.4578275, 0.40821073];
 const clipStd = [0.26862954, 0.26130258, 0.27577711];
 
 /**
  * Reads the configuration of CLIP's image processor.
  *
- * @throws {ConfigError} for other image processors, for filters other than bicubic, and for sizes
- *   or factors that make no sense.
+ * @throws {ConfigError} for other image processors, filters other than bicubic, and invalid sizes
+ *   or factors.
  */
 export function parseCLIPImageProcessorConfig(json: unknown, file: string): CLIPImageProcessorConfig {
   const fields = new Fields(json, file);
   const className = fields.value("image_processor_type") == null ? "feature_extractor_type" : "image_processor_type";
-  // One class under its old and new name, and its sibling on torchvision, whose files say the same.
+  // The old and the new name of one class, and its torchvision version with the same settings.
   fields.oneOf(className, "CLIPImageProcessor", [
     "CLIPImageProcessor",
     "CLIPFeatureExtractor",
@@ -42,14 +42,14 @@ export function parseCLIPImageProcessorConfig(json: unknown, file: string): CLIP
   const doRescale = fields.boolean("do_rescale", true);
   const doNormalize = fields.boolean("do_normalize", true);
   if (doResize && fields.number("resample", 3) !== 3) fields.refuse("resample", "3 (bicubic)");
-  // transformers 4.35 would round mean and deviation to whole numbers then, and divide by 0.
+  // In this case transformers 4.35 rounds mean and std to integers, and then divides by 0.
   if (doNormalize && !doRescale) fields.refuse("do_rescale", "true where do_normalize is true");
 
   const numbers = (key: string, fallback: readonly number[]): readonly number[] => {
     const value = fields.value(key) ?? fallback;
     const list: unknown = typeof value === "number" ? [value, value, value] : value;
     const isList = Array.isArray(list) && list.length === 3 && list.every((item) => Number.isFinite(item));
-    return isList ? list : fields.refuse(key, "a number, or three");
+    return isList ? list : fields.refuse(key, "a number, or a list of three numbers");
   };
   const mean = numbers("image_mean", clipMean);
   const std = numbers("image_std", clipStd);

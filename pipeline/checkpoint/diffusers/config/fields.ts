@@ -1,8 +1,8 @@
 /**
  * Checked access to the JSON configuration files of diffusers and transformers.
  *
- * A missing key takes the default of the class that it belongs to (diffusers 0.23, transformers
- * 4.35). A value that this project does not implement is refused, because ignoring it would give
+ * A missing key takes the default of its class (diffusers 0.23, transformers 4.35). A value that
+ * this project does not implement is rejected with an error, because ignoring it would give
  * wrong images. Keys that matter only in training are ignored.
  *
  * @module
@@ -45,7 +45,7 @@ export class Fields {
     return value;
   }
 
-  /** A whole number from 1 on: sizes and counts. */
+  /** A positive integer, such as a size or count. */
   count(key: string, fallback: number): number {
     const value = this.value(key) ?? fallback;
     return isCount(value) ? value : this.refuse(key, "a whole number from 1 on");
@@ -63,7 +63,7 @@ export class Fields {
       : this.refuse(key, "a list of whole numbers from 1 on");
   }
 
-  /** A count that some files repeat for each block; blocks that differ are not supported. */
+  /** A count that must be the same for all blocks; some files repeat it for each block. */
   sameCount(key: string, fallback: number): number {
     const value = this.value(key) ?? fallback;
     const first = Array.isArray(value) ? value[0] : value;
@@ -82,9 +82,7 @@ export class Fields {
     return isList ? value : this.refuse(key, `a list of ${supported.join(", ")}`);
   }
 
-  /**
-   * Refuses every value of a key but the given one; missing is fine, as it is the class's default.
-   */
+  /** Rejects every value except `supported`, which is also the default of a missing key. */
   only(key: string, supported: string | number | boolean | null, hint = ""): void {
     const value = this.value(key);
     if (value !== undefined && value !== supported) this.refuse(key, `${JSON.stringify(supported)}${hint}`);
@@ -100,7 +98,7 @@ export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 1;
 }
 
-/** Refuses widths that heads or groups do not divide. */
+/** Rejects widths that are not multiples of their number of heads or groups. */
 export function checkDivides(
   fields: Fields,
   widthKey: string,
@@ -109,7 +107,7 @@ export function checkDivides(
 ): void {
   widths.forEach((width, i) => {
     if (width % parts[i] !== 0) {
-      fields.refuse(widthKey, `widths that ${parts[i]} divides, and it does not divide ${width}`);
+      fields.refuse(widthKey, `multiples of ${parts[i]} (${parts[i]} does not divide ${width})`);
     }
   });
 }
@@ -118,8 +116,8 @@ export function checkDivides(
  * Reads and parses one configuration file of a folder: `await readConfig(tree, "config.json",
  * parseUNetConfig)`.
  *
- * @throws {CheckpointError} if the file is missing or not JSON; {ConfigError} if the parser refuses
- *   it.
+ * @throws {CheckpointError} if the file is missing or not JSON
+ * @throws {ConfigError} if the configuration is not supported
  */
 export async function readConfig<T>(
   tree: FileTree,

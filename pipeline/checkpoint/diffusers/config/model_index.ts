@@ -12,20 +12,17 @@ export type ComponentName =
   | "safety_checker"
   | "feature_extractor";
 
-/** `model_index.json`: which classes a checkpoint's parts are of. */
+/** `model_index.json`: the class of each part of a checkpoint. */
 export interface ModelIndex {
   /** The pipeline that saved it. */
   readonly className: string;
-  /** The class of each part, without its library; `null` where the checkpoint goes without. */
+  /** The class of each part, without its library; `null` for a part that is left out. */
   readonly components: Readonly<Record<ComponentName, string | null>>;
-  /** Whether the checkpoint's makers want pictures checked. */
+  /** Whether the checkpoint asks for a safety checker. */
   readonly requiresSafetyChecker: boolean;
 }
 
-/**
- * Pipelines whose checkpoints hold the parts of a Stable Diffusion model, and no others that
- * matter.
- */
+/** Pipelines whose checkpoints have the parts of a Stable Diffusion model and no others. */
 const pipelineClasses = [
   "StableDiffusionPipeline",
   "StableDiffusionModelEditingPipeline",
@@ -48,8 +45,8 @@ const optionalComponents: readonly string[] = ["safety_checker", "feature_extrac
 /**
  * Reads `model_index.json`.
  *
- * @throws {ConfigError} if the pipeline is of another kind (SDXL, inpainting), or a part is missing
- *   or of an unknown class.
+ * @throws {ConfigError} if the pipeline is not supported (SDXL, inpainting), or a part is missing
+ *   or has an unknown class.
  */
 export function parseModelIndex(json: unknown, file: string): ModelIndex {
   const fields = new Fields(json, file);

@@ -2,22 +2,22 @@
 
 import { checkDivides, Fields } from "./fields.ts";
 
-/** What a UNet's blocks can be, from the top down. */
+/** The supported kinds of down blocks. */
 export type DownBlockType = "CrossAttnDownBlock2D" | "DownBlock2D";
-/** What a UNet's blocks can be, from the bottom up. */
+/** The supported kinds of up blocks. */
 export type UpBlockType = "UpBlock2D" | "CrossAttnUpBlock2D";
 
 /**
- * `unet/config.json`: diffusers' `UNet2DConditionModel`, of the Stable Diffusion 1.x and 2.x kind.
+ * `unet/config.json`: diffusers' `UNet2DConditionModel`, as used by Stable Diffusion 1.x and 2.x.
  */
 export interface UNet2DConditionConfig {
-  /** Side of the latents that the model was trained on, the default for pictures. */
+  /** Side of the latents that the model was trained on. Sets the default picture size. */
   readonly sampleSize: number | null;
-  /** 4: the channels of latents. */
+  /** Channels of the latents: 4. */
   readonly inChannels: number;
   /** Channels of the prediction. */
   readonly outChannels: number;
-  /** Whether the time embedding puts cosines before sines. */
+  /** Whether cosines precede sines in the time embedding. */
   readonly flipSinToCos: boolean;
   /** Shift in the exponent's denominator of the time embedding's frequencies. */
   readonly freqShift: number;
@@ -29,9 +29,9 @@ export interface UNet2DConditionConfig {
   readonly blockOutChannels: readonly number[];
   /** Residual blocks of each down block; up blocks have one more. */
   readonly layersPerBlock: number;
-  /** Padding of the convolutions that downsample. */
+  /** Padding of the downsampling convolutions. */
   readonly downsamplePadding: number;
-  /** Divides the output of each residual block in the middle. */
+  /** Divisor of the output of each residual block in the middle block. */
   readonly midBlockScaleFactor: number;
   /** Number of groups of the group normalizations. */
   readonly normNumGroups: number;
@@ -40,13 +40,15 @@ export interface UNet2DConditionConfig {
   /** Width of the text embeddings. */
   readonly crossAttentionDim: number;
   /**
-   * Heads of the attention in each block, from the top down. Files call it `attention_head_dim`, by
-   * an old mistake.
+   * Number of attention heads in each block, from the highest resolution to the lowest. The file's
+   * key is `attention_head_dim`, misnamed in diffusers.
    */
   readonly attentionHeads: readonly number[];
 }
 
-/** Models with Stable Diffusion's architecture and another number of UNet input channels. */
+/**
+ * Models that differ from Stable Diffusion in the number of UNet input channels, by that number.
+ */
 export const relativesByInChannels: Readonly<Record<number, string>> = {
   5: "a depth-to-image model",
   7: "an upscaler",
@@ -57,14 +59,14 @@ export const relativesByInChannels: Readonly<Record<number, string>> = {
 /**
  * Reads a UNet's configuration.
  *
- * @param file What to call the file in messages.
- * @throws {ConfigError} for anything that is not a UNet of Stable Diffusion 1.x or 2.x; SDXL,
- *   inpainting, depth and upscaling models are named as what they are.
+ * @param file The file's name in messages.
+ * @throws {ConfigError} for anything but a UNet of Stable Diffusion 1.x or 2.x; the message names
+ *   SDXL, inpainting, depth and upscaling models.
  */
 export function parseUNetConfig(json: unknown, file: string): UNet2DConditionConfig {
   const fields = new Fields(json, file);
   fields.only("_class_name", "UNet2DConditionModel");
-  fields.only("addition_embed_type", null, " (SDXL and its kind condition on more than the prompt)");
+  fields.only("addition_embed_type", null, " (SDXL and similar models condition on more than the prompt)");
   fields.only("encoder_hid_dim", null, " (models with another text encoder are not Stable Diffusion 1.x or 2.x)");
   fields.only("encoder_hid_dim_type", null);
   fields.only("class_embed_type", null, " (upscalers and image variations condition on classes)");
@@ -72,7 +74,7 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
   fields.only("projection_class_embeddings_input_dim", null);
   fields.only("class_embeddings_concat", false);
   fields.only("time_cond_proj_dim", null, " (for latent consistency, load an LCM LoRA into a plain model)");
-  fields.only("num_attention_heads", null, " (the number of heads stands in attention_head_dim)");
+  fields.only("num_attention_heads", null, " (the number of heads is read from attention_head_dim)");
   fields.only("dual_cross_attention", false);
   fields.only("only_cross_attention", false);
   fields.only("mid_block_only_cross_attention", null);
@@ -92,7 +94,7 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
   fields.only("mid_block_type", "UNetMidBlock2DCrossAttn");
   fields.oneOf("act_fn", "silu", ["silu", "swish"]); // two names of one function
   if (fields.sameCount("transformer_layers_per_block", 1) !== 1) {
-    fields.refuse("transformer_layers_per_block", "1 (SDXL stacks more)");
+    fields.refuse("transformer_layers_per_block", "1 (SDXL has more)");
   }
   if (fields.value("norm_num_groups") === null) fields.refuse("norm_num_groups", "a whole number from 1 on");
 

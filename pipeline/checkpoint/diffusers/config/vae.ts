@@ -4,9 +4,9 @@ import { checkDivides, Fields } from "./fields.ts";
 
 /** `vae/config.json`: diffusers' `AutoencoderKL`. */
 export interface AutoencoderKLConfig {
-  /** Channels of the pictures that are encoded. */
+  /** Channels of the encoder's input. */
   readonly inChannels: number;
-  /** Channels of the pictures that are decoded. */
+  /** Channels of the decoder's output. */
   readonly outChannels: number;
   /** Channels of latents. */
   readonly latentChannels: number;
@@ -18,7 +18,7 @@ export interface AutoencoderKLConfig {
   readonly normNumGroups: number;
   /** Side in pixels of the pictures that the model was trained on. */
   readonly sampleSize: number;
-  /** Latents are multiplied by it after encoding, and divided by it before decoding. */
+  /** Factor of latents: multiplied after encoding, divided out before decoding. */
   readonly scalingFactor: number;
 }
 

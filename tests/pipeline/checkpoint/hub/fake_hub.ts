@@ -27,7 +27,7 @@ export interface FileRequest {
 }
 
 /** What a hub does instead of answering as it should; `undefined` where it should. */
-export type Misbehaviour = (request: FileRequest) => Response | Promise<Response> | undefined;
+export type Misbehavior = (request: FileRequest) => Response | Promise<Response> | undefined;
 
 interface StoredFile {
   bytes: Uint8Array<ArrayBuffer>;
@@ -41,7 +41,7 @@ export class FakeHub {
   readonly commit = "0123456789abcdef0123456789abcdef01234567";
   /** Requests for files, in order. */
   readonly requests: FileRequest[] = [];
-  misbehave: Misbehaviour = () => undefined;
+  misbehave: Misbehavior = () => undefined;
   /** Changes the listing before it is sent. */
   alterListing: (entries: Record<string, unknown>[]) => unknown = (entries) => entries;
   /** Answers the question for the revision. */

@@ -154,7 +154,7 @@ for (const at of [path, "unet/config.json"]) {
       const wrong = hub.bytes(at).map((byte) => byte ^ 1);
       hub.misbehave = () => new Response(wrong);
       const error = await assertRejects(() => bytesAtOf(open, at), HubError, hub.hash(at)) as HubError;
-      assert(error.message.includes("what came is not what the hub announced"));
+      assert(error.message.includes("but the hub announced"));
       assertEquals(await filesIn(`${folder}/blobs`), []);
       assertEquals(await filesIn(`${folder}/snapshots/${hub.commit}`), []);
       hub.misbehave = ({ attempt }) => attempt === 3 ? new Response(wrong) : undefined;
@@ -234,9 +234,9 @@ Deno.test("redirects are followed, and the token goes to the hub alone", async (
 Deno.test("redirects without end, or to another protocol, are refused", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = () => Response.redirect(`${hub.endpoint}/${hub.id}/resolve/main/${path}`, 302);
-    await assertRejects(() => bytesAtOf(open, path), HubError, "without end");
+    await assertRejects(() => bytesAtOf(open, path), HubError, "more than 5 times");
     hub.misbehave = () => new Response(null, { status: 302, headers: { Location: "file:///etc/passwd" } });
-    await assertRejects(() => bytesAtOf(open, path), HubError, "leave https");
+    await assertRejects(() => bytesAtOf(open, path), HubError, "leaves https");
   });
 });
 
@@ -313,7 +313,7 @@ Deno.test("while another process holds a file's lock, the download waits, and th
 Deno.test("localFilesOnly takes a branch from a warm cache, asks nobody, and says what is not there", async () => {
   await withHub(async ({ hub, cacheDir, open }) => {
     const offline = { localFilesOnly: true, cacheDir, endpoint: "http://127.0.0.1:1" };
-    await assertRejects(() => openHub(hub.id, offline), HubError, "does not hold this revision");
+    await assertRejects(() => openHub(hub.id, offline), HubError, "this revision is not cached");
     await (await open()).prefetch(["unet/config.json"]);
     const count = hub.requests.length;
     for (const revision of ["main", hub.commit]) {
