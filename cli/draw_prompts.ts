@@ -2,7 +2,7 @@ import type { Tensor } from "../engine/tensor.ts";
 import { writeFileAtomically } from "../pipeline/checkpoint/save.ts";
 import { generationRecord } from "../pipeline/generation/record.ts";
 import { naturalSize } from "../pipeline/generation/size.ts";
-import { pictureGrid } from "../pipeline/image/contact_sheet.ts";
+import { pictureGrid } from "../pipeline/image/picture_grid.ts";
 import { enlargePicture } from "../pipeline/image/enlarge.ts";
 import type { GenerationRecord } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture, picturesFromFloats } from "../pipeline/image/picture.ts";

@@ -1,4 +1,4 @@
-import { pictureGrid } from "../pipeline/image/contact_sheet.ts";
+import { pictureGrid } from "../pipeline/image/picture_grid.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";

@@ -1,6 +1,6 @@
 /**
- * Pictures as CLIP's vision models take them: resized, cropped and normalised as transformers'
- * `CLIPImageProcessor` does it.
+ * Preprocessing of pictures for CLIP's vision models: resized, cropped and normalized, as
+ * transformers' `CLIPImageProcessor` does.
  */
 
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
@@ -14,8 +14,8 @@ import type { Picture } from "./picture.ts";
 import { checkPicture, resizeBicubic } from "./resize.ts";
 
 /**
- * CLIP's image processor (transformers 4.35's `CLIPImageProcessor`), bit for bit: PIL's bicubic,
- * the middle cut out, then (factor · byte − mean) / std in f32.
+ * CLIP's image processor, bit-exact with `CLIPImageProcessor` of transformers 4.35: PIL's bicubic
+ * resize, a center crop, then (factor · byte − mean) / std in f32.
  *
  * @example
  * ```ts
@@ -28,7 +28,7 @@ export class CLIPImageProcessor {
   /** The configuration, as parsed. */
   readonly config: CLIPImageProcessorConfig;
 
-  /** Makes a processor of a configuration. */
+  /** Creates a processor from a configuration. */
   constructor(config: CLIPImageProcessorConfig) {
     this.config = config;
   }
@@ -36,8 +36,8 @@ export class CLIPImageProcessor {
   /**
    * Reads a folder's `preprocessor_config.json`.
    *
-   * @throws {CheckpointError} if there is none; {ConfigError} for what CLIP's processor does not
-   *   do, or is not done here.
+   * @throws {CheckpointError} if the file is missing
+   * @throws {ConfigError} if it configures another processor, or something that is not supported
    */
   static async fromPretrained(directory: string | FileTree): Promise<CLIPImageProcessor> {
     const tree = await openTree(directory);
@@ -45,11 +45,10 @@ export class CLIPImageProcessor {
   }
 
   /**
-   * A picture as pixel values.
+   * Converts a picture to pixel values.
    *
-   * @returns [1, 3, H, W], where H and W are the crop's sides ({@linkcode outputSize} tells them
-   *   without one)
-   * @throws {ImageError} where the picture has other bytes than its size says
+   * @returns [1, 3, H, W], with H and W as {@linkcode outputSize} returns them
+   * @throws {ImageError} if the number of bytes does not match the picture's size
    */
   preprocess(picture: Picture): Float32Array<ArrayBuffer> {
     checkPicture(picture, "preprocess");
@@ -57,13 +56,15 @@ export class CLIPImageProcessor {
     return this.#normalized(centerCrop(resized, this.outputSize(picture)));
   }
 
-  /** The size of the pixel values of a picture. */
+  /**
+   * The size of a picture's pixel values: that of the crop, or of the resized picture without one.
+   */
   outputSize(picture: { width: number; height: number }): { width: number; height: number } {
     const { width, height } = this.config.crop ?? this.#resizedSize(picture);
     return { width, height };
   }
 
-  /** What `preprocessor_config.json` says of it. */
+  /** The contents of `preprocessor_config.json`. */
   toJSON(): Record<string, unknown> {
     const { resize, crop, rescaleFactor, normalize } = this.config;
     return {
@@ -95,8 +96,7 @@ export class CLIPImageProcessor {
     const { rescaleFactor, normalize } = this.config;
     const values = new Float32Array(3 * height * width);
     for (let channel = 0; channel < 3; channel++) {
-      // There are 256 bytes: each is computed once, rounded to f32 after each operation as numpy
-      // does.
+      // A table of the 256 byte values, rounded to f32 after each operation as in numpy.
       const table = Float32Array.from({ length: 256 }, (_, byte) => {
         const scaled = Math.fround(byte * (rescaleFactor ?? 1));
         if (normalize === null) return scaled;
@@ -111,9 +111,8 @@ export class CLIPImageProcessor {
 }
 
 /**
- * The middle of a picture, with black around it where the picture is smaller. Where the difference
- * is odd, the row or column more is lost below or on the right when cutting, and added above or on
- * the left when padding.
+ * The center of a picture, padded with black where the picture is smaller. If the difference is
+ * odd, one more row (column) is cropped at the bottom (right), or padded at the top (left).
  */
 function centerCrop(picture: Picture, { width, height }: { width: number; height: number }): Picture {
   if (width === picture.width && height === picture.height) return picture;

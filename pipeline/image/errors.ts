@@ -1,9 +1,9 @@
-/** A picture, or a file that should hold one, that cannot be read, drawn or written. */
+/** A picture or image file cannot be read, drawn or written. */
 export class ImageError extends RangeError {
   override name = "ImageError";
-  /** What the action asks for, where it is a number. */
+  /** The required value, where it is a number. */
   readonly expected?: number;
-  /** What was found instead. */
+  /** The value found. */
   readonly actual?: number;
 
   constructor(message: string, details: { expected?: number; actual?: number; cause?: unknown } = {}) {

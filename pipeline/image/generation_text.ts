@@ -1,12 +1,11 @@
 /**
- * What a drawn picture says of itself, as PNG text: `parameters` in the form that A1111's web
- * interface writes and its "PNG Info" and ComfyUI tools read, and the same as JSON under
- * `bluerose`.
+ * The metadata of a generated picture as PNG text. The keyword `parameters` holds it in the format
+ * of A1111's web UI, which "PNG Info" and ComfyUI tools read; `bluerose` holds the same as JSON.
  *
  * @module
  */
 
-/** How a picture came to be. */
+/** The settings that a picture was generated with. */
 export interface GenerationRecord {
   readonly prompt: string;
   readonly negativePrompt: string;
@@ -22,11 +21,11 @@ export interface GenerationRecord {
   readonly clipSkip: number;
   /** The first ten digits of the SHA-256 of the model's file. */
   readonly modelHash?: string;
-  /** The weights of LoRAs by their names. */
+  /** LoRA weights by name. */
   readonly loras?: Readonly<Record<string, number>>;
-  /** How the UNet's activations were stored, where that was not f32. */
+  /** The dtype of the UNet's activations, if not f32. */
   readonly activations?: "f16";
-  /** The TIME edits at work, oldest first. */
+  /** The active TIME edits, oldest first. */
   readonly edits: readonly { readonly source: string; readonly destination: string; readonly lambda: number }[];
 }
 
@@ -49,7 +48,7 @@ export function generationText(record: GenerationRecord): Record<string, string>
     ...(modelHash === undefined ? [] : [["Model hash", modelHash]]),
     ["Model", record.model.split(/[\\/]/).findLast((part) => part !== "") ?? record.model],
     ...(record.activations === undefined ? [] : [["Activations", record.activations]]),
-    // A1111 counts the last layer as 1 where diffusers counts what is left out.
+    // A1111 counts layers from the end (1 is the last); diffusers counts skipped layers.
     ...(clipSkip > 0 ? [["Clip skip", clipSkip + 1]] : []),
     ...(Object.keys(loras).length > 0
       ? [["Loras", JSON.stringify(Object.entries(loras).map(([name, weight]) => `${name}:${weight}`).join(", "))]]

@@ -1,5 +1,5 @@
 /**
- * Pictures as bytes: from what the VAE decodes to files, and back.
+ * Pictures as bytes: conversion from the VAE's output, and image file encoding and decoding.
  *
  * @module
  */
@@ -23,31 +23,31 @@ export interface Picture {
  */
 export type JimpImage = InstanceType<typeof import("jimp")["Jimp"]>;
 
-/** The file formats that pictures are written in. */
+/** The supported output formats. */
 export type PictureFormat = "png" | "jpeg";
 
 /**
- * Turns values in 0…1, [H, W, 3], into a picture: round(255 x), halves to even, as diffusers'
+ * Converts values [H, W, 3] in 0…1 to a picture: round(255 x), halves to even, as diffusers'
  * `numpy_to_pil`. Values outside 0…1 are clamped.
  *
- * @throws {ImageError} Where the values are not height × width × 3, or one is not a number.
+ * @throws {ImageError} if the number of values is not height × width × 3, or a value is NaN
  */
 export function pictureFromFloats(values: Float32Array, size: { width: number; height: number }): Picture {
   const { width, height } = size;
   const expected = height * width * 3;
   if (values.length !== expected) {
     throw new ImageError(
-      `Cannot make a ${width} × ${height} picture of ${values.length} values as it takes height × width × 3 = ${expected}`,
+      `Cannot make a ${width} × ${height} picture from ${values.length} values: height × width × 3 = ${expected} are required`,
       { expected, actual: values.length },
     );
   }
-  // A clamped array rounds halves to even and clamps, as its specification says; fround keeps the
-  // product in f32 as numpy's.
+  // Uint8ClampedArray clamps, and rounds halves to even, by specification. `fround` rounds the
+  // product to f32 as numpy does.
   const data = new Uint8ClampedArray(expected);
   for (let i = 0; i < expected; i++) {
     if (Number.isNaN(values[i])) {
       throw new ImageError(
-        `Cannot make a picture of values that are not numbers: NaN at row ${Math.floor(i / (3 * width))}, ` +
+        `Cannot make a picture from values that are not numbers: NaN at row ${Math.floor(i / (3 * width))}, ` +
           `column ${Math.floor(i / 3) % width}`,
         { actual: NaN },
       );
@@ -57,7 +57,7 @@ export function pictureFromFloats(values: Float32Array, size: { width: number; h
   return { data: new Uint8Array(data.buffer), width, height };
 }
 
-/** Splits values in 0…1, [B, H, W, 3], into B pictures. See {@linkcode pictureFromFloats}. */
+/** Converts values [B, H, W, 3] in 0…1 to B pictures. See {@linkcode pictureFromFloats}. */
 export function picturesFromFloats(values: Float32Array, size: { width: number; height: number }): Picture[] {
   const perPicture = size.height * size.width * 3;
   if (!(perPicture > 0) || values.length % perPicture !== 0) {
@@ -72,12 +72,12 @@ export function picturesFromFloats(values: Float32Array, size: { width: number; 
   );
 }
 
-/** Turns a picture into a jimp image, opaque. */
+/** Converts a picture to an opaque jimp image. */
 export function toJimp(picture: Picture): JimpImage {
   const { data, width, height } = picture;
   if (data.length !== height * width * 3) {
     throw new ImageError(
-      `Cannot draw a ${width} × ${height} picture of ${data.length} bytes as it takes height × width × 3 = ${
+      `Cannot convert a ${width} × ${height} picture of ${data.length} bytes: the size requires height × width × 3 = ${
         height * width * 3
       }`,
       { expected: height * width * 3, actual: data.length },
@@ -92,7 +92,7 @@ export function toJimp(picture: Picture): JimpImage {
   return Jimp.fromBitmap({ data: rgba, width, height }) as JimpImage;
 }
 
-/** Turns a jimp image into a picture; its alpha is dropped, as PIL's `convert("RGB")` drops it. */
+/** Converts a jimp image to a picture. Alpha is dropped, as by PIL's `convert("RGB")`. */
 export function fromJimp(image: Pick<JimpImage, "bitmap">): Picture {
   const { data: rgba, width, height } = image.bitmap;
   const data = new Uint8Array(height * width * 3);
@@ -105,9 +105,9 @@ export function fromJimp(image: Pick<JimpImage, "bitmap">): Picture {
 }
 
 /**
- * The format that a file's name asks for: .png, .jpg or .jpeg.
+ * The format of a file name's extension: .png, .jpg or .jpeg.
  *
- * @throws {ImageError} Where it asks for another, or for none.
+ * @throws {ImageError} for any other extension, or none
  */
 export function formatOfPath(path: string): PictureFormat {
   const extension = /\.([^./\\]*)$/.exec(path)?.[1].toLowerCase();
@@ -120,8 +120,11 @@ export function formatOfPath(path: string): PictureFormat {
 }
 
 /**
- * Encodes a picture or a jimp image as a file's bytes. `text` goes into PNG files (see {@linkcode
- * withPngText}); JPEG files carry none.
+ * Encodes a picture or a jimp image as the bytes of an image file.
+ *
+ * @param options.text text entries for PNG files (see {@linkcode withPngText}); JPEG files have
+ *   none
+ * @param options.quality quality of JPEG files, from 0 to 100. Default: 95.
  *
  * @example
  * ```ts
@@ -142,14 +145,14 @@ export async function encodePicture(
 /**
  * Decodes the bytes of a PNG, JPEG, BMP, GIF or TIFF file.
  *
- * @throws {ImageError} Where they are none of these, or broken.
+ * @throws {ImageError} if the format is another one, or the file is damaged
  */
 export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
   try {
-    // A copy, since jimp takes a whole ArrayBuffer and forgets a view's offset.
+    // Copied, because jimp reads the whole ArrayBuffer and ignores the view's offset.
     return fromJimp(await Jimp.fromBuffer(bytes.slice().buffer));
   } catch (cause) {
-    throw new ImageError("Cannot decode the picture as its bytes are no whole PNG, JPEG, BMP, GIF or TIFF file", {
+    throw new ImageError("Cannot decode the picture as its bytes are not a complete PNG, JPEG, BMP, GIF or TIFF file", {
       cause,
     });
   }

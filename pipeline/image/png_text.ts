@@ -1,6 +1,6 @@
 /**
- * Text inside PNG files: how a picture carries its prompt, seed and edit. AUTOMATIC1111 and ComfyUI
- * read the keyword `parameters`.
+ * Text chunks of PNG files, which store a picture's prompt, seed and edits. A1111 and ComfyUI read
+ * the keyword `parameters`.
  *
  * Source: Portable Network Graphics, sections 5 (chunks), 11.3.3 (tEXt, zTXt, iTXt) and annex D
  * (CRC).
@@ -21,12 +21,12 @@ interface Chunk {
 }
 
 /**
- * Returns `png` with `entries` as text chunks, before the pixels so that readers find them early.
- * An entry replaces the one that has its keyword; other text stays. Latin-1 texts become tEXt,
- * which every reader knows, others iTXt (UTF-8).
+ * Returns `png` with `entries` as text chunks, placed before the pixels so that readers find them
+ * early. Existing entries with the same keywords are replaced; others stay. Latin-1 texts become
+ * tEXt chunks, which every reader supports; others become iTXt chunks (UTF-8).
  *
- * @throws {ImageError} Where `png` is not a whole PNG, or a keyword is not 1 to 79 printable
- *   Latin-1 characters.
+ * @throws {ImageError} if `png` is not a complete PNG, or a keyword is not 1 to 79 printable
+ *   Latin-1 characters
  *
  * @example
  * ```ts
@@ -44,18 +44,18 @@ export function withPngText(png: Uint8Array, entries: Record<string, string>): U
 }
 
 /**
- * Reads all text chunks of `png`, by keyword; compressed ones too. Where a keyword stands twice,
- * the later wins.
+ * Reads all text chunks of `png`, including compressed ones, by keyword. The last chunk of a
+ * keyword counts.
  *
- * @throws {ImageError} Where `png` is not a whole PNG, a checksum is wrong or a compressed text
- *   cannot be unpacked.
+ * @throws {ImageError} if `png` is not a complete PNG, a checksum is wrong, or a compressed text
+ *   cannot be decompressed
  */
 export async function readPngText(png: Uint8Array): Promise<Record<string, string>> {
   const texts = chunksOf(png).filter((chunk) => textTypes.includes(chunk.type));
   return Object.fromEntries(await Promise.all(texts.map(async (chunk) => [keywordOf(chunk), await textOf(chunk)])));
 }
 
-/** Splits a PNG at its chunks; the first is IHDR, the last IEND. Checks lengths and checksums. */
+/** Splits a PNG into chunks, from IHDR to IEND. Checks lengths and checksums. */
 function chunksOf(png: Uint8Array): Chunk[] {
   if (signature.some((byte, i) => png[i] !== byte)) {
     throw new ImageError("Cannot read PNG text as the file does not begin with the PNG signature");
@@ -103,7 +103,7 @@ function textChunk(keyword: string, text: string): Uint8Array {
   const isLatin1 = /^[\n -~\u00a0-ÿ]*$/.test(text);
   return isLatin1
     ? chunk("tEXt", concat([fromLatin1(`${keyword}\0`), fromLatin1(text)]))
-    // Not compressed, no compression method, no language tag, no translated keyword.
+    // Keyword, then: uncompressed, compression method 0, empty language tag and translated keyword.
     : chunk("iTXt", concat([fromLatin1(`${keyword}\0\0\0\0\0`), new TextEncoder().encode(text)]));
 }
 
@@ -144,7 +144,7 @@ async function inflate(data: Uint8Array): Promise<Uint8Array> {
     const stream = new Blob([data.slice()]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   } catch (cause) {
-    throw new ImageError("Cannot read PNG text as a compressed text does not unpack", { cause });
+    throw new ImageError("Cannot read PNG text as a compressed text cannot be decompressed", { cause });
   }
 }
 
@@ -161,7 +161,7 @@ const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
   return crc;
 });
 
-/** Not TextDecoder("latin1"), which is windows-1252 and changes the bytes 0x80 to 0x9f. */
+/** TextDecoder("latin1") means windows-1252, which maps the bytes 0x80 to 0x9f differently. */
 function latin1(data: Uint8Array): string {
   return Array.from(data, (byte) => String.fromCharCode(byte)).join("");
 }

@@ -1,5 +1,6 @@
 /**
- * Previews of latents without the autoencoder: small and approximate, at almost no cost.
+ * Previews of latents without the autoencoder: a linear map from latents to small, approximate
+ * pictures.
  *
  * @module
  */
@@ -8,13 +9,13 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { type Picture, pictureFromFloats } from "./picture.ts";
 
-/** RGB contribution of one unit of each latent channel, in −1…1. */
+/** The RGB contribution of each latent channel, per unit, for colors in −1…1. */
 export type LatentFactors = readonly (readonly [red: number, green: number, blue: number])[];
 
 /**
  * Fitted to Stable Diffusion 1.4's autoencoder by Kevin Turner, "Decoding latents to RGB without
- * upscaling" (discuss.huggingface.co/t/23204); good for 1.x and 2.x, whose latent spaces are one.
- * Other autoencoders need their own.
+ * upscaling" (discuss.huggingface.co/t/23204). Valid for 1.x and 2.x, which share one latent space.
+ * Other autoencoders need their own factors.
  */
 export const stableDiffusionLatentFactors: LatentFactors = [
   [0.298, 0.207, 0.208],
@@ -24,9 +25,9 @@ export const stableDiffusionLatentFactors: LatentFactors = [
 ];
 
 /**
- * Maps latents to pictures linearly: rgb = (1 + scale · Σ_c latent_c · factor_c) / 2, one pixel
- * for each place, an eighth of the final size. For callbacks: while denoising, latents still hold
- * noise, and so does the preview.
+ * Maps latents to pictures linearly: rgb = (1 + scale · Σ_c latent_c · factor_c) / 2. Each latent
+ * position gives one pixel, so a preview has an eighth of the final size. During denoising,
+ * previews show the noise that the latents still contain.
  *
  * ```ts
  * await pipe.generate("a rose", {
@@ -41,9 +42,9 @@ export const stableDiffusionLatentFactors: LatentFactors = [
  * @param latents [B, C, h, w]
  * @param options.factors one row for each of the C channels. Default: those of Stable Diffusion 1.x
  *   and 2.x
- * @param options.scale factor of the latents: samplers that count in sigmas (Euler, Heun, LMS) keep
- *   them 1/`inputScale` too large. Default: 1
- * @throws {ShapeError} when the latents have another number of channels than there are factors
+ * @param options.scale factor of the latents. Sigma-based samplers (Euler, Heun, LMS) need their
+ *   current `inputScale`, because their latents are larger by 1/`inputScale`. Default: 1
+ * @throws {ShapeError} if the number of latent channels differs from the number of factors
  */
 export async function previewFromLatents(
   latents: Tensor,
@@ -55,7 +56,7 @@ export async function previewFromLatents(
     throw new ShapeError(
       `Cannot preview latents [${
         latents.shape.join(", ")
-      }] as there are factors for ${factors.length} channels: ${channels}`,
+      }] as there are factors for ${factors.length} channels, not ${channels}`,
       [latents.shape],
     );
   }

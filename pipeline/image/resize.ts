@@ -1,19 +1,19 @@
 /**
- * Resizing as PIL does it, bit for bit: its antialiased bicubic filter in 8-bit fixed-point
- * arithmetic. Models that were trained behind PIL see other pictures behind any other filter.
+ * Resizing that is bit-exact with PIL: an antialiased bicubic filter in 8-bit fixed-point
+ * arithmetic. Models whose training images were resized by PIL need the same filter.
  */
 
 import { ImageError } from "./errors.ts";
 import type { Picture } from "./picture.ts";
 
-/** Bits behind the point of PIL's weights: 32, less 8 for the pixels and 2 for overshoot. */
+/** Fraction bits of PIL's fixed-point weights: 32, minus 8 for pixels and 2 for overshoot. */
 const precisionBits = 32 - 8 - 2;
 const one = 2 ** precisionBits;
 
-/** Bicubic reaches two pixels to each side, times the scale where a picture shrinks. */
+/** Radius of the filter in pixels; multiplied by the scale when downsampling. */
 const support = 2;
 
-/** The cubic convolution kernel with a = −1/2 (Keys 1981), in the order of operations of PIL. */
+/** The cubic convolution kernel with a = −1/2 (Keys 1981), in PIL's order of operations. */
 function bicubic(x: number): number {
   const a = -0.5;
   const distance = Math.abs(x);
@@ -22,7 +22,7 @@ function bicubic(x: number): number {
   return 0;
 }
 
-/** What one output pixel is made of, along one axis: `weights[i]` times the pixel `first + i`. */
+/** The filter of one output pixel along one axis: Σ `weights[i]` · pixel `first + i`. */
 interface Taps {
   readonly first: number;
   readonly weights: Int32Array;
@@ -51,21 +51,21 @@ function tapsOf(length: number, target: number): Taps[] {
   });
 }
 
-/** Resizes along one axis and leaves the other. */
+/** Resizes along one axis. */
 function resizeAxis(picture: Picture, axis: "width" | "height", length: number): Picture {
   if (picture[axis] === length) return picture;
   const size = { width: picture.width, height: picture.height, [axis]: length };
   const data = new Uint8ClampedArray(size.height * size.width * 3);
   const taps = tapsOf(picture[axis], length);
-  // Lines run along the axis: so many bytes from one to the next, and `step` bytes from pixel to
-  // pixel in each.
+  // Lines run along the axis. `line` (source) and `targetLine` (result) are the bytes from one line
+  // to the next, `step` the bytes from one pixel to the next within a line.
   const { lines, line, targetLine, step } = axis === "width"
     ? { lines: size.height, line: picture.width * 3, targetLine: length * 3, step: 3 }
     : { lines: size.width, line: 3, targetLine: 3, step: size.width * 3 };
   for (let l = 0; l < lines; l++) {
     taps.forEach(({ first, weights }, index) => {
       for (let channel = 0; channel < 3; channel++) {
-        let sum = one / 2; // rounds
+        let sum = one / 2; // rounds to nearest
         let at = l * line + first * step + channel;
         for (const weight of weights) {
           sum += picture.data[at] * weight;
@@ -79,13 +79,13 @@ function resizeAxis(picture: Picture, axis: "width" | "height", length: number):
 }
 
 /**
- * Resizes a picture by Pillow 13's `Image.resize(…, Resampling.BICUBIC)`: along the rows, then
- * along the columns, rounded to bytes in between; the other way round where the height loses more
- * than twice the pixels that the width loses. (Before Pillow 13 rows always came first: some bytes
- * of such pictures differ by one.) An axis that keeps its length is left alone.
+ * Resizes a picture as Pillow 13's `Image.resize(…, Resampling.BICUBIC)`: first along the rows,
+ * then along the columns, with rounding to bytes in between. Columns come first if the height
+ * shrinks by more than twice as many pixels as the width. (Older versions always resize rows first;
+ * some bytes of such pictures then differ by one.) An axis of unchanged length is not filtered.
  *
- * @throws {ImageError} where a side is not a whole number from 1 on, or the picture has other bytes
- *   than its size says.
+ * @throws {ImageError} if a side is not a positive integer, or the number of bytes does not match
+ *   the picture's size
  *
  * @example
  * ```ts
@@ -96,7 +96,7 @@ export function resizeBicubic(picture: Picture, size: { width: number; height: n
   checkPicture(picture, "resize");
   const { width, height } = size;
   if (![width, height].every((side) => Number.isSafeInteger(side) && side >= 1)) {
-    throw new ImageError(`Cannot resize a picture to ${width} × ${height} as sides are whole numbers from 1 on`);
+    throw new ImageError(`Cannot resize a picture to ${width} × ${height} as sides must be whole numbers from 1 on`);
   }
   const isColumnsFirst = height < picture.height && picture.height - height > 2 * (picture.width - width);
   return isColumnsFirst
@@ -105,9 +105,9 @@ export function resizeBicubic(picture: Picture, size: { width: number; height: n
 }
 
 /**
- * Checks that a picture has the bytes that its size asks for, and at least one pixel.
+ * Checks that a picture has at least one pixel and height × width × 3 bytes.
  *
- * @param action What cannot be done to it otherwise, for the message.
+ * @param action The verb of the error message: "Cannot `action` a picture …".
  * @throws {ImageError}
  */
 export function checkPicture({ data, width, height }: Picture, action: string): void {
@@ -115,7 +115,7 @@ export function checkPicture({ data, width, height }: Picture, action: string): 
   if (isSized && data.length === height * width * 3) return;
   throw new ImageError(
     isSized
-      ? `Cannot ${action} a picture of ${width} × ${height} as it takes height × width × 3 = ${
+      ? `Cannot ${action} a picture of ${width} × ${height} as it must have height × width × 3 = ${
         height * width * 3
       } bytes: ${data.length} were given`
       : `Cannot ${action} a picture of ${width} × ${height} as its sides must be whole numbers from 1 on`,

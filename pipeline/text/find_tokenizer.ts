@@ -1,21 +1,21 @@
-/** Tokenizers for checkpoints that come without one: single files hold weights only. */
+/** Finds a tokenizer for single-file checkpoints, which contain only weights. */
 
 import { CheckpointError } from "../errors.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openHub } from "../checkpoint/hub/hub.ts";
 import { CLIPTokenizer } from "./tokenizer.ts";
 
-/** Where to look for a tokenizer. */
+/** Where to look for a tokenizer. The options are those of `openHub()`. */
 export interface FindTokenizerOptions {
-  /** The cache's folder. Default: as the environment has it for Python's client. */
+  /** The cache's folder. Default: `HF_HUB_CACHE`, `HF_HOME/hub` or `~/.cache/huggingface/hub`. */
   readonly cacheDir?: string;
-  /** Asks no network. Default: as the environment has it for Python's client. */
+  /** Uses only cached files and makes no network requests. Default: `HF_HUB_OFFLINE`. */
   readonly localFilesOnly?: boolean;
-  /** The hub's address. Default: as the environment has it for Python's client. */
+  /** The hub's URL. Default: `HF_ENDPOINT` or `https://huggingface.co`. */
   readonly endpoint?: string;
 }
 
-/** A place on the hub, and the pad token where it is to be another than the one there. */
+/** A tokenizer on the hub. `padToken` overrides the pad token of its files. */
 interface Place {
   readonly id: string;
   readonly folder?: string;
@@ -25,7 +25,7 @@ interface Place {
 const clip: Place = { id: "openai/clip-vit-large-patch14" };
 const sd14: Place = { id: "CompVis/stable-diffusion-v1-4", folder: "tokenizer" };
 const sd15: Place = { id: "stable-diffusion-v1-5/stable-diffusion-v1-5", folder: "tokenizer" };
-/** Where each family's tokenizer lies. All have one vocabulary; that of 2.x pads with "!". */
+/** Candidates for each family. All share one vocabulary; 2.x pads with "!". */
 const places: Readonly<Record<"sd1" | "sd2", readonly Place[]>> = {
   sd1: [clip, sd14, sd15],
   sd2: [
@@ -35,10 +35,9 @@ const places: Readonly<Record<"sd1" | "sd2", readonly Place[]>> = {
 };
 
 /**
- * The tokenizer that a family of models was trained with, from the hub's cache, or else from the
- * hub.
+ * Loads the tokenizer of a model family from the hub's cache, or else from the hub.
  *
- * @throws {CheckpointError} if it is in neither; the message says how to give one
+ * @throws {CheckpointError} if it is in neither; the message says how to provide one
  */
 export async function findTokenizer(
   family: "sd1" | "sd2",
@@ -63,7 +62,7 @@ export async function findTokenizer(
     if (found) return found;
   }
   if (!localFilesOnly) {
-    reasons.length = 0; // what the hub says is more to the point
+    reasons.length = 0; // report the hub's answer instead of the cache misses
     for (const place of places[family]) {
       const found = await attempt(place, undefined);
       if (found) return found;
@@ -72,8 +71,8 @@ export async function findTokenizer(
   const [{ id, folder }] = places[family];
   const wanted = folder === undefined ? id : `${id}, folder ${folder}`;
   throw new CheckpointError(
-    `Cannot find a tokenizer, which single files lack: give the option tokenizer, a folder with vocab.json and merges.txt, or bring ` +
-      `that of ${wanted} into the hub's cache (${reasons[0]})`,
+    `Cannot find a tokenizer, which single files do not contain: set the option tokenizer to a folder with vocab.json ` +
+      `and merges.txt, or download that of ${wanted} into the hub's cache (${reasons[0]})`,
     { source: id },
   );
 }

@@ -1,26 +1,26 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { contactSheet, pictureGrid } from "../../../pipeline/image/contact_sheet.ts";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { contactSheet } from "../../../pipeline/image/contact_sheet.ts";
 import { ImageError } from "../../../pipeline/image/errors.ts";
 import type { JimpImage, Picture } from "../../../pipeline/image/picture.ts";
 
-function flat(colour: [number, number, number], size = 8): Picture {
-  const data = Uint8Array.from({ length: size * size * 3 }, (_, i) => colour[i % 3]);
+function flat(color: [number, number, number], size = 8): Picture {
+  const data = Uint8Array.from({ length: size * size * 3 }, (_, i) => color[i % 3]);
   return { data, width: size, height: size };
 }
 
 const red: [number, number, number] = [255, 0, 0];
 const blue: [number, number, number] = [0, 0, 255];
 
-/** The box around all pixels of exactly this colour, and how many there are. */
+/** The box around all pixels of exactly this color, and how many there are. */
 function boxOf(
   image: JimpImage,
-  colour: readonly number[],
+  color: readonly number[],
 ): { left: number; top: number; width: number; height: number; count: number } {
   const { data, width, height } = image.bitmap;
   let [left, top, right, bottom, count] = [width, height, -1, -1, 0];
   for (let y = 0; y < height; y++) {
     for (let x = 0; x < width; x++) {
-      if (colour.some((value, channel) => data[4 * (y * width + x) + channel] !== value)) continue;
+      if (color.some((value, channel) => data[4 * (y * width + x) + channel] !== value)) continue;
       [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
       count++;
     }
@@ -104,14 +104,4 @@ Deno.test("contactSheet() takes rows of different lengths and refuses a sheet wi
   assertEquals(boxOf(sheet, blue).count, 16 * 16);
   await assertRejects(() => contactSheet([]), ImageError, "without a picture");
   await assertRejects(() => contactSheet([{ caption: "a", cells: [] }]), ImageError, "without a picture");
-});
-
-Deno.test("pictureGrid() lays pictures out by rows and leaves the rest white", () => {
-  const grid = pictureGrid([flat(red, 1), flat(blue, 1), flat([1, 2, 3], 1)], { columns: 2 });
-  assertEquals([grid.width, grid.height], [2, 2]);
-  assertEquals([...grid.data], [...red, ...blue, 1, 2, 3, 255, 255, 255]);
-  assertEquals([pictureGrid(Array(5).fill(flat(red))).width], [24]);
-  assertThrows(() => pictureGrid([]), ImageError, "no pictures");
-  assertThrows(() => pictureGrid([flat(red, 1), flat(red, 2)]), ImageError, "picture 1 of 2 × 2");
-  assertThrows(() => pictureGrid([flat(red)], { columns: 0 }), ImageError, "0 columns");
 });

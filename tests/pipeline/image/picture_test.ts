@@ -12,7 +12,7 @@ import {
 } from "../../../pipeline/image/picture.ts";
 import { readPngText } from "../../../pipeline/image/png_text.ts";
 
-/** A picture without two equal neighbours, so that a swap of axes or channels shows. */
+/** A picture without two equal neighbors, so that a swap of axes or channels shows. */
 function gradient(width: number, height: number): Picture {
   const data = new Uint8Array(height * width * 3);
   for (let i = 0; i < data.length; i++) data[i] = (i * 37 + (i >> 3)) % 256;
@@ -74,7 +74,7 @@ Deno.test("a picture survives PNG exactly, with its text, and JPEG nearly", asyn
   assertEquals([...jpeg.subarray(0, 2)], [0xff, 0xd8]);
   const decoded = await decodePicture(jpeg);
   assertEquals([decoded.width, decoded.height], [16, 8]);
-  // One flat colour has no frequencies to lose: only the colour transform rounds.
+  // One flat color has no frequencies to lose: only the color transform rounds.
   assert(decoded.data.every((byte) => Math.abs(byte - 120) <= 2));
 });
 

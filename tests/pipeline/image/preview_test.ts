@@ -10,7 +10,7 @@ import { goldens } from "../../paths.ts";
 gpuTest(
   "previewFromLatents() maps each place's channels to a pixel: (1 + scale · Σ latent · factor) / 2, clamped",
   async (gpu) => {
-    // Two pictures of 1 × 2: grey and the first channel's colour; then too bright, and the fourth
+    // Two pictures of 1 × 2: gray and the first channel's color; then too bright, and the fourth
     // channel's.
     using latents = Tensor.from(gpu, new Float32Array([0, 1, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 1]), [
       2,
@@ -30,7 +30,7 @@ gpuTest(
     await assertRejects(
       () => previewFromLatents(latents, { factors: [[1, 1, 1]] }),
       ShapeError,
-      "factors for 1 channels: 4",
+      "factors for 1 channels, not 4",
     );
   },
 );
