@@ -131,7 +131,7 @@ export interface Spacing {
   /** Exclusive upper bound of the timesteps. Default: `train`. */
   readonly last?: number;
   /**
-   * Whether one more timestep is spaced at the end and then dropped: for solvers that step towards
+   * Whether one more timestep is spaced at the end and then dropped: for solvers that step toward
    * it.
    */
   readonly open?: boolean;

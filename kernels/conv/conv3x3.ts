@@ -59,7 +59,7 @@ interface Constants {
  * How the inputs of a lane's neighboring outputs are loaded, for one channel: left of them `l`,
  * below them `m` (and `n`), right of them `r`. An access moves as many inputs as there are outputs.
  * Under a picture upsampled twice half of them are wanted, each for two outputs: the first half
- * (`even`) or the second (`odd`); a neighbour on the other side of the access is then in it, too.
+ * (`even`) or the second (`odd`); a neighbor on the other side of the access is then in it, too.
  */
 const loads: Readonly<Record<number, (g: number) => string>> = {
   4: (g) =>

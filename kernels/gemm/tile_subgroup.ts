@@ -10,7 +10,7 @@ export function subgroupTile(
   element: TileElement,
 ): string {
   const loads = Math.ceil(rows / lanes);
-  const quads = wide ? 2 : 1; // vec4 of an access: neighbouring columns of B, consecutive k of A
+  const quads = wide ? 2 : 1; // vec4 of an access: neighboring columns of B, consecutive k of A
   const blocks = columns / quads;
   const place = (c: number) => `column + ${(Math.floor(c / quads) * lanes * quads + c % quads) * 4}u`;
   const sums = (row: number, text: (acc: string, c: number) => string) =>

@@ -20,7 +20,7 @@ export function workgroupTile(
     (i + 1) * threads > tileRows * quadsDeep ? `if (thread + ${i * threads}u < ${tileRows * quadsDeep}u)` : "";
   const bGuard = (i: number) =>
     (i + 1) * threads > tileQuads * quadsDeep ? `if (thread + ${i * threads}u < ${tileQuads * quadsDeep}u)` : "";
-  // A block: vec4 over k, k-major so that threads of one row group read neighbours. B block: vec4
+  // A block: vec4 over k, k-major so that threads of one row group read neighbors. B block: vec4
   // over columns.
   return /* wgsl */ `
 var<workgroup> block_a: array<${vector}, ${tileRows * quadsDeep}>;

@@ -7,7 +7,7 @@ import { policyOf } from "../policy.ts";
  * kernel writes down `fn element(row: u32, column: u32)`, takes the params and constants below, and
  * is run with what {@linkcode elementwise} gives.
  *
- * A workgroup takes LANES_Y rows and TURNS · LANES_X columns, so that lanes read neighbouring
+ * A workgroup takes LANES_Y rows and TURNS · LANES_X columns, so that lanes read neighboring
  * places and no lane divides.
  *
  * Software devices (lavapipe, x → 2x over 2²² numbers): 8 lanes × 16 turns 5.0 GB/s, 64 lanes × 1

@@ -14,7 +14,7 @@ export type Measure = "efficacy" | "generality" | "specificity";
 
 /** CLIP's logits of one picture. */
 export interface JudgedPicture {
-  /** The measure that the picture counts towards. */
+  /** The measure that the picture counts toward. */
   readonly measure: Measure;
   /** Logit of the prompt that the picture was drawn from. */
   readonly own: number;

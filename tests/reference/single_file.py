@@ -56,7 +56,7 @@ def convert(checkpoint, folder):
     }
 
 
-def labelled(checkpoint):
+def labeled(checkpoint):
     """Tensors of the same shapes that tell by their first number which they are, and which row."""
     labels = {}
     for index, (key, tensor) in enumerate(checkpoint.items()):
@@ -72,7 +72,7 @@ for path in map(Path, sys.argv[1:]):
     checkpoint = load_file(path)
     keys = list(checkpoint)
     parts = convert(checkpoint, folder)
-    where = convert(labelled(checkpoint), folder)
+    where = convert(labeled(checkpoint), folder)
     for part, tensors in parts.items():
         base = "model" if part == "text_encoder" else "diffusion_pytorch_model"
         expected = load_file(folder / part / f"{base}.safetensors")

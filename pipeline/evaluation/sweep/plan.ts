@@ -56,9 +56,9 @@ export interface SweepPlan extends SweepSettings {
   readonly jobs: readonly SweepJob[];
 }
 
-/** A prompt of a row, and the measure that its pictures count towards. */
+/** A prompt of a row, and the measure that its pictures count toward. */
 export interface SweepPrompt extends PromptPair {
-  /** The measure that the prompt's pictures count towards. */
+  /** The measure that the prompt's pictures count toward. */
   readonly measure: Measure;
 }
 

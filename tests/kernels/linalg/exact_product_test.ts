@@ -27,7 +27,7 @@ for (const [where, options] of devices) {
       using right = Tensor.from(gpu, b, [k, n]);
       using aSlices = slices(left, { along: "rows", count: 4 });
       using bSlices = slices(right, { along: "columns", count: 4 });
-      // 48-bit products, cancelling by 20 bits: float64 has 33 bits to spare
+      // 48-bit products, canceling by 20 bits: float64 has 33 bits to spare
       const expected = product(a, b, m, k, n);
       using y = exactProduct(aSlices, bSlices);
       assertClose(await y.data(), expected, 3 * 2 ** -24 + 2 ** -35 * 1e6, `[${m}, ${k}, ${n}]`);

@@ -113,7 +113,7 @@ gpuTest(
     const differences = exact.images.map((value, i) => 255 * Math.abs(value - rounded.images[i]));
     const mean = differences.reduce((sum, difference) => sum + difference, 0) / differences.length;
     const largest = differences.reduce((a, b) => Math.max(a, b));
-    // A file's 8 bits move a number by up to half a grey level; 8 levels of 255 are what an eye
+    // A file's 8 bits move a number by up to half a gray level; 8 levels of 255 are what an eye
     // begins to see. Measured: 0.05 and 1.4.
     assert(mean > 0 && mean <= 0.5, `mean difference ${mean} of 255`);
     assert(largest <= 8, `largest difference ${largest} of 255`);
