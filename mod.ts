@@ -76,7 +76,8 @@ export type { EditableModel } from "./pipeline/editing/editable_model.ts";
 
 // Pictures
 export { decodePicture, encodePicture, fromJimp, type JimpImage, type Picture } from "./pipeline/image/picture.ts";
-export { contactSheet, pictureGrid } from "./pipeline/image/contact_sheet.ts";
+export { contactSheet } from "./pipeline/image/contact_sheet.ts";
+export { pictureGrid } from "./pipeline/image/picture_grid.ts";
 export { type LatentFactors, previewFromLatents, stableDiffusionLatentFactors } from "./pipeline/image/preview.ts";
 export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 
