@@ -20,14 +20,9 @@
 export * from "./engine/mod.ts";
 
 // Models
-export {
-  type ActivationType,
-  type LayerStates,
-  type Observer,
-  PromptContext,
-  UNet2DConditionModel,
-  type UNetLoadOptions,
-} from "./pipeline/models/unet.ts";
+export { UNet2DConditionModel, type UNetLoadOptions } from "./pipeline/models/unet.ts";
+export type { ActivationType, Observer } from "./pipeline/models/unet_blocks.ts";
+export { type LayerStates, PromptContext } from "./pipeline/models/prompt_context.ts";
 export { type LoadOptions, Model } from "./pipeline/models/load.ts";
 export { AutoencoderKL } from "./pipeline/models/vae.ts";
 export { CLIPTextModel } from "./pipeline/models/clip_text.ts";

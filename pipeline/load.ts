@@ -8,7 +8,7 @@ import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
 import { componentEntries, componentTable, type PipelineComponents, type PipelineSettings } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
-import type { ActivationType } from "./models/unet.ts";
+import type { ActivationType } from "./models/unet_blocks.ts";
 import { openTunedGpu } from "./tuning_file.ts";
 
 /** How a checkpoint is loaded. */

@@ -6,7 +6,7 @@ import { type EditReport, ModelEdit, type ModelEditOptions } from "./editing/mod
 import type { Attention } from "./layers/attention.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
-import type { LayerStates } from "./models/unet.ts";
+import type { LayerStates } from "./models/prompt_context.ts";
 import { encodeTexts } from "./generation/prompts.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import {

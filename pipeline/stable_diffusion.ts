@@ -28,7 +28,8 @@ import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
 import { type Key, sameKey } from "./models/keyed_slot.ts";
-import type { LayerStates, PromptContext, UNet2DConditionModel } from "./models/unet.ts";
+import type { LayerStates, PromptContext } from "./models/prompt_context.ts";
+import { keptWork, type UNet2DConditionModel } from "./models/unet.ts";
 import type { AutoencoderKL } from "./models/vae.ts";
 import {
   type EncodePromptOptions,
@@ -370,7 +371,7 @@ export class StableDiffusionPipeline implements Disposable {
     call.signal?.throwIfAborted();
     await this.#compile(call);
     const contextKey = this.#contextKey(call);
-    using context = this.unet.lastContext.take(contextKey, () => this.#makeContext(call));
+    using context = keptWork(this.unet).context.take(contextKey, () => this.#makeContext(call));
     using latents = await denoise(this.#initialLatents(call), { ...call, context: context.value, contextKey });
     context.keep();
     const { outputType } = call;

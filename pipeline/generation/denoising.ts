@@ -14,7 +14,8 @@ import {
   TorchGenerator,
 } from "../../schedulers/mod.ts";
 import type { Key, KeyedSlot, Lease } from "../models/keyed_slot.ts";
-import type { PromptContext, UNet2DConditionModel } from "../models/unet.ts";
+import type { PromptContext } from "../models/prompt_context.ts";
+import { keptWork, type UNet2DConditionModel } from "../models/unet.ts";
 
 /**
  * Called while denoising: step from 0, the timestep, and the latents, which live until the callback
@@ -136,7 +137,7 @@ class DenoisingLoop implements Disposable {
       this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, { loraScale: context.loraScale }));
       const [, columns] = this.#times.dims(2);
       const key = contextKey && [...contextKey, guidanceScale, ...latents.shape];
-      const slot = unet.lastPrediction as KeyedSlot<Prediction>;
+      const slot = keptWork(unet).prediction as KeyedSlot<Prediction>;
       this.#prediction = this.#held.use(slot.take(key, () => new Prediction(latents.shape, columns, options)));
     } catch (error) {
       this.#held.dispose();

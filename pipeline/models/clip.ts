@@ -128,7 +128,7 @@ export class CLIPModel extends Model<CLIPConfig> {
    * @throws {PromptError} without prompts
    */
   async score(images: readonly Picture[], prompts: readonly string[]): Promise<Float32Array<ArrayBuffer>> {
-    if (images.length === 0) throw new ImageError("Cannot score pictures without any");
+    if (images.length === 0) throw new ImageError("Cannot score without pictures: give at least one");
     if (prompts.length === 0) throw new PromptError("Cannot score pictures without a prompt to compare them with");
     const pictureEmbeddings = await this.embedImages(images);
     const promptEmbeddings = await this.embedPrompts(prompts);

@@ -12,7 +12,7 @@ import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
 /**
- * CLIP's text transformer: `text_model` in text encoders and in whole CLIP models.
+ * CLIP's text transformer: `text_model` in text encoders and in complete CLIP models.
  */
 export class ClipTextTransformer {
   readonly #tokens: Tensor; // [vocabulary, hidden]
@@ -21,8 +21,8 @@ export class ClipTextTransformer {
   readonly #finalNorm: LayerNorm;
   readonly #config: CLIPTextConfig;
   /**
-   * Embeddings [hidden] of added tokens. They are uploaded with each prompt that uses them: a few
-   * kilobytes.
+   * Embeddings [hidden] of added tokens. They are small and uploaded with each prompt that uses
+   * them.
    */
   readonly #addedTokens = new Map<number, Float32Array>();
 
@@ -41,22 +41,27 @@ export class ClipTextTransformer {
   }
 
   /**
-   * Sets the embedding [hidden] of an id, overriding the table. `undefined` removes it.
+   * Sets the embedding [hidden] of an id, which overrides the table. `undefined` removes it.
    */
   setAddedToken(id: number, embedding: Float32Array | undefined): void {
     const { hiddenSize } = this.#config;
     if (embedding === undefined) this.#addedTokens.delete(id);
     else if (embedding.length !== hiddenSize) {
-      throw new ShapeError(`Cannot add the token ${id} as embeddings are ${hiddenSize} wide: ${embedding.length}`, [[
-        embedding.length,
-      ]]);
+      throw new ShapeError(
+        `Cannot add the token ${id} as embeddings have ${hiddenSize} elements, not ${embedding.length}`,
+        [[
+          embedding.length,
+        ]],
+      );
     } else this.#addedTokens.set(id, Float32Array.from(embedding));
   }
 
   /**
-   * Token ids (rows of one length) to the last hidden states [B, T, hidden] after the final norm,
-   * and their rows at the end-of-text tokens [B, hidden]. `skip` leaves out that many layers at the
-   * end for the states.
+   * Encodes token ids (rows of equal length).
+   *
+   * @param skip number of layers to leave out at the end. It affects only `states`.
+   * @returns `states`, the last hidden states [B, T, hidden] after the final norm, and `pooled`
+   *   [B, hidden], the unskipped states at the end-of-text tokens
    */
   forward(inputIds: readonly (readonly number[])[], skip: number): { states: Tensor; pooled: Tensor } {
     const { gpu } = this.#tokens;
@@ -89,7 +94,8 @@ export class ClipTextTransformer {
     const rows = embedding(this.#tokens, Tensor.from(gpu, Int32Array.from(known), shape));
     const added = [...new Set(ids.filter(isAdded))];
     if (added.length === 0) return rows;
-    // A second lookup, in a table of the prompts' rows followed by the added embeddings.
+    // A second lookup in a table that holds the rows found so far, followed by the added
+    // embeddings.
     const values = new Float32Array(added.length * hiddenSize);
     added.forEach((id, i) => values.set(this.#addedTokens.get(id)!, i * hiddenSize));
     const table = concat([
@@ -101,8 +107,8 @@ export class ClipTextTransformer {
   }
 
   /**
-   * Where a row's text ends; old configurations name id 2 by mistake and mean the largest id (as
-   * transformers reads them).
+   * The position of a row's end-of-text token. For the EOS id 2, which old configurations hold by
+   * mistake, it is the position of the largest id, as in transformers.
    */
   #endOf(row: readonly number[]): number {
     const { eosTokenId } = this.#config;
@@ -121,11 +127,11 @@ export class ClipTextTransformer {
     if (tokens === 0) refuse("there must be at least one");
     if (tokens > maxPositionEmbeddings) refuse(`this text encoder takes ${maxPositionEmbeddings} tokens at most`);
     for (const row of inputIds) {
-      if (row.length !== tokens) refuse(`all rows must be of one length: ${row.length} ≠ ${tokens}`);
+      if (row.length !== tokens) refuse(`all rows must have the same length: ${row.length} ≠ ${tokens}`);
       const stranger = row.find((id) =>
         !(Number.isInteger(id) && id >= 0 && id < vocabSize || this.#addedTokens.has(id))
       );
-      if (stranger !== undefined) refuse(`ids are whole numbers below ${vocabSize}: ${stranger}`);
+      if (stranger !== undefined) refuse(`ids must be whole numbers below ${vocabSize}, not ${stranger}`);
     }
     return tokens;
   }
@@ -187,13 +193,14 @@ export class CLIPTextModel extends Model<CLIPTextConfig> {
   /**
    * Encodes token ids.
    *
-   * @param inputIds rows of one length, at most `config.maxPositionEmbeddings`
-   * @param options.clipSkip how many layers to leave out at the end, as diffusers counts: 1 takes
-   *   the states before the last layer, after the final norm
+   * @param inputIds rows of equal length, at most `config.maxPositionEmbeddings`
+   * @param options.clipSkip number of layers to leave out at the end, as in diffusers: 1 returns
+   *   the output of the penultimate layer, after the final norm. Default: 0.
    * @param options.loraScale factor of the LoRAs. Default: 1.
-   * @returns `lastHiddenState` [B, T, hidden] and `poolerOutput` [B, hidden], the row of the
-   *   end-of-text token without skipping
-   * @throws {ShapeError} for ragged rows, too many tokens, or ids outside the vocabulary
+   * @returns `lastHiddenState` [B, T, hidden], and `poolerOutput` [B, hidden], the output of all
+   *   layers at the end-of-text token
+   * @throws {ShapeError} for rows of different lengths, too many tokens, or ids outside the
+   *   vocabulary
    */
   forward(
     inputIds: readonly (readonly number[])[],
@@ -201,7 +208,9 @@ export class CLIPTextModel extends Model<CLIPTextConfig> {
   ): { lastHiddenState: Tensor; poolerOutput: Tensor } {
     const { clipSkip = 0, loraScale = 1 } = options;
     if (!Number.isInteger(clipSkip) || clipSkip < 0 || clipSkip > this.config.numHiddenLayers) {
-      throw new RangeError(`Cannot skip ${clipSkip} layers of a text encoder that has ${this.config.numHiddenLayers}`);
+      throw new RangeError(
+        `Cannot skip ${clipSkip} layers: clipSkip must be a whole number from 0 to ${this.config.numHiddenLayers}`,
+      );
     }
     const { states, pooled } = this.weights.adapters.scaled(
       loraScale,

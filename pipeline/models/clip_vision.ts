@@ -11,8 +11,8 @@ import type { WeightScope } from "../checkpoint/bind.ts";
 import type { CLIPVisionConfig } from "../checkpoint/diffusers/config/clip.ts";
 
 /**
- * CLIP's vision transformer (arXiv 2103.00020). The tokens are a class token followed by the
- * patches of the picture. `vision_model` in whole CLIP models and safety checkers.
+ * CLIP's vision transformer (arXiv 2103.00020): `vision_model` in CLIP models and safety checkers.
+ * Its tokens are a class token, followed by the patches of the picture.
  */
 export class ClipVisionTransformer {
   readonly #classToken: Tensor; // [hidden]
@@ -29,7 +29,7 @@ export class ClipVisionTransformer {
     this.#classToken = embeddings.get("class_embedding", [hiddenSize]);
     this.#patchWeight = embeddings.get("patch_embedding.weight", [hiddenSize, numChannels, patchSize, patchSize]);
     this.#positions = embeddings.get("position_embedding.weight", [1 + patchesOf(config), hiddenSize]);
-    // sic, in every checkpoint
+    // Misspelled in every checkpoint.
     this.#preNorm = new LayerNorm(w.at("pre_layrnorm"), hiddenSize, layerNormEps);
     this.#encoder = new ClipEncoder(w.at("encoder"), config, { causal: false });
     this.#postNorm = new LayerNorm(w.at("post_layernorm"), hiddenSize, layerNormEps);
@@ -37,17 +37,17 @@ export class ClipVisionTransformer {
   }
 
   /**
-   * Pixel values [B, 3, S, S], as `CLIPImageProcessor` makes them, to the pooled output [B,
-   * hidden]: the class token's last state after the final norm.
+   * Encodes pixel values [B, 3, S, S] from `CLIPImageProcessor`.
    *
-   * @throws {ShapeError} for pictures of another size than the model's
+   * @returns the pooled output [B, hidden]: the class token's last state after the final norm
+   * @throws {ShapeError} if the pictures do not have the model's input size
    */
   forward(pixelValues: Tensor): Tensor {
     const { hiddenSize, numChannels, imageSize } = this.#config;
     const [batch, ...picture] = pixelValues.dims(4);
     if (picture.join() !== [numChannels, imageSize, imageSize].join()) {
       throw new ShapeError(
-        `Cannot look at pixel values [${pixelValues.shape.join(", ")}] as this vision model takes ` +
+        `Cannot encode pixel values [${pixelValues.shape.join(", ")}] as this vision model takes ` +
           `[B, ${numChannels}, ${imageSize}, ${imageSize}]`,
         [pixelValues.shape],
       );

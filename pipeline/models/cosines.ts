@@ -1,9 +1,9 @@
 /**
- * Cosines between all rows of two matrices, in f64: ⟨aᵢ, bⱼ⟩ / (‖aᵢ‖ ‖bⱼ‖).
+ * The cosine similarities ⟨aᵢ, bⱼ⟩ / (‖aᵢ‖ ‖bⱼ‖) between all rows of two matrices, in f64.
  *
  * @param a [n, width]
  * @param b [m, width]
- * @returns [n, m]; 0 where a row is zero, as torch's `normalize` has it
+ * @returns [n, m], row-major; 0 for zero rows, as with torch's `normalize`
  */
 export function cosines(a: Float32Array, b: Float32Array, { width }: { width: number }): Float64Array {
   const [rowsA, rowsB] = [a, b].map((matrix) => normalizedRows(matrix, width));

@@ -1,26 +1,26 @@
-/** What a kept value depends on. Parts are compared one by one, objects by identity. */
+/** Everything that a cached value depends on. Elements are compared by `Object.is`. */
 export type Key = readonly unknown[];
 
-/** A value taken out of a {@linkcode KeyedSlot}, for the time of its use. */
+/** A value taken from a {@linkcode KeyedSlot}. Disposing of the lease ends its use. */
 export interface Lease<T> extends Disposable {
   readonly value: T;
-  /** Puts the value back at the end of its use. Otherwise it is freed. */
+  /** Returns the value to the slot when the lease ends. Without this call it is freed. */
   keep(): void;
 }
 
 /**
- * Keeps the last value that was made, to use it again while its key stays the same. A value in use
- * is out of the slot, so that concurrent users never share one.
+ * A cache of one value. It is reused while its key stays the same. While a value is in use, it is
+ * not in the slot, so concurrent users never share a value.
  */
 export class KeyedSlot<T extends Disposable> implements Disposable {
   #kept: { readonly key: Key; readonly value: T } | undefined;
-  /** Values taken before the last {@linkcode clear} do not come back. */
+  /** Incremented by {@linkcode clear}. Values of an earlier epoch are not returned to the slot. */
   #epoch = 0;
 
   /**
-   * The kept value if its key is `key`, else a new one. A kept value of another key is freed first.
+   * Takes the cached value if its key equals `key`. Otherwise frees it and makes a new value.
    *
-   * @param key `undefined` for a value that must not be kept
+   * @param key `undefined` for a value that must not be cached
    */
   take(key: Key | undefined, make: () => T): Lease<T> {
     const kept = this.#kept;
@@ -41,7 +41,7 @@ export class KeyedSlot<T extends Disposable> implements Disposable {
     };
   }
 
-  /** Frees the kept value, and those in use when their use ends. */
+  /** Frees the cached value. Values in use are freed when their leases end. */
   clear(): void {
     this.#epoch++;
     this.#kept?.value[Symbol.dispose]();
@@ -53,7 +53,7 @@ export class KeyedSlot<T extends Disposable> implements Disposable {
   }
 }
 
-/** Whether two keys have the same parts in the same order. */
+/** Whether two keys have the same elements in the same order. */
 export function sameKey(a: Key, b: Key): boolean {
   return a.length === b.length && a.every((part, i) => Object.is(part, b[i]));
 }

@@ -8,19 +8,19 @@ import { ClipVisionTransformer } from "./clip_vision.ts";
 import { cosines } from "./cosines.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
-/** Concepts that diffusers checks a picture for, and those that make it check more strictly. */
+/** Number of unsafe concepts, and of special-care concepts, which lower the thresholds. */
 const conceptCount = 17, specialCareCount = 3;
 
-/** What is added to the scores of a picture once it comes near a special concept. */
+/** Added to a picture's scores after a special-care concept has matched. */
 const specialAdjustment = 0.01;
 
 /**
- * Scores are rounded to 3 decimals, halves to even, before they are compared with 0: this is the
- * largest that becomes 0.
+ * diffusers rounds scores to 3 decimals, halves to even, and tests whether the result is above 0.
+ * This is the largest score that rounds to 0.
  */
 const largestZero = 0.0005;
 
-/** Embeddings of concepts, and the cosines from which on a picture shows them. */
+/** Embeddings of concepts, and the cosine similarity above which a picture matches each. */
 interface Concepts<T> {
   readonly embeddings: T; // [concepts, projection]
   readonly thresholds: T; // [concepts]
@@ -45,9 +45,9 @@ class Modules {
 }
 
 /**
- * The model that says which pictures are not safe for work (diffusers'
- * `StableDiffusionSafetyChecker`): CLIP's embedding of a picture, compared with embeddings of
- * concepts that its makers published without their names.
+ * Classifies pictures as safe or not safe for work (diffusers' `StableDiffusionSafetyChecker`). It
+ * compares a picture's CLIP embedding with embeddings of unsafe concepts, which were published
+ * without their names.
  *
  * ```ts
  * const folder = "stable-diffusion-v1-4/safety_checker";
@@ -102,7 +102,7 @@ export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
     checkModel(safetyCheckerKind, config, weights);
   }
 
-  /** Reads the concepts back to the host, where they are compared. */
+  /** Reads the concepts back: the comparison runs on the host. */
   static async #create(parts: ModelParts<CLIPConfig, Modules>): Promise<StableDiffusionSafetyChecker> {
     using owned = new DisposableStack();
     owned.use(parts.weights);
@@ -119,15 +119,15 @@ export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
   }
 
   /**
-   * Which pictures show one of the concepts.
+   * Flags the pictures that match an unsafe concept.
    *
-   * A picture is flagged when round(cos − threshold + adjustment, 3 decimals) > 0 for any concept,
-   * where the adjustment is 0.01 for pictures that come near a special concept by the same rule,
-   * and otherwise 0.
+   * A picture matches a concept if round(cos − threshold + adjustment, 3 decimals) > 0. The
+   * adjustment is 0.01 if the picture has matched a special-care concept by the same rule, and
+   * otherwise 0.
    *
-   * @param pixelValues [B, 3, S, S], as `CLIPImageProcessor` makes them
-   * @returns one verdict per picture
-   * @throws {ShapeError} for pictures of another size than the model's
+   * @param pixelValues [B, 3, S, S], from `CLIPImageProcessor`
+   * @returns for each picture, whether it is flagged
+   * @throws {ShapeError} if the pictures do not have the model's input size
    */
   async check(pixelValues: Tensor): Promise<boolean[]> {
     using embeddings = this.embed(pixelValues);
@@ -139,7 +139,7 @@ export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
       let adjustment = 0;
       this.#specialCare.thresholds.forEach((threshold, concept) => {
         const score = specialLikeness[picture * specialCareCount + concept] - threshold + adjustment;
-        // for the special concepts that follow, too
+        // As in diffusers, this also lowers the thresholds of the remaining special-care concepts.
         if (score > largestZero) adjustment = specialAdjustment;
       });
       return this.#concepts.thresholds.some((threshold, concept) =>
@@ -149,20 +149,21 @@ export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
   }
 
   /**
-   * CLIP's embeddings [B, projection] of pixel values [B, 3, S, S]; not normalized. @throws
-   * {ShapeError}
+   * Embeds pixel values [B, 3, S, S] as [B, projection], not normalized.
+   *
+   * @throws {ShapeError} if the pictures do not have the model's input size
    */
   embed(pixelValues: Tensor): Tensor {
     return this.gpu.scope(() => this.#modules.projection.forward(this.#modules.vision.forward(pixelValues)));
   }
 }
 
-/** How a safety checker is loaded. */
+/** Loader of the safety checker. */
 export const safetyCheckerKind: ModelKind<CLIPConfig, Modules> = {
   className: "StableDiffusionSafetyChecker",
   weightsName: "model",
   parseConfig: parseCLIPConfig,
   build: (w, config) => new Modules(w, config),
-  // Old versions of transformers saved the row numbers of the position table.
+  // Old versions of transformers saved the indices of the position table.
   ignore: /position_ids$/,
 };

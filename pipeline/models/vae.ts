@@ -13,7 +13,7 @@ import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
-/** All norms of the autoencoder. */
+/** Epsilon of all norms of the autoencoder. */
 const epsilon = 1e-6;
 
 /** Single-head self-attention over all pixels. The head is as wide as the channels. */
@@ -25,7 +25,7 @@ class VaeAttention {
   readonly #toOut: Linear;
 
   constructor(w: WeightScope, channels: number, groups: number) {
-    // Files from before diffusers 0.17 use other names for the four projections.
+    // diffusers before 0.17 used other names for the four projections.
     const [q, k, v, out] = w.has("query.weight")
       ? ["query", "key", "value", "proj_attn"]
       : ["to_q", "to_k", "to_v", "to_out.0"];
@@ -134,7 +134,10 @@ class Decoder {
     this.#convOut = new Conv2d(w.at("conv_out"), widths[last], config.outChannels, { padding: 1 });
   }
 
-  /** Each layer has a scope of its own: at full size each writes at least 128 MiB. */
+  /**
+   * Each layer has its own scope, so that its input is freed at once: at full size, a layer's
+   * output takes at least 128 MiB.
+   */
   forward(latents: Tensor): Tensor {
     const { gpu } = latents;
     let x = gpu.scope(() => this.#mid.forward(this.#convIn.forward(latents))); // [B, C, h, w]
@@ -168,7 +171,8 @@ class Modules {
 }
 
 /**
- * Stable Diffusion's autoencoder between pictures and latents (diffusers' `AutoencoderKL`).
+ * Stable Diffusion's autoencoder, which maps pictures to latents and back (diffusers'
+ * `AutoencoderKL`).
  *
  * ```ts
  * using vae = await AutoencoderKL.fromPretrained("models/pocket/vae", { gpu });
@@ -218,8 +222,8 @@ export class AutoencoderKL extends Model<AutoencoderKLConfig> {
   }
 
   /**
-   * Encodes a picture as a diagonal Gaussian over latents. They are unscaled: multiply a sample by
-   * `config.scalingFactor` for the UNet.
+   * Encodes a picture as a diagonal Gaussian distribution of latents. Multiply a sample by
+   * `config.scalingFactor` before passing it to the UNet.
    *
    * @param image [B, 3, H, W] in -1…1, sides divisible by {@linkcode spatialScale}
    * @returns mean and log-variance (clamped to -30…20), each [B, 4, h, w]

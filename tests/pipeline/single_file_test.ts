@@ -59,7 +59,7 @@ gpuTest("a single file without a tokenizer says how to give one; what was loaded
     await assertRejects(
       () => StableDiffusionPipeline.fromSingleFile(file, options),
       CheckpointError,
-      "give the option tokenizer, a folder with vocab.json and merges.txt",
+      "set the option tokenizer to a folder with vocab.json and merges.txt",
     );
     // Without the minis' own settings the shapes are read as those of published models, which do
     // not fit.
