@@ -28,19 +28,19 @@ export interface PipelineComponents {
   /** Plans the denoising steps. */
   readonly scheduler: Scheduler;
   /**
-   * Flags pictures that are not safe for work; flagged pictures become black. `null` goes without
-   * on purpose, which warns once.
+   * Flags pictures that are not safe for work; flagged pictures become black. `null` explicitly
+   * disables the check, with one warning.
    */
   readonly safetyChecker?: StableDiffusionSafetyChecker | null;
   /** Prepares pictures for the safety checker. */
   readonly featureExtractor?: CLIPImageProcessor | null;
 }
 
-/** Settings of a pipeline beside its components. */
+/** Settings of a pipeline other than its components. */
 export interface PipelineSettings {
   /**
-   * Whether going without a safety checker deserves a warning. Default: true where `safetyChecker`
-   * is given, `null` included.
+   * Whether to warn about a missing safety checker. Default: true if `safetyChecker` is given, even
+   * as `null`.
    */
   readonly requiresSafetyChecker?: boolean;
 }
@@ -85,38 +85,14 @@ export const componentTable: {
     load: loadScheduler,
     files: (scheduler) => ({ "scheduler_config.json": scheduler }),
   },
-  textEncoder: {
-    folder: "text_encoder",
-    library: "transformers",
-    className: () => textEncoderKind.className,
-    isRequired: true,
-    kind: textEncoderKind,
-    load: (folder, options) => CLIPTextModel.fromPretrained(folder, options),
-  },
-  unet: {
-    folder: "unet",
-    library: "diffusers",
-    className: () => unetKind.className,
-    isRequired: true,
-    kind: unetKind,
-    load: (folder, options) => UNet2DConditionModel.fromPretrained(folder, options),
-  },
-  vae: {
-    folder: "vae",
-    library: "diffusers",
-    className: () => vaeKind.className,
-    isRequired: true,
-    kind: vaeKind,
-    load: (folder, options) => AutoencoderKL.fromPretrained(folder, options),
-  },
-  safetyChecker: {
-    folder: "safety_checker",
+  textEncoder: modelEntry("text_encoder", CLIPTextModel, { library: "transformers", kind: textEncoderKind }),
+  unet: modelEntry("unet", UNet2DConditionModel, { library: "diffusers", kind: unetKind }),
+  vae: modelEntry("vae", AutoencoderKL, { library: "diffusers", kind: vaeKind }),
+  safetyChecker: modelEntry("safety_checker", StableDiffusionSafetyChecker, {
     library: "stable_diffusion",
-    className: () => safetyCheckerKind.className,
-    isRequired: false,
     kind: safetyCheckerKind,
-    load: (folder, options) => StableDiffusionSafetyChecker.fromPretrained(folder, options),
-  },
+    isRequired: false,
+  }),
   featureExtractor: {
     folder: "feature_extractor",
     library: "transformers",
@@ -127,12 +103,33 @@ export const componentTable: {
   },
 };
 
+/** The row of a component with weights. */
+function modelEntry<Component>(
+  folder: ComponentName,
+  model: { fromPretrained(directory: FileTree, options: UNetLoadOptions): Promise<Component> },
+  { library, kind, isRequired = true }: {
+    library: ComponentEntry<Component>["library"];
+    kind: ModelKind<unknown, unknown>;
+    isRequired?: boolean;
+  },
+): ComponentEntry<Component> {
+  const { className } = kind;
+  return {
+    folder,
+    library,
+    className: () => className,
+    isRequired,
+    kind,
+    load: (directory, options) => model.fromPretrained(directory, options),
+  };
+}
+
 /** The rows of {@linkcode componentTable} with their keys. */
 export const componentEntries: readonly (readonly [ComponentKey, ComponentEntry<unknown>])[] = Object.entries(
   componentTable,
 ) as [ComponentKey, ComponentEntry<unknown>][];
 
-/** The components of a pipeline, or of anything that has them under these names. */
+/** Copies the components from a pipeline or another object. */
 export function pickComponents(source: PipelineComponents): PipelineComponents {
   return Object.fromEntries(
     componentEntries.map(([key]) => [key, source[key]]),

@@ -7,7 +7,7 @@
 import { intToRGBA, Jimp } from "jimp";
 import { ImageError } from "./errors.ts";
 import { type JimpImage, type Picture, toJimp } from "./picture.ts";
-import { breakLines, type Density, loadFaces, printLines, textHeight } from "./sheet_text.ts";
+import { breakLines, loadFaces, printLines, textHeight } from "./sheet_text.ts";
 
 /** One picture of a sheet. */
 export interface SheetCell {
@@ -48,7 +48,7 @@ export interface SheetOptions {
    * Image pixels per layout pixel. With density 2, a sheet shown at half its pixel size is sharp on
    * high-density screens. Default: 2.
    */
-  readonly density?: Density;
+  readonly density?: 1 | 2;
 }
 
 const paper = 0xfafaf7ff;
