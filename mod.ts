@@ -59,6 +59,7 @@ export {
 export { type EditReport, type LayerChange, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
 export { EditStack, type StackEntry } from "./pipeline/editing/edit_stack.ts";
 export { EditOperator, type OperatorReport } from "./pipeline/editing/operator.ts";
+export { parseEditPairs } from "./pipeline/editing/prompts/pair_file.ts";
 export type { EditPair, EditRecipe, WeightedPrompt } from "./pipeline/editing/prompts/recipe.ts";
 export {
   type Foretold,

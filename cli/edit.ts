@@ -1,12 +1,13 @@
 import { type EditReport, ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
+import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
 import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { editLine } from "./edit_line.ts";
-import { pairsOfFile, pairsOfFlags } from "./edit_pairs.ts";
+import { pairsOfFlags } from "./edit_pairs.ts";
 import { writeBeforeAfterSheet } from "./sheet.ts";
 
 /** `bluerose edit`: solves one edit from one or more pairs; draws, reports and saves it. */
@@ -111,7 +112,9 @@ export const command: Command = defineCommand({
   ],
   async run(values) {
     const { source, destination, preserve, preserveWeight, lambda: lamb } = values;
-    const fromFile = values.pairs === undefined ? [] : pairsOfFile(await Deno.readTextFile(values.pairs), values.pairs);
+    const fromFile = values.pairs === undefined
+      ? []
+      : parseEditPairs(await Deno.readTextFile(values.pairs), values.pairs);
     const pairs = [...pairsOfFlags(source, destination), ...fromFile];
     if (pairs.length === 0) {
       throw new ArgumentError("Cannot edit without a pair of prompts: give --source and --destination, or --pairs", {

@@ -53,7 +53,7 @@ export const command: Command = defineCommand({
   async run(values) {
     const { seeds, seed: firstSeed, steps, cfgScale: guidance, batchSize, edits, related, unrelated } = values;
     const lambdas = values.lambda.length === 0 ? [0.001, 0.01, 0.1, 1, 10] : values.lambda.map(positive);
-    const all = parseEditCases(JSON.parse(await Deno.readTextFile(values.cases)), values.cases);
+    const all = parseEditCases(await Deno.readTextFile(values.cases), values.cases);
     const cases = limitCases(all, { edits, related, unrelated });
     using interrupt = onInterrupt();
     using pipe = await openPipeline(values);

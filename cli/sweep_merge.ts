@@ -22,7 +22,9 @@ export const command: Command = defineCommand({
   async run({ partial, json }, { positionals: [planPath, ...paths] }) {
     const { plan, fingerprint } = await parsePlan(await Deno.readFile(planPath), planPath);
     const results: SweepResult[] = [];
-    for (const path of paths) results.push(...parseResults(await Deno.readFile(path), { path, fingerprint }).results);
+    for (const path of paths) {
+      results.push(...parseResults(await Deno.readFile(path), { path, plan, fingerprint }).results);
+    }
     const summary = mergeResults(plan, results);
     const { missing, planned, measures, f, edits } = summary;
     if (results.length === 0 || (missing > 0 && !partial)) {

@@ -35,7 +35,7 @@ export const command: Command = defineCommand({
   examples: [{ line: "sweep run plan.json --shard 2/8 -o part2.jsonl", says: "the second of eight shards" }],
   async run({ shard, output, batchSize, pictures, offline }, { positionals: [planPath] }) {
     const { plan, fingerprint } = await parsePlan(await Deno.readFile(planPath), planPath);
-    const results = await readResume(output, fingerprint);
+    const results = await readResume(output, { plan, fingerprint });
     const jobs = pendingJobs(plan, jobsOfShard(plan.jobs, parseShard(shard)), results);
     const total = jobs.reduce((sum, { prompts }) => sum + prompts.length, 0);
     if (total === 0) return console.log(`${output}: complete, nothing to draw`);
@@ -63,10 +63,10 @@ function parseShard(shard: string): { index: number; count: number } {
 }
 
 /** The results in an existing file; an incomplete last line is removed from it. */
-async function readResume(path: string, fingerprint: string): Promise<SweepResult[]> {
+async function readResume(path: string, expected: { plan: SweepPlan; fingerprint: string }): Promise<SweepResult[]> {
   const exists = await Deno.stat(path).then(() => true, () => false);
   if (!exists) return [];
-  const { results, completeBytes } = parseResults(await Deno.readFile(path), { path, fingerprint });
+  const { results, completeBytes } = parseResults(await Deno.readFile(path), { path, ...expected });
   await Deno.truncate(path, completeBytes);
   return results;
 }

@@ -105,6 +105,20 @@ export class AdapterError extends CheckpointError {
   }
 }
 
+/** A data file (a list of pairs or test cases) does not have the form that it must have. */
+export class DataError extends Error {
+  /** The name of the class. */
+  override name = "DataError";
+  /** The file that the error is about. */
+  readonly source: string;
+
+  /** Keeps the details as fields. */
+  constructor(message: string, details: { source: string; cause?: unknown }) {
+    super(message, { cause: details.cause });
+    this.source = details.source;
+  }
+}
+
 /** A prompt, token or token id that the tokenizer cannot process. */
 export class PromptError extends RangeError {
   /** The name of the class. */

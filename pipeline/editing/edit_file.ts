@@ -6,8 +6,11 @@ import { fileSource } from "../checkpoint/source/disk.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import { saveSafetensors } from "../checkpoint/save.ts";
 import { computedEntry } from "../checkpoint/safetensors/tensor_stream.ts";
+import * as v from "valibot";
+import { anyText, fields, finite, oneOf, positive, type Schema, validateJson, whole } from "../schema.ts";
 import type { OperatorReport } from "./operator.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
+import { recipeSchema } from "./prompts/recipe_schema.ts";
 
 /** The format's name in the metadata. Readers refuse others. */
 const format = "blue-rose-edit-1";
@@ -67,12 +70,32 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
   if (!fits || probe.length !== width) {
     throw new EditError(`Cannot read the edit ${name} as its factors do not fit each other: left [${rank}, ${width}]`);
   }
-  const { recipe, report } = metadata;
-  try {
-    return { name, width, rank, left, right, probe, recipe: JSON.parse(recipe), report: JSON.parse(report) };
-  } catch (cause) {
-    throw new EditError(`Cannot read the edit ${name} as its recipe is not JSON: ${(cause as Error).message}`, {
-      cause,
-    });
+  for (const [key, factor] of Object.entries({ left, right, probe })) {
+    const at = factor?.findIndex((value) => !Number.isFinite(value)) ?? -1;
+    if (at >= 0) throw new EditError(`Cannot use the edit ${name} as ${factor![at]} stands in its tensor "${key}"`);
   }
+  const part = <T>(key: string, schema: Schema<T>): T =>
+    validateJson(
+      schema,
+      metadata[key] ?? "",
+      (reason) => new EditError(`Cannot read the edit ${name} as its ${key} is malformed: ${reason}`),
+    );
+  const recipe = part("recipe", recipeSchema), report = part("report", reportSchema);
+  return { name, width, rank, left, right, probe, recipe, report };
 }
+
+/** A number of a report. JSON writes NaN and Infinity as null. */
+const reported: Schema<number> = v.nullable(finite(), NaN);
+const reportSchema: Schema<OperatorReport> = fields({
+  rows: whole(0, Number.MAX_SAFE_INTEGER),
+  mergedRows: whole(0, Number.MAX_SAFE_INTEGER),
+  rank: whole(0, Number.MAX_SAFE_INTEGER),
+  route: oneOf("tokens", "channels"),
+  precision: oneOf("f64", "f32 refined"),
+  lamb: positive(),
+  conditionEstimate: reported,
+  residual: reported,
+  relativeSize: reported,
+  ms: reported,
+  limitedBy: anyText(),
+});

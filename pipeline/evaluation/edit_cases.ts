@@ -4,6 +4,10 @@
  * @module
  */
 
+import * as v from "valibot";
+import { DataError } from "../errors.ts";
+import { fields, listOf, type Schema, text, validateJson } from "../schema.ts";
+
 /** A prompt, and the same prompt with the words that the edit adds. */
 export interface PromptPair {
   /** The prompt without the edit's words. */
@@ -36,38 +40,37 @@ export interface CaseLimits {
   readonly unrelated?: number;
 }
 
+const pairSchema: Schema<PromptPair> = fields({ prompt: text(), edited: text() });
+const maxPrompts = 10_000;
+
+/** The prompts of an edit, as they stand in case files and plans. */
+export const testedEditSchema: Schema<Omit<EditCase, "preserve">> = fields({
+  source: text(),
+  destination: text(),
+  related: listOf(pairSchema, { max: maxPrompts }),
+  unrelated: listOf(pairSchema, { max: maxPrompts }),
+});
+
+const casesSchema: Schema<EditCase[]> = listOf(
+  v.intersect([
+    testedEditSchema,
+    fields({ preserve: v.optional(listOf(text(), { max: maxPrompts }), []) }),
+  ]),
+  { max: 100_000 },
+);
+
 /**
- * Validates parsed JSON: an array of objects with the fields of {@linkcode EditCase}; `preserve` is
- * optional.
+ * Parses a JSON file of cases: an array of objects with the fields of {@linkcode EditCase};
+ * `preserve` is optional.
  *
- * @param name name of the JSON in error messages
- * @throws {TypeError} when a field is missing or has the wrong type; the message names the field
+ * @param content the file's text
+ * @param name the file's name, for messages
+ * @throws {DataError} when the text is not JSON, or a field is missing or has the wrong type; the
+ *   message names the field
  */
-export function parseEditCases(json: unknown, name: string): EditCase[] {
-  const refuse = (place: string, needs: string, value: unknown): never => {
-    throw new TypeError(`Cannot use ${name}: ${place} must be ${needs}, not ${JSON.stringify(value) ?? "undefined"}`);
-  };
-  const text = (value: unknown, place: string): string =>
-    typeof value === "string" && value !== "" ? value : refuse(place, "a non-empty string", value);
-  const list = (value: unknown, place: string): unknown[] =>
-    Array.isArray(value) ? value : refuse(place, "an array", value);
-  const fields = (value: unknown, place: string): Record<string, unknown> =>
-    value !== null && typeof value === "object" ? value as Record<string, unknown> : refuse(place, "an object", value);
-  const pairs = (value: unknown, place: string) =>
-    list(value, place).map((item, i) => {
-      const { prompt, edited } = fields(item, `${place}[${i}]`);
-      return { prompt: text(prompt, `${place}[${i}].prompt`), edited: text(edited, `${place}[${i}].edited`) };
-    });
-  return list(json, "the document").map((item, i) => {
-    const { source, destination, related, unrelated, preserve } = fields(item, `[${i}]`);
-    return {
-      source: text(source, `[${i}].source`),
-      destination: text(destination, `[${i}].destination`),
-      related: pairs(related, `[${i}].related`),
-      unrelated: pairs(unrelated, `[${i}].unrelated`),
-      preserve: list(preserve ?? [], `[${i}].preserve`).map((prompt, k) => text(prompt, `[${i}].preserve[${k}]`)),
-    };
-  });
+export function parseEditCases(content: string, name: string): EditCase[] {
+  const refuse = (reason: string) => new DataError(`Cannot use ${name} as cases: ${reason}`, { source: name });
+  return validateJson(casesSchema, content, refuse);
 }
 
 /** The first `edits` cases, each with its first related and unrelated prompts. */

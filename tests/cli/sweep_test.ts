@@ -101,7 +101,16 @@ Deno.test("sweep rejects data without pairs, shards out of range and results of 
   await Deno.writeTextFile(at("data.csv"), csv);
   const plan = ["sweep", "plan", "--data", at("data.csv"), "--seeds", "1", "-o", at("plan.json")];
   assertEquals((await run(...plan)).code, 0);
-  const stranger = { plan: "another", row: 0, seed: 0, measure: "efficacy", prompt: "A rose", logits: [0, 1] };
+  const stranger = {
+    plan: "0123456789abcdef",
+    row: 0,
+    seed: 0,
+    measure: "efficacy",
+    prompt: "a",
+    edited: "b",
+    logits: [1, 2],
+    fits: "destination",
+  };
   await Deno.writeTextFile(at("other.jsonl"), JSON.stringify(stranger) + "\n");
   const cases: [args: string[], code: number, message: string][] = [
     [["sweep"], 2, "the step must be plan, run or merge"],

@@ -4,9 +4,22 @@
  *
  * @module
  */
+import * as v from "valibot";
+import {
+  boolean,
+  fields,
+  finite,
+  listOf,
+  oneOf,
+  positive,
+  type Schema,
+  text,
+  validateJson,
+  whole,
+} from "../../schema.ts";
 import { type CsvTable, parseCsv } from "../../text/csv.ts";
-import type { PromptPair } from "../edit_cases.ts";
-import type { SweepPlan, SweepResult, SweepRow } from "./plan.ts";
+import { type PromptPair, testedEditSchema } from "../edit_cases.ts";
+import { fitOf, pictureKey, plannedPictures, type SweepPlan, type SweepResult, type SweepRow } from "./plan.ts";
 
 /** A file of a sweep is malformed or belongs to another plan, or results are missing. */
 export class SweepError extends Error {
@@ -73,6 +86,34 @@ export function formatPlan(plan: SweepPlan): string {
   return JSON.stringify(plan, null, 1) + "\n";
 }
 
+const planSchema: Schema<SweepPlan> = v.pipe(
+  fields({
+    format: oneOf("blue-rose-sweep-1"),
+    model: text(),
+    variant: v.optional(text()),
+    clip: text(),
+    method: oneOf("edit", "baseline", "oracle"),
+    lambda: positive(),
+    valuesOnly: boolean(),
+    steps: whole(1, 10_000),
+    cfgScale: finite(),
+    samplingMethod: v.optional(text()),
+    rows: listOf(testedEditSchema, { max: 1_000_000 }),
+    jobs: listOf(
+      fields({ row: whole(0, 1_000_000), seed: whole(0, Number.MAX_SAFE_INTEGER) }),
+      { max: 10_000_000 },
+    ),
+  }),
+  v.rawCheck(({ dataset, addIssue }) => {
+    if (!dataset.typed) return;
+    const { rows, jobs } = dataset.value;
+    const i = jobs.findIndex(({ row }) => row >= rows.length);
+    if (i >= 0) {
+      addIssue({ message: `consistent: jobs[${i}] is of row ${jobs[i].row} of ${rows.length}`, input: rows.length });
+    }
+  }),
+);
+
 /**
  * Parses a plan file.
  *
@@ -84,23 +125,12 @@ export async function parsePlan(
   bytes: Uint8Array<ArrayBuffer>,
   path: string,
 ): Promise<{ plan: SweepPlan; fingerprint: string }> {
-  let plan: SweepPlan;
-  try {
-    plan = JSON.parse(new TextDecoder().decode(bytes));
-  } catch (cause) {
-    throw new SweepError(`Cannot read the plan ${path}: it must be JSON (${(cause as Error).message})`, {
-      path,
-      cause,
-    });
-  }
-  if (plan?.format !== "blue-rose-sweep-1") {
-    throw new SweepError(
-      `Cannot read the plan ${path}: its format must be "blue-rose-sweep-1", not ${
-        JSON.stringify(plan?.format ?? null)
-      }. Write one with bluerose sweep plan`,
-      { path },
-    );
-  }
+  const plan = validateJson(
+    planSchema,
+    new TextDecoder().decode(bytes),
+    (reason) =>
+      new SweepError(`Cannot read the plan ${path}: ${reason}. Write a plan with bluerose sweep plan`, { path }),
+  );
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return { plan, fingerprint: digest.toHex().slice(0, 16) };
 }
@@ -110,33 +140,53 @@ export function formatResult(result: SweepResult): string {
   return JSON.stringify(result) + "\n";
 }
 
+const resultSchema: Schema<SweepResult> = fields({
+  plan: text(),
+  row: whole(0, 1_000_000),
+  seed: whole(0, Number.MAX_SAFE_INTEGER),
+  measure: oneOf("efficacy", "generality", "specificity"),
+  prompt: text(),
+  edited: text(),
+  logits: v.tuple([finite(), finite()], "a list of two logits"),
+  fits: oneOf("source", "destination"),
+});
+
 /**
  * Parses a results file. An incomplete last line, left by a run that was stopped while writing, is
  * ignored.
  *
  * @param options.path name of the file, for error messages
- * @param options.fingerprint fingerprint of the plan that the results must belong to
+ * @param options.plan the plan that the results must belong to
+ * @param options.fingerprint the plan's fingerprint
  * @returns the results, and the number of bytes that the complete lines take
- * @throws {SweepError} when a line is not JSON or belongs to another plan
+ * @throws {SweepError} when a line is not a result of a picture that the plan asks for, or the file
+ *   is not a results file
  */
 export function parseResults(
   bytes: Uint8Array,
-  { path, fingerprint }: { path: string; fingerprint: string },
+  { path, plan, fingerprint }: { path: string; plan: SweepPlan; fingerprint: string },
 ): { results: SweepResult[]; completeBytes: number } {
   const completeBytes = bytes.lastIndexOf("\n".charCodeAt(0)) + 1;
   const lines = new TextDecoder().decode(bytes.subarray(0, completeBytes)).split("\n").slice(0, -1);
+  const incomplete = new TextDecoder().decode(bytes.subarray(completeBytes));
+  const beginning = `{"plan":"${fingerprint}"`; // of each line that formatResult() writes for this plan
+  if (!beginning.startsWith(incomplete) && !incomplete.startsWith(beginning)) {
+    throw new SweepError(`Cannot use ${path} as results: its last line does not come from this plan`, { path });
+  }
+  const planned = plannedPictures(plan);
   const results = lines.map((line, i): SweepResult => {
-    let result: SweepResult;
-    try {
-      result = JSON.parse(line);
-    } catch (cause) {
-      throw new SweepError(`Cannot read the results ${path}: line ${i + 1} is not JSON`, { path, cause });
+    const refuse = (reason: string) =>
+      new SweepError(`Cannot use the results ${path}: line ${i + 1}: ${reason}`, { path });
+    const result = validateJson(resultSchema, line, refuse);
+    if (result.plan !== fingerprint) {
+      throw refuse(`it belongs to another plan (${JSON.stringify(result.plan)}, not "${fingerprint}")`);
     }
-    if (result.plan === fingerprint) return result;
-    throw new SweepError(
-      `Cannot use the results ${path}: line ${i + 1} belongs to another plan (${result.plan}, not ${fingerprint})`,
-      { path },
-    );
+    if (planned.get(pictureKey(result)) !== result.edited) throw refuse("the plan asks for no such picture");
+    const [own, edited] = result.logits;
+    if (result.fits !== fitOf(own, edited)) {
+      throw refuse(`its logits [${own}, ${edited}] do not fit the ${result.fits}`);
+    }
+    return result;
   });
   return { results, completeBytes };
 }

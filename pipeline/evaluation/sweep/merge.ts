@@ -58,7 +58,7 @@ export function mergeResults(plan: SweepPlan, results: readonly SweepResult[]): 
       return { source, destination, efficacy, generality, specificity };
     }),
     planned: planned.size,
-    missing: planned.difference(byPicture).size,
+    missing: [...planned.keys()].filter((key) => !byPicture.has(key)).length,
   };
 }
 

@@ -128,11 +128,18 @@ export function pictureKey(
   return JSON.stringify([row, seed, measure, prompt]);
 }
 
-/** The keys of all pictures of a plan. */
-export function plannedPictures({ rows, jobs }: Pick<SweepPlan, "rows" | "jobs">): Set<string> {
-  return new Set(
-    jobs.flatMap(({ row, seed }) => promptsOfRow(rows[row]).map((prompt) => pictureKey({ row, seed, ...prompt }))),
-  );
+/** The keys of all pictures of a plan, with the edited prompt that each is compared with. */
+export function plannedPictures({ rows, jobs }: Pick<SweepPlan, "rows" | "jobs">): Map<string, string> {
+  const planned = new Map<string, string>();
+  for (const { row, seed } of jobs) {
+    for (const prompt of promptsOfRow(rows[row])) planned.set(pictureKey({ row, seed, ...prompt }), prompt.edited);
+  }
+  return planned;
+}
+
+/** Which prompt a picture fits, by its logits for the picture's own and its edited prompt. */
+export function fitOf(own: number, edited: number): SweepResult["fits"] {
+  return edited > own ? "destination" : "source";
 }
 
 /**

@@ -9,7 +9,7 @@ import type { Picture } from "../../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
 import type { Judge } from "../evaluate_edits.ts";
-import type { PendingJob, SweepPlan, SweepPrompt, SweepResult } from "./plan.ts";
+import { fitOf, type PendingJob, type SweepPlan, type SweepPrompt, type SweepResult } from "./plan.ts";
 
 /** A picture with its result. */
 export interface ScoredPicture {
@@ -53,7 +53,7 @@ export async function* runSweep(
       for (const [i, picture] of pictures.entries()) {
         const { measure, prompt, edited } = prompts[i];
         const [own, other] = await judge.score([picture], [prompt, edited]);
-        const fits = other > own ? "destination" : "source";
+        const fits = fitOf(own, other);
         const logits = [own, other] as const;
         scored.push({ picture, result: { plan: fingerprint, row, seed, measure, prompt, edited, logits, fits } });
       }

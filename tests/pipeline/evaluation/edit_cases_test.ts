@@ -3,10 +3,11 @@ import { alignPrompts } from "../../../pipeline/editing/prompts/alignment.ts";
 import { limitCases, parseEditCases } from "../../../pipeline/evaluation/edit_cases.ts";
 import { editGrid, picturesOfGrid } from "../../../pipeline/evaluation/evaluate_edits.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
+import { DataError } from "../../../pipeline/errors.ts";
 import { CLIPTokenizer } from "../../../pipeline/text/tokenizer.ts";
 import { pocket } from "../../paths.ts";
 
-const cases = parseEditCases(JSON.parse(await Deno.readTextFile(`${pocket}/evaluation/edits.json`)), "edits.json");
+const cases = parseEditCases(await Deno.readTextFile(`${pocket}/evaluation/edits.json`), "edits.json");
 
 Deno.test("the embedded model's ten cases align, and no case preserves a prompt that it should change", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(await directoryTree(`${pocket}/tokenizer`));
@@ -33,19 +34,19 @@ Deno.test("limitCases() takes the first edits with their first prompts; without 
 
 Deno.test("parseEditCases() names the field that is missing or has the wrong type", () => {
   const good = { source: "a rose", destination: "a blue rose", related: [], unrelated: [] };
-  assertEquals(parseEditCases([good], "x.json"), [{ ...good, preserve: [] }]);
+  assertEquals(parseEditCases(JSON.stringify([good]), "x.json"), [{ ...good, preserve: [] }]);
   const wrong: [json: unknown, message: string][] = [
-    [{}, "x.json: the document must be an array, not {}"],
+    [{}, "x.json as cases: it must be a list of at most 100000, not {}"],
     [[good, null], "[1] must be an object, not null"],
-    [[{ ...good, source: "" }], '[0].source must be a non-empty string, not ""'],
-    [[{ ...good, related: "a rose" }], '[0].related must be an array, not "a rose"'],
-    [
-      [{ ...good, unrelated: [{ prompt: "a cat" }] }],
-      "[0].unrelated[0].edited must be a non-empty string, not undefined",
-    ],
-    [[{ ...good, preserve: [3] }], "[0].preserve[0] must be a non-empty string, not 3"],
+    [[{ ...good, source: "" }], "[0].source must be a string of 1 to 100000 characters, not"],
+    [[{ ...good, related: "a rose" }], '[0].related must be a list of at most 10000, not "a rose"'],
+    [[{ ...good, unrelated: [{ prompt: "a cat" }] }], "[0].unrelated[0].edited is missing"],
+    [[{ ...good, preserve: [3] }], "[0].preserve[0] must be a string of 1 to 100000 characters, not 3"],
   ];
-  for (const [json, message] of wrong) assertThrows(() => parseEditCases(json, "x.json"), TypeError, message);
+  for (const [json, message] of wrong) {
+    assertThrows(() => parseEditCases(JSON.stringify(json), "x.json"), DataError, message);
+  }
+  assertThrows(() => parseEditCases("[", "x.json"), DataError, "it must be JSON");
 });
 
 Deno.test("editGrid() lists the unedited model, then each λ in ascending order, without and with preserved prompts", () => {
