@@ -6,6 +6,7 @@ import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
+import { SurplusKeys } from "./checkpoint/surplus.ts";
 import { componentEntries, componentTable, type PipelineComponents, type PipelineSettings } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
@@ -78,16 +79,19 @@ export async function loadPipeline<P>(
   const gpu = options.gpu ?? owned.use(await openTunedGpu());
   const variantOf = await variantsOf(tree, variant);
   const components: Record<string, unknown> = {};
+  const surplus = new SurplusKeys();
   for (const [key, { folder, load }] of wanted) {
     const component = await load(tree.subtree(folder), {
       gpu,
       activations,
       variant: variantOf(folder),
+      surplus,
       onProgress: (doneBytes, totalBytes) => onProgress?.(folder, doneBytes, totalBytes),
     });
     if (isDisposable(component)) owned.use(component);
     components[key] = component;
   }
+  surplus.warn(tree.name);
   // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint
   // requires.
   const requiresSafetyChecker = index.requiresSafetyChecker || skipped.length > 0 && hasChecker;

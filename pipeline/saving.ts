@@ -4,8 +4,11 @@ import { CheckpointError } from "./errors.ts";
 import { diffusersVersion } from "./checkpoint/ldm/config.ts";
 import { type PartEntries, singleFileEntries } from "./checkpoint/ldm/single_file_entries.ts";
 import type { ConfigJson, ModelOrigin } from "./checkpoint/source/origin.ts";
+import { isFloat8 } from "./checkpoint/safetensors/float8.ts";
+import type { SafetensorsDtype } from "./checkpoint/safetensors/format.ts";
 import { tensorBytes, type TensorEntry } from "./checkpoint/safetensors/writer.ts";
 import type { Weights } from "./checkpoint/safetensors/weights.ts";
+import { checkModel, type ModelKind } from "./models/load.ts";
 import { type FolderWriter, liesIn, saveSafetensors, writeFolderAtomically } from "./checkpoint/save.ts";
 import { writeModelWeights } from "./checkpoint/safetensors/sharding.ts";
 import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./checkpoint/safetensors/tensor_stream.ts";
@@ -64,9 +67,9 @@ export async function saveFolder(
   await refuseOwnSource(models.map(({ part }) => part as Savable), directory);
   using open = new DisposableStack();
   const parts: Record<string, OpenPart> = {};
-  for (const { folder, part } of models) {
+  for (const { folder, kind, part } of models) {
     const edited = part === components.unet ? bakedKeys(components, baked) : new Map();
-    parts[folder] = open.adopt(await openPart(folder, part as Savable, dtype, edited), closePart);
+    parts[folder] = open.adopt(await openPart(folder, kind!, part as Savable, dtype, edited), closePart);
   }
   const report = progress(Object.values(parts).flatMap(({ entries }) => entries), onProgress);
   await writeFolderAtomically(directory, { overwrite }, async (writer) => {
@@ -101,12 +104,14 @@ export async function saveSingleFile(
   const { textEncoder, unet, vae, scheduler } = components;
   await refuseOwnSource([textEncoder, unet, vae], path);
   using open = new DisposableStack();
-  const part = async (name: string, model: Savable, edited: BakedWeights = new Map()) =>
-    open.adopt(await openPart(name, model, dtype, edited), closePart);
+  const part = async (key: "textEncoder" | "unet" | "vae", model: Savable, edited: BakedWeights = new Map()) => {
+    const { folder, kind } = componentTable[key];
+    return open.adopt(await openPart(folder, kind!, model, dtype, edited), closePart);
+  };
   const entries = singleFileEntries({
-    textEncoder: await part(componentTable.textEncoder.folder, textEncoder),
-    unet: await part(componentTable.unet.folder, unet, bakedKeys(components, baked)),
-    vae: await part(componentTable.vae.folder, vae),
+    textEncoder: await part("textEncoder", textEncoder),
+    unet: await part("unet", unet, bakedKeys(components, baked)),
+    vae: await part("vae", vae),
     predictionType: scheduler.config.prediction_type,
   });
   await saveSafetensors(path, entries.map(progress(entries, onProgress)), { metadata: { format: "pt" } });
@@ -119,8 +124,10 @@ function closePart({ weights }: OpenPart): void {
   weights.close();
 }
 
+/** Opens what a model was built on. Keys that it does not read are left out. */
 async function openPart(
   name: string,
+  kind: ModelKind<unknown, unknown>,
   { origin }: Savable,
   dtype: SavedDtype | undefined,
   edited: BakedWeights,
@@ -131,7 +138,8 @@ async function openPart(
     });
   }
   const weights = await origin.openWeights();
-  const entries = [...weights.tensors.keys()].map((key) => {
+  const surplus = new Set(checkModel(kind, kind.parseConfig(origin.config, `${origin.name}, ${name}`), weights));
+  const entries = [...weights.tensors.keys()].filter((key) => !surplus.has(key)).map((key) => {
     const make = edited.get(key);
     return make === undefined ? streamedEntry(weights, key, { dtype }) : editedEntry(weights, key, { dtype, make });
   });
@@ -148,7 +156,7 @@ function editedEntry(
   { dtype, make }: { dtype?: SavedDtype; make: () => Tensor | undefined },
 ): TensorEntry {
   const { shape, dtype: stored } = weights.info(key);
-  const saved: SavedDtype = savedDtype(stored, dtype) === "F16" ? "f16" : "f32";
+  const saved: SavedDtype = isHalf(savedDtype(stored, dtype)) ? "f16" : "f32";
   const plain = streamedEntry(weights, key, { dtype: saved });
   const compute = async (tensor: Tensor): Promise<Float32Array<ArrayBuffer>> => {
     using made = tensor;
@@ -161,6 +169,14 @@ function editedEntry(
       yield* tensor === undefined ? plain.chunks() : computedEntry(key, shape, saved, () => compute(tensor)).chunks();
     },
   };
+}
+
+/**
+ * Whether edited weights are written in f16: those of f16 files, and those of float8 files, which
+ * are too coarse for edits.
+ */
+function isHalf(dtype: SafetensorsDtype): boolean {
+  return dtype === "F16" || isFloat8(dtype);
 }
 
 function bakedKeys({ unet }: PipelineComponents, baked: BakedWeight): BakedWeights {

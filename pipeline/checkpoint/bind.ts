@@ -13,8 +13,10 @@ import { Uploader } from "../../engine/memory/uploader.ts";
 import { CheckpointError } from "../errors.ts";
 import { elementsOf, toFloat32 } from "./safetensors/decode.ts";
 import { AdapterStack, type LowRankUpdates, trimmed } from "../adapters/low_rank.ts";
+import { quantizedReason } from "./quantized.ts";
 import type { SafetensorsDtype } from "./safetensors/format.ts";
 import type { Weights } from "./safetensors/weights.ts";
+import { SurplusKeys } from "./surplus.ts";
 
 /**
  * Bytes read at a time. This bounds the host memory that loading takes, uploads in flight aside.
@@ -173,16 +175,26 @@ class Binder {
     this.requests.push(request);
   }
 
-  /** @throws {CheckpointError} that lists every missing, misshapen and unused key at once */
-  check(ignore?: RegExp): void {
+  /**
+   * Checks that every requested tensor is there.
+   *
+   * @returns the keys that no module requested
+   * @throws {CheckpointError} for quantized weights, or with a list of every missing and misshapen
+   *   key, and of those that are unknown: they may be the missing ones under other names
+   */
+  check(): string[] {
     const { weights } = this;
-    const unused = [...weights.tensors.keys()].filter((key) => !this.used.has(key) && !ignore?.test(key));
+    const quantized = quantizedReason(weights);
+    if (quantized !== undefined) {
+      throw new CheckpointError(`Cannot load ${weights.name} as ${quantized}`, { source: weights.name });
+    }
+    const unused = [...weights.tensors.keys()].filter((key) => !this.used.has(key));
+    if (this.missing.length === 0 && this.misshapen.length === 0) return unused;
     const complaints = [
       complaint("missing", this.missing),
       complaint("of another shape or type", this.misshapen),
       complaint("unknown to this model", unused),
     ].filter((text) => text !== "");
-    if (complaints.length === 0) return;
     throw new CheckpointError(`Cannot bind ${weights.name} to its configuration:\n${complaints.join("\n")}`, {
       source: weights.name,
     });
@@ -191,10 +203,8 @@ class Binder {
 
 /** What {@linkcode bindWeights} can be told. */
 export interface BindOptions {
-  /**
-   * Keys that may be present without being requested: buffers that old library versions saved.
-   */
-  readonly ignore?: RegExp;
+  /** Receives the keys that no module requests. Default: one warning about them. */
+  readonly surplus?: SurplusKeys;
   /** Called as bytes arrive on the device. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -203,7 +213,7 @@ export interface BindOptions {
  * Builds a model from a checkpoint. `build` constructs the modules, which request their weights
  * from the scope that it receives. The file is then read once, in ranges, into GPU buffers.
  *
- * @throws {CheckpointError} that lists every missing, misshapen and unused key at once
+ * @throws {CheckpointError} that lists every missing and misshapen key at once
  */
 export async function bindWeights<T>(
   gpu: Gpu,
@@ -215,7 +225,10 @@ export async function bindWeights<T>(
   try {
     const binder = new Binder(gpu, weights, owner);
     const model = build(new WeightScope(binder, ""));
-    binder.check(options.ignore);
+    const unused = binder.check();
+    const surplus = options.surplus ?? new SurplusKeys();
+    surplus.add(unused);
+    if (options.surplus === undefined) surplus.warn(weights.name);
     await fill(gpu, weights, binder.requests, options);
     return { model, owner };
   } catch (error) {
@@ -228,17 +241,14 @@ export async function bindWeights<T>(
  * Checks a checkpoint against a model as {@linkcode bindWeights} does, by its header alone: without
  * reading tensor data and without a device.
  *
+ * @returns the keys that no module requests
  * @throws {CheckpointError} as {@linkcode bindWeights}
  */
-export function checkBinding(
-  weights: Weights,
-  build: (root: WeightScope) => unknown,
-  options: Pick<BindOptions, "ignore"> = {},
-): void {
+export function checkBinding(weights: Weights, build: (root: WeightScope) => unknown): string[] {
   using owner = new ModelWeights(weights.name);
   const binder = new Binder(nowhere, weights, owner);
   build(new WeightScope(binder, ""));
-  binder.check(options.ignore);
+  return binder.check();
 }
 
 /** Stands in for a device where tensors are only described. */
@@ -285,14 +295,16 @@ async function fill(
 }
 
 /**
- * How the file's types are stored on the device: f16 as it is, bfloat16 and float64 as f32.
- * `widening` is stored bytes per byte of the file.
+ * How the file's types are stored on the device: f16 as it is, float8 as f16, bfloat16 and float64
+ * as f32. All but float64 are exact. `widening` is stored bytes per byte of the file.
  */
 const floatTypes: Partial<Record<SafetensorsDtype, { dtype: DType; widening: number }>> = {
   F32: { dtype: "f32", widening: 1 },
   F16: { dtype: "f16", widening: 1 },
   BF16: { dtype: "f32", widening: 2 },
   F64: { dtype: "f32", widening: 0.5 },
+  F8_E4M3: { dtype: "f16", widening: 2 },
+  F8_E5M2: { dtype: "f16", widening: 2 },
 };
 
 function storedAs(dtype: SafetensorsDtype): DType {
@@ -302,7 +314,8 @@ function storedAs(dtype: SafetensorsDtype): DType {
 function toStored(chunk: Uint8Array<ArrayBuffer>, dtype: SafetensorsDtype): Uint8Array<ArrayBuffer> {
   if (dtype === "F32" || dtype === "F16") return chunk;
   // The chunk is a view of a larger buffer.
-  return new Uint8Array(toFloat32(elementsOf(chunk.slice().buffer, dtype)!).buffer);
+  const elements = elementsOf(chunk.slice().buffer, dtype)!;
+  return new Uint8Array((elements instanceof Float16Array ? elements : toFloat32(elements)).buffer);
 }
 
 function complaint(kind: string, keys: readonly string[]): string {

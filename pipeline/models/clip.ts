@@ -101,7 +101,7 @@ export class CLIPModel extends Model<CLIPConfig> {
   /**
    * Checks weights against `config` by names and shapes alone. It needs no device.
    *
-   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   * @throws {CheckpointError} that lists every missing and misshapen key
    */
   static checkWeights(config: CLIPConfig, weights: Weights): void {
     checkModel(clipKind, config, weights);
@@ -201,8 +201,6 @@ export const clipKind: ModelKind<CLIPConfig, Modules> = {
   weightsName: "model",
   parseConfig: parseCLIPConfig,
   build: (w, config) => new Modules(w, config),
-  // Old versions of transformers saved the indices of the position tables.
-  ignore: /position_ids$/,
 };
 
 function joined(parts: readonly Float32Array[]): Float32Array<ArrayBuffer> {

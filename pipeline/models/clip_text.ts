@@ -144,8 +144,6 @@ export const textEncoderKind: ModelKind<CLIPTextConfig, ClipTextTransformer> = {
   parseConfig: parseCLIPTextConfig,
   build: (w, config) => new ClipTextTransformer(w.at("text_model"), config),
   // Old versions of transformers saved the indices of the position table. Some files hold the text
-  // projection of the whole CLIP model.
-  ignore: /position_ids$|^text_projection/,
 };
 
 /**
@@ -184,7 +182,7 @@ export class CLIPTextModel extends Model<CLIPTextConfig> {
   /**
    * Checks weights against `config` by names and shapes alone. It needs no device.
    *
-   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   * @throws {CheckpointError} that lists every missing and misshapen key
    */
   static checkWeights(config: CLIPTextConfig, weights: Weights): void {
     checkModel(textEncoderKind, config, weights);

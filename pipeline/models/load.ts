@@ -6,6 +6,7 @@ import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { WeightsBaseName } from "../checkpoint/safetensors/weight_files.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
+import type { SurplusKeys } from "../checkpoint/surplus.ts";
 import { folderOrigin, type ModelOrigin } from "../checkpoint/source/origin.ts";
 
 /** Options of loading a model. */
@@ -21,6 +22,12 @@ export interface LoadOptions {
    * `fromPretrained` sets it.
    */
   readonly origin?: ModelOrigin;
+  /**
+   * Collects the keys that the model does not read. Default: one warning about them.
+   *
+   * @internal
+   */
+  readonly surplus?: SurplusKeys;
 }
 
 /** Describes one kind of model to the shared loader. */
@@ -33,8 +40,6 @@ export interface ModelKind<Config, Modules> {
   parseConfig(json: unknown, file: string): Config;
   /** Builds the modules, which take their weights from `w`. */
   build(w: WeightScope, config: Config): Modules;
-  /** Keys that are ignored if no module reads them. */
-  readonly ignore?: RegExp;
 }
 
 /** A model's parts after loading. */
@@ -92,30 +97,28 @@ export async function loadModel<Config, Modules>(
 /**
  * Builds a model on weights that are open.
  *
- * @throws {CheckpointError} that lists every missing, misshapen and unused key
+ * @throws {CheckpointError} that lists every missing and misshapen key
  */
 export async function buildModel<Config, Modules>(
   kind: ModelKind<Config, Modules>,
   config: Config,
   weights: Weights,
-  { gpu, origin, onProgress }: LoadOptions,
+  { gpu, origin, onProgress, surplus }: LoadOptions,
 ): Promise<ModelParts<Config, Modules>> {
-  const { model, owner } = await bindWeights(gpu, weights, (w) => kind.build(w, config), {
-    ignore: kind.ignore,
-    onProgress,
-  });
+  const { model, owner } = await bindWeights(gpu, weights, (w) => kind.build(w, config), { onProgress, surplus });
   return { gpu, config, modules: model, weights: owner, origin };
 }
 
 /**
  * Checks weights against a configuration by names and shapes alone. It needs no device.
  *
- * @throws {CheckpointError} that lists every missing, misshapen and unused key
+ * @returns the keys that the model does not read
+ * @throws {CheckpointError} that lists every missing and misshapen key
  */
 export function checkModel<Config, Modules>(
   kind: ModelKind<Config, Modules>,
   config: Config,
   weights: Weights,
-): void {
-  checkBinding(weights, (w) => kind.build(w, config), { ignore: kind.ignore });
+): string[] {
+  return checkBinding(weights, (w) => kind.build(w, config));
 }

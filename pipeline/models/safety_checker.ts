@@ -96,7 +96,7 @@ export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
   /**
    * Checks weights against `config` by names and shapes alone. It needs no device.
    *
-   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   * @throws {CheckpointError} that lists every missing and misshapen key
    */
   static checkWeights(config: CLIPConfig, weights: Weights): void {
     checkModel(safetyCheckerKind, config, weights);
@@ -164,6 +164,4 @@ export const safetyCheckerKind: ModelKind<CLIPConfig, Modules> = {
   weightsName: "model",
   parseConfig: parseCLIPConfig,
   build: (w, config) => new Modules(w, config),
-  // Old versions of transformers saved the indices of the position table.
-  ignore: /position_ids$/,
 };

@@ -98,7 +98,7 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
   /**
    * Checks weights against `config` by names and shapes alone. It needs no device.
    *
-   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   * @throws {CheckpointError} that lists every missing and misshapen key
    */
   static checkWeights(config: UNet2DConditionConfig, weights: Weights): void {
     checkModel(unetKind, config, weights);

@@ -135,7 +135,7 @@ export class UNetModules {
   readonly times: TimeProjections;
   readonly #convIn: Conv2d;
   readonly #down: readonly DownBlock[];
-  readonly #mid: MidBlock;
+  readonly #mid: MidBlock | undefined;
   readonly #up: readonly UpBlock[];
   readonly #normOut: GroupNorm;
   readonly #convOut: Conv2d;
@@ -148,7 +148,7 @@ export class UNetModules {
     this.#down = config.downBlockTypes.map((_, index) =>
       new DownBlock(w.at("down_blocks", index), config, index, this.times)
     );
-    this.#mid = new MidBlock(w.at("mid_block"), config, this.times);
+    this.#mid = config.midBlockType === null ? undefined : new MidBlock(w.at("mid_block"), config, this.times);
     this.#up = config.upBlockTypes.map((_, index) => new UpBlock(w.at("up_blocks", index), config, index, this.times));
     this.#normOut = new GroupNorm(w.at("conv_norm_out"), first, config.normNumGroups, config.normEps);
     this.#convOut = new Conv2d(w.at("conv_out"), first, config.outChannels, { padding: 1 });
@@ -157,7 +157,7 @@ export class UNetModules {
   get crossAttentions(): Attention[] {
     return [
       ...this.#down.flatMap((block) => block.attentions),
-      this.#mid.attention,
+      ...(this.#mid ? [this.#mid.attention] : []),
       ...this.#up.flatMap((block) => block.attentions),
     ]
       .flatMap((transformer) => transformer.crossAttentions);
@@ -177,7 +177,7 @@ export class UNetModules {
       x = down.x; // [B, Cᵢ, H / 2^(i+1), W / 2^(i+1)]
       skips.push(...down.skips);
     });
-    x = observed(observe, "mid_block", this.#mid.forward(x, time, contextOf));
+    if (this.#mid) x = observed(observe, "mid_block", this.#mid.forward(x, time, contextOf));
     this.#up.forEach((block, index) => {
       x = block.forward(x, skips, time, contextOf, below(observe, `up_blocks.${index}`));
     });

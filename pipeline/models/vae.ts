@@ -215,7 +215,7 @@ export class AutoencoderKL extends Model<AutoencoderKLConfig> {
   /**
    * Checks weights against `config` by names and shapes alone. It needs no device.
    *
-   * @throws {CheckpointError} that lists every missing, misshapen and unused key
+   * @throws {CheckpointError} that lists every missing and misshapen key
    */
   static checkWeights(config: AutoencoderKLConfig, weights: Weights): void {
     checkModel(vaeKind, config, weights);

@@ -78,6 +78,10 @@ class Shapes {
     return this.weights.tensors.has(this.prefix + key);
   }
 
+  hasAny(prefix: string): boolean {
+    return [...this.weights.tensors.keys()].some((key) => key.startsWith(this.prefix + prefix));
+  }
+
   of(key: string): readonly number[] {
     const info = this.weights.tensors.get(this.prefix + key);
     if (info !== undefined) return info.shape;
@@ -128,6 +132,7 @@ function inferUNet(shapes: Shapes, { family, upcastAttention }: LdmFacts, imageS
     in_channels: shapes.of("input_blocks.0.0.weight")[1],
     layers_per_block: levels[0].layers,
     mid_block_scale_factor: 1,
+    mid_block_type: shapes.hasAny("middle_block.") ? "UNetMidBlock2DCrossAttn" : null,
     norm_eps: 1e-5,
     norm_num_groups: 32,
     out_channels: shapes.of("out.2.weight")[0],

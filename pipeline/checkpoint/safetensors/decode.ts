@@ -4,6 +4,7 @@
  * @module
  */
 
+import { widenFloat8 } from "./float8.ts";
 import type { SafetensorsDtype } from "./format.ts";
 
 /** A typed array that holds the elements of a tensor exactly, 64-bit integers excepted. */
@@ -21,7 +22,7 @@ export type Elements =
 /**
  * Reads a buffer as elements of a type. 64-bit integers become float64.
  *
- * @returns `null` for types without such a reading: complex, float8 and smaller
+ * @returns `null` for types without such a reading: complex, F8_E8M0 and smaller floats
  */
 export function elementsOf(buffer: ArrayBuffer, dtype: SafetensorsDtype): Elements | null {
   switch (dtype) {
@@ -40,6 +41,9 @@ export function elementsOf(buffer: ArrayBuffer, dtype: SafetensorsDtype): Elemen
       return new Int32Array(buffer);
     case "F16":
       return new Float16Array(buffer);
+    case "F8_E4M3":
+    case "F8_E5M2":
+      return widenFloat8(new Uint8Array(buffer), dtype);
     case "BF16":
       return widenBfloat16(new Uint16Array(buffer));
     case "F32":

@@ -8,9 +8,12 @@
 
 import { SafetensorsError } from "../../errors.ts";
 import type { ByteSource } from "../source/byte_source.ts";
-import { isPickle, pickleMessage } from "../source/pickle.ts";
+import { foreignReason } from "../source/foreign_file.ts";
 import { bitsOf, dtypesByAlignment, maxHeaderBytes, type SafetensorsDtype, type TensorInfo } from "./format.ts";
 import { HeaderFault, HeaderNumber, type HeaderObject, type HeaderValue, parseHeaderJson } from "./header_json.ts";
+
+/** What helps against a truncated file. */
+const again = "Download it again";
 
 /** A validated header. */
 export interface Header {
@@ -29,11 +32,12 @@ export async function readHeader(source: ByteSource): Promise<Header> {
     throw new SafetensorsError(`Cannot read ${file} as safetensors as ${reason}`, { source: file, ...details });
   };
 
+  const foreign = await foreignReason(source);
+  if (foreign !== undefined) throw new SafetensorsError(`Cannot load ${file}: ${foreign}`, { source: file });
   if (source.size < 8) {
     refuse(`it has ${source.size} bytes and needs 8 for the header's length`, { expected: 8, actual: source.size });
   }
-  const head = await source.read(0, Math.min(9, source.size));
-  if (isPickle(file, head)) throw new SafetensorsError(pickleMessage(file), { source: file });
+  const head = await source.read(0, 8);
   const length = new DataView(head.buffer).getBigUint64(0, true);
   if (length > maxHeaderBytes) {
     refuse(`its header claims ${length} bytes and ${maxHeaderBytes} are allowed`, {
@@ -44,10 +48,13 @@ export async function readHeader(source: ByteSource): Promise<Header> {
   const headerBytes = Number(length);
   const dataStart = 8 + headerBytes;
   if (dataStart > source.size) {
-    refuse(`its header claims ${headerBytes} bytes and only ${source.size - 8} follow: the file is truncated`, {
-      expected: dataStart,
-      actual: source.size,
-    });
+    refuse(
+      `its header claims ${headerBytes} bytes and only ${source.size - 8} follow: the file is truncated. ${again}`,
+      {
+        expected: dataStart,
+        actual: source.size,
+      },
+    );
   }
 
   let text = "";
@@ -136,7 +143,7 @@ export async function readHeader(source: ByteSource): Promise<Header> {
     }
     if (covered === source.size) return;
     const problem = covered > source.size
-      ? `${covered - source.size} bytes are missing at its end: the file is truncated`
+      ? `${covered - source.size} bytes are missing at its end: the file is truncated. ${again}`
       : `${source.size - covered} bytes follow its last tensor`;
     refuse(`its header describes ${covered} bytes and it has ${source.size}: ${problem}`, {
       expected: covered,

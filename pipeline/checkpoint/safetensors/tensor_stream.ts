@@ -14,8 +14,8 @@ export type SavedDtype = "f16" | "f32";
 
 const chunkBytes = 1 << 24;
 
-/** Bytes of an element of the types that can change into each other. */
-const floatBytes: Partial<Record<SafetensorsDtype, number>> = { F64: 8, F32: 4, F16: 2, BF16: 2 };
+/** The types that can change into each other. */
+const floatTypes: readonly SafetensorsDtype[] = ["F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"];
 
 /**
  * A tensor of opened weights, to be written under its own name or another.
@@ -77,7 +77,7 @@ export function computedEntry(
 
 /** What a type becomes. */
 export function savedDtype(dtype: SafetensorsDtype, wanted?: SavedDtype): SafetensorsDtype {
-  if (wanted === undefined || !(dtype in floatBytes)) return dtype;
+  if (wanted === undefined || !floatTypes.includes(dtype)) return dtype;
   return wanted === "f16" ? "F16" : "F32";
 }
 

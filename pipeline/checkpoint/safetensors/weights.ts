@@ -61,8 +61,8 @@ export abstract class Weights {
   /**
    * A tensor's elements as float32.
    *
-   * @throws {SafetensorsError} if there is no such tensor, or its type is complex, float8 or
-   *   smaller
+   * @throws {SafetensorsError} if there is no such tensor, or its type is complex or has no
+   *   reading as a real number
    */
   async float32(name: string): Promise<Float32Array<ArrayBuffer>> {
     return toFloat32(await this.#elements(name));

@@ -22,9 +22,12 @@ export function isPickle(name: string, head?: Uint8Array): boolean {
   return isZip || (head[0] === 0x80 && head[1] >= 2 && head[1] <= 5);
 }
 
+/** Why a pickle is not read, and what to do. */
+export const pickleReason = "it is a pickle, which can run arbitrary code when it is read. " +
+  "Use a .safetensors file, or convert the model in an environment that you trust: " +
+  "model.save_pretrained(folder, safe_serialization=True) in Python";
+
 /** The error text for a pickle. `action` completes "Cannot …". */
 export function pickleMessage(path: string, action: "load" | "download" = "load"): string {
-  return `Cannot ${action} ${path}: it is a pickle, which can run arbitrary code when it is read. ` +
-    "Use a .safetensors file, or convert the model in an environment that you trust: " +
-    "model.save_pretrained(folder, safe_serialization=True) in Python";
+  return `Cannot ${action} ${path}: ${pickleReason}`;
 }

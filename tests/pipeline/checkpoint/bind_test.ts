@@ -5,6 +5,7 @@ import { CheckpointError } from "../../../pipeline/errors.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { gpuTest } from "../../gpu.ts";
 import { goldens } from "../../paths.ts";
+import { fileOf, zeros } from "./ldm/ldm_files.ts";
 
 /** The folder of a mini model with some keys of its configuration changed. */
 async function disturbed(part: string, changes: Record<string, unknown>) {
@@ -25,14 +26,44 @@ gpuTest(
   },
 );
 
-gpuTest("weights that no module wants are named", async (gpu) => {
+/** What `run` prints as warnings. */
+async function warningsOf(run: () => Promise<unknown>): Promise<string[]> {
+  const { warn } = console;
+  const warnings: string[] = [];
+  console.warn = (...parts: unknown[]) => void warnings.push(parts.join(" "));
+  try {
+    await run();
+  } finally {
+    console.warn = warn;
+  }
+  return warnings;
+}
+
+gpuTest("weights that no module reads are ignored with one warning that names them", async (gpu) => {
   const tree = await disturbed("vae", { layers_per_block: 1 });
-  const error = await assertRejects(
-    () => AutoencoderKL.fromPretrained(tree, { gpu }),
-    CheckpointError,
-    "unknown to this model",
-  );
-  assert(/(en|de)coder\.(down|up)_blocks\.\d\.resnets\.[12]\./.test(error.message), error.message);
+  const [warning, ...others] = await warningsOf(async () => {
+    using _ = await AutoencoderKL.fromPretrained(tree, { gpu });
+  });
+  assertEquals(others, []);
+  assert(/^vae.* holds \d+ tensors .* ignored: /.test(warning), warning);
+  assert(warning.includes("encoder.*") && warning.includes("decoder.*"), warning);
+});
+
+gpuTest("quantized weights are refused by their scheme", async (gpu) => {
+  const config = await Deno.readFile(`${goldens}/sd1-mini/vae/config.json`);
+  const schemes: [key: string, scheme: string][] = [
+    ["encoder.conv_in.weight", "I8"],
+    ["encoder.conv_in.SCB", "bitsandbytes"],
+    ["decoder.mid_block.attentions.0.to_q.qweight", "GPTQ"],
+    ["scaled_fp8", "ComfyUI"],
+  ];
+  for (const [key, scheme] of schemes) {
+    const source = await fileOf([zeros(key, [8], "I8")]);
+    const weights = await source.read(0, source.size);
+    const tree = memoryTree({ "config.json": config, "diffusion_pytorch_model.safetensors": weights }, "quantized");
+    const error = await assertRejects(() => AutoencoderKL.fromPretrained(tree, { gpu }), CheckpointError, "quantized");
+    assert(error.message.includes(scheme) && error.message.includes(key), error.message);
+  }
 });
 
 gpuTest("all misfits are told at once: shapes, missing and unknown keys", async (gpu) => {

@@ -59,6 +59,12 @@ export interface CLIPConfig {
   readonly projectionDim: number;
 }
 
+/** transformers' "gelu_python" is the "gelu" with erf by another name. */
+function clipActivation(fields: Fields): ClipActivation {
+  const name = fields.oneOf("hidden_act", "quick_gelu", ["quick_gelu", "gelu", "gelu_python"]);
+  return name === "gelu_python" ? "gelu" : name;
+}
+
 function parseTransformer(
   fields: Fields,
   defaults: { hiddenSize: number; intermediateSize: number; heads: number },
@@ -71,7 +77,7 @@ function parseTransformer(
     intermediateSize: fields.count("intermediate_size", defaults.intermediateSize),
     numHiddenLayers: fields.count("num_hidden_layers", 12),
     numAttentionHeads,
-    hiddenAct: fields.oneOf("hidden_act", "quick_gelu", ["quick_gelu", "gelu"]),
+    hiddenAct: clipActivation(fields),
     layerNormEps: fields.number("layer_norm_eps", 1e-5),
     projectionDim: fields.count("projection_dim", 512),
   };
@@ -111,6 +117,7 @@ export function parseCLIPTextConfig(json: unknown, file: string): CLIPTextConfig
   const fields = new Fields(json, file);
   if (fields.value("model_type") === "clip") return parseCLIPConfig(json, file).text;
   fields.only("model_type", "clip_text_model");
+  fields.only("quantization_config", null, { hint: "quantized weights are not read" });
   return parseText(fields);
 }
 

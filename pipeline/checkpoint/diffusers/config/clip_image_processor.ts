@@ -66,20 +66,27 @@ export function parseCLIPImageProcessorConfig(json: unknown, file: string): CLIP
 
 function resizeOf(fields: Fields): NonNullable<CLIPImageProcessorConfig["resize"]> {
   const supported = "a whole number, { shortest_edge } or { height, width }";
-  const value = fields.value("size") ?? 224;
-  if (typeof value === "object" && "height" in value) return sidesOf(fields, "size");
-  const keys = typeof value === "object" ? Object.keys(value) : ["shortest_edge"];
-  const edge = typeof value === "object" && "shortest_edge" in value ? value.shortest_edge : value;
+  const value = withoutNulls(fields.value("size")) ?? 224;
+  if (typeof value === "object" && value !== null && "height" in value) return sidesOf(fields, "size");
+  const isObject = typeof value === "object" && value !== null;
+  const keys = isObject ? Object.keys(value) : ["shortest_edge"];
+  const edge = isObject && "shortest_edge" in value ? value.shortest_edge : value;
   if (!isCount(edge) || keys.length !== 1) fields.refuse("size", supported);
   return fields.boolean("use_square_size", false) ? { height: edge, width: edge } : { shortestEdge: edge };
 }
 
 function sidesOf(fields: Fields, key: string): { height: number; width: number } {
-  const value = fields.value(key) ?? 224;
+  const value = withoutNulls(fields.value(key)) ?? 224;
   if (isCount(value)) return { height: value, width: value };
   const { height, width, ...others } = Object(value);
   if (!isCount(height) || !isCount(width) || Object.keys(others).length > 0) {
     fields.refuse(key, "a whole number, or { height, width }");
   }
   return { height, width };
+}
+
+/** The fast processors of later versions name every kind of size, with `null` for the others. */
+function withoutNulls(size: unknown): unknown {
+  if (typeof size !== "object" || size === null) return size;
+  return Object.fromEntries(Object.entries(size).filter(([, side]) => side !== null));
 }

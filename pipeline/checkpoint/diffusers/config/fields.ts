@@ -63,17 +63,20 @@ export class Fields {
       : this.refuse(key, "a list of whole numbers from 1 on");
   }
 
-  /** A count that must be the same for all blocks; some files repeat it for each block. */
-  sameCount(key: string, fallback: number): number {
+  /**
+   * A count that some files repeat, such as for each block; others that differ are not supported.
+   */
+  sameCount(key: string, fallback: number, supported = "one whole number, the same for all blocks"): number {
     const value = this.value(key) ?? fallback;
     const first = Array.isArray(value) ? value[0] : value;
     const isSame = !Array.isArray(value) || value.every((count) => count === first);
-    return isCount(first) && isSame ? first : this.refuse(key, "one whole number, the same for all blocks");
+    return isCount(first) && isSame ? first : this.refuse(key, supported);
   }
 
-  oneOf<T extends string>(key: string, fallback: T, supported: readonly T[]): T {
+  /** @param others what is supported besides, for the message */
+  oneOf<T extends string>(key: string, fallback: T, supported: readonly T[], others: readonly string[] = []): T {
     const value = this.value(key) ?? fallback;
-    return supported.find((item) => item === value) ?? this.refuse(key, supported.join(", "));
+    return supported.find((item) => item === value) ?? this.refuse(key, [...supported, ...others].join(", "));
   }
 
   listOf<T extends string>(key: string, fallback: readonly T[], supported: readonly T[]): readonly T[] {
@@ -82,10 +85,25 @@ export class Fields {
     return isList ? value : this.refuse(key, `a list of ${supported.join(", ")}`);
   }
 
-  /** Rejects every value except `supported`, which is also the default of a missing key. */
-  only(key: string, supported: string | number | boolean | null, hint = ""): void {
+  /**
+   * Refuses every value of a key but the given ones; missing is fine, as it is the class's default.
+   *
+   * @param supported the value that is supported
+   * @param options.or values that mean the same
+   * @param options.perBlock whether a list that repeats such values for each block means the same
+   * @param options.hint a remark for the message
+   */
+  only(
+    key: string,
+    supported: JsonScalar,
+    options: { or?: readonly JsonScalar[]; perBlock?: boolean; hint?: string } = {},
+  ): void {
+    const { or = [], perBlock = false, hint = "" } = options;
     const value = this.value(key);
-    if (value !== undefined && value !== supported) this.refuse(key, `${JSON.stringify(supported)}${hint}`);
+    const isSupported = (item: unknown) => item === supported || or.some((other) => other === item);
+    if (value === undefined || isSupported(value)) return;
+    if (perBlock && Array.isArray(value) && value.flat(Infinity).every(isSupported)) return;
+    this.refuse(key, `${JSON.stringify(supported)}${hint === "" ? "" : ` (${hint})`}`);
   }
 
   /** The object at a key. */
@@ -93,6 +111,8 @@ export class Fields {
     return new Fields(this.value(key), `${this.file}, ${key}`);
   }
 }
+
+type JsonScalar = string | number | boolean | null;
 
 export function isCount(value: unknown): value is number {
   return Number.isSafeInteger(value) && (value as number) >= 1;

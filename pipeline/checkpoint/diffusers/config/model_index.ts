@@ -37,7 +37,7 @@ const componentClasses: Record<Exclude<ComponentName, "scheduler">, readonly str
   tokenizer: ["CLIPTokenizer", "CLIPTokenizerFast"],
   unet: ["UNet2DConditionModel"],
   safety_checker: ["StableDiffusionSafetyChecker"],
-  feature_extractor: ["CLIPImageProcessor", "CLIPFeatureExtractor"],
+  feature_extractor: ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"],
 };
 
 const optionalComponents: readonly string[] = ["safety_checker", "feature_extractor"];

@@ -23,6 +23,8 @@ export interface UNet2DConditionConfig {
   readonly freqShift: number;
   /** Kinds of the blocks, from the highest resolution to the lowest. */
   readonly downBlockTypes: readonly DownBlockType[];
+  /** The block between them; `null` for distilled models that go without, such as tiny-sd. */
+  readonly midBlockType: "UNetMidBlock2DCrossAttn" | null;
   /** Kinds of the blocks, from the lowest resolution to the highest. */
   readonly upBlockTypes: readonly UpBlockType[];
   /** Channels of the blocks, from the highest resolution to the lowest. */
@@ -66,41 +68,46 @@ export const relativesByInChannels: Readonly<Record<number, string>> = {
 export function parseUNetConfig(json: unknown, file: string): UNet2DConditionConfig {
   const fields = new Fields(json, file);
   fields.only("_class_name", "UNet2DConditionModel");
-  fields.only("addition_embed_type", null, " (SDXL and similar models condition on more than the prompt)");
-  fields.only("encoder_hid_dim", null, " (models with another text encoder are not Stable Diffusion 1.x or 2.x)");
+  fields.only("addition_embed_type", null, { hint: "SDXL and similar models condition on more than the prompt" });
+  fields.only("encoder_hid_dim", null, {
+    hint: "models with another text encoder are not Stable Diffusion 1.x or 2.x",
+  });
   fields.only("encoder_hid_dim_type", null);
-  fields.only("class_embed_type", null, " (upscalers and image variations condition on classes)");
-  fields.only("num_class_embeds", null, " (upscalers condition on classes)");
+  fields.only("class_embed_type", null, { hint: "upscalers and image variations condition on classes" });
+  fields.only("num_class_embeds", null, { hint: "upscalers condition on classes" });
   fields.only("projection_class_embeddings_input_dim", null);
-  fields.only("class_embeddings_concat", false);
-  fields.only("time_cond_proj_dim", null, " (for latent consistency, load an LCM LoRA into a plain model)");
-  fields.only("num_attention_heads", null, " (the number of heads is read from attention_head_dim)");
-  fields.only("dual_cross_attention", false);
-  fields.only("only_cross_attention", false);
-  fields.only("mid_block_only_cross_attention", null);
+  fields.only("class_embeddings_concat", false, { or: [null] });
+  fields.only("time_cond_proj_dim", null, { hint: "for latent consistency, load an LCM LoRA into a plain model" });
+  fields.only("num_attention_heads", null, { hint: "the number of heads is read from attention_head_dim" });
+  fields.only("dual_cross_attention", false, { or: [null], perBlock: true });
+  fields.only("only_cross_attention", false, { or: [null], perBlock: true });
+  fields.only("mid_block_only_cross_attention", null, { or: [false] });
   fields.only("cross_attention_norm", null);
-  fields.only("attention_type", "default");
+  fields.only("attention_type", "default", { or: [null] });
   fields.only("resnet_time_scale_shift", "default");
-  fields.only("resnet_skip_time_act", false);
+  fields.only("resnet_skip_time_act", false, { or: [null] });
   fields.only("resnet_out_scale_factor", 1);
   fields.only("time_embedding_type", "positional");
-  fields.only("time_embedding_dim", null);
   fields.only("time_embedding_act_fn", null);
   fields.only("timestep_post_act", null);
   fields.only("conv_in_kernel", 3);
   fields.only("conv_out_kernel", 3);
-  fields.only("center_input_sample", false);
-  fields.only("reverse_transformer_layers_per_block", null);
-  fields.only("mid_block_type", "UNetMidBlock2DCrossAttn");
+  fields.only("center_input_sample", false, { or: [null] });
+  fields.only("reverse_transformer_layers_per_block", null, { or: [1], perBlock: true });
+  fields.only("quantization_config", null, { hint: "quantized weights are not read" });
   fields.oneOf("act_fn", "silu", ["silu", "swish"]); // two names of one function
   if (fields.sameCount("transformer_layers_per_block", 1) !== 1) {
     fields.refuse("transformer_layers_per_block", "1 (SDXL has more)");
   }
   if (fields.value("norm_num_groups") === null) fields.refuse("norm_num_groups", "a whole number from 1 on");
+  // Here null is no default: it leaves the block out.
+  const midBlockType = fields.value("mid_block_type") === null
+    ? null
+    : fields.oneOf("mid_block_type", "UNetMidBlock2DCrossAttn", ["UNetMidBlock2DCrossAttn"], ["null"]);
 
   const inChannels = fields.count("in_channels", 4);
   const relative = relativesByInChannels[inChannels];
-  fields.only("in_channels", 4, relative === undefined ? "" : ` (this is ${relative} of Stable Diffusion)`);
+  fields.only("in_channels", 4, { hint: relative === undefined ? "" : `this is ${relative} of Stable Diffusion` });
   fields.only("out_channels", 4);
 
   const downBlockTypes = fields.listOf<DownBlockType>(
@@ -124,17 +131,20 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
     : blockOutChannels.map(() => fields.count("attention_head_dim", 8));
   if (attentionHeads.length !== blocks) fields.refuse("attention_head_dim", `as many as down_block_types, ${blocks}`);
 
+  fields.only("time_embedding_dim", null, { or: [4 * blockOutChannels[0]] });
+
   const normNumGroups = fields.count("norm_num_groups", 32);
   checkDivides(fields, "block_out_channels", blockOutChannels, attentionHeads);
   checkDivides(fields, "block_out_channels", blockOutChannels, blockOutChannels.map(() => normNumGroups));
 
   return {
-    sampleSize: fields.value("sample_size") == null ? null : fields.count("sample_size", 0),
+    sampleSize: fields.value("sample_size") == null ? null : fields.sameCount("sample_size", 0, "square pictures"),
     inChannels,
     outChannels: 4,
     flipSinToCos: fields.boolean("flip_sin_to_cos", true),
     freqShift: fields.number("freq_shift", 0),
     downBlockTypes,
+    midBlockType,
     upBlockTypes,
     blockOutChannels,
     layersPerBlock: fields.sameCount("layers_per_block", 2),

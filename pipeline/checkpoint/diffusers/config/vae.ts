@@ -30,9 +30,14 @@ export interface AutoencoderKLConfig {
 export function parseAutoencoderKLConfig(json: unknown, file: string): AutoencoderKLConfig {
   const fields = new Fields(json, file);
   fields.only("_class_name", "AutoencoderKL");
-  fields.only("latents_mean", null, " (this autoencoder shifts its latents, as later models do)");
-  fields.only("latents_std", null);
-  fields.only("shift_factor", null);
+  fields.only("latents_mean", null, {
+    or: [0],
+    perBlock: true,
+    hint: "this autoencoder shifts its latents, as later models do",
+  });
+  fields.only("latents_std", null, { or: [1], perBlock: true });
+  fields.only("shift_factor", null, { or: [0] });
+  fields.only("quantization_config", null, { hint: "quantized weights are not read" });
   fields.only("use_quant_conv", true);
   fields.only("use_post_quant_conv", true);
   fields.only("mid_block_add_attention", true);
@@ -45,7 +50,7 @@ export function parseAutoencoderKLConfig(json: unknown, file: string): Autoencod
   if (up.length !== blocks) fields.refuse("up_block_types", `as many as block_out_channels, ${blocks}`);
   fields.only("in_channels", 3);
   fields.only("out_channels", 3);
-  fields.only("latent_channels", 4, " (16 channels belong to later models)");
+  fields.only("latent_channels", 4, { hint: "16 channels belong to later models" });
   const normNumGroups = fields.count("norm_num_groups", 32);
   checkDivides(fields, "block_out_channels", blockOutChannels, blockOutChannels.map(() => normNumGroups));
   const scalingFactor = fields.number("scaling_factor", 0.18215);
@@ -55,9 +60,9 @@ export function parseAutoencoderKLConfig(json: unknown, file: string): Autoencod
     outChannels: 3,
     latentChannels: 4,
     blockOutChannels,
-    layersPerBlock: fields.count("layers_per_block", 1),
+    layersPerBlock: fields.sameCount("layers_per_block", 1),
     normNumGroups,
-    sampleSize: fields.count("sample_size", 32),
+    sampleSize: fields.sameCount("sample_size", 32, "square pictures"),
     scalingFactor,
   };
 }

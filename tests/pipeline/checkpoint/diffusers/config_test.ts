@@ -16,6 +16,7 @@ Deno.test("an empty UNet config has the defaults of diffusers 0.23", () => {
     flipSinToCos: true,
     freqShift: 0,
     downBlockTypes: ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    midBlockType: "UNetMidBlock2DCrossAttn",
     upBlockTypes: ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
     blockOutChannels: [320, 640, 1280, 1280],
     layersPerBlock: 2,
@@ -55,6 +56,10 @@ const refusedUNets: [json: Record<string, unknown>, key: string, hint: string][]
   [{ transformer_layers_per_block: [1, 2, 10, 1] }, "transformer_layers_per_block", "same for all"],
   [{ transformer_layers_per_block: 2 }, "transformer_layers_per_block", "SDXL"],
   [{ act_fn: "gelu" }, "act_fn", "silu"],
+  [{ mid_block_only_cross_attention: true }, "mid_block_only_cross_attention", "null"],
+  [{ time_embedding_dim: 512 }, "time_embedding_dim", "null"],
+  [{ quantization_config: { quant_method: "bitsandbytes" } }, "quantization_config", "quantized"],
+  [{ layers_per_block: [1, 2, 2, 2] }, "layers_per_block", "same for all"],
   [{ mid_block_type: "UNetMidBlock2DSimpleCrossAttn" }, "mid_block_type", "UNetMidBlock2DCrossAttn"],
   [{ down_block_types: ["AttnDownBlock2D"] }, "down_block_types", "CrossAttnDownBlock2D"],
   [{ up_block_types: ["UpBlock2D"] }, "up_block_types", "as many as down_block_types, 4"],
@@ -67,6 +72,103 @@ const refusedUNets: [json: Record<string, unknown>, key: string, hint: string][]
   [{ flip_sin_to_cos: 1 }, "flip_sin_to_cos", "true or false"],
   [{ norm_eps: "1e-5" }, "norm_eps", "a number"],
 ];
+
+/** Values that mean what is supported anyway, one key each. */
+const equivalentUNets: Record<string, unknown>[] = [
+  { only_cross_attention: [false, false, false, false] },
+  { mid_block_only_cross_attention: false },
+  { dual_cross_attention: null },
+  { class_embeddings_concat: null },
+  { layers_per_block: [2, 2, 2, 2] },
+  { transformer_layers_per_block: [1, 1, 1, 1] },
+  { reverse_transformer_layers_per_block: [[1, 1], 1, 1, 1] },
+  { cross_attention_dim: [1280, 1280, 1280, 1280] },
+  { time_embedding_dim: 1280 },
+  { resnet_out_scale_factor: 1.0 },
+  { act_fn: "swish" },
+];
+
+Deno.test("values that equal what is supported are read as the defaults", () => {
+  const defaults = parseUNetConfig({}, "f");
+  for (const json of equivalentUNets) assertEquals(parseUNetConfig(json, "f"), defaults, JSON.stringify(json));
+  assertEquals(parseUNetConfig({ sample_size: [64, 64] }, "f").sampleSize, 64);
+  assertEquals(parseUNetConfig({ mid_block_type: null }, "f").midBlockType, null);
+});
+
+/** All keys of diffusers 0.35's UNet2DConditionModel with their defaults. */
+const laterDefaults = {
+  act_fn: "silu",
+  addition_embed_type: null,
+  addition_embed_type_num_heads: 64,
+  addition_time_embed_dim: null,
+  attention_head_dim: 8,
+  attention_type: "default",
+  block_out_channels: [320, 640, 1280, 1280],
+  center_input_sample: false,
+  class_embed_type: null,
+  class_embeddings_concat: false,
+  conv_in_kernel: 3,
+  conv_out_kernel: 3,
+  cross_attention_dim: 1280,
+  cross_attention_norm: null,
+  down_block_types: ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+  downsample_padding: 1,
+  dropout: 0.0,
+  dual_cross_attention: false,
+  encoder_hid_dim: null,
+  encoder_hid_dim_type: null,
+  flip_sin_to_cos: true,
+  freq_shift: 0,
+  in_channels: 4,
+  layers_per_block: 2,
+  mid_block_only_cross_attention: null,
+  mid_block_scale_factor: 1,
+  mid_block_type: "UNetMidBlock2DCrossAttn",
+  norm_eps: 1e-5,
+  norm_num_groups: 32,
+  num_attention_heads: null,
+  num_class_embeds: null,
+  only_cross_attention: false,
+  out_channels: 4,
+  projection_class_embeddings_input_dim: null,
+  resnet_out_scale_factor: 1.0,
+  resnet_skip_time_act: false,
+  resnet_time_scale_shift: "default",
+  reverse_transformer_layers_per_block: null,
+  sample_size: null,
+  time_cond_proj_dim: null,
+  time_embedding_act_fn: null,
+  time_embedding_dim: null,
+  time_embedding_type: "positional",
+  timestep_post_act: null,
+  transformer_layers_per_block: 1,
+  up_block_types: ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+  upcast_attention: false,
+  use_linear_projection: false,
+};
+
+Deno.test("the complete defaults of later versions of diffusers and transformers are the defaults here", () => {
+  assertEquals(parseUNetConfig(laterDefaults, "f"), parseUNetConfig({}, "f"));
+  assertEquals(
+    parseAutoencoderKLConfig({
+      force_upcast: true,
+      latents_mean: null,
+      latents_std: null,
+      shift_factor: null,
+      use_quant_conv: true,
+      use_post_quant_conv: true,
+      mid_block_add_attention: true,
+      norm_num_groups: 32,
+      sample_size: [32, 32],
+    }, "f"),
+    parseAutoencoderKLConfig({}, "f"),
+  );
+  assertEquals(
+    parseAutoencoderKLConfig({ shift_factor: 0, latents_mean: [0, 0, 0, 0], latents_std: [1, 1, 1, 1] }, "f"),
+    parseAutoencoderKLConfig({}, "f"),
+  );
+  assertEquals(parseCLIPTextConfig({ hidden_act: "gelu_python" }, "f").hiddenAct, "gelu");
+});
 
 for (const [json, key, hint] of refusedUNets) {
   Deno.test(`a UNet with ${JSON.stringify(json)} is refused by name`, () => {

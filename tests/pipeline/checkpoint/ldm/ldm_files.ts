@@ -5,7 +5,7 @@
 
 import { type ByteSource, bytesSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
 import { directoryTree } from "../../../../pipeline/checkpoint/source/disk.ts";
-import type { SafetensorsDtype } from "../../../../pipeline/checkpoint/safetensors/format.ts";
+import { bitsOf, type SafetensorsDtype } from "../../../../pipeline/checkpoint/safetensors/format.ts";
 import { type TensorEntry, writeSafetensors } from "../../../../pipeline/checkpoint/safetensors/writer.ts";
 import type { Weights } from "../../../../pipeline/checkpoint/safetensors/weights.ts";
 import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
@@ -39,7 +39,7 @@ export const miniConfig = {
 
 /** A tensor of a test file: its numbers do not matter. */
 export function zeros(name: string, shape: readonly number[], dtype: SafetensorsDtype = "F16"): TensorEntry {
-  const bytes = shape.reduce((product, length) => product * length, dtype === "F16" ? 2 : dtype === "F32" ? 4 : 8);
+  const bytes = shape.reduce((product, length) => product * length, bitsOf[dtype] / 8);
   return { name, shape, dtype, chunks: () => [new Uint8Array(bytes)] };
 }
 
