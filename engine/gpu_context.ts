@@ -16,7 +16,6 @@ import { Scopes } from "./scopes.ts";
  */
 export class GpuContext implements DeviceContext, Disposable {
   readonly device: GPUDevice;
-  readonly info: GpuInfo;
   readonly options: GpuOptions;
   readonly paramsLayout: GPUBindGroupLayout;
   /** Buffers, by size class. */
@@ -28,12 +27,13 @@ export class GpuContext implements DeviceContext, Disposable {
   /** Open tensor scopes. */
   readonly scopes: Scopes = new Scopes();
   readonly #errors: ErrorScopes;
-  readonly #memos = new Map<unknown, unknown>();
+  #info: GpuInfo;
+  #memos = new Map<unknown, unknown>();
   #capture: CaptureSink | undefined;
 
   constructor(device: GPUDevice, info: GpuInfo, options: GpuOptions) {
     this.device = device;
-    this.info = info;
+    this.#info = info;
     this.options = options;
     this.paramsLayout = device.createBindGroupLayout({
       entries: [{
@@ -53,6 +53,28 @@ export class GpuContext implements DeviceContext, Disposable {
     device.lost.then(({ reason, message }) =>
       this.#errors.lose(new DeviceLostError(`The GPU device was lost (${reason}): ${message}`, reason))
     );
+  }
+
+  get info(): GpuInfo {
+    return this.#info;
+  }
+
+  /**
+   * Runs `body` as on a device with another description: kernels choose tiles and split tensors as
+   * they would there, and larger bindings are rejected. For tests of other devices' choices.
+   *
+   * @param changes replaces these facts; the device must be able to run what follows from them
+   */
+  describedAs<T>(changes: Partial<GpuInfo>, body: () => T): T {
+    const info = this.#info, memos = this.#memos;
+    this.#info = { ...info, ...changes };
+    this.#memos = new Map();
+    try {
+      return body();
+    } finally {
+      this.#info = info;
+      this.#memos = memos;
+    }
   }
 
   /** The value that `make` returns for this device. Calls it once per device. */

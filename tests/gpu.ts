@@ -109,7 +109,7 @@ export function assertClose(
 }
 
 /** Values rounded to f16, to compare with those of a device. */
-export function inHalves(numbers: ArrayLike<number>): Float32Array<ArrayBuffer> {
+export function roundedToF16(numbers: ArrayLike<number>): Float32Array<ArrayBuffer> {
   return Float32Array.from(Float16Array.from(numbers));
 }
 

@@ -36,7 +36,9 @@ Deno.test("a malformed tuning file is an error that names path, cause and remedy
   withTuningFolder(async () => {
     await saveTuning("an adapter", {});
     const path = tuningFile();
-    for (const [text, cause] of [["{", "it is not JSON"], ["[]", "it must be an object of adapters"]]) {
+    for (
+      const [text, cause] of [["{", "it is not JSON"], ["[]", "it must be a JSON object with adapter names as keys"]]
+    ) {
       await Deno.writeTextFile(path, text);
       const attempts = [() => savedTuning(), () => openTunedGpu(), () => saveTuning("another adapter", {})];
       for (const attempt of attempts) {

@@ -1,41 +1,27 @@
-/**
- * What several kernels' tests share: devices to pretend, shapes that trip kernels up, and
- * mathematics in float64.
- */
+/** Shared by the kernels' tests: simulated devices, random tensors and references in float64. */
 import type { Gpu, GpuOptions } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { randomArray } from "../gpu.ts";
 
-/** Kernels with subgroups have a sibling without; both are tested. */
+/** Options of the devices on which kernels with and without subgroups are tested. */
 export const devices: Readonly<Record<string, GpuOptions>> = {
   "with subgroups": {},
   "without subgroups": { withoutFeatures: ["subgroups"] },
 };
 
 /**
- * Runs `body` as on a device that binds no more than `bytes`; the engine refuses larger bindings.
+ * Runs `body` as on a device whose largest binding is `bytes`; the engine rejects larger ones.
+ * Undefined keeps the device's own limit.
  */
 export function withBindingLimit<T>(gpu: Gpu, bytes: number | undefined, body: () => T): T {
-  const limits = gpu.info.limits as { maxStorageBufferBindingSize: number };
-  const real = limits.maxStorageBufferBindingSize;
-  limits.maxStorageBufferBindingSize = bytes ?? real;
-  try {
-    return body();
-  } finally {
-    limits.maxStorageBufferBindingSize = real;
-  }
+  const { limits } = gpu.info;
+  const maxStorageBufferBindingSize = bytes ?? limits.maxStorageBufferBindingSize;
+  return gpu.context.describedAs({ limits: { ...limits, maxStorageBufferBindingSize } }, body);
 }
 
-/** Runs `body` as a GPU would: with the kernels' choices for one, whatever the device is. */
-export function asOnGpu<T>(gpu: Gpu, body: () => T): T {
-  const info = gpu.info as { deviceClass: string };
-  const real = info.deviceClass;
-  info.deviceClass = "other";
-  try {
-    return body();
-  } finally {
-    info.deviceClass = real;
-  }
+/** Runs `body` with the policy of a hardware GPU, also where the device is a software device. */
+export function withGpuPolicy<T>(gpu: Gpu, body: () => T): T {
+  return gpu.context.describedAs({ deviceClass: "other" }, body);
 }
 
 /** The number of elements of a shape. */
@@ -43,18 +29,18 @@ export function count(shape: readonly number[]): number {
   return shape.reduce((product, length) => product * length, 1);
 }
 
-/** `count` numbers that f16 holds exactly. */
-export function randomHalves(count: number, seed = 1): Float32Array<ArrayBuffer> {
+/** `count` random elements that f16 represents exactly. */
+export function randomF16(count: number, seed = 1): Float32Array<ArrayBuffer> {
   return Float32Array.from(Float16Array.from(randomArray(count, seed)));
 }
 
 /**
- * What storing a result in f16 may add to its relative error: 11 bits. Devices that cut off, as
- * WGSL lets them, come to three quarters of it over a tensor.
+ * Bound of the relative error of storing a tensor in f16, which has 11 significant bits. WGSL lets
+ * devices truncate; the norm of the error over a tensor is then about three quarters of this.
  */
-export const halfRounding = 2 ** -11;
+export const f16Rounding = 2 ** -11;
 
-/** A tensor of {@linkcode randomArray}'s numbers, and the numbers. */
+/** A tensor of elements from {@linkcode randomArray}, and the elements. */
 export function randomTensor(
   gpu: Gpu,
   shape: readonly number[],
@@ -65,7 +51,7 @@ export function randomTensor(
   return { tensor, data, [Symbol.dispose]: () => tensor[Symbol.dispose]() };
 }
 
-/** erf by its integral's series (Maclaurin below 3, else 1 - the tail's continued fraction). */
+/** erf(x) in float64: its Maclaurin series for |x| < 3, else 1 − the continued fraction of erfc. */
 export function erf(x: number): number {
   const z = Math.abs(x);
   if (z < 3) {
@@ -78,7 +64,7 @@ export function erf(x: number): number {
   return Math.sign(x) * (1 - Math.exp(-z * z) / Math.sqrt(Math.PI) / (z + fraction));
 }
 
-/** Mean and variance (over n) of a stretch. */
+/** Mean and variance (divided by n) of `length` elements from `start` on. */
 export function meanAndVariance(data: ArrayLike<number>, start: number, length: number): [number, number] {
   let mean = 0, variance = 0;
   for (let i = start; i < start + length; i++) mean += data[i] / length;

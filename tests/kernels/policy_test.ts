@@ -4,10 +4,10 @@ import { attentionFormOn } from "../../kernels/attention/form.ts";
 import { parseTuning, policyFor, policyOf, tileKind, TuningError, tuningName } from "../../kernels/policy.ts";
 import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 
-/** The policy of the device, had it been opened with this tuning. */
+/** The policy that the device would have with a tuning. */
 const tunedPolicy = ({ info }: Gpu, tuning: DeviceTuning) => policyFor({ info, options: { tuning } });
 
-gpuTest("a tuning replaces the tiles of its adapter, and those of no other", (gpu) => {
+gpuTest("a tuning replaces the tiles of its own adapter only", (gpu) => {
   const before = policyOf(gpu).tiles();
   const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
   assertEquals(tunedPolicy(gpu, { "another adapter": { many: tile } }).tiles(), before);
@@ -16,7 +16,7 @@ gpuTest("a tuning replaces the tiles of its adapter, and those of no other", (gp
   assertEquals(tuned.tileFor(1024, 1024), tile);
 });
 
-gpuTest("a tuning replaces the attention for heads of one width, and no other", (gpu) => {
+gpuTest("a tuned attention form applies to its own head width only", (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 64, s: 64, dim: 40, causal: false, scale: 1 };
   const before = policyOf(gpu).attentionFor(sizes);
   const form = { path: "workgroup" as const, threadsX: 8, threadsY: 4, rows: 2 };
@@ -27,9 +27,12 @@ gpuTest("a tuning replaces the attention for heads of one width, and no other", 
   assertEquals(tuned.attentionFor(other), attentionFormOn(gpu.info, before.path, other));
   for (
     const [wrong, why] of [
-      [{ path: "subgroup", lanes: 3, queries: 1, keys: 1, unrollK: 1 }, "lanes: 3"],
-      [{ path: "workgroup", threadsX: 1024, threadsY: 1024, rows: 1 }, "threads at most: 1048576"],
-      [{ path: "workgroup", threadsX: 16, threadsY: 16, rows: 64 }, "bytes at most"],
+      [
+        { path: "subgroup", lanes: 3, queries: 1, keys: 1, unrollK: 1 },
+        `lanes must be its subgroup size, ${gpu.info.subgroupSize}: 3`,
+      ],
+      [{ path: "workgroup", threadsX: 1024, threadsY: 1024, rows: 1 }, "threadsX · threadsY must be at most"],
+      [{ path: "workgroup", threadsX: 16, threadsY: 16, rows: 64 }, "bytes of workgroup memory"],
     ] as const
   ) {
     assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: { attention: { 40: wrong } } }), TuningError, why);
@@ -41,14 +44,20 @@ gpuTest("a tuning replaces the attention for heads of one width, and no other", 
   );
 });
 
-gpuTest("a tuning with tiles that the device cannot run is refused", (gpu) => {
+gpuTest("a tuning with tiles that the device cannot run throws a TuningError with limit and value", (gpu) => {
   const many = gpu.info.limits.maxComputeInvocationsPerWorkgroup;
   for (
     const [tile, why] of [
-      [{ strategy: "subgroup", lanes: 3, threadsX: 3, rows: 8, columns: 1 }, "lanes: 3"],
-      [{ strategy: "workgroup", lanes: 2 * many, threadsX: many, rows: 1, columns: 1 }, `threads at most: ${2 * many}`],
-      [{ strategy: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes at most"],
-      [{ strategy: "matrix", lanes: 64, threadsX: 2, rows: 2, columns: 2 }, "no subgroup matrices"],
+      [
+        { strategy: "subgroup", lanes: 3, threadsX: 3, rows: 8, columns: 1 },
+        `lanes must be its subgroup size, ${gpu.info.subgroupSize}: 3`,
+      ],
+      [
+        { strategy: "workgroup", lanes: 2 * many, threadsX: many, rows: 1, columns: 1 },
+        `lanes must be at most ${many}: ${2 * many}`,
+      ],
+      [{ strategy: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes of workgroup memory"],
+      [{ strategy: "matrix", lanes: 64, threadsX: 2, rows: 2, columns: 2 }, "subgroup matrices are not supported"],
     ] as const
   ) {
     assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: { few: tile } }), TuningError, why);
@@ -56,7 +65,7 @@ gpuTest("a tuning with tiles that the device cannot run is refused", (gpu) => {
 });
 
 gpuTest(
-  "products that allow f16 operands and are not small run on subgroup matrices, which are tuned apart",
+  "large products that allow f16 operands run on subgroup matrices, which have a tuning of their own",
   (gpu) => {
     const { lanes } = gpu.info.subgroupMatrix!;
     const onMatrices = (policy: typeof plain, allowF16Operands: boolean) => {
@@ -73,15 +82,15 @@ gpuTest(
     assertEquals(onMatrices(tuned, false), [false, false, false, false]);
     const refused = (shape: Partial<typeof tile>, why: string) =>
       assertThrows(() => tunedPolicy(gpu, { [name]: { many: { ...tile, ...shape } } }), TuningError, why);
-    refused({ lanes: lanes + 1 }, `must divide the threads: ${lanes + 1}`);
-    refused({ lanes: 6 * lanes, threadsX: 4 }, `must divide the threads: ${6 * lanes}`);
-    refused({ rows: 1024 }, "bytes at most");
+    refused({ lanes: lanes + 1 }, `(threadsX): ${lanes + 1}`);
+    refused({ lanes: 6 * lanes, threadsX: 4 }, `(threadsX): ${6 * lanes}`);
+    refused({ rows: 1024 }, "bytes of workgroup memory");
   },
   { subgroupMatrices: true },
   await lackOfSubgroupMatrices(),
 );
 
-Deno.test("parseTuning() reads back what was written, and says what is wrong with anything else", () => {
+Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid one", () => {
   const table = {
     "a GPU": { row: { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } },
     "another": { many: { strategy: "matrix", lanes: 128, threadsX: 2, rows: 4, columns: 4 } },
@@ -91,13 +100,13 @@ Deno.test("parseTuning() reads back what was written, and says what is wrong wit
   for (
     const [text, why] of [
       ["{", "not JSON"],
-      ["[]", "object of adapters"],
+      ["[]", "object with adapter names"],
       [JSON.stringify({ a: { wide: tile } }), '"wide"'],
       [JSON.stringify({ a: { row: { ...tile, strategy: "warp" } } }), '"warp"'],
       [JSON.stringify({ a: { row: { ...tile, rows: 1.5 } } }), "rows of a for row"],
       [JSON.stringify({ a: { row: { ...tile, threadsX: 7 } } }), "multiple of threadsX"],
       [JSON.stringify({ a: { attention: [] } }), "attention of a must be an object"],
-      [JSON.stringify({ a: { attention: { wide: { path: "staged" } } } }), 'no heads "wide" wide'],
+      [JSON.stringify({ a: { attention: { wide: { path: "staged" } } } }), 'positive whole number: "wide"'],
       [JSON.stringify({ a: { attention: { 40: { path: "flash" } } } }), '"flash"'],
       [
         JSON.stringify({ a: { attention: { 40: { path: "workgroup", threadsX: 8 } } } }),
@@ -109,7 +118,7 @@ Deno.test("parseTuning() reads back what was written, and says what is wrong wit
   }
 });
 
-Deno.test("tileKind() tells products by rows and by results", () => {
+Deno.test("tileKind() depends on the number of rows and of elements of the result", () => {
   assertEquals([[8, 4096], [9, 4096], [65, 64], [128, 128], [1024, 1024]].map(([m, n]) => tileKind(m, n)), [
     "row",
     "skinny",

@@ -130,19 +130,16 @@ gpuTest("a window binds a stretch of a tensor", async (gpu) => {
 
 gpuTest("a binding above the device's limit is refused with both numbers", (gpu) => {
   using x = Tensor.empty(gpu, [5, 100]);
-  const limits = gpu.info.limits as { maxStorageBufferBindingSize: number };
-  const real = limits.maxStorageBufferBindingSize;
-  limits.maxStorageBufferBindingSize = 1999;
-  try {
-    const error = assertThrows(
-      () => affine.run(gpu, { x, y: x }, { count: 500, factor: 1, offset: 0 }, constants),
-      ShapeError,
-      "Cannot bind x [5, 100] to test_affine as this device binds 1999 bytes at most: 2000",
-    );
-    assertEquals(error.shapes, [[5, 100]]);
-  } finally {
-    limits.maxStorageBufferBindingSize = real;
-  }
+  const limits = { ...gpu.info.limits, maxStorageBufferBindingSize: 1999 };
+  const error = assertThrows(
+    () =>
+      gpu.context.describedAs({ limits }, () => {
+        affine.run(gpu, { x, y: x }, { count: 500, factor: 1, offset: 0 }, constants);
+      }),
+    ShapeError,
+    "Cannot bind x [5, 100] to test_affine as this device binds 1999 bytes at most: 2000",
+  );
+  assertEquals(error.shapes, [[5, 100]]);
 });
 
 gpuTest("a grid of no workgroups runs nothing", async (gpu) => {

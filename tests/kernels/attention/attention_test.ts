@@ -10,7 +10,7 @@ import { stagedAttention } from "../../../kernels/attention/staged.ts";
 import { subgroupAttention } from "../../../kernels/attention/subgroup.ts";
 import { workgroupAttention } from "../../../kernels/attention/workgroup.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { halfRounding, randomHalves } from "../oracles.ts";
+import { f16Rounding, randomF16 } from "../oracles.ts";
 
 type Case = Omit<AttentionSizes, "causal" | "scale"> & Partial<Pick<AttentionSizes, "causal" | "scale">>;
 
@@ -30,7 +30,7 @@ interface Problem {
 function problem(c: Case, { loud = 1, rounded = false }: { loud?: number; rounded?: boolean } = {}): Problem {
   const { batch, heads, t, s, dim, causal = false, scale = 1 / Math.sqrt(dim) } = c;
   const width = heads * dim;
-  const random = rounded ? randomHalves : randomArray;
+  const random = rounded ? randomF16 : randomArray;
   const q = random(batch * t * width, 1).map((x) => x * loud);
   const k = random(batch * s * width, 2), v = random(batch * s * width, 3);
   const expected = new Float64Array(q.length);
@@ -90,7 +90,7 @@ const into = (run: (tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor }, siz
 /** The path, where the device has it. */
 const available = (gpu: Gpu, path: AttentionPath) => path !== "subgroup" || gpu.info.subgroupSize > 0;
 
-const inFours: Case[] = [
+const vec4Cases: Case[] = [
   { batch: 1, heads: 1, t: 1, s: 1, dim: 4 },
   { batch: 2, heads: 3, t: 35, s: 1, dim: 4 },
   { batch: 1, heads: 2, t: 1, s: 101, dim: 16 },
@@ -122,7 +122,7 @@ gpuTest("attention() by every form that a tuner tries equals its float64 definit
 });
 
 for (const path of ["subgroup", "workgroup", "staged"] as const) {
-  const cases = path === "staged" ? [...inFours, ...others] : inFours;
+  const cases = path === "staged" ? [...vec4Cases, ...others] : vec4Cases;
   gpuTest(
     `attention() by the ${path} path equals its float64 definition for batch·heads·T·S·D = ${
       describe(cases).join(", ")
@@ -211,7 +211,7 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
           using v = Tensor.from(gpu, data.v, [batch, s, heads * dim], others);
           using y = attention(q, k, v, { heads, path });
           assertEquals(y.dtype, queries);
-          const allowed = tolerance + (queries === "f16" ? halfRounding : 0);
+          const allowed = tolerance + (queries === "f16" ? f16Rounding : 0);
           assertClose(await y.data(), expected, allowed, `${queries}, ${others} ${JSON.stringify(c)}`);
         }
       }
@@ -241,10 +241,10 @@ gpuTest("attention() refuses shapes that do not fit, with the numbers", (gpu) =>
   using flat = make(7, 12);
   const message = assertThrows(() => attention(q, wide, wide, { heads: 2 }), ShapeError).message;
   assert(message.includes("[2, 5, 12]") && message.endsWith("12 ≠ 16"), message);
-  assertThrows(() => attention(q, k, wide, { heads: 2 }), ShapeError, "one shape");
+  assertThrows(() => attention(q, k, wide, { heads: 2 }), ShapeError, "same shape");
   assertThrows(() => attention(q, otherBatch, otherBatch, { heads: 2 }), ShapeError, "2 ≠ 1");
-  assertThrows(() => attention(q, none, none, { heads: 2 }), ShapeError, "0 × 12");
+  assertThrows(() => attention(q, none, none, { heads: 2 }), ShapeError, "0 keys of 12");
   assertThrows(() => attention(flat, k, k, { heads: 2 }), ShapeError, "three axes: 2");
   assertThrows(() => attention(q, k, k, { heads: 5 }), ShapeError, "12 / 5");
-  assertThrows(() => attention(q, k, k, { heads: 2, path: "workgroup" }), ShapeError, "6 wide");
+  assertThrows(() => attention(q, k, k, { heads: 2, path: "workgroup" }), ShapeError, "heads of width 6");
 });

@@ -9,12 +9,12 @@ import {
   assertClose,
   f32Tolerance,
   gpuTest,
-  inHalves,
   lackOfSubgroupMatrices,
   matrixTolerance,
   randomArray,
+  roundedToF16,
 } from "../../gpu.ts";
-import { halfRounding } from "../oracles.ts";
+import { f16Rounding, withBindingLimit } from "../oracles.ts";
 
 interface Case {
   batch?: number;
@@ -93,9 +93,9 @@ async function check(
   // rounds its operands: numbers of f16 stay what they are
   const onMatrices = options.tile?.strategy === "matrix";
   let xData = randomArray(batch * inChannels * size[0] * size[1], 1);
-  if (options.f16Pictures || onMatrices) xData = inHalves(xData);
+  if (options.f16Pictures || onMatrices) xData = roundedToF16(xData);
   let weightData = randomArray(count(weightShape), 2);
-  if (options.f16 || onMatrices) weightData = inHalves(weightData);
+  if (options.f16 || onMatrices) weightData = roundedToF16(weightData);
   const extras: Extras = {
     bias: options.with?.includes("bias") ? randomArray(outChannels, 3) : undefined,
     channelBias: options.with?.includes("channelBias") ? randomArray(batch * outChannels, 4) : undefined,
@@ -132,28 +132,14 @@ async function check(
   const what = JSON.stringify({ ...c, ...options });
   const terms = inChannels * count([...kernel]);
   const tolerance = (onMatrices ? matrixTolerance(terms) : f32Tolerance(terms)) +
-    (options.f16Pictures ? halfRounding : 0);
+    (options.f16Pictures ? f16Rounding : 0);
   assertClose(await y.data(), convolution(xData, weightData, c, extras), tolerance, what);
-}
-
-/**
- * Runs `body` as on a device that binds no more than `bytes`; the engine refuses larger bindings.
- */
-function withBindingLimit<T>(gpu: Gpu, bytes: number | undefined, body: () => T): T {
-  const limits = gpu.info.limits as { maxStorageBufferBindingSize: number };
-  const real = limits.maxStorageBufferBindingSize;
-  limits.maxStorageBufferBindingSize = bytes ?? real;
-  try {
-    return body();
-  } finally {
-    limits.maxStorageBufferBindingSize = real;
-  }
 }
 
 const same = (side: number) => [side, side, side, side] as const;
 
 const awkward: Case[] = [
-  // 1×1, in fours and not
+  // 1×1, with multiples of 4 and without
   { inChannels: 4, outChannels: 4, size: [8, 8], kernel: [1, 1] },
   { inChannels: 32, outChannels: 17, size: [16, 24], kernel: [1, 1], batch: 2 },
   { inChannels: 5, outChannels: 33, size: [8, 8], kernel: [1, 1], batch: 3 },
@@ -303,7 +289,7 @@ gpuTest(
       using x = Tensor.from(gpu, data, [1, 4, 8, 12], from);
       using y = conv2d(x, packed, { padding: 1, dtype: to });
       assertEquals(y.dtype, to);
-      assertClose(await y.data(), expected, f32Tolerance(36) + (to === "f16" ? halfRounding : 0), `${from} to ${to}`);
+      assertClose(await y.data(), expected, f32Tolerance(36) + (to === "f16" ? f16Rounding : 0), `${from} to ${to}`);
     }
     using odd = Tensor.empty(gpu, [1, 4, 3, 3]);
     assertThrows(() => gpu.scope(() => conv2d(odd, packed, { padding: 1, dtype: "f16" })), DTypeError, "in f16");
@@ -379,13 +365,13 @@ gpuTest("conv2d refuses operands that do not fit, with both shapes and the numbe
   using flat = Tensor.empty(gpu, [4, 8, 8]);
   assertThrows(() => conv2d(flat, weight), ShapeError, "four axes");
   using small = Tensor.empty(gpu, [2, 4, 8, 2]);
-  assertThrows(() => conv2d(small, weight), ShapeError, "smaller than the kernel: 8 × 2");
+  assertThrows(() => conv2d(small, weight), ShapeError, "at least as large as the kernel: 8 × 2");
   assertThrows(() => conv2d(x, weight, { stride: 0 }), ShapeError, "stride");
   assertThrows(() => conv2d(x, weight, { padding: [0, -1, 0, 0] }), ShapeError, "padding");
   using bias = Tensor.empty(gpu, [4]);
-  assertThrows(() => conv2d(x, weight, { bias }), ShapeError, "the bias must hold 5 numbers: 4");
+  assertThrows(() => conv2d(x, weight, { bias }), ShapeError, "the bias must hold 5 elements: 4");
   using rows = Tensor.empty(gpu, [3, 5]);
-  assertThrows(() => conv2d(x, weight, { channelBias: { tensor: rows } }), ShapeError, "2 rows or one");
-  assertThrows(() => conv2d(x, weight, { channelBias: { tensor: rows, first: 1 } }), ShapeError, "5 columns from 1 on");
+  assertThrows(() => conv2d(x, weight, { channelBias: { tensor: rows } }), ShapeError, "1 or 2 rows");
+  assertThrows(() => conv2d(x, weight, { channelBias: { tensor: rows, first: 1 } }), ShapeError, "at least 6 columns");
   assertThrows(() => conv2d(x, weight, { residual: x }), ShapeError, "the residual must be [2, 5, 6, 6]: [2, 4, 8, 8]");
 });

@@ -4,9 +4,9 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { gatedProduct, geglu } from "../../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../../kernels/gemm/matmul.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { asOnGpu, count, erf, halfRounding, randomHalves, withBindingLimit } from "../oracles.ts";
+import { count, erf, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
-/** x₁ · gelu(x₂) of rows with two halves. */
+/** GEGLU in float64: x₁ · gelu(x₂) for rows [x₁, x₂]. */
 function oracle(data: Float32Array, half: number): Float64Array {
   return Float64Array.from({ length: data.length / 2 }, (_, i) => {
     const at = Math.floor(i / half) * 2 * half + i % half, gate = data[at + half];
@@ -25,7 +25,7 @@ gpuTest("geglu equals x₁ · gelu(x₂) in float64 on awkward sizes, in windows
       using x = Tensor.from(gpu, data, shape);
       const limit = mode === "in windows" ? Math.max(1024, shape.at(-1)! * 4 * 2 + 256) : undefined;
       const run = () => geglu(x);
-      using y = withBindingLimit(gpu, limit, () => mode === "as on a GPU" ? asOnGpu(gpu, run) : run());
+      using y = withBindingLimit(gpu, limit, () => mode === "as on a GPU" ? withGpuPolicy(gpu, run) : run());
       const half = shape.at(-1)! / 2;
       assertEquals(y.shape, shape.with(-1, half));
       assertClose(await y.data(), oracle(data, half), tolerance, `[${shape}] ${mode}`);
@@ -33,9 +33,13 @@ gpuTest("geglu equals x₁ · gelu(x₂) in float64 on awkward sizes, in windows
   }
 });
 
-gpuTest("geglu refuses a last axis without two halves", (gpu) => {
+gpuTest("geglu() rejects an odd last axis", (gpu) => {
   using x = Tensor.empty(gpu, [2, 5]);
-  assertThrows(() => geglu(x), ShapeError, "Cannot gate [2, 5] as its last axis must hold two halves: 5");
+  assertThrows(
+    () => geglu(x),
+    ShapeError,
+    "Cannot gate [2, 5] as its last axis must hold values and gates, an even number: 5",
+  );
 });
 
 const workgroup = (threadsX: number, threadsY: number, rows: number) =>
@@ -70,15 +74,15 @@ gpuTest("gatedProduct is geglu(x Wᵀ + b) in float64, as a product of its own a
 
 gpuTest("gatedProduct keeps f16", async (gpu) => {
   const [m, k, n] = [9, 16, 12];
-  using x = Tensor.from(gpu, randomHalves(m * k, 1), [m, k], "f16");
-  using weight = Tensor.from(gpu, randomHalves(2 * n * k, 2), [2 * n, k], "f16");
+  using x = Tensor.from(gpu, randomF16(m * k, 1), [m, k], "f16");
+  using weight = Tensor.from(gpu, randomF16(2 * n * k, 2), [2 * n, k], "f16");
   using product = matmul(x, weight, { transposeB: true });
   const sums = await product.data();
   for (const tile of [undefined, workgroup(8, 8, 4)]) {
     using y = gatedProduct(x, weight, { tile });
     assertEquals(y.dtype, "f16");
     // In two passes the sums are rounded, too: halves of values and gates, and those of the result.
-    assertClose(await y.data(), oracle(sums, n), tolerance + 3 * halfRounding);
+    assertClose(await y.data(), oracle(sums, n), tolerance + 3 * f16Rounding);
   }
 });
 
@@ -91,17 +95,17 @@ gpuTest("gatedProduct refuses what does not fit", (gpu) => {
   for (const tile of [undefined, workgroup(8, 8, 4)]) {
     assertThrows(() => gatedProduct(x, weight, { tile }), ShapeError, "Cannot multiply");
     assertThrows(() => gatedProduct(x, fitting, { bias, tile }), ShapeError, "the bias");
-    assertThrows(() => gatedProduct(x, odd, { tile }), ShapeError, "two halves: 15");
+    assertThrows(() => gatedProduct(x, odd, { tile }), ShapeError, "an even number: 15");
   }
 });
 
 gpuTest("geglu keeps f16 where a half divides by four, in windows too", async (gpu) => {
   for (const [shape, limit] of [[[2, 5, 8], undefined], [[29, 72], 1000], [[3, 2560], undefined]] as const) {
-    const data = randomHalves(count([...shape])).map((value) => value * 6);
+    const data = randomF16(count([...shape])).map((value) => value * 6);
     using x = Tensor.from(gpu, data, shape, "f16");
     using y = withBindingLimit(gpu, limit, () => geglu(x));
     assertEquals(y.dtype, "f16");
-    assertClose(await y.data(), oracle(data, shape.at(-1)! / 2), tolerance + halfRounding, `[${shape}]`);
+    assertClose(await y.data(), oracle(data, shape.at(-1)! / 2), tolerance + f16Rounding, `[${shape}]`);
   }
   using x = Tensor.empty(gpu, [2, 6], "f16");
   assertThrows(() => gpu.scope(() => geglu(x)), DTypeError, "Cannot write y of geglu in f16");

@@ -8,12 +8,12 @@ import {
   assertClose,
   f32Tolerance,
   gpuTest,
-  inHalves,
   lackOfSubgroupMatrices,
   matrixTolerance,
   randomArray,
+  roundedToF16,
 } from "../../gpu.ts";
-import { asOnGpu, halfRounding, randomHalves } from "../oracles.ts";
+import { f16Rounding, randomF16, withGpuPolicy } from "../oracles.ts";
 
 interface Case {
   m: number;
@@ -52,7 +52,7 @@ async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
   const { m, n, k, batch = 1, transposeA, transposeB } = c;
   let aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
   // it rounds them, and these stay what they are
-  if (tile?.strategy === "matrix") [aData, bData] = [inHalves(aData), inHalves(bData)];
+  if (tile?.strategy === "matrix") [aData, bData] = [roundedToF16(aData), roundedToF16(bData)];
   using a = Tensor.from(gpu, aData, [batch, ...(transposeA ? [k, m] : [m, k])]);
   using b = Tensor.from(gpu, bData, [batch, ...(transposeB ? [n, k] : [k, n])]);
   using y = matmul(a, b, { transposeA, transposeB, tile });
@@ -161,7 +161,7 @@ gpuTest(
     }
     using a = Tensor.empty(gpu, [2, 30]);
     using b = Tensor.empty(gpu, [30, 2]);
-    assertThrows(() => matmul(a, b, { splits: 4 }), ShapeError, "evenly: 30 / 4");
+    assertThrows(() => matmul(a, b, { splits: 4 }), ShapeError, "k = 30, splits = 4");
   },
 );
 
@@ -223,7 +223,7 @@ gpuTest(
 gpuTest("matmul refuses a tile of subgroup matrices where none are in use", (gpu) => {
   using a = Tensor.empty(gpu, [64, 64]);
   const tile: TileShape = { strategy: "matrix", lanes: 128, threadsX: 2, rows: 2, columns: 2 };
-  assertThrows(() => gpu.scope(() => void matmul(a, a, { tile })), GpuError, "no subgroup matrices");
+  assertThrows(() => gpu.scope(() => void matmul(a, a, { tile })), GpuError, "subgroup matrices are not supported");
 });
 
 gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
@@ -238,8 +238,8 @@ gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
 for (const [device, options] of Object.entries(devices)) {
   gpuTest(`matmul reads and writes f16 on either side, with bias and residual of any type, ${device}`, async (gpu) => {
     for (const [m, n, k] of [[33, 48, 40], [17, 68, 33], [9, 36, 20]]) {
-      const rows = randomHalves(m * k, 1), weights = randomHalves(n * k, 2), residuals = randomHalves(m * n, 3);
-      const biases = randomHalves(n, 4);
+      const rows = randomF16(m * k, 1), weights = randomF16(n * k, 2), residuals = randomF16(m * n, 3);
+      const biases = randomF16(n, 4);
       const expected = product(rows, weights, { m, n, k, transposeB: true }).map((sum, i) =>
         sum + biases[i % n] + residuals[i]
       );
@@ -249,10 +249,10 @@ for (const [device, options] of Object.entries(devices)) {
         using bias = Tensor.from(gpu, biases, [n], other);
         using residual = Tensor.from(gpu, residuals, [m, n], other);
         for (const dtype of ["f16", undefined] as const) {
-          for (const run of [<T>(body: () => T) => body(), <T>(body: () => T) => asOnGpu(gpu, body)]) {
+          for (const run of [<T>(body: () => T) => body(), <T>(body: () => T) => withGpuPolicy(gpu, body)]) {
             using y = run(() => matmul(x, weight, { transposeB: true, bias, residual, dtype }));
             assertEquals(y.dtype, dtype ?? "f32");
-            const tolerance = f32Tolerance(k) + (dtype ? halfRounding : 0);
+            const tolerance = f32Tolerance(k) + (dtype ? f16Rounding : 0);
             assertClose(await y.data(), expected, tolerance, JSON.stringify({ m, n, k, other, dtype }));
           }
         }
@@ -266,7 +266,7 @@ for (const [device, options] of Object.entries(devices)) {
         const channels = product(weights, rows, { m: n, n: m, k, transposeB: true }).map((sum, i) =>
           sum + biases[Math.floor(i / m)]
         );
-        assertClose(await turned.data(), channels, f32Tolerance(k) + halfRounding, "channels");
+        assertClose(await turned.data(), channels, f32Tolerance(k) + f16Rounding, "channels");
       }
     }
   }, options);
@@ -276,19 +276,19 @@ gpuTest(
   "matmul writes f16 behind an activation and where k is split, and refuses rows that do not divide by four",
   async (gpu) => {
     const [m, n, k] = [5, 24, 96];
-    const rows = randomHalves(m * k, 1), columns = randomHalves(k * n, 2), residuals = randomHalves(m * n, 3);
+    const rows = randomF16(m * k, 1), columns = randomF16(k * n, 2), residuals = randomF16(m * n, 3);
     using a = Tensor.from(gpu, rows, [m, k], "f16");
     using b = Tensor.from(gpu, columns, [k, n], "f16");
     using residual = Tensor.from(gpu, residuals, [m, n], "f16");
     const sums = product(rows, columns, { m, n, k });
     using split = matmul(a, b, { residual, splits: 3, dtype: "f16" });
     assertEquals(split.dtype, "f16");
-    assertClose(await split.data(), sums.map((sum, i) => sum + residuals[i]), f32Tolerance(k) + halfRounding);
+    assertClose(await split.data(), sums.map((sum, i) => sum + residuals[i]), f32Tolerance(k) + f16Rounding);
     using activated = matmul(a, b, { residual, activation: "silu", dtype: "f16" });
     assertEquals(activated.dtype, "f16");
     // Stored three times: the product, what the activation makes of it, the sum.
     const expected = sums.map((sum, i) => sum / (1 + Math.exp(-sum)) + residuals[i]);
-    assertClose(await activated.data(), expected, f32Tolerance(k) + 3 * halfRounding);
+    assertClose(await activated.data(), expected, f32Tolerance(k) + 3 * f16Rounding);
     using odd = Tensor.empty(gpu, [k, 3]);
     assertThrows(
       () => gpu.scope(() => matmul(a, odd, { dtype: "f16" })),

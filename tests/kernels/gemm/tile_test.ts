@@ -2,7 +2,7 @@ import { assert } from "@std/assert";
 import { declareKernel, storage } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { type TileConstants, tileConstantTypes, tileGrid, tileWgsl } from "../../../kernels/gemm/tile.ts";
-import { assertClose, gpuTest, inHalves, lackOf, matrixTolerance, randomArray } from "../../gpu.ts";
+import { assertClose, gpuTest, lackOf, matrixTolerance, randomArray, roundedToF16 } from "../../gpu.ts";
 
 /**
  * A tile of subgroup matrices in plain WGSL: the first lane of a subgroup does its work, matrices
@@ -99,7 +99,7 @@ gpuTest(
   "tiles of subgroup matrices put every number in its place, whatever the sizes of the matrices",
   async (gpu) => {
     const [m, n, k] = [53, 70, 71];
-    const aData = inHalves(randomArray(m * k, 1)), bData = inHalves(randomArray(k * n, 2));
+    const aData = roundedToF16(randomArray(m * k, 1)), bData = roundedToF16(randomArray(k * n, 2));
     const expected = Float64Array.from({ length: m * n }, (_, i) => {
       let sum = 0;
       for (let j = 0; j < k; j++) sum += aData[Math.floor(i / n) * k + j] * bData[j * n + i % n];

@@ -4,7 +4,15 @@ import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { groupNorm } from "../../../kernels/norm/group_norm.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { asOnGpu, count, devices, halfRounding, meanAndVariance, randomHalves, withBindingLimit } from "../oracles.ts";
+import {
+  count,
+  devices,
+  f16Rounding,
+  meanAndVariance,
+  randomF16,
+  withBindingLimit,
+  withGpuPolicy,
+} from "../oracles.ts";
 
 interface Case {
   shape: number[];
@@ -14,7 +22,7 @@ interface Case {
   /** Whether x is f16. */
   halves?: boolean;
   bindingLimit?: number;
-  pretendGpu?: boolean;
+  gpuPolicy?: boolean;
   /** Added to all numbers. */
   offset?: number;
 }
@@ -37,20 +45,20 @@ function oracle(x: Float32Array, weight: Float32Array, bias: Float32Array, { sha
 }
 
 async function check(gpu: Gpu, c: Case): Promise<void> {
-  const { shape, groups, silu, f16, halves, bindingLimit, pretendGpu, offset = 0 } = c;
+  const { shape, groups, silu, f16, halves, bindingLimit, gpuPolicy, offset = 0 } = c;
   const channels = shape[1];
-  const data = halves ? randomHalves(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
-  const weightData = randomHalves(channels, 2), biasData = randomHalves(channels, 3);
+  const data = halves ? randomF16(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
+  const weightData = randomF16(channels, 2), biasData = randomF16(channels, 3);
   using x = Tensor.from(gpu, data, shape, halves ? "f16" : "f32");
   using weight = Tensor.from(gpu, weightData, [channels], f16 ? "f16" : "f32");
   using bias = Tensor.from(gpu, biasData, [channels], f16 ? "f16" : "f32");
   const run = () => groupNorm(x, { groups, weight, bias, epsilon, activation: silu ? "silu" : undefined });
-  using y = withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
+  using y = withBindingLimit(gpu, bindingLimit, () => gpuPolicy ? withGpuPolicy(gpu, run) : run());
   assertEquals([y.shape, y.dtype], [shape, x.dtype]);
   // A mean is rounded at its own size, which weighs offset / deviation (0.58 for numbers from -1 to
   // 1) in the result. exp costs some more.
   const tolerance = f32Tolerance(count(shape) / shape[0] / groups) + Math.abs(offset) * 2 ** -23 / 0.58 + 2 ** -20 +
-    (halves ? halfRounding : 0);
+    (halves ? f16Rounding : 0);
   assertClose(await y.data(), oracle(data, weightData, biasData, c), tolerance, JSON.stringify(c));
 }
 
@@ -74,7 +82,7 @@ for (const [device, options] of Object.entries(devices)) {
     async (gpu) => {
       for (const c of awkward) {
         await check(gpu, c);
-        await check(gpu, { ...c, pretendGpu: true });
+        await check(gpu, { ...c, gpuPolicy: true });
       }
     },
     options,
@@ -83,7 +91,7 @@ for (const [device, options] of Object.entries(devices)) {
 
 gpuTest("groupNorm does not cancel where the mean is 1000 times the deviation", async (gpu) => {
   await check(gpu, { shape: [1, 4, 32, 32], groups: 2, offset: 600 });
-  await check(gpu, { shape: [1, 4, 31, 33], groups: 2, offset: -600, pretendGpu: true });
+  await check(gpu, { shape: [1, 4, 31, 33], groups: 2, offset: -600, gpuPolicy: true });
 });
 
 gpuTest("groupNorm gives the bias where a group is constant", async (gpu) => {
@@ -103,7 +111,7 @@ gpuTest(
       await check(gpu, { shape: [2, 12, 9, 11], groups: 3, silu, bindingLimit: 4096 });
       await check(gpu, { shape: [3, 16, 8, 8], groups: 4, silu, bindingLimit: 4096 });
       await check(gpu, { shape: [2, 12, 16, 16], groups: 3, silu, bindingLimit: 3000 });
-      await check(gpu, { shape: [2, 15, 9, 15], groups: 3, silu, bindingLimit: 1500, pretendGpu: true });
+      await check(gpu, { shape: [2, 15, 9, 15], groups: 3, silu, bindingLimit: 1500, gpuPolicy: true });
     }
   },
 );
@@ -118,7 +126,7 @@ gpuTest("groupNorm keeps f16 where pictures divide by four, in windows too", asy
   ];
   for (const c of cases) {
     await check(gpu, { ...c, halves: true });
-    await check(gpu, { ...c, halves: true, pretendGpu: true });
+    await check(gpu, { ...c, halves: true, gpuPolicy: true });
   }
   using x = Tensor.empty(gpu, [1, 6, 3, 3], "f16");
   using six = Tensor.empty(gpu, [6]);

@@ -4,7 +4,15 @@ import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { layerNorm } from "../../../kernels/norm/layer_norm.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { asOnGpu, count, devices, halfRounding, meanAndVariance, randomHalves, withBindingLimit } from "../oracles.ts";
+import {
+  count,
+  devices,
+  f16Rounding,
+  meanAndVariance,
+  randomF16,
+  withBindingLimit,
+  withGpuPolicy,
+} from "../oracles.ts";
 
 interface Case {
   shape: number[];
@@ -12,21 +20,21 @@ interface Case {
   /** Whether x is f16. */
   halves?: boolean;
   bindingLimit?: number;
-  pretendGpu?: boolean;
+  gpuPolicy?: boolean;
   offset?: number;
 }
 
 const epsilon = 1e-5;
 
-async function check(gpu: Gpu, { shape, f16, halves, bindingLimit, pretendGpu, offset = 0 }: Case): Promise<void> {
+async function check(gpu: Gpu, { shape, f16, halves, bindingLimit, gpuPolicy, offset = 0 }: Case): Promise<void> {
   const width = shape.at(-1)!;
-  const data = halves ? randomHalves(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
-  const weightData = randomHalves(width, 2), biasData = randomHalves(width, 3);
+  const data = halves ? randomF16(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
+  const weightData = randomF16(width, 2), biasData = randomF16(width, 3);
   using x = Tensor.from(gpu, data, shape, halves ? "f16" : "f32");
   using weight = Tensor.from(gpu, weightData, [width], f16 ? "f16" : "f32");
   using bias = Tensor.from(gpu, biasData, [width], f16 ? "f16" : "f32");
   const run = () => layerNorm(x, { weight, bias, epsilon });
-  using y = withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
+  using y = withBindingLimit(gpu, bindingLimit, () => gpuPolicy ? withGpuPolicy(gpu, run) : run());
   assertEquals([y.shape, y.dtype], [shape, x.dtype]);
   const expected = new Float64Array(data.length);
   for (let row = 0; row < data.length; row += width) {
@@ -38,12 +46,12 @@ async function check(gpu: Gpu, { shape, f16, halves, bindingLimit, pretendGpu, o
   // Short rows may lie close together by chance: their deviation is small beside the numbers, and
   // so are the digits that are left.
   const tolerance = f32Tolerance(width) + (width < 8 ? 2 ** -16 : 0) + Math.abs(offset) * 2 ** -22 +
-    (halves ? halfRounding : 0);
+    (halves ? f16Rounding : 0);
   assertClose(
     await y.data(),
     expected,
     tolerance,
-    JSON.stringify({ shape, f16, halves, bindingLimit, pretendGpu, offset }),
+    JSON.stringify({ shape, f16, halves, bindingLimit, gpuPolicy, offset }),
   );
 }
 
@@ -54,7 +62,7 @@ for (const [device, options] of Object.entries(devices)) {
       for (const width of [1, 4, 7, 31, 32, 33, 63, 64, 65, 320, 771, 1280]) {
         await check(gpu, { shape: [2, 3, width] });
         await check(gpu, { shape: [67, width], f16: true });
-        await check(gpu, { shape: [5, width], pretendGpu: true });
+        await check(gpu, { shape: [5, width], gpuPolicy: true });
       }
     },
     options,
@@ -74,7 +82,7 @@ gpuTest("layerNorm works in windows of rows on tensors larger than the device bi
 gpuTest("layerNorm keeps f16 where rows divide by four, in windows too", async (gpu) => {
   for (const width of [32, 64, 320, 1280]) {
     await check(gpu, { shape: [67, width], halves: true, f16: true });
-    await check(gpu, { shape: [5, width], halves: true, pretendGpu: true });
+    await check(gpu, { shape: [5, width], halves: true, gpuPolicy: true });
   }
   await check(gpu, { shape: [29, 36], halves: true, bindingLimit: 1000 });
   using x = Tensor.empty(gpu, [2, 6], "f16");

@@ -3,7 +3,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { activate } from "../../../kernels/shape/activate.ts";
 import type { Activation } from "../../../kernels/wgsl/activation.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { asOnGpu, erf, halfRounding, randomHalves, withBindingLimit } from "../oracles.ts";
+import { erf, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 const oracle: Record<Activation, (x: number) => number> = {
   silu: (x) => x / (1 + Math.exp(-x)),
@@ -33,17 +33,17 @@ gpuTest("activate works in windows on tensors larger than the device binds, and 
   using x = Tensor.from(gpu, data, [3, 1667]);
   const expected = Float64Array.from(data, oracle.silu);
   using windowed = withBindingLimit(gpu, 4096, () => activate(x, "silu"));
-  using wide = asOnGpu(gpu, () => activate(x, "silu"));
+  using wide = withGpuPolicy(gpu, () => activate(x, "silu"));
   assertClose(await windowed.data(), expected, tolerance, "in windows");
   assertClose(await wide.data(), expected, tolerance, "as on a GPU");
 });
 
 gpuTest("activate keeps f16, of any size and in windows", async (gpu) => {
   for (const [size, limit] of [[1, undefined], [63, undefined], [5001, 2048]] as const) {
-    const data = randomHalves(size).map((x) => x * 8);
+    const data = randomF16(size).map((x) => x * 8);
     using x = Tensor.from(gpu, data, [size], "f16");
     using y = withBindingLimit(gpu, limit, () => activate(x, "silu"));
     assertEquals(y.dtype, "f16");
-    assertClose(await y.data(), Float64Array.from(data, oracle.silu), tolerance + halfRounding, `size ${size}`);
+    assertClose(await y.data(), Float64Array.from(data, oracle.silu), tolerance + f16Rounding, `size ${size}`);
   }
 });

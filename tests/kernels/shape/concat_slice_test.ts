@@ -5,7 +5,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { concat } from "../../../kernels/shape/concat.ts";
 import { slice } from "../../../kernels/shape/slice.ts";
 import { gpuTest } from "../../gpu.ts";
-import { asOnGpu, count, randomTensor, withBindingLimit } from "../oracles.ts";
+import { count, randomTensor, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 const modes = ["plain", "as on a GPU", "in windows"] as const;
 const bindingLimit = 1024;
@@ -45,7 +45,7 @@ gpuTest("slice takes what its definition says, and concat of all slices gives th
         withBindingLimit(
           gpu,
           mode === "in windows" ? bindingLimit : undefined,
-          () => mode === "plain" ? body() : asOnGpu(gpu, body),
+          () => mode === "plain" ? body() : withGpuPolicy(gpu, body),
         );
       const parts = inMode(run);
       using middle = parts[1], first = parts[0], last = parts[2];
@@ -68,7 +68,7 @@ gpuTest("concat joins channels and batches of pictures, alone, in windows, and b
         using b = randomTensor(gpu, [2, 3, height, width], 2);
         const run = () => concat([a.tensor, b.tensor, a.tensor], axis);
         const limit = mode === "in windows" ? bindingLimit : undefined;
-        using y = withBindingLimit(gpu, limit, () => mode === "plain" ? run() : asOnGpu(gpu, run));
+        using y = withBindingLimit(gpu, limit, () => mode === "plain" ? run() : withGpuPolicy(gpu, run));
         const outer = axis === 0 ? 1 : 2, inner = a.data.length / outer;
         const expected: number[] = [];
         for (let row = 0; row < outer; row++) {
@@ -103,6 +103,10 @@ gpuTest("concat and slice refuse what does not fit, with the shapes", (gpu) => {
   assertThrows(() => concat([a, a], 2), ShapeError, "there are 2 axes");
   assertThrows(() => concat([], 0), ShapeError, "at least one");
   assertThrows(() => concat([a, c], 0), DTypeError, "Cannot join f32 and f16 tensors");
-  assertThrows(() => slice(a, 1, 2, 4), ShapeError, "Cannot take 2 … 4 of axis 1 of [2, 3] as it must lie in 0 … 3");
+  assertThrows(
+    () => slice(a, 1, 2, 4),
+    ShapeError,
+    "Cannot slice 2 … 4 of axis 1 of [2, 3] as the range must lie in 0 … 3",
+  );
   assertThrows(() => slice(a, 2, 0, 1), ShapeError, "axis 2 of [2, 3]");
 });

@@ -4,20 +4,20 @@ import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { embedding } from "../../../kernels/shape/embedding.ts";
 import { gpuTest } from "../../gpu.ts";
-import { asOnGpu, count, randomHalves, withBindingLimit } from "../oracles.ts";
+import { count, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 async function check(
   gpu: Gpu,
   [vocabulary, width]: [number, number],
   ids: Int32Array | Uint32Array,
-  options: { shape?: number[]; f16?: boolean; bindingLimit?: number; pretendGpu?: boolean } = {},
+  options: { shape?: number[]; f16?: boolean; bindingLimit?: number; gpuPolicy?: boolean } = {},
 ): Promise<void> {
-  const { shape = [ids.length], f16, bindingLimit, pretendGpu } = options;
-  const data = randomHalves(vocabulary * width);
+  const { shape = [ids.length], f16, bindingLimit, gpuPolicy } = options;
+  const data = randomF16(vocabulary * width);
   using table = Tensor.from(gpu, data, [vocabulary, width], f16 ? "f16" : "f32");
   using idTensor = Tensor.from(gpu, ids, shape);
   const run = () => embedding(table, idTensor);
-  using y = withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
+  using y = withBindingLimit(gpu, bindingLimit, () => gpuPolicy ? withGpuPolicy(gpu, run) : run());
   assertEquals([y.shape, y.dtype], [[...shape, width], "f32"]);
   const expected = Array.from(ids, (id) => [...data.subarray(id * width, (id + 1) * width)]).flat();
   assertEquals([...await y.data()], expected, JSON.stringify({ vocabulary, width, ...options }));
@@ -27,7 +27,7 @@ gpuTest("embedding copies rows of f32 and f16 tables exactly, whatever their wid
   for (const width of [1, 3, 4, 7, 8, 63, 64, 130, 768]) {
     for (const f16 of [false, true]) {
       await check(gpu, [11, width], new Int32Array([0, 10, 3, 3, 7, 1]), { f16, shape: [2, 3] });
-      await check(gpu, [11, width], new Uint32Array([10]), { f16, pretendGpu: true });
+      await check(gpu, [11, width], new Uint32Array([10]), { f16, gpuPolicy: true });
     }
   }
   await check(gpu, [1, 5], new Int32Array(77));

@@ -20,7 +20,7 @@ gpuTest("guide gives u + scale · (c − u) of the two halves of a batch, in win
 
 gpuTest("guide refuses an odd batch, and f16", (gpu) => {
   using x = Tensor.empty(gpu, [3, 4]);
-  assertThrows(() => guide(x, 7.5), ShapeError, "two halves, unconditional and conditional: 3");
+  assertThrows(() => guide(x, 7.5), ShapeError, "unconditional and conditional predictions, an even number: 3");
   using half = Tensor.empty(gpu, [2, 4], "f16");
   assertThrows(() => guide(half, 7.5), DTypeError, "f16");
 });

@@ -4,11 +4,11 @@ import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { add, linearCombination } from "../../../kernels/shape/linear_combination.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { asOnGpu, count, halfRounding, randomHalves, withBindingLimit } from "../oracles.ts";
+import { count, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 const coefficients = [0.7, -1.3, 2, 0.01, -0.5, 1];
 
-async function check(gpu: Gpu, shape: number[], terms: number, bindingLimit?: number, pretendGpu = false) {
+async function check(gpu: Gpu, shape: number[], terms: number, bindingLimit?: number, gpuPolicy = false) {
   const data = Array.from({ length: terms }, (_, term) => randomArray(count(shape), term + 1));
   const actual = gpu.scope(() => {
     const list = data.map((numbers, term) => ({
@@ -16,7 +16,7 @@ async function check(gpu: Gpu, shape: number[], terms: number, bindingLimit?: nu
       coefficient: coefficients[term],
     }));
     const run = () => linearCombination(list);
-    return withBindingLimit(gpu, bindingLimit, () => pretendGpu ? asOnGpu(gpu, run) : run());
+    return withBindingLimit(gpu, bindingLimit, () => gpuPolicy ? withGpuPolicy(gpu, run) : run());
   });
   using y = actual;
   assertEquals(y.shape, shape);
@@ -53,14 +53,14 @@ gpuTest("linearCombination takes the same tensor twice, and f16", async (gpu) =>
 
 gpuTest("linearCombination has its first term's type, f16 too, of any size and in windows", async (gpu) => {
   for (const [size, limit] of [[1, undefined], [1023, undefined], [5003, 2048]] as const) {
-    const [a, b] = [randomHalves(size, 1), randomArray(size, 2)];
+    const [a, b] = [randomF16(size, 1), randomArray(size, 2)];
     using x = Tensor.from(gpu, a, [size], "f16");
     using other = Tensor.from(gpu, b, [size]);
     const terms = [{ tensor: x, coefficient: 0.7 }, { tensor: other, coefficient: -1.3 }];
     using y = withBindingLimit(gpu, limit, () => linearCombination(terms));
     assertEquals(y.dtype, "f16");
     const expected = Float64Array.from(a, (value, i) => 0.7 * value - 1.3 * b[i]);
-    assertClose(await y.data(), expected, 12 * 2 ** -24 + halfRounding, `size ${size}`);
+    assertClose(await y.data(), expected, 12 * 2 ** -24 + f16Rounding, `size ${size}`);
   }
 });
 

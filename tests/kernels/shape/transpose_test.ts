@@ -3,7 +3,7 @@ import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { transpose } from "../../../kernels/shape/transpose.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
-import { count, halfRounding, randomHalves, randomTensor, withBindingLimit } from "../oracles.ts";
+import { count, f16Rounding, randomF16, randomTensor, withBindingLimit } from "../oracles.ts";
 
 gpuTest("transpose swaps the last two axes on awkward sizes, in windows of matrices too", async (gpu) => {
   const shapes = [[1, 1], [4, 4], [3, 5, 7], [2, 32, 36], [2, 3, 8, 4], [33, 31], [1, 64], [65, 1], [5, 12, 16], [
@@ -48,7 +48,7 @@ gpuTest("transpose refuses a vector", (gpu) => {
 
 gpuTest("transpose moves f16 exactly where both axes divide by four, in windows too", async (gpu) => {
   const [matrices, rows, columns] = [5, 12, 20], size = rows * columns;
-  const data = randomHalves(matrices * size);
+  const data = randomF16(matrices * size);
   using x = Tensor.from(gpu, data, [matrices, rows, columns], "f16");
   for (const limit of [undefined, 2 * size * 4 + 256]) {
     using y = withBindingLimit(gpu, limit, () => transpose(x));
@@ -58,11 +58,11 @@ gpuTest("transpose moves f16 exactly where both axes divide by four, in windows 
     );
     assertEquals(await y.data(), expected);
     // A residual of another type has another lead-in to a window than the result.
-    const added = randomHalves(data.length, 2);
+    const added = randomF16(data.length, 2);
     using residual = Tensor.from(gpu, added, [matrices, columns, rows]);
     using sum = withBindingLimit(gpu, limit, () => transpose(x, { residual }));
     assertEquals(sum.dtype, "f16");
-    assertClose(await sum.data(), expected.map((value, i) => value + added[i]), halfRounding);
+    assertClose(await sum.data(), expected.map((value, i) => value + added[i]), f16Rounding);
     using widened = withBindingLimit(gpu, limit, () => transpose(x, { residual, dtype: "f32" }));
     assertEquals([widened.dtype, await widened.data()], ["f32", expected.map((value, i) => value + added[i])]);
   }

@@ -8,7 +8,7 @@ import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens, relativeError } from "../../goldens.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { asOnGpu } from "../../kernels/oracles.ts";
+import { withGpuPolicy } from "../../kernels/oracles.ts";
 import { goldens } from "../../paths.ts";
 
 /**
@@ -39,7 +39,7 @@ for (const name of ["sd1-mini", "sd2-mini"]) {
       const forward = () =>
         unet.forward(sample, timestep, context, { observe: (path, { dtype }) => void types.set(path, dtype) });
       using noise = forward();
-      using onGpu = asOnGpu(gpu, forward);
+      using onGpu = withGpuPolicy(gpu, forward);
       assertEquals(noise.dtype, "f32");
       assertClose(await noise.data(), golden, tolerance, letter);
       assertClose(await onGpu.data(), golden, tolerance, `${letter}, as on a GPU`);
