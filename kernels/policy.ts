@@ -1,8 +1,9 @@
 /**
- * Every choice that depends on the device: tiles, forms of attention, workgroup shapes, thresholds.
+ * Every choice that depends on the device: tiles, attention forms, workgroup shapes, thresholds.
  *
- * A kernel asks {@linkcode policyOf} its device. A policy never changes: it follows from the
- * device's description and from the tuning that the device was opened with.
+ * An operation calls {@linkcode policyOf} with its device. A policy is immutable: the device's
+ * description and the tuning that the device was opened with determine it. Measurements behind the
+ * defaults: docs/tuning.md.
  *
  * @module
  */
@@ -20,8 +21,12 @@ import type { AttentionSizes } from "./attention/sizes.ts";
 import type { TileShape } from "./gemm/tile_shape.ts";
 
 /**
- * Kinds of product, each with a tile of its own: `row` has up to 8 rows, `skinny` up to 64, `few`
- * has too few results for large tiles to occupy a GPU, `many` has enough.
+ * Kinds of matrix product by the size of the result; each kind has its own tile.
+ *
+ * - `row`: up to 8 rows
+ * - `skinny`: up to 64 rows
+ * - `few`: more rows, but too few elements to occupy a GPU with large tiles
+ * - `many`: enough elements for large tiles
  */
 export const tileKinds: readonly TileKind[] = ["row", "skinny", "few", "many"];
 /** A kind of product; see {@linkcode tileKinds}. */
@@ -38,7 +43,7 @@ export type AdapterTuning = Tiles & { readonly attention?: AttentionForms };
  */
 export type Tuning = Readonly<Record<string, AdapterTuning>>;
 
-/** A tuning that cannot be read, or that the device cannot run. */
+/** Thrown for a tuning that cannot be parsed or that the device cannot run. */
 export class TuningError extends Error {
   /** The name of the class. */
   override readonly name = "TuningError";
@@ -79,20 +84,22 @@ const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles
   other: small,
 };
 
-/** Default tiles of software devices with subgroups. Rows are few, because code is unrolled. */
+/** Default tiles of software devices with subgroups. More rows would lengthen the unrolled code. */
 function softwareTiles(lanes: number): Required<Tiles> {
   const tile = (rows: number): TileShape => ({ strategy: "subgroup", lanes, threadsX: lanes, rows, columns: 2 });
   return { row: tile(8), skinny: tile(32), few: tile(32), many: tile(32) };
 }
 
 /**
- * Depth of the blocks of A and B in workgroup memory, for subgroup matrices: a multiple of their k.
+ * Depth (k) of the blocks of A and B in workgroup memory in tiles of subgroup matrices; a multiple
+ * of the k of one matrix.
  */
 export const matrixDepth = 32;
 
 /**
- * Tiles of subgroup matrices: four subgroups, two by two. Of 16 × 16 that is 128 × 128 with half of
- * NVIDIA's registers in sums, or 64 × 64 where tiles are few. Reasoned, not tuned.
+ * Default tiles of subgroup matrices: 2 × 2 subgroups of 4 × 4 matrices, or of 2 × 2 matrices for
+ * results that are small. With matrices of 16 × 16 that is 128 × 128 and 64 × 64 elements; the sums
+ * of the larger tile take half of NVIDIA's registers. Derived, not tuned.
  */
 function matrixTiles(lanes: number): Tiles {
   const tile = (size: number): TileShape => ({
@@ -105,22 +112,25 @@ function matrixTiles(lanes: number): Tiles {
   return { few: tile(2), many: tile(4) };
 }
 
-/** The name of a device's entry in a {@linkcode Tuning}. Subgroup matrices are tuned apart. */
+/**
+ * The name of a device's entry in a {@linkcode Tuning}. A device opened with subgroup matrices has
+ * an entry of its own.
+ */
 export function tuningName(info: GpuInfo): string {
   return info.name + (info.subgroupMatrix ? " with subgroup matrices" : "");
 }
 
 /** Options of {@linkcode Policy.tileFor}. */
 export interface TileOptions {
-  /** Whether the rows of the result are multiples of 4. Default: true. */
+  /** Whether the row length of the result is a multiple of 4. Default: true. */
   readonly vec4?: boolean;
   /** Whether B is gathered element by element, as a convolution's patches are. Default: false. */
   readonly isGathered?: boolean;
-  /** Whether operands may be rounded to f16, for subgroup matrices. Default: false. */
+  /** Whether operands may be rounded to f16, which subgroup matrices require. Default: false. */
   readonly allowF16Operands?: boolean;
 }
 
-/** Sizes that decide about the 3×3 convolution kernel. */
+/** Sizes on which {@linkcode Policy.suitsConv3x3} depends. */
 export interface Conv3x3Sizes {
   readonly kernelHeight: number;
   readonly kernelWidth: number;
@@ -131,12 +141,12 @@ export interface Conv3x3Sizes {
   readonly width: number;
 }
 
-/** The choices for one device. Made by {@linkcode policyFor}. */
+/** The choices for one device. Created by {@linkcode policyFor}. */
 export class Policy {
   readonly #info: GpuInfo;
   readonly #tuned: AdapterTuning;
 
-  /** @throws {TuningError} when the device cannot run what its tuning says */
+  /** @throws {TuningError} when the device cannot run its tuning */
   constructor({ info, options }: DeviceDescription) {
     this.#info = info;
     const name = tuningName(info);
@@ -145,11 +155,11 @@ export class Policy {
     const { attention = {}, ...tiles } = this.#tuned;
     for (const [kind, shape] of Object.entries<TileShape>(tiles)) {
       const why = unsupportedReason(info, shape);
-      if (why) throw new TuningError(`Cannot use the tile for ${kind} on ${name} as ${why}`);
+      if (why) throw new TuningError(`Cannot use the tuned tile "${kind}" on ${name} as ${why}`);
     }
     for (const [width, form] of Object.entries(attention)) {
       const why = unsupportedAttentionReason(info, Number(width), form);
-      if (why) throw new TuningError(`Cannot use the attention for heads of ${width} on ${name} as ${why}`);
+      if (why) throw new TuningError(`Cannot use the tuned attention for head width ${width} on ${name} as ${why}`);
     }
   }
 
@@ -157,12 +167,12 @@ export class Policy {
     return this.#info.deviceClass === "software";
   }
 
-  /** Whether register tiles are shared by subgroup broadcasts and not through workgroup memory. */
+  /** Whether tiles share operands by subgroup broadcasts instead of workgroup memory. */
   get #usesSubgroupTiles(): boolean {
     return this.#isSoftware && this.#info.subgroupSize > 0;
   }
 
-  /** The tile for each kind of product: tuned ones before those of the device class. */
+  /** The tile of each kind of product: the tuned one, else the default of the device class. */
   tiles({ allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {}): Required<Tiles> {
     const { deviceClass, subgroupSize, subgroupMatrix } = this.#info;
     const base = deviceClass !== "software"
@@ -184,9 +194,9 @@ export class Policy {
   /**
    * The tile for an m × n result.
    *
-   * Software devices get a small tile where results cannot be stored as vec4, since each element is
-   * then an access of its own, and one column where B is gathered, since a second column saves no
-   * access.
+   * On software devices, a result that cannot be stored as vec4 gets a small tile, because each
+   * element is then a separate access. A gathered B gets one column, because a second column would
+   * not save any access.
    */
   tileFor(m: number, n: number, options: TileOptions = {}): TileShape {
     const { vec4 = true, isGathered = false, allowF16Operands } = options;
@@ -197,29 +207,29 @@ export class Policy {
   }
 
   /**
-   * Into how many parts k is split, for a result of `workgroups` tiles: more than one where the
-   * result alone would not occupy a GPU.
+   * Number of parts into which k is split for a result of `workgroups` tiles: more than one where
+   * the tiles alone would not occupy a GPU.
    */
   splitsFor(workgroups: number, k: number): number {
     if (this.#isSoftware) return 1;
     let splits = 1;
     while (
       splits < 8 && workgroups * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
-      k / (splits * 2) >= leastDepth
+      k / (splits * 2) >= minimumDepth
     ) splits *= 2;
     return splits;
   }
 
-  /** The form of an attention: the tuned one for its head width, or the device class's. */
+  /** The form of an attention: the tuned one for its head width, else the device's default. */
   attentionFor(sizes: AttentionSizes): AttentionForm {
     const { attention = {} } = this.#tuned, width = `${sizes.dim}`;
     if (Object.hasOwn(attention, width)) return attention[width];
-    if (sizes.dim > widestStreamed[this.#isSoftware ? "software" : "gpu"]) return { path: "staged" };
+    if (sizes.dim > widestOnePass[this.#isSoftware ? "software" : "gpu"]) return { path: "staged" };
     return (this.#isSoftware ? attentionFormOn(this.#info, "subgroup", sizes) : undefined) ??
       attentionFormOn(this.#info, "workgroup", sizes) ?? { path: "staged" };
   }
 
-  /** Workgroup shape of elementwise kernels: lanes along x and y, and columns of a lane. */
+  /** Workgroup shape of elementwise kernels: lanes along x and y, and columns per lane. */
   elementwise(rows: number, columns: number): { LANES_X: number; LANES_Y: number; TURNS: number } {
     if (this.#isSoftware) return { LANES_X: 8, LANES_Y: 1, TURNS: 16 };
     // Narrow rows share a workgroup.
@@ -228,8 +238,8 @@ export class Policy {
   }
 
   /**
-   * How rows are reduced: by one subgroup where its size is known, else by 64 lanes (8 on software
-   * devices) through workgroup memory.
+   * How a workgroup reduces a row: as one subgroup where the subgroup size is known, else as 64
+   * lanes (8 on software devices) through workgroup memory.
    */
   get reduction(): { readonly LANES: number; readonly SUBGROUP: boolean } {
     const { subgroupSize } = this.#info;
@@ -238,7 +248,8 @@ export class Policy {
   }
 
   /**
-   * Workgroups of a group norm, and the least accesses of one: GPUs want thousands of workgroups.
+   * Target number of workgroups of a group norm, and the minimum number of accesses of one. A GPU
+   * needs thousands of workgroups; on software devices each workgroup has a fixed cost.
    */
   get groupNorm(): { readonly workgroups: number; readonly leastAccesses: number } {
     const { LANES } = this.reduction;
@@ -247,29 +258,29 @@ export class Policy {
       : { workgroups: 8192, leastAccesses: 8 * LANES };
   }
 
-  /** Rows that a workgroup of layer norm takes side by side. */
+  /** Rows per workgroup of layer norm. */
   layerNormRows(rows: number): number {
     return this.#isSoftware && rows >= 64 ? 4 : 1;
   }
 
   /**
-   * Whether rows of `bytes` are copied between buffers and not by a kernel. Software devices copy
-   * at memory speed; on GPUs, leaving the compute pass costs more than the copy.
+   * Whether rows of `bytes` bytes are copied by buffer copies instead of a kernel. Software devices
+   * copy buffers at memory speed. On GPUs, ending the compute pass costs more than the copy.
    */
   copiesBuffers(bytes: number): boolean {
     return this.#isSoftware && bytes >= 8192;
   }
 
   /**
-   * Whether the kernel for 3×3 convolutions on software devices suits. A few channels are not worth
-   * compiling another kernel.
+   * Whether a convolution uses the 3×3 kernel for software devices. With fewer than 8 channels it
+   * would take longer to compile than it saves.
    */
   suitsConv3x3(c: Conv3x3Sizes): boolean {
     return this.#usesSubgroupTiles && c.kernelHeight === 3 && c.kernelWidth === 3 && c.inChannels >= 8 &&
       c.stride === 1 && c.padding.every((side) => side === 1) && c.width % 4 === 0;
   }
 
-  /** Whether the exact product runs on subgroups, and the lanes of its workgroups. */
+  /** Whether the exact product uses subgroups, and the lanes of its workgroups. */
   get exactProduct(): { readonly SUBGROUP: boolean; readonly LANES: number } {
     return this.#usesSubgroupTiles
       ? { SUBGROUP: true, LANES: this.#info.subgroupSize }
@@ -277,8 +288,8 @@ export class Policy {
   }
 
   /**
-   * The tile of a product of real matrices. Small products run on a small tile: a large one takes
-   * longer to compile than it saves.
+   * The tile of a product in the edit's solver. Small products get a small tile, because a large
+   * one takes longer to compile than it saves.
    */
   realTile(rows: number, columns: number, depth: number): TileShape {
     if (!this.#usesSubgroupTiles) return { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 };
@@ -289,21 +300,24 @@ export class Policy {
   }
 }
 
-/** Workgroups that occupy a GPU, roughly; and the least k of a part. */
-const enoughWorkgroups = 128, leastDepth = 256;
+/** Approximate number of workgroups that occupies a GPU. */
+const enoughWorkgroups = 128;
+/** Minimum k of one part of a split product. */
+const minimumDepth = 256;
 
 /**
- * The widest heads of one-pass attention: an invocation holds the results of its queries, and wider
- * heads would spill. On software devices staged attention is faster before that.
+ * Largest head width of one-pass attention. An invocation holds the results of its queries in
+ * registers, and wider heads would spill. On software devices staged attention is faster already
+ * above 96.
  */
-const widestStreamed = { gpu: 160, software: 96 } as const;
+const widestOnePass = { gpu: 160, software: 96 } as const;
 
-/** Makes the policy of a device. @throws {TuningError} when it cannot run what its tuning says */
+/** Creates the policy of a device. @throws {TuningError} when the device cannot run its tuning */
 export function policyFor(device: DeviceDescription): Policy {
   return new Policy(device);
 }
 
-/** The policy of an open device; made once. @throws {TuningError} as {@linkcode policyFor} */
+/** The policy of an open device, created once. @throws {TuningError} as {@linkcode policyFor} */
 export function policyOf(gpu: Gpu): Policy {
   return gpu.context.memo(policyFor);
 }
@@ -315,26 +329,28 @@ export function unsupportedReason(
 ): string | undefined {
   const { subgroupSize, subgroupMatrix, limits } = info;
   if (strategy === "subgroup") {
-    return lanes === subgroupSize ? undefined : `its subgroups have ${subgroupSize} lanes: ${lanes}`;
+    return lanes === subgroupSize ? undefined : `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
   }
   if (lanes > limits.maxComputeInvocationsPerWorkgroup) {
-    return `its workgroups have ${limits.maxComputeInvocationsPerWorkgroup} threads at most: ${lanes}`;
+    return `lanes must be at most ${limits.maxComputeInvocationsPerWorkgroup}: ${lanes}`;
   }
   if (strategy === "matrix") {
-    if (!subgroupMatrix) return "it has no subgroup matrices, or they were not asked for";
+    if (!subgroupMatrix) {
+      return "subgroup matrices are not supported, or were not requested by the option subgroupMatrices";
+    }
     if (lanes % (subgroupMatrix.lanes * threadsX) !== 0) {
-      return `its subgroups have ${subgroupMatrix.lanes} lanes, of which ${threadsX} side by side must divide the threads: ${lanes}`;
+      return `lanes must be a multiple of ${subgroupMatrix.lanes} (subgroup size) · ${threadsX} (threadsX): ${lanes}`;
     }
   }
   const bytes = workgroupBytes({ strategy, lanes, threadsX, rows, columns }, subgroupMatrix);
   return bytes <= limits.maxComputeWorkgroupStorageSize
     ? undefined
-    : `its workgroups share ${limits.maxComputeWorkgroupStorageSize} bytes at most: ${bytes}`;
+    : `the tile must fit ${limits.maxComputeWorkgroupStorageSize} bytes of workgroup memory: ${bytes}`;
 }
 
-/** Workgroup memory of a tile that passes A and B through it. */
+/** Bytes of workgroup memory of a workgroup or matrix tile. */
 function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
-  // 16 deep
+  // Blocks of depth 16, in f32.
   if (strategy !== "matrix" || !matrix) return 4 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX);
   const { m, n } = matrix, subgroups = lanes / matrix.lanes;
   const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;
@@ -367,30 +383,32 @@ export function parseTuning(text: string, source: string): Tuning {
       }
     }
   };
-  if (!isObject(table)) return refuse("it must be an object of adapters");
+  if (!isObject(table)) return refuse("it must be a JSON object with adapter names as keys");
   for (const [adapter, tiles] of Object.entries(table)) {
-    if (!isObject(tiles)) return refuse(`the tiles of ${adapter} must be an object`);
+    if (!isObject(tiles)) return refuse(`the entry of ${adapter} must be an object`);
     const { attention = {}, ...products } = tiles;
     for (const [kind, shape] of Object.entries(products)) {
       if (!(tileKinds as readonly string[]).includes(kind)) {
-        refuse(`there is no kind of product ${JSON.stringify(kind)}`);
+        refuse(`the kind of product must be ${tileKinds.join(", ")} or attention: ${JSON.stringify(kind)}`);
       }
       if (!isObject(shape)) return refuse(`the tile of ${adapter} for ${kind} must be an object`);
       const { strategy } = shape;
       if (strategy !== "subgroup" && strategy !== "workgroup" && strategy !== "matrix") {
-        refuse(`there is no strategy ${JSON.stringify(strategy)}`);
+        refuse(`the strategy must be subgroup, workgroup or matrix: ${JSON.stringify(strategy)}`);
       }
       checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], `${adapter} for ${kind}`);
       if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {
-        refuse(`lanes of ${adapter} for ${kind} must be a multiple of threadsX`);
+        refuse(`lanes of ${adapter} for ${kind} must be a multiple of threadsX: ${shape.lanes}, ${shape.threadsX}`);
       }
     }
     if (!isObject(attention)) return refuse(`the attention of ${adapter} must be an object`);
     for (const [width, form] of Object.entries(attention)) {
-      if (!/^[1-9]\d*$/.test(width)) refuse(`there are no heads ${JSON.stringify(width)} wide`);
+      if (!/^[1-9]\d*$/.test(width)) refuse(`a head width must be a positive whole number: ${JSON.stringify(width)}`);
       if (!isObject(form)) return refuse(`the attention of ${adapter} for ${width} must be an object`);
       if (!Object.hasOwn(attentionFormNumbers, form.path as string)) {
-        refuse(`there is no path of attention ${JSON.stringify(form.path)}`);
+        refuse(
+          `the attention path must be ${Object.keys(attentionFormNumbers).join(", ")}: ${JSON.stringify(form.path)}`,
+        );
       }
       checkNumbers(form, attentionFormNumbers[form.path as AttentionPath], `${adapter} for heads of ${width}`);
     }

@@ -8,28 +8,29 @@ import { workgroupAttention } from "./workgroup.ts";
 
 /** Options of {@linkcode attention}. */
 export interface AttentionOptions {
-  /** Number of heads, which lie side by side in the last axis. */
+  /** Number of heads. They divide the last axis into equal parts. */
   readonly heads: number;
   /** Whether query i attends to keys 0 … i only. Default: false. */
   readonly causal?: boolean;
-  /** Factor of the scores. Default: 1/√D. */
+  /** Scale of the scores. Default: 1/√D. */
   readonly scale?: number;
-  /** Forces a path, for tests and benchmarks. Default: the policy's choice. */
+  /** The path, for tests and benchmarks. Default: the policy's choice. */
   readonly path?: AttentionPath;
-  /** Forces a form, for the tuner. Default: the policy's choice. */
+  /** The form (path and kernel shape), for the tuner. Default: the policy's choice. */
   readonly form?: AttentionForm;
 }
 
 /**
- * Attention of each head h: softmax(scale · Q_h·K_hᵀ)·V_h. Memory does not grow with T·S.
+ * Multi-head attention. For each head h: softmax(scale · Q_h·K_hᵀ)·V_h, with the softmax over keys.
+ * Memory for scores is bounded, whatever T and S are.
  *
- * @param q [B, T, H·D], f32 or f16; head h of a row is its elements h·D … h·D + D − 1
+ * @param q [B, T, H·D], f32 or f16; head h is elements h·D … h·D + D − 1 of each row
  * @param k [B, S, H·D], f32 or f16
  * @param v [B, S, H·D], f32 or f16
- * @returns [B, T, H·D] of q's type; scores and sums are f32
- * @throws {ShapeError} when the shapes do not fit each other or the heads, or when a forced path
- *   cannot take them
- * @throws {DTypeError} for f16 queries with heads that are no multiple of 4 wide
+ * @returns [B, T, H·D] of q's dtype; scores and sums are f32
+ * @throws {ShapeError} when the shapes do not match each other or the number of heads, or when
+ *   `path` does not support them
+ * @throws {DTypeError} when q is f16 and D is not a multiple of 4
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -44,20 +45,20 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     const [qs, ks, vs] = [q, k, v].map(({ shape }) => `[${shape.join(", ")}]`);
     throw new ShapeError(`Cannot attend with q ${qs} to k ${ks} and v ${vs} as ${why}`, [q.shape, k.shape, v.shape]);
   };
-  for (const { shape } of [q, k, v]) if (shape.length !== 3) refuse(`each needs three axes: ${shape.length}`);
+  for (const { shape } of [q, k, v]) if (shape.length !== 3) refuse(`each must have three axes: ${shape.length}`);
   const [batch, t, width] = q.dims(3), [, s] = k.dims(3);
-  if (k.shape.join() !== v.shape.join()) refuse("k and v must have one shape");
+  if (k.shape.join() !== v.shape.join()) refuse("k and v must have the same shape");
   if (k.shape[0] !== batch) refuse(`the batch axes must agree: ${batch} ≠ ${k.shape[0]}`);
   if (k.shape[2] !== width) refuse(`the last axes must agree: ${width} ≠ ${k.shape[2]}`);
-  if (s === 0 || width === 0) refuse(`there must be keys, and numbers in them: ${s} × ${width}`);
+  if (s === 0 || width === 0) refuse(`k must not be empty: ${s} keys of ${width} elements`);
   const dim = width / heads;
   if (!(heads > 0 && Number.isInteger(heads) && Number.isInteger(dim))) {
-    refuse(`the last axis must split into the heads: ${width} / ${heads}`);
+    refuse(`the number of heads must divide the last axis: ${width} / ${heads}`);
   }
   const sizes = { batch, heads, t, s, dim, causal, scale: options.scale ?? 1 / Math.sqrt(dim) };
   const form = options.form ??
     (options.path ? attentionFormOn(q.gpu.info, options.path, sizes) : policyOf(q.gpu).attentionFor(sizes));
-  if (!form) return refuse(`the ${options.path} path cannot take heads ${dim} wide here`);
+  if (!form) return refuse(`the ${options.path} path does not support heads of width ${dim} on this device`);
   const y = Tensor.empty(q.gpu, q.shape, q.dtype);
   if (form.path === "subgroup") subgroupAttention({ q, k, v, y }, sizes, form);
   else if (form.path === "workgroup") workgroupAttention({ q, k, v, y }, sizes, form);

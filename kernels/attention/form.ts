@@ -2,9 +2,13 @@ import type { GpuInfo } from "../../engine/gpu.ts";
 import type { AttentionSizes } from "./sizes.ts";
 
 /**
- * How attention is computed. `subgroup` and `workgroup` go once over the keys and never store a
- * score; `staged` stores blocks of scores. The first is for software devices, the second for GPUs,
- * the third for widths of head that the others cannot take.
+ * How attention is computed.
+ *
+ * - `subgroup`: one pass over the keys in registers. Scores are never stored. For software devices.
+ * - `workgroup`: one pass over the keys through workgroup memory. Scores are never stored. For
+ *   GPUs.
+ * - `staged`: two matrix products with a softmax between them; blocks of scores are stored. For
+ *   head widths that the other two do not support.
  */
 export type AttentionPath = "subgroup" | "workgroup" | "staged";
 
@@ -14,64 +18,67 @@ export type AttentionForm =
   | ({ readonly path: "workgroup" } & WorkgroupAttentionShape)
   | { readonly path: "staged" };
 
-/** What a tuner has found for heads of some widths, by the width. */
+/** Tuned forms by head width. */
 export type AttentionForms = Readonly<Record<string, AttentionForm>>;
 
-/** Names of the numbers that each path's form holds. */
+/** Names of the numeric fields of each path's form. */
 export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly string[]>> = {
   subgroup: ["lanes", "queries", "keys", "unrollK"],
   workgroup: ["threadsX", "threadsY", "rows"],
   staged: [],
 };
 
-/** What one lane owns. */
+/** Work of one lane of the subgroup kernel. */
 export interface SubgroupAttentionShape {
   /** Invocations of a subgroup. */
   readonly lanes: number;
-  /** Queries of a lane. */
+  /** Queries per lane. */
   readonly queries: number;
-  /** Keys of a step: all that the lanes can hold, or a part of that, for shorter code. */
+  /**
+   * Keys per iteration of the loop over keys; divides `lanes`. Fewer keys than lanes make the
+   * unrolled code shorter.
+   */
   readonly keys: number;
   /**
-   * Keys whose scores are summed side by side: a query's number is fetched once for all of them.
-   * Divides `keys`.
+   * Keys whose scores are accumulated at the same time, so that each query element is read once for
+   * all of them. Divides `keys`.
    */
   readonly unrollK: number;
 }
 
-/** The shape for a device with subgroups; none where the kernel does not suit. */
+/** The default shape on a device; undefined without subgroups, or if dim is no multiple of 4. */
 function subgroupAttentionShape(
   info: GpuInfo,
   { dim, t, s, heads, batch }: AttentionSizes,
 ): SubgroupAttentionShape | undefined {
   const lanes = info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
-  // Long code would take longer to compile than it saves.
+  // More queries mean longer code. Small products do not run long enough to pay for compiling it.
   const most = dim <= 32 || t * s * heads * batch * dim >= 2 ** 24 ? 4 : 2;
   const queries = Math.max(1, Math.min(most, Math.floor(320 / dim)));
   return { lanes, queries, keys: lanes > 8 ? 8 : 4, unrollK: 4 };
 }
 
-/** How a workgroup's threads stand, and what one owns. */
+/** Layout of the workgroup kernel's threads, and the work of one thread. */
 export interface WorkgroupAttentionShape {
-  /** Invocations along the keys. */
+  /** Threads along the keys. */
   readonly threadsX: number;
-  /** Invocations along the queries. */
+  /** Threads along the queries. */
   readonly threadsY: number;
-  /** Queries of a thread. */
+  /** Queries per thread. */
   readonly rows: number;
 }
 
-/** Bytes of workgroup memory that a shape takes. */
+/** Bytes of workgroup memory that a shape uses. */
 function workgroupAttentionBytes({ threadsX, threadsY, rows }: WorkgroupAttentionShape, dim: number): number {
-  const block = rows * threadsY, quads = dim / 4;
+  const block = rows * threadsY, headVec4 = dim / 4;
   return 16 *
-    (quads * block + 4 * threadsX * quads + threadsX * (block + 1) + threadsX * threadsY * Math.ceil(rows / 4));
+    (headVec4 * block + 4 * threadsX * headVec4 + threadsX * (block + 1) + threadsX * threadsY * Math.ceil(rows / 4));
 }
 
 /**
- * The largest block that fits the device's workgroup memory; threadsX divides the quads where it
- * can.
+ * The largest block of queries that fits the device's workgroup memory and is not mostly empty for
+ * `t` queries. threadsX is 10 for heads whose vec4 count (dim / 4) is a multiple of 10, else 8.
  */
 function workgroupAttentionShape(info: GpuInfo, { dim, t }: AttentionSizes): WorkgroupAttentionShape | undefined {
   if (dim % 4 !== 0) return undefined;
@@ -85,7 +92,9 @@ function workgroupAttentionShape(info: GpuInfo, { dim, t }: AttentionSizes): Wor
   }
 }
 
-/** The default form on a path; undefined where the device or the head width does not suit it. */
+/**
+ * The default form on a path; undefined where the path does not support the device or head width.
+ */
 export function attentionFormOn(info: GpuInfo, path: AttentionPath, sizes: AttentionSizes): AttentionForm | undefined {
   if (path === "staged") return { path };
   if (path === "subgroup") {
@@ -100,19 +109,19 @@ export function attentionFormOn(info: GpuInfo, path: AttentionPath, sizes: Atten
 export function unsupportedAttentionReason(info: GpuInfo, dim: number, form: AttentionForm): string | undefined {
   const { subgroupSize, limits } = info;
   if (form.path === "staged") return undefined;
-  if (dim % 4 !== 0) return `the width of the heads must be a multiple of 4: ${dim}`;
+  if (dim % 4 !== 0) return `the head width must be a multiple of 4: ${dim}`;
   if (form.path === "subgroup") {
     const { lanes, keys, unrollK } = form;
-    if (lanes !== subgroupSize || lanes === 0) return `its subgroups have ${subgroupSize} lanes: ${lanes}`;
+    if (lanes !== subgroupSize || lanes === 0) return `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
     return lanes % keys === 0 && keys % unrollK === 0
       ? undefined
-      : `keys must divide the ${lanes} lanes, and be a multiple of unrollK: ${keys}, ${unrollK}`;
+      : `keys must divide lanes (${lanes}) and be a multiple of unrollK (${unrollK}): ${keys}`;
   }
   const threads = form.threadsX * form.threadsY, bytes = workgroupAttentionBytes(form, dim);
   if (threads > limits.maxComputeInvocationsPerWorkgroup) {
-    return `its workgroups have ${limits.maxComputeInvocationsPerWorkgroup} threads at most: ${threads}`;
+    return `threadsX · threadsY must be at most ${limits.maxComputeInvocationsPerWorkgroup}: ${threads}`;
   }
   return bytes <= limits.maxComputeWorkgroupStorageSize
     ? undefined
-    : `its workgroups share ${limits.maxComputeWorkgroupStorageSize} bytes at most: ${bytes}`;
+    : `the block must fit ${limits.maxComputeWorkgroupStorageSize} bytes of workgroup memory: ${bytes}`;
 }

@@ -1,21 +1,21 @@
 import type { Cost } from "../../engine/kernel/kernel.ts";
 
-/** The sizes of one attention: what its three kernels share. */
+/** The sizes of one attention, which all three paths take. */
 export interface AttentionSizes {
   readonly batch: number;
   readonly heads: number;
-  /** Queries. */
+  /** Number of queries. */
   readonly t: number;
-  /** Keys. */
+  /** Number of keys. */
   readonly s: number;
   /** Width of a head. */
   readonly dim: number;
   readonly causal: boolean;
-  /** Factor of the scores. */
+  /** Scale of the scores. */
   readonly scale: number;
 }
 
-/** The two products of the definition; q, k, v and the result moved once. */
+/** Cost by definition: two matrix products; q, k and v are read once, the result written once. */
 export function attentionCost(
   { batch, heads, t, s, dim }: Pick<AttentionSizes, "batch" | "heads" | "t" | "s" | "dim">,
 ): Cost {

@@ -8,9 +8,10 @@ import { slice } from "../shape/slice.ts";
 import { transpose } from "../shape/transpose.ts";
 
 /**
- * Softmax of rows of scores, in two passes as in softmax.ts, but in place, since scores are the
- * largest thing in memory, and with the first row of a block being any query, which matters where
- * CAUSAL hides the keys after it.
+ * Softmax over rows of scores, in place, since the scores are the largest allocation. The first
+ * pass computes the maximum and the sum of each row (online softmax), the second normalizes.
+ *
+ * `first` is the query index of row 0; with CAUSAL, row r sees keys 0 … first + r.
  */
 const softmaxKernel = declareKernel({
   name: "attention_softmax",
@@ -53,14 +54,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 });
 
 /**
- * {@linkcode attention} into `y` in three steps, for any width of head: scores by the matmul core,
- * softmax in place, then their product with the values. Queries come in blocks, so that at most
- * `scoreBytes` of scores are in memory at a time.
- *
- * On lavapipe (two cores of an AMD EPYC) one head 512 wide, T = S = 1024: 39 GFLOPS, nearly all of
- * it products; 8 heads of 160, T = S = 256: 38, where going once over the keys reaches 24. Softmax
- * with a row to 64 threads and barriers took 24 ms for 2048 rows of 77, with a row to a subgroup
- * 1.3.
+ * {@linkcode attention} into `y` in three steps, for any head width: the scores Q·Kᵀ, their softmax
+ * in place, then the product with V. Queries are processed in blocks, so that at most `scoreBytes`
+ * of scores are in memory at a time. Measurements: docs/tuning.md.
  */
 export function stagedAttention(
   { q, k, v, y }: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
@@ -69,15 +65,15 @@ export function stagedAttention(
 ): void {
   const { gpu } = q;
   gpu.scope(() => {
-    // Keys are filled up to eights, so that all products are computed as vec8; the fillers are
-    // keys again, and get no weight.
-    const fillers = s < 8 ? 0 : -s & 7;
-    const filled = (x: Tensor) => fillers === 0 ? x : concat([x, slice(x, 1, 0, fillers)], 1);
-    const stride = s + fillers;
-    const allKeys = filled(k);
-    // In f32, since f16 would want S in fours.
-    // [B, H·D, S]: both products read their second operand along rows, and are one kernel
-    const columns = transpose(filled(v), { dtype: "f32" });
+    // Keys are padded to a multiple of 8, so that both products use vec8 accesses. The padding
+    // repeats the first keys; softmax gives it weight 0.
+    const paddingKeys = s < 8 ? 0 : -s & 7;
+    const padded = (x: Tensor) => paddingKeys === 0 ? x : concat([x, slice(x, 1, 0, paddingKeys)], 1);
+    const stride = s + paddingKeys;
+    const paddedKeys = padded(k);
+    // V is transposed to [B, H·D, S], so that both products read B as [N, K] and share one kernel
+    // variant. It is f32, because f16 would require S to be a multiple of 4.
+    const columns = transpose(padded(v), { dtype: "f32" });
     const limit = Math.min(scoreBytes, gpu.info.limits.maxStorageBufferBindingSize) / 4;
     const rowsAtOnce = Math.min(t, Math.max(1, Math.floor(limit / (heads * stride))));
     const batchesAtOnce = Math.min(batch, Math.max(1, Math.floor(limit / (heads * stride * t))));
@@ -101,7 +97,7 @@ export function stagedAttention(
           innerStride: rows * stride,
         };
         const sizes = { outer, inner: heads, m: rows };
-        gemm(gpu, { tensor: q, ...queries }, { tensor: allKeys, ...keys }, weights, {
+        gemm(gpu, { tensor: q, ...queries }, { tensor: paddedKeys, ...keys }, weights, {
           ...sizes,
           n: stride,
           k: dim,

@@ -5,15 +5,16 @@ import { attentionCost, type AttentionSizes } from "./sizes.ts";
 import { each as eachText, selected } from "../wgsl/text.ts";
 
 /**
- * Attention in one pass (online softmax, arXiv 1805.02867 and 2205.14135) for software devices, on
- * the idea of tile.ts's subgroup strategy.
+ * Attention in one pass over the keys (online softmax, arXiv 1805.02867 and 2205.14135) for
+ * software devices.
  *
- * A workgroup is one subgroup. A lane owns `queries` whole queries, with their results, in named
- * registers; at each step each lane loads one key and one value, and `subgroupBroadcast` hands them
- * round. Scores are kept in base 2, the scale and log₂e folded into the query.
+ * A workgroup is one subgroup. A lane holds `queries` whole queries and their results in registers.
+ * In each iteration every lane loads one key and one value, and `subgroupBroadcast` distributes
+ * them to all lanes. Scores are in base 2: the query is multiplied by scale · log₂e, and exp2
+ * replaces exp.
  *
- * The loop over keys counts addresses from the workgroup's own start: lavapipe compiles a variant
- * for each value of a uniform that bounds a loop. Measurements: docs/tuning.md.
+ * The loop over keys counts addresses from the workgroup's own start, because lavapipe compiles a
+ * variant for each value of a uniform that bounds a loop. Measurements: docs/tuning.md.
  */
 
 const constantTypes = {
@@ -21,7 +22,7 @@ const constantTypes = {
   QUERIES: "u32",
   KEYS: "u32",
   UNROLL_K: "u32",
-  QUADS: "u32",
+  HEAD_VEC4: "u32",
   ACCESS: "u32",
   CAUSAL: "bool",
 } as const;
@@ -34,7 +35,7 @@ const attentionKernel = declareKernel({
   extensions: ["subgroups"],
   wgsl: subgroupWgsl,
   grid: ({ t, heads, batch }, { LANES, QUERIES }) => [Math.ceil(t / (LANES * QUERIES)), heads, batch],
-  cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * QUADS }),
+  cost: ({ t, s, heads, batch }, { HEAD_VEC4 }) => attentionCost({ t, s, heads, batch, dim: 4 * HEAD_VEC4 }),
 });
 
 /** {@linkcode attention} into `y`. */
@@ -48,7 +49,7 @@ export function subgroupAttention(
     QUERIES: queries,
     KEYS: keys,
     UNROLL_K: unrollK,
-    QUADS: dim / 4,
+    HEAD_VEC4: dim / 4,
     ACCESS: dim % 8 === 0 ? 8 : 4,
     CAUSAL: causal,
   });
@@ -58,34 +59,34 @@ export function subgroupAttention(
 const each = (count: number, text: (i: number) => string, separator = " ") => eachText(count, text, separator);
 
 function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
-  const { LANES: lanes, QUERIES: queries, KEYS: keys, UNROLL_K: unrollK, QUADS: quads } = constants;
+  const { LANES: lanes, QUERIES: queries, KEYS: keys, UNROLL_K: unrollK, HEAD_VEC4: headVec4 } = constants;
   const { ACCESS: access, CAUSAL: causal } = constants;
-  // All addresses count accesses, of one vec4 or of two.
-  const [many, rowLength] = [access / 4, 4 * quads / access];
-  /** Quads 0 … quads − 1 of a row that starts at `at`, loaded as NAME0 … */
+  // All addresses count accesses of one or two vec4.
+  const [vec4PerAccess, rowLength] = [access / 4, 4 * headVec4 / access];
+  /** Loads all vec4 of the row that starts at `at` into variables NAME0, NAME1, … */
   const load = (name: string, from: string, at: string) =>
     each(
       rowLength,
       (p) =>
-        many === 1
+        vec4PerAccess === 1
           ? `let ${name}${p} = ${from}_at(${at} + ${p}u);`
           : `let ${name}_${p} = ${from}_at(${at} + ${p}u); let ${name}${2 * p} = ${name}_${p}[0]; let ${name}${
             2 * p + 1
           } = ${name}_${p}[1];`,
     );
-  /** The quad number i of what an access moved. */
-  const half = (access: string, i: number) => many === 1 ? access : `${access}[${i % 2}]`;
-  /** Of the result, the first or second quad of the access number i. */
+  /** vec4 number i of a row, taken from the access that loaded it. */
+  const vec4Of = (access: string, i: number) => vec4PerAccess === 1 ? access : `${access}[${i % 2}]`;
+  /** The first (0) or second (1) vec4 of access `i` (a WGSL variable) of query a's result. */
   const result = (a: number, second: number) =>
-    selected((p) => `o${a}_${p * many + second}`, { count: rowLength, index: "i" });
-  const turn = keys < lanes ? `lane % ${keys}u` : "lane";
+    selected((p) => `o${a}_${p * vec4PerAccess + second}`, { count: rowLength, index: "i" });
+  const keyOfLane = keys < lanes ? `lane % ${keys}u` : "lane";
   const perQuery = (text: (a: number) => string, separator = " ") => each(queries, text, separator);
   const limit = (a: number) => causal ? `min(end, k_start + (first + ${a * lanes + 1}u) * row)` : "end";
-  // Scores of keys l … l + unrollK − 1. Factors alternate, so that no fma waits for the one
-  // before.
+  // Scores of keys l … l + unrollK − 1. Consecutive fma update different scores, so that none waits
+  // for the previous one.
   const scores = (l: number) =>
     perQuery((a) => each(unrollK, (n) => `var e${a}_${l + n} = 0.0;`)) +
-    each(quads, (i) =>
+    each(headVec4, (i) =>
       `{ ${
         each(unrollK, (n) => `let b${n} = subgroupBroadcast(k${i}, ${l + n}u);`)
       } ${
@@ -103,37 +104,37 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let q_start = group.z * params.t * row + group.y * ${rowLength}u;
   let k_start = group.z * params.s * row + group.y * ${rowLength}u;
   let first = group.x * ${lanes * queries}u + lane;
-  // loops count from what depends on the workgroup: see tile.ts
+  // Loops count from a number that depends on the workgroup: see tile.ts.
   let first_part = group.y * params.t;
   ${
     perQuery((a) =>
       `let at${a} = q_start + min(first + ${a * lanes}u, params.t - 1u) * row; var top${a} = -3e38; var sum${a} = 0.0;
   ${load(`p${a}_`, "q", `at${a}`)} ${
-        each(quads, (i) => `let q${a}_${i} = p${a}_${i} * params.scale; var o${a}_${i} = vec4f();`)
+        each(headVec4, (i) => `let q${a}_${i} = p${a}_${i} * params.scale; var o${a}_${i} = vec4f();`)
       }`, "\n  ")
   }
   let end = k_start + ${causal ? `min(params.s, (group.x + 1u) * ${lanes * queries}u)` : "params.s"} * row;
-  // By address, for lavapipe: see above.
+  // Counts addresses, not keys: see the comment at the top of the file.
   for (var key = k_start; key < end; key += ${keys}u * row) {
-    let mine = min(key + ${turn} * row, end - row);
+    let mine = min(key + ${keyOfLane} * row, end - row);
     ${load("k", "k", "mine")}
     ${each(keys / unrollK, (g) => scores(g * unrollK), "\n    ")}
     ${perQuery((a) => each(keys, (l) => `e${a}_${l} = select(e${a}_${l}, -3e38, key + ${l}u * row >= ${limit(a)});`))}
     ${
     perQuery((a) =>
       `let next${a} = ${"max(".repeat(keys)}top${a}${each(keys, (l) => `, e${a}_${l})`, "")};
-    let fade${a} = exp2(top${a} - next${a}); top${a} = next${a};
+    let rescale${a} = exp2(top${a} - next${a}); top${a} = next${a};
     ${each(keys, (l) => `let w${a}_${l} = exp2(e${a}_${l} - next${a});`)}
-    sum${a} = fma(sum${a}, fade${a}, ${each(keys, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
+    sum${a} = fma(sum${a}, rescale${a}, ${each(keys, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
   }
     ${
     each(rowLength, (p) =>
       `{ let mine_v = v_at(mine + ${p}u); ${
-        each(many, (second) => {
-          const i = p * many + second;
-          return `{ ${perQuery((a) => `var t${a} = o${a}_${i} * fade${a};`)} ${
+        each(vec4PerAccess, (second) => {
+          const i = p * vec4PerAccess + second;
+          return `{ ${perQuery((a) => `var t${a} = o${a}_${i} * rescale${a};`)} ${
             each(keys, (l) =>
-              `{ let b = subgroupBroadcast(${half("mine_v", i)}, ${l}u); ${
+              `{ let b = subgroupBroadcast(${vec4Of("mine_v", i)}, ${l}u); ${
                 perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
               } }`)
           } ${perQuery((a) => `o${a}_${i} = t${a};`)} }`;
@@ -147,7 +148,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
         `if (first + ${a * lanes}u < params.t) {
     let share = 1.0 / sum${a};
     for (var p = first_part; p < first_part + ${rowLength}u; p++) { let i = p - first_part; y_put(at${a} + i, ${
-          many === 1 ? result(a, 0) : `mat2x4f(${result(a, 0)}, ${result(a, 1)})`
+          vec4PerAccess === 1 ? result(a, 0) : `mat2x4f(${result(a, 0)}, ${result(a, 1)})`
         } * share); }
   }`,
       "\n  ",

@@ -8,20 +8,20 @@ import { each as eachText, fmaChain } from "../wgsl/text.ts";
  * Attention in one pass through workgroup memory, for GPUs and for devices without subgroups
  * (FlashAttention, arXiv 2205.14135).
  *
- * A workgroup of `threadsX` × `threadsY` threads owns `rows` · threadsY queries and walks over the
- * keys, 4 · threadsX at a time. Thread (x, y) owns rows y, y + threadsY, …: their scores for keys
- * x, x + threadsX, … (a vec4 a row), then the quads x, x + threadsX, … of their results. Only the
- * running maximum needs the whole row at every step; the sum of the weights is kept in parts, a
- * part a thread, and put together at the end.
+ * A workgroup of `threadsX` × `threadsY` threads owns `rows` · threadsY queries. It iterates over
+ * the keys, 4 · threadsX at a time. Thread (x, y) owns queries y, y + threadsY, …. For each of them
+ * it computes the scores of keys x, x + threadsX, … (one vec4), then the vec4 x, x + threadsX, … of
+ * the result. The running maximum is reduced over the threads of a row in every iteration. The sum
+ * of the weights is kept as one partial sum per thread and reduced once, at the end.
  *
- * Keys are transposed as they come in, so that both products are chains of fma on vec4, with no dot
- * product to add up. One array holds the keys and then the values. Rows of the array of weights are
- * one longer than needed: else the threads that write it would meet in one memory bank.
+ * Keys are transposed when they are loaded, so that both products are chains of fma on vec4 without
+ * a horizontal sum. One array holds first the keys, then the values. Rows of `block_p` are padded
+ * by one, so that the threads that write a column do not hit the same memory bank.
  *
- * The block sizes follow from arithmetic (a load of 16 bytes for 8 fma) and are not tuned yet.
+ * The block sizes are derived (one 16-byte load per 8 fma), not tuned.
  */
 
-const constantTypes = { THREADS_X: "u32", THREADS_Y: "u32", ROWS: "u32", QUADS: "u32", CAUSAL: "bool" } as const;
+const constantTypes = { THREADS_X: "u32", THREADS_Y: "u32", ROWS: "u32", HEAD_VEC4: "u32", CAUSAL: "bool" } as const;
 
 const attentionKernel = declareKernel({
   name: "attention_workgroup",
@@ -30,10 +30,10 @@ const attentionKernel = declareKernel({
   constants: constantTypes,
   wgsl: workgroupWgsl,
   grid: ({ t, heads, batch }, { THREADS_Y, ROWS }) => [Math.ceil(t / (THREADS_Y * ROWS)), heads, batch],
-  cost: ({ t, s, heads, batch }, { QUADS }) => attentionCost({ t, s, heads, batch, dim: 4 * QUADS }),
+  cost: ({ t, s, heads, batch }, { HEAD_VEC4 }) => attentionCost({ t, s, heads, batch, dim: 4 * HEAD_VEC4 }),
 });
 
-/** {@linkcode attention} into `y`, for widths of head that are multiples of 4. */
+/** {@linkcode attention} into `y`, for head widths that are multiples of 4. */
 export function workgroupAttention(
   tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
   { t, s, heads, batch, dim, causal, scale }: AttentionSizes,
@@ -43,7 +43,7 @@ export function workgroupAttention(
     THREADS_X: threadsX,
     THREADS_Y: threadsY,
     ROWS: rows,
-    QUADS: dim / 4,
+    HEAD_VEC4: dim / 4,
     CAUSAL: causal,
   });
 }
@@ -52,52 +52,52 @@ export function workgroupAttention(
 const each = (count: number, text: (i: number) => string, separator = " ") => eachText(count, text, separator);
 
 function workgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
-  const { THREADS_X: threadsX, THREADS_Y: threadsY, ROWS: rows, QUADS: quads } = constants;
+  const { THREADS_X: threadsX, THREADS_Y: threadsY, ROWS: rows, HEAD_VEC4: headVec4 } = constants;
   const block = rows * threadsY, threads = threadsX * threadsY, keys = 4 * threadsX, stride = block + 1;
-  const columns = Math.ceil(quads / threadsX); // quads of the result that a thread owns in each row
-  const whole = quads % threadsX === 0;
+  const columns = Math.ceil(headVec4 / threadsX); // vec4 of each result row that a thread owns
+  const divides = headVec4 % threadsX === 0;
   const perRow = (text: (r: number) => string) => each(rows, text);
   const maxima = Math.ceil(rows / 4);
   const limit = (r: number) => constants.CAUSAL ? `min(end, k_start + (first + ${r * threadsY + 1}u) * row)` : "end";
   return /* wgsl */ `
-var<workgroup> block_q: array<vec4f, ${quads * block}>; // [quad, query]
+var<workgroup> block_q: array<vec4f, ${headVec4 * block}>; // [head vec4, query]
 var<workgroup> block_kv: array<vec4f, ${
-    keys * quads
-  }>; // keys: [4 quad + component, x] of vec4 over keys; then values: [key, quad]
+    keys * headVec4
+  }>; // keys: [head element, x] of vec4 over keys; then values: [key, head vec4]
 var<workgroup> block_p: array<vec4f, ${threadsX * stride}>; // weights: [x, query] of vec4 over keys
-// [.., y, x] of vec4 over rows: maxima, at the end sums
+// maxima, and after the loop sums: [rows / 4, y, x] of vec4 over rows
 var<workgroup> tops: array<vec4f, ${maxima * threads}>;
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let x = thread % ${threadsX}u;
   let y = thread / ${threadsX}u;
-  let row = params.heads * ${quads}u;
-  let q_start = group.z * params.t * row + group.y * ${quads}u;
-  let k_start = group.z * params.s * row + group.y * ${quads}u;
+  let row = params.heads * ${headVec4}u;
+  let q_start = group.z * params.t * row + group.y * ${headVec4}u;
+  let k_start = group.z * params.s * row + group.y * ${headVec4}u;
   let first = group.x * ${block}u + y;
-  for (var i = thread; i < ${quads * block}u; i += ${threads}u) {
-    let query = min(group.x * ${block}u + i / ${quads}u, params.t - 1u);
-    block_q[i % ${quads}u * ${block}u + i / ${quads}u] = q_at(q_start + query * row + i % ${quads}u) * params.scale;
+  for (var i = thread; i < ${headVec4 * block}u; i += ${threads}u) {
+    let query = min(group.x * ${block}u + i / ${headVec4}u, params.t - 1u);
+    block_q[i % ${headVec4}u * ${block}u + i / ${headVec4}u] = q_at(q_start + query * row + i % ${headVec4}u) * params.scale;
   }
   ${perRow((r) => `var top${r} = -3e38; var sum${r} = vec4f(); ${each(columns, (c) => `var o${r}_${c} = vec4f();`)}`)}
   let end = k_start + ${constants.CAUSAL ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
-  for (var key = k_start; key < end; key += ${keys}u * row) { // by address: see subgroup.ts
-    for (var i = thread; i < ${threadsX * quads}u; i += ${threads}u) {
-      let quad = i / ${threadsX}u;
+  for (var key = k_start; key < end; key += ${keys}u * row) { // counts addresses: see subgroup.ts
+    for (var i = thread; i < ${threadsX * headVec4}u; i += ${threads}u) {
+      let i4 = i / ${threadsX}u;
       let from_key = key + i % ${threadsX}u * row;
       let turned = transpose(mat4x4f(${
-    each(4, (j) => `k_at(min(from_key + ${j * threadsX}u * row, end - row) + quad)`, ", ")
+    each(4, (j) => `k_at(min(from_key + ${j * threadsX}u * row, end - row) + i4)`, ", ")
   }));
-      let to = quad * ${4 * threadsX}u + i % ${threadsX}u;
+      let to = i4 * ${4 * threadsX}u + i % ${threadsX}u;
       ${each(4, (c) => `block_kv[to + ${c * threadsX}u] = turned[${c}];`)}
     }
     workgroupBarrier();
     ${perRow((r) => `var p${r} = vec4f();`)}
-    for (var quad = 0u; quad < ${quads}u; quad++) {
-      ${each(4, (c) => `let k${c} = block_kv[(quad * 4u + ${c}u) * ${threadsX}u + x];`)}
+    for (var i4 = 0u; i4 < ${headVec4}u; i4++) {
+      ${each(4, (c) => `let k${c} = block_kv[(i4 * 4u + ${c}u) * ${threadsX}u + x];`)}
       ${
     perRow((r) =>
-      `{ let a = block_q[quad * ${block}u + y + ${r * threadsY}u]; ${fmaChain(`p${r}`, "a", (c) => `k${c}`)} }`
+      `{ let a = block_q[i4 * ${block}u + y + ${r * threadsY}u]; ${fmaChain(`p${r}`, "a", (c) => `k${c}`)} }`
     )
   }
     }
@@ -124,22 +124,22 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     perRow((r) =>
       `{ let top = max(top${r}, next${Math.floor(r / 4)}.${
         "xyzw"[r % 4]
-      }); let fade = exp2(top${r} - top); top${r} = top;
-      p${r} = exp2(p${r} - vec4f(top)); sum${r} = fma(sum${r}, vec4f(fade), p${r});
-      block_p[x * ${stride}u + y + ${r * threadsY}u] = p${r}; ${each(columns, (c) => `o${r}_${c} *= fade;`)} }`
+      }); let rescale = exp2(top${r} - top); top${r} = top;
+      p${r} = exp2(p${r} - vec4f(top)); sum${r} = fma(sum${r}, vec4f(rescale), p${r});
+      block_p[x * ${stride}u + y + ${r * threadsY}u] = p${r}; ${each(columns, (c) => `o${r}_${c} *= rescale;`)} }`
     )
   }
-    for (var i = thread; i < ${keys * quads}u; i += ${threads}u) {
-      block_kv[i] = v_at(min(key + i / ${quads}u * row, end - row) + i % ${quads}u);
+    for (var i = thread; i < ${keys * headVec4}u; i += ${threads}u) {
+      block_kv[i] = v_at(min(key + i / ${headVec4}u * row, end - row) + i % ${headVec4}u);
     }
     workgroupBarrier();
     for (var i = 0u; i < ${threadsX}u; i++) {
       ${perRow((r) => `let w${r} = block_p[i * ${stride}u + y + ${r * threadsY}u];`)}
       ${
     each(columns, (c) =>
-      `{ let quad = ${whole ? "" : `min(`}x + ${c * threadsX}u${whole ? "" : `, ${quads - 1}u)`}; ${
+      `{ let i4 = ${divides ? "" : `min(`}x + ${c * threadsX}u${divides ? "" : `, ${headVec4 - 1}u)`}; ${
         each(4, (j) =>
-          `let v${j} = block_kv[(i + ${j * threadsX}u) * ${quads}u + quad];`)
+          `let v${j} = block_kv[(i + ${j * threadsX}u) * ${headVec4}u + i4];`)
       } ${
         perRow((r) => fmaChain(`o${r}_${c}`, `w${r}`, (j) => `v${j}`))
       } }`)
@@ -166,7 +166,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       `if (first + ${r * threadsY}u < params.t) { let share = 1.0 / total${Math.floor(r / 4)}.${"xyzw"[r % 4]}; ${
         each(columns, (c) => {
           const put = `y_put(q_start + (first + ${r * threadsY}u) * row + x + ${c * threadsX}u, o${r}_${c} * share);`;
-          return (c + 1) * threadsX > quads ? `if (x + ${c * threadsX}u < ${quads}u) { ${put} }` : put;
+          return (c + 1) * threadsX > headVec4 ? `if (x + ${c * threadsX}u < ${headVec4}u) { ${put} }` : put;
         })
       } }`
     )

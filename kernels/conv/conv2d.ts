@@ -9,17 +9,18 @@ import { conv3x3Kernel, conv3x3Tile } from "./conv3x3.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { tileConstants, tileConstantTypes, tileExtensions, tileGrid, type TileShape, tileWgsl } from "../gemm/tile.ts";
 
-/** Nearest-neighbor upsampling before the convolution: none, to twice the size, or to any size. */
+/** Nearest-neighbor upsampling of the input: none, to twice its size, or to any size. */
 const upsamplings = ["none", "double", "any"] as const;
 type Upsampling = typeof upsamplings[number];
 
 /**
- * Convolution as implicit matrix product on the register-tile core of tile.ts: A is the weight [OC,
- * K], B the patches [K, OH·OW] of one picture, never stored: four consecutive k are four input
- * channels under one tap, so a block of B is a gather of four channels × four pixels whose place
- * and padding are worked out once.
+ * Convolution as an implicit matrix product (implicit GEMM) on the tiles of tile.ts. A is the
+ * weight [OC, K]. B is the patch matrix [K, OH·OW] of one image, which is never stored. Four
+ * consecutive k are four input channels at one tap, so a block of B is a gather of four channels ×
+ * four pixels that share one address and padding computation.
  *
- * A 1×1 kernel that steps by one over whole pictures is a plain product, and reads x as vec4.
+ * A 1×1 kernel with stride 1 and without padding or upsampling is a plain product and reads x as
+ * vec4.
  */
 const conv2dKernel = declareKernel({
   name: "conv2d",
@@ -51,7 +52,7 @@ const conv2dKernel = declareKernel({
   cost: (params) => convCost(params),
 });
 
-/** A 1×1 kernel over whole pictures, as vec8. */
+/** Operand loads of 8 elements, for a convolution that is a plain product. */
 const wideWgsl = /* wgsl */ `
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row((params.weight_start + row * params.weight_row) / 2u); }
@@ -71,14 +72,14 @@ fn tile_b8(c: Column, k: u32) -> Block {
 `;
 
 const weightWgsl = /* wgsl */ `
-// Integer quotients by a float factor, since vector integer division is slow where it is not one
-// instruction: with the half it is exact while dividend · 2^-22 < 1, far beyond any kernel.
+// floor(dividend / divisor) by a float factor 1 / divisor, since integer division of vectors is
+// slow on software devices. The 0.5 makes it exact for dividends below 2^22, far above any k.
 fn quotient(dividend: u32, per_divisor: f32) -> u32 { return u32((f32(dividend) + 0.5) * per_divisor); }
 
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row(params.weight_start + row * params.weight_row); }
 fn tile_a(r: Row, k: u32) -> vec4f {
-  let tap = k / 4u; // (ky · quads of channels + c) · KW + kx
+  let tap = k / 4u; // (ky · channel vec4s + c) · KW + kx
   return weight_at(r.start + tap + quotient(tap, params.per_kernel_row) * params.weight_skip);
 }
 `;
@@ -104,7 +105,7 @@ const patchesWgsl = (upsample: Upsampling) => /* wgsl */ `
 struct Column { start: u32, y: vec4u, x: vec4u }
 fn tile_column(batch: u32, column: u32) -> Column {
   let pixel = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(params.n - 1u));
-  // below zero wraps around, beyond any height
+  // Negative coordinates wrap around to values above any height or width.
   let y = pixel / params.out_width * params.stride - params.top;
   let x = pixel % params.out_width * params.stride - params.left;
   return Column(params.x_start + batch * params.x_batch, y, x);
@@ -131,7 +132,7 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 const packKernel = declareKernel({
   name: "pack_conv_weight",
   bindings: { weight: input(1), packed: output(4) },
-  params: { quads: "u32", in_channels: "u32", kernel_height: "u32", kernel_width: "u32" },
+  params: { vec4s: "u32", in_channels: "u32", kernel_height: "u32", kernel_width: "u32" },
   wgsl: /* wgsl */ `
 fn one(filter_start: u32, channel: u32, tap: u32) -> f32 {
   let value = weight_at(filter_start + min(channel, params.in_channels - 1u) * (params.kernel_height * params.kernel_width) + tap);
@@ -140,25 +141,25 @@ fn one(filter_start: u32, channel: u32, tap: u32) -> f32 {
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (group.x + group.y * groups.x) * 64u + lane; // [OC][KY][IC / 4][KX]
-  if (i >= params.quads) { return; }
-  let channel_quads = (params.in_channels + 3u) / 4u;
+  if (i >= params.vec4s) { return; }
+  let channel_vec4s = (params.in_channels + 3u) / 4u;
   let kx = i % params.kernel_width;
-  let channel = i / params.kernel_width % channel_quads * 4u;
-  let row = i / params.kernel_width / channel_quads; // oc · KH + ky
+  let channel = i / params.kernel_width % channel_vec4s * 4u;
+  let row = i / params.kernel_width / channel_vec4s; // oc · KH + ky
   let tap = row % params.kernel_height * params.kernel_width + kx;
   let start = row / params.kernel_height * params.in_channels * params.kernel_height * params.kernel_width;
   packed_put(i, vec4f(one(start, channel, tap), one(start, channel + 1u, tap), one(start, channel + 2u, tap), one(start, channel + 3u, tap)));
 }`,
-  grid: ({ quads }) => spread(Math.ceil(quads / 64)),
-  cost: ({ quads }) => ({ flops: 0, bytes: 32 * quads }),
+  grid: ({ vec4s }) => spread(Math.ceil(vec4s / 64)),
+  cost: ({ vec4s }) => ({ flops: 0, bytes: 32 * vec4s }),
 });
 
 /**
- * A convolution's weight as its kernels read it: [OC][KH][IC / 4][KW] of four input channels,
- * padded with zeros.
+ * A convolution's weight in the layout that the kernels read: [OC][KH][⌈IC / 4⌉][KW] of vec4 over
+ * input channels, padded with zeros.
  */
 export interface PackedConvWeight extends Disposable {
-  /** [OC, KH, ⌈IC / 4⌉, KW, 4], f32 or f16 as the weight was. */
+  /** [OC, KH, ⌈IC / 4⌉, KW, 4], of the weight's dtype. */
   readonly tensor: Tensor;
   /** OC, the number of output channels. */
   readonly outChannels: number;
@@ -171,23 +172,24 @@ export interface PackedConvWeight extends Disposable {
 }
 
 /**
- * Packs a convolution's weight for {@linkcode conv2d}. The weight may be disposed of afterwards:
- * where it is packed already (1×1, input channels in fours) both share the memory.
+ * Packs a convolution's weight for {@linkcode conv2d}. The result keeps the dtype. The weight may
+ * be disposed afterwards. A 1×1 weight with a multiple of 4 input channels is packed already; the
+ * result then shares its memory.
  *
- * @param weight [OC, IC, KH, KW], f32 or f16; the type stays
- * @throws {ShapeError} when the weight has not four axes
+ * @param weight [OC, IC, KH, KW], f32 or f16
+ * @throws {ShapeError} when the weight does not have four axes
  */
 export function packConvWeight(weight: Tensor): PackedConvWeight {
   const { gpu, dtype } = weight;
   const [outChannels, inChannels, kernelHeight, kernelWidth] = weight.dims(4);
-  const channelQuads = Math.ceil(inChannels / 4);
-  const shape = [outChannels, kernelHeight, channelQuads, kernelWidth, 4];
+  const channelVec4 = Math.ceil(inChannels / 4);
+  const shape = [outChannels, kernelHeight, channelVec4, kernelWidth, 4];
   let tensor: Tensor;
   if (kernelHeight * kernelWidth === 1 && inChannels % 4 === 0) tensor = weight.reshape(shape);
   else {
     tensor = Tensor.empty(gpu, shape, dtype, { exact: true });
     packKernel.run(gpu, { weight, packed: tensor }, {
-      quads: tensor.size / 4,
+      vec4s: tensor.size / 4,
       in_channels: inChannels,
       kernel_height: kernelHeight,
       kernel_width: kernelWidth,
@@ -203,64 +205,68 @@ export function packConvWeight(weight: Tensor): PackedConvWeight {
   };
 }
 
-/** OC columns of a matrix with a row for each picture, or one for all. */
+/**
+ * A bias per image and output channel: OC columns of a matrix with one row per image, or one row
+ * for all images.
+ */
 export interface ChannelBias {
-  /** [B, F] or [1, F], f32 */
+  /** [B, F] or [1, F], f32. */
   readonly tensor: Tensor;
-  /** The first of the columns. Default: 0. */
+  /** The first column. Default: 0. */
   readonly first?: number;
 }
 
 /** Options of {@linkcode conv2d}. */
 export interface Conv2dOptions {
-  /** [OC] */
+  /** Bias per output channel [OC]. Default: none. */
   readonly bias?: Tensor;
-  /** Default: 1. */
+  /** Step between outputs, in pixels. Default: 1. */
   readonly stride?: number;
   /**
-   * Zeros around the (upsampled) picture: on all sides, or [top, left, bottom, right]. Default: 0.
+   * Zero padding of the (upsampled) image in pixels: on all sides, or [top, left, bottom, right].
+   * Default: 0.
    */
   readonly padding?: number | readonly [number, number, number, number];
   /**
-   * Nearest upsampling first, to twice the size or to [height, width]; never stored. Default:
-   * false.
+   * Upsamples the input first (nearest neighbor), to twice its size or to [height, width]. The
+   * upsampled image is not stored. Default: false.
    */
   readonly upsample?: boolean | readonly [number, number];
-  /** A bias of each picture (the time embedding). */
+  /** A bias per image and channel, such as the projected time embedding. Default: none. */
   readonly channelBias?: ChannelBias;
-  /** [B, OC, OH, OW]: added last. */
+  /** Added after the activation; [B, OC, OH, OW]. Default: none. */
   readonly residual?: Tensor;
   /** Applied to the sum of product, bias and channel bias. Default: none. */
   readonly activation?: Activation;
-  /** Type of the result: f32, or f16 where OH · OW divides by four. Default: x's. */
+  /** Dtype of the result: f32, or f16 where OH · OW is a multiple of 4. Default: x's dtype. */
   readonly dtype?: DType;
   /**
-   * Whether x's and the weight's numbers may be rounded to f16, an error of 2⁻¹¹ each, where that
-   * is faster: on subgroup matrices, if they are in use. Sums are f32 all the same. See {@linkcode
-   * TileShape}. Default: false.
+   * Whether elements of x and the weight may be rounded to f16, a relative error of 2⁻¹¹ each. They
+   * are rounded only where subgroup matrices are in use; sums stay f32. See {@linkcode TileShape}
+   * for the error bound. Default: false.
    */
   readonly allowF16Operands?: boolean;
   /**
-   * For the tuner and the tests: forces the general kernel on this tile. Default: by device and
-   * size.
+   * Runs the general kernel on this tile, for the tuner and the tests. Default: kernel and tile by
+   * device and size.
    */
   readonly tile?: TileShape;
 }
 
 /**
- * y = activation(weight ∗ x + bias + channelBias) + residual: cross-correlation over pictures, as
- * torch's conv2d.
+ * y = activation(weight ∗ x + bias + channelBias) + residual, where ∗ is cross-correlation over
+ * images, as in torch's conv2d.
  *
- * Tensors larger than the device can bind are worked on piece by piece: pictures, then output
- * channels, then input channels, whose partial sums gather in the result.
+ * Tensors larger than the device's largest binding are processed in pieces: images, then output
+ * channels, then input channels, whose partial sums are accumulated in the result.
  *
  * @param x [B, IC, H, W], f32 or f16
  * @param weight from {@linkcode packConvWeight}
- * @returns [B, OC, OH, OW] with OH = ⌊(H + top + bottom − KH) / stride⌋ + 1, of the type that
- *   `dtype` says; sums are f32
- * @throws {ShapeError} when channels, bias, channelBias or residual do not fit, or the kernel is
- *   larger than the padded picture
- * @throws {DTypeError} for a result in f16 whose pictures do not divide by four
+ * @returns [B, OC, OH, OW] of `dtype`, with OH = ⌊(H + top + bottom − KH) / stride⌋ + 1 and OW
+ *   alike; sums are f32
+ * @throws {ShapeError} when channels, bias, channelBias or residual do not match, or the kernel is
+ *   larger than the padded image
+ * @throws {DTypeError} when the result is f16 and OH · OW is not a multiple of 4
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -284,22 +290,24 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
       ],
     );
   };
-  if (x.shape.length !== 4) refuse(`x needs four axes: ${x.shape.length}`);
+  if (x.shape.length !== 4) refuse(`x must have four axes: ${x.shape.length}`);
   const [batch, channels, height, width] = x.dims(4);
   if (channels !== inChannels) refuse(`x's channels must equal the weight's: ${channels} ≠ ${inChannels}`);
-  if (!Number.isInteger(stride) || stride < 1) refuse(`the stride must be a whole number from 1: ${stride}`);
+  if (!Number.isInteger(stride) || stride < 1) refuse(`the stride must be a whole number of at least 1: ${stride}`);
   if (![top, left, bottom, right].every((side) => Number.isInteger(side) && side >= 0)) {
-    refuse(`the padding must be whole numbers from 0: ${[top, left, bottom, right].join(", ")}`);
+    refuse(`the padding must be whole numbers of at least 0: ${[top, left, bottom, right].join(", ")}`);
   }
   const [upHeight, upWidth] = upsample === true ? [2 * height, 2 * width] : upsample || [height, width];
   const outHeight = Math.floor((upHeight + top + bottom - kernelHeight) / stride) + 1;
   const outWidth = Math.floor((upWidth + left + right - kernelWidth) / stride) + 1;
   if (!(outHeight > 0 && outWidth > 0)) {
     refuse(
-      `the padded picture must not be smaller than the kernel: ${upHeight + top + bottom} × ${upWidth + left + right}`,
+      `the padded image must be at least as large as the kernel: ${upHeight + top + bottom} × ${
+        upWidth + left + right
+      }`,
     );
   }
-  if (bias && bias.size !== outChannels) refuse(`the bias must hold ${outChannels} numbers: ${bias.size}`);
+  if (bias && bias.size !== outChannels) refuse(`the bias must hold ${outChannels} elements: ${bias.size}`);
   const mustHave = (tensor: Tensor | undefined, shape: readonly number[], what: string) => {
     if (tensor && tensor.shape.join() !== shape.join()) {
       refuse(`the ${what} must be [${shape.join(", ")}]: [${tensor.shape.join(", ")}]`);
@@ -310,7 +318,9 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
     const { tensor, first = 0 } = channelBias, [rows, columns] = tensor.dims(2);
     if (rows !== batch && rows !== 1 || first + outChannels > columns) {
       refuse(
-        `the channelBias must have ${batch} rows or one, and ${outChannels} columns from ${first} on: [${rows}, ${columns}]`,
+        `the channelBias must have 1 or ${batch} rows and at least ${
+          first + outChannels
+        } columns: [${rows}, ${columns}]`,
       );
     }
   }
@@ -341,7 +351,7 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
   return y;
 }
 
-/** All sizes of a convolution. */
+/** Sizes of a convolution. */
 interface Geometry {
   readonly batch: number;
   readonly inChannels: number;
@@ -359,7 +369,9 @@ interface Geometry {
   readonly upsample: Upsampling;
 }
 
-/** A part of a convolution whose operands can be bound: from where, and how many. */
+/**
+ * A part of a convolution whose operands can be bound: first image and channels, and their counts.
+ */
 interface Piece {
   readonly picture: number;
   readonly pictures: number;
@@ -427,9 +439,9 @@ function runPiece(
 ): void {
   const { pictures, picture, outChannel, outChannels, inChannel, inChannels } = piece;
   const n = g.outHeight * g.outWidth, plane = g.height * g.width;
-  const allQuads = Math.ceil(g.inChannels / 4), channelQuads = Math.ceil(inChannels / 4);
-  const k = g.kernelHeight * g.kernelWidth * 4 * channelQuads;
-  const weightRow = g.kernelHeight * allQuads * g.kernelWidth; // vec4
+  const allChannelVec4 = Math.ceil(g.inChannels / 4), channelVec4 = Math.ceil(inChannels / 4);
+  const k = g.kernelHeight * g.kernelWidth * 4 * channelVec4;
+  const weightRow = g.kernelHeight * allChannelVec4 * g.kernelWidth; // vec4
   const xCount = pictures > 1 ? pictures * g.inChannels * plane : inChannels * plane;
   const x = bind(t.x, (picture * g.inChannels + inChannel) * plane, xCount);
   const weight = bind(t.weight, outChannel * weightRow * 4, outChannels * weightRow * 4);
@@ -445,7 +457,7 @@ function runPiece(
   const tensors = {
     weight: weight.window,
     x: x.window,
-    // Unused bindings get a dummy buffer of the usual dtype, so that no extra variant is compiled.
+    // Unused bindings get a tensor of the usual dtype, so that no extra kernel variant is compiled.
     bias: bias ?? weight.window,
     channel_bias: channelBias?.tensor ?? x.window,
     residual: residual?.window ?? x.window,
@@ -459,7 +471,7 @@ function runPiece(
     in_channels: inChannels,
     x_start: x.start,
     x_batch: g.inChannels * plane,
-    // Beside the alignment, the first of the input channels.
+    // Counts vec4: the lead-in of the window, then the piece's first input channel.
     weight_start: weight.start / 4 + inChannel / 4 * g.kernelWidth,
     weight_row: weightRow,
     y_start: y.start,
@@ -477,14 +489,14 @@ function runPiece(
     gpu,
     options.tile ?? policyOf(gpu).tileFor(outChannels, n, { vec4: isVec4, isGathered: !plain, allowF16Operands }),
     {
-      inEights: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
+      allowVec8: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
     },
   );
-  const lanes = isVec4 ? (tile.WIDE ? 8 : 4) : 1;
+  const vectorWidth = isVec4 ? (tile.WIDE ? 8 : 4) : 1;
   const activation: "none" | Activation = isLast && options.activation || "none";
   const constants = {
-    X_WIDTH: plain ? lanes : 1,
-    Y_WIDTH: lanes,
+    X_WIDTH: plain ? vectorWidth : 1,
+    Y_WIDTH: vectorWidth,
     W_WIDTH: tile.WIDE ? 8 : 4,
     ACTIVATION: activation,
   };
@@ -499,7 +511,7 @@ function runPiece(
         ...params,
         height: g.upHeight,
         width: g.upWidth,
-        weight_kernel_row: allQuads * g.kernelWidth,
+        weight_kernel_row: allChannelVec4 * g.kernelWidth,
         upsample_shift: g.upsample === "double" ? 1 : 0,
       },
       {
@@ -525,8 +537,8 @@ function runPiece(
       out_width: g.outWidth,
       kernel_width: g.kernelWidth,
       per_kernel_width: 1 / g.kernelWidth,
-      per_kernel_row: 1 / (channelQuads * g.kernelWidth),
-      weight_skip: (allQuads - channelQuads) * g.kernelWidth,
+      per_kernel_row: 1 / (channelVec4 * g.kernelWidth),
+      weight_skip: (allChannelVec4 - channelVec4) * g.kernelWidth,
       stride: g.stride,
       top: g.padding[0],
       left: g.padding[1],

@@ -4,15 +4,16 @@ import { put } from "../gemm/tile.ts";
 import { each, rowLoop } from "../wgsl/text.ts";
 
 /**
- * 3×3 convolution, stride 1, padding 1, rows of vec4, for software devices with subgroups.
+ * 3×3 convolution with stride 1 and padding 1, for software devices with subgroups. The image width
+ * is a multiple of 4.
  *
- * A workgroup is one subgroup. A lane owns ROWS output channels of COLUMNS × four neighboring
- * pixels; weights are loaded once by the subgroup and handed round by `subgroupBroadcast`. The six
- * inputs of a row serve three taps of the four outputs, where the general kernel gathers twelve;
- * from a picture upsampled twice they are four inputs, which a parameter tells: as a kernel of its
- * own that was a sixth faster there (75 and 63 GFLOPS), where a tenth of a UNet's step is spent,
- * and compiled in another 0.7 s.
- * Measurements: docs/tuning.md.
+ * A workgroup is one subgroup. A lane owns ROWS output channels × COLUMNS vec4 of adjacent pixels.
+ * Weights are loaded once per subgroup and distributed by `subgroupBroadcast`. Four outputs and the
+ * three taps of a kernel row share six inputs; the general kernel gathers twelve.
+ *
+ * With `upsample_shift` = 1 the input is upsampled to twice its size first, and the six inputs
+ * come from four source pixels. This is a param and not a constant, which saves compiling a second
+ * variant. Measurements: docs/tuning.md.
  */
 export const conv3x3Kernel = declareKernel({
   name: "conv2d_3x3",
@@ -29,17 +30,18 @@ export const conv3x3Kernel = declareKernel({
 });
 
 /**
- * The tile for `m` output channels of `n` pixels, each `k` products, where a lane has so many
- * outputs side by side.
+ * The tile for `m` output channels × `n` pixels, with `k` products per output.
+ *
+ * @param options.outputs adjacent outputs per access: 4, or 8 where the image width allows
  */
 export function conv3x3Tile(
   m: number,
   n: number,
   { k, outputs }: { k: number; outputs: 4 | 8 },
 ): { ROWS: number; COLUMNS: number } {
-  // A tile's inputs cost as much as some 8 rows; few rows should be computed for nothing.
+  // Loading a tile's inputs costs about as much as 8 rows. Rows beyond m are computed in vain.
   const cost = (rows: number) => Math.ceil(m / rows) * (rows + 8);
-  const large = m * n * k >= 2 ** 29; // worth the time that twice the code takes to compile
+  const large = m * n * k >= 2 ** 29; // long enough to pay for compiling twice the code
   const rows = large || outputs === 4 ? [32, 16, 8] : [16, 8];
   return {
     ROWS: rows.reduce((best, rows) => cost(rows) < cost(best) ? rows : best),
@@ -51,15 +53,17 @@ interface Constants {
   readonly LANES: number;
   readonly ROWS: number;
   readonly COLUMNS: number;
-  /** Outputs of a lane side by side, which are written at once; inputs are read as many at once. */
+  /** Adjacent outputs that a lane stores in one access. Loads of inputs have the same width. */
   readonly Y_WIDTH: number;
 }
 
 /**
- * How the inputs of a lane's neighboring outputs are loaded, for one channel: left of them `l`,
- * below them `m` (and `n`), right of them `r`. An access moves as many inputs as there are outputs.
- * Under a picture upsampled twice half of them are wanted, each for two outputs: the first half
- * (`even`) or the second (`odd`); a neighbor on the other side of the access is then in it, too.
+ * WGSL that loads the inputs of a lane's adjacent outputs, for one channel: the left neighbor `l`,
+ * the inputs `m` (and `n`) at the outputs' positions, and the right neighbor `r`.
+ *
+ * One access moves as many inputs as there are outputs. When the input is upsampled, half of them
+ * are used, each for two outputs: the first half (`even`) or the second half (`odd`). The neighbor
+ * on the unused side then lies in the same access.
  */
 const loads: Readonly<Record<number, (g: number) => string>> = {
   4: (g) =>
@@ -77,7 +81,7 @@ const loads: Readonly<Record<number, (g: number) => string>> = {
     let r = select(0.0, select(x_first((p + right${g}) / 8u), all[1].x, even${g}), in_right${g});`,
 };
 
-/** The operands of the three taps, for each four outputs side by side. */
+/** The operands of the three taps, for each vec4 of outputs. */
 const tapsOf: Readonly<Record<number, readonly (readonly [string, string, string])[]>> = {
   4: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, r)"]],
   8: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, n.x)"], ["vec4f(m.w, n.xyz)", "n", "vec4f(n.yzw, r)"]],
@@ -87,8 +91,8 @@ function conv3x3Wgsl(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_WIDTH: width }: Constants,
 ): string {
   const weightLoads = Math.ceil(rows / lanes);
-  const quads = width / 4, groups = columns / quads;
-  // One chain of fma for all twelve products of a row: the accumulator is written once.
+  const accessVec4 = width / 4, groups = columns / accessVec4;
+  // All twelve products of a kernel row form one chain of fma, so the accumulator is written once.
   const chain = (acc: string, q: number) => {
     let sum = acc;
     for (let tap = 0; tap < 3; tap++) {
@@ -96,10 +100,10 @@ function conv3x3Wgsl(
     }
     return `${acc} = ${sum};`;
   };
-  // The operands of channel j: variables b{column}{j}_{tap}, filled in a block that keeps their
-  // sources' names to itself.
+  // The operands of channel j: variables b{column}{j}_{tap}. The block limits the scope of the
+  // names that `loads` declares.
   const operands = (g: number, j: number) => {
-    const name = (c: number, tap: number) => `b${g * quads + c}${j}_${tap}`;
+    const name = (c: number, tap: number) => `b${g * accessVec4 + c}${j}_${tap}`;
     const all = tapsOf[width].flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
     return `${all.map(({ name }) => `var ${name}: vec4f;`).join(" ")}
       { let p = start${g} + min(c * 4u + ${j}u, last) * plane; ${loads[width](g)} ${
@@ -109,7 +113,7 @@ function conv3x3Wgsl(
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let pieces = params.n / ${width}u; // of a picture, each a lane's
+  let pieces = params.n / ${width}u; // pieces per image; a lane computes ${groups}
   let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;
   let row = group.y * ${rows}u;
   let is_upsampled = params.upsample_shift == 1u;
@@ -119,7 +123,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   ${
     each(groups, (g) => `
   let piece${g} = first + ${g * lanes}u;
-  // lanes beyond the edge work on the last piece: broadcasts need them
+  // Lanes past the end repeat the last piece, because all lanes must take part in broadcasts.
   let held${g} = min(piece${g}, params.batch * pieces - 1u);
   let batch${g} = held${g} / pieces;
   let pixel${g} = held${g} % pieces * ${width}u;
@@ -136,8 +140,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       `let w${i} = params.weight_start + min(row + ${i * lanes}u + lane, params.m - 1u) * params.weight_row;`)
   }
   ${each(rows, (i) => each(columns, (q) => `var c${i}_${q} = vec4f();`, " "))}
-  // Counted from the workgroup's own number: lavapipe would compile anew for each number of
-  // channels (see tile.ts).
+  // Counts from a number that depends on the workgroup: see tile.ts.
   let first_channel = group.y * params.in_channels;
   let end_channel = first_channel + params.in_channels;
   for (var ky = 0u; ky < 3u; ky++) {

@@ -2,12 +2,13 @@ import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
 import { type Activation, activationConstant, activationWgsl } from "../wgsl/activation.ts";
 
 /**
- * What all convolution kernels share: operands and the end of the work, y = activation(sum +
- * earlier partial sum + bias + channelBias) + residual.
+ * Bindings that all convolution kernels share. Their epilogue is y = activation(sum + earlier
+ * partial sum + bias + channelBias) + residual.
  *
- * X_WIDTH, Y_WIDTH and W_WIDTH are the vector widths of x, y and the weight. Which operands there
- * are is for parameters to tell (see tile.ts): `has_bias`, `has_channel_bias`, `has_residual`, and
- * `accumulate`, that y holds the sum over earlier input channels.
+ * X_WIDTH, Y_WIDTH and W_WIDTH are the elements per access of x, y and the weight. Optional
+ * operands are switched by params, not by constants, so that they make no variants: `has_bias`,
+ * `has_channel_bias`, `has_residual`. With `accumulate`, y holds the sum over earlier input
+ * channels.
  */
 export const convBindings = {
   weight: input("W_WIDTH"),
@@ -19,9 +20,9 @@ export const convBindings = {
 } as const;
 
 /**
- * Parameters of every convolution kernel: `m` output channels, `n` output pixels, `k` weights of an
- * output channel and image as they are packed; `x_start` and the like are the first element (of the
- * weights: the first four) in what is bound.
+ * Params of every convolution kernel: `m` output channels, `n` output pixels per image, `k` packed
+ * weights per output channel. `*_start` is the first element within the bound window. The weight's
+ * start and row length count vec4.
  */
 export const convParams = {
   m: "u32",
@@ -44,7 +45,7 @@ export const convParams = {
   accumulate: "u32",
 } as const;
 
-/** Names of the constants that the operands need. */
+/** Types of the constants that every convolution kernel has. */
 export const convConstantTypes = {
   X_WIDTH: "u32",
   Y_WIDTH: "u32",
@@ -52,14 +53,14 @@ export const convConstantTypes = {
   ACTIVATION: activationConstant,
 } as const;
 
-/** WGSL for the ends of sums that tile.ts asks for, with channels as rows and pixels as columns. */
+/** WGSL `tile_end` and `tile_put` for tile.ts. Rows are output channels, columns are pixels. */
 export function convEpilogueWgsl(
   constants: { readonly Y_WIDTH: number; readonly ACTIVATION: "none" | Activation },
 ): string {
   return /* wgsl */ `${activationWgsl(constants)}
 fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
-// the residual's place: its type, and so its lead-in, may be another
-fn beside(at: u32) -> u32 { return at - params.y_start + params.residual_start; }
+// The residual's index. Its dtype, and with it the alignment of its window, may differ from y's.
+fn residual_place(at: u32) -> u32 { return at - params.y_start + params.residual_start; }
 fn biases(batch: u32, row: u32) -> vec4f {
   var sum = 0.0;
   if (params.has_bias == 1u) { sum += bias_at(params.bias_start + row); }
@@ -74,7 +75,7 @@ const vec4EpilogueWgsl = (width: number) =>
     ? /* wgsl */ `
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
 fn y4(at: u32, column: u32) -> vec4f { return y_at(at / 4u); }
-fn residual4(at: u32, column: u32) -> vec4f { return residual_at(beside(at) / 4u); }`
+fn residual4(at: u32, column: u32) -> vec4f { return residual_at(residual_place(at) / 4u); }`
     : /* wgsl */ `
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   let at = place(batch, row, column);
@@ -89,7 +90,7 @@ fn y4(at: u32, column: u32) -> vec4f {
 }
 fn residual4(at: u32, column: u32) -> vec4f {
   let last = params.n - 1u - column;
-  let from_at = beside(at);
+  let from_at = residual_place(at);
   return vec4f(residual_at(from_at), residual_at(from_at + min(1u, last)), residual_at(from_at + min(2u, last)),
     residual_at(from_at + min(3u, last)));
 }`) + /* wgsl */ `
@@ -110,11 +111,11 @@ fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   var value = sum + mat2x4f(bias, bias);
   if (params.accumulate == 1u) { value += y_at(at / 8u); }
   value = mat2x4f(activate(value[0]), activate(value[1]));
-  if (params.has_residual == 1u) { value += residual_at(beside(at) / 8u); }
+  if (params.has_residual == 1u) { value += residual_at(residual_place(at) / 8u); }
   return value;
 }`;
 
-/** The arithmetic and traffic of a convolution by its definition. */
+/** Cost of a convolution by definition: multiply-adds, and each operand moved once. */
 export function convCost(p: Readonly<Record<"m" | "n" | "k" | "batch" | "x_batch" | "in_channels", number>>): Cost {
   const { m, n, k, batch, x_batch, in_channels } = p;
   const taps = k / (4 * Math.ceil(in_channels / 4));

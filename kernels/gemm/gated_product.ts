@@ -15,8 +15,8 @@ import { policyOf } from "../policy.ts";
 import { launchOverRanges } from "../wgsl/launch.ts";
 
 /**
- * Columns come in fours where a half is a multiple of four; else one at a time, the activation's
- * other lanes idle.
+ * Accesses are vec4 where N is a multiple of 4, else single elements; `activate` then computes
+ * three unused components.
  */
 const gegluKernel = declareKernel({
   name: "geglu",
@@ -39,39 +39,42 @@ ${elementwiseWgsl}`,
 });
 
 /**
- * The gated unit of the transformer's feed-forward (2002.05202): x₁ · gelu(x₂), with x = [x₁, x₂]
- * along the last axis and the exact gelu.
+ * GEGLU, the gated unit of the transformer's feed-forward (arXiv 2002.05202): y = x₁ · gelu(x₂) for
+ * x = [x₁, x₂] along the last axis. GELU is exact (erf).
  *
  * @param x [..., 2N], f32 or f16
- * @returns [..., N] of x's type; f16 wants N in fours
- * @throws {ShapeError} when the last axis does not halve
+ * @returns [..., N] of x's dtype
+ * @throws {ShapeError} when the last axis is odd
+ * @throws {DTypeError} when x is f16 and N is not a multiple of 4
  */
 export function geglu(x: Tensor): Tensor {
   const { gpu } = x;
   const width = x.shape.at(-1);
   if (width === undefined || width % 2 !== 0) {
     throw new ShapeError(
-      `Cannot gate [${x.shape.join(", ")}] as its last axis must hold two halves: ${width ?? "there is none"}`,
+      `Cannot gate [${x.shape.join(", ")}] as its last axis must hold values and gates, an even number: ${
+        width ?? "there is none"
+      }`,
       [x.shape],
     );
   }
   const outer = x.shape.slice(0, -1), half = width / 2;
   const y = Tensor.empty(gpu, [...outer, half], x.dtype);
-  const lanes = half % 4 === 0 ? 4 : 1;
+  const vectorWidth = half % 4 === 0 ? 4 : 1;
   launchOverRanges(
     gpu,
     elements(outer),
     { x: { tensor: x, unit: width }, y: { tensor: y, unit: half } },
     ({ count, windows, starts }) => {
-      const { params, constants } = elementwise(gpu, count, half / lanes);
+      const { params, constants } = elementwise(gpu, count, half / vectorWidth);
       gegluKernel.run(
         gpu,
         windows,
         { ...params, x_start: starts.x, y_start: starts.y },
-        { X_WIDTH: lanes, ACTIVATION: "gelu", ...constants },
+        { X_WIDTH: vectorWidth, ACTIVATION: "gelu", ...constants },
       );
     },
-    { vectorWidth: lanes },
+    { vectorWidth },
   );
   return y;
 }
@@ -81,30 +84,31 @@ export interface GatedProductOptions {
   /** [2N] */
   readonly bias?: Tensor;
   /**
-   * Whether x's and the weight's numbers may be rounded to f16, as matmul() may be told. The gate
-   * is then a pass of its own. Default: false.
+   * Whether elements of x and the weight may be rounded to f16; see GemmOptions. On subgroup
+   * matrices the gate is a separate pass. Default: false.
    */
   readonly allowF16Operands?: boolean;
   /**
-   * For the tests and the tuner: a tile of the workgroup strategy with two columns. Default: by
-   * device and size.
+   * The tile, for the tests and the tuner: a workgroup tile of two columns. Default: by device and
+   * size.
    */
   readonly tile?: TileShape;
 }
 
 /**
- * The first half of a gated feed-forward (2002.05202): geglu(x Wᵀ + b), that is (x W₁ᵀ + b₁) ·
- * gelu(x W₂ᵀ + b₂).
+ * The first layer of a gated feed-forward (arXiv 2002.05202): y = geglu(x Wᵀ + b) =
+ * (x W₁ᵀ + b₁) · gelu(x W₂ᵀ + b₂).
  *
- * On GPUs a thread computes values beside their gates, and the [..., 2N] between the two is never
- * stored: for SD 1.x at 512² that is 84 MB written and read again. On software devices the exact
- * gelu in a product's unrolled end would take longer to compile than a pass of its own takes to
- * run.
+ * On GPUs a thread computes values and their gates, so the intermediate [..., 2N] is never stored.
+ * On software devices geglu() is a separate pass: exact GELU in a product's unrolled epilogue takes
+ * longer to compile than the pass takes to run.
  *
  * @param x [..., K], f32 or f16
  * @param weight [2N, K], as torch stores it; f32 or f16
- * @returns [..., N] of x's type; f16 wants N in fours
- * @throws {ShapeError} when the weight does not fit x, or its rows do not halve
+ * @returns [..., N] of x's dtype
+ * @throws {ShapeError} when weight or bias does not match x, or the weight has an odd number of
+ *   rows
+ * @throws {DTypeError} when x is f16 and N is not a multiple of 4
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -129,7 +133,7 @@ export function gatedProduct(
     throw new ShapeError(
       `Cannot multiply x [${x.shape.join(", ")}] by a weight [${weight.shape.join(", ")}] with a bias of ${
         bias?.size ?? columns
-      } as both must have ${k} columns and the bias ${columns} numbers`,
+      } as x must have ${k} columns and the bias ${columns} elements`,
       [x.shape, weight.shape],
     );
   }

@@ -291,14 +291,14 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const shape = options.tile ?? policyOf(gpu).tileFor(m, n, { vec4: n % 4 === 0, allowF16Operands });
   if (gated && (shape.strategy !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
     throw new ShapeError(
-      `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} as it takes a workgroup tile of 2, columns in fours and no residual`,
+      `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup tile of 2, a multiple of 4 columns and no residual`,
       [[m, n]],
     );
   }
   const tile = tileConstants(gpu, shape, {
-    inEights: !transposeA && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)),
+    allowVec8: !transposeA && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)),
   });
-  const lanes = (length: number | false, view: MatrixView) =>
+  const vectorWidth = (length: number | false, view: MatrixView) =>
     tile.WIDE ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;
   matmulKernel.run(
     gpu,
@@ -310,9 +310,9 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
       ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
     },
     {
-      A_WIDTH: lanes(!transposeA && k, a),
-      B_WIDTH: lanes(transposeB ? k : n, b),
-      Y_WIDTH: lanes(n, y),
+      A_WIDTH: vectorWidth(!transposeA && k, a),
+      B_WIDTH: vectorWidth(transposeB ? k : n, b),
+      Y_WIDTH: vectorWidth(n, y),
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
       GATED: gated,
@@ -321,7 +321,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   );
 }
 
-/** Number of parts into which K is split: see {@linkcode Policy.splitsFor}. */
+/** Number of parts into which K is split; see {@linkcode Policy.splitsFor}. */
 export function splitsFor(
   gpu: Gpu,
   m: number,
@@ -357,11 +357,11 @@ export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "oute
  * y = activation(scale · A·B + bias) + residual.
  *
  * @param a [..., M, K], or [..., K, M] with `transposeA`; f32 or f16
- * @param b [..., K, N], or [..., N, K] with `transposeB`; f32 or f16. Either may lack the batch
- *   axes: it is then shared by all.
- * @returns [..., M, N] of the type that `dtype` says; sums are f32
- * @throws {ShapeError} when inner axes, batch axes, bias or residual do not fit
- * @throws {DTypeError} for a result in f16 whose rows do not divide by four
+ * @param b [..., K, N], or [..., N, K] with `transposeB`; f32 or f16. An operand without batch axes
+ *   is shared by the whole batch.
+ * @returns [..., M, N] of `dtype`; sums are f32
+ * @throws {ShapeError} when inner axes, batch axes, bias or residual do not match
+ * @throws {DTypeError} when the result is f16 and N is not a multiple of 4
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -378,7 +378,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       b.shape,
     ]);
   };
-  if (a.shape.length < 2 || b.shape.length < 2) refuse("both need two axes at least");
+  if (a.shape.length < 2 || b.shape.length < 2) refuse("each must have at least two axes");
   const [aRows, aColumns] = a.shape.slice(-2), [bRows, bColumns] = b.shape.slice(-2);
   const [m, k] = transposeA ? [aColumns, aRows] : [aRows, aColumns];
   const [bk, n] = transposeB ? [bColumns, bRows] : [bRows, bColumns];
@@ -393,7 +393,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     }
   }
   const axis = options.biasAxis === "row" ? m : n;
-  if (bias && bias.size !== axis) refuse(`the bias must hold ${axis} numbers: ${bias.size}`);
+  if (bias && bias.size !== axis) refuse(`the bias must hold ${axis} elements: ${bias.size}`);
   const shape = [...batchShape, m, n];
   if (residual && residual.shape.join() !== shape.join()) {
     refuse(`the residual must have the result's shape: [${residual.shape.join(", ")}] ≠ [${shape.join(", ")}]`);
@@ -406,11 +406,11 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     });
   }
   let batch = elements(batchShape), rows = m;
-  // A shared B turns the batch into more rows, which fills tiles better.
+  // With a shared B, the batch becomes rows of one product, which fills tiles better.
   if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
   const splits = options.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
   if (splits > 1 && (batch > 1 || k % splits !== 0)) {
-    refuse(`k can be split for single products only, evenly: ${k} / ${splits}`);
+    refuse(`splits must divide k, and requires a single product: k = ${k}, splits = ${splits}, batch = ${batch}`);
   }
   const y = Tensor.empty(a.gpu, shape, dtype);
   if (splits > 1) {

@@ -3,9 +3,9 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 
 /**
- * y = Σₚ partsₚ + bias + residual, parts in their order: the second half of a product whose k was
- * split (see matmul.ts). Atomic additions would need no second half, and give other last digits
- * each time.
+ * y = Σₚ partsₚ + bias + residual, summed in the order of the parts: the second dispatch of a
+ * product with a split K (see matmul.ts). Atomic additions would need one dispatch only, but their
+ * order, and with it the rounding, would differ from run to run.
  */
 const sumPartsKernel = declareKernel({
   name: "sum_parts",
@@ -35,24 +35,24 @@ ${flatWgsl("params.count")}`,
   }),
 });
 
-/** Sums `parts` [P, M, N] over P into `y` [M, N], with a bias [N] or [M] and a residual [M, N]. */
+/** Sums `parts` [P, M, N] over P into `y` [M, N]; adds a bias [N] or [M] and a residual [M, N]. */
 export function sumParts(
   parts: Tensor,
   y: Tensor,
   { bias, biasAxis = "column", residual }: { bias?: Tensor; biasAxis?: "row" | "column"; residual?: Tensor },
 ): void {
   const [count, m, n] = parts.dims(3);
-  const inFours = n % 4 === 0;
+  const vectorWidth = n % 4 === 0 ? 4 : 1;
   sumPartsKernel.run(
     parts.gpu,
     { parts, bias: bias ?? parts, residual: residual ?? parts, y },
     {
       parts_count: count,
-      count: m * n / (inFours ? 4 : 1),
+      count: m * n / vectorWidth,
       n,
       bias_axis: bias ? (biasAxis === "row" ? 2 : 1) : 0,
       has_residual: residual ? 1 : 0,
     },
-    { WIDTH: inFours ? 4 : 1, number: inFours ? "vec4f" : "f32" },
+    { WIDTH: vectorWidth, number: vectorWidth === 4 ? "vec4f" : "f32" },
   );
 }

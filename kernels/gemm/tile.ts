@@ -46,24 +46,26 @@ export { put, type TileConstants, tileConstantTypes, type TileElement, type Tile
  * columns. The second vec4 of an invocation holds the gates of the first. `tile_gate(batch, row,
  * column, vec4f, vec4f) -> vec4f` combines them in place of `tile_end`.
  *
- * Compile time on lavapipe shapes this file. It grows with the number of memory accesses in the
- * text, so the subgroup strategy stores results in a loop over rows, which picks the row by a tree
- * of selects. Lavapipe also compiles a kernel again for each value of a uniform that bounds a loop,
- * so loops count from a number that depends on the workgroup. For the same reason, whatever can be
- * a parameter is not a constant: each variant is compiled anew. Figures: docs/tuning.md.
+ * Three choices here reduce compile time on lavapipe. Figures: docs/tuning.md.
+ *
+ * 1. Compile time grows with the number of memory accesses in the text. So the subgroup strategy
+ *    stores results in a loop over rows, and selects the row's sums by a tree of selects.
+ * 2. Lavapipe compiles a kernel again for each value of a uniform that bounds a loop. So loops
+ *    count from a number that depends on the workgroup.
+ * 3. Each kernel variant is compiled separately. So whatever can be a parameter is no constant.
  */
 
 /**
  * The kernel constants of a tile shape.
  *
- * @param options.inEights whether sizes and strides of the operands are divisible by 8. WIDE also
- *   depends on the shape. Default: false
+ * @param options.allowVec8 whether sizes and strides of the operands are divisible by 8. WIDE also
+ *   requires a subgroup tile with an even number of columns. Default: false
  * @throws {GpuError} when the shape needs subgroup matrices that are not in use
  */
 export function tileConstants(
   gpu: Gpu,
   shape: TileShape,
-  { inEights = false }: { inEights?: boolean } = {},
+  { allowVec8 = false }: { allowVec8?: boolean } = {},
 ): TileConstants {
   const { strategy, lanes, threadsX, rows, columns } = shape;
   return {
@@ -72,7 +74,7 @@ export function tileConstants(
     THREADS_X: threadsX,
     ROWS: rows,
     COLUMNS: columns,
-    WIDE: inEights && strategy === "subgroup" && columns % 2 === 0,
+    WIDE: allowVec8 && strategy === "subgroup" && columns % 2 === 0,
     ...(strategy === "matrix" ? matrixConstants(gpu, shape) : noMatrix),
   };
 }
@@ -81,7 +83,7 @@ const noMatrix = { MATRIX_M: 0, MATRIX_N: 0, MATRIX_K: 0, MATRIX_LANES: 0 };
 
 function matrixConstants(gpu: Gpu, shape: TileShape): typeof noMatrix {
   const why = unsupportedReason(gpu.info, shape);
-  if (why) throw new GpuError(`Cannot compute a tile of subgroup matrices on ${gpu.info.name} as ${why}`);
+  if (why) throw new GpuError(`Cannot use a tile of subgroup matrices on ${gpu.info.name} as ${why}`);
   const { m, n, k, lanes } = gpu.info.subgroupMatrix!;
   return { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes };
 }

@@ -1,47 +1,47 @@
 import type { ConstantValues } from "../../engine/kernel/kernel.ts";
 
 /**
- * How the tile is computed.
+ * The block of a product that one workgroup computes, and how it is computed.
  *
- * - `subgroup`: a workgroup is one subgroup of `lanes`. A lane owns `columns` vec4 of each of
- *   `rows` rows; rows of A are loaded once by the subgroup and handed round by `subgroupBroadcast`.
- *   For software devices, where a load costs as much as some 40 fma and nothing hides it.
- * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads share blocks of A and B, 16 deep,
- *   through workgroup memory; a thread owns `rows` rows × `columns` vec4. For GPUs.
- * - `matrix`: `lanes` threads are subgroups, `threadsX` of them side by side; a subgroup owns
- *   `rows` × `columns` subgroup matrices of results. Blocks of A and B pass through workgroup
- *   memory, rounded to f16; sums are f32. For devices with tensor cores, and for products that may
- *   be rounded:
+ * - `subgroup`: a workgroup is one subgroup of `lanes` lanes. A lane owns `columns` vec4 of each of
+ *   `rows` rows. Rows of A are loaded once per subgroup and distributed by `subgroupBroadcast`. For
+ *   software devices, where a load costs about as much as 40 fma and its latency is not hidden.
+ * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads share blocks of A and B, of depth 16,
+ *   through workgroup memory. A thread owns `rows` rows × `columns` vec4. For GPUs.
+ * - `matrix`: `lanes` threads form subgroups, `threadsX` of them side by side. A subgroup owns
+ *   `rows` × `columns` subgroup matrices of the result. Blocks of A and B pass through workgroup
+ *   memory, rounded to f16; sums are f32. For devices with tensor cores, and only for products
+ *   whose operands may be rounded.
  *
- *       |y − A·B| ≤ (2 · 2⁻¹¹ + 2⁻²²) · |A|·|B|, beside the rounding of an f32 sum
+ * Error bound of `matrix`, in addition to the rounding of f32 sums:
  *
- *   where a's and b's magnitudes are from 2⁻¹⁴ to 65,504: beyond, f16 overflows to infinity, and
- *   below, it errs by up to 2⁻²⁵ instead. (2⁻¹⁰ in place of 2⁻¹¹ where a device cuts off instead of
- *   rounding to the nearest, which WGSL allows.) Of random operands, errors cancel: ‖y − A·B‖ /
- *   ‖A·B‖ was 2.7·10⁻⁴ for k = 64, 320, 1280 and 5120 (values from −1 to 1, lavapipe of Mesa
- *   26.2), against 1.4·10⁻⁷ to 1.3·10⁻⁶ in f32.
+ *     |y − A·B| ≤ (2 · 2⁻¹¹ + 2⁻²²) · |A|·|B|
+ *
+ * It holds for elements of magnitude 2⁻¹⁴ to 65,504. Larger elements overflow to infinity in f16;
+ * smaller ones have an absolute error of up to 2⁻²⁵. WGSL lets a device truncate instead of
+ * rounding to nearest: the bound then has 2⁻¹⁰ in place of 2⁻¹¹. Measured errors: docs/tuning.md.
  */
 export interface TileShape {
   /** How the invocations of a workgroup share the operands. */
   readonly strategy: "subgroup" | "workgroup" | "matrix";
-  /** Invocations of the subgroup that is the workgroup (subgroup), or of the workgroup. */
+  /** Invocations per workgroup; with `subgroup`, the subgroup size. */
   readonly lanes: number;
-  /** Invocations, or subgroups (matrix), side by side. */
+  /** Invocations side by side; with `matrix`, subgroups side by side. */
   readonly threadsX: number;
   /**
-   * Rows an accumulator set holds: of the whole tile (subgroup), of a thread (workgroup); or
-   * matrices below each other (matrix).
+   * Rows of the tile (`subgroup`), rows per thread (`workgroup`), or rows of matrices per subgroup
+   * (`matrix`).
    */
   readonly rows: number;
-  /** vec4 columns of a lane, or matrices of a subgroup side by side (matrix). */
+  /** vec4 per lane in each row; with `matrix`, columns of matrices per subgroup. */
   readonly columns: number;
 }
 
-/** The constants that make a kernel's variants differ by tile shape. */
+/** The kernel constants that a tile shape determines. */
 export type TileConstants = ConstantValues<typeof tileConstantTypes>;
 
 /**
- * Types of {@linkcode TileConstants}, for declarations. MATRIX_… are 0 in tiles without matrices.
+ * Types of {@linkcode TileConstants}, for declarations. MATRIX_* are 0 in tiles without matrices.
  */
 export const tileConstantTypes = {
   STRATEGY: ["workgroup", "subgroup", "matrix"],
@@ -56,10 +56,10 @@ export const tileConstantTypes = {
   MATRIX_LANES: "u32",
 } as const;
 
-/** Constants of a tile whose B may have gate columns. */
+/** Tile constants of kernels that support GATED (see tile.ts). */
 export type GatedTileConstants = TileConstants & { readonly GATED?: boolean };
 
-/** Rows and columns (in elements) that one workgroup computes. */
+/** Rows and columns of a tile, in elements. */
 export function tileSize(
   { STRATEGY, LANES, THREADS_X, ROWS, COLUMNS, MATRIX_M, MATRIX_N, MATRIX_LANES }: TileConstants,
 ): { rows: number; columns: number } {
@@ -73,30 +73,34 @@ export function tileSize(
   }
 }
 
-/** The WGSL types of a tile's elements: what the generated text differs in between f32 and f64. */
+/** WGSL types of a tile's elements: the only difference between the f32 and the f64 tiles. */
 export interface TileElement {
-  /** Four elements: of a row of A, of a row of B, of the sums. */
+  /** Type of four elements in a row of A, of B or of the sums. */
   readonly vector: string;
-  /** Four rows of B by four columns. */
+  /** Type of a block of B: four rows of four columns. */
   readonly block: string;
-  /** The name of row j of a block. */
+  /** WGSL expression for row j of a block. */
   readonly row: (block: string, j: number) => string;
   /**
-   * A condition on a workgroup's first column and the row after its last: workgroups for which it
-   * holds compute nothing. Default: all compute.
+   * WGSL condition for tiles that need not be computed, such as those above the diagonal. Receives
+   * expressions for the tile's first column and for the row after its last. Default: all tiles are
+   * computed.
    */
   readonly skips?: (column: string, endRow: string) => string;
 }
 
-/** f32, with the matrices that WGSL has for it. */
+/** f32: a block is a mat4x4f. */
 export const f32Element: TileElement = { vector: "vec4f", block: "mat4x4f", row: (block, j) => `${block}[${j}]` };
 
-/** The statement that leaves a workgroup which the element type's `skips` names. */
+/** The statement that returns from tiles to which `skips` applies. */
 export const skipStatement = ({ skips }: TileElement, column: string, endRow: string): string =>
   skips ? `if (${skips(column, endRow)}) { return; }` : "";
 
 /**
  * The statement that passes a sum through the epilogue `tile_end` and stores it with `tile_put`.
+ *
+ * @param place WGSL arguments "batch, row, column"
+ * @param suffix 8 selects the vec8 functions `tile_end8` and `tile_put8`
  */
-export const put = (place: string, sum: string, eight: 8 | "" = ""): string =>
-  `tile_put${eight}(${place}, tile_end${eight}(${place}, ${sum}));`;
+export const put = (place: string, sum: string, suffix: 8 | "" = ""): string =>
+  `tile_put${suffix}(${place}, tile_end${suffix}(${place}, ${sum}));`;

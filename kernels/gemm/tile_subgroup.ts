@@ -2,17 +2,17 @@ import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
 import { put, skipStatement, type TileConstants, type TileElement } from "./tile_shape.ts";
 
 /**
- * The entry point of the `subgroup` strategy: one subgroup is one workgroup, and no memory is
- * shared. A lane owns `columns` vec4 of every row of the tile.
+ * The entry point of the `subgroup` strategy: a workgroup is one subgroup and uses no workgroup
+ * memory. A lane owns `columns` vec4 of every row of the tile.
  */
 export function subgroupTile(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants,
   element: TileElement,
 ): string {
   const loads = Math.ceil(rows / lanes);
-  const quads = wide ? 2 : 1; // vec4 of an access: neighboring columns of B, consecutive k of A
-  const blocks = columns / quads;
-  const place = (c: number) => `column + ${(Math.floor(c / quads) * lanes * quads + c % quads) * 4}u`;
+  const accessVec4 = wide ? 2 : 1; // vec4 per access: adjacent columns of B, consecutive k of A
+  const blocks = columns / accessVec4;
+  const place = (c: number) => `column + ${(Math.floor(c / accessVec4) * lanes * accessVec4 + c % accessVec4) * 4}u`;
   const sums = (row: number, text: (acc: string, c: number) => string) =>
     each(columns, (c) => text(`c${row}_${c}`, c), " ");
   const access = wide
@@ -34,32 +34,34 @@ export function subgroupTile(
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   let batch = group.z;
   let row = group.y * ${rows}u;
-  let column = group.x * ${4 * lanes * columns}u + lane * ${4 * quads}u;
+  let column = group.x * ${4 * lanes * columns}u + lane * ${4 * accessVec4}u;
   ${skipStatement(element, `group.x * ${4 * lanes * columns}u`, `row + ${rows}u`)}
   ${each(loads, (i) => `let r${i} = tile_row(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
-  ${each(blocks, (g) => `let q${g} = tile_column(batch, ${place(g * quads)});`)}
+  ${each(blocks, (g) => `let q${g} = tile_column(batch, ${place(g * accessVec4)});`)}
   ${each(rows, (i) => sums(i, (acc) => `var ${acc} = ${element.vector}();`))}
   let first_k = batch * params.k;
   let end_k = first_k + params.k;
-  for (var at = first_k; at < end_k; at += ${4 * quads}u) {
+  for (var at = first_k; at < end_k; at += ${4 * accessVec4}u) {
     let k = at - first_k;
     ${each(blocks, access.b)}
     ${each(loads, access.a)}
     ${
     each(rows, (i) =>
       `{ ${
-        each(quads, (h) => `let x${h} = subgroupBroadcast(a${Math.floor(i / lanes)}_${h}, ${i % lanes}u);`, " ")
+        each(accessVec4, (h) =>
+          `let x${h} = subgroupBroadcast(a${Math.floor(i / lanes)}_${h}, ${i % lanes}u);`, " ")
       } ${
         sums(i, (acc, c) =>
-          each(quads, (h) =>
-            fmaChain(acc, `x${h}`, (j) => element.row(`b${c}_${h}`, j), element.vector), " "))
+          each(accessVec4, (h) =>
+            fmaChain(acc, `x${h}`, (j) =>
+              element.row(`b${c}_${h}`, j), element.vector), " "))
       } }`)
   }
   }
   let first_row = batch * params.k; // depends on the workgroup: see tile.ts
   ${
     rowLoop({ rows, columns, from: "first_row" }, (sum) =>
-      each(blocks, (g) => `if (${place(g * quads)} < params.n) { ${access.put(g, sum)} }`))
+      each(blocks, (g) => `if (${place(g * accessVec4)} < params.n) { ${access.put(g, sum)} }`))
   }
 }`;
 }

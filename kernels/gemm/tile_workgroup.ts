@@ -5,8 +5,9 @@ import { type GatedTileConstants, put, skipStatement, type TileElement } from ".
 const depth = 16;
 
 /**
- * The entry point of the `workgroup` strategy. In each turn the threads load blocks of A and B,
- * {@linkcode depth} deep, into workgroup memory; then a thread multiplies its rows by its columns.
+ * The entry point of the `workgroup` strategy. In each iteration the threads load blocks of A and
+ * B, of depth {@linkcode depth}, into workgroup memory. Then each thread multiplies its rows by its
+ * columns.
  */
 export function workgroupTile(
   { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false }: GatedTileConstants,
@@ -14,22 +15,21 @@ export function workgroupTile(
 ): string {
   const { vector, block } = element;
   const threadsY = threads / threadsX;
-  const tileRows = rows * threadsY, tileQuads = columns * threadsX, quadsDeep = depth / 4;
-  const aLoads = Math.ceil(tileRows * quadsDeep / threads), bLoads = Math.ceil(tileQuads * quadsDeep / threads);
+  const tileRows = rows * threadsY, columnVec4 = columns * threadsX, depthVec4 = depth / 4;
+  const aLoads = Math.ceil(tileRows * depthVec4 / threads), bLoads = Math.ceil(columnVec4 * depthVec4 / threads);
   const aGuard = (i: number) =>
-    (i + 1) * threads > tileRows * quadsDeep ? `if (thread + ${i * threads}u < ${tileRows * quadsDeep}u)` : "";
+    (i + 1) * threads > tileRows * depthVec4 ? `if (thread + ${i * threads}u < ${tileRows * depthVec4}u)` : "";
   const bGuard = (i: number) =>
-    (i + 1) * threads > tileQuads * quadsDeep ? `if (thread + ${i * threads}u < ${tileQuads * quadsDeep}u)` : "";
-  // A block: vec4 over k, k-major so that threads of one row group read neighbors. B block: vec4
-  // over columns.
+    (i + 1) * threads > columnVec4 * depthVec4 ? `if (thread + ${i * threads}u < ${columnVec4 * depthVec4}u)` : "";
+  // block_a: [k / 4, row] of vec4 over k. block_b: [k, column / 4] of vec4 over columns.
   return /* wgsl */ `
-var<workgroup> block_a: array<${vector}, ${tileRows * quadsDeep}>;
-var<workgroup> block_b: array<${vector}, ${tileQuads * depth}>;
+var<workgroup> block_a: array<${vector}, ${tileRows * depthVec4}>;
+var<workgroup> block_b: array<${vector}, ${columnVec4 * depth}>;
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
   let batch = group.z;
   let row = group.y * ${tileRows}u;
-  let column = group.x * ${(isGated ? threadsX : tileQuads) * 4}u;
+  let column = group.x * ${(isGated ? threadsX : columnVec4) * 4}u;
   ${skipStatement(element, "column", `row + ${tileRows}u`)}
   let x = thread % ${threadsX}u;
   let y = thread / ${threadsX}u;
@@ -37,13 +37,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     each(aLoads, (i) =>
       `let ra${i} = tile_row(batch, min(row + (thread + ${
         i * threads
-      }u) / ${quadsDeep}u, params.m - 1u)); let ka${i} = (thread + ${i * threads}u) % ${quadsDeep}u;`)
+      }u) / ${depthVec4}u, params.m - 1u)); let ka${i} = (thread + ${i * threads}u) % ${depthVec4}u;`)
   }
   ${
     each(bLoads, (i) =>
-      `let jb${i} = (thread + ${i * threads}u) % ${tileQuads}u; let qb${i} = tile_column(batch, column + ${
+      `let jb${i} = (thread + ${i * threads}u) % ${columnVec4}u; let qb${i} = tile_column(batch, column + ${
         isGated ? `jb${i} % ${threadsX}u * 4u + select(0u, params.n, jb${i} >= ${threadsX}u)` : `jb${i} * 4u`
-      }); let kb${i} = (thread + ${i * threads}u) / ${tileQuads}u;`)
+      }); let kb${i} = (thread + ${i * threads}u) / ${columnVec4}u;`)
   }
   ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = ${vector}();`, " "))}
   let first_k = batch * params.k;
@@ -56,26 +56,26 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
         aGuard(i)
       } { let at = k + ka${i} * 4u; var v = ${vector}(); if (at < params.k) { v = tile_a(ra${i}, at); } block_a[ka${i} * ${tileRows}u + (thread + ${
         i * threads
-      }u) / ${quadsDeep}u] = v; }`)
+      }u) / ${depthVec4}u] = v; }`)
   }
     ${
     each(bLoads, (i) =>
       `${
         bGuard(i)
       } { let at = k + kb${i} * 4u; var v = ${block}(); if (at < params.k) { v = tile_b(qb${i}, at); } let to = kb${i} * ${
-        4 * tileQuads
-      }u + (thread + ${i * threads}u) % ${tileQuads}u; ${
+        4 * columnVec4
+      }u + (thread + ${i * threads}u) % ${columnVec4}u; ${
         each(4, (j) =>
-          `block_b[to + ${j * tileQuads}u] = ${element.row("v", j)};`, " ")
+          `block_b[to + ${j * columnVec4}u] = ${element.row("v", j)};`, " ")
       } }`)
   }
     workgroupBarrier();
-    for (var q = 0u; q < ${quadsDeep}u; q++) {
+    for (var q = 0u; q < ${depthVec4}u; q++) {
       ${
     each(columns, (c) =>
       `let b${c} = ${block}(${
         each(4, (j) =>
-          `block_b[(q * 4u + ${j}u) * ${tileQuads}u + x + ${c * threadsX}u]`, ", ")
+          `block_b[(q * 4u + ${j}u) * ${columnVec4}u + x + ${c * threadsX}u]`, ", ")
       });`)
   }
       ${

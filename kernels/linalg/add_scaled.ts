@@ -15,8 +15,8 @@ ${flatWgsl("params.elements")}`,
 });
 
 /**
- * y ← y + factor · x, in place, f32. One rounding an element, of which a compiler cannot make
- * another: sums whose terms cancel are spelled out in steps of this.
+ * y ← y + factor · x, in place, f32. Each element is rounded once (fma), and a compiler cannot
+ * reassociate sums across dispatches. So sums whose terms cancel are computed by calls of this.
  *
  * @throws {ShapeError} when the shapes differ
  */

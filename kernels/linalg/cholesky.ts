@@ -74,8 +74,8 @@ export interface CholeskyFactor extends Disposable {
   /** Side of A. */
   readonly size: number;
   /**
-   * L padded with the identity to a multiple of {@linkcode blockSize}; what lies above the diagonal
-   * blocks is undefined.
+   * L, padded with the identity to a multiple of {@linkcode blockSize}. Blocks above the diagonal
+   * are undefined.
    */
   readonly lower: Tensor;
   /**

@@ -4,17 +4,17 @@ import { Tensor } from "../../engine/tensor.ts";
 import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 import type { Block, Real } from "./real_product.ts";
 
-/** What {@linkcode copyMatrix} makes of a matrix on the way. */
+/** Options of {@linkcode copyMatrix}. */
 export interface CopyMatrixOptions {
-  /** Shape of the copy; zeros fill what the block does not reach. Default: the block's own. */
+  /** Shape of the copy. Elements outside the block are 0. Default: the block's shape. */
   readonly shape?: readonly [number, number];
-  /** Type of the copy. Default: the matrix's own. */
+  /** Dtype of the copy. Default: the matrix's dtype. */
   readonly real?: Real;
-  /** What is on the diagonal where the block does not reach. Default: 0. */
+  /** Diagonal elements outside the block. Default: 0. */
   readonly padDiagonal?: number;
-  /** Added to the diagonal: one number a row. */
+  /** Added to the diagonal within the block; one element per row. Default: none. */
   readonly addDiagonal?: Tensor;
-  /** Factors of the columns, one each. */
+  /** Factors of the columns, one element per column. Default: none. */
   readonly scaleColumns?: Tensor;
 }
 
@@ -26,7 +26,7 @@ const copyKernel = declareKernel({
     scale: storage("read", "array<scale_real>"),
     y: storage("write", "array<result>"),
   },
-  // Columns are counted in what one access moves: one number or four.
+  // Columns, starts and strides count accesses: one element, or one vec4.
   params: {
     rows: "u32",
     columns: "u32",
@@ -70,10 +70,10 @@ ${flatWgsl("params.rows * params.columns")}`,
 const bytesOf = (type: string) => (type.startsWith("vec4") ? 4 : 1) * (type.includes("f64") ? 8 : 4);
 
 /**
- * A copy of a block of a matrix in f32 or f64: cut out, padded, converted, changed on its diagonal
- * or scaled, as the options say.
+ * Copies a block of an f32 or f64 matrix. Options pad it, convert it, scale its columns and add to
+ * its diagonal, in that order of effect: y = block · diag(scaleColumns) + diag(addDiagonal).
  *
- * @throws {ShapeError} when the block leaves its matrix
+ * @throws {ShapeError} when the block exceeds its matrix
  */
 export function copyMatrix(block: Block, options: CopyMatrixOptions = {}): Tensor {
   const { matrix, row = 0, column = 0 } = block;
@@ -81,7 +81,7 @@ export function copyMatrix(block: Block, options: CopyMatrixOptions = {}): Tenso
   const blockRows = block.rows ?? height - row, blockColumns = block.columns ?? width - column;
   if (row + blockRows > height || column + blockColumns > width) {
     throw new ShapeError(
-      `Cannot copy ${blockRows} × ${blockColumns} numbers from row ${row}, column ${column} as the matrix ends before: [${height}, ${width}]`,
+      `Cannot copy ${blockRows} × ${blockColumns} elements from row ${row}, column ${column} as the block must lie inside the matrix: [${height}, ${width}]`,
       [matrix.shape],
     );
   }
@@ -90,18 +90,18 @@ export function copyMatrix(block: Block, options: CopyMatrixOptions = {}): Tenso
   const y = Tensor.empty(matrix.gpu, [rows, columns], real);
   const { padDiagonal = 0, addDiagonal, scaleColumns } = options;
   const plain = padDiagonal === 0 && !addDiagonal && !scaleColumns;
-  const lanes = plain && [width, column, blockColumns, columns].every((count) => count % 4 === 0) ? 4 : 1;
-  const type = (dtype: string) => lanes === 4 ? `vec4<${dtype}>` : dtype;
+  const vectorWidth = plain && [width, column, blockColumns, columns].every((count) => count % 4 === 0) ? 4 : 1;
+  const type = (dtype: string) => vectorWidth === 4 ? `vec4<${dtype}>` : dtype;
   copyKernel.run(
     matrix.gpu,
     { x: matrix, diagonal: addDiagonal ?? matrix, scale: scaleColumns ?? matrix, y },
     {
       rows,
-      columns: columns / lanes,
+      columns: columns / vectorWidth,
       from_rows: Math.min(blockRows, rows),
-      from_columns: Math.min(blockColumns, columns) / lanes,
-      start: (row * width + column) / lanes,
-      stride: width / lanes,
+      from_columns: Math.min(blockColumns, columns) / vectorWidth,
+      start: (row * width + column) / vectorWidth,
+      stride: width / vectorWidth,
       pad: padDiagonal,
     },
     {

@@ -11,33 +11,33 @@ import { policyOf } from "../policy.ts";
  * Rump: "Error-free transformations of matrix multiplication by using fast routines of matrix
  * multiplication", Numerical Algorithms 59, 2012).
  *
- * A matrix is cut into slices of 9 bits: x = 2^e (q₀ 2⁻⁹ + q₁ 2⁻¹⁸ + …), with whole |q| ≤ 256 and
- * one exponent e per row of A, per column of B. A product of two slices, summed over 256 terms, is
- * a whole number of at most 2²⁴: every step of it is exact in f32, in whatever order the compiler
- * arranges it and whether or not it fuses multiplications with additions. (Double-float arithmetic
- * gives no such guarantee: shader compilers may reassociate.) Sums of those are kept in i32, and
- * weights of 2⁻⁹ are carried from level to level as in long multiplication, so that only the last
- * step rounds.
+ * 1. A matrix is split into slices of 9 bits: x = 2^e (q₀ 2⁻⁹ + q₁ 2⁻¹⁸ + …), with integers |q| ≤
+ *    256 and one exponent e per row of A or per column of B.
+ * 2. A product of two slices, summed over 256 terms, is an integer of at most 2²⁴. So every step is
+ *    exact in f32, in any order of the terms and with or without fma. (Double-float arithmetic has
+ *    no such guarantee, because shader compilers may reassociate.)
+ * 3. These sums are added in i32. A factor of 2⁻⁹ per level is carried from level to level, as in
+ *    long multiplication. Only the last step rounds.
  *
- * Lavapipe on two cores: 13 GFLOPS of slice products, 3 × 4 slices of 320 × 320 by 320 × 1536 in
- * 0.2 s.
+ * Measurements: docs/tuning.md.
  */
 
 const bits = 9;
-/** Terms of a product of two slices whose sum is exact in f32: 256 · 256 · 256 = 2²⁴. */
+/** Number of terms whose sum is exact in f32: 256 · 256 · 256 = 2²⁴. */
 const exactTerms = 256;
 /**
- * Levels 2⁻⁹ˡ that are computed; products of slices below them weigh less than 2⁻⁵⁴ of the largest.
+ * Number of levels computed. Level l holds the products of slices s and t with s + t = l, of weight
+ * 2⁻⁹ˡ. Omitted levels weigh at most 2⁻⁵⁴ of level 0.
  */
 const mostLevels = 6;
-/** i32 holds 127 sums of 2²⁴. */
+/** Sums of 2²⁴ that are added in one i32, which holds 127 of them. */
 const mostSums = 120;
 
-/** A matrix in slices. */
+/** A matrix split into slices. */
 export interface Sliced extends Disposable {
-  /** q [count · rows, columns], whole numbers as f32, most significant slice first. */
+  /** The integers q as f32 [count · rows, columns], most significant slice first. */
   readonly digits: Tensor;
-  /** 2^e, one a row or a column. */
+  /** 2^e, one per row or per column. */
   readonly scales: Tensor;
   readonly along: "rows" | "columns";
   readonly count: number;
@@ -45,7 +45,9 @@ export interface Sliced extends Disposable {
   readonly columns: number;
 }
 
-/** A number held as the sum of two f32, the second below the first's rounding. */
+/**
+ * A matrix held as the unevaluated sum of two f32 matrices; `low` is below the rounding of `high`.
+ */
 export interface Pair extends Disposable {
   readonly high: Tensor;
   readonly low: Tensor;
@@ -62,8 +64,8 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
   var most = 0.0;
   var at = id.x * params.line_stride;
   for (var i = 0u; i < params.terms; i++) { most = max(most, abs(x[at])); at += params.term_stride; }
-  // The exponent field of a power of two above twice the maximum, so that q₀ stays within 256. Zero
-  // lines get 1.
+  // The scale is a power of two above twice the maximum, so that |q₀| ≤ 256. Rows or columns of
+  // zeros get 1.
   let exponent = select(127u, (bitcast<u32>(most) >> 23u) + 2u, most > 0.0);
   scales[id.x] = bitcast<f32>(exponent << 23u);
 }`,
@@ -84,7 +86,7 @@ const sliceKernel = declareKernel({
   wgsl: /* wgsl */ `
 fn element(at: u32) {
   let scale = scales[select(at % params.columns, at / params.columns, BY_ROW)];
-  // exact: the scale is a power of two
+  // Exact, because the scale is a power of two.
   let inverse = bitcast<f32>((254u << 23u) - bitcast<u32>(scale));
   var a = high[at] * inverse;
   var b = 0.0;
@@ -92,7 +94,7 @@ fn element(at: u32) {
   for (var i = 0u; i < params.count; i++) {
     a *= ${2 ** bits}.0;
     b *= ${2 ** bits}.0;
-    // any whole number near the sum will do: what it leaves goes to the next slice
+    // The rounding mode of round() does not matter: the remainder goes to the next slice.
     let q = round(a + b);
     digits[at + i * params.elements] = q;
     a -= q;
@@ -104,11 +106,11 @@ ${flatWgsl("params.elements")}`,
 });
 
 /**
- * Cuts a matrix into slices, as the left factor of a product (`along: "rows"`) or the right one
- * (`"columns"`).
+ * Splits a matrix into slices, as the left factor of a product (`along: "rows"`) or the right one
+ * (`along: "columns"`).
  *
- * `count` slices keep 9 · count − 1 bits below the largest number of the line; f32's own 24 bits of
- * every number are kept where that is no smaller than 2^(25 − 9 · count) of the largest.
+ * `count` slices keep 9 · count − 1 bits below the largest element of the row or column. An element
+ * keeps all 24 bits of f32 if it is at least 2^(25 − 9 · count) of the largest one.
  */
 export function slices(x: Tensor | Pair, options: { along: "rows" | "columns"; count: number }): Sliced {
   const { along, count } = options;
@@ -164,9 +166,9 @@ function slicePairs(a: number, b: number): number {
 }
 
 /**
- * A sum in the making is a whole number (i32, of the level at hand) and the 54 bits behind its
- * point (27 and 27), which fill up as the levels rise. Rounding happens in \`finish\` only, on the
- * magnitude, whose parts all have one sign.
+ * An accumulator is a fixed-point number: an integer (i32, in units of the current level) and 54
+ * fraction bits (27 and 27), which receive the low digits of the integer when the level rises.
+ * Rounding happens in `finish` only, on the magnitude, so that all parts have the same sign.
  */
 const finishWgsl = /* wgsl */ `
 const A_COUNT = u32(A_SLICES);
@@ -192,11 +194,11 @@ fn finish(row: u32, column4: u32, sum: Sum) {
   let scale = select(vec4f(1.0), vec4f(-1.0), negative) * (a_scales[row] * ${2 ** (-2 * bits)} * b_scales[column4]);
   let at = row * params.n4 + column4;
   if (PAIR) {
-    let coarse = w & select(vec4u(0xffffffffu), vec4u(0xffffff80u), w >= vec4u(${
+    let leading = w & select(vec4u(0xffffffffu), vec4u(0xffffff80u), w >= vec4u(${
   2 ** 24
 }u)); // at most 24 bits: exact in f32
-    high[at] = vec4f(coarse) * scale;
-    low[at] = (vec4f(w - coarse) + fraction) * scale;
+    high[at] = vec4f(leading) * scale;
+    low[at] = (vec4f(w - leading) + fraction) * scale;
   } else {
     high[at] = (vec4f(w) + fraction) * scale;
   }
@@ -204,7 +206,8 @@ fn finish(row: u32, column4: u32, sum: Sum) {
 `;
 
 /**
- * The loops over levels, pairs of slices of a level, and stretches of exact terms, around \`body\`.
+ * The loops over levels, over pairs of slices of a level, and over ranges of {@linkcode
+ * exactTerms}, around `body`.
  */
 const levelsWgsl = (rows: number, depth: string, body: string) => /* wgsl */ `
   ${each(rows, (i) => `var s${i} = Sum();`, " ")}
@@ -263,7 +266,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 }`;
 }
 
-/** 64 threads, 4 rows × one vec4 each; blocks of 16 terms in workgroup memory. */
+/**
+ * 64 threads, each with 4 rows × one vec4. Blocks of A and B of depth 16 are in workgroup memory.
+ */
 const workgroupProduct = /* wgsl */ `
 var<workgroup> block_a: array<vec4f, 128>; // [k / 4, row]
 var<workgroup> block_b: array<vec4f, 128>; // [k, column / 4]
@@ -304,9 +309,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${each(4, (i) => `finish(row + y * 4u + ${i}u, column4 + x, s${i});`)}
 }`;
 
-/** How {@linkcode exactProduct} works. */
+/** Options of {@linkcode exactProduct}. */
 export interface ExactProductOptions {
-  /** A is lower triangular: what is above its diagonal is not read. Default: false. */
+  /** Whether A is lower triangular; elements above its diagonal are not read. Default: false. */
   readonly lowerA?: boolean;
 }
 
@@ -314,15 +319,15 @@ function checked(a: Sliced, b: Sliced): { gpu: Gpu; m: number; n: number; k: num
   const [m, k, n] = [a.rows, a.columns, b.columns];
   if (a.along !== "rows" || b.along !== "columns" || k !== b.rows || k % 4 !== 0 || n % 4 !== 0) {
     throw new ShapeError(
-      `Cannot multiply slices [${m}, ${k}] (by ${a.along}) and [${b.rows}, ${n}] (by ${b.along}) as A is sliced by rows and B by columns, ` +
-        "the depths agree, and they and B's columns are multiples of 4",
+      `Cannot multiply a matrix [${m}, ${k}] sliced along ${a.along} by one [${b.rows}, ${n}] sliced along ${b.along} as A must be sliced along rows, B along columns, ` +
+        "the depths must agree, and they and B's columns must be multiples of 4",
       [[m, k], [b.rows, n]],
     );
   }
   const sums = Math.min(a.count, b.count) * Math.ceil(k / exactTerms);
   if (sums > mostSums) {
     throw new ShapeError(
-      `Cannot sum ${k} products of ${a.count} and ${b.count} slices exactly as i32 holds ${mostSums} sums of ${exactTerms}: ${sums}`,
+      `Cannot multiply ${a.count} by ${b.count} slices of depth ${k} exactly as at most ${mostSums} sums of ${exactTerms} terms fit in i32: ${sums}`,
       [[m, k], [k, n]],
     );
   }
@@ -349,8 +354,9 @@ function run(a: Sliced, b: Sliced, pair: boolean, lowerA: boolean): { high: Tens
 }
 
 /**
- * A·B [m, n] of the sliced matrices, rounded once, to f32. @throws {ShapeError} when the slices do
- * not fit
+ * A·B [m, n] of sliced matrices, rounded once, to f32.
+ *
+ * @throws {ShapeError} when the slices do not match
  */
 export function exactProduct(a: Sliced, b: Sliced, options: ExactProductOptions = {}): Tensor {
   const { high, low } = run(a, b, false, options.lowerA ?? false);
@@ -359,8 +365,9 @@ export function exactProduct(a: Sliced, b: Sliced, options: ExactProductOptions 
 }
 
 /**
- * A·B as the sum of two f32, some 45 bits below the largest terms. @throws {ShapeError} when the
- * slices do not fit
+ * A·B [m, n] of sliced matrices as the sum of two f32, with about 45 bits below the largest terms.
+ *
+ * @throws {ShapeError} when the slices do not match
  */
 export function exactProductPair(a: Sliced, b: Sliced, options: ExactProductOptions = {}): Pair {
   const { high, low } = run(a, b, true, options.lowerA ?? false);

@@ -4,21 +4,24 @@ import { Tensor } from "../../engine/tensor.ts";
 import { copyMatrix } from "./copy_matrix.ts";
 import { addProduct } from "./real_product.ts";
 
-/** Which Gram matrix {@linkcode gram} makes. */
+/** Options of {@linkcode gram}. */
 export interface GramOptions {
-  /** "rows": C·Cᵀ [n, n]; "columns": Cᵀ·C [d, d]. Default: "rows". */
+  /** "rows" computes C·Cᵀ [n, n], "columns" computes Cᵀ·C [d, d]. Default: "rows". */
   readonly of?: "rows" | "columns";
-  /** For "columns", Cᵀ·B in place of Cᵀ·C, with B [n, d]: C with weighted rows, say. Default: C. */
+  /**
+   * With "columns": B [n, d] of the product Cᵀ·B, for example C with weighted rows. Default: C.
+   */
   readonly weighted?: Tensor;
   /** Added to the diagonal: [n] or [d]. Default: none. */
   readonly diagonal?: Tensor;
 }
 
 /**
- * C·Cᵀ + diag of the rows of C [n, d], or Cᵀ·C + diag of its columns, in C's own type. Only the
- * lower triangle is filled (the rest is undefined): it is what `cholesky` reads, at half the price.
+ * The Gram matrix of the rows of C [n, d], C·Cᵀ + diag(diagonal), or of its columns,
+ * Cᵀ·C + diag(diagonal), in C's dtype. Only the lower triangle is computed, which halves the cost;
+ * the rest is undefined. `cholesky` reads the lower triangle only.
  *
- * @throws {ShapeError} when `weighted` or `diagonal` do not fit C
+ * @throws {ShapeError} when `weighted` or `diagonal` does not match C
  */
 export function gram(c: Tensor, options: GramOptions = {}): Tensor {
   const { of = "rows", weighted = c, diagonal } = options;
@@ -26,14 +29,14 @@ export function gram(c: Tensor, options: GramOptions = {}): Tensor {
   const side = of === "rows" ? n : d;
   if (weighted.shape.join() !== c.shape.join() || (diagonal && diagonal.size !== side)) {
     throw new ShapeError(
-      `Cannot make the Gram matrix of ${of} of [${n}, ${d}] with weighted rows [${
+      `Cannot compute the Gram matrix of the ${of} of [${n}, ${d}] with weighted rows [${
         weighted.shape.join(", ")
-      }] and a diagonal of ${diagonal?.size ?? 0} as they must be [${n}, ${d}] and ${side} long`,
+      }] and a diagonal of ${diagonal?.size ?? 0} elements as they must be [${n}, ${d}] and ${side} elements`,
       [c.shape, weighted.shape],
     );
   }
   return c.gpu.scope(() => {
-    // Tiles move four numbers at a time.
+    // addProduct() accesses vec4, so axes are padded to multiples of 4.
     const shape = [roundUp(n, 4), roundUp(d, 4)] as const;
     const fits = shape[0] === n && shape[1] === d;
     const [left, right] = [c, weighted].map((x) => fits ? x : copyMatrix({ matrix: x }, { shape }));

@@ -16,8 +16,8 @@ import { policyOf } from "../policy.ts";
  * consists mostly of them.
  *
  * Elements are loaded as vec4<real>, so the width of every matrix and the first column of every
- * block are multiples of 4. A transposed A is slower: its elements are selected from vec4 one by
- * one.
+ * block are multiples of 4. A transposed A is slower, because each of its elements is selected from
+ * a vec4 of its own.
  */
 
 /** The dtypes of the solver. */
@@ -30,19 +30,19 @@ export interface Block {
   readonly row?: number;
   /** First column, a multiple of 4. Default: 0. */
   readonly column?: number;
-  /** Default: all that follow. */
+  /** Number of rows. Default: all from `row` on. */
   readonly rows?: number;
-  /** A multiple of 4. Default: all that follow. */
+  /** Number of columns, a multiple of 4. Default: all from `column` on. */
   readonly columns?: number;
 }
 
-/** How {@linkcode addProduct} multiplies. */
+/** Options of {@linkcode addProduct}. */
 export interface ProductOptions {
   /** B is stored [columns, depth]. Default: false. */
   readonly transposeB?: boolean;
   /** A is stored [depth, rows]. Default: false. */
   readonly transposeA?: boolean;
-  /** What happens to the product. Default: "set". */
+  /** Whether the product replaces y, is added to it or subtracted from it. Default: "set". */
   readonly mode?: "set" | "add" | "subtract";
   /**
    * Whether only tiles that touch the lower triangle of the result are computed. Default: false.
@@ -91,7 +91,7 @@ const productKernel = declareKernel({
   },
 });
 
-/** The operands as tile.ts asks for them. */
+/** The operand and result functions that tile.ts requires. */
 const accessWgsl = /* wgsl */ `
 struct Block { row0: vec4<real>, row1: vec4<real>, row2: vec4<real>, row3: vec4<real> }
 fn transposed(b: Block) -> Block {
@@ -132,15 +132,15 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4<real>) -> vec4<real> {
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4<real>) { y[place(row, column)] = value; }
 `;
 
-/** The block with its defaults worked out, checked against its matrix. */
-function placed({ matrix, row = 0, column = 0, rows, columns }: Block) {
+/** Fills in the defaults of a block and checks it against its matrix. */
+function resolveBlock({ matrix, row = 0, column = 0, rows, columns }: Block) {
   const [height, width] = matrix.dims(2);
   const place = { matrix, row, column, rows: rows ?? height - row, columns: columns ?? width - column, width };
-  const quads = [column, place.columns, width].every((count) => count % 4 === 0);
-  if (!quads || row + place.rows > height || column + place.columns > width) {
+  const isVec4 = [column, place.columns, width].every((count) => count % 4 === 0);
+  if (!isVec4 || row + place.rows > height || column + place.columns > width) {
     throw new ShapeError(
-      `Cannot take ${place.rows} × ${place.columns} numbers from row ${row}, column ${column} of a matrix [${height}, ${width}] as a block must ` +
-        "lie inside and its columns and the width be multiples of 4",
+      `Cannot multiply a block of ${place.rows} × ${place.columns} elements at row ${row}, column ${column} of a matrix [${height}, ${width}] as it must ` +
+        "lie inside the matrix, and its first column, its columns and the matrix's must be multiples of 4",
       [matrix.shape],
     );
   }
@@ -151,16 +151,16 @@ function placed({ matrix, row = 0, column = 0, rows, columns }: Block) {
  * Computes y ← A·B, y + A·B or y − A·B on blocks, in the dtype of `y`. `y` must not share a matrix
  * with `a` or `b`.
  *
- * @throws {ShapeError} when the blocks do not fit each other or their matrices
+ * @throws {ShapeError} when the blocks do not match each other or exceed their matrices
  */
 export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: ProductOptions = {}): void {
   const { transposeA = false, transposeB = false, mode = "set", lowerOnly = false } = options;
-  const [placeY, placeA, placeB] = [placed(y), placed(a), placed(b)];
+  const [placeY, placeA, placeB] = [resolveBlock(y), resolveBlock(a), resolveBlock(b)];
   const [m, depth] = transposeA ? [placeA.columns, placeA.rows] : [placeA.rows, placeA.columns];
   const [n, depthB] = transposeB ? [placeB.rows, placeB.columns] : [placeB.columns, placeB.rows];
   if (depth !== depthB || m !== placeY.rows || n !== placeY.columns || depth % 4 !== 0) {
     throw new ShapeError(
-      `Cannot multiply blocks ${m} × ${depth} and ${depthB} × ${n} into ${placeY.rows} × ${placeY.columns} as the depths must agree and be a multiple of 4`,
+      `Cannot multiply blocks ${m} × ${depth} and ${depthB} × ${n} into ${placeY.rows} × ${placeY.columns} as both depths must be the same multiple of 4, and the result must have the product's shape`,
       [[m, depth], [depthB, n], [placeY.rows, placeY.columns]],
     );
   }

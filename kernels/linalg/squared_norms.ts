@@ -1,7 +1,7 @@
 import { declareKernel, input, spread, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 
-/** A workgroup of 32 threads a row; their partial sums are added in a fixed order. */
+/** One workgroup of 32 threads per row. Their partial sums are added in a fixed order. */
 const squaredNormsKernel = declareKernel({
   name: "squared_norms",
   bindings: { x: input(1), y: storage("write", "array<f32>") },
@@ -29,7 +29,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   cost: ({ rows, columns }) => ({ flops: 2 * rows * columns, bytes: 4 * rows * (columns + 1) }),
 });
 
-/** Σ x² over the last axis: [..., columns] → [...]. f32 or f16. */
+/**
+ * Squared Euclidean norms along the last axis: y = Σ x².
+ *
+ * @param x [..., C], f32 or f16
+ * @returns [...], f32
+ */
 export function squaredNorms(x: Tensor): Tensor {
   const columns = x.shape.at(-1) ?? 1;
   const y = Tensor.empty(x.gpu, x.shape.slice(0, -1));

@@ -5,9 +5,9 @@ import { blockSize, type CholeskyFactor } from "./cholesky.ts";
 import { copyMatrix } from "./copy_matrix.ts";
 import { addProduct } from "./real_product.ts";
 
-/** Which system {@linkcode triangularSolve} solves. */
+/** Options of {@linkcode triangularSolve}. */
 export interface TriangularSolveOptions {
-  /** LᵀX = B in place of LX = B. Default: false. */
+  /** Whether Lᵀ·X = B is solved instead of L·X = B. Default: false. */
   readonly transpose?: boolean;
 }
 

@@ -6,12 +6,12 @@ import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
 const clampKernel = declareKernel({
   name: "clamp",
   bindings: { x: input(4), y: output(4) },
-  params: { quads: "u32", low: "f32", high: "f32" },
+  params: { vec4s: "u32", low: "f32", high: "f32" },
   wgsl: /* wgsl */ `
 fn element(i: u32) { y_put(i, clamp(x_at(i), vec4f(params.low), vec4f(params.high))); }
-${flatWgsl("params.quads")}`,
-  grid: ({ quads }) => flatGrid(quads),
-  cost: ({ quads }) => ({ flops: quads * 8, bytes: quads * 32 }),
+${flatWgsl("params.vec4s")}`,
+  grid: ({ vec4s }) => flatGrid(vec4s),
+  cost: ({ vec4s }) => ({ flops: vec4s * 8, bytes: vec4s * 32 }),
 });
 
 /**
@@ -30,6 +30,6 @@ ${flatWgsl("params.quads")}`,
  */
 export function clamp(x: Tensor, low: number, high: number): Tensor {
   const y = Tensor.empty(x.gpu, x.shape);
-  clampKernel.run(x.gpu, { x, y }, { quads: Math.ceil(x.size / 4), low, high });
+  clampKernel.run(x.gpu, { x, y }, { vec4s: Math.ceil(x.size / 4), low, high });
   return y;
 }

@@ -44,7 +44,7 @@ export function guide(x: Tensor, guidanceScale: number): Tensor {
     throw new ShapeError(
       `Cannot guide [${
         x.shape.join(", ")
-      }] as its first axis must hold two halves, unconditional and conditional: ${batch}`,
+      }] as its first axis must hold unconditional and conditional predictions, an even number: ${batch}`,
       [x.shape],
     );
   }

@@ -15,7 +15,7 @@ export function slice(x: Tensor, axis: number, start: number, end: number): Tens
   const inRange = Number.isInteger(start) && Number.isInteger(end) && 0 <= start && start <= end && end <= length;
   if (length === undefined || !inRange) {
     throw new ShapeError(
-      `Cannot take ${start} … ${end} of axis ${axis} of [${shape.join(", ")}] as it must lie in 0 … ${
+      `Cannot slice ${start} … ${end} of axis ${axis} of [${shape.join(", ")}] as the range must lie in 0 … ${
         length ?? "an axis"
       }`,
       [shape],

@@ -8,8 +8,8 @@
 export type Activation = "silu" | "gelu" | "quick_gelu";
 
 /**
- * erfc is 1 minus erf's Maclaurin series below 0.8, above it Numerical Recipes' Chebyshev fit
- * (relative error under 1.2e-7).
+ * erfc(z) for z ≥ 0: 1 − the Maclaurin series of erf below 0.8, and the Chebyshev fit of Numerical
+ * Recipes (relative error below 1.2e-7) above.
  */
 const erfcWgsl = /* wgsl */ `
 fn erfc4(z: vec4f) -> vec4f { // z >= 0
@@ -27,7 +27,7 @@ fn erfc4(z: vec4f) -> vec4f { // z >= 0
 const bodies = {
   none: "return x;",
   silu: "return x / (1.0 + exp(-x));",
-  // 1 - erf would cancel the left tail away; erfc keeps it.
+  // erfc avoids the cancellation of 1 + erf for large negative x.
   gelu: "let tail = 0.5 * erfc4(abs(x) * 0.7071067811865476); return x * select(tail, 1.0 - tail, x > vec4f());",
   quick_gelu: "return x / (1.0 + exp(-1.702 * x));",
 } as const;
@@ -36,9 +36,9 @@ const bodies = {
 export const activationConstant = ["none", "silu", "gelu", "quick_gelu"] as const;
 
 /**
- * WGSL `activate(x: vec4f) -> vec4f` for the constant ACTIVATION {@linkcode activationConstant},
- * for the epilogues of other kernels too. Only the one that is needed: compilers inline an epilogue
- * many times before they notice what is dead.
+ * WGSL `activate(x: vec4f) -> vec4f` for the value of the constant ACTIVATION (see {@linkcode
+ * activationConstant}). The text holds that activation only: compilers inline an epilogue many
+ * times before they remove dead branches.
  */
 export function activationWgsl({ ACTIVATION }: { readonly ACTIVATION: "none" | Activation }): string {
   return `${ACTIVATION === "gelu" ? erfcWgsl : ""}fn activate(x: vec4f) -> vec4f { ${bodies[ACTIVATION]} }\n`;

@@ -3,15 +3,13 @@ import { type ConstantValues, type Grid, spread } from "../../engine/kernel/kern
 import { policyOf } from "../policy.ts";
 
 /**
- * The entry point of kernels that do the same to each place of a `rows` × `columns` grid: such a
- * kernel writes down `fn element(row: u32, column: u32)`, takes the params and constants below, and
- * is run with what {@linkcode elementwise} gives.
+ * The entry point of kernels that process each element of a `rows` × `columns` grid independently.
+ * Such a kernel defines `fn element(row: u32, column: u32)`, declares {@linkcode elementwiseParams}
+ * and {@linkcode elementwiseConstantTypes}, and is run with the values of {@linkcode elementwise}.
+ * Columns count accesses, such as vec4.
  *
- * A workgroup takes LANES_Y rows and TURNS · LANES_X columns, so that lanes read neighboring
- * places and no lane divides.
- *
- * Software devices (lavapipe, x → 2x over 2²² numbers): 8 lanes × 16 turns 5.0 GB/s, 64 lanes × 1
- * turn 4.1, 64 lanes of single floats 1.7.
+ * A workgroup processes LANES_Y rows and TURNS · LANES_X columns. Adjacent lanes access adjacent
+ * columns, and no invocation divides by the row length. Measurements: docs/tuning.md.
  */
 export const elementwiseWgsl = /* wgsl */ `
 @compute @workgroup_size(LANES_X, LANES_Y)
@@ -31,20 +29,20 @@ export const elementwiseParams = { rows: "u32", columns: "u32", parts: "u32" } a
 /** Constants of elementwise kernels. */
 export const elementwiseConstantTypes = { LANES_X: "u32", LANES_Y: "u32", TURNS: "u32" } as const;
 
-/** How a grid of rows × columns is shared out on this device. */
+/** Params and constants of one elementwise run. */
 export interface Elementwise {
   readonly params: { readonly rows: number; readonly columns: number; readonly parts: number };
   readonly constants: ConstantValues<typeof elementwiseConstantTypes>;
 }
 
-/** Params and constants of an elementwise kernel's run over `rows` × `columns` places. */
+/** Params and constants of an elementwise run over `rows` × `columns` on a device. */
 export function elementwise(gpu: Gpu, rows: number, columns: number): Elementwise {
   const constants = policyOf(gpu).elementwise(rows, columns);
   const parts = Math.ceil(columns / (constants.LANES_X * constants.TURNS));
   return { params: { rows, columns, parts }, constants };
 }
 
-/** The workgroups of an elementwise run. */
+/** The grid of an elementwise run. */
 export function elementwiseGrid(
   { rows, parts }: { readonly rows: number; readonly parts: number },
   { LANES_Y }: ConstantValues<typeof elementwiseConstantTypes>,
@@ -52,15 +50,15 @@ export function elementwiseGrid(
   return spread(Math.ceil(rows / LANES_Y) * parts);
 }
 
-/** Invocations of a workgroup of {@linkcode flatWgsl}. */
+/** Invocations per workgroup of {@linkcode flatWgsl}. */
 const flatLanes = 64;
 
 /**
- * The entry point of kernels that do the same to each place of a flat array: such a kernel defines
- * `fn element(i: u32)`, which is called for each i < `count`, one invocation each. Cheaper to
- * compile than {@linkcode elementwiseWgsl}; for kernels that take little of the time.
+ * The entry point of kernels that process each element of a flat array independently. Such a kernel
+ * defines `fn element(i: u32)`; one invocation calls it for each i < `count`. It compiles faster
+ * than {@linkcode elementwiseWgsl} and suits kernels that take a small part of the time.
  *
- * @param count a WGSL expression
+ * @param count WGSL expression
  */
 export const flatWgsl = (count: string) => /* wgsl */ `
 @compute @workgroup_size(${flatLanes})
@@ -70,5 +68,5 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 }
 `;
 
-/** The workgroups of {@linkcode flatWgsl}. */
+/** The grid of {@linkcode flatWgsl}. */
 export const flatGrid = (count: number): Grid => spread(Math.ceil(count / flatLanes));

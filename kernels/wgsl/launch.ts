@@ -3,8 +3,8 @@ import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor, TensorWindow } from "../../engine/tensor.ts";
 
 /*
- * Kernels on tensors that are larger than the device's largest binding: such a tensor is processed
- * in ranges, one dispatch each. A tensor that fits takes one range.
+ * Launching kernels on tensors that are larger than the device's largest binding. Such a tensor is
+ * processed in ranges, one dispatch each. A tensor that fits takes one range.
  */
 
 /** Bindings start at multiples of this many bytes: the largest alignment that WebGPU allows. */

@@ -1,33 +1,29 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { policyOf } from "../policy.ts";
 
-/**
- * Lanes that reduce together, and by what means: constants of the kernels that use {@linkcode
- * reductionWgsl}.
- */
+/** Constants of kernels that use {@linkcode reductionWgsl}: how a workgroup reduces. */
 export interface Reduction {
-  /** A workgroup's lanes. */
+  /** Invocations per workgroup. */
   readonly LANES: number;
-  /** Whether a workgroup is one subgroup, so that no memory and no barrier is needed. */
+  /** Whether a workgroup is one subgroup, which needs neither workgroup memory nor barriers. */
   readonly SUBGROUP: boolean;
 }
 
 /**
- * How rows are reduced on this device: by one subgroup where its size is known (8 lanes on
- * lavapipe, where a barrier between subgroups costs more than a row; 32 on NVIDIA), else by 64
- * lanes through workgroup memory.
+ * How rows are reduced on a device: by one subgroup where its size is known, else through workgroup
+ * memory. See {@linkcode Policy.reduction}.
  */
 export function reduction(gpu: Gpu): Reduction {
   return policyOf(gpu).reduction;
 }
 
-/** Names of the constants in {@linkcode Reduction}. */
+/** Types of {@linkcode Reduction}, for declarations. */
 export const reductionConstantTypes = { LANES: "u32", SUBGROUP: "bool" } as const;
 
 /**
- * WGSL `sum_over_lanes(value, lane)` and `max_over_lanes(value, lane)`: what all lanes of a
- * workgroup put in, the same for each of them, added in an order that never changes. All lanes must
- * come here.
+ * WGSL `sum_over_lanes(value, lane)` and `max_over_lanes(value, lane)`: the sum and the maximum of
+ * all lanes' values, returned to every lane. The order of additions is fixed. All lanes of the
+ * workgroup must call them (uniform control flow).
  */
 export function reductionWgsl({ SUBGROUP }: Pick<Reduction, "SUBGROUP">): string {
   if (SUBGROUP) {

@@ -18,7 +18,7 @@ export function each(count: number, text: (i: number) => string, separator = "\n
  *
  * @param sum name of the accumulator
  * @param a name of a vector of four scalars
- * @param b names the four vectors; four names may be given by `(j) => ...`
+ * @param b WGSL expression for vector j, 0 … 3
  * @param vector type of the accumulator
  */
 export function fmaChain(sum: string, a: string, b: (j: number) => string, vector = "vec4f"): string {
@@ -31,7 +31,7 @@ export function fmaChain(sum: string, a: string, b: (j: number) => string, vecto
 
 /**
  * An expression for `name(i)`, where the u32 expression `index` holds i < count: a tree of selects
- * with one level for each bit of the index.
+ * with one level per bit of the index.
  */
 export function selected(
   name: (i: number) => string,
@@ -46,15 +46,15 @@ export function selected(
   return select(0, 2 ** Math.ceil(Math.log2(count)));
 }
 
-/** Rows that {@linkcode rowLoop} selects from the tile at once, before it selects one of them. */
+/** Rows per group in {@linkcode rowLoop}, which selects a group first and then a row of it. */
 const rowsPerSelect = 8;
 
 /**
  * A loop over the rows of a register tile whose accumulators are named `c{row}_{column}`.
  *
- * Storing in a loop keeps the epilogue's memory accesses in the text once per column instead of
- * once per accumulator, which is what compile time grows with. The loop selects eight rows first
- * and then one of the eight: for 32 rows that takes 10 selects a value in place of 31.
+ * With a loop, the epilogue's memory accesses appear in the text once per column instead of once
+ * per accumulator; compile time grows with their number. The loop selects a group of eight rows
+ * first, then one of the eight: for 32 rows that is 10 selects per value instead of 31.
  *
  * @param options.from an expression that depends on the workgroup, so that the driver does not
  *   compile a variant for each value of a uniform that bounds the loop
