@@ -37,11 +37,15 @@ import type { TileShape } from "../kernels/gemm/tile.ts";
 import { tuningName } from "../kernels/policy.ts";
 import { tune, type TunedKind } from "../bench/measure/tune.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
+import { saveText } from "../pipeline/checkpoint/save.ts";
 import { saveTuning } from "./tile_file.ts";
-import { ArgumentError } from "./arguments.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { environmentVariable } from "./environment.ts";
+import { overwriteFlag, readTextOf, refuseExisting } from "./files.ts";
+import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
+import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 
 const parts = ["kernels", "stages", "edit", "compile", "full-size", "demo"] as const;
@@ -72,7 +76,7 @@ export const command: Command = defineCommand({
     only: {
       kind: "texts",
       placeholder: "PART",
-      help: `only this part (${parts.join(", ")}); may be given several times`,
+      help: `only this part (${parts.join(", ")})`,
     },
     quick: { kind: "switch", help: "small shapes and pictures only, and a third of the time for each" },
     model: { kind: "text", alias: "m", placeholder: "DIR", default: embeddedModel, help: "model of the stages" },
@@ -81,13 +85,14 @@ export const command: Command = defineCommand({
     python: {
       kind: "text",
       placeholder: "PATH",
-      help:
-        "a Python with PyTorch (and diffusers), for --peers, the edit and the full size (default: $BLUEROSE_PYTHON)",
+      defaultText: "$BLUEROSE_PYTHON",
+      help: "a Python with PyTorch (and diffusers), for --peers, the edit and the full size",
     },
     checkpoint: {
       kind: "text",
       placeholder: "DIR",
-      help: "the full-size model, in diffusers' layout (default: random weights)",
+      defaultText: "random weights",
+      help: "the full-size model, in diffusers' layout",
     },
     subgroupMatrices: {
       kind: "switch",
@@ -99,8 +104,14 @@ export const command: Command = defineCommand({
       kind: "switch",
       help: "instead, find this device's fastest tiles and keep them: every later command uses them",
     },
-    json: { kind: "text", placeholder: "FILE", help: "write the results as JSON" },
-    html: { kind: "text", placeholder: "FILE", help: "write the results as a page with a roofline plot" },
+    json: jsonFlag,
+    html: {
+      kind: "text",
+      placeholder: "FILE",
+      help: "write the results as a page with a roofline plot",
+      access: { kind: "write", purpose: "write the page" },
+    },
+    overwrite: overwriteFlag,
     compare: {
       kind: "text",
       placeholder: "FILE",
@@ -129,17 +140,19 @@ export const command: Command = defineCommand({
     const python = values.python ?? environmentVariable("BLUEROSE_PYTHON");
     const before = values.compare === undefined
       ? undefined
-      : parseReport(await Deno.readTextFile(values.compare), values.compare);
+      : parseReport(await readTextOf(values.compare, "--compare"), values.compare);
+    await checkJsonFile(values.json, values);
+    await refuseExisting(values.html, "--html", values);
     const date = new Date().toISOString();
     const budgetMs = values.quick ? 100 : 300;
     const stages: StageRecord[] = [];
     const kernels: KernelRecord[] = [];
     const onStage = (stage: StageRecord) => {
       stages.push(stage);
-      console.log(stageLine(stage));
+      say(stageLine(stage));
     };
     if (wanted.has("stages") && !values.tune) {
-      console.log(`Drawing with ${values.model === embeddedModel ? "the embedded model" : values.model}`);
+      say(`Drawing with ${values.model === embeddedModel ? "the embedded model" : values.model}`);
       await measureStages({ model: await resolveModel(values.model), steps: values.steps, budgetMs, onStage });
     }
 
@@ -151,22 +164,22 @@ export const command: Command = defineCommand({
     const waitMs = await waitingMs(() => gpu.finished());
     if (values.tune) return await tuneDevice(gpu, { waitMs, budgetMs });
     const ceiling = await measureCeiling(gpu, { budgetMs, waitMs });
-    console.log(`\n${gpu.info.name}\n${ceilingText(ceiling)}`);
+    say(`\n${gpu.info.name}\n${ceilingText(ceiling)}`);
     if (wanted.has("kernels")) await measureKernels();
     if (wanted.has("edit")) {
-      console.log("\nThe edit at Stable Diffusion 1.4's sizes");
-      await measureEdit(gpu, { budgetMs, waitMs, python, onStage, onRemark: (remark) => console.log(`  ${remark}`) });
+      say("\nThe edit at Stable Diffusion 1.4's sizes");
+      await measureEdit(gpu, { budgetMs, waitMs, python, onStage, onRemark: (remark) => say(`  ${remark}`) });
     }
     let compilation: CompilationRecord | undefined;
     if (wanted.has("compile")) {
-      console.log("\nCompiling what a full-size model wants, without the driver's caches");
+      say("\nCompiling what a full-size model wants, without the driver's caches");
       compilation = await measureColdCompilation();
-      console.log(compilationText(compilation));
+      say(compilationText(compilation));
     }
 
     const fullSize: FullSizeRecord[] = [];
     if (wanted.has("full-size")) {
-      console.log("\nA guided step of a full-size model");
+      say("\nA guided step of a full-size model");
       await measureFullSize({
         checkpoint: values.checkpoint,
         pixels: values.quick ? [256] : [256, 512],
@@ -174,9 +187,9 @@ export const command: Command = defineCommand({
         budgetMs: fullSizeBudgetMs,
         onRecord: (record) => {
           fullSize.push(record);
-          console.log(fullSizeText(record));
+          say(fullSizeText(record));
         },
-        onRemark: (remark) => console.log(`  ${remark}`),
+        onRemark: (remark) => say(`  ${remark}`),
       });
     }
 
@@ -194,23 +207,18 @@ export const command: Command = defineCommand({
     };
     const report: BenchReport = { ...measured, targets: judgeTargets(measured) };
     if (report.targets!.some(({ verdict }) => verdict !== "not measured")) {
-      console.log(`\nTargets\n${targetsText(report.targets!)}`);
+      say(`\nTargets\n${targetsText(report.targets!)}`);
     }
-    for (
-      const [path, text] of [[values.json, () => JSON.stringify(report, null, 2) + "\n"], [
-        values.html,
-        () => benchPage(report),
-      ]] as const
-    ) {
-      if (path === undefined) continue;
-      await Deno.writeTextFile(path, text());
-      console.log(path);
+    await giveJson(values.json, report);
+    if (values.html !== undefined) {
+      await saveText(values.html, benchPage(report));
+      say(values.html);
     }
     if (before) {
       if (before.device.name !== report.device.name) {
-        console.log(`\n${values.compare} was measured on another device: ${before.device.name}`);
+        say(`\n${values.compare} was measured on another device: ${before.device.name}`);
       }
-      console.log(`\n${comparisonText(compareReports(before, report), { beforeName: values.compare! })}`);
+      say(`\n${comparisonText(compareReports(before, report), { beforeName: values.compare! })}`);
     }
 
     async function measureKernels(): Promise<void> {
@@ -226,8 +234,8 @@ export const command: Command = defineCommand({
       }
       using opened = values.peers ? await openPeers({ waitMs, isSoftware, python }) : undefined;
       const pace = new PeerPace();
-      for (const reason of opened?.absent ?? []) console.log(`not there: ${reason}`);
-      console.log(`\n${kernelHead()}`);
+      for (const reason of opened?.absent ?? []) say(`not there: ${reason}`);
+      say(`\n${kernelHead()}`);
       using bar = showProgress("kernels", { total: cases.length });
       for (const kernelCase of cases) {
         bar.advance(1, `${kernelCase.kernel} ${kernelCase.shape}`);
@@ -239,14 +247,14 @@ export const command: Command = defineCommand({
           pace,
         });
         kernels.push(record);
-        console.log(kernelLine(record, remarks));
+        say(kernelLine(record, remarks));
         gpu.trim();
       }
       if (cases.filter(({ perStep }) => perStep !== undefined).length === guidedTasks.length) {
-        console.log(`\n${stepText(kernels)}`);
+        say(`\n${stepText(kernels)}`);
       }
       for (const { peer, shapes, meanRatio, worst } of summarizePeers(kernels)) {
-        console.log(
+        say(
           `${peer}: ${digits(meanRatio)} times as long over ${shapes} shapes (geometric mean), ` +
             `${digits(worst.ratio)} times at ${worst.kernel} ${worst.shape}, where it does best`,
         );
@@ -272,13 +280,13 @@ async function openWithSubgroupMatrices(isUntuned: boolean): Promise<Gpu> {
 
 /** Tunes this adapter, starting from the choices of its device class. */
 async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number }): Promise<void> {
-  console.log(gpu.info.name);
+  say(gpu.info.name);
   const size = ({ strategy, lanes, rows, columns }: TileShape) =>
     `${strategy} of ${lanes}: ${rows} ${strategy === "matrix" ? "×" : "rows ×"} ${columns} ${
       strategy === "matrix" ? "a subgroup" : "vec4"
     }`;
   const line = (what: string, form: string, { bestMs, beforeMs, tried }: Omit<TunedKind, "kind" | "best">) =>
-    console.log(
+    say(
       `  ${what.padEnd(14)}${form.padEnd(58)}${digits(bestMs)} ms, before ${digits(beforeMs)} ms (best of ${tried})`,
     );
   const tiles = await tune(gpu, {
@@ -290,7 +298,7 @@ async function tuneDevice(gpu: Gpu, options: { waitMs: number; budgetMs: number 
       line(`heads of ${tuned.width}`, `${path}${form && `: ${form}`}`, tuned);
     },
   });
-  console.log(await saveTuning(tuningName(gpu.info), tiles));
+  say(await saveTuning(tuningName(gpu.info), tiles));
 }
 
 function expression(text: string | undefined): RegExp | undefined {

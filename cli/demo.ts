@@ -1,9 +1,14 @@
+import type { EditReport } from "../pipeline/editing/model_edit.ts";
+import { formatOfPath } from "../pipeline/image/picture.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel } from "./embedded_model.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
-import { editLine } from "./edit_line.ts";
+import { editJson, editLine } from "./edit_report.ts";
+import { overwriteFlag } from "./files.ts";
+import { say, sayJson } from "./printer.ts";
+import { promptFlags, promptsOf } from "./prompts.ts";
 import { type SheetPrompt, writeBeforeAfterSheet } from "./sheet.ts";
 
 /**
@@ -32,24 +37,24 @@ export const command: Command = defineCommand({
       default: "A pack of blue roses",
       help: "the same prompt with the attribute that the model should assume",
     },
-    prompt: {
-      kind: "texts",
-      alias: "p",
-      help: "prompt to draw in place of the default six",
-    },
     lambda: lambdaFlag,
+    ...promptFlags,
+    prompt: { ...promptFlags.prompt, help: "prompt to draw in place of the default six" },
     output: {
       kind: "text",
       alias: "o",
       default: "blue-roses.png",
       placeholder: "FILE",
+      group: "Output",
       help: "picture file to write (.png or .jpg)",
+      access: { kind: "write", purpose: "write the pictures" },
     },
+    overwrite: overwriteFlag,
     ...modelFlags,
     model: { ...modelFlags.model, required: undefined, default: embeddedModel },
     ...samplingFlags,
     cfgScale: { ...samplingFlags.cfgScale, default: 5 },
-    seed: { ...samplingFlags.seed, default: 2 },
+    seed: { ...samplingFlags.seed, default: 2n },
   },
   examples: [
     { line: "demo", says: "blue roses" },
@@ -60,14 +65,18 @@ export const command: Command = defineCommand({
   ],
   async run(values) {
     const { source, destination, lambda: lamb, output } = values;
-    const prompts: SheetPrompt[] = values.prompt.length > 0
-      ? values.prompt.map((prompt) => ({ prompt }))
+    formatOfPath(output);
+    const given = await promptsOf(values);
+    const prompts: SheetPrompt[] = given.length > 0
+      ? given.map((prompt) => ({ prompt }))
       : Object.entries(defaultPrompts).flatMap(([note, prompts]) => prompts.map((prompt) => ({ prompt, note })));
+    const start = performance.now();
     using interrupt = onInterrupt();
     using pipe = await openPipeline(values);
-    console.log(`Drawing on ${pipe.gpu.info.name}`);
+    say(`Drawing on ${pipe.gpu.info.name}`);
     applySampling(pipe, values);
-    await writeBeforeAfterSheet(pipe, output, {
+    let report: EditReport | undefined;
+    const path = await writeBeforeAfterSheet(pipe, output, {
       prompts,
       title: `${source} -> ${destination}`,
       values,
@@ -77,10 +86,17 @@ export const command: Command = defineCommand({
         const cold = await pipe.editModel(source, destination, { lamb });
         const warm = await pipe.editModel(source, destination, { lamb });
         const line = `${editLine(warm)} (first time: ${cold.ms.toFixed(0)} ms)`;
-        console.log(line);
+        report = warm;
+        say(line);
         return line;
       },
     });
-    console.log(`Wrote ${output}`);
+    say(`Wrote ${path}`);
+    sayJson({
+      sheet: { path, seed: values.seed, prompts },
+      edit: report && editJson(report),
+      device: pipe.gpu.info.name,
+      timings: { totalMs: performance.now() - start },
+    });
   },
 });

@@ -9,11 +9,12 @@ import { encodePicture, formatOfPath, type Picture, picturesFromFloats } from ".
 import { previewFromLatents } from "../pipeline/image/preview.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
-import type { Values } from "./arguments.ts";
+import type { Values } from "./flag_types.ts";
 import { resolveModel } from "./embedded_model.ts";
 import type { ModelValues, previewFlags, SamplingValues } from "./flags.ts";
 import { modelHash } from "./model_hash.ts";
-import { showProgress } from "./progress.ts";
+import { printMode } from "./printer.ts";
+import { remarkCompiling, showProgress } from "./progress.ts";
 
 /** Where and how often to write previews. */
 export interface Preview {
@@ -30,6 +31,16 @@ export function previewOf(values: Values<typeof previewFlags>): Preview | undefi
   return { path, interval };
 }
 
+/** Options of {@linkcode drawPrompts}. */
+export interface DrawOptions {
+  /** What the progress calls the work. Default: "drawing". */
+  readonly label?: string;
+  readonly signal?: AbortSignal;
+  readonly preview?: Preview;
+  /** Called with each picture once its batch is finished; the next batch waits for it. */
+  readonly onPicture?: (picture: Picture, index: number) => Promise<void>;
+}
+
 /**
  * Draws one picture per prompt, prompt i with seed `seeds[i]`. The batch size does not change the
  * pictures.
@@ -37,19 +48,21 @@ export function previewOf(values: Values<typeof previewFlags>): Preview | undefi
 export async function drawPrompts(
   pipe: StableDiffusionModelEditingPipeline,
   prompts: readonly string[],
-  seeds: readonly number[],
+  seeds: readonly bigint[],
   values: SamplingValues,
-  options: { label?: string; batchSize?: number; signal?: AbortSignal; preview?: Preview } = {},
+  options: DrawOptions = {},
 ): Promise<Picture[]> {
-  const { label = "drawing", batchSize = 4, signal, preview } = options;
-  const { negativePrompt, steps, cfgScale, clipSkip } = values;
+  const { label = "drawing", signal, preview, onPicture } = options;
+  const { negativePrompt, steps, cfgScale, clipSkip, batchSize } = values;
   const { width = naturalSize(pipe), height = naturalSize(pipe) } = values;
   const batches = Math.ceil(prompts.length / batchSize);
   // some samplers evaluate the model twice per step
   const modelCalls = pipe.scheduler.plan(steps).steps.length;
   using bar = showProgress(label, { total: batches * modelCalls });
-  const needsCallback = Deno.stderr.isTerminal() || preview !== undefined;
+  using _watch = remarkCompiling(pipe.gpu, bar);
   const pictures: Picture[] = [];
+  // Each callback waits for the device; without a terminal, that would be a cost without a use.
+  const shown = Deno.stderr.isTerminal() && !printMode().quiet;
   for (let first = 0; first < prompts.length; first += batchSize) {
     const batch = prompts.slice(first, first + batchSize);
     const { images } = await pipe.generate(batch, {
@@ -62,7 +75,7 @@ export async function drawPrompts(
       generator: batch.map((_, i) => new TorchGenerator(seeds[first + i])),
       outputType: "array",
       signal,
-      callback: needsCallback
+      callback: shown || preview !== undefined
         ? async (step, _timestep, latents) => {
           bar.advance();
           if (preview && step % preview.interval === 0) {
@@ -71,7 +84,11 @@ export async function drawPrompts(
         }
         : undefined,
     });
-    pictures.push(...picturesFromFloats(images, { width, height }));
+    if (!shown && preview === undefined) bar.advance(modelCalls);
+    for (const picture of picturesFromFloats(images, { width, height })) {
+      pictures.push(picture);
+      await onPicture?.(picture, pictures.length - 1);
+    }
   }
   return pictures;
 }

@@ -1,12 +1,17 @@
-import { type EditReport, ModelEdit } from "../pipeline/editing/model_edit.ts";
+import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
 import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
-import { ArgumentError } from "./arguments.ts";
+import { formatOfPath } from "../pipeline/image/picture.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
-import { editLine } from "./edit_line.ts";
+import { editJson, editLine, predictionsText, reportText } from "./edit_report.ts";
+import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
+import { overwriteFlag, readTextOf, refuseExisting } from "./files.ts";
+import { say, sayJson } from "./printer.ts";
+import { promptFlags, promptLines, promptsOf } from "./prompts.ts";
 import { pairsOfFlags } from "./edit_pairs.ts";
 import { writeBeforeAfterSheet } from "./sheet.ts";
 
@@ -32,6 +37,7 @@ export const command: Command = defineCommand({
       placeholder: "FILE",
       group: "Edit",
       help: ".json or .csv file of pairs: source, destination and optionally weight",
+      access: { kind: "read", purpose: "read the pairs" },
     },
     lambda: { ...lambdaFlag, group: "Edit" },
     valuesOnly: { kind: "switch", group: "Edit", help: "edit the value projections only, not the key projections" },
@@ -49,12 +55,9 @@ export const command: Command = defineCommand({
       group: "Edit",
       help: "edit only layers whose path starts with PREFIX, such as up_blocks.1 or mid_block",
     },
-    prompt: {
-      kind: "texts",
-      alias: "p",
-      group: "Output",
-      help: "prompt to draw before and after",
-    },
+    edit: { ...editFlag, help: `${editFlag.help}; applied before and after` },
+    ...promptFlags,
+    prompt: { ...promptFlags.prompt, help: "prompt to draw before and after" },
     output: {
       kind: "text",
       alias: "o",
@@ -62,7 +65,9 @@ export const command: Command = defineCommand({
       placeholder: "FILE",
       group: "Output",
       help: "picture file for the prompts before and after (.png or .jpg)",
+      access: { kind: "write", purpose: "write the pictures" },
     },
+    overwrite: overwriteFlag,
     report: {
       kind: "switch",
       group: "Output",
@@ -73,14 +78,28 @@ export const command: Command = defineCommand({
       placeholder: "FILE",
       group: "Output",
       help: "text file with one prompt per line; --report suggests which of them to preserve",
+      access: { kind: "read", purpose: "read the candidates" },
     },
-    saveEdit: { kind: "text", placeholder: "FILE", group: "Save", help: "write the edit (.safetensors)" },
-    exportLora: { kind: "text", placeholder: "FILE", group: "Save", help: "write the edit as a LoRA (.safetensors)" },
+    saveEdit: {
+      kind: "text",
+      placeholder: "FILE",
+      group: "Save",
+      help: "write the edit (.safetensors), without those of --edit",
+      access: { kind: "write", purpose: "save the edit" },
+    },
+    exportLora: {
+      kind: "text",
+      placeholder: "FILE",
+      group: "Save",
+      help: "write the edit as a LoRA (.safetensors), without those of --edit",
+      access: { kind: "write", purpose: "save the LoRA" },
+    },
     rank: {
       kind: "whole",
       min: 1,
       group: "Save",
-      help: "rank of the LoRA (default: the edit's own rank, which is exact)",
+      defaultText: "the edit's own rank, which is exact",
+      help: "rank of the LoRA",
     },
     loraFormat: {
       kind: "text",
@@ -94,7 +113,8 @@ export const command: Command = defineCommand({
       kind: "text",
       placeholder: "DIR",
       group: "Save",
-      help: "write the whole model with the edit merged into its weights",
+      help: "write the whole model with all edits merged into its weights",
+      access: { kind: "write", purpose: "save the model" },
     },
     ...samplingFlags,
   },
@@ -114,45 +134,51 @@ export const command: Command = defineCommand({
     const { source, destination, preserve, preserveWeight, lambda: lamb } = values;
     const fromFile = values.pairs === undefined
       ? []
-      : parseEditPairs(await Deno.readTextFile(values.pairs), values.pairs);
+      : parseEditPairs(await readTextOf(values.pairs, "--pairs"), values.pairs);
     const pairs = [...pairsOfFlags(source, destination), ...fromFile];
     if (pairs.length === 0) {
       throw new ArgumentError("Cannot edit without a pair of prompts: give --source and --destination, or --pairs", {
         argument: "--source",
       });
     }
-    const candidates = values.candidates === undefined ? [] : lines(await Deno.readTextFile(values.candidates));
+    const prompts = await promptsOf(values);
+    if (prompts.length > 0) formatOfPath(values.output);
+    parseEdits(values.edit);
+    await refuseExisting(values.saveEdit, "--save-edit", values);
+    await refuseExisting(values.exportLora, "--export-lora", values);
+    const candidates = values.candidates === undefined ? [] : await promptLines(values.candidates, "--candidates");
+    const start = performance.now();
     using interrupt = onInterrupt();
-    using pipe = await openPipeline(values);
+    using owned = new DisposableStack();
+    const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
-    const solve = async () =>
+    for (const edit of await pushEdits(pipe, values.edit)) owned.use(edit);
+    const edit = owned.use(
       await ModelEdit.solve(pairs, {
         lamb,
         preserve,
         preserveWeight,
         withToK: !values.valuesOnly,
         layers: values.layers.length > 0 ? values.layers : undefined,
-      }, pipe);
-    using edit = await solve();
-    console.log(editLine(edit.report));
+      }, pipe),
+    );
+    say(editLine(edit.report));
+    const predictions = values.report ? await edit.predictLeakage([...new Set([...prompts, ...candidates])]) : [];
     if (values.report) {
-      printReport(edit.report);
-      await printPredictions(edit, [...values.prompt, ...candidates]);
-      if (candidates.length > 0) {
-        const affected = (await suggestPreserve(edit, candidates)).filter(({ warning }) => warning);
-        if (affected.length > 0) {
-          console.log(
-            `To preserve them: ${affected.map(({ prompt }) => `--preserve ${JSON.stringify(prompt)}`).join(" ")}`,
-          );
-        }
+      say(reportText(edit));
+      if (predictions.length > 0) say(predictionsText(predictions));
+      const affected = candidates.length > 0 ? await suggestPreserve(edit, candidates) : [];
+      const advised = affected.filter(({ warning }) => warning).map(({ prompt }) => prompt);
+      if (advised.length > 0) {
+        say(`To preserve them: ${advised.map((prompt) => `--preserve ${JSON.stringify(prompt)}`).join(" ")}`);
       }
     }
-    if (values.prompt.length > 0) {
-      const title = pairs.slice(0, 2).map((pair) => `${pair.source} -> ${pair.destination}`).join("; ") +
-        (pairs.length > 2 ? `; and ${pairs.length - 2} more` : "");
-      await writeBeforeAfterSheet(pipe, values.output, {
-        prompts: values.prompt.map((prompt) => ({ prompt })),
-        title,
+    let sheet: string | undefined;
+    if (prompts.length > 0) {
+      sheet = await writeBeforeAfterSheet(pipe, values.output, {
+        prompts: prompts.map((prompt) => ({ prompt })),
+        title: pairs.slice(0, 2).map((pair) => `${pair.source} -> ${pair.destination}`).join("; ") +
+          (pairs.length > 2 ? `; and ${pairs.length - 2} more` : ""),
         values,
         signal: interrupt.signal,
         edit: () => {
@@ -160,70 +186,39 @@ export const command: Command = defineCommand({
           return Promise.resolve(editLine(edit.report));
         },
       });
-      console.log(values.output);
+      say(sheet);
     } else pipe.edits.push(edit);
     if (values.saveEdit !== undefined) {
       await edit.save(values.saveEdit);
-      console.log(values.saveEdit);
+      say(values.saveEdit);
     }
-    if (values.exportLora !== undefined) {
-      const { rank, loraFormat, loraDtype } = values;
-      const lora = await edit.exportLora(values.exportLora, {
-        rank,
-        format: loraFormat as "kohya" | "diffusers",
-        dtype: loraDtype as "f32" | "f16",
-      }, pipe);
-      console.log(
-        `${lora.path}: rank ${lora.rank}, ${lora.matrices} matrices, truncation error ${
-          lora.truncationError.toExponential(1)
-        }, ` +
-          `rounding error ${lora.roundingError.toExponential(1)}`,
+    const lora = values.exportLora === undefined ? undefined : await edit.exportLora(values.exportLora, {
+      rank: values.rank,
+      format: values.loraFormat as "kohya" | "diffusers",
+      dtype: values.loraDtype as "f32" | "f16",
+    }, pipe);
+    if (lora) {
+      say(
+        `${lora.path}: rank ${lora.rank}, ${lora.matrices} matrices, ` +
+          `truncation error ${lora.truncationError.toExponential(1)}, rounding error ${
+            lora.roundingError.toExponential(1)
+          }`,
       );
     }
     if (values.saveModel !== undefined) {
-      await pipe.savePretrained(values.saveModel);
-      console.log(values.saveModel);
+      await pipe.savePretrained(values.saveModel, { overwrite: values.overwrite });
+      say(values.saveModel);
     }
     pipe.edits.clear();
+    sayJson({
+      edit: editJson(edit.report),
+      predictions,
+      sheet: sheet === undefined ? undefined : { path: sheet, seed: values.seed, prompts },
+      savedEdit: values.saveEdit,
+      lora,
+      savedModel: values.saveModel,
+      device: pipe.gpu.info.name,
+      timings: { solveMs: edit.report.ms, totalMs: performance.now() - start },
+    });
   },
 });
-
-function lines(text: string): string[] {
-  return text.split("\n").map((line) => line.trim()).filter((line) => line !== "");
-}
-
-function printReport(
-  { alignments, rows, mergedRows, rank, route, conditionEstimate, residual, limitedBy }: EditReport,
-): void {
-  console.log(
-    `  ${rows} rows, ${mergedRows} after merging; rank ${rank} by ${route}; condition ${
-      conditionEstimate.toExponential(1)
-    }, ` +
-      `residual ${residual.toExponential(1)}`,
-  );
-  console.log(`  accuracy: ${limitedBy}`);
-  for (const { pairs } of alignments.slice(0, 1)) {
-    console.log(
-      `  alignment: ${
-        pairs.map(({ sourceToken, destination, destinationToken }) =>
-          `${sourceToken} -> ${destination} ${destinationToken}`
-        ).join(", ")
-      }`,
-    );
-  }
-}
-
-async function printPredictions(edit: ModelEdit, prompts: readonly string[]): Promise<void> {
-  if (prompts.length === 0) return;
-  const rows = await edit.predictLeakage([...new Set(prompts)]);
-  const width = Math.max(...rows.map(({ prompt }) => prompt.length), 6);
-  console.log(`  ${"prompt".padEnd(width)}  moves   of the source's  nearest source`);
-  for (const { prompt, leakage, share, nearest, warning } of rows.sort((a, b) => b.leakage - a.leakage)) {
-    console.log(
-      `  ${prompt.padEnd(width)}  ${leakage.toFixed(4)}  ${
-        (100 * share).toFixed(0).padStart(11)
-      } %   ${nearest.source} (${nearest.cosine.toFixed(2)})` +
-        `${warning ? "  will change" : ""}`,
-    );
-  }
-}

@@ -4,7 +4,7 @@
  * @module
  */
 import type { EditPair } from "../pipeline/editing/prompts/recipe.ts";
-import { ArgumentError } from "./arguments.ts";
+import { ArgumentError } from "./argument_error.ts";
 
 /**
  * Pairs the i-th source with the i-th destination.

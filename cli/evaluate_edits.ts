@@ -2,11 +2,14 @@ import { limitCases, parseEditCases } from "../pipeline/evaluation/edit_cases.ts
 import type { EditScores, Tally } from "../pipeline/evaluation/edit_scores.ts";
 import { type EditEvaluation, evaluateEdits, picturesOfGrid } from "../pipeline/evaluation/evaluate_edits.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
-import { ArgumentError } from "./arguments.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
+import { readTextOf } from "./files.ts";
+import { parseNumber } from "./flag_values.ts";
+import { checkJsonFile, giveJson } from "./json_file.ts";
+import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 
 /** `bluerose evaluate edits`: scores over a grid of λ, with and without preserved prompts. */
@@ -26,16 +29,19 @@ export const command: Command = defineCommand({
       kind: "text",
       placeholder: "DIR",
       default: `${pocket}/clip`,
+      defaultText: "the embedded model's",
       help: "folder of the CLIP model that scores the pictures",
     },
     cases: {
       kind: "text",
       placeholder: "FILE",
       default: `${pocket}/evaluation/edits.json`,
+      defaultText: "the embedded model's",
+      access: { kind: "read", purpose: "read the edits to judge" },
       help: "edits with their test prompts",
     },
-    lambda: { kind: "texts", help: "λ to try; may be given several times (default: 0.001, 0.01, 0.1, 1, 10)" },
-    edits: { kind: "whole", min: 1, help: "use only this many edits (default: all)" },
+    lambda: { kind: "texts", placeholder: "N", defaultText: "0.001, 0.01, 0.1, 1, 10", help: "λ to try" },
+    edits: { kind: "whole", min: 1, defaultText: "all", help: "use only this many edits" },
     related: { kind: "whole", min: 0, default: 2, help: "related prompts of each edit" },
     unrelated: { kind: "whole", min: 0, default: 3, help: "unrelated prompts of each edit" },
     perEdit: { kind: "switch", help: "print the scores of each edit below each line" },
@@ -52,16 +58,19 @@ export const command: Command = defineCommand({
   ],
   async run(values) {
     const { seeds, seed: firstSeed, steps, cfgScale: guidance, batchSize, edits, related, unrelated } = values;
-    const lambdas = values.lambda.length === 0 ? [0.001, 0.01, 0.1, 1, 10] : values.lambda.map(positive);
-    const all = parseEditCases(await Deno.readTextFile(values.cases), values.cases);
+    const lambdas = values.lambda.length === 0
+      ? [0.001, 0.01, 0.1, 1, 10]
+      : values.lambda.map((text) => parseNumber(text, "--lambda", lambdaRange));
+    const all = parseEditCases(await readTextOf(values.cases, "--cases"), values.cases);
     const cases = limitCases(all, { edits, related, unrelated });
+    await checkJsonFile(values.json, values);
     using interrupt = onInterrupt();
     using pipe = await openPipeline(values);
     using clip = await CLIPModel.fromPretrained(values.clip, { gpu: pipe.gpu });
     const total = picturesOfGrid(cases, { lambdas: lambdas.length, seeds });
-    console.log(`${cases.length} edits, ${total} pictures of ${steps} steps, guidance ${guidance}\n\n${tableHead}`);
+    say(`${cases.length} edits, ${total} pictures of ${steps} steps, guidance ${guidance}\n\n${tableHead}`);
     const start = performance.now();
-    using bar = showProgress("drawing", { total });
+    using bar = showProgress("drawing", { total, unit: "picture" });
     const evaluations = await evaluateEdits(pipe, clip, cases, {
       lambdas,
       seeds,
@@ -72,29 +81,22 @@ export const command: Command = defineCommand({
       signal: interrupt.signal,
       onDrawn: (count) => bar.advance(count),
       onEvaluation(evaluation) {
-        console.log(tableLine(evaluation));
+        say(tableLine(evaluation));
         if (!values.perEdit) return;
         evaluation.perEdit.forEach((scores, i) =>
-          console.log(`${"".padEnd(nameWidth)} ${cells(scores).padEnd(cellsWidth)}  ${cases[i].destination}`)
+          say(`${"".padEnd(nameWidth)} ${cells(scores).padEnd(cellsWidth)}  ${cases[i].destination}`)
         );
       },
     });
     const seconds = (performance.now() - start) / 1000;
-    console.log(`\n${seconds.toFixed(0)} s, ${(seconds / total).toFixed(2)} s a picture`);
-    if (values.json === undefined) return;
+    say(`\n${seconds.toFixed(0)} s, ${(seconds / total).toFixed(2)} s a picture`);
     const settings = { model: values.model, clip: values.clip, cases, seeds, firstSeed, steps, guidance };
-    await Deno.writeTextFile(values.json, JSON.stringify({ settings, evaluations }, null, 2) + "\n");
-    console.log(values.json);
+    await giveJson(values.json, { settings, evaluations });
   },
 });
 
-function positive(text: string): number {
-  const number = Number(text);
-  if (text.trim() !== "" && Number.isFinite(number) && number > 0) return number;
-  throw new ArgumentError(`Cannot use --lambda ${JSON.stringify(text)}: it takes a number above 0`, {
-    argument: "--lambda",
-  });
-}
+/** The λ that --lambda takes. */
+const lambdaRange = { kind: "number", above: 0, takes: "a number above 0" } as const;
 
 const columns = ["efficacy", "generality", "specificity", "unseen"] as const;
 const nameWidth = 20, columnWidth = 13, cellsWidth = 4 * (columnWidth + 1) + 5;

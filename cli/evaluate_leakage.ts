@@ -5,7 +5,10 @@ import { type Command, defineCommand } from "./command.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
+import { checkJsonFile, giveJson } from "./json_file.ts";
+import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
+import { promptLines } from "./prompts.ts";
 
 /** `bluerose evaluate leakage`: predicted against actual change of many prompts. */
 export const command: Command = defineCommand({
@@ -21,12 +24,14 @@ export const command: Command = defineCommand({
     source: { kind: "text", default: "A pack of roses", help: "source prompt of the edit" },
     destination: { kind: "text", default: "A pack of blue roses", help: "destination prompt of the edit" },
     lambda: { kind: "number", default: 0.1, above: 0, help: "regularization λ of the edit: larger values change less" },
-    preserve: { kind: "texts", help: "prompt to preserve; may be given several times" },
+    preserve: { kind: "texts", help: "prompt that the edit should not change" },
     prompts: {
       kind: "text",
       placeholder: "FILE",
       default: `${pocket}/evaluation/prompts.txt`,
-      help: "prompts, one per line",
+      defaultText: "the embedded model's",
+      help: "text file with one prompt per line",
+      access: { kind: "read", purpose: "read the prompts" },
     },
   },
   examples: [
@@ -38,16 +43,16 @@ export const command: Command = defineCommand({
   ],
   async run(values) {
     const { source, destination, lambda: lamb, preserve, seeds, seed: firstSeed, steps, batchSize } = values;
-    const prompts = [...new Set((await Deno.readTextFile(values.prompts)).split("\n").map((line) => line.trim()))]
-      .filter((line) => line !== "");
+    const prompts = [...new Set(await promptLines(values.prompts, "--prompts"))];
+    await checkJsonFile(values.json, values);
     using interrupt = onInterrupt();
     using pipe = await openPipeline(values);
     using edit = await ModelEdit.solve([{ source, destination }], { lamb, preserve }, pipe);
     const total = 2 * seeds * prompts.length;
-    console.log(
+    say(
       `${source} -> ${destination}, λ ${lamb}: ${prompts.length} prompts, ${total} pictures of ${steps} steps`,
     );
-    using bar = showProgress("drawing", { total });
+    using bar = showProgress("drawing", { total, unit: "picture" });
     const { changes, rankCorrelation, seedAgreement } = await evaluateLeakage(pipe, edit, prompts, {
       seeds,
       firstSeed,
@@ -61,24 +66,19 @@ export const command: Command = defineCommand({
       ranks(changes.map((change) => -change[key]))
     );
     const width = Math.max(...prompts.map((prompt) => prompt.length), 6);
-    console.log(`\n${"prompt".padEnd(width)}  predicted  rank    drawn  rank`);
+    say(`\n${"prompt".padEnd(width)}  predicted  rank    drawn  rank`);
     for (const i of [...changes.keys()].sort((a, b) => changes[b].drawn - changes[a].drawn)) {
       const { prompt, predicted, drawn } = changes[i];
       const prediction = [predicted.toFixed(4).padStart(9), String(predictedRanks[i]).padStart(4)];
-      console.log(
+      say(
         [prompt.padEnd(width), ...prediction, drawn.toFixed(2).padStart(7), String(drawnRanks[i]).padStart(4)].join(
           "  ",
         ),
       );
     }
-    console.log(`\nrank correlation (Spearman) ${rankCorrelation.toFixed(3)} over ${changes.length} prompts`);
-    if (seeds > 1) console.log(`the drawn changes of two seeds correlate with ${seedAgreement.toFixed(3)}`);
-    if (values.json === undefined) return;
+    say(`\nrank correlation (Spearman) ${rankCorrelation.toFixed(3)} over ${changes.length} prompts`);
+    if (seeds > 1) say(`the drawn changes of two seeds correlate with ${seedAgreement.toFixed(3)}`);
     const settings = { source, destination, lamb, preserve, seeds, firstSeed, steps, guidance: values.cfgScale };
-    await Deno.writeTextFile(
-      values.json,
-      JSON.stringify({ settings, rankCorrelation, seedAgreement, changes }, null, 2) + "\n",
-    );
-    console.log(values.json);
+    await giveJson(values.json, { settings, rankCorrelation, seedAgreement, changes });
   },
 });

@@ -3,9 +3,11 @@
  *
  * @module
  */
-import type { Flags } from "./arguments.ts";
+import type { Flags } from "./flag_types.ts";
 import { embeddedFolder, embeddedModel } from "./embedded_model.ts";
 import { modelFlags } from "./flags.ts";
+import { overwriteFlag } from "./files.ts";
+import { jsonFlag } from "./json_file.ts";
 
 /** Folder of the embedded model. */
 export const pocket: string = embeddedFolder;
@@ -32,5 +34,6 @@ export const evaluationFlags = {
     help: "classifier-free guidance scale; 1 or less disables it",
   },
   batchSize: { kind: "whole", default: 16, min: 1, group: "Drawing", help: "pictures per batch" },
-  json: { kind: "text", placeholder: "FILE", help: "write all figures as JSON" },
+  overwrite: overwriteFlag,
+  json: jsonFlag,
 } as const satisfies Flags;

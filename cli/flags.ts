@@ -4,7 +4,7 @@
  * @module
  */
 import { SAMPLER_NAMES } from "../schedulers/mod.ts";
-import type { Flags, Values } from "./arguments.ts";
+import type { Flags, Values } from "./flag_types.ts";
 
 /** Flags that select a model and its adapters. */
 export const modelFlags = {
@@ -17,13 +17,14 @@ export const modelFlags = {
     help: "model folder in diffusers' layout, .safetensors file, or OWNER/NAME on the Hugging Face hub",
   },
   variant: { kind: "text", group: "Model", help: 'variant of the weight files; "fp16" for half precision' },
-  revision: { kind: "text", group: "Model", help: "branch, tag or commit on the hub (default: main)" },
+  revision: { kind: "text", group: "Model", defaultText: "main", help: "branch, tag or commit on the hub" },
   offline: { kind: "switch", group: "Model", help: "use only files in the hub's cache; make no network requests" },
   tokenizer: {
     kind: "text",
     placeholder: "DIR",
     group: "Model",
-    help: "tokenizer for a single file: a folder with vocab.json and merges.txt (default: downloaded from the hub)",
+    defaultText: "downloaded from the hub",
+    help: "tokenizer for a single file: a folder with vocab.json and merges.txt",
   },
   activations: {
     kind: "text",
@@ -67,7 +68,8 @@ export const samplingFlags = {
     min: 8,
     multipleOf: 8,
     group: "Sampling",
-    help: "width in pixels (default: the size that the model was trained on)",
+    defaultText: "the size that the model was trained on",
+    help: "width in pixels",
   },
   height: {
     kind: "whole",
@@ -75,7 +77,8 @@ export const samplingFlags = {
     min: 8,
     multipleOf: 8,
     group: "Sampling",
-    help: "height in pixels (default: the size that the model was trained on)",
+    defaultText: "the size that the model was trained on",
+    help: "height in pixels",
   },
   steps: { kind: "whole", default: 20, min: 1, group: "Sampling", help: "number of denoising steps" },
   cfgScale: {
@@ -91,20 +94,29 @@ export const samplingFlags = {
     group: "Sampling",
     help: `sampler: ${
       SAMPLER_NAMES.filter((name) => !name.endsWith(" karras")).join(", ")
-    }; most also with Karras sigmas, as in "dpm++2m karras" (default: from the model's configuration)`,
+    }; most also with Karras sigmas, as in "dpm++2m karras"`,
+    defaultText: "the model's own",
   },
   seed: {
-    kind: "whole",
+    kind: "seed",
     alias: "s",
-    default: 42,
+    default: 42n,
     group: "Sampling",
-    help: "seed of the first picture; further pictures use the seeds that follow",
+    help: "seed of the first picture, 0 to 2^64 - 1; further pictures use the seeds that follow; -1 draws one",
+  },
+  batchSize: {
+    kind: "whole",
+    default: 4,
+    min: 1,
+    group: "Sampling",
+    help: "pictures that are drawn at once; more need more memory; it does not change the pictures",
   },
   clipSkip: {
     kind: "whole",
     default: 0,
     min: 0,
     group: "Sampling",
+    defaultText: "0, as diffusers; A1111's clip skip is one more",
     help: "number of final text encoder layers to skip",
   },
   vaeTiling: { kind: "switch", group: "Sampling", help: "decode large pictures in tiles, which needs less memory" },

@@ -1,12 +1,18 @@
 import { pictureGrid } from "../pipeline/image/picture_grid.ts";
-import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
-import { generationText } from "../pipeline/image/generation_text.ts";
-import { ModelEdit } from "../pipeline/editing/model_edit.ts";
+import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
+import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
+import { captionedGrid } from "./captioned_grid.ts";
+import { type Command, defineCommand } from "./command.ts";
 import { drawPrompts, previewOf, recordOf } from "./draw_prompts.ts";
+import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
+import { overwriteFlag } from "./files.ts";
+import { followingSeed } from "./flag_values.ts";
 import { modelFlags, previewFlags, samplingFlags } from "./flags.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
-import { type Command, defineCommand } from "./command.ts";
+import { checkPattern, FreeNames, patternNames } from "./output_names.ts";
+import { say, sayJson } from "./printer.ts";
+import { promptFlags, requiredPrompts } from "./prompts.ts";
 
 /** `bluerose generate`: draws prompts, one file per picture. */
 export const command: Command = defineCommand({
@@ -15,25 +21,30 @@ export const command: Command = defineCommand({
   usage: "-m MODEL -p PROMPT [flags]",
   details:
     "Draws each prompt --batch-count times, with consecutive seeds from --seed on. PNG files store prompt, seed, sampler, model, LoRAs and edits " +
-    "as text. Several pictures get numbered file names; --grid puts them into one file. " +
-    "Textual inversions are applied first, then LoRAs, then edits.",
+    'as text. Several pictures get numbered names, or those of a pattern: -o "{prompt}_{seed}.png". Files that exist are kept, unless --overwrite is given. ' +
+    "--grid puts all pictures into one file. Textual inversions are applied first, then LoRAs, then edits.",
   flags: {
+    ...promptFlags,
     ...modelFlags,
-    prompt: { kind: "texts", alias: "p", required: true, help: "prompt to draw" },
     output: {
       kind: "text",
       alias: "o",
       default: "output.png",
       placeholder: "FILE",
-      help: "picture file to write (.png or .jpg)",
+      group: "Output",
+      help: "picture file to write (.png or .jpg); {seed}, {index} and {prompt} in its name are filled in",
+      access: { kind: "write", purpose: "write the pictures" },
     },
-    batchCount: { kind: "whole", alias: "b", default: 1, min: 1, help: "pictures per prompt" },
-    grid: { kind: "switch", help: "write all pictures into one file, as a grid" },
-    edit: {
-      kind: "texts",
-      placeholder: "FILE",
-      help: "edit to apply (a file from bluerose edit --save-edit)",
+    batchCount: { kind: "whole", alias: "b", default: 1, min: 1, group: "Output", help: "pictures per prompt" },
+    grid: { kind: "switch", group: "Output", help: "write all pictures into one file, as a grid with captions" },
+    captions: {
+      kind: "switch",
+      default: true,
+      group: "Output",
+      help: "write prompts, seeds and edits beside the pictures of a grid",
     },
+    overwrite: overwriteFlag,
+    edit: editFlag,
     ...samplingFlags,
     ...previewFlags,
   },
@@ -42,6 +53,10 @@ export const command: Command = defineCommand({
     {
       line: 'generate -m models/pocket -p "a cat" -p "a rose" -b 4 -o many.png',
       says: "eight pictures: many_1.png … many_8.png",
+    },
+    {
+      line: 'generate -m models/pocket --prompts-file prompts.txt -o "{prompt}_{seed}.png" --seed -1',
+      says: "the prompts of a file, from a random seed, named by prompt and seed",
     },
     {
       line:
@@ -54,38 +69,65 @@ export const command: Command = defineCommand({
     },
   ],
   async run(values) {
-    const { prompt, output, batchCount, seed } = values;
+    const { output, batchCount, seed } = values;
     const format = formatOfPath(output);
+    checkPattern(output);
     const preview = previewOf(values);
+    parseEdits(values.edit);
+    const asked = await requiredPrompts(values);
+    const wanted = asked.flatMap((prompt) =>
+      Array.from({ length: batchCount }, (_, i) => ({ prompt, seed: followingSeed(seed, i) }))
+    );
+    const paths = patternNames(output, values.grid ? [{ prompt: asked[0], seed }] : wanted);
+    const names = new FreeNames(values);
+    const start = performance.now();
     using interrupt = onInterrupt();
-    using pipe = await openPipeline(values);
+    using owned = new DisposableStack();
+    const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
-    for (const path of values.edit) pipe.edits.push(await ModelEdit.load(path, pipe));
-    const prompts = prompt.flatMap((text) => Array<string>(batchCount).fill(text));
-    const seeds = prompts.map((_, i) => seed + i % batchCount);
-    const pictures = await drawPrompts(pipe, prompts, seeds, values, { signal: interrupt.signal, preview });
+    for (const edit of await pushEdits(pipe, values.edit)) owned.use(edit);
     const record = await recordOf(pipe, values);
-    const write = async (path: string, picture: Picture, text: Record<string, string>) => {
-      await Deno.writeFile(path, await encodePicture(picture, format, { text }));
-      console.log(path);
+    const written: { path: string; prompt: string; seed: bigint }[] = [];
+    const write = async (path: string, picture: Picture | JimpImage, text: Record<string, string>) => {
+      const free = await names.take(path);
+      await Deno.writeFile(free, await encodePicture(picture, format, { text }));
+      say(free);
+      return free;
     };
+    const drawStart = performance.now();
+    const pictures = await drawPrompts(
+      pipe,
+      wanted.map(({ prompt }) => prompt),
+      wanted.map(({ seed }) => seed),
+      values,
+      {
+        signal: interrupt.signal,
+        preview,
+        onPicture: async (picture, i) => {
+          if (values.grid) return;
+          const path = await write(paths[i], picture, generationText({ ...record, ...wanted[i] }));
+          written.push({ path, ...wanted[i] });
+        },
+      },
+    );
     if (values.grid) {
-      const text = generationText({ ...record, prompt: prompt.join("\n"), seed });
-      const drawn = prompts.map((prompt, i) => ({ prompt, seed: seeds[i] }));
-      await write(output, pictureGrid(pictures, { columns: gridColumns(prompt.length, batchCount) }), {
+      const text = generationText({ ...record, prompt: asked.join("\n"), seed });
+      const drawn = wanted.map(({ prompt, seed }) => ({ prompt, seed: seedForJson(seed) }));
+      const columns = asked.length > 1 && batchCount > 1 ? batchCount : undefined;
+      const grid = values.captions
+        ? await captionedGrid(pictures, wanted, { columns, edits: record.edits })
+        : pictureGrid(pictures, { columns });
+      const path = await write(paths[0], grid, {
         ...text,
         bluerose: JSON.stringify({ ...JSON.parse(text.bluerose), pictures: drawn }),
       });
-      return;
+      written.push(...wanted.map((each) => ({ path, ...each })));
     }
-    for (const [i, picture] of pictures.entries()) {
-      const path = pictures.length === 1 ? output : output.replace(/(\.[^.]+)$/, `_${i + 1}$1`);
-      await write(path, picture, generationText({ ...record, prompt: prompts[i], seed: seeds[i] }));
-    }
+    sayJson({
+      pictures: written,
+      settings: record,
+      device: pipe.gpu.info.name,
+      timings: { loadMs: drawStart - start, drawMs: performance.now() - drawStart },
+    });
   },
 });
-
-/** A row for each prompt, or a square where there is only one. */
-function gridColumns(prompts: number, batchCount: number): number | undefined {
-  return prompts > 1 && batchCount > 1 ? batchCount : undefined;
-}

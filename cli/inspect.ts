@@ -9,6 +9,7 @@ import {
 } from "../pipeline/inspection.ts";
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { type Command, defineCommand } from "./command.ts";
+import { printMode, say, sayJson } from "./printer.ts";
 
 /** `bluerose inspect`: describes model files and lists what keeps them from loading. */
 export const command: Command = defineCommand({
@@ -19,19 +20,24 @@ export const command: Command = defineCommand({
     "Reads configurations and headers, not weights, and needs no GPU. Folders: pipelines in diffusers' layout, their components, CLIP models. " +
     "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG files, for the text stored in them. " +
     "The exit code is 1 when something would not load.",
-  positionals: { placeholder: "DIR|FILE", min: 1, max: Infinity },
+  positionals: {
+    placeholder: "DIR|FILE",
+    min: 1,
+    max: Infinity,
+    access: { kind: "read", purpose: "read what is to be described" },
+  },
   flags: {
     variant: { kind: "text", help: 'variant of the weight files; "fp16" for half precision' },
-    json: { kind: "switch", help: "print JSON instead of text" },
   },
   examples: [
     { line: "inspect models/pocket", says: "the embedded model, component by component" },
     { line: "inspect downloads/*.safetensors --json", says: "machine-readable descriptions" },
   ],
-  async run({ variant, json }, { positionals }) {
+  async run({ variant }, { positionals }) {
     const inspections: Inspection[] = [];
     for (const path of positionals) inspections.push(await inspect(path, variant));
-    console.log(json ? JSON.stringify(inspections, null, 2) : inspections.map(report).join("\n\n"));
+    if (printMode().json) sayJson(inspections);
+    else say(inspections.map(report).join("\n\n"));
     const broken = inspections.filter((inspection) => problemsOf(inspection).length > 0);
     if (broken.length === 0) return;
     throw new CheckpointError(

@@ -4,12 +4,18 @@
  *
  * @module
  */
-import { ArgumentError } from "./arguments.ts";
+import { ArgumentError } from "./argument_error.ts";
 import type { Command } from "./command.ts";
+import { failureText } from "./failure.ts";
+import { twoColumns } from "./help.ts";
+import { nearest } from "./nearest.ts";
+import { complain, print } from "./printer.ts";
+import { terminalWidth, wrap } from "./terminal.ts";
+import { versionLine } from "./version.ts";
+import { enterUsersFolder } from "./working_folder.ts";
 
 export type { Command } from "./command.ts";
-import { environmentVariable } from "./environment.ts";
-import { nearest } from "./nearest.ts";
+export type { Flag, Flags, NumberFlag, SeedFlag, SwitchFlag, TextFlag, TextsFlag } from "./flag_types.ts";
 
 /** An entry of the command table. */
 export interface CommandEntry {
@@ -25,7 +31,7 @@ export interface CommandEntry {
  * All commands, in the order of the help. They are loaded when called, so that the help prints
  * without loading them.
  */
-const commands: readonly CommandEntry[] = [
+export const commands: readonly CommandEntry[] = [
   { name: "demo", summary: "edit the embedded model and draw before and after", load: () => import("./demo.ts") },
   { name: "generate", summary: "draw pictures from prompts", load: () => import("./generate.ts") },
   {
@@ -64,72 +70,69 @@ const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
  */
 export async function main(args: readonly string[], table: readonly CommandEntry[] = commands): Promise<number> {
   const [name, ...rest] = args;
-  if (name === undefined || name === "--help" || name === "-h" || (name === "help" && rest.length === 0)) {
-    console.log(help(table));
+  const isHelp = name === "help" || name === "--help" || name === "-h";
+  if (name === undefined || (isHelp && rest.length === 0)) {
+    print(help(table));
     return name === undefined ? exitCodes.misused : exitCodes.done;
   }
-  if (name === "--version" || name === "-v") {
-    console.log(await version());
+  if (name === "--version" || name === "-v" || name === "-V" || name === "version") {
+    print(versionLine());
     return exitCodes.done;
   }
-  const wanted = name === "help" ? rest[0] : name;
+  const wanted = isHelp ? rest[0] : name;
   const entry = table.find((each) => each.name === wanted);
   if (entry === undefined) {
-    const meant = nearest(wanted, table.map((each) => each.name));
-    const advice = meant === undefined ? "bluerose --help lists the commands" : `did you mean bluerose ${meant}?`;
-    console.error(`bluerose: Cannot run "${wanted}" as there is no such command: ${advice}`);
+    complain(`bluerose: ${unknownCommand(wanted, table)}`);
     return exitCodes.misused;
   }
   try {
     const { command } = await entry.load();
-    await command.call(name === "help" ? ["--help"] : rest);
+    // "help sweep run" asks for the help of "sweep run".
+    await command.call(isHelp ? [...rest.slice(1).filter((word) => !word.startsWith("-")), "--help"] : rest);
     return exitCodes.done;
   } catch (error) {
     if (error instanceof ArgumentError) {
-      console.error(`bluerose ${entry.name}: ${error.message}\nbluerose ${entry.name} --help shows all flags.`);
+      complain(`bluerose ${entry.name}: ${error.message}\nbluerose ${entry.name} --help shows all flags.`);
       return exitCodes.misused;
     }
     if (error instanceof DOMException && error.name === "AbortError") {
-      console.error(`bluerose ${entry.name}: interrupted`);
+      complain(`bluerose ${entry.name}: interrupted`);
       return exitCodes.interrupted;
     }
-    console.error(`bluerose ${entry.name}: ${errorText(error)}`);
+    complain(`bluerose ${entry.name}: ${failureText(error, `bluerose ${entry.name}`)}`);
     return exitCodes.failed;
   }
 }
 
+function unknownCommand(wanted: string, table: readonly CommandEntry[]): string {
+  if (wanted.startsWith("-")) {
+    return `Cannot use ${wanted} before the command: flags follow it, as in bluerose generate ${wanted}`;
+  }
+  const meant = nearest(wanted, table.map((each) => each.name));
+  const advice = meant === undefined ? "bluerose --help lists the commands" : `did you mean bluerose ${meant}?`;
+  return `Cannot run "${wanted}" as there is no such command: ${advice}`;
+}
+
 function help(table: readonly CommandEntry[]): string {
-  const width = Math.max(0, ...table.map(({ name }) => name.length));
+  const width = terminalWidth();
   return [
-    "Blue Rose edits the implicit assumptions of a text-to-image model, and draws with the edited model.",
-    "",
-    'Asked for roses, a model draws red ones. An edit from "a pack of roses" to "a pack of blue roses" changes that for',
-    "all prompts with roses and leaves other prompts nearly unchanged. It takes milliseconds and no training.",
+    ...wrap(
+      "Blue Rose edits the implicit assumptions of a text-to-image model, and draws with the edited model.\n\n" +
+        'Asked for roses, a model draws red ones. An edit from "a pack of roses" to "a pack of blue roses" changes that ' +
+        "for all prompts with roses and leaves other prompts nearly unchanged. It takes milliseconds and no training.",
+      width,
+    ),
     "",
     "Usage: bluerose COMMAND [flags]",
     "",
     "Commands:",
-    ...table.map(({ name, summary }) => `  ${name.padEnd(width)}  ${summary}`),
+    twoColumns(table.map(({ name, summary }) => [name, summary]), width),
     "",
-    "bluerose COMMAND --help shows the flags of a command, with examples.",
+    ...wrap("bluerose COMMAND --help shows the flags of a command, with examples.", width),
   ].join("\n");
 }
 
-/**
- * The text for an error: the message of this library's own error classes, the stack of all others.
- * BLUEROSE_TRACE shows the stack always.
- */
-function errorText(error: unknown): string {
-  if (!(error instanceof Error)) return String(error);
-  const isUnexpected = ["Error", "TypeError", "ReferenceError", "RangeError", "SyntaxError"].includes(error.name);
-  return isUnexpected || environmentVariable("BLUEROSE_TRACE") !== undefined
-    ? error.stack ?? error.message
-    : `${error.name}: ${error.message}`;
+if (import.meta.main) {
+  enterUsersFolder();
+  Deno.exit(await main(Deno.args));
 }
-
-async function version(): Promise<string> {
-  const { default: config } = await import("../deno.json", { with: { type: "json" } });
-  return `bluerose ${config.version}, Deno ${Deno.version.deno}`;
-}
-
-if (import.meta.main) Deno.exit(await main(Deno.args));

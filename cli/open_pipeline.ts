@@ -1,10 +1,12 @@
 import { isPickle } from "../pipeline/checkpoint/source/pickle.ts";
 import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { samplerByName } from "../schedulers/mod.ts";
-import { ArgumentError } from "./arguments.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
 import type { ModelValues, SamplingValues } from "./flags.ts";
+import { rememberDevice } from "./failure.ts";
 import { showProgress } from "./progress.ts";
+import { parseWeightedFile } from "./weighted_file.ts";
 
 /**
  * Opens a model with its LoRAs and textual inversions. Shows a progress bar on a terminal.
@@ -13,8 +15,9 @@ import { showProgress } from "./progress.ts";
  */
 export async function openPipeline(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
   // before the model, so that a typing error costs no download
-  const loras = values.lora.map(parseLora);
+  const loras = values.lora.map((text) => parseWeightedFile(text, "--lora", "FILE[:WEIGHT]"));
   const pipe = await openModel(values);
+  rememberDevice(pipe.gpu.info.name);
   try {
     // Before any edit: edits are solved for the outputs of the text encoder with its adapters.
     for (const path of values.textualInversion) await pipe.loadTextualInversion(path);
@@ -54,17 +57,6 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
     safetyChecker,
     ...common,
   });
-}
-
-/** Parses FILE or FILE:WEIGHT. The default weight is 1. */
-function parseLora(text: string): { path: string; weight: number } {
-  const [, path, digits] = /^(.+?)(?::([+-]?(?:\d+\.?\d*|\.\d+)))?$/.exec(text) ?? [];
-  if (path === undefined) {
-    throw new ArgumentError("Cannot use --lora without a file: write --lora FILE or --lora FILE:WEIGHT", {
-      argument: "--lora",
-    });
-  }
-  return { path, weight: digits === undefined ? 1 : Number(digits) };
 }
 
 /** Applies the flags that configure a pipeline rather than a single call. */

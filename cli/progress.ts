@@ -1,44 +1,90 @@
 /**
- * Progress bars on a terminal; no output where standard error is not one.
+ * Progress on standard error: a bar on a terminal, a few lines elsewhere.
  *
  * @module
  */
 import cliProgress from "cli-progress";
+import type { Gpu } from "../engine/gpu.ts";
+import { printMode } from "./printer.ts";
+import { printable } from "./terminal.ts";
 
-/** A progress bar. Disposing it stops the updates and leaves the line on the terminal. */
+/** A progress display. Disposing it stops the updates and leaves the line on the terminal. */
 export interface Progress extends Disposable {
   /** Adds `by` finished units; `note` replaces the text at the end of the line. */
   advance(by?: number, note?: string): void;
   /** Sets the number of finished units, and optionally a new total. */
   set(done: number, options?: { total?: number; note?: string }): void;
+  /** Shows a remark at once, such as "compiling", until the next change. */
+  remark(text: string): void;
 }
 
+/** How far a work is. */
+export interface ProgressState {
+  readonly done: number;
+  readonly total: number;
+  /** Since the start. */
+  readonly elapsedMs: number;
+}
+
+/** Where no terminal is, a line is written this often, and at the end of works that take longer. */
+const lineEveryMs = 10_000;
+
 /**
- * Shows a bar on standard error for `total` units of work; does nothing if that is not a terminal.
+ * Shows the progress of `total` units of work: done of total, rate, elapsed and remaining time.
+ * Writes a bar if standard error is a terminal, else a line every ten seconds; nothing with --quiet.
  *
  * @example
  * ```ts
- * using progress = showProgress("drawing", { total: steps });
+ * using progress = showProgress("drawing", { total: steps, unit: "it" });
  * for (const step of plan) {
  *   await draw(step);
  *   progress.advance();
  * }
  * ```
  */
-export function showProgress(
-  label: string,
-  options: { total: number; unit?: "count" | "bytes" },
-): Progress {
-  const { total, unit = "count" } = options;
-  if (!Deno.stderr.isTerminal()) return { advance() {}, set() {}, [Symbol.dispose]() {} };
+export function showProgress(label: string, options: { total: number; unit?: "it" | "picture" | "bytes" }): Progress {
+  if (printMode().quiet) return { advance() {}, set() {}, remark() {}, [Symbol.dispose]() {} };
+  return Deno.stderr.isTerminal() ? bar(label, options) : lines(label, options);
+}
 
-  const amount = (value: number): string => unit === "bytes" ? megabytes(value) : String(value);
+/** Says "compiling" on a progress display whenever the device compiles a kernel. */
+export function remarkCompiling(gpu: Gpu, progress: Progress): Disposable {
+  return gpu.onCompile(() => progress.remark("compiling kernels"));
+}
+
+/** "12/20, 3.4 it/s, 0:04 elapsed, 0:02 left" */
+export function progressText({ done, total, elapsedMs }: ProgressState, unit: "it" | "picture" | "bytes"): string {
+  const amount = unit === "bytes" ? `${megabytes(done)}/${megabytes(total)}` : `${done}/${total}`;
+  if (elapsedMs <= 0 || done <= 0) return amount;
+  const perSecond = 1000 * done / elapsedMs;
+  const rate = unit === "bytes"
+    ? `${megabytes(perSecond)}/s`
+    : perSecond >= 1
+    ? `${perSecond.toFixed(1)} ${unit}/s`
+    : `${(1 / perSecond).toFixed(1)} s/${unit}`;
+  const left = done >= total ? "" : `, ${clock((total - done) / perSecond)} left`;
+  return `${amount}, ${rate}, ${clock(elapsedMs / 1000)} elapsed${left}`;
+}
+
+/** Seconds as 0:07, 12:34 or 1:02:03. */
+function clock(seconds: number): string {
+  const whole = Math.round(seconds);
+  const [hours, minutes] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60];
+  const tail = String(whole % 60).padStart(2, "0");
+  return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
+}
+
+function bar(label: string, { total, unit = "it" }: { total: number; unit?: "it" | "picture" | "bytes" }): Progress {
+  const started = performance.now();
   const bar = new cliProgress.SingleBar({
     format: (_: unknown, state: { progress: number; value: number; total: number }, payload: { note: string }) => {
-      const width = 28;
+      const width = 20;
       const filled = Math.round(Math.min(1, state.progress) * width);
-      const ends = `${amount(state.value)}/${amount(state.total)}`;
-      return `${label.padEnd(16)} ${"█".repeat(filled)}${"░".repeat(width - filled)} ${ends}  ${payload.note}`
+      const text = progressText(
+        { done: state.value, total: state.total, elapsedMs: performance.now() - started },
+        unit,
+      );
+      return `${label.padEnd(10)} ${"█".repeat(filled)}${"░".repeat(width - filled)} ${text}  ${payload.note}`
         .trimEnd();
     },
     hideCursor: true,
@@ -47,17 +93,60 @@ export function showProgress(
   });
   bar.start(total, 0, { note: "" });
   return {
-    advance(by = 1, note) {
-      bar.increment(by, note === undefined ? {} : { note });
+    advance(by = 1, note = "") {
+      bar.increment(by, { note: printable(note) });
     },
     set(done, { total: newTotal, note } = {}) {
       if (newTotal !== undefined) bar.setTotal(newTotal);
-      bar.update(done, note === undefined ? {} : { note });
+      bar.update(done, note === undefined ? {} : { note: printable(note) });
+    },
+    remark(text) {
+      bar.update({ note: printable(text) });
+      bar.render(); // the work that follows may block the timer that draws the bar
     },
     [Symbol.dispose]() {
       bar.stop();
     },
   };
+}
+
+function lines(label: string, { total, unit = "it" }: { total: number; unit?: "it" | "picture" | "bytes" }): Progress {
+  const started = performance.now();
+  let state = { done: 0, total }, lastLine = started, lastDone = -1, remarked = "";
+  const write = () => {
+    lastLine = performance.now();
+    lastDone = state.done;
+    writeLine(`${label}: ${progressText({ ...state, elapsedMs: lastLine - started }, unit)}`);
+  };
+  const change = (next: { done: number; total: number }) => {
+    state = next;
+    if (performance.now() - lastLine >= lineEveryMs) write();
+  };
+  return {
+    advance(by = 1) {
+      change({ ...state, done: state.done + by });
+    },
+    set(done, options = {}) {
+      change({ done, total: options.total ?? state.total });
+    },
+    remark(text) {
+      if (text === remarked) return;
+      remarked = text;
+      writeLine(`${label}: ${text}`);
+    },
+    [Symbol.dispose]() {
+      if (lastDone >= 0 && state.done !== lastDone) write();
+    },
+  };
+}
+
+/** Writes to standard error; a reader that has gone is no reason to stop the work. */
+function writeLine(text: string): void {
+  try {
+    Deno.stderr.writeSync(new TextEncoder().encode(`${printable(text)}\n`));
+  } catch {
+    // as above
+  }
 }
 
 function megabytes(bytes: number): string {

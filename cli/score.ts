@@ -5,6 +5,7 @@ import { decodePicture, type Picture } from "../pipeline/image/picture.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedClip, resolveModel } from "./embedded_model.ts";
+import { printMode, say, sayJson } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 
 /** The scores of one picture; `prompts` in the order of the command line. */
@@ -16,7 +17,8 @@ interface Score {
   readonly prompts: readonly { readonly prompt: string; readonly logit: number; readonly share: number }[];
 }
 
-const scoring = defineCommand({
+/** `bluerose score`: compares pictures with prompts. */
+export const command: Command = defineCommand({
   name: "score",
   summary: "rank prompts by how well they fit a picture",
   usage: "IMAGES… --prompts PROMPT… [flags]",
@@ -24,7 +26,13 @@ const scoring = defineCommand({
     "Compares pictures with prompts using a CLIP model. Each line shows a prompt's share (softmax over the given prompts),",
     "its logit (comparable between pictures) and the prompt; * marks the best.",
   ].join("\n"),
-  positionals: { placeholder: "IMAGES", min: 1, max: Infinity },
+  positionals: {
+    placeholder: "IMAGES",
+    min: 1,
+    max: Infinity,
+    access: { kind: "read", purpose: "read the pictures" },
+  },
+  rewrite: (args) => repeatFlag(args, "--prompts"),
   flags: {
     prompts: {
       kind: "texts",
@@ -41,7 +49,6 @@ const scoring = defineCommand({
       help: "CLIP model: a folder in transformers' layout",
     },
     variant: { kind: "text", help: 'variant of the weight files; "fp16" for half precision' },
-    json: { kind: "switch", help: "print JSON instead of the table" },
   },
   examples: [
     {
@@ -50,7 +57,7 @@ const scoring = defineCommand({
     },
     { line: 'score *.png --prompts "a cat" "a dog" --json', says: "machine-readable scores" },
   ],
-  async run({ prompts, model, variant, json }, { positionals }) {
+  async run({ prompts, model, variant }, { positionals }) {
     const pictures = await Promise.all(positionals.map(readPicture));
     using gpu = await openTunedGpu();
     using clip = await openClip(gpu, await resolveModel(model), variant);
@@ -58,12 +65,10 @@ const scoring = defineCommand({
     const scores = positionals.map((image, i) =>
       scoreOf(image, prompts, logits.subarray(i * prompts.length, (i + 1) * prompts.length))
     );
-    console.log(json ? JSON.stringify(scores, null, 2) : scores.map(table).join("\n\n"));
+    if (printMode().json) sayJson(scores);
+    else say(scores.map(table).join("\n\n"));
   },
 });
-
-/** `bluerose score`: compares pictures with prompts. */
-export const command: Command = { ...scoring, call: (args) => scoring.call(repeatFlag(args, "--prompts")) };
 
 /**
  * Rewrites `--flag A B` as `--flag A --flag B`: all arguments up to the next flag become values of

@@ -9,6 +9,7 @@ import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/pic
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { drawPrompts, recordOf } from "./draw_prompts.ts";
 import type { ModelValues, SamplingValues } from "./flags.ts";
+import { FreeNames } from "./output_names.ts";
 
 /** A prompt of the sheet, with an optional note such as "related". */
 export interface SheetPrompt {
@@ -20,21 +21,23 @@ export interface SheetPrompt {
  * Draws all prompts with one seed, applies the edit, draws them again and writes both side by side.
  * A PNG file also stores prompts, seed and edit as text.
  *
+ * @param wanted the file's name; a number is added where it is taken
  * @param options.edit applies the edit and returns the subtitle
+ * @returns the path of the file
  */
 export async function writeBeforeAfterSheet(
   pipe: StableDiffusionModelEditingPipeline,
-  path: string,
+  wanted: string,
   options: {
     prompts: readonly SheetPrompt[];
     title: string;
-    values: SamplingValues & ModelValues;
+    values: SamplingValues & ModelValues & { readonly overwrite: boolean };
     signal: AbortSignal;
     edit: () => Promise<string>;
   },
-): Promise<void> {
+): Promise<string> {
   const { prompts, title, values, signal, edit } = options;
-  const format = formatOfPath(path);
+  const format = formatOfPath(wanted);
   const draw = (label: string) =>
     drawPrompts(pipe, prompts.map(({ prompt }) => prompt), prompts.map(() => values.seed), values, { label, signal });
   const before = await draw("before");
@@ -44,7 +47,9 @@ export async function writeBeforeAfterSheet(
   const record = await recordOf(pipe, values);
   const text = generationText({ ...record, prompt: prompts.map(({ prompt }) => prompt).join("\n"), seed: values.seed });
   const bluerose = JSON.stringify({ ...JSON.parse(text.bluerose), sheet: { columns: ["before", "after"], prompts } });
+  const path = await new FreeNames(values).take(wanted);
   await Deno.writeFile(path, await encodePicture(sheet, format, { text: { ...text, bluerose } }));
+  return path;
 }
 
 /** Prompts beside each other at most; more stand below each other. */

@@ -1,8 +1,10 @@
 import { parsePlan, parseResults, SweepError } from "../pipeline/evaluation/sweep/files.ts";
 import { mergeResults, type SweepSummary } from "../pipeline/evaluation/sweep/merge.ts";
 import type { SweepPlan, SweepResult } from "../pipeline/evaluation/sweep/plan.ts";
-import { saveText } from "../pipeline/checkpoint/save.ts";
 import { type Command, defineCommand } from "./command.ts";
+import { bytesOf, overwriteFlag } from "./files.ts";
+import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
+import { say } from "./printer.ts";
 
 /** `bluerose sweep merge`: the paper's three measures, from the results of all shards. */
 export const command: Command = defineCommand({
@@ -13,17 +15,24 @@ export const command: Command = defineCommand({
     "As the paper defines them: efficacy, the share of the source prompt's pictures that CLIP finds closer to the destination than to the source; " +
     "generality, the same for related prompts; specificity, the share of unrelated prompts' pictures that stay closer to their own prompt. " +
     "F is the harmonic mean of generality and specificity. ± is the standard error over edits.",
-  positionals: { placeholder: "PLAN RESULTS…", min: 2, max: Infinity },
+  positionals: {
+    placeholder: "PLAN RESULTS…",
+    min: 2,
+    max: Infinity,
+    access: { kind: "read", purpose: "read the plan and the results" },
+  },
   flags: {
     partial: { kind: "switch", help: "summarize the results that exist, even if some are missing" },
-    json: { kind: "text", placeholder: "FILE", help: "write the figures as JSON, with the scores of each edit" },
+    overwrite: overwriteFlag,
+    json: { ...jsonFlag, help: `${jsonFlag.help}; as --json=FILE, or after the results` },
   },
   examples: [{ line: "sweep merge plan.json part*.jsonl", says: "all shards" }],
-  async run({ partial, json }, { positionals: [planPath, ...paths] }) {
-    const { plan, fingerprint } = await parsePlan(await Deno.readFile(planPath), planPath);
+  async run({ partial, json, overwrite }, { positionals: [planPath, ...paths] }) {
+    await checkJsonFile(json, { overwrite });
+    const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
     const results: SweepResult[] = [];
     for (const path of paths) {
-      results.push(...parseResults(await Deno.readFile(path), { path, plan, fingerprint }).results);
+      results.push(...parseResults(await bytesOf(path, "RESULTS"), { path, plan, fingerprint }).results);
     }
     const summary = mergeResults(plan, results);
     const { missing, planned, measures, f, edits } = summary;
@@ -33,11 +42,9 @@ export const command: Command = defineCommand({
         { path: planPath },
       );
     }
-    console.log(table(plan, summary) + (missing > 0 ? `\n${missing} pictures are missing` : ""));
-    if (json === undefined) return;
+    say(table(plan, summary) + (missing > 0 ? `\n${missing} pictures are missing` : ""));
     const document = { plan: planPath, method: plan.method, missing, measures, f, edits };
-    await saveText(json, JSON.stringify(document, null, 2) + "\n");
-    console.log(json);
+    await giveJson(json, document);
   },
 });
 

@@ -3,6 +3,8 @@ import { samplerByName } from "../schedulers/mod.ts";
 import { formatPlan, parseDataSet } from "../pipeline/evaluation/sweep/files.ts";
 import { planSweep, promptsOfRow } from "../pipeline/evaluation/sweep/plan.ts";
 import { type Command, defineCommand } from "./command.ts";
+import { overwriteFlag, readTextOf, refuseExisting } from "./files.ts";
+import { say, sayJson } from "./printer.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
 
 /** `bluerose sweep plan`: writes the jobs of a sweep. */
@@ -14,9 +16,23 @@ export const command: Command = defineCommand({
     "The data set is CSV in TIMED's format: old, new, positive1, gt1, …, negative1, gn1, …. Each row and seed makes one job, which draws the row's " +
     "source, related and unrelated prompts.",
   flags: {
-    data: { kind: "text", placeholder: "FILE.csv", required: true, help: "data set" },
-    output: { kind: "text", alias: "o", placeholder: "FILE", default: "plan.json", help: "where to write the plan" },
-    rows: { kind: "whole", min: 1, help: "use only this many rows (default: all)" },
+    data: {
+      kind: "text",
+      placeholder: "FILE.csv",
+      required: true,
+      help: "data set",
+      access: { kind: "read", purpose: "read the data set" },
+    },
+    output: {
+      kind: "text",
+      alias: "o",
+      placeholder: "FILE",
+      default: "plan.json",
+      help: "where to write the plan",
+      access: { kind: "write", purpose: "write the plan" },
+    },
+    overwrite: overwriteFlag,
+    rows: { kind: "whole", min: 1, defaultText: "all", help: "use only this many rows" },
     seeds: { kind: "whole", min: 1, default: 8, help: "pictures of each prompt" },
     seed: { kind: "whole", min: 0, default: 0, alias: "s", help: "seed of each prompt's first picture" },
     method: {
@@ -38,7 +54,7 @@ export const command: Command = defineCommand({
     },
     steps: { kind: "whole", default: 50, min: 1, help: "denoising steps" },
     cfgScale: { kind: "number", default: 7.5, min: 0, help: "classifier-free guidance scale; 1 or less disables it" },
-    samplingMethod: { kind: "text", placeholder: "NAME", help: "sampler (default: the model's own)" },
+    samplingMethod: { kind: "text", placeholder: "NAME", defaultText: "the model's own", help: "sampler" },
   },
   examples: [
     {
@@ -51,14 +67,16 @@ export const command: Command = defineCommand({
       says: "a small sweep",
     },
   ],
-  async run({ data, output, rows: limit, seeds, seed, ...settings }) {
+  async run({ data, output, rows: limit, seeds, seed, overwrite, ...settings }) {
     const { samplingMethod } = settings;
     // fails early for an unknown name
     if (samplingMethod !== undefined) samplerByName(samplingMethod);
-    const rows = parseDataSet(await Deno.readTextFile(data), data).slice(0, limit);
+    const rows = parseDataSet(await readTextOf(data, "--data"), data).slice(0, limit);
+    await refuseExisting(output, "--output", { overwrite });
     const plan = planSweep(rows, { seeds, firstSeed: seed }, settings);
     await saveText(output, formatPlan(plan));
     const pictures = rows.reduce((sum, row) => sum + promptsOfRow(row).length, 0) * seeds;
-    console.log(`${output}: ${rows.length} edits, ${plan.jobs.length} jobs, ${pictures} pictures`);
+    sayJson({ path: output, edits: rows.length, jobs: plan.jobs.length, pictures });
+    say(`${output}: ${rows.length} edits, ${plan.jobs.length} jobs, ${pictures} pictures`);
   },
 });

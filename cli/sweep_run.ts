@@ -3,11 +3,13 @@ import { jobsOfShard, pendingJobs, type SweepPlan, type SweepResult } from "../p
 import { runSweep, type ScoredPicture } from "../pipeline/evaluation/sweep/run.ts";
 import { encodePicture } from "../pipeline/image/picture.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
-import { ArgumentError } from "./arguments.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { onInterrupt } from "./interrupt.ts";
 import { openPipeline } from "./open_pipeline.ts";
+import { bytesOf } from "./files.ts";
+import { say, sayJson } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 
 /** `bluerose sweep run`: draws and scores one shard of a plan. */
@@ -18,7 +20,7 @@ export const command: Command = defineCommand({
   details:
     "Appends one line of JSON per picture, job by job. After an interruption, run it again with the same -o: it draws only what is missing. " +
     "The safety checker is not run, as the pictures are scored and not shown.",
-  positionals: { placeholder: "PLAN", min: 1, max: 1 },
+  positionals: { placeholder: "PLAN", min: 1, max: 1, access: { kind: "read", purpose: "read the plan" } },
   flags: {
     shard: { kind: "text", placeholder: "K/N", default: "1/1", help: "draw shard K of N, such as 2/8" },
     output: {
@@ -26,31 +28,41 @@ export const command: Command = defineCommand({
       alias: "o",
       placeholder: "FILE",
       default: "results.jsonl",
-      help: "where to write the results",
+      help: "file to append the results to",
+      access: { kind: "write", purpose: "write the results" },
     },
     batchSize: { kind: "whole", default: 8, min: 1, help: "pictures per batch" },
-    pictures: { kind: "text", placeholder: "DIR", help: "save the pictures in this folder" },
+    pictures: {
+      kind: "text",
+      placeholder: "DIR",
+      help: "save the pictures in this folder",
+      access: { kind: "write", purpose: "write the pictures" },
+    },
     offline: { kind: "switch", help: "use only the hub's cache, never the network" },
   },
   examples: [{ line: "sweep run plan.json --shard 2/8 -o part2.jsonl", says: "the second of eight shards" }],
   async run({ shard, output, batchSize, pictures, offline }, { positionals: [planPath] }) {
-    const { plan, fingerprint } = await parsePlan(await Deno.readFile(planPath), planPath);
+    const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
     const results = await readResume(output, { plan, fingerprint });
     const jobs = pendingJobs(plan, jobsOfShard(plan.jobs, parseShard(shard)), results);
     const total = jobs.reduce((sum, { prompts }) => sum + prompts.length, 0);
-    if (total === 0) return console.log(`${output}: complete, nothing to draw`);
+    if (total === 0) {
+      sayJson({ path: output, added: 0 });
+      return say(`${output}: complete, nothing to draw`);
+    }
     if (pictures !== undefined) await Deno.mkdir(pictures, { recursive: true });
     using interrupt = onInterrupt();
     using pipe = await openModel(plan, offline);
     using clip = await CLIPModel.fromPretrained(await resolveModel(plan.clip), { gpu: pipe.gpu });
-    using bar = showProgress("sweeping", { total });
+    using bar = showProgress("sweeping", { total, unit: "picture" });
     using file = await Deno.open(output, { append: true, create: true });
     const options = { batchSize, signal: interrupt.signal, onDrawn: (count: number) => bar.advance(count) };
     for await (const scored of runSweep(pipe, clip, { plan, fingerprint, jobs }, options)) {
       if (pictures !== undefined) await savePictures(pictures, scored);
       await writeAll(file, scored.map(({ result }) => formatResult(result)).join(""));
     }
-    console.log(`${output}: ${total} pictures added`);
+    sayJson({ path: output, added: total });
+    say(`${output}: ${total} pictures added`);
   },
 });
 

@@ -109,6 +109,16 @@ export class Gpu implements Disposable {
   }
 
   /**
+   * Calls `listener` before each kernel is compiled, with the kernel's name. A first picture compiles
+   * many kernels, which can take seconds. Disposing of the result ends the calls.
+   */
+  onCompile(listener: (kernel: string) => void): Disposable {
+    const { listeners } = this.context.pipelines;
+    listeners.add(listener);
+    return { [Symbol.dispose]: () => void listeners.delete(listener) };
+  }
+
+  /**
    * Times every dispatch of `body`, each in a compute pass of its own.
    *
    * @returns a row per kernel, slowest first

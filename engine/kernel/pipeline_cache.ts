@@ -45,6 +45,8 @@ export class PipelineCache {
   readonly #context: DeviceContext;
   readonly #compiled = new Map<Compilable, Map<string, CompiledKernel>>();
   readonly #layouts = new Map<string, NumberedLayout>();
+  /** Called with a kernel's name before it is compiled. */
+  readonly listeners: Set<(kernel: string) => void> = new Set();
   #nextId = 0;
 
   constructor(context: DeviceContext) {
@@ -81,6 +83,7 @@ export class PipelineCache {
   #compile(source: KernelSource, failed: () => void): CompiledKernel {
     const { device, paramsLayout } = this.#context;
     const { name, code, accesses } = source;
+    for (const listener of this.listeners) listener(name);
     const started = performance.now();
     const layout = this.#layout(accesses);
     const pipeline = this.#context.guarded(

@@ -9,7 +9,8 @@
 export interface GenerationRecord {
   readonly prompt: string;
   readonly negativePrompt: string;
-  readonly seed: number;
+  /** From 0 to 2⁶⁴ − 1. */
+  readonly seed: number | bigint;
   readonly steps: number;
   readonly cfgScale: number;
   /** The scheduler's class, or a sampler's name. */
@@ -66,5 +67,10 @@ export function generationText(record: GenerationRecord): Record<string, string>
     ...(negativePrompt === "" ? [] : [`Negative prompt: ${negativePrompt}`]),
     settings.map(([name, value]) => `${name}: ${value}`).join(", "),
   ].join("\n");
-  return { parameters, bluerose: JSON.stringify(record) };
+  return { parameters, bluerose: JSON.stringify({ ...record, seed: seedForJson(record.seed) }) };
+}
+
+/** A seed as JSON can carry it: a number up to 2⁵³ − 1, beyond it a text of its digits. */
+export function seedForJson(seed: number | bigint): number | string {
+  return seed <= Number.MAX_SAFE_INTEGER ? Number(seed) : String(seed);
 }

@@ -166,12 +166,16 @@ Deno.test("generate --grid lays all pictures into one file, a row for each promp
     "9",
     "--grid",
   ];
-  const { code, out, err } = await run(...args, "-o", path, ...quick);
+  const { code, out, err } = await run(...args, "--no-captions", "-o", path, ...quick);
   assertEquals([code, out, err], [0, `${path}\n`, ""]);
   const { width, height } = await decodePicture(await Deno.readFile(path));
   assertEquals([width, height], [2 * pocketSide, 3 * pocketSide]);
   const { pictures } = (await textOf(path)).record;
   assertEquals(pictures, ["a rose", "a cat", "a car"].flatMap((prompt) => [{ prompt, seed: 9 }, { prompt, seed: 10 }]));
+  const captioned = await run(...args, "-o", path, ...quick);
+  assertEquals(captioned.out, `${folder.path}/grid_1.png\n`, "the first grid is kept");
+  const sheet = await decodePicture(await Deno.readFile(`${folder.path}/grid_1.png`));
+  assert(sheet.width > width && sheet.height > height, "captions take room beside the pictures");
 });
 
 Deno.test("demo writes its sheet and says where", async () => {

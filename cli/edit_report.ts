@@ -1,0 +1,62 @@
+/**
+ * Reports of edits, in words and as JSON.
+ *
+ * @module
+ */
+import type { PredictedLeakage } from "../pipeline/editing/leakage.ts";
+import type { EditReport, ModelEdit } from "../pipeline/editing/model_edit.ts";
+
+/** One-line summary of an edit's report. */
+export function editLine({ ms, lamb, mergedRows, rank, precision, layers, relativeSize }: EditReport): string {
+  return `Edited in ${ms.toFixed(0)} ms: ${mergedRows} rows, rank ${rank}, ${precision}, lambda ${lamb}, ` +
+    `${layers.length} layers, relative size ${relativeSize.toFixed(3)}`;
+}
+
+/** The report of an edit as --json prints it. */
+export function editJson(report: EditReport): Record<string, unknown> {
+  const { alignments, ...figures } = report;
+  return {
+    ...figures,
+    alignments: alignments.map(({ source, destination, pairs }) => ({ source, destination, pairs })),
+  };
+}
+
+/** Size, accuracy, and the alignment of every pair. */
+export function reportText(edit: ModelEdit): string {
+  const { rows, mergedRows, rank, route, conditionEstimate, residual, limitedBy, alignments } = edit.report;
+  // Prefixed sentences align like the pairs themselves, behind the prefix.
+  const own = edit.recipe.pairs.flatMap((pair) => {
+    const destinations = typeof pair.destination === "string"
+      ? [pair.destination]
+      : pair.destination.map(({ prompt }) => prompt);
+    return destinations.map((destination) =>
+      alignments.find((each) => each.source === pair.source && each.destination === destination)
+    );
+  });
+  return [
+    `  ${rows} rows, ${mergedRows} after merging equal ones; rank ${rank}, solved by the ${route} system`,
+    `  condition estimate ${conditionEstimate.toExponential(1)}, residual ${
+      residual.toExponential(1)
+    }; accuracy limited by ${limitedBy}`,
+    ...own.filter((alignment) => alignment !== undefined).flatMap(({ source, destination, pairs }) => [
+      `  ${JSON.stringify(source)} -> ${JSON.stringify(destination)}`,
+      `    alignment: ${
+        pairs.map(({ sourceToken, destination, destinationToken }) =>
+          `${sourceToken} -> ${destination} ${destinationToken}`
+        ).join(", ")
+      }`,
+    ]),
+  ].join("\n");
+}
+
+/** A table of prompts and how much the edit moves them, largest first. */
+export function predictionsText(rows: readonly PredictedLeakage[]): string {
+  const width = Math.max(...rows.map(({ prompt }) => prompt.length), 6);
+  return [
+    `  ${"prompt".padEnd(width)}  moves   of the source's  nearest source`,
+    ...rows.toSorted((a, b) => b.leakage - a.leakage).map(({ prompt, leakage, share, nearest, warning }) =>
+      `  ${prompt.padEnd(width)}  ${leakage.toFixed(4)}  ${(100 * share).toFixed(0).padStart(11)} %   ` +
+      `${nearest.source} (${nearest.cosine.toFixed(2)})${warning ? "  will change" : ""}`
+    ),
+  ].join("\n");
+}

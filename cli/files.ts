@@ -1,0 +1,96 @@
+/**
+ * Files that flags name: read with messages that name the flag, and written without replacing others
+ * unless --overwrite says so.
+ *
+ * @module
+ */
+import { ArgumentError } from "./argument_error.ts";
+import type { Flags } from "./flag_types.ts";
+
+/** A file that a flag names cannot be read, or does not hold what it should. */
+export class InputError extends Error {
+  override name = "InputError";
+  /** The file. */
+  readonly path: string;
+
+  constructor(message: string, details: { path: string; cause?: unknown }) {
+    super(message, { cause: details.cause });
+    this.path = details.path;
+  }
+}
+
+/** The flag of commands that write files. */
+export const overwriteFlag = {
+  kind: "switch",
+  group: "Output",
+  help: "replace files that exist; without it, pictures get free, numbered names and other files are refused",
+} as const satisfies Flags[string];
+
+/**
+ * The text of a file that a flag names; `-` is standard input.
+ *
+ * @throws {InputError} where it cannot be read or is not UTF-8
+ */
+export async function readTextOf(path: string, flag: string): Promise<string> {
+  const bytes = await bytesOf(path, flag);
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch (cause) {
+    throw unreadable(path, flag, "it is not a text in UTF-8", cause);
+  }
+}
+
+/**
+ * The bytes of a file that a flag names; `-` is standard input.
+ *
+ * @throws {InputError} where it cannot be read
+ */
+export async function bytesOf(path: string, flag: string): Promise<Uint8Array<ArrayBuffer>> {
+  try {
+    if (path === "-") return new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer());
+    return await Deno.readFile(path);
+  } catch (cause) {
+    if (cause instanceof Deno.errors.NotCapable) throw cause;
+    throw unreadable(path, flag, reasonOf(cause), cause);
+  }
+}
+
+/** Why the system refuses a path, without Deno's additions. */
+export function reasonOf(cause: unknown): string {
+  if (cause instanceof Deno.errors.NotFound) return "there is no such file";
+  if (cause instanceof Deno.errors.IsADirectory) return "it is a folder";
+  if (cause instanceof Deno.errors.PermissionDenied) return "the system does not allow it";
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return /is a directory/i.test(message) ? "it is a folder" : message.replace(/ \(os error \d+\).*$/s, "");
+}
+
+function unreadable(path: string, flag: string, why: string, cause: unknown): InputError {
+  return new InputError(`Cannot read ${flag} ${JSON.stringify(path)} as ${why}`, { path, cause });
+}
+
+/** Whether a file or folder of this name exists. */
+export async function exists(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(() => true, () => false);
+}
+
+/** Whether nothing is lost by writing a file: there is none, or it is empty. */
+async function isFree(path: string): Promise<boolean> {
+  return await Deno.lstat(path).then(({ isFile, size }) => isFile && size === 0, () => true);
+}
+
+/**
+ * Refuses a file that exists, before any work is done. `flag` names it.
+ *
+ * @throws {ArgumentError} where it exists and may not be replaced
+ */
+export async function refuseExisting(
+  path: string | undefined,
+  flag: string,
+  { overwrite }: { overwrite: boolean },
+): Promise<void> {
+  if (path === undefined || path === "-" || overwrite || await isFree(path)) return;
+  throw new ArgumentError(
+    `Cannot write ${flag} ${JSON.stringify(path)} as it exists: choose another name, or add --overwrite`,
+    { argument: flag },
+  );
+}

@@ -1,0 +1,124 @@
+/**
+ * Declarations of command line flags, and the types of their values.
+ *
+ * @module
+ */
+import type { Access } from "./permissions.ts";
+
+interface Described {
+  /** A sentence for the help, without its default. */
+  readonly help: string;
+  /** Other names: one letter (`-p`) or more (`--prompts`). */
+  readonly alias?: string | readonly string[];
+  /** Stands for the value in the help, as in `--steps N`. */
+  readonly placeholder?: string;
+  /** Heading of the flag in the help. */
+  readonly group?: string;
+  /** What the help says of the default in place of the value itself. */
+  readonly defaultText?: string;
+}
+
+/** A flag with a text value. */
+export interface TextFlag extends Described {
+  readonly kind: "text";
+  readonly default?: string;
+  readonly required?: boolean;
+  /** The accepted texts. Default: any. */
+  readonly choices?: readonly string[];
+  /** The value of the flag when it is written without one. Default: a value is required. */
+  readonly bare?: string;
+  /** What the path is for, if the value is one; permission is asked for before the work. */
+  readonly access?: Access;
+}
+
+/** A flag that may be given several times, each with a text. */
+export interface TextsFlag extends Described {
+  readonly kind: "texts";
+  readonly default?: readonly string[];
+  readonly required?: boolean;
+  /** As {@linkcode TextFlag}'s. */
+  readonly access?: Access;
+}
+
+/** A flag with a number; `whole` accepts integers only. */
+export interface NumberFlag extends Described {
+  readonly kind: "number" | "whole";
+  readonly default?: number;
+  readonly required?: boolean;
+  /** Smallest accepted number. */
+  readonly min?: number;
+  /** Largest accepted number. */
+  readonly max?: number;
+  /** Exclusive lower bound. */
+  readonly above?: number;
+  /** Accepts only multiples of this. */
+  readonly multipleOf?: number;
+}
+
+/** A flag with a seed: 0 to 2⁶⁴ − 1, or -1 for a random one. */
+export interface SeedFlag extends Described {
+  readonly kind: "seed";
+  readonly default: bigint;
+}
+
+/** A flag without a value: `--name` turns it on, `--no-name` off. */
+export interface SwitchFlag extends Described {
+  readonly kind: "switch";
+  readonly default?: boolean;
+}
+
+/** A declared flag. */
+export type Flag = TextFlag | TextsFlag | NumberFlag | SeedFlag | SwitchFlag;
+
+/** Flags by their names in code: `cfgScale` is `--cfg-scale` on the command line. */
+export type Flags = Readonly<Record<string, Flag>>;
+
+type Certain<F, V> = F extends { default: unknown } | { required: true } ? V : V | undefined;
+
+type Value<F extends Flag> = F extends SwitchFlag ? boolean
+  : F extends SeedFlag ? bigint
+  : F extends TextsFlag ? string[]
+  : F extends NumberFlag ? Certain<F, number>
+  : F extends { choices: readonly (infer Choice)[] } ? Certain<F, Choice>
+  : Certain<F, string>;
+
+/** The values of declared flags; `undefined` only if a flag has no default and is not required. */
+export type Values<F extends Flags> = { -readonly [Name in keyof F]: Value<F[Name]> };
+
+/** Arguments of a command that are not flags. */
+export interface Positionals {
+  /** Their name in the help. */
+  readonly placeholder: string;
+  readonly min: number;
+  readonly max: number;
+  /** What the paths are for, if they are paths. */
+  readonly access?: Access;
+}
+
+/** A flag's name on the command line, without dashes. */
+export function kebab(name: string): string {
+  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+}
+
+/** The other names of a flag, without dashes. */
+export function aliasesOf(flag: Flag): readonly string[] {
+  return typeof flag.alias === "string" ? [flag.alias] : flag.alias ?? [];
+}
+
+/** A name as it is written: `-p`, `--prompt`. */
+export function dashed(alias: string): string {
+  return alias.length === 1 ? `-${alias}` : `--${alias}`;
+}
+
+/** All spellings of a flag: long names first, then letters; a switch also has its negation. */
+export function spellings(name: string, flag: Flag): string[] {
+  const all = [kebab(name), ...aliasesOf(flag)].map(dashed);
+  return flag.kind === "switch" ? [...all, `--no-${kebab(name)}`] : all;
+}
+
+/** Stands for a flag's value in the help. */
+export function placeholderOf(flag: Exclude<Flag, SwitchFlag>): string {
+  if (flag.placeholder !== undefined) return flag.placeholder;
+  if (flag.kind === "whole" || flag.kind === "number" || flag.kind === "seed") return "N";
+  return flag.kind === "text" && flag.choices !== undefined ? flag.choices.join("|") : "TEXT";
+}

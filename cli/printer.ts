@@ -1,0 +1,74 @@
+/**
+ * All that the command line prints. Texts of strangers' files are made safe here, and secrets are
+ * hidden.
+ *
+ * @module
+ */
+import { seedForJson } from "../pipeline/image/generation_text.ts";
+import { escapeJsonControls, hideSecrets, printable } from "./terminal.ts";
+
+/** What is printed where. */
+export interface PrintMode {
+  /** Standard output is one JSON document; reports go to standard error. */
+  readonly json: boolean;
+  /** Errors and JSON only. */
+  readonly quiet: boolean;
+}
+
+const plain: PrintMode = { json: false, quiet: false };
+let mode: PrintMode = plain;
+
+/** How this process prints at present. */
+export function printMode(): PrintMode {
+  return mode;
+}
+
+/** Runs a command with a print mode, and restores the mode. */
+export async function withPrintMode<T>(next: PrintMode, body: () => Promise<T>): Promise<T> {
+  const before = mode;
+  mode = next;
+  try {
+    return await body();
+  } finally {
+    mode = before;
+  }
+}
+
+/** A line of a command's report: to standard output, or to standard error beside JSON. */
+export function say(text: string): void {
+  if (mode.quiet) return;
+  if (mode.json) console.error(printable(text));
+  else console.log(printable(text));
+}
+
+/** What was asked for itself, such as a help text: to standard output, whatever the mode. */
+export function print(text: string): void {
+  console.log(printable(text));
+}
+
+/** A remark that is not part of the report, such as a drawn seed: to standard error. */
+export function note(text: string): void {
+  if (!mode.quiet) console.error(printable(text));
+}
+
+/** An error, whatever the mode. */
+export function complain(text: string): void {
+  console.error(printable(text));
+}
+
+/** The result of a command, for scripts: printed with --json only. */
+export function sayJson(value: unknown): void {
+  if (mode.json) console.log(jsonText(value));
+}
+
+/**
+ * JSON of a result. Integers beyond 2⁵³ are written as texts, since most readers of JSON would round
+ * them.
+ */
+export function jsonText(value: unknown): string {
+  return escapeJsonControls(JSON.stringify(value, (_, each) => {
+    if (typeof each === "string") return hideSecrets(each);
+    if (typeof each === "bigint") return seedForJson(each);
+    return each;
+  }, 2));
+}
