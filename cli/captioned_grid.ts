@@ -1,7 +1,10 @@
 import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import type { JimpImage, Picture } from "../pipeline/image/picture.ts";
 
-/** Pictures with their prompts and seeds: a row for each prompt, or a square where there is only one. */
+/**
+ * Pictures with their prompts and seeds: a row for each prompt, or a square where there is only
+ * one.
+ */
 export async function captionedGrid(
   pictures: readonly Picture[],
   wanted: readonly { readonly prompt: string; readonly seed: bigint }[],

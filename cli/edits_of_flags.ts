@@ -11,7 +11,10 @@ export const editFlag = {
   help: "saved edit to apply (bluerose edit --save-edit writes it), with an optional strength: rose.safetensors:0.5",
 } as const satisfies Flags[string];
 
-/** Pushes the edits of `--edit` onto the pipeline's stack, in their order. The caller disposes of them. */
+/**
+ * Pushes the edits of `--edit` onto the pipeline's stack, in their order. The caller disposes of
+ * them.
+ */
 export async function pushEdits(
   pipe: StableDiffusionModelEditingPipeline,
   texts: readonly string[],

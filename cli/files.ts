@@ -1,6 +1,6 @@
 /**
- * Files that flags name: read with messages that name the flag, and written without replacing others
- * unless --overwrite says so.
+ * Files that flags name: read with messages that name the flag, and written without replacing
+ * others unless --overwrite says so.
  *
  * @module
  */

@@ -5,7 +5,8 @@
  */
 import type { Access } from "./permissions.ts";
 
-interface Described {
+/** What all flags have. */
+export interface FlagBase {
   /** A sentence for the help, without its default. */
   readonly help: string;
   /** Other names: one letter (`-p`) or more (`--prompts`). */
@@ -19,9 +20,12 @@ interface Described {
 }
 
 /** A flag with a text value. */
-export interface TextFlag extends Described {
+export interface TextFlag extends FlagBase {
+  /** Selects the kind of value. */
   readonly kind: "text";
+  /** The value of an absent flag. */
   readonly default?: string;
+  /** Whether the flag must be given. */
   readonly required?: boolean;
   /** The accepted texts. Default: any. */
   readonly choices?: readonly string[];
@@ -32,18 +36,24 @@ export interface TextFlag extends Described {
 }
 
 /** A flag that may be given several times, each with a text. */
-export interface TextsFlag extends Described {
+export interface TextsFlag extends FlagBase {
+  /** Selects the kind of value. */
   readonly kind: "texts";
+  /** The value of an absent flag. */
   readonly default?: readonly string[];
+  /** Whether the flag must be given. */
   readonly required?: boolean;
   /** As {@linkcode TextFlag}'s. */
   readonly access?: Access;
 }
 
 /** A flag with a number; `whole` accepts integers only. */
-export interface NumberFlag extends Described {
+export interface NumberFlag extends FlagBase {
+  /** Selects the kind of value. */
   readonly kind: "number" | "whole";
+  /** The value of an absent flag. */
   readonly default?: number;
+  /** Whether the flag must be given. */
   readonly required?: boolean;
   /** Smallest accepted number. */
   readonly min?: number;
@@ -56,14 +66,18 @@ export interface NumberFlag extends Described {
 }
 
 /** A flag with a seed: 0 to 2⁶⁴ − 1, or -1 for a random one. */
-export interface SeedFlag extends Described {
+export interface SeedFlag extends FlagBase {
+  /** Selects the kind of value. */
   readonly kind: "seed";
+  /** The value of an absent flag. */
   readonly default: bigint;
 }
 
 /** A flag without a value: `--name` turns it on, `--no-name` off. */
-export interface SwitchFlag extends Described {
+export interface SwitchFlag extends FlagBase {
+  /** Selects the kind of value. */
   readonly kind: "switch";
+  /** The value of an absent flag. */
   readonly default?: boolean;
 }
 
@@ -89,7 +103,9 @@ export type Values<F extends Flags> = { -readonly [Name in keyof F]: Value<F[Nam
 export interface Positionals {
   /** Their name in the help. */
   readonly placeholder: string;
+  /** Fewest arguments. */
   readonly min: number;
+  /** Most arguments. */
   readonly max: number;
   /** What the paths are for, if they are paths. */
   readonly access?: Access;

@@ -15,7 +15,8 @@ import { versionLine } from "./version.ts";
 import { enterUsersFolder } from "./working_folder.ts";
 
 export type { Command } from "./command.ts";
-export type { Flag, Flags, NumberFlag, SeedFlag, SwitchFlag, TextFlag, TextsFlag } from "./flag_types.ts";
+export type { Access } from "./permissions.ts";
+export type { Flag, FlagBase, Flags, NumberFlag, SeedFlag, SwitchFlag, TextFlag, TextsFlag } from "./flag_types.ts";
 
 /** An entry of the command table. */
 export interface CommandEntry {

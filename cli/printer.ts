@@ -62,8 +62,8 @@ export function sayJson(value: unknown): void {
 }
 
 /**
- * JSON of a result. Integers beyond 2⁵³ are written as texts, since most readers of JSON would round
- * them.
+ * JSON of a result. Integers beyond 2⁵³ are written as texts, since most readers of JSON would
+ * round them.
  */
 export function jsonText(value: unknown): string {
   return escapeJsonControls(JSON.stringify(value, (_, each) => {

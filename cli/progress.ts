@@ -31,7 +31,8 @@ const lineEveryMs = 10_000;
 
 /**
  * Shows the progress of `total` units of work: done of total, rate, elapsed and remaining time.
- * Writes a bar if standard error is a terminal, else a line every ten seconds; nothing with --quiet.
+ * Writes a bar if standard error is a terminal, else a line every ten seconds; nothing with
+ * --quiet.
  *
  * @example
  * ```ts

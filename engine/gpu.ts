@@ -109,8 +109,8 @@ export class Gpu implements Disposable {
   }
 
   /**
-   * Calls `listener` before each kernel is compiled, with the kernel's name. A first picture compiles
-   * many kernels, which can take seconds. Disposing of the result ends the calls.
+   * Calls `listener` before each kernel is compiled, with the kernel's name. A first picture
+   * compiles many kernels, which can take seconds. Disposing of the result ends the calls.
    */
   onCompile(listener: (kernel: string) => void): Disposable {
     const { listeners } = this.context.pipelines;
