@@ -145,6 +145,9 @@ export class WeightScope {
   }
 }
 
+/** Building stops after so many faults: a configuration may claim billions of layers. */
+const maxFaults = 10_000;
+
 class Binder {
   readonly missing: string[] = [];
   readonly misshapen: string[] = [];
@@ -154,6 +157,7 @@ class Binder {
   constructor(readonly gpu: Gpu, readonly weights: Weights, readonly owner: ModelWeights) {}
 
   expect(key: string, shape: readonly number[]): { dtype: SafetensorsDtype } | undefined {
+    if (this.missing.length + this.misshapen.length >= maxFaults) this.check();
     const info = this.weights.tensors.get(key);
     if (!info) {
       this.missing.push(`${key} [${shape.join(", ")}]`);
@@ -221,11 +225,11 @@ export async function bindWeights<T>(
   build: (root: WeightScope) => T,
   options: BindOptions = {},
 ): Promise<{ model: T; owner: ModelWeights }> {
+  const unused = checkBinding(weights, build); // before anything is allocated on the device
   const owner = new ModelWeights(weights.name);
   try {
     const binder = new Binder(gpu, weights, owner);
     const model = build(new WeightScope(binder, ""));
-    const unused = binder.check();
     const surplus = options.surplus ?? new SurplusKeys();
     surplus.add(unused);
     if (options.surplus === undefined) surplus.warn(weights.name);

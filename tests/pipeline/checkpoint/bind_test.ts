@@ -26,6 +26,19 @@ gpuTest(
   },
 );
 
+gpuTest("a configuration of absurd widths is refused before any memory is taken on the device", async (gpu) => {
+  const before = gpu.memory.peakReserved;
+  for (
+    const changes of [{ block_out_channels: [2 ** 18, 2 ** 18] }, { layers_per_block: 512 }, {
+      latent_channels: 2 ** 20,
+    }]
+  ) {
+    const tree = await disturbed("vae", changes);
+    await assertRejects(() => AutoencoderKL.fromPretrained(tree, { gpu }), CheckpointError);
+  }
+  assertEquals(gpu.memory.peakReserved, before);
+});
+
 /** What `run` prints as warnings. */
 async function warningsOf(run: () => Promise<unknown>): Promise<string[]> {
   const { warn } = console;

@@ -1,6 +1,6 @@
 /** `config.json` of the CLIP models. @module */
 
-import { checkDivides, Fields } from "./fields.ts";
+import { checkDivides, Fields, maxLayers, maxSide } from "./fields.ts";
 
 /**
  * Activations of the CLIP models. `quick_gelu` is x · sigmoid(1.702 x); `gelu` is the exact GELU,
@@ -75,7 +75,7 @@ function parseTransformer(
   return {
     hiddenSize,
     intermediateSize: fields.count("intermediate_size", defaults.intermediateSize),
-    numHiddenLayers: fields.count("num_hidden_layers", 12),
+    numHiddenLayers: fields.count("num_hidden_layers", 12, maxLayers),
     numAttentionHeads,
     hiddenAct: clipActivation(fields),
     layerNormEps: fields.number("layer_norm_eps", 1e-5),
@@ -96,7 +96,7 @@ function parseText(fields: Fields): CLIPTextConfig {
 }
 
 function parseVision(fields: Fields): CLIPVisionConfig {
-  const imageSize = fields.count("image_size", 224);
+  const imageSize = fields.count("image_size", 224, maxSide);
   const patchSize = fields.count("patch_size", 32);
   if (imageSize % patchSize !== 0) fields.refuse("patch_size", `a divisor of image_size, ${imageSize}`);
   return {

@@ -1,6 +1,6 @@
 /** `preprocessor_config.json`. @module */
 
-import { Fields, isCount } from "./fields.ts";
+import { Fields, isCount, maxSide } from "./fields.ts";
 
 /**
  * `preprocessor_config.json`: transformers' `CLIPImageProcessor`. A step that the file disables is
@@ -71,15 +71,15 @@ function resizeOf(fields: Fields): NonNullable<CLIPImageProcessorConfig["resize"
   const isObject = typeof value === "object" && value !== null;
   const keys = isObject ? Object.keys(value) : ["shortest_edge"];
   const edge = isObject && "shortest_edge" in value ? value.shortest_edge : value;
-  if (!isCount(edge) || keys.length !== 1) fields.refuse("size", supported);
+  if (!isCount(edge, maxSide) || keys.length !== 1) fields.refuse("size", supported);
   return fields.boolean("use_square_size", false) ? { height: edge, width: edge } : { shortestEdge: edge };
 }
 
 function sidesOf(fields: Fields, key: string): { height: number; width: number } {
   const value = withoutNulls(fields.value(key)) ?? 224;
-  if (isCount(value)) return { height: value, width: value };
+  if (isCount(value, maxSide)) return { height: value, width: value };
   const { height, width, ...others } = Object(value);
-  if (!isCount(height) || !isCount(width) || Object.keys(others).length > 0) {
+  if (!isCount(height, maxSide) || !isCount(width, maxSide) || Object.keys(others).length > 0) {
     fields.refuse(key, "a whole number, or { height, width }");
   }
   return { height, width };

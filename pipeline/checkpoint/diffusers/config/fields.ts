@@ -11,6 +11,15 @@
 import { ConfigError } from "../../../errors.ts";
 import type { FileTree } from "../../source/file_tree.ts";
 
+/** The largest width or vocabulary that a configuration may name. */
+const maxSize = 1 << 20;
+/** The largest side of pictures or latents that a configuration may name. */
+export const maxSide = 1 << 14;
+/** The most blocks that a configuration may list. */
+const maxBlocks = 64;
+/** The most layers that a configuration may claim in one place. */
+export const maxLayers = 512;
+
 /** A JSON object with the name of its file, for error messages. */
 export class Fields {
   readonly #json: Record<string, unknown>;
@@ -45,10 +54,10 @@ export class Fields {
     return value;
   }
 
-  /** A positive integer, such as a size or count. */
-  count(key: string, fallback: number): number {
+  /** A whole number from 1 to a sane limit: sizes and counts. */
+  count(key: string, fallback: number, max: number = maxSize): number {
     const value = this.value(key) ?? fallback;
-    return isCount(value) ? value : this.refuse(key, "a whole number from 1 on");
+    return isCount(value, max) ? value : this.refuse(key, `a whole number from 1 to ${max}`);
   }
 
   boolean(key: string, fallback: boolean): boolean {
@@ -58,19 +67,21 @@ export class Fields {
 
   counts(key: string, fallback: readonly number[]): readonly number[] {
     const value = this.value(key) ?? fallback;
-    return Array.isArray(value) && value.length > 0 && value.every(isCount)
+    return Array.isArray(value) && value.length > 0 && value.length <= maxBlocks &&
+        value.every((count) => isCount(count))
       ? value
-      : this.refuse(key, "a list of whole numbers from 1 on");
+      : this.refuse(key, `a list of 1 to ${maxBlocks} whole numbers from 1 to ${maxSize}`);
   }
 
   /**
    * A count that some files repeat, such as for each block; others that differ are not supported.
    */
-  sameCount(key: string, fallback: number, supported = "one whole number, the same for all blocks"): number {
+  sameCount(key: string, fallback: number, options: { max?: number; supported?: string } = {}): number {
+    const { max = maxSize, supported = "one whole number, the same for all blocks" } = options;
     const value = this.value(key) ?? fallback;
     const first = Array.isArray(value) ? value[0] : value;
     const isSame = !Array.isArray(value) || value.every((count) => count === first);
-    return isCount(first) && isSame ? first : this.refuse(key, supported);
+    return isCount(first, max) && isSame ? first : this.refuse(key, `${supported}, from 1 to ${max}`);
   }
 
   /** @param others what is supported besides, for the message */
@@ -81,8 +92,9 @@ export class Fields {
 
   listOf<T extends string>(key: string, fallback: readonly T[], supported: readonly T[]): readonly T[] {
     const value = this.value(key) ?? fallback;
-    const isList = Array.isArray(value) && value.length > 0 && value.every((item) => supported.includes(item));
-    return isList ? value : this.refuse(key, `a list of ${supported.join(", ")}`);
+    const isList = Array.isArray(value) && value.length > 0 && value.length <= maxBlocks &&
+      value.every((item) => supported.includes(item));
+    return isList ? value : this.refuse(key, `a list of 1 to ${maxBlocks} of ${supported.join(", ")}`);
   }
 
   /**
@@ -114,8 +126,8 @@ export class Fields {
 
 type JsonScalar = string | number | boolean | null;
 
-export function isCount(value: unknown): value is number {
-  return Number.isSafeInteger(value) && (value as number) >= 1;
+export function isCount(value: unknown, max: number = maxSize): value is number {
+  return Number.isSafeInteger(value) && (value as number) >= 1 && (value as number) <= max;
 }
 
 /** Rejects widths that are not multiples of their number of heads or groups. */

@@ -1,6 +1,6 @@
 /** `unet/config.json`. @module */
 
-import { checkDivides, Fields } from "./fields.ts";
+import { checkDivides, Fields, maxLayers, maxSide } from "./fields.ts";
 
 /** The supported kinds of down blocks. */
 export type DownBlockType = "CrossAttnDownBlock2D" | "DownBlock2D";
@@ -138,7 +138,9 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
   checkDivides(fields, "block_out_channels", blockOutChannels, blockOutChannels.map(() => normNumGroups));
 
   return {
-    sampleSize: fields.value("sample_size") == null ? null : fields.sameCount("sample_size", 0, "square pictures"),
+    sampleSize: fields.value("sample_size") == null
+      ? null
+      : fields.sameCount("sample_size", 0, { max: maxSide, supported: "square pictures" }),
     inChannels,
     outChannels: 4,
     flipSinToCos: fields.boolean("flip_sin_to_cos", true),
@@ -147,7 +149,7 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
     midBlockType,
     upBlockTypes,
     blockOutChannels,
-    layersPerBlock: fields.sameCount("layers_per_block", 2),
+    layersPerBlock: fields.sameCount("layers_per_block", 2, { max: maxLayers }),
     downsamplePadding: fields.number("downsample_padding", 1),
     midBlockScaleFactor: fields.number("mid_block_scale_factor", 1),
     normNumGroups,

@@ -1,6 +1,6 @@
 /** `vae/config.json`. @module */
 
-import { checkDivides, Fields } from "./fields.ts";
+import { checkDivides, Fields, maxLayers, maxSide } from "./fields.ts";
 
 /** `vae/config.json`: diffusers' `AutoencoderKL`. */
 export interface AutoencoderKLConfig {
@@ -60,9 +60,9 @@ export function parseAutoencoderKLConfig(json: unknown, file: string): Autoencod
     outChannels: 3,
     latentChannels: 4,
     blockOutChannels,
-    layersPerBlock: fields.sameCount("layers_per_block", 1),
+    layersPerBlock: fields.sameCount("layers_per_block", 1, { max: maxLayers }),
     normNumGroups,
-    sampleSize: fields.sameCount("sample_size", 32, "square pictures"),
+    sampleSize: fields.sameCount("sample_size", 32, { max: maxSide, supported: "square pictures" }),
     scalingFactor,
   };
 }

@@ -65,7 +65,7 @@ const refusedUNets: [json: Record<string, unknown>, key: string, hint: string][]
   [{ up_block_types: ["UpBlock2D"] }, "up_block_types", "as many as down_block_types, 4"],
   [{ block_out_channels: [32] }, "block_out_channels", "as many as"],
   [{ block_out_channels: [320, 640, 1280, 1290] }, "block_out_channels", "does not divide 1290"],
-  [{ block_out_channels: [320, 0, 1280, 1280] }, "block_out_channels", "from 1 on"],
+  [{ block_out_channels: [320, 0, 1280, 1280] }, "block_out_channels", "whole numbers from 1 to"],
   [{ cross_attention_dim: [768, 1024, 768, 768] }, "cross_attention_dim", "the same for all"],
   [{ norm_num_groups: null }, "norm_num_groups", "a whole number"],
   [{ layers_per_block: "2" }, "layers_per_block", "one whole number"],
@@ -178,6 +178,25 @@ for (const [json, key, hint] of refusedUNets) {
     assert(error.message.includes(JSON.stringify(json[key])), error.message);
   });
 }
+
+Deno.test("counts beyond any real model are refused, whatever they count", () => {
+  const counts: [parse: (json: unknown, file: string) => unknown, keys: string[]][] = [
+    [parseUNetConfig, [
+      "layers_per_block",
+      "sample_size",
+      "attention_head_dim",
+      "norm_num_groups",
+      "cross_attention_dim",
+    ]],
+    [parseAutoencoderKLConfig, ["layers_per_block", "sample_size", "norm_num_groups", "latent_channels"]],
+    [parseCLIPTextConfig, ["num_hidden_layers", "hidden_size", "vocab_size", "max_position_embeddings"]],
+  ];
+  for (const [parse, keys] of counts) {
+    for (const key of keys) assertThrows(() => parse({ [key]: 1e9 }, "config.json"), ConfigError, key);
+  }
+  const lists = { block_out_channels: Array(1000).fill(32) };
+  assertThrows(() => parseUNetConfig(lists, "config.json"), ConfigError, "a list of 1 to 64");
+});
 
 Deno.test("configs that are no objects are refused", () => {
   for (const json of [null, [], 1, "x"]) {
