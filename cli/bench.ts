@@ -6,6 +6,7 @@ import { measureDemo } from "../bench/measure/demo.ts";
 import { measureEdit } from "../bench/measure/edit.ts";
 import { measureFullSize } from "../bench/measure/full_size.ts";
 import { measureKernel } from "../bench/measure/kernels.ts";
+import { writeText } from "../pipeline/output/file.ts";
 import { benchPage } from "../bench/report/page.ts";
 import { openPeers, PeerPace } from "../bench/peers/peers.ts";
 import {
@@ -37,7 +38,6 @@ import type { TileShape } from "../kernels/gemm/tile.ts";
 import { tuningName } from "../kernels/policy.ts";
 import { tune, type TunedKind } from "../bench/measure/tune.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
-import { saveText } from "../pipeline/checkpoint/save.ts";
 import { saveTuning } from "./tile_file.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -211,7 +211,7 @@ export const command: Command = defineCommand({
     }
     await giveJson(values.json, report);
     if (values.html !== undefined) {
-      await saveText(values.html, benchPage(report));
+      await writeText(values.html, benchPage(report));
       say(values.html);
     }
     if (before) {

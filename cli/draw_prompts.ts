@@ -1,5 +1,5 @@
 import type { Tensor } from "../engine/tensor.ts";
-import { writeFileAtomically } from "../pipeline/checkpoint/save.ts";
+import { writeBytes } from "../pipeline/output/file.ts";
 import { generationRecord } from "../pipeline/generation/record.ts";
 import { naturalSize } from "../pipeline/generation/size.ts";
 import { pictureGrid } from "../pipeline/image/picture_grid.ts";
@@ -105,7 +105,7 @@ async function writePreview(
   const scale = pipe.scheduler.plan(steps).steps[step + 1]?.inputScale ?? 1;
   const grid = pictureGrid(await previewFromLatents(latents, { scale }));
   const bytes = await encodePicture(enlargePicture(grid, pipe.vae.spatialScale), formatOfPath(path));
-  await writeFileAtomically(path, async (sink) => await sink(bytes));
+  await writeBytes(path, bytes);
 }
 
 /** The record that all pictures of a command share; see {@linkcode generationRecord}. */

@@ -1,6 +1,7 @@
 import { pictureGrid } from "../pipeline/image/picture_grid.ts";
 import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
+import { writeBytes } from "../pipeline/output/file.ts";
 import { captionedGrid } from "./captioned_grid.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { drawPrompts, previewOf, recordOf } from "./draw_prompts.ts";
@@ -90,7 +91,7 @@ export const command: Command = defineCommand({
     const written: { path: string; prompt: string; seed: bigint }[] = [];
     const write = async (path: string, picture: Picture | JimpImage, text: Record<string, string>) => {
       const free = await names.take(path);
-      await Deno.writeFile(free, await encodePicture(picture, format, { text }));
+      await writeBytes(free, await encodePicture(picture, format, { text }));
       say(free);
       return free;
     };

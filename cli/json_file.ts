@@ -1,4 +1,4 @@
-import { saveText } from "../pipeline/checkpoint/save.ts";
+import { writeText } from "../pipeline/output/file.ts";
 import { refuseExisting } from "./files.ts";
 import type { Flags } from "./flag_types.ts";
 import { jsonText, say, sayJson } from "./printer.ts";
@@ -22,6 +22,6 @@ export async function checkJsonFile(json: string | undefined, options: { overwri
 export async function giveJson(json: string | undefined, value: unknown): Promise<void> {
   if (json === undefined) return;
   if (json === "-") return sayJson(value);
-  await saveText(json, jsonText(value) + "\n");
+  await writeText(json, jsonText(value) + "\n");
   say(json);
 }

@@ -1,4 +1,4 @@
-import { saveText } from "../pipeline/checkpoint/save.ts";
+import { writeText } from "../pipeline/output/file.ts";
 import { samplerByName } from "../schedulers/mod.ts";
 import { formatPlan, parseDataSet } from "../pipeline/evaluation/sweep/files.ts";
 import { planSweep, promptsOfRow } from "../pipeline/evaluation/sweep/plan.ts";
@@ -74,7 +74,7 @@ export const command: Command = defineCommand({
     const rows = parseDataSet(await readTextOf(data, "--data"), data).slice(0, limit);
     await refuseExisting(output, "--output", { overwrite });
     const plan = planSweep(rows, { seeds, firstSeed: seed }, settings);
-    await saveText(output, formatPlan(plan));
+    await writeText(output, formatPlan(plan));
     const pictures = rows.reduce((sum, row) => sum + promptsOfRow(row).length, 0) * seeds;
     sayJson({ path: output, edits: rows.length, jobs: plan.jobs.length, pictures });
     say(`${output}: ${rows.length} edits, ${plan.jobs.length} jobs, ${pictures} pictures`);

@@ -2,6 +2,9 @@ import { formatResult, parsePlan, parseResults } from "../pipeline/evaluation/sw
 import { jobsOfShard, pendingJobs, type SweepPlan, type SweepResult } from "../pipeline/evaluation/sweep/plan.ts";
 import { runSweep, type ScoredPicture } from "../pipeline/evaluation/sweep/run.ts";
 import { encodePicture } from "../pipeline/image/picture.ts";
+import { AppendedFile } from "../pipeline/output/append.ts";
+import { writeBytes } from "../pipeline/output/file.ts";
+import { checkOutput } from "../pipeline/output/target.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -43,23 +46,27 @@ export const command: Command = defineCommand({
   examples: [{ line: "sweep run plan.json --shard 2/8 -o part2.jsonl", says: "the second of eight shards" }],
   async run({ shard, output, batchSize, pictures, offline }, { positionals: [planPath] }) {
     const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
-    const results = await readResume(output, { plan, fingerprint });
+    let results: readonly SweepResult[] = [];
+    using file = await AppendedFile.open(output, (bytes) => {
+      const { results: parsed, completeBytes } = parseResults(bytes, { path: output, plan, fingerprint });
+      results = parsed;
+      return completeBytes;
+    });
     const jobs = pendingJobs(plan, jobsOfShard(plan.jobs, parseShard(shard)), results);
     const total = jobs.reduce((sum, { prompts }) => sum + prompts.length, 0);
     if (total === 0) {
       sayJson({ path: output, added: 0 });
       return say(`${output}: complete, nothing to draw`);
     }
-    if (pictures !== undefined) await Deno.mkdir(pictures, { recursive: true });
+    if (pictures !== undefined) await checkOutput(`${pictures}/picture.png`);
     using interrupt = onInterrupt();
     using pipe = await openModel(plan, offline);
     using clip = await CLIPModel.fromPretrained(await resolveModel(plan.clip), { gpu: pipe.gpu });
     using bar = showProgress("sweeping", { total, unit: "picture" });
-    using file = await Deno.open(output, { append: true, create: true });
     const options = { batchSize, signal: interrupt.signal, onDrawn: (count: number) => bar.advance(count) };
     for await (const scored of runSweep(pipe, clip, { plan, fingerprint, jobs }, options)) {
       if (pictures !== undefined) await savePictures(pictures, scored);
-      await writeAll(file, scored.map(({ result }) => formatResult(result)).join(""));
+      await file.append(scored.map(({ result }) => formatResult(result)).join(""));
     }
     sayJson({ path: output, added: total });
     say(`${output}: ${total} pictures added`);
@@ -72,15 +79,6 @@ function parseShard(shard: string): { index: number; count: number } {
   throw new ArgumentError(`Cannot use --shard ${JSON.stringify(shard)}: it takes K/N with K from 1 to N, as in 2/8`, {
     argument: "--shard",
   });
-}
-
-/** The results in an existing file; an incomplete last line is removed from it. */
-async function readResume(path: string, expected: { plan: SweepPlan; fingerprint: string }): Promise<SweepResult[]> {
-  const exists = await Deno.stat(path).then(() => true, () => false);
-  if (!exists) return [];
-  const { results, completeBytes } = parseResults(await Deno.readFile(path), { path, ...expected });
-  await Deno.truncate(path, completeBytes);
-  return results;
 }
 
 async function openModel({ model, variant }: SweepPlan, offline: boolean) {
@@ -101,11 +99,6 @@ async function savePictures(folder: string, scored: readonly ScoredPicture[]): P
   for (const [i, { picture, result }] of scored.entries()) {
     const text = { parameters: result.prompt, bluerose: JSON.stringify(result) };
     const path = `${folder}/${result.row}_${result.seed}_${result.measure}_${i}.png`;
-    await Deno.writeFile(path, await encodePicture(picture, "png", { text }));
+    await writeBytes(path, await encodePicture(picture, "png", { text }));
   }
-}
-
-async function writeAll(file: Deno.FsFile, text: string): Promise<void> {
-  const bytes = new TextEncoder().encode(text);
-  for (let done = 0; done < bytes.length;) done += await file.write(bytes.subarray(done));
 }

@@ -1,4 +1,6 @@
 import type { AdapterTuning } from "../kernels/policy.ts";
+import { writeJson } from "../pipeline/output/file.ts";
+import { withLock } from "../pipeline/output/lock.ts";
 import { savedTuning, tuningFile } from "../pipeline/tuning_file.ts";
 
 /**
@@ -8,9 +10,10 @@ import { savedTuning, tuningFile } from "../pipeline/tuning_file.ts";
  */
 export async function saveTuning(adapter: string, tuning: AdapterTuning): Promise<string> {
   const path = tuningFile();
-  const all = { ...await savedTuning({ requireRead: true }), [adapter]: tuning };
-  await Deno.mkdir(path.replace(/[/\\][^/\\]*$/, ""), { recursive: true });
-  await Deno.writeTextFile(`${path}.part`, JSON.stringify(all, null, 2) + "\n");
-  await Deno.rename(`${path}.part`, path);
+  await savedTuning({ requireRead: true }); // throws before anything is written
+  // Two tuners of different adapters both keep their results.
+  await withLock(path, async () => {
+    await writeJson(path, { ...await savedTuning({ requireRead: true }), [adapter]: tuning });
+  });
   return path;
 }

@@ -19,6 +19,20 @@ export class CheckpointError extends Error {
   }
 }
 
+/** A file or folder cannot be written. The message says why and what to do. */
+export class OutputError extends Error {
+  /** The name of the class. */
+  override name = "OutputError";
+  /** The file or folder, as it was given. */
+  readonly path: string;
+
+  /** Keeps the details as fields. */
+  constructor(message: string, details: { path: string; cause?: unknown }) {
+    super(message, { cause: details.cause });
+    this.path = details.path;
+  }
+}
+
 /** A path that leaves its folder: absolute, or with `..`. */
 export class PathError extends CheckpointError {
   /** The name of the class. */

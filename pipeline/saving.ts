@@ -9,7 +9,10 @@ import type { SafetensorsDtype } from "./checkpoint/safetensors/format.ts";
 import { tensorBytes, type TensorEntry } from "./checkpoint/safetensors/writer.ts";
 import type { Weights } from "./checkpoint/safetensors/weights.ts";
 import { checkModel, type ModelKind } from "./models/load.ts";
-import { type FolderWriter, liesIn, saveSafetensors, writeFolderAtomically } from "./checkpoint/save.ts";
+import { saveSafetensors } from "./checkpoint/save.ts";
+import { type FolderWriter, writeFolderAtomically } from "./output/folder.ts";
+import { checkOutput, checkOutputFolder } from "./output/target.ts";
+import { refuseOwnSource } from "./saving_place.ts";
 import { writeModelWeights } from "./checkpoint/safetensors/sharding.ts";
 import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./checkpoint/safetensors/tensor_stream.ts";
 
@@ -65,6 +68,7 @@ export async function saveFolder(
   );
   const models = present.filter(({ kind }) => kind !== undefined);
   await refuseOwnSource(models.map(({ part }) => part as Savable), directory);
+  await checkOutputFolder(directory);
   using open = new DisposableStack();
   const parts: Record<string, OpenPart> = {};
   for (const { folder, kind, part } of models) {
@@ -103,6 +107,7 @@ export async function saveSingleFile(
   const { dtype, onProgress } = options;
   const { textEncoder, unet, vae, scheduler } = components;
   await refuseOwnSource([textEncoder, unet, vae], path);
+  await checkOutput(path);
   using open = new DisposableStack();
   const part = async (key: "textEncoder" | "unet" | "vae", model: Savable, edited: BakedWeights = new Map()) => {
     const { folder, kind } = componentTable[key];
@@ -186,19 +191,6 @@ function bakedKeys({ unet }: PipelineComponents, baked: BakedWeight): BakedWeigh
       projections.map((projection) => [`${path}.${projection}.weight`, () => baked(path, projection)] as const)
     ),
   );
-}
-
-/**
- * A pipeline saved over its own source files would read edited weights as originals and apply the
- * edits twice.
- */
-async function refuseOwnSource(models: readonly Savable[], place: string): Promise<void> {
-  for (const { origin } of models) {
-    if (origin === undefined || !await liesIn(origin.name, place)) continue;
-    throw new CheckpointError(`Cannot save to ${place} as the pipeline's own weights are read from there`, {
-      source: place,
-    });
-  }
 }
 
 function modelIndex(components: PipelineComponents, requiresSafetyChecker: boolean): ConfigJson {

@@ -14,10 +14,21 @@ Deno.test("imports run one way: engine ← kernels ← layers ← models ← pip
   assertEquals(violations, []);
 });
 
-Deno.test("only byte sources, the hub cache, saving and cli/ name Deno", async () => {
+Deno.test("only byte sources, outputs, the hub cache and cli/ name Deno", async () => {
   const violations: string[] = [];
   for (const path of await sources()) {
     if (!mayNameDeno.includes(path) && namesDeno(await read(path))) violations.push(path);
+  }
+  assertEquals(violations, []);
+});
+
+Deno.test("only pipeline/output/ changes the disk", async () => {
+  const changing =
+    /\bDeno\.(writeFile|writeTextFile|create|mkdir|rename|remove|truncate|symlink|link|copyFile|chmod)(Sync)?\(/;
+  const violations: string[] = [];
+  for (const [path, source] of await readAll(await productFiles())) {
+    if (path.startsWith("pipeline/output/") || path.startsWith("bench/measure/")) continue;
+    if (changing.test(withoutComments(source))) violations.push(path);
   }
   assertEquals(violations, []);
 });

@@ -12,7 +12,13 @@
 export const mayNameDeno: readonly string[] = [
   "pipeline/checkpoint/source/disk.ts",
   "pipeline/checkpoint/hub/cache.ts",
-  "pipeline/checkpoint/save.ts",
+  "pipeline/output/append.ts",
+  "pipeline/output/disk.ts",
+  "pipeline/output/file.ts",
+  "pipeline/output/folder.ts",
+  "pipeline/output/paths.ts",
+  "pipeline/output/target.ts",
+  "pipeline/output/temporary.ts",
   "pipeline/tuning_file.ts",
 ];
 
@@ -35,6 +41,7 @@ const foundations = [
   "kernels/",
   "pipeline/errors.ts",
   "pipeline/schema.ts",
+  "pipeline/output/",
   "pipeline/checkpoint/",
   "pipeline/text/",
   "pipeline/image/",
@@ -52,6 +59,7 @@ export const boundaries: readonly Boundary[] = [
   { part: "schedulers/", from: ["schedulers/"], packages: false },
   { part: "pipeline/errors.ts", from: ["engine/"] },
   { part: "pipeline/schema.ts", from: [] },
+  { part: "pipeline/output/", from: ["pipeline/errors.ts", "pipeline/output/"], packages: false },
   { part: "pipeline/checkpoint/", from: foundations },
   { part: "pipeline/text/", from: foundations },
   { part: "pipeline/image/", from: foundations },

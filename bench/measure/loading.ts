@@ -12,6 +12,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { Gpu } from "../../engine/gpu.ts";
+import { writeJson } from "../../pipeline/output/file.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 
 const args = parseArgs(Deno.args, { string: ["tokenizer", "json"] });
@@ -57,4 +58,4 @@ const report = {
   jsPeakMiB: mib(heap),
 };
 console.log(JSON.stringify(report, null, 2));
-if (args.json !== undefined) await Deno.writeTextFile(args.json, JSON.stringify(report, null, 2) + "\n");
+if (args.json !== undefined) await writeJson(args.json, report);

@@ -14,7 +14,8 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { singleFileEntries } from "../../pipeline/checkpoint/ldm/single_file_entries.ts";
 import type { TensorEntry } from "../../pipeline/checkpoint/safetensors/writer.ts";
-import { saveSafetensors, writeFolderAtomically } from "../../pipeline/checkpoint/save.ts";
+import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
+import { writeFolderAtomically } from "../../pipeline/output/folder.ts";
 import { writeModelWeights } from "../../pipeline/checkpoint/safetensors/sharding.ts";
 import { configs, shapesOf } from "../cases/sd14.ts";
 

@@ -21,7 +21,7 @@ Deno.test("the browser check accepts standard WebGPU, and Deno in modules that w
   const { code, said } = await checkTree({
     "engine/a.ts":
       "export const a = (gpu: GPUDevice): GPUBuffer => gpu.createBuffer({ size: 4, usage: GPUBufferUsage.STORAGE });",
-    "pipeline/checkpoint/save.ts":
+    "pipeline/output/file.ts":
       "export const b = (p: string): Promise<boolean> => Deno.stat(p).then((info) => info.isFile);",
   });
   assertEquals([code, said], [0, ""]);
@@ -32,7 +32,7 @@ Deno.test("the browser check rejects Deno, non-standard WebGPU, and other errors
     "kernels/deno.ts": 'export const a: Promise<Uint8Array> = Deno.readFile("x");',
     "kernels/native.ts":
       'export const b = (a: GPUAdapter): Promise<GPUDevice> => a.requestDevice({ requiredFeatures: ["shader-f64"] });',
-    "pipeline/checkpoint/save.ts": 'export const c: number = "" + Deno.pid;',
+    "pipeline/output/file.ts": 'export const c: number = "" + Deno.pid;',
   });
   assertEquals(code, 1);
   for (const expected of ["kernels/deno.ts:1:39", "kernels/native.ts:1:", "not assignable to type 'number'"]) {

@@ -12,7 +12,11 @@
 import { HubError } from "../../errors.ts";
 import { directoryTree } from "../source/disk.ts";
 import type { FileTree } from "../source/file_tree.ts";
-import { saveText } from "../save.ts";
+import { disk } from "../../output/disk.ts";
+import { writeText } from "../../output/file.ts";
+import { naming } from "../../output/output_error.ts";
+import { nameOf, parentOf } from "../../output/paths.ts";
+import { temporaryName } from "../../output/temporary.ts";
 import { Sha256 } from "./sha256.ts";
 
 /** Hub settings from the environment variables that Python's `huggingface_hub` reads. */
@@ -116,8 +120,7 @@ export class HubCache {
   async writeRef(revision: string, commit: string): Promise<void> {
     if (await this.readRef(revision) === commit) return;
     const path = `${this.#folder}/refs/${revision}`;
-    await Deno.mkdir(parentOf(path), { recursive: true });
-    await saveText(path, commit);
+    await writeText(path, commit);
   }
 
   /** Whether a commit's file is cached completely. */
@@ -142,8 +145,8 @@ export class HubCache {
     signal?: AbortSignal;
   }): Promise<void> {
     const blob = `${this.#folder}/blobs/${file.hash}`;
-    await Deno.mkdir(parentOf(blob), { recursive: true });
-    await Deno.mkdir(this.#locks, { recursive: true });
+    await naming(blob, () => disk.mkdir(parentOf(blob)));
+    await naming(this.#locks, () => disk.mkdir(this.#locks));
     await withLock(`${this.#locks}/${file.hash}.lock`, options.signal, async () => {
       if (await sizeOf(blob) !== file.size) await this.#download(file, blob, options);
     });
@@ -161,7 +164,7 @@ export class HubCache {
       const before = await sizeOf(partial) ?? 0;
       try {
         await receive(file, partial, read, onBytes);
-        await Deno.rename(partial, blob);
+        await naming(blob, () => disk.rename(partial, blob));
         return;
       } catch (error) {
         // `fetch` and its streams throw a TypeError when a connection fails.
@@ -169,7 +172,7 @@ export class HubCache {
         if (!(isNetwork || error instanceof TransferError) || signal?.aborted) throw signal?.reason ?? error;
         const transfer = error instanceof TransferError ? error : new TransferError(error.message);
         if (transfer.isCorrupt) {
-          await Deno.remove(partial).catch(() => {});
+          await disk.remove(partial).catch(() => {});
           corrupt++;
         } else {
           fruitless = (await sizeOf(partial) ?? 0) > before ? 1 : fruitless + 1;
@@ -193,20 +196,20 @@ async function receive(
   read: RangeReader,
   onBytes?: (bytes: number) => void,
 ): Promise<void> {
-  if ((await sizeOf(partial) ?? 0) > file.size) await Deno.remove(partial);
-  using disk = await Deno.open(partial, { read: true, write: true, create: true });
+  if ((await sizeOf(partial) ?? 0) > file.size) await naming(partial, () => disk.remove(partial));
+  using target = await naming(partial, () => disk.open(partial));
   let hash = new BlobHash(file);
   let received = 0;
   const buffer = new Uint8Array(1 << 20);
-  for (let count; (count = await disk.read(buffer)) !== null; received += count) {
+  for (let count; (count = await target.read(buffer)) !== null; received += count) {
     await hash.update(buffer.subarray(0, count));
   }
   onBytes?.(received);
   if (received < file.size) {
     const { start, chunks } = await read(received);
     if (start !== received) {
-      await disk.truncate(start);
-      await disk.seek(start, Deno.SeekMode.Start);
+      await naming(partial, () => disk.truncate(target, partial, start));
+      await target.seek(start, Deno.SeekMode.Start);
       received = start;
       hash = new BlobHash(file);
     }
@@ -216,7 +219,7 @@ async function receive(
         throw new TransferError(`the hub sent more than the ${file.size} bytes that it announced`, { isCorrupt: true });
       }
       await hash.update(chunk);
-      for (let done = 0; done < chunk.length;) done += await disk.write(chunk.subarray(done));
+      await naming(partial, () => disk.write(target, partial, chunk));
       onBytes?.(received);
     }
   }
@@ -227,7 +230,7 @@ async function receive(
       isCorrupt: true,
     });
   }
-  await disk.syncData();
+  await naming(partial, () => disk.sync(target, partial));
 }
 
 /**
@@ -258,7 +261,7 @@ class BlobHash {
 
 /** Waits for a lock file (compatible with Python's filelock) and holds it while `body` runs. */
 async function withLock(path: string, signal: AbortSignal | undefined, body: () => Promise<void>): Promise<void> {
-  using file = await Deno.open(path, { write: true, create: true });
+  using file = await naming(path, () => disk.open(path));
   while (!await file.tryLock(true)) await pause(50, signal);
   try {
     await body();
@@ -272,18 +275,16 @@ async function withLock(path: string, signal: AbortSignal | undefined, body: () 
  * blob where symbolic links are not supported.
  */
 async function link(blob: string, path: string, depth: number): Promise<void> {
-  await Deno.mkdir(parentOf(path), { recursive: true });
-  const temporary = `${path}.${crypto.randomUUID().slice(0, 8)}.tmp`;
-  try {
-    await Deno.symlink(`${"../".repeat(depth)}blobs/${blob.slice(blob.lastIndexOf("/") + 1)}`, temporary);
-  } catch {
-    await Deno.copyFile(blob, temporary);
-  }
-  await Deno.rename(temporary, path);
-}
-
-function parentOf(path: string): string {
-  return path.slice(0, path.lastIndexOf("/"));
+  await naming(path, async () => {
+    await disk.mkdir(parentOf(path));
+    const temporary = temporaryName(path);
+    try {
+      await disk.symlink(`${"../".repeat(depth)}blobs/${nameOf(blob)}`, temporary);
+    } catch {
+      await disk.linkOrCopy(blob, temporary);
+    }
+    await disk.rename(temporary, path);
+  });
 }
 
 /** A file's size in bytes, following links; `undefined` if there is no such file. */

@@ -1,6 +1,6 @@
 /** Weights cut into several files with an index, as transformers and diffusers name them. */
 
-import type { FolderWriter } from "../save.ts";
+import type { FolderWriter } from "../../output/folder.ts";
 import { tensorBytes, type TensorEntry, writeSafetensors } from "./writer.ts";
 import type { WeightsBaseName } from "./weight_files.ts";
 

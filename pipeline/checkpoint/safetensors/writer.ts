@@ -5,6 +5,7 @@
  */
 
 import { SafetensorsError } from "../../errors.ts";
+import type { ByteSink } from "../../output/byte_sink.ts";
 import { bitsOf, dtypesByAlignment, isSizes, maxHeaderBytes, type SafetensorsDtype } from "./format.ts";
 
 /** A tensor to be written. Its bytes are asked for once, when their turn comes. */
@@ -15,9 +16,6 @@ export interface TensorEntry {
   /** The bytes, little-endian and row-major, in pieces of any size. */
   chunks(): AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
 }
-
-/** Where written bytes go, in order. */
-export type ByteSink = (chunk: Uint8Array) => Promise<void> | void;
 
 /**
  * How a file will be laid out: its first bytes, the tensors in the order of their bytes, and its

@@ -5,6 +5,7 @@
  */
 
 import { CheckpointError } from "../../errors.ts";
+import { repairFolder } from "../../output/folder.ts";
 import { type ByteSource, cannotOpen, rangeError } from "./byte_source.ts";
 import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
 
@@ -67,6 +68,7 @@ export async function fileSource(path: string): Promise<ByteSource> {
  */
 export async function directoryTree(directory: string): Promise<FileTree> {
   const root = directory.replace(/(?<=[^/])\/+$/, "");
+  await repairFolder(root);
   try {
     if (!(await Deno.stat(root)).isDirectory) {
       throw new CheckpointError(`Cannot load ${root} as it is a file and a folder is wanted`, { source: root });

@@ -137,7 +137,8 @@ export async function parsePlan(
 
 /** The line of a result in a results file. */
 export function formatResult(result: SweepResult): string {
-  return JSON.stringify(result) + "\n";
+  const { plan, ...rest } = result;
+  return JSON.stringify({ plan, ...rest }) + "\n"; // the plan first: parseResults knows the line by it
 }
 
 const resultSchema: Schema<SweepResult> = fields({

@@ -1,0 +1,2 @@
+/** Where written bytes go, in order. */
+export type ByteSink = (chunk: Uint8Array) => Promise<void> | void;

@@ -1,0 +1,95 @@
+/**
+ * The operations that change a disk. Every file and folder that this project writes goes through
+ * these, so that one place can stop them (see {@linkcode stopWriting}) and that tests can interrupt
+ * each of them (see {@linkcode beforeChange}).
+ *
+ * @module
+ */
+
+/** An operation that changes the disk. */
+export type DiskChange = "create" | "write" | "sync" | "rename" | "remove" | "mkdir" | "link" | "truncate" | "chmod";
+
+/**
+ * Called before each operation, for tests: it may throw in the operation's place, or end the
+ * process.
+ */
+export const beforeChange: { hook?: (change: DiskChange, path: string) => void } = {};
+
+let stopped: unknown = undefined;
+
+/**
+ * Makes all further operations fail with `reason`, except those of cleaning up; `undefined` allows
+ * them again.
+ */
+export function stopWriting(reason: unknown): void {
+  stopped = reason;
+}
+
+/** Whether writing has been stopped. */
+export function isStopped(): boolean {
+  return stopped !== undefined;
+}
+
+function change(kind: DiskChange, path: string): void {
+  beforeChange.hook?.(kind, path);
+}
+
+/** As {@linkcode change}, for operations that stop with {@linkcode stopWriting}. */
+function newChange(kind: DiskChange, path: string): void {
+  if (stopped !== undefined) throw stopped;
+  change(kind, path);
+}
+
+/** The operations. They throw what Deno throws. */
+export const disk = {
+  /** Creates a file that does not exist yet. */
+  async create(path: string): Promise<Deno.FsFile> {
+    newChange("create", path);
+    return await Deno.open(path, { write: true, createNew: true });
+  },
+  /** Opens a file for reading and writing, and creates it if there is none. */
+  async open(path: string): Promise<Deno.FsFile> {
+    newChange("create", path);
+    return await Deno.open(path, { read: true, write: true, create: true });
+  },
+  /** Writes a whole chunk at the file's position. */
+  async write(file: Deno.FsFile, path: string, chunk: Uint8Array): Promise<void> {
+    newChange("write", path);
+    for (let done = 0; done < chunk.byteLength;) done += await file.write(chunk.subarray(done));
+  },
+  /** Waits until what was written to the file is on the disk. */
+  async sync(file: Deno.FsFile, path: string): Promise<void> {
+    newChange("sync", path);
+    await file.syncData();
+  },
+  async truncate(file: Deno.FsFile, path: string, size: number): Promise<void> {
+    change("truncate", path);
+    await file.truncate(size);
+  },
+  async chmod(path: string, mode: number): Promise<void> {
+    newChange("chmod", path);
+    await Deno.chmod(path, mode);
+  },
+  async rename(from: string, to: string): Promise<void> {
+    change("rename", to);
+    await Deno.rename(from, to);
+  },
+  async remove(path: string, options: { recursive?: boolean } = {}): Promise<void> {
+    change("remove", path);
+    await Deno.remove(path, options);
+  },
+  /** Creates a folder with those above it. */
+  async mkdir(path: string): Promise<void> {
+    newChange("mkdir", path);
+    await Deno.mkdir(path, { recursive: true });
+  },
+  async symlink(target: string, path: string): Promise<void> {
+    newChange("link", path);
+    await Deno.symlink(target, path);
+  },
+  /** Gives a file a second name, or copies it where the file system has no links. */
+  async linkOrCopy(from: string, to: string): Promise<void> {
+    newChange("link", to);
+    await Deno.link(from, to).catch(() => Deno.copyFile(from, to));
+  },
+};

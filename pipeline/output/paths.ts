@@ -1,0 +1,95 @@
+/**
+ * Parts of paths on disk, and places behind symbolic links.
+ *
+ * @module
+ */
+
+/** The folder that holds `path`; "." for a bare name. */
+export function parentOf(path: string): string {
+  const trimmed = withoutSlashes(path);
+  const end = Math.max(trimmed.lastIndexOf("/"), isWindows() ? trimmed.lastIndexOf("\\") : -1);
+  if (end < 0) return ".";
+  return end === 0 ? "/" : trimmed.slice(0, end);
+}
+
+/** The last part of `path`. */
+export function nameOf(path: string): string {
+  return withoutSlashes(path).split(isWindows() ? /[/\\]/ : "/").at(-1)!;
+}
+
+/** `path` without slashes at its end; "/" stays. */
+export function withoutSlashes(path: string): string {
+  return path.replace(/(?<=[^/])\/+$/, "");
+}
+
+function isWindows(): boolean {
+  return Deno.build.os === "windows";
+}
+
+/** The symbolic links that a path may lead through, as on Linux. */
+const mostLinks = 40;
+
+/**
+ * The path that writing to `path` reaches: symbolic links are followed, also those whose target
+ * does not exist yet.
+ */
+export async function followLinks(path: string): Promise<string> {
+  let place = path;
+  for (let links = 0; links <= mostLinks; links++) {
+    const info = await Deno.lstat(place).catch(ignoreMissing);
+    if (!info?.isSymlink) return place;
+    const target = await Deno.readLink(place);
+    place = /^([/\\]|[A-Za-z]:)/.test(target) ? target : `${parentOf(place)}/${target}`;
+  }
+  throw Object.assign(new Error(`too many symbolic links: ${path}`), { code: "ELOOP" });
+}
+
+/**
+ * The real path of a place that may not exist yet: the real path of the nearest folder above it
+ * that exists, and the rest.
+ */
+export async function realPlace(path: string): Promise<string> {
+  const place = await followLinks(withoutSlashes(path));
+  try {
+    return await Deno.realPath(place);
+  } catch {
+    const parent = parentOf(place);
+    if (parent === place) return place;
+    const above = await realPlace(parent);
+    return nameOf(place) === ".." ? parentOf(above) : `${above === "/" ? "" : above}/${nameOf(place)}`;
+  }
+}
+
+/**
+ * Whether `path` is `place`, or lies in it, by their real names on the disk, whether they exist or
+ * not.
+ */
+export async function liesIn(path: string, place: string): Promise<boolean> {
+  const [inner, outer] = [await realPlace(path), await realPlace(place)];
+  return inner === outer || inner.startsWith(outer === "/" ? "/" : `${outer}/`);
+}
+
+/** For `catch`: `undefined` where there is no such file. */
+export function ignoreMissing(error: unknown): undefined {
+  if (!(error instanceof Deno.errors.NotFound)) throw error;
+}
+
+/** Whether a file is at `path`. */
+export async function isFile(path: string): Promise<boolean> {
+  return await Deno.stat(path).then((info) => info.isFile, () => false);
+}
+
+/** The files in a folder and in the folders directly in it; none where it cannot be listed. */
+export async function filesBelow(folder: string, depth = 1): Promise<string[]> {
+  const files: string[] = [];
+  try {
+    for await (const { name, isDirectory } of Deno.readDir(folder)) {
+      const path = `${folder}/${name}`;
+      if (!isDirectory) files.push(path);
+      else if (depth > 0) files.push(...await filesBelow(path, depth - 1));
+    }
+  } catch {
+    // no folder
+  }
+  return files;
+}

@@ -1,0 +1,17 @@
+/** Ends of a process that was to die. */
+export interface Death {
+  /** Whether it died; otherwise it had fewer changes to make, and ended by itself. */
+  readonly wasKilled: boolean;
+  readonly code: number;
+  readonly err: string;
+}
+
+/** Runs `victim.ts`, which dies before its `count`-th change of the disk. */
+export async function dieAt(count: number, ...args: string[]): Promise<Death> {
+  const { code, signal, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "-P=test", "--no-prompt", new URL("victim.ts", import.meta.url).pathname, `${count}`, ...args],
+    stdout: "null",
+    stderr: "piped",
+  }).output();
+  return { wasKilled: signal === "SIGKILL", code, err: new TextDecoder().decode(stderr) };
+}

@@ -1,0 +1,40 @@
+/**
+ * A process that kills itself, as by SIGKILL, before the N-th change that it makes to a disk.
+ *
+ *     victim.ts N file PATH TEXT
+ *     victim.ts N folder PATH TEXT
+ *     victim.ts N append PATH TEXT
+ *     victim.ts N bluerose ARGUMENT…
+ *
+ * @module
+ */
+import { main } from "../../cli/main.ts";
+import { AppendedFile } from "../../pipeline/output/append.ts";
+import { beforeChange } from "../../pipeline/output/disk.ts";
+import { writeText } from "../../pipeline/output/file.ts";
+import { writeFolderAtomically } from "../../pipeline/output/folder.ts";
+
+const [count, what, ...args] = Deno.args;
+let changes = 0;
+beforeChange.hook = () => {
+  if (++changes === Number(count)) Deno.kill(Deno.pid, "SIGKILL");
+};
+const [path, text] = args;
+switch (what) {
+  case "file":
+    await writeText(path, text);
+    break;
+  case "folder":
+    await writeFolderAtomically(path, { overwrite: true }, async (folder) => {
+      await folder.writeText("unet/config.json", text);
+      await folder.writeText("model_index.json", text);
+    });
+    break;
+  case "append": {
+    using file = await AppendedFile.open(path, (bytes) => bytes.lastIndexOf(10) + 1);
+    await file.append(`${text}\n`);
+    break;
+  }
+  case "bluerose":
+    Deno.exit(await main(args));
+}
