@@ -17,7 +17,7 @@ import { parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
 import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
 import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
 import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
-import { parseLoraKeys } from "./adapters/lora.ts";
+import { parseLoraKeys } from "./adapters/lora_keys.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
 import { SafetensorsFile } from "./checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "./checkpoint/safetensors/weights.ts";
@@ -263,8 +263,8 @@ export async function inspectFile(source: ByteSource, options: SingleFileOptions
   if (description === "a LoRA") {
     problems.push(
       ...await failuresOf(() => {
-        const modules = parseLoraKeys(file.tensors.keys(), name);
-        const unet = modules.filter(({ target }) => target === "unet").length;
+        const { modules } = parseLoraKeys(file.tensors.keys());
+        const unet = modules.filter(({ target }) => target !== "text_encoder").length;
         notes.unshift(`${unet} layers of the UNet, ${modules.length - unet} of the text encoder`);
       }),
     );

@@ -6,16 +6,16 @@ import { concat } from "../kernels/shape/concat.ts";
 import { linearCombination } from "../kernels/shape/linear_combination.ts";
 import { type Scheduler, type SchedulerPlan, TorchGenerator } from "../schedulers/mod.ts";
 import {
-  type AdapterSource,
   loadLora,
   type LoadLoraOptions,
-  loadTextualInversion,
   type LoadTextualInversionOptions,
+  loadTextualInversions,
   loraWeights,
   unloadLora,
   unloadTextualInversion,
   weightLoras,
 } from "./adapters/adapters.ts";
+import type { AdapterSource } from "./adapters/open_adapter.ts";
 import { naturalSize } from "./generation/size.ts";
 import { denoise, drawNoise, rehearseDenoising, type StepCallback } from "./generation/denoising.ts";
 import { checkComponents, pickComponents, type PipelineComponents, type PipelineSettings } from "./components.ts";
@@ -245,10 +245,16 @@ export class StableDiffusionPipeline implements Disposable {
 
   /**
    * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank
-   * · up(down x). The file is safetensors in diffusers', PEFT's or kohya's (A1111's) form;
-   * convolutions (LoCon) are adapted, too. Several can be loaded and act at once, each with its
-   * weight; `scale` is that of the call (`crossAttentionKwargs`, `loraScale`). The weights of the
-   * models are not touched.
+   * · up(down x). The file is safetensors with the keys of diffusers, PEFT, kohya (A1111),
+   * ComfyUI, OneTrainer or LyCORIS, by diffusers' names of the layers or LDM's. Forms: plain pairs,
+   * LoCon (Tucker, too), LoHa, LoKr, full differences, differences of norms, LyCORIS' (IA)³, and DoRA.
+   * α comes from the file's own tensors, else from the header's `lora_adapter_metadata`, else from
+   * `adapter_config.json` beside a file with PEFT's keys. Embeddings that the file bundles become
+   * tokens. Several LoRAs can be loaded and act at once, each with its weight; `scale` is that of
+   * the call (`crossAttentionKwargs`, `loraScale`). The weights of the models are not touched.
+   *
+   * DoRA changes W to m ∘ (W + ΔW) / ‖W + ΔW‖. At another weight than 1, that whole change is
+   * scaled, as ComfyUI does; beside other LoRAs, each change is that of the unchanged W.
    *
    * In which order things act: textual inversions give tokens their embeddings; the text encoder,
    * with its LoRAs, makes states x of them; edits (TIME) map these, Ex; the UNet's projections with
@@ -265,8 +271,8 @@ export class StableDiffusionPipeline implements Disposable {
    *
    * @param source a .safetensors file, a folder that holds one, or a model of the hub
    * @returns the LoRA's name
-   * @throws {AdapterError} if the file is no LoRA, is for another model, or the name is taken: it
-   *   lists the keys
+   * @throws {AdapterError} if the file is no LoRA, is for another model, holds NaN or infinities,
+   *   or a given name is taken: it lists the keys
    */
   async loadLoraWeights(source: AdapterSource, options: LoadLoraOptions = {}): Promise<string> {
     return await loadLora(this, source, options);
@@ -297,20 +303,36 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Teaches the tokenizer and the text encoder a token by textual inversion (2208.01618). The file
-   * is safetensors in diffusers' form, one tensor named like its token, or A1111's, `emb_params` in
-   * a file named like its token. A tensor of n rows makes n tokens: where a prompt says `<token>`,
-   * `<token> <token>_1 … <token>_(n−1)` is read, as diffusers does.
+   * Teaches the tokenizer and the text encoder tokens by textual inversion (2208.01618). The file
+   * is safetensors: in diffusers' form, tensors named like their tokens; or in A1111's,
+   * `emb_params`, `string_to_param.*` or `clip_l` in a file named like its token. A tensor of n rows makes n
+   * tokens: where a prompt says `<token>`, `<token> <token>_1 … <token>_(n−1)` is read, as
+   * diffusers does.
    *
    * It acts before everything else: see {@linkcode loadLoraWeights}.
    *
    * @param source a .safetensors file, a folder that holds one, or a model of the hub
-   * @returns the token
+   * @returns the token; the first where the file holds several
    * @throws {AdapterError} if the file is no textual inversion, or is for another text encoder;
-   *   {PromptError} if the token is there already
+   *   {PromptError} if a token is there already. Nothing is taught then.
    */
-  async loadTextualInversion(source: AdapterSource, options: LoadTextualInversionOptions = {}): Promise<string> {
-    return await loadTextualInversion(this, source, options);
+  loadTextualInversion(source: AdapterSource, options?: LoadTextualInversionOptions): Promise<string>;
+  /**
+   * The same for several files at once.
+   *
+   * @returns the tokens, in order
+   */
+  loadTextualInversion(
+    source: readonly AdapterSource[],
+    options?: LoadTextualInversionOptions,
+  ): Promise<string[]>;
+  async loadTextualInversion(
+    source: AdapterSource | readonly AdapterSource[],
+    options: LoadTextualInversionOptions = {},
+  ): Promise<string | string[]> {
+    if (source instanceof Array) return await loadTextualInversions(this, source, options);
+    const [first] = await loadTextualInversions(this, [source as AdapterSource], options);
+    return first;
   }
 
   /**

@@ -45,8 +45,9 @@ const foundations = [
   "pipeline/checkpoint/",
   "pipeline/text/",
   "pipeline/image/",
-  // a layer's low-rank updates: binding weights makes room for them
-  "pipeline/adapters/low_rank.ts",
+  // a layer's updates by adapters: binding weights makes room for them
+  "pipeline/adapters/layer_updates.ts",
+  "pipeline/adapters/adapter_stack.ts",
 ];
 
 /**
@@ -63,7 +64,12 @@ export const boundaries: readonly Boundary[] = [
   { part: "pipeline/checkpoint/", from: foundations },
   { part: "pipeline/text/", from: foundations },
   { part: "pipeline/image/", from: foundations },
-  { part: "pipeline/adapters/low_rank.ts", from: ["engine/", "kernels/"], packages: false },
+  { part: "pipeline/adapters/layer_updates.ts", from: ["engine/", "kernels/"], packages: false },
+  {
+    part: "pipeline/adapters/adapter_stack.ts",
+    from: ["engine/", "pipeline/adapters/layer_updates.ts"],
+    packages: false,
+  },
   { part: "pipeline/layers/", from: [...foundations, "pipeline/layers/"] },
   { part: "pipeline/models/", from: [...foundations, "pipeline/layers/", "pipeline/models/"] },
   { part: "pipeline/", from: ["engine/", "kernels/", "schedulers/", "pipeline/"] },

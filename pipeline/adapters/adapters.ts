@@ -4,31 +4,22 @@
  */
 
 import { AdapterError } from "../errors.ts";
-import type { ByteSource } from "../checkpoint/source/byte_source.ts";
-import { fileSource, openTree } from "../checkpoint/source/disk.ts";
-import type { FileTree } from "../checkpoint/source/file_tree.ts";
-import { isHubId, openHub } from "../checkpoint/hub/hub.ts";
-import { disposeUpdates, readLora } from "./lora.ts";
-import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
-import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
-import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { CLIPTextModel } from "../models/clip_text.ts";
 import type { UNet2DConditionModel } from "../models/unet.ts";
-import { readTextualInversion } from "./textual_inversion.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
-
-/** Location of an adapter: a .safetensors file, a folder that holds one, or a hub model. */
-export type AdapterSource = string | ByteSource | FileTree;
-
-/** Selects the file when the source is a folder. */
-export interface AdapterFileOptions {
-  /** Default: the file name that diffusers writes, otherwise the only .safetensors file. */
-  readonly weightName?: string;
-}
+import { textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
+import { disposeLora, readLora } from "./lora.ts";
+import { type LoraModels, planLora } from "./lora_plan.ts";
+import { readLoraConfigs } from "./lora_scale.ts";
+import { type AdapterFileOptions, type AdapterSource, openAdapter } from "./open_adapter.ts";
+import { readBundled, readTextualInversions, type TextualInversion } from "./textual_inversion.ts";
 
 /** Options of {@linkcode StableDiffusionPipeline.loadLoraWeights}. */
 export interface LoadLoraOptions extends AdapterFileOptions {
-  /** Name of the LoRA. Default: the file name without its extension. */
+  /**
+   * Name of the LoRA. Default: the file name without its extension, with _1, _2, … where a LoRA of
+   * that name is loaded.
+   */
   readonly name?: string;
   /**
    * Weight, multiplied by the scale of each call: 0 disables the LoRA, 1 is the trained strength.
@@ -39,8 +30,11 @@ export interface LoadLoraOptions extends AdapterFileOptions {
 
 /** Options of {@linkcode StableDiffusionPipeline.loadTextualInversion}. */
 export interface LoadTextualInversionOptions extends AdapterFileOptions {
-  /** The token to write in prompts. Default: the token stored in the file. */
-  readonly token?: string;
+  /**
+   * The token to write in prompts, or one for each of several embeddings. Default: the tokens that
+   * the files name.
+   */
+  readonly token?: string | readonly string[];
 }
 
 /** The components that LoRAs adapt. */
@@ -66,37 +60,82 @@ export function loraWeights(components: Adaptable): ReadonlyMap<string, number> 
   return new Map([...text_encoder.weights, ...unet.weights]);
 }
 
+/** What {@linkcode loadLora} adds to. */
+type LoraComponents = Adaptable & Teachable;
+
+/** The models with all names of their layers. */
+function modelsOf({ unet, textEncoder }: Adaptable): LoraModels {
+  const { unet: unetStack, text_encoder: textStack } = stacksOf({ unet, textEncoder });
+  return {
+    unet: { stack: unetStack, names: unetLayerNames(unet.config, unetStack.layers.keys()) },
+    text_encoder: {
+      stack: textStack,
+      names: textEncoderLayerNames(textEncoder.config, textStack.layers.keys()),
+    },
+  };
+}
+
+/** Removes the tokens that came with a LoRA, by text encoder and name. */
+const bundles = new WeakMap<CLIPTextModel, Map<string, () => void>>();
+
 /**
- * Adds a LoRA to a UNet and a text encoder.
+ * Adds a LoRA to a UNet and a text encoder, and teaches the embeddings that the file bundles.
  *
  * @returns its name
- * @throws {AdapterError} if the file is not a LoRA, does not fit the model, or the name is in use
+ * @throws {AdapterError} if the file is not a LoRA, does not fit the model, or a given name is in
+ *   use
+ * @throws {PromptError} if the tokenizer already has the token of a bundled embedding
  */
 export async function loadLora(
-  components: Adaptable,
+  components: LoraComponents,
   source: AdapterSource,
   options: LoadLoraOptions = {},
 ): Promise<string> {
   const { weight = 1 } = options;
   checkWeight(weight);
-  using file = await openAdapter(source, { defaultName: "pytorch_lora_weights.safetensors", ...options });
-  const name = options.name ?? file.name.replace(/^.*[\\/]/, "").replace(/\.safetensors$/, "");
-  const stacks = stacksOf(components);
-  const updates = await readLora(components.unet.gpu, file, stacks);
+  const { textEncoder, unet } = components;
+  using file = await openAdapter(source, {
+    defaultNames: ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"],
+    ...options,
+  });
+  const { weights } = file;
+  const models = modelsOf(components);
+  const plan = planLora(weights, models);
+  const configs = readLoraConfigs(weights.name, { metadata: weights.metadata, file: file.config });
+  const embeddings: TextualInversion[] = [];
+  for (const bundled of plan.embeddings) {
+    embeddings.push(await readBundled(weights, bundled, textEncoder.config.hiddenSize));
+  }
+  const updates = await readLora(unet.gpu, weights, plan, { models, configs });
   try {
     // after the last await, so no other load can interleave
-    if (loraWeights(components).has(name)) {
-      throw new AdapterError(`Cannot load ${file.name} as a LoRA is loaded by the name of ${JSON.stringify(name)}`, {
-        source: file.name,
-        keys: [],
-      });
+    const loaded = loraWeights(components);
+    if (options.name !== undefined && loaded.has(options.name)) {
+      throw new AdapterError(
+        `Cannot load ${weights.name} as a LoRA is loaded by the name of ${JSON.stringify(options.name)}`,
+        { source: weights.name, keys: [] },
+      );
     }
+    const name = options.name ?? freeName(weights.name, loaded);
+    const forget = teach(components, embeddings);
     // Added to both stacks, even when empty, so that both list every name.
-    stacks.unet.add(name, weight, updates.unet);
-    stacks.text_encoder.add(name, weight, updates.text_encoder);
+    models.unet.stack.add(name, weight, updates.unet);
+    models.text_encoder.stack.add(name, weight, updates.text_encoder);
+    if (embeddings.length > 0) {
+      const ofEncoder = bundles.get(textEncoder) ?? new Map<string, () => void>();
+      bundles.set(textEncoder, ofEncoder.set(name, forget));
+    }
+    return name;
   } finally {
-    disposeUpdates(updates);
+    disposeLora(updates);
   }
+}
+
+/** A file's name without folder and extension, numbered if it is taken. */
+function freeName(path: string, taken: ReadonlyMap<string, number>): string {
+  const stem = path.replace(/^.*[\\/]/, "").replace(/\.(safetensors|sft)$/i, "");
+  let name = stem;
+  for (let i = 1; taken.has(name); i++) name = `${stem}_${i}`;
   return name;
 }
 
@@ -110,6 +149,9 @@ export function unloadLora(components: Adaptable, name?: string): void {
   if (name !== undefined && !names.includes(name)) throw unknownLora(name, names);
   for (const one of name === undefined ? names : [name]) {
     for (const stack of Object.values(stacksOf(components))) stack.remove(one);
+    const bundled = bundles.get(components.textEncoder);
+    bundled?.get(one)?.();
+    bundled?.delete(one);
   }
 }
 
@@ -138,23 +180,59 @@ export function weightLoras(
 }
 
 /**
- * Adds a token and its embeddings to a tokenizer and a text encoder.
+ * Adds tokens and their embeddings to a tokenizer and a text encoder: all, or on an error none.
  *
- * @returns the token
- * @throws {AdapterError} if the file is not a textual inversion, or does not fit the model
- * @throws {PromptError} if the tokenizer already has the token
+ * @param sources one file with one or more tokens, or several files
+ * @returns the tokens, in order
+ * @throws {AdapterError} if a file is not a textual inversion, or does not fit the model
+ * @throws {PromptError} if the tokenizer already has a token
  */
-export async function loadTextualInversion(
-  { tokenizer, textEncoder }: Teachable,
-  source: AdapterSource,
+export async function loadTextualInversions(
+  components: Teachable,
+  sources: readonly AdapterSource[],
   options: LoadTextualInversionOptions = {},
-): Promise<string> {
-  using file = await openAdapter(source, { defaultName: "learned_embeds.safetensors", ...options });
-  const { vectors, ...read } = await readTextualInversion(file, { width: textEncoder.config.hiddenSize });
-  const token = options.token ?? read.token;
-  const id = tokenizer.addToken(token, { vectors: vectors.length });
-  vectors.forEach((vector, i) => textEncoder.setAddedToken(id + i, vector));
-  return token;
+): Promise<string[]> {
+  const { token, ...where } = options;
+  const tokens = typeof token === "string" ? [token] : token;
+  if (sources.length > 1 && tokens !== undefined && tokens.length !== sources.length) {
+    throw new AdapterError(
+      `Cannot load ${sources.length} textual inversions by ${tokens.length} tokens: give one for each`,
+      { source: "textual inversions", keys: [] },
+    );
+  }
+  const read: TextualInversion[] = [];
+  for (const [i, source] of sources.entries()) {
+    using file = await openAdapter(source, { defaultNames: ["learned_embeds.safetensors"], ...where });
+    read.push(
+      ...await readTextualInversions(file.weights, {
+        width: components.textEncoder.config.hiddenSize,
+        tokens: sources.length > 1 ? tokens && [tokens[i]] : tokens,
+      }),
+    );
+  }
+  teach(components, read);
+  return read.map(({ token }) => token);
+}
+
+/** Teaches tokens: all, or on an error none. Returns what takes them away again. */
+function teach({ tokenizer, textEncoder }: Teachable, inversions: readonly TextualInversion[]): () => void {
+  const taught: string[] = [];
+  const forget = () => {
+    for (const token of taught) {
+      if (tokenizer.addedTokens.includes(token)) unloadTextualInversion({ tokenizer, textEncoder }, token);
+    }
+  };
+  try {
+    for (const { token, vectors } of inversions) {
+      const id = tokenizer.addToken(token, { vectors: vectors.length });
+      vectors.forEach((vector, i) => textEncoder.setAddedToken(id + i, vector));
+      taught.push(token);
+    }
+    return forget;
+  } catch (error) {
+    forget();
+    throw error;
+  }
 }
 
 /**
@@ -176,49 +254,4 @@ function unknownLora(name: string, loaded: readonly string[]): RangeError {
   return new RangeError(
     `Cannot find a LoRA by the name of ${JSON.stringify(name)}: loaded are ${loaded.join(", ") || "none"}`,
   );
-}
-
-async function openAdapter(
-  source: AdapterSource,
-  options: AdapterFileOptions & { defaultName: string },
-): Promise<Weights> {
-  if (typeof source === "string") {
-    if (isPickle(source)) throw pickled(source);
-    if (source.toLowerCase().endsWith(".safetensors")) return await SafetensorsFile.open(await fileSource(source));
-    return await openFrom(await openFolder(source), options);
-  }
-  return "subtree" in source ? await openFrom(source, options) : await SafetensorsFile.open(source);
-}
-
-async function openFolder(source: string): Promise<FileTree> {
-  try {
-    return await openTree(source);
-  } catch (error) {
-    if (!isHubId(source) || !source.includes("/")) throw error;
-    return await openHub(source);
-  }
-}
-
-async function openFrom(
-  tree: FileTree,
-  { weightName, defaultName }: AdapterFileOptions & { defaultName: string },
-): Promise<Weights> {
-  if (weightName !== undefined && isPickle(weightName)) throw pickled(`${tree.name}/${weightName}`);
-  const path = weightName ?? defaultName;
-  if (weightName !== undefined || await tree.has(path)) return await SafetensorsFile.open(await tree.open(path));
-  const files = await tree.list();
-  const candidates = files.filter((file) => file.endsWith(".safetensors"));
-  if (candidates.length === 1) return await SafetensorsFile.open(await tree.open(candidates[0]));
-  const pickles = files.filter((file) => isPickle(file));
-  if (candidates.length === 0 && pickles.length > 0) throw pickled(`${tree.name}/${pickles[0]}`);
-  throw new AdapterError(
-    `Cannot choose a file of ${tree.name} as it holds ${candidates.length} .safetensors files: name one by weightName${
-      candidates.length > 0 ? ` (${candidates.join(", ")})` : ""
-    }`,
-    { source: tree.name, keys: [] },
-  );
-}
-
-function pickled(path: string): AdapterError {
-  return new AdapterError(pickleMessage(path), { source: path, keys: [] });
 }

@@ -1,246 +1,205 @@
 /**
- * Reads LoRA files (arXiv 2106.09685) in two key formats. Diffusers and PEFT separate the parts of
- * a layer's path with dots. Kohya's format, read by A1111 and ComfyUI, uses underscores.
+ * Reads LoRA files: plain pairs (arXiv 2106.09685), LyCORIS' forms (2309.14859) and DoRA
+ * (2402.09353), as changes of layers.
  */
 
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { AdapterError } from "../errors.ts";
-import { type AdapterStack, type LowRankUpdate, misfit } from "./low_rank.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import { disposeUpdates, type LayerUpdate } from "./layer_updates.ts";
+import type { LoraPart, LoraTarget } from "./lora_keys.ts";
+import { type LoraModels, type LoraPlan, type PlannedModule, refusal } from "./lora_plan.ts";
+import type { LoraConfigs } from "./lora_scale.ts";
+import { checkFinite, readFinite } from "./read_finite.ts";
+import {
+  type BaseWeight,
+  channelScaleChange,
+  decomposedChange,
+  hadamardChange,
+  type HadamardHalf,
+  type HostTensor,
+  kroneckerChange,
+  type KroneckerFactor,
+  type Matrix,
+  pairChange,
+  scaled,
+  tuckerPairChange,
+  type WeightChange,
+} from "./weight_change.ts";
 
-/** The models that a LoRA can adapt. */
-export type LoraTarget = "unet" | "text_encoder";
-
-/** The keys of one layer's update. */
-export interface LoraModule {
-  readonly target: LoraTarget;
-  /** Layer path in the file's spelling, without the prefix: with dots, or with underscores only. */
-  readonly layer: string;
-  readonly down: string;
-  readonly up: string;
-  /** The key of α. Without it, α equals the rank. */
-  readonly alpha: string | undefined;
-}
-
-/** The module and the factor that a key belongs to. */
-interface KeyParts {
-  readonly target: LoraTarget;
-  readonly layer: string;
-  readonly part: "down" | "up" | "alpha";
-}
-
-/** Kohya's keys. Some trainers number the text encoder even if the model has only one. */
-const kohyaKey = /^lora_(unet|te|te1)_([^.]+)\.(?:lora_(down|up)\.weight|(alpha))$/;
-
-/**
- * Keys of diffusers and PEFT. The first factor is `down` or `A`, the second `up` or `B`. PEFT may
- * insert the adapter's name.
- */
-const dottedKey =
-  /^(?:(unet|text_encoder)\.)?(?:base_model\.model\.)?(.+?)(?:(?:\.lora_linear_layer|\.lora|_lora)\.(down|up)\.weight|\.lora_(down|up|A|B)(?:\.(?!weight)[^.]+)?\.weight|(?:\.lora_linear_layer|\.lora|_lora)?\.(alpha))$/;
-
-/** Layer names written by the attention processors of old diffusers versions. */
-const unetNames: Readonly<Record<string, string>> = { to_out: "to_out.0" };
-const textEncoderNames: Readonly<Record<string, string>> = {
-  to_q: "q_proj",
-  to_k: "k_proj",
-  to_v: "v_proj",
-  to_out: "out_proj",
-};
-
-function keyParts(key: string): KeyParts | undefined {
-  const kohya = kohyaKey.exec(key);
-  if (kohya) {
-    const [, prefix, layer, factor] = kohya;
-    return {
-      target: prefix === "unet" ? "unet" : "text_encoder",
-      layer,
-      part: (factor ?? "alpha") as KeyParts["part"],
-    };
-  }
-  const dotted = dottedKey.exec(key);
-  if (!dotted) return undefined;
-  const [, prefix, path, modern, peft, alpha] = dotted;
-  const factor = modern ?? (peft && { down: "down", up: "up", A: "down", B: "up" }[peft]) ?? alpha;
-  // A key without a prefix belongs to the UNet, unless the path is a text encoder's.
-  const target = (prefix ?? (path.startsWith("text_model.") ? "text_encoder" : "unet")) as LoraTarget;
-  const parts = path.split(".").filter((part) => part !== "processor");
-  const names = target === "unet" ? unetNames : textEncoderNames;
-  parts[parts.length - 1] = names[parts.at(-1)!] ?? parts.at(-1)!;
-  return { target, layer: parts.join("."), part: factor as KeyParts["part"] };
-}
-
-/**
- * Groups the keys of a LoRA file by module, in file order.
- *
- * @param keys the names of its tensors
- * @param source name of the file in error messages
- * @throws {AdapterError} that lists the keys of unknown format, and the modules that lack a factor
- */
-export function parseLoraKeys(keys: Iterable<string>, source: string): LoraModule[] {
-  const modules = new Map<string, { target: LoraTarget; layer: string; keys: Map<string, string> }>();
-  const strangers: string[] = [], doubles: string[] = [];
-  for (const key of keys) {
-    const parts = keyParts(key);
-    if (parts === undefined) {
-      strangers.push(key);
-      continue;
-    }
-    const { target, layer, part } = parts;
-    const id = `${target} ${layer}`;
-    const module = modules.get(id) ?? { target, layer, keys: new Map() };
-    if (module.keys.has(part)) doubles.push(module.keys.get(part)!, key);
-    else module.keys.set(part, key);
-    modules.set(id, module);
-  }
-  if (strangers.length > 0) {
-    throw refusal(source, "these keys are not a LoRA's", strangers, hintOf(strangers));
-  }
-  if (doubles.length > 0) throw refusal(source, twice, doubles);
-  const halves = [...modules.values()].filter(({ keys }) => !keys.has("down") || !keys.has("up"));
-  if (halves.length > 0 || modules.size === 0) {
-    const found = halves.flatMap(({ keys }) => [...keys.values()]);
-    throw refusal(source, modules.size === 0 ? "it holds no tensors" : "each layer needs two factors", found);
-  }
-  return [...modules.values()].map(({ target, layer, keys }) => ({
-    target,
-    layer,
-    down: keys.get("down")!,
-    up: keys.get("up")!,
-    alpha: keys.get("alpha"),
-  }));
-}
-
-const twice = "it updates a layer twice";
-
-/** Recognizes other kinds of model from keys that match no layer. */
-function hintOf(keys: readonly string[]): string {
-  const some = (pattern: RegExp) => keys.some((key) => pattern.test(key));
-  // SDXL has a second text encoder and up to ten consecutive transformer blocks; 1.x and 2.x have
-  // one of each.
-  if (some(/^lora_te2_|^text_encoder_2\.|transformer_blocks[._][1-9]|^lora_unet_(input|middle|output)_block/)) {
-    return "It is for Stable Diffusion XL, and this model is of 1.x or 2.x";
-  }
-  if (some(/^(model\.diffusion_model|cond_stage_model)\./)) return "This is a checkpoint: load it with fromSingleFile";
-  if (some(/\.(hada_|lokr_|oft_|lora_mid\.|dora_scale$|diff$|diff_b$)/)) {
-    return "Of LyCORIS' forms only plain low-rank pairs are supported, not LoHa, LoKr, DoRA or Tucker's";
-  }
-  return "";
-}
-
-function refusal(source: string, reason: string, keys: readonly string[], hint = ""): AdapterError {
-  const shown = keys.slice(0, 12).map((key) => `\n  ${key}`).join("");
-  const more = keys.length > 12 ? `\n  … and ${keys.length - 12} more` : "";
-  const colon = keys.length > 0 ? ":" : "";
-  return new AdapterError(
-    `Cannot load ${source} as a LoRA as ${reason}${hint === "" ? "" : `. ${hint}`}${colon}${shown}${more}`,
-    { source, keys },
-  );
-}
+/** A LoRA's updates by model and layer key. */
+export type LoraUpdates = Readonly<Record<LoraTarget, Map<string, LayerUpdate>>>;
 
 /**
  * Uploads a LoRA to the device and returns its updates by layer key. The caller disposes of the
  * tensors after adding them to the models' stacks.
  *
- * @param stacks the adapter stacks of the candidate models
- * @throws {AdapterError} that lists every key with an unknown layer, a wrong shape or a dtype that
- *   is not a float
+ * @param plan from `planLora`
+ * @throws {AdapterError} for a tensor that holds NaN or an infinity, or a scale that is not finite
  * @throws {SafetensorsError} if the file is malformed
  */
 export async function readLora(
   gpu: Gpu,
   weights: Weights,
-  stacks: Readonly<Record<LoraTarget, AdapterStack>>,
-): Promise<Record<LoraTarget, Map<string, LowRankUpdate>>> {
-  const source = weights.name;
-  const modules = parseLoraKeys(weights.tensors.keys(), source);
-  const paths = { unet: spellings(stacks.unet), text_encoder: spellings(stacks.text_encoder) };
-  const unknown: string[] = [], misshapen: string[] = [];
-  const found: (LoraModule & { path: string })[] = [];
-  for (const module of modules) {
-    const path = paths[module.target].get(module.layer);
-    if (path === undefined) {
-      unknown.push(module.down, module.up);
-      continue;
-    }
-    const twin = found.find((other) => other.target === module.target && other.path === path);
-    if (twin) throw refusal(source, twice, [twin.down, module.down]);
-    const why = unfit(weights, module, stacks[module.target].layers.get(path)!.shape);
-    if (why === undefined) found.push({ ...module, path });
-    else misshapen.push(`${module.down}: ${why}`);
-  }
-  if (unknown.length > 0) {
-    throw refusal(source, "the model has no layers for these keys", unknown, hintOf(unknown));
-  }
-  if (misshapen.length > 0) {
-    throw refusal(
-      source,
-      "these updates do not fit their layers",
-      misshapen,
-      widthHint(weights, modules, stacks),
-    );
-  }
-  const updates = { unet: new Map<string, LowRankUpdate>(), text_encoder: new Map<string, LowRankUpdate>() };
+  plan: LoraPlan,
+  options: { models: LoraModels; configs: LoraConfigs },
+): Promise<LoraUpdates> {
+  const updates: LoraUpdates = { unet: new Map(), text_encoder: new Map() };
   try {
-    for (const { target, path, down, up, alpha } of found) {
-      const rank = weights.info(down).shape[0];
-      const scale = alpha === undefined ? 1 : (await weights.float32(alpha))[0] / rank;
-      if (!Number.isFinite(scale)) throw refusal(source, `its alpha is not a finite number: ${scale * rank}`, [alpha!]);
-      const [makeDown, makeUp] = [await reader(weights, down), await reader(weights, up)];
-      updates[target].set(path, { down: makeDown(gpu), up: makeUp(gpu), scale });
+    for (const module of plan.modules) {
+      const update = await readModule(gpu, new ModuleTensors(weights, module), options);
+      updates[module.target].set(module.path, update);
     }
     return updates;
   } catch (error) {
-    disposeUpdates(updates);
+    disposeLora(updates);
     throw error;
   }
 }
 
 /** Frees the tensors returned by {@linkcode readLora}. */
-export function disposeUpdates(updates: Record<LoraTarget, Map<string, LowRankUpdate>>): void {
-  for (const { down, up } of [...updates.unet.values(), ...updates.text_encoder.values()]) {
-    down[Symbol.dispose]();
-    up[Symbol.dispose]();
+export function disposeLora({ unet, text_encoder }: LoraUpdates): void {
+  disposeUpdates([...unet.values(), ...text_encoder.values()]);
+}
+
+/** The tensors of one module, by part. */
+class ModuleTensors {
+  constructor(readonly weights: Weights, readonly module: PlannedModule) {}
+
+  has(part: LoraPart): boolean {
+    return this.module.keys.has(part);
+  }
+
+  async read(part: LoraPart): Promise<HostTensor> {
+    return await readFinite(this.weights, this.module.keys.get(part)!);
+  }
+
+  async maybe(part: LoraPart): Promise<HostTensor | undefined> {
+    return this.has(part) ? await this.read(part) : undefined;
+  }
+
+  /** A tensor on the device. f16 stays f16. */
+  async upload(gpu: Gpu, part: LoraPart): Promise<Tensor> {
+    const { weights } = this, key = this.module.keys.get(part)!;
+    const { dtype, shape } = weights.info(key);
+    if (dtype !== "F16") return Tensor.from(gpu, (await readFinite(weights, key)).data, shape);
+    const bytes = await weights.read(key);
+    checkFinite(weights, key, bytes, "f16");
+    return Tensor.from(gpu, new Uint16Array(bytes.buffer), shape);
   }
 }
 
-/** Layers by name, in both spellings: with dots, and with kohya's underscores. */
-function spellings({ layers }: AdapterStack): Map<string, string> {
-  return new Map([...layers.keys()].flatMap((path) => [[path, path], [path.replaceAll(".", "_"), path]]));
+async function readModule(
+  gpu: Gpu,
+  tensors: ModuleTensors,
+  { models, configs }: { models: LoraModels; configs: LoraConfigs },
+): Promise<LayerUpdate> {
+  const { module } = tensors;
+  const scale = await scaleOf(tensors, configs);
+  const bias = await biasOf(gpu, tensors, scale);
+  try {
+    if (module.form === "LoRA" && !module.isDora) {
+      const down = await tensors.upload(gpu, "down");
+      try {
+        return { lowRank: { down, up: await tensors.upload(gpu, "up"), scale }, bias };
+      } catch (error) {
+        down[Symbol.dispose]();
+        throw error;
+      }
+    }
+    const { layer } = models[module.target].stack.layers.get(module.path)!;
+    const base = async (): Promise<BaseWeight> => ({ shape: layer.shape, data: await layer.read() });
+    const change = await changeOf(tensors, base);
+    if (change === undefined) return { bias };
+    const whole = module.isDora
+      ? decomposedChange(await base(), scaled(change, scale), await magnitudesOf(tensors, layer.shape))
+      : change;
+    if ("whole" in whole) {
+      const { data } = module.isDora ? whole.whole : (scaled(whole, scale) as { whole: Matrix }).whole;
+      return { weight: Tensor.from(gpu, data, layer.shape), bias };
+    }
+    const upload = ({ rows, columns, data }: Matrix, shape = [rows, columns]) => Tensor.from(gpu, data, shape);
+    const { up, down } = whole;
+    return { lowRank: { up: upload(up), down: upload(down, [down.rows, ...layer.shape.slice(1)]), scale }, bias };
+  } catch (error) {
+    bias?.[Symbol.dispose]();
+    throw error;
+  }
 }
 
-function unfit(weights: Weights, { down, up, alpha }: LoraModule, layer: readonly number[]): string | undefined {
-  for (const key of [down, up, ...(alpha === undefined ? [] : [alpha])]) {
-    const { dtype, shape } = weights.info(key);
-    if (!["F16", "BF16", "F32", "F64"].includes(dtype)) return `${key} is of type ${dtype}, not a float`;
-    if (key === alpha && shape.some((length) => length !== 1)) {
-      return `${key} must be one number: [${shape.join(", ")}]`;
+/** α / rank: of the file's own α, else of the adapter's configuration, else 1. */
+async function scaleOf({ weights, module }: ModuleTensors, configs: LoraConfigs): Promise<number> {
+  const { keys, rank, path, target, form } = module;
+  const key = keys.get("alpha");
+  const isScaled = form === "LoRA" || form === "LoCon (Tucker)" || form === "LoHa" || form === "LoKr";
+  if (!isScaled) return 1;
+  if (key === undefined) return configs[target]?.scale(path, rank) ?? 1;
+  if (rank === undefined) return 1; // LoKr of two whole matrices
+  const alpha = (await weights.float64(key))[0];
+  if (!Number.isFinite(alpha)) throw refusal(weights.name, `its alpha is not a finite number: ${alpha}`, [key]);
+  return alpha / rank;
+}
+
+async function biasOf(gpu: Gpu, tensors: ModuleTensors, scale: number): Promise<Tensor | undefined> {
+  const whole = await tensors.maybe("diff_b") ?? await tensors.maybe("b_norm");
+  if (whole) return Tensor.from(gpu, whole.data, [whole.data.length]);
+  // PEFT's lora_bias belongs to the second factor, and is scaled with it.
+  const ofFactor = await tensors.maybe("up_bias");
+  return ofFactor && Tensor.from(gpu, ofFactor.data.map((value) => value * scale), [ofFactor.data.length]);
+}
+
+/** ΔW before α / rank; `undefined` where only the bias changes. */
+async function changeOf(
+  tensors: ModuleTensors,
+  base: () => Promise<BaseWeight>,
+): Promise<WeightChange | undefined> {
+  const half = async (a: LoraPart, b: LoraPart, core: LoraPart): Promise<HadamardHalf> => ({
+    a: await tensors.read(a),
+    b: await tensors.read(b),
+    core: await tensors.maybe(core),
+  });
+  const factor = async (whole: LoraPart, a: LoraPart, b: LoraPart, core: LoraPart): Promise<KroneckerFactor> =>
+    tensors.has(whole) ? { whole: await tensors.read(whole) } : await half(a, b, core);
+  switch (tensors.module.form) {
+    case "LoRA":
+      return pairChange(await tensors.read("up"), await tensors.read("down"));
+    case "LoCon (Tucker)":
+      return tuckerPairChange(await tensors.read("up"), await tensors.read("mid"), await tensors.read("down"));
+    case "LoHa":
+      return hadamardChange(await half("w1_a", "w1_b", "t1"), await half("w2_a", "w2_b", "t2"));
+    case "LoKr":
+      // "mid" never belongs to LoKr: w₁ has no core
+      return kroneckerChange(
+        await factor("k1", "k1_a", "k1_b", "mid"),
+        await factor("k2", "k2_a", "k2_b", "kt2"),
+      );
+    case "full difference":
+    case "norm difference": {
+      const whole = await tensors.maybe("diff") ?? await tensors.maybe("w_norm");
+      return whole &&
+        { whole: { rows: whole.shape[0], columns: whole.data.length / whole.shape[0], data: whole.data } };
+    }
+    case "(IA)³": {
+      const [{ data }, weight] = [await tensors.read("gain"), await base()];
+      const flag = tensors.module.keys.get("on_input");
+      const onInput = flag === undefined
+        ? data.length !== weight.shape[0]
+        : (await tensors.weights.float64(flag))[0] !== 0;
+      return channelScaleChange(weight, { gain: data, axis: onInput ? "in" : "out" });
     }
   }
-  return misfit(layer, weights.info(down).shape, weights.info(up).shape);
 }
 
-/** Names the model family of a LoRA whose cross-attention width differs from the model's. */
-function widthHint(
-  weights: Weights,
-  modules: readonly LoraModule[],
-  { unet }: Readonly<Record<LoraTarget, AdapterStack>>,
-): string {
-  const isCross = (layer: string) => /attn2[._]to_[kv]$/.test(layer);
-  const module = modules.find(({ target, layer }) => target === "unet" && isCross(layer));
-  const width = module && weights.info(module.down).shape[1];
-  const own = [...unet.layers].find(([path]) => isCross(path))?.[1].shape[1];
-  if (width === undefined || width === own) return "";
-  const families: Record<number, string> = { 768: " (1.x)", 1024: " (2.x)", 2048: " (XL)" };
-  return `It is for a Stable Diffusion whose prompts are ${width}${
-    families[width] ?? ""
-  } wide; this model's are ${own}`;
-}
-
-/** Reads a tensor and returns a function that uploads it. f16 stays f16. */
-async function reader(weights: Weights, key: string): Promise<(gpu: Gpu) => Tensor> {
-  const { dtype, shape } = weights.info(key);
-  const data = dtype === "F16" ? new Uint16Array((await weights.read(key)).buffer) : await weights.float32(key);
-  return (gpu) => Tensor.from(gpu, data, shape);
+/**
+ * The magnitudes of DoRA. PEFT's are per output. LyCORIS' are [out, 1, …] or [1, in, …], and it
+ * adds f32's epsilon to the norms.
+ */
+async function magnitudesOf(
+  tensors: ModuleTensors,
+  shape: readonly number[],
+): Promise<{ magnitude: Float32Array; axis: "out" | "in"; epsilon: number }> {
+  const peft = await tensors.maybe("magnitude");
+  if (peft) return { magnitude: peft.data, axis: "out", epsilon: 0 };
+  const own = await tensors.read("dora_scale");
+  return { magnitude: own.data, axis: own.shape[0] === shape[0] ? "out" : "in", epsilon: 2 ** -23 };
 }

@@ -1,13 +1,14 @@
 /**
- * Textual inversion (arXiv 2208.01618): learned token embeddings for a text encoder. A safetensors
- * file holds one tensor. Diffusers names the tensor after the token; A1111 names the tensor
- * `emb_params` and the file after the token.
+ * Textual inversion (arXiv 2208.01618): learned token embeddings for a text encoder. Diffusers
+ * names each tensor after its token. A1111 and trainers name the tensor after its role, and the
+ * file after the token.
  */
 
 import { AdapterError } from "../errors.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import { readFinite } from "./read_finite.ts";
 
-/** The contents of a textual inversion file. */
+/** One token and its embeddings. */
 export interface TextualInversion {
   /** The token named by the file. */
   readonly token: string;
@@ -16,18 +17,27 @@ export interface TextualInversion {
 }
 
 /** Tensor names that carry no token; the token is the file name. */
-const unnamedKeys = ["emb_params", "string_to_param.*", "*"];
+const unnamedKeys = ["emb_params", "string_to_param.*", "string_to_param", "*", "clip_l", "text_encoders_0"];
+
+/** Tensors for the second text encoder of Stable Diffusion XL. */
+const secondEncoderKeys = ["clip_g", "text_encoders_1"];
 
 /**
- * Reads a textual inversion file.
+ * Reads a textual inversion file. Its tensors are shaped [width] or [vectors, width], one for each
+ * token.
  *
  * @param options.width width of the text encoder's embeddings
- * @throws {AdapterError} unless the file holds exactly one tensor, of floats, shaped [width] or
- *   [vectors, width]
+ * @param options.tokens replace the file's own tokens: as many, or for a single tensor as many as
+ *   it has vectors
+ * @throws {AdapterError} if a tensor has another shape, is not of floats, or is not finite
  */
-export async function readTextualInversion(weights: Weights, options: { width: number }): Promise<TextualInversion> {
-  const { width } = options;
-  const source = weights.name, keys = [...weights.tensors.keys()];
+export async function readTextualInversions(
+  weights: Weights,
+  options: { width: number; tokens?: readonly string[] },
+): Promise<TextualInversion[]> {
+  const source = weights.name;
+  // A1111's table of tokens holds ids of its own tokenizer.
+  const keys = [...weights.tensors.keys()].filter((key) => !key.startsWith("string_to_token"));
   const refuse = (reason: string): AdapterError =>
     new AdapterError(
       `Cannot load ${source} as a textual inversion as ${reason}: it holds ${
@@ -35,22 +45,54 @@ export async function readTextualInversion(weights: Weights, options: { width: n
       }`,
       { source, keys },
     );
-  if (keys.includes("clip_l") || keys.includes("clip_g")) {
+  if (keys.some((key) => secondEncoderKeys.includes(key))) {
     throw refuse("it is for Stable Diffusion XL, and this model is of 1.x or 2.x");
   }
-  if (keys.length !== 1) throw refuse(`there must be one tensor and there are ${keys.length}`);
-  const [key] = keys;
+  if (keys.length === 0) throw refuse("there must be a tensor");
+  if (keys.length > 1 && keys.some((key) => unnamedKeys.includes(key))) {
+    throw refuse(`there must be one tensor, or one named after each token, and there are ${keys.length}`);
+  }
+  const read: TextualInversion[] = [];
+  for (const key of keys) {
+    const vectors = await readEmbedding(weights, key, { ...options, refuse });
+    read.push({ token: unnamedKeys.includes(key) ? stem(source) : key, vectors });
+  }
+  const { tokens } = options;
+  if (tokens === undefined) return read;
+  if (tokens.length === read.length) return read.map(({ vectors }, i) => ({ token: tokens[i], vectors }));
+  if (read.length === 1 && tokens.length === read[0].vectors.length) {
+    return read[0].vectors.map((vector, i) => ({ token: tokens[i], vectors: [vector] }));
+  }
+  throw refuse(`${tokens.length} tokens are given for ${read.length}`);
+}
+
+/** Reads an embedding bundled with a LoRA. @throws {AdapterError} if it does not fit */
+export async function readBundled(
+  weights: Weights,
+  { token, key }: { token: string; key: string },
+  width: number,
+): Promise<TextualInversion> {
+  const refuse = (reason: string) =>
+    new AdapterError(`Cannot load ${weights.name} as the embedding ${key} does not fit: ${reason}`, {
+      source: weights.name,
+      keys: [key],
+    });
+  return { token, vectors: await readEmbedding(weights, key, { width, refuse }) };
+}
+
+async function readEmbedding(
+  weights: Weights,
+  key: string,
+  { width, refuse }: { width: number; refuse: (reason: string) => AdapterError },
+): Promise<Float32Array[]> {
   const { dtype, shape } = weights.info(key);
   const [count, actual] = shape.length === 1 ? [1, shape[0]] : shape;
   if (!["F16", "BF16", "F32", "F64"].includes(dtype)) throw refuse(`its numbers must be floats: ${dtype}`);
   if (shape.length < 1 || shape.length > 2 || count < 1 || actual !== width) {
     throw refuse(`this model's embeddings are ${width} wide and the file's tensor is [${shape.join(", ")}]`);
   }
-  const values = await weights.float32(key);
-  return {
-    token: unnamedKeys.includes(key) ? stem(source) : key,
-    vectors: Array.from({ length: count }, (_, i) => values.slice(i * width, (i + 1) * width)),
-  };
+  const { data } = await readFinite(weights, key);
+  return Array.from({ length: count }, (_, i) => data.slice(i * width, (i + 1) * width));
 }
 
 /** The file name without folder and extension. */

@@ -12,7 +12,9 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import { Uploader } from "../../engine/memory/uploader.ts";
 import { CheckpointError } from "../errors.ts";
 import { elementsOf, toFloat32 } from "./safetensors/decode.ts";
-import { AdapterStack, type LowRankUpdates, trimmed } from "../adapters/low_rank.ts";
+import { findNonFinite } from "./safetensors/finite.ts";
+import { AdapterStack } from "../adapters/adapter_stack.ts";
+import { type AdaptableLayer, type LayerUpdates, trimmed } from "../adapters/layer_updates.ts";
 import { quantizedReason } from "./quantized.ts";
 import type { SafetensorsDtype } from "./safetensors/format.ts";
 import type { Weights } from "./safetensors/weights.ts";
@@ -126,18 +128,9 @@ export class WeightScope {
     });
   }
 
-  /**
-   * Lets LoRAs update the layer of this scope.
-   *
-   * @param shape Shape of the layer's weight.
-   * @param prepare Converts a first factor [rank, in, …] to the layer's form, and takes ownership
-   *   of the tensor.
-   */
-  adaptable<Down extends Disposable>(
-    shape: readonly number[],
-    prepare: (down: Tensor) => Down,
-  ): LowRankUpdates<Down> {
-    return this.#binder.owner.adapters.register(this.#prefix, shape, prepare);
+  /** Lets adapters update the layer of this scope. */
+  adaptable<Packed extends Disposable>(layer: AdaptableLayer<Packed>): LayerUpdates<Packed> {
+    return this.#binder.owner.adapters.register(this.#prefix, layer);
   }
 
   #key(key: string): string {
@@ -282,7 +275,9 @@ async function fill(
       const { widening } = floatTypes[dtype]!;
       for (let from = 0; from < bytes; from += chunkBytes) {
         const chunk = await weights.readRange(key, from, Math.min(from + chunkBytes, bytes), room);
-        await uploader.write(tensor, toStored(chunk, dtype), from * widening);
+        const stored = toStored(chunk, dtype);
+        checkFinite(weights, key, stored, { type: storedAs(dtype), firstByte: from * widening });
+        await uploader.write(tensor, stored, from * widening);
         doneBytes += chunk.byteLength;
         onProgress?.(doneBytes, totalBytes);
       }
@@ -296,6 +291,24 @@ async function fill(
     for (const tensor of unfinished) tensor[Symbol.dispose]();
     throw error;
   }
+}
+
+/** @throws {CheckpointError} if a piece of a tensor, as it is stored, holds NaN or an infinity */
+function checkFinite(
+  weights: Weights,
+  key: string,
+  bytes: Uint8Array<ArrayBuffer>,
+  { type, firstByte }: { type: DType; firstByte: number },
+): void {
+  const float = type === "f16" ? "f16" : "f32";
+  const at = findNonFinite(bytes, float);
+  if (at < 0) return;
+  const element = firstByte / (float === "f16" ? 2 : 4) + at;
+  throw new CheckpointError(
+    `Cannot load ${weights.name} as its tensor ${key} holds NaN or an infinity (element ${element}): ` +
+      "the file is damaged, or its training or merging diverged. Get another copy or version of the model",
+    { source: weights.name },
+  );
 }
 
 /**

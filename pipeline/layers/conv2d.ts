@@ -1,10 +1,17 @@
 import type { DType } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../../kernels/wgsl/activation.ts";
-import { type ChannelBias, conv2d, packConvWeight, type PackedConvWeight } from "../../kernels/conv/conv2d.ts";
+import {
+  type ChannelBias,
+  conv2d,
+  packConvWeight,
+  type PackedConvWeight,
+  unpackConvWeight,
+} from "../../kernels/conv/conv2d.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
+import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
-import type { LowRankUpdates } from "../adapters/low_rank.ts";
+import type { LayerUpdates } from "../adapters/layer_updates.ts";
 
 /** Padding of a picture: the same on all sides, or [top, left, bottom, right]. */
 export type Padding = number | readonly [number, number, number, number];
@@ -27,7 +34,7 @@ export class Conv2d {
   readonly #bias: Tensor | undefined; // [out]
   readonly #stride: number;
   readonly #padding: Padding;
-  readonly #updates: LowRankUpdates<PackedConvWeight>;
+  readonly #updates: LayerUpdates<PackedConvWeight>;
   #weight: PackedConvWeight | undefined;
 
   constructor(
@@ -39,11 +46,15 @@ export class Conv2d {
     const { kernelSize = 3, stride = 1, padding = 0 } = options;
     const shape = [outChannels, inChannels, kernelSize, kernelSize];
     w.repacked("weight", shape, (weight) => this.#weight = packConvWeight(weight));
-    this.#updates = w.adaptable(shape, (down) => {
-      using weight = down;
-      return packConvWeight(weight);
-    });
     this.#bias = options.bias ?? true ? w.get("bias", [outChannels]) : undefined;
+    this.#updates = w.adaptable({
+      shape,
+      pack: (weight) => {
+        using unpacked = weight;
+        return packConvWeight(unpacked);
+      },
+      read: async () => unpackConvWeight(this.#weight!, await this.#weight!.tensor.data()),
+    });
     this.#stride = stride;
     this.#padding = padding;
   }
@@ -54,17 +65,22 @@ export class Conv2d {
     const allowF16Operands = true;
     const geometry = { stride: this.#stride, padding: this.#padding, upsample: options.upsample, allowF16Operands };
     const { channelBias, dtype = x.dtype } = options;
-    return this.#updates.apply(
-      options,
-      (epilogue) => conv2d(x, this.#weight!, { ...geometry, bias: this.#bias, channelBias, ...epilogue, dtype }),
-      ({ down, up, scale, residual }) => {
-        const inner = conv2d(x, down, { ...geometry, dtype: "f32" }); // [B, rank, H', W']
+    return this.#updates.apply(options, {
+      gpu: x.gpu,
+      bias: this.#bias,
+      base: (epilogue) => conv2d(x, this.#weight!, { ...geometry, channelBias, ...epilogue, dtype }),
+      change: ({ weight, up, scale, residual }) => {
+        if (up === undefined) {
+          const change = { tensor: conv2d(x, weight, { ...geometry, dtype }), coefficient: scale };
+          return linearCombination(residual ? [change, { tensor: residual, coefficient: 1 }] : [change]);
+        }
+        const inner = conv2d(x, weight, { ...geometry, dtype: "f32" }); // [B, rank, H', W']
         const [batch, rank, height, width] = inner.dims(4);
         const pixels = [batch, up.shape[0], height * width];
         const columns = inner.reshape([batch, rank, height * width]);
         return matmul(up, columns, { scale, residual: residual?.reshape(pixels), allowF16Operands, dtype })
           .reshape([batch, up.shape[0], height, width]);
       },
-    );
+    });
   }
 }

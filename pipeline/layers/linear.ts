@@ -5,7 +5,7 @@ import { gatedProduct, geglu } from "../../kernels/gemm/gated_product.ts";
 import { matmul, type MatmulOptions } from "../../kernels/gemm/matmul.ts";
 import { transpose } from "../../kernels/shape/transpose.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
-import type { LowRankUpdates } from "../adapters/low_rank.ts";
+import type { LayerUpdates } from "../adapters/layer_updates.ts";
 
 /** x Wᵀ for one layout of x and of the result. */
 type Product = (x: Tensor, weight: Tensor, options?: MatmulOptions) => Tensor;
@@ -32,7 +32,7 @@ export class Linear {
   readonly weight: Tensor;
   /** [out] */
   readonly bias: Tensor | undefined;
-  readonly #updates: LowRankUpdates<Tensor>;
+  readonly #updates: LayerUpdates<Tensor>;
   readonly #allowF16Operands: boolean;
 
   /**
@@ -48,7 +48,11 @@ export class Linear {
     this.#allowF16Operands = options.allowF16Operands ?? false;
     this.weight = w.get("weight", [outFeatures, inFeatures]);
     this.bias = options.bias ?? true ? w.get("bias", [outFeatures]) : undefined;
-    this.#updates = w.adaptable([outFeatures, inFeatures], (down) => down);
+    this.#updates = w.adaptable({
+      shape: [outFeatures, inFeatures],
+      pack: (weight) => weight,
+      read: () => this.weight.data(),
+    });
   }
 
   /**
@@ -90,18 +94,17 @@ export class Linear {
   ): Tensor {
     const { dtype = x.dtype } = options;
     const allowF16Operands = this.#allowF16Operands;
-    return this.#updates.apply(
-      options,
-      (epilogue) => form.whole(x, this.weight, { bias: this.bias, allowF16Operands, ...epilogue, dtype }),
-      // What lies between the factors is small, and its rows need not divide by four as f16 would
-      // want.
-      ({ down, up, scale, residual }) =>
-        form.up(form.down(x, down, { allowF16Operands, dtype: "f32" }), up, {
-          scale,
-          residual,
-          allowF16Operands,
-          dtype,
-        }),
-    );
+    return this.#updates.apply(options, {
+      gpu: x.gpu,
+      bias: this.bias,
+      base: (epilogue) => form.whole(x, this.weight, { allowF16Operands, ...epilogue, dtype }),
+      change: ({ weight, up, scale, residual }) => {
+        const last = { scale, residual, allowF16Operands, dtype };
+        if (up === undefined) return form.whole(x, weight, last);
+        // What lies between the factors is small, and its rows need not divide by four as f16 would
+        // want.
+        return form.up(form.down(x, weight, { allowF16Operands, dtype: "f32" }), up, last);
+      },
+    });
   }
 }

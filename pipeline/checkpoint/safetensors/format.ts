@@ -63,3 +63,8 @@ export interface TensorInfo {
 export function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
 }
+
+/** Whether a file's name or path ends as safetensors files do. */
+export function isSafetensors(path: string): boolean {
+  return /\.(safetensors|sft)$/i.test(path);
+}

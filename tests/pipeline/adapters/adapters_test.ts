@@ -323,8 +323,9 @@ gpuTest("a LoRA that does not fit is refused with its keys, and changes nothing"
     for (const part of parts) assert(error.message.includes(part), `${part} is not in: ${error.message}`);
     return error;
   };
-  const stranger = await refused({ ...good, "lora_unet_conv_norm_out.w_norm": random([4], 1) }, "w_norm");
-  assertEquals(stranger.keys, ["lora_unet_conv_norm_out.w_norm"]);
+  const stranger = await refused({ ...good, "lora_unet_conv_norm_out.oft_blocks": random([4], 1) }, "OFT");
+  assertEquals(stranger.keys, ["lora_unet_conv_norm_out.oft_blocks"]);
+  await refused({ ...good, "lora_unet_conv_norm_out.w_norm": random([4], 1) }, "must be [16]: [4]");
   await refused({ ...good, ...pair("lora_unet_mid_block_attentions_7_proj_in", [4, 48], [48, 4]) }, "attentions_7");
   await refused({ [`${layer}.lora_down.weight`]: random([4, 48], 1) }, "two factors", `${layer}.lora_down.weight`);
   await refused(pair(layer, [4, 48], [48, 5]), "down has 4, up has 5");
@@ -344,8 +345,8 @@ gpuTest("a LoRA that does not fit is refused with its keys, and changes nothing"
     pair("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_k", [4, 48], [48, 4]),
     "Stable Diffusion XL",
   );
-  await refused({ "lora_unet_conv_in.hada_w1_a": random([4, 4], 1) }, "LoHa");
-  await refused({ "model.diffusion_model.out.2.weight": random([4, 4], 1) }, "This is a checkpoint");
+  await refused({ "lora_unet_conv_in.hada_w1_a": random([4, 4], 1) }, "a whole form", "hada_w1_a");
+  await refused({ "model.diffusion_model.out.2.weight": random([4, 4], 1) }, "It is a");
   await refused({ ...good, [`${layer}.alpha`]: random([2], 1) }, "alpha must be one number: [2]");
   await refused({ ...good, [`${layer}.alpha`]: { shape: [], data: Float32Array.of(NaN) } }, "alpha is not a finite");
   await refused({}, "no tensors");
@@ -441,7 +442,7 @@ gpuTest("a textual inversion that does not fit is refused, and changes nothing",
     { "<a>": random([2, 768], 1) },
     "this model's embeddings are 48 wide and the file's tensor is [2, 768]",
   );
-  await refused({ "<a>": random([48], 1), "<b>": random([48], 2) }, "there must be one tensor and there are 2");
+  await refused({ "<a>": random([48], 1), emb_params: random([48], 2) }, "one named after each token");
   await refused({ clip_g: random([2, 1280], 1), clip_l: random([2, 768], 2) }, "Stable Diffusion XL");
   await refused({ "<a>": random([1, 1, 48], 1) }, "[1, 1, 48]");
   await refused({}, "nothing");

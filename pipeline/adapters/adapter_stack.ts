@@ -1,0 +1,103 @@
+/** The adapters of one model, and the layers that they can update. */
+
+import { ShapeError } from "../../engine/errors.ts";
+import { type AdaptableLayer, type Adapter, type LayerUpdate, LayerUpdates } from "./layer_updates.ts";
+
+/**
+ * The adapters of one model, in the order of addition. Their updates are summed, each multiplied by
+ * its weight.
+ */
+export class AdapterStack implements Disposable {
+  /** The adaptable layers, by checkpoint key. */
+  readonly layers: ReadonlyMap<string, LayerUpdates>;
+  readonly #layers = new Map<string, LayerUpdates>();
+  readonly #adapters = new Map<string, Adapter>();
+  #callScale = 1;
+
+  constructor() {
+    this.layers = this.#layers;
+  }
+
+  /** Called after an adapter is added or removed, or its weight changes. */
+  onChange: (() => void) | undefined;
+
+  /** Cache key of the stack's state: each adapter's identity and weight, in order. */
+  get key(): readonly unknown[] {
+    return [...this.#adapters.values()].flatMap((adapter) => [adapter, adapter.weight]);
+  }
+
+  /** Registers a layer as adaptable. */
+  register<Packed extends Disposable>(path: string, layer: AdaptableLayer<Packed>): LayerUpdates<Packed> {
+    const updates = new LayerUpdates(layer, () => this.#callScale);
+    this.#layers.set(path, updates as unknown as LayerUpdates);
+    return updates;
+  }
+
+  /** Scale of all adapters in the call that is being recorded. */
+  get callScale(): number {
+    return this.#callScale;
+  }
+
+  /**
+   * Records `body` with a common scale for all adapters. Recording is synchronous, so concurrent
+   * calls cannot see each other's scale.
+   */
+  scaled<T>(scale: number, body: () => T): T {
+    const outer = this.#callScale;
+    this.#callScale = scale;
+    try {
+      return body();
+    } finally {
+      this.#callScale = outer;
+    }
+  }
+
+  /** The adapters' weights by name, in order of addition. */
+  get weights(): ReadonlyMap<string, number> {
+    return new Map([...this.#adapters.values()].map(({ name, weight }) => [name, weight]));
+  }
+
+  /**
+   * Adds an adapter. The stack keeps its own references; the caller still disposes of its tensors.
+   *
+   * @param updates by layer key
+   * @throws {RangeError} if the name is in use
+   * @throws {ShapeError} if an update does not fit its layer; nothing is added then
+   */
+  add(name: string, weight: number, updates: ReadonlyMap<string, LayerUpdate>): void {
+    if (this.#adapters.has(name)) {
+      throw new RangeError(`Cannot add the adapter ${JSON.stringify(name)} as there is one of that name`);
+    }
+    for (const [path, update] of updates) {
+      const layer = this.#layers.get(path);
+      if (layer === undefined) throw new ShapeError(`Cannot adapt ${path} as the model has no such layer`);
+      layer.check(path, update);
+    }
+    const adapter: Adapter = { name, weight };
+    this.#adapters.set(name, adapter);
+    for (const [path, update] of updates) this.#layers.get(path)!.attach(update, adapter);
+    this.onChange?.();
+  }
+
+  /** Changes an adapter's weight. Does nothing if the model has no such adapter. */
+  reweight(name: string, weight: number): void {
+    const adapter = this.#adapters.get(name);
+    if (!adapter || adapter.weight === weight) return;
+    adapter.weight = weight;
+    this.onChange?.();
+  }
+
+  /** Removes and frees an adapter. Does nothing if the model has no such adapter. */
+  remove(name: string): void {
+    const adapter = this.#adapters.get(name);
+    if (!adapter) return;
+    this.#adapters.delete(name);
+    for (const layer of this.#layers.values()) layer.detach(adapter);
+    this.onChange?.();
+  }
+
+  /** Removes and frees all adapters. */
+  [Symbol.dispose](): void {
+    for (const name of [...this.#adapters.keys()]) this.remove(name);
+  }
+}

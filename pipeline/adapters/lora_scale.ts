@@ -1,0 +1,160 @@
+/**
+ * The scale α / rank that an adapter's configuration states: PEFT's `adapter_config.json`, and what
+ * diffusers writes into a file's header as `lora_adapter_metadata`.
+ */
+
+import { AdapterError } from "../errors.ts";
+import type { LoraTarget } from "./lora_keys.ts";
+
+/** The header's key under which diffusers stores an adapter's configuration. */
+export const adapterMetadataKey = "lora_adapter_metadata";
+
+/** PEFT's default of `lora_alpha`. */
+const defaultAlpha = 8;
+
+/** One model's adapter configuration, as far as it affects the result. */
+export class LoraConfig {
+  readonly #source: string;
+  readonly #rank: number | undefined;
+  readonly #alpha: number;
+  readonly #rankPattern: readonly (readonly [RegExp, number])[];
+  readonly #alphaPattern: readonly (readonly [RegExp, number])[];
+  readonly #isRankStabilized: boolean;
+  /** Whether the adapter has magnitudes (DoRA). */
+  readonly usesDora: boolean;
+
+  /**
+   * @param source what to call the configuration in messages
+   * @throws {AdapterError} for values that are not what PEFT writes, and for adapters that change
+   *   the base weights first
+   */
+  constructor(json: Readonly<Record<string, unknown>>, source: string) {
+    this.#source = source;
+    const type = json.peft_type ?? "LORA";
+    if (!["LORA", "LOHA", "LOKR"].includes(String(type))) {
+      throw this.#refusal(`its peft_type is ${JSON.stringify(type)}; supported are LORA, LOHA and LOKR`);
+    }
+    const start = json.init_lora_weights;
+    if (typeof start === "string" && /^(pissa|olora|corda|loftq)/i.test(start)) {
+      throw this.#refusal(
+        `init_lora_weights is ${JSON.stringify(start)}: it was trained on changed base weights. ` +
+          "Convert it to a plain LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=…)",
+      );
+    }
+    this.#rank = this.#number(json.r, "r");
+    this.#alpha = this.#number(json.lora_alpha ?? json.alpha, "lora_alpha") ?? defaultAlpha;
+    this.#rankPattern = this.#pattern(json.rank_pattern, "rank_pattern");
+    this.#alphaPattern = this.#pattern(json.alpha_pattern, "alpha_pattern");
+    this.#isRankStabilized = json.use_rslora === true;
+    this.usesDora = json.use_dora === true;
+  }
+
+  /**
+   * α / rank of a module, or α / √rank with `use_rslora` (2312.03732). PEFT's patterns match the
+   * end of a path, from a dot or its beginning.
+   *
+   * @param path the module's path in the model
+   * @param rank the rank of its factors; `undefined` where the tensors do not tell
+   * @throws {AdapterError} if the configuration states another rank
+   */
+  scale(path: string, rank: number | undefined): number {
+    const stated = matching(this.#rankPattern, path) ?? this.#rank;
+    if (rank !== undefined && stated !== undefined && rank !== stated) {
+      throw this.#refusal(`it states rank ${stated} for ${path} and the file's factors have rank ${rank}`);
+    }
+    const known = rank ?? stated;
+    const alpha = matching(this.#alphaPattern, path) ?? this.#alpha;
+    if (known === undefined) return 1;
+    return alpha / (this.#isRankStabilized ? Math.sqrt(known) : known);
+  }
+
+  #number(value: unknown, name: string): number | undefined {
+    if (value === undefined || value === null) return undefined;
+    if (typeof value === "number" && Number.isFinite(value) && (name !== "r" || value > 0)) return value;
+    throw this.#refusal(`${name} must be a number${name === "r" ? " above 0" : ""}: ${JSON.stringify(value)}`);
+  }
+
+  #pattern(value: unknown, name: string): (readonly [RegExp, number])[] {
+    if (value === undefined || value === null) return [];
+    if (typeof value !== "object" || Array.isArray(value)) {
+      throw this.#refusal(`${name} must map names to numbers: ${JSON.stringify(value)}`);
+    }
+    return Object.entries(value).map(([key, number]) => {
+      try {
+        return [new RegExp(`^(.*\\.)?(${key})$`), this.#number(number, `${name}[${JSON.stringify(key)}]`)!] as const;
+      } catch (cause) {
+        if (!(cause instanceof SyntaxError)) throw cause;
+        throw this.#refusal(`${name} holds ${JSON.stringify(key)}, which is not a regular expression`);
+      }
+    });
+  }
+
+  #refusal(reason: string): AdapterError {
+    return new AdapterError(`Cannot load a LoRA by ${this.#source} as ${reason}`, { source: this.#source, keys: [] });
+  }
+}
+
+/** The configurations of a LoRA file, by the model that each is for. */
+export type LoraConfigs = Readonly<Partial<Record<LoraTarget, LoraConfig>>>;
+
+/**
+ * Reads the configurations of a file: the header's come before `adapter_config.json`.
+ *
+ * @param options.metadata the file's `__metadata__`
+ * @param options.file contents of an `adapter_config.json` beside it
+ * @throws {AdapterError} if one is malformed
+ */
+export function readLoraConfigs(
+  source: string,
+  options: { metadata: Readonly<Record<string, string>>; file?: unknown },
+): LoraConfigs {
+  const text = options.metadata[adapterMetadataKey];
+  if (text !== undefined) {
+    const where = `the ${adapterMetadataKey} of ${source}`;
+    let json: unknown;
+    try {
+      json = JSON.parse(text);
+    } catch (cause) {
+      throw new AdapterError(`Cannot load ${source} as its ${adapterMetadataKey} is not JSON`, {
+        source,
+        keys: [],
+        cause,
+      });
+    }
+    if (!isRecord(json)) {
+      throw new AdapterError(`Cannot load ${source} as its ${adapterMetadataKey} is not an object`, {
+        source,
+        keys: [],
+      });
+    }
+    return { unet: component(json, "unet", where), text_encoder: component(json, "text_encoder", where) };
+  }
+  if (options.file === undefined) return {};
+  const where = `the adapter_config.json beside ${source}`;
+  if (!isRecord(options.file)) {
+    throw new AdapterError(`Cannot load ${source} as ${where} is not an object`, { source, keys: [] });
+  }
+  const config = new LoraConfig(options.file, where);
+  return { unet: config, text_encoder: config };
+}
+
+/**
+ * One model's part: keys that start with its name, without it. Keys without any model's name are
+ * for all.
+ */
+function component(json: Readonly<Record<string, unknown>>, target: LoraTarget, where: string): LoraConfig | undefined {
+  const own = Object.entries(json).flatMap(([key, value]) => {
+    if (key.startsWith(`${target}.`)) return [[key.slice(target.length + 1), value] as const];
+    return /^[a-z_]*$/.test(key) ? [[key, value] as const] : [];
+  });
+  const isConfig = own.some(([key]) => ["r", "lora_alpha", "alpha_pattern", "rank_pattern"].includes(key));
+  return isConfig ? new LoraConfig(Object.fromEntries(own), where) : undefined;
+}
+
+function matching(patterns: readonly (readonly [RegExp, number])[], path: string): number | undefined {
+  return patterns.find(([pattern]) => pattern.test(path))?.[1];
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

@@ -1,0 +1,130 @@
+/** Opens adapter files: from disk, from a folder, from the hub, or from memory. */
+
+import { AdapterError } from "../errors.ts";
+import { isHubId, openHub } from "../checkpoint/hub/hub.ts";
+import { isSafetensors } from "../checkpoint/safetensors/format.ts";
+import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import type { ByteSource } from "../checkpoint/source/byte_source.ts";
+import { directoryTree, fileSource, openTree } from "../checkpoint/source/disk.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
+
+/** Location of an adapter: a .safetensors or .sft file, a folder that holds one, or a hub model. */
+export type AdapterSource = string | ByteSource | FileTree;
+
+/** Selects the file when the source is a folder. */
+export interface AdapterFileOptions {
+  /** Default: the file name that diffusers or PEFT writes, otherwise the only .safetensors file. */
+  readonly weightName?: string;
+}
+
+/** An open adapter file. */
+export interface AdapterFile extends Disposable {
+  readonly weights: Weights;
+  /** Contents of PEFT's `adapter_config.json` in the same folder, if it belongs to the file. */
+  readonly config: unknown;
+}
+
+/** The configuration's name, as PEFT writes it. */
+const configName = "adapter_config.json";
+
+/**
+ * Opens an adapter file.
+ *
+ * @param options.defaultNames preferred file names in a folder
+ * @throws {AdapterError} if the source is a pickle, or a folder does not tell which file is meant
+ */
+export async function openAdapter(
+  source: AdapterSource,
+  options: AdapterFileOptions & { defaultNames: readonly string[] },
+): Promise<AdapterFile> {
+  if (typeof source === "string") {
+    if (isPickle(source)) throw pickled(source);
+    if (isSafetensors(source)) return await openBeside(source);
+    return await openFrom(await openFolder(source), options);
+  }
+  if ("subtree" in source) return await openFrom(source, options);
+  return adapterFile(await SafetensorsFile.open(source), undefined);
+}
+
+/** The configuration beside an adapter file on disk, if it belongs to the file. */
+export async function configBeside(path: string, weights: Weights): Promise<unknown> {
+  const folder = /^(.*)[\\/][^\\/]*$/.exec(path)?.[1] ?? ".";
+  return await configOf(await directoryTree(folder === "" ? "/" : folder), "", weights);
+}
+
+async function openBeside(path: string): Promise<AdapterFile> {
+  const weights = await SafetensorsFile.open(await fileSource(path));
+  try {
+    return adapterFile(weights, await configBeside(path, weights));
+  } catch (error) {
+    weights.close();
+    throw error;
+  }
+}
+
+async function openFolder(source: string): Promise<FileTree> {
+  try {
+    return await openTree(source);
+  } catch (error) {
+    if (!isHubId(source) || !source.includes("/")) throw error;
+    return await openHub(source);
+  }
+}
+
+async function openFrom(
+  tree: FileTree,
+  { weightName, defaultNames }: AdapterFileOptions & { defaultNames: readonly string[] },
+): Promise<AdapterFile> {
+  const path = await fileIn(tree, weightName, defaultNames);
+  const weights = await SafetensorsFile.open(await tree.open(path));
+  try {
+    return adapterFile(weights, await configOf(tree, path.replace(/[^/]*$/, ""), weights));
+  } catch (error) {
+    weights.close();
+    throw error;
+  }
+}
+
+async function fileIn(
+  tree: FileTree,
+  weightName: string | undefined,
+  defaultNames: readonly string[],
+): Promise<string> {
+  if (weightName !== undefined) {
+    if (isPickle(weightName)) throw pickled(`${tree.name}/${weightName}`);
+    return weightName;
+  }
+  for (const name of defaultNames) if (await tree.has(name)) return name;
+  const files = await tree.list();
+  const candidates = files.filter(isSafetensors);
+  if (candidates.length === 1) return candidates[0];
+  const pickles = files.filter((file) => isPickle(file));
+  if (candidates.length === 0 && pickles.length > 0) throw pickled(`${tree.name}/${pickles[0]}`);
+  throw new AdapterError(
+    `Cannot choose a file of ${tree.name} as it holds ${candidates.length} .safetensors files: name one by weightName${
+      candidates.length > 0 ? ` (${candidates.join(", ")})` : ""
+    }`,
+    { source: tree.name, keys: [] },
+  );
+}
+
+/**
+ * Reads the configuration of a folder. It belongs to a file with PEFT's keys: other files in one
+ * folder with it, such as a collection of downloads, state their scale themselves.
+ */
+async function configOf(tree: FileTree, folder: string, weights: Weights): Promise<unknown> {
+  const isPeft = [...weights.tensors.keys()].some((key) =>
+    /\.(lora_[AB]|lora_magnitude_vector|hada_w\d|lokr_w\d)/.test(key) && !/^(lora|lycoris)_/.test(key)
+  );
+  return isPeft && await tree.has(folder + configName) ? await tree.readJson(folder + configName) : undefined;
+}
+
+function adapterFile(weights: Weights, config: unknown): AdapterFile {
+  return { weights, config, [Symbol.dispose]: () => weights.close() };
+}
+
+function pickled(path: string): AdapterError {
+  return new AdapterError(pickleMessage(path), { source: path, keys: [] });
+}
