@@ -4,6 +4,7 @@
  */
 
 import { AdapterError } from "../errors.ts";
+import { floatDtypes } from "../checkpoint/safetensors/format.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { AdapterStack } from "./adapter_stack.ts";
 import { misfit, trimmed, wholeMisfit } from "./layer_updates.ts";
@@ -42,8 +43,6 @@ export interface LoraPlan {
   readonly modules: readonly PlannedModule[];
   readonly embeddings: readonly BundledEmbedding[];
 }
-
-const floatTypes = ["F16", "BF16", "F32", "F64"];
 
 /**
  * Plans a LoRA.
@@ -175,7 +174,7 @@ function untyped(weights: Weights, keys: ReadonlyMap<LoraPart, string>): string 
     const { dtype, shape } = weights.info(key);
     if (part === "alpha" || part === "on_input") {
       if (shape.some((length) => length !== 1)) return `${key} must be one number: [${shape.join(", ")}]`;
-    } else if (!floatTypes.includes(dtype)) return `${key} is of type ${dtype}, not a float`;
+    } else if (!floatDtypes.includes(dtype)) return `${key} is of type ${dtype}, not a float`;
   }
   return undefined;
 }

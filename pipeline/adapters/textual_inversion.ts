@@ -5,6 +5,7 @@
  */
 
 import { AdapterError } from "../errors.ts";
+import { floatDtypes } from "../checkpoint/safetensors/format.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { readFinite } from "./read_finite.ts";
 
@@ -87,7 +88,7 @@ async function readEmbedding(
 ): Promise<Float32Array[]> {
   const { dtype, shape } = weights.info(key);
   const [count, actual] = shape.length === 1 ? [1, shape[0]] : shape;
-  if (!["F16", "BF16", "F32", "F64"].includes(dtype)) throw refuse(`its numbers must be floats: ${dtype}`);
+  if (!floatDtypes.includes(dtype)) throw refuse(`its numbers must be floats: ${dtype}`);
   if (shape.length < 1 || shape.length > 2 || count < 1 || actual !== width) {
     throw refuse(`this model's embeddings are ${width} wide and the file's tensor is [${shape.join(", ")}]`);
   }

@@ -68,3 +68,6 @@ export function isSizes(value: unknown): value is number[] {
 export function isSafetensors(path: string): boolean {
   return /\.(safetensors|sft)$/i.test(path);
 }
+
+/** The floating-point types that `Weights.float32()` reads. */
+export const floatDtypes: readonly SafetensorsDtype[] = ["F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2"];
