@@ -246,12 +246,13 @@ export class StableDiffusionPipeline implements Disposable {
   /**
    * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank
    * · up(down x). The file is safetensors with the keys of diffusers, PEFT, kohya (A1111),
-   * ComfyUI, OneTrainer or LyCORIS, by diffusers' names of the layers or LDM's. Forms: plain pairs,
-   * LoCon (Tucker, too), LoHa, LoKr, full differences, differences of norms, LyCORIS' (IA)³, and DoRA.
-   * α comes from the file's own tensors, else from the header's `lora_adapter_metadata`, else from
-   * `adapter_config.json` beside a file with PEFT's keys. Embeddings that the file bundles become
-   * tokens. Several LoRAs can be loaded and act at once, each with its weight; `scale` is that of
-   * the call (`crossAttentionKwargs`, `loraScale`). The weights of the models are not touched.
+   * ComfyUI, OneTrainer or LyCORIS, by diffusers' names of the layers or LDM's. Forms: plain
+   * pairs, LoCon (Tucker, too), LoHa, LoKr, full differences, differences of norms, LyCORIS'
+   * (IA)³, and DoRA. α comes from the file's own tensors, else from the header's
+   * `lora_adapter_metadata`, else from `adapter_config.json` beside a file with PEFT's keys.
+   * Embeddings that the file bundles become tokens. Several LoRAs can be loaded and act at once,
+   * each with its weight; `scale` is that of the call (`crossAttentionKwargs`, `loraScale`). The
+   * weights of the models are not touched.
    *
    * DoRA changes W to m ∘ (W + ΔW) / ‖W + ΔW‖. At another weight than 1, that whole change is
    * scaled, as ComfyUI does; beside other LoRAs, each change is that of the unchanged W.
@@ -303,11 +304,11 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Teaches the tokenizer and the text encoder tokens by textual inversion (2208.01618). The file
-   * is safetensors: in diffusers' form, tensors named like their tokens; or in A1111's,
-   * `emb_params`, `string_to_param.*` or `clip_l` in a file named like its token. A tensor of n rows makes n
-   * tokens: where a prompt says `<token>`, `<token> <token>_1 … <token>_(n−1)` is read, as
-   * diffusers does.
+   * Teaches the tokenizer and the text encoder tokens by textual inversion (2208.01618). The
+   * file is safetensors: in diffusers' form, tensors named like their tokens; or in A1111's,
+   * `emb_params`, `string_to_param.*` or `clip_l` in a file named like its token. A tensor of n
+   * rows makes n tokens: where a prompt says `<token>`, `<token> <token>_1 … <token>_(n−1)` is
+   * read, as diffusers does.
    *
    * It acts before everything else: see {@linkcode loadLoraWeights}.
    *
