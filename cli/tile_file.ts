@@ -1,4 +1,4 @@
-import type { AdapterTuning } from "../kernels/policy.ts";
+import type { AdapterTuning } from "../kernels/tuning.ts";
 import { writeJson } from "../pipeline/output/file.ts";
 import { withLock } from "../pipeline/output/lock.ts";
 import { savedTuning, tuningFile } from "../pipeline/tuning_file.ts";

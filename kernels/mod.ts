@@ -55,7 +55,7 @@ export { matmul, type MatmulOptions } from "./gemm/matmul.ts";
 export { geglu } from "./gemm/gated_product.ts";
 
 // Tuning
-export { type AdapterTuning, parseTuning, type TileKind, type Tiles, type Tuning, TuningError } from "./policy.ts";
+export { type AdapterTuning, parseTuning, type TileKind, type Tiles, type Tuning, TuningError } from "./tuning.ts";
 
 // Convolution
 export { conv2d, type Conv2dOptions, packConvWeight, type PackedConvWeight } from "./conv/conv2d.ts";
@@ -77,7 +77,7 @@ export { embedding } from "./shape/embedding.ts";
 export { clamp } from "./shape/clamp.ts";
 export { guide } from "./shape/guide.ts";
 export { add, linearCombination, type LinearTerm } from "./shape/linear_combination.ts";
-export type { GemmOptions } from "./gemm/matmul.ts";
+export type { GemmOptions } from "./gemm/gemm.ts";
 export type { ChannelBias } from "./conv/conv2d.ts";
 export type {
   AttentionForm,

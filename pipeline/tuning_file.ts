@@ -1,5 +1,6 @@
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
-import { parseTuning, policyOf, type Tuning, TuningError } from "../kernels/policy.ts";
+import { policyOf } from "../kernels/policy.ts";
+import { parseTuning, type Tuning, TuningError } from "../kernels/tuning.ts";
 
 /**
  * The file that `bluerose bench --tune` writes: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the

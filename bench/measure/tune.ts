@@ -11,7 +11,8 @@ import { attention as attend } from "../../kernels/attention/attention.ts";
 import { type AttentionForm, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
-import { type AdapterTuning, policyOf, type TileKind, tileKinds, unsupportedReason } from "../../kernels/policy.ts";
+import { policyOf, unsupportedReason } from "../../kernels/policy.ts";
+import { type AdapterTuning, type TileKind, tileKinds } from "../../kernels/tuning.ts";
 import { numbers } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 

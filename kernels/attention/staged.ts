@@ -2,7 +2,7 @@ import { declareKernel, output, spread } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { AttentionSizes } from "./sizes.ts";
 import { concat } from "../shape/concat.ts";
-import { gemm } from "../gemm/matmul.ts";
+import { gemm } from "../gemm/gemm.ts";
 import { reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
 import { slice } from "../shape/slice.ts";
 import { transpose } from "../shape/transpose.ts";

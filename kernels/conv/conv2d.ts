@@ -1,209 +1,17 @@
-import { bytesPerElement, type DType } from "../../engine/dtype.ts";
+import type { DType } from "../../engine/dtype.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
-import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
-import { Tensor, type TensorWindow } from "../../engine/tensor.ts";
-import type { Activation } from "../wgsl/activation.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { tileConstants, type TileShape } from "../gemm/tile.ts";
 import { policyOf } from "../policy.ts";
+import type { Activation } from "../wgsl/activation.ts";
+import { bindRange } from "../wgsl/launch.ts";
 import { conv3x3Kernel, conv3x3Tile } from "./conv3x3.ts";
-import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
-import { tileConstants, tileConstantTypes, tileExtensions, tileGrid, type TileShape, tileWgsl } from "../gemm/tile.ts";
+import { conv2dKernel } from "./general.ts";
+import type { PackedConvWeight } from "./pack_weight.ts";
+import { type Geometry, type Piece, pieces } from "./pieces.ts";
 
-/** Nearest-neighbor upsampling of the input: none, to twice its size, or to any size. */
-const upsamplings = ["none", "double", "any"] as const;
-type Upsampling = typeof upsamplings[number];
-
-/**
- * Convolution as an implicit matrix product (implicit GEMM) on the tiles of tile.ts. A is the
- * weight [OC, K]. B is the patch matrix [K, OH·OW] of one image, which is never stored. Four
- * consecutive k are four input channels at one tap, so a block of B is a gather of four channels ×
- * four pixels that share one address and padding computation.
- *
- * A 1×1 kernel with stride 1 and without padding or upsampling is a plain product and reads x as
- * vec4.
- */
-const conv2dKernel = declareKernel({
-  name: "conv2d",
-  bindings: convBindings,
-  params: {
-    ...convParams,
-    height: "u32",
-    width: "u32",
-    up_height: "u32",
-    up_width: "u32",
-    out_width: "u32",
-    kernel_width: "u32",
-    per_kernel_width: "f32",
-    per_kernel_row: "f32",
-    weight_skip: "u32",
-    stride: "u32",
-    top: "u32",
-    left: "u32",
-  },
-  constants: { ...convConstantTypes, UPSAMPLE: upsamplings, ...tileConstantTypes },
-  extensions: tileExtensions,
-  wgsl: (constants) =>
-    convEpilogueWgsl(constants) +
-    (constants.WIDE
-      ? wideWgsl
-      : weightWgsl + (constants.X_WIDTH === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE))) +
-    tileWgsl(constants),
-  grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
-  cost: (params) => convCost(params),
-});
-
-/** Operand loads of 8 elements, for a convolution that is a plain product. */
-const wideWgsl = /* wgsl */ `
-struct Row { start: u32 }
-fn tile_row(batch: u32, row: u32) -> Row { return Row((params.weight_start + row * params.weight_row) / 2u); }
-fn tile_a8(r: Row, k: u32) -> mat2x4f { return weight_at(r.start + k / 8u); }
-struct Column { start: u32 }
-struct Block { upper_left: mat4x4f, upper_right: mat4x4f, lower_left: mat4x4f, lower_right: mat4x4f }
-fn tile_column(batch: u32, column: u32) -> Column {
-  return Column((params.x_start + batch * params.x_batch + min(column, params.n - 8u)) / 8u);
-}
-fn tile_b8(c: Column, k: u32) -> Block {
-  let plane = params.n / 8u;
-  let at = c.start + k * plane;
-  ${Array.from({ length: 8 }, (_, i) => `let v${i} = x_at(at + ${i}u * plane);`).join(" ")}
-  return Block(mat4x4f(v0[0], v1[0], v2[0], v3[0]), mat4x4f(v0[1], v1[1], v2[1], v3[1]),
-    mat4x4f(v4[0], v5[0], v6[0], v7[0]), mat4x4f(v4[1], v5[1], v6[1], v7[1]));
-}
-`;
-
-const weightWgsl = /* wgsl */ `
-// floor(dividend / divisor) by a float factor 1 / divisor, since integer division of vectors is
-// slow on software devices. The 0.5 makes it exact for dividends below 2^22, far above any k.
-fn quotient(dividend: u32, per_divisor: f32) -> u32 { return u32((f32(dividend) + 0.5) * per_divisor); }
-
-struct Row { start: u32 }
-fn tile_row(batch: u32, row: u32) -> Row { return Row(params.weight_start + row * params.weight_row); }
-fn tile_a(r: Row, k: u32) -> vec4f {
-  let tap = k / 4u; // (ky · channel vec4s + c) · KW + kx
-  return weight_at(r.start + tap + quotient(tap, params.per_kernel_row) * params.weight_skip);
-}
-`;
-
-const pixelsWgsl = /* wgsl */ `
-struct Column { start: u32 }
-fn tile_column(batch: u32, column: u32) -> Column {
-  return Column((params.x_start + batch * params.x_batch + min(column, params.n - 4u)) / 4u);
-}
-fn channel(c: Column, k: u32) -> vec4f { return x_at(c.start + min(k, params.in_channels - 1u) * (params.n / 4u)); }
-fn tile_b(c: Column, k: u32) -> mat4x4f {
-  return mat4x4f(channel(c, k), channel(c, k + 1u), channel(c, k + 2u), channel(c, k + 3u));
-}
-`;
-
-/**
- * The source row or column of a row or column of the upsampled image.
- */
-const source = (upsample: Upsampling, at: string, from: string, to: string) =>
-  upsample === "any" ? `${at} * params.${from} / params.${to}` : upsample === "double" ? `${at} / 2u` : at;
-
-const patchesWgsl = (upsample: Upsampling) => /* wgsl */ `
-struct Column { start: u32, y: vec4u, x: vec4u }
-fn tile_column(batch: u32, column: u32) -> Column {
-  let pixel = min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(params.n - 1u));
-  // Negative coordinates wrap around to values above any height or width.
-  let y = pixel / params.out_width * params.stride - params.top;
-  let x = pixel % params.out_width * params.stride - params.left;
-  return Column(params.x_start + batch * params.x_batch, y, x);
-}
-fn channel(at: vec4u, inside: vec4<bool>, index: u32) -> vec4f {
-  let p = at + min(index, params.in_channels - 1u) * (params.height * params.width);
-  return select(vec4f(), vec4f(x_at(p.x), x_at(p.y), x_at(p.z), x_at(p.w)), inside);
-}
-fn tile_b(c: Column, k: u32) -> mat4x4f {
-  let tap = k / 4u;
-  let q = quotient(tap, params.per_kernel_width);
-  let ky = quotient(tap, params.per_kernel_row);
-  let x = c.x + (tap - q * params.kernel_width);
-  let y = c.y + ky;
-  let index = (q - ky * ((params.in_channels + 3u) / 4u)) * 4u;
-  let inside = (y < vec4u(params.up_height)) & (x < vec4u(params.up_width));
-  let at = select(vec4u(), ${source(upsample, "y", "height", "up_height")} * params.width + ${
-  source(upsample, "x", "width", "up_width")
-}, inside) + c.start;
-  return mat4x4f(channel(at, inside, index), channel(at, inside, index + 1u), channel(at, inside, index + 2u), channel(at, inside, index + 3u));
-}
-`;
-
-const packKernel = declareKernel({
-  name: "pack_conv_weight",
-  bindings: { weight: input(1), packed: output(4) },
-  params: { vec4s: "u32", in_channels: "u32", kernel_height: "u32", kernel_width: "u32" },
-  wgsl: /* wgsl */ `
-fn one(filter_start: u32, channel: u32, tap: u32) -> f32 {
-  let value = weight_at(filter_start + min(channel, params.in_channels - 1u) * (params.kernel_height * params.kernel_width) + tap);
-  return select(0.0, value, channel < params.in_channels);
-}
-@compute @workgroup_size(64)
-fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
-  let i = (group.x + group.y * groups.x) * 64u + lane; // [OC][KY][IC / 4][KX]
-  if (i >= params.vec4s) { return; }
-  let channel_vec4s = (params.in_channels + 3u) / 4u;
-  let kx = i % params.kernel_width;
-  let channel = i / params.kernel_width % channel_vec4s * 4u;
-  let row = i / params.kernel_width / channel_vec4s; // oc · KH + ky
-  let tap = row % params.kernel_height * params.kernel_width + kx;
-  let start = row / params.kernel_height * params.in_channels * params.kernel_height * params.kernel_width;
-  packed_put(i, vec4f(one(start, channel, tap), one(start, channel + 1u, tap), one(start, channel + 2u, tap), one(start, channel + 3u, tap)));
-}`,
-  grid: ({ vec4s }) => spread(Math.ceil(vec4s / 64)),
-  cost: ({ vec4s }) => ({ flops: 0, bytes: 32 * vec4s }),
-});
-
-/**
- * A convolution's weight in the layout that the kernels read: [OC][KH][⌈IC / 4⌉][KW] of vec4 over
- * input channels, padded with zeros.
- */
-export interface PackedConvWeight extends Disposable {
-  /** [OC, KH, ⌈IC / 4⌉, KW, 4], of the weight's dtype. */
-  readonly tensor: Tensor;
-  /** OC, the number of output channels. */
-  readonly outChannels: number;
-  /** IC, the number of input channels. */
-  readonly inChannels: number;
-  /** KH, the height of the filter. */
-  readonly kernelHeight: number;
-  /** KW, the width of the filter. */
-  readonly kernelWidth: number;
-}
-
-/**
- * Packs a convolution's weight for {@linkcode conv2d}. The result keeps the dtype. The weight may
- * be disposed afterwards. A 1×1 weight with a multiple of 4 input channels is packed already; the
- * result then shares its memory.
- *
- * @param weight [OC, IC, KH, KW], f32 or f16
- * @throws {ShapeError} when the weight does not have four axes
- */
-export function packConvWeight(weight: Tensor): PackedConvWeight {
-  const { gpu, dtype } = weight;
-  const [outChannels, inChannels, kernelHeight, kernelWidth] = weight.dims(4);
-  const channelVec4 = Math.ceil(inChannels / 4);
-  const shape = [outChannels, kernelHeight, channelVec4, kernelWidth, 4];
-  let tensor: Tensor;
-  if (kernelHeight * kernelWidth === 1 && inChannels % 4 === 0) tensor = weight.reshape(shape);
-  else {
-    tensor = Tensor.empty(gpu, shape, dtype, { exact: true });
-    packKernel.run(gpu, { weight, packed: tensor }, {
-      vec4s: tensor.size / 4,
-      in_channels: inChannels,
-      kernel_height: kernelHeight,
-      kernel_width: kernelWidth,
-    });
-  }
-  return {
-    tensor,
-    outChannels,
-    inChannels,
-    kernelHeight,
-    kernelWidth,
-    [Symbol.dispose]: () => tensor[Symbol.dispose](),
-  };
-}
+export { packConvWeight, type PackedConvWeight } from "./pack_weight.ts";
 
 /**
  * Undoes {@linkcode packConvWeight} on the host.
@@ -375,85 +183,6 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
   return y;
 }
 
-/** Sizes of a convolution. */
-interface Geometry {
-  readonly batch: number;
-  readonly inChannels: number;
-  readonly outChannels: number;
-  readonly height: number;
-  readonly width: number;
-  readonly upHeight: number;
-  readonly upWidth: number;
-  readonly outHeight: number;
-  readonly outWidth: number;
-  readonly kernelHeight: number;
-  readonly kernelWidth: number;
-  readonly stride: number;
-  readonly padding: readonly [number, number, number, number];
-  readonly upsample: Upsampling;
-}
-
-/**
- * A part of a convolution whose operands can be bound: first image and channels, and their counts.
- */
-interface Piece {
-  readonly picture: number;
-  readonly pictures: number;
-  readonly outChannel: number;
-  readonly outChannels: number;
-  readonly inChannel: number;
-  readonly inChannels: number;
-}
-
-/** Offsets of bindings are multiples of this. */
-const alignmentBytes = 256;
-
-/**
- * The parts of a convolution that fit into the device's bindings, partial sums over input channels
- * in order.
- */
-function* pieces(gpu: Gpu, g: Geometry, weight: Tensor): Generator<Piece> {
-  const limit = gpu.info.limits.maxStorageBufferBindingSize;
-  /**
-   * How many of `total` units a piece takes, so that pieces are about equal and each fits, lead-in
-   * to the alignment included.
-   */
-  const share = (total: number, unitBytes: number) => {
-    if (total * unitBytes <= limit) return total;
-    const slack = unitBytes % alignmentBytes === 0 ? 0 : alignmentBytes;
-    const most = Math.max(1, Math.floor((limit - slack) / unitBytes));
-    return Math.ceil(total / Math.ceil(total / most));
-  };
-  const inPlane = 4 * g.height * g.width, outPlane = 4 * g.outHeight * g.outWidth; // bytes
-  const outShare = share(g.outChannels, Math.max(outPlane, weight.bytes / g.outChannels));
-  const inShare = Math.min(g.inChannels, 4 * share(Math.ceil(g.inChannels / 4), 4 * inPlane));
-  const whole = outShare === g.outChannels && inShare === g.inChannels;
-  const batchShare = whole ? share(g.batch, Math.max(g.inChannels * inPlane, g.outChannels * outPlane)) : 1;
-  for (let picture = 0; picture < g.batch; picture += batchShare) {
-    for (let outChannel = 0; outChannel < g.outChannels; outChannel += outShare) {
-      for (let inChannel = 0; inChannel < g.inChannels; inChannel += inShare) {
-        yield {
-          picture,
-          pictures: Math.min(batchShare, g.batch - picture),
-          outChannel,
-          outChannels: Math.min(outShare, g.outChannels - outChannel),
-          inChannel,
-          inChannels: Math.min(inShare, g.inChannels - inChannel),
-        };
-      }
-    }
-  }
-}
-
-/**
- * `count` elements from `first` on, bound from the aligned place before them: `start` elements of
- * lead-in.
- */
-function bind(tensor: Tensor, first: number, count: number): { window: TensorWindow; start: number } {
-  const start = first % (alignmentBytes / bytesPerElement[tensor.dtype]);
-  return { window: tensor.window(first - start, start + count), start };
-}
-
 function runPiece(
   gpu: Gpu,
   t: { x: Tensor; weight: Tensor; bias?: Tensor; channelBias?: ChannelBias; residual?: Tensor; y: Tensor },
@@ -467,14 +196,14 @@ function runPiece(
   const k = g.kernelHeight * g.kernelWidth * 4 * channelVec4;
   const weightRow = g.kernelHeight * allChannelVec4 * g.kernelWidth; // vec4
   const xCount = pictures > 1 ? pictures * g.inChannels * plane : inChannels * plane;
-  const x = bind(t.x, (picture * g.inChannels + inChannel) * plane, xCount);
-  const weight = bind(t.weight, outChannel * weightRow * 4, outChannels * weightRow * 4);
+  const x = bindRange(t.x, (picture * g.inChannels + inChannel) * plane, xCount);
+  const weight = bindRange(t.weight, outChannel * weightRow * 4, outChannels * weightRow * 4);
   const yFirst = (picture * g.outChannels + outChannel) * n, yCount = pictures * outChannels * n;
-  const y = bind(t.y, yFirst, yCount);
+  const y = bindRange(t.y, yFirst, yCount);
   const isLast = inChannel + inChannels === g.inChannels;
   const bias = isLast ? t.bias : undefined, channelBias = isLast ? t.channelBias : undefined;
   const biasStride = channelBias && channelBias.tensor.shape[0] > 1 ? channelBias.tensor.shape[1] : 0;
-  const residual = isLast && t.residual ? bind(t.residual, yFirst, yCount) : undefined;
+  const residual = isLast && t.residual ? bindRange(t.residual, yFirst, yCount) : undefined;
   const isVec4 = n % 4 === 0;
   const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === "none" &&
     g.padding.every((p) => p === 0);

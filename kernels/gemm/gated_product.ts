@@ -9,7 +9,8 @@ import {
   elementwiseParams,
   elementwiseWgsl,
 } from "../wgsl/elementwise.ts";
-import { gemm, matmul } from "./matmul.ts";
+import { gemm } from "./gemm.ts";
+import { matmul } from "./matmul.ts";
 import type { TileShape } from "./tile.ts";
 import { policyOf } from "../policy.ts";
 import { launchOverRanges } from "../wgsl/launch.ts";

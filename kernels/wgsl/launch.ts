@@ -17,17 +17,24 @@ export interface UnitRange {
 }
 
 /**
+ * Number of units per range when `total` units are split into ranges of about equal length that the
+ * device can bind, each with up to `leadIn` bytes before its first unit. At least 1, even where a
+ * unit is too large.
+ */
+export function unitsPerRange(gpu: Gpu, total: number, unitBytes: number, leadIn: number = alignmentBytes): number {
+  const limit = gpu.info.limits.maxStorageBufferBindingSize;
+  if (total * unitBytes + leadIn <= limit) return total;
+  const most = Math.max(1, Math.floor((limit - leadIn) / unitBytes));
+  return Math.ceil(total / Math.ceil(total / most));
+}
+
+/**
  * Splits `total` units into ranges of about equal length that the device can bind, including up to
  * {@linkcode alignmentBytes} before the first unit. A unit that is too large to bind forms a range
  * of its own; binding it throws a ShapeError.
  */
 export function* bindableRanges(gpu: Gpu, total: number, unitBytes: number): Generator<UnitRange> {
-  const limit = gpu.info.limits.maxStorageBufferBindingSize;
-  let length = total;
-  if (total * unitBytes + alignmentBytes > limit) {
-    const most = Math.max(1, Math.floor((limit - alignmentBytes) / unitBytes));
-    length = Math.ceil(total / Math.ceil(total / most));
-  }
+  const length = unitsPerRange(gpu, total, unitBytes);
   for (let first = 0; first < total; first += length) yield { first, count: Math.min(length, total - first) };
 }
 

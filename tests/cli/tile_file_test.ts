@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertRejects, assertStringIncludes } from "@std/assert";
 import { saveTuning } from "../../cli/tile_file.ts";
-import { policyOf, TuningError } from "../../kernels/policy.ts";
+import { policyOf } from "../../kernels/policy.ts";
+import { TuningError } from "../../kernels/tuning.ts";
 import { openTunedGpu, savedTuning, tuningFile } from "../../pipeline/tuning_file.ts";
 import { gpuTest } from "../gpu.ts";
 

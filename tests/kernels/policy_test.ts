@@ -1,7 +1,8 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import type { DeviceTuning, Gpu } from "../../engine/gpu.ts";
 import { attentionFormOn } from "../../kernels/attention/form.ts";
-import { parseTuning, policyFor, policyOf, tileKind, TuningError, tuningName } from "../../kernels/policy.ts";
+import { policyFor, policyOf, tileKind, tuningName } from "../../kernels/policy.ts";
+import { parseTuning, TuningError } from "../../kernels/tuning.ts";
 import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 
 /** The policy that the device would have with a tuning. */

@@ -11,7 +11,7 @@ import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import type { CholeskyFactor } from "../../../kernels/linalg/cholesky.ts";
 import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
-import type { Pair } from "../../../kernels/linalg/exact_product.ts";
+import type { Pair } from "../../../kernels/linalg/slices.ts";
 
 /**
  * A recorded solution: E − I = PᵀQ in f32 (Pᵀ where Q is undefined), and the lower triangular

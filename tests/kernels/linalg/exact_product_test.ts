@@ -2,7 +2,8 @@ import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../../engine/errors.ts";
 import type { GpuOptions } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { exactProduct, exactProductPair, slices } from "../../../kernels/linalg/exact_product.ts";
+import { exactProduct, exactProductPair } from "../../../kernels/linalg/exact_product.ts";
+import { slices } from "../../../kernels/linalg/slices.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
 import { product } from "./solver_matrices.ts";
 

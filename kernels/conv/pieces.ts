@@ -1,0 +1,66 @@
+import type { Gpu } from "../../engine/gpu.ts";
+import type { Tensor } from "../../engine/tensor.ts";
+import { alignmentBytes, unitsPerRange } from "../wgsl/launch.ts";
+import type { Upsampling } from "./general.ts";
+
+/** Sizes of a convolution. */
+export interface Geometry {
+  readonly batch: number;
+  readonly inChannels: number;
+  readonly outChannels: number;
+  readonly height: number;
+  readonly width: number;
+  readonly upHeight: number;
+  readonly upWidth: number;
+  readonly outHeight: number;
+  readonly outWidth: number;
+  readonly kernelHeight: number;
+  readonly kernelWidth: number;
+  readonly stride: number;
+  readonly padding: readonly [number, number, number, number];
+  readonly upsample: Upsampling;
+}
+
+/**
+ * A part of a convolution whose operands can be bound: first image and channels, and their counts.
+ */
+export interface Piece {
+  readonly picture: number;
+  readonly pictures: number;
+  readonly outChannel: number;
+  readonly outChannels: number;
+  readonly inChannel: number;
+  readonly inChannels: number;
+}
+
+/**
+ * Splits a convolution into pieces whose operands the device can bind. Pieces of the same outputs
+ * follow each other in the order of input channels, so that partial sums are accumulated in order.
+ */
+export function* pieces(gpu: Gpu, g: Geometry, weight: Tensor): Generator<Piece> {
+  const share = (total: number, ...unitBytes: number[]) =>
+    Math.min(...unitBytes.map((bytes) => {
+      // Units that are multiples of the alignment need no lead-in.
+      const leadIn = bytes % alignmentBytes === 0 ? 0 : alignmentBytes;
+      return unitsPerRange(gpu, total, bytes, leadIn);
+    }));
+  const inPlane = 4 * g.height * g.width, outPlane = 4 * g.outHeight * g.outWidth; // bytes
+  const outShare = share(g.outChannels, outPlane, weight.bytes / g.outChannels);
+  const inShare = Math.min(g.inChannels, 4 * share(Math.ceil(g.inChannels / 4), 4 * inPlane));
+  const isWhole = outShare === g.outChannels && inShare === g.inChannels;
+  const batchShare = isWhole ? share(g.batch, g.inChannels * inPlane, g.outChannels * outPlane) : 1;
+  for (let picture = 0; picture < g.batch; picture += batchShare) {
+    for (let outChannel = 0; outChannel < g.outChannels; outChannel += outShare) {
+      for (let inChannel = 0; inChannel < g.inChannels; inChannel += inShare) {
+        yield {
+          picture,
+          pictures: Math.min(batchShare, g.batch - picture),
+          outChannel,
+          outChannels: Math.min(outShare, g.outChannels - outChannel),
+          inChannel,
+          inChannels: Math.min(inShare, g.inChannels - inChannel),
+        };
+      }
+    }
+  }
+}

@@ -1,0 +1,97 @@
+/**
+ * Tuned choices as data: their types, and parsing. `bluerose bench --tune` measures them;
+ * `kernels/policy.ts` applies them.
+ *
+ * @module
+ */
+import { attentionFormNumbers, type AttentionForms, type AttentionPath } from "./attention/form.ts";
+import type { TileShape } from "./gemm/tile_shape.ts";
+
+/**
+ * Kinds of matrix product by the size of the result; each kind has its own tile.
+ *
+ * - `row`: up to 8 rows
+ * - `skinny`: up to 64 rows
+ * - `few`: more rows, but too few elements to occupy a GPU with large tiles
+ * - `many`: enough elements for large tiles
+ */
+export const tileKinds: readonly TileKind[] = ["row", "skinny", "few", "many"];
+/** A kind of product; see {@linkcode tileKinds}. */
+export type TileKind = "row" | "skinny" | "few" | "many";
+
+/** Tiles by kind of product. Missing kinds use the default of the device class. */
+export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;
+
+/** The tuned choices for one adapter. */
+export type AdapterTuning = Tiles & { readonly attention?: AttentionForms };
+
+/**
+ * The tuned choices by adapter (see `tuningName` of policy.ts), as `bluerose bench --tune` saves
+ * them.
+ */
+export type Tuning = Readonly<Record<string, AdapterTuning>>;
+
+/** Thrown for a tuning that cannot be parsed or that the device cannot run. */
+export class TuningError extends Error {
+  /** The name of the class. */
+  override readonly name = "TuningError";
+}
+
+/**
+ * Reads a tuning from JSON, for {@linkcode GpuOptions.tuning}.
+ *
+ * @param source names the text in errors
+ * @throws {TuningError} when the text is not a tuning
+ */
+export function parseTuning(text: string, source: string): Tuning {
+  const refuse = (why: string): never => {
+    throw new TuningError(`Cannot read the tuning from ${source} as ${why}`);
+  };
+  let table: unknown;
+  try {
+    table = JSON.parse(text);
+  } catch (error) {
+    refuse(`it is not JSON: ${(error as Error).message}`);
+  }
+  const isObject = (value: unknown): value is Record<string, unknown> =>
+    typeof value === "object" && value !== null && !Array.isArray(value);
+  const checkNumbers = (from: Record<string, unknown>, names: readonly string[], whose: string) => {
+    for (const name of names) {
+      const value = from[name];
+      if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > 1024) {
+        refuse(`${name} of ${whose} must be a whole number from 1 to 1024: ${JSON.stringify(value)}`);
+      }
+    }
+  };
+  if (!isObject(table)) return refuse("it must be a JSON object with adapter names as keys");
+  for (const [adapter, tiles] of Object.entries(table)) {
+    if (!isObject(tiles)) return refuse(`the entry of ${adapter} must be an object`);
+    const { attention = {}, ...products } = tiles;
+    for (const [kind, shape] of Object.entries(products)) {
+      if (!(tileKinds as readonly string[]).includes(kind)) {
+        refuse(`the kind of product must be ${tileKinds.join(", ")} or attention: ${JSON.stringify(kind)}`);
+      }
+      if (!isObject(shape)) return refuse(`the tile of ${adapter} for ${kind} must be an object`);
+      const { strategy } = shape;
+      if (strategy !== "subgroup" && strategy !== "workgroup" && strategy !== "matrix") {
+        refuse(`the strategy must be subgroup, workgroup or matrix: ${JSON.stringify(strategy)}`);
+      }
+      checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], `${adapter} for ${kind}`);
+      if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {
+        refuse(`lanes of ${adapter} for ${kind} must be a multiple of threadsX: ${shape.lanes}, ${shape.threadsX}`);
+      }
+    }
+    if (!isObject(attention)) return refuse(`the attention of ${adapter} must be an object`);
+    for (const [width, form] of Object.entries(attention)) {
+      if (!/^[1-9]\d*$/.test(width)) refuse(`a head width must be a positive whole number: ${JSON.stringify(width)}`);
+      if (!isObject(form)) return refuse(`the attention of ${adapter} for ${width} must be an object`);
+      if (!Object.hasOwn(attentionFormNumbers, form.path as string)) {
+        refuse(
+          `the attention path must be ${Object.keys(attentionFormNumbers).join(", ")}: ${JSON.stringify(form.path)}`,
+        );
+      }
+      checkNumbers(form, attentionFormNumbers[form.path as AttentionPath], `${adapter} for heads of ${width}`);
+    }
+  }
+  return table as Tuning;
+}
