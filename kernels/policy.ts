@@ -128,13 +128,14 @@ export class Policy {
     }
   }
 
-  get #isSoftware(): boolean {
+  /** Whether the device computes on the CPU, as lavapipe and SwiftShader do. */
+  get isSoftware(): boolean {
     return this.#info.deviceClass === "software";
   }
 
   /** Whether tiles share operands by subgroup broadcasts instead of workgroup memory. */
   get #usesSubgroupTiles(): boolean {
-    return this.#isSoftware && this.#info.subgroupSize > 0;
+    return this.isSoftware && this.#info.subgroupSize > 0;
   }
 
   /** The tile of each kind of product: the tuned one, else the default of the device class. */
@@ -176,7 +177,7 @@ export class Policy {
    * the tiles alone would not occupy a GPU.
    */
   splitsFor(workgroups: number, k: number): number {
-    if (this.#isSoftware) return 1;
+    if (this.isSoftware) return 1;
     let splits = 1;
     while (
       splits < 8 && workgroups * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
@@ -189,14 +190,14 @@ export class Policy {
   attentionFor(sizes: AttentionSizes): AttentionForm {
     const { attention = {} } = this.#tuned, width = `${sizes.dim}`;
     if (Object.hasOwn(attention, width)) return attention[width];
-    if (sizes.dim > widestOnePass[this.#isSoftware ? "software" : "gpu"]) return { path: "staged" };
-    return (this.#isSoftware ? attentionFormOn(this.#info, "subgroup", sizes) : undefined) ??
+    if (sizes.dim > widestOnePass[this.isSoftware ? "software" : "gpu"]) return { path: "staged" };
+    return (this.isSoftware ? attentionFormOn(this.#info, "subgroup", sizes) : undefined) ??
       attentionFormOn(this.#info, "workgroup", sizes) ?? { path: "staged" };
   }
 
   /** Workgroup shape of elementwise kernels: lanes along x and y, and columns per lane. */
   elementwise(rows: number, columns: number): { LANES_X: number; LANES_Y: number; TURNS: number } {
-    if (this.#isSoftware) return { LANES_X: 8, LANES_Y: 1, TURNS: 16 };
+    if (this.isSoftware) return { LANES_X: 8, LANES_Y: 1, TURNS: 16 };
     // Narrow rows share a workgroup.
     const across = rows === 1 ? 64 : Math.min(64, Math.max(4, 2 ** Math.ceil(Math.log2(columns))));
     return { LANES_X: across, LANES_Y: 64 / across, TURNS: rows === 1 ? 1 : 4 };
@@ -209,7 +210,7 @@ export class Policy {
   get reduction(): { readonly LANES: number; readonly SUBGROUP: boolean } {
     const { subgroupSize } = this.#info;
     if (subgroupSize > 0) return { LANES: subgroupSize, SUBGROUP: true };
-    return { LANES: this.#isSoftware ? 8 : 64, SUBGROUP: false };
+    return { LANES: this.isSoftware ? 8 : 64, SUBGROUP: false };
   }
 
   /**
@@ -218,14 +219,14 @@ export class Policy {
    */
   get groupNorm(): { readonly workgroups: number; readonly leastAccesses: number } {
     const { LANES } = this.reduction;
-    return this.#isSoftware
+    return this.isSoftware
       ? { workgroups: 64, leastAccesses: 64 * LANES }
       : { workgroups: 8192, leastAccesses: 8 * LANES };
   }
 
   /** Rows per workgroup of layer norm. */
   layerNormRows(rows: number): number {
-    return this.#isSoftware && rows >= 64 ? 4 : 1;
+    return this.isSoftware && rows >= 64 ? 4 : 1;
   }
 
   /**
@@ -233,7 +234,7 @@ export class Policy {
    * copy buffers at memory speed. On GPUs, ending the compute pass costs more than the copy.
    */
   copiesBuffers(bytes: number): boolean {
-    return this.#isSoftware && bytes >= 8192;
+    return this.isSoftware && bytes >= 8192;
   }
 
   /**

@@ -16,6 +16,7 @@ import { groupNorm } from "../../kernels/norm/group_norm.ts";
 import { layerNorm } from "../../kernels/norm/layer_norm.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
+import { policyOf } from "../../kernels/policy.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import { triangularSolve } from "../../kernels/linalg/triangular_solve.ts";
 import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "./task.ts";
@@ -37,9 +38,9 @@ export interface KernelCase {
   readonly bytes?: number;
   /** Number of occurrences in a guided step of Stable Diffusion 1.4 at 512². */
   readonly perStep?: number;
-  /** Whether peers are measured only with a filter: all of these shapes would take them minutes. */
+  /** Whether peers are measured only with `--filter`, because they would take minutes. */
   readonly peersOnRequest?: boolean;
-  /** Whether the case takes too long without a GPU. */
+  /** Whether the case takes too long on software devices. */
   readonly forGpus?: boolean;
   /** The element type of the arithmetic. Default: f32. */
   readonly real?: (gpu: Gpu) => "f32" | "f64";
@@ -109,7 +110,7 @@ function sizeOf(task: PeerTask): string {
   }
 }
 
-/** m×k×n */
+/** A matrix product [m, k] · [k, n]. */
 function product(set: CaseSet, [m, k, n]: readonly [number, number, number], note = "", transposeB = true): KernelCase {
   const task: PeerTask = { op: "matmul", m, k, n, transposeB };
   return taskCase(set, task, `${sizeOf(task)}${note && ` ${note}`}`);
@@ -138,8 +139,9 @@ function heads(
 }
 
 /**
- * Attention in a chosen form, to compare with the form that the policy selects. No peer task: peers
- * have measured the same shape above.
+ * Attention on a given path, to compare with the path that the policy selects. `streamed` is the
+ * device's path with one pass over the keys. There is no peer task, because peers measure the same
+ * shape in another case.
  */
 function headsBy(
   path: "staged" | "streamed",
@@ -154,7 +156,7 @@ function headsBy(
     shape: `unet ${sizeOf(task)}`,
     prepare: (gpu) => {
       const tensors = operands(task).map((values, index) => Tensor.from(gpu, values, shapes[index]));
-      const streamed = gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 ? "subgroup" : "workgroup";
+      const streamed = policyOf(gpu).isSoftware && gpu.info.subgroupSize > 0 ? "subgroup" : "workgroup";
       const options = { heads: count, path: path === "staged" ? path : streamed } as const;
       return prepared(() => attention(tensors[0], tensors[1], tensors[2], options), tensors);
     },
@@ -269,8 +271,8 @@ export const kernelCases: readonly KernelCase[] = [
   heads("pocket", [64, 64, 4, 24], { batch: 2 }),
   heads("pocket", [256, 256, 1, 64]),
 
-  // One pass over the keys against blocks of stored scores: the faster form depends on the head
-  // size.
+  // One pass over the keys against stored blocks of scores. Which is faster depends on the head
+  // width.
   headsBy("staged", 2, [4096, 4096, 8, 40]),
   headsBy("staged", 2, [1024, 1024, 8, 80]),
   headsBy("staged", 2, [1024, 77, 8, 80]),
@@ -322,8 +324,8 @@ export const kernelCases: readonly KernelCase[] = [
 ];
 
 /**
- * The cases whose set, kernel and shape match a regular expression. Without a GPU, only those that
- * a CPU can run.
+ * The cases whose kernel and shape match a regular expression. On software devices, cases for GPUs
+ * are left out; with `quick`, also large ones.
  */
 export function casesFor(
   { filter, isSoftware, quick }: { filter?: RegExp; isSoftware: boolean; quick: boolean },

@@ -7,6 +7,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { policyOf } from "../../kernels/policy.ts";
 import { deviceWork, time, type TimingOptions } from "./timing.ts";
 
 /** The two limits of a roofline. */
@@ -103,13 +104,13 @@ async function peakArithmetic(
   real: "f32" | "f64",
   options: TimingOptions & { waitMs: number },
 ): Promise<number> {
-  const software = gpu.info.deviceClass === "software";
-  const WORKGROUPS = software ? 256 : 8192;
+  const { isSoftware } = policyOf(gpu);
+  const WORKGROUPS = isSoftware ? 256 : 8192;
   using y = Tensor.empty(gpu, [WORKGROUPS * lanes * 4], real);
   let best = 0;
   for (const ACCUMULATORS of [1, 2, 3, 4]) {
     const record = () =>
-      arithmeticKernel.run(gpu, { y }, { turns: software ? 16 : 64, factor: 0.5, term: 0.25 }, {
+      arithmeticKernel.run(gpu, { y }, { turns: isSoftware ? 16 : 64, factor: 0.5, term: 0.25 }, {
         real,
         ACCUMULATORS,
         WORKGROUPS,
@@ -126,7 +127,7 @@ async function peakCopy(
   options: TimingOptions & { waitMs: number },
 ): Promise<{ gbps: number; bufferGbps: number }> {
   // As large as the device can bind, so that the cache of a GPU (up to 50 MB) matters little.
-  const most = gpu.info.deviceClass === "software" ? 2 ** 25 : 2 ** 29;
+  const most = policyOf(gpu).isSoftware ? 2 ** 25 : 2 ** 29;
   const bytes = 2 ** Math.floor(Math.log2(Math.min(gpu.info.limits.maxStorageBufferBindingSize, most)));
   using x = Tensor.empty(gpu, [bytes / 4]);
   using y = Tensor.empty(gpu, [bytes / 4]);

@@ -8,6 +8,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
+import { policyOf } from "../../kernels/policy.ts";
 import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
 import { PythonProcess, torchPlaces } from "../peers/torch.ts";
 import type { StageRecord } from "../report/report.ts";
@@ -134,7 +135,7 @@ export async function measureEdit(gpu: Gpu, options: EditBenchOptions): Promise<
   );
   if (python) {
     const oursMs = Math.min(...Object.values(times));
-    const isSoftware = gpu.info.deviceClass === "software";
+    const { isSoftware } = policyOf(gpu);
     await measureTorch(rows, { ...options, python, isSoftware, oursMs });
   }
 }

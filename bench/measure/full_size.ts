@@ -7,6 +7,7 @@
 import { Gpu } from "../../engine/gpu.ts";
 import { OneWorkgroupRuns } from "../../engine/record/one_workgroup.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { policyOf } from "../../kernels/policy.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
@@ -68,7 +69,7 @@ async function measureModel(model: string, options: FullSizeOptions): Promise<vo
   using embeddings = gpu.scope(() => pipe.textEncoder.forward(ids).lastHiddenState);
   const torch = python === undefined ? [] : await openTorchModels(model, {
     python,
-    isSoftware: gpu.info.deviceClass === "software",
+    isSoftware: policyOf(gpu).isSoftware,
     ids,
     embeddings: await embeddings.data(),
     onRemark,

@@ -12,6 +12,7 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import { Gpu } from "../../engine/gpu.ts";
+import { policyOf } from "../../kernels/policy.ts";
 import { writeJson } from "../../pipeline/output/file.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 
@@ -23,7 +24,7 @@ if (source === undefined) {
 }
 
 using gpu = await Gpu.request();
-const onHost = gpu.info.deviceClass === "software";
+const onHost = policyOf(gpu).isSoftware;
 const start = Deno.memoryUsage();
 let process = 0, heap = 0, loadedBytes = 0;
 const doneOf = new Map<string, number>();

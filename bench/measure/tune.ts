@@ -1,7 +1,6 @@
 /**
- * Finds the fastest register tile for each kind of product on this device, and the fastest
- * attention for each width of head: tile tables are filled by measurement, since one device's
- * ranking says nothing about another's.
+ * Finds this device's fastest tile for each kind of product, and its fastest attention form for
+ * each head width. The ranking differs between devices, so it has to be measured on each.
  *
  * @module
  */
@@ -17,8 +16,8 @@ import { numbers } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
 /**
- * Products [m, n, k] of the UNet at 512² that stand for each kind, with weights as torch stores
- * them.
+ * Products [m, n, k] of the UNet at 512² that represent each kind. B is stored [n, k], as torch
+ * stores weights.
  */
 const products: Readonly<Record<TileKind, readonly (readonly [number, number, number])[]>> = {
   row: [[2, 1280, 1280]],
@@ -28,25 +27,26 @@ const products: Readonly<Record<TileKind, readonly (readonly [number, number, nu
 };
 
 /**
- * Code twice as long must earn its compilation: another tile has to be this much faster than the
- * one in use.
+ * A candidate replaces the present choice only if its time is below this fraction of the present
+ * one. A different tile means kernels to compile anew.
  */
-const worthwhile = 0.95;
+const replacementThreshold = 0.95;
 
-/** What was measured for one kind of product. */
+/** The result for one kind of product. */
 export interface TunedKind {
   readonly kind: TileKind;
   readonly best: TileShape;
-  /** Time of the tile in use before, and of the best, over all products of the kind. */
+  /** Time of the present tile, summed over the products of the kind. */
   readonly beforeMs: number;
+  /** Time of the chosen tile. */
   readonly bestMs: number;
-  /** How many tiles were tried. */
+  /** Number of tiles measured. */
   readonly tried: number;
 }
 
 /**
- * Self-attention of Stable Diffusion at 512² [queries and keys, heads], by the width of its heads:
- * 1.x's, and 2.x's 64.
+ * Self-attention of Stable Diffusion at 512² by head width: [number of queries and keys, heads].
+ * Width 64 is that of SD 2.x, the others are those of SD 1.x.
  */
 const attentions: Readonly<Record<number, readonly [t: number, heads: number]>> = {
   40: [4096, 8],
@@ -55,7 +55,7 @@ const attentions: Readonly<Record<number, readonly [t: number, heads: number]>> 
   160: [256, 8],
 };
 
-/** What was measured for heads of one width. */
+/** The result for one head width; fields as in {@linkcode TunedKind}. */
 export interface TunedAttention {
   readonly width: number;
   readonly best: AttentionForm;
@@ -64,12 +64,12 @@ export interface TunedAttention {
   readonly tried: number;
 }
 
-/** The forms that can be tried for heads of a width. */
+/** The attention forms to measure for a head width. */
 export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
-  const { subgroupSize: lanes, deviceClass } = gpu.info;
+  const lanes = gpu.info.subgroupSize;
   const forms: AttentionForm[] = [{ path: "staged" }];
-  if (deviceClass === "software") {
-    // the code grows with their numbers: beyond this it takes seconds to compile
+  if (policyOf(gpu).isSoftware) {
+    // The unrolled code grows with queries · keys · width; longer code takes seconds to compile.
     for (const queries of [1, 2, 3, 4, 6]) {
       for (const keys of [4, 8]) {
         if (queries * keys * width <= 2048) forms.push({ path: "subgroup", lanes, queries, keys, unrollK: 4 });
@@ -85,11 +85,11 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
   return forms.filter((form) => unsupportedAttentionReason(gpu.info, width, form) === undefined);
 }
 
-/** The tiles that can be tried for a kind on a device. */
+/** The tiles to measure for a kind of product. */
 export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
-  const { subgroupSize: lanes, deviceClass, subgroupMatrix } = gpu.info;
+  const { subgroupSize: lanes, subgroupMatrix } = gpu.info;
   const shapes: TileShape[] = [];
-  if (deviceClass === "software" && lanes > 0) {
+  if (policyOf(gpu).isSoftware && lanes > 0) {
     for (const rows of kind === "row" ? [8] : [16, 32, 64]) {
       for (const columns of [1, 2, 4]) {
         if (rows * columns <= 128) shapes.push({ strategy: "subgroup", lanes, threadsX: lanes, rows, columns });
@@ -115,8 +115,8 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
 }
 
 /**
- * Measures every candidate for every kind of product and width of head; tells of each when it is
- * done.
+ * Measures all candidates for every kind of product and every head width. Calls `onKind` and
+ * `onAttention` with each result.
  */
 export async function tune(
   gpu: Gpu,
@@ -155,8 +155,9 @@ export async function tune(
 }
 
 /**
- * The fastest of some shapes, by the sum of the least times of what each runs; the first, unless
- * another is worth its compiling.
+ * Measures candidates in turns and returns the one with the smallest sum of minimum times. Returns
+ * the first candidate, the present choice, unless another falls below {@linkcode
+ * replacementThreshold}.
  */
 async function fastest<Shape>(
   gpu: Gpu,
@@ -174,6 +175,6 @@ async function fastest<Shape>(
     timings.forEach(({ minMs }, i) => total[i] += minMs);
   }
   const least = total.indexOf(Math.min(...total));
-  const chosen = total[least] < worthwhile * total[0] ? least : 0;
+  const chosen = total[least] < replacementThreshold * total[0] ? least : 0;
   return { best: shapes[chosen], beforeMs: total[0], bestMs: total[chosen], tried: shapes.length };
 }

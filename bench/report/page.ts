@@ -4,16 +4,8 @@
  *
  * @module
  */
-import {
-  type BenchReport,
-  compilationText,
-  digits,
-  fullSizeText,
-  type KernelRecord,
-  percent,
-  summarizePeers,
-  type TargetRecord,
-} from "./report.ts";
+import { type BenchReport, type KernelRecord, summarizePeers, type TargetRecord } from "./report.ts";
+import { compilationText, digits, fullSizeText, percent } from "./text.ts";
 
 const plot = { width: 960, height: 520, left: 70, right: 20, top: 20, bottom: 50 };
 

@@ -9,12 +9,11 @@ import {
   type BenchReport,
   compileMs,
   type DeviceRecord,
-  digits,
   type FullSizeRecord,
   type KernelRecord,
-  percent,
   type TargetRecord,
 } from "./report.ts";
+import { digits, percent } from "./text.ts";
 import { type PeerTask, squareTask } from "../cases/task.ts";
 import { commonest, guidedTasks } from "../cases/unet_shapes.ts";
 

@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { measureCompilation } from "../../../bench/measure/compilation.ts";
-import { compilationText, compileMs } from "../../../bench/report/report.ts";
+import { compilationText } from "../../../bench/report/text.ts";
+import { compileMs } from "../../../bench/report/report.ts";
 import { pocket } from "../../paths.ts";
 
 Deno.test("compiling is told by pipeline, from the model's loading to an edit, the dearest first", async () => {

@@ -1,19 +1,9 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { Ceiling } from "../../../bench/measure/ceiling.ts";
 import { benchPage, decades } from "../../../bench/report/page.ts";
-import {
-  type BenchReport,
-  compareReports,
-  comparisonText,
-  digits,
-  fullSizeText,
-  kernelLine,
-  kernelRecord,
-  parseReport,
-  stageLine,
-  stepText,
-  summarizePeers,
-} from "../../../bench/report/report.ts";
+import { type BenchReport, kernelRecord, parseReport, summarizePeers } from "../../../bench/report/report.ts";
+import { compareReports, comparisonText } from "../../../bench/report/comparison.ts";
+import { digits, fullSizeText, kernelLine, stageLine, stepText } from "../../../bench/report/text.ts";
 
 const ceiling: Ceiling = { gflops: 100, gflopsF64: 50, gbps: 10, bufferGbps: 20 };
 

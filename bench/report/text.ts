@@ -1,0 +1,131 @@
+/**
+ * The results of a bench run as text.
+ *
+ * @module
+ */
+import type { Ceiling } from "../measure/ceiling.ts";
+import {
+  type CompilationRecord,
+  type CompiledVariant,
+  compileMs,
+  type FullSizeRecord,
+  type KernelRecord,
+  type PeerSummary,
+  type StageRecord,
+} from "./report.ts";
+
+/** A number with three significant digits: 0.0123, 1.23, 12.3, 123, 1234. */
+export function digits(value: number): string {
+  if (!Number.isFinite(value)) return "–";
+  if (value === 0) return "0";
+  const places = 2 - Math.floor(Math.log10(Math.abs(value)));
+  return value.toFixed(Math.min(4, Math.max(0, places)));
+}
+
+/** A share in percent. */
+export function percent(share: number): string {
+  return `${digits(100 * share)} %`;
+}
+
+const kernelWidth = 20, shapeWidth = 34;
+/** Columns of a name at the beginning of a line. */
+export const nameWidth: number = kernelWidth + shapeWidth;
+
+/** The header of the kernel table. */
+export function kernelHead(): string {
+  return "kernel".padEnd(kernelWidth) + "shape".padEnd(shapeWidth) +
+    ["a step", "ms", "GFLOPS", "GB/s", "ceiling"].map((word) => word.padStart(9)).join("");
+}
+
+/** A row of the kernel table. Peers follow with their time relative to ours. */
+export function kernelLine(record: KernelRecord, remarks: readonly string[] = []): string {
+  const { kernel, shape, ms, gflops, gbps, share, perStep, peers = {} } = record;
+  const line = kernel.padEnd(kernelWidth) + shape.padEnd(shapeWidth) + (perStep ? `${perStep}` : "").padStart(9) +
+    [digits(ms), digits(gflops), digits(gbps), percent(share)].map((word) => word.padStart(9)).join("");
+  const others = Object.entries(peers).map(([name, peer]) => `${name} ${digits(peer.ms)} ms (${ratio(peer.ms / ms)})`);
+  return [line, ...others, ...remarks].join("   ");
+}
+
+/** A line of the stage list. */
+export function stageLine({ stage, ms, bytes }: StageRecord): string {
+  const memory = bytes === undefined ? "" : `, at most ${digits(bytes / 2 ** 20)} MiB beside the weights`;
+  return stage.padEnd(kernelWidth + shapeWidth) + digits(ms).padStart(9) + " ms" + memory;
+}
+
+/** The limits of the device as one line. */
+export function ceilingText({ gflops, gflopsF64, gbps, bufferGbps }: Ceiling): string {
+  const f64 = gflopsF64 === undefined ? "" : `, ${digits(gflopsF64)} in f64 (${percent(gflopsF64 / gflops)})`;
+  return `ceiling: ${digits(gflops)} GFLOPS in f32${f64}; ${digits(gbps)} GB/s by a kernel, ${
+    digits(bufferGbps)
+  } GB/s by buffer copies`;
+}
+
+/** A peer's result over all shapes, as one line. */
+export function peerText({ peer, shapes, meanRatio, worst }: PeerSummary): string {
+  return `${peer}: ${digits(meanRatio)} times our time over ${shapes} shapes (geometric mean); ` +
+    `at its best ${digits(worst.ratio)} times, at ${worst.kernel} ${worst.shape}`;
+}
+
+/** The name of a full-size step. */
+export function stepName({ pixels, activations }: Pick<FullSizeRecord, "pixels" | "activations">): string {
+  return `guided step of a full-size UNet, ${pixels}²${activations ? `, activations in ${activations}` : ""}`;
+}
+
+/** A full-size step as text: its time beside other engines, and its memory. */
+export function fullSizeText(record: FullSizeRecord): string {
+  const { ms, batches, weightsBytes, peakBytes, peakReservedBytes, peers = {} } = record;
+  const seconds = (ms: number) => `${digits(ms / 1000)} s (${digits(1000 / ms)} steps a second)`;
+  const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
+  return [
+    `${stepName(record)}: ${seconds(ms)}, the best of ${batches}`,
+    ...Object.entries(peers).map(([name, peer]) =>
+      `  ${name}: ${seconds(peer.ms)}; ours takes ${digits(ms / peer.ms)} times as long; the noise differs by ${
+        peer.difference.toExponential(1)
+      } of its norm`
+    ),
+    `  memory: ${mebibytes(weightsBytes)} of weights, at most ${mebibytes(peakBytes - weightsBytes)} beside them (${
+      mebibytes(peakReservedBytes - weightsBytes)
+    } with buffers kept for reuse)`,
+  ].join("\n");
+}
+
+/**
+ * The total time of the matrix products, convolutions and attentions of a guided step, by kernel.
+ * Empty unless all of them were measured.
+ */
+export function stepText(kernels: readonly KernelRecord[]): string {
+  const sums = new Map<string, number>();
+  for (const { kernel, ms, perStep = 0 } of kernels) sums.set(kernel, (sums.get(kernel) ?? 0) + perStep * ms);
+  const parts = [...sums].filter(([, ms]) => ms > 0).sort(([, a], [, b]) => b - a);
+  const total = parts.reduce((sum, [, ms]) => sum + ms, 0);
+  return `A guided step of Stable Diffusion 1.4 at 512² by these times: ${digits(total / 1000)} s: ` +
+    parts.map(([kernel, ms]) => `${kernel} ${digits(ms / 1000)} s`).join(", ");
+}
+
+/** Compile cost as text: in total, by component, and of the most expensive pipelines. */
+export function compilationText(record: CompilationRecord, options: { dearest?: number } = {}): string {
+  const { model, pipelines, createMs, firstRunMs, aheadMs, variants } = record;
+  const { dearest = 10 } = options;
+  const line = (ms: number, text: string) => `  ${digits(ms).padStart(7)} ms  ${text}`;
+  const sum = (group: readonly CompiledVariant[]) => group.reduce((total, each) => total + compileMs(each), 0);
+  return [
+    `${pipelines} pipelines of ${model}: ${digits(compileMs(record) / 1000)} s, of which ${
+      digits(createMs / 1000)
+    } s creating them and ${digits(firstRunMs / 1000)} s in their first runs`,
+    ...(aheadMs === undefined
+      ? []
+      : [`  as drawing and editing have them compiled, on all cores: ${digits(aheadMs / 1000)} s`]),
+    ...[...Map.groupBy(variants, ({ part }) => part)].map(([part, group]) =>
+      line(sum(group), `${part}: ${group.length} that nothing before it wanted`)
+    ),
+    `The dearest:`,
+    ...variants.slice(0, dearest).map((each) =>
+      line(compileMs(each), `${each.part}: ${each.kernel} ${each.variant} (${each.parameters} sets of parameters)`)
+    ),
+  ].join("\n");
+}
+
+/** A ratio of times, as in ×1.05. */
+export function ratio(value: number): string {
+  return `×${digits(value)}`;
+}

@@ -1,0 +1,30 @@
+/**
+ * The results of tuning as text.
+ *
+ * @module
+ */
+import type { AttentionForm } from "../../kernels/attention/form.ts";
+import type { TileShape } from "../../kernels/gemm/tile.ts";
+import type { TunedAttention, TunedKind } from "../measure/tune.ts";
+import { digits } from "./text.ts";
+
+/** A line for a tuned kind of product or head width: the chosen form and the times. */
+export function tunedText(tuned: TunedKind | TunedAttention): string {
+  const [name, form] = "kind" in tuned
+    ? [tuned.kind, tileText(tuned.best)]
+    : [`head width ${tuned.width}`, attentionText(tuned.best)];
+  const { bestMs, beforeMs, tried } = tuned;
+  return `  ${name.padEnd(16)}${form.padEnd(58)}${digits(bestMs)} ms, before ${
+    digits(beforeMs)
+  } ms (${tried} candidates)`;
+}
+
+function tileText({ strategy, lanes, rows, columns }: TileShape): string {
+  const size = strategy === "matrix" ? `${rows} × ${columns} per subgroup` : `${rows} rows × ${columns} vec4`;
+  return `${strategy}, ${lanes} lanes: ${size}`;
+}
+
+function attentionText({ path, ...sizes }: AttentionForm): string {
+  const form = Object.entries(sizes).map(([name, value]) => `${name} ${value}`).join(", ");
+  return form === "" ? path : `${path}: ${form}`;
+}

@@ -1,0 +1,183 @@
+/**
+ * Runs the benchmark: measures the chosen parts one after the other, reports each result as text
+ * when it is there, and returns the report.
+ *
+ * @module
+ */
+import type { Gpu } from "../engine/gpu.ts";
+import { casesFor } from "./cases/cases.ts";
+import { guidedTasks } from "./cases/unet_shapes.ts";
+import { policyOf } from "../kernels/policy.ts";
+import { type Ceiling, measureCeiling } from "./measure/ceiling.ts";
+import { measureColdCompilation } from "./measure/compilation.ts";
+import { measureDemo } from "./measure/demo.ts";
+import { measureEdit } from "./measure/edit.ts";
+import { measureFullSize } from "./measure/full_size.ts";
+import { measureKernel } from "./measure/kernels.ts";
+import { measureStages } from "./measure/stages.ts";
+import { waitingMs } from "./measure/timing.ts";
+import { openPeers, PeerPace } from "./peers/peers.ts";
+import {
+  type BenchReport,
+  type CompilationRecord,
+  type DeviceRecord,
+  type FullSizeRecord,
+  type KernelRecord,
+  type StageRecord,
+  summarizePeers,
+} from "./report/report.ts";
+import { judgeTargets, targetsText } from "./report/targets.ts";
+import {
+  ceilingText,
+  compilationText,
+  fullSizeText,
+  kernelHead,
+  kernelLine,
+  peerText,
+  stageLine,
+  stepText,
+} from "./report/text.ts";
+
+/** The parts of the benchmark, in the order in which they run. */
+export const benchParts = ["stages", "kernels", "edit", "compile", "full-size", "demo"] as const;
+/** One part of the benchmark; see {@linkcode benchParts}. */
+export type BenchPart = typeof benchParts[number];
+
+/** Options of {@linkcode runBench}. */
+export interface BenchOptions {
+  readonly parts: ReadonlySet<BenchPart>;
+  /** Opens the device. Called after the stages, which open devices of their own. */
+  readonly openGpu: () => Promise<Gpu>;
+  /** The model of the stages: a folder, and its name in the output. */
+  readonly model: { readonly folder: string; readonly name: string };
+  /** Denoising steps of the stages' picture. */
+  readonly steps: number;
+  /** Kernels whose name and shape match. Default: all. */
+  readonly filter?: RegExp;
+  /** Whether to measure small shapes and pictures only, for a third of the time each. */
+  readonly quick: boolean;
+  /** Whether to measure tfjs, jax-js and, with `python`, PyTorch as well. */
+  readonly peers: boolean;
+  /** A Python with PyTorch, diffusers and transformers. Default: none. */
+  readonly python?: string;
+  /** The full-size model, in diffusers' layout. Default: random weights. */
+  readonly checkpoint?: string;
+  /** Receives the results as text, as soon as they are measured. */
+  readonly print: (text: string) => void;
+  /** Shows the progress of the kernels, of which there are `total`. Default: not shown. */
+  readonly showProgress?: (total: number) => Disposable & { advance(by: number, note: string): void };
+}
+
+/** Total time of all batches of one work; see {@linkcode timeInTurns}. */
+export function budgetOf({ quick }: { quick: boolean }): number {
+  return quick ? 100 : 300;
+}
+
+/** The budget of a full-size step: a step of seconds is timed twice, one of a minute once. */
+const fullSizeBudgetMs = 10_000;
+
+/** Measures the chosen parts. */
+export async function runBench(options: BenchOptions): Promise<BenchReport> {
+  const { parts, python, quick, print } = options;
+  const date = new Date().toISOString();
+  const budgetMs = budgetOf(options);
+  const stages: StageRecord[] = [];
+  const onStage = (stage: StageRecord) => {
+    stages.push(stage);
+    print(stageLine(stage));
+  };
+  const onRemark = (remark: string) => print(`  ${remark}`);
+  if (parts.has("stages")) {
+    print(`Generating with ${options.model.name}`);
+    await measureStages({ model: options.model.folder, steps: options.steps, budgetMs, onStage });
+  }
+
+  using gpu = await options.openGpu();
+  const waitMs = await waitingMs(() => gpu.finished());
+  const ceiling = await measureCeiling(gpu, { budgetMs, waitMs });
+  print(`\n${gpu.info.name}\n${ceilingText(ceiling)}`);
+  const kernels = parts.has("kernels") ? await measureKernels(gpu, { ...options, budgetMs, waitMs, ceiling }) : [];
+  if (parts.has("edit")) {
+    print("\nThe edit at the sizes of Stable Diffusion 1.4");
+    await measureEdit(gpu, { budgetMs, waitMs, python, onStage, onRemark });
+  }
+  let compilation: CompilationRecord | undefined;
+  if (parts.has("compile")) {
+    print("\nCompiling the kernels of a full-size model, with empty shader caches");
+    compilation = await measureColdCompilation();
+    print(compilationText(compilation));
+  }
+  const fullSize: FullSizeRecord[] = [];
+  if (parts.has("full-size")) {
+    print("\nA guided step of a full-size model");
+    await measureFullSize({
+      checkpoint: options.checkpoint,
+      pixels: quick ? [256] : [256, 512],
+      python,
+      budgetMs: fullSizeBudgetMs,
+      onRecord: (record) => {
+        fullSize.push(record);
+        print(fullSizeText(record));
+      },
+      onRemark,
+    });
+  }
+  if (parts.has("demo")) {
+    const stage = await measureDemo();
+    if (stage) onStage(stage);
+  }
+
+  const measured: BenchReport = {
+    device: deviceRecord(gpu, ceiling, date),
+    kernels,
+    stages,
+    ...(compilation ? { compilation } : {}),
+    ...(fullSize.length > 0 ? { fullSize } : {}),
+  };
+  const targets = judgeTargets(measured);
+  if (targets.some(({ verdict }) => verdict !== "not measured")) print(`\nTargets\n${targetsText(targets)}`);
+  return { ...measured, targets };
+}
+
+async function measureKernels(
+  gpu: Gpu,
+  options: BenchOptions & { readonly budgetMs: number; readonly waitMs: number; readonly ceiling: Ceiling },
+): Promise<KernelRecord[]> {
+  const { filter, quick, waitMs, python, print } = options;
+  const { isSoftware } = policyOf(gpu);
+  const cases = casesFor({ filter, isSoftware, quick });
+  if (cases.length === 0) print("no kernels: quick runs and software devices leave out large cases");
+  using opened = options.peers ? await openPeers({ waitMs, isSoftware, python }) : undefined;
+  const pace = new PeerPace();
+  for (const reason of opened?.absent ?? []) print(`not available: ${reason}`);
+  print(`\n${kernelHead()}`);
+  const kernels: KernelRecord[] = [];
+  using progress = options.showProgress?.(cases.length);
+  for (const kernelCase of cases) {
+    progress?.advance(1, `${kernelCase.kernel} ${kernelCase.shape}`);
+    const peers = kernelCase.peersOnRequest && !filter ? [] : opened?.peers;
+    const { record, remarks } = await measureKernel(gpu, kernelCase, { ...options, peers, pace });
+    kernels.push(record);
+    print(kernelLine(record, remarks));
+    gpu.trim();
+  }
+  const ofStep = cases.filter(({ perStep }) => perStep !== undefined).length;
+  if (ofStep === guidedTasks.length) print(`\n${stepText(kernels)}`);
+  for (const summary of summarizePeers(kernels)) print(peerText(summary));
+  return kernels;
+}
+
+function deviceRecord(gpu: Gpu, ceiling: Ceiling, date: string): DeviceRecord {
+  const { name, deviceClass, isFallbackAdapter, subgroupSize, features } = gpu.info;
+  return {
+    name,
+    deviceClass,
+    isFallbackAdapter,
+    subgroupSize,
+    features: [...features],
+    runtime: `Deno ${Deno.version.deno}`,
+    system: `${Deno.build.os} ${Deno.build.arch}, ${navigator.hardwareConcurrency} threads`,
+    date,
+    ceiling,
+  };
+}
