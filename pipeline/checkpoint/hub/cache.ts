@@ -85,6 +85,11 @@ export class TransferError extends Error {
   }
 }
 
+/** Whether a text is a git commit: 40 hexadecimal digits. */
+export function isCommit(text: string): boolean {
+  return /^[0-9a-f]{40}$/.test(text);
+}
+
 /** The cache of one model. */
 export class HubCache {
   readonly #folder: string;
@@ -110,10 +115,13 @@ export class HubCache {
     return await directoryTree(this.snapshotPath(commit));
   }
 
-  /** The commit that a branch or tag pointed to at its last lookup, or `undefined`. */
+  /**
+   * The commit that a branch or tag pointed to at its last lookup, or `undefined`. A file that
+   * holds no commit counts as missing: its text becomes part of a path.
+   */
   async readRef(revision: string): Promise<string | undefined> {
     const text = await Deno.readTextFile(`${this.#folder}/refs/${revision}`).catch(() => "");
-    return text.trim() || undefined;
+    return isCommit(text.trim()) ? text.trim() : undefined;
   }
 
   /** Stores the commit that a branch or tag points to. */

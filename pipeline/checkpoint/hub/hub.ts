@@ -11,7 +11,7 @@ import { CheckpointError, HubError } from "../../errors.ts";
 import { checkPath, childrenOf, type FileTree, fileTree } from "../source/file_tree.ts";
 import { fileSource } from "../source/disk.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
-import { HubCache, hubEnvironment, type HubFile, type RangeReader, TransferError } from "./cache.ts";
+import { HubCache, hubEnvironment, type HubFile, isCommit, type RangeReader, TransferError } from "./cache.ts";
 
 /** Progress of a download. */
 export interface HubProgress {
@@ -132,10 +132,6 @@ async function openCached(cache: HubCache, revision: string): Promise<HubTree> {
     for (const path of paths) if (!await tree.has(path)) throw missing(`${path} is`);
   };
   return Object.assign(tree, { commit, prefetch });
-}
-
-function isCommit(text: string): boolean {
-  return /^[0-9a-f]{40}$/.test(text);
 }
 
 /** The files of one commit, downloaded into the cache on demand. */
@@ -282,6 +278,9 @@ async function* watched(
   }
 }
 
+/** Limits of a list of files, which a hub sends in pages that name the next one. */
+const maxListingRequests = 1000, maxListedFiles = 100_000;
+
 /** Looks up the commit of a revision and lists its files. */
 async function readMetadata(
   client: HubClient,
@@ -289,7 +288,11 @@ async function readMetadata(
   revision: string,
   signal?: AbortSignal,
 ): Promise<{ commit: string; files: Map<string, HubFile> }> {
+  const malformed = (what: string): HubError =>
+    new HubError(`Cannot open ${id}@${revision} as the hub answered with ${what}`, { source: id });
+  let requests = 0;
   const timed = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+    if (++requests > maxListingRequests) throw malformed(`a list of files that does not end`);
     const timeout = AbortSignal.timeout(client.stallTimeoutMs);
     return client.fetch(input, {
       ...init,
@@ -297,8 +300,6 @@ async function readMetadata(
     });
   };
   const hub = { hubUrl: client.endpoint, fetch: timed as typeof fetch };
-  const malformed = (what: string): HubError =>
-    new HubError(`Cannot open ${id}@${revision} as the hub answered with ${what}`, { source: id });
   try {
     const { sha: commit } = await modelInfo({ name: id, revision, additionalFields: ["sha"], ...hub });
     if (typeof commit !== "string" || !isCommit(commit)) throw malformed("no commit");
@@ -313,6 +314,7 @@ async function readMetadata(
         (entry.lfs === undefined ? /^[0-9a-f]{40}$/ : /^[0-9a-f]{64}$/).test(hash);
       if (!isHash || !Number.isSafeInteger(size) || size < 0) throw malformed(`no size and hash for ${path}`);
       files.set(path, { path, size, hash });
+      if (files.size > maxListedFiles) throw malformed(`more than ${maxListedFiles} files`);
     }
     return { commit, files };
   } catch (error) {

@@ -57,8 +57,18 @@ export async function readAll(source: ByteSource): Promise<Uint8Array<ArrayBuffe
 export function cannotOpen(path: string, cause?: unknown): CheckpointError {
   const reason = cause === undefined || (cause as Error).name === "NotFound"
     ? "there is no such file"
-    : (cause as Error).message;
+    : deniedReason(cause) ?? (cause as Error).message;
   return new CheckpointError(`Cannot read ${path} as ${reason}`, { source: path, cause });
+}
+
+/** What to say where Deno's permissions, or the system's, forbid reading; otherwise `undefined`. */
+export function deniedReason(cause: unknown): string | undefined {
+  const { name, message } = cause as Error;
+  if (name === "NotCapable") {
+    return `Deno was not permitted to read it (${message.replace(/,.*$/s, "")}): run with --allow-read`;
+  }
+  if (name === "PermissionDenied") return `the system does not permit reading it (${message})`;
+  return undefined;
 }
 
 /** The error for a range outside a source of `size` bytes; `null` for a range inside it. */

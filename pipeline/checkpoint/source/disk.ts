@@ -6,7 +6,7 @@
 
 import { CheckpointError } from "../../errors.ts";
 import { repairFolder } from "../../output/folder.ts";
-import { type ByteSource, cannotOpen, rangeError } from "./byte_source.ts";
+import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
 import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
 
 /**
@@ -17,15 +17,15 @@ import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
 export async function fileSource(path: string): Promise<ByteSource> {
   let file: Deno.FsFile;
   try {
+    // Before it is opened: opening a pipe would wait until somebody writes into it.
+    if (!(await Deno.stat(path)).isFile) {
+      throw new CheckpointError(`Cannot read ${path} as it is not a file`, { source: path });
+    }
     file = await Deno.open(path, { read: true });
   } catch (cause) {
-    throw cannotOpen(path, cause);
+    throw cause instanceof CheckpointError ? cause : cannotOpen(path, cause);
   }
-  const { size, isFile } = await file.stat();
-  if (!isFile) {
-    file.close();
-    throw new CheckpointError(`Cannot read ${path} as it is not a file`, { source: path });
-  }
+  const { size } = await file.stat();
   // A Deno file has one position, shared by seek and read, so reads are serialized.
   let turn: Promise<unknown> = Promise.resolve();
   const readNow = async (
@@ -75,7 +75,8 @@ export async function directoryTree(directory: string): Promise<FileTree> {
     }
   } catch (cause) {
     if (cause instanceof CheckpointError) throw cause;
-    throw new CheckpointError(`Cannot load ${root} as there is no such folder`, { source: root, cause });
+    const reason = deniedReason(cause) ?? "there is no such folder";
+    throw new CheckpointError(`Cannot load ${root} as ${reason}`, { source: root, cause });
   }
   return diskTree(root);
 }

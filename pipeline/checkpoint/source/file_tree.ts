@@ -90,6 +90,9 @@ export function checkPath(path: string, owner: string): string {
   return parts.join("/");
 }
 
+/** The largest configuration or vocabulary that is read. */
+const maxTextBytes = 100_000_000;
+
 /**
  * Builds a tree from the three operations in which trees differ. They receive checked paths only.
  */
@@ -108,6 +111,12 @@ export function fileTree(base: {
     async readText(path) {
       const source = await tree.open(path);
       try {
+        if (source.size > maxTextBytes) {
+          throw new CheckpointError(
+            `Cannot read ${source.name} as it has ${source.size} bytes and a text file may have ${maxTextBytes}`,
+            { source: source.name },
+          );
+        }
         return new TextDecoder("utf-8", { fatal: true }).decode(await readAll(source));
       } catch (cause) {
         if (cause instanceof CheckpointError) throw cause;

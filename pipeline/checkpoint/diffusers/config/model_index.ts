@@ -66,7 +66,9 @@ export function parseModelIndex(json: unknown, file: string): ModelIndex {
   }
   for (const [name, value] of Object.entries(json as Record<string, unknown>)) {
     const isPart = Array.isArray(value) && value.length === 2 && value[1] !== null;
-    if (isPart && !(name in components)) fields.refuse(name, `no part but ${Object.keys(components).join(", ")}`);
+    if (isPart && !Object.hasOwn(components, name)) {
+      fields.refuse(name, `no part but ${Object.keys(components).join(", ")}`);
+    }
   }
   return {
     className,

@@ -302,6 +302,8 @@ Deno.test("model_index.json of another pipeline, without a part or with a strang
   refuse({ text_encoder: ["transformers", "T5EncoderModel"] }, "T5EncoderModel");
   refuse({ text_encoder_2: ["transformers", "CLIPTextModelWithProjection"] }, "text_encoder_2");
   refuse({ scheduler: "DDIMScheduler" }, "a library and a class");
+  refuse({ constructor: ["diffusers", "Evil"] }, "constructor");
+  refuse(JSON.parse('{ "__proto__": ["diffusers", "Evil"] }'), "__proto__");
 });
 
 const checkpoints = ["tests/goldens/sd1-mini", "tests/goldens/sd2-mini", "models/pocket", "../shared/sd14"];

@@ -44,6 +44,8 @@ export class FakeHub {
   misbehave: Misbehavior = () => undefined;
   /** Changes the listing before it is sent. */
   alterListing: (entries: Record<string, unknown>[]) => unknown = (entries) => entries;
+  /** Whether the listing is a chain of pages without an end. */
+  endless = false;
   /** Answers the question for the revision. */
   answerRevision: () => Response | undefined = () => undefined;
 
@@ -106,7 +108,8 @@ export class FakeHub {
       return Response.json({ _id: "x", id: this.id, sha: this.commit, lastModified: "2024-01-01T00:00:00Z", siblings });
     }
     if (pathname === `/api/models/${this.id}/tree/${this.commit}`) {
-      return Response.json(this.alterListing(this.#listing()));
+      const headers: Record<string, string> = this.endless ? { Link: `<${request.url}>; rel="next"` } : {};
+      return Response.json(this.endless ? [] : this.alterListing(this.#listing()), { headers });
     }
     const resolve = new RegExp(`^/${this.id}/resolve/(?:${this.commit}|main)/(.+)$`).exec(pathname);
     return resolve === null ? new Response("no such page", { status: 404 }) : this.#answerFile(request, resolve[1]);

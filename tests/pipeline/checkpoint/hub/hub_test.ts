@@ -328,6 +328,28 @@ Deno.test("localFilesOnly takes a branch from a warm cache, asks nobody, and say
   });
 });
 
+Deno.test("a branch in the cache that names no commit is not followed out of the cache", async () => {
+  await withHub(async ({ hub, cacheDir, open }) => {
+    await (await open()).prefetch(["unet/config.json"]);
+    const ref = `${cacheDir}/models--owner--model/refs/main`;
+    for (const text of ["../../../../outside", "/etc", "", hub.commit + "/.."]) {
+      await Deno.writeTextFile(ref, text);
+      await assertRejects(
+        () => openHub(hub.id, { localFilesOnly: true, cacheDir }),
+        HubError,
+        "this revision is not cached",
+      );
+    }
+  });
+});
+
+Deno.test("a list of files that does not end is an error", async () => {
+  await withHub(async ({ hub, open }) => {
+    hub.endless = true;
+    await assertRejects(() => open(), HubError, "a list of files that does not end");
+  });
+});
+
 Deno.test("what the hub says of the model is checked: status, commit, paths, sizes, hashes", async () => {
   await withHub(async ({ hub, open }) => {
     await assertRejects(() => open({ revision: "none" }), HubError, "no such model or revision");

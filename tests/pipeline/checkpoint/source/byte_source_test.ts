@@ -32,6 +32,28 @@ Deno.test("bytes, a blob and a file read the same ranges, also when reads overla
   });
 });
 
+Deno.test("pipes, devices and folders are no files, and are not waited for", async () => {
+  await withFolder(async (folder) => {
+    const pipe = `${folder}/pipe.safetensors`;
+    const made = await new Deno.Command("mkfifo", { args: [pipe] }).output().then(
+      ({ success }) => success,
+      () => false,
+    );
+    for (const path of made ? [pipe, "/dev/zero", folder] : [folder]) {
+      await assertRejects(() => fileSource(path), CheckpointError, "it is not a file");
+    }
+  });
+});
+
+Deno.test("a text file of absurd size is refused before it is read", async () => {
+  await withFolder(async (folder) => {
+    await Deno.writeFile(`${folder}/config.json`, new Uint8Array(1));
+    await Deno.truncate(`${folder}/config.json`, 2 ** 40); // sparse
+    const tree = await directoryTree(folder);
+    await assertRejects(() => tree.readJson("config.json"), CheckpointError, "a text file may have");
+  });
+});
+
 Deno.test("a file that is cut after it was opened is an error, not a short array", async () => {
   await withFolder(async (folder) => {
     await Deno.writeFile(`${folder}/a.bin`, bytes);
