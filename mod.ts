@@ -55,8 +55,9 @@ export {
   StableDiffusionModelEditingPipeline,
 } from "./pipeline/model_editing.ts";
 
-// Edits as things of their own
-export { type EditReport, type LayerChange, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
+// Edits, independent of a pipeline
+export { type EditReport, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
+export type { LayerChange } from "./pipeline/editing/layer_changes.ts";
 export { EditStack, type StackEntry } from "./pipeline/editing/edit_stack.ts";
 export { EditOperator, type OperatorReport } from "./pipeline/editing/operator.ts";
 export { parseEditPairs } from "./pipeline/editing/prompts/pair_file.ts";

@@ -1,4 +1,4 @@
-/** Files of edits: safetensors with the factors of E − I, and the recipe in the metadata. */
+/** Edit files: safetensors with the factors of E − I as tensors and the recipe as metadata. */
 
 import { EditError } from "../errors.ts";
 import { bytesSource } from "../checkpoint/source/byte_source.ts";
@@ -12,10 +12,10 @@ import type { OperatorReport } from "./operator.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
 import { recipeSchema } from "./prompts/recipe_schema.ts";
 
-/** The format's name in the metadata. Readers refuse others. */
+/** The format's name in the metadata. Files with any other name are rejected. */
 const format = "blue-rose-edit-1";
 
-/** What a file holds. E − I = PᵀQ, or Pᵀ without Q. */
+/** The contents of an edit file. E − I = PᵀQ, or Pᵀ where Q is undefined. */
 export interface EditFile {
   readonly width: number;
   readonly rank: number;
@@ -23,13 +23,13 @@ export interface EditFile {
   readonly left: Float32Array<ArrayBuffer>;
   /** Q [rank, width]. */
   readonly right: Float32Array<ArrayBuffer> | undefined;
-  /** A test prompt's embedding, by which the text encoder is known again. */
+  /** The embedding of a fixed text, which identifies the text encoder. */
   readonly probe: Float32Array;
   readonly recipe: EditRecipe;
   readonly report: OperatorReport;
 }
 
-/** Writes an edit. The file appears whole or not at all. */
+/** Writes an edit atomically. */
 export async function writeEdit(path: string, edit: EditFile): Promise<void> {
   const { width, rank, left, right, probe, recipe, report } = edit;
   const entry = (name: string, shape: number[], values: Float32Array<ArrayBuffer>) =>
@@ -44,8 +44,8 @@ export async function writeEdit(path: string, edit: EditFile): Promise<void> {
 /**
  * Reads an edit from a path or bytes.
  *
- * @throws {EditError} when it is no edit of Blue Rose's; {SafetensorsError} when it is no
- *   safetensors file
+ * @throws {EditError} when the file does not contain a valid edit
+ * @throws {SafetensorsError} when it is not a safetensors file
  */
 export async function readEdit(source: string | Uint8Array): Promise<EditFile & { readonly name: string }> {
   using file = await SafetensorsFile.open(
@@ -55,9 +55,9 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
   const shape = tensors.get("left")?.shape;
   if (metadata.format !== format || shape?.length !== 2 || !tensors.has("probe")) {
     throw new EditError(
-      `Cannot read ${name} as an edit as its metadata says format ${JSON.stringify(metadata.format ?? null)}, not ${
-        JSON.stringify(format)
-      }, or factors are missing: it holds ${[...tensors.keys()].slice(0, 5).join(", ") || "nothing"}`,
+      `Cannot read ${name} as an edit: its metadata must have the format ${JSON.stringify(format)} and is ${
+        JSON.stringify(metadata.format ?? null)
+      }; it must hold the tensors left and probe and holds ${[...tensors.keys()].slice(0, 5).join(", ") || "none"}`,
     );
   }
   const [rank, width] = shape;
@@ -68,7 +68,10 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
   ]);
   const fits = right ? right.length === left.length : rank === width;
   if (!fits || probe.length !== width) {
-    throw new EditError(`Cannot read the edit ${name} as its factors do not fit each other: left [${rank}, ${width}]`);
+    throw new EditError(
+      `Cannot read the edit ${name} as its tensors must agree in shape: left is [${rank}, ${width}], ` +
+        `right has ${right?.length ?? 0} elements, probe has ${probe.length}`,
+    );
   }
   for (const [key, factor] of Object.entries({ left, right, probe })) {
     const at = factor?.findIndex((value) => !Number.isFinite(value)) ?? -1;

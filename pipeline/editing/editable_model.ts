@@ -1,24 +1,21 @@
-/** What an edit needs to know of the model that it is made for. */
+/** The interface through which an edit reads a model. */
 
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
 import type { AlignmentTokenizer } from "./prompts/alignment.ts";
 
-/** A layer whose keys and values are read from the prompt; the UNet's `Attention` fits. */
+/** A cross-attention layer, such as the UNet's `Attention`. */
 export interface CrossAttentionLayer {
   /** The checkpoint's key of the layer: "down_blocks.0.attentions.0.transformer_blocks.0.attn2". */
   readonly path: string;
-  /** W [features, width] of the keys. */
+  /** The key projection W [features, width]. */
   readonly toK: { readonly weight: Tensor };
-  /** W [features, width] of the values. */
+  /** The value projection W [features, width]. */
   readonly toV: { readonly weight: Tensor };
 }
 
-/**
- * A model that can be edited: a text encoder with its tokenizer, and the layers that read what it
- * says.
- */
+/** A model that can be edited: a text encoder with its tokenizer, and cross-attention layers. */
 export interface EditableModel {
   /** The device that the weights are on. */
   readonly gpu: Gpu;
@@ -27,22 +24,23 @@ export interface EditableModel {
   /** Cross-attention layers in the order of the checkpoint's blocks. */
   readonly crossAttentions: readonly CrossAttentionLayer[];
   /**
-   * Embeddings [texts, tokens, width] of texts, padded and cut to the tokenizer's length. The
-   * tensor is the caller's.
+   * Encodes texts, padded and truncated to the tokenizer's length, as [texts, tokens, width]. The
+   * caller disposes of the tensor.
    */
   encodeTexts(texts: readonly string[]): Tensor | Promise<Tensor>;
 }
 
 /**
- * Which layers an edit changes: all, those whose path begins with one of some prefixes, or those
- * that a function picks.
+ * Selects the layers that an edit changes, by path prefixes (whole path components) or by a
+ * predicate.
  */
 export type LayerChoice = readonly string[] | ((path: string) => boolean);
 
 /**
- * The layers of a model that a choice picks, of those that take embeddings of the edit's width.
+ * The selected layers of a model, among those that read embeddings of the given width.
  *
- * @throws {EditError} when it picks none: the edit would change nothing
+ * @param choice default: all layers
+ * @throws {EditError} when no layer is selected
  */
 export function chosenLayers(model: EditableModel, width: number, choice?: LayerChoice): CrossAttentionLayer[] {
   const picks = typeof choice === "function"
@@ -59,10 +57,10 @@ export function chosenLayers(model: EditableModel, width: number, choice?: Layer
   );
 }
 
-/** Texts at a time: enough to fill the device, few enough for its memory. */
+/** Texts per batch: large enough to occupy the GPU, small enough for its memory. */
 const batch = 16;
 
-/** Embeddings [tokens, width] of texts on the host, each text once. */
+/** Encodes texts, each distinct text once. Returns embeddings [tokens, width] on the host. */
 export async function encodeOnHost(
   model: EditableModel,
   texts: Iterable<string>,

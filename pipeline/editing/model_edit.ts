@@ -6,16 +6,16 @@
 
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { matmul } from "../../kernels/gemm/matmul.ts";
-import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { EditError } from "../errors.ts";
 import { type Alignment, defaultAugmentations } from "./prompts/alignment.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
 import { EditSystem, type EditSystemOptions } from "./solve/edit_system.ts";
 import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice } from "./editable_model.ts";
+import { type LayerChange, relativeChanges } from "./layer_changes.ts";
 import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import { EditOperator, type OperatorReport } from "./operator.ts";
+import { checkProbe, endTokenEmbedding, probeText } from "./probe.ts";
 import { alignedSentences, type EditPair, type EditRecipe, rowsOf } from "./prompts/recipe.ts";
 
 /** Options of {@linkcode ModelEdit.solve}. */
@@ -37,19 +37,6 @@ export interface ModelEditOptions extends EditSystemOptions {
   readonly withAugs?: readonly string[];
   /** Layers to edit, by prefixes of their paths or by a predicate. Default: all. */
   readonly layers?: LayerChoice;
-}
-
-/**
- * How much an edit changes the weights of one layer: ‖W(E − I)‖ / ‖W‖ (Frobenius) of its key and
- * value projections. `toK` is undefined when the keys are not edited.
- */
-export interface LayerChange {
-  /** The checkpoint's key of the layer. */
-  readonly layer: string;
-  /** Relative change of the key projection. */
-  readonly toK: number | undefined;
-  /** Relative change of the value projection. */
-  readonly toV: number;
 }
 
 /** The solver's report, with the alignment of the prompts and the edited layers. */
@@ -255,33 +242,9 @@ export class ModelEdit implements Disposable {
    * rank multiplications per weight.
    */
   async layerChanges(): Promise<LayerChange[]> {
+    const { withToK } = this.#recipe;
     const layers = this.#model.crossAttentions.filter(({ path }) => this.#report.layers.includes(path));
-    const norms = this.gpu.scope(() =>
-      layers.map(({ toK, toV }) => ({
-        toK: this.#recipe.withToK ? this.#changeNorms(toK.weight) : [],
-        toV: this.#changeNorms(toV.weight),
-      }))
-    );
-    const ratio = async ([change, weight]: Tensor[]) => {
-      const [a, b] = await Promise.all([change.data(), weight.data()]);
-      change[Symbol.dispose]();
-      weight[Symbol.dispose]();
-      const total = (values: Float32Array) => values.reduce((sum, value) => sum + value, 0);
-      return Math.sqrt(total(a) / (total(b) || 1));
-    };
-    return await Promise.all(layers.map(async ({ path }, i) => ({
-      layer: path,
-      toK: norms[i].toK.length > 0 ? await ratio(norms[i].toK) : undefined,
-      toV: await ratio(norms[i].toV),
-    })));
-  }
-
-  /** Squared norms of the rows of W(E − I), and of the rows of W. */
-  #changeNorms(weight: Tensor): Tensor[] {
-    const { left, right } = this.#operator.factors;
-    if (left.size === 0) return [Tensor.from(this.gpu, new Float32Array(1), [1]), squaredNorms(weight)];
-    const up = matmul(weight, left, { transposeB: true }); // W Pᵀ [features, rank]
-    return [squaredNorms(right ? matmul(up, right) : up), squaredNorms(weight)];
+    return await relativeChanges(this.#operator, layers, { withToK });
   }
 
   /**
@@ -323,40 +286,4 @@ export class ModelEdit implements Disposable {
     this.#operator[Symbol.dispose]();
     this.#system?.[Symbol.dispose]();
   }
-}
-
-/** The embedding of this text identifies the text encoder. */
-const probeText = "a photo of a red rose beside the sea";
-
-/** The embedding of the end token of {@linkcode probeText}. */
-function endTokenEmbedding(embedding: Float32Array, width: number, { tokenizer }: EditableModel): Float32Array {
-  const end = tokenizer.encode(probeText, { truncation: true }).length - 1;
-  return embedding.slice(end * width, (end + 1) * width);
-}
-
-/**
- * Largest relative difference of the probe embedding within one text encoder. Weights in f16 differ
- * from f32 by about 10⁻³; other encoders differ by about 1.
- */
-const probeTolerance = 0.05;
-
-/** @throws {EditError} when the saved probe embedding is not this model's */
-function checkProbe(saved: Float32Array, actual: Float32Array, name: string): void {
-  if (saved.length !== actual.length) {
-    throw new EditError(
-      `Cannot use the edit ${name} on this model: it was solved for embeddings of width ${saved.length}, and the model's have width ${actual.length}`,
-    );
-  }
-  let difference = 0, norm = 0;
-  for (let i = 0; i < actual.length; i++) {
-    difference += (actual[i] - saved[i]) ** 2;
-    norm += saved[i] ** 2;
-  }
-  const distance = Math.sqrt(difference / (norm || 1));
-  if (distance <= probeTolerance) return;
-  throw new EditError(
-    `Cannot use the edit ${name} on this model: it was solved for another text encoder. The embedding of a probe text differs by ${
-      (100 * distance).toFixed(0)
-    } % (at most ${100 * probeTolerance} % is allowed). Set anyModel to use it nevertheless`,
-  );
 }

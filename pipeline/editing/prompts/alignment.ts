@@ -1,24 +1,25 @@
 /**
- * Which destination token each source token becomes: TIME's first step (2303.08084, section 4).
+ * Aligns source tokens with destination tokens, the first step of TIME (arXiv 2303.08084, section
+ * 4).
  */
 
 import { EditError } from "../../errors.ts";
 import { AlignmentError } from "../errors.ts";
 
-/** What alignment needs of a tokenizer; `CLIPTokenizer` fits. */
+/** The tokenizer methods that alignment uses; `CLIPTokenizer` has them. */
 export interface AlignmentTokenizer {
-  /** Tokens of a padded prompt, with start and end. */
+  /** Number of tokens of a padded prompt, including the start and end tokens. */
   readonly modelMaxLength: number;
-  /** Token ids of a text, with start and end. */
+  /** Token ids of a text, including the start and end tokens. */
   encode(text: string, options?: { padding?: "max_length"; truncation?: boolean }): number[];
   /** The text of token ids. */
   decode(ids: Iterable<number>): string;
 }
 
-/** A source position and the destination position whose values it takes. */
+/** A source position and its destination position. */
 export type PositionPair = readonly [source: number, destination: number];
 
-/** A pair with the tokens as texts. */
+/** A pair of positions with the text of their tokens. */
 export interface TokenPair {
   /** Position in the source prompt. */
   readonly source: number;
@@ -30,46 +31,47 @@ export interface TokenPair {
   readonly destinationToken: string;
 }
 
-/** How two prompts correspond. */
+/** The alignment of two prompts. */
 export interface Alignment {
   /** The source prompt. */
   readonly source: string;
   /** The destination prompt. */
   readonly destination: string;
-  /** All rows of the edit: padding included. */
+  /** The pair of each row of the edit, including padding. */
   readonly positions: readonly PositionPair[];
-  /** Those up to the source's end token, with the tokens as texts. */
+  /** The pairs up to the source's end token, with the text of their tokens. */
   readonly pairs: readonly TokenPair[];
 }
 
 /**
- * The texts that TIME prepends to a prompt, as diffusers' `StableDiffusionModelEditingPipeline` has
- * them by default.
+ * The texts that TIME prepends to a prompt: the default of diffusers'
+ * `StableDiffusionModelEditingPipeline`.
  */
 export const defaultAugmentations: readonly string[] = ["A photo of ", "An image of ", "A picture of "];
 
-/** A prompt, then the prompt behind each augmentation; a leading capital A is lowered there. */
+/** A prompt, followed by the prompt after each augmentation, with a leading "A" in lower case. */
 export function augmented(prompt: string, augmentations: readonly string[] = defaultAugmentations): string[] {
   const base = prompt.startsWith("A") ? `a${prompt.slice(1)}` : prompt;
   return [prompt, ...augmentations.map((augmentation) => augmentation + base)];
 }
 
 /**
- * Aligns the tokens of two prompts, as the reference does: greedily, each source token with the
- * next equal destination token, "an" being equal to "a". Behind the source's last token the rest of
- * the destination follows; the tail takes the last position.
+ * Aligns the tokens of two prompts as diffusers does. Each source token is matched greedily with
+ * the next equal destination token; "an" equals "a". The padding positions after the source's end
+ * token are matched with the positions after the destination's end token, in order; when these run
+ * out, with the last position.
  *
- * A manual alignment lists pairs of positions (0 is the begin token) for prompts that differ
- * otherwise. Begin tokens, end tokens and padding are still paired by the rule; source tokens that
- * the list leaves out take no part in the edit.
+ * A manual alignment lists pairs of positions (0 is the start token), for prompts that cannot be
+ * aligned by this rule. Start tokens, end tokens and padding are still aligned automatically.
+ * Source tokens that the list omits do not take part in the edit.
  *
  * ```ts
  * const { pairs } = alignPrompts("a rose", "a blue rose", tokenizer);
  * pairs.map((pair) => pair.destination); // [0, 1, 3, 4]
  * ```
  *
- * @throws {AlignmentError} when the source is not a subsequence of the destination; it shows both
- *   token lists and the first token without a partner
+ * @throws {AlignmentError} when the source is not a subsequence of the destination; the message
+ *   shows both token lists and the first token without a match
  * @throws {EditError} when a manual pair lies outside the prompts
  */
 export function alignPrompts(
@@ -86,7 +88,7 @@ export function alignPrompts(
   const [sourceTokens, destinationTokens] = [sourceIds.map(textOf), destinationIds.map(textOf)];
 
   let words: PositionPair[];
-  let next: number; // the first destination position that is still free
+  let next: number; // the first unused destination position
   if (manual === undefined) {
     words = alignGreedily();
     next = words.at(-1)![1] + 1;
@@ -133,7 +135,7 @@ export function alignPrompts(
           list(destinationTokens)
         } after the partners of ${
           list(sourceTokens.slice(0, position))
-        }. Add words to the source to make the destination, or give the alignment by hand`,
+        }. The destination must be the source with words added; otherwise set the pair's alignment`,
       { sourceTokens, destinationTokens, position },
     );
   }

@@ -1,39 +1,40 @@
 /**
- * The rows of an edit: pairs of a source embedding c and a destination embedding d, with weights.
+ * The rows of an edit: weighted pairs of a source embedding c and a destination embedding d.
  */
 
 import { ShapeError } from "../../../engine/errors.ts";
 import { EditError } from "../../errors.ts";
 
-/** Rows made ready for solving, in float64. Row-major. */
+/** Merged rows, in float64 and row-major. */
 export interface EditRows {
-  /** Numbers of a row: the embeddings' width. */
+  /** Width of the embeddings. */
   readonly width: number;
-  /** Rows as given. */
+  /** Number of rows before merging. */
   readonly given: number;
-  /** Rows left after merging. */
+  /** Number of rows after merging. */
   readonly count: number;
   /**
-   * How many of these, the last ones, change anything: d ≠ c. Those before are kept as they are.
+   * Number of rows with d ≠ c. They are the last ones; the rows before them have d = c and are
+   * preserved.
    */
   readonly edited: number;
   /** C [count, width]. */
   readonly source: Float64Array<ArrayBuffer>;
   /** D − C [count, width]. */
   readonly change: Float64Array<ArrayBuffer>;
-  /** w [count]: the weights given, summed over merged rows. */
+  /** w [count]: the sum of the weights of the rows merged into each row. */
   readonly weights: Float64Array<ArrayBuffer>;
 }
 
 /**
- * Merges rows with equal sources, which is exact: Σ wᵢ‖d − dᵢ‖² differs from (Σ wᵢ)‖d − mean‖² by a
- * constant, so m rows (c, dᵢ) are one row (c, weighted mean of dᵢ) of weight Σ wᵢ. Rows of weight 0
- * are dropped. Rows that change nothing come first: forward substitution then leaves zeros in their
- * places, and the factors of E − I need no row for them.
+ * Merges rows with equal sources. This is exact: Σ wᵢ‖d − dᵢ‖² and (Σ wᵢ)‖d − mean‖² differ by a
+ * constant, so rows (c, dᵢ) are equivalent to one row (c, weighted mean of dᵢ) of weight Σ wᵢ. Rows
+ * of weight 0 are dropped. Rows with d = c come first: forward substitution then leaves their rows
+ * zero, and the factors of E − I can omit them.
  *
  * @param source [n, width]
  * @param destination [n, width]
- * @throws {EditError} when a number is not finite, a weight is negative, or no row is left
+ * @throws {EditError} when a value is not finite, a weight is negative, or no row is left
  */
 export function mergeRows(
   source: Float64Array,
@@ -63,14 +64,14 @@ export function mergeRows(
   }
   for (let row = 0; row < given; row++) {
     if (!(Number.isFinite(weights[row]) && weights[row] >= 0)) {
-      throw new EditError(`Cannot weigh row ${row} by ${weights[row]} as weights are finite and not negative`);
+      throw new EditError(`Cannot weight row ${row} by ${weights[row]}: weights must be finite and not negative`);
     }
   }
 
   const groups = groupEqualRows(source, width).map((rows) => rows.filter((row) => weights[row] > 0))
     .filter((rows) => rows.length > 0);
   if (groups.length === 0) {
-    throw new EditError(`Cannot edit without rows: ${given} were given, and none has a weight above 0`);
+    throw new EditError(`Cannot edit without rows: ${given} were given, but none has a weight above 0`);
   }
   const merged = groups.map((rows) => {
     const weight = rows.reduce((sum, row) => sum + weights[row], 0);
@@ -109,8 +110,7 @@ function firstNonFinite(values: Float64Array): number {
 }
 
 /**
- * Indices of rows that are equal, number by number; groups and their members in order of
- * appearance.
+ * Groups the indices of equal rows. Groups and their members are in order of appearance.
  */
 function groupEqualRows(values: Float64Array, width: number): number[][] {
   const words = new Int32Array(values.buffer, values.byteOffset, values.length * 2);

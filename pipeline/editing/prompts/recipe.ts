@@ -1,9 +1,9 @@
-/** What an edit is made of, in words: enough to make it again, and what its file says of it. */
+/** The recipe of an edit: the prompts and options from which it can be solved again. */
 
 import { EditError } from "../../errors.ts";
 import { type Alignment, type AlignmentTokenizer, alignPrompts, augmented, type PositionPair } from "./alignment.ts";
 
-/** One of several destinations of a source, with its share. */
+/** One of several destinations of a source prompt. */
 export interface WeightedPrompt {
   /** The destination prompt. */
   readonly prompt: string;
@@ -11,46 +11,54 @@ export interface WeightedPrompt {
   readonly weight?: number;
 }
 
-/** A source prompt and what it is to mean. */
+/** A source prompt and its destination. */
 export interface EditPair {
   /** The prompt whose meaning changes. */
   readonly source: string;
-  /** The source with words added; or several, which share the source between them (debiasing). */
+  /**
+   * The source with words added; or several such prompts, whose weighted mean becomes the
+   * destination (debiasing).
+   */
   readonly destination: string | readonly WeightedPrompt[];
-  /** How much the pair counts among others. Default: 1. */
+  /** Weight of the pair relative to other pairs. Default: 1. */
   readonly weight?: number;
   /**
-   * Token positions by hand, for a destination that does not contain the source's words in order.
+   * A manual token alignment, for a destination that does not contain the source's words in order.
    */
   readonly alignment?: readonly PositionPair[];
 }
 
-/** An edit in words. JSON carries it. */
+/** The prompts and options of an edit, as JSON values. */
 export interface EditRecipe {
   /** The pairs that are solved together. */
   readonly pairs: readonly EditPair[];
-  /** Prompts whose embeddings are to stay as they are. */
+  /** Prompts whose embeddings the edit should not change. */
   readonly preserve: readonly string[];
   /** Weight of each preserved prompt, relative to a pair of weight 1. */
   readonly preserveWeight: number;
-  /** λ of eq. 5: how strongly the edit is regularized toward no change. */
+  /** λ of eq. 5: larger values change the model less. */
   readonly lamb: number;
-  /** Whether keys are edited too, or values only. */
+  /** Whether the key projections are edited in addition to the value projections. */
   readonly withToK: boolean;
-  /** Texts put before the prompts of every pair. */
+  /** Prefixes that each give every pair another sentence. */
   readonly withAugs: readonly string[];
   /** Paths of the edited layers; null for all. */
   readonly layers: readonly string[] | null;
 }
 
-/** A sentence of a pair and its destinations. */
+/** A source sentence with its destinations: a pair's prompts, optionally with a prefix. */
 interface Sentence {
   readonly source: string;
   readonly weight: number;
   readonly destinations: readonly { readonly alignment: Alignment; readonly share: number }[];
 }
 
-/** All sentences of the pairs, prompts and augmentations, aligned. */
+/**
+ * Aligns all sentences of the pairs: each pair's own prompts, and one sentence for each prefix.
+ *
+ * @throws {AlignmentError} when a source is not a subsequence of its destination
+ * @throws {EditError} when there is no pair or no destination, or a weight is out of range
+ */
 export function alignedSentences(
   pairs: readonly EditPair[],
   withAugs: readonly string[],
@@ -61,7 +69,9 @@ export function alignedSentences(
     const destinations = destinationsOf(pair);
     const weight = pair.weight ?? 1;
     if (!(Number.isFinite(weight) && weight > 0)) {
-      throw new EditError(`Cannot weigh the edit of ${JSON.stringify(pair.source)} by ${weight}: it must be above 0`);
+      throw new EditError(
+        `Cannot weight the pair of ${JSON.stringify(pair.source)} by ${weight}: the weight must be above 0`,
+      );
     }
     return augmented(pair.source, withAugs).map((source, index) => ({
       source,
@@ -83,12 +93,12 @@ function destinationsOf({ source, destination }: EditPair): { prompt: string; sh
     const share = weight ?? 1 / destination.length;
     if (Number.isFinite(share)) return { prompt, share };
     throw new EditError(
-      `Cannot mix the destination ${JSON.stringify(prompt)} with weight ${weight}: it must be finite`,
+      `Cannot weight the destination ${JSON.stringify(prompt)} by ${weight}: the weight must be finite`,
     );
   });
 }
 
-/** Pairs of positions moved behind an augmentation's tokens, which pair with themselves. */
+/** Shifts a manual alignment past a prefix, whose own tokens are paired one to one. */
 function shifted(
   manual: readonly PositionPair[],
   [source, longSource]: readonly [string, string],
@@ -104,7 +114,7 @@ function shifted(
   ];
 }
 
-/** Rows of an edit on the host. */
+/** The rows of an edit before merging, on the host. */
 export interface HostRows {
   readonly width: number;
   readonly source: Float64Array<ArrayBuffer>;
@@ -112,7 +122,7 @@ export interface HostRows {
   readonly weights: Float64Array<ArrayBuffer>;
 }
 
-/** C, D and weights [rows, width] of aligned sentences and preserved prompts. */
+/** Builds C, D [rows, width] and the weights [rows] of aligned sentences and preserved prompts. */
 export function rowsOf(
   sentences: readonly Sentence[],
   preserved: { prompts: readonly string[]; weight: number },
@@ -152,8 +162,8 @@ export function rowsOf(
 }
 
 /**
- * What each source position becomes: one target a destination. A position paired twice by hand is
- * shared between its partners.
+ * The targets of each source position, one or more for each destination. A position that a manual
+ * alignment pairs several times shares its weight equally among its targets.
  */
 function targetsByPosition({ destinations }: Sentence): Map<number, { text: string; at: number; share: number }[]> {
   const targets = new Map<number, { text: string; at: number; share: number }[]>();

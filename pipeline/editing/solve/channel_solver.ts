@@ -17,7 +17,7 @@ import { gram } from "../../../kernels/linalg/gram.ts";
 import { addProduct } from "../../../kernels/linalg/real_product.ts";
 import { triangularSolve } from "../../../kernels/linalg/triangular_solve.ts";
 import type { EditRows } from "../prompts/edit_rows.ts";
-import { diagonalShift, type EditSolver, identity, paddedRows, type Solution, uploadedPair } from "./edit_solver.ts";
+import { DeviceSolver, diagonalShift, identity, paddedRows, type Solution, uploadedPair } from "./edit_solver.ts";
 
 /** C, ΩC and Ω(D − C), padded to whole blocks: [height, stride]. */
 function paddedMatrices(rows: EditRows) {
@@ -40,41 +40,35 @@ function denseFactor(z: Tensor, { width }: EditRows): Tensor {
 const filled = (length: number, value: number) => new Float64Array(length).fill(value);
 
 /** Solves the d × d system in f64. */
-export class ChannelSolver implements EditSolver {
-  readonly order: number;
-  readonly maxEffort = 0;
-  readonly #rows: EditRows;
+export class ChannelSolver extends DeviceSolver {
+  override readonly maxEffort = 0;
   readonly #gram: Tensor;
   readonly #right: Tensor;
 
   constructor(gpu: Gpu, rows: EditRows) {
-    this.order = rows.width;
-    this.#rows = rows;
+    super(rows, rows.width);
     const { height, stride, source, weightedSource, weightedChange } = paddedMatrices(rows);
-    [this.#gram, this.#right] = gpu.scope(() => {
+    const [gramMatrix, right] = gpu.scope(() => {
       const c = Tensor.from(gpu, source, [height, stride]);
       const weighted = Tensor.from(gpu, weightedSource, [height, stride]);
       const change = Tensor.from(gpu, weightedChange, [height, stride]);
       const right = Tensor.empty(gpu, [stride, stride], "f64");
       addProduct({ matrix: right }, [{ matrix: c }, { matrix: change }], { transposeA: true });
-      return [gram(c, { of: "columns", weighted }), right];
+      return [gram(c, { of: "columns", weighted }), right] as const;
     });
+    this.#gram = this.own(gramMatrix);
+    this.#right = this.own(right);
   }
 
-  record(lamb: number): Solution {
+  override record(lamb: number): Solution {
     const { gpu } = this.#gram;
     return gpu.scope(() => {
       const [side] = this.#gram.dims(2);
       const diagonal = Tensor.from(gpu, filled(side, lamb), [side]);
       const factor = cholesky(copyMatrix({ matrix: this.#gram }, { addDiagonal: diagonal }));
       const z = triangularSolve(factor, triangularSolve(factor, this.#right), { transpose: true });
-      return { left: denseFactor(z, this.#rows), factors: [factor] };
+      return { left: denseFactor(z, this.rows), factors: [factor] };
     });
-  }
-
-  [Symbol.dispose](): void {
-    this.#gram[Symbol.dispose]();
-    this.#right[Symbol.dispose]();
   }
 }
 
@@ -86,10 +80,8 @@ export class ChannelSolver implements EditSolver {
  * explains, with B = THTᵀ and an error-free TCᵀ. Refinement iterates Z ← Z + M⁻¹(F − GZ − λZ), with
  * an error-free GZ. M has a relative error of 10⁻³ at most, so two corrections reach f32 accuracy.
  */
-export class RefinedChannelSolver implements EditSolver {
-  readonly order: number;
-  readonly maxEffort = 2;
-  readonly #rows: EditRows;
+export class RefinedChannelSolver extends DeviceSolver {
+  override readonly maxEffort = 2;
   /** Cᵀ [side, height]. */
   readonly #transposed: Pair;
   readonly #gram: Pair;
@@ -98,8 +90,7 @@ export class RefinedChannelSolver implements EditSolver {
   readonly #roots: Tensor;
 
   constructor(gpu: Gpu, rows: EditRows) {
-    this.order = rows.width;
-    this.#rows = rows;
+    super(rows, rows.width);
     const { height, stride, source, weightedSource, weightedChange } = paddedMatrices(rows);
     const transposed = new Float64Array(source.length);
     this.#diagonal = new Float64Array(stride);
@@ -109,24 +100,20 @@ export class RefinedChannelSolver implements EditSolver {
         this.#diagonal[j] += source[i * stride + j] * weightedSource[i * stride + j];
       }
     }
-    this.#transposed = uploadedPair(gpu, transposed, [stride, height]);
-    this.#roots = Tensor.from(
-      gpu,
-      Float64Array.from({ length: height }, (_, i) => Math.sqrt(rows.weights[i] ?? 0)),
-      [height],
-      "f32",
-    );
+    this.#transposed = this.own(uploadedPair(gpu, transposed, [stride, height]));
+    const roots = Float64Array.from({ length: height }, (_, i) => Math.sqrt(rows.weights[i] ?? 0));
+    this.#roots = this.own(Tensor.from(gpu, roots, [height], "f32"));
     using left = slices(this.#transposed, { along: "rows", count: 5 });
     const times = (values: Float64Array) => {
       using right = uploadedPair(gpu, values, [height, stride]);
       using rightSlices = slices(right, { along: "columns", count: 5 });
-      return exactProductPair(left, rightSlices);
+      return this.own(exactProductPair(left, rightSlices));
     };
     this.#gram = times(weightedSource);
     this.#right = times(weightedChange);
   }
 
-  record(lamb: number, effort: number): Solution {
+  override record(lamb: number, effort: number): Solution {
     const { gpu } = this.#gram.high;
     return gpu.scope(() => {
       const { factors, inverse } = this.#preconditioner(lamb, effort);
@@ -144,7 +131,7 @@ export class RefinedChannelSolver implements EditSolver {
       for (let correction = 0; correction < 2; correction++) {
         addScaled(z, precondition(this.#residual(left, z, lamb)), 1);
       }
-      return { left: denseFactor(z, this.#rows), factors };
+      return { left: denseFactor(z, this.rows), factors };
     });
   }
 
@@ -188,9 +175,5 @@ export class RefinedChannelSolver implements EditSolver {
       if (pass === effort) return { factors, inverse };
       inverse = triangularSolve(factors.at(-1)!, inverse);
     }
-  }
-
-  [Symbol.dispose](): void {
-    for (const owned of [this.#transposed, this.#gram, this.#right, this.#roots]) owned[Symbol.dispose]();
   }
 }

@@ -12,6 +12,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import type { CholeskyFactor } from "../../../kernels/linalg/cholesky.ts";
 import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
 import type { Pair } from "../../../kernels/linalg/slices.ts";
+import type { EditRows } from "../prompts/edit_rows.ts";
 
 /**
  * A recorded solution: E − I = PᵀQ in f32 (Pᵀ where Q is undefined), and the lower triangular
@@ -37,6 +38,28 @@ export interface EditSolver extends Disposable {
    * @param effort 0 at first; each retry uses a larger diagonal shift and one more factorization
    */
   record(lamb: number, effort: number): Solution;
+}
+
+/**
+ * Base class of the solvers. It holds the merged rows, and owns the tensors that are kept on the
+ * device for every λ.
+ */
+export abstract class DeviceSolver implements EditSolver {
+  abstract readonly maxEffort: number;
+  readonly #owned = new DisposableStack();
+
+  protected constructor(protected readonly rows: EditRows, readonly order: number) {}
+
+  abstract record(lamb: number, effort: number): Solution;
+
+  /** Frees a value together with the solver. */
+  protected own<T extends Disposable>(value: T): T {
+    return this.#owned.use(value);
+  }
+
+  [Symbol.dispose](): void {
+    this.#owned.dispose();
+  }
 }
 
 /**

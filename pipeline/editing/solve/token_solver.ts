@@ -20,8 +20,8 @@ import { addProduct } from "../../../kernels/linalg/real_product.ts";
 import { triangularSolve } from "../../../kernels/linalg/triangular_solve.ts";
 import type { EditRows } from "../prompts/edit_rows.ts";
 import {
+  DeviceSolver,
   diagonalShift,
-  type EditSolver,
   identity,
   paddedRows,
   sideBySide,
@@ -65,35 +65,27 @@ function thinFactors(solved: Tensor, rows: EditRows): { left: Tensor; right: Ten
 }
 
 /** Solves the n × n system in f64. */
-export class TokenSolver implements EditSolver {
-  readonly order: number;
-  readonly maxEffort = 0;
-  readonly #rows: EditRows;
+export class TokenSolver extends DeviceSolver {
+  override readonly maxEffort = 0;
   readonly #sides: Tensor;
   readonly #gram: Tensor;
 
   constructor(gpu: Gpu, rows: EditRows) {
+    super(rows, rows.count);
     const { sides, height, stride } = paddedSides(rows);
-    this.order = rows.count;
-    this.#rows = rows;
-    this.#sides = Tensor.from(gpu, sides, [height, 2 * stride]);
-    this.#gram = gramOfLeft(this.#sides);
+    this.#sides = this.own(Tensor.from(gpu, sides, [height, 2 * stride]));
+    this.#gram = this.own(gramOfLeft(this.#sides));
   }
 
-  record(lamb: number): Solution {
+  override record(lamb: number): Solution {
     const { gpu } = this.#sides;
     return gpu.scope(() => {
       const [height] = this.#gram.dims(2);
-      const diagonal = Tensor.from(gpu, diagonalOf(this.#rows, height, lamb), [height]);
+      const diagonal = Tensor.from(gpu, diagonalOf(this.rows, height, lamb), [height]);
       const factor = cholesky(copyMatrix({ matrix: this.#gram }, { addDiagonal: diagonal }));
       const solved = triangularSolve(factor, this.#sides); // L⁻¹[C | D − C]
-      return { ...thinFactors(solved, this.#rows), factors: [factor] };
+      return { ...thinFactors(solved, this.rows), factors: [factor] };
     });
-  }
-
-  [Symbol.dispose](): void {
-    this.#sides[Symbol.dispose]();
-    this.#gram[Symbol.dispose]();
   }
 }
 
@@ -106,21 +98,18 @@ export class TokenSolver implements EditSolver {
  * operands. Errors of L₁ do not matter, as in CholeskyQR2 (Yamamoto et al., ETNA 44, 2015). If L₁
  * was too inaccurate, T ← L₂⁻¹T and the step is repeated.
  */
-export class RefinedTokenSolver implements EditSolver {
-  readonly order: number;
-  readonly maxEffort = 2;
-  readonly #rows: EditRows;
+export class RefinedTokenSolver extends DeviceSolver {
+  override readonly maxEffort = 2;
   readonly #gram: Tensor;
   readonly #slices: Sliced;
   readonly #squaredNorms: Float64Array;
 
   constructor(gpu: Gpu, rows: EditRows) {
+    super(rows, rows.count);
     const { sides, height, stride } = paddedSides(rows);
     using pair = uploadedPair(gpu, sides, [height, 2 * stride]);
-    this.order = rows.count;
-    this.#rows = rows;
-    this.#gram = gramOfLeft(pair.high);
-    this.#slices = slices(pair, { along: "columns", count: 4 });
+    this.#gram = this.own(gramOfLeft(pair.high));
+    this.#slices = this.own(slices(pair, { along: "columns", count: 4 }));
     this.#squaredNorms = Float64Array.from({ length: height }, (_, i) => {
       let sum = 0;
       for (let j = 0; j < stride; j++) sum += sides[2 * i * stride + j] ** 2;
@@ -128,10 +117,10 @@ export class RefinedTokenSolver implements EditSolver {
     });
   }
 
-  record(lamb: number, effort: number): Solution {
+  override record(lamb: number, effort: number): Solution {
     const { gpu } = this.#gram;
     const [height] = this.#gram.dims(2);
-    const diagonal = diagonalOf(this.#rows, height, lamb);
+    const diagonal = diagonalOf(this.rows, height, lamb);
     return gpu.scope(() => {
       const shift = diagonalShift(height, effort);
       const raised = diagonal.map((value, i) => value + shift * (value + this.#squaredNorms[i]));
@@ -148,7 +137,7 @@ export class RefinedTokenSolver implements EditSolver {
         addProduct({ matrix: gram }, [scaled, scaled], { transposeB: true, lowerOnly: true, mode: "add" });
         const factor = cholesky(gram);
         factors.push(factor);
-        if (pass === effort) return { ...thinFactors(triangularSolve(factor, sides), this.#rows), factors };
+        if (pass === effort) return { ...thinFactors(triangularSolve(factor, sides), this.rows), factors };
         inverse = triangularSolve(factor, inverse);
       }
     });
@@ -156,10 +145,5 @@ export class RefinedTokenSolver implements EditSolver {
 
   #transformed(inverse: Tensor): Tensor {
     return exactProduct(slices(inverse, { along: "rows", count: 3 }), this.#slices, { lowerA: true });
-  }
-
-  [Symbol.dispose](): void {
-    this.#gram[Symbol.dispose]();
-    this.#slices[Symbol.dispose]();
   }
 }

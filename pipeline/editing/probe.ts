@@ -1,0 +1,51 @@
+/**
+ * Recognizes the text encoder that an edit was solved with, by the embedding of a fixed text.
+ *
+ * @module
+ */
+
+import { EditError } from "../errors.ts";
+import type { EditableModel } from "./editable_model.ts";
+
+/** The embedding of this text identifies the text encoder. */
+export const probeText = "a photo of a red rose beside the sea";
+
+/** The embedding of the end token of {@linkcode probeText}. */
+export function endTokenEmbedding(embedding: Float32Array, width: number, { tokenizer }: EditableModel): Float32Array {
+  const end = tokenizer.encode(probeText, { truncation: true }).length - 1;
+  return embedding.slice(end * width, (end + 1) * width);
+}
+
+/**
+ * Largest relative difference of the probe embedding within one text encoder. Weights in f16 differ
+ * from f32 by about 10⁻³; other encoders differ by about 1.
+ */
+const probeTolerance = 0.05;
+
+/**
+ * Checks that an edit was solved with this model's text encoder.
+ *
+ * @param saved the probe embedding in the edit's file
+ * @param actual the probe embedding of this model
+ * @param name the edit's name in messages
+ * @throws {EditError} when the embeddings differ
+ */
+export function checkProbe(saved: Float32Array, actual: Float32Array, name: string): void {
+  if (saved.length !== actual.length) {
+    throw new EditError(
+      `Cannot use the edit ${name} on this model: it was solved for embeddings of width ${saved.length}, and the model's have width ${actual.length}`,
+    );
+  }
+  let difference = 0, norm = 0;
+  for (let i = 0; i < actual.length; i++) {
+    difference += (actual[i] - saved[i]) ** 2;
+    norm += saved[i] ** 2;
+  }
+  const distance = Math.sqrt(difference / (norm || 1));
+  if (distance <= probeTolerance) return;
+  throw new EditError(
+    `Cannot use the edit ${name} on this model: it was solved for another text encoder. The embedding of a probe text differs by ${
+      (100 * distance).toFixed(0)
+    } % (at most ${100 * probeTolerance} % is allowed). Set anyModel to use it nevertheless`,
+  );
+}
