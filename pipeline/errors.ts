@@ -5,7 +5,7 @@
  * @module
  */
 
-/** A checkpoint or a part of it is missing, incomplete or of an unsupported kind. */
+/** A checkpoint, or a part of it, is missing, incomplete or not supported. */
 export class CheckpointError extends Error {
   /** The name of the class. */
   override name = "CheckpointError";
@@ -33,7 +33,7 @@ export class OutputError extends Error {
   }
 }
 
-/** A path that leaves its folder: absolute, or with `..`. */
+/** A path is absolute or contains `..`, so that it could leave its folder. */
 export class PathError extends CheckpointError {
   /** The name of the class. */
   override name = "PathError";
@@ -80,7 +80,7 @@ export class ConfigError extends CheckpointError {
   override name = "ConfigError";
   /** The key of the JSON file. */
   readonly key: string;
-  /** The value that was found there; `undefined` where the key is missing. */
+  /** The value of the key; `undefined` if the key is missing. */
   readonly value: unknown;
 
   /** Keeps the details as fields. */
@@ -119,7 +119,7 @@ export class AdapterError extends CheckpointError {
   }
 }
 
-/** A data file (a list of pairs or test cases) does not have the form that it must have. */
+/** A data file (a list of pairs or test cases) does not have the required form. */
 export class DataError extends Error {
   /** The name of the class. */
   override name = "DataError";
@@ -133,7 +133,7 @@ export class DataError extends Error {
   }
 }
 
-/** A prompt, token or token id that the tokenizer cannot process. */
+/** The tokenizer cannot process a prompt, token or token id. */
 export class PromptError extends RangeError {
   /** The name of the class. */
   override name = "PromptError";

@@ -43,17 +43,17 @@ interface Savable {
   readonly origin?: ModelOrigin;
 }
 
-/** A model on its way to a file. */
+/** A model that is being saved, with its open source files. */
 interface OpenPart extends PartEntries {
   readonly weights: Weights;
 }
 
 /**
- * Writes a folder in diffusers' layout. Weights are streamed from the files that they came from,
- * never whole in memory; only edited ones come from the device.
+ * Writes a folder in diffusers' layout. Weights are streamed from their source files; only edited
+ * weights are read back from the device.
  *
- * @throws {CheckpointError} if a component's files are not known, or the folder is taken, or is the
- *   one that is read from
+ * @throws {CheckpointError} if a component's source files are unknown, the folder is not empty
+ *   (without `overwrite`), or it is the source of the weights
  */
 export async function saveFolder(
   components: PipelineComponents,
@@ -138,9 +138,10 @@ async function openPart(
   edited: BakedWeights,
 ): Promise<OpenPart> {
   if (origin === undefined) {
-    throw new CheckpointError(`Cannot save the ${name} as it was built from weights whose files are not known`, {
-      source: name,
-    });
+    throw new CheckpointError(
+      `Cannot save the ${name} as its source files are unknown: load it with fromPretrained, or give fromWeights an origin`,
+      { source: name },
+    );
   }
   const weights = await origin.openWeights();
   const surplus = new Set(checkModel(kind, kind.parseConfig(origin.config, `${origin.name}, ${name}`), weights));
@@ -152,8 +153,8 @@ async function openPart(
 }
 
 /**
- * An edited weight, read back from the device when it is written. An unedited weight is read from
- * the source file.
+ * The entry of a weight that edits may change. When it is written, an edited weight is computed and
+ * read back from the device; an unedited weight is read from the source file.
  */
 function editedEntry(
   weights: Weights,
@@ -217,7 +218,7 @@ async function writeJson(folder: FolderWriter, path: string, json: unknown): Pro
   await folder.writeText(path, JSON.stringify(json, null, 2) + "\n");
 }
 
-/** Wraps entries to report the bytes that are read from them. */
+/** Wraps entries so that the bytes written are reported. */
 function progress(
   entries: readonly TensorEntry[],
   onProgress: SaveOptions["onProgress"],

@@ -20,7 +20,7 @@ export interface PromptPair {
 export interface EditCase {
   /** The prompt whose meaning changes. */
   readonly source: string;
-  /** The prompt that says the new meaning. */
+  /** The prompt that states the new meaning. */
   readonly destination: string;
   /** Prompts that the edit should change; they measure generality. */
   readonly related: readonly PromptPair[];

@@ -31,8 +31,8 @@ export interface Tally {
   /** Share of pictures that fit the wanted prompt better; NaN without pictures. */
   readonly rate: number;
   /**
-   * Mean softmax probability of the wanted prompt among the two. It resolves more than the rate
-   * when there are few pictures.
+   * Mean softmax probability of the wanted prompt against the other one. With few pictures, it
+   * distinguishes edits better than the rate.
    */
   readonly belief: number;
 }
@@ -47,7 +47,7 @@ export interface EditScores {
   readonly specificity: Tally;
   /** Specificity of the prompts that the edit does not preserve. */
   readonly specificityUnseen: Tally;
-  /** Harmonic mean of efficacy, generality and specificity; low when one of them is. */
+  /** Harmonic mean of efficacy, generality and specificity; low if any of them is low. */
   readonly harmonicMean: number;
 }
 

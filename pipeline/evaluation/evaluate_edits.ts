@@ -41,7 +41,7 @@ export interface EvaluateEditsOptions extends DrawingOptions {
   readonly lambdas?: readonly number[];
   /** Pictures of each prompt. Default: 1. */
   readonly seeds?: number;
-  /** Seed of each prompt's first picture; the others follow it. Default: 500. */
+  /** Seed of each prompt's first picture; further pictures use the next seeds. Default: 500. */
   readonly firstSeed?: number;
   /** Called with the scores of each condition as soon as they are known. */
   readonly onEvaluation?: (evaluation: EditEvaluation) => void;

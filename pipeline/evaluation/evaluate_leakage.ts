@@ -42,7 +42,7 @@ export interface LeakageEvaluation {
 export interface EvaluateLeakageOptions extends DrawingOptions {
   /** Pictures of each prompt, both with and without the edit. Default: 1. */
   readonly seeds?: number;
-  /** Seed of each prompt's first picture; the others follow it. Default: 500. */
+  /** Seed of each prompt's first picture; further pictures use the next seeds. Default: 500. */
   readonly firstSeed?: number;
 }
 

@@ -1,6 +1,6 @@
 /**
  * File formats of a sweep: the data set (CSV), the plan (JSON) and the results (JSON Lines). The
- * functions take and return file contents; reading and writing is the caller's part.
+ * functions take and return file contents; the caller reads and writes the files.
  *
  * @module
  */
