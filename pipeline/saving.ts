@@ -118,6 +118,7 @@ export async function saveSingleFile(
     unet: await part("unet", unet, bakedKeys(components, baked)),
     vae: await part("vae", vae),
     predictionType: scheduler.config.prediction_type,
+    zeroTerminalSnr: scheduler.config.rescale_betas_zero_snr === true,
   });
   await saveSafetensors(path, entries.map(progress(entries, onProgress)), { metadata: { format: "pt" } });
 }

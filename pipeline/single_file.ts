@@ -8,6 +8,7 @@ import { parseCLIPTextConfig } from "./checkpoint/diffusers/config/clip.ts";
 import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
 import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
+import { SurplusKeys } from "./checkpoint/surplus.ts";
 import type { BuildPipeline } from "./load.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
 import { UNet2DConditionModel } from "./models/unet.ts";
@@ -56,8 +57,11 @@ export async function loadSingleFile<P>(
 
   // Models read their origin when they are saved. The prediction type is known by then.
   let predictionType: PredictionType = file.predictionType ?? "v_prediction";
+  const surplus = new SurplusKeys();
+  surplus.add(file.surplus());
   const load = (part: SingleFilePart) => ({
     gpu,
+    surplus,
     origin: file.origin(part, source, () => predictionType),
     onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(part, doneBytes, totalBytes),
   });
@@ -79,6 +83,7 @@ export async function loadSingleFile<P>(
     Object.assign(unetConfig, parseUNetConfig(file.configs(predictionType).unet, inFile("unet")));
     Object.assign(vaeConfig, parseAutoencoderKLConfig(file.configs(predictionType).vae, inFile("vae")));
   }
+  surplus.warn(file.name);
   const scheduler = schedulerFromConfig(file.configs(predictionType).scheduler);
   return build({ vae, textEncoder, tokenizer, unet, scheduler }, {}, owned);
 }

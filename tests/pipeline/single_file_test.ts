@@ -1,11 +1,12 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertObjectMatch, assertRejects } from "@std/assert";
 import type { Gpu } from "../../engine/gpu.ts";
 import { CheckpointError } from "../../pipeline/errors.ts";
 import { predictsNoise } from "../../pipeline/single_file.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, TorchGenerator } from "../../schedulers/mod.ts";
 import { gpuTest } from "../gpu.ts";
-import { fileOf, ldmEntries, miniConfig } from "./checkpoint/ldm/ldm_files.ts";
+import { SingleFile } from "../../pipeline/checkpoint/ldm/single_file.ts";
+import { fileOf, ldmEntries, miniConfig, zeros } from "./checkpoint/ldm/ldm_files.ts";
 import { goldens, pocket } from "../paths.ts";
 
 async function draw(pipe: StableDiffusionPipeline): Promise<Float32Array> {
@@ -78,3 +79,37 @@ gpuTest("a single file without a tokenizer says how to give one; what was loaded
     await Deno.remove(cacheDir, { recursive: true });
   }
 });
+
+gpuTest(
+  "a v-prediction file with zero terminal SNR keeps that in folders and files saved of it; surplus is told once",
+  async (gpu) => {
+    const markers = [zeros("v_pred", [0], "F32"), zeros("ztsnr", [0], "F32")];
+    const surplus = [zeros("alphas_cumprod", [1000], "F32"), zeros("model.diffusion_model.surprise.bias", [4])];
+    const source = await fileOf([...await ldmEntries("sd1-mini"), ...markers, ...surplus], "marked.safetensors");
+    const config = miniConfig["sd1-mini"];
+    const place = await Deno.makeTempDir();
+    const { warn } = console;
+    const warnings: string[] = [];
+    console.warn = (...parts: unknown[]) => void warnings.push(parts.join(" "));
+    try {
+      const tokenizer = `${goldens}/sd1-mini/tokenizer`;
+      using pipe = await StableDiffusionPipeline.fromSingleFile(source, { gpu, tokenizer, config });
+      assertEquals(warnings.length, 1);
+      for (const said of ["marked.safetensors", "2 tensors", "alphas_cumprod", "surprise"]) {
+        assert(warnings[0].includes(said), warnings[0]);
+      }
+      const wanted = { prediction_type: "v_prediction", rescale_betas_zero_snr: true, timestep_spacing: "trailing" };
+      assertObjectMatch(pipe.scheduler.config as unknown as Record<string, unknown>, wanted);
+      await pipe.savePretrained(`${place}/folder`);
+      await pipe.saveSingleFile(`${place}/file.safetensors`);
+      const saved = JSON.parse(await Deno.readTextFile(`${place}/folder/scheduler/scheduler_config.json`));
+      assertObjectMatch(saved, wanted);
+      using again = await SingleFile.open(`${place}/file.safetensors`, { config });
+      assertObjectMatch(again.configs().scheduler, wanted);
+      assertEquals(again.surplus(), []);
+    } finally {
+      console.warn = warn;
+      await Deno.remove(place, { recursive: true });
+    }
+  },
+);

@@ -66,12 +66,22 @@ const otherSignatures: readonly Signature[] = [
   { key: /^model\.diffusion_model\.joint_blocks\./, description: "a Stable Diffusion 3 checkpoint" },
   { key: /^conditioner\.embedders\.1\./, description: "an SDXL checkpoint" },
   { key: /^conditioner\.embedders\.0\.model\./, description: "an SDXL refiner checkpoint" },
+  { key: /^(text_encoders|cond_stage_model)\.clip_g\./, description: "an SDXL checkpoint" },
   { key: /^model\.diffusion_model\..*\.time_stack\./, description: "a Stable Video Diffusion checkpoint" },
-  { key: /^control_model\./, description: "a ControlNet with its Stable Diffusion checkpoint" },
+  // Other tensors of a ControlNet are leftovers of a merge, and ignored.
+  { key: /^control_model\.input_hint_block\./, description: "a ControlNet with its Stable Diffusion checkpoint" },
 ];
 
-/** Recognizes a file by its header. */
-export function recognizeCheckpoint(weights: Weights): CheckpointKind {
+/**
+ * Recognizes a file by its header.
+ *
+ * @param options.without parts that a whole checkpoint may lack, as they come from elsewhere
+ */
+export function recognizeCheckpoint(
+  weights: Weights,
+  options: { without?: readonly ("unet" | "vae" | "text_encoder")[] } = {},
+): CheckpointKind {
+  const { without = [] } = options;
   const keys = [...weights.tensors.keys()];
   const other = (description: string, advice?: string): CheckpointKind => ({ family: "other", description, advice });
   const match = (signatures: readonly Signature[]): CheckpointKind | undefined => {
@@ -104,16 +114,17 @@ export function recognizeCheckpoint(weights: Weights): CheckpointKind {
   }
   const openClip = has("cond_stage_model.model.transformer.resblocks.");
   const clip = keys.some((key) => /^cond_stage_model\.transformer\.(text_model\.)?encoder\.layers\./.test(key));
-  if (!openClip && !clip) {
+  if (!openClip && !clip && !without.includes("text_encoder")) {
     const vision = keys.some((key) => /^cond_stage_model\..*(vision_model|visual)\./.test(key));
     return vision
       ? other("an image variation checkpoint, conditioned on pictures and not on text")
       : other("a Stable Diffusion checkpoint without its text encoder", wanted);
   }
-  if (!has("first_stage_model.decoder.")) {
+  if (!has("first_stage_model.decoder.") && !without.includes("vae")) {
     return other("a Stable Diffusion checkpoint without its autoencoder (VAE)", wanted);
   }
-  return openClip
+  // Only OpenCLIP's text encoder is 1024 wide; some tools store it under transformers' keys.
+  return openClip || width === 1024
     ? { family: "sd2", description: "a Stable Diffusion 2.x checkpoint" }
     : { family: "sd1", description: "a Stable Diffusion 1.x checkpoint" };
 }

@@ -30,6 +30,10 @@ export interface LdmFacts {
   readonly predictionType: PredictionType;
   /** Whether attention must be computed in f32 when the rest of the UNet is f16. */
   readonly upcastAttention: boolean;
+  /** Whether the noise schedule is rescaled to end at pure noise (2305.08891). */
+  readonly zeroTerminalSnr?: boolean;
+  /** Parts whose configuration is left empty, as they come from elsewhere. */
+  readonly without?: readonly (keyof PipelineConfigs)[];
 }
 
 /** The diffusers version written into configuration files. */
@@ -51,19 +55,30 @@ const openClipLayers = 23;
  */
 export function inferConfigs(weights: Weights, facts: LdmFacts): PipelineConfigs {
   const imageSize = facts.predictionType === "v_prediction" && facts.family === "sd2" ? 768 : 512;
+  const unless = (part: keyof PipelineConfigs, infer: () => ConfigJson): ConfigJson =>
+    facts.without?.includes(part) ? {} : infer();
   return {
-    unet: inferUNet(new Shapes(weights, ldmPrefixes.unet), facts, imageSize),
-    vae: inferVae(new Shapes(weights, ldmPrefixes.vae), imageSize),
-    text_encoder: facts.family === "sd1"
-      ? inferClip(new Shapes(weights, clipPrefix(weights)))
-      : inferOpenClip(new Shapes(weights, ldmPrefixes.openClip)),
-    scheduler: schedulerConfig(facts.predictionType),
+    unet: unless("unet", () => inferUNet(new Shapes(weights, ldmPrefixes.unet), facts, imageSize)),
+    vae: unless("vae", () => inferVae(weights, ldmPrefixes.vae, imageSize)),
+    text_encoder: unless(
+      "text_encoder",
+      () =>
+        hasOpenClip(weights)
+          ? inferOpenClip(new Shapes(weights, ldmPrefixes.openClip))
+          : inferClip(new Shapes(weights, clipPrefix(weights)), facts.family),
+    ),
+    scheduler: schedulerConfig(facts),
   };
 }
 
+/** Whether the text encoder has OpenCLIP's keys; 2.x files of some tools have transformers'. */
+export function hasOpenClip(weights: Weights): boolean {
+  return [...weights.tensors.keys()].some((key) => key.startsWith(`${ldmPrefixes.openClip}transformer.resblocks.`));
+}
+
 /**
- * The key prefix of CLIP's modules in a 1.x file. Files derived from some early fine-tunes lack
- * `text_model.`.
+ * The key prefix of CLIP's modules in a file with transformers' keys. Files derived from some early
+ * fine-tunes lack `text_model.`.
  */
 export function clipPrefix(weights: Weights): string {
   const usual = `${ldmPrefixes.clip}text_model.`;
@@ -143,7 +158,14 @@ function inferUNet(shapes: Shapes, { family, upcastAttention }: LdmFacts, imageS
   };
 }
 
-function inferVae(shapes: Shapes, imageSize: number): ConfigJson {
+/**
+ * Infers an autoencoder's configuration from its tensors below `prefix`.
+ *
+ * @param imageSize Side in pixels of the pictures that it was trained on.
+ * @throws {CheckpointError} if a tensor is missing whose shape is needed
+ */
+export function inferVae(weights: Weights, prefix: string, imageSize: number): ConfigJson {
+  const shapes = new Shapes(weights, prefix);
   const levels = shapes.count((level) => `encoder.down.${level}.block.0.conv1.weight`);
   const channels = Array.from({ length: levels }, (_, i) => shapes.of(`encoder.down.${i}.block.0.conv1.weight`)[0]);
   return {
@@ -163,16 +185,17 @@ function inferVae(shapes: Shapes, imageSize: number): ConfigJson {
   };
 }
 
-function inferClip(shapes: Shapes): ConfigJson {
+function inferClip(shapes: Shapes, family: "sd1" | "sd2"): ConfigJson {
   const [vocabulary, hidden] = shapes.of("embeddings.token_embedding.weight");
+  const layers = shapes.count((layer) => `encoder.layers.${layer}.mlp.fc1.weight`);
   return textConfig({
-    hidden_act: "quick_gelu",
+    hidden_act: family === "sd1" ? "quick_gelu" : "gelu",
     hidden_size: hidden,
     intermediate_size: shapes.of("encoder.layers.0.mlp.fc1.weight")[0],
     max_position_embeddings: shapes.of("embeddings.position_embedding.weight")[0],
     num_attention_heads: hidden / headWidth,
-    num_hidden_layers: shapes.count((layer) => `encoder.layers.${layer}.mlp.fc1.weight`),
-    projection_dim: 768,
+    num_hidden_layers: family === "sd1" ? layers : Math.min(layers, openClipLayers),
+    projection_dim: family === "sd1" ? 768 : 512,
     vocab_size: vocabulary,
   });
 }
@@ -210,10 +233,13 @@ function textConfig(sizes: ConfigJson): ConfigJson {
 /**
  * The scheduler configuration that diffusers gives to single files. Other keys are omitted, so that
  * a different scheduler class uses its own defaults.
+ *
+ * A schedule of zero terminal SNR is DDIM's, with trailing timesteps, so that sampling starts at
+ * the last one, which is pure noise (2305.08891, sections 3.2 and 3.3). PNDM knows neither.
  */
-function schedulerConfig(predictionType: PredictionType): ConfigJson {
+function schedulerConfig({ predictionType, zeroTerminalSnr }: LdmFacts): ConfigJson {
   return {
-    _class_name: "PNDMScheduler",
+    _class_name: zeroTerminalSnr ? "DDIMScheduler" : "PNDMScheduler",
     _diffusers_version: diffusersVersion,
     beta_end: 0.012,
     beta_schedule: "scaled_linear",
@@ -222,7 +248,7 @@ function schedulerConfig(predictionType: PredictionType): ConfigJson {
     num_train_timesteps: 1000,
     prediction_type: predictionType,
     set_alpha_to_one: false,
-    skip_prk_steps: true,
+    ...(zeroTerminalSnr ? { rescale_betas_zero_snr: true, timestep_spacing: "trailing" } : { skip_prk_steps: true }),
     steps_offset: 1,
   };
 }

@@ -9,10 +9,12 @@ import type { ByteSource } from "../source/byte_source.ts";
 import { fileSource } from "../source/disk.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { recognizeCheckpoint } from "../diffusers/checkpoint_kind.ts";
-import { clipPrefix, inferConfigs, type PipelineConfigs, type PredictionType } from "./config.ts";
-import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
+import { canonicalWeights } from "./canonical.ts";
+import { hasOpenClip, inferConfigs, type PipelineConfigs, type PredictionType } from "./config.ts";
+import { type Markers, markerTensors, readMarkers } from "./markers.ts";
+import { clipView, openClipView, unetView, vaeView } from "./views.ts";
 import type { ConfigJson, ModelOrigin } from "../source/origin.ts";
-import { RenamedWeights, type TensorView } from "../safetensors/renamed_weights.ts";
+import type { RenamedWeights } from "../safetensors/renamed_weights.ts";
 import { SafetensorsFile } from "../safetensors/safetensors_file.ts";
 import type { Weights } from "../safetensors/weights.ts";
 
@@ -22,14 +24,25 @@ export type SingleFilePart = "unet" | "vae" | "text_encoder";
 /** Configuration that a single file's weights do not determine. */
 export interface SingleFileOptions {
   /**
-   * What the UNet predicts. Default: epsilon for 1.x; for 2.x it follows from the training step, if
-   * the file has one.
+   * What the UNet predicts. Default: what the file's marker tensors (`v_pred`) or metadata say;
+   * otherwise epsilon for 1.x, and for 2.x it follows from the training step, if the file has one.
    */
   readonly predictionType?: PredictionType;
+  /**
+   * Reads the UNet's exponential moving average instead of its last weights, in training
+   * checkpoints that hold both (diffusers' `extract_ema`). Default: false.
+   */
+  readonly ema?: boolean;
   /**
    * Overrides of inferred configuration keys, by part: `{ unet: { norm_num_groups: 16 } }`.
    */
   readonly config?: Partial<Record<keyof PipelineConfigs, ConfigJson>>;
+}
+
+/** How a file is opened. */
+interface OpenOptions extends SingleFileOptions {
+  /** Parts that may be missing, as they come from elsewhere. */
+  readonly without?: readonly SingleFilePart[];
 }
 
 /** An open single file. Close it when its models are loaded. */
@@ -41,15 +54,17 @@ export class SingleFile implements Disposable {
   readonly predictionType: PredictionType | null;
   readonly #weights: Weights;
   readonly #globalStep: number | null;
-  readonly #options: SingleFileOptions;
+  readonly #options: OpenOptions;
+  readonly #markers: Markers;
 
-  private constructor(weights: Weights, family: "sd1" | "sd2", step: number | null, options: SingleFileOptions) {
+  private constructor(weights: Weights, family: "sd1" | "sd2", step: number | null, options: OpenOptions) {
     this.name = weights.name;
     this.family = family;
     this.#weights = weights;
     this.#globalStep = step;
     this.#options = options;
-    this.predictionType = options.predictionType ?? predictionTypeOf(family, step);
+    this.#markers = readMarkers(weights);
+    this.predictionType = options.predictionType ?? this.#markers.predictionType ?? predictionTypeOf(family, step);
   }
 
   /**
@@ -59,12 +74,13 @@ export class SingleFile implements Disposable {
    *   checkpoint; the message says what it is
    * @throws {SafetensorsError} if it is not a valid safetensors file
    */
-  static async open(source: string | ByteSource, options: SingleFileOptions = {}): Promise<SingleFile> {
+  static async open(source: string | ByteSource, options: OpenOptions = {}): Promise<SingleFile> {
     const name = typeof source === "string" ? source : source.name;
     if (isPickle(name)) throw new CheckpointError(pickleMessage(name), { source: name });
-    const weights = await SafetensorsFile.open(typeof source === "string" ? await fileSource(source) : source);
+    const file = await SafetensorsFile.open(typeof source === "string" ? await fileSource(source) : source);
     try {
-      const { family, description, advice } = recognizeCheckpoint(weights);
+      const weights = canonicalWeights(file, options);
+      const { family, description, advice } = recognizeCheckpoint(weights, options);
       if (family === "other") {
         const hint = advice === undefined ? "" : `; ${advice}`;
         throw new CheckpointError(`Cannot load ${name} as it is ${description}${hint}`, { source: name });
@@ -72,7 +88,7 @@ export class SingleFile implements Disposable {
       const step = weights.tensors.has("global_step") ? (await weights.float64("global_step"))[0] : null;
       return new SingleFile(weights, family, step, options);
     } catch (error) {
-      weights.close();
+      file.close();
       throw error;
     }
   }
@@ -85,7 +101,14 @@ export class SingleFile implements Disposable {
   configs(predictionType: PredictionType = this.predictionType ?? "v_prediction"): PipelineConfigs {
     // Attention of SD 2.1 overflows f16. Upcast unless the training step identifies another model.
     const upcastAttention = this.family === "sd2" && (this.#globalStep === null || this.#globalStep === 110_000);
-    const inferred = inferConfigs(this.#weights, { family: this.family, predictionType, upcastAttention });
+    const zeroTerminalSnr = this.#markers.zeroTerminalSnr && predictionType === "v_prediction";
+    const inferred = inferConfigs(this.#weights, {
+      family: this.family,
+      predictionType,
+      upcastAttention,
+      zeroTerminalSnr,
+      without: this.#options.without,
+    });
     const { config = {} } = this.#options;
     return {
       unet: { ...inferred.unet, ...config.unet },
@@ -116,7 +139,7 @@ export class SingleFile implements Disposable {
    * The weights of one part under diffusers' keys. They read from this file; closing them closes
    * it.
    */
-  part(part: SingleFilePart): Weights {
+  part(part: SingleFilePart): RenamedWeights {
     const configs = this.configs();
     switch (part) {
       case "unet":
@@ -124,8 +147,20 @@ export class SingleFile implements Disposable {
       case "vae":
         return vaeView(this.#weights, configs.vae);
       case "text_encoder":
-        return this.family === "sd1" ? clipView(this.#weights) : openClipView(this.#weights, configs.text_encoder);
+        return hasOpenClip(this.#weights)
+          ? openClipView(this.#weights, configs.text_encoder)
+          : clipView(this.#weights, configs.text_encoder);
     }
+  }
+
+  /** The names of tensors that belong to none of the file's parts. */
+  surplus(): string[] {
+    const used = new Set<string>(["global_step", ...Object.values(markerTensors)]);
+    for (const part of ["unet", "vae", "text_encoder"] as const) {
+      if (this.#options.without?.includes(part)) continue;
+      for (const key of this.part(part).baseKeys) used.add(key);
+    }
+    return [...this.#weights.tensors.keys()].filter((key) => !used.has(key));
   }
 
   [Symbol.dispose](): void {
@@ -140,76 +175,4 @@ export class SingleFile implements Disposable {
 function predictionTypeOf(family: "sd1" | "sd2", globalStep: number | null): PredictionType | null {
   if (family === "sd1" || globalStep === 875_000) return "epsilon";
   return globalStep === null ? null : "v_prediction";
-}
-
-function unetView(weights: Weights, config: ConfigJson): Weights {
-  const types = config.down_block_types as string[];
-  const table = new KeyTable(unetModules({
-    attention: types.map((type) => type.startsWith("CrossAttn")),
-    layersPerBlock: config.layers_per_block as number,
-  }));
-  return new RenamedWeights(weights, renamedViews(weights, ldmPrefixes.unet, (key) => table.toDiffusers(key)));
-}
-
-function vaeView(weights: Weights, config: ConfigJson): Weights {
-  const table = new KeyTable(vaeModules({
-    levels: (config.block_out_channels as number[]).length,
-    layersPerBlock: config.layers_per_block as number,
-  }));
-  // Training checkpoints also contain the discriminator.
-  const nameOf = (key: string) => key.startsWith("loss.") ? null : table.toDiffusers(key);
-  const views = renamedViews(weights, ldmPrefixes.vae, nameOf);
-  for (const [name, view] of views) {
-    // Attention projections are 1×1 convolutions in LDM and linear layers in diffusers.
-    if (/\.attentions\..*\.weight$/.test(name)) views.set(name, { ...view, shape: view.shape.slice(0, 2) });
-  }
-  return new RenamedWeights(weights, views);
-}
-
-function clipView(weights: Weights): Weights {
-  const nameOf = (key: string) => /position_ids$/.test(key) ? null : `text_model.${key}`;
-  return new RenamedWeights(weights, renamedViews(weights, clipPrefix(weights), nameOf));
-}
-
-function openClipView(weights: Weights, config: ConfigJson): Weights {
-  const layers = config.num_hidden_layers as number;
-  const hidden = config.hidden_size as number;
-  const table = new KeyTable(openClipModules({ layers }));
-  const fused = Array.from({ length: layers }, (_, layer) => openClipFused(layer)).flat();
-  const fusedKeys = new Set(fused.map(({ ldm }) => ldm));
-  const isUnused = (key: string): boolean => {
-    const layer = /^transformer\.resblocks\.(\d+)\./.exec(key);
-    const isSkippedLayer = layer !== null && Number(layer[1]) >= layers;
-    return isSkippedLayer || fusedKeys.has(key) || /^(text_projection|logit_scale|attn_mask|visual\b.*)$/.test(key);
-  };
-  const views = renamedViews(weights, ldmPrefixes.openClip, (key) => isUnused(key) ? null : table.toDiffusers(key));
-  for (const { ldm, diffusers } of fused) {
-    const key = ldmPrefixes.openClip + ldm;
-    if (!weights.tensors.has(key)) continue; // binding reports its three parts as missing
-    const { bytes, shape: [, ...inner] } = weights.info(key);
-    diffusers.forEach((name, third) => {
-      views.set(name, { key, shape: [hidden, ...inner], fromByte: third * bytes / 3 });
-    });
-  }
-  return new RenamedWeights(weights, views);
-}
-
-/**
- * Views of all tensors whose keys start with a prefix.
- *
- * @param nameOf Returns the name in diffusers; `null` for a tensor to leave out; `undefined` for an
- *   unknown key, which keeps its name, so that binding reports it as unused.
- */
-function renamedViews(
-  weights: Weights,
-  prefix: string,
-  nameOf: (key: string) => string | undefined | null,
-): Map<string, TensorView> {
-  const views = new Map<string, TensorView>();
-  for (const [key, { shape }] of weights.tensors) {
-    if (!key.startsWith(prefix)) continue;
-    const name = nameOf(key.slice(prefix.length));
-    if (name !== null) views.set(name ?? key, { key, shape });
-  }
-  return views;
 }

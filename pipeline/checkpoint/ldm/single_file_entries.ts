@@ -5,6 +5,7 @@
 
 import { CheckpointError } from "../../errors.ts";
 import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
+import { markerTensors } from "./markers.ts";
 import type { ConfigJson } from "../source/origin.ts";
 import type { TensorEntry } from "../safetensors/writer.ts";
 import { stackedEntry } from "../safetensors/tensor_stream.ts";
@@ -22,6 +23,8 @@ export interface SingleFileParts {
   readonly textEncoder: PartEntries;
   /** `prediction_type` of the scheduler. */
   readonly predictionType: string;
+  /** `rescale_betas_zero_snr` of the scheduler. */
+  readonly zeroTerminalSnr?: boolean;
 }
 
 /**
@@ -29,6 +32,7 @@ export interface SingleFileParts {
  *
  * A 2.x file gets a `global_step`, from which diffusers infers what the UNet predicts. Its text
  * encoder lacks OpenCLIP's last layer, as diffusers folders do; Stable Diffusion does not use it.
+ * Other deviations from the family's default are marked by empty tensors: `v_pred` and `ztsnr`.
  *
  * @throws {CheckpointError} for a tensor that the layout cannot represent
  */
@@ -39,7 +43,13 @@ export function singleFileEntries(parts: SingleFileParts): TensorEntry[] {
     ...vaeEntries(parts.vae),
     ...(isOpenClip ? openClipEntries(parts.textEncoder) : clipEntries(parts.textEncoder)),
     ...(isOpenClip ? [globalStep(parts)] : []),
+    ...(!isOpenClip && parts.predictionType === "v_prediction" ? [marker(markerTensors.vPrediction)] : []),
+    ...(parts.zeroTerminalSnr ? [marker(markerTensors.zeroTerminalSnr)] : []),
   ];
+}
+
+function marker(name: string): TensorEntry {
+  return { name, dtype: "F32", shape: [0], chunks: () => [] };
 }
 
 function unetEntries({ config, entries }: PartEntries): TensorEntry[] {

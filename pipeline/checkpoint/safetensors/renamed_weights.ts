@@ -31,10 +31,15 @@ export class RenamedWeights extends Weights {
     this.#views = views;
     const infoOf = ({ key, shape, fromByte = 0 }: TensorView): TensorInfo => {
       const { dtype, bytes, shape: baseShape, offset } = base.info(key);
-      const share = elementsOf(shape) / elementsOf(baseShape);
+      const share = bytes === 0 ? 0 : elementsOf(shape) / elementsOf(baseShape);
       return { dtype, shape, offset: offset + fromByte, bytes: bytes * share };
     };
     this.tensors = new Map([...views].map(([name, view]) => [name, infoOf(view)]));
+  }
+
+  /** The names in the base that the views look at. */
+  get baseKeys(): ReadonlySet<string> {
+    return new Set([...this.#views.values()].map(({ key }) => key));
   }
 
   get metadata(): Readonly<Record<string, string>> {

@@ -1,0 +1,87 @@
+/** The models of a single file under the keys of diffusers and transformers. Nothing is copied. */
+
+import { RenamedWeights, type TensorView } from "../safetensors/renamed_weights.ts";
+import type { Weights } from "../safetensors/weights.ts";
+import type { ConfigJson } from "../source/origin.ts";
+import { clipPrefix } from "./config.ts";
+import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
+
+/** The UNet under diffusers' keys. */
+export function unetView(weights: Weights, config: ConfigJson): RenamedWeights {
+  const types = config.down_block_types as string[];
+  const table = new KeyTable(unetModules({
+    attention: types.map((type) => type.startsWith("CrossAttn")),
+    layersPerBlock: config.layers_per_block as number,
+  }));
+  return new RenamedWeights(weights, renamedViews(weights, ldmPrefixes.unet, (key) => table.toDiffusers(key)));
+}
+
+/** The autoencoder under diffusers' keys. */
+export function vaeView(weights: Weights, config: ConfigJson): RenamedWeights {
+  const table = new KeyTable(vaeModules({
+    levels: (config.block_out_channels as number[]).length,
+    layersPerBlock: config.layers_per_block as number,
+  }));
+  // Training checkpoints also contain the discriminator.
+  const nameOf = (key: string) => key.startsWith("loss.") ? null : table.toDiffusers(key);
+  const views = renamedViews(weights, ldmPrefixes.vae, nameOf);
+  for (const [name, view] of views) {
+    // Attention projections are 1×1 convolutions in LDM and linear layers in diffusers.
+    if (/\.attentions\..*\.weight$/.test(name)) views.set(name, { ...view, shape: view.shape.slice(0, 2) });
+  }
+  return new RenamedWeights(weights, views);
+}
+
+/** CLIP's text encoder under transformers' keys, without layers beyond its configuration. */
+export function clipView(weights: Weights, config: ConfigJson): RenamedWeights {
+  const nameOf = (key: string) => {
+    const layer = /^encoder\.layers\.(\d+)\./.exec(key);
+    const isSkippedLayer = layer !== null && Number(layer[1]) >= (config.num_hidden_layers as number);
+    return isSkippedLayer || /position_ids$/.test(key) ? null : `text_model.${key}`;
+  };
+  return new RenamedWeights(weights, renamedViews(weights, clipPrefix(weights), nameOf));
+}
+
+/** OpenCLIP's text encoder under transformers' keys. */
+export function openClipView(weights: Weights, config: ConfigJson): RenamedWeights {
+  const layers = config.num_hidden_layers as number;
+  const hidden = config.hidden_size as number;
+  const table = new KeyTable(openClipModules({ layers }));
+  const fused = Array.from({ length: layers }, (_, layer) => openClipFused(layer)).flat();
+  const fusedKeys = new Set(fused.map(({ ldm }) => ldm));
+  const isUnused = (key: string): boolean => {
+    const layer = /^transformer\.resblocks\.(\d+)\./.exec(key);
+    const isSkippedLayer = layer !== null && Number(layer[1]) >= layers;
+    return isSkippedLayer || fusedKeys.has(key) || /^(text_projection|logit_scale|attn_mask|visual\b.*)$/.test(key);
+  };
+  const views = renamedViews(weights, ldmPrefixes.openClip, (key) => isUnused(key) ? null : table.toDiffusers(key));
+  for (const { ldm, diffusers } of fused) {
+    const key = ldmPrefixes.openClip + ldm;
+    if (!weights.tensors.has(key)) continue; // binding reports its three parts as missing
+    const { bytes, shape: [, ...inner] } = weights.info(key);
+    diffusers.forEach((name, third) => {
+      views.set(name, { key, shape: [hidden, ...inner], fromByte: third * bytes / 3 });
+    });
+  }
+  return new RenamedWeights(weights, views);
+}
+
+/**
+ * Views of all tensors whose keys start with a prefix.
+ *
+ * @param nameOf Returns the name in diffusers; `null` for a tensor to leave out; `undefined` for an
+ *   unknown key, which keeps its name, so that binding reports it as unused.
+ */
+function renamedViews(
+  weights: Weights,
+  prefix: string,
+  nameOf: (key: string) => string | undefined | null,
+): Map<string, TensorView> {
+  const views = new Map<string, TensorView>();
+  for (const [key, { shape }] of weights.tensors) {
+    if (!key.startsWith(prefix)) continue;
+    const name = nameOf(key.slice(prefix.length));
+    if (name !== null) views.set(name ?? key, { key, shape });
+  }
+  return views;
+}
