@@ -35,17 +35,22 @@ export { CLIPTokenizer } from "./pipeline/text/tokenizer.ts";
 export * from "./schedulers/mod.ts";
 
 // Pipelines
-export {
-  type EmbeddingsEdit,
-  type GenerateOptions,
-  type GenerateResult,
-  type OutputTypes,
-  StableDiffusionPipeline,
-} from "./pipeline/stable_diffusion.ts";
+export { StableDiffusionPipeline } from "./pipeline/stable_diffusion.ts";
+export type {
+  GenerateOptions,
+  GenerateResult,
+  OutputTypes,
+  PictureArray,
+  PromptAndOptions,
+} from "./pipeline/generation/options.ts";
+export type { CallShape, EmbeddingsEdit } from "./pipeline/generation/call.ts";
+export type { NoiseSource, Seed } from "./pipeline/generation/generators.ts";
+export type { HostTensor } from "./pipeline/generation/given_tensor.ts";
+export type { OptionKind, OptionTable } from "./pipeline/options.ts";
 export type { PipelineComponents, PipelineSettings } from "./pipeline/components.ts";
 export type { FromPretrainedOptions } from "./pipeline/load.ts";
 export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
-export type { SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
+export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
 export type { StepCallback } from "./pipeline/generation/denoising.ts";
 export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/generation/prompts.ts";
 export {
@@ -59,6 +64,7 @@ export {
 export { type EditReport, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
 export type { LayerChange } from "./pipeline/editing/layer_changes.ts";
 export { EditStack, type StackEntry } from "./pipeline/editing/edit_stack.ts";
+export type { EditChoice } from "./pipeline/editing/edits_per_row.ts";
 export { EditOperator, type OperatorReport } from "./pipeline/editing/operator.ts";
 export { parseEditPairs } from "./pipeline/editing/prompts/pair_file.ts";
 export type { EditPair, EditRecipe, WeightedPrompt } from "./pipeline/editing/prompts/recipe.ts";

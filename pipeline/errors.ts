@@ -139,6 +139,37 @@ export class PromptError extends RangeError {
   override name = "PromptError";
 }
 
+/** An option that does not exist, or a value of the wrong kind. */
+export class OptionError extends RangeError {
+  /** The name of the class. */
+  override name = "OptionError";
+  /** The option's name as it was given. */
+  readonly option: string;
+  /** The value that was given. */
+  readonly value: unknown;
+
+  /** Keeps the details as fields. */
+  constructor(message: string, details: { option: string; value: unknown }) {
+    super(message);
+    this.option = details.option;
+    this.value = details.value;
+  }
+}
+
+/** Values that must be finite numbers hold NaN or infinities. */
+export class NonFiniteError extends RangeError {
+  /** The name of the class. */
+  override name = "NonFiniteError";
+  /** The denoising step, from 0, after which they were found; undefined outside the loop. */
+  readonly step: number | undefined;
+
+  /** Keeps the details as fields. */
+  constructor(message: string, details: { step?: number } = {}) {
+    super(message);
+    this.step = details.step;
+  }
+}
+
 /**
  * The UNet's activations exceeded the range of f16.
  */

@@ -9,7 +9,9 @@ import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/mo
 import { SurplusKeys } from "./checkpoint/surplus.ts";
 import { componentEntries, componentTable, type PipelineComponents, type PipelineSettings } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
+import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_options.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
+import { checkOptions, kinds, type OptionTable } from "./options.ts";
 import { openTunedGpu } from "./tuning_file.ts";
 
 /** How a checkpoint is loaded. */
@@ -32,6 +34,20 @@ export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without
   readonly safetyChecker?: null;
 }
 
+/** The options of {@linkcode loadPipeline} and their kinds. */
+const fromPretrainedTable: OptionTable<FromPretrainedOptions & EditingOptions> = {
+  ...editingOptionsTable,
+  ...loadingTable,
+  variant: kinds.text,
+  revision: kinds.text,
+  token: kinds.text,
+  signal: kinds.signal,
+  retries: kinds.number,
+  retryDelayMs: kinds.number,
+  stallTimeoutMs: kinds.number,
+  safetyChecker: kinds.nothing,
+};
+
 /** Builds a pipeline, which takes over what is in `owned`. */
 export type BuildPipeline<P> = (
   components: PipelineComponents,
@@ -49,6 +65,7 @@ export async function loadPipeline<P>(
   options: FromPretrainedOptions,
   build: BuildPipeline<P>,
 ): Promise<P> {
+  checkOptions("load a pipeline", options, fromPretrainedTable);
   const { variant, onProgress, activations } = options;
   const { safetyChecker, featureExtractor } = componentTable;
   const skipped = options.safetyChecker === null ? [safetyChecker.folder, featureExtractor.folder] : [];

@@ -1,23 +1,27 @@
 import type { Tensor } from "../engine/tensor.ts";
-import { EditError } from "./errors.ts";
-import type { EditableModel, LayerChoice } from "./editing/editable_model.ts";
-import { EditStack } from "./editing/edit_stack.ts";
-import { type EditReport, ModelEdit, type ModelEditOptions } from "./editing/model_edit.ts";
-import type { Attention } from "./layers/attention.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
-import type { LayerStates } from "./models/prompt_context.ts";
-import { encodeTexts } from "./generation/prompts.ts";
-import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
+import type { PipelineComponents, PipelineSettings } from "./components.ts";
+import { type EditableModel, type LayerChoice, layerChoiceKind } from "./editing/editable_model.ts";
+import { EditSnapshot } from "./editing/edit_snapshot.ts";
+import { EditStack } from "./editing/edit_stack.ts";
+import { type EditChoice, editsPerRow } from "./editing/edits_per_row.ts";
+import { type EditReport, ModelEdit, type ModelEditOptions } from "./editing/model_edit.ts";
+import type { CallShape, EmbeddingsEdit } from "./generation/call.ts";
 import {
-  type EmbeddingsEdit,
   type GenerateOptions,
   type GenerateResult,
+  generateTable,
   type OutputTypes,
-  StableDiffusionPipeline,
-} from "./stable_diffusion.ts";
-import type { PipelineComponents, PipelineSettings } from "./components.ts";
+  type PromptAndOptions,
+} from "./generation/options.ts";
+import { encodeTexts } from "./generation/prompts.ts";
+import type { Attention } from "./layers/attention.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
+import { checkOptions, kind, kinds, listOf, type OptionTable } from "./options.ts";
+import type { BakedWeights } from "./saving.ts";
+import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
+import { StableDiffusionPipeline } from "./stable_diffusion.ts";
 
 /** How {@linkcode StableDiffusionModelEditingPipeline.editModel} edits unless told otherwise. */
 export interface EditingDefaults extends PipelineSettings {
@@ -40,13 +44,26 @@ export interface EditModelOptions {
 }
 
 /** Options of an editing pipeline's `generate`. */
-export interface EditingGenerateOptions<T extends keyof OutputTypes = "image"> extends GenerateOptions<T> {
-  /**
-   * For each prompt the edits that apply to it, of those on the stack. Default: all that are
-   * enabled, for all prompts.
-   */
-  readonly editsPerPrompt?: readonly (readonly ModelEdit[])[];
-}
+export interface EditingGenerateOptions<T extends keyof OutputTypes = "image">
+  extends GenerateOptions<T>, EditChoice<ModelEdit> {}
+
+const editLists = listOf(listOf(kind("an edit", (value) => value instanceof ModelEdit), "edits"), "lists of edits");
+
+/** The options of an editing pipeline's `generate` and their kinds. */
+const editingGenerateTable: OptionTable<EditingGenerateOptions<keyof OutputTypes>> = {
+  ...generateTable,
+  editsPerPrompt: editLists,
+  editsPerNegativePrompt: editLists,
+  editNegativePrompt: kinds.flag,
+};
+
+/** The options of `editModel` and their kinds. */
+const editModelTable: OptionTable<EditModelOptions> = {
+  lamb: kind("a number", (value) => typeof value === "number"),
+  restartParams: kinds.flag,
+  layers: layerChoiceKind,
+  preserve: listOf(kinds.text, "strings"),
+};
 
 /**
  * Stable Diffusion whose implicit assumptions can be edited (TIME, 2303.08084; diffusers'
@@ -134,6 +151,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     destinationPrompt: string,
     options: EditModelOptions = {},
   ): Promise<EditReport> {
+    checkOptions("edit the model", options, editModelTable);
     const { lamb = 0.1, restartParams = true, layers, preserve } = options;
     const settings: ModelEditOptions = { lamb, layers, preserve, withToK: this.#withToK, withAugs: this.#withAugs };
     const edit = await ModelEdit.solve([{ source: sourcePrompt, destination: destinationPrompt }], settings, this);
@@ -155,13 +173,21 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
 
   /**
    * As {@linkcode StableDiffusionPipeline.generate}; prompts of one batch can carry different
-   * edits.
+   * edits. Edits also act on negative prompts, unless `editNegativePrompt` is false.
    */
   override async generate<T extends keyof OutputTypes = "image">(
     prompt: string | readonly string[] | undefined,
-    options: EditingGenerateOptions<T> = {},
+    options?: EditingGenerateOptions<T>,
+  ): Promise<GenerateResult<T>>;
+  /** With the prompt among the options. */
+  override async generate<T extends keyof OutputTypes = "image">(
+    options: PromptAndOptions<EditingGenerateOptions<T>>,
+  ): Promise<GenerateResult<T>>;
+  override async generate<T extends keyof OutputTypes = "image">(
+    first: string | readonly string[] | undefined | PromptAndOptions<EditingGenerateOptions<T>>,
+    second?: EditingGenerateOptions<T>,
   ): Promise<GenerateResult<T>> {
-    return await super.generate(prompt, options);
+    return await super.generate(first as string, second);
   }
 
   /** Frees the edits of {@linkcode editModel}, then what the pipeline loaded. */
@@ -170,48 +196,45 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     super[Symbol.dispose]();
   }
 
+  /** The options of {@linkcode generate} and their kinds. */
+  protected override get generateOptions(): OptionTable<EditingGenerateOptions<keyof OutputTypes>> {
+    return editingGenerateTable;
+  }
+
   /** How the current edits change the prompt's embeddings; undefined without edits. */
-  protected override embeddingsEdit(options: EditingGenerateOptions<keyof OutputTypes>): EmbeddingsEdit | undefined {
-    const { editsPerPrompt, numImagesPerPrompt = 1 } = options;
-    if (this.edits.length === 0 && !editsPerPrompt) return undefined;
-    // A copy, so that the stack may change while the call is waiting.
-    const active = new EditStack<ModelEdit>();
-    for (const { edit, strength, enabled } of this.edits) if (enabled) active.push(edit, { strength });
-    const key = [
-      // The operator, not the edit: `resolve` replaces it when λ changes.
-      ...active.entries.flatMap(({ edit, strength }) => [edit.operator, strength]),
-      ...(editsPerPrompt ?? []).flatMap((edits) => ["prompt", ...edits]),
-    ];
-    if (!editsPerPrompt) return { key, apply: (embeddings) => active.editedStates(embeddings) };
-    return { key, apply: (embeddings) => this.#editRows(embeddings, active, editsPerPrompt, numImagesPerPrompt) };
-  }
-
-  #editRows(
-    embeddings: Tensor,
-    active: EditStack<ModelEdit>,
-    editsPerPrompt: readonly (readonly ModelEdit[])[],
-    numImagesPerPrompt: number,
-  ): LayerStates {
-    const rows = embeddings.shape[0];
-    const images = editsPerPrompt.flatMap((edits) => Array.from({ length: numImagesPerPrompt }, () => edits));
-    // Under guidance, the negative prompts of all images stand before the prompts.
-    const perPrompt = rows === 2 * images.length ? [...images, ...images] : images;
-    if (perPrompt.length !== rows) {
-      throw new EditError(
-        `Cannot edit ${rows} rows of embeddings by the edits of ${editsPerPrompt.length} prompts: give one list of edits for each prompt`,
-      );
+  protected override embeddingsEdit(
+    options: EditingGenerateOptions<keyof OutputTypes>,
+    shape: CallShape,
+  ): EmbeddingsEdit | undefined {
+    const rows = editsPerRow(options, shape);
+    const snapshot = new EditSnapshot<ModelEdit>(this.edits);
+    try {
+      snapshot.checkKnown(options.editsPerPrompt?.flat() ?? [], "editsPerPrompt");
+      snapshot.checkKnown(options.editsPerNegativePrompt?.flat() ?? [], "editsPerNegativePrompt");
+    } catch (error) {
+      snapshot[Symbol.dispose]();
+      throw error;
     }
-    return active.editedStates(embeddings, { perPrompt });
+    if (snapshot.stack.length === 0) return undefined;
+    return {
+      key: [...snapshot.key, ...rows.flatMap((edits) => ["row", ...edits])],
+      apply: (embeddings) => snapshot.editedStates(embeddings, rows),
+      release: () => snapshot[Symbol.dispose](),
+    };
   }
 
-  /** The weight of a layer with the edits multiplied in; undefined where no edit changes it. */
-  protected override bakedWeight(layerPath: string, projection: "to_k" | "to_v"): Tensor | undefined {
-    const role = projection === "to_k" ? "keys" : "values";
-    const layer = this.crossAttentions.find(({ path }) => path === layerPath);
-    const touched = [...this.edits].some(({ edit, enabled, strength }) =>
-      enabled && strength !== 0 && edit.edits(layerPath, role)
-    );
-    if (!layer || !touched) return undefined;
-    return this.edits.bake((role === "keys" ? layer.toK : layer.toV).weight, layerPath, role);
+  /** The weights of the layers with the edits multiplied in, as the edits stand now. */
+  protected override bakedWeights(): BakedWeights {
+    const snapshot = new EditSnapshot(this.edits);
+    return {
+      weight: (layerPath, projection) => {
+        const role = projection === "to_k" ? "keys" : "values";
+        const layer = this.crossAttentions.find(({ path }) => path === layerPath);
+        const touched = [...snapshot.stack].some(({ edit, strength }) => strength !== 0 && edit.edits(layerPath, role));
+        if (!layer || !touched) return undefined;
+        return snapshot.stack.bake((role === "keys" ? layer.toK : layer.toV).weight, layerPath, role);
+      },
+      [Symbol.dispose]: () => snapshot[Symbol.dispose](),
+    };
   }
 }

@@ -1,6 +1,7 @@
 import type { Tensor } from "../engine/tensor.ts";
 import { componentEntries, componentTable, type PipelineComponents } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
+import { checkOptions, kinds, oneOf, type OptionTable } from "./options.ts";
 import { diffusersVersion } from "./checkpoint/ldm/config.ts";
 import { type PartEntries, singleFileEntries } from "./checkpoint/ldm/single_file_entries.ts";
 import type { ConfigJson, ModelOrigin } from "./checkpoint/source/origin.ts";
@@ -22,6 +23,12 @@ import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./che
  */
 export type BakedWeight = (layerPath: string, projection: "to_k" | "to_v") => Tensor | undefined;
 
+/** The edited weights of cross-attention projections, at one moment. */
+export interface BakedWeights extends Disposable {
+  /** The edited weight of a projection. */
+  readonly weight: BakedWeight;
+}
+
 /** Options of saving a pipeline as a single file. */
 export interface SaveOptions {
   /** Precision of the saved weights. Default: the precision of the source files. */
@@ -30,6 +37,12 @@ export interface SaveOptions {
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
 
+/** The options of `saveSingleFile` and their kinds. */
+const saveTable: OptionTable<SaveOptions> = {
+  dtype: oneOf("f32", "f16"),
+  onProgress: kinds.callback,
+};
+
 /** Options of saving a pipeline as a folder. */
 export interface SavePretrainedOptions extends SaveOptions {
   /** Larger weights are split into several files with an index. Default: 5e9. */
@@ -37,6 +50,14 @@ export interface SavePretrainedOptions extends SaveOptions {
   /** Whether components in a non-empty folder may be replaced. Default: false. */
   readonly overwrite?: boolean;
 }
+
+/** The options of `savePretrained` and their kinds. */
+const savePretrainedTable: OptionTable<SavePretrainedOptions & { requiresSafetyChecker?: boolean }> = {
+  ...saveTable,
+  maxShardBytes: kinds.number,
+  overwrite: kinds.flag,
+  requiresSafetyChecker: kinds.flag,
+};
 
 /** A component whose source files are known, so that it can be saved. */
 interface Savable {
@@ -61,6 +82,7 @@ export async function saveFolder(
   baked: BakedWeight,
   options: SavePretrainedOptions & { requiresSafetyChecker?: boolean } = {},
 ): Promise<void> {
+  checkOptions(`save to ${directory}`, options, savePretrainedTable);
   const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress, requiresSafetyChecker = false } = options;
   if (!(maxShardBytes > 0)) throw new RangeError(`Cannot save as maxShardBytes must be above 0: ${maxShardBytes}`);
   const present = componentEntries.flatMap(([key, entry]) =>
@@ -104,12 +126,13 @@ export async function saveSingleFile(
   baked: BakedWeight,
   options: SaveOptions = {},
 ): Promise<void> {
+  checkOptions(`save to ${path}`, options, saveTable);
   const { dtype, onProgress } = options;
   const { textEncoder, unet, vae, scheduler } = components;
   await refuseOwnSource([textEncoder, unet, vae], path);
   await checkOutput(path);
   using open = new DisposableStack();
-  const part = async (key: "textEncoder" | "unet" | "vae", model: Savable, edited: BakedWeights = new Map()) => {
+  const part = async (key: "textEncoder" | "unet" | "vae", model: Savable, edited: EditedWeights = new Map()) => {
     const { folder, kind } = componentTable[key];
     return open.adopt(await openPart(folder, kind!, model, dtype, edited), closePart);
   };
@@ -124,7 +147,7 @@ export async function saveSingleFile(
 }
 
 /** Edited weights by key, computed lazily; `undefined` for weights that no edit changes. */
-type BakedWeights = ReadonlyMap<string, () => Tensor | undefined>;
+type EditedWeights = ReadonlyMap<string, () => Tensor | undefined>;
 
 function closePart({ weights }: OpenPart): void {
   weights.close();
@@ -136,7 +159,7 @@ async function openPart(
   kind: ModelKind<unknown, unknown>,
   { origin }: Savable,
   dtype: SavedDtype | undefined,
-  edited: BakedWeights,
+  edited: EditedWeights,
 ): Promise<OpenPart> {
   if (origin === undefined) {
     throw new CheckpointError(
@@ -186,7 +209,7 @@ function isHalf(dtype: SafetensorsDtype): boolean {
   return dtype === "F16" || isFloat8(dtype);
 }
 
-function bakedKeys({ unet }: PipelineComponents, baked: BakedWeight): BakedWeights {
+function bakedKeys({ unet }: PipelineComponents, baked: BakedWeight): EditedWeights {
   const projections = ["to_k", "to_v"] as const;
   return new Map(
     unet.crossAttentions.flatMap(({ path }) =>

@@ -15,6 +15,8 @@ import { UNet2DConditionModel } from "./models/unet.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
 import { AutoencoderKL } from "./models/vae.ts";
 import { encodeTexts } from "./generation/prompts.ts";
+import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_options.ts";
+import { checkOptions, either, kinds, oneOf, type OptionTable } from "./options.ts";
 import { findTokenizer, type FindTokenizerOptions } from "./text/find_tokenizer.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 import { openTunedGpu } from "./tuning_file.ts";
@@ -36,6 +38,16 @@ export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerO
   readonly activations?: ActivationType;
 }
 
+/** The options of {@linkcode loadSingleFile} and their kinds. */
+const fromSingleFileTable: OptionTable<FromSingleFileOptions & EditingOptions> = {
+  ...editingOptionsTable,
+  ...loadingTable,
+  tokenizer: either(kinds.text, kinds.object),
+  predictionType: oneOf("epsilon", "v_prediction"),
+  config: kinds.object,
+  ema: kinds.flag,
+};
+
 /**
  * Loads all components of a single file in the LDM layout, and builds a pipeline that owns them.
  *
@@ -47,6 +59,7 @@ export async function loadSingleFile<P>(
   options: FromSingleFileOptions,
   build: BuildPipeline<P>,
 ): Promise<P> {
+  checkOptions("load a single file", options, fromSingleFileTable);
   const { onProgress, activations } = options;
   using file = await SingleFile.open(source, options);
   using owned = new DisposableStack();

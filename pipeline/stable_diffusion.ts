@@ -1,10 +1,6 @@
-import { compileAhead } from "../engine/precompile.ts";
-import { ShapeError } from "../engine/errors.ts";
+import { GpuError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
-import { Tensor } from "../engine/tensor.ts";
-import { concat } from "../kernels/shape/concat.ts";
-import { linearCombination } from "../kernels/shape/linear_combination.ts";
-import { type Scheduler, type SchedulerPlan, TorchGenerator } from "../schedulers/mod.ts";
+import type { Scheduler } from "../schedulers/mod.ts";
 import {
   loadLora,
   type LoadLoraOptions,
@@ -16,112 +12,38 @@ import {
   weightLoras,
 } from "./adapters/adapters.ts";
 import type { AdapterSource } from "./adapters/open_adapter.ts";
-import { naturalSize } from "./generation/size.ts";
-import { denoise, drawNoise, rehearseDenoising, type StepCallback } from "./generation/denoising.ts";
-import { checkComponents, pickComponents, type PipelineComponents, type PipelineSettings } from "./components.ts";
-import { ActivationRangeError, PromptError } from "./errors.ts";
-import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
-import { type JimpImage, picturesFromFloats, toJimp } from "./image/picture.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
+import { checkComponents, pickComponents, type PipelineComponents, type PipelineSettings } from "./components.ts";
+import { OptionError } from "./errors.ts";
+import { type Call, type CallShape, type EmbeddingsEdit, prepareCall, startCall } from "./generation/call.ts";
+import { checkGenerateOptions, generateTable } from "./generation/options.ts";
+import type { GenerateOptions, GenerateResult, OutputTypes, PromptAndOptions } from "./generation/options.ts";
+import {
+  encodeGiven,
+  type EncodePromptOptions,
+  encodePromptTable,
+  type PromptEmbeddings,
+} from "./generation/prompts.ts";
+import { compileCall, runCall } from "./generation/run.ts";
+import { warnOfNoChecker } from "./generation/safety.ts";
+import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
+import type { Key } from "./models/keyed_slot.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
-import { type Key, sameKey } from "./models/keyed_slot.ts";
-import type { LayerStates, PromptContext } from "./models/prompt_context.ts";
-import { keptWork, type UNet2DConditionModel } from "./models/unet.ts";
+import type { UNet2DConditionModel } from "./models/unet.ts";
 import type { AutoencoderKL } from "./models/vae.ts";
+import { checkOptions, type OptionTable } from "./options.ts";
 import {
-  type EncodePromptOptions,
-  encodePrompts,
-  type PromptEmbeddings,
-  type TokenizedPrompts,
-  tokenizePrompts,
-} from "./generation/prompts.ts";
-import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving.ts";
-import { blackenFlagged, warnOfNoChecker } from "./generation/safety.ts";
+  type BakedWeights,
+  saveFolder,
+  type SaveOptions,
+  type SavePretrainedOptions,
+  saveSingleFile,
+} from "./saving.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
-import { decodeLatents, type DecodingOptions, rehearseDecoding } from "./generation/decoding.ts";
-
-/** What `images` is for each `outputType`. */
-export interface OutputTypes {
-  /** Jimp images. */
-  image: JimpImage[];
-  /** [B, H, W, 3] in 0…1. */
-  array: Float32Array<ArrayBuffer>;
-  /** Latents [B, latent channels, h, w]. The caller disposes of them. */
-  latent: Tensor;
-}
-
-/** Options of {@linkcode StableDiffusionPipeline.generate}, with diffusers' names and meaning. */
-export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
-  /**
-   * Height in pixels, a multiple of the autoencoder's spatial scale (8). Default: the size that the
-   * UNet was trained on.
-   */
-  readonly height?: number;
-  /** Width in pixels, as {@linkcode height}. */
-  readonly width?: number;
-  /** Denoising steps. Default: 50. */
-  readonly numInferenceSteps?: number;
-  /** Scale of classifier-free guidance (2207.12598). Up to 1 there is none. Default: 7.5. */
-  readonly guidanceScale?: number;
-  /** What to guide away from: one for all prompts, or one for each. Default: "". */
-  readonly negativePrompt?: string | readonly string[];
-  /** Default: 1. */
-  readonly numImagesPerPrompt?: number;
-  /** η of DDIM: the share of noise that each step draws anew (2010.02502, eq. 16). Default: 0. */
-  readonly eta?: number;
-  /** Source of noise: one for all images, or one for each. Default: one with a random seed. */
-  readonly generator?: TorchGenerator | readonly TorchGenerator[];
-  /**
-   * Standard normal noise [B, latent channels, h, w] to start from. Default: drawn from
-   * `generator`. It stays the caller's.
-   */
-  readonly latents?: Tensor;
-  /** Embeddings [B, T, d] in place of the prompt. */
-  readonly promptEmbeds?: Tensor;
-  /** Embeddings [B, T, d] in place of the negative prompt. */
-  readonly negativePromptEmbeds?: Tensor;
-  /** Default: "image". */
-  readonly outputType?: T;
-  /** Called every `callbackSteps` steps; may be async. */
-  readonly callback?: StepCallback;
-  /** Default: 1. */
-  readonly callbackSteps?: number;
-  /** Layers of the text encoder to skip at the end, for the prompts alone. Default: 0. */
-  readonly clipSkip?: number;
-  /**
-   * `scale` is the factor of all LoRAs in this call, in the UNet and in the text encoder. Default:
-   * 1.
-   */
-  readonly crossAttentionKwargs?: { readonly scale?: number };
-  /**
-   * Stops before the next step. All memory of the call is freed, and `generate` rejects with the
-   * signal's reason.
-   */
-  readonly signal?: AbortSignal;
-}
-
-/** What {@linkcode StableDiffusionPipeline.generate} returns. */
-export interface GenerateResult<T extends keyof OutputTypes = "image"> {
-  /** The pictures, or their latents. */
-  readonly images: OutputTypes[T];
-  /**
-   * Verdicts of the safety checker, one per picture; null where the pipeline has none, and for
-   * latents. Flagged pictures are black.
-   */
-  readonly nsfwContentDetected: boolean[] | null;
-}
-
-/** A change of the prompt's embeddings before the UNet reads them. */
-export interface EmbeddingsEdit {
-  /** What the result depends on beside the embeddings. Objects are compared by identity. */
-  readonly key: Key;
-  /** Embeddings [B, T, d] to what all cross-attention layers read, or each of them. */
-  readonly apply: (embeddings: Tensor) => Tensor | LayerStates;
-}
 
 /**
  * Text to pictures with Stable Diffusion 1.x and 2.x (diffusers' `StableDiffusionPipeline`).
@@ -143,16 +65,19 @@ export class StableDiffusionPipeline implements Disposable {
   readonly tokenizer: CLIPTokenizer;
   /** Predicts the noise of latents. */
   readonly unet: UNet2DConditionModel;
-  /** Flags pictures that are not safe for work. */
-  readonly safetyChecker: StableDiffusionSafetyChecker | undefined;
+  /** Flags pictures that are not safe for work. `undefined` or `null` goes without. */
+  safetyChecker: StableDiffusionSafetyChecker | undefined;
   /** Prepares pictures for the safety checker. */
-  readonly featureExtractor: CLIPImageProcessor | undefined;
+  featureExtractor: CLIPImageProcessor | undefined;
   /** Whether the model's makers want pictures checked. */
   readonly requiresSafetyChecker: boolean;
   readonly #owned: DisposableStack;
   /** Keys of the calls whose kernels have been compiled ahead. */
   readonly #compiled: Key[] = [];
   #slicing = false;
+  /** Calls that have not ended. */
+  #runs = 0;
+  #disposed = false;
   #tiling = false;
 
   /**
@@ -347,15 +272,20 @@ export class StableDiffusionPipeline implements Disposable {
   }
 
   /**
-   * Encodes prompts as {@linkcode generate} does.
+   * Encodes prompts as {@linkcode generate} does. With `promptEmbeds` in place of the prompt it
+   * only adds the negative ones and repeats both for several images.
    *
    * @returns embeddings [B · numImagesPerPrompt, 77, d], the caller's to dispose of
    * @throws {PromptError} without prompts, or with another number of negative prompts
    */
-  async encodePrompt(prompt: string | readonly string[], options: EncodePromptOptions = {}): Promise<PromptEmbeddings> {
-    const embeddings = encodePrompts(this.textEncoder, tokenizePrompts(this.tokenizer, prompt, options), options);
-    await this.gpu.context.check();
-    return embeddings;
+  async encodePrompt(
+    prompt: string | readonly string[] | undefined,
+    options: EncodePromptOptions = {},
+  ): Promise<PromptEmbeddings> {
+    const taken = { ...options };
+    checkOptions("encode prompts", taken, encodePromptTable);
+    const encoded = encodeGiven(this, prompt, taken); // before the first wait
+    return await this.#running(() => encoded);
   }
 
   /**
@@ -373,52 +303,43 @@ export class StableDiffusionPipeline implements Disposable {
     prompt: string | readonly string[] | undefined,
     options: GenerateOptions<keyof OutputTypes> = {},
   ): Promise<void> {
-    await this.#compile(this.#prepare(prompt, options));
+    using call = this.#prepare(prompt, options);
+    await this.#running(() => compileCall(call, this.#compiled));
   }
 
   /**
-   * Generates pictures from prompts. Options, scheduler and edits are read once, when it is called.
-   * The prompt's context and the captured UNet are kept for the next call.
+   * Generates pictures from prompts, given alone or among the options: `generate("a rose", { … })`
+   * or `generate({ prompt: "a rose", … })`.
    *
+   * Everything that the call depends on is read once, when it is called: options and their arrays,
+   * scheduler, edits, adapters with their weights, added tokens, safety checker, slicing and
+   * tiling. Changes made before the call has finished apply to the next call. Calls may overlap. A
+   * pipeline that is disposed of during a call frees its components at the end of the call. The
+   * prompt's context and the captured UNet are kept for the next call.
+   *
+   * @throws {OptionError} for unknown options and values of the wrong kind
    * @throws {ShapeError} for a size that the autoencoder cannot decode, or latents or embeddings of
    *   the wrong shape
    * @throws {PromptError} without prompts, or when prompts and embeddings do not fit each other
-   * @throws {ActivationRangeError} when the UNet's activations leave the range of f16. For
-   *   `outputType: "latent"` this is not checked: the latents then hold NaN
+   * @throws {NonFiniteError} when given latents or embeddings, or the sample after a step, hold NaN
+   *   or infinities; {ActivationRangeError} when the UNet's activations leave the range of f16
    */
   async generate<T extends keyof OutputTypes = "image">(
     prompt: string | readonly string[] | undefined,
-    options: GenerateOptions<T> = {},
+    options?: GenerateOptions<T>,
+  ): Promise<GenerateResult<T>>;
+  /** With the prompt among the options. */
+  async generate<T extends keyof OutputTypes = "image">(
+    options: PromptAndOptions<GenerateOptions<T>>,
+  ): Promise<GenerateResult<T>>;
+  async generate<T extends keyof OutputTypes = "image">(
+    first: string | readonly string[] | undefined | PromptAndOptions<GenerateOptions<T>>,
+    second?: GenerateOptions<T>,
   ): Promise<GenerateResult<T>> {
-    const call = this.#prepare(prompt, options); // before the first wait
-    call.signal?.throwIfAborted();
-    await this.#compile(call);
-    const contextKey = this.#contextKey(call);
-    using context = keptWork(this.unet).context.take(contextKey, () => this.#makeContext(call));
-    using latents = await denoise(this.#initialLatents(call), { ...call, context: context.value, contextKey });
-    context.keep();
-    const { outputType } = call;
-    const result = (images: unknown, nsfwContentDetected: boolean[] | null) =>
-      ({ images, nsfwContentDetected }) as GenerateResult<T>;
-    if (outputType === "latent") {
-      await this.gpu.context.check();
-      return result(latents.reshape(latents.shape), null); // a second owner, for the caller
-    }
-    const { values, shape: [, height, width] } = await decodeLatents(this.vae, latents, this.#decoding);
-    if (this.unet.activations === "f16" && values.some(Number.isNaN)) {
-      throw new ActivationRangeError(
-        "Cannot generate this picture with f16 activations as the UNet's activations exceed 65504, f16's largest number, " +
-          'and the picture holds NaN: load the pipeline with activations: "f32"',
-      );
-    }
-    const verdicts = this.safetyChecker
-      ? await blackenFlagged(values, { height, width }, {
-        safetyChecker: this.safetyChecker,
-        featureExtractor: this.featureExtractor!,
-      })
-      : null;
-    if (outputType === "array") return result(values, verdicts);
-    return result(picturesFromFloats(values, { height, width }).map(toJimp), verdicts);
+    const [prompt, options] = splitPrompt(first, second);
+    using call = this.#prepare(prompt, options);
+    const start = startCall(call); // before the first wait
+    return await this.#running(() => runCall(call, start, this.#compiled));
   }
 
   /**
@@ -430,10 +351,9 @@ export class StableDiffusionPipeline implements Disposable {
    *   the one that the pipeline was loaded from, or if a component was built from weights in memory
    */
   async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
-    await saveFolder(this.components, directory, (layer, projection) => this.bakedWeight(layer, projection), {
-      ...options,
-      requiresSafetyChecker: this.requiresSafetyChecker,
-    });
+    using baked = this.bakedWeights();
+    const taken = { ...options, requiresSafetyChecker: this.requiresSafetyChecker };
+    await this.#running(() => saveFolder(this.components, directory, baked.weight, taken));
   }
 
   /**
@@ -442,205 +362,80 @@ export class StableDiffusionPipeline implements Disposable {
    * the tokenizer or the configurations, except for the prediction type of 2.x.
    */
   async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
-    await saveSingleFile(this.components, path, (layer, projection) => this.bakedWeight(layer, projection), options);
+    using baked = this.bakedWeights();
+    await this.#running(() => saveSingleFile(this.components, path, baked.weight, { ...options }));
   }
 
   /**
-   * The weight of a cross-attention projection with the edits folded in; `undefined` where no edit
-   * applies. Editing pipelines override it.
+   * The weights of cross-attention projections with the edits folded in, as the edits stand now.
+   * Editing pipelines override it.
    */
-  protected bakedWeight(_layerPath: string, _projection: "to_k" | "to_v"): Tensor | undefined {
-    return undefined;
+  protected bakedWeights(): BakedWeights {
+    return { weight: () => undefined, [Symbol.dispose]: () => {} };
   }
 
-  /** Frees the components that `fromPretrained` loaded, and the device if it opened one. */
+  /**
+   * Frees the components that `fromPretrained` loaded, and the device if it opened one; at the end
+   * of the calls that are running, if any.
+   */
   [Symbol.dispose](): void {
-    this.#owned.dispose();
+    this.#disposed = true;
+    if (this.#runs === 0) this.#owned.dispose();
   }
 
   /**
    * How the prompt's embeddings change before the cross-attention layers read them, as it stands
    * now; `undefined` for no change. Editing pipelines override it.
    */
-  protected embeddingsEdit(_options: GenerateOptions<keyof OutputTypes>): EmbeddingsEdit | undefined {
+  protected embeddingsEdit(
+    _options: GenerateOptions<keyof OutputTypes>,
+    _shape: CallShape,
+  ): EmbeddingsEdit | undefined {
     return undefined;
   }
 
-  /** Compiles the kernels of a call, unless a call of the same key has done so. */
-  async #compile(call: Call): Promise<void> {
-    const { gpu, vae } = this;
-    const { height, width, tokens, images, guided, scheduler, numInferenceSteps, eta, outputType } = call;
-    const { slicing, tiling } = this.#decoding;
-    const key = [
-      ...this.#stateKey(call),
-      ...[height, width, tokens.batch, images, guided, scheduler, numInferenceSteps, eta],
-      ...[outputType === "latent", slicing, tiling],
-    ];
-    if (this.#compiled.some((known) => sameKey(known, key))) return;
-    await compileAhead(gpu, () =>
-      gpu.scope(() => {
-        using context = this.#makeContext(call);
-        const started = Tensor.empty(gpu, call.latentShape).keep();
-        using latents = rehearseDenoising(started, { ...call, context });
-        if (outputType !== "latent") rehearseDecoding(vae, latents, this.#decoding);
-      }));
-    this.#compiled.push(key);
-    if (this.#compiled.length > 64) this.#compiled.shift();
+  /** The options of {@linkcode generate} and their kinds. Pipelines with more override it. */
+  protected get generateOptions(): OptionTable<GenerateOptions<keyof OutputTypes>> {
+    return generateTable;
   }
 
-  /**
-   * What both the prompt context and the choice of kernels depend on, beside prompts and shapes.
-   */
-  #stateKey({ edit, options, loraScale, guided }: Call): Key {
-    return [
-      ...[this.unet.activations, this.textEncoder, options.clipSkip ?? 0, loraScale, guided],
-      "text encoder",
-      ...this.textEncoder.weights.adapters.key,
-      ...this.textEncoder.addedTokens.values(),
-      "UNet",
-      ...this.unet.weights.adapters.key,
-      "edit",
-      ...edit?.key ?? [],
-    ];
-  }
-
-  /**
-   * What a prompt context depends on; `undefined` for embeddings that were handed in, since they
-   * may be written to between calls.
-   */
-  #contextKey(call: Call): Key | undefined {
-    const { tokens, images, options } = call;
-    if (options.promptEmbeds || options.negativePromptEmbeds) return undefined;
-    const ids = [...tokens.negatives, "prompts", ...tokens.prompts].map(String);
-    return [...this.#stateKey(call), "tokens", images, ...ids];
-  }
-
-  #makeContext({ tokens, edit, options, loraScale, guided }: Call): PromptContext {
-    return this.gpu.scope(() => {
-      const { promptEmbeds, negativePromptEmbeds } = encodePrompts(this.textEncoder, tokens, {
-        ...options,
-        doClassifierFreeGuidance: guided,
-        loraScale,
-      });
-      const all = negativePromptEmbeds ? concat([negativePromptEmbeds, promptEmbeds], 0) : promptEmbeds;
-      return this.unet.prepareContext(edit ? edit.apply(all) : all, { loraScale }).keep();
-    });
-  }
-
-  get #decoding(): DecodingOptions {
-    return { slicing: this.#slicing, tiling: this.#tiling };
-  }
-
-  #initialLatents({ latents, generator, latentShape: shape, images, plan }: Call): Tensor {
-    if (latents && latents.shape.join() !== shape.join()) {
-      throw new ShapeError(
-        `Cannot start from latents [${latents.shape.join(", ")}] as [${shape.join(", ")}] are wanted: ` +
-          `images, latent channels, height / ${this.vae.spatialScale}, width / ${this.vae.spatialScale}`,
-        [latents.shape, shape],
-      );
-    }
-    if (generator instanceof Array && generator.length !== images) {
-      throw new RangeError(
-        `Cannot generate ${images} images with ${generator.length} generators: give one, or one for each image`,
-      );
-    }
-    const { initNoiseSigma } = plan;
-    const noise = latents ?? Tensor.from(this.gpu, drawNoise(shape, generator), shape);
-    const scaled = linearCombination([{ tensor: noise, coefficient: initNoiseSigma }]);
-    if (!latents) noise[Symbol.dispose]();
-    return scaled;
-  }
-
-  /** Checks the options of a call, and takes everything that it depends on as it stands now. */
+  /** A call in the state that the pipeline is in now. */
   #prepare(prompt: string | readonly string[] | undefined, options: GenerateOptions<keyof OutputTypes>): Call {
-    const { unet, scheduler } = this;
-    const { spatialScale } = this.vae;
-    const natural = naturalSize(this);
-    const { height = natural, width = natural, callbackSteps = 1, numImagesPerPrompt = 1 } = options;
-    for (const [name, side] of Object.entries({ height, width })) {
-      if (!Number.isInteger(side) || side <= 0 || side % spatialScale !== 0) {
-        throw new ShapeError(
-          `Cannot generate a picture of ${width} × ${height} as its ${name} must be a multiple of ${spatialScale}: ${side}`,
-          [
-            [height, width],
-          ],
-        );
-      }
+    if (this.#disposed) throw new GpuError("Cannot generate with a pipeline after it was disposed");
+    const taken = { ...options };
+    checkGenerateOptions(taken, this.generateOptions);
+    taken.signal?.throwIfAborted();
+    checkComponents(this);
+    const decoding = { slicing: this.#slicing, tiling: this.#tiling };
+    return prepareCall(this.components, decoding, prompt, taken, (shape) => this.embeddingsEdit(taken, shape));
+  }
+
+  /** Runs `body`; a disposal meanwhile frees the components at the end of it. */
+  async #running<T>(body: () => Promise<T>): Promise<T> {
+    this.#runs++;
+    try {
+      return await body();
+    } finally {
+      this.#runs--;
+      if (this.#disposed && this.#runs === 0) this.#owned.dispose();
     }
-    for (const [name, count] of Object.entries({ callbackSteps, numImagesPerPrompt })) {
-      if (!Number.isInteger(count) || count < 1) {
-        throw new RangeError(`Cannot generate as ${name} must be a whole number from 1: ${count}`);
-      }
-    }
-    if (prompt !== undefined && options.promptEmbeds) {
-      throw new PromptError("Cannot generate from both a prompt and promptEmbeds: give one of them");
-    }
-    if (options.negativePrompt !== undefined && options.negativePromptEmbeds) {
-      throw new PromptError("Cannot guide away from both a negativePrompt and negativePromptEmbeds: give one of them");
-    }
-    const loraScale = options.crossAttentionKwargs?.scale ?? 1;
-    if (!Number.isFinite(loraScale)) {
-      throw new RangeError(`Cannot generate as crossAttentionKwargs.scale must be a finite number: ${loraScale}`);
-    }
-    const guidanceScale = options.guidanceScale ?? 7.5;
-    if (!Number.isFinite(guidanceScale)) {
-      throw new RangeError(`Cannot generate as guidanceScale must be a finite number: ${guidanceScale}`);
-    }
-    const { numInferenceSteps = 50, eta = 0 } = options;
-    const guided = guidanceScale > 1;
-    const tokens = tokenizePrompts(this.tokenizer, prompt, { ...options, doClassifierFreeGuidance: guided });
-    const images = tokens.batch * numImagesPerPrompt;
-    return {
-      options: { ...options },
-      outputType: options.outputType ?? "image",
-      unet,
-      scheduler,
-      plan: scheduler.plan(numInferenceSteps, { eta }),
-      tokens,
-      edit: this.embeddingsEdit(options),
-      images,
-      latentShape: [images, this.vae.config.latentChannels, height / spatialScale, width / spatialScale],
-      height,
-      width,
-      callbackSteps,
-      guidanceScale,
-      guided,
-      loraScale,
-      numInferenceSteps,
-      eta,
-      generator: options.generator ?? new TorchGenerator(),
-      latents: options.latents,
-      callback: options.callback,
-      signal: options.signal,
-    };
   }
 }
 
-/** A call of `generate` with its options checked, and everything that it depends on. */
-interface Call {
-  readonly options: GenerateOptions<keyof OutputTypes>;
-  readonly outputType: keyof OutputTypes;
-  readonly unet: UNet2DConditionModel;
-  readonly scheduler: Scheduler;
-  readonly plan: SchedulerPlan;
-  readonly tokens: TokenizedPrompts;
-  readonly edit: EmbeddingsEdit | undefined;
-  /** Pictures of all prompts together. */
-  readonly images: number;
-  /** [images, latent channels, h, w] */
-  readonly latentShape: readonly number[];
-  readonly height: number;
-  readonly width: number;
-  readonly numInferenceSteps: number;
-  readonly guidanceScale: number;
-  /** Whether classifier-free guidance applies. */
-  readonly guided: boolean;
-  /** Factor of all LoRAs. */
-  readonly loraScale: number;
-  readonly eta: number;
-  readonly generator: TorchGenerator | readonly TorchGenerator[];
-  readonly latents?: Tensor;
-  readonly callback?: StepCallback;
-  readonly callbackSteps: number;
-  readonly signal?: AbortSignal;
+/** `generate({ prompt, … })` as `generate(prompt, { … })`. */
+export function splitPrompt<Options extends object>(
+  first: string | readonly string[] | undefined | (Options & { readonly prompt?: string | readonly string[] }),
+  options: Options | undefined,
+): [prompt: string | readonly string[] | undefined, options: Options] {
+  if (typeof first !== "object" || first === null || Array.isArray(first)) {
+    return [first as string | readonly string[] | undefined, options ?? {} as Options];
+  }
+  if (options !== undefined) {
+    throw new OptionError("Cannot generate from two objects of options: give generate({ prompt, … }) only one", {
+      option: "options",
+      value: options,
+    });
+  }
+  const { prompt, ...rest } = first as { prompt?: string | readonly string[] };
+  return [prompt, rest as Options];
 }

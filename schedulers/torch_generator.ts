@@ -66,6 +66,21 @@ export class TorchGenerator {
     return count < BLOCK ? this.#few(count) : this.#many(count);
   }
 
+  /** A generator in the same state, which draws on independently. */
+  clone(): TorchGenerator {
+    const copy = new TorchGenerator(this.seed);
+    copy.#state.set(this.#state);
+    copy.#position = this.#position;
+    copy.#spare = this.#spare;
+    return copy;
+  }
+
+  /** Advances the sequence as `randn` of `count` values does, without computing them. */
+  skip(count: number): void {
+    if (count < BLOCK) this.#few(count);
+    else for (let i = count % BLOCK === 0 ? 0 : -BLOCK; i < count; i++) this.#word();
+  }
+
   #many(count: number): Float32Array {
     const values = Float32Array.from({ length: count }, () => this.#uniform24());
     for (let start = 0; start + BLOCK <= count; start += BLOCK) toNormals(values.subarray(start, start + BLOCK));

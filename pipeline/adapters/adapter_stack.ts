@@ -3,6 +3,14 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { type AdaptableLayer, type Adapter, type LayerUpdate, LayerUpdates } from "./layer_updates.ts";
 
+/** A model's adapters and their weights at one moment; see {@linkcode AdapterStack.snapshot}. */
+export interface AdapterSnapshot extends Disposable {
+  /** Cache key of the state, as {@linkcode AdapterStack.key}. */
+  readonly key: readonly unknown[];
+  /** Records `body` with these adapters, whatever the stack holds by then. */
+  record<T>(body: () => T): T;
+}
+
 /**
  * The adapters of one model, in the order of addition. Their updates are summed, each multiplied by
  * its weight.
@@ -13,6 +21,8 @@ export class AdapterStack implements Disposable {
   readonly #layers = new Map<string, LayerUpdates>();
   readonly #adapters = new Map<string, Adapter>();
   #callScale = 1;
+  /** The weights that the call being recorded uses in place of the present ones. */
+  #recorded: ReadonlyMap<Adapter, number> | undefined;
 
   constructor() {
     this.layers = this.#layers;
@@ -28,7 +38,7 @@ export class AdapterStack implements Disposable {
 
   /** Registers a layer as adaptable. */
   register<Packed extends Disposable>(path: string, layer: AdaptableLayer<Packed>): LayerUpdates<Packed> {
-    const updates = new LayerUpdates(layer, () => this.#callScale);
+    const updates = new LayerUpdates(layer, (adapter) => this.#callScale * this.#weightOf(adapter));
     this.#layers.set(path, updates as unknown as LayerUpdates);
     return updates;
   }
@@ -52,6 +62,37 @@ export class AdapterStack implements Disposable {
     }
   }
 
+  /**
+   * Holds the adapters and weights as they are now. Adapters that are removed meanwhile are freed
+   * with the last snapshot that holds them.
+   */
+  snapshot(): AdapterSnapshot {
+    const weights = new Map([...this.#adapters.values()].map((adapter) => [adapter, adapter.weight] as const));
+    const { key } = this;
+    for (const adapter of weights.keys()) adapter.holders++;
+    let released = false;
+    return {
+      key,
+      record: (body) => {
+        const outer = this.#recorded;
+        this.#recorded = weights;
+        try {
+          return body();
+        } finally {
+          this.#recorded = outer;
+        }
+      },
+      [Symbol.dispose]: () => {
+        if (released) return;
+        released = true;
+        for (const adapter of weights.keys()) {
+          adapter.holders--;
+          if (this.#adapters.get(adapter.name) !== adapter) this.#free(adapter);
+        }
+      },
+    };
+  }
+
   /** The adapters' weights by name, in order of addition. */
   get weights(): ReadonlyMap<string, number> {
     return new Map([...this.#adapters.values()].map(({ name, weight }) => [name, weight]));
@@ -73,7 +114,7 @@ export class AdapterStack implements Disposable {
       if (layer === undefined) throw new ShapeError(`Cannot adapt ${path} as the model has no such layer`);
       layer.check(path, update);
     }
-    const adapter: Adapter = { name, weight };
+    const adapter: Adapter = { name, weight, holders: 0 };
     this.#adapters.set(name, adapter);
     for (const [path, update] of updates) this.#layers.get(path)!.attach(update, adapter);
     this.onChange?.();
@@ -92,12 +133,24 @@ export class AdapterStack implements Disposable {
     const adapter = this.#adapters.get(name);
     if (!adapter) return;
     this.#adapters.delete(name);
-    for (const layer of this.#layers.values()) layer.detach(adapter);
+    adapter.weight = 0;
+    this.#free(adapter);
     this.onChange?.();
   }
 
   /** Removes and frees all adapters. */
   [Symbol.dispose](): void {
     for (const name of [...this.#adapters.keys()]) this.remove(name);
+  }
+
+  /** Weight of an adapter in the call that is being recorded. */
+  #weightOf(adapter: Adapter): number {
+    return this.#recorded === undefined ? adapter.weight : this.#recorded.get(adapter) ?? 0;
+  }
+
+  /** Frees the tensors of a removed adapter, unless a snapshot holds them. */
+  #free(adapter: Adapter): void {
+    if (adapter.holders > 0) return;
+    for (const layer of this.#layers.values()) layer.detach(adapter);
   }
 }

@@ -4,6 +4,7 @@
  */
 
 import { AdapterError } from "../errors.ts";
+import { checkOptions, either, kinds, listOf, type OptionTable } from "../options.ts";
 import type { CLIPTextModel } from "../models/clip_text.ts";
 import type { UNet2DConditionModel } from "../models/unet.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
@@ -36,6 +37,15 @@ export interface LoadTextualInversionOptions extends AdapterFileOptions {
    */
   readonly token?: string | readonly string[];
 }
+
+/** The options of {@linkcode loadLora} and their kinds. */
+const loraTable: OptionTable<LoadLoraOptions> = { weightName: kinds.text, name: kinds.text, weight: kinds.anything };
+
+/** The options of {@linkcode loadTextualInversion} and their kinds. */
+const textualInversionTable: OptionTable<LoadTextualInversionOptions> = {
+  weightName: kinds.text,
+  token: either(kinds.text, listOf(kinds.text, "strings")),
+};
 
 /** The components that LoRAs adapt. */
 interface Adaptable {
@@ -91,6 +101,7 @@ export async function loadLora(
   source: AdapterSource,
   options: LoadLoraOptions = {},
 ): Promise<string> {
+  checkOptions("load a LoRA", options, loraTable);
   const { weight = 1 } = options;
   checkWeight(weight);
   const { textEncoder, unet } = components;
@@ -192,6 +203,7 @@ export async function loadTextualInversions(
   sources: readonly AdapterSource[],
   options: LoadTextualInversionOptions = {},
 ): Promise<string[]> {
+  checkOptions("load a textual inversion", options, textualInversionTable);
   const { token, ...where } = options;
   const tokens = typeof token === "string" ? [token] : token;
   if (sources.length > 1 && tokens !== undefined && tokens.length !== sources.length) {

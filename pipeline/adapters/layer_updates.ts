@@ -41,7 +41,10 @@ export function disposeUpdates(updates: Iterable<LayerUpdate>): void {
 /** A loaded adapter and its current weight. */
 export interface Adapter {
   readonly name: string;
+  /** 0 after its removal. */
   weight: number;
+  /** Snapshots that hold its tensors. */
+  holders: number;
 }
 
 /** What a layer tells about itself. `Packed` is the form in which it multiplies by a weight. */
@@ -97,21 +100,20 @@ interface LayerProducts<Packed> {
 export class LayerUpdates<Packed extends Disposable = Disposable> {
   /** The layer that they update. */
   readonly layer: AdaptableLayer<Packed>;
-  readonly #callScale: () => number;
+  readonly #strengthOf: (adapter: Adapter) => number;
   #terms: Term<Packed>[] = [];
   #biases: BiasTerm[] = [];
 
-  /** @param callScale the factor of all adapters in the call that is being recorded */
-  constructor(layer: AdaptableLayer<Packed>, callScale: () => number) {
+  /** @param strengthOf the factor of an adapter in the call that is being recorded */
+  constructor(layer: AdaptableLayer<Packed>, strengthOf: (adapter: Adapter) => number) {
     this.layer = layer;
-    this.#callScale = callScale;
+    this.#strengthOf = strengthOf;
   }
 
   /** Whether any update has an effect in the call that is being recorded. */
   get acts(): boolean {
-    const isOn = ({ adapter }: { adapter: Adapter }) => adapter.weight !== 0;
-    return this.#callScale() !== 0 &&
-      (this.#terms.some((term) => isOn(term) && term.scale !== 0) || this.#biases.some(isOn));
+    const isOn = ({ adapter }: { adapter: Adapter }) => this.#strengthOf(adapter) !== 0;
+    return this.#terms.some((term) => isOn(term) && term.scale !== 0) || this.#biases.some(isOn);
   }
 
   /**
@@ -127,7 +129,7 @@ export class LayerUpdates<Packed extends Disposable = Disposable> {
       // The activation applies after the updates and before the residual.
       const start = activation ? undefined : residual;
       const sum = this.#terms.reduce((residual: Tensor | undefined, { weight, up, scale, adapter }) => {
-        const strength = scale * adapter.weight * this.#callScale();
+        const strength = scale * this.#strengthOf(adapter);
         return strength === 0 ? residual : change({ weight, up, scale: strength, residual });
       }, start);
       const y = base({ residual: sum, bias: changedBias });
@@ -154,7 +156,7 @@ export class LayerUpdates<Packed extends Disposable = Disposable> {
   /** own + Σ sᵢ · changeᵢ, in f32. */
   #sum(own: Tensor | undefined, changes: readonly { tensor: Tensor; adapter: Adapter }[]): Tensor | undefined {
     return changes.reduce((sum, { tensor, adapter }) => {
-      const change = { tensor, coefficient: adapter.weight * this.#callScale() };
+      const change = { tensor, coefficient: this.#strengthOf(adapter) };
       if (change.coefficient === 0) return sum;
       // The result has the dtype of the first term, and changes are f32.
       return linearCombination(sum ? [change, { tensor: sum, coefficient: 1 }] : [change]);

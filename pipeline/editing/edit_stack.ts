@@ -10,6 +10,7 @@ import { concat } from "../../kernels/shape/concat.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import { EditError } from "../errors.ts";
+import { checkOptions, kinds } from "../options.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
@@ -74,6 +75,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
    * @throws {EditError} when the edit is on the stack already, or the strength is not finite
    */
   push(edit: Edit, options: { strength?: number } = {}): this {
+    checkOptions("push an edit", options, { strength: kinds.anything });
     if (this.#entries.some((entry) => entry.edit === edit)) {
       throw new EditError("Cannot push an edit that is on the stack already: use toggle or setStrength to change it");
     }
@@ -157,7 +159,8 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
    * @param options.perPrompt For each of the B prompts, the edits that apply to it. Default: all
    *   enabled edits.
    * @returns a function from a layer's path to its embeddings
-   * @throws {EditError} when `perPrompt` does not have B entries
+   * @throws {EditError} when `perPrompt` does not have B entries, or names an edit that is not on
+   *   the stack
    */
   editedStates(
     embeddings: Tensor,
@@ -169,6 +172,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
         `Cannot apply ${perPrompt.length} lists of edits to ${embeddings.shape[0]} prompts: give one list per prompt`,
       );
     }
+    for (const edit of perPrompt?.flat() ?? []) this.#indexOf(edit);
     const cache = new Map<string, Tensor>();
     const read = (layer: string, role: "keys" | "values") => {
       const active = this.#active(layer, role);
@@ -199,15 +203,15 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
    * @throws {EditError} when no edit is active, or the rank is out of range
    */
   async exportLora(path: string, options: LoraExportOptions & { model: EditableModel }): Promise<LoraReport> {
-    using scaled = new DisposableStack();
+    using held = new DisposableStack();
+    // Operators of its own, so that edits may be changed and disposed of while it writes.
     const edits = this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).map(
       ({ edit, strength }) => {
-        if (strength === 1) return edit;
-        const operator = scaled.use(edit.operator.scaled(strength));
+        const operator = held.use(strength === 1 ? edit.operator.share() : edit.operator.scaled(strength));
         return { operator, edits: (layer: string, role: "keys" | "values") => edit.edits(layer, role) };
       },
     );
-    return await exportLora(path, edits, options);
+    return await exportLora(path, edits, { ...options });
   }
 
   #active(layer: string, role: "keys" | "values"): StackEntry<Edit>[] {

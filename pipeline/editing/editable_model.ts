@@ -3,6 +3,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
+import { either, kinds, listOf, type OptionKind } from "../options.ts";
 import type { AlignmentTokenizer } from "./prompts/alignment.ts";
 
 /** A cross-attention layer, such as the UNet's `Attention`. */
@@ -36,6 +37,9 @@ export interface EditableModel {
  */
 export type LayerChoice = readonly string[] | ((path: string) => boolean);
 
+/** The kind of options that choose layers. */
+export const layerChoiceKind: OptionKind = either(listOf(kinds.text, "strings"), kinds.callback);
+
 /**
  * The selected layers of a model, among those that read embeddings of the given width.
  *
@@ -60,21 +64,34 @@ export function chosenLayers(model: EditableModel, width: number, choice?: Layer
 /** Texts per batch: large enough to occupy the GPU, small enough for its memory. */
 const batch = 16;
 
-/** Encodes texts, each distinct text once. Returns embeddings [tokens, width] on the host. */
+/**
+ * Embeddings [tokens, width] of texts on the host, each text once. All batches are recorded before
+ * the first wait, so that all texts are read by the same text encoder, whatever adapters are loaded
+ * or weighted meanwhile.
+ */
 export async function encodeOnHost(
   model: EditableModel,
   texts: Iterable<string>,
 ): Promise<{ embeddings: Map<string, Float32Array>; width: number }> {
   const unique = [...new Set(texts)];
-  const embeddings = new Map<string, Float32Array>();
-  let width = 0;
+  const batches: { texts: string[]; encoded: Tensor | Promise<Tensor> }[] = [];
   for (let first = 0; first < unique.length; first += batch) {
     const some = unique.slice(first, first + batch);
-    using encoded = await model.encodeTexts(some);
-    const [, tokens, features] = encoded.dims(3);
+    batches.push({ texts: some, encoded: model.encodeTexts(some) });
+  }
+  using held = new DisposableStack();
+  const settled = await Promise.allSettled(batches.map(({ encoded }) => encoded));
+  for (const result of settled) if (result.status === "fulfilled") held.use(result.value);
+  const embeddings = new Map<string, Float32Array>();
+  let width = 0;
+  for (const [index, result] of settled.entries()) {
+    if (result.status === "rejected") throw result.reason;
+    const [, tokens, features] = result.value.dims(3);
     width = features;
-    const values = await encoded.data();
-    some.forEach((text, i) => embeddings.set(text, values.subarray(i * tokens * width, (i + 1) * tokens * width)));
+    const values = await result.value.data();
+    batches[index].texts.forEach((text, i) =>
+      embeddings.set(text, values.subarray(i * tokens * width, (i + 1) * tokens * width))
+    );
   }
   return { embeddings, width };
 }

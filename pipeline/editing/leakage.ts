@@ -40,16 +40,20 @@ export interface PredictableEdit {
 /**
  * Predicts the leakage of an edit into prompts, without running the UNet.
  *
+ * @param given the prompts
  * @param options.warnAbove share of the sources' leakage above which `warning` is set. Default:
  *   0.5.
  * @returns one prediction per prompt, in the order of the prompts
  */
 export async function predictLeakage(
-  { operator, recipe, model }: PredictableEdit,
-  prompts: readonly string[],
+  edit: PredictableEdit,
+  given: readonly string[],
   options: { warnAbove?: number } = {},
 ): Promise<PredictedLeakage[]> {
   const { warnAbove = 0.5 } = options;
+  const { recipe, model } = edit;
+  using operator = edit.operator.share(); // the edit may be solved again or disposed of meanwhile
+  const prompts = [...given];
   const sources = [...new Set(recipe.pairs.map(({ source }) => source))];
   const texts = [...new Set([...sources, ...prompts])];
   const { embeddings, width } = await encodeOnHost(model, texts);

@@ -4,6 +4,7 @@
  */
 
 import { EditError } from "../errors.ts";
+import { checkOptions, kinds, oneOf, type OptionTable } from "../options.ts";
 import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
 import { saveSafetensors } from "../checkpoint/save.ts";
 import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
@@ -35,6 +36,14 @@ export interface LoraExportOptions {
   /** A1111 and ComfyUI read "kohya"; diffusers reads both. Default: "kohya". */
   readonly format?: LoraFormat;
 }
+
+/** The options of an export and their kinds. */
+const loraExportTable: OptionTable<LoraExportOptions & { model: EditableModel }> = {
+  rank: kinds.number,
+  dtype: oneOf("f32", "f16"),
+  format: oneOf("diffusers", "kohya"),
+  model: kinds.object,
+};
 
 /** Size and accuracy of an exported file. */
 export interface LoraReport {
@@ -69,6 +78,7 @@ export async function exportLora(
   edits: readonly ExportableEdit[],
   options: LoraExportOptions & { model: EditableModel },
 ): Promise<LoraReport> {
+  checkOptions(`export a LoRA to ${path}`, options, loraExportTable);
   const { rank, dtype = "f32", format = "kohya", model } = options;
   if (rank !== undefined && !(Number.isInteger(rank) && rank > 0)) {
     throw new EditError(`Cannot export a LoRA of rank ${rank} as the rank must be a whole number above 0`);

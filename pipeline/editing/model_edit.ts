@@ -7,16 +7,17 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
+import { checkOptions, kind, kinds, listOf, oneOf, type OptionTable } from "../options.ts";
 import { type Alignment, defaultAugmentations } from "./prompts/alignment.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
 import { EditSystem, type EditSystemOptions } from "./solve/edit_system.ts";
-import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice } from "./editable_model.ts";
+import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice, layerChoiceKind } from "./editable_model.ts";
 import { type LayerChange, relativeChanges } from "./layer_changes.ts";
 import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import { EditOperator, type OperatorReport } from "./operator.ts";
 import { checkProbe, endTokenEmbedding, probeText } from "./probe.ts";
-import { alignedSentences, type EditPair, type EditRecipe, rowsOf } from "./prompts/recipe.ts";
+import { alignedSentences, type EditPair, type EditRecipe, rowsOf, takePairs } from "./prompts/recipe.ts";
 
 /** Options of {@linkcode ModelEdit.solve}. */
 export interface ModelEditOptions extends EditSystemOptions {
@@ -38,6 +39,18 @@ export interface ModelEditOptions extends EditSystemOptions {
   /** Layers to edit, by prefixes of their paths or by a predicate. Default: all. */
   readonly layers?: LayerChoice;
 }
+
+/** The options of {@linkcode ModelEdit.solve} and their kinds. */
+const modelEditTable: OptionTable<ModelEditOptions> = {
+  preserve: listOf(kinds.text, "strings"),
+  preserveWeight: kinds.number,
+  lamb: kind("a number", (value) => typeof value === "number"),
+  withToK: kinds.flag,
+  withAugs: listOf(kinds.text, "strings"),
+  layers: layerChoiceKind,
+  route: oneOf("tokens", "channels"),
+  precision: oneOf("f64", "f32"),
+};
 
 /** The solver's report, with the alignment of the prompts and the edited layers. */
 export interface EditReport extends OperatorReport {
@@ -100,14 +113,22 @@ export class ModelEdit implements Disposable {
     options: ModelEditOptions,
     model: EditableModel,
   ): Promise<ModelEdit> {
+    checkOptions("edit", options, modelEditTable);
+    return await ModelEdit.#solve(takePairs(pairs), { ...options }, model);
+  }
+
+  static async #solve(
+    pairs: readonly EditPair[],
+    options: ModelEditOptions,
+    model: EditableModel,
+  ): Promise<ModelEdit> {
     const {
-      preserve = [],
       preserveWeight = 1,
       lamb = 0.1,
       withToK = true,
-      withAugs = defaultAugmentations,
-      layers: choice,
     } = options;
+    const preserve = [...options.preserve ?? []], withAugs = [...options.withAugs ?? defaultAugmentations];
+    const choice = Array.isArray(options.layers) ? [...options.layers] : options.layers;
     const sentences = alignedSentences(pairs, withAugs, model.tokenizer);
     const alignments = sentences.flatMap(({ destinations }) => destinations.map(({ alignment }) => alignment));
     const texts = alignments.flatMap(({ source, destination }) => [source, destination]);
@@ -145,6 +166,7 @@ export class ModelEdit implements Disposable {
     model: EditableModel,
     options: { anyModel?: boolean } = {},
   ): Promise<ModelEdit> {
+    checkOptions("load an edit", options, { anyModel: kinds.flag });
     const file = await readEdit(source);
     const { embeddings, width } = await encodeOnHost(model, [probeText]);
     const probe = endTokenEmbedding(embeddings.get(probeText)!, width, model);
@@ -254,17 +276,11 @@ export class ModelEdit implements Disposable {
    * @throws Deno's errors when the file cannot be written
    */
   async save(path: string): Promise<void> {
-    const { left, right } = this.#operator.factors;
+    using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
+    const { width, rank, factors: { left, right } } = operator;
+    const kept = { width, rank, probe: this.#probe, recipe: this.#recipe, report: this.#report };
     const [p, q] = await Promise.all([left.data(), right?.data()]);
-    await writeEdit(path, {
-      width: this.#operator.width,
-      rank: this.rank,
-      left: p,
-      right: q,
-      probe: this.#probe,
-      recipe: this.#recipe,
-      report: this.#report,
-    });
+    await writeEdit(path, { ...kept, left: p, right: q });
   }
 
   /**
@@ -278,7 +294,10 @@ export class ModelEdit implements Disposable {
     options: LoraExportOptions = {},
     model: EditableModel = this.#model,
   ): Promise<LoraReport> {
-    return await exportLora(path, [this], { ...options, model });
+    using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
+    const { edits } = this;
+    const held = { operator, edits: (layer: string, role: "keys" | "values") => edits.call(this, layer, role) };
+    return await exportLora(path, [held], { ...options, model });
   }
 
   /** Frees the factors, and the system kept for {@linkcode ModelEdit.resolve}. */

@@ -222,6 +222,15 @@ export class EditOperator implements Disposable {
     })));
   }
 
+  /** A second owner of the same factors: they live until both are disposed of. */
+  share(): EditOperator {
+    const { left, right } = this.factors;
+    return new EditOperator({
+      left: left.reshape(left.shape).keep(),
+      right: right?.reshape(right.shape).keep(),
+    }, this.report);
+  }
+
   /** P and Q, with Q = I materialized where it is undefined. The caller owns the tensors. */
   thin(): { left: Tensor; right: Tensor } {
     const { left, right } = this.factors;

@@ -3,6 +3,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { copyBlock } from "../../kernels/shape/copy_block.ts";
 import { guide } from "../../kernels/shape/guide.ts";
+import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import {
   NOISE,
@@ -10,12 +11,15 @@ import {
   type PlanStep,
   SAMPLE,
   type Scheduler,
+  type SchedulerConfig,
   type SchedulerPlan,
   TorchGenerator,
 } from "../../schedulers/mod.ts";
 import type { Key, KeyedSlot, Lease } from "../models/keyed_slot.ts";
 import type { PromptContext } from "../models/prompt_context.ts";
 import { keptWork, type UNet2DConditionModel } from "../models/unet.ts";
+import { FiniteWatch } from "./finite_watch.ts";
+import type { Generators } from "./generators.ts";
 
 /**
  * Called while denoising: step from 0, the timestep, and the latents, which live until the callback
@@ -43,10 +47,14 @@ export interface DenoisingOptions {
   readonly guidanceScale: number;
   readonly eta: number;
   /** Draws the noise of samplers that add some, one for all or one per image. */
-  readonly generator: TorchGenerator | readonly TorchGenerator[];
+  readonly generator: Generators;
   readonly callback?: StepCallback;
   readonly callbackSteps: number;
   readonly signal?: AbortSignal;
+  /** Records the UNet in the state that the call was made in. */
+  readonly record: <T>(body: () => T) => T;
+  /** Whether the UNet is still in that state, so that the captured prediction can be kept. */
+  readonly isCurrent: () => boolean;
 }
 
 /**
@@ -56,25 +64,29 @@ export interface DenoisingOptions {
  *
  * @param latents [B, 4, h, w], scaled by the scheduler's initial sigma; consumed
  * @returns the denoised latents
- * @throws the signal's reason when it is aborted; nothing is left on the device
+ * @throws the signal's reason when it is aborted, {NonFiniteError} or {ActivationRangeError} after
+ *   the first step whose sample is not finite; nothing is left on the device
  */
 export async function denoise(latents: Tensor, options: DenoisingOptions): Promise<Tensor> {
   const { unet, scheduler, callback, callbackSteps, signal } = options;
   const { gpu } = unet;
-  using loop = new DenoisingLoop(latents, options);
+  using loop = options.record(() => new DenoisingLoop(latents, options));
   const host = loop.plan.nonlinear === null ? undefined : hostStepper(scheduler, options);
+  const watch = new FiniteWatch(unet.activations);
   for (const [index, step] of loop.plan.steps.entries()) {
     signal?.throwIfAborted();
     loop.predict(index);
     if (host) loop.sample = await host(loop.sample, loop.output, step);
     else loop.applyStep(index);
+    await watch.observe(index, loop.sample);
     if (callback && index % callbackSteps === 0) {
       await gpu.finished();
       await callback(index, step.timestep, loop.sample);
     } else if (signal) await gpu.finished(); // so that an abort finds a step to stop before
   }
+  await watch.finish();
   signal?.throwIfAborted();
-  loop.keepPrediction();
+  if (options.isCurrent()) loop.keepPrediction();
   return loop.release();
 }
 
@@ -88,16 +100,21 @@ const warmUpSteps = 5;
  * Asks for everything that {@linkcode denoise} does on the device, for {@linkcode Gpu.rehearse}:
  * but for noise, which it draws from nobody's generator.
  */
-export function rehearseDenoising(latents: Tensor, options: DenoisingOptions): Tensor {
+export function rehearseDenoising(
+  latents: Tensor,
+  options: Omit<DenoisingOptions, "generator" | "contextKey" | "record" | "isCurrent">,
+): Tensor {
   using loop = new DenoisingLoop(latents, {
     ...options,
     generator: new TorchGenerator(0),
-    contextKey: undefined,
+    record: (body) => body(),
+    isCurrent: () => false,
   });
   for (const index of loop.plan.steps.slice(0, warmUpSteps).keys()) {
     loop.predict(index);
     if (loop.plan.nonlinear === null) loop.applyStep(index);
   }
+  loop.sample.gpu.scope(() => squaredNorms(loop.sample));
   return loop.release();
 }
 
@@ -107,7 +124,7 @@ export function rehearseDenoising(latents: Tensor, options: DenoisingOptions): T
  */
 export function drawNoise(
   shape: readonly number[],
-  generator: TorchGenerator | readonly TorchGenerator[],
+  generator: Generators,
 ): Float32Array<ArrayBuffer> {
   if (!(generator instanceof Array)) return new Float32Array((generator as TorchGenerator).randn(shape));
   return Float32Array.from(generator.flatMap((single) => [...single.randn([1, ...shape.slice(1)])]));
@@ -252,9 +269,12 @@ function copyAll(from: Tensor, to: Tensor, start = 0): void {
 
 /**
  * Applies steps by the scheduler's own `step()` on the host, for plans with clipping or
- * thresholding. Each step waits for the device.
+ * thresholding. Each step waits for the device. A scheduler holds the history of its run, so each
+ * call steps a copy: calls may overlap.
  */
-function hostStepper(scheduler: Scheduler, { numInferenceSteps, eta, generator }: DenoisingOptions) {
+function hostStepper(original: Scheduler, { numInferenceSteps, eta, generator }: DenoisingOptions) {
+  const { fromConfig } = original.constructor as { fromConfig?: (config: SchedulerConfig) => Scheduler };
+  const scheduler = fromConfig?.call(original.constructor, original.config) ?? original;
   scheduler.setTimesteps(numInferenceSteps);
   return async (sample: Tensor, output: Tensor, { timestep, drawsNoise }: PlanStep): Promise<Tensor> => {
     const { gpu, shape } = sample;

@@ -3,7 +3,9 @@ import { Tensor } from "../../engine/tensor.ts";
 import { embedding } from "../../kernels/shape/embedding.ts";
 import { PromptError } from "../errors.ts";
 import type { CLIPTextModel } from "../models/clip_text.ts";
+import { either, kinds, listOf, type OptionTable, shown, wholeFrom } from "../options.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
+import { checkFinite, type HostTensor, takeTensor, tensorKind } from "./given_tensor.ts";
 
 /** Options of {@linkcode StableDiffusionPipeline.encodePrompt}, with diffusers' meaning. */
 export interface EncodePromptOptions {
@@ -17,11 +19,30 @@ export interface EncodePromptOptions {
   readonly clipSkip?: number;
   /** Factor of the text encoder's LoRAs. Default: 1. */
   readonly loraScale?: number;
+  /** In place of the prompt: [B, T, d]. They stay the caller's. */
+  readonly promptEmbeds?: Tensor | HostTensor;
+  /** In place of the negative prompt: [B, T, d]. They stay the caller's. */
+  readonly negativePromptEmbeds?: Tensor | HostTensor;
+}
+
+/** The options of {@linkcode encodePrompts}: embeddings are on the device. */
+export interface EncodingOptions extends EncodePromptOptions {
   /** In place of the prompt: [B, T, d]. */
   readonly promptEmbeds?: Tensor;
   /** In place of the negative prompt: [B, T, d]. */
   readonly negativePromptEmbeds?: Tensor;
 }
+
+/** The options of `encodePrompt` and their kinds. */
+export const encodePromptTable: OptionTable<EncodePromptOptions> = {
+  numImagesPerPrompt: wholeFrom(1),
+  doClassifierFreeGuidance: kinds.flag,
+  negativePrompt: either(kinds.text, listOf(kinds.text, "strings")),
+  clipSkip: wholeFrom(0),
+  loraScale: kinds.finite,
+  promptEmbeds: tensorKind,
+  negativePromptEmbeds: tensorKind,
+};
 
 /**
  * Embeddings [B · numImagesPerPrompt, T, d]; the negative ones only under classifier-free guidance.
@@ -57,7 +78,7 @@ export function tokenizePrompts(
 ): TokenizedPrompts {
   const { doClassifierFreeGuidance = true, negativePrompt, promptEmbeds, negativePromptEmbeds } = options;
   const prompts = promptEmbeds ? [] : asPrompts(prompt);
-  const batch = promptEmbeds ? promptEmbeds.dims(3)[0] : prompts.length;
+  const batch = promptEmbeds ? rowsOf(promptEmbeds.shape) : prompts.length;
   const negatives = doClassifierFreeGuidance && !negativePromptEmbeds ? asNegatives(negativePrompt, batch) : [];
   return { prompts: tokenizeTexts(tokenizer, prompts), negatives: tokenizeTexts(tokenizer, negatives), batch };
 }
@@ -71,7 +92,7 @@ export function tokenizePrompts(
 export function encodePrompts(
   textEncoder: CLIPTextModel,
   { prompts, negatives, batch }: TokenizedPrompts,
-  options: EncodePromptOptions = {},
+  options: EncodingOptions = {},
 ): PromptEmbeddings {
   const {
     numImagesPerPrompt = 1,
@@ -90,6 +111,13 @@ export function encodePrompts(
       [promptEmbeds.shape, negativePromptEmbeds.shape],
     );
   }
+  if (negativePromptEmbeds && negativePromptEmbeds.shape[0] !== batch) {
+    throw new ShapeError(
+      `Cannot guide ${batch} prompts away from negativePromptEmbeds [${negativePromptEmbeds.shape.join(", ")}] ` +
+        "as there must be one row for each prompt",
+      [negativePromptEmbeds.shape],
+    );
+  }
   return gpu.scope(() => {
     const encode = (rows: TokenizedPrompts["prompts"], clipSkip: number) =>
       rows.length === 0 ? undefined : textEncoder.forward(rows, { clipSkip, loraScale }).lastHiddenState;
@@ -106,6 +134,53 @@ export function encodePrompts(
         : undefined,
     };
   });
+}
+
+/**
+ * Encodes prompts, or completes given embeddings, for a caller who owns the result. Everything is
+ * read before the first wait.
+ *
+ * @throws {PromptError} for both a prompt and embeddings in its place
+ * @throws {NonFiniteError} when given embeddings hold NaN or infinities
+ */
+export async function encodeGiven(
+  { textEncoder, tokenizer }: { textEncoder: CLIPTextModel; tokenizer: CLIPTokenizer },
+  prompt: string | readonly string[] | undefined,
+  options: EncodePromptOptions,
+): Promise<PromptEmbeddings> {
+  const { gpu } = textEncoder;
+  refuseBoth(prompt, options);
+  const names = ["promptEmbeds", "negativePromptEmbeds"] as const;
+  using copies = new DisposableStack();
+  using made = new DisposableStack();
+  const tokens = tokenizePrompts(tokenizer, prompt, options);
+  const copied: { -readonly [Name in typeof names[number]]?: Tensor } = {};
+  for (const name of names) {
+    const given = options[name];
+    if (given) copied[name] = copies.use(takeTensor(gpu, name, given));
+  }
+  const encoded = encodePrompts(textEncoder, tokens, { ...options, ...copied } as EncodingOptions);
+  for (const tensor of Object.values(encoded)) if (tensor) made.use(tensor);
+  for (const name of names) {
+    const copy = copied[name];
+    if (copy && options[name] instanceof Tensor) await checkFinite(name, copy);
+  }
+  await gpu.context.check();
+  made.move(); // the caller's now
+  return encoded;
+}
+
+/** @throws {PromptError} for both a text and embeddings in its place */
+export function refuseBoth(
+  prompt: string | readonly string[] | undefined,
+  { promptEmbeds, negativePrompt, negativePromptEmbeds }: EncodePromptOptions,
+): void {
+  if (prompt !== undefined && promptEmbeds) {
+    throw new PromptError("Cannot generate from both a prompt and promptEmbeds: give one of them");
+  }
+  if (negativePrompt !== undefined && negativePromptEmbeds) {
+    throw new PromptError("Cannot guide away from both a negativePrompt and negativePromptEmbeds: give one of them");
+  }
 }
 
 /**
@@ -149,14 +224,22 @@ function repeatRows(source: Tensor, first: number, count: number, copies: number
   return embedding(table, Tensor.from(source.gpu, ids, [ids.length])).reshape([ids.length, tokens, width]);
 }
 
+function rowsOf(shape: readonly number[]): number {
+  if (shape.length === 3 && shape[0] > 0) return shape[0];
+  throw new ShapeError(
+    `Cannot use promptEmbeds [${shape.join(", ")}] as their shape must be [prompts, tokens, width]`,
+    [shape],
+  );
+}
+
 function asPrompts(prompt: string | readonly string[] | undefined): readonly string[] {
-  const prompts = typeof prompt === "string" ? [prompt] : prompt ?? [];
-  if (prompts.length === 0 || prompts.some((text) => typeof text !== "string")) {
-    throw new PromptError(
-      `Cannot generate without a prompt: give a string, a list of strings, or promptEmbeds: ${JSON.stringify(prompt)}`,
-    );
+  const prompts = typeof prompt === "string" ? [prompt] : prompt;
+  if (Array.isArray(prompts) && prompts.length > 0 && prompts.every((text) => typeof text === "string")) {
+    return [...prompts];
   }
-  return prompts;
+  throw new PromptError(
+    `Cannot generate without a prompt: give a string, a list of strings, or promptEmbeds: ${shown(prompt)}`,
+  );
 }
 
 function asNegatives(negative: string | readonly string[] | undefined, batch: number): readonly string[] {

@@ -5,6 +5,7 @@ import { embedding } from "../../kernels/shape/embedding.ts";
 import { add } from "../../kernels/shape/linear_combination.ts";
 import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
+import type { AdapterSnapshot } from "../adapters/adapter_stack.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
 import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
@@ -24,7 +25,7 @@ export class ClipTextTransformer {
    * Embeddings [hidden] of added tokens. They are small and uploaded with each prompt that uses
    * them.
    */
-  readonly #addedTokens = new Map<number, Float32Array>();
+  #addedTokens = new Map<number, Float32Array>();
 
   constructor(w: WeightScope, config: CLIPTextConfig) {
     const { hiddenSize, vocabSize, maxPositionEmbeddings } = config;
@@ -38,6 +39,17 @@ export class ClipTextTransformer {
   /** The embeddings of added tokens, by id. */
   get addedTokens(): ReadonlyMap<number, Float32Array> {
     return this.#addedTokens;
+  }
+
+  /** Records `body` with these added tokens in place of the present ones. */
+  withAddedTokens<T>(tokens: ReadonlyMap<number, Float32Array>, body: () => T): T {
+    const present = this.#addedTokens;
+    this.#addedTokens = new Map(tokens);
+    try {
+      return body();
+    } finally {
+      this.#addedTokens = present;
+    }
   }
 
   /**
@@ -215,6 +227,22 @@ export class CLIPTextModel extends Model<CLIPTextConfig> {
       () => this.#transformer.forward(inputIds, clipSkip),
     );
     return { lastHiddenState: states, poolerOutput: pooled };
+  }
+
+  /**
+   * Holds the adapters and added tokens as they are now: the returned object records a body with
+   * them later, whatever has changed by then.
+   *
+   * @internal
+   */
+  snapshot(): AdapterSnapshot {
+    const adapters = this.weights.adapters.snapshot();
+    const tokens = new Map(this.addedTokens);
+    return {
+      key: [...adapters.key, "added tokens", ...tokens.values()],
+      record: (body) => adapters.record(() => this.#transformer.withAddedTokens(tokens, body)),
+      [Symbol.dispose]: () => adapters[Symbol.dispose](),
+    };
   }
 
   /** The embeddings of added tokens (textual inversions), by id. */

@@ -3,6 +3,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import { activate } from "../../kernels/shape/activate.ts";
 import type { Attention, KeysValues } from "../layers/attention.ts";
 import { timestepSinusoids } from "../layers/timestep.ts";
+import type { AdapterSnapshot } from "../adapters/adapter_stack.ts";
 import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config/unet.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
@@ -213,6 +214,30 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
         const context = this.prepareContext(encoderHiddenStates, { loraScale });
         return this.#modules.forward(sample, time, (layer) => context.of(layer), { observe, dtype });
       }));
+  }
+
+  /**
+   * Holds the adapters and the activations' dtype as they are now: the returned object records a
+   * body with them later, whatever has changed by then.
+   *
+   * @internal
+   */
+  snapshot(): AdapterSnapshot {
+    const adapters = this.weights.adapters.snapshot();
+    const { activations } = this;
+    return {
+      key: [activations, ...adapters.key],
+      record: (body) => {
+        const present = this.activations;
+        this.activations = activations;
+        try {
+          return adapters.record(body);
+        } finally {
+          this.activations = present;
+        }
+      },
+      [Symbol.dispose]: () => adapters[Symbol.dispose](),
+    };
   }
 
   /** Frees the weights and the results kept for the next generation. */

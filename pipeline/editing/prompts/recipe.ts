@@ -1,6 +1,7 @@
 /** The recipe of an edit: the prompts and options from which it can be solved again. */
 
 import { EditError } from "../../errors.ts";
+import { shown } from "../../options.ts";
 import { type Alignment, type AlignmentTokenizer, alignPrompts, augmented, type PositionPair } from "./alignment.ts";
 
 /** One of several destinations of a source prompt. */
@@ -44,6 +45,39 @@ export interface EditRecipe {
   readonly withAugs: readonly string[];
   /** Paths of the edited layers; null for all. */
   readonly layers: readonly string[] | null;
+}
+
+/**
+ * Copies the pairs of a caller, who may change them while the edit is solved.
+ *
+ * @throws {EditError} for a pair that is not of the form of {@linkcode EditPair}
+ */
+export function takePairs(pairs: readonly EditPair[]): EditPair[] {
+  if (!Array.isArray(pairs)) throw new EditError(`Cannot edit by pairs that are no list: ${shown(pairs)}`);
+  return pairs.map((pair, index) => {
+    const refuse = (what: string, value: unknown) => {
+      throw new EditError(`Cannot edit by pair ${index + 1} as ${what}: ${shown(value)}`);
+    };
+    if (typeof pair !== "object" || pair === null) {
+      return refuse("it must be an object with source and destination", pair);
+    }
+    const { source, destination, weight, alignment } = pair;
+    if (typeof source !== "string") refuse("its source must be a string", source);
+    const isWeight = (value: unknown) => value === undefined || typeof value === "number";
+    const isTarget = (target: unknown) =>
+      typeof target === "object" && target !== null && typeof (target as WeightedPrompt).prompt === "string" &&
+      isWeight((target as WeightedPrompt).weight);
+    if (typeof destination !== "string" && !(Array.isArray(destination) && destination.every(isTarget))) {
+      refuse("its destination must be a string or a list of { prompt, weight }", destination);
+    }
+    if (!isWeight(weight)) refuse("its weight must be a number", weight);
+    const isPosition = (position: unknown) =>
+      Array.isArray(position) && position.length === 2 && position.every(Number.isSafeInteger);
+    if (alignment !== undefined && !(Array.isArray(alignment) && alignment.every(isPosition))) {
+      refuse("its alignment must be a list of pairs of token positions", alignment);
+    }
+    return structuredClone({ ...pair });
+  });
 }
 
 /** A source sentence with its destinations: a pair's prompts, optionally with a prefix. */

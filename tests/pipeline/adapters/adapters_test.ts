@@ -7,7 +7,7 @@ import { type ByteSource, bytesSource } from "../../../pipeline/checkpoint/sourc
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { writeSafetensors } from "../../../pipeline/checkpoint/safetensors/writer.ts";
-import type { EmbeddingsEdit } from "../../../pipeline/stable_diffusion.ts";
+import type { EmbeddingsEdit } from "../../../pipeline/generation/call.ts";
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, TorchGenerator } from "../../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens } from "../../goldens.ts";

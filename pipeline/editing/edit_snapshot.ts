@@ -1,0 +1,95 @@
+/** Edits as they are at one moment, for work that waits in between. */
+
+import type { Tensor } from "../../engine/tensor.ts";
+import { EditError } from "../errors.ts";
+import { type EditedStates, EditStack, type StackableEdit, type StackEntry } from "./edit_stack.ts";
+import type { EditOperator } from "./operator.ts";
+import type { EditRecipe } from "./prompts/recipe.ts";
+
+/** Which edits act on a row of embeddings: those listed, or all that are enabled. */
+export type RowEdits<Edit extends StackableEdit> = readonly Edit[] | "all";
+
+/** An edit as it was at that moment. Solving it again or disposing of it later has no effect. */
+class HeldEdit implements StackableEdit, Disposable {
+  readonly operator: EditOperator;
+  readonly recipe: EditRecipe;
+  readonly #original: StackableEdit;
+
+  constructor(original: StackableEdit) {
+    this.operator = original.operator.share();
+    this.recipe = original.recipe;
+    this.#original = original;
+  }
+
+  edits(layer: string, role: "keys" | "values"): boolean {
+    return this.#original.edits(layer, role);
+  }
+
+  [Symbol.dispose](): void {
+    this.operator[Symbol.dispose]();
+  }
+}
+
+/**
+ * The enabled edits of a stack at one moment. Their operators are held until disposal, whatever
+ * becomes of the edits and the stack meanwhile.
+ */
+export class EditSnapshot<Edit extends StackableEdit = StackableEdit> implements Disposable {
+  /** The held edits, in the order of the stack. */
+  readonly stack: EditStack<StackableEdit> = new EditStack();
+  /** What the snapshot depends on, to compare with that of another. */
+  readonly key: readonly unknown[];
+  readonly #held = new Map<Edit, HeldEdit>();
+  /** Edits that are on the stack but disabled. */
+  readonly #disabled = new Set<Edit>();
+
+  /** Takes the edits of a stack. */
+  constructor(entries: Iterable<StackEntry<Edit>>) {
+    const key: unknown[] = [];
+    for (const { edit, strength, enabled } of entries) {
+      if (!enabled) {
+        this.#disabled.add(edit);
+        continue;
+      }
+      // The operator, not the edit: `resolve` replaces it when λ changes.
+      key.push(edit.operator, strength);
+      const held = new HeldEdit(edit);
+      this.#held.set(edit, held);
+      this.stack.push(held, { strength });
+    }
+    this.key = key;
+  }
+
+  /**
+   * Checks that edits are on the stack.
+   *
+   * @throws {EditError} for one that is not
+   */
+  checkKnown(edits: readonly Edit[], option: string): void {
+    for (const edit of edits) {
+      if (this.#held.has(edit) || this.#disabled.has(edit)) continue;
+      throw new EditError(
+        `Cannot apply an edit of ${option} as it is not on the pipeline's stack of ${
+          this.#held.size + this.#disabled.size
+        } edits: push it with pipe.edits.push(edit) first`,
+      );
+    }
+  }
+
+  /**
+   * The embeddings that each layer reads, as {@linkcode EditStack.editedStates}; disabled edits do
+   * not act.
+   *
+   * @param rows for each row of the embeddings the edits that act on it
+   */
+  editedStates(embeddings: Tensor, rows: readonly RowEdits<Edit>[]): (layer: string) => EditedStates {
+    const all = [...this.#held.values()];
+    const perPrompt = rows.map((edits) => edits === "all" ? all : edits.flatMap((edit) => this.#held.get(edit) ?? []));
+    return this.stack.editedStates(embeddings, { perPrompt });
+  }
+
+  /** Releases the operators. */
+  [Symbol.dispose](): void {
+    for (const held of this.#held.values()) held[Symbol.dispose]();
+  }
+}

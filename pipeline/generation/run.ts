@@ -1,0 +1,145 @@
+/** Runs a prepared call of `generate`: compiles, encodes, denoises, decodes and checks. */
+
+import { compileAhead } from "../../engine/precompile.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { NonFiniteError } from "../errors.ts";
+import { picturesFromFloats, toJimp } from "../image/picture.ts";
+import { type Key, sameKey } from "../models/keyed_slot.ts";
+import type { PromptContext } from "../models/prompt_context.ts";
+import { keptWork } from "../models/unet.ts";
+import type { Call, Start } from "./call.ts";
+import { decodeLatents, rehearseDecoding } from "./decoding.ts";
+import { denoise, rehearseDenoising } from "./denoising.ts";
+import { checkFinite } from "./given_tensor.ts";
+import type { GenerateResult, OutputTypes, PictureArray } from "./options.ts";
+import { encodePrompts } from "./prompts.ts";
+import { blackenFlagged } from "./safety.ts";
+
+/**
+ * Compiles the kernels of a call, unless a call of the same key has done so.
+ *
+ * @param compiled the keys of the last calls; the call's is added
+ */
+export async function compileCall(call: Call, compiled: Key[]): Promise<void> {
+  const { components, height, width, tokens, images, guided, scheduler, numInferenceSteps, eta, outputType } = call;
+  const { unet, vae } = components;
+  const { slicing, tiling } = call.decoding;
+  const key = [
+    ...contextState(call),
+    ...[height, width, tokens.batch, images, guided, scheduler, numInferenceSteps, eta],
+    ...[outputType === "latent", slicing, tiling],
+  ];
+  if (compiled.some((known) => sameKey(known, key))) return;
+  const { gpu } = unet;
+  await compileAhead(gpu, () =>
+    gpu.scope(() => {
+      using context = makeContext(call);
+      const started = Tensor.empty(gpu, call.latentShape).keep();
+      using latents = call.record(() => rehearseDenoising(started, { ...denoising(call), context }));
+      if (outputType !== "latent") rehearseDecoding(vae, latents, call.decoding);
+    }));
+  compiled.push(key);
+  if (compiled.length > 64) compiled.shift();
+}
+
+/** Runs a call from its start, which it consumes. */
+export async function runCall<T extends keyof OutputTypes>(
+  call: Call,
+  start: Start,
+  compiled: Key[],
+): Promise<GenerateResult<T>> {
+  using held = new DisposableStack();
+  const first = held.use(start.latents);
+  const { components: { unet, vae, safetyChecker, featureExtractor }, outputType, options } = call;
+  const { gpu } = unet;
+  options.signal?.throwIfAborted();
+  if (options.latents instanceof Tensor) await checkFinite("latents", first);
+  for (const name of ["promptEmbeds", "negativePromptEmbeds"] as const) {
+    if (options[name] instanceof Tensor && call[name]) await checkFinite(name, call[name]);
+  }
+  await compileCall(call, compiled);
+  const contextKey = contextKeyOf(call);
+  using context = keptWork(unet).context.take(contextKey, () => makeContext(call));
+  const denoised = denoise(first.reshape(first.shape), {
+    ...denoising(call),
+    context: context.value,
+    contextKey,
+    generator: start.generator,
+    record: call.record,
+    isCurrent: call.isCurrent,
+  });
+  held.dispose(); // the loop is the only owner of its first sample
+  using latents = await denoised;
+  if (call.isCurrent()) context.keep();
+  const result = (images: unknown, nsfwContentDetected: boolean[] | null) =>
+    ({ images, nsfwContentDetected, seeds: start.seeds }) as GenerateResult<T>;
+  if (outputType === "latent") {
+    await gpu.context.check();
+    return result(latents.reshape(latents.shape), null); // a second owner, for the caller
+  }
+  const { values, shape } = await decodeLatents(vae, latents, call.decoding);
+  const [, height, width] = shape;
+  refuseNaN(values);
+  const verdicts = safetyChecker
+    ? await blackenFlagged(values, { height, width }, { safetyChecker, featureExtractor: featureExtractor! })
+    : null;
+  if (outputType === "array") return result(withShape(values, shape), verdicts);
+  return result(picturesFromFloats(values, { height, width }).map(toJimp), verdicts);
+}
+
+function refuseNaN(values: Float32Array): void {
+  if (!values.some(Number.isNaN)) return;
+  throw new NonFiniteError(
+    "Cannot generate this picture as the autoencoder decodes finite latents to NaN: its weights may be broken",
+  );
+}
+
+/** Adds the shape as a property that enumeration and comparison do not see. */
+function withShape(values: Float32Array<ArrayBuffer>, shape: PictureArray["shape"]): PictureArray {
+  return Object.defineProperty(values, "shape", { value: Object.freeze([...shape]) }) as PictureArray;
+}
+
+/** The part of the denoising options that a call has before it runs. */
+function denoising(call: Call) {
+  const { components: { unet }, options, scheduler, plan, numInferenceSteps, guidanceScale, eta, callbackSteps } = call;
+  const { callback, signal } = options;
+  return { unet, scheduler, plan, numInferenceSteps, guidanceScale, eta, callback, callbackSteps, signal };
+}
+
+/** What both the prompt context and the choice of kernels depend on, beside prompts and shapes. */
+function contextState({ stateKey, components, clipSkip, loraScale, guided, edit }: Call): Key {
+  return [...stateKey, components.textEncoder, clipSkip, loraScale, guided, "edit", ...edit?.key ?? []];
+}
+
+/**
+ * What a prompt context depends on; `undefined` for embeddings that were handed in, which have no
+ * identity to compare.
+ */
+function contextKeyOf(call: Call): Key | undefined {
+  const { tokens, numImagesPerPrompt } = call;
+  if (call.promptEmbeds || call.negativePromptEmbeds) return undefined;
+  const ids = [...tokens.negatives, "prompts", ...tokens.prompts].map(String);
+  return [...contextState(call), "tokens", numImagesPerPrompt, ...ids];
+}
+
+function makeContext(call: Call): PromptContext {
+  const { components: { unet, textEncoder }, tokens, edit, loraScale, guided } = call;
+  const { promptEmbeds, negativePromptEmbeds, numImagesPerPrompt, clipSkip } = call;
+  return call.record(() =>
+    unet.gpu.scope(() => {
+      const encoded = encodePrompts(textEncoder, tokens, {
+        promptEmbeds,
+        negativePromptEmbeds,
+        numImagesPerPrompt,
+        clipSkip,
+        doClassifierFreeGuidance: guided,
+        loraScale,
+      });
+      const all = encoded.negativePromptEmbeds
+        ? concat([encoded.negativePromptEmbeds, encoded.promptEmbeds], 0)
+        : encoded.promptEmbeds;
+      return unet.prepareContext(edit ? edit.apply(all) : all, { loraScale }).keep();
+    })
+  );
+}

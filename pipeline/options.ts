@@ -1,0 +1,144 @@
+/**
+ * Checks options that come from JavaScript, where no compiler refuses a misspelled name or a value
+ * of the wrong kind. Every function with an options object uses {@linkcode checkOptions}.
+ *
+ * @module
+ */
+
+import { OptionError } from "./errors.ts";
+import { nearest } from "./nearest.ts";
+
+/** A kind of value: what it accepts, and how a message calls it. */
+export interface OptionKind {
+  /** Whether a value is of the kind. */
+  readonly accepts: (value: unknown) => boolean;
+  /** Completes "must be …". */
+  readonly requirement: string;
+}
+
+/** The kind of each option; all of them are optional. */
+export type OptionTable<Options> = { readonly [Name in keyof Required<Options>]: OptionKind };
+
+/** Names of Python's diffusers that no change of spelling leads to. */
+const otherNames: Readonly<Record<string, string>> = {
+  steps: "numInferenceSteps",
+  cfg_scale: "guidanceScale",
+  cfgScale: "guidanceScale",
+  seed: "generator",
+  batch_size: "numImagesPerPrompt",
+  cross_attention_kwargs: "crossAttentionKwargs",
+  adapter_name: "name",
+  lora_scale: "loraScale",
+  safe_serialization: "",
+  lambda: "lamb",
+  lambda_: "lamb",
+  cache_dir: "cacheDirectory",
+  local_files_only: "localFilesOnly",
+  torch_dtype: "activations",
+  save_directory: "",
+  token: "token",
+};
+
+/**
+ * Checks names and kinds of options.
+ *
+ * @param action what fails, as "Cannot `action`"
+ * @param within the option that holds these, for nested objects
+ * @throws {OptionError} for a name that the table lacks, with the nearest one, and for a value of
+ *   the wrong kind
+ */
+export function checkOptions<Options extends object>(
+  action: string,
+  options: Options,
+  table: OptionTable<Options>,
+  within = "",
+): void {
+  const path = (name: string) => within === "" ? name : `${within}.${name}`;
+  if (typeof options !== "object" || options === null || Array.isArray(options)) {
+    throw new OptionError(
+      `Cannot ${action} as ${within || "options"} must be an object of named values: ${shown(options)}`,
+      {
+        option: "options",
+        value: options,
+      },
+    );
+  }
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(table, name)) throw unknownOption(action, name, value, Object.keys(table));
+    const { accepts, requirement } = table[name as keyof Options];
+    if (value === undefined || accepts(value)) continue;
+    throw new OptionError(`Cannot ${action} as ${path(name)} must be ${requirement}: ${shown(value)}`, {
+      option: path(name),
+      value,
+    });
+  }
+}
+
+function unknownOption(action: string, name: string, value: unknown, known: readonly string[]): OptionError {
+  const camelCase = name.replace(/_+([a-z0-9])/gi, (_, letter: string) => letter.toUpperCase());
+  const alias = Object.hasOwn(otherNames, name) ? otherNames[name] : camelCase;
+  const meant = [alias, camelCase].find((candidate) => known.includes(candidate)) ?? nearest(camelCase, known);
+  const advice = meant === undefined ? `the options are ${known.join(", ") || "none"}` : `did you mean ${meant}?`;
+  return new OptionError(`Cannot ${action} with the option ${JSON.stringify(name)} as there is none: ${advice}`, {
+    option: name,
+    value,
+  });
+}
+
+/** A value in a message: short, and without line breaks. */
+export function shown(value: unknown): string {
+  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (typeof value === "bigint") return `${value}n`;
+  if (typeof value === "function") return "a function";
+  if (typeof value !== "object" || value === null) return String(value);
+  if (Array.isArray(value)) return `[${value.slice(0, 4).map(shown).join(", ")}${value.length > 4 ? ", …" : ""}]`;
+  const name = Object.getPrototypeOf(value)?.constructor?.name ?? "Object";
+  return name === "Object" ? "an object" : `an object of class ${name}`;
+}
+
+/** A kind that a predicate tells. */
+export function kind(requirement: string, accepts: (value: unknown) => boolean): OptionKind {
+  return { requirement, accepts };
+}
+
+/** Either of several kinds. */
+export function either(...kinds: readonly OptionKind[]): OptionKind {
+  return kind(
+    kinds.map(({ requirement }) => requirement).join(" or "),
+    (value) => kinds.some(({ accepts }) => accepts(value)),
+  );
+}
+
+/** A list whose members are all of a kind. */
+export function listOf(member: OptionKind, of: string): OptionKind {
+  return kind(`a list of ${of}`, (value) => Array.isArray(value) && value.every(member.accepts));
+}
+
+/** One of some texts. */
+export function oneOf(...choices: readonly string[]): OptionKind {
+  return kind(
+    choices.map((choice) => JSON.stringify(choice)).join(" or "),
+    (value) => typeof value === "string" && choices.includes(value),
+  );
+}
+
+/** A whole number from `least` on. */
+export function wholeFrom(least: number): OptionKind {
+  return kind(
+    Number.isFinite(least) ? `a whole number from ${least}` : "a whole number",
+    (value) => Number.isSafeInteger(value) && (value as number) >= least,
+  );
+}
+
+/** The kinds without parameters. */
+export const kinds = {
+  text: kind("a string", (value) => typeof value === "string"),
+  number: kind("a number", (value) => typeof value === "number" && !Number.isNaN(value)),
+  finite: kind("a finite number", (value) => Number.isFinite(value)),
+  flag: kind("true or false", (value) => typeof value === "boolean"),
+  callback: kind("a function", (value) => typeof value === "function"),
+  nothing: kind("null", (value) => value === null),
+  object: kind("an object", (value) => typeof value === "object" && value !== null),
+  anything: kind("a value", () => true),
+  signal: kind("an AbortSignal", (value) => value instanceof AbortSignal),
+} as const satisfies Record<string, OptionKind>;
