@@ -1,11 +1,11 @@
 #!/bin/sh
-# Runs a task of Blue Rose; first installs Deno and a Vulkan driver if they are missing. `sh run.sh` lists the tasks.
+# Runs a task of Blue Rose. Installs Deno and a Vulkan driver first if they are missing. `sh run.sh` lists the tasks.
 set -eu
 
-deno_wanted=2.9.6  # the version to install; any installed Deno from 2.9 on is used
+deno_wanted=2.9.6  # the version to install; an installed Deno is used if it is 2.9 or later
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 cache=${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/bluerose
-private=$cache/deno-$deno_wanted  # npm, pip and Deno's installer all leave bin/deno under here
+private=$cache/deno-$deno_wanted  # npm, pip and Deno's installer all create bin/deno in this folder
 
 help() {
   cat <<'HELP'
@@ -15,9 +15,9 @@ Blue Rose edits the implicit assumptions of a text-to-image model, and draws wit
   sh run.sh bluerose [flags]    the command line: generate, edit, …                  (bluerose --help)
   sh run.sh test     [flags]    the tests                                            (flags of deno test)
   sh run.sh bench    [flags]    measure kernels, drawing and editing                 (bench --help)
-  sh run.sh setup               install what is missing, and print what is there
+  sh run.sh setup               install Deno and a driver if missing; print versions
 
-Each task first installs what is missing: Deno (with npm, pip or its own installer) and a Vulkan driver (Mesa, with apt).
+Each task first installs missing requirements: Deno (with npm, pip or its own installer) and a Vulkan driver (Mesa, with apt).
 HELP
 }
 
@@ -37,32 +37,32 @@ quietly() {
 
 # ---- apt -------------------------------------------------------------------------------------------------------------
 
-# Rights to install packages: "" as root, "sudo" otherwise; fails where neither is to be had.
+# Prints the prefix for commands that need root: empty as root, otherwise "sudo -n". Fails without root access.
 as_root() {
   if [ "$(id -u)" -eq 0 ]; then echo ""; return 0; fi
   have sudo || return 1
   if sudo -n true 2>/dev/null; then echo "sudo -n"; return 0; fi
-  [ -t 0 ] && [ -t 2 ] || return 1  # nobody is there to type the password
+  [ -t 0 ] && [ -t 2 ] || return 1  # not interactive: nobody can type the password
   say "sudo asks for your password to install: $*"
   sudo -v >&2 && echo "sudo -n"
 }
 
 apt_get() {
-  # shellcheck disable=SC2086 # $root_prefix is meant to split, or to vanish
+  # shellcheck disable=SC2086 # $root_prefix must be split into words, and may be empty
   $root_prefix env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 "$@"
 }
 
 apt_install() {
-  root_prefix=$(as_root "$@") || { say "needs root to run: apt-get install $*"; return 1; }
+  root_prefix=$(as_root "$@") || { say "root access is required to run: apt-get install $*"; return 1; }
   say "installing with apt: $*"
-  # Fresh containers have no package lists, long-lived machines stale ones; both are cured by an update.
+  # If it fails, the package lists may be missing (fresh containers) or out of date: update them and retry.
   apt_get install -y --no-install-recommends "$@" >/dev/null 2>&1 </dev/null ||
     { quietly apt_get update && quietly apt_get install -y --no-install-recommends "$@"; }
 }
 
 # ---- Deno ------------------------------------------------------------------------------------------------------------
 
-# Takes $1 as $deno if it runs and is Deno 2.9 or later.
+# Sets $deno to $1 if that runs and is Deno 2.9 or later.
 accept_deno() {
   version=$("$1" --version 2>/dev/null | sed -n 's/^deno \([0-9][0-9.]*\).*/\1/p') || return 1
   major=${version%%.*}
@@ -97,7 +97,7 @@ deno_by_pip() {
   for python in python3 python; do
     "$python" -m pip --version >/dev/null 2>&1 || continue
     say "installing Deno $deno_wanted with pip into $private"
-    # --target leaves the system's Python alone, so that "externally managed" ones allow it.
+    # --target does not change the system's Python, so "externally managed" installations allow it.
     quietly "$python" -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target "$private" \
       "deno==$deno_wanted" || return 1
     accept_deno "$private/bin/deno" && return 0
@@ -117,18 +117,18 @@ deno_by_installer() {
   accept_deno "$private/bin/deno"
 }
 
-bring_deno() {
+ensure_deno() {
   find_deno && return 0
-  if have deno; then say "the deno on the PATH ($(command -v deno)) is older than 2.9 or does not run"; fi
+  if have deno; then say "the deno on the PATH ($(command -v deno)) does not run or is older than 2.9"; fi
   deno_by_npm || deno_by_pip || deno_by_installer && return 0
-  # A bare Debian has none of the three; pip is its quickest way.
+  # A minimal Debian has none of the three. Installing pip is the fastest way.
   if have apt-get && ! have pip3 && apt_install python3-pip && deno_by_pip; then return 0; fi
-  fail "Deno 2.9 or later is needed and could not be installed. Install it from https://docs.deno.com/runtime/getting_started/installation, or install npm or pip, and run this again."
+  fail "Deno 2.9 or later is required and could not be installed. Install it from https://docs.deno.com/runtime/getting_started/installation, or install npm or pip, and run this again."
 }
 
 # ---- Vulkan ----------------------------------------------------------------------------------------------------------
 
-# Prints the driver manifests (ICD files) that the Vulkan loader would read, one a line.
+# Prints the driver manifests (ICD files) that the Vulkan loader reads, one per line.
 vulkan_drivers() {
   named=${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}
   if [ -n "$named" ]; then
@@ -151,11 +151,11 @@ has_vulkan_loader() {
     /usr/local/lib/libvulkan.so.1 /run/opengl-driver/lib/libvulkan.so.1; do
     [ -e "$library" ] && return 0
   done
-  [ -n "${LD_LIBRARY_PATH:-}" ]  # it may lie there; the adapter's own answer decides
+  [ -n "${LD_LIBRARY_PATH:-}" ]  # it may be there; has_adapter then asks Deno
 }
 
-# Whether WebGPU will find a device. The software driver always gives one; a GPU's driver may stand on a machine
-# without the GPU (containers do), so there Deno itself is asked.
+# Whether WebGPU finds a device. The software driver always provides one. A GPU's driver may be installed without the
+# GPU (as in containers), so Deno is asked in that case.
 has_adapter() {
   has_vulkan_loader || return 1
   drivers=$(vulkan_drivers)
@@ -164,7 +164,7 @@ has_adapter() {
   "$deno" eval 'Deno.exit(await navigator.gpu?.requestAdapter() ? 0 : 1)' >/dev/null 2>&1
 }
 
-bring_driver() {
+ensure_driver() {
   case $(uname -s) in Linux) ;; *) return 0 ;; esac  # macOS has Metal, Windows Direct3D
   named=${VK_DRIVER_FILES:-${VK_ICD_FILENAMES:-}}
   if [ -n "$named" ]; then
@@ -175,9 +175,9 @@ bring_driver() {
   fi
   has_adapter && return 0
   if [ -n "$named" ]; then
-    fail "The Vulkan driver that VK_DRIVER_FILES or VK_ICD_FILENAMES names ($named) gives no device. Correct or unset it."
+    fail "The Vulkan driver that VK_DRIVER_FILES or VK_ICD_FILENAMES names ($named) provides no device. Correct or unset it."
   fi
-  say "no usable Vulkan driver found; Mesa's software driver draws on the processor"
+  say "no usable Vulkan driver found; using Mesa's software driver, which runs on the CPU"
   if have apt-get; then
     apt_install mesa-vulkan-drivers libvulkan1 ||
       fail "Could not install Mesa's Vulkan drivers. As root, run: apt-get update && apt-get install -y mesa-vulkan-drivers"
@@ -194,15 +194,15 @@ bring_driver() {
 # ---- The task --------------------------------------------------------------------------------------------------------
 
 prepare() {
-  # The Vulkan loader and Mesa complain, several times, where this is unset.
+  # The Vulkan loader and Mesa print warnings if this is unset.
   export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
   # On the software driver, LP_NATIVE_VECTOR_WIDTH=512 would be set here where /proc/cpuinfo says avx512f.
-  bring_deno
-  bring_driver
+  ensure_deno
+  ensure_driver
 }
 
-# Runs the command line in the user's working directory, so that relative paths are the user's. The first argument
-# names the set of permissions in deno.json.
+# Runs the command line in the current working directory, to which relative paths refer. The first argument is the
+# name of a permission set in deno.json.
 command_line() {
   permissions=$1
   shift

@@ -2,7 +2,7 @@
  * Draws twice in a process with empty shader caches and reports the time of each part up to the
  * first picture.
  *
- *     deno run --allow-all bench/measure/first_picture.ts MODEL STEPS
+ *     deno run -P=bench bench/measure/first_picture.ts MODEL STEPS
  *
  * @module
  */

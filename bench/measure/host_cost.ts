@@ -2,8 +2,8 @@
  * Measures the host time of one guided UNet step: JavaScript milliseconds to record and to submit
  * it, and the number of WebGPU calls.
  *
- *     deno run --allow-all bench/measure/host_cost.ts models/pocket
- *     deno run --allow-all bench/measure/host_cost.ts DIRECTORY 256
+ *     deno run -P=bench bench/measure/host_cost.ts models/pocket
+ *     deno run -P=bench bench/measure/host_cost.ts DIRECTORY 256
  *
  * @module
  */

@@ -2,7 +2,7 @@
  * Measures the host memory that loading takes: loads a checkpoint and prints the time, and the
  * growth of the process beyond the bytes on the device.
  *
- *     deno run --allow-all bench/measure/loading.ts DIRECTORY|FILE.safetensors \
+ *     deno run -P=bench bench/measure/loading.ts DIRECTORY|FILE.safetensors \
  *       [--tokenizer DIRECTORY] [--json FILE]
  *
  * A software device keeps its buffers in host memory, so the bytes that were written to the device

@@ -2,7 +2,7 @@
  * Writes a checkpoint with the shapes of Stable Diffusion 1.4 and random weights: 2.1 GB in f16, to
  * test loading and to time drawing without real weights.
  *
- *     deno run --allow-all bench/measure/random_checkpoint.ts DIRECTORY|FILE.safetensors \
+ *     deno run -P=bench bench/measure/random_checkpoint.ts DIRECTORY|FILE.safetensors \
  *       [--dtype f16|f32] [--max-shard-bytes N]
  *
  * A path that ends in .safetensors writes a single file in the LDM layout. Any other path writes a

@@ -1,8 +1,8 @@
 /**
- * Writes the mini models' first edit as LoRA files, for lora_in_diffusers.py to hold against the
+ * Writes the mini models' first edit as LoRA files. lora_in_diffusers.py compares them with the
  * goldens.
  *
- *     deno run -A tests/reference/export_loras.ts FOLDER
+ *     deno run --allow-read --allow-write tests/reference/export_loras.ts FOLDER
  *
  * @module
  */

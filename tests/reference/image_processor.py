@@ -1,4 +1,4 @@
-"""What PIL's bicubic and transformers' CLIPImageProcessor make of made-up pictures, as SHA-256 digests.
+"""Records the results of PIL's bicubic filter and transformers' CLIPImageProcessor on synthetic pictures, as SHA-256 digests.
 
     python tests/reference/image_processor.py    # writes tests/reference/image_processor.json
 
@@ -15,7 +15,7 @@ from transformers import CLIPImageProcessor
 
 
 def picture(width: int, height: int, stark: bool) -> np.ndarray:
-    """Noise of a linear congruential generator; stark noise is black and white, which makes the filter overshoot."""
+    """Noise from a linear congruential generator. `stark` noise is only black and white, so that the filter overshoots."""
     state, values = width * 1000 + height, []
     for _ in range(height * width * 3):
         state = (state * 1664525 + 1013904223) % 2**32

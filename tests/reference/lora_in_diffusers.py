@@ -1,15 +1,15 @@
-"""Do exported edits draw in the real diffusers what the edited model draws?
+"""Checks that exported edits, loaded into diffusers as LoRAs, generate the same pictures as the edited model.
 
-    deno run -A tests/reference/export_loras.ts FOLDER
+    deno run --allow-read --allow-write tests/reference/export_loras.ts FOLDER
     OMP_NUM_THREADS=1 python tests/reference/lora_in_diffusers.py FOLDER
 
-Loads each LoRA into the unedited mini model, draws 7 guided DDIM steps, and compares the latents with those of the golden file's edited model
-(weights edited by the authors' formula). With torch 2.13.0, diffusers 0.23.1, transformers 4.35.2 and peft 0.6.2, relative errors:
+Loads each LoRA into the unedited mini model, runs 7 guided DDIM steps, and compares the latents with those of the edited model in the golden
+file (weights edited by the authors' formula). Relative errors with torch 2.13.0, diffusers 0.23.1, transformers 4.35.2 and peft 0.6.2:
 
     sd1-mini   no LoRA 3.2e-1   kohya f32 2.3e-6   diffusers f32 2.3e-6   kohya f16 4.5e-4
     sd2-mini   no LoRA 4.7e-1   kohya f32 2.6e-6   diffusers f32 2.6e-6   kohya f16 6.2e-4
 
-The f16 files' own rounding error of the updates, which the export reports, is 2.1e-4.
+The export itself reports a rounding error of 2.1e-4 for the f16 files.
 """
 
 import glob

@@ -1,12 +1,12 @@
 /**
- * Saves a model as the library does, for the scripts beside this file to load with the real
- * diffusers:
+ * Saves a model with this library. The Python scripts in this folder load the result with
+ * diffusers.
  *
- *     deno run --allow-all tests/reference/save.ts MODEL_FOLDER TARGET \
+ *     deno run --allow-read --allow-write tests/reference/save.ts MODEL_FOLDER TARGET \
  *       [--dtype f16|f32] [--source S --destination D]
  *
- * A target that ends with .safetensors is written as a single file, any other as a folder. With a
- * source and a destination prompt the model is edited first.
+ * A target that ends in .safetensors becomes a single file, any other a folder. With a source and a
+ * destination prompt, the model is edited first.
  *
  * @module
  */

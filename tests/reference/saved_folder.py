@@ -1,17 +1,17 @@
 """
-Draws with the real diffusers 0.23.1 from folders that we saved, and records the latents for our tests to compare theirs with:
+Loads folders that this library saved with diffusers 0.23.1, and records the latents for the library's tests:
 
     for model in sd1-mini sd2-mini; do
-      deno run -A tests/reference/save.ts tests/goldens/$model /tmp/saved/$model.plain
-      deno run -A tests/reference/save.ts tests/goldens/$model /tmp/saved/$model.edited \
+      deno run --allow-read --allow-write tests/reference/save.ts tests/goldens/$model /tmp/saved/$model.plain
+      deno run --allow-read --allow-write tests/reference/save.ts tests/goldens/$model /tmp/saved/$model.edited \
         --source "A pack of roses" --destination "A pack of blue roses"
-      deno run -A tests/reference/save.ts tests/goldens/$model /tmp/saved/$model.f16 --dtype f16 \
+      deno run --allow-read --allow-write tests/reference/save.ts tests/goldens/$model /tmp/saved/$model.f16 --dtype f16 \
         --source "A pack of roses" --destination "A pack of blue roses"
     done
     python tests/reference/saved_folder.py /tmp/saved
 
-Each folder is loaded as it is, with its own scheduler, and draws from the goldens' prompts and latents. Writes saved_folder.safetensors, and
-what the folders were found to be to saved_folder.json.
+Each folder is loaded unchanged, with its own scheduler, and run on the prompts and latents of the goldens. Writes the latents to
+saved_folder.safetensors, and the contents of the folders to saved_folder.json.
 """
 
 import json

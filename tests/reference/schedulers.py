@@ -1,10 +1,10 @@
-"""Runs diffusers' schedulers in the configurations that the shared goldens leave out, LCM first of all.
+"""Runs diffusers' schedulers in configurations that tests/goldens/schedulers.safetensors does not contain, such as LCM.
 
     python tests/reference/schedulers.py        (torch 2.13 on the CPU, diffusers 0.23.1, safetensors, numpy < 2)
 
 Writes tests/goldens/reference/schedulers.safetensors: per KIND.STEPS the timesteps, the model outputs (seeded noise), the
-first sample, and the sample after each call, all calls in one tensor; classes, configurations, overrides and the generator's
-seed in the note. Samples are [2, 4, 2, 2]: two images, since thresholding looks at each by itself.
+first sample, and the sample after each call (all calls in one tensor). The note holds classes, configurations, overrides and the
+generator's seed. Samples are [2, 4, 2, 2]: two images, because thresholding treats each image separately.
 """
 
 import inspect

@@ -1,13 +1,13 @@
 """
-Holds our single files against the conversion of the real diffusers 0.23.1:
+Checks this library's single files with the conversion code of diffusers 0.23.1:
 
-    deno run -A tests/reference/save.ts tests/goldens/sd1-mini /tmp/sd1-mini.safetensors
-    deno run -A tests/reference/save.ts tests/goldens/sd2-mini /tmp/sd2-mini.safetensors
+    deno run --allow-read --allow-write tests/reference/save.ts tests/goldens/sd1-mini /tmp/sd1-mini.safetensors
+    deno run --allow-read --allow-write tests/reference/save.ts tests/goldens/sd2-mini /tmp/sd2-mini.safetensors
     python tests/reference/single_file.py /tmp/sd1-mini.safetensors /tmp/sd2-mini.safetensors
 
-Each file is converted with the functions behind `StableDiffusionPipeline.from_single_file`, and must come out as the folder
-tests/goldens/NAME, bit for bit. Where each tensor of a folder lies in its file, as the real conversion found it, goes to
-single_file.json beside this script, which the tests hold our own tables against.
+Each file is converted with the functions behind `StableDiffusionPipeline.from_single_file`. The result must equal the folder
+tests/goldens/NAME bit for bit. The place of each tensor in its file, as found by this conversion, is written to single_file.json in this
+folder; the tests compare the library's key tables with it.
 """
 
 import json

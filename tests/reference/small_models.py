@@ -1,5 +1,5 @@
 """
-Two small random models of kinds that the mini models are not, and what diffusers 0.23.1 computes with them:
+Creates two small random models whose architectures the mini models do not cover, and records what diffusers 0.23.1 computes with them:
 
 - tests/goldens/tiny-sd/unet: a UNet without a middle block and with one layer a block, as tiny-sd has them (weights rounded to f16)
 - tests/goldens/tiny-vae: an AutoencoderTiny (TAESD) of 16 channels (weights rounded to f16)
@@ -20,7 +20,7 @@ torch.manual_seed(0)
 
 
 def rounded(model: torch.nn.Module) -> torch.nn.Module:
-    """Weights that f16 files hold exactly."""
+    """Rounds weights to values that f16 represents exactly."""
     return model.half().float().eval()
 
 

@@ -1,4 +1,4 @@
-"""What transformers' slow CLIPTokenizer makes of hard texts, with the pocket model's vocabulary.
+"""Records how transformers' slow CLIPTokenizer encodes difficult texts, with the pocket model's vocabulary.
 
     python tests/reference/tokenizer.py    # writes tests/reference/tokenizer.json
 

@@ -1,5 +1,5 @@
 """
-What diffusers 0.23.1's tiled decoding makes of latents larger than a tile, with sd1-mini's autoencoder (tiles of 32 pixels).
+Records the tiled decoding of diffusers 0.23.1 for latents larger than a tile, with sd1-mini's autoencoder (tiles of 32 pixels).
 
     python tests/reference/vae_tiling.py    # writes tests/goldens/reference/vae_tiling.safetensors
 """
