@@ -196,7 +196,7 @@ ensure_driver() {
 prepare() {
   # The Vulkan loader and Mesa print warnings if this is unset.
   export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-${TMPDIR:-/tmp}}"
-  # On the software driver, LP_NATIVE_VECTOR_WIDTH=512 would be set here where /proc/cpuinfo says avx512f.
+  # LP_NATIVE_VECTOR_WIDTH=512 (for the software driver on CPUs with AVX-512) would have to be set here; it is not.
   ensure_deno
   ensure_driver
 }
