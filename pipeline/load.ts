@@ -61,7 +61,7 @@ export type BuildPipeline<P> = (
  * @throws {CheckpointError} when a component is missing or of a class that is not supported
  */
 export async function loadPipeline<P>(
-  source: string | FileTree,
+  source: string | URL | FileTree,
   options: FromPretrainedOptions,
   build: BuildPipeline<P>,
 ): Promise<P> {

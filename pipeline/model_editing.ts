@@ -98,7 +98,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
 
   /** As {@linkcode StableDiffusionPipeline.fromPretrained}. */
   static override async fromPretrained(
-    source: string | FileTree,
+    source: string | URL | FileTree,
     options: FromPretrainedOptions & EditingDefaults = {},
   ): Promise<StableDiffusionModelEditingPipeline> {
     const { withToK, withAugs } = options;
@@ -112,7 +112,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
 
   /** As {@linkcode StableDiffusionPipeline.fromSingleFile}. */
   static override async fromSingleFile(
-    source: string | ByteSource,
+    source: string | URL | ByteSource,
     options: FromSingleFileOptions & EditingDefaults = {},
   ): Promise<StableDiffusionModelEditingPipeline> {
     return await loadSingleFile(

@@ -29,7 +29,7 @@ export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerO
    * A folder with `vocab.json` and `merges.txt`. Default: the one that the model was trained with,
    * from the hub's cache or the hub.
    */
-  readonly tokenizer?: string | FileTree;
+  readonly tokenizer?: string | URL | FileTree;
   /** Told what is being loaded and how far it is. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
   /**
@@ -55,7 +55,7 @@ const fromSingleFileTable: OptionTable<FromSingleFileOptions & EditingOptions> =
  *   no tokenizer is found
  */
 export async function loadSingleFile<P>(
-  source: string | ByteSource,
+  source: string | URL | ByteSource,
   options: FromSingleFileOptions,
   build: BuildPipeline<P>,
 ): Promise<P> {

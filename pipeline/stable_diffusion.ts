@@ -110,7 +110,7 @@ export class StableDiffusionPipeline implements Disposable {
    *   {HubError} when the hub fails; {NoAdapterError} without a device
    */
   static async fromPretrained(
-    source: string | FileTree,
+    source: string | URL | FileTree,
     options: FromPretrainedOptions = {},
   ): Promise<StableDiffusionPipeline> {
     return await loadPipeline(source, options, (...parts) => new StableDiffusionPipeline(...parts));
@@ -129,7 +129,7 @@ export class StableDiffusionPipeline implements Disposable {
    *   tokenizer is found
    */
   static async fromSingleFile(
-    source: string | ByteSource,
+    source: string | URL | ByteSource,
     options: FromSingleFileOptions = {},
   ): Promise<StableDiffusionPipeline> {
     return await loadSingleFile(source, options, (...parts) => new StableDiffusionPipeline(...parts));

@@ -6,12 +6,14 @@ import { isSafetensors } from "../checkpoint/safetensors/format.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { ByteSource } from "../checkpoint/source/byte_source.ts";
-import { directoryTree, fileSource, openTree } from "../checkpoint/source/disk.ts";
+import { directoryTree, fileSource, openSource, openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 
-/** Location of an adapter: a .safetensors or .sft file, a folder that holds one, or a hub model. */
-export type AdapterSource = string | ByteSource | FileTree;
+/**
+ * Location of an adapter: a .safetensors or .sft file, a folder that holds one, or a hub model.
+ */
+export type AdapterSource = string | URL | ByteSource | FileTree;
 
 /** Selects the file when the source is a folder. */
 export interface AdapterFileOptions {
@@ -44,8 +46,9 @@ export async function openAdapter(
     if (isSafetensors(source)) return await openBeside(source);
     return await openFrom(await openFolder(source), options);
   }
+  if (source instanceof URL && !isSafetensors(source.pathname)) return await openFrom(await openTree(source), options);
   if ("subtree" in source) return await openFrom(source, options);
-  return adapterFile(await SafetensorsFile.open(source), undefined);
+  return adapterFile(await SafetensorsFile.open(await openSource(source)), undefined);
 }
 
 /** The configuration beside an adapter file on disk, if it belongs to the file. */

@@ -39,7 +39,7 @@ export class CLIPImageProcessor {
    * @throws {CheckpointError} if the file is missing
    * @throws {ConfigError} if it configures another processor, or something that is not supported
    */
-  static async fromPretrained(directory: string | FileTree): Promise<CLIPImageProcessor> {
+  static async fromPretrained(directory: string | URL | FileTree): Promise<CLIPImageProcessor> {
     const tree = await openTree(directory);
     return new CLIPImageProcessor(await readConfig(tree, "preprocessor_config.json", parseCLIPImageProcessorConfig));
   }

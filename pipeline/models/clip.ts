@@ -82,7 +82,7 @@ export class CLIPModel extends Model<CLIPConfig> {
    * @throws {CheckpointError} when files are missing, or weights and configuration disagree
    * @throws {ConfigError} for another kind of model
    */
-  static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<CLIPModel> {
+  static async fromPretrained(directory: string | URL | FileTree, options: LoadOptions): Promise<CLIPModel> {
     const tree = await openTree(directory);
     const imageProcessor = await CLIPImageProcessor.fromPretrained(tree);
     const tokenizer = await CLIPTokenizer.fromPretrained(tree);

@@ -182,7 +182,7 @@ export class CLIPTextModel extends Model<CLIPTextConfig> {
    * @throws {CheckpointError} when files are missing, or weights and configuration disagree
    * @throws {ConfigError} for another kind of encoder
    */
-  static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<CLIPTextModel> {
+  static async fromPretrained(directory: string | URL | FileTree, options: LoadOptions): Promise<CLIPTextModel> {
     return new CLIPTextModel(await loadModel(textEncoderKind, directory, options));
   }
 

@@ -84,7 +84,7 @@ export abstract class Model<Config> implements Disposable {
  */
 export async function loadModel<Config, Modules>(
   kind: ModelKind<Config, Modules>,
-  directory: string | FileTree,
+  directory: string | URL | FileTree,
   options: LoadOptions,
 ): Promise<ModelParts<Config, Modules>> {
   const tree = await openTree(directory);

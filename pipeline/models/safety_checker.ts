@@ -78,7 +78,7 @@ export class StableDiffusionSafetyChecker extends Model<CLIPConfig> {
    * @throws {ConfigError} for another kind of model
    */
   static async fromPretrained(
-    directory: string | FileTree,
+    directory: string | URL | FileTree,
     options: LoadOptions,
   ): Promise<StableDiffusionSafetyChecker> {
     return await StableDiffusionSafetyChecker.#create(await loadModel(safetyCheckerKind, directory, options));

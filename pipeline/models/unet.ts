@@ -83,7 +83,10 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    * @throws {CheckpointError} when files are missing, or weights and configuration disagree
    * @throws {ConfigError} for another kind of UNet
    */
-  static async fromPretrained(directory: string | FileTree, options: UNetLoadOptions): Promise<UNet2DConditionModel> {
+  static async fromPretrained(
+    directory: string | URL | FileTree,
+    options: UNetLoadOptions,
+  ): Promise<UNet2DConditionModel> {
     return new UNet2DConditionModel(await loadModel(unetKind, directory, options), options);
   }
 

@@ -199,7 +199,7 @@ export class AutoencoderKL extends Model<AutoencoderKLConfig> {
    * @throws {CheckpointError} when files are missing, or weights and configuration disagree
    * @throws {ConfigError} for another kind of autoencoder
    */
-  static async fromPretrained(directory: string | FileTree, options: LoadOptions): Promise<AutoencoderKL> {
+  static async fromPretrained(directory: string | URL | FileTree, options: LoadOptions): Promise<AutoencoderKL> {
     return new AutoencoderKL(await loadModel(vaeKind, directory, options));
   }
 

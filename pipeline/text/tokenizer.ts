@@ -137,7 +137,7 @@ export class CLIPTokenizer {
    * @throws {CheckpointError} if a file is missing or does not have the expected form
    */
   static async fromPretrained(
-    directory: string | FileTree,
+    directory: string | URL | FileTree,
     options: { padToken?: string } = {},
   ): Promise<CLIPTokenizer> {
     const tree = await openTree(directory);

@@ -6,7 +6,7 @@
 
 import { CheckpointError } from "../../errors.ts";
 import type { ByteSource } from "../source/byte_source.ts";
-import { fileSource } from "../source/disk.ts";
+import { openSource } from "../source/disk.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { recognizeCheckpoint } from "../diffusers/checkpoint_kind.ts";
 import { canonicalWeights } from "./canonical.ts";
@@ -74,10 +74,10 @@ export class SingleFile implements Disposable {
    *   checkpoint; the message says what it is
    * @throws {SafetensorsError} if it is not a valid safetensors file
    */
-  static async open(source: string | ByteSource, options: OpenOptions = {}): Promise<SingleFile> {
-    const name = typeof source === "string" ? source : source.name;
+  static async open(source: string | URL | ByteSource, options: OpenOptions = {}): Promise<SingleFile> {
+    const name = typeof source === "string" ? source : source instanceof URL ? source.href : source.name;
     if (isPickle(name)) throw new CheckpointError(pickleMessage(name), { source: name });
-    const file = await SafetensorsFile.open(typeof source === "string" ? await fileSource(source) : source);
+    const file = await SafetensorsFile.open(await openSource(source));
     try {
       const weights = canonicalWeights(file, options);
       const { family, description, advice } = recognizeCheckpoint(weights, options);
@@ -124,7 +124,7 @@ export class SingleFile implements Disposable {
    * @param predictionType What the UNet predicts. A function, because it may be determined only
    *   after the models have been built.
    */
-  origin(part: SingleFilePart, source: string | ByteSource, predictionType: () => PredictionType): ModelOrigin {
+  origin(part: SingleFilePart, source: string | URL | ByteSource, predictionType: () => PredictionType): ModelOrigin {
     const configOf = (): ConfigJson => this.configs(predictionType())[part];
     return {
       name: this.name,

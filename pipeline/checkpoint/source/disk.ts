@@ -8,6 +8,7 @@ import { CheckpointError } from "../../errors.ts";
 import { repairFolder } from "../../output/folder.ts";
 import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
 import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
+import { urlSource, urlTree } from "./url.ts";
 
 /**
  * A source over a file on disk (Deno only). The file stays open until `close()`.
@@ -102,7 +103,35 @@ function diskTree(root: string): FileTree {
   });
 }
 
-/** Returns a tree as it is, and opens a string as a folder on disk. */
-export async function openTree(folder: string | FileTree): Promise<FileTree> {
-  return typeof folder === "string" ? await directoryTree(folder) : folder;
+/**
+ * Opens a folder: a path on disk, a `file:` URL (both Deno only), an `http:` or `https:` URL, or a
+ * tree, which is returned as it is.
+ *
+ * @throws {CheckpointError} if there is no such folder on disk, or for a URL of another kind
+ */
+export async function openTree(folder: string | URL | FileTree): Promise<FileTree> {
+  if (typeof folder === "string") return await directoryTree(folder);
+  if (!(folder instanceof URL)) return folder;
+  if (folder.protocol === "file:") return await directoryTree(pathOf(folder));
+  return urlTree(webUrl(folder));
+}
+
+/** Opens a file as {@linkcode openTree} opens folders. A source is returned as it is. */
+export async function openSource(file: string | URL | ByteSource): Promise<ByteSource> {
+  if (typeof file === "string") return await fileSource(file);
+  if (!(file instanceof URL)) return file;
+  return file.protocol === "file:" ? await fileSource(pathOf(file)) : await urlSource(webUrl(file));
+}
+
+function webUrl(url: URL): URL {
+  if (url.protocol === "http:" || url.protocol === "https:") return url;
+  throw new CheckpointError(`Cannot load ${url.href.slice(0, 100)} as its protocol must be http, https or file`, {
+    source: url.href.slice(0, 100),
+  });
+}
+
+/** The path of a `file:` URL. */
+function pathOf(url: URL): string {
+  const path = decodeURIComponent(url.pathname);
+  return path.replace(/^\/(?=[A-Za-z]:)/, ""); // Windows: /C:/models
 }

@@ -22,7 +22,10 @@ export interface ModelSourceOptions extends Omit<HubOptions, "onProgress"> {
  * @throws {CheckpointError} if there is no such folder and the name cannot be a hub id; {HubError}
  *   if the hub does not have it either
  */
-export async function openModelSource(source: string | FileTree, options: ModelSourceOptions = {}): Promise<FileTree> {
+export async function openModelSource(
+  source: string | URL | FileTree,
+  options: ModelSourceOptions = {},
+): Promise<FileTree> {
   try {
     return await openTree(source);
   } catch (error) {
