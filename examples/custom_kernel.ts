@@ -9,7 +9,7 @@ const geluTanhKernel = declareKernel({
   name: "gelu_tanh",
   // `x_at(i)` reads four elements as vec4f and `y_put(i, value)` writes them, stored as f32 or f16.
   bindings: { x: input(4), y: output(4) },
-  params: { quads: "u32" },
+  params: { vec4s: "u32" },
   wgsl: /* wgsl */ `
 @compute @workgroup_size(64)
 fn main(
@@ -18,17 +18,17 @@ fn main(
   @builtin(local_invocation_index) lane: u32,
 ) {
   let i = (group.x + group.y * groups.x) * 64u + lane;
-  if (i >= params.quads) { return; }
+  if (i >= params.vec4s) { return; }
   let x = x_at(i);
   y_put(i, 0.5 * x * (1.0 + tanh(0.7978845608 * (x + 0.044715 * x * x * x))));
 }`,
-  grid: ({ quads }) => spread(Math.ceil(quads / 64)),
-  cost: ({ quads }) => ({ flops: quads * 4 * 9, bytes: quads * 32 }),
+  grid: ({ vec4s }) => spread(Math.ceil(vec4s / 64)),
+  cost: ({ vec4s }) => ({ flops: vec4s * 4 * 9, bytes: vec4s * 32 }),
 });
 
 function geluTanh(x: Tensor): Tensor {
   const y = Tensor.empty(x.gpu, x.shape, x.dtype);
-  geluTanhKernel.run(x.gpu, { x, y }, { quads: Math.ceil(x.size / 4) });
+  geluTanhKernel.run(x.gpu, { x, y }, { vec4s: Math.ceil(x.size / 4) });
   return y;
 }
 

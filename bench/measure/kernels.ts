@@ -63,9 +63,9 @@ export async function measureKernel(
   const opened: Disposable[] = [];
   const unable: Record<string, string> = {};
   for (const peer of task ? options.peers ?? [] : []) {
-    const refusal = pace?.refusal(peer.name, task!);
-    if (refusal !== undefined) {
-      remarks.push(`${peer.name}: ${refusal}`);
+    const skipReason = pace?.skipReason(peer.name, task!);
+    if (skipReason !== undefined) {
+      remarks.push(`${peer.name}: ${skipReason}`);
       continue;
     }
     try {

@@ -28,7 +28,7 @@ export class PeerPace {
   }
 
   /** The reason to skip a task, if even the best rate of the peer would take too long. */
-  refusal(peer: string, task: PeerTask): string | undefined {
+  skipReason(peer: string, task: PeerTask): string | undefined {
     const best = this.#best.get(`${peer} ${task.op}`);
     const ms = best === undefined ? 0 : taskFlops(task) / best;
     if (ms <= longestRunMs) return undefined;

@@ -12,8 +12,7 @@ export interface Accessors {
 /**
  * Accessors of a binding that moves one element or a vec4.
  *
- * f16 is packed into 32-bit words, so the feature `shader-f16` is not needed. Measurements:
- * docs/tuning.md.
+ * f16 is packed into 32-bit words, so the feature `shader-f16` is not needed.
  *
  * @throws {DTypeError} for a dtype other than f32 and f16, and for f16 elements written one by one
  */

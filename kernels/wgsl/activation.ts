@@ -24,16 +24,17 @@ fn erfc4(z: vec4f) -> vec4f { // z >= 0
 }
 `;
 
-const bodies = {
+/** WGSL function bodies, by activation. */
+const bodies: Readonly<Record<"none" | Activation, string>> = {
   none: "return x;",
   silu: "return x / (1.0 + exp(-x));",
   // erfc avoids the cancellation of 1 + erf for large negative x.
   gelu: "let tail = 0.5 * erfc4(abs(x) * 0.7071067811865476); return x * select(tail, 1.0 - tail, x > vec4f());",
   quick_gelu: "return x / (1.0 + exp(-1.702 * x));",
-} as const;
+};
 
 /** The constant ACTIVATION of kernels that end with an activation. */
-export const activationConstant = ["none", "silu", "gelu", "quick_gelu"] as const;
+export const activationConstant = Object.keys(bodies) as readonly ("none" | Activation)[];
 
 /**
  * WGSL `activate(x: vec4f) -> vec4f` for the value of the constant ACTIVATION (see {@linkcode

@@ -48,7 +48,7 @@ function refusing(...refused: string[]): GPU {
 }
 
 Deno.test({
-  name: "Gpu.request() goes on with the features that the device has, and works with none",
+  name: "Gpu.request() opens a device with the features that it supports, also with none",
   sanitizeResources: false, // of the drivers
   sanitizeOps: false,
   fn: async () => {
@@ -75,7 +75,7 @@ gpuTest("subgroup matrices are not used by default", ({ info }) => {
 });
 
 for (const feature of ["chromium-experimental-subgroup-matrix", "shader-f16", "subgroups"]) {
-  gpuTest(`a device that lacks ${feature} uses no subgroup matrices, and works`, async (gpu) => {
+  gpuTest(`a device without ${feature} uses no subgroup matrices, and works`, async (gpu) => {
     assertEquals(gpu.info.subgroupMatrix, undefined);
     using x = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
     using y = add(x, x);
@@ -84,7 +84,7 @@ for (const feature of ["chromium-experimental-subgroup-matrix", "shader-f16", "s
 }
 
 gpuTest(
-  "subgroup matrices are used where they are asked for and there",
+  "subgroup matrices are used where they are requested and supported",
   ({ info }) => {
     for (const extension of ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] as const) {
       assert(info.enables.has(extension), extension);
@@ -109,7 +109,7 @@ Deno.test("subgroupMatrixOf() prefers 16 × 16 × 16, or else the largest f16 si
   assertEquals(chosen(config(8, 8, 8), config(8, 16, 16), config(16, 8, 8)), [8, 16, 16, 32]);
   assertEquals(chosen(config(16, 16, 16, "f16", "f16"), config(8, 8, 8)), [8, 8, 8, 32]);
   assertEquals(chosen(config(16, 16, 16, "f32"), config(16, 16, 16, "i8", "i32")), undefined);
-  // no rows of 16 bytes; deeper than the blocks
+  // rows that are not 16 bytes long; k larger than the blocks
   assertEquals(chosen(config(4, 8, 8), config(64, 16, 16)), undefined);
   assertEquals(subgroupMatrixOf({ subgroupMaxSize: 32 }), undefined); // Deno's own WebGPU
 });
@@ -122,7 +122,7 @@ gpuTest("gpu.info holds the limits of the device", (gpu) => {
 });
 
 Deno.test({
-  name: "a disposed device refuses all work with a DeviceLostError, and its tensors may still be disposed of",
+  name: "a disposed device rejects all work with a DeviceLostError; its tensors can still be disposed",
   sanitizeResources: false,
   sanitizeOps: false,
   fn: async () => {
@@ -146,7 +146,7 @@ Deno.test({
 });
 
 Deno.test({
-  name: "a device that is lost fails the next wait and all work after it with WebGPU's reason",
+  name: "a lost device fails the next wait and all later work with WebGPU's reason",
   sanitizeResources: false,
   sanitizeOps: false,
   fn: async () => {

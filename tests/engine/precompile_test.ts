@@ -50,7 +50,7 @@ lateTest("compileAhead() compiles all rehearsed kernels and computes nothing", a
 
 lateTest("compileAhead() throws what its body throws; the device still works", async (gpu) => {
   using x = Tensor.from(gpu, randomArray(40 * 24), [40, 24]);
-  // [40, 40] by [24, 40]ᵀ of 24
+  // [40, 40] · [24, 40]ᵀ
   const body = () => gpu.scope(() => void matmul(network(x), x, { transposeB: true }));
   await assertRejects(() => compileAhead(gpu, body), ShapeError, "Cannot multiply");
   using y = network(x);

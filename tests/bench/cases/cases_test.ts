@@ -50,12 +50,12 @@ Deno.test("operands fit their shapes", () => {
 Deno.test("a peer that would take minutes sits out, by what it managed at best in the same operation", () => {
   const pace = new PeerPace();
   const small = squareTask(512), large = squareTask(8192); // 4096 times the work
-  assertEquals(pace.refusal("slow", large), undefined);
+  assertEquals(pace.skipReason("slow", large), undefined);
   pace.note("slow", small, 20);
-  assert(pace.refusal("slow", large)!.includes("82 s"), pace.refusal("slow", large));
+  assert(pace.skipReason("slow", large)!.includes("82 s"), pace.skipReason("slow", large));
   pace.note("slow", small, 10);
-  assertEquals(pace.refusal("slow", large), undefined);
-  assertEquals(pace.refusal("other", large), undefined);
+  assertEquals(pace.skipReason("slow", large), undefined);
+  assertEquals(pace.skipReason("other", large), undefined);
 });
 
 Deno.test("resultsAgree() compares sizes and sums of squares, in any order, and refuses NaN", () => {

@@ -34,7 +34,7 @@ gpuTest("params of every type, and constants, reach the shader", async (gpu) => 
   assertEquals([...await y.data()], [5.5, 5, 4.5]);
 });
 
-gpuTest("input() reads f32 and f16 alike, one number or four; output() writes both", async (gpu) => {
+gpuTest("input() reads f32 and f16 as elements or vec4; output() writes both", async (gpu) => {
   const numbers = [1, -2, 3.5, 4, 0.25, 6, 7, 8];
   for (const lanes of [1, 4] as const) {
     const double = declareKernel({
@@ -59,7 +59,7 @@ gpuTest("input() reads f32 and f16 alike, one number or four; output() writes bo
   }
 });
 
-gpuTest("bindings of floats refuse whole numbers, f64, and f16 written one by one", (gpu) => {
+gpuTest("input() and output() reject integers and f64, and output(1) rejects f16", (gpu) => {
   using ids = Tensor.empty(gpu, [3], "i32");
   using half = Tensor.empty(gpu, [3], "f16");
   using x = Tensor.empty(gpu, [3]);
@@ -76,29 +76,32 @@ gpuTest("bindings of floats refuse whole numbers, f64, and f16 written one by on
   );
 });
 
-gpuTest("NAME_first and NAME_last are the ends of an access, of four and of eight, in f32 and f16", async (gpu) => {
-  const ends = declareKernel({
-    name: "test_ends",
-    bindings: { x: input("LANES"), y: output(1) },
-    params: { count: "u32" },
-    constants: { LANES: "u32" },
-    wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
+gpuTest(
+  "NAME_first and NAME_last are the first and last element of a vec4 or vec8 access, in f32 and f16",
+  async (gpu) => {
+    const ends = declareKernel({
+      name: "test_ends",
+      bindings: { x: input("LANES"), y: output(1) },
+      params: { count: "u32" },
+      constants: { LANES: "u32" },
+      wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
       if (id.x < params.count) { y_put(2u * id.x, x_first(id.x)); y_put(2u * id.x + 1u, x_last(id.x)); }
     }`,
-    grid: () => [1, 1, 1],
-    cost: free,
-  });
-  const numbers = Float32Array.from({ length: 32 }, (_, i) => i - 7);
-  for (const lanes of [4, 8]) {
-    for (const dtype of ["f32", "f16"] as const) {
-      using x = Tensor.from(gpu, numbers, [32], dtype);
-      using y = Tensor.empty(gpu, [64 / lanes]);
-      ends.run(gpu, { x, y }, { count: 32 / lanes }, { LANES: lanes });
-      const expected = numbers.filter((_, i) => i % lanes === 0 || i % lanes === lanes - 1);
-      assertEquals(await y.data(), expected, `${dtype}, ${lanes} lanes`);
+      grid: () => [1, 1, 1],
+      cost: free,
+    });
+    const numbers = Float32Array.from({ length: 32 }, (_, i) => i - 7);
+    for (const lanes of [4, 8]) {
+      for (const dtype of ["f32", "f16"] as const) {
+        using x = Tensor.from(gpu, numbers, [32], dtype);
+        using y = Tensor.empty(gpu, [64 / lanes]);
+        ends.run(gpu, { x, y }, { count: 32 / lanes }, { LANES: lanes });
+        const expected = numbers.filter((_, i) => i % lanes === 0 || i % lanes === lanes - 1);
+        assertEquals(await y.data(), expected, `${dtype}, ${lanes} lanes`);
+      }
     }
-  }
-});
+  },
+);
 
 gpuTest("storage() binds any WGSL type, and string constants are type aliases", async (gpu) => {
   const count = declareKernel({
@@ -120,7 +123,7 @@ gpuTest("storage() binds any WGSL type, and string constants are type aliases", 
   }
 });
 
-gpuTest("a window binds a stretch of a tensor", async (gpu) => {
+gpuTest("a window binds a range of a tensor", async (gpu) => {
   using x = Tensor.from(gpu, Float32Array.from({ length: 200 }, (_, i) => i), [200]);
   using y = Tensor.from(gpu, new Float32Array(200), [200]);
   affine.run(gpu, { x: x.window(64, 64), y: y.window(128, 64) }, { count: 64, factor: 1, offset: 0 }, constants);
@@ -128,7 +131,7 @@ gpuTest("a window binds a stretch of a tensor", async (gpu) => {
   assertEquals([data[127], data[128], data[191], data[192]], [0, 64, 127, 0]);
 });
 
-gpuTest("a binding above the device's limit is refused with both numbers", (gpu) => {
+gpuTest("a binding above the device's limit throws with the limit and the size", (gpu) => {
   using x = Tensor.empty(gpu, [5, 100]);
   const limits = { ...gpu.info.limits, maxStorageBufferBindingSize: 1999 };
   const error = assertThrows(
@@ -149,7 +152,7 @@ gpuTest("a grid of no workgroups runs nothing", async (gpu) => {
   assertEquals([...await y.data()], [5]);
 });
 
-Deno.test("spread() folds workgroups over two axes of at most 65,535, none lost and less than a row added", () => {
+Deno.test("spread() covers all workgroups on two axes of at most 65,535, with less than one row in excess", () => {
   for (const workgroups of [0, 1, 65535, 65536, 65537, 1_000_003, 65535 * 65535]) {
     const [x, y, z] = spread(workgroups);
     assert(x <= 65535 && y <= 65535 && z === 1, `${workgroups}: ${x} × ${y}`);
@@ -157,7 +160,7 @@ Deno.test("spread() folds workgroups over two axes of at most 65,535, none lost 
   }
 });
 
-gpuTest("a kernel is compiled once for each set of constants and types", (gpu) => {
+gpuTest("a kernel is compiled once per set of constants and dtypes", (gpu) => {
   let compiled = 0;
   const counted = declareKernel({
     name: "test_compiled",
@@ -183,7 +186,7 @@ gpuTest("a kernel is compiled once for each set of constants and types", (gpu) =
 });
 
 gpuTest(
-  "a broken kernel is a KernelError with its source at the next wait, each time, and the device works on",
+  "an invalid kernel throws a KernelError with its source at every next wait; the device stays usable",
   async (gpu) => {
     const broken = declareKernel({
       name: "test_broken",

@@ -9,7 +9,7 @@ import { gpuTest } from "../../gpu.ts";
 
 const counts = ({ live, peak, reserved, peakReserved }: Pool) => ({ live, peak, reserved, peakReserved });
 
-Deno.test("sizeClass() holds the bytes, in steps of 256, with an eighth of slack at most, and is its own class", () => {
+Deno.test("sizeClass() is a multiple of 256, at least the bytes, with at most an eighth of slack, and idempotent", () => {
   fc.assert(
     fc.property(fc.integer({ min: 0, max: 2 ** 40 }), (bytes) => {
       const size = sizeClass(bytes);
@@ -110,7 +110,7 @@ gpuTest("a large new buffer evicts free buffers", (gpu) => {
   const buffers = Array.from({ length: 32 }, () => pool.acquire(1024));
   for (const buffer of buffers) pool.release(buffer);
   assertEquals(pool.reserved, 32 * 1024);
-  // more than a sixteenth of what is retained, with more than a quarter free
+  // larger than 1/16 of retainBytes, while more than 1/4 of it is free
   const big = pool.acquire(8192);
   assertEquals(pool.reserved, 16 * 1024 + 8192);
   pool.release(big);

@@ -5,7 +5,7 @@ import { Uploader } from "../../../engine/memory/uploader.ts";
 import { add } from "../../../kernels/shape/linear_combination.ts";
 import { gpuTest, randomArray } from "../../gpu.ts";
 
-gpuTest("Uploader writes every byte, for any stage size and pieces", async (gpu) => {
+gpuTest("Uploader writes every byte, for any stage size and any split of the bytes", async (gpu) => {
   for (const stageBytes of [4, 64, 1000, 1 << 16]) {
     using uploader = new Uploader(gpu, { stageBytes });
     const arrays = [1, 250, 3, 1024].map((length, i) => randomArray(length, i + 1));
@@ -33,7 +33,7 @@ gpuTest("Uploader writes a tensor of an odd number of f16", async (gpu) => {
 });
 
 gpuTest(
-  "what is recorded afterwards() reads what was written, and what was recorded before reads the old numbers",
+  "work recorded by afterwards() reads the new elements, work recorded before reads the old ones",
   async (gpu) => {
     using uploader = new Uploader(gpu, { stageBytes: 1024 });
     using tensor = Tensor.from(gpu, new Float32Array([1, 2]), [2]);

@@ -43,7 +43,7 @@ function network(x: Tensor): Tensor {
 }
 
 gpuTest(
-  "a program computes bit for bit what recording does, on the present content of its inputs",
+  "a program computes bit for bit what recording does, on the current content of its inputs",
   async (gpu) => {
     using x = Tensor.from(gpu, new Float32Array(1000), [1000]);
     using program = gpu.capture(() => network(x));

@@ -24,8 +24,8 @@ interface Problem {
 }
 
 /**
- * Random operands and softmax(scale · Q·Kᵀ)·V by its definition, in f64. `loud` multiplies the
- * queries; `rounded` makes all operands f16 numbers.
+ * Random operands and softmax(scale · Q·Kᵀ)·V by its definition, in f64. `loud` multiplies
+ * the queries; `rounded` rounds all operands to f16.
  */
 function problem(c: Case, { loud = 1, rounded = false }: { loud?: number; rounded?: boolean } = {}): Problem {
   const { batch, heads, t, s, dim, causal = false, scale = 1 / Math.sqrt(dim) } = c;
@@ -57,8 +57,8 @@ function problem(c: Case, { loud = 1, rounded = false }: { loud?: number; rounde
       }
     }
   }
-  // A weight is off by its score's rounding (absolute) and by what WGSL allows exp (3 + 2|x| units,
-  // x to twice the highest score).
+  // The relative error of a weight is the absolute error of its score, plus the 3 + 2|x| ulp that
+  // WGSL allows for exp, with |x| up to twice the highest score.
   const tolerance = f32Tolerance(s) + (1 + highest) * f32Tolerance(dim) + (3 + 4 * highest) * 2 ** -23;
   return { sizes: { batch, heads, t, s, dim, causal, scale }, q, k, v, expected, tolerance };
 }
@@ -110,7 +110,7 @@ const others: Case[] = [
 ];
 const describe = (cases: Case[]) => cases.map(({ batch, heads, t, s, dim }) => [batch, heads, t, s, dim].join("·"));
 
-gpuTest("attention() by every form that a tuner tries equals its float64 definition", async (gpu) => {
+gpuTest("attention() equals its float64 definition in every form that the tuner measures", async (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 45, s: 37, dim: 40 };
   const asked = problem(sizes);
   const forms = attentionCandidates(gpu, sizes.dim);
@@ -124,7 +124,7 @@ gpuTest("attention() by every form that a tuner tries equals its float64 definit
 for (const path of ["subgroup", "workgroup", "staged"] as const) {
   const cases = path === "staged" ? [...vec4Cases, ...others] : vec4Cases;
   gpuTest(
-    `attention() by the ${path} path equals its float64 definition for batch·heads·T·S·D = ${
+    `attention() on the ${path} path equals its float64 definition for batch·heads·T·S·D = ${
       describe(cases).join(", ")
     }`,
     async (gpu) => {
@@ -133,7 +133,7 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
     },
   );
 
-  gpuTest(`attention() by the ${path} path hides later keys when causal, also where T and S differ`, async (gpu) => {
+  gpuTest(`attention() on the ${path} path masks later keys when causal, also where T and S differ`, async (gpu) => {
     if (!available(gpu, path)) return;
     for (const [t, s] of [[77, 77], [64, 64], [9, 43], [43, 9]]) {
       await check(gpu, problem({ batch: 2, heads: 2, t, s, dim: 16, causal: true }), by(path), path);
@@ -141,7 +141,7 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
   });
 
   gpuTest(
-    `attention() by the ${path} path stays finite for scores in the thousands and takes any scale`,
+    `attention() on the ${path} path stays finite for scores in the thousands, with any scale`,
     async (gpu) => {
       if (!available(gpu, path)) return;
       const c = { batch: 1, heads: 2, t: 19, s: 43, dim: 16 };
@@ -153,7 +153,7 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
   );
 }
 
-gpuTest("subgroupAttention() is right for 1 to 4 queries a lane and any number of keys together", async (gpu) => {
+gpuTest("subgroupAttention() equals its definition for 1 to 4 queries per lane and any unrollK", async (gpu) => {
   const lanes = gpu.info.subgroupSize;
   if (lanes === 0) return;
   const whole = problem({ batch: 1, heads: 2, t: 75, s: 43, dim: 8 });
@@ -163,7 +163,7 @@ gpuTest("subgroupAttention() is right for 1 to 4 queries a lane and any number o
   }
 });
 
-gpuTest("workgroupAttention() is right in every block that a device may pick", async (gpu) => {
+gpuTest("workgroupAttention() equals its definition for every block size that a device may choose", async (gpu) => {
   const blocks = { 12: [[8, 16, 4], [8, 8, 2], [8, 4, 1]], 40: [[10, 16, 4], [10, 8, 4], [10, 8, 1]] };
   for (const [dim, shapes] of Object.entries(blocks)) {
     const whole = problem({ batch: 1, heads: 2, t: 75, s: 83, dim: Number(dim), causal: dim === "12" });
@@ -175,7 +175,7 @@ gpuTest("workgroupAttention() is right in every block that a device may pick", a
   }
 });
 
-gpuTest("stagedAttention() gives the same however few scores it may hold at a time", async (gpu) => {
+gpuTest("stagedAttention() does not depend on how many scores it holds at a time", async (gpu) => {
   for (const causal of [false, true]) {
     const whole = problem({ batch: 3, heads: 2, t: 29, s: 24, dim: 20, causal });
     for (const rows of [1, 7, 29, 2 * 29]) { // of both heads; the last is two samples at a time
@@ -185,7 +185,7 @@ gpuTest("stagedAttention() gives the same however few scores it may hold at a ti
   }
 });
 
-gpuTest("attention() holds no scores of the size T × S: 64 MiB at most beside its result", async (gpu) => {
+gpuTest("attention() takes at most 64 MiB of memory besides its result, whatever T × S is", async (gpu) => {
   const [t, dim] = [6000, 1]; // whole scores would take 137 MiB
   using q = Tensor.from(gpu, randomArray(t), [1, t, dim]);
   gpu.trim();
@@ -198,11 +198,11 @@ gpuTest("attention() holds no scores of the size T × S: 64 MiB at most beside i
 
 for (const path of ["subgroup", "workgroup", "staged"] as const) {
   gpuTest(
-    `attention() by the ${path} path reads f16 queries, keys and values, and keeps the queries' type`,
+    `attention() on the ${path} path accepts f16 queries, keys and values, and keeps the queries' dtype`,
     async (gpu) => {
       if (!available(gpu, path)) return;
       for (const c of [{ batch: 2, heads: 2, t: 67, s: 77, dim: 40 }, { batch: 1, heads: 3, t: 20, s: 5, dim: 12 }]) {
-        // Rounded in `problem`, so that the oracle sees what the kernel does.
+        // Rounded in `problem`, so that the oracle has the kernel's operands.
         const { sizes, expected, tolerance, ...data } = problem(c, { rounded: true });
         const { batch, heads, t, s, dim } = sizes;
         for (const [queries, others] of [["f16", "f16"], ["f16", "f32"], ["f32", "f16"]] as const) {
@@ -219,19 +219,19 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
   );
 }
 
-gpuTest("attention() refuses f16 queries with heads that do not divide by four", (gpu) => {
+gpuTest("attention() rejects f16 queries whose head width is not a multiple of 4", (gpu) => {
   using q = Tensor.empty(gpu, [1, 5, 12], "f16");
   assertThrows(() => gpu.scope(() => attention(q, q, q, { heads: 2 })), DTypeError, "in f16");
 });
 
-gpuTest("attention() picks a right path by itself, without subgroups too", async (gpu) => {
+gpuTest("attention() chooses a supported path by default, also without subgroups", async (gpu) => {
   assertEquals(gpu.info.subgroupSize, 0);
   for (const dim of [5, 40, 64, 160, 164]) {
     await check(gpu, problem({ batch: 1, heads: 2, t: 20, s: 77, dim }), by(), "no subgroups");
   }
 }, { withoutFeatures: ["subgroups"] });
 
-gpuTest("attention() refuses shapes that do not fit, with the numbers", (gpu) => {
+gpuTest("attention() rejects mismatched shapes with requirement and value", (gpu) => {
   const make = (...shape: number[]) => Tensor.empty(gpu, shape);
   using q = make(2, 5, 12);
   using k = make(2, 7, 12);

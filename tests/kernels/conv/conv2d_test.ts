@@ -90,7 +90,7 @@ async function check(
   const shape = [batch, outChannels, ...outSize(c)];
   const weightShape = [outChannels, inChannels, ...kernel];
   const count = (lengths: number[]) => lengths.reduce((a, b) => a * b, 1);
-  // rounds its operands: numbers of f16 stay what they are
+  // rounds its operands to f16, so the operands are chosen to be f16 values
   const onMatrices = options.tile?.strategy === "matrix";
   let xData = randomArray(batch * inChannels * size[0] * size[1], 1);
   if (options.f16Pictures || onMatrices) xData = roundedToF16(xData);
@@ -138,7 +138,7 @@ async function check(
 
 const same = (side: number) => [side, side, side, side] as const;
 
-const awkward: Case[] = [
+const unevenCases: Case[] = [
   // 1×1, with multiples of 4 and without
   { inChannels: 4, outChannels: 4, size: [8, 8], kernel: [1, 1] },
   { inChannels: 32, outChannels: 17, size: [16, 24], kernel: [1, 1], batch: 2 },
@@ -161,7 +161,7 @@ const awkward: Case[] = [
   { inChannels: 17, outChannels: 33, size: [7, 12], kernel: [3, 3], stride: 2, padding: same(1) },
   { inChannels: 32, outChannels: 32, size: [16, 24], kernel: [3, 3], stride: 2, padding: [0, 0, 1, 1] },
   { inChannels: 4, outChannels: 3, size: [7, 12], kernel: [3, 3], padding: [2, 0, 1, 3], batch: 2 },
-  // The upsamplers: twice, and to a size that is not
+  // The upsamplers: to twice the size, and to another size
   { inChannels: 32, outChannels: 32, size: [8, 8], kernel: [3, 3], padding: same(1), upsample: [16, 16], batch: 2 },
   { inChannels: 5, outChannels: 33, size: [7, 6], kernel: [3, 3], padding: same(1), upsample: [14, 12] },
   { inChannels: 4, outChannels: 17, size: [3, 5], kernel: [3, 3], padding: same(1), upsample: [6, 10] },
@@ -176,14 +176,14 @@ const awkward: Case[] = [
 const devices = { "with subgroups": {}, "without subgroups": { withoutFeatures: ["subgroups"] } };
 for (const [device, options] of Object.entries(devices)) {
   gpuTest(
-    `conv2d equals its float64 definition on all kernels, strides, paddings and awkward sizes, ${device}`,
+    `conv2d() equals its float64 definition for all kernels, strides, paddings and uneven sizes, ${device}`,
     async (gpu) => {
-      for (const c of awkward) await check(gpu, c);
+      for (const c of unevenCases) await check(gpu, c);
     },
     options,
   );
 
-  gpuTest(`conv2d adds bias, channelBias, activation and residual, in that order, ${device}`, async (gpu) => {
+  gpuTest(`conv2d() applies bias, channelBias, activation and residual in that order, ${device}`, async (gpu) => {
     for (const [inChannels, size] of [[5, [8, 8]], [9, [8, 8]], [9, [8, 4]], [5, [3, 5]]] as const) {
       const c: Case = { inChannels, outChannels: 33, size, kernel: [3, 3], padding: same(1), batch: 2 };
       await check(gpu, c, { with: ["bias"] });
@@ -194,7 +194,7 @@ for (const [device, options] of Object.entries(devices)) {
   }, options);
 }
 
-gpuTest("conv2d computes the same on every tile shape", async (gpu) => {
+gpuTest("conv2d() does not depend on the tile shape", async (gpu) => {
   const lanes = gpu.info.subgroupSize;
   const subgroup = (rows: number, columns: number) => ({
     strategy: "subgroup" as const,
@@ -217,11 +217,11 @@ gpuTest("conv2d computes the same on every tile shape", async (gpu) => {
 });
 
 gpuTest(
-  "conv2d on subgroup matrices equals its float64 definition of pictures and weights in f16",
+  "conv2d() on subgroup matrices equals its float64 definition for images and weights in f16",
   async (gpu) => {
     const { lanes } = gpu.info.subgroupMatrix!;
     const tile: TileShape = { strategy: "matrix", lanes: 4 * lanes, threadsX: 2, rows: 1, columns: 1 };
-    for (const c of awkward) await check(gpu, c, { tile });
+    for (const c of unevenCases) await check(gpu, c, { tile });
     const c: Case = { inChannels: 17, outChannels: 67, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 };
     await check(gpu, c, { tile, with: ["bias", "channelBias", "residual", "silu"] });
     await check(gpu, c, { tile: { ...tile, rows: 2, columns: 2 } });
@@ -232,7 +232,7 @@ gpuTest(
 );
 
 gpuTest(
-  "conv2d computes the same by the kernel for large 3×3 convolutions, upsampling or not, as by the general one",
+  "the 3×3 kernel and the general kernel agree on large convolutions, with and without upsampling",
   async (gpu) => {
     const [inChannels, outChannels, height, width] = [64, 67, 120, 124];
     using weight = Tensor.from(gpu, randomArray(outChannels * inChannels * 9, 2), [outChannels, inChannels, 3, 3]);
@@ -251,7 +251,7 @@ gpuTest(
   },
 );
 
-gpuTest("conv2d reads f16 weights and pictures as they are stored, packed in f16 too", async (gpu) => {
+gpuTest("conv2d() accepts f16 weights and images, also packed in f16", async (gpu) => {
   const c: Case = { inChannels: 5, outChannels: 33, size: [7, 12], kernel: [3, 3], padding: same(1) };
   await check(gpu, c, { f16: true });
   await check(gpu, { ...c, inChannels: 8, kernel: [1, 1], padding: same(0) }, { f16: true });
@@ -262,15 +262,16 @@ gpuTest("conv2d reads f16 weights and pictures as they are stored, packed in f16
 });
 
 for (const [device, options] of Object.entries(devices)) {
-  gpuTest(`conv2d keeps f16 where pictures divide by four, with all that it can add, ${device}`, async (gpu) => {
-    const fitting = awkward.filter((c) => outSize(c)[0] * outSize(c)[1] % 4 === 0);
+  gpuTest(`conv2d() keeps f16 where OH · OW is a multiple of 4, with all epilogue operands, ${device}`, async (gpu) => {
+    const fitting = unevenCases.filter((c) => outSize(c)[0] * outSize(c)[1] % 4 === 0);
     for (const c of fitting) await check(gpu, c, { f16Pictures: true, f16: true });
     for (const residualType of ["f16", "f32"] as const) {
       const c: Case = { inChannels: 8, outChannels: 33, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 2 };
       const added = { with: ["bias", "channelBias", "residual", "silu"] as const, residualType, f16Pictures: true };
       await check(gpu, c, { ...added, with: [...added.with] });
       await check(gpu, { ...c, kernel: [1, 1], padding: same(0) }, { ...added, with: [...added.with] });
-      // Pieces: the residual's lead-in is another than the result's where their types differ.
+      // Pieces: where dtypes differ, the windows of residual and result start at different
+      // elements.
       const pieces = { ...c, inChannels: 5, size: [7, 12] as const };
       await check(gpu, pieces, { with: ["bias", "residual"], residualType, f16Pictures: true, bindingLimit: 6000 });
     }
@@ -278,7 +279,7 @@ for (const [device, options] of Object.entries(devices)) {
 }
 
 gpuTest(
-  "conv2d changes the type where it is told to, and refuses f16 for pictures that do not divide by four",
+  "conv2d() returns the requested dtype, and rejects f16 where OH · OW is not a multiple of 4",
   async (gpu) => {
     const c: Case = { inChannels: 4, outChannels: 6, size: [8, 12], kernel: [3, 3], padding: same(1) };
     const data = Float32Array.from(Float16Array.from(randomArray(4 * 96, 1))), weights = randomArray(6 * 4 * 9, 2);
@@ -297,7 +298,7 @@ gpuTest(
 );
 
 gpuTest(
-  "packConvWeight puts four input channels of a tap together, zeros beyond the last, and copies no 1×1 weight",
+  "packConvWeight() packs vec4 over input channels, padded with zeros, and does not copy 1×1 weights",
   async (gpu) => {
     const [outChannels, inChannels, height, width] = [3, 6, 2, 3];
     const data = randomArray(outChannels * inChannels * height * width);
@@ -322,19 +323,19 @@ gpuTest(
   },
 );
 
-gpuTest("conv2d works piece by piece on tensors larger than the device binds", async (gpu) => {
+gpuTest("conv2d() splits tensors larger than the binding limit", async (gpu) => {
   const cases: [number, Case][] = [
-    // pictures apart, by ones and by twos
+    // split by images: one per piece, two per piece
     [7000, { inChannels: 17, outChannels: 16, size: [8, 8], kernel: [1, 1], batch: 3 }],
     [9000, { inChannels: 8, outChannels: 17, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 4 }],
-    // output channels apart
+    // split by output channels
     [6000, { inChannels: 8, outChannels: 33, size: [8, 8], kernel: [1, 1], batch: 2 }],
     [3000, { inChannels: 5, outChannels: 33, size: [7, 9], kernel: [2, 2] }],
-    // input channels apart
+    // split by input channels
     [4000, { inChannels: 33, outChannels: 5, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 }],
     [4500, { inChannels: 33, outChannels: 12, size: [9, 9], kernel: [3, 3], padding: same(1) }],
     [4000, { inChannels: 36, outChannels: 5, size: [8, 8], kernel: [1, 1] }],
-    // all of it, the weight too
+    // split by everything, the weight too
     [2500, { inChannels: 21, outChannels: 19, size: [7, 8], kernel: [3, 3], padding: same(1), batch: 2 }],
     [2500, {
       inChannels: 21,
@@ -351,7 +352,7 @@ gpuTest("conv2d works piece by piece on tensors larger than the device binds", a
   }
 });
 
-gpuTest("conv2d refuses operands that do not fit, with both shapes and the numbers", (gpu) => {
+gpuTest("conv2d() rejects mismatched operands with both shapes and the requirement", (gpu) => {
   using x = Tensor.empty(gpu, [2, 4, 8, 8]);
   using raw = Tensor.empty(gpu, [5, 3, 3, 3]);
   using wrong = packConvWeight(raw);

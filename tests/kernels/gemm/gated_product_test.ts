@@ -14,10 +14,10 @@ function oracle(data: Float32Array, half: number): Float64Array {
   });
 }
 
-// exp(a) in f32 is off by |a| roundings of its argument; here |a| reaches 6² / 2.
+// exp(a) in f32 has a relative error of |a| · 2⁻²⁴ from rounding a; here |a| is at most 6² / 2.
 const tolerance = 24 * 2 ** -24;
 
-gpuTest("geglu equals x₁ · gelu(x₂) in float64 on awkward sizes, in windows too", async (gpu) => {
+gpuTest("geglu() equals x₁ · gelu(x₂) in float64 for uneven sizes, also split at the binding limit", async (gpu) => {
   const shapes = [[2], [3, 2, 6], [2, 5, 8], [7, 62], [1, 64], [3, 66], [2, 9, 2560], [0, 8], [2, 0]];
   for (const shape of shapes) {
     for (const mode of ["plain", "as on a GPU", "in windows"]) {
@@ -45,7 +45,7 @@ gpuTest("geglu() rejects an odd last axis", (gpu) => {
 const workgroup = (threadsX: number, threadsY: number, rows: number) =>
   ({ strategy: "workgroup", lanes: threadsX * threadsY, threadsX, rows, columns: 2 }) as const;
 
-gpuTest("gatedProduct is geglu(x Wᵀ + b) in float64, as a product of its own and in two passes", async (gpu) => {
+gpuTest("gatedProduct() equals geglu(x Wᵀ + b) in float64, fused and in two passes", async (gpu) => {
   for (const [m, k, n] of [[1, 4, 4], [5, 8, 12], [70, 33, 68], [130, 64, 260], [3, 16, 5]]) {
     for (const dtype of ["f32", "f16"] as const) {
       for (const withBias of [false, true]) {
@@ -72,7 +72,7 @@ gpuTest("gatedProduct is geglu(x Wᵀ + b) in float64, as a product of its own a
   }
 });
 
-gpuTest("gatedProduct keeps f16", async (gpu) => {
+gpuTest("gatedProduct() keeps f16", async (gpu) => {
   const [m, k, n] = [9, 16, 12];
   using x = Tensor.from(gpu, randomF16(m * k, 1), [m, k], "f16");
   using weight = Tensor.from(gpu, randomF16(2 * n * k, 2), [2 * n, k], "f16");
@@ -81,12 +81,12 @@ gpuTest("gatedProduct keeps f16", async (gpu) => {
   for (const tile of [undefined, workgroup(8, 8, 4)]) {
     using y = gatedProduct(x, weight, { tile });
     assertEquals(y.dtype, "f16");
-    // In two passes the sums are rounded, too: halves of values and gates, and those of the result.
+    // In two passes, values and gates are rounded to f16 as well as the result.
     assertClose(await y.data(), oracle(sums, n), tolerance + 3 * f16Rounding);
   }
 });
 
-gpuTest("gatedProduct refuses what does not fit", (gpu) => {
+gpuTest("gatedProduct() rejects mismatched operands", (gpu) => {
   using x = Tensor.empty(gpu, [2, 8]);
   using weight = Tensor.empty(gpu, [16, 4]);
   using fitting = Tensor.empty(gpu, [16, 8]);
@@ -99,7 +99,7 @@ gpuTest("gatedProduct refuses what does not fit", (gpu) => {
   }
 });
 
-gpuTest("geglu keeps f16 where a half divides by four, in windows too", async (gpu) => {
+gpuTest("geglu() keeps f16 where N is a multiple of 4, also split at the binding limit", async (gpu) => {
   for (const [shape, limit] of [[[2, 5, 8], undefined], [[29, 72], 1000], [[3, 2560], undefined]] as const) {
     const data = randomF16(count([...shape])).map((value) => value * 6);
     using x = Tensor.from(gpu, data, shape, "f16");

@@ -51,7 +51,7 @@ function product(
 async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
   const { m, n, k, batch = 1, transposeA, transposeB } = c;
   let aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
-  // it rounds them, and these stay what they are
+  // it rounds operands to f16, so they are chosen to be f16 values
   if (tile?.strategy === "matrix") [aData, bData] = [roundedToF16(aData), roundedToF16(bData)];
   using a = Tensor.from(gpu, aData, [batch, ...(transposeA ? [k, m] : [m, k])]);
   using b = Tensor.from(gpu, bData, [batch, ...(transposeB ? [n, k] : [k, n])]);
@@ -60,7 +60,7 @@ async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
   assertClose(await y.data(), product(aData, bData, c), tolerance, JSON.stringify({ ...c, tile }));
 }
 
-const awkward: [number, number, number][] = [
+const unevenCases: [number, number, number][] = [
   [1, 1, 1],
   [2, 3, 5],
   [7, 31, 13],
@@ -85,8 +85,8 @@ const devices = {
   "without subgroups": { withoutFeatures: ["subgroups"] },
 };
 for (const [device, options] of Object.entries(devices)) {
-  gpuTest(`matmul equals the float64 product on awkward sizes, batched and transposed, ${device}`, async (gpu) => {
-    for (const [m, n, k] of awkward) {
+  gpuTest(`matmul() equals the float64 product for uneven sizes, batched and transposed, ${device}`, async (gpu) => {
+    for (const [m, n, k] of unevenCases) {
       for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false], [true, true]]) {
         await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1, transposeA, transposeB });
       }
@@ -94,7 +94,7 @@ for (const [device, options] of Object.entries(devices)) {
   }, options);
 }
 
-gpuTest("matmul computes the same on every tile shape", async (gpu) => {
+gpuTest("matmul() does not depend on the tile shape", async (gpu) => {
   const lanes = gpu.info.subgroupSize;
   const tiles: TileShape[] = [
     ...[[8, 1], [32, 1], [32, 2], [64, 2]].map(([rows, columns]) => ({
@@ -117,7 +117,7 @@ gpuTest("matmul computes the same on every tile shape", async (gpu) => {
   }
 });
 
-gpuTest("matmul adds bias along rows or columns, activation, scale and residual, in that order", async (gpu) => {
+gpuTest("matmul() applies scale, bias along rows or columns, activation and residual in that order", async (gpu) => {
   for (const [batch, m, n, k] of [[2, 19, 28, 12], [2, 19, 40, 16]]) {
     const aData = randomArray(batch * m * k, 1), bData = randomArray(k * n, 2), rData = randomArray(batch * m * n, 3);
     using a = Tensor.from(gpu, aData, [batch, m, k]);
@@ -137,7 +137,7 @@ gpuTest("matmul adds bias along rows or columns, activation, scale and residual,
 });
 
 gpuTest(
-  "matmul with its k split equals the float64 product, with bias and residual, the same each time",
+  "matmul() with a split K equals the float64 product with bias and residual, bit for bit in every run",
   async (gpu) => {
     for (const [m, n, k, splits] of [[5, 24, 96, 3], [33, 40, 64, 8], [2, 7, 30, 2]]) {
       const aData = randomArray(m * k, 1), bData = randomArray(n * k, 2), rData = randomArray(m * n, 3);
@@ -169,20 +169,20 @@ const lacking = await lackOfSubgroupMatrices();
 const withMatrices = { subgroupMatrices: true };
 
 gpuTest(
-  "matmul on subgroup matrices equals the float64 product of operands in f16",
+  "matmul() on subgroup matrices equals the float64 product of f16 operands",
   async (gpu) => {
     const { lanes } = gpu.info.subgroupMatrix!;
     const tile = (subgroups: number, threadsX: number, rows: number, columns: number): TileShape => {
       return { strategy: "matrix", lanes: subgroups * lanes, threadsX, rows, columns };
     };
-    // A software device compiles each variant for seconds: so all transposes on few sizes, all
-    // sizes on one transpose, all shapes on one size.
+    // A software device compiles each variant for seconds. So all transposes run on few sizes, all
+    // sizes on one transpose, all tile shapes on one size.
     for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false], [true, true]]) {
       for (const [m, n, k] of [[17, 65, 33], [129, 132, 36]]) {
         await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1, transposeA, transposeB }, tile(4, 2, 1, 1));
       }
     }
-    for (const [m, n, k] of awkward) await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1 }, tile(4, 2, 1, 1));
+    for (const [m, n, k] of unevenCases) await check(gpu, { m, n, k, batch: m < 20 ? 3 : 1 }, tile(4, 2, 1, 1));
     for (const shape of [tile(1, 1, 1, 1), tile(2, 1, 3, 1), tile(2, 2, 1, 2), tile(8, 4, 1, 1), tile(4, 2, 2, 2)]) {
       await check(gpu, { m: 131, n: 140, k: 100 }, shape);
     }
@@ -192,7 +192,7 @@ gpuTest(
 );
 
 gpuTest(
-  "matmul on subgroup matrices errs by the rounding of its operands at most, if it may round them",
+  "matmul() on subgroup matrices keeps the documented error bound for f32 operands",
   async (gpu) => {
     const [m, n, k] = [136, 200, 320];
     const aData = randomArray(m * k, 1), bData = randomArray(n * k, 2), rData = randomArray(m * n, 3);
@@ -220,13 +220,13 @@ gpuTest(
   lacking,
 );
 
-gpuTest("matmul refuses a tile of subgroup matrices where none are in use", (gpu) => {
+gpuTest("matmul() rejects a tile of subgroup matrices on a device without them", (gpu) => {
   using a = Tensor.empty(gpu, [64, 64]);
   const tile: TileShape = { strategy: "matrix", lanes: 128, threadsX: 2, rows: 2, columns: 2 };
   assertThrows(() => gpu.scope(() => void matmul(a, a, { tile })), GpuError, "subgroup matrices are not supported");
 });
 
-gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
+gpuTest("matmul() accepts f16 weights", async (gpu) => {
   const [m, n, k] = [33, 48, 40];
   const aData = randomArray(m * k, 1), half = Float32Array.from(Float16Array.from(randomArray(n * k, 2)));
   using a = Tensor.from(gpu, aData, [m, k]);
@@ -236,44 +236,48 @@ gpuTest("matmul reads f16 weights as they are stored", async (gpu) => {
 });
 
 for (const [device, options] of Object.entries(devices)) {
-  gpuTest(`matmul reads and writes f16 on either side, with bias and residual of any type, ${device}`, async (gpu) => {
-    for (const [m, n, k] of [[33, 48, 40], [17, 68, 33], [9, 36, 20]]) {
-      const rows = randomF16(m * k, 1), weights = randomF16(n * k, 2), residuals = randomF16(m * n, 3);
-      const biases = randomF16(n, 4);
-      const expected = product(rows, weights, { m, n, k, transposeB: true }).map((sum, i) =>
-        sum + biases[i % n] + residuals[i]
-      );
-      for (const other of ["f16", "f32"] as const) {
-        using x = Tensor.from(gpu, rows, [m, k], "f16");
-        using weight = Tensor.from(gpu, weights, [n, k], other);
-        using bias = Tensor.from(gpu, biases, [n], other);
-        using residual = Tensor.from(gpu, residuals, [m, n], other);
-        for (const dtype of ["f16", undefined] as const) {
-          for (const run of [<T>(body: () => T) => body(), <T>(body: () => T) => withGpuPolicy(gpu, body)]) {
-            using y = run(() => matmul(x, weight, { transposeB: true, bias, residual, dtype }));
-            assertEquals(y.dtype, dtype ?? "f32");
-            const tolerance = f32Tolerance(k) + (dtype ? f16Rounding : 0);
-            assertClose(await y.data(), expected, tolerance, JSON.stringify({ m, n, k, other, dtype }));
-          }
-        }
-        // The weight first, as for channels: its type says nothing.
-        using turned = matmul(weight, x, {
-          transposeB: true,
-          bias,
-          biasAxis: "row",
-          dtype: m % 4 === 0 ? "f16" : "f32",
-        });
-        const channels = product(weights, rows, { m: n, n: m, k, transposeB: true }).map((sum, i) =>
-          sum + biases[Math.floor(i / m)]
+  gpuTest(
+    `matmul() accepts f16 for A, B and the result, with bias and residual of any dtype, ${device}`,
+    async (gpu) => {
+      for (const [m, n, k] of [[33, 48, 40], [17, 68, 33], [9, 36, 20]]) {
+        const rows = randomF16(m * k, 1), weights = randomF16(n * k, 2), residuals = randomF16(m * n, 3);
+        const biases = randomF16(n, 4);
+        const expected = product(rows, weights, { m, n, k, transposeB: true }).map((sum, i) =>
+          sum + biases[i % n] + residuals[i]
         );
-        assertClose(await turned.data(), channels, f32Tolerance(k) + f16Rounding, "channels");
+        for (const other of ["f16", "f32"] as const) {
+          using x = Tensor.from(gpu, rows, [m, k], "f16");
+          using weight = Tensor.from(gpu, weights, [n, k], other);
+          using bias = Tensor.from(gpu, biases, [n], other);
+          using residual = Tensor.from(gpu, residuals, [m, n], other);
+          for (const dtype of ["f16", undefined] as const) {
+            for (const run of [<T>(body: () => T) => body(), <T>(body: () => T) => withGpuPolicy(gpu, body)]) {
+              using y = run(() => matmul(x, weight, { transposeB: true, bias, residual, dtype }));
+              assertEquals(y.dtype, dtype ?? "f32");
+              const tolerance = f32Tolerance(k) + (dtype ? f16Rounding : 0);
+              assertClose(await y.data(), expected, tolerance, JSON.stringify({ m, n, k, other, dtype }));
+            }
+          }
+          // A is the weight here; the result's dtype does not follow from it.
+          using turned = matmul(weight, x, {
+            transposeB: true,
+            bias,
+            biasAxis: "row",
+            dtype: m % 4 === 0 ? "f16" : "f32",
+          });
+          const channels = product(weights, rows, { m: n, n: m, k, transposeB: true }).map((sum, i) =>
+            sum + biases[Math.floor(i / m)]
+          );
+          assertClose(await turned.data(), channels, f32Tolerance(k) + f16Rounding, "channels");
+        }
       }
-    }
-  }, options);
+    },
+    options,
+  );
 }
 
 gpuTest(
-  "matmul writes f16 behind an activation and where k is split, and refuses rows that do not divide by four",
+  "matmul() returns f16 after an activation and with a split K, and rejects f16 where N is not a multiple of 4",
   async (gpu) => {
     const [m, n, k] = [5, 24, 96];
     const rows = randomF16(m * k, 1), columns = randomF16(k * n, 2), residuals = randomF16(m * n, 3);
@@ -286,7 +290,7 @@ gpuTest(
     assertClose(await split.data(), sums.map((sum, i) => sum + residuals[i]), f32Tolerance(k) + f16Rounding);
     using activated = matmul(a, b, { residual, activation: "silu", dtype: "f16" });
     assertEquals(activated.dtype, "f16");
-    // Stored three times: the product, what the activation makes of it, the sum.
+    // Three results are rounded to f16: the product, its activation and the sum.
     const expected = sums.map((sum, i) => sum / (1 + Math.exp(-sum)) + residuals[i]);
     assertClose(await activated.data(), expected, f32Tolerance(k) + 3 * f16Rounding);
     using odd = Tensor.empty(gpu, [k, 3]);
@@ -298,14 +302,14 @@ gpuTest(
   },
 );
 
-gpuTest("matmul of nothing is nothing", async (gpu) => {
+gpuTest("matmul() of empty operands is empty", async (gpu) => {
   using a = Tensor.empty(gpu, [0, 4]);
   using b = Tensor.empty(gpu, [4, 3]);
   using y = matmul(a, b);
   assertClose(await y.data(), [], 0);
 });
 
-gpuTest("matmul refuses operands that do not fit, with both shapes and the numbers", (gpu) => {
+gpuTest("matmul() rejects mismatched operands with both shapes and the requirement", (gpu) => {
   using a = Tensor.empty(gpu, [2, 77, 768]);
   using b = Tensor.empty(gpu, [1024, 320]);
   assertThrows(

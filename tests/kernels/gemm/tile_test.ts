@@ -5,9 +5,9 @@ import { type TileConstants, tileConstantTypes, tileGrid, tileWgsl } from "../..
 import { assertClose, gpuTest, lackOf, matrixTolerance, randomArray, roundedToF16 } from "../../gpu.ts";
 
 /**
- * A tile of subgroup matrices in plain WGSL: the first lane of a subgroup does its work, matrices
- * are in workgroup memory, and variables hold their place. So the tile's own text can be tried with
- * any size of matrix, on devices that have others or none.
+ * Emulates subgroup matrices in plain WGSL: the first lane of a subgroup computes, matrices are in
+ * workgroup memory, and a matrix variable holds an offset into it. So the generated text of a tile
+ * can be tested with any matrix size, also on devices without subgroup matrices.
  */
 function emulated(constants: TileConstants): string {
   const { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes, ROWS, COLUMNS } = constants;
@@ -96,7 +96,7 @@ fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
 });
 
 gpuTest(
-  "tiles of subgroup matrices put every number in its place, whatever the sizes of the matrices",
+  "tiles of subgroup matrices store every element of the product, for all matrix sizes",
   async (gpu) => {
     const [m, n, k] = [53, 70, 71];
     const aData = roundedToF16(randomArray(m * k, 1)), bData = roundedToF16(randomArray(k * n, 2));

@@ -28,8 +28,8 @@ for (const real of types) {
       using factor = cholesky(a);
       const l = await lowerTriangle(factor);
       assertEquals(firstBadPivot((await factor.pivots.float64()).subarray(0, n)), undefined);
-      // Backward error of Cholesky: at most (n + 1) roundings of A; the roundings' signs vary, so
-      // their sum grows with the root.
+      // Backward error of Cholesky: at most (n + 1) · 2⁻ᵖ relative to A. The rounding errors have
+      // random signs, so their sum grows with √n.
       assertClose(product(l, transposed(l, n, n), n, n, n), matrix, unit[real] * (4 + 2 * Math.sqrt(n)), `n = ${n}`);
     }
   });
@@ -45,13 +45,13 @@ for (const real of types) {
       for (const transpose of [false, true]) {
         using x = triangularSolve(factor, right, { transpose });
         const back = product(transpose ? transposed(l, n, n) : l, await x.float64(), n, n, columns);
-        // L's condition number is below 3 here: A = M·Mᵀ + n I with ‖M·Mᵀ‖ below 4n/3 or so.
+        // The condition number of L is below 3: A = M·Mᵀ + n I, and ‖M·Mᵀ‖ is below about 4n/3.
         assertClose(back, b, unit[real] * (8 + 4 * Math.sqrt(n)), `n = ${n}, transpose ${transpose}`);
       }
     }
   });
 
-  gpuTest(`firstBadPivot() names the column where A stops being positive definite, in ${real}`, async (gpu) => {
+  gpuTest(`firstBadPivot() returns the first column where A is not positive definite, in ${real}`, async (gpu) => {
     if (real === "f64" && !gpu.info.f64) return;
     const n = 40, matrix = positiveDefinite(n, 9);
     matrix[37 * n + 37] = -3;
@@ -64,7 +64,7 @@ for (const real of types) {
   });
 }
 
-gpuTest("cholesky() and triangularSolve() refuse shapes that do not fit", (gpu) => {
+gpuTest("cholesky() and triangularSolve() reject mismatched shapes", (gpu) => {
   using oblong = Tensor.empty(gpu, [3, 4]);
   assertThrows(() => cholesky(oblong), ShapeError, "3 ≠ 4");
   using square = Tensor.from(gpu, new Float32Array([2]), [1, 1]);

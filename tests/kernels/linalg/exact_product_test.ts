@@ -14,10 +14,10 @@ const devices: [string, GpuOptions][] = [
 ];
 
 for (const [where, options] of devices) {
-  gpuTest(`exactProduct() rounds once, to f32, even where the terms cancel${where}`, async (gpu) => {
+  gpuTest(`exactProduct() rounds once, to f32, even where terms cancel${where}`, async (gpu) => {
     for (const [m, k, n] of [[1, 4, 4], [17, 36, 8], [33, 300, 36], [20, 520, 12]]) {
       const a = randomArray(m * k, 1), b = randomArray(k * n, 2);
-      // the second half of each row undoes the first, but for a millionth
+      // The second half of each row cancels the first up to a relative 10⁻⁶.
       for (let i = 0; i < m; i++) {
         for (let q = k / 2; q < k; q++) a[i * k + q] = -a[i * k + q - k / 2];
       }
@@ -28,7 +28,7 @@ for (const [where, options] of devices) {
       using right = Tensor.from(gpu, b, [k, n]);
       using aSlices = slices(left, { along: "rows", count: 4 });
       using bSlices = slices(right, { along: "columns", count: 4 });
-      // 48-bit products, canceling by 20 bits: float64 has 33 bits to spare
+      // Products have 48 bits and 20 bits cancel, so the float64 reference keeps 33 bits.
       const expected = product(a, b, m, k, n);
       using y = exactProduct(aSlices, bSlices);
       assertClose(await y.data(), expected, 3 * 2 ** -24 + 2 ** -35 * 1e6, `[${m}, ${k}, ${n}]`);
@@ -49,7 +49,7 @@ for (const [where, options] of devices) {
   }, options);
 }
 
-gpuTest("slices() add up to the matrix, each a whole number of at most 256", async (gpu) => {
+gpuTest("the slices of slices() are integers of at most 256 and sum to the matrix", async (gpu) => {
   const [rows, columns] = [7, 12];
   const numbers = randomArray(rows * columns, 5).map((value, i) => value * 2 ** (i % 13 - 6));
   const rest = randomArray(rows * columns, 6).map((value, i) => value * Math.abs(numbers[i]) * 2 ** -25);
@@ -66,15 +66,15 @@ gpuTest("slices() add up to the matrix, each a whole number of at most 256", asy
       const scale = scales[along === "rows" ? Math.floor(i / columns) : i % columns];
       let sum = 0;
       for (let s = 5; s >= 0; s--) sum = (sum + digits[s * rows * columns + i]) / 512;
-      // Six slices of nine bits: 54 below the scale, which is at most four times the largest number
-      // of the line.
+      // Six slices of 9 bits are 54 bits below the scale, which is at most four times the largest
+      // element of the row or column.
       assert(Math.abs(sum * scale - (numbers[i] + rest[i])) <= scale * 2 ** -52, `${along} ${i}`);
       assertEquals(Math.log2(scale) % 1, 0);
     }
   }
 });
 
-gpuTest("exactProduct() of a lower triangular A skips what is zero", async (gpu) => {
+gpuTest("exactProduct() does not read above the diagonal of a lower triangular A", async (gpu) => {
   const size = 72, columns = 8;
   const a = randomArray(size * size, 7).map((value, i) => i % size <= Math.floor(i / size) ? value : 0);
   const b = randomArray(size * columns, 8);
@@ -86,7 +86,7 @@ gpuTest("exactProduct() of a lower triangular A skips what is zero", async (gpu)
   assertClose(await y.data(), product(a, b, size, size, columns), 4 * 2 ** -24);
 });
 
-gpuTest("exactProduct() refuses slices that do not fit", (gpu) => {
+gpuTest("exactProduct() rejects mismatched slices", (gpu) => {
   using a = Tensor.empty(gpu, [4, 8]);
   using rows = slices(a, { along: "rows", count: 2 });
   using columns = slices(a, { along: "columns", count: 2 });

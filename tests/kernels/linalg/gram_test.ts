@@ -10,7 +10,7 @@ import { product, random64, transposed } from "./solver_matrices.ts";
 
 const unit = { f32: 2 ** -24, f64: 2 ** -53 };
 
-gpuTest("gram() equals C·Cᵀ + diag and Cᵀ·B + diag in its lower triangle, on awkward shapes", async (gpu) => {
+gpuTest("gram() equals C·Cᵀ + diag and Cᵀ·B + diag in its lower triangle, for uneven shapes", async (gpu) => {
   const reals: Real[] = gpu.info.f64 ? ["f32", "f64"] : ["f32"];
   for (const real of reals) {
     for (const [n, d] of [[1, 1], [4, 8], [7, 33], [37, 5], [64, 64]]) {
@@ -34,7 +34,7 @@ gpuTest("gram() equals C·Cᵀ + diag and Cᵀ·B + diag in its lower triangle, 
   }
 });
 
-gpuTest("copyMatrix() cuts, pads, converts, scales and changes the diagonal", async (gpu) => {
+gpuTest("copyMatrix() extracts, pads, converts, scales and adds to the diagonal", async (gpu) => {
   const [rows, columns] = [5, 7];
   const numbers = randomArray(rows * columns, 2), scale = randomArray(columns, 3), diagonal = randomArray(rows, 4);
   using x = Tensor.from(gpu, numbers, [rows, columns]);
@@ -61,7 +61,7 @@ gpuTest("copyMatrix() cuts, pads, converts, scales and changes the diagonal", as
   assertThrows(() => copyMatrix({ matrix: x, row: 3, rows: 3 }), ShapeError, "[5, 7]");
 });
 
-gpuTest("addScaled() adds in place, element by element", async (gpu) => {
+gpuTest("addScaled() computes y + factor · x in place", async (gpu) => {
   const a = randomArray(67, 1), b = randomArray(67, 2);
   using y = Tensor.from(gpu, a, [67]);
   using x = Tensor.from(gpu, b, [67]);

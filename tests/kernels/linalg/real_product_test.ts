@@ -10,13 +10,13 @@ const unit = { f32: 2 ** -24, f64: 2 ** -53 };
 const devices: [string, GpuOptions][] = [["", {}], [" without subgroups", { withoutFeatures: ["subgroups"] }]];
 
 for (const [where, options] of devices) {
-  gpuTest(`addProduct() equals its float64 definition, plain and transposed, on awkward sizes${where}`, async (gpu) => {
+  gpuTest(`addProduct() equals its float64 definition, plain and transposed, for uneven sizes${where}`, async (gpu) => {
     const reals: Real[] = gpu.info.f64 ? ["f32", "f64"] : ["f32"];
     for (const real of reals) {
       for (const [m, n, k] of [[1, 4, 4], [4, 8, 16], [31, 36, 20], [33, 60, 100], [64, 132, 36]]) {
         const a = random64(m * k, m), b = random64(k * n, n), y = random64(m * n, k);
         const ab = product(a, b, m, k, n);
-        // Sums of k products, each rounded; the inputs are rounded to the type first.
+        // Error of a sum of k products, each rounded; the inputs are rounded to the dtype first.
         const tolerance = unit[real] * (4 * Math.sqrt(k) + 8);
         for (const mode of ["set", "add", "subtract"] as const) {
           const expected = ab.map((value, i) => mode === "set" ? value : mode === "add" ? y[i] + value : y[i] - value);
@@ -38,7 +38,7 @@ for (const [where, options] of devices) {
     }
   }, options);
 
-  gpuTest(`addProduct() reads and writes blocks only, and whole lower triangles${where}`, async (gpu) => {
+  gpuTest(`addProduct() writes only its block, and with lowerOnly the whole lower triangle${where}`, async (gpu) => {
     const whole = random64(40 * 40, 3), size = 40;
     using a = Tensor.from(gpu, whole, [size, size], "f32");
     using y = Tensor.from(gpu, new Float32Array(size * size).fill(5), [size, size]);
@@ -64,7 +64,7 @@ for (const [where, options] of devices) {
   }, options);
 }
 
-gpuTest("addProduct() refuses blocks that do not fit, with the numbers", (gpu) => {
+gpuTest("addProduct() rejects mismatched blocks with their sizes", (gpu) => {
   using a = Tensor.empty(gpu, [8, 8]);
   using b = Tensor.empty(gpu, [12, 8]);
   using y = Tensor.empty(gpu, [8, 8]);

@@ -3,7 +3,7 @@ import { randomArray } from "../../gpu.ts";
 /** Plain float64 matrices for the tests of the solver. Row-major. */
 
 export function random64(count: number, seed: number): Float64Array<ArrayBuffer> {
-  // Two f32 draws make a number with bits below f32's last.
+  // The sum of two f32 values has bits below the last bit of f32.
   const coarse = randomArray(count, seed), fine = randomArray(count, seed + 7919);
   return Float64Array.from(coarse, (value, i) => value + fine[i] * 2 ** -25);
 }

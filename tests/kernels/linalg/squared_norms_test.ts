@@ -3,7 +3,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { squaredNorms } from "../../../kernels/linalg/squared_norms.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
 
-gpuTest("squaredNorms() sums the squares of each row, on awkward shapes", async (gpu) => {
+gpuTest("squaredNorms() sums the squares of each row, for uneven shapes", async (gpu) => {
   for (const shape of [[1, 1], [2, 3, 31], [5, 33], [3, 768], [0, 4], [4, 0]]) {
     const columns = shape.at(-1)!, rows = shape.slice(0, -1).reduce((a, b) => a * b, 1);
     const data = randomArray(rows * columns, columns);

@@ -11,12 +11,12 @@ const oracle: Record<Activation, (x: number) => number> = {
   quick_gelu: (x) => x / (1 + Math.exp(-1.702 * x)),
 };
 
-// exp(a) in f32 is off by |a| roundings of its argument; here |a| reaches 8²/2.
+// exp(a) in f32 has a relative error of |a| · 2⁻²⁴ from rounding a; here |a| is at most 8² / 2.
 const tolerance = 32 * 2 ** -24;
 
 for (const kind of Object.keys(oracle) as Activation[]) {
   gpuTest(
-    `activate("${kind}") equals its float64 definition on sizes 0, 1, 63, 257 and arguments to 8`,
+    `activate("${kind}") equals its float64 definition for sizes 0, 1, 63, 257 and |x| up to 8`,
     async (gpu) => {
       for (const size of [0, 1, 63, 257]) {
         const data = randomArray(size, size).map((x) => x * 8);
@@ -28,7 +28,7 @@ for (const kind of Object.keys(oracle) as Activation[]) {
   );
 }
 
-gpuTest("activate works in windows on tensors larger than the device binds, and as on a GPU", async (gpu) => {
+gpuTest("activate() splits tensors larger than the binding limit, and works with a GPU's policy", async (gpu) => {
   const data = randomArray(5001).map((x) => x * 8);
   using x = Tensor.from(gpu, data, [3, 1667]);
   const expected = Float64Array.from(data, oracle.silu);
@@ -38,7 +38,7 @@ gpuTest("activate works in windows on tensors larger than the device binds, and 
   assertClose(await wide.data(), expected, tolerance, "as on a GPU");
 });
 
-gpuTest("activate keeps f16, of any size and in windows", async (gpu) => {
+gpuTest("activate() keeps f16 for any size, also split at the binding limit", async (gpu) => {
   for (const [size, limit] of [[1, undefined], [63, undefined], [5001, 2048]] as const) {
     const data = randomF16(size).map((x) => x * 8);
     using x = Tensor.from(gpu, data, [size], "f16");

@@ -31,7 +31,7 @@ const cuts = fc.array(fc.integer({ min: 0, max: 9 }), { minLength: 1, maxLength:
     })
   );
 
-gpuTest("slice takes what its definition says, and concat of all slices gives the tensor back", async (gpu) => {
+gpuTest("slice() copies its range, and concat() of all slices restores the tensor", async (gpu) => {
   await fc.assert(
     fc.asyncProperty(cuts, async ({ shape, axis, places, mode }) => {
       const [start, end] = places.sort((a, b) => a - b);
@@ -59,39 +59,42 @@ gpuTest("slice takes what its definition says, and concat of all slices gives th
   );
 });
 
-gpuTest("concat joins channels and batches of pictures, alone, in windows, and by buffer copies", async (gpu) => {
-  // The last is large enough to be copied between buffers on a software device.
-  for (const [height, width] of [[3, 5], [4, 8], [48, 64]]) {
-    for (const axis of [0, 1]) {
-      for (const mode of modes) {
-        using a = randomTensor(gpu, [2, 3, height, width], 1);
-        using b = randomTensor(gpu, [2, 3, height, width], 2);
-        const run = () => concat([a.tensor, b.tensor, a.tensor], axis);
-        const limit = mode === "in windows" ? bindingLimit : undefined;
-        using y = withBindingLimit(gpu, limit, () => mode === "plain" ? run() : withGpuPolicy(gpu, run));
-        const outer = axis === 0 ? 1 : 2, inner = a.data.length / outer;
-        const expected: number[] = [];
-        for (let row = 0; row < outer; row++) {
-          for (const { data } of [a, b, a]) expected.push(...data.subarray(row * inner, (row + 1) * inner));
+gpuTest(
+  "concat() joins channels and batches by kernels, split at the binding limit, and by buffer copies",
+  async (gpu) => {
+    // The last is large enough to be copied between buffers on a software device.
+    for (const [height, width] of [[3, 5], [4, 8], [48, 64]]) {
+      for (const axis of [0, 1]) {
+        for (const mode of modes) {
+          using a = randomTensor(gpu, [2, 3, height, width], 1);
+          using b = randomTensor(gpu, [2, 3, height, width], 2);
+          const run = () => concat([a.tensor, b.tensor, a.tensor], axis);
+          const limit = mode === "in windows" ? bindingLimit : undefined;
+          using y = withBindingLimit(gpu, limit, () => mode === "plain" ? run() : withGpuPolicy(gpu, run));
+          const outer = axis === 0 ? 1 : 2, inner = a.data.length / outer;
+          const expected: number[] = [];
+          for (let row = 0; row < outer; row++) {
+            for (const { data } of [a, b, a]) expected.push(...data.subarray(row * inner, (row + 1) * inner));
+          }
+          assertEquals([...await y.data()], expected, `${height} × ${width}, axis ${axis}, ${mode}`);
         }
-        assertEquals([...await y.data()], expected, `${height} × ${width}, axis ${axis}, ${mode}`);
       }
     }
-  }
-});
+  },
+);
 
-gpuTest("slice and concat keep ids and halves as they are", async (gpu) => {
+gpuTest("slice() and concat() copy i32 and f16 unchanged", async (gpu) => {
   using ids = Tensor.from(gpu, new Int32Array([1, -2, 3, 4, 5, 6]), [2, 3]);
   using column = slice(ids, 1, 1, 2);
   using joined = concat([column, ids], 1);
   assertEquals([joined.dtype, ...await joined.data()], ["i32", -2, 1, -2, 3, 5, 4, 5, 6]);
-  using halves = Tensor.from(gpu, new Float32Array([1, 2, 3, 4, 5, 6, 7, 8]), [2, 4], "f16");
-  using rest = slice(halves, 1, 2, 4);
+  using f16Tensor = Tensor.from(gpu, new Float32Array([1, 2, 3, 4, 5, 6, 7, 8]), [2, 4], "f16");
+  using rest = slice(f16Tensor, 1, 2, 4);
   assertEquals([rest.dtype, ...await rest.data()], ["f16", 3, 4, 7, 8]);
-  assertThrows(() => gpu.scope(() => slice(halves, 1, 1, 3)), DTypeError, "multiples of 4 bytes");
+  assertThrows(() => gpu.scope(() => slice(f16Tensor, 1, 1, 3)), DTypeError, "multiples of 4 bytes");
 });
 
-gpuTest("concat and slice refuse what does not fit, with the shapes", (gpu) => {
+gpuTest("concat() and slice() reject mismatched shapes and ranges", (gpu) => {
   using a = Tensor.empty(gpu, [2, 3]);
   using b = Tensor.empty(gpu, [3, 3]);
   using c = Tensor.empty(gpu, [2, 3], "f16");

@@ -23,7 +23,7 @@ async function check(
   assertEquals([...await y.data()], expected, JSON.stringify({ vocabulary, width, ...options }));
 }
 
-gpuTest("embedding copies rows of f32 and f16 tables exactly, whatever their width", async (gpu) => {
+gpuTest("embedding() copies rows of f32 and f16 tables exactly, for any width", async (gpu) => {
   for (const width of [1, 3, 4, 7, 8, 63, 64, 130, 768]) {
     for (const f16 of [false, true]) {
       await check(gpu, [11, width], new Int32Array([0, 10, 3, 3, 7, 1]), { f16, shape: [2, 3] });
@@ -34,7 +34,7 @@ gpuTest("embedding copies rows of f32 and f16 tables exactly, whatever their wid
   await check(gpu, [4, 8], new Int32Array(0));
 });
 
-gpuTest("embedding reads a table larger than the device binds in windows of rows", async (gpu) => {
+gpuTest("embedding() splits a table larger than the binding limit into rows", async (gpu) => {
   const ids = Int32Array.from({ length: 50 }, (_, i) => i * 37 % 101);
   for (const width of [7, 8]) {
     for (const f16 of [false, true]) {
@@ -43,14 +43,14 @@ gpuTest("embedding reads a table larger than the device binds in windows of rows
   }
 });
 
-gpuTest("embedding reads the last row for ids out of range", async (gpu) => {
+gpuTest("embedding() returns the last row for ids out of range", async (gpu) => {
   using table = Tensor.from(gpu, new Float32Array([1, 2, 3]), [3, 1]);
   using ids = Tensor.from(gpu, new Int32Array([-1, 3, 1_000_000, 1]), [4]);
   using y = embedding(table, ids);
   assertEquals([...await y.data()], [3, 3, 3, 2]);
 });
 
-gpuTest("embedding refuses ids that are not whole numbers, and tables that are no matrix", (gpu) => {
+gpuTest("embedding() rejects ids that are not integers, and tables that are not matrices", (gpu) => {
   using table = Tensor.empty(gpu, [3, 4]);
   using ids = Tensor.empty(gpu, [2]);
   assertThrows(() => embedding(table, ids), DTypeError, "Cannot look up rows by ids of f32 as they must be i32 or u32");

@@ -5,7 +5,7 @@ import { guide } from "../../../kernels/shape/guide.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
 import { count, withBindingLimit } from "../oracles.ts";
 
-gpuTest("guide gives u + scale · (c − u) of the two halves of a batch, in windows too", async (gpu) => {
+gpuTest("guide() equals u + scale · (c − u), also split at the binding limit", async (gpu) => {
   for (const shape of [[2, 1], [2, 4, 8, 8], [6, 5, 7], [4, 3, 17, 20], [0, 4]]) {
     for (const bindingLimit of [undefined, 1024]) {
       const data = randomArray(count(shape)), half = data.length / 2;
@@ -18,7 +18,7 @@ gpuTest("guide gives u + scale · (c − u) of the two halves of a batch, in win
   }
 });
 
-gpuTest("guide refuses an odd batch, and f16", (gpu) => {
+gpuTest("guide() rejects an odd batch, and f16", (gpu) => {
   using x = Tensor.empty(gpu, [3, 4]);
   assertThrows(() => guide(x, 7.5), ShapeError, "unconditional and conditional predictions, an even number: 3");
   using half = Tensor.empty(gpu, [2, 4], "f16");

@@ -27,7 +27,7 @@ async function check(gpu: Gpu, shape: number[], terms: number, bindingLimit?: nu
   assertClose(await y.data(), expected, (terms + 1) * 2 ** -24 * 4, `${terms} terms of [${shape}]`);
 }
 
-gpuTest("linearCombination equals its float64 definition for 1 to 6 terms and awkward sizes", async (gpu) => {
+gpuTest("linearCombination() equals its float64 definition for 1 to 6 terms and uneven sizes", async (gpu) => {
   for (let terms = 1; terms <= 6; terms++) await check(gpu, [2, 3, 11], terms);
   for (const size of [1, 2, 3, 4, 5, 63, 64, 65, 255, 257, 511, 513, 2049]) {
     await check(gpu, [size], 2);
@@ -37,12 +37,12 @@ gpuTest("linearCombination equals its float64 definition for 1 to 6 terms and aw
   await check(gpu, [0, 3], 2);
 });
 
-gpuTest("linearCombination works in windows on tensors larger than the device binds", async (gpu) => {
+gpuTest("linearCombination() splits tensors larger than the binding limit", async (gpu) => {
   await check(gpu, [3, 1001], 3, 2048);
   await check(gpu, [4096], 6, 4096);
 });
 
-gpuTest("linearCombination takes the same tensor twice, and f16", async (gpu) => {
+gpuTest("linearCombination() accepts the same tensor twice, and f16", async (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1, 2, 3]), [3]);
   using half = Tensor.from(gpu, new Float32Array([0.5, 1, -2]), [3], "f16");
   using twice = add(x, x);
@@ -51,20 +51,23 @@ gpuTest("linearCombination takes the same tensor twice, and f16", async (gpu) =>
   assertEquals([mixed.dtype, ...await mixed.data()], ["f32", 1.5, 3, 1]);
 });
 
-gpuTest("linearCombination has its first term's type, f16 too, of any size and in windows", async (gpu) => {
-  for (const [size, limit] of [[1, undefined], [1023, undefined], [5003, 2048]] as const) {
-    const [a, b] = [randomF16(size, 1), randomArray(size, 2)];
-    using x = Tensor.from(gpu, a, [size], "f16");
-    using other = Tensor.from(gpu, b, [size]);
-    const terms = [{ tensor: x, coefficient: 0.7 }, { tensor: other, coefficient: -1.3 }];
-    using y = withBindingLimit(gpu, limit, () => linearCombination(terms));
-    assertEquals(y.dtype, "f16");
-    const expected = Float64Array.from(a, (value, i) => 0.7 * value - 1.3 * b[i]);
-    assertClose(await y.data(), expected, 12 * 2 ** -24 + f16Rounding, `size ${size}`);
-  }
-});
+gpuTest(
+  "linearCombination() has its first term's dtype, also f16 of any size and split at the binding limit",
+  async (gpu) => {
+    for (const [size, limit] of [[1, undefined], [1023, undefined], [5003, 2048]] as const) {
+      const [a, b] = [randomF16(size, 1), randomArray(size, 2)];
+      using x = Tensor.from(gpu, a, [size], "f16");
+      using other = Tensor.from(gpu, b, [size]);
+      const terms = [{ tensor: x, coefficient: 0.7 }, { tensor: other, coefficient: -1.3 }];
+      using y = withBindingLimit(gpu, limit, () => linearCombination(terms));
+      assertEquals(y.dtype, "f16");
+      const expected = Float64Array.from(a, (value, i) => 0.7 * value - 1.3 * b[i]);
+      assertClose(await y.data(), expected, 12 * 2 ** -24 + f16Rounding, `size ${size}`);
+    }
+  },
+);
 
-gpuTest("linearCombination refuses unequal shapes, no terms, and seven", (gpu) => {
+gpuTest("linearCombination() rejects different shapes, 0 terms and 7 terms", (gpu) => {
   using x = Tensor.empty(gpu, [2, 3]);
   using y = Tensor.empty(gpu, [3, 2]);
   assertThrows(

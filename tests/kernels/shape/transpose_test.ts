@@ -5,7 +5,7 @@ import { transpose } from "../../../kernels/shape/transpose.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
 import { count, f16Rounding, randomF16, randomTensor, withBindingLimit } from "../oracles.ts";
 
-gpuTest("transpose swaps the last two axes on awkward sizes, in windows of matrices too", async (gpu) => {
+gpuTest("transpose() swaps the last two axes for uneven sizes, also split at the binding limit", async (gpu) => {
   const shapes = [[1, 1], [4, 4], [3, 5, 7], [2, 32, 36], [2, 3, 8, 4], [33, 31], [1, 64], [65, 1], [5, 12, 16], [
     3,
     0,
@@ -26,7 +26,7 @@ gpuTest("transpose swaps the last two axes on awkward sizes, in windows of matri
   }
 });
 
-gpuTest("transpose adds a residual that has the result's shape, in windows too", async (gpu) => {
+gpuTest("transpose() adds a residual of the result's shape, also split at the binding limit", async (gpu) => {
   for (const shape of [[2, 8, 12], [3, 5, 7]]) {
     for (const windows of [false, true]) {
       using x = randomTensor(gpu, shape, 1);
@@ -41,31 +41,34 @@ gpuTest("transpose adds a residual that has the result's shape, in windows too",
   }
 });
 
-gpuTest("transpose refuses a vector", (gpu) => {
+gpuTest("transpose() rejects a vector", (gpu) => {
   using x = Tensor.empty(gpu, [3]);
   assertThrows(() => transpose(x), ShapeError, "Cannot transpose [3] as two axes are needed: 1");
 });
 
-gpuTest("transpose moves f16 exactly where both axes divide by four, in windows too", async (gpu) => {
-  const [matrices, rows, columns] = [5, 12, 20], size = rows * columns;
-  const data = randomF16(matrices * size);
-  using x = Tensor.from(gpu, data, [matrices, rows, columns], "f16");
-  for (const limit of [undefined, 2 * size * 4 + 256]) {
-    using y = withBindingLimit(gpu, limit, () => transpose(x));
-    assertEquals([y.dtype, y.shape], ["f16", [matrices, columns, rows]]);
-    const expected = data.map((_, i) =>
-      data[Math.floor(i / size) * size + i % rows * columns + Math.floor(i % size / rows)]
-    );
-    assertEquals(await y.data(), expected);
-    // A residual of another type has another lead-in to a window than the result.
-    const added = randomF16(data.length, 2);
-    using residual = Tensor.from(gpu, added, [matrices, columns, rows]);
-    using sum = withBindingLimit(gpu, limit, () => transpose(x, { residual }));
-    assertEquals(sum.dtype, "f16");
-    assertClose(await sum.data(), expected.map((value, i) => value + added[i]), f16Rounding);
-    using widened = withBindingLimit(gpu, limit, () => transpose(x, { residual, dtype: "f32" }));
-    assertEquals([widened.dtype, await widened.data()], ["f32", expected.map((value, i) => value + added[i])]);
-  }
-  using odd = Tensor.empty(gpu, [3, 4], "f16");
-  assertThrows(() => gpu.scope(() => transpose(odd)), DTypeError, "Cannot write y of transpose in f16");
-});
+gpuTest(
+  "transpose() keeps f16 exactly where both axes are multiples of 4, also split at the binding limit",
+  async (gpu) => {
+    const [matrices, rows, columns] = [5, 12, 20], size = rows * columns;
+    const data = randomF16(matrices * size);
+    using x = Tensor.from(gpu, data, [matrices, rows, columns], "f16");
+    for (const limit of [undefined, 2 * size * 4 + 256]) {
+      using y = withBindingLimit(gpu, limit, () => transpose(x));
+      assertEquals([y.dtype, y.shape], ["f16", [matrices, columns, rows]]);
+      const expected = data.map((_, i) =>
+        data[Math.floor(i / size) * size + i % rows * columns + Math.floor(i % size / rows)]
+      );
+      assertEquals(await y.data(), expected);
+      // A residual of another dtype has a window that starts at a different element.
+      const added = randomF16(data.length, 2);
+      using residual = Tensor.from(gpu, added, [matrices, columns, rows]);
+      using sum = withBindingLimit(gpu, limit, () => transpose(x, { residual }));
+      assertEquals(sum.dtype, "f16");
+      assertClose(await sum.data(), expected.map((value, i) => value + added[i]), f16Rounding);
+      using widened = withBindingLimit(gpu, limit, () => transpose(x, { residual, dtype: "f32" }));
+      assertEquals([widened.dtype, await widened.data()], ["f32", expected.map((value, i) => value + added[i])]);
+    }
+    using odd = Tensor.empty(gpu, [3, 4], "f16");
+    assertThrows(() => gpu.scope(() => transpose(odd)), DTypeError, "Cannot write y of transpose in f16");
+  },
+);
