@@ -15,7 +15,7 @@ import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { environmentVariable } from "./environment.ts";
-import { overwriteFlag, readTextOf, refuseExisting } from "./files.ts";
+import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
 import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
@@ -123,7 +123,7 @@ export const command: Command = defineCommand({
       ? undefined
       : parseReport(await readTextOf(values.compare, "--compare"), values.compare);
     await checkJsonFile(values.json, values);
-    await refuseExisting(values.html, "--html", values);
+    await checkNewFile(values.html, "--html", values);
     const report = await runBench({
       parts,
       openGpu,

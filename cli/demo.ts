@@ -1,9 +1,9 @@
 import type { EditReport } from "../pipeline/editing/model_edit.ts";
-import { formatOfPath } from "../pipeline/image/picture.ts";
+import { checkPictures } from "./output_names.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel } from "./embedded_model.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { editJson, editLine } from "./edit_report.ts";
 import { overwriteFlag } from "./files.ts";
@@ -65,13 +65,12 @@ export const command: Command = defineCommand({
   ],
   async run(values) {
     const { source, destination, lambda: lamb, output } = values;
-    formatOfPath(output);
+    await checkPictures([output], values);
     const given = await promptsOf(values);
     const prompts: SheetPrompt[] = given.length > 0
       ? given.map((prompt) => ({ prompt }))
       : Object.entries(defaultPrompts).flatMap(([note, prompts]) => prompts.map((prompt) => ({ prompt, note })));
     const start = performance.now();
-    using interrupt = onInterrupt();
     using pipe = await openPipeline(values);
     say(`Drawing on ${pipe.gpu.info.name}`);
     applySampling(pipe, values);
@@ -80,7 +79,7 @@ export const command: Command = defineCommand({
       prompts,
       title: `${source} -> ${destination}`,
       values,
-      signal: interrupt.signal,
+      signal: interruptSignal(),
       edit: async () => {
         // includes compiling the solver's kernels
         const cold = await pipe.editModel(source, destination, { lamb });

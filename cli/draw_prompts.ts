@@ -1,5 +1,6 @@
 import type { Tensor } from "../engine/tensor.ts";
 import { writeBytes } from "../pipeline/output/file.ts";
+import { checkOutput } from "../pipeline/output/target.ts";
 import { generationRecord } from "../pipeline/generation/record.ts";
 import { naturalSize } from "../pipeline/generation/size.ts";
 import { pictureGrid } from "../pipeline/image/picture_grid.ts";
@@ -23,11 +24,17 @@ export interface Preview {
   readonly interval: number;
 }
 
-/** The preview that the flags ask for. */
-export function previewOf(values: Values<typeof previewFlags>): Preview | undefined {
+/**
+ * The preview that the flags ask for.
+ *
+ * @throws {ImageError} for a name that is no picture's
+ * @throws {OutputError} where it cannot be written
+ */
+export async function previewOf(values: Values<typeof previewFlags>): Promise<Preview | undefined> {
   const { preview: path, previewInterval: interval } = values;
   if (path === undefined) return undefined;
-  formatOfPath(path); // throws for unknown file extensions before anything is drawn
+  formatOfPath(path);
+  await checkOutput(path);
   return { path, interval };
 }
 

@@ -1,15 +1,18 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
 import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
-import { formatOfPath } from "../pipeline/image/picture.ts";
+import { checkTensorsName } from "../pipeline/checkpoint/save.ts";
+import { checkOutputFolder } from "../pipeline/output/target.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { editJson, editLine, predictionsText, reportText } from "./edit_report.ts";
 import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
-import { overwriteFlag, readTextOf, refuseExisting } from "./files.ts";
+import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
+import { keep } from "./kept.ts";
+import { checkPictures } from "./output_names.ts";
 import { say, sayJson } from "./printer.ts";
 import { promptFlags, promptLines, promptsOf } from "./prompts.ts";
 import { pairsOfFlags } from "./edit_pairs.ts";
@@ -142,13 +145,14 @@ export const command: Command = defineCommand({
       });
     }
     const prompts = await promptsOf(values);
-    if (prompts.length > 0) formatOfPath(values.output);
+    if (prompts.length > 0) await checkPictures([values.output], values);
     parseEdits(values.edit);
-    await refuseExisting(values.saveEdit, "--save-edit", values);
-    await refuseExisting(values.exportLora, "--export-lora", values);
+    await checkNewFile(values.saveEdit, "--save-edit", values);
+    await checkNewFile(values.exportLora, "--export-lora", values);
+    for (const path of [values.saveEdit, values.exportLora]) if (path !== undefined) checkTensorsName(path);
+    if (values.saveModel !== undefined) await checkOutputFolder(values.saveModel);
     const candidates = values.candidates === undefined ? [] : await promptLines(values.candidates, "--candidates");
     const start = performance.now();
-    using interrupt = onInterrupt();
     using owned = new DisposableStack();
     const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
@@ -180,7 +184,7 @@ export const command: Command = defineCommand({
         title: pairs.slice(0, 2).map((pair) => `${pair.source} -> ${pair.destination}`).join("; ") +
           (pairs.length > 2 ? `; and ${pairs.length - 2} more` : ""),
         values,
-        signal: interrupt.signal,
+        signal: interruptSignal(),
         edit: () => {
           pipe.edits.push(edit);
           return Promise.resolve(editLine(edit.report));
@@ -190,6 +194,7 @@ export const command: Command = defineCommand({
     } else pipe.edits.push(edit);
     if (values.saveEdit !== undefined) {
       await edit.save(values.saveEdit);
+      keep(values.saveEdit);
       say(values.saveEdit);
     }
     const lora = values.exportLora === undefined ? undefined : await edit.exportLora(values.exportLora, {
@@ -198,6 +203,7 @@ export const command: Command = defineCommand({
       dtype: values.loraDtype as "f32" | "f16",
     }, pipe);
     if (lora) {
+      keep(lora.path);
       say(
         `${lora.path}: rank ${lora.rank}, ${lora.matrices} matrices, ` +
           `truncation error ${lora.truncationError.toExponential(1)}, rounding error ${
@@ -207,6 +213,7 @@ export const command: Command = defineCommand({
     }
     if (values.saveModel !== undefined) {
       await pipe.savePretrained(values.saveModel, { overwrite: values.overwrite });
+      keep(values.saveModel);
       say(values.saveModel);
     }
     pipe.edits.clear();

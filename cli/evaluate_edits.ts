@@ -3,7 +3,7 @@ import type { EditScores, Tally } from "../pipeline/evaluation/edit_scores.ts";
 import { type EditEvaluation, evaluateEdits, picturesOfGrid } from "../pipeline/evaluation/evaluate_edits.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { interruptSignal } from "./interrupt.ts";
 import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { readTextOf } from "./files.ts";
@@ -64,7 +64,6 @@ export const command: Command = defineCommand({
     const all = parseEditCases(await readTextOf(values.cases, "--cases"), values.cases);
     const cases = limitCases(all, { edits, related, unrelated });
     await checkJsonFile(values.json, values);
-    using interrupt = onInterrupt();
     using pipe = await openPipeline(values);
     using clip = await CLIPModel.fromPretrained(values.clip, { gpu: pipe.gpu });
     const total = picturesOfGrid(cases, { lambdas: lambdas.length, seeds });
@@ -78,7 +77,7 @@ export const command: Command = defineCommand({
       steps,
       guidance,
       batchSize,
-      signal: interrupt.signal,
+      signal: interruptSignal(),
       onDrawn: (count) => bar.advance(count),
       onEvaluation(evaluation) {
         say(tableLine(evaluation));

@@ -2,7 +2,7 @@ import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { evaluateLeakage } from "../pipeline/evaluation/evaluate_leakage.ts";
 import { ranks } from "../pipeline/evaluation/rank_correlation.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { interruptSignal } from "./interrupt.ts";
 import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { checkJsonFile, giveJson } from "./json_file.ts";
@@ -45,7 +45,6 @@ export const command: Command = defineCommand({
     const { source, destination, lambda: lamb, preserve, seeds, seed: firstSeed, steps, batchSize } = values;
     const prompts = [...new Set(await promptLines(values.prompts, "--prompts"))];
     await checkJsonFile(values.json, values);
-    using interrupt = onInterrupt();
     using pipe = await openPipeline(values);
     using edit = await ModelEdit.solve([{ source, destination }], { lamb, preserve }, pipe);
     const total = 2 * seeds * prompts.length;
@@ -59,7 +58,7 @@ export const command: Command = defineCommand({
       steps,
       guidance: values.cfgScale,
       batchSize,
-      signal: interrupt.signal,
+      signal: interruptSignal(),
       onDrawn: (count) => bar.advance(count),
     });
     const [predictedRanks, drawnRanks] = (["predicted", "drawn"] as const).map((key) =>

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { checkOutput } from "../pipeline/output/target.ts";
 import { ArgumentError } from "./argument_error.ts";
 import type { Flags } from "./flag_types.ts";
 
@@ -73,22 +74,25 @@ export async function exists(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, () => false);
 }
 
-/** Whether nothing is lost by writing a file: there is none, or it is empty. */
-async function isFree(path: string): Promise<boolean> {
-  return await Deno.lstat(path).then(({ isFile, size }) => isFile && size === 0, () => true);
+/** Whether something is lost by writing a file: there is one, and it is not empty. */
+async function isTaken(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(({ isFile, size }) => isFile && size > 0, () => false);
 }
 
 /**
- * Refuses a file that exists, before any work is done. `flag` names it.
+ * Refuses a file that exists or that cannot be written, before any work is done, and creates its
+ * folder. `flag` names it.
  *
  * @throws {ArgumentError} where it exists and may not be replaced
+ * @throws {OutputError} where it cannot be written
  */
-export async function refuseExisting(
+export async function checkNewFile(
   path: string | undefined,
   flag: string,
   { overwrite }: { overwrite: boolean },
 ): Promise<void> {
-  if (path === undefined || path === "-" || overwrite || await isFree(path)) return;
+  if (path === undefined || path === "-") return;
+  if (overwrite || !await isTaken(path)) return await checkOutput(path);
   throw new ArgumentError(
     `Cannot write ${flag} ${JSON.stringify(path)} as it exists: choose another name, or add --overwrite`,
     { argument: flag },

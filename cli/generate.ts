@@ -1,7 +1,6 @@
 import { pictureGrid } from "../pipeline/image/picture_grid.ts";
 import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
-import { writeBytes } from "../pipeline/output/file.ts";
 import { captionedGrid } from "./captioned_grid.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { drawPrompts, previewOf, recordOf } from "./draw_prompts.ts";
@@ -9,9 +8,11 @@ import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { overwriteFlag } from "./files.ts";
 import { followingSeed } from "./flag_values.ts";
 import { modelFlags, previewFlags, samplingFlags } from "./flags.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { interruptSignal } from "./interrupt.ts";
+import { writeKept } from "./kept.ts";
+import { Parts } from "./parts.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
-import { checkPattern, FreeNames, patternNames } from "./output_names.ts";
+import { checkPattern, checkPictures, FreeNames, patternNames } from "./output_names.ts";
 import { say, sayJson } from "./printer.ts";
 import { promptFlags, requiredPrompts } from "./prompts.ts";
 
@@ -73,16 +74,17 @@ export const command: Command = defineCommand({
     const { output, batchCount, seed } = values;
     const format = formatOfPath(output);
     checkPattern(output);
-    const preview = previewOf(values);
+    const preview = await previewOf(values);
     parseEdits(values.edit);
     const asked = await requiredPrompts(values);
     const wanted = asked.flatMap((prompt) =>
       Array.from({ length: batchCount }, (_, i) => ({ prompt, seed: followingSeed(seed, i) }))
     );
     const paths = patternNames(output, values.grid ? [{ prompt: asked[0], seed }] : wanted);
+    await checkPictures(paths, values);
     const names = new FreeNames(values);
+    const parts = values.grid ? await Parts.beside(paths[0]) : undefined;
     const start = performance.now();
-    using interrupt = onInterrupt();
     using owned = new DisposableStack();
     const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
@@ -91,7 +93,7 @@ export const command: Command = defineCommand({
     const written: { path: string; prompt: string; seed: bigint }[] = [];
     const write = async (path: string, picture: Picture | JimpImage, text: Record<string, string>) => {
       const free = await names.take(path);
-      await writeBytes(free, await encodePicture(picture, format, { text }));
+      await writeKept(free, await encodePicture(picture, format, { text }));
       say(free);
       return free;
     };
@@ -102,11 +104,12 @@ export const command: Command = defineCommand({
       wanted.map(({ seed }) => seed),
       values,
       {
-        signal: interrupt.signal,
+        signal: interruptSignal(),
         preview,
         onPicture: async (picture, i) => {
-          if (values.grid) return;
-          const path = await write(paths[i], picture, generationText({ ...record, ...wanted[i] }));
+          const text = generationText({ ...record, ...wanted[i] });
+          if (parts) return await parts.add(`${i + 1}`, picture, text);
+          const path = await write(paths[i], picture, text);
           written.push({ path, ...wanted[i] });
         },
       },
@@ -122,6 +125,7 @@ export const command: Command = defineCommand({
         ...text,
         bluerose: JSON.stringify({ ...JSON.parse(text.bluerose), pictures: drawn }),
       });
+      await parts?.replaceBy(path);
       written.push(...wanted.map((each) => ({ path, ...each })));
     }
     sayJson({

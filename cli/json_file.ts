@@ -1,5 +1,5 @@
 import { writeText } from "../pipeline/output/file.ts";
-import { refuseExisting } from "./files.ts";
+import { checkNewFile } from "./files.ts";
 import type { Flags } from "./flag_types.ts";
 import { jsonText, say, sayJson } from "./printer.ts";
 
@@ -15,7 +15,7 @@ export const jsonFlag = {
 
 /** Refuses a file that exists; called before the work. */
 export async function checkJsonFile(json: string | undefined, options: { overwrite: boolean }): Promise<void> {
-  await refuseExisting(json, "--json", options);
+  await checkNewFile(json, "--json", options);
 }
 
 /** Prints or writes the result, as `--json` asks. */

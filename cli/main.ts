@@ -8,8 +8,11 @@ import { ArgumentError } from "./argument_error.ts";
 import type { Command } from "./command.ts";
 import { failureText } from "./failure.ts";
 import { twoColumns } from "./help.ts";
+import { untilInterrupted } from "./interrupt.ts";
+import { forgetKept, keptText } from "./kept.ts";
 import { nearest } from "./nearest.ts";
 import { complain, print } from "./printer.ts";
+import { showCursor } from "./progress.ts";
 import { terminalWidth, wrap } from "./terminal.ts";
 import { versionLine } from "./version.ts";
 import { enterUsersFolder } from "./working_folder.ts";
@@ -67,7 +70,7 @@ const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
 
 /**
  * Runs the command line. Returns the exit code: 0 for success, 1 for failure, 2 for wrong
- * arguments, 130 when interrupted.
+ * arguments; 130, 143 or 129 when SIGINT (Ctrl-C), SIGTERM or SIGHUP ended it.
  */
 export async function main(args: readonly string[], table: readonly CommandEntry[] = commands): Promise<number> {
   const [name, ...rest] = args;
@@ -86,23 +89,32 @@ export async function main(args: readonly string[], table: readonly CommandEntry
     complain(`bluerose: ${unknownCommand(wanted, table)}`);
     return exitCodes.misused;
   }
-  try {
+  forgetKept();
+  const { result, exitCode } = await untilInterrupted(async () => {
     const { command } = await entry.load();
     // "help sweep run" asks for the help of "sweep run".
     await command.call(isHelp ? [...rest.slice(1).filter((word) => !word.startsWith("-")), "--help"] : rest);
-    return exitCodes.done;
-  } catch (error) {
-    if (error instanceof ArgumentError) {
-      complain(`bluerose ${entry.name}: ${error.message}\nbluerose ${entry.name} --help shows all flags.`);
-      return exitCodes.misused;
-    }
-    if (error instanceof DOMException && error.name === "AbortError") {
-      complain(`bluerose ${entry.name}: interrupted`);
-      return exitCodes.interrupted;
-    }
-    complain(`bluerose ${entry.name}: ${failureText(error, `bluerose ${entry.name}`)}`);
-    return exitCodes.failed;
+  });
+  const error = result.status === "rejected" ? result.reason : undefined;
+  if (exitCode !== undefined || (error instanceof DOMException && error.name === "AbortError")) {
+    showCursor();
+    complain(`bluerose ${entry.name}: interrupted`);
+    complainOfKept();
+    return exitCode ?? exitCodes.interrupted;
   }
+  if (result.status === "fulfilled") return exitCodes.done;
+  if (error instanceof ArgumentError) {
+    complain(`bluerose ${entry.name}: ${error.message}\nbluerose ${entry.name} --help shows all flags.`);
+    return exitCodes.misused;
+  }
+  complain(`bluerose ${entry.name}: ${failureText(error, `bluerose ${entry.name}`)}`);
+  complainOfKept();
+  return exitCodes.failed;
+}
+
+function complainOfKept(): void {
+  const text = keptText();
+  if (text !== undefined) complain(text);
 }
 
 function unknownCommand(wanted: string, table: readonly CommandEntry[]): string {

@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { formatOfPath } from "../pipeline/image/picture.ts";
+import { checkOutput } from "../pipeline/output/target.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { exists } from "./files.ts";
 import { nearest } from "./nearest.ts";
@@ -79,6 +81,20 @@ export class FreeNames {
 
   async #isTaken(name: string): Promise<boolean> {
     return this.#given.has(name) || (!this.#overwrite && await exists(name));
+  }
+}
+
+/**
+ * Checks that pictures can be written under the names that are wanted, before any work is done, and
+ * creates their folders.
+ *
+ * @throws {OutputError} where one cannot be written
+ */
+export async function checkPictures(wanted: readonly string[], options: { overwrite: boolean }): Promise<void> {
+  const names = new FreeNames(options);
+  for (const name of wanted) {
+    formatOfPath(name);
+    await checkOutput(await names.take(name));
   }
 }
 

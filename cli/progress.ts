@@ -67,6 +67,11 @@ export function progressText({ done, total, elapsedMs }: ProgressState, unit: "i
   return `${amount}, ${rate}, ${clock(elapsedMs / 1000)} elapsed${left}`;
 }
 
+/** Shows the terminal's cursor, which a bar that was cut short has left hidden. */
+export function showCursor(): void {
+  if (Deno.stderr.isTerminal()) Deno.stderr.writeSync(new TextEncoder().encode("\x1b[?25h\n"));
+}
+
 /** Seconds as 0:07, 12:34 or 1:02:03. */
 function clock(seconds: number): string {
   const whole = Math.round(seconds);

@@ -11,6 +11,7 @@ import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_edit
 import { drawPrompts, recordOf } from "./draw_prompts.ts";
 import type { ModelValues, SamplingValues } from "./flags.ts";
 import { FreeNames } from "./output_names.ts";
+import { Parts } from "./parts.ts";
 
 /** A prompt of the sheet, with an optional note such as "related". */
 export interface SheetPrompt {
@@ -39,8 +40,13 @@ export async function writeBeforeAfterSheet(
 ): Promise<string> {
   const { prompts, title, values, signal, edit } = options;
   const format = formatOfPath(wanted);
+  const parts = await Parts.beside(wanted);
   const draw = (label: string) =>
-    drawPrompts(pipe, prompts.map(({ prompt }) => prompt), prompts.map(() => values.seed), values, { label, signal });
+    drawPrompts(pipe, prompts.map(({ prompt }) => prompt), prompts.map(() => values.seed), values, {
+      label,
+      signal,
+      onPicture: (picture, i) => parts.add(`${label}_${i + 1}`, picture, { parameters: prompts[i].prompt }),
+    });
   const before = await draw("before");
   const subtitle = await edit();
   const after = await draw("after");
@@ -50,6 +56,7 @@ export async function writeBeforeAfterSheet(
   const bluerose = JSON.stringify({ ...JSON.parse(text.bluerose), sheet: { columns: ["before", "after"], prompts } });
   const path = await new FreeNames(values).take(wanted);
   await writeBytes(path, await encodePicture(sheet, format, { text: { ...text, bluerose } }));
+  await parts.replaceBy(path);
   return path;
 }
 

@@ -3,7 +3,7 @@ import { samplerByName } from "../schedulers/mod.ts";
 import { formatPlan, parseDataSet } from "../pipeline/evaluation/sweep/files.ts";
 import { planSweep, promptsOfRow } from "../pipeline/evaluation/sweep/plan.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { overwriteFlag, readTextOf, refuseExisting } from "./files.ts";
+import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
 import { say, sayJson } from "./printer.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
 
@@ -72,7 +72,7 @@ export const command: Command = defineCommand({
     // fails early for an unknown name
     if (samplingMethod !== undefined) samplerByName(samplingMethod);
     const rows = parseDataSet(await readTextOf(data, "--data"), data).slice(0, limit);
-    await refuseExisting(output, "--output", { overwrite });
+    await checkNewFile(output, "--output", { overwrite });
     const plan = planSweep(rows, { seeds, firstSeed: seed }, settings);
     await writeText(output, formatPlan(plan));
     const pictures = rows.reduce((sum, row) => sum + promptsOfRow(row).length, 0) * seeds;

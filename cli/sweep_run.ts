@@ -1,5 +1,11 @@
 import { formatResult, parsePlan, parseResults } from "../pipeline/evaluation/sweep/files.ts";
-import { jobsOfShard, pendingJobs, type SweepPlan, type SweepResult } from "../pipeline/evaluation/sweep/plan.ts";
+import {
+  jobsOfShard,
+  pendingJobs,
+  promptsOfRow,
+  type SweepPlan,
+  type SweepResult,
+} from "../pipeline/evaluation/sweep/plan.ts";
 import { runSweep, type ScoredPicture } from "../pipeline/evaluation/sweep/run.ts";
 import { encodePicture } from "../pipeline/image/picture.ts";
 import { AppendedFile } from "../pipeline/output/append.ts";
@@ -9,7 +15,8 @@ import { CLIPModel } from "../pipeline/models/clip.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { resolveModel } from "./embedded_model.ts";
-import { onInterrupt } from "./interrupt.ts";
+import { interruptSignal } from "./interrupt.ts";
+import { keep, unkeep } from "./kept.ts";
 import { openPipeline } from "./open_pipeline.ts";
 import { bytesOf } from "./files.ts";
 import { say, sayJson } from "./printer.ts";
@@ -46,27 +53,30 @@ export const command: Command = defineCommand({
   examples: [{ line: "sweep run plan.json --shard 2/8 -o part2.jsonl", says: "the second of eight shards" }],
   async run({ shard, output, batchSize, pictures, offline }, { positionals: [planPath] }) {
     const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
+    const chosen = parseShard(shard);
     let results: readonly SweepResult[] = [];
     using file = await AppendedFile.open(output, (bytes) => {
       const { results: parsed, completeBytes } = parseResults(bytes, { path: output, plan, fingerprint });
       results = parsed;
       return completeBytes;
     });
-    const jobs = pendingJobs(plan, jobsOfShard(plan.jobs, parseShard(shard)), results);
+    const jobs = pendingJobs(plan, jobsOfShard(plan.jobs, chosen), results);
     const total = jobs.reduce((sum, { prompts }) => sum + prompts.length, 0);
     if (total === 0) {
       sayJson({ path: output, added: 0 });
       return say(`${output}: complete, nothing to draw`);
     }
     if (pictures !== undefined) await checkOutput(`${pictures}/picture.png`);
-    using interrupt = onInterrupt();
     using pipe = await openModel(plan, offline);
     using clip = await CLIPModel.fromPretrained(await resolveModel(plan.clip), { gpu: pipe.gpu });
     using bar = showProgress("sweeping", { total, unit: "picture" });
-    const options = { batchSize, signal: interrupt.signal, onDrawn: (count: number) => bar.advance(count) };
+    const options = { batchSize, signal: interruptSignal(), onDrawn: (count: number) => bar.advance(count) };
+    let added = 0;
     for await (const scored of runSweep(pipe, clip, { plan, fingerprint, jobs }, options)) {
-      if (pictures !== undefined) await savePictures(pictures, scored);
+      if (pictures !== undefined) await savePictures(pictures, plan, scored);
       await file.append(scored.map(({ result }) => formatResult(result)).join(""));
+      if (added > 0) unkeep(`${output} (${added} of ${total} pictures)`);
+      keep(`${output} (${added += scored.length} of ${total} pictures)`);
     }
     sayJson({ path: output, added: total });
     say(`${output}: ${total} pictures added`);
@@ -95,8 +105,11 @@ async function openModel({ model, variant }: SweepPlan, offline: boolean) {
   });
 }
 
-async function savePictures(folder: string, scored: readonly ScoredPicture[]): Promise<void> {
-  for (const [i, { picture, result }] of scored.entries()) {
+/** Names come from indices in the plan, so that a resumed run does not reuse them. */
+async function savePictures(folder: string, plan: SweepPlan, scored: readonly ScoredPicture[]): Promise<void> {
+  for (const { picture, result } of scored) {
+    const i = promptsOfRow(plan.rows[result.row])
+      .findIndex(({ measure, prompt }) => measure === result.measure && prompt === result.prompt);
     const text = { parameters: result.prompt, bluerose: JSON.stringify(result) };
     const path = `${folder}/${result.row}_${result.seed}_${result.measure}_${i}.png`;
     await writeBytes(path, await encodePicture(picture, "png", { text }));

@@ -10,7 +10,7 @@ import type { SafetensorsDtype } from "./checkpoint/safetensors/format.ts";
 import { tensorBytes, type TensorEntry } from "./checkpoint/safetensors/writer.ts";
 import type { Weights } from "./checkpoint/safetensors/weights.ts";
 import { checkModel, type ModelKind } from "./models/load.ts";
-import { saveSafetensors } from "./checkpoint/save.ts";
+import { checkTensorsName, saveSafetensors } from "./checkpoint/save.ts";
 import { type FolderWriter, writeFolderAtomically } from "./output/folder.ts";
 import { checkOutput, checkOutputFolder } from "./output/target.ts";
 import { refuseOwnSource } from "./saving_place.ts";
@@ -130,6 +130,7 @@ export async function saveSingleFile(
   const { dtype, onProgress } = options;
   const { textEncoder, unet, vae, scheduler } = components;
   await refuseOwnSource([textEncoder, unet, vae], path);
+  checkTensorsName(path);
   await checkOutput(path);
   using open = new DisposableStack();
   const part = async (key: "textEncoder" | "unet" | "vae", model: Savable, edited: EditedWeights = new Map()) => {

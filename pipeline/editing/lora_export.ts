@@ -6,7 +6,8 @@
 import { EditError } from "../errors.ts";
 import { checkOptions, kinds, oneOf, type OptionTable } from "../options.ts";
 import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
-import { saveSafetensors } from "../checkpoint/save.ts";
+import { checkOutput } from "../output/target.ts";
+import { checkTensorsName, saveSafetensors } from "../checkpoint/save.ts";
 import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
 import type { EditableModel } from "./editable_model.ts";
 import {
@@ -72,6 +73,7 @@ export interface ExportableEdit {
  *
  * @param edits in the order in which they were pushed
  * @throws {EditError} when the rank is not a positive integer, or no matrix changes
+ * @throws {OutputError} when the file cannot be written; told before the work
  */
 export async function exportLora(
   path: string,
@@ -83,6 +85,8 @@ export async function exportLora(
   if (rank !== undefined && !(Number.isInteger(rank) && rank > 0)) {
     throw new EditError(`Cannot export a LoRA of rank ${rank} as the rank must be a whole number above 0`);
   }
+  checkTensorsName(path);
+  await checkOutput(path);
   using owned = new DisposableStack();
   const groups = groupMatrices(edits, model, owned);
   const updates: Update[] = [];

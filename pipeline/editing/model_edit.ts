@@ -273,7 +273,7 @@ export class ModelEdit implements Disposable {
    * Saves the edit as a safetensors file: the factors in f32, the recipe and the report as
    * metadata, and the embedding of a probe text that identifies the text encoder.
    *
-   * @throws Deno's errors when the file cannot be written
+   * @throws {OutputError} when the file cannot be written
    */
   async save(path: string): Promise<void> {
     using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile

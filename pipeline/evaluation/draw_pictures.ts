@@ -14,6 +14,9 @@ export interface PictureRequest {
   readonly edit?: ModelEdit;
 }
 
+/** Pictures per batch where nothing else is asked. */
+export const defaultBatchSize = 16;
+
 /** How pictures are drawn for an evaluation. */
 export interface DrawingOptions {
   /** Denoising steps. Default: 20. */
@@ -40,7 +43,7 @@ export async function drawPictures(
   requests: readonly PictureRequest[],
   options: DrawingOptions = {},
 ): Promise<Picture[]> {
-  const { steps = 20, guidance = 5, batchSize = 16, signal, onDrawn } = options;
+  const { steps = 20, guidance = 5, batchSize = defaultBatchSize, signal, onDrawn } = options;
   const side = naturalSize(pipe);
   const edits = new Set(requests.flatMap(({ edit }) => edit ?? []));
   const pictures: Picture[] = [];

@@ -7,6 +7,7 @@
 import { OutputError } from "../errors.ts";
 import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
+import { commit } from "./pending.ts";
 import { type LockedFile, lockFile } from "./temporary.ts";
 import { targetOf } from "./target.ts";
 
@@ -63,17 +64,19 @@ export class AppendedFile implements Disposable {
   async append(records: string): Promise<void> {
     const bytes = new TextEncoder().encode(records);
     const { file } = this.#locked;
-    await naming(this.path, async () => {
-      try {
-        await file.seek(this.#size, Deno.SeekMode.Start);
-        await disk.write(file, this.path, bytes);
-        await disk.sync(file, this.path);
-        this.#size += bytes.byteLength;
-      } catch (error) {
-        await disk.truncate(file, this.path, this.#size).catch(() => {});
-        throw error;
-      }
-    });
+    await commit(() =>
+      naming(this.path, async () => {
+        try {
+          await file.seek(this.#size, Deno.SeekMode.Start);
+          await disk.write(file, this.path, bytes);
+          await disk.sync(file, this.path);
+          this.#size += bytes.byteLength;
+        } catch (error) {
+          await disk.truncate(file, this.path, this.#size).catch(() => {});
+          throw error;
+        }
+      })
+    );
   }
 
   /** Closes the file and releases its lock. */

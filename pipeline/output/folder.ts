@@ -62,6 +62,7 @@ export async function writeFolderAtomically(
   });
   await naming(directory, () => disk.mkdir(parentOf(target)));
   using lock = await lockTarget(directory, target);
+  using _lockNote = noteTemporary(lock.path);
   try {
     await removeStrays(parentOf(target));
     await repairFolder(target);

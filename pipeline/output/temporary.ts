@@ -10,6 +10,7 @@
  */
 
 import { disk } from "./disk.ts";
+import { systemCode } from "./output_error.ts";
 import { ignoreMissing, nameOf, parentOf } from "./paths.ts";
 
 /** Names of temporaries and locks: `.bluerose-PID-RANDOM.tmp`, `.bluerose-HASH.lock`. */
@@ -90,7 +91,14 @@ async function isAt(file: Deno.FsFile, path: string): Promise<boolean> {
 
 /** Removes a file or folder, and says nothing if it cannot be. */
 export async function discard(path: string): Promise<void> {
-  await disk.remove(path, { recursive: true }).catch(() => {});
+  // A file that is created meanwhile makes the removal of its folder fail.
+  for (let attempt = 0; attempt < 3; attempt++) {
+    try {
+      return await disk.remove(path, { recursive: true });
+    } catch (error) {
+      if (systemCode(error) !== "ENOTEMPTY") return;
+    }
+  }
 }
 
 /** The name of the lock for writing `target`, beside it. */

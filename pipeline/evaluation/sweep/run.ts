@@ -7,9 +7,9 @@ import { samplerByName } from "../../../schedulers/mod.ts";
 import { ModelEdit } from "../../editing/model_edit.ts";
 import type { Picture } from "../../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
-import { type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
+import { defaultBatchSize, type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
 import type { Judge } from "../evaluate_edits.ts";
-import { fitOf, type PendingJob, type SweepPlan, type SweepPrompt, type SweepResult } from "./plan.ts";
+import { fitOf, type PendingJob, type SweepJob, type SweepPlan, type SweepPrompt, type SweepResult } from "./plan.ts";
 
 /** A picture with its result. */
 export interface ScoredPicture {
@@ -20,7 +20,7 @@ export interface ScoredPicture {
 }
 
 /**
- * Draws and scores the pictures of jobs. Yields once per job, so that a caller can store the
+ * Draws and scores the pictures of jobs. Yields once per batch, so that a caller can store the
  * results and resume after an interruption. Uses the plan's sampler and restores the pipeline's own
  * at the end.
  *
@@ -41,6 +41,7 @@ export async function* runSweep(
   options: Omit<DrawingOptions, "steps" | "guidance"> = {},
 ): AsyncGenerator<ScoredPicture[], void, void> {
   const { plan, fingerprint, jobs } = work;
+  const { batchSize = defaultBatchSize } = options;
   const { scheduler } = pipe;
   if (plan.samplingMethod !== undefined) pipe.scheduler = samplerByName(plan.samplingMethod, scheduler.config);
   try {
@@ -48,19 +49,25 @@ export async function* runSweep(
       using edit = await solveRow(pipe, plan, row);
       const requests = prompts.map((prompt): PictureRequest => ({ prompt: promptToDraw(plan, prompt), seed, edit }));
       const settings = { ...options, steps: plan.steps, guidance: plan.cfgScale };
-      const pictures = await drawPictures(pipe, requests, settings);
-      const scored: ScoredPicture[] = [];
-      for (const [i, picture] of pictures.entries()) {
-        const { measure, prompt, edited } = prompts[i];
-        const [own, other] = await judge.score([picture], [prompt, edited]);
-        const fits = fitOf(own, other);
-        const logits = [own, other] as const;
-        scored.push({ picture, result: { plan: fingerprint, row, seed, measure, prompt, edited, logits, fits } });
+      for (let first = 0; first < requests.length; first += batchSize) {
+        const pictures = await drawPictures(pipe, requests.slice(first, first + batchSize), settings);
+        yield await score(pictures, prompts.slice(first, first + batchSize), { row, seed });
       }
-      yield scored;
     }
   } finally {
     pipe.scheduler = scheduler;
+  }
+
+  async function score(pictures: readonly Picture[], prompts: readonly SweepPrompt[], job: SweepJob) {
+    const scored: ScoredPicture[] = [];
+    for (const [i, picture] of pictures.entries()) {
+      const { measure, prompt, edited } = prompts[i];
+      const [own, other] = await judge.score([picture], [prompt, edited]);
+      const fits = fitOf(own, other);
+      const logits = [own, other] as const;
+      scored.push({ picture, result: { plan: fingerprint, ...job, measure, prompt, edited, logits, fits } });
+    }
+    return scored;
   }
 }
 

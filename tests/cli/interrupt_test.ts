@@ -1,0 +1,105 @@
+import { assert, assertEquals } from "@std/assert";
+import { temporaryFolder, textsIn } from "../pipeline/output/folders.ts";
+
+/**
+ * A command in a process of its own, which is sent a signal as soon as it has printed a line that
+ * contains `when`.
+ */
+async function signaled(script: string, when: string, signal: Deno.Signal): Promise<{ code: number; err: string }> {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/script.ts`;
+  await Deno.writeTextFile(path, script);
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "--allow-all", "--config", new URL("../../deno.json", import.meta.url).pathname, path],
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  let err = "", wasSent = false;
+  for await (const text of child.stderr.pipeThrough(new TextDecoderStream())) {
+    err += text;
+    if (!wasSent && err.includes(when)) child.kill(signal);
+    wasSent ||= err.includes(when);
+  }
+  return { code: (await child.status).code, err };
+}
+
+const at = (path: string) => new URL(`../../${path}`, import.meta.url).href;
+
+/** A command line with one command, whose body is `body`. */
+function commandLine(body: string): string {
+  return `
+    import { main } from ${JSON.stringify(at("cli/main.ts"))};
+    import { defineCommand } from ${JSON.stringify(at("cli/command.ts"))};
+    import { interruptSignal } from ${JSON.stringify(at("cli/interrupt.ts"))};
+    import { writeKept } from ${JSON.stringify(at("cli/kept.ts"))};
+    import { writeFileAtomically } from ${JSON.stringify(at("pipeline/output/file.ts"))};
+    import { writeFolderAtomically } from ${JSON.stringify(at("pipeline/output/folder.ts"))};
+    const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+    const run = async () => { ${body} };
+    const command = defineCommand({ name: "work", summary: "", usage: "", flags: {}, run });
+    const table = [{ name: "work", summary: "", load: () => Promise.resolve({ command }) }];
+    Deno.exit(await main(["work"], table));
+  `;
+}
+
+const ends = [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const;
+
+Deno.test("a signal ends a command that heeds none, undoes its writes and says what is kept", async () => {
+  for (const [signal, expected] of ends) {
+    await using folder = await temporaryFolder();
+    await Deno.mkdir(`${folder.path}/model`);
+    await Deno.writeTextFile(`${folder.path}/model/a`, "old");
+    const { code, err } = await signaled(
+      commandLine(`
+        const folder = ${JSON.stringify(folder.path)};
+        await writeKept(folder + "/done.txt", new TextEncoder().encode("done"));
+        await writeFolderAtomically(folder + "/model", { overwrite: true }, async (model) => {
+          await model.writeText("a", "new");
+          await writeFileAtomically(folder + "/file", async (sink) => {
+            await sink(new Uint8Array(10));
+            console.error("in the middle");
+            await wait(1e6);
+          });
+        });
+      `),
+      "in the middle",
+      signal,
+    );
+    assertEquals(code, expected, err);
+    assert(err.includes(`bluerose work: interrupted\nKept: ${folder.path}/done.txt\n`), err);
+    assertEquals(textsIn(folder.path), { "done.txt": "done", "model/a": "old" });
+  }
+});
+
+Deno.test("a write that ends soon after the signal is finished", async () => {
+  await using folder = await temporaryFolder();
+  const { code, err } = await signaled(
+    commandLine(`
+      await writeFileAtomically(${JSON.stringify(`${folder.path}/file`)}, async (sink) => {
+        console.error("in the middle");
+        await wait(300);
+        await sink(new TextEncoder().encode("whole"));
+      });
+    `),
+    "in the middle",
+    "SIGTERM",
+  );
+  assertEquals(code, 143, err);
+  assertEquals(textsIn(folder.path), { file: "whole" });
+});
+
+Deno.test("the abort signal reaches a command at once", async () => {
+  const { code, err } = await signaled(
+    commandLine(`
+      const signal = interruptSignal();
+      console.error("in the middle");
+      while (!signal.aborted) await wait(10);
+      console.error("told");
+      signal.throwIfAborted();
+    `),
+    "in the middle",
+    "SIGINT",
+  );
+  assertEquals(code, 130);
+  assert(err.includes("told\nbluerose work: interrupted\n"), err);
+});
