@@ -53,6 +53,7 @@ export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
 export type { StepCallback } from "./pipeline/generation/denoising.ts";
 export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/generation/prompts.ts";
+export { drawGrid, type GridAxis, type GridCell, type GridOptions } from "./pipeline/generation/xy_grid.ts";
 export {
   type EditingDefaults,
   type EditingGenerateOptions,

@@ -12,7 +12,7 @@ import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_edit
 import { TorchGenerator } from "../schedulers/mod.ts";
 import type { Values } from "./flag_types.ts";
 import { resolveModel } from "./embedded_model.ts";
-import type { ModelValues, previewFlags, SamplingValues } from "./flags.ts";
+import type { ModelValues, PictureValues, previewFlags, SamplingValues } from "./flags.ts";
 import { modelHash } from "./model_hash.ts";
 import { printMode } from "./printer.ts";
 import { remarkCompiling, showProgress } from "./progress.ts";
@@ -118,7 +118,7 @@ async function writePreview(
 /** The record that all pictures of a command share; see {@linkcode generationRecord}. */
 export async function recordOf(
   pipe: StableDiffusionModelEditingPipeline,
-  values: SamplingValues & ModelValues,
+  values: PictureValues & ModelValues,
 ): Promise<Omit<GenerationRecord, "prompt" | "seed">> {
   const hash = await modelHash({ ...values, model: await resolveModel(values.model) });
   return generationRecord(pipe, { ...values, sampler: values.samplingMethod, modelHash: hash });

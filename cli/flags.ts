@@ -95,6 +95,7 @@ export const samplingFlags = {
     help: `sampler: ${
       SAMPLER_NAMES.filter((name) => !name.endsWith(" karras")).join(", ")
     }; most also with Karras sigmas, as in "dpm++2m karras"`,
+    suggestions: SAMPLER_NAMES.filter((name) => !name.includes(" ")),
     defaultText: "the model's own",
   },
   seed: {
@@ -124,6 +125,9 @@ export const samplingFlags = {
 
 /** Values of {@linkcode samplingFlags}. */
 export type SamplingValues = Values<typeof samplingFlags>;
+
+/** Those that decide what the pictures are. */
+export type PictureValues = Omit<SamplingValues, "batchSize">;
 
 /** Flags for previews during sampling. */
 export const previewFlags = {
