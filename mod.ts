@@ -88,6 +88,7 @@ export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 // Files
 export { blobSource, type ByteSource, bytesSource } from "./pipeline/checkpoint/source/byte_source.ts";
 export { type FileTree, memoryTree } from "./pipeline/checkpoint/source/file_tree.ts";
+export type { ByteSink } from "./pipeline/output/byte_sink.ts";
 export { checkOutput, checkOutputFolder } from "./pipeline/output/target.ts";
 export { SafetensorsFile } from "./pipeline/checkpoint/safetensors/safetensors_file.ts";
 export type { Weights } from "./pipeline/checkpoint/safetensors/weights.ts";

@@ -203,7 +203,7 @@ export const command: Command = defineCommand({
       dtype: values.loraDtype as "f32" | "f16",
     }, pipe);
     if (lora) {
-      keep(lora.path);
+      keep(values.exportLora!);
       say(
         `${lora.path}: rank ${lora.rank}, ${lora.matrices} matrices, ` +
           `truncation error ${lora.truncationError.toExponential(1)}, rounding error ${

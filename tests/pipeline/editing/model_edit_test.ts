@@ -214,6 +214,9 @@ gpuTest("a saved edit loads as it was, and only on its own text encoder", async 
     const path = `${folder}/edit.safetensors`;
     using edit = await ModelEdit.solve([roses], { lamb: 0.5, preserve: ["a cat"], withToK: false }, model);
     await edit.save(path);
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    await edit.save((chunk) => void parts.push(chunk.slice()));
+    assertEquals(new Uint8Array(await new Blob(parts).arrayBuffer()), await Deno.readFile(path));
     using loaded = await ModelEdit.load(path, model);
     assertEquals(loaded.recipe, edit.recipe);
     assertEquals(await loaded.operator.dense(), await edit.operator.dense());
@@ -291,6 +294,9 @@ gpuTest(
 
       await collect(single);
       const exact = await edit.exportLora(path);
+      const parts: Uint8Array<ArrayBuffer>[] = [];
+      assertEquals({ ...await edit.exportLora((chunk) => void parts.push(chunk.slice())), path }, exact);
+      assertEquals(new Uint8Array(await new Blob(parts).arrayBuffer()), await Deno.readFile(path));
       assertEquals([exact.truncationError, exact.roundingError, exact.matrices], [0, 0, changes.size]);
       // W + ΔW was rounded to f32 in the baked weights, so that their difference has fewer digits
       // than ΔW itself.
