@@ -39,11 +39,13 @@ export { StableDiffusionPipeline } from "./pipeline/stable_diffusion.ts";
 export type {
   GenerateOptions,
   GenerateResult,
+  LoraDirectory,
   OutputTypes,
   PictureArray,
   PromptAndOptions,
 } from "./pipeline/generation/options.ts";
 export type { CallShape, EmbeddingsEdit } from "./pipeline/generation/call.ts";
+export type { PromptSyntax } from "./pipeline/generation/tokenized_prompts.ts";
 export type { NoiseSource, Seed } from "./pipeline/generation/generators.ts";
 export type { HostTensor } from "./pipeline/generation/given_tensor.ts";
 export type { OptionKind, OptionTable } from "./pipeline/options.ts";

@@ -62,6 +62,25 @@ export const samplingFlags = {
     group: "Sampling",
     help: "what the pictures should not show",
   },
+  promptSyntax: {
+    kind: "text",
+    choices: ["plain", "a1111"],
+    default: "plain",
+    group: "Sampling",
+    help: "how prompts are read: a1111 knows (word:1.3), [word], BREAK, <lora:NAME:0.8> and long prompts",
+  },
+  loraDir: {
+    kind: "text",
+    placeholder: "DIR",
+    group: "Sampling",
+    help: "folder of the LoRAs that prompts name by <lora:NAME:WEIGHT> (with --prompt-syntax a1111)",
+  },
+  editNegativePrompt: {
+    kind: "switch",
+    default: true,
+    group: "Sampling",
+    help: "let edits act on the negative prompt, too",
+  },
   width: {
     kind: "whole",
     alias: "W",
