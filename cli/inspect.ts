@@ -1,3 +1,4 @@
+import { repairFolder } from "../pipeline/output/folder.ts";
 import { CheckpointError } from "../pipeline/errors.ts";
 import { readPngText } from "../pipeline/image/png_text.ts";
 import {
@@ -48,6 +49,7 @@ export const command: Command = defineCommand({
 });
 
 async function inspect(path: string, variant?: string): Promise<Inspection> {
+  await repairFolder(path);
   const { isDirectory } = await Deno.stat(path).catch((cause) => {
     throw new CheckpointError(`Cannot inspect ${path} as it does not exist`, { source: path, cause });
   });

@@ -9,6 +9,7 @@ import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { checkOutput } from "../output/target.ts";
 import { checkTensorsName, saveSafetensors } from "../checkpoint/save.ts";
+import { refuseSourceFile } from "../saving_place.ts";
 import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
 import type { EditableModel } from "./editable_model.ts";
 import {
@@ -90,6 +91,7 @@ export async function exportLora(
   }
   if (path !== undefined) {
     checkTensorsName(path);
+    await refuseSourceFile(Object.values(model.components ?? {}), path);
     await checkOutput(path);
   }
   using owned = new DisposableStack();

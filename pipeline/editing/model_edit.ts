@@ -8,6 +8,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
+import { refuseSourceFile } from "../saving_place.ts";
 import { checkOptions, kind, kinds, listOf, oneOf, type OptionTable } from "../options.ts";
 import { type Alignment, defaultAugmentations } from "./prompts/alignment.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
@@ -284,6 +285,7 @@ export class ModelEdit implements Disposable {
    * @throws {OutputError} when the file cannot be written
    */
   async save(target: string | ByteSink): Promise<void> {
+    if (typeof target === "string") await refuseSourceFile(Object.values(this.#model.components ?? {}), target);
     using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
     const { width, rank, factors: { left, right } } = operator;
     const kept = { width, rank, probe: this.#probe, recipe: this.#recipe, report: this.#report };
