@@ -1,8 +1,7 @@
 import { SchedulerError } from "./error.ts";
-import { roundHalfEven, spacedTimesteps } from "./spacing.ts";
+import { roundHalfEven, spacedTimesteps } from "./noise_schedule.ts";
 import { type Combination, HISTORY, mix, of, OUTPUT, type PlanStep, predict, SAMPLE, type Term } from "./plan.ts";
-import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
-import { Scheduler } from "./scheduler.ts";
+import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type SchedulerConfig } from "./scheduler.ts";
 
 /** The configuration of {@linkcode PNDMScheduler}. */
 export interface PNDMConfig extends BaseConfig {

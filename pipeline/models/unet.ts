@@ -229,10 +229,7 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
     const adapters = this.weights.adapters.snapshot();
     const { activations } = this;
     return {
-      get key() {
-        return [activations, ...adapters.key];
-      },
-      include: (name, weight) => adapters.include(name, weight),
+      key: [activations, ...adapters.key],
       record: (body) => {
         const present = this.activations;
         this.activations = activations;

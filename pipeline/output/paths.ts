@@ -49,8 +49,7 @@ export async function followLinks(path: string): Promise<string> {
  * that exists, and the rest.
  */
 export async function realPlace(path: string): Promise<string> {
-  const trimmed = withoutSlashes(path);
-  const place = await followLinks(trimmed).catch(() => trimmed); // a file stands for a folder, or a circle
+  const place = await followLinks(withoutSlashes(path));
   try {
     return await Deno.realPath(place);
   } catch {
@@ -73,11 +72,6 @@ export async function liesIn(path: string, place: string): Promise<boolean> {
 /** For `catch`: `undefined` where there is no such file. */
 export function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof Deno.errors.NotFound)) throw error;
-}
-
-/** Whether anything is at `path`, behind symbolic links. */
-export async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
 }
 
 /** Whether a file is at `path`. */

@@ -1,6 +1,5 @@
 /**
- * A process that kills itself, as by SIGKILL, before the N-th change that it makes to a disk. N may
- * count one kind of changes only, as in rename=2.
+ * A process that kills itself, as by SIGKILL, before the N-th change that it makes to a disk.
  *
  *     victim.ts N file PATH TEXT
  *     victim.ts N folder PATH TEXT
@@ -15,11 +14,9 @@ import { beforeChange } from "../../pipeline/output/disk.ts";
 import { writeText } from "../../pipeline/output/file.ts";
 import { writeFolderAtomically } from "../../pipeline/output/folder.ts";
 
-const [when, what, ...args] = Deno.args;
-const [, kind, count] = /^(?:(\w+)=)?(\d+)$/.exec(when)!;
+const [count, what, ...args] = Deno.args;
 let changes = 0;
-beforeChange.hook = (change) => {
-  if (kind !== undefined && change !== kind) return;
+beforeChange.hook = () => {
   if (++changes === Number(count)) Deno.kill(Deno.pid, "SIGKILL");
 };
 const [path, text] = args;

@@ -3,14 +3,7 @@ import { casesFor, kernelCases, prepareTask } from "../../../bench/cases/cases.t
 import { measureKernel } from "../../../bench/measure/kernels.ts";
 import { projectionWidths, syntheticRows } from "../../../bench/measure/edit.ts";
 import { PeerPace, resultsAgree } from "../../../bench/peers/peers.ts";
-import {
-  operands,
-  operandShapes,
-  type PeerTask,
-  squareTask,
-  taskFlops,
-  testValues,
-} from "../../../bench/cases/task.ts";
+import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "../../../bench/cases/task.ts";
 import { waitingMs } from "../../../bench/measure/timing.ts";
 import { gpuTest } from "../../gpu.ts";
 
@@ -21,12 +14,12 @@ const tasks: PeerTask[] = [
   { op: "attention", batch: 2, heads: 2, t: 16, s: 8, dim: 8 },
 ];
 
-Deno.test("no two cases share kernel and shape, by which runs are compared", () => {
+Deno.test("no two cases share kernel and shape, which is what runs are compared by", () => {
   const names = kernelCases.map(({ kernel, shape }) => `${kernel} ${shape}`);
   assertEquals(new Set(names).size, names.length);
 });
 
-Deno.test("casesFor() filters by name, and leaves out cases for GPUs on software devices and large cases with quick", () => {
+Deno.test("casesFor() filters by name, leaves a GPU's sizes and, in a hurry, the large ones out", () => {
   const all = casesFor({ isSoftware: true, quick: false });
   assert(all.length > 60 && !all.some(({ forGpus }) => forGpus));
   assert(casesFor({ isSoftware: false, quick: false }).some(({ forGpus }) => forGpus));
@@ -39,10 +32,10 @@ Deno.test("casesFor() filters by name, and leaves out cases for GPUs on software
   );
 });
 
-Deno.test("testValues() lie in −1…1 and repeat from run to run", () => {
-  const values = testValues(200_000, 3);
+Deno.test("numbers() lie in −1…1 and repeat from run to run", () => {
+  const values = numbers(200_000, 3);
   assert(values.every((value) => value >= -1 && value <= 1 && value !== 0));
-  assertEquals(testValues(200_000, 3), values);
+  assertEquals(numbers(200_000, 3), values);
 });
 
 Deno.test("operands fit their shapes", () => {
@@ -54,7 +47,7 @@ Deno.test("operands fit their shapes", () => {
   }
 });
 
-Deno.test("a peer is skipped where its best rate for the operation predicts a run of over a minute", () => {
+Deno.test("a peer that would take minutes sits out, by what it managed at best in the same operation", () => {
   const pace = new PeerPace();
   const small = squareTask(512), large = squareTask(8192); // 4096 times the work
   assertEquals(pace.skipReason("slow", large), undefined);
@@ -65,7 +58,7 @@ Deno.test("a peer is skipped where its best rate for the operation predicts a ru
   assertEquals(pace.skipReason("other", large), undefined);
 });
 
-Deno.test("resultsAgree() compares sizes and sums of squares in any order, and rejects NaN", () => {
+Deno.test("resultsAgree() compares sizes and sums of squares, in any order, and refuses NaN", () => {
   const values = Float32Array.of(1, 2, 3);
   assert(resultsAgree(values, Float32Array.of(3, 1, 2)));
   assert(!resultsAgree(values, Float32Array.of(3, 1, 2.1)));
@@ -73,7 +66,7 @@ Deno.test("resultsAgree() compares sizes and sums of squares in any order, and r
   assert(!resultsAgree(values, Float32Array.of(1, 2, 3, 0)));
 });
 
-Deno.test("the synthetic edit has CLIP's norms, one begin token for all sentences and equal words before the edited one", () => {
+Deno.test("the synthetic edit has CLIP's norms, one begin token for all sentences, and the same words before the edited one", () => {
   const { source, destination } = syntheticRows();
   const row = (values: Float32Array, index: number) => values.subarray(index * 768, (index + 1) * 768);
   assertEquals([source.length, destination.length], [308 * 768, 308 * 768]);
@@ -87,12 +80,12 @@ Deno.test("the synthetic edit has CLIP's norms, one begin token for all sentence
   }
 });
 
-Deno.test("the edit's matrices are those of the 16 cross-attention layers of Stable Diffusion 1.4", () => {
+Deno.test("the edit's matrices are those of Stable Diffusion 1.4's 16 cross-attention layers", () => {
   assertEquals(projectionWidths.length, 16);
   assertEquals([320, 640, 1280].map((width) => projectionWidths.filter((each) => each === width).length), [5, 5, 6]);
 });
 
-gpuTest("the kernels declare the costs of their definitions", (gpu) => {
+gpuTest("the kernels' own costs are those of their definitions", (gpu) => {
   for (const task of tasks) {
     using prepared = prepareTask(gpu, task);
     const cost = gpu.tally(() => gpu.scope(() => void prepared.run()));
@@ -101,7 +94,7 @@ gpuTest("the kernels declare the costs of their definitions", (gpu) => {
   }
 });
 
-gpuTest("measureKernel() returns rates that match the time, and remarks on peers that fail or differ", async (gpu) => {
+gpuTest("a measured kernel has rates that fit its time, and a peer that fails or differs is told of", async (gpu) => {
   const waitMs = await waitingMs(() => gpu.finished());
   const ceiling = { gflops: 100, gbps: 10, bufferGbps: 10 };
   const result = Float32Array.of(1);
@@ -131,9 +124,9 @@ gpuTest("measureKernel() returns rates that match the time, and remarks on peers
       peer("breaking", () => right),
     ],
   });
-  assertEquals(remarks.filter((remark) => remark !== "bound by the host"), [
+  assertEquals(remarks.filter((remark) => remark !== "the host's time"), [
     "absent: no such operation",
-    "wrong: computes a different result",
+    "wrong: another result",
     "breaking: lost",
   ]);
   assertEquals(record.peers, undefined);
