@@ -39,11 +39,13 @@ export { StableDiffusionPipeline } from "./pipeline/stable_diffusion.ts";
 export type {
   GenerateOptions,
   GenerateResult,
+  LoraDirectory,
   OutputTypes,
   PictureArray,
   PromptAndOptions,
 } from "./pipeline/generation/options.ts";
 export type { CallShape, EmbeddingsEdit } from "./pipeline/generation/call.ts";
+export type { PromptSyntax } from "./pipeline/generation/tokenized_prompts.ts";
 export type { NoiseSource, Seed } from "./pipeline/generation/generators.ts";
 export type { HostTensor } from "./pipeline/generation/given_tensor.ts";
 export type { OptionKind, OptionTable } from "./pipeline/options.ts";
@@ -53,6 +55,7 @@ export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
 export type { StepCallback } from "./pipeline/generation/denoising.ts";
 export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/generation/prompts.ts";
+export { drawGrid, type GridAxis, type GridCell, type GridOptions } from "./pipeline/generation/xy_grid.ts";
 export {
   type EditingDefaults,
   type EditingGenerateOptions,
@@ -87,6 +90,7 @@ export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 // Files
 export { blobSource, type ByteSource, bytesSource } from "./pipeline/checkpoint/source/byte_source.ts";
 export { type FileTree, memoryTree } from "./pipeline/checkpoint/source/file_tree.ts";
+export type { ByteSink } from "./pipeline/output/byte_sink.ts";
 export { checkOutput, checkOutputFolder } from "./pipeline/output/target.ts";
 export { SafetensorsFile } from "./pipeline/checkpoint/safetensors/safetensors_file.ts";
 export type { Weights } from "./pipeline/checkpoint/safetensors/weights.ts";

@@ -9,12 +9,13 @@ import { tunedText } from "../bench/report/tuning_text.ts";
 import { type BenchPart, benchParts, budgetOf, runBench } from "../bench/run.ts";
 import { Gpu } from "../engine/gpu.ts";
 import { tuningName } from "../kernels/policy.ts";
-import { openTunedGpu } from "../pipeline/tuning_file.ts";
+import { openTunedGpu, tuningFile } from "../pipeline/tuning_file.ts";
 import { writeText } from "../pipeline/output/file.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { environmentVariable } from "./environment.ts";
+import { checkOutput } from "../pipeline/output/target.ts";
 import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
 import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
 import { say } from "./printer.ts";
@@ -171,6 +172,7 @@ async function openWithSubgroupMatrices({ isTuned }: { isTuned: boolean }): Prom
 
 /** Tunes the device, starting from the defaults of its class, and saves the result. */
 async function tuneDevice(openGpu: () => Promise<Gpu>, options: { budgetMs: number }): Promise<void> {
+  await checkOutput(tuningFile());
   using gpu = await openGpu();
   say(gpu.info.name);
   const waitMs = await waitingMs(() => gpu.finished());

@@ -49,6 +49,16 @@ export interface Command {
   call(args: readonly string[]): Promise<void>;
 }
 
+/** An entry of the command table. */
+export interface CommandEntry {
+  /** The command's name on the command line. */
+  readonly name: string;
+  /** One line for the list of commands. */
+  readonly summary: string;
+  /** Loads the command's file, which exports it as `command`. */
+  readonly load: () => Promise<{ readonly command: Command }>;
+}
+
 /** Flags that every command takes. */
 const commonFlags = {
   json: { kind: "switch", group: "Messages", help: "print the result as JSON, and nothing else on standard output" },

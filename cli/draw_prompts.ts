@@ -3,6 +3,8 @@ import { writeBytes } from "../pipeline/output/file.ts";
 import { checkOutput } from "../pipeline/output/target.ts";
 import { generationRecord } from "../pipeline/generation/record.ts";
 import { naturalSize } from "../pipeline/generation/size.ts";
+import type { PromptSyntax } from "../pipeline/generation/tokenized_prompts.ts";
+import { splitLoraTags } from "../pipeline/text/prompt_syntax/lora_tags.ts";
 import { pictureGrid } from "../pipeline/image/picture_grid.ts";
 import { enlargePicture } from "../pipeline/image/enlarge.ts";
 import type { GenerationRecord } from "../pipeline/image/generation_text.ts";
@@ -10,9 +12,10 @@ import { encodePicture, formatOfPath, type Picture, picturesFromFloats } from ".
 import { previewFromLatents } from "../pipeline/image/preview.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
+import { ArgumentError } from "./argument_error.ts";
 import type { Values } from "./flag_types.ts";
 import { resolveModel } from "./embedded_model.ts";
-import type { ModelValues, previewFlags, SamplingValues } from "./flags.ts";
+import type { ModelValues, PictureValues, previewFlags, SamplingValues } from "./flags.ts";
 import { modelHash } from "./model_hash.ts";
 import { printMode } from "./printer.ts";
 import { remarkCompiling, showProgress } from "./progress.ts";
@@ -60,18 +63,18 @@ export async function drawPrompts(
   options: DrawOptions = {},
 ): Promise<Picture[]> {
   const { label = "drawing", signal, preview, onPicture } = options;
-  const { negativePrompt, steps, cfgScale, clipSkip, batchSize } = values;
+  const { negativePrompt, steps, cfgScale, clipSkip, editNegativePrompt, loraDir } = values;
+  const promptSyntax = values.promptSyntax as PromptSyntax;
   const { width = naturalSize(pipe), height = naturalSize(pipe) } = values;
-  const batches = Math.ceil(prompts.length / batchSize);
+  const batches = batchesOf(prompts, values);
   // some samplers evaluate the model twice per step
   const modelCalls = pipe.scheduler.plan(steps).steps.length;
-  using bar = showProgress(label, { total: batches * modelCalls });
+  using bar = showProgress(label, { total: batches.length * modelCalls });
   using _watch = remarkCompiling(pipe.gpu, bar);
   const pictures: Picture[] = [];
   // Each callback waits for the device; without a terminal, that would be a cost without a use.
   const shown = Deno.stderr.isTerminal() && !printMode().quiet;
-  for (let first = 0; first < prompts.length; first += batchSize) {
-    const batch = prompts.slice(first, first + batchSize);
+  for (const { first, batch } of batches) {
     const { images } = await pipe.generate(batch, {
       width,
       height,
@@ -79,6 +82,9 @@ export async function drawPrompts(
       numInferenceSteps: steps,
       guidanceScale: cfgScale,
       clipSkip,
+      promptSyntax,
+      loraDir,
+      editNegativePrompt,
       generator: batch.map((_, i) => new TorchGenerator(seeds[first + i])),
       outputType: "array",
       signal,
@@ -100,6 +106,33 @@ export async function drawPrompts(
   return pictures;
 }
 
+/**
+ * Prompts in batches. LoRAs that a prompt names act on a whole batch, so prompts that name others
+ * are drawn apart.
+ *
+ * @throws {ArgumentError} for LoRAs in prompts without --lora-dir
+ */
+function batchesOf(
+  prompts: readonly string[],
+  { batchSize, promptSyntax, loraDir }: SamplingValues,
+): { first: number; batch: string[] }[] {
+  const tagsOf = (prompt: string) => promptSyntax === "a1111" ? splitLoraTags(prompt).loras : [];
+  const batches: { first: number; batch: string[]; tags: string }[] = [];
+  for (const [i, prompt] of prompts.entries()) {
+    const loras = tagsOf(prompt), tags = JSON.stringify(loras);
+    if (loras.length > 0 && loraDir === undefined) {
+      throw new ArgumentError(
+        `Cannot load the LoRA "${loras[0].name}" that a prompt names: give --lora-dir, its folder`,
+        { argument: "--lora-dir" },
+      );
+    }
+    const last = batches.at(-1);
+    if (last && last.batch.length < batchSize && last.tags === tags) last.batch.push(prompt);
+    else batches.push({ first: i, batch: [prompt], tags });
+  }
+  return batches;
+}
+
 /** Writes a batch of latents as one picture of the final size. */
 async function writePreview(
   pipe: StableDiffusionModelEditingPipeline,
@@ -118,7 +151,7 @@ async function writePreview(
 /** The record that all pictures of a command share; see {@linkcode generationRecord}. */
 export async function recordOf(
   pipe: StableDiffusionModelEditingPipeline,
-  values: SamplingValues & ModelValues,
+  values: PictureValues & ModelValues,
 ): Promise<Omit<GenerationRecord, "prompt" | "seed">> {
   const hash = await modelHash({ ...values, model: await resolveModel(values.model) });
   return generationRecord(pipe, { ...values, sampler: values.samplingMethod, modelHash: hash });

@@ -2,7 +2,7 @@ import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
 import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
 import { checkTensorsName } from "../pipeline/checkpoint/save.ts";
-import { checkOutputFolder } from "../pipeline/output/target.ts";
+import { refuseOwnSource, refuseSourceFile } from "../pipeline/saving_place.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
@@ -10,7 +10,7 @@ import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { editJson, editLine, predictionsText, reportText } from "./edit_report.ts";
 import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
-import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
+import { checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
 import { keep } from "./kept.ts";
 import { checkPictures } from "./output_names.ts";
 import { say, sayJson } from "./printer.ts";
@@ -150,12 +150,17 @@ export const command: Command = defineCommand({
     await checkNewFile(values.saveEdit, "--save-edit", values);
     await checkNewFile(values.exportLora, "--export-lora", values);
     for (const path of [values.saveEdit, values.exportLora]) if (path !== undefined) checkTensorsName(path);
-    if (values.saveModel !== undefined) await checkOutputFolder(values.saveModel);
+    await checkNewFolder(values.saveModel, "--save-model", values);
     const candidates = values.candidates === undefined ? [] : await promptLines(values.candidates, "--candidates");
     const start = performance.now();
     using owned = new DisposableStack();
     const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
+    const models = [pipe.textEncoder, pipe.unet, pipe.vae];
+    if (values.saveModel !== undefined) await refuseOwnSource(models, values.saveModel);
+    for (const path of [values.saveEdit, values.exportLora]) {
+      if (path !== undefined) await refuseSourceFile(models, path);
+    }
     for (const edit of await pushEdits(pipe, values.edit)) owned.use(edit);
     const edit = owned.use(
       await ModelEdit.solve(pairs, {
@@ -203,7 +208,7 @@ export const command: Command = defineCommand({
       dtype: values.loraDtype as "f32" | "f16",
     }, pipe);
     if (lora) {
-      keep(lora.path);
+      keep(values.exportLora!);
       say(
         `${lora.path}: rank ${lora.rank}, ${lora.matrices} matrices, ` +
           `truncation error ${lora.truncationError.toExponential(1)}, rounding error ${

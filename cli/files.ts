@@ -4,7 +4,9 @@
  *
  * @module
  */
-import { checkOutput } from "../pipeline/output/target.ts";
+import { repairFolder } from "../pipeline/output/folder.ts";
+import { checkOutput, checkOutputFolder } from "../pipeline/output/target.ts";
+import { isTemporaryName } from "../pipeline/output/temporary.ts";
 import { ArgumentError } from "./argument_error.ts";
 import type { Flags } from "./flag_types.ts";
 
@@ -72,6 +74,31 @@ function unreadable(path: string, flag: string, why: string, cause: unknown): In
 /** Whether a file or folder of this name exists. */
 export async function exists(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, () => false);
+}
+
+/**
+ * Refuses a folder that holds something or that cannot be written, before any work is done. `flag`
+ * names it.
+ *
+ * @throws {ArgumentError} where it holds something and may not be replaced
+ * @throws {OutputError} where it cannot be written
+ */
+export async function checkNewFolder(
+  path: string | undefined,
+  flag: string,
+  { overwrite }: { overwrite: boolean },
+): Promise<void> {
+  if (path === undefined) return;
+  await repairFolder(path);
+  await checkOutputFolder(path);
+  if (overwrite || !await exists(path)) return;
+  for await (const { name } of Deno.readDir(path)) {
+    if (isTemporaryName(name)) continue;
+    throw new ArgumentError(
+      `Cannot write ${flag} ${JSON.stringify(path)} as it holds files: choose another folder, or add --overwrite`,
+      { argument: flag },
+    );
+  }
 }
 
 /** Whether something is lost by writing a file: there is one, and it is not empty. */

@@ -29,6 +29,8 @@ export interface TextFlag extends FlagBase {
   readonly required?: boolean;
   /** The accepted texts. Default: any. */
   readonly choices?: readonly string[];
+  /** Values that shells complete; others are accepted too. */
+  readonly suggestions?: readonly string[];
   /** The value of the flag when it is written without one. Default: a value is required. */
   readonly bare?: string;
   /** What the path is for, if the value is one; permission is asked for before the work. */
@@ -128,7 +130,7 @@ export function dashed(alias: string): string {
 
 /** All spellings of a flag: long names first, then letters; a switch also has its negation. */
 export function spellings(name: string, flag: Flag): string[] {
-  const all = [kebab(name), ...aliasesOf(flag)].map(dashed);
+  const all = [`--${kebab(name)}`, ...aliasesOf(flag).map(dashed)];
   return flag.kind === "switch" ? [...all, `--no-${kebab(name)}`] : all;
 }
 

@@ -62,6 +62,25 @@ export const samplingFlags = {
     group: "Sampling",
     help: "what the pictures should not show",
   },
+  promptSyntax: {
+    kind: "text",
+    choices: ["plain", "a1111"],
+    default: "plain",
+    group: "Sampling",
+    help: "how prompts are read: a1111 knows (word:1.3), [word], BREAK, <lora:NAME:0.8> and long prompts",
+  },
+  loraDir: {
+    kind: "text",
+    placeholder: "DIR",
+    group: "Sampling",
+    help: "folder of the LoRAs that prompts name by <lora:NAME:WEIGHT> (with --prompt-syntax a1111)",
+  },
+  editNegativePrompt: {
+    kind: "switch",
+    default: true,
+    group: "Sampling",
+    help: "let edits act on the negative prompt, too",
+  },
   width: {
     kind: "whole",
     alias: "W",
@@ -95,6 +114,7 @@ export const samplingFlags = {
     help: `sampler: ${
       SAMPLER_NAMES.filter((name) => !name.endsWith(" karras")).join(", ")
     }; most also with Karras sigmas, as in "dpm++2m karras"`,
+    suggestions: SAMPLER_NAMES.filter((name) => !name.includes(" ")),
     defaultText: "the model's own",
   },
   seed: {
@@ -124,6 +144,9 @@ export const samplingFlags = {
 
 /** Values of {@linkcode samplingFlags}. */
 export type SamplingValues = Values<typeof samplingFlags>;
+
+/** Those that decide what the pictures are. */
+export type PictureValues = Omit<SamplingValues, "batchSize">;
 
 /** Flags for previews during sampling. */
 export const previewFlags = {

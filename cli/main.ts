@@ -5,7 +5,7 @@
  * @module
  */
 import { ArgumentError } from "./argument_error.ts";
-import type { Command } from "./command.ts";
+import type { CommandEntry } from "./command.ts";
 import { failureText } from "./failure.ts";
 import { twoColumns } from "./help.ts";
 import { untilInterrupted } from "./interrupt.ts";
@@ -17,25 +17,15 @@ import { terminalWidth, wrap } from "./terminal.ts";
 import { versionLine } from "./version.ts";
 import { enterUsersFolder } from "./working_folder.ts";
 
-export type { Command } from "./command.ts";
+export type { Command, CommandEntry } from "./command.ts";
 export type { Access } from "./permissions.ts";
 export type { Flag, FlagBase, Flags, NumberFlag, SeedFlag, SwitchFlag, TextFlag, TextsFlag } from "./flag_types.ts";
-
-/** An entry of the command table. */
-export interface CommandEntry {
-  /** The command's name on the command line. */
-  readonly name: string;
-  /** One line for the list of commands. */
-  readonly summary: string;
-  /** Loads the command's file, which exports it as `command`. */
-  readonly load: () => Promise<{ readonly command: Command }>;
-}
 
 /**
  * All commands, in the order of the help. They are loaded when called, so that the help prints
  * without loading them.
  */
-export const commands: readonly CommandEntry[] = [
+const commands: readonly CommandEntry[] = [
   { name: "demo", summary: "edit the embedded model and draw before and after", load: () => import("./demo.ts") },
   { name: "generate", summary: "draw pictures from prompts", load: () => import("./generate.ts") },
   {
@@ -43,6 +33,7 @@ export const commands: readonly CommandEntry[] = [
     summary: "edit a model, draw before and after, and save the edit",
     load: () => import("./edit.ts"),
   },
+  { name: "xy", summary: "draw one prompt over two settings, as a labeled grid", load: () => import("./xy.ts") },
   { name: "score", summary: "rank prompts by how well they fit a picture", load: () => import("./score.ts") },
   {
     name: "inspect",
@@ -63,6 +54,11 @@ export const commands: readonly CommandEntry[] = [
     name: "bench",
     summary: "measure kernels against the device's ceiling, and drawing and editing end to end",
     load: () => import("./bench.ts"),
+  },
+  {
+    name: "completion",
+    summary: "print a script that completes commands and flags in a shell",
+    load: async () => ({ command: (await import("./completion.ts")).completionOf(commands) }),
   },
 ];
 

@@ -3,7 +3,7 @@ import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.t
 import { samplerByName } from "../schedulers/mod.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
-import type { ModelValues, SamplingValues } from "./flags.ts";
+import type { ModelValues, PictureValues } from "./flags.ts";
 import { rememberDevice } from "./failure.ts";
 import { showProgress } from "./progress.ts";
 import { parseWeightedFile } from "./weighted_file.ts";
@@ -60,7 +60,7 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
 }
 
 /** Applies the flags that configure a pipeline rather than a single call. */
-export function applySampling(pipe: StableDiffusionModelEditingPipeline, values: SamplingValues): void {
+export function applySampling(pipe: StableDiffusionModelEditingPipeline, values: PictureValues): void {
   if (values.samplingMethod !== undefined) pipe.scheduler = samplerByName(values.samplingMethod, pipe.scheduler.config);
   if (values.vaeTiling) pipe.enableVaeTiling();
 }

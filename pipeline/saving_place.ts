@@ -6,7 +6,7 @@
 
 import type { ModelOrigin } from "./checkpoint/source/origin.ts";
 import { CheckpointError } from "./errors.ts";
-import { filesBelow, isFile, liesIn, parentOf, realPlace } from "./output/paths.ts";
+import { exists, filesBelow, isFile, liesIn, parentOf, realPlace } from "./output/paths.ts";
 
 /**
  * Refuses a place that a model is read from: the file or folder itself, one above it or one below
@@ -19,9 +19,8 @@ export async function refuseOwnSource(
   models: readonly { readonly origin?: ModelOrigin }[],
   place: string,
 ): Promise<void> {
-  const origins = new Set(models.flatMap(({ origin }) => origin?.name ?? []));
   const sources = new Set<string>();
-  for (const origin of origins) {
+  for (const origin of await sourcesOf(models)) {
     sources.add(origin);
     // a component's folder belongs to a pipeline's
     if (await isFile(`${parentOf(origin)}/model_index.json`)) sources.add(parentOf(origin));
@@ -34,6 +33,31 @@ export async function refuseOwnSource(
       );
     }
   }
+}
+
+/**
+ * Refuses a file that a model is read from, for edits and LoRAs, which may lie beside it.
+ *
+ * @throws {CheckpointError} if it is one of the model's own files
+ */
+export async function refuseSourceFile(models: readonly unknown[], path: string): Promise<void> {
+  const known = models.filter((model) => typeof model === "object" && model !== null && "origin" in model);
+  for (const source of await sourcesOf(known as { readonly origin?: ModelOrigin }[])) {
+    const isSame = await isFile(source) && await realPlace(source) === await realPlace(path);
+    if (!isSame && !await holds(source, path)) continue;
+    throw new CheckpointError(
+      `Cannot write ${path} as the model's own weights are read from it: choose another name`,
+      { source: path },
+    );
+  }
+}
+
+/** The files and folders on disk that models are read from. */
+async function sourcesOf(models: readonly { readonly origin?: ModelOrigin }[]): Promise<string[]> {
+  const names = new Set(models.flatMap(({ origin }) => origin?.name ?? []));
+  const found: string[] = [];
+  for (const name of names) if (await exists(name)) found.push(name); // trees in memory have names, too
+  return found;
 }
 
 /** Whether a folder holds a link to `place`, as snapshots in the hub's cache link to blobs. */

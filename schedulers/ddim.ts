@@ -1,6 +1,7 @@
-import { roundHalfEven, spacedTimesteps } from "./noise_schedule.ts";
+import { roundHalfEven, spacedTimesteps } from "./spacing.ts";
 import { HISTORY, mix, NOISE, of, type PlanStep, predict, SAMPLE } from "./plan.ts";
-import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type SchedulerConfig } from "./scheduler.ts";
+import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
+import { Scheduler } from "./scheduler.ts";
 
 /** The configuration of {@linkcode DDIMScheduler}. */
 export interface DDIMConfig extends BaseConfig {

@@ -1,10 +1,25 @@
+import {
+  type BaseConfig,
+  COMMON_DEFAULTS,
+  type ConfigRules,
+  FLOW_DEFAULTS,
+  type FlowConfig,
+  type SchedulerConfig,
+} from "./config.ts";
+import { countBelow, type Level, levelOf, solverWeights, weighted } from "./dpm_solver.ts";
 import { SchedulerError } from "./error.ts";
-import { type SolverSchedule, solverSchedule } from "./noise_schedule.ts";
 import { type Combination, HISTORY, mix, NOISE, of, type PlanStep, predict, SAMPLE, type Term } from "./plan.ts";
-import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type SchedulerConfig } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
+import {
+  sigmaSpacingOf,
+  SOLVER_SCHEDULE_DEFAULTS,
+  type SolverSchedule,
+  solverSchedule,
+  type SolverScheduleConfig,
+} from "./sigma_levels.ts";
 
 /** The configuration of {@linkcode DPMSolverMultistepScheduler}. */
-export interface DPMSolverMultistepConfig extends BaseConfig {
+export interface DPMSolverMultistepConfig extends BaseConfig, SolverScheduleConfig, FlowConfig {
   /** Number of predictions that a step combines. */
   readonly solver_order: number;
   /**
@@ -55,6 +70,8 @@ const RULES: ConfigRules<DPMSolverMultistepConfig> = {
     lambda_min_clipped: -Infinity,
     variance_type: null,
   },
+  newer: { ...SOLVER_SCHEDULE_DEFAULTS, ...FLOW_DEFAULTS, rescale_betas_zero_snr: false },
+  leastAlphaBar: true,
   choices: {
     solver_order: [1, 2, 3],
     algorithm_type: ["dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"],
@@ -70,16 +87,6 @@ const RULES: ConfigRules<DPMSolverMultistepConfig> = {
 
 /** Runs with fewer model calls end with steps of lower order if `lower_order_final` is set. */
 const SHORT_RUN = 15;
-
-/**
- * A step's weights of the sample, of D0, D1, D2 (the prediction and its differences) and of the
- * noise.
- */
-interface Weights {
-  readonly sample: number;
-  readonly differences: readonly [number, number, number];
-  readonly noise: number;
-}
 
 /**
  * DPM-Solver and DPM-Solver++, multistep: Lu et al., arXiv 2206.00927 and arXiv 2211.01095. The
@@ -106,6 +113,7 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
         { algorithm_type, solver_order },
       );
     }
+    checkFinalSigma(this.settings);
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
@@ -115,16 +123,18 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
 
   /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
-    const { solver_order, algorithm_type } = this.settings;
+    const { solver_order, algorithm_type, solver_type } = this.settings;
     const { timesteps, sigmas } = this.#schedule(count);
     const predictionOf = (index: number) => HISTORY + index % solver_order;
     return timesteps.map((timestep, i) => {
       const levels = Array.from({ length: this.#orderAt(i, timesteps.length) }, (_, age) => levelOf(sigmas[i - age]));
       const [now] = levels;
-      const { keep, original } = this.#convert(predictionOf(i), now);
-      const predictions = levels.map((_, age) => of(predictionOf(i - age)));
-      const weights = this.#weights({ from: now, to: levelOf(sigmas[i + 1]), order: levels.length });
-      const differences = differencesOf(predictions, levels.map(({ lambda }) => lambda), levelOf(sigmas[i + 1]).lambda);
+      const next = levelOf(sigmas[i + 1]);
+      const { keep, original, prediction } = this.#convert(predictionOf(i), now);
+      const predictions = levels.map((_, age) => age === 0 ? prediction : of(predictionOf(i - age)));
+      const halved = levels.length === 2 && solver_type === "midpoint";
+      const weights = solverWeights(algorithm_type, { from: now, to: next, halved });
+      const differences = differencesOf(predictions, levels.map(({ lambda }) => lambda), next.lambda);
       return {
         timestep,
         inputScale: 1,
@@ -133,94 +143,55 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
         original,
         combine: [...keep, {
           target: SAMPLE,
-          terms: mix(
-            [weights.sample, of(SAMPLE)],
-            ...differences.map((form, k) => [weights.differences[k], form] as const),
-            [weights.noise, of(NOISE)],
-          ),
+          terms: weighted(weights, { sample: of(SAMPLE), differences, noise: of(NOISE) }),
         }],
       };
     });
   }
 
   #schedule(count: number): SolverSchedule {
-    const { use_karras_sigmas, use_lu_lambdas, lambda_min_clipped } = this.settings;
-    // λ of the cosine schedule is unbounded: timesteps below the clip are skipped.
-    const clipped = this.alphasCumprod.reduce((n, alphaBar) => {
-      const lambda = Math.fround(Math.log(Math.fround(Math.sqrt(alphaBar)))) -
-        Math.fround(Math.log(Math.fround(Math.sqrt(Math.fround(1 - alphaBar)))));
-      return lambda < lambda_min_clipped ? n + 1 : n;
-    }, 0);
+    const { use_lu_lambdas, use_karras_sigmas, lambda_min_clipped, final_sigmas_type } = this.settings;
+    const last = this.alphasCumprod.length - countBelow(lambda_min_clipped, this.alphasCumprod);
     return solverSchedule(count, {
       alphasCumprod: this.alphasCumprod,
-      spacing: { ...this.spacing, last: this.alphasCumprod.length - clipped },
-      levels: use_karras_sigmas ? "karras" : use_lu_lambdas ? "lu" : "plain",
+      spacing: { ...this.spacing, last },
+      levels: use_lu_lambdas && !use_karras_sigmas ? "lu" : sigmaSpacingOf(this.settings),
+      final: final_sigmas_type,
     });
   }
 
   #orderAt(index: number, calls: number): number {
-    const { solver_order, lower_order_final, euler_at_final } = this.settings;
+    const { solver_order, lower_order_final, euler_at_final, final_sigmas_type } = this.settings;
     const ending = lower_order_final && calls < SHORT_RUN;
     const left = calls - index;
-    const most = left === 1 && (ending || euler_at_final) ? 1 : left === 2 && ending ? 2 : solver_order;
+    const most = left === 1 && (ending || euler_at_final || final_sigmas_type === "zero")
+      ? 1
+      : left === 2 && ending
+      ? 2
+      : solver_order;
     return Math.min(solver_order, index + 1, most);
   }
 
-  /** Stores the integrand: the predicted clean image (`++`) or the predicted noise. */
-  #convert(register: number, { alpha, sigma }: Level): { keep: Combination[]; original: Term[] } {
+  /**
+   * Stores the integrand for the steps that follow: the predicted clean image (`++`) or the
+   * predicted noise. `prediction` is the same as a linear form, which this step takes: see
+   * {@linkcode SigmaScheduler.slope} for the reason.
+   */
+  #convert(
+    register: number,
+    { alpha, sigma }: Level,
+  ): { keep: Combination[]; original: Term[]; prediction: Term[] } {
     const { prediction_type, algorithm_type, solver_order } = this.settings;
     const { original, epsilon } = predict(prediction_type, { alpha, sigma });
     if (algorithm_type.endsWith("++")) {
       const limited = this.nonlinear ? { limited: true } as const : {};
-      return { keep: [{ target: register, terms: original, ...limited }], original: of(register) };
+      const prediction = this.nonlinear ? of(register) : original;
+      return { keep: [{ target: register, terms: original, ...limited }], original: of(register), prediction };
     }
     const { x0, keep } = this.limited(original, HISTORY + solver_order);
     const noise = this.nonlinear ? mix([1 / sigma, of(SAMPLE)], [-alpha / sigma, x0]) : epsilon;
-    return { keep: [...keep, { target: register, terms: noise }], original: x0 };
+    return { keep: [...keep, { target: register, terms: noise }], original: x0, prediction: noise };
   }
-
-  #weights({ from, to, order }: { from: Level; to: Level; order: number }): Weights {
-    const { algorithm_type, solver_type } = this.settings;
-    const h = to.lambda - from.lambda;
-    if (h === 0) return { sample: 1, differences: [0, 0, 0], noise: 0 };
-    const halved = order === 2 && solver_type === "midpoint";
-    switch (algorithm_type) {
-      case "dpmsolver++": {
-        const phi = Math.expm1(-h);
-        const first = halved ? -phi / 2 : phi / h + 1;
-        const differences = scaled([-phi, first, -((phi + h) / h ** 2 - 0.5)], to.alpha);
-        return { sample: to.sigma / from.sigma, differences, noise: 0 };
-      }
-      case "dpmsolver": {
-        const phi = Math.expm1(h);
-        const first = halved ? -phi / 2 : -(phi / h - 1);
-        const differences = scaled([-phi, first, -((phi - h) / h ** 2 - 0.5)], to.sigma);
-        return { sample: to.alpha / from.alpha, differences, noise: 0 };
-      }
-      case "sde-dpmsolver++": {
-        const phi = -Math.expm1(-2 * h);
-        const differences = scaled([phi, halved ? phi / 2 : 1 - phi / (2 * h), 0], to.alpha);
-        return { sample: to.sigma / from.sigma * Math.exp(-h), differences, noise: to.sigma * Math.sqrt(phi) };
-      }
-      default: { // sde-dpmsolver
-        const phi = Math.expm1(h);
-        const differences = scaled([-2 * phi, halved ? -phi : -2 * (phi / h - 1), 0], to.sigma);
-        return { sample: to.alpha / from.alpha, differences, noise: to.sigma * Math.sqrt(Math.expm1(2 * h)) };
-      }
-    }
-  }
-}
-
-/** A noise level in the variance-preserving picture, and λ = log(α/σ). */
-interface Level {
-  readonly alpha: number;
-  readonly sigma: number;
-  readonly lambda: number;
-}
-
-function levelOf(sigma: number): Level {
-  const alpha = 1 / Math.sqrt(sigma ** 2 + 1);
-  return { alpha, sigma: sigma * alpha, lambda: -Math.log(sigma) };
 }
 
 /**
@@ -240,6 +211,12 @@ function differencesOf(predictions: Term[][], lambdas: number[], next: number): 
   return [m0, mix([1, newer], [r0 / (r0 + r1), change]), mix([1 / (r0 + r1), change])];
 }
 
-function scaled([a, b, c]: [number, number, number], by: number): [number, number, number] {
-  return [a * by, b * by, c * by];
+/** A step that integrates the noise has no limit at σ = 0. */
+function checkFinalSigma({ algorithm_type, final_sigmas_type }: DPMSolverMultistepConfig): void {
+  if (final_sigmas_type !== "zero" || algorithm_type.endsWith("++")) return;
+  throw new SchedulerError(
+    `Cannot configure DPMSolverMultistepScheduler as final_sigmas_type must be "sigma_min" with algorithm_type ` +
+      `"${algorithm_type}": "zero"`,
+    { algorithm_type, final_sigmas_type },
+  );
 }

@@ -1,11 +1,13 @@
 import { mix, NOISE, of, type PlanStep, SAMPLE } from "./plan.ts";
-import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./scheduler.ts";
+import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
 import { SigmaScheduler } from "./sigma_scheduler.ts";
 
 const RULES: ConfigRules<BaseConfig> = {
   name: "EulerAncestralDiscreteScheduler",
   defaults: { ...COMMON_DEFAULTS, timestep_spacing: "linspace" },
+  newer: { rescale_betas_zero_snr: false },
   choices: { prediction_type: ["epsilon", "v_prediction"] },
+  leastAlphaBar: true,
 };
 
 /**

@@ -1,6 +1,6 @@
 import { mix, of, type PlanStep, SAMPLE } from "./plan.ts";
-import { COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./scheduler.ts";
-import { type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
+import { COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
+import { SIGMA_DEFAULTS, type SigmaConfig, type SigmaSchedule, SigmaScheduler } from "./sigma_scheduler.ts";
 
 /** The configuration of {@linkcode EulerDiscreteScheduler}. */
 export interface EulerDiscreteConfig extends SigmaConfig {
@@ -8,6 +8,13 @@ export interface EulerDiscreteConfig extends SigmaConfig {
   readonly interpolation_type: string;
   /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
   readonly use_karras_sigmas: boolean;
+  /** Whether the schedule is rescaled to zero terminal SNR (arXiv 2305.08891). */
+  readonly rescale_betas_zero_snr?: boolean;
+  /**
+   * "discrete", or "continuous": models that predict v are then given log(σ) / 4 as the timestep
+   * (arXiv 2206.00364, table 1).
+   */
+  readonly timestep_type?: string;
 }
 
 const RULES: ConfigRules<EulerDiscreteConfig> = {
@@ -18,7 +25,16 @@ const RULES: ConfigRules<EulerDiscreteConfig> = {
     interpolation_type: "linear",
     use_karras_sigmas: false,
   },
-  choices: { interpolation_type: ["linear", "log_linear"] },
+  newer: {
+    ...SIGMA_DEFAULTS,
+    sigma_min: null,
+    sigma_max: null,
+    timestep_type: "discrete",
+    rescale_betas_zero_snr: false,
+    final_sigmas_type: "zero",
+  },
+  choices: { interpolation_type: ["linear", "log_linear"], timestep_type: ["discrete", "continuous"] },
+  leastAlphaBar: true,
 };
 
 /**
@@ -36,6 +52,14 @@ export class EulerDiscreteScheduler extends SigmaScheduler<EulerDiscreteConfig> 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): EulerDiscreteScheduler {
     return new EulerDiscreteScheduler(config, overrides);
+  }
+
+  /** The timesteps and noise levels of a run of `count` steps. */
+  protected override schedule(count: number): SigmaSchedule {
+    const { timesteps, sigmas } = super.schedule(count);
+    const { timestep_type, prediction_type } = this.settings;
+    if (timestep_type !== "continuous" || prediction_type !== "v_prediction") return { timesteps, sigmas };
+    return { timesteps: timesteps.map((_, i) => Math.fround(0.25 * Math.fround(Math.log(sigmas[i])))), sigmas };
   }
 
   /** Plans the steps. */

@@ -1,6 +1,6 @@
 import { HISTORY, mix, of, type PlanStep, SAMPLE } from "./plan.ts";
-import { COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./scheduler.ts";
-import { type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
+import { COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
+import { SIGMA_DEFAULTS, type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
 
 /** The configuration of {@linkcode HeunDiscreteScheduler}. */
 export interface HeunDiscreteConfig extends SigmaConfig {
@@ -23,11 +23,12 @@ const RULES: ConfigRules<HeunDiscreteConfig> = {
     clip_sample: false,
     clip_sample_range: 1,
   },
+  newer: SIGMA_DEFAULTS,
   choices: { beta_schedule: ["linear", "scaled_linear", "squaredcos_cap_v2", "exp"] },
 };
 
-/** The sample at the start of an interval, its slope, and the clipped clean image. */
-const INTERVAL_START = HISTORY, SLOPE = HISTORY + 1, ORIGINAL = HISTORY + 2;
+/** The sample at the start of an interval and its clean image; the clean image at its end. */
+const INTERVAL_START = HISTORY, START_ORIGINAL = HISTORY + 1, END_ORIGINAL = HISTORY + 2;
 
 /**
  * Heun's method: "Elucidating the Design Space of Diffusion-Based Generative Models", Karras et
@@ -56,30 +57,31 @@ export class HeunDiscreteScheduler extends SigmaScheduler<HeunDiscreteConfig> {
     const { timesteps, sigmas } = this.schedule(count);
     return timesteps.flatMap((timestep, i) => {
       const interval = sigmas[i + 1] - sigmas[i];
-      const first = this.#callAt(timestep, sigmas[i]);
+      const first = this.#callAt(timestep, sigmas[i], START_ORIGINAL);
       const predictor: PlanStep = {
         ...first.call,
         combine: [
           ...first.keep,
           { target: INTERVAL_START, terms: of(SAMPLE) },
-          { target: SLOPE, terms: first.slope },
-          { target: SAMPLE, terms: mix([1, of(SAMPLE)], [interval, of(SLOPE)]) },
+          { target: SAMPLE, terms: mix([1, of(SAMPLE)], [interval, first.slope]) },
         ],
       };
       if (i === timesteps.length - 1) return [predictor];
-      const second = this.#callAt(timesteps[i + 1], sigmas[i + 1]);
-      const terms = mix([1, of(INTERVAL_START)], [interval / 2, of(SLOPE)], [interval / 2, second.slope]);
+      const second = this.#callAt(timesteps[i + 1], sigmas[i + 1], END_ORIGINAL);
+      const startSlope = mix([1 / sigmas[i], of(INTERVAL_START)], [-1 / sigmas[i], of(START_ORIGINAL)]);
+      const terms = mix([1, of(INTERVAL_START)], [interval / 2, startSlope], [interval / 2, second.slope]);
       return [predictor, { ...second.call, combine: [...second.keep, { target: SAMPLE, terms }] }];
     });
   }
 
-  #callAt(timestep: number, sigma: number) {
+  /** A model call, the combination that keeps its clean image, and its slope as a linear form. */
+  #callAt(timestep: number, sigma: number, register: number) {
     const { original, slope } = this.slope(sigma);
-    const { x0, keep } = this.limited(original, ORIGINAL);
+    const limited = this.nonlinear ? { limited: true } as const : {};
     return {
-      call: { ...this.call(timestep, sigma), drawsNoise: false, original: x0 },
-      keep,
-      slope: this.nonlinear ? mix([1 / sigma, of(SAMPLE)], [-1 / sigma, x0]) : slope,
+      call: { ...this.call(timestep, sigma), drawsNoise: false, original: of(register) },
+      keep: [{ target: register, terms: mix([1, original]), ...limited }],
+      slope: this.nonlinear ? mix([1 / sigma, of(SAMPLE)], [-1 / sigma, of(register)]) : slope,
     };
   }
 }

@@ -1,6 +1,7 @@
 import { SchedulerError } from "./error.ts";
 import { HISTORY, mix, NOISE, of, type PlanStep, predict, SAMPLE } from "./plan.ts";
-import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type SchedulerConfig } from "./scheduler.ts";
+import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
+import { Scheduler } from "./scheduler.ts";
 
 /** The configuration of {@linkcode LCMScheduler}. */
 export interface LCMConfig extends BaseConfig {

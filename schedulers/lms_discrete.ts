@@ -1,6 +1,6 @@
 import { HISTORY, mix, of, type PlanStep, SAMPLE } from "./plan.ts";
-import { COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./scheduler.ts";
-import { type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
+import { COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
+import { SIGMA_DEFAULTS, type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
 
 /** The configuration of {@linkcode LMSDiscreteScheduler}. */
 export interface LMSDiscreteConfig extends SigmaConfig {
@@ -11,6 +11,7 @@ export interface LMSDiscreteConfig extends SigmaConfig {
 const RULES: ConfigRules<LMSDiscreteConfig> = {
   name: "LMSDiscreteScheduler",
   defaults: { ...COMMON_DEFAULTS, timestep_spacing: "linspace", use_karras_sigmas: false },
+  newer: SIGMA_DEFAULTS,
 };
 
 /** Number of slopes in the formula. */
@@ -43,7 +44,10 @@ export class LMSDiscreteScheduler extends SigmaScheduler<LMSDiscreteConfig> {
       const order = Math.min(i + 1, ORDER);
       const known = Array.from({ length: order }, (_, age) => sigmas[i - age]);
       const weighted = known.map((_, age) =>
-        [lagrangeIntegral(known, age, [sigmas[i], sigmas[i + 1]]), of(slopeOf(i - age))] as const
+        [
+          lagrangeIntegral(known, age, [sigmas[i], sigmas[i + 1]]),
+          age === 0 ? slope : of(slopeOf(i - age)),
+        ] as const
       );
       return {
         ...this.call(timestep, sigmas[i]),

@@ -4,23 +4,34 @@
  * @module
  */
 import { DDIMScheduler } from "./ddim.ts";
+import { DDPMScheduler } from "./ddpm.ts";
+import { DEISMultistepScheduler } from "./deis_multistep.ts";
 import { DPMSolverMultistepScheduler } from "./dpm_solver_multistep.ts";
+import { DPMSolverSinglestepScheduler } from "./dpm_solver_singlestep.ts";
 import { SchedulerError } from "./error.ts";
 import { EulerAncestralDiscreteScheduler } from "./euler_ancestral_discrete.ts";
 import { EulerDiscreteScheduler } from "./euler_discrete.ts";
 import { HeunDiscreteScheduler } from "./heun_discrete.ts";
+import { KDPM2AncestralDiscreteScheduler } from "./k_dpm_2_ancestral_discrete.ts";
+import { KDPM2DiscreteScheduler } from "./k_dpm_2_discrete.ts";
 import { LCMScheduler } from "./lcm.ts";
 import { LMSDiscreteScheduler } from "./lms_discrete.ts";
 import { PNDMScheduler } from "./pndm.ts";
-import type { Scheduler, SchedulerConfig } from "./scheduler.ts";
+import type { SchedulerConfig } from "./config.ts";
+import type { Scheduler } from "./scheduler.ts";
 import { UniPCMultistepScheduler } from "./unipc_multistep.ts";
 
 export { type DDIMConfig, DDIMScheduler } from "./ddim.ts";
+export { type DDPMConfig, DDPMScheduler } from "./ddpm.ts";
+export { type DEISMultistepConfig, DEISMultistepScheduler } from "./deis_multistep.ts";
 export { type DPMSolverMultistepConfig, DPMSolverMultistepScheduler } from "./dpm_solver_multistep.ts";
+export { type DPMSolverSinglestepConfig, DPMSolverSinglestepScheduler } from "./dpm_solver_singlestep.ts";
 export { SchedulerError } from "./error.ts";
 export { EulerAncestralDiscreteScheduler } from "./euler_ancestral_discrete.ts";
 export { type EulerDiscreteConfig, EulerDiscreteScheduler } from "./euler_discrete.ts";
 export { type HeunDiscreteConfig, HeunDiscreteScheduler } from "./heun_discrete.ts";
+export { type KDPM2AncestralDiscreteConfig, KDPM2AncestralDiscreteScheduler } from "./k_dpm_2_ancestral_discrete.ts";
+export { type KDPM2DiscreteConfig, KDPM2DiscreteScheduler } from "./k_dpm_2_discrete.ts";
 export { type LCMConfig, LCMScheduler } from "./lcm.ts";
 export { type LMSDiscreteConfig, LMSDiscreteScheduler } from "./lms_discrete.ts";
 export {
@@ -36,27 +47,27 @@ export {
   type Term,
 } from "./plan.ts";
 export { type PNDMConfig, PNDMScheduler } from "./pndm.ts";
-export type { NoiseScheduleConfig, Spacing } from "./noise_schedule.ts";
-export {
-  type BaseConfig,
-  COMMON_DEFAULTS,
-  type ConfigRules,
-  Scheduler,
-  type SchedulerConfig,
-  type StepOptions,
-  type StepResult,
-} from "./scheduler.ts";
+export { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, type FlowConfig, type SchedulerConfig } from "./config.ts";
+export type { NoiseScheduleConfig } from "./noise_schedule.ts";
+export { Scheduler, type StepOptions, type StepResult } from "./scheduler.ts";
+export type { SigmaSpacingConfig, SolverScheduleConfig } from "./sigma_levels.ts";
 export { type SigmaConfig, type SigmaSchedule, SigmaScheduler } from "./sigma_scheduler.ts";
+export type { Spacing } from "./spacing.ts";
 export { TorchGenerator } from "./torch_generator.ts";
 export { type UniPCMultistepConfig, UniPCMultistepScheduler } from "./unipc_multistep.ts";
 
 /** The scheduler classes, by their diffusers names. */
 const CLASSES = {
   DDIMScheduler,
+  DDPMScheduler,
+  DEISMultistepScheduler,
   DPMSolverMultistepScheduler,
+  DPMSolverSinglestepScheduler,
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
   HeunDiscreteScheduler,
+  KDPM2AncestralDiscreteScheduler,
+  KDPM2DiscreteScheduler,
   LCMScheduler,
   LMSDiscreteScheduler,
   PNDMScheduler,

@@ -1,5 +1,5 @@
 /**
- * Noise schedules (β, ᾱ, σ) and the spacing of timesteps.
+ * The noise schedules that models were trained on: β, ᾱ and σ.
  *
  * Models were trained on schedules that torch computes in float32. `Math.fround` reproduces its
  * rounding.
@@ -69,6 +69,8 @@ function betas(config: NoiseScheduleConfig): Float32Array {
       return torchLinspace(Math.sqrt(start), Math.sqrt(end), count).map((root) => root * root);
     case "squaredcos_cap_v2": // improved DDPM (2102.09672) eq. 17
       return betasFor((t) => Math.cos((t + 0.008) / 1.008 * Math.PI / 2) ** 2, count);
+    case "sigmoid": // GeoDiff, arXiv 2203.02923
+      return torchLinspace(-6, 6, count).map((x) => fround(1 / (1 + Math.exp(-x))) * fround(end - start) + start);
     case "exp":
       return betasFor((t) => Math.exp(-12 * t), count);
     default:
@@ -118,125 +120,4 @@ function rescaledToZeroSnr(betas: Float32Array): Float32Array {
 /** σ_t = √((1 − ᾱ_t) / ᾱ_t), the noise's share when the signal is scaled to 1; rising with t. */
 export function sigmasOf(alphasCumprod: Float32Array): Float32Array {
   return alphasCumprod.map((alphaBar) => Math.sqrt(fround(fround(1 - alphaBar) / alphaBar)));
-}
-
-/** How timesteps are spaced; see {@linkcode spacedTimesteps}. */
-export interface Spacing {
-  /** "linspace", "leading" or "trailing" (arXiv 2305.08891, table 2). */
-  readonly kind: string;
-  /** Number of training timesteps. */
-  readonly train: number;
-  /** Added to "leading" timesteps. */
-  readonly offset: number;
-  /** Exclusive upper bound of the timesteps. Default: `train`. */
-  readonly last?: number;
-  /**
-   * Whether one more timestep is spaced at the end and then dropped: for solvers that step toward
-   * it.
-   */
-  readonly open?: boolean;
-}
-
-/**
- * `steps` timesteps, descending. "linspace" gives fractions; round them for models that expect
- * integers.
- */
-export function spacedTimesteps(steps: number, { kind, train, offset, last = train, open = false }: Spacing): number[] {
-  const points = open ? steps + 1 : steps;
-  switch (kind) {
-    case "linspace":
-      return linspace(0, last - 1, points).reverse().slice(0, steps);
-    case "leading": {
-      const stride = Math.floor(last / points);
-      return Array.from({ length: steps }, (_, i) => (points - 1 - i) * stride + offset);
-    }
-    case "trailing": {
-      // numpy.arange uses the rounded difference of its first two values.
-      const stride = (last - train / steps) - last;
-      const count = Math.ceil(last / (train / steps));
-      return Array.from({ length: count }, (_, i) => roundHalfEven(last + i * stride) - 1);
-    }
-    default:
-      throw new SchedulerError(`Cannot space timesteps in an unknown way: timestep_spacing "${kind}"`);
-  }
-}
-
-/** numpy.linspace in float64. */
-export function linspace(start: number, end: number, count: number): number[] {
-  const step = (end - start) / (count - 1);
-  return Array.from({ length: count }, (_, i) => i === 0 ? start : i === count - 1 ? end : i * step + start);
-}
-
-/** As numpy.round: ties go to the even integer. */
-export function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const rest = value - floor;
-  return rest > 0.5 || (rest === 0.5 && floor % 2 !== 0) ? floor + 1 : floor;
-}
-
-/** Linear interpolation of `values` at a fractional index, constant beyond both ends. */
-export function interpolate(values: Float32Array, position: number): number {
-  const last = values.length - 1;
-  if (position <= 0) return values[0];
-  if (position >= last) return values[last];
-  const low = Math.floor(position);
-  return (values[low + 1] - values[low]) * (position - low) + values[low];
-}
-
-/**
- * Noise levels from `max` down to `min`, evenly spaced in σ^(1/7) (Karras et al., arXiv 2206.00364,
- * eq. 5).
- */
-export function karrasSigmas(max: number, min: number, steps: number): number[] {
-  const rho = 7;
-  const first = max ** (1 / rho), last = min ** (1 / rho);
-  return linspace(0, 1, steps).map((ramp) => (first + ramp * (last - first)) ** rho);
-}
-
-/**
- * The fractional timestep at which the training schedule, interpolated linearly in log σ, reaches
- * `sigma`.
- */
-export function timestepOf(sigma: number, logSigmas: Float32Array): number {
-  const target = Math.log(Math.max(sigma, 1e-10));
-  const above = logSigmas.findLastIndex((logSigma) => logSigma <= target);
-  const low = Math.min(Math.max(above, 0), logSigmas.length - 2);
-  const weight = (logSigmas[low] - target) / fround(logSigmas[low] - logSigmas[low + 1]);
-  const clipped = Math.min(Math.max(weight, 0), 1);
-  return (1 - clipped) * low + clipped * (low + 1);
-}
-
-/** The schedule of the multistep solvers in log-SNR space (DPM-Solver, UniPC). */
-export interface SolverSchedule {
-  readonly timesteps: number[];
-  /** σ at each timestep, then the one at which the last step ends. */
-  readonly sigmas: Float32Array;
-}
-
-/**
- * Timesteps and noise levels of DPM-Solver and UniPC: as for the σ samplers, but they end at σ_0
- * and not at 0.
- */
-export function solverSchedule(
-  steps: number,
-  { alphasCumprod, spacing, levels = "plain" }: {
-    alphasCumprod: Float32Array;
-    spacing: Spacing;
-    /** Spacing of σ: "karras" in σ^(1/7), "lu" in log σ, "plain" at the timesteps. */
-    levels?: "plain" | "karras" | "lu";
-  },
-): SolverSchedule {
-  const trained = sigmasOf(alphasCumprod);
-  const logSigmas = trained.map(Math.log);
-  const last = trained.length - 1;
-  if (levels === "plain") {
-    const timesteps = spacedTimesteps(steps, { ...spacing, open: true }).map(roundHalfEven);
-    const sigmas = timesteps.map((timestep) => interpolate(trained, timestep));
-    return { timesteps, sigmas: Float32Array.from([...sigmas, trained[0]]) };
-  }
-  const sigmas = levels === "karras"
-    ? karrasSigmas(trained[last], trained[0], steps)
-    : linspace(0, 1, steps).map((ramp) => Math.exp(logSigmas[last] + ramp * (logSigmas[0] - logSigmas[last])));
-  const timesteps = sigmas.map((sigma) => roundHalfEven(timestepOf(sigma, logSigmas)));
-  return { timesteps, sigmas: Float32Array.from([...sigmas, sigmas[steps - 1]]) };
 }

@@ -1,7 +1,8 @@
 import { SchedulerError } from "./error.ts";
-import { roundHalfEven, spacedTimesteps } from "./noise_schedule.ts";
+import { roundHalfEven, spacedTimesteps } from "./spacing.ts";
 import { type Combination, HISTORY, mix, of, OUTPUT, type PlanStep, predict, SAMPLE, type Term } from "./plan.ts";
-import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type SchedulerConfig } from "./scheduler.ts";
+import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
+import { Scheduler } from "./scheduler.ts";
 
 /** The configuration of {@linkcode PNDMScheduler}. */
 export interface PNDMConfig extends BaseConfig {

@@ -1,5 +1,6 @@
+import { type BaseConfig, type ConfigRules, resolveConfig, type SchedulerConfig } from "./config.ts";
 import { SchedulerError } from "./error.ts";
-import { alphasCumprod, type NoiseScheduleConfig, type Spacing } from "./noise_schedule.ts";
+import { alphasCumprod } from "./noise_schedule.ts";
 import {
   type Combination,
   evaluate,
@@ -14,52 +15,8 @@ import {
   type SchedulerPlan,
   type Term,
 } from "./plan.ts";
+import type { Spacing } from "./spacing.ts";
 import { TorchGenerator } from "./torch_generator.ts";
-
-/**
- * A scheduler's configuration as diffusers writes it: snake_case keys, some of which may belong to
- * other classes.
- */
-export type SchedulerConfig = Readonly<Record<string, unknown>>;
-
-/** The keys that every scheduler here has. */
-export interface BaseConfig extends NoiseScheduleConfig {
-  /**
-   * What the model predicts: "epsilon" (the noise), "sample" (the clean image) or "v_prediction".
-   */
-  readonly prediction_type: string;
-  /**
-   * Which timesteps are visited: "leading", "trailing" or "linspace" (arXiv 2305.08891, table 2).
-   */
-  readonly timestep_spacing: string;
-  /** Added to "leading" timesteps; 1 in Stable Diffusion. */
-  readonly steps_offset: number;
-  /** Whether the predicted clean image is clipped. Must be false for latents. */
-  readonly clip_sample?: boolean;
-  /** The largest magnitude that clipping leaves. */
-  readonly clip_sample_range?: number;
-  /**
-   * Whether dynamic thresholding limits the predicted clean image (arXiv 2205.11487). For models on
-   * pixels, not latents.
-   */
-  readonly thresholding?: boolean;
-  /** The quantile of magnitudes that thresholding limits to. */
-  readonly dynamic_thresholding_ratio?: number;
-  /** The largest bound of thresholding. */
-  readonly sample_max_value?: number;
-}
-
-/** The configuration keys of a scheduler class. */
-export interface ConfigRules<Config extends BaseConfig> {
-  /** The class's name in diffusers. */
-  readonly name: string;
-  /** All keys, with diffusers' defaults. */
-  readonly defaults: Config;
-  /** Allowed values, for keys with a closed set of values. */
-  readonly choices?: Readonly<Record<string, readonly unknown[]>>;
-  /** Aliases of allowed values, by key. */
-  readonly synonyms?: Readonly<Record<string, Readonly<Record<string, string>>>>;
-}
 
 /** Options of {@linkcode Scheduler.step}. */
 export interface StepOptions {
@@ -84,30 +41,6 @@ export interface StepResult {
   /** The clean image x̂_0 that the model output implies. */
   readonly predOriginalSample: Float32Array;
 }
-
-/**
- * Keys that a configuration left at the class's defaults, with their values. A symbol key survives
- * object spread and is left out of JSON.
- */
-const DEFAULTED = Symbol("keys left at the class's defaults");
-
-const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
-  beta_schedule: ["linear", "scaled_linear", "squaredcos_cap_v2"],
-  prediction_type: ["epsilon", "sample", "v_prediction"],
-  timestep_spacing: ["leading", "trailing", "linspace"],
-};
-
-/** The keys that all classes share, with their most common defaults. */
-export const COMMON_DEFAULTS = {
-  num_train_timesteps: 1000,
-  beta_start: 0.0001,
-  beta_end: 0.02,
-  beta_schedule: "linear",
-  trained_betas: null,
-  prediction_type: "epsilon",
-  timestep_spacing: "leading",
-  steps_offset: 0,
-} as const satisfies BaseConfig;
 
 /**
  * A sampler of diffusion models, with the names and the behavior of diffusers 0.23.
@@ -156,6 +89,9 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
     this.config = complete;
     this.settings = settings;
     this.alphasCumprod = alphasCumprod(settings);
+    if (settings.rescale_betas_zero_snr && rules.leastAlphaBar) {
+      this.alphasCumprod[this.alphasCumprod.length - 1] = 2 ** -24;
+    }
   }
 
   /** The model calls of a run of `count` steps. */
@@ -441,62 +377,4 @@ function quantile(values: Float32Array, ratio: number): number {
   const rank = ratio * (sorted.length - 1);
   const low = sorted[Math.floor(rank)], high = sorted[Math.ceil(rank)];
   return low + (high - low) * (rank - Math.floor(rank));
-}
-
-function resolveConfig<Config extends BaseConfig>(
-  { name, defaults, choices, synonyms }: ConfigRules<Config>,
-  config: SchedulerConfig,
-  overrides: SchedulerConfig,
-): { complete: Config & SchedulerConfig; settings: Config } {
-  const inherited = (config as Record<symbol, Record<string, unknown> | undefined>)[DEFAULTED] ?? {};
-  const said = {
-    ...Object.fromEntries(
-      Object.entries(config).filter(([key, value]) => !(key in inherited && inherited[key] === value)),
-    ),
-    ...overrides,
-  } as Record<string, unknown>;
-
-  const settings: Record<string, unknown> = {};
-  const defaulted: Record<string, unknown> = {};
-  for (const [key, value] of Object.entries(defaults)) {
-    if (said[key] === undefined || (said[key] === null && value !== null)) {
-      settings[key] = defaulted[key] = value;
-    } else {
-      settings[key] = synonyms?.[key]?.[String(said[key])] ?? said[key];
-    }
-  }
-  for (const [key, value] of Object.entries(settings)) {
-    const allowed: readonly unknown[] | undefined = choices?.[key] ?? CHOICES[key];
-    if (allowed) {
-      if (allowed.includes(value)) continue;
-      throw new SchedulerError(
-        `Cannot configure ${name} as ${key} must be one of ${allowed.map((one) => JSON.stringify(one)).join(", ")}: ` +
-          JSON.stringify(value),
-        { key, value, allowed },
-      );
-    }
-    const wanted = kindOf((defaults as unknown as Record<string, unknown>)[key]);
-    if (value === null || kindOf(value) === wanted || (wanted === "null" && Array.isArray(value))) continue;
-    throw new SchedulerError(
-      `Cannot configure ${name} as ${key} must be a ${wanted === "null" ? "list" : wanted}: ${JSON.stringify(value)}`,
-      { key, value },
-    );
-  }
-  const { num_train_timesteps } = settings;
-  if (!Number.isInteger(num_train_timesteps) || num_train_timesteps as number < 1) {
-    throw new SchedulerError(
-      `Cannot configure ${name} as num_train_timesteps must be a whole number from 1: ${num_train_timesteps}`,
-      { num_train_timesteps },
-    );
-  }
-  const complete = { ...said, ...settings, _class_name: name, [DEFAULTED]: defaulted };
-  return {
-    complete: Object.freeze(complete) as unknown as Config & SchedulerConfig,
-    settings: settings as unknown as Config,
-  };
-}
-
-function kindOf(value: unknown): string {
-  if (value === null) return "null";
-  return Array.isArray(value) ? "list" : typeof value;
 }

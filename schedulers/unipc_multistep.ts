@@ -1,9 +1,17 @@
-import { solverSchedule } from "./noise_schedule.ts";
+import {
+  type BaseConfig,
+  COMMON_DEFAULTS,
+  type ConfigRules,
+  FLOW_DEFAULTS,
+  type FlowConfig,
+  type SchedulerConfig,
+} from "./config.ts";
 import { type Combination, HISTORY, mix, of, type PlanStep, predict, SAMPLE, type Term } from "./plan.ts";
-import { type BaseConfig, COMMON_DEFAULTS, type ConfigRules, Scheduler, type SchedulerConfig } from "./scheduler.ts";
+import { Scheduler } from "./scheduler.ts";
+import { sigmaSpacingOf, SOLVER_SCHEDULE_DEFAULTS, solverSchedule, type SolverScheduleConfig } from "./sigma_levels.ts";
 
 /** The configuration of {@linkcode UniPCMultistepScheduler}. */
-export interface UniPCMultistepConfig extends BaseConfig {
+export interface UniPCMultistepConfig extends BaseConfig, SolverScheduleConfig, FlowConfig {
   /** Number of predictions that a step combines. */
   readonly solver_order: number;
   /**
@@ -27,6 +35,12 @@ export interface UniPCMultistepConfig extends BaseConfig {
   readonly solver_p: null;
   /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
   readonly use_karras_sigmas: boolean;
+  /** The least σ of spaced noise levels. Default: that of timestep 0. */
+  readonly sigma_min?: number | null;
+  /** The largest σ of spaced noise levels. Default: that of the last training timestep. */
+  readonly sigma_max?: number | null;
+  /** Must be null: flow matching is another kind of model. */
+  readonly shift_terminal?: null;
 }
 
 const RULES: ConfigRules<UniPCMultistepConfig> = {
@@ -45,6 +59,15 @@ const RULES: ConfigRules<UniPCMultistepConfig> = {
     solver_p: null,
     use_karras_sigmas: false,
   },
+  newer: {
+    ...SOLVER_SCHEDULE_DEFAULTS,
+    ...FLOW_DEFAULTS,
+    rescale_betas_zero_snr: false,
+    sigma_min: null,
+    sigma_max: null,
+    shift_terminal: null,
+  },
+  leastAlphaBar: true,
   choices: { solver_order: [1, 2, 3, 4, 5], solver_type: ["bh1", "bh2"], solver_p: [null] },
   // diffusers maps the variants of other solvers to the default one.
   synonyms: { solver_type: { midpoint: "bh2", heun: "bh2", logrho: "bh2" } },
@@ -80,11 +103,14 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
 
   /** Plans the steps. */
   protected override build(count: number): PlanStep[] {
-    const { solver_order, predict_x0, prediction_type, disable_corrector, use_karras_sigmas } = this.settings;
+    const { solver_order, predict_x0, prediction_type, disable_corrector, sigma_min, sigma_max } = this.settings;
     const { timesteps, sigmas } = solverSchedule(count, {
       alphasCumprod: this.alphasCumprod,
       spacing: this.spacing,
-      levels: use_karras_sigmas ? "karras" : "plain",
+      levels: sigmaSpacingOf(this.settings),
+      final: this.settings.final_sigmas_type,
+      min: sigma_min,
+      max: sigma_max,
     });
     // One more register than the predictor needs: the corrector reads the new prediction as well.
     const predictionOf = (index: number) => PREDICTIONS + index % (solver_order + 1);
@@ -92,10 +118,11 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
       const left = this.settings.lower_order_final ? timesteps.length - index : solver_order;
       return Math.min(solver_order, left, index + 1);
     };
-    const nodesAt = (index: number, order: number) =>
+    // The nodes of a step from index; the newest prediction is a linear form where it is one.
+    const nodesAt = (index: number, order: number, newest?: Term[]) =>
       Array.from({ length: order }, (_, age) => ({
         sigma: sigmas[index - age],
-        prediction: of(predictionOf(index - age)),
+        prediction: age === 0 && newest ? newest : of(predictionOf(index - age)),
       }));
 
     return timesteps.map((timestep, i) => {
@@ -106,14 +133,17 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
         terms: predict_x0 ? original : epsilon,
         ...this.nonlinear ? { limited: true } as const : {},
       };
+      // As a linear form, the current prediction is not rounded before σ multiplies it.
+      const current = this.nonlinear ? of(predictionOf(i)) : predicted.terms as Term[];
       const corrects = i > 0 && !disable_corrector.includes(i - 1);
       const began = corrects
         ? this.#advance(of(CORRECTED), {
           nodes: nodesAt(i - 1, orderAt(i - 1)),
           to: sigmas[i],
-          arrived: of(predictionOf(i)),
+          arrived: current,
         })
         : of(SAMPLE);
+      const start = corrects ? of(CORRECTED) : of(SAMPLE);
       return {
         timestep,
         inputScale: 1,
@@ -123,7 +153,10 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
         combine: [
           predicted,
           { target: CORRECTED, terms: began },
-          { target: SAMPLE, terms: this.#advance(of(CORRECTED), { nodes: nodesAt(i, orderAt(i)), to: sigmas[i + 1] }) },
+          {
+            target: SAMPLE,
+            terms: this.#advance(start, { nodes: nodesAt(i, orderAt(i), current), to: sigmas[i + 1] }),
+          },
         ],
       };
     });

@@ -10,7 +10,13 @@ export interface GoldenTensor {
 /** Reads `tests/goldens/NAME.safetensors`, with the story that it carries in its metadata. */
 // deno-lint-ignore no-explicit-any
 export async function loadGoldens(name: string): Promise<{ tensors: Map<string, GoldenTensor>; note: any }> {
-  const bytes = await Deno.readFile(new URL(`./goldens/${name}.safetensors`, import.meta.url));
+  return await readGoldens(new URL(`./goldens/${name}.safetensors`, import.meta.url));
+}
+
+/** As {@linkcode loadGoldens}, for a file anywhere. */
+// deno-lint-ignore no-explicit-any
+export async function readGoldens(path: URL | string): Promise<{ tensors: Map<string, GoldenTensor>; note: any }> {
+  const bytes = await Deno.readFile(path);
   const headerBytes = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + headerBytes)));
   const { __metadata__: metadata, ...entries } = header;

@@ -19,8 +19,8 @@ import { matmul } from "../../kernels/gemm/matmul.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import { triangularSolve } from "../../kernels/linalg/triangular_solve.ts";
-import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "./task.ts";
-import { commonest, guidedTasks } from "./unet_shapes.ts";
+import { operands, operandShapes, type PeerTask, squareTask, taskFlops, testValues } from "./task.ts";
+import { guidedTasks, mostCommonCount } from "./unet_shapes.ts";
 
 /** The origin of a shape. */
 export type CaseSet = "square" | "unet" | "text" | "vae" | "pocket" | "edit";
@@ -177,7 +177,7 @@ function pass(
     shape: `${set} ${shape.join("×")}`,
     ...more,
     prepare: (gpu) => {
-      const tensors = [shape, ...rest].map((each, i) => Tensor.from(gpu, numbers(elements(each), i + 1), each));
+      const tensors = [shape, ...rest].map((each, i) => Tensor.from(gpu, testValues(elements(each), i + 1), each));
       return prepared(() => run(tensors[0], tensors.slice(1)), tensors);
     },
   };
@@ -213,7 +213,7 @@ function editCase(
 const [rows, width] = [308, 768];
 
 function rowsTensor(gpu: Gpu, columns: number, real: "f32" | "f64"): Tensor {
-  return Tensor.from(gpu, Float64Array.from(numbers(rows * columns)), [rows, columns], real);
+  return Tensor.from(gpu, Float64Array.from(testValues(rows * columns)), [rows, columns], real);
 }
 
 /** λI + CCᵀ, positive definite. */
@@ -236,7 +236,7 @@ export const kernelCases: readonly KernelCase[] = [
 
   // A guided step at 512² as a batch of two. Slow peers measure the most common shapes only.
   ...guidedTasks.map(({ task, perStep }, rank) =>
-    taskCase("unet", task, sizeOf(task), { perStep, peersOnRequest: rank >= commonest })
+    taskCase("unet", task, sizeOf(task), { perStep, peersOnRequest: rank >= mostCommonCount })
   ),
   // Once per picture.
   product("unet", [154, 768, 320], "context k v"),

@@ -49,10 +49,10 @@ export function taskFlops(task: PeerTask): number {
 }
 
 /**
- * Values from −1 to 1, equal in every run and for every peer. A block is repeated, which is fast
- * and does not affect kernels.
+ * Pseudo-random values from −1 to 1, the same in every run and for every peer. Long arrays repeat a
+ * block, which is fast and does not affect the time of a kernel.
  */
-export function numbers(count: number, seed = 1): Float32Array<ArrayBuffer> {
+export function testValues(count: number, seed = 1): Float32Array<ArrayBuffer> {
   const values = new Float32Array(count);
   const block = Math.min(count, 65521); // a prime, so that rows of common widths differ
   let state = (seed * 2654435761) >>> 0 || 1;
@@ -86,7 +86,7 @@ export function operandShapes(task: PeerTask): number[][] {
 /** Operand values. Weights are scaled so that results stay near 1. */
 export function operands(task: PeerTask): Float32Array<ArrayBuffer>[] {
   return operandShapes(task).map((shape, index) => {
-    const values = numbers(shape.reduce((product, length) => product * length, 1), index + 1);
+    const values = testValues(shape.reduce((product, length) => product * length, 1), index + 1);
     if (index === 0 || task.op === "attention") return values;
     const terms = task.op === "matmul" ? task.k : task.inChannels * task.kernel ** 2;
     return values.map((value) => value / Math.sqrt(terms));

@@ -153,7 +153,7 @@ const guidedStep: readonly (readonly [perStep: number, ...task: Product | Convol
 export const guidedSizes: StepSizes = { side: 64, batch: 2, tokens: 77 };
 
 /** Number of leading rows that count as the most common. */
-export const commonest = 30;
+export const mostCommonCount = 30;
 
 /** The rows of the table as tasks, in order. */
 export const guidedTasks: readonly CountedTask[] = guidedStep.map(([perStep, ...row]) => ({
@@ -180,12 +180,12 @@ function taskOf(row: Product | Convolution | Attention): PeerTask {
 }
 
 function rowOf({ perStep, task }: CountedTask): string {
-  const numbers = task.op === "matmul"
+  const sizes = task.op === "matmul"
     ? [task.m, task.k, task.n]
     : task.op === "conv2d"
     ? [task.side, task.inChannels, task.outChannels, task.kernel, task.stride]
     : [task.t, task.s, task.heads, task.dim];
-  return `  [${perStep}, "${task.op}", ${numbers.join(", ")}],`;
+  return `  [${perStep}, "${task.op}", ${sizes.join(", ")}],`;
 }
 
 if (import.meta.main) {

@@ -12,14 +12,14 @@ import { policyOf } from "../../kernels/policy.ts";
 import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
 import { PythonProcess, torchPlaces } from "../peers/torch.ts";
 import type { StageRecord } from "../report/report.ts";
-import { numbers } from "../cases/task.ts";
+import { testValues } from "../cases/task.ts";
 import { deviceWork, hostWork, time, type TimingOptions } from "./timing.ts";
 
 /**
  * Sentences (the prompt and three augmentations), tokens per sentence, and width of the embeddings.
  */
 const sentences = 4, tokens = 77, clipWidth = 768;
-/** Tokens of a sentence before its padding. */
+/** Tokens per sentence before the padding. */
 const words = 8;
 /** ‖x‖ of a row of CLIP's last hidden state. */
 const norm = 28;
@@ -40,7 +40,7 @@ export function syntheticRows(
   options: { width?: number } = {},
 ): { source: Float32Array<ArrayBuffer>; destination: Float32Array<ArrayBuffer> } {
   const { width = clipWidth } = options;
-  const noise = numbers(width * (2 + 2 * sentences * (tokens + 1)), 11);
+  const noise = testValues(width * (2 + 2 * sentences * (tokens + 1)), 11);
   let next = 0;
   const fresh = () => noise.subarray(next, next += width);
   const [begin, common] = [fresh(), fresh()];
@@ -75,7 +75,7 @@ export function syntheticRows(
 function projections(gpu: Gpu): Tensor[] {
   return projectionWidths.flatMap((outputs) =>
     [1, 2].map((seed) =>
-      Tensor.from(gpu, numbers(outputs * clipWidth, seed).map((value) => value * Math.sqrt(3 / clipWidth)), [
+      Tensor.from(gpu, testValues(outputs * clipWidth, seed).map((value) => value * Math.sqrt(3 / clipWidth)), [
         outputs,
         clipWidth,
       ])
@@ -161,7 +161,7 @@ async function measureTorch(
       ]] as const
     ) {
       onStage({ stage: `edit at SD 1.4's sizes: ${name}, ${torch}`, ms });
-      onRemark(`edit: ${name} in ${torch} takes ${(ms / oursMs).toFixed(1)} times as long as our solving`);
+      onRemark(`edit: ${name} in ${torch} takes ${(ms / oursMs).toFixed(1)} times the time of our solver`);
     }
   } catch (error) {
     onRemark(`edit: PyTorch: ${error instanceof Error ? error.message : error}`);

@@ -71,7 +71,7 @@ export async function measureKernel(
     try {
       const theirs = await peer.prepare(task!);
       opened.push(theirs);
-      if (!resultsAgree(await first.data(), await theirs.result())) unable[peer.name] = "another result";
+      if (!resultsAgree(await first.data(), await theirs.result())) unable[peer.name] = "computes a different result";
       else works.push({ name: peer.name, work: theirs });
     } catch (error) {
       unable[peer.name] = firstLine(error);
@@ -82,9 +82,9 @@ export async function measureKernel(
     const [ours] = times;
     Object.assign(unable, failures);
     remarks.push(...Object.entries(unable).map(([name, why]) => `${name}: ${why}`));
-    if (ours.timing.hostBound) remarks.push("the host's time");
+    if (ours.timing.hostBound) remarks.push("bound by the host");
     if (task && gpu.info.subgroupMatrix) {
-      remarks.push(`${(await roundingError(gpu, task, first)).toExponential(1)} from f32`);
+      remarks.push(`relative difference from f32: ${(await roundingError(gpu, task, first)).toExponential(1)}`);
     }
     const record = kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, ceiling);
     const others = times.slice(1).map(({ name, timing }) => [name, { ms: timing.minMs }] as const);

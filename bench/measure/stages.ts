@@ -15,7 +15,7 @@ import { TorchGenerator } from "../../schedulers/mod.ts";
 import { measureColdCompilation } from "./compilation.ts";
 import { measureFirstPicture } from "./first_picture.ts";
 import { pictureStage } from "../report/stage_names.ts";
-import { numbers } from "../cases/task.ts";
+import { testValues } from "../cases/task.ts";
 import type { StageRecord } from "../report/report.ts";
 import { deviceWork, hostWork, time, timeInTurns, type TimingOptions, waitingMs } from "./timing.ts";
 
@@ -58,14 +58,14 @@ async function measureCold({ model, steps, onStage }: Required<Pick<StageOptions
   const { startMs, openMs, loadMs, firstMs, pipelines, createMs, secondMs } = first;
   for (
     const [stage, ms] of [
-      ["start Deno, load the program", startMs],
+      ["start Deno and load the program", startMs],
       ["open the device", openMs],
       ["load the model", loadMs],
       [`first picture, ${steps} steps, guided`, firstMs],
-      [`… of it creating ${pipelines} pipelines`, createMs],
-      ["… of it what the next picture takes, too", secondMs],
-      ["… of it what is left: compiling at first runs", firstMs - createMs - secondMs],
-      ["compiling at first runs, one by one", firstRunMs],
+      [`first picture: creating ${pipelines} pipelines`, createMs],
+      ["first picture: time of the second picture", secondMs],
+      ["first picture: the rest, compiling at first runs", firstMs - createMs - secondMs],
+      ["compiling at first runs, one kernel after another", firstRunMs],
     ] as const
   ) {
     onStage({ stage: `cold: ${stage}`, ms });
@@ -82,14 +82,14 @@ async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions
   };
 
   const ids = ["", prompt].map((text) => tokenizer.encode(text, { padding: "max_length", truncation: true }));
-  await stage("encode a prompt and the empty one", () => void textEncoder.forward(ids));
+  await stage("encode a prompt and the empty prompt", () => void textEncoder.forward(ids));
 
   const side = unet.config.sampleSize ?? 64, channels = unet.config.inChannels;
-  using one = Tensor.from(gpu, numbers(channels * side * side), [1, channels, side, side]);
+  using one = Tensor.from(gpu, testValues(channels * side * side), [1, channels, side, side]);
   using both = concat([one, one], 0);
   using states = gpu.scope(() => textEncoder.forward(ids).lastHiddenState);
   using times = unet.embedTimesteps([500, 500]);
-  await stage("keys and values of the prompts, once a picture", () => unet.prepareContext(states));
+  await stage("keys and values of the prompts, once per picture", () => unet.prepareContext(states));
   await measureSteps(unet, { sample: both, times, states }, { ...options, waitMs });
   await stage("decode the latents", () => void vae.decode(one));
 

@@ -12,7 +12,7 @@ import { matmul } from "../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
 import { policyOf, unsupportedReason } from "../../kernels/policy.ts";
 import { type AdapterTuning, type TileKind, tileKinds } from "../../kernels/tuning.ts";
-import { numbers } from "../cases/task.ts";
+import { testValues } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
 /**
@@ -130,8 +130,8 @@ export async function tune(
   for (const kind of tileKinds) {
     const before = policyOf(gpu).tiles({ allowF16Operands: true })[kind];
     const operands = products[kind].map(([m, n, k]) => ({
-      a: Tensor.from(gpu, numbers(m * k, 1), [m, k]),
-      b: Tensor.from(gpu, numbers(n * k, 2), [n, k], "f16"),
+      a: Tensor.from(gpu, testValues(m * k, 1), [m, k]),
+      b: Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16"),
     }));
     const run = (tile: TileShape) => operands.map(({ a, b }) => () => void matmul(a, b, { transposeB: true, tile }));
     const found = await fastest(gpu, [before, ...candidates(gpu, kind)], run, { waitMs, budgetMs });
@@ -142,7 +142,7 @@ export async function tune(
   const attention: Record<string, AttentionForm> = {};
   for (const [width, [t, heads]] of Object.entries(attentions)) {
     const dim = Number(width), shape = [1, t, heads * dim];
-    const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, numbers(t * heads * dim, seed), shape));
+    const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, testValues(t * heads * dim, seed), shape));
     const sizes = { batch: 1, heads, t, s: t, dim, causal: false, scale: 1 };
     const forms = [policyOf(gpu).attentionFor(sizes), ...attentionCandidates(gpu, dim)];
     const run = (form: AttentionForm) => [() => void attend(q, k, v, { heads, form })];

@@ -32,7 +32,7 @@ export class PeerPace {
     const best = this.#best.get(`${peer} ${task.op}`);
     const ms = best === undefined ? 0 : taskFlops(task) / best;
     if (ms <= longestRunMs) return undefined;
-    return `left out, as it would take ${Math.round(ms / 1000)} s or more (limit: ${longestRunMs / 1000} s)`;
+    return `skipped, because a run would take at least ${Math.round(ms / 1000)} s (limit: ${longestRunMs / 1000} s)`;
   }
 }
 
@@ -53,7 +53,7 @@ export async function openPeers(
   const absent: string[] = [];
   if (python) {
     openers.push(["PyTorch", async () => (await import("./torch.ts")).openTorch(python, { isSoftware })]);
-  } else absent.push("PyTorch: name a Python that has it (--python PATH, or BLUEROSE_PYTHON in the environment)");
+  } else absent.push("PyTorch: requires --python PATH or $BLUEROSE_PYTHON, a Python that has it");
   const peers: Peer[] = [];
   for (const [name, open] of openers) {
     try {

@@ -5,7 +5,7 @@
  * @module
  */
 import { type BenchReport, type KernelRecord, summarizePeers, type TargetRecord } from "./report.ts";
-import { compilationText, digits, fullSizeText, percent } from "./text.ts";
+import { compilationText, digits, fullSizeText, peerText, percent } from "./text.ts";
 
 const plot = { width: 960, height: 520, left: 70, right: 20, top: 20, bottom: 50 };
 
@@ -46,11 +46,11 @@ meter { width: 6em; }
 </style>
 <h1>${escape(device.name)}</h1>
 <p>${facts.map(escape).join(" · ")}<br>
-Its own ceiling, measured in the same run: <b>${digits(ceiling.gflops)} GFLOPS</b>${
+Peak rates of the device, measured in the same run: <b>${digits(ceiling.gflops)} GFLOPS</b>${
     ceiling.gflopsF64 === undefined ? "" : ` (f64: ${digits(ceiling.gflopsF64)})`
   }, <b>${digits(ceiling.gbps)} GB/s</b> by a kernel that copies (${
     digits(ceiling.bufferGbps)
-  } GB/s from buffer to buffer).</p>
+  } GB/s by buffer copies).</p>
 ${targetTable(targets)}
 <h2>Roofline</h2>
 ${kernels.length > 0 ? rooflineSvg(report, (kernel) => color(familyOf(kernel))) : "<p>No kernels were measured.</p>"}
@@ -59,12 +59,12 @@ ${kernels.length > 0 ? rooflineSvg(report, (kernel) => color(familyOf(kernel))) 
   }</ul>
 <h2>Kernels</h2>
 <div class="table"><table>
-<tr><th>kernel<th class="text">shape<th>a step<th>ms<th>GFLOPS<th>GB/s<th>of the ceiling<th>${
+<tr><th>kernel<th class="text">shape<th>per step<th>ms<th>GFLOPS<th>GB/s<th>of the ceiling<th>${
     peers.map((peer) => `<th>${escape(peer)}`).join("")
   }</tr>
 ${kernels.map((kernel) => kernelRow(kernel, peers)).join("\n")}
 </table></div>
-${peerText(kernels)}
+${summarizePeers(kernels).map((summary) => `<p>${escape(peerText(summary))}</p>`).join("\n")}
 <h2>Stages</h2>
 <div class="table"><table>
 <tr><th>stage<th>ms</tr>
@@ -162,17 +162,9 @@ function targetTable(targets: readonly TargetRecord[]): string {
   );
   return `<h2>Targets</h2>
 <div class="table"><table>
-<tr><th>target<th class="text">demanded<th class="text">measured<th class="text">verdict</tr>
+<tr><th>target<th class="text">required<th class="text">measured<th class="text">verdict</tr>
 ${rows.join("\n")}
 </table></div>`;
-}
-
-function peerText(kernels: readonly KernelRecord[]): string {
-  return summarizePeers(kernels).map(({ peer, shapes, meanRatio, worst }) =>
-    `<p>${escape(peer)} takes ${digits(meanRatio)} times as long over ${shapes} shapes (geometric mean); ${
-      digits(worst.ratio)
-    } times at ${escape(`${worst.kernel} ${worst.shape}`)}, where it does best.</p>`
-  ).join("\n");
 }
 
 /** The family of a kernel: "conv2d 3×3" belongs to "conv2d". */

@@ -15,7 +15,7 @@ import {
 } from "./report.ts";
 import { digits, percent } from "./text.ts";
 import { type PeerTask, squareTask } from "../cases/task.ts";
-import { commonest, guidedTasks } from "../cases/unet_shapes.ts";
+import { guidedTasks, mostCommonCount } from "../cases/unet_shapes.ts";
 
 /**
  * The measurement as text, and whether it meets the target. Undefined where missing measurements
@@ -43,13 +43,13 @@ const attentionTask: PeerTask = { op: "attention", batch: 1, heads: 1, t: 1024, 
 const targets: readonly Target[] = [
   ...[512, 1024, 1920, 2048].map((side): Target => ({
     name: `matmul ${side}³`,
-    demanded: "6 × the best of tfjs and jax-js",
+    demanded: "6 times as fast as tfjs and jax-js",
     on: "software",
     judge: ({ kernels }) => judgeRatios(recordsOf(kernels, squareTask(side)), webgpuPeers, { least: 6 }),
   })),
   {
-    name: "conv 3×3 at the UNet's and the VAE's sizes, the worst",
-    demanded: "8 × tfjs",
+    name: "conv 3×3 at the sizes of the UNet and the VAE, worst case",
+    demanded: "8 times as fast as tfjs",
     on: "software",
     judge: ({ kernels }) => {
       const wanted = kernelCases.filter((each) => isModelConvolution(each) && !each.peersOnRequest);
@@ -61,16 +61,16 @@ const targets: readonly Target[] = [
   },
   {
     name: "attention 1024 × 1024 × 64",
-    demanded: "5 × the best of tfjs and jax-js",
+    demanded: "5 times as fast as tfjs and jax-js",
     on: "software",
     judge: ({ kernels }) => judgeRatios(recordsOf(kernels, attentionTask), webgpuPeers, { least: 5 }),
   },
   {
-    name: `the UNet's ${commonest} commonest shapes, the worst`,
+    name: `the ${mostCommonCount} most common shapes of the UNet, worst case`,
     demanded: "not slower than tfjs or jax-js",
     on: "software",
     judge: ({ kernels }) => {
-      const wanted = guidedTasks.slice(0, commonest).map(({ task }) => task);
+      const wanted = guidedTasks.slice(0, mostCommonCount).map(({ task }) => task);
       return judgeRatios(wanted.flatMap((task) => recordsOf(kernels, task)), webgpuPeers, { least: 1, of: wanted });
     },
   },
@@ -81,25 +81,25 @@ const targets: readonly Target[] = [
     judge: ({ stages }) => judgeSeconds(stages.find(({ stage }) => stage === pictureStage(20))?.ms, { most: 2 }),
   },
   {
-    name: "sh run.sh demo, nothing compiled before",
+    name: "sh run.sh demo with empty shader caches",
     demanded: "at most 30 s",
     on: "software",
     judge: ({ stages }) => judgeSeconds(stages.find(({ stage }) => stage === demoStage)?.ms, { most: 30 }),
   },
   {
-    name: "matmul 1024³ beside PyTorch on the CPU",
-    demanded: "1/4 of its rate",
+    name: "matmul 1024³ compared with PyTorch on the CPU",
+    demanded: "at least 1/4 of its rate",
     on: "software",
     judge: ({ kernels }) => judgeRatios(recordsOf(kernels, squareTask(1024)), ["PyTorch"], { least: 0.25 }),
   },
   {
-    name: "guided step of a full-size UNet at 512² beside PyTorch in f32 on the CPU",
-    demanded: "at most 5 × its time",
+    name: "guided step of a full-size UNet at 512² compared with PyTorch in f32 on the CPU",
+    demanded: "at most 5 times its time",
     on: "software",
     judge: ({ fullSize }) => {
       const step = largeStep(fullSize);
       const peer = Object.entries(step?.peers ?? {}).find(([name]) => name.endsWith("CPU"))?.[1];
-      if (!step || !peer) return step ? "PyTorch was not there" : notRun;
+      if (!step || !peer) return step ? "PyTorch was not available" : notRun;
       const ratio = step.ms / peer.ms;
       const measured = `${digits(ratio)} × (${digits(step.ms / 1000)} s and ${digits(peer.ms / 1000)} s)`;
       return { measured, isMet: ratio <= 5 };
@@ -112,7 +112,7 @@ const targets: readonly Target[] = [
       judgeSeconds(compilation && (compilation.aheadMs ?? compileMs(compilation)), { most: 5 }),
   },
   {
-    name: "memory of a guided step at 512² beside the weights, buffers kept for reuse included",
+    name: "memory of a guided step at 512² besides the weights, including buffers kept for reuse",
     demanded: "at most 1.5 GB",
     judge: ({ fullSize }) => {
       const step = largeStep(fullSize);
@@ -128,14 +128,14 @@ const targets: readonly Target[] = [
     judge: ({ kernels, device }) => judgeShares(recordsOf(kernels, squareTask(4096)), device, { least: 0.5 }),
   },
   {
-    name: "conv 3×3 of 10 GFLOP and more, the worst",
+    name: "conv 3×3 of at least 10 GFLOP, worst case",
     demanded: "40 % of the f32 peak",
     on: "gpu",
     judge: ({ kernels, device }) =>
       judgeShares(kernels.filter((kernel) => isModelConvolution(kernel) && isLarge(kernel)), device, { least: 0.4 }),
   },
   {
-    name: "attention of 5 GFLOP and more, the worst",
+    name: "attention of at least 5 GFLOP, worst case",
     demanded: "40 % of the f32 peak",
     on: "gpu",
     judge: ({ kernels, device }) => {
@@ -147,7 +147,7 @@ const targets: readonly Target[] = [
 
 const notRun = "not in this run";
 
-/** Judges every target that applies to the device of a run. */
+/** The verdict on every target that applies to the device of a run. */
 export function judgeTargets(report: BenchReport): TargetRecord[] {
   const kind = report.device.deviceClass === "software" ? "software" : "gpu";
   return targets.filter(({ on = kind }) => on === kind).map(({ name, demanded, judge }) => {
@@ -164,8 +164,7 @@ export function judgeTargets(report: BenchReport): TargetRecord[] {
 }
 
 /**
- * The verdicts as a table, with failed measurements. Measurements that the run skipped are counted
- * below it.
+ * The verdicts as a table. Targets that the run did not measure are only counted, below the table.
  */
 export function targetsText(records: readonly TargetRecord[]): string {
   const isLeftOut = ({ verdict, measured }: TargetRecord) => verdict === "not measured" && measured === notRun;
@@ -232,7 +231,7 @@ function judgeRatios(
   const missing = uncompared.length - beyond;
   const place = of.length > 0 || rows.length > 1 ? ` at ${worst.name}` : "";
   const number = (of.length > 0 ? `, of ${rows.length}` : "") +
-    (beyond > 0 ? `; none of them could do ${beyond} more` : "") +
+    (beyond > 0 ? `; ${beyond} more are supported by none of them` : "") +
     (missing > 0 ? `; ${missing} of ${of.length} are missing` : "");
   const isMet = worst.ratio < least ? false : missing > 0 ? undefined : true;
   return { measured: `${digits(worst.ratio)} × ${worst.peer}${place}${number}`, isMet };

@@ -34,7 +34,7 @@ export const nameWidth: number = kernelWidth + shapeWidth;
 /** The header of the kernel table. */
 export function kernelHead(): string {
   return "kernel".padEnd(kernelWidth) + "shape".padEnd(shapeWidth) +
-    ["a step", "ms", "GFLOPS", "GB/s", "ceiling"].map((word) => word.padStart(9)).join("");
+    ["per step", "ms", "GFLOPS", "GB/s", "ceiling"].map((word) => word.padStart(9)).join("");
 }
 
 /** A row of the kernel table. Peers follow with their time relative to ours. */
@@ -48,7 +48,7 @@ export function kernelLine(record: KernelRecord, remarks: readonly string[] = []
 
 /** A line of the stage list. */
 export function stageLine({ stage, ms, bytes }: StageRecord): string {
-  const memory = bytes === undefined ? "" : `, at most ${digits(bytes / 2 ** 20)} MiB beside the weights`;
+  const memory = bytes === undefined ? "" : `, at most ${digits(bytes / 2 ** 20)} MiB besides the weights`;
   return stage.padEnd(kernelWidth + shapeWidth) + digits(ms).padStart(9) + " ms" + memory;
 }
 
@@ -77,50 +77,50 @@ export function fullSizeText(record: FullSizeRecord): string {
   const seconds = (ms: number) => `${digits(ms / 1000)} s (${digits(1000 / ms)} steps a second)`;
   const mebibytes = (bytes: number) => `${Math.round(bytes / 2 ** 20)} MiB`;
   return [
-    `${stepName(record)}: ${seconds(ms)}, the best of ${batches}`,
+    `${stepName(record)}: ${seconds(ms)}, minimum of ${batches}`,
     ...Object.entries(peers).map(([name, peer]) =>
-      `  ${name}: ${seconds(peer.ms)}; ours takes ${digits(ms / peer.ms)} times as long; the noise differs by ${
+      `  ${name}: ${seconds(peer.ms)}; our time is ${digits(ms / peer.ms)} times that; the predicted noise differs by ${
         peer.difference.toExponential(1)
       } of its norm`
     ),
-    `  memory: ${mebibytes(weightsBytes)} of weights, at most ${mebibytes(peakBytes - weightsBytes)} beside them (${
+    `  memory: ${mebibytes(weightsBytes)} of weights, at most ${mebibytes(peakBytes - weightsBytes)} besides (${
       mebibytes(peakReservedBytes - weightsBytes)
     } with buffers kept for reuse)`,
   ].join("\n");
 }
 
 /**
- * The total time of the matrix products, convolutions and attentions of a guided step, by kernel.
- * Empty unless all of them were measured.
+ * The total time of the matrix products, convolutions and attentions of a guided step, and their
+ * sums by kernel. Meaningful only when all of them were measured.
  */
 export function stepText(kernels: readonly KernelRecord[]): string {
   const sums = new Map<string, number>();
   for (const { kernel, ms, perStep = 0 } of kernels) sums.set(kernel, (sums.get(kernel) ?? 0) + perStep * ms);
   const parts = [...sums].filter(([, ms]) => ms > 0).sort(([, a], [, b]) => b - a);
   const total = parts.reduce((sum, [, ms]) => sum + ms, 0);
-  return `A guided step of Stable Diffusion 1.4 at 512² by these times: ${digits(total / 1000)} s: ` +
+  return `Sum of these times over a guided step of Stable Diffusion 1.4 at 512²: ${digits(total / 1000)} s: ` +
     parts.map(([kernel, ms]) => `${kernel} ${digits(ms / 1000)} s`).join(", ");
 }
 
 /** Compile cost as text: in total, by component, and of the most expensive pipelines. */
-export function compilationText(record: CompilationRecord, options: { dearest?: number } = {}): string {
+export function compilationText(record: CompilationRecord, options: { shown?: number } = {}): string {
   const { model, pipelines, createMs, firstRunMs, aheadMs, variants } = record;
-  const { dearest = 10 } = options;
+  const { shown = 10 } = options;
   const line = (ms: number, text: string) => `  ${digits(ms).padStart(7)} ms  ${text}`;
   const sum = (group: readonly CompiledVariant[]) => group.reduce((total, each) => total + compileMs(each), 0);
   return [
     `${pipelines} pipelines of ${model}: ${digits(compileMs(record) / 1000)} s, of which ${
       digits(createMs / 1000)
-    } s creating them and ${digits(firstRunMs / 1000)} s in their first runs`,
+    } s for creating them and ${digits(firstRunMs / 1000)} s for their first runs`,
     ...(aheadMs === undefined
       ? []
-      : [`  as drawing and editing have them compiled, on all cores: ${digits(aheadMs / 1000)} s`]),
+      : [`  compiled ahead on all cores, as generating and editing do: ${digits(aheadMs / 1000)} s`]),
     ...[...Map.groupBy(variants, ({ part }) => part)].map(([part, group]) =>
-      line(sum(group), `${part}: ${group.length} that nothing before it wanted`)
+      line(sum(group), `${part}: ${group.length} pipelines that no earlier part uses`)
     ),
-    `The dearest:`,
-    ...variants.slice(0, dearest).map((each) =>
-      line(compileMs(each), `${each.part}: ${each.kernel} ${each.variant} (${each.parameters} sets of parameters)`)
+    `Most expensive:`,
+    ...variants.slice(0, shown).map((each) =>
+      line(compileMs(each), `${each.part}: ${each.kernel} ${each.variant} (${each.parameters} parameter sets)`)
     ),
   ].join("\n");
 }

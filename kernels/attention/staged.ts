@@ -17,16 +17,16 @@ const softmaxKernel = declareKernel({
   name: "attention_softmax",
   bindings: { x: output("X_WIDTH") },
   params: { all_rows: "u32", rows: "u32", first: "u32", s: "u32", stride: "u32" },
-  constants: { X_WIDTH: "u32", number: "type", CAUSAL: "bool", ...reductionConstantTypes },
+  constants: { X_WIDTH: "u32", vector: "type", CAUSAL: "bool", ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
     reductionWgsl(constants) + (constants.X_WIDTH === 4
       ? /* wgsl */ `
-fn largest(v: number) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
-fn total(v: number) -> f32 { return v.x + v.y + v.z + v.w; }`
+fn largest(v: vector) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+fn total(v: vector) -> f32 { return v.x + v.y + v.z + v.w; }`
       : /* wgsl */ `
-fn largest(v: number) -> f32 { return v; }
-fn total(v: number) -> f32 { return v; }`) +
+fn largest(v: vector) -> f32 { return v; }
+fn total(v: vector) -> f32 { return v; }`) +
     /* wgsl */ `
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -47,7 +47,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let row_top = max_over_lanes(top, lane);
   let share = 1.0 / sum_over_lanes(sum * exp(top - row_top), lane);
   for (var i = start + lane; i < end; i += LANES) { x_put(i, exp(x_at(i) - row_top) * share); }
-  for (var i = end + lane; i < start + params.stride / X_WIDTH; i += LANES) { x_put(i, number()); }
+  for (var i = end + lane; i < start + params.stride / X_WIDTH; i += LANES) { x_put(i, vector()); }
 }`,
   grid: ({ all_rows }) => spread(all_rows),
   cost: ({ all_rows, s }) => ({ flops: 8 * all_rows * s, bytes: 8 * all_rows * s }),
@@ -108,7 +108,7 @@ export function stagedAttention(
         const isVec4 = s % 4 === 0 && !causal;
         softmaxKernel.run(gpu, { x: scores }, rowsOfAll, {
           X_WIDTH: isVec4 ? 4 : 1,
-          number: isVec4 ? "vec4f" : "f32",
+          vector: isVec4 ? "vec4f" : "f32",
           CAUSAL: causal,
           ...reduction(gpu),
         });

@@ -1,4 +1,5 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
+import { storeWgsl } from "../gemm/tile_shape.ts";
 import { type Activation, activationConstant, activationWgsl } from "../wgsl/activation.ts";
 
 /**
@@ -67,23 +68,16 @@ fn biases(batch: u32, row: u32) -> vec4f {
   if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row); }
   return vec4f(sum);
 }
+${storeWgsl(constants.Y_WIDTH)}
 ${constants.Y_WIDTH === 8 ? vec8EpilogueWgsl : vec4EpilogueWgsl(constants.Y_WIDTH)}`;
 }
 
 const vec4EpilogueWgsl = (width: number) =>
   (width === 4
     ? /* wgsl */ `
-fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
 fn y4(at: u32, column: u32) -> vec4f { return y_at(at / 4u); }
 fn residual4(at: u32, column: u32) -> vec4f { return residual_at(residual_place(at) / 4u); }`
     : /* wgsl */ `
-fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
-  let at = place(batch, row, column);
-  y_put(at, value.x);
-  if (column + 1u < params.n) { y_put(at + 1u, value.y); }
-  if (column + 2u < params.n) { y_put(at + 2u, value.z); }
-  if (column + 3u < params.n) { y_put(at + 3u, value.w); }
-}
 fn y4(at: u32, column: u32) -> vec4f {
   let last = params.n - 1u - column;
   return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
@@ -104,7 +98,6 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
 }`;
 
 const vec8EpilogueWgsl = /* wgsl */ `
-fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   let at = place(batch, row, column);
   let bias = biases(batch, row);

@@ -4,7 +4,15 @@ import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../policy.ts";
 import { activationWgsl } from "../wgsl/activation.ts";
-import { tileConstants, tileConstantTypes, tileExtensions, tileGrid, type TileShape, tileWgsl } from "./tile.ts";
+import {
+  storeWgsl,
+  tileConstants,
+  tileConstantTypes,
+  tileExtensions,
+  tileGrid,
+  type TileShape,
+  tileWgsl,
+} from "./tile.ts";
 
 /**
  * Batched matrix product with an epilogue: y = scale · A·B + bias + residual.
@@ -71,7 +79,8 @@ const matmulKernel = declareKernel({
   },
   extensions: tileExtensions,
   wgsl: (constants) =>
-    (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + resultWgsl(constants.Y_WIDTH) +
+    (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + storeWgsl(constants.Y_WIDTH) +
+    epilogueWgsl(constants.Y_WIDTH) +
     (constants.GATED ? gateWgsl : "") + tileWgsl(constants),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: ({ m, n, k, batch }, { GATED }) => {
@@ -162,10 +171,9 @@ fn place(batch: u32, row: u32, column: u32) -> u32 {
 }
 `;
 
-const resultWgsl = (width: number) =>
+const epilogueWgsl = (width: number) =>
   width === 8
     ? /* wgsl */ `
-fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   var value = sum + mat2x4f(bias4(row, column), bias4(row, column + 4u));
   if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 8u); }
@@ -174,7 +182,6 @@ fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
 `
     : width === 4
     ? /* wgsl */ `
-fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   var value = sum + bias4(row, column);
   if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 4u); }
@@ -182,13 +189,6 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
 }
 `
     : /* wgsl */ `
-fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
-  let at = place(batch, row, column);
-  y_put(at, value.x);
-  if (column + 1u < params.n) { y_put(at + 1u, value.y); }
-  if (column + 2u < params.n) { y_put(at + 2u, value.z); }
-  if (column + 3u < params.n) { y_put(at + 3u, value.w); }
-}
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   let value = sum + bias4(row, column);
   if (params.has_residual != 1u) { return value; }

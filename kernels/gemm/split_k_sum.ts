@@ -11,9 +11,9 @@ const sumPartsKernel = declareKernel({
   name: "sum_parts",
   bindings: { parts: input("WIDTH"), bias: input(1), residual: input("WIDTH"), y: output("WIDTH") },
   params: { parts_count: "u32", count: "u32", n: "u32", bias_axis: "u32", has_residual: "u32" },
-  constants: { WIDTH: "u32", number: "type" },
+  constants: { WIDTH: "u32", vector: "type" },
   wgsl: ({ WIDTH }) => /* wgsl */ `
-fn bias_of(column: u32) -> number { return ${
+fn bias_of(column: u32) -> vector { return ${
     WIDTH === 4
       ? "vec4f(bias_at(column), bias_at(column + 1u), bias_at(column + 2u), bias_at(column + 3u))"
       : "bias_at(column)"
@@ -53,6 +53,6 @@ export function sumParts(
       bias_axis: bias ? (biasAxis === "row" ? 2 : 1) : 0,
       has_residual: residual ? 1 : 0,
     },
-    { WIDTH: vectorWidth, number: vectorWidth === 4 ? "vec4f" : "f32" },
+    { WIDTH: vectorWidth, vector: vectorWidth === 4 ? "vec4f" : "f32" },
   );
 }

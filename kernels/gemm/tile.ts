@@ -14,7 +14,14 @@ import {
 import { subgroupTile } from "./tile_subgroup.ts";
 import { workgroupTile } from "./tile_workgroup.ts";
 
-export { put, type TileConstants, tileConstantTypes, type TileElement, type TileShape } from "./tile_shape.ts";
+export {
+  put,
+  storeWgsl,
+  type TileConstants,
+  tileConstantTypes,
+  type TileElement,
+  type TileShape,
+} from "./tile_shape.ts";
 
 /**
  * The register-tile core of C = A·B, shared by matmul, conv2d and the solver's products. The WGSL

@@ -92,6 +92,26 @@ export interface TileElement {
 /** f32: a block is a mat4x4f. */
 export const f32Element: TileElement = { vector: "vec4f", block: "mat4x4f", row: (block, j) => `${block}[${j}]` };
 
+/**
+ * WGSL `tile_put` for results of `width` elements per access, or `tile_put8` for a width of 8. The
+ * kernel defines `place(batch, row, column) -> u32`, the index of an element in the binding `y`.
+ */
+export const storeWgsl = (width: number): string =>
+  width === 8
+    ? /* wgsl */ `
+fn tile_put8(batch: u32, row: u32, column: u32, value: mat2x4f) { y_put(place(batch, row, column) / 8u, value); }`
+    : width === 4
+    ? /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch, row, column) / 4u, value); }`
+    : /* wgsl */ `
+fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
+  let at = place(batch, row, column);
+  y_put(at, value.x);
+  if (column + 1u < params.n) { y_put(at + 1u, value.y); }
+  if (column + 2u < params.n) { y_put(at + 2u, value.z); }
+  if (column + 3u < params.n) { y_put(at + 3u, value.w); }
+}`;
+
 /** The statement that returns from tiles to which `skips` applies. */
 export const skipStatement = ({ skips }: TileElement, column: string, endRow: string): string =>
   skips ? `if (${skips(column, endRow)}) { return; }` : "";

@@ -40,7 +40,7 @@ const copyKernel = declareKernel({
     source: "type",
     diagonal_real: "type",
     scale_real: "type",
-    number: "type",
+    real: "type",
     result: "type",
     DIAGONAL: "bool",
     SCALE: "bool",
@@ -55,7 +55,7 @@ fn element(at: u32) {
     if (SCALE) { value = value * result(scale[column]); }
     if (DIAGONAL) { if (row == column) { value = value + result(diagonal[row]); } }
   } else if (row == column) {
-    value = result(number(params.pad));
+    value = result(real(params.pad));
   }
   y[at] = value;
 }
@@ -108,7 +108,7 @@ export function copyMatrix(block: Block, options: CopyMatrixOptions = {}): Tenso
       source: type(matrix.dtype),
       diagonal_real: addDiagonal?.dtype ?? type(matrix.dtype),
       scale_real: scaleColumns?.dtype ?? type(matrix.dtype),
-      number: real,
+      real,
       result: type(real),
       DIAGONAL: addDiagonal !== undefined,
       SCALE: scaleColumns !== undefined,

@@ -51,20 +51,20 @@ const statisticsKernel = declareKernel({
     moments_start: "u32",
     moments_stride: "u32",
   },
-  constants: { X_WIDTH: "u32", number: "type", ...reductionConstantTypes },
+  constants: { X_WIDTH: "u32", vector: "type", ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
     momentsWgsl(constants) + /* wgsl */ `
-fn total(v: number) -> f32 { return ${constants.X_WIDTH === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
-fn moments_of_four(a: number, b: number, c: number, d: number) -> Moments {
+fn total(v: vector) -> f32 { return ${constants.X_WIDTH === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
+fn moments_of_four(a: vector, b: vector, c: vector, d: vector) -> Moments {
   let count = 4.0 * f32(X_WIDTH);
   let mean = total((a + b) + (c + d)) / count;
-  let m = number(mean);
+  let m = vector(mean);
   return Moments(count, mean, total(fma(a - m, a - m, (b - m) * (b - m)) + fma(c - m, c - m, (d - m) * (d - m))));
 }
-fn moments_of_one(a: number) -> Moments {
+fn moments_of_one(a: vector) -> Moments {
   let mean = total(a) / f32(X_WIDTH);
-  let d = a - number(mean);
+  let d = a - vector(mean);
   return Moments(f32(X_WIDTH), mean, total(d * d));
 }
 @compute @workgroup_size(LANES)
@@ -122,7 +122,7 @@ const affineKernel = declareKernel({
     chunks: "u32",
     epsilon: "f32",
   },
-  constants: { X_WIDTH: "u32", number: "type", ACTIVATION: activationConstant, ...reductionConstantTypes },
+  constants: { X_WIDTH: "u32", vector: "type", ACTIVATION: activationConstant, ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
     activationWgsl(constants) + momentsWgsl(constants) + /* wgsl */ `
@@ -141,7 +141,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   let count = f32(params.channels_per_group * params.plane_length * X_WIDTH);
   let all = merge_lanes(mine, count, lane);
-  let mean = number(all.mean);
+  let mean = vector(all.mean);
   let per_deviation = inverseSqrt(all.m2 / count + params.epsilon);
 
   let first_channel = range % params.groups * params.channels_per_group + params.first_plane;
@@ -149,8 +149,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let part_start = piece % params.parts * params.part_length;
   let part_end = min(part_start + params.part_length, params.plane_length);
   for (var plane = first; plane < min(first + params.planes_per_piece, params.planes); plane++) {
-    let scale = number(per_deviation * weight_at(first_channel + plane));
-    let shift = number(bias_at(first_channel + plane));
+    let scale = vector(per_deviation * weight_at(first_channel + plane));
+    let shift = vector(bias_at(first_channel + plane));
     let start = (local_range * params.planes + plane) * params.plane_length;
     for (var i = start + part_start + lane; i < start + part_end; i += LANES) {
       let value = fma(x_at(params.x_start + i) - mean, scale, shift);
@@ -216,7 +216,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
   if (y.size === 0) return y;
 
   const vectorWidth = elements(rest) % 4 === 0 ? 4 : 1;
-  const number = vectorWidth === 4 ? "vec4f" : "f32";
+  const vector = vectorWidth === 4 ? "vec4f" : "f32";
   const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / vectorWidth;
   const planeBytes = planeLength * vectorWidth * 4;
   const blocks = [...bindableBlocks(gpu, {
@@ -250,7 +250,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
         moments_start: block.row * blocksPerRange * chunks + index % blocksPerRange * chunks,
         moments_stride: chunks,
       },
-      { X_WIDTH: vectorWidth, number, ...reduction(gpu) },
+      { X_WIDTH: vectorWidth, vector, ...reduction(gpu) },
     );
   });
   for (const block of blocks) {
@@ -275,7 +275,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
         chunks: blocksPerRange * chunks,
         epsilon,
       },
-      { X_WIDTH: vectorWidth, number, ACTIVATION: activation ?? "none", ...reduction(gpu) },
+      { X_WIDTH: vectorWidth, vector, ACTIVATION: activation ?? "none", ...reduction(gpu) },
     );
   }
   moments[Symbol.dispose]();

@@ -16,12 +16,12 @@ const layerNormKernel = declareKernel({
   name: "layer_norm",
   bindings: { x: input("X_WIDTH"), weight: input("X_WIDTH"), bias: input("X_WIDTH"), y: output("X_WIDTH") },
   params: { rows: "u32", columns: "u32", x_start: "u32", y_start: "u32", epsilon: "f32" },
-  constants: { X_WIDTH: "u32", number: "type", ROWS: "u32", ...reductionConstantTypes },
+  constants: { X_WIDTH: "u32", vector: "type", ROWS: "u32", ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) => {
     const eachRow = (line: (row: number) => string) => each(constants.ROWS, line);
     return reductionWgsl(constants) + /* wgsl */ `
-fn total(v: number) -> f32 { return ${constants.X_WIDTH === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
+fn total(v: vector) -> f32 { return ${constants.X_WIDTH === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = (group.x + group.y * groups.x) * ROWS;
@@ -30,12 +30,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let count = f32(end * X_WIDTH);
   // Rows past the end repeat the last row and write the same values.
   ${eachRow((r) => `let row${r} = min(row + ${r}u, params.rows - 1u) * end; let x${r} = params.x_start + row${r};`)}
-  ${eachRow((r) => `var sum${r} = number();`)}
+  ${eachRow((r) => `var sum${r} = vector();`)}
   for (var i = lane; i < end; i += LANES) {
     ${eachRow((r) => `sum${r} += x_at(x${r} + i);`)}
   }
-  ${eachRow((r) => `let mean${r} = number(sum_over_lanes(total(sum${r}), lane) / count);`)}
-  ${eachRow((r) => `var squares${r} = number();`)}
+  ${eachRow((r) => `let mean${r} = vector(sum_over_lanes(total(sum${r}), lane) / count);`)}
+  ${eachRow((r) => `var squares${r} = vector();`)}
   for (var i = lane; i < end; i += LANES) {
     ${eachRow((r) => `let d${r} = x_at(x${r} + i) - mean${r}; squares${r} = fma(d${r}, d${r}, squares${r});`)}
   }
@@ -103,7 +103,7 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
         { rows: count, columns: width / vectorWidth, x_start: starts.x, y_start: starts.y, epsilon },
         {
           X_WIDTH: vectorWidth,
-          number: vectorWidth === 4 ? "vec4f" : "f32",
+          vector: vectorWidth === 4 ? "vec4f" : "f32",
           ROWS: policyOf(gpu).layerNormRows(count),
           ...reduction(gpu),
         },

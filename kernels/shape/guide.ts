@@ -15,12 +15,12 @@ const guideKernel = declareKernel({
   bindings: { unconditional: input("X_WIDTH"), conditional: input("X_WIDTH"), y: output("X_WIDTH") },
   // Starts count accesses of X_WIDTH elements.
   params: { ...elementwiseParams, scale: "f32", unconditional_start: "u32", conditional_start: "u32", y_start: "u32" },
-  constants: { X_WIDTH: "u32", number: "type", ...elementwiseConstantTypes },
+  constants: { X_WIDTH: "u32", vector: "type", ...elementwiseConstantTypes },
   wgsl: /* wgsl */ `
 fn element(row: u32, column: u32) {
   let u = unconditional_at(params.unconditional_start + column);
   let c = conditional_at(params.conditional_start + column);
-  y_put(params.y_start + column, fma(number(params.scale), c - u, u));
+  y_put(params.y_start + column, fma(vector(params.scale), c - u, u));
 }
 ${elementwiseWgsl}`,
   grid: (params, constants) => elementwiseGrid(params, constants),
@@ -71,7 +71,7 @@ export function guide(x: Tensor, guidanceScale: number): Tensor {
           conditional_start: starts.conditional,
           y_start: starts.y,
         },
-        { X_WIDTH: vectorWidth, number: vectorWidth === 4 ? "vec4f" : "f32", ...constants },
+        { X_WIDTH: vectorWidth, vector: vectorWidth === 4 ? "vec4f" : "f32", ...constants },
       );
     },
     { vectorWidth },

@@ -24,16 +24,16 @@ const combinationKernels: readonly Kernel<string, string, typeof elementwiseCons
   length: maxTerms,
 }, (_, index) => {
   const terms = index + 1;
-  const numbers = Array.from({ length: terms }, (_, term) => term);
+  const indices = Array.from({ length: terms }, (_, term) => term);
   return declareKernel<string, string, typeof elementwiseConstantTypes>({
     name: "linear_combination",
-    bindings: { ...Object.fromEntries(numbers.map((term) => [`x${term}`, input(4)])), y: output(4) },
-    params: { ...elementwiseParams, ...Object.fromEntries(numbers.map((term) => [`c${term}`, "f32" as const])) },
+    bindings: { ...Object.fromEntries(indices.map((term) => [`x${term}`, input(4)])), y: output(4) },
+    params: { ...elementwiseParams, ...Object.fromEntries(indices.map((term) => [`c${term}`, "f32" as const])) },
     constants: elementwiseConstantTypes,
     wgsl: `
 fn element(row: u32, column: u32) {
   var sum = params.c0 * x0_at(column);
-  ${numbers.slice(1).map((term) => `sum = fma(vec4f(params.c${term}), x${term}_at(column), sum);`).join("\n  ")}
+  ${indices.slice(1).map((term) => `sum = fma(vec4f(params.c${term}), x${term}_at(column), sum);`).join("\n  ")}
   y_put(column, sum);
 }
 ${elementwiseWgsl}`,

@@ -7,6 +7,8 @@ import { type AdaptableLayer, type Adapter, type LayerUpdate, LayerUpdates } fro
 export interface AdapterSnapshot extends Disposable {
   /** Cache key of the state, as {@linkcode AdapterStack.key}. */
   readonly key: readonly unknown[];
+  /** Adds an adapter of the stack, with a weight of its own. */
+  include(name: string, weight: number): void;
   /** Records `body` with these adapters, whatever the stack holds by then. */
   record<T>(body: () => T): T;
 }
@@ -68,11 +70,22 @@ export class AdapterStack implements Disposable {
    */
   snapshot(): AdapterSnapshot {
     const weights = new Map([...this.#adapters.values()].map((adapter) => [adapter, adapter.weight] as const));
-    const { key } = this;
+    const key = [...this.key];
     for (const adapter of weights.keys()) adapter.holders++;
     let released = false;
     return {
       key,
+      include: (name, weight) => {
+        const adapter = this.#adapters.get(name);
+        if (adapter === undefined || weights.has(adapter)) {
+          throw new RangeError(
+            `Cannot include the adapter ${JSON.stringify(name)} as it is not one of the stack's others`,
+          );
+        }
+        adapter.holders++;
+        weights.set(adapter, weight);
+        key.push(adapter, weight);
+      },
       record: (body) => {
         const outer = this.#recorded;
         this.#recorded = weights;

@@ -1,4 +1,5 @@
 import { OutputError } from "../errors.ts";
+import type { ByteSink } from "../output/byte_sink.ts";
 import { writeFileAtomically } from "../output/file.ts";
 import { type TensorEntry, writeSafetensors } from "./safetensors/writer.ts";
 import { isPickle } from "./source/pickle.ts";
@@ -19,16 +20,17 @@ export function checkTensorsName(path: string): void {
 }
 
 /**
- * Writes a safetensors file as `writeFileAtomically()` does.
+ * Writes a safetensors file as `writeFileAtomically()` does, or hands its bytes to a function.
  *
  * @throws {OutputError} as `writeFileAtomically()` does, or for the name of a pickle
  * @throws {SafetensorsError} as `writeSafetensors()` does
  */
 export async function saveSafetensors(
-  path: string,
+  target: string | ByteSink,
   entries: readonly TensorEntry[],
   options: { metadata?: Readonly<Record<string, string>> } = {},
 ): Promise<void> {
-  checkTensorsName(path);
-  await writeFileAtomically(path, (sink) => writeSafetensors(entries, sink, options));
+  if (typeof target !== "string") return void await writeSafetensors(entries, target, options);
+  checkTensorsName(target);
+  await writeFileAtomically(target, (sink) => writeSafetensors(entries, sink, options));
 }

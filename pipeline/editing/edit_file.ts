@@ -5,6 +5,7 @@ import { bytesSource } from "../checkpoint/source/byte_source.ts";
 import { fileSource } from "../checkpoint/source/disk.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import { saveSafetensors } from "../checkpoint/save.ts";
+import type { ByteSink } from "../output/byte_sink.ts";
 import { computedEntry } from "../checkpoint/safetensors/tensor_stream.ts";
 import * as v from "valibot";
 import { anyText, fields, finite, oneOf, positive, type Schema, validateJson, whole } from "../schema.ts";
@@ -29,12 +30,12 @@ export interface EditFile {
   readonly report: OperatorReport;
 }
 
-/** Writes an edit atomically. */
-export async function writeEdit(path: string, edit: EditFile): Promise<void> {
+/** Writes an edit: to a file, atomically, or as bytes to a function. */
+export async function writeEdit(target: string | ByteSink, edit: EditFile): Promise<void> {
   const { width, rank, left, right, probe, recipe, report } = edit;
   const entry = (name: string, shape: number[], values: Float32Array<ArrayBuffer>) =>
     computedEntry(name, shape, "f32", () => Promise.resolve(values));
-  await saveSafetensors(path, [
+  await saveSafetensors(target, [
     entry("left", [rank, width], left),
     ...(right ? [entry("right", [rank, width], right)] : []),
     entry("probe", [width], Float32Array.from(probe)),

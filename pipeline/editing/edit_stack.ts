@@ -11,6 +11,7 @@ import { matmul } from "../../kernels/gemm/matmul.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import { EditError } from "../errors.ts";
 import { checkOptions, kinds } from "../options.ts";
+import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
@@ -200,9 +201,13 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
   /**
    * Exports all active edits as one LoRA.
    *
+   * @param target a path (Deno only), or a function that receives the file's bytes in order
    * @throws {EditError} when no edit is active, or the rank is out of range
    */
-  async exportLora(path: string, options: LoraExportOptions & { model: EditableModel }): Promise<LoraReport> {
+  async exportLora(
+    target: string | ByteSink,
+    options: LoraExportOptions & { model: EditableModel },
+  ): Promise<LoraReport> {
     using held = new DisposableStack();
     // Operators of its own, so that edits may be changed and disposed of while it writes.
     const edits = this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).map(
@@ -211,7 +216,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
         return { operator, edits: (layer: string, role: "keys" | "values") => edit.edits(layer, role) };
       },
     );
-    return await exportLora(path, edits, { ...options });
+    return await exportLora(target, edits, { ...options });
   }
 
   #active(layer: string, role: "keys" | "values"): StackEntry<Edit>[] {

@@ -25,6 +25,11 @@ export interface EditableModel {
   /** Cross-attention layers in the order of the checkpoint's blocks. */
   readonly crossAttentions: readonly CrossAttentionLayer[];
   /**
+   * The models that it consists of, as far as they know their files: edits and LoRAs are not
+   * written over these.
+   */
+  readonly components?: object;
+  /**
    * Encodes texts, padded and truncated to the tokenizer's length, as [texts, tokens, width]. The
    * caller disposes of the tensor.
    */

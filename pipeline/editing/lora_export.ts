@@ -6,8 +6,10 @@
 import { EditError } from "../errors.ts";
 import { checkOptions, kinds, oneOf, type OptionTable } from "../options.ts";
 import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
+import type { ByteSink } from "../output/byte_sink.ts";
 import { checkOutput } from "../output/target.ts";
 import { checkTensorsName, saveSafetensors } from "../checkpoint/save.ts";
+import { refuseSourceFile } from "../saving_place.ts";
 import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
 import type { EditableModel } from "./editable_model.ts";
 import {
@@ -48,8 +50,8 @@ const loraExportTable: OptionTable<LoraExportOptions & { model: EditableModel }>
 
 /** Size and accuracy of an exported file. */
 export interface LoraReport {
-  /** Path of the file. */
-  readonly path: string;
+  /** Path of the file; `undefined` for bytes that were handed to a function. */
+  readonly path?: string;
   /** Number of matrices that it changes. */
   readonly matrices: number;
   /** The largest rank of a matrix's update. */
@@ -71,22 +73,27 @@ export interface ExportableEdit {
 /**
  * Writes edits as one LoRA file.
  *
+ * @param target a path (Deno only), or a function that receives the file's bytes in order
  * @param edits in the order in which they were pushed
  * @throws {EditError} when the rank is not a positive integer, or no matrix changes
  * @throws {OutputError} when the file cannot be written; told before the work
  */
 export async function exportLora(
-  path: string,
+  target: string | ByteSink,
   edits: readonly ExportableEdit[],
   options: LoraExportOptions & { model: EditableModel },
 ): Promise<LoraReport> {
-  checkOptions(`export a LoRA to ${path}`, options, loraExportTable);
+  const path = typeof target === "string" ? target : undefined;
+  checkOptions(path === undefined ? "export a LoRA" : `export a LoRA to ${path}`, options, loraExportTable);
   const { rank, dtype = "f32", format = "kohya", model } = options;
   if (rank !== undefined && !(Number.isInteger(rank) && rank > 0)) {
     throw new EditError(`Cannot export a LoRA of rank ${rank} as the rank must be a whole number above 0`);
   }
-  checkTensorsName(path);
-  await checkOutput(path);
+  if (path !== undefined) {
+    checkTensorsName(path);
+    await refuseSourceFile(Object.values(model.components ?? {}), path);
+    await checkOutput(path);
+  }
   using owned = new DisposableStack();
   const groups = groupMatrices(edits, model, owned);
   const updates: Update[] = [];
@@ -99,14 +106,14 @@ export async function exportLora(
     lost += made.lost;
     total += made.total;
   }
-  if (updates.length === 0) throw new EditError(`Cannot export a LoRA to ${path} as the edit changes no matrix`);
+  if (updates.length === 0) throw new EditError("Cannot export a LoRA as the edit changes no matrix");
   const largest = Math.max(...updates.map((update) => update.rank));
   // diffusers' format has no alpha. Its loader assumes one rank for all matrices, and would scale
   // matrices of any other rank.
   const equal = format === "diffusers" ? updates.map((update) => padded(update, largest)) : updates;
   const balancedUpdates = equal.map(balanced);
   const roundingError = dtype === "f16" ? await f16Error(model.gpu, balancedUpdates) : 0;
-  await saveSafetensors(path, balancedUpdates.flatMap((update) => entries(update, dtype, format)), {
+  await saveSafetensors(target, balancedUpdates.flatMap((update) => entries(update, dtype, format)), {
     metadata: {
       format: "pt",
       ss_network_module: "networks.lora",

@@ -7,6 +7,8 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
+import type { ByteSink } from "../output/byte_sink.ts";
+import { refuseSourceFile } from "../saving_place.ts";
 import { checkOptions, kind, kinds, listOf, oneOf, type OptionTable } from "../options.ts";
 import { type Alignment, defaultAugmentations } from "./prompts/alignment.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
@@ -273,31 +275,40 @@ export class ModelEdit implements Disposable {
    * Saves the edit as a safetensors file: the factors in f32, the recipe and the report as
    * metadata, and the embedding of a probe text that identifies the text encoder.
    *
+   * ```ts
+   * const parts: Uint8Array<ArrayBuffer>[] = []; // where there are no files, such as in a browser
+   * await edit.save((chunk) => void parts.push(chunk.slice()));
+   * const file = new Blob(parts);
+   * ```
+   *
+   * @param target a path (Deno only), or a function that receives the file's bytes in order
    * @throws {OutputError} when the file cannot be written
    */
-  async save(path: string): Promise<void> {
+  async save(target: string | ByteSink): Promise<void> {
+    if (typeof target === "string") await refuseSourceFile(Object.values(this.#model.components ?? {}), target);
     using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
     const { width, rank, factors: { left, right } } = operator;
     const kept = { width, rank, probe: this.#probe, recipe: this.#recipe, report: this.#report };
     const [p, q] = await Promise.all([left.data(), right?.data()]);
-    await writeEdit(path, { ...kept, left: p, right: q });
+    await writeEdit(target, { ...kept, left: p, right: q });
   }
 
   /**
    * Exports ΔW = W(E − I) of every edited projection as a LoRA for diffusers, A1111 and ComfyUI.
    *
+   * @param target a path (Deno only), or a function that receives the file's bytes in order
    * @returns the rank of the file and its truncation and rounding errors
    * @throws {EditError} when the rank is out of range or the edit changes nothing
    */
   async exportLora(
-    path: string,
+    target: string | ByteSink,
     options: LoraExportOptions = {},
     model: EditableModel = this.#model,
   ): Promise<LoraReport> {
     using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
     const { edits } = this;
     const held = { operator, edits: (layer: string, role: "keys" | "values") => edits.call(this, layer, role) };
-    return await exportLora(path, [held], { ...options, model });
+    return await exportLora(target, [held], { ...options, model });
   }
 
   /** Frees the factors, and the system kept for {@linkcode ModelEdit.resolve}. */

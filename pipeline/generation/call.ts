@@ -13,7 +13,8 @@ import { drawNoise } from "./denoising.ts";
 import { type Generators, type Seed, takeGenerators } from "./generators.ts";
 import { takeTensor } from "./given_tensor.ts";
 import type { GenerateOptions, OutputTypes } from "./options.ts";
-import { refuseBoth, type TokenizedPrompts, tokenizePrompts } from "./prompts.ts";
+import { refuseBoth } from "./prompts.ts";
+import { type TokenizedPrompts, tokenizePrompts } from "./tokenized_prompts.ts";
 import { naturalSize } from "./size.ts";
 
 /** The numbers of a call that an edit depends on. */
@@ -67,6 +68,8 @@ export interface Call extends Disposable {
   readonly callbackSteps: number;
   /** Adapters, added tokens and activations. */
   readonly stateKey: Key;
+  /** Adds an adapter that was loaded for this call alone. */
+  readonly include: (name: string, weights: { textEncoderWeight: number; unetWeight: number }) => void;
   /** Whether the pipeline is still in the state of the call, so that its context can be kept. */
   readonly isCurrent: () => boolean;
   /** Records `body` with the adapters, added tokens and activations of the call. */
@@ -131,7 +134,13 @@ export function prepareCall(
     clipSkip,
     numInferenceSteps,
     eta,
-    stateKey: keyOf(models),
+    get stateKey() {
+      return keyOf(models);
+    },
+    include: (name, { textEncoderWeight, unetWeight }) => {
+      models[0].include(name, textEncoderWeight);
+      models[1].include(name, unetWeight);
+    },
     isCurrent: () => {
       using present = new DisposableStack();
       return sameKey(keyOf(models), keyOf([present.use(textEncoder.snapshot()), present.use(unet.snapshot())]));

@@ -1,12 +1,18 @@
 /** The options and the result of `generate`. */
 
 import type { Tensor } from "../../engine/tensor.ts";
+import type { AdapterSource } from "../adapters/open_adapter.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { OptionError } from "../errors.ts";
 import type { JimpImage } from "../image/picture.ts";
-import { checkOptions, either, kind, kinds, listOf, type OptionTable, wholeFrom } from "../options.ts";
+import { checkOptions, either, kind, kinds, listOf, oneOf, type OptionTable, wholeFrom } from "../options.ts";
 import type { StepCallback } from "./denoising.ts";
 import { generatorKind, type NoiseSource, type Seed } from "./generators.ts";
 import { type HostTensor, tensorKind } from "./given_tensor.ts";
+import type { PromptSyntax } from "./tokenized_prompts.ts";
+
+/** Where LoRAs named by prompts are found: a folder, or a function from a name to a source. */
+export type LoraDirectory = string | FileTree | ((name: string) => AdapterSource | Promise<AdapterSource>);
 
 /** Pictures as numbers in 0…1, [B, H, W, 3], row-major. */
 export type PictureArray = Float32Array<ArrayBuffer> & {
@@ -39,6 +45,16 @@ export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
   readonly guidanceScale?: number;
   /** What to guide away from: one for all prompts, or one for each. Default: "". */
   readonly negativePrompt?: string | readonly string[];
+  /**
+   * How prompts and negative prompts are read. "plain" is diffusers' way. "a1111" reads weights,
+   * `BREAK`, LoRA tags and long prompts as AUTOMATIC1111's web UI does. Default: "plain".
+   */
+  readonly promptSyntax?: PromptSyntax;
+  /**
+   * Where `<lora:name:0.8>` in prompts of the syntax "a1111" is found: a folder with
+   * `name.safetensors`, or a function from the name to a source. They act in this call alone.
+   */
+  readonly loraDir?: LoraDirectory;
   /** Default: 1. */
   readonly numImagesPerPrompt?: number;
   /** η of DDIM: the share of noise that each step draws anew (2010.02502, eq. 16). Default: 0. */
@@ -108,6 +124,8 @@ export const generateTable: OptionTable<GenerateOptions<keyof OutputTypes>> = {
   numInferenceSteps: wholeFrom(-Infinity),
   guidanceScale: kinds.finite,
   negativePrompt: texts,
+  promptSyntax: oneOf("plain", "a1111"),
+  loraDir: either(kinds.text, kinds.object, kinds.callback),
   numImagesPerPrompt: wholeFrom(1),
   eta: kinds.finite,
   generator: generatorKind,

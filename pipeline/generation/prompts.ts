@@ -1,11 +1,13 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { embedding } from "../../kernels/shape/embedding.ts";
+import { weightRows } from "../../kernels/shape/weight_rows.ts";
 import { PromptError } from "../errors.ts";
 import type { CLIPTextModel } from "../models/clip_text.ts";
-import { either, kinds, listOf, type OptionTable, shown, wholeFrom } from "../options.ts";
+import { either, kinds, listOf, oneOf, type OptionTable, wholeFrom } from "../options.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
 import { checkFinite, type HostTensor, takeTensor, tensorKind } from "./given_tensor.ts";
+import { type PromptSyntax, type TokenizedPrompts, tokenizePlain, tokenizePrompts } from "./tokenized_prompts.ts";
 
 /** Options of {@linkcode StableDiffusionPipeline.encodePrompt}, with diffusers' meaning. */
 export interface EncodePromptOptions {
@@ -19,6 +21,8 @@ export interface EncodePromptOptions {
   readonly clipSkip?: number;
   /** Factor of the text encoder's LoRAs. Default: 1. */
   readonly loraScale?: number;
+  /** How prompts are read. Default: "plain". */
+  readonly promptSyntax?: PromptSyntax;
   /** In place of the prompt: [B, T, d]. They stay the caller's. */
   readonly promptEmbeds?: Tensor | HostTensor;
   /** In place of the negative prompt: [B, T, d]. They stay the caller's. */
@@ -40,6 +44,7 @@ export const encodePromptTable: OptionTable<EncodePromptOptions> = {
   negativePrompt: either(kinds.text, listOf(kinds.text, "strings")),
   clipSkip: wholeFrom(0),
   loraScale: kinds.finite,
+  promptSyntax: oneOf("plain", "a1111"),
   promptEmbeds: tensorKind,
   negativePromptEmbeds: tensorKind,
 };
@@ -52,35 +57,6 @@ export interface PromptEmbeddings {
   readonly promptEmbeds: Tensor;
   /** Embeddings of the negative prompts; undefined without guidance. */
   readonly negativePromptEmbeds: Tensor | undefined;
-}
-
-/** Token ids of prompts, padded and truncated to the tokenizer's length. */
-export interface TokenizedPrompts {
-  /** One row for each prompt; none where `promptEmbeds` takes their place. */
-  readonly prompts: readonly (readonly number[])[];
-  /**
-   * One row for each prompt under classifier-free guidance, unless `negativePromptEmbeds` is given.
-   */
-  readonly negatives: readonly (readonly number[])[];
-  /** The number of prompts, or of rows in `promptEmbeds`. */
-  readonly batch: number;
-}
-
-/**
- * Tokenizes prompts and negative prompts. Truncated text is reported by a warning.
- *
- * @throws {PromptError} without prompts, or when negative prompts and prompts do not pair
- */
-export function tokenizePrompts(
-  tokenizer: CLIPTokenizer,
-  prompt: string | readonly string[] | undefined,
-  options: EncodePromptOptions = {},
-): TokenizedPrompts {
-  const { doClassifierFreeGuidance = true, negativePrompt, promptEmbeds, negativePromptEmbeds } = options;
-  const prompts = promptEmbeds ? [] : asPrompts(prompt);
-  const batch = promptEmbeds ? rowsOf(promptEmbeds.shape) : prompts.length;
-  const negatives = doClassifierFreeGuidance && !negativePromptEmbeds ? asNegatives(negativePrompt, batch) : [];
-  return { prompts: tokenizeTexts(tokenizer, prompts), negatives: tokenizeTexts(tokenizer, negatives), batch };
 }
 
 /**
@@ -120,7 +96,7 @@ export function encodePrompts(
   }
   return gpu.scope(() => {
     const encode = (rows: TokenizedPrompts["prompts"], clipSkip: number) =>
-      rows.length === 0 ? undefined : textEncoder.forward(rows, { clipSkip, loraScale }).lastHiddenState;
+      rows.length === 0 ? undefined : encodeChunks(textEncoder, rows, { clipSkip, loraScale });
     const together = clipSkip === 0 ? encode([...negatives, ...prompts], 0) : undefined;
     const rows = (source: Tensor | undefined, first = 0) => repeatRows(source!, first, batch, numImagesPerPrompt);
     return {
@@ -154,6 +130,12 @@ export async function encodeGiven(
   using copies = new DisposableStack();
   using made = new DisposableStack();
   const tokens = tokenizePrompts(tokenizer, prompt, options);
+  if (tokens.loras.length > 0) {
+    throw new PromptError(
+      `Cannot load the LoRA ${JSON.stringify(tokens.loras[0].name)} of a prompt as prompts are only encoded: ` +
+        "load it with loadLoraWeights(), or generate() from the prompt",
+    );
+  }
   const copied: { -readonly [Name in typeof names[number]]?: Tensor } = {};
   for (const name of names) {
     const given = options[name];
@@ -193,23 +175,28 @@ export function encodeTexts(
   texts: readonly string[],
   options: { clipSkip?: number; loraScale?: number } = {},
 ): Tensor {
-  const ids = tokenizeTexts(tokenizer, texts);
-  return textEncoder.gpu.scope(() => textEncoder.forward(ids, options).lastHiddenState);
+  return encodeChunks(textEncoder, texts.map((text) => tokenizePlain(tokenizer, text)), options);
 }
 
-function tokenizeTexts(tokenizer: CLIPTokenizer, texts: readonly string[]): number[][] {
-  return texts.map((text) => {
-    const cut = tokenizer.cut(text);
-    if (cut !== "") {
-      console.warn(
-        `The prompt ${
-          JSON.stringify(text)
-        } is longer than the ${tokenizer.modelMaxLength} tokens that CLIP takes; this was left out: ${
-          JSON.stringify(cut)
-        }`,
-      );
-    }
-    return tokenizer.encode(text, { padding: "max_length", truncation: true });
+/**
+ * States [prompts, chunks · tokens, d]. Each chunk is encoded by itself and weighted; those of a
+ * prompt stand one behind the other.
+ */
+function encodeChunks(
+  textEncoder: CLIPTextModel,
+  prompts: TokenizedPrompts["prompts"],
+  options: { clipSkip?: number; loraScale?: number },
+): Tensor {
+  const { gpu } = textEncoder;
+  const chunks = prompts.flat();
+  return gpu.scope(() => {
+    const { lastHiddenState: states } = textEncoder.forward(chunks.map(({ ids }) => ids), options);
+    const [count, tokens, width] = states.dims(3);
+    const weights = Float32Array.from(chunks.flatMap(({ weights }) => weights));
+    const weighted = weights.every((weight) => weight === 1)
+      ? states
+      : weightRows(states, Tensor.from(gpu, weights, [count, tokens]));
+    return weighted.reshape([prompts.length, count / prompts.length * tokens, width]);
   });
 }
 
@@ -222,32 +209,4 @@ function repeatRows(source: Tensor, first: number, count: number, copies: number
   const ids = Int32Array.from({ length: count * copies }, (_, i) => first + Math.floor(i / copies));
   const table = source.reshape([rows, tokens * width]);
   return embedding(table, Tensor.from(source.gpu, ids, [ids.length])).reshape([ids.length, tokens, width]);
-}
-
-function rowsOf(shape: readonly number[]): number {
-  if (shape.length === 3 && shape[0] > 0) return shape[0];
-  throw new ShapeError(
-    `Cannot use promptEmbeds [${shape.join(", ")}] as their shape must be [prompts, tokens, width]`,
-    [shape],
-  );
-}
-
-function asPrompts(prompt: string | readonly string[] | undefined): readonly string[] {
-  const prompts = typeof prompt === "string" ? [prompt] : prompt;
-  if (Array.isArray(prompts) && prompts.length > 0 && prompts.every((text) => typeof text === "string")) {
-    return [...prompts];
-  }
-  throw new PromptError(
-    `Cannot generate without a prompt: give a string, a list of strings, or promptEmbeds: ${shown(prompt)}`,
-  );
-}
-
-function asNegatives(negative: string | readonly string[] | undefined, batch: number): readonly string[] {
-  if (negative === undefined || typeof negative === "string") return Array(batch).fill(negative ?? "");
-  if (negative.length !== batch) {
-    throw new PromptError(
-      `Cannot pair ${negative.length} negative prompts with ${batch} prompts: give one, or as many`,
-    );
-  }
-  return negative;
 }

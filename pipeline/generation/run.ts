@@ -15,6 +15,8 @@ import { checkFinite } from "./given_tensor.ts";
 import type { GenerateResult, OutputTypes, PictureArray } from "./options.ts";
 import { encodePrompts } from "./prompts.ts";
 import { blackenFlagged } from "./safety.ts";
+import { loadTaggedLoras } from "./tagged_loras.ts";
+import type { TokenizedPrompts } from "./tokenized_prompts.ts";
 
 /**
  * Compiles the kernels of a call, unless a call of the same key has done so.
@@ -27,7 +29,18 @@ export async function compileCall(call: Call, compiled: Key[]): Promise<void> {
   const { slicing, tiling } = call.decoding;
   const key = [
     ...contextState(call),
-    ...[height, width, tokens.batch, images, guided, scheduler, numInferenceSteps, eta],
+    ...[
+      height,
+      width,
+      tokens.batch,
+      tokens.prompts[0]?.length ?? 0,
+      hasWeights(tokens),
+      images,
+      guided,
+      scheduler,
+      numInferenceSteps,
+      eta,
+    ],
     ...[outputType === "latent", slicing, tiling],
   ];
   if (compiled.some((known) => sameKey(known, key))) return;
@@ -58,6 +71,7 @@ export async function runCall<T extends keyof OutputTypes>(
   for (const name of ["promptEmbeds", "negativePromptEmbeds"] as const) {
     if (options[name] instanceof Tensor && call[name]) await checkFinite(name, call[name]);
   }
+  using _loras = await loadTaggedLoras(call);
   await compileCall(call, compiled);
   const contextKey = contextKeyOf(call);
   using context = keptWork(unet).context.take(contextKey, () => makeContext(call));
@@ -119,8 +133,12 @@ function contextState({ stateKey, components, clipSkip, loraScale, guided, edit 
 function contextKeyOf(call: Call): Key | undefined {
   const { tokens, numImagesPerPrompt } = call;
   if (call.promptEmbeds || call.negativePromptEmbeds) return undefined;
-  const ids = [...tokens.negatives, "prompts", ...tokens.prompts].map(String);
+  const ids = [tokens.negatives, tokens.prompts].map((rows) => JSON.stringify(rows));
   return [...contextState(call), "tokens", numImagesPerPrompt, ...ids];
+}
+
+function hasWeights({ prompts, negatives }: TokenizedPrompts): boolean {
+  return [...prompts, ...negatives].flat().some(({ weights }) => weights.some((weight) => weight !== 1));
 }
 
 function makeContext(call: Call): PromptContext {

@@ -57,9 +57,13 @@ const rule = 0xdcdcd6ff;
 /** Pictures are enlarged at most by this factor, as larger factors show the pixels. */
 const maxEnlargement = 2;
 
+/** Lines of each text at most; longer texts end in dots. */
+const maxLines = { title: 4, heading: 4, caption: 40, cell: 3 } as const;
+
 /**
- * Draws rows of captioned pictures. Captions are wrapped. The fonts contain only Latin-1; other
- * characters are replaced by words or similar characters, or else by "?".
+ * Draws rows of captioned pictures. Captions are wrapped, and cut after a few lines. The fonts
+ * contain only Latin-1; other characters are replaced by words or similar characters, or else by
+ * "?".
  *
  * @throws {ImageError} if no row has a picture
  *
@@ -84,11 +88,11 @@ export async function contactSheet(rows: readonly SheetRow[], options: SheetOpti
 
   // The layout needs the sizes of all lines and pictures.
   const body = rows.map((row) => ({
-    caption: breakLines(fonts.caption, row.caption, captionWidth),
-    note: breakLines(fonts.small, row.note ?? "", captionWidth),
+    caption: breakLines(fonts.caption, row.caption, captionWidth, maxLines.caption),
+    note: breakLines(fonts.small, row.note ?? "", captionWidth, maxLines.caption),
     cells: row.cells.map(({ picture, caption = "" }) => {
       const image = enlarge(picture, { cellSize, smooth });
-      return { image, caption: breakLines(fonts.small, caption, image.width) };
+      return { image, caption: breakLines(fonts.small, caption, image.width, maxLines.cell) };
     }),
   }));
   const columnCount = Math.max(...body.map(({ cells }) => cells.length), columns.length);
@@ -101,9 +105,11 @@ export async function contactSheet(rows: readonly SheetRow[], options: SheetOpti
   const columnXs = columnWidths.map((_, column) => firstColumnX + sum(columnWidths.slice(0, column)) + gap * column);
   const width = columnXs[columnCount - 1] + columnWidths[columnCount - 1] + margin;
 
-  const titleLines = breakLines(fonts.title, title, width - 2 * margin);
-  const subtitleLines = breakLines(fonts.caption, subtitle, width - 2 * margin);
-  const headingLines = columns.map((heading, column) => breakLines(fonts.heading, heading, columnWidths[column]));
+  const titleLines = breakLines(fonts.title, title, width - 2 * margin, maxLines.title);
+  const subtitleLines = breakLines(fonts.caption, subtitle, width - 2 * margin, maxLines.title);
+  const headingLines = columns.map((heading, column) =>
+    breakLines(fonts.heading, heading, columnWidths[column], maxLines.heading)
+  );
   const titleHeight = textHeight(fonts.title, titleLines) + textHeight(fonts.caption, subtitleLines);
   const headingHeight = Math.max(0, ...headingLines.map((lines) => textHeight(fonts.heading, lines)));
   const rowHeights = body.map(({ caption, note, cells }) =>

@@ -84,9 +84,17 @@ const replacements: Record<string, string> = {
 
 /**
  * Breaks a text into lines of at most `width` image pixels: at newlines, between words, and inside
- * words that are longer than a line.
+ * words that are longer than a line. Text beyond `maxLines` is cut, and the last line ends in dots.
  */
-export function breakLines(face: Face, text: string, width: number): string[] {
+export function breakLines(face: Face, text: string, width: number, maxLines: number = Infinity): string[] {
+  const lines = allLines(face, text, width);
+  if (lines.length <= maxLines) return lines;
+  let last = lines[maxLines - 1];
+  while (last !== "" && measure(face, `${last}...`) > width) last = last.slice(0, -1);
+  return [...lines.slice(0, maxLines - 1), `${last.trimEnd()}...`];
+}
+
+function allLines(face: Face, text: string, width: number): string[] {
   if (text === "") return [];
   const printable = Array.from(text, (character) => replacements[character] ?? character)
     .join("").replace(/[^\n]/gu, (character) => character in face.font.chars ? character : "?");

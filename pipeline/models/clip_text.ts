@@ -239,7 +239,10 @@ export class CLIPTextModel extends Model<CLIPTextConfig> {
     const adapters = this.weights.adapters.snapshot();
     const tokens = new Map(this.addedTokens);
     return {
-      key: [...adapters.key, "added tokens", ...tokens.values()],
+      get key() {
+        return [...adapters.key, "added tokens", ...tokens.values()];
+      },
+      include: (name, weight) => adapters.include(name, weight),
       record: (body) => adapters.record(() => this.#transformer.withAddedTokens(tokens, body)),
       [Symbol.dispose]: () => adapters[Symbol.dispose](),
     };

@@ -229,7 +229,10 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
     const adapters = this.weights.adapters.snapshot();
     const { activations } = this;
     return {
-      key: [activations, ...adapters.key],
+      get key() {
+        return [activations, ...adapters.key];
+      },
+      include: (name, weight) => adapters.include(name, weight),
       record: (body) => {
         const present = this.activations;
         this.activations = activations;

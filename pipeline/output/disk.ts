@@ -25,9 +25,9 @@ export function stopWriting(reason: unknown): void {
   stopped = reason;
 }
 
-/** Whether writing has been stopped. */
-export function isStopped(): boolean {
-  return stopped !== undefined;
+/** @throws the reason of {@linkcode stopWriting}, if writing has been stopped */
+export function throwIfStopped(): void {
+  if (stopped !== undefined) throw stopped;
 }
 
 function change(kind: DiskChange, path: string): void {
@@ -36,7 +36,7 @@ function change(kind: DiskChange, path: string): void {
 
 /** As {@linkcode change}, for operations that stop with {@linkcode stopWriting}. */
 function newChange(kind: DiskChange, path: string): void {
-  if (stopped !== undefined) throw stopped;
+  throwIfStopped();
   change(kind, path);
 }
 

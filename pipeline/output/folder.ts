@@ -23,6 +23,7 @@ import { commit, noteTemporary } from "./pending.ts";
 import {
   createTemporary,
   discard,
+  isTemporaryName,
   type LockedFile,
   lockFile,
   lockName,
@@ -66,7 +67,7 @@ export async function writeFolderAtomically(
   try {
     await removeStrays(parentOf(target));
     await repairFolder(target);
-    const taken = await namesIn(directory, target);
+    const taken = (await namesIn(directory, target)).filter((name) => !isTemporaryName(name));
     if (taken.length > 0 && !(options.overwrite ?? false)) {
       throw new CheckpointError(
         `Cannot save to ${directory} as it holds ${taken.length} files and folders: choose another place, or overwrite`,
@@ -128,7 +129,7 @@ async function writeSynced(path: string, name: string, write: (sink: ByteSink) =
 
 /** Gives what only the old folder holds to the new one. */
 async function keepOthers(old: string, made: string): Promise<void> {
-  const names = await namesIn(old, old);
+  const names = (await namesIn(old, old)).filter((name) => !isTemporaryName(name));
   for (const name of names) {
     if (await Deno.lstat(`${made}/${name}`).catch(ignoreMissing) === undefined) {
       await share(`${old}/${name}`, `${made}/${name}`);

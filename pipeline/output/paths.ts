@@ -49,7 +49,8 @@ export async function followLinks(path: string): Promise<string> {
  * that exists, and the rest.
  */
 export async function realPlace(path: string): Promise<string> {
-  const place = await followLinks(withoutSlashes(path));
+  const trimmed = withoutSlashes(path);
+  const place = await followLinks(trimmed).catch(() => trimmed); // a file stands for a folder, or a circle
   try {
     return await Deno.realPath(place);
   } catch {
@@ -72,6 +73,11 @@ export async function liesIn(path: string, place: string): Promise<boolean> {
 /** For `catch`: `undefined` where there is no such file. */
 export function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof Deno.errors.NotFound)) throw error;
+}
+
+/** Whether anything is at `path`, behind symbolic links. */
+export async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
 }
 
 /** Whether a file is at `path`. */

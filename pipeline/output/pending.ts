@@ -4,7 +4,7 @@
  * @module
  */
 
-import { stopWriting } from "./disk.ts";
+import { stopWriting, throwIfStopped } from "./disk.ts";
 import { discard } from "./temporary.ts";
 
 const temporaries = new Set<string>();
@@ -16,8 +16,12 @@ export function noteTemporary(path: string): Disposable {
   return { [Symbol.dispose]: () => void temporaries.delete(path) };
 }
 
-/** Runs the renames that put a result into place. {@linkcode abandonWrites} waits for them. */
+/**
+ * Runs the renames that put a result into place. {@linkcode abandonWrites} waits for those that
+ * have begun, and none begins after it.
+ */
 export async function commit(body: () => Promise<void>): Promise<void> {
+  throwIfStopped();
   const running = body();
   commits.add(running);
   try {

@@ -19,6 +19,14 @@ const ours = /^\.bluerose-(\d+-[0-9a-f]{8}\.tmp|[0-9a-f]{16}\.lock)$/;
 /** Where a file system has no locks, temporaries of this age count as abandoned. */
 const abandonedMs = 24 * 3600 * 1000;
 
+/** Links cannot be locked; between their creation and their rename is no time to speak of. */
+const abandonedLinkMs = 60 * 1000;
+
+/** Whether a name is that of a temporary or lock of this project. */
+export function isTemporaryName(name: string): boolean {
+  return ours.test(name);
+}
+
 /** A new name for a temporary beside `target`. It does not depend on the target's length. */
 export function temporaryName(target: string): string {
   return `${parentOf(target)}/.bluerose-${Deno.pid}-${crypto.randomUUID().slice(0, 8)}.tmp`;
@@ -125,7 +133,7 @@ export async function removeStrays(folder: string): Promise<void> {
 export async function straysIn(folder: string): Promise<string[]> {
   const names: string[] = [];
   try {
-    for await (const { name } of Deno.readDir(folder)) if (ours.test(name)) names.push(name);
+    for await (const { name } of Deno.readDir(folder)) if (isTemporaryName(name)) names.push(name);
   } catch {
     // what cannot be listed cannot be cleaned
   }
@@ -136,9 +144,9 @@ export async function straysIn(folder: string): Promise<string[]> {
 export async function removeStray(path: string): Promise<{ isAlive: boolean }> {
   const info = await Deno.lstat(path).catch(() => undefined);
   if (info === undefined) return { isAlive: false };
-  const isOld = Date.now() - (info.mtime?.getTime() ?? Date.now()) > abandonedMs;
+  const age = Date.now() - (info.mtime?.getTime() ?? Date.now());
   if (info.isSymlink) {
-    if (isOld) await discard(path);
+    if (age > abandonedLinkMs) await discard(path);
     return { isAlive: false };
   }
   let file: Deno.FsFile | undefined;
@@ -149,7 +157,7 @@ export async function removeStray(path: string): Promise<{ isAlive: boolean }> {
     if (!(error instanceof Deno.errors.NotFound)) return { isAlive: true };
   }
   try {
-    const isFree = file === undefined || await file.tryLock(true).catch(() => isOld);
+    const isFree = file === undefined || await file.tryLock(true).catch(() => age > abandonedMs);
     if (!isFree) return { isAlive: true };
     if (info.isDirectory) await putBack(path);
     await discard(path);

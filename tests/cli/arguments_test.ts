@@ -78,13 +78,13 @@ Deno.test("a value may be any text: empty, negative, with an equals sign, or tru
   assertEquals(parse("-p", "", "-p", "").prompt, ["", ""]);
 });
 
-Deno.test("every list of texts comes back as it was given", () => {
+Deno.test("every list of texts is returned as given", () => {
   fc.assert(fc.property(fc.array(fc.string({ unit: "grapheme" })), (texts) => {
     assertEquals(parse(...texts.map((text) => `--prompt=${text}`)).prompt, texts);
   }));
 });
 
-Deno.test("a switch takes no value, can be turned off, and the last word counts", () => {
+Deno.test("a switch takes no value, can be turned off, and its last occurrence counts", () => {
   assertEquals(parse("--no-safety").safety, false);
   assertEquals(parse("--no-safety", "--safety").safety, true);
   assertEquals(parse("--safety", "--no-safety").safety, false);
@@ -114,7 +114,7 @@ Deno.test("a missing value is an error that shows how to write one", () => {
   refuses(["-n", "-p", "x"], "-n=-p");
 });
 
-Deno.test("numbers are checked: syntax, whole, range and multiples", () => {
+Deno.test("numbers are validated: syntax, integers, range and multiples", () => {
   for (const text of ["many", "", "NaN", "Infinity", "0x10", "1_000", "1 0", "5."]) {
     if (text === "5.") assertEquals(parse("--steps", text).steps, 5);
     else {refuses(
@@ -130,7 +130,7 @@ Deno.test("numbers are checked: syntax, whole, range and multiples", () => {
   refuses(["--seed", "9007199254740993"], "a whole number");
 });
 
-Deno.test("a text outside of its choices is an error that lists them", () => {
+Deno.test("a text that is not one of the choices is an error that lists them", () => {
   refuses(["--sampling-method", "dim"], "ddim, pndm, lms (did you mean ddim?)");
   refuses(["--sampling-method", ""], "ddim, pndm, lms");
 });
@@ -145,7 +145,7 @@ Deno.test("a missing required flag is an error that describes the flag", () => {
   assertEquals(error.message, "Cannot go on without -s or --source: the prompt to edit");
 });
 
-Deno.test("positionals are counted, and none are taken where none are declared", () => {
+Deno.test("the number of positional arguments is validated, and none are accepted unless declared", () => {
   refuses(["-p", "a", "rose"], 'Cannot use the argument "rose"');
   const positionals = { placeholder: "PATH", min: 1, max: 2 };
   const parsed = (...args: string[]): string[] => parseArguments(args, flags, { positionals }).positionals;

@@ -35,7 +35,7 @@ async function withCachedModel(cache: string, body: () => Promise<void>): Promis
   }
 }
 
-Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate draws with all of them from the hub's cache", async () => {
+Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate uses all of them, from the hub's cache", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
   const edited = await run(
@@ -126,7 +126,7 @@ Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate draws with
   assertEquals([look.width, look.height], [2 * pocketSide, pocketSide], "two pictures side by side");
 });
 
-Deno.test("generate --activations f16 draws, and the picture says so", async () => {
+Deno.test("generate --activations f16 works, and the picture's text records it", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/half.png`;
   const drawn = await run(
@@ -147,7 +147,7 @@ Deno.test("generate --activations f16 draws, and the picture says so", async () 
   assertEquals(record.activations, "f16");
 });
 
-Deno.test("generate --grid lays all pictures into one file, a row for each prompt, which says the seed of each", async () => {
+Deno.test("generate --grid writes all pictures to one file, a row for each prompt, with the seed of each in its text", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/grid.png`;
   const args = [
@@ -178,7 +178,7 @@ Deno.test("generate --grid lays all pictures into one file, a row for each promp
   assert(sheet.width > width && sheet.height > height, "captions take room beside the pictures");
 });
 
-Deno.test("demo writes its sheet and says where", async () => {
+Deno.test("demo writes its sheet and prints the path", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/demo.png`;
   const { code, out } = await run("demo", "-p", "a rose", "-o", path, ...quick);
@@ -188,7 +188,7 @@ Deno.test("demo writes its sheet and says where", async () => {
   assertEquals(record.edits, [{ source: "A pack of roses", destination: "A pack of blue roses", lambda: 0.1 }]);
 });
 
-Deno.test("misuse ends with 2, and what cannot be done with 1 and the typed error", async () => {
+Deno.test("invalid usage exits with 2; a failure exits with 1 and prints the typed error", async () => {
   const draw = ["generate", "-m", pocket, "-p", "x"];
   const edit = ["edit", "-m", pocket, "--source", "a rose"];
   const cases: [args: string[], code: number, message: string][] = [

@@ -6,7 +6,7 @@ import { fileOf, ldmEntries, miniConfig, zeros } from "../pipeline/checkpoint/ld
 import { run, temporaryFolder } from "./running.ts";
 import { goldens, pocket } from "../paths.ts";
 
-Deno.test("inspect tells the parts of a folder with their numbers, without a device", async () => {
+Deno.test("inspect describes the parts of a folder with their figures, without a device", async () => {
   const { description, parts, problems } = await inspectFolder(await directoryTree(pocket));
   assertEquals([description, problems], ["a StableDiffusionModelEditingPipeline in diffusers' layout", []]);
   assertEquals(
@@ -40,7 +40,7 @@ Deno.test("inspect tells the parts of a folder with their numbers, without a dev
   assertEquals(out.match(/would load/g)?.length, 4);
 });
 
-Deno.test("inspect names files of all kinds, and reads the text of pictures", async () => {
+Deno.test("inspect recognizes files of all kinds, and reads the text of pictures", async () => {
   await using folder = await temporaryFolder();
   const png = `${folder.path}/rose.png`;
   await Deno.writeFile(
@@ -60,7 +60,7 @@ Deno.test("inspect names files of all kinds, and reads the text of pictures", as
   assertEquals([picture.description, picture.notes], ["a picture", ["parameters: a rose"]]);
 });
 
-Deno.test("a single file is inspected part by part, as it would be bound", async () => {
+Deno.test("a single file is inspected part by part, as it would be loaded", async () => {
   const config = miniConfig["sd1-mini"];
   const entries = await ldmEntries("sd1-mini");
   const whole = await inspectFile(await fileOf(entries), { config });
@@ -77,7 +77,7 @@ Deno.test("a single file is inspected part by part, as it would be bound", async
   assert(stranger.description.includes("Flux"), stranger.description);
 });
 
-Deno.test("files that would not load give exit code 1 and the reasons: wrong shapes, missing files, pickles, broken files, nothing", async () => {
+Deno.test("for files that would not load, inspect exits with 1 and gives the reasons", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
   // The pocket model with another width in the UNet's configuration, without its vae, and as SDXL.
@@ -129,7 +129,7 @@ Deno.test("files that would not load give exit code 1 and the reasons: wrong sha
   assertEquals((await run("inspect")).code, 2);
 });
 
-Deno.test("inspecting a file leaves it closed", async () => {
+Deno.test("inspecting a file closes it", async () => {
   // The runner's sanitizer would tell of an open file.
   await inspectFile(await fileSource(`${goldens}/lora_diffusers.safetensors`));
 });

@@ -44,7 +44,7 @@ function commandLine(body: string): string {
 
 const ends = [["SIGINT", 130], ["SIGTERM", 143], ["SIGHUP", 129]] as const;
 
-Deno.test("a signal ends a command that heeds none, undoes its writes and says what is kept", async () => {
+Deno.test("a signal ends a command that does not handle it, undoes its writes and says what is kept", async () => {
   for (const [signal, expected] of ends) {
     await using folder = await temporaryFolder();
     await Deno.mkdir(`${folder.path}/model`);
@@ -71,7 +71,7 @@ Deno.test("a signal ends a command that heeds none, undoes its writes and says w
   }
 });
 
-Deno.test("a write that ends soon after the signal is finished", async () => {
+Deno.test("a write that ends soon after the signal is completed", async () => {
   await using folder = await temporaryFolder();
   const { code, err } = await signaled(
     commandLine(`

@@ -50,7 +50,7 @@ Deno.test("--help lists the commands; without any argument it is shown too, and 
   }
 });
 
-Deno.test("NAME --help and help NAME teach: usage, flags, examples; and nothing is run", async () => {
+Deno.test("NAME --help and help NAME show usage, flags and examples, and run nothing", async () => {
   calls.length = 0;
   for (const args of [["draw", "--help"], ["draw", "-p", "x", "-h"], ["help", "draw"]]) {
     const { code, out } = await run(...args);
@@ -69,7 +69,7 @@ Deno.test("NAME --help and help NAME teach: usage, flags, examples; and nothing 
   assertEquals(calls, []);
 });
 
-Deno.test("an unknown command ends with 2 and names the nearest", async () => {
+Deno.test("an unknown command exits with 2 and names the nearest command", async () => {
   const { code, err } = await run("drwa");
   assertEquals(code, 2);
   assert(err.includes("did you mean bluerose draw?"), err);
@@ -77,7 +77,7 @@ Deno.test("an unknown command ends with 2 and names the nearest", async () => {
   assertEquals((await run("help", "qqqqqq")).code, 2);
 });
 
-Deno.test("wrong arguments end with 2, failures with 1, an interruption with 130; each says why", async () => {
+Deno.test("invalid arguments exit with 2, failures with 1, an interruption with 130; each says why", async () => {
   const misused = await run("draw");
   assertEquals(misused.code, 2);
   assert(misused.err.includes("Cannot go on without -p or --prompt"), misused.err);
@@ -93,7 +93,7 @@ Deno.test("--version names the version of deno.json", async () => {
   assert(out.includes(config.version), out);
 });
 
-Deno.test("nearest() finds slips of the fingers and nothing far-fetched", () => {
+Deno.test("nearest() finds typing errors and rejects dissimilar words", () => {
   const known = ["generate", "edit", "bench"];
   assertEquals(["genrate", "edti", "BENCH", "zzzzzz"].map((word) => nearest(word, known)), [
     "generate",

@@ -23,6 +23,6 @@ async function written(): Promise<{ out: string; err: string }> {
   }
 }
 
-Deno.test("showProgress() writes nothing for short works where standard error is no terminal", async () => {
+Deno.test("showProgress() writes nothing for short work if standard error is not a terminal", async () => {
   assertEquals(await written(), { out: "", err: "" });
 });

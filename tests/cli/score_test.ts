@@ -79,7 +79,7 @@ Deno.test("score prints a table: one block per picture, with * on its best promp
   }
 });
 
-Deno.test("score says what is wrong: no pictures, no prompts, unreadable files, no model", async () => {
+Deno.test("score names the error: no pictures, no prompts, unreadable files, no model", async () => {
   await using files = await pictures();
   const [path] = files.paths;
   const broken = `${path}.txt`;
@@ -99,7 +99,7 @@ Deno.test("score says what is wrong: no pictures, no prompts, unreadable files, 
   }
 });
 
-Deno.test("repeatFlag() gives a flag all texts up to the next flag", () => {
+Deno.test("repeatFlag() assigns all texts up to the next flag to a flag", () => {
   const spread = (...args: string[]) => repeatFlag(args, "--prompts").join(" ");
   assertEquals(spread("x.png", "--prompts", "a", "b", "--json", "y.png"), "x.png --prompts a --prompts b --json y.png");
   assertEquals(spread("--prompts", "a", "-1", "-", "--", "x.png"), "--prompts a --prompts -1 --prompts - -- x.png");

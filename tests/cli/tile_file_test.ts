@@ -19,7 +19,7 @@ async function withTuningFolder(body: () => Promise<void>): Promise<void> {
   }
 }
 
-gpuTest("a saved tuning is used on its adapter, beside those of others", (gpu) =>
+gpuTest("a tuning file keeps one tuning for each adapter", (gpu) =>
   withTuningFolder(async () => {
     const own = policyOf(gpu).tiles();
     assertEquals(await savedTuning(), {}); // no file

@@ -6,10 +6,10 @@ export interface Death {
   readonly err: string;
 }
 
-/** Runs `victim.ts`, which dies before its `count`-th change of the disk. */
-export async function dieAt(count: number, ...args: string[]): Promise<Death> {
+/** Runs `victim.ts`, which dies before its N-th change of the disk: "3", "rename=2". */
+export async function dieAt(when: number | string, ...args: string[]): Promise<Death> {
   const { code, signal, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-P=test", "--no-prompt", new URL("victim.ts", import.meta.url).pathname, `${count}`, ...args],
+    args: ["run", "-q", "-P=test", "--no-prompt", new URL("victim.ts", import.meta.url).pathname, `${when}`, ...args],
     stdout: "null",
     stderr: "piped",
   }).output();

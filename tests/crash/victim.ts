@@ -1,5 +1,6 @@
 /**
- * A process that kills itself, as by SIGKILL, before the N-th change that it makes to a disk.
+ * A process that kills itself, as by SIGKILL, before the N-th change that it makes to a disk. N may
+ * count one kind of changes only, as in rename=2.
  *
  *     victim.ts N file PATH TEXT
  *     victim.ts N folder PATH TEXT
@@ -14,9 +15,11 @@ import { beforeChange } from "../../pipeline/output/disk.ts";
 import { writeText } from "../../pipeline/output/file.ts";
 import { writeFolderAtomically } from "../../pipeline/output/folder.ts";
 
-const [count, what, ...args] = Deno.args;
+const [when, what, ...args] = Deno.args;
+const [, kind, count] = /^(?:(\w+)=)?(\d+)$/.exec(when)!;
 let changes = 0;
-beforeChange.hook = () => {
+beforeChange.hook = (change) => {
+  if (kind !== undefined && change !== kind) return;
   if (++changes === Number(count)) Deno.kill(Deno.pid, "SIGKILL");
 };
 const [path, text] = args;

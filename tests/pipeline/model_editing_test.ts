@@ -60,7 +60,7 @@ gpuTest("the pocket model's edited pictures equal the goldens to 5e-4", async (g
   assertEquals(report.alignments[0].pairs.map((pair) => pair.destination), [0, 1, 2, 3, 5, 6]);
 });
 
-gpuTest("the same seed draws another picture after editModel, and the same bytes after resetModel", async (gpu) => {
+gpuTest("a seed gives another picture after editModel, and the original bytes after resetModel", async (gpu) => {
   using pipe = await open("sd1-mini", gpu);
   const before = await draw(pipe);
   await pipe.editModel("A pack of roses", "A pack of blue roses");
@@ -69,7 +69,7 @@ gpuTest("the same seed draws another picture after editModel, and the same bytes
   assertEquals(await draw(pipe), before);
 });
 
-gpuTest("restartParams false edits the edited model; true starts again", async (gpu) => {
+gpuTest("restartParams: false edits the edited model; true starts from the original", async (gpu) => {
   using pipe = await open("sd1-mini", gpu);
   await pipe.editModel("A banana", "A blue banana");
   const banana = await draw(pipe);
@@ -81,7 +81,7 @@ gpuTest("restartParams false edits the edited model; true starts again", async (
   assertEquals(await draw(pipe), banana);
 });
 
-gpuTest("weights with the edit folded in draw what the operator draws, to 1e-4", async (gpu) => {
+gpuTest("baked weights generate the same as the operator, to 1e-4", async (gpu) => {
   using pipe = await open("sd1-mini", gpu);
   await pipe.editModel("A pack of roses", "A pack of blue roses");
   const byOperator = await draw(pipe);
@@ -96,7 +96,7 @@ gpuTest("weights with the edit folded in draw what the operator draws, to 1e-4",
 });
 
 gpuTest(
-  "an edit exported as a LoRA, in either spelling, draws on a fresh model what the edited model draws, to 2e-4",
+  "an edit exported as a LoRA in either format generates the same as the edited model, to 2e-4",
   async (gpu) => {
     using pipe = await open("sd1-mini", gpu);
     const plain = await draw(pipe);
@@ -120,7 +120,7 @@ gpuTest(
   },
 );
 
-gpuTest("two prompts of one batch can carry different edits", async (gpu) => {
+gpuTest("two prompts of one batch can have different edits", async (gpu) => {
   using pipe = await open("sd1-mini", gpu);
   const prompts = ["A field of roses", "A field of roses"];
   const plain = await draw(pipe, prompts);
@@ -138,7 +138,7 @@ gpuTest("two prompts of one batch can carry different edits", async (gpu) => {
   );
 });
 
-gpuTest("an edit of chosen layers leaves the others alone, and one that matches none is refused", async (gpu) => {
+gpuTest("an edit of selected layers does not change others; one that matches no layer is rejected", async (gpu) => {
   using pipe = await open("sd1-mini", gpu);
   const before = await draw(pipe);
   const { layers } = await pipe.editModel("A pack of roses", "A pack of blue roses", { layers: ["mid_block"] });
@@ -154,7 +154,7 @@ gpuTest("an edit of chosen layers leaves the others alone, and one that matches 
 });
 
 gpuTest(
-  "a source that is no part of its destination, and a bad lambda, are refused with what would be right",
+  "a source that is not part of its destination, and an invalid lambda, are rejected with advice",
   async (gpu) => {
     using pipe = await open("sd1-mini", gpu);
     const error = await assertRejects(() => pipe.editModel("A pack of roses", "A blue rose"), EditError);

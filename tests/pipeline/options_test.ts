@@ -9,7 +9,7 @@ import { TorchGenerator } from "../../schedulers/mod.ts";
 import { gpuTest } from "../gpu.ts";
 import { goldens } from "../paths.ts";
 
-Deno.test("checkOptions() suggests names: snake_case, other libraries' names and misspellings", () => {
+Deno.test("checkOptions() suggests names for snake_case, other libraries' names and misspellings", () => {
   const table = { numInferenceSteps: wholeFrom(1), guidanceScale: kinds.finite, generator: kinds.anything };
   const message = (options: object) => assertThrows(() => checkOptions("draw", options, table), OptionError).message;
   for (
@@ -32,7 +32,7 @@ Deno.test("checkOptions() suggests names: snake_case, other libraries' names and
   }
 });
 
-Deno.test("kinds accept what they say and nothing else", () => {
+Deno.test("each kind of option accepts exactly its values", () => {
   const accepted = (kind: { accepts(value: unknown): boolean }, values: unknown[]) => values.map(kind.accepts);
   assertEquals(accepted(wholeFrom(1), [1, 0, 1.5, NaN, "1", 1n, null]), [true, ...Array(6).fill(false)]);
   assertEquals(accepted(kinds.finite, [0, -1.5, NaN, Infinity, "1"]), [true, true, false, false, false]);
@@ -40,7 +40,7 @@ Deno.test("kinds accept what they say and nothing else", () => {
   assertEquals(accepted(listOf(kinds.text, "strings"), [[], ["a"], ["a", 5], "a"]), [true, true, false, false]);
 });
 
-gpuTest("every function with options refuses unknown names and wrong kinds, by a typed error", async (gpu) => {
+gpuTest("every function with options rejects unknown names and wrong kinds with a typed error", async (gpu) => {
   using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
   // deno-lint-ignore no-explicit-any
   const any = (value: unknown): any => value;
@@ -101,7 +101,7 @@ gpuTest("every function with options refuses unknown names and wrong kinds, by a
   for (const [call, Expected, message] of refused) await assertRejects(call, Expected, message);
 });
 
-gpuTest("a prompt among the options, seeds, and tensors on the host draw what their other forms draw", async (gpu) => {
+gpuTest("a prompt among the options, seeds and host tensors give the same as their other forms", async (gpu) => {
   using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
   const common = { numInferenceSteps: 2, outputType: "array" as const };
   const prompts = ["a rose", "a cat"];
@@ -139,7 +139,7 @@ gpuTest("a prompt among the options, seeds, and tensors on the host draw what th
 });
 
 gpuTest(
-  "numbers that are no numbers are refused where they are given, or after the step that made them",
+  "values that are not finite are rejected when they are given, or after the step that computed them",
   async (gpu) => {
     using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
     const shape = [1, 4, 16, 16], embedsShape = [1, 77, 48];

@@ -151,7 +151,7 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
 }
 
 gpuTest(
-  "savePretrained with dtype f16 halves the files; shards read as one file; indices are not converted",
+  "savePretrained with dtype f16 halves the files; shards read as one file; integers are not converted",
   async (gpu) => {
     await inTempFolder(async (folder) => {
       using pipe = await load(gpu, "sd1-mini");
@@ -181,7 +181,7 @@ gpuTest(
   },
 );
 
-gpuTest("a folder that holds something is refused, or has its parts replaced and nothing else", async (gpu) => {
+gpuTest("a folder that is not empty is rejected, or with overwrite only its components are replaced", async (gpu) => {
   await inTempFolder(async (folder) => {
     using pipe = await load(gpu, "sd1-mini");
     const saved = `${folder}/saved`;
@@ -199,7 +199,7 @@ gpuTest("a folder that holds something is refused, or has its parts replaced and
   });
 });
 
-gpuTest("saving that fails midway leaves what was there, and no trace", async (gpu) => {
+gpuTest("saving that fails midway leaves existing files unchanged and no new ones", async (gpu) => {
   await inTempFolder(async (folder) => {
     using pipe = await load(gpu, "sd1-mini");
     const saved = `${folder}/saved`;
@@ -232,7 +232,7 @@ function breaking(origin: ModelOrigin): ModelOrigin {
   };
 }
 
-gpuTest("a pipeline is not saved over its own files, nor without knowing them", async (gpu) => {
+gpuTest("a pipeline cannot be saved over its own source files, nor if they are unknown", async (gpu) => {
   await inTempFolder(async (folder) => {
     using first = await load(gpu, "sd1-mini", true);
     const saved = `${folder}/saved`;
@@ -253,7 +253,7 @@ gpuTest("a pipeline is not saved over its own files, nor without knowing them", 
   });
 });
 
-gpuTest("progress tells of every byte, and ends with all of them", async (gpu) => {
+gpuTest("progress reports every byte and ends at the total", async (gpu) => {
   await inTempFolder(async (folder) => {
     using pipe = await load(gpu, "sd1-mini");
     let last = 0, total = 0;

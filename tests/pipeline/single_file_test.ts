@@ -34,7 +34,7 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
   });
 }
 
-gpuTest("a UNet is asked what it predicts where its file does not tell", async (gpu) => {
+gpuTest("the prediction type is determined by running the UNet if its file does not give it", async (gpu) => {
   // The pocket model was trained to predict noise; the mini models were not trained, so that
   // nothing speaks for noise.
   assertEquals(await askPrediction(gpu, pocket), true);
@@ -52,7 +52,7 @@ async function askPrediction(gpu: Gpu, folder: string): Promise<boolean> {
   return await predictsNoise(pipe.unet, pipe.textEncoder, pipe.tokenizer);
 }
 
-gpuTest("a single file without a tokenizer says how to give one; what was loaded is freed", async (gpu) => {
+gpuTest("a single file without a tokenizer is an error with advice, and loaded parts are freed", async (gpu) => {
   const cacheDir = await Deno.makeTempDir();
   try {
     const file = await fileOf(await ldmEntries("sd1-mini"));
@@ -81,7 +81,7 @@ gpuTest("a single file without a tokenizer says how to give one; what was loaded
 });
 
 gpuTest(
-  "a v-prediction file with zero terminal SNR keeps that in folders and files saved of it; surplus is told once",
+  "a v-prediction file with zero terminal SNR stays one when saved as a folder or file; surplus tensors are reported once",
   async (gpu) => {
     const markers = [zeros("v_pred", [0], "F32"), zeros("ztsnr", [0], "F32")];
     const surplus = [zeros("alphas_cumprod", [1000], "F32"), zeros("model.diffusion_model.surprise.bias", [4])];

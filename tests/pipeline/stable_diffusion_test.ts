@@ -75,7 +75,7 @@ for (const name of ["sd1-mini", "sd2-mini"]) {
   });
 }
 
-gpuTest("the pocket model draws the golden pictures with DDIM and PNDM", async (gpu) => {
+gpuTest("the pocket model generates the golden pictures with DDIM and PNDM", async (gpu) => {
   const { tensors, note } = await loadGoldens("pocket");
   using pipe = await StableDiffusionPipeline.fromPretrained(folder("../../models/pocket"), { gpu });
   const generators = () => note.seeds.map((seed: number) => new TorchGenerator(seed));
@@ -97,7 +97,7 @@ gpuTest("the pocket model draws the golden pictures with DDIM and PNDM", async (
 });
 
 gpuTest(
-  "embeddings from encodePrompt draw what their prompts draw, and images per prompt stand next to each other",
+  "embeddings from encodePrompt generate the same as their prompts, and the images of a prompt are adjacent",
   async (gpu) => {
     using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
     const prompts = ["A field of roses", "a painting of a cat"];
@@ -130,7 +130,7 @@ gpuTest(
 );
 
 gpuTest(
-  "VAE slicing changes no byte; tiling leaves small pictures alone and keeps the size of large ones",
+  "VAE slicing changes no byte; tiling does not change small pictures or the size of large ones",
   async (gpu) => {
     using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
     const draw = async (size: { height?: number; width?: number } = {}) =>
@@ -154,7 +154,7 @@ gpuTest(
   },
 );
 
-gpuTest("a run aborted by its signal frees what it took, and the pipeline draws again", async (gpu) => {
+gpuTest("an aborted call frees its memory, and the pipeline can generate again", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
   const before = gpu.memory.live;
   const controller = new AbortController();
@@ -193,7 +193,7 @@ gpuTest("peak memory does not grow with the number of steps", async (gpu) => {
   assert(many - few <= 20 * row.bytes * 9 / 8, `${few} bytes at 4 steps, ${many} at 24`);
 });
 
-gpuTest("callbackSteps picks the steps that a callback sees, with the latents of each", async (gpu) => {
+gpuTest("callbackSteps selects the steps at which the callback receives the latents", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
   const steps: [number, number][] = [];
   await pipe.generate("a rose", {
@@ -207,7 +207,7 @@ gpuTest("callbackSteps picks the steps that a callback sees, with the latents of
   assertEquals(steps.map(([step]) => step), [0, 2, 4]);
 });
 
-gpuTest("components serve two pipelines without a second copy of the weights", async (gpu) => {
+gpuTest("two pipelines can share components without a second copy of the weights", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
   const before = gpu.memory.live;
   const other = new StableDiffusionPipeline({ ...pipe.components, scheduler: DDIMScheduler.fromConfig({}) });
@@ -220,7 +220,7 @@ gpuTest("components serve two pipelines without a second copy of the weights", a
   assertEquals((await draw(pipe)).length, first.length);
 });
 
-gpuTest("a prompt of more than 77 tokens is cut, and the warning shows what was left out", async (gpu) => {
+gpuTest("a prompt of more than 77 tokens is truncated, and the warning shows the part left out", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
   const warnings: string[] = [];
   const { warn } = console;
@@ -238,7 +238,7 @@ gpuTest("a prompt of more than 77 tokens is cut, and the warning shows what was 
   assert(/77 tokens.*"[^"]*beside a lemon"/.test(warnings[0]), warnings[0]);
 });
 
-gpuTest("generate refuses what it cannot draw, and says what would be right", async (gpu) => {
+gpuTest("generate rejects invalid calls, and the error says what is valid", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu });
   using latents = Tensor.from(gpu, new Float32Array(4 * 8 * 8), [1, 4, 8, 8]);
   using embeds = Tensor.from(gpu, new Float32Array(77 * 48), [1, 77, 48]);

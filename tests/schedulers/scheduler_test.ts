@@ -1,10 +1,15 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import {
   DDIMScheduler,
+  DDPMScheduler,
+  DEISMultistepScheduler,
   DPMSolverMultistepScheduler,
+  DPMSolverSinglestepScheduler,
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
   HeunDiscreteScheduler,
+  KDPM2AncestralDiscreteScheduler,
+  KDPM2DiscreteScheduler,
   LCMScheduler,
   LMSDiscreteScheduler,
   PNDMScheduler,
@@ -21,6 +26,11 @@ import { relativeError } from "../goldens.ts";
 const SD = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: "scaled_linear", steps_offset: 1 };
 const CLASSES = [
   DDIMScheduler,
+  DDPMScheduler,
+  DEISMultistepScheduler,
+  DPMSolverSinglestepScheduler,
+  KDPM2AncestralDiscreteScheduler,
+  KDPM2DiscreteScheduler,
   DPMSolverMultistepScheduler,
   EulerAncestralDiscreteScheduler,
   EulerDiscreteScheduler,
@@ -64,18 +74,19 @@ Deno.test("every plan has setTimesteps()'s timesteps, writes the sample last, an
   }
 });
 
-Deno.test("the number of model calls: PNDM n + 1, PNDM with Runge-Kutta n + 9, Heun 2n − 1, all others n", () => {
+Deno.test("the number of model calls: PNDM n + 1, PNDM with Runge-Kutta n + 9, Heun and DPM2 2n − 1, all others n", () => {
   const callsOf = (Class: typeof CLASSES[number], config = {}) => {
     return Class.fromConfig({ ...SD, ...config }).plan(50).steps.length;
   };
   for (const Class of CLASSES) {
-    if (Class === PNDMScheduler || Class === HeunDiscreteScheduler) continue;
-    assertEquals(callsOf(Class), 50, Class.name);
+    if (Class === PNDMScheduler) continue;
+    const { order } = Class.fromConfig();
+    assertEquals(callsOf(Class), order === 2 ? 99 : 50, Class.name);
   }
   assertEquals(callsOf(PNDMScheduler, { skip_prk_steps: true }), 51);
   assertEquals(callsOf(PNDMScheduler), 59);
-  assertEquals(callsOf(HeunDiscreteScheduler), 99);
-  assertEquals(HeunDiscreteScheduler.fromConfig().order, 2);
+  const twofold = CLASSES.filter((Class) => Class.fromConfig().order === 2);
+  assertEquals(twofold, [KDPM2AncestralDiscreteScheduler, KDPM2DiscreteScheduler, HeunDiscreteScheduler]);
 });
 
 Deno.test("predOriginalSample is x_0 if the model predicts exactly the noise that was added", () => {

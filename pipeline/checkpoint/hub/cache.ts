@@ -16,7 +16,7 @@ import { disk } from "../../output/disk.ts";
 import { writeText } from "../../output/file.ts";
 import { naming } from "../../output/output_error.ts";
 import { nameOf, parentOf } from "../../output/paths.ts";
-import { temporaryName } from "../../output/temporary.ts";
+import { removeStrays, temporaryName } from "../../output/temporary.ts";
 import { Sha256 } from "./sha256.ts";
 
 /** Hub settings from the environment variables that Python's `huggingface_hub` reads. */
@@ -285,6 +285,7 @@ async function withLock(path: string, signal: AbortSignal | undefined, body: () 
 async function link(blob: string, path: string, depth: number): Promise<void> {
   await naming(path, async () => {
     await disk.mkdir(parentOf(path));
+    await removeStrays(parentOf(path));
     const temporary = temporaryName(path);
     try {
       await disk.symlink(`${"../".repeat(depth)}blobs/${nameOf(blob)}`, temporary);

@@ -3,7 +3,14 @@ import { casesFor, kernelCases, prepareTask } from "../../../bench/cases/cases.t
 import { measureKernel } from "../../../bench/measure/kernels.ts";
 import { projectionWidths, syntheticRows } from "../../../bench/measure/edit.ts";
 import { PeerPace, resultsAgree } from "../../../bench/peers/peers.ts";
-import { numbers, operands, operandShapes, type PeerTask, squareTask, taskFlops } from "../../../bench/cases/task.ts";
+import {
+  operands,
+  operandShapes,
+  type PeerTask,
+  squareTask,
+  taskFlops,
+  testValues,
+} from "../../../bench/cases/task.ts";
 import { waitingMs } from "../../../bench/measure/timing.ts";
 import { gpuTest } from "../../gpu.ts";
 
@@ -14,12 +21,12 @@ const tasks: PeerTask[] = [
   { op: "attention", batch: 2, heads: 2, t: 16, s: 8, dim: 8 },
 ];
 
-Deno.test("no two cases share kernel and shape, which is what runs are compared by", () => {
+Deno.test("no two cases share kernel and shape, by which runs are compared", () => {
   const names = kernelCases.map(({ kernel, shape }) => `${kernel} ${shape}`);
   assertEquals(new Set(names).size, names.length);
 });
 
-Deno.test("casesFor() filters by name, leaves a GPU's sizes and, in a hurry, the large ones out", () => {
+Deno.test("casesFor() filters by name, and leaves out cases for GPUs on software devices and large cases with quick", () => {
   const all = casesFor({ isSoftware: true, quick: false });
   assert(all.length > 60 && !all.some(({ forGpus }) => forGpus));
   assert(casesFor({ isSoftware: false, quick: false }).some(({ forGpus }) => forGpus));
@@ -32,10 +39,10 @@ Deno.test("casesFor() filters by name, leaves a GPU's sizes and, in a hurry, the
   );
 });
 
-Deno.test("numbers() lie in −1…1 and repeat from run to run", () => {
-  const values = numbers(200_000, 3);
+Deno.test("testValues() lie in −1…1 and repeat from run to run", () => {
+  const values = testValues(200_000, 3);
   assert(values.every((value) => value >= -1 && value <= 1 && value !== 0));
-  assertEquals(numbers(200_000, 3), values);
+  assertEquals(testValues(200_000, 3), values);
 });
 
 Deno.test("operands fit their shapes", () => {
@@ -47,7 +54,7 @@ Deno.test("operands fit their shapes", () => {
   }
 });
 
-Deno.test("a peer that would take minutes sits out, by what it managed at best in the same operation", () => {
+Deno.test("a peer is skipped where its best rate for the operation predicts a run of over a minute", () => {
   const pace = new PeerPace();
   const small = squareTask(512), large = squareTask(8192); // 4096 times the work
   assertEquals(pace.skipReason("slow", large), undefined);
@@ -58,7 +65,7 @@ Deno.test("a peer that would take minutes sits out, by what it managed at best i
   assertEquals(pace.skipReason("other", large), undefined);
 });
 
-Deno.test("resultsAgree() compares sizes and sums of squares, in any order, and refuses NaN", () => {
+Deno.test("resultsAgree() compares sizes and sums of squares in any order, and rejects NaN", () => {
   const values = Float32Array.of(1, 2, 3);
   assert(resultsAgree(values, Float32Array.of(3, 1, 2)));
   assert(!resultsAgree(values, Float32Array.of(3, 1, 2.1)));
@@ -66,7 +73,7 @@ Deno.test("resultsAgree() compares sizes and sums of squares, in any order, and 
   assert(!resultsAgree(values, Float32Array.of(1, 2, 3, 0)));
 });
 
-Deno.test("the synthetic edit has CLIP's norms, one begin token for all sentences, and the same words before the edited one", () => {
+Deno.test("the synthetic edit has CLIP's norms, one begin token for all sentences and equal words before the edited one", () => {
   const { source, destination } = syntheticRows();
   const row = (values: Float32Array, index: number) => values.subarray(index * 768, (index + 1) * 768);
   assertEquals([source.length, destination.length], [308 * 768, 308 * 768]);
@@ -80,12 +87,12 @@ Deno.test("the synthetic edit has CLIP's norms, one begin token for all sentence
   }
 });
 
-Deno.test("the edit's matrices are those of Stable Diffusion 1.4's 16 cross-attention layers", () => {
+Deno.test("the edit's matrices are those of the 16 cross-attention layers of Stable Diffusion 1.4", () => {
   assertEquals(projectionWidths.length, 16);
   assertEquals([320, 640, 1280].map((width) => projectionWidths.filter((each) => each === width).length), [5, 5, 6]);
 });
 
-gpuTest("the kernels' own costs are those of their definitions", (gpu) => {
+gpuTest("the kernels declare the costs of their definitions", (gpu) => {
   for (const task of tasks) {
     using prepared = prepareTask(gpu, task);
     const cost = gpu.tally(() => gpu.scope(() => void prepared.run()));
@@ -94,7 +101,7 @@ gpuTest("the kernels' own costs are those of their definitions", (gpu) => {
   }
 });
 
-gpuTest("a measured kernel has rates that fit its time, and a peer that fails or differs is told of", async (gpu) => {
+gpuTest("measureKernel() returns rates that match the time, and remarks on peers that fail or differ", async (gpu) => {
   const waitMs = await waitingMs(() => gpu.finished());
   const ceiling = { gflops: 100, gbps: 10, bufferGbps: 10 };
   const result = Float32Array.of(1);
@@ -124,9 +131,9 @@ gpuTest("a measured kernel has rates that fit its time, and a peer that fails or
       peer("breaking", () => right),
     ],
   });
-  assertEquals(remarks.filter((remark) => remark !== "the host's time"), [
+  assertEquals(remarks.filter((remark) => remark !== "bound by the host"), [
     "absent: no such operation",
-    "wrong: another result",
+    "wrong: computes a different result",
     "breaking: lost",
   ]);
   assertEquals(record.peers, undefined);

@@ -2,7 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { kernelCases } from "../../../bench/cases/cases.ts";
 import { configs, shapesOf, unetShapes } from "../../../bench/cases/sd14.ts";
 import { taskFlops } from "../../../bench/cases/task.ts";
-import { commonest, countTasks, guidedSizes, guidedTasks } from "../../../bench/cases/unet_shapes.ts";
+import { countTasks, guidedSizes, guidedTasks, mostCommonCount } from "../../../bench/cases/unet_shapes.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { openWeights } from "../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
@@ -10,7 +10,7 @@ import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { gpuTest } from "../../gpu.ts";
 import { pocket, repository } from "../../paths.ts";
 
-Deno.test("the table of a guided step is what its UNet's weights count up to", () => {
+Deno.test("the table of a guided step equals the count over the UNet's weights", () => {
   assertEquals(guidedTasks, countTasks(shapesOf("unet"), configs.unet, guidedSizes));
 });
 
@@ -27,15 +27,15 @@ Deno.test({
   },
 });
 
-Deno.test("the commonest come first, and all are cases of the bench", () => {
+Deno.test("the most common tasks come first, and all are cases of the bench", () => {
   const counts = guidedTasks.map(({ perStep }) => perStep);
   assertEquals(counts, counts.toSorted((a, b) => b - a));
   const cases = kernelCases.filter(({ perStep }) => perStep !== undefined);
   assertEquals(cases.map(({ task, perStep }) => ({ task, perStep })), guidedTasks.slice());
-  assertEquals(cases.filter(({ peersOnRequest }) => !peersOnRequest).length, commonest);
+  assertEquals(cases.filter(({ peersOnRequest }) => !peersOnRequest).length, mostCommonCount);
 });
 
-gpuTest("counting by weights finds all the multiplications that a UNet does", async (gpu) => {
+gpuTest("counting by weights finds all multiplications of a UNet step", async (gpu) => {
   const folder = `${pocket}/unet`;
   const config = JSON.parse(await Deno.readTextFile(`${folder}/config.json`));
   using weights = await openWeights(await directoryTree(folder), "diffusion_pytorch_model");

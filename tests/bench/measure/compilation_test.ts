@@ -4,7 +4,7 @@ import { compilationText } from "../../../bench/report/text.ts";
 import { compileMs } from "../../../bench/report/report.ts";
 import { pocket } from "../../paths.ts";
 
-Deno.test("compiling is told by pipeline, from the model's loading to an edit, the dearest first", async () => {
+Deno.test("measureCompilation() lists every pipeline from loading to an edit, the most expensive first", async () => {
   const record = await measureCompilation(pocket);
   const { variants } = record;
   assertEquals([...new Set(variants.map(({ part }) => part))].sort(), [
@@ -20,6 +20,6 @@ Deno.test("compiling is told by pipeline, from the model's loading to an edit, t
   const costs = variants.map(compileMs);
   assertEquals(costs, costs.toSorted((a, b) => b - a));
   assert(variants.every(({ createMs, firstRunMs, parameters }) => createMs > 0 && firstRunMs >= 0 && parameters > 0));
-  const text = compilationText(record, { dearest: 2 });
-  assert(text.includes(`${record.pipelines} pipelines`) && text.endsWith("sets of parameters)"), text);
+  const text = compilationText(record, { shown: 2 });
+  assert(text.includes(`${record.pipelines} pipelines`) && text.endsWith("parameter sets)"), text);
 });

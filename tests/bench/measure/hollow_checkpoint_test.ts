@@ -3,7 +3,7 @@ import { hollowCheckpoint } from "../../../bench/measure/hollow_checkpoint.ts";
 import { shapesOf } from "../../../bench/cases/sd14.ts";
 import { openWeights } from "../../../pipeline/checkpoint/safetensors/weight_files.ts";
 
-Deno.test("the hollow checkpoint has every tensor of Stable Diffusion 1.4, and zeros in it", async () => {
+Deno.test("the hollow checkpoint has every tensor of Stable Diffusion 1.4, filled with zeros", async () => {
   const tree = await hollowCheckpoint();
   for (
     const [part, baseName] of [

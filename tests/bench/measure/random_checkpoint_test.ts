@@ -17,7 +17,7 @@ Deno.test("the random checkpoint has as many parameters as Stable Diffusion 1.4"
   assertEquals(parameters, [859_520_964, 83_653_863, 123_060_480]);
 });
 
-Deno.test("random weights are the same in every run and in both precisions, and of the size that keeps activations in bounds", () => {
+Deno.test("random weights are the same in every run and dtype, and scaled to keep activations bounded", () => {
   const first = (dtype: "f16" | "f32"): Uint8Array => {
     const entry = randomEntries("unet", dtype).find(({ name }) => name === "conv_in.weight")!;
     const [chunk] = entry.chunks() as Iterable<Uint8Array>;

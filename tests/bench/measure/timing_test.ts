@@ -11,20 +11,20 @@ function pretended(name: string, ms: number, log: [string, number][]): Work {
   };
 }
 
-Deno.test("works are taken in turns, forwards and backwards, after a warm-up each", async () => {
+Deno.test("works run in alternating order after one warm-up each", async () => {
   const log: [string, number][] = [];
   await timeInTurns([pretended("a", 1, log), pretended("b", 1, log)], { budgetMs: 40 });
   assertEquals(log.slice(-8).map(([name]) => name).join(""), "abbaabba");
   assertEquals(log[0], ["a", 1]);
 });
 
-Deno.test("long works are taken in turns too, the planning run being the first", async () => {
+Deno.test("long works alternate too, with the planning run as the first batch", async () => {
   const log: [string, number][] = [];
   await timeInTurns([pretended("a", 400, log), pretended("b", 500, log)], { budgetMs: 300, isWarm: true });
   assertEquals(log.map(([name]) => name).join(""), "abba");
 });
 
-Deno.test("runs fill the budget, whatever a run takes", async () => {
+Deno.test("batches fill the budget, whatever the time of a run", async () => {
   for (const ms of [0.001, 0.2, 1, 30]) {
     const timing = await time(pretended("a", ms, []), { budgetMs: 300 });
     assertEquals(timing.batches, 4);
@@ -46,7 +46,7 @@ Deno.test("a run that takes the whole budget is timed twice, and a very long one
   }
 });
 
-Deno.test("summary() takes minimum and median per run, and says when the host was the brake", () => {
+Deno.test("summary() returns minimum and median per run, and whether the host limited the time", () => {
   const samples = [{ ms: 30 }, { ms: 10, hostMs: 9 }, { ms: 20 }];
   assertEquals(summary(samples, 10), { minMs: 1, medianMs: 2, runs: 10, batches: 3, hostBound: true });
   assertEquals(summary([{ ms: 4 }, { ms: 2, hostMs: 1 }], 2), {

@@ -27,7 +27,7 @@ const row = (shape: string, ms: number, peers?: Record<string, { ms: number }>) 
   ...(peers ? { peers } : {}),
 });
 
-Deno.test("a share is the larger of arithmetic's and bandwidth's, against the ceiling of the kernel's own arithmetic", () => {
+Deno.test("a kernel's share is the larger of arithmetic and bandwidth share, relative to the ceiling of its element type", () => {
   // 50 GFLOPS, 0.5 GB/s
   const busy = { kernel: "k", shape: "s", ms: 2, cost: { flops: 1e8, bytes: 1e6 } };
   assertEquals(kernelRecord(busy, ceiling), { kernel: "k", shape: "s", ms: 2, gflops: 50, gbps: 0.5, share: 0.5 });
@@ -51,20 +51,20 @@ Deno.test("digits() keeps three digits and no more than four places", () => {
   ]);
 });
 
-Deno.test("the JSON form holds device, kernels and stages, and reads back as it was", () => {
+Deno.test("the JSON form holds device, kernels and stages, and parses to an equal report", () => {
   const whole = report([row("8³", 2, { other: { ms: 6 } })], [{ stage: "picture", ms: 3 }]);
   assertEquals(Object.keys(whole), ["device", "kernels", "stages"]);
   assertEquals(Object.keys(whole.kernels[0]), ["kernel", "shape", "ms", "gflops", "gbps", "share", "peers"]);
   assertEquals(parseReport(JSON.stringify(whole), "a.json"), whole);
 });
 
-Deno.test("parseReport() refuses what is no report", () => {
+Deno.test("parseReport() rejects what is not a report", () => {
   for (const text of ["null", "[]", "{}", '{"device":{},"kernels":[{"kernel":"k"}],"stages":[]}']) {
     assertThrows(() => parseReport(text, "a.json"), TypeError, "Cannot compare with a.json");
   }
 });
 
-Deno.test("compareReports() matches by name, puts the largest change first, and names what only one run has", () => {
+Deno.test("compareReports() matches by name, lists the largest change first and names entries of only one run", () => {
   const before = report([row("a", 10), row("b", 10), row("gone", 1)], [{ stage: "picture", ms: 100 }]);
   const after = report([row("a", 9), row("b", 40), row("new", 1)], [{ stage: "picture", ms: 50 }]);
   const comparison = compareReports(before, after);
@@ -109,7 +109,7 @@ Deno.test("a comparison names the first entries that only one run has, and count
   assert(text.includes(expected), text);
 });
 
-Deno.test("a full-size step is told with its ratio to PyTorch and its memory beside the weights", () => {
+Deno.test("fullSizeText() gives the ratio to PyTorch and the memory besides the weights", () => {
   const step = {
     pixels: 512,
     ms: 40_000,
@@ -121,14 +121,14 @@ Deno.test("a full-size step is told with its ratio to PyTorch and its memory bes
     peers: { "PyTorch 2 CPU": { ms: 10_000, difference: 4e-6 } },
   };
   const text = fullSizeText(step);
-  for (const part of ["512²", "40.0 s", "ours takes 4.00 times", "4.0e-6", "2048 MiB", "512 MiB", "1024 MiB"]) {
+  for (const part of ["512²", "40.0 s", "our time is 4.00 times", "4.0e-6", "2048 MiB", "512 MiB", "1024 MiB"]) {
     assert(text.includes(part), `${part}: ${text}`);
   }
   const page = benchPage({ ...report([]), fullSize: [step] });
-  assert(page.includes("ours takes 4.00 times"));
+  assert(page.includes("our time is 4.00 times"));
 });
 
-Deno.test("a full-size step with f16 activations is told, and compared, apart from the usual one", () => {
+Deno.test("a full-size step with f16 activations is a separate entry in texts and comparisons", () => {
   const step = { pixels: 512, ms: 40_000, batches: 2, loadMs: 1, weightsBytes: 0, peakBytes: 0, peakReservedBytes: 0 };
   const half = { ...step, ms: 44_000, activations: "f16" as const };
   assert(fullSizeText(half).startsWith("guided step of a full-size UNet, 512², activations in f16: 44.0 s"));
@@ -136,13 +136,13 @@ Deno.test("a full-size step with f16 activations is told, and compared, apart fr
   assertEquals(compareReports(both, both).changes.map(({ beforeMs }) => beforeMs).sort(), [40_000, 44_000]);
 });
 
-Deno.test("a stage is told with its memory where that was measured", () => {
+Deno.test("stageLine() gives the memory where it was measured", () => {
   assert(stageLine({ stage: "UNet step", ms: 70 }).endsWith("70.0 ms"));
   const line = stageLine({ stage: "UNet step", ms: 70, bytes: 2.5 * 2 ** 20 });
-  assert(line.endsWith("70.0 ms, at most 2.50 MiB beside the weights"), line);
+  assert(line.endsWith("70.0 ms, at most 2.50 MiB besides the weights"), line);
 });
 
-Deno.test("the step's sum weighs each time by how often a step does it", () => {
+Deno.test("stepText() weights each time by its occurrences in a step", () => {
   const text = stepText([
     { ...row("a", 2000), perStep: 3 },
     { ...row("b", 500), kernel: "conv", perStep: 1 },
@@ -151,19 +151,19 @@ Deno.test("the step's sum weighs each time by how often a step does it", () => {
   assert(text.endsWith("6.50 s: matmul 6.00 s, conv 0.500 s"), text);
 });
 
-Deno.test("the page shows the targets with their verdicts", () => {
+Deno.test("benchPage() shows the targets with their verdicts", () => {
   const target = { target: "speed <all>", demanded: "8 ×", measured: "9 ×", verdict: "met" } as const;
   const page = benchPage({ ...report([row("a", 1)]), targets: [target] });
   assert(page.includes("speed &lt;all&gt;") && page.includes(">met<"));
 });
 
-Deno.test("summarizePeers() takes the geometric mean and finds where a peer does best", () => {
+Deno.test("summarizePeers() returns the geometric mean and the shape where a peer is fastest", () => {
   const [peer] = summarizePeers([row("a", 1, { other: { ms: 8 } }), row("b", 1, { other: { ms: 2 } }), row("c", 1)]);
   assertEquals([peer.peer, peer.shapes, peer.worst.shape, peer.worst.ratio], ["other", 2, "b", 2]);
   assertAlmostEquals(peer.meanRatio, 4);
 });
 
-Deno.test("a line shows a peer's time as a multiple of ours, and remarks", () => {
+Deno.test("kernelLine() shows a peer's time as a multiple of ours, and remarks", () => {
   const line = kernelLine(row("8³", 2, { other: { ms: 6 } }), ["tfjs: failed"]);
   for (const part of ["matmul", "8³", "2.00", "100 %", "other 6.00 ms (×3.00)", "tfjs: failed"]) {
     assert(line.includes(part), line);
@@ -175,7 +175,7 @@ Deno.test("decades() spans its range", () => {
   assertEquals(decades(1, 10), [1, 10]);
 });
 
-Deno.test("the page is whole by itself, escapes what it shows, and plots every kernel that computes inside its frame", () => {
+Deno.test("benchPage() loads nothing, escapes its texts, and plots every kernel with arithmetic inside the frame", () => {
   const copy = { ...row("copy", 1), kernel: "copy", gflops: 0 };
   const page = benchPage(report([row("a", 1), row("b", 1000), copy], [{ stage: "picture", ms: 5 }]));
   assert(!/(src|href)=|https?:/.test(page), "it must not load anything");

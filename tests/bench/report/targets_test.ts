@@ -3,7 +3,7 @@ import { kernelCases } from "../../../bench/cases/cases.ts";
 import type { BenchReport, KernelRecord, TargetRecord } from "../../../bench/report/report.ts";
 import { judgeTargets, targetsText } from "../../../bench/report/targets.ts";
 import { type PeerTask, squareTask } from "../../../bench/cases/task.ts";
-import { commonest, guidedTasks } from "../../../bench/cases/unet_shapes.ts";
+import { guidedTasks, mostCommonCount } from "../../../bench/cases/unet_shapes.ts";
 
 function report(parts: Partial<Omit<BenchReport, "device">>, deviceClass = "software"): BenchReport {
   const device = {
@@ -20,7 +20,7 @@ function report(parts: Partial<Omit<BenchReport, "device">>, deviceClass = "soft
   return { device, kernels: [], stages: [], ...parts };
 }
 
-/** A record of 10 ms beside peers that take so many times as long. */
+/** A record of 10 ms, with peers whose times are multiples of it. */
 function record(task: PeerTask, ratios: Record<string, number> = {}, more: Partial<KernelRecord> = {}): KernelRecord {
   const { kernel, shape } = kernelCases.find((each) => JSON.stringify(each.task) === JSON.stringify(task))!;
   const peers = Object.fromEntries(Object.entries(ratios).map(([name, ratio]) => [name, { ms: 10 * ratio }]));
@@ -35,13 +35,13 @@ function verdictOf(parts: Partial<Omit<BenchReport, "device">>, beginning: strin
   return find(judgeTargets(report(parts, deviceClass)), beginning).verdict;
 }
 
-Deno.test("a run without records judges nothing", () => {
+Deno.test("a run without records measures no target", () => {
   const records = judgeTargets(report({}));
   assert(records.length > 10 && records.every(({ verdict }) => verdict === "not measured"));
   assertEquals(targetsText(records), `${records.length} of ${records.length} are not in this run`);
 });
 
-Deno.test("it is the best of the peers that counts, and PyTorch is none of them", () => {
+Deno.test("the fastest WebGPU peer decides; PyTorch is not one", () => {
   const judged = (ratios: Record<string, number>) =>
     verdictOf({ kernels: [record(squareTask(512), ratios)] }, "matmul 512³");
   assertEquals(judged({ "tfjs 4": 9, "jax-js 0": 6 }), "met");
@@ -50,22 +50,22 @@ Deno.test("it is the best of the peers that counts, and PyTorch is none of them"
   assertEquals(judged({ "PyTorch 2 CPU": 0.2 }), "not measured");
 });
 
-Deno.test("some of the commonest shapes can miss their target, but all of them are wanted to meet it", () => {
-  const tasks = guidedTasks.slice(0, commonest).map(({ task }) => task);
-  const judged = (kernels: KernelRecord[]) => find(judgeTargets(report({ kernels })), "the UNet's 30 commonest");
+Deno.test("one slow shape misses the target, but all most common shapes are needed to meet it", () => {
+  const tasks = guidedTasks.slice(0, mostCommonCount).map(({ task }) => task);
+  const judged = (kernels: KernelRecord[]) => find(judgeTargets(report({ kernels })), "the 30 most common shapes");
   const fast = tasks.map((task) => record(task, { "tfjs 4": 3 }));
   assertEquals(judged(fast).verdict, "met");
   assertEquals(judged(fast.slice(1)).verdict, "not measured");
   assert(judged(fast.slice(1)).measured.endsWith("1 of 30 are missing"));
   const beyond = record(tasks[0], { "PyTorch 2 CPU": 0.5 }, { unable: { "tfjs 4": "too large", "jax-js 0": "wrong" } });
   assertEquals(judged(fast.with(0, beyond)).verdict, "met");
-  assert(judged(fast.with(0, beyond)).measured.endsWith("of 29; none of them could do 1 more"));
+  assert(judged(fast.with(0, beyond)).measured.endsWith("of 29; 1 more are supported by none of them"));
   const slow = record(tasks[4], { "tfjs 4": 3, "jax-js 0": 0.9 });
   assertEquals(judged([slow]).verdict, "missed");
   assert(judged([...fast, slow]).measured.startsWith(`0.900 × jax-js 0 at ${slow.kernel} ${slow.shape}`));
 });
 
-Deno.test("the worst convolution decides, of the UNet's and the VAE's", () => {
+Deno.test("the worst convolution of UNet and VAE decides", () => {
   const wanted = kernelCases.filter(({ kernel, shape, peersOnRequest }) =>
     kernel === "conv2d 3×3" && /^(unet|vae)/.test(shape) && !peersOnRequest
   );
@@ -76,7 +76,7 @@ Deno.test("the worst convolution decides, of the UNet's and the VAE's", () => {
   assertEquals(verdictOf({ kernels: kernels.with(3, worse) }, "conv 3×3"), "missed");
 });
 
-Deno.test("seconds, ratios to PyTorch, and memory are judged by their limits", () => {
+Deno.test("times, ratios to PyTorch and memory are compared with their limits", () => {
   const step = (ms: number, peakReservedBytes: number) => ({
     fullSize: [{
       pixels: 512,
@@ -105,7 +105,7 @@ Deno.test("seconds, ratios to PyTorch, and memory are judged by their limits", (
   assertEquals(verdictOf({ stages: [{ stage: "picture, 4 steps, guided", ms: 1 }] }, "picture"), "not measured");
 });
 
-Deno.test("a GPU has targets of its own: shares of the peak that the run measured", () => {
+Deno.test("GPUs have other targets: shares of the measured peak", () => {
   const kernels = [record(squareTask(4096), {}, { gflops: 50 })];
   assertEquals(verdictOf({ kernels }, "matmul 4096³", "nvidia"), "met");
   assertEquals(verdictOf({ kernels: [record(squareTask(4096), {}, { gflops: 49 })] }, "matmul 4096³", "amd"), "missed");

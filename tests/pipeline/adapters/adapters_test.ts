@@ -85,7 +85,7 @@ for (const name of ["lora_diffusers", "lora_kohya"]) {
   });
 }
 
-gpuTest("two LoRAs act at once with their weights: halves of one make the whole", async (gpu) => {
+gpuTest("several LoRAs add up by weight: one LoRA loaded twice at weight 0.5 equals it at weight 1", async (gpu) => {
   const { tensors, pipe, draw } = await openGoldens(gpu);
   using _pipe = pipe;
   const path = golden("lora_kohya.safetensors");
@@ -112,7 +112,7 @@ gpuTest("two LoRAs act at once with their weights: halves of one make the whole"
   pipe.unloadLoraWeights();
 });
 
-gpuTest("calls that are drawn at the same time keep their own scales", async (gpu) => {
+gpuTest("concurrent calls use their own LoRA scales", async (gpu) => {
   const { pipe, draw } = await openGoldens(gpu);
   using _pipe = pipe;
   await pipe.loadLoraWeights(golden("lora_diffusers.safetensors"));
@@ -122,7 +122,7 @@ gpuTest("calls that are drawn at the same time keep their own scales", async (gp
   assertEquals(await Promise.all(scales.map((scale) => draw({ scale, steps: 2 }))), alone);
 });
 
-gpuTest("encodePrompt's loraScale is that of the text encoder's LoRA", async (gpu) => {
+gpuTest("encodePrompt's loraScale scales the text encoder's LoRA", async (gpu) => {
   const { pipe } = await openGoldens(gpu);
   using _pipe = pipe;
   const encode = async (loraScale?: number) => {
@@ -182,7 +182,7 @@ function product(down: { shape: number[]; data: Float32Array }, up: { shape: num
   return delta;
 }
 
-gpuTest("an update of any layer draws what its product drawn into the weight draws, in all spellings", async (gpu) => {
+gpuTest("an update of any layer acts as its product added to the weight, in all key formats", async (gpu) => {
   const { pipe, draw } = await openGoldens(gpu);
   using _pipe = pipe;
   const updates = [
@@ -260,7 +260,7 @@ gpuTest("an update of any layer draws what its product drawn into the weight dra
   assertEquals(await draw({ steps: 2 }), plain);
 });
 
-gpuTest("old attention processors' keys name the same layers, and f16 files act as their f32 values", async (gpu) => {
+gpuTest("keys of old attention processors name the same layers, and f16 files act as their f32 values", async (gpu) => {
   const { pipe, draw } = await openGoldens(gpu);
   using _pipe = pipe;
   const attention = "mid_block.attentions.0.transformer_blocks.0.attn2";
@@ -307,7 +307,7 @@ gpuTest("old attention processors' keys name the same layers, and f16 files act 
   assert(Math.hypot(...drawn.map((value, i) => value - plain[i])) > 1e-2);
 });
 
-gpuTest("a LoRA that does not fit is refused with its keys, and changes nothing", async (gpu) => {
+gpuTest("a LoRA that does not fit the model is rejected with its keys, and changes nothing", async (gpu) => {
   const { pipe, draw } = await openGoldens(gpu);
   using _pipe = pipe;
   const plain = await draw({ steps: 1 }), before = gpu.memory.live;
@@ -366,7 +366,7 @@ gpuTest("a LoRA that does not fit is refused with its keys, and changes nothing"
   assertEquals(await draw({ steps: 1 }), plain);
 });
 
-gpuTest("in a folder the file is the one by diffusers' name, the only one, or the one that is named", async (gpu) => {
+gpuTest("in a folder, the LoRA file is the one with diffusers' name, the only one, or the one given", async (gpu) => {
   const { pipe } = await openGoldens(gpu);
   using _pipe = pipe;
   const bytes = await Deno.readFile(golden("lora_kohya.safetensors"));
@@ -384,7 +384,7 @@ gpuTest("in a folder the file is the one by diffusers' name, the only one, or th
   await assertRejects(() => load(["ink.bin"], "ink.bin"), AdapterError, "pickle");
 });
 
-gpuTest("textual inversions of one vector and of three draw the golden latents, and leave no trace", async (gpu) => {
+gpuTest("textual inversions of one and of three vectors give the golden latents, and unload exactly", async (gpu) => {
   const { tensors, note, pipe, draw } = await openGoldens(gpu);
   using _pipe = pipe;
   const prompts: string[] = note.textual_inversion_prompts;
@@ -405,7 +405,7 @@ gpuTest("textual inversions of one vector and of three draw the golden latents, 
   assertThrows(() => pipe.unloadTextualInversion("<swirl>"), PromptError, "<swirl>");
 });
 
-gpuTest("a token's embedding may be any of the table's: a copy under another name reads the same", async (gpu) => {
+gpuTest("a token added with a copy of another token's embedding generates the same", async (gpu) => {
   const { pipe } = await openGoldens(gpu);
   using _pipe = pipe;
   const bytes = await Deno.readFile(golden("sd1-mini/text_encoder/model.safetensors"));
@@ -430,7 +430,7 @@ gpuTest("a token's embedding may be any of the table's: a copy under another nam
   assertEquals(await encode("  *words* "), expected);
 });
 
-gpuTest("a textual inversion that does not fit is refused, and changes nothing", async (gpu) => {
+gpuTest("a textual inversion that does not fit the model is rejected, and changes nothing", async (gpu) => {
   const { pipe } = await openGoldens(gpu);
   using _pipe = pipe;
   const refused = async (tensors: Parameters<typeof file>[1], part: string) => {
@@ -471,7 +471,7 @@ class OperatorPipeline extends StableDiffusionPipeline {
 }
 
 gpuTest(
-  "token, then text encoder with its LoRA, then edit, then the UNet with its LoRA: keys are (W + s·BA)·E·x",
+  "order of application: token, text encoder's LoRA, edit, UNet's LoRA: keys are (W + s·BA)·E·x",
   async (gpu) => {
     const { note, pipe, draw } = await openGoldens(gpu);
     using _pipe = pipe;
@@ -537,7 +537,7 @@ gpuTest(
 );
 
 gpuTest(
-  "LoRAs belong to the components: a pipeline that shares them draws with them, and frees them with the models",
+  "LoRAs belong to the components: pipelines that share these use them, and they are freed with the models",
   async (gpu) => {
     const { tensors, pipe, draw } = await openGoldens(gpu);
     const other = new StableDiffusionPipeline(pipe.components);

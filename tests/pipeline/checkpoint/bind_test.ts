@@ -18,7 +18,7 @@ async function disturbed(part: string, changes: Record<string, unknown>) {
 }
 
 gpuTest(
-  "a configuration that asks for more layers than the weights hold names the missing keys, and takes no memory",
+  "a configuration with more layers than the weights is rejected with the missing keys, before memory is allocated",
   async (gpu) => {
     const tree = await disturbed("vae", { layers_per_block: 3 });
     const error = await assertRejects(() => AutoencoderKL.fromPretrained(tree, { gpu }), CheckpointError, "missing");
@@ -26,7 +26,7 @@ gpuTest(
   },
 );
 
-gpuTest("a configuration of absurd widths is refused before any memory is taken on the device", async (gpu) => {
+gpuTest("a configuration with excessive widths is rejected before device memory is allocated", async (gpu) => {
   const before = gpu.memory.peakReserved;
   for (
     const changes of [{ block_out_channels: [2 ** 18, 2 ** 18] }, { layers_per_block: 512 }, {
@@ -62,7 +62,7 @@ gpuTest("weights that no module reads are ignored with one warning that names th
   assert(warning.includes("encoder.*") && warning.includes("decoder.*"), warning);
 });
 
-gpuTest("quantized weights are refused by their scheme", async (gpu) => {
+gpuTest("quantized weights are rejected, and the error names the scheme", async (gpu) => {
   const config = await Deno.readFile(`${goldens}/sd1-mini/vae/config.json`);
   const schemes: [key: string, scheme: string][] = [
     ["encoder.conv_in.weight", "I8"],
@@ -79,7 +79,7 @@ gpuTest("quantized weights are refused by their scheme", async (gpu) => {
   }
 });
 
-gpuTest("all misfits are told at once: shapes, missing and unknown keys", async (gpu) => {
+gpuTest("all binding errors are reported at once: shapes, missing and unknown keys", async (gpu) => {
   const tree = await disturbed("unet", { cross_attention_dim: 32, layers_per_block: 1 });
   const error = await assertRejects(() => UNet2DConditionModel.fromPretrained(tree, { gpu }), CheckpointError);
   for (
@@ -94,7 +94,7 @@ gpuTest("all misfits are told at once: shapes, missing and unknown keys", async 
   }
 });
 
-gpuTest("half-precision weights stay half on the device, and take half the memory", async (gpu) => {
+gpuTest("f16 weights stay f16 on the device and take half the memory", async (gpu) => {
   const before = gpu.memory.live;
   const bytes: number[] = [];
   for (const variant of [undefined, "fp16"]) {

@@ -50,7 +50,7 @@ for (const [where, options] of devices) {
   }, options);
 }
 
-gpuTest("the pocket model's edit equals the golden operator to 2e-4, and its report says what it is", async (gpu) => {
+gpuTest("the pocket model's edit equals the golden operator to 2e-4, and its report describes it", async (gpu) => {
   using model = await openModel(gpu, "pocket");
   const { tensors } = await loadGoldens("pocket");
   using edit = await ModelEdit.solve([roses], { lamb: 0.1 }, model);
@@ -68,7 +68,7 @@ gpuTest("the pocket model's edit equals the golden operator to 2e-4, and its rep
   assert(texts.every(([a, b]) => a === b) && texts.length < 10);
 });
 
-gpuTest("resolve() equals solving afresh for another λ, and a file cannot be solved again", async (gpu) => {
+gpuTest("resolve() equals a new solution for another λ; a loaded edit cannot be solved again", async (gpu) => {
   using model = await openModel(gpu, "pocket");
   using edit = await ModelEdit.solve([roses], { lamb: 0.1 }, model);
   using fresh = await ModelEdit.solve([roses], { lamb: 3 }, model);
@@ -78,7 +78,7 @@ gpuTest("resolve() equals solving afresh for another λ, and a file cannot be so
   await assertRejects(() => edit.resolve({ lamb: 0 }), LambdaError);
 });
 
-gpuTest("preserved prompts move less, sources move most, and leakage is ‖(E − I)x‖ / ‖x‖", async (gpu) => {
+gpuTest("preserved prompts change less, sources change most, and leakage is ‖(E − I)x‖ / ‖x‖", async (gpu) => {
   using model = await openModel(gpu, "pocket");
   const keep = ["a field of sunflowers", "a painting of a cat"];
   using plain = await ModelEdit.solve([roses], { lamb: 0.1 }, model);
@@ -100,7 +100,7 @@ gpuTest("preserved prompts move less, sources move most, and leakage is ‖(E �
 });
 
 gpuTest(
-  "pairs solve together by weight, destinations share a source, and pairs by hand need no subsequence",
+  "pairs are solved jointly by weight, destinations can share a source, and manual alignments need no subsequence",
   async (gpu) => {
     using model = await openModel(gpu, "pocket");
     using one = await ModelEdit.solve([roses], { lamb: 1, withAugs: [] }, model);
@@ -124,7 +124,7 @@ gpuTest(
   },
 );
 
-gpuTest("layers are chosen by prefix or function, and none is an error that lists them", async (gpu) => {
+gpuTest("layers are selected by prefix or predicate; selecting none is an error that lists all layers", async (gpu) => {
   using model = await openModel(gpu, "sd1-mini");
   using edit = await ModelEdit.solve([roses], { layers: ["mid_block"], withToK: false }, model);
   const inside = edit.report.layers[0];
@@ -146,7 +146,7 @@ gpuTest("layers are chosen by prefix or function, and none is an error that list
 });
 
 gpuTest(
-  "a stack applies edits in order, with strengths, per prompt, and takes them off without a trace",
+  "a stack applies edits in order, with strengths and per prompt, and removes them exactly",
   async (gpu) => {
     using model = await openModel(gpu, "pocket");
     using first = await ModelEdit.solve([roses], {}, model);
@@ -208,12 +208,15 @@ gpuTest(
   },
 );
 
-gpuTest("a saved edit loads as it was, and only on its own text encoder", async (gpu) => {
+gpuTest("a saved edit loads unchanged, and only with its own text encoder", async (gpu) => {
   using model = await openModel(gpu, "sd1-mini");
   await inTemporaryFolder(async (folder) => {
     const path = `${folder}/edit.safetensors`;
     using edit = await ModelEdit.solve([roses], { lamb: 0.5, preserve: ["a cat"], withToK: false }, model);
     await edit.save(path);
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    await edit.save((chunk) => void parts.push(chunk.slice()));
+    assertEquals(new Uint8Array(await new Blob(parts).arrayBuffer()), await Deno.readFile(path));
     using loaded = await ModelEdit.load(path, model);
     assertEquals(loaded.recipe, edit.recipe);
     assertEquals(await loaded.operator.dense(), await edit.operator.dense());
@@ -255,7 +258,7 @@ async function readLora(path: string): Promise<Map<string, { change: Float64Arra
 }
 
 gpuTest(
-  "exportLora() writes ΔW of every edited matrix, exact, truncated or in f16, and says what that costs",
+  "exportLora() writes ΔW of every edited matrix, exact, truncated or in f16, and reports the errors",
   async (gpu) => {
     using model = await openModel(gpu, "pocket");
     using edit = await ModelEdit.solve([roses], {}, model);
@@ -291,6 +294,9 @@ gpuTest(
 
       await collect(single);
       const exact = await edit.exportLora(path);
+      const parts: Uint8Array<ArrayBuffer>[] = [];
+      assertEquals({ ...await edit.exportLora((chunk) => void parts.push(chunk.slice())), path }, exact);
+      assertEquals(new Uint8Array(await new Blob(parts).arrayBuffer()), await Deno.readFile(path));
       assertEquals([exact.truncationError, exact.roundingError, exact.matrices], [0, 0, changes.size]);
       // W + ΔW was rounded to f32 in the baked weights, so that their difference has fewer digits
       // than ΔW itself.
@@ -322,7 +328,7 @@ gpuTest(
   },
 );
 
-gpuTest("an edit leaves no bytes behind when its solution fails", async (gpu) => {
+gpuTest("an edit whose solution fails leaves no memory allocated", async (gpu) => {
   using model = await openModel(gpu, "sd1-mini");
   const live = gpu.memory.live;
   await assertRejects(() => ModelEdit.solve([roses], { lamb: -1 }, model), LambdaError);

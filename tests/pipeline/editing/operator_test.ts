@@ -186,7 +186,7 @@ for (const [where, options] of devices) {
 }
 
 gpuTest(
-  "solveOperator() merges equal sources, drops weight 0 and leaves rows that keep out of the factors",
+  "solveOperator() merges equal sources, drops rows of weight 0 and omits preserved rows from the factors",
   async (gpu) => {
     const width = 12, c = randomArray(5 * width, 1), d = randomArray(5 * width, 2);
     c.copyWithin(3 * width, 0, width); // row 3 repeats row 0's source
@@ -200,7 +200,7 @@ gpuTest(
   },
 );
 
-gpuTest("EditSystem solves again for another λ from what it kept", async (gpu) => {
+gpuTest("EditSystem solves for another λ with the Gram matrix that it kept", async (gpu) => {
   const [n, width] = [20, 36], c = randomArray(n * width, 3), d = randomArray(n * width, 4);
   using source = Tensor.from(gpu, c, [n, width]);
   using destination = Tensor.from(gpu, d, [n, width]);
@@ -224,7 +224,7 @@ async function twoEdits(gpu: Gpu, width: number) {
   return { thin: await make(5, 1), whole: await make(40, 11) };
 }
 
-gpuTest("apply(), compose() and scaled() do what the matrices do", async (gpu) => {
+gpuTest("apply(), compose() and scaled() agree with dense matrices", async (gpu) => {
   const width = 24, rows = 6, x = randomArray(rows * width, 9);
   const edits = await twoEdits(gpu, width);
   using thin = edits.thin;
@@ -267,7 +267,7 @@ gpuTest("an edit whose destinations are its sources changes nothing", async (gpu
 });
 
 gpuTest(
-  "solveOperator() refuses λ that is not a positive number, rows that do not fit, and numbers that are none",
+  "solveOperator() rejects a λ that is not positive, mismatched rows, and NaN",
   async (gpu) => {
     using source = Tensor.from(gpu, randomArray(40, 1), [5, 8]);
     using destination = Tensor.from(gpu, randomArray(40, 2), [5, 8]);

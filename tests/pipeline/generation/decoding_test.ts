@@ -6,7 +6,7 @@ import { assertClose, gpuTest } from "../../gpu.ts";
 import { goldens } from "../../paths.ts";
 
 gpuTest(
-  "tiled decoding makes diffusers' picture of sides that tiles do not divide, batched and sliced",
+  "tiled decoding equals diffusers' for sizes that tiles do not divide, batched and sliced",
   async (gpu) => {
     const { tensors } = await loadGoldens("reference/vae_tiling");
     const { data, shape } = tensors.get("latents")!;

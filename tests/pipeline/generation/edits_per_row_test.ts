@@ -10,7 +10,7 @@ import { goldens } from "../../paths.ts";
 const [a, b, c] = [1, 2, 3].map(() => ({}) as StackableEdit);
 const counts = (prompts: number, numImagesPerPrompt = 1, guided = true) => ({ prompts, numImagesPerPrompt, guided });
 
-Deno.test("lists are one for each prompt or one for each picture; negatives follow their prompts", () => {
+Deno.test("edit lists are given per prompt or per picture; negative prompts use those of their prompts", () => {
   assertEquals(editsPerRow({}, counts(2)), ["all", "all", "all", "all"]);
   assertEquals(editsPerRow({ editNegativePrompt: false }, counts(1, 2)), [[], [], "all", "all"]);
   assertEquals(editsPerRow({ editsPerPrompt: [[a], [b]] }, counts(2)), [[a], [b], [a], [b]]);
@@ -22,7 +22,7 @@ Deno.test("lists are one for each prompt or one for each picture; negatives foll
   assertEquals(editsPerRow({ editsPerPrompt: [[a]], editNegativePrompt: false }, counts(1)), [[], [a]]);
 });
 
-Deno.test("a wrong count of lists is refused, whatever the guidance", () => {
+Deno.test("a wrong number of edit lists is rejected, with and without guidance", () => {
   for (const guided of [true, false]) {
     for (const lists of [[], [[a]], [[a], [b], [c]], [[a], [b], [c], [a]]]) {
       const refused = (options: object) => assertThrows(() => editsPerRow(options, counts(2, 1, guided)), EditError);

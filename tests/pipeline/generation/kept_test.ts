@@ -44,7 +44,7 @@ function counted(gpu: Gpu, pipe: Pipe): { read(): [encoded: number, captured: nu
   };
 }
 
-gpuTest("a second call with the same prompt encodes and captures nothing, and draws the same bytes", async (gpu) => {
+gpuTest("a second call with the same prompt encodes and captures nothing, and gives the same bytes", async (gpu) => {
   using pipe = await open(gpu);
   const first = await draw(pipe);
   const live = gpu.memory.live;
@@ -59,7 +59,7 @@ gpuTest("a second call with the same prompt encodes and captures nothing, and dr
   assertEquals(euler, await draw(fresh));
 });
 
-gpuTest("whatever a context depends on makes it again, and the picture equals a fresh pipeline's", async (gpu) => {
+gpuTest("when its inputs change, a context is recomputed, and pictures equal a new pipeline's", async (gpu) => {
   using pipe = await open(gpu);
   using edit = await ModelEdit.solve([{ source: "A pack of roses", destination: "A pack of blue roses" }], {}, pipe);
   const changes: Record<string, { change?: (pipe: Pipe) => unknown; options?: Options }> = {
@@ -96,7 +96,7 @@ gpuTest("whatever a context depends on makes it again, and the picture equals a 
   }
 });
 
-gpuTest("a context made with an edit is made again after the edit is solved for another lambda", async (gpu) => {
+gpuTest("a context is recomputed after its edit is solved for another lambda", async (gpu) => {
   using pipe = await open(gpu);
   const pairs = [{ source: "A pack of roses", destination: "A pack of blue roses" }];
   using edit = await ModelEdit.solve(pairs, { lamb: 0.1 }, pipe);
@@ -116,7 +116,7 @@ gpuTest("a context made with an edit is made again after the edit is solved for 
 });
 
 gpuTest(
-  "calls that overlap draw what they draw alone; edits and schedulers changed meanwhile do not count",
+  "overlapping calls generate the same as alone; edits and schedulers changed meanwhile have no effect on them",
   async (gpu) => {
     using pipe = await open(gpu);
     const [roses, cat] = [await draw(pipe), await draw(pipe, { negativePrompt: "a cat" })];
@@ -126,7 +126,7 @@ gpuTest(
   },
 );
 
-gpuTest("an unloaded LoRA is freed at once, although a captured program read it", async (gpu) => {
+gpuTest("an unloaded LoRA is freed at once, even if a captured program read it", async (gpu) => {
   using pipe = await open(gpu);
   const live = gpu.memory.live;
   await pipe.loadLoraWeights(lora);

@@ -46,7 +46,7 @@ async function warningsOf(body: () => Promise<void>): Promise<string[]> {
 const seeds = [1, 2, 3, 4, 5, 6, 7, 8];
 const drawing = (seed: number) => ({ numInferenceSteps: 1, generator: new TorchGenerator(seed) });
 
-gpuTest("flagged pictures are black and reported, others keep every byte; latents are not checked", async (gpu) => {
+gpuTest("flagged pictures are black and reported, others are unchanged; latents are not checked", async (gpu) => {
   await using model = await checkedModel();
   using pipe = await StableDiffusionPipeline.fromPretrained(model.path, { gpu });
   const { safetyChecker, featureExtractor, ...parts } = pipe.components;
@@ -90,7 +90,7 @@ gpuTest("flagged pictures are black and reported, others keep every byte; latent
 });
 
 gpuTest(
-  "safetyChecker: null loads neither checker nor extractor, wants none of their files, and warns once",
+  "safetyChecker: null loads neither checker nor extractor, does not need their files, and warns once",
   async (gpu) => {
     await using model = await checkedModel();
     const silent = await warningsOf(async () => {
@@ -120,7 +120,7 @@ gpuTest(
   },
 );
 
-gpuTest("a checker without an extractor is refused, by the constructor and in a folder", async (gpu) => {
+gpuTest("a safety checker without a feature extractor is rejected by the constructor and in a folder", async (gpu) => {
   await using model = await checkedModel();
   using pipe = await StableDiffusionPipeline.fromPretrained(model.path, { gpu });
   assertThrows(
@@ -136,7 +136,7 @@ gpuTest("a checker without an extractor is refused, by the constructor and in a 
   );
 });
 
-gpuTest("savePretrained() keeps checker and extractor: what was saved draws and flags the same", async (gpu) => {
+gpuTest("savePretrained() saves checker and extractor; the saved pipeline flags the same pictures", async (gpu) => {
   await using model = await checkedModel();
   const saved = `${model.path}/saved`;
   const draw = async (pipe: StableDiffusionPipeline) =>

@@ -27,7 +27,7 @@ const open = (gpu: Gpu): Promise<Pipe> =>
 const draw = (pipe: Pipe, prompt: string | string[] = "a field of <swirl> roses", options: Options = {}) =>
   pipe.generate(prompt, { numInferenceSteps: 2, generator: 3, outputType: "array", ...options });
 
-gpuTest("whatever is swapped after the call, without waiting, acts on the next call only", async (gpu) => {
+gpuTest("components replaced during a call take effect only in the next call", async (gpu) => {
   using pipe = await open(gpu);
   using edit = await ModelEdit.solve(pairs, {}, pipe);
   using other = await ModelEdit.solve([{ source: "A cat", destination: "A white cat" }], {}, pipe);
@@ -72,7 +72,7 @@ gpuTest("whatever is swapped after the call, without waiting, acts on the next c
   assertEquals((await draw(pipe)).images, before);
 });
 
-gpuTest("slicing, tiling and the safety checker are those of the call", async (gpu) => {
+gpuTest("slicing, tiling and the safety checker are read when the call starts", async (gpu) => {
   using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
   const size = { height: 48, width: 80 };
   const { images: whole } = await draw(pipe, "a rose", size);
@@ -82,7 +82,7 @@ gpuTest("slicing, tiling and the safety checker are those of the call", async (g
   assertNotEquals((await draw(pipe, "a rose", size)).images, whole);
 });
 
-gpuTest("options, arrays and tensors that change after the call do not reach it", async (gpu) => {
+gpuTest("changes to options, arrays and tensors after the call has started do not affect it", async (gpu) => {
   using pipe = await open(gpu);
   using edit = await ModelEdit.solve(pairs, {}, pipe);
   pipe.edits.push(edit);
@@ -125,7 +125,7 @@ gpuTest("options, arrays and tensors that change after the call do not reach it"
   assertEquals((await third).images, rose, "embeddings that are disposed of");
 });
 
-gpuTest("an edit that is solved again or freed during a call acts as it was", async (gpu) => {
+gpuTest("an edit that is solved again or disposed of during a call acts as at its start", async (gpu) => {
   using pipe = await open(gpu);
   const edit = await ModelEdit.solve(pairs, { lamb: 0.1 }, pipe);
   pipe.edits.push(edit);
@@ -142,7 +142,7 @@ gpuTest("an edit that is solved again or freed during a call acts as it was", as
   assertEquals((await last).images, expected);
 });
 
-gpuTest("calls that overlap share a generator as calls in turn do, ancestral noise included", async (gpu) => {
+gpuTest("overlapping calls draw from a shared generator as successive calls do, with ancestral noise", async (gpu) => {
   using pipe = await open(gpu);
   pipe.scheduler = EulerAncestralDiscreteScheduler.fromConfig(pipe.scheduler.config);
   const inTurn = new TorchGenerator(9), shared = new TorchGenerator(9);
@@ -155,7 +155,7 @@ gpuTest("calls that overlap share a generator as calls in turn do, ancestral noi
   assertEquals(shared.randn([4]), inTurn.randn([4]), "the generator has advanced as far");
 });
 
-gpuTest("calls that overlap with a sampler of the host do not share its history", async (gpu) => {
+gpuTest("overlapping calls with a scheduler that runs on the host do not share its history", async (gpu) => {
   using pipe = await open(gpu);
   pipe.scheduler = DDIMScheduler.fromConfig(pipe.scheduler.config, { clip_sample: true });
   pipe.scheduler.setTimesteps(7);
@@ -165,7 +165,7 @@ gpuTest("calls that overlap with a sampler of the host do not share its history"
   assertEquals(pipe.scheduler.timesteps.length, 7, "a run of the caller's own goes on");
 });
 
-gpuTest("a pipeline disposed of during a call draws to the end, then frees all and draws no more", async (gpu) => {
+gpuTest("a pipeline disposed of during a call completes it, frees its memory and rejects new calls", async (gpu) => {
   const live = gpu.memory.live;
   const pipe = await open(gpu);
   const { images: expected } = await draw(pipe, "a rose");
@@ -176,7 +176,7 @@ gpuTest("a pipeline disposed of during a call draws to the end, then frees all a
   await assertRejects(() => draw(pipe, "a rose"), GpuError, "after it was disposed");
 });
 
-gpuTest("solving, saving and exporting an edit take pairs, options and operators when they are called", async (gpu) => {
+gpuTest("solving, saving and exporting an edit read pairs, options and operators when they are called", async (gpu) => {
   using pipe = await open(gpu);
   const folder = await Deno.makeTempDir();
   try {

@@ -39,7 +39,7 @@ Deno.test("resizeBicubic() gives PIL's bytes, up and down, in one axis and both,
   }
 });
 
-Deno.test("CLIPImageProcessor gives transformers' numbers, bit for bit, for each form of its configuration", async () => {
+Deno.test("CLIPImageProcessor is bit-exact with transformers for each form of its configuration", async () => {
   for (const { config, from, shape: [, , height, width], sha256: expected } of reference.processed) {
     const processor = processorOf(config);
     const values = processor.preprocess(picture(from));
@@ -62,7 +62,7 @@ Deno.test("CLIPImageProcessor gives the golden pixel values of the safety checke
   }
 });
 
-Deno.test("where padding is odd, the row more lies above and on the left, and no column is lost", () => {
+Deno.test("for odd padding, the extra row is at the top and the extra column at the left", () => {
   // transformers 4.35 loses one; later versions do this.
   const processor = processorOf({
     do_resize: false,
@@ -76,7 +76,7 @@ Deno.test("where padding is odd, the row more lies above and on the left, and no
   assertEquals(values, expected);
 });
 
-Deno.test("sizes may be both sides, and everything may be turned off", () => {
+Deno.test("sizes can give both sides, and every step can be disabled", () => {
   assertEquals(parseCLIPImageProcessorConfig({ size: { height: 10, width: 20 } }, "f").resize, {
     height: 10,
     width: 20,
@@ -98,7 +98,7 @@ Deno.test("sizes may be both sides, and everything may be turned off", () => {
   );
 });
 
-Deno.test("configurations that are not CLIP's, or say nonsense, are refused by key", () => {
+Deno.test("configurations of other processors and invalid values are rejected, and the error names the key", () => {
   const refused: [json: Record<string, unknown>, key: string][] = [
     [{ image_processor_type: "ViTImageProcessor" }, "image_processor_type"],
     [{ feature_extractor_type: "DeiTFeatureExtractor" }, "feature_extractor_type"],
@@ -123,7 +123,7 @@ Deno.test("configurations that are not CLIP's, or say nonsense, are refused by k
   }
 });
 
-Deno.test("a folder without preprocessor_config.json, and pictures without their bytes, are refused", async () => {
+Deno.test("a folder without preprocessor_config.json and pictures with missing bytes are rejected", async () => {
   await assertRejects(
     () => CLIPImageProcessor.fromPretrained(memoryTree({}, "empty")),
     Error,

@@ -36,7 +36,7 @@ function inkOf(image: JimpImage): number {
   return ink;
 }
 
-Deno.test("contactSheet() enlarges small pictures twofold at most, in their places", async () => {
+Deno.test("contactSheet() enlarges small pictures at most twofold, and places them in columns", async () => {
   const sheet = await contactSheet(
     [{ caption: "a rose", cells: [{ picture: flat(red, 20) }, { picture: flat(blue, 20) }] }],
     { columns: ["before", "after"], cellSize: 64 },
@@ -55,7 +55,7 @@ Deno.test("contactSheet() of density 2 has about twice as many pixels a side as 
   assertEquals([double.width, double.height], [2 * single.width, 2 * single.height]);
 });
 
-Deno.test("contactSheet() leaves pictures that fill a cell as they are", async () => {
+Deno.test("contactSheet() does not enlarge pictures that fill a cell", async () => {
   const sheet = await contactSheet([{ caption: "", cells: [{ picture: flat(red, 50) }] }], { cellSize: 44 });
   assertEquals(boxOf(sheet, red).count, 2500);
 });
@@ -85,7 +85,7 @@ Deno.test("contactSheet() writes every caption, and grows for long ones", async 
   }
 });
 
-Deno.test("contactSheet() spells out letters that its fonts lack", async () => {
+Deno.test("contactSheet() replaces characters that its fonts lack", async () => {
   const cells = [{ picture: flat(red) }];
   const greek = await contactSheet([{ caption: "λ → 1", cells }]);
   const spelled = await contactSheet([{ caption: "lambda -> 1", cells }]);
@@ -95,7 +95,7 @@ Deno.test("contactSheet() spells out letters that its fonts lack", async () => {
   assertEquals(unknown.bitmap.data, asked.bitmap.data);
 });
 
-Deno.test("contactSheet() takes rows of different lengths and refuses a sheet without pictures", async () => {
+Deno.test("contactSheet() accepts rows of different lengths and rejects a sheet without pictures", async () => {
   const sheet = await contactSheet([
     { caption: "one", cells: [{ picture: flat(red) }] },
     { caption: "none", cells: [] },

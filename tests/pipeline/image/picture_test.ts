@@ -36,12 +36,12 @@ Deno.test("pictureFromFloats() rounds 255 x to the nearest byte, halves to even,
   assertEquals([...picture.data.subarray(exact.length, exact.length + pad.length)], [0, 255, 0, 255, 0, 1]);
 });
 
-Deno.test("pictureFromFloats() turns byte / 255 back into the byte", () => {
+Deno.test("pictureFromFloats() maps byte / 255 back to the byte", () => {
   const all = { data: new Uint8Array(768).map((_, i) => i % 256), width: 16, height: 16 };
   assertEquals(pictureFromFloats(Float32Array.from(all.data, (byte) => byte / 255), all), all);
 });
 
-Deno.test("pictureFromFloats() names a wrong length and the pixel that is not a number", () => {
+Deno.test("pictureFromFloats() rejects a wrong length and NaN, and names the pixel", () => {
   const error = assertThrows(() => pictureFromFloats(new Float32Array(11), { width: 2, height: 2 }), ImageError);
   assertEquals([error.expected, error.actual], [12, 11]);
   const values = new Float32Array(12);
@@ -56,14 +56,14 @@ Deno.test("picturesFromFloats() splits a batch in order", () => {
   assertThrows(() => picturesFromFloats(values, { width: 5, height: 1 }), ImageError, "15 each");
 });
 
-Deno.test("fromJimp(toJimp(p)) is p, oblong ones too", () => {
+Deno.test("fromJimp(toJimp(p)) is p, also for pictures that are not square", () => {
   for (const picture of [gradient(1, 1), gradient(5, 3), gradient(3, 7)]) {
     assertEquals(fromJimp(toJimp(picture)), picture);
   }
   assertThrows(() => toJimp({ data: new Uint8Array(4), width: 1, height: 1 }), ImageError, "3");
 });
 
-Deno.test("a picture survives PNG exactly, with its text, and JPEG nearly", async () => {
+Deno.test("a picture and its text are unchanged by PNG; JPEG changes a picture only slightly", async () => {
   const picture = gradient(9, 5);
   const png = await encodePicture(picture, "png", { text: { parameters: "a rose" } });
   assertEquals(await decodePicture(png), picture);
@@ -78,7 +78,7 @@ Deno.test("a picture survives PNG exactly, with its text, and JPEG nearly", asyn
   assert(decoded.data.every((byte) => Math.abs(byte - 120) <= 2));
 });
 
-Deno.test("decodePicture() reads a view into a larger buffer, and refuses what is no picture", async () => {
+Deno.test("decodePicture() reads a view of a larger buffer, and rejects bytes that are not a picture", async () => {
   const png = await encodePicture(gradient(4, 4), "png");
   const padded = new Uint8Array(png.length + 20).fill(7);
   padded.set(png, 10);
@@ -87,7 +87,7 @@ Deno.test("decodePicture() reads a view into a larger buffer, and refuses what i
   await assertRejects(() => decodePicture(png.subarray(0, 40)), ImageError);
 });
 
-Deno.test("formatOfPath() goes by the extension, whatever its case, and refuses others", () => {
+Deno.test("formatOfPath() decides by the extension in any letter case, and rejects unknown ones", () => {
   assertEquals(["a.png", "b/c.d.JPG", "e.jpeg"].map(formatOfPath), ["png", "jpeg", "jpeg"]);
   for (const path of ["a", "a.webp", "png", "a.png/b"]) assertThrows(() => formatOfPath(path), ImageError, path);
 });

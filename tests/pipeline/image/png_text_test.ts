@@ -24,7 +24,7 @@ Deno.test("readPngText() reads all four forms of text that Pillow writes", async
   assertEquals(await readPngText(byPillow), pillowTexts);
 });
 
-Deno.test("withPngText() then readPngText() gives any text back, and leaves the pixels alone", async () => {
+Deno.test("readPngText() returns any text that withPngText() wrote, and the pixels are unchanged", async () => {
   const text = fc.string({ unit: "binary" }).map((value) => value.replaceAll("\0", ""));
   await fc.assert(
     fc.asyncProperty(text, text, async (first, second) => {
@@ -45,14 +45,14 @@ Deno.test("withPngText() writes Latin-1 as tEXt and the rest as iTXt, before the
   assert(latin1(withPngText(byPillow, { prompt: "λ" })).includes("iTXtprompt\0\0\0\0\0\xce\xbb"));
 });
 
-Deno.test("withPngText() refuses keywords and texts that the format has no place for", () => {
+Deno.test("withPngText() rejects keywords and texts that the format cannot represent", () => {
   for (const keyword of ["", " prompt", "two  spaces", "line\nbreak", "λ", "x".repeat(80)]) {
     assertThrows(() => withPngText(byPillow, { [keyword]: "text" }), ImageError, "keyword");
   }
   assertThrows(() => withPngText(byPillow, { prompt: "a\0b" }), ImageError, "NUL");
 });
 
-Deno.test("readPngText() refuses every truncation and every damaged byte", async () => {
+Deno.test("readPngText() rejects every truncated file and every damaged byte", async () => {
   for (let length = 0; length < byPillow.length; length++) {
     await assertRejects(() => readPngText(byPillow.subarray(0, length)), ImageError);
   }

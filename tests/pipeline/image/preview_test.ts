@@ -8,7 +8,7 @@ import { gpuTest } from "../../gpu.ts";
 import { goldens } from "../../paths.ts";
 
 gpuTest(
-  "previewFromLatents() maps each place's channels to a pixel: (1 + scale · Σ latent · factor) / 2, clamped",
+  "previewFromLatents() maps the channels at each position to a pixel: (1 + scale · Σ latent · factor) / 2, clamped",
   async (gpu) => {
     // Two pictures of 1 × 2: gray and the first channel's color; then too bright, and the fourth
     // channel's.

@@ -54,7 +54,7 @@ function goldenTest(on: string, options: GpuOptions): void {
 goldenTest("", {});
 goldenTest(" on a device without subgroups", { withoutFeatures: ["subgroups", "wgpu-shader-f64"] });
 
-Deno.test("the model's processor gives the golden pixel values", async () => {
+Deno.test("the model's image processor gives the golden pixel values", async () => {
   const processor = await CLIPImageProcessor.fromPretrained(folder);
   const { data } = golden("pixel_values");
   pictures.forEach((picture, i) => {
@@ -62,7 +62,7 @@ Deno.test("the model's processor gives the golden pixel values", async () => {
   });
 });
 
-gpuTest("scores do not depend on what else is scored, nor on how many", async (gpu) => {
+gpuTest("a score does not depend on which and how many other pictures are scored", async (gpu) => {
   using clip = await CLIPModel.fromPretrained(folder, { gpu });
   const logits = golden("logits_per_image").data;
   const many = [...pictures, ...pictures, ...pictures.slice(0, 4)]; // more than a batch
@@ -74,13 +74,13 @@ gpuTest("scores do not depend on what else is scored, nor on how many", async (g
   assertClose(await clip.score([pictures[0]], [texts[1]]), [logits[1]], tolerance);
 });
 
-gpuTest("prompts longer than the text model are cut, and keep their end", async (gpu) => {
+gpuTest("prompts longer than the text model allows are truncated and keep the end token", async (gpu) => {
   using clip = await CLIPModel.fromPretrained(folder, { gpu });
   const [cut, long] = await clip.score([pictures[0]], ["rose ".repeat(75), "rose ".repeat(200)]);
   assertEquals(cut, long);
 });
 
-gpuTest("CLIPModel refuses no pictures, no prompts, broken pictures and other sizes", async (gpu) => {
+gpuTest("CLIPModel rejects missing pictures or prompts, damaged pictures and wrong sizes", async (gpu) => {
   using clip = await CLIPModel.fromPretrained(folder, { gpu });
   await assertRejects(() => clip.score([], texts), ImageError, "Cannot score without pictures");
   await assertRejects(() => clip.score(pictures, []), PromptError, "without a prompt");
@@ -90,7 +90,7 @@ gpuTest("CLIPModel refuses no pictures, no prompts, broken pictures and other si
   assertThrows(() => clip.getTextFeatures([[1, 653]]), ShapeError, "653");
 });
 
-gpuTest("folders without a part, or of another model, are refused by name", async (gpu) => {
+gpuTest("folders that lack a part or belong to another model are rejected by name", async (gpu) => {
   const read = (path: string) => Deno.readFile(`${folder}/${path}`);
   const files = {
     "config.json": await read("config.json"),
@@ -120,7 +120,7 @@ gpuTest("folders without a part, or of another model, are refused by name", asyn
   for (const key of ["text_projection.weight", "visual_projection.weight"]) assert(error.message.includes(key));
 });
 
-Deno.test("cosines() compares all rows with all rows; a zero row is like none", () => {
+Deno.test("cosines() compares all rows with all rows; the similarity of a zero row is 0", () => {
   const a = Float32Array.of(1, 0, 3, 4, 0, 0);
   const b = Float32Array.of(0, 2, -5, 0);
   assertEquals(cosines(a, b, { width: 2 }), Float64Array.of(0, -1, 0.8, -0.6, 0, 0).map((value) => value + 0));

@@ -75,7 +75,7 @@ gpuTest("a LoRA acts on f16 activations as on f32", async (gpu) => {
   assert(relativeError(rounded.plain, exact.adapted) > 4 * tolerance, "the LoRA must move more than rounding does");
 });
 
-gpuTest("pictures whose pixels do not divide by four at every level are computed in f32", async (gpu) => {
+gpuTest("pictures whose number of pixels is not divisible by four at every level are computed in f32", async (gpu) => {
   const forward = async (activations: ActivationType) => {
     using unet = await UNet2DConditionModel.fromPretrained(folder("sd1-mini/unet"), { gpu, activations });
     // 15 pixels on the second level
@@ -92,7 +92,7 @@ gpuTest("pictures whose pixels do not divide by four at every level are computed
 });
 
 gpuTest(
-  "the pocket model draws the same picture with f16 activations to the eye, in 6 tenths of the memory",
+  "with f16 activations the pocket model's picture looks the same and takes 60 % of the memory",
   async (gpu) => {
     const draw = async (activations: ActivationType) => {
       using pipe = await StableDiffusionPipeline.fromPretrained(folder("../../models/pocket"), { gpu, activations });
@@ -123,7 +123,7 @@ gpuTest(
   },
 );
 
-gpuTest("numbers beyond f16's range end in an error, not in a picture", async (gpu) => {
+gpuTest("values beyond the range of f16 are an error", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(folder("sd1-mini"), { gpu, activations: "f16" });
   const { inChannels, sampleSize } = pipe.unet.config;
   const shape = [1, inChannels, sampleSize!, sampleSize!];

@@ -6,7 +6,7 @@ function value(log: string[], name: string): Disposable & { name: string } {
   return { name, [Symbol.dispose]: () => void log.push(name) };
 }
 
-Deno.test("a slot keeps its last value while the key stays the same, and frees it with another key", () => {
+Deno.test("a slot keeps its last value while the key stays the same, and frees it for another key", () => {
   const freed: string[] = [];
   using slot = new KeyedSlot<ReturnType<typeof value>>();
   const use = (key: readonly unknown[] | undefined, name: string) => {
@@ -23,7 +23,7 @@ Deno.test("a slot keeps its last value while the key stays the same, and frees i
   assertEquals(freed, ["a", "c", "d"], "a value without a key is not kept");
 });
 
-Deno.test("values in use are not shared, and do not come back after an error or a clear", () => {
+Deno.test("values in use are not shared, and are not returned to the slot after an error or clear()", () => {
   const freed: string[] = [];
   const slot = new KeyedSlot<ReturnType<typeof value>>();
   const first = slot.take(["k"], () => value(freed, "first"));

@@ -98,7 +98,7 @@ async function checkWith(gpu: Gpu, thresholds: {
 /** A threshold that no cosine reaches. */
 const never = () => 2;
 
-gpuTest("a score counts above 0.0005, where rounding to 3 decimals leaves something", async (gpu) => {
+gpuTest("a picture is flagged for scores above 0.0005, which do not round to 0 at 3 decimals", async (gpu) => {
   for (const [excess, expected] of [[0.0006, true], [0.0004, false], [-0.0001, false]] as const) {
     const concepts = (cosine: number, c: number) => c === 16 ? cosine - excess : 2;
     assertEquals(await checkWith(gpu, { special: never, concepts }), expected, `${excess}`);
@@ -106,7 +106,7 @@ gpuTest("a score counts above 0.0005, where rounding to 3 decimals leaves someth
 });
 
 gpuTest(
-  "a special concept flags nothing itself, and raises the scores of all that follow by 0.01, once",
+  "a special-care concept flags no picture itself, and raises all following scores by 0.01, once",
   async (gpu) => {
     /** Concept 3 lacks so much. */
     const lacking = (lack: number) => (cosine: number, c: number) => c === 3 ? cosine + lack : 2;
@@ -124,7 +124,7 @@ gpuTest(
   },
 );
 
-gpuTest("wrong sizes and folders that lack something are refused", async (gpu) => {
+gpuTest("wrong picture sizes and incomplete folders are rejected", async (gpu) => {
   using checker = await StableDiffusionSafetyChecker.fromPretrained(folder, { gpu });
   using large = Tensor.from(gpu, new Float32Array(3 * 64 * 64), [1, 3, 64, 64]);
   await assertRejects(() => checker.check(large), ShapeError, "takes [B, 3, 32, 32]");

@@ -11,7 +11,7 @@ function wholeLines(bytes: Uint8Array): number {
   return text.lastIndexOf("\n") + 1;
 }
 
-Deno.test("records are appended after the last whole one; a foreign file stays as it is", async () => {
+Deno.test("records are appended after the last complete one; another program's file is not changed", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/results`;
   {
@@ -29,7 +29,7 @@ Deno.test("records are appended after the last whole one; a foreign file stays a
   assertEquals(await Deno.readTextFile(path), "foreign");
 });
 
-Deno.test("a second run is refused while the first appends, and not after it", async () => {
+Deno.test("a second run is rejected while the first appends, and accepted afterwards", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/results`;
   {
@@ -39,7 +39,7 @@ Deno.test("a second run is refused while the first appends, and not after it", a
   using _second = await AppendedFile.open(path, wholeLines);
 });
 
-Deno.test("a record that fails midway is taken back", async () => {
+Deno.test("a record that fails midway is removed", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/results`;
   using file = await AppendedFile.open(path, wholeLines);

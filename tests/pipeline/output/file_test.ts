@@ -18,7 +18,7 @@ async function failingAt(count: number, code: string, body: () => Promise<void>)
   }
 }
 
-Deno.test("a file is replaced whole; its permissions and the link to it stay; its folder is created", async () => {
+Deno.test("a file is replaced atomically; its permissions and links to it are kept; its folder is created", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/a/b/file.txt`;
   await writeText(path, "one");
@@ -35,13 +35,13 @@ Deno.test("a file is replaced whole; its permissions and the link to it stay; it
   assertEquals(namesIn(`${folder.path}/a/b`), ["file.txt"]);
 });
 
-Deno.test("a name of the greatest length that the system takes is written", async () => {
+Deno.test("a file with the longest name that the system allows can be written", async () => {
   await using folder = await temporaryFolder();
   await writeText(`${folder.path}/${"é".repeat(125)}.json`, "x");
   await checkOutput(`${folder.path}/${"x".repeat(255)}`);
 });
 
-Deno.test("what cannot be a file is refused, by checking and by writing, and says what to do", async () => {
+Deno.test("a path that cannot be a file is rejected by checking and by writing, with advice", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
   await Deno.writeTextFile(at("file"), "mine");
@@ -88,7 +88,7 @@ Deno.test("checking neither creates nor changes the file", async () => {
   assertEquals(await Deno.readTextFile(`${folder.path}/old`), "old");
 });
 
-Deno.test("each system error at each operation is an OutputError, and the old file stays", async () => {
+Deno.test("each system error in each operation is an OutputError, and the old file is kept", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/file`;
   await writeText(path, "old");
@@ -112,7 +112,7 @@ Deno.test("each system error at each operation is an OutputError, and the old fi
   assertEquals(await Deno.readTextFile(path), "new");
 });
 
-Deno.test("the producer's own error passes through, and leaves no trace", async () => {
+Deno.test("the producer's own error is rethrown, and no file is left", async () => {
   await using folder = await temporaryFolder();
   await assertRejects(
     () =>
@@ -136,7 +136,7 @@ Deno.test({
   },
 });
 
-Deno.test("many writers of one file leave one of their texts, whole, and no stray", async () => {
+Deno.test("concurrent writers of one file leave one complete text and no temporary files", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/file`;
   const texts = Array.from({ length: 20 }, (_, i) => `${i}`.repeat(1000 + i));

@@ -18,7 +18,7 @@ async function cacheWith(id: string, folder: string): Promise<string> {
   return cacheDir;
 }
 
-Deno.test("findTokenizer() takes a family's tokenizer from the hub's cache, without a network", async () => {
+Deno.test("findTokenizer() loads a family's tokenizer from the hub's cache without network access", async () => {
   for (
     const [family, id, folder] of [
       ["sd1", "openai/clip-vit-large-patch14", ""],
@@ -42,7 +42,7 @@ Deno.test('findTokenizer() makes a 2.x tokenizer of a 1.x one by padding with "!
   await Deno.remove(cacheDir, { recursive: true });
 });
 
-Deno.test("findTokenizer() names the option and the place where it finds nothing", async () => {
+Deno.test("if findTokenizer() finds nothing, its error names the option and the hub model", async () => {
   const cacheDir = await Deno.makeTempDir();
   for (const family of ["sd1", "sd2"] as const) {
     const wanted = family === "sd1" ? "openai/clip-vit-large-patch14" : "stabilityai/stable-diffusion-2";

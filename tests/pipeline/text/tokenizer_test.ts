@@ -53,18 +53,18 @@ function checkAnswers(tokenizer: CLIPTokenizer, answers: Answer[]): void {
 
 const reference = await readJson(`${referenceFolder}/tokenizer.json`);
 
-Deno.test("hard and random texts get the ids, tokens, decoded forms and cut ends that transformers gives them", async () => {
+Deno.test("difficult and random texts get the same ids, tokens, decoded text and truncation as in transformers", async () => {
   checkAnswers(await CLIPTokenizer.fromPretrained(pocketTokenizer), reference.plain);
 });
 
-Deno.test("a pad token of its own fills prompts and is found in texts, as in SD 2.x", async () => {
+Deno.test("a pad token that differs from the end token fills prompts and is recognized in texts, as in SD 2.x", async () => {
   const files = await pocketFiles();
   const tokenizer = new CLIPTokenizer({ ...files, specialTokensMap: { ...files.specialTokensMap, pad_token: "!" } });
   assertEquals(tokenizer.padTokenId, 0);
   checkAnswers(tokenizer, reference.padded);
 });
 
-Deno.test("added tokens are found as they stand, the longest first, as in transformers", async () => {
+Deno.test("added tokens are matched literally, the longest first, as in transformers", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(pocketTokenizer);
   const ids = reference.newTokens.map((token: string) => tokenizer.addToken(token));
   assertEquals(ids, [653, 654, 655, 656]);
@@ -72,7 +72,7 @@ Deno.test("added tokens are found as they stand, the longest first, as in transf
   checkAnswers(tokenizer, reference.added);
 });
 
-Deno.test("any ids decode as in transformers, also those that break characters apart", async () => {
+Deno.test("any ids decode as in transformers, also those that split characters", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(pocketTokenizer);
   for (const { ids, text, plain } of reference.decoded) {
     assertEquals(tokenizer.decode(ids), text);
@@ -109,7 +109,7 @@ Deno.test({
   },
 });
 
-Deno.test("a prompt is cut to 75 tokens between begin and end, and cut() tells the rest", async () => {
+Deno.test("a prompt is truncated to 75 tokens between start and end, and cut() returns the rest", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(pocketTokenizer);
   const fits = "rose ".repeat(75);
   assertEquals(tokenizer.encode(fits).length, 77);
@@ -137,7 +137,7 @@ Deno.test("any text encodes to known ids, within the length asked for, and decod
   );
 });
 
-Deno.test("the tokenizer loads from a disk's folder, a tree of one, and bytes in memory alike", async () => {
+Deno.test("the tokenizer loads equally from a folder path, a file tree and bytes in memory", async () => {
   const names = ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"];
   const files = await Promise.all(names.map(async (name) => [name, await Deno.readFile(`${pocketTokenizer}/${name}`)]));
   const tokenizers = await Promise.all([
@@ -152,7 +152,7 @@ Deno.test("the tokenizer loads from a disk's folder, a tree of one, and bytes in
   }
 });
 
-Deno.test("tokens that were added and saved come back, from both forms of folder", async () => {
+Deno.test("added tokens that were saved are loaded again, from both folder layouts", async () => {
   const files = await pocketFiles();
   const old = new CLIPTokenizer({ ...files, addedTokens: { "<swirl>": 653 } });
   const added_tokens_decoder = { 653: { content: "<swirl>", special: false } };
@@ -164,7 +164,7 @@ Deno.test("tokens that were added and saved come back, from both forms of folder
   }
 });
 
-Deno.test("without configs the tokens are CLIP's, and special tokens that the vocabulary lacks follow it", async () => {
+Deno.test("without configuration files the special tokens are CLIP's; those that the vocabulary lacks are appended to it", async () => {
   const { vocab, merges } = await pocketFiles();
   const tokenizer = new CLIPTokenizer({ vocab, merges });
   assertEquals([tokenizer.bosTokenId, tokenizer.padTokenId, tokenizer.modelMaxLength], [651, 652, 77]);
@@ -173,7 +173,7 @@ Deno.test("without configs the tokens are CLIP's, and special tokens that the vo
   assertEquals(padded.decode([653]), "<pad>");
 });
 
-Deno.test("what is missing or senseless is named", async () => {
+Deno.test("missing files and invalid contents are rejected, and the error names them", async () => {
   const files = await pocketFiles();
   const vocab = new Blob([JSON.stringify(files.vocab)]);
   const load = (tree: Record<string, Blob>) => CLIPTokenizer.fromPretrained(memoryTree(tree, "t"));

@@ -179,7 +179,7 @@ for (const [json, key, hint] of refusedUNets) {
   });
 }
 
-Deno.test("counts beyond any real model are refused, whatever they count", () => {
+Deno.test("counts larger than in any real model are rejected for every key", () => {
   const counts: [parse: (json: unknown, file: string) => unknown, keys: string[]][] = [
     [parseUNetConfig, [
       "layers_per_block",
@@ -198,14 +198,14 @@ Deno.test("counts beyond any real model are refused, whatever they count", () =>
   assertThrows(() => parseUNetConfig(lists, "config.json"), ConfigError, "a list of 1 to 64");
 });
 
-Deno.test("configs that are no objects are refused", () => {
+Deno.test("configurations that are not objects are rejected", () => {
   for (const json of [null, [], 1, "x"]) {
     assertThrows(() => parseUNetConfig(json, "f"), ConfigError, "must be a JSON object");
     assertThrows(() => parseModelIndex(json, "f"), ConfigError, "must be a JSON object");
   }
 });
 
-Deno.test("the autoencoder's config: defaults of diffusers 0.23, and what is refused", () => {
+Deno.test("the autoencoder's configuration has the defaults of diffusers 0.23, and rejects unsupported values", () => {
   assertEquals(parseAutoencoderKLConfig({}, "f"), {
     inChannels: 3,
     outChannels: 3,
@@ -228,7 +228,7 @@ Deno.test("the autoencoder's config: defaults of diffusers 0.23, and what is ref
   for (const json of refused) assertThrows(() => parseAutoencoderKLConfig(json, "f"), ConfigError);
 });
 
-Deno.test("the text model's config: defaults of transformers 4.35, and what is refused", () => {
+Deno.test("the text model's configuration has the defaults of transformers 4.35, and rejects unsupported values", () => {
   assertEquals(parseCLIPTextConfig({}, "f"), {
     hiddenSize: 512,
     intermediateSize: 2048,
@@ -245,7 +245,7 @@ Deno.test("the text model's config: defaults of transformers 4.35, and what is r
   for (const json of refused) assertThrows(() => parseCLIPTextConfig(json, "f"), ConfigError);
 });
 
-Deno.test("the vision model's patches must cover its pictures", () => {
+Deno.test("the vision model's patch size must divide its image size", () => {
   assertEquals(parseCLIPConfig({ vision_config: { patch_size: 14 } }, "f").vision.patchSize, 14);
   assertThrows(
     () => parseCLIPConfig({ vision_config: { image_size: 224, patch_size: 15 } }, "f"),
@@ -254,7 +254,7 @@ Deno.test("the vision model's patches must cover its pictures", () => {
   );
 });
 
-Deno.test("a whole CLIP config yields its halves, and text_config_dict takes the place of text_config", () => {
+Deno.test("a CLIP configuration contains the text and vision models'; text_config_dict replaces text_config", () => {
   const json = {
     model_type: "clip",
     projection_dim: 64,
@@ -292,7 +292,7 @@ Deno.test("model_index.json names the parts; the safety checker and its extracto
   assertEquals(index.requiresSafetyChecker, true);
 });
 
-Deno.test("model_index.json of another pipeline, without a part or with a strange one is refused", () => {
+Deno.test("model_index.json is rejected for another pipeline, a missing part or an unknown part", () => {
   const refuse = (change: Record<string, unknown>, message: string) =>
     assertThrows(() => parseModelIndex({ ...parts, ...change }, "model_index.json"), ConfigError, message);
   refuse({ _class_name: "StableDiffusionXLPipeline" }, '"StableDiffusionXLPipeline"');
@@ -330,7 +330,7 @@ for (const path of checkpoints) {
   });
 }
 
-Deno.test("the values that set SD 2.x apart are read from its config", async () => {
+Deno.test("the values that distinguish SD 2.x are read from its configuration", async () => {
   const tree = await directoryTree(`${goldens}/sd2-mini`);
   const unet = await readConfig(tree, "unet/config.json", parseUNetConfig);
   assertEquals(unet.attentionHeads, [2, 4, 6]);

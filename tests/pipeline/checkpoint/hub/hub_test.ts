@@ -59,7 +59,7 @@ async function filesIn(folder: string): Promise<string[]> {
   return names.sort();
 }
 
-Deno.test("a model of the hub is a folder whose files come when they are opened, and once", async () => {
+Deno.test("a hub model is a folder whose files are downloaded when first opened, and only once", async () => {
   await withHub(async ({ hub, open }) => {
     const tree = await open();
     assertEquals(tree.commit, hub.commit);
@@ -78,7 +78,7 @@ Deno.test("a model of the hub is a folder whose files come when they are opened,
   });
 });
 
-Deno.test("the cache is laid out as Python's huggingface_hub lays it out", async () => {
+Deno.test("the cache has the layout of Python's huggingface_hub", async () => {
   await withHub(async ({ hub, cacheDir, folder, open }) => {
     await (await open()).prefetch([path, "unet/config.json"]);
     assertEquals(await Deno.readTextFile(`${folder}/refs/main`), hub.commit);
@@ -104,7 +104,7 @@ Deno.test("a blob that the cache holds for another commit is linked, not downloa
   });
 });
 
-Deno.test("a connection that breaks is taken up where it broke", async () => {
+Deno.test("a broken download resumes where it stopped", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = ({ attempt, offset }) =>
       attempt < 3 ? brokenOff(weights, { offset, end: 100_000 * attempt }) : undefined;
@@ -113,7 +113,7 @@ Deno.test("a connection that breaks is taken up where it broke", async () => {
   });
 });
 
-Deno.test("a body that ends early without any error is noticed and taken up", async () => {
+Deno.test("a response body that ends early without an error is detected, and the download resumes", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = ({ attempt }) => attempt === 1 ? new Response(weights.slice(0, 1000)) : undefined;
     assertEquals(await bytesAt(await open(), path), weights);
@@ -121,7 +121,7 @@ Deno.test("a body that ends early without any error is noticed and taken up", as
   });
 });
 
-Deno.test("a connection that stalls is given up and taken up again", async () => {
+Deno.test("a stalled connection is aborted, and the download resumes", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = ({ attempt }) => attempt === 1 ? brokenOff(weights, { end: 1000, hangs: true }) : undefined;
     assertEquals(await bytesAt(await open({ stallTimeoutMs: 300 }), path), weights);
@@ -129,7 +129,7 @@ Deno.test("a connection that stalls is given up and taken up again", async () =>
   });
 });
 
-Deno.test("a server that knows no ranges sends the file anew", async () => {
+Deno.test("a download from a server without range support restarts from the beginning", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = ({ attempt }) => attempt === 1 ? brokenOff(weights, { end: 1000 }) : new Response(weights);
     assertEquals(await bytesAt(await open(), path), weights);
@@ -137,7 +137,7 @@ Deno.test("a server that knows no ranges sends the file anew", async () => {
   });
 });
 
-Deno.test("a range other than the one asked for is not believed", async () => {
+Deno.test("a response with another range than requested is rejected", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = ({ attempt, offset }) => {
       if (attempt === 1) return new Response(weights.slice(0, 1000));
@@ -167,7 +167,7 @@ async function bytesAtOf(open: Bench["open"], at: string): Promise<Uint8Array> {
   return await bytesAt(await open(), at);
 }
 
-Deno.test("more bytes than announced are refused", async () => {
+Deno.test("more bytes than announced are an error", async () => {
   await withHub(async ({ hub, folder, open }) => {
     hub.misbehave = () => new Response(Uint8Array.from([...weights, 0]));
     await assertRejects(() => bytesAtOf(open, path), HubError, "more than the 300000 bytes");
@@ -175,7 +175,7 @@ Deno.test("more bytes than announced are refused", async () => {
   });
 });
 
-Deno.test("a partial file that is longer than the file, or wrong, is begun anew", async () => {
+Deno.test("a partial file that is too long or wrong is downloaded again from the beginning", async () => {
   for (const left of [new Uint8Array(300_001), new Uint8Array(300_000), new Uint8Array(1000)]) {
     await withHub(async ({ hub, folder, open }) => {
       await Deno.mkdir(`${folder}/blobs`, { recursive: true });
@@ -186,7 +186,7 @@ Deno.test("a partial file that is longer than the file, or wrong, is begun anew"
   }
 });
 
-Deno.test("a hub that is busy is asked again; one that stays so is given up, and what came is kept", async () => {
+Deno.test("a busy hub is retried; if it stays busy, the download fails and keeps the partial file", async () => {
   await withHub(async ({ hub, folder, open }) => {
     hub.misbehave = ({ attempt }) =>
       attempt === 1
@@ -204,7 +204,7 @@ Deno.test("a hub that is busy is asked again; one that stays so is given up, and
   });
 });
 
-Deno.test("a file that the hub lists and does not have, or does not give, is an error at once", async () => {
+Deno.test("a listed file that is missing or forbidden is an error without retries", async () => {
   for (const status of [404, 403]) {
     await withHub(async ({ hub, open }) => {
       hub.misbehave = () => new Response(null, { status });
@@ -215,7 +215,7 @@ Deno.test("a file that the hub lists and does not have, or does not give, is an 
   }
 });
 
-Deno.test("redirects are followed, and the token goes to the hub alone", async () => {
+Deno.test("redirects are followed, and the token is sent only to the hub", async () => {
   await withHub(async ({ hub, open }) => {
     const seen: (string | null)[] = [];
     const storage = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen: () => {} }, (request) => {
@@ -231,7 +231,7 @@ Deno.test("redirects are followed, and the token goes to the hub alone", async (
   });
 });
 
-Deno.test("redirects without end, or to another protocol, are refused", async () => {
+Deno.test("endless redirects and redirects to another protocol are rejected", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = () => Response.redirect(`${hub.endpoint}/${hub.id}/resolve/main/${path}`, 302);
     await assertRejects(() => bytesAtOf(open, path), HubError, "more than 5 times");
@@ -240,7 +240,7 @@ Deno.test("redirects without end, or to another protocol, are refused", async ()
   });
 });
 
-Deno.test("a download that is called off keeps what came, and the next one goes on from there", async () => {
+Deno.test("an aborted download keeps its partial file, and the next one resumes", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = ({ attempt }) => attempt === 1 ? brokenOff(weights, { end: 1000, hangs: true }) : undefined;
     const controller = new AbortController();
@@ -252,7 +252,7 @@ Deno.test("a download that is called off keeps what came, and the next one goes 
   });
 });
 
-Deno.test("progress rises to the whole of all files, also when parts of them are here", async () => {
+Deno.test("progress rises to the total size of all files, even if parts are cached", async () => {
   await withHub(async ({ open }) => {
     const reports: HubProgress[] = [];
     const tree = await open({ onProgress: (progress) => reports.push(progress) });
@@ -268,7 +268,7 @@ Deno.test("progress rises to the whole of all files, also when parts of them are
   });
 });
 
-Deno.test("two who want a file at once download it once", async () => {
+Deno.test("two concurrent requests for a file download it once", async () => {
   await withHub(async ({ hub, open }) => {
     const trees = await Promise.all([open(), open(), open()]);
     for (const bytes of await Promise.all(trees.map((tree) => bytesAt(tree, path)))) assertEquals(bytes, weights);
@@ -276,7 +276,7 @@ Deno.test("two who want a file at once download it once", async () => {
   });
 });
 
-Deno.test("while another process holds a file's lock, the download waits, and then uses what that one left", async () => {
+Deno.test("a download waits for another process that holds the file's lock, then uses its result", async () => {
   await withHub(async ({ hub, cacheDir, folder, open }) => {
     await Deno.mkdir(`${cacheDir}/.locks/models--owner--model`, { recursive: true });
     const lockPath = `${cacheDir}/.locks/models--owner--model/${hub.hash(path)}.lock`;
@@ -310,7 +310,7 @@ Deno.test("while another process holds a file's lock, the download waits, and th
   });
 });
 
-Deno.test("localFilesOnly takes a branch from a warm cache, asks nobody, and says what is not there", async () => {
+Deno.test("localFilesOnly opens a cached branch without network requests, and names what is not cached", async () => {
   await withHub(async ({ hub, cacheDir, open }) => {
     const offline = { localFilesOnly: true, cacheDir, endpoint: "http://127.0.0.1:1" };
     await assertRejects(() => openHub(hub.id, offline), HubError, "this revision is not cached");
@@ -350,7 +350,7 @@ Deno.test("a list of files that does not end is an error", async () => {
   });
 });
 
-Deno.test("what the hub says of the model is checked: status, commit, paths, sizes, hashes", async () => {
+Deno.test("the hub's metadata is validated: status, commit, paths, sizes, hashes", async () => {
   await withHub(async ({ hub, open }) => {
     await assertRejects(() => open({ revision: "none" }), HubError, "no such model or revision");
     for (const [status, hint] of [[401, "token"], [403, "accept the terms"], [500, "status 500"]] as const) {
@@ -381,14 +381,14 @@ Deno.test("what the hub says of the model is checked: status, commit, paths, siz
   await assertRejects(() => openHub("a/b", { revision: "../x" }), PathError);
 });
 
-Deno.test("a hub that cannot be reached is an error that tells of the cache", async () => {
+Deno.test("the error for an unreachable hub mentions the cache", async () => {
   const cacheDir = await Deno.makeTempDir();
   const unreachable = openHub("owner/model", { endpoint: "http://127.0.0.1:1", cacheDir });
   await assertRejects(() => unreachable, HubError, "localFilesOnly");
   await Deno.remove(cacheDir, { recursive: true });
 });
 
-Deno.test("of a whole pipeline only what is needed is downloaded: each model's weights once, and no pickle", async () => {
+Deno.test("for a pipeline only needed files are downloaded: the weights of each model once, and no pickles", async () => {
   const model = (folder: string, base: string, variant = true): Record<string, string> => ({
     [`${folder}/config.json`]: `{"of":"${folder}"}`,
     [`${folder}/${base}.safetensors`]: `${folder} f32`,
@@ -487,7 +487,7 @@ Deno.test("hubEnvironment() reads the variables of Python's client, in its order
   }
 });
 
-Deno.test("isHubId() tells ids from paths", () => {
+Deno.test("isHubId() distinguishes model ids from paths", () => {
   const ids = ["gpt2", "CompVis/stable-diffusion-v1-4", "runwayml/stable-diffusion-v1-5", "a/b.c_d"];
   for (const id of ids) assert(isHubId(id), id);
   for (const text of ["", "/a", "./a", "a/b/c", "a--b/c", "a/..", "models/", "a b", "a/b.git", "~/x", "-a", "a/b-"]) {

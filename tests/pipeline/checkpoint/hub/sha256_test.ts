@@ -6,7 +6,7 @@ async function digest(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
   return new Uint8Array(await crypto.subtle.digest("SHA-256", bytes)).toHex();
 }
 
-Deno.test("Sha256 gives the standard's digests of nothing and of abc", () => {
+Deno.test('Sha256 gives the digests of FIPS 180-4 for the empty message and "abc"', () => {
   assertEquals(new Sha256().hex(), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
   const abc = new TextEncoder().encode("abc");
   assertEquals(new Sha256().update(abc).hex(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
@@ -20,7 +20,7 @@ Deno.test("Sha256 agrees with Web Crypto on every length around its block, and o
   }
 });
 
-Deno.test("Sha256 does not care how its bytes are cut", async () => {
+Deno.test("Sha256 does not depend on how the bytes are split", async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(fc.uint8Array({ maxLength: 150 })), async (parts) => {
       const hash = new Sha256();

@@ -49,7 +49,7 @@ function predictionOf(model: string): "epsilon" | "v_prediction" {
   return model === "sd1-mini" ? "epsilon" : "v_prediction";
 }
 
-Deno.test("what trainers leave in single files beside the model is overlooked, and a 24th layer of OpenCLIP too", async () => {
+Deno.test("training leftovers in single files are ignored, and so is OpenCLIP's 24th layer", async () => {
   const extras = [
     zeros("model_ema.diffusion_modeltime_embed0weight", [4]),
     zeros("model_ema.decay", []),
@@ -79,7 +79,7 @@ Deno.test("what trainers leave in single files beside the model is overlooked, a
   }
 });
 
-Deno.test("a 1.x file whose text encoder's keys leave out text_model reads the same", async () => {
+Deno.test("a 1.x file reads the same if the keys of its text encoder lack text_model", async () => {
   const shortened = (await ldmEntries("sd1-mini")).map((entry) => ({
     ...entry,
     name: entry.name.replace("cond_stage_model.transformer.text_model.", "cond_stage_model.transformer."),
@@ -92,13 +92,13 @@ Deno.test("a 1.x file whose text encoder's keys leave out text_model reads the s
   assertEquals(file.configs().text_encoder.num_hidden_layers, 4);
 });
 
-Deno.test("a key inside a model that no table knows keeps its name, so that binding complains of it", async () => {
+Deno.test("an unknown key inside a model keeps its name, so that binding reports it", async () => {
   const stranger = "model.diffusion_model.input_blocks.1.0.surprise.weight";
   using file = await SingleFile.open(await fileOf([...await ldmEntries("sd1-mini"), zeros(stranger, [4])]));
   assert(file.part("unet").tensors.has(stranger));
 });
 
-Deno.test("what a 2.x file predicts comes from the caller, or from its training step as in diffusers, or stays open", async () => {
+Deno.test("the prediction type of a 2.x file comes from the caller, or else from its training step as in diffusers, or is unknown", async () => {
   const entries = await ldmEntries("sd2-mini");
   const stepped = async (step: number) => {
     const chunks = () => [new Uint8Array(BigInt64Array.of(BigInt(step)).buffer)];
@@ -134,7 +134,7 @@ Deno.test("what a 2.x file predicts comes from the caller, or from its training 
   assertEquals(sizes(plain, "v_prediction"), [96, 768]);
 });
 
-Deno.test("the tables number a full-size model's blocks as the published files do", () => {
+Deno.test("the key tables number the blocks of a full-size model as the published files do", () => {
   const unet = new KeyTable(unetModules({ attention: [true, true, true, false], layersPerBlock: 2 }));
   const vae = new KeyTable(vaeModules({ levels: 4, layersPerBlock: 2 }));
   const known: [KeyTable, string, string][] = [
@@ -218,7 +218,7 @@ const others: { what: string; entries: TensorEntry[] }[] = [
   { what: "holds no UNet of Stable Diffusion", entries: [zeros("weight", [4])] },
 ];
 
-Deno.test("every other kind of file is refused as what it is", async () => {
+Deno.test("files of other kinds are rejected, and the error names the kind", async () => {
   for (const { what, entries } of others) {
     const file = await fileOf(entries, "strange.safetensors");
     await assertRejects(() => SingleFile.open(file), CheckpointError, what);
@@ -229,7 +229,7 @@ Deno.test("every other kind of file is refused as what it is", async () => {
   await assertRejects(() => SingleFile.open("/nowhere/model.safetensors"), CheckpointError, "no such file");
 });
 
-Deno.test("a file without a tensor that sizes are read from is refused by that tensor's name", async () => {
+Deno.test("a file that lacks a tensor needed to infer sizes is rejected, and the error names the tensor", async () => {
   const entries = (await ldmEntries("sd1-mini")).filter(({ name }) => !name.endsWith("token_embedding.weight"));
   using file = await SingleFile.open(await fileOf(entries));
   assertThrows(

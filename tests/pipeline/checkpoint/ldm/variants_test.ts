@@ -87,13 +87,13 @@ for (const [said, list, metadata, type, zsnr] of marked) {
   });
 }
 
-Deno.test("the caller's predictionType goes before the markers", async () => {
+Deno.test("the caller's predictionType takes precedence over the file's markers", async () => {
   const options: SingleFileOptions = { config, predictionType: "epsilon" };
   using file = await SingleFile.open(await fileOf([...entries, zeros("v_pred", [0], "F32")]), options);
   assertEquals(file.configs().scheduler.prediction_type, "epsilon");
 });
 
-Deno.test("ema reads the averaged UNet, and says what is missing", async () => {
+Deno.test("the ema option reads the averaged UNet; the error names missing tensors", async () => {
   const prefix = "model.diffusion_model.";
   const averaged = entries.filter(({ name }) => name.startsWith(prefix)).map((entry) => ({
     ...zeros(entry.name, entry.shape, entry.dtype),
@@ -112,7 +112,7 @@ Deno.test("ema reads the averaged UNet, and says what is missing", async () => {
   await assertRejects(() => open([...entries, ...averaged.slice(1)]), CheckpointError, `it has no ${averaged[0].name}`);
 });
 
-Deno.test("tensors beside the model are surplus, and leftovers of a ControlNet too", async () => {
+Deno.test("tensors outside the model, such as leftovers of a ControlNet, are reported as surplus", async () => {
   const extras = [
     zeros("alphas_cumprod", [1000], "F32"),
     zeros("model_ema.decay", []),

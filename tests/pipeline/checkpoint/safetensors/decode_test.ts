@@ -11,7 +11,7 @@ Deno.test("float64 rounds to the nearest float32, ties to even", () => {
   assertEquals(toFloat32(elementsOf(stored.buffer, "F64")!), Float32Array.of(1, 1 + 2 ** -22, Math.fround(0.1)));
 });
 
-Deno.test("complex types and scales of blocks have no reading as real numbers", () => {
+Deno.test("complex types and block scales cannot be read as real numbers", () => {
   assertEquals(elementsOf(new ArrayBuffer(8), "C64"), null);
   assertEquals(elementsOf(new ArrayBuffer(8), "F8_E8M0"), null);
 });

@@ -130,7 +130,7 @@ Deno.test("metadata that is null is the same as none, and unknown fields of an e
 
 // V8 15.0 (Deno 2.9.6) returns a wrong key for {"m":{},"\u0062":1} from JSON.parse after it has
 // read {"m":{},"\\":1} three times; V8 11.3 (Node 20) does not. The reader parses keys itself.
-Deno.test("an escaped name is read rightly after other headers of the same layout", async () => {
+Deno.test("an escaped tensor name is read correctly after other headers of the same layout", async () => {
   const entry = JSON.stringify(tensor({ dtype: "U8", shape: [0], data_offsets: [0, 0] }).a);
   for (let i = 0; i < 5; i++) {
     using file = await open(fileWith(`{"__metadata__":{},"\\\\":${entry}}`));
@@ -140,7 +140,7 @@ Deno.test("an escaped name is read rightly after other headers of the same layou
   assertEquals([...file.tensors.keys()], ["b"]);
 });
 
-Deno.test("a refused or closed file closes its source", async () => {
+Deno.test("a rejected or closed file closes its source", async () => {
   for (const bytes of [new Uint8Array(3), fileWith("{}")]) {
     let closed = 0;
     const source = { ...bytesSource(bytes, "x"), close: () => closed++ };
@@ -180,7 +180,7 @@ Deno.test("float32(), float64() and int32() read every real type", async () => {
   await assertRejects(() => file.float32("C64"), SafetensorsError, "C64");
 });
 
-Deno.test("writing what the reference implementation wrote gives its bytes again", async () => {
+Deno.test("rewriting a file of the reference implementation reproduces its bytes", async () => {
   for (const name of ["sd1-mini/unet/diffusion_pytorch_model.safetensors", "torch_generator.safetensors"]) {
     const original = await Deno.readFile(`${goldens}/${name}`);
     using file = await open(original);
@@ -200,7 +200,7 @@ Deno.test("writing what the reference implementation wrote gives its bytes again
   }
 });
 
-Deno.test("writing refuses a name twice, the reserved name, a senseless shape and chunks of another size", async () => {
+Deno.test("writing rejects duplicate names, the reserved name, invalid shapes and chunks of the wrong size", async () => {
   const a = entry("a", "F32", [2], new Uint8Array(8));
   assertThrows(() => layoutSafetensors([a, a]), SafetensorsError, "two of that name");
   assertThrows(() => layoutSafetensors([{ ...a, name: "__metadata__" }]), SafetensorsError, "format's own");
@@ -212,7 +212,7 @@ Deno.test("writing refuses a name twice, the reserved name, a senseless shape an
   }
 });
 
-Deno.test("saveSafetensors() replaces a file whole, and a failure leaves the old one and nothing else", async () => {
+Deno.test("saveSafetensors() replaces a file atomically; a failure leaves the old file and no others", async () => {
   const folder = await Deno.makeTempDir();
   try {
     const path = `${folder}/a.safetensors`;

@@ -58,7 +58,7 @@ for (const indexPath of ["model.safetensors.index.fp16.json", "model.fp16.safete
   });
 }
 
-Deno.test("openWeights() refuses an index that lies, and names the lie", async () => {
+Deno.test("openWeights() rejects an index that contradicts its shards, and names the contradiction", async () => {
   const shards = { "1.safetensors": await fileOf({ a: 1 }), "2.safetensors": await fileOf({ b: 2 }) };
   const open = (weight_map: unknown, files: Record<string, Blob> = shards) =>
     openWeights(memoryTree({ ...files, "model.safetensors.index.json": json({ weight_map }) }, "m"), "model");
@@ -85,7 +85,7 @@ Deno.test("openWeights() refuses an index that lies, and names the lie", async (
   }
 });
 
-Deno.test("openWeights() says what a folder has instead: other variants, pickles or nothing", async () => {
+Deno.test("openWeights() names what a folder contains instead: other variants, pickles or nothing", async () => {
   const open = (files: Record<string, Blob>, variant?: string) =>
     openWeights(memoryTree(files, "m"), "model", { variant });
   const fp16 = { "model.fp16.safetensors": await fileOf({ a: 1 }) };

@@ -32,7 +32,7 @@ Deno.test("bytes, a blob and a file read the same ranges, also when reads overla
   });
 });
 
-Deno.test("pipes, devices and folders are no files, and are not waited for", async () => {
+Deno.test("pipes, devices and folders are rejected at once as not being files", async () => {
   await withFolder(async (folder) => {
     const pipe = `${folder}/pipe.safetensors`;
     const made = await new Deno.Command("mkfifo", { args: [pipe] }).output().then(
@@ -45,7 +45,7 @@ Deno.test("pipes, devices and folders are no files, and are not waited for", asy
   });
 });
 
-Deno.test("a text file of absurd size is refused before it is read", async () => {
+Deno.test("a text file that is too large is rejected before it is read", async () => {
   await withFolder(async (folder) => {
     await Deno.writeFile(`${folder}/config.json`, new Uint8Array(1));
     await Deno.truncate(`${folder}/config.json`, 2 ** 40); // sparse
@@ -54,7 +54,7 @@ Deno.test("a text file of absurd size is refused before it is read", async () =>
   });
 });
 
-Deno.test("a file that is cut after it was opened is an error, not a short array", async () => {
+Deno.test("reading a file that was truncated after opening is an error, not a short array", async () => {
   await withFolder(async (folder) => {
     await Deno.writeFile(`${folder}/a.bin`, bytes);
     const source = await fileSource(`${folder}/a.bin`);
@@ -66,7 +66,7 @@ Deno.test("a file that is cut after it was opened is an error, not a short array
   });
 });
 
-Deno.test("fileSource() names what is missing or is a folder", async () => {
+Deno.test("fileSource() rejects missing files and folders, and names them", async () => {
   await withFolder(async (folder) => {
     await assertRejects(() => fileSource(`${folder}/none`), CheckpointError, "there is no such file");
     await assertRejects(() => fileSource(folder), CheckpointError, "not a file");
@@ -117,11 +117,11 @@ const files = {
   "unet/deep/bad": Uint8Array.of(0xff),
 };
 
-Deno.test("a tree in memory reads, lists and refuses paths out of it", async () => {
+Deno.test("a tree in memory reads, lists, and rejects paths that leave it", async () => {
   await checkTree(memoryTree(files, "memory"));
 });
 
-Deno.test("a tree on disk does the same, through symbolic links too", async () => {
+Deno.test("a tree on disk reads, lists, and rejects paths that leave it, also through symbolic links", async () => {
   await withFolder(async (folder) => {
     await Deno.mkdir(`${folder}/tree/unet`, { recursive: true });
     await Deno.mkdir(`${folder}/elsewhere`);

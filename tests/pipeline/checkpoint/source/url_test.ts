@@ -40,7 +40,7 @@ async function withServer(
   await body(new URL(`http://127.0.0.1:${server.addr.port}/model/`), requests);
 }
 
-Deno.test("a folder at an address is read by ranges, and small files by one request", async () => {
+Deno.test("a folder at a URL is read by range requests, and each small file by one request", async () => {
   await withServer(async (root, requests) => {
     const tree = urlTree(root);
     assertEquals(await tree.has("unet/config.json"), true);
@@ -76,7 +76,7 @@ Deno.test("a server without ranges sends the file once", async () => {
   );
 });
 
-Deno.test("refusals, wrong ranges and servers that are not there are errors with the address", async () => {
+Deno.test("HTTP errors, wrong ranges and unreachable servers are errors that name the URL", async () => {
   await withServer(
     async (root) => {
       await assertRejects(() => urlSource(new URL("large.bin", root)), CheckpointError, "status 403");
@@ -96,14 +96,14 @@ Deno.test("refusals, wrong ranges and servers that are not there are errors with
   await assertRejects(() => urlSource(new URL("http://127.0.0.1:1/x")), CheckpointError, "cannot be reached");
 });
 
-Deno.test("openTree() takes addresses of files and of the web", async () => {
+Deno.test("openTree() accepts file URLs and web URLs", async () => {
   await withServer(async (root) => assertEquals(await (await openTree(root)).has("empty"), true));
   const here = await openTree(new URL("./", import.meta.url));
   assertEquals(await here.has("url_test.ts"), true);
   await assertRejects(() => openTree(new URL("data:,x")), CheckpointError, "http, https or file");
 });
 
-gpuTest("a model behind an address holds the weights that the folder holds", async (gpu) => {
+gpuTest("a model loaded from a URL has the same weights as from its folder", async (gpu) => {
   const folder = `${goldens}/sd1-mini`;
   await withServer(async (root) => {
     using pipe = await StableDiffusionPipeline.fromPretrained(root, { gpu });

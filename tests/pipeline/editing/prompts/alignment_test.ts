@@ -22,7 +22,7 @@ for (const name of ["sd1-mini", "sd2-mini"]) {
   });
 }
 
-Deno.test("augmented() lowers a leading capital A behind the augmentations only", () => {
+Deno.test("augmented() lowercases a leading A only after an augmentation", () => {
   assertEquals(augmented("A pack of roses"), [
     "A pack of roses",
     "A photo of a pack of roses",
@@ -33,7 +33,7 @@ Deno.test("augmented() lowers a leading capital A behind the augmentations only"
   assertEquals(augmented("x", []), ["x"]);
 });
 
-Deno.test("alignPrompts() reports pairs as texts, with a for an", async () => {
+Deno.test('alignPrompts() reports the text of token pairs, and matches "an" with "a"', async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(
     `${pocket}/tokenizer`,
   );
@@ -44,7 +44,7 @@ Deno.test("alignPrompts() reports pairs as texts, with a for an", async () => {
   assertEquals(pairs.at(-1)!.destination, tokenizer.encode("a red apple").length - 1);
 });
 
-Deno.test("alignPrompts() names the first token without a partner and shows both lists", async () => {
+Deno.test("alignPrompts() names the first token without a match, and shows both token lists", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(miniPath("sd1-mini"));
   const error = assertThrows(
     () => alignPrompts("a red rose", "a rose", tokenizer),
@@ -59,7 +59,7 @@ Deno.test("alignPrompts() names the first token without a partner and shows both
   assertThrows(() => alignPrompts("rose a", "a rose", tokenizer), AlignmentError);
 });
 
-Deno.test("alignPrompts() takes pairs by hand and still pairs begin, end and padding", async () => {
+Deno.test("alignPrompts() accepts manual pairs and still aligns start, end and padding tokens", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(
     `${pocket}/tokenizer`,
   );
@@ -75,7 +75,7 @@ Deno.test("alignPrompts() takes pairs by hand and still pairs begin, end and pad
   );
 });
 
-Deno.test("alignPrompts() cuts prompts that are too long", async () => {
+Deno.test("alignPrompts() truncates prompts that are too long", async () => {
   const tokenizer = await CLIPTokenizer.fromPretrained(miniPath("sd1-mini"));
   const long = Array(100).fill("a").join(" ");
   const { positions } = alignPrompts(long, long, tokenizer);

@@ -1,0 +1,229 @@
+import { ModelEdit } from "../pipeline/editing/model_edit.ts";
+import { drawGrid, type GridAxis, type GridCell } from "../pipeline/generation/xy_grid.ts";
+import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
+import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
+import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
+import { writeBytes } from "../pipeline/output/file.ts";
+import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import { ArgumentError } from "./argument_error.ts";
+import { type Command, defineCommand } from "./command.ts";
+import { recordOf } from "./draw_prompts.ts";
+import { pairsOfFlags } from "./edit_pairs.ts";
+import { editFlag, parseEdits } from "./edits_of_flags.ts";
+import { overwriteFlag } from "./files.ts";
+import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
+import { axisNames, parseAxis } from "./grid_axis.ts";
+import { interruptSignal } from "./interrupt.ts";
+import { applySampling, openPipeline } from "./open_pipeline.ts";
+import { checkPictures, FreeNames } from "./output_names.ts";
+import { Parts } from "./parts.ts";
+import { note, printMode, say, sayJson } from "./printer.ts";
+import { remarkCompiling, showProgress } from "./progress.ts";
+
+const { batchSize: _, ...samplingOfCell } = samplingFlags;
+
+/** `bluerose xy`: one prompt over two settings, as one labeled picture. */
+export const command: Command = defineCommand({
+  name: "xy",
+  summary: "draw one prompt over two settings, as a labeled grid",
+  usage: "-m MODEL -p PROMPT --x NAME=VALUES [--y NAME=VALUES] [flags]",
+  details:
+    `Settings: ${axisNames.join(", ")}. Values are separated by commas; seed and steps take ranges such as 1..4. ` +
+    "lambda and strength are those of the edits: give --source and --destination, or --edit. " +
+    "The model is loaded once, and an edit is solved again for each lambda. Ctrl-C writes the cells that are finished.",
+  flags: {
+    prompt: { kind: "text", alias: "p", required: true, group: "Prompts", help: "prompt to draw" },
+    x: {
+      kind: "text",
+      placeholder: "NAME=VALUES",
+      required: true,
+      group: "Grid",
+      help: "setting from left to right, as in lambda=0.01,0.1,1",
+    },
+    y: { kind: "text", placeholder: "NAME=VALUES", group: "Grid", help: "setting from top to bottom, as in seed=1..4" },
+    output: {
+      kind: "text",
+      alias: "o",
+      default: "xy.png",
+      placeholder: "FILE",
+      group: "Output",
+      help: "picture file to write (.png or .jpg)",
+      access: { kind: "write", purpose: "write the grid" },
+    },
+    overwrite: overwriteFlag,
+    ...modelFlags,
+    source: { kind: "texts", group: "Edit", help: "under-specified prompt; one for each --destination" },
+    destination: { kind: "texts", group: "Edit", help: "the source prompt with words added; one for each --source" },
+    edit: editFlag,
+    lambda: { ...lambdaFlag, group: "Edit" },
+    ...samplingOfCell,
+  },
+  examples: [
+    {
+      line:
+        'xy -m models/pocket -p "a rose" --source "A rose" --destination "A blue rose" --x lambda=0.01,0.1,1,10 --y seed=1..3 --cfg-scale 5',
+      says: "an edit at four strengths of regularization, for three seeds",
+    },
+    {
+      line: 'xy -m models/pocket -p "a cat" --x sampler=euler,ddim,dpm++2m --y steps=5,10,20',
+      says: "samplers and steps",
+    },
+  ],
+  async run(values) {
+    const { prompt, source, destination, seed, steps, cfgScale } = values;
+    const format = formatOfPath(values.output);
+    const x = parseAxis(values.x, "--x");
+    const y = values.y === undefined ? undefined : parseAxis(values.y, "--y");
+    const axes = y ? [x, y] : [x];
+    if (x.name === y?.name) {
+      throw new ArgumentError(`Cannot use ${x.name} for both --x and --y: choose two settings`, { argument: "--y" });
+    }
+    const pairs = pairsOfFlags(source, destination);
+    const files = parseEdits(values.edit);
+    const ofEdit = axes.find(({ name }) => name === "lambda" || name === "strength");
+    if (ofEdit && pairs.length + files.length === 0) {
+      throw new ArgumentError(
+        `Cannot draw a grid of ${ofEdit.name} without an edit: give --source and --destination, or --edit`,
+        { argument: "--source" },
+      );
+    }
+    await checkPictures([values.output], values);
+    const parts = await Parts.beside(values.output);
+    const start = performance.now();
+    using owned = new DisposableStack();
+    const pipe = owned.use(await openPipeline(values));
+    applySampling(pipe, values);
+    for (const { path, weight } of files) {
+      const edit = owned.use(await loadEdit(path, pipe, axes));
+      pipe.edits.push(edit, { strength: weight });
+    }
+    if (pairs.length > 0) pipe.edits.push(owned.use(await ModelEdit.solve(pairs, { lamb: values.lambda }, pipe)));
+
+    const cells: GridCell[] = [];
+    const count = x.values.length * (y?.values.length ?? 1);
+    let failure: unknown;
+    {
+      using bar = showProgress("drawing", { total: count, unit: "picture" });
+      using _watch = remarkCompiling(pipe.gpu, bar);
+      try {
+        const grid = drawGrid(pipe, prompt, {
+          ...values,
+          x,
+          y,
+          seed,
+          steps,
+          guidanceScale: cfgScale,
+          signal: interruptSignal(),
+        });
+        for await (const cell of grid) {
+          cells.push(cell);
+          const labels = [labelOf(x, cell.column), ...(y ? [labelOf(y, cell.row)] : [])];
+          await parts.add(`${cell.row + 1}_${cell.column + 1}`, cell.picture, {
+            parameters: `${prompt}\n${labels.join(", ")}`,
+          });
+          bar.advance(1, labelOf(x, cell.column));
+        }
+      } catch (error) {
+        if (cells.length === 0) throw error;
+        failure = error; // what is finished is written first
+      }
+    }
+    const record = await recordOf(pipe, values);
+    const text = generationText({ ...record, prompt, seed });
+    const grid = { x: axisJson(x), y: y && axisJson(y), finished: cells.map(({ column, row }) => [column, row]) };
+    const sheet = await sheetOf({ x, y, cells, title: prompt, subtitle: subtitleOf(values, axes, pipe) });
+    const path = await new FreeNames(values).take(values.output);
+    await writeBytes(
+      path,
+      await encodePicture(sheet, format, {
+        text: { ...text, bluerose: JSON.stringify({ ...JSON.parse(text.bluerose), grid }) },
+      }),
+    );
+    await parts.replaceBy(path);
+    say(path);
+    if (failure !== undefined) {
+      note(`${path} holds ${cells.length} of ${count} pictures`);
+      throw failure;
+    }
+    if (printMode().json) {
+      sayJson({
+        path,
+        ...grid,
+        prompt,
+        settings: { ...record, seed },
+        device: pipe.gpu.info.name,
+        timings: { totalMs: performance.now() - start },
+      });
+    }
+  },
+});
+
+/**
+ * Loads an edit; one whose λ is an axis is solved again from its recipe, which its factors do not
+ * allow.
+ */
+async function loadEdit(
+  path: string,
+  pipe: StableDiffusionModelEditingPipeline,
+  axes: readonly GridAxis[],
+): Promise<ModelEdit> {
+  const loaded = await ModelEdit.load(path, pipe);
+  if (!axes.some(({ name }) => name === "lambda")) return loaded;
+  const { pairs, layers, ...options } = loaded.recipe;
+  loaded[Symbol.dispose]();
+  return await ModelEdit.solve(pairs, { ...options, layers: layers ?? undefined }, pipe);
+}
+
+function labelOf(axis: GridAxis, index: number): string {
+  return `${axis.name} ${axis.values[index]}`;
+}
+
+/** The settings that are the same in all cells. */
+function subtitleOf(
+  { seed, steps, cfgScale, samplingMethod, lambda }: {
+    seed: bigint;
+    steps: number;
+    cfgScale: number;
+    samplingMethod: string | undefined;
+    lambda: number;
+  },
+  axes: readonly GridAxis[],
+  pipe: StableDiffusionModelEditingPipeline,
+): string {
+  const isFixed = (name: GridAxis["name"]) => !axes.some((axis) => axis.name === name);
+  const pairs = pipe.edits.records.map(({ source, destination }) => `${source} -> ${destination}`);
+  return [
+    ...pairs,
+    ...(pairs.length > 0 && isFixed("lambda") ? [`lambda ${lambda}`] : []),
+    ...(isFixed("seed") ? [`seed ${seed}`] : []),
+    ...(isFixed("steps") ? [`${steps} steps`] : []),
+    ...(isFixed("guidance") ? [`guidance ${cfgScale}`] : []),
+    ...(isFixed("sampler") && samplingMethod !== undefined ? [samplingMethod] : []),
+  ].join(", ");
+}
+
+function axisJson({ name, values }: GridAxis): { name: string; values: (number | string)[] } {
+  return { name, values: values.map((value) => typeof value === "bigint" ? seedForJson(value) : value) };
+}
+
+/** The labeled sheet; cells that are not finished are blank. */
+async function sheetOf(
+  { x, y, cells, title, subtitle }: {
+    x: GridAxis;
+    y: GridAxis | undefined;
+    cells: readonly GridCell[];
+    title: string;
+    subtitle: string;
+  },
+): Promise<JimpImage> {
+  const { width, height } = cells[0].picture;
+  const blank: Picture = { width, height, data: new Uint8Array(width * height * 3).fill(236) };
+  const rows = (y?.values ?? [undefined]).map((_, row): SheetRow => ({
+    caption: y ? labelOf(y, row) : "",
+    cells: x.values.map((_, column) => ({
+      picture: cells.find((cell) => cell.column === column && cell.row === row)?.picture ?? blank,
+    })),
+  }));
+  const columns = x.values.map((_, column) => labelOf(x, column));
+  return await contactSheet(rows, { title, subtitle, columns, smooth: true, captionWidth: 80 });
+}

@@ -1,0 +1,74 @@
+/** Loads the LoRAs that prompts name, for one call. */
+
+import { loadLora, unloadLora } from "../adapters/adapters.ts";
+import type { AdapterSource } from "../adapters/open_adapter.ts";
+import { openTree } from "../checkpoint/source/disk.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { PromptError } from "../errors.ts";
+import { nearest } from "../nearest.ts";
+import type { Call } from "./call.ts";
+import type { LoraDirectory } from "./options.ts";
+
+/** Numbers the adapters of all calls, so that calls that overlap do not share a name. */
+let count = 0;
+
+/**
+ * Loads the LoRAs of a call's prompts and adds them to the call's state, with the weights of their
+ * tags. Other calls do not see them: their weight in the pipeline is 0.
+ *
+ * @returns what unloads them
+ * @throws {PromptError} without a LoRA folder, or for a name that is not in it; {AdapterError} for
+ *   a file that is no LoRA of this model
+ */
+export async function loadTaggedLoras(call: Call): Promise<DisposableStack> {
+  using loaded = new DisposableStack();
+  const { components, tokens: { loras }, options: { loraDir } } = call;
+  for (const { name, textEncoderWeight, unetWeight } of loras) {
+    const source = await findLora(name, loraDir);
+    const unique = `${name} (prompt ${++count})`;
+    await loadLora(components, source, { name: unique, weight: 0 });
+    loaded.defer(() => components.unet.weights.adapters.weights.has(unique) && unloadLora(components, unique));
+    call.include(unique, { textEncoderWeight, unetWeight });
+  }
+  return loaded.move();
+}
+
+async function findLora(name: string, directory: LoraDirectory | undefined): Promise<AdapterSource> {
+  if (directory === undefined) {
+    throw new PromptError(
+      `Cannot load the LoRA ${JSON.stringify(name)} that a prompt names as no folder of LoRAs is given: set loraDir`,
+    );
+  }
+  if (typeof directory === "function") return await directory(name);
+  const tree = await openTree(directory);
+  const files = await loraFiles(tree);
+  const path = files.get(name);
+  if (path !== undefined) return typeof directory === "string" ? `${directory}/${path}` : await tree.open(path);
+  const meant = nearest(name, [...files.keys()]);
+  throw new PromptError(
+    `Cannot find the LoRA ${JSON.stringify(name)} that a prompt names in ${tree.name}, which holds ${files.size} ` +
+      `.safetensors files${meant === undefined ? "" : `: did you mean ${JSON.stringify(meant)}?`}`,
+  );
+}
+
+/** Levels of folders that are searched. */
+const deepest = 4;
+
+/** Paths of LoRA files by their names without extension; files of outer folders come first. */
+async function loraFiles(tree: FileTree): Promise<Map<string, string>> {
+  const files = new Map<string, string>();
+  let folders = [""];
+  for (let depth = 0; depth < deepest && folders.length > 0; depth++) {
+    const inner: string[] = [];
+    for (const folder of folders) {
+      for (const entry of await tree.list(folder === "" ? undefined : folder)) {
+        const path = folder === "" ? entry : `${folder}/${entry}`;
+        if (entry.endsWith("/")) inner.push(path.slice(0, -1));
+        const stem = /^(.+)\.(?:safetensors|sft)$/i.exec(entry)?.[1];
+        if (stem !== undefined && !files.has(stem)) files.set(stem, path);
+      }
+    }
+    folders = inner;
+  }
+  return files;
+}

@@ -1,0 +1,196 @@
+/**
+ * Grids of pictures over two settings, to see what each does.
+ *
+ * @module
+ */
+import { samplerByName, type Scheduler, TorchGenerator } from "../../schedulers/mod.ts";
+import { EditError } from "../errors.ts";
+import type { ModelEdit } from "../editing/model_edit.ts";
+import { type Picture, picturesFromFloats } from "../image/picture.ts";
+import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
+import type { StepCallback } from "./denoising.ts";
+import { naturalSize } from "./size.ts";
+
+/**
+ * A setting and its values: λ of the edits, their strength, the seed, the sampler by its name,
+ * denoising steps, or the scale of classifier-free guidance.
+ */
+export type GridAxis =
+  | {
+    /** A setting with numbers. */
+    readonly name: "lambda" | "strength" | "steps" | "guidance";
+    /** Its values, in the order of the grid. */
+    readonly values: readonly number[];
+  }
+  | {
+    /** The seed of the noise. */
+    readonly name: "seed";
+    /** From 0 to 2⁶⁴ − 1. */
+    readonly values: readonly (number | bigint)[];
+  }
+  | {
+    /** The sampler. */
+    readonly name: "sampler";
+    /** Names as `samplerByName()` takes them. */
+    readonly values: readonly string[];
+  };
+
+/** Options of {@linkcode drawGrid}. */
+export interface GridOptions {
+  /** The axis from left to right. */
+  readonly x: GridAxis;
+  /** The axis from top to bottom. Default: one row. */
+  readonly y?: GridAxis;
+  /**
+   * Edits that λ and strength apply to; they must be on the pipeline's stack. Default: all of the
+   * stack.
+   */
+  readonly edits?: readonly ModelEdit[];
+  /** What to keep out of the pictures. Default: nothing. */
+  readonly negativePrompt?: string;
+  /** Denoising steps, unless they are an axis. Default: 50. */
+  readonly steps?: number;
+  /** Guidance scale, unless it is an axis. Default: 7.5. */
+  readonly guidanceScale?: number;
+  /** Seed of all pictures, unless it is an axis. Default: 0. */
+  readonly seed?: number | bigint;
+  /** Final layers of the text encoder to leave out. Default: 0. */
+  readonly clipSkip?: number;
+  /** Pixels. Default: the size that the model was trained on. */
+  readonly width?: number;
+  /** Pixels. Default: the size that the model was trained on. */
+  readonly height?: number;
+  /** Ends the drawing between steps; the cells that were yielded are complete. */
+  readonly signal?: AbortSignal;
+  /** As that of `generate`. */
+  readonly callback?: StepCallback;
+}
+
+/** A finished picture of a grid. */
+export interface GridCell {
+  /** Index into the values of x. */
+  readonly column: number;
+  /** Index into the values of y; 0 without y. */
+  readonly row: number;
+  /** The picture. */
+  readonly picture: Picture;
+}
+
+/** Settings of one cell. */
+interface CellSettings {
+  readonly lambda?: number;
+  readonly strength?: number;
+  readonly steps: number;
+  readonly guidance: number;
+  readonly seed: number | bigint;
+  readonly sampler?: string;
+}
+
+/**
+ * Draws one prompt for all values of one or two settings. The model stays loaded; an edit is solved
+ * again for each λ from its kept system. Afterwards, and when it is left early, the scheduler, the
+ * strengths and λ are as before.
+ *
+ * ```ts
+ * const x = { name: "lambda", values: [0.01, 0.1, 1] } as const;
+ * for await (const { column, picture } of drawGrid(pipe, "a rose", { x, steps: 20 })) …
+ * ```
+ *
+ * @throws {EditError} where λ or strength is an axis and there is no edit, or λ is one and an edit
+ *   was loaded from a file
+ * @throws {RangeError} where both axes are the same setting, or one has no values
+ */
+export async function* drawGrid(
+  pipe: StableDiffusionModelEditingPipeline,
+  prompt: string,
+  options: GridOptions,
+): AsyncGenerator<GridCell> {
+  const { x, y, edits = pipe.edits.entries.map(({ edit }) => edit) } = options;
+  checkAxes(x, y, edits);
+  const before = {
+    scheduler: pipe.scheduler,
+    edits: edits.map((edit) => ({ edit, lamb: edit.recipe.lamb, strength: strengthOf(pipe, edit) })),
+  };
+  const { steps = 50, guidanceScale = 7.5, seed = 0 } = options;
+  const base: CellSettings = { steps, guidance: guidanceScale, seed };
+  try {
+    for (const { column, row } of cellsInOrder(x, y)) {
+      const settings = {
+        ...base,
+        [x.name]: x.values[column],
+        ...(y ? { [y.name]: y.values[row] } : {}),
+      } as CellSettings;
+      await applyEdits(pipe, edits, settings);
+      pipe.scheduler = schedulerFor(before.scheduler, settings.sampler);
+      yield { column, row, picture: await drawCell(pipe, prompt, settings, options) };
+    }
+  } finally {
+    pipe.scheduler = before.scheduler;
+    for (const { edit, lamb, strength } of before.edits) {
+      pipe.edits.setStrength(edit, strength);
+      if (edit.recipe.lamb !== lamb) await edit.resolve({ lamb });
+    }
+  }
+}
+
+function checkAxes(x: GridAxis, y: GridAxis | undefined, edits: readonly ModelEdit[]): void {
+  if (x.name === y?.name) throw new RangeError(`Cannot draw a grid of ${x.name} and ${x.name}: choose two settings`);
+  for (const { name, values } of y ? [x, y] : [x]) {
+    if (values.length === 0) throw new RangeError(`Cannot draw a grid without values of ${name}: give at least one`);
+    if ((name === "lambda" || name === "strength") && edits.length === 0) {
+      throw new EditError(`Cannot draw a grid of ${name} without an edit: push one onto the pipeline's edits`);
+    }
+  }
+}
+
+/** Row by row, or column by column where λ runs along x: each λ is then solved for once. */
+function cellsInOrder(x: GridAxis, y: GridAxis | undefined): { column: number; row: number }[] {
+  const columns = [...x.values.keys()], rows = y ? [...y.values.keys()] : [0];
+  return x.name === "lambda"
+    ? columns.flatMap((column) => rows.map((row) => ({ column, row })))
+    : rows.flatMap((row) => columns.map((column) => ({ column, row })));
+}
+
+async function applyEdits(
+  pipe: StableDiffusionModelEditingPipeline,
+  edits: readonly ModelEdit[],
+  { lambda, strength }: CellSettings,
+): Promise<void> {
+  for (const edit of edits) {
+    if (lambda !== undefined && edit.recipe.lamb !== lambda) await edit.resolve({ lamb: lambda });
+    if (strength !== undefined) pipe.edits.setStrength(edit, strength);
+  }
+}
+
+function schedulerFor(scheduler: Scheduler, sampler: string | undefined): Scheduler {
+  return sampler === undefined ? scheduler : samplerByName(sampler, scheduler.config);
+}
+
+async function drawCell(
+  pipe: StableDiffusionModelEditingPipeline,
+  prompt: string,
+  { steps, guidance, seed }: CellSettings,
+  options: GridOptions,
+): Promise<Picture> {
+  const { negativePrompt, clipSkip, signal, callback } = options;
+  const { width = naturalSize(pipe), height = naturalSize(pipe) } = options;
+  const { images } = await pipe.generate(prompt, {
+    width,
+    height,
+    negativePrompt,
+    numInferenceSteps: steps,
+    guidanceScale: guidance,
+    clipSkip,
+    generator: new TorchGenerator(seed),
+    outputType: "array",
+    signal,
+    callback,
+  });
+  return picturesFromFloats(images, { width, height })[0];
+}
+
+function strengthOf(pipe: StableDiffusionModelEditingPipeline, edit: ModelEdit): number {
+  const entry = pipe.edits.entries.find((entry) => entry.edit === edit);
+  if (entry) return entry.strength;
+  throw new EditError("Cannot draw a grid of an edit that is not on the pipeline's stack: push it first");
+}

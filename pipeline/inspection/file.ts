@@ -1,0 +1,119 @@
+/** Inspects single files: checkpoints, LoRAs, textual inversions and edits. */
+
+import { readEdit } from "../editing/edit_file.ts";
+import { type ByteSource, readAll } from "../checkpoint/source/byte_source.ts";
+import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
+import { recognizeCheckpoint } from "../checkpoint/diffusers/checkpoint_kind.ts";
+import { parseLoraKeys } from "../adapters/lora_keys.ts";
+import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import { SingleFile, type SingleFileOptions, type SingleFilePart } from "../checkpoint/ldm/single_file.ts";
+import { textEncoderKind } from "../models/clip_text.ts";
+import { checkModel, type ModelKind } from "../models/load.ts";
+import { unetKind } from "../models/unet.ts";
+import { vaeKind } from "../models/vae.ts";
+import { contentsOf, failuresOf, type Inspection, messageOf, noWeights, type PartInspection } from "./report.ts";
+
+/**
+ * Inspects a file: a single-file checkpoint, a LoRA, a textual inversion or an edit.
+ *
+ * @param source closed by this function
+ * @param options as for `fromSingleFile`
+ */
+export async function inspectFile(source: ByteSource, options: SingleFileOptions = {}): Promise<Inspection> {
+  const { name } = source;
+  const only = (description: string, rest: Partial<Inspection> = {}): Inspection => ({
+    name,
+    description,
+    parts: [],
+    problems: [],
+    notes: [],
+    ...rest,
+  });
+  if (isPickle(name)) {
+    source.close?.();
+    return only("a pickle", { problems: [pickleMessage(name)] });
+  }
+  let weights: SafetensorsFile;
+  try {
+    weights = await SafetensorsFile.open(source);
+  } catch (error) { // open() has closed the file
+    return only("not a safetensors file, or a damaged one", { problems: [messageOf(error)] });
+  }
+  using file = weights;
+  const { family, description, advice } = recognizeCheckpoint(file);
+  const whole: PartInspection = {
+    ...noWeights,
+    ...contentsOf(file),
+    part: "",
+    kind: "",
+    bytes: source.size,
+    problems: [],
+  };
+  if (file.metadata.format === "blue-rose-edit-1") {
+    const problems: string[] = [];
+    const notes: string[] = [];
+    try {
+      const { recipe, rank, width } = await readEdit(await readAll(source));
+      notes.push(`rank ${rank} in ${width} dimensions, lambda ${recipe.lamb}`);
+      for (const pair of recipe.pairs) notes.push(`${pair.source} -> ${JSON.stringify(pair.destination)}`);
+      notes.push("to generate with it: bluerose generate --edit");
+    } catch (error) {
+      problems.push(messageOf(error));
+    }
+    return only("an edit of Blue Rose", { parts: [whole], problems, notes });
+  }
+  if (family !== "other") {
+    return only(`${description} (single file)`, { ...await inspectSingleFile(source, file, options) });
+  }
+  const problems: string[] = [];
+  const notes = advice === undefined ? [] : [advice];
+  if (description === "a LoRA") {
+    problems.push(
+      ...await failuresOf(() => {
+        const { modules } = parseLoraKeys(file.tensors.keys());
+        const unet = modules.filter(({ target }) => target !== "text_encoder").length;
+        notes.unshift(`${unet} layers of the UNet, ${modules.length - unet} of the text encoder`);
+      }),
+    );
+  } else if (description !== "a textual inversion") {
+    problems.push(`Cannot load ${name} as it is ${description}${advice === undefined ? "" : `; ${advice}`}`);
+  }
+  return only(description, { parts: [whole], problems, notes });
+}
+
+async function inspectSingleFile(
+  source: ByteSource,
+  file: Weights,
+  options: SingleFileOptions,
+): Promise<Pick<Inspection, "parts" | "notes">> {
+  // The caller closes the file.
+  const { name, size } = source;
+  const single = await SingleFile.open({ name, size, read: source.read }, options);
+  const configs = single.configs();
+  const kinds: Record<SingleFilePart, ModelKind<unknown, unknown>> = {
+    unet: unetKind,
+    vae: vaeKind,
+    text_encoder: textEncoderKind,
+  };
+  const parts: PartInspection[] = [];
+  for (const part of ["unet", "vae", "text_encoder"] as const) {
+    const kind = kinds[part];
+    const weights = single.part(part);
+    const contents = contentsOf(weights);
+    const problems = await failuresOf(() =>
+      checkModel(kind, kind.parseConfig(configs[part], `${name}, ${part}`), weights)
+    );
+    parts.push({ part, kind: kind.className, ...contents, variants: [], problems });
+  }
+  const predicts = single.predictionType ?? "noise or v (determined when it is loaded)";
+  const others = contentsOf(file).parameters - parts.reduce((sum, { parameters }) => sum + parameters, 0);
+  return {
+    parts,
+    notes: [
+      `it predicts ${predicts}`,
+      "it has no tokenizer: loading uses the one in the hub's cache, or --tokenizer",
+      ...(others > 0 ? [`${others.toLocaleString("en")} elements that generation does not use`] : []),
+    ],
+  };
+}

@@ -1,0 +1,166 @@
+/** Inspects folders: pipelines in diffusers' layout, their parts, and CLIP models. */
+
+import { componentEntries, componentTable } from "../components.ts";
+import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
+import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { isPickle } from "../checkpoint/source/pickle.ts";
+import { parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
+import { type ComponentName, parseModelIndex } from "../checkpoint/diffusers/config/model_index.ts";
+import { parseUNetConfig } from "../checkpoint/diffusers/config/unet.ts";
+import { readConfig } from "../checkpoint/diffusers/config/fields.ts";
+import { variantsOf } from "../checkpoint/diffusers/pipeline_files.ts";
+import { listVariants, openWeights, weightFiles } from "../checkpoint/safetensors/weight_files.ts";
+import { clipKind } from "../models/clip.ts";
+import { textEncoderKind } from "../models/clip_text.ts";
+import { checkModel, type ModelKind } from "../models/load.ts";
+import { safetyCheckerKind } from "../models/safety_checker.ts";
+import { unetKind, type UNetLoadOptions } from "../models/unet.ts";
+import { vaeKind } from "../models/vae.ts";
+import { CLIPTokenizer } from "../text/tokenizer.ts";
+import { contentsOf, failuresOf, type Inspection, messageOf, noWeights, type PartInspection } from "./report.ts";
+
+/** Model folders that can be inspected on their own. */
+const modelKinds: readonly ModelKind<unknown, unknown>[] = [
+  unetKind,
+  vaeKind,
+  textEncoderKind,
+  safetyCheckerKind,
+  clipKind,
+];
+
+/**
+ * Inspects a folder: a pipeline in diffusers' layout, one of its parts, or a CLIP model.
+ *
+ * @param options.variant the weight variant to inspect, as in `fromPretrained`
+ */
+export async function inspectFolder(tree: FileTree, options: { variant?: string } = {}): Promise<Inspection> {
+  if (await tree.has("model_index.json")) return await inspectPipeline(tree, options);
+  if (await tree.has("config.json")) return await inspectModelFolder(tree, options);
+  const { name } = tree;
+  const single = async (kind: string, load: () => Promise<unknown>): Promise<Inspection> => {
+    const part = { ...noWeights, part: "", kind, problems: await failuresOf(load) };
+    return { name, description: `${kind}, a part of a model`, parts: [part], problems: [], notes: [] };
+  };
+  if (await tree.has("scheduler_config.json")) {
+    return await single("a scheduler", () => componentTable.scheduler.load(tree, noDevice));
+  }
+  if (await tree.has("preprocessor_config.json")) {
+    return await single("a feature extractor", () => CLIPImageProcessor.fromPretrained(tree));
+  }
+  if (await tree.has("vocab.json")) return await single("a tokenizer", () => CLIPTokenizer.fromPretrained(tree));
+  const files = (await tree.list()).filter((file) => file.endsWith(".safetensors") || isPickle(file));
+  const hint = files.length > 0 ? `. Inspect its files one by one: ${files.join(", ")}` : "";
+  return {
+    name,
+    description: "not a model",
+    parts: [],
+    problems: [`Cannot load ${name} as it has neither model_index.json nor config.json${hint}`],
+    notes: [],
+  };
+}
+
+async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }): Promise<Inspection> {
+  const { name } = tree;
+  let index;
+  try {
+    index = await readConfig(tree, "model_index.json", parseModelIndex);
+  } catch (error) {
+    return {
+      name,
+      description: "an unsupported or damaged pipeline",
+      parts: [],
+      problems: [messageOf(error)],
+      notes: [],
+    };
+  }
+  const { components } = index;
+  const variantOf = await variantsOf(tree, variant);
+  const parts: PartInspection[] = [];
+  const entries = componentEntries.map(([, entry]) => entry);
+  for (const part of Object.keys(components) as ComponentName[]) {
+    const className = components[part];
+    if (className === null) continue;
+    const { kind, load } = entries.find(({ folder }) => folder === part)!;
+    const folder = tree.subtree(part);
+    if (kind) parts.push(await inspectWeights(folder, kind, { part, variant: variantOf(part) }));
+    else parts.push({ ...noWeights, part, kind: className, problems: await failuresOf(() => load(folder, noDevice)) });
+  }
+  const isChecked = components.safety_checker !== null;
+  const problems = isChecked && components.feature_extractor === null
+    ? ["It has a safety_checker but no feature_extractor: load it with safetyChecker: null"]
+    : await widthProblems(tree);
+  const notes = isChecked ? [] : ["It has no safety checker"];
+  return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes };
+}
+
+/** Problems of components that load individually but do not fit each other. */
+async function widthProblems(tree: FileTree): Promise<string[]> {
+  try {
+    const text = await readConfig(tree.subtree("text_encoder"), "config.json", parseCLIPTextConfig);
+    const unet = await readConfig(tree.subtree("unet"), "config.json", parseUNetConfig);
+    if (text.hiddenSize === unet.crossAttentionDim) return [];
+    return [
+      `Its text encoder has width ${text.hiddenSize}, but its UNet reads ${unet.crossAttentionDim} features`,
+    ];
+  } catch {
+    return []; // already reported with the part
+  }
+}
+
+async function inspectModelFolder(tree: FileTree, options: { variant?: string }): Promise<Inspection> {
+  const { name } = tree;
+  let config: Record<string, unknown>;
+  try {
+    config = await tree.readJson("config.json") as Record<string, unknown>;
+  } catch (error) {
+    return { name, description: "a damaged model folder", parts: [], problems: [messageOf(error)], notes: [] };
+  }
+  const names = [config._class_name, ...Array.isArray(config.architectures) ? config.architectures : []];
+  const kind = modelKinds.find(({ className }) => names.includes(className)) ??
+    (config.model_type === "clip_text_model" ? textEncoderKind : undefined) ??
+    (config.model_type === "clip" ? clipKind : undefined);
+  if (kind === undefined) {
+    const said = JSON.stringify(config._class_name ?? config.architectures ?? config.model_type ?? null);
+    const known = modelKinds.map(({ className }) => className).join(", ");
+    return {
+      name,
+      description: `an unsupported model (${said})`,
+      parts: [],
+      problems: [`Cannot load ${name} as its config.json says ${said}; supported: ${known}`],
+      notes: [],
+    };
+  }
+  const part = await inspectWeights(tree, kind, { part: "", ...options });
+  const problems = kind !== clipKind ? [] : [
+    ...await failuresOf(() => CLIPTokenizer.fromPretrained(tree)),
+    ...await failuresOf(() => CLIPImageProcessor.fromPretrained(tree)),
+  ];
+  return { name, description: `a ${kind.className} in a folder`, parts: [part], problems, notes: [] };
+}
+
+async function inspectWeights(
+  folder: FileTree,
+  kind: ModelKind<unknown, unknown>,
+  { part, variant }: { part: string; variant?: string },
+): Promise<PartInspection> {
+  const { className, weightsName } = kind;
+  let holds: Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> = noWeights;
+  const problems = await failuresOf(async () => {
+    const variants = (await listVariants(folder, weightsName)).map((name) => name ?? "default");
+    using weights = await openWeights(folder, weightsName, { variant });
+    holds = { ...contentsOf(weights), variants };
+    const files = await weightFiles(folder, weightsName, { variant });
+    let bytes = 0;
+    for (const file of files) {
+      const source = await folder.open(file);
+      bytes += source.size;
+      source.close?.();
+    }
+    holds = { ...holds, bytes };
+    checkModel(kind, kind.parseConfig(await folder.readJson("config.json"), `${folder.name}/config.json`), weights);
+  });
+  return { part, kind: className, ...holds, problems };
+}
+
+/** Checks a component without weights by loading it; this needs no device. */
+const noDevice = {} as UNetLoadOptions;

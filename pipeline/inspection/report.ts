@@ -1,0 +1,76 @@
+/** The report of an inspection, and what inspections of folders and files share. */
+
+import { elements } from "../../engine/tensor.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import { CheckpointError } from "../errors.ts";
+
+/** The contents of one component of a model. */
+export interface PartInspection {
+  /** "unet", "vae", …; "" for a standalone model. */
+  readonly part: string;
+  /** The class name, or a short description. */
+  readonly kind: string;
+  /** Size of the weight files in bytes; 0 without weights. */
+  readonly bytes: number;
+  readonly parameters: number;
+  /** Number of elements by dtype in the file: `{ F16: 859520964 }`. */
+  readonly dtypes: Readonly<Record<string, number>>;
+  /** Weight variants in the folder: "default", "fp16". */
+  readonly variants: readonly string[];
+  /** Reasons why it would not load; empty if it would. */
+  readonly problems: readonly string[];
+}
+
+/** The result of inspecting a folder or a file. */
+export interface Inspection {
+  readonly name: string;
+  /** Description: "a Stable Diffusion 1.x checkpoint (single file)". */
+  readonly description: string;
+  readonly parts: readonly PartInspection[];
+  /** Reasons why the whole would not load. Each part lists its own. */
+  readonly problems: readonly string[];
+  /** Further information. */
+  readonly notes: readonly string[];
+}
+
+/** All reasons why the inspected source would not load, parts included. */
+export function problemsOf({ problems, parts }: Inspection): string[] {
+  return [...problems, ...parts.flatMap(({ part, problems }) => problems.map((why) => part ? `${part}: ${why}` : why))];
+}
+
+/** The contents of a part without weights. */
+export const noWeights = { bytes: 0, parameters: 0, dtypes: {}, variants: [] };
+
+/** Counts the parameters and bytes of weights, from their headers. */
+export function contentsOf(weights: Weights): Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> {
+  const dtypes: Record<string, number> = {};
+  let bytes = 0, parameters = 0;
+  for (const { dtype, shape, bytes: size } of weights.tensors.values()) {
+    const count = elements(shape);
+    dtypes[dtype] = (dtypes[dtype] ?? 0) + count;
+    parameters += count;
+    bytes += size;
+  }
+  return { bytes, parameters, dtypes, variants: [] };
+}
+
+/** Runs an attempt. Returns the message of its error, or an empty list. */
+export async function failuresOf(attempt: () => unknown): Promise<string[]> {
+  try {
+    await attempt();
+    return [];
+  } catch (error) {
+    return [messageOf(error)];
+  }
+}
+
+/**
+ * An error as text.
+ *
+ * @throws the error itself if it is a programming error, which is not a finding about the files
+ */
+export function messageOf(error: unknown): string {
+  const isTyped = error instanceof Error && !["TypeError", "ReferenceError"].includes(error.name);
+  if (!isTyped && !(error instanceof CheckpointError)) throw error;
+  return `${(error as Error).name}: ${(error as Error).message}`;
+}
