@@ -61,6 +61,10 @@ const each = (count: number, text: (i: number) => string, separator = " ") => ea
 function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   const { LANES: lanes, QUERIES: queries, KEYS: keys, UNROLL_K: unrollK, HEAD_VEC4: headVec4 } = constants;
   const { ACCESS: access, CAUSAL: causal } = constants;
+  // Names in the generated text, for query a, key l and vec4 i of a head:
+  // q{a}_{i} query, k{i} this lane's key, e{a}_{l} score, w{a}_{l} weight, o{a}_{i} result,
+  // top{a} running maximum, sum{a} running sum, rescale{a} correction of earlier results.
+  //
   // All addresses count accesses of one or two vec4.
   const [vec4PerAccess, rowLength] = [access / 4, 4 * headVec4 / access];
   /** Loads all vec4 of the row that starts at `at` into variables NAME0, NAME1, … */

@@ -53,6 +53,9 @@ const each = (count: number, text: (i: number) => string, separator = " ") => ea
 
 function workgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   const { THREADS_X: threadsX, THREADS_Y: threadsY, ROWS: rows, HEAD_VEC4: headVec4 } = constants;
+  // Names in the generated text, for row r of a thread and column c of its results: p{r} scores,
+  // then weights, of four keys; o{r}_{c} results; top{r} running maximum; sum{r} partial sums of
+  // the weights; rescale corrects earlier results when the maximum changes.
   const block = rows * threadsY, threads = threadsX * threadsY, keys = 4 * threadsX, stride = block + 1;
   const columns = Math.ceil(headVec4 / threadsX); // vec4 of each result row that a thread owns
   const divides = headVec4 % threadsX === 0;

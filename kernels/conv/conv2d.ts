@@ -183,6 +183,7 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
   return y;
 }
 
+/** Dispatches the kernel that suits a piece: the 3×3 kernel or the general one. */
 function runPiece(
   gpu: Gpu,
   t: { x: Tensor; weight: Tensor; bias?: Tensor; channelBias?: ChannelBias; residual?: Tensor; y: Tensor },
@@ -190,22 +191,22 @@ function runPiece(
   piece: Piece,
   options: Conv2dOptions,
 ): void {
-  const { pictures, picture, outChannel, outChannels, inChannel, inChannels } = piece;
+  const { images, image, outChannel, outChannels, inChannel, inChannels } = piece;
   const n = g.outHeight * g.outWidth, plane = g.height * g.width;
   const allChannelVec4 = Math.ceil(g.inChannels / 4), channelVec4 = Math.ceil(inChannels / 4);
   const k = g.kernelHeight * g.kernelWidth * 4 * channelVec4;
   const weightRow = g.kernelHeight * allChannelVec4 * g.kernelWidth; // vec4
-  const xCount = pictures > 1 ? pictures * g.inChannels * plane : inChannels * plane;
-  const x = bindRange(t.x, (picture * g.inChannels + inChannel) * plane, xCount);
+  const xCount = images > 1 ? images * g.inChannels * plane : inChannels * plane;
+  const x = bindRange(t.x, (image * g.inChannels + inChannel) * plane, xCount);
   const weight = bindRange(t.weight, outChannel * weightRow * 4, outChannels * weightRow * 4);
-  const yFirst = (picture * g.outChannels + outChannel) * n, yCount = pictures * outChannels * n;
+  const yFirst = (image * g.outChannels + outChannel) * n, yCount = images * outChannels * n;
   const y = bindRange(t.y, yFirst, yCount);
   const isLast = inChannel + inChannels === g.inChannels;
   const bias = isLast ? t.bias : undefined, channelBias = isLast ? t.channelBias : undefined;
   const biasStride = channelBias && channelBias.tensor.shape[0] > 1 ? channelBias.tensor.shape[1] : 0;
   const residual = isLast && t.residual ? bindRange(t.residual, yFirst, yCount) : undefined;
   const isVec4 = n % 4 === 0;
-  const plain = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === "none" &&
+  const isPlainProduct = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === "none" &&
     g.padding.every((p) => p === 0);
   const tensors = {
     weight: weight.window,
@@ -220,7 +221,7 @@ function runPiece(
     m: outChannels,
     n,
     k,
-    batch: pictures,
+    batch: images,
     in_channels: inChannels,
     x_start: x.start,
     x_batch: g.inChannels * plane,
@@ -230,7 +231,7 @@ function runPiece(
     y_start: y.start,
     residual_start: residual?.start ?? 0,
     bias_start: outChannel,
-    channel_bias_start: (channelBias?.first ?? 0) + picture * biasStride + outChannel,
+    channel_bias_start: (channelBias?.first ?? 0) + image * biasStride + outChannel,
     channel_bias_stride: biasStride,
     has_bias: bias ? 1 : 0,
     has_residual: residual ? 1 : 0,
@@ -240,15 +241,16 @@ function runPiece(
   const { allowF16Operands } = options;
   const tile = tileConstants(
     gpu,
-    options.tile ?? policyOf(gpu).tileFor(outChannels, n, { vec4: isVec4, isGathered: !plain, allowF16Operands }),
+    options.tile ??
+      policyOf(gpu).tileFor(outChannels, n, { vec4: isVec4, isGathered: !isPlainProduct, allowF16Operands }),
     {
-      allowVec8: plain && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
+      allowVec8: isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
     },
   );
   const vectorWidth = isVec4 ? (tile.WIDE ? 8 : 4) : 1;
   const activation: "none" | Activation = isLast && options.activation || "none";
   const constants = {
-    X_WIDTH: plain ? vectorWidth : 1,
+    X_WIDTH: isPlainProduct ? vectorWidth : 1,
     Y_WIDTH: vectorWidth,
     W_WIDTH: tile.WIDE ? 8 : 4,
     ACTIVATION: activation,
@@ -256,7 +258,7 @@ function runPiece(
   if (!options.tile && g.upsample !== "any" && policyOf(gpu).suitsConv3x3(g)) {
     const lanes = gpu.info.subgroupSize;
     const outputs = g.width % 8 === 0 ? 8 : 4;
-    const tile = conv3x3Tile(outChannels, pictures * n, { k, outputs });
+    const tile = conv3x3Tile(outChannels, images * n, { k, outputs });
     conv3x3Kernel.run(
       gpu,
       tensors,

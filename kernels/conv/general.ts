@@ -4,6 +4,7 @@ import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams
 
 /** Nearest-neighbor upsampling of the input: none, to twice its size, or to any size. */
 export const upsamplings = ["none", "double", "any"] as const;
+/** One of {@linkcode upsamplings}. */
 export type Upsampling = typeof upsamplings[number];
 
 /**
@@ -64,6 +65,7 @@ fn tile_b8(c: Column, k: u32) -> Block {
 }
 `;
 
+/** Loads of the packed weight. */
 const weightWgsl = /* wgsl */ `
 // floor(dividend / divisor) by a float factor 1 / divisor, since integer division of vectors is
 // slow on software devices. The 0.5 makes it exact for dividends below 2^22, far above any k.
@@ -77,6 +79,7 @@ fn tile_a(r: Row, k: u32) -> vec4f {
 }
 `;
 
+/** Loads of x as vec4, for a convolution that is a plain product. */
 const pixelsWgsl = /* wgsl */ `
 struct Column { start: u32 }
 fn tile_column(batch: u32, column: u32) -> Column {
@@ -88,12 +91,11 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 }
 `;
 
-/**
- * The source row or column of a row or column of the upsampled image.
- */
+/** WGSL for the input coordinate of a coordinate in the upsampled image. */
 const source = (upsample: Upsampling, at: string, from: string, to: string) =>
   upsample === "any" ? `${at} * params.${from} / params.${to}` : upsample === "double" ? `${at} / 2u` : at;
 
+/** Loads of patches: a gather of four channels × four pixels. */
 const patchesWgsl = (upsample: Upsampling) => /* wgsl */ `
 struct Column { start: u32, y: vec4u, x: vec4u }
 fn tile_column(batch: u32, column: u32) -> Column {

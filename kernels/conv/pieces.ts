@@ -5,18 +5,24 @@ import type { Upsampling } from "./general.ts";
 
 /** Sizes of a convolution. */
 export interface Geometry {
+  /** Number of images. */
   readonly batch: number;
   readonly inChannels: number;
   readonly outChannels: number;
+  /** Height of the input. */
   readonly height: number;
+  /** Width of the input. */
   readonly width: number;
+  /** Height of the upsampled input; the input's where it is not upsampled. */
   readonly upHeight: number;
+  /** Width of the upsampled input. */
   readonly upWidth: number;
   readonly outHeight: number;
   readonly outWidth: number;
   readonly kernelHeight: number;
   readonly kernelWidth: number;
   readonly stride: number;
+  /** Top, left, bottom, right. */
   readonly padding: readonly [number, number, number, number];
   readonly upsample: Upsampling;
 }
@@ -25,10 +31,13 @@ export interface Geometry {
  * A part of a convolution whose operands can be bound: first image and channels, and their counts.
  */
 export interface Piece {
-  readonly picture: number;
-  readonly pictures: number;
+  /** First image. */
+  readonly image: number;
+  readonly images: number;
+  /** First output channel. */
   readonly outChannel: number;
   readonly outChannels: number;
+  /** First input channel. */
   readonly inChannel: number;
   readonly inChannels: number;
 }
@@ -49,12 +58,12 @@ export function* pieces(gpu: Gpu, g: Geometry, weight: Tensor): Generator<Piece>
   const inShare = Math.min(g.inChannels, 4 * share(Math.ceil(g.inChannels / 4), 4 * inPlane));
   const isWhole = outShare === g.outChannels && inShare === g.inChannels;
   const batchShare = isWhole ? share(g.batch, g.inChannels * inPlane, g.outChannels * outPlane) : 1;
-  for (let picture = 0; picture < g.batch; picture += batchShare) {
+  for (let image = 0; image < g.batch; image += batchShare) {
     for (let outChannel = 0; outChannel < g.outChannels; outChannel += outShare) {
       for (let inChannel = 0; inChannel < g.inChannels; inChannel += inShare) {
         yield {
-          picture,
-          pictures: Math.min(batchShare, g.batch - picture),
+          image,
+          images: Math.min(batchShare, g.batch - image),
           outChannel,
           outChannels: Math.min(outShare, g.outChannels - outChannel),
           inChannel,

@@ -9,6 +9,9 @@ export function subgroupTile(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants,
   element: TileElement,
 ): string {
+  // Names in the generated text: c{row}_{column} sums; r{i} and a{i}_{h} rows of A that this lane
+  // loads; q{g} and b{column}_{h} columns of B; x{h} a row of A after the broadcast. h counts the
+  // vec4 of k.
   const loads = Math.ceil(rows / lanes);
   const accessVec4 = wide ? 2 : 1; // vec4 per access: adjacent columns of B, consecutive k of A
   const blocks = columns / accessVec4;

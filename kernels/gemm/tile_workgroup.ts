@@ -13,6 +13,8 @@ export function workgroupTile(
   { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false }: GatedTileConstants,
   element: TileElement,
 ): string {
+  // Names in the generated text: c{row}_{column} sums of a thread; ra{i}, ka{i} row and depth of
+  // its i-th load of A; jb{i}, qb{i}, kb{i} column, address and depth of its i-th load of B.
   const { vector, block } = element;
   const threadsY = threads / threadsX;
   const tileRows = rows * threadsY, columnVec4 = columns * threadsX, depthVec4 = depth / 4;
