@@ -80,7 +80,7 @@ Deno.test("a single file is inspected part by part, as it would be loaded", asyn
 Deno.test("for files that would not load, inspect exits with 1 and gives the reasons", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
-  // The pocket model with another width in the UNet's configuration, without its vae, and as SDXL.
+  // Three copies of the pocket model: another width in the UNet's configuration, no VAE, and SDXL.
   for (
     const [name, spoil] of Object.entries({
       wide: async (path: string) => {
@@ -130,6 +130,6 @@ Deno.test("for files that would not load, inspect exits with 1 and gives the rea
 });
 
 Deno.test("inspecting a file closes it", async () => {
-  // The runner's sanitizer would tell of an open file.
+  // The test runner's sanitizer reports open files.
   await inspectFile(await fileSource(`${goldens}/lora_diffusers.safetensors`));
 });

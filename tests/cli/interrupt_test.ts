@@ -2,8 +2,8 @@ import { assert, assertEquals } from "@std/assert";
 import { temporaryFolder, textsIn } from "../pipeline/output/folders.ts";
 
 /**
- * A command in a process of its own, which is sent a signal as soon as it has printed a line that
- * contains `when`.
+ * Runs a command in another process, and sends a signal when it has printed a line that contains
+ * `when`.
  */
 async function signaled(script: string, when: string, signal: Deno.Signal): Promise<{ code: number; err: string }> {
   await using folder = await temporaryFolder();

@@ -23,7 +23,7 @@ const draw: Command = defineCommand({
 });
 const table: CommandEntry[] = [{ name: "draw", summary: draw.summary, load: () => Promise.resolve({ command: draw }) }];
 
-/** Runs the command line and keeps what it says. */
+/** Runs the command line and captures its output. */
 async function run(...args: string[]): Promise<{ code: number; out: string; err: string }> {
   const { log, error } = console;
   const said = { out: "", err: "" };

@@ -1,6 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 
-/** Runs a program that shows progress, in a process of its own, and gives what it wrote. */
+/** Runs a program that shows progress in another process, and returns its output. */
 async function written(): Promise<{ out: string; err: string }> {
   const program = `
     import { showProgress } from ${JSON.stringify(new URL("../../cli/progress.ts", import.meta.url).href)};

@@ -1,14 +1,14 @@
 import { pocket } from "../paths.ts";
 import { main } from "../../cli/main.ts";
 
-/** What a command said, and how it ended. */
+/** The output and exit code of a command. */
 export interface Ran {
   code: number;
   out: string;
   err: string;
 }
 
-/** Runs `bluerose` in this process and keeps what it says. */
+/** Runs `bluerose` in this process and captures its output. */
 export async function run(...args: string[]): Promise<Ran> {
   const { log, error, warn } = console;
   const said = { out: "", err: "" };

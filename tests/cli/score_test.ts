@@ -7,7 +7,7 @@ import { pocket } from "../paths.ts";
 
 const clip = `${pocket}/clip`;
 
-/** Runs `bluerose score` and keeps what it says. */
+/** Runs `bluerose score` and captures its output. */
 async function score(...args: string[]): Promise<{ code: number; out: string; err: string }> {
   const { log, error } = console;
   const said = { out: "", err: "" };

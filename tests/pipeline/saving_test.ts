@@ -79,7 +79,7 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
       };
       using plain = await load(gpu, model);
       await compare(plain, "plain", 1e-4);
-      // E amplifies the other encoder's rounding: the whole way from text is judged at 2e-4.
+      // E amplifies the text encoders' difference in rounding, so the tolerance is 2e-4.
       using edited = await load(gpu, model, true);
       await compare(edited, "edited", 2e-4);
       await inTempFolder(async (folder) => {
@@ -101,7 +101,7 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
       for (const path of source.filter((path) => path.endsWith("config.json") || path === "model_index.json")) {
         const json = async (root: string) => JSON.parse(await Deno.readTextFile(`${root}/${path}`));
         const [actual, expected] = [await json(saved), await json(`${goldens}/${model}`)];
-        // Our scheduler names its class's defaults too, as diffusers does when it saves.
+        // The saved scheduler configuration includes its class's defaults, as in diffusers.
         for (const [key, value] of Object.entries(expected)) assertEquals(actual[key], value, `${path} ${key}`);
       }
       for (const part of parts) {
@@ -218,7 +218,7 @@ gpuTest("saving that fails midway leaves existing files unchanged and no new one
   });
 });
 
-/** An origin whose weights break off while they are read. */
+/** An origin whose weights fail while they are read. */
 function breaking(origin: ModelOrigin): ModelOrigin {
   return {
     ...origin,

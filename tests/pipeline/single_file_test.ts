@@ -35,8 +35,7 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
 }
 
 gpuTest("the prediction type is determined by running the UNet if its file does not give it", async (gpu) => {
-  // The pocket model was trained to predict noise; the mini models were not trained, so that
-  // nothing speaks for noise.
+  // The pocket model was trained to predict noise. The mini models have random weights.
   assertEquals(await askPrediction(gpu, pocket), true);
   assertEquals(await askPrediction(gpu, `${goldens}/sd2-mini`), false);
   using pipe = await StableDiffusionPipeline.fromSingleFile(await fileOf(await ldmEntries("sd2-mini")), {
@@ -62,8 +61,7 @@ gpuTest("a single file without a tokenizer is an error with advice, and loaded p
       CheckpointError,
       "set the option tokenizer to a folder with vocab.json and merges.txt",
     );
-    // Without the minis' own settings the shapes are read as those of published models, which do
-    // not fit.
+    // Without the mini models' settings, the inferred configuration does not match the weights.
     const { unet: _, ...config } = miniConfig["sd1-mini"];
     await assertRejects(
       () =>

@@ -14,13 +14,13 @@ import { type GoldenTensor, loadGoldens } from "../../goldens.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
 import { goldens } from "../../paths.ts";
 
-/** What the issue asks of latents with adapters. */
+/** Largest relative error of latents with adapters against the goldens. */
 const tolerance = 2e-4;
 
 const golden = (path: string) => `${goldens}/${path}`;
 const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
 
-/** sd1-mini as the goldens of adapters were drawn with it, and a function that draws. */
+/** sd1-mini with the settings of the adapters' goldens, and a function that generates. */
 async function openGoldens(gpu: Gpu) {
   const { tensors, note } = await loadGoldens("adapters");
   const mini = await loadGoldens("sd1-mini");
@@ -459,7 +459,7 @@ gpuTest("a textual inversion that does not fit the model is rejected, and change
   assertEquals(pipe.tokenizer.addedTokens, ["<swirl>", "<new>_2"]);
 });
 
-/** A pipeline whose prompts are read through an operator, as an edit does it. */
+/** A pipeline that applies an operator to its prompts' embeddings, as an edit does. */
 class OperatorPipeline extends StableDiffusionPipeline {
   operator: Tensor | undefined; // [d, d]
 
@@ -491,7 +491,7 @@ gpuTest(
     using edit = matmul(x, operator, { transposeB: true });
     using editOfNothing = matmul(nothing, operator, { transposeB: true });
 
-    // One layer by hand, in float64.
+    // One layer, computed in float64.
     const path = "mid_block.attentions.0.transformer_blocks.0.attn2";
     using lora = await SafetensorsFile.open(bytesSource(await Deno.readFile(golden("lora_kohya.safetensors")), "lora"));
     const base = `lora_unet_${path.replaceAll(".", "_")}_to_k`;
@@ -517,8 +517,8 @@ gpuTest(
       assertClose(await context.of(layer).keys.data(), expected, f32Tolerance(width + rank), "keys");
     }
 
-    // And the whole picture: the edited pipeline draws what the embeddings Ex draw in the plain
-    // one.
+    // The whole picture: the edited pipeline generates the same as the plain one does from the
+    // embeddings Ex.
     const drawn = await draw({ prompts, scale, on: edited });
     const mini = await loadGoldens("sd1-mini");
     using latents = upload(gpu, mini.tensors.get("pipe.latents")!);

@@ -39,7 +39,7 @@ gpuTest("a configuration with excessive widths is rejected before device memory 
   assertEquals(gpu.memory.peakReserved, before);
 });
 
-/** What `run` prints as warnings. */
+/** The warnings that `run` prints. */
 async function warningsOf(run: () => Promise<unknown>): Promise<string[]> {
   const { warn } = console;
   const warnings: string[] = [];

@@ -106,7 +106,7 @@ gpuTest(
     using one = await ModelEdit.solve([roses], { lamb: 1, withAugs: [] }, model);
     using both = await ModelEdit.solve([roses, { ...banana, weight: 2 }], { lamb: 1, withAugs: [] }, model);
     assertEquals([one.report.rows, both.report.rows], [77, 154]);
-    // Two equal destinations are one; shares that sum to 0 are none.
+    // Two equal destinations act as one; shares that sum to 0 act as no edit.
     const twice = [{ prompt: roses.destination, weight: 0.25 }, { prompt: roses.destination, weight: 0.75 }];
     using shared = await ModelEdit.solve([{ ...roses, destination: twice }], { lamb: 1, withAugs: [] }, model);
     assertClose(await shared.operator.dense(), await one.operator.dense(), 1e-6);
@@ -169,7 +169,7 @@ gpuTest(
     const values = product(plain, transpose(product(e1, half, width, width, width)), rows, width, width);
     assertClose(await read("values"), values, 1e-5, "values");
     assertClose(await read("keys"), product(plain, transpose(e1), rows, width, width), 1e-5, "keys");
-    // Baked into the weights, the edits do the same.
+    // Edits baked into the weights have the same effect.
     const { toV } = model.crossAttentions[0];
     using baked = stack.bake(toV.weight, layer, "values");
     const features = toV.weight.shape[0];

@@ -10,7 +10,7 @@ import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
 import { product, random64, solvePositive, transposed } from "../../kernels/linalg/solver_matrices.ts";
 
-/** The bound on E − I against float64. */
+/** Largest relative error of E − I against float64. */
 const tolerance = 1e-5;
 
 const devices: [string, GpuOptions][] = [["with f64 where the device has it", {}], ["in f32 alone", {
@@ -47,7 +47,8 @@ function tokenEquations(c: Float64Array, change: Float64Array, options: { width:
 }
 
 /**
- * Rows as f32 holds them, alike as those of prompts are: a common part, and a decaying spectrum.
+ * Rows in f32 that are correlated as embeddings of prompts are: a common part plus rows with a
+ * decaying spectrum.
  */
 function correlatedRows(
   n: number,
@@ -105,15 +106,16 @@ for (const [where, options] of devices) {
     const [n, width, lamb] = [308, 768, 0.1];
     const c = correlatedRows(n, width, { decay: 3, norm: 28, seed: 11 });
     const c64 = Float64Array.from(c);
-    // Half of the change is a linear map of the sources, which no λ holds back and whose factors
-    // would cancel; half is noise.
+    // One part of the change is proportional to the sources in each column. λ hardly reduces it,
+    // and a less stable splitting into factors would cancel. The other part is noise.
     const map = random64(width, 5);
     const noise = random64(n * width, 7);
     const d = c.map((value, i) => value * (1 + 0.3 * map[i % width]) + 0.05 * noise[i]);
     const change = Float64Array.from(d, (value, i) => value - c[i]);
     const a = product(c64, transposed(c64, n, width), n, width, n);
     for (let i = 0; i < n; i++) a[i * (n + 1)] += lamb;
-    // Rayleigh quotients: below the largest eigenvalue, and above the smallest.
+    // Rayleigh quotients are lower bounds of the largest eigenvalue and upper bounds of the
+    // smallest.
     const rayleigh = (v: Float64Array) => product(v, product(a, v, n, n, 1), 1, n, 1)[0] / product(v, v, 1, n, 1)[0];
     const condition = rayleigh(c64.filter((_, i) => i % width === 0)) /
       rayleigh(solvePositive(a, solvePositive(a, random64(n, 3), n, 1), n, 1));
@@ -126,9 +128,9 @@ for (const [where, options] of devices) {
 }
 
 /**
- * Rows cᵢ = aᵢ·h(i mod d), with h the rows of a reflection I − 2uuᵀ/uᵀu, and changes βᵢ·g: CᵀWC = Σ
- * sₖhₖhₖᵀ is diagonal in the h, so that E − I = g Σₖ tₖ/(λ + sₖ) hₖᵀ with sₖ = Σ wa², tₖ = Σ waβ is
- * known without solving anything.
+ * Rows with a known solution: sources cᵢ = aᵢ·hₖ with k = i mod d, where hₖ are the rows of the
+ * reflection I − 2uuᵀ/uᵀu, and changes dᵢ − cᵢ = βᵢ·g. Since CᵀΩC = Σₖ sₖhₖhₖᵀ is diagonal in the
+ * basis hₖ, E − I = g Σₖ tₖ/(λ + sₖ) hₖᵀ with sₖ = Σ wᵢaᵢ² and tₖ = Σ wᵢaᵢβᵢ.
  */
 function reflectedRows(n: number, width: number, options: { lamb: number; spread: number }) {
   const { lamb, spread } = options;

@@ -12,7 +12,7 @@ gpuTest(
     const { data, shape } = tensors.get("latents")!;
     const decoded = tensors.get("decoded")!;
     using vae = await AutoencoderKL.fromPretrained(`${goldens}/sd1-mini/vae`, { gpu });
-    // decodeLatents divides by the scaling factor, as the UNet's latents want it.
+    // decodeLatents takes scaled latents, as the UNet produces them.
     using latents = Tensor.from(gpu, Float32Array.from(data, (value) => value * vae.config.scalingFactor), shape);
     const [batch, channels, height, width] = decoded.shape;
     const expected = new Float32Array(decoded.data.length);

@@ -30,7 +30,7 @@ async function checkedModel(
   return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
-/** What is warned of while `body` runs. */
+/** The warnings printed while `body` runs. */
 async function warningsOf(body: () => Promise<void>): Promise<string[]> {
   const { warn } = console;
   const warnings: string[] = [];
@@ -142,7 +142,7 @@ gpuTest("savePretrained() saves checker and extractor; the saved pipeline flags 
   const draw = async (pipe: StableDiffusionPipeline) =>
     await pipe.generate("a rose", { ...drawing(1), outputType: "array" });
   await warningsOf(async () => {
-    // sd1-mini has halves of its own parts and none of the checker's: that one comes whole.
+    // sd1-mini has an fp16 variant of every part except the checker, which is loaded in f32.
     using pipe = await StableDiffusionPipeline.fromPretrained(model.path, { gpu, variant: "fp16" });
     await pipe.savePretrained(saved);
     using again = await StableDiffusionPipeline.fromPretrained(saved, { gpu });

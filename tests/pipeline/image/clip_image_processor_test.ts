@@ -63,7 +63,7 @@ Deno.test("CLIPImageProcessor gives the golden pixel values of the safety checke
 });
 
 Deno.test("for odd padding, the extra row is at the top and the extra column at the left", () => {
-  // transformers 4.35 loses one; later versions do this.
+  // transformers 4.35 loses a column here; later versions do not.
   const processor = processorOf({
     do_resize: false,
     crop_size: { height: 4, width: 4 },

@@ -28,7 +28,7 @@ function boxOf(
   return { left, top, width: right - left + 1, height: bottom - top + 1, count };
 }
 
-/** How many pixels are nearly black, as only letters are. */
+/** The number of nearly black pixels. Only letters are nearly black. */
 function inkOf(image: JimpImage): number {
   const { data } = image.bitmap;
   let ink = 0;
@@ -70,7 +70,7 @@ Deno.test("contactSheet() writes every caption, and grows for long ones", async 
   assert(inkOf(short) > 0);
   assert(inkOf(long) > 50 * inkOf(short));
   assert(long.height > short.height + 100);
-  // Nothing is written into the margin at the right of the pictures or over them.
+  // No text is printed over the pictures.
   assertEquals(boxOf(long, red).count, 16 * 16);
   for (
     const [name, sheet] of Object.entries({

@@ -12,7 +12,7 @@ import {
 } from "../../../pipeline/image/picture.ts";
 import { readPngText } from "../../../pipeline/image/png_text.ts";
 
-/** A picture without two equal neighbors, so that a swap of axes or channels shows. */
+/** A picture without equal neighboring values, so that swapped axes or channels are detected. */
 function gradient(width: number, height: number): Picture {
   const data = new Uint8Array(height * width * 3);
   for (let i = 0; i < data.length; i++) data[i] = (i * 37 + (i >> 3)) % 256;
@@ -21,7 +21,7 @@ function gradient(width: number, height: number): Picture {
 
 Deno.test("pictureFromFloats() rounds 255 x to the nearest byte, halves to even, and clamps", () => {
   const halves = [0.5, 1.5, 2.5, 126.5, 127.5, 253.5].map((value) => value / 255);
-  // Those quotients whose f32 product with 255 is exactly a half again.
+  // Only those whose f32 product with 255 is exactly a half.
   const exact = halves.filter((x) => Math.fround(Math.fround(x) * 255) % 1 === 0.5);
   assert(exact.length >= 3, "the test needs exact halves");
   const expected = exact.map((x) => {
@@ -74,7 +74,7 @@ Deno.test("a picture and its text are unchanged by PNG; JPEG changes a picture o
   assertEquals([...jpeg.subarray(0, 2)], [0xff, 0xd8]);
   const decoded = await decodePicture(jpeg);
   assertEquals([decoded.width, decoded.height], [16, 8]);
-  // One flat color has no frequencies to lose: only the color transform rounds.
+  // JPEG's quantization does not change a uniform color; only the color transform rounds.
   assert(decoded.data.every((byte) => Math.abs(byte - 120) <= 2));
 });
 

@@ -10,8 +10,8 @@ import { goldens } from "../../paths.ts";
 gpuTest(
   "previewFromLatents() maps the channels at each position to a pixel: (1 + scale · Σ latent · factor) / 2, clamped",
   async (gpu) => {
-    // Two pictures of 1 × 2: gray and the first channel's color; then too bright, and the fourth
-    // channel's.
+    // Two pictures of 1 × 2 pixels. The first: gray, and the first channel's color. The second: a
+    // value that is clamped, and the fourth channel's color.
     using latents = Tensor.from(gpu, new Float32Array([0, 1, 0, 0, 0, 0, 0, 0, 100, 0, 0, 0, 0, 0, 0, 1]), [
       2,
       4,
@@ -37,7 +37,7 @@ gpuTest(
 
 gpuTest("a callback can preview each step", async (gpu) => {
   using pipe = await StableDiffusionPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
-  // PNDM calls the model once more
+  // PNDM calls the model once more than the number of steps.
   pipe.scheduler = DDIMScheduler.fromConfig(pipe.scheduler.config);
   const seen: Uint8Array[] = [];
   await pipe.generate("a rose", {

@@ -9,8 +9,7 @@ import { assertClose, gpuTest } from "../../gpu.ts";
 import { goldens } from "../../paths.ts";
 
 /**
- * What the real models computed must come out to this relative error: f32 rounding through some
- * hundred layers.
+ * Largest relative error against the reference models: f32 rounding through some hundred layers.
  */
 const tolerance = 2e-5;
 

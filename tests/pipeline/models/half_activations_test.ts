@@ -12,13 +12,13 @@ import { withGpuPolicy } from "../../kernels/oracles.ts";
 import { goldens } from "../../paths.ts";
 
 /**
- * Storing a tensor in f16 moves it by at most 2^-11 of its norm (0.4 of that on average), each time
- * in another direction; norms and residuals hand the difference on about as large as it is.
- * Differences add up as a random walk then: after N tensors √N · 2^-11.
+ * Storing a tensor in f16 changes it by at most 2^-11 of its norm (0.4 of that on average), each
+ * time in a different direction. Norms and residual connections propagate a difference at about its
+ * size, so the differences add up as a random walk: √N · 2^-11 after N tensors.
  *
- * The mini models store at most 317: 17 residual blocks of 4, 11 shortcuts, 11 transformers of 19
- * (norm, transposition and projection in, 14 in the block, projection and transposition out), 11
- * keys and values each, 4 changes of size, and 3 at the ends.
+ * The mini models store at most 317 tensors: 17 residual blocks of 4, 11 shortcuts, 11 transformers
+ * of 19 (norm, transposition and projection in, 14 in the block, projection and transposition out),
+ * 11 keys and values each, 4 changes of size, and 3 at the ends.
  */
 const stored = 17 * 4 + 11 + 11 * 19 + 2 * 11 + 4 + 3;
 const tolerance = Math.sqrt(stored) * 2 ** -11;
@@ -70,7 +70,7 @@ gpuTest("a LoRA acts on f16 activations as on f32", async (gpu) => {
     return { plain, adapted: await noise() };
   };
   const [exact, rounded] = [await noises("f32"), await noises("f16")];
-  // Each adapted layer stores its updates' sum, too: twice as many tensors at most.
+  // Each adapted layer also stores the sum of its updates: at most twice as many tensors.
   assertClose(rounded.adapted, exact.adapted, Math.SQRT2 * tolerance);
   assert(relativeError(rounded.plain, exact.adapted) > 4 * tolerance, "the LoRA must move more than rounding does");
 });
@@ -87,7 +87,7 @@ gpuTest("pictures whose number of pixels is not divisible by four at every level
   };
   const [exact, fallen] = [await forward("f32"), await forward("f16")];
   assertEquals(fallen.types, new Set(["f32"]));
-  // What the prompt's keys and values lose is left: they are made before a picture's size is known.
+  // Only the prompt's keys and values are rounded: they are computed before the size is known.
   assertClose(fallen.noise, exact.noise, Math.sqrt(2 * 11) * 2 ** -11);
 });
 
@@ -114,11 +114,11 @@ gpuTest(
     const differences = exact.images.map((value, i) => 255 * Math.abs(value - rounded.images[i]));
     const mean = differences.reduce((sum, difference) => sum + difference, 0) / differences.length;
     const largest = differences.reduce((a, b) => Math.max(a, b));
-    // A file's 8 bits move a number by up to half a gray level; 8 levels of 255 are what an eye
-    // begins to see. Measured: 0.05 and 1.4.
+    // Rounding to 8 bits changes a value by up to half a gray level; differences below about 8 of
+    // 255 are not visible.
     assert(mean > 0 && mean <= 0.5, `mean difference ${mean} of 255`);
     assert(largest <= 8, `largest difference ${largest} of 255`);
-    // Half of it, and some tensors that are f32 either way.
+    // Half of the f32 memory, plus some tensors that are f32 in both cases.
     assert(rounded.bytes <= 0.6 * exact.bytes, `${rounded.bytes} bytes at most, ${exact.bytes} with f32`);
   },
 );

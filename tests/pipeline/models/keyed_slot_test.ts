@@ -1,7 +1,7 @@
 import { assertEquals } from "@std/assert";
 import { KeyedSlot } from "../../../pipeline/models/keyed_slot.ts";
 
-/** A value that notes its end. */
+/** A value that records its disposal. */
 function value(log: string[], name: string): Disposable & { name: string } {
   return { name, [Symbol.dispose]: () => void log.push(name) };
 }

@@ -95,7 +95,7 @@ async function checkWith(gpu: Gpu, thresholds: {
   return (await checker.check(pixelValues))[0];
 }
 
-/** A threshold that no cosine reaches. */
+/** A threshold above every cosine. */
 const never = () => 2;
 
 gpuTest("a picture is flagged for scores above 0.0005, which do not round to 0 at 3 decimals", async (gpu) => {
@@ -108,15 +108,15 @@ gpuTest("a picture is flagged for scores above 0.0005, which do not round to 0 a
 gpuTest(
   "a special-care concept flags no picture itself, and raises all following scores by 0.01, once",
   async (gpu) => {
-    /** Concept 3 lacks so much. */
+    /** Thresholds that only concept 3 comes near: its cosine is below its threshold by `lack`. */
     const lacking = (lack: number) => (cosine: number, c: number) => c === 3 ? cosine + lack : 2;
     const met = (cosine: number) => cosine - 0.1;
     assertEquals(await checkWith(gpu, { special: met, concepts: never }), false);
     assertEquals(await checkWith(gpu, { special: met, concepts: lacking(0.009) }), true);
     assertEquals(await checkWith(gpu, { special: met, concepts: lacking(0.0096) }), false);
     assertEquals(await checkWith(gpu, { special: never, concepts: lacking(0.009) }), false);
-    // The first one adjusts the last; without it, the last is not met, and one that follows none is
-    // not adjusted.
+    // A match of the first special-care concept lowers the threshold of the last one, so that it
+    // also matches.
     const last = (cosine: number, c: number) => c === 2 ? cosine + 0.009 : 2;
     assertEquals(await checkWith(gpu, { special: last, concepts: lacking(0.009) }), false);
     const firstAndLast = (cosine: number, c: number) => c === 0 ? cosine - 0.001 : last(cosine, c);

@@ -3,7 +3,7 @@ import { CheckpointError } from "../../../pipeline/errors.ts";
 import { findTokenizer } from "../../../pipeline/text/find_tokenizer.ts";
 import { pocket } from "../../paths.ts";
 
-/** A cache as Python's client leaves it, with the pocket model's tokenizer as that of `id`. */
+/** A cache in the layout of Python's client, with the pocket model's tokenizer under `id`. */
 async function cacheWith(id: string, folder: string): Promise<string> {
   const cacheDir = await Deno.makeTempDir();
   const commit = "0123456789abcdef0123456789abcdef01234567";

@@ -118,7 +118,7 @@ Deno.test("a prompt is truncated to 75 tokens between start and end, and cut() r
   assertEquals(tokenizer.encode(long).length, 79);
   assertEquals(tokenizer.encode(long, { truncation: true }), tokenizer.encode(fits));
   assertEquals(tokenizer.cut(long), "blue roses");
-  // padding alone cuts nothing
+  // Padding without truncation does not shorten a prompt.
   assertEquals(tokenizer.encode(long, { padding: "max_length" }).length, 79);
 });
 

@@ -73,7 +73,7 @@ const refusedUNets: [json: Record<string, unknown>, key: string, hint: string][]
   [{ norm_eps: "1e-5" }, "norm_eps", "a number"],
 ];
 
-/** Values that mean what is supported anyway, one key each. */
+/** Explicit values that equal the supported behavior, by key. */
 const equivalentUNets: Record<string, unknown>[] = [
   { only_cross_attention: [false, false, false, false] },
   { mid_block_only_cross_attention: false },

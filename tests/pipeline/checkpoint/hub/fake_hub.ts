@@ -1,4 +1,4 @@
-/** A model hub on this machine that can be told to misbehave, for tests of the download. */
+/** A local model hub for download tests, which can be made to misbehave. */
 
 const encoder = new TextEncoder();
 
@@ -19,14 +19,14 @@ function concat(...parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
 /** A request for a file, as the hub saw it. */
 export interface FileRequest {
   path: string;
-  /** The first byte asked for. */
+  /** The first byte requested. */
   offset: number;
   authorization: string | null;
-  /** How often this file has been asked for, this request counted. */
+  /** Number of requests for this file, including this one. */
   attempt: number;
 }
 
-/** What a hub does instead of answering as it should; `undefined` where it should. */
+/** Returns a response that replaces the correct one, or `undefined` for the correct response. */
 export type Misbehavior = (request: FileRequest) => Response | Promise<Response> | undefined;
 
 interface StoredFile {
@@ -44,9 +44,9 @@ export class FakeHub {
   misbehave: Misbehavior = () => undefined;
   /** Changes the listing before it is sent. */
   alterListing: (entries: Record<string, unknown>[]) => unknown = (entries) => entries;
-  /** Whether the listing is a chain of pages without an end. */
+  /** Whether the listing has endless pages. */
   endless = false;
-  /** Answers the question for the revision. */
+  /** Replaces the answer to a revision lookup. */
   answerRevision: () => Response | undefined = () => undefined;
 
   readonly #files: Map<string, StoredFile>;
@@ -88,7 +88,7 @@ export class FakeHub {
     return this.#files.get(path)!.hash;
   }
 
-  /** Which files were asked for, each once. */
+  /** The distinct files requested. */
   get asked(): string[] {
     return [...new Set(this.requests.map(({ path }) => path))].sort();
   }
@@ -139,7 +139,7 @@ export class FakeHub {
   }
 }
 
-/** The right answer to a request for a file's bytes from an offset on. */
+/** The correct response to a request for a file's bytes from an offset on. */
 export function rangeOf(bytes: Uint8Array<ArrayBuffer>, offset: number): Response {
   if (offset === 0) return new Response(bytes);
   const headers = { "Content-Range": `bytes ${offset}-${bytes.length - 1}/${bytes.length}` };
@@ -147,8 +147,8 @@ export function rangeOf(bytes: Uint8Array<ArrayBuffer>, offset: number): Respons
 }
 
 /**
- * An answer that announces all of `bytes` from an offset on, and breaks off before `end`: the
- * connection ends there, or, if it hangs, nothing more comes until the other side gives up.
+ * A response that announces all of `bytes` from an offset on, but sends only those before `end`.
+ * The connection then closes or, with `hangs`, stays open without data.
  */
 export function brokenOff(
   bytes: Uint8Array<ArrayBuffer>,
@@ -159,7 +159,7 @@ export function brokenOff(
     async start(controller) {
       controller.enqueue(bytes.slice(offset, end));
       if (hangs) return;
-      // lets what was sent reach the other side
+      // Gives the client time to receive what was sent.
       await new Promise((resolve) => setTimeout(resolve, 20));
       controller.close();
     },

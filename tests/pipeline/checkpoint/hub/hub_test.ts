@@ -280,7 +280,7 @@ Deno.test("a download waits for another process that holds the file's lock, then
   await withHub(async ({ hub, cacheDir, folder, open }) => {
     await Deno.mkdir(`${cacheDir}/.locks/models--owner--model`, { recursive: true });
     const lockPath = `${cacheDir}/.locks/models--owner--model/${hub.hash(path)}.lock`;
-    // A process of its own, that takes the lock, says so, and gives it back when its input ends.
+    // Another process acquires the lock, reports it, and releases it when its input ends.
     const script = `
       const file = await Deno.open(${JSON.stringify(lockPath)}, { write: true, create: true });
       await file.lock(true);
@@ -414,7 +414,7 @@ Deno.test("for a pipeline only needed files are downloaded: the weights of each 
     ...model("text_encoder", "model"),
     ...model("safety_checker", "model"),
     "text_encoder/flax_model.msgpack": "no",
-    // All contents differ, as equal ones would be one blob and come once.
+    // All contents differ, because equal contents share one blob and are downloaded once.
     "tokenizer/vocab.json": '{"a":0}',
     "tokenizer/merges.txt": "#version: 0.2",
     "tokenizer/tokenizer_config.json": "{}",

@@ -11,14 +11,14 @@ import type { Weights } from "../../../../pipeline/checkpoint/safetensors/weight
 import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { goldens, referenceFolder } from "../../../paths.ts";
 
-/** Diffusers' keys with their places: "LDM key", or "LDM key from row N". */
+/** The place of each diffusers key: "LDM key", or "LDM key from row N". */
 export type Places = Record<string, string>;
 
 const recorded: Record<string, Places> = JSON.parse(
   await Deno.readTextFile(`${referenceFolder}/single_file.json`),
 );
 
-/** Where the real conversion finds each tensor of a part of a mini model. */
+/** Where diffusers' conversion finds each tensor of a part of a mini model. */
 export function placesOf(model: string, part: "unet" | "vae" | "text_encoder"): Places {
   return recorded[part === "text_encoder" ? `${part} of ${model}` : part];
 }
@@ -37,7 +37,7 @@ export const miniConfig = {
   },
 };
 
-/** A tensor of a test file: its numbers do not matter. */
+/** A tensor of a test file. Its values do not matter. */
 export function zeros(name: string, shape: readonly number[], dtype: SafetensorsDtype = "F16"): TensorEntry {
   const bytes = shape.reduce((product, length) => product * length, bitsOf[dtype] / 8);
   return { name, shape, dtype, chunks: () => [new Uint8Array(bytes)] };

@@ -32,7 +32,7 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
     for (const part of ["unet", "vae", "text_encoder"] as const) {
       const expected = JSON.parse(await Deno.readTextFile(`${goldens}/${model}/${part}/config.json`));
       for (const [key, value] of Object.entries(configs[part])) {
-        // What the mini models were not made like the published ones in, and no loader reads.
+        // In these keys the mini models differ from the published ones; no loader reads them.
         if (["bos_token_id", "projection_dim"].includes(key)) continue;
         assertEquals(value, expected[key], `${part} ${key}`);
       }

@@ -12,7 +12,7 @@ import { saveSafetensors } from "../../../../pipeline/checkpoint/save.ts";
 import { SafetensorsError } from "../../../../pipeline/errors.ts";
 import { goldens } from "../../../paths.ts";
 
-/** A file with the given header, whose length field can be made to lie, and `dataBytes` zeros. */
+/** A file with the given header, a length field that may be wrong, and `dataBytes` zeros. */
 function fileWith(header: unknown, options: { dataBytes?: number; headerLength?: bigint } = {}): Uint8Array {
   const text = typeof header === "string" ? header : JSON.stringify(header);
   const body = new TextEncoder().encode(text);
