@@ -84,8 +84,8 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
   readonly #withToK: boolean;
   readonly #withAugs: readonly string[] | undefined;
   /**
-   * Edits of {@linkcode editModel}, which are this pipeline's to free; pushed ones are their
-   * makers'.
+   * Edits made by {@linkcode editModel}, which this pipeline frees. The caller frees edits that it
+   * has pushed itself.
    */
   readonly #own = new Set<ModelEdit>();
 
@@ -133,8 +133,8 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
   }
 
   /**
-   * Makes the model take for granted what the destination prompt says and the source prompt leaves
-   * open (eq. 5).
+   * Edits an implicit assumption: what the destination prompt states explicitly becomes the model's
+   * default for the source prompt (eq. 5).
    *
    * @param sourcePrompt under-specified: "A pack of roses"
    * @param destinationPrompt the same with words added: "A pack of blue roses"
@@ -162,8 +162,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
   }
 
   /**
-   * Takes all edits off. Exact: the next picture of a seed has the bytes that it had before the
-   * first edit.
+   * Removes all edits. This is exact: a seed then gives the same bytes as before the first edit.
    */
   resetModel(): void {
     this.edits.clear();

@@ -1,6 +1,6 @@
 /**
- * Checks options that come from JavaScript, where no compiler refuses a misspelled name or a value
- * of the wrong kind. Every function with an options object uses {@linkcode checkOptions}.
+ * Validates options at run time, for JavaScript callers without a type checker. Every function with
+ * an options object uses {@linkcode checkOptions}.
  *
  * @module
  */
@@ -96,7 +96,7 @@ export function shown(value: unknown): string {
   return name === "Object" ? "an object" : `an object of class ${name}`;
 }
 
-/** A kind that a predicate tells. */
+/** A kind of value, recognized by a predicate. */
 export function kind(requirement: string, accepts: (value: unknown) => boolean): OptionKind {
   return { requirement, accepts };
 }

@@ -102,8 +102,9 @@ export async function loadSingleFile<P>(
 }
 
 /**
- * Whether a UNet predicts the noise rather than v, found by asking it: at the last timestep a
- * sample is all noise, ε ≈ x, while v = √ᾱ ε − √(1 − ᾱ) x₀ ≈ −x₀ has next to nothing to do with it.
+ * Determines by one forward pass whether a UNet predicts the noise rather than v. At the last
+ * timestep the sample is almost pure noise: ε ≈ x, whereas v = √ᾱ ε − √(1 − ᾱ) x₀ ≈ −x₀ is nearly
+ * independent of it.
  */
 export async function predictsNoise(
   unet: UNet2DConditionModel,

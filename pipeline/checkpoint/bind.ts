@@ -198,7 +198,7 @@ class Binder {
   }
 }
 
-/** What {@linkcode bindWeights} can be told. */
+/** Options of {@linkcode bindWeights}. */
 export interface BindOptions {
   /** Receives the keys that no module requests. Default: one warning about them. */
   readonly surplus?: SurplusKeys;

@@ -1,6 +1,6 @@
 /**
  * Tensors that a checkpoint holds and no model reads: averaged weights, a sampler's constants,
- * projections, index buffers. They are ignored, and told of once.
+ * projections, index buffers. They are ignored with one warning.
  *
  * @module
  */

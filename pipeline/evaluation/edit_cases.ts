@@ -43,7 +43,7 @@ export interface CaseLimits {
 const pairSchema: Schema<PromptPair> = fields({ prompt: text(), edited: text() });
 const maxPrompts = 10_000;
 
-/** The prompts of an edit, as they stand in case files and plans. */
+/** The prompts of an edit, as in case files and plans. */
 export const testedEditSchema: Schema<Omit<EditCase, "preserve">> = fields({
   source: text(),
   destination: text(),

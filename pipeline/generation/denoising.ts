@@ -58,9 +58,8 @@ export interface DenoisingOptions {
 }
 
 /**
- * Denoises latents by the scheduler's plan. Everything stays on the device and nothing waits,
- * except where a callback or an abort signal wants to know how far it is, and for samplers with a
- * non-linear part, which run on the host.
+ * Denoises latents by the scheduler's plan. Everything stays on the device, and the host waits only
+ * for callbacks and abort signals. Samplers with a non-linear part run on the host.
  *
  * @param latents [B, 4, h, w], scaled by the scheduler's initial sigma; consumed
  * @returns the denoised latents
@@ -82,7 +81,7 @@ export async function denoise(latents: Tensor, options: DenoisingOptions): Promi
     if (callback && index % callbackSteps === 0) {
       await gpu.finished();
       await callback(index, step.timestep, loop.sample);
-    } else if (signal) await gpu.finished(); // so that an abort finds a step to stop before
+    } else if (signal) await gpu.finished(); // otherwise all steps would be submitted before an abort
   }
   await watch.finish();
   signal?.throwIfAborted();
@@ -97,8 +96,8 @@ export async function denoise(latents: Tensor, options: DenoisingOptions): Promi
 const warmUpSteps = 5;
 
 /**
- * Asks for everything that {@linkcode denoise} does on the device, for {@linkcode Gpu.rehearse}:
- * but for noise, which it draws from nobody's generator.
+ * Records every dispatch of {@linkcode denoise} once, for {@linkcode Gpu.rehearse}. It does not
+ * advance the call's generators.
  */
 export function rehearseDenoising(
   latents: Tensor,
@@ -119,8 +118,7 @@ export function rehearseDenoising(
 }
 
 /**
- * Standard normal noise [B, …]: all of it from one generator, or each image's from its own, as
- * diffusers draws it.
+ * Standard normal noise [B, …], from one generator for all images or one for each, as in diffusers.
  */
 export function drawNoise(
   shape: readonly number[],
@@ -212,7 +210,7 @@ class DenoisingLoop implements Disposable {
     registers.drop(NOISE);
   }
 
-  /** Hands the sample over. */
+  /** Transfers ownership of the sample to the caller. */
   release(): Tensor {
     return this.#registers.release(SAMPLE);
   }

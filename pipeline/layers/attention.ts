@@ -39,9 +39,10 @@ export class Attention {
   }
 
   /**
-   * Keys and values from states [B, S, contextFeatures]. They do not depend on the picture: for a
-   * prompt they are computed once, not once a step. An edit of the values only hands in different
-   * states for the two. `dtype` is the type of both, else that of the states.
+   * Projects states [B, S, contextFeatures] to keys and values. Those of a prompt do not depend on
+   * the picture, so they are computed once per call, not once per step. The states of keys and
+   * values differ if an edit applies to only one of them. `dtype` is the type of the results; by
+   * default, that of the states.
    */
   project(keyStates: Tensor, valueStates: Tensor = keyStates, options: { dtype?: DType } = {}): KeysValues {
     return { keys: this.toK.forward(keyStates, options), values: this.toV.forward(valueStates, options) };

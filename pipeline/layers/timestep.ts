@@ -2,7 +2,7 @@ import type { Tensor } from "../../engine/tensor.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
 import { Linear } from "./linear.ts";
 
-/** How a UNet's configuration wants its timesteps embedded. */
+/** The settings of a UNet's timestep embedding. */
 export interface TimestepOptions {
   readonly channels: number;
   readonly flipSinToCos: boolean;
@@ -13,8 +13,8 @@ export interface TimestepOptions {
  * Sinusoids of timesteps (1706.03762 as DDPM uses them): with half = channels / 2 and ωᵢ =
  * 10000^(−i / (half − shift)), [cos ωᵢt…, sin ωᵢt…], or sines first where `flipSinToCos` is false.
  *
- * @returns rows of `channels` numbers, one per timestep; in f32 steps, since torch computes ωᵢ and
- *   ωᵢt in f32
+ * @returns [timesteps, channels]. Intermediate results are rounded to f32, because torch computes
+ *   ωᵢ and ωᵢt in f32.
  */
 export function timestepSinusoids(timesteps: readonly number[], options: TimestepOptions): Float32Array<ArrayBuffer> {
   const { channels, flipSinToCos, freqShift } = options;

@@ -44,8 +44,8 @@ class BasicTransformerBlock {
   }
 
   /**
-   * Takes [B, T, features]; each part in a scope of its own, since the feed-forward's inside is
-   * eight times as wide as x.
+   * Takes [B, T, features]. Each part has its own scope, because the feed-forward's intermediate
+   * tensor is eight times as wide as x.
    */
   forward(x: Tensor, contextOf: ContextOf): Tensor {
     const { gpu } = x;
@@ -59,8 +59,8 @@ class BasicTransformerBlock {
 
 /**
  * A transformer over a picture's pixels (diffusers' `Transformer2DModel`). Whether `proj_in` and
- * `proj_out` are stored as 1×1 convolutions (SD 1.x) or as linear layers (SD 2.x) makes no
- * difference to the numbers.
+ * `proj_out` are stored as 1×1 convolutions (SD 1.x) or as linear layers (SD 2.x) does not change
+ * the result.
  */
 export class Transformer2D {
   readonly #norm: GroupNorm;

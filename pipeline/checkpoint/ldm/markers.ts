@@ -8,10 +8,10 @@
 import type { Weights } from "../safetensors/weights.ts";
 import type { PredictionType } from "./config.ts";
 
-/** Names of tensors that carry no data and mark a model by being there (ComfyUI, A1111). */
+/** Names of marker tensors, whose presence alone is the information (ComfyUI, A1111). */
 export const markerTensors = { vPrediction: "v_pred", zeroTerminalSnr: "ztsnr" } as const;
 
-/** What a file says of itself. */
+/** The training settings that a file's markers give. */
 export interface Markers {
   /** `null` if nothing says it. */
   readonly predictionType: PredictionType | null;

@@ -6,7 +6,7 @@
 import type { TensorInfo } from "./format.ts";
 import { Weights } from "./weights.ts";
 
-/** Where a tensor of a view lies in what it looks at. */
+/** The place of a renamed tensor in the underlying weights. */
 export interface TensorView {
   /** The tensor's name there. */
   readonly key: string;

@@ -8,7 +8,7 @@ import { SafetensorsError } from "../../errors.ts";
 import type { ByteSink } from "../../output/byte_sink.ts";
 import { bitsOf, dtypesByAlignment, isSizes, maxHeaderBytes, type SafetensorsDtype } from "./format.ts";
 
-/** A tensor to be written. Its bytes are asked for once, when their turn comes. */
+/** A tensor to be written. Its bytes are requested once, when they are written. */
 export interface TensorEntry {
   readonly name: string;
   readonly dtype: SafetensorsDtype;
@@ -18,8 +18,7 @@ export interface TensorEntry {
 }
 
 /**
- * How a file will be laid out: its first bytes, the tensors in the order of their bytes, and its
- * length.
+ * The layout of a file: its header, the tensors in file order, and its length.
  */
 export interface SafetensorsLayout {
   readonly header: Uint8Array<ArrayBuffer>;
@@ -44,8 +43,8 @@ export function tensorBytes(entry: { name: string; dtype: SafetensorsDtype; shap
 }
 
 /**
- * Plans a file as the reference implementation does: `__metadata__` first, then tensors by falling
- * alignment and rising name; spaces pad the header to 8 bytes.
+ * Plans a file as the reference implementation does: `__metadata__` first, then the tensors by
+ * descending alignment and ascending name. Spaces pad the header to a multiple of 8 bytes.
  *
  * @throws {SafetensorsError} for two tensors of one name, the reserved name `__metadata__`, or a
  *   shape without a size.
@@ -90,8 +89,7 @@ export function layoutSafetensors(
 }
 
 /**
- * Writes a safetensors file, one chunk at a time: no more of the model is in memory than a tensor's
- * producer holds.
+ * Writes a safetensors file chunk by chunk. Only what a tensor's producer holds is in memory.
  *
  * @returns The length of the file in bytes.
  * @throws {SafetensorsError} as `layoutSafetensors()` does, or if a tensor's chunks do not add up
