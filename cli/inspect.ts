@@ -5,9 +5,12 @@ import {
   inspectFile,
   inspectFolder,
   type Inspection,
+  loraModelOf,
   type PartInspection,
   problemsOf,
 } from "../pipeline/inspection.ts";
+import type { LoraModelConfigs } from "../pipeline/adapters/inspect_lora.ts";
+import { configBeside } from "../pipeline/adapters/open_adapter.ts";
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { printMode, say, sayJson } from "./printer.ts";
@@ -18,7 +21,7 @@ export const command: Command = defineCommand({
   summary: "describe a model file or folder, and list what keeps it from loading",
   usage: "DIR|FILE… [flags]",
   details:
-    "Reads configurations and headers, not weights, and needs no GPU. Folders: pipelines in diffusers' layout, their components, CLIP models. " +
+    "Reads configurations and headers, and the tensors of LoRAs and textual inversions alone; needs no GPU. Folders: pipelines in diffusers' layout, their components, CLIP models. " +
     "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG files, for the text stored in them. " +
     "The exit code is 1 when something would not load.",
   positionals: {
@@ -29,14 +32,22 @@ export const command: Command = defineCommand({
   },
   flags: {
     variant: { kind: "text", help: 'variant of the weight files; "fp16" for half precision' },
+    model: {
+      kind: "text",
+      alias: "m",
+      placeholder: "DIR",
+      help: "model folder to hold LoRAs against (default: Stable Diffusion 1.x and 2.x)",
+      access: { kind: "read", purpose: "read the model's configuration" },
+    },
   },
   examples: [
     { line: "inspect models/pocket", says: "the embedded model, component by component" },
     { line: "inspect downloads/*.safetensors --json", says: "machine-readable descriptions" },
   ],
-  async run({ variant }, { positionals }) {
+  async run({ variant, model }, { positionals }) {
+    const loraModel = model === undefined ? undefined : await loraModelOf(await directoryTree(model));
     const inspections: Inspection[] = [];
-    for (const path of positionals) inspections.push(await inspect(path, variant));
+    for (const path of positionals) inspections.push(await inspect(path, { variant, loraModel }));
     if (printMode().json) sayJson(inspections);
     else say(inspections.map(report).join("\n\n"));
     const broken = inspections.filter((inspection) => problemsOf(inspection).length > 0);
@@ -48,13 +59,21 @@ export const command: Command = defineCommand({
   },
 });
 
-async function inspect(path: string, variant?: string): Promise<Inspection> {
+async function inspect(
+  path: string,
+  { variant, loraModel }: { variant?: string; loraModel?: LoraModelConfigs },
+): Promise<Inspection> {
   await repairFolder(path);
   const { isDirectory } = await Deno.stat(path).catch((cause) => {
     throw new CheckpointError(`Cannot inspect ${path} as it does not exist`, { source: path, cause });
   });
   if (isDirectory) return await inspectFolder(await directoryTree(path), { variant });
-  if (!path.toLowerCase().endsWith(".png")) return await inspectFile(await fileSource(path));
+  if (!path.toLowerCase().endsWith(".png")) {
+    return await inspectFile(await fileSource(path), {
+      adapterConfig: (weights) => configBeside(path, weights),
+      loraModel,
+    });
+  }
   const text = await readPngText(await Deno.readFile(path));
   const notes = Object.entries(text).map(([keyword, value]) => `${keyword}: ${value}`);
   return { name: path, description: "a picture", parts: [], problems: [], notes };

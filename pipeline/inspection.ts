@@ -5,6 +5,7 @@
  * @module
  */
 
+export { loraModelOf } from "./inspection/adapter.ts";
 export { inspectFile } from "./inspection/file.ts";
 export { inspectFolder } from "./inspection/folder.ts";
 export { type Inspection, type PartInspection, problemsOf } from "./inspection/report.ts";

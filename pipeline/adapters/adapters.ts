@@ -10,8 +10,8 @@ import type { UNet2DConditionModel } from "../models/unet.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
 import { textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
 import { disposeLora, readLora } from "./lora.ts";
-import { type LoraModels, planLora } from "./lora_plan.ts";
-import { readLoraConfigs } from "./lora_scale.ts";
+import { layersOf, type LoraTargets, planLora } from "./lora_plan.ts";
+import { checkDora, readLoraConfigs } from "./lora_scale.ts";
 import { type AdapterFileOptions, type AdapterSource, openAdapter } from "./open_adapter.ts";
 import { readBundled, readTextualInversions, type TextualInversion } from "./textual_inversion.ts";
 
@@ -59,7 +59,7 @@ interface Teachable {
   readonly textEncoder: CLIPTextModel;
 }
 
-const stacksOf = ({ unet, textEncoder }: Adaptable) => ({
+export const stacksOf = ({ unet, textEncoder }: Adaptable) => ({
   unet: unet.weights.adapters,
   text_encoder: textEncoder.weights.adapters,
 });
@@ -73,15 +73,15 @@ export function loraWeights(components: Adaptable): ReadonlyMap<string, number> 
 /** What {@linkcode loadLora} adds to. */
 type LoraComponents = Adaptable & Teachable;
 
-/** The models with all names of their layers. */
-function modelsOf({ unet, textEncoder }: Adaptable): LoraModels {
-  const { unet: unetStack, text_encoder: textStack } = stacksOf({ unet, textEncoder });
+/** The layers that LoRAs can change. */
+export function loraTargets({ unet, textEncoder }: Adaptable): LoraTargets {
+  const stacks = stacksOf({ unet, textEncoder });
   return {
-    unet: { stack: unetStack, names: unetLayerNames(unet.config, unetStack.layers.keys()) },
-    text_encoder: {
-      stack: textStack,
-      names: textEncoderLayerNames(textEncoder.config, textStack.layers.keys()),
-    },
+    unet: layersOf(stacks.unet, unetLayerNames(unet.config, stacks.unet.layers.keys())),
+    text_encoder: layersOf(
+      stacks.text_encoder,
+      textEncoderLayerNames(textEncoder.config, stacks.text_encoder.layers.keys()),
+    ),
   };
 }
 
@@ -110,14 +110,15 @@ export async function loadLora(
     ...options,
   });
   const { weights } = file;
-  const models = modelsOf(components);
-  const plan = planLora(weights, models);
+  const stacks = stacksOf(components);
+  const plan = planLora(weights, loraTargets(components));
   const configs = readLoraConfigs(weights.name, { metadata: weights.metadata, file: file.config });
+  checkDora(weights.name, plan.modules, configs);
   const embeddings: TextualInversion[] = [];
   for (const bundled of plan.embeddings) {
     embeddings.push(await readBundled(weights, bundled, textEncoder.config.hiddenSize));
   }
-  const updates = await readLora(unet.gpu, weights, plan, { models, configs });
+  const updates = await readLora(unet.gpu, weights, plan, { stacks, configs });
   try {
     // after the last await, so no other load can interleave
     const loaded = loraWeights(components);
@@ -130,8 +131,8 @@ export async function loadLora(
     const name = options.name ?? freeName(weights.name, loaded);
     const forget = teach(components, embeddings);
     // Added to both stacks, even when empty, so that both list every name.
-    models.unet.stack.add(name, weight, updates.unet);
-    models.text_encoder.stack.add(name, weight, updates.text_encoder);
+    stacks.unet.add(name, weight, updates.unet);
+    stacks.text_encoder.add(name, weight, updates.text_encoder);
     if (embeddings.length > 0) {
       const ofEncoder = bundles.get(textEncoder) ?? new Map<string, () => void>();
       bundles.set(textEncoder, ofEncoder.set(name, forget));

@@ -6,9 +6,10 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import type { AdapterStack } from "./adapter_stack.ts";
 import { disposeUpdates, type LayerUpdate } from "./layer_updates.ts";
 import type { LoraPart, LoraTarget } from "./lora_keys.ts";
-import { type LoraModels, type LoraPlan, type PlannedModule, refusal } from "./lora_plan.ts";
+import { type LoraPlan, type PlannedModule, refusal } from "./lora_plan.ts";
 import type { LoraConfigs } from "./lora_scale.ts";
 import { checkFinite, readFinite } from "./read_finite.ts";
 import {
@@ -27,6 +28,9 @@ import {
   type WeightChange,
 } from "./weight_change.ts";
 
+/** The adapter stacks of the models that a LoRA changes. */
+export type LoraStacks = Readonly<Record<LoraTarget, AdapterStack>>;
+
 /** A LoRA's updates by model and layer key. */
 export type LoraUpdates = Readonly<Record<LoraTarget, Map<string, LayerUpdate>>>;
 
@@ -42,7 +46,7 @@ export async function readLora(
   gpu: Gpu,
   weights: Weights,
   plan: LoraPlan,
-  options: { models: LoraModels; configs: LoraConfigs },
+  options: { stacks: LoraStacks; configs: LoraConfigs },
 ): Promise<LoraUpdates> {
   const updates: LoraUpdates = { unet: new Map(), text_encoder: new Map() };
   try {
@@ -92,7 +96,7 @@ class ModuleTensors {
 async function readModule(
   gpu: Gpu,
   tensors: ModuleTensors,
-  { models, configs }: { models: LoraModels; configs: LoraConfigs },
+  { stacks, configs }: { stacks: LoraStacks; configs: LoraConfigs },
 ): Promise<LayerUpdate> {
   const { module } = tensors;
   const scale = await scaleOf(tensors, configs);
@@ -107,7 +111,7 @@ async function readModule(
         throw error;
       }
     }
-    const { layer } = models[module.target].stack.layers.get(module.path)!;
+    const { layer } = stacks[module.target].layers.get(module.path)!;
     const base = async (): Promise<BaseWeight> => ({ shape: layer.shape, data: await layer.read() });
     const change = await changeOf(tensors, base);
     if (change === undefined) return { bias };

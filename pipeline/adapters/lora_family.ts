@@ -3,8 +3,8 @@
 import { recognizeCheckpoint } from "../checkpoint/diffusers/checkpoint_kind.ts";
 import { relativesByInChannels } from "../checkpoint/diffusers/config/unet.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
-import type { AdapterStack } from "./adapter_stack.ts";
-import { type LoraModule, type LoraTarget, underscored } from "./lora_keys.ts";
+import type { LayerNames } from "./layer_names.ts";
+import { type LoraPart, type LoraTarget, underscored } from "./lora_keys.ts";
 
 /** Keys that only LoRAs for other models have. The first that fits tells. */
 const foreignKeys: readonly (readonly [key: RegExp, model: string])[] = [
@@ -50,32 +50,58 @@ export function hintOf(keys: readonly string[]): string {
   return "";
 }
 
+/** A module by its name in the file or its path in the model. */
+interface NamedModule {
+  readonly name?: string;
+  readonly path?: string;
+  readonly keys: ReadonlyMap<LoraPart, string>;
+}
+
+const isConvIn = (name: string): boolean => /^(conv_in|input_blocks_0_0)$/.test(underscored(name));
+const isCross = (name: string): boolean => /attn2_to_[kv]$/.test(underscored(name));
+
+/** Whether sizes tell that a file is for a kind of model that is not supported. */
+export function isForeign(weights: Weights, modules: readonly NamedModule[]): boolean {
+  return inputWidth(weights, modules, isCross) === 2048 || (inputWidth(weights, modules, isConvIn) ?? 4) !== 4;
+}
+
+/** The layers of a model that shapes are compared with. */
+interface Layers {
+  readonly names: LayerNames;
+  readonly shapeOf: (path: string) => readonly number[] | undefined;
+}
+
 /** Which family a file whose shapes do not fit is for; "" where they tell nothing. */
 export function shapeHint(
   weights: Weights,
-  modules: readonly LoraModule[],
-  stacks: Readonly<Record<LoraTarget, AdapterStack>>,
+  modules: readonly NamedModule[],
+  models: Readonly<Record<LoraTarget, Layers>>,
 ): string {
-  const inChannels = inputChannels(weights, modules);
-  const own = stacks.unet.layers.get("conv_in")?.layer.shape[1];
+  const { unet, text_encoder } = models;
+  const inChannels = inputWidth(weights, modules, isConvIn);
+  const own = unet.shapeOf("conv_in")?.[1];
   if (inChannels !== undefined && own !== undefined && inChannels !== own) {
     const relative = relativesByInChannels[inChannels];
     return `It is for ${relative ?? "a model"} with ${inChannels} input channels; this model has ${own}`;
   }
-  const isCross = (name: string) => /attn2_to_[kv]$/.test(underscored(name));
   const width = inputWidth(weights, modules, isCross);
-  const ownWidth = [...stacks.unet.layers].find(([path]) => isCross(path))?.[1].layer.shape[1];
+  const ownWidth = widthOf(unet, isCross);
   if (width !== undefined && ownWidth !== undefined && width !== ownWidth) {
     return `It is for a Stable Diffusion whose prompts are ${width}${families[width] ?? ""} wide; ` +
       `this model's are ${ownWidth}`;
   }
   const isText = (name: string) => /self_attn_[qkv]_proj$/.test(underscored(name));
   const textWidth = inputWidth(weights, modules, isText);
-  const ownTextWidth = [...stacks.text_encoder.layers].find(([path]) => isText(path))?.[1].layer.shape[1];
+  const ownTextWidth = widthOf(text_encoder, isText);
   if (textWidth === undefined || ownTextWidth === undefined || textWidth === ownTextWidth) return "";
   return `It is for a text encoder that is ${textWidth}${
     families[textWidth] ?? ""
   } wide; this model's is ${ownTextWidth}`;
+}
+
+function widthOf({ names, shapeOf }: Layers, fits: (path: string) => boolean): number | undefined {
+  const path = [...names.values()].find(fits);
+  return path === undefined ? undefined : shapeOf(path)?.[1];
 }
 
 /** Widths of the prompts' embeddings in published models. */
@@ -83,23 +109,17 @@ const families: Readonly<Record<number, string>> = { 768: " (1.x)", 1024: " (2.x
 
 function inputWidth(
   weights: Weights,
-  modules: readonly LoraModule[],
+  modules: readonly NamedModule[],
   fits: (name: string) => boolean,
 ): number | undefined {
-  for (const { name, keys } of modules) {
-    if (!fits(name)) continue;
+  for (const { name, path, keys } of modules) {
+    if (!fits(name ?? path ?? "")) continue;
     for (const part of ["down", "w1_b", "diff"] as const) {
       const key = keys.get(part);
       if (key !== undefined) return weights.info(key).shape[1];
     }
   }
   return undefined;
-}
-
-function inputChannels(weights: Weights, modules: readonly LoraModule[]): number | undefined {
-  const convIn = modules.find(({ name }) => name === "conv_in" || name === "input_blocks_0_0");
-  const key = convIn?.keys.get("down") ?? convIn?.keys.get("diff");
-  return key === undefined ? undefined : weights.info(key).shape[1];
 }
 
 /** Keys for a message: those that differ in numbers only are one line with their count. */

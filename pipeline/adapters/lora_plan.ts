@@ -13,13 +13,19 @@ import { hintOf, listedKeys, notALora, shapeHint } from "./lora_family.ts";
 import { type BundledEmbedding, type LoraModule, type LoraPart, type LoraTarget, parseLoraKeys } from "./lora_keys.ts";
 
 /** A model as far as planning reads it. */
-export interface LoraModel {
-  readonly stack: AdapterStack;
+export interface LoraLayers {
   readonly names: LayerNames;
+  /** The shape of a layer's weight; `undefined` for a model of unknown sizes. */
+  readonly shapeOf: (path: string) => readonly number[] | undefined;
 }
 
 /** The models that a LoRA may change. */
-export type LoraModels = Readonly<Record<LoraTarget, LoraModel>>;
+export type LoraTargets = Readonly<Record<LoraTarget, LoraLayers>>;
+
+/** The layers of a model that has been built. */
+export function layersOf({ layers }: AdapterStack, names: LayerNames): LoraLayers {
+  return { names, shapeOf: (path) => layers.get(path)!.layer.shape };
+}
 
 /** The forms that a change of a weight is stored in. */
 export type LoraForm = "LoRA" | "LoCon (Tucker)" | "LoHa" | "LoKr" | "full difference" | "(IA)³" | "norm difference";
@@ -50,11 +56,11 @@ export interface LoraPlan {
  * @throws {AdapterError} that lists every key of unknown form or layer, every wrong shape, and
  *   every tensor of another type than a float; it names what the file is for, where it tells
  */
-export function planLora(weights: Weights, models: LoraModels): LoraPlan {
+export function planLora(weights: Weights, models: LoraTargets): LoraPlan {
   const source = weights.name;
   const { modules, embeddings, unknown, doubles } = parseLoraKeys(weights.tensors.keys());
   if (unknown.length > 0) {
-    const hint = hintOf(unknown) || hintOf([...weights.tensors.keys()]) || notALora(weights) || "";
+    const hint = notALora(weights) ?? (hintOf(unknown) || hintOf([...weights.tensors.keys()]));
     throw refusal(source, "these keys are not a LoRA's", unknown, hint);
   }
   if (doubles.length > 0) throw refusal(source, twice, doubles);
@@ -75,7 +81,7 @@ export function planLora(weights: Weights, models: LoraModels): LoraPlan {
       incomplete.push(...keys);
       continue;
     }
-    const { shape } = models[place.target].stack.layers.get(place.path)!.layer;
+    const shape = models[place.target].shapeOf(place.path) ?? impliedShape(weights, module.keys, form);
     const why = untyped(weights, module.keys) ?? unfit(weights, module.keys, form, shape);
     if (why !== undefined) misshapen.push([keys[0], why]);
     planned.push({
@@ -87,12 +93,12 @@ export function planLora(weights: Weights, models: LoraModels): LoraPlan {
     });
   }
   if (strangers.length > 0) {
-    const hint = hintOf(strangers) || shapeHint(weights, modules, stacksOf(models));
+    const hint = hintOf(strangers) || shapeHint(weights, modules, models);
     throw refusal(source, "the model has no layers for these keys", strangers, hint);
   }
   if (incomplete.length > 0) throw refusal(source, "each layer needs two factors, or a whole form", incomplete);
   if (misshapen.length > 0) {
-    const hint = shapeHint(weights, modules, stacksOf(models));
+    const hint = shapeHint(weights, modules, models);
     const keys = misshapen.map(([key]) => key), whys = new Map(misshapen);
     throw refusal(source, "these updates do not fit their layers", keys, hint, (key) => `${key}: ${whys.get(key)}`);
   }
@@ -116,11 +122,7 @@ export function refusal(
 
 const twice = "it updates a layer twice";
 
-function stacksOf({ unet, text_encoder }: LoraModels): Readonly<Record<LoraTarget, AdapterStack>> {
-  return { unet: unet.stack, text_encoder: text_encoder.stack };
-}
-
-function placeOf({ target, name }: LoraModule, models: LoraModels): { target: LoraTarget; path: string } | undefined {
+function placeOf({ target, name }: LoraModule, models: LoraTargets): { target: LoraTarget; path: string } | undefined {
   for (const candidate of target === undefined ? ["unet", "text_encoder"] as const : [target]) {
     const path = models[candidate].names.get(name);
     if (path !== undefined) return { target: candidate, path };
@@ -179,6 +181,43 @@ function untyped(weights: Weights, keys: ReadonlyMap<LoraPart, string>): string 
   return undefined;
 }
 
+/** The shape of the layer that a module's tensors are for, as far as they tell. */
+function impliedShape(weights: Weights, keys: ReadonlyMap<LoraPart, string>, form: LoraForm): readonly number[] {
+  const of = (part: LoraPart): readonly number[] => keys.has(part) ? weights.info(keys.get(part)!).shape : [];
+  switch (form) {
+    case "LoRA":
+      return [of("up")[0], ...of("down").slice(1)];
+    case "LoCon (Tucker)":
+      return [of("up")[0], of("down")[1], ...of("mid").slice(2)];
+    case "LoHa":
+      return keys.has("t1")
+        ? [of("w1_a")[1], of("w1_b")[1], ...of("t1").slice(2)]
+        : [of("w1_a")[0], ...of("w1_b").slice(1)];
+    case "LoKr": {
+      const [a, b] = keys.has("k1") ? of("k1") : [of("k1_a")[0], of("k1_b")[1]];
+      const [c, d, ...kernel] = secondKronecker(keys, of);
+      return [a * c, b * d, ...kernel];
+    }
+    case "full difference":
+      return keys.has("diff") ? of("diff") : of("diff_b");
+    case "norm difference":
+      return keys.has("w_norm") ? of("w_norm") : of("b_norm");
+    case "(IA)³":
+      return [size(of("gain")), size(of("gain"))];
+  }
+}
+
+/** Shape of LoKr's second factor. */
+function secondKronecker(
+  keys: ReadonlyMap<LoraPart, string>,
+  of: (part: LoraPart) => readonly number[],
+): readonly number[] {
+  if (keys.has("k2")) return of("k2");
+  return keys.has("kt2")
+    ? [of("k2_a")[1], of("k2_b")[1], ...of("kt2").slice(2)]
+    : [of("k2_a")[0], ...of("k2_b").slice(1)];
+}
+
 /** Why a module's tensors do not fit a layer of `shape` [out, in, …]. */
 function unfit(
   weights: Weights,
@@ -213,11 +252,7 @@ function unfit(
         halfMisfit(of("w2_a"), of("w2_b"), keys.has("t2") ? of("t2") : undefined, [out, inputs, window]);
     case "LoKr": {
       const [a, b] = keys.has("k1") ? of("k1") : [of("k1_a")[0], of("k1_b")[1]];
-      const [c, d, ...kernel] = keys.has("k2")
-        ? of("k2")
-        : keys.has("kt2")
-        ? [of("k2_a")[1], of("k2_b")[1], ...of("kt2").slice(2)]
-        : [of("k2_a")[0], ...of("k2_b").slice(1)];
+      const [c, d, ...kernel] = secondKronecker(keys, of);
       if (a * c === out && b * d === inputs && size(kernel) === window) return undefined;
       return `its factors [${a}, ${b}] and [${[c, d, ...kernel].join(", ")}] do not make [${shape.join(", ")}]`;
     }

@@ -158,3 +158,21 @@ function matching(patterns: readonly (readonly [RegExp, number])[], path: string
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
+
+/**
+ * @throws {AdapterError} if a configuration states DoRA for a module without magnitudes: PEFT would
+ *   compute them of the weights, and the file is incomplete
+ */
+export function checkDora(
+  source: string,
+  modules: readonly { target: LoraTarget; path: string; form: string; isDora: boolean }[],
+  configs: LoraConfigs,
+): void {
+  for (const { target, path, form, isDora } of modules) {
+    if (form !== "LoRA" || isDora || !configs[target]?.usesDora) continue;
+    throw new AdapterError(
+      `Cannot load ${source} as its configuration states use_dora and it has no lora_magnitude_vector for ${path}`,
+      { source, keys: [] },
+    );
+  }
+}

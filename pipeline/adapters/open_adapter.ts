@@ -6,7 +6,7 @@ import { isSafetensors } from "../checkpoint/safetensors/format.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { ByteSource } from "../checkpoint/source/byte_source.ts";
-import { directoryTree, fileSource, openSource, openTree } from "../checkpoint/source/disk.ts";
+import { fileSource, openSource, openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 
@@ -43,24 +43,34 @@ export async function openAdapter(
 ): Promise<AdapterFile> {
   if (typeof source === "string") {
     if (isPickle(source)) throw pickled(source);
-    if (isSafetensors(source)) return await openBeside(source);
+    if (isSafetensors(source)) return await openBeside(await fileSource(source), folderOf(source));
     return await openFrom(await openFolder(source), options);
   }
   if (source instanceof URL && !isSafetensors(source.pathname)) return await openFrom(await openTree(source), options);
   if ("subtree" in source) return await openFrom(source, options);
-  return adapterFile(await SafetensorsFile.open(await openSource(source)), undefined);
+  return await openBeside(await openSource(source), source instanceof URL ? new URL(".", source) : undefined);
 }
 
-/** The configuration beside an adapter file on disk, if it belongs to the file. */
+/**
+ * The configuration beside an adapter file on disk, if it belongs to the file.
+ *
+ * @throws {CheckpointError} if it is not JSON
+ */
 export async function configBeside(path: string, weights: Weights): Promise<unknown> {
-  const folder = /^(.*)[\\/][^\\/]*$/.exec(path)?.[1] ?? ".";
-  return await configOf(await directoryTree(folder === "" ? "/" : folder), "", weights);
+  return await configOf(folderOf(path), "", weights);
 }
 
-async function openBeside(path: string): Promise<AdapterFile> {
-  const weights = await SafetensorsFile.open(await fileSource(path));
+/** The folder of a path. */
+function folderOf(path: string): string {
+  const folder = /^(.*)[\\/][^\\/]*$/.exec(path)?.[1] ?? ".";
+  return folder === "" ? "/" : folder;
+}
+
+/** Opens a file, with the configuration in its folder; without a folder there is none. */
+async function openBeside(source: ByteSource, folder: string | URL | undefined): Promise<AdapterFile> {
+  const weights = await SafetensorsFile.open(source);
   try {
-    return adapterFile(weights, await configBeside(path, weights));
+    return adapterFile(weights, folder === undefined ? undefined : await configOf(folder, "", weights));
   } catch (error) {
     weights.close();
     throw error;
@@ -117,11 +127,13 @@ async function fileIn(
  * Reads the configuration of a folder. It belongs to a file with PEFT's keys: other files in one
  * folder with it, such as a collection of downloads, state their scale themselves.
  */
-async function configOf(tree: FileTree, folder: string, weights: Weights): Promise<unknown> {
+async function configOf(folder: string | URL | FileTree, path: string, weights: Weights): Promise<unknown> {
   const isPeft = [...weights.tensors.keys()].some((key) =>
     /\.(lora_[AB]|lora_magnitude_vector|hada_w\d|lokr_w\d)/.test(key) && !/^(lora|lycoris)_/.test(key)
   );
-  return isPeft && await tree.has(folder + configName) ? await tree.readJson(folder + configName) : undefined;
+  if (!isPeft) return undefined;
+  const tree = await openTree(folder);
+  return await tree.has(path + configName) ? await tree.readJson(path + configName) : undefined;
 }
 
 function adapterFile(weights: Weights, config: unknown): AdapterFile {

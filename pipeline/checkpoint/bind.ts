@@ -248,6 +248,14 @@ export function checkBinding(weights: Weights, build: (root: WeightScope) => unk
   return binder.check();
 }
 
+/** The layers that adapters can change in a model, by its configuration alone. */
+export function adaptableLayers(build: (root: WeightScope) => unknown): AdapterStack {
+  const owner = new ModelWeights("no weights");
+  const none = { name: owner.source, tensors: new Map(), metadata: {} } as unknown as Weights;
+  build(new WeightScope(new Binder(nowhere, none, owner), ""));
+  return owner.adapters;
+}
+
 /** Stands in for a device where tensors are only described. */
 const nowhere = {
   context: { allocate: () => ({ buffer: {}, owners: 0 }), free() {}, scopes: { adopt() {}, abandon() {} } },

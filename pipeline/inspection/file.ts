@@ -4,7 +4,6 @@ import { readEdit } from "../editing/edit_file.ts";
 import { type ByteSource, readAll } from "../checkpoint/source/byte_source.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 import { recognizeCheckpoint } from "../checkpoint/diffusers/checkpoint_kind.ts";
-import { parseLoraKeys } from "../adapters/lora_keys.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "../checkpoint/ldm/single_file.ts";
@@ -12,15 +11,19 @@ import { textEncoderKind } from "../models/clip_text.ts";
 import { checkModel, type ModelKind } from "../models/load.ts";
 import { unetKind } from "../models/unet.ts";
 import { vaeKind } from "../models/vae.ts";
+import { type AdapterOptions, inspectLoraFile, inspectTextualInversion } from "./adapter.ts";
 import { contentsOf, failuresOf, type Inspection, messageOf, noWeights, type PartInspection } from "./report.ts";
 
 /**
  * Inspects a file: a single-file checkpoint, a LoRA, a textual inversion or an edit.
  *
  * @param source closed by this function
- * @param options as for `fromSingleFile`
+ * @param options as for `fromSingleFile`, and what LoRAs are held against
  */
-export async function inspectFile(source: ByteSource, options: SingleFileOptions = {}): Promise<Inspection> {
+export async function inspectFile(
+  source: ByteSource,
+  options: SingleFileOptions & AdapterOptions = {},
+): Promise<Inspection> {
   const { name } = source;
   const only = (description: string, rest: Partial<Inspection> = {}): Inspection => ({
     name,
@@ -68,15 +71,13 @@ export async function inspectFile(source: ByteSource, options: SingleFileOptions
   }
   const problems: string[] = [];
   const notes = advice === undefined ? [] : [advice];
-  if (description === "a LoRA") {
-    problems.push(
-      ...await failuresOf(() => {
-        const { modules } = parseLoraKeys(file.tensors.keys());
-        const unet = modules.filter(({ target }) => target !== "text_encoder").length;
-        notes.unshift(`${unet} layers of the UNet, ${modules.length - unet} of the text encoder`);
-      }),
-    );
-  } else if (description !== "a textual inversion") {
+  if (description === "a LoRA" || description === "a textual inversion") {
+    const adapter = description === "a LoRA"
+      ? await inspectLoraFile(file, options)
+      : await inspectTextualInversion(file);
+    notes.unshift(...adapter.notes);
+    problems.push(...adapter.problems);
+  } else {
     problems.push(`Cannot load ${name} as it is ${description}${advice === undefined ? "" : `; ${advice}`}`);
   }
   return only(description, { parts: [whole], problems, notes });

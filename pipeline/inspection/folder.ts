@@ -3,6 +3,7 @@
 import { componentEntries, componentTable } from "../components.ts";
 import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { isSafetensors } from "../checkpoint/safetensors/format.ts";
 import { isPickle } from "../checkpoint/source/pickle.ts";
 import { parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
 import { type ComponentName, parseModelIndex } from "../checkpoint/diffusers/config/model_index.ts";
@@ -48,7 +49,7 @@ export async function inspectFolder(tree: FileTree, options: { variant?: string 
     return await single("a feature extractor", () => CLIPImageProcessor.fromPretrained(tree));
   }
   if (await tree.has("vocab.json")) return await single("a tokenizer", () => CLIPTokenizer.fromPretrained(tree));
-  const files = (await tree.list()).filter((file) => file.endsWith(".safetensors") || isPickle(file));
+  const files = (await tree.list()).filter((file) => isSafetensors(file) || isPickle(file));
   const hint = files.length > 0 ? `. Inspect its files one by one: ${files.join(", ")}` : "";
   return {
     name,

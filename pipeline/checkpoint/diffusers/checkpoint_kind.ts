@@ -28,19 +28,41 @@ interface Signature {
   readonly advice?: string;
 }
 
+/** Keys of LoRAs in all forms, LyCORIS' and unsupported ones too. */
+const loraSignature: Signature = {
+  key: new RegExp([
+    String.raw`\.lora_(up|down|mid)\b|\.lora_[ABE]\b|\.lora\.(up|down)\.|_lora\.(up|down)\.|lora_linear_layer\.`,
+    String.raw`\.(hada|lokr|oft)_\w+|\.(dora_scale|diff|diff_b|w_norm|b_norm|lora_magnitude_vector)\b`,
+    String.raw`^bundle_emb\.|^(lora|lycoris)_(unet|te\d?)_`,
+  ].join("|")),
+  description: "a LoRA",
+  advice: "load the model that it belongs to and call loadLoraWeights()",
+};
+
+const adapterAdvice = "only LoRAs and textual inversions can be added to a model";
+
 /** Files without a UNet in the LDM layout. The first match counts, so specific keys come first. */
 const partSignatures: readonly Signature[] = [
+  loraSignature,
   {
-    key: /lora_(up|down|mid)\b|\blora_[AB]\b|\blora\.(up|down)\.|_lora\.(up|down)\.|\b(hada|lokr)_w\d/,
-    description: "a LoRA",
-    advice: "load the model that it belongs to and call loadLoraWeights()",
-  },
-  {
-    key: /^(emb_params|clip_[lg]|string_to_param\..*|<.+>)$/,
+    key: /^(emb_params|clip_[lg]|text_encoders_[01]|\*|string_to_param(\..*)?|<.+>)$/,
     description: "a textual inversion",
     advice: "load the model that it belongs to and call loadTextualInversion()",
   },
-  { key: /^(control_model\.|controlnet_|input_hint_block\.)/, description: "a ControlNet" },
+  { key: /\blllite_/, description: "a ControlNet-LLLite", advice: adapterAdvice },
+  {
+    key: /^(control_model\.|controlnet_|input_hint_block\.|zero_convs\.)/,
+    description: "a ControlNet",
+    advice: adapterAdvice,
+  },
+  { key: /^(image_proj|ip_adapter)\./, description: "an IP-Adapter", advice: adapterAdvice },
+  {
+    key: /^(adapter\.)?body\.\d+\.(block\d|resnets|in_conv|down_opt)/,
+    description: "a T2I-Adapter",
+    advice: adapterAdvice,
+  },
+  { key: /^\d{3,4}\.\d+\.linear/, description: "a hypernetwork", advice: adapterAdvice },
+  { key: /\bmotion_modules\./, description: "an AnimateDiff motion module", advice: adapterAdvice },
   {
     key: /^(double_blocks|single_blocks|single_transformer_blocks)\./,
     description: "the transformer of a Flux checkpoint",
@@ -91,6 +113,10 @@ export function recognizeCheckpoint(
   const has = (prefix: string): boolean => keys.some((key) => key.startsWith(prefix));
   const shapeOf = (key: string): readonly number[] | undefined => weights.tensors.get(key)?.shape;
 
+  // ComfyUI's LoRAs can carry the prefix of a checkpoint.
+  if (keys.length > 0 && keys.every((key) => loraSignature.key.test(key) || /\.alpha$/.test(key))) {
+    return other(loraSignature.description, loraSignature.advice);
+  }
   if (!has("model.diffusion_model.")) {
     return match(partSignatures) ?? other("a file that holds no UNet of Stable Diffusion", wanted);
   }

@@ -1,0 +1,177 @@
+/** Tells from a LoRA's header what it is, and into which models it would load. Needs no device. */
+
+import { floatDtypes } from "../checkpoint/safetensors/format.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import { adaptableLayers } from "../checkpoint/bind.ts";
+import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
+import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config/unet.ts";
+import { AdapterError } from "../errors.ts";
+import { textEncoderKind } from "../models/clip_text.ts";
+import { unetKind } from "../models/unet.ts";
+import { type LayerNames, textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
+import { isForeign } from "./lora_family.ts";
+import { layersOf, type LoraLayers, type LoraPlan, type LoraTargets, planLora } from "./lora_plan.ts";
+import { checkDora, readLoraConfigs } from "./lora_scale.ts";
+import { readFinite } from "./read_finite.ts";
+
+/** The configurations of the two models that a LoRA changes. */
+export interface LoraModelConfigs {
+  readonly unet: UNet2DConditionConfig;
+  readonly textEncoder: CLIPTextConfig;
+}
+
+/** What a LoRA is, and why it would not load. */
+export interface LoraInspection {
+  readonly notes: readonly string[];
+  readonly problems: readonly string[];
+}
+
+/**
+ * Inspects a LoRA: its header, and whether its tensors are finite.
+ *
+ * @param options.config contents of an `adapter_config.json` that belongs to the file
+ * @param options.model the model to hold it against. Default: Stable Diffusion 1.x and 2.x; a LoRA
+ *   for other sizes is held against itself.
+ */
+export async function inspectLora(
+  weights: Weights,
+  options: { config?: unknown; model?: LoraModelConfigs } = {},
+): Promise<LoraInspection> {
+  const { model } = options;
+  const known = model ? [{ name: "the model", targets: targetsOf(model) }] : [
+    { name: "Stable Diffusion 1.x", targets: targetsOf(sd1()) },
+    { name: "Stable Diffusion 2.x", targets: targetsOf(sd2()) },
+  ];
+  const errors: AdapterError[] = [];
+  for (const { name, targets } of known) {
+    const plan = attempt(() => planLora(weights, targets), errors);
+    if (plan) return await described(weights, plan, { ...options, fits: `fits ${name}` });
+  }
+  if (model) return { notes: [], problems: errors.map(messageOf) };
+  const others: AdapterError[] = [];
+  const plan = attempt(() => planLora(weights, unknownSizes()), others);
+  if (plan === undefined) return { notes: [], problems: others.map(messageOf) };
+  if (isForeign(weights, plan.modules)) return { notes: [], problems: [messageOf(errors[0])] };
+  const fits = "fits neither Stable Diffusion 1.x nor 2.x, but a model of its own sizes";
+  return await described(weights, plan, { ...options, fits });
+}
+
+async function described(
+  weights: Weights,
+  plan: LoraPlan,
+  { config, fits }: { config?: unknown; fits: string },
+): Promise<LoraInspection> {
+  const errors: AdapterError[] = [];
+  const ofUnet = plan.modules.filter(({ target }) => target === "unet").length;
+  const notes = [
+    `${ofUnet} layers of the UNet, ${plan.modules.length - ofUnet} of the text encoder`,
+    ...plan.modules.length > 0 ? [`forms: ${forms(plan)}`] : [],
+    ...plan.embeddings.length > 0 ? [`tokens: ${plan.embeddings.map(({ token }) => token).join(", ")}`] : [],
+    fits,
+  ];
+  const configs = attempt(() => readLoraConfigs(weights.name, { metadata: weights.metadata, file: config }), errors);
+  if (configs) {
+    attempt(() => checkDora(weights.name, plan.modules, configs), errors);
+    const scales = new Map<string, number>();
+    for (const { keys, rank, path, target } of plan.modules) {
+      const key = keys.get("alpha");
+      const scale = key !== undefined && rank !== undefined
+        ? (await weights.float64(key))[0] / rank
+        : attempt(() => configs[target]?.scale(path, rank), errors) ?? 1;
+      if (rank === undefined) continue;
+      const text = `rank ${rank}, alpha / rank ${Number(scale.toPrecision(4))}`;
+      scales.set(text, (scales.get(text) ?? 0) + 1);
+    }
+    const sorted = [...scales].sort(([, a], [, b]) => b - a);
+    notes.push(...sorted.slice(0, 4).map(([text, count]) => `${text}: ${count} layers`));
+    if (sorted.length > 4) notes.push(`and ${sorted.length - 4} more ranks and scales`);
+  }
+  for (const key of [...plan.modules.flatMap(({ keys }) => [...keys.values()]), ...plan.embeddings.map((e) => e.key)]) {
+    const isFloat = floatDtypes.includes(weights.info(key).dtype);
+    if (isFloat) await readFinite(weights, key).catch((error) => errors.push(onlyAdapterErrors(error)));
+  }
+  return { notes, problems: [...new Set(errors.map(messageOf))] };
+}
+
+function forms({ modules }: LoraPlan): string {
+  const counts = new Map<string, number>();
+  for (const { form, isDora } of modules) {
+    const name = isDora ? `${form} with DoRA` : form;
+    counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return [...counts].map(([name, count]) => `${name} (${count})`).join(", ");
+}
+
+/** The layers of two models that LoRAs can change, by their configurations alone. */
+export function targetsOf({ unet, textEncoder }: LoraModelConfigs): LoraTargets {
+  const unetStack = adaptableLayers((w) => unetKind.build(w, unet));
+  const textStack = adaptableLayers((w) => textEncoderKind.build(w, textEncoder));
+  return {
+    unet: layersOf(unetStack, unetLayerNames(unet, unetStack.layers.keys())),
+    text_encoder: layersOf(textStack, textEncoderLayerNames(textEncoder, textStack.layers.keys())),
+  };
+}
+
+/** The sizes of Stable Diffusion 1.x. */
+function sd1(): LoraModelConfigs {
+  return { unet: unetOf({ cross_attention_dim: 768 }), textEncoder: textOf(768, { layers: 12, heads: 12 }) };
+}
+
+/** The sizes of Stable Diffusion 2.x. */
+function sd2(): LoraModelConfigs {
+  return {
+    unet: unetOf({ cross_attention_dim: 1024, attention_head_dim: [5, 10, 20, 20] }),
+    textEncoder: textOf(1024, { layers: 23, heads: 16 }),
+  };
+}
+
+function unetOf(json: Record<string, unknown>): UNet2DConditionConfig {
+  return parseUNetConfig(json, "Stable Diffusion's UNet");
+}
+
+function textOf(width: number, { layers, heads }: { layers: number; heads: number }): CLIPTextConfig {
+  const json = {
+    hidden_size: width,
+    intermediate_size: 4 * width,
+    num_hidden_layers: layers,
+    num_attention_heads: heads,
+  };
+  return parseCLIPTextConfig({ ...json, model_type: "clip_text_model" }, "Stable Diffusion's text encoder");
+}
+
+/** Names of the layers of models with two to four levels, of any size. */
+function unknownSizes(): LoraTargets {
+  const names = (pick: (targets: LoraTargets) => LoraLayers, all: readonly LoraTargets[]): LayerNames =>
+    new Map(all.flatMap((targets) => [...pick(targets).names]));
+  const all = [2, 3, 4].map((levels) =>
+    targetsOf({
+      unet: unetOf({
+        block_out_channels: Array(levels).fill(32),
+        down_block_types: Array(levels).fill("CrossAttnDownBlock2D"),
+        up_block_types: Array(levels).fill("CrossAttnUpBlock2D"),
+        attention_head_dim: 1,
+      }),
+      textEncoder: textOf(32, { layers: 24, heads: 1 }),
+    })
+  );
+  const unsized = (names: LayerNames): LoraLayers => ({ names, shapeOf: () => undefined });
+  return { unet: unsized(names(({ unet }) => unet, all)), text_encoder: unsized(names((t) => t.text_encoder, all)) };
+}
+
+function attempt<T>(run: () => T, errors: AdapterError[]): T | undefined {
+  try {
+    return run();
+  } catch (error) {
+    errors.push(onlyAdapterErrors(error));
+    return undefined;
+  }
+}
+
+function onlyAdapterErrors(error: unknown): AdapterError {
+  if (!(error instanceof AdapterError)) throw error;
+  return error;
+}
+
+function messageOf({ name, message }: AdapterError): string {
+  return `${name}: ${message}`;
+}
