@@ -121,6 +121,23 @@ gpuTest("gpu.info holds the limits of the device", (gpu) => {
   assert(gpu.info.name !== "");
 });
 
+gpuTest("describedAs() replaces facts and memos for the time of its body, also when the body throws", (gpu) => {
+  const { info, context } = gpu;
+  const nameOf = ({ info }: { info: { name: string } }) => info.name;
+  assertEquals(context.memo(nameOf), info.name);
+  assertThrows(
+    () =>
+      context.describedAs({ name: "another" }, () => {
+        assertEquals([gpu.info.name, gpu.info.subgroupSize], ["another", info.subgroupSize]);
+        assertEquals(context.memo(nameOf), "another");
+        throw new Error("stop");
+      }),
+    Error,
+    "stop",
+  );
+  assertEquals([gpu.info, context.memo(nameOf)], [info, info.name]);
+});
+
 Deno.test({
   name: "a disposed device rejects all work with a DeviceLostError; its tensors can still be disposed",
   sanitizeResources: false,

@@ -307,9 +307,9 @@ gpuTest(
     const expected: number[] = [];
     for (let o = 0; o < outChannels; o++) {
       for (let ky = 0; ky < height; ky++) {
-        for (let quad = 0; quad < 2; quad++) {
+        for (let block = 0; block < 2; block++) {
           for (let kx = 0; kx < width; kx++) {
-            for (let i = 4 * quad; i < 4 * quad + 4; i++) {
+            for (let i = 4 * block; i < 4 * block + 4; i++) {
               expected.push(i < inChannels ? data[((o * inChannels + i) * height + ky) * width + kx] : 0);
             }
           }
@@ -335,6 +335,8 @@ gpuTest("conv2d() splits tensors larger than the binding limit", async (gpu) => 
     [4000, { inChannels: 33, outChannels: 5, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 }],
     [4500, { inChannels: 33, outChannels: 12, size: [9, 9], kernel: [3, 3], padding: same(1) }],
     [4000, { inChannels: 36, outChannels: 5, size: [8, 8], kernel: [1, 1] }],
+    // one image fits, but not with the lead-in of the second image
+    [800, { inChannels: 8, outChannels: 3, size: [5, 5], kernel: [1, 1], batch: 2 }],
     // split by everything, the weight too
     [2500, { inChannels: 21, outChannels: 19, size: [7, 8], kernel: [3, 3], padding: same(1), batch: 2 }],
     [2500, {
