@@ -25,6 +25,13 @@ export type { ActivationType, Observer } from "./pipeline/models/unet_blocks.ts"
 export { type LayerStates, PromptContext } from "./pipeline/models/prompt_context.ts";
 export { type LoadOptions, Model } from "./pipeline/models/load.ts";
 export { AutoencoderKL } from "./pipeline/models/vae.ts";
+export { AutoencoderTiny } from "./pipeline/models/tiny_vae.ts";
+export {
+  type Autoencoder,
+  type AutoencoderSource,
+  loadAutoencoder,
+  type LoadAutoencoderOptions,
+} from "./pipeline/models/autoencoder.ts";
 export { CLIPTextModel } from "./pipeline/models/clip_text.ts";
 export { CLIPModel } from "./pipeline/models/clip.ts";
 export { StableDiffusionSafetyChecker } from "./pipeline/models/safety_checker.ts";
@@ -51,6 +58,7 @@ export type { HostTensor } from "./pipeline/generation/given_tensor.ts";
 export type { OptionKind, OptionTable } from "./pipeline/options.ts";
 export type { PipelineComponents, PipelineSettings } from "./pipeline/components.ts";
 export type { FromPretrainedOptions } from "./pipeline/load.ts";
+export type { ComponentOverrides } from "./pipeline/overrides.ts";
 export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
 export type { StepCallback } from "./pipeline/generation/denoising.ts";
@@ -84,7 +92,12 @@ export type { EditableModel } from "./pipeline/editing/editable_model.ts";
 export { decodePicture, encodePicture, fromJimp, type JimpImage, type Picture } from "./pipeline/image/picture.ts";
 export { contactSheet } from "./pipeline/image/contact_sheet.ts";
 export { pictureGrid } from "./pipeline/image/picture_grid.ts";
-export { type LatentFactors, previewFromLatents, stableDiffusionLatentFactors } from "./pipeline/image/preview.ts";
+export {
+  type LatentFactors,
+  type PreviewDecoder,
+  previewFromLatents,
+  stableDiffusionLatentFactors,
+} from "./pipeline/image/preview.ts";
 export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 
 // Files
@@ -115,6 +128,7 @@ export type {
 export type { CLIPImageProcessorConfig } from "./pipeline/checkpoint/diffusers/config/clip_image_processor.ts";
 export type { DownBlockType, UNet2DConditionConfig, UpBlockType } from "./pipeline/checkpoint/diffusers/config/unet.ts";
 export type { AutoencoderKLConfig } from "./pipeline/checkpoint/diffusers/config/vae.ts";
+export type { AutoencoderTinyConfig } from "./pipeline/checkpoint/diffusers/config/tiny_vae.ts";
 export type { SingleFileOptions } from "./pipeline/checkpoint/ldm/single_file.ts";
 export type { SafetensorsDtype, TensorInfo } from "./pipeline/checkpoint/safetensors/format.ts";
 export type { SavedDtype } from "./pipeline/checkpoint/safetensors/tensor_stream.ts";

@@ -1,4 +1,4 @@
-import { isPickle } from "../pipeline/checkpoint/source/pickle.ts";
+import { isWeightsFile } from "../pipeline/checkpoint/source/weights_file.ts";
 import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { samplerByName } from "../schedulers/mod.ts";
 import { ArgumentError } from "./argument_error.ts";
@@ -30,10 +30,11 @@ export async function openPipeline(values: ModelValues): Promise<StableDiffusion
 }
 
 async function openModel(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
-  const { variant, revision, tokenizer, activations } = values;
+  const { variant, revision, tokenizer, activations, vae, predictionType } = values;
   const model = await resolveModel(values.model);
-  const isSingleFile = isPickle(model) || /\.safetensors$/i.test(model);
-  const inapplicable = Object.entries(isSingleFile ? { variant, revision } : { tokenizer })
+  const isSingleFile = isWeightsFile(model);
+  const ema = values.ema || undefined;
+  const inapplicable = Object.entries(isSingleFile ? { variant, revision } : { ema })
     .find(([, value]) => value !== undefined);
   if (inapplicable) {
     throw new ArgumentError(
@@ -47,9 +48,12 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
   const common = {
     localFilesOnly: values.offline || undefined, // undefined leaves the choice to HF_HUB_OFFLINE
     activations,
+    tokenizer,
+    vae,
+    predictionType,
     onProgress: (component: string, done: number, total: number) => bar.set(done, { total, note: component }),
   };
-  if (isSingleFile) return await StableDiffusionModelEditingPipeline.fromSingleFile(model, { tokenizer, ...common });
+  if (isSingleFile) return await StableDiffusionModelEditingPipeline.fromSingleFile(model, { ema, ...common });
   const safetyChecker = values.safetyChecker ? undefined : null;
   return await StableDiffusionModelEditingPipeline.fromPretrained(model, {
     variant,

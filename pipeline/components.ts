@@ -9,7 +9,9 @@ import { CLIPTextModel, textEncoderKind } from "./models/clip_text.ts";
 import type { ModelKind } from "./models/load.ts";
 import { safetyCheckerKind, StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
 import { UNet2DConditionModel, unetKind, type UNetLoadOptions } from "./models/unet.ts";
-import { AutoencoderKL, vaeKind } from "./models/vae.ts";
+import { type Autoencoder, autoencoderKind, loadAutoencoderFolder } from "./models/autoencoder.ts";
+import { AutoencoderTiny, tinyVaeKind } from "./models/tiny_vae.ts";
+import { vaeKind } from "./models/vae.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 
 /**
@@ -18,7 +20,7 @@ import { CLIPTokenizer } from "./text/tokenizer.ts";
  */
 export interface PipelineComponents {
   /** Decodes latents to pictures. */
-  readonly vae: AutoencoderKL;
+  readonly vae: Autoencoder;
   /** Encodes prompts. */
   readonly textEncoder: CLIPTextModel;
   /** Splits prompts into tokens. */
@@ -59,6 +61,10 @@ export interface ComponentEntry<Component> {
   readonly isRequired: boolean;
   /** For components with weights: how the model is loaded and checked. */
   readonly kind?: ModelKind<unknown, unknown>;
+  /**
+   * The kind of one component, where there are several; `className` as `model_index.json` has it.
+   */
+  readonly kindOf?: (className: unknown) => ModelKind<unknown, unknown>;
   /** Loads it from its folder. */
   readonly load: (folder: FileTree, options: UNetLoadOptions) => Promise<Component>;
   /** For components without weights: the files of its folder, as JSON or as text. */
@@ -87,7 +93,14 @@ export const componentTable: {
   },
   textEncoder: modelEntry("text_encoder", CLIPTextModel, { library: "transformers", kind: textEncoderKind }),
   unet: modelEntry("unet", UNet2DConditionModel, { library: "diffusers", kind: unetKind }),
-  vae: modelEntry("vae", AutoencoderKL, { library: "diffusers", kind: vaeKind }),
+  vae: {
+    ...modelEntry<Autoencoder>("vae", { fromPretrained: loadAutoencoderFolder }, {
+      library: "diffusers",
+      kind: vaeKind,
+    }),
+    className: (vae) => vae instanceof AutoencoderTiny ? tinyVaeKind.className : vaeKind.className,
+    kindOf: autoencoderKind,
+  },
   safetyChecker: modelEntry("safety_checker", StableDiffusionSafetyChecker, {
     library: "stable_diffusion",
     kind: safetyCheckerKind,

@@ -1,21 +1,32 @@
 /** Loads whole pipelines from diffusers' layout. */
 
 import type { Gpu } from "../engine/gpu.ts";
-import { parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
+import { type Scheduler, schedulerFromConfig } from "../schedulers/mod.ts";
+import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
 import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
+import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SurplusKeys } from "./checkpoint/surplus.ts";
-import { componentEntries, componentTable, type PipelineComponents, type PipelineSettings } from "./components.ts";
+import { componentEntries, type PipelineComponents, type PipelineSettings } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
 import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_options.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
-import { checkOptions, kinds, type OptionTable } from "./options.ts";
+import { checkOptions, either, kinds, oneOf, type OptionTable } from "./options.ts";
+import {
+  type ComponentOverrides,
+  givenGpu,
+  givenInstances,
+  isTokenizer,
+  loadGivenVae,
+  overridesTable,
+} from "./overrides.ts";
+import { CLIPTokenizer } from "./text/tokenizer.ts";
 import { openTunedGpu } from "./tuning_file.ts";
 
 /** How a checkpoint is loaded. */
-export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without" | "onFetch"> {
+export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without" | "onFetch">, ComponentOverrides {
   /** The device. Default: a new device, which the pipeline then owns. */
   readonly gpu?: Gpu;
   /**
@@ -27,11 +38,13 @@ export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without
    * How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32".
    */
   readonly activations?: ActivationType;
+  /** Splits prompts into tokens: in place of the checkpoint's, or a folder that holds one. */
+  readonly tokenizer?: CLIPTokenizer | string | URL | FileTree;
   /**
-   * `null` neither fetches nor loads the checkpoint's safety checker; a warning says so once.
-   * Default: as the checkpoint has it.
+   * What the UNet predicts, where the checkpoint's scheduler is wrong about it. Default: what the
+   * scheduler's configuration says.
    */
-  readonly safetyChecker?: null;
+  readonly predictionType?: PredictionType;
 }
 
 /** The options of {@linkcode loadPipeline} and their kinds. */
@@ -45,7 +58,9 @@ const fromPretrainedTable: OptionTable<FromPretrainedOptions & EditingOptions> =
   retries: kinds.number,
   retryDelayMs: kinds.number,
   stallTimeoutMs: kinds.number,
-  safetyChecker: kinds.nothing,
+  ...overridesTable,
+  tokenizer: either(kinds.text, kinds.object),
+  predictionType: oneOf("epsilon", "v_prediction"),
 };
 
 /** Builds a pipeline, which takes over what is in `owned`. */
@@ -67,25 +82,30 @@ export async function loadPipeline<P>(
 ): Promise<P> {
   checkOptions("load a pipeline", options, fromPretrainedTable);
   const { variant, onProgress, activations } = options;
-  const { safetyChecker, featureExtractor } = componentTable;
-  const skipped = options.safetyChecker === null ? [safetyChecker.folder, featureExtractor.folder] : [];
+  const given: Record<string, unknown> = givenInstances(options);
+  const replaced = componentEntries.filter(([key]) =>
+    key in given || (key === "vae" || key === "tokenizer") && options[key] !== undefined
+  );
+  const without = replaced.map(([, { folder }]) => folder);
   const tree = await openModelSource(source, {
     ...options,
-    without: skipped,
+    without,
     onFetch: (doneBytes, totalBytes) => onProgress?.("download", doneBytes, totalBytes),
   });
-  const index = await readConfig(tree, "model_index.json", parseModelIndex);
+  const index = await readConfig(tree, "model_index.json", (json, file) => parseModelIndex(json, file, { without }));
   const wanted = componentEntries.filter(([, { folder }]) =>
-    index.components[folder] !== null && !skipped.includes(folder)
+    index.components[folder] !== null && !without.includes(folder)
   );
-  const missing = componentEntries.find((entry) => entry[1].isRequired && !wanted.includes(entry));
+  const missing = componentEntries.find((entry) =>
+    entry[1].isRequired && !wanted.includes(entry) && !replaced.includes(entry)
+  );
   if (missing) {
     throw new CheckpointError(`Cannot load ${tree.name} as its model_index.json names no ${missing[1].folder}`, {
       source: tree.name,
     });
   }
   const hasChecker = index.components.safety_checker !== null;
-  if (hasChecker && skipped.length === 0 && index.components.feature_extractor === null) {
+  if (hasChecker && given.safetyChecker !== null && !given.featureExtractor && !index.components.feature_extractor) {
     throw new CheckpointError(
       `Cannot load ${tree.name} as its model_index.json names a safety_checker and no feature_extractor: ` +
         `pass safetyChecker: null to generate unchecked pictures`,
@@ -93,25 +113,35 @@ export async function loadPipeline<P>(
     );
   }
   using owned = new DisposableStack();
-  const gpu = options.gpu ?? owned.use(await openTunedGpu());
+  const gpu = givenGpu(options.gpu, given) ?? owned.use(await openTunedGpu());
   const variantOf = await variantsOf(tree, variant);
-  const components: Record<string, unknown> = {};
+  const components: Record<string, unknown> = { ...given };
   const surplus = new SurplusKeys();
+  const loadOptions = (folder: ComponentName) => ({
+    gpu,
+    activations,
+    variant: variantOf(folder),
+    surplus,
+    onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(folder, doneBytes, totalBytes),
+  });
+  const vae = await loadGivenVae(options, { ...options, ...loadOptions("vae") });
+  if (vae) components.vae = owned.use(vae);
+  if (options.tokenizer !== undefined && !isTokenizer(options.tokenizer)) {
+    components.tokenizer = await CLIPTokenizer.fromPretrained(options.tokenizer);
+  }
   for (const [key, { folder, load }] of wanted) {
-    const component = await load(tree.subtree(folder), {
-      gpu,
-      activations,
-      variant: variantOf(folder),
-      surplus,
-      onProgress: (doneBytes, totalBytes) => onProgress?.(folder, doneBytes, totalBytes),
-    });
+    const component = await load(tree.subtree(folder), loadOptions(folder));
     if (isDisposable(component)) owned.use(component);
     components[key] = component;
   }
   surplus.warn(tree.name);
+  if (options.predictionType !== undefined) {
+    const { config } = components.scheduler as Scheduler;
+    components.scheduler = schedulerFromConfig({ ...config, prediction_type: options.predictionType });
+  }
   // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint
   // requires.
-  const requiresSafetyChecker = index.requiresSafetyChecker || skipped.length > 0 && hasChecker;
+  const requiresSafetyChecker = index.requiresSafetyChecker || given.safetyChecker === null && hasChecker;
   return build(components as unknown as PipelineComponents, { requiresSafetyChecker }, owned);
 }
 

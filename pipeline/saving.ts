@@ -9,6 +9,7 @@ import { isFloat8 } from "./checkpoint/safetensors/float8.ts";
 import type { SafetensorsDtype } from "./checkpoint/safetensors/format.ts";
 import { tensorBytes, type TensorEntry } from "./checkpoint/safetensors/writer.ts";
 import type { Weights } from "./checkpoint/safetensors/weights.ts";
+import { AutoencoderTiny } from "./models/tiny_vae.ts";
 import { checkModel, type ModelKind } from "./models/load.ts";
 import { checkTensorsName, saveSafetensors } from "./checkpoint/save.ts";
 import { type FolderWriter, writeFolderAtomically } from "./output/folder.ts";
@@ -85,9 +86,10 @@ export async function saveFolder(
   checkOptions(`save to ${directory}`, options, savePretrainedTable);
   const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress, requiresSafetyChecker = false } = options;
   if (!(maxShardBytes > 0)) throw new RangeError(`Cannot save as maxShardBytes must be above 0: ${maxShardBytes}`);
-  const present = componentEntries.flatMap(([key, entry]) =>
-    components[key] ? [{ ...entry, part: components[key] }] : []
-  );
+  const present = componentEntries.flatMap(([key, entry]) => {
+    const part: unknown = components[key];
+    return part ? [{ ...entry, kind: entry.kindOf?.(entry.className(part)) ?? entry.kind, part }] : [];
+  });
   const models = present.filter(({ kind }) => kind !== undefined);
   await refuseOwnSource(models.map(({ part }) => part as Savable), directory);
   await checkOutputFolder(directory);
@@ -129,6 +131,12 @@ export async function saveSingleFile(
   checkOptions(`save to ${path}`, options, saveTable);
   const { dtype, onProgress } = options;
   const { textEncoder, unet, vae, scheduler } = components;
+  if (vae instanceof AutoencoderTiny) {
+    throw new CheckpointError(
+      `Cannot save ${path} as a single file as the layout has no place for an AutoencoderTiny: save a folder, or use an AutoencoderKL`,
+      { source: path },
+    );
+  }
   await refuseOwnSource([textEncoder, unet, vae], path);
   checkTensorsName(path);
   await checkOutput(path);

@@ -19,17 +19,25 @@ import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_o
 import { checkOptions, either, kinds, oneOf, type OptionTable } from "./options.ts";
 import { findTokenizer, type FindTokenizerOptions } from "./text/find_tokenizer.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
+import {
+  type ComponentOverrides,
+  givenGpu,
+  givenInstances,
+  isTokenizer,
+  loadGivenVae,
+  overridesTable,
+} from "./overrides.ts";
 import { openTunedGpu } from "./tuning_file.ts";
 
 /** How a single file is loaded. */
-export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerOptions {
+export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerOptions, ComponentOverrides {
   /** Default: a device of its own, which the pipeline then owns. */
   readonly gpu?: Gpu;
   /**
-   * A folder with `vocab.json` and `merges.txt`. Default: the one that the model was trained with,
-   * from the hub's cache or the hub.
+   * A tokenizer, or a folder that holds one. Default: the one that the model was trained with, from
+   * the hub's cache or the hub.
    */
-  readonly tokenizer?: string | URL | FileTree;
+  readonly tokenizer?: CLIPTokenizer | string | URL | FileTree;
   /** Told what is being loaded and how far it is. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
   /**
@@ -42,6 +50,7 @@ export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerO
 const fromSingleFileTable: OptionTable<FromSingleFileOptions & EditingOptions> = {
   ...editingOptionsTable,
   ...loadingTable,
+  ...overridesTable,
   tokenizer: either(kinds.text, kinds.object),
   predictionType: oneOf("epsilon", "v_prediction"),
   config: kinds.object,
@@ -61,12 +70,16 @@ export async function loadSingleFile<P>(
 ): Promise<P> {
   checkOptions("load a single file", options, fromSingleFileTable);
   const { onProgress, activations } = options;
-  using file = await SingleFile.open(source, options);
+  const given = givenInstances(options);
+  const without: SingleFilePart[] = [
+    ...(options.vae === undefined ? [] : ["vae" as const]),
+    ...(given.textEncoder ? ["text_encoder" as const] : []),
+    ...(given.unet ? ["unet" as const] : []),
+  ];
+  using file = await SingleFile.open(source, { ...options, without });
   using owned = new DisposableStack();
-  const tokenizer = options.tokenizer === undefined
-    ? await findTokenizer(file.family, options)
-    : await CLIPTokenizer.fromPretrained(options.tokenizer);
-  const gpu = options.gpu ?? owned.use(await openTunedGpu());
+  const tokenizer = await tokenizerOf(file, options);
+  const gpu = givenGpu(options.gpu, given) ?? owned.use(await openTunedGpu());
 
   // Models read their origin when they are saved. The prediction type is known by then.
   let predictionType: PredictionType = file.predictionType ?? "v_prediction";
@@ -78,27 +91,48 @@ export async function loadSingleFile<P>(
     origin: file.origin(part, source, () => predictionType),
     onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(part, doneBytes, totalBytes),
   });
-  const configs = file.configs();
   const inFile = (part: SingleFilePart) => `${file.name}, ${part}`;
-  const textConfig = parseCLIPTextConfig(configs.text_encoder, inFile("text_encoder"));
-  const unetConfig = parseUNetConfig(configs.unet, inFile("unet"));
-  const vaeConfig = parseAutoencoderKLConfig(configs.vae, inFile("vae"));
-  const textEncoder = owned.use(
-    await CLIPTextModel.fromWeights(textConfig, file.part("text_encoder"), load("text_encoder")),
+  const textEncoder = given.textEncoder ?? owned.use(
+    await CLIPTextModel.fromWeights(
+      parseCLIPTextConfig(file.configs().text_encoder, inFile("text_encoder")),
+      file.part("text_encoder"),
+      load("text_encoder"),
+    ),
   );
-  const unet = owned.use(
-    await UNet2DConditionModel.fromWeights(unetConfig, file.part("unet"), { ...load("unet"), activations }),
+  const unet = given.unet ?? owned.use(
+    await UNet2DConditionModel.fromWeights(
+      parseUNetConfig(file.configs().unet, inFile("unet")),
+      file.part("unet"),
+      { ...load("unet"), activations },
+    ),
   );
-  const vae = owned.use(await AutoencoderKL.fromWeights(vaeConfig, file.part("vae"), load("vae")));
+  const vae = given.vae ?? owned.use(
+    await loadGivenVae(options, { ...options, ...load("vae"), config: options.config?.vae, origin: undefined }) ??
+      await AutoencoderKL.fromWeights(
+        parseAutoencoderKLConfig(file.configs().vae, inFile("vae")),
+        file.part("vae"),
+        load("vae"),
+      ),
+  );
   if (file.predictionType === null && await predictsNoise(unet, textEncoder, tokenizer)) {
     predictionType = "epsilon";
     // Only the size that the model was trained on depends on the prediction type.
-    Object.assign(unetConfig, parseUNetConfig(file.configs(predictionType).unet, inFile("unet")));
-    Object.assign(vaeConfig, parseAutoencoderKLConfig(file.configs(predictionType).vae, inFile("vae")));
+    const configs = file.configs(predictionType);
+    if (!given.unet) Object.assign(unet.config, parseUNetConfig(configs.unet, inFile("unet")));
+    if (!without.includes("vae")) Object.assign(vae.config, parseAutoencoderKLConfig(configs.vae, inFile("vae")));
   }
   surplus.warn(file.name);
-  const scheduler = schedulerFromConfig(file.configs(predictionType).scheduler);
-  return build({ vae, textEncoder, tokenizer, unet, scheduler }, {}, owned);
+  const scheduler = given.scheduler ?? schedulerFromConfig(file.configs(predictionType).scheduler);
+  const { safetyChecker, featureExtractor } = given;
+  return build({ vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor }, {
+    requiresSafetyChecker: Boolean(safetyChecker),
+  }, owned);
+}
+
+async function tokenizerOf(file: SingleFile, options: FromSingleFileOptions): Promise<CLIPTokenizer> {
+  const { tokenizer } = options;
+  if (tokenizer === undefined) return await findTokenizer(file.family, options);
+  return isTokenizer(tokenizer) ? tokenizer : await CLIPTokenizer.fromPretrained(tokenizer);
 }
 
 /**

@@ -33,7 +33,7 @@ import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { Key } from "./models/keyed_slot.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
 import type { UNet2DConditionModel } from "./models/unet.ts";
-import type { AutoencoderKL } from "./models/vae.ts";
+import type { Autoencoder } from "./models/autoencoder.ts";
 import { checkOptions, type OptionTable } from "./options.ts";
 import {
   type BakedWeights,
@@ -58,7 +58,7 @@ export class StableDiffusionPipeline implements Disposable {
   /** Swap freely: `pipe.scheduler = LMSDiscreteScheduler.fromConfig(pipe.scheduler.config)`. */
   scheduler: Scheduler;
   /** Decodes latents to pictures. */
-  readonly vae: AutoencoderKL;
+  readonly vae: Autoencoder;
   /** Encodes prompts. */
   readonly textEncoder: CLIPTextModel;
   /** Splits prompts into tokens. */

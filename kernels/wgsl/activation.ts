@@ -4,8 +4,11 @@
  * - `silu`: x σ(x), in the UNet and VAE
  * - `gelu`: x Φ(x), exact (erf), in OpenCLIP's text encoder and GEGLU
  * - `quick_gelu`: x σ(1.702 x), in OpenAI's CLIP
+ * - `relu`: max(x, 0), in the tiny autoencoder
+ * - `soft_clamp_3`: 3 tanh(x / 3), on the tiny autoencoder's latents
+ * - `to_unit`: (x + 1) / 2, and `to_signed`: 2 x − 1, between its pictures in 0…1 and ours in −1…1
  */
-export type Activation = "silu" | "gelu" | "quick_gelu";
+export type Activation = "silu" | "gelu" | "quick_gelu" | "relu" | "soft_clamp_3" | "to_unit" | "to_signed";
 
 /**
  * erfc(z) for z ≥ 0: 1 − the Maclaurin series of erf below 0.8, and the Chebyshev fit of Numerical
@@ -31,6 +34,11 @@ const bodies: Readonly<Record<"none" | Activation, string>> = {
   // erfc avoids the cancellation of 1 + erf for large negative x.
   gelu: "let tail = 0.5 * erfc4(abs(x) * 0.7071067811865476); return x * select(tail, 1.0 - tail, x > vec4f());",
   quick_gelu: "return x / (1.0 + exp(-1.702 * x));",
+  relu: "return max(x, vec4f());",
+  // tanh is 1 in f32 from 10 on; some drivers overflow far beyond.
+  soft_clamp_3: "return 3.0 * tanh(clamp(x / 3.0, vec4f(-10.0), vec4f(10.0)));",
+  to_unit: "return 0.5 * x + 0.5;",
+  to_signed: "return 2.0 * x - 1.0;",
 };
 
 /** The constant ACTIVATION of kernels that end with an activation. */

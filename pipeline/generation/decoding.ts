@@ -1,7 +1,7 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { slice } from "../../kernels/shape/slice.ts";
-import type { AutoencoderKL } from "../models/vae.ts";
+import type { Autoencoder } from "../models/autoencoder.ts";
 
 /** Options that reduce the memory of VAE decoding, as in diffusers. */
 export interface DecodingOptions {
@@ -20,7 +20,7 @@ export interface DecodingOptions {
  * @returns [B, H, W, 3] in 0…1, clamped, row-major
  */
 export async function decodeLatents(
-  vae: AutoencoderKL,
+  vae: Autoencoder,
   latents: Tensor,
   { slicing, tiling }: DecodingOptions,
 ): Promise<{ values: Float32Array<ArrayBuffer>; shape: [number, number, number, number] }> {
@@ -50,7 +50,7 @@ export async function decodeLatents(
 /**
  * Records every dispatch of {@linkcode decodeLatents} once, for {@linkcode Gpu.rehearse}.
  */
-export function rehearseDecoding(vae: AutoencoderKL, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
+export function rehearseDecoding(vae: Autoencoder, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
   vae.gpu.scope(() => {
     const side = tiling ? Math.floor(vae.config.sampleSize / vae.spatialScale) : Infinity;
     const [batch, , h, w] = latents.dims(4);
@@ -60,7 +60,7 @@ export function rehearseDecoding(vae: AutoencoderKL, latents: Tensor, { slicing,
   });
 }
 
-async function decodeWhole(vae: AutoencoderKL, latents: Tensor): Promise<Float32Array> {
+async function decodeWhole(vae: Autoencoder, latents: Tensor): Promise<Float32Array> {
   using picture = vae.decode(latents);
   return await picture.data();
 }
@@ -89,7 +89,7 @@ interface Tile {
  * Each tile is blended with the tiles above and to the left over the overlap, and its upper left
  * three quarters are kept. Blending is on the host, so the device holds one tile at a time.
  */
-async function decodeTiled(vae: AutoencoderKL, latents: Tensor): Promise<Float32Array> {
+async function decodeTiled(vae: Autoencoder, latents: Tensor): Promise<Float32Array> {
   const { gpu, spatialScale, config } = vae;
   const [batch, , h, w] = latents.dims(4);
   const latentTile = Math.floor(config.sampleSize / spatialScale);

@@ -7,6 +7,7 @@
 
 import { ShapeError } from "../../engine/errors.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { type Picture, pictureFromFloats } from "./picture.ts";
 
 /** The RGB contribution of each latent channel, per unit, for colors in −1…1. */
@@ -44,13 +45,16 @@ export const stableDiffusionLatentFactors: LatentFactors = [
  *   and 2.x
  * @param options.scale factor of the latents. Sigma-based samplers (Euler, Heun, LMS) need their
  *   current `inputScale`, because their latents are larger by 1/`inputScale`. Default: 1
+ * @param options.vae decodes the latents instead, at full size; an `AutoencoderTiny` (TAESD) is
+ *   made for it. It stays the caller's
  * @throws {ShapeError} if the number of latent channels differs from the number of factors
  */
 export async function previewFromLatents(
   latents: Tensor,
-  options: { factors?: LatentFactors; scale?: number } = {},
+  options: { factors?: LatentFactors; scale?: number; vae?: PreviewDecoder } = {},
 ): Promise<Picture[]> {
-  const { factors = stableDiffusionLatentFactors, scale = 1 } = options;
+  const { factors = stableDiffusionLatentFactors, scale = 1, vae } = options;
+  if (vae) return await decodedPreview(latents, scale, vae);
   const [batch, channels, height, width] = latents.dims(4);
   if (channels !== factors.length) {
     throw new ShapeError(
@@ -71,6 +75,30 @@ export async function previewFromLatents(
         rgb[3 * pixel + color] = (1 + scale * sum) / 2;
       }
     }
+    return pictureFromFloats(rgb, { width, height });
+  });
+}
+
+/** An autoencoder, as far as previews need it. */
+export interface PreviewDecoder {
+  /** Its configuration. */
+  readonly config: { readonly scalingFactor: number };
+  /** Latents [B, C, h, w], divided by the scaling factor, to pictures [B, 3, H, W] in −1…1. */
+  decode(latents: Tensor): Tensor;
+}
+
+/** Decodes latents to pictures by an autoencoder. */
+async function decodedPreview(latents: Tensor, scale: number, vae: PreviewDecoder): Promise<Picture[]> {
+  const coefficient = scale / vae.config.scalingFactor;
+  using decoded = latents.gpu.scope(() => vae.decode(linearCombination([{ tensor: latents, coefficient }])));
+  const [batch, , height, width] = decoded.dims(4);
+  const planes = await decoded.data(); // [B, 3, H, W]
+  const pixels = height * width;
+  return Array.from({ length: batch }, (_, b) => {
+    const rgb = Float32Array.from(
+      { length: 3 * pixels },
+      (_, i) => planes[(3 * b + i % 3) * pixels + Math.floor(i / 3)] / 2 + 0.5,
+    );
     return pictureFromFloats(rgb, { width, height });
   });
 }

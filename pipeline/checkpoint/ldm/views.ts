@@ -17,14 +17,14 @@ export function unetView(weights: Weights, config: ConfigJson): RenamedWeights {
 }
 
 /** The autoencoder under diffusers' keys. */
-export function vaeView(weights: Weights, config: ConfigJson): RenamedWeights {
+export function vaeView(weights: Weights, config: ConfigJson, prefix: string = ldmPrefixes.vae): RenamedWeights {
   const table = new KeyTable(vaeModules({
     levels: (config.block_out_channels as number[]).length,
     layersPerBlock: config.layers_per_block as number,
   }));
   // Training checkpoints also contain the discriminator.
-  const nameOf = (key: string) => key.startsWith("loss.") ? null : table.toDiffusers(key);
-  const views = renamedViews(weights, ldmPrefixes.vae, nameOf);
+  const nameOf = (key: string) => /^(loss|model_ema)\./.test(key) ? null : table.toDiffusers(key);
+  const views = renamedViews(weights, prefix, nameOf);
   for (const [name, view] of views) {
     // Attention projections are 1×1 convolutions in LDM and linear layers in diffusers.
     if (/\.attentions\..*\.weight$/.test(name)) views.set(name, { ...view, shape: view.shape.slice(0, 2) });

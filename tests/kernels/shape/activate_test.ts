@@ -9,6 +9,10 @@ const oracle: Record<Activation, (x: number) => number> = {
   silu: (x) => x / (1 + Math.exp(-x)),
   gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
   quick_gelu: (x) => x / (1 + Math.exp(-1.702 * x)),
+  relu: (x) => Math.max(x, 0),
+  soft_clamp_3: (x) => 3 * Math.tanh(x / 3),
+  to_unit: (x) => (x + 1) / 2,
+  to_signed: (x) => 2 * x - 1,
 };
 
 // exp(a) in f32 has a relative error of |a| · 2⁻²⁴ from rounding a; here |a| is at most 8² / 2.

@@ -32,7 +32,7 @@ const pipelineClasses = [
 ];
 
 const componentClasses: Record<Exclude<ComponentName, "scheduler">, readonly string[]> = {
-  vae: ["AutoencoderKL"],
+  vae: ["AutoencoderKL", "AutoencoderTiny"],
   text_encoder: ["CLIPTextModel"],
   tokenizer: ["CLIPTokenizer", "CLIPTokenizerFast"],
   unet: ["UNet2DConditionModel"],
@@ -42,17 +42,41 @@ const componentClasses: Record<Exclude<ComponentName, "scheduler">, readonly str
 
 const optionalComponents: readonly string[] = ["safety_checker", "feature_extractor"];
 
+/** Models that other pipelines' names stand for. */
+const otherPipelines: readonly (readonly [name: RegExp, what: string])[] = [
+  [/XL.*Refiner/i, "an SDXL refiner"],
+  [/XL/, "SDXL"],
+  [/StableDiffusion3/, "Stable Diffusion 3"],
+  [/Flux/, "Flux"],
+  [/ControlNet/, "a ControlNet with its model"],
+  [/Inpaint/, "an inpainting model"],
+  [/Depth2Img/, "a depth-to-image model"],
+  [/InstructPix2Pix/, "an instruct-pix2pix model"],
+  [/Upscale/, "an upscaler"],
+  [/UnCLIP|ImageVariation/, "a model that is conditioned on pictures"],
+  [/GLIGEN/, "a model that is conditioned on boxes"],
+];
+
 /**
  * Reads `model_index.json`.
  *
+ * @param options.without Parts that come from elsewhere: they are `null`, whatever the file says.
  * @throws {ConfigError} if the pipeline is not supported (SDXL, inpainting), or a part is missing
  *   or has an unknown class.
  */
-export function parseModelIndex(json: unknown, file: string): ModelIndex {
+export function parseModelIndex(
+  json: unknown,
+  file: string,
+  options: { without?: readonly ComponentName[] } = {},
+): ModelIndex {
   const fields = new Fields(json, file);
+  const named = String(fields.value("_class_name") ?? "");
+  const other = pipelineClasses.includes(named) ? undefined : otherPipelines.find(([name]) => name.test(named));
+  if (other) fields.refuse("_class_name", `${pipelineClasses.join(", ")} (this is ${other[1]})`);
   const className = fields.oneOf("_class_name", "", pipelineClasses);
 
   const classOf = (name: string): string | null => {
+    if (options.without?.some((part) => part === name)) return null;
     const value: unknown = fields.value(name) ?? [null, null];
     const found: unknown = Array.isArray(value) && value.length === 2 ? value[1] : undefined;
     if (found === null && optionalComponents.includes(name)) return null;

@@ -1,0 +1,108 @@
+/** Components that a caller brings along when a checkpoint is loaded. */
+
+import type { Gpu } from "../engine/gpu.ts";
+import type { Scheduler } from "../schedulers/mod.ts";
+import { componentEntries, type ComponentKey, type PipelineComponents } from "./components.ts";
+import { ConfigError } from "./errors.ts";
+import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
+import {
+  type Autoencoder,
+  type AutoencoderSource,
+  loadAutoencoder,
+  type LoadAutoencoderOptions,
+} from "./models/autoencoder.ts";
+import type { CLIPTextModel } from "./models/clip_text.ts";
+import { Model } from "./models/load.ts";
+import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
+import type { UNet2DConditionModel } from "./models/unet.ts";
+import { either, kinds } from "./options.ts";
+import type { CLIPTokenizer } from "./text/tokenizer.ts";
+
+/**
+ * Components to use in place of the checkpoint's, which are then neither fetched nor loaded. They
+ * stay the caller's: disposing of the pipeline does not dispose of them.
+ */
+export interface ComponentOverrides {
+  /** Plans the denoising steps. */
+  readonly scheduler?: Scheduler;
+  /**
+   * Decodes latents: a loaded autoencoder, or where one is — a .safetensors file (LDM's or
+   * diffusers' layout, or TAESD), a folder, or a model of the hub. One that is loaded here belongs
+   * to the pipeline.
+   */
+  readonly vae?: Autoencoder | AutoencoderSource;
+  /** Encodes prompts. */
+  readonly textEncoder?: CLIPTextModel;
+  /** Predicts the noise of latents. */
+  readonly unet?: UNet2DConditionModel;
+  /**
+   * Flags pictures that are not safe for work. `null` neither fetches nor loads the checkpoint's; a
+   * warning says so once. Default: as the checkpoint has it.
+   */
+  readonly safetyChecker?: StableDiffusionSafetyChecker | null;
+  /** Prepares pictures for the safety checker; `null` where that is `null`, too. */
+  readonly featureExtractor?: CLIPImageProcessor | null;
+}
+
+/** Kinds of {@linkcode ComponentOverrides}. */
+export const overridesTable = {
+  scheduler: kinds.object,
+  vae: either(kinds.text, kinds.object),
+  textEncoder: kinds.object,
+  unet: kinds.object,
+  safetyChecker: either(kinds.object, kinds.nothing),
+  featureExtractor: either(kinds.object, kinds.nothing),
+} as const;
+
+/** The options of a loader, as far as they bring components. */
+type Overriding = ComponentOverrides & { readonly tokenizer?: unknown };
+
+/** The instances that a caller brings along, by component. `null` counts; sources do not. */
+export function givenInstances(options: Overriding): Partial<PipelineComponents> {
+  const given: Partial<Record<ComponentKey, unknown>> = {};
+  for (const [key] of componentEntries) {
+    const value = options[key as keyof Overriding];
+    if (value === undefined || key === "vae" && !(value instanceof Model)) continue;
+    if (key === "tokenizer" && !isTokenizer(value)) continue;
+    given[key] = value;
+  }
+  // Without a checker there is nothing to prepare pictures for.
+  if (given.safetyChecker === null && given.featureExtractor === undefined) given.featureExtractor = null;
+  return given as Partial<PipelineComponents>;
+}
+
+/** Whether an option is a tokenizer rather than the place of one. */
+export function isTokenizer(value: unknown): value is CLIPTokenizer {
+  return typeof value === "object" && value !== null && "encode" in value && "padTokenId" in value;
+}
+
+/**
+ * Loads the autoencoder that the option `vae` names; `undefined` without one, or for an instance.
+ */
+export async function loadGivenVae(
+  { vae }: ComponentOverrides,
+  options: LoadAutoencoderOptions,
+): Promise<Autoencoder | undefined> {
+  return vae === undefined || vae instanceof Model ? undefined : await loadAutoencoder(vae, options);
+}
+
+/**
+ * The device that loading goes to: the caller's, or that of the models brought along.
+ *
+ * @throws {ConfigError} for models on different devices
+ */
+export function givenGpu(gpu: Gpu | undefined, given: Partial<PipelineComponents>): Gpu | undefined {
+  let found = gpu;
+  for (const [key, value] of Object.entries(given)) {
+    if (!(value instanceof Model)) continue;
+    if (found !== undefined && value.gpu !== found) {
+      throw new ConfigError(
+        `Cannot load a pipeline as its models must be on one device, and the given ${key} is on another: ` +
+          "load it with the same gpu",
+        { source: key, key, value: undefined },
+      );
+    }
+    found = value.gpu;
+  }
+  return found;
+}
