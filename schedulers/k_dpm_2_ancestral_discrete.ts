@@ -1,26 +1,13 @@
-import { COMMON_DEFAULTS, type ConfigRules, type SchedulerConfig } from "./config.ts";
+import type { SchedulerConfig } from "./config.ts";
+import { type KDPM2DiscreteConfig, kDpm2Rules } from "./k_dpm_2_discrete.ts";
 import { midpointTimesteps } from "./midpoint.ts";
 import { HISTORY, mix, NOISE, of, type PlanStep, SAMPLE } from "./plan.ts";
-import { SIGMA_DEFAULTS, type SigmaConfig, SigmaScheduler } from "./sigma_scheduler.ts";
+import { SigmaScheduler } from "./sigma_scheduler.ts";
 
 /** The configuration of {@linkcode KDPM2AncestralDiscreteScheduler}. */
-export interface KDPM2AncestralDiscreteConfig extends SigmaConfig {
-  /** Whether noise levels are evenly spaced in σ^(1/7), not in time (arXiv 2206.00364). */
-  readonly use_karras_sigmas: boolean;
-}
+export type KDPM2AncestralDiscreteConfig = KDPM2DiscreteConfig;
 
-const RULES: ConfigRules<KDPM2AncestralDiscreteConfig> = {
-  name: "KDPM2AncestralDiscreteScheduler",
-  defaults: {
-    ...COMMON_DEFAULTS,
-    beta_start: 0.00085,
-    beta_end: 0.012,
-    timestep_spacing: "linspace",
-    use_karras_sigmas: false,
-  },
-  newer: SIGMA_DEFAULTS,
-  choices: { prediction_type: ["epsilon", "v_prediction"] },
-};
+const RULES = kDpm2Rules("KDPM2AncestralDiscreteScheduler");
 
 const { fround } = Math;
 

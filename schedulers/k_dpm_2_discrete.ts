@@ -9,18 +9,23 @@ export interface KDPM2DiscreteConfig extends SigmaConfig {
   readonly use_karras_sigmas: boolean;
 }
 
-const RULES: ConfigRules<KDPM2DiscreteConfig> = {
-  name: "KDPM2DiscreteScheduler",
-  defaults: {
-    ...COMMON_DEFAULTS,
-    beta_start: 0.00085,
-    beta_end: 0.012,
-    timestep_spacing: "linspace",
-    use_karras_sigmas: false,
-  },
-  newer: SIGMA_DEFAULTS,
-  choices: { prediction_type: ["epsilon", "v_prediction"] },
-};
+/** The configuration rules of DPM-Solver-2, with and without ancestral sampling. */
+export function kDpm2Rules(name: string): ConfigRules<KDPM2DiscreteConfig> {
+  return {
+    name,
+    defaults: {
+      ...COMMON_DEFAULTS,
+      beta_start: 0.00085,
+      beta_end: 0.012,
+      timestep_spacing: "linspace",
+      use_karras_sigmas: false,
+    },
+    newer: SIGMA_DEFAULTS,
+    choices: { prediction_type: ["epsilon", "v_prediction"] },
+  };
+}
+
+const RULES = kDpm2Rules("KDPM2DiscreteScheduler");
 
 /** The sample at the start of an interval. */
 const INTERVAL_START = HISTORY;
