@@ -16,7 +16,7 @@ import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { environmentVariable } from "./environment.ts";
 import { checkOutput } from "../pipeline/output/target.ts";
-import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
+import { checkDistinct, checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
 import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
@@ -124,6 +124,7 @@ export const command: Command = defineCommand({
       : parseReport(await readTextOf(values.compare, "--compare"), values.compare);
     await checkJsonFile(values.json, values);
     await checkNewFile(values.html, "--html", values);
+    await checkDistinct({ "--json": values.json, "--html": values.html });
     const report = await runBench({
       parts,
       openGpu,

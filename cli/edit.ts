@@ -10,7 +10,7 @@ import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { editJson, editLine, predictionsText, reportText } from "./edit_report.ts";
 import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
-import { checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
+import { checkDistinct, checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
 import { keep } from "./kept.ts";
 import { checkPictures } from "./output_names.ts";
 import { say, sayJson } from "./printer.ts";
@@ -150,6 +150,12 @@ export const command: Command = defineCommand({
     await checkNewFile(values.saveEdit, "--save-edit", values);
     await checkNewFile(values.exportLora, "--export-lora", values);
     for (const path of [values.saveEdit, values.exportLora]) if (path !== undefined) checkTensorsName(path);
+    await checkDistinct({
+      "--output": prompts.length > 0 ? values.output : undefined,
+      "--save-edit": values.saveEdit,
+      "--export-lora": values.exportLora,
+      "--save-model": values.saveModel,
+    });
     await checkNewFolder(values.saveModel, "--save-model", values);
     const candidates = values.candidates === undefined ? [] : await promptLines(values.candidates, "--candidates");
     const start = performance.now();
@@ -182,21 +188,7 @@ export const command: Command = defineCommand({
         say(`To preserve them: ${advised.map((prompt) => `--preserve ${JSON.stringify(prompt)}`).join(" ")}`);
       }
     }
-    let sheet: string | undefined;
-    if (prompts.length > 0) {
-      sheet = await writeBeforeAfterSheet(pipe, values.output, {
-        prompts: prompts.map((prompt) => ({ prompt })),
-        title: pairs.slice(0, 2).map((pair) => `${pair.source} -> ${pair.destination}`).join("; ") +
-          (pairs.length > 2 ? `; and ${pairs.length - 2} more` : ""),
-        values,
-        signal: interruptSignal(),
-        edit: () => {
-          pipe.edits.push(edit);
-          return Promise.resolve(editLine(edit.report));
-        },
-      });
-      say(sheet);
-    } else pipe.edits.push(edit);
+    // before the drawing, so that an error there does not lose the edit
     if (values.saveEdit !== undefined) {
       await edit.save(values.saveEdit);
       keep(values.saveEdit);
@@ -216,6 +208,21 @@ export const command: Command = defineCommand({
           }`,
       );
     }
+    let sheet: string | undefined;
+    if (prompts.length > 0) {
+      sheet = await writeBeforeAfterSheet(pipe, values.output, {
+        prompts: prompts.map((prompt) => ({ prompt })),
+        title: pairs.slice(0, 2).map((pair) => `${pair.source} -> ${pair.destination}`).join("; ") +
+          (pairs.length > 2 ? `; and ${pairs.length - 2} more` : ""),
+        values,
+        signal: interruptSignal(),
+        edit: () => {
+          pipe.edits.push(edit);
+          return Promise.resolve(editLine(edit.report));
+        },
+      });
+      say(sheet);
+    } else pipe.edits.push(edit);
     if (values.saveModel !== undefined) {
       await pipe.savePretrained(values.saveModel, { overwrite: values.overwrite });
       keep(values.saveModel);

@@ -8,7 +8,7 @@ import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { readTextOf } from "./files.ts";
 import { parseNumber } from "./flag_values.ts";
-import { checkJsonFile, giveJson } from "./json_file.ts";
+import { checkJsonFile, giveJson, PartialJson } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 
@@ -70,6 +70,9 @@ export const command: Command = defineCommand({
     say(`${cases.length} edits, ${total} pictures of ${steps} steps, guidance ${guidance}\n\n${tableHead}`);
     const start = performance.now();
     using bar = showProgress("drawing", { total, unit: "picture" });
+    const settings = { model: values.model, clip: values.clip, cases, seeds, firstSeed, steps, guidance };
+    const partial = new PartialJson(values.json);
+    const finished: EditEvaluation[] = [];
     const evaluations = await evaluateEdits(pipe, clip, cases, {
       lambdas,
       seeds,
@@ -79,8 +82,10 @@ export const command: Command = defineCommand({
       batchSize,
       signal: interruptSignal(),
       onDrawn: (count) => bar.advance(count),
-      onEvaluation(evaluation) {
+      async onEvaluation(evaluation) {
         say(tableLine(evaluation));
+        finished.push(evaluation);
+        await partial.write({ settings, evaluations: finished });
         if (!values.perEdit) return;
         evaluation.perEdit.forEach((scores, i) =>
           say(`${"".padEnd(nameWidth)} ${cells(scores).padEnd(cellsWidth)}  ${cases[i].destination}`)
@@ -89,8 +94,8 @@ export const command: Command = defineCommand({
     });
     const seconds = (performance.now() - start) / 1000;
     say(`\n${seconds.toFixed(0)} s, ${(seconds / total).toFixed(2)} s a picture`);
-    const settings = { model: values.model, clip: values.clip, cases, seeds, firstSeed, steps, guidance };
     await giveJson(values.json, { settings, evaluations });
+    await partial.remove();
   },
 });
 

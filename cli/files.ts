@@ -5,6 +5,7 @@
  * @module
  */
 import { repairFolder } from "../pipeline/output/folder.ts";
+import { realPlace } from "../pipeline/output/paths.ts";
 import { checkOutput, checkOutputFolder } from "../pipeline/output/target.ts";
 import { isTemporaryName } from "../pipeline/output/temporary.ts";
 import { ArgumentError } from "./argument_error.ts";
@@ -74,6 +75,27 @@ function unreadable(path: string, flag: string, why: string, cause: unknown): In
 /** Whether a file or folder of this name exists. */
 export async function exists(path: string): Promise<boolean> {
   return await Deno.lstat(path).then(() => true, () => false);
+}
+
+/**
+ * Refuses two flags that name one file to write, since the second would replace the first.
+ *
+ * @throws {ArgumentError} where two are the same
+ */
+export async function checkDistinct(outputs: Readonly<Record<string, string | undefined>>): Promise<void> {
+  const flags = new Map<string, string>();
+  for (const [flag, path] of Object.entries(outputs)) {
+    if (path === undefined || path === "-") continue;
+    const place = await realPlace(path);
+    const other = flags.get(place);
+    if (other !== undefined) {
+      throw new ArgumentError(
+        `Cannot write ${other} and ${flag} to one file, ${JSON.stringify(path)}: give each a name of its own`,
+        { argument: flag },
+      );
+    }
+    flags.set(place, flag);
+  }
 }
 
 /**

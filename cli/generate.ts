@@ -5,11 +5,10 @@ import { captionedGrid } from "./captioned_grid.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { drawPrompts, previewOf, recordOf } from "./draw_prompts.ts";
 import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
-import { overwriteFlag } from "./files.ts";
+import { checkDistinct, overwriteFlag } from "./files.ts";
 import { followingSeed } from "./flag_values.ts";
 import { modelFlags, previewFlags, samplingFlags } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
-import { writeKept } from "./kept.ts";
 import { Parts } from "./parts.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { checkPattern, checkPictures, FreeNames, patternNames } from "./output_names.ts";
@@ -82,6 +81,7 @@ export const command: Command = defineCommand({
     );
     const paths = patternNames(output, values.grid ? [{ prompt: asked[0], seed }] : wanted);
     await checkPictures(paths, values);
+    for (const path of new Set(paths)) await checkDistinct({ "--output": path, "--preview": preview?.path });
     const names = new FreeNames(values);
     const parts = values.grid ? await Parts.beside(paths[0]) : undefined;
     const start = performance.now();
@@ -92,10 +92,9 @@ export const command: Command = defineCommand({
     const record = await recordOf(pipe, values);
     const written: { path: string; prompt: string; seed: bigint }[] = [];
     const write = async (path: string, picture: Picture | JimpImage, text: Record<string, string>) => {
-      const free = await names.take(path);
-      await writeKept(free, await encodePicture(picture, format, { text }));
-      say(free);
-      return free;
+      const written = await names.write(path, await encodePicture(picture, format, { text }));
+      say(written);
+      return written;
     };
     const drawStart = performance.now();
     const pictures = await drawPrompts(

@@ -1,6 +1,8 @@
 import { writeText } from "../pipeline/output/file.ts";
+import { disk } from "../pipeline/output/disk.ts";
 import { checkNewFile } from "./files.ts";
 import type { Flags } from "./flag_types.ts";
+import { keep, unkeep } from "./kept.ts";
 import { jsonText, say, sayJson } from "./printer.ts";
 
 /** `--json` prints, `--json FILE` writes a file: for results that are kept. */
@@ -23,5 +25,32 @@ export async function giveJson(json: string | undefined, value: unknown): Promis
   if (json === undefined) return;
   if (json === "-") return sayJson(value);
   await writeText(json, jsonText(value) + "\n");
+  keep(json);
   say(json);
+}
+
+/**
+ * Writes what there is of a result so far beside its file: `NAME.partial.json`, which stays when
+ * the command fails. Remove it once the whole is written.
+ */
+export class PartialJson {
+  readonly #path: string | undefined;
+  #isWritten = false;
+
+  constructor(json: string | undefined) {
+    if (json !== undefined && json !== "-") this.#path = json.replace(/(\.json)?$/i, ".partial.json");
+  }
+
+  async write(value: unknown): Promise<void> {
+    if (this.#path === undefined) return;
+    await writeText(this.#path, jsonText(value) + "\n");
+    this.#isWritten = true;
+    keep(this.#path);
+  }
+
+  async remove(): Promise<void> {
+    if (this.#path === undefined || !this.#isWritten) return;
+    await disk.remove(this.#path);
+    unkeep(this.#path);
+  }
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { writeBytes } from "../pipeline/output/file.ts";
+import { writeBytes, type WriteOptions } from "../pipeline/output/file.ts";
 
 const kept = new Set<string>();
 
@@ -23,8 +23,8 @@ export function forgetKept(): void {
 }
 
 /** Writes a finished file, all or nothing, and notes it. */
-export async function writeKept(path: string, bytes: Uint8Array): Promise<void> {
-  await writeBytes(path, bytes);
+export async function writeKept(path: string, bytes: Uint8Array, options: WriteOptions = {}): Promise<void> {
+  await writeBytes(path, bytes, options);
   keep(path);
 }
 

@@ -4,9 +4,11 @@
  * @module
  */
 import { formatOfPath } from "../pipeline/image/picture.ts";
+import { isTaken } from "../pipeline/output/file.ts";
 import { checkOutput } from "../pipeline/output/target.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { exists } from "./files.ts";
+import { writeKept } from "./kept.ts";
 import { nearest } from "./nearest.ts";
 
 /** What a pattern can tell of a picture. */
@@ -77,6 +79,22 @@ export class FreeNames {
     }
     this.#given.add(name);
     return name;
+  }
+
+  /**
+   * Writes a file under a free name, also where another run writes to the same names at the same
+   * time. Returns the name.
+   */
+  async write(wanted: string, bytes: Uint8Array): Promise<string> {
+    for (;;) {
+      const name = await this.take(wanted);
+      try {
+        await writeKept(name, bytes, { isNew: !this.#overwrite });
+        return name;
+      } catch (error) {
+        if (!isTaken(error)) throw error;
+      }
+    }
   }
 
   async #isTaken(name: string): Promise<boolean> {

@@ -6,7 +6,6 @@
 import { contactSheet, type SheetOptions, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
-import { writeBytes } from "../pipeline/output/file.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { drawPrompts, recordOf } from "./draw_prompts.ts";
 import type { ModelValues, SamplingValues } from "./flags.ts";
@@ -54,8 +53,8 @@ export async function writeBeforeAfterSheet(
   const record = await recordOf(pipe, values);
   const text = generationText({ ...record, prompt: prompts.map(({ prompt }) => prompt).join("\n"), seed: values.seed });
   const bluerose = JSON.stringify({ ...JSON.parse(text.bluerose), sheet: { columns: ["before", "after"], prompts } });
-  const path = await new FreeNames(values).take(wanted);
-  await writeBytes(path, await encodePicture(sheet, format, { text: { ...text, bluerose } }));
+  const bytes = await encodePicture(sheet, format, { text: { ...text, bluerose } });
+  const path = await new FreeNames(values).write(wanted, bytes);
   await parts.replaceBy(path);
   return path;
 }

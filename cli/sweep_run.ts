@@ -54,6 +54,7 @@ export const command: Command = defineCommand({
   async run({ shard, output, batchSize, pictures, offline }, { positionals: [planPath] }) {
     const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
     const chosen = parseShard(shard);
+    if (pictures !== undefined) await checkOutput(`${pictures}/picture.png`);
     let results: readonly SweepResult[] = [];
     using file = await AppendedFile.open(output, (bytes) => {
       const { results: parsed, completeBytes } = parseResults(bytes, { path: output, plan, fingerprint });
@@ -66,7 +67,6 @@ export const command: Command = defineCommand({
       sayJson({ path: output, added: 0 });
       return say(`${output}: complete, nothing to draw`);
     }
-    if (pictures !== undefined) await checkOutput(`${pictures}/picture.png`);
     using pipe = await openModel(plan, offline);
     using clip = await CLIPModel.fromPretrained(await resolveModel(plan.clip), { gpu: pipe.gpu });
     using bar = showProgress("sweeping", { total, unit: "picture" });

@@ -6,6 +6,7 @@
 
 import type { ModelOrigin } from "./checkpoint/source/origin.ts";
 import { CheckpointError } from "./errors.ts";
+import { requireDisk } from "./output/target.ts";
 import { exists, filesBelow, isFile, liesIn, parentOf, realPlace } from "./output/paths.ts";
 
 /**
@@ -19,6 +20,7 @@ export async function refuseOwnSource(
   models: readonly { readonly origin?: ModelOrigin }[],
   place: string,
 ): Promise<void> {
+  requireDisk(place);
   const sources = new Set<string>();
   for (const origin of await sourcesOf(models)) {
     sources.add(origin);
@@ -41,6 +43,7 @@ export async function refuseOwnSource(
  * @throws {CheckpointError} if it is one of the model's own files
  */
 export async function refuseSourceFile(models: readonly unknown[], path: string): Promise<void> {
+  requireDisk(path);
   const known = models.filter((model) => typeof model === "object" && model !== null && "origin" in model);
   for (const source of await sourcesOf(known as { readonly origin?: ModelOrigin }[])) {
     const isSame = await isFile(source) && await realPlace(source) === await realPlace(path);

@@ -43,8 +43,8 @@ export interface EvaluateEditsOptions extends DrawingOptions {
   readonly seeds?: number;
   /** Seed of each prompt's first picture; further pictures use the next seeds. Default: 500. */
   readonly firstSeed?: number;
-  /** Called with the scores of each condition as soon as they are known. */
-  readonly onEvaluation?: (evaluation: EditEvaluation) => void;
+  /** Called, and waited for, with the scores of each condition as soon as they are known. */
+  readonly onEvaluation?: (evaluation: EditEvaluation) => void | Promise<void>;
 }
 
 /** A test prompt of a case, with the seed of one of its pictures. */
@@ -114,7 +114,7 @@ export async function evaluateEdits(
       perEdit: cases.map((_, index) => scorePictures(judged.filter((_, i) => tests[i].index === index))),
     };
     evaluations.push(evaluation);
-    onEvaluation?.(evaluation);
+    await onEvaluation?.(evaluation);
   }
   return evaluations;
 }

@@ -74,6 +74,19 @@ export const disk = {
     change("rename", to);
     await Deno.rename(from, to);
   },
+  /** As `rename`, but fails where there is a file already. */
+  async renameNew(from: string, to: string): Promise<void> {
+    change("rename", to);
+    try {
+      await Deno.link(from, to);
+      await Deno.remove(from).catch(() => {});
+    } catch (error) {
+      if (error instanceof Deno.errors.AlreadyExists) throw error;
+      // a file system without links
+      if (await Deno.lstat(to).then(() => true, () => false)) throw new Deno.errors.AlreadyExists(to);
+      await Deno.rename(from, to);
+    }
+  },
   async remove(path: string, options: { recursive?: boolean } = {}): Promise<void> {
     change("remove", path);
     await Deno.remove(path, options);

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { OutputError } from "../errors.ts";
 import type { ByteSink } from "./byte_sink.ts";
 import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
@@ -11,6 +12,20 @@ import { parentOf } from "./paths.ts";
 import { commit, noteTemporary } from "./pending.ts";
 import { targetOf } from "./target.ts";
 import { createTemporary, discard, removeStrays } from "./temporary.ts";
+
+/** How a file is put into place. */
+export interface WriteOptions {
+  /**
+   * Whether a file of that name, which another run may have written meanwhile, is an error and not
+   * replaced: {@linkcode isTaken} knows the error. Default: false.
+   */
+  readonly isNew?: boolean;
+}
+
+/** Whether a write failed because there is a file of that name. */
+export function isTaken(error: unknown): boolean {
+  return error instanceof OutputError && error.cause instanceof Deno.errors.AlreadyExists;
+}
 
 /**
  * Writes a file: a temporary beside the target is written, flushed and renamed, so that readers see
@@ -21,7 +36,11 @@ import { createTemporary, discard, removeStrays } from "./temporary.ts";
  * @throws {OutputError} where the system refuses
  * @throws What `write` throws.
  */
-export async function writeFileAtomically(path: string, write: (sink: ByteSink) => Promise<unknown>): Promise<void> {
+export async function writeFileAtomically(
+  path: string,
+  write: (sink: ByteSink) => Promise<unknown>,
+  { isNew = false }: WriteOptions = {},
+): Promise<void> {
   const { place, mode } = await targetOf(path);
   await removeStrays(parentOf(place));
   using temporary = await naming(path, () => createTemporary(place));
@@ -33,7 +52,7 @@ export async function writeFileAtomically(path: string, write: (sink: ByteSink) 
       if (mode !== undefined && Deno.build.os !== "windows") await disk.chmod(temporary.path, mode & 0o7777);
       // Windows does not rename open files.
       if (Deno.build.os === "windows") temporary[Symbol.dispose]();
-      await commit(() => disk.rename(temporary.path, place));
+      await commit(() => isNew ? disk.renameNew(temporary.path, place) : disk.rename(temporary.path, place));
     });
   } catch (error) {
     await discard(temporary.path);
@@ -42,8 +61,8 @@ export async function writeFileAtomically(path: string, write: (sink: ByteSink) 
 }
 
 /** Writes bytes as {@linkcode writeFileAtomically} does. @throws {OutputError} as it does. */
-export async function writeBytes(path: string, bytes: Uint8Array): Promise<void> {
-  await writeFileAtomically(path, async (sink) => await sink(bytes));
+export async function writeBytes(path: string, bytes: Uint8Array, options: WriteOptions = {}): Promise<void> {
+  await writeFileAtomically(path, async (sink) => await sink(bytes), options);
 }
 
 /** Writes text as {@linkcode writeFileAtomically} does. @throws {OutputError} as it does. */

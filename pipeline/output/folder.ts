@@ -20,6 +20,7 @@ import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
 import { followLinks, ignoreMissing, nameOf, parentOf, withoutSlashes } from "./paths.ts";
 import { commit, noteTemporary } from "./pending.ts";
+import { requireDisk } from "./target.ts";
 import {
   createTemporary,
   discard,
@@ -53,6 +54,7 @@ export async function writeFolderAtomically(
   options: { overwrite?: boolean },
   write: (folder: FolderWriter) => Promise<void>,
 ): Promise<void> {
+  requireDisk(directory);
   if (directory === "") {
     throw new OutputError("Cannot write a folder without a name: give its path", { path: directory });
   }

@@ -50,6 +50,9 @@ export function outputError(path: string, cause: unknown): unknown {
       { path, cause },
     );
   }
+  if (cause.name === "AlreadyExists") {
+    return new OutputError(`Cannot write ${path} as ${meanings.EEXIST}`, { path, cause });
+  }
   const isSystems = code !== undefined && /^E[A-Z0-9]+$/.test(code);
   if (!isSystems && !/\(os error \d+\)/.test(cause.message)) return cause;
   const meaning = code === undefined ? undefined : meanings[code];

@@ -10,6 +10,20 @@ import { naming } from "./output_error.ts";
 import { followLinks, ignoreMissing, parentOf, withoutSlashes } from "./paths.ts";
 import { createTemporary, discard } from "./temporary.ts";
 
+/**
+ * Refuses runtimes without Deno's file functions: browsers and Node.
+ *
+ * @throws {OutputError} in these
+ */
+export function requireDisk(path: string): void {
+  if (typeof Deno !== "undefined") return;
+  throw new OutputError(
+    `Cannot write ${path} as this runtime has no files that can be written by this library: run it with Deno, ` +
+      "or take the bytes and write them yourself",
+    { path },
+  );
+}
+
 /** A place for a file. */
 export interface Target {
   /** The path behind symbolic links. */
@@ -25,6 +39,7 @@ export interface Target {
  *   write-protected
  */
 export async function targetOf(path: string): Promise<Target> {
+  requireDisk(path);
   if (path === "") {
     throw new OutputError("Cannot write a file without a name: give its path", { path });
   }
@@ -79,6 +94,7 @@ export async function checkOutput(path: string): Promise<void> {
  * @throws {OutputError} where it cannot be written, or a file is there
  */
 export async function checkOutputFolder(path: string): Promise<void> {
+  requireDisk(path);
   if (path === "") throw new OutputError("Cannot write a folder without a name: give its path", { path });
   await naming(path, async () => {
     const place = await followLinks(withoutSlashes(path));
