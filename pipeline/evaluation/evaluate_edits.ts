@@ -44,7 +44,7 @@ export interface EvaluateEditsOptions extends DrawingOptions {
   /** Seed of each prompt's first picture; further pictures use the next seeds. Default: 500. */
   readonly firstSeed?: number;
   /** Called, and waited for, with the scores of each condition as soon as they are known. */
-  readonly onEvaluation?: (evaluation: EditEvaluation) => void | Promise<void>;
+  readonly onEvaluation?: (evaluation: EditEvaluation) => unknown;
 }
 
 /** A test prompt of a case, with the seed of one of its pictures. */
