@@ -130,8 +130,8 @@ export class CLIPTokenizer {
   }
 
   /**
-   * Loads a tokenizer folder: `vocab.json`, `merges.txt` and, if present, `tokenizer_config.json`,
-   * `special_tokens_map.json` and `added_tokens.json`.
+   * Loads a tokenizer folder: `vocab.json` and `merges.txt`, or `tokenizer.json`; and, if present,
+   * `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json`.
    *
    * @param options.padToken Replaces the folder's padding token.
    * @throws {CheckpointError} if a file is missing or does not have the expected form

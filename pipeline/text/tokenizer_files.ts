@@ -25,15 +25,23 @@ export interface TokenizerFiles {
 }
 
 /**
- * Reads the files of a tokenizer folder.
+ * Reads the files of a tokenizer folder: `vocab.json` and `merges.txt`, or else `tokenizer.json`.
  *
  * @param options.padToken Replaces the folder's padding token.
- * @throws {CheckpointError} if `vocab.json` or `merges.txt` is missing, or a file is not JSON
+ * @throws {CheckpointError} if it has neither, or a file is not JSON
+ * @throws {ConfigError} if `tokenizer.json` is not CLIP's
  */
 export async function readTokenizerFiles(tree: FileTree, options: { padToken?: string } = {}): Promise<TokenizerFiles> {
-  for (const path of ["vocab.json", "merges.txt"]) {
-    if (await tree.has(path)) continue;
-    throw new CheckpointError(`Cannot load the tokenizer ${tree.name}: it has no ${path}`, { source: tree.name });
+  const lacks: string[] = [];
+  for (const path of ["vocab.json", "merges.txt"]) if (!await tree.has(path)) lacks.push(path);
+  const isFast = lacks.length > 0 && await tree.has(fastTokenizer);
+  if (lacks.length > 0 && !isFast) {
+    throw new CheckpointError(
+      `Cannot load the tokenizer ${tree.name}: it has no ${
+        lacks[0]
+      }; required: vocab.json and merges.txt, or ${fastTokenizer}`,
+      { source: tree.name },
+    );
   }
   const readObject = async (path: string): Promise<Record<string, unknown> | undefined> => {
     if (!await tree.has(path)) return undefined;
@@ -43,12 +51,71 @@ export async function readTokenizerFiles(tree: FileTree, options: { padToken?: s
     throw new ConfigError(`Cannot load ${source}: it must be a JSON object`, { source, key: "", value: json });
   };
   const padding = options.padToken === undefined ? {} : { pad_token: options.padToken };
+  const config = { ...await readObject("tokenizer_config.json"), ...padding };
+  const specialTokensMap = { ...await readObject("special_tokens_map.json"), ...padding };
+  const addedTokens = await readObject("added_tokens.json");
+  if (isFast) {
+    const fast = readFastTokenizer(await readObject(fastTokenizer), `${tree.name}/${fastTokenizer}`);
+    return {
+      vocab: fast.vocab,
+      merges: fast.merges,
+      // What the configuration says goes first; it may be missing altogether.
+      config: { ...fast.specialTokens, ...config },
+      specialTokensMap,
+      addedTokens: addedTokens ?? fast.addedTokens,
+    };
+  }
   return {
     vocab: await readObject("vocab.json") as Record<string, number>,
     merges: await tree.readText("merges.txt"),
-    config: { ...await readObject("tokenizer_config.json"), ...padding },
-    specialTokensMap: { ...await readObject("special_tokens_map.json"), ...padding },
-    addedTokens: await readObject("added_tokens.json"),
+    config,
+    specialTokensMap,
+    addedTokens,
+  };
+}
+
+/** The file of transformers' fast tokenizers, which holds all of the others. */
+const fastTokenizer = "tokenizer.json";
+
+/**
+ * Takes CLIP's vocabulary, merges and added tokens out of a `tokenizer.json`.
+ *
+ * @throws {ConfigError} for a tokenizer that is not CLIP's byte-pair encoding
+ */
+function readFastTokenizer(json: unknown, file: string): {
+  vocab: Record<string, number>;
+  merges: string;
+  addedTokens: Record<string, number>;
+  specialTokens: Record<string, string>;
+} {
+  const refuse = (key: string, value: unknown, supported: string): never => {
+    throw new ConfigError(`Cannot load ${file} as its ${key} is ${JSON.stringify(value)}; supported: ${supported}`, {
+      source: file,
+      key,
+      value,
+    });
+  };
+  const { model, added_tokens: added = [], padding } = json as Record<string, unknown>;
+  if (!isObject(model)) return refuse("model", model ?? null, "an object");
+  if ((model.type ?? "BPE") !== "BPE") refuse("model.type", model.type, '"BPE", as CLIP has it');
+  if (model.end_of_word_suffix !== "</w>") {
+    refuse("model.end_of_word_suffix", model.end_of_word_suffix ?? null, '"</w>", as CLIP has it');
+  }
+  const { vocab, merges } = model;
+  if (!isObject(vocab)) return refuse("model.vocab", vocab ?? null, "an object");
+  if (!Array.isArray(merges)) return refuse("model.merges", merges ?? null, "a list");
+  // A pair is a text with a space in old files, and a list of two in new ones.
+  const lines = merges.map((pair) => Array.isArray(pair) ? pair.join(" ") : String(pair));
+  const tokens = (Array.isArray(added) ? added : []) as { content?: string; id?: number }[];
+  const padToken = isObject(padding) ? padding.pad_token : undefined;
+  return {
+    vocab: vocab as Record<string, number>,
+    merges: ["#version: 0.2", ...lines].join("\n"),
+    addedTokens: Object.fromEntries(tokens.map(({ content, id }) => [content, id])),
+    specialTokens: {
+      ...(typeof model.unk_token === "string" ? { unk_token: model.unk_token } : {}),
+      ...(typeof padToken === "string" ? { pad_token: padToken } : {}),
+    },
   };
 }
 

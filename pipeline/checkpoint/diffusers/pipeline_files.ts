@@ -9,14 +9,24 @@ import { type ComponentName, parseModelIndex } from "./config/model_index.ts";
 import { readConfig } from "./config/fields.ts";
 import { listVariants, weightFiles, type WeightsBaseName } from "../safetensors/weight_files.ts";
 
-/** The files of each part: required ones, optional ones, and weights by their base name. */
-const filesOf: Readonly<Record<ComponentName, { needed: string[]; optional?: string[]; weights?: WeightsBaseName }>> = {
+/** The files of a part. */
+interface PartFiles {
+  readonly needed: readonly string[];
+  /** Files that do in place of the needed ones. */
+  readonly otherwise?: readonly string[];
+  readonly optional?: readonly string[];
+  /** The base name of its weights. */
+  readonly weights?: WeightsBaseName;
+}
+
+const filesOf: Readonly<Record<ComponentName, PartFiles>> = {
   unet: { needed: ["config.json"], weights: "diffusion_pytorch_model" },
   vae: { needed: ["config.json"], weights: "diffusion_pytorch_model" },
   text_encoder: { needed: ["config.json"], weights: "model" },
   safety_checker: { needed: ["config.json"], weights: "model" },
   tokenizer: {
     needed: ["vocab.json", "merges.txt"],
+    otherwise: ["tokenizer.json"],
     optional: ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
   },
   scheduler: { needed: ["scheduler_config.json"] },
@@ -67,14 +77,14 @@ export async function pipelineFiles(
   const paths = ["model_index.json"];
   let hasVariant = variant === undefined;
   for (const name of names) {
-    const { needed, optional = [], weights } = filesOf[name];
+    const { needed, otherwise, optional = [], weights } = filesOf[name];
     const folder = tree.subtree(name);
-    for (const path of needed) {
-      if (!await folder.has(path)) {
-        throw new CheckpointError(`Cannot load ${tree.name} as it has no ${name}/${path}`, { source: tree.name });
-      }
+    const missing = await lacking(folder, needed);
+    const isOther = missing !== undefined && otherwise !== undefined && await lacking(folder, otherwise) === undefined;
+    if (missing !== undefined && !isOther) {
+      throw new CheckpointError(`Cannot load ${tree.name} as it has no ${name}/${missing}`, { source: tree.name });
     }
-    const files = [...needed];
+    const files = [...isOther ? otherwise : needed];
     for (const path of optional) if (await folder.has(path)) files.push(path);
     if (weights !== undefined) {
       const isThere = variant !== undefined && (await listVariants(folder, weights)).includes(variant);
@@ -90,4 +100,10 @@ export async function pipelineFiles(
     );
   }
   return paths;
+}
+
+/** The first of some files that a folder lacks. */
+async function lacking(folder: FileTree, paths: readonly string[]): Promise<string | undefined> {
+  for (const path of paths) if (!await folder.has(path)) return path;
+  return undefined;
 }

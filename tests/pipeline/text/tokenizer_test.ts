@@ -192,3 +192,39 @@ Deno.test("missing files and invalid contents are rejected, and the error names 
   tokenizer.addToken("<swirl>");
   assertThrows(() => tokenizer.addToken("<swirl>"), PromptError, "with id 653");
 });
+
+Deno.test("a folder with tokenizer.json alone is the tokenizer of vocab.json and merges.txt", async () => {
+  const plain = await CLIPTokenizer.fromPretrained(`${goldens}/sd1-mini/tokenizer`);
+  const json = await readJson(`${goldens}/tokenizer_json/tokenizer.json`); // as transformers saved it
+  const asFolder = (changes: Record<string, unknown>, config?: unknown) => {
+    const file = (content: unknown) => new TextEncoder().encode(JSON.stringify(content));
+    const files = { "tokenizer.json": file({ ...json, ...changes }) };
+    return memoryTree(config === undefined ? files : { ...files, "tokenizer_config.json": file(config) }, "fast");
+  };
+  const pairs = json.model.merges.map((pair: string) => pair.split(" ")); // as later versions write them
+  const texts = ["A pack of blue roses", "  naïve CAFÉ's 12 <|endoftext|> 薔薇", "it's a wolf-cub, isn't it?", ""];
+  for (const tree of [asFolder({}), asFolder({ model: { ...json.model, merges: pairs } })]) {
+    const fast = await CLIPTokenizer.fromPretrained(tree);
+    assertEquals([fast.bosTokenId, fast.eosTokenId, fast.padTokenId], [
+      plain.bosTokenId,
+      plain.eosTokenId,
+      plain.padTokenId,
+    ]);
+    for (const text of texts) {
+      assertEquals(
+        fast.encode(text, { padding: "max_length", truncation: true }),
+        plain.encode(text, { padding: "max_length", truncation: true }),
+      );
+    }
+  }
+  const added = { id: plain.size, content: "<rose>", special: false };
+  const taught = await CLIPTokenizer.fromPretrained(
+    asFolder({ added_tokens: [...json.added_tokens, added], padding: { pad_token: "!" } }, { model_max_length: 77 }),
+  );
+  assertEquals(taught.encode("a <rose>").slice(-2), [plain.size, plain.eosTokenId]);
+  assertEquals(taught.padTokenId, plain.idOf("!"));
+  for (const model of [{ ...json.model, type: "WordPiece" }, { ...json.model, end_of_word_suffix: null }, null]) {
+    await assertRejects(() => CLIPTokenizer.fromPretrained(asFolder({ model })), ConfigError, "tokenizer.json");
+  }
+  await assertRejects(() => CLIPTokenizer.fromPretrained(memoryTree({}, "empty")), CheckpointError, "tokenizer.json");
+});
