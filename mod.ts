@@ -99,6 +99,10 @@ export {
   stableDiffusionLatentFactors,
 } from "./pipeline/image/preview.ts";
 export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
+export { readJpegText, withJpegText } from "./pipeline/image/jpeg_text.ts";
+export { readPictureText } from "./pipeline/image/picture_text.ts";
+export { type PictureSettings, readPictureSettings } from "./pipeline/generation/picture_settings.ts";
+export type { ExactAdapter, ExactEdit, ExactSettings } from "./pipeline/generation/exact_settings.ts";
 
 // Files
 export { blobSource, type ByteSource, bytesSource } from "./pipeline/checkpoint/source/byte_source.ts";

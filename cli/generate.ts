@@ -1,9 +1,12 @@
 import { pictureGrid } from "../pipeline/image/picture_grid.ts";
 import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { captionedGrid } from "./captioned_grid.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { drawPrompts, previewOf, recordOf } from "./draw_prompts.ts";
+import { exactRecords } from "./exact_record.ts";
+import { applyRedraw, checkFiles, redrawOf, redrawValues } from "./redraw.ts";
 import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, overwriteFlag } from "./files.ts";
 import { followingSeed } from "./flag_values.ts";
@@ -27,6 +30,14 @@ export const command: Command = defineCommand({
   flags: {
     ...promptFlags,
     ...modelFlags,
+    model: { ...modelFlags.model, required: undefined },
+    from: {
+      kind: "text",
+      placeholder: "PICTURE",
+      group: "Prompts",
+      help: "draw this picture again, to the byte on the same device; flags that are given replace its settings",
+      access: { kind: "read", purpose: "read the picture's settings" },
+    },
     output: {
       kind: "text",
       alias: "o",
@@ -69,7 +80,10 @@ export const command: Command = defineCommand({
       says: "a single file with a LoRA",
     },
   ],
-  async run(values) {
+  async run(flags, { given }) {
+    const again = await redrawOf(flags.from);
+    const values = modelChosen(again ? await redrawValues(again, flags, given) : flags);
+    if (again) await checkFiles(again, values, given);
     const { output, batchCount, seed } = values;
     const format = formatOfPath(output);
     checkPattern(output);
@@ -88,8 +102,13 @@ export const command: Command = defineCommand({
     using owned = new DisposableStack();
     const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
+    if (again) { for (const edit of await applyRedraw(again, pipe, given)) owned.use(edit); }
     for (const edit of await pushEdits(pipe, values.edit)) owned.use(edit);
-    const record = await recordOf(pipe, values);
+    const record = {
+      ...await recordOf(pipe, values),
+      ...(again && !given.has("samplingMethod") ? { sampler: again.settings.sampler } : {}),
+    };
+    const exact = await exactRecords(pipe, values, asked);
     const written: { path: string; prompt: string; seed: bigint }[] = [];
     const write = async (path: string, picture: Picture | JimpImage, text: Record<string, string>) => {
       const written = await names.write(path, await encodePicture(picture, format, { text }));
@@ -106,7 +125,7 @@ export const command: Command = defineCommand({
         signal: interruptSignal(),
         preview,
         onPicture: async (picture, i) => {
-          const text = generationText({ ...record, ...wanted[i] });
+          const text = generationText({ ...record, ...wanted[i], exact: exact.get(wanted[i].prompt) });
           if (parts) return await parts.add(`${i + 1}`, picture, text);
           const path = await write(paths[i], picture, text);
           written.push({ path, ...wanted[i] });
@@ -135,3 +154,12 @@ export const command: Command = defineCommand({
     });
   },
 });
+
+/** @throws {ArgumentError} without a model */
+function modelChosen<V extends { readonly model: string | undefined }>(values: V): V & { readonly model: string } {
+  const { model } = values;
+  if (model !== undefined) return { ...values, model };
+  throw new ArgumentError("Cannot go on without -m or --model MODEL, or --from PICTURE: the model to draw with", {
+    argument: "--model",
+  });
+}

@@ -108,6 +108,8 @@ function placeOf(issue: v.BaseIssue<unknown>): string {
 
 /** A value for a message: its JSON, cut after 60 characters. */
 function shown(value: unknown): string {
-  const json = typeof value === "number" ? String(value) : JSON.stringify(value) ?? String(value);
+  const json = typeof value === "number" || typeof value === "bigint"
+    ? String(value)
+    : JSON.stringify(value) ?? String(value);
   return json.length > 60 ? `${json.slice(0, 60)}…` : json;
 }

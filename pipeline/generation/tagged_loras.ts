@@ -33,7 +33,8 @@ export async function loadTaggedLoras(call: Call): Promise<DisposableStack> {
   return loaded.move();
 }
 
-async function findLora(name: string, directory: LoraDirectory | undefined): Promise<AdapterSource> {
+/** The source of the LoRA that a prompt names. @throws {PromptError} where there is none */
+export async function findLora(name: string, directory: LoraDirectory | undefined): Promise<AdapterSource> {
   if (directory === undefined) {
     throw new PromptError(
       `Cannot load the LoRA ${JSON.stringify(name)} that a prompt names as no folder of LoRAs is given: set loraDir`,

@@ -26,6 +26,8 @@ export interface GenerationRecord {
   readonly loras?: Readonly<Record<string, number>>;
   /** The dtype of the UNet's activations, if not f32. */
   readonly activations?: "f16";
+  /** Everything else that drew the picture, for `readPictureSettings()`. */
+  readonly exact?: object;
   /** The active TIME edits, oldest first. */
   readonly edits: readonly { readonly source: string; readonly destination: string; readonly lambda: number }[];
 }

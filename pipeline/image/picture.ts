@@ -5,6 +5,7 @@
  */
 import { Jimp } from "jimp";
 import { ImageError } from "./errors.ts";
+import { withJpegText } from "./jpeg_text.ts";
 import { withPngText } from "./png_text.ts";
 
 /** An RGB picture, 8 bits a channel, rows from the top. */
@@ -122,8 +123,7 @@ export function formatOfPath(path: string): PictureFormat {
 /**
  * Encodes a picture or a jimp image as the bytes of an image file.
  *
- * @param options.text text entries for PNG files (see {@linkcode withPngText}); JPEG files have
- *   none
+ * @param options.text text entries: see {@linkcode withPngText} and {@linkcode withJpegText}
  * @param options.quality quality of JPEG files, from 0 to 100. Default: 95.
  *
  * @example
@@ -138,7 +138,7 @@ export async function encodePicture(
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { text = {}, quality = 95 } = options;
   const image = "bitmap" in picture ? picture : toJimp(picture);
-  if (format === "jpeg") return new Uint8Array(await image.getBuffer("image/jpeg", { quality }));
+  if (format === "jpeg") return withJpegText(new Uint8Array(await image.getBuffer("image/jpeg", { quality })), text);
   return withPngText(new Uint8Array(await image.getBuffer("image/png")), text);
 }
 

@@ -139,11 +139,26 @@ function chunk(type: string, data: Uint8Array): Uint8Array {
   return bytes;
 }
 
+/** A compressed text may unpack to this many bytes: zlib reaches a thousandfold of its input. */
+const mostTextBytes = 2 ** 24;
+
 async function inflate(data: Uint8Array): Promise<Uint8Array> {
+  const parts: Uint8Array[] = [];
+  let total = 0;
   try {
     const stream = new Blob([data.slice()]).stream().pipeThrough(new DecompressionStream("deflate"));
-    return new Uint8Array(await new Response(stream).arrayBuffer());
+    for await (const part of stream) {
+      parts.push(part);
+      total += part.length;
+      if (total > mostTextBytes) {
+        throw new ImageError(`Cannot read PNG text as a compressed text unpacks to more than ${mostTextBytes} bytes`, {
+          expected: mostTextBytes,
+        });
+      }
+    }
+    return concat(parts);
   } catch (cause) {
+    if (cause instanceof ImageError) throw cause;
     throw new ImageError("Cannot read PNG text as a compressed text cannot be decompressed", { cause });
   }
 }
@@ -163,7 +178,11 @@ const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
 
 /** TextDecoder("latin1") means windows-1252, which maps the bytes 0x80 to 0x9f differently. */
 function latin1(data: Uint8Array): string {
-  return Array.from(data, (byte) => String.fromCharCode(byte)).join("");
+  let text = "";
+  for (let start = 0; start < data.length; start += 4096) {
+    text += String.fromCharCode(...data.subarray(start, start + 4096));
+  }
+  return text;
 }
 
 function fromLatin1(text: string): Uint8Array {

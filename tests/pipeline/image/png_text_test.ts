@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { ImageError } from "../../../pipeline/image/errors.ts";
-import { decodePicture } from "../../../pipeline/image/picture.ts";
+import { decodePicture, encodePicture } from "../../../pipeline/image/picture.ts";
 import { readPngText, withPngText } from "../../../pipeline/image/png_text.ts";
 
 /** 2 × 1 pixels, written by Pillow with tEXt, zTXt, compressed iTXt and iTXt with a language. */
@@ -62,3 +62,30 @@ Deno.test("readPngText() rejects every truncated file and every damaged byte", a
     await assertRejects(() => readPngText(damaged), ImageError);
   }
 });
+
+Deno.test("a compressed text that unpacks to more than 16 MiB is refused, and costs no more", async () => {
+  const png = await encodePicture({ data: new Uint8Array(3), width: 1, height: 1 }, "png");
+  const zeros = new Blob([new Uint8Array(64 * 2 ** 20)]).stream().pipeThrough(new CompressionStream("deflate"));
+  const packed = new Uint8Array(await new Response(zeros).arrayBuffer());
+  const data = Uint8Array.from([...new TextEncoder().encode("parameters\0\0"), ...packed]);
+  const chunk = new Uint8Array(12 + data.length), view = new DataView(chunk.buffer);
+  view.setUint32(0, data.length);
+  chunk.set(new TextEncoder().encode("zTXt"), 4);
+  chunk.set(data, 8);
+  view.setUint32(8 + data.length, crcOf(chunk.subarray(4, 8 + data.length)));
+  const bomb = new Uint8Array(png.length + chunk.length);
+  bomb.set(png.subarray(0, 33));
+  bomb.set(chunk, 33);
+  bomb.set(png.subarray(33), 33 + chunk.length);
+  await assertRejects(() => readPngText(bomb), ImageError, "more than 16777216 bytes");
+});
+
+/** CRC-32 bit by bit. */
+function crcOf(data: Uint8Array): number {
+  let crc = 0xffffffff;
+  for (const byte of data) {
+    crc ^= byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
+  }
+  return (crc ^ 0xffffffff) >>> 0;
+}

@@ -1,0 +1,127 @@
+/** What a picture's metadata holds beside A1111's settings, to draw it again to the byte. */
+
+import * as v from "valibot";
+import type { EditRecipe } from "../editing/prompts/recipe.ts";
+import { recipeSchema } from "../editing/prompts/recipe_schema.ts";
+import type { EditRoute } from "../editing/operator.ts";
+import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
+import { anyText, boolean, fields, finite, listOf, oneOf, type Schema, text } from "../schema.ts";
+import type { PromptSyntax } from "./tokenized_prompts.ts";
+
+/** An edit of a picture, whole. */
+export interface ExactEdit {
+  /** The prompts and options that it was solved from. */
+  readonly recipe: EditRecipe;
+  /** Its strength on the stack. */
+  readonly strength: number;
+  /** The form in which the system was solved. */
+  readonly route: EditRoute;
+  /** The arithmetic of the solver. */
+  readonly precision: "f64" | "f32";
+  /** SHA-256 of its factors, in hexadecimal digits: what is solved again must equal it. */
+  readonly sha256: string;
+}
+
+/** A LoRA or textual inversion of a picture. */
+export interface ExactAdapter {
+  /** "prompt lora" is one that the prompt names. */
+  readonly kind: "lora" | "prompt lora" | "textual inversion";
+  /** The file, as it was given. */
+  readonly file: string;
+  /** SHA-256 of the file, in hexadecimal digits; undefined for what is no single file. */
+  readonly sha256?: string;
+  /** Weight of a LoRA. */
+  readonly weight: number;
+}
+
+/** Everything that a picture depends on beside its prompts, seed, size, steps and guidance. */
+export interface ExactSettings {
+  /** Version of this package. */
+  readonly version: string;
+  /** The device, by name: others may round differently. */
+  readonly device: string;
+  /** The sampler's configuration, `_class_name` included. */
+  readonly scheduler: Readonly<Record<string, unknown>>;
+  /** How the prompts were read. */
+  readonly promptSyntax: PromptSyntax;
+  /** Folder of the LoRAs that the prompt names. */
+  readonly loraDir?: string;
+  /** Whether edits acted on the negative prompt. */
+  readonly editNegativePrompt: boolean;
+  /** Whether large pictures were decoded in tiles. */
+  readonly vaeTiling: boolean;
+  /** Whether pictures were checked. */
+  readonly safetyChecker: boolean;
+  /** Variant of the weight files. */
+  readonly variant?: string;
+  /** Revision of a model of the hub. */
+  readonly revision?: string;
+  /** The edits, in the order of the stack. */
+  readonly edits: readonly ExactEdit[];
+  /** The adapters, in the order in which they were loaded. */
+  readonly adapters: readonly ExactAdapter[];
+}
+
+const digest: Schema<string> = v.pipe(
+  v.string("a SHA-256 in hexadecimal digits"),
+  v.regex(/^[0-9a-f]{64}$/, "a SHA-256 in hexadecimal digits"),
+);
+
+/** The form of {@linkcode ExactSettings} in metadata. */
+export const exactSettingsSchema: Schema<ExactSettings> = fields({
+  version: text(),
+  device: anyText(),
+  scheduler: v.record(v.string("a name"), v.unknown(), "an object"),
+  promptSyntax: oneOf("plain", "a1111"),
+  loraDir: v.optional(text()),
+  editNegativePrompt: boolean(),
+  vaeTiling: boolean(),
+  safetyChecker: boolean(),
+  variant: v.optional(text()),
+  revision: v.optional(text()),
+  edits: listOf<ExactEdit>(
+    fields({
+      recipe: recipeSchema,
+      strength: finite(),
+      route: oneOf("tokens", "channels"),
+      precision: oneOf("f64", "f32"),
+      sha256: digest,
+    }),
+    { max: 1000 },
+  ),
+  adapters: listOf<ExactAdapter>(
+    fields({
+      kind: oneOf("lora", "prompt lora", "textual inversion"),
+      file: text(),
+      sha256: v.optional(digest),
+      weight: finite(),
+    }),
+    { max: 1000 },
+  ),
+});
+
+/** The active edits of a pipeline, whole. */
+export async function exactEdits({ edits }: StableDiffusionModelEditingPipeline): Promise<ExactEdit[]> {
+  const active = [...edits].filter(({ enabled, strength }) => enabled && strength !== 0);
+  return await Promise.all(active.map(async ({ edit, strength }): Promise<ExactEdit> => ({
+    recipe: edit.recipe,
+    strength,
+    route: edit.report.route,
+    precision: edit.report.precision === "f64" ? "f64" : "f32",
+    sha256: await factorsDigest(edit.operator.factors),
+  })));
+}
+
+/** SHA-256 of an edit's factors, in hexadecimal digits. */
+export async function factorsDigest(
+  { left, right }: StableDiffusionModelEditingPipeline["edits"]["entries"][number]["edit"]["operator"]["factors"],
+): Promise<string> {
+  const [p, q] = await Promise.all([left.data(), right?.data()]);
+  return await sha256(new Uint8Array(await new Blob([p, q ?? new Float32Array()]).arrayBuffer()));
+}
+
+/** SHA-256 of bytes, in hexadecimal digits. */
+export async function sha256(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
+  const digits = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
+  return Array.from(digits, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}

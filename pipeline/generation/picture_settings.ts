@@ -1,0 +1,119 @@
+/** Reads back what a picture was drawn with. */
+
+import * as v from "valibot";
+import { readAll } from "../checkpoint/source/byte_source.ts";
+import { fileSource } from "../checkpoint/source/disk.ts";
+import { DataError } from "../errors.ts";
+import { readPictureText } from "../image/picture_text.ts";
+import { anyText, fields, finite, oneOf, type Schema, text, validateJson, whole } from "../schema.ts";
+import { type ExactSettings, exactSettingsSchema } from "./exact_settings.ts";
+
+/** The settings of one picture. */
+export interface PictureSettings {
+  /** The prompt. */
+  readonly prompt: string;
+  /** The negative prompt. */
+  readonly negativePrompt: string;
+  /** The seed, from 0 to 2⁶⁴ − 1. */
+  readonly seed: bigint;
+  /** Denoising steps. */
+  readonly steps: number;
+  /** Scale of classifier-free guidance. */
+  readonly cfgScale: number;
+  /** The sampler's name or class. */
+  readonly sampler: string;
+  /** Width in pixels. */
+  readonly width: number;
+  /** Height in pixels. */
+  readonly height: number;
+  /** Layers of the text encoder that were left out, as diffusers counts. */
+  readonly clipSkip: number;
+  /** The model's folder, file or hub id. */
+  readonly model: string;
+  /** The first ten digits of the SHA-256 of the model's file, where it was known. */
+  readonly modelHash?: string;
+  /** How the UNet's activations were stored. */
+  readonly activations: "f32" | "f16";
+  /** Everything else that the picture depends on. */
+  readonly exact: ExactSettings;
+}
+
+const seedSchema: Schema<bigint> = v.pipe(
+  v.union(
+    [v.pipe(v.number(), v.safeInteger()), v.pipe(v.string(), v.regex(/^\d{1,20}$/))],
+    "a seed from 0 to 2^64 - 1",
+  ),
+  v.transform((seed) => BigInt(seed)),
+  v.check((seed) => seed >= 0n && seed < 2n ** 64n, "a seed from 0 to 2^64 - 1"),
+);
+
+const schema: Schema<PictureSettings> = fields({
+  prompt: anyText(),
+  negativePrompt: anyText(),
+  seed: seedSchema,
+  steps: whole(1, 100_000),
+  cfgScale: finite(),
+  sampler: text(),
+  width: whole(1, 65_536),
+  height: whole(1, 65_536),
+  clipSkip: whole(0, 1000),
+  model: text(),
+  modelHash: v.optional(text()),
+  activations: v.optional(oneOf("f32", "f16"), "f32"),
+  exact: exactSettingsSchema,
+});
+
+/** Larger files are not read: no picture that we write is so large. */
+const largestBytes = 2 ** 28;
+
+/**
+ * The settings that a picture was drawn with, from its PNG text or JPEG comments.
+ *
+ * ```ts
+ * const { prompt, seed, exact } = await readPictureSettings("roses.png");
+ * console.log(prompt, seed, exact.edits.map(({ recipe }) => recipe.pairs));
+ * ```
+ *
+ * @param source a path (Deno only), or the bytes of a PNG or JPEG file
+ * @throws {DataError} when the picture holds no settings of ours, they are not whole, or it is a
+ *   grid or a sheet of several pictures; {ImageError} when it is no PNG or JPEG file
+ */
+export async function readPictureSettings(source: string | Uint8Array): Promise<PictureSettings> {
+  const name = typeof source === "string" ? source : "the picture";
+  const refuse = (reason: string) => new DataError(`Cannot read the settings of ${name}: ${reason}`, { source: name });
+  const { bluerose, parameters } = await readPictureText(typeof source === "string" ? await bytesOf(source) : source);
+  if (bluerose === undefined) {
+    throw refuse(
+      parameters === undefined
+        ? "it holds none; other programs may have removed them"
+        : "it holds those of another program, which do not tell everything that drew it",
+    );
+  }
+  const manifold = ["pictures", "sheet", "grid", "axes"].find((key) => hasKey(bluerose, key));
+  if (manifold !== undefined) throw refuse("it shows several pictures; generate writes one per file without --grid");
+  if (!hasKey(bluerose, "exact")) throw refuse("they do not tell everything that drew it: an older version wrote it");
+  return validateJson(schema, bluerose, refuse);
+}
+
+function hasKey(json: string, key: string): boolean {
+  try {
+    const value: unknown = JSON.parse(json);
+    return typeof value === "object" && value !== null && Object.hasOwn(value, key);
+  } catch {
+    return key === "exact"; // the schema says what is wrong
+  }
+}
+
+async function bytesOf(path: string): Promise<Uint8Array> {
+  const source = await fileSource(path);
+  try {
+    if (source.size > largestBytes) {
+      throw new DataError(`Cannot read the settings of ${path} as it has ${source.size} bytes: it is no picture`, {
+        source: path,
+      });
+    }
+    return await readAll(source);
+  } finally {
+    source.close?.();
+  }
+}

@@ -1,0 +1,96 @@
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { DataError } from "../../pipeline/errors.ts";
+import { readPictureSettings } from "../../pipeline/generation/picture_settings.ts";
+import { readJpegText } from "../../pipeline/image/jpeg_text.ts";
+import { decodePicture } from "../../pipeline/image/picture.ts";
+import { readPngText, withPngText } from "../../pipeline/image/png_text.ts";
+import { goldens } from "../paths.ts";
+import { run, temporaryFolder } from "./running.ts";
+
+const model = `${goldens}/sd1-mini`;
+const lora = `${goldens}/lora_kohya.safetensors`;
+const inversion = `${goldens}/textual_inversion_swirl.safetensors`;
+const cheap = ["--steps", "2", "-H", "32", "-W", "48"];
+
+const ran = async (...args: string[]) => {
+  const result = await run(...args);
+  assertEquals(result.code, 0, result.err);
+};
+
+Deno.test({
+  name: "generate --from draws a picture again to the byte: edits, adapters, sampler, syntax, size, seed",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  fn: async () => {
+    await using folder = await temporaryFolder();
+    const at = (name: string) => `${folder.path}/${name}`;
+    await Deno.mkdir(at("loras"));
+    await Deno.copyFile(lora, at("loras/tagged.safetensors"));
+    await Deno.copyFile(lora, at("ink.safetensors"));
+    const pair = ["--source", "A pack of roses", "--destination", "A pack of blue roses"];
+    const edited = [...pair, "--lambda", "0.2", "--preserve", "a cat", "--values-only"];
+    const adapters = ["--textual-inversion", inversion, "--lora", `${at("ink.safetensors")}:0.4`];
+    await ran("edit", "-m", model, ...adapters, ...edited, "--save-edit", at("edit.safetensors"));
+    const drawing = [
+      ...["generate", "-m", model, "-p", "a (field:1.3) of <swirl> roses <lora:tagged:0.5>", "-n", "blurry"],
+      ...[...adapters, "--edit", `${at("edit.safetensors")}:0.7`, "--sampling-method", "euler_a"],
+      ...["--prompt-syntax", "a1111", "--lora-dir", at("loras"), "--no-edit-negative-prompt"],
+      ...["--cfg-scale", "4", "--seed", "18446744073709551615", "--clip-skip", "1", ...cheap],
+    ];
+    for (const format of ["png", "jpg"]) {
+      const first = at(`first.${format}`), again = at(`again.${format}`);
+      await ran(...drawing, "-o", first);
+      await ran("generate", "--from", first, "-o", again);
+      assertEquals(await Deno.readFile(again), await Deno.readFile(first), format);
+    }
+    const { exact, ...settings } = await readPictureSettings(at("first.png"));
+    assertEquals([settings.seed, settings.width, settings.height], [2n ** 64n - 1n, 48, 32]);
+    assertEquals(exact.edits.map(({ strength }) => strength), [0.7]);
+    assertEquals(exact.edits[0].recipe.preserve, ["a cat"]);
+    assertEquals(exact.edits[0].recipe.withToK, false);
+    assertEquals(exact.adapters.map(({ kind, weight }) => [kind, weight]), [
+      ["textual inversion", 1],
+      ["lora", 0.4],
+      ["prompt lora", 0.5],
+    ]);
+    const { parameters } = await readPngText(await Deno.readFile(at("first.png")));
+    assertEquals(readJpegText(await Deno.readFile(at("first.jpg"))).parameters, parameters);
+
+    // flags that are given replace settings
+    await ran("generate", "--from", at("first.png"), "--seed", "7", "-o", at("other.png"));
+    const other = await readPictureSettings(at("other.png"));
+    assertEquals([other.seed, other.prompt], [7n, settings.prompt]);
+    const pixels = async (name: string) => (await decodePicture(await Deno.readFile(at(name)))).data;
+    assertNotEquals(await pixels("other.png"), await pixels("first.png"));
+
+    // what is missing or has changed is named
+    const refused = async (text: string) => {
+      const { code, err } = await run("generate", "--from", at("first.png"), "-o", at("never.png"));
+      assertEquals(code, 1);
+      assert(err.includes(text), err);
+    };
+    await Deno.writeFile(at("ink.safetensors"), new Uint8Array(5), { append: true });
+    await refused("ink.safetensors has changed since it was drawn");
+    await Deno.remove(at("ink.safetensors"));
+    await refused("ink.safetensors is not on this disk");
+    await Deno.copyFile(lora, at("ink.safetensors"));
+    await Deno.remove(at("loras/tagged.safetensors"));
+    await refused("tagged");
+  },
+});
+
+Deno.test("readPictureSettings() refuses what is not whole, by name", async () => {
+  const png = Uint8Array.fromBase64(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==",
+  );
+  const refused = async (text: Record<string, string>, message: string) =>
+    await assertRejects(() => readPictureSettings(withPngText(png, text)), DataError, message);
+  await refused({}, "it holds none");
+  await refused({ parameters: "a rose\nSteps: 20" }, "another program");
+  await refused({ bluerose: "{" }, "must be JSON");
+  await refused({ bluerose: "null" }, "older version");
+  await refused({ bluerose: JSON.stringify({ prompt: "a rose", seed: 1 }) }, "an older version wrote it");
+  await refused({ bluerose: JSON.stringify({ pictures: [] }) }, "several pictures");
+  await refused({ bluerose: JSON.stringify({ prompt: 5, exact: {} }) }, "prompt must be a string");
+  await refused({ bluerose: JSON.stringify({ prompt: "", negativePrompt: "", seed: -1, exact: {} }) }, "a seed from 0");
+});
