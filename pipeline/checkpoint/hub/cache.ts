@@ -17,7 +17,7 @@ import { writeText } from "../../output/file.ts";
 import { naming } from "../../output/output_error.ts";
 import { nameOf, parentOf } from "../../output/paths.ts";
 import { removeStrays, temporaryName } from "../../output/temporary.ts";
-import { Sha256 } from "./sha256.ts";
+import { BlobHash } from "./blob_hash.ts";
 
 /** Hub settings from the environment variables that Python's `huggingface_hub` reads. */
 export interface HubEnvironment {
@@ -239,32 +239,6 @@ async function receive(
     });
   }
   await naming(partial, () => disk.sync(target, partial));
-}
-
-/**
- * The hash that names a blob. LFS files: SHA-256 of the bytes. Others: SHA-1 of git's blob object,
- * "blob SIZE\0" followed by the bytes.
- */
-class BlobHash {
-  readonly #sha256: Sha256 | undefined;
-  readonly #pieces: Uint8Array<ArrayBuffer>[] = [];
-
-  constructor(file: HubFile) {
-    if (file.hash.length === 64) this.#sha256 = new Sha256();
-    else this.#pieces.push(new TextEncoder().encode(`blob ${file.size}\0`));
-  }
-
-  update(bytes: Uint8Array): void {
-    if (this.#sha256 !== undefined) this.#sha256.update(bytes);
-    // Web Crypto has no incremental SHA-1. Buffering is fine, as files outside LFS are small.
-    else this.#pieces.push(bytes.slice());
-  }
-
-  async hex(): Promise<string> {
-    if (this.#sha256 !== undefined) return this.#sha256.hex();
-    const whole = await new Blob(this.#pieces).arrayBuffer();
-    return new Uint8Array(await crypto.subtle.digest("SHA-1", whole)).toHex();
-  }
 }
 
 /** Waits for a lock file (compatible with Python's filelock) and holds it while `body` runs. */
