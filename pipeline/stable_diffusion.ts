@@ -65,7 +65,7 @@ export class StableDiffusionPipeline implements Disposable {
   readonly tokenizer: CLIPTokenizer;
   /** Predicts the noise of latents. */
   readonly unet: UNet2DConditionModel;
-  /** Flags pictures that are not safe for work. `undefined` or `null` goes without. */
+  /** Flags pictures that are not safe for work. `undefined` or `null` disables the check. */
   safetyChecker: StableDiffusionSafetyChecker | undefined;
   /** Prepares pictures for the safety checker. */
   featureExtractor: CLIPImageProcessor | undefined;

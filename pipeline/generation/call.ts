@@ -29,15 +29,15 @@ export interface CallShape {
 
 /** A change of the prompt's embeddings before the UNet reads them. */
 export interface EmbeddingsEdit {
-  /** What the result depends on beside the embeddings. Objects are compared by identity. */
+  /** What the result depends on besides the embeddings. Objects are compared by identity. */
   readonly key: Key;
-  /** Embeddings [B, T, d] to what all cross-attention layers read, or each of them. */
+  /** Maps embeddings [B, T, d] to those that all cross-attention layers read, or each of them. */
   readonly apply: (embeddings: Tensor) => Tensor | LayerStates;
   /** Called at the end of the call, to free what `apply` uses. */
   readonly release?: () => void;
 }
 
-/** A call with everything that it depends on, as it stood when the call was made. */
+/** A call with everything that it depends on, as of its start. */
 export interface Call extends Disposable {
   readonly components: PipelineComponents;
   readonly decoding: DecodingOptions;
@@ -77,7 +77,7 @@ export interface Call extends Disposable {
 }
 
 /**
- * Checks the options of a call, and takes everything that it depends on as it stands now.
+ * Validates the options of a call, and captures the current state of everything that it depends on.
  *
  * @param editOf the edit of the embeddings, for the call's shape
  */
@@ -150,7 +150,7 @@ export function prepareCall(
   };
 }
 
-/** What a call starts from. */
+/** The initial values of a call. */
 export interface Start {
   /** The first sample [images, latent channels, h, w]; its owner disposes of it. */
   readonly latents: Tensor;

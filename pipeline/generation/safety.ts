@@ -20,7 +20,7 @@ export async function blackenFlagged(
   const perPicture = size.height * size.width * 3;
   const seen = featureExtractor.outputSize(size);
   const verdicts: boolean[] = [];
-  // One at a time: the checker is larger than what it looks at.
+  // One picture at a time, to limit memory.
   for (const picture of picturesFromFloats(values, size)) {
     using pixelValues = Tensor.from(safetyChecker.gpu, featureExtractor.preprocess(picture), [
       1,
@@ -46,7 +46,7 @@ export async function blackenFlagged(
 
 let warned = false;
 
-/** Warns, once per process, that pictures are not checked although the model's makers want it. */
+/** Warns, once per process, that pictures are not checked although the checkpoint asks for it. */
 export function warnOfNoChecker(): void {
   if (warned) return;
   warned = true;

@@ -63,7 +63,7 @@ function merged(parts: readonly { text: string; weight: number; isBreak: boolean
 function numberOf(text: string, prompt: string): number {
   const weight = Number(text);
   if (Number.isFinite(weight)) return weight;
-  throw new PromptError(`Cannot weight by ${JSON.stringify(text)} in ${quoted(prompt)} as it is no number`);
+  throw new PromptError(`Cannot weight by ${JSON.stringify(text)} in ${quoted(prompt)} as it is not a number`);
 }
 
 /** @throws {PromptError} for prompt editing, alternation and composition */

@@ -47,7 +47,7 @@ function parseTag(whole: string, body: string): LoraTag {
   for (const part of rest) {
     const [, key, text] = /^(?:(te|unet)\s*=\s*)?(.+)$/.exec(part) ?? [];
     const weight = text === undefined ? NaN : Number(text);
-    if (!Number.isFinite(weight)) refuse(`${JSON.stringify(part)} is no weight`);
+    if (!Number.isFinite(weight)) refuse(`${JSON.stringify(part)} is not a weight`);
     if (key !== undefined) named.set(key, weight);
     else positional.push(weight);
   }
