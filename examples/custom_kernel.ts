@@ -20,7 +20,8 @@ fn main(
   let i = (group.x + group.y * groups.x) * 64u + lane;
   if (i >= params.vec4s) { return; }
   let x = x_at(i);
-  y_put(i, 0.5 * x * (1.0 + tanh(0.7978845608 * (x + 0.044715 * x * x * x))));
+  // 0.5 (1 + tanh u) = 1 / (1 + exp(-2 u)), which does not cancel for negative x.
+  y_put(i, x / (1.0 + exp(-1.5957691216 * (x + 0.044715 * x * x * x))));
 }`,
   grid: ({ vec4s }) => spread(Math.ceil(vec4s / 64)),
   cost: ({ vec4s }) => ({ flops: vec4s * 4 * 9, bytes: vec4s * 32 }),
