@@ -54,7 +54,7 @@ Deno.test("prompt editing, alternation and AND are refused; escaped brackets and
       ["a ([red:blue:0.5]:1.2) rose", "prompt editing"],
       ["a [red|blue] rose", "alternation"],
       ["a rose AND a cat", "composition"],
-      ["a (rose:1.2.3)", "no number"],
+      ["a (rose:1.2.3)", "not a number"],
     ]
   ) assertThrows(() => parseAttention(prompt), PromptError, message, prompt);
   for (const prompt of [String.raw`a \[red:blue:0.5\] rose`, "a rose and a cat", "a [red: or so] rose", "a | b"]) {
