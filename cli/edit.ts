@@ -9,10 +9,11 @@ import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { editJson, editLine, predictionsText, reportText } from "./edit_report.ts";
-import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
+import { anyModelFlag, editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
 import { keep } from "./kept.ts";
 import { checkPictures } from "./output_names.ts";
+import { requireAccess } from "./permissions.ts";
 import { say, sayJson } from "./printer.ts";
 import { promptFlags, promptLines, promptsOf } from "./prompts.ts";
 import { pairsOfFlags } from "./edit_pairs.ts";
@@ -59,6 +60,7 @@ export const command: Command = defineCommand({
       help: "edit only layers whose path starts with PREFIX, such as up_blocks.1 or mid_block",
     },
     edit: { ...editFlag, help: `${editFlag.help}; applied before and after` },
+    anyModel: anyModelFlag,
     ...promptFlags,
     prompt: { ...promptFlags.prompt, help: "prompt to draw before and after" },
     output: {
@@ -68,7 +70,6 @@ export const command: Command = defineCommand({
       placeholder: "FILE",
       group: "Output",
       help: "picture file for the prompts before and after (.png or .jpg)",
-      access: { kind: "write", purpose: "write the pictures" },
     },
     overwrite: overwriteFlag,
     report: {
@@ -145,7 +146,10 @@ export const command: Command = defineCommand({
       });
     }
     const prompts = await promptsOf(values);
-    if (prompts.length > 0) await checkPictures([values.output], values);
+    if (prompts.length > 0) {
+      requireAccess(values.output, { kind: "write", purpose: "write the pictures" });
+      await checkPictures([values.output], values);
+    }
     parseEdits(values.edit);
     await checkNewFile(values.saveEdit, "--save-edit", values);
     await checkNewFile(values.exportLora, "--export-lora", values);
@@ -167,7 +171,7 @@ export const command: Command = defineCommand({
     for (const path of [values.saveEdit, values.exportLora]) {
       if (path !== undefined) await refuseSourceFile(models, path);
     }
-    for (const edit of await pushEdits(pipe, values.edit)) owned.use(edit);
+    for (const edit of await pushEdits(pipe, values)) owned.use(edit);
     const edit = owned.use(
       await ModelEdit.solve(pairs, {
         lamb,

@@ -11,17 +11,24 @@ export const editFlag = {
   help: "saved edit to apply (bluerose edit --save-edit writes it), with an optional strength: rose.safetensors:0.5",
 } as const satisfies Flags[string];
 
+/** The flag for edits of other text encoders. */
+export const anyModelFlag = {
+  kind: "switch",
+  group: "Edit",
+  help: "apply edits that were solved for another text encoder, too",
+} as const satisfies Flags[string];
+
 /**
  * Pushes the edits of `--edit` onto the pipeline's stack, in their order. The caller disposes of
  * them.
  */
 export async function pushEdits(
   pipe: StableDiffusionModelEditingPipeline,
-  texts: readonly string[],
+  { edit: texts, anyModel }: { readonly edit: readonly string[]; readonly anyModel: boolean },
 ): Promise<ModelEdit[]> {
   const edits: ModelEdit[] = [];
   for (const { path, weight } of parseEdits(texts)) {
-    const edit = await ModelEdit.load(path, pipe);
+    const edit = await ModelEdit.load(path, pipe, { anyModel });
     pipe.edits.push(edit, { strength: weight });
     edits.push(edit);
   }

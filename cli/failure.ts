@@ -4,6 +4,7 @@
  * @module
  */
 import { environmentVariable } from "./environment.ts";
+import { inFlags } from "./option_flags.ts";
 import { permissionError } from "./permissions.ts";
 import { versionLine } from "./version.ts";
 
@@ -28,7 +29,11 @@ export function failureText(error: unknown, command: string): string {
   if (!(shown instanceof Error)) return String(shown);
   const isTraced = environmentVariable("BLUEROSE_TRACE") !== undefined;
   const trace = isTraced ? `\n${shown.stack ?? ""}${causes(shown)}` : "";
-  if (!isUnexpected(shown)) return `${shown.name}: ${shown.message}${trace}`;
+  if (!isUnexpected(shown)) {
+    // The names of the language's own classes say nothing to a user.
+    const name = builtIn.includes(shown.name) ? "" : `${shown.name}: `;
+    return `${name}${inFlags(shown.message)}${trace}`;
+  }
   return [
     `Unexpected error: ${shown.name}: ${shown.message}`,
     "This is a fault of Blue Rose, not of the command. Please report it to the project with these lines:",

@@ -7,7 +7,7 @@ import { type Command, defineCommand } from "./command.ts";
 import { drawPrompts, previewOf, recordOf } from "./draw_prompts.ts";
 import { exactRecords } from "./exact_record.ts";
 import { applyRedraw, checkFiles, redrawOf, redrawValues } from "./redraw.ts";
-import { editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
+import { anyModelFlag, editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, overwriteFlag } from "./files.ts";
 import { followingSeed } from "./flag_values.ts";
 import { modelFlags, previewFlags, samplingFlags } from "./flags.ts";
@@ -17,6 +17,9 @@ import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { checkPattern, checkPictures, FreeNames, patternNames } from "./output_names.ts";
 import { say, sayJson } from "./printer.ts";
 import { promptFlags, requiredPrompts } from "./prompts.ts";
+
+/** Pictures of one command at most. */
+const mostPictures = 100_000;
 
 /** `bluerose generate`: draws prompts, one file per picture. */
 export const command: Command = defineCommand({
@@ -47,7 +50,15 @@ export const command: Command = defineCommand({
       help: "picture file to write (.png or .jpg); {seed}, {index} and {prompt} in its name are filled in",
       access: { kind: "write", purpose: "write the pictures" },
     },
-    batchCount: { kind: "whole", alias: "b", default: 1, min: 1, group: "Output", help: "pictures per prompt" },
+    batchCount: {
+      kind: "whole",
+      alias: "b",
+      default: 1,
+      min: 1,
+      max: mostPictures,
+      group: "Output",
+      help: "pictures per prompt",
+    },
     grid: { kind: "switch", group: "Output", help: "write all pictures into one file, as a grid with captions" },
     captions: {
       kind: "switch",
@@ -57,6 +68,7 @@ export const command: Command = defineCommand({
     },
     overwrite: overwriteFlag,
     edit: editFlag,
+    anyModel: anyModelFlag,
     ...samplingFlags,
     ...previewFlags,
   },
@@ -90,6 +102,12 @@ export const command: Command = defineCommand({
     const preview = await previewOf(values);
     parseEdits(values.edit);
     const asked = await requiredPrompts(values);
+    if (asked.length * batchCount > mostPictures) {
+      throw new ArgumentError(
+        `Cannot draw ${asked.length} prompts ${batchCount} times: one command draws ${mostPictures} pictures at most`,
+        { argument: "--batch-count" },
+      );
+    }
     const wanted = asked.flatMap((prompt) =>
       Array.from({ length: batchCount }, (_, i) => ({ prompt, seed: followingSeed(seed, i) }))
     );
@@ -103,7 +121,7 @@ export const command: Command = defineCommand({
     const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
     if (again) { for (const edit of await applyRedraw(again, pipe, given)) owned.use(edit); }
-    for (const edit of await pushEdits(pipe, values.edit)) owned.use(edit);
+    for (const edit of await pushEdits(pipe, values)) owned.use(edit);
     const record = {
       ...await recordOf(pipe, values),
       ...(again && !given.has("samplingMethod") ? { sampler: again.settings.sampler } : {}),

@@ -1,5 +1,6 @@
 import { repairFolder } from "../pipeline/output/folder.ts";
 import { CheckpointError } from "../pipeline/errors.ts";
+import { ImageError } from "../pipeline/image/errors.ts";
 import { readPngText } from "../pipeline/image/png_text.ts";
 import {
   inspectFile,
@@ -13,6 +14,7 @@ import type { LoraModelConfigs } from "../pipeline/adapters/inspect_lora.ts";
 import { configBeside } from "../pipeline/adapters/open_adapter.ts";
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { type Command, defineCommand } from "./command.ts";
+import { resolveModel } from "./embedded_model.ts";
 import { printMode, say, sayJson } from "./printer.ts";
 
 /** `bluerose inspect`: describes model files and lists what keeps them from loading. */
@@ -60,9 +62,10 @@ export const command: Command = defineCommand({
 });
 
 async function inspect(
-  path: string,
+  given: string,
   { variant, loraModel }: { variant?: string; loraModel?: LoraModelConfigs },
 ): Promise<Inspection> {
+  const path = await resolveModel(given);
   await repairFolder(path);
   const { isDirectory } = await Deno.stat(path).catch((cause) => {
     throw new CheckpointError(`Cannot inspect ${path} as it does not exist`, { source: path, cause });
@@ -74,9 +77,14 @@ async function inspect(
       loraModel,
     });
   }
-  const text = await readPngText(await Deno.readFile(path));
-  const notes = Object.entries(text).map(([keyword, value]) => `${keyword}: ${value}`);
-  return { name: path, description: "a picture", parts: [], problems: [], notes };
+  const picture = { name: path, description: "a picture", parts: [], problems: [], notes: [] };
+  try {
+    const text = await readPngText(await Deno.readFile(path));
+    return { ...picture, notes: Object.entries(text).map(([keyword, value]) => `${keyword}: ${value}`) };
+  } catch (error) {
+    if (error instanceof ImageError) return { ...picture, problems: [error.message] };
+    throw error;
+  }
 }
 
 function report(inspection: Inspection): string {

@@ -11,7 +11,7 @@ import { twoColumns } from "./help.ts";
 import { untilInterrupted } from "./interrupt.ts";
 import { forgetKept, keptText } from "./kept.ts";
 import { nearest } from "./nearest.ts";
-import { complain, print } from "./printer.ts";
+import { complain, print, withWarnings } from "./printer.ts";
 import { showCursor } from "./progress.ts";
 import { terminalWidth, wrap } from "./terminal.ts";
 import { versionLine } from "./version.ts";
@@ -86,11 +86,11 @@ export async function main(args: readonly string[], table: readonly CommandEntry
     return exitCodes.misused;
   }
   forgetKept();
-  const { result, exitCode } = await untilInterrupted(async () => {
-    const { command } = await entry.load();
-    // "help sweep run" asks for the help of "sweep run".
-    await command.call(isHelp ? [...rest.slice(1).filter((word) => !word.startsWith("-")), "--help"] : rest);
-  });
+  // "help sweep run" asks for the help of "sweep run".
+  const own = isHelp ? [...rest.slice(1).filter((word) => !word.startsWith("-")), "--help"] : rest;
+  const { result, exitCode } = await untilInterrupted(() =>
+    withWarnings(async () => await (await entry.load()).command.call(own))
+  );
   const error = result.status === "rejected" ? result.reason : undefined;
   if (exitCode !== undefined || (error instanceof DOMException && error.name === "AbortError")) {
     showCursor();

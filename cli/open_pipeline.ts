@@ -1,10 +1,12 @@
 import { isWeightsFile } from "../pipeline/checkpoint/source/weights_file.ts";
+import { isHubId } from "../pipeline/checkpoint/hub/hub.ts";
 import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { samplerByName } from "../schedulers/mod.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
 import type { ModelValues, PictureValues } from "./flags.ts";
 import { rememberDevice } from "./failure.ts";
+import { requireAccess } from "./permissions.ts";
 import { showProgress } from "./progress.ts";
 import { parseWeightedFile } from "./weighted_file.ts";
 
@@ -32,6 +34,9 @@ export async function openPipeline(values: ModelValues): Promise<StableDiffusion
 async function openModel(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
   const { variant, revision, tokenizer, activations, vae, predictionType } = values;
   const model = await resolveModel(values.model);
+  // Names of the hub may be folders, too; those are looked for in the working folder first.
+  const isUrl = /^[a-z]+:\/\//i.test(model);
+  requireAccess(isUrl || isHubId(model) ? "." : model, { kind: "read", purpose: "read the model" });
   const isSingleFile = isWeightsFile(model);
   const ema = values.ema || undefined;
   const inapplicable = Object.entries(isSingleFile ? { variant, revision } : { ema })

@@ -47,7 +47,7 @@ export function permissionError(error: unknown): PermissionError | undefined {
 
 /** What each permission is for, where no flag says so. */
 const purposes: Readonly<Record<string, string>> = {
-  read: "to read models, pictures and its own files",
+  read: "to read models and pictures, and to see which files exist",
   write: "to write pictures, edits and models",
   net: "to download models from the Hugging Face hub; --offline uses the cache only",
   env: "to find the hub's cache and the settings in the environment",
@@ -57,11 +57,16 @@ const purposes: Readonly<Record<string, string>> = {
 };
 
 function missing(permission: string, subject: string, purpose: string, cause?: unknown): PermissionError {
+  if (permission === "all") {
+    return new PermissionError(
+      `Cannot use ${subject}: Deno lets only programs with --allow-all touch such paths. Choose another place`,
+      { permission, cause },
+    );
+  }
   const access = `permission "${permission}"${subject === "" ? "" : ` for ${subject}`}`;
-  const flag = permission === "all" ? "--allow-all" : `--allow-${permission}`;
   return new PermissionError(
     `Cannot go on without Deno's ${access}: it is needed ${purpose}. ` +
-      `Run deno with ${flag}, or use "deno task bluerose", which grants what the command line needs`,
+      `Run deno with --allow-${permission}, or use "deno task bluerose", which grants what the command line needs`,
     { permission, cause },
   );
 }

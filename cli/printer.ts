@@ -5,6 +5,7 @@
  * @module
  */
 import { seedForJson } from "../pipeline/image/generation_text.ts";
+import { inFlags } from "./option_flags.ts";
 import { escapeJsonControls, hideSecrets, printable } from "./terminal.ts";
 
 /** What is printed where. */
@@ -49,6 +50,17 @@ export function print(text: string): void {
 /** A remark that is not part of the report, such as a drawn seed: to standard error. */
 export function note(text: string): void {
   if (!mode.quiet) console.error(printable(text));
+}
+
+/** Prints the library's warnings as remarks while `body` runs. */
+export async function withWarnings<T>(body: () => Promise<T>): Promise<T> {
+  const { warn } = console;
+  console.warn = (...parts: unknown[]) => note(inFlags(parts.map(String).join(" ")));
+  try {
+    return await body();
+  } finally {
+    console.warn = warn;
+  }
 }
 
 /** An error, whatever the mode. */

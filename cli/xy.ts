@@ -9,7 +9,7 @@ import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { recordOf } from "./draw_prompts.ts";
 import { pairsOfFlags } from "./edit_pairs.ts";
-import { editFlag, parseEdits } from "./edits_of_flags.ts";
+import { anyModelFlag, editFlag, parseEdits } from "./edits_of_flags.ts";
 import { overwriteFlag } from "./files.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { axisNames, parseAxis } from "./grid_axis.ts";
@@ -55,6 +55,7 @@ export const command: Command = defineCommand({
     source: { kind: "texts", group: "Edit", help: "under-specified prompt; one for each --destination" },
     destination: { kind: "texts", group: "Edit", help: "the source prompt with words added; one for each --source" },
     edit: editFlag,
+    anyModel: anyModelFlag,
     lambda: { ...lambdaFlag, group: "Edit" },
     ...samplingOfCell,
   },
@@ -94,7 +95,7 @@ export const command: Command = defineCommand({
     const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
     for (const { path, weight } of files) {
-      const edit = owned.use(await loadEdit(path, pipe, axes));
+      const edit = owned.use(await loadEdit(path, pipe, { axes, anyModel: values.anyModel }));
       pipe.edits.push(edit, { strength: weight });
     }
     if (pairs.length > 0) pipe.edits.push(owned.use(await ModelEdit.solve(pairs, { lamb: values.lambda }, pipe)));
@@ -165,9 +166,9 @@ export const command: Command = defineCommand({
 async function loadEdit(
   path: string,
   pipe: StableDiffusionModelEditingPipeline,
-  axes: readonly GridAxis[],
+  { axes, anyModel }: { axes: readonly GridAxis[]; anyModel: boolean },
 ): Promise<ModelEdit> {
-  const loaded = await ModelEdit.load(path, pipe);
+  const loaded = await ModelEdit.load(path, pipe, { anyModel });
   if (!axes.some(({ name }) => name === "lambda")) return loaded;
   const { pairs, layers, ...options } = loaded.recipe;
   loaded[Symbol.dispose]();

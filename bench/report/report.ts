@@ -147,7 +147,7 @@ export function kernelRecord(
  * @throws {TypeError} when the text is not a bench report
  */
 export function parseReport(text: string, name: string): BenchReport {
-  const report = JSON.parse(text) as Partial<BenchReport> | null;
+  const report = parsedJson(text) as Partial<BenchReport> | null;
   const isNumber = (value: unknown) => typeof value === "number";
   const fits = report !== null && typeof report === "object" && typeof report.device === "object" &&
     Array.isArray(report.kernels) && Array.isArray(report.stages) &&
@@ -161,6 +161,15 @@ export function parseReport(text: string, name: string): BenchReport {
     );
   }
   return report as BenchReport;
+}
+
+/** `null`, which is no report, for a text that is not JSON. */
+function parsedJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /** Time to create a pipeline and to run it for the first time. */

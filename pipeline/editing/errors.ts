@@ -31,7 +31,10 @@ export class AlignmentError extends EditError {
   }
 }
 
-/** λ is not a finite number above 0. */
+/** The largest λ that is taken. Far below it already, an edit changes nothing. */
+export const largestLambda = 1e100;
+
+/** λ is not a number above 0, or is too large for the solver's arithmetic. */
 export class LambdaError extends EditError {
   /** The name of the class. */
   override name = "LambdaError";
@@ -41,7 +44,8 @@ export class LambdaError extends EditError {
   /** Makes the message from λ. */
   constructor(lamb: number) {
     super(
-      `Cannot edit with lambda ${lamb}: it must be a finite number above 0, such as 0.1 as in the paper`,
+      `Cannot edit with lambda ${lamb}: it must be a finite number above 0, such as 0.1 as in the paper` +
+        (lamb > largestLambda ? `, and at most ${largestLambda}; the larger it is, the less the edit changes` : ""),
     );
     this.lamb = lamb;
   }

@@ -196,7 +196,7 @@ Deno.test("invalid usage exits with 2; a failure exits with 1 and prints the typ
     [["generate", "-p", "x"], 2, "Cannot go on without -m or --model"],
     [[...draw, "--steps", "0"], 2, "--steps"],
     [[...draw, "--lora", ""], 2, "without a file"],
-    [[...draw, "--tokenizer", pocket], 2, "it applies to single files only"],
+    [[...draw, "--tokenizer", pocket], 1, "it has no vocab.json"],
     [["generate", "-m", "a.safetensors", "-p", "x", "--revision", "main"], 2, "folders and models of the hub"],
     [["edit", "-m", pocket, "-p", "x"], 2, "Cannot edit without a pair"],
     [[...edit, "-p", "x"], 2, "one destination for each source"],

@@ -85,6 +85,7 @@ export function alignPrompts(
   const sourceIds = tokenizer.encode(source, { truncation: true });
   const destinationIds = tokenizer.encode(destination, { truncation: true });
   const textOf = (id: number) => tokenizer.decode([id]);
+  const cut = [source, destination].filter((text) => tokenizer.encode(text).length > length);
   const [sourceTokens, destinationTokens] = [sourceIds.map(textOf), destinationIds.map(textOf)];
 
   let words: PositionPair[];
@@ -133,9 +134,13 @@ export function alignPrompts(
       } as every source token must occur in the destination, in order: ` +
         `${JSON.stringify(sourceTokens[position])} (position ${position}) has no partner in ${
           list(destinationTokens)
-        } after the partners of ${
-          list(sourceTokens.slice(0, position))
-        }. The destination must be the source with words added; otherwise set the pair's alignment`,
+        } after the partners of ${list(sourceTokens.slice(0, position))}. ${
+          cut.length > 0
+            ? `Only the first ${length} tokens of a prompt are read, and ${
+              cut.map((text) => JSON.stringify(text)).join(" and ")
+            } ${cut.length === 1 ? "is" : "are"} longer: shorten the prompts`
+            : "The destination must be the source with words added; otherwise set the pair's alignment"
+        }`,
       { sourceTokens, destinationTokens, position },
     );
   }
@@ -152,4 +157,24 @@ export function alignPrompts(
       }
     }
   }
+}
+
+/**
+ * Checks that the text encoder reads the words in which a destination differs from its source.
+ *
+ * @throws {AlignmentError} when both prompts are the same up to the cut, so that an edit would
+ *   change nothing
+ */
+export function checkWordsAreRead(source: string, destination: string, tokenizer: AlignmentTokenizer): void {
+  const length = tokenizer.modelMaxLength;
+  const [from, to] = [source, destination].map((text) => tokenizer.encode(text));
+  if (from.length <= length && to.length <= length) return;
+  const [sourceIds, destinationIds] = [source, destination].map((text) => tokenizer.encode(text, { truncation: true }));
+  if (from.join() === to.join() || sourceIds.join() !== destinationIds.join()) return;
+  const sourceTokens = sourceIds.map((id) => tokenizer.decode([id]));
+  throw new AlignmentError(
+    `Cannot edit ${JSON.stringify(source)} to ${JSON.stringify(destination)}: the words in which they differ lie ` +
+      `beyond the ${length} tokens that the text encoder reads. Shorten the prompts`,
+    { sourceTokens, destinationTokens: sourceTokens, position: sourceTokens.length - 1 },
+  );
 }

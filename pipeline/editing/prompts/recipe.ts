@@ -2,7 +2,14 @@
 
 import { EditError } from "../../errors.ts";
 import { shown } from "../../options.ts";
-import { type Alignment, type AlignmentTokenizer, alignPrompts, augmented, type PositionPair } from "./alignment.ts";
+import {
+  type Alignment,
+  type AlignmentTokenizer,
+  alignPrompts,
+  augmented,
+  checkWordsAreRead,
+  type PositionPair,
+} from "./alignment.ts";
 
 /** One of several destinations of a source prompt. */
 export interface WeightedPrompt {
@@ -101,6 +108,7 @@ export function alignedSentences(
   if (pairs.length === 0) throw new EditError("Cannot edit without a pair of a source and a destination prompt");
   return pairs.flatMap((pair) => {
     const destinations = destinationsOf(pair);
+    for (const { prompt } of destinations) checkWordsAreRead(pair.source, prompt, tokenizer);
     const weight = pair.weight ?? 1;
     if (!(Number.isFinite(weight) && weight > 0)) {
       throw new EditError(

@@ -13,7 +13,7 @@ import { conditionNumber, type HostFactor, largestEigenvalue, normalResidual } f
 import { ChannelSolver, RefinedChannelSolver } from "./channel_solver.ts";
 import { type EditRows, mergeRows } from "../prompts/edit_rows.ts";
 import type { EditSolver, Solution } from "./edit_solver.ts";
-import { IllConditionedError, LambdaError } from "../errors.ts";
+import { IllConditionedError, LambdaError, largestLambda } from "../errors.ts";
 import { EditOperator, type EditRoute, type OperatorReport } from "../operator.ts";
 import type { HostRows } from "../prompts/recipe.ts";
 import { RefinedTokenSolver, TokenSolver } from "./token_solver.ts";
@@ -122,13 +122,13 @@ export class EditSystem implements Disposable {
    * Solves for a λ and verifies the solution.
    *
    * @param options.lamb λ of eq. 5: larger values change the model less. Default: 0.1.
-   * @throws {LambdaError} when λ is not a finite number above 0
+   * @throws {LambdaError} when λ is not a number above 0, or is larger than 10¹⁰⁰
    * @throws {IllConditionedError} when λ is too small for the arithmetic; the error proposes a
    *   larger one
    */
   async solve(options: { lamb?: number } = {}): Promise<EditOperator> {
     const { lamb = 0.1 } = options;
-    if (!(Number.isFinite(lamb) && lamb > 0)) throw new LambdaError(lamb);
+    if (!(lamb > 0 && lamb <= largestLambda)) throw new LambdaError(lamb);
     const started = performance.now();
     const { rows, route, precision } = this;
     const measured = this.#solver

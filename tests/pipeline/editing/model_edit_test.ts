@@ -332,6 +332,7 @@ gpuTest("an edit whose solution fails leaves no memory allocated", async (gpu) =
   using model = await openModel(gpu, "sd1-mini");
   const live = gpu.memory.live;
   await assertRejects(() => ModelEdit.solve([roses], { lamb: -1 }, model), LambdaError);
+  await assertRejects(() => ModelEdit.solve([roses], { lamb: 1e300 }, model), LambdaError, "at most 1e+100");
   await assertRejects(() => ModelEdit.solve([{ source: "b", destination: "a" }], {}, model), AlignmentError);
   assertEquals(gpu.memory.live, live);
 });

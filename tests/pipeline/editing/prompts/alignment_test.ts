@@ -1,5 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
-import { alignPrompts, augmented } from "../../../../pipeline/editing/prompts/alignment.ts";
+import { alignPrompts, augmented, checkWordsAreRead } from "../../../../pipeline/editing/prompts/alignment.ts";
 import { AlignmentError } from "../../../../pipeline/editing/errors.ts";
 import { EditError } from "../../../../pipeline/errors.ts";
 import { CLIPTokenizer } from "../../../../pipeline/text/tokenizer.ts";
@@ -81,4 +81,17 @@ Deno.test("alignPrompts() truncates prompts that are too long", async () => {
   const { positions } = alignPrompts(long, long, tokenizer);
   assertEquals(positions.length, 77);
   assert(positions.every(([a, b]) => a === b));
+});
+
+Deno.test("words that an edit adds beyond the tokens that are read are refused, and so is a partner lost there", async () => {
+  const tokenizer = await CLIPTokenizer.fromPretrained(miniPath("sd1-mini"));
+  const filler = "rose ".repeat(80).trim();
+  const cut = assertThrows(() => checkWordsAreRead(`${filler} cat`, `${filler} white cat`, tokenizer), AlignmentError);
+  assert(cut.message.includes("beyond the 77 tokens"), cut.message);
+  const lost = assertThrows(() => alignPrompts("rose cat", `${filler} cat`, tokenizer), AlignmentError);
+  assert(lost.message.includes("Only the first 77 tokens of a prompt are read"), lost.message);
+  // the words that are added are read: the cut takes the end of both
+  checkWordsAreRead(`cat ${filler}`, `white cat ${filler}`, tokenizer);
+  checkWordsAreRead(`${filler} cat`, `${filler} cat`, tokenizer);
+  checkWordsAreRead("a rose", "a blue rose", tokenizer);
 });
