@@ -3,7 +3,6 @@ import { drawGrid, type GridAxis, type GridCell } from "../pipeline/generation/x
 import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
-import { writeBytes } from "../pipeline/output/file.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -133,9 +132,10 @@ export const command: Command = defineCommand({
     const text = generationText({ ...record, prompt, seed });
     const grid = { x: axisJson(x), y: y && axisJson(y), finished: cells.map(({ column, row }) => [column, row]) };
     const sheet = await sheetOf({ x, y, cells, title: prompt, subtitle: subtitleOf(values, axes, pipe) });
-    const path = await new FreeNames(values).take(values.output);
-    await writeBytes(
-      path,
+    // an incomplete grid replaces nothing
+    const names = new FreeNames(failure === undefined ? values : { overwrite: false });
+    const path = await names.write(
+      values.output,
       await encodePicture(sheet, format, {
         text: { ...text, bluerose: JSON.stringify({ ...JSON.parse(text.bluerose), grid }) },
       }),

@@ -20,7 +20,7 @@ import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
 import { followLinks, ignoreMissing, nameOf, parentOf, withoutSlashes } from "./paths.ts";
 import { commit, noteTemporary } from "./pending.ts";
-import { requireDisk } from "./target.ts";
+import { checkReplaceable, requireDisk } from "./target.ts";
 import {
   createTemporary,
   discard,
@@ -63,6 +63,7 @@ export async function writeFolderAtomically(
     // "." and ".." have no name that can be replaced
     return await Deno.realPath(place).catch((error) => ignoreMissing(error) ?? place);
   });
+  await naming(directory, () => checkReplaceable(directory, target));
   await naming(directory, () => disk.mkdir(parentOf(target)));
   using lock = await lockTarget(directory, target);
   using _lockNote = noteTemporary(lock.path);

@@ -7,7 +7,7 @@
 import { OutputError } from "../errors.ts";
 import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
-import { followLinks, ignoreMissing, parentOf, withoutSlashes } from "./paths.ts";
+import { followLinks, ignoreMissing, liesIn, parentOf, withoutSlashes } from "./paths.ts";
 import { createTemporary, discard } from "./temporary.ts";
 
 /**
@@ -103,10 +103,37 @@ export async function checkOutputFolder(path: string): Promise<void> {
       throw new OutputError(`Cannot write the folder ${path} as a file is there: choose another place`, { path });
     }
     if (info === undefined) await disk.mkdir(parentOf(place));
+    await checkReplaceable(path, place);
     await checkFolder(path, info === undefined ? place : `${place}/file`);
     // a replacement is written beside the folder
     if (info !== undefined) await checkFolder(path, place);
   });
+}
+
+/**
+ * Refuses folders that cannot be replaced by a rename: mount points, and the working folder, whose
+ * users would be left in a folder that is gone.
+ *
+ * @throws {OutputError} for these
+ */
+export async function checkReplaceable(path: string, place: string): Promise<void> {
+  const info = await Deno.stat(place).catch(ignoreMissing);
+  if (info === undefined) return;
+  const real = await Deno.realPath(place);
+  const above = await Deno.stat(parentOf(real));
+  if (info.dev !== above.dev || real === parentOf(real)) {
+    throw new OutputError(
+      `Cannot save to ${path} as it is a mount point, and the folder is replaced as a whole: choose a folder inside it`,
+      { path },
+    );
+  }
+  if (await liesIn(".", real)) {
+    throw new OutputError(
+      `Cannot save to ${path} as it is the working folder or holds it, and the folder is replaced as a whole: ` +
+        "choose a folder inside it, or run this elsewhere",
+      { path },
+    );
+  }
 }
 
 /** Creates and removes a temporary beside `place`. */

@@ -1,16 +1,23 @@
 import { assert, assertEquals } from "@std/assert";
+import { decodePicture } from "../../pipeline/image/picture.ts";
+import { goldens } from "../paths.ts";
 import { temporaryFolder, textsIn } from "../pipeline/output/folders.ts";
 
 /**
  * Runs a command in another process, and sends a signal when it has printed a line that contains
  * `when`.
  */
-async function signaled(script: string, when: string, signal: Deno.Signal): Promise<{ code: number; err: string }> {
+async function signaled(
+  script: string,
+  when: string,
+  signal: Deno.Signal,
+  args: string[] = [],
+): Promise<{ code: number; err: string }> {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/script.ts`;
   await Deno.writeTextFile(path, script);
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--allow-all", "--config", new URL("../../deno.json", import.meta.url).pathname, path],
+    args: ["run", "-q", "--allow-all", "--config", new URL("../../deno.json", import.meta.url).pathname, path, ...args],
     stdout: "null",
     stderr: "piped",
   }).spawn();
@@ -102,4 +109,24 @@ Deno.test("the abort signal reaches a command at once", async () => {
   );
   assertEquals(code, 130);
   assert(err.includes("told\nbluerose work: interrupted\n"), err);
+});
+
+Deno.test("generate, interrupted, keeps the pictures that are finished", async () => {
+  await using folder = await temporaryFolder();
+  const flags = ["-m", `${goldens}/sd1-mini`, "-p", "a rose", "-b", "500", "--batch-size", "1", "--steps", "1"];
+  const { code, err } = await signaled(
+    `
+      import { main } from ${JSON.stringify(at("cli/main.ts"))};
+      console.log = (text) => console.error(text);
+      Deno.exit(await main(Deno.args));
+    `,
+    "a_2.png",
+    "SIGINT",
+    ["generate", ...flags, "-o", `${folder.path}/a.png`],
+  );
+  assertEquals(code, 130, err);
+  assert(err.includes("Kept: "), err);
+  const names = [...Deno.readDirSync(folder.path)].map(({ name }) => name);
+  assert(names.length >= 2 && names.length < 500 && names.every((name) => name.endsWith(".png")), names.join());
+  for (const name of names) await decodePicture(await Deno.readFile(`${folder.path}/${name}`));
 });

@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { AppendedFile } from "../../pipeline/output/append.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
 import { run, temporaryFolder } from "./running.ts";
 
@@ -127,4 +128,29 @@ Deno.test("sweep rejects data without pairs, shards out of range and results of 
     assertEquals([code, out], [expected, ""], args.join(" "));
     assert(err.includes(message), err);
   }
+});
+
+Deno.test("sweep run refuses files that hold no results of the plan, and leaves them as they are", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(at("data.csv"), csv);
+  assertEquals((await run("sweep", "plan", "--data", at("data.csv"), "--seeds", "1", "-o", at("plan.json"))).code, 0);
+  const foreign = [
+    "my diary",
+    "my diary\n",
+    '{"a":1}\n',
+    '{"a":1}',
+    "\x89PNG\r\n",
+    "\0".repeat(20),
+    '{"plan":"other",',
+  ];
+  for (const text of foreign) {
+    await Deno.writeTextFile(at("foreign"), text);
+    const { code, err } = await run("sweep", "run", at("plan.json"), "-o", at("foreign"));
+    assert(code === 1 && err.includes("SweepError: Cannot use "), `${JSON.stringify(text)}: ${err}`);
+    assertEquals(await Deno.readTextFile(at("foreign")), text);
+  }
+  using _first = await AppendedFile.open(at("results.jsonl"), () => 0);
+  const { code, err } = await run("sweep", "run", at("plan.json"), "-o", at("results.jsonl"));
+  assert(code === 1 && err.includes("another run is appending to it"), err);
 });

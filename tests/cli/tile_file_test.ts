@@ -33,6 +33,13 @@ gpuTest("a tuning file keeps one tuning for each adapter", (gpu) =>
     assertEquals(Object.keys(await savedTuning()), ["another adapter", gpu.info.name]);
   }));
 
+Deno.test("tuners that save at the same time all keep their results", () =>
+  withTuningFolder(async () => {
+    const adapters = Array.from({ length: 10 }, (_, i) => `adapter ${i}`);
+    await Promise.all(adapters.map((adapter) => saveTuning(adapter, {})));
+    assertEquals(Object.keys(await savedTuning()).sort(), adapters);
+  }));
+
 Deno.test("a malformed tuning file is an error that names path, cause and remedy; saving keeps the file", () =>
   withTuningFolder(async () => {
     await saveTuning("an adapter", {});

@@ -6,6 +6,7 @@
 
 import { CheckpointError } from "../../errors.ts";
 import { repairFolder } from "../../output/folder.ts";
+import { ignoreMissing } from "../../output/paths.ts";
 import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
 import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
 import { urlSource, urlTree } from "./url.ts";
@@ -69,9 +70,8 @@ export async function fileSource(path: string): Promise<ByteSource> {
  */
 export async function directoryTree(directory: string): Promise<FileTree> {
   const root = directory.replace(/(?<=[^/])\/+$/, "");
-  await repairFolder(root);
   try {
-    if (!(await Deno.stat(root)).isDirectory) {
+    if (!(await statRepaired(root)).isDirectory) {
       throw new CheckpointError(`Cannot load ${root} as it is a file and a folder is wanted`, { source: root });
     }
   } catch (cause) {
@@ -80,6 +80,19 @@ export async function directoryTree(directory: string): Promise<FileTree> {
     throw new CheckpointError(`Cannot load ${root} as ${reason}`, { source: root, cause });
   }
   return diskTree(root);
+}
+
+/**
+ * What is at a path. A folder that is being replaced is missing for a moment, or until it is
+ * repaired.
+ */
+async function statRepaired(root: string): Promise<Deno.FileInfo> {
+  for (let attempt = 1; attempt < 4; attempt++) {
+    const info = await Deno.stat(root).catch(ignoreMissing);
+    if (info !== undefined) return info;
+    await repairFolder(root);
+  }
+  return await Deno.stat(root);
 }
 
 function diskTree(root: string): FileTree {

@@ -1,9 +1,11 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { CheckpointError, OutputError } from "../../../pipeline/errors.ts";
+import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { beforeChange } from "../../../pipeline/output/disk.ts";
 import { type FolderWriter, repairFolder, writeFolderAtomically } from "../../../pipeline/output/folder.ts";
 import { withLock } from "../../../pipeline/output/lock.ts";
 import { writeText } from "../../../pipeline/output/file.ts";
+import { checkOutputFolder } from "../../../pipeline/output/target.ts";
 import { namesIn, temporaryFolder, textsIn } from "./folders.ts";
 
 const overwrite = { overwrite: true };
@@ -81,6 +83,41 @@ Deno.test("a failure at any change leaves the old folder, and no trace", async (
     "model/model_index.json": "new",
     "model/unet/config.json": "new",
   });
+});
+
+Deno.test("the working folder, those that hold it and mount points are not replaced", async () => {
+  await using folder = await temporaryFolder();
+  const before = Deno.cwd();
+  await Deno.mkdir(`${folder.path}/work/deep`, { recursive: true });
+  try {
+    Deno.chdir(`${folder.path}/work/deep`);
+    for (const path of [".", "..", `${folder.path}/work`, "../deep/"]) {
+      await assertRejects(() => writeFolderAtomically(path, overwrite, model("new")), OutputError, "working folder");
+      await assertRejects(() => checkOutputFolder(path), OutputError, "working folder");
+    }
+    await writeFolderAtomically("inside", {}, model("new"));
+  } finally {
+    Deno.chdir(before);
+  }
+  assertEquals(Object.keys(textsIn(folder.path)).length, 2);
+  await assertRejects(() => checkOutputFolder("/"), OutputError, "mount point");
+});
+
+Deno.test("a folder can be loaded at any moment of its replacement", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/model`;
+  const loads: Promise<unknown>[] = [];
+  await writeFolderAtomically(path, {}, model("old"));
+  beforeChange.hook = () => void loads.push(directoryTree(path));
+  try {
+    for (let i = 0; i < 5; i++) await writeFolderAtomically(path, overwrite, model(`${i}`));
+  } finally {
+    beforeChange.hook = undefined;
+  }
+  for (const { status } of await Promise.allSettled(loads)) {
+    assertEquals(status, "fulfilled");
+  }
+  assert(loads.length > 50);
 });
 
 Deno.test("a repair touches nothing that is not the folder's own replacement", async () => {
