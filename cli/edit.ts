@@ -1,7 +1,7 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
 import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
-import { checkTensorsName } from "../pipeline/checkpoint/save.ts";
+import { checkAdapterName, checkTensorsName } from "../pipeline/checkpoint/save.ts";
 import { refuseOwnSource, refuseSourceFile } from "../pipeline/saving_place.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -153,7 +153,8 @@ export const command: Command = defineCommand({
     parseEdits(values.edit);
     await checkNewFile(values.saveEdit, "--save-edit", values);
     await checkNewFile(values.exportLora, "--export-lora", values);
-    for (const path of [values.saveEdit, values.exportLora]) if (path !== undefined) checkTensorsName(path);
+    if (values.saveEdit !== undefined) checkTensorsName(values.saveEdit);
+    if (values.exportLora !== undefined) checkAdapterName(values.exportLora);
     await checkDistinct({
       "--output": prompts.length > 0 ? values.output : undefined,
       "--save-edit": values.saveEdit,

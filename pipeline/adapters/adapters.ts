@@ -59,6 +59,7 @@ interface Teachable {
   readonly textEncoder: CLIPTextModel;
 }
 
+/** The adapter stacks of the components. */
 export const stacksOf = ({ unet, textEncoder }: Adaptable) => ({
   unet: unet.weights.adapters,
   text_encoder: textEncoder.weights.adapters,
@@ -129,7 +130,7 @@ export async function loadLora(
       );
     }
     const name = options.name ?? freeName(weights.name, loaded);
-    const forget = teach(components, embeddings);
+    const forget = teach(components, embeddings.filter((embedding) => !isTaught(components, embedding)));
     // Added to both stacks, even when empty, so that both list every name.
     stacks.unet.add(name, weight, updates.unet);
     stacks.text_encoder.add(name, weight, updates.text_encoder);
@@ -141,6 +142,13 @@ export async function loadLora(
   } finally {
     disposeLora(updates);
   }
+}
+
+/** Whether a token with the same embeddings is there already: a LoRA may be loaded twice. */
+function isTaught({ tokenizer, textEncoder }: Teachable, { token, vectors }: TextualInversion): boolean {
+  const id = tokenizer.addedTokens.includes(token) ? tokenizer.idOf(token) : undefined;
+  if (id === undefined || tokenizer.idOf(`${token}_${vectors.length}`) !== undefined) return false;
+  return vectors.every((vector, i) => textEncoder.addedTokens.get(id + i)?.every((value, at) => value === vector[at]));
 }
 
 /** A file's name without folder and extension, numbered if it is taken. */

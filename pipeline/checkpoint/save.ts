@@ -2,6 +2,7 @@ import { OutputError } from "../errors.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { writeFileAtomically } from "../output/file.ts";
 import { type TensorEntry, writeSafetensors } from "./safetensors/writer.ts";
+import { isSafetensors } from "./safetensors/format.ts";
 import { isPickle } from "./source/pickle.ts";
 
 /**
@@ -15,6 +16,21 @@ export function checkTensorsName(path: string): void {
   throw new OutputError(
     `Cannot write ${path} as its ending says that it is a pickle, and it is written as safetensors: ` +
       "name it .safetensors",
+    { path },
+  );
+}
+
+/**
+ * Refuses names of adapter files that loaders, ours and others, would not take for safetensors.
+ *
+ * @throws {OutputError} for a name that does not end in .safetensors or .sft
+ */
+export function checkAdapterName(path: string): void {
+  checkTensorsName(path);
+  if (isSafetensors(path)) return;
+  const suggestion = /\.(png|jpe?g|json|zip|txt|lora|safetensor)$/i.test(path) ? path.replace(/\.[^.]+$/, "") : path;
+  throw new OutputError(
+    `Cannot write ${path} as loaders know such a file by the ending .safetensors: name it ${suggestion}.safetensors`,
     { path },
   );
 }

@@ -8,7 +8,7 @@ import { checkOptions, kinds, oneOf, type OptionTable } from "../options.ts";
 import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { checkOutput } from "../output/target.ts";
-import { checkTensorsName, saveSafetensors } from "../checkpoint/save.ts";
+import { checkAdapterName, saveSafetensors } from "../checkpoint/save.ts";
 import { refuseSourceFile } from "../saving_place.ts";
 import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
 import type { EditableModel } from "./editable_model.ts";
@@ -76,7 +76,8 @@ export interface ExportableEdit {
  * @param target a path (Deno only), or a function that receives the file's bytes in order
  * @param edits in the order in which they were pushed
  * @throws {EditError} when the rank is not a positive integer, or no matrix changes
- * @throws {OutputError} when the file cannot be written; told before the work
+ * @throws {OutputError} when the file cannot be written, or its name does not end in .safetensors
+ *   or .sft; told before the work
  */
 export async function exportLora(
   target: string | ByteSink,
@@ -90,7 +91,7 @@ export async function exportLora(
     throw new EditError(`Cannot export a LoRA of rank ${rank} as the rank must be a whole number above 0`);
   }
   if (path !== undefined) {
-    checkTensorsName(path);
+    checkAdapterName(path);
     await refuseSourceFile(Object.values(model.components ?? {}), path);
     await checkOutput(path);
   }

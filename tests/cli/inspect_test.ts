@@ -133,3 +133,16 @@ Deno.test("inspecting a file closes it", async () => {
   // The test runner's sanitizer reports open files.
   await inspectFile(await fileSource(`${goldens}/lora_diffusers.safetensors`));
 });
+
+Deno.test("inspect tells how a LoRA would load, with the configuration beside it, and holds it against a model", async () => {
+  const lora = `${goldens}/faults/peft_config/adapter_model.safetensors`;
+  const free = await run("inspect", lora);
+  assertEquals(free.code, 0);
+  for (
+    const said of ["6 layers of the UNet, 0 of the text encoder", "forms: LoRA (6)", "rank 2, alpha / rank 3.536: 2"]
+  ) assert(free.out.includes(said), `${said} is not in\n${free.out}`);
+  const fits = await run("inspect", "-m", `${goldens}/sd1-mini`, lora);
+  assertEquals([fits.code, fits.out.includes("fits the model"), fits.out.includes("would load")], [0, true, true]);
+  const misfits = await run("inspect", "-m", pocket, lora);
+  assertEquals([misfits.code, misfits.out.includes("do not fit their layers")], [1, true]);
+});

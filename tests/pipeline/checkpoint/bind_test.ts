@@ -3,7 +3,11 @@ import { AutoencoderKL } from "../../../pipeline/models/vae.ts";
 import { UNet2DConditionModel } from "../../../pipeline/models/unet.ts";
 import { CheckpointError } from "../../../pipeline/errors.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
+import { parseAutoencoderKLConfig } from "../../../pipeline/checkpoint/diffusers/config/vae.ts";
+import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
+import { bytesSource } from "../../../pipeline/checkpoint/source/byte_source.ts";
 import { gpuTest } from "../../gpu.ts";
+import { type FileTensor, memoryFile } from "../adapters/sd1_mini.ts";
 import { goldens } from "../../paths.ts";
 import { fileOf, zeros } from "./ldm/ldm_files.ts";
 
@@ -104,3 +108,33 @@ gpuTest("f16 weights stay f16 on the device and take half the memory", async (gp
   }
   assert(bytes[1] < 0.6 * bytes[0], `${bytes}`);
 });
+
+for (const dtype of ["F32", "F16", "BF16", "F64"] as const) {
+  gpuTest(`a ${dtype} weight that holds NaN or an infinity is rejected by name`, async (gpu) => {
+    const folder = `${goldens}/sd1-mini/vae`;
+    using weights = await SafetensorsFile.open(
+      bytesSource(await Deno.readFile(`${folder}/diffusion_pytorch_model.safetensors`), "weights"),
+    );
+    const config = parseAutoencoderKLConfig(
+      JSON.parse(await Deno.readTextFile(`${folder}/config.json`)),
+      "config.json",
+    );
+    const [spoiled] = [...weights.tensors].find(([key, { shape }]) => key.endsWith("weight") && shape.length === 4)!;
+    const tensors: Record<string, FileTensor> = {};
+    for (const [key, { shape }] of weights.tensors) {
+      const values = await weights.float32(key);
+      if (key === spoiled) values[37] = dtype === "F64" ? NaN : -Infinity;
+      tensors[key] = { shape: [...shape], dtype, data: stored(values, dtype) };
+    }
+    using broken = await SafetensorsFile.open(await memoryFile("broken.safetensors", tensors));
+    const error = await assertRejects(() => AutoencoderKL.fromWeights(config, broken, { gpu }), CheckpointError);
+    assert(error.message.includes(`${spoiled} holds NaN or an infinity (element 37)`), error.message);
+  });
+}
+
+function stored(values: Float32Array<ArrayBuffer>, dtype: "F32" | "F16" | "BF16" | "F64") {
+  if (dtype === "F16") return Float16Array.from(values);
+  if (dtype === "F64") return Float64Array.from(values);
+  if (dtype === "F32") return values;
+  return Uint16Array.from(new Uint32Array(values.buffer), (bits) => bits >>> 16);
+}
