@@ -1,6 +1,7 @@
 import type { GpuInfo, GpuOptions } from "./device_info.ts";
 import { GpuError } from "./errors.ts";
 import { GpuContext } from "./gpu_context.ts";
+import { byteText, inspectAs } from "./inspect.ts";
 import { openDevice } from "./open_device.ts";
 import type { KernelProfile } from "./record/profiler.ts";
 import type { Program } from "./record/program.ts";
@@ -156,3 +157,9 @@ export class Gpu implements Disposable {
     this.context[Symbol.dispose]();
   }
 }
+
+inspectAs(Gpu.prototype, (gpu) => {
+  if (!(gpu instanceof Gpu)) return "Gpu";
+  const { live, peak } = gpu.memory;
+  return `Gpu ${JSON.stringify(gpu.info.name)}, ${byteText(live)} in tensors (at most ${byteText(peak)})`;
+});

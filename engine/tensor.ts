@@ -1,3 +1,4 @@
+import { byteText, inspectAs } from "./inspect.ts";
 import type { Storage } from "./context.ts";
 import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostArray } from "./dtype.ts";
 import { DTypeError, GpuError, ShapeError } from "./errors.ts";
@@ -80,6 +81,11 @@ export class Tensor implements Disposable {
     }
     const bytes = elements(shape) * bytesPerElement[dtype];
     return new Tensor(gpu, [...shape], dtype, gpu.context.allocate(bytes, options.exact));
+  }
+
+  /** Whether the tensor has been disposed of. */
+  get isDisposed(): boolean {
+    return this.#disposed;
   }
 
   /** Size of the elements, in bytes. */
@@ -210,3 +216,10 @@ export class Tensor implements Disposable {
 export function elements(shape: readonly number[]): number {
   return shape.reduce((product, length) => product * length, 1);
 }
+
+inspectAs(Tensor.prototype, (tensor) => {
+  if (!(tensor instanceof Tensor)) return "Tensor";
+  return `Tensor [${tensor.shape.join(", ")}] ${tensor.dtype}, ${byteText(tensor.bytes)}${
+    tensor.isDisposed ? ", disposed" : ""
+  }`;
+});

@@ -6,6 +6,7 @@ import { type EditableModel, type LayerChoice, layerChoiceKind } from "./editing
 import { EditSnapshot } from "./editing/edit_snapshot.ts";
 import { EditStack } from "./editing/edit_stack.ts";
 import { type EditChoice, editsPerRow } from "./editing/edits_per_row.ts";
+import { pairText } from "./editing/prompts/recipe.ts";
 import { type EditReport, ModelEdit, type ModelEditOptions } from "./editing/model_edit.ts";
 import type { CallShape, EmbeddingsEdit } from "./generation/call.ts";
 import {
@@ -187,6 +188,14 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     second?: EditingGenerateOptions<T>,
   ): Promise<GenerateResult<T>> {
     return await super.generate(first as string, second);
+  }
+
+  /** The pipeline and its edits, as `console.log` shows them. */
+  override describe(): string {
+    const edits = this.edits.entries.map(({ edit, strength, enabled }) =>
+      `\n  edit ${pairText(edit.recipe)}, strength ${strength}${enabled ? "" : ", disabled"}`
+    );
+    return super.describe() + (edits.length > 0 ? edits.join("") : ", no edits");
   }
 
   /** Frees the edits of {@linkcode editModel}, then what the pipeline loaded. */

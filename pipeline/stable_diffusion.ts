@@ -1,3 +1,4 @@
+import { inspectAs } from "../engine/inspect.ts";
 import { GpuError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import type { Scheduler } from "../schedulers/mod.ts";
@@ -27,6 +28,7 @@ import {
 } from "./generation/prompts.ts";
 import { compileCall, runCall } from "./generation/run.ts";
 import { warnOfNoChecker } from "./generation/safety.ts";
+import { naturalSize } from "./generation/size.ts";
 import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
@@ -138,6 +140,20 @@ export class StableDiffusionPipeline implements Disposable {
   /** The device of the UNet. */
   get gpu(): Gpu {
     return this.unet.gpu;
+  }
+
+  /** The pipeline in one line, as `console.log` shows it. */
+  describe(): string {
+    const side = naturalSize(this);
+    const loras = [...this.loras].map(([name, weight]) => `${name}:${weight}`);
+    return [
+      `${this.constructor.name} of ${this.unet.weights.source}`,
+      `${side} × ${side}`,
+      this.scheduler.constructor.name,
+      ...(this.unet.activations === "f16" ? ["f16 activations"] : []),
+      this.safetyChecker ? "with a safety checker" : "without a safety checker",
+      ...(loras.length > 0 ? [`LoRAs ${loras.join(" ")}`] : []),
+    ].join(", ");
   }
 
   /** The components, to share with another pipeline. */
@@ -439,3 +455,8 @@ export function splitPrompt<Options extends object>(
   const { prompt, ...rest } = first as { prompt?: string | readonly string[] };
   return [prompt, rest as Options];
 }
+
+inspectAs(StableDiffusionPipeline.prototype, (pipe) => {
+  if (!(pipe instanceof StableDiffusionPipeline)) return "StableDiffusionPipeline";
+  return pipe.describe();
+});

@@ -5,6 +5,7 @@
  * @module
  */
 
+import { inspectAs } from "../../engine/inspect.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
@@ -14,7 +15,7 @@ import { checkOptions, kinds } from "../options.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
-import type { EditRecipe } from "./prompts/recipe.ts";
+import { type EditRecipe, pairText } from "./prompts/recipe.ts";
 
 /** The parts of an edit that a stack reads; `ModelEdit` has them. */
 export interface StackableEdit extends ExportableEdit {
@@ -258,3 +259,9 @@ function applyEdits<Edit extends StackableEdit>(
     return concat(selections.map((entries, row) => apply(slice(whole, 0, row, row + 1), entries)), 0);
   });
 }
+
+inspectAs(EditStack.prototype, (stack) => {
+  if (!(stack instanceof EditStack)) return "EditStack";
+  const lines = stack.describe().map((line, i) => `\n  ${line}, ${pairText(stack.entries[i].edit.recipe)}`);
+  return `EditStack of ${stack.length} edits${lines.join("")}`;
+});

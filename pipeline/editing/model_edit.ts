@@ -5,6 +5,7 @@
  */
 
 import type { Gpu } from "../../engine/gpu.ts";
+import { inspectAs } from "../../engine/inspect.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
@@ -19,7 +20,7 @@ import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import { EditOperator, type OperatorReport } from "./operator.ts";
 import { checkProbe, endTokenEmbedding, probeText } from "./probe.ts";
-import { alignedSentences, type EditPair, type EditRecipe, rowsOf, takePairs } from "./prompts/recipe.ts";
+import { alignedSentences, type EditPair, type EditRecipe, pairText, rowsOf, takePairs } from "./prompts/recipe.ts";
 
 /** Options of {@linkcode ModelEdit.solve}. */
 export interface ModelEditOptions extends EditSystemOptions {
@@ -317,3 +318,8 @@ export class ModelEdit implements Disposable {
     this.#system?.[Symbol.dispose]();
   }
 }
+
+inspectAs(ModelEdit.prototype, (edit) => {
+  if (!(edit instanceof ModelEdit)) return "ModelEdit";
+  return `ModelEdit ${pairText(edit.recipe)}, rank ${edit.rank}, ${edit.report.layers.length} layers`;
+});

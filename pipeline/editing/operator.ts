@@ -20,6 +20,7 @@
 
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
+import { inspectAs } from "../../engine/inspect.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
@@ -252,3 +253,8 @@ function identityMatrix(gpu: Gpu, width: number): Tensor {
   for (let i = 0; i < width; i++) rows[i * (width + 1)] = 1;
   return Tensor.from(gpu, rows, [width, width]);
 }
+
+inspectAs(EditOperator.prototype, (operator) => {
+  if (!(operator instanceof EditOperator)) return "EditOperator";
+  return `EditOperator ${operator.width} × ${operator.width}, rank ${operator.rank}`;
+});

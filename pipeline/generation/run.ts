@@ -1,5 +1,6 @@
 /** Runs a prepared call of `generate`: compiles, encodes, denoises, decodes and checks. */
 
+import { inspectAs } from "../../engine/inspect.ts";
 import { compileAhead } from "../../engine/precompile.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
@@ -86,8 +87,11 @@ export async function runCall<T extends keyof OutputTypes>(
   held.dispose(); // the loop is the only owner of its first sample
   using latents = await denoised;
   if (call.isCurrent()) context.keep();
-  const result = (images: unknown, nsfwContentDetected: boolean[] | null) =>
-    ({ images, nsfwContentDetected, seeds: start.seeds }) as GenerateResult<T>;
+  const result = (images: unknown, nsfwContentDetected: boolean[] | null) => {
+    const made = { images, nsfwContentDetected, seeds: start.seeds } as GenerateResult<T>;
+    inspectAs(made, () => describeResult(call, made));
+    return made;
+  };
   if (outputType === "latent") {
     await gpu.context.check();
     return result(latents.reshape(latents.shape), null); // a second owner, for the caller
@@ -107,6 +111,19 @@ function refuseNaN(values: Float32Array): void {
   throw new NonFiniteError(
     "Cannot generate this picture as the autoencoder decodes finite latents to NaN: its weights may be broken",
   );
+}
+
+function describeResult(
+  { outputType, images, width, height }: Call,
+  result: GenerateResult<keyof OutputTypes>,
+): string {
+  const { nsfwContentDetected: flagged, seeds } = result;
+  const what = outputType === "latent"
+    ? `latents ${result.images instanceof Tensor ? `[${result.images.shape.join(", ")}]` : ""}`
+    : `${images} ${images === 1 ? "picture" : "pictures"} of ${width} × ${height}` +
+      (outputType === "array" ? " as an array in 0…1" : "");
+  const checked = flagged === null ? "not checked" : `${flagged.filter(Boolean).length} flagged`;
+  return `GenerateResult: ${what}, seeds ${seeds.join(", ")}, ${checked}`;
 }
 
 /** Adds the shape as a property that enumeration and comparison do not see. */

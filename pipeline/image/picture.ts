@@ -4,6 +4,7 @@
  * @module
  */
 import { Jimp } from "jimp";
+import { inspectAs } from "../../engine/inspect.ts";
 import { ImageError } from "./errors.ts";
 import { withJpegText } from "./jpeg_text.ts";
 import { withPngText } from "./png_text.ts";
@@ -22,7 +23,10 @@ export interface Picture {
  * An image of the jimp library: `image.bitmap` holds its RGBA bytes, `await image.write("a.png")`
  * saves it.
  */
-export type JimpImage = InstanceType<typeof import("jimp")["Jimp"]>;
+export type JimpImage = InstanceType<typeof import("jimp")["Jimp"]> & {
+  /** Writes the picture in the format that the path's ending names. */
+  write(path: string): Promise<void>;
+};
 
 /** The supported output formats. */
 export type PictureFormat = "png" | "jpeg";
@@ -90,7 +94,9 @@ export function toJimp(picture: Picture): JimpImage {
     rgba[4 * pixel + 1] = data[3 * pixel + 1];
     rgba[4 * pixel + 2] = data[3 * pixel + 2];
   }
-  return Jimp.fromBitmap({ data: rgba, width, height }) as JimpImage;
+  const image = Jimp.fromBitmap({ data: rgba, width, height }) as JimpImage;
+  inspectAs(image, () => `JimpImage ${image.bitmap.width} × ${image.bitmap.height}`);
+  return image;
 }
 
 /** Converts a jimp image to a picture. Alpha is dropped, as by PIL's `convert("RGB")`. */

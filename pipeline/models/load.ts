@@ -1,6 +1,7 @@
 /** Loading, checking and disposal, shared by all models. */
 
 import type { Gpu } from "../../engine/gpu.ts";
+import { inspectAs } from "../../engine/inspect.ts";
 import { bindWeights, checkBinding, type ModelWeights, type WeightScope } from "../checkpoint/bind.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { WeightsBaseName } from "../checkpoint/safetensors/weight_files.ts";
@@ -122,3 +123,8 @@ export function checkModel<Config, Modules>(
 ): string[] {
   return checkBinding(weights, (w) => kind.build(w, config));
 }
+
+inspectAs(Model.prototype, (model) => {
+  if (!(model instanceof Model)) return "Model";
+  return `${model.constructor.name} of ${model.weights.source}`;
+});

@@ -219,3 +219,11 @@ function targetsByPosition({ destinations }: Sentence): Map<number, { text: stri
   }
   return targets;
 }
+
+/** The pairs of a recipe in short: `"A rose" -> "A blue rose" and 2 more, lambda 0.1`. */
+export function pairText({ pairs: [pair, ...others], lamb }: EditRecipe): string {
+  const { source, destination } = pair;
+  const to = typeof destination === "string" ? destination : destination.map(({ prompt }) => prompt).join(" / ");
+  const more = others.length === 0 ? "" : ` and ${others.length} more`;
+  return `${JSON.stringify(source)} -> ${JSON.stringify(to)}${more}, lambda ${lamb}`;
+}
