@@ -5,6 +5,7 @@ import { embeddedModel } from "./embedded_model.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
+import { checkSampler } from "./sampler.ts";
 import { editJson, editLine } from "./edit_report.ts";
 import { overwriteFlag } from "./files.ts";
 import { say, sayJson } from "./printer.ts";
@@ -65,6 +66,7 @@ export const command: Command = defineCommand({
   ],
   async run(values) {
     const { source, destination, lambda: lamb, output } = values;
+    checkSampler(values);
     await checkPictures([output], values);
     const given = await promptsOf(values);
     const prompts: SheetPrompt[] = given.length > 0

@@ -19,6 +19,7 @@ import type { ModelValues, PictureValues, previewFlags, SamplingValues } from ".
 import { modelHash } from "./model_hash.ts";
 import { printMode } from "./printer.ts";
 import { remarkCompiling, showProgress } from "./progress.ts";
+import { samplerName } from "./sampler.ts";
 
 /** Where and how often to write previews. */
 export interface Preview {
@@ -154,5 +155,5 @@ export async function recordOf(
   values: PictureValues & ModelValues,
 ): Promise<Omit<GenerationRecord, "prompt" | "seed">> {
   const hash = await modelHash({ ...values, model: await resolveModel(values.model) });
-  return generationRecord(pipe, { ...values, sampler: values.samplingMethod, modelHash: hash });
+  return generationRecord(pipe, { ...values, sampler: samplerName(values, pipe.scheduler), modelHash: hash });
 }

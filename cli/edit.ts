@@ -8,6 +8,7 @@ import { type Command, defineCommand } from "./command.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
+import { checkSampler } from "./sampler.ts";
 import { editJson, editLine, predictionsText, reportText } from "./edit_report.ts";
 import { anyModelFlag, editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
@@ -151,6 +152,7 @@ export const command: Command = defineCommand({
       await checkPictures([values.output], values);
     }
     parseEdits(values.edit);
+    checkSampler(values);
     await checkNewFile(values.saveEdit, "--save-edit", values);
     await checkNewFile(values.exportLora, "--export-lora", values);
     if (values.saveEdit !== undefined) checkTensorsName(values.saveEdit);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { SAMPLER_NAMES } from "../schedulers/mod.ts";
+import { SAMPLER_NAMES, SCHEDULE_NAMES } from "../schedulers/mod.ts";
 import type { Flags, Values } from "./flag_types.ts";
 
 /** Flags that select a model and its adapters. */
@@ -123,13 +123,21 @@ export const samplingFlags = {
   },
   samplingMethod: {
     kind: "text",
+    alias: "sampler",
     placeholder: "NAME",
     group: "Sampling",
     help: `sampler: ${
       SAMPLER_NAMES.filter((name) => !name.endsWith(" karras")).join(", ")
-    }; most also with Karras sigmas, as in "dpm++2m karras"`,
+    }; or a name of A1111, ComfyUI or diffusers. What --scheduler takes can follow, as in "dpm++2m karras"`,
     suggestions: SAMPLER_NAMES.filter((name) => !name.includes(" ")),
     defaultText: "the model's own",
+  },
+  scheduler: {
+    kind: "text",
+    placeholder: "NAME",
+    group: "Sampling",
+    help: `spacing of the sampler's noise levels: ${SCHEDULE_NAMES.join(", ")}`,
+    defaultText: "the sampler's own",
   },
   seed: {
     kind: "seed",

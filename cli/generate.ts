@@ -14,6 +14,7 @@ import { modelFlags, previewFlags, samplingFlags } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { Parts } from "./parts.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
+import { checkSampler } from "./sampler.ts";
 import { checkPattern, checkPictures, FreeNames, patternNames } from "./output_names.ts";
 import { say, sayJson } from "./printer.ts";
 import { promptFlags, requiredPrompts } from "./prompts.ts";
@@ -99,6 +100,7 @@ export const command: Command = defineCommand({
     const { output, batchCount, seed } = values;
     const format = formatOfPath(output);
     checkPattern(output);
+    checkSampler(values);
     const preview = await previewOf(values);
     parseEdits(values.edit);
     const asked = await requiredPrompts(values);

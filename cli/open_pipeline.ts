@@ -1,13 +1,13 @@
 import { isWeightsFile } from "../pipeline/checkpoint/source/weights_file.ts";
 import { isHubId } from "../pipeline/checkpoint/hub/hub.ts";
 import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
-import { samplerByName } from "../schedulers/mod.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
 import type { ModelValues, PictureValues } from "./flags.ts";
 import { rememberDevice } from "./failure.ts";
 import { requireAccess } from "./permissions.ts";
 import { showProgress } from "./progress.ts";
+import { samplerOf } from "./sampler.ts";
 import { parseWeightedFile } from "./weighted_file.ts";
 
 /**
@@ -70,6 +70,6 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
 
 /** Applies the flags that configure a pipeline rather than a single call. */
 export function applySampling(pipe: StableDiffusionModelEditingPipeline, values: PictureValues): void {
-  if (values.samplingMethod !== undefined) pipe.scheduler = samplerByName(values.samplingMethod, pipe.scheduler.config);
+  pipe.scheduler = samplerOf(values, pipe.scheduler);
   if (values.vaeTiling) pipe.enableVaeTiling();
 }

@@ -1,10 +1,10 @@
 import { writeText } from "../pipeline/output/file.ts";
-import { samplerByName } from "../schedulers/mod.ts";
 import { formatPlan, parseDataSet } from "../pipeline/evaluation/sweep/files.ts";
 import { planSweep, promptsOfRow } from "../pipeline/evaluation/sweep/plan.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
 import { say, sayJson } from "./printer.ts";
+import { checkSampler } from "./sampler.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
 
 /** `bluerose sweep plan`: writes the jobs of a sweep. */
@@ -70,7 +70,7 @@ export const command: Command = defineCommand({
   async run({ data, output, rows: limit, seeds, seed, overwrite, ...settings }) {
     const { samplingMethod } = settings;
     // fails early for an unknown name
-    if (samplingMethod !== undefined) samplerByName(samplingMethod);
+    checkSampler({ samplingMethod });
     const rows = parseDataSet(await readTextOf(data, "--data"), data).slice(0, limit);
     await checkNewFile(output, "--output", { overwrite });
     const plan = planSweep(rows, { seeds, firstSeed: seed }, settings);

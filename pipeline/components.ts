@@ -1,6 +1,6 @@
 /** The components of a pipeline, and the table that loading, saving and inspection share. */
 
-import { type Scheduler, schedulerFromConfig } from "../schedulers/mod.ts";
+import { isSchedulerClass, type Scheduler, schedulerFromConfig, UnknownScheduler } from "../schedulers/mod.ts";
 import type { ComponentName } from "./checkpoint/diffusers/config/model_index.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { CheckpointError, ConfigError } from "./errors.ts";
@@ -50,6 +50,12 @@ export interface PipelineSettings {
 /** A component's name in a pipeline. */
 export type ComponentKey = keyof PipelineComponents;
 
+/** How a component is loaded. */
+export interface ComponentLoadOptions extends UNetLoadOptions {
+  /** Its class, where a `model_index.json` names it. */
+  readonly className?: string;
+}
+
 /** One row of {@linkcode componentTable}. */
 export interface ComponentEntry<Component> {
   /** Its folder in diffusers' layout, and its key in `model_index.json`. */
@@ -66,7 +72,7 @@ export interface ComponentEntry<Component> {
    */
   readonly kindOf?: (className: unknown) => ModelKind<unknown, unknown>;
   /** Loads it from its folder. */
-  readonly load: (folder: FileTree, options: UNetLoadOptions) => Promise<Component>;
+  readonly load: (folder: FileTree, options: ComponentLoadOptions) => Promise<Component>;
   /** For components without weights: the files of its folder, as JSON or as text. */
   readonly files?: (component: Component) => Readonly<Record<string, unknown>>;
 }
@@ -187,8 +193,23 @@ export function checkComponents({ vae, unet, textEncoder, safetyChecker, feature
   }
 }
 
-async function loadScheduler(folder: FileTree): Promise<Scheduler> {
-  return schedulerFromConfig(await folder.readJson("scheduler_config.json") as Record<string, unknown>);
+/**
+ * Loads a scheduler of the class that the model names, or else its configuration. One of an unknown
+ * class loads with a warning, and cannot draw.
+ */
+async function loadScheduler(folder: FileTree, options: ComponentLoadOptions): Promise<Scheduler> {
+  const config = await folder.readJson("scheduler_config.json") as Record<string, unknown>;
+  const className = options.className ?? config._class_name;
+  if (typeof className !== "string" || isSchedulerClass(className)) {
+    return schedulerFromConfig({ ...config, _class_name: className });
+  }
+  const file = options.className === undefined
+    ? `${folder.name}/scheduler_config.json`
+    : `${folder.name.replace(/[/\\]?scheduler$/, "")}/model_index.json`;
+  console.warn(
+    `The scheduler ${className}, which ${file} names, is not supported: the model draws once a sampler is chosen`,
+  );
+  return new UnknownScheduler(config, { className, file });
 }
 
 function tokenizerFiles({ files }: CLIPTokenizer): Readonly<Record<string, unknown>> {

@@ -1,7 +1,7 @@
 /** Loads whole pipelines from diffusers' layout. */
 
 import type { Gpu } from "../engine/gpu.ts";
-import { type Scheduler, schedulerFromConfig } from "../schedulers/mod.ts";
+import { type Scheduler, schedulerFromConfig, UnknownScheduler } from "../schedulers/mod.ts";
 import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
 import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
@@ -130,14 +130,18 @@ export async function loadPipeline<P>(
     components.tokenizer = await CLIPTokenizer.fromPretrained(options.tokenizer);
   }
   for (const [key, { folder, load }] of wanted) {
-    const component = await load(tree.subtree(folder), loadOptions(folder));
+    const className = index.components[folder] ?? undefined;
+    const component = await load(tree.subtree(folder), { ...loadOptions(folder), className });
     if (isDisposable(component)) owned.use(component);
     components[key] = component;
   }
   surplus.warn(tree.name);
   if (options.predictionType !== undefined) {
-    const { config } = components.scheduler as Scheduler;
-    components.scheduler = schedulerFromConfig({ ...config, prediction_type: options.predictionType });
+    const scheduler = components.scheduler as Scheduler;
+    const config = { ...scheduler.config, prediction_type: options.predictionType };
+    components.scheduler = scheduler instanceof UnknownScheduler
+      ? new UnknownScheduler(config, scheduler)
+      : schedulerFromConfig(config);
   }
   // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint
   // requires.

@@ -2,6 +2,7 @@ import { inspectAs } from "../engine/inspect.ts";
 import { GpuError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import type { Scheduler } from "../schedulers/mod.ts";
+import { repairOutdated } from "./outdated_configs.ts";
 import {
   loadLora,
   type LoadLoraOptions,
@@ -84,7 +85,8 @@ export class StableDiffusionPipeline implements Disposable {
 
   /**
    * Builds a pipeline of components, which stay the caller's: disposing of the pipeline does not
-   * dispose of them.
+   * dispose of them. Outdated configurations of the scheduler and the UNet are repaired in place,
+   * with a warning, as diffusers does.
    *
    * @param owned Resources that the pipeline takes over, and disposes of in reverse order.
    * @throws {CheckpointError} for a safety checker without a feature extractor
@@ -92,6 +94,7 @@ export class StableDiffusionPipeline implements Disposable {
    */
   constructor(components: PipelineComponents, settings: PipelineSettings = {}, owned?: DisposableStack) {
     checkComponents(components);
+    repairOutdated(components);
     this.vae = components.vae;
     this.textEncoder = components.textEncoder;
     this.tokenizer = components.tokenizer;

@@ -57,6 +57,8 @@ export interface ConfigRules<Config extends BaseConfig> {
    * not at 0.
    */
   readonly leastAlphaBar?: true;
+  /** Whether the configuration is kept as it is, for classes that cannot draw. */
+  readonly unchecked?: true;
   /** Allowed values, for keys with a closed set of values. */
   readonly choices?: Readonly<Record<string, readonly unknown[]>>;
   /** Aliases of allowed values, by key. */
@@ -140,6 +142,12 @@ export function resolveConfig<Config extends BaseConfig>(
   overrides: SchedulerConfig,
 ): ResolvedConfig<Config> {
   const { name, defaults, newer = {}, synonyms } = rules;
+  if (rules.unchecked) {
+    return {
+      complete: Object.freeze({ ...config, ...overrides }) as unknown as Config & SchedulerConfig,
+      settings: defaults,
+    };
+  }
   const { [DEFAULTED]: inherited = {}, [WARNED]: warned = [] } = config as Remembered;
   const said = {
     ...Object.fromEntries(
@@ -180,9 +188,20 @@ export function resolveConfig<Config extends BaseConfig>(
   };
 }
 
-/** A configuration with other values for some keys: the same defaults count as left out. */
-export function withValues<Config extends SchedulerConfig>(config: Config, values: SchedulerConfig): Config {
-  return Object.freeze({ ...config, ...values });
+/**
+ * A configuration with other values for some keys. As in diffusers, keys that were left at their
+ * defaults still count as left out when another class is made of it.
+ */
+export function amendConfig<Config>(
+  { complete, settings }: ResolvedConfig<Config>,
+  values: SchedulerConfig,
+): ResolvedConfig<Config> {
+  const known = (from: object) => Object.fromEntries(Object.entries(values).filter(([key]) => key in from));
+  const defaulted = (complete as Remembered)[DEFAULTED] ?? {};
+  return {
+    complete: Object.freeze({ ...complete, ...values, [DEFAULTED]: { ...defaulted, ...known(defaulted) } }),
+    settings: { ...settings, ...known(settings as object) },
+  };
 }
 
 function checkValue<Config extends BaseConfig>(

@@ -52,7 +52,7 @@ export class DDIMScheduler extends Scheduler<DDIMConfig> {
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DDIMScheduler {
+  static override fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DDIMScheduler {
     return new DDIMScheduler(config, overrides);
   }
 

@@ -57,7 +57,7 @@ export class DDPMScheduler extends Scheduler<DDPMConfig> {
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DDPMScheduler {
+  static override fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DDPMScheduler {
     return new DDPMScheduler(config, overrides);
   }
 

@@ -74,7 +74,7 @@ export class DEISMultistepScheduler extends Scheduler<DEISMultistepConfig> {
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DEISMultistepScheduler {
+  static override fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DEISMultistepScheduler {
     return new DEISMultistepScheduler(config, overrides);
   }
 

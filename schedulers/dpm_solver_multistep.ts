@@ -48,8 +48,8 @@ export interface DPMSolverMultistepConfig extends BaseConfig, SolverScheduleConf
   readonly use_lu_lambdas: boolean;
   /** Timesteps with a smaller λ are skipped. For the cosine schedule. */
   readonly lambda_min_clipped: number;
-  /** Models that predict their variance are not supported. */
-  readonly variance_type: null;
+  /** Fixed variances have no effect; models that predict theirs are not supported. */
+  readonly variance_type: string | null;
 }
 
 const RULES: ConfigRules<DPMSolverMultistepConfig> = {
@@ -76,7 +76,7 @@ const RULES: ConfigRules<DPMSolverMultistepConfig> = {
     solver_order: [1, 2, 3],
     algorithm_type: ["dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"],
     solver_type: ["midpoint", "heun"],
-    variance_type: [null],
+    variance_type: [null, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"],
   },
   // diffusers maps the variants of other solvers to the default one.
   synonyms: {
@@ -117,7 +117,10 @@ export class DPMSolverMultistepScheduler extends Scheduler<DPMSolverMultistepCon
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DPMSolverMultistepScheduler {
+  static override fromConfig(
+    config: SchedulerConfig = {},
+    overrides: SchedulerConfig = {},
+  ): DPMSolverMultistepScheduler {
     return new DPMSolverMultistepScheduler(config, overrides);
   }
 

@@ -35,8 +35,8 @@ export interface DPMSolverSinglestepConfig extends BaseConfig, SolverScheduleCon
   readonly use_karras_sigmas: boolean;
   /** Timesteps with a smaller λ are skipped. For the cosine schedule. */
   readonly lambda_min_clipped: number;
-  /** Models that predict their variance are not supported. */
-  readonly variance_type: null;
+  /** Fixed variances have no effect; models that predict theirs are not supported. */
+  readonly variance_type: string | null;
 }
 
 // It has no timestep_spacing: timesteps are spaced as "linspace".
@@ -62,7 +62,7 @@ const RULES: ConfigRules<DPMSolverSinglestepConfig> = {
     solver_order: [1, 2, 3],
     algorithm_type: ["dpmsolver++", "dpmsolver"],
     solver_type: ["midpoint", "heun"],
-    variance_type: [null],
+    variance_type: [null, "fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log"],
   },
   // diffusers maps the variants of other solvers to the default one.
   synonyms: {
@@ -97,7 +97,10 @@ export class DPMSolverSinglestepScheduler extends Scheduler<DPMSolverSinglestepC
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): DPMSolverSinglestepScheduler {
+  static override fromConfig(
+    config: SchedulerConfig = {},
+    overrides: SchedulerConfig = {},
+  ): DPMSolverSinglestepScheduler {
     return new DPMSolverSinglestepScheduler(config, overrides);
   }
 

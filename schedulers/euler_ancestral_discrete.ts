@@ -24,7 +24,10 @@ export class EulerAncestralDiscreteScheduler extends SigmaScheduler<BaseConfig> 
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): EulerAncestralDiscreteScheduler {
+  static override fromConfig(
+    config: SchedulerConfig = {},
+    overrides: SchedulerConfig = {},
+  ): EulerAncestralDiscreteScheduler {
     return new EulerAncestralDiscreteScheduler(config, overrides);
   }
 

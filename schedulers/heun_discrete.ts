@@ -48,7 +48,7 @@ export class HeunDiscreteScheduler extends SigmaScheduler<HeunDiscreteConfig> {
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): HeunDiscreteScheduler {
+  static override fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): HeunDiscreteScheduler {
     return new HeunDiscreteScheduler(config, overrides);
   }
 

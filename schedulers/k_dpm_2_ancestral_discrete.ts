@@ -33,7 +33,10 @@ export class KDPM2AncestralDiscreteScheduler extends SigmaScheduler<KDPM2Ancestr
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): KDPM2AncestralDiscreteScheduler {
+  static override fromConfig(
+    config: SchedulerConfig = {},
+    overrides: SchedulerConfig = {},
+  ): KDPM2AncestralDiscreteScheduler {
     return new KDPM2AncestralDiscreteScheduler(config, overrides);
   }
 

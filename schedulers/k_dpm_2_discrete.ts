@@ -49,7 +49,7 @@ export class KDPM2DiscreteScheduler extends SigmaScheduler<KDPM2DiscreteConfig> 
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): KDPM2DiscreteScheduler {
+  static override fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): KDPM2DiscreteScheduler {
     return new KDPM2DiscreteScheduler(config, overrides);
   }
 

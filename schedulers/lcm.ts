@@ -58,13 +58,16 @@ const SIGMA_DATA = 0.5;
  * is f of the last call.
  */
 export class LCMScheduler extends Scheduler<LCMConfig> {
+  /** It draws with models that were distilled for it. */
+  static readonly needsItsOwnModel = true;
+
   /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */
   constructor(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}) {
     super(RULES, config, overrides);
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): LCMScheduler {
+  static override fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): LCMScheduler {
     return new LCMScheduler(config, overrides);
   }
 

@@ -53,7 +53,7 @@ export class PNDMScheduler extends Scheduler<PNDMConfig> {
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): PNDMScheduler {
+  static override fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): PNDMScheduler {
     return new PNDMScheduler(config, overrides);
   }
 

@@ -1,4 +1,11 @@
-import { type BaseConfig, type ConfigRules, resolveConfig, type SchedulerConfig } from "./config.ts";
+import {
+  amendConfig,
+  type BaseConfig,
+  type ConfigRules,
+  resolveConfig,
+  type ResolvedConfig,
+  type SchedulerConfig,
+} from "./config.ts";
 import { SchedulerError } from "./error.ts";
 import { alphasCumprod } from "./noise_schedule.ts";
 import {
@@ -15,6 +22,9 @@ import {
   type SchedulerPlan,
   type Term,
 } from "./plan.ts";
+import { nearest } from "../pipeline/nearest.ts";
+import type { FileTree } from "../pipeline/checkpoint/source/file_tree.ts";
+import { readSchedulerConfig, type SchedulerSourceOptions } from "./pretrained.ts";
 import type { Spacing } from "./spacing.ts";
 import { TorchGenerator } from "./torch_generator.ts";
 
@@ -40,6 +50,30 @@ export interface StepResult {
   readonly prevSample: Float32Array;
   /** The clean image x̂_0 that the model output implies. */
   readonly predOriginalSample: Float32Array;
+}
+
+/** A scheduler class, as {@linkcode Scheduler.compatibles} lists them. */
+export interface SchedulerClass {
+  /** Makes a scheduler from a diffusers configuration. */
+  new (config?: SchedulerConfig, overrides?: SchedulerConfig): Scheduler;
+  /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
+  fromConfig(config?: SchedulerConfig, overrides?: SchedulerConfig): Scheduler;
+  /** The class's name, as diffusers has it. */
+  readonly name: string;
+  /** Whether it draws only with models that were trained or distilled for it. */
+  readonly needsItsOwnModel?: boolean;
+}
+
+const registered = new Map<string, SchedulerClass>();
+
+/** Makes classes known by name. The module of all classes does so, which this one cannot import. */
+export function registerSchedulers(classes: Readonly<Record<string, SchedulerClass>>): void {
+  for (const [name, one] of Object.entries(classes)) registered.set(name, one);
+}
+
+/** The classes that draw with any Stable Diffusion model. */
+export function interchangeableClasses(): SchedulerClass[] {
+  return [...registered.values()].filter((one) => !one.needsItsOwnModel);
 }
 
 /**
@@ -68,14 +102,19 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
    * `Other.fromConfig(scheduler.config)` passes on explicitly set keys only, as diffusers'
    * `from_config` does. Keys that were left at this class's defaults take the other class's.
    */
-  readonly config: Config & SchedulerConfig;
+  get config(): Config & SchedulerConfig {
+    return this.#resolved.complete;
+  }
   /** ᾱ_t, the signal's share of the variance at each training timestep. */
   readonly alphasCumprod: Float32Array;
   /** Model calls per interval: 2 for Heun's method. */
   readonly order: number = 1;
 
   /** The keys of this class only. */
-  protected readonly settings: Config;
+  protected get settings(): Config {
+    return this.#resolved.settings;
+  }
+  #resolved: ResolvedConfig<Config>;
   #plan: SchedulerPlan | undefined;
   #steps = 0;
   #eta = 0;
@@ -85,13 +124,69 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
 
   /** Completes the configuration. @param rules keys and defaults of the subclass */
   protected constructor(rules: ConfigRules<Config>, config: SchedulerConfig, overrides: SchedulerConfig) {
-    const { complete, settings } = resolveConfig(rules, config, overrides);
-    this.config = complete;
-    this.settings = settings;
+    this.#resolved = resolveConfig(rules, config, overrides);
+    const { settings } = this.#resolved;
     this.alphasCumprod = alphasCumprod(settings);
     if (settings.rescale_betas_zero_snr && rules.leastAlphaBar) {
       this.alphasCumprod[this.alphasCumprod.length - 1] = 2 ** -24;
     }
+  }
+
+  /**
+   * Makes the scheduler that a configuration's `_class_name` names. Subclasses make one of their
+   * own class.
+   *
+   * @throws {SchedulerError} where the class is unknown, or a value is not one of those allowed
+   */
+  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): Scheduler {
+    const name = config._class_name;
+    const known = registered.get(name as string);
+    if (known) return known.fromConfig(config, overrides);
+    const names = [...registered.keys()];
+    const near = typeof name === "string" ? nearest(name, names) : undefined;
+    throw new SchedulerError(
+      `Cannot make a scheduler as its _class_name must be one of ${names.join(", ")}: ${JSON.stringify(name)}` +
+        (near === undefined ? "" : `. Did you mean ${near}?`),
+      { _class_name: name },
+    );
+  }
+
+  /**
+   * Reads a scheduler_config.json and makes a scheduler of it: of the class that this is called on,
+   * or with `Scheduler.fromPretrained` of the class that the file names.
+   *
+   * ```ts
+   * const source = "models/pocket";
+   * const scheduler = await DDIMScheduler.fromPretrained(source, { subfolder: "scheduler" });
+   * ```
+   *
+   * @param source the file, a folder that holds it, or a model of the hub
+   * @throws {CheckpointError} where there is no such file; {HubError} where the hub fails
+   */
+  static async fromPretrained<S extends Scheduler>(
+    this: { fromConfig(config: SchedulerConfig, overrides?: SchedulerConfig): S },
+    source: string | URL | FileTree,
+    options: SchedulerSourceOptions = {},
+  ): Promise<S> {
+    return this.fromConfig(await readSchedulerConfig(source, options));
+  }
+
+  /**
+   * The classes that can take this scheduler's place, made of its configuration: those that draw
+   * with any Stable Diffusion model, or this class alone where it needs a model of its own.
+   */
+  get compatibles(): SchedulerClass[] {
+    const own = this.constructor as unknown as SchedulerClass;
+    const all = interchangeableClasses();
+    return all.includes(own) ? all : [own];
+  }
+
+  /**
+   * Changes values of the configuration in place, as a pipeline does with outdated ones. For keys
+   * that leave the noise schedule as it is. A run that has begun goes on as it was planned.
+   */
+  amend(values: SchedulerConfig): void {
+    this.#resolved = amendConfig(this.#resolved, values);
   }
 
   /** The model calls of a run of `count` steps. */

@@ -92,7 +92,7 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
   }
 
   /** Makes a scheduler from the configuration of any class. `overrides` take precedence. */
-  static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): UniPCMultistepScheduler {
+  static override fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): UniPCMultistepScheduler {
     return new UniPCMultistepScheduler(config, overrides);
   }
 

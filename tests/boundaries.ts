@@ -57,7 +57,8 @@ const foundations = [
 export const boundaries: readonly Boundary[] = [
   { part: "engine/", from: ["engine/"], packages: false },
   { part: "kernels/", from: ["engine/", "kernels/"], packages: false },
-  { part: "schedulers/", from: ["schedulers/"], packages: false },
+  // a scheduler_config.json is read from disk or the hub, and sampler names are suggested
+  { part: "schedulers/", from: ["schedulers/", "pipeline/checkpoint/", "pipeline/nearest.ts"], packages: false },
   { part: "pipeline/errors.ts", from: ["engine/"] },
   { part: "pipeline/schema.ts", from: [] },
   { part: "pipeline/output/", from: ["pipeline/errors.ts", "pipeline/output/"], packages: false },

@@ -84,7 +84,12 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
     const { kind, load } = entries.find(({ folder }) => folder === part)!;
     const folder = tree.subtree(part);
     if (kind) parts.push(await inspectWeights(folder, kind, { part, variant: variantOf(part) }));
-    else parts.push({ ...noWeights, part, kind: className, problems: await failuresOf(() => load(folder, noDevice)) });
+    else {parts.push({
+        ...noWeights,
+        part,
+        kind: className,
+        problems: await failuresOf(() => load(folder, { ...noDevice, className })),
+      });}
   }
   const isChecked = components.safety_checker !== null;
   const problems = isChecked && components.feature_extractor === null

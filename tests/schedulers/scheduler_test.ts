@@ -14,8 +14,6 @@ import {
   LMSDiscreteScheduler,
   PNDMScheduler,
   SAMPLE,
-  SAMPLER_NAMES,
-  samplerByName,
   SchedulerError,
   schedulerFromConfig,
   TorchGenerator,
@@ -272,20 +270,4 @@ Deno.test("schedulerFromConfig() makes the class that the configuration names", 
   assertThrows(() => schedulerFromConfig({ _class_name: "VQDiffusionScheduler" }), SchedulerError, "DDIMScheduler");
   assertThrows(() => schedulerFromConfig({ _class_name: "toString" }), SchedulerError, "toString");
   assertThrows(() => schedulerFromConfig({}), SchedulerError, "undefined");
-});
-
-Deno.test("samplerByName() accepts A1111's and stable-diffusion.cpp's names in any spelling", () => {
-  for (const name of SAMPLER_NAMES) assertEquals(samplerByName(name, SD14).plan(10).nonlinear, null, name);
-  for (const name of ["DPM++ 2M Karras", "dpm++2m_karras", "dpm++2m karras"]) {
-    const { config } = samplerByName(name, SD14);
-    assertEquals([config._class_name, (config as Record<string, unknown>).use_karras_sigmas], [
-      "DPMSolverMultistepScheduler",
-      true,
-    ]);
-  }
-  assert(samplerByName("Euler a", SD14) instanceof EulerAncestralDiscreteScheduler);
-  assert(samplerByName("euler_a", SD14) instanceof EulerAncestralDiscreteScheduler);
-  assertEquals(samplerByName("PLMS", { ...SD, clip_sample: true }).plan(50).steps.length, 51);
-  const error = assertThrows(() => samplerByName("dpm_adaptive", SD14), SchedulerError);
-  for (const name of SAMPLER_NAMES) assert((error as Error).message.includes(name));
 });
