@@ -364,10 +364,14 @@ export class StableDiffusionPipeline implements Disposable {
   /**
    * Saves the pipeline as a folder that diffusers loads, with edits folded into the UNet's weights.
    * Weights are streamed from the files that they were loaded from. LoRAs and textual inversions
-   * are not saved. The folder appears whole or not at all (Deno only).
+   * are not saved. The folder appears whole or not at all (Deno only). With `overwrite`, a folder
+   * is replaced as a whole, and keeps its files and folders of other names; where the process ends
+   * between the two renames that this takes, the next load or save puts the old folder back.
    *
-   * @throws {CheckpointError} if the folder holds something and `overwrite` is not set, if it is
-   *   the one that the pipeline was loaded from, or if a component was built from weights in memory
+   * @throws {CheckpointError} if the folder holds something and `overwrite` is not set, if it is,
+   *   holds or lies in what the pipeline was loaded from, or if a component was built from weights
+   *   in memory
+   * @throws {OutputError} if the folder cannot be written; told before anything is
    */
   async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
     using baked = this.bakedWeights();

@@ -45,7 +45,7 @@ export class AppendedFile implements Disposable {
       );
     }
     try {
-      const content = await naming(path, () => Deno.readFile(place));
+      const content = await naming<Uint8Array<ArrayBuffer>>(path, () => Deno.readFile(place));
       const size = recognize(content);
       if (size < content.byteLength) await naming(path, () => disk.truncate(locked.file, path, size));
       return new AppendedFile(path, locked, size);
