@@ -25,7 +25,7 @@ export type { Flag, FlagBase, Flags, NumberFlag, SeedFlag, SwitchFlag, TextFlag,
  * All commands, in the order of the help. They are loaded when called, so that the help prints
  * without loading them.
  */
-const commands: readonly CommandEntry[] = [
+export const commandTable: readonly CommandEntry[] = [
   { name: "demo", summary: "edit the embedded model and draw before and after", load: () => import("./demo.ts") },
   { name: "generate", summary: "draw pictures from prompts", load: () => import("./generate.ts") },
   {
@@ -58,7 +58,7 @@ const commands: readonly CommandEntry[] = [
   {
     name: "completion",
     summary: "print a script that completes commands and flags in a shell",
-    load: async () => ({ command: (await import("./completion.ts")).completionOf(commands) }),
+    load: async () => ({ command: (await import("./completion.ts")).completionOf(commandTable) }),
   },
 ];
 
@@ -68,7 +68,7 @@ const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
  * Runs the command line. Returns the exit code: 0 for success, 1 for failure, 2 for wrong
  * arguments; 130, 143 or 129 when SIGINT (Ctrl-C), SIGTERM or SIGHUP ended it.
  */
-export async function main(args: readonly string[], table: readonly CommandEntry[] = commands): Promise<number> {
+export async function main(args: readonly string[], table: readonly CommandEntry[] = commandTable): Promise<number> {
   const [name, ...rest] = args;
   const isHelp = name === "help" || name === "--help" || name === "-h";
   if (name === undefined || (isHelp && rest.length === 0)) {
