@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { speakAs } from "../pipeline/advice.ts";
+import { flagWords } from "./advice.ts";
 import { ArgumentError } from "./argument_error.ts";
 import type { CommandEntry } from "./command.ts";
 import { failureText } from "./failure.ts";
@@ -85,6 +87,7 @@ export async function main(args: readonly string[], table: readonly CommandEntry
     complain(`bluerose: ${unknownCommand(wanted, table)}`);
     return exitCodes.misused;
   }
+  using _words = speakAs(flagWords);
   forgetKept();
   // "help sweep run" asks for the help of "sweep run".
   const own = isHelp ? [...rest.slice(1).filter((word) => !word.startsWith("-")), "--help"] : rest;

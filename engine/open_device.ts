@@ -38,6 +38,12 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
   implementations.add(gpu);
   const findAdapter = async () => {
     const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
+    if (!adapter && options.gpu) {
+      throw new NoAdapterError(
+        "Cannot open a GPU: the given WebGPU implementation found no adapter. Dawn (npm:webgpu) wants newer drivers than " +
+          "Deno does, and passes over an old Mesa (lavapipe): update Mesa, or leave the option gpu out to use Deno's own WebGPU",
+      );
+    }
     if (!adapter) {
       throw new NoAdapterError(
         "Cannot open a GPU: no adapter was found. Install a Vulkan driver, or without a GPU, Mesa's software driver: " +

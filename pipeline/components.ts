@@ -1,6 +1,7 @@
 /** The components of a pipeline, and the table that loading, saving and inspection share. */
 
 import { isSchedulerClass, type Scheduler, schedulerFromConfig, UnknownScheduler } from "../schedulers/mod.ts";
+import { advise } from "./advice.ts";
 import type { ComponentName } from "./checkpoint/diffusers/config/model_index.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { CheckpointError, ConfigError } from "./errors.ts";
@@ -187,7 +188,7 @@ export function checkComponents({ vae, unet, textEncoder, safetyChecker, feature
   }
   if (safetyChecker && !featureExtractor) {
     throw new CheckpointError(
-      "Cannot build a pipeline as a safety checker needs a featureExtractor: give both, or safetyChecker: null",
+      `Cannot build a pipeline as a safety checker needs a feature extractor: give both, or ${advise("skipChecker")}`,
       { source: "featureExtractor" },
     );
   }

@@ -1,5 +1,6 @@
 /** Loads whole pipelines from diffusers' layout. */
 
+import { advise } from "./advice.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { type Scheduler, schedulerFromConfig, UnknownScheduler } from "../schedulers/mod.ts";
 import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
@@ -108,7 +109,7 @@ export async function loadPipeline<P>(
   if (hasChecker && given.safetyChecker !== null && !given.featureExtractor && !index.components.feature_extractor) {
     throw new CheckpointError(
       `Cannot load ${tree.name} as its model_index.json names a safety_checker and no feature_extractor: ` +
-        `pass safetyChecker: null to generate unchecked pictures`,
+        advise("skipChecker"),
       { source: tree.name },
     );
   }

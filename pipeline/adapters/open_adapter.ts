@@ -1,13 +1,14 @@
 /** Opens adapter files: from disk, from a folder, from the hub, or from memory. */
 
 import { AdapterError } from "../errors.ts";
-import { isHubId, openHub } from "../checkpoint/hub/hub.ts";
+import { openHub } from "../checkpoint/hub/hub.ts";
 import { isSafetensors } from "../checkpoint/safetensors/format.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { ByteSource } from "../checkpoint/source/byte_source.ts";
-import { fileSource, openSource, openTree } from "../checkpoint/source/disk.ts";
+import { fileSource, isMissingFolder, openSource, openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { mayBeHubId } from "../checkpoint/source/model_source.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 
 /**
@@ -81,7 +82,7 @@ async function openFolder(source: string): Promise<FileTree> {
   try {
     return await openTree(source);
   } catch (error) {
-    if (!isHubId(source) || !source.includes("/")) throw error;
+    if (!isMissingFolder(error) || !await mayBeHubId(source)) throw error;
     return await openHub(source);
   }
 }

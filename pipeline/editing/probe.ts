@@ -4,6 +4,7 @@
  * @module
  */
 
+import { advise } from "../advice.ts";
 import { EditError } from "../errors.ts";
 import type { EditableModel } from "./editable_model.ts";
 
@@ -46,6 +47,6 @@ export function checkProbe(saved: Float32Array, actual: Float32Array, name: stri
   throw new EditError(
     `Cannot use the edit ${name} on this model: it was solved for another text encoder. The embedding of a probe text differs by ${
       (100 * distance).toFixed(0)
-    } % (at most ${100 * probeTolerance} % is allowed). Set anyModel to use it nevertheless`,
+    } % (at most ${100 * probeTolerance} % is allowed). ${advise("useEditAnyway")}`,
   );
 }

@@ -1,5 +1,6 @@
 /** Watches a sample for NaN and infinities while it is denoised. */
 
+import { advise } from "../advice.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { ActivationRangeError, NonFiniteError } from "../errors.ts";
@@ -45,7 +46,7 @@ export class FiniteWatch {
     throw this.#activations === "f16"
       ? new ActivationRangeError(
         "Cannot generate this picture with f16 activations as the UNet's activations exceed 65504, f16's largest number, " +
-          `and step ${step + 1} gives NaN: load the pipeline with activations: "f32"`,
+          `and step ${step + 1} gives NaN: ${advise("useF32")}`,
       )
       : new NonFiniteError(
         `Cannot generate this picture as the latents hold NaN or infinities after step ${step + 1}: ` +

@@ -1,5 +1,6 @@
 /** Runs the safety checker on generated pictures, as diffusers does. */
 
+import { advise } from "../advice.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import { picturesFromFloats } from "../image/picture.ts";
@@ -51,7 +52,9 @@ export function warnOfNoChecker(): void {
   if (warned) return;
   warned = true;
   console.warn(
-    "Pictures are not checked as the pipeline has no safety checker (safetyChecker: null): mind the model's license, " +
+    `Pictures are not checked as the pipeline has no safety checker${
+      advise("checkerSkipped")
+    }: mind the model's license, ` +
       "and do not show unchecked results in services open to the public",
   );
 }

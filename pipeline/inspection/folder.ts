@@ -1,5 +1,6 @@
 /** Inspects folders: pipelines in diffusers' layout, their parts, and CLIP models. */
 
+import { advise } from "../advice.ts";
 import { componentEntries, componentTable } from "../components.ts";
 import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
@@ -48,7 +49,9 @@ export async function inspectFolder(tree: FileTree, options: { variant?: string 
   if (await tree.has("preprocessor_config.json")) {
     return await single("a feature extractor", () => CLIPImageProcessor.fromPretrained(tree));
   }
-  if (await tree.has("vocab.json")) return await single("a tokenizer", () => CLIPTokenizer.fromPretrained(tree));
+  if (await tree.has("vocab.json") || await tree.has("tokenizer.json")) {
+    return await single("a tokenizer", () => CLIPTokenizer.fromPretrained(tree));
+  }
   const files = (await tree.list()).filter((file) => isSafetensors(file) || isPickle(file));
   const hint = files.length > 0 ? `. Inspect its files one by one: ${files.join(", ")}` : "";
   return {
@@ -93,7 +96,7 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
   }
   const isChecked = components.safety_checker !== null;
   const problems = isChecked && components.feature_extractor === null
-    ? ["It has a safety_checker but no feature_extractor: load it with safetyChecker: null"]
+    ? [`It has a safety_checker but no feature_extractor: ${advise("skipChecker")}`]
     : await widthProblems(tree);
   const notes = isChecked ? [] : ["It has no safety checker"];
   return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes };

@@ -1,13 +1,14 @@
 /** Autoencoders of either kind, and loading them from wherever they are. */
 
 import { CheckpointError } from "../errors.ts";
-import { type HubOptions, isHubId, openHub } from "../checkpoint/hub/hub.ts";
+import { type HubOptions, openHub } from "../checkpoint/hub/hub.ts";
 import { listVariants, weightFiles } from "../checkpoint/safetensors/weight_files.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import type { ByteSource } from "../checkpoint/source/byte_source.ts";
-import { openSource, openTree } from "../checkpoint/source/disk.ts";
+import { isMissingFolder, openSource, openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import type { ConfigJson, ModelOrigin } from "../checkpoint/source/origin.ts";
+import { mayBeHubId } from "../checkpoint/source/model_source.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 import { isWeightsFile } from "../checkpoint/source/weights_file.ts";
 import { readVaeFile } from "../checkpoint/vae_file.ts";
@@ -75,8 +76,7 @@ async function openVaeTree(source: string | URL | FileTree, options: LoadAutoenc
   try {
     return await openTree(source);
   } catch (error) {
-    const mayBeHub = typeof source === "string" && isHubId(source) && source.includes("/");
-    if (!(error instanceof CheckpointError) || !mayBeHub) throw error;
+    if (typeof source !== "string" || !isMissingFolder(error) || !await mayBeHubId(source)) throw error;
     const tree = await openHub(source, { ...options, onProgress: undefined });
     const folder = await tree.has("config.json") ? "" : "vae/";
     const part = folder === "" ? tree : tree.subtree("vae");

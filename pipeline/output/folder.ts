@@ -14,6 +14,7 @@
  * @module
  */
 
+import { advise } from "../advice.ts";
 import { CheckpointError, OutputError } from "../errors.ts";
 import type { ByteSink } from "./byte_sink.ts";
 import { disk } from "./disk.ts";
@@ -73,7 +74,7 @@ export async function writeFolderAtomically(
     const taken = (await namesIn(directory, target)).filter((name) => !isTemporaryName(name));
     if (taken.length > 0 && !(options.overwrite ?? false)) {
       throw new CheckpointError(
-        `Cannot save to ${directory} as it holds ${taken.length} files and folders: choose another place, or overwrite`,
+        `Cannot save to ${directory} as it holds ${taken.length} files and folders: ${advise("overwrite")}`,
         { source: directory },
       );
     }

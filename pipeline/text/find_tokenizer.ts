@@ -1,5 +1,6 @@
 /** Finds a tokenizer for single-file checkpoints, which contain only weights. */
 
+import { advise } from "../advice.ts";
 import { CheckpointError } from "../errors.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openHub } from "../checkpoint/hub/hub.ts";
@@ -71,8 +72,9 @@ export async function findTokenizer(
   const [{ id, folder }] = places[family];
   const wanted = folder === undefined ? id : `${id}, folder ${folder}`;
   throw new CheckpointError(
-    `Cannot find a tokenizer, which single files do not contain: set the option tokenizer to a folder with vocab.json ` +
-      `and merges.txt, or download that of ${wanted} into the hub's cache (${reasons[0]})`,
+    `Cannot find a tokenizer, which single files do not contain: ${
+      advise("giveTokenizer")
+    }, or download that of ${wanted} into the hub's cache (${reasons[0]})`,
     { source: id },
   );
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { advise } from "../../advice.ts";
 import type { Weights } from "../safetensors/weights.ts";
 import { relativesByInChannels } from "./config/unet.ts";
 
@@ -25,7 +26,7 @@ const wanted = "use a complete Stable Diffusion 1.x or 2.x checkpoint with UNet,
 interface Signature {
   readonly key: RegExp;
   readonly description: string;
-  readonly advice?: string;
+  readonly advice?: () => string;
 }
 
 /** Keys of LoRAs in all forms, LyCORIS' and unsupported ones too. */
@@ -36,10 +37,10 @@ const loraSignature: Signature = {
     String.raw`^bundle_emb\.|^(lora|lycoris)_(unet|te\d?)_`,
   ].join("|")),
   description: "a LoRA",
-  advice: "load the model that it belongs to and call loadLoraWeights()",
+  advice: () => advise("loadLora"),
 };
 
-const adapterAdvice = "only LoRAs and textual inversions can be added to a model";
+const adapterAdvice = () => "only LoRAs and textual inversions can be added to a model";
 
 /** Files without a UNet in the LDM layout. The first match counts, so specific keys come first. */
 const partSignatures: readonly Signature[] = [
@@ -47,7 +48,7 @@ const partSignatures: readonly Signature[] = [
   {
     key: /^(emb_params|clip_[lg]|text_encoders_[01]|\*|string_to_param(\..*)?|<.+>)$/,
     description: "a textual inversion",
-    advice: "load the model that it belongs to and call loadTextualInversion()",
+    advice: () => advise("loadInversion"),
   },
   { key: /\blllite_/, description: "a ControlNet-LLLite", advice: adapterAdvice },
   {
@@ -73,8 +74,21 @@ const partSignatures: readonly Signature[] = [
   },
   { key: /^down_blocks\.\d+\.(resnets|attentions)\./, description: "a UNet alone, in diffusers' layout" },
   { key: /^input_blocks\.\d+\./, description: "a UNet alone" },
-  { key: /^encoder\.down_blocks\.\d+\./, description: "an autoencoder (VAE) alone, in diffusers' layout" },
-  { key: /^((first_stage_model|vae)\.)?encoder\.down\.\d+\./, description: "an autoencoder (VAE) alone" },
+  {
+    key: /^encoder\.down_blocks\.\d+\./,
+    description: "an autoencoder (VAE) alone, in diffusers' layout",
+    advice: () => advise("loadVae"),
+  },
+  {
+    key: /^((first_stage_model|vae)\.)?encoder\.down\.\d+\./,
+    description: "an autoencoder (VAE) alone",
+    advice: () => advise("loadVae"),
+  },
+  {
+    key: /^(taesd_)?(decoder\.layers\.\d+\.conv\.\d|(decoder\.)?\d+\.conv\.\d)/,
+    description: "a tiny autoencoder (TAESD) alone",
+    advice: () => advise("loadVae"),
+  },
   { key: /^(vision_model|visual)\./, description: "a CLIP model" },
   {
     key: /^((cond_stage_model|text_encoders)\..*)?(text_model\.|transformer\.resblocks\.)/,
@@ -108,14 +122,14 @@ export function recognizeCheckpoint(
   const other = (description: string, advice?: string): CheckpointKind => ({ family: "other", description, advice });
   const match = (signatures: readonly Signature[]): CheckpointKind | undefined => {
     const found = signatures.find(({ key }) => keys.some((name) => key.test(name)));
-    return found && other(found.description, found.advice);
+    return found && other(found.description, found.advice?.());
   };
   const has = (prefix: string): boolean => keys.some((key) => key.startsWith(prefix));
   const shapeOf = (key: string): readonly number[] | undefined => weights.tensors.get(key)?.shape;
 
   // ComfyUI's LoRAs can carry the prefix of a checkpoint.
   if (keys.length > 0 && keys.every((key) => loraSignature.key.test(key) || /\.alpha$/.test(key))) {
-    return other(loraSignature.description, loraSignature.advice);
+    return other(loraSignature.description, loraSignature.advice?.());
   }
   if (!has("model.diffusion_model.")) {
     return match(partSignatures) ?? other("a file that holds no UNet of Stable Diffusion", wanted);

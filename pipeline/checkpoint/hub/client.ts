@@ -1,5 +1,6 @@
 /** Requests to a hub: a model's metadata, and ranges of its files. */
 
+import { advise } from "../../advice.ts";
 import { HubApiError, listFiles, modelInfo } from "@huggingface/hub";
 import { CheckpointError, HubError } from "../../errors.ts";
 import { checkPath } from "../source/file_tree.ts";
@@ -166,7 +167,7 @@ function hubError(error: unknown, id: string, revision: string, client: HubClien
   };
   const message = error instanceof Error ? error.message : String(error);
   const reason = status === undefined
-    ? `the hub at ${client.endpoint} cannot be reached (${message}); localFilesOnly loads a cached model without it`
+    ? `the hub at ${client.endpoint} cannot be reached (${message}); ${advise("useCache")}`
     : reasons[status] ?? `the hub answered with status ${status}: ${message}`;
   return new HubError(`Cannot open ${id}@${revision} as ${reason}`, { source: id, status, cause: error });
 }

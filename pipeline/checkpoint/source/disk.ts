@@ -4,10 +4,14 @@
  * @module
  */
 
+import { advise } from "../../advice.ts";
 import { CheckpointError } from "../../errors.ts";
+import { nearest } from "../../nearest.ts";
 import { repairFolder } from "../../output/folder.ts";
 import { ignoreMissing } from "../../output/paths.ts";
 import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
+import { isSafetensors } from "../safetensors/format.ts";
+import { isWeightsFile } from "./weights_file.ts";
 import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
 import { urlSource, urlTree } from "./url.ts";
 
@@ -17,6 +21,7 @@ import { urlSource, urlTree } from "./url.ts";
  * @throws {CheckpointError} if the file does not exist or is not a file.
  */
 export async function fileSource(path: string): Promise<ByteSource> {
+  requireDisk(path);
   let file: Deno.FsFile;
   try {
     // Before it is opened: opening a pipe would wait until somebody writes into it.
@@ -25,7 +30,8 @@ export async function fileSource(path: string): Promise<ByteSource> {
     }
     file = await Deno.open(path, { read: true });
   } catch (cause) {
-    throw cause instanceof CheckpointError ? cause : cannotOpen(path, cause);
+    if (cause instanceof CheckpointError) throw cause;
+    throw withSuggestion(cannotOpen(path, cause), await siblingOf(path, cause));
   }
   const { size } = await file.stat();
   // A Deno file has one position, shared by seek and read, so reads are serialized.
@@ -69,15 +75,20 @@ export async function fileSource(path: string): Promise<ByteSource> {
  * @throws {CheckpointError} if the folder does not exist.
  */
 export async function directoryTree(directory: string): Promise<FileTree> {
+  requireDisk(directory);
   const root = directory.replace(/(?<=[^/])\/+$/, "");
   try {
     if (!(await statRepaired(root)).isDirectory) {
-      throw new CheckpointError(`Cannot load ${root} as it is a file and a folder is wanted`, { source: root });
+      const advice = isSafetensors(root) ? `: ${advise("loadSingleFile")}` : "";
+      throw new CheckpointError(`Cannot load ${root} as it is a file and a folder is wanted${advice}`, {
+        source: root,
+      });
     }
   } catch (cause) {
     if (cause instanceof CheckpointError) throw cause;
     const reason = deniedReason(cause) ?? "there is no such folder";
-    throw new CheckpointError(`Cannot load ${root} as ${reason}`, { source: root, cause });
+    const error = new MissingFolderError(`Cannot load ${root} as ${reason}`, { source: root, cause });
+    throw withSuggestion(error, await siblingOf(root, cause));
   }
   return diskTree(root);
 }
@@ -147,4 +158,52 @@ function webUrl(url: URL): URL {
 function pathOf(url: URL): string {
   const path = decodeURIComponent(url.pathname);
   return path.replace(/^\/(?=[A-Za-z]:)/, ""); // Windows: /C:/models
+}
+
+/** There is no folder of a name. */
+class MissingFolderError extends CheckpointError {}
+
+/** Whether an error says that a folder does not exist, rather than that it cannot be read. */
+export function isMissingFolder(error: unknown): boolean {
+  return error instanceof MissingFolderError;
+}
+
+/**
+ * Whether a path can be nothing but a local one: it begins or ends as paths do, has more parts than
+ * a hub's id, or a backslash; it names a file of weights; or its first part is a folder here.
+ */
+export async function isPlainlyLocal(path: string): Promise<boolean> {
+  if (/^(\.{0,2}\/|~|[A-Za-z]:)|\\|\/.*\/|\/$/.test(path) || isWeightsFile(path)) return true;
+  const [first, ...rest] = path.split("/");
+  return rest.length > 0 && await Deno.stat(first).then(({ isDirectory }) => isDirectory, () => false);
+}
+
+/** The name beside a missing file or folder that is nearest to it. */
+async function siblingOf(path: string, cause: unknown): Promise<string | undefined> {
+  if ((cause as Error).name !== "NotFound") return undefined;
+  const [, folder, name] = /^(.*[\\/])?([^\\/]+)$/.exec(path) ?? [];
+  if (name === undefined) return undefined;
+  const names: string[] = [];
+  try {
+    for await (const entry of Deno.readDir(folder ?? ".")) names.push(entry.name);
+  } catch {
+    return undefined; // the folder is missing, too
+  }
+  const found = nearest(name, names);
+  return found && (folder ?? "") + found;
+}
+
+function withSuggestion<E extends CheckpointError>(error: E, found: string | undefined): E {
+  if (found !== undefined) error.message += `: did you mean ${found}?`;
+  return error;
+}
+
+/** @throws {CheckpointError} where the runtime has no file system that this library knows */
+function requireDisk(path: string): void {
+  if (typeof Deno !== "undefined") return;
+  throw new CheckpointError(
+    `Cannot read ${path} as only Deno gives this library a file system: pass what you have read yourself, ` +
+      "as memoryTree(files, name), blobSource(blob) or bytesSource(bytes, name), or the URL of a server",
+    { source: path },
+  );
 }

@@ -1,6 +1,5 @@
-import { CheckpointError } from "../../errors.ts";
 import type { FileTree } from "./file_tree.ts";
-import { openTree } from "./disk.ts";
+import { isMissingFolder, isPlainlyLocal, openTree } from "./disk.ts";
 import type { ComponentName } from "../diffusers/config/model_index.ts";
 import { type HubOptions, isHubId, openHub } from "../hub/hub.ts";
 import { pipelineFiles } from "../diffusers/pipeline_files.ts";
@@ -17,7 +16,7 @@ export interface ModelSourceOptions extends Omit<HubOptions, "onProgress"> {
 
 /**
  * Opens a model in diffusers' layout: a folder if it exists, otherwise a model on the hub, of which
- * only the needed files are fetched.
+ * only the needed files are fetched. The hub is not asked for what is plainly a local path.
  *
  * @throws {CheckpointError} if there is no such folder and the name cannot be a hub id; {HubError}
  *   if the hub does not have it either
@@ -29,13 +28,15 @@ export async function openModelSource(
   try {
     return await openTree(source);
   } catch (error) {
-    // OWNER/NAME can be a hub id; ./NAME and /NAME cannot.
-    if (
-      !(error instanceof CheckpointError) || typeof source !== "string" || !isHubId(source) || !source.includes("/")
-    ) throw error;
+    if (typeof source !== "string" || !isMissingFolder(error) || !await mayBeHubId(source)) throw error;
   }
   const { variant, without, onFetch, ...hub } = options;
   const tree = await openHub(source, { ...hub, onProgress: ({ bytes, size }) => onFetch?.(bytes, size) });
   await tree.prefetch(await pipelineFiles(tree, { variant, without }));
   return tree;
+}
+
+/** Whether a name without a folder can be a model on the hub: OWNER/NAME, and no local path. */
+export async function mayBeHubId(source: string): Promise<boolean> {
+  return isHubId(source) && source.includes("/") && !await isPlainlyLocal(source);
 }

@@ -1,0 +1,18 @@
+/** The library's advice in terms of flags. */
+
+import type { Words } from "../pipeline/advice.ts";
+
+/** What messages advise a user of the command line. */
+export const flagWords: Words = {
+  useCache: "--offline loads a cached model without it",
+  giveTokenizer: "add --tokenizer DIR, a folder with vocab.json and merges.txt",
+  skipChecker: "add --no-safety-checker to draw unchecked pictures",
+  checkerSkipped: "",
+  useF32: "use --activations f32",
+  useEditAnyway: "Solve it again for this model with bluerose edit",
+  overwrite: "choose another place",
+  loadLora: "draw with it by --lora FILE and the model that it belongs to",
+  loadInversion: "draw with it by --textual-inversion FILE and the model that it belongs to",
+  loadSingleFile: "give the file itself as --model",
+  loadVae: "draw with it by --vae FILE and the model that it belongs to",
+};
