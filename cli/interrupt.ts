@@ -17,6 +17,12 @@ type EndSignal = keyof typeof exitCodes;
  */
 const graceMs = 1500;
 
+/**
+ * Within this time, a further signal is the same key stroke: the terminal and "deno task" both pass
+ * it on.
+ */
+const echoMs = 300;
+
 let current: AbortSignal | undefined;
 
 /** The abort signal of the running command: it fires on Ctrl-C and SIGTERM. */
@@ -38,10 +44,15 @@ export async function untilInterrupted<T>(
   const reason = new DOMException("interrupted", "AbortError");
   const ended = Promise.withResolvers<void>();
   let exitCode: number | undefined;
+  let firstAt = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
   const listeners = (Object.keys(exitCodes) as EndSignal[]).filter(isKnownHere).map((name) => {
     const listener = () => {
-      if (exitCode !== undefined) return ended.resolve();
+      if (exitCode !== undefined) {
+        if (performance.now() - firstAt > echoMs) ended.resolve();
+        return;
+      }
+      firstAt = performance.now();
       exitCode = exitCodes[name];
       controller.abort(reason);
       timer = setTimeout(ended.resolve, graceMs);

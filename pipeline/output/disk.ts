@@ -66,9 +66,14 @@ export const disk = {
     change("truncate", path);
     await file.truncate(size);
   },
-  async chmod(path: string, mode: number): Promise<void> {
+  /** Gives a file or folder the owner and permissions of another, where the system allows it. */
+  async adopt(path: string, { mode, uid, gid }: Deno.FileInfo): Promise<void> {
     newChange("chmod", path);
-    await Deno.chmod(path, mode);
+    if (Deno.build.os === "windows") return;
+    const own = await Deno.stat(path);
+    if (uid !== own.uid || gid !== own.gid) await Deno.chown(path, uid, gid).catch(() => {});
+    // Some file systems have no permissions; a change of owner takes special bits away.
+    if (mode !== null) await Deno.chmod(path, mode & 0o7777).catch(() => {});
   },
   async rename(from: string, to: string): Promise<void> {
     change("rename", to);

@@ -41,7 +41,7 @@ export async function writeFileAtomically(
   write: (sink: ByteSink) => Promise<unknown>,
   { isNew = false }: WriteOptions = {},
 ): Promise<void> {
-  const { place, mode } = await targetOf(path);
+  const { place, old } = await targetOf(path);
   await removeStrays(parentOf(place));
   using temporary = await naming(path, () => createTemporary(place));
   using _note = noteTemporary(temporary.path);
@@ -49,7 +49,7 @@ export async function writeFileAtomically(
     await write((chunk) => naming(path, () => disk.write(temporary.file, path, chunk)));
     await naming(path, async () => {
       await disk.sync(temporary.file, path);
-      if (mode !== undefined && Deno.build.os !== "windows") await disk.chmod(temporary.path, mode & 0o7777);
+      if (old !== undefined) await disk.adopt(temporary.path, old);
       // Windows does not rename open files.
       if (Deno.build.os === "windows") temporary[Symbol.dispose]();
       await commit(() => isNew ? disk.renameNew(temporary.path, place) : disk.rename(temporary.path, place));

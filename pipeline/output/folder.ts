@@ -154,7 +154,7 @@ async function share(from: string, to: string): Promise<void> {
 async function swap(stage: string, target: string): Promise<void> {
   const info = await Deno.lstat(target).catch(ignoreMissing);
   if (info === undefined) return await disk.rename(`${stage}/new`, target);
-  if (info.mode !== null && Deno.build.os !== "windows") await disk.chmod(`${stage}/new`, info.mode & 0o7777);
+  await disk.adopt(`${stage}/new`, info);
   await disk.rename(target, `${stage}/old`);
   try {
     await disk.rename(`${stage}/new`, target);

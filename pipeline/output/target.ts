@@ -28,8 +28,8 @@ export function requireDisk(path: string): void {
 export interface Target {
   /** The path behind symbolic links. */
   readonly place: string;
-  /** The permissions of the file that is there. */
-  readonly mode: number | undefined;
+  /** The file that is there, whose permissions and owner are kept. */
+  readonly old: Deno.FileInfo | undefined;
 }
 
 /**
@@ -53,14 +53,14 @@ export async function targetOf(path: string): Promise<Target> {
     const info = await Deno.lstat(place).catch(ignoreMissing);
     if (info === undefined) {
       await disk.mkdir(parentOf(place));
-      return { place, mode: undefined };
+      return { place, old: undefined };
     }
     if (info.isDirectory) {
       throw new OutputError(`Cannot write ${path} as it is a folder: name a file in it`, { path });
     }
     if (!info.isFile) throw irregular(path);
     (await Deno.open(place, { write: true })).close(); // throws where the file is write-protected
-    return { place, mode: info.mode ?? undefined };
+    return { place, old: info };
   });
 }
 
