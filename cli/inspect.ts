@@ -23,7 +23,7 @@ export const command: Command = defineCommand({
   summary: "describe a model file or folder, and list what keeps it from loading",
   usage: "DIR|FILE… [flags]",
   details:
-    "Reads configurations and headers, and the tensors of LoRAs and textual inversions alone; needs no GPU. Folders: pipelines in diffusers' layout, their components, CLIP models. " +
+    "Reads configurations and headers, and the tensors of LoRAs and textual inversions alone; needs no GPU. Folders: pipelines in diffusers' layout, their components, CLIP models, LoRAs. " +
     "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG files, for the text stored in them. " +
     "The exit code is 1 when something would not load.",
   positionals: {
@@ -70,7 +70,7 @@ async function inspect(
   const { isDirectory } = await Deno.stat(path).catch((cause) => {
     throw new CheckpointError(`Cannot inspect ${path} as it does not exist`, { source: path, cause });
   });
-  if (isDirectory) return await inspectFolder(await directoryTree(path), { variant });
+  if (isDirectory) return await inspectFolder(await directoryTree(path), { variant, loraModel });
   if (!path.toLowerCase().endsWith(".png")) {
     return await inspectFile(await fileSource(path), {
       adapterConfig: (weights) => configBeside(path, weights),

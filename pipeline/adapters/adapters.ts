@@ -12,7 +12,7 @@ import { textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
 import { disposeLora, readLora } from "./lora.ts";
 import { layersOf, type LoraTargets, planLora } from "./lora_plan.ts";
 import { checkDora, readLoraConfigs } from "./lora_scale.ts";
-import { type AdapterFileOptions, type AdapterSource, openAdapter } from "./open_adapter.ts";
+import { type AdapterFileOptions, type AdapterSource, loraFileNames, openAdapter } from "./open_adapter.ts";
 import { readBundled, readTextualInversions, type TextualInversion } from "./textual_inversion.ts";
 
 /** Options of {@linkcode StableDiffusionPipeline.loadLoraWeights}. */
@@ -106,10 +106,7 @@ export async function loadLora(
   const { weight = 1 } = options;
   checkWeight(weight);
   const { textEncoder, unet } = components;
-  using file = await openAdapter(source, {
-    defaultNames: ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"],
-    ...options,
-  });
+  using file = await openAdapter(source, { defaultNames: loraFileNames, ...options });
   const { weights } = file;
   const stacks = stacksOf(components);
   const plan = planLora(weights, loraTargets(components));

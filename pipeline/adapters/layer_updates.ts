@@ -217,6 +217,7 @@ export function misfit(
   const [out, ...inside] = layer;
   if (inside.length === 0) return "a normalization has no matrix for factors to update";
   if (down.length < 2 || up.length < 2) return `its factors must be matrices: [${down.join(", ")}], [${up.join(", ")}]`;
+  if (rank === 0) return "its rank must be above 0";
   if (up[1] !== rank) return `the ranks of its factors must agree: down has ${rank}, up has ${up[1]}`;
   if (!fits(down, [rank, ...inside])) return `down must be [${[rank, ...inside].join(", ")}]: [${down.join(", ")}]`;
   if (!fits(up, [out, rank])) return `up must be [${out}, ${rank}]: [${up.join(", ")}]`;

@@ -29,6 +29,9 @@ export interface AdapterFile extends Disposable {
   readonly config: unknown;
 }
 
+/** Names of a LoRA's file in a folder, as diffusers and PEFT write them. */
+export const loraFileNames: readonly string[] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
+
 /** The configuration's name, as PEFT writes it. */
 const configName = "adapter_config.json";
 
@@ -128,7 +131,7 @@ async function fileIn(
  * Reads the configuration of a folder. It belongs to a file with PEFT's keys: other files in one
  * folder with it, such as a collection of downloads, state their scale themselves.
  */
-async function configOf(folder: string | URL | FileTree, path: string, weights: Weights): Promise<unknown> {
+export async function configOf(folder: string | URL | FileTree, path: string, weights: Weights): Promise<unknown> {
   const isPeft = [...weights.tensors.keys()].some((key) =>
     /\.(lora_[AB]|lora_magnitude_vector|hada_w\d|lokr_w\d)/.test(key) && !/^(lora|lycoris)_/.test(key)
   );

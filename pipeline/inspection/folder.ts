@@ -1,6 +1,10 @@
 /** Inspects folders: pipelines in diffusers' layout, their parts, and CLIP models. */
 
 import { advise } from "../advice.ts";
+import { configOf, loraFileNames } from "../adapters/open_adapter.ts";
+import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import type { AdapterOptions } from "./adapter.ts";
+import { inspectFile } from "./file.ts";
 import { componentEntries, componentTable } from "../components.ts";
 import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
@@ -31,11 +35,16 @@ const modelKinds: readonly ModelKind<unknown, unknown>[] = [
 ];
 
 /**
- * Inspects a folder: a pipeline in diffusers' layout, one of its parts, or a CLIP model.
+ * Inspects a folder: a pipeline in diffusers' layout, one of its parts, a CLIP model, or a LoRA
+ * under the name that diffusers or PEFT gives it.
  *
  * @param options.variant the weight variant to inspect, as in `fromPretrained`
+ * @param options.loraModel as for `inspectFile`
  */
-export async function inspectFolder(tree: FileTree, options: { variant?: string } = {}): Promise<Inspection> {
+export async function inspectFolder(
+  tree: FileTree,
+  options: { variant?: string } & Pick<AdapterOptions, "loraModel"> = {},
+): Promise<Inspection> {
   if (await tree.has("model_index.json")) return await inspectPipeline(tree, options);
   if (await tree.has("config.json")) return await inspectModelFolder(tree, options);
   const { name } = tree;
@@ -51,6 +60,11 @@ export async function inspectFolder(tree: FileTree, options: { variant?: string 
   }
   if (await tree.has("vocab.json") || await tree.has("tokenizer.json")) {
     return await single("a tokenizer", () => CLIPTokenizer.fromPretrained(tree));
+  }
+  for (const path of loraFileNames) {
+    if (!await tree.has(path)) continue;
+    const adapterConfig = (weights: Weights) => configOf(tree, "", weights);
+    return await inspectFile(await tree.open(path), { adapterConfig, loraModel: options.loraModel });
   }
   const files = (await tree.list()).filter((file) => isSafetensors(file) || isPickle(file));
   const hint = files.length > 0 ? `. Inspect its files one by one: ${files.join(", ")}` : "";

@@ -143,6 +143,8 @@ Deno.test("inspect tells how a LoRA would load, with the configuration beside it
   ) assert(free.out.includes(said), `${said} is not in\n${free.out}`);
   const fits = await run("inspect", "-m", `${goldens}/sd1-mini`, lora);
   assertEquals([fits.code, fits.out.includes("fits the model"), fits.out.includes("would load")], [0, true, true]);
+  const folder = await run("inspect", "-m", `${goldens}/sd1-mini`, `${goldens}/faults/peft_config`);
+  assertEquals(folder.out, fits.out);
   const misfits = await run("inspect", "-m", pocket, lora);
   assertEquals([misfits.code, misfits.out.includes("do not fit their layers")], [1, true]);
 });

@@ -20,7 +20,7 @@ from lycoris.modules.locon import LoConModule
 from lycoris.modules.loha import LohaModule
 from lycoris.modules.lokr import LokrModule
 from lycoris.modules.norms import NormModule
-from peft import LoraConfig, get_peft_model
+from peft import LoHaConfig, LoKrConfig, LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -308,6 +308,27 @@ def peft(name, paths, prefix, **options):
     return tensors, values, model.peft_config["default"]
 
 
+def peft_lycoris(name, config_class, paths, **options):
+    """A LoHa or LoKr of PEFT, in a folder with its configuration."""
+    model = get_peft_model(Tree(paths), config_class(target_modules=list(paths), **options))
+    tensors, values = {}, {}
+    for path in paths:
+        layer = model.base_model.model.get_submodule(path)
+        for part, parameter in layer.named_parameters():
+            if "base_layer" in part:
+                continue
+            parameter.data = random(*parameter.shape)
+            tensors[f"base_model.model.{path}.{part.removesuffix('.default')}"] = parameter
+        before = run(layer_of("unet", path), layer_of("unet", path).weight)
+        after = run(layer, layer_of("unet", path).weight)
+        values[f"unet.{path}.weight"] = after[0] - before[0]
+    folder = out / name
+    folder.mkdir(exist_ok=True)
+    write(f"{name}/adapter_model", tensors, values)
+    config = config_json(model.peft_config["default"])
+    (folder / "adapter_config.json").write_text(json.dumps(config, indent=2, sort_keys=True, default=str) + "\n")
+
+
 def config_json(config):
     return {key: sorted(value) if isinstance(value, set) else value for key, value in config.to_dict().items()}
 
@@ -340,6 +361,11 @@ def pefts():
     metadata = {f"unet.{key}": value for key, value in config_json(config).items()}
     text = json.dumps(metadata, indent=2, sort_keys=True, default=str)
     write("lora_metadata", tensors, values, {"format": "pt", "lora_adapter_metadata": text})
+
+    few = [f"down_blocks.0.attentions.0.{block}.attn1.to_q", f"mid_block.attentions.0.{block}.ff.net.2", "mid_block.resnets.0.conv1"]
+    options = {"r": 2, "alpha": 3, "alpha_pattern": {"attn1.to_q": 5}, "use_effective_conv2d": True}
+    peft_lycoris("peft_loha", LoHaConfig, few, **options)
+    peft_lycoris("peft_lokr", LoKrConfig, few, **options)
 
     tensors, values, config = peft("dora", paths, "unet.", r=4, lora_alpha=4, use_dora=True)
     write("dora_peft", tensors, values)

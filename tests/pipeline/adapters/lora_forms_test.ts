@@ -28,7 +28,12 @@ async function whole({ lowRank, weight }: LayerUpdate): Promise<ArrayLike<number
   });
 }
 
-const files = ["lycoris", "dora_peft", "lora_metadata", "peft_config/adapter_model"];
+const files = [
+  "lycoris",
+  "dora_peft",
+  "lora_metadata",
+  ...["config", "loha", "lokr"].map((name) => `peft_${name}/adapter_model`),
+];
 
 for (const name of files) {
   gpuTest(`${name}: the change of every weight and bias is the library's to 1e-5`, async (gpu) => {
@@ -65,7 +70,7 @@ for (const name of files) {
       using reference = await changedMini(gpu, expected, 0.8 * scale);
       const wanted = await drawMini(reference);
       assertClose(await drawMini(pipe, scale), wanted, 2e-4, `${name} at ${0.8 * scale}`);
-      assert(relativeError(wanted, plain) > 1e-2, "the updates must show");
+      assert(relativeError(wanted, plain) > 1e-3, "the updates must show");
     }
     assertEquals(await drawMini(pipe, 0), plain, "scale 0");
     pipe.unloadLoraWeights(lora);
@@ -77,7 +82,7 @@ for (const name of files) {
 gpuTest("a folder of PEFT's is scaled as its file is, and a stack is the sum of its changes", async (gpu) => {
   using pipe = await openMini(gpu);
   const changes = new Map<string, { data: Float64Array }>();
-  for (const name of files) {
+  for (const name of files.slice(0, 4)) {
     const { tensors } = await loadGoldens(`faults/${name}_expected`);
     for (const [key, { data }] of tensors) {
       const sum = changes.get(key)?.data ?? new Float64Array(data.length);
