@@ -101,7 +101,11 @@ export {
 export { readPngText, withPngText } from "./pipeline/image/png_text.ts";
 export { readJpegText, withJpegText } from "./pipeline/image/jpeg_text.ts";
 export { readPictureText } from "./pipeline/image/picture_text.ts";
-export { type PictureSettings, readPictureSettings } from "./pipeline/generation/picture_settings.ts";
+export {
+  type PictureSettings,
+  type ReadPictureSettings,
+  readPictureSettings,
+} from "./pipeline/generation/picture_settings.ts";
 export type { ExactAdapter, ExactEdit, ExactSettings } from "./pipeline/generation/exact_settings.ts";
 
 // Files

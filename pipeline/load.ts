@@ -81,6 +81,7 @@ export async function loadPipeline<P>(
   options: FromPretrainedOptions,
   build: BuildPipeline<P>,
 ): Promise<P> {
+  options = { ...options }; // the caller may change them while the model loads
   checkOptions("load a pipeline", options, fromPretrainedTable);
   const { variant, onProgress, activations } = options;
   const given: Record<string, unknown> = givenInstances(options);

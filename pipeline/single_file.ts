@@ -68,6 +68,7 @@ export async function loadSingleFile<P>(
   options: FromSingleFileOptions,
   build: BuildPipeline<P>,
 ): Promise<P> {
+  options = { ...options }; // the caller may change them while the model loads
   checkOptions("load a single file", options, fromSingleFileTable);
   const { onProgress, activations } = options;
   const given = givenInstances(options);

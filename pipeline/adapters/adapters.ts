@@ -3,8 +3,8 @@
  * model's weights.
  */
 
-import { AdapterError } from "../errors.ts";
-import { checkOptions, either, kinds, listOf, type OptionTable } from "../options.ts";
+import { AdapterError, OptionError } from "../errors.ts";
+import { checkOptions, either, kinds, listOf, type OptionTable, shown } from "../options.ts";
 import type { CLIPTextModel } from "../models/clip_text.ts";
 import type { UNet2DConditionModel } from "../models/unet.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
@@ -182,6 +182,13 @@ export function weightLoras(
   names: string | readonly string[],
   weights: number | readonly number[] = 1,
 ): void {
+  const isText = (value: unknown) => typeof value === "string";
+  if (!isText(names) && !(Array.isArray(names) && names.every(isText))) {
+    throw new OptionError(`Cannot weight LoRAs as their names must be a string or a list of strings: ${shown(names)}`, {
+      option: "names",
+      value: names,
+    });
+  }
   const chosen = typeof names === "string" ? [names] : names;
   const each = typeof weights === "number" ? chosen.map(() => weights) : weights;
   if (each.length !== chosen.length) {

@@ -11,7 +11,7 @@ import { concat } from "../../kernels/shape/concat.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import { EditError } from "../errors.ts";
-import { checkOptions, kinds } from "../options.ts";
+import { checkOptions, kinds, shown } from "../options.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
@@ -78,6 +78,9 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
    */
   push(edit: Edit, options: { strength?: number } = {}): this {
     checkOptions("push an edit", options, { strength: kinds.anything });
+    if (typeof edit !== "object" || edit === null || typeof edit.edits !== "function") {
+      throw new EditError(`Cannot push ${shown(edit)} as it is not an edit: ModelEdit.solve() makes one`);
+    }
     if (this.#entries.some((entry) => entry.edit === edit)) {
       throw new EditError("Cannot push an edit that is on the stack already: use toggle or setStrength to change it");
     }

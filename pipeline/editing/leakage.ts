@@ -5,6 +5,7 @@
  */
 
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
+import { checkOptions, kinds, wholeFrom } from "../options.ts";
 import { type EditableModel, encodeOnHost } from "./editable_model.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { EditOperator } from "./operator.ts";
@@ -50,20 +51,21 @@ export async function predictLeakage(
   given: readonly string[],
   options: { warnAbove?: number } = {},
 ): Promise<PredictedLeakage[]> {
+  checkOptions("predict leakage", options, { warnAbove: kinds.finite });
   const { warnAbove = 0.5 } = options;
   const { recipe, model } = edit;
   using operator = edit.operator.share(); // the edit may be solved again or disposed of meanwhile
   const prompts = [...given];
   const sources = [...new Set(recipe.pairs.map(({ source }) => source))];
   const texts = [...new Set([...sources, ...prompts])];
+  const ends = texts.map((text) => model.tokenizer.encode(text, { truncation: true }).length - 1);
   const { embeddings, width } = await encodeOnHost(model, texts);
   const changes = await relativeChanges(operator, texts.map((text) => embeddings.get(text)!), width);
   const leakages = new Map(texts.map((text, i) => [text, changes[i]]));
   const meanOfSources = sources.reduce((sum, source) => sum + leakages.get(source)!, 0) / (sources.length || 1);
-  const endTokens = new Map(texts.map((text) => {
-    const end = model.tokenizer.encode(text, { truncation: true }).length - 1;
-    return [text, embeddings.get(text)!.subarray(end * width, (end + 1) * width)];
-  }));
+  const endTokens = new Map(
+    texts.map((text, i) => [text, embeddings.get(text)!.subarray(ends[i] * width, (ends[i] + 1) * width)]),
+  );
   return prompts.map((prompt) => {
     const leakage = leakages.get(prompt)!;
     const share = meanOfSources > 0 ? leakage / meanOfSources : 0;
@@ -89,11 +91,12 @@ export async function suggestPreserve(
   candidates: readonly string[],
   options: { count?: number; warnAbove?: number } = {},
 ): Promise<PredictedLeakage[]> {
-  const { count = candidates.length } = options;
+  checkOptions("suggest prompts to preserve", options, { count: wholeFrom(0), warnAbove: kinds.finite });
+  const { count = candidates.length, warnAbove } = options;
   const sources = new Set(edit.recipe.pairs.map(({ source }) => source));
   const others = [...new Set(candidates)].filter((prompt) => !sources.has(prompt));
   if (others.length === 0) return [];
-  const predictions = await predictLeakage(edit, others, options);
+  const predictions = await predictLeakage(edit, others, { warnAbove });
   return predictions.sort((a, b) => b.leakage - a.leakage).slice(0, count);
 }
 

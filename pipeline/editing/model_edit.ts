@@ -170,10 +170,11 @@ export class ModelEdit implements Disposable {
     options: { anyModel?: boolean } = {},
   ): Promise<ModelEdit> {
     checkOptions("load an edit", options, { anyModel: kinds.flag });
+    const { anyModel = false } = options;
     const file = await readEdit(source);
     const { embeddings, width } = await encodeOnHost(model, [probeText]);
     const probe = endTokenEmbedding(embeddings.get(probeText)!, width, model);
-    if (width !== file.width || !(options.anyModel ?? false)) checkProbe(file.probe, probe, file.name);
+    if (width !== file.width || !anyModel) checkProbe(file.probe, probe, file.name);
     const layers = chosenLayers(model, width, file.recipe.layers ?? undefined).map(({ path }) => path);
     const operator = new EditOperator(model.gpu.scope(() => ({
       left: Tensor.from(model.gpu, file.left, [file.rank, width]),
@@ -226,15 +227,17 @@ export class ModelEdit implements Disposable {
    * @throws {LambdaError} {IllConditionedError} as {@linkcode ModelEdit.solve} does
    */
   async resolve(options: { lamb: number }): Promise<EditReport> {
+    checkOptions("solve an edit again", options, { lamb: kind("a number", (value) => typeof value === "number") });
+    const { lamb } = options;
     if (!this.#system) {
       throw new EditError(
         "Cannot solve a loaded edit again: its file holds only the solution. Use ModelEdit.solve with its recipe",
       );
     }
-    const operator = await this.#system.solve(options);
+    const operator = await this.#system.solve({ lamb });
     this.#operator[Symbol.dispose]();
     this.#operator = operator;
-    this.#recipe = { ...this.#recipe, lamb: options.lamb };
+    this.#recipe = { ...this.#recipe, lamb };
     const { alignments, layers } = this.#report;
     return this.#report = { ...operator.report!, alignments, layers };
   }
@@ -286,10 +289,10 @@ export class ModelEdit implements Disposable {
    * @throws {OutputError} when the file cannot be written
    */
   async save(target: string | ByteSink): Promise<void> {
-    if (typeof target === "string") await refuseSourceFile(Object.values(this.#model.components ?? {}), target);
     using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
     const { width, rank, factors: { left, right } } = operator;
     const kept = { width, rank, probe: this.#probe, recipe: this.#recipe, report: this.#report };
+    if (typeof target === "string") await refuseSourceFile(Object.values(this.#model.components ?? {}), target);
     const [p, q] = await Promise.all([left.data(), right?.data()]);
     await writeEdit(target, { ...kept, left: p, right: q });
   }

@@ -33,7 +33,7 @@ export interface DrawingOptions {
 
 /**
  * Draws pictures in batches; the pictures of a batch may have different edits. The edits must not
- * be on the pipeline's stack already. Afterwards the stack is as it was before.
+ * be on the pipeline's stack already, which stays as it is.
  *
  * @returns the pictures, in the order of the requests
  * @throws {EditError} when an edit is on the stack already
@@ -45,26 +45,45 @@ export async function drawPictures(
 ): Promise<Picture[]> {
   const { steps = 20, guidance = 5, batchSize = defaultBatchSize, signal, onDrawn } = options;
   const side = naturalSize(pipe);
-  const edits = new Set(requests.flatMap(({ edit }) => edit ?? []));
   const pictures: Picture[] = [];
-  try {
-    for (const edit of edits) pipe.edits.push(edit);
-    for (let first = 0; first < requests.length; first += batchSize) {
-      const batch = requests.slice(first, first + batchSize);
-      const { images } = await pipe.generate(batch.map(({ prompt }) => prompt), {
-        editsPerPrompt: batch.map(({ edit }) => edit ? [edit] : []),
-        generator: batch.map(({ seed }) => new TorchGenerator(seed)),
-        numInferenceSteps: steps,
-        guidanceScale: guidance,
-        outputType: "array",
-        signal,
-      });
-      pictures.push(...picturesFromFloats(images, { width: side, height: side }));
-      onDrawn?.(batch.length);
-    }
-  } finally {
-    const pushed = new Set([...pipe.edits].map(({ edit }) => edit));
-    for (const edit of edits) if (pushed.has(edit)) pipe.edits.remove(edit);
+  for (let first = 0; first < requests.length; first += batchSize) {
+    const batch = requests.slice(first, first + batchSize);
+    const { images } = await withEdits(
+      pipe,
+      new Set(batch.flatMap(({ edit }) => edit ?? [])),
+      () =>
+        pipe.generate(batch.map(({ prompt }) => prompt), {
+          editsPerPrompt: batch.map(({ edit }) => edit ? [edit] : []),
+          generator: batch.map(({ seed }) => new TorchGenerator(seed)),
+          numInferenceSteps: steps,
+          guidanceScale: guidance,
+          outputType: "array",
+          signal,
+        }),
+    );
+    pictures.push(...picturesFromFloats(images, { width: side, height: side }));
+    onDrawn?.(batch.length);
   }
   return pictures;
+}
+
+/**
+ * Makes a call with edits on the stack. A call takes the edits when it is made, so they are off the
+ * stack again before anything waits, and no other call sees them.
+ */
+function withEdits<T>(
+  { edits: stack }: StableDiffusionModelEditingPipeline,
+  edits: ReadonlySet<ModelEdit>,
+  call: () => Promise<T>,
+): Promise<T> {
+  const pushed: ModelEdit[] = [];
+  try {
+    for (const edit of edits) {
+      stack.push(edit);
+      pushed.push(edit);
+    }
+    return call();
+  } finally {
+    for (const edit of pushed) stack.remove(edit);
+  }
 }

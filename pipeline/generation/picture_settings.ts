@@ -4,6 +4,7 @@ import * as v from "valibot";
 import { readAll } from "../checkpoint/source/byte_source.ts";
 import { fileSource } from "../checkpoint/source/disk.ts";
 import { DataError } from "../errors.ts";
+import type { EditingGenerateOptions } from "../model_editing.ts";
 import { readPictureText } from "../image/picture_text.ts";
 import { anyText, fields, finite, oneOf, type Schema, text, validateJson, whole } from "../schema.ts";
 import { type ExactSettings, exactSettingsSchema } from "./exact_settings.ts";
@@ -38,6 +39,15 @@ export interface PictureSettings {
   readonly exact: ExactSettings;
 }
 
+/** Settings with the options of `generate` that they stand for. */
+export interface ReadPictureSettings extends PictureSettings {
+  /**
+   * For `pipe.generate(prompt, options)`, once model, adapters, sampler and edits are those of
+   * `exact`.
+   */
+  readonly options: EditingGenerateOptions;
+}
+
 const seedSchema: Schema<bigint> = v.pipe(
   v.union(
     [v.pipe(v.number(), v.safeInteger()), v.pipe(v.string(), v.regex(/^\d{1,20}$/))],
@@ -70,15 +80,22 @@ const largestBytes = 2 ** 28;
  * The settings that a picture was drawn with, from its PNG text or JPEG comments.
  *
  * ```ts
- * const { prompt, seed, exact } = await readPictureSettings("roses.png");
- * console.log(prompt, seed, exact.edits.map(({ recipe }) => recipe.pairs));
+ * const { prompt, model, exact, options } = await readPictureSettings("roses.png");
+ * using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(model);
+ * pipe.scheduler = schedulerFromConfig(exact.scheduler);
+ * for (const { recipe, strength } of exact.edits) {
+ *   const { pairs, layers, ...how } = recipe;
+ *   const edit = await ModelEdit.solve(pairs, { ...how, layers: layers ?? undefined }, pipe);
+ *   pipe.edits.push(edit, { strength });
+ * }
+ * const { images } = await pipe.generate(prompt, options);
  * ```
  *
  * @param source a path (Deno only), or the bytes of a PNG or JPEG file
  * @throws {DataError} when the picture holds no settings of ours, they are not whole, or it is a
  *   grid or a sheet of several pictures; {ImageError} when it is no PNG or JPEG file
  */
-export async function readPictureSettings(source: string | Uint8Array): Promise<PictureSettings> {
+export async function readPictureSettings(source: string | Uint8Array): Promise<ReadPictureSettings> {
   const name = typeof source === "string" ? source : "the picture";
   const refuse = (reason: string) => new DataError(`Cannot read the settings of ${name}: ${reason}`, { source: name });
   const { bluerose, parameters } = await readPictureText(typeof source === "string" ? await bytesOf(source) : source);
@@ -92,7 +109,25 @@ export async function readPictureSettings(source: string | Uint8Array): Promise<
   const manifold = ["pictures", "sheet", "grid", "axes"].find((key) => hasKey(bluerose, key));
   if (manifold !== undefined) throw refuse("it shows several pictures; generate writes one per file without --grid");
   if (!hasKey(bluerose, "exact")) throw refuse("they do not tell everything that drew it: an older version wrote it");
-  return validateJson(schema, bluerose, refuse);
+  const settings = validateJson(schema, bluerose, refuse);
+  return { ...settings, options: optionsOf(settings) };
+}
+
+function optionsOf(settings: PictureSettings): EditingGenerateOptions {
+  const { negativePrompt, steps, cfgScale, seed, width, height, clipSkip, exact } = settings;
+  const { promptSyntax, loraDir, editNegativePrompt } = exact;
+  return {
+    negativePrompt,
+    numInferenceSteps: steps,
+    guidanceScale: cfgScale,
+    generator: seed,
+    width,
+    height,
+    clipSkip,
+    promptSyntax,
+    loraDir,
+    editNegativePrompt,
+  };
 }
 
 function hasKey(json: string, key: string): boolean {

@@ -1,8 +1,11 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
+import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
 import { DataError } from "../../pipeline/errors.ts";
 import { readPictureSettings } from "../../pipeline/generation/picture_settings.ts";
+import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
+import { schedulerFromConfig } from "../../schedulers/mod.ts";
 import { readJpegText } from "../../pipeline/image/jpeg_text.ts";
-import { decodePicture } from "../../pipeline/image/picture.ts";
+import { decodePicture, fromJimp } from "../../pipeline/image/picture.ts";
 import { readPngText, withPngText } from "../../pipeline/image/png_text.ts";
 import { goldens } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
@@ -55,6 +58,20 @@ Deno.test({
     ]);
     const { parameters } = await readPngText(await Deno.readFile(at("first.png")));
     assertEquals(readJpegText(await Deno.readFile(at("first.jpg"))).parameters, parameters);
+
+    // the library draws the same pixels from what it reads
+    using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(settings.model);
+    for (const { kind, file, weight } of exact.adapters) {
+      if (kind === "lora") await pipe.loadLoraWeights(file, { weight });
+      if (kind === "textual inversion") await pipe.loadTextualInversion(file);
+    }
+    pipe.scheduler = schedulerFromConfig(exact.scheduler);
+    const { pairs, layers, ...how } = exact.edits[0].recipe;
+    using edit = await ModelEdit.solve(pairs, { ...how, layers: layers ?? undefined }, pipe);
+    pipe.edits.push(edit, { strength: exact.edits[0].strength });
+    const { images } = await pipe.generate(settings.prompt, settings.options);
+    const { data } = await decodePicture(await Deno.readFile(at("first.png")));
+    assertEquals(fromJimp(images[0]).data, data);
 
     // flags that are given replace settings
     await ran("generate", "--from", at("first.png"), "--seed", "7", "-o", at("other.png"));

@@ -7,6 +7,7 @@ import { pipelineFiles } from "../../../pipeline/checkpoint/diffusers/pipeline_f
 import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing.ts";
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../../schedulers/mod.ts";
+import { temporaryFolder } from "../../cli/running.ts";
 import { gpuTest } from "../../gpu.ts";
 import { goldens } from "../../paths.ts";
 
@@ -138,7 +139,8 @@ gpuTest("a safety checker without a feature extractor is rejected by the constru
 
 gpuTest("savePretrained() saves checker and extractor; the saved pipeline flags the same pictures", async (gpu) => {
   await using model = await checkedModel();
-  const saved = `${model.path}/saved`;
+  await using folder = await temporaryFolder();
+  const saved = `${folder.path}/saved`;
   const draw = async (pipe: StableDiffusionPipeline) =>
     await pipe.generate("a rose", { ...drawing(1), outputType: "array" });
   await warningsOf(async () => {
