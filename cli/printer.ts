@@ -35,21 +35,39 @@ export async function withPrintMode<T>(next: PrintMode, body: () => Promise<T>):
   }
 }
 
+let clearLine: () => void = () => {};
+
+/** Calls `clear` before each line, so that lines do not continue a bar's. Disposing ends that. */
+export function clearBefore(clear: () => void): Disposable {
+  clearLine = clear;
+  return { [Symbol.dispose]: () => void (clearLine = () => {}) };
+}
+
+function out(text: string): void {
+  clearLine();
+  console.log(printable(text));
+}
+
+function err(text: string): void {
+  clearLine();
+  console.error(printable(text));
+}
+
 /** A line of a command's report: to standard output, or to standard error beside JSON. */
 export function say(text: string): void {
   if (mode.quiet) return;
-  if (mode.json) console.error(printable(text));
-  else console.log(printable(text));
+  if (mode.json) err(text);
+  else out(text);
 }
 
 /** What was asked for itself, such as a help text: to standard output, whatever the mode. */
 export function print(text: string): void {
-  console.log(printable(text));
+  out(text);
 }
 
 /** A remark that is not part of the report, such as a drawn seed: to standard error. */
 export function note(text: string): void {
-  if (!mode.quiet) console.error(printable(text));
+  if (!mode.quiet) err(text);
 }
 
 /** Prints the library's warnings as remarks while `body` runs. */
@@ -65,7 +83,7 @@ export async function withWarnings<T>(body: () => Promise<T>): Promise<T> {
 
 /** An error, whatever the mode. */
 export function complain(text: string): void {
-  console.error(printable(text));
+  err(text);
 }
 
 /** The result of a command, for scripts: printed with --json only. */

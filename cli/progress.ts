@@ -5,7 +5,7 @@
  */
 import cliProgress from "cli-progress";
 import type { Gpu } from "../engine/gpu.ts";
-import { printMode } from "./printer.ts";
+import { clearBefore, printMode } from "./printer.ts";
 import { printable } from "./terminal.ts";
 
 /** A progress display. Disposing it stops the updates and leaves the line on the terminal. */
@@ -24,6 +24,11 @@ export interface ProgressState {
   readonly total: number;
   /** Since the start. */
   readonly elapsedMs: number;
+  /**
+   * Since the first unit was done: what comes before, such as compiling, says nothing about the
+   * rest. Default: elapsedMs, and the rate counts all units.
+   */
+  readonly steadyMs?: number;
 }
 
 /** Where no terminal is, a line is written this often, and at the end of works that take longer. */
@@ -54,10 +59,14 @@ export function remarkCompiling(gpu: Gpu, progress: Progress): Disposable {
 }
 
 /** "12/20, 3.4 it/s, 0:04 elapsed, 0:02 left" */
-export function progressText({ done, total, elapsedMs }: ProgressState, unit: "it" | "picture" | "bytes"): string {
+export function progressText(
+  { done, total, elapsedMs, steadyMs }: ProgressState,
+  unit: "it" | "picture" | "bytes",
+): string {
   const amount = unit === "bytes" ? `${megabytes(done)}/${megabytes(total)}` : `${done}/${total}`;
   if (elapsedMs <= 0 || done <= 0) return amount;
-  const perSecond = 1000 * done / elapsedMs;
+  const isSteady = unit !== "bytes" && steadyMs !== undefined && steadyMs > 0 && done > 1;
+  const perSecond = 1000 * (isSteady ? (done - 1) / steadyMs : done / elapsedMs);
   const rate = unit === "bytes"
     ? `${megabytes(perSecond)}/s`
     : perSecond >= 1
@@ -82,14 +91,15 @@ function clock(seconds: number): string {
 
 function bar(label: string, { total, unit = "it" }: { total: number; unit?: "it" | "picture" | "bytes" }): Progress {
   const started = performance.now();
+  let first: number | undefined;
   const bar = new cliProgress.SingleBar({
     format: (_: unknown, state: { progress: number; value: number; total: number }, payload: { note: string }) => {
       const width = 20;
       const filled = Math.round(Math.min(1, state.progress) * width);
-      const text = progressText(
-        { done: state.value, total: state.total, elapsedMs: performance.now() - started },
-        unit,
-      );
+      const now = performance.now();
+      if (state.value > 0) first ??= now;
+      const steadyMs = first === undefined ? undefined : now - first;
+      const text = progressText({ done: state.value, total: state.total, elapsedMs: now - started, steadyMs }, unit);
       return `${label.padEnd(10)} ${"█".repeat(filled)}${"░".repeat(width - filled)} ${text}  ${payload.note}`
         .trimEnd();
     },
@@ -98,6 +108,7 @@ function bar(label: string, { total, unit = "it" }: { total: number; unit?: "it"
     fps: 12,
   });
   bar.start(total, 0, { note: "" });
+  const guard = clearBefore(() => Deno.stderr.writeSync(new TextEncoder().encode("\r\x1b[K")));
   return {
     advance(by = 1, note = "") {
       bar.increment(by, { note: printable(note) });
@@ -111,6 +122,7 @@ function bar(label: string, { total, unit = "it" }: { total: number; unit?: "it"
       bar.render(); // the work that follows may block the timer that draws the bar
     },
     [Symbol.dispose]() {
+      guard[Symbol.dispose]();
       bar.stop();
     },
   };
