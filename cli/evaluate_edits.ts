@@ -11,6 +11,7 @@ import { parseNumber } from "./flag_values.ts";
 import { checkJsonFile, giveJson, PartialJson } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
+import { checkSampler, samplerOf } from "./sampler.ts";
 
 /** `bluerose evaluate edits`: scores over a grid of λ, with and without preserved prompts. */
 export const command: Command = defineCommand({
@@ -44,6 +45,13 @@ export const command: Command = defineCommand({
     edits: { kind: "whole", min: 1, defaultText: "all", help: "use only this many edits" },
     related: { kind: "whole", min: 0, default: 2, help: "related prompts of each edit" },
     unrelated: { kind: "whole", min: 0, default: 3, help: "unrelated prompts of each edit" },
+    samplingMethod: {
+      kind: "text",
+      alias: "sampler",
+      placeholder: "NAME",
+      defaultText: "the model's own",
+      help: "sampler",
+    },
     perEdit: { kind: "switch", help: "print the scores of each edit below each line" },
   },
   examples: [
@@ -64,7 +72,9 @@ export const command: Command = defineCommand({
     const all = parseEditCases(await readTextOf(values.cases, "--cases"), values.cases);
     const cases = limitCases(all, { edits, related, unrelated });
     await checkJsonFile(values.json, values);
+    checkSampler(values);
     using pipe = await openPipeline(values);
+    pipe.scheduler = samplerOf(values, pipe.scheduler);
     using clip = await CLIPModel.fromPretrained(values.clip, { gpu: pipe.gpu });
     const total = picturesOfGrid(cases, { lambdas: lambdas.length, seeds });
     say(`${cases.length} edits, ${total} pictures of ${steps} steps, guidance ${guidance}\n\n${tableHead}`);

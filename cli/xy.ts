@@ -14,6 +14,7 @@ import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { axisNames, parseAxis } from "./grid_axis.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
+import { checkSampler } from "./sampler.ts";
 import { checkPictures, FreeNames } from "./output_names.ts";
 import { Parts } from "./parts.ts";
 import { note, printMode, say, sayJson } from "./printer.ts";
@@ -87,6 +88,7 @@ export const command: Command = defineCommand({
         { argument: "--source" },
       );
     }
+    checkSampler(values);
     await checkPictures([values.output], values);
     const parts = await Parts.beside(values.output);
     const start = performance.now();

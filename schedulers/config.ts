@@ -83,7 +83,7 @@ const CHOICES: Readonly<Record<string, readonly unknown[]>> = {
   beta_schedule: ["linear", "scaled_linear", "squaredcos_cap_v2"],
   prediction_type: ["epsilon", "sample", "v_prediction"],
   timestep_spacing: ["leading", "trailing", "linspace"],
-  final_sigmas_type: ["zero", "sigma_min"],
+  final_sigmas_type: ["zero", "sigma_min", null],
   // Flow matching is another kind of model.
   use_flow_sigmas: [false],
   use_dynamic_shifting: [false],

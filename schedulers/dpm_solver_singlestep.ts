@@ -80,7 +80,8 @@ const PREDICTIONS = HISTORY + 1;
  * `solver_order` 2 it is what A1111 calls DPM++ 2S, without ancestral noise.
  *
  * An interval of order k takes k model calls. Each starts again from the interval's first sample
- * and takes a step of one order more, with the weights of the multistep solver.
+ * and takes a step of one order more, with the weights of the multistep solver. Runs end as in
+ * diffusers 0.23; later versions end runs of second order with two steps of first order.
  */
 export class DPMSolverSinglestepScheduler extends Scheduler<DPMSolverSinglestepConfig> {
   /** Makes a scheduler from a diffusers configuration. Missing keys take diffusers' defaults. */

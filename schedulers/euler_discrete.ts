@@ -59,7 +59,8 @@ export class EulerDiscreteScheduler extends SigmaScheduler<EulerDiscreteConfig> 
     const { timesteps, sigmas } = super.schedule(count);
     const { timestep_type, prediction_type } = this.settings;
     if (timestep_type !== "continuous" || prediction_type !== "v_prediction") return { timesteps, sigmas };
-    return { timesteps: timesteps.map((_, i) => Math.fround(0.25 * Math.fround(Math.log(sigmas[i])))), sigmas };
+    const levels = [...sigmas.subarray(0, -1)];
+    return { timesteps: levels.map((sigma) => Math.fround(0.25 * Math.fround(Math.log(sigma)))), sigmas };
   }
 
   /** Plans the steps. */

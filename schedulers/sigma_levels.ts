@@ -72,7 +72,7 @@ export function spacedSigmas(
  */
 export function timestepOf(sigma: number, logSigmas: Float32Array): number {
   const target = Math.log(Math.max(sigma, 1e-10));
-  const above = logSigmas.findLastIndex((logSigma) => logSigma <= target);
+  const above = logSigmas.findLastIndex((logSigma) => logSigma <= fround(target));
   const low = Math.min(Math.max(above, 0), logSigmas.length - 2);
   const weight = (logSigmas[low] - target) / fround(logSigmas[low] - logSigmas[low + 1]);
   const clipped = Math.min(Math.max(weight, 0), 1);
@@ -82,16 +82,17 @@ export function timestepOf(sigma: number, logSigmas: Float32Array): number {
 /** Configuration keys of the solvers in log-SNR space that later versions of diffusers added. */
 export interface SolverScheduleConfig extends SigmaSpacingConfig {
   /**
-   * Where the last step ends: at σ_min, as in diffusers 0.23, or at "zero", as later versions do by
-   * default.
+   * Where the last step ends: at "zero", as later versions do by default, or at "sigma_min", that
+   * of timestep 0. With null, as in diffusers 0.23, it ends at the latter, or at the last of spaced
+   * levels.
    */
-  readonly final_sigmas_type?: string;
+  readonly final_sigmas_type?: string | null;
 }
 
 /** The defaults of {@linkcode SolverScheduleConfig}. */
 export const SOLVER_SCHEDULE_DEFAULTS = {
   ...SIGMA_SPACING_DEFAULTS,
-  final_sigmas_type: "sigma_min",
+  final_sigmas_type: null,
 } as const satisfies SolverScheduleConfig;
 
 /** The schedule of the multistep solvers in log-SNR space (DPM-Solver, DEIS, UniPC). */
@@ -108,11 +109,12 @@ export interface SolverSchedule {
  */
 export function solverSchedule(
   steps: number,
-  { alphasCumprod, spacing, levels = "plain", final = "sigma_min", min, max }: {
+  { alphasCumprod, spacing, levels = "plain", final = null, min, max }: {
     alphasCumprod: Float32Array;
     spacing: Spacing;
     levels?: SigmaSpacing;
-    final?: string;
+    /** As `final_sigmas_type`. */
+    final?: string | null;
     /** The least σ of spaced levels. Default: that of timestep 0. */
     min?: number | null;
     /** The largest σ of spaced levels. Default: that of the last training timestep. */
@@ -136,5 +138,5 @@ export function solverSchedule(
   const truncates = levels === "exponential" || levels === "beta";
   const whole = truncates ? (timestep: number) => Math.floor(timestep + 1e-4) : roundHalfEven;
   const timesteps = sigmas.map((sigma) => whole(timestepOf(sigma, logSigmas)));
-  return { timesteps, sigmas: endingAt(sigmas, sigmas[steps - 1]) };
+  return { timesteps, sigmas: endingAt(sigmas, final === null ? sigmas[steps - 1] : trained[0]) };
 }

@@ -108,7 +108,8 @@ export class UniPCMultistepScheduler extends Scheduler<UniPCMultistepConfig> {
       alphasCumprod: this.alphasCumprod,
       spacing: this.spacing,
       levels: sigmaSpacingOf(this.settings),
-      final: this.settings.final_sigmas_type,
+      // Unlike DPM-Solver, UniPC takes the last of spaced levels for σ_min.
+      final: this.settings.final_sigmas_type === "zero" ? "zero" : null,
       min: sigma_min,
       max: sigma_max,
     });

@@ -1,6 +1,6 @@
 """Runs diffusers' schedulers in random configurations, for tests/fuzz/schedulers.ts to compare with.
 
-    python tests/reference/scheduler_fuzz.py OUT.safetensors [COUNT] [SEED]        (as schedulers.py)
+    python tests/reference/scheduler_fuzz.py OUT.safetensors [COUNT] [SEED]        (as schedulers.py, also with diffusers 0.42.1)
 
 COUNT (default 400) configurations are drawn from SEED (default 0). Configurations that diffusers itself refuses, or runs into
 NaN with, are left out and counted.
@@ -59,6 +59,15 @@ OPTIONS = {
     "original_inference_steps": [50, 100],
 }
 
+# Classes that later versions run otherwise: they draw less noise, step to the next timestep of the run, or end it otherwise.
+OLDER = {
+    "DDPMScheduler",
+    "DPMSolverSinglestepScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "KDPM2AncestralDiscreteScheduler",
+    "LCMScheduler",
+}
+
 BY_CLASS = {
     "DPMSolverMultistepScheduler": {
         "algorithm_type": ["dpmsolver++", "dpmsolver", "sde-dpmsolver++", "sde-dpmsolver"],
@@ -82,6 +91,15 @@ def draw(choose, name):
     for key, values in options.items():
         if key in known:
             config[key] = choose.choice(values)
+    if "use_beta_sigmas" in known:  # diffusers 0.42.1
+        spacing = choose.choice([None, "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas"])
+        config = {key: value for key, value in config.items() if key not in ("use_karras_sigmas", "use_lu_lambdas")}
+        config.update({spacing: True} if spacing else {})
+        if "final_sigmas_type" in known:
+            noisy = config.get("algorithm_type", "").endswith("dpmsolver")
+            config["final_sigmas_type"] = "sigma_min" if noisy else choose.choice(["zero", "sigma_min"])
+        if "timestep_type" in known:
+            config["timestep_type"] = choose.choice(["discrete", "continuous"])
     if config.get("algorithm_type", "").startswith("sde-"):
         config["solver_order"] = min(config["solver_order"], 2)
     if config.get("rescale_betas_zero_snr") and config["prediction_type"] == "epsilon":
@@ -95,9 +113,11 @@ def exact_root(values):
 
 def main(path, count=400, seed=0):
     choose = random.Random(seed)
+    is_older = diffusers.__version__ == "0.23.1"
+    classes = [name for name in CLASSES if is_older or name not in OLDER]
     tensors, note, skipped = {}, {}, {}
     for i in range(count):
-        name = CLASSES[i % len(CLASSES)]
+        name = classes[i % len(classes)]
         config = draw(choose, name)
         steps = choose.choice([1, 2, 3, 4, 5, 8, 13, 16, 20, 25, 30])
         try:

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { memoryTree } from "../../pipeline/checkpoint/source/file_tree.ts";
 import { CheckpointError } from "../../pipeline/errors.ts";
 import {
@@ -9,7 +9,9 @@ import {
   EulerDiscreteScheduler,
   LCMScheduler,
   LMSDiscreteScheduler,
+  OUTPUT,
   PNDMScheduler,
+  SAMPLE,
   Scheduler,
   SchedulerError,
   UniPCMultistepScheduler,
@@ -148,4 +150,20 @@ Deno.test("fromPretrained() takes the class that a file leaves out from model_in
     SchedulerError,
     "_class_name",
   );
+});
+
+Deno.test("one Karras step ends where it began, as in diffusers 0.23, or at σ_min where the configuration says so", () => {
+  const karras = { ...SD, use_karras_sigmas: true };
+  const sampleWeight = (config: object) => {
+    const [step] = DPMSolverMultistepScheduler.fromConfig({ ...karras, ...config }).plan(1).steps;
+    return step.combine.at(-1)!.terms;
+  };
+  assertEquals(sampleWeight({}), [{ register: SAMPLE, coefficient: 1 }]);
+  // x' = (σ'/σ) x + α' (1 − e^−h) x_0 with x_0 = (x − σ ε) / α: DDIM's step between the two levels
+  const { alphasCumprod } = DDIMScheduler.fromConfig(SD);
+  const [from, to] = [alphasCumprod[999], alphasCumprod[0]];
+  const terms = sampleWeight({ final_sigmas_type: "sigma_min" });
+  const weightOf = (wanted: number) => terms.find(({ register }) => register === wanted)!.coefficient;
+  assertAlmostEquals(weightOf(SAMPLE), Math.sqrt(to / from), 1e-4);
+  assertAlmostEquals(weightOf(OUTPUT), Math.sqrt(1 - to) - Math.sqrt((1 - from) * to / from), 1e-4);
 });
