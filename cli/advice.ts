@@ -13,6 +13,7 @@ export const flagWords: Words = {
   overwrite: "choose another place",
   loadLora: "draw with it by --lora FILE and the model that it belongs to",
   loadInversion: "draw with it by --textual-inversion FILE and the model that it belongs to",
+  chooseFile: "give the path of one of them",
   loadSingleFile: "give the file itself as --model",
   loadVae: "draw with it by --vae FILE and the model that it belongs to",
 };

@@ -25,6 +25,8 @@ const libraryWords = {
   loadLora: "load the model that it belongs to and call loadLoraWeights()",
   /** To use a file that is a textual inversion. */
   loadInversion: "load the model that it belongs to and call loadTextualInversion()",
+  /** To choose among the files of a folder. */
+  chooseFile: "name one by weightName",
   /** To load a file as a whole model. */
   loadSingleFile: "load it with fromSingleFile()",
   /** To use a file that is an autoencoder. */

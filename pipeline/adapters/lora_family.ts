@@ -16,6 +16,7 @@ const foreignKeys: readonly (readonly [key: RegExp, model: string])[] = [
     /(attentions_\d|input_blocks_\d_1|output_blocks_\d_1|middle_block_1)_transformer_blocks_[1-9]/,
     "Stable Diffusion XL",
   ],
+  [/^(diffusion_model_|lora_unet_|transformer_)blocks_\d/, "a diffusion transformer"],
   [/label_emb_|add_embedding_linear/, "Stable Diffusion XL"],
 ];
 

@@ -1,5 +1,6 @@
 /** Opens adapter files: from disk, from a folder, from the hub, or from memory. */
 
+import { advise } from "../advice.ts";
 import { AdapterError } from "../errors.ts";
 import { openHub } from "../checkpoint/hub/hub.ts";
 import { isSafetensors } from "../checkpoint/safetensors/format.ts";
@@ -120,7 +121,7 @@ async function fileIn(
   const pickles = files.filter((file) => isPickle(file));
   if (candidates.length === 0 && pickles.length > 0) throw pickled(`${tree.name}/${pickles[0]}`);
   throw new AdapterError(
-    `Cannot choose a file of ${tree.name} as it holds ${candidates.length} .safetensors files: name one by weightName${
+    `Cannot choose a file of ${tree.name} as it holds ${candidates.length} .safetensors files: ${advise("chooseFile")}${
       candidates.length > 0 ? ` (${candidates.join(", ")})` : ""
     }`,
     { source: tree.name, keys: [] },

@@ -196,16 +196,32 @@ export function decomposedChange(
   { magnitude, axis, epsilon }: { magnitude: Float32Array; axis: "out" | "in"; epsilon: number },
 ): WeightChange {
   const window = product(kernel), inside = inputs * window;
-  const delta = expand(change).data;
-  const channelOf = axis === "out"
-    ? (at: number) => Math.floor(at / inside)
-    : (at: number) => Math.floor(at % inside / window);
+  const { data } = expand(change);
   const squares = new Float64Array(axis === "out" ? out : inputs);
-  for (let at = 0; at < base.length; at++) squares[channelOf(at)] += (base[at] + delta[at]) ** 2;
+  eachChannel([out, inputs, window], axis, (channel, from, to) => {
+    let sum = 0;
+    for (let at = from; at < to; at++) sum += (base[at] + data[at]) ** 2;
+    squares[channel] += sum;
+  });
   const gains = squares.map((square, i) => magnitude[i] / (Math.sqrt(square) + epsilon));
-  const data = new Float32Array(base.length);
-  for (let at = 0; at < base.length; at++) data[at] = gains[channelOf(at)] * (base[at] + delta[at]) - base[at];
-  return { whole: { rows: out, columns: inside, data } };
+  const rescaled = new Float32Array(base.length);
+  eachChannel([out, inputs, window], axis, (channel, from, to) => {
+    for (let at = from; at < to; at++) rescaled[at] = gains[channel] * (base[at] + data[at]) - base[at];
+  });
+  return { whole: { rows: out, columns: inside, data: rescaled } };
+}
+
+/** Runs `body` for each piece of a weight that belongs to one output or input channel. */
+function eachChannel(
+  [out, inputs, window]: readonly [number, number, number],
+  axis: "out" | "in",
+  body: (channel: number, from: number, to: number) => void,
+): void {
+  for (let o = 0; o < out; o++) {
+    const row = o * inputs * window;
+    if (axis === "out") body(o, row, row + inputs * window);
+    else for (let i = 0; i < inputs; i++) body(i, row + i * window, row + (i + 1) * window);
+  }
 }
 
 /** (IA)³ (arXiv 2205.05638) as LyCORIS stores it: ΔW = w ∘ W along the output or input channels. */
@@ -213,9 +229,9 @@ export function channelScaleChange(
   { shape: [out, inputs, ...kernel], data: base }: BaseWeight,
   { gain, axis }: { gain: Float32Array; axis: "out" | "in" },
 ): WeightChange {
-  const window = product(kernel), inside = inputs * window;
-  const data = base.map((value, at) =>
-    value * gain[axis === "out" ? Math.floor(at / inside) : Math.floor(at % inside / window)]
-  );
-  return { whole: { rows: out, columns: inside, data } };
+  const window = product(kernel), data = new Float32Array(base.length);
+  eachChannel([out, inputs, window], axis, (channel, from, to) => {
+    for (let at = from; at < to; at++) data[at] = gain[channel] * base[at];
+  });
+  return { whole: { rows: out, columns: inputs * window, data } };
 }

@@ -188,6 +188,10 @@ const cases: Record<string, { tensors: Record<string, FileTensor>; says: string;
     tensors: pair("lora_unet_joint_blocks_0_context_block_attn_qkv", [4, 8], [8, 4]),
     says: "Stable Diffusion 3",
   },
+  "a diffusion transformer": {
+    tensors: pair("diffusion_model.blocks.0.self_attn.q", [4, 8], [8, 4]),
+    says: "for a diffusion transformer",
+  },
   inpainting: { tensors: pair("lora_unet_conv_in", [4, 9, 3, 3], [320, 4, 1, 1]), says: "inpainting model" },
   OFT: { tensors: { [`${sd1}.oft_blocks`]: random([4, 4], 1) }, says: "OFT" },
   incomplete: { tensors: { [`${sd1}.hada_w1_a`]: random([4, 4], 1) }, says: "hada_w1_a" },
