@@ -209,7 +209,7 @@ Deno.test("invalid usage exits with 2; a failure exits with 1 and prints the typ
     ],
     [["generate", "-m", "nowhere.safetensors", "-p", "x"], 1, "CheckpointError: Cannot read nowhere.safetensors"],
     [["generate", "-m", "model.ckpt", "-p", "x"], 1, "CheckpointError: Cannot load model.ckpt: it is a pickle"],
-    [[...draw, "--sampling-method", "nosuch"], 1, "SchedulerError"],
+    [[...draw, "--sampling-method", "nosuch"], 2, "Cannot choose a sampler"],
     [[...draw, "--lora", "nowhere.safetensors"], 1, "CheckpointError: Cannot read nowhere.safetensors"],
   ];
   for (const [args, expected, message] of cases) {

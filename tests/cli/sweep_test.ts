@@ -117,7 +117,7 @@ Deno.test("sweep rejects data without pairs, shards out of range and results of 
     [["sweep"], 2, "the step must be plan, run or merge"],
     [["sweep", "mrege"], 2, "did you mean merge?"],
     [["sweep", "plan", "--data", at("gender.csv")], 1, "SweepError: Cannot sweep over"],
-    [[...plan, "--sampling-method", "nosuch"], 1, "SchedulerError"],
+    [[...plan, "--sampling-method", "nosuch"], 2, "Cannot choose a sampler"],
     [["sweep", "run", at("plan.json"), "--shard", "3/2"], 2, "K from 1 to N"],
     [["sweep", "run", at("data.csv")], 1, "must be JSON"],
     [["sweep", "run", at("plan.json"), "-o", at("other.jsonl")], 1, "belongs to another plan"],
