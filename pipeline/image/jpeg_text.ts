@@ -55,7 +55,7 @@ export function readJpegText(jpeg: Uint8Array): Record<string, string> {
   checkSignature(jpeg);
   const texts = new Map<string, Uint8Array[]>();
   let userComment: string | undefined, total = 0;
-  for (const { marker, data } of segmentsOf(jpeg)) {
+  for (const { marker, data } of jpegSegments(jpeg)) {
     if (marker === APP1) userComment ??= readExifComment(data);
     if (marker !== COM) continue;
     const end = data.subarray(0, 80).indexOf(0);
@@ -73,8 +73,8 @@ export function readJpegText(jpeg: Uint8Array): Record<string, string> {
   return { ...(userComment === undefined ? {} : { parameters: userComment }), ...Object.fromEntries(decoded) };
 }
 
-/** The segments in front of the pixels. */
-function* segmentsOf(jpeg: Uint8Array): Iterable<{ marker: number; data: Uint8Array }> {
+/** The segments in front of the pixels. @throws {ImageError} when the file ends inside one */
+export function* jpegSegments(jpeg: Uint8Array): Iterable<{ marker: number; data: Uint8Array }> {
   for (let offset = 2; offset + 4 <= jpeg.length;) {
     if (jpeg[offset] !== 0xff) {
       throw new ImageError(`Cannot read JPEG text as there is no segment at byte ${offset}`);

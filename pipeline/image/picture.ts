@@ -7,6 +7,7 @@ import { Jimp } from "jimp";
 import { inspectAs } from "../../engine/inspect.ts";
 import { ImageError } from "./errors.ts";
 import { withJpegText } from "./jpeg_text.ts";
+import { pictureSize } from "./picture_size.ts";
 import { withPngText } from "./png_text.ts";
 
 /** An RGB picture, 8 bits a channel, rows from the top. */
@@ -148,12 +149,23 @@ export async function encodePicture(
   return withPngText(new Uint8Array(await image.getBuffer("image/png")), text);
 }
 
+/** Pixels of a picture that is decoded, at most: its RGBA bytes take 256 MiB. */
+const mostPixels = 2 ** 26;
+
 /**
  * Decodes the bytes of a PNG, JPEG, BMP, GIF or TIFF file.
  *
- * @throws {ImageError} if the format is another one, or the file is damaged
+ * @throws {ImageError} if the format is another one, the file is damaged, or its header claims more
+ *   than 2²⁶ pixels
  */
 export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
+  const size = pictureSize(bytes);
+  if (size && size.width * size.height > mostPixels) {
+    throw new ImageError(
+      `Cannot decode a picture of ${size.width} × ${size.height} as it may have at most ${mostPixels} pixels`,
+      { expected: mostPixels, actual: size.width * size.height },
+    );
+  }
   try {
     // Copied, because jimp reads the whole ArrayBuffer and ignores the view's offset.
     return fromJimp(await Jimp.fromBuffer(bytes.slice().buffer));

@@ -19,6 +19,18 @@ function gradient(width: number, height: number): Picture {
   return { data, width, height };
 }
 
+Deno.test("a header that claims more than 2^26 pixels is refused before anything is decoded", async () => {
+  const png = (await encodePicture({ data: new Uint8Array(3), width: 1, height: 1 }, "png")).slice();
+  const view = new DataView(png.buffer);
+  view.setUint32(16, 30000);
+  view.setUint32(20, 30000);
+  await assertRejects(() => decodePicture(png), ImageError, "30000 × 30000 as it may have at most 67108864 pixels");
+  const jpeg = (await encodePicture({ data: new Uint8Array(3), width: 1, height: 1 }, "jpeg")).slice();
+  const frame = jpeg.findIndex((byte, i) => byte === 0xff && jpeg[i + 1] === 0xc0);
+  jpeg.set([0xff, 0xff, 0xff, 0xff], frame + 5);
+  await assertRejects(() => decodePicture(jpeg), ImageError, "65535 × 65535");
+});
+
 Deno.test("pictureFromFloats() rounds 255 x to the nearest byte, halves to even, and clamps", () => {
   const halves = [0.5, 1.5, 2.5, 126.5, 127.5, 253.5].map((value) => value / 255);
   // Only those whose f32 product with 255 is exactly a half.
