@@ -1,3 +1,5 @@
+import { openHub } from "../pipeline/checkpoint/hub/hub.ts";
+import { mayBeHubId } from "../pipeline/checkpoint/source/model_source.ts";
 import { repairFolder } from "../pipeline/output/folder.ts";
 import { CheckpointError } from "../pipeline/errors.ts";
 import { ImageError } from "../pipeline/image/errors.ts";
@@ -21,9 +23,9 @@ import { printMode, say, sayJson } from "./printer.ts";
 export const command: Command = defineCommand({
   name: "inspect",
   summary: "describe a model file or folder, and list what keeps it from loading",
-  usage: "DIR|FILE… [flags]",
+  usage: "DIR|FILE|OWNER/NAME… [flags]",
   details:
-    "Reads configurations and headers, and the tensors of LoRAs and textual inversions alone; needs no GPU. Folders: pipelines in diffusers' layout, their components, CLIP models, LoRAs. " +
+    "Reads configurations and headers, and the tensors of LoRAs and textual inversions alone; needs no GPU. Folders, also those of the hub's cache by OWNER/NAME: pipelines in diffusers' layout, their components, CLIP models, LoRAs. " +
     "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG files, for the text stored in them. " +
     "The exit code is 1 when something would not load.",
   positionals: {
@@ -67,10 +69,12 @@ async function inspect(
 ): Promise<Inspection> {
   const path = await resolveModel(given);
   await repairFolder(path);
-  const { isDirectory } = await Deno.stat(path).catch((cause) => {
-    throw new CheckpointError(`Cannot inspect ${path} as it does not exist`, { source: path, cause });
-  });
-  if (isDirectory) return await inspectFolder(await directoryTree(path), { variant, loraModel });
+  const found = await Deno.stat(path).catch(() => undefined);
+  if (found === undefined) {
+    if (!await mayBeHubId(path)) await fileSource(path); // says what is wrong, and suggests a name
+    return await inspectFolder(await openHub(path, { localFilesOnly: true }), { variant, loraModel });
+  }
+  if (found.isDirectory) return await inspectFolder(await directoryTree(path), { variant, loraModel });
   if (!path.toLowerCase().endsWith(".png")) {
     return await inspectFile(await fileSource(path), {
       adapterConfig: (weights) => configBeside(path, weights),

@@ -3,6 +3,10 @@
 import { readEdit } from "../editing/edit_file.ts";
 import { type ByteSource, readAll } from "../checkpoint/source/byte_source.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
+import { canonicalWeights } from "../checkpoint/ldm/canonical.ts";
+import { describeSurplus } from "../checkpoint/surplus.ts";
+import { readVaeFile } from "../checkpoint/vae_file.ts";
+import { autoencoderKind } from "../models/autoencoder.ts";
 import { recognizeCheckpoint } from "../checkpoint/diffusers/checkpoint_kind.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
@@ -43,7 +47,7 @@ export async function inspectFile(
   } catch (error) { // open() has closed the file
     return only("not a safetensors file, or a damaged one", { problems: [messageOf(error)] });
   }
-  using file = weights;
+  using file = canonicalWeights(weights);
   const { family, description, advice } = recognizeCheckpoint(file);
   const whole: PartInspection = {
     ...noWeights,
@@ -67,7 +71,12 @@ export async function inspectFile(
     return only("an edit of Blue Rose", { parts: [whole], problems, notes });
   }
   if (family !== "other") {
-    return only(`${description} (single file)`, { ...await inspectSingleFile(source, file, options) });
+    const title = `${description} (single file)`;
+    try {
+      return only(title, { ...await inspectSingleFile(source, options) });
+    } catch (error) {
+      return only(title, { parts: [whole], problems: [messageOf(error)] });
+    }
   }
   const problems: string[] = [];
   const notes = advice === undefined ? [] : [advice];
@@ -77,15 +86,28 @@ export async function inspectFile(
       : await inspectTextualInversion(file);
     notes.unshift(...adapter.notes);
     problems.push(...adapter.problems);
+  } else if (/autoencoder/.test(description)) {
+    return only(description, { parts: [await inspectVae(file, whole)], notes });
   } else {
     problems.push(`Cannot load ${name} as it is ${description}${advice === undefined ? "" : `; ${advice}`}`);
   }
   return only(description, { parts: [whole], problems, notes });
 }
 
+/** An autoencoder in a file of its own, checked as the option `vae` loads it. */
+async function inspectVae(file: Weights, whole: PartInspection): Promise<PartInspection> {
+  let kind = "";
+  const problems = await failuresOf(() => {
+    const { className, config, weights } = readVaeFile(file);
+    kind = className;
+    const model = autoencoderKind(className);
+    checkModel(model, model.parseConfig(config, `${file.name}, vae`), weights);
+  });
+  return { ...whole, kind, problems };
+}
+
 async function inspectSingleFile(
   source: ByteSource,
-  file: Weights,
   options: SingleFileOptions,
 ): Promise<Pick<Inspection, "parts" | "notes">> {
   // The caller closes the file.
@@ -98,23 +120,23 @@ async function inspectSingleFile(
     text_encoder: textEncoderKind,
   };
   const parts: PartInspection[] = [];
+  const surplus = single.surplus();
   for (const part of ["unet", "vae", "text_encoder"] as const) {
     const kind = kinds[part];
     const weights = single.part(part);
     const contents = contentsOf(weights);
-    const problems = await failuresOf(() =>
-      checkModel(kind, kind.parseConfig(configs[part], `${name}, ${part}`), weights)
-    );
+    const problems = await failuresOf(() => {
+      surplus.push(...checkModel(kind, kind.parseConfig(configs[part], `${name}, ${part}`), weights));
+    });
     parts.push({ part, kind: kind.className, ...contents, variants: [], problems });
   }
   const predicts = single.predictionType ?? "noise or v (determined when it is loaded)";
-  const others = contentsOf(file).parameters - parts.reduce((sum, { parameters }) => sum + parameters, 0);
   return {
     parts,
     notes: [
       `it predicts ${predicts}`,
       "it has no tokenizer: loading uses the one in the hub's cache, or --tokenizer",
-      ...(others > 0 ? [`${others.toLocaleString("en")} elements that generation does not use`] : []),
+      ...(surplus.length > 0 ? [`it holds ${describeSurplus(surplus)}`] : []),
     ],
   };
 }

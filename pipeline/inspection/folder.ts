@@ -9,6 +9,7 @@ import { componentEntries, componentTable } from "../components.ts";
 import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { isSafetensors } from "../checkpoint/safetensors/format.ts";
+import { describeSurplus } from "../checkpoint/surplus.ts";
 import { isPickle } from "../checkpoint/source/pickle.ts";
 import { parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
 import { type ComponentName, parseModelIndex } from "../checkpoint/diffusers/config/model_index.ts";
@@ -21,6 +22,7 @@ import { textEncoderKind } from "../models/clip_text.ts";
 import { checkModel, type ModelKind } from "../models/load.ts";
 import { safetyCheckerKind } from "../models/safety_checker.ts";
 import { unetKind, type UNetLoadOptions } from "../models/unet.ts";
+import { tinyVaeKind } from "../models/tiny_vae.ts";
 import { vaeKind } from "../models/vae.ts";
 import { CLIPTokenizer } from "../text/tokenizer.ts";
 import { contentsOf, failuresOf, type Inspection, messageOf, noWeights, type PartInspection } from "./report.ts";
@@ -29,6 +31,7 @@ import { contentsOf, failuresOf, type Inspection, messageOf, noWeights, type Par
 const modelKinds: readonly ModelKind<unknown, unknown>[] = [
   unetKind,
   vaeKind,
+  tinyVaeKind,
   textEncoderKind,
   safetyCheckerKind,
   clipKind,
@@ -94,25 +97,34 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
   const { components } = index;
   const variantOf = await variantsOf(tree, variant);
   const parts: PartInspection[] = [];
+  const surplus: string[] = [];
   const entries = componentEntries.map(([, entry]) => entry);
   for (const part of Object.keys(components) as ComponentName[]) {
     const className = components[part];
     if (className === null) continue;
-    const { kind, load } = entries.find(({ folder }) => folder === part)!;
+    const { kind, kindOf, load } = entries.find(({ folder }) => folder === part)!;
     const folder = tree.subtree(part);
-    if (kind) parts.push(await inspectWeights(folder, kind, { part, variant: variantOf(part) }));
-    else {parts.push({
-        ...noWeights,
-        part,
-        kind: className,
-        problems: await failuresOf(() => load(folder, { ...noDevice, className })),
-      });}
+    if (kind) {
+      // Loading, too, goes by the class in the part's own configuration.
+      const found = kindOf?.(await classNameIn(folder)) ?? kind;
+      parts.push(await inspectWeights(folder, found, { part, variant: variantOf(part), surplus }));
+      continue;
+    }
+    parts.push({
+      ...noWeights,
+      part,
+      kind: className,
+      problems: await failuresOf(() => load(folder, { ...noDevice, className })),
+    });
   }
   const isChecked = components.safety_checker !== null;
   const problems = isChecked && components.feature_extractor === null
     ? [`It has a safety_checker but no feature_extractor: ${advise("skipChecker")}`]
     : await widthProblems(tree);
-  const notes = isChecked ? [] : ["It has no safety checker"];
+  const notes = [
+    ...(isChecked ? [] : ["It has no safety checker"]),
+    ...(surplus.length > 0 ? [`It holds ${describeSurplus(surplus)}`] : []),
+  ];
   return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes };
 }
 
@@ -153,18 +165,20 @@ async function inspectModelFolder(tree: FileTree, options: { variant?: string })
       notes: [],
     };
   }
-  const part = await inspectWeights(tree, kind, { part: "", ...options });
+  const surplus: string[] = [];
+  const part = await inspectWeights(tree, kind, { part: "", ...options, surplus });
+  const notes = surplus.length > 0 ? [`It holds ${describeSurplus(surplus)}`] : [];
   const problems = kind !== clipKind ? [] : [
     ...await failuresOf(() => CLIPTokenizer.fromPretrained(tree)),
     ...await failuresOf(() => CLIPImageProcessor.fromPretrained(tree)),
   ];
-  return { name, description: `a ${kind.className} in a folder`, parts: [part], problems, notes: [] };
+  return { name, description: `a ${kind.className} in a folder`, parts: [part], problems, notes };
 }
 
 async function inspectWeights(
   folder: FileTree,
   kind: ModelKind<unknown, unknown>,
-  { part, variant }: { part: string; variant?: string },
+  { part, variant, surplus }: { part: string; variant?: string; surplus: string[] },
 ): Promise<PartInspection> {
   const { className, weightsName } = kind;
   let holds: Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> = noWeights;
@@ -180,9 +194,19 @@ async function inspectWeights(
       source.close?.();
     }
     holds = { ...holds, bytes };
-    checkModel(kind, kind.parseConfig(await folder.readJson("config.json"), `${folder.name}/config.json`), weights);
+    const config = kind.parseConfig(await folder.readJson("config.json"), `${folder.name}/config.json`);
+    surplus.push(...checkModel(kind, config, weights));
   });
   return { part, kind: className, ...holds, problems };
+}
+
+/**
+ * The class that a model's configuration names; `undefined` if it cannot be read, which is reported
+ * later.
+ */
+async function classNameIn(folder: FileTree): Promise<unknown> {
+  const config = await folder.readJson("config.json").catch(() => undefined);
+  return (config as { _class_name?: unknown } | null | undefined)?._class_name;
 }
 
 /** Checks a component without weights by loading it; this needs no device. */

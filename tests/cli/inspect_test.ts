@@ -1,4 +1,6 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { SingleFile } from "../../pipeline/checkpoint/ldm/single_file.ts";
+import { CheckpointError } from "../../pipeline/errors.ts";
 import { inspectFile, inspectFolder, problemsOf } from "../../pipeline/inspection.ts";
 import { directoryTree, fileSource } from "../../pipeline/checkpoint/source/disk.ts";
 import { encodePicture } from "../../pipeline/image/picture.ts";
@@ -147,4 +149,44 @@ Deno.test("inspect tells how a LoRA would load, with the configuration beside it
   assertEquals(folder.out, fits.out);
   const misfits = await run("inspect", "-m", pocket, lora);
   assertEquals([misfits.code, misfits.out.includes("do not fit their layers")], [1, true]);
+});
+
+Deno.test("what inspect says of models is what loading does: prefixes, surplus, autoencoders, other families", async () => {
+  const config = miniConfig["sd1-mini"];
+  const entries = await ldmEntries("sd1-mini");
+  const renamed = entries.map((entry) => ({
+    ...entry,
+    name: entry.name.replace("cond_stage_model.transformer.", "text_encoders.clip_l.transformer."),
+  }));
+  const comfy = await inspectFile(await fileOf([...renamed, zeros("alphas_cumprod", [1000], "F32")]), { config });
+  assertEquals(problemsOf(comfy), []);
+  assert(comfy.notes.some((note) => note.includes("alphas_cumprod")), comfy.notes.join());
+  const tiny = await inspectFile(await fileSource(`${goldens}/tiny-vae/diffusion_pytorch_model.safetensors`));
+  assertEquals([problemsOf(tiny), tiny.parts[0].kind], [[], "AutoencoderTiny"]);
+  assertEquals(problemsOf(await inspectFolder(await directoryTree(`${goldens}/tiny-vae`))), []);
+  assertEquals(problemsOf(await inspectFolder(await directoryTree(`${goldens}/tiny-sd/unet`))), []);
+  const others: [key: string, shape: number[], said: string][] = [
+    ["model.diffusion_model.input_blocks.0.0.weight", [320, 9, 3, 3], "an inpainting model"],
+    ["model.diffusion_model.input_blocks.0.0.weight", [320, 8, 3, 3], "an instruct-pix2pix model"],
+    ["model.diffusion_model.input_blocks.0.0.weight", [320, 5, 3, 3], "a depth-to-image model"],
+    ["model.diffusion_model.joint_blocks.0.x_block.mlp.fc1.weight", [4, 4], "Stable Diffusion 3"],
+    ["model.diffusion_model.double_blocks.0.img_mlp.0.weight", [4, 4], "Flux"],
+    ["control_model.input_hint_block.0.weight", [16, 3, 3, 3], "ControlNet"],
+  ];
+  for (const [key, shape, said] of others) {
+    const file = () => fileOf([zeros(key, shape)]);
+    const inspected = await inspectFile(await file());
+    assert(inspected.description.includes(said), inspected.description);
+    assertEquals(problemsOf(inspected).length, 1);
+    const refused = await assertRejects(async () => await SingleFile.open(await file()), CheckpointError);
+    assert(refused.message.includes(said), refused.message);
+  }
+  const lost = entries.filter(({ name }) => !name.endsWith("token_embedding.weight"));
+  assert(problemsOf(await inspectFile(await fileOf(lost), { config }))[0].includes("token_embedding"));
+});
+
+Deno.test("inspect takes a model of the hub's cache by its id, and says when it is not there", async () => {
+  const { code, err } = await run("inspect", "nobody/nothing-like-it");
+  assertEquals(code, 1);
+  assert(err.includes("HubError") && err.includes("nobody/nothing-like-it"), err);
 });

@@ -70,7 +70,11 @@ export async function pipelineFiles(
   options: { variant?: string; without?: readonly ComponentName[] } = {},
 ): Promise<string[]> {
   const { variant, without = [] } = options;
-  const { components } = await readConfig(tree, "model_index.json", parseModelIndex);
+  const { components } = await readConfig(
+    tree,
+    "model_index.json",
+    (json, file) => parseModelIndex(json, file, { without }),
+  );
   const names = (Object.keys(filesOf) as ComponentName[])
     .filter((name) => components[name] !== null && !without.includes(name));
 

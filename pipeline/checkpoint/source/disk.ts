@@ -11,6 +11,7 @@ import { repairFolder } from "../../output/folder.ts";
 import { ignoreMissing } from "../../output/paths.ts";
 import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
 import { isSafetensors } from "../safetensors/format.ts";
+import { foreignReason } from "./foreign_file.ts";
 import { isWeightsFile } from "./weights_file.ts";
 import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
 import { urlSource, urlTree } from "./url.ts";
@@ -79,10 +80,13 @@ export async function directoryTree(directory: string): Promise<FileTree> {
   const root = directory.replace(/(?<=[^/])\/+$/, "");
   try {
     if (!(await statRepaired(root)).isDirectory) {
-      const advice = isSafetensors(root) ? `: ${advise("loadSingleFile")}` : "";
-      throw new CheckpointError(`Cannot load ${root} as it is a file and a folder is wanted${advice}`, {
-        source: root,
-      });
+      const advice = isSafetensors(root) ? advise("loadSingleFile") : await foreignOf(root);
+      throw new CheckpointError(
+        `Cannot load ${root} as it is a file and a folder is wanted${advice && `: ${advice}`}`,
+        {
+          source: root,
+        },
+      );
     }
   } catch (cause) {
     if (cause instanceof CheckpointError) throw cause;
@@ -158,6 +162,16 @@ function webUrl(url: URL): URL {
 function pathOf(url: URL): string {
   const path = decodeURIComponent(url.pathname);
   return path.replace(/^\/(?=[A-Za-z]:)/, ""); // Windows: /C:/models
+}
+
+/** What a file is that stands where a folder is wanted; "" if it is not recognized. */
+async function foreignOf(path: string): Promise<string> {
+  const source = await fileSource(path);
+  try {
+    return await foreignReason(source) ?? "";
+  } finally {
+    source.close?.();
+  }
 }
 
 /** There is no folder of a name. */

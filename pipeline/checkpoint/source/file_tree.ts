@@ -7,6 +7,7 @@
 
 import { CheckpointError, PathError } from "../../errors.ts";
 import { blobSource, type ByteSource, bytesSource, cannotOpen, readAll } from "./byte_source.ts";
+import { foreignText } from "./foreign_file.ts";
 import { parsePythonJson } from "./json.ts";
 
 /** A read-only folder of files, addressed by relative paths with `/` between their parts. */
@@ -134,7 +135,8 @@ export function fileTree(base: {
         return parsePythonJson(text);
       } catch (cause) {
         const source = `${base.name}/${path}`;
-        throw new CheckpointError(`Cannot read ${source} as it must be JSON: ${(cause as Error).message}`, {
+        const reason = foreignText(text) ?? (cause as Error).message;
+        throw new CheckpointError(`Cannot read ${source} as it must be JSON: ${reason}`, {
           source,
           cause,
         });

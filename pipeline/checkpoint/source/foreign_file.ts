@@ -101,6 +101,12 @@ function textOf(head: Uint8Array, size: number): string | undefined {
   }
 }
 
+/** The reason why a file that is to be JSON is not, where it is something well known. */
+export function foreignText(text: string): string | undefined {
+  const reason = textReason(text.slice(0, headBytes).trim(), text.length);
+  return /Git LFS|web page|XML/.test(reason) ? reason : undefined;
+}
+
 function textReason(text: string, size: number): string {
   const pointer = /^version https:\/\/(git-lfs|hawser)[^]*?^size (\d+)$/m.exec(text);
   if (pointer !== null) {

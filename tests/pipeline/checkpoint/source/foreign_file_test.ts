@@ -1,7 +1,8 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { SafetensorsFile } from "../../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
+import { memoryTree } from "../../../../pipeline/checkpoint/source/file_tree.ts";
 import { bytesSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
-import { SafetensorsError } from "../../../../pipeline/errors.ts";
+import { CheckpointError, SafetensorsError } from "../../../../pipeline/errors.ts";
 
 const text = (content: string) => new TextEncoder().encode(content);
 const bytes = (latin1: string, length = 64) => {
@@ -58,4 +59,16 @@ Deno.test("__metadata__: null is the same as none", async () => {
   const content = new Uint8Array([header.length, 0, 0, 0, 0, 0, 0, 0, ...text(header), 5]);
   using file = await SafetensorsFile.open(bytesSource(content, "null.safetensors"));
   assertEquals([file.metadata, await file.float32("a")], [{}, Float32Array.of(5)]);
+});
+
+Deno.test("a configuration that is a Git LFS pointer or a web page is named as such", async () => {
+  const files = {
+    "a.json": text("version https://git-lfs.github.com/spec/v1\noid sha256:0123\nsize 472\n"),
+    "b.json": text("<!DOCTYPE html><html><title>Not found</title></html>"),
+    "c.json": text("{1}"),
+  };
+  const tree = memoryTree(files, "model");
+  await assertRejects(() => tree.readJson("a.json"), CheckpointError, "Git LFS pointer");
+  await assertRejects(() => tree.readJson("b.json"), CheckpointError, "web page");
+  await assertRejects(() => tree.readJson("c.json"), CheckpointError, "must be JSON");
 });
