@@ -30,6 +30,8 @@ export class ModelWeights implements Disposable {
   readonly #tensors = new Set<Disposable>();
   /** The file or folder that the tensors were read from. */
   readonly source: string;
+  /** Number of elements of all weights that the model reads. */
+  parameters = 0;
   /**
    * The model's LoRAs.
    *
@@ -223,6 +225,7 @@ export async function bindWeights<T>(
   try {
     const binder = new Binder(gpu, weights, owner);
     const model = build(new WeightScope(binder, ""));
+    owner.parameters = binder.requests.reduce((sum, { key }) => sum + elements(weights.info(key).shape), 0);
     const surplus = options.surplus ?? new SurplusKeys();
     surplus.add(unused);
     if (options.surplus === undefined) surplus.warn(weights.name);

@@ -1,0 +1,138 @@
+/**
+ * Solves the edits of the studio's stack, keeps what was solved, and predicts how far prompts move.
+ *
+ * @module
+ */
+
+import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import { encodeOnHost } from "../pipeline/editing/editable_model.ts";
+import { ModelEdit } from "../pipeline/editing/model_edit.ts";
+import { alignPrompts } from "../pipeline/editing/prompts/alignment.ts";
+import { Tensor } from "../engine/tensor.ts";
+import type { EditSpec } from "./painter.ts";
+
+/** A solved edit and its strength, for a stack. */
+export interface SolvedEdit {
+  readonly edit: ModelEdit;
+  readonly strength: number;
+}
+
+/** Systems that are kept: enough for a stack and some steps back. */
+const maxKept = 12;
+
+/** Solved edits by what their systems depend on. A change of λ reuses the system. */
+export class EditSolver implements Disposable {
+  readonly #pipe: StableDiffusionModelEditingPipeline;
+  readonly #kept = new Map<string, ModelEdit>();
+  /** The length of a full move, ‖D − C‖ / ‖C‖ over the tokens of a pair, by the pair. */
+  readonly #fullMoves = new Map<string, number>();
+
+  constructor(pipe: StableDiffusionModelEditingPipeline) {
+    this.#pipe = pipe;
+  }
+
+  /**
+   * Solves the enabled edits, in order.
+   *
+   * @returns the edits and the milliseconds that solving took: 0 where all were known
+   */
+  async solve(specs: readonly EditSpec[]): Promise<{ solved: SolvedEdit[]; ms: number }> {
+    const solved: SolvedEdit[] = [];
+    let ms = 0;
+    for (const spec of specs) {
+      if (!spec.enabled || spec.strength === 0) continue;
+      const key = JSON.stringify([spec.pairs, spec.preserve, spec.withToK]);
+      let edit = this.#kept.get(key);
+      const start = performance.now();
+      if (edit === undefined) {
+        const { lambda: lamb, withToK, preserve } = spec;
+        edit = await ModelEdit.solve(spec.pairs, { lamb, withToK, preserve }, this.#pipe);
+        ms += performance.now() - start;
+      } else if (edit.recipe.lamb !== spec.lambda) {
+        await edit.resolve({ lamb: spec.lambda });
+        ms += performance.now() - start;
+      }
+      this.#kept.delete(key); // the last used stands last
+      this.#kept.set(key, edit);
+      solved.push({ edit, strength: spec.strength });
+    }
+    this.#forgetOld(solved);
+    return { solved, ms };
+  }
+
+  /**
+   * For each prompt with embeddings X: ‖X(E − I)ᵀ‖ / ‖X‖ of the whole stack, over the mean full
+   * move of the edits' pairs.
+   */
+  async changes(
+    specs: readonly EditSpec[],
+    solved: readonly SolvedEdit[],
+    prompts: readonly string[],
+  ): Promise<number[]> {
+    if (solved.length === 0 || prompts.length === 0) return prompts.map(() => 0);
+    const { embeddings, width } = await encodeOnHost(this.#pipe, prompts);
+    const tokens = embeddings.get(prompts[0])!.length / width;
+    const before = new Float32Array(prompts.length * tokens * width);
+    prompts.forEach((prompt, i) => before.set(embeddings.get(prompt)!, i * tokens * width));
+    const { gpu } = this.#pipe;
+    using edited = gpu.scope(() => {
+      const x = Tensor.from(gpu, before, [prompts.length, tokens, width]);
+      // W·E₁·E₂·x: the last edit is applied first.
+      return solved.toReversed().reduce((x, { edit, strength }) => edit.operator.apply(x, { strength }), x);
+    });
+    const after = await edited.data();
+    const full = await this.#fullMove(specs);
+    return prompts.map((_, i) => {
+      const [from, to] = [i * tokens * width, (i + 1) * tokens * width];
+      return relativeDistance(before.subarray(from, to), after.subarray(from, to)) / full;
+    });
+  }
+
+  /** Frees all edits. */
+  [Symbol.dispose](): void {
+    for (const edit of this.#kept.values()) edit[Symbol.dispose]();
+    this.#kept.clear();
+  }
+
+  #forgetOld(inUse: readonly SolvedEdit[]): void {
+    for (const [key, edit] of this.#kept) {
+      if (this.#kept.size <= maxKept) return;
+      if (inUse.some((entry) => entry.edit === edit)) continue;
+      this.#kept.delete(key);
+      edit[Symbol.dispose]();
+    }
+  }
+
+  async #fullMove(specs: readonly EditSpec[]): Promise<number> {
+    const pairs = specs.filter(({ enabled }) => enabled).flatMap(({ pairs }) => pairs);
+    const unknown = pairs.filter((pair) => !this.#fullMoves.has(keyOf(pair)));
+    if (unknown.length > 0) {
+      const texts = unknown.flatMap(({ source, destination }) => [source, destination]);
+      const { embeddings, width } = await encodeOnHost(this.#pipe, texts);
+      for (const pair of unknown) {
+        const [c, d] = [embeddings.get(pair.source)!, embeddings.get(pair.destination)!];
+        const moved = c.slice();
+        for (const [from, to] of alignPrompts(pair.source, pair.destination, this.#pipe.tokenizer).positions) {
+          moved.set(d.subarray(to * width, (to + 1) * width), from * width);
+        }
+        this.#fullMoves.set(keyOf(pair), relativeDistance(c, moved));
+      }
+    }
+    const moves = pairs.map((pair) => this.#fullMoves.get(keyOf(pair))!);
+    return moves.reduce((sum, move) => sum + move, 0) / moves.length || 1;
+  }
+}
+
+function keyOf({ source, destination }: { source: string; destination: string }): string {
+  return JSON.stringify([source, destination]);
+}
+
+/** ‖b − a‖ / ‖a‖ */
+function relativeDistance(a: Float32Array, b: Float32Array): number {
+  let difference = 0, size = 0;
+  for (let i = 0; i < a.length; i++) {
+    difference += (b[i] - a[i]) ** 2;
+    size += a[i] ** 2;
+  }
+  return Math.sqrt(difference / size);
+}
