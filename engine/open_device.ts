@@ -29,7 +29,7 @@ const subgroupMatrixExtensions = ["subgroups", "f16", "chromium_experimental_sub
  * @throws {NoAdapterError} when there is no WebGPU or no adapter
  */
 export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevice; info: GpuInfo }> {
-  const gpu = options.gpu ?? (globalThis.navigator as Navigator | undefined)?.gpu;
+  const gpu = options.gpu ?? (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu;
   if (!gpu) {
     throw new NoAdapterError(
       "Cannot open a GPU: this runtime has no WebGPU (navigator.gpu). Use Deno 2.9 or later, or a browser with WebGPU",

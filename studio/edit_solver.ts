@@ -38,10 +38,15 @@ export class EditSolver implements Disposable {
    */
   async solve(specs: readonly EditSpec[]): Promise<{ solved: SolvedEdit[]; ms: number }> {
     const solved: SolvedEdit[] = [];
+    const used = new Map<string, number>();
     let ms = 0;
     for (const spec of specs) {
       if (!spec.enabled || spec.strength === 0) continue;
-      const key = JSON.stringify([spec.pairs, spec.preserve, spec.withToK]);
+      const system = JSON.stringify([spec.pairs, spec.preserve, spec.withToK]);
+      // The same edit may stand twice on a stack, with λs of its own.
+      const nth = used.get(system) ?? 0;
+      used.set(system, nth + 1);
+      const key = `${nth} ${system}`;
       let edit = this.#kept.get(key);
       const start = performance.now();
       if (edit === undefined) {
@@ -88,10 +93,16 @@ export class EditSolver implements Disposable {
     });
   }
 
-  /** Frees all edits. */
-  [Symbol.dispose](): void {
+  /** Forgets what was solved and measured, because the text encoder has changed. */
+  clear(): void {
     for (const edit of this.#kept.values()) edit[Symbol.dispose]();
     this.#kept.clear();
+    this.#fullMoves.clear();
+  }
+
+  /** Frees all edits. */
+  [Symbol.dispose](): void {
+    this.clear();
   }
 
   #forgetOld(inUse: readonly SolvedEdit[]): void {

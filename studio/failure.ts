@@ -1,18 +1,57 @@
 /** Turns errors of the library into what a painter reports. @module */
 
-import type { PainterFailure } from "./painter.ts";
+import { GpuError, ShapeError } from "../engine/errors.ts";
+import { TuningError } from "../kernels/tuning.ts";
+import {
+  ActivationRangeError,
+  CheckpointError,
+  DataError,
+  EditError,
+  NonFiniteError,
+  OptionError,
+  PromptError,
+} from "../pipeline/errors.ts";
+import { ImageError } from "../pipeline/image/errors.ts";
+import { SchedulerError } from "../schedulers/mod.ts";
+import { PainterError, type PainterFailure } from "./painter.ts";
 
-/** Error classes that a visitor's input causes, by name: they cross threads without their class. */
-const byInput =
-  /^(Checkpoint|Config|Safetensors|Path|Adapter|Prompt|Alignment|Edit|Lambda|IllConditioned|Option|Image|Scheduler|Data|NonFinite|Shape)Error$/;
-const byDevice = /^(NoAdapter|DeviceLost|Gpu|ActivationRange)Error$/;
+/** Errors that a visitor's input causes: a file, a prompt, a setting. */
+const byInput = [
+  ActivationRangeError,
+  CheckpointError,
+  DataError,
+  EditError,
+  ImageError,
+  NonFiniteError,
+  OptionError,
+  PromptError,
+  SchedulerError,
+  ShapeError,
+];
 
 /** The failure that an error is. */
 export function failureOf(error: unknown): PainterFailure {
+  if (error instanceof PainterError) return error.failure;
   if (!(error instanceof Error)) return { kind: "unexpected", message: String(error) };
   const { name, message } = error;
   if (name === "AbortError") return { kind: "aborted", message: "Stopped" };
-  if (byInput.test(name)) return { kind: "input", message };
-  if (byDevice.test(name)) return { kind: "device", message };
+  // What fetch() throws where a server cannot be reached is a TypeError.
+  if (error instanceof CheckpointError && error.cause instanceof TypeError) return { kind: "network", message };
+  if (byInput.some((type) => error instanceof type)) return { kind: "input", message };
+  if (error instanceof GpuError || error instanceof TuningError) return { kind: "device", message };
   return { kind: "unexpected", message: `${name}: ${message}` };
+}
+
+/** Runs `body`; its errors become those of a painter. */
+export async function failing<T>(body: () => T | Promise<T>): Promise<T> {
+  try {
+    return await body();
+  } catch (error) {
+    throw error instanceof PainterError ? error : new PainterError(failureOf(error), { cause: error });
+  }
+}
+
+/** The error of what was stopped. */
+export function aborted(): PainterError {
+  return new PainterError({ kind: "aborted", message: "Stopped" });
 }

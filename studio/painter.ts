@@ -49,8 +49,16 @@ export type ModelChoice =
   | { readonly kind: "pocket" }
   /** A diffusers folder, by its files' paths inside it. */
   | { readonly kind: "folder"; readonly name: string; readonly files: readonly { path: string; file: Blob }[] }
-  /** A single .safetensors file. */
-  | { readonly kind: "file"; readonly name: string; readonly file: Blob }
+  /**
+   * A single .safetensors file. Such files hold no tokenizer: `tokenizer` has the files of one,
+   * vocab.json and merges.txt or tokenizer.json.
+   */
+  | {
+    readonly kind: "file";
+    readonly name: string;
+    readonly file: Blob;
+    readonly tokenizer?: readonly { path: string; file: Blob }[];
+  }
   /** The model that the server was started with. Only the server's painter has it. */
   | { readonly kind: "served" };
 
@@ -71,6 +79,19 @@ export interface ModelFacts {
   readonly textLayers: number;
   /** Bytes on the device. */
   readonly bytes: number;
+  /** Other pages that draw on the same device, where pictures take turns. */
+  readonly otherPages: number;
+}
+
+/** What opening a model would take. */
+export interface ModelEstimate {
+  /** Size of the weights. */
+  readonly bytes: number;
+  /** The largest single buffer of the device; a larger weight cannot be loaded. */
+  readonly limit: number;
+  readonly fits: boolean;
+  /** The same for people: what the model is, its size, and why it does not fit. */
+  readonly message: string;
 }
 
 /** A token of a prompt, as it is shown. */
@@ -116,7 +137,7 @@ export interface Prediction {
 /** The change of each prompt over λ, for the edit that is open. */
 export interface ResponseCurves {
   readonly lambdas: readonly number[];
-  /** `changes[prompt][lambda]`. */
+  /** `changes[prompt][lambda]`; NaN where λ is too small for the arithmetic. */
   readonly changes: readonly (readonly number[])[];
 }
 
@@ -142,6 +163,8 @@ export interface DrawProgress {
   readonly steps: number;
   /** The picture so far, now and then. */
   readonly preview?: Pixels;
+  /** Pictures of other pages that are drawn first. The step is 0 meanwhile. */
+  readonly waiting?: number;
 }
 
 /** A finished picture. */
@@ -178,12 +201,19 @@ export interface PainterFailure {
 /** Thrown by painters. Crosses workers and HTTP as its failure. */
 export class PainterError extends Error {
   override name = "PainterError";
-  constructor(readonly failure: PainterFailure) {
-    super(failure.message);
+  readonly failure: PainterFailure;
+
+  constructor(failure: PainterFailure, options?: ErrorOptions) {
+    super(failure.message, options);
+    this.failure = failure;
   }
 }
 
-/** Opens a model, predicts edits, draws and exports. Calls run one after another. */
+/**
+ * Opens a model, predicts edits, draws and exports. Pictures are drawn one after another; all
+ * other calls are answered meanwhile. All errors are {@linkcode PainterError}s. After a failure of
+ * kind "device", the next call starts the device again and opens the same model.
+ */
 export interface Painter {
   /** Where it draws: in this browser, or on the server. */
   readonly place: "browser" | "server";
@@ -192,14 +222,16 @@ export interface Painter {
    *
    * @throws {PainterError} where the model would be refused
    */
-  estimate(choice: ModelChoice): Promise<{ bytes: number; limit: number; fits: boolean; message: string }>;
+  estimate(choice: ModelChoice): Promise<ModelEstimate>;
   /** Opens a model in place of the open one. */
   open(choice: ModelChoice, onProgress: (doneBytes: number, totalBytes: number) => void): Promise<ModelFacts>;
   /** Aligns the tokens of a pair, for display while typing. */
   align(pair: PairSpec): Promise<AlignmentView>;
   /** Solves the enabled edits and predicts how far each prompt moves. */
   predict(edits: readonly EditSpec[], prompts: readonly string[]): Promise<Prediction>;
-  /** The changes over λ for one edit of the stack, the others as they are. A later call aborts it. */
+  /**
+   * The changes over λ for one edit of the stack, the others as they are. A later call aborts it.
+   */
   curves(
     edits: readonly EditSpec[],
     options: { open: number; prompts: readonly string[]; lambdas: readonly number[] },
@@ -210,7 +242,7 @@ export interface Painter {
    * @throws {PainterError} of kind "aborted" after {@linkcode Painter.stop}
    */
   draw(request: PictureRequest, onProgress: (progress: DrawProgress) => void): Promise<DrawnPicture>;
-  /** Stops the picture that is being drawn. */
+  /** Stops the picture that is being drawn, and those that wait. */
   stop(): Promise<void>;
   /** A picture as PNG, with all that drew it as text unless `withText` is false. */
   encode(request: PictureRequest, pixels: Pixels, options: { withText: boolean }): Promise<SavedFile>;
@@ -220,7 +252,10 @@ export interface Painter {
   saveLora(edits: readonly EditSpec[]): Promise<SavedFile>;
   /** Reads a dropped file. Nothing is applied. */
   read(file: Blob, name: string): Promise<DroppedContent>;
-  /** Loads a LoRA into the open model, or removes all of them with `null`. */
+  /**
+   * Loads a LoRA into the open model, or removes all of them with `null`. Waits for pictures that
+   * are drawn.
+   */
   useLora(file: Blob | null, name: string): Promise<void>;
   /** Frees the device. */
   close(): Promise<void>;

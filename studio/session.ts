@@ -4,21 +4,20 @@
  * @module
  */
 
-import { Gpu } from "../engine/gpu.ts";
+import type { Gpu } from "../engine/gpu.ts";
 import type { Tensor } from "../engine/tensor.ts";
-import { SAMPLER_NAMES, samplerByName } from "../schedulers/mod.ts";
+import { samplerByName } from "../schedulers/mod.ts";
 import { blobSource } from "../pipeline/checkpoint/source/byte_source.ts";
-import { type FileTree, memoryTree } from "../pipeline/checkpoint/source/file_tree.ts";
-import { openTree } from "../pipeline/checkpoint/source/disk.ts";
-import { generationRecord } from "../pipeline/generation/record.ts";
-import { generationText } from "../pipeline/image/generation_text.ts";
-import { encodePicture, pictureFromFloats } from "../pipeline/image/picture.ts";
+import { sha256 } from "../pipeline/generation/exact_settings.ts";
+import { pictureFromFloats } from "../pipeline/image/picture.ts";
 import { previewFromLatents } from "../pipeline/image/preview.ts";
-import { inspectFile, inspectFolder, problemsOf } from "../pipeline/inspection.ts";
-import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
-import { EditSolver, type SolvedEdit } from "./edit_solver.ts";
-import { failureOf } from "./failure.ts";
+import { IllConditionedError } from "../pipeline/editing/errors.ts";
+import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import { readDropped } from "./dropped.ts";
+import type { SolvedEdit } from "./edit_solver.ts";
+import { aborted, failing } from "./failure.ts";
+import { estimateModel, factsOf, type ModelPlaces, type OpenModel, openModel } from "./open_model.ts";
 import type {
   AlignmentView,
   DrawnPicture,
@@ -26,6 +25,7 @@ import type {
   DroppedContent,
   EditSpec,
   ModelChoice,
+  ModelEstimate,
   ModelFacts,
   Painter,
   PairSpec,
@@ -36,26 +36,20 @@ import type {
   SavedFile,
 } from "./painter.ts";
 import { PainterError } from "./painter.ts";
+import { type LoadedLora, picturePng } from "./picture_file.ts";
+import { withAlpha } from "./pixels.ts";
+import { binary, collected, fileName } from "./saved_file.ts";
 import { alignmentView } from "./token_chips.ts";
 
 /** Where a session finds its models, and the device that it draws on. */
-export interface SessionOptions {
+export interface SessionOptions extends ModelPlaces {
   readonly place: Painter["place"];
-  /** The embedded model's folder: a path (Deno only), an address, or a tree. */
-  readonly pocket: string | URL | FileTree;
-  /** The model that a server was started with. */
-  readonly served?: string;
-  /** Default: a new device with its saved tuning. */
+  /** Opens the device. Default: a new device with its saved tuning. */
   readonly gpu?: () => Promise<Gpu>;
-}
-
-/** An open model. */
-interface OpenModel extends Disposable {
-  readonly pipe: StableDiffusionModelEditingPipeline;
-  readonly solver: EditSolver;
-  readonly name: string;
-  /** The sampler settings that the model came with. */
-  readonly schedulerConfig: Record<string, unknown>;
+  /** Whether `close()` frees the device. Default: true. */
+  readonly ownsGpu?: boolean;
+  /** Number of other pages that draw on the same device. Default: 0. */
+  readonly otherPages?: () => number;
 }
 
 /** Pictures in between are made at most this often. */
@@ -67,7 +61,11 @@ export class StudioSession implements Painter {
   readonly #options: SessionOptions;
   #gpu: Promise<Gpu> | undefined;
   #model: OpenModel | undefined;
-  #drawing: AbortController | undefined;
+  #loras: LoadedLora[] = [];
+  /** Pictures that are drawn or wait. */
+  readonly #drawings = new Set<AbortController>();
+  /** Pictures are drawn one after another. */
+  #drawn: Promise<unknown> = Promise.resolve();
   /** Solving changes kept edits, so that one call solves at a time. */
   #solving: Promise<unknown> = Promise.resolve();
   #curvesCall = 0;
@@ -77,19 +75,8 @@ export class StudioSession implements Painter {
     this.#options = options;
   }
 
-  async estimate(choice: ModelChoice): Promise<{ bytes: number; limit: number; fits: boolean; message: string }> {
-    return await failing(async () => {
-      const inspection = choice.kind === "file"
-        ? await inspectFile(blobSource(choice.file, choice.name))
-        : await inspectFolder(await openTree(this.#sourceOf(choice)));
-      const [problem] = problemsOf(inspection);
-      if (problem !== undefined) throw new PainterError({ kind: "input", message: problem });
-      const bytes = inspection.parts.reduce((sum, part) => sum + part.bytes, 0);
-      const gpu = await this.#device();
-      const limit = gpu.info.limits.maxBufferSize;
-      const mebibytes = Math.ceil(bytes / 2 ** 20);
-      return { bytes, limit, fits: true, message: `${inspection.description}: ${mebibytes} MiB of weights` };
-    });
+  async estimate(choice: ModelChoice): Promise<ModelEstimate> {
+    return await failing(async () => await estimateModel(choice, { gpu: await this.#device(), places: this.#options }));
   }
 
   async open(
@@ -97,33 +84,10 @@ export class StudioSession implements Painter {
     onProgress: (doneBytes: number, totalBytes: number) => void,
   ): Promise<ModelFacts> {
     return await failing(async () => {
-      await this.stop();
-      await this.#solving;
-      this.#model?.[Symbol.dispose]();
-      this.#model = undefined;
+      await this.#closeModel();
       const gpu = await this.#device();
-      const before = gpu.memory.live;
-      const options = {
-        gpu,
-        safetyChecker: null,
-        onProgress: (_part: string, doneBytes: number, totalBytes: number) => onProgress(doneBytes, totalBytes),
-      } as const;
-      const pipe = choice.kind === "file"
-        ? await StableDiffusionModelEditingPipeline.fromSingleFile(blobSource(choice.file, choice.name), options)
-        : await StableDiffusionModelEditingPipeline.fromPretrained(this.#sourceOf(choice), options);
-      const solver = new EditSolver(pipe);
-      const name = nameOf(choice, this.#options.served);
-      this.#model = {
-        pipe,
-        solver,
-        name,
-        schedulerConfig: { ...pipe.scheduler.config },
-        [Symbol.dispose]: () => {
-          solver[Symbol.dispose]();
-          pipe[Symbol.dispose]();
-        },
-      };
-      return factsOf(this.#model, gpu.memory.live - before, this.place);
+      this.#model = await openModel(choice, { gpu, places: this.#options, onProgress });
+      return factsOf(this.#model, { place: this.place, otherPages: this.#options.otherPages?.() ?? 0 });
     });
   }
 
@@ -149,62 +113,60 @@ export class StudioSession implements Painter {
     const changes: number[][] = prompts.map(() => []);
     for (const lambda of lambdas) {
       // One turn for each λ, so that a prediction for the slider never waits for the curve.
-      await failing(() =>
+      const at = await failing(() =>
         this.#inTurn(async () => {
           if (call !== this.#curvesCall) throw aborted();
           const { solver } = this.#opened;
           const specs = edits.map((edit, i) => i === open ? { ...edit, lambda, strength: 1, enabled: true } : edit);
-          const { solved } = await solver.solve(specs);
-          (await solver.changes(specs, solved, prompts)).forEach((change, i) => changes[i].push(change));
+          try {
+            const { solved } = await solver.solve(specs);
+            return await solver.changes(specs, solved, prompts);
+          } catch (error) {
+            if (!(error instanceof IllConditionedError)) throw error;
+            return prompts.map(() => NaN);
+          }
         })
-      ).catch((error) => {
-        // A λ too small for the numbers leaves a gap in the curve.
-        if (!(error instanceof PainterError) || error.failure.kind !== "input") throw error;
-        for (const curve of changes) curve.push(NaN);
-      });
+      );
+      at.forEach((change, i) => changes[i].push(change));
     }
     return { lambdas, changes };
   }
 
   async draw(request: PictureRequest, onProgress: (progress: DrawProgress) => void): Promise<DrawnPicture> {
-    if (this.#drawing) throw new PainterError({ kind: "input", message: "A picture is being drawn: stop it first" });
     const drawing = new AbortController();
-    this.#drawing = drawing;
+    this.#drawings.add(drawing);
     try {
-      return await failing(() => this.#draw(request, onProgress, drawing.signal));
+      return await failing(() =>
+        this.#alone(() => {
+          drawing.signal.throwIfAborted();
+          return this.#draw(request, onProgress, drawing.signal);
+        })
+      );
     } finally {
-      this.#drawing = undefined;
+      this.#drawings.delete(drawing);
     }
   }
 
   stop(): Promise<void> {
-    this.#drawing?.abort(aborted());
+    for (const drawing of this.#drawings) drawing.abort(aborted());
     return Promise.resolve();
   }
 
   async encode(request: PictureRequest, pixels: Pixels, { withText }: { withText: boolean }): Promise<SavedFile> {
     return await failing(() =>
       this.#inTurn(async () => {
-        const { prompt, settings } = request;
-        let text: Record<string, string> = {};
-        if (withText) {
-          const { solved } = await this.#opened.solver.solve(request.edits);
-          text = this.#withEdits(solved, (pipe) => {
-            const record = generationRecord(pipe, {
-              negativePrompt: settings.negativePrompt,
-              steps: settings.steps,
-              cfgScale: settings.guidance,
-              clipSkip: settings.clipSkip,
-              model: this.#opened.name,
-              sampler: settings.sampler,
-              width: settings.width,
-              height: settings.height,
-            });
-            return generationText({ ...record, prompt, seed: BigInt(settings.seed) });
-          });
-        }
-        const bytes = await encodePicture(withoutAlpha(pixels), "png", { text });
-        return { name: `${fileName(prompt)}-${settings.seed}.png`, type: "image/png", bytes };
+        const { pipe, solver, name, schedulerConfig } = this.#opened;
+        const { solved } = withText ? await solver.solve(request.edits) : { solved: [] };
+        // The record reads the edits before its first await.
+        const bytes = await this.#withEdits(solved, () =>
+          picturePng(request, pixels, {
+            withText,
+            pipe,
+            model: name,
+            scheduler: samplerByName(request.settings.sampler, schedulerConfig).config,
+            loras: this.#loras,
+          }));
+        return { name: `${fileName(request.prompt)}-${request.settings.seed}.png`, type: "image/png", bytes };
       })
     );
   }
@@ -236,27 +198,32 @@ export class StudioSession implements Painter {
   }
 
   async read(file: Blob, name: string): Promise<DroppedContent> {
-    return await failing(async () => {
-      const { readDropped } = await import("./dropped.ts");
-      return await readDropped(file, name);
-    });
+    return await failing(() => readDropped(file, name));
   }
 
   async useLora(file: Blob | null, name: string): Promise<void> {
-    await failing(async () => {
-      const { pipe } = this.#opened;
-      if (file === null) pipe.unloadLoraWeights();
-      else await pipe.loadLoraWeights(blobSource(file, name), {});
-    });
+    await failing(() =>
+      this.#alone(() =>
+        this.#inTurn(async () => {
+          const { pipe, solver } = this.#opened;
+          if (file === null) {
+            pipe.unloadLoraWeights();
+            this.#loras = [];
+          } else {
+            await pipe.loadLoraWeights(blobSource(file, name), {});
+            this.#loras.push({ name, sha256: await sha256(new Uint8Array(await file.arrayBuffer())) });
+          }
+          solver.clear(); // a LoRA may change the text encoder
+        })
+      )
+    );
   }
 
   async close(): Promise<void> {
-    await this.stop();
-    await this.#solving;
-    this.#model?.[Symbol.dispose]();
-    this.#model = undefined;
-    (await this.#gpu?.catch(() => undefined))?.[Symbol.dispose]();
+    await this.#closeModel();
+    const gpu = await this.#gpu?.catch(() => undefined);
     this.#gpu = undefined;
+    if (this.#options.ownsGpu ?? true) gpu?.[Symbol.dispose]();
   }
 
   async #draw(
@@ -291,7 +258,7 @@ export class StudioSession implements Painter {
             guidanceScale: settings.guidance,
             negativePrompt: settings.negativePrompt,
             clipSkip: settings.clipSkip,
-            generator: BigInt(settings.seed),
+            generator: seedOf(settings.seed),
             outputType: "array",
             callback,
             signal,
@@ -320,6 +287,22 @@ export class StudioSession implements Painter {
     return run;
   }
 
+  /** Runs `body` when no picture is drawn. */
+  #alone<T>(body: () => Promise<T>): Promise<T> {
+    const run = this.#drawn.then(body);
+    this.#drawn = run.catch(() => {});
+    return run;
+  }
+
+  async #closeModel(): Promise<void> {
+    await this.stop();
+    await this.#drawn;
+    await this.#solving;
+    this.#model?.[Symbol.dispose]();
+    this.#model = undefined;
+    this.#loras = [];
+  }
+
   get #opened(): OpenModel {
     if (this.#model) return this.#model;
     throw new PainterError({ kind: "input", message: "No model is open" });
@@ -334,81 +317,13 @@ export class StudioSession implements Painter {
       throw error;
     }
   }
-
-  #sourceOf(choice: Exclude<ModelChoice, { kind: "file" }>): string | URL | FileTree {
-    if (choice.kind === "pocket") return this.#options.pocket;
-    if (choice.kind === "folder") {
-      return memoryTree(Object.fromEntries(choice.files.map(({ path, file }) => [path, file])), choice.name);
-    }
-    const { served } = this.#options;
-    if (served !== undefined) return served;
-    throw new PainterError({ kind: "input", message: "The server was started without a model of its own" });
-  }
 }
 
-const binary = "application/octet-stream";
-
-function nameOf(choice: ModelChoice, served: string | undefined): string {
-  if (choice.kind === "pocket") return "pocket";
-  return choice.kind === "served" ? served ?? "" : choice.name;
-}
-
-function factsOf({ pipe, name, schedulerConfig }: OpenModel, bytes: number, place: Painter["place"]): ModelFacts {
-  const { unet, vae, textEncoder, gpu } = pipe;
-  const own = SAMPLER_NAMES.find((sampler) =>
-    samplerByName(sampler, schedulerConfig).constructor === pipe.scheduler.constructor
-  );
-  return {
-    name,
-    parameters: [unet, vae, textEncoder].reduce((sum, { weights }) => sum + weights.parameters, 0),
-    device: `${gpu.info.name}, ${place === "browser" ? "in this browser" : "on the server"}`,
-    size: (unet.config.sampleSize ?? 64) * vae.spatialScale,
-    sizeStep: vae.spatialScale,
-    samplers: own === undefined ? SAMPLER_NAMES : [own, ...SAMPLER_NAMES.filter((sampler) => sampler !== own)],
-    textLayers: textEncoder.config.numHiddenLayers,
-    bytes,
-  };
-}
-
-function aborted(): PainterError {
-  return new PainterError({ kind: "aborted", message: "Stopped" });
-}
-
-/** Runs `body`; its errors become those of a painter. */
-async function failing<T>(body: () => T | Promise<T>): Promise<T> {
-  try {
-    return await body();
-  } catch (error) {
-    throw error instanceof PainterError ? error : new PainterError(failureOf(error));
-  }
-}
-
-/** The bytes that `write` hands to its sink. */
-async function collected(
-  write: (sink: (chunk: Uint8Array) => void) => Promise<unknown>,
-): Promise<Uint8Array<ArrayBuffer>> {
-  const parts: Uint8Array<ArrayBuffer>[] = [];
-  await write((chunk) => void parts.push(chunk.slice()));
-  return new Uint8Array(await new Blob(parts).arrayBuffer());
-}
-
-/** A prompt as part of a file name: letters and digits of any script, joined by dashes. */
-function fileName(prompt: string): string {
-  return prompt.normalize("NFC").replace(/[^\p{L}\p{N}]+/gu, "-").replace(/^-|-$/g, "").slice(0, 60) || "picture";
-}
-
-function withAlpha({ data, width, height }: { data: Uint8Array; width: number; height: number }): Pixels {
-  const pixels = new Uint8ClampedArray(width * height * 4).fill(255);
-  for (let i = 0; i < width * height; i++) {
-    for (let channel = 0; channel < 3; channel++) pixels[4 * i + channel] = data[3 * i + channel];
-  }
-  return { width, height, data: pixels };
-}
-
-function withoutAlpha({ data, width, height }: Pixels): { data: Uint8Array; width: number; height: number } {
-  const rgb = new Uint8Array(width * height * 3);
-  for (let i = 0; i < width * height; i++) {
-    for (let channel = 0; channel < 3; channel++) rgb[3 * i + channel] = data[4 * i + channel];
-  }
-  return { data: rgb, width, height };
+/** A seed of the settings as a number. */
+function seedOf(seed: string): bigint {
+  if (/^\d{1,20}$/.test(seed) && BigInt(seed) < 2n ** 64n) return BigInt(seed);
+  throw new PainterError({
+    kind: "input",
+    message: `The seed must be a whole number from 0 to 2^64 - 1: ${JSON.stringify(seed)}`,
+  });
 }

@@ -31,7 +31,7 @@ export function alignmentView({ source, destination }: PairSpec, tokenizer: CLIP
       message: error.message,
       source: from.map(chip),
       destination: to.map(chip),
-      ...lostOf(from, to),
+      lost: error.position - 1, // the start token has no chip
     };
   }
 }
@@ -44,15 +44,4 @@ function chip(text: string): TokenChip {
 function textsOf(prompt: string, tokenizer: CLIPTokenizer): string[] {
   const ids = tokenizer.encode(prompt, { truncation: true }).slice(1, -1);
   return [...ids.map((id) => tokenizer.decode([id]).trim()), "end"];
-}
-
-/** The first source token that greedy matching finds no counterpart for. */
-function lostOf(from: readonly string[], to: readonly string[]): { lost?: number } {
-  let next = 0;
-  for (const [at, text] of from.entries()) {
-    const found = to.indexOf(text, next);
-    if (found < 0) return { lost: at };
-    next = found + 1;
-  }
-  return {};
 }

@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { boundaries, type Boundary, browserFolders, mayNameDeno, typescriptFiles } from "./boundaries.ts";
+import { boundaries, type Boundary, browserFolders, isForDeno, mayNameDeno, typescriptFiles } from "./boundaries.ts";
 import { cyclesOf, importGraph, importsOf, longCommentLines, resolveImport, withoutComments } from "./import_graph.ts";
 
 const root = new URL("../", import.meta.url);
@@ -14,10 +14,10 @@ Deno.test("imports run one way: engine ← kernels ← layers ← models ← pip
   assertEquals(violations, []);
 });
 
-Deno.test("only byte sources, outputs, the hub cache and cli/ name Deno", async () => {
+Deno.test("only byte sources, outputs, the hub cache, the studio's server and cli/ name Deno", async () => {
   const violations: string[] = [];
   for (const path of await sources()) {
-    if (!mayNameDeno.includes(path) && namesDeno(await read(path))) violations.push(path);
+    if (!isForDeno(path) && namesDeno(await read(path))) violations.push(path);
   }
   assertEquals(violations, []);
 });

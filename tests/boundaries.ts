@@ -23,7 +23,10 @@ export const mayNameDeno: readonly string[] = [
 ];
 
 /** The folders that claim to run in a browser as they are. */
-export const browserFolders: readonly string[] = ["engine", "kernels", "schedulers", "pipeline"];
+export const browserFolders: readonly string[] = ["engine", "kernels", "schedulers", "pipeline", "studio"];
+
+/** The parts of those folders that belong to the server or to the build instead. */
+export const denoParts: readonly string[] = ["studio/server/", "studio/build.ts"];
 
 /**
  * A part of the tree: paths that start with `part` may import from paths that start with one of
@@ -35,6 +38,8 @@ export interface Boundary {
   /** Whether the part may import packages at all (default true). */
   readonly packages?: boolean;
 }
+
+const product = ["engine/", "kernels/", "schedulers/", "pipeline/"];
 
 const foundations = [
   "engine/",
@@ -79,9 +84,23 @@ export const boundaries: readonly Boundary[] = [
   { part: "pipeline/models/", from: [...foundations, "pipeline/layers/", "pipeline/models/"] },
   { part: "pipeline/", from: ["engine/", "kernels/", "schedulers/", "pipeline/"] },
   { part: "mod.ts", from: ["engine/", "schedulers/", "pipeline/"] },
+  { part: "studio/painter.ts", from: [], packages: false },
+  { part: "studio/page/", from: ["studio/page/", "studio/painters/", "studio/painter.ts", "deno.json"] },
+  { part: "studio/painters/", from: ["studio/", "deno.json"] },
+  { part: "studio/server/", from: [...product, "studio/", "deno.json"] },
+  { part: "studio/build.ts", from: [...product, "studio/server/"] },
+  { part: "studio/", from: [...product, "studio/", "deno.json"] },
   { part: "bench/", from: ["engine/", "kernels/", "schedulers/", "pipeline/", "bench/", "mod.ts"] },
-  { part: "cli/", from: ["engine/", "kernels/", "schedulers/", "pipeline/", "bench/", "cli/", "mod.ts", "deno.json"] },
+  {
+    part: "cli/",
+    from: ["engine/", "kernels/", "schedulers/", "pipeline/", "bench/", "cli/", "mod.ts", "deno.json", "studio/"],
+  },
 ];
+
+/** Whether a file may name `Deno`. */
+export function isForDeno(path: string): boolean {
+  return mayNameDeno.includes(path) || denoParts.some((part) => path.startsWith(part));
+}
 
 /**
  * Lists the TypeScript files below `folder`, as paths relative to `root` with forward slashes,
@@ -93,7 +112,7 @@ export async function typescriptFiles(root: URL, folder: string): Promise<string
     for await (const entry of Deno.readDir(new URL(`${folder}/`, root))) {
       const path = `${folder}/${entry.name}`;
       if (entry.isDirectory) files.push(...await typescriptFiles(root, path));
-      else if (entry.name.endsWith(".ts")) files.push(path);
+      else if (/\.tsx?$/.test(entry.name)) files.push(path);
     }
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) throw error;

@@ -25,7 +25,15 @@ import { unetKind, type UNetLoadOptions } from "../models/unet.ts";
 import { tinyVaeKind } from "../models/tiny_vae.ts";
 import { vaeKind } from "../models/vae.ts";
 import { CLIPTokenizer } from "../text/tokenizer.ts";
-import { contentsOf, failuresOf, type Inspection, messageOf, noWeights, type PartInspection } from "./report.ts";
+import {
+  contentsOf,
+  failuresOf,
+  type Inspection,
+  messageOf,
+  noWeights,
+  type PartInspection,
+  type WeightsContents,
+} from "./report.ts";
 
 /** Model folders that can be inspected on their own. */
 const modelKinds: readonly ModelKind<unknown, unknown>[] = [
@@ -181,7 +189,7 @@ async function inspectWeights(
   { part, variant, surplus }: { part: string; variant?: string; surplus: string[] },
 ): Promise<PartInspection> {
   const { className, weightsName } = kind;
-  let holds: Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> = noWeights;
+  let holds: WeightsContents = noWeights;
   const problems = await failuresOf(async () => {
     const variants = (await listVariants(folder, weightsName)).map((name) => name ?? "default");
     using weights = await openWeights(folder, weightsName, { variant });

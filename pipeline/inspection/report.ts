@@ -12,6 +12,8 @@ export interface PartInspection {
   readonly kind: string;
   /** Size of the weight files in bytes; 0 without weights. */
   readonly bytes: number;
+  /** Size of the largest tensor in the files, in bytes. */
+  readonly largestBytes: number;
   readonly parameters: number;
   /** Number of elements by dtype in the file: `{ F16: 859520964 }`. */
   readonly dtypes: Readonly<Record<string, number>>;
@@ -39,19 +41,23 @@ export function problemsOf({ problems, parts }: Inspection): string[] {
 }
 
 /** The contents of a part without weights. */
-export const noWeights = { bytes: 0, parameters: 0, dtypes: {}, variants: [] };
+export const noWeights = { bytes: 0, largestBytes: 0, parameters: 0, dtypes: {}, variants: [] };
+
+/** What the headers of weights say of their size. */
+export type WeightsContents = Pick<PartInspection, "bytes" | "largestBytes" | "parameters" | "dtypes" | "variants">;
 
 /** Counts the parameters and bytes of weights, from their headers. */
-export function contentsOf(weights: Weights): Pick<PartInspection, "bytes" | "parameters" | "dtypes" | "variants"> {
+export function contentsOf(weights: Weights): WeightsContents {
   const dtypes: Record<string, number> = {};
-  let bytes = 0, parameters = 0;
+  let bytes = 0, largestBytes = 0, parameters = 0;
   for (const { dtype, shape, bytes: size } of weights.tensors.values()) {
     const count = elements(shape);
     dtypes[dtype] = (dtypes[dtype] ?? 0) + count;
     parameters += count;
     bytes += size;
+    largestBytes = Math.max(largestBytes, size);
   }
-  return { bytes, parameters, dtypes, variants: [] };
+  return { bytes, largestBytes, parameters, dtypes, variants: [] };
 }
 
 /** Runs an attempt. Returns the message of its error, or an empty list. */

@@ -8,12 +8,13 @@
  *
  * @module
  */
-import { browserFolders, mayNameDeno, typescriptFiles } from "../boundaries.ts";
+import { browserFolders, denoParts, mayNameDeno, typescriptFiles } from "../boundaries.ts";
 
 const repository = new URL("../../", import.meta.url);
 const root = Deno.args[0] === undefined ? repository : new URL(`file://${await Deno.realPath(Deno.args[0])}/`);
 
-const files = (await Promise.all(browserFolders.map((folder) => typescriptFiles(root, folder)))).flat();
+const files = (await Promise.all(browserFolders.map((folder) => typescriptFiles(root, folder)))).flat()
+  .filter((path) => !denoParts.some((part) => path.startsWith(part)));
 if (files.length === 0) {
   console.error(`Cannot check ${root.pathname} as it holds none of ${browserFolders.join(", ")} with TypeScript in it`);
   Deno.exit(1);

@@ -1,0 +1,179 @@
+/**
+ * The model that a session has open: where it comes from, what it takes, and facts of it.
+ *
+ * @module
+ */
+
+import type { Gpu } from "../engine/gpu.ts";
+import { blobSource, type ByteSource } from "../pipeline/checkpoint/source/byte_source.ts";
+import { openSource, openTree } from "../pipeline/checkpoint/source/disk.ts";
+import { type FileTree, memoryTree } from "../pipeline/checkpoint/source/file_tree.ts";
+import { inspectFile, inspectFolder, type Inspection, problemsOf } from "../pipeline/inspection.ts";
+import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import { SAMPLER_NAMES, samplerByName } from "../schedulers/mod.ts";
+import { EditSolver } from "./edit_solver.ts";
+import { type ModelChoice, type ModelEstimate, type ModelFacts, type Painter, PainterError } from "./painter.ts";
+
+/** Where the models that are not the visitor's lie: a path (Deno only), an address, or a tree. */
+export interface ModelPlaces {
+  readonly pocket: string | URL | FileTree;
+  /** The model that a server was started with: a folder, or a single file. */
+  readonly served?: string;
+}
+
+/** An open model. */
+export interface OpenModel extends Disposable {
+  readonly pipe: StableDiffusionModelEditingPipeline;
+  readonly solver: EditSolver;
+  readonly name: string;
+  /** The sampler settings that the model came with. */
+  readonly schedulerConfig: Record<string, unknown>;
+  /** Bytes on the device. */
+  readonly bytes: number;
+}
+
+/** Loads a model. */
+export async function openModel(
+  choice: ModelChoice,
+  { gpu, places, onProgress }: {
+    gpu: Gpu;
+    places: ModelPlaces;
+    onProgress: (doneBytes: number, totalBytes: number) => void;
+  },
+): Promise<OpenModel> {
+  const before = gpu.memory.live;
+  const options = {
+    gpu,
+    safetyChecker: null,
+    onProgress: (_part: string, doneBytes: number, totalBytes: number) => onProgress(doneBytes, totalBytes),
+  } as const;
+  const source = sourceOf(choice, places);
+  const pipe = "file" in source
+    ? await StableDiffusionModelEditingPipeline.fromSingleFile(source.file, {
+      ...options,
+      ...(source.tokenizer ? { tokenizer: source.tokenizer } : {}),
+    })
+    : await StableDiffusionModelEditingPipeline.fromPretrained(source.folder, options);
+  const solver = new EditSolver(pipe);
+  return {
+    pipe,
+    solver,
+    name: nameOf(choice, places),
+    schedulerConfig: { ...pipe.scheduler.config },
+    bytes: gpu.memory.live - before,
+    [Symbol.dispose]: () => {
+      solver[Symbol.dispose]();
+      pipe[Symbol.dispose]();
+    },
+  };
+}
+
+/**
+ * What opening a model would take.
+ *
+ * @throws {PainterError} if it would not load
+ */
+export async function estimateModel(
+  choice: ModelChoice,
+  { gpu, places }: { gpu: Gpu; places: ModelPlaces },
+): Promise<ModelEstimate> {
+  const source = sourceOf(choice, places);
+  const inspection = "file" in source
+    ? await inspectFile(await openSource(source.file))
+    : await inspectFolder(await openTree(source.folder));
+  checkLoads(inspection);
+  const { bytes, largest, text } = describeModel(inspection);
+  const limit = gpu.info.limits.maxBufferSize;
+  const fits = largest <= limit;
+  const reason = `. The largest part of it has ${mebibytes(largest)}, and this device takes at most ${
+    mebibytes(limit)
+  } in one piece: use a smaller model, or one in half precision`;
+  return { bytes, limit, fits, message: fits ? text : text + reason };
+}
+
+/** @throws {PainterError} if what was inspected is no model, or would not load */
+function checkLoads(inspection: Inspection): void {
+  const [problem, ...others] = problemsOf(inspection);
+  const more = others.length > 0 ? ` (and ${others.length} more)` : "";
+  if (problem !== undefined) throw new PainterError({ kind: "input", message: `${problem}${more}` });
+  if (isModel(inspection)) return;
+  const { name, description } = inspection;
+  throw new PainterError({
+    kind: "input",
+    message: `Cannot open ${name} as a model as it is ${description}: a model is a folder in diffusers' layout, ` +
+      `or one .safetensors file of Stable Diffusion 1.x or 2.x`,
+  });
+}
+
+/** Whether what was inspected is a whole model: one with a UNet. */
+export function isModel({ parts }: Inspection): boolean {
+  return parts.some(({ part }) => part === "unet");
+}
+
+/** Size of a model's weights, of the largest of them, and a line that says what it is. */
+export function describeModel(
+  { description, parts }: Inspection,
+): { bytes: number; largest: number; text: string } {
+  const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
+  const largest = Math.max(0, ...parts.map((part) => part.largestBytes));
+  return { bytes, largest, text: `${description}, ${mebibytes(bytes)} of weights` };
+}
+
+/** Facts of an open model for the page. */
+export function factsOf(
+  { pipe, name, schedulerConfig, bytes }: OpenModel,
+  { place, otherPages }: { place: Painter["place"]; otherPages: number },
+): ModelFacts {
+  const { unet, vae, textEncoder, gpu } = pipe;
+  const own = SAMPLER_NAMES.find((sampler) =>
+    samplerByName(sampler, schedulerConfig).constructor === pipe.scheduler.constructor
+  );
+  return {
+    name,
+    parameters: [unet, vae, textEncoder].reduce((sum, { weights }) => sum + weights.parameters, 0),
+    device: `${gpu.info.name}, ${place === "browser" ? "in this browser" : "on the server"}`,
+    size: (unet.config.sampleSize ?? 64) * vae.spatialScale,
+    sizeStep: vae.spatialScale,
+    samplers: own === undefined ? SAMPLER_NAMES : [own, ...SAMPLER_NAMES.filter((sampler) => sampler !== own)],
+    textLayers: textEncoder.config.numHiddenLayers,
+    bytes,
+    otherPages,
+  };
+}
+
+/** What the pipeline's loaders take. */
+type ModelSource =
+  | { readonly file: string | ByteSource; readonly tokenizer?: FileTree }
+  | { readonly folder: string | URL | FileTree };
+
+function sourceOf(choice: ModelChoice, { pocket, served }: ModelPlaces): ModelSource {
+  switch (choice.kind) {
+    case "pocket":
+      return { folder: pocket };
+    case "folder":
+      return { folder: treeOf(choice.files, choice.name) };
+    case "file": {
+      const { file, name, tokenizer } = choice;
+      return { file: blobSource(file, name), tokenizer: tokenizer && treeOf(tokenizer, `${name}, tokenizer`) };
+    }
+    case "served":
+      if (served !== undefined) return served.endsWith(".safetensors") ? { file: served } : { folder: served };
+  }
+  throw new PainterError({
+    kind: "input",
+    message: "The server has no model of its own: start it with bluerose studio --model DIR",
+  });
+}
+
+function treeOf(files: readonly { path: string; file: Blob }[], name: string): FileTree {
+  return memoryTree(Object.fromEntries(files.map(({ path, file }) => [path, file])), name);
+}
+
+function nameOf(choice: ModelChoice, { served = "" }: ModelPlaces): string {
+  if (choice.kind === "pocket") return "pocket";
+  return choice.kind === "served" ? served.split(/[\\/]/).findLast((part) => part !== "") ?? served : choice.name;
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(bytes < 10 * 2 ** 20 ? 1 : 0)} MiB`;
+}

@@ -1,0 +1,30 @@
+/**
+ * The worker of the page: a session behind messages. The page starts it as a module worker, and
+ * `workerPainter()` talks to it.
+ *
+ * @module
+ */
+
+import { expose } from "comlink";
+import { StudioSession } from "../session.ts";
+import { callPainter, type OnProgress, type PainterCall } from "./forwarding_painter.ts";
+import { type Reply, replyOf } from "./reply.ts";
+
+let session: StudioSession | undefined;
+
+/** What the worker offers. */
+const link = {
+  /** Makes the session. @param pocket address of the embedded model's folder */
+  start(pocket: string): void {
+    session = new StudioSession({ place: "browser", pocket: new URL(pocket) });
+  },
+  /** Carries out a call. `onProgress` is a proxy of the page's callback. */
+  async call(call: PainterCall, onProgress?: OnProgress): Promise<Reply> {
+    return await replyOf(() => callPainter(session!, call, onProgress));
+  },
+};
+
+/** The worker's interface, for the page's side. */
+export type WorkerLink = typeof link;
+
+expose(link);

@@ -1,0 +1,147 @@
+/** The session over the library, without a page. */
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
+import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
+import { type DrawProgress, type EditSpec, PainterError, type PictureRequest } from "../../studio/painter.ts";
+import { StudioSession } from "../../studio/session.ts";
+import { gpuTest } from "../gpu.ts";
+import type { Gpu } from "../../engine/gpu.ts";
+import { pocket } from "../pocket_drawing.ts";
+import { blueRoses, pictureOf } from "./requests.ts";
+
+async function opened(gpu: Gpu): Promise<StudioSession & AsyncDisposable> {
+  const session = new StudioSession({
+    place: "server",
+    pocket: pocket.pathname,
+    gpu: () => Promise.resolve(gpu),
+    ownsGpu: false,
+  });
+  await session.open({ kind: "pocket" }, () => {});
+  return Object.assign(session, { [Symbol.asyncDispose]: () => session.close() });
+}
+
+/** The kind of the failure that a call ends with. */
+async function failureKind(call: Promise<unknown>): Promise<string> {
+  const { failure } = await assertRejects(() => call, PainterError);
+  return failure.kind;
+}
+
+gpuTest("predictions are the leakage of ModelEdit, over the full move of the pair", async (gpu) => {
+  await using session = await opened(gpu);
+  const prompts = ["A pack of roses", "a rose in a vase", "a cat"];
+  const { changes } = await session.predict([blueRoses], prompts);
+  const nearly = await session.predict([{ ...blueRoses, lambda: 1e-6 }], ["A pack of roses"]);
+
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(pocket.pathname, { gpu });
+  using edit = await ModelEdit.solve(blueRoses.pairs, { lamb: blueRoses.lambda }, pipe);
+  const leakage = await edit.leakage(prompts);
+  // One factor, the full move, relates all of them.
+  const full = leakage[0] / changes[0];
+  changes.forEach((change, i) => assert(Math.abs(change * full - leakage[i]) < 1e-4 * full, `prompt ${i}`));
+  assert(Math.abs(nearly.changes[0] - 1) < 0.05, `a source moves fully as λ → 0: ${nearly.changes[0]}`);
+  assert(changes[0] > changes[2], "the source moves more than a cat");
+});
+
+gpuTest("a stack is predicted as the pipeline applies it: strengths, order, equal edits", async (gpu) => {
+  await using session = await opened(gpu);
+  const change = async (...edits: EditSpec[]) => (await session.predict(edits, ["A pack of roses"])).changes[0];
+  const whole = await change(blueRoses);
+  assert(Math.abs(await change({ ...blueRoses, strength: 0.5 }) - whole / 2) < 1e-3, "half the strength, half the way");
+  assertEquals(await change({ ...blueRoses, enabled: false }), 0);
+  const twice = await change(blueRoses, { ...blueRoses, lambda: 100 });
+  assert(Math.abs(twice - whole) > 1e-3, "the second of two equal edits keeps its own λ");
+  const { ms } = await session.predict([blueRoses], []);
+  assertEquals(ms, 0, "what is known is not solved again");
+});
+
+gpuTest("curves() equals predict() at each λ; a later call stops it", async (gpu) => {
+  await using session = await opened(gpu);
+  const lambdas = [0.01, 1], prompts = ["a rose in a vase"];
+  const { changes } = await session.curves([blueRoses], { open: 0, prompts, lambdas });
+  for (const [i, lambda] of lambdas.entries()) {
+    const predicted = await session.predict([{ ...blueRoses, lambda }], prompts);
+    assert(Math.abs(changes[0][i] - predicted.changes[0]) < 1e-5, `λ = ${lambda}`);
+  }
+  const first = session.curves([blueRoses], { open: 0, prompts, lambdas });
+  const [kind] = await Promise.all([
+    failureKind(first),
+    session.curves([blueRoses], { open: 0, prompts, lambdas }),
+  ]);
+  assertEquals(kind, "aborted");
+});
+
+gpuTest("a picture reports its steps, equals generate(), and holds all that redraws it", async (gpu) => {
+  await using session = await opened(gpu);
+  const request: PictureRequest = { ...pictureOf("a rose"), edits: [{ ...blueRoses, strength: 0.75 }] };
+  const progress: DrawProgress[] = [];
+  const { pixels } = await session.draw(request, (each) => progress.push(each));
+  assertEquals(progress.map(({ step, steps }) => `${step}/${steps}`), ["1/2", "2/2"]);
+
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(pocket.pathname, { gpu });
+  using edit = await ModelEdit.solve(blueRoses.pairs, { lamb: blueRoses.lambda }, pipe);
+  pipe.edits.push(edit, { strength: 0.75 });
+  const { images: [image] } = await pipe.generate("a rose", {
+    generator: 7n,
+    numInferenceSteps: 2,
+    guidanceScale: 5,
+    width: 32,
+    height: 32,
+  });
+  assert(pixels.data.every((value, i) => value === image.bitmap.data[i]), "the same bytes");
+
+  const { bytes, name, type } = await session.encode(request, pixels, { withText: true });
+  assertEquals([name, type], ["a-rose-7.png", "image/png"]);
+  const content = await session.read(new Blob([bytes]), name);
+  assertEquals(content, { kind: "picture", ...request });
+  const bare = await session.encode(request, pixels, { withText: false });
+  assert(bare.bytes.length < bytes.length);
+  assertEquals(await failureKind(session.read(new Blob([bare.bytes]), "bare.png")), "input");
+});
+
+gpuTest("stop() ends the picture and those that wait; the next one is drawn", async (gpu) => {
+  await using session = await opened(gpu);
+  const request = pictureOf("a rose");
+  const draw = () =>
+    session.draw({ ...request, settings: { ...request.settings, steps: 50 } }, () => void session.stop());
+  assertEquals(await Promise.all([failureKind(draw()), failureKind(draw())]), ["aborted", "aborted"]);
+  await session.draw(request, () => {});
+});
+
+gpuTest("saved edits and LoRAs are those of the library, and are recognized when dropped", async (gpu) => {
+  await using session = await opened(gpu);
+  const lora = await session.saveLora([blueRoses]);
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(pocket.pathname, { gpu });
+  using edit = await ModelEdit.solve(blueRoses.pairs, { lamb: blueRoses.lambda }, pipe);
+  pipe.edits.push(edit);
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  await pipe.edits.exportLora((chunk) => void parts.push(chunk.slice()), { model: pipe });
+  assertEquals(lora.bytes, new Uint8Array(await new Blob(parts).arrayBuffer()));
+  const saved = await session.saveEdit({ ...blueRoses, strength: 0.5 });
+  assertEquals(await session.read(new Blob([saved.bytes]), saved.name), { kind: "edit", edit: blueRoses });
+  assertEquals((await session.read(new Blob([lora.bytes]), lora.name)).kind, "lora");
+
+  const draw = async (edits: readonly EditSpec[]) =>
+    (await session.draw({ ...pictureOf("a rose"), edits }, () => {})).pixels.data;
+  const [plain, edited] = [await draw([]), await draw([blueRoses])];
+  await session.useLora(new Blob([lora.bytes]), lora.name);
+  const withLora = await draw([]);
+  const distance = (a: Uint8ClampedArray, b: Uint8ClampedArray) =>
+    a.reduce((sum, value, i) => sum + Math.abs(value - b[i]), 0);
+  assert(distance(withLora, edited) < distance(plain, edited) / 10, "the LoRA draws what the edit draws");
+  await session.useLora(null, "");
+  assertEquals(await draw([]), plain);
+  await assertRejects(() => session.saveLora([]), PainterError, "No edit is switched on");
+});
+
+gpuTest("what is dropped and cannot be used explains itself", async (gpu) => {
+  await using session = await opened(gpu);
+  const text = new Blob(["hello"]);
+  await assertRejects(() => session.read(text, "notes.txt"), PainterError, "Cannot use notes.txt: pictures saved here");
+  await assertRejects(() => session.read(text, "model.ckpt"), PainterError, "pickle");
+  const part = new Blob([await Deno.readFile(new URL("vae/diffusion_pytorch_model.safetensors", pocket))]);
+  assertEquals(await failureKind(session.read(part, "vae.safetensors")), "input");
+  assertEquals(await failureKind(session.estimate({ kind: "file", name: "notes.txt", file: text })), "input");
+  assertEquals(await failureKind(session.estimate({ kind: "served" })), "input");
+  const { fits, bytes, message } = await session.estimate({ kind: "pocket" });
+  assert(fits && bytes > 1e6 && message.includes("MiB"), message);
+});
