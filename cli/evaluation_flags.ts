@@ -24,7 +24,12 @@ export const evaluationFlags = {
     help: "folder of a model in diffusers' layout",
   },
   seeds: { kind: "whole", default: 1, min: 1, group: "Drawing", help: "pictures of each prompt" },
-  seed: { kind: "whole", default: 500, min: 0, group: "Drawing", help: "seed of a prompt's first picture" },
+  seed: {
+    kind: "seed",
+    default: 500n,
+    group: "Drawing",
+    help: "seed of a prompt's first picture, 0 to 2^64 - 1; -1 draws one",
+  },
   steps: { kind: "whole", default: 10, min: 1, group: "Drawing", help: "denoising steps" },
   cfgScale: {
     kind: "number",

@@ -73,6 +73,8 @@ export interface SeedFlag extends FlagBase {
   readonly kind: "seed";
   /** The value of an absent flag. */
   readonly default: bigint;
+  /** Largest accepted seed. Default: 2⁶⁴ − 1. */
+  readonly max?: bigint;
 }
 
 /** A flag without a value: `--name` turns it on, `--no-name` off. */

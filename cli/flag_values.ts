@@ -25,7 +25,7 @@ export function checkedValue(name: string, flag: Flag, text: string): string | n
     case "text":
       return checkedChoice(written, flag, text);
     case "seed":
-      return parseSeed(text, written);
+      return parseSeed(text, written, flag.max);
     default:
       return parseNumber(text, written, flag);
   }
@@ -75,15 +75,15 @@ export function parseNumber(
  *
  * @throws {ArgumentError} for all else
  */
-export function parseSeed(text: string, written: string): bigint {
+export function parseSeed(text: string, written: string, largest: bigint = largestSeed): bigint {
   const isWhole = /^[+-]?\d+$/.test(text);
   const value = isWhole ? BigInt(text.replace(/^\+/, "")) : wholeOfExponent(text);
   if (value === -1n) return BigInt(crypto.getRandomValues(new Uint32Array(1))[0]);
-  if (value === undefined || value < 0n || value > largestSeed) {
+  if (value === undefined || value < 0n || value > largest) {
     throw rejected(
       written,
       text,
-      `a whole number from 0 to ${largestSeed}, or -1 for a random seed${isWhole ? "" : decimalAdvice(text)}`,
+      `a whole number from 0 to ${largest}, or -1 for a random seed${isWhole ? "" : decimalAdvice(text)}`,
     );
   }
   return value;

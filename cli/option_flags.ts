@@ -4,24 +4,14 @@
  * @module
  */
 
-/** What the library's messages advise, and how the command line says it. Phrases come first. */
+/**
+ * Names of options that messages mention, and the flags for them. Whole advice is worded by
+ * `pipeline/advice.ts`. Phrases come first.
+ */
 const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
-  [/load the model that it belongs to and call loadLoraWeights\(\)/g, "give it with --lora, beside the model of -m"],
-  [
-    /load the model that it belongs to and call loadTextualInversion\(\)/g,
-    "give it with --textual-inversion, beside the model of -m",
-  ],
-  [/\b(?:pass|give|set|with) safetyChecker: null/g, "give --no-safety-checker"],
-  [/\bset the option tokenizer to\b/g, "give --tokenizer"],
-  [/\bSet anyModel\b/g, "Add --any-model"],
   [/\bset loraDir\b/g, "give --lora-dir"],
   [/: name one by weightName\b/g, ": name one of them"],
   [/\botherwise set the pair's alignment/g, "otherwise give the pair with an alignment in a --pairs file"],
-  [/(choose another (?:place|name|folder|file)), or overwrite\b/g, "$1, or add --overwrite"],
-  [/\b(?:set|pass|give|with) overwrite(?:: true)?(?=[\s.,;:)]|$)/g, "add --overwrite"],
-  [/\bsafetyChecker: null/g, "--no-safety-checker"],
-  [/\blocalFilesOnly(?:: true)?/g, "--offline"],
-  [/\banyModel\b/g, "--any-model"],
   [/\bclipSkip\b/g, "--clip-skip"],
   [/\bnumInferenceSteps\b/g, "--steps"],
   [/\bguidanceScale\b/g, "--cfg-scale"],

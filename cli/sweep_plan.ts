@@ -7,6 +7,9 @@ import { say, sayJson } from "./printer.ts";
 import { checkSampler } from "./sampler.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
 
+/** Plans hold seeds as numbers of JSON, which are exact up to 2⁵³. */
+const largestFirstSeed = 2n ** 52n;
+
 /** `bluerose sweep plan`: writes the jobs of a sweep. */
 export const command: Command = defineCommand({
   name: "sweep plan",
@@ -34,7 +37,13 @@ export const command: Command = defineCommand({
     overwrite: overwriteFlag,
     rows: { kind: "whole", min: 1, defaultText: "all", help: "use only this many rows" },
     seeds: { kind: "whole", min: 1, default: 8, help: "pictures of each prompt" },
-    seed: { kind: "whole", min: 0, default: 0, alias: "s", help: "seed of each prompt's first picture" },
+    seed: {
+      kind: "seed",
+      default: 0n,
+      max: largestFirstSeed,
+      alias: "s",
+      help: "seed of each prompt's first picture, 0 to 2^52; -1 draws one",
+    },
     method: {
       kind: "text",
       choices: ["edit", "baseline", "oracle"],
@@ -73,7 +82,7 @@ export const command: Command = defineCommand({
     checkSampler({ samplingMethod });
     const rows = parseDataSet(await readTextOf(data, "--data"), data).slice(0, limit);
     await checkNewFile(output, "--output", { overwrite });
-    const plan = planSweep(rows, { seeds, firstSeed: seed }, settings);
+    const plan = planSweep(rows, { seeds, firstSeed: Number(seed) }, settings);
     await writeText(output, formatPlan(plan));
     const pictures = rows.reduce((sum, row) => sum + promptsOfRow(row).length, 0) * seeds;
     sayJson({ path: output, edits: rows.length, jobs: plan.jobs.length, pictures });

@@ -9,7 +9,7 @@ export interface PictureRequest {
   /** The prompt to draw. */
   readonly prompt: string;
   /** Seed of the initial noise. */
-  readonly seed: number;
+  readonly seed: number | bigint;
   /** The edit to apply. Default: none. */
   readonly edit?: ModelEdit;
 }
@@ -86,4 +86,9 @@ function withEdits<T>(
   } finally {
     for (const edit of pushed) stack.remove(edit);
   }
+}
+
+/** The i-th seed from the first on; after 2⁶⁴ − 1 comes 0. */
+export function seedFrom(first: number | bigint, i: number): number | bigint {
+  return typeof first === "bigint" ? BigInt.asUintN(64, first + BigInt(i)) : first + i;
 }

@@ -8,7 +8,7 @@
 import { ModelEdit } from "../editing/model_edit.ts";
 import type { Picture } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
-import { type DrawingOptions, drawPictures, type PictureRequest } from "./draw_pictures.ts";
+import { type DrawingOptions, drawPictures, type PictureRequest, seedFrom } from "./draw_pictures.ts";
 import type { EditCase } from "./edit_cases.ts";
 import { type EditScores, type JudgedPicture, scorePictures } from "./edit_scores.ts";
 import { promptsOfRow, type SweepPrompt } from "./sweep/plan.ts";
@@ -42,7 +42,7 @@ export interface EvaluateEditsOptions extends DrawingOptions {
   /** Pictures of each prompt. Default: 1. */
   readonly seeds?: number;
   /** Seed of each prompt's first picture; further pictures use the next seeds. Default: 500. */
-  readonly firstSeed?: number;
+  readonly firstSeed?: number | bigint;
   /** Called, and waited for, with the scores of each condition as soon as they are known. */
   readonly onEvaluation?: (evaluation: EditEvaluation) => unknown;
 }
@@ -51,7 +51,7 @@ export interface EvaluateEditsOptions extends DrawingOptions {
 interface TestPrompt extends SweepPrompt {
   /** Index of the case. */
   readonly index: number;
-  readonly seed: number;
+  readonly seed: number | bigint;
 }
 
 /** The unedited model, then each λ in ascending order, without and with prompts to preserve. */
@@ -123,9 +123,9 @@ export async function evaluateEdits(
 function testPrompts(
   each: EditCase,
   index: number,
-  { seeds, firstSeed }: { seeds: number; firstSeed: number },
+  { seeds, firstSeed }: { seeds: number; firstSeed: number | bigint },
 ): TestPrompt[] {
   return promptsOfRow(each).flatMap((prompt) =>
-    Array.from({ length: seeds }, (_, i) => ({ ...prompt, index, seed: firstSeed + i }))
+    Array.from({ length: seeds }, (_, i) => ({ ...prompt, index, seed: seedFrom(firstSeed, i) }))
   );
 }

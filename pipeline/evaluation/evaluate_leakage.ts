@@ -8,7 +8,7 @@
 import type { ModelEdit } from "../editing/model_edit.ts";
 import type { Picture } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
-import { type DrawingOptions, drawPictures } from "./draw_pictures.ts";
+import { type DrawingOptions, drawPictures, seedFrom } from "./draw_pictures.ts";
 import { rankCorrelation } from "./rank_correlation.ts";
 
 /** The predicted and the actual change of a prompt's pictures. */
@@ -43,7 +43,7 @@ export interface EvaluateLeakageOptions extends DrawingOptions {
   /** Pictures of each prompt, both with and without the edit. Default: 1. */
   readonly seeds?: number;
   /** Seed of each prompt's first picture; further pictures use the next seeds. Default: 500. */
-  readonly firstSeed?: number;
+  readonly firstSeed?: number | bigint;
 }
 
 /**
@@ -61,7 +61,7 @@ export async function evaluateLeakage(
   const { seeds = 1, firstSeed = 500 } = options;
   const predicted = await edit.leakage(prompts);
   const requests = prompts.flatMap((prompt) =>
-    Array.from({ length: seeds }, (_, i) => ({ prompt, seed: firstSeed + i }))
+    Array.from({ length: seeds }, (_, i) => ({ prompt, seed: seedFrom(firstSeed, i) }))
   );
   const before = await drawPictures(pipe, requests, options);
   const after = await drawPictures(pipe, requests.map((request) => ({ ...request, edit })), options);

@@ -10,7 +10,7 @@ import { run, temporaryFolder } from "./running.ts";
 const libraryNames = /localFilesOnly|anyModel|overwrite: |fromSingleFile|load\w+\(\)|\w+: (true|null|")|the option /;
 
 Deno.test("the command line's advice names flags that exist, and no options of the library", () => {
-  const flags = ["offline", ...Object.keys(modelFlags)].flatMap((name) => {
+  const flags = ["offline", "overwrite", "anyModel", ...Object.keys(modelFlags)].flatMap((name) => {
     const kebab = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     return [`--${kebab}`, `--no-${kebab}`];
   });

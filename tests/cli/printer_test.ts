@@ -65,13 +65,10 @@ Deno.test("users, passwords and tokens of URLs are hidden, in malformed ones too
 
 Deno.test("messages advise flags, not the library's options", () => {
   const cases: [message: string, shown: string][] = [
-    ["(offline); localFilesOnly loads a cached model without it", "--offline loads a cached model"],
-    ["is allowed). Set anyModel to use it nevertheless", "Add --any-model to use it nevertheless"],
-    ["holds 3 files and folders: choose another place, or overwrite", "or add --overwrite"],
     ["Cannot skip 99 layers: clipSkip must be a whole number", "--clip-skip must be"],
-    ["pass safetyChecker: null to generate unchecked pictures", "give --no-safety-checker to generate"],
-    ["load the model that it belongs to and call loadLoraWeights()", "give it with --lora"],
-    ["set the option tokenizer to a folder", "give --tokenizer a folder"],
+    ["no folder of LoRAs is given: set loraDir", "give --lora-dir"],
+    ["numImagesPerPrompt must be a whole number", "--batch-count must be"],
+    ["a lambda and a guidance", "a lambda and a guidance"],
   ];
   for (const [message, shown] of cases) assert(inFlags(message).includes(shown), inFlags(message));
 });

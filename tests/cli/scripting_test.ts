@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { seedFrom } from "../../pipeline/evaluation/draw_pictures.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
 import { pocket } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
@@ -132,4 +133,38 @@ Deno.test("a reader that closes standard output early is no error", async () => 
   const { stdout, stderr } = await new Deno.Command("bash", { args: ["-c", program] }).output();
   assertEquals(new TextDecoder().decode(stderr), "");
   assertEquals(new TextDecoder().decode(stdout).split("\n").slice(1), ["0", ""]);
+});
+
+Deno.test("evaluate and sweep take exact seeds, and draw one for -1", async () => {
+  await using folder = await temporaryFolder();
+  await Deno.writeTextFile(`${folder.path}/data.csv`, "old,new,positive1,gt1,negative1,gn1\nA rose,A blue rose,,,,\n");
+  const plan = async (...args: string[]) =>
+    await run(
+      "sweep",
+      "plan",
+      "--data",
+      `${folder.path}/data.csv`,
+      "--seeds",
+      "1",
+      "-o",
+      `${folder.path}/p.json`,
+      ...args,
+    );
+  const drawn = await plan("--seed", "-1");
+  assertEquals(drawn.code, 0, drawn.err);
+  const printed = Number(/^seed (\d+) \(drawn at random\)$/m.exec(drawn.err)![1]);
+  assertEquals(JSON.parse(await Deno.readTextFile(`${folder.path}/p.json`)).jobs[0].seed, printed);
+  const beyond = await plan("--overwrite", "--seed", "9007199254740993");
+  assertEquals(beyond.code, 2);
+  assert(beyond.err.includes("from 0 to 4503599627370496, or -1"), beyond.err);
+  const evaluation = await run(
+    ...["evaluate", "leakage", "--steps", "1", "--seed", "18446744073709551615", "--seeds", "2", "--json"],
+    ...["--prompts", `${folder.path}/prompts.txt`],
+  );
+  assertEquals(evaluation.code, 1, "the prompts are missing, the seed is taken");
+});
+
+Deno.test("seedFrom() counts exactly, and goes on at 0 after the largest seed", () => {
+  assertEquals([0, 1, 2].map((i) => seedFrom(2n ** 64n - 2n, i)), [2n ** 64n - 2n, 2n ** 64n - 1n, 0n]);
+  assertEquals(seedFrom(7, 2), 9);
 });
