@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { hideUrlSecrets } from "../pipeline/secrets.ts";
 import { environmentVariable } from "./environment.ts";
 
 const defaultWidth = 100, narrowest = 40, widest = 120;
@@ -57,22 +58,10 @@ export function escapeJsonControls(json: string): string {
   return json.replace(unsafe, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-/** Names of URL parameters and headers whose values are secrets. */
-const secretNames = "access_token|token|api_?key|key|password|passwd|secret|sig|signature|credential|auth";
-
-/**
- * Hides what must not be seen in logs: user and password of URLs, malformed ones too, secret URL
- * parameters, bearer tokens, and tokens of the hub.
- */
+/** Hides the secrets of URLs and headers, and this user's own token of the hub. */
 export function hideSecrets(text: string): string {
   const token = environmentVariable("HF_TOKEN") ?? environmentVariable("HUGGING_FACE_HUB_TOKEN");
-  const hidden = token !== undefined && token.length >= 6 ? text.replaceAll(token, "***") : text;
-  return hidden
-    .replace(/\b([a-z][a-z0-9+.-]*:\/{1,3})[^\s/"'<>?#]*@/gi, "$1***@")
-    .replace(/\b([a-z][a-z0-9+.-]*:\/{2,3})[^\s"'<>@:]*:[^\s"'<>@]*@/gi, "$1***@")
-    .replace(new RegExp(`([?&;](?:x-amz-|x-goog-)?(?:[a-z_-]*)?(?:${secretNames})=)[^&\\s"'#;]+`, "gi"), "$1***")
-    .replace(/\b(bearer\s+)[\w.~+/=-]{6,}/gi, "$1***")
-    .replace(/\bhf_[A-Za-z0-9]{6,}/g, "hf_***");
+  return hideUrlSecrets(token !== undefined && token.length >= 6 ? text.replaceAll(token, "***") : text);
 }
 
 /** A text as it may be printed. */

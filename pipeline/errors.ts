@@ -5,17 +5,19 @@
  * @module
  */
 
+import { hideUrlSecrets } from "./secrets.ts";
+
 /** A checkpoint, or a part of it, is missing, incomplete or not supported. */
 export class CheckpointError extends Error {
   /** The name of the class. */
   override name = "CheckpointError";
-  /** The file or folder that the error is about. */
+  /** The file, folder or address that the error is about; without passwords. */
   readonly source: string;
 
-  /** Keeps the details as fields. */
+  /** Keeps the details as fields, and secrets of addresses out of the message. */
   constructor(message: string, details: { source: string; cause?: unknown }) {
-    super(message, { cause: details.cause });
-    this.source = details.source;
+    super(hideUrlSecrets(message), { cause: details.cause });
+    this.source = hideUrlSecrets(details.source);
   }
 }
 

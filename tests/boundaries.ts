@@ -66,7 +66,8 @@ export const boundaries: readonly Boundary[] = [
   { part: "kernels/", from: ["engine/", "kernels/"], packages: false },
   // a scheduler_config.json is read from disk or the hub, and sampler names are suggested
   { part: "schedulers/", from: ["schedulers/", "pipeline/checkpoint/", "pipeline/nearest.ts"], packages: false },
-  { part: "pipeline/errors.ts", from: ["engine/"] },
+  { part: "pipeline/errors.ts", from: ["engine/", "pipeline/secrets.ts"] },
+  { part: "pipeline/secrets.ts", from: [], packages: false },
   { part: "pipeline/schema.ts", from: [] },
   { part: "pipeline/advice.ts", from: [], packages: false },
   { part: "pipeline/nearest.ts", from: [] },

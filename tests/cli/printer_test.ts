@@ -2,6 +2,7 @@ import { assert, assertEquals } from "@std/assert";
 import { failureText } from "../../cli/failure.ts";
 import { inFlags } from "../../cli/option_flags.ts";
 import { jsonText } from "../../cli/printer.ts";
+import { CheckpointError } from "../../pipeline/errors.ts";
 import { escapeControls, hideSecrets, printable, wrap } from "../../cli/terminal.ts";
 
 Deno.test("control characters of strangers' texts are shown as escapes; newlines and tabs stay", () => {
@@ -53,6 +54,8 @@ Deno.test("users, passwords and tokens of URLs are hidden, in malformed ones too
   for (const text of secrets) {
     const hidden = hideSecrets(`Cannot open "${text}" as it is gone`);
     assert(!hidden.includes("s3cret") && hidden.includes("***"), hidden);
+    const error = new CheckpointError(`Cannot open "${text}"`, { source: text });
+    assert(!error.message.includes("s3cret") && !error.source.includes("s3cret"), error.message);
     assert(hidden.startsWith("Cannot open ") && hidden.endsWith("as it is gone"), hidden);
   }
   for (
