@@ -18,6 +18,7 @@ import {
 } from "../../schedulers/mod.ts";
 import { FOREIGN_KEYS } from "../../schedulers/foreign_keys.ts";
 import { goldens } from "../paths.ts";
+import { FakeHub } from "../pipeline/checkpoint/hub/fake_hub.ts";
 import { warningsOf } from "../warnings.ts";
 
 const SD = { beta_start: 0.00085, beta_end: 0.012, beta_schedule: "scaled_linear", steps_offset: 1 };
@@ -136,6 +137,27 @@ Deno.test("fromPretrained() reads a file, a folder and a subfolder, as its class
   await assertRejects(() => Scheduler.fromPretrained(model), CheckpointError, 'give { subfolder: "scheduler" }');
   await assertRejects(() => Scheduler.fromPretrained(`${model}/unet`), CheckpointError, "scheduler_config.json");
   await assertRejects(() => Scheduler.fromPretrained("./no/such/folder"), CheckpointError);
+});
+
+Deno.test("fromPretrained() fetches a scheduler's file of a model on the hub, and no other", async () => {
+  const hub = await FakeHub.start({
+    "model_index.json": "{}",
+    "scheduler/scheduler_config.json": JSON.stringify({ ...SD, _class_name: "DDPMScheduler" }),
+    "unet/config.json": "{}",
+    "unet/diffusion_pytorch_model.safetensors": new Uint8Array(8),
+  });
+  const cacheDir = await Deno.makeTempDir();
+  try {
+    const options = { subfolder: "scheduler", endpoint: hub.endpoint, cacheDir };
+    assert(await Scheduler.fromPretrained(hub.id, options) instanceof DDPMScheduler);
+    assertEquals(hub.asked, ["scheduler/scheduler_config.json"]);
+    const euler = await EulerDiscreteScheduler.fromPretrained(hub.id, options);
+    assertEquals(euler.config.beta_end, SD.beta_end);
+    await assertRejects(() => Scheduler.fromPretrained(hub.id, { ...options, subfolder: "unet" }), CheckpointError);
+  } finally {
+    await hub.stop();
+    await Deno.remove(cacheDir, { recursive: true });
+  }
 });
 
 Deno.test("fromPretrained() takes the class that a file leaves out from model_index.json", async () => {
