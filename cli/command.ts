@@ -206,12 +206,29 @@ function helpOf<F extends Flags>(
   ].join("\n");
 }
 
-/** Examples are not wrapped: they are there to be copied. */
+/** Examples are broken between arguments, so that they can be copied. */
 function examplesText(examples: NonNullable<CommandDefinition<Flags>["examples"]>, width: number): string[] {
   if (examples.length === 0) return [];
   const texts = examples.flatMap(({ line, says }) => [
     ...wrap(says, width - 4).map((line) => `  # ${line}`),
-    `  bluerose ${line}`,
+    ...brokenCommand(`bluerose ${line}`, width - 2).map((line) => `  ${line}`),
   ]);
   return ["", "Examples:", ...texts];
+}
+
+/** A command line as a shell reads it over several lines: each but the last ends in a backslash. */
+export function brokenCommand(line: string, width: number): string[] {
+  const words = line.match(/(?:"[^"]*"|'[^']*'|[^\s"'])+/g) ?? [];
+  const lines: string[] = [];
+  let current = "";
+  for (const [i, word] of words.entries()) {
+    // A flag stays with its value.
+    const next = words[i + 1];
+    const unit = word.startsWith("-") && next !== undefined && !next.startsWith("-") ? `${word} ${next}` : word;
+    if (current !== "" && `${current} ${unit} \\`.length > width && !/(^| )-[^ ]+$/.test(current)) {
+      lines.push(`${current} \\`);
+      current = `  ${word}`;
+    } else current = current === "" ? word : `${current} ${word}`;
+  }
+  return [...lines, current];
 }

@@ -9,7 +9,9 @@ import type { EditReport, ModelEdit } from "../pipeline/editing/model_edit.ts";
 /** One-line summary of an edit's report. */
 export function editLine({ ms, lamb, mergedRows, rank, precision, layers, relativeSize }: EditReport): string {
   return `Edited in ${ms.toFixed(0)} ms: ${mergedRows} rows, rank ${rank}, ${precision}, lambda ${lamb}, ` +
-    `${layers.length} layers, relative size ${relativeSize.toFixed(3)}`;
+    `${layers.length} layers, relative size ${
+      relativeSize >= 0.001 || relativeSize === 0 ? relativeSize.toFixed(3) : relativeSize.toExponential(1)
+    }`;
 }
 
 /** The report of an edit as --json prints it. */

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
+import { brokenCommand } from "../../cli/command.ts";
 import { ArgumentError, type Flags, helpOfFlags, parseArguments } from "../../cli/arguments.ts";
 
 const flags = {
@@ -181,4 +182,62 @@ Deno.test("helpOfFlags() shows each flag with its letter, value and default, und
     ]
   ) assert(help.includes(line), `${line} is not in\n${help}`);
   assert(help.split("\n").every((line) => line.length <= 110), help);
+});
+
+Deno.test("seeds are exact up to 2⁶⁴ − 1; -1 gives a random one, which is told", () => {
+  const seeds = { seed: { kind: "seed", default: 42n, help: "seed" } } as const satisfies Flags;
+  const of = (text: string) => parseArguments(["--seed", text], seeds);
+  assertEquals(parseArguments([], seeds).values.seed, 42n);
+  for (const text of ["0", "7", "9007199254740993", "18446744073709551615"]) {
+    assertEquals([of(text).values.seed, of(text).drawn], [BigInt(text), []]);
+  }
+  assertEquals(of("1e3").values.seed, 1000n);
+  const drawn = of("-1");
+  const seed: bigint = drawn.values.seed;
+  assert(seed >= 0n && seed < 2n ** 32n);
+  assertEquals(drawn.drawn, ["seed"]);
+  for (const text of ["-2", "18446744073709551616", "1.5", "NaN", "", "0x10", "1e99"]) {
+    assertThrows(() => of(text), ArgumentError, "a whole number from 0 to 18446744073709551615, or -1");
+  }
+});
+
+Deno.test("other spellings of numbers are refused with the decimal one", () => {
+  refuses(["--steps", "0x10"], "did you mean 16?");
+  refuses(["--steps", "1_000"], "did you mean 1000?");
+  refuses(["--lambda", "50%"], "did you mean 0.5?");
+  refuses(["--lambda", "0,5"], "did you mean 0.5?");
+  assertEquals([parse("--lambda", "1e300").lambda, parse("--lambda", ".5").lambda], [1e300, 0.5]);
+});
+
+Deno.test("a flag that takes one value is refused when it is given twice; the last word of a switch counts", () => {
+  refuses(["--steps", "3", "--steps", "4"], 'Cannot use --steps twice ("3", then "4")');
+  refuses(["-m", "a", "--model=b"], "Cannot use --model twice");
+  assertEquals(parse("--steps", "3", "--steps", "3").steps, 3);
+  assertEquals(parse("--no-safety", "--safety").safety, true);
+});
+
+Deno.test("a flag with a value of its own may be written without one", () => {
+  const bare = { json: { kind: "text", bare: "-", help: "JSON" }, quiet: { kind: "switch", help: "quiet" } } as const;
+  const of = (...args: string[]) => parseArguments(args, bare).values;
+  assertEquals([of().json, of("--json").json, of("--json", "--quiet").json, of("--json", "a.json").json], [
+    undefined,
+    "-",
+    "-",
+    "a.json",
+  ]);
+  assertEquals(of("--json", "--quiet").quiet, true);
+});
+
+Deno.test("helpOfFlags() fits any width between 60 and 120 columns", () => {
+  for (const width of [60, 80, 120]) {
+    for (const line of helpOfFlags(flags, width).split("\n")) assert(line.length <= width, line);
+  }
+});
+
+Deno.test("long examples are broken between arguments, and mean the same", () => {
+  const line = 'bluerose edit -m models/pocket --source "A rose" --destination "A blue rose" -p "a rose" --cfg-scale 5';
+  const lines = brokenCommand(line, 50);
+  assert(lines.length > 1 && lines.every((each) => each.length <= 50), lines.join("\n"));
+  assertEquals(lines.map((each) => each.replace(/ \\$/, "").trim()).join(" "), line);
+  assertEquals(brokenCommand("bluerose demo", 50), ["bluerose demo"]);
 });
