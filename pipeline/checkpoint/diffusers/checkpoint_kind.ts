@@ -75,6 +75,11 @@ const partSignatures: readonly Signature[] = [
   { key: /^down_blocks\.\d+\.(resnets|attentions)\./, description: "a UNet alone, in diffusers' layout" },
   { key: /^input_blocks\.\d+\./, description: "a UNet alone" },
   {
+    key: /^model_ema\.diffusion_model/,
+    description: "the averaged (EMA) weights of a UNet alone, whose names are flattened",
+    advice: () => wanted,
+  },
+  {
     key: /^encoder\.down_blocks\.\d+\./,
     description: "an autoencoder (VAE) alone, in diffusers' layout",
     advice: () => advise("loadVae"),
