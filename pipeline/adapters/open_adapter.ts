@@ -47,7 +47,7 @@ export async function openAdapter(
   options: AdapterFileOptions & { defaultNames: readonly string[] },
 ): Promise<AdapterFile> {
   if (typeof source === "string") {
-    if (isPickle(source)) throw pickled(source);
+    if (isPickle(source)) throw await misnamed(source) ?? pickled(source);
     if (isSafetensors(source)) return await openBeside(await fileSource(source), folderOf(source));
     return await openFrom(await openFolder(source), options);
   }
@@ -143,6 +143,22 @@ export async function configOf(folder: string | URL | FileTree, path: string, we
 
 function adapterFile(weights: Weights, config: unknown): AdapterFile {
   return { weights, config, [Symbol.dispose]: () => weights.close() };
+}
+
+/** The error for a safetensors file on disk under a pickle's name; `undefined` for other files. */
+async function misnamed(path: string): Promise<AdapterError | undefined> {
+  try {
+    using file = await fileSource(path).then((source) => ({ source, [Symbol.dispose]: () => source.close?.() }));
+    const head = await file.source.read(0, 9);
+    if (head[8] !== 0x7b) return undefined; // "{": a header
+  } catch {
+    return undefined; // there is no such file, or it is shorter than a header
+  }
+  return new AdapterError(
+    `Cannot load ${path} as its ending says that it is a pickle and it holds safetensors: ` +
+      `rename it to ${path.replace(/\.[^.]+$/, ".safetensors")}`,
+    { source: path, keys: [] },
+  );
 }
 
 function pickled(path: string): AdapterError {

@@ -6,6 +6,7 @@ import { AdapterError, PromptError } from "../../../pipeline/errors.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { relativeError } from "../../goldens.ts";
+import { temporaryFolder } from "../../cli/running.ts";
 import { gpuTest } from "../../gpu.ts";
 import { drawMini, type FileTensor, golden, memoryFile, random } from "./sd1_mini.ts";
 
@@ -142,4 +143,14 @@ gpuTest("adapters that hold NaN or an infinity are refused by the tensor's name"
     await assertRejects(() => pipe.loadTextualInversion(inversion), AdapterError, "<a> holds NaN");
   }
   assertEquals([gpu.memory.live, pipe.loras.size, pipe.tokenizer.addedTokens.length], [before, 0, 0]);
+});
+
+gpuTest("safetensors under a pickle's name are told to be renamed; pickles are refused as such", async (gpu) => {
+  using pipe = await openMini(gpu);
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/lora.bin`;
+  await Deno.writeFile(path, await bytesOf(pair()));
+  await assertRejects(() => pipe.loadLoraWeights(path), AdapterError, `rename it to ${folder.path}/lora.safetensors`);
+  await Deno.writeFile(path, Uint8Array.of(0x80, 2, 0x7d, 0x71, 0, 0x2e, 0, 0, 0, 0));
+  await assertRejects(() => pipe.loadLoraWeights(path), AdapterError, "it is a pickle");
 });
