@@ -29,6 +29,10 @@ const libraryWords = {
   chooseFile: "name one by weightName",
   /** To load a file as a whole model. */
   loadSingleFile: "load it with fromSingleFile()",
+  /** To load LoRAs that prompts name. */
+  giveLoraDir: "set loraDir, the folder of LoRAs",
+  /** To read prompts as A1111 does. */
+  readAsA1111: 'promptSyntax: "a1111" reads it as A1111 does',
   /** To use a file that is an autoencoder. */
   loadVae: "load the model that it belongs to with the option vae",
 } as const;

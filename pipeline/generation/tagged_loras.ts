@@ -4,6 +4,7 @@ import { loadLora, unloadLora } from "../adapters/adapters.ts";
 import type { AdapterSource } from "../adapters/open_adapter.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { advise } from "../advice.ts";
 import { PromptError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
 import type { Call } from "./call.ts";
@@ -37,7 +38,9 @@ export async function loadTaggedLoras(call: Call): Promise<DisposableStack> {
 export async function findLora(name: string, directory: LoraDirectory | undefined): Promise<AdapterSource> {
   if (directory === undefined) {
     throw new PromptError(
-      `Cannot load the LoRA ${JSON.stringify(name)} that a prompt names as no folder of LoRAs is given: set loraDir`,
+      `Cannot load the LoRA ${JSON.stringify(name)} that a prompt names as no folder of LoRAs is given: ${
+        advise("giveLoraDir")
+      }`,
     );
   }
   if (typeof directory === "function") return await directory(name);

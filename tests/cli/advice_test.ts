@@ -1,7 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { advise } from "../../pipeline/advice.ts";
 import { flagWords } from "../../cli/advice.ts";
-import { modelFlags } from "../../cli/flags.ts";
+import { modelFlags, samplingFlags } from "../../cli/flags.ts";
 import { fileOf, zeros } from "../pipeline/checkpoint/ldm/ldm_files.ts";
 import { goldens } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
@@ -10,7 +10,8 @@ import { run, temporaryFolder } from "./running.ts";
 const libraryNames = /localFilesOnly|anyModel|overwrite: |fromSingleFile|load\w+\(\)|\w+: (true|null|")|the option /;
 
 Deno.test("the command line's advice names flags that exist, and no options of the library", () => {
-  const flags = ["offline", "overwrite", "anyModel", ...Object.keys(modelFlags)].flatMap((name) => {
+  const names = ["offline", "overwrite", "anyModel", ...Object.keys({ ...modelFlags, ...samplingFlags })];
+  const flags = names.flatMap((name) => {
     const kebab = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     return [`--${kebab}`, `--no-${kebab}`];
   });

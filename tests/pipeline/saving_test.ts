@@ -188,7 +188,11 @@ gpuTest("a folder that is not empty is rejected, or with overwrite only its comp
     await Deno.mkdir(saved);
     await pipe.savePretrained(saved); // an empty folder is no obstacle
     await Deno.writeTextFile(`${saved}/README.md`, "mine");
-    await assertRejects(() => pipe.savePretrained(saved), CheckpointError, "choose another place, or overwrite");
+    await assertRejects(
+      () => pipe.savePretrained(saved),
+      CheckpointError,
+      "choose another place, or set overwrite: true",
+    );
     const before = await filesIn(saved);
     await pipe.editModel("A pack of roses", "A pack of blue roses");
     await pipe.savePretrained(saved, { overwrite: true });

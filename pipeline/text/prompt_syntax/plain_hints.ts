@@ -1,5 +1,7 @@
 /** Points out text that means something in AUTOMATIC1111's web UI and nothing in plain prompts. */
 
+import { advise } from "../../advice.ts";
+
 interface Hint {
   readonly pattern: RegExp;
   readonly meaning: string;
@@ -31,7 +33,7 @@ export function hintAtSyntax(text: string, owner: object): void {
     told.add(hint);
     console.warn(
       `The prompt holds ${JSON.stringify(found.slice(0, 80))}, which ${hint.meaning} in A1111's syntax: ` +
-        'it is read as plain text, as diffusers does. The prompt syntax "a1111" reads it as A1111 does',
+        `it is read as plain text, as diffusers does; ${advise("readAsA1111")}`,
     );
   }
 }

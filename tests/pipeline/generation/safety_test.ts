@@ -127,7 +127,7 @@ gpuTest("a safety checker without a feature extractor is rejected by the constru
   assertThrows(
     () => new StableDiffusionPipeline({ ...pipe.components, featureExtractor: null }),
     CheckpointError,
-    "needs a featureExtractor",
+    "needs a feature extractor",
   );
   await using broken = await checkedModel((index) => index.feature_extractor = [null, null]);
   await assertRejects(
