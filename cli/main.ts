@@ -91,22 +91,27 @@ export async function main(args: readonly string[], table: readonly CommandEntry
   forgetKept();
   // "help sweep run" asks for the help of "sweep run".
   const own = isHelp ? [...rest.slice(1).filter((word) => !word.startsWith("-")), "--help"] : rest;
+  let said = `bluerose ${entry.name}`;
   const { result, exitCode } = await untilInterrupted(() =>
-    withWarnings(async () => await (await entry.load()).command.call(own))
+    withWarnings(async () => {
+      const { command } = await entry.load();
+      if (command.subcommands?.has(own[0])) said += ` ${own[0]}`;
+      await command.call(own);
+    })
   );
   const error = result.status === "rejected" ? result.reason : undefined;
   if (exitCode !== undefined || (error instanceof DOMException && error.name === "AbortError")) {
     showCursor();
-    complain(`bluerose ${entry.name}: interrupted`);
+    complain(`${said}: interrupted`);
     complainOfKept();
     return exitCode ?? exitCodes.interrupted;
   }
   if (result.status === "fulfilled") return exitCodes.done;
   if (error instanceof ArgumentError) {
-    complain(`bluerose ${entry.name}: ${error.message}\nbluerose ${entry.name} --help shows all flags.`);
+    complain(`${said}: ${error.message}\n${said} --help shows all flags.`);
     return exitCodes.misused;
   }
-  complain(`bluerose ${entry.name}: ${failureText(error, `bluerose ${entry.name}`)}`);
+  complain(`${said}: ${failureText(error, said)}`);
   complainOfKept();
   return exitCodes.failed;
 }
