@@ -10,6 +10,7 @@ import { enlargePicture } from "../pipeline/image/enlarge.ts";
 import type { GenerationRecord } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture, picturesFromFloats } from "../pipeline/image/picture.ts";
 import { previewFromLatents } from "../pipeline/image/preview.ts";
+import type { Autoencoder } from "../pipeline/models/autoencoder.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
 import { ArgumentError } from "./argument_error.ts";
@@ -26,6 +27,8 @@ export interface Preview {
   readonly path: string;
   /** Steps between previews. */
   readonly interval: number;
+  /** Decodes previews at full size. Default: colors are estimated from the latents. */
+  readonly vae?: Autoencoder;
 }
 
 /**
@@ -93,7 +96,7 @@ export async function drawPrompts(
         ? async (step, _timestep, latents) => {
           bar.advance();
           if (preview && step % preview.interval === 0) {
-            await writePreview(pipe, preview.path, latents, { step, steps });
+            await writePreview(pipe, preview, latents, { step, steps });
           }
         }
         : undefined,
@@ -137,15 +140,16 @@ function batchesOf(
 /** Writes a batch of latents as one picture of the final size. */
 async function writePreview(
   pipe: StableDiffusionModelEditingPipeline,
-  path: string,
+  { path, vae }: Preview,
   latents: Tensor,
   { step, steps }: { step: number; steps: number },
 ): Promise<void> {
   // Samplers that work in sigmas keep the sample scaled up; the next step's input scale undoes
   // that.
   const scale = pipe.scheduler.plan(steps).steps[step + 1]?.inputScale ?? 1;
-  const grid = pictureGrid(await previewFromLatents(latents, { scale }));
-  const bytes = await encodePicture(enlargePicture(grid, pipe.vae.spatialScale), formatOfPath(path));
+  const grid = pictureGrid(await previewFromLatents(latents, { scale, vae }));
+  const picture = vae ? grid : enlargePicture(grid, pipe.vae.spatialScale);
+  const bytes = await encodePicture(picture, formatOfPath(path));
   await writeBytes(path, bytes);
 }
 

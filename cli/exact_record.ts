@@ -16,7 +16,7 @@ export async function exactRecords(
   values: PictureValues & ModelValues,
   prompts: readonly string[],
 ): Promise<ReadonlyMap<string, ExactSettings>> {
-  const { promptSyntax, loraDir, editNegativePrompt, vaeTiling, variant, revision } = values;
+  const { promptSyntax, loraDir, editNegativePrompt, vaeTiling, variant, revision, vae, tokenizer } = values;
   const adapters: ExactAdapter[] = [];
   for (const file of values.textualInversion) {
     adapters.push({ kind: "textual inversion", file, sha256: await fileDigest(file), weight: 1 });
@@ -36,6 +36,9 @@ export async function exactRecords(
     safetyChecker: pipe.safetyChecker !== undefined && pipe.safetyChecker !== null,
     variant,
     revision,
+    vae,
+    tokenizer,
+    ema: values.ema || undefined,
     edits: await exactEdits(pipe),
   };
   const records = new Map<string, ExactSettings>();

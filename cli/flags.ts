@@ -178,6 +178,12 @@ export const previewFlags = {
     group: "Sampling",
     help: "picture file to overwrite with a rough preview while sampling (colors fit Stable Diffusion's own VAE)",
   },
+  previewVae: {
+    kind: "text",
+    placeholder: "FILE|DIR",
+    group: "Sampling",
+    help: "autoencoder to decode previews with, such as TAESD (default: none, as colors can be told from latents)",
+  },
   previewInterval: { kind: "whole", default: 5, min: 1, group: "Sampling", help: "steps between previews" },
 } as const satisfies Flags;
 

@@ -1,3 +1,4 @@
+import { loadAutoencoder } from "../pipeline/models/autoencoder.ts";
 import { pictureGrid } from "../pipeline/image/picture_grid.ts";
 import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
@@ -122,6 +123,10 @@ export const command: Command = defineCommand({
     using owned = new DisposableStack();
     const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
+    const { previewVae, offline } = values;
+    const vae = previewVae === undefined
+      ? undefined
+      : owned.use(await loadAutoencoder(previewVae, { gpu: pipe.gpu, localFilesOnly: offline || undefined }));
     if (again) { for (const edit of await applyRedraw(again, pipe, given)) owned.use(edit); }
     for (const edit of await pushEdits(pipe, values)) owned.use(edit);
     const record = {
@@ -143,7 +148,7 @@ export const command: Command = defineCommand({
       values,
       {
         signal: interruptSignal(),
-        preview,
+        preview: preview && { ...preview, vae },
         onPicture: async (picture, i) => {
           const text = generationText({ ...record, ...wanted[i], exact: exact.get(wanted[i].prompt) });
           if (parts) return await parts.add(`${i + 1}`, picture, text);

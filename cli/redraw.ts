@@ -52,6 +52,9 @@ export async function redrawValues<V extends object>(
     safetyChecker: exact.safetyChecker,
     variant: exact.variant,
     revision: exact.revision,
+    vae: exact.vae,
+    tokenizer: exact.tokenizer,
+    ema: exact.ema ?? false,
     lora: files("lora").map(({ file, weight }) => `${file}:${weight}`),
     textualInversion: files("textual inversion").map(({ file }) => file),
   };

@@ -56,6 +56,12 @@ export interface ExactSettings {
   readonly variant?: string;
   /** Revision of a model of the hub. */
   readonly revision?: string;
+  /** Where an autoencoder other than the model's came from. */
+  readonly vae?: string;
+  /** Where a tokenizer other than the model's came from. */
+  readonly tokenizer?: string;
+  /** Whether the averaged weights of a training checkpoint were used. */
+  readonly ema?: boolean;
   /** The edits, in the order of the stack. */
   readonly edits: readonly ExactEdit[];
   /** The adapters, in the order in which they were loaded. */
@@ -79,6 +85,9 @@ export const exactSettingsSchema: Schema<ExactSettings> = fields({
   safetyChecker: boolean(),
   variant: v.optional(text()),
   revision: v.optional(text()),
+  vae: v.optional(text()),
+  tokenizer: v.optional(text()),
+  ema: v.optional(boolean()),
   edits: listOf<ExactEdit>(
     fields({
       recipe: recipeSchema,

@@ -6,7 +6,7 @@ import { readConfig } from "../../pipeline/checkpoint/diffusers/config/fields.ts
 import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
 import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
-import { pocket } from "../paths.ts";
+import { goldens, pocket } from "../paths.ts";
 import { pocketSide, run, temporaryFolder } from "./running.ts";
 
 const quick = ["--steps", "2", "--cfg-scale", "5"];
@@ -217,4 +217,21 @@ Deno.test("invalid usage exits with 2; a failure exits with 1 and prints the typ
     assertEquals([code, out], [expected, ""], `${args.join(" ")}: ${err}`);
     assert(err.includes(message), `${args.join(" ")}: ${err}`);
   }
+});
+
+Deno.test("generate takes an autoencoder of its own, also for previews, and draws its pictures again", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  const tiny = `${goldens}/tiny-vae`; // four pixels for each of the latents
+  const draw = ["generate", "-m", "models/pocket", "-p", "a rose", "--steps", "2", "--seed", "5", "--vae", tiny];
+  const preview = ["--preview", at("look.png"), "--preview-interval", "1", "--preview-vae", tiny];
+  const { code, err } = await run(...draw, "-o", at("a.png"), ...preview);
+  assertEquals([code, err], [0, ""]);
+  for (const name of ["a.png", "look.png"]) {
+    const { width, height } = await decodePicture(await Deno.readFile(at(name)));
+    assertEquals([width, height], [pocketSide / 2, pocketSide / 2], name);
+  }
+  const again = await run("generate", "--from", at("a.png"), "-o", at("b.png"));
+  assertEquals([again.code, again.err], [0, ""]);
+  assertEquals(await Deno.readFile(at("b.png")), await Deno.readFile(at("a.png")));
 });
