@@ -33,6 +33,11 @@ export async function openPipeline(values: ModelValues): Promise<StableDiffusion
 
 async function openModel(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
   const { variant, revision, tokenizer, activations, vae, predictionType } = values;
+  if (values.model.trim() === "") {
+    throw new ArgumentError('Cannot use --model "": it takes a folder, a file, an address or OWNER/NAME', {
+      argument: "--model",
+    });
+  }
   const model = await resolveModel(values.model);
   // Names of the hub may be folders, too; those are looked for in the working folder first.
   const isUrl = /^[a-z]+:\/\//i.test(model);
