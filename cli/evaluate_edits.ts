@@ -23,7 +23,7 @@ export const command: Command = defineCommand({
     "(TIME, arXiv 2303.08084): the prompt itself, or the prompt with the words that the edit adds. Efficacy: pictures of the source prompt fit the destination.",
     "Generality: the same for related prompts. Specificity: pictures of unrelated prompts fit their own prompt; unseen are those that the edit does not",
     "preserve. In brackets: mean softmax probability of the wanted prompt. Each edit preserves the names of the other objects, or the prompts in FILE.",
-  ].join("\n"),
+  ].join(" "),
   flags: {
     ...evaluationFlags,
     clip: {

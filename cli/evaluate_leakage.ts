@@ -18,7 +18,7 @@ export const command: Command = defineCommand({
   details: [
     "Draws prompts with and without an edit, from the same noise. Drawn: the root mean square difference of the two pictures' bytes, averaged over seeds.",
     "Predicted: ‖X(E − I)ᵀ‖ / ‖X‖ of the prompt's embeddings X. Prints both with their ranks, and the rank correlation (Spearman's ρ).",
-  ].join("\n"),
+  ].join(" "),
   flags: {
     ...evaluationFlags,
     source: { kind: "text", default: "A pack of roses", help: "source prompt of the edit" },

@@ -25,7 +25,7 @@ export const command: Command = defineCommand({
   details: [
     "Compares pictures with prompts using a CLIP model. Each line shows a prompt's share (softmax over the given prompts),",
     "its logit (comparable between pictures) and the prompt; * marks the best.",
-  ].join("\n"),
+  ].join(" "),
   positionals: {
     placeholder: "IMAGES",
     min: 1,
