@@ -71,7 +71,8 @@ export async function denoise(latents: Tensor, options: DenoisingOptions): Promi
   const { gpu } = unet;
   using loop = options.record(() => new DenoisingLoop(latents, options));
   const host = loop.plan.nonlinear === null ? undefined : hostStepper(scheduler, options);
-  const watch = new FiniteWatch(unet.activations);
+  // Where each step waits anyway, each is checked at once.
+  using watch = new FiniteWatch(unet.activations, callback || signal || host ? 1 : checkedTogether);
   for (const [index, step] of loop.plan.steps.entries()) {
     signal?.throwIfAborted();
     loop.predict(index);
@@ -88,6 +89,9 @@ export async function denoise(latents: Tensor, options: DenoisingOptions): Promi
   if (options.isCurrent()) loop.keepPrediction();
   return loop.release();
 }
+
+/** Steps whose samples are checked together where nothing waits for single steps. */
+const checkedTogether = 8;
 
 /**
  * Steps until the history of a multi-step sampler is full. Each of them may use other kernels than

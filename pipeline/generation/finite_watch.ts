@@ -5,40 +5,77 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { ActivationRangeError, NonFiniteError } from "../errors.ts";
 
+/** The norms of a step's sample, on the device. */
+interface Observed {
+  readonly step: number;
+  readonly norms: Tensor;
+}
+
 /**
  * Checks the sample of each step by the squared norms of its rows, which hold NaN or an infinity
- * where the row does. The norms of a step are read while the device computes the next one, so that
- * the loop never waits for the work that it has just recorded.
+ * where the row does. The norms are read for groups of steps, while the device computes the next
+ * group: each read costs a wait, and the loop must not wait for the work that it has just recorded.
+ * The error names the first step whose sample was not finite.
  */
-export class FiniteWatch {
+export class FiniteWatch implements Disposable {
   readonly #activations: "f32" | "f16";
-  #pending: { readonly step: number; readonly norms: Promise<Float32Array> } | undefined;
+  readonly #every: number;
+  #observed: Observed[] = [];
+  #reading: Promise<{ step: number; values: Float32Array }[]> | undefined;
 
-  /** @param activations how the UNet stores its activations, for the message */
-  constructor(activations: "f32" | "f16") {
+  /**
+   * @param activations how the UNet stores its activations, for the message
+   * @param every steps of a group
+   */
+  constructor(activations: "f32" | "f16", every: number) {
     this.#activations = activations;
+    this.#every = every;
   }
 
   /**
-   * Begins to read the norms of a step's sample [..., width], then checks the step before it.
+   * Notes the sample [..., width] of a step. At the end of a group, begins to read it and checks
+   * the group before.
    *
-   * @throws {NonFiniteError} or {ActivationRangeError} for the step before
+   * @throws {NonFiniteError} or {ActivationRangeError} for a step of the group before
    */
   async observe(step: number, sample: Tensor): Promise<void> {
-    const before = this.#pending;
-    const norms = readNorms(sample);
-    norms.catch(() => {}); // reported when it is awaited, unless another error comes first
-    this.#pending = { step, norms };
-    if (before) this.#check(before.step, await before.norms);
+    this.#observed.push({ step, norms: sample.gpu.scope(() => squaredNorms(sample)).keep() });
+    if (this.#observed.length < this.#every) return;
+    const before = this.#reading;
+    this.#read();
+    if (before) this.#checkAll(await before);
   }
 
   /**
-   * Checks the last step.
+   * Checks the steps that have not been checked.
    *
    * @throws {NonFiniteError} or {ActivationRangeError}
    */
   async finish(): Promise<void> {
-    if (this.#pending) this.#check(this.#pending.step, await this.#pending.norms);
+    const before = this.#reading;
+    this.#read();
+    if (before) this.#checkAll(await before);
+    if (this.#reading) this.#checkAll(await this.#reading);
+  }
+
+  /** Frees the norms that have not been read. */
+  [Symbol.dispose](): void {
+    for (const { norms } of this.#observed) norms[Symbol.dispose]();
+    this.#observed = [];
+  }
+
+  #read(): void {
+    const group = this.#observed;
+    this.#observed = [];
+    this.#reading = Promise.all(group.map(async ({ step, norms }) => {
+      using tensor = norms;
+      return { step, values: await tensor.data() };
+    }));
+    this.#reading.catch(() => {}); // reported when it is awaited, unless another error comes first
+  }
+
+  #checkAll(steps: readonly { step: number; values: Float32Array }[]): void {
+    for (const { step, values } of steps) this.#check(step, values);
   }
 
   #check(step: number, norms: Float32Array): void {
@@ -54,9 +91,4 @@ export class FiniteWatch {
         { step },
       );
   }
-}
-
-async function readNorms(sample: Tensor): Promise<Float32Array> {
-  using norms = sample.gpu.scope(() => squaredNorms(sample));
-  return await norms.data();
 }

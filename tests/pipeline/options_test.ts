@@ -176,6 +176,12 @@ gpuTest(
       );
       assertEquals(error.step, 0);
     }
+    const unwatched = await assertRejects(
+      () => pipe.generate(undefined, { promptEmbeds: large, numInferenceSteps: 20, outputType: "latent" }),
+      NonFiniteError,
+      "NaN or infinities after step 1",
+    );
+    assertEquals(unwatched.step, 0, "the first step is named where steps are checked in groups");
     assert(steps.every((step) => step < 2), "the run ends after the first step that gives NaN");
   },
 );
