@@ -151,7 +151,7 @@ export const samplingFlags = {
     default: 4,
     min: 1,
     group: "Sampling",
-    help: "pictures that are drawn at once; more need more memory; it does not change the pictures",
+    help: "pictures that are denoised and decoded at once; more need more memory; it does not change the pictures",
   },
   clipSkip: {
     kind: "whole",

@@ -20,9 +20,9 @@ import { SubmitSink } from "./record/submit_sink.ts";
 const maxDevices = 4;
 
 /**
- * A long kernel takes llvmpipe more than this to compile, in milliseconds, and less to load from
- * its cache. If one is in the cache, the others are too, and opening helpers would cost more than
- * it gains.
+ * Milliseconds: a kernel of middle length takes llvmpipe longer to compile, and less to load from
+ * its cache. One kernel is tried. If it was in the cache, the others are too, and opening helpers
+ * would cost more than it gains.
  */
 const cachedMs = 80;
 

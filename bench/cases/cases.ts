@@ -6,6 +6,7 @@
  */
 import type { Gpu } from "../../engine/gpu.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
+import { activate } from "../../kernels/shape/activate.ts";
 import { attention } from "../../kernels/attention/attention.ts";
 import { cholesky } from "../../kernels/linalg/cholesky.ts";
 import { concat } from "../../kernels/shape/concat.ts";
@@ -288,6 +289,7 @@ export const kernelCases: readonly KernelCase[] = [
   rowNorm("unet", [8192, 320]),
   rowNorm("unet", [512, 1280]),
   rowNorm("pocket", [512, 64]),
+  pass("text", "quick_gelu", [[154, 3072]], (x) => activate(x, "quick_gelu")),
   pass("unet", "geglu", [[8192, 2560]], (x) => geglu(x)),
   pass("pocket", "geglu", [[512, 512]], (x) => geglu(x)),
   pass("unet", "concat", [[2, 320, 64, 64], [2, 640, 64, 64]], (x, [other]) => concat([x, other], 1), {

@@ -1,6 +1,6 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
 import { storeWgsl } from "../gemm/tile_shape.ts";
-import { type Activation, activationConstant, activationWgsl } from "../wgsl/activation.ts";
+import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 
 /**
  * Bindings that all convolution kernels share. Their epilogue is y = activation(sum + earlier
@@ -51,7 +51,7 @@ export const convConstantTypes = {
   X_WIDTH: "u32",
   Y_WIDTH: "u32",
   W_WIDTH: "u32",
-  ACTIVATION: activationConstant,
+  ACTIVATION: activationValues,
 } as const;
 
 /** WGSL `tile_end` and `tile_put` for tile.ts. Rows are output channels, columns are pixels. */

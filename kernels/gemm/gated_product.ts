@@ -1,7 +1,7 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { activationConstant, activationWgsl } from "../wgsl/activation.ts";
+import { activationValues, activationWgsl } from "../wgsl/activation.ts";
 import {
   elementwise,
   elementwiseConstantTypes,
@@ -23,7 +23,7 @@ const gegluKernel = declareKernel({
   name: "geglu",
   bindings: { x: input("X_WIDTH"), y: output("X_WIDTH") },
   params: { ...elementwiseParams, x_start: "u32", y_start: "u32" },
-  constants: { X_WIDTH: "u32", ACTIVATION: activationConstant, ...elementwiseConstantTypes },
+  constants: { X_WIDTH: "u32", ACTIVATION: activationValues, ...elementwiseConstantTypes },
   wgsl: (constants) =>
     activationWgsl(constants) + /* wgsl */ `
 fn element(row: u32, column: u32) {

@@ -2,7 +2,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output, spread, storage } from "../../engine/kernel/kernel.ts";
 import { elements, Tensor } from "../../engine/tensor.ts";
-import { activationConstant, activationWgsl } from "../wgsl/activation.ts";
+import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 import { type Reduction, reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
 import { bindableBlocks, bindRange, type RowBlock } from "../wgsl/launch.ts";
 import { policyOf } from "../policy.ts";
@@ -122,7 +122,7 @@ const affineKernel = declareKernel({
     chunks: "u32",
     epsilon: "f32",
   },
-  constants: { X_WIDTH: "u32", vector: "type", ACTIVATION: activationConstant, ...reductionConstantTypes },
+  constants: { X_WIDTH: "u32", vector: "type", ACTIVATION: activationValues, ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
     activationWgsl(constants) + momentsWgsl(constants) + /* wgsl */ `
@@ -176,7 +176,7 @@ export interface GroupNormOptions {
   /** Added to the variance. */
   readonly epsilon: number;
   /** Activation applied to the result. Default: none. */
-  readonly activation?: "silu";
+  readonly activation?: Activation;
 }
 
 /**

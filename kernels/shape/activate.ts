@@ -1,6 +1,6 @@
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { type Activation, activationConstant, activationWgsl } from "../wgsl/activation.ts";
+import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 import {
   elementwise,
   elementwiseConstantTypes,
@@ -15,7 +15,7 @@ const activationKernel = declareKernel({
   name: "activation",
   bindings: { x: input(4), y: output(4) },
   params: elementwiseParams,
-  constants: { ACTIVATION: activationConstant, ...elementwiseConstantTypes },
+  constants: { ACTIVATION: activationValues, ...elementwiseConstantTypes },
   wgsl: (constants) =>
     activationWgsl(constants) + /* wgsl */ `
 fn element(row: u32, column: u32) { y_put(column, activate(x_at(column))); }

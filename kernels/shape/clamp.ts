@@ -1,6 +1,7 @@
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
+import { launchOverVec4 } from "../wgsl/launch.ts";
 
 /** One vec4 per invocation. The last vec4 may reach into the padding of the buffers. */
 const clampKernel = declareKernel({
@@ -17,10 +18,10 @@ ${flatWgsl("params.vec4s")}`,
 /**
  * Limits every element to a range: y = min(max(x, low), high).
  *
- * @param x any shape, f32 or f16; must fit in one storage buffer binding
+ * @param x any shape, f32 or f16
  * @param low lower bound, at most `high`
  * @param high upper bound
- * @returns a new f32 tensor of x's shape
+ * @returns a new tensor of x's shape and dtype
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -29,7 +30,7 @@ ${flatWgsl("params.vec4s")}`,
  * ```
  */
 export function clamp(x: Tensor, low: number, high: number): Tensor {
-  const y = Tensor.empty(x.gpu, x.shape);
-  clampKernel.run(x.gpu, { x, y }, { vec4s: Math.ceil(x.size / 4), low, high });
+  const y = Tensor.empty(x.gpu, x.shape, x.dtype);
+  launchOverVec4(x.gpu, { x, y }, (windows, vec4s) => clampKernel.run(x.gpu, windows, { vec4s, low, high }));
   return y;
 }

@@ -1,5 +1,5 @@
 /**
- * Activations of Stable Diffusion's networks:
+ * Functions that Stable Diffusion's networks apply to each element:
  *
  * - `silu`: x σ(x), in the UNet and VAE
  * - `gelu`: x Φ(x), exact (erf), in OpenCLIP's text encoder and GEGLU
@@ -41,13 +41,13 @@ const bodies: Readonly<Record<"none" | Activation, string>> = {
   to_signed: "return 2.0 * x - 1.0;",
 };
 
-/** The constant ACTIVATION of kernels that end with an activation. */
-export const activationConstant = Object.keys(bodies) as readonly ("none" | Activation)[];
+/** The values of the constant ACTIVATION, which kernels with a fused activation declare. */
+export const activationValues = Object.keys(bodies) as readonly ("none" | Activation)[];
 
 /**
  * WGSL `activate(x: vec4f) -> vec4f` for the value of the constant ACTIVATION (see {@linkcode
- * activationConstant}). The text holds that activation only: compilers inline an epilogue many
- * times before they remove dead branches.
+ * activationValues}). The text holds that activation only. A switch over all of them would be
+ * compiled at each place where the function is inlined.
  */
 export function activationWgsl({ ACTIVATION }: { readonly ACTIVATION: "none" | Activation }): string {
   return `${ACTIVATION === "gelu" ? erfcWgsl : ""}fn activate(x: vec4f) -> vec4f { ${bodies[ACTIVATION]} }\n`;

@@ -55,8 +55,8 @@ const flatLanes = 64;
 
 /**
  * The entry point of kernels that process each element of a flat array independently. Such a kernel
- * defines `fn element(i: u32)`; one invocation calls it for each i < `count`. It compiles faster
- * than {@linkcode elementwiseWgsl} and suits kernels that take a small part of the time.
+ * defines `fn element(i: u32)`; one invocation calls it for each i < `count`. Use it unless a
+ * profile shows the kernel: {@linkcode elementwiseWgsl} runs faster and takes longer to compile.
  *
  * @param count WGSL expression
  */

@@ -135,7 +135,8 @@ export function launchOverVec4<N extends string>(
   tensors: Readonly<Record<N, Tensor>>,
   run: (windows: Record<N, TensorWindow>, vec4Count: number) => void,
 ): void {
-  const unit = alignmentBytes; // elements, of one byte or more each
+  // A range of this many elements begins on the alignment whatever the dtype, of 1 byte or more.
+  const unit = alignmentBytes;
   const names = Object.keys(tensors) as N[];
   const { size } = tensors[names[0]];
   const operands = Object.fromEntries(names.map((name) => [name, { tensor: tensors[name], unit }]));

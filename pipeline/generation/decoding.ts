@@ -3,12 +3,17 @@ import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import type { Autoencoder } from "../models/autoencoder.ts";
 
-/** Options that reduce the memory of VAE decoding, as in diffusers. */
+/**
+ * How much the autoencoder decodes at once. By default it is all pictures of a call, whole, on
+ * every device: that takes the fewest dispatches, and diffusers does the same. Both options are off
+ * unless the caller switches them on, and reduce the memory of decoding.
+ */
 export interface DecodingOptions {
-  /** Decode the pictures of a batch one after the other. */
+  /** Decode the pictures of a call one after the other. It changes no byte of them. */
   readonly slicing: boolean;
   /**
-   * Decode pictures larger than the autoencoder's `sample_size` in overlapping, blended tiles.
+   * Decode pictures in overlapping, blended tiles where a side is longer than the autoencoder's
+   * `sample_size` (pixels). It changes the pictures slightly.
    */
   readonly tiling: boolean;
 }
@@ -28,19 +33,19 @@ export async function decodeLatents(
   const [batch, , h, w] = latents.dims(4);
   const [height, width] = [h * spatialScale, w * spatialScale];
   const values = new Float32Array(batch * height * width * 3);
-  const group = slicing ? 1 : batch;
-  for (let first = 0; first < batch; first += group) {
+  const picturesAtOnce = slicing ? 1 : batch;
+  for (let first = 0; first < batch; first += picturesAtOnce) {
     using part = gpu.scope(() => {
-      const rows = slice(latents, 0, first, first + group);
+      const rows = slice(latents, 0, first, first + picturesAtOnce);
       return linearCombination([{ tensor: rows, coefficient: 1 / vae.config.scalingFactor }]);
     });
     const planes = tiling && Math.max(h, w) > vae.config.sampleSize / spatialScale
       ? await decodeTiled(vae, part)
-      : await decodeWhole(vae, part); // [group, 3, H, W]
+      : await decodeWhole(vae, part); // [picturesAtOnce, 3, H, W]
     toPixels(
       planes,
-      values.subarray(first * height * width * 3, (first + group) * height * width * 3),
-      group,
+      values.subarray(first * height * width * 3, (first + picturesAtOnce) * height * width * 3),
+      picturesAtOnce,
       height * width,
     );
   }
@@ -48,7 +53,7 @@ export async function decodeLatents(
 }
 
 /**
- * Records every dispatch of {@linkcode decodeLatents} once, for {@linkcode Gpu.rehearse}.
+ * Records every dispatch of {@linkcode decodeLatents} once, for `GpuContext.rehearse`.
  */
 export function rehearseDecoding(vae: Autoencoder, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
   vae.gpu.scope(() => {
@@ -87,7 +92,8 @@ interface Tile {
 /**
  * Tiled decoding, as diffusers' `tiled_decode`. Tiles of `sample_size` pixels overlap by a quarter.
  * Each tile is blended with the tiles above and to the left over the overlap, and its upper left
- * three quarters are kept. Blending is on the host, so the device holds one tile at a time.
+ * three quarters are kept. Blending is on the host, so the device holds one tile of each picture at
+ * a time.
  */
 async function decodeTiled(vae: Autoencoder, latents: Tensor): Promise<Float32Array> {
   const { gpu, spatialScale, config } = vae;

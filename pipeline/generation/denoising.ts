@@ -58,8 +58,9 @@ export interface DenoisingOptions {
 }
 
 /**
- * Denoises latents by the scheduler's plan. Everything stays on the device, and the host waits only
- * for callbacks and abort signals. Samplers with a non-linear part run on the host.
+ * Denoises latents by the scheduler's plan. Everything stays on the device. The host waits for
+ * callbacks and abort signals, and for the norm of the sample one step before. Samplers with a
+ * non-linear part run on the host.
  *
  * @param latents [B, 4, h, w], scaled by the scheduler's initial sigma; consumed
  * @returns the denoised latents
@@ -100,8 +101,8 @@ const checkedTogether = 8;
 const warmUpSteps = 5;
 
 /**
- * Records every dispatch of {@linkcode denoise} once, for {@linkcode Gpu.rehearse}. It does not
- * advance the call's generators.
+ * Records each kind of dispatch of {@linkcode denoise}, for `GpuContext.rehearse`: the steps until
+ * the history of a multi-step sampler is full. It does not advance the call's generators.
  */
 export function rehearseDenoising(
   latents: Tensor,
@@ -150,7 +151,7 @@ class DenoisingLoop implements Disposable {
     this.#options = options;
     this.plan = options.plan;
     try {
-      // first, so that an error frees the latents
+      // The registers take the latents first, so that an error below frees them.
       this.#registers = this.#held.use(new Registers(latents));
       // [steps, columns]
       this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, { loraScale: context.loraScale }));
@@ -226,7 +227,7 @@ class DenoisingLoop implements Disposable {
 
 /**
  * Temporaries of a prediction that are kept between calls, at most: those of 512 × 512 pictures fit
- * several times. Larger ones would take memory from decoding.
+ * several times. They stay allocated while pictures are decoded, so that larger ones are freed.
  */
 const mostKeptBytes = 512 * 1024 ** 2;
 

@@ -84,7 +84,7 @@ export async function runCall<T extends keyof OutputTypes>(
     record: call.record,
     isCurrent: call.isCurrent,
   });
-  held.dispose(); // the loop is the only owner of its first sample
+  held.dispose(); // the loop owns a view of its first sample, and may free it
   using latents = await denoised;
   if (call.isCurrent()) context.keep();
   const result = (images: unknown, nsfwContentDetected: boolean[] | null) => {

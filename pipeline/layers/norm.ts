@@ -1,6 +1,7 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import { groupNorm } from "../../kernels/norm/group_norm.ts";
 import { layerNorm } from "../../kernels/norm/layer_norm.ts";
+import type { Activation } from "../../kernels/wgsl/activation.ts";
 import type { LayerUpdates } from "../adapters/layer_updates.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
 
@@ -16,8 +17,8 @@ export class GroupNorm {
     this.#updates = adaptable(w, channels, () => this.#weight.data());
   }
 
-  /** Any [B, channels, …]; `silu` applies the activation that follows in residual blocks. */
-  forward(x: Tensor, activation?: "silu"): Tensor {
+  /** @param x [B, channels, …] @param activation fused: residual blocks apply SiLU next */
+  forward(x: Tensor, activation?: Activation): Tensor {
     const { groups, epsilon } = this;
     return this.#updates.withParameters(
       this.#weight,

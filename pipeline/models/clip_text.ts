@@ -155,7 +155,6 @@ export const textEncoderKind: ModelKind<CLIPTextConfig, ClipTextTransformer> = {
   weightsName: "model",
   parseConfig: parseCLIPTextConfig,
   build: (w, config) => new ClipTextTransformer(w.at("text_model"), config),
-  // Old versions of transformers saved the indices of the position table. Some files hold the text
 };
 
 /**

@@ -18,7 +18,8 @@ export class KeyedSlot<T extends Disposable> implements Disposable {
   #epoch = 0;
 
   /**
-   * Takes the cached value if its key equals `key`. Otherwise frees it and makes a new value.
+   * Takes the cached value if its key equals `key`. Otherwise, also for an undefined key, frees it
+   * and makes a new value: two at once would take twice the memory.
    *
    * @param key `undefined` for a value that must not be cached
    */

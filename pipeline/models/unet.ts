@@ -55,7 +55,7 @@ export function keptWork(unet: UNet2DConditionModel): KeptWork {
  * Latents of 64 × 64 and 8 × 32 qualify; 65 × 65 and, with four levels, 8 × 24 do not. Values
  * beyond 65504 overflow to infinity on common drivers (WGSL does not specify it), and the
  * prediction becomes NaN. The UNet does not check for NaN, because that would wait for the device;
- * the pipeline checks the finished picture instead.
+ * the pipeline checks the latents after each step instead.
  */
 export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
   /**

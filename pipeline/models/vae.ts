@@ -135,8 +135,8 @@ class Decoder {
   }
 
   /**
-   * Each layer has its own scope, so that its input is freed at once: at full size, a layer's
-   * output takes at least 128 MiB.
+   * Each layer has its own scope, so that its input is freed at once: in the last levels, a layer's
+   * output takes 128 MiB and more for each picture of 512 × 512.
    */
   forward(latents: Tensor): Tensor {
     const { gpu } = latents;

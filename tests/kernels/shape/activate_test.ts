@@ -15,7 +15,8 @@ const oracle: Record<Activation, (x: number) => number> = {
   to_signed: (x) => 2 * x - 1,
 };
 
-// exp(a) in f32 has a relative error of |a| · 2⁻²⁴ from rounding a; here |a| is at most 8² / 2.
+// exp(a) in f32 has a relative error of |a| · 2⁻²⁴ from rounding a. |a| is at most 8² / 2, in
+// gelu's tail; an activation with a larger argument needs a larger tolerance.
 const tolerance = 32 * 2 ** -24;
 
 for (const kind of Object.keys(oracle) as Activation[]) {
