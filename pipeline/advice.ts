@@ -20,7 +20,7 @@ const libraryWords = {
   /** To apply an edit to a model that it was not solved for. */
   useEditAnyway: "Set anyModel: true to use it nevertheless",
   /** To write where something is. */
-  overwrite: "choose another place, or overwrite it (overwrite: true)",
+  overwrite: "choose another place, or set overwrite: true",
   /** To use a file that is a LoRA. */
   loadLora: "load the model that it belongs to and call loadLoraWeights()",
   /** To use a file that is a textual inversion. */

@@ -188,7 +188,7 @@ export function checkComponents({ vae, unet, textEncoder, safetyChecker, feature
   }
   if (safetyChecker && !featureExtractor) {
     throw new CheckpointError(
-      `Cannot build a pipeline as a safety checker needs a featureExtractor: give both, or ${advise("skipChecker")}`,
+      `Cannot build a pipeline as a safety checker needs a feature extractor: give both, or ${advise("skipChecker")}`,
       { source: "featureExtractor" },
     );
   }
