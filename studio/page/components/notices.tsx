@@ -1,0 +1,103 @@
+/** Messages above the dock; they move nothing. @module */
+
+import type { JSX } from "preact";
+import { useEffect } from "preact/hooks";
+import * as actions from "../actions.ts";
+import type { Notice, NoticeAction } from "../state.ts";
+import { dialog, useStudio } from "./context.ts";
+import { Icon } from "./icons.tsx";
+
+/** How long a calm message stays. */
+const calmMs = 6000;
+
+/** All messages. */
+export function Notices(): JSX.Element {
+  const { notices } = useStudio().store.state.value;
+  return <div class="notices">{notices.map((notice) => <Note key={notice.id} notice={notice} />)}</div>;
+}
+
+function Note({ notice: { id, tone, title, text, actions: offers } }: { notice: Notice }): JSX.Element {
+  const { store, controller } = useStudio();
+  const close = () => store.dispatch(actions.dismiss, id);
+  useEffect(() => {
+    if (tone === "error") return;
+    const timer = setTimeout(close, calmMs);
+    return () => clearTimeout(timer);
+  }, [id]);
+  const run = (action: NoticeAction) => {
+    close();
+    if (action === "choose-model") dialog.value = "model";
+    else if (action === "reopen") void controller.reopen();
+  };
+  return (
+    <div
+      class={`note ${tone === "calm" ? "calm" : ""}`}
+      role={tone === "error" ? "alert" : undefined}
+      aria-live={tone === "calm" ? "polite" : undefined}
+    >
+      <Icon name={tone === "error" ? "alert" : "info"} />
+      <strong>{title}</strong>
+      <button class="btn square close" type="button" aria-label={`Close: ${title}`} onClick={close}>
+        <Icon name="x" />
+      </button>
+      <span>{text}</span>
+      {offers.length > 0 && (
+        <span class="acts">
+          {offers.map(({ label, action }) => (
+            <button
+              key={label}
+              class="btn line"
+              type="button"
+              onClick={() => run(action)}
+            >
+              {label}
+            </button>
+          ))}
+        </span>
+      )}
+    </div>
+  );
+}
+
+/** Why no model is open, and what can be done: above the page, which stays readable. */
+export function ModelFailure(): JSX.Element | null {
+  const { store, controller } = useStudio();
+  const { model } = store.state.value;
+  if (model.status !== "failed") return null;
+  const { kind, message } = model.failure;
+  const noWebGpu = controller.painter.place === "browser" && !("gpu" in navigator);
+  return (
+    <div class="note top-note" role="alert">
+      <Icon name="alert" />
+      {noWebGpu || kind === "device"
+        ? (
+          <>
+            <strong>
+              This browser {noWebGpu ? "has no WebGPU" : "gives no access to a GPU"}, so it cannot draw here
+            </strong>
+            <span>
+              Chrome and Edge have WebGPU from version 113, Safari from 26, Firefox from 141 on Windows. On Linux,
+              Chrome may ask for <b>chrome://flags/#enable-unsafe-webgpu</b>. {!noWebGpu && message}
+            </span>
+          </>
+        )
+        : (
+          <>
+            <strong>The model cannot be opened</strong>
+            <span>{message}</span>
+          </>
+        )}
+      <span class="acts">
+        <ServerButton />
+        <button class="btn line" type="button" onClick={() => controller.reopen()}>Try again</button>
+        <button class="btn" type="button" onClick={() => dialog.value = "model"}>Choose another model</button>
+      </span>
+    </div>
+  );
+}
+
+function ServerButton(): JSX.Element | null {
+  const { server } = useStudio();
+  if (server === undefined) return null;
+  return <button class="btn line" type="button" onClick={server}>Draw on the server instead</button>;
+}

@@ -1,0 +1,48 @@
+/** Starts the page. @module */
+
+import { render } from "preact";
+import { effect } from "@preact/signals";
+import { workerPainter } from "../painters/worker_painter.ts";
+import * as actions from "./actions.ts";
+import { App } from "./components/app.tsx";
+import { StudioContext } from "./components/context.ts";
+import { restoreTheme } from "./components/top.tsx";
+import { Controller } from "./controller.ts";
+import { Desk } from "./desk.ts";
+import { HistoryStore } from "./history.ts";
+import { initialState } from "./state.ts";
+import { Store } from "./store.ts";
+
+restoreTheme();
+const store = new Store(initialState());
+const painter = workerPainter({
+  worker: () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
+  pocket: new URL("pocket/", location.href),
+});
+const controller = new Controller(store, painter);
+const kept = await HistoryStore.open().catch(() => undefined);
+const desk = new Desk(store, controller, kept);
+await desk.readLink();
+
+render(
+  <StudioContext.Provider value={{ store, controller, desk }}>
+    <App />
+  </StudioContext.Provider>,
+  document.body,
+);
+
+if (kept !== undefined) {
+  store.dispatch(actions.addHistory, await kept.all().catch(() => []));
+  let last = store.now.history;
+  let writing: Promise<unknown> = Promise.resolve();
+  effect(() => {
+    const { history } = store.state.value;
+    if (history === last) return;
+    last = history;
+    // A full disk leaves history in memory only.
+    writing = writing.then(() => kept.keep(history)).catch(() => {});
+  });
+}
+addEventListener("hashchange", () => void desk.readLink());
+await controller.reopen();
+desk.compareLinkedModel();

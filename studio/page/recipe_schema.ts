@@ -1,0 +1,74 @@
+/** What a recipe from a link, a file or the browser's store must look like. @module */
+
+import * as v from "valibot";
+import {
+  anyText,
+  boolean,
+  fields,
+  finite,
+  listOf,
+  oneOf,
+  positive,
+  type Schema,
+  whole,
+} from "../../pipeline/schema.ts";
+import type { DrawSettings, EditSpec, PairSpec } from "../painter.ts";
+import type { PromptSpec, Recipe } from "./state.ts";
+
+/** The longest prompt that a recipe may hold: far above what a text encoder reads. */
+const maxPrompt = 2000;
+
+/** The largest side of a picture, in pixels. */
+export const maxSide = 2048;
+
+/** The largest number of steps. */
+export const maxSteps = 150;
+
+function prompt(): Schema<string> {
+  return v.pipe(anyText(), v.maxLength(maxPrompt, `a text of at most ${maxPrompt} characters`));
+}
+
+function within(min: number, max: number): Schema<number> {
+  const needs = `a number from ${min} to ${max}`;
+  return v.pipe(finite(), v.minValue(min, needs), v.maxValue(max, needs));
+}
+
+const seedNeeds = "a whole number from 0 to 18446744073709551615";
+
+/** A seed in decimal digits. */
+export const seedSchema: Schema<string> = v.pipe(
+  v.string(seedNeeds),
+  v.regex(/^\d{1,20}$/, seedNeeds),
+  v.check((digits) => BigInt(digits) < 2n ** 64n, seedNeeds),
+);
+
+const pairSchema: Schema<PairSpec> = fields({ source: prompt(), destination: prompt() });
+
+const editSchema: Schema<EditSpec> = fields({
+  pairs: listOf(pairSchema, { min: 1, max: 50 }),
+  lambda: positive(),
+  strength: within(-10, 10),
+  withToK: boolean(),
+  enabled: boolean(),
+  preserve: listOf(prompt(), { max: 100 }),
+});
+
+const settingsSchema: Schema<DrawSettings> = fields({
+  seed: seedSchema,
+  steps: whole(1, maxSteps),
+  guidance: within(0, 100),
+  sampler: v.pipe(anyText(), v.maxLength(60, "the name of a sampler")),
+  width: whole(0, maxSide),
+  height: whole(0, maxSide),
+  negativePrompt: prompt(),
+  clipSkip: whole(0, 48),
+});
+
+const promptSchema: Schema<PromptSpec> = fields({ text: prompt(), group: oneOf("source", "related", "unrelated") });
+
+/** A recipe, bounded in all directions. */
+export const recipeSchema: Schema<Recipe> = fields({
+  edits: listOf(editSchema, { max: 20 }),
+  prompts: listOf(promptSchema, { max: 60 }),
+  settings: settingsSchema,
+});
