@@ -86,7 +86,10 @@ export const boundaries: readonly Boundary[] = [
   { part: "pipeline/", from: ["engine/", "kernels/", "schedulers/", "pipeline/"] },
   { part: "mod.ts", from: ["engine/", "schedulers/", "pipeline/"] },
   { part: "studio/painter.ts", from: [], packages: false },
-  { part: "studio/page/", from: ["studio/page/", "studio/painters/", "studio/painter.ts", "deno.json"] },
+  {
+    part: "studio/page/",
+    from: ["pipeline/schema.ts", "studio/page/", "studio/painters/", "studio/painter.ts", "deno.json"],
+  },
   { part: "studio/painters/", from: ["studio/", "deno.json"] },
   { part: "studio/server/", from: [...product, "studio/", "deno.json"] },
   { part: "studio/build.ts", from: [...product, "studio/server/"] },

@@ -137,7 +137,7 @@ export class Controller implements Disposable {
     return drawn;
   }
 
-  /** Shows an error of a painter to the visitor; one that the visitor caused by stopping is none. */
+  /** Shows an error of a painter to the visitor. Stopping is no error. */
   report(title: string, error: unknown): void {
     const failure = failureOf(error);
     if (failure.kind === "aborted") return;
@@ -264,7 +264,7 @@ function predictionQuestion(state: State): PredictionQuestion | undefined {
   return { model: modelName(state), edits: solvableEdits(state), prompts: [...new Set(texts)] };
 }
 
-/** The curves do not depend on the open edit's λ and strength, so that moving these asks nothing. */
+/** Curves do not depend on the open edit's λ and strength: moving these asks nothing. */
 function curvesQuestion(state: State): CurvesQuestion | undefined {
   const question = predictionQuestion(state);
   const edit = state.edits[state.open];

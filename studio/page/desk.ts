@@ -38,7 +38,7 @@ export class Desk {
     void history?.rememberedModel().then((handle) => this.remembered.value = handle, () => {});
   }
 
-  /** Saves the picture of the card that has the focus, else the first one; after the edit where it is drawn. */
+  /** Saves the picture after the edit of the card that had the focus last, else of the first. */
   async savePicture(): Promise<void> {
     const picture = pictureToSave(this.#store.now);
     if (picture === undefined) {

@@ -46,7 +46,7 @@ export class HistoryStore {
     this.#database = database;
   }
 
-  /** Opens the browser's store. Fails where the browser forbids it, as some do in private windows. */
+  /** Opens the browser's store. Fails where the browser forbids it, as in private windows. */
   static async open(name = "bluerose-studio"): Promise<HistoryStore> {
     const database = await openDB<Schema>(name, 1, {
       upgrade(database) {

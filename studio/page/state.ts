@@ -270,7 +270,7 @@ export function specsOf({ edits }: Recipe): readonly EditSpec[] {
   return edits.length > 0 ? edits : [emptyEdit];
 }
 
-/** The recipe of a state, with the edits as applied. Edits that are not written yet are left out. */
+/** The recipe of a state, with the edits as applied, without those that are not written yet. */
 export function recipeOf({ edits, prompts, settings }: State): Recipe {
   return {
     edits: edits.map(({ spec }) => spec).filter(({ pairs }) => pairs.every(isComplete)),

@@ -1,4 +1,4 @@
-/** A destination that keeps the source's words, for pairs whose tokens cannot be aligned. @module */
+/** A destination that keeps the source's words, for pairs that cannot be aligned. @module */
 
 /**
  * The destination with each word that replaces a source word taken back, and each word that is

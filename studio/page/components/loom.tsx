@@ -29,7 +29,7 @@ export function Loom({ alignment, off }: { alignment: AlignmentView; off: boolea
       setThreads(links.map(([a, b]) => {
         const [p, q] = [place(from[a]), place(to[b])];
         const half = (p.bottom + q.top) / 2;
-        // The last hundredth keeps a straight thread's box from being empty: its gradient needs one.
+        // The last hundredth: a straight thread has an empty box, which a gradient cannot fill.
         const path = `M${p.middle} ${p.bottom}C${p.middle} ${half} ${q.middle} ${half} ${q.middle + 0.01} ${q.top}`;
         const chip = alignment.source[a];
         return { path, kind: chip.moved ? "main" : a === alignment.source.length - 1 ? "end" : "" };

@@ -1,4 +1,4 @@
-/** A button with a menu: closes on a press elsewhere and on Escape, and returns the focus. @module */
+/** A button with a menu, which closes on a press elsewhere and on Escape. @module */
 
 import type { ComponentChildren, JSX } from "preact";
 import { useId, useRef } from "preact/hooks";

@@ -122,7 +122,12 @@ function Half({ side, label, pixels, pending }: {
     <>
       {pixels && <Picture class={side} pixels={pixels} label={label} />}
       {preview && <Picture class={`${side} preview`} pixels={preview} />}
-      {pending?.status === "waiting" && <span class={`step ${side}`}>waiting</span>}
+      {pending?.status === "waiting" && (
+        <>
+          <span class={`veil ${side}`} />
+          <span class={`step ${side}`}>waiting</span>
+        </>
+      )}
       {pending?.status === "drawing" && (
         <span class={`step ${side}`} style={{ "--p": pending.running.step / pending.running.steps }}>
           step {pending.running.step} of {pending.running.steps}
