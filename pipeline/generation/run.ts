@@ -5,7 +5,7 @@ import { compileAhead } from "../../engine/precompile.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { NonFiniteError } from "../errors.ts";
-import { picturesFromFloats, toJimp } from "../image/picture.ts";
+import { picturesFromFloats } from "../image/picture.ts";
 import { type Key, sameKey } from "../models/keyed_slot.ts";
 import type { PromptContext } from "../models/prompt_context.ts";
 import { keptWork } from "../models/unet.ts";
@@ -103,6 +103,7 @@ export async function runCall<T extends keyof OutputTypes>(
     ? await blackenFlagged(values, { height, width }, { safetyChecker, featureExtractor: featureExtractor! })
     : null;
   if (outputType === "array") return result(withShape(values, shape), verdicts);
+  const { toJimp } = await import("../image/jimp_image.ts"); // large, and not needed for arrays
   return result(picturesFromFloats(values, { height, width }).map(toJimp), verdicts);
 }
 

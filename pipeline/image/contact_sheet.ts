@@ -6,7 +6,8 @@
  */
 import { intToRGBA, Jimp } from "jimp";
 import { ImageError } from "./errors.ts";
-import { type JimpImage, type Picture, toJimp } from "./picture.ts";
+import { type JimpImage, toJimp } from "./jimp_image.ts";
+import type { Picture } from "./picture.ts";
 import { breakLines, loadFaces, printLines, textHeight } from "./sheet_text.ts";
 
 /** One picture of a sheet. */

@@ -3,31 +3,15 @@
  *
  * @module
  */
-import { Jimp } from "jimp";
-import { inspectAs } from "../../engine/inspect.ts";
+import { encode as encodePng } from "fast-png";
 import { ImageError } from "./errors.ts";
+import type { JimpImage } from "./jimp_image.ts";
 import { withJpegText } from "./jpeg_text.ts";
 import { pictureSize } from "./picture_size.ts";
 import { withPngText } from "./png_text.ts";
+import { checkPixels, type Picture } from "./rgb_pixels.ts";
 
-/** An RGB picture, 8 bits a channel, rows from the top. */
-export interface Picture {
-  /** height × width × 3 bytes. */
-  readonly data: Uint8Array;
-  /** Width in pixels. */
-  readonly width: number;
-  /** Height in pixels. */
-  readonly height: number;
-}
-
-/**
- * An image of the jimp library: `image.bitmap` holds its RGBA bytes, `await image.write("a.png")`
- * saves it.
- */
-export type JimpImage = InstanceType<typeof import("jimp")["Jimp"]> & {
-  /** Writes the picture in the format that the path's ending names. */
-  write(path: string): Promise<void>;
-};
+export type { JimpImage, Picture };
 
 /** The supported output formats. */
 export type PictureFormat = "png" | "jpeg";
@@ -78,28 +62,6 @@ export function picturesFromFloats(values: Float32Array, size: { width: number; 
   );
 }
 
-/** Converts a picture to an opaque jimp image. */
-export function toJimp(picture: Picture): JimpImage {
-  const { data, width, height } = picture;
-  if (data.length !== height * width * 3) {
-    throw new ImageError(
-      `Cannot convert a ${width} × ${height} picture of ${data.length} bytes: the size requires height × width × 3 = ${
-        height * width * 3
-      }`,
-      { expected: height * width * 3, actual: data.length },
-    );
-  }
-  const rgba = new Uint8Array(height * width * 4).fill(255);
-  for (let pixel = 0; pixel < height * width; pixel++) {
-    rgba[4 * pixel] = data[3 * pixel];
-    rgba[4 * pixel + 1] = data[3 * pixel + 1];
-    rgba[4 * pixel + 2] = data[3 * pixel + 2];
-  }
-  const image = Jimp.fromBitmap({ data: rgba, width, height }) as JimpImage;
-  inspectAs(image, () => `JimpImage ${image.bitmap.width} × ${image.bitmap.height}`);
-  return image;
-}
-
 /** Converts a jimp image to a picture. Alpha is dropped, as by PIL's `convert("RGB")`. */
 export function fromJimp(image: Pick<JimpImage, "bitmap">): Picture {
   const { data: rgba, width, height } = image.bitmap;
@@ -144,9 +106,12 @@ export async function encodePicture(
   options: { text?: Record<string, string>; quality?: number } = {},
 ): Promise<Uint8Array<ArrayBuffer>> {
   const { text = {}, quality = 95 } = options;
-  const image = "bitmap" in picture ? picture : toJimp(picture);
-  if (format === "jpeg") return withJpegText(new Uint8Array(await image.getBuffer("image/jpeg", { quality })), text);
-  return withPngText(new Uint8Array(await image.getBuffer("image/png")), text);
+  if (format === "jpeg") {
+    const image = "bitmap" in picture ? picture : (await import("./jimp_image.ts")).toJimp(picture);
+    return withJpegText(new Uint8Array(await image.getBuffer("image/jpeg", { quality })), text);
+  }
+  const { data, width, height } = "bitmap" in picture ? fromJimp(picture) : checkPixels(picture);
+  return withPngText(encodePng({ data, width, height, channels: 3, depth: 8 }), text);
 }
 
 /** Pixels of a picture that is decoded, at most: its RGBA bytes take 256 MiB. */
@@ -168,7 +133,7 @@ export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
   }
   try {
     // Copied, because jimp reads the whole ArrayBuffer and ignores the view's offset.
-    return fromJimp(await Jimp.fromBuffer(bytes.slice().buffer));
+    return fromJimp(await (await import("./jimp_image.ts")).readJimp(bytes.slice().buffer));
   } catch (cause) {
     throw new ImageError("Cannot decode the picture as its bytes are not a complete PNG, JPEG, BMP, GIF or TIFF file", {
       cause,

@@ -4,7 +4,8 @@
  * @module
  */
 import { Jimp, loadFont, measureText } from "jimp";
-import type { JimpImage } from "./picture.ts";
+import { ImageError } from "./errors.ts";
+import type { JimpImage } from "./jimp_image.ts";
 
 type Font = Awaited<ReturnType<typeof loadFont>>;
 
@@ -36,9 +37,7 @@ export function loadFaces(density: Density): Promise<Faces> {
 }
 
 async function readFaces(density: Density): Promise<Faces> {
-  // Imported on first use, because the module accesses the disk and cannot be loaded in browsers.
-  const { SANS_16_BLACK, SANS_32_BLACK, SANS_64_BLACK } = await import("jimp/fonts");
-  const fonts = { 16: SANS_16_BLACK, 32: SANS_32_BLACK, 64: SANS_64_BLACK };
+  const fonts = await fontFiles();
   const faces = Object.entries(textSizes).map(async ([use, size]) => {
     const pixels = size * density;
     const nominal = ([16, 32, 64] as const).find((nominal) => nominal >= pixels)!;
@@ -47,6 +46,24 @@ async function readFaces(density: Density): Promise<Faces> {
     return [use, { font, scale, lineHeight: Math.round(1.25 * pixels) }] as const;
   });
   return Object.fromEntries(await Promise.all(faces)) as Faces;
+}
+
+/**
+ * The paths of jimp's fonts. Their module imports Node's, so that browsers cannot load it; with an
+ * address that is computed, bundles for browsers leave it out.
+ *
+ * @throws {ImageError} in browsers
+ */
+async function fontFiles(): Promise<typeof import("./sheet_fonts.ts").fontFiles> {
+  const address = new URL("./sheet_fonts.ts", import.meta.url).href;
+  try {
+    return (await import(address)).fontFiles;
+  } catch (cause) {
+    throw new ImageError(
+      "Cannot draw text on a sheet as its fonts are files on disk: draw sheets in Deno, or the pictures alone",
+      { cause },
+    );
+  }
 }
 
 /** Width of a text in image pixels. */

@@ -1,7 +1,6 @@
 /** Requests to a hub: a model's metadata, and ranges of its files. */
 
 import { advise } from "../../advice.ts";
-import { HubApiError, listFiles, modelInfo } from "@huggingface/hub";
 import { CheckpointError, HubError } from "../../errors.ts";
 import { checkPath } from "../source/file_tree.ts";
 import { type HubFile, isCommit, type RangeReader, TransferError } from "./cache.ts";
@@ -133,6 +132,8 @@ export async function readMetadata(
     });
   };
   const hub = { hubUrl: client.endpoint, fetch: timed as typeof fetch };
+  // Large, and not needed for folders.
+  const { HubApiError, listFiles, modelInfo } = await import("@huggingface/hub");
   try {
     const { sha: commit } = await modelInfo({ name: id, revision, additionalFields: ["sha"], ...hub });
     if (typeof commit !== "string" || !isCommit(commit)) throw malformed("no commit");
@@ -152,12 +153,19 @@ export async function readMetadata(
     return { commit, files };
   } catch (error) {
     if (error instanceof CheckpointError || signal?.aborted) throw error;
-    throw hubError(error, id, revision, client);
+    throw hubError(error, id, revision, {
+      client,
+      status: error instanceof HubApiError ? error.statusCode : undefined,
+    });
   }
 }
 
-function hubError(error: unknown, id: string, revision: string, client: HubClient): HubError {
-  const status = error instanceof HubApiError ? error.statusCode : undefined;
+function hubError(
+  error: unknown,
+  id: string,
+  revision: string,
+  { client, status }: { client: HubClient; status: number | undefined },
+): HubError {
   const reasons: Record<number, string> = {
     401: client.token === undefined
       ? "there is no such model, or it requires a token: set HF_TOKEN"

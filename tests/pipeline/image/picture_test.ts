@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { ImageError } from "../../../pipeline/image/errors.ts";
+import { toJimp } from "../../../pipeline/image/jimp_image.ts";
 import {
   decodePicture,
   encodePicture,
@@ -8,7 +9,6 @@ import {
   type Picture,
   pictureFromFloats,
   picturesFromFloats,
-  toJimp,
 } from "../../../pipeline/image/picture.ts";
 import { readPngText } from "../../../pipeline/image/png_text.ts";
 
