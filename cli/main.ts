@@ -35,6 +35,11 @@ export const commandTable: readonly CommandEntry[] = [
     summary: "edit a model, draw before and after, and save the edit",
     load: () => import("./edit.ts"),
   },
+  {
+    name: "studio",
+    summary: "open a page on which edits are made and seen at once",
+    load: () => import("./studio.ts"),
+  },
   { name: "xy", summary: "draw one prompt over two settings, as a labeled grid", load: () => import("./xy.ts") },
   { name: "score", summary: "rank prompts by how well they fit a picture", load: () => import("./score.ts") },
   {
