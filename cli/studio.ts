@@ -75,7 +75,11 @@ export const command: Command = defineCommand({
   },
 });
 
-/** @throws {CheckpointError} for a folder that would not load. Other places are read when opened. */
+/**
+ * Checks a folder. Files and models of the hub are read when a page opens them.
+ *
+ * @throws {CheckpointError} for one that is missing or would not load
+ */
 async function checkModel(model: string): Promise<void> {
   const path = await resolveModel(model);
   const info = await Deno.stat(path).catch(() => undefined);

@@ -23,7 +23,8 @@ const pocket = decodeURIComponent(new URL("../models/pocket/", import.meta.url).
 /**
  * Builds the static folder. Files of the same names are replaced.
  *
- * @throws {BundleError} if the page cannot be bundled; {OutputError} if the folder cannot be written
+ * @throws {BundleError} if the page cannot be bundled; {OutputError} if the folder cannot be
+ *   written
  */
 export async function buildStudio(folder: string): Promise<BuildReport> {
   const page = await bundlePage();
