@@ -137,7 +137,7 @@ export function moveEdit(state: State, index: number, by: -1 | 1): State {
 
 /** Shows the fields of an edit. */
 export function openEdit(state: State, index: number): State {
-  return { ...state, open: index, pair: 0, gesture: undefined, curves: undefined };
+  return { ...state, open: index, pair: 0, gesture: undefined };
 }
 
 /** Shows the tokens of a pair of the open edit. */
@@ -328,12 +328,17 @@ function withOwnSettings(state: State): State {
     ...state,
     settings: {
       ...settings,
-      sampler: facts.samplers.includes(settings.sampler) ? settings.sampler : facts.samplers[0],
+      sampler: facts.samplers.find((name) => sameName(name, settings.sampler)) ?? facts.samplers[0],
       width: settings.width > 0 ? fitting(settings.width) : facts.size,
       height: settings.height > 0 ? fitting(settings.height) : facts.size,
       clipSkip: Math.min(settings.clipSkip, facts.textLayers - 1),
     },
   };
+}
+
+/** Whether two names mean one sampler: programs write "DDIM" and "ddim". */
+function sameName(a: string, b: string): boolean {
+  return a.toLowerCase() === b.toLowerCase();
 }
 
 // ---------- drawing ----------

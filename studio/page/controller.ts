@@ -209,7 +209,7 @@ export class Controller implements Disposable {
   });
 
   /** A later call aborts the earlier one, so that these do not wait for each other. */
-  async #askCurves({ edits, open, prompts }: CurvesQuestion): Promise<void> {
+  async #askCurves({ edits, open, id, prompts }: CurvesQuestion): Promise<void> {
     const call = ++this.#curvesCall;
     await this.#predictions.idle; // the needle's own answer comes first
     if (call !== this.#curvesCall) return;
@@ -217,7 +217,7 @@ export class Controller implements Disposable {
       const { lambdas, changes } = await this.#painter.curves(edits, { open, prompts, lambdas: curveLambdas });
       if (call !== this.#curvesCall) return;
       const byPrompt = Object.fromEntries(prompts.map((prompt, i) => [prompt, changes[i]]));
-      this.store.dispatch(actions.setCurves, { lambdas, changes: byPrompt });
+      this.store.dispatch(actions.setCurves, { edit: id, lambdas, changes: byPrompt });
     } catch {
       // The prediction reports what is wrong with an edit.
     }
@@ -256,6 +256,8 @@ interface PredictionQuestion {
 
 interface CurvesQuestion extends PredictionQuestion {
   readonly open: number;
+  /** Id of the open edit. */
+  readonly id: number;
 }
 
 function predictionQuestion(state: State): PredictionQuestion | undefined {
@@ -272,7 +274,7 @@ function curvesQuestion(state: State): CurvesQuestion | undefined {
   const edits = question.edits.map((spec, i) =>
     i === state.open ? { ...spec, lambda: 1, strength: 1, enabled: true } : spec
   );
-  return { ...question, edits, open: state.open };
+  return { ...question, edits, open: state.open, id: edit.id };
 }
 
 function alignmentQuestion(state: State): { model: string; pairs: readonly PairSpec[] } | undefined {

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { anyText, fields, type Schema, validateJson } from "../../pipeline/schema.ts";
+import { anyText, fields, type Schema, validate } from "../../pipeline/schema.ts";
 import { recipeSchema } from "./recipe_schema.ts";
 import type { Recipe } from "./state.ts";
 
@@ -49,20 +49,16 @@ export async function readFragment(fragment: string): Promise<Linked | undefined
     throw new LinkError("The link was made by a newer version of this page. Reload the page to get that version.");
   }
   if (text.length > maxFragment) throw new LinkError(`The link has more than ${maxFragment} characters.`);
-  let json: string;
+  let value: unknown;
   try {
     const base64 = text.slice(version.length).replaceAll("-", "+").replaceAll("_", "/");
     const packed = Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
     const bytes = await through(packed, new DecompressionStream("deflate-raw"), maxUnpacked);
-    json = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    value = JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
   } catch {
     throw new LinkError("The link is damaged: part of it is missing or was changed. Copy it again.");
   }
-  return validateJson(
-    schema,
-    json,
-    (reason) => new LinkError(`The link holds settings that cannot be used: ${reason}.`),
-  );
+  return validate(schema, value, (reason) => new LinkError(`The link holds settings that cannot be used: ${reason}.`));
 }
 
 /** All bytes that a stream makes of others; more than `max` are refused. */

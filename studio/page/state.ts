@@ -139,8 +139,10 @@ export type ModelState =
   | { readonly status: "open"; readonly facts: ModelFacts }
   | { readonly status: "failed"; readonly failure: PainterFailure };
 
-/** The change of each prompt over λ, for the open edit at full strength. */
+/** The change of each prompt over λ, for one edit at full strength. */
 export interface Curves {
+  /** Id of the edit. */
+  readonly edit: number;
   readonly lambdas: readonly number[];
   readonly changes: Readonly<Record<string, readonly number[]>>;
 }

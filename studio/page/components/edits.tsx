@@ -285,10 +285,7 @@ function AlignmentNote({ pair, alignment }: { pair: PairSpec; alignment: Alignme
     <div class="note" role="alert" id="align-error">
       <Icon name="alert" />
       <strong>{lost === undefined ? "The words do not match up" : `“${lost}” has no partner`}</strong>
-      <span>
-        Every word of the source must come again in the destination, in the same order. Keep the source’s words and add
-        to them.
-      </span>
+      <span>Keep all words of the source, in their order, and add to them.</span>
       {suggestion !== undefined && (
         <span class="acts">
           <button

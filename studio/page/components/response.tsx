@@ -34,6 +34,8 @@ export function Response(): JSX.Element {
   const state = store.state.value;
   const { lambda, strength } = state.edits[state.open].spec;
   const at = Math.max(low, Math.min(high, Math.log10(lambda)));
+  // Those of another edit would mislead; those of this one stay until new ones are there.
+  const curves = state.curves?.edit === state.edits[state.open].id ? state.curves : undefined;
   const cards = cardsOf({ ...state, looking: undefined });
   const reading = readingOf(cards);
   const set = (change: { lambda?: number; strength?: number }, gesture: string) =>
@@ -61,7 +63,7 @@ export function Response(): JSX.Element {
         <Sentence reading={reading} />
       </div>
       <div class="plot">
-        <Plot curves={state.curves} cards={cards} strength={strength} />
+        <Plot curves={curves} cards={cards} strength={strength} />
         {drawn !== undefined && <span class="was" style={{ left: left(Math.log10(drawn)) }} />}
         <Dot at={left(at)} value={reading.related?.least} />
         <Dot at={left(at)} value={reading.unrelated} kind="st" />

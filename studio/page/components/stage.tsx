@@ -20,11 +20,14 @@ export function Stage(): JSX.Element {
   const { store } = useStudio();
   const state = store.state.value;
   const cards = cardsOf(state);
+  const stale = isStale(state) && state.looking === undefined;
   const first = groups.flatMap((group) => cards.filter((card) => card.group === group))[0];
   return (
-    <div class={`stage ${isStale(state) && state.looking === undefined ? "stale" : ""}`}>
+    <div class={["stage", stale && "stale", state.model.status === "opening" && "loading"].filter(Boolean).join(" ")}>
       {groups.map((group) => {
-        const own = cards.filter((card) => card.group === group);
+        const own = cards.filter((card) =>
+          card.group === group
+        );
         if (own.length === 0) return null;
         return (
           <section
