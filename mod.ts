@@ -63,7 +63,13 @@ export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
 export type { StepCallback } from "./pipeline/generation/denoising.ts";
 export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/generation/prompts.ts";
-export { drawGrid, type GridAxis, type GridCell, type GridOptions } from "./pipeline/generation/xy_grid.ts";
+export {
+  drawGrid,
+  type GridAxis,
+  type GridCell,
+  type GridCellSettings,
+  type GridOptions,
+} from "./pipeline/generation/xy_grid.ts";
 export {
   type EditingDefaults,
   type EditingGenerateOptions,
@@ -106,7 +112,7 @@ export {
   type ReadPictureSettings,
   readPictureSettings,
 } from "./pipeline/generation/picture_settings.ts";
-export type { ExactAdapter, ExactEdit, ExactSettings } from "./pipeline/generation/exact_settings.ts";
+export type { ExactAdapter, ExactComponent, ExactEdit, ExactSettings } from "./pipeline/generation/exact_settings.ts";
 
 // Files
 export { blobSource, type ByteSource, bytesSource } from "./pipeline/checkpoint/source/byte_source.ts";

@@ -153,10 +153,13 @@ async function writePreview(
   await writeBytes(path, bytes);
 }
 
+/** The flags that a picture's record tells of. */
+export type RecordedValues = Omit<PictureValues, "seed"> & ModelValues;
+
 /** The record that all pictures of a command share; see {@linkcode generationRecord}. */
 export async function recordOf(
   pipe: StableDiffusionModelEditingPipeline,
-  values: PictureValues & ModelValues,
+  values: RecordedValues,
 ): Promise<Omit<GenerationRecord, "prompt" | "seed">> {
   const hash = await modelHash({ ...values, model: await resolveModel(values.model) });
   return generationRecord(pipe, { ...values, sampler: samplerName(values, pipe.scheduler), modelHash: hash });

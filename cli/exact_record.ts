@@ -1,29 +1,71 @@
-/** What `generate` records of a picture beside its settings, to draw it again to the byte. */
+/** What is recorded of a picture beside its settings, to draw it again to the byte. */
 
 import type { AdapterSource } from "../pipeline/adapters/open_adapter.ts";
-import { type ExactAdapter, exactEdits, type ExactSettings, sha256 } from "../pipeline/generation/exact_settings.ts";
+import type { PredictionType } from "../pipeline/checkpoint/ldm/config.ts";
+import { pairRecords } from "../pipeline/editing/prompts/recipe.ts";
+import {
+  type ExactAdapter,
+  type ExactComponent,
+  type ExactEdit,
+  exactEdits,
+  type ExactSettings,
+} from "../pipeline/generation/exact_settings.ts";
 import { findLora } from "../pipeline/generation/tagged_loras.ts";
 import type { PromptSyntax } from "../pipeline/generation/tokenized_prompts.ts";
+import { generationText } from "../pipeline/image/generation_text.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { splitLoraTags } from "../pipeline/text/prompt_syntax/lora_tags.ts";
-import type { ModelValues, PictureValues } from "./flags.ts";
+import { digestOf } from "./digest.ts";
+import { type RecordedValues, recordOf } from "./draw_prompts.ts";
 import { packageVersion } from "./version.ts";
 import { parseWeightedFile } from "./weighted_file.ts";
 
-/** The record of each prompt's pictures. */
-export async function exactRecords(
+/** What differs between a command's flags and a picture of it. */
+export interface RecordOptions {
+  /** The sampler's name. Default: that of the flags. */
+  readonly sampler?: string;
+  /** The edits. Default: those on the pipeline's stack. */
+  readonly edits?: readonly ExactEdit[];
+}
+
+/**
+ * Makes the text of pictures, in the state that the pipeline has now.
+ *
+ * @param prompts those that the pictures are drawn from
+ */
+export async function pictureTexts(
   pipe: StableDiffusionModelEditingPipeline,
-  values: PictureValues & ModelValues,
+  values: RecordedValues,
   prompts: readonly string[],
+  { sampler, edits }: RecordOptions = {},
+): Promise<(picture: { prompt: string; seed: number | bigint }) => Record<string, string>> {
+  const record = { ...await recordOf(pipe, values), ...(sampler === undefined ? {} : { sampler }) };
+  const exact = await exactRecords(pipe, values, prompts, edits);
+  const pairs = edits?.flatMap(({ recipe }) => pairRecords(recipe));
+  return (picture) =>
+    generationText({ ...record, edits: pairs ?? record.edits, ...picture, exact: exact.get(picture.prompt) });
+}
+
+/** The record of each prompt's pictures. */
+async function exactRecords(
+  pipe: StableDiffusionModelEditingPipeline,
+  values: RecordedValues,
+  prompts: readonly string[],
+  edits: readonly ExactEdit[] | undefined,
 ): Promise<ReadonlyMap<string, ExactSettings>> {
-  const { promptSyntax, loraDir, editNegativePrompt, vaeTiling, variant, revision, vae, tokenizer } = values;
+  const { promptSyntax, loraDir, editNegativePrompt, vaeTiling, variant, revision, predictionType } = values;
+  const components: ExactComponent[] = [];
+  for (const name of ["vae", "tokenizer"] as const) {
+    const file = values[name];
+    if (file !== undefined) components.push({ name, file, sha256: await digestOf(file, name) });
+  }
   const adapters: ExactAdapter[] = [];
   for (const file of values.textualInversion) {
-    adapters.push({ kind: "textual inversion", file, sha256: await fileDigest(file), weight: 1 });
+    adapters.push({ kind: "textual inversion", file, sha256: await digestOf(file), weight: 1 });
   }
   for (const text of values.lora) {
     const { path: file, weight } = parseWeightedFile(text, "--lora", "FILE[:WEIGHT]");
-    adapters.push({ kind: "lora", file, sha256: await fileDigest(file), weight });
+    adapters.push({ kind: "lora", file, sha256: await digestOf(file), weight });
   }
   const common: Omit<ExactSettings, "adapters"> = {
     version: packageVersion,
@@ -36,10 +78,10 @@ export async function exactRecords(
     safetyChecker: pipe.safetyChecker !== undefined && pipe.safetyChecker !== null,
     variant,
     revision,
-    vae,
-    tokenizer,
+    components: components.length > 0 ? components : undefined,
+    predictionType: predictionType as PredictionType | undefined,
     ema: values.ema || undefined,
-    edits: await exactEdits(pipe),
+    edits: edits ?? await exactEdits(pipe),
   };
   const records = new Map<string, ExactSettings>();
   for (const prompt of new Set(prompts)) {
@@ -58,13 +100,7 @@ export async function promptLoras(
   return await Promise.all(
     splitLoraTags(prompt).loras.map(async ({ name, unetWeight }): Promise<ExactAdapter> => {
       const file: AdapterSource = await findLora(name, loraDir);
-      return { kind: "prompt lora", file: String(file), sha256: await fileDigest(String(file)), weight: unetWeight };
+      return { kind: "prompt lora", file: String(file), sha256: await digestOf(String(file)), weight: unetWeight };
     }),
   );
-}
-
-/** SHA-256 of a file; undefined for a folder or a model of the hub. */
-export async function fileDigest(path: string): Promise<string | undefined> {
-  const isFile = await Deno.stat(path).then(({ isFile }) => isFile, () => false);
-  return isFile ? await sha256(await Deno.readFile(path)) : undefined;
 }

@@ -6,8 +6,8 @@ import { ArgumentError } from "./argument_error.ts";
 import { captionedGrid } from "./captioned_grid.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { drawPrompts, previewOf, recordOf } from "./draw_prompts.ts";
-import { exactRecords } from "./exact_record.ts";
-import { applyRedraw, checkFiles, redrawOf, redrawValues } from "./redraw.ts";
+import { pictureTexts } from "./exact_record.ts";
+import { applyRedraw, applyScheduler, checkFiles, redrawOf, redrawValues } from "./redraw.ts";
 import { anyModelFlag, editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, overwriteFlag } from "./files.ts";
 import { followingSeed } from "./flag_values.ts";
@@ -122,6 +122,7 @@ export const command: Command = defineCommand({
     const start = performance.now();
     using owned = new DisposableStack();
     const pipe = owned.use(await openPipeline(values));
+    if (again) applyScheduler(again, pipe, given);
     applySampling(pipe, values);
     const { previewVae, offline } = values;
     const vae = previewVae === undefined
@@ -129,11 +130,10 @@ export const command: Command = defineCommand({
       : owned.use(await loadAutoencoder(previewVae, { gpu: pipe.gpu, localFilesOnly: offline || undefined }));
     if (again) { for (const edit of await applyRedraw(again, pipe, given)) owned.use(edit); }
     for (const edit of await pushEdits(pipe, values)) owned.use(edit);
-    const record = {
-      ...await recordOf(pipe, values),
-      ...(again && !given.has("samplingMethod") ? { sampler: again.settings.sampler } : {}),
-    };
-    const exact = await exactRecords(pipe, values, asked);
+    const replaced = given.has("samplingMethod") || given.has("scheduler");
+    const sampler = again && !replaced ? again.settings.sampler : undefined;
+    const record = { ...await recordOf(pipe, values), ...(sampler === undefined ? {} : { sampler }) };
+    const textOf = await pictureTexts(pipe, values, asked, { sampler });
     const written: { path: string; prompt: string; seed: bigint }[] = [];
     const write = async (path: string, picture: Picture | JimpImage, text: Record<string, string>) => {
       const written = await names.write(path, await encodePicture(picture, format, { text }));
@@ -150,7 +150,7 @@ export const command: Command = defineCommand({
         signal: interruptSignal(),
         preview: preview && { ...preview, vae },
         onPicture: async (picture, i) => {
-          const text = generationText({ ...record, ...wanted[i], exact: exact.get(wanted[i].prompt) });
+          const text = textOf(wanted[i]);
           if (parts) return await parts.add(`${i + 1}`, picture, text);
           const path = await write(paths[i], picture, text);
           written.push({ path, ...wanted[i] });

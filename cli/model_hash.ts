@@ -23,7 +23,7 @@ export async function modelHash(
 }
 
 /** The folder of a hub model in the cache; undefined for local paths. */
-async function snapshotOf(model: string, revision: string | undefined): Promise<string | undefined> {
+export async function snapshotOf(model: string, revision: string | undefined): Promise<string | undefined> {
   if (!isHubId(model) || await Deno.stat(model).then(() => true, () => false)) return undefined;
   return await openHub(model, { revision, localFilesOnly: true }).then(({ name }) => name, () => undefined);
 }

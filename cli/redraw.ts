@@ -1,12 +1,13 @@
 /** Draws a picture again from what it says of itself: `bluerose generate --from PICTURE`. */
 
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
-import { type ExactAdapter, factorsDigest } from "../pipeline/generation/exact_settings.ts";
+import { type ExactAdapter, type ExactComponent, factorsDigest } from "../pipeline/generation/exact_settings.ts";
 import { type PictureSettings, readPictureSettings } from "../pipeline/generation/picture_settings.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { schedulerFromConfig } from "../schedulers/mod.ts";
 import { resolveModel } from "./embedded_model.ts";
-import { fileDigest, promptLoras } from "./exact_record.ts";
+import { digestOf } from "./digest.ts";
+import { promptLoras } from "./exact_record.ts";
 import { InputError } from "./files.ts";
 import { modelHash } from "./model_hash.ts";
 import { note } from "./printer.ts";
@@ -34,6 +35,7 @@ export async function redrawValues<V extends object>(
 ): Promise<V> {
   const { exact } = settings;
   const files = (kind: ExactAdapter["kind"]) => exact.adapters.filter((adapter) => adapter.kind === kind);
+  const component = (name: ExactComponent["name"]) => exact.components?.find((each) => each.name === name)?.file;
   const recorded = {
     prompt: [settings.prompt],
     negativePrompt: settings.negativePrompt,
@@ -50,11 +52,15 @@ export async function redrawValues<V extends object>(
     editNegativePrompt: exact.editNegativePrompt,
     vaeTiling: exact.vaeTiling,
     safetyChecker: exact.safetyChecker,
-    variant: exact.variant,
-    revision: exact.revision,
-    vae: exact.vae,
-    tokenizer: exact.tokenizer,
-    ema: exact.ema ?? false,
+    vae: component("vae"),
+    tokenizer: component("tokenizer"),
+    // these belong to the model's files
+    ...(given.has("model") ? {} : {
+      variant: exact.variant,
+      revision: exact.revision,
+      predictionType: exact.predictionType,
+      ema: exact.ema ?? false,
+    }),
     lora: files("lora").map(({ file, weight }) => `${file}:${weight}`),
     textualInversion: files("textual inversion").map(({ file }) => file),
   };
@@ -89,12 +95,25 @@ export async function checkFiles(
     );
   }
   const { exact, prompt } = settings;
-  for (const { kind, file, sha256 } of exact.adapters) {
-    const flag = kind === "lora" ? "lora" : "textualInversion";
-    if (kind === "prompt lora" || given.has(flag)) continue;
-    const actual = await fileDigest(file);
-    if (actual === undefined) throw refuse(`its ${kind} ${file} is not on this disk: put it there, or name another`);
-    if (sha256 !== undefined && actual !== sha256) throw refuse(`its ${kind} ${file} has changed since it was drawn`);
+  const check = async (
+    what: string,
+    flag: string,
+    { file, sha256 }: { file: string; sha256?: string },
+    part?: string,
+  ) => {
+    const actual = await digestOf(file, part);
+    if (actual === undefined) throw refuse(`its ${what} ${file} is not on this disk: put it there, or give ${flag}`);
+    if (sha256 === undefined || actual === sha256) return;
+    throw refuse(`its ${what} ${file} has changed since it was drawn: put the former back, or give ${flag}`);
+  };
+  for (const component of exact.components ?? []) {
+    const { name } = component;
+    if (!given.has(name)) await check(name === "vae" ? "autoencoder" : name, `--${name}`, component, name);
+  }
+  for (const adapter of exact.adapters) {
+    if (adapter.kind === "prompt lora") continue;
+    const [name, flag] = adapter.kind === "lora" ? ["lora", "--lora"] : ["textualInversion", "--textual-inversion"];
+    if (!given.has(name)) await check(adapter.kind, flag, adapter);
   }
   if (given.has("prompt") || given.has("loraDir")) return;
   const wanted = exact.adapters.filter(({ kind }) => kind === "prompt lora");
@@ -105,7 +124,26 @@ export async function checkFiles(
 }
 
 /**
- * Gives the pipeline the picture's sampler and edits, except for those that flags replace.
+ * Gives the pipeline the picture's sampler, unless --sampling-method replaces it. What the UNet
+ * predicts is the flag's or another model's own, where those are given.
+ */
+export function applyScheduler(
+  { settings: { exact } }: Redraw,
+  pipe: StableDiffusionModelEditingPipeline,
+  given: ReadonlySet<PropertyKey>,
+): void {
+  if (given.has("samplingMethod")) return;
+  const { prediction_type } = given.has("model") || given.has("predictionType")
+    ? pipe.scheduler.config
+    : exact.scheduler;
+  pipe.scheduler = schedulerFromConfig({ ...exact.scheduler, prediction_type });
+}
+
+/** Flags that change what the text encoder makes of an edit's prompts. */
+const encodingFlags = ["model", "tokenizer", "lora", "textualInversion"];
+
+/**
+ * Gives the pipeline the picture's edits, unless --edit replaces them.
  *
  * @returns the edits, for the caller to dispose of
  * @throws {InputError} when an edit that is solved again differs from the picture's
@@ -118,14 +156,14 @@ export async function applyRedraw(
   if (pipe.gpu.info.name !== exact.device) {
     note(`${path} was drawn on ${exact.device}: pixels may differ on ${pipe.gpu.info.name}`);
   }
-  if (!given.has("samplingMethod")) pipe.scheduler = schedulerFromConfig(exact.scheduler);
+  const mustAgree = pipe.gpu.info.name === exact.device && !encodingFlags.some((name) => given.has(name));
   const edits: ModelEdit[] = [];
   if (given.has("edit")) return edits;
   for (const { recipe, strength, route, precision, sha256 } of exact.edits) {
     const { pairs, layers, ...options } = recipe;
     const edit = await ModelEdit.solve(pairs, { ...options, layers: layers ?? undefined, route, precision }, pipe);
     edits.push(edit);
-    if (await factorsDigest(edit.operator.factors) !== sha256 && pipe.gpu.info.name === exact.device) {
+    if (mustAgree && await factorsDigest(edit.operator.factors) !== sha256) {
       for (const each of edits) each[Symbol.dispose]();
       throw new InputError(
         `Cannot draw ${path} again as its edit of ${JSON.stringify(pairs[0].source)} solves to other values here: ` +

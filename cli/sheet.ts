@@ -8,6 +8,7 @@ import { generationText } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { drawPrompts, recordOf } from "./draw_prompts.ts";
+import { pictureTexts } from "./exact_record.ts";
 import type { ModelValues, SamplingValues } from "./flags.ts";
 import { FreeNames } from "./output_names.ts";
 import { Parts } from "./parts.ts";
@@ -40,18 +41,21 @@ export async function writeBeforeAfterSheet(
   const { prompts, title, values, signal, edit } = options;
   const format = formatOfPath(wanted);
   const parts = await Parts.beside(wanted);
-  const draw = (label: string) =>
-    drawPrompts(pipe, prompts.map(({ prompt }) => prompt), prompts.map(() => values.seed), values, {
+  const { seed } = values, drawn = prompts.map(({ prompt }) => prompt);
+  const draw = async (label: string) => {
+    const textOf = await pictureTexts(pipe, values, drawn);
+    return await drawPrompts(pipe, drawn, prompts.map(() => seed), values, {
       label,
       signal,
-      onPicture: (picture, i) => parts.add(`${label}_${i + 1}`, picture, { parameters: prompts[i].prompt }),
+      onPicture: (picture, i) => parts.add(`${label}_${i + 1}`, picture, textOf({ prompt: drawn[i], seed })),
     });
+  };
   const before = await draw("before");
   const subtitle = await edit();
   const after = await draw("after");
   const sheet = await contactSheet(...layoutOf(prompts, { before, after }, { title, subtitle, smooth: true }));
   const record = await recordOf(pipe, values);
-  const text = generationText({ ...record, prompt: prompts.map(({ prompt }) => prompt).join("\n"), seed: values.seed });
+  const text = generationText({ ...record, prompt: drawn.join("\n"), seed });
   const bluerose = JSON.stringify({ ...JSON.parse(text.bluerose), sheet: { columns: ["before", "after"], prompts } });
   const bytes = await encodePicture(sheet, format, { text: { ...text, bluerose } });
   const path = await new FreeNames(values).write(wanted, bytes);

@@ -11,11 +11,14 @@ import { encodePicture } from "../pipeline/image/picture.ts";
 import { AppendedFile } from "../pipeline/output/append.ts";
 import { writeBytes } from "../pipeline/output/file.ts";
 import { checkOutput } from "../pipeline/output/target.ts";
+import { exactEdits } from "../pipeline/generation/exact_settings.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
+import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { interruptSignal } from "./interrupt.ts";
+import { pictureTexts } from "./exact_record.ts";
 import { keep, unkeep } from "./kept.ts";
 import { openPipeline } from "./open_pipeline.ts";
 import { bytesOf } from "./files.ts";
@@ -67,13 +70,13 @@ export const command: Command = defineCommand({
       sayJson({ path: output, added: 0 });
       return say(`${output}: complete, nothing to draw`);
     }
-    using pipe = await openModel(plan, offline);
+    using pipe = await openPipeline(valuesOf(plan, offline));
     using clip = await CLIPModel.fromPretrained(await resolveModel(plan.clip), { gpu: pipe.gpu });
     using bar = showProgress("sweeping", { total, unit: "picture" });
     const options = { batchSize, signal: interruptSignal(), onDrawn: (count: number) => bar.advance(count) };
     let added = 0;
     for await (const scored of runSweep(pipe, clip, { plan, fingerprint, jobs }, options)) {
-      if (pictures !== undefined) await savePictures(pictures, plan, scored);
+      if (pictures !== undefined) await savePictures(pictures, { pipe, plan, scored, offline });
       await file.append(scored.map(({ result }) => formatResult(result)).join(""));
       if (added > 0) unkeep(`${output} (${added} of ${total} pictures)`);
       keep(`${output} (${added += scored.length} of ${total} pictures)`);
@@ -91,8 +94,9 @@ function parseShard(shard: string): { index: number; count: number } {
   });
 }
 
-async function openModel({ model, variant }: SweepPlan, offline: boolean) {
-  return await openPipeline({
+/** The plan's settings as flags have them. */
+function valuesOf({ model, variant, samplingMethod, steps, cfgScale }: SweepPlan, offline: boolean) {
+  return {
     model,
     variant,
     revision: undefined,
@@ -102,19 +106,42 @@ async function openModel({ model, variant }: SweepPlan, offline: boolean) {
     predictionType: undefined,
     ema: false,
     safetyChecker: false,
-    activations: "f32",
+    activations: "f32" as const,
     lora: [],
     textualInversion: [],
-  });
+    negativePrompt: "",
+    promptSyntax: "plain" as const,
+    loraDir: undefined,
+    editNegativePrompt: true,
+    width: undefined,
+    height: undefined,
+    steps,
+    cfgScale,
+    samplingMethod,
+    scheduler: undefined,
+    clipSkip: 0,
+    vaeTiling: false,
+  };
 }
 
 /** Names come from indices in the plan, so that a resumed run does not reuse them. */
-async function savePictures(folder: string, plan: SweepPlan, scored: readonly ScoredPicture[]): Promise<void> {
-  for (const { picture, result } of scored) {
+async function savePictures(
+  folder: string,
+  { pipe, plan, scored, offline }: {
+    pipe: StableDiffusionModelEditingPipeline;
+    plan: SweepPlan;
+    scored: readonly ScoredPicture[];
+    offline: boolean;
+  },
+): Promise<void> {
+  for (const { picture, result, drawn, edit } of scored) {
     const i = promptsOfRow(plan.rows[result.row])
       .findIndex(({ measure, prompt }) => measure === result.measure && prompt === result.prompt);
-    const text = { parameters: result.prompt, bluerose: JSON.stringify(result) };
+    const edits = await exactEdits({ edits: edit ? [{ edit, strength: 1, enabled: true }] : [] });
+    const textOf = await pictureTexts(pipe, valuesOf(plan, offline), [drawn], { edits });
+    const text = textOf({ prompt: drawn, seed: result.seed });
+    const bluerose = JSON.stringify({ ...JSON.parse(text.bluerose), sweep: result });
     const path = `${folder}/${result.row}_${result.seed}_${result.measure}_${i}.png`;
-    await writeBytes(path, await encodePicture(picture, "png", { text }));
+    await writeBytes(path, await encodePicture(picture, "png", { text: { ...text, bluerose } }));
   }
 }

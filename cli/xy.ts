@@ -1,5 +1,6 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { drawGrid, type GridAxis, type GridCell } from "../pipeline/generation/xy_grid.ts";
+import type { PromptSyntax } from "../pipeline/generation/tokenized_prompts.ts";
 import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
@@ -9,6 +10,7 @@ import { type Command, defineCommand } from "./command.ts";
 import { recordOf } from "./draw_prompts.ts";
 import { pairsOfFlags } from "./edit_pairs.ts";
 import { anyModelFlag, editFlag, parseEdits } from "./edits_of_flags.ts";
+import { pictureTexts } from "./exact_record.ts";
 import { overwriteFlag } from "./files.ts";
 import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
 import { axisNames, parseAxis } from "./grid_axis.ts";
@@ -112,6 +114,7 @@ export const command: Command = defineCommand({
           ...values,
           x,
           y,
+          promptSyntax: values.promptSyntax as PromptSyntax,
           seed,
           steps,
           guidanceScale: cfgScale,
@@ -119,10 +122,11 @@ export const command: Command = defineCommand({
         });
         for await (const cell of grid) {
           cells.push(cell);
-          const labels = [labelOf(x, cell.column), ...(y ? [labelOf(y, cell.row)] : [])];
-          await parts.add(`${cell.row + 1}_${cell.column + 1}`, cell.picture, {
-            parameters: `${prompt}\n${labels.join(", ")}`,
+          const { settings } = cell;
+          const textOf = await pictureTexts(pipe, { ...values, ...settings, cfgScale: settings.guidance }, [prompt], {
+            sampler: settings.sampler,
           });
+          await parts.add(`${cell.row + 1}_${cell.column + 1}`, cell.picture, textOf({ prompt, seed: settings.seed }));
           bar.advance(1, labelOf(x, cell.column));
         }
       } catch (error) {

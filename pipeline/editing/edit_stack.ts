@@ -15,7 +15,7 @@ import { checkOptions, kinds, shown } from "../options.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
-import { type EditRecipe, pairText } from "./prompts/recipe.ts";
+import { type EditRecipe, pairRecords, pairText } from "./prompts/recipe.ts";
 
 /** The parts of an edit that a stack reads; `ModelEdit` has them. */
 export interface StackableEdit extends ExportableEdit {
@@ -146,13 +146,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
   /** The prompt pairs of all active edits, oldest first, for the metadata of pictures. */
   get records(): { source: string; destination: string; lambda: number }[] {
     return this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).flatMap(({ edit }) =>
-      edit.recipe.pairs.map(({ source, destination }) => ({
-        source,
-        destination: typeof destination === "string"
-          ? destination
-          : destination.map(({ prompt }) => prompt).join(" / "),
-        lambda: edit.recipe.lamb,
-      }))
+      pairRecords(edit.recipe)
     );
   }
 

@@ -1,10 +1,11 @@
 /** What a picture's metadata holds beside A1111's settings, to draw it again to the byte. */
 
 import * as v from "valibot";
+import type { PredictionType } from "../checkpoint/ldm/config.ts";
+import type { ModelEdit } from "../editing/model_edit.ts";
 import type { EditRecipe } from "../editing/prompts/recipe.ts";
 import { recipeSchema } from "../editing/prompts/recipe_schema.ts";
 import type { EditRoute } from "../editing/operator.ts";
-import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
 import { anyText, boolean, fields, finite, listOf, oneOf, type Schema, text } from "../schema.ts";
 import type { PromptSyntax } from "./tokenized_prompts.ts";
 
@@ -28,10 +29,20 @@ export interface ExactAdapter {
   readonly kind: "lora" | "prompt lora" | "textual inversion";
   /** The file, as it was given. */
   readonly file: string;
-  /** SHA-256 of the file, in hexadecimal digits; undefined for what is no single file. */
+  /** SHA-256 of the file, or of the names and hashes of a folder's files, in hexadecimal digits. */
   readonly sha256?: string;
   /** Weight of a LoRA. */
   readonly weight: number;
+}
+
+/** A component that stood in place of the model's. */
+export interface ExactComponent {
+  /** Which one. */
+  readonly name: "vae" | "tokenizer";
+  /** Its file, folder or hub id, as it was given. */
+  readonly file: string;
+  /** SHA-256 of the file, or of the names and hashes of a folder's files. */
+  readonly sha256?: string;
 }
 
 /** Everything that a picture depends on beside its prompts, seed, size, steps and guidance. */
@@ -56,10 +67,10 @@ export interface ExactSettings {
   readonly variant?: string;
   /** Revision of a model of the hub. */
   readonly revision?: string;
-  /** Where an autoencoder other than the model's came from. */
-  readonly vae?: string;
-  /** Where a tokenizer other than the model's came from. */
-  readonly tokenizer?: string;
+  /** Components in place of the model's. */
+  readonly components?: readonly ExactComponent[];
+  /** What the UNet was said to predict, against its model. */
+  readonly predictionType?: PredictionType;
   /** Whether the averaged weights of a training checkpoint were used. */
   readonly ema?: boolean;
   /** The edits, in the order of the stack. */
@@ -85,8 +96,11 @@ export const exactSettingsSchema: Schema<ExactSettings> = fields({
   safetyChecker: boolean(),
   variant: v.optional(text()),
   revision: v.optional(text()),
-  vae: v.optional(text()),
-  tokenizer: v.optional(text()),
+  components: v.optional(listOf<ExactComponent>(
+    fields({ name: oneOf("vae", "tokenizer"), file: text(), sha256: v.optional(digest) }),
+    { max: 100 },
+  )),
+  predictionType: v.optional(oneOf("epsilon", "v_prediction")),
   ema: v.optional(boolean()),
   edits: listOf<ExactEdit>(
     fields({
@@ -109,8 +123,10 @@ export const exactSettingsSchema: Schema<ExactSettings> = fields({
   ),
 });
 
-/** The active edits of a pipeline, whole. */
-export async function exactEdits({ edits }: StableDiffusionModelEditingPipeline): Promise<ExactEdit[]> {
+/** The active edits of a pipeline, or of those that are given, whole. */
+export async function exactEdits(
+  { edits }: { readonly edits: Iterable<{ enabled: boolean; strength: number; edit: ModelEdit }> },
+): Promise<ExactEdit[]> {
   const active = [...edits].filter(({ enabled, strength }) => enabled && strength !== 0);
   return await Promise.all(active.map(async ({ edit, strength }): Promise<ExactEdit> => ({
     recipe: edit.recipe,
@@ -122,9 +138,7 @@ export async function exactEdits({ edits }: StableDiffusionModelEditingPipeline)
 }
 
 /** SHA-256 of an edit's factors, in hexadecimal digits. */
-export async function factorsDigest(
-  { left, right }: StableDiffusionModelEditingPipeline["edits"]["entries"][number]["edit"]["operator"]["factors"],
-): Promise<string> {
+export async function factorsDigest({ left, right }: ModelEdit["operator"]["factors"]): Promise<string> {
   const [p, q] = await Promise.all([left.data(), right?.data()]);
   return await sha256(new Uint8Array(await new Blob([p, q ?? new Float32Array()]).arrayBuffer()));
 }

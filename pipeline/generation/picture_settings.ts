@@ -6,8 +6,10 @@ import { fileSource } from "../checkpoint/source/disk.ts";
 import { DataError } from "../errors.ts";
 import type { EditingGenerateOptions } from "../model_editing.ts";
 import { readPictureText } from "../image/picture_text.ts";
+import type { FromPretrainedOptions } from "../load.ts";
 import { anyText, fields, finite, oneOf, type Schema, text, validateJson, whole } from "../schema.ts";
 import { type ExactSettings, exactSettingsSchema } from "./exact_settings.ts";
+import { contentOfSheet } from "./sheet_content.ts";
 
 /** The settings of one picture. */
 export interface PictureSettings {
@@ -41,6 +43,16 @@ export interface PictureSettings {
 
 /** Settings with the options of `generate` that they stand for. */
 export interface ReadPictureSettings extends PictureSettings {
+  /**
+   * For `fromPretrained(model, loading)`, or `fromSingleFile` where the model is one file: what
+   * stood in place of the model's own.
+   */
+  readonly loading: Pick<FromPretrainedOptions, "variant" | "revision" | "predictionType" | "activations"> & {
+    readonly vae?: string;
+    readonly tokenizer?: string;
+    readonly ema?: boolean;
+    readonly safetyChecker?: null;
+  };
   /**
    * For `pipe.generate(prompt, options)`, once model, adapters, sampler and edits are those of
    * `exact`.
@@ -80,8 +92,8 @@ const largestBytes = 2 ** 28;
  * The settings that a picture was drawn with, from its PNG text or JPEG comments.
  *
  * ```ts
- * const { prompt, model, exact, options } = await readPictureSettings("roses.png");
- * using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(model);
+ * const { prompt, model, loading, exact, options } = await readPictureSettings("roses.png");
+ * using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(model, loading);
  * pipe.scheduler = schedulerFromConfig(exact.scheduler);
  * for (const { recipe, strength } of exact.edits) {
  *   const { pairs, layers, ...how } = recipe;
@@ -106,11 +118,27 @@ export async function readPictureSettings(source: string | Uint8Array): Promise<
         : "it holds those of another program, which do not tell everything that drew it",
     );
   }
-  const manifold = ["pictures", "sheet", "grid", "axes"].find((key) => hasKey(bluerose, key));
-  if (manifold !== undefined) throw refuse("it shows several pictures; generate writes one per file without --grid");
-  if (!hasKey(bluerose, "exact")) throw refuse("they do not tell everything that drew it: an older version wrote it");
+  const parsed = parsedObject(bluerose);
+  const several = parsed && contentOfSheet(parsed);
+  if (several !== undefined) throw refuse(several);
+  if (parsed && !Object.hasOwn(parsed, "exact")) {
+    throw refuse("they do not tell everything that drew it: an older version wrote it");
+  }
   const settings = validateJson(schema, bluerose, refuse);
-  return { ...settings, options: optionsOf(settings) };
+  return { ...settings, loading: loadingOf(settings), options: optionsOf(settings) };
+}
+
+function loadingOf({ activations, exact }: PictureSettings): ReadPictureSettings["loading"] {
+  const { variant, revision, predictionType, ema, safetyChecker, components = [] } = exact;
+  return {
+    ...Object.fromEntries(components.map(({ name, file }) => [name, file])),
+    ...(variant === undefined ? {} : { variant }),
+    ...(revision === undefined ? {} : { revision }),
+    ...(predictionType === undefined ? {} : { predictionType }),
+    ...(ema === undefined ? {} : { ema }),
+    ...(activations === "f32" ? {} : { activations }),
+    ...(safetyChecker ? {} : { safetyChecker: null }),
+  };
 }
 
 function optionsOf(settings: PictureSettings): EditingGenerateOptions {
@@ -130,12 +158,13 @@ function optionsOf(settings: PictureSettings): EditingGenerateOptions {
   };
 }
 
-function hasKey(json: string, key: string): boolean {
+/** JSON that is an object, others as an object without fields; `undefined` for what is no JSON. */
+function parsedObject(json: string): object | undefined {
   try {
     const value: unknown = JSON.parse(json);
-    return typeof value === "object" && value !== null && Object.hasOwn(value, key);
+    return typeof value === "object" && value !== null ? value : {};
   } catch {
-    return key === "exact"; // the schema says what is wrong
+    return undefined; // the schema says so
   }
 }
 

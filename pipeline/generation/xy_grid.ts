@@ -9,7 +9,9 @@ import type { ModelEdit } from "../editing/model_edit.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
 import type { StepCallback } from "./denoising.ts";
+import type { LoraDirectory } from "./options.ts";
 import { naturalSize } from "./size.ts";
+import type { PromptSyntax } from "./tokenized_prompts.ts";
 
 /**
  * A setting and its values: λ of the edits, their strength, the seed, the sampler by its name,
@@ -56,6 +58,12 @@ export interface GridOptions {
   readonly seed?: number | bigint;
   /** Final layers of the text encoder to leave out. Default: 0. */
   readonly clipSkip?: number;
+  /** How the prompts are read. Default: "plain". */
+  readonly promptSyntax?: PromptSyntax;
+  /** Where the LoRAs are that the prompt names. */
+  readonly loraDir?: LoraDirectory;
+  /** Whether edits act on the negative prompt. Default: true. */
+  readonly editNegativePrompt?: boolean;
   /** Pixels. Default: the size that the model was trained on. */
   readonly width?: number;
   /** Pixels. Default: the size that the model was trained on. */
@@ -74,15 +82,23 @@ export interface GridCell {
   readonly row: number;
   /** The picture. */
   readonly picture: Picture;
+  /** What it was drawn with. The pipeline's edits and scheduler are so until the next cell. */
+  readonly settings: GridCellSettings;
 }
 
 /** Settings of one cell. */
-interface CellSettings {
+export interface GridCellSettings {
+  /** λ of the edits, where it is an axis. */
   readonly lambda?: number;
+  /** Strength of the edits, where it is an axis. */
   readonly strength?: number;
+  /** Denoising steps. */
   readonly steps: number;
+  /** Guidance scale. */
   readonly guidance: number;
+  /** Seed of the noise. */
   readonly seed: number | bigint;
+  /** The sampler's name, where it is an axis. */
   readonly sampler?: string;
 }
 
@@ -112,17 +128,17 @@ export async function* drawGrid(
     edits: edits.map((edit) => ({ edit, lamb: edit.recipe.lamb, strength: strengthOf(pipe, edit) })),
   };
   const { steps = 50, guidanceScale = 7.5, seed = 0 } = options;
-  const base: CellSettings = { steps, guidance: guidanceScale, seed };
+  const base: GridCellSettings = { steps, guidance: guidanceScale, seed };
   try {
     for (const { column, row } of cellsInOrder(x, y)) {
       const settings = {
         ...base,
         [x.name]: x.values[column],
         ...(y ? { [y.name]: y.values[row] } : {}),
-      } as CellSettings;
+      } as GridCellSettings;
       await applyEdits(pipe, edits, settings);
       pipe.scheduler = schedulerFor(before.scheduler, settings.sampler);
-      yield { column, row, picture: await drawCell(pipe, prompt, settings, options) };
+      yield { column, row, settings, picture: await drawCell(pipe, prompt, settings, options) };
     }
   } finally {
     pipe.scheduler = before.scheduler;
@@ -154,7 +170,7 @@ function cellsInOrder(x: GridAxis, y: GridAxis | undefined): { column: number; r
 async function applyEdits(
   pipe: StableDiffusionModelEditingPipeline,
   edits: readonly ModelEdit[],
-  { lambda, strength }: CellSettings,
+  { lambda, strength }: GridCellSettings,
 ): Promise<void> {
   for (const edit of edits) {
     if (lambda !== undefined && edit.recipe.lamb !== lambda) await edit.resolve({ lamb: lambda });
@@ -169,10 +185,10 @@ function schedulerFor(scheduler: Scheduler, sampler: string | undefined): Schedu
 async function drawCell(
   pipe: StableDiffusionModelEditingPipeline,
   prompt: string,
-  { steps, guidance, seed }: CellSettings,
+  { steps, guidance, seed }: GridCellSettings,
   options: GridOptions,
 ): Promise<Picture> {
-  const { negativePrompt, clipSkip, signal, callback } = options;
+  const { negativePrompt, clipSkip, promptSyntax, loraDir, editNegativePrompt, signal, callback } = options;
   const { width = naturalSize(pipe), height = naturalSize(pipe) } = options;
   const { images } = await pipe.generate(prompt, {
     width,
@@ -181,6 +197,9 @@ async function drawCell(
     numInferenceSteps: steps,
     guidanceScale: guidance,
     clipSkip,
+    promptSyntax,
+    loraDir,
+    editNegativePrompt,
     generator: new TorchGenerator(seed),
     outputType: "array",
     signal,

@@ -7,6 +7,7 @@ import { schedulerFromConfig } from "../../schedulers/mod.ts";
 import { readJpegText } from "../../pipeline/image/jpeg_text.ts";
 import { decodePicture, fromJimp } from "../../pipeline/image/picture.ts";
 import { readPngText, withPngText } from "../../pipeline/image/png_text.ts";
+import { disk } from "../../pipeline/output/disk.ts";
 import { goldens } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
 
@@ -95,6 +96,142 @@ Deno.test({
     await refused("tagged");
   },
 });
+
+Deno.test({
+  name: "generate --from uses the picture's other components and prediction type, and refuses others in their place",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  fn: async () => {
+    await using folder = await temporaryFolder();
+    const at = (name: string) => `${folder.path}/${name}`;
+    await copyFolder(`${goldens}/tiny-vae`, at("vae"));
+    await copyFolder(`${model}/tokenizer`, at("tokenizer"));
+    const parts = ["--vae", at("vae"), "--tokenizer", at("tokenizer"), "--prediction-type", "v_prediction"];
+    const first = at("first.png"), again = at("again.png"), plain = at("plain.png");
+    const draw = ["generate", "-m", model, "-p", "a rose", "--seed", "3", ...cheap];
+    await ran(...draw, ...parts, "--activations", "f16", "-o", first);
+    await ran(...draw, "-o", plain);
+    await ran("generate", "--from", first, "-o", again);
+    assertEquals(await Deno.readFile(again), await Deno.readFile(first));
+    const pixels = async (path: string) => (await decodePicture(await Deno.readFile(path))).data;
+    assertNotEquals(await pixels(first), await pixels(plain));
+
+    const { model: named, loading, exact, prompt, options } = await readPictureSettings(first);
+    assertEquals(loading, {
+      vae: at("vae"),
+      tokenizer: at("tokenizer"),
+      predictionType: "v_prediction",
+      activations: "f16",
+      safetyChecker: null,
+    });
+    assertEquals(exact.components?.map(({ sha256 }) => sha256?.length), [64, 64]);
+    using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(named, loading);
+    assertEquals(pipe.scheduler.config, schedulerFromConfig(exact.scheduler).config);
+    assertEquals(fromJimp((await pipe.generate(prompt, options)).images[0]).data, await pixels(first));
+
+    // a sampler that replaces the picture's keeps what the UNet predicts; so does a spacing
+    for (const flags of [["--sampling-method", "euler"], ["--scheduler", "karras", "--sampling-method", "euler"]]) {
+      await ran(...draw, ...parts, "--activations", "f16", ...flags, "-o", at("other.png"), "--overwrite");
+      await ran("generate", "--from", first, ...flags, "-o", again, "--overwrite");
+      assertEquals(await Deno.readFile(again), await Deno.readFile(at("other.png")), flags.join(" "));
+    }
+    await ran("generate", "--from", first, "--prediction-type", "epsilon", "-o", again, "--overwrite");
+    assertEquals((await readPictureSettings(again)).exact.scheduler.prediction_type, "epsilon");
+
+    const refused = async (text: string) => {
+      const { code, err } = await run("generate", "--from", first, "-o", at("never.png"));
+      assertEquals(code, 1);
+      assert(err.includes(text), err);
+    };
+    const weights = at("vae/diffusion_pytorch_model.safetensors");
+    const bytes = await Deno.readFile(weights);
+    await Deno.writeFile(weights, bytes.map((byte, i) => i === bytes.length - 2 ? byte ^ 1 : byte));
+    await refused(`its autoencoder ${at("vae")} has changed since it was drawn`);
+    await Deno.writeFile(weights, bytes);
+    await Deno.remove(at("tokenizer"), { recursive: true });
+    await refused(`its tokenizer ${at("tokenizer")} is not on this disk: put it there, or give --tokenizer`);
+    await ran("generate", "--from", first, "--tokenizer", `${model}/tokenizer`, "-o", again, "--overwrite");
+    assertEquals(await pixels(again), await pixels(first));
+  },
+});
+
+Deno.test({
+  name: "generate --from draws the pictures of edit, demo, xy and sweep again, and says what their sheets hold",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  fn: async () => {
+    await using folder = await temporaryFolder();
+    const at = (name: string) => `${folder.path}/${name}`;
+    const { remove } = disk;
+    disk.remove = () => Promise.resolve(); // single pictures stay beside the sheets
+    try {
+      const pair = ["--source", "A rose", "--destination", "A blue rose", "--lambda", "0.3"];
+      const drawn = [...cheap, "--cfg-scale", "4"];
+      await ran("edit", "-m", model, ...pair, "-p", "a rose", "--seed", "9", ...drawn, "-o", at("edit.png"));
+      await ran(
+        "demo",
+        "-m",
+        model,
+        ...pair,
+        "-p",
+        "a rose",
+        "--vae",
+        `${goldens}/tiny-vae`,
+        ...drawn,
+        "-o",
+        at("demo.png"),
+      );
+      const syntax = ["--prompt-syntax", "a1111", "--no-edit-negative-prompt", "-n", "(blurry:1.2)"];
+      const axes = ["--x", "lambda=0.3,3", "--y", "sampler=euler_a"];
+      await ran("xy", "-m", model, "-p", "a (rose:1.3)", ...pair, ...axes, ...syntax, ...drawn, "-o", at("xy.png"));
+      const csv =
+        "old,new,positive1,gt1,negative1,gn1\nA rose,A blue rose,a field of roses,a field of blue roses,a cat,a blue cat";
+      await Deno.writeTextFile(at("data.csv"), csv);
+      for (const method of ["edit", "oracle"]) {
+        const sweep = [
+          "--seeds",
+          "1",
+          "--steps",
+          "2",
+          "--method",
+          method,
+          "--sampling-method",
+          "ddim",
+          "-o",
+          at("plan.json"),
+        ];
+        await ran("sweep", "plan", "--data", at("data.csv"), "-m", model, ...sweep, "--overwrite");
+        await ran("sweep", "run", at("plan.json"), "--pictures", at(method), "-o", at(`${method}.jsonl`));
+      }
+    } finally {
+      disk.remove = remove;
+    }
+    const pictures = [
+      ...["edit.parts/before_1", "edit.parts/after_1", "demo.parts/after_1"],
+      ...["xy.parts/1_1", "xy.parts/1_2", "edit/0_0_efficacy_0", "oracle/0_0_generality_1"],
+    ];
+    const pixels = async (path: string) => (await decodePicture(await Deno.readFile(path))).data;
+    const seen = new Set<string>();
+    for (const [i, name] of pictures.entries()) {
+      await ran("generate", "--from", at(`${name}.png`), "-o", at(`${i}.png`));
+      assertEquals(await pixels(at(`${i}.png`)), await pixels(at(`${name}.png`)), name);
+      seen.add((await pixels(at(`${i}.png`))).join());
+    }
+    assertEquals(seen.size, pictures.length, "all pictures differ");
+    assertEquals((await readPictureSettings(at("oracle/0_0_generality_1.png"))).prompt, "a field of blue roses");
+    await ran("generate", "-m", model, "-p", "a rose", "-p", "a cat", ...cheap, "--grid", "-o", at("grid.png"));
+    const refused = async (name: string, message: string) =>
+      await assertRejects(() => readPictureSettings(at(name)), DataError, message);
+    await refused("grid.png", 'it is a grid of 2 pictures ("a rose", "a cat", seeds 42');
+    await refused("edit.png", 'a sheet of 1 prompts before and after an edit ("a rose"');
+    await refused("xy.png", "a grid over lambda and sampler");
+  },
+});
+
+async function copyFolder(from: string, to: string): Promise<void> {
+  await Deno.mkdir(to);
+  for await (const { name } of Deno.readDir(from)) await Deno.copyFile(`${from}/${name}`, `${to}/${name}`);
+}
 
 Deno.test("readPictureSettings() refuses what is not whole, by name", async () => {
   const png = Uint8Array.fromBase64(

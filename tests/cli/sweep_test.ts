@@ -57,7 +57,7 @@ Deno.test("sweep plan, run and merge evaluate two rows in two shards, one of the
     assertEquals(fits, edited > own ? "destination" : "source");
   }
   const kept = await readPngText(await Deno.readFile(at("pictures/0_0_specificity_2.png")));
-  assertEquals(JSON.parse(kept.bluerose), results[2]);
+  assertEquals(JSON.parse(kept.bluerose).sweep, results[2]);
 
   // Merging before shard 2 has run fails; then shard 2 resumes after its last line was cut off.
   const early = await run("sweep", "merge", at("plan.json"), at("1.jsonl"));

@@ -220,10 +220,21 @@ function targetsByPosition({ destinations }: Sentence): Map<number, { text: stri
   return targets;
 }
 
+/** The pairs of a recipe as pictures record them, with λ. */
+export function pairRecords(
+  { pairs, lamb }: EditRecipe,
+): { source: string; destination: string; lambda: number }[] {
+  return pairs.map(({ source, destination }) => ({ source, destination: destinationText(destination), lambda: lamb }));
+}
+
+function destinationText(destination: EditRecipe["pairs"][number]["destination"]): string {
+  return typeof destination === "string" ? destination : destination.map(({ prompt }) => prompt).join(" / ");
+}
+
 /** The pairs of a recipe in short: `"A rose" -> "A blue rose" and 2 more, lambda 0.1`. */
 export function pairText({ pairs: [pair, ...others], lamb }: EditRecipe): string {
   const { source, destination } = pair;
-  const to = typeof destination === "string" ? destination : destination.map(({ prompt }) => prompt).join(" / ");
+  const to = destinationText(destination);
   const more = others.length === 0 ? "" : ` and ${others.length} more`;
   return `${JSON.stringify(source)} -> ${JSON.stringify(to)}${more}, lambda ${lamb}`;
 }

@@ -17,6 +17,10 @@ export interface ScoredPicture {
   readonly picture: Picture;
   /** Its result. */
   readonly result: SweepResult;
+  /** The prompt that was drawn: the oracle draws the edited one. */
+  readonly drawn: string;
+  /** The edit that acted, until the next pictures are asked for. */
+  readonly edit: ModelEdit | undefined;
 }
 
 /**
@@ -51,7 +55,8 @@ export async function* runSweep(
       const settings = { ...options, steps: plan.steps, guidance: plan.cfgScale };
       for (let first = 0; first < requests.length; first += batchSize) {
         const pictures = await drawPictures(pipe, requests.slice(first, first + batchSize), settings);
-        yield await score(pictures, prompts.slice(first, first + batchSize), { row, seed });
+        const scored = await score(pictures, prompts.slice(first, first + batchSize), { row, seed });
+        yield scored.map((each, i) => ({ ...each, drawn: requests[first + i].prompt, edit }));
       }
     }
   } finally {
@@ -59,7 +64,7 @@ export async function* runSweep(
   }
 
   async function score(pictures: readonly Picture[], prompts: readonly SweepPrompt[], job: SweepJob) {
-    const scored: ScoredPicture[] = [];
+    const scored: Pick<ScoredPicture, "picture" | "result">[] = [];
     for (const [i, picture] of pictures.entries()) {
       const { measure, prompt, edited } = prompts[i];
       const [own, other] = await judge.score([picture], [prompt, edited]);
