@@ -38,10 +38,10 @@ export class Controller implements Disposable {
   #turn: Promise<unknown> = Promise.resolve();
   readonly #disposers: (() => void)[] = [];
 
-  constructor(store: Store, painter: Painter) {
+  constructor(store: Store, painter: Painter, choice: ModelChoice = { kind: "pocket" }) {
     this.store = store;
     this.#painter = painter;
-    this.#choice = painter.place === "server" ? { kind: "served" } : { kind: "pocket" };
+    this.#choice = choice;
     this.#disposers.push(
       this.#follow(predictionQuestion, (question) => this.#predictions.want(question)),
       this.#follow(curvesQuestion, (question) => void this.#askCurves(question)),
@@ -61,16 +61,15 @@ export class Controller implements Disposable {
   /** Opens a model; the state says how that goes. */
   async open(choice: ModelChoice): Promise<void> {
     const name = "name" in choice ? choice.name : choice.kind === "pocket" ? "pocket" : "the server's model";
-    this.store.dispatch(actions.dropJobs, false);
+    await this.stop();
+    this.#choice = choice;
     this.store.dispatch(actions.modelOpening, name, 0, 0);
     const painter = this.#painter;
     try {
-      await painter.stop();
       const facts = await painter.open(choice, (done, total) => {
         if (this.store.now.model.status === "opening") this.store.dispatch(actions.modelOpening, name, done, total);
       });
       if (painter !== this.#painter) return;
-      this.#choice = choice;
       this.store.dispatch(actions.modelOpen, facts);
     } catch (error) {
       if (painter === this.#painter) this.store.dispatch(actions.modelFailed, failureOf(error));
@@ -82,11 +81,11 @@ export class Controller implements Disposable {
     return this.open(this.#choice);
   }
 
-  /** Draws with another painter from now on. */
+  /** Draws with another painter from now on, which opens a model first. */
   async usePainter(painter: Painter, choice: ModelChoice): Promise<void> {
     const old = this.#painter;
+    await this.stop();
     this.#painter = painter;
-    this.#choice = choice;
     void old.close().catch(() => {});
     await this.open(choice);
   }

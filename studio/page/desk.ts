@@ -77,7 +77,8 @@ export class Desk {
     const fragment = await linkFragment({ recipe: recipeOf(state), model: modelName(state) });
     history.replaceState(null, "", `#${fragment}`);
     try {
-      await navigator.clipboard.writeText(location.href);
+      // Without the query: it may hold the token of a server.
+      await navigator.clipboard.writeText(`${location.origin}${location.pathname}#${fragment}`);
       this.#say("Link copied", "It holds the edits, the prompts and the settings, and no pictures. Nothing was sent.");
     } catch {
       this.#say("Copy the link from the address bar", "The browser does not let this page write to the clipboard.");
@@ -146,7 +147,7 @@ export class Desk {
     if (offer === undefined) return;
     if (offer.kind === "model") return await this.#controller.open(offer.choice);
     const { content, file, name } = offer;
-    const { store } = { store: this.#store };
+    const store = this.#store;
     if (content.kind === "picture") {
       const { prompt, settings, edits } = content;
       const recipe = recipeOf(store.now);

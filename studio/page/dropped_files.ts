@@ -24,12 +24,16 @@ export async function filesOfDrop(transfer: DataTransfer): Promise<Dropped> {
   const items = [...transfer.items].filter(({ kind }) => kind === "file");
   const handles = Promise.all(items.map((item) => (item as ItemWithHandle).getAsFileSystemHandle?.() ?? null))
     .catch(() => []);
-  const entries = items.map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
-  const files = (await Promise.all(entries.map((entry) => filesOfEntry(entry, "")))).flat();
+  // Files that a script made have no entries.
+  const sources = items.flatMap((item) => item.webkitGetAsEntry() ?? item.getAsFile() ?? []);
+  const files = (await Promise.all(
+    sources.map((source) => source instanceof File ? [{ path: source.name, file: source }] : filesOfEntry(source, "")),
+  )).flat();
   const [handle, ...others] = await handles;
-  const [{ name } = { name: "" }] = entries;
+  const [first] = sources;
+  const { name } = first ?? { name: "" };
   // A folder's own name is not part of its files' paths.
-  const isFolder = entries.length === 1 && entries[0].isDirectory;
+  const isFolder = sources.length === 1 && !(first instanceof File) && first.isDirectory;
   const inside = isFolder ? files.map(({ path, file }) => ({ path: path.slice(name.length + 1), file })) : files;
   return { name, files: inside, ...(handle && others.length === 0 ? { handle } : {}) };
 }

@@ -2,7 +2,6 @@
 
 import { render } from "preact";
 import { effect } from "@preact/signals";
-import { workerPainter } from "../painters/worker_painter.ts";
 import * as actions from "./actions.ts";
 import { App } from "./components/app.tsx";
 import { StudioContext } from "./components/context.ts";
@@ -10,22 +9,21 @@ import { restoreTheme } from "./components/top.tsx";
 import { Controller } from "./controller.ts";
 import { Desk } from "./desk.ts";
 import { HistoryStore } from "./history.ts";
+import { findPlaces } from "./places.ts";
 import { initialState } from "./state.ts";
 import { Store } from "./store.ts";
 
 restoreTheme();
 const store = new Store(initialState());
-const painter = workerPainter({
-  worker: () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
-  pocket: new URL("pocket/", location.href),
-});
-const controller = new Controller(store, painter);
+const places = await findPlaces();
+const { painter, choice } = places[places.first]!;
+const controller = new Controller(store, painter(), choice);
 const kept = await HistoryStore.open().catch(() => undefined);
 const desk = new Desk(store, controller, kept);
 await desk.readLink();
 
 render(
-  <StudioContext.Provider value={{ store, controller, desk }}>
+  <StudioContext.Provider value={{ store, controller, desk, places }}>
     <App />
   </StudioContext.Provider>,
   document.body,

@@ -5,6 +5,7 @@ import { useContext } from "preact/hooks";
 import { type ReadonlySignal, signal } from "@preact/signals";
 import type { Controller } from "../controller.ts";
 import type { Desk } from "../desk.ts";
+import type { Places } from "../places.ts";
 import type { Store } from "../store.ts";
 
 /** The page's parts. */
@@ -12,8 +13,7 @@ export interface Studio {
   readonly store: Store;
   readonly controller: Controller;
   readonly desk: Desk;
-  /** Draws on the server from now on, where the page has one. */
-  readonly server?: () => void;
+  readonly places: Places;
 }
 
 /** Carries the page's parts to the components. */

@@ -55,7 +55,7 @@ export function Sheet({ title, onClose, class: style = "", children }: {
 
 /** All drawing settings that the dock has no room for. */
 export function SettingsSheet(): JSX.Element {
-  const { store, desk } = useStudio();
+  const { store, desk, controller, places } = useStudio();
   const { textInPictures, model } = store.state.value;
   return (
     <Sheet title="Drawing settings" onClose={() => dialog.value = undefined}>
@@ -77,6 +77,22 @@ export function SettingsSheet(): JSX.Element {
         <SideDial side="width" />
         <SideDial side="height" />
         <ClipSkipDial />
+        {places.server && (
+          <label class="num full">
+            <span>Draws in</span>
+            <select
+              aria-label="Draws in"
+              value={controller.painter.place}
+              onChange={(event) => {
+                const place = places[event.currentTarget.value as "browser" | "server"]!;
+                void controller.usePainter(place.painter(), place.choice);
+              }}
+            >
+              <option value="browser" selected={controller.painter.place === "browser"}>This browser</option>
+              <option value="server" selected={controller.painter.place === "server"}>The server</option>
+            </select>
+          </label>
+        )}
         <p class="full device">
           Draws on {model.status === "open" ? model.facts.device : "no device yet"}.{" "}
           <button class="btn line" type="button" onClick={() => dialog.value = "model"}>Choose a model</button>
@@ -112,7 +128,8 @@ export function SettingsSheet(): JSX.Element {
 
 /** The visitor's own model. */
 export function ModelSheet(): JSX.Element {
-  const { desk, controller, store } = useStudio();
+  const { desk, controller, store, places } = useStudio();
+  const own = places[controller.painter.place]!.choice;
   const { loras } = store.state.value;
   const remembered = desk.remembered.value;
   const take = (event: JSX.TargetedEvent<HTMLInputElement>) => {
@@ -160,10 +177,10 @@ export function ModelSheet(): JSX.Element {
           type="button"
           onClick={() => {
             dialog.value = undefined;
-            void controller.open(controller.painter.place === "server" ? { kind: "served" } : { kind: "pocket" });
+            void controller.open(own);
           }}
         >
-          Use {controller.painter.place === "server" ? "the server’s model" : "the pocket model"}
+          Use {own.kind === "served" ? "the server’s model" : "the pocket model"}
         </button>
         {loras.length > 0 && (
           <button class="btn line" type="button" onClick={() => desk.removeLoras()}>

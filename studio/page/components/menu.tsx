@@ -44,7 +44,7 @@ export function Menu({ label, icon, text, class: style = "", children }: {
         aria-label={label}
         popover="auto"
         onToggle={(event) => event.newState === "open" && place()}
-        onClick={(event) => (event.target as Element).closest("button") && menu.current!.hidePopover()}
+        onClick={(event) => (event.target as Element).closest("button") && event.currentTarget.hidePopover()}
       >
         {children}
       </div>

@@ -97,7 +97,8 @@ export function ModelFailure(): JSX.Element | null {
 }
 
 function ServerButton(): JSX.Element | null {
-  const { server } = useStudio();
-  if (server === undefined) return null;
-  return <button class="btn line" type="button" onClick={server}>Draw on the server instead</button>;
+  const { places: { server }, controller } = useStudio();
+  if (server === undefined || controller.painter.place === "server") return null;
+  const change = () => void controller.usePainter(server.painter(), server.choice);
+  return <button class="btn line" type="button" onClick={change}>Draw on the server instead</button>;
 }

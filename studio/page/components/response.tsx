@@ -84,6 +84,7 @@ export function Response(): JSX.Element {
           aria-valuetext={text}
           onInput={(event) => setLog(event.currentTarget.valueAsNumber)}
           onChange={settle}
+          onBlur={settle}
           onKeyDown={(event) => byPage(event, (pages) => setLog(Math.max(low, Math.min(high, at + pages))))}
         />
       </div>
@@ -105,6 +106,7 @@ export function Response(): JSX.Element {
           aria-valuetext={percent(strength)}
           onInput={(event) => setShare(event.currentTarget.valueAsNumber)}
           onChange={settle}
+          onBlur={settle}
           onKeyDown={(event) => byPage(event, (pages) => setShare(Math.max(0, Math.min(top, strength + pages / 10))))}
         />
       </div>

@@ -1,0 +1,38 @@
+/** Where the page can draw: in a worker of this browser, or on the server that serves it. @module */
+
+import type { ModelChoice, Painter } from "../painter.ts";
+import { findServer, serverPainter } from "../painters/http_painter.ts";
+import { workerPainter } from "../painters/worker_painter.ts";
+
+/** A place to draw, and the model that it opens first. */
+export interface Place {
+  readonly painter: () => Painter;
+  readonly choice: ModelChoice;
+}
+
+/** The places that this page has. */
+export interface Places {
+  readonly browser: Place;
+  /** Where a studio's server serves the page. */
+  readonly server?: Place;
+  /** Where the page starts. */
+  readonly first: Painter["place"];
+}
+
+/** Looks for the places. The server is first if it has a model of its own, or the browser no WebGPU. */
+export async function findPlaces(): Promise<Places> {
+  const api = new URL("api/", location.href);
+  const facts = await findServer(api);
+  const browser: Place = {
+    painter: () =>
+      workerPainter({
+        worker: () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
+        pocket: new URL("pocket/", location.href),
+      }),
+    choice: { kind: "pocket" },
+  };
+  if (facts === undefined) return { browser, first: "browser" };
+  const choice: ModelChoice = facts.model === null ? { kind: "pocket" } : { kind: "served" };
+  const first = facts.model !== null || !("gpu" in navigator) ? "server" : "browser";
+  return { browser, server: { painter: () => serverPainter(api), choice }, first };
+}

@@ -1,0 +1,276 @@
+/// <reference lib="dom" />
+/**
+ * The studio in Chromium, driven as a visitor does it. `page_test.ts` runs these in a process of
+ * their own, because the driver must not get into deno.lock. One visit serves most of them: a model
+ * takes seconds to open on a software GPU.
+ */
+import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
+import { bundlePage } from "../../../studio/server/bundle.ts";
+import { axe, colors, drop, meter, openBrowser, type Page, saved, status } from "./studio.ts";
+
+const files = await bundlePage();
+const roses = "A pack of roses", painting = "a painting of a rose", cat = "a cat on the beach", lemon = "a lemon";
+const button = (page: Page, name: string) => page.getByRole("button", { name, exact: true });
+const history = (page: Page) => page.getByRole("region", { name: "History" }).getByRole("listitem");
+
+Deno.test("a visit to the studio", async (t) => {
+  await using browser = await openBrowser();
+  await using visit = await browser.visit({ files });
+  const { page, origin, requests, errors } = visit;
+  await page.evaluate(() => {
+    const tasks: number[] = [];
+    Object.assign(globalThis, { tasks });
+    new PerformanceObserver((list) => tasks.push(...list.getEntries().map(({ duration }) => duration)))
+      .observe({ type: "longtask" });
+    const shifts: number[] = [];
+    Object.assign(globalThis, { shifts });
+    new PerformanceObserver((list) =>
+      shifts.push(...list.getEntries().map((entry) => (entry as unknown as { value: number }).value))
+    )
+      .observe({ type: "layout-shift" });
+  });
+
+  await t.step("the page solves the default edit at load and predicts before anything is drawn", async () => {
+    assertMatch(await status(page, /edited in \d+ ms/), /Nothing is drawn yet/);
+    assertEquals(await page.getByRole("textbox", { name: "Source prompt" }).inputValue(), roses);
+    assertEquals(await page.getByRole("textbox", { name: "Destination prompt" }).inputValue(), "A pack of blue roses");
+    for (const prompt of [roses, "a field of roses", "a rose in a vase", painting]) {
+      assert(await meter(page, prompt) > 0.8);
+    }
+    for (const prompt of [lemon, cat]) assert(await meter(page, prompt) < 0.5);
+    assertEquals(await page.getByRole("img").count(), 0);
+    assertEquals(await page.getByRole("status").count(), 1);
+  });
+
+  await t.step("λ and strength change the meters without a draw, and undo brings them back", async () => {
+    const before = [await meter(page, cat), await meter(page, roses)];
+    await page.getByRole("slider", { name: "Lambda" }).focus();
+    await page.keyboard.press("PageDown");
+    await page.keyboard.press("PageDown");
+    await page.waitForFunction(
+      (name: string) => Number(document.querySelector(`[aria-label="${name}"]`)!.getAttribute("aria-valuenow")) > 0.9,
+      `Predicted change of ${cat}`,
+    );
+    const strength = page.getByRole("slider", { name: "Strength" });
+    await strength.fill("0.5");
+    await page.waitForFunction(
+      (name: string) => Number(document.querySelector(`[aria-label="${name}"]`)!.getAttribute("aria-valuenow")) < 0.6,
+      `Predicted change of ${roses}`,
+    );
+    assertEquals(await page.getByRole("img").count(), 0);
+    await button(page, "Undo").click(); // strength
+    await button(page, "Undo").click(); // both keys, one gesture
+    await page.waitForFunction(
+      (name: string) => Number(document.querySelector(`[aria-label="${name}"]`)!.getAttribute("aria-valuenow")) < 0.5,
+      `Predicted change of ${cat}`,
+    );
+    const closeTo = (value: number, expected: number) =>
+      assert(Math.abs(value - expected) < 0.005, `${value}, ${expected}`);
+    closeTo(await meter(page, cat), before[0]);
+    closeTo(await meter(page, roses), before[1]);
+  });
+
+  await t.step("prompts are removed and added", async () => {
+    for (const number of [3, 2]) {
+      await page.locator("article").nth(number - 1).hover();
+      await button(page, `More about prompt ${number}`).click();
+      await button(page, "Remove prompt").click();
+    }
+    await button(page, "Add prompt").click();
+    await page.getByRole("textbox", { name: "Prompt 5" }).fill("a red rose");
+    await page.waitForFunction(
+      () =>
+        Number(document.querySelector('[aria-label="Predicted change of a red rose"]')?.getAttribute("aria-valuenow")) >
+          0.5,
+    );
+    await button(page, "More about prompt 5").click();
+    await button(page, "Remove prompt").click();
+    await page.locator("article").nth(2).hover();
+    await button(page, "More about prompt 3").click();
+    await button(page, "Remove prompt").click();
+    assertEquals(await page.getByRole("article").count(), 3);
+  });
+
+  await t.step("the edit turns roses blue on source and related prompts, and leaves unrelated ones", async () => {
+    await page.getByRole("spinbutton", { name: "Steps" }).fill("4");
+    await page.evaluate("tasks.length = 0; shifts.length = 0");
+    await button(page, "Draw").click();
+    assertMatch(await status(page, /[1-5] of 6/), /\d of 6/);
+    assert(await button(page, "Stop").isVisible());
+    assertMatch(await status(page, /edited in/), /Pictures are up to date/);
+    for (const prompt of [roses, painting]) {
+      const [before, after] = [await colors(page, `${prompt}, before`), await colors(page, `${prompt}, after`)];
+      assert(before.red > 0.03 && before.red > 2 * before.blue, `${prompt}: ${JSON.stringify(before)}`);
+      assert(after.blue > 0.03 && after.blue > 2 * before.blue, `${prompt}: ${JSON.stringify(after)}`);
+    }
+    const [before, after] = [await colors(page, `${cat}, before`), await colors(page, `${cat}, after`)];
+    for (let c = 0; c < 3; c++) assert(Math.abs(before.mean[c] - after.mean[c]) < 12, JSON.stringify([before, after]));
+    const [tasks, shifts] = await page.evaluate("[tasks, shifts]");
+    console.log(`longest task of the page while drawing: ${Math.round(Math.max(0, ...tasks))} ms`);
+    assert(shifts.reduce((sum: number, shift: number) => sum + shift, 0) < 1e-3, `something moved: ${shifts}`);
+    assertEquals(await history(page).count(), 1);
+  });
+
+  await t.step("the status tells when pictures are of other settings, and Stop keeps what is finished", async () => {
+    await page.getByRole("spinbutton", { name: "Seed" }).fill("7");
+    await status(page, /Draw to see these settings/);
+    const before = await colors(page, `${roses}, before`);
+    await page.keyboard.press("Control+Enter");
+    await status(page, /[1-5] of 6/);
+    await button(page, "Stop").click();
+    assertMatch(await status(page, /Stopped/), /[1-5] finished/);
+    assertNotEquals((await colors(page, `${roses}, before`)).mean, before.mean);
+    assertEquals(await history(page).count(), 2);
+  });
+
+  await t.step("looking at history changes nothing; its settings can be used", async () => {
+    await history(page).nth(1).getByRole("button").click();
+    assertEquals(await page.getByRole("spinbutton", { name: "Seed" }).inputValue(), "7");
+    await button(page, "Use these settings").click();
+    assertEquals(await page.getByRole("spinbutton", { name: "Seed" }).inputValue(), "2");
+    await status(page, /Pictures are up to date/);
+  });
+
+  await t.step("before and after are shown in four ways, under one divider by default", async () => {
+    const divider = page.getByRole("slider", { name: `Divider of ${cat}`, exact: true });
+    await divider.focus();
+    await page.keyboard.press("Home");
+    assertEquals(await page.getByRole("slider", { name: `Divider of ${roses}`, exact: true }).inputValue(), "0");
+    for (const view of ["Side by side", "Flicker", "Difference", "Divider"]) {
+      await page.getByRole("radio", { name: view, exact: true }).check({ force: true });
+      assertEquals(await page.getByRole("img").count(), 6);
+    }
+  });
+
+  await t.step("a saved picture carries its settings and, dropped again, restores them", async () => {
+    const { name, bytes } = await saved(page, () => button(page, "Save picture").click());
+    assertMatch(name, /\.png$/);
+    assert(new TextDecoder("latin1").decode(bytes).includes("parameters\0"), "the PNG has no text");
+    await page.getByRole("spinbutton", { name: "Seed" }).fill("99");
+    await page.getByRole("slider", { name: "Strength" }).fill("0.3");
+    await drop(page, name, bytes);
+    const dialog = page.getByRole("dialog");
+    await dialog.getByText("This picture carries its settings").waitFor();
+    assertEquals(await page.getByRole("spinbutton", { name: "Seed" }).inputValue(), "99");
+    await dialog.getByRole("button", { name: "Use these settings" }).click();
+    assertEquals(await page.getByRole("spinbutton", { name: "Seed" }).inputValue(), "2");
+    assertEquals(await page.getByRole("slider", { name: "Strength" }).inputValue(), "1");
+  });
+
+  await t.step("a saved edit and a saved LoRA are recognized when they are dropped", async () => {
+    const edit = await saved(page, () => button(page, "Save edit").click());
+    await drop(page, edit.name, edit.bytes);
+    await page.getByRole("dialog").getByRole("button", { name: "Add this edit" }).waitFor();
+    await page.keyboard.press("Escape");
+    const lora = await saved(page, () => button(page, "Save LoRA").click());
+    await drop(page, lora.name, lora.bytes);
+    await page.getByRole("dialog").getByRole("button", { name: "Use it as a LoRA" }).waitFor();
+    await page.keyboard.press("Escape");
+  });
+
+  await t.step("a file that is nothing for the studio explains itself", async () => {
+    await drop(page, "holiday.txt", new TextEncoder().encode("hello"));
+    const alert = page.getByRole("alert");
+    await alert.waitFor();
+    assertMatch(await alert.innerText(), /holiday\.txt/);
+    await page.getByRole("button", { name: /^Close: / }).click();
+  });
+
+  await t.step("an alignment that fails explains itself beside the field and offers a way", async () => {
+    const field = page.getByRole("textbox", { name: "Destination prompt" });
+    await field.fill("A bunch of blue roses");
+    await button(page, "Apply edit").click();
+    assertMatch(await page.getByRole("alert").innerText(), /“pack” has no partner/);
+    assertEquals(await field.getAttribute("aria-invalid"), "true");
+    await page.getByRole("button", { name: "Use “A pack of blue roses”" }).click();
+    await page.getByRole("alert").waitFor({ state: "detached" });
+    assertEquals(await field.inputValue(), "A pack of blue roses");
+  });
+
+  await t.step("no violation of accessibility in light and dark, at all widths", async () => {
+    const { default: { source } } = await import(axe);
+    await page.evaluate(source);
+    const violations = async (name: string) => {
+      const { violations } = await page.evaluate("axe.run()");
+      return violations.map(({ id, nodes }: { id: string; nodes: { html: string; failureSummary: string }[] }) =>
+        `${name}: ${id}: ${nodes[0].html} ${nodes[0].failureSummary}`
+      );
+    };
+    const found: string[] = [];
+    for (const colorScheme of ["light", "dark"]) {
+      await page.emulateMedia({ colorScheme });
+      await page.waitForTimeout(200);
+      found.push(...await violations(colorScheme));
+      await button(page, "All settings").click();
+      found.push(...await violations(`${colorScheme}, settings`));
+      await page.keyboard.press("Escape");
+      await button(page, "Grid").click();
+      found.push(...await violations(`${colorScheme}, grid`));
+      await page.keyboard.press("Escape");
+      await page.setViewportSize({ width: 360, height: 740 });
+      await page.waitForTimeout(200);
+      found.push(...await violations(`${colorScheme}, phone`));
+      assertEquals(await page.evaluate("document.documentElement.scrollWidth"), 360);
+      await page.setViewportSize({ width: 1440, height: 900 });
+    }
+    assertEquals(found, []);
+  });
+
+  await t.step("a link and a reload: the link restores the state, history is still there", async () => {
+    await page.getByRole("spinbutton", { name: "Seed" }).fill("18446744073709551615");
+    await page.getByRole("slider", { name: "Strength" }).fill("0.75");
+    await button(page, `Preserve ${cat}`).click({ force: true });
+    await button(page, "Copy link").click();
+    await page.getByText("Link copied").waitFor();
+    const link = await page.evaluate("navigator.clipboard.readText()");
+    assert(link.startsWith(`${origin}/#1=`), link);
+    await page.getByRole("spinbutton", { name: "Seed" }).fill("3");
+    await page.goto("about:blank");
+    await page.goto(link);
+    const value = (name: string) => page.getByRole("slider", { name }).inputValue();
+    assertEquals(await page.getByRole("spinbutton", { name: "Seed" }).inputValue(), "18446744073709551615");
+    assertEquals(await value("Strength"), "0.75");
+    assertEquals(await page.getByRole("article").count(), 3);
+    assertEquals(await button(page, `Preserve ${cat}`).getAttribute("aria-pressed"), "true");
+    await history(page).nth(1).waitFor();
+    await history(page).first().getByRole("button").click();
+    assert((await colors(page, `${roses}, before`)).mean[0] > 0);
+    await button(page, "Clear").click();
+    await button(page, "Bring back").click();
+    assertEquals(await history(page).count(), 2);
+  });
+
+  await t.step("a chosen model folder is measured first, then opened", async () => {
+    await page.getByRole("button", { name: /^Model:/ }).click();
+    const pocket = new URL("../../../models/pocket/", import.meta.url).pathname;
+    await page.getByLabel("Choose a folder").setInputFiles(pocket);
+    const open = page.getByRole("dialog").getByRole("button", { name: "Open this model" });
+    await page.waitForFunction(() => document.querySelector("dialog .fits") !== null);
+    await open.click();
+    await status(page, /edited in/);
+  });
+
+  await t.step("all requests went to the page's own origin, and no error was left uncaught", () => {
+    const foreign = requests.filter((url) => !url.startsWith(`${origin}/`) && !/^(blob:|data:|about:)/.test(url));
+    assertEquals(foreign, []);
+    assertEquals(errors, []);
+  });
+});
+
+Deno.test("without WebGPU and without a server, the page says which browsers have it", async () => {
+  await using browser = await openBrowser();
+  const before = "delete Navigator.prototype.gpu";
+  await using visit = await browser.visit({ files, before, isStatic: true });
+  const alert = visit.page.getByRole("alert");
+  await alert.waitFor();
+  assertMatch(await alert.innerText(), /no WebGPU[\s\S]*Chrome and Edge/);
+  assertEquals(await button(visit.page, "Draw").isDisabled(), true);
+  await visit.page.getByRole("textbox", { name: "Source prompt" }).fill("still usable");
+});
+
+Deno.test("without WebGPU, the server that serves the page solves and draws", async () => {
+  await using browser = await openBrowser();
+  await using visit = await browser.visit({ files, before: "delete Navigator.prototype.gpu" });
+  assertMatch(await status(visit.page, /edited in \d+ ms/), /Nothing is drawn yet/);
+  assert(await meter(visit.page, roses) > 0.8);
+});
