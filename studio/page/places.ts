@@ -1,4 +1,4 @@
-/** Where the page can draw: in a worker of this browser, or on the server that serves it. @module */
+/** Where the page can draw: in this browser, or on the server that serves it. @module */
 
 import type { ModelChoice, Painter } from "../painter.ts";
 import { findServer, serverPainter } from "../painters/http_painter.ts";
@@ -19,7 +19,7 @@ export interface Places {
   readonly first: Painter["place"];
 }
 
-/** Looks for the places. The server is first if it has a model of its own, or the browser no WebGPU. */
+/** Finds the places. The server is first if it has its own model, or the browser no WebGPU. */
 export async function findPlaces(): Promise<Places> {
   const api = new URL("api/", location.href);
   const facts = await findServer(api);
