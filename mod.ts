@@ -32,7 +32,9 @@ export {
   loadAutoencoder,
   type LoadAutoencoderOptions,
 } from "./pipeline/models/autoencoder.ts";
-export { CLIPTextModel } from "./pipeline/models/clip_text.ts";
+export type { AddedConditions } from "./pipeline/models/added_conditions.ts";
+export { CLIPTextEncoder, CLIPTextModel, type EncodeIdsOptions } from "./pipeline/models/clip_text.ts";
+export { CLIPTextModelWithProjection } from "./pipeline/models/clip_text_projection.ts";
 export { CLIPModel } from "./pipeline/models/clip.ts";
 export { StableDiffusionSafetyChecker } from "./pipeline/models/safety_checker.ts";
 export { CLIPImageProcessor } from "./pipeline/image/clip_image_processor.ts";
@@ -140,7 +142,12 @@ export type {
   CLIPVisionConfig,
 } from "./pipeline/checkpoint/diffusers/config/clip.ts";
 export type { CLIPImageProcessorConfig } from "./pipeline/checkpoint/diffusers/config/clip_image_processor.ts";
-export type { DownBlockType, UNet2DConditionConfig, UpBlockType } from "./pipeline/checkpoint/diffusers/config/unet.ts";
+export type {
+  DownBlockType,
+  TextTimeConfig,
+  UNet2DConditionConfig,
+  UpBlockType,
+} from "./pipeline/checkpoint/diffusers/config/unet.ts";
 export type { AutoencoderKLConfig } from "./pipeline/checkpoint/diffusers/config/vae.ts";
 export type { AutoencoderTinyConfig } from "./pipeline/checkpoint/diffusers/config/tiny_vae.ts";
 export type { SingleFileOptions } from "./pipeline/checkpoint/ldm/single_file.ts";

@@ -160,8 +160,8 @@ export function pickComponents(source: PipelineComponents): PipelineComponents {
  * Checks that components work together.
  *
  * @throws {CheckpointError} for a safety checker without a feature extractor
- * @throws {ConfigError} when the UNet's channels are not the autoencoder's latent channels, or the
- *   text encoder's width is not the UNet's
+ * @throws {ConfigError} when the UNet's channels are not the autoencoder's latent channels, the
+ *   text encoder's width is not the UNet's, or the UNet is one of SDXL
  */
 export function checkComponents({ vae, unet, textEncoder, safetyChecker, featureExtractor }: PipelineComponents): void {
   const { latentChannels } = vae.config;
@@ -176,6 +176,13 @@ export function checkComponents({ vae, unet, textEncoder, safetyChecker, feature
       `Cannot build a pipeline as the UNet's ${key} must be the autoencoder's latent_channels: ` +
         `${channels} ≠ ${latentChannels}. Use a UNet and an autoencoder of the same model family`,
       { source: unet.weights.source, key, value: channels },
+    );
+  }
+  if (unet.config.textTime) {
+    throw new ConfigError(
+      'Cannot build a pipeline of Stable Diffusion 1.x or 2.x as the UNet\'s addition_embed_type is "text_time": ' +
+        "it is one of SDXL, which takes a second text encoder",
+      { source: unet.weights.source, key: "addition_embed_type", value: "text_time" },
     );
   }
   const { hiddenSize } = textEncoder.config;

@@ -71,9 +71,17 @@ export class ClipEncoder {
     this.#causal = options.causal;
   }
 
-  /** [B, T, hidden] through all layers but the last `skip`. */
-  forward(x: Tensor, options: { skip?: number } = {}): Tensor {
-    const layers = this.#layers.slice(0, this.#layers.length - (options.skip ?? 0));
-    return layers.reduce((hidden, layer) => layer.forward(hidden, this.#causal), x);
+  /**
+   * [B, T, hidden] through the layers: the output of all, and of all but the last `skip`, which
+   * differ where `skip` is not 0.
+   */
+  forward(x: Tensor, options: { skip?: number } = {}): { last: Tensor; skipped: Tensor } {
+    const end = this.#layers.length - (options.skip ?? 0);
+    let last = x, skipped = x;
+    this.#layers.forEach((layer, index) => {
+      last = layer.forward(last, this.#causal);
+      if (index < end) skipped = last;
+    });
+    return { last, skipped };
   }
 }

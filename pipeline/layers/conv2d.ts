@@ -34,14 +34,25 @@ export class Conv2d {
   readonly #bias: Tensor | undefined; // [out]
   readonly #stride: number;
   readonly #padding: Padding;
+  readonly #allowF16Operands: boolean;
   readonly #updates: LayerUpdates<PackedConvWeight>;
   #weight: PackedConvWeight | undefined;
 
+  /**
+   * `allowF16Operands`: see {@linkcode matmul}'s options. Default: true, as the UNets and most
+   * autoencoders tolerate it.
+   */
   constructor(
     w: WeightScope,
     inChannels: number,
     outChannels: number,
-    options: { kernelSize?: number; stride?: number; padding?: Padding; bias?: boolean } = {},
+    options: {
+      kernelSize?: number;
+      stride?: number;
+      padding?: Padding;
+      bias?: boolean;
+      allowF16Operands?: boolean;
+    } = {},
   ) {
     const { kernelSize = 3, stride = 1, padding = 0 } = options;
     const shape = [outChannels, inChannels, kernelSize, kernelSize];
@@ -55,14 +66,14 @@ export class Conv2d {
       },
       read: async () => unpackConvWeight(this.#weight!, await this.#weight!.tensor.data()),
     });
+    this.#allowF16Operands = options.allowF16Operands ?? true;
     this.#stride = stride;
     this.#padding = padding;
   }
 
   /** [B, in, H, W] → [B, out, H', W'] */
   forward(x: Tensor, options: Conv2dForward = {}): Tensor {
-    // Only the UNet and the VAE contain convolutions, and both tolerate f16 operands.
-    const allowF16Operands = true;
+    const allowF16Operands = this.#allowF16Operands;
     const geometry = { stride: this.#stride, padding: this.#padding, upsample: options.upsample, allowF16Operands };
     const { channelBias, dtype = x.dtype } = options;
     return this.#updates.apply(options, {

@@ -16,6 +16,8 @@ export interface ResnetOptions {
   readonly times?: TimeProjections;
   /** The sum is divided by this. Default: 1. */
   readonly outputScale?: number;
+  /** See {@linkcode Conv2d}. Default: true. */
+  readonly allowF16Operands?: boolean;
 }
 
 /**
@@ -59,15 +61,15 @@ export class ResnetBlock {
   readonly #outputScale: number;
 
   constructor(w: WeightScope, options: ResnetOptions) {
-    const { inChannels, outChannels, groups, epsilon, times, outputScale = 1 } = options;
+    const { inChannels, outChannels, groups, epsilon, times, outputScale = 1, allowF16Operands } = options;
     this.#norm1 = new GroupNorm(w.at("norm1"), inChannels, groups, epsilon);
-    this.#conv1 = new Conv2d(w.at("conv1"), inChannels, outChannels, { padding: 1 });
+    this.#conv1 = new Conv2d(w.at("conv1"), inChannels, outChannels, { padding: 1, allowF16Operands });
     this.#timeColumn = times?.add(w.at("time_emb_proj"), outChannels);
     this.#norm2 = new GroupNorm(w.at("norm2"), outChannels, groups, epsilon);
-    this.#conv2 = new Conv2d(w.at("conv2"), outChannels, outChannels, { padding: 1 });
+    this.#conv2 = new Conv2d(w.at("conv2"), outChannels, outChannels, { padding: 1, allowF16Operands });
     this.#shortcut = inChannels === outChannels
       ? undefined
-      : new Conv2d(w.at("conv_shortcut"), inChannels, outChannels, { kernelSize: 1 });
+      : new Conv2d(w.at("conv_shortcut"), inChannels, outChannels, { kernelSize: 1, allowF16Operands });
     this.#outputScale = outputScale;
   }
 
@@ -88,8 +90,9 @@ export class ResnetBlock {
 export class Downsample {
   readonly #conv: Conv2d;
 
-  constructor(w: WeightScope, channels: number, padding: number) {
+  constructor(w: WeightScope, channels: number, padding: number, options: { allowF16Operands?: boolean } = {}) {
     this.#conv = new Conv2d(w.at("conv"), channels, channels, {
+      ...options,
       stride: 2,
       padding: padding === 0 ? [0, 0, 1, 1] : padding,
     });
@@ -104,8 +107,8 @@ export class Downsample {
 export class Upsample {
   readonly #conv: Conv2d;
 
-  constructor(w: WeightScope, channels: number) {
-    this.#conv = new Conv2d(w.at("conv"), channels, channels, { padding: 1 });
+  constructor(w: WeightScope, channels: number, options: { allowF16Operands?: boolean } = {}) {
+    this.#conv = new Conv2d(w.at("conv"), channels, channels, { ...options, padding: 1 });
   }
 
   forward(x: Tensor, size?: readonly [number, number]): Tensor {

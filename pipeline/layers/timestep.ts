@@ -17,19 +17,28 @@ export interface TimestepOptions {
  *   ωᵢ and ωᵢt in f32.
  */
 export function timestepSinusoids(timesteps: readonly number[], options: TimestepOptions): Float32Array<ArrayBuffer> {
-  const { channels, flipSinToCos, freqShift } = options;
-  const half = Math.floor(channels / 2);
+  const { channels, flipSinToCos } = options;
+  const frequencies = timestepFrequencies(options);
+  const half = frequencies.length;
   const rows = new Float32Array(timesteps.length * channels);
   timesteps.forEach((timestep, row) => {
     for (let i = 0; i < half; i++) {
-      const exponent = Math.fround(Math.fround(Math.fround(-Math.log(10000)) * i) / (half - freqShift));
-      const angle = Math.fround(timestep * Math.fround(Math.exp(exponent)));
+      const angle = Math.fround(timestep * frequencies[i]);
       const [first, second] = flipSinToCos ? [Math.cos(angle), Math.sin(angle)] : [Math.sin(angle), Math.cos(angle)];
       rows[row * channels + i] = first;
       rows[row * channels + half + i] = second;
     }
   });
   return rows;
+}
+
+/** The frequencies ωᵢ of {@linkcode timestepSinusoids}: [channels / 2], rounded as torch does. */
+export function timestepFrequencies({ channels, freqShift }: TimestepOptions): Float32Array<ArrayBuffer> {
+  const half = Math.floor(channels / 2);
+  return Float32Array.from({ length: half }, (_, i) => {
+    const exponent = Math.fround(Math.fround(Math.fround(-Math.log(10000)) * i) / (half - freqShift));
+    return Math.exp(exponent);
+  });
 }
 
 /** Sinusoids → Linear → SiLU → Linear (diffusers' `TimestepEmbedding`). */

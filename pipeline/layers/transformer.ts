@@ -57,6 +57,18 @@ class BasicTransformerBlock {
   }
 }
 
+/** The dimensions of a {@linkcode Transformer2D}. */
+export interface Transformer2DOptions {
+  readonly channels: number;
+  readonly heads: number;
+  /** Width of the prompt's states. */
+  readonly contextFeatures: number;
+  /** Groups of the norm. */
+  readonly groups: number;
+  /** Number of transformer blocks, one behind the other. */
+  readonly layers: number;
+}
+
 /**
  * A transformer over a picture's pixels (diffusers' `Transformer2DModel`). Whether `proj_in` and
  * `proj_out` are stored as 1×1 convolutions (SD 1.x) or as linear layers (SD 2.x) does not change
@@ -68,10 +80,13 @@ export class Transformer2D {
   readonly #blocks: readonly BasicTransformerBlock[];
   readonly #projOut: Linear;
 
-  constructor(w: WeightScope, channels: number, heads: number, contextFeatures: number, groups: number) {
+  constructor(w: WeightScope, { channels, heads, contextFeatures, groups, layers }: Transformer2DOptions) {
     this.#norm = new GroupNorm(w.at("norm"), channels, groups, 1e-6);
     this.#projIn = new Linear(w.at("proj_in"), channels, channels, { allowF16Operands: true });
-    this.#blocks = [new BasicTransformerBlock(w.at("transformer_blocks", 0), channels, heads, contextFeatures)];
+    this.#blocks = Array.from(
+      { length: layers },
+      (_, layer) => new BasicTransformerBlock(w.at("transformer_blocks", layer), channels, heads, contextFeatures),
+    );
     this.#projOut = new Linear(w.at("proj_out"), channels, channels, { allowF16Operands: true });
   }
 

@@ -10,7 +10,7 @@ import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
 import { CLIPTokenizer } from "../text/tokenizer.ts";
-import { ClipTextTransformer } from "./clip_text.ts";
+import { ClipTextTransformer } from "./clip_text_transformer.ts";
 import { ClipVisionTransformer } from "./clip_vision.ts";
 import { cosines } from "./cosines.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
@@ -182,7 +182,9 @@ export class CLIPModel extends Model<CLIPConfig> {
    * @throws {ShapeError} as `CLIPTextModel.forward()`
    */
   getTextFeatures(inputIds: readonly (readonly number[])[]): Tensor {
-    return this.gpu.scope(() => this.#modules.textProjection.forward(this.#modules.text.forward(inputIds, 0).pooled));
+    return this.gpu.scope(() =>
+      this.#modules.textProjection.forward(this.#modules.text.forward(inputIds, { skip: 0 }).pooled)
+    );
   }
 
   async #inBatches<T>(items: readonly T[], embed: (batch: readonly T[]) => Tensor): Promise<Float32Array<ArrayBuffer>> {

@@ -1,231 +1,51 @@
-import { ShapeError } from "../../engine/errors.ts";
-import { Tensor } from "../../engine/tensor.ts";
-import { concat } from "../../kernels/shape/concat.ts";
-import { embedding } from "../../kernels/shape/embedding.ts";
-import { add } from "../../kernels/shape/linear_combination.ts";
-import { ClipEncoder } from "../layers/clip_encoder.ts";
-import { LayerNorm } from "../layers/norm.ts";
+import type { Tensor } from "../../engine/tensor.ts";
 import type { AdapterSnapshot } from "../adapters/adapter_stack.ts";
-import type { WeightScope } from "../checkpoint/bind.ts";
 import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { ClipTextTransformer } from "./clip_text_transformer.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
-/**
- * CLIP's text transformer: `text_model` in text encoders and in complete CLIP models.
- */
-export class ClipTextTransformer {
-  readonly #tokens: Tensor; // [vocabulary, hidden]
-  readonly #positions: Tensor; // [positions, hidden]
-  readonly #encoder: ClipEncoder;
-  readonly #finalNorm: LayerNorm;
-  readonly #config: CLIPTextConfig;
+/** Options of encoding token ids. */
+export interface EncodeIdsOptions {
   /**
-   * Embeddings [hidden] of added tokens. They are small and uploaded with each prompt that uses
-   * them.
+   * Number of layers to leave out at the end, as in diffusers: 1 returns the output of the
+   * penultimate layer. Default: 0.
    */
-  #addedTokens = new Map<number, Float32Array>();
-
-  constructor(w: WeightScope, config: CLIPTextConfig) {
-    const { hiddenSize, vocabSize, maxPositionEmbeddings } = config;
-    this.#tokens = w.get("embeddings.token_embedding.weight", [vocabSize, hiddenSize]);
-    this.#positions = w.get("embeddings.position_embedding.weight", [maxPositionEmbeddings, hiddenSize]);
-    this.#encoder = new ClipEncoder(w.at("encoder"), config, { causal: true });
-    this.#finalNorm = new LayerNorm(w.at("final_layer_norm"), hiddenSize, config.layerNormEps);
-    this.#config = config;
-  }
-
-  /** The embeddings of added tokens, by id. */
-  get addedTokens(): ReadonlyMap<number, Float32Array> {
-    return this.#addedTokens;
-  }
-
-  /** Records `body` with these added tokens in place of the present ones. */
-  withAddedTokens<T>(tokens: ReadonlyMap<number, Float32Array>, body: () => T): T {
-    const present = this.#addedTokens;
-    this.#addedTokens = new Map(tokens);
-    try {
-      return body();
-    } finally {
-      this.#addedTokens = present;
-    }
-  }
-
+  readonly clipSkip?: number;
   /**
-   * Sets the embedding [hidden] of an id, which overrides the table. `undefined` removes it.
+   * Whether the states pass the final norm. Without it they are transformers'
+   * `hidden_states[-1 - clipSkip]`, as SDXL reads them. Default: true.
    */
-  setAddedToken(id: number, embedding: Float32Array | undefined): void {
-    const { hiddenSize } = this.#config;
-    if (embedding === undefined) this.#addedTokens.delete(id);
-    else if (embedding.length !== hiddenSize) {
-      throw new ShapeError(
-        `Cannot add the token ${id} as embeddings have ${hiddenSize} elements, not ${embedding.length}`,
-        [[
-          embedding.length,
-        ]],
-      );
-    } else this.#addedTokens.set(id, Float32Array.from(embedding));
-  }
-
-  /**
-   * Encodes token ids (rows of equal length).
-   *
-   * @param skip number of layers to leave out at the end. It affects only `states`.
-   * @returns `states`, the last hidden states [B, T, hidden] after the final norm, and `pooled`
-   *   [B, hidden], the unskipped states at the end-of-text tokens
-   */
-  forward(inputIds: readonly (readonly number[])[], skip: number): { states: Tensor; pooled: Tensor } {
-    const { gpu } = this.#tokens;
-    const tokens = this.#check(inputIds);
-    return gpu.scope(() => {
-      const places = Tensor.from(
-        gpu,
-        Int32Array.from(inputIds.flatMap((row) => row.map((_, place) => place))),
-        [inputIds.length, tokens],
-      );
-      const x = add(this.#embed(inputIds), embedding(this.#positions, places)); // [B, T, hidden]
-      const last = this.#finalNorm.forward(this.#encoder.forward(x));
-      const ends = Int32Array.from(inputIds, (row, b) => b * tokens + this.#endOf(row));
-      const pooled = embedding(
-        last.reshape([inputIds.length * tokens, this.#config.hiddenSize]),
-        Tensor.from(gpu, ends, [ends.length]),
-      );
-      return { states: skip === 0 ? last : this.#finalNorm.forward(this.#encoder.forward(x, { skip })), pooled };
-    });
-  }
-
-  /** Looks up the embeddings [B, T, hidden] in the token table and among the added tokens. */
-  #embed(inputIds: readonly (readonly number[])[]): Tensor {
-    const { gpu } = this.#tokens;
-    const { hiddenSize } = this.#config;
-    const isAdded = (id: number) => this.#addedTokens.has(id);
-    const ids = inputIds.flat(), shape = [inputIds.length, ids.length / inputIds.length];
-    const known = ids.map((id) => isAdded(id) ? 0 : id);
-    // [B, T, hidden]
-    const rows = embedding(this.#tokens, Tensor.from(gpu, Int32Array.from(known), shape));
-    const added = [...new Set(ids.filter(isAdded))];
-    if (added.length === 0) return rows;
-    // A second lookup in a table that holds the rows found so far, followed by the added
-    // embeddings.
-    const values = new Float32Array(added.length * hiddenSize);
-    added.forEach((id, i) => values.set(this.#addedTokens.get(id)!, i * hiddenSize));
-    const table = concat([
-      rows.reshape([ids.length, hiddenSize]),
-      Tensor.from(gpu, values, [added.length, hiddenSize]),
-    ], 0);
-    const places = ids.map((id, place) => isAdded(id) ? ids.length + added.indexOf(id) : place);
-    return embedding(table, Tensor.from(gpu, Int32Array.from(places), shape));
-  }
-
-  /**
-   * The position of a row's end-of-text token. For the EOS id 2, which old configurations hold by
-   * mistake, it is the position of the largest id, as in transformers.
-   */
-  #endOf(row: readonly number[]): number {
-    const { eosTokenId } = this.#config;
-    return eosTokenId === 2 ? row.indexOf(Math.max(...row)) : Math.max(row.indexOf(eosTokenId), 0);
-  }
-
-  #check(inputIds: readonly (readonly number[])[]): number {
-    const { maxPositionEmbeddings, vocabSize } = this.#config;
-    const tokens = inputIds[0]?.length ?? 0;
-    const refuse = (why: string) => {
-      throw new ShapeError(`Cannot encode token ids [${inputIds.length}, ${tokens}] as ${why}`, [[
-        inputIds.length,
-        tokens,
-      ]]);
-    };
-    if (tokens === 0) refuse("there must be at least one");
-    if (tokens > maxPositionEmbeddings) refuse(`this text encoder takes ${maxPositionEmbeddings} tokens at most`);
-    for (const row of inputIds) {
-      if (row.length !== tokens) refuse(`all rows must have the same length: ${row.length} ≠ ${tokens}`);
-      const stranger = row.find((id) =>
-        !(Number.isInteger(id) && id >= 0 && id < vocabSize || this.#addedTokens.has(id))
-      );
-      if (stranger !== undefined) refuse(`ids must be whole numbers below ${vocabSize}, not ${stranger}`);
-    }
-    return tokens;
-  }
+  readonly finalNorm?: boolean;
+  /** Factor of the LoRAs. Default: 1. */
+  readonly loraScale?: number;
 }
 
-/** Loader of the text encoder. */
-export const textEncoderKind: ModelKind<CLIPTextConfig, ClipTextTransformer> = {
-  className: "CLIPTextModel",
-  weightsName: "model",
-  parseConfig: parseCLIPTextConfig,
-  build: (w, config) => new ClipTextTransformer(w.at("text_model"), config),
-};
-
-/**
- * The text encoder of Stable Diffusion (transformers' `CLIPTextModel`): OpenAI's CLIP in 1.x,
- * OpenCLIP in 2.x.
- *
- * ```ts
- * using encoder = await CLIPTextModel.fromPretrained("models/pocket/text_encoder", { gpu });
- * const ids = tokenizer.encode("a field of roses", { padding: "max_length" });
- * const { lastHiddenState } = encoder.forward([ids]);
- * ```
- */
-export class CLIPTextModel extends Model<CLIPTextConfig> {
+/** What CLIP's text encoders with and without a projection share. */
+export abstract class CLIPTextEncoder extends Model<CLIPTextConfig> {
   readonly #transformer: ClipTextTransformer;
 
-  private constructor(parts: ModelParts<CLIPTextConfig, ClipTextTransformer>) {
+  /** Takes over the weights. */
+  protected constructor(parts: ModelParts<CLIPTextConfig, unknown>, transformer: ClipTextTransformer) {
     super(parts);
-    this.#transformer = parts.modules;
+    this.#transformer = transformer;
   }
 
   /**
-   * Loads a folder that holds `config.json` and `model*.safetensors`.
-   *
-   * @throws {CheckpointError} when files are missing, or weights and configuration disagree
-   * @throws {ConfigError} for another kind of encoder
+   * Hidden states [B, T, hidden], and pooled, normed states [B, hidden] of all layers at the
+   * end-of-text tokens.
    */
-  static async fromPretrained(directory: string | URL | FileTree, options: LoadOptions): Promise<CLIPTextModel> {
-    return new CLIPTextModel(await loadModel(textEncoderKind, directory, options));
-  }
-
-  /** Builds the model of `config` on `weights`, whose keys are transformers'. */
-  static async fromWeights(config: CLIPTextConfig, weights: Weights, options: LoadOptions): Promise<CLIPTextModel> {
-    return new CLIPTextModel(await buildModel(textEncoderKind, config, weights, options));
-  }
-
-  /**
-   * Checks weights against `config` by names and shapes alone. It needs no device.
-   *
-   * @throws {CheckpointError} that lists every missing and misshapen key
-   */
-  static checkWeights(config: CLIPTextConfig, weights: Weights): void {
-    checkModel(textEncoderKind, config, weights);
-  }
-
-  /**
-   * Encodes token ids.
-   *
-   * @param inputIds rows of equal length, at most `config.maxPositionEmbeddings`
-   * @param options.clipSkip number of layers to leave out at the end, as in diffusers: 1 returns
-   *   the output of the penultimate layer, after the final norm. Default: 0.
-   * @param options.loraScale factor of the LoRAs. Default: 1.
-   * @returns `lastHiddenState` [B, T, hidden], and `poolerOutput` [B, hidden], the output of all
-   *   layers at the end-of-text token
-   * @throws {ShapeError} for rows of different lengths, too many tokens, or ids outside the
-   *   vocabulary
-   */
-  forward(
+  protected encode(
     inputIds: readonly (readonly number[])[],
-    options: { clipSkip?: number; loraScale?: number } = {},
-  ): { lastHiddenState: Tensor; poolerOutput: Tensor } {
-    const { clipSkip = 0, loraScale = 1 } = options;
+    { clipSkip = 0, finalNorm = true }: EncodeIdsOptions,
+  ): { states: Tensor; pooled: Tensor } {
     if (!Number.isInteger(clipSkip) || clipSkip < 0 || clipSkip > this.config.numHiddenLayers) {
       throw new RangeError(
         `Cannot skip ${clipSkip} layers: clipSkip must be a whole number from 0 to ${this.config.numHiddenLayers}`,
       );
     }
-    const { states, pooled } = this.weights.adapters.scaled(
-      loraScale,
-      () => this.#transformer.forward(inputIds, clipSkip),
-    );
-    return { lastHiddenState: states, poolerOutput: pooled };
+    return this.#transformer.forward(inputIds, { skip: clipSkip, finalNorm });
   }
 
   /**
@@ -260,5 +80,71 @@ export class CLIPTextModel extends Model<CLIPTextConfig> {
    */
   setAddedToken(id: number, embedding: Float32Array | undefined): void {
     this.#transformer.setAddedToken(id, embedding);
+  }
+}
+
+/** Loader of the text encoder. */
+export const textEncoderKind: ModelKind<CLIPTextConfig, ClipTextTransformer> = {
+  className: "CLIPTextModel",
+  weightsName: "model",
+  parseConfig: parseCLIPTextConfig,
+  build: (w, config) => new ClipTextTransformer(w.at("text_model"), config),
+};
+
+/**
+ * The text encoder of Stable Diffusion (transformers' `CLIPTextModel`): OpenAI's CLIP in 1.x,
+ * OpenCLIP in 2.x.
+ *
+ * ```ts
+ * using encoder = await CLIPTextModel.fromPretrained("models/pocket/text_encoder", { gpu });
+ * const ids = tokenizer.encode("a field of roses", { padding: "max_length" });
+ * const { lastHiddenState } = encoder.forward([ids]);
+ * ```
+ */
+export class CLIPTextModel extends CLIPTextEncoder {
+  private constructor(parts: ModelParts<CLIPTextConfig, ClipTextTransformer>) {
+    super(parts, parts.modules);
+  }
+
+  /**
+   * Loads a folder that holds `config.json` and `model*.safetensors`.
+   *
+   * @throws {CheckpointError} when files are missing, or weights and configuration disagree
+   * @throws {ConfigError} for another kind of encoder
+   */
+  static async fromPretrained(directory: string | URL | FileTree, options: LoadOptions): Promise<CLIPTextModel> {
+    return new CLIPTextModel(await loadModel(textEncoderKind, directory, options));
+  }
+
+  /** Builds the model of `config` on `weights`, whose keys are transformers'. */
+  static async fromWeights(config: CLIPTextConfig, weights: Weights, options: LoadOptions): Promise<CLIPTextModel> {
+    return new CLIPTextModel(await buildModel(textEncoderKind, config, weights, options));
+  }
+
+  /**
+   * Checks weights against `config` by names and shapes alone. It needs no device.
+   *
+   * @throws {CheckpointError} that lists every missing and misshapen key
+   */
+  static checkWeights(config: CLIPTextConfig, weights: Weights): void {
+    checkModel(textEncoderKind, config, weights);
+  }
+
+  /**
+   * Encodes token ids.
+   *
+   * @param inputIds rows of equal length, at most `config.maxPositionEmbeddings`
+   * @returns `lastHiddenState` [B, T, hidden], and `poolerOutput` [B, hidden], the output of all
+   *   layers at the end-of-text token
+   * @throws {ShapeError} for rows of different lengths, too many tokens, or ids outside the
+   *   vocabulary
+   */
+  forward(
+    inputIds: readonly (readonly number[])[],
+    options: EncodeIdsOptions = {},
+  ): { lastHiddenState: Tensor; poolerOutput: Tensor } {
+    const { loraScale = 1 } = options;
+    const { states, pooled } = this.weights.adapters.scaled(loraScale, () => this.encode(inputIds, options));
+    return { lastHiddenState: states, poolerOutput: pooled };
   }
 }

@@ -60,7 +60,7 @@ export class ClipVisionTransformer {
         concat([this.#classTokens(batch), this.#patches(pixelValues)], 1),
         embedding(this.#positions, Tensor.from(gpu, places, [batch, tokens])),
       ); // [B, 1 + P, hidden]
-      const last = this.#encoder.forward(this.#preNorm.forward(embedded)); // [B, 1 + P, hidden]
+      const { last } = this.#encoder.forward(this.#preNorm.forward(embedded)); // [B, 1 + P, hidden]
       return this.#postNorm.forward(slice(last, 1, 0, 1).reshape([batch, hiddenSize]));
     });
   }

@@ -14,12 +14,21 @@ export class PromptContext implements Disposable {
    * use the same one.
    */
   readonly loraScale: number;
+  /**
+   * What a UNet with added conditions (SDXL) adds to the time embedding of each prompt, [B, 4 C];
+   * `undefined` for other UNets.
+   */
+  readonly addedEmbedding: Tensor | undefined;
 
-  /** Takes ownership of the keys and values. */
-  constructor(layers: ReadonlyMap<Attention, KeysValues>, options: { batch: number; loraScale?: number }) {
+  /** Takes ownership of the keys and values, and of the added embedding. */
+  constructor(
+    layers: ReadonlyMap<Attention, KeysValues>,
+    options: { batch: number; loraScale?: number; addedEmbedding?: Tensor },
+  ) {
     this.#layers = layers;
     this.batch = options.batch;
     this.loraScale = options.loraScale ?? 1;
+    this.addedEmbedding = options.addedEmbedding;
   }
 
   /** Keeps the tensors alive beyond the current scope. */
@@ -28,6 +37,7 @@ export class PromptContext implements Disposable {
       keys.keep();
       values.keep();
     }
+    this.addedEmbedding?.keep();
     return this;
   }
 
@@ -36,8 +46,9 @@ export class PromptContext implements Disposable {
     return this.#layers.get(layer)!;
   }
 
-  /** Frees the keys and values. */
+  /** Frees the keys and values, and the added embedding. */
   [Symbol.dispose](): void {
+    this.addedEmbedding?.[Symbol.dispose]();
     for (const { keys, values } of this.#layers.values()) {
       keys[Symbol.dispose]();
       values[Symbol.dispose]();

@@ -1,12 +1,15 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { activate } from "../../kernels/shape/activate.ts";
+import { embedding } from "../../kernels/shape/embedding.ts";
+import { add } from "../../kernels/shape/linear_combination.ts";
 import type { Attention, KeysValues } from "../layers/attention.ts";
 import { timestepSinusoids } from "../layers/timestep.ts";
 import type { AdapterSnapshot } from "../adapters/adapter_stack.ts";
 import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config/unet.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { type AddedConditions, addedEmbedding } from "./added_conditions.ts";
 import { KeyedSlot } from "./keyed_slot.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 import { type LayerStates, PromptContext } from "./prompt_context.ts";
@@ -42,7 +45,7 @@ export function keptWork(unet: UNet2DConditionModel): KeptWork {
 }
 
 /**
- * The denoising network of Stable Diffusion 1.x and 2.x (diffusers' `UNet2DConditionModel`).
+ * The denoising network of Stable Diffusion 1.x, 2.x and XL (diffusers' `UNet2DConditionModel`).
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -122,10 +125,16 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    *   layer
    * @param options.loraScale factor of the LoRAs, both here and in {@linkcode forward} with this
    *   context. Default: 1.
-   * @throws {ShapeError} if the embeddings do not have the model's width
+   * @param options.addedCondKwargs the conditions that SDXL's UNets take beside the embeddings, and
+   *   others do not
+   * @throws {ShapeError} if the embeddings or the added conditions do not have the model's widths
+   * @throws {OptionError} if added conditions are missing, or the model takes none
    */
-  prepareContext(states: Tensor | LayerStates, options: { loraScale?: number } = {}): PromptContext {
-    const { loraScale = 1 } = options;
+  prepareContext(
+    states: Tensor | LayerStates,
+    options: { loraScale?: number; addedCondKwargs?: AddedConditions } = {},
+  ): PromptContext {
+    const { loraScale = 1, addedCondKwargs } = options;
     const layerStates: LayerStates = states instanceof Tensor ? () => ({ keys: states, values: states }) : states;
     const layers = new Map<Attention, KeysValues>();
     let batch = 0;
@@ -147,7 +156,11 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
         this.weights.adapters.scaled(loraScale, () => layer.project(keys, values, { dtype: this.activations })),
       );
     }
-    return new PromptContext(layers, { batch, loraScale });
+    const added = this.weights.adapters.scaled(
+      loraScale,
+      () => addedEmbedding(this, this.#modules.addEmbedding, addedCondKwargs, batch),
+    );
+    return new PromptContext(layers, { batch, loraScale, addedEmbedding: added });
   }
 
   /**
@@ -156,11 +169,20 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    * these weights.
    *
    * @param options.loraScale as in {@linkcode prepareContext}
-   * @returns [timesteps, columns]; the columns are the blocks' channels, concatenated
+   * @param options.addedEmbedding that of the {@linkcode PromptContext}, for SDXL's UNets
+   * @returns [timesteps, columns]; the columns are the blocks' channels, concatenated. With an
+   *   added embedding [B, 4 C], [timesteps · B, columns]: the rows of a timestep stand together
    */
-  embedTimesteps(timesteps: readonly number[], options: { loraScale?: number } = {}): Tensor {
-    const { loraScale = 1 } = options;
-    return this.weights.adapters.scaled(loraScale, () => this.gpu.scope(() => this.#project(this.#embed(timesteps))));
+  embedTimesteps(
+    timesteps: readonly number[],
+    options: { loraScale?: number; addedEmbedding?: Tensor } = {},
+  ): Tensor {
+    const { loraScale = 1, addedEmbedding } = options;
+    return this.weights.adapters.scaled(loraScale, () =>
+      this.gpu.scope(() => {
+        const embedded = this.#embed(timesteps);
+        return this.#project(addedEmbedding ? addToEach(embedded, addedEmbedding) : embedded);
+      }));
   }
 
   /**
@@ -172,17 +194,20 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    *   for all samples or one per sample
    * @param encoderHiddenStates embeddings [B, T, cross_attention_dim], or the result of {@linkcode
    *   prepareContext}
+   * @param options.addedCondKwargs the conditions that SDXL's UNets take beside the embeddings.
+   *   Ignored for a prepared context, which has its own.
    * @param options.observe called with the output of each module
    * @param options.loraScale factor of the LoRAs. Default: 1. Ignored for a prepared context, which
    *   has its own.
    * @returns [B, 4, h, w], f32
    * @throws {ShapeError} if the shapes do not match each other or the model
+   * @throws {OptionError} if added conditions are missing, or the model takes none
    */
   forward(
     sample: Tensor,
     timestep: number | Tensor,
     encoderHiddenStates: Tensor | PromptContext,
-    options: { observe?: Observer; loraScale?: number } = {},
+    options: { observe?: Observer; loraScale?: number; addedCondKwargs?: AddedConditions } = {},
   ): Tensor {
     const { gpu, config } = this;
     const [batch, channels, height, width] = sample.dims(4);
@@ -199,22 +224,21 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
         [sample.shape],
       );
     }
-    const { observe = () => {} } = options;
+    const { observe = () => {}, addedCondKwargs } = options;
     const dtype = this.activations === "f16" && storesF16(config, height, width) ? "f16" : "f32";
     const { loraScale = 1 } = encoderHiddenStates instanceof Tensor ? options : encoderHiddenStates;
     return this.weights.adapters.scaled(loraScale, () =>
       gpu.scope(() => {
+        const context = encoderHiddenStates instanceof Tensor
+          ? this.prepareContext(encoderHiddenStates, { loraScale, addedCondKwargs })
+          : encoderHiddenStates;
         let time: Tensor;
         if (timestep instanceof Tensor) time = timestep;
         else {
           const embedded = this.#embed(Array(batch).fill(timestep));
           observe("time_embedding", embedded);
-          time = this.#project(embedded);
+          time = this.#project(context.addedEmbedding ? add(embedded, context.addedEmbedding) : embedded);
         }
-        if (!(encoderHiddenStates instanceof Tensor)) {
-          return this.#modules.forward(sample, time, (layer) => encoderHiddenStates.of(layer), { observe, dtype });
-        }
-        const context = this.prepareContext(encoderHiddenStates, { loraScale });
         return this.#modules.forward(sample, time, (layer) => context.of(layer), { observe, dtype });
       }));
   }
@@ -270,6 +294,15 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
     ]);
     return this.#modules.timeEmbedding.forward(sinusoids); // [timesteps, 4 C]
   }
+}
+
+/** Every row of `rows` [n, F] plus every row of `added` [B, F]: [n · B, F], first row first. */
+function addToEach(rows: Tensor, added: Tensor): Tensor {
+  const { gpu } = rows;
+  const [n] = rows.dims(2), [batch] = added.dims(2);
+  const repeat = (table: Tensor, row: (i: number) => number) =>
+    embedding(table, Tensor.from(gpu, Int32Array.from({ length: n * batch }, (_, i) => row(i)), [n * batch]));
+  return add(repeat(rows, (i) => Math.floor(i / batch)), repeat(added, (i) => i % batch));
 }
 
 /** Loader of the UNet. */

@@ -132,6 +132,8 @@ class UpBlock {
 /** All layers of a UNet. */
 export class UNetModules {
   readonly timeEmbedding: TimestepEmbedding;
+  /** SDXL's embedding of the pooled prompt and the sizes. */
+  readonly addEmbedding: TimestepEmbedding | undefined;
   readonly times: TimeProjections;
   readonly #convIn: Conv2d;
   readonly #down: readonly DownBlock[];
@@ -144,6 +146,9 @@ export class UNetModules {
     const [first] = config.blockOutChannels;
     this.times = new TimeProjections(4 * first);
     this.timeEmbedding = new TimestepEmbedding(w.at("time_embedding"), first, this.times.features);
+    this.addEmbedding = config.textTime
+      ? new TimestepEmbedding(w.at("add_embedding"), config.textTime.inputDim, this.times.features)
+      : undefined;
     this.#convIn = new Conv2d(w.at("conv_in"), config.inChannels, first, { padding: 1 });
     this.#down = config.downBlockTypes.map((_, index) =>
       new DownBlock(w.at("down_blocks", index), config, index, this.times)
@@ -199,13 +204,13 @@ export function storesF16(config: UNet2DConditionConfig, height: number, width: 
 }
 
 function transformer(w: WeightScope, config: UNet2DConditionConfig, block: number): Transformer2D {
-  return new Transformer2D(
-    w,
-    config.blockOutChannels[block],
-    config.attentionHeads[block],
-    config.crossAttentionDim,
-    config.normNumGroups,
-  );
+  return new Transformer2D(w, {
+    channels: config.blockOutChannels[block],
+    heads: config.attentionHeads[block],
+    contextFeatures: config.crossAttentionDim,
+    groups: config.normNumGroups,
+    layers: config.transformerLayersPerBlock[block],
+  });
 }
 
 function count<T>(length: number, make: (index: number) => T): T[] {

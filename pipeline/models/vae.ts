@@ -16,6 +16,14 @@ import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelK
 /** Epsilon of all norms of the autoencoder. */
 const epsilon = 1e-6;
 
+/** The scaling factor of the autoencoders of Stable Diffusion 1.x and 2.x, which tolerate f16. */
+const scalingFactorOfSD = 0.18215;
+
+/** Whether matrix units may round the operands to f16: see {@linkcode AutoencoderKLConfig}. */
+function toleratesF16({ forceUpcast, scalingFactor }: AutoencoderKLConfig): boolean {
+  return !forceUpcast || scalingFactor === scalingFactorOfSD;
+}
+
 /** Single-head self-attention over all pixels. The head is as wide as the channels. */
 class VaeAttention {
   readonly #norm: GroupNorm;
@@ -24,16 +32,16 @@ class VaeAttention {
   readonly #toV: Linear;
   readonly #toOut: Linear;
 
-  constructor(w: WeightScope, channels: number, groups: number) {
+  constructor(w: WeightScope, channels: number, groups: number, allowF16Operands: boolean) {
     // diffusers before 0.17 used other names for the four projections.
     const [q, k, v, out] = w.has("query.weight")
       ? ["query", "key", "value", "proj_attn"]
       : ["to_q", "to_k", "to_v", "to_out.0"];
     this.#norm = new GroupNorm(w.at("group_norm"), channels, groups, epsilon);
-    this.#toQ = new Linear(w.at(q), channels, channels, { allowF16Operands: true });
-    this.#toK = new Linear(w.at(k), channels, channels, { allowF16Operands: true });
-    this.#toV = new Linear(w.at(v), channels, channels, { allowF16Operands: true });
-    this.#toOut = new Linear(w.at(out), channels, channels, { allowF16Operands: true });
+    this.#toQ = new Linear(w.at(q), channels, channels, { allowF16Operands });
+    this.#toK = new Linear(w.at(k), channels, channels, { allowF16Operands });
+    this.#toV = new Linear(w.at(v), channels, channels, { allowF16Operands });
+    this.#toOut = new Linear(w.at(out), channels, channels, { allowF16Operands });
   }
 
   forward(x: Tensor): Tensor {
@@ -50,11 +58,17 @@ class MidBlock {
   readonly #resnets: readonly ResnetBlock[];
   readonly #attention: VaeAttention;
 
-  constructor(w: WeightScope, channels: number, groups: number) {
+  constructor(w: WeightScope, channels: number, groups: number, allowF16Operands: boolean) {
     this.#resnets = [0, 1].map((layer) =>
-      new ResnetBlock(w.at("resnets", layer), { inChannels: channels, outChannels: channels, groups, epsilon })
+      new ResnetBlock(w.at("resnets", layer), {
+        inChannels: channels,
+        outChannels: channels,
+        groups,
+        epsilon,
+        allowF16Operands,
+      })
     );
-    this.#attention = new VaeAttention(w.at("attentions", 0), channels, groups);
+    this.#attention = new VaeAttention(w.at("attentions", 0), channels, groups, allowF16Operands);
   }
 
   forward(x: Tensor): Tensor {
@@ -72,7 +86,8 @@ class Encoder {
   constructor(w: WeightScope, config: AutoencoderKLConfig) {
     const { blockOutChannels: widths, normNumGroups: groups, layersPerBlock } = config;
     const last = widths.length - 1;
-    this.#convIn = new Conv2d(w.at("conv_in"), config.inChannels, widths[0], { padding: 1 });
+    const allowF16Operands = toleratesF16(config);
+    this.#convIn = new Conv2d(w.at("conv_in"), config.inChannels, widths[0], { padding: 1, allowF16Operands });
     this.#blocks = widths.map((outChannels, index) => ({
       resnets: Array.from(
         { length: layersPerBlock },
@@ -82,15 +97,19 @@ class Encoder {
             outChannels,
             groups,
             epsilon,
+            allowF16Operands,
           }),
       ),
       downsample: index === last
         ? undefined
-        : new Downsample(w.at("down_blocks", index, "downsamplers", 0), outChannels, 0),
+        : new Downsample(w.at("down_blocks", index, "downsamplers", 0), outChannels, 0, { allowF16Operands }),
     }));
-    this.#mid = new MidBlock(w.at("mid_block"), widths[last], groups);
+    this.#mid = new MidBlock(w.at("mid_block"), widths[last], groups, allowF16Operands);
     this.#normOut = new GroupNorm(w.at("conv_norm_out"), widths[last], groups, epsilon);
-    this.#convOut = new Conv2d(w.at("conv_out"), widths[last], 2 * config.latentChannels, { padding: 1 });
+    this.#convOut = new Conv2d(w.at("conv_out"), widths[last], 2 * config.latentChannels, {
+      padding: 1,
+      allowF16Operands,
+    });
   }
 
   forward(image: Tensor): Tensor {
@@ -115,8 +134,9 @@ class Decoder {
     const { normNumGroups: groups, layersPerBlock } = config;
     const widths = [...config.blockOutChannels].reverse();
     const last = widths.length - 1;
-    this.#convIn = new Conv2d(w.at("conv_in"), config.latentChannels, widths[0], { padding: 1 });
-    this.#mid = new MidBlock(w.at("mid_block"), widths[0], groups);
+    const allowF16Operands = toleratesF16(config);
+    this.#convIn = new Conv2d(w.at("conv_in"), config.latentChannels, widths[0], { padding: 1, allowF16Operands });
+    this.#mid = new MidBlock(w.at("mid_block"), widths[0], groups, allowF16Operands);
     this.#blocks = widths.map((outChannels, index) => ({
       resnets: Array.from(
         { length: layersPerBlock + 1 },
@@ -126,12 +146,15 @@ class Decoder {
             outChannels,
             groups,
             epsilon,
+            allowF16Operands,
           }),
       ),
-      upsample: index === last ? undefined : new Upsample(w.at("up_blocks", index, "upsamplers", 0), outChannels),
+      upsample: index === last
+        ? undefined
+        : new Upsample(w.at("up_blocks", index, "upsamplers", 0), outChannels, { allowF16Operands }),
     }));
     this.#normOut = new GroupNorm(w.at("conv_norm_out"), widths[last], groups, epsilon);
-    this.#convOut = new Conv2d(w.at("conv_out"), widths[last], config.outChannels, { padding: 1 });
+    this.#convOut = new Conv2d(w.at("conv_out"), widths[last], config.outChannels, { padding: 1, allowF16Operands });
   }
 
   /**
@@ -163,10 +186,11 @@ class Modules {
 
   constructor(w: WeightScope, config: AutoencoderKLConfig) {
     const { latentChannels: latent } = config;
+    const allowF16Operands = toleratesF16(config);
     this.encoder = new Encoder(w.at("encoder"), config);
     this.decoder = new Decoder(w.at("decoder"), config);
-    this.quantConv = new Conv2d(w.at("quant_conv"), 2 * latent, 2 * latent, { kernelSize: 1 });
-    this.postQuantConv = new Conv2d(w.at("post_quant_conv"), latent, latent, { kernelSize: 1 });
+    this.quantConv = new Conv2d(w.at("quant_conv"), 2 * latent, 2 * latent, { kernelSize: 1, allowF16Operands });
+    this.postQuantConv = new Conv2d(w.at("post_quant_conv"), latent, latent, { kernelSize: 1, allowF16Operands });
   }
 }
 

@@ -65,12 +65,12 @@ export class Fields {
     return typeof value === "boolean" ? value : this.refuse(key, "true or false");
   }
 
-  counts(key: string, fallback: readonly number[]): readonly number[] {
+  counts(key: string, fallback: readonly number[], max: number = maxSize): readonly number[] {
     const value = this.value(key) ?? fallback;
     return Array.isArray(value) && value.length > 0 && value.length <= maxBlocks &&
-        value.every((count) => isCount(count))
+        value.every((count) => isCount(count, max))
       ? value
-      : this.refuse(key, `a list of 1 to ${maxBlocks} whole numbers from 1 to ${maxSize}`);
+      : this.refuse(key, `a list of 1 to ${maxBlocks} whole numbers from 1 to ${max}`);
   }
 
   /**

@@ -7,8 +7,20 @@ export type DownBlockType = "CrossAttnDownBlock2D" | "DownBlock2D";
 /** The supported kinds of up blocks. */
 export type UpBlockType = "UpBlock2D" | "CrossAttnUpBlock2D";
 
+/** Conditions of a UNet besides the prompt's states: `addition_embed_type` "text_time". */
+export interface TextTimeConfig {
+  /** Width of the sinusoids of each size (`addition_time_embed_dim`). */
+  readonly timeEmbedDim: number;
+  /**
+   * Width of the pooled prompt and of the sinusoids of all sizes together
+   * (`projection_class_embeddings_input_dim`).
+   */
+  readonly inputDim: number;
+}
+
 /**
- * `unet/config.json`: diffusers' `UNet2DConditionModel`, as used by Stable Diffusion 1.x and 2.x.
+ * `unet/config.json`: diffusers' `UNet2DConditionModel`, as used by Stable Diffusion 1.x, 2.x and
+ * XL.
  */
 export interface UNet2DConditionConfig {
   /** Side of the latents that the model was trained on. Sets the default picture size. */
@@ -46,6 +58,13 @@ export interface UNet2DConditionConfig {
    * key is `attention_head_dim`, misnamed in diffusers.
    */
   readonly attentionHeads: readonly number[];
+  /**
+   * Layers of each transformer of a block, from the highest resolution to the lowest. The middle
+   * block has as many as the last.
+   */
+  readonly transformerLayersPerBlock: readonly number[];
+  /** SDXL's conditions on the pooled prompt and on sizes; `null` for 1.x and 2.x. */
+  readonly textTime: TextTimeConfig | null;
 }
 
 /**
@@ -62,20 +81,18 @@ export const relativesByInChannels: Readonly<Record<number, string>> = {
  * Reads a UNet's configuration.
  *
  * @param file The file's name in messages.
- * @throws {ConfigError} for anything but a UNet of Stable Diffusion 1.x or 2.x; the message names
- *   SDXL, inpainting, depth and upscaling models.
+ * @throws {ConfigError} for anything but a UNet of Stable Diffusion 1.x, 2.x or XL; the message
+ *   names inpainting, depth and upscaling models.
  */
 export function parseUNetConfig(json: unknown, file: string): UNet2DConditionConfig {
   const fields = new Fields(json, file);
   fields.only("_class_name", "UNet2DConditionModel");
-  fields.only("addition_embed_type", null, { hint: "SDXL and similar models condition on more than the prompt" });
   fields.only("encoder_hid_dim", null, {
     hint: "models with another text encoder are not Stable Diffusion 1.x or 2.x",
   });
   fields.only("encoder_hid_dim_type", null);
   fields.only("class_embed_type", null, { hint: "upscalers and image variations condition on classes" });
   fields.only("num_class_embeds", null, { hint: "upscalers condition on classes" });
-  fields.only("projection_class_embeddings_input_dim", null);
   fields.only("class_embeddings_concat", false, { or: [null] });
   fields.only("time_cond_proj_dim", null, { hint: "for latent consistency, load an LCM LoRA into a plain model" });
   fields.only("num_attention_heads", null, { hint: "the number of heads is read from attention_head_dim" });
@@ -93,12 +110,8 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
   fields.only("conv_in_kernel", 3);
   fields.only("conv_out_kernel", 3);
   fields.only("center_input_sample", false, { or: [null] });
-  fields.only("reverse_transformer_layers_per_block", null, { or: [1], perBlock: true });
   fields.only("quantization_config", null, { hint: "quantized weights are not read" });
   fields.oneOf("act_fn", "silu", ["silu", "swish"]); // two names of one function
-  if (fields.sameCount("transformer_layers_per_block", 1) !== 1) {
-    fields.refuse("transformer_layers_per_block", "1 (SDXL has more)");
-  }
   if (fields.value("norm_num_groups") === null) fields.refuse("norm_num_groups", "a whole number from 1 on");
   // Here null is no default: it leaves the block out.
   const midBlockType = fields.value("mid_block_type") === null
@@ -131,6 +144,8 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
     : blockOutChannels.map(() => fields.count("attention_head_dim", 8));
   if (attentionHeads.length !== blocks) fields.refuse("attention_head_dim", `as many as down_block_types, ${blocks}`);
 
+  const transformerLayersPerBlock = parseTransformerLayers(fields, blocks);
+
   fields.only("time_embedding_dim", null, { or: [4 * blockOutChannels[0]] });
 
   const normNumGroups = fields.count("norm_num_groups", 32);
@@ -156,5 +171,39 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
     normEps: fields.number("norm_eps", 1e-5),
     crossAttentionDim: fields.sameCount("cross_attention_dim", 1280),
     attentionHeads,
+    transformerLayersPerBlock,
+    textTime: parseTextTime(fields),
   };
+}
+
+/** One number for all blocks, or one for each; up blocks have those of their resolution. */
+function parseTransformerLayers(fields: Fields, blocks: number): readonly number[] {
+  const key = "transformer_layers_per_block";
+  const layers = Array.isArray(fields.value(key))
+    ? fields.counts(key, [], maxLayers)
+    : Array<number>(blocks).fill(fields.count(key, 1, maxLayers));
+  if (layers.length !== blocks) fields.refuse(key, `as many as down_block_types, ${blocks}`);
+  const reverse = fields.value("reverse_transformer_layers_per_block");
+  if (reverse != null) {
+    const wanted = [...layers].reverse();
+    const given: readonly unknown[] = Array.isArray(reverse) ? reverse : wanted.map(() => reverse);
+    const isSame = given.length === blocks &&
+      given.every((block, i) => [block].flat(Infinity).every((count) => count === wanted[i]));
+    if (!isSame) fields.refuse("reverse_transformer_layers_per_block", `null, or ${JSON.stringify(wanted)}`);
+  }
+  return layers;
+}
+
+function parseTextTime(fields: Fields): TextTimeConfig | null {
+  fields.only("addition_embed_type", null, {
+    or: ["text_time"],
+    hint: 'or "text_time", as in SDXL; other models condition on pictures or on other encoders',
+  });
+  if (fields.value("addition_embed_type") == null) {
+    fields.only("projection_class_embeddings_input_dim", null);
+    return null;
+  }
+  const timeEmbedDim = fields.count("addition_time_embed_dim", 0);
+  if (timeEmbedDim % 2 !== 0) fields.refuse("addition_time_embed_dim", "an even number");
+  return { timeEmbedDim, inputDim: fields.count("projection_class_embeddings_input_dim", 0) };
 }

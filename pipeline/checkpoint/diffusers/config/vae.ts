@@ -20,6 +20,12 @@ export interface AutoencoderKLConfig {
   readonly sampleSize: number;
   /** Factor of latents: multiplied after encoding, divided out before decoding. */
   readonly scalingFactor: number;
+  /**
+   * Whether the model overflows in f16 (diffusers' `force_upcast`), so that all operands must be
+   * f32. Files of 1.x and 2.x models say so as well, by their class's default; diffusers' pipelines
+   * for them do not heed it.
+   */
+  readonly forceUpcast: boolean;
 }
 
 /**
@@ -64,5 +70,6 @@ export function parseAutoencoderKLConfig(json: unknown, file: string): Autoencod
     normNumGroups,
     sampleSize: fields.sameCount("sample_size", 32, { max: maxSide, supported: "square pictures" }),
     scalingFactor,
+    forceUpcast: fields.boolean("force_upcast", true),
   };
 }

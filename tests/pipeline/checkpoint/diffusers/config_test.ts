@@ -26,6 +26,8 @@ Deno.test("an empty UNet config has the defaults of diffusers 0.23", () => {
     normEps: 1e-5,
     crossAttentionDim: 1280,
     attentionHeads: [8, 8, 8, 8],
+    transformerLayersPerBlock: [1, 1, 1, 1],
+    textTime: null,
   });
 });
 
@@ -42,7 +44,9 @@ Deno.test("attention_head_dim is the number of heads: one for all blocks, or one
 
 const refusedUNets: [json: Record<string, unknown>, key: string, hint: string][] = [
   [{ _class_name: "UNet2DModel" }, "_class_name", "UNet2DConditionModel"],
-  [{ addition_embed_type: "text_time" }, "addition_embed_type", "SDXL"],
+  [{ addition_embed_type: "text" }, "addition_embed_type", "text_time"],
+  [{ addition_embed_type: "text_time", addition_time_embed_dim: 255 }, "addition_time_embed_dim", "even"],
+  [{ projection_class_embeddings_input_dim: 2816 }, "projection_class_embeddings_input_dim", "null"],
   [{ in_channels: 9 }, "in_channels", "inpainting"],
   [{ in_channels: 8 }, "in_channels", "instruct-pix2pix"],
   [{ in_channels: 5 }, "in_channels", "depth"],
@@ -53,8 +57,13 @@ const refusedUNets: [json: Record<string, unknown>, key: string, hint: string][]
   [{ only_cross_attention: [true, true, true, false] }, "only_cross_attention", "false"],
   [{ resnet_time_scale_shift: "scale_shift" }, "resnet_time_scale_shift", '"default"'],
   [{ time_cond_proj_dim: 256 }, "time_cond_proj_dim", "LCM LoRA"],
-  [{ transformer_layers_per_block: [1, 2, 10, 1] }, "transformer_layers_per_block", "same for all"],
-  [{ transformer_layers_per_block: 2 }, "transformer_layers_per_block", "SDXL"],
+  [{ transformer_layers_per_block: [1, 2, 10] }, "transformer_layers_per_block", "as many as down_block_types, 4"],
+  [{ transformer_layers_per_block: [1, [1, 1], 2, 2] }, "transformer_layers_per_block", "whole numbers"],
+  [
+    { transformer_layers_per_block: [1, 2, 3, 4], reverse_transformer_layers_per_block: [1, 2, 3, 4] },
+    "reverse_transformer_layers_per_block",
+    "[4,3,2,1]",
+  ],
   [{ act_fn: "gelu" }, "act_fn", "silu"],
   [{ mid_block_only_cross_attention: true }, "mid_block_only_cross_attention", "null"],
   [{ time_embedding_dim: 512 }, "time_embedding_dim", "null"],
@@ -93,6 +102,30 @@ Deno.test("values that equal what is supported are read as the defaults", () => 
   for (const json of equivalentUNets) assertEquals(parseUNetConfig(json, "f"), defaults, JSON.stringify(json));
   assertEquals(parseUNetConfig({ sample_size: [64, 64] }, "f").sampleSize, 64);
   assertEquals(parseUNetConfig({ mid_block_type: null }, "f").midBlockType, null);
+});
+
+Deno.test("SDXL's UNet: blocks in its order, layers and heads by lists, conditions on text and sizes", () => {
+  const base = {
+    addition_embed_type: "text_time",
+    addition_time_embed_dim: 256,
+    projection_class_embeddings_input_dim: 2816,
+    attention_head_dim: [5, 10, 20],
+    block_out_channels: [320, 640, 1280],
+    cross_attention_dim: 2048,
+    down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    transformer_layers_per_block: [1, 2, 10],
+    up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    use_linear_projection: true,
+  };
+  const config = parseUNetConfig(base, "f");
+  assertEquals(config.textTime, { timeEmbedDim: 256, inputDim: 2816 });
+  assertEquals(config.transformerLayersPerBlock, [1, 2, 10]);
+  assertEquals(config.attentionHeads, [5, 10, 20]);
+  assertEquals(config.downBlockTypes[0], "DownBlock2D");
+  for (const key of ["addition_time_embed_dim", "projection_class_embeddings_input_dim"]) {
+    assertThrows(() => parseUNetConfig({ ...base, [key]: null }, "f"), ConfigError, `${key} is null`);
+  }
+  assertEquals(parseUNetConfig({ ...base, reverse_transformer_layers_per_block: [10, 2, 1] }, "f"), config);
 });
 
 /** All keys of diffusers 0.35's UNet2DConditionModel with their defaults. */
@@ -215,6 +248,7 @@ Deno.test("the autoencoder's configuration has the defaults of diffusers 0.23, a
     normNumGroups: 32,
     sampleSize: 32,
     scalingFactor: 0.18215,
+    forceUpcast: true,
   });
   const refused = [
     { latent_channels: 16 },
