@@ -4,6 +4,7 @@
  * @module
  */
 
+import { maxEdits, maxPrompts } from "./recipe_schema.ts";
 import type {
   AlignmentView,
   DrawSettings,
@@ -103,11 +104,21 @@ export function applyDrafts(state: State): State {
     });
   }
   const edits = state.edits.map((edit) => ({ ...edit, spec: { ...edit.spec, pairs: edit.draft } }));
-  return { ...state, edits, prompts, gesture: undefined, looking: undefined, editFailure: undefined };
+  // Until the answer is there, the status does not claim that the edit is made.
+  return {
+    ...state,
+    edits,
+    prompts,
+    gesture: undefined,
+    looking: undefined,
+    editFailure: undefined,
+    solvedMs: undefined,
+  };
 }
 
 /** Adds an edit behind the others and opens it. */
 export function addEdit(state: State, spec: EditSpec = emptyEdit): State {
+  if (state.edits.length >= maxEdits) return state;
   // An edit that says nothing yet makes room.
   const others = state.edits.filter(({ spec, draft }) => [...spec.pairs, ...draft].some(isComplete));
   const edits = [...others, { id: state.nextId, spec, draft: spec.pairs }];
@@ -251,6 +262,7 @@ export function setCurves(state: State, curves: Curves): State {
 
 /** Adds a prompt to a group. */
 export function addPrompt(state: State, group: Group, text = ""): State {
+  if (state.prompts.length >= maxPrompts) return state;
   const prompts = [...state.prompts, { id: state.nextId, text, group }];
   return { ...state, prompts, nextId: state.nextId + 1, looking: undefined };
 }
@@ -306,6 +318,11 @@ export function modelOpen(state: State, facts: ModelFacts): State {
     editFailure: undefined,
     loras: [],
   });
+}
+
+/** Another model could not be opened: the one before is still open. */
+export function modelKept(state: State, facts: ModelFacts): State {
+  return { ...state, model: { status: "open", facts } };
 }
 
 /** A model could not be opened. */

@@ -32,6 +32,8 @@ export class Controller implements Disposable {
   readonly store: Store;
   #painter: Painter;
   #choice: ModelChoice;
+  /** The painter whose model is open. */
+  #opener: Painter | undefined;
   #drawing: Promise<void> | undefined;
   #stopped = false;
   #curvesCall = 0;
@@ -62,6 +64,8 @@ export class Controller implements Disposable {
   async open(choice: ModelChoice): Promise<void> {
     const name = "name" in choice ? choice.name : choice.kind === "pocket" ? "pocket" : "the server's model";
     await this.stop();
+    const before = this.store.now.model;
+    const previous = this.#choice;
     this.#choice = choice;
     this.store.dispatch(actions.modelOpening, name, 0, 0);
     const painter = this.#painter;
@@ -70,9 +74,18 @@ export class Controller implements Disposable {
         if (this.store.now.model.status === "opening") this.store.dispatch(actions.modelOpening, name, done, total);
       });
       if (painter !== this.#painter) return;
+      this.#opener = painter;
       this.store.dispatch(actions.modelOpen, facts);
     } catch (error) {
-      if (painter === this.#painter) this.store.dispatch(actions.modelFailed, failureOf(error));
+      if (painter !== this.#painter) return;
+      if (before.status !== "open" || painter !== this.#opener) {
+        this.store.dispatch(actions.modelFailed, failureOf(error));
+        return;
+      }
+      // A painter keeps its model open when another one cannot be opened.
+      this.#choice = previous;
+      this.store.dispatch(actions.modelKept, before.facts);
+      this.report(`${name} cannot be opened`, error);
     }
   }
 
@@ -129,9 +142,23 @@ export class Controller implements Disposable {
     await this.#painter.stop().catch(() => {});
   }
 
-  /** Draws a picture behind those that are being drawn. */
-  drawInTurn(request: PictureRequest, onProgress: (progress: DrawProgress) => void): Promise<DrawnPicture> {
-    const drawn = this.#turn.then(() => this.#painter.draw(request, onProgress));
+  /** Draws a picture behind those that are being drawn. The signal stops this picture only. */
+  drawInTurn(
+    request: PictureRequest,
+    onProgress: (progress: DrawProgress) => void = () => {},
+    signal?: AbortSignal,
+  ): Promise<DrawnPicture> {
+    const drawn = this.#turn.then(async () => {
+      signal?.throwIfAborted();
+      const painter = this.#painter;
+      const stop = () => void painter.stop().catch(() => {});
+      signal?.addEventListener("abort", stop);
+      try {
+        return await painter.draw(request, onProgress);
+      } finally {
+        signal?.removeEventListener("abort", stop);
+      }
+    });
     this.#turn = drawn.catch(() => {});
     return drawn;
   }

@@ -114,6 +114,14 @@ export class Desk {
   }
   #linkedModel: string | undefined;
 
+  /** Takes over the settings of an entry of history; says so if it was drawn with another model. */
+  useEntry(id: number): void {
+    const entry = this.#store.now.history.find((entry) => entry.id === id);
+    this.#store.dispatch(actions.useEntry, id);
+    if (entry === undefined || entry.model === modelName(this.#store.now)) return;
+    this.#say("These pictures are of another model", `They were drawn with “${entry.model}”.`);
+  }
+
   /** Looks at what was dropped or chosen, and offers to use it. */
   async receive(name: string, files: readonly DroppedFile[], handle?: FileSystemHandle): Promise<void> {
     if (files.length === 0) return;

@@ -65,16 +65,16 @@ export class HistoryStore {
     return entries.filter((entry) => entry !== undefined).sort((a, b) => b.id - a.id);
   }
 
-  /** Makes the store hold exactly these entries; pictures of known ones are not written again. */
-  async keep(entries: readonly HistoryEntry[]): Promise<void> {
-    const kept = entries.slice(0, maxEntries);
-    const known = new Set(await this.#database.getAllKeys("drawings"));
-    const added = await Promise.all(kept.filter(({ id }) => !known.has(id)).map(packed));
-    const ids = new Set(kept.map(({ id }) => id));
+  /** Writes what has changed from one list to the next. Entries of other tabs stay. */
+  async keep(before: readonly HistoryEntry[], after: readonly HistoryEntry[]): Promise<void> {
+    const kept = after.slice(0, maxEntries);
+    const [had, has] = [before, kept].map((entries) => new Set(entries.map(({ id }) => id)));
+    const added = await Promise.all(kept.filter(({ id }) => !had.has(id)).map(packed));
+    const removed = [...before, ...after].filter(({ id }) => !has.has(id));
     const transaction = this.#database.transaction("drawings", "readwrite");
     await Promise.all([
       ...added.map((entry) => transaction.store.put(entry)),
-      ...[...known].filter((id) => !ids.has(id)).map((id) => transaction.store.delete(id)),
+      ...removed.map(({ id }) => transaction.store.delete(id)),
       transaction.done,
     ]);
   }

@@ -36,9 +36,10 @@ if (kept !== undefined) {
   effect(() => {
     const { history } = store.state.value;
     if (history === last) return;
+    const before = last;
     last = history;
     // A full disk leaves history in memory only.
-    writing = writing.then(() => kept.keep(history)).catch(() => {});
+    writing = writing.then(() => kept.keep(before, history)).catch(() => {});
   });
 }
 addEventListener("hashchange", () => void desk.readLink());

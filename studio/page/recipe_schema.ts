@@ -16,7 +16,11 @@ import type { DrawSettings, EditSpec, PairSpec } from "../painter.ts";
 import type { PromptSpec, Recipe } from "./state.ts";
 
 /** The longest prompt that a recipe may hold: far above what a text encoder reads. */
-const maxPrompt = 2000;
+export const maxPrompt = 2000;
+
+/** How many prompts and edits a recipe may hold. */
+export const maxPrompts = 60;
+export const maxEdits = 20;
 
 /** The largest side of a picture, in pixels. */
 export const maxSide = 2048;
@@ -68,7 +72,7 @@ const promptSchema: Schema<PromptSpec> = fields({ text: prompt(), group: oneOf("
 
 /** A recipe, bounded in all directions. */
 export const recipeSchema: Schema<Recipe> = fields({
-  edits: listOf(editSchema, { max: 20 }),
-  prompts: listOf(promptSchema, { max: 60 }),
+  edits: listOf(editSchema, { max: maxEdits }),
+  prompts: listOf(promptSchema, { max: maxPrompts }),
   settings: settingsSchema,
 });

@@ -105,13 +105,14 @@ export function statusOf(state: State, now: number): { strong: string; small: st
   }
   if (model.status === "failed") return { strong: "No model is open", small: "See the message" };
   if (job !== undefined) {
-    const more = queued.length > 0 ? `${queued.length} more drawing${queued.length > 1 ? "s" : ""} queued` : "";
+    const more = queued.length > 0 ? `${queued.length} queued` : "";
     const waiting = state.running?.waiting ? `Another page draws first` : "";
     const small = [waiting || timeLeft(job.startedAt, job.done, job.tasks.length, now), more].filter(Boolean).join(
       ", ",
     );
     return { strong: `${job.done} of ${job.tasks.length}`, small };
   }
+  if (state.editFailure !== undefined) return { strong: "The edit cannot be solved", small: "Its message says why" };
   const strong = state.solvedMs === undefined ? "Solving the edit" : `edited in ${millisecondsText(state.solvedMs)}`;
   return { strong, small: idleText(state) };
 }

@@ -3,7 +3,7 @@ import { assert, assertEquals } from "@std/assert";
 import { PainterError } from "../../studio/painter.ts";
 import * as actions from "../../studio/page/actions.ts";
 import { Controller } from "../../studio/page/controller.ts";
-import { cardsOf } from "../../studio/page/stage.ts";
+import { cardsOf, statusOf } from "../../studio/page/stage.ts";
 import { initialState } from "../../studio/page/state.ts";
 import { Store } from "../../studio/page/store.ts";
 import { FakePainter } from "./fake_painter.ts";
@@ -143,4 +143,45 @@ Deno.test("a picture that fails ends the drawing with a message and keeps the ot
   assertEquals(store.now.notices.map(({ tone, text }) => [tone, text]), [["error", "The device was lost"]]);
   assertEquals(cardsOf(store.now).filter(({ after }) => after).length, 1);
   assertEquals(store.now.jobs, []);
+});
+
+Deno.test("a model that cannot be opened leaves the one before in use, and says why", async () => {
+  const { painter, store, controller } = await opened();
+  using _ = controller;
+  painter.openError = new PainterError({ kind: "input", message: "It holds no UNet" });
+  await controller.open({ kind: "file", name: "holiday.safetensors", file: new Blob() });
+  assertEquals(store.now.model.status, "open");
+  assertEquals(store.now.notices.map(({ title, text }) => [title, text]), [
+    ["holiday.safetensors cannot be opened", "It holds no UNet"],
+  ]);
+});
+
+Deno.test("an applied edit counts as solved when the painter has answered", async () => {
+  const { painter, store, controller } = await opened();
+  using _ = controller;
+  const { promise, resolve } = Promise.withResolvers<void>();
+  painter.gate = promise;
+  store.dispatch(actions.typePair, 0, { destination: "A pack of white roses" });
+  await controller.apply();
+  assertEquals(statusOf(store.now, 0).strong, "Solving the edit");
+  resolve();
+  await settled();
+  assertEquals(statusOf(store.now, 0).strong, "edited in 12 ms");
+});
+
+Deno.test("stopping a picture that waits for its turn leaves the one that is drawn", async () => {
+  const { painter, store, controller } = await opened();
+  using _ = controller;
+  const stop = new AbortController();
+  let grid: Promise<unknown> = Promise.resolve();
+  painter.onDraw = async (request, count) => {
+    if (count !== 1) return;
+    grid = controller.drawInTurn(request, undefined, stop.signal).catch(({ name }) => name);
+    stop.abort();
+    await settled();
+  };
+  await controller.draw();
+  assertEquals(await grid, "AbortError");
+  assertEquals(painter.drawn.length, 12);
+  assertEquals(store.now.lastDrawing?.stopped, false);
 });

@@ -127,7 +127,7 @@ Deno.test("the status says N of M while drawing, and how long the edit took othe
   state = actions.finishTask(state, pixels(1));
   assertEquals(statusOf(state, 3000), { strong: "1 of 12", small: "about 22 s left" });
   state = actions.enqueue(actions.setSettings(state, { seed: "9" }));
-  assertEquals(statusOf(state, 3000).small, "about 22 s left, 1 more drawing queued");
+  assertEquals(statusOf(state, 3000).small, "about 22 s left, 1 queued");
 });
 
 Deno.test("looking at history changes nothing; using it restores settings and pictures", () => {

@@ -54,7 +54,7 @@ function useKeyboard(): void {
   const { store, controller } = useStudio();
   useEffect(() => {
     const pressed = (event: KeyboardEvent) => {
-      if (document.querySelector("dialog[open]")) return;
+      if (document.querySelector("dialog[open], :popover-open")) return;
       const command = event.ctrlKey || event.metaKey;
       const inField = (event.target as Element).matches?.(
         "input:not([type=range], [type=radio], [type=checkbox]), textarea",

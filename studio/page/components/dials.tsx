@@ -5,7 +5,7 @@ import { useState } from "preact/hooks";
 import * as v from "valibot";
 import type { DrawSettings } from "../../painter.ts";
 import * as actions from "../actions.ts";
-import { maxSide, maxSteps, seedSchema } from "../recipe_schema.ts";
+import { maxPrompt, maxSide, maxSteps, seedSchema } from "../recipe_schema.ts";
 import { useStudio } from "./context.ts";
 
 /** A number field. What is typed counts as soon as it is a number in bounds. */
@@ -192,6 +192,7 @@ export function NegativePromptField(): JSX.Element {
         type="text"
         value={negativePrompt}
         placeholder="what to keep away from"
+        maxLength={maxPrompt}
         autocomplete="off"
         aria-label="Negative prompt"
         onInput={(event) => set({ negativePrompt: event.currentTarget.value })}

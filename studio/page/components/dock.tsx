@@ -11,7 +11,7 @@ import { Icon, type IconName } from "./icons.tsx";
 
 /** The bar at the foot of the page. */
 export function Dock(): JSX.Element {
-  const { store, controller } = useStudio();
+  const { store, controller, desk } = useStudio();
   const state = store.state.value;
   const { model, jobs, looking } = state;
   const busy = jobs.length > 0;
@@ -61,7 +61,7 @@ export function Dock(): JSX.Element {
         {looking !== undefined
           ? (
             <>
-              <button class="btn line" type="button" onClick={() => store.dispatch(actions.useEntry, looking)}>
+              <button class="btn line" type="button" onClick={() => desk.useEntry(looking)}>
                 Use these settings
               </button>
               {!narrow.value && (

@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { AlignmentView, PairSpec } from "../../painter.ts";
 import * as actions from "../actions.ts";
+import { maxPrompt } from "../recipe_schema.ts";
 import { type EditItem, emptyEdit, hasDraft, isComplete, lambdaText, pairKey, percent } from "../state.ts";
 import { suggestDestination } from "../suggest.ts";
 import { narrow, useStudio } from "./context.ts";
@@ -237,6 +238,7 @@ function PairFields({ pair, index, invalid, ready }: {
         type="text"
         value={pair[side]}
         placeholder={placeholder}
+        maxLength={maxPrompt}
         autocomplete="off"
         spellcheck={false}
         aria-invalid={invalid || undefined}

@@ -30,16 +30,16 @@ export function GridSheet(): JSX.Element {
   const [grid, setGrid] = useState<Grid>();
   const [cells, setCells] = useState<ReadonlyMap<string, Pixels>>(new Map());
   const [drawing, setDrawing] = useState(false);
-  const call = useRef(0);
-  useEffect(() => () => void call.current++, []);
+  const running = useRef<AbortController>();
+  useEffect(() => () => running.current?.abort(), []);
 
   const stop = () => {
-    call.current++;
+    running.current?.abort();
     setDrawing(false);
-    void controller.painter.stop();
   };
   const draw = async () => {
-    const own = ++call.current;
+    const own = new AbortController();
+    running.current = own;
     const now = store.now;
     const recipe = recipeOf(now);
     const open = now.edits.filter(({ spec }) => spec.pairs.every(isComplete)).indexOf(now.edits[now.open]);
@@ -50,14 +50,15 @@ export function GridSheet(): JSX.Element {
     setDrawing(true);
     try {
       for (const { label, request } of next.cells.flat()) {
-        const { pixels } = await controller.drawInTurn(request, () => {});
-        if (own !== call.current) return;
+        const { pixels } = await controller.drawInTurn(request, undefined, own.signal);
+        if (own.signal.aborted) return;
         setCells((cells) => new Map([...cells, [label, pixels]]));
       }
     } catch (error) {
+      if (own.signal.aborted) return;
       controller.report("The grid cannot be drawn", error);
     }
-    if (own === call.current) setDrawing(false);
+    setDrawing(false);
   };
   const save = async () => {
     if (grid === undefined) return;

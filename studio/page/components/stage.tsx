@@ -3,6 +3,7 @@
 import type { JSX } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import * as actions from "../actions.ts";
+import { maxPrompt } from "../recipe_schema.ts";
 import { type Card, cardsOf, isStale } from "../stage.ts";
 import { type Group, groups, percent } from "../state.ts";
 import { useStudio } from "./context.ts";
@@ -100,6 +101,7 @@ function CardView({ card, first }: { card: Card; first: boolean }): JSX.Element 
           value={text}
           title={text}
           readOnly={looking}
+          maxLength={maxPrompt}
           placeholder="a new prompt"
           aria-label={`Prompt ${number}`}
           autocomplete="off"
