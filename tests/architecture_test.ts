@@ -141,6 +141,12 @@ Deno.test("importViolations() catches each wrong direction and each package that
   catches("pipeline/image/picture.ts", "node:fs");
   catches("cli/main.ts", "https://example.org/mod.ts");
   catches("mod.ts", "./kernels/matmul.ts");
+  catches("pipeline/stable_diffusion.ts", "../studio/session.ts");
+  catches("studio/painter.ts", "../engine/gpu.ts");
+  catches("studio/page/main.tsx", "../server/app.ts");
+  catches("studio/page/store.ts", "../session.ts");
+  catches("studio/page/store.ts", "../../mod.ts");
+  catches("studio/session.ts", "../cli/progress.ts");
 
   allows("engine/gpu.ts", "./memory/pool.ts");
   allows("kernels/gemm/matmul.ts", "../engine/kernel/kernel.ts");
@@ -151,6 +157,9 @@ Deno.test("importViolations() catches each wrong direction and each package that
   allows("pipeline/image/picture.ts", "jimp/fonts");
   allows("cli/generate.ts", "@std/cli/parse-args");
   allows("mod.ts", "./pipeline/stable_diffusion.ts");
+  allows("studio/page/main.tsx", "../painters/worker_painter.ts");
+  allows("studio/session.ts", "../pipeline/model_editing.ts");
+  allows("cli/studio.ts", "../studio/server/serve.ts");
 });
 
 Deno.test("namesDeno() sees uses, and overlooks prose", () => {

@@ -7,21 +7,18 @@
  */
 import { assert } from "@std/assert";
 import { assertClose, gpuTest } from "../gpu.ts";
+import { chromiumPath } from "./find_chromium.ts";
 import { type Drawing, drawPocket, pocket } from "../pocket_drawing.ts";
 
 const files = ["model_index.json", ...await filesOf("scheduler", "text_encoder", "tokenizer", "unet", "vae")];
 
-const candidates = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-const executablePath = (await Promise.all(
-  candidates.map((path) => Deno.stat(path).then(() => path, () => undefined)),
-)).find((path) => path !== undefined);
 const name = "the pocket model draws in Chromium what it draws in Deno, before and after an edit";
 
-if (!executablePath) {
+if (!chromiumPath) {
   Deno.test.ignore(`${name} [skipped: no Chromium is installed (apt-get install chromium)]`, () => {});
 } else {
   gpuTest(name, async (gpu) => {
-    const drawn = await drawInChromium(executablePath);
+    const drawn = await drawInChromium(chromiumPath!);
     console.log(`drawn on ${drawn.device}`);
     const { plain, edited } = await drawPocket(pocket.pathname, gpu);
     assertClose(drawn.plain, plain, 1e-4, "plain");
