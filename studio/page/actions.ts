@@ -218,7 +218,13 @@ export function redo(state: State): State {
 /** Takes over a recipe: from history, a link or a file. Edits can be undone. */
 export function useRecipe(state: State, recipe: Recipe): State {
   let { nextId } = state;
-  const edits = specsOf(recipe).map((spec) => ({ id: nextId++, spec, draft: spec.pairs }));
+  // An edit of the same prompts keeps its id, and with it its curves.
+  const known = [...state.edits];
+  const edits = specsOf(recipe).map((spec): EditItem => {
+    const at = known.findIndex((edit) => JSON.stringify(edit.spec.pairs) === JSON.stringify(spec.pairs));
+    const id = at >= 0 ? known.splice(at, 1)[0].id : nextId++;
+    return { id, spec, draft: spec.pairs };
+  });
   // A prompt that stays keeps its id, and with it its pictures.
   const free = [...state.prompts];
   const prompts = recipe.prompts.map(({ text, group }): PromptItem => {
@@ -435,7 +441,7 @@ export function finishJob(state: State, now: number, stopped: boolean): State {
     ...state,
     jobs,
     running: undefined,
-    lastDrawing: { pictures: job.done, ms: job.startedAt === undefined ? 0 : now - job.startedAt, stopped },
+    lastDrawing: { pictures: job.done, recipe: job.recipe, stopped },
   };
   if (job.done === 0) return next;
   const entry: HistoryEntry = {

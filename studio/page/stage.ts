@@ -5,7 +5,7 @@
  */
 
 import type { Drawn, Group, Running, State } from "./state.ts";
-import { lambdaText, percent } from "./state.ts";
+import { lambdaText, percent, recipeOf } from "./state.ts";
 import { missingTasks } from "./actions.ts";
 
 /** Where a picture of a card is on its way. */
@@ -121,7 +121,7 @@ function idleText(state: State): string {
   const { lastDrawing } = state;
   if (state.looking !== undefined) return "Looking at history";
   if (Object.keys(state.pictures).length === 0) return "Nothing is drawn yet";
-  if (lastDrawing?.stopped && missingTasks(state).length > 0) {
+  if (lastDrawing?.stopped && JSON.stringify(lastDrawing.recipe) === JSON.stringify(recipeOf(state))) {
     return lastDrawing.pictures === 0 ? "Stopped" : `Stopped, ${lastDrawing.pictures} finished`;
   }
   return missingTasks(state).length > 0 ? "Draw to see these settings" : "Pictures are up to date";

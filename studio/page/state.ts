@@ -178,7 +178,7 @@ export interface State {
   readonly jobs: readonly Job[];
   readonly running?: Running;
   /** What the last finished job drew. */
-  readonly lastDrawing?: { readonly pictures: number; readonly ms: number; readonly stopped: boolean };
+  readonly lastDrawing?: { readonly pictures: number; readonly recipe: Recipe; readonly stopped: boolean };
 
   readonly history: readonly HistoryEntry[];
   /** Entries that were cleared, until the next drawing. */

@@ -3,14 +3,17 @@
 import type { JSX } from "preact";
 import * as actions from "../actions.ts";
 import { summaryOf } from "../stage.ts";
-import type { HistoryEntry } from "../state.ts";
+import { type HistoryEntry, recipeOf } from "../state.ts";
 import { useStudio } from "./context.ts";
 import { Picture } from "./picture.tsx";
 
 /** One line of drawings. Looking at one changes nothing. */
 export function History(): JSX.Element {
   const { store } = useStudio();
-  const { history, cleared, looking } = store.state.value;
+  const state = store.state.value;
+  const { history, cleared, looking } = state;
+  const recipe = JSON.stringify(recipeOf(state));
+  const current = looking ?? history.find((entry) => JSON.stringify(entry.recipe) === recipe)?.id;
   return (
     <section class="history" aria-label="History">
       <header>
@@ -32,9 +35,9 @@ export function History(): JSX.Element {
         ? <p>Drawings are kept here, in this browser.</p>
         : (
           <ol>
-            {history.map((entry, i) => (
+            {history.map((entry) => (
               <li key={entry.id}>
-                <Shot entry={entry} current={looking === entry.id || (looking === undefined && i === 0)} />
+                <Shot entry={entry} current={entry.id === current} />
               </li>
             ))}
           </ol>

@@ -92,10 +92,11 @@ export function PictureView({ card, first }: { card: Card; first: boolean }): JS
 
 /** A finished picture sweeps in once: its divider moves from the right to its place. */
 function useSweep(root: { readonly current: HTMLElement | null }, { id, after, pendingAfter }: Card, at: number): void {
-  const was = useRef<{ id: number; drawing: boolean }>({ id, drawing: false });
+  const was = useRef({ id, drawing: false, key: after?.key });
   useLayoutEffect(() => {
-    const finished = was.current.id === id && was.current.drawing && pendingAfter === undefined;
-    was.current = { id, drawing: pendingAfter?.status === "drawing" };
+    const { id: oldId, drawing, key } = was.current;
+    const finished = oldId === id && drawing && pendingAfter === undefined && after?.key !== key;
+    was.current = { id, drawing: pendingAfter?.status === "drawing", key: pendingAfter ? key : after?.key };
     if (!finished || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
     root.current?.animate({ "--x": ["100%", `${at}%`] }, { duration: 1100, easing: "cubic-bezier(0.65, 0, 0.2, 1)" });
   }, [id, after, pendingAfter?.status]);
