@@ -100,7 +100,8 @@ async function readPicture(path: string): Promise<Picture> {
   try {
     return await decodePicture(bytes);
   } catch (cause) {
-    throw new ImageError(`Cannot score ${path} as it is not a complete PNG, JPEG, BMP, GIF or TIFF file`, { cause });
+    const { message } = cause as Error;
+    throw new ImageError(`Cannot score ${path}: ${message.replace(/^C/, "c")}`, { cause });
   }
 }
 

@@ -7,7 +7,8 @@ import { encode as encodePng } from "fast-png";
 import { ImageError } from "./errors.ts";
 import type { JimpImage } from "./jimp_image.ts";
 import { withJpegText } from "./jpeg_text.ts";
-import { pictureSize } from "./picture_size.ts";
+import { foreignPicture, pictureSize } from "./picture_size.ts";
+import { checkPngPixels } from "./png_pixels.ts";
 import { withPngText } from "./png_text.ts";
 import { checkPixels, type Picture } from "./rgb_pixels.ts";
 
@@ -118,24 +119,33 @@ export async function encodePicture(
 const mostPixels = 2 ** 26;
 
 /**
- * Decodes the bytes of a PNG, JPEG, BMP, GIF or TIFF file.
+ * Decodes the bytes of a PNG, JPEG, BMP or GIF file (its first frame).
  *
- * @throws {ImageError} if the format is another one, the file is damaged, or its header claims more
- *   than 2²⁶ pixels
+ * @throws {ImageError} if the format is another one, the file is damaged, a PNG has too few or too
+ *   many bytes of pixels, or the header claims more than 2²⁶ pixels
  */
 export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
   const size = pictureSize(bytes);
-  if (size && size.width * size.height > mostPixels) {
+  if (!size) {
+    const what = foreignPicture(bytes);
+    throw new ImageError(
+      `Cannot decode the picture as ${
+        what === undefined ? "it is damaged or no picture" : `${what} is not supported: convert it to PNG`
+      }; supported: PNG, JPEG, BMP and GIF`,
+    );
+  }
+  if (size.width * size.height > mostPixels) {
     throw new ImageError(
       `Cannot decode a picture of ${size.width} × ${size.height} as it may have at most ${mostPixels} pixels`,
       { expected: mostPixels, actual: size.width * size.height },
     );
   }
+  if (size.format === "png") await checkPngPixels(bytes);
   try {
     // Copied, because jimp reads the whole ArrayBuffer and ignores the view's offset.
     return fromJimp(await (await import("./jimp_image.ts")).readJimp(bytes.slice().buffer));
   } catch (cause) {
-    throw new ImageError("Cannot decode the picture as its bytes are not a complete PNG, JPEG, BMP, GIF or TIFF file", {
+    throw new ImageError("Cannot decode the picture as its bytes are not a complete PNG, JPEG, BMP or GIF file", {
       cause,
     });
   }

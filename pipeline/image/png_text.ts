@@ -8,17 +8,9 @@
  * @module
  */
 import { ImageError } from "./errors.ts";
+import { type Chunk, chunkOverheadBytes, chunksOf, crc32, latin1, signature } from "./png_chunks.ts";
 
-const signature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
-const chunkOverheadBytes = 12; // length, type, CRC
 const textTypes = ["tEXt", "zTXt", "iTXt"];
-
-interface Chunk {
-  type: string;
-  data: Uint8Array;
-  /** The whole chunk with length, type and CRC. */
-  bytes: Uint8Array;
-}
 
 /**
  * Returns `png` with `entries` as text chunks, placed before the pixels so that readers find them
@@ -53,40 +45,6 @@ export function withPngText(png: Uint8Array, entries: Record<string, string>): U
 export async function readPngText(png: Uint8Array): Promise<Record<string, string>> {
   const texts = chunksOf(png).filter((chunk) => textTypes.includes(chunk.type));
   return Object.fromEntries(await Promise.all(texts.map(async (chunk) => [keywordOf(chunk), await textOf(chunk)])));
-}
-
-/** Splits a PNG into chunks, from IHDR to IEND. Checks lengths and checksums. */
-function chunksOf(png: Uint8Array): Chunk[] {
-  if (signature.some((byte, i) => png[i] !== byte)) {
-    throw new ImageError("Cannot read PNG text as the file does not begin with the PNG signature");
-  }
-  const view = new DataView(png.buffer, png.byteOffset, png.byteLength);
-  const chunks: Chunk[] = [];
-  let offset = signature.length;
-  while (chunks.at(-1)?.type !== "IEND") {
-    const length = offset + chunkOverheadBytes <= png.length ? view.getUint32(offset) : 0;
-    const end = offset + chunkOverheadBytes + length;
-    if (end > png.length) {
-      throw new ImageError(
-        `Cannot read PNG text as the file ends inside a chunk: byte ${end} is needed, the file has ${png.length}`,
-        { expected: end, actual: png.length },
-      );
-    }
-    const type = latin1(png.subarray(offset + 4, offset + 8));
-    const sum = crc32(png.subarray(offset + 4, end - 4));
-    if (sum !== view.getUint32(end - 4)) {
-      throw new ImageError(`Cannot read PNG text as the checksum of chunk ${type} at byte ${offset} is wrong`, {
-        expected: sum,
-        actual: view.getUint32(end - 4),
-      });
-    }
-    chunks.push({ type, data: png.subarray(offset + 8, end - 4), bytes: png.subarray(offset, end) });
-    offset = end;
-  }
-  if (chunks[0].type !== "IHDR") {
-    throw new ImageError(`Cannot read PNG text as the first chunk is ${chunks[0].type}, not IHDR`);
-  }
-  return chunks;
 }
 
 function textChunk(keyword: string, text: string): Uint8Array {
@@ -161,28 +119,6 @@ async function inflate(data: Uint8Array): Promise<Uint8Array> {
     if (cause instanceof ImageError) throw cause;
     throw new ImageError("Cannot read PNG text as a compressed text cannot be decompressed", { cause });
   }
-}
-
-/** CRC-32 with the polynomial of PNG, reflected. */
-function crc32(data: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of data) crc = crcTable[(crc ^ byte) & 0xff] ^ (crc >>> 8);
-  return (crc ^ 0xffffffff) >>> 0;
-}
-
-const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ 0xedb88320 : crc >>> 1;
-  return crc;
-});
-
-/** TextDecoder("latin1") means windows-1252, which maps the bytes 0x80 to 0x9f differently. */
-function latin1(data: Uint8Array): string {
-  let text = "";
-  for (let start = 0; start < data.length; start += 4096) {
-    text += String.fromCharCode(...data.subarray(start, start + 4096));
-  }
-  return text;
 }
 
 function fromLatin1(text: string): Uint8Array {

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { deflateSync } from "node:zlib";
 import { ImageError } from "../../../pipeline/image/errors.ts";
 import { toJimp } from "../../../pipeline/image/jimp_image.ts";
 import {
@@ -10,6 +11,7 @@ import {
   pictureFromFloats,
   picturesFromFloats,
 } from "../../../pipeline/image/picture.ts";
+import { crc32 } from "../../../pipeline/image/png_chunks.ts";
 import { readPngText } from "../../../pipeline/image/png_text.ts";
 
 /** A picture without equal neighboring values, so that swapped axes or channels are detected. */
@@ -29,6 +31,73 @@ Deno.test("a header that claims more than 2^26 pixels is refused before anything
   const frame = jpeg.findIndex((byte, i) => byte === 0xff && jpeg[i + 1] === 0xc0);
   jpeg.set([0xff, 0xff, 0xff, 0xff], frame + 5);
   await assertRejects(() => decodePicture(jpeg), ImageError, "65535 × 65535");
+});
+
+/** A PNG of 8-bit pixels, with the bytes of its scanlines as given. */
+function pngOf(
+  { width, height, colorType = 2, interlaced = false }: {
+    width: number;
+    height: number;
+    colorType?: number;
+    interlaced?: boolean;
+  },
+  scanlines: Uint8Array,
+): Uint8Array {
+  const header = new DataView(new ArrayBuffer(13));
+  header.setUint32(0, width);
+  header.setUint32(4, height);
+  header.setUint8(8, 8);
+  header.setUint8(9, colorType);
+  header.setUint8(12, Number(interlaced));
+  const chunk = (type: string, data: Uint8Array) => {
+    const typed = new Uint8Array([...new TextEncoder().encode(type), ...data]);
+    const frame = new DataView(new ArrayBuffer(8));
+    frame.setUint32(0, data.length);
+    frame.setUint32(4, crc32(typed));
+    const [length, crc] = [new Uint8Array(frame.buffer, 0, 4), new Uint8Array(frame.buffer, 4)];
+    return [...length, ...typed, ...crc];
+  };
+  const pixels = chunk("IDAT", new Uint8Array(deflateSync(scanlines)));
+  const signature = [0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a];
+  return new Uint8Array([
+    ...signature,
+    ...chunk("IHDR", new Uint8Array(header.buffer)),
+    ...pixels,
+    ...chunk("IEND", new Uint8Array()),
+  ]);
+}
+
+Deno.test("a PNG with too few or too many bytes of pixels is refused, whatever its layout", async () => {
+  // width, height, color type, interlaced, bytes of all scanlines by hand
+  const layouts = [
+    [4, 3, 2, false, 3 * (1 + 12)],
+    [4, 3, 6, false, 3 * (1 + 16)],
+    [4, 3, 0, false, 3 * (1 + 4)],
+    // 5 × 3 in Adam7: passes of 1×1, 1×1, none, 1×1, 3×1, 2×2 and 5×1 pixels
+    [5, 3, 2, true, 4 + 4 + 0 + 4 + (1 + 9) + 2 * (1 + 6) + (1 + 15)],
+  ] as const;
+  for (const [width, height, colorType, interlaced, bytes] of layouts) {
+    const png = (length: number) => pngOf({ width, height, colorType, interlaced }, new Uint8Array(length));
+    assertEquals(await decodePicture(png(bytes)), { width, height, data: new Uint8Array(width * height * 3) });
+    await assertRejects(() => decodePicture(png(bytes - 1)), ImageError, `only ${bytes - 1} bytes of pixels`);
+    await assertRejects(() => decodePicture(png(bytes + 1)), ImageError, `more than ${bytes} bytes of pixels`);
+  }
+  await assertRejects(() => decodePicture(pngOf({ width: 4, height: 3 }, new Uint8Array(2 ** 24))), ImageError, "more");
+});
+
+Deno.test("frames of a GIF count as its canvas does; formats that are not decoded are named", async () => {
+  const gif = [..."GIF89a"].map((letter) => letter.charCodeAt(0));
+  const frame = [0x2c, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0, 2, 1, 0, 0];
+  const extension = [0x21, 0xf9, 4, 0, 0, 0, 0, 0];
+  const table = [1, 2, 3, 4, 5, 6];
+  const bytes = new Uint8Array([...gif, 1, 0, 1, 0, 0x80, 0, 0, ...table, ...extension, ...frame, 0x3b]);
+  await assertRejects(() => decodePicture(bytes), ImageError, "65535 × 65535");
+  const named = { "II*\0": "TIFF", "MM\0*": "TIFF", "RIFF\0\0\0\0WEBPVP8 ": "WebP", "\0\0\0 ftypavif": "AVIF" };
+  for (const [start, name] of Object.entries(named)) {
+    const bytes = new Uint8Array(64);
+    bytes.set(new TextEncoder().encode(start));
+    await assertRejects(() => decodePicture(bytes), ImageError, `${name} is not supported: convert it to PNG`);
+  }
 });
 
 Deno.test("pictureFromFloats() rounds 255 x to the nearest byte, halves to even, and clamps", () => {
