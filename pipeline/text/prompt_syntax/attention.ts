@@ -14,7 +14,9 @@ const emphasis = 1.1;
 /**
  * Parses weights: `(text)` is 1.1 times, `(text:1.3)` 1.3 times and `[text]` 1/1.1 times; nested
  * weights multiply. `\(`, `\)`, `\[`, `\]` and `\\` are the characters themselves. `BREAK` begins a
- * new chunk, in brackets, too. A bracket that is not closed reaches to the end of the prompt.
+ * new chunk. In brackets it is text, weighted by minus the factor, as A1111's parser marks a break
+ * by the weight −1, which brackets multiply. A bracket that is not closed reaches to the end of the
+ * prompt.
  *
  * ```ts
  * parseAttention("a (red:1.5) rose"); // "a " 1, "red" 1.5, " rose" 1
@@ -24,13 +26,13 @@ const emphasis = 1.1;
  */
 export function parseAttention(prompt: string): WeightedPart[] {
   refuseSchedules(prompt);
-  const parts: { text: string; weight: number; isBreak: boolean }[] = [];
+  const parts: { text: string; weight: number }[] = [];
   const round: number[] = [], square: number[] = [];
   const multiply = (first: number, factor: number) => {
     for (const part of parts.slice(first)) part.weight *= factor;
   };
   for (const [token, weight] of prompt.matchAll(pattern)) {
-    if (token.startsWith("\\")) parts.push({ text: token.slice(1), weight: 1, isBreak: false });
+    if (token.startsWith("\\")) parts.push({ text: token.slice(1), weight: 1 });
     else if (token === "(") round.push(parts.length);
     else if (token === "[") square.push(parts.length);
     else if (weight !== undefined && round.length > 0) multiply(round.pop()!, numberOf(weight, prompt));
@@ -38,8 +40,8 @@ export function parseAttention(prompt: string): WeightedPart[] {
     else if (token === "]" && square.length > 0) multiply(square.pop()!, 1 / emphasis);
     else {
       token.split(/\s*\bBREAK\b\s*/).forEach((text, i) => {
-        if (i > 0) parts.push({ text: "", weight: 1, isBreak: true });
-        parts.push({ text, weight: 1, isBreak: false });
+        if (i > 0) parts.push({ ...breakMark });
+        parts.push({ text, weight: 1 });
       });
     }
   }
@@ -48,16 +50,19 @@ export function parseAttention(prompt: string): WeightedPart[] {
   return merged(parts);
 }
 
+/** A break among the parts, unless brackets change its weight. */
+const breakMark = { text: "BREAK", weight: -1 };
+
 /** Joins neighbors of one weight, as they are tokenized together. */
-function merged(parts: readonly { text: string; weight: number; isBreak: boolean }[]): WeightedPart[] {
-  const result: ({ text: string; weight: number } | "break")[] = [];
-  for (const { text, weight, isBreak } of parts) {
+function merged(parts: readonly { text: string; weight: number }[]): WeightedPart[] {
+  const result: { text: string; weight: number }[] = [];
+  for (const { text, weight } of parts) {
     const last = result.at(-1);
-    if (isBreak) result.push("break");
-    else if (last !== undefined && last !== "break" && last.weight === weight) last.text += text;
+    if (last?.weight === weight) last.text += text;
     else result.push({ text, weight });
   }
-  return result.length > 0 ? result : [{ text: "", weight: 1 }];
+  if (result.length === 0) return [{ text: "", weight: 1 }];
+  return result.map((part) => part.text === breakMark.text && part.weight === breakMark.weight ? "break" : part);
 }
 
 function numberOf(text: string, prompt: string): number {

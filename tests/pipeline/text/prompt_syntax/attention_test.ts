@@ -26,7 +26,11 @@ const cases: readonly (readonly [string, Expected])[] = [
   ["()", [["", 1]]],
   ["(red:1.0) rose", [["red rose", 1]]],
   ["a BREAK b", [["a", 1], "break", ["b", 1]]],
-  ["(a BREAK b:1.2)", [["a", 1.2], "break", ["b", 1.2]]],
+  // the mark of a break is a weight of -1, which brackets multiply: then it is text
+  ["(a BREAK b:1.2)", [["a", 1.2], ["BREAK", -1.2], ["b", 1.2]]],
+  ["(a BREAK b", [["a", 1.1], ["BREAK", -1.1], ["b", 1.1]]],
+  ["(a BREAK b:1)", [["a", 1], "break", ["b", 1]]],
+  ["(a:-1) BREAK b", [["a", -1], ["", 1], "break", ["b", 1]]],
   ["BREAKFAST", [["BREAKFAST", 1]]],
 ];
 
