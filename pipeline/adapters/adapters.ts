@@ -53,10 +53,10 @@ interface Adaptable {
   readonly textEncoder: CLIPTextModel;
 }
 
-/** The components that textual inversions extend. */
-interface Teachable {
+/** What textual inversions extend: a tokenizer, and embeddings by token id. */
+export interface Teachable {
   readonly tokenizer: CLIPTokenizer;
-  readonly textEncoder: CLIPTextModel;
+  readonly textEncoder: Pick<CLIPTextModel, "config" | "addedTokens" | "setAddedToken">;
 }
 
 /** The adapter stacks of the components. */
@@ -92,6 +92,8 @@ const bundles = new WeakMap<CLIPTextModel, Map<string, () => void>>();
 /**
  * Adds a LoRA to a UNet and a text encoder, and teaches the embeddings that the file bundles.
  *
+ * @param teachable what learns bundled embeddings. Default: the components, until the LoRA is
+ *   unloaded.
  * @returns its name
  * @throws {AdapterError} if the file is not a LoRA, does not fit the model, or a given name is in
  *   use
@@ -101,6 +103,7 @@ export async function loadLora(
   components: LoraComponents,
   source: AdapterSource,
   options: LoadLoraOptions = {},
+  teachable: Teachable = components,
 ): Promise<string> {
   checkOptions("load a LoRA", options, loraTable);
   const { weight = 1 } = options;
@@ -127,11 +130,11 @@ export async function loadLora(
       );
     }
     const name = options.name ?? freeName(weights.name, loaded);
-    const forget = teach(components, embeddings.filter((embedding) => !isTaught(components, embedding)));
+    const forget = teach(teachable, embeddings.filter((embedding) => !isTaught(teachable, embedding)));
     // Added to both stacks, even when empty, so that both list every name.
     stacks.unet.add(name, weight, updates.unet);
     stacks.text_encoder.add(name, weight, updates.text_encoder);
-    if (embeddings.length > 0) {
+    if (embeddings.length > 0 && teachable === components) {
       const ofEncoder = bundles.get(textEncoder) ?? new Map<string, () => void>();
       bundles.set(textEncoder, ofEncoder.set(name, forget));
     }

@@ -5,6 +5,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import type { Scheduler, SchedulerPlan } from "../../schedulers/mod.ts";
 import type { AdapterSnapshot } from "../adapters/adapter_stack.ts";
+import type { Teachable } from "../adapters/adapters.ts";
 import type { PipelineComponents } from "../components.ts";
 import { type Key, sameKey } from "../models/keyed_slot.ts";
 import type { LayerStates } from "../models/prompt_context.ts";
@@ -14,8 +15,9 @@ import { type Generators, type Seed, takeGenerators } from "./generators.ts";
 import { takeTensor } from "./given_tensor.ts";
 import type { GenerateOptions, OutputTypes } from "./options.ts";
 import { refuseBoth } from "./prompts.ts";
-import { type TokenizedPrompts, tokenizePrompts } from "./tokenized_prompts.ts";
+import { type TokenizedPrompts, tokenizePrompts, type TokenizingOptions } from "./tokenized_prompts.ts";
 import { naturalSize } from "./size.ts";
+import type { CLIPTokenizer } from "../text/tokenizer.ts";
 
 /** The numbers of a call that an edit depends on. */
 export interface CallShape {
@@ -45,6 +47,8 @@ export interface Call extends Disposable {
   readonly scheduler: Scheduler;
   readonly plan: SchedulerPlan;
   readonly tokens: TokenizedPrompts;
+  /** What learns the embeddings of LoRAs that the prompts name; the prompts are then read anew. */
+  readonly teach: (load: (learner: Teachable) => Promise<void>) => Promise<void>;
   /** Copies of the embeddings that were given. */
   readonly promptEmbeds: Tensor | undefined;
   readonly negativePromptEmbeds: Tensor | undefined;
@@ -99,7 +103,10 @@ export function prepareCall(
   const loraScale = options.crossAttentionKwargs?.scale ?? 1;
   const guided = guidanceScale > 1;
   const plan = scheduler.plan(numInferenceSteps, { eta });
-  const tokens = tokenizePrompts(tokenizer, prompt, { ...options, doClassifierFreeGuidance: guided });
+  const read = tokenizing(prompt, { ...options, doClassifierFreeGuidance: guided });
+  let tokens = read(tokenizer);
+  // Reads the prompts again, once the LoRAs that they name are loaded, as of now.
+  const learner = tokens.loras.length > 0 ? tokenizer.copy() : undefined;
   const images = tokens.batch * numImagesPerPrompt;
   using held = new DisposableStack();
   const take = (name: "promptEmbeds" | "negativePromptEmbeds") => {
@@ -109,7 +116,8 @@ export function prepareCall(
   const promptEmbeds = take("promptEmbeds"), negativePromptEmbeds = guided ? take("negativePromptEmbeds") : undefined;
   const edit = editOf({ prompts: tokens.batch, numImagesPerPrompt, guided });
   held.defer(() => edit?.release?.());
-  const models = [held.use(textEncoder.snapshot()), held.use(unet.snapshot())];
+  const encoder = held.use(textEncoder.snapshot());
+  const models = [encoder, held.use(unet.snapshot())];
   const owned = held.move();
   return {
     components,
@@ -118,7 +126,19 @@ export function prepareCall(
     outputType: options.outputType ?? "image",
     scheduler,
     plan,
-    tokens,
+    get tokens() {
+      return tokens;
+    },
+    teach: async (load) => {
+      if (!learner) return;
+      const { addedTokens } = encoder;
+      const setAddedToken = (id: number, embedding: Float32Array | undefined) => {
+        if (embedding) addedTokens.set(id, embedding);
+        else addedTokens.delete(id);
+      };
+      await load({ tokenizer: learner, textEncoder: { config: textEncoder.config, addedTokens, setAddedToken } });
+      tokens = read(learner);
+    },
     promptEmbeds,
     negativePromptEmbeds,
     edit,
@@ -180,6 +200,16 @@ export function startCall({ components, options, latentShape: shape, plan }: Cal
   const { generator, seeds } = takeGenerators(options.generator, shape, draws);
   using noise = latents ? takeTensor(gpu, "latents", latents) : Tensor.from(gpu, drawNoise(shape, generator), shape);
   return { latents: linearCombination([{ tensor: noise, coefficient: plan.initNoiseSigma }]).keep(), generator, seeds };
+}
+
+/** Reads prompts by a tokenizer, as they are now. */
+function tokenizing(
+  prompt: string | readonly string[] | undefined,
+  options: TokenizingOptions,
+): (tokenizer: CLIPTokenizer) => TokenizedPrompts {
+  const copied = (texts: string | readonly string[] | undefined) => Array.isArray(texts) ? [...texts] : texts;
+  const prompts = copied(prompt), negativePrompt = copied(options.negativePrompt);
+  return (tokenizer) => tokenizePrompts(tokenizer, prompts, { ...options, negativePrompt });
 }
 
 function keyOf(models: readonly AdapterSnapshot[]): Key {

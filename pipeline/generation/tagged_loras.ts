@@ -15,7 +15,8 @@ let count = 0;
 
 /**
  * Loads the LoRAs of a call's prompts and adds them to the call's state, with the weights of their
- * tags. Other calls do not see them: their weight in the pipeline is 0.
+ * tags and the embeddings of their files. Other calls do not see them: their weight in the pipeline
+ * is 0.
  *
  * @returns what unloads them
  * @throws {PromptError} without a LoRA folder, or for a name that is not in it; {AdapterError} for
@@ -24,13 +25,15 @@ let count = 0;
 export async function loadTaggedLoras(call: Call): Promise<DisposableStack> {
   using loaded = new DisposableStack();
   const { components, tokens: { loras }, options: { loraDir } } = call;
-  for (const { name, textEncoderWeight, unetWeight } of loras) {
-    const source = await findLora(name, loraDir);
-    const unique = `${name} (prompt ${++count})`;
-    await loadLora(components, source, { name: unique, weight: 0 });
-    loaded.defer(() => components.unet.weights.adapters.weights.has(unique) && unloadLora(components, unique));
-    call.include(unique, { textEncoderWeight, unetWeight });
-  }
+  await call.teach(async (learner) => {
+    for (const { name, textEncoderWeight, unetWeight } of loras) {
+      const source = await findLora(name, loraDir);
+      const unique = `${name} (prompt ${++count})`;
+      await loadLora(components, source, { name: unique, weight: 0 }, learner);
+      loaded.defer(() => components.unet.weights.adapters.weights.has(unique) && unloadLora(components, unique));
+      call.include(unique, { textEncoderWeight, unetWeight });
+    }
+  });
   return loaded.move();
 }
 

@@ -22,6 +22,12 @@ export interface EncodeIdsOptions {
   readonly loraScale?: number;
 }
 
+/** A text encoder's adapters and added tokens at one moment. */
+export interface TextEncoderSnapshot extends AdapterSnapshot {
+  /** Embeddings of added tokens, by id; more can be added. */
+  readonly addedTokens: Map<number, Float32Array>;
+}
+
 /** What CLIP's text encoders with and without a projection share. */
 export abstract class CLIPTextEncoder extends Model<CLIPTextConfig> {
   readonly #transformer: ClipTextTransformer;
@@ -54,7 +60,7 @@ export abstract class CLIPTextEncoder extends Model<CLIPTextConfig> {
    *
    * @internal
    */
-  snapshot(): AdapterSnapshot {
+  snapshot(): TextEncoderSnapshot {
     const adapters = this.weights.adapters.snapshot();
     const tokens = new Map(this.addedTokens);
     return {
@@ -62,6 +68,7 @@ export abstract class CLIPTextEncoder extends Model<CLIPTextConfig> {
         return [...adapters.key, "added tokens", ...tokens.values()];
       },
       include: (name, weight) => adapters.include(name, weight),
+      addedTokens: tokens,
       record: (body) => adapters.record(() => this.#transformer.withAddedTokens(tokens, body)),
       [Symbol.dispose]: () => adapters[Symbol.dispose](),
     };

@@ -75,11 +75,28 @@ export class CLIPTokenizer {
   /**
    * Builds the tokenizer of the files; `name` stands for it in errors.
    *
+   * @param base the tokenizer of the same files to copy, with its added tokens
    * @throws {ConfigError} if a file's content does not have the expected form
    */
-  constructor(files: TokenizerFiles, name = "the tokenizer") {
+  constructor(files: TokenizerFiles, name = "the tokenizer", base?: CLIPTokenizer) {
     const config = files.config ?? {};
     this.files = files;
+    if (base) {
+      const { bosTokenId, eosTokenId, padTokenId, modelMaxLength } = base;
+      this.bosTokenId = bosTokenId;
+      this.eosTokenId = eosTokenId;
+      this.padTokenId = padTokenId;
+      this.modelMaxLength = modelMaxLength;
+      this.#bpe = base.#bpe; // keeps no state
+      this.#idOf = new Map(base.#idOf);
+      this.#tokenOf = new Map(base.#tokenOf);
+      this.#special = base.#special;
+      this.#cleanUpSpaces = base.#cleanUpSpaces;
+      for (const token of base.#added) this.#added.add(token);
+      for (const [token, followers] of base.#followers) this.#followers.set(token, followers);
+      this.#findAdded();
+      return;
+    }
     this.#idOf = readVocab(files.vocab, name);
     this.#tokenOf = new Map([...this.#idOf].map(([token, id]) => [id, token]));
     const merges = readMerges(files.merges);
@@ -248,6 +265,11 @@ export class CLIPTokenizer {
     [token, ...followers].forEach((name, i) => this.#enter(name, id + i));
     this.#followers.set(token, followers);
     return id;
+  }
+
+  /** A copy as the tokenizer is now: tokens added to one are not in the other. */
+  copy(): CLIPTokenizer {
+    return new CLIPTokenizer(this.files, undefined, this);
   }
 
   /** The tokens that {@linkcode addToken} added, without their continuation tokens. */

@@ -3,6 +3,7 @@
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { AdapterError, PromptError } from "../../../pipeline/errors.ts";
+import type { ByteSource } from "../../../pipeline/checkpoint/source/byte_source.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { relativeError } from "../../goldens.ts";
@@ -88,6 +89,36 @@ gpuTest("an embedding bundled with a LoRA is a token while the LoRA is loaded", 
   assertEquals(pipe.tokenizer.encode("a toy"), before);
   const wide = await memoryFile("wide.safetensors", { ...pair(), [key]: random([2, 768], 6) });
   await assertRejects(() => pipe.loadLoraWeights(wide), AdapterError, "48 wide");
+});
+
+gpuTest("embeddings of a LoRA that a prompt names act on that prompt, and on no other call", async (gpu) => {
+  using pipe = await openMini(gpu);
+  const key = "bundle_emb.toy.string_to_param.*";
+  const file = () => memoryFile("lora.safetensors", { ...pair(), [key]: random([2, 48], 5) });
+  const draw = async (prompt: string, loraDir?: () => Promise<ByteSource>) =>
+    (await pipe.generate(prompt, {
+      numInferenceSteps: 2,
+      width: 32,
+      height: 32,
+      generator: 3,
+      outputType: "array",
+      promptSyntax: "a1111",
+      loraDir,
+    })).images;
+  const plain = await draw("a toy");
+  await pipe.loadLoraWeights(await file(), { weight: 0.5 });
+  const loaded = await draw("a toy");
+  pipe.unloadLoraWeights();
+  const running = draw("a toy<lora:x:0.5>", file);
+  const beside = draw("a toy");
+  // loaded after the call was made: another embedding of that name
+  await pipe.loadTextualInversion(await memoryFile("toy.safetensors", { "string_to_param.*": random([1, 48], 9) }));
+  assertEquals(relativeError(await running, loaded) < 1e-5, true);
+  assertEquals(relativeError(plain, loaded) > 1e-3, true);
+  assertEquals(await beside, plain);
+  assertEquals(pipe.tokenizer.addedTokens, ["toy"]);
+  pipe.unloadTextualInversion();
+  assertEquals(await draw("a toy"), plain);
 });
 
 gpuTest("textual inversions load in all forms, several at once, or several tokens of one file", async (gpu) => {
