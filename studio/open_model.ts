@@ -9,9 +9,11 @@ import { blobSource, type ByteSource } from "../pipeline/checkpoint/source/byte_
 import { openSource, openTree } from "../pipeline/checkpoint/source/disk.ts";
 import { type FileTree, memoryTree } from "../pipeline/checkpoint/source/file_tree.ts";
 import { inspectFile, inspectFolder, type Inspection, problemsOf } from "../pipeline/inspection.ts";
+import { advise } from "../pipeline/advice.ts";
 import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { SAMPLER_NAMES, samplerByName } from "../schedulers/mod.ts";
 import { EditSolver } from "./edit_solver.ts";
+import { LatentPreview } from "./latent_preview.ts";
 import { type ModelChoice, type ModelEstimate, type ModelFacts, type Painter, PainterError } from "./painter.ts";
 
 /** Where the models that are not the visitor's lie: a path (Deno only), an address, or a tree. */
@@ -25,6 +27,7 @@ export interface ModelPlaces {
 export interface OpenModel extends Disposable {
   readonly pipe: StableDiffusionModelEditingPipeline;
   readonly solver: EditSolver;
+  readonly preview: LatentPreview;
   readonly name: string;
   /** The sampler settings that the model came with. */
   readonly schedulerConfig: Record<string, unknown>;
@@ -58,6 +61,7 @@ export async function openModel(
   return {
     pipe,
     solver,
+    preview: new LatentPreview(pipe),
     name: nameOf(choice, places),
     schedulerConfig: { ...pipe.scheduler.config },
     bytes: gpu.memory.live - before,
@@ -93,7 +97,8 @@ export async function estimateModel(
 
 /** @throws {PainterError} if what was inspected is no model, or would not load */
 function checkLoads(inspection: Inspection): void {
-  const [problem, ...others] = problemsOf(inspection);
+  // Models are opened without their safety checkers.
+  const [problem, ...others] = problemsOf(inspection).filter((each) => !/^(It has a )?safety_checker\b/.test(each));
   const more = others.length > 0 ? ` (and ${others.length} more)` : "";
   if (problem !== undefined) throw new PainterError({ kind: "input", message: `${problem}${more}` });
   if (isModel(inspection)) return;
@@ -114,8 +119,9 @@ export function isModel({ parts }: Inspection): boolean {
 export function describeModel(
   { description, parts }: Inspection,
 ): { bytes: number; largest: number; text: string } {
-  const bytes = parts.reduce((sum, part) => sum + part.bytes, 0);
-  const largest = Math.max(0, ...parts.map((part) => part.largestBytes));
+  const loaded = parts.filter(({ part }) => part !== "safety_checker");
+  const bytes = loaded.reduce((sum, part) => sum + part.bytes, 0);
+  const largest = Math.max(0, ...loaded.map((part) => part.largestBytes));
   return { bytes, largest, text: `${description}, ${mebibytes(bytes)} of weights` };
 }
 
@@ -153,8 +159,10 @@ function sourceOf(choice: ModelChoice, { pocket, served }: ModelPlaces): ModelSo
     case "folder":
       return { folder: treeOf(choice.files, choice.name) };
     case "file": {
-      const { file, name, tokenizer } = choice;
-      return { file: blobSource(file, name), tokenizer: tokenizer && treeOf(tokenizer, `${name}, tokenizer`) };
+      const { file, name, tokenizer = [] } = choice;
+      // The library would ask the hub: nothing that a visitor drops may cause requests.
+      if (tokenizer.length === 0) throw noTokenizer(name);
+      return { file: blobSource(file, name), tokenizer: treeOf(tokenizer, `${name}, tokenizer`) };
     }
     case "served":
       if (served !== undefined) return served.endsWith(".safetensors") ? { file: served } : { folder: served };
@@ -162,6 +170,13 @@ function sourceOf(choice: ModelChoice, { pocket, served }: ModelPlaces): ModelSo
   throw new PainterError({
     kind: "input",
     message: "The server has no model of its own: start it with bluerose studio --model DIR",
+  });
+}
+
+function noTokenizer(name: string): PainterError {
+  return new PainterError({
+    kind: "input",
+    message: `Cannot open ${name} alone, as single files contain no tokenizer: ${advise("giveTokenizer")}`,
   });
 }
 

@@ -10,7 +10,6 @@ import { samplerByName } from "../schedulers/mod.ts";
 import { blobSource } from "../pipeline/checkpoint/source/byte_source.ts";
 import { sha256 } from "../pipeline/generation/exact_settings.ts";
 import { pictureFromFloats } from "../pipeline/image/picture.ts";
-import { previewFromLatents } from "../pipeline/image/preview.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { IllConditionedError } from "../pipeline/editing/errors.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
@@ -231,7 +230,7 @@ export class StudioSession implements Painter {
     onProgress: (progress: DrawProgress) => void,
     signal: AbortSignal,
   ): Promise<DrawnPicture> {
-    const { pipe, schedulerConfig } = this.#opened;
+    const { pipe, preview, schedulerConfig } = this.#opened;
     const { width, height, steps } = settings;
     const start = performance.now();
     const scheduler = samplerByName(settings.sampler, schedulerConfig);
@@ -241,8 +240,8 @@ export class StudioSession implements Painter {
       const now = performance.now();
       if (now - previewed < previewEveryMs || step + 1 >= steps) return onProgress({ step: step + 1, steps });
       previewed = now;
-      const [preview] = await previewFromLatents(latents, { scale: scales[step + 1] ?? 1 });
-      onProgress({ step: step + 1, steps, preview: withAlpha(preview) });
+      const picture = await preview.draw(latents, scales[step + 1] ?? 1);
+      onProgress({ step: step + 1, steps, preview: withAlpha(picture) });
     };
     // generate() takes scheduler and edits before its first await: the turn ends with the call.
     const { images } = await (await this.#inTurn(async () => {

@@ -90,7 +90,7 @@ export const boundaries: readonly Boundary[] = [
     part: "studio/page/",
     from: ["pipeline/schema.ts", "studio/page/", "studio/painters/", "studio/painter.ts", "deno.json"],
   },
-  { part: "studio/painters/", from: ["studio/", "deno.json"] },
+  { part: "studio/painters/", from: ["studio/", "pipeline/advice.ts"] },
   { part: "studio/server/", from: [...product, "studio/", "deno.json"] },
   { part: "studio/build.ts", from: [...product, "studio/server/"] },
   { part: "studio/", from: [...product, "studio/", "deno.json"] },

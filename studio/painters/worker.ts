@@ -6,10 +6,13 @@
  */
 
 import { expose } from "comlink";
+import { speakAs } from "../../pipeline/advice.ts";
 import { StudioSession } from "../session.ts";
+import { studioWords } from "../words.ts";
 import { callPainter, type OnProgress, type PainterCall } from "./forwarding_painter.ts";
 import { type Reply, replyOf } from "./reply.ts";
 
+speakAs(studioWords);
 let session: StudioSession | undefined;
 
 /** What the worker offers. */

@@ -2,6 +2,8 @@
 
 import config from "../../deno.json" with { type: "json" };
 import type { Gpu } from "../../engine/gpu.ts";
+import { speakAs } from "../../pipeline/advice.ts";
+import { studioWords } from "../words.ts";
 import { studioApp } from "./app.ts";
 import type { PageFiles } from "./files.ts";
 import { Sessions } from "./sessions.ts";
@@ -49,11 +51,13 @@ export function serveStudio(options: ServeOptions): StudioServer {
   const facts = { version: config.version, model: model === undefined ? null : lastPart(model) };
   const app = studioApp({ page, pocket, facts, sessions, hostname, token });
   const server = listen({ hostname, port }, app.fetch);
+  const words = speakAs(studioWords); // messages reach the page
   const shown = hostname.includes(":") ? `[${hostname}]` : hostname;
   return {
     address: `http://${shown}:${server.addr.port}/${token === undefined ? "" : `?token=${token}`}`,
     finished: server.finished,
     async [Symbol.asyncDispose]() {
+      words[Symbol.dispose]();
       await sessions[Symbol.asyncDispose](); // ends the calls that the server would wait for
       await server.shutdown();
       await device[Symbol.asyncDispose]();
