@@ -16,6 +16,19 @@ export function Dock(): JSX.Element {
   const { model, jobs, looking } = state;
   const busy = jobs.length > 0;
   const { strong, small } = statusOf(state, Date.now());
+  // On a phone, what is offered takes the place of the settings and the views.
+  const offer = looking !== undefined
+    ? (
+      <>
+        <button class="btn line fold" type="button" onClick={() => desk.useEntry(looking)}>Use these settings</button>
+        {!narrow.value && (
+          <button class="btn" type="button" onClick={() => store.dispatch(actions.look, undefined)}>Back</button>
+        )}
+      </>
+    )
+    : busy && asksForMore(state)
+    ? <button class="btn line fold" type="button" onClick={() => controller.draw()}>Queue these settings</button>
+    : null;
   return (
     <footer class="dock" style={{ "--p": progressOf(state) }}>
       <span class="progress" />
@@ -49,36 +62,20 @@ export function Dock(): JSX.Element {
             )}
           </fieldset>
         )}
-        <button
-          class="btn square"
-          type="button"
-          aria-label="All settings"
-          title="All settings"
-          onClick={() => dialog.value = "settings"}
-        >
-          <Icon name="sliders" />
-        </button>
-        {looking !== undefined
-          ? (
-            <>
-              <button class="btn line" type="button" onClick={() => desk.useEntry(looking)}>
-                Use these settings
-              </button>
-              {!narrow.value && (
-                <button
-                  class="btn"
-                  type="button"
-                  onClick={() => store.dispatch(actions.look, undefined)}
-                >
-                  Back
-                </button>
-              )}
-            </>
-          )
-          : busy && asksForMore(state) &&
-            <button class="btn line" type="button" onClick={() => controller.draw()}>Queue these settings</button>}
+        {(!narrow.value || offer === null) && (
+          <button
+            class="btn square"
+            type="button"
+            aria-label="All settings"
+            title="All settings"
+            onClick={() => dialog.value = "settings"}
+          >
+            <Icon name="sliders" />
+          </button>
+        )}
+        {offer}
         <span class="spring" />
-        <ViewSwitch />
+        {(!narrow.value || offer === null) && <ViewSwitch />}
         {!narrow.value && (
           <button
             class="btn line"

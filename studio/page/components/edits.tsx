@@ -230,10 +230,9 @@ function PairFields({ pair, index, invalid, ready }: {
   ready: boolean;
 }): JSX.Element {
   const { store, controller } = useStudio();
-  const number = index === 0 ? "" : ` ${index + 1}`;
   const field = (side: keyof PairSpec, label: string, placeholder: string) => (
     <label class={`field ${side === "source" ? "src" : "dst"}`}>
-      <span>{label + number}</span>
+      <span>{index === 0 ? `${label} prompt` : `${label}, pair ${index + 1}`}</span>
       <input
         type="text"
         value={pair[side]}
@@ -259,9 +258,9 @@ function PairFields({ pair, index, invalid, ready }: {
   );
   return (
     <div class="pair">
-      {field("source", "Source prompt", "what you would ask for")}
+      {field("source", "Source", "what you would ask for")}
       <Icon name="arrow" />
-      {field("destination", "Destination prompt", "what that should mean")}
+      {field("destination", "Destination", "what that should mean")}
       {index === 0 ? <button class={`btn line ${ready ? "ready" : ""}`} type="submit">Apply edit</button> : (
         <button
           class="btn square"
