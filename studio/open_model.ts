@@ -44,6 +44,8 @@ export async function openModel(
     onProgress: (doneBytes: number, totalBytes: number) => void;
   },
 ): Promise<OpenModel> {
+  // The library would ask the hub for a tokenizer: nothing that a visitor drops may cause requests.
+  if (lacksTokenizer(choice)) await estimateModel(choice, { gpu, places }); // says what is wrong
   const before = gpu.memory.live;
   const options = {
     gpu,
@@ -86,6 +88,12 @@ export async function estimateModel(
     ? await inspectFile(await openSource(source.file))
     : await inspectFolder(await openTree(source.folder));
   checkLoads(inspection);
+  if (lacksTokenizer(choice)) {
+    throw new PainterError({
+      kind: "input",
+      message: `Cannot open ${inspection.name} alone, as single files contain no tokenizer: ${advise("giveTokenizer")}`,
+    });
+  }
   const { bytes, largest, text } = describeModel(inspection);
   const limit = gpu.info.limits.maxBufferSize;
   const fits = largest <= limit;
@@ -160,9 +168,10 @@ function sourceOf(choice: ModelChoice, { pocket, served }: ModelPlaces): ModelSo
       return { folder: treeOf(choice.files, choice.name) };
     case "file": {
       const { file, name, tokenizer = [] } = choice;
-      // The library would ask the hub: nothing that a visitor drops may cause requests.
-      if (tokenizer.length === 0) throw noTokenizer(name);
-      return { file: blobSource(file, name), tokenizer: treeOf(tokenizer, `${name}, tokenizer`) };
+      return {
+        file: blobSource(file, name),
+        tokenizer: tokenizer.length === 0 ? undefined : treeOf(tokenizer, `${name}, tokenizer`),
+      };
     }
     case "served":
       if (served !== undefined) return served.endsWith(".safetensors") ? { file: served } : { folder: served };
@@ -173,11 +182,8 @@ function sourceOf(choice: ModelChoice, { pocket, served }: ModelPlaces): ModelSo
   });
 }
 
-function noTokenizer(name: string): PainterError {
-  return new PainterError({
-    kind: "input",
-    message: `Cannot open ${name} alone, as single files contain no tokenizer: ${advise("giveTokenizer")}`,
-  });
+function lacksTokenizer(choice: ModelChoice): boolean {
+  return choice.kind === "file" && (choice.tokenizer ?? []).length === 0;
 }
 
 function treeOf(files: readonly { path: string; file: Blob }[], name: string): FileTree {

@@ -140,8 +140,30 @@ gpuTest("what is dropped and cannot be used explains itself", async (gpu) => {
   await assertRejects(() => session.read(text, "model.ckpt"), PainterError, "pickle");
   const part = new Blob([await Deno.readFile(new URL("vae/diffusion_pytorch_model.safetensors", pocket))]);
   assertEquals(await failureKind(session.read(part, "vae.safetensors")), "input");
-  assertEquals(await failureKind(session.estimate({ kind: "file", name: "notes.txt", file: text })), "input");
+  await assertRejects(
+    () => session.estimate({ kind: "file", name: "notes.txt", file: text }),
+    PainterError,
+    "SafetensorsError",
+  );
   assertEquals(await failureKind(session.estimate({ kind: "served" })), "input");
   const { fits, bytes, message } = await session.estimate({ kind: "pocket" });
   assert(fits && bytes > 1e6 && message.includes("MiB"), message);
+});
+
+gpuTest("a visitor's folder is opened from blobs; what is missing explains itself", async (gpu) => {
+  await using session = await opened(gpu);
+  const expected = await session.draw(pictureOf("a rose"), () => {});
+  const paths = ["model_index.json"];
+  for (const folder of ["scheduler", "text_encoder", "tokenizer", "unet", "vae"]) {
+    for await (const { name } of Deno.readDir(new URL(folder, pocket))) paths.push(`${folder}/${name}`);
+  }
+  const files = await Promise.all(
+    paths.map(async (path) => ({ path, file: new Blob([await Deno.readFile(new URL(path, pocket))]) })),
+  );
+  const folder = { kind: "folder", name: "mine", files } as const;
+  assert((await session.estimate(folder)).fits);
+  assertEquals((await session.open(folder, () => {})).name, "mine");
+  assertEquals((await session.draw(pictureOf("a rose"), () => {})).pixels, expected.pixels);
+  const broken = { ...folder, files: files.filter(({ path }) => !path.startsWith("unet/")) };
+  await assertRejects(() => session.estimate(broken), PainterError, "unet");
 });
