@@ -2,6 +2,7 @@
 
 import { isSchedulerClass, type Scheduler, schedulerFromConfig, UnknownScheduler } from "../schedulers/mod.ts";
 import { advise } from "./advice.ts";
+import { readObject } from "./checkpoint/diffusers/config/fields.ts";
 import type { ComponentName } from "./checkpoint/diffusers/config/model_index.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { CheckpointError, ConfigError } from "./errors.ts";
@@ -206,7 +207,7 @@ export function checkComponents({ vae, unet, textEncoder, safetyChecker, feature
  * class loads with a warning, and cannot draw.
  */
 async function loadScheduler(folder: FileTree, options: ComponentLoadOptions): Promise<Scheduler> {
-  const config = await folder.readJson("scheduler_config.json") as Record<string, unknown>;
+  const config = await readObject(folder, "scheduler_config.json");
   const className = options.className ?? config._class_name;
   if (typeof className !== "string" || isSchedulerClass(className)) {
     return schedulerFromConfig({ ...config, _class_name: className });

@@ -13,6 +13,7 @@
  */
 
 import * as v from "valibot";
+import { shown } from "./shown.ts";
 
 /** A schema that accepts anything and yields a `T`. */
 export type Schema<T> = v.GenericSchema<unknown, T>;
@@ -104,12 +105,4 @@ export function validateJson<T>(schema: Schema<T>, json: string, refuse: (reason
 function placeOf(issue: v.BaseIssue<unknown>): string {
   const place = (issue.path ?? []).map(({ key }) => typeof key === "number" ? `[${key}]` : `.${String(key)}`).join("");
   return place === "" ? "it" : place.replace(/^\./, "");
-}
-
-/** A value for a message: its JSON, cut after 60 characters. */
-function shown(value: unknown): string {
-  const json = typeof value === "number" || typeof value === "bigint"
-    ? String(value)
-    : JSON.stringify(value) ?? String(value);
-  return json.length > 60 ? `${json.slice(0, 60)}…` : json;
 }

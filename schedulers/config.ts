@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { shown } from "../pipeline/shown.ts";
 import { SchedulerError } from "./error.ts";
 import { FOREIGN_KEYS, IGNORED_AT } from "./foreign_keys.ts";
 import type { NoiseScheduleConfig } from "./noise_schedule.ts";
@@ -64,6 +65,9 @@ export interface ConfigRules<Config extends BaseConfig> {
   /** Aliases of allowed values, by key. */
   readonly synonyms?: Readonly<Record<string, Readonly<Record<string, string>>>>;
 }
+
+/** The most noise levels that a configuration may name; Stable Diffusion has 1000. */
+const MOST_TIMESTEPS = 100_000;
 
 /**
  * Keys that a configuration left at the class's defaults, with their values. A symbol key survives
@@ -142,6 +146,12 @@ export function resolveConfig<Config extends BaseConfig>(
   overrides: SchedulerConfig,
 ): ResolvedConfig<Config> {
   const { name, defaults, newer = {}, synonyms } = rules;
+  for (const given of [config, overrides] as unknown[]) {
+    if (typeof given === "object" && given !== null && !Array.isArray(given)) continue;
+    throw new SchedulerError(`Cannot configure ${name} as its configuration must be an object: ${shown(given)}`, {
+      config: given,
+    });
+  }
   if (rules.unchecked) {
     return {
       complete: Object.freeze({ ...config, ...overrides }) as unknown as Config & SchedulerConfig,
@@ -151,7 +161,7 @@ export function resolveConfig<Config extends BaseConfig>(
   const { [DEFAULTED]: inherited = {}, [WARNED]: warned = [] } = config as Remembered;
   const said = {
     ...Object.fromEntries(
-      Object.entries(config).filter(([key, value]) => !(key in inherited && inherited[key] === value)),
+      Object.entries(config).filter(([key, value]) => !(Object.hasOwn(inherited, key) && inherited[key] === value)),
     ),
     ...overrides,
   } as Record<string, unknown>;
@@ -161,15 +171,16 @@ export function resolveConfig<Config extends BaseConfig>(
   const given: Record<string, unknown> = {};
   for (const [key, value] of Object.entries({ ...newer, ...defaults })) {
     const isSaid = said[key] !== undefined && !(said[key] === null && value !== null);
-    settings[key] = isSaid ? synonyms?.[key]?.[String(said[key])] ?? said[key] : value;
+    settings[key] = isSaid ? synonymOf(synonyms?.[key], said[key]) : value;
     if (!isSaid && key in defaults) defaulted[key] = value;
     if (isSaid || key in defaults) given[key] = settings[key];
   }
   for (const [key, value] of Object.entries(settings)) checkValue(rules, key, value);
   const { num_train_timesteps } = settings;
-  if (!Number.isInteger(num_train_timesteps) || num_train_timesteps as number < 1) {
+  if (!isTimestepCount(num_train_timesteps)) {
     throw new SchedulerError(
-      `Cannot configure ${name} as num_train_timesteps must be a whole number from 1: ${num_train_timesteps}`,
+      `Cannot configure ${name} as num_train_timesteps must be a whole number from 1 to ${MOST_TIMESTEPS}: ` +
+        shown(num_train_timesteps),
       { num_train_timesteps },
     );
   }
@@ -204,6 +215,14 @@ export function amendConfig<Config>(
   };
 }
 
+function isTimestepCount(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 1 && (value as number) <= MOST_TIMESTEPS;
+}
+
+function synonymOf(synonyms: Readonly<Record<string, string>> = {}, value: unknown): unknown {
+  return typeof value === "string" && Object.hasOwn(synonyms, value) ? synonyms[value] : value;
+}
+
 function checkValue<Config extends BaseConfig>(
   { name, defaults, newer, choices }: ConfigRules<Config>,
   key: string,
@@ -214,15 +233,17 @@ function checkValue<Config extends BaseConfig>(
     if (allowed.includes(value)) return;
     throw new SchedulerError(
       `Cannot configure ${name} as ${key} must be one of ${allowed.map((one) => JSON.stringify(one)).join(", ")}: ` +
-        JSON.stringify(value),
+        shown(value),
       { key, value, allowed },
     );
   }
   const byDefault = kindOf(({ ...newer, ...defaults } as Record<string, unknown>)[key]);
   const wanted = byDefault !== "null" ? byDefault : key === "trained_betas" ? "list" : "number";
-  if (value === null || kindOf(value) === wanted) return;
+  const isList = Array.isArray(value);
+  const isKind = isList ? value.every((one) => typeof one === "number") : true;
+  if (value === null || kindOf(value) === wanted && isKind) return;
   throw new SchedulerError(
-    `Cannot configure ${name} as ${key} must be a ${wanted}: ${JSON.stringify(value)}`,
+    `Cannot configure ${name} as ${key} must be a ${wanted}${wanted === "list" ? " of numbers" : ""}: ${shown(value)}`,
     { key, value },
   );
 }
@@ -236,25 +257,23 @@ interface Warning {
 /** What the keys of a configuration that the class does not have deserve to be said about. */
 function warningsOf(name: string, said: Record<string, unknown>, settings: Record<string, unknown>): Warning[] {
   const foreign = Object.entries(said).filter(([key, value]) =>
-    !(key in settings) && !key.startsWith("_") && value !== undefined
+    !Object.hasOwn(settings, key) && !key.startsWith("_") && value !== undefined
   );
   const warnings: Warning[] = [];
   const unknown = foreign.filter(([key]) => !FOREIGN_KEYS.has(key));
   if (unknown.length > 0) {
     warnings.push({
       about: `unknown ${unknown.map(([key]) => key).join()}`,
-      text:
-        `The config attributes ${JSON.stringify(Object.fromEntries(unknown))} were passed to ${name}, but are not ` +
+      text: `The config attributes ${shown(Object.fromEntries(unknown), 500)} were passed to ${name}, but are not ` +
         "expected and will be ignored. Please verify your scheduler_config.json configuration file.",
     });
   }
   for (const [key, value] of foreign) {
-    const harmless = IGNORED_AT[key];
+    const harmless = Object.hasOwn(IGNORED_AT, key) ? IGNORED_AT[key] : undefined;
     if (harmless === undefined || harmless.value === value || value === null) continue;
     warnings.push({
       about: `${name} ${key}`,
-      text:
-        `${name} has no ${key}, and draws as with ${JSON.stringify(harmless.value)}: ${JSON.stringify(value)} was ` +
+      text: `${name} has no ${key}, and draws as with ${JSON.stringify(harmless.value)}: ${shown(value)} was ` +
         `given. ${harmless.advice}`,
     });
   }

@@ -23,10 +23,11 @@ export async function readSchedulerConfig(
 ): Promise<SchedulerConfig> {
   // Loaded when needed: planning runs needs neither files nor the hub.
   const { openConfigSource } = await import("../pipeline/checkpoint/source/config_source.ts");
+  const { readObject } = await import("../pipeline/checkpoint/diffusers/config/fields.ts");
   const { tree, file, root } = await openConfigSource(source, { file: FILE, subfolder, hub });
-  const config = await tree.readJson(file) as Record<string, unknown>;
+  const config = await readObject(tree, file);
   if (config._class_name !== undefined || !await root.has("model_index.json")) return config;
-  const index = await root.readJson("model_index.json") as Record<string, unknown>;
+  const index = await readObject(root, "model_index.json");
   const [, className] = index.scheduler instanceof Array ? index.scheduler : [];
   return typeof className === "string" ? { ...config, _class_name: className } : config;
 }

@@ -23,6 +23,7 @@ import {
   type Term,
 } from "./plan.ts";
 import { nearest } from "../pipeline/nearest.ts";
+import { shown } from "../pipeline/shown.ts";
 import type { FileTree } from "../pipeline/checkpoint/source/file_tree.ts";
 import { readSchedulerConfig, type SchedulerSourceOptions } from "./pretrained.ts";
 import type { Spacing } from "./spacing.ts";
@@ -139,13 +140,13 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
    * @throws {SchedulerError} where the class is unknown, or a value is not one of those allowed
    */
   static fromConfig(config: SchedulerConfig = {}, overrides: SchedulerConfig = {}): Scheduler {
-    const name = config._class_name;
+    const name = (config as SchedulerConfig | null)?._class_name;
     const known = registered.get(name as string);
     if (known) return known.fromConfig(config, overrides);
     const names = [...registered.keys()];
     const near = typeof name === "string" ? nearest(name, names) : undefined;
     throw new SchedulerError(
-      `Cannot make a scheduler as its _class_name must be one of ${names.join(", ")}: ${JSON.stringify(name)}` +
+      `Cannot make a scheduler as its _class_name must be one of ${names.join(", ")}: ${shown(name)}` +
         (near === undefined ? "" : `. Did you mean ${near}?`),
       { _class_name: name },
     );

@@ -46,6 +46,7 @@ const foundations = [
   "kernels/",
   "pipeline/errors.ts",
   "pipeline/schema.ts",
+  "pipeline/shown.ts",
   "pipeline/advice.ts",
   "pipeline/nearest.ts",
   "pipeline/output/",
@@ -65,7 +66,11 @@ export const boundaries: readonly Boundary[] = [
   { part: "engine/", from: ["engine/"], packages: false },
   { part: "kernels/", from: ["engine/", "kernels/"], packages: false },
   // a scheduler_config.json is read from disk or the hub, and sampler names are suggested
-  { part: "schedulers/", from: ["schedulers/", "pipeline/checkpoint/", "pipeline/nearest.ts"], packages: false },
+  {
+    part: "schedulers/",
+    from: ["schedulers/", "pipeline/checkpoint/", "pipeline/nearest.ts", "pipeline/shown.ts"],
+    packages: false,
+  },
   { part: "pipeline/errors.ts", from: ["engine/", "pipeline/secrets.ts"] },
   { part: "pipeline/secrets.ts", from: [], packages: false },
   { part: "pipeline/schema.ts", from: [] },

@@ -16,6 +16,13 @@ export function warningsOf<T>(call: () => T): Warned<T> {
   }
 }
 
+/** Keeps the console's warnings back until it is disposed. */
+export function withoutWarnings(): Disposable {
+  const { warn } = console;
+  console.warn = () => {};
+  return { [Symbol.dispose]: () => void (console.warn = warn) };
+}
+
 /** As {@linkcode warningsOf}, for a call that takes its time; no other may warn meanwhile. */
 export async function warningsOfAsync<T>(call: () => Promise<T>): Promise<Warned<T>> {
   const { warn } = console;

@@ -118,11 +118,18 @@ export async function encodePicture(
 /** Pixels of a picture that is decoded, at most: its RGBA bytes take 256 MiB. */
 const mostPixels = 2 ** 26;
 
+/** The longest side of a picture that is decoded: decoders keep an entry for each row. */
+const longestSide = 2 ** 16;
+
+/** No lossy or indexed format packs more pixels into a byte: a code of GIF has 12 bits for 4095. */
+const mostPixelsPerByte = 4096;
+
 /**
  * Decodes the bytes of a PNG, JPEG, BMP or GIF file (its first frame).
  *
  * @throws {ImageError} if the format is another one, the file is damaged, a PNG has too few or too
- *   many bytes of pixels, or the header claims more than 2²⁶ pixels
+ *   many bytes of pixels, or the header claims more than 2²⁶ pixels, a side above 2¹⁶, or more than
+ *   so many bytes can hold
  */
 export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
   const size = pictureSize(bytes);
@@ -138,6 +145,21 @@ export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
     throw new ImageError(
       `Cannot decode a picture of ${size.width} × ${size.height} as it may have at most ${mostPixels} pixels`,
       { expected: mostPixels, actual: size.width * size.height },
+    );
+  }
+  const longest = Math.max(size.width, size.height);
+  if (longest > longestSide) {
+    throw new ImageError(
+      `Cannot decode a picture of ${size.width} × ${size.height} as a side may have at most ${longestSide} pixels`,
+      { expected: longestSide, actual: longest },
+    );
+  }
+  const fitting = size.format === "png" ? Infinity : mostPixelsPerByte * bytes.length;
+  if (size.width === 0 || size.height === 0 || size.width * size.height > fitting) {
+    throw new ImageError(
+      `Cannot decode a picture of ${size.width} × ${size.height} as its ${bytes.length} bytes cannot hold it: ` +
+        "it is damaged or cut",
+      { actual: bytes.length },
     );
   }
   if (size.format === "png") await checkPngPixels(bytes);

@@ -39,12 +39,15 @@ export function withPngText(png: Uint8Array, entries: Record<string, string>): U
  * Reads all text chunks of `png`, including compressed ones, by keyword. The last chunk of a
  * keyword counts.
  *
- * @throws {ImageError} if `png` is not a complete PNG, a checksum is wrong, or a compressed text
- *   cannot be decompressed
+ * @throws {ImageError} if `png` is not a complete PNG, a checksum is wrong, a compressed text cannot
+ *   be decompressed, or the compressed texts hold more than 16 MiB
  */
 export async function readPngText(png: Uint8Array): Promise<Record<string, string>> {
   const texts = chunksOf(png).filter((chunk) => textTypes.includes(chunk.type));
-  return Object.fromEntries(await Promise.all(texts.map(async (chunk) => [keywordOf(chunk), await textOf(chunk)])));
+  const entries: [string, string][] = [];
+  const budget = { bytes: mostTextBytes };
+  for (const chunk of texts) entries.push([keywordOf(chunk), await textOf(chunk, budget)]);
+  return Object.fromEntries(entries);
 }
 
 function textChunk(keyword: string, text: string): Uint8Array {
@@ -69,15 +72,16 @@ function keywordOf({ data }: Chunk): string {
   return latin1(data.subarray(0, endOfString(data, 0)));
 }
 
-function textOf({ type, data }: Chunk): Promise<string> | string {
+/** @param budget how many bytes compressed texts may unpack to from now on */
+function textOf({ type, data }: Chunk, budget: { bytes: number }): Promise<string> | string {
   let offset = endOfString(data, 0) + 1;
   if (type === "tEXt") return latin1(data.subarray(offset));
-  if (type === "zTXt") return inflate(data.subarray(offset + 1)).then(latin1);
+  if (type === "zTXt") return inflate(data.subarray(offset + 1), budget).then(latin1);
   const isCompressed = data[offset] === 1;
   offset = endOfString(data, offset + 2) + 1; // language tag
   offset = endOfString(data, offset) + 1; // translated keyword
   const text = data.subarray(offset);
-  return isCompressed ? inflate(text).then(utf8) : utf8(text);
+  return isCompressed ? inflate(text, budget).then(utf8) : utf8(text);
 }
 
 /** The index of the NUL that ends the string at `start`. */
@@ -97,19 +101,18 @@ function chunk(type: string, data: Uint8Array): Uint8Array {
   return bytes;
 }
 
-/** A compressed text may unpack to this many bytes: zlib reaches a thousandfold of its input. */
+/** All compressed texts may unpack to this many bytes: zlib reaches a thousandfold of its input. */
 const mostTextBytes = 2 ** 24;
 
-async function inflate(data: Uint8Array): Promise<Uint8Array> {
+async function inflate(data: Uint8Array, budget: { bytes: number }): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
-  let total = 0;
   try {
     const stream = new Blob([data.slice()]).stream().pipeThrough(new DecompressionStream("deflate"));
     for await (const part of stream) {
       parts.push(part);
-      total += part.length;
-      if (total > mostTextBytes) {
-        throw new ImageError(`Cannot read PNG text as a compressed text unpacks to more than ${mostTextBytes} bytes`, {
+      budget.bytes -= part.length;
+      if (budget.bytes < 0) {
+        throw new ImageError(`Cannot read PNG text as compressed texts unpack to more than ${mostTextBytes} bytes`, {
           expected: mostTextBytes,
         });
       }

@@ -70,7 +70,9 @@ export class CLIPTokenizer {
   readonly #followers = new Map<string, readonly string[]>();
   readonly #special: Set<number>;
   readonly #cleanUpSpaces: boolean;
-  #splitter = /(?!)/;
+  /** Finds the added tokens in a text. Built when needed: files add thousands, one by one. */
+  #splitter: RegExp | undefined;
+  #nextId = 0;
 
   /**
    * Builds the tokenizer of the files; `name` stands for it in errors.
@@ -94,30 +96,35 @@ export class CLIPTokenizer {
       this.#cleanUpSpaces = base.#cleanUpSpaces;
       for (const token of base.#added) this.#added.add(token);
       for (const [token, followers] of base.#followers) this.#followers.set(token, followers);
-      this.#findAdded();
+      this.#splitter = base.#splitter;
+      this.#nextId = base.#nextId;
       return;
     }
     this.#idOf = readVocab(files.vocab, name);
     this.#tokenOf = new Map([...this.#idOf].map(([token, id]) => [id, token]));
+    this.#findNextId();
     const merges = readMerges(files.merges);
 
     for (const [token, id] of readAddedTokens(files, name)) this.#enter(token, id);
     // A config with added_tokens_decoder is complete. In older folders special_tokens_map.json
     // overrides the config.
     const specials = config.added_tokens_decoder === undefined ? { ...config, ...files.specialTokensMap } : config;
-    const special = (key: string, fallback: string): number => this.#enterSpecial(contentOf(specials[key]) ?? fallback);
+    // An empty token would be found between all characters.
+    const special = (key: string, fallback: string): number => this.#enterSpecial(contentOf(specials[key]) || fallback);
     this.bosTokenId = special("bos_token", "<|startoftext|>");
     this.eosTokenId = special("eos_token", "<|endoftext|>");
     const unkTokenId = special("unk_token", "<|endoftext|>");
     this.padTokenId = special("pad_token", "<|endoftext|>");
     const additional = Array.isArray(specials.additional_special_tokens) ? specials.additional_special_tokens : [];
-    const others = additional.map(contentOf).filter((token) => token !== undefined);
+    const others = additional.map(contentOf).filter((token): token is string => token !== undefined && token !== "");
     this.#special = new Set([this.bosTokenId, this.eosTokenId, unkTokenId, this.padTokenId]);
     for (const token of others) this.#special.add(this.#enterSpecial(token));
 
     const limit = config.model_max_length;
     // transformers writes 10^30 for "no limit".
-    this.modelMaxLength = typeof limit === "number" && limit >= 2 && limit < 1e6 ? limit : clipMaxLength;
+    this.modelMaxLength = Number.isInteger(limit) && (limit as number) >= 2 && (limit as number) < 1e6
+      ? limit as number
+      : clipMaxLength;
     this.#cleanUpSpaces = config.clean_up_tokenization_spaces !== false;
     this.#bpe = new Tokenizer(
       {
@@ -261,7 +268,7 @@ export class CLIPTokenizer {
         }. Choose another name`,
       );
     }
-    const id = nextId(this.#tokenOf);
+    const id = this.#nextId;
     [token, ...followers].forEach((name, i) => this.#enter(name, id + i));
     this.#followers.set(token, followers);
     return id;
@@ -296,12 +303,13 @@ export class CLIPTokenizer {
       this.#added.delete(name);
     }
     this.#followers.delete(token);
-    this.#findAdded();
+    this.#splitter = undefined;
+    this.#findNextId();
     return ids;
   }
 
   #enterSpecial(token: string): number {
-    return this.#enter(token, this.#idOf.get(token) ?? nextId(this.#tokenOf));
+    return this.#enter(token, this.#idOf.get(token) ?? this.#nextId);
   }
 
   /** Adds a token to the vocabulary and to the tokens that are matched verbatim. */
@@ -309,23 +317,25 @@ export class CLIPTokenizer {
     this.#idOf.set(token, id);
     this.#tokenOf.set(id, token);
     this.#added.add(token);
-    this.#findAdded();
+    this.#splitter = undefined;
+    this.#nextId = Math.max(this.#nextId, id + 1);
     return id;
   }
 
-  #findAdded(): void {
+  /** The id after the largest. */
+  #findNextId(): void {
+    this.#nextId = 0;
+    for (const id of this.#tokenOf.keys()) this.#nextId = Math.max(this.#nextId, id + 1);
+  }
+
+  #splitterOfAdded(): RegExp {
     // Longest first: the longer of two tokens that begin at the same place wins.
     const byLength = [...this.#added].sort((a, b) => b.length - a.length);
-    this.#splitter = new RegExp(`(${byLength.map((added) => added.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("|")})`);
+    return new RegExp(`(${byLength.map((added) => added.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("|")})`);
   }
 
   #splitOnAdded(text: string): string[] {
+    this.#splitter ??= this.#splitterOfAdded();
     return text.split(this.#splitter).filter((section) => section !== "");
   }
-}
-
-function nextId(tokenOf: ReadonlyMap<number, string>): number {
-  let largest = -1;
-  for (const id of tokenOf.keys()) largest = Math.max(largest, id);
-  return largest + 1;
 }

@@ -5,7 +5,9 @@
  */
 
 import { CheckpointError, ConfigError } from "../errors.ts";
+import { maxSize, readObject } from "../checkpoint/diffusers/config/fields.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { shown } from "../shown.ts";
 
 /** CLIP's vocabulary has 49152 − 256 − 2 merges. The reference ignores further lines. */
 const maxMerges = 49152 - 256 - 2;
@@ -43,19 +45,13 @@ export async function readTokenizerFiles(tree: FileTree, options: { padToken?: s
       { source: tree.name },
     );
   }
-  const readObject = async (path: string): Promise<Record<string, unknown> | undefined> => {
-    if (!await tree.has(path)) return undefined;
-    const json = await tree.readJson(path);
-    if (isObject(json)) return json;
-    const source = `${tree.name}/${path}`;
-    throw new ConfigError(`Cannot load ${source}: it must be a JSON object`, { source, key: "", value: json });
-  };
+  const read = async (path: string) => await tree.has(path) ? await readObject(tree, path) : undefined;
   const padding = options.padToken === undefined ? {} : { pad_token: options.padToken };
-  const config = { ...await readObject("tokenizer_config.json"), ...padding };
-  const specialTokensMap = { ...await readObject("special_tokens_map.json"), ...padding };
-  const addedTokens = await readObject("added_tokens.json");
+  const config = { ...await read("tokenizer_config.json"), ...padding };
+  const specialTokensMap = { ...await read("special_tokens_map.json"), ...padding };
+  const addedTokens = await read("added_tokens.json");
   if (isFast) {
-    const fast = readFastTokenizer(await readObject(fastTokenizer), `${tree.name}/${fastTokenizer}`);
+    const fast = readFastTokenizer(await read(fastTokenizer), `${tree.name}/${fastTokenizer}`);
     return {
       vocab: fast.vocab,
       merges: fast.merges,
@@ -66,7 +62,7 @@ export async function readTokenizerFiles(tree: FileTree, options: { padToken?: s
     };
   }
   return {
-    vocab: await readObject("vocab.json") as Record<string, number>,
+    vocab: await read("vocab.json") as Record<string, number>,
     merges: await tree.readText("merges.txt"),
     config,
     specialTokensMap,
@@ -85,11 +81,11 @@ const fastTokenizer = "tokenizer.json";
 function readFastTokenizer(json: unknown, file: string): {
   vocab: Record<string, number>;
   merges: string;
-  addedTokens: Record<string, number>;
+  addedTokens: Record<string, unknown>;
   specialTokens: Record<string, string>;
 } {
   const refuse = (key: string, value: unknown, supported: string): never => {
-    throw new ConfigError(`Cannot load ${file} as its ${key} is ${JSON.stringify(value)}; supported: ${supported}`, {
+    throw new ConfigError(`Cannot load ${file} as its ${key} is ${shown(value)}; supported: ${supported}`, {
       source: file,
       key,
       value,
@@ -106,12 +102,12 @@ function readFastTokenizer(json: unknown, file: string): {
   if (!Array.isArray(merges)) return refuse("model.merges", merges ?? null, "a list");
   // A pair is a text with a space in old files, and a list of two in new ones.
   const lines = merges.map((pair) => Array.isArray(pair) ? pair.join(" ") : String(pair));
-  const tokens = (Array.isArray(added) ? added : []) as { content?: string; id?: number }[];
+  if (!Array.isArray(added) || !added.every(isObject)) return refuse("added_tokens", added, "a list of objects");
   const padToken = isObject(padding) ? padding.pad_token : undefined;
   return {
     vocab: vocab as Record<string, number>,
     merges: ["#version: 0.2", ...lines].join("\n"),
-    addedTokens: Object.fromEntries(tokens.map(({ content, id }) => [content, id])),
+    addedTokens: Object.fromEntries(added.map(({ content, id }) => [String(content), id])),
     specialTokens: {
       ...(typeof model.unk_token === "string" ? { unk_token: model.unk_token } : {}),
       ...(typeof padToken === "string" ? { pad_token: padToken } : {}),
@@ -129,8 +125,9 @@ export function contentOf(token: unknown): string | undefined {
   return isObject(token) && typeof token.content === "string" ? token.content : undefined;
 }
 
+/** Token ids are rows of an embedding table, and so below its largest size. */
 function isTokenId(id: unknown): id is number {
-  return Number.isSafeInteger(id) && (id as number) >= 0;
+  return Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < maxSize;
 }
 
 /** @throws {ConfigError} if the vocabulary does not map tokens to ids */
@@ -142,9 +139,9 @@ export function readVocab(vocab: Readonly<Record<string, unknown>>, name: string
   throw new ConfigError(
     fault === undefined
       ? `Cannot load ${name}/vocab.json: it must map tokens to ids, and it is empty`
-      : `Cannot load ${name}/vocab.json: it must map tokens to ids, and ${JSON.stringify(key)} is ${
-        JSON.stringify(value)
-      }`,
+      : `Cannot load ${name}/vocab.json: it must map tokens to ids, and ${shown(key)} is ${
+        shown(value)
+      } (an id is a whole number below ${maxSize})`,
     { source: `${name}/vocab.json`, key, value },
   );
 }
@@ -167,9 +164,7 @@ export function readAddedTokens(files: TokenizerFiles, name: string): [string, n
   for (const [token, id] of entries) {
     if (typeof token === "string" && token !== "" && isTokenId(id)) continue;
     throw new ConfigError(
-      `Cannot load the added tokens of ${name}: each needs a text and an id, and ${JSON.stringify(token)} has id ${
-        JSON.stringify(id)
-      }`,
+      `Cannot load the added tokens of ${name}: each needs a text and an id, and ${shown(token)} has id ${shown(id)}`,
       {
         source: name,
         key: "added_tokens_decoder",

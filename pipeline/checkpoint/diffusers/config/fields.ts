@@ -9,10 +9,11 @@
  */
 
 import { ConfigError } from "../../../errors.ts";
+import { shown } from "../../../shown.ts";
 import type { FileTree } from "../../source/file_tree.ts";
 
 /** The largest width or vocabulary that a configuration may name. */
-const maxSize = 1 << 20;
+export const maxSize = 1 << 20;
 /** The largest side of pictures or latents that a configuration may name. */
 export const maxSide = 1 << 14;
 /** The most blocks that a configuration may list. */
@@ -20,15 +21,15 @@ const maxBlocks = 64;
 /** The most layers that a configuration may claim in one place. */
 export const maxLayers = 512;
 
+/** How deep lists for blocks and their layers nest. */
+const maxNesting = 3;
+
 /** A JSON object with the name of its file, for error messages. */
 export class Fields {
   readonly #json: Record<string, unknown>;
 
   constructor(json: unknown, readonly file: string) {
-    if (typeof json !== "object" || json === null || Array.isArray(json)) {
-      throw new ConfigError(`Cannot read ${file} as it must be a JSON object`, { source: file, key: "", value: json });
-    }
-    this.#json = json as Record<string, unknown>;
+    this.#json = asObject(json, file);
   }
 
   /**
@@ -40,8 +41,8 @@ export class Fields {
 
   refuse(key: string, supported: string): never {
     const value = this.value(key);
-    const shown = value === undefined ? "is missing" : `is ${JSON.stringify(value)}`;
-    throw new ConfigError(`Cannot load ${this.file} as its ${key} ${shown}; supported: ${supported}`, {
+    const found = value === undefined ? "is missing" : `is ${shown(value)}`;
+    throw new ConfigError(`Cannot load ${this.file} as its ${key} ${found}; supported: ${supported}`, {
       source: this.file,
       key,
       value,
@@ -114,7 +115,7 @@ export class Fields {
     const value = this.value(key);
     const isSupported = (item: unknown) => item === supported || or.some((other) => other === item);
     if (value === undefined || isSupported(value)) return;
-    if (perBlock && Array.isArray(value) && value.flat(Infinity).every(isSupported)) return;
+    if (perBlock && Array.isArray(value) && value.flat(maxNesting).every(isSupported)) return;
     this.refuse(key, `${JSON.stringify(supported)}${hint === "" ? "" : ` (${hint})`}`);
   }
 
@@ -122,6 +123,26 @@ export class Fields {
   object(key: string): Fields {
     return new Fields(this.value(key), `${this.file}, ${key}`);
   }
+}
+
+/** @throws {ConfigError} if the content of `file` is not a JSON object */
+function asObject(json: unknown, file: string): Readonly<Record<string, unknown>> {
+  if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
+  throw new ConfigError(`Cannot read ${file} as it must be a JSON object, not ${shown(json)}`, {
+    source: file,
+    key: "",
+    value: json,
+  });
+}
+
+/**
+ * Reads a JSON object whose keys are checked elsewhere.
+ *
+ * @throws {CheckpointError} if the file is missing or not JSON
+ * @throws {ConfigError} if it holds another value
+ */
+export async function readObject(tree: FileTree, path: string): Promise<Readonly<Record<string, unknown>>> {
+  return asObject(await tree.readJson(path), `${tree.name}/${path}`);
 }
 
 type JsonScalar = string | number | boolean | null;

@@ -70,7 +70,8 @@ export function parseModelIndex(
   options: { without?: readonly ComponentName[] } = {},
 ): ModelIndex {
   const fields = new Fields(json, file);
-  const named = String(fields.value("_class_name") ?? "");
+  const given = fields.value("_class_name");
+  const named = typeof given === "string" ? given : "";
   const other = pipelineClasses.includes(named) ? undefined : otherPipelines.find(([name]) => name.test(named));
   if (other) fields.refuse("_class_name", `${pipelineClasses.join(", ")} (this is ${other[1]})`);
   const className = fields.oneOf("_class_name", "", pipelineClasses);

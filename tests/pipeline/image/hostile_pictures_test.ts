@@ -1,0 +1,91 @@
+import { assertEquals, assertRejects } from "@std/assert";
+import { deflateSync } from "node:zlib";
+import { ImageError } from "../../../pipeline/image/errors.ts";
+import { decodePicture, encodePicture } from "../../../pipeline/image/picture.ts";
+import { crc32 } from "../../../pipeline/image/png_chunks.ts";
+import { readPngText } from "../../../pipeline/image/png_text.ts";
+
+const ascii = (text: string) => new TextEncoder().encode(text);
+const joined = (...parts: readonly Uint8Array[]) => new Uint8Array(parts.flatMap((part) => [...part]));
+
+function chunk(type: string, data: Uint8Array = new Uint8Array()): Uint8Array {
+  const body = joined(ascii(type), data);
+  const ends = new DataView(new ArrayBuffer(8));
+  ends.setUint32(0, data.length);
+  ends.setUint32(4, crc32(body));
+  return joined(new Uint8Array(ends.buffer, 0, 4), body, new Uint8Array(ends.buffer, 4));
+}
+
+function header(width: number, height: number, { depth = 8, color = 2, interlaced = 0 } = {}): Uint8Array {
+  const data = new DataView(new ArrayBuffer(13));
+  data.setUint32(0, width);
+  data.setUint32(4, height);
+  for (const [at, value] of [[8, depth], [9, color], [12, interlaced]]) data.setUint8(at, value);
+  return chunk("IHDR", new Uint8Array(data.buffer));
+}
+
+const png = (...chunks: readonly Uint8Array[]) =>
+  joined(Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a), ...chunks, chunk("IEND"));
+const packed = (bytes: number) => new Uint8Array(deflateSync(new Uint8Array(bytes)));
+const pixels = (bytes: number) => chunk("IDAT", packed(bytes));
+
+Deno.test("a PNG of another size than its pixels is refused before its picture is allocated", async () => {
+  const cases: readonly [reason: string, file: Uint8Array][] = [
+    ["at most 67108864 pixels", png(header(30_000, 30_000), pixels(10))],
+    ["a side may have at most 65536", png(header(1, 67_108_864), pixels(10))],
+    ["a side may have at most 65536", png(header(67_108_864, 1), pixels(10))],
+    ["holds only 10 bytes of pixels where its header claims 201334784", png(header(8192, 8192), pixels(10))],
+    ["holds only 0 bytes", png(header(8192, 8192))],
+    ["holds only 30099 bytes", png(header(100, 100), pixels(30_099))],
+    ["header claims 536879104", png(header(8192, 8192, { depth: 16, color: 6 }), pixels(10))],
+    ["holds more than 15 bytes", png(header(2, 2, { interlaced: 1 }), pixels(10_000_000))],
+    ["holds more than 14 bytes", png(header(2, 2), pixels(10_000_000))],
+    ["bytes cannot hold it", png(header(0, 2), pixels(14))],
+    ["header is damaged", png(header(2, 2, { color: 5 }), pixels(14))],
+  ];
+  for (const [reason, file] of cases) await assertRejects(() => decodePicture(file), ImageError, reason);
+});
+
+Deno.test("PNGs of all depths, colors and interlacing whose pixels fill their size are decoded", async () => {
+  // Adam7 of 5 × 3 gray pixels: passes of 1×1, 1×1, none, 1×1, 3×1, 2×2 and 5×1.
+  const interlacedBytes = 2 + 2 + 0 + 2 + (1 + 3) + 2 * (1 + 2) + (1 + 5);
+  const cases: readonly [options: Parameters<typeof header>[2], bytes: number][] = [
+    [{ depth: 8, color: 2 }, 3 * (1 + 15)],
+    [{ depth: 16, color: 6 }, 3 * (1 + 40)],
+    [{ depth: 1, color: 0 }, 3 * (1 + 1)],
+    [{ depth: 8, color: 0, interlaced: 1 }, interlacedBytes],
+  ];
+  for (const [options, bytes] of cases) {
+    const { width, height } = await decodePicture(png(header(5, 3, options), pixels(bytes)));
+    assertEquals([width, height], [5, 3]);
+    await assertRejects(() => decodePicture(png(header(5, 3, options), pixels(bytes - 1))), ImageError, "holds only");
+  }
+});
+
+Deno.test("JPEG, GIF and BMP files too short for their size are refused before they are decoded", async () => {
+  const jpeg = await encodePicture({ data: new Uint8Array(192), width: 8, height: 8 }, "jpeg");
+  const frame = jpeg.findIndex((byte, i) => byte === 0xff && jpeg[i + 1] === 0xc0);
+  jpeg.set([0x1f, 0x40, 0x1f, 0x40], frame + 5); // 8000 × 8000
+  const gif = (screen: number, image: number) =>
+    joined(
+      ascii("GIF89a"),
+      Uint8Array.of(screen & 255, screen >> 8, screen & 255, screen >> 8, 0x80, 0, 0, 0, 0, 0, 255, 255, 255),
+      Uint8Array.of(0x21, 0xf9, 4, 0, 0, 0, 0, 0), // an extension in front of the frame
+      Uint8Array.of(0x2c, 0, 0, 0, 0, image & 255, image >> 8, image & 255, image >> 8, 0, 2, 2, 0x4c, 1, 0, 0x3b),
+    );
+  const incomplete = "bytes cannot hold it";
+  await assertRejects(() => decodePicture(jpeg), ImageError, incomplete);
+  await assertRejects(() => decodePicture(gif(8000, 8000)), ImageError, incomplete);
+  await assertRejects(() => decodePicture(gif(1, 65_535)), ImageError, "65535 × 65535");
+  assertEquals((await decodePicture(gif(1, 1))).width, 1);
+  const bmp = new Uint8Array(60);
+  bmp.set(ascii("BM")); // 0 × 0
+  await assertRejects(() => decodePicture(bmp), ImageError, incomplete);
+});
+
+Deno.test("all compressed texts of a PNG together unpack to 16 MiB at most", async () => {
+  const text = (bytes: number) => chunk("zTXt", joined(ascii("k\0\0"), packed(bytes)));
+  const file = (count: number) => png(header(2, 2), ...Array.from({ length: count }, () => text(6_000_000)));
+  assertEquals((await readPngText(file(2))).k.length, 6_000_000);
+  await assertRejects(() => readPngText(file(3)), ImageError, "unpack to more than 16777216 bytes");
+});
