@@ -39,8 +39,8 @@ export function withPngText(png: Uint8Array, entries: Record<string, string>): U
  * Reads all text chunks of `png`, including compressed ones, by keyword. The last chunk of a
  * keyword counts.
  *
- * @throws {ImageError} if `png` is not a complete PNG, a checksum is wrong, a compressed text cannot
- *   be decompressed, or the compressed texts hold more than 16 MiB
+ * @throws {ImageError} if `png` is not a complete PNG, a checksum is wrong, or a compressed text
+ *   cannot be decompressed, or all of them hold more than 16 MiB
  */
 export async function readPngText(png: Uint8Array): Promise<Record<string, string>> {
   const texts = chunksOf(png).filter((chunk) => textTypes.includes(chunk.type));
