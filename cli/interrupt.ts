@@ -25,6 +25,46 @@ const echoMs = 300;
 
 let current: AbortSignal | undefined;
 
+/** SIGTERM asks a command that defers it to stop at the next good place. */
+let deferred: { isAsked: boolean } | undefined;
+
+/** Exit code of a command that stopped at SIGTERM and is to be run again: EX_TEMPFAIL. */
+const pausedCode = 75;
+
+/** A command has stopped at SIGTERM, with all work saved that it had begun. */
+export class PausedError extends Error {
+  override name = "PausedError";
+  /** The exit code, by which a scheduler knows to run the command again. */
+  readonly exitCode = pausedCode;
+}
+
+/**
+ * Makes SIGTERM a request, until disposed of: it aborts nothing, and the command stops where
+ * {@linkcode DeferredTermination.stopIfAsked} is called. A second signal, and Ctrl-C, end it at
+ * once as ever.
+ */
+export function deferTermination(): DeferredTermination {
+  const state = deferred = { isAsked: false };
+  return {
+    stopIfAsked() {
+      if (state.isAsked) throw new PausedError("stopped by SIGTERM; run it again to go on");
+    },
+    [Symbol.dispose]() {
+      if (deferred === state) deferred = undefined;
+    },
+  };
+}
+
+/** SIGTERM as a request; see {@linkcode deferTermination}. */
+export interface DeferredTermination extends Disposable {
+  /**
+   * To be called where everything is saved.
+   *
+   * @throws {PausedError} where SIGTERM has come
+   */
+  stopIfAsked(): void;
+}
+
 /** The abort signal of the running command: it fires on Ctrl-C and SIGTERM. */
 export function interruptSignal(): AbortSignal {
   return current ?? new AbortController().signal;
@@ -52,7 +92,14 @@ export async function untilInterrupted<T>(
         if (performance.now() - firstAt > echoMs) ended.resolve();
         return;
       }
+      const before = firstAt;
       firstAt = performance.now();
+      if (name === "SIGTERM" && deferred !== undefined) {
+        if (!deferred.isAsked || firstAt - before <= echoMs) {
+          deferred.isAsked = true;
+          return;
+        }
+      }
       exitCode = exitCodes[name];
       controller.abort(reason);
       timer = setTimeout(ended.resolve, graceMs);
@@ -72,6 +119,7 @@ export async function untilInterrupted<T>(
     if (timer !== undefined) clearTimeout(timer);
     for (const [name, listener] of listeners) Deno.removeSignalListener(name, listener);
     current = undefined;
+    deferred = undefined;
   }
 }
 

@@ -10,7 +10,7 @@ import { ArgumentError } from "./argument_error.ts";
 import type { CommandEntry } from "./command.ts";
 import { failureText } from "./failure.ts";
 import { twoColumns } from "./help.ts";
-import { untilInterrupted } from "./interrupt.ts";
+import { PausedError, untilInterrupted } from "./interrupt.ts";
 import { forgetKept, keptText } from "./kept.ts";
 import { nearest } from "./nearest.ts";
 import { complain, print, withWarnings } from "./printer.ts";
@@ -73,7 +73,8 @@ const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
 
 /**
  * Runs the command line. Returns the exit code: 0 for success, 1 for failure, 2 for wrong
- * arguments; 130, 143 or 129 when SIGINT (Ctrl-C), SIGTERM or SIGHUP ended it.
+ * arguments; 130, 143 or 129 when SIGINT (Ctrl-C), SIGTERM or SIGHUP ended it; 75 when SIGTERM
+ * stopped `sweep run` after a batch.
  */
 export async function main(args: readonly string[], table: readonly CommandEntry[] = commandTable): Promise<number> {
   const [name, ...rest] = args;
@@ -112,6 +113,12 @@ export async function main(args: readonly string[], table: readonly CommandEntry
     return exitCode ?? exitCodes.interrupted;
   }
   if (result.status === "fulfilled") return exitCodes.done;
+  if (error instanceof PausedError) {
+    showCursor();
+    complain(`${said}: ${error.message}`);
+    complainOfKept();
+    return error.exitCode;
+  }
   if (error instanceof ArgumentError) {
     complain(`${said}: ${error.message}\n${said} --help shows all flags.`);
     return exitCodes.misused;

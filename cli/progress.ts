@@ -34,6 +34,17 @@ export interface ProgressState {
 /** Where no terminal is, a line is written this often, and at the end of works that take longer. */
 const lineEveryMs = 10_000;
 
+/** What a display counts. */
+interface ProgressOptions {
+  readonly total: number;
+  readonly unit?: "it" | "picture" | "bytes";
+  /**
+   * Where no terminal is, writes a line this often, also while no unit is finished. Default: a line
+   * with a unit that is finished ten seconds after the last line.
+   */
+  readonly everyMs?: number;
+}
+
 /**
  * Shows the progress of `total` units of work: done of total, rate, elapsed and remaining time.
  * Writes a bar if standard error is a terminal, else a line every ten seconds; nothing with
@@ -48,7 +59,7 @@ const lineEveryMs = 10_000;
  * }
  * ```
  */
-export function showProgress(label: string, options: { total: number; unit?: "it" | "picture" | "bytes" }): Progress {
+export function showProgress(label: string, options: ProgressOptions): Progress {
   if (printMode().quiet) return { advance() {}, set() {}, remark() {}, [Symbol.dispose]() {} };
   return Deno.stderr.isTerminal() ? bar(label, options) : lines(label, options);
 }
@@ -89,7 +100,7 @@ function clock(seconds: number): string {
   return hours > 0 ? `${hours}:${String(minutes).padStart(2, "0")}:${tail}` : `${minutes}:${tail}`;
 }
 
-function bar(label: string, { total, unit = "it" }: { total: number; unit?: "it" | "picture" | "bytes" }): Progress {
+function bar(label: string, { total, unit = "it" }: ProgressOptions): Progress {
   const started = performance.now();
   let first: number | undefined;
   const bar = new cliProgress.SingleBar({
@@ -128,7 +139,7 @@ function bar(label: string, { total, unit = "it" }: { total: number; unit?: "it"
   };
 }
 
-function lines(label: string, { total, unit = "it" }: { total: number; unit?: "it" | "picture" | "bytes" }): Progress {
+function lines(label: string, { total, unit = "it", everyMs }: ProgressOptions): Progress {
   const started = performance.now();
   let state = { done: 0, total }, lastLine = started, lastDone = -1, remarked = "";
   const write = () => {
@@ -136,9 +147,10 @@ function lines(label: string, { total, unit = "it" }: { total: number; unit?: "i
     lastDone = state.done;
     writeLine(`${label}: ${progressText({ ...state, elapsedMs: lastLine - started }, unit)}`);
   };
+  const timer = everyMs === undefined ? undefined : setInterval(write, everyMs);
   const change = (next: { done: number; total: number }) => {
     state = next;
-    if (performance.now() - lastLine >= lineEveryMs) write();
+    if (everyMs === undefined && performance.now() - lastLine >= lineEveryMs) write();
   };
   return {
     advance(by = 1) {
@@ -153,6 +165,7 @@ function lines(label: string, { total, unit = "it" }: { total: number; unit?: "i
       writeLine(`${label}: ${text}`);
     },
     [Symbol.dispose]() {
+      if (timer !== undefined) clearInterval(timer);
       if (lastDone >= 0 && state.done !== lastDone) write();
     },
   };

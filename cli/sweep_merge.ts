@@ -1,20 +1,25 @@
-import { parsePlan, parseResults, SweepError } from "../pipeline/evaluation/sweep/files.ts";
-import { mergeResults, type SweepSummary } from "../pipeline/evaluation/sweep/merge.ts";
-import type { SweepPlan, SweepResult } from "../pipeline/evaluation/sweep/plan.ts";
+import { parsePlan, parseResults } from "../pipeline/evaluation/sweep/files.ts";
+import { mergeResults } from "../pipeline/evaluation/sweep/merge.ts";
+import type { SweepResult } from "../pipeline/evaluation/sweep/plan.ts";
+import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
+import { summaryCsv, summaryTable } from "../pipeline/evaluation/sweep/tables.ts";
+import { writeText } from "../pipeline/output/file.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { bytesOf, overwriteFlag } from "./files.ts";
+import { bytesOf, checkDistinct, checkNewFile, overwriteFlag } from "./files.ts";
 import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
+import { keep } from "./kept.ts";
 import { say } from "./printer.ts";
 
 /** `bluerose sweep merge`: the paper's three measures, from the results of all shards. */
 export const command: Command = defineCommand({
   name: "sweep merge",
-  summary: "print efficacy, generality and specificity from the results of all shards",
+  summary: "print efficacy, generality and specificity of each setting, from the results of all shards",
   usage: "PLAN RESULTS.jsonl… [flags]",
   details:
     "As the paper defines them: efficacy, the share of the source prompt's pictures that CLIP finds closer to the destination than to the source; " +
     "generality, the same for related prompts; specificity, the share of unrelated prompts' pictures that stay closer to their own prompt. " +
-    "F is the harmonic mean of generality and specificity. ± is the standard error over edits.",
+    "In brackets: Wilson's 95 % interval, which takes pictures as independent. Harmonic mean: of the three. " +
+    "CLIP score: mean of 100 cos of each picture with the prompt that it should show.",
   positionals: {
     placeholder: "PLAN RESULTS…",
     min: 2,
@@ -22,39 +27,61 @@ export const command: Command = defineCommand({
     access: { kind: "read", purpose: "read the plan and the results" },
   },
   flags: {
-    partial: { kind: "switch", help: "summarize the results that exist, even if some are missing" },
+    partial: {
+      kind: "switch",
+      help:
+        "summarize what there is: some pictures may be missing or be there twice (the first counts), and results of " +
+        "other plans are left out",
+    },
     overwrite: overwriteFlag,
+    csv: {
+      kind: "text",
+      placeholder: "FILE",
+      group: "Output",
+      help: "write a table of all settings and edits (.csv)",
+      access: { kind: "write", purpose: "write the table" },
+    },
     json: { ...jsonFlag, help: `${jsonFlag.help}; as --json=FILE, or after the results` },
   },
   examples: [{ line: "sweep merge plan.json part*.jsonl", says: "all shards" }],
-  async run({ partial, json, overwrite }, { positionals: [planPath, ...paths] }) {
+  async run({ partial, json, csv, overwrite }, { positionals: [planPath, ...paths] }) {
     await checkJsonFile(json, { overwrite });
+    await checkNewFile(csv, "--csv", { overwrite });
+    await checkDistinct({ "--json": json, "--csv": csv });
     const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
     const results: SweepResult[] = [];
+    const remarks: string[] = [];
     for (const path of paths) {
-      results.push(...parseResults(await bytesOf(path, "RESULTS"), { path, plan, fingerprint }).results);
+      const bytes = await bytesOf(path, "RESULTS");
+      const parsed = parseResults(bytes, { path, plan, fingerprint, skipForeign: partial });
+      for (const result of parsed.results) results.push(result);
+      if (parsed.completeBytes < bytes.length) remarks.push(`${path} ends within a line, which is left out`);
+      if (parsed.foreign > 0) remarks.push(`${path} has ${parsed.foreign} results of other plans, which are left out`);
     }
     const summary = mergeResults(plan, results);
-    const { missing, planned, measures, f, edits } = summary;
+    const { missing, planned, doubled } = summary;
+    const refuse = (reason: string, advice: string) =>
+      new SweepError(`Cannot merge: ${[reason, ...remarks].join("; ")}. ${advice}`, { path: planPath });
     if (results.length === 0 || (missing > 0 && !partial)) {
-      throw new SweepError(
-        `Cannot merge: ${missing} of ${planned} pictures are missing. Run the remaining shards, or summarize what there is with --partial`,
-        { path: planPath },
+      throw refuse(
+        `${missing} of ${planned} pictures are missing`,
+        "Run the remaining shards, or summarize what there is with --partial",
       );
     }
-    say(table(plan, summary) + (missing > 0 ? `\n${missing} pictures are missing` : ""));
-    const document = { plan: planPath, method: plan.method, missing, measures, f, edits };
-    await giveJson(json, document);
+    if (doubled > 0 && !partial) {
+      throw refuse(
+        `${doubled} results are of pictures that have one already`,
+        "Name each results file once, or count the first of each picture with --partial",
+      );
+    }
+    if (missing > 0) remarks.unshift(`${missing} of ${planned} pictures are missing`);
+    if (doubled > 0) remarks.push(`${doubled} results are of pictures that have one already, and do not count`);
+    say([`${plan.model}: ${summary.settings[0].edits.length} edits`, summaryTable(summary), ...remarks].join("\n"));
+    if (csv !== undefined) {
+      await writeText(csv, summaryCsv(summary));
+      keep(csv);
+      say(csv);
+    }
+    await giveJson(json, { plan: planPath, pins: plan.pins, ...summary });
   },
 });
-
-function table({ method, lambda, model, rows }: SweepPlan, { measures, f }: SweepSummary): string {
-  const percent = (value: number) => Number.isNaN(value) ? "    –" : (100 * value).toFixed(1).padStart(5);
-  return [
-    `${model}, ${method}${method === "edit" ? `, lambda ${lambda}` : ""}: ${rows.length} edits`,
-    ...measures.map(({ measure, rate, standardError, pictures }) =>
-      `  ${measure.padEnd(11)}  ${percent(rate)} % ± ${percent(standardError).trim()}  (${pictures} pictures)`
-    ),
-    `  F            ${percent(f)} %`,
-  ].join("\n");
-}

@@ -1,31 +1,54 @@
 import { writeText } from "../pipeline/output/file.ts";
-import { formatPlan, parseDataSet } from "../pipeline/evaluation/sweep/files.ts";
-import { planSweep, promptsOfRow } from "../pipeline/evaluation/sweep/plan.ts";
+import type { PromptPair } from "../pipeline/evaluation/edit_cases.ts";
+import { parseDataSet } from "../pipeline/evaluation/sweep/data_sets.ts";
+import { formatPlan } from "../pipeline/evaluation/sweep/files.ts";
+import { plannedPictures, planSweep } from "../pipeline/evaluation/sweep/plan.ts";
+import { settingsOfGrid, type SweepMethod } from "../pipeline/evaluation/sweep/settings.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
+import { parseNumber } from "./flag_values.ts";
+import { nearest } from "./nearest.ts";
 import { say, sayJson } from "./printer.ts";
 import { checkSampler } from "./sampler.ts";
+import { pairsOfFlags } from "./edit_pairs.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
+import { pocket } from "./evaluation_flags.ts";
+import { findPins } from "./sweep_pins.ts";
 
 /** Plans hold seeds as numbers of JSON, which are exact up to 2⁵³. */
 const largestFirstSeed = 2n ** 52n;
 
+const methods: readonly SweepMethod[] = ["edit", "baseline", "oracle"];
+const choiceFlag = {
+  kind: "text",
+  choices: ["no", "yes", "both"],
+  bare: "yes",
+  default: "no",
+  group: "Settings",
+} as const;
+
 /** `bluerose sweep plan`: writes the jobs of a sweep. */
 export const command: Command = defineCommand({
   name: "sweep plan",
-  summary: "write the jobs of a sweep: rows of a data set × seeds",
-  usage: "--data FILE.csv -o plan.json [flags]",
+  summary: "write the jobs of a sweep: rows of a data set × settings × seeds",
+  usage: "--data FILE -o plan.json [flags]",
   details:
-    "The data set is CSV in TIMED's format: old, new, positive1, gt1, …, negative1, gn1, …. Each row and seed makes one job, which draws the row's " +
-    "source, related and unrelated prompts.",
+    "The data set is recognized by its content: TIMED's CSV (old, new, positive1, gt1, …, negative1, gn1, …), RoAD's CSV (prompt, old, new, oracle, " +
+    "positive1, positive_old1, positive_new1, …), a list of prompts as UCE's (case_number, prompt, evaluation_seed; with --source and --destination), or a " +
+    "JSON list of edits such as the embedded model's. Each row, setting and seed makes one job, which draws the row's prompts. The plan pins the model, " +
+    "the CLIP model and the version of Blue Rose.",
   flags: {
     data: {
       kind: "text",
-      placeholder: "FILE.csv",
-      required: true,
-      help: "data set",
+      placeholder: "FILE",
+      default: `${pocket}/evaluation/edits.json`,
+      defaultText: "the embedded model's edits",
+      help: "data set: .csv or .json",
       access: { kind: "read", purpose: "read the data set" },
     },
+    source: { kind: "texts", help: "source prompt of an edit that a list of prompts is drawn under" },
+    destination: { kind: "texts", help: "destination prompt; one for each --source" },
     output: {
       kind: "text",
       alias: "o",
@@ -45,15 +68,29 @@ export const command: Command = defineCommand({
       help: "seed of each prompt's first picture, 0 to 2^52; -1 draws one",
     },
     method: {
-      kind: "text",
-      choices: ["edit", "baseline", "oracle"],
-      default: "edit",
+      kind: "texts",
+      placeholder: "edit|baseline|oracle",
+      group: "Settings",
+      defaultText: "edit",
       help:
-        "edit: the edited model; baseline: the unedited model; oracle: the unedited model, prompted with the destination",
+        "edit: the edited model; baseline: the unedited model; oracle: the unedited model, prompted with the destination; " +
+        "several are compared",
     },
-    lambda: { kind: "number", default: 0.1, above: 0, help: "regularization λ of the edit: larger values change less" },
-    valuesOnly: { kind: "switch", help: "edit only the value projections, not the key projections" },
+    lambda: {
+      kind: "texts",
+      placeholder: "N",
+      group: "Settings",
+      defaultText: "0.1",
+      help: "regularization λ of the edit: larger values change less; several are compared",
+    },
+    valuesOnly: {
+      ...choiceFlag,
+      help: "edit only the value projections, not the key projections; both compares the two",
+    },
+    preserve: { ...choiceFlag, help: "preserve the prompts that the data set lists for it; both compares the two" },
     model: { kind: "text", alias: "m", placeholder: "MODEL", default: embeddedModel, help: "model to edit" },
+    revision: { kind: "text", defaultText: "main", help: "branch, tag or commit of a model on the hub" },
+    offline: { kind: "switch", help: "use only the hub's cache, never the network" },
     variant: { kind: "text", help: 'which weights of a folder to load, such as "fp16"' },
     clip: {
       kind: "text",
@@ -68,24 +105,65 @@ export const command: Command = defineCommand({
   examples: [
     {
       line:
-        "sweep plan --data TIMED_test_set.csv -m runwayml/stable-diffusion-v1-5 --clip clip-vit-large-patch14 --seeds 8",
-      says: "the paper's evaluation",
+        "sweep plan --data TIMED_test_set.csv -m runwayml/stable-diffusion-v1-5 --clip clip-vit-large-patch14 --method baseline --method oracle --method edit --lambda 0.01 --lambda 0.1 --lambda 1",
+      says: "the paper's evaluation, over three λ",
     },
     {
       line: "sweep plan --data TIMED_validation_set.csv --rows 2 --seeds 1 --steps 10 -o small.json",
       says: "a small sweep",
     },
+    {
+      line:
+        'sweep plan --data prompts.csv --source "A rose" --destination "A blue rose" --method edit --method baseline',
+      says: "a list of prompts, with and without an edit",
+    },
   ],
-  async run({ data, output, rows: limit, seeds, seed, overwrite, ...settings }) {
-    const { samplingMethod } = settings;
+  async run(values) {
+    const { data, output, rows: limit, seeds, seed, overwrite, model, revision, variant, clip, offline } = values;
+    const { steps, cfgScale, samplingMethod } = values;
     // fails early for an unknown name
     checkSampler({ samplingMethod });
-    const rows = parseDataSet(await readTextOf(data, "--data"), data).slice(0, limit);
+    const settings = settingsOfGrid({
+      methods: values.method.length > 0 ? values.method.map(methodOf) : ["edit"],
+      lambdas: values.lambda.length > 0
+        ? values.lambda.map((text) =>
+          parseNumber(text, "--lambda", { kind: "number", above: 0, takes: "a number above 0" })
+        )
+        : [0.1],
+      withToK: switched(values.valuesOnly).map((valuesOnly) => !valuesOnly),
+      preserve: switched(values.preserve),
+    });
+    const edits = pairsOfFlags(values.source, values.destination)
+      .map(({ source, destination }): PromptPair => ({ prompt: source, edited: String(destination) }));
+    const rows = parseDataSet(await readTextOf(data, "--data"), data, edits).slice(0, limit);
     await checkNewFile(output, "--output", { overwrite });
-    const plan = planSweep(rows, { seeds, firstSeed: Number(seed) }, settings);
+    const pins = await findPins({ model, revision, clip, offline });
+    const sweep = { pins, model, variant, clip, settings, steps, cfgScale, samplingMethod };
+    const plan = planSweep(rows, { seeds, firstSeed: Number(seed) }, sweep);
     await writeText(output, formatPlan(plan));
-    const pictures = rows.reduce((sum, row) => sum + promptsOfRow(row).length, 0) * seeds;
-    sayJson({ path: output, edits: rows.length, jobs: plan.jobs.length, pictures });
-    say(`${output}: ${rows.length} edits, ${plan.jobs.length} jobs, ${pictures} pictures`);
+    const pictures = plannedPictures(plan).size;
+    const counts = {
+      edits: new Set(rows.map((row) => `${row.source}\n${row.destination}`)).size,
+      jobs: plan.jobs.length,
+    };
+    sayJson({ path: output, ...counts, settings: settings.map(({ name }) => name), pictures });
+    const several = settings.length > 1 ? `, ${settings.length} settings` : "";
+    say(`${output}: ${counts.edits} edits${several}, ${counts.jobs} jobs, ${pictures} pictures`);
   },
 });
+
+function methodOf(text: string): SweepMethod {
+  const method = methods.find((each) => each === text);
+  if (method !== undefined) return method;
+  const meant = nearest(text, methods);
+  throw new ArgumentError(
+    `Cannot use --method ${JSON.stringify(text)}: it takes edit, baseline or oracle${
+      meant === undefined ? "" : ` (did you mean ${meant}?)`
+    }`,
+    { argument: "--method" },
+  );
+}
+
+function switched(choice: string): boolean[] {
+  return choice === "both" ? [false, true] : [choice === "yes"];
+}

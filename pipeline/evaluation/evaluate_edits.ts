@@ -17,6 +17,8 @@ import { promptsOfRow, type SweepPrompt } from "./sweep/plan.ts";
 export interface Judge {
   /** Logits [images, prompts], row-major. */
   score(images: readonly Picture[], prompts: readonly string[]): Promise<Float32Array>;
+  /** The factor between cosines and logits. Default: 100, as in OpenAI's models. */
+  readonly logitScale?: number;
 }
 
 /** How the edits of one evaluation are solved. */

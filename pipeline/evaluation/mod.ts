@@ -9,7 +9,23 @@ export * from "./edit_scores.ts";
 export * from "./evaluate_edits.ts";
 export * from "./evaluate_leakage.ts";
 export { rankCorrelation, ranks } from "./rank_correlation.ts";
+export {
+  type ClusterJob,
+  hyperQueueScript,
+  kubernetesManifest,
+  type KubernetesOptions,
+  type Shard,
+  ShardError,
+  shardOfEnvironment,
+  slurmScript,
+} from "./cluster/mod.ts";
+export * from "./sweep/batches.ts";
+export * from "./sweep/data_sets.ts";
 export * from "./sweep/files.ts";
 export * from "./sweep/merge.ts";
+export * from "./sweep/pins.ts";
 export * from "./sweep/plan.ts";
 export * from "./sweep/run.ts";
+export * from "./sweep/settings.ts";
+export * from "./sweep/sweep_error.ts";
+export { type Interval, wilsonInterval } from "./wilson.ts";

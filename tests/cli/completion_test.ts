@@ -24,10 +24,10 @@ async function inShell(shell: string, program: (path: string) => string): Promis
 /** Words as typed, the last one being completed, and what completes it. */
 const cases: readonly (readonly [words: readonly string[], completions: readonly string[]])[] = [
   [["gen"], ["generate"]],
-  [["sweep", ""], ["merge", "plan", "run"]],
+  [["sweep", ""], ["hyperqueue", "kubernetes", "merge", "plan", "run", "slurm"]],
   [["generate", "--activ"], ["--activations"]],
   [["generate", "--activations", ""], ["f16", "f32"]],
-  [["sweep", "run", "--sh"], ["--shard"]],
+  [["sweep", "run", "--sh"], ["--shard", "--shards"]],
   [["edit", "--lora-format", "d"], ["diffusers"]],
 ];
 

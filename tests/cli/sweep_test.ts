@@ -56,7 +56,7 @@ Deno.test("sweep plan, run and merge evaluate two rows in two shards, one of the
     const [own, edited] = logits as number[];
     assertEquals(fits, edited > own ? "destination" : "source");
   }
-  const kept = await readPngText(await Deno.readFile(at("pictures/0_0_specificity_2.png")));
+  const kept = await readPngText(await Deno.readFile(at("pictures/0_0_0_specificity_2.png")));
   assertEquals(JSON.parse(kept.bluerose).sweep, results[2]);
 
   // Merging before shard 2 has run fails; then shard 2 resumes after its last line was cut off.
@@ -85,11 +85,13 @@ Deno.test("sweep plan, run and merge evaluate two rows in two shards, one of the
     share("generality", "destination"),
     share("specificity", "source"),
   ];
-  const { measures, edits, missing } = JSON.parse(await Deno.readTextFile(at("sum.json")));
+  const { settings: [{ measures, edits }], missing } = JSON.parse(await Deno.readTextFile(at("sum.json")));
   assertEquals(measures.map(({ rate }: { rate: number }) => rate), expected);
   assertEquals(measures.map(({ pictures }: { pictures: number }) => pictures), [2, 3, 2]);
   assertEquals([edits.length, missing], [2, 0]);
-  assert(merged.out.includes("F "), merged.out);
+  assert(merged.out.includes("time, lambda 1"), merged.out);
+  const twice = await run("sweep", "merge", at("plan.json"), at("1.jsonl"), at("1.jsonl"), at("2.jsonl"));
+  assert(twice.code === 1 && twice.err.includes("3 results are of pictures that have one already"), twice.err);
 });
 
 Deno.test("sweep rejects data without pairs, shards out of range and results of another plan", async () => {
@@ -105,16 +107,18 @@ Deno.test("sweep rejects data without pairs, shards out of range and results of 
   const stranger = {
     plan: "0123456789abcdef",
     row: 0,
+    setting: 0,
     seed: 0,
     measure: "efficacy",
     prompt: "a",
     edited: "b",
     logits: [1, 2],
+    logitScale: 100,
     fits: "destination",
   };
   await Deno.writeTextFile(at("other.jsonl"), JSON.stringify(stranger) + "\n");
   const cases: [args: string[], code: number, message: string][] = [
-    [["sweep"], 2, "the step must be plan, run or merge"],
+    [["sweep"], 2, "the step must be plan, run, merge, slurm, kubernetes or hyperqueue"],
     [["sweep", "mrege"], 2, "did you mean merge?"],
     [["sweep", "plan", "--data", at("gender.csv")], 1, "SweepError: Cannot sweep over"],
     [[...plan, "--sampling-method", "nosuch"], 2, "Cannot choose a sampler"],

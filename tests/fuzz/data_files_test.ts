@@ -6,14 +6,11 @@ import { parseEditPairs } from "../../pipeline/editing/prompts/pair_file.ts";
 import { DataError, SafetensorsError } from "../../pipeline/errors.ts";
 import { parseEditCases } from "../../pipeline/evaluation/edit_cases.ts";
 import { mergeResults } from "../../pipeline/evaluation/sweep/merge.ts";
-import {
-  formatPlan,
-  parseDataSet,
-  parsePlan,
-  parseResults,
-  SweepError,
-} from "../../pipeline/evaluation/sweep/files.ts";
-import { planSweep, promptsOfRow } from "../../pipeline/evaluation/sweep/plan.ts";
+import { parseDataSet } from "../../pipeline/evaluation/sweep/data_sets.ts";
+import { formatPlan, parsePlan, parseResults } from "../../pipeline/evaluation/sweep/files.ts";
+import { picturesOfJob, planSweep, promptsOfRow } from "../../pipeline/evaluation/sweep/plan.ts";
+import { SweepError } from "../../pipeline/evaluation/sweep/sweep_error.ts";
+import { settings } from "../pipeline/evaluation/sweep/plans.ts";
 import { fuzz } from "./fuzz.ts";
 import { mutated } from "./mutations.ts";
 import { fileOfEntries } from "./safetensors_inputs.ts";
@@ -40,15 +37,7 @@ const cases = [
     preserve: ["a lemon"],
   },
 ];
-const plan = planSweep(cases.map(({ preserve: _, ...row }) => row), { seeds: 2, firstSeed: 0 }, {
-  model: "m",
-  clip: "c",
-  method: "edit",
-  lambda: 0.1,
-  valuesOnly: false,
-  steps: 2,
-  cfgScale: 5,
-});
+const plan = planSweep(cases, { seeds: 2, firstSeed: 0 }, settings([0.1, 1], ["edit", "baseline"]));
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 Deno.test("a changed edit file is an EditError, or holds a whole recipe and finite factors", async () => {
@@ -116,7 +105,7 @@ Deno.test("a changed plan is a SweepError, or each of its jobs has a row with pr
     mutated(JSON.parse(formatPlan(plan))),
     async (json) => {
       const read = await accepted([SweepError], () => parsePlan(bytes(json), "plan.json"));
-      for (const { row } of read?.plan.jobs ?? []) assert(promptsOfRow(read!.plan.rows[row]).length > 0);
+      for (const job of read?.plan.jobs ?? []) assert(picturesOfJob(read!.plan, job).length > 0);
     },
     1500,
   );
@@ -126,11 +115,13 @@ Deno.test("changed results are a SweepError, or count only pictures that the pla
   const result = {
     plan: "0123",
     row: 0,
+    setting: 0,
     seed: 1,
     measure: "efficacy",
     prompt: "a rose",
     edited: "a blue rose",
     logits: [1, 2],
+    logitScale: 100,
     fits: "destination",
   };
   await fuzz(
@@ -140,7 +131,7 @@ Deno.test("changed results are a SweepError, or count only pictures that the pla
       const expected = { path: "r.jsonl", plan, fingerprint: "0123" };
       const read = await accepted([SweepError], () => parseResults(content, expected));
       if (read === undefined) return;
-      const { missing, planned, measures } = mergeResults(plan, read.results);
+      const { missing, planned, settings: [{ measures }] } = mergeResults(plan, read.results);
       assert(planned - missing === 1 && measures.every(({ rate }) => Number.isNaN(rate) || rate === 0 || rate === 1));
     },
     1500,
@@ -173,7 +164,7 @@ Deno.test("any text is a data set, or a SweepError; a list of pairs, or a DataEr
   await fuzz(
     csv,
     async (text) => {
-      await accepted([SweepError], () => parseDataSet(text, "x.csv"));
+      await accepted([SweepError, DataError], () => parseDataSet(text, "x.csv"));
       await accepted([DataError], () => parseEditPairs(text, "x.csv"));
     },
     1500,

@@ -6,38 +6,81 @@
  */
 import type { EditCase, PromptPair } from "../edit_cases.ts";
 import type { Measure } from "../edit_scores.ts";
+import type { SweepSetting } from "./settings.ts";
+
+/** Version of the plan's file format. */
+export const planFormat = "blue-rose-sweep-2";
 
 /**
- * Which model draws the source and related prompts. "edit": the edited model. "baseline": the
- * unedited model. "oracle": the unedited model, prompted with the destination: an upper bound.
+ * What a picture counts toward: one of the paper's measures, or "list" for a prompt of a list, which
+ * has no edited form and counts toward the CLIP score only.
  */
-export type SweepMethod = "edit" | "baseline" | "oracle";
+export type SweepMeasure = Measure | "list";
+
+/** A test prompt with the two texts that CLIP compares its picture with. */
+export interface SweepPair extends PromptPair {
+  /** What the unedited model is expected to draw. Default: the prompt. */
+  readonly own?: string;
+  /** What the oracle draws. Default: the edited prompt. */
+  readonly oracle?: string;
+}
+
+/** A prompt of a list, drawn from a seed of its own. */
+export interface ListedPrompt {
+  /** The prompt. */
+  readonly prompt: string;
+  /** The seed of its picture. */
+  readonly seed: number;
+}
 
 /** One edit of the data set with its test prompts. */
-export type SweepRow = Pick<EditCase, "source" | "destination" | "related" | "unrelated">;
+export interface SweepRow extends Pick<EditCase, "source" | "destination"> {
+  /** The texts that CLIP compares the source's picture with. Default: source and destination. */
+  readonly judged?: { readonly own: string; readonly edited: string };
+  /** Prompts that should change; they measure generality. */
+  readonly related: readonly SweepPair[];
+  /** Prompts that should not change; they measure specificity. */
+  readonly unrelated: readonly SweepPair[];
+  /** Prompts to preserve, for settings that do. */
+  readonly preserve?: readonly string[];
+  /** Prompts of a list. A row with a list draws nothing else. */
+  readonly listed?: readonly ListedPrompt[];
+}
 
-/** One unit of work: every prompt of a row, drawn from one seed. */
+/** One unit of work: every prompt of a row, drawn from one seed under one setting. */
 export interface SweepJob {
   /** Index into the plan's rows. */
   readonly row: number;
-  /** Seed of the pictures. */
+  /** Index into the plan's settings. */
+  readonly setting: number;
+  /** Seed of the pictures. Listed prompts have their own; their job's seed is 0. */
   readonly seed: number;
+}
+
+/** The model and program that a plan was made for; a run with others gives other pictures. */
+export interface SweepPins {
+  /** Version of this package. */
+  readonly version: string;
+  /** Commit of a model on the hub. */
+  readonly revision?: string;
+  /** SHA-256 over the files of a local model. */
+  readonly modelHash?: string;
+  /** SHA-256 over the files of the CLIP model. */
+  readonly clipHash?: string;
 }
 
 /** What a sweep draws, and how. */
 export interface SweepSettings {
+  /** What the plan was made for. */
+  readonly pins: SweepPins;
   /** Directory, single file or hub id of the model to edit. */
   readonly model: string;
   /** Which weights of a directory to load, such as "fp16". */
   readonly variant?: string;
   /** Directory of the CLIP model that scores the pictures. */
   readonly clip: string;
-  /** How the model is edited. */
-  readonly method: SweepMethod;
-  /** λ of eq. 5. */
-  readonly lambda: number;
-  /** Whether only the value projections are edited. */
-  readonly valuesOnly: boolean;
+  /** The settings that are compared. */
+  readonly settings: readonly SweepSetting[];
   /** Denoising steps. */
   readonly steps: number;
   /** Guidance scale of classifier-free guidance. */
@@ -49,7 +92,7 @@ export interface SweepSettings {
 /** The settings, rows and jobs of a sweep; the content of a plan file. */
 export interface SweepPlan extends SweepSettings {
   /** Version of the file format. */
-  readonly format: "blue-rose-sweep-1";
+  readonly format: typeof planFormat;
   /** The edits with their test prompts. */
   readonly rows: readonly SweepRow[];
   /** The jobs, in the order in which they run. */
@@ -57,31 +100,42 @@ export interface SweepPlan extends SweepSettings {
 }
 
 /** A prompt of a row, and the measure that its pictures count toward. */
-export interface SweepPrompt extends PromptPair {
+export interface SweepPrompt extends SweepPair {
   /** The measure that the prompt's pictures count toward. */
   readonly measure: Measure;
 }
 
+/** A picture of a job: its prompt and seed. */
+export interface PlannedPicture extends SweepPair {
+  /** The measure that the picture counts toward. */
+  readonly measure: SweepMeasure;
+  /** Seed of the picture. */
+  readonly seed: number;
+}
+
 /** The score of one picture. */
-export interface SweepResult extends SweepPrompt, SweepJob {
+export interface SweepResult extends SweepJob {
   /** Fingerprint of the plan. */
   readonly plan: string;
+  /** The measure that the picture counts toward. */
+  readonly measure: SweepMeasure;
+  /** The prompt that the edit is tested on. */
+  readonly prompt: string;
+  /** The edited form of the prompt; for a listed prompt, the prompt itself. */
+  readonly edited: string;
   /** CLIP's logits for the prompt and for its edited counterpart. */
   readonly logits: readonly [own: number, edited: number];
+  /** CLIP's factor between cosines and logits. */
+  readonly logitScale: number;
   /** Which of the two has the larger logit. */
   readonly fits: "source" | "destination";
 }
 
-/** A job with those of its prompts that have no result yet. */
-export interface PendingJob extends SweepJob {
-  /** The prompts without a result. */
-  readonly prompts: readonly SweepPrompt[];
-}
-
 /**
- * Plans a sweep: one job for each row and seed, all seeds of a row in succession.
+ * Plans a sweep: one job for each row, setting and seed. All jobs of a row are in succession, so
+ * that its settings are compared early. Rows with listed prompts have one job for each setting.
  *
- * ```ts
+ * ```ts ignore
  * const rows = parseDataSet(csv, "TIMED_test_set.csv");
  * const plan = planSweep(rows, { seeds: 8, firstSeed: 0 }, settings);
  * ```
@@ -89,18 +143,23 @@ export interface PendingJob extends SweepJob {
 export function planSweep(
   rows: readonly SweepRow[],
   { seeds, firstSeed }: { seeds: number; firstSeed: number },
-  settings: SweepSettings,
+  given: SweepSettings,
 ): SweepPlan {
-  const { model, variant, clip, method, lambda, valuesOnly, steps, cfgScale, samplingMethod } = settings;
-  const jobs = rows.flatMap((_, row) => Array.from({ length: seeds }, (_, i) => ({ row, seed: firstSeed + i })));
+  const { pins, model, variant, clip, settings, steps, cfgScale, samplingMethod } = given;
+  const jobs = rows.flatMap(({ listed }, row) =>
+    settings.flatMap((_, setting) =>
+      listed === undefined
+        ? Array.from({ length: seeds }, (_, i): SweepJob => ({ row, setting, seed: firstSeed + i }))
+        : [{ row, setting, seed: 0 }]
+    )
+  );
   return {
-    format: "blue-rose-sweep-1",
+    format: planFormat,
+    pins,
     model,
     variant,
     clip,
-    method,
-    lambda,
-    valuesOnly,
+    settings,
     steps,
     cfgScale,
     samplingMethod,
@@ -111,28 +170,46 @@ export function planSweep(
 
 /**
  * All prompts of a row: the source (efficacy), the related prompts (generality) and the unrelated
- * prompts (specificity).
+ * prompts (specificity), each once.
  */
-export function promptsOfRow({ source, destination, related, unrelated }: SweepRow): SweepPrompt[] {
-  return [
-    { measure: "efficacy", prompt: source, edited: destination },
+export function promptsOfRow({ source, destination, judged, related, unrelated }: SweepRow): SweepPrompt[] {
+  const own = judged === undefined ? {} : { own: judged.own, oracle: destination };
+  const prompts: SweepPrompt[] = [
+    { measure: "efficacy", prompt: source, edited: judged?.edited ?? destination, ...own },
     ...related.map((pair) => ({ measure: "generality" as const, ...pair })),
     ...unrelated.map((pair) => ({ measure: "specificity" as const, ...pair })),
   ];
+  return distinct(prompts, ({ measure, prompt, edited }) => JSON.stringify([measure, prompt, edited]));
+}
+
+/** The pictures of a job, in the order in which they are drawn. */
+export function picturesOfJob({ rows }: Pick<SweepPlan, "rows">, { row, seed }: SweepJob): PlannedPicture[] {
+  const { listed } = rows[row];
+  if (listed === undefined) return promptsOfRow(rows[row]).map((prompt) => ({ ...prompt, seed }));
+  const prompts = listed.map(({ prompt, seed }) => ({ measure: "list" as const, prompt, edited: prompt, seed }));
+  return distinct(prompts, ({ prompt, seed }) => JSON.stringify([prompt, seed]));
+}
+
+function distinct<T>(items: readonly T[], keyOf: (item: T) => string): T[] {
+  const known = new Set<string>();
+  return items.filter((item) => {
+    const key = keyOf(item);
+    return !known.has(key) && known.add(key);
+  });
 }
 
 /** Identifies a picture within a plan. */
 export function pictureKey(
-  { row, seed, measure, prompt }: Pick<SweepResult, "row" | "seed" | "measure" | "prompt">,
+  { row, setting, seed, measure, prompt, edited }: Omit<SweepResult, "plan" | "logits" | "logitScale" | "fits">,
 ): string {
-  return JSON.stringify([row, seed, measure, prompt]);
+  return JSON.stringify([row, setting, seed, measure, prompt, edited]);
 }
 
-/** The keys of all pictures of a plan, with the edited prompt that each is compared with. */
-export function plannedPictures({ rows, jobs }: Pick<SweepPlan, "rows" | "jobs">): Map<string, string> {
-  const planned = new Map<string, string>();
-  for (const { row, seed } of jobs) {
-    for (const prompt of promptsOfRow(rows[row])) planned.set(pictureKey({ row, seed, ...prompt }), prompt.edited);
+/** The keys of all pictures of a plan. */
+export function plannedPictures(plan: Pick<SweepPlan, "rows" | "jobs">): Set<string> {
+  const planned = new Set<string>();
+  for (const job of plan.jobs) {
+    for (const picture of picturesOfJob(plan, job)) planned.add(pictureKey({ ...job, ...picture }));
   }
   return planned;
 }
@@ -158,18 +235,4 @@ export function jobsOfShard(
     );
   }
   return jobs.filter((_, i) => i % count === index - 1);
-}
-
-/** The jobs that still have pictures to draw, given the results that exist. */
-export function pendingJobs(
-  { rows }: Pick<SweepPlan, "rows">,
-  jobs: readonly SweepJob[],
-  results: readonly SweepResult[],
-): PendingJob[] {
-  const done = new Set(results.map(pictureKey));
-  return jobs.map(({ row, seed }) => ({
-    row,
-    seed,
-    prompts: promptsOfRow(rows[row]).filter((prompt) => !done.has(pictureKey({ row, seed, ...prompt }))),
-  })).filter(({ prompts }) => prompts.length > 0);
 }

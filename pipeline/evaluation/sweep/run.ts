@@ -1,15 +1,18 @@
 /**
- * Runs the jobs of a sweep: draws each picture and scores it with CLIP.
+ * Runs the batches of a sweep: draws each picture and scores it with CLIP.
  *
  * @module
  */
 import { samplerByName } from "../../../schedulers/mod.ts";
 import { ModelEdit } from "../../editing/model_edit.ts";
+import { alignPrompts } from "../../editing/prompts/alignment.ts";
 import type { Picture } from "../../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
-import { defaultBatchSize, type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
+import { type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
 import type { Judge } from "../evaluate_edits.ts";
-import { fitOf, type PendingJob, type SweepJob, type SweepPlan, type SweepPrompt, type SweepResult } from "./plan.ts";
+import type { SweepBatch } from "./batches.ts";
+import { fitOf, pictureKey, type PlannedPicture, type SweepPlan, type SweepResult } from "./plan.ts";
+import { solveOptions, type SweepMethod } from "./settings.ts";
 
 /** A picture with its result. */
 export interface ScoredPicture {
@@ -24,14 +27,15 @@ export interface ScoredPicture {
 }
 
 /**
- * Draws and scores the pictures of jobs. Yields once per batch, so that a caller can store the
- * results and resume after an interruption. Uses the plan's sampler and restores the pipeline's own
- * at the end.
+ * Draws and scores the pictures of batches. Yields once per batch what had no result yet, so that a
+ * caller can store the results and resume after an interruption. All prompts are aligned before the
+ * first picture is drawn. Uses the plan's sampler and restores the pipeline's own at the end.
  *
- * ```ts
+ * ```ts ignore
  * const { plan, fingerprint } = await parsePlan(bytes, "plan.json");
- * const jobs = pendingJobs(plan, jobsOfShard(plan.jobs, { index: 1, count: 8 }), []);
- * for await (const scored of runSweep(pipe, clip, { plan, fingerprint, jobs })) {
+ * const jobs = jobsOfShard(plan.jobs, { index: 1, count: 8 });
+ * const batches = pendingBatches(plan, jobs, { results: [], batchSize: 8 });
+ * for await (const scored of runSweep(pipe, clip, { plan, fingerprint, batches })) {
  *   for (const { result } of scored) console.log(formatResult(result));
  * }
  * ```
@@ -41,52 +45,86 @@ export interface ScoredPicture {
 export async function* runSweep(
   pipe: StableDiffusionModelEditingPipeline,
   judge: Judge,
-  work: { plan: SweepPlan; fingerprint: string; jobs: readonly PendingJob[] },
-  options: Omit<DrawingOptions, "steps" | "guidance"> = {},
+  work: { plan: SweepPlan; fingerprint: string; batches: readonly SweepBatch[] },
+  options: Pick<DrawingOptions, "signal"> = {},
 ): AsyncGenerator<ScoredPicture[], void, void> {
-  const { plan, fingerprint, jobs } = work;
-  const { batchSize = defaultBatchSize } = options;
+  const { plan, fingerprint, batches } = work;
   const { scheduler } = pipe;
+  checkAlignments(pipe, plan, batches);
+  using edits = new RowEdits(pipe, plan);
   if (plan.samplingMethod !== undefined) pipe.scheduler = samplerByName(plan.samplingMethod, scheduler.config);
   try {
-    for (const { row, seed, prompts } of jobs) {
-      using edit = await solveRow(pipe, plan, row);
-      const requests = prompts.map((prompt): PictureRequest => ({ prompt: promptToDraw(plan, prompt), seed, edit }));
-      const settings = { ...options, steps: plan.steps, guidance: plan.cfgScale };
-      for (let first = 0; first < requests.length; first += batchSize) {
-        const pictures = await drawPictures(pipe, requests.slice(first, first + batchSize), settings);
-        const scored = await score(pictures, prompts.slice(first, first + batchSize), { row, seed });
-        yield scored.map((each, i) => ({ ...each, drawn: requests[first + i].prompt, edit }));
+    for (const { job, pictures: planned, done } of batches) {
+      const { method } = plan.settings[job.setting];
+      const edit = await edits.of(job);
+      const requests = planned.map((each): PictureRequest => ({
+        prompt: promptToDraw(method, each),
+        seed: each.seed,
+        edit,
+      }));
+      const settings = { ...options, steps: plan.steps, guidance: plan.cfgScale, batchSize: requests.length };
+      const pictures = await drawPictures(pipe, requests, settings);
+      const scored: ScoredPicture[] = [];
+      for (const [i, picture] of pictures.entries()) {
+        const { measure, prompt, edited, own: ownText = prompt, seed } = planned[i];
+        if (done.has(pictureKey({ ...job, ...planned[i] }))) continue;
+        const [own, other] = await judge.score([picture], [ownText, edited]);
+        const result = { plan: fingerprint, ...job, seed, measure, prompt, edited };
+        const { logitScale = 100 } = judge;
+        scored.push({
+          picture,
+          result: { ...result, logits: [own, other], logitScale, fits: fitOf(own, other) },
+          drawn: requests[i].prompt,
+          edit,
+        });
       }
+      yield scored;
     }
   } finally {
     pipe.scheduler = scheduler;
   }
+}
 
-  async function score(pictures: readonly Picture[], prompts: readonly SweepPrompt[], job: SweepJob) {
-    const scored: Pick<ScoredPicture, "picture" | "result">[] = [];
-    for (const [i, picture] of pictures.entries()) {
-      const { measure, prompt, edited } = prompts[i];
-      const [own, other] = await judge.score([picture], [prompt, edited]);
-      const fits = fitOf(own, other);
-      const logits = [own, other] as const;
-      scored.push({ picture, result: { plan: fingerprint, ...job, measure, prompt, edited, logits, fits } });
-    }
-    return scored;
+/** The edit of the current row and setting, solved once for its successive batches. */
+class RowEdits implements Disposable {
+  #key = "";
+  #edit: ModelEdit | undefined;
+
+  constructor(readonly pipe: StableDiffusionModelEditingPipeline, readonly plan: SweepPlan) {}
+
+  async of({ row, setting }: { row: number; setting: number }): Promise<ModelEdit | undefined> {
+    const { editor } = this.plan.settings[setting];
+    if (editor === undefined) return undefined;
+    const key = `${row}/${setting}`;
+    if (key === this.#key) return this.#edit;
+    this[Symbol.dispose]();
+    const { source, destination, preserve } = this.plan.rows[row];
+    this.#edit = await ModelEdit.solve([{ source, destination }], solveOptions(editor, { preserve }), this.pipe);
+    this.#key = key;
+    return this.#edit;
+  }
+
+  [Symbol.dispose](): void {
+    this.#edit?.[Symbol.dispose]();
+    this.#edit = undefined;
+    this.#key = "";
   }
 }
 
-async function solveRow(
-  pipe: StableDiffusionModelEditingPipeline,
-  plan: SweepPlan,
-  row: number,
-): Promise<ModelEdit | undefined> {
-  if (plan.method !== "edit") return undefined;
-  const { source, destination } = plan.rows[row];
-  return await ModelEdit.solve([{ source, destination }], { lamb: plan.lambda, withToK: !plan.valuesOnly }, pipe);
+/** TIME aligns the words of source and destination; a row that it cannot align is told first. */
+function checkAlignments(
+  { tokenizer }: StableDiffusionModelEditingPipeline,
+  { settings, rows }: SweepPlan,
+  batches: readonly SweepBatch[],
+): void {
+  const aligned = new Set(
+    batches.filter(({ job }) => settings[job.setting].editor?.method === "time")
+      .map(({ job }) => job.row),
+  );
+  for (const row of aligned) alignPrompts(rows[row].source, rows[row].destination, tokenizer);
 }
 
 /** The oracle draws the edited prompt itself where an edit should take effect. */
-function promptToDraw({ method }: SweepPlan, { measure, prompt, edited }: SweepPrompt): string {
-  return method === "oracle" && measure !== "specificity" ? edited : prompt;
+function promptToDraw(method: SweepMethod, { measure, prompt, edited, oracle = edited }: PlannedPicture): string {
+  return method === "oracle" && (measure === "efficacy" || measure === "generality") ? oracle : prompt;
 }

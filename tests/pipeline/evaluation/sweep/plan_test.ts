@@ -1,32 +1,52 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { missingPictures, pendingBatches } from "../../../../pipeline/evaluation/sweep/batches.ts";
 import {
   jobsOfShard,
-  pendingJobs,
+  picturesOfJob,
   plannedPictures,
   planSweep,
-  promptsOfRow,
+  type SweepResult,
 } from "../../../../pipeline/evaluation/sweep/plan.ts";
+import { settingsOfGrid, solveOptions } from "../../../../pipeline/evaluation/sweep/settings.ts";
+import { planOf, rows, settings } from "./plans.ts";
 
-const rows = ["rose", "cat"].map((name) => ({
-  source: `a ${name}`,
-  destination: `a blue ${name}`,
-  related: [{ prompt: `two ${name}s`, edited: `two blue ${name}s` }],
-  unrelated: [{ prompt: "a lemon", edited: "a blue lemon" }],
-}));
-const settings = {
-  model: "m",
-  clip: "c",
-  method: "edit",
-  lambda: 1,
-  valuesOnly: false,
-  steps: 2,
-  cfgScale: 5,
-} as const;
-const plan = planSweep(rows, { seeds: 3, firstSeed: 7 }, settings);
+const plan = planOf(3);
 
-Deno.test("planSweep() makes one job per row and seed", () => {
+Deno.test("planSweep() makes one job per row, setting and seed", () => {
   assertEquals(plan.jobs.map(({ row, seed }) => [row, seed]), [[0, 7], [0, 8], [0, 9], [1, 7], [1, 8], [1, 9]]);
   assertEquals(plannedPictures(plan).size, 18);
+  const grid = planOf(1, settings([0.1, 1], ["baseline", "edit"]));
+  assertEquals(grid.jobs.map(({ row, setting }) => [row, setting]), [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]);
+});
+
+Deno.test("settingsOfGrid() combines the options of edits, and has each other method once", () => {
+  const grid = settingsOfGrid({
+    methods: ["oracle", "edit", "oracle"],
+    lambdas: [1, 0.1, 1],
+    withToK: [true, false],
+    preserve: [false, true],
+  });
+  assertEquals(grid.length, 1 + 2 * 2 * 2);
+  assertEquals(grid.slice(0, 3).map(({ name }) => name), ["oracle", "time, lambda 1", "time, lambda 1, preserve"]);
+  assertEquals(new Set(grid.map(({ name }) => name)).size, grid.length);
+  assertEquals(solveOptions(grid[4].editor!, { preserve: ["a cat"] }), {
+    lamb: 1,
+    withToK: false,
+    preserve: ["a cat"],
+  });
+  assertEquals(solveOptions(grid[3].editor!, { preserve: ["a cat"] }), { lamb: 1, withToK: false, preserve: [] });
+});
+
+Deno.test("a prompt that a row lists twice is drawn once; listed prompts have seeds of their own", () => {
+  const twice = { ...rows[0], related: [...rows[0].related, ...rows[0].related] };
+  assertEquals(picturesOfJob({ rows: [twice] }, { row: 0, setting: 0, seed: 1 }).length, 3);
+  const listed = [{ prompt: "a", seed: 5 }, { prompt: "b", seed: 6 }, { prompt: "a", seed: 5 }];
+  const list = planSweep([{ ...rows[0], listed }], { seeds: 3, firstSeed: 0 }, settings([1, 2]));
+  assertEquals(list.jobs.length, 2);
+  assertEquals(picturesOfJob(list, list.jobs[0]), [
+    { measure: "list", prompt: "a", edited: "a", seed: 5 },
+    { measure: "list", prompt: "b", edited: "b", seed: 6 },
+  ]);
 });
 
 Deno.test("the shards of a plan are disjoint and together hold every job", () => {
@@ -38,22 +58,22 @@ Deno.test("the shards of a plan are disjoint and together hold every job", () =>
   }
 });
 
-Deno.test("pendingJobs() leaves out pictures with a result, and jobs without pictures to draw", () => {
-  const done = promptsOfRow(rows[0]).map((prompt) => ({
-    ...prompt,
+Deno.test("pendingBatches() leaves out whole batches with results, and draws others as they were planned", () => {
+  const pictures = picturesOfJob(plan, plan.jobs[0]);
+  const done = pictures.map((picture): SweepResult => ({
+    ...plan.jobs[0],
+    ...picture,
     plan: "",
-    row: 0,
-    seed: 7,
-    logits: [0, 0] as const,
-    fits: "source" as const,
+    logits: [0, 0],
+    logitScale: 100,
+    fits: "source",
   }));
-  assertEquals(pendingJobs(plan, plan.jobs, done).map(({ row, seed }) => [row, seed]), [
-    [0, 8],
-    [0, 9],
-    [1, 7],
-    [1, 8],
-    [1, 9],
-  ]);
-  const [first] = pendingJobs(plan, plan.jobs, done.slice(0, 2));
-  assertEquals(first.prompts.map(({ measure }) => measure), ["specificity"]);
+  const all = pendingBatches(plan, plan.jobs, { results: [], batchSize: 2 });
+  assertEquals(all.slice(0, 2).map((batch) => batch.pictures.length), [2, 1]);
+  assertEquals(missingPictures(all), 18);
+  const rest = pendingBatches(plan, plan.jobs, { results: done, batchSize: 2 });
+  assertEquals(rest.map(({ job }) => job), all.slice(2).map(({ job }) => job));
+  // The second picture lacks its result: its batch is drawn whole, and one result is added.
+  const [first] = pendingBatches(plan, plan.jobs, { results: [done[0], done[2]], batchSize: 2 });
+  assertEquals([first.pictures, first.done.size, missingPictures([first])], [pictures.slice(0, 2), 1, 1]);
 });

@@ -1,0 +1,91 @@
+/**
+ * The pins of a sweep: the version of the program and hashes of the models, as found here.
+ *
+ * @module
+ */
+import { createHash } from "node:crypto";
+import { isHubId, openHub } from "../pipeline/checkpoint/hub/hub.ts";
+import type { SweepPins } from "../pipeline/evaluation/sweep/plan.ts";
+import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
+import { resolveModel } from "./embedded_model.ts";
+import { packageVersion } from "./version.ts";
+
+/** A model and the judge of a sweep. */
+interface PinnedModels {
+  readonly model: string;
+  /** Branch, tag or commit of a model on the hub. Default: main. */
+  readonly revision?: string;
+  readonly clip: string;
+  readonly offline: boolean;
+}
+
+/**
+ * What a plan is made for. A model on the hub is pinned by its commit, local files by their SHA-256.
+ *
+ * @throws {HubError} where a model on the hub cannot be reached
+ * @throws {SweepError} where a local model is not there
+ */
+export async function findPins({ model, revision, clip, offline }: PinnedModels): Promise<SweepPins> {
+  const path = await resolveModel(model);
+  const clipHash = await hashOf(await resolveModel(clip));
+  if (await exists(path)) return { version: packageVersion, modelHash: await hashOf(path), clipHash };
+  if (!isHubId(path)) {
+    throw new SweepError(
+      `Cannot plan with the model ${
+        JSON.stringify(model)
+      } as it is no file or folder here, and no OWNER/NAME of the hub`,
+      { path: model },
+    );
+  }
+  const { commit } = await openHub(path, { revision, localFilesOnly: offline || undefined });
+  return { version: packageVersion, revision: commit, clipHash };
+}
+
+/** Files that a pipeline reads. Other folders, such as training data, may change. */
+const readFile = /(\.safetensors|\.sft|\.ckpt|\.json|\.txt|\.model)$/i;
+
+/** Folders of a model that no sweep reads. */
+const unread = ["safety_checker", "feature_extractor", "training", "evaluation", "clip"];
+
+/**
+ * SHA-256 over a file, or over the names and hashes of the files that a pipeline reads from a
+ * folder. Undefined where there is neither.
+ */
+async function hashOf(path: string): Promise<string | undefined> {
+  const info = await Deno.stat(path).catch(() => undefined);
+  if (info === undefined) return undefined;
+  if (info.isFile) return await hashOfFile(path);
+  const names = (await filesBelow(path, "")).sort();
+  const hash = createHash("sha256");
+  for (const name of names) hash.update(`${name} ${await hashOfFile(`${path}/${name}`)}\n`);
+  return hash.digest("hex");
+}
+
+async function filesBelow(root: string, folder: string): Promise<string[]> {
+  const files: string[] = [];
+  for await (const { name, isDirectory } of Deno.readDir(`${root}/${folder}`)) {
+    if (name.startsWith(".")) continue;
+    const path = folder === "" ? name : `${folder}/${name}`;
+    if (isDirectory) {
+      if (!unread.includes(path)) files.push(...await filesBelow(root, path));
+    } else if (readFile.test(name)) files.push(path);
+  }
+  return files;
+}
+
+/** A link in the hub's cache leads to a file that is named by its hash. */
+async function hashOfFile(path: string): Promise<string> {
+  const name = (await Deno.realPath(path)).split(/[\\/]/).at(-1)!;
+  if (/^[0-9a-f]{64}$/.test(name)) return name;
+  const hash = createHash("sha256");
+  using file = await Deno.open(path);
+  const piece = new Uint8Array(1 << 20);
+  for (let count = await file.read(piece); count !== null; count = await file.read(piece)) {
+    hash.update(piece.subarray(0, count));
+  }
+  return hash.digest("hex");
+}
+
+async function exists(path: string): Promise<boolean> {
+  return await Deno.stat(path).then(() => true, () => false);
+}

@@ -1,0 +1,40 @@
+/**
+ * Job files for HyperQueue.
+ *
+ * @module
+ */
+import { type ClusterJob, exitCodes, shellWord, taskArguments } from "./job.ts";
+import { shardsVariable } from "./shard.ts";
+
+/**
+ * A script for `hq submit`, with its options as `#HQ` directives: an array with one task for each
+ * shard. HyperQueue tries a task again only when its worker is lost (`--crash-limit`), so the script
+ * itself repeats a command that was killed, which then goes on where it stopped.
+ */
+export function hyperQueueScript(job: ClusterJob): string {
+  const { name, output, shards, retries, cpus, memoryGib, gpus, minutes } = job;
+  return `#!/bin/bash
+#HQ --name ${name}
+#HQ --array 0-${shards - 1}
+#HQ --cpus ${cpus}
+#HQ --resource mem=${memoryGib * 1024}
+${gpus > 0 ? `#HQ --resource gpus/nvidia=${gpus}\n` : ""}#HQ --time-limit ${minutes}m
+#HQ --time-request ${minutes}m
+#HQ --crash-limit ${retries + 1}
+#HQ --stdout ${output}/hq_%{JOB_ID}_%{TASK_ID}.log
+#HQ --stderr ${output}/hq_%{JOB_ID}_%{TASK_ID}.log
+
+export ${shardsVariable}=${shards}
+
+attempt=0
+while true; do
+  ${taskArguments(job).map(shellWord).join(" ")}
+  code=$?
+  # ${exitCodes.killed}: killed. Other codes would only come again, or ask for another worker (${exitCodes.requeue}).
+  if [ "$code" -ne ${exitCodes.killed} ] || [ "$attempt" -ge ${retries} ]; then
+    exit "$code"
+  fi
+  attempt=$((attempt + 1))
+done
+`;
+}
