@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type ClusterJob } from "../pipeline/evaluation/cluster/job.ts";
+import type { ClusterJob } from "../pipeline/evaluation/cluster/job.ts";
 import { parsePlan } from "../pipeline/evaluation/sweep/files.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { writeText } from "../pipeline/output/file.ts";

@@ -26,6 +26,13 @@ export * from "./sweep/merge.ts";
 export * from "./sweep/pins.ts";
 export * from "./sweep/plan.ts";
 export * from "./sweep/run.ts";
-export * from "./sweep/settings.ts";
+export {
+  type EditorSettings,
+  type SettingGrid,
+  settingsOfGrid,
+  solveOptions,
+  type SweepMethod,
+  type SweepSetting,
+} from "./sweep/settings.ts";
 export * from "./sweep/sweep_error.ts";
 export { type Interval, wilsonInterval } from "./wilson.ts";
