@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { createHash } from "node:crypto";
 import { isHubId, openHub } from "../pipeline/checkpoint/hub/hub.ts";
+import { Sha256 } from "../pipeline/checkpoint/hub/sha256.ts";
 import type { SweepPins } from "../pipeline/evaluation/sweep/plan.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { resolveModel } from "./embedded_model.ts";
@@ -20,7 +20,8 @@ interface PinnedModels {
 }
 
 /**
- * What a plan is made for. A model on the hub is pinned by its commit, local files by their SHA-256.
+ * What a plan is made for. A model on the hub is pinned by its commit, local files by their
+ * SHA-256.
  *
  * @throws {HubError} where a model on the hub cannot be reached
  * @throws {SweepError} where a local model is not there
@@ -56,9 +57,9 @@ async function hashOf(path: string): Promise<string | undefined> {
   if (info === undefined) return undefined;
   if (info.isFile) return await hashOfFile(path);
   const names = (await filesBelow(path, "")).sort();
-  const hash = createHash("sha256");
-  for (const name of names) hash.update(`${name} ${await hashOfFile(`${path}/${name}`)}\n`);
-  return hash.digest("hex");
+  const hash = new Sha256();
+  for (const name of names) hash.update(new TextEncoder().encode(`${name} ${await hashOfFile(`${path}/${name}`)}\n`));
+  return hash.hex();
 }
 
 async function filesBelow(root: string, folder: string): Promise<string[]> {
@@ -77,13 +78,13 @@ async function filesBelow(root: string, folder: string): Promise<string[]> {
 async function hashOfFile(path: string): Promise<string> {
   const name = (await Deno.realPath(path)).split(/[\\/]/).at(-1)!;
   if (/^[0-9a-f]{64}$/.test(name)) return name;
-  const hash = createHash("sha256");
+  const hash = new Sha256();
   using file = await Deno.open(path);
   const piece = new Uint8Array(1 << 20);
   for (let count = await file.read(piece); count !== null; count = await file.read(piece)) {
     hash.update(piece.subarray(0, count));
   }
-  return hash.digest("hex");
+  return hash.hex();
 }
 
 async function exists(path: string): Promise<boolean> {

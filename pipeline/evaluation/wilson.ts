@@ -11,7 +11,8 @@ const z = 1.959963984540054;
 
 /**
  * Wilson's score interval of a rate, at 95 % (Wilson 1927):
- * (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n). It stays within 0 and 1, also for few trials.
+ * (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n). It stays within 0 and 1, for few
+ * trials too.
  *
  * @returns NaN bounds without trials
  */

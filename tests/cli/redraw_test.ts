@@ -208,7 +208,7 @@ Deno.test({
     }
     const pictures = [
       ...["edit.parts/before_1", "edit.parts/after_1", "demo.parts/after_1"],
-      ...["xy.parts/1_1", "xy.parts/1_2", "edit/0_0_efficacy_0", "oracle/0_0_generality_1"],
+      ...["xy.parts/1_1", "xy.parts/1_2", "edit/0_0_0_efficacy_0", "oracle/0_0_0_generality_1"],
     ];
     const pixels = async (path: string) => (await decodePicture(await Deno.readFile(path))).data;
     const seen = new Set<string>();

@@ -8,8 +8,8 @@ import { shardsVariable } from "./shard.ts";
 
 /**
  * A script for `hq submit`, with its options as `#HQ` directives: an array with one task for each
- * shard. HyperQueue tries a task again only when its worker is lost (`--crash-limit`), so the script
- * itself repeats a command that was killed, which then goes on where it stopped.
+ * shard. HyperQueue tries a task again only when its worker is lost (`--crash-limit`), so the
+ * script itself repeats a command that was killed, which then goes on where it stopped.
  */
 export function hyperQueueScript(job: ClusterJob): string {
   const { name, output, shards, retries, cpus, memoryGib, gpus, minutes } = job;

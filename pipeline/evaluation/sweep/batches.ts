@@ -24,8 +24,8 @@ export interface SweepBatch {
 
 /**
  * The batches that lack a result. A batch is drawn whole even where some of its results exist: a
- * picture's last digits may depend on the size of its batch, and a resumed run must give the results
- * of an uninterrupted one.
+ * picture's last digits may depend on the size of its batch, and a resumed run must give the
+ * results of an uninterrupted one.
  */
 export function pendingBatches(
   plan: Pick<SweepPlan, "rows">,

@@ -17,8 +17,9 @@ type CsvRecord = ReadonlyMap<string, string>;
 /**
  * Parses a data set.
  *
- * - TIMED: `old` and `new` (source and destination), `positiveN` and `gtN` (a related prompt and its
- *   edited form), `negativeN` and `gnN` (an unrelated prompt and the form that it must not take).
+ * - TIMED: `old` and `new` (source and destination), `positiveN` and `gtN` (a related prompt and
+ *   its edited form), `negativeN` and `gnN` (an unrelated prompt and the form that it must not
+ *   take).
  * - RoAD (ReFACT, arXiv 2306.00738): `prompt` is edited to `oracle`; its pictures are compared with
  *   `old` and `new`. `positiveN` with `positive_oldN`, `positive_newN` and `positive_oracleN`;
  *   `negativeN` with `negative_newN`.

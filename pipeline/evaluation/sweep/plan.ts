@@ -12,8 +12,8 @@ import type { SweepSetting } from "./settings.ts";
 export const planFormat = "blue-rose-sweep-2";
 
 /**
- * What a picture counts toward: one of the paper's measures, or "list" for a prompt of a list, which
- * has no edited form and counts toward the CLIP score only.
+ * What a picture counts toward: one of the paper's measures, or "list" for a prompt of a list,
+ * which has no edited form and counts toward the CLIP score only.
  */
 export type SweepMeasure = Measure | "list";
 

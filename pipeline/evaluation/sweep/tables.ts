@@ -37,8 +37,8 @@ export function summaryTable({ settings }: SweepSummary): string {
 }
 
 /**
- * CSV with one line for each setting (`source` and `destination` are empty) and one for each setting
- * and edit. Values that do not exist are empty.
+ * CSV with one line for each setting (`source` and `destination` are empty) and one for each
+ * setting and edit. Values that do not exist are empty.
  */
 export function summaryCsv({ settings }: SweepSummary): string {
   const lines = settings.flatMap(({ setting, edits, ...all }) => {

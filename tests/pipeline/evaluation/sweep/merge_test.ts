@@ -6,7 +6,7 @@ import { wilsonInterval } from "../../../../pipeline/evaluation/wilson.ts";
 import { planOf, settings } from "./plans.ts";
 
 const plan = planOf(1, settings([1], ["edit", "baseline"]));
-// The edit succeeds in every measure, but for generality of row 1. The baseline draws what it is told.
+// The edit succeeds in every measure, but for generality of row 1. The baseline draws as told.
 const results = plan.jobs.flatMap((job) =>
   picturesOfJob(plan, job).map((picture): SweepResult => {
     const isEdited = job.setting === 0 &&
