@@ -58,6 +58,11 @@ export const commandTable: readonly CommandEntry[] = [
     load: () => import("./evaluate.ts"),
   },
   {
+    name: "doctor",
+    summary: "check that this machine's GPU computes correctly, and how fast",
+    load: () => import("./doctor.ts"),
+  },
+  {
     name: "bench",
     summary: "measure kernels against the device's ceiling, and drawing and editing end to end",
     load: () => import("./bench.ts"),

@@ -133,6 +133,20 @@ export class Policy {
     return this.#info.deviceClass === "software";
   }
 
+  /** The tuning in use for this device; empty where it has none. */
+  get tuned(): AdapterTuning {
+    return this.#tuned;
+  }
+
+  /** The devices whose defaults this one gets, as text. */
+  get defaultsName(): string {
+    const { deviceClass, subgroupSize } = this.#info;
+    if (deviceClass === "software") return `software devices with${subgroupSize > 0 ? "" : "out"} subgroups`;
+    return defaults[deviceClass] === large
+      ? "NVIDIA and AMD GPUs, which have 255 registers an invocation"
+      : "GPUs with few registers an invocation";
+  }
+
   /** Whether tiles share operands by subgroup broadcasts instead of workgroup memory. */
   get #usesSubgroupTiles(): boolean {
     return this.isSoftware && this.#info.subgroupSize > 0;
@@ -276,7 +290,7 @@ const minimumDepth = 256;
  * registers, and wider heads would spill. On software devices staged attention is faster already
  * above 96.
  */
-const widestOnePass = { gpu: 160, software: 96 } as const;
+export const widestOnePass: Readonly<Record<"gpu" | "software", number>> = { gpu: 160, software: 96 };
 
 /** Creates the policy of a device. @throws {TuningError} when the device cannot run its tuning */
 export function policyFor(device: DeviceDescription): Policy {

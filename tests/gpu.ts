@@ -1,6 +1,9 @@
 import { assertEquals } from "@std/assert";
 import { findDawn } from "../bench/measure/dawn.ts";
+import { relativeError } from "../bench/oracles/numbers.ts";
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
+
+export { f32Tolerance, matrixTolerance, randomArray } from "../bench/oracles/numbers.ts";
 
 /** Runs the tests on Dawn in place of Deno's own WebGPU: `deno task test:dawn`. */
 const dawn = Deno.env.get("BLUEROSE_WEBGPU") === "dawn" ? await findDawn() : undefined;
@@ -80,17 +83,6 @@ export function countSubmissions(gpu: Gpu): () => number {
   return () => count;
 }
 
-/** `count` reproducible pseudo-random values in -1 … 1 (xorshift). */
-export function randomArray(count: number, seed = 1): Float32Array<ArrayBuffer> {
-  let state = (seed * 2654435761) >>> 0 || 1;
-  return Float32Array.from({ length: count }, () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return (state >>> 0) / 2 ** 31 - 1;
-  });
-}
-
 /** Fails unless ‖actual − expected‖ ≤ tolerance · ‖expected‖ and the lengths agree. */
 export function assertClose(
   actual: ArrayLike<number>,
@@ -99,32 +91,11 @@ export function assertClose(
   what = "result",
 ): void {
   assertEquals(actual.length, expected.length, `${what}: length`);
-  let difference = 0, norm = 0;
-  for (let i = 0; i < expected.length; i++) {
-    difference += (actual[i] - expected[i]) ** 2;
-    norm += expected[i] ** 2;
-  }
-  const error = Math.sqrt(difference) / (Math.sqrt(norm) || 1);
+  const error = relativeError(actual, expected);
   if (!(error <= tolerance)) throw new Error(`${what}: relative error ${error.toExponential(2)} exceeds ${tolerance}`);
 }
 
 /** Values rounded to f16, to compare with those of a device. */
 export function roundedToF16(numbers: ArrayLike<number>): Float32Array<ArrayBuffer> {
   return Float32Array.from(Float16Array.from(numbers));
-}
-
-/**
- * Tolerance of the relative error of sums of `terms` products on subgroup matrices: tensor cores
- * truncate where f32 arithmetic rounds, which doubles the error.
- */
-export function matrixTolerance(terms: number): number {
-  return 2 * f32Tolerance(terms);
-}
-
-/**
- * Tolerance of the relative error of f32 sums of `terms` products: rounding errors grow with the
- * square root of `terms`; the factor covers the worst case.
- */
-export function f32Tolerance(terms: number): number {
-  return 4 * 2 ** -24 * Math.sqrt(Math.max(terms, 1)) + 2 ** -23;
 }

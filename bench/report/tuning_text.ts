@@ -19,12 +19,14 @@ export function tunedText(tuned: TunedKind | TunedAttention): string {
   } ms (${tried} candidates)`;
 }
 
-function tileText({ strategy, lanes, rows, columns }: TileShape): string {
+/** A tile as text. */
+export function tileText({ strategy, lanes, rows, columns }: TileShape): string {
   const size = strategy === "matrix" ? `${rows} × ${columns} per subgroup` : `${rows} rows × ${columns} vec4`;
   return `${strategy}, ${lanes} lanes: ${size}`;
 }
 
-function attentionText({ path, ...sizes }: AttentionForm): string {
+/** An attention form as text. */
+export function attentionText({ path, ...sizes }: AttentionForm): string {
   const form = Object.entries(sizes).map(([name, value]) => `${name} ${value}`).join(", ");
   return form === "" ? path : `${path}: ${form}`;
 }

@@ -1,4 +1,5 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { type AttentionCase, type AttentionProblem, attentionProblem } from "../../../bench/oracles/attention.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
@@ -9,63 +10,12 @@ import type { AttentionSizes } from "../../../kernels/attention/sizes.ts";
 import { stagedAttention } from "../../../kernels/attention/staged.ts";
 import { subgroupAttention } from "../../../kernels/attention/subgroup.ts";
 import { workgroupAttention } from "../../../kernels/attention/workgroup.ts";
-import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { f16Rounding, randomF16 } from "../oracles.ts";
-
-type Case = Omit<AttentionSizes, "causal" | "scale"> & Partial<Pick<AttentionSizes, "causal" | "scale">>;
-
-interface Problem {
-  readonly sizes: AttentionSizes;
-  readonly q: Float32Array<ArrayBuffer>;
-  readonly k: Float32Array<ArrayBuffer>;
-  readonly v: Float32Array<ArrayBuffer>;
-  readonly expected: Float64Array;
-  readonly tolerance: number;
-}
-
-/**
- * Random operands and softmax(scale · Q·Kᵀ)·V by its definition, in f64. `loud` multiplies
- * the queries; `rounded` rounds all operands to f16.
- */
-function problem(c: Case, { loud = 1, rounded = false }: { loud?: number; rounded?: boolean } = {}): Problem {
-  const { batch, heads, t, s, dim, causal = false, scale = 1 / Math.sqrt(dim) } = c;
-  const width = heads * dim;
-  const random = rounded ? randomF16 : randomArray;
-  const q = random(batch * t * width, 1).map((x) => x * loud);
-  const k = random(batch * s * width, 2), v = random(batch * s * width, 3);
-  const expected = new Float64Array(q.length);
-  let highest = 0;
-  for (let b = 0; b < batch; b++) {
-    for (let h = 0; h < heads; h++) {
-      for (let i = 0; i < t; i++) {
-        const at = (b * t + i) * width + h * dim;
-        const seen = causal ? Math.min(s, i + 1) : s;
-        const scores = Float64Array.from({ length: seen }, (_, j) => {
-          let sum = 0;
-          for (let d = 0; d < dim; d++) sum += q[at + d] * k[(b * s + j) * width + h * dim + d];
-          return sum * scale;
-        });
-        const top = scores.reduce((a, x) => Math.max(a, x), -Infinity);
-        const weights = scores.map((x) => Math.exp(x - top));
-        const total = weights.reduce((a, x) => a + x, 0);
-        highest = scores.reduce((a, x) => Math.max(a, Math.abs(x)), highest);
-        for (let j = 0; j < seen; j++) {
-          for (let d = 0; d < dim; d++) {
-            expected[at + d] += weights[j] / total * v[(b * s + j) * width + h * dim + d];
-          }
-        }
-      }
-    }
-  }
-  // The relative error of a weight is the absolute error of its score, plus the 3 + 2|x| ulp that
-  // WGSL allows for exp, with |x| up to twice the highest score.
-  const tolerance = f32Tolerance(s) + (1 + highest) * f32Tolerance(dim) + (3 + 4 * highest) * 2 ** -23;
-  return { sizes: { batch, heads, t, s, dim, causal, scale }, q, k, v, expected, tolerance };
-}
+import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
+import { f16Rounding } from "../oracles.ts";
 
 type Run = (tensors: { q: Tensor; k: Tensor; v: Tensor }, sizes: AttentionSizes) => Tensor;
 
-async function check(gpu: Gpu, { sizes, expected, tolerance, ...data }: Problem, run: Run, what: string) {
+async function check(gpu: Gpu, { sizes, expected, tolerance, ...data }: AttentionProblem, run: Run, what: string) {
   const { batch, heads, t, s, dim } = sizes;
   using q = Tensor.from(gpu, data.q, [batch, t, heads * dim]);
   using k = Tensor.from(gpu, data.k, [batch, s, heads * dim]);
@@ -90,7 +40,7 @@ const into = (run: (tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor }, siz
 /** The path, where the device has it. */
 const available = (gpu: Gpu, path: AttentionPath) => path !== "subgroup" || gpu.info.subgroupSize > 0;
 
-const vec4Cases: Case[] = [
+const vec4Cases: AttentionCase[] = [
   { batch: 1, heads: 1, t: 1, s: 1, dim: 4 },
   { batch: 2, heads: 3, t: 35, s: 1, dim: 4 },
   { batch: 1, heads: 2, t: 1, s: 101, dim: 16 },
@@ -102,17 +52,18 @@ const vec4Cases: Case[] = [
   { batch: 1, heads: 2, t: 70, s: 37, dim: 80 },
   { batch: 3, heads: 1, t: 41, s: 21, dim: 160 },
 ];
-const others: Case[] = [
+const others: AttentionCase[] = [
   { batch: 1, heads: 1, t: 1, s: 1, dim: 1 },
   { batch: 3, heads: 2, t: 13, s: 17, dim: 1 },
   { batch: 2, heads: 3, t: 19, s: 77, dim: 5 },
   { batch: 1, heads: 1, t: 33, s: 36, dim: 512 },
 ];
-const describe = (cases: Case[]) => cases.map(({ batch, heads, t, s, dim }) => [batch, heads, t, s, dim].join("·"));
+const describe = (cases: AttentionCase[]) =>
+  cases.map(({ batch, heads, t, s, dim }) => [batch, heads, t, s, dim].join("·"));
 
 gpuTest("attention() equals its float64 definition in every form that the tuner measures", async (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 45, s: 37, dim: 40 };
-  const asked = problem(sizes);
+  const asked = attentionProblem(sizes);
   const forms = attentionCandidates(gpu, sizes.dim);
   assert(forms.length > 3, `${forms.length} forms`);
   for (const form of forms) {
@@ -129,14 +80,14 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
     }`,
     async (gpu) => {
       if (!available(gpu, path)) return;
-      for (const c of cases) await check(gpu, problem(c), by(path), path);
+      for (const c of cases) await check(gpu, attentionProblem(c), by(path), path);
     },
   );
 
   gpuTest(`attention() on the ${path} path masks later keys when causal, also where T and S differ`, async (gpu) => {
     if (!available(gpu, path)) return;
     for (const [t, s] of [[77, 77], [64, 64], [9, 43], [43, 9]]) {
-      await check(gpu, problem({ batch: 2, heads: 2, t, s, dim: 16, causal: true }), by(path), path);
+      await check(gpu, attentionProblem({ batch: 2, heads: 2, t, s, dim: 16, causal: true }), by(path), path);
     }
   });
 
@@ -146,8 +97,8 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
       if (!available(gpu, path)) return;
       const c = { batch: 1, heads: 2, t: 19, s: 43, dim: 16 };
       for (const causal of [false, true]) {
-        await check(gpu, problem({ ...c, causal, scale: 1 }, { loud: 1000 }), by(path), path);
-        await check(gpu, problem({ ...c, causal, scale: 0.3 }), by(path), path);
+        await check(gpu, attentionProblem({ ...c, causal, scale: 1 }, { loud: 1000 }), by(path), path);
+        await check(gpu, attentionProblem({ ...c, causal, scale: 0.3 }), by(path), path);
       }
     },
   );
@@ -156,7 +107,7 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
 gpuTest("subgroupAttention() equals its definition for 1 to 4 queries per lane and any unrollK", async (gpu) => {
   const lanes = gpu.info.subgroupSize;
   if (lanes === 0) return;
-  const whole = problem({ batch: 1, heads: 2, t: 75, s: 43, dim: 8 });
+  const whole = attentionProblem({ batch: 1, heads: 2, t: 75, s: 43, dim: 8 });
   for (let queries = 1; queries <= 4; queries++) {
     const shape = { lanes, queries, keys: queries === 1 ? lanes : 4, unrollK: 2 ** (queries % 3) };
     await check(gpu, whole, into((tensors, sizes) => subgroupAttention(tensors, sizes, shape)), JSON.stringify(shape));
@@ -166,7 +117,7 @@ gpuTest("subgroupAttention() equals its definition for 1 to 4 queries per lane a
 gpuTest("workgroupAttention() equals its definition for every block size that a device may choose", async (gpu) => {
   const blocks = { 12: [[8, 16, 4], [8, 8, 2], [8, 4, 1]], 40: [[10, 16, 4], [10, 8, 4], [10, 8, 1]] };
   for (const [dim, shapes] of Object.entries(blocks)) {
-    const whole = problem({ batch: 1, heads: 2, t: 75, s: 83, dim: Number(dim), causal: dim === "12" });
+    const whole = attentionProblem({ batch: 1, heads: 2, t: 75, s: 83, dim: Number(dim), causal: dim === "12" });
     for (const [threadsX, threadsY, rows] of shapes) {
       const shape = { threadsX, threadsY, rows };
       const run = into((tensors, sizes) => workgroupAttention(tensors, sizes, shape));
@@ -177,7 +128,7 @@ gpuTest("workgroupAttention() equals its definition for every block size that a 
 
 gpuTest("stagedAttention() does not depend on how many scores it holds at a time", async (gpu) => {
   for (const causal of [false, true]) {
-    const whole = problem({ batch: 3, heads: 2, t: 29, s: 24, dim: 20, causal });
+    const whole = attentionProblem({ batch: 3, heads: 2, t: 29, s: 24, dim: 20, causal });
     for (const rows of [1, 7, 29, 2 * 29]) { // of both heads; the last is two samples at a time
       const run = into((tensors, sizes) => stagedAttention(tensors, sizes, rows * 2 * 24 * 4));
       await check(gpu, whole, run, `${rows} rows`);
@@ -203,7 +154,7 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
       if (!available(gpu, path)) return;
       for (const c of [{ batch: 2, heads: 2, t: 67, s: 77, dim: 40 }, { batch: 1, heads: 3, t: 20, s: 5, dim: 12 }]) {
         // Rounded in `problem`, so that the oracle has the kernel's operands.
-        const { sizes, expected, tolerance, ...data } = problem(c, { rounded: true });
+        const { sizes, expected, tolerance, ...data } = attentionProblem(c, { rounded: true });
         const { batch, heads, t, s, dim } = sizes;
         for (const [queries, others] of [["f16", "f16"], ["f16", "f32"], ["f32", "f16"]] as const) {
           using q = Tensor.from(gpu, data.q, [batch, t, heads * dim], queries);
@@ -227,7 +178,7 @@ gpuTest("attention() rejects f16 queries whose head width is not a multiple of 4
 gpuTest("attention() chooses a supported path by default, also without subgroups", async (gpu) => {
   assertEquals(gpu.info.subgroupSize, 0);
   for (const dim of [5, 40, 64, 160, 164]) {
-    await check(gpu, problem({ batch: 1, heads: 2, t: 20, s: 77, dim }), by(), "no subgroups");
+    await check(gpu, attentionProblem({ batch: 1, heads: 2, t: 20, s: 77, dim }), by(), "no subgroups");
   }
 }, { withoutFeatures: ["subgroups"] });
 

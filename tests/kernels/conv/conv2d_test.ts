@@ -1,4 +1,10 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import {
+  convolution,
+  type ConvolutionExtras,
+  convolutionSize,
+  type ConvolutionSizes,
+} from "../../../bench/oracles/convolution.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
@@ -16,64 +22,9 @@ import {
 } from "../../gpu.ts";
 import { f16Rounding, withBindingLimit } from "../oracles.ts";
 
-interface Case {
-  batch?: number;
-  inChannels: number;
-  outChannels: number;
-  /** Height and width. */
-  size: readonly [number, number];
-  kernel: readonly [number, number];
-  stride?: number;
-  padding?: readonly [number, number, number, number];
-  upsample?: readonly [number, number];
-}
-
-interface Extras {
-  bias?: Float32Array;
-  channelBias?: Float32Array;
-  residual?: Float32Array;
-  silu?: boolean;
-}
-
-function outSize(c: Case): [number, number] {
-  const { kernel, stride = 1, padding: [top, left, bottom, right] = [0, 0, 0, 0], size, upsample = size } = c;
-  return [
-    Math.floor((upsample[0] + top + bottom - kernel[0]) / stride) + 1,
-    Math.floor((upsample[1] + left + right - kernel[1]) / stride) + 1,
-  ];
-}
-
-/** The convolution by its definition, in f64. */
-function convolution(x: Float32Array, weight: Float32Array, c: Case, extras: Extras = {}): Float64Array {
-  const { batch = 1, inChannels, outChannels, size: [height, width], kernel: [kh, kw], stride = 1 } = c;
-  const { padding: [top, left] = [0, 0, 0, 0], upsample: [upHeight, upWidth] = c.size } = c;
-  const [outHeight, outWidth] = outSize(c);
-  const y = new Float64Array(batch * outChannels * outHeight * outWidth);
-  for (let index = 0; index < y.length; index++) {
-    const column = index % outWidth, row = Math.floor(index / outWidth) % outHeight;
-    const plane = Math.floor(index / outWidth / outHeight);
-    const channel = plane % outChannels, picture = Math.floor(plane / outChannels);
-    let sum = (extras.bias?.[channel] ?? 0) + (extras.channelBias?.[plane] ?? 0);
-    for (let ky = 0; ky < kh; ky++) {
-      for (let kx = 0; kx < kw; kx++) {
-        const up = row * stride + ky - top, across = column * stride + kx - left;
-        if (up < 0 || up >= upHeight || across < 0 || across >= upWidth) continue;
-        const at = Math.floor(up * height / upHeight) * width + Math.floor(across * width / upWidth);
-        for (let i = 0; i < inChannels; i++) {
-          sum += x[(picture * inChannels + i) * height * width + at] *
-            weight[((channel * inChannels + i) * kh + ky) * kw + kx];
-        }
-      }
-    }
-    if (extras.silu) sum /= 1 + Math.exp(-sum);
-    y[index] = sum + (extras.residual?.[index] ?? 0);
-  }
-  return y;
-}
-
 async function check(
   gpu: Gpu,
-  c: Case,
+  c: ConvolutionSizes,
   options: {
     with?: ("bias" | "channelBias" | "residual" | "silu")[];
     tile?: TileShape;
@@ -87,7 +38,7 @@ async function check(
   } = {},
 ): Promise<void> {
   const { batch = 1, inChannels, outChannels, size, kernel, upsample } = c;
-  const shape = [batch, outChannels, ...outSize(c)];
+  const shape = [batch, outChannels, ...convolutionSize(c)];
   const weightShape = [outChannels, inChannels, ...kernel];
   const count = (lengths: number[]) => lengths.reduce((a, b) => a * b, 1);
   // rounds its operands to f16, so the operands are chosen to be f16 values
@@ -96,7 +47,7 @@ async function check(
   if (options.f16Pictures || onMatrices) xData = roundedToF16(xData);
   let weightData = randomArray(count(weightShape), 2);
   if (options.f16 || onMatrices) weightData = roundedToF16(weightData);
-  const extras: Extras = {
+  const extras: ConvolutionExtras = {
     bias: options.with?.includes("bias") ? randomArray(outChannels, 3) : undefined,
     channelBias: options.with?.includes("channelBias") ? randomArray(batch * outChannels, 4) : undefined,
     residual: options.with?.includes("residual")
@@ -138,7 +89,7 @@ async function check(
 
 const same = (side: number) => [side, side, side, side] as const;
 
-const unevenCases: Case[] = [
+const unevenCases: ConvolutionSizes[] = [
   // 1×1, with multiples of 4 and without
   { inChannels: 4, outChannels: 4, size: [8, 8], kernel: [1, 1] },
   { inChannels: 32, outChannels: 17, size: [16, 24], kernel: [1, 1], batch: 2 },
@@ -185,7 +136,7 @@ for (const [device, options] of Object.entries(devices)) {
 
   gpuTest(`conv2d() applies bias, channelBias, activation and residual in that order, ${device}`, async (gpu) => {
     for (const [inChannels, size] of [[5, [8, 8]], [9, [8, 8]], [9, [8, 4]], [5, [3, 5]]] as const) {
-      const c: Case = { inChannels, outChannels: 33, size, kernel: [3, 3], padding: same(1), batch: 2 };
+      const c: ConvolutionSizes = { inChannels, outChannels: 33, size, kernel: [3, 3], padding: same(1), batch: 2 };
       await check(gpu, c, { with: ["bias"] });
       await check(gpu, c, { with: ["bias", "channelBias", "residual", "silu"] });
       await check(gpu, c, { with: ["channelBias"], sharedBias: true });
@@ -222,7 +173,14 @@ gpuTest(
     const { lanes } = gpu.info.subgroupMatrix!;
     const tile: TileShape = { strategy: "matrix", lanes: 4 * lanes, threadsX: 2, rows: 1, columns: 1 };
     for (const c of unevenCases) await check(gpu, c, { tile });
-    const c: Case = { inChannels: 17, outChannels: 67, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 };
+    const c: ConvolutionSizes = {
+      inChannels: 17,
+      outChannels: 67,
+      size: [7, 12],
+      kernel: [3, 3],
+      padding: same(1),
+      batch: 2,
+    };
     await check(gpu, c, { tile, with: ["bias", "channelBias", "residual", "silu"] });
     await check(gpu, c, { tile: { ...tile, rows: 2, columns: 2 } });
     await check(gpu, c, { tile, f16: true, bindingLimit: 4 * 17 * 7 * 12 });
@@ -252,7 +210,7 @@ gpuTest(
 );
 
 gpuTest("conv2d() accepts f16 weights and images, also packed in f16", async (gpu) => {
-  const c: Case = { inChannels: 5, outChannels: 33, size: [7, 12], kernel: [3, 3], padding: same(1) };
+  const c: ConvolutionSizes = { inChannels: 5, outChannels: 33, size: [7, 12], kernel: [3, 3], padding: same(1) };
   await check(gpu, c, { f16: true });
   await check(gpu, { ...c, inChannels: 8, kernel: [1, 1], padding: same(0) }, { f16: true });
   await check(gpu, { ...c, inChannels: 4, outChannels: 4 }, { f16: true, f16Pictures: true });
@@ -263,10 +221,17 @@ gpuTest("conv2d() accepts f16 weights and images, also packed in f16", async (gp
 
 for (const [device, options] of Object.entries(devices)) {
   gpuTest(`conv2d() keeps f16 where OH · OW is a multiple of 4, with all epilogue operands, ${device}`, async (gpu) => {
-    const fitting = unevenCases.filter((c) => outSize(c)[0] * outSize(c)[1] % 4 === 0);
+    const fitting = unevenCases.filter((c) => convolutionSize(c)[0] * convolutionSize(c)[1] % 4 === 0);
     for (const c of fitting) await check(gpu, c, { f16Pictures: true, f16: true });
     for (const residualType of ["f16", "f32"] as const) {
-      const c: Case = { inChannels: 8, outChannels: 33, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 2 };
+      const c: ConvolutionSizes = {
+        inChannels: 8,
+        outChannels: 33,
+        size: [8, 8],
+        kernel: [3, 3],
+        padding: same(1),
+        batch: 2,
+      };
       const added = { with: ["bias", "channelBias", "residual", "silu"] as const, residualType, f16Pictures: true };
       await check(gpu, c, { ...added, with: [...added.with] });
       await check(gpu, { ...c, kernel: [1, 1], padding: same(0) }, { ...added, with: [...added.with] });
@@ -281,7 +246,7 @@ for (const [device, options] of Object.entries(devices)) {
 gpuTest(
   "conv2d() returns the requested dtype, and rejects f16 where OH · OW is not a multiple of 4",
   async (gpu) => {
-    const c: Case = { inChannels: 4, outChannels: 6, size: [8, 12], kernel: [3, 3], padding: same(1) };
+    const c: ConvolutionSizes = { inChannels: 4, outChannels: 6, size: [8, 12], kernel: [3, 3], padding: same(1) };
     const data = Float32Array.from(Float16Array.from(randomArray(4 * 96, 1))), weights = randomArray(6 * 4 * 9, 2);
     using weight = Tensor.from(gpu, weights, [6, 4, 3, 3]);
     using packed = packConvWeight(weight);
@@ -324,7 +289,7 @@ gpuTest(
 );
 
 gpuTest("conv2d() splits tensors larger than the binding limit", async (gpu) => {
-  const cases: [number, Case][] = [
+  const cases: [number, ConvolutionSizes][] = [
     // split by images: one per piece, two per piece
     [7000, { inChannels: 17, outChannels: 16, size: [8, 8], kernel: [1, 1], batch: 3 }],
     [9000, { inChannels: 8, outChannels: 17, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 4 }],

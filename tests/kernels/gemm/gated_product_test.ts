@@ -1,18 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { erf, gegluOf } from "../../../bench/oracles/functions.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { gatedProduct, geglu } from "../../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../../kernels/gemm/matmul.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { count, erf, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
-
-/** GEGLU in float64: x₁ · gelu(x₂) for rows [x₁, x₂]. */
-function oracle(data: Float32Array, half: number): Float64Array {
-  return Float64Array.from({ length: data.length / 2 }, (_, i) => {
-    const at = Math.floor(i / half) * 2 * half + i % half, gate = data[at + half];
-    return data[at] * 0.5 * gate * (1 + erf(gate / Math.SQRT2));
-  });
-}
+import { count, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 // exp(a) in f32 has a relative error of |a| · 2⁻²⁴ from rounding a; here |a| is at most 6² / 2.
 const tolerance = 24 * 2 ** -24;
@@ -28,7 +21,7 @@ gpuTest("geglu() equals x₁ · gelu(x₂) in float64 for uneven sizes, also spl
       using y = withBindingLimit(gpu, limit, () => mode === "as on a GPU" ? withGpuPolicy(gpu, run) : run());
       const half = shape.at(-1)! / 2;
       assertEquals(y.shape, shape.with(-1, half));
-      assertClose(await y.data(), oracle(data, half), tolerance, `[${shape}] ${mode}`);
+      assertClose(await y.data(), gegluOf(data, half), tolerance, `[${shape}] ${mode}`);
     }
   }
 });
@@ -82,7 +75,7 @@ gpuTest("gatedProduct() keeps f16", async (gpu) => {
     using y = gatedProduct(x, weight, { tile });
     assertEquals(y.dtype, "f16");
     // In two passes, values and gates are rounded to f16 as well as the result.
-    assertClose(await y.data(), oracle(sums, n), tolerance + 3 * f16Rounding);
+    assertClose(await y.data(), gegluOf(sums, n), tolerance + 3 * f16Rounding);
   }
 });
 
@@ -105,7 +98,7 @@ gpuTest("geglu() keeps f16 where N is a multiple of 4, also split at the binding
     using x = Tensor.from(gpu, data, shape, "f16");
     using y = withBindingLimit(gpu, limit, () => geglu(x));
     assertEquals(y.dtype, "f16");
-    assertClose(await y.data(), oracle(data, shape.at(-1)! / 2), tolerance + f16Rounding, `[${shape}]`);
+    assertClose(await y.data(), gegluOf(data, shape.at(-1)! / 2), tolerance + f16Rounding, `[${shape}]`);
   }
   using x = Tensor.empty(gpu, [2, 6], "f16");
   assertThrows(() => gpu.scope(() => geglu(x)), DTypeError, "Cannot write y of geglu in f16");

@@ -5,7 +5,7 @@ import { cholesky, type CholeskyFactor, firstBadPivot } from "../../../kernels/l
 import type { Real } from "../../../kernels/linalg/real_product.ts";
 import { triangularSolve } from "../../../kernels/linalg/triangular_solve.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
-import { positiveDefinite, product, random64, transposed } from "./solver_matrices.ts";
+import { positiveDefinite, product, random64, transposed } from "../../../bench/oracles/matrices.ts";
 
 const unit = { f32: 2 ** -24, f64: 2 ** -53 };
 const types: Real[] = ["f32", "f64"];

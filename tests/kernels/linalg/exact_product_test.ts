@@ -5,7 +5,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { exactProduct, exactProductPair } from "../../../kernels/linalg/exact_product.ts";
 import { slices } from "../../../kernels/linalg/slices.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { product } from "./solver_matrices.ts";
+import { product } from "../../../bench/oracles/matrices.ts";
 
 const withoutF64 = ["wgpu-shader-f64"];
 const devices: [string, GpuOptions][] = [

@@ -6,7 +6,7 @@ import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
 import { gram } from "../../../kernels/linalg/gram.ts";
 import type { Real } from "../../../kernels/linalg/real_product.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { product, random64, transposed } from "./solver_matrices.ts";
+import { product, random64, transposed } from "../../../bench/oracles/matrices.ts";
 
 const unit = { f32: 2 ** -24, f64: 2 ** -53 };
 

@@ -4,7 +4,7 @@ import type { GpuOptions } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { addProduct, type Real } from "../../../kernels/linalg/real_product.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
-import { product, random64, transposed } from "./solver_matrices.ts";
+import { product, random64, transposed } from "../../../bench/oracles/matrices.ts";
 
 const unit = { f32: 2 ** -24, f64: 2 ** -53 };
 const devices: [string, GpuOptions][] = [["", {}], [" without subgroups", { withoutFeatures: ["subgroups"] }]];

@@ -1,18 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { groupNormOf } from "../../../bench/oracles/functions.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { groupNorm } from "../../../kernels/norm/group_norm.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import {
-  count,
-  devices,
-  f16Rounding,
-  meanAndVariance,
-  randomF16,
-  withBindingLimit,
-  withGpuPolicy,
-} from "../oracles.ts";
+import { count, devices, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 interface Case {
   shape: number[];
@@ -31,17 +24,7 @@ const epsilon = 1e-5;
 
 function oracle(x: Float32Array, weight: Float32Array, bias: Float32Array, { shape, groups, silu }: Case) {
   const [batch, channels, ...rest] = shape;
-  const plane = count(rest), perGroup = channels / groups, y = new Float64Array(x.length);
-  for (let range = 0; range < batch * groups; range++) {
-    const start = range * perGroup * plane;
-    const [mean, variance] = meanAndVariance(x, start, perGroup * plane);
-    for (let i = start; i < start + perGroup * plane; i++) {
-      const channel = Math.floor(i / plane) % channels;
-      const value = (x[i] - mean) / Math.sqrt(variance + epsilon) * weight[channel] + bias[channel];
-      y[i] = silu ? value / (1 + Math.exp(-value)) : value;
-    }
-  }
-  return y;
+  return groupNormOf(x, [batch, channels, count(rest)], { groups, silu, weight, bias, epsilon });
 }
 
 async function check(gpu: Gpu, c: Case): Promise<void> {

@@ -1,18 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
+import { layerNormOf } from "../../../bench/oracles/functions.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { layerNorm } from "../../../kernels/norm/layer_norm.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import {
-  count,
-  devices,
-  f16Rounding,
-  meanAndVariance,
-  randomF16,
-  withBindingLimit,
-  withGpuPolicy,
-} from "../oracles.ts";
+import { count, devices, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 interface Case {
   shape: number[];
@@ -39,13 +32,7 @@ async function check(
   const run = () => layerNorm(x, { weight, bias, epsilon });
   using y = withBindingLimit(gpu, bindingLimit, () => gpuPolicy ? withGpuPolicy(gpu, run) : run());
   assertEquals([y.shape, y.dtype], [shape, x.dtype]);
-  const expected = new Float64Array(data.length);
-  for (let row = 0; row < data.length; row += width) {
-    const [mean, variance] = meanAndVariance(data, row, width);
-    for (let i = 0; i < width; i++) {
-      expected[row + i] = (data[row + i] - mean) / Math.sqrt(variance + epsilon) * weightData[i] + biasData[i];
-    }
-  }
+  const expected = layerNormOf(data, width, { weight: weightData, bias: biasData, epsilon });
   // Elements of a short row may be close to each other by chance. The deviation is then small
   // relative to the elements, and fewer digits are left.
   const tolerance = f32Tolerance(width) + (width < 8 ? 2 ** -16 : 0) + Math.abs(offset) * 2 ** -22 +

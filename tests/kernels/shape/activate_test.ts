@@ -1,25 +1,16 @@
 import { assertEquals } from "@std/assert";
+import { activations } from "../../../bench/oracles/functions.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { activate } from "../../../kernels/shape/activate.ts";
 import type { Activation } from "../../../kernels/wgsl/activation.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { erf, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
-
-const oracle: Record<Activation, (x: number) => number> = {
-  silu: (x) => x / (1 + Math.exp(-x)),
-  gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
-  quick_gelu: (x) => x / (1 + Math.exp(-1.702 * x)),
-  relu: (x) => Math.max(x, 0),
-  soft_clamp_3: (x) => 3 * Math.tanh(x / 3),
-  to_unit: (x) => (x + 1) / 2,
-  to_signed: (x) => 2 * x - 1,
-};
+import { f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 // exp(a) in f32 has a relative error of |a| · 2⁻²⁴ from rounding a. |a| is at most 8² / 2, in
 // gelu's tail; an activation with a larger argument needs a larger tolerance.
 const tolerance = 32 * 2 ** -24;
 
-for (const kind of Object.keys(oracle) as Activation[]) {
+for (const kind of Object.keys(activations) as Activation[]) {
   gpuTest(
     `activate("${kind}") equals its float64 definition for sizes 0, 1, 63, 257 and |x| up to 8`,
     async (gpu) => {
@@ -27,7 +18,7 @@ for (const kind of Object.keys(oracle) as Activation[]) {
         const data = randomArray(size, size).map((x) => x * 8);
         using x = Tensor.from(gpu, data, [size]);
         using y = activate(x, kind);
-        assertClose(await y.data(), Float64Array.from(data, oracle[kind]), tolerance, `size ${size}`);
+        assertClose(await y.data(), Float64Array.from(data, activations[kind]), tolerance, `size ${size}`);
       }
     },
   );
@@ -36,7 +27,7 @@ for (const kind of Object.keys(oracle) as Activation[]) {
 gpuTest("activate() splits tensors larger than the binding limit, and works with a GPU's policy", async (gpu) => {
   const data = randomArray(5001).map((x) => x * 8);
   using x = Tensor.from(gpu, data, [3, 1667]);
-  const expected = Float64Array.from(data, oracle.silu);
+  const expected = Float64Array.from(data, activations.silu);
   using windowed = withBindingLimit(gpu, 4096, () => activate(x, "silu"));
   using wide = withGpuPolicy(gpu, () => activate(x, "silu"));
   assertClose(await windowed.data(), expected, tolerance, "in windows");
@@ -49,6 +40,6 @@ gpuTest("activate() keeps f16 for any size, also split at the binding limit", as
     using x = Tensor.from(gpu, data, [size], "f16");
     using y = withBindingLimit(gpu, limit, () => activate(x, "silu"));
     assertEquals(y.dtype, "f16");
-    assertClose(await y.data(), Float64Array.from(data, oracle.silu), tolerance + f16Rounding, `size ${size}`);
+    assertClose(await y.data(), Float64Array.from(data, activations.silu), tolerance + f16Rounding, `size ${size}`);
   }
 });

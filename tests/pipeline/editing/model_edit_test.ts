@@ -9,7 +9,7 @@ import { fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
-import { product } from "../../kernels/linalg/solver_matrices.ts";
+import { product } from "../../../bench/oracles/matrices.ts";
 import { openModel } from "./models.ts";
 import { goldens } from "../../paths.ts";
 

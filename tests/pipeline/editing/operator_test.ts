@@ -8,7 +8,7 @@ import { EditOperator } from "../../../pipeline/editing/operator.ts";
 import { EditError } from "../../../pipeline/errors.ts";
 import { loadGoldens } from "../../goldens.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { product, random64, solvePositive, transposed } from "../../kernels/linalg/solver_matrices.ts";
+import { product, random64, solvePositive, transposed } from "../../../bench/oracles/matrices.ts";
 
 /** Largest relative error of E − I against float64. */
 const tolerance = 1e-5;

@@ -1,7 +1,7 @@
 import { assert } from "@std/assert";
 import { symmetricEigen } from "../../../../pipeline/editing/solve/symmetric_eigen.ts";
 import { assertClose } from "../../../gpu.ts";
-import { product, random64, transposed } from "../../../kernels/linalg/solver_matrices.ts";
+import { product, random64, transposed } from "../../../../bench/oracles/matrices.ts";
 
 Deno.test("symmetricEigen() rebuilds A from orthonormal vectors and sorted values, for n = 1, 2, 3, 17, 60 and degenerate A", () => {
   for (const size of [1, 2, 3, 17, 60]) {

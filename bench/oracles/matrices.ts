@@ -1,7 +1,11 @@
-import { randomArray } from "../../gpu.ts";
+/**
+ * Plain float64 matrices, row-major.
+ *
+ * @module
+ */
+import { randomArray } from "./numbers.ts";
 
-/** Plain float64 matrices for the tests of the solver. Row-major. */
-
+/** `count` random values with bits below the last bit of f32. */
 export function random64(count: number, seed: number): Float64Array<ArrayBuffer> {
   // The sum of two f32 values has bits below the last bit of f32.
   const coarse = randomArray(count, seed), fine = randomArray(count, seed + 7919);
@@ -20,6 +24,7 @@ export function product(a: ArrayLike<number>, b: ArrayLike<number>, m: number, k
   return y;
 }
 
+/** The transpose of [rows, columns]. */
 export function transposed(a: ArrayLike<number>, rows: number, columns: number): Float64Array {
   return Float64Array.from({ length: rows * columns }, (_, i) => a[(i % rows) * columns + Math.floor(i / rows)]);
 }

@@ -1,0 +1,36 @@
+/** Places that say who uses a machine, by the text that replaces them. */
+export interface PersonalPlaces {
+  /** Environment variables that name folders. */
+  readonly variables: Readonly<Record<string, string | undefined>>;
+  /** The folder of this program, with a slash at its end. */
+  readonly program: string;
+}
+
+/** The variables whose values may occur in messages. The more specific come first. */
+export const pathVariables = ["BLUEROSE_TILES", "XDG_CACHE_HOME", "HOME", "USERPROFILE"] as const;
+
+/** Home folders by their usual form, for messages that name another user's. */
+const homes = /(?:\/home|\/Users|[A-Za-z]:\\+Users)[/\\]+[^/\\\s"':;,)\]]+/g;
+
+/** A text with the paths of a person's machine replaced by what they stand for. */
+export function withoutPersonalPaths(text: string, { variables, program }: PersonalPlaces): string {
+  let hidden = text;
+  for (const [name, path] of Object.entries(variables)) {
+    // "/" or "C:\" would occur everywhere, and tells nothing
+    if (path !== undefined && path.length > 3) hidden = hidden.replaceAll(path, `$${name}`);
+  }
+  return hidden.replaceAll(`file://${program}`, "").replaceAll(program, "").replace(homes, "~");
+}
+
+/** The same for every text of a value made of arrays, plain objects and texts. */
+export function valueWithoutPersonalPaths<T>(value: T, places: PersonalPlaces): T {
+  const visit = (each: unknown): unknown => {
+    if (typeof each === "string") return withoutPersonalPaths(each, places);
+    if (Array.isArray(each)) return each.map(visit);
+    if (typeof each !== "object" || each === null) return each;
+    return Object.fromEntries(
+      Object.entries(each).map(([key, inner]) => [withoutPersonalPaths(key, places), visit(inner)]),
+    );
+  };
+  return visit(value) as T;
+}

@@ -1,0 +1,67 @@
+/**
+ * Reproducible random values, and the errors that arithmetic of a given precision may make: shared
+ * by the kernels' tests and `bluerose doctor`.
+ *
+ * @module
+ */
+
+/** The number of elements of a shape. */
+export function count(shape: readonly number[]): number {
+  return shape.reduce((product, length) => product * length, 1);
+}
+
+/** `count` reproducible pseudo-random values in -1 … 1 (xorshift). */
+export function randomArray(count: number, seed = 1): Float32Array<ArrayBuffer> {
+  let state = (seed * 2654435761) >>> 0 || 1;
+  return Float32Array.from({ length: count }, () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 31 - 1;
+  });
+}
+
+/** `count` random elements that f16 represents exactly. */
+export function randomF16(count: number, seed = 1): Float32Array<ArrayBuffer> {
+  return Float32Array.from(Float16Array.from(randomArray(count, seed)));
+}
+
+/** ‖actual − expected‖ / ‖expected‖; the norm of the difference where all of `expected` is 0. */
+export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<number>): number {
+  let difference = 0, norm = 0;
+  for (let i = 0; i < expected.length; i++) {
+    difference += (actual[i] - expected[i]) ** 2;
+    norm += expected[i] ** 2;
+  }
+  return Math.sqrt(difference) / (Math.sqrt(norm) || 1);
+}
+
+/** Rounding errors of one operation, relative. */
+export const unitRoundoff = { f32: 2 ** -24, f64: 2 ** -53 } as const;
+
+/**
+ * Bound of the relative error of storing a tensor in f16, which has 11 significant bits. WGSL lets
+ * devices truncate; the norm of the error over a tensor is then about three quarters of this.
+ */
+export const f16Rounding: number = 2 ** -11;
+
+/**
+ * Tolerance of the relative error of f32 sums of `terms` products: rounding errors grow with the
+ * square root of `terms`; the factor covers the worst case.
+ */
+export function f32Tolerance(terms: number): number {
+  return 4 * 2 ** -24 * Math.sqrt(Math.max(terms, 1)) + 2 ** -23;
+}
+
+/**
+ * Tolerance of the relative error of sums of `terms` products on subgroup matrices: tensor cores
+ * truncate where f32 arithmetic rounds, which doubles the error.
+ */
+export function matrixTolerance(terms: number): number {
+  return 2 * f32Tolerance(terms);
+}
+
+/** What WGSL allows exp to err by, relative, for arguments of at most `largest`: 3 + 2|x| ulp. */
+export function expTolerance(largest: number): number {
+  return (3 + 2 * largest) * 2 ** -23;
+}

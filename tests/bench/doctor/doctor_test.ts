@@ -1,0 +1,133 @@
+import { assert, assertEquals, assertMatch } from "@std/assert";
+import type { CheckResult } from "../../../bench/doctor/check.ts";
+import { suspectKernels } from "../../../bench/doctor/check.ts";
+import { checks } from "../../../bench/doctor/checks/checks.ts";
+import { diagnoseGpu } from "../../../bench/doctor/doctor.ts";
+import { withoutPersonalPaths } from "../../../bench/doctor/privacy.ts";
+import type { DoctorReport } from "../../../bench/doctor/report.ts";
+import { sectionsOf } from "../../../bench/doctor/text.ts";
+import { judge } from "../../../bench/doctor/verdict.ts";
+import { DeviceLostError, NoAdapterError } from "../../../engine/errors.ts";
+import { Gpu } from "../../../engine/gpu.ts";
+import { typescriptFiles } from "../../boundaries.ts";
+import { run } from "../../cli/running.ts";
+
+const root = new URL("../../../", import.meta.url);
+
+/** The names of all kernels that kernels/ declares. */
+async function declaredKernels(): Promise<string[]> {
+  const names: string[] = [];
+  for (const path of await typescriptFiles(root, "kernels")) {
+    const source = await Deno.readTextFile(new URL(path, root));
+    for (const [, name] of source.matchAll(/^(?:export )?const \w+ = declareKernel\(\{\n\s+name: "(\w+)"/gm)) {
+      names.push(name);
+    }
+  }
+  return names.sort();
+}
+
+Deno.test("bluerose doctor --json runs every kernel, draws, finds no fault, and names no personal path", async () => {
+  const { code, out, err } = await run("doctor", "--json", "--no-speed");
+  assertEquals(code, 0, err);
+  const report = JSON.parse(out) as DoctorReport;
+  assertEquals(report.problems, []);
+  assertEquals(report.checks.filter(({ failure }) => failure !== undefined), []);
+  assertEquals(report.picture?.failure, undefined);
+  assert(report.picture!.difference! < 0.5, `${report.picture?.difference}`);
+  const ran = new Set(report.checks.flatMap(({ kernels }) => kernels));
+  const expected = await declaredKernels();
+  assert(expected.length > 20, `${expected}`);
+  // The kernel for software devices with subgroups is used on no other.
+  const unused = report.isSoftware && report.device!.subgroupSize > 0 ? [] : ["conv2d_3x3", "attention_subgroup"];
+  assertEquals(expected.filter((name) => !ran.has(name) && !unused.includes(name)), []);
+  for (const path of [Deno.env.get("HOME"), root.pathname]) {
+    if (path !== undefined && path.length > 3) assert(!out.includes(path), path);
+  }
+  assertMatch(err, /Verdict: .* computes correctly/);
+  assert(sectionsOf(report).some(({ title }) => title === "Strategies"));
+});
+
+/** Faults that are planted in the WGSL of one kernel, and what its checks are called. */
+const faults: readonly { kernel: string; operation: RegExp; from: RegExp; to: string }[] = [
+  {
+    kernel: "matmul",
+    operation: /^(matmul|gated|clamp)/,
+    from: /(var|let) value = sum \+/g,
+    to: "$1 value = 1.001 * sum +",
+  },
+  { kernel: "clamp", operation: /^(clamp|guide)/, from: /params\.high/g, to: "(params.high - 0.125)" },
+  { kernel: "layer_norm", operation: /^(layer|group)Norm/, from: /params\.epsilon/g, to: "(params.epsilon + 0.01)" },
+  {
+    kernel: "pack_conv_weight",
+    operation: /^(packConv|conv2d 1×1|conv2d 7×7)/,
+    from: /params\.kernel_width/g,
+    to: "1u",
+  },
+  { kernel: "cholesky_diagonal", operation: /^(cholesky|gram|addProduct)/, from: /fma\(/, to: "no_such_function(" },
+];
+
+for (const { kernel, operation, from, to } of faults) {
+  Deno.test(`a fault planted in the kernel ${kernel} is found and named, with what to do`, async () => {
+    using gpu = await Gpu.request();
+    const { device } = gpu.context;
+    const original = device.createShaderModule;
+    let planted = 0;
+    device.createShaderModule = (descriptor) => {
+      const { label, code } = descriptor;
+      if (label !== kernel) return original.call(device, descriptor);
+      const broken = code.replace(from, to);
+      if (broken !== code) planted++;
+      return original.call(device, { label, code: broken });
+    };
+    const report = await diagnoseGpu(gpu, {
+      program: "a test",
+      checks: checks.filter((check) => operation.test(check.operation)),
+    });
+    assert(planted > 0, "the fault fits no text of the kernel");
+    assertEquals(report.suspects, [kernel]);
+    assertEquals(report.verdict.level, "faulty");
+    assertMatch(report.problems[0].what, new RegExp(`point at the kernel ${kernel}\\b`));
+    assertMatch(report.problems[0].advice, /^update .* run bluerose doctor again/);
+    assertEquals(report.speed, undefined, "a faulty device is not timed");
+    assert(report.checks.some(({ failure }) => failure === undefined), "sound kernels pass");
+  });
+}
+
+const result = (kernels: string[], failure?: string): CheckResult => ({
+  operation: "x",
+  shape: "1",
+  kernels,
+  tolerance: 1e-6,
+  ...(failure === undefined ? { error: 0 } : { failure }),
+});
+
+Deno.test("suspectKernels() names kernels that only ran where checks failed, and the narrowest explanation", () => {
+  assertEquals(suspectKernels([result(["a"]), result(["a", "b"])]), []);
+  assertEquals(suspectKernels([result(["a"]), result(["a", "b"], "wrong")]), ["b"]);
+  // one variant of a is broken
+  assertEquals(suspectKernels([result(["a"]), result(["a"], "wrong")]), ["a"]);
+  // c fails because a, which it uses, is broken
+  assertEquals(suspectKernels([result(["a", "c"], "wrong"), result(["a"], "wrong")]), ["a"]);
+  assertEquals(suspectKernels([result(["a", "b"], "wrong")]), ["a", "b"]);
+});
+
+Deno.test("a missing adapter and a lost device are problems that say what to do", () => {
+  const nothing = { strategies: [], checks: [], suspects: [] };
+  const absent = judge({ ...nothing, errors: [{ part: "open", error: new NoAdapterError("Install a driver") }] });
+  assertEquals(absent.problems, [{ what: "no GPU can be opened", advice: "Install a driver" }]);
+  assertEquals(absent.verdict.level, "faulty");
+  const lost = judge({ ...nothing, errors: [{ part: "checks", error: new DeviceLostError("gone", "unknown") }] });
+  assertMatch(lost.problems[0].what, /lost during the checks of kernels: gone/);
+  assertMatch(lost.problems[0].advice, /update its driver/);
+});
+
+Deno.test("withoutPersonalPaths() hides homes, the program's folder and folders that variables name", () => {
+  const places = { variables: { HOME: "/data/ann", BLUEROSE_TILES: undefined }, program: "/opt/rose/" };
+  const hidden = (text: string) => withoutPersonalPaths(text, places);
+  assertEquals(hidden("Cannot read /data/ann/.cache/x"), "Cannot read $HOME/.cache/x");
+  assertEquals(hidden("at file:///opt/rose/cli/main.ts:3"), "at cli/main.ts:3");
+  assertEquals(hidden("/opt/rose/models/pocket is no folder"), "models/pocket is no folder");
+  assertEquals(hidden("/home/bob/a and /Users/Bob/b"), "~/a and ~/b");
+  assertEquals(hidden("C:\\Users\\Bob\\a"), "~\\a");
+  assertEquals(hidden("/usr/share/vulkan"), "/usr/share/vulkan");
+});
