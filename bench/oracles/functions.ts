@@ -91,3 +91,16 @@ export function layerNormOf(
   }
   return y;
 }
+
+/** Cosines and sines of x at each frequency, of the angles that f32 holds; see `sinusoids`. */
+export function sinusoidsOf(
+  x: ArrayLike<number>,
+  frequencies: ArrayLike<number>,
+  { cosinesFirst }: { readonly cosinesFirst: boolean },
+): number[] {
+  return Array.from(x).flatMap((value) => {
+    const angles = Array.from(frequencies, (frequency) => Math.fround(value * frequency));
+    const [cosines, sines] = [angles.map(Math.cos), angles.map(Math.sin)];
+    return cosinesFirst ? [...cosines, ...sines] : [...sines, ...cosines];
+  });
+}

@@ -1,18 +1,10 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
+import { sinusoidsOf } from "../../../bench/oracles/functions.ts";
 import { ShapeError } from "../../../engine/errors.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { sinusoids } from "../../../kernels/shape/sinusoids.ts";
 import { gpuTest } from "../../gpu.ts";
 import { withGpuPolicy } from "../oracles.ts";
-
-/** Float64 cosines and sines of the angles that f32 holds. */
-function oracle(x: Float32Array, frequencies: Float32Array, cosinesFirst: boolean): number[] {
-  return [...x].flatMap((value) => {
-    const angles = [...frequencies].map((frequency) => Math.fround(value * frequency));
-    const [cosines, sines] = [angles.map(Math.cos), angles.map(Math.sin)];
-    return cosinesFirst ? [...cosines, ...sines] : [...sines, ...cosines];
-  });
-}
 
 gpuTest("sinusoids() equals float64 cosines and sines within f32 for angles of both signs up to 2¹⁵", async (gpu) => {
   const values = Float32Array.from([0, 1, -1, 0.5, 32, 512, 1024, -77, 1536.25, 4096, 16384, -32767]);
@@ -23,7 +15,7 @@ gpuTest("sinusoids() equals float64 cosines and sines within f32 for angles of b
     using y = sinusoids(x, omega, { cosinesFirst });
     using wide = withGpuPolicy(gpu, () => sinusoids(x, omega, { cosinesFirst }));
     assertEquals(y.shape, [2, 6, 14]);
-    const wanted = oracle(values, frequencies, cosinesFirst);
+    const wanted = sinusoidsOf(values, frequencies, { cosinesFirst });
     const found = await y.data();
     // The device may fuse x·ω with what follows: its angle then differs by half a unit in the last
     // place of the angle, 2⁻²⁴ |x ω|.
