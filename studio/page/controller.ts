@@ -76,6 +76,14 @@ export class Controller implements Disposable {
       if (painter !== this.#painter) return;
       this.#opener = painter;
       this.store.dispatch(actions.modelOpen, facts);
+      if (facts.otherPages > 0) {
+        const title = "Other pages draw on the same device";
+        this.store.dispatch(actions.notify, {
+          tone: "calm" as const,
+          title,
+          text: "Their pictures and yours take turns.",
+        });
+      }
     } catch (error) {
       if (painter !== this.#painter) return;
       if (before.status !== "open" || painter !== this.#opener) {

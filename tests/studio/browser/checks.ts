@@ -6,11 +6,14 @@
  */
 import { assert, assertEquals, assertMatch, assertNotEquals } from "@std/assert";
 import { bundlePage } from "../../../studio/server/bundle.ts";
+import { linkFragment } from "../../../studio/page/link.ts";
+import { defaultRecipe } from "../../../studio/page/state.ts";
 import { axe, colors, drop, meter, openBrowser, type Page, saved, status } from "./studio.ts";
 
 const files = await bundlePage();
 const roses = "A pack of roses", painting = "a painting of a rose", cat = "a cat on the beach", lemon = "a lemon";
 const button = (page: Page, name: string) => page.getByRole("button", { name, exact: true });
+let drawnByWorker: Awaited<ReturnType<typeof colors>>[] = [];
 const history = (page: Page) => page.getByRole("region", { name: "History" }).getByRole("listitem");
 
 Deno.test("a visit to the studio", async (t) => {
@@ -106,7 +109,10 @@ Deno.test("a visit to the studio", async (t) => {
     const [before, after] = [await colors(page, `${cat}, before`), await colors(page, `${cat}, after`)];
     for (let c = 0; c < 3; c++) assert(Math.abs(before.mean[c] - after.mean[c]) < 12, JSON.stringify([before, after]));
     const [tasks, shifts] = await page.evaluate("[tasks, shifts]");
-    console.log(`longest task of the page while drawing: ${Math.round(Math.max(0, ...tasks))} ms`);
+    // Browsers report tasks from 50 ms on. Not asserted: it depends on the machine's load.
+    const longest = tasks.length === 0 ? "under 50" : String(Math.round(Math.max(...tasks)));
+    console.log(`longest task of the page while drawing: ${longest} ms`);
+    drawnByWorker = [await colors(page, `${roses}, before`), await colors(page, `${roses}, after`)];
     assert(shifts.reduce((sum: number, shift: number) => sum + shift, 0) < 1e-3, `something moved: ${shifts}`);
     assertEquals(await history(page).count(), 1);
   });
@@ -240,6 +246,21 @@ Deno.test("a visit to the studio", async (t) => {
     assertEquals(await history(page).count(), 2);
   });
 
+  await t.step("a grid is drawn, stopped and saved as one sheet", async () => {
+    await page.getByRole("spinbutton", { name: "Steps" }).fill("1");
+    await button(page, "Grid").click();
+    const dialog = page.getByRole("dialog");
+    await dialog.getByRole("radio", { name: "Seeds" }).check({ force: true });
+    await dialog.getByRole("button", { name: "Draw grid" }).click();
+    await dialog.getByText(/^[2-9] of 14$/).waitFor();
+    await dialog.getByRole("button", { name: "Stop grid" }).click();
+    const { bytes } = await saved(page, () => dialog.getByRole("button", { name: "Save grid" }).click());
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    assertEquals(new TextDecoder("latin1").decode(bytes.subarray(1, 4)), "PNG");
+    assert(view.getUint32(16) > 7 * 256 && view.getUint32(20) > 2 * 256, "the sheet has all cells");
+    await page.keyboard.press("Escape");
+  });
+
   await t.step("a chosen model folder is measured first, then opened", async () => {
     await page.getByRole("button", { name: /^Model:/ }).click();
     const pocket = new URL("../../../models/pocket/", import.meta.url).pathname;
@@ -247,6 +268,14 @@ Deno.test("a visit to the studio", async (t) => {
     const open = page.getByRole("dialog").getByRole("button", { name: "Open this model" });
     await page.waitForFunction(() => document.querySelector("dialog .fits") !== null);
     await open.click();
+    await status(page, /edited in/);
+  });
+
+  await t.step("the visitor can draw on the server that serves the page", async () => {
+    await button(page, "All settings").click();
+    await page.getByRole("combobox", { name: "Draws in" }).selectOption("server");
+    await page.getByText(/on the server\./).waitFor();
+    await page.keyboard.press("Escape");
     await status(page, /edited in/);
   });
 
@@ -268,9 +297,23 @@ Deno.test("without WebGPU and without a server, the page says which browsers hav
   await visit.page.getByRole("textbox", { name: "Source prompt" }).fill("still usable");
 });
 
-Deno.test("without WebGPU, the server that serves the page solves and draws", async () => {
+Deno.test("without WebGPU, the server that serves the page draws what the browser draws", async () => {
+  const recipe = {
+    ...defaultRecipe,
+    prompts: defaultRecipe.prompts.slice(0, 1),
+    settings: { ...defaultRecipe.settings, steps: 4 },
+  };
+  const fragment = await linkFragment({ recipe, model: "" });
   await using browser = await openBrowser();
-  await using visit = await browser.visit({ files, before: "delete Navigator.prototype.gpu" });
-  assertMatch(await status(visit.page, /edited in \d+ ms/), /Nothing is drawn yet/);
-  assert(await meter(visit.page, roses) > 0.8);
+  await using visit = await browser.visit({ files, before: "delete Navigator.prototype.gpu", fragment });
+  const { page } = visit;
+  assertMatch(await status(page, /edited in \d+ ms/), /Nothing is drawn yet/);
+  await button(page, "Draw").click();
+  await status(page, /Pictures are up to date/);
+  const drawnByServer = [await colors(page, `${roses}, before`), await colors(page, `${roses}, after`)];
+  assertEquals(drawnByWorker.length, 2);
+  for (const [i, { mean }] of drawnByServer.entries()) {
+    // Eight-bit pixels: rounding moves a mean by less than one level.
+    for (let c = 0; c < 3; c++) assert(Math.abs(mean[c] - drawnByWorker[i].mean[c]) < 0.5, `${mean}`);
+  }
 });

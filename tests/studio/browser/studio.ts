@@ -45,12 +45,14 @@ interface VisitOptions {
   readonly files?: PageFiles;
   /** Runs in the page before its own scripts. */
   readonly before?: string;
+  /** Of the page's address, without "#". */
+  readonly fragment?: string;
   /** Only files, as a static host serves them. */
   readonly isStatic?: boolean;
 }
 
 // deno-lint-ignore no-explicit-any -- as above
-async function visit(browser: any, { files, before, isStatic }: VisitOptions = {}): Promise<Visit> {
+async function visit(browser: any, { files, before, fragment, isStatic }: VisitOptions = {}): Promise<Visit> {
   const pocket = new URL("../../../models/pocket/", import.meta.url).pathname;
   const studio = isStatic ? undefined : serveStudio({ page: files!, pocket, port: 0 });
   const host = isStatic ? staticHost(files!) : undefined;
@@ -62,7 +64,7 @@ async function visit(browser: any, { files, before, isStatic }: VisitOptions = {
   page.on("request", (request: { url(): string }) => requests.push(request.url()));
   page.on("pageerror", (error: Error) => errors.push(String(error.stack)));
   if (before) await page.addInitScript(before);
-  await page.goto(`${origin}/`);
+  await page.goto(`${origin}/${fragment === undefined ? "" : `#${fragment}`}`);
   return {
     page,
     origin,
