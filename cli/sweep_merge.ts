@@ -2,7 +2,9 @@ import { parsePlan, parseResults } from "../pipeline/evaluation/sweep/files.ts";
 import { mergeResults } from "../pipeline/evaluation/sweep/merge.ts";
 import type { SweepResult } from "../pipeline/evaluation/sweep/plan.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
+import { sweepReport } from "../pipeline/evaluation/sweep/report/report.ts";
 import { summaryCsv, summaryTable } from "../pipeline/evaluation/sweep/tables.ts";
+import { decodePicture, encodePicture } from "../pipeline/image/picture.ts";
 import { writeText } from "../pipeline/output/file.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { bytesOf, checkDistinct, checkNewFile, overwriteFlag } from "./files.ts";
@@ -41,13 +43,34 @@ export const command: Command = defineCommand({
       help: "write a table of all settings and edits (.csv)",
       access: { kind: "write", purpose: "write the table" },
     },
+    html: {
+      kind: "text",
+      placeholder: "FILE",
+      group: "Output",
+      help: "write a report with tables, curves and pictures (.html): one file, without requests",
+      access: { kind: "write", purpose: "write the report" },
+    },
+    pictures: {
+      kind: "text",
+      placeholder: "DIR",
+      group: "Output",
+      help: "folder of the pictures that sweep run kept, for the report",
+      access: { kind: "read", purpose: "read the pictures" },
+    },
     json: { ...jsonFlag, help: `${jsonFlag.help}; as --json=FILE, or after the results` },
   },
-  examples: [{ line: "sweep merge plan.json part*.jsonl", says: "all shards" }],
-  async run({ partial, json, csv, overwrite }, { positionals: [planPath, ...paths] }) {
+  examples: [
+    { line: "sweep merge plan.json part*.jsonl", says: "all shards" },
+    {
+      line: "sweep merge plan.json part*.jsonl --html report.html --pictures pictures",
+      says: "a report with pictures",
+    },
+  ],
+  async run({ partial, json, csv, html, pictures, overwrite }, { positionals: [planPath, ...paths] }) {
     await checkJsonFile(json, { overwrite });
     await checkNewFile(csv, "--csv", { overwrite });
-    await checkDistinct({ "--json": json, "--csv": csv });
+    await checkNewFile(html, "--html", { overwrite });
+    await checkDistinct({ "--json": json, "--csv": csv, "--html": html });
     const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
     const results: SweepResult[] = [];
     const remarks: string[] = [];
@@ -82,6 +105,27 @@ export const command: Command = defineCommand({
       keep(csv);
       say(csv);
     }
+    if (html !== undefined) {
+      const picture = pictures === undefined ? undefined : (name: string) => dataUrl(`${pictures}/${name}`);
+      await writeText(html, await sweepReport(plan, summary, { remarks, picture }));
+      keep(html);
+      say(html);
+    }
     await giveJson(json, { plan: planPath, pins: plan.pins, ...summary });
   },
 });
+
+/** PNG files up to this size are embedded as they are. */
+const largestPng = 2 ** 16;
+
+/** A picture as a data URL, large ones as JPEG; undefined where there is none. */
+async function dataUrl(path: string): Promise<string | undefined> {
+  const bytes = await Deno.readFile(path).catch((error) => {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw error;
+  });
+  if (bytes === undefined) return undefined;
+  if (bytes.length <= largestPng) return `data:image/png;base64,${bytes.toBase64()}`;
+  const jpeg = await encodePicture(await decodePicture(bytes), "jpeg");
+  return `data:image/jpeg;base64,${jpeg.toBase64()}`;
+}

@@ -25,7 +25,9 @@ export * from "./sweep/files.ts";
 export * from "./sweep/merge.ts";
 export * from "./sweep/pins.ts";
 export * from "./sweep/plan.ts";
+export { type ReportOptions, sweepReport } from "./sweep/report/report.ts";
 export * from "./sweep/run.ts";
+export { summaryCsv, summaryTable } from "./sweep/tables.ts";
 export {
   type EditorSettings,
   type SettingGrid,

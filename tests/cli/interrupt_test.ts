@@ -37,7 +37,7 @@ function commandLine(body: string): string {
   return `
     import { main } from ${JSON.stringify(at("cli/main.ts"))};
     import { defineCommand } from ${JSON.stringify(at("cli/command.ts"))};
-    import { interruptSignal } from ${JSON.stringify(at("cli/interrupt.ts"))};
+    import { deferTermination, interruptSignal } from ${JSON.stringify(at("cli/interrupt.ts"))};
     import { writeKept } from ${JSON.stringify(at("cli/kept.ts"))};
     import { writeFileAtomically } from ${JSON.stringify(at("pipeline/output/file.ts"))};
     import { writeFolderAtomically } from ${JSON.stringify(at("pipeline/output/folder.ts"))};
@@ -109,6 +109,27 @@ Deno.test("the abort signal reaches a command at once", async () => {
   );
   assertEquals(code, 130);
   assert(err.includes("told\nbluerose work: interrupted\n"), err);
+});
+
+Deno.test("SIGTERM, deferred, lets the command reach a good place and exits with 75; without more to do, with 0", async () => {
+  for (const [more, expected] of [["termination.stopIfAsked();", 75], ["", 0]] as const) {
+    const { code, err } = await signaled(
+      commandLine(`
+        using termination = deferTermination();
+        const signal = interruptSignal();
+        termination.stopIfAsked();
+        console.error("in the middle");
+        await wait(1800); // longer than the grace of other commands
+        if (signal.aborted) throw new Error("aborted");
+        console.error("batch is stored");
+        ${more}
+      `),
+      "in the middle",
+      "SIGTERM",
+    );
+    assertEquals(code, expected, err);
+    assert(err.includes("batch is stored"), err);
+  }
 });
 
 Deno.test("generate, interrupted, keeps the pictures that are finished", async () => {

@@ -218,7 +218,7 @@ Deno.test({
       seen.add((await pixels(at(`${i}.png`))).join());
     }
     assertEquals(seen.size, pictures.length, "all pictures differ");
-    assertEquals((await readPictureSettings(at("oracle/0_0_generality_1.png"))).prompt, "a field of blue roses");
+    assertEquals((await readPictureSettings(at("oracle/0_0_0_generality_1.png"))).prompt, "a field of blue roses");
     await ran("generate", "-m", model, "-p", "a rose", "-p", "a cat", ...cheap, "--grid", "-o", at("grid.png"));
     const refused = async (name: string, message: string) =>
       await assertRejects(() => readPictureSettings(at(name)), DataError, message);

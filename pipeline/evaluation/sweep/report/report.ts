@@ -1,0 +1,138 @@
+/**
+ * The outcome of a sweep as one HTML file: tables, curves and pictures. It has no scripts and makes
+ * no requests.
+ *
+ * @module
+ */
+import type { ScoreSummary, SweepSummary } from "../merge.ts";
+import { pictureName } from "../picture_files.ts";
+import { picturesOfJob, type SweepPlan } from "../plan.ts";
+import { decimals, percent, rateText } from "../tables.ts";
+import { efficacyCurve } from "./curve.ts";
+import { escapeHtml, htmlTable, reportStyle } from "./html.ts";
+
+/** What a report shows beside the scores. */
+export interface ReportOptions {
+  /** Remarks, such as how many pictures are missing. */
+  readonly remarks?: readonly string[];
+  /**
+   * The picture of a name that `pictureName` gives, as a data URL; undefined where there is none.
+   * Default: the report has no pictures.
+   */
+  readonly picture?: (name: string) => Promise<string | undefined>;
+  /** Most rows of pictures, each of one prompt and seed under all settings. Default: 60. */
+  readonly maxGrids?: number;
+}
+
+const head = ["setting", "efficacy", "generality", "specificity", "harmonic mean", "F", "CLIP score"];
+
+/** The report's HTML. */
+export async function sweepReport(
+  plan: SweepPlan,
+  summary: SweepSummary,
+  { remarks = [], picture, maxGrids = 60 }: ReportOptions = {},
+): Promise<string> {
+  const curve = efficacyCurve(summary.settings);
+  const grids = picture === undefined ? [] : await gridsOf(plan, { picture, maxGrids });
+  const sections: [id: string, title: string, html: string][] = [
+    ["settings", "Settings", settingsHtml(summary)],
+    ...curve === "" ? [] : [["curve", "Efficacy and specificity", curve] as [string, string, string]],
+    ["edits", "Edits", editsHtml(summary)],
+    ...grids.length === 0 ? [] : [["pictures", "Pictures", grids.join("\n")] as [string, string, string]],
+    ["method", "How it was measured", methodHtml(plan)],
+  ];
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>Sweep of ${escapeHtml(plan.model)}</title>
+<style>${reportStyle}</style>
+</head>
+<body>
+<a class="skip" href="#settings">Skip to the results</a>
+<h1>Sweep of ${escapeHtml(plan.model)}</h1>
+<p>${summary.settings[0].edits.length} edits, ${summary.settings.length} settings, ${
+    summary.planned - summary.missing
+  } of ${summary.planned} pictures.</p>
+${remarks.map((remark) => `<p class="note">${escapeHtml(remark)}</p>`).join("\n")}
+<nav aria-label="Sections"><ul>${
+    sections.map(([id, title]) => `<li><a href="#${id}">${title}</a></li>`).join("")
+  }</ul></nav>
+<main>
+${sections.map(([id, title, html]) => `<section id="${id}"><h2>${title}</h2>\n${html}</section>`).join("\n")}
+</main>
+</body>
+</html>
+`;
+}
+
+function cells({ measures, harmonicMean, f, clipScore }: ScoreSummary): string[] {
+  return [...measures.map(rateText), percent(harmonicMean), percent(f), decimals(clipScore)];
+}
+
+function settingsHtml({ settings }: SweepSummary): string {
+  const rows = settings.map((each) => [escapeHtml(each.setting.name), ...cells(each)]);
+  return htmlTable("Rates in percent with 95 % intervals, by setting", head, rows);
+}
+
+function editsHtml({ settings }: SweepSummary): string {
+  return settings[0].edits.map(({ source, destination }, i) => {
+    const title = `${escapeHtml(source)} → ${escapeHtml(destination)}`;
+    const rows = settings.map(({ setting, edits }) => [escapeHtml(setting.name), ...cells(edits[i])]);
+    return htmlTable(title, head, rows);
+  }).join("\n");
+}
+
+function methodHtml(plan: SweepPlan): string {
+  const { pins, clip, steps, cfgScale, samplingMethod = "the model's own" } = plan;
+  const facts = [
+    ["model", plan.model],
+    ["revision", pins.revision],
+    ["SHA-256 of the model's files", pins.modelHash],
+    ["CLIP model", clip],
+    ["version of Blue Rose", pins.version],
+    ["steps", steps],
+    ["guidance scale", cfgScale],
+    ["sampler", samplingMethod],
+  ].filter(([, value]) => value !== undefined);
+  return `<p>Efficacy: pictures of the source prompt that CLIP finds closer to the destination than to the source.
+Generality: the same for related prompts. Specificity: pictures of unrelated prompts that stay closer to their own
+prompt. In brackets: Wilson's 95 % interval, which takes pictures as independent. F: harmonic mean of generality and
+specificity. CLIP score: mean of 100 cos of each picture with the prompt that it should show.</p>
+${htmlTable("Plan", ["what", "value"], facts.map(([name, value]) => [escapeHtml(`${name}`), escapeHtml(`${value}`)]))}`;
+}
+
+/** For each prompt and seed, the pictures of all settings side by side, from the same noise. */
+async function gridsOf(
+  plan: SweepPlan,
+  { picture, maxGrids }: { picture: (name: string) => Promise<string | undefined>; maxGrids: number },
+): Promise<string[]> {
+  const grids: string[] = [];
+  for (const job of plan.jobs) {
+    if (job.setting !== 0) continue;
+    for (const each of picturesOfJob(plan, job)) {
+      if (grids.length >= maxGrids) {
+        return [...grids, `<p>Further pictures are left out: the report shows ${maxGrids} prompts.</p>`];
+      }
+      const figures: string[] = [];
+      for (const [setting, { name }] of plan.settings.entries()) {
+        const url = await picture(pictureName(plan, { ...job, ...each, setting }));
+        if (url === undefined) continue;
+        const text = `${each.prompt}, seed ${each.seed}, ${name}`;
+        const image = `<img src="${escapeHtml(url)}" alt="${escapeHtml(text)}" loading="lazy">`;
+        figures.push(`<figure>${image}<figcaption>${escapeHtml(captionOf(plan, setting))}</figcaption></figure>`);
+      }
+      if (figures.length === 0) continue;
+      const title = `${escapeHtml(each.prompt)} <small>(${each.measure}, seed ${each.seed})</small>`;
+      grids.push(`<h3>${title}</h3>\n<div class="grid">${figures.join("")}</div>`);
+    }
+  }
+  return grids;
+}
+
+function captionOf({ settings }: SweepPlan, setting: number): string {
+  const { method, name } = settings[setting];
+  return method === "baseline" ? "before (baseline)" : method === "oracle" ? "oracle" : `after (${name})`;
+}
