@@ -75,7 +75,7 @@ async function refusalOf(c: Context, { hostname, token }: GuardOptions): Promise
   if (given !== undefined && c.req.method === "GET") {
     if (!await timingSafeEqual(given, token)) return unauthorized(c);
     setCookie(c, cookieName, token, { httpOnly: true, sameSite: "Strict", path: "/" });
-    return c.redirect(c.req.path); // the token leaves the address bar
+    return c.redirect("/"); // the token leaves the address bar
   }
   const known = getCookie(c, cookieName) ?? /^Bearer (.+)$/.exec(c.req.header("authorization") ?? "")?.[1];
   if (known !== undefined && await timingSafeEqual(known, token)) return undefined;

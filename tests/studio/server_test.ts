@@ -1,6 +1,8 @@
 /** The studio's server, without a browser. */
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
-import { PainterError } from "../../studio/painter.ts";
+import { type Painter, PainterError } from "../../studio/painter.ts";
+import { studioApp } from "../../studio/server/app.ts";
+import type { Sessions } from "../../studio/server/sessions.ts";
 import { findServer, serverPainter } from "../../studio/painters/http_painter.ts";
 import { decodeWire, encodeWire } from "../../studio/painters/wire.ts";
 import { FairQueue } from "../../studio/server/fair_queue.ts";
@@ -218,6 +220,36 @@ Deno.test("bodies beyond the limit, of another type or form are refused", async 
     assertEquals(failure?.kind, "input", `${method} ${body.slice(0, 80)}`);
     assert(failure!.message.startsWith("The server cannot carry out the call"), failure!.message);
   }
+});
+
+Deno.test("a page that leaves stops the picture that nobody waits for", async () => {
+  const stopped = Promise.withResolvers<void>();
+  const painter: Partial<Painter> = {
+    draw(_request, onProgress) {
+      onProgress({ step: 1, steps: 2 });
+      return new Promise(() => {}); // never ends by itself
+    },
+    stop: () => Promise.resolve(stopped.resolve()),
+  };
+  const sessions = { run: (_id: string, body: (painter: Painter) => Promise<unknown>) => body(painter as Painter) };
+  const app = studioApp({
+    page,
+    pocket: pocket.pathname,
+    facts: { version: "0", model: null },
+    sessions: sessions as unknown as Sessions,
+    hostname: "127.0.0.1",
+  });
+  const response = await app.request("http://127.0.0.1/api/call/draw", {
+    method: "POST",
+    headers: { host: "127.0.0.1", "content-type": "application/json", "x-studio-session": "1" },
+    body: encodeWire([pictureOf("a rose")]),
+  });
+  const reader = response.body!.getReader();
+  assertEquals(decodeWire(new TextDecoder().decode((await reader.read()).value)), {
+    progress: [{ step: 1, steps: 2 }],
+  });
+  await reader.cancel();
+  await stopped.promise;
 });
 
 Deno.test("a busy port explains itself", async () => {
