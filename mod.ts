@@ -81,12 +81,16 @@ export {
 
 // Edits, independent of a pipeline
 export { type EditReport, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
+export type { EditMethod, MethodOptions, RowTokens } from "./pipeline/editing/prompts/method.ts";
+export type { ConceptMove, ConceptMoves } from "./pipeline/editing/moves.ts";
+export type { RetainedReport } from "./pipeline/editing/prepare_edit.ts";
+export type { NullSpaceReport } from "./pipeline/editing/solve/null_space.ts";
 export type { LayerChange } from "./pipeline/editing/layer_changes.ts";
 export { EditStack, type StackEntry } from "./pipeline/editing/edit_stack.ts";
 export type { EditChoice } from "./pipeline/editing/edits_per_row.ts";
 export { EditOperator, type OperatorReport } from "./pipeline/editing/operator.ts";
 export { parseEditPairs } from "./pipeline/editing/prompts/pair_file.ts";
-export type { EditPair, EditRecipe, WeightedPrompt } from "./pipeline/editing/prompts/recipe.ts";
+export type { EditPair, EditRecipe, PairRecord, WeightedPrompt } from "./pipeline/editing/prompts/recipe.ts";
 export {
   type Foretold,
   type PredictableEdit,

@@ -5,7 +5,7 @@ import { checkAdapterName, checkTensorsName } from "../pipeline/checkpoint/save.
 import { refuseOwnSource, refuseSourceFile } from "../pipeline/saving_place.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
+import { modelFlags, samplingFlags } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { checkSampler } from "./sampler.ts";
@@ -13,6 +13,7 @@ import { editJson, editLine, predictionsText, reportText } from "./edit_report.t
 import { anyModelFlag, editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
 import { keep } from "./kept.ts";
+import { methodFlags, methodOfFlags, pairsLastTokens } from "./method_flags.ts";
 import { checkPictures } from "./output_names.ts";
 import { requireAccess } from "./permissions.ts";
 import { say, sayJson } from "./printer.ts";
@@ -27,7 +28,8 @@ export const command: Command = defineCommand({
   usage: "-m MODEL --source S --destination D [-p PROMPT …] [flags]",
   details:
     "Solves the edit that makes the model treat each source prompt like its destination. Prompts (-p) are drawn before and after the edit, with one seed, " +
-    "side by side. --report predicts, without drawing, how much the edit changes each prompt. " +
+    "side by side. --method selects the editor: time, uce (erase, moderate or debias concepts) or nullspace (erase; what --preserve lists stays). " +
+    "--report predicts, without drawing, how much the edit changes each prompt. " +
     "Save the edit with --save-edit (for bluerose generate --edit), --export-lora (for A1111, ComfyUI, diffusers) or --save-model.",
   flags: {
     ...modelFlags,
@@ -35,7 +37,7 @@ export const command: Command = defineCommand({
     destination: {
       kind: "texts",
       group: "Edit",
-      help: "the source prompt with words added; one for each --source",
+      help: 'the source prompt with words added; one for each --source. For uce and nullspace any prompt; "" erases',
     },
     pairs: {
       kind: "text",
@@ -44,15 +46,22 @@ export const command: Command = defineCommand({
       help: ".json or .csv file of pairs: source, destination and optionally weight",
       access: { kind: "read", purpose: "read the pairs" },
     },
-    lambda: { ...lambdaFlag, group: "Edit" },
+    ...methodFlags,
     valuesOnly: { kind: "switch", group: "Edit", help: "edit the value projections only, not the key projections" },
     preserve: { kind: "texts", group: "Edit", help: "prompt that the edit should not change" },
+    preserveFile: {
+      kind: "text",
+      placeholder: "FILE",
+      group: "Edit",
+      help: "text file with one more prompt to preserve per line",
+      access: { kind: "read", purpose: "read the prompts to preserve" },
+    },
     preserveWeight: {
       kind: "number",
       default: 1,
       above: 0,
       group: "Edit",
-      help: "weight of a preserved prompt, relative to a pair",
+      help: "weight of a preserved prompt, relative to a pair (not for nullspace)",
     },
     layers: {
       kind: "texts",
@@ -134,17 +143,35 @@ export const command: Command = defineCommand({
         'edit -m models/pocket --source "A rose" --destination "A blue rose" --preserve "a tulip" --report -p "a tulip" --export-lora rose.safetensors',
       says: "preserve tulips, predict what changes, and export a LoRA",
     },
+    {
+      line:
+        'edit -m models/pocket --method nullspace --source "a rose" --destination "a flower" --preserve "a cat" --preserve "a car" --report',
+      says: "erase roses along directions that cats and cars do not use",
+    },
   ],
   async run(values) {
-    const { source, destination, preserve, preserveWeight, lambda: lamb } = values;
+    const { source, destination } = values;
+    const method = methodOfFlags(values);
     const fromFile = values.pairs === undefined
       ? []
-      : parseEditPairs(await readTextOf(values.pairs, "--pairs"), values.pairs);
+      : parseEditPairs(await readTextOf(values.pairs, "--pairs"), values.pairs, {
+        emptyDestinations: pairsLastTokens(values),
+      });
     const pairs = [...pairsOfFlags(source, destination), ...fromFile];
     if (pairs.length === 0) {
       throw new ArgumentError("Cannot edit without a pair of prompts: give --source and --destination, or --pairs", {
         argument: "--source",
       });
+    }
+    const preserve = [
+      ...values.preserve,
+      ...(values.preserveFile === undefined ? [] : await promptLines(values.preserveFile, "--preserve-file")),
+    ];
+    if (values.method === "nullspace" && preserve.length === 0) {
+      throw new ArgumentError(
+        "Cannot edit in a null space without prompts to preserve: give --preserve or --preserve-file, or use --method uce",
+        { argument: "--preserve" },
+      );
     }
     const prompts = await promptsOf(values);
     if (prompts.length > 0) {
@@ -177,9 +204,8 @@ export const command: Command = defineCommand({
     for (const edit of await pushEdits(pipe, values)) owned.use(edit);
     const edit = owned.use(
       await ModelEdit.solve(pairs, {
-        lamb,
+        ...method,
         preserve,
-        preserveWeight,
         withToK: !values.valuesOnly,
         layers: values.layers.length > 0 ? values.layers : undefined,
       }, pipe),

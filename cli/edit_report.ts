@@ -4,11 +4,15 @@
  * @module
  */
 import type { PredictedLeakage } from "../pipeline/editing/leakage.ts";
+import type { ConceptMove } from "../pipeline/editing/moves.ts";
 import type { EditReport, ModelEdit } from "../pipeline/editing/model_edit.ts";
 
 /** One-line summary of an edit's report. */
-export function editLine({ ms, lamb, mergedRows, rank, precision, layers, relativeSize }: EditReport): string {
-  return `Edited in ${ms.toFixed(0)} ms: ${mergedRows} rows, rank ${rank}, ${precision}, lambda ${lamb}, ` +
+export function editLine(report: EditReport): string {
+  const { ms, lamb, mergedRows, rank, precision, layers, relativeSize, method } = report;
+  return `Edited in ${ms.toFixed(0)} ms${
+    method === "time" ? "" : ` (${method})`
+  }: ${mergedRows} rows, rank ${rank}, ${precision}, lambda ${lamb}, ` +
     `${layers.length} layers, relative size ${
       relativeSize >= 0.001 || relativeSize === 0 ? relativeSize.toFixed(3) : relativeSize.toExponential(1)
     }`;
@@ -40,6 +44,8 @@ export function reportText(edit: ModelEdit): string {
     `  condition estimate ${conditionEstimate.toExponential(1)}, residual ${
       residual.toExponential(1)
     }; accuracy limited by ${limitedBy}`,
+    ...nullSpaceLines(edit.report),
+    ...moveLines(edit.report),
     ...own.filter((alignment) => alignment !== undefined).flatMap(({ source, destination, pairs }) => [
       `  ${JSON.stringify(source)} -> ${JSON.stringify(destination)}`,
       `    alignment: ${
@@ -49,6 +55,34 @@ export function reportText(edit: ModelEdit): string {
       }`,
     ]),
   ].join("\n");
+}
+
+/** The null space, and the prompts that could not be retained. */
+function nullSpaceLines({ nullSpace }: EditReport): string[] {
+  if (!nullSpace) return [];
+  const { dimension, above, below, leftOut } = nullSpace;
+  const list = (values: readonly number[]) => values.map((value) => value.toPrecision(3)).join(", ") || "none";
+  return [
+    `  null space of dimension ${dimension}; eigenvalues below the threshold ${list(below)}, above ${list(above)}`,
+    ...(leftOut.length > 0
+      ? [
+        `  not retained, as they contain an erased concept's words: ${
+          leftOut.map((prompt) => JSON.stringify(prompt)).join(", ")
+        }`,
+      ]
+      : []),
+  ];
+}
+
+/** How far the concepts move: the sources, and the preserved prompt that moves most. */
+function moveLines({ moves }: EditReport): string[] {
+  if (!moves) return [];
+  const text = ({ prompt, moved }: ConceptMove) => `${JSON.stringify(prompt)} ${moved.toPrecision(3)}`;
+  const { erased, mostMovedRetained } = moves;
+  return [
+    `  last token moves: ${erased.map(text).join(", ")}` +
+    (mostMovedRetained ? `; of the preserved at most ${text(mostMovedRetained)}` : ""),
+  ];
 }
 
 /** A table of prompts and how much the edit moves them, largest first. */

@@ -21,6 +21,14 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bpredictionType\b/g, "--prediction-type"],
   [/\bloraDir\b/g, "--lora-dir"],
   [/\bpreserveWeight\b/g, "--preserve-weight"],
+  [/\beraseScale\b/g, "--erase-scale"],
+  [/\bpreserveScale\b/g, "--preserve-scale"],
+  [/\bretainScale\b/g, "--retain-scale"],
+  [/\b(with|raise|lower) threshold\b/gi, "$1 --threshold"],
+  [/\b(with|leave|set) tokens\b/gi, "$1 --tokens"],
+  [/\bset preserve to\b/g, "preserve by --preserve"],
+  [/\bSet preserve to\b/g, "Preserve by --preserve"],
+  [/: preserve has\b/g, ": --preserve has"],
   [/\blamb\b/g, "--lambda"],
 ];
 

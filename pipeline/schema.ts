@@ -45,6 +45,12 @@ export function positive(): Schema<number> {
   return v.pipe(v.number(needs), v.finite(needs), v.check((value) => value > 0, needs));
 }
 
+/** A finite number from zero. */
+export function fromZero(): Schema<number> {
+  const needs = "a number from 0";
+  return v.pipe(v.number(needs), v.finite(needs), v.check((value) => value >= 0, needs));
+}
+
 /** A whole number within bounds, both included. */
 export function whole(min: number, max: number): Schema<number> {
   const needs = `a whole number from ${min} to ${max}`;

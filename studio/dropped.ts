@@ -71,8 +71,10 @@ async function readPicture(file: Blob, name: string): Promise<DroppedContent> {
  * @throws {PainterError} where the recipe has what the studio does not show
  */
 function specOf(recipe: EditRecipe, name: string): Omit<EditSpec, "strength" | "enabled"> {
-  const { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers } = recipe;
-  const beyond = layers !== null
+  const { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers, method } = recipe;
+  const beyond = method !== undefined
+    ? `the studio makes edits of TIME only, and it is of another kind (${method})`
+    : layers !== null
     ? "it changes some layers only"
     : preserveWeight !== 1 && preserve.length > 0
     ? `its preserved prompts have the weight ${preserveWeight}`

@@ -8,13 +8,24 @@ import { saveSafetensors } from "../checkpoint/save.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { computedEntry } from "../checkpoint/safetensors/tensor_stream.ts";
 import * as v from "valibot";
-import { anyText, fields, finite, oneOf, positive, type Schema, validateJson, whole } from "../schema.ts";
+import { anyText, fields, finite, fromZero, listOf, oneOf, type Schema, validateJson, whole } from "../schema.ts";
+import type { ConceptMove, ConceptMoves } from "./moves.ts";
 import type { OperatorReport } from "./operator.ts";
+import type { RetainedReport } from "./prepare_edit.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
-import { recipeSchema } from "./prompts/recipe_schema.ts";
+import { maxPrompts, recipeSchema } from "./prompts/recipe_schema.ts";
 
-/** The format's name in the metadata. Files with any other name are rejected. */
-const format = "blue-rose-edit-1";
+/**
+ * The formats' names in the metadata; files with any other name are rejected. Edits of other
+ * methods than TIME have a format of their own, so that older versions refuse them instead of
+ * taking their recipes for TIME's.
+ */
+const formats = { time: "blue-rose-edit-1", others: "blue-rose-edit-2" } as const;
+
+/** Whether a file with this metadata is an edit. */
+export function isEditFormat(format: string | undefined): boolean {
+  return Object.values(formats).some((known) => known === format);
+}
 
 /** The contents of an edit file. E − I = PᵀQ, or Pᵀ where Q is undefined. */
 export interface EditFile {
@@ -27,8 +38,11 @@ export interface EditFile {
   /** The embedding of a fixed text, which identifies the text encoder. */
   readonly probe: Float32Array;
   readonly recipe: EditRecipe;
-  readonly report: OperatorReport;
+  readonly report: SavedReport;
 }
+
+/** The report of a file; those of TIME have neither moves nor a null space. */
+export type SavedReport = OperatorReport & { readonly moves?: ConceptMoves; readonly nullSpace?: RetainedReport };
 
 /** Writes an edit: to a file, atomically, or as bytes to a function. */
 export async function writeEdit(target: string | ByteSink, edit: EditFile): Promise<void> {
@@ -39,7 +53,13 @@ export async function writeEdit(target: string | ByteSink, edit: EditFile): Prom
     entry("left", [rank, width], left),
     ...(right ? [entry("right", [rank, width], right)] : []),
     entry("probe", [width], Float32Array.from(probe)),
-  ], { metadata: { format, recipe: JSON.stringify(recipe), report: JSON.stringify(report) } });
+  ], {
+    metadata: {
+      format: recipe.method === undefined ? formats.time : formats.others,
+      recipe: JSON.stringify(recipe),
+      report: JSON.stringify(report),
+    },
+  });
 }
 
 /**
@@ -54,11 +74,13 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
   );
   const { name, metadata, tensors } = file;
   const shape = tensors.get("left")?.shape;
-  if (metadata.format !== format || shape?.length !== 2 || !tensors.has("probe")) {
+  if (!isEditFormat(metadata.format) || shape?.length !== 2 || !tensors.has("probe")) {
     throw new EditError(
-      `Cannot read ${name} as an edit: its metadata must have the format ${JSON.stringify(format)} and is ${
-        JSON.stringify(metadata.format ?? null)
-      }; it must hold the tensors left and probe and holds ${[...tensors.keys()].slice(0, 5).join(", ") || "none"}`,
+      `Cannot read ${name} as an edit: its metadata must have the format ${
+        Object.values(formats).map((name) => JSON.stringify(name)).join(" or ")
+      } and is ${JSON.stringify(metadata.format ?? null)}; it must hold the tensors left and probe and holds ${
+        [...tensors.keys()].slice(0, 5).join(", ") || "none"
+      }`,
     );
   }
   const [rank, width] = shape;
@@ -90,16 +112,28 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
 
 /** A number of a report. JSON writes NaN and Infinity as null. */
 const reported: Schema<number> = v.nullable(finite(), NaN);
-const reportSchema: Schema<OperatorReport> = fields({
+const moveSchema: Schema<ConceptMove> = fields({ prompt: anyText(), moved: reported });
+const eigenvalues: Schema<number[]> = listOf(finite(), { max: 100 });
+const reportSchema: Schema<SavedReport> = fields({
   rows: whole(0, Number.MAX_SAFE_INTEGER),
   mergedRows: whole(0, Number.MAX_SAFE_INTEGER),
   rank: whole(0, Number.MAX_SAFE_INTEGER),
   route: oneOf("tokens", "channels"),
   precision: oneOf("f64", "f32 refined"),
-  lamb: positive(),
+  lamb: fromZero(),
   conditionEstimate: reported,
   residual: reported,
   relativeSize: reported,
   ms: reported,
   limitedBy: anyText(),
+  moves: v.optional(fields({
+    erased: listOf(moveSchema, { max: maxPrompts }),
+    mostMovedRetained: v.optional(moveSchema),
+  })),
+  nullSpace: v.optional(fields({
+    dimension: whole(1, Number.MAX_SAFE_INTEGER),
+    above: eigenvalues,
+    below: eigenvalues,
+    leftOut: listOf(anyText(), { max: maxPrompts }),
+  })),
 });

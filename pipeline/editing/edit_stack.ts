@@ -15,7 +15,7 @@ import { checkOptions, kinds, shown } from "../options.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
-import { type EditRecipe, pairRecords, pairText } from "./prompts/recipe.ts";
+import { type EditRecipe, type PairRecord, pairRecords, pairText } from "./prompts/recipe.ts";
 
 /** The parts of an edit that a stack reads; `ModelEdit` has them. */
 export interface StackableEdit extends ExportableEdit {
@@ -144,7 +144,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
   }
 
   /** The prompt pairs of all active edits, oldest first, for the metadata of pictures. */
-  get records(): { source: string; destination: string; lambda: number }[] {
+  get records(): PairRecord[] {
     return this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).flatMap(({ edit }) =>
       pairRecords(edit.recipe)
     );

@@ -34,17 +34,18 @@ export class AlignmentError extends EditError {
 /** The largest λ that is taken. Far below it already, an edit changes nothing. */
 export const largestLambda = 1e100;
 
-/** λ is not a number above 0, or is too large for the solver's arithmetic. */
+/** λ is not above 0 (null-space edits: from 0), or is too large for the solver's arithmetic. */
 export class LambdaError extends EditError {
   /** The name of the class. */
   override name = "LambdaError";
   /** The λ that was given. */
   readonly lamb: number;
 
-  /** Makes the message from λ. */
-  constructor(lamb: number) {
+  /** Makes the message from λ. A method may allow 0. */
+  constructor(lamb: number, { allowsZero = false }: { allowsZero?: boolean } = {}) {
+    const required = allowsZero ? "from 0" : "above 0, such as 0.1 as in the paper";
     super(
-      `Cannot edit with lambda ${lamb}: it must be a finite number above 0, such as 0.1 as in the paper` +
+      `Cannot edit with lambda ${lamb}: it must be a finite number ${required}` +
         (lamb > largestLambda ? `, and at most ${largestLambda}; the larger it is, the less the edit changes` : ""),
     );
     this.lamb = lamb;

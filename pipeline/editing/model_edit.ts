@@ -11,34 +11,35 @@ import { EditError } from "../errors.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { refuseSourceFile } from "../saving_place.ts";
 import { checkOptions, kind, kinds, listOf, oneOf, type OptionTable } from "../options.ts";
-import { type Alignment, defaultAugmentations } from "./prompts/alignment.ts";
+import type { Alignment } from "./prompts/alignment.ts";
+import { checkMethod, type EditMethod, type MethodOptions } from "./prompts/method.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
-import { EditSystem, type EditSystemOptions } from "./solve/edit_system.ts";
+import type { EditSystemOptions } from "./solve/edit_system.ts";
 import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice, layerChoiceKind } from "./editable_model.ts";
 import { type LayerChange, relativeChanges } from "./layer_changes.ts";
 import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import { EditOperator, type OperatorReport } from "./operator.ts";
+import { type ConceptMoves, conceptMoves } from "./moves.ts";
+import { type PreparedEdit, prepareEdit, type RetainedReport } from "./prepare_edit.ts";
 import { checkProbe, endTokenEmbedding, probeText } from "./probe.ts";
-import { alignedSentences, type EditPair, type EditRecipe, pairText, rowsOf, takePairs } from "./prompts/recipe.ts";
+import { type EditPair, type EditRecipe, pairText, takePairs } from "./prompts/recipe.ts";
 
 /** Options of {@linkcode ModelEdit.solve}. */
-export interface ModelEditOptions extends EditSystemOptions {
+export interface ModelEditOptions extends EditSystemOptions, MethodOptions {
   /**
    * Prompts whose embeddings the edit should not change: rows with dᵢ = cᵢ, the preservation term
-   * of UCE (Gandikota et al., arXiv 2308.14761). Default: none.
+   * of UCE (Gandikota et al., arXiv 2308.14761). For "nullspace", which needs some: the retained
+   * concepts. Default: none.
    */
   readonly preserve?: readonly string[];
-  /** Weight ωᵢ of the rows of preserved prompts. Default: 1. */
-  readonly preserveWeight?: number;
-  /**
-   * Regularization λ of eq. 5: larger values change the model less. Default: 0.1, as in the paper.
-   */
-  readonly lamb?: number;
   /** Whether to edit the key projections as well as the value projections. Default: true. */
   readonly withToK?: boolean;
-  /** Prefixes of the prompts; each gives every pair another sentence. Default: diffusers' three. */
-  readonly withAugs?: readonly string[];
+  /**
+   * SPEED's filter of retained concepts by their influence, which makes an operator per layer. Not
+   * supported: only false is accepted.
+   */
+  readonly influenceFilter?: false;
   /** Layers to edit, by prefixes of their paths or by a predicate. Default: all. */
   readonly layers?: LayerChoice;
 }
@@ -51,6 +52,17 @@ const modelEditTable: OptionTable<ModelEditOptions> = {
   withToK: kinds.flag,
   withAugs: listOf(kinds.text, "strings"),
   layers: layerChoiceKind,
+  method: kinds.text,
+  tokens: oneOf("all", "last"),
+  eraseScale: kinds.number,
+  preserveScale: kinds.number,
+  threshold: kinds.number,
+  retainScale: kinds.number,
+  invariant: listOf(kinds.text, "strings"),
+  influenceFilter: kind(
+    "false, as one projector serves all layers here; projectors per layer are not supported",
+    (value) => value === false,
+  ),
   route: oneOf("tokens", "channels"),
   precision: oneOf("f64", "f32"),
 };
@@ -61,6 +73,12 @@ export interface EditReport extends OperatorReport {
   readonly alignments: readonly Alignment[];
   /** Paths of the edited layers. */
   readonly layers: readonly string[];
+  /** The editor. */
+  readonly method: EditMethod;
+  /** How far the concepts move; undefined for an edit that was loaded from a file without it. */
+  readonly moves?: ConceptMoves;
+  /** The null space and the prompts that were not retained, of a null-space edit. */
+  readonly nullSpace?: RetainedReport;
 }
 
 /**
@@ -79,7 +97,7 @@ export class ModelEdit implements Disposable {
   #operator: EditOperator;
   #report: EditReport;
   readonly #model: EditableModel;
-  readonly #system: EditSystem | undefined;
+  readonly #solvable: Pick<PreparedEdit, "system" | "concepts"> | undefined;
   readonly #probe: Float32Array;
 
   private constructor(parts: {
@@ -87,14 +105,14 @@ export class ModelEdit implements Disposable {
     operator: EditOperator;
     report: EditReport;
     model: EditableModel;
-    system?: EditSystem;
+    solvable?: Pick<PreparedEdit, "system" | "concepts">;
     probe: Float32Array;
   }) {
     this.#recipe = parts.recipe;
     this.#operator = parts.operator;
     this.#report = parts.report;
     this.#model = parts.model;
-    this.#system = parts.system;
+    this.#solvable = parts.solvable;
     this.#probe = parts.probe;
   }
 
@@ -102,14 +120,24 @@ export class ModelEdit implements Disposable {
    * Solves an edit for one or more prompt pairs.
    *
    * Aligns each source token with a destination token, encodes all prompts, and solves eq. 5 with
-   * the aligned embeddings as rows of C and D.
+   * the aligned embeddings as rows of C and D. The methods "uce" and "nullspace" pair the last
+   * subject tokens instead, and solve their own equations; docs/editors.md compares them.
+   *
+   * ```ts
+   * const erase = [{ source: "a rose", destination: "a flower" }];
+   * const options = { method: "nullspace", preserve: ["a tulip", "a cat"] } as const;
+   * using edit = await ModelEdit.solve(erase, options, pipe);
+   * console.log(edit.report.nullSpace!.dimension, edit.report.moves!.mostMovedRetained);
+   * ```
    *
    * @param model the model to edit, usually a `StableDiffusionModelEditingPipeline`
    * @throws {AlignmentError} when a source is not a subsequence of its destination and the pair
    *   gives no manual alignment
    * @throws {LambdaError} when λ is not a finite number above 0
    * @throws {IllConditionedError} when λ is too small for the solver's arithmetic
-   * @throws {EditError} when there is no pair, a weight is out of range, or no layer matches
+   * @throws {EditError} when there is no pair, a weight is out of range, no layer matches, or a
+   *   null-space edit has no retained prompt or no null space
+   * @throws {OptionError} for an unknown method, or an option of another method
    */
   static async solve(
     pairs: readonly EditPair[],
@@ -117,6 +145,7 @@ export class ModelEdit implements Disposable {
     model: EditableModel,
   ): Promise<ModelEdit> {
     checkOptions("edit", options, modelEditTable);
+    checkMethod(options.method);
     return await ModelEdit.#solve(takePairs(pairs), { ...options }, model);
   }
 
@@ -125,31 +154,19 @@ export class ModelEdit implements Disposable {
     options: ModelEditOptions,
     model: EditableModel,
   ): Promise<ModelEdit> {
-    const {
-      preserveWeight = 1,
-      lamb = 0.1,
-      withToK = true,
-    } = options;
-    const preserve = [...options.preserve ?? []], withAugs = [...options.withAugs ?? defaultAugmentations];
-    const choice = Array.isArray(options.layers) ? [...options.layers] : options.layers;
-    const sentences = alignedSentences(pairs, withAugs, model.tokenizer);
-    const alignments = sentences.flatMap(({ destinations }) => destinations.map(({ alignment }) => alignment));
-    const texts = alignments.flatMap(({ source, destination }) => [source, destination]);
-    const encoded = await encodeOnHost(model, [...texts, ...preserve, probeText]);
-    const layers = chosenLayers(model, encoded.width, choice);
-    const rows = rowsOf(sentences, { prompts: preserve, weight: preserveWeight }, encoded);
     using cleanup = new DisposableStack();
-    const system = cleanup.use(EditSystem.fromHost(model.gpu, rows, options));
-    const operator = cleanup.use(await system.solve({ lamb }));
-    const paths = layers.map(({ path }) => path);
-    const all = paths.length === model.crossAttentions.length;
+    const { recipe, system, alignments, layers, probe, concepts, nullSpace } = await prepareEdit(pairs, options, model);
+    cleanup.use(system);
+    const operator = cleanup.use(await system.solve(recipe));
+    const moves = await conceptMoves(operator, concepts);
+    const { method = "time" } = recipe;
     const edit = new ModelEdit({
-      recipe: { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers: all ? null : paths },
+      recipe,
       operator,
-      report: { ...operator.report!, alignments, layers: paths },
+      report: { ...operator.report!, alignments, layers, method, moves, ...(nullSpace && { nullSpace }) },
       model,
-      system,
-      probe: endTokenEmbedding(encoded.embeddings.get(probeText)!, encoded.width, model),
+      solvable: { system, concepts },
+      probe,
     });
     cleanup.move(); // the edit owns both now
     return edit;
@@ -180,7 +197,7 @@ export class ModelEdit implements Disposable {
       left: Tensor.from(model.gpu, file.left, [file.rank, width]),
       right: file.right && Tensor.from(model.gpu, file.right, [file.rank, width]),
     })));
-    const report = { ...file.report, alignments: [], layers };
+    const report = { ...file.report, alignments: [], layers, method: file.recipe.method ?? "time" };
     return new ModelEdit({ recipe: file.recipe, operator, report, model, probe });
   }
 
@@ -229,17 +246,20 @@ export class ModelEdit implements Disposable {
   async resolve(options: { lamb: number }): Promise<EditReport> {
     checkOptions("solve an edit again", options, { lamb: kind("a number", (value) => typeof value === "number") });
     const { lamb } = options;
-    if (!this.#system) {
+    if (!this.#solvable) {
       throw new EditError(
         "Cannot solve a loaded edit again: its file holds only the solution. Use ModelEdit.solve with its recipe",
       );
     }
-    const operator = await this.#system.solve({ lamb });
+    const { system, concepts } = this.#solvable;
+    using cleanup = new DisposableStack();
+    const operator = cleanup.use(await system.solve({ lamb }));
+    const moves = await conceptMoves(operator, concepts);
+    cleanup.move(); // the edit owns it now
     this.#operator[Symbol.dispose]();
     this.#operator = operator;
     this.#recipe = { ...this.#recipe, lamb };
-    const { alignments, layers } = this.#report;
-    return this.#report = { ...operator.report!, alignments, layers };
+    return this.#report = { ...this.#report, ...operator.report!, moves };
   }
 
   /** The leakage ‖X(E − I)ᵀ‖ / ‖X‖ of each prompt's embeddings X, without running the UNet. */
@@ -291,7 +311,13 @@ export class ModelEdit implements Disposable {
   async save(target: string | ByteSink): Promise<void> {
     using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
     const { width, rank, factors: { left, right } } = operator;
-    const kept = { width, rank, probe: this.#probe, recipe: this.#recipe, report: this.#report };
+    const kept = {
+      width,
+      rank,
+      probe: this.#probe,
+      recipe: this.#recipe,
+      report: savedReport(this.#report, this.#recipe),
+    };
     if (typeof target === "string") await refuseSourceFile(Object.values(this.#model.components ?? {}), target);
     const [p, q] = await Promise.all([left.data(), right?.data()]);
     await writeEdit(target, { ...kept, left: p, right: q });
@@ -318,8 +344,15 @@ export class ModelEdit implements Disposable {
   /** Frees the factors, and the system kept for {@linkcode ModelEdit.resolve}. */
   [Symbol.dispose](): void {
     this.#operator[Symbol.dispose]();
-    this.#system?.[Symbol.dispose]();
+    this.#solvable?.system[Symbol.dispose]();
   }
+}
+
+/** The report as files hold it: those of TIME, as before there were other editors. */
+function savedReport(report: EditReport, recipe: EditRecipe): OperatorReport {
+  if (recipe.method !== undefined) return report;
+  const { method: _method, moves: _moves, ...rest } = report;
+  return rest;
 }
 
 inspectAs(ModelEdit.prototype, (edit) => {

@@ -28,8 +28,13 @@ export interface GenerationRecord {
   readonly activations?: "f16";
   /** Everything else that drew the picture, for `readPictureSettings()`. */
   readonly exact?: object;
-  /** The active TIME edits, oldest first. */
-  readonly edits: readonly { readonly source: string; readonly destination: string; readonly lambda: number }[];
+  /** The pairs of the active edits, oldest first; of TIME unless they name another method. */
+  readonly edits: readonly {
+    readonly source: string;
+    readonly destination: string;
+    readonly lambda: number;
+    readonly method?: string;
+  }[];
 }
 
 /**
@@ -58,8 +63,8 @@ export function generationText(record: GenerationRecord): Record<string, string>
       : []),
     ...(edits.length > 0
       ? [[
-        "TIME edits",
-        JSON.stringify(edits.map((edit) => `${edit.source} -> ${edit.destination} (lambda ${edit.lambda})`).join("; ")),
+        edits.every(({ method = "time" }) => method === "time") ? "TIME edits" : "Edits",
+        JSON.stringify(edits.map(editText).join("; ")),
       ]]
       : []),
     ["Version", "Blue Rose"],
@@ -75,4 +80,8 @@ export function generationText(record: GenerationRecord): Record<string, string>
 /** A seed as JSON can carry it: a number up to 2⁵³ − 1, beyond it a text of its digits. */
 export function seedForJson(seed: number | bigint): number | string {
   return seed <= Number.MAX_SAFE_INTEGER ? Number(seed) : String(seed);
+}
+
+function editText({ source, destination, lambda, method }: GenerationRecord["edits"][number]): string {
+  return `${source} -> ${destination} (${method === undefined ? "" : `${method}, `}lambda ${lambda})`;
 }

@@ -1,6 +1,6 @@
 /** Inspects single files: checkpoints, LoRAs, textual inversions and edits. */
 
-import { readEdit } from "../editing/edit_file.ts";
+import { isEditFormat, readEdit } from "../editing/edit_file.ts";
 import { type ByteSource, readAll } from "../checkpoint/source/byte_source.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 import { canonicalWeights } from "../checkpoint/ldm/canonical.ts";
@@ -57,12 +57,13 @@ export async function inspectFile(
     bytes: source.size,
     problems: [],
   };
-  if (file.metadata.format === "blue-rose-edit-1") {
+  if (isEditFormat(file.metadata.format)) {
     const problems: string[] = [];
     const notes: string[] = [];
     try {
       const { recipe, rank, width } = await readEdit(await readAll(source));
-      notes.push(`rank ${rank} in ${width} dimensions, lambda ${recipe.lamb}`);
+      const method = recipe.method === undefined ? "" : `method ${recipe.method}, `;
+      notes.push(`${method}rank ${rank} in ${width} dimensions, lambda ${recipe.lamb}`);
       for (const pair of recipe.pairs) notes.push(`${pair.source} -> ${JSON.stringify(pair.destination)}`);
       notes.push("to generate with it: bluerose generate --edit");
     } catch (error) {

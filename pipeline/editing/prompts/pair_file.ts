@@ -3,7 +3,7 @@
 import { DataError } from "../../errors.ts";
 import { validate } from "../../schema.ts";
 import { parseCsv } from "../../text/csv.ts";
-import { editPairsSchema } from "./recipe_schema.ts";
+import { conceptPairsSchema, editPairsSchema } from "./recipe_schema.ts";
 import type { EditPair } from "./recipe.ts";
 
 /**
@@ -20,9 +20,16 @@ import type { EditPair } from "./recipe.ts";
  * ```
  *
  * @param name the file's name, for its ending and for messages
+ * @param options.emptyDestinations Accept "" as a destination, which erases where last tokens are
+ *   paired. Default: false.
  * @throws {DataError} when the content is neither, a prompt is missing, or a weight is not positive
  */
-export function parseEditPairs(content: string, name: string): EditPair[] {
+export function parseEditPairs(
+  content: string,
+  name: string,
+  options: { emptyDestinations?: boolean } = {},
+): EditPair[] {
+  const { emptyDestinations = false } = options;
   const refuse = (reason: string) => new DataError(`Cannot read pairs from ${name}: ${reason}`, { source: name });
   let rows: unknown;
   try {
@@ -31,7 +38,7 @@ export function parseEditPairs(content: string, name: string): EditPair[] {
     throw refuse((cause as Error).message);
   }
   if (Array.isArray(rows)) rows = rows.map(withTimedNames);
-  return validate(editPairsSchema, rows, refuse);
+  return validate(emptyDestinations ? conceptPairsSchema : editPairsSchema, rows, refuse);
 }
 
 /** A CSV cell is text; an empty weight is none. */

@@ -10,6 +10,8 @@ import {
   checkWordsAreRead,
   type PositionPair,
 } from "./alignment.ts";
+import { alignLastTokens } from "./concepts.ts";
+import type { EditMethod, RowTokens } from "./method.ts";
 
 /** One of several destinations of a source prompt. */
 export interface WeightedPrompt {
@@ -25,7 +27,7 @@ export interface EditPair {
   readonly source: string;
   /**
    * The source with words added; or several such prompts, whose weighted mean becomes the
-   * destination (debiasing).
+   * destination (debiasing). Where last tokens are paired, any prompt; "" erases the source.
    */
   readonly destination: string | readonly WeightedPrompt[];
   /** Weight of the pair relative to other pairs. Default: 1. */
@@ -52,6 +54,20 @@ export interface EditRecipe {
   readonly withAugs: readonly string[];
   /** Paths of the edited layers; null for all. */
   readonly layers: readonly string[] | null;
+  /** The editor; absent for TIME. The settings that follow are those of other editors. */
+  readonly method?: EditMethod;
+  /** Which tokens are rows; absent for all of them. */
+  readonly tokens?: RowTokens;
+  /** Weight e of the pairs, of UCE. */
+  readonly eraseScale?: number;
+  /** Weight p of the preserved prompts, of UCE. */
+  readonly preserveScale?: number;
+  /** Eigenvalues below it span the null space. */
+  readonly threshold?: number;
+  /** Weight s of the penalty on changes, of null-space edits. */
+  readonly retainScale?: number;
+  /** Prompts whose states must not move, of null-space edits. */
+  readonly invariant?: readonly string[];
 }
 
 /**
@@ -88,7 +104,7 @@ export function takePairs(pairs: readonly EditPair[]): EditPair[] {
 }
 
 /** A source sentence with its destinations: a pair's prompts, optionally with a prefix. */
-interface Sentence {
+export interface Sentence {
   readonly source: string;
   readonly weight: number;
   readonly destinations: readonly { readonly alignment: Alignment; readonly share: number }[];
@@ -97,6 +113,7 @@ interface Sentence {
 /**
  * Aligns all sentences of the pairs: each pair's own prompts, and one sentence for each prefix.
  *
+ * @param tokens "last" pairs the last subject tokens only
  * @throws {AlignmentError} when a source is not a subsequence of its destination
  * @throws {EditError} when there is no pair or no destination, or a weight is out of range
  */
@@ -104,6 +121,7 @@ export function alignedSentences(
   pairs: readonly EditPair[],
   withAugs: readonly string[],
   tokenizer: AlignmentTokenizer,
+  tokens: RowTokens = "all",
 ): Sentence[] {
   if (pairs.length === 0) throw new EditError("Cannot edit without a pair of a source and a destination prompt");
   return pairs.flatMap((pair) => {
@@ -115,11 +133,18 @@ export function alignedSentences(
         `Cannot weight the pair of ${JSON.stringify(pair.source)} by ${weight}: the weight must be above 0`,
       );
     }
+    if (tokens === "last" && pair.alignment !== undefined) {
+      throw new EditError(
+        `Cannot align ${JSON.stringify(pair.source)} by hand as only last tokens are paired: ` +
+          'leave its alignment out, or set tokens to "all"',
+      );
+    }
     return augmented(pair.source, withAugs).map((source, index) => ({
       source,
       weight,
       destinations: destinations.map(({ prompt, share }) => {
         const destination = augmented(prompt, withAugs)[index];
+        if (tokens === "last") return { alignment: alignLastTokens(source, destination, tokenizer), share };
         const manual = pair.alignment &&
           shifted(pair.alignment, [pair.source, source], [prompt, destination], tokenizer);
         return { alignment: alignPrompts(source, destination, tokenizer, { manual }), share };
@@ -164,16 +189,35 @@ export interface HostRows {
   readonly weights: Float64Array<ArrayBuffer>;
 }
 
+/** Embeddings of the tokens that are rows. */
+export interface TokenStates {
+  readonly width: number;
+  /** The positions of a prompt's tokens that are rows. */
+  positions(text: string): readonly number[];
+  /** The embedding [width] of one of them. */
+  state(text: string, position: number): Float32Array;
+}
+
+/** All tokens of encoded texts. */
+export function allTokens(
+  { embeddings, width }: { embeddings: ReadonlyMap<string, Float32Array>; width: number },
+): TokenStates {
+  return {
+    width,
+    positions: (text) => Array.from({ length: embeddings.get(text)!.length / width }, (_, position) => position),
+    state: (text, position) => embeddings.get(text)!.subarray(position * width, (position + 1) * width),
+  };
+}
+
 /** Builds C, D [rows, width] and the weights [rows] of aligned sentences and preserved prompts. */
 export function rowsOf(
   sentences: readonly Sentence[],
   preserved: { prompts: readonly string[]; weight: number },
-  encoded: { embeddings: ReadonlyMap<string, Float32Array>; width: number },
+  states: TokenStates,
 ): HostRows {
-  const { embeddings, width } = encoded;
+  const { width } = states;
   const source: Float32Array[] = [], destination: Float64Array[] = [], weights: number[] = [];
-  const rowOf = (text: string, position: number) =>
-    embeddings.get(text)!.subarray(position * width, (position + 1) * width);
+  const rowOf = (text: string, position: number) => states.state(text, position);
   for (const sentence of sentences) {
     for (const [position, targets] of targetsByPosition(sentence)) {
       const c = rowOf(sentence.source, position), d = Float64Array.from(c);
@@ -187,8 +231,7 @@ export function rowsOf(
     }
   }
   for (const text of preserved.prompts) {
-    const all = embeddings.get(text)!;
-    for (let position = 0; position * width < all.length; position++) {
+    for (const position of states.positions(text)) {
       const c = rowOf(text, position);
       source.push(c);
       destination.push(Float64Array.from(c));
@@ -220,21 +263,41 @@ function targetsByPosition({ destinations }: Sentence): Map<number, { text: stri
   return targets;
 }
 
-/** The pairs of a recipe as pictures record them, with λ. */
-export function pairRecords(
-  { pairs, lamb }: EditRecipe,
-): { source: string; destination: string; lambda: number }[] {
-  return pairs.map(({ source, destination }) => ({ source, destination: destinationText(destination), lambda: lamb }));
+/** A pair of a recipe as pictures record it. */
+export interface PairRecord {
+  /** The source prompt. */
+  readonly source: string;
+  /** The destination prompt; several are joined. */
+  readonly destination: string;
+  /** λ. */
+  readonly lambda: number;
+  /** The editor; absent for TIME. */
+  readonly method?: EditMethod;
+}
+
+/** The pairs of a recipe as pictures record them. */
+export function pairRecords({ pairs, lamb, method }: EditRecipe): PairRecord[] {
+  return pairs.map(({ source, destination }) => ({
+    source,
+    destination: destinationText(destination),
+    lambda: lamb,
+    ...(method === undefined ? {} : { method }),
+  }));
 }
 
 function destinationText(destination: EditRecipe["pairs"][number]["destination"]): string {
   return typeof destination === "string" ? destination : destination.map(({ prompt }) => prompt).join(" / ");
 }
 
-/** The pairs of a recipe in short: `"A rose" -> "A blue rose" and 2 more, lambda 0.1`. */
-export function pairText({ pairs: [pair, ...others], lamb }: EditRecipe): string {
+/**
+ * The pairs of a recipe in short: `"A rose" -> "A blue rose" and 2 more, lambda 0.1`. A method
+ * other than TIME is named: `"a rose" -> "", uce, lambda 0.5`.
+ */
+export function pairText({ pairs: [pair, ...others], lamb, method = "time" }: EditRecipe): string {
   const { source, destination } = pair;
   const to = destinationText(destination);
   const more = others.length === 0 ? "" : ` and ${others.length} more`;
-  return `${JSON.stringify(source)} -> ${JSON.stringify(to)}${more}, lambda ${lamb}`;
+  return `${JSON.stringify(source)} -> ${JSON.stringify(to)}${more}${
+    method === "time" ? "" : `, ${method}`
+  }, lambda ${lamb}`;
 }

@@ -1,12 +1,25 @@
 /** Schemas of what describes an edit in files: pairs and recipes. @module */
 
 import * as v from "valibot";
-import { anyText, boolean, fields, finite, listOf, positive, type Schema, text, whole } from "../../schema.ts";
+import {
+  anyText,
+  boolean,
+  fields,
+  finite,
+  fromZero,
+  listOf,
+  oneOf,
+  positive,
+  type Schema,
+  text,
+  whole,
+} from "../../schema.ts";
 import type { PositionPair } from "./alignment.ts";
+import { type EditMethod, editMethods } from "./method.ts";
 import type { EditPair, EditRecipe, WeightedPrompt } from "./recipe.ts";
 
 /** The most pairs, preserved prompts or augmentations that a file may list. */
-const maxPrompts = 100_000;
+export const maxPrompts = 100_000;
 
 const position = whole(0, 100_000);
 const alignmentSchema: Schema<PositionPair[]> = listOf(
@@ -18,24 +31,77 @@ const destinationsSchema: Schema<WeightedPrompt[]> = listOf(
   { min: 1, max: 1000 },
 );
 
+/** A pair with a destination of the given kind of prompt. */
+const pairSchema = (destination: Schema<string>): Schema<EditPair> =>
+  fields({
+    source: text(),
+    destination: v.union([destination, destinationsSchema], "a prompt, or a list of prompts with weights"),
+    weight: v.optional(positive()),
+    alignment: v.optional(alignmentSchema),
+  });
+
 /** A source prompt with its destination, or with several weighted ones. */
-export const editPairSchema: Schema<EditPair> = fields({
-  source: text(),
-  destination: v.union([text(), destinationsSchema], "a prompt, or a list of prompts with weights"),
-  weight: v.optional(positive()),
-  alignment: v.optional(alignmentSchema),
-});
+export const editPairSchema: Schema<EditPair> = pairSchema(text());
 
 /** The pairs of an edit. */
 export const editPairsSchema: Schema<EditPair[]> = listOf(editPairSchema, { min: 1, max: maxPrompts });
 
-/** All that an edit is made of. */
-export const recipeSchema: Schema<EditRecipe> = fields({
-  pairs: editPairsSchema,
+/** The pairs of an edit by last tokens, where the destination "" erases. */
+export const conceptPairsSchema: Schema<EditPair[]> = listOf(pairSchema(anyText()), { min: 1, max: maxPrompts });
+
+/** What all editors have. */
+const common = {
   preserve: listOf(anyText(), { max: maxPrompts }),
   preserveWeight: positive(),
-  lamb: positive(),
   withToK: boolean(),
   withAugs: listOf(anyText(), { max: 1000 }),
   layers: v.nullable(listOf(text(), { max: 1000 })),
+};
+
+const timeRecipe: Schema<EditRecipe> = fields({ pairs: editPairsSchema, ...common, lamb: positive() });
+
+const methodRecipes: Readonly<Record<EditMethod, Schema<EditRecipe>>> = {
+  time: fields({
+    pairs: conceptPairsSchema,
+    ...common,
+    lamb: positive(),
+    method: oneOf("time"),
+    tokens: oneOf("all", "last"),
+  }),
+  uce: fields({
+    pairs: conceptPairsSchema,
+    ...common,
+    lamb: positive(),
+    method: oneOf("uce"),
+    tokens: oneOf("all", "last"),
+    eraseScale: positive(),
+    preserveScale: positive(),
+  }),
+  nullspace: fields({
+    pairs: conceptPairsSchema,
+    ...common,
+    lamb: fromZero(),
+    method: oneOf("nullspace"),
+    tokens: oneOf("last"),
+    threshold: positive(),
+    retainScale: positive(),
+    invariant: listOf(anyText(), { max: maxPrompts }),
+  }),
+};
+
+/**
+ * All that an edit is made of. Recipes without a method are TIME's, as all were before there were
+ * other editors; the others are checked for the settings of their method.
+ */
+export const recipeSchema: Schema<EditRecipe> = v.lazy((recipe) => {
+  const method = typeof recipe === "object" && recipe !== null && "method" in recipe ? recipe.method : undefined;
+  if (method === undefined) return timeRecipe;
+  return typeof method === "string" && Object.hasOwn(methodRecipes, method)
+    ? methodRecipes[method as EditMethod]
+    : unknownMethod;
+});
+
+const unknownMethod: Schema<EditRecipe> = fields({
+  ...{ pairs: conceptPairsSchema, ...common, lamb: fromZero() },
+  method: oneOf(...editMethods),
 });

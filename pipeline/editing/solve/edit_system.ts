@@ -281,7 +281,7 @@ function roundedUp(value: number): number {
 }
 
 /** The largest of the error bounds of E, as text. */
-function dominantError(condition: number, precision: "f64" | "f32"): string {
+export function dominantError(condition: number, precision: "f64" | "f32"): string {
   const solver = condition * (precision === "f64" ? 2 ** -53 : 2 ** -45);
   const root = Math.sqrt(condition);
   const candidates: [number, string][] = [

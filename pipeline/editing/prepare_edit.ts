@@ -1,0 +1,215 @@
+/** From pairs and options to an edit's equations, for each editor. @module */
+
+import { EditError } from "../errors.ts";
+import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice } from "./editable_model.ts";
+import { encodeConcepts } from "./encode_concepts.ts";
+import type { Concept } from "./moves.ts";
+import { endTokenEmbedding, probeText } from "./probe.ts";
+import type { Alignment } from "./prompts/alignment.ts";
+import { lastTokenPosition, withoutErased } from "./prompts/concepts.ts";
+import { type MethodOptions, type MethodSettings, methodSettings } from "./prompts/method.ts";
+import {
+  alignedSentences,
+  allTokens,
+  type EditPair,
+  type EditRecipe,
+  rowsOf,
+  type Sentence,
+  type TokenStates,
+} from "./prompts/recipe.ts";
+import { EditSystem, type EditSystemOptions } from "./solve/edit_system.ts";
+import { type NullSpaceReport, NullSpaceSystem } from "./solve/null_space.ts";
+import { UceSystem } from "./solve/uce_system.ts";
+import type { EditOperator } from "./operator.ts";
+
+/** Options of {@linkcode prepareEdit}. */
+export interface PrepareOptions extends EditSystemOptions, MethodOptions {
+  readonly preserve?: readonly string[];
+  readonly withToK?: boolean;
+  readonly layers?: LayerChoice;
+}
+
+/** Equations that can be solved for any λ. */
+export interface SolvableSystem extends Disposable {
+  solve(options: { lamb: number }): Promise<EditOperator>;
+}
+
+/** What a null-space edit leaves free, and which prompts it could not retain. */
+export interface RetainedReport extends NullSpaceReport {
+  /** Prompts of `preserve` that were left out, because they contain an erased concept's words. */
+  readonly leftOut: readonly string[];
+}
+
+/** An edit that is ready to be solved. */
+export interface PreparedEdit {
+  readonly recipe: EditRecipe;
+  /** The caller disposes of it. */
+  readonly system: SolvableSystem;
+  readonly alignments: readonly Alignment[];
+  /** Paths of the edited layers. */
+  readonly layers: readonly string[];
+  /** The embedding that identifies the text encoder. */
+  readonly probe: Float32Array;
+  readonly concepts: { readonly erased: readonly Concept[]; readonly retained: readonly Concept[] };
+  readonly nullSpace?: RetainedReport;
+}
+
+/**
+ * Aligns and encodes the prompts, and sets up the equations.
+ *
+ * @param pairs not changed meanwhile; the recipe keeps them
+ * @throws as `ModelEdit.solve` does, except for what depends on λ
+ */
+export async function prepareEdit(
+  pairs: readonly EditPair[],
+  options: PrepareOptions,
+  model: EditableModel,
+): Promise<PreparedEdit> {
+  const settings = methodSettings(options);
+  const { withToK = true } = options;
+  const given = [...options.preserve ?? []];
+  const choice = Array.isArray(options.layers) ? [...options.layers] : options.layers;
+  const sentences = alignedSentences(pairs, settings.withAugs, model.tokenizer, settings.tokens);
+  const alignments = sentences.flatMap(({ destinations }) => destinations.map(({ alignment }) => alignment));
+  const { kept: preserve, leftOut } = settings.method === "nullspace"
+    ? retainable(given, pairs)
+    : { kept: given, leftOut: [] };
+  const invariant = settings.method === "nullspace" ? ["", ...settings.invariant] : [];
+  const texts = [...alignments.flatMap(({ source, destination }) => [source, destination]), ...preserve];
+  const { states, whole, width } = await encoded(texts, { invariant, tokens: settings.tokens }, model);
+  const layers = chosenLayers(model, width, choice);
+  const paths = layers.map(({ path }) => path);
+  const all = paths.length === model.crossAttentions.length;
+  const conceptOf = (prompt: string): Concept => {
+    return { prompt, state: states.state(prompt, lastTokenPosition(prompt, model.tokenizer)) };
+  };
+  const { system, nullSpace } = equations({ sentences, preserve, invariant }, settings, {
+    states,
+    whole,
+    model,
+    options,
+  });
+  return {
+    recipe: recipeOf({ pairs, preserve: given, withToK, layers: all ? null : paths }, settings),
+    system,
+    alignments,
+    layers: paths,
+    probe: endTokenEmbedding(whole.get(probeText)!, width, model),
+    concepts: {
+      erased: [...new Set(pairs.map(({ source }) => source))].map(conceptOf),
+      retained: [...new Set(preserve)].map(conceptOf),
+    },
+    nullSpace: nullSpace && { ...nullSpace, leftOut },
+  };
+}
+
+/**
+ * The retained prompts of a null-space edit.
+ *
+ * @throws {EditError} when there is none
+ */
+function retainable(given: readonly string[], pairs: readonly EditPair[]): { kept: string[]; leftOut: string[] } {
+  if (given.length === 0) {
+    throw new EditError(
+      "Cannot edit in a null space without retained prompts: set preserve to the concepts that must stay, " +
+        'or use the method "uce"',
+    );
+  }
+  const split = withoutErased(given, pairs.map(({ source }) => source));
+  if (split.kept.length > 0) return split;
+  throw new EditError(
+    `Cannot edit in a null space as no retained prompt is left: preserve has ${given.length}, and each contains the words of an ` +
+      `erased concept, such as ${JSON.stringify(given[0])}. Set preserve to other concepts`,
+  );
+}
+
+/**
+ * Encodes the texts of an edit: all their states, or their last tokens. Everything is recorded
+ * before the first wait, so that it is read by the same text encoder.
+ *
+ * @returns also the whole states of the probe and the invariant texts
+ */
+async function encoded(
+  texts: readonly string[],
+  { invariant, tokens }: { invariant: readonly string[]; tokens: "all" | "last" },
+  model: EditableModel,
+): Promise<{ states: TokenStates; whole: ReadonlyMap<string, Float32Array>; width: number }> {
+  if (tokens === "all") {
+    const all = await encodeOnHost(model, [...texts, probeText]);
+    return { states: allTokens(all), whole: all.embeddings, width: all.width };
+  }
+  const [whole, concepts] = await Promise.all([
+    encodeOnHost(model, [probeText, ...invariant]),
+    encodeConcepts(model, texts),
+  ]);
+  const states: TokenStates = {
+    width: whole.width,
+    positions: (text) => [lastTokenPosition(text, model.tokenizer)],
+    state: (text) => concepts.get(text)!,
+  };
+  return { states, whole: whole.embeddings, width: whole.width };
+}
+
+/** The equations of each method. */
+function equations(
+  { sentences, preserve, invariant }: {
+    sentences: readonly Sentence[];
+    preserve: readonly string[];
+    invariant: readonly string[];
+  },
+  settings: MethodSettings,
+  { states, whole, model, options }: {
+    states: TokenStates;
+    whole: ReadonlyMap<string, Float32Array>;
+    model: EditableModel;
+    options: EditSystemOptions;
+  },
+): { system: SolvableSystem; nullSpace?: NullSpaceReport } {
+  const { gpu } = model, { width } = states;
+  const { preserveWeight } = settings;
+  if (settings.method === "time") {
+    return {
+      system: EditSystem.fromHost(
+        gpu,
+        rowsOf(sentences, { prompts: preserve, weight: preserveWeight }, states),
+        options,
+      ),
+    };
+  }
+  const erased = rowsOf(sentences, { prompts: [], weight: 1 }, states);
+  if (settings.method === "uce") {
+    const { eraseScale, preserveScale } = settings;
+    const preserved = rowsOf([], { prompts: preserve, weight: preserveWeight * preserveScale }, states);
+    const edited = { ...erased, weights: erased.weights.map((weight) => weight * eraseScale) };
+    return { system: new UceSystem(gpu, { edited, preserved }, options) };
+  }
+  const { threshold, retainScale } = settings;
+  const system = new NullSpaceSystem(gpu, {
+    pairs: erased,
+    retained: rowsOf([], { prompts: preserve, weight: 1 }, states).source,
+    // Of the empty prompt, the begin token; all prompts share it.
+    invariant: joined(invariant.map((text, i) => whole.get(text)!.subarray(0, i === 0 ? width : undefined))),
+  }, { threshold, retainScale });
+  return { system, nullSpace: system.nullSpace };
+}
+
+function joined(parts: readonly Float32Array[]): Float64Array {
+  const all = new Float64Array(parts.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const part of parts) {
+    all.set(part, at);
+    at += part.length;
+  }
+  return all;
+}
+
+/** The recipe of an edit. That of TIME has only the keys from before there were other editors. */
+function recipeOf(
+  prompts: Pick<EditRecipe, "pairs" | "preserve" | "withToK" | "layers">,
+  settings: MethodSettings,
+): EditRecipe {
+  const { pairs, preserve, withToK, layers } = prompts;
+  const { lamb, withAugs, preserveWeight, ...own } = settings;
+  const common = { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers };
+  return own.method === "time" && own.tokens === "all" ? common : { ...common, ...own };
+}

@@ -1,0 +1,168 @@
+/** The closed-form editors, and the settings that each of them takes. @module */
+
+import { EditError, OptionError } from "../../errors.ts";
+import { nearest } from "../../nearest.ts";
+import { shown } from "../../options.ts";
+import { LambdaError, largestLambda } from "../errors.ts";
+import { defaultAugmentations } from "./alignment.ts";
+
+/**
+ * A closed-form editor: "time" (TIME, arXiv 2303.08084), "uce" (Unified Concept Editing, arXiv
+ * 2308.14761) or "nullspace" (SPEED, arXiv 2503.07392).
+ */
+export type EditMethod = "time" | "uce" | "nullspace";
+
+/** All methods, the default first. */
+export const editMethods: readonly EditMethod[] = ["time", "uce", "nullspace"];
+
+/**
+ * Which tokens of a prompt are rows of the edit: "all" positions, or the "last" subject token, the
+ * one before the end token.
+ */
+export type RowTokens = "all" | "last";
+
+/** The options of an edit that depend on its method. */
+export interface MethodOptions {
+  /** The editor. Default: "time". */
+  readonly method?: EditMethod;
+  /**
+   * Which tokens are rows. "all" pairs the tokens of source and destination, which must be the
+   * source with words added. "last" pairs their last tokens, whatever the words are. Default: "all"
+   * for "time", "last" for "uce"; "nullspace" takes "last" only.
+   */
+  readonly tokens?: RowTokens;
+  /**
+   * Regularization λ: larger values change the model less. Default: 0.1 for "time", as in the
+   * paper; 0.5 for "uce"; 0 for "nullspace", where it lets the invariant states move.
+   */
+  readonly lamb?: number;
+  /**
+   * Prefixes of the prompts; each gives every pair another sentence. Default: diffusers' three for
+   * "time", none for the others.
+   */
+  readonly withAugs?: readonly string[];
+  /** Weight ωᵢ of the rows of preserved prompts, for "time" and "uce". Default: 1. */
+  readonly preserveWeight?: number;
+  /** Weight e of all pairs, for "uce". Default: 1. */
+  readonly eraseScale?: number;
+  /** Weight p of all preserved prompts, for "uce". Default: 1. */
+  readonly preserveScale?: number;
+  /**
+   * For "nullspace": directions in which the mean of r rᵀ over the preserved prompts has an
+   * eigenvalue below this are free to be edited. Default: 0.1.
+   */
+  readonly threshold?: number;
+  /** For "nullspace": weight s of the penalty on changing the model. Default: 1. */
+  readonly retainScale?: number;
+  /**
+   * For "nullspace": prompts none of whose states may move, in addition to the begin token.
+   * Default: none.
+   */
+  readonly invariant?: readonly string[];
+}
+
+/** The options of a method with defaults filled in. Those of other methods are undefined. */
+export type MethodSettings =
+  & { readonly lamb: number; readonly withAugs: readonly string[]; readonly preserveWeight: number }
+  & (
+    | { readonly method: "time"; readonly tokens: RowTokens }
+    | {
+      readonly method: "uce";
+      readonly tokens: RowTokens;
+      readonly eraseScale: number;
+      readonly preserveScale: number;
+    }
+    | {
+      readonly method: "nullspace";
+      readonly tokens: "last";
+      readonly threshold: number;
+      readonly retainScale: number;
+      readonly invariant: readonly string[];
+    }
+  );
+
+/** Names under which the methods are known elsewhere. */
+const otherNames: Readonly<Record<string, EditMethod>> = { speed: "nullspace", alphaedit: "nullspace" };
+
+/**
+ * Checks the name of a method.
+ *
+ * @throws {OptionError} for an unknown one, with the nearest one
+ */
+export function checkMethod(method: unknown): void {
+  if (method === undefined || editMethods.some((known) => known === method)) return;
+  const plain = typeof method === "string" ? method.toLowerCase().replace(/[^a-z]/g, "") : "";
+  const meant = Object.hasOwn(otherNames, plain) ? otherNames[plain] : plain && nearest(plain, editMethods);
+  const list = editMethods.map((known) => JSON.stringify(known)).join(", ");
+  throw new OptionError(
+    `Cannot edit by the method ${shown(method)} as there is none: ${
+      meant ? `did you mean ${JSON.stringify(meant)}? ` : ""
+    }the methods are ${list}`,
+    { option: "method", value: method },
+  );
+}
+
+/** The options that only some methods take. */
+const methodsOf: Readonly<Partial<Record<keyof MethodOptions, readonly EditMethod[]>>> = {
+  eraseScale: ["uce"],
+  preserveScale: ["uce"],
+  threshold: ["nullspace"],
+  retainScale: ["nullspace"],
+  invariant: ["nullspace"],
+};
+
+/**
+ * Fills in the defaults of a method and checks its options.
+ *
+ * @throws {OptionError} for an unknown method, or an option of another method
+ * @throws {LambdaError} {EditError} for a value out of range
+ */
+export function methodSettings(options: MethodOptions): MethodSettings {
+  checkMethod(options.method);
+  const { method = "time", preserveWeight = 1 } = options;
+  for (const [option, methods] of Object.entries(methodsOf)) {
+    const value = options[option as keyof MethodOptions];
+    if (value === undefined || methods.includes(method)) continue;
+    throw new OptionError(
+      `Cannot edit by the method ${JSON.stringify(method)} with ${option} as it is an option of the method ${
+        methods.map((name) => JSON.stringify(name)).join(", ")
+      }: ${shown(value)}`,
+      { option, value },
+    );
+  }
+  const lamb = options.lamb ?? { time: 0.1, uce: 0.5, nullspace: 0 }[method];
+  const allowsZero = method === "nullspace";
+  if (!((allowsZero ? lamb >= 0 : lamb > 0) && lamb <= largestLambda)) throw new LambdaError(lamb, { allowsZero });
+  const withAugs = [...options.withAugs ?? (method === "time" ? defaultAugmentations : [])];
+  const common = { lamb, withAugs, preserveWeight };
+  if (method === "time") return { ...common, method, tokens: options.tokens ?? "all" };
+  if (method === "uce") {
+    const { tokens = "last", eraseScale = 1, preserveScale = 1 } = options;
+    checkScale("eraseScale", eraseScale);
+    checkScale("preserveScale", preserveScale);
+    return { ...common, method, tokens, eraseScale, preserveScale };
+  }
+  const { threshold = 0.1, retainScale = 1, invariant = [] } = options;
+  checkScale("threshold", threshold);
+  checkScale("retainScale", retainScale);
+  if (options.tokens === "all") {
+    throw new OptionError(
+      'Cannot edit by the method "nullspace" with tokens "all": its rows are the last tokens of the prompts. ' +
+        'Leave tokens out, or set it to "last"',
+      { option: "tokens", value: "all" },
+    );
+  }
+  if (preserveWeight !== 1) {
+    throw new OptionError(
+      `Cannot edit by the method "nullspace" with preserveWeight ${preserveWeight}: all preserved prompts count alike. ` +
+        "Lower threshold to keep them more firmly",
+      { option: "preserveWeight", value: preserveWeight },
+    );
+  }
+  return { ...common, method, tokens: "last", threshold, retainScale, invariant: [...invariant] };
+}
+
+function checkScale(option: string, value: number): void {
+  if (Number.isFinite(value) && value > 0) return;
+  throw new EditError(`Cannot edit with ${option} ${value}: it must be a finite number above 0`);
+}
