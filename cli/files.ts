@@ -10,6 +10,7 @@ import { checkOutput, checkOutputFolder } from "../pipeline/output/target.ts";
 import { isTemporaryName } from "../pipeline/output/temporary.ts";
 import { ArgumentError } from "./argument_error.ts";
 import type { Flags } from "./flag_types.ts";
+import { inputBytes } from "./input_bytes.ts";
 
 /** A file that a flag names cannot be read, or does not hold what it should. */
 export class InputError extends Error {
@@ -51,8 +52,7 @@ export async function readTextOf(path: string, flag: string): Promise<string> {
  */
 export async function bytesOf(path: string, flag: string): Promise<Uint8Array<ArrayBuffer>> {
   try {
-    if (path === "-") return new Uint8Array(await new Response(Deno.stdin.readable).arrayBuffer());
-    return await Deno.readFile(path);
+    return await inputBytes(path);
   } catch (cause) {
     if (cause instanceof Deno.errors.NotCapable) throw cause;
     throw unreadable(path, flag, reasonOf(cause), cause);

@@ -17,6 +17,7 @@ import { configBeside } from "../pipeline/adapters/open_adapter.ts";
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { resolveModel } from "./embedded_model.ts";
+import { bytesOf } from "./files.ts";
 import { printMode, say, sayJson } from "./printer.ts";
 
 /** `bluerose inspect`: describes model files and lists what keeps them from loading. */
@@ -83,7 +84,7 @@ async function inspect(
   }
   const picture = { name: path, description: "a picture", parts: [], problems: [], notes: [] };
   try {
-    const text = await readPngText(await Deno.readFile(path));
+    const text = await readPngText(await bytesOf(path, "the picture"));
     return { ...picture, notes: Object.entries(text).map(([keyword, value]) => `${keyword}: ${value}`) };
   } catch (error) {
     if (error instanceof ImageError) return { ...picture, problems: [error.message] };

@@ -17,7 +17,8 @@ export async function modelHash(
   if (path === undefined) return undefined;
   const blob = (await Deno.realPath(path)).split(/[\\/]/).at(-1)!;
   if (/^[0-9a-f]{64}$/.test(blob)) return blob.slice(0, 10);
-  if ((await Deno.stat(path)).size > largestBytes) return undefined;
+  const { isFile, size } = await Deno.stat(path);
+  if (!isFile || size > largestBytes) return undefined;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", await Deno.readFile(path)));
   return digest.toHex().slice(0, 10);
 }

@@ -5,6 +5,7 @@ import { decodePicture, type Picture } from "../pipeline/image/picture.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedClip, resolveModel } from "./embedded_model.ts";
+import { inputBytes } from "./input_bytes.ts";
 import { printMode, say, sayJson } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 
@@ -88,7 +89,7 @@ export function repeatFlag(args: readonly string[], flag: string): string[] {
 async function readPicture(path: string): Promise<Picture> {
   let bytes: Uint8Array;
   try {
-    bytes = await Deno.readFile(path);
+    bytes = await inputBytes(path);
   } catch (cause) {
     throw new ImageError(
       cause instanceof Deno.errors.NotFound

@@ -33,6 +33,16 @@ Deno.test("only pipeline/output/ changes the disk", async () => {
   assertEquals(violations, []);
 });
 
+Deno.test("each package that deno.json declares is used", async () => {
+  const folders = [...browserFolders, "bench", "cli", "examples", "tests"];
+  const files = (await Promise.all(folders.map((folder) => typescriptFiles(root, folder)))).flat();
+  const texts = [...(await readAll(files)).values()].join("\n");
+  const unused = packages.filter((name) =>
+    !texts.includes(`"${name}"`) && !texts.includes(`"${name.replace(/\/$/, "")}/`)
+  );
+  assertEquals(unused, []);
+});
+
 Deno.test("no cycle of imports between files, neither of values nor with types", async () => {
   const files = await readAll(await productFiles());
   assertEquals(cyclesOf(importGraph(files, { valuesOnly: true })), [], "cycles of values");

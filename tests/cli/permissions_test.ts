@@ -51,7 +51,7 @@ Deno.test("deno task bluerose works in the user's folder, whatever the folder of
   const inspections = JSON.parse(new TextDecoder().decode(stdout));
   assertEquals(
     inspections.map(({ problems }: { problems: string[] }) => problems),
-    [["Cannot read PNG text as the file does not begin with the PNG signature"], []],
+    [["Cannot read the PNG file as the file does not begin with the PNG signature"], []],
     new TextDecoder().decode(stderr),
   );
 });

@@ -90,8 +90,9 @@ export async function directoryTree(directory: string): Promise<FileTree> {
     }
   } catch (cause) {
     if (cause instanceof CheckpointError) throw cause;
-    const reason = deniedReason(cause) ?? "there is no such folder";
-    const error = new MissingFolderError(`Cannot load ${root} as ${reason}`, { source: root, cause });
+    const denied = deniedReason(cause);
+    if (denied !== undefined) throw new CheckpointError(`Cannot load ${root} as ${denied}`, { source: root, cause });
+    const error = new MissingFolderError(`Cannot load ${root} as there is no such folder`, { source: root, cause });
     throw withSuggestion(error, await siblingOf(root, cause));
   }
   return diskTree(root);
@@ -110,11 +111,25 @@ async function statRepaired(root: string): Promise<Deno.FileInfo> {
   return await Deno.stat(root);
 }
 
+/**
+ * What is at a path; `undefined` if there is nothing.
+ *
+ * @throws {CheckpointError} where looking is not permitted, since there may be something
+ */
+async function statOf(path: string): Promise<Deno.FileInfo | undefined> {
+  try {
+    return await Deno.stat(path);
+  } catch (cause) {
+    if (deniedReason(cause) !== undefined) throw cannotOpen(path, cause);
+    return undefined;
+  }
+}
+
 function diskTree(root: string): FileTree {
   const at = (path: string): string => `${root}/${checkPath(path, root)}`;
   return fileTree({
     name: root,
-    has: (path) => Deno.stat(at(path)).then((info) => info.isFile, () => false),
+    has: async (path) => (await statOf(at(path)))?.isFile ?? false,
     open: async (path) => await fileSource(at(path)),
     async list(path) {
       const names: string[] = [];
@@ -189,7 +204,7 @@ export function isMissingFolder(error: unknown): boolean {
 export async function isPlainlyLocal(path: string): Promise<boolean> {
   if (/^(\.{0,2}\/|~|[A-Za-z]:)|\\|\/.*\/|\/$/.test(path) || isWeightsFile(path)) return true;
   const [first, ...rest] = path.split("/");
-  return rest.length > 0 && await Deno.stat(first).then(({ isDirectory }) => isDirectory, () => false);
+  return rest.length > 0 && ((await statOf(first))?.isDirectory ?? false);
 }
 
 /** The name beside a missing file or folder that is nearest to it. */

@@ -12,6 +12,12 @@ import { type FileTree, fileTree } from "./file_tree.ts";
 /** The first request asks for so many bytes, which is all of most configuration files. */
 const firstBytes = 1 << 16;
 
+/** A request fails after so many milliseconds without data. */
+const stallMs = 30_000;
+
+/** The most bytes of a file that is sent whole, where the server does not support ranges. */
+const mostWholeBytes = 2 ** 32;
+
 /** What the first request for a file gave. */
 interface Beginning {
   /** Size of the file in bytes. */
@@ -76,7 +82,8 @@ function sourceFrom(url: URL, { size, bytes: first }: Beginning): ByteSource {
 
 /** The beginning of a file; `null` if there is no such file. */
 async function readBeginning(url: URL): Promise<Beginning | null> {
-  const response = await request(url, { first: 0, last: firstBytes - 1 });
+  using answer = await request(url, { first: 0, last: firstBytes - 1 });
+  const { response } = answer;
   if (response.status === 404 || response.status === 410) {
     await response.body?.cancel();
     return null;
@@ -85,7 +92,7 @@ async function readBeginning(url: URL): Promise<Beginning | null> {
   const total = sizeOf(response);
   if (response.status === 416 && total === 0) return { size: 0, bytes: new Uint8Array(0) };
   if (!response.ok) throw await refusal(url, response);
-  const bytes = await bytesOf(url, response);
+  const bytes = await bytesOf(url, answer, response.status === 206 ? firstBytes : mostWholeBytes);
   if (response.status !== 206) return { size: bytes.length, bytes };
   if (total === null || bytes.length !== Math.min(total, firstBytes)) {
     throw new CheckpointError(`Cannot read ${url.href} as the server does not say how large it is`, {
@@ -100,9 +107,10 @@ async function readRange(
   { offset, size }: { offset: number; size: number },
   room: Uint8Array<ArrayBuffer>,
 ): Promise<void> {
-  const response = await request(url, { first: offset, last: offset + room.length - 1 });
+  using answer = await request(url, { first: offset, last: offset + room.length - 1 });
+  const { response } = answer;
   if (response.status !== 206) throw await refusal(url, response);
-  const bytes = await bytesOf(url, response);
+  const bytes = await bytesOf(url, answer, room.length);
   if (bytes.length !== room.length || ![null, size].includes(sizeOf(response))) {
     throw new CheckpointError(
       `Cannot read ${room.length} bytes at ${offset} of ${url.href} as the server sent ${bytes.length}: has the file changed?`,
@@ -118,20 +126,49 @@ function sizeOf(response: Response): number | null {
   return total === undefined ? null : Number(total);
 }
 
-async function request(url: URL, { first, last }: { first: number; last: number }): Promise<Response> {
+/** A response that is aborted unless `isAlive()` is called every 30 seconds. */
+interface Answer extends Disposable {
+  readonly response: Response;
+  isAlive(): void;
+}
+
+async function request(url: URL, { first, last }: { first: number; last: number }): Promise<Answer> {
+  const controller = new AbortController();
+  const stalled = new Error(`no data came for ${stallMs / 1000} seconds`);
+  const start = () => setTimeout(() => controller.abort(stalled), stallMs);
+  let timer = start();
+  const isAlive = () => {
+    clearTimeout(timer);
+    timer = start();
+  };
   try {
-    return await fetch(url, { headers: { Range: `bytes=${first}-${last}` } });
+    const { signal } = controller;
+    const response = await fetch(url, { headers: { Range: `bytes=${first}-${last}` }, signal });
+    return { response, isAlive, [Symbol.dispose]: () => clearTimeout(timer) };
   } catch (cause) {
+    clearTimeout(timer);
     throw unreachable(url, cause);
   }
 }
 
-async function bytesOf(url: URL, response: Response): Promise<Uint8Array<ArrayBuffer>> {
+/** The body, of which one byte more than `most` is enough to tell that there are too many. */
+async function bytesOf(url: URL, { response, isAlive }: Answer, most: number): Promise<Uint8Array<ArrayBuffer>> {
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  let total = 0;
   try {
-    return new Uint8Array(await response.arrayBuffer());
+    for await (const part of response.body ?? []) {
+      isAlive();
+      parts.push(part);
+      total += part.length;
+      if (total > most) break;
+    }
   } catch (cause) {
     throw unreachable(url, cause);
   }
+  if (total <= most) return new Uint8Array(await new Blob(parts).arrayBuffer());
+  throw new CheckpointError(`Cannot read ${url.href} as the server sent more than the ${most} bytes that were due`, {
+    source: url.href,
+  });
 }
 
 function unreachable(url: URL, cause: unknown): CheckpointError {

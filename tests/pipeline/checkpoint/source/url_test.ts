@@ -130,3 +130,18 @@ gpuTest("a model loaded from a URL has the same weights as from its folder", asy
     return new Response(part, { status: 206, headers });
   });
 });
+
+Deno.test("a server that sends more than was asked for is refused, and not read to its end", async () => {
+  const endless = () =>
+    new ReadableStream<Uint8Array<ArrayBuffer>>({ pull: (to) => to.enqueue(new Uint8Array(1 << 16)) });
+  await withServer(
+    async (root) => {
+      await assertRejects(
+        () => urlSource(new URL("large.bin", root)),
+        CheckpointError,
+        "sent more than the 65536 bytes that were due",
+      );
+    },
+    () => new Response(endless(), { status: 206, headers: { "Content-Range": "bytes 0-65535/200000" } }),
+  );
+});
