@@ -48,6 +48,7 @@ Deno.test("deno task bluerose works in the user's folder, whatever the folder of
     cwd: folder.path,
     env: { NO_COLOR: "1" },
   }).output();
+  assert(stdout.length > 0, new TextDecoder().decode(stderr));
   const inspections = JSON.parse(new TextDecoder().decode(stdout));
   assertEquals(
     inspections.map(({ problems }: { problems: string[] }) => problems),
