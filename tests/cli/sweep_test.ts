@@ -1,6 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { AppendedFile } from "../../pipeline/output/append.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
+import { goldens } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
 
 const csv = [
@@ -157,4 +158,71 @@ Deno.test("sweep run refuses files that hold no results of the plan, and leaves 
   using _first = await AppendedFile.open(at("results.jsonl"), () => 0);
   const { code, err } = await run("sweep", "run", at("plan.json"), "-o", at("results.jsonl"));
   assert(code === 1 && err.includes("another run is appending to it"), err);
+});
+
+Deno.test("sweep run, stopped by SIGTERM, exits with 75; run again, it gives the results of one run to the byte", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(at("data.csv"), csv);
+  const plan = [
+    "--data",
+    at("data.csv"),
+    "-m",
+    `${goldens}/sd1-mini`,
+    "--seeds",
+    "6",
+    "--steps",
+    "1",
+    "-o",
+    at("plan.json"),
+  ];
+  assertEquals((await run("sweep", "plan", ...plan)).code, 0);
+  const main = new URL("../../cli/main.ts", import.meta.url).pathname;
+  const args = ["sweep", "run", at("plan.json"), "--batch-size", "2", "-o", at("part{shard}.jsonl")];
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-q", "-P=test", "--no-prompt", main, ...args],
+    env: { JOB_COMPLETION_INDEX: "1", BLUEROSE_SHARDS: "2" },
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  const ended = child.output();
+  const size = () => Deno.stat(at("part2.jsonl")).then(({ size }) => size, () => 0);
+  while (await size() === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+  child.kill("SIGTERM");
+  const { code, stderr } = await ended;
+  const err = new TextDecoder().decode(stderr);
+  assertEquals(code, 75, err);
+  assert(err.includes("stopped by SIGTERM; run it again to go on\nKept: "), err);
+  const stopped = await lines(at("part2.jsonl"));
+  assert(stopped.length > 0 && stopped.length < 21, `${stopped.length}`);
+  const flags = ["--batch-size", "2", "--shard", "2/2", "-o"];
+  assertEquals((await run("sweep", "run", at("plan.json"), ...flags, at("part2.jsonl"))).code, 0);
+  assertEquals((await run("sweep", "run", at("plan.json"), ...flags, at("whole.jsonl"))).code, 0);
+  assertEquals(await Deno.readTextFile(at("part2.jsonl")), await Deno.readTextFile(at("whole.jsonl")));
+});
+
+Deno.test("sweep refuses another version or model before it draws, and more shards than jobs; it prints job files", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(at("data.csv"), csv);
+  assertEquals((await run("sweep", "plan", "--data", at("data.csv"), "--seeds", "1", "-o", at("plan.json"))).code, 0);
+  const plan = JSON.parse(await Deno.readTextFile(at("plan.json")));
+  for (const [pins, flag] of [[{ version: "0.0.1" }, "--any-version"], [{ modelHash: "0" }, "--any-model"]] as const) {
+    await Deno.writeTextFile(at("other.json"), JSON.stringify({ ...plan, pins: { ...plan.pins, ...pins } }));
+    const { code, err } = await run("sweep", "run", at("other.json"), "-o", at("r.jsonl"));
+    assert(code === 1 && err.includes("the plan was made for another") && err.includes(flag), err);
+  }
+  const many = await run("sweep", "slurm", at("plan.json"), "--shards", "3");
+  assert(many.code === 1 && many.err.includes("it has 2 jobs: give --shards 2 or fewer"), many.err);
+  const volume = ["--image", "x", "--claim", "y"];
+  for (
+    const [scheduler, text, flags] of [["slurm", "#SBATCH --array=0-1", []], ["hyperqueue", "#HQ --array 0-1", []], [
+      "kubernetes",
+      "completions: 2",
+      volume,
+    ]] as const
+  ) {
+    const printed = await run("sweep", scheduler, at("plan.json"), "--shards", "2", ...flags);
+    assert(printed.code === 0 && printed.out.includes(text), printed.err + printed.out);
+  }
 });

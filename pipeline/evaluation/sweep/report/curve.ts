@@ -41,18 +41,29 @@ export function efficacyCurve(settings: readonly SettingSummary[]): string {
   const curves = series.map(({ name, points }, i) => {
     const color = colors[i % colors.length];
     const path = points.map(({ specificity, efficacy }) => `${x(specificity.rate)} ${y(efficacy.rate)}`).join("L");
-    const marks = points.map(({ name, specificity: s, efficacy: e, lamb }) =>
+    // Points of later series lie on those of earlier ones, which stay visible around them.
+    const radius = 5 + 2 * (series.length - 1 - i);
+    const marks = points.map(({ name, specificity: s, efficacy: e }) =>
       `<path d="M${x(s.interval.low)} ${y(e.rate)}H${x(s.interval.high)}M${x(s.rate)} ${y(e.interval.low)}V${
         y(e.interval.high)
       }" stroke="${color}" stroke-opacity=".4" fill="none"/>` +
-      `<circle cx="${x(s.rate)}" cy="${y(e.rate)}" r="5" fill="${color}"><title>${escapeHtml(name)}: efficacy ${
+      `<circle cx="${x(s.rate)}" cy="${y(e.rate)}" r="${radius}" fill="${color}"><title>${escapeHtml(name)}: efficacy ${
         percent(e.rate)
-      } %, specificity ${percent(s.rate)} %</title></circle>` +
-      (lamb === undefined ? "" : `<text x="${x(s.rate) - 8}" y="${y(e.rate) + 18}" text-anchor="end">${lamb}</text>`)
+      } %, specificity ${percent(s.rate)} %</title></circle>`
     );
+    // Settings with equal rates share a label.
+    const places = Map.groupBy(points, ({ specificity, efficacy }) => `${specificity.rate} ${efficacy.rate}`);
+    const labels = [...places.values()].flatMap((members) => {
+      const [{ specificity, efficacy }] = members;
+      const values = members.flatMap(({ lamb }) => lamb ?? []).join(", ");
+      if (values === "") return [];
+      return [`<text x="${x(specificity.rate) - 8}" y="${y(efficacy.rate) + 20}" text-anchor="end">${values}</text>`];
+    });
     const legend = `<rect x="${width - right + 16}" y="${top + i * 22}" width="12" height="12" fill="${color}"/>` +
       `<text x="${width - right + 34}" y="${top + i * 22 + 11}">${escapeHtml(name)}</text>`;
-    return `<path d="M${path}" stroke="${color}" stroke-width="2" fill="none"/>${marks.join("")}${legend}`;
+    return `<path d="M${path}" stroke="${color}" stroke-width="2" fill="none"/>${marks.join("")}${
+      labels.join("")
+    }${legend}`;
   });
   return `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="curve-title">
 <title id="curve-title">Efficacy against specificity in percent; the table above has the same values</title>
