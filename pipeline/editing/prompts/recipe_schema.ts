@@ -49,38 +49,37 @@ export const editPairsSchema: Schema<EditPair[]> = listOf(editPairSchema, { min:
 /** The pairs of an edit by last tokens, where the destination "" erases. */
 export const conceptPairsSchema: Schema<EditPair[]> = listOf(pairSchema(anyText()), { min: 1, max: maxPrompts });
 
-/** What all editors have. */
-const common = {
+/**
+ * What all editors have. Parsed recipes are written again, into pictures and edit files, so the
+ * order of keys is that of `prepareEdit`.
+ */
+const common = (pairs: Schema<EditPair[]>, lamb: Schema<number>) => ({
+  pairs,
   preserve: listOf(anyText(), { max: maxPrompts }),
   preserveWeight: positive(),
+  lamb,
   withToK: boolean(),
   withAugs: listOf(anyText(), { max: 1000 }),
   layers: v.nullable(listOf(text(), { max: 1000 })),
-};
+});
 
-const timeRecipe: Schema<EditRecipe> = fields({ pairs: editPairsSchema, ...common, lamb: positive() });
+const timeRecipe: Schema<EditRecipe> = fields(common(editPairsSchema, positive()));
 
 const methodRecipes: Readonly<Record<EditMethod, Schema<EditRecipe>>> = {
   time: fields({
-    pairs: conceptPairsSchema,
-    ...common,
-    lamb: positive(),
+    ...common(conceptPairsSchema, positive()),
     method: oneOf("time"),
     tokens: oneOf("all", "last"),
   }),
   uce: fields({
-    pairs: conceptPairsSchema,
-    ...common,
-    lamb: positive(),
+    ...common(conceptPairsSchema, positive()),
     method: oneOf("uce"),
     tokens: oneOf("all", "last"),
     eraseScale: positive(),
     preserveScale: positive(),
   }),
   nullspace: fields({
-    pairs: conceptPairsSchema,
-    ...common,
-    lamb: fromZero(),
+    ...common(conceptPairsSchema, fromZero()),
     method: oneOf("nullspace"),
     tokens: oneOf("last"),
     threshold: positive(),
@@ -102,6 +101,6 @@ export const recipeSchema: Schema<EditRecipe> = v.lazy((recipe) => {
 });
 
 const unknownMethod: Schema<EditRecipe> = fields({
-  ...{ pairs: conceptPairsSchema, ...common, lamb: fromZero() },
+  ...common(conceptPairsSchema, fromZero()),
   method: oneOf(...editMethods),
 });
