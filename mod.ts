@@ -45,6 +45,7 @@ export * from "./schedulers/mod.ts";
 
 // Pipelines
 export { StableDiffusionPipeline } from "./pipeline/stable_diffusion.ts";
+export { AdaptedPipeline } from "./pipeline/adapters/adapted_pipeline.ts";
 export type {
   GenerateOptions,
   GenerateResult,
@@ -63,7 +64,7 @@ export type { FromPretrainedOptions } from "./pipeline/load.ts";
 export type { ComponentOverrides } from "./pipeline/overrides.ts";
 export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
-export type { StepCallback } from "./pipeline/generation/denoising.ts";
+export type { StepCallback } from "./pipeline/generation/denoising_options.ts";
 export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/generation/prompts.ts";
 export {
   drawGrid,

@@ -22,21 +22,24 @@ export type OptionTable<Options> = { readonly [Name in keyof Required<Options>]:
 /** Names of Python's diffusers that no change of spelling leads to. */
 const otherNames: Readonly<Record<string, string>> = {
   steps: "numInferenceSteps",
-  cfg_scale: "guidanceScale",
   cfgScale: "guidanceScale",
   seed: "generator",
-  batch_size: "numImagesPerPrompt",
-  cross_attention_kwargs: "crossAttentionKwargs",
-  adapter_name: "name",
-  lora_scale: "loraScale",
-  safe_serialization: "",
+  batchSize: "numImagesPerPrompt",
+  adapterName: "name",
   lambda: "lamb",
-  lambda_: "lamb",
-  cache_dir: "cacheDirectory",
-  local_files_only: "localFilesOnly",
-  torch_dtype: "activations",
-  save_directory: "",
-  token: "token",
+  "lambda_": "lamb",
+};
+
+/** What stands in place of options of diffusers that are not here, by their names in camelCase. */
+const replacements: Readonly<Record<string, string>> = {
+  torchDtype: 'weights keep the precision of their file, and activations: "f16" halves the memory of the UNet',
+  useSafetensors: "only safetensors are read",
+  safeSerialization: "only safetensors are written",
+  device: "the device is the gpu that the models were loaded to",
+  returnDict: "results are objects: const { images } = await pipe.generate(…)",
+  guidanceRescale: "predictions are not rescaled; it can be left out where it is 0",
+  callbackOnStepEnd: "callback(step, timestep, latents) is called after each step",
+  callbackOnStepEndTensorInputs: "callback gets the latents",
 };
 
 /**
@@ -76,9 +79,15 @@ export function checkOptions<Options extends object>(
 
 function unknownOption(action: string, name: string, value: unknown, known: readonly string[]): OptionError {
   const camelCase = name.replace(/_+([a-z0-9])/gi, (_, letter: string) => letter.toUpperCase());
-  const alias = Object.hasOwn(otherNames, name) ? otherNames[name] : camelCase;
-  const meant = [alias, camelCase].find((candidate) => known.includes(candidate)) ?? nearest(camelCase, known);
-  const advice = meant === undefined ? `the options are ${known.join(", ") || "none"}` : `did you mean ${meant}?`;
+  const alias = [name, camelCase].map((spelling) =>
+    Object.hasOwn(otherNames, spelling) ? otherNames[spelling] : spelling
+  );
+  const replacement = Object.hasOwn(replacements, camelCase) ? replacements[camelCase] : undefined;
+  const meant = [...alias, camelCase].find((candidate) => known.includes(candidate)) ??
+    (replacement === undefined ? nearest(camelCase, known) : undefined);
+  const advice = meant !== undefined
+    ? `did you mean ${meant}?`
+    : replacement ?? `the options are ${known.join(", ") || "none"}`;
   return new OptionError(`Cannot ${action} with the option ${JSON.stringify(name)} as there is none: ${advice}`, {
     option: name,
     value,

@@ -3,21 +3,10 @@ import { GpuError } from "../engine/errors.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import type { Scheduler } from "../schedulers/mod.ts";
 import { repairOutdated } from "./outdated_configs.ts";
-import {
-  loadLora,
-  type LoadLoraOptions,
-  type LoadTextualInversionOptions,
-  loadTextualInversions,
-  loraWeights,
-  unloadLora,
-  unloadTextualInversion,
-  weightLoras,
-} from "./adapters/adapters.ts";
-import type { AdapterSource } from "./adapters/open_adapter.ts";
+import { AdaptedPipeline } from "./adapters/adapted_pipeline.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { checkComponents, pickComponents, type PipelineComponents, type PipelineSettings } from "./components.ts";
-import { OptionError } from "./errors.ts";
 import { type Call, type CallShape, type EmbeddingsEdit, prepareCall, startCall } from "./generation/call.ts";
 import { checkGenerateOptions, generateTable } from "./generation/options.ts";
 import type { GenerateOptions, GenerateResult, OutputTypes, PromptAndOptions } from "./generation/options.ts";
@@ -30,6 +19,7 @@ import {
 import { compileCall, runCall } from "./generation/run.ts";
 import { warnOfNoChecker } from "./generation/safety.ts";
 import { naturalSize } from "./generation/size.ts";
+import { splitPrompt } from "./generation/split_prompt.ts";
 import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
@@ -57,17 +47,17 @@ import type { CLIPTokenizer } from "./text/tokenizer.ts";
  * await images[0].write("roses.png");
  * ```
  */
-export class StableDiffusionPipeline implements Disposable {
+export class StableDiffusionPipeline extends AdaptedPipeline implements Disposable {
   /** Swap freely: `pipe.scheduler = LMSDiscreteScheduler.fromConfig(pipe.scheduler.config)`. */
   scheduler: Scheduler;
   /** Decodes latents to pictures. */
   readonly vae: Autoencoder;
   /** Encodes prompts. */
-  readonly textEncoder: CLIPTextModel;
+  override readonly textEncoder: CLIPTextModel;
   /** Splits prompts into tokens. */
-  readonly tokenizer: CLIPTokenizer;
+  override readonly tokenizer: CLIPTokenizer;
   /** Predicts the noise of latents. */
-  readonly unet: UNet2DConditionModel;
+  override readonly unet: UNet2DConditionModel;
   /** Flags pictures that are not safe for work. `undefined` or `null` disables the check. */
   safetyChecker: StableDiffusionSafetyChecker | undefined;
   /** Prepares pictures for the safety checker. */
@@ -93,6 +83,7 @@ export class StableDiffusionPipeline implements Disposable {
    * @throws {ConfigError} for components that do not fit each other
    */
   constructor(components: PipelineComponents, settings: PipelineSettings = {}, owned?: DisposableStack) {
+    super();
     checkComponents(components);
     repairOutdated(components);
     this.vae = components.vae;
@@ -185,109 +176,6 @@ export class StableDiffusionPipeline implements Disposable {
   /** Decodes pictures whole again. */
   disableVaeTiling(): void {
     this.#tiling = false;
-  }
-
-  /**
-   * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank
-   * · up(down x). The file is safetensors with the keys of diffusers, PEFT, kohya (A1111),
-   * ComfyUI, OneTrainer or LyCORIS, by diffusers' names of the layers or LDM's. Forms: plain
-   * pairs, LoCon (Tucker, too), LoHa, LoKr, full differences, differences of norms, LyCORIS'
-   * (IA)³, and DoRA. α comes from the file's own tensors, else from the header's
-   * `lora_adapter_metadata`, else from `adapter_config.json` beside a file with PEFT's keys.
-   * Embeddings that the file bundles become tokens. Several LoRAs can be loaded and act at once,
-   * each with its weight; `scale` is that of the call (`crossAttentionKwargs`, `loraScale`). The
-   * weights of the models are not touched.
-   *
-   * DoRA changes W to m ∘ (W + ΔW) / ‖W + ΔW‖. At another weight than 1, that whole change is
-   * scaled, as ComfyUI does; beside other LoRAs, each change is that of the unchanged W.
-   *
-   * In which order things act: textual inversions give tokens their embeddings; the text encoder,
-   * with its LoRAs, makes states x of them; edits (TIME) map these, Ex; the UNet's projections with
-   * their LoRAs read the result, (W + s·up·down)·Ex. An edit is solved for the states that the text
-   * encoder made at the time, so load adapters of the text encoder first.
-   *
-   * The LoRA belongs to the components: all pipelines that share them draw with it.
-   *
-   * ```ts
-   * const name = await pipe.loadLoraWeights("ink.safetensors", { weight: 0.8 });
-   * await pipe.generate("a rose", { crossAttentionKwargs: { scale: 0.5 } });
-   * pipe.unloadLoraWeights(name);
-   * ```
-   *
-   * @param source a .safetensors file, a folder that holds one, or a model of the hub
-   * @returns the LoRA's name
-   * @throws {AdapterError} if the file is no LoRA, is for another model, holds NaN or infinities,
-   *   or a given name is taken: it lists the keys
-   */
-  async loadLoraWeights(source: AdapterSource, options: LoadLoraOptions = {}): Promise<string> {
-    return await loadLora(this, source, options);
-  }
-
-  /**
-   * Takes a LoRA away, or all of them. Exact: pictures are again what they were, byte for byte.
-   *
-   * @throws {RangeError} if there is none of that name
-   */
-  unloadLoraWeights(name?: string): void {
-    unloadLora(this, name);
-  }
-
-  /**
-   * Gives loaded LoRAs new weights (one for all, or one each), and those that are not named none
-   * (diffusers' `set_adapters`).
-   *
-   * @throws {RangeError} if there is none of a name, or the numbers do not match
-   */
-  setAdapters(names: string | readonly string[], weights: number | readonly number[] = 1): void {
-    weightLoras(this, names, weights);
-  }
-
-  /** The weights of the loaded LoRAs by their names, in the order in which they were loaded. */
-  get loras(): ReadonlyMap<string, number> {
-    return loraWeights(this);
-  }
-
-  /**
-   * Teaches the tokenizer and the text encoder tokens by textual inversion (2208.01618). The
-   * file is safetensors: in diffusers' form, tensors named like their tokens; or in A1111's,
-   * `emb_params`, `string_to_param.*` or `clip_l` in a file named like its token. A tensor of n
-   * rows makes n tokens: where a prompt says `<token>`, `<token> <token>_1 … <token>_(n−1)` is
-   * read, as diffusers does.
-   *
-   * It acts before everything else: see {@linkcode loadLoraWeights}.
-   *
-   * @param source a .safetensors file, a folder that holds one, or a model of the hub
-   * @returns the token; the first where the file holds several
-   * @throws {AdapterError} if the file is no textual inversion, or is for another text encoder;
-   *   {PromptError} if a token is there already. Nothing is taught then.
-   */
-  loadTextualInversion(source: AdapterSource, options?: LoadTextualInversionOptions): Promise<string>;
-  /**
-   * The same for several files at once.
-   *
-   * @returns the tokens, in order
-   */
-  loadTextualInversion(
-    source: readonly AdapterSource[],
-    options?: LoadTextualInversionOptions,
-  ): Promise<string[]>;
-  async loadTextualInversion(
-    source: AdapterSource | readonly AdapterSource[],
-    options: LoadTextualInversionOptions = {},
-  ): Promise<string | string[]> {
-    if (source instanceof Array) return await loadTextualInversions(this, source, options);
-    const [first] = await loadTextualInversions(this, [source as AdapterSource], options);
-    return first;
-  }
-
-  /**
-   * Takes a token of {@linkcode loadTextualInversion} away, or all of them. Exact, as {@linkcode
-   * unloadLoraWeights}.
-   *
-   * @throws {PromptError} if there is none
-   */
-  unloadTextualInversion(token?: string): void {
-    unloadTextualInversion(this, token);
   }
 
   /**
@@ -443,24 +331,6 @@ export class StableDiffusionPipeline implements Disposable {
       if (this.#disposed && this.#runs === 0) this.#owned.dispose();
     }
   }
-}
-
-/** `generate({ prompt, … })` as `generate(prompt, { … })`. */
-export function splitPrompt<Options extends object>(
-  first: string | readonly string[] | undefined | (Options & { readonly prompt?: string | readonly string[] }),
-  options: Options | undefined,
-): [prompt: string | readonly string[] | undefined, options: Options] {
-  if (typeof first !== "object" || first === null || Array.isArray(first)) {
-    return [first as string | readonly string[] | undefined, options ?? {} as Options];
-  }
-  if (options !== undefined) {
-    throw new OptionError("Cannot generate from two objects of options: give generate({ prompt, … }) only one", {
-      option: "options",
-      value: options,
-    });
-  }
-  const { prompt, ...rest } = first as { prompt?: string | readonly string[] };
-  return [prompt, rest as Options];
 }
 
 inspectAs(StableDiffusionPipeline.prototype, (pipe) => {

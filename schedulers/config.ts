@@ -262,10 +262,13 @@ function warningsOf(name: string, said: Record<string, unknown>, settings: Recor
   const warnings: Warning[] = [];
   const unknown = foreign.filter(([key]) => !FOREIGN_KEYS.has(key));
   if (unknown.length > 0) {
+    const snakeCase = (key: string) => key.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    const meant = unknown.map(([key]) => snakeCase(key)).filter((key) => key in settings);
     warnings.push({
       about: `unknown ${unknown.map(([key]) => key).join()}`,
       text: `The config attributes ${shown(Object.fromEntries(unknown), 500)} were passed to ${name}, but are not ` +
-        "expected and will be ignored. Please verify your scheduler_config.json configuration file.",
+        "expected and will be ignored. Please verify your scheduler_config.json configuration file." +
+        (meant.length === 0 ? "" : ` Keys are those of the file: did you mean ${meant.join(", ")}?`),
     });
   }
   for (const [key, value] of foreign) {

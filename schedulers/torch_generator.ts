@@ -31,9 +31,9 @@ export class TorchGenerator {
    * @throws {SchedulerError} where the seed is not an integer that a number holds exactly.
    */
   constructor(seed: number | bigint = crypto.getRandomValues(new Uint32Array(1))[0]) {
-    if (typeof seed === "number" && !Number.isSafeInteger(seed)) {
+    if (typeof seed !== "bigint" && !Number.isSafeInteger(seed)) {
       throw new SchedulerError(
-        `Cannot seed a generator as the seed must be an integer (a bigint beyond 2⁵³): ${seed}`,
+        `Cannot seed a generator as the seed must be an integer (a bigint beyond 2⁵³): ${String(seed)}`,
         {
           seed,
         },

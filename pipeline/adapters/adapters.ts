@@ -193,7 +193,13 @@ export function weightLoras(
     });
   }
   const chosen = typeof names === "string" ? [names] : names;
-  const each = typeof weights === "number" ? chosen.map(() => weights) : weights;
+  if (typeof weights !== "number" && !Array.isArray(weights)) {
+    throw new OptionError(`Cannot weight LoRAs as weights must be a number or a list of numbers: ${shown(weights)}`, {
+      option: "weights",
+      value: weights,
+    });
+  }
+  const each = typeof weights === "number" ? chosen.map(() => weights) : weights as readonly number[];
   if (each.length !== chosen.length) {
     throw new RangeError(`Cannot weight ${chosen.length} LoRAs with ${each.length} weights: give one, or as many`);
   }

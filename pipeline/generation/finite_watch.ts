@@ -2,8 +2,12 @@
 
 import { advise } from "../advice.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/shape/concat.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { ActivationRangeError, NonFiniteError } from "../errors.ts";
+
+/** Steps of a group: each read costs a wait, and a run that is broken should end soon. */
+const stepsTogether = 8;
 
 /** The norms of a step's sample, on the device. */
 interface Observed {
@@ -12,42 +16,38 @@ interface Observed {
 }
 
 /**
- * Checks the sample of each step by the squared norms of its rows, which hold NaN or an infinity
- * where the row does. The norms are read for groups of steps, while the device computes the next
+ * Checks the sample of each step by the squared norms of its planes, which hold NaN or an infinity
+ * where the plane does. The norms are read for groups of steps, while the device computes the next
  * group: each read costs a wait, and the loop must not wait for the work that it has just recorded.
  * The error names the first step whose sample was not finite.
  */
 export class FiniteWatch implements Disposable {
   readonly #activations: "f32" | "f16";
-  readonly #every: number;
   #observed: Observed[] = [];
   #reading: Promise<{ step: number; values: Float32Array }[]> | undefined;
 
-  /**
-   * @param activations how the UNet stores its activations, for the message
-   * @param every steps of a group
-   */
-  constructor(activations: "f32" | "f16", every: number) {
+  /** @param activations how the UNet stores its activations, for the message */
+  constructor(activations: "f32" | "f16") {
     this.#activations = activations;
-    this.#every = every;
   }
 
   /**
-   * Notes the sample [..., width] of a step. At the end of a group, begins to read it and checks
+   * Notes the sample [..., h, w] of a step. At the end of a group, begins to read it and checks
    * the group before.
    *
+   * @param options.now whether to end the group with this step
    * @throws {NonFiniteError} or {ActivationRangeError} for a step of the group before
    */
-  async observe(step: number, sample: Tensor): Promise<void> {
-    this.#observed.push({ step, norms: sample.gpu.scope(() => squaredNorms(sample)).keep() });
-    if (this.#observed.length < this.#every) return;
+  async observe(step: number, sample: Tensor, options: { now: boolean }): Promise<void> {
+    this.#observed.push({ step, norms: sample.gpu.scope(() => planeNorms(sample)).keep() });
+    if (!options.now && this.#observed.length < stepsTogether) return;
     const before = this.#reading;
     this.#read();
     if (before) this.#checkAll(await before);
   }
 
   /**
-   * Checks the steps that have not been checked.
+   * Checks the steps that have not been checked. After a wait for all work it costs little.
    *
    * @throws {NonFiniteError} or {ActivationRangeError}
    */
@@ -66,11 +66,9 @@ export class FiniteWatch implements Disposable {
 
   #read(): void {
     const group = this.#observed;
+    if (group.length === 0) return;
     this.#observed = [];
-    this.#reading = Promise.all(group.map(async ({ step, norms }) => {
-      using tensor = norms;
-      return { step, values: await tensor.data() };
-    }));
+    this.#reading = readNorms(group);
     this.#reading.catch(() => {}); // reported when it is awaited, unless another error comes first
   }
 
@@ -91,4 +89,27 @@ export class FiniteWatch implements Disposable {
         { step },
       );
   }
+}
+
+/** Records the kernels of a watch once, for `GpuContext.rehearse`. */
+export function rehearseWatch(sample: Tensor): void {
+  sample.gpu.scope(() => {
+    const norms = planeNorms(sample);
+    concat([norms, norms], 0);
+  });
+}
+
+/** Squared norms of the planes of [B, C, h, w]: rows as long as may be, as workgroups cost time. */
+function planeNorms(sample: Tensor): Tensor {
+  const plane = sample.shape.slice(-2).reduce((product, side) => product * side, 1);
+  return squaredNorms(sample.reshape([sample.size / plane, plane]));
+}
+
+/** Reads the norms of several steps at once: each read costs a wait of its own. */
+async function readNorms(group: readonly Observed[]): Promise<{ step: number; values: Float32Array }[]> {
+  using held = new DisposableStack();
+  const norms = group.map(({ norms }) => held.use(norms));
+  const values = await held.use(norms[0].gpu.scope(() => concat(norms, 0)).keep()).data();
+  let first = 0;
+  return group.map(({ step, norms: { size } }) => ({ step, values: values.subarray(first, first += size) }));
 }

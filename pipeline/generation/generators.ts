@@ -73,3 +73,14 @@ export function takeGenerators(
   const generator = given.map((value) => take(value, values / images));
   return { generator, seeds: generator.map(({ seed }) => seed) };
 }
+
+/**
+ * Standard normal noise [B, …], from one generator for all images or one for each, as in diffusers.
+ */
+export function drawNoise(
+  shape: readonly number[],
+  generator: Generators,
+): Float32Array<ArrayBuffer> {
+  if (!(generator instanceof Array)) return new Float32Array((generator as TorchGenerator).randn(shape));
+  return Float32Array.from(generator.flatMap((single) => [...single.randn([1, ...shape.slice(1)])]));
+}

@@ -6,7 +6,7 @@ import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { OptionError } from "../errors.ts";
 import type { JimpImage } from "../image/picture.ts";
 import { checkOptions, either, kind, kinds, listOf, oneOf, type OptionTable, wholeFrom } from "../options.ts";
-import type { StepCallback } from "./denoising.ts";
+import type { StepCallback } from "./denoising_options.ts";
 import { generatorKind, type NoiseSource, type Seed } from "./generators.ts";
 import { type HostTensor, tensorKind } from "./given_tensor.ts";
 import type { PromptSyntax } from "./tokenized_prompts.ts";

@@ -12,6 +12,7 @@ import { keptWork } from "../models/unet.ts";
 import type { Call, Start } from "./call.ts";
 import { decodeLatents, rehearseDecoding } from "./decoding.ts";
 import { denoise, rehearseDenoising } from "./denoising.ts";
+import { FiniteWatch } from "./finite_watch.ts";
 import { checkFinite } from "./given_tensor.ts";
 import type { GenerateResult, OutputTypes, PictureArray } from "./options.ts";
 import { encodePrompts } from "./prompts.ts";
@@ -76,6 +77,7 @@ export async function runCall<T extends keyof OutputTypes>(
   await compileCall(call, compiled);
   const contextKey = contextKeyOf(call);
   using context = keptWork(unet).context.take(contextKey, () => makeContext(call));
+  using watch = new FiniteWatch(unet.activations);
   const denoised = denoise(first.reshape(first.shape), {
     ...denoising(call),
     context: context.value,
@@ -83,6 +85,7 @@ export async function runCall<T extends keyof OutputTypes>(
     generator: start.generator,
     record: call.record,
     isCurrent: call.isCurrent,
+    watch,
   });
   held.dispose(); // the loop owns a view of its first sample, and may free it
   using latents = await denoised;
@@ -93,11 +96,13 @@ export async function runCall<T extends keyof OutputTypes>(
     return made;
   };
   if (outputType === "latent") {
+    await watch.finish();
     await gpu.context.check();
     return result(latents.reshape(latents.shape), null); // a second owner, for the caller
   }
   const { values, shape } = await decodeLatents(vae, latents, call.decoding);
   const [, height, width] = shape;
+  await watch.finish(); // after the wait for the picture: the device need not wait in between
   refuseNaN(values);
   const verdicts = safetyChecker
     ? await blackenFlagged(values, { height, width }, { safetyChecker, featureExtractor: featureExtractor! })

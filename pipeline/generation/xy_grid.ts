@@ -8,7 +8,7 @@ import { EditError } from "../errors.ts";
 import type { ModelEdit } from "../editing/model_edit.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
-import type { StepCallback } from "./denoising.ts";
+import type { StepCallback } from "./denoising_options.ts";
 import type { LoraDirectory } from "./options.ts";
 import { naturalSize } from "./size.ts";
 import type { PromptSyntax } from "./tokenized_prompts.ts";

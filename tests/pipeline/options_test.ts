@@ -20,8 +20,18 @@ Deno.test("checkOptions() suggests names for snake_case, other libraries' names 
       ["guidanceScael", "guidanceScale"],
       ["cfg_scale", "guidanceScale"],
       ["seed", "generator"],
+      ["cfgScale", "guidanceScale"],
     ]
   ) assert(message({ [given]: 1 }).endsWith(`"${given}" as there is none: did you mean ${meant}?`), given);
+  for (
+    const [given, advice] of [
+      ["torch_dtype", 'activations: "f16"'],
+      ["use_safetensors", "only safetensors are read"],
+      ["guidance_rescale", "predictions are not rescaled"],
+      ["callbackOnStepEnd", "callback(step, timestep, latents)"],
+      ["returnDict", "const { images }"],
+    ]
+  ) assert(message({ [given]: 1 }).includes(`as there is none: `) && message({ [given]: 1 }).includes(advice), given);
   for (const name of ["constructor", "__proto__", "toString", "x".repeat(300)]) {
     const options = JSON.parse(`{${JSON.stringify(name)}: 1}`);
     assert(message(options).includes("the options are numInferenceSteps, guidanceScale, generator"), name);
