@@ -8,18 +8,21 @@ import { add } from "../shape/linear_combination.ts";
 import type { Activation } from "../wgsl/activation.ts";
 import { gemm, type GemmOptions } from "./gemm.ts";
 import { sumParts } from "./split_k_sum.ts";
-import { tileConstants, tileGrid } from "./tile.ts";
+import { tileConstants, tileGrid, type TileShape } from "./tile.ts";
 
-/** Number of parts into which K is split; see {@linkcode Policy.splitsFor}. */
+/**
+ * Number of parts into which K is split on the tile that the options ask for, or else on the
+ * policy's; see {@linkcode Policy.splitsFor}.
+ */
 export function splitsFor(
   gpu: Gpu,
   m: number,
   n: number,
   k: number,
-  options: { allowF16Operands?: boolean } = {},
+  options: { readonly allowF16Operands?: boolean; readonly tile?: TileShape } = {},
 ): number {
   const policy = policyOf(gpu);
-  const [columns, rows] = tileGrid(tileConstants(gpu, policy.tileFor(m, n, options)), m, n, 1);
+  const [columns, rows] = tileGrid(tileConstants(gpu, options.tile ?? policy.tileFor(m, n, options)), m, n, 1);
   return policy.splitsFor(columns * rows, k);
 }
 

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert
 import { DTypeError, GpuError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { matmul } from "../../../kernels/gemm/matmul.ts";
+import { matmul, splitsFor } from "../../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../../kernels/gemm/tile.ts";
 import {
   assertClose,
@@ -322,4 +322,17 @@ gpuTest("matmul() rejects mismatched operands with both shapes and the requireme
   using d = Tensor.empty(gpu, [768, 4]);
   using bias = Tensor.empty(gpu, [5]);
   assertThrows(() => matmul(a, d, { bias }), ShapeError, "bias");
+});
+
+gpuTest("matmul() splits K by the number of workgroups of the tile that it is given", (gpu) => {
+  const tile = (rows: number): TileShape => ({ strategy: "workgroup", lanes: 64, threadsX: 8, rows, columns: 1 });
+  withGpuPolicy(gpu, () => {
+    const [m, n, k] = [256, 256, 1024];
+    // tiles of 8 × 32 and of 64 × 32 results: 256 and 32 workgroups, where 128 occupy a GPU
+    assertEquals([1, 8].map((rows) => splitsFor(gpu, m, n, k, { tile: tile(rows) })), [1, 4]);
+    using a = Tensor.empty(gpu, [m, k]);
+    using b = Tensor.empty(gpu, [k, n]);
+    const kernelsOf = (rows: number) => gpu.tally(() => matmul(a, b, { tile: tile(rows) })[Symbol.dispose]()).kernels;
+    assertEquals([1, 8].map(kernelsOf), [["matmul"], ["matmul", "sum_parts"]]);
+  });
 });
