@@ -9,7 +9,7 @@ import { restoreTheme } from "./components/top.tsx";
 import { Controller } from "./controller.ts";
 import { Desk } from "./desk.ts";
 import { HistoryStore } from "./history.ts";
-import { findPlaces } from "./places.ts";
+import { findPlaces, webGpuAdvice } from "./places.ts";
 import { initialState } from "./state.ts";
 import { Store } from "./store.ts";
 
@@ -43,5 +43,13 @@ if (kept !== undefined) {
   });
 }
 addEventListener("hashchange", () => void desk.readLink());
+if (!places.hasWebGpu && places.first === "server") {
+  store.dispatch(actions.notify, {
+    tone: "calm" as const,
+    title: "This browser has no WebGPU, so pictures are drawn on the server",
+    text: webGpuAdvice,
+    stays: true,
+  });
+}
 await controller.reopen();
 desk.compareLinkedModel();

@@ -17,12 +17,14 @@ export interface Places {
   readonly server?: Place;
   /** Where the page starts. */
   readonly first: Painter["place"];
+  /** Whether this browser gives access to a GPU. */
+  readonly hasWebGpu: boolean;
 }
 
 /** Finds the places. The server is first if it has its own model, or the browser no WebGPU. */
 export async function findPlaces(): Promise<Places> {
   const api = new URL("api/", location.href);
-  const facts = await findServer(api);
+  const [facts, hasWebGpu] = await Promise.all([findServer(api), findsAdapter()]);
   const browser: Place = {
     painter: () =>
       workerPainter({
@@ -31,8 +33,22 @@ export async function findPlaces(): Promise<Places> {
       }),
     choice: { kind: "pocket" },
   };
-  if (facts === undefined) return { browser, first: "browser" };
+  if (facts === undefined) return { browser, first: "browser", hasWebGpu };
   const choice: ModelChoice = facts.model === null ? { kind: "pocket" } : { kind: "served" };
-  const first = facts.model !== null || !("gpu" in navigator) ? "server" : "browser";
-  return { browser, server: { painter: () => serverPainter(api), choice }, first };
+  const first = facts.model !== null || !hasWebGpu ? "server" : "browser";
+  return { browser, server: { painter: () => serverPainter(api), choice }, first, hasWebGpu };
 }
+
+/** Some browsers have WebGPU's interface, but no adapter for it. */
+async function findsAdapter(): Promise<boolean> {
+  try {
+    return await navigator.gpu?.requestAdapter() != null;
+  } catch {
+    return false;
+  }
+}
+
+/** Which browsers have WebGPU, and what to do. */
+export const webGpuAdvice =
+  "Chrome and Edge have WebGPU from version 113, Safari from 26, Firefox from 141 on Windows. " +
+  "On Linux, Chrome may ask for chrome://flags/#enable-unsafe-webgpu.";

@@ -126,8 +126,10 @@ export type NoticeAction = "reopen" | "use-server" | "choose-model";
 /** A message to the visitor. */
 export interface Notice {
   readonly id: number;
-  /** Errors are announced at once. */
+  /** Errors are announced at once, and stay until they are closed. */
   readonly tone: "error" | "calm";
+  /** Whether a calm message stays, too. */
+  readonly stays?: boolean;
   readonly title: string;
   readonly text: string;
   readonly actions: readonly { readonly label: string; readonly action: NoticeAction }[];

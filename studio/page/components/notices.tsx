@@ -4,6 +4,7 @@ import type { JSX } from "preact";
 import { useEffect } from "preact/hooks";
 import * as actions from "../actions.ts";
 import type { Notice, NoticeAction } from "../state.ts";
+import { webGpuAdvice } from "../places.ts";
 import { dialog, useStudio } from "./context.ts";
 import { Icon } from "./icons.tsx";
 
@@ -16,11 +17,11 @@ export function Notices(): JSX.Element {
   return <div class="notices">{notices.map((notice) => <Note key={notice.id} notice={notice} />)}</div>;
 }
 
-function Note({ notice: { id, tone, title, text, actions: offers } }: { notice: Notice }): JSX.Element {
+function Note({ notice: { id, tone, stays, title, text, actions: offers } }: { notice: Notice }): JSX.Element {
   const { store, controller } = useStudio();
   const close = () => store.dispatch(actions.dismiss, id);
   useEffect(() => {
-    if (tone === "error") return;
+    if (tone === "error" || stays) return;
     const timer = setTimeout(close, calmMs);
     return () => clearTimeout(timer);
   }, [id]);
@@ -61,24 +62,19 @@ function Note({ notice: { id, tone, title, text, actions: offers } }: { notice: 
 
 /** Why no model is open, and what can be done: above the page, which stays readable. */
 export function ModelFailure(): JSX.Element | null {
-  const { store, controller } = useStudio();
+  const { store, controller, places } = useStudio();
   const { model } = store.state.value;
   if (model.status !== "failed") return null;
-  const { kind, message } = model.failure;
-  const noWebGpu = controller.painter.place === "browser" && !("gpu" in navigator);
+  const { message } = model.failure;
+  const noWebGpu = controller.painter.place === "browser" && !places.hasWebGpu;
   return (
     <div class="note top-note" role="alert">
       <Icon name="alert" />
-      {noWebGpu || kind === "device"
+      {noWebGpu
         ? (
           <>
-            <strong>
-              This browser {noWebGpu ? "has no WebGPU" : "gives no access to a GPU"}, so it cannot draw here
-            </strong>
-            <span>
-              Chrome and Edge have WebGPU from version 113, Safari from 26, Firefox from 141 on Windows. On Linux,
-              Chrome may ask for <b>chrome://flags/#enable-unsafe-webgpu</b>. {!noWebGpu && message}
-            </span>
+            <strong>This browser has no WebGPU, so it cannot draw here</strong>
+            <span>{webGpuAdvice}</span>
           </>
         )
         : (

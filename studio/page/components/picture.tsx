@@ -1,7 +1,7 @@
 /** The pictures of one prompt, before and after, in the chosen view. @module */
 
 import type { JSX } from "preact";
-import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import type { Pixels } from "../../painter.ts";
 import * as actions from "../actions.ts";
 import { paint } from "../paint.ts";
@@ -16,7 +16,8 @@ export function Picture({ pixels, label, class: style = "" }: {
   class?: string;
 }): JSX.Element {
   const canvas = useRef<HTMLCanvasElement>(null);
-  useEffect(() => {
+  // Painted with the layout: nobody sees, or measures, an empty canvas.
+  useLayoutEffect(() => {
     const draw = () => paint(canvas.current!, pixels);
     draw();
     const observer = new ResizeObserver(draw);

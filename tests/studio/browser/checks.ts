@@ -308,6 +308,7 @@ Deno.test("without WebGPU, the server that serves the page draws what the browse
   await using visit = await browser.visit({ files, before: "delete Navigator.prototype.gpu", fragment });
   const { page } = visit;
   assertMatch(await status(page, /edited in \d+ ms/), /Nothing is drawn yet/);
+  assertMatch(await page.locator("body").innerText(), /no WebGPU[\s\S]*on the server[\s\S]*Chrome and Edge/);
   await button(page, "Draw").click();
   await status(page, /Pictures are up to date/);
   const drawnByServer = [await colors(page, `${roses}, before`), await colors(page, `${roses}, after`)];

@@ -60,6 +60,7 @@ async function visit(browser: any, { files, before, fragment, isStatic }: VisitO
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: "light" });
   await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin });
   const page = await context.newPage();
+  page.setDefaultTimeout(120_000); // the machine may be busy with other tests
   const requests: string[] = [], errors: string[] = [];
   page.on("request", (request: { url(): string }) => requests.push(request.url()));
   page.on("pageerror", (error: Error) => errors.push(String(error.stack)));
