@@ -44,8 +44,17 @@ export { CLIPTokenizer } from "./pipeline/text/tokenizer.ts";
 export * from "./schedulers/mod.ts";
 
 // Pipelines
+export { DrawingPipeline } from "./pipeline/drawing_pipeline.ts";
 export { StableDiffusionPipeline } from "./pipeline/stable_diffusion.ts";
-export { AdaptedPipeline } from "./pipeline/adapters/adapted_pipeline.ts";
+export { AdaptedPipeline } from "./pipeline/adapted_pipeline.ts";
+export { StableDiffusionXLPipeline } from "./pipeline/stable_diffusion_xl.ts";
+export type {
+  PixelPair,
+  XLEncodePromptOptions,
+  XLGenerateOptions,
+  XLPromptEmbeddings,
+  XLPromptOptions,
+} from "./pipeline/generation/xl_options.ts";
 export type {
   GenerateOptions,
   GenerateResult,
@@ -59,9 +68,15 @@ export type { PromptSyntax } from "./pipeline/generation/tokenized_prompts.ts";
 export type { NoiseSource, Seed } from "./pipeline/generation/generators.ts";
 export type { HostTensor } from "./pipeline/generation/given_tensor.ts";
 export type { OptionKind, OptionTable } from "./pipeline/options.ts";
-export type { PipelineComponents, PipelineSettings } from "./pipeline/components.ts";
-export type { FromPretrainedOptions } from "./pipeline/load.ts";
-export type { ComponentOverrides } from "./pipeline/overrides.ts";
+export type {
+  DrawingComponents,
+  PipelineComponents,
+  PipelineSettings,
+  XLPipelineComponents,
+  XLPipelineSettings,
+} from "./pipeline/components.ts";
+export type { FromPretrainedOptions, XLFromPretrainedOptions } from "./pipeline/load.ts";
+export type { ComponentOverrides, XLComponentOverrides } from "./pipeline/overrides.ts";
 export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
 export type { StepCallback } from "./pipeline/generation/denoising_options.ts";

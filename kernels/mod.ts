@@ -75,6 +75,7 @@ export { slice } from "./shape/slice.ts";
 export { transpose } from "./shape/transpose.ts";
 export { embedding } from "./shape/embedding.ts";
 export { clamp } from "./shape/clamp.ts";
+export { rescaleGuided } from "./shape/rescale_guided.ts";
 export { sinusoids } from "./shape/sinusoids.ts";
 export { guide } from "./shape/guide.ts";
 export { add, linearCombination, type LinearTerm } from "./shape/linear_combination.ts";

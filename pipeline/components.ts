@@ -3,11 +3,12 @@
 import { isSchedulerClass, type Scheduler, schedulerFromConfig, UnknownScheduler } from "../schedulers/mod.ts";
 import { advise } from "./advice.ts";
 import { readObject } from "./checkpoint/diffusers/config/fields.ts";
-import type { ComponentName } from "./checkpoint/diffusers/config/model_index.ts";
+import { type ComponentName, type ModelFamily, partsOf } from "./checkpoint/diffusers/config/model_index.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { CheckpointError, ConfigError } from "./errors.ts";
 import { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { CLIPTextModel, textEncoderKind } from "./models/clip_text.ts";
+import { CLIPTextModelWithProjection, projectedTextEncoderKind } from "./models/clip_text_projection.ts";
 import type { ModelKind } from "./models/load.ts";
 import { safetyCheckerKind, StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
 import { UNet2DConditionModel, unetKind, type UNetLoadOptions } from "./models/unet.ts";
@@ -40,6 +41,27 @@ export interface PipelineComponents {
   readonly featureExtractor?: CLIPImageProcessor | null;
 }
 
+/** The parts of a pipeline that draw, whatever encodes the prompts. */
+export type DrawingComponents = Pick<
+  PipelineComponents,
+  "vae" | "unet" | "scheduler" | "safetyChecker" | "featureExtractor"
+>;
+
+/**
+ * The parts of an SDXL pipeline. Several pipelines can share them: `new
+ * StableDiffusionXLPipeline(other.components)`.
+ */
+export interface XLPipelineComponents
+  extends Pick<PipelineComponents, "vae" | "textEncoder" | "tokenizer" | "unet" | "scheduler"> {
+  /** Encodes prompts a second time, and pools them. */
+  readonly textEncoder2: CLIPTextModelWithProjection;
+  /** Splits prompts into the tokens of the second text encoder. */
+  readonly tokenizer2: CLIPTokenizer;
+}
+
+/** The components of all pipelines. */
+type AllComponents = PipelineComponents & XLPipelineComponents;
+
 /** Settings of a pipeline other than its components. */
 export interface PipelineSettings {
   /**
@@ -49,8 +71,17 @@ export interface PipelineSettings {
   readonly requiresSafetyChecker?: boolean;
 }
 
+/** Settings of an SDXL pipeline other than its components. */
+export interface XLPipelineSettings {
+  /**
+   * Whether missing negative prompts are states of zeros, as the base model was trained, rather
+   * than the encoded empty text. Default: true.
+   */
+  readonly forceZerosForEmptyPrompt?: boolean;
+}
+
 /** A component's name in a pipeline. */
-export type ComponentKey = keyof PipelineComponents;
+export type ComponentKey = keyof AllComponents;
 
 /** How a component is loaded. */
 export interface ComponentLoadOptions extends UNetLoadOptions {
@@ -81,10 +112,18 @@ export interface ComponentEntry<Component> {
 
 /** All components, in the order in which they are loaded. */
 export const componentTable: {
-  readonly [Key in ComponentKey]-?: ComponentEntry<NonNullable<PipelineComponents[Key]>>;
+  readonly [Key in ComponentKey]-?: ComponentEntry<NonNullable<AllComponents[Key]>>;
 } = {
   tokenizer: {
     folder: "tokenizer",
+    library: "transformers",
+    className: () => "CLIPTokenizer",
+    isRequired: true,
+    load: (folder) => CLIPTokenizer.fromPretrained(folder),
+    files: tokenizerFiles,
+  },
+  tokenizer2: {
+    folder: "tokenizer_2",
     library: "transformers",
     className: () => "CLIPTokenizer",
     isRequired: true,
@@ -100,6 +139,10 @@ export const componentTable: {
     files: (scheduler) => ({ "scheduler_config.json": scheduler }),
   },
   textEncoder: modelEntry("text_encoder", CLIPTextModel, { library: "transformers", kind: textEncoderKind }),
+  textEncoder2: modelEntry("text_encoder_2", CLIPTextModelWithProjection, {
+    library: "transformers",
+    kind: projectedTextEncoderKind,
+  }),
   unet: modelEntry("unet", UNet2DConditionModel, { library: "diffusers", kind: unetKind }),
   vae: {
     ...modelEntry<Autoencoder>("vae", { fromPretrained: loadAutoencoderFolder }, {
@@ -150,11 +193,24 @@ export const componentEntries: readonly (readonly [ComponentKey, ComponentEntry<
   componentTable,
 ) as [ComponentKey, ComponentEntry<unknown>][];
 
+/** The rows of the components of a family. */
+export function entriesOf(family: ModelFamily): readonly (readonly [ComponentKey, ComponentEntry<unknown>])[] {
+  const parts = partsOf(family);
+  return componentEntries.filter(([, { folder }]) => parts.includes(folder));
+}
+
 /** Copies the components from a pipeline or another object. */
 export function pickComponents(source: PipelineComponents): PipelineComponents {
-  return Object.fromEntries(
-    componentEntries.map(([key]) => [key, source[key]]),
-  ) as unknown as PipelineComponents;
+  return pick(source, "sd") as PipelineComponents;
+}
+
+/** As {@linkcode pickComponents}, of an SDXL pipeline. */
+export function pickXLComponents(source: XLPipelineComponents): XLPipelineComponents {
+  return pick(source, "sdxl") as XLPipelineComponents;
+}
+
+function pick(source: Partial<AllComponents>, family: ModelFamily): Partial<AllComponents> {
+  return Object.fromEntries(entriesOf(family).map(([key]) => [key, source[key]]));
 }
 
 /**
@@ -165,24 +221,11 @@ export function pickComponents(source: PipelineComponents): PipelineComponents {
  *   text encoder's width is not the UNet's, or the UNet is one of SDXL
  */
 export function checkComponents({ vae, unet, textEncoder, safetyChecker, featureExtractor }: PipelineComponents): void {
-  const { latentChannels } = vae.config;
-  for (
-    const [key, channels] of [["in_channels", unet.config.inChannels], [
-      "out_channels",
-      unet.config.outChannels,
-    ]] as const
-  ) {
-    if (channels === latentChannels) continue;
-    throw new ConfigError(
-      `Cannot build a pipeline as the UNet's ${key} must be the autoencoder's latent_channels: ` +
-        `${channels} ≠ ${latentChannels}. Use a UNet and an autoencoder of the same model family`,
-      { source: unet.weights.source, key, value: channels },
-    );
-  }
+  checkLatentChannels({ vae, unet });
   if (unet.config.textTime) {
     throw new ConfigError(
       'Cannot build a pipeline of Stable Diffusion 1.x or 2.x as the UNet\'s addition_embed_type is "text_time": ' +
-        "it is one of SDXL, which takes a second text encoder",
+        "it is one of SDXL. Build a StableDiffusionXLPipeline of it",
       { source: unet.weights.source, key: "addition_embed_type", value: "text_time" },
     );
   }
@@ -198,6 +241,67 @@ export function checkComponents({ vae, unet, textEncoder, safetyChecker, feature
     throw new CheckpointError(
       `Cannot build a pipeline as a safety checker needs a feature extractor: give both, or ${advise("skipChecker")}`,
       { source: "featureExtractor" },
+    );
+  }
+}
+
+/**
+ * Checks that the components of an SDXL pipeline work together.
+ *
+ * @throws {ConfigError} when the UNet's channels are not the autoencoder's latent channels, the
+ *   UNet is not one of SDXL, or its widths are not those of both text encoders
+ */
+export function checkXLComponents({ vae, unet, textEncoder, textEncoder2 }: XLPipelineComponents): void {
+  checkLatentChannels({ vae, unet });
+  const { textTime, crossAttentionDim } = unet.config;
+  const refuse = (key: string, value: unknown, why: string): never => {
+    throw new ConfigError(`Cannot build an SDXL pipeline as ${why}`, { source: unet.weights.source, key, value });
+  };
+  if (textTime === null) {
+    return refuse(
+      "addition_embed_type",
+      null,
+      'the UNet\'s addition_embed_type must be "text_time", and it is null: it is one of Stable Diffusion 1.x or 2.x. ' +
+        "Build a StableDiffusionPipeline of it",
+    );
+  }
+  const widths = [textEncoder.config.hiddenSize, textEncoder2.config.hiddenSize];
+  if (widths[0] + widths[1] !== crossAttentionDim) {
+    refuse(
+      "cross_attention_dim",
+      crossAttentionDim,
+      `the UNet's cross_attention_dim must be the sum of both text encoders' hidden_size: ${crossAttentionDim} ≠ ` +
+        `${widths.join(" + ")}. Use a UNet and text encoders of the same model family`,
+    );
+  }
+  const inputDim = textEncoder2.config.projectionDim + timeIdCount * textTime.timeEmbedDim;
+  if (inputDim !== textTime.inputDim) {
+    refuse(
+      "projection_class_embeddings_input_dim",
+      textTime.inputDim,
+      `the UNet's projection_class_embeddings_input_dim must be the second text encoder's projection_dim plus ` +
+        `${timeIdCount} times addition_time_embed_dim: ${textTime.inputDim} ≠ ${inputDim}. An SDXL refiner differs in ` +
+        "it, and is not supported",
+    );
+  }
+}
+
+/** Sizes that SDXL's base model is conditioned on: original size, crop and target size. */
+const timeIdCount = 6;
+
+function checkLatentChannels({ vae, unet }: Pick<PipelineComponents, "vae" | "unet">): void {
+  const { latentChannels } = vae.config;
+  for (
+    const [key, channels] of [["in_channels", unet.config.inChannels], [
+      "out_channels",
+      unet.config.outChannels,
+    ]] as const
+  ) {
+    if (channels === latentChannels) continue;
+    throw new ConfigError(
+      `Cannot build a pipeline as the UNet's ${key} must be the autoencoder's latent_channels: ` +
+        `${channels} ≠ ${latentChannels}. Use a UNet and an autoencoder of the same model family`,
+      { source: unet.weights.source, key, value: channels },
     );
   }
 }

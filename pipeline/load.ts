@@ -3,14 +3,25 @@
 import { advise } from "./advice.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { type Scheduler, schedulerFromConfig, UnknownScheduler } from "../schedulers/mod.ts";
-import { type ComponentName, parseModelIndex } from "./checkpoint/diffusers/config/model_index.ts";
+import {
+  type ComponentName,
+  type ModelFamily,
+  type ModelIndex,
+  parseModelIndex,
+} from "./checkpoint/diffusers/config/model_index.ts";
 import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
 import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SurplusKeys } from "./checkpoint/surplus.ts";
-import { componentEntries, type PipelineComponents, type PipelineSettings } from "./components.ts";
+import {
+  entriesOf,
+  type PipelineComponents,
+  type PipelineSettings,
+  type XLPipelineComponents,
+  type XLPipelineSettings,
+} from "./components.ts";
 import { CheckpointError } from "./errors.ts";
 import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_options.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
@@ -22,6 +33,8 @@ import {
   isTokenizer,
   loadGivenVae,
   overridesTable,
+  type XLComponentOverrides,
+  xlOverridesTable,
 } from "./overrides.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 import { openTunedGpu } from "./tuning_file.ts";
@@ -48,8 +61,16 @@ export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without
   readonly predictionType?: PredictionType;
 }
 
-/** The options of {@linkcode loadPipeline} and their kinds. */
-const fromPretrainedTable: OptionTable<FromPretrainedOptions & EditingOptions> = {
+/** How an SDXL checkpoint is loaded: as {@linkcode FromPretrainedOptions} says. */
+export interface XLFromPretrainedOptions
+  extends Omit<FromPretrainedOptions, keyof ComponentOverrides>, XLComponentOverrides {
+  /** Splits prompts into the tokens of the second text encoder, as `tokenizer` of the first. */
+  readonly tokenizer2?: CLIPTokenizer | string | URL | FileTree;
+  /** See {@linkcode XLPipelineSettings}. Default: what `model_index.json` says. */
+  readonly forceZerosForEmptyPrompt?: boolean;
+}
+
+const sharedTable = {
   ...editingOptionsTable,
   ...loadingTable,
   variant: kinds.text,
@@ -59,10 +80,24 @@ const fromPretrainedTable: OptionTable<FromPretrainedOptions & EditingOptions> =
   retries: kinds.number,
   retryDelayMs: kinds.number,
   stallTimeoutMs: kinds.number,
-  ...overridesTable,
   tokenizer: either(kinds.text, kinds.object),
   predictionType: oneOf("epsilon", "v_prediction"),
+} as const;
+
+/** The options of {@linkcode loadPipeline} and their kinds. */
+const fromPretrainedTable: OptionTable<FromPretrainedOptions & EditingOptions> = { ...sharedTable, ...overridesTable };
+
+/** The options of {@linkcode loadXLPipeline} and their kinds. */
+const xlFromPretrainedTable: OptionTable<XLFromPretrainedOptions & Omit<EditingOptions, "requiresSafetyChecker">> = {
+  ...withoutChecker(sharedTable),
+  ...xlOverridesTable,
+  tokenizer2: either(kinds.text, kinds.object),
+  forceZerosForEmptyPrompt: kinds.flag,
 };
+
+function withoutChecker({ requiresSafetyChecker: _, ...rest }: typeof sharedTable) {
+  return rest;
+}
 
 /** Builds a pipeline, which takes over what is in `owned`. */
 export type BuildPipeline<P> = (
@@ -83,10 +118,46 @@ export async function loadPipeline<P>(
 ): Promise<P> {
   options = { ...options }; // the caller may change them while the model loads
   checkOptions("load a pipeline", options, fromPretrainedTable);
+  using loaded = await loadComponents(source, options, "sd");
+  const { components, index, owned } = loaded;
+  // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint
+  // requires.
+  const isSkipped = options.safetyChecker === null && index.components.safety_checker !== null;
+  const requiresSafetyChecker = index.requiresSafetyChecker || isSkipped;
+  return build(components as unknown as PipelineComponents, { requiresSafetyChecker }, owned);
+}
+
+/** As {@linkcode loadPipeline}, for SDXL. */
+export async function loadXLPipeline<P>(
+  source: string | URL | FileTree,
+  options: XLFromPretrainedOptions,
+  build: (components: XLPipelineComponents, settings: XLPipelineSettings, owned: DisposableStack) => P,
+): Promise<P> {
+  options = { ...options };
+  checkOptions("load a pipeline", options, xlFromPretrainedTable);
+  using loaded = await loadComponents(source, options, "sdxl");
+  const { components, index, owned } = loaded;
+  const { forceZerosForEmptyPrompt = index.forceZerosForEmptyPrompt } = options;
+  return build(components as unknown as XLPipelineComponents, { forceZerosForEmptyPrompt }, owned);
+}
+
+/** The components of a checkpoint, those that were loaded in `owned`. */
+interface LoadedComponents extends Disposable {
+  readonly components: Readonly<Record<string, unknown>>;
+  readonly index: ModelIndex;
+  readonly owned: DisposableStack;
+}
+
+async function loadComponents(
+  source: string | URL | FileTree,
+  options: FromPretrainedOptions & XLFromPretrainedOptions,
+  family: ModelFamily,
+): Promise<LoadedComponents> {
   const { variant, onProgress, activations } = options;
   const given: Record<string, unknown> = givenInstances(options);
-  const replaced = componentEntries.filter(([key]) =>
-    key in given || (key === "vae" || key === "tokenizer") && options[key] !== undefined
+  const entries = entriesOf(family);
+  const replaced = entries.filter(([key]) =>
+    key in given || (key === "vae" || key === "tokenizer" || key === "tokenizer2") && options[key] !== undefined
   );
   const without = replaced.map(([, { folder }]) => folder);
   const tree = await openModelSource(source, {
@@ -94,13 +165,13 @@ export async function loadPipeline<P>(
     without,
     onFetch: (doneBytes, totalBytes) => onProgress?.("download", doneBytes, totalBytes),
   });
-  const index = await readConfig(tree, "model_index.json", (json, file) => parseModelIndex(json, file, { without }));
-  const wanted = componentEntries.filter(([, { folder }]) =>
-    index.components[folder] !== null && !without.includes(folder)
+  const index = await readConfig(
+    tree,
+    "model_index.json",
+    (json, file) => parseModelIndex(json, file, { without, family }),
   );
-  const missing = componentEntries.find((entry) =>
-    entry[1].isRequired && !wanted.includes(entry) && !replaced.includes(entry)
-  );
+  const wanted = entries.filter(([, { folder }]) => index.components[folder] !== null && !without.includes(folder));
+  const missing = entries.find((entry) => entry[1].isRequired && !wanted.includes(entry) && !replaced.includes(entry));
   if (missing) {
     throw new CheckpointError(`Cannot load ${tree.name} as its model_index.json names no ${missing[1].folder}`, {
       source: tree.name,
@@ -128,8 +199,9 @@ export async function loadPipeline<P>(
   });
   const vae = await loadGivenVae(options, { ...options, ...loadOptions("vae") });
   if (vae) components.vae = owned.use(vae);
-  if (options.tokenizer !== undefined && !isTokenizer(options.tokenizer)) {
-    components.tokenizer = await CLIPTokenizer.fromPretrained(options.tokenizer);
+  for (const key of ["tokenizer", "tokenizer2"] as const) {
+    const place = options[key];
+    if (place !== undefined && !isTokenizer(place)) components[key] = await CLIPTokenizer.fromPretrained(place);
   }
   for (const [key, { folder, load }] of wanted) {
     const className = index.components[folder] ?? undefined;
@@ -145,10 +217,9 @@ export async function loadPipeline<P>(
       ? new UnknownScheduler(config, scheduler)
       : schedulerFromConfig(config);
   }
-  // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint
-  // requires.
-  const requiresSafetyChecker = index.requiresSafetyChecker || given.safetyChecker === null && hasChecker;
-  return build(components as unknown as PipelineComponents, { requiresSafetyChecker }, owned);
+  const kept = owned.move();
+  // The pipeline moves what it takes over out of the stack; the rest is freed with it.
+  return { components, index, owned: kept, [Symbol.dispose]: () => kept[Symbol.dispose]() };
 }
 
 function isDisposable(value: unknown): value is Disposable {

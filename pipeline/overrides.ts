@@ -12,6 +12,7 @@ import {
   type LoadAutoencoderOptions,
 } from "./models/autoencoder.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
+import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.ts";
 import { Model } from "./models/load.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
 import type { UNet2DConditionModel } from "./models/unet.ts";
@@ -54,8 +55,26 @@ export const overridesTable = {
   featureExtractor: either(kinds.object, kinds.nothing),
 } as const;
 
+/** Components of SDXL to use in place of the checkpoint's: see {@linkcode ComponentOverrides}. */
+export interface XLComponentOverrides extends Omit<ComponentOverrides, "safetyChecker" | "featureExtractor"> {
+  /** Encodes prompts a second time, and pools them. */
+  readonly textEncoder2?: CLIPTextModelWithProjection;
+}
+
+/** Kinds of {@linkcode XLComponentOverrides}. */
+export const xlOverridesTable = {
+  scheduler: kinds.object,
+  vae: either(kinds.text, kinds.object),
+  textEncoder: kinds.object,
+  textEncoder2: kinds.object,
+  unet: kinds.object,
+} as const;
+
 /** The options of a loader, as far as they bring components. */
-type Overriding = ComponentOverrides & { readonly tokenizer?: unknown };
+type Overriding = ComponentOverrides & XLComponentOverrides & {
+  readonly tokenizer?: unknown;
+  readonly tokenizer2?: unknown;
+};
 
 /** The instances that a caller brings along, by component. `null` counts; sources do not. */
 export function givenInstances(options: Overriding): Partial<PipelineComponents> {
@@ -63,7 +82,7 @@ export function givenInstances(options: Overriding): Partial<PipelineComponents>
   for (const [key] of componentEntries) {
     const value = options[key as keyof Overriding];
     if (value === undefined || key === "vae" && !(value instanceof Model)) continue;
-    if (key === "tokenizer" && !isTokenizer(value)) continue;
+    if ((key === "tokenizer" || key === "tokenizer2") && !isTokenizer(value)) continue;
     given[key] = value;
   }
   // Without a checker there is nothing to prepare pictures for.

@@ -1,5 +1,11 @@
 import type { Tensor } from "../engine/tensor.ts";
-import { componentEntries, componentTable, type PipelineComponents } from "./components.ts";
+import {
+  componentEntries,
+  componentTable,
+  entriesOf,
+  type PipelineComponents,
+  type XLPipelineComponents,
+} from "./components.ts";
 import { CheckpointError } from "./errors.ts";
 import { checkOptions, kinds, oneOf, type OptionTable } from "./options.ts";
 import { diffusersVersion } from "./checkpoint/ldm/config.ts";
@@ -53,12 +59,16 @@ export interface SavePretrainedOptions extends SaveOptions {
 }
 
 /** The options of `savePretrained` and their kinds. */
-const savePretrainedTable: OptionTable<SavePretrainedOptions & { requiresSafetyChecker?: boolean }> = {
+const savePretrainedTable: OptionTable<SavePretrainedOptions> = {
   ...saveTable,
   maxShardBytes: kinds.number,
   overwrite: kinds.flag,
-  requiresSafetyChecker: kinds.flag,
 };
+
+/** Settings of a pipeline that `model_index.json` holds. */
+export type IndexedSettings =
+  | { readonly requiresSafetyChecker: boolean }
+  | { readonly forceZerosForEmptyPrompt: boolean };
 
 /** A component whose source files are known, so that it can be saved. */
 interface Savable {
@@ -78,16 +88,17 @@ interface OpenPart extends PartEntries {
  *   (without `overwrite`), or it is the source of the weights
  */
 export async function saveFolder(
-  components: PipelineComponents,
+  components: PipelineComponents | XLPipelineComponents,
   directory: string,
   baked: BakedWeight,
-  options: SavePretrainedOptions & { requiresSafetyChecker?: boolean } = {},
+  options: SavePretrainedOptions = {},
+  indexed: IndexedSettings = { requiresSafetyChecker: false },
 ): Promise<void> {
   checkOptions(`save to ${directory}`, options, savePretrainedTable);
-  const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress, requiresSafetyChecker = false } = options;
+  const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress } = options;
   if (!(maxShardBytes > 0)) throw new RangeError(`Cannot save as maxShardBytes must be above 0: ${maxShardBytes}`);
   const present = componentEntries.flatMap(([key, entry]) => {
-    const part: unknown = components[key];
+    const part: unknown = (components as Partial<Record<typeof key, unknown>>)[key];
     return part ? [{ ...entry, kind: entry.kindOf?.(entry.className(part)) ?? entry.kind, part }] : [];
   });
   const models = present.filter(({ kind }) => kind !== undefined);
@@ -112,7 +123,7 @@ export async function saveFolder(
         else await writeJson(writer, `${folder}/${name}`, content);
       }
     }
-    await writeJson(writer, "model_index.json", modelIndex(components, requiresSafetyChecker));
+    await writeJson(writer, "model_index.json", modelIndex(components, indexed));
   });
 }
 
@@ -218,7 +229,7 @@ function isHalf(dtype: SafetensorsDtype): boolean {
   return dtype === "F16" || isFloat8(dtype);
 }
 
-function bakedKeys({ unet }: PipelineComponents, baked: BakedWeight): EditedWeights {
+function bakedKeys({ unet }: Pick<PipelineComponents, "unet">, baked: BakedWeight): EditedWeights {
   const projections = ["to_k", "to_v"] as const;
   return new Map(
     unet.crossAttentions.flatMap(({ path }) =>
@@ -227,16 +238,20 @@ function bakedKeys({ unet }: PipelineComponents, baked: BakedWeight): EditedWeig
   );
 }
 
-function modelIndex(components: PipelineComponents, requiresSafetyChecker: boolean): ConfigJson {
-  const classes = componentEntries
-    .map(([key, { folder, library, className }]) =>
-      [folder, components[key] ? [library, className(components[key])] : [null, null]] as const
-    )
+function modelIndex(components: PipelineComponents | XLPipelineComponents, indexed: IndexedSettings): ConfigJson {
+  const isXL = "textEncoder2" in components;
+  const classes = entriesOf(isXL ? "sdxl" : "sd")
+    .map(([key, { folder, library, className }]) => {
+      const part = (components as Partial<Record<typeof key, unknown>>)[key];
+      return [folder, part ? [library, className(part)] : [null, null]] as const;
+    })
     .toSorted(([a], [b]) => a < b ? -1 : 1);
   return {
-    _class_name: "StableDiffusionPipeline",
+    _class_name: isXL ? "StableDiffusionXLPipeline" : "StableDiffusionPipeline",
     _diffusers_version: diffusersVersion,
-    requires_safety_checker: requiresSafetyChecker,
+    ...("requiresSafetyChecker" in indexed
+      ? { requires_safety_checker: indexed.requiresSafetyChecker }
+      : { force_zeros_for_empty_prompt: indexed.forceZerosForEmptyPrompt }),
     ...Object.fromEntries(classes),
   };
 }

@@ -1,13 +1,10 @@
-import { inspectAs } from "../engine/inspect.ts";
-import { GpuError } from "../engine/errors.ts";
-import type { Gpu } from "../engine/gpu.ts";
-import type { Scheduler } from "../schedulers/mod.ts";
 import { repairOutdated } from "./outdated_configs.ts";
-import { AdaptedPipeline } from "./adapters/adapted_pipeline.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { checkComponents, pickComponents, type PipelineComponents, type PipelineSettings } from "./components.ts";
-import { type Call, type CallShape, type EmbeddingsEdit, prepareCall, startCall } from "./generation/call.ts";
+import { AdaptedPipeline } from "./adapted_pipeline.ts";
+import { type Call, type CallShape, type EmbeddingsEdit, prepareCall } from "./generation/call.ts";
+import { takePrompts } from "./generation/call_prompts.ts";
 import { checkGenerateOptions, generateTable } from "./generation/options.ts";
 import type { GenerateOptions, GenerateResult, OutputTypes, PromptAndOptions } from "./generation/options.ts";
 import {
@@ -16,25 +13,14 @@ import {
   encodePromptTable,
   type PromptEmbeddings,
 } from "./generation/prompts.ts";
-import { compileCall, runCall } from "./generation/run.ts";
-import { warnOfNoChecker } from "./generation/safety.ts";
-import { naturalSize } from "./generation/size.ts";
 import { splitPrompt } from "./generation/split_prompt.ts";
+import { warnOfNoChecker } from "./generation/safety.ts";
 import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
-import type { Key } from "./models/keyed_slot.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
-import type { UNet2DConditionModel } from "./models/unet.ts";
-import type { Autoencoder } from "./models/autoencoder.ts";
 import { checkOptions, type OptionTable } from "./options.ts";
-import {
-  type BakedWeights,
-  saveFolder,
-  type SaveOptions,
-  type SavePretrainedOptions,
-  saveSingleFile,
-} from "./saving.ts";
+import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
 
@@ -47,31 +33,17 @@ import type { CLIPTokenizer } from "./text/tokenizer.ts";
  * await images[0].write("roses.png");
  * ```
  */
-export class StableDiffusionPipeline extends AdaptedPipeline implements Disposable {
-  /** Swap freely: `pipe.scheduler = LMSDiscreteScheduler.fromConfig(pipe.scheduler.config)`. */
-  scheduler: Scheduler;
-  /** Decodes latents to pictures. */
-  readonly vae: Autoencoder;
+export class StableDiffusionPipeline extends AdaptedPipeline {
   /** Encodes prompts. */
   override readonly textEncoder: CLIPTextModel;
   /** Splits prompts into tokens. */
   override readonly tokenizer: CLIPTokenizer;
-  /** Predicts the noise of latents. */
-  override readonly unet: UNet2DConditionModel;
   /** Flags pictures that are not safe for work. `undefined` or `null` disables the check. */
   safetyChecker: StableDiffusionSafetyChecker | undefined;
   /** Prepares pictures for the safety checker. */
   featureExtractor: CLIPImageProcessor | undefined;
   /** Whether the model's makers want pictures checked. */
   readonly requiresSafetyChecker: boolean;
-  readonly #owned: DisposableStack;
-  /** Keys of the calls whose kernels have been compiled ahead. */
-  readonly #compiled: Key[] = [];
-  #slicing = false;
-  /** Calls that have not ended. */
-  #runs = 0;
-  #disposed = false;
-  #tiling = false;
 
   /**
    * Builds a pipeline of components, which stay the caller's: disposing of the pipeline does not
@@ -83,19 +55,15 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
    * @throws {ConfigError} for components that do not fit each other
    */
   constructor(components: PipelineComponents, settings: PipelineSettings = {}, owned?: DisposableStack) {
-    super();
     checkComponents(components);
     repairOutdated(components);
-    this.vae = components.vae;
+    super(components, owned);
     this.textEncoder = components.textEncoder;
     this.tokenizer = components.tokenizer;
-    this.unet = components.unet;
-    this.scheduler = components.scheduler;
     this.safetyChecker = components.safetyChecker ?? undefined;
     this.featureExtractor = components.featureExtractor ?? undefined;
     this.requiresSafetyChecker = settings.requiresSafetyChecker ?? components.safetyChecker !== undefined;
     if (!this.safetyChecker && this.requiresSafetyChecker) warnOfNoChecker();
-    this.#owned = owned?.move() ?? new DisposableStack();
   }
 
   /**
@@ -131,20 +99,11 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
     return await loadSingleFile(source, options, (...parts) => new StableDiffusionPipeline(...parts));
   }
 
-  /** The device of the UNet. */
-  get gpu(): Gpu {
-    return this.unet.gpu;
-  }
-
   /** The pipeline in one line, as `console.log` shows it. */
-  describe(): string {
-    const side = naturalSize(this);
+  override describe(): string {
     const loras = [...this.loras].map(([name, weight]) => `${name}:${weight}`);
     return [
-      `${this.constructor.name} of ${this.unet.weights.source}`,
-      `${side} × ${side}`,
-      this.scheduler.constructor.name,
-      ...(this.unet.activations === "f16" ? ["f16 activations"] : []),
+      super.describe(),
       this.safetyChecker ? "with a safety checker" : "without a safety checker",
       ...(loras.length > 0 ? [`LoRAs ${loras.join(" ")}`] : []),
     ].join(", ");
@@ -153,29 +112,6 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
   /** The components, to share with another pipeline. */
   get components(): PipelineComponents {
     return pickComponents(this);
-  }
-
-  /** Decodes the pictures of a batch one after the other, in the memory of one. */
-  enableVaeSlicing(): void {
-    this.#slicing = true;
-  }
-
-  /** Decodes whole batches again. */
-  disableVaeSlicing(): void {
-    this.#slicing = false;
-  }
-
-  /**
-   * Decodes large pictures in overlapping tiles of the autoencoder's training size; seams are
-   * blended, tones may differ a little between tiles.
-   */
-  enableVaeTiling(): void {
-    this.#tiling = true;
-  }
-
-  /** Decodes pictures whole again. */
-  disableVaeTiling(): void {
-    this.#tiling = false;
   }
 
   /**
@@ -192,7 +128,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
     const taken = { ...options };
     checkOptions("encode prompts", taken, encodePromptTable);
     const encoded = encodeGiven(this, prompt, taken); // before the first wait
-    return await this.#running(() => encoded);
+    return await this.running(() => encoded);
   }
 
   /**
@@ -210,8 +146,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
     prompt: string | readonly string[] | undefined,
     options: GenerateOptions<keyof OutputTypes> = {},
   ): Promise<void> {
-    using call = this.#prepare(prompt, options);
-    await this.#running(() => compileCall(call, this.#compiled));
+    await this.compile(this.#prepare(prompt, options));
   }
 
   /**
@@ -244,9 +179,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
     second?: GenerateOptions<T>,
   ): Promise<GenerateResult<T>> {
     const [prompt, options] = splitPrompt(first, second);
-    using call = this.#prepare(prompt, options);
-    const start = startCall(call); // before the first wait
-    return await this.#running(() => runCall(call, start, this.#compiled));
+    return await this.draw(this.#prepare(prompt, options));
   }
 
   /**
@@ -263,8 +196,10 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
    */
   async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
     using baked = this.bakedWeights();
-    const taken = { ...options, requiresSafetyChecker: this.requiresSafetyChecker };
-    await this.#running(() => saveFolder(this.components, directory, baked.weight, taken));
+    const { requiresSafetyChecker } = this;
+    await this.running(() =>
+      saveFolder(this.components, directory, baked.weight, { ...options }, { requiresSafetyChecker })
+    );
   }
 
   /**
@@ -274,24 +209,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
    */
   async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
     using baked = this.bakedWeights();
-    await this.#running(() => saveSingleFile(this.components, path, baked.weight, { ...options }));
-  }
-
-  /**
-   * The weights of cross-attention projections with the edits folded in, as the edits stand now.
-   * Editing pipelines override it.
-   */
-  protected bakedWeights(): BakedWeights {
-    return { weight: () => undefined, [Symbol.dispose]: () => {} };
-  }
-
-  /**
-   * Frees the components that `fromPretrained` loaded, and the device if it opened one; at the end
-   * of the calls that are running, if any.
-   */
-  [Symbol.dispose](): void {
-    this.#disposed = true;
-    if (this.#runs === 0) this.#owned.dispose();
+    await this.running(() => saveSingleFile(this.components, path, baked.weight, { ...options }));
   }
 
   /**
@@ -312,28 +230,15 @@ export class StableDiffusionPipeline extends AdaptedPipeline implements Disposab
 
   /** A call in the state that the pipeline is in now. */
   #prepare(prompt: string | readonly string[] | undefined, options: GenerateOptions<keyof OutputTypes>): Call {
-    if (this.#disposed) throw new GpuError("Cannot generate with a pipeline after it was disposed");
+    this.refuseDisposed();
     const taken = { ...options };
     checkGenerateOptions(taken, this.generateOptions);
     taken.signal?.throwIfAborted();
     checkComponents(this);
-    const decoding = { slicing: this.#slicing, tiling: this.#tiling };
-    return prepareCall(this.components, decoding, prompt, taken, (shape) => this.embeddingsEdit(taken, shape));
-  }
-
-  /** Runs `body`; a disposal meanwhile frees the components at the end of it. */
-  async #running<T>(body: () => Promise<T>): Promise<T> {
-    this.#runs++;
-    try {
-      return await body();
-    } finally {
-      this.#runs--;
-      if (this.#disposed && this.#runs === 0) this.#owned.dispose();
-    }
+    const { components } = this;
+    return prepareCall(components, this.decoding, taken, {
+      takePrompts: (guided) => takePrompts(components, prompt, taken, guided),
+      editOf: (shape) => this.embeddingsEdit(taken, shape),
+    });
   }
 }
-
-inspectAs(StableDiffusionPipeline.prototype, (pipe) => {
-  if (!(pipe instanceof StableDiffusionPipeline)) return "StableDiffusionPipeline";
-  return pipe.describe();
-});

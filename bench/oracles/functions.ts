@@ -104,3 +104,22 @@ export function sinusoidsOf(
     return cosinesFirst ? [...cosines, ...sines] : [...sines, ...cosines];
   });
 }
+
+/** Guided predictions with part of the deviation of the conditional ones; see `rescaleGuided`. */
+export function rescaledOf(
+  guided: ArrayLike<number>,
+  conditional: ArrayLike<number>,
+  { rows, rescale }: { readonly rows: number; readonly rescale: number },
+): Float64Array {
+  const columns = guided.length / rows;
+  const deviation = (values: ArrayLike<number>, row: number) => {
+    const some = Array.from({ length: columns }, (_, i) => values[row * columns + i]);
+    const mean = some.reduce((sum, value) => sum + value, 0) / columns;
+    return Math.sqrt(some.reduce((sum, value) => sum + (value - mean) ** 2, 0) / columns);
+  };
+  const factors = Array.from(
+    { length: rows },
+    (_, row) => rescale * deviation(conditional, row) / deviation(guided, row) + 1 - rescale,
+  );
+  return Float64Array.from(guided, (value, i) => value * factors[Math.floor(i / columns)]);
+}

@@ -5,18 +5,17 @@ import { Tensor } from "../../engine/tensor.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import type { Scheduler, SchedulerPlan } from "../../schedulers/mod.ts";
 import type { AdapterSnapshot } from "../adapters/adapter_stack.ts";
-import type { Teachable } from "../adapters/adapters.ts";
-import type { PipelineComponents } from "../components.ts";
+import type { DrawingComponents } from "../components.ts";
 import { type Key, sameKey } from "../models/keyed_slot.ts";
 import type { LayerStates } from "../models/prompt_context.ts";
+import type { TextEncoderSnapshot } from "../models/clip_text.ts";
 import type { DecodingOptions } from "./decoding.ts";
 import { drawNoise, type Generators, type Seed, takeGenerators } from "./generators.ts";
 import { takeTensor } from "./given_tensor.ts";
-import type { GenerateOptions, OutputTypes } from "./options.ts";
-import { refuseBoth } from "./prompts.ts";
-import { type TokenizedPrompts, tokenizePrompts, type TokenizingOptions } from "./tokenized_prompts.ts";
+import type { DrawingOptions, OutputTypes } from "./options.ts";
+import type { CallPrompts } from "./call_prompts.ts";
+import type { IncludeAdapter } from "./tagged_loras.ts";
 import { naturalSize } from "./size.ts";
-import type { CLIPTokenizer } from "../text/tokenizer.ts";
 
 /** The numbers of a call that an edit depends on. */
 export interface CallShape {
@@ -40,17 +39,15 @@ export interface EmbeddingsEdit {
 
 /** A call with everything that it depends on, as of its start. */
 export interface Call extends Disposable {
-  readonly components: PipelineComponents;
+  readonly components: DrawingComponents;
   readonly decoding: DecodingOptions;
   readonly outputType: keyof OutputTypes;
   readonly scheduler: Scheduler;
+  /** The scheduler's plan, up to the step that the call ends with. */
   readonly plan: SchedulerPlan;
-  readonly tokens: TokenizedPrompts;
-  /** What learns the embeddings of LoRAs that the prompts name; the prompts are then read anew. */
-  readonly teach: (load: (learner: Teachable) => Promise<void>) => Promise<void>;
-  /** Copies of the embeddings that were given. */
-  readonly promptEmbeds: Tensor | undefined;
-  readonly negativePromptEmbeds: Tensor | undefined;
+  readonly prompts: CallPrompts;
+  /** The text encoders as they were at the start of the call. */
+  readonly encoders: readonly TextEncoderSnapshot[];
   readonly edit: EmbeddingsEdit | undefined;
   /** Pictures of all prompts together. */
   readonly images: number;
@@ -61,18 +58,19 @@ export interface Call extends Disposable {
   readonly width: number;
   readonly numInferenceSteps: number;
   readonly guidanceScale: number;
+  /** φ of the rescaled guidance; 0 for none. */
+  readonly guidanceRescale: number;
   /** Whether classifier-free guidance applies. */
   readonly guided: boolean;
   /** Factor of all LoRAs. */
   readonly loraScale: number;
-  readonly clipSkip: number;
   readonly eta: number;
-  readonly options: GenerateOptions<keyof OutputTypes>;
+  readonly options: DrawingOptions;
   readonly callbackSteps: number;
   /** Adapters, added tokens and activations. */
   readonly stateKey: Key;
   /** Adds an adapter that was loaded for this call alone. */
-  readonly include: (name: string, weights: { textEncoderWeight: number; unetWeight: number }) => void;
+  readonly include: IncludeAdapter;
   /** Whether the pipeline is still in the state of the call, so that its context can be kept. */
   readonly isCurrent: () => boolean;
   /** Records `body` with the adapters, added tokens and activations of the call. */
@@ -82,41 +80,34 @@ export interface Call extends Disposable {
 /**
  * Validates the options of a call, and captures the current state of everything that it depends on.
  *
+ * @param takePrompts the call's prompts, with negative ones where it is guided
  * @param editOf the edit of the embeddings, for the call's shape
  */
 export function prepareCall(
-  components: PipelineComponents,
+  components: DrawingComponents,
   decoding: DecodingOptions,
-  prompt: string | readonly string[] | undefined,
-  options: GenerateOptions<keyof OutputTypes>,
-  editOf: (shape: CallShape) => EmbeddingsEdit | undefined,
+  options: DrawingOptions,
+  { takePrompts, editOf }: {
+    takePrompts: (guided: boolean, size: { height: number; width: number }) => CallPrompts;
+    editOf: (shape: CallShape) => EmbeddingsEdit | undefined;
+  },
 ): Call {
-  const { unet, textEncoder, tokenizer, vae, scheduler } = components;
-  const { gpu } = unet;
+  const { unet, vae, scheduler } = components;
   const natural = naturalSize(components);
   const { height = natural, width = natural, callbackSteps = 1, numImagesPerPrompt = 1 } = options;
   const { spatialScale } = vae;
   checkSize({ height, width }, spatialScale);
-  refuseBoth(prompt, options);
-  const { guidanceScale = 7.5, numInferenceSteps = 50, eta = 0, clipSkip = 0 } = options;
+  const { guidanceScale = 7.5, guidanceRescale = 0, numInferenceSteps = 50, eta = 0 } = options;
   const loraScale = options.crossAttentionKwargs?.scale ?? 1;
   const guided = guidanceScale > 1;
-  const plan = scheduler.plan(numInferenceSteps, { eta });
-  const read = tokenizing(prompt, { ...options, doClassifierFreeGuidance: guided });
-  let tokens = read(tokenizer);
-  // Reads the prompts again, once the LoRAs that they name are loaded, as of now.
-  const learner = tokens.loras.length > 0 ? tokenizer.copy() : undefined;
-  const images = tokens.batch * numImagesPerPrompt;
+  const plan = endedPlan(scheduler.plan(numInferenceSteps, { eta }), scheduler, options.denoisingEnd);
   using held = new DisposableStack();
-  const take = (name: "promptEmbeds" | "negativePromptEmbeds") => {
-    const given = options[name];
-    return given && held.use(takeTensor(gpu, name, given));
-  };
-  const promptEmbeds = take("promptEmbeds"), negativePromptEmbeds = guided ? take("negativePromptEmbeds") : undefined;
-  const edit = editOf({ prompts: tokens.batch, numImagesPerPrompt, guided });
+  const prompts = held.use(takePrompts(guided, { height, width }));
+  const images = prompts.batch * numImagesPerPrompt;
+  const edit = editOf({ prompts: prompts.batch, numImagesPerPrompt, guided });
   held.defer(() => edit?.release?.());
-  const encoder = held.use(textEncoder.snapshot());
-  const models = [encoder, held.use(unet.snapshot())];
+  const encoders = prompts.encoders.map((encoder) => held.use(encoder.snapshot()));
+  const models: readonly AdapterSnapshot[] = [...encoders, held.use(unet.snapshot())];
   const owned = held.move();
   return {
     components,
@@ -125,21 +116,8 @@ export function prepareCall(
     outputType: options.outputType ?? "image",
     scheduler,
     plan,
-    get tokens() {
-      return tokens;
-    },
-    teach: async (load) => {
-      if (!learner) return;
-      const { addedTokens } = encoder;
-      const setAddedToken = (id: number, embedding: Float32Array | undefined) => {
-        if (embedding) addedTokens.set(id, embedding);
-        else addedTokens.delete(id);
-      };
-      await load({ tokenizer: learner, textEncoder: { config: textEncoder.config, addedTokens, setAddedToken } });
-      tokens = read(learner);
-    },
-    promptEmbeds,
-    negativePromptEmbeds,
+    prompts,
+    encoders,
     edit,
     images,
     numImagesPerPrompt,
@@ -148,21 +126,20 @@ export function prepareCall(
     width,
     callbackSteps,
     guidanceScale,
+    guidanceRescale,
     guided,
     loraScale,
-    clipSkip,
     numInferenceSteps,
     eta,
     get stateKey() {
       return keyOf(models);
     },
     include: (name, { textEncoderWeight, unetWeight }) => {
-      models[0].include(name, textEncoderWeight);
-      models[1].include(name, unetWeight);
+      models.forEach((model, i) => model.include(name, i < encoders.length ? textEncoderWeight : unetWeight));
     },
     isCurrent: () => {
       using present = new DisposableStack();
-      return sameKey(keyOf(models), keyOf([present.use(textEncoder.snapshot()), present.use(unet.snapshot())]));
+      return sameKey(keyOf(models), keyOf([...prompts.encoders, unet].map((model) => present.use(model.snapshot()))));
     },
     record: (body) => models.reduceRight((inner: typeof body, model) => () => model.record(inner), body)(),
     [Symbol.dispose]: () => owned.dispose(),
@@ -201,18 +178,27 @@ export function startCall({ components, options, latentShape: shape, plan }: Cal
   return { latents: linearCombination([{ tensor: noise, coefficient: plan.initNoiseSigma }]).keep(), generator, seeds };
 }
 
-/** Reads prompts by a tokenizer, as they are now. */
-function tokenizing(
-  prompt: string | readonly string[] | undefined,
-  options: TokenizingOptions,
-): (tokenizer: CLIPTokenizer) => TokenizedPrompts {
-  const copied = (texts: string | readonly string[] | undefined) => Array.isArray(texts) ? [...texts] : texts;
-  const prompts = copied(prompt), negativePrompt = copied(options.negativePrompt);
-  return (tokenizer) => tokenizePrompts(tokenizer, prompts, { ...options, negativePrompt });
-}
-
 function keyOf(models: readonly AdapterSnapshot[]): Key {
   return models.flatMap(({ key }) => ["model", ...key]);
+}
+
+/**
+ * The part of a plan before `denoisingEnd`, a fraction of the training timesteps (diffusers'
+ * `denoising_end`).
+ */
+function endedPlan(plan: SchedulerPlan, { config }: Scheduler, denoisingEnd: number | undefined): SchedulerPlan {
+  if (denoisingEnd === undefined || denoisingEnd <= 0 || denoisingEnd >= 1) return plan;
+  const { num_train_timesteps: trained = 1000 } = config;
+  const last = roundHalfToEven(trained - denoisingEnd * trained);
+  const count = plan.timesteps.filter((timestep) => timestep >= last).length;
+  return { ...plan, timesteps: plan.timesteps.slice(0, count), steps: plan.steps.slice(0, count) };
+}
+
+/** As Python's `round`. */
+function roundHalfToEven(value: number): number {
+  const floor = Math.floor(value);
+  if (value - floor !== 0.5) return Math.round(value);
+  return floor % 2 === 0 ? floor : floor + 1;
 }
 
 function checkSize(size: { height: number; width: number }, multiple: number): void {

@@ -16,24 +16,27 @@ export class DenoisingLoop implements Disposable {
   readonly plan: SchedulerPlan;
   readonly #options: LoopOptions;
   readonly #registers: Registers;
-  /** Rows of the UNet's time projections, one a step. */
+  /**
+   * Rows of the UNet's time projections, one a step; with an added embedding one for each row of
+   * the context in each step.
+   */
   readonly #times: Tensor;
   readonly #prediction: Lease<Prediction>;
   readonly #held = new DisposableStack();
 
   constructor(latents: Tensor, options: LoopOptions) {
-    const { unet, context, contextKey, guidanceScale } = options;
+    const { unet, context, contextKey, guidanceScale, guidanceRescale } = options;
     this.#options = options;
     this.plan = options.plan;
     try {
       // The registers take the latents first, so that an error below frees them.
       this.#registers = this.#held.use(new Registers(latents));
-      // [steps, columns]
-      this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, { loraScale: context.loraScale }));
+      this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, context));
       const [, columns] = this.#times.dims(2);
-      const key = contextKey && [...contextKey, guidanceScale, ...latents.shape];
+      const rows = context.addedEmbedding ? context.batch : 1;
+      const key = contextKey && [...contextKey, guidanceScale, guidanceRescale, ...latents.shape];
       const slot = keptWork(unet).prediction as KeyedSlot<Prediction>;
-      this.#prediction = this.#held.use(slot.take(key, () => new Prediction(latents.shape, columns, options)));
+      this.#prediction = this.#held.use(slot.take(key, () => new Prediction(latents.shape, [rows, columns], options)));
     } catch (error) {
       this.#held.dispose();
       throw error;

@@ -30,6 +30,8 @@ export interface DenoisingOptions {
    */
   readonly contextKey?: Key;
   readonly guidanceScale: number;
+  /** φ of the rescaled guidance (2305.08891, section 3.4); 0 for none. */
+  readonly guidanceRescale: number;
   readonly eta: number;
   /** Draws the noise of samplers that add some, one for all or one per image. */
   readonly generator: Generators;

@@ -30,6 +30,30 @@ export interface OutputTypes {
   latent: Tensor;
 }
 
+/** The options that draw the pictures of prompts, for all models; prompts are not among them. */
+export interface DrawingOptions extends
+  Pick<
+    GenerateOptions<keyof OutputTypes>,
+    | "height"
+    | "width"
+    | "numInferenceSteps"
+    | "guidanceScale"
+    | "numImagesPerPrompt"
+    | "eta"
+    | "generator"
+    | "latents"
+    | "outputType"
+    | "callback"
+    | "callbackSteps"
+    | "crossAttentionKwargs"
+    | "signal"
+  > {
+  /** See `XLGenerateOptions`. */
+  readonly guidanceRescale?: number;
+  /** See `XLGenerateOptions`. */
+  readonly denoisingEnd?: number;
+}
+
 /** Options of {@linkcode StableDiffusionPipeline.generate}, with diffusers' names and meaning. */
 export interface GenerateOptions<T extends keyof OutputTypes = "image"> {
   /**
@@ -155,7 +179,7 @@ const outputTypes: Readonly<Record<string, string>> = {
  *
  * @throws {OptionError} with a suggestion
  */
-export function checkGenerateOptions<Options extends GenerateOptions<keyof OutputTypes>>(
+export function checkGenerateOptions<Options extends Pick<DrawingOptions, "crossAttentionKwargs" | "outputType">>(
   options: Options,
   table: OptionTable<Options>,
 ): void {

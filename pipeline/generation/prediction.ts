@@ -4,6 +4,8 @@ import type { Program } from "../../engine/record/program.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { guide } from "../../kernels/shape/guide.ts";
+import { rescaleGuided } from "../../kernels/shape/rescale_guided.ts";
+import { slice } from "../../kernels/shape/slice.ts";
 import type { LoopOptions } from "./denoising_options.ts";
 
 /**
@@ -15,15 +17,15 @@ export const mostKeptBytes = 512 * 1024 ** 2;
 /** The UNet and guidance, captured on inputs of their own. */
 export class Prediction implements Disposable {
   readonly sample: Tensor; // [B, latent channels, h, w]
-  readonly time: Tensor; // [1, columns]
+  readonly time: Tensor; // [1 or rows of the context, columns]
   readonly program: Program<Tensor>;
   readonly #owned: DisposableStack;
 
-  constructor(shape: readonly number[], columns: number, options: LoopOptions) {
+  constructor(shape: readonly number[], timeShape: readonly number[], options: LoopOptions) {
     const { gpu } = options.unet;
     using owned = new DisposableStack();
     this.sample = owned.use(Tensor.empty(gpu, shape).keep());
-    this.time = owned.use(Tensor.empty(gpu, [1, columns]).keep());
+    this.time = owned.use(Tensor.empty(gpu, timeShape).keep());
     this.program = owned.use(gpu.capture(() => predictNoise(this, options)));
     this.#owned = owned.move();
   }
@@ -39,8 +41,12 @@ export class Prediction implements Disposable {
  */
 function predictNoise(
   { sample, time }: { sample: Tensor; time: Tensor },
-  { unet, context, guidanceScale }: LoopOptions,
+  { unet, context, guidanceScale, guidanceRescale }: LoopOptions,
 ): Tensor {
   if (context.batch === sample.shape[0]) return unet.forward(sample, time, context);
-  return guide(unet.forward(concat([sample, sample], 0), time, context), guidanceScale);
+  const predictions = unet.forward(concat([sample, sample], 0), time, context);
+  const guided = guide(predictions, guidanceScale);
+  if (guidanceRescale <= 0) return guided;
+  const [images] = sample.shape;
+  return rescaleGuided(guided, slice(predictions, 0, images, 2 * images), guidanceRescale);
 }

@@ -204,7 +204,7 @@ function encodeChunks(
  * Rows first … first+count of [rows, T, d], each `copies` times. A row lookup with whole embeddings
  * as rows.
  */
-function repeatRows(source: Tensor, first: number, count: number, copies: number): Tensor {
+export function repeatRows(source: Tensor, first: number, count: number, copies: number): Tensor {
   const [rows, tokens, width] = source.dims(3);
   const ids = Int32Array.from({ length: count * copies }, (_, i) => first + Math.floor(i / copies));
   const table = source.reshape([rows, tokens * width]);

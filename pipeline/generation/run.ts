@@ -3,7 +3,6 @@
 import { inspectAs } from "../../engine/inspect.ts";
 import { compileAhead } from "../../engine/precompile.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { concat } from "../../kernels/shape/concat.ts";
 import { NonFiniteError } from "../errors.ts";
 import { picturesFromFloats } from "../image/picture.ts";
 import { type Key, sameKey } from "../models/keyed_slot.ts";
@@ -15,10 +14,7 @@ import { denoise, rehearseDenoising } from "./denoising.ts";
 import { FiniteWatch } from "./finite_watch.ts";
 import { checkFinite } from "./given_tensor.ts";
 import type { GenerateResult, OutputTypes, PictureArray } from "./options.ts";
-import { encodePrompts } from "./prompts.ts";
 import { blackenFlagged } from "./safety.ts";
-import { loadTaggedLoras } from "./tagged_loras.ts";
-import type { TokenizedPrompts } from "./tokenized_prompts.ts";
 
 /**
  * Compiles the kernels of a call, unless a call of the same key has done so.
@@ -26,7 +22,7 @@ import type { TokenizedPrompts } from "./tokenized_prompts.ts";
  * @param compiled the keys of the last calls; the call's is added
  */
 export async function compileCall(call: Call, compiled: Key[]): Promise<void> {
-  const { components, height, width, tokens, images, guided, scheduler, numInferenceSteps, eta, outputType } = call;
+  const { components, height, width, prompts, images, guided, scheduler, numInferenceSteps, eta, outputType } = call;
   const { unet, vae } = components;
   const { slicing, tiling } = call.decoding;
   const key = [
@@ -34,13 +30,13 @@ export async function compileCall(call: Call, compiled: Key[]): Promise<void> {
     ...[
       height,
       width,
-      tokens.batch,
-      tokens.prompts[0]?.length ?? 0,
-      hasWeights(tokens),
+      ...prompts.shapes,
       images,
       guided,
       scheduler,
       numInferenceSteps,
+      call.plan.steps.length,
+      call.guidanceRescale > 0,
       eta,
     ],
     ...[outputType === "latent", slicing, tiling],
@@ -70,10 +66,8 @@ export async function runCall<T extends keyof OutputTypes>(
   const { gpu } = unet;
   options.signal?.throwIfAborted();
   if (options.latents instanceof Tensor) await checkFinite("latents", first);
-  for (const name of ["promptEmbeds", "negativePromptEmbeds"] as const) {
-    if (options[name] instanceof Tensor && call[name]) await checkFinite(name, call[name]);
-  }
-  using _loras = await loadTaggedLoras(call);
+  await call.prompts.check();
+  using _loras = await call.prompts.loadLoras(call);
   await compileCall(call, compiled);
   const contextKey = contextKeyOf(call);
   using context = keptWork(unet).context.take(contextKey, () => makeContext(call));
@@ -139,14 +133,18 @@ function withShape(values: Float32Array<ArrayBuffer>, shape: PictureArray["shape
 
 /** The part of the denoising options that a call has before it runs. */
 function denoising(call: Call) {
-  const { components: { unet }, options, scheduler, plan, numInferenceSteps, guidanceScale, eta, callbackSteps } = call;
+  const { components: { unet }, options, scheduler, plan, numInferenceSteps, eta, callbackSteps } = call;
+  const { guidanceScale, guidanceRescale } = call;
   const { callback, signal } = options;
-  return { unet, scheduler, plan, numInferenceSteps, guidanceScale, eta, callback, callbackSteps, signal };
+  return {
+    ...{ unet, scheduler, plan, numInferenceSteps, guidanceScale, guidanceRescale, eta },
+    ...{ callback, callbackSteps, signal },
+  };
 }
 
 /** What both the prompt context and the choice of kernels depend on, beside prompts and shapes. */
-function contextState({ stateKey, components, clipSkip, loraScale, guided, edit }: Call): Key {
-  return [...stateKey, components.textEncoder, clipSkip, loraScale, guided, "edit", ...edit?.key ?? []];
+function contextState({ stateKey, prompts, loraScale, guided, edit }: Call): Key {
+  return [...stateKey, ...prompts.settings, loraScale, guided, "edit", ...edit?.key ?? []];
 }
 
 /**
@@ -154,33 +152,16 @@ function contextState({ stateKey, components, clipSkip, loraScale, guided, edit 
  * identity to compare.
  */
 function contextKeyOf(call: Call): Key | undefined {
-  const { tokens, numImagesPerPrompt } = call;
-  if (call.promptEmbeds || call.negativePromptEmbeds) return undefined;
-  const ids = [tokens.negatives, tokens.prompts].map((rows) => JSON.stringify(rows));
-  return [...contextState(call), "tokens", numImagesPerPrompt, ...ids];
-}
-
-function hasWeights({ prompts, negatives }: TokenizedPrompts): boolean {
-  return [...prompts, ...negatives].flat().some(({ weights }) => weights.some((weight) => weight !== 1));
+  const { prompts: { identity }, numImagesPerPrompt } = call;
+  return identity && [...contextState(call), "prompts", numImagesPerPrompt, ...identity];
 }
 
 function makeContext(call: Call): PromptContext {
-  const { components: { unet, textEncoder }, tokens, edit, loraScale, guided } = call;
-  const { promptEmbeds, negativePromptEmbeds, numImagesPerPrompt, clipSkip } = call;
+  const { components: { unet }, prompts, edit, loraScale, numImagesPerPrompt } = call;
   return call.record(() =>
     unet.gpu.scope(() => {
-      const encoded = encodePrompts(textEncoder, tokens, {
-        promptEmbeds,
-        negativePromptEmbeds,
-        numImagesPerPrompt,
-        clipSkip,
-        doClassifierFreeGuidance: guided,
-        loraScale,
-      });
-      const all = encoded.negativePromptEmbeds
-        ? concat([encoded.negativePromptEmbeds, encoded.promptEmbeds], 0)
-        : encoded.promptEmbeds;
-      return unet.prepareContext(edit ? edit.apply(all) : all, { loraScale }).keep();
+      const { states, added } = prompts.encode({ numImagesPerPrompt, loraScale });
+      return unet.prepareContext(edit ? edit.apply(states) : states, { loraScale, addedCondKwargs: added }).keep();
     })
   );
 }

@@ -1,14 +1,18 @@
 /** Loads the LoRAs that prompts name, for one call. */
 
-import { loadLora, unloadLora } from "../adapters/adapters.ts";
+import { loadLora, type Teachable, unloadLora } from "../adapters/adapters.ts";
 import type { AdapterSource } from "../adapters/open_adapter.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { advise } from "../advice.ts";
 import { PromptError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
-import type { Call } from "./call.ts";
+import type { PipelineComponents } from "../components.ts";
+import type { LoraTag } from "../text/prompt_syntax/lora_tags.ts";
 import type { LoraDirectory } from "./options.ts";
+
+/** Sets the weights of an adapter that is loaded for one call alone. */
+export type IncludeAdapter = (name: string, weights: { textEncoderWeight: number; unetWeight: number }) => void;
 
 /** Numbers the adapters of all calls, so that calls that overlap do not share a name. */
 let count = 0;
@@ -22,16 +26,23 @@ let count = 0;
  * @throws {PromptError} without a LoRA folder, or for a name that is not in it; {AdapterError} for
  *   a file that is no LoRA of this model
  */
-export async function loadTaggedLoras(call: Call): Promise<DisposableStack> {
+export async function loadTaggedLoras(
+  components: PipelineComponents,
+  loras: readonly LoraTag[],
+  { loraDir, include, teach }: {
+    loraDir?: LoraDirectory;
+    include: IncludeAdapter;
+    teach: (load: (learner: Teachable) => Promise<void>) => Promise<void>;
+  },
+): Promise<DisposableStack> {
   using loaded = new DisposableStack();
-  const { components, tokens: { loras }, options: { loraDir } } = call;
-  await call.teach(async (learner) => {
+  await teach(async (learner) => {
     for (const { name, textEncoderWeight, unetWeight } of loras) {
       const source = await findLora(name, loraDir);
       const unique = `${name} (prompt ${++count})`;
       await loadLora(components, source, { name: unique, weight: 0 }, learner);
       loaded.defer(() => components.unet.weights.adapters.weights.has(unique) && unloadLora(components, unique));
-      call.include(unique, { textEncoderWeight, unetWeight });
+      include(unique, { textEncoderWeight, unetWeight });
     }
   });
   return loaded.move();

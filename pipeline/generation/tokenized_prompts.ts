@@ -122,7 +122,7 @@ function refuseTags(negatives: readonly string[]): void {
   );
 }
 
-function rowsOf(shape: readonly number[]): number {
+export function rowsOf(shape: readonly number[]): number {
   if (shape.length === 3 && shape[0] > 0) return shape[0];
   throw new ShapeError(
     `Cannot use promptEmbeds [${shape.join(", ")}] as their shape must be [prompts, tokens, width]`,
@@ -130,7 +130,7 @@ function rowsOf(shape: readonly number[]): number {
   );
 }
 
-function asPrompts(prompt: string | readonly string[] | undefined): readonly string[] {
+export function asPrompts(prompt: string | readonly string[] | undefined): readonly string[] {
   const prompts = typeof prompt === "string" ? [prompt] : prompt;
   if (Array.isArray(prompts) && prompts.length > 0 && prompts.every((text) => typeof text === "string")) {
     return [...prompts];
@@ -140,7 +140,7 @@ function asPrompts(prompt: string | readonly string[] | undefined): readonly str
   );
 }
 
-function asNegatives(negative: string | readonly string[] | undefined, batch: number): readonly string[] {
+export function asNegatives(negative: string | readonly string[] | undefined, batch: number): readonly string[] {
   if (negative === undefined || typeof negative === "string") return Array(batch).fill(negative ?? "");
   if (negative.length !== batch) {
     throw new PromptError(

@@ -12,7 +12,12 @@ import { isSafetensors } from "../checkpoint/safetensors/format.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
 import { isPickle } from "../checkpoint/source/pickle.ts";
 import { parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
-import { type ComponentName, parseModelIndex } from "../checkpoint/diffusers/config/model_index.ts";
+import {
+  type ComponentName,
+  type ModelFamily,
+  parseModelIndex,
+  partsOf,
+} from "../checkpoint/diffusers/config/model_index.ts";
 import { parseUNetConfig } from "../checkpoint/diffusers/config/unet.ts";
 import { readConfig } from "../checkpoint/diffusers/config/fields.ts";
 import { variantsOf } from "../checkpoint/diffusers/pipeline_files.ts";
@@ -128,23 +133,30 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
   const isChecked = components.safety_checker !== null;
   const problems = isChecked && components.feature_extractor === null
     ? [`It has a safety_checker but no feature_extractor: ${advise("skipChecker")}`]
-    : await widthProblems(tree);
+    : await widthProblems(tree, index.family);
   const notes = [
-    ...(isChecked ? [] : ["It has no safety checker"]),
+    ...(isChecked || index.family === "sdxl" ? [] : ["It has no safety checker"]),
     ...(surplus.length > 0 ? [`It holds ${describeSurplus(surplus)}`] : []),
   ];
   return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes };
 }
 
 /** Problems of components that load individually but do not fit each other. */
-async function widthProblems(tree: FileTree): Promise<string[]> {
+async function widthProblems(tree: FileTree, family: ModelFamily): Promise<string[]> {
   try {
-    const text = await readConfig(tree.subtree("text_encoder"), "config.json", parseCLIPTextConfig);
+    const encoders = partsOf(family).filter((part) => part.startsWith("text_encoder"));
+    const widths: number[] = [];
+    for (const part of encoders) {
+      widths.push((await readConfig(tree.subtree(part), "config.json", parseCLIPTextConfig)).hiddenSize);
+    }
     const unet = await readConfig(tree.subtree("unet"), "config.json", parseUNetConfig);
-    if (text.hiddenSize === unet.crossAttentionDim) return [];
-    return [
-      `Its text encoder has width ${text.hiddenSize}, but its UNet reads ${unet.crossAttentionDim} features`,
-    ];
+    if (widths.reduce((sum, width) => sum + width) !== unet.crossAttentionDim) {
+      const have = widths.length > 1 ? "text encoders have widths" : "text encoder has width";
+      return [`Its ${have} ${widths.join(" + ")}, but its UNet reads ${unet.crossAttentionDim} features`];
+    }
+    const isXL = unet.textTime !== null;
+    if (isXL === (family === "sdxl")) return [];
+    return [`Its UNet is one of ${isXL ? "SDXL" : "Stable Diffusion 1.x or 2.x"}, and its pipeline is not`];
   } catch {
     return []; // already reported with the part
   }

@@ -6,12 +6,13 @@ import { concat } from "../../../kernels/shape/concat.ts";
 import { embedding } from "../../../kernels/shape/embedding.ts";
 import { guide } from "../../../kernels/shape/guide.ts";
 import { linearCombination } from "../../../kernels/shape/linear_combination.ts";
+import { rescaleGuided } from "../../../kernels/shape/rescale_guided.ts";
 import { sinusoids } from "../../../kernels/shape/sinusoids.ts";
 import { slice } from "../../../kernels/shape/slice.ts";
 import { transpose } from "../../../kernels/shape/transpose.ts";
 import { weightRows } from "../../../kernels/shape/weight_rows.ts";
 import type { Activation } from "../../../kernels/wgsl/activation.ts";
-import { activations, sinusoidsOf } from "../../oracles/functions.ts";
+import { activations, rescaledOf, sinusoidsOf } from "../../oracles/functions.ts";
 import { transposed } from "../../oracles/matrices.ts";
 import { count, expTolerance, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
 import type { Check, Outcome } from "../check.ts";
@@ -91,6 +92,13 @@ export const elementChecks: readonly Check[] = [
         { length: 259 },
         (_, i) => terms.reduce((sum, { data, coefficient }) => sum + coefficient * data[i], 0),
       ),
+    };
+  }),
+  check("rescaleGuided", "3×4×65, φ 0.7", f32Tolerance(4 * 65), (gpu) => {
+    const guided = random(gpu, [3, 4, 65]), conditional = random(gpu, [3, 4, 65], 2);
+    return {
+      tensor: rescaleGuided(guided.tensor, conditional.tensor, 0.7),
+      expected: rescaledOf(guided.data, conditional.data, { rows: 3, rescale: 0.7 }),
     };
   }),
   // Angles are up to 48: half a unit in their last place is 2⁻²⁴ · 48, and sine and cosine err by

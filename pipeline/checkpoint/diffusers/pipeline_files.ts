@@ -19,16 +19,20 @@ interface PartFiles {
   readonly weights?: WeightsBaseName;
 }
 
+const tokenizerFiles: PartFiles = {
+  needed: ["vocab.json", "merges.txt"],
+  otherwise: ["tokenizer.json"],
+  optional: ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
+};
+
 const filesOf: Readonly<Record<ComponentName, PartFiles>> = {
   unet: { needed: ["config.json"], weights: "diffusion_pytorch_model" },
   vae: { needed: ["config.json"], weights: "diffusion_pytorch_model" },
   text_encoder: { needed: ["config.json"], weights: "model" },
+  text_encoder_2: { needed: ["config.json"], weights: "model" },
   safety_checker: { needed: ["config.json"], weights: "model" },
-  tokenizer: {
-    needed: ["vocab.json", "merges.txt"],
-    otherwise: ["tokenizer.json"],
-    optional: ["tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"],
-  },
+  tokenizer: tokenizerFiles,
+  tokenizer_2: tokenizerFiles,
   scheduler: { needed: ["scheduler_config.json"] },
   feature_extractor: { needed: ["preprocessor_config.json"] },
 };

@@ -6,35 +6,68 @@ import { Fields } from "./fields.ts";
 export type ComponentName =
   | "vae"
   | "text_encoder"
+  | "text_encoder_2"
   | "tokenizer"
+  | "tokenizer_2"
   | "unet"
   | "scheduler"
   | "safety_checker"
   | "feature_extractor";
 
+/** Stable Diffusion 1.x and 2.x, or SDXL. */
+export type ModelFamily = "sd" | "sdxl";
+
 /** `model_index.json`: the class of each part of a checkpoint. */
 export interface ModelIndex {
+  /** The family of the pipeline. */
+  readonly family: ModelFamily;
   /** The pipeline that saved it. */
   readonly className: string;
-  /** The class of each part, without its library; `null` for a part that is left out. */
+  /**
+   * The class of each part, without its library; `null` for a part that is left out, or that the
+   * family does not have.
+   */
   readonly components: Readonly<Record<ComponentName, string | null>>;
   /** Whether the checkpoint asks for a safety checker. */
   readonly requiresSafetyChecker: boolean;
+  /** Whether missing negative prompts are zeros rather than encoded empty texts, in SDXL. */
+  readonly forceZerosForEmptyPrompt: boolean;
 }
 
-/** Pipelines whose checkpoints have the parts of a Stable Diffusion model and no others. */
-const pipelineClasses = [
-  "StableDiffusionPipeline",
-  "StableDiffusionModelEditingPipeline",
-  "StableDiffusionImg2ImgPipeline",
-  "StableDiffusionPipelineSafe",
-  "LatentConsistencyModelPipeline",
-];
+/** Pipelines whose checkpoints have the parts of a family and no others. */
+const pipelineClasses: Readonly<Record<ModelFamily, readonly string[]>> = {
+  sd: [
+    "StableDiffusionPipeline",
+    "StableDiffusionModelEditingPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionPipelineSafe",
+    "LatentConsistencyModelPipeline",
+  ],
+  sdxl: ["StableDiffusionXLPipeline"],
+};
+
+/** Names of families, and the classes that load them. */
+const families: Readonly<Record<ModelFamily, { readonly name: string; readonly loader: string }>> = {
+  sd: { name: "Stable Diffusion 1.x or 2.x", loader: "StableDiffusionPipeline" },
+  sdxl: { name: "SDXL", loader: "StableDiffusionXLPipeline" },
+};
+
+const parts: Readonly<Record<ModelFamily, readonly ComponentName[]>> = {
+  sd: ["scheduler", "vae", "text_encoder", "tokenizer", "unet", "safety_checker", "feature_extractor"],
+  sdxl: ["scheduler", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "unet"],
+};
+
+/** The parts that checkpoints of a family have. */
+export function partsOf(family: ModelFamily): readonly ComponentName[] {
+  return parts[family];
+}
 
 const componentClasses: Record<Exclude<ComponentName, "scheduler">, readonly string[]> = {
   vae: ["AutoencoderKL", "AutoencoderTiny"],
   text_encoder: ["CLIPTextModel"],
+  text_encoder_2: ["CLIPTextModelWithProjection"],
   tokenizer: ["CLIPTokenizer", "CLIPTokenizerFast"],
+  tokenizer_2: ["CLIPTokenizer", "CLIPTokenizerFast"],
   unet: ["UNet2DConditionModel"],
   safety_checker: ["StableDiffusionSafetyChecker"],
   feature_extractor: ["CLIPImageProcessor", "CLIPImageProcessorFast", "CLIPFeatureExtractor"],
@@ -44,7 +77,10 @@ const optionalComponents: readonly string[] = ["safety_checker", "feature_extrac
 
 /** Models that other pipelines' names stand for. */
 const otherPipelines: readonly (readonly [name: RegExp, what: string])[] = [
-  [/XL.*Refiner/i, "an SDXL refiner"],
+  [/XL.*Refiner|^StableDiffusionXLImg2Img/i, "an SDXL refiner, or SDXL for pictures from pictures"],
+  [/XL.*Inpaint/, "an SDXL inpainting model"],
+  [/XL.*InstructPix2Pix/, "an SDXL instruct-pix2pix model"],
+  [/XL.*ControlNet/, "an SDXL ControlNet with its model"],
   [/XL/, "SDXL"],
   [/StableDiffusion3/, "Stable Diffusion 3"],
   [/Flux/, "Flux"],
@@ -61,30 +97,41 @@ const otherPipelines: readonly (readonly [name: RegExp, what: string])[] = [
  * Reads `model_index.json`.
  *
  * @param options.without Parts that come from elsewhere: they are `null`, whatever the file says.
- * @throws {ConfigError} if the pipeline is not supported (SDXL, inpainting), or a part is missing
- *   or has an unknown class.
+ * @param options.family The family that the checkpoint must be of. Default: any.
+ * @throws {ConfigError} if the pipeline is not supported (inpainting) or of another family, or a
+ *   part is missing or has an unknown class.
  */
 export function parseModelIndex(
   json: unknown,
   file: string,
-  options: { without?: readonly ComponentName[] } = {},
+  options: { without?: readonly ComponentName[]; family?: ModelFamily } = {},
 ): ModelIndex {
   const fields = new Fields(json, file);
   const given = fields.value("_class_name");
   const named = typeof given === "string" ? given : "";
-  const other = pipelineClasses.includes(named) ? undefined : otherPipelines.find(([name]) => name.test(named));
-  if (other) fields.refuse("_class_name", `${pipelineClasses.join(", ")} (this is ${other[1]})`);
-  const className = fields.oneOf("_class_name", "", pipelineClasses);
+  const known = Object.keys(families) as ModelFamily[];
+  const found = known.find((family) => pipelineClasses[family].includes(named));
+  const supported = (options.family ? [options.family] : known).flatMap((family) => pipelineClasses[family]);
+  if (found !== undefined && options.family !== undefined && found !== options.family) {
+    const { name, loader } = families[found];
+    fields.refuse("_class_name", `${supported.join(", ")} (this is ${name}: load it with ${loader})`);
+  }
+  const other = found === undefined ? otherPipelines.find(([name]) => name.test(named)) : undefined;
+  if (other) fields.refuse("_class_name", `${supported.join(", ")} (this is ${other[1]})`);
+  const family = found ?? fields.refuse("_class_name", supported.join(", "));
 
   const classOf = (name: string): string | null => {
     if (options.without?.some((part) => part === name)) return null;
     const value: unknown = fields.value(name) ?? [null, null];
     const found: unknown = Array.isArray(value) && value.length === 2 ? value[1] : undefined;
     if (found === null && optionalComponents.includes(name)) return null;
-    return typeof found === "string" ? found : fields.refuse(name, "a library and a class");
+    return typeof found === "string"
+      ? found
+      : fields.refuse(name, `a library and a class, as the _class_name is ${JSON.stringify(named)}`);
   };
   const components: Partial<Record<ComponentName, string | null>> = { scheduler: classOf("scheduler") };
   for (const [name, supported] of Object.entries(componentClasses)) {
+    if (!parts[family].includes(name as ComponentName)) continue;
     const found = classOf(name);
     if (found !== null && !supported.includes(found)) fields.refuse(name, supported.join(", "));
     components[name as ComponentName] = found;
@@ -95,9 +142,12 @@ export function parseModelIndex(
       fields.refuse(name, `no part but ${Object.keys(components).join(", ")}`);
     }
   }
+  for (const name of Object.keys(componentClasses) as ComponentName[]) components[name] ??= null;
   return {
-    className,
+    family,
+    className: named,
     components: components as Record<ComponentName, string | null>,
     requiresSafetyChecker: fields.boolean("requires_safety_checker", true),
+    forceZerosForEmptyPrompt: fields.boolean("force_zeros_for_empty_prompt", true),
   };
 }

@@ -329,7 +329,13 @@ Deno.test("model_index.json names the parts; the safety checker and its extracto
 Deno.test("model_index.json is rejected for another pipeline, a missing part or an unknown part", () => {
   const refuse = (change: Record<string, unknown>, message: string) =>
     assertThrows(() => parseModelIndex({ ...parts, ...change }, "model_index.json"), ConfigError, message);
+  refuse({ _class_name: "StableDiffusionXLPipeline" }, "text_encoder_2 is missing");
   refuse({ _class_name: "StableDiffusionXLPipeline" }, '"StableDiffusionXLPipeline"');
+  const named = (_class_name: string, message: string) => refuse({ _class_name }, message);
+  named("StableDiffusionXLImg2ImgPipeline", "an SDXL refiner");
+  named("StableDiffusionXLInpaintPipeline", "an SDXL inpainting model");
+  named("StableDiffusionXLInstructPix2PixPipeline", "an SDXL instruct-pix2pix model");
+  named("StableDiffusionXLControlNetPipeline", "an SDXL ControlNet");
   refuse({ _class_name: undefined }, "_class_name is missing");
   refuse({ tokenizer: undefined }, "tokenizer is missing");
   refuse({ unet: [null, null] }, "unet is [null,null]");

@@ -1,6 +1,6 @@
-import type { CLIPTextModel } from "../models/clip_text.ts";
-import type { UNet2DConditionModel } from "../models/unet.ts";
-import type { CLIPTokenizer } from "../text/tokenizer.ts";
+import { DrawingPipeline } from "./drawing_pipeline.ts";
+import type { CLIPTextModel } from "./models/clip_text.ts";
+import type { CLIPTokenizer } from "./text/tokenizer.ts";
 import {
   loadLora,
   type LoadLoraOptions,
@@ -10,17 +10,15 @@ import {
   unloadLora,
   unloadTextualInversion,
   weightLoras,
-} from "./adapters.ts";
-import type { AdapterSource } from "./open_adapter.ts";
+} from "./adapters/adapters.ts";
+import type { AdapterSource } from "./adapters/open_adapter.ts";
 
 /** The methods of pipelines that load LoRAs and textual inversions, and take them away. */
-export abstract class AdaptedPipeline {
+export abstract class AdaptedPipeline extends DrawingPipeline {
   /** Encodes prompts. */
   abstract readonly textEncoder: CLIPTextModel;
   /** Splits prompts into tokens. */
   abstract readonly tokenizer: CLIPTokenizer;
-  /** Predicts the noise of latents. */
-  abstract readonly unet: UNet2DConditionModel;
 
   /**
    * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank

@@ -1,0 +1,249 @@
+/** Prompts of SDXL: two text encoders side by side, pooled prompts and sizes as conditions. */
+
+import { ShapeError } from "../../engine/errors.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { slice } from "../../kernels/shape/slice.ts";
+import type { XLPipelineComponents } from "../components.ts";
+import { PromptError } from "../errors.ts";
+import { type CallPrompts, GivenEmbeddings } from "./call_prompts.ts";
+import { repeatRows } from "./prompts.ts";
+import { asNegatives, asPrompts, rowsOf, tokenizePlain } from "./tokenized_prompts.ts";
+import type { XLEncodePromptOptions, XLGenerateOptions, XLPromptEmbeddings, XLPromptOptions } from "./xl_options.ts";
+import type { OutputTypes } from "./options.ts";
+
+/** The models that read prompts. */
+export type XLEncoders = Pick<XLPipelineComponents, "textEncoder" | "textEncoder2" | "tokenizer" | "tokenizer2">;
+
+/** Token ids of one prompt or negative prompt, for each of the two encoders. */
+type IdPair = readonly [ids: readonly number[], ids2: readonly number[]];
+
+const embeddingNames = [
+  "promptEmbeds",
+  "negativePromptEmbeds",
+  "pooledPromptEmbeds",
+  "negativePooledPromptEmbeds",
+] as const;
+
+/** What SDXL encodes in one call. */
+export interface XLPrompts extends Disposable {
+  readonly batch: number;
+  /** Ids of the prompts; none where embeddings take their place. */
+  readonly prompts: readonly IdPair[];
+  /** Ids of the negative prompts; none without guidance, with embeddings, or for zeros. */
+  readonly negatives: readonly IdPair[];
+  readonly given: GivenEmbeddings<typeof embeddingNames[number]>;
+}
+
+/**
+ * Tokenizes the prompts of a call, and copies given embeddings, before anything waits.
+ *
+ * @param zeros whether missing negative prompts are zeros
+ * @throws {PromptError} without prompts, when prompts and embeddings do not fit each other, or for
+ *   embeddings without their pooled ones
+ * @throws {ShapeError} when given embeddings differ in shape
+ */
+export function takeXLPrompts(
+  { textEncoder, tokenizer, tokenizer2 }: XLEncoders,
+  prompt: string | readonly string[] | undefined,
+  options: XLPromptOptions,
+  { guided, zeros }: { guided: boolean; zeros: boolean },
+): XLPrompts {
+  refuseConflicts(prompt, options);
+  const { prompt2, negativePrompt, negativePrompt2, promptEmbeds, negativePromptEmbeds } = options;
+  const pairs = (texts: readonly string[], texts2: readonly string[]): IdPair[] =>
+    texts.map((text, i) => [tokenizePlain(tokenizer, text)[0].ids, tokenizePlain(tokenizer2, texts2[i])[0].ids]);
+  const texts = promptEmbeds ? [] : asPrompts(prompt);
+  const batch = promptEmbeds ? rowsOf(promptEmbeds.shape) : texts.length;
+  const matched = (second: string | readonly string[], what: string): readonly string[] => {
+    const list = typeof second === "string" ? Array<string>(batch).fill(second) : [...second];
+    if (list.length === batch) return list;
+    throw new PromptError(`Cannot pair ${list.length} ${what} with ${batch} prompts: give one, or as many`);
+  };
+  // As in diffusers, an empty second text stands for the first.
+  const texts2 = promptEmbeds || !prompt2 ? texts : matched(prompt2, "second prompts");
+  const isZero = negativePrompt === undefined && zeros;
+  if (guided && isZero && negativePrompt2 !== undefined) {
+    console.warn(
+      "The negativePrompt2 is not used, as diffusers does without a negativePrompt: give one, such as an empty text",
+    );
+  }
+  const hasNegatives = guided && !negativePromptEmbeds && !isZero;
+  const away = hasNegatives ? asNegatives(negativePrompt, batch) : [];
+  const away2 = !hasNegatives || !negativePrompt2 ? away : matched(negativePrompt2, "second negative prompts");
+  const prompts = pairs(texts, texts2), negatives = pairs(away, away2);
+  const given = new GivenEmbeddings(textEncoder.gpu, {
+    promptEmbeds,
+    pooledPromptEmbeds: options.pooledPromptEmbeds,
+    ...(guided ? { negativePromptEmbeds, negativePooledPromptEmbeds: options.negativePooledPromptEmbeds } : {}),
+  });
+  return { batch, prompts, negatives, given, [Symbol.dispose]: () => given[Symbol.dispose]() };
+}
+
+function refuseConflicts(prompt: string | readonly string[] | undefined, options: XLPromptOptions): void {
+  const both = (a: string, b: string) => {
+    throw new PromptError(`Cannot generate from both ${a} and ${b}: give one of them`);
+  };
+  const { promptEmbeds, negativePromptEmbeds } = options;
+  if (prompt !== undefined && promptEmbeds) both("a prompt", "promptEmbeds");
+  if (options.prompt2 !== undefined && promptEmbeds) both("a prompt2", "promptEmbeds");
+  if (options.negativePrompt !== undefined && negativePromptEmbeds) both("a negativePrompt", "negativePromptEmbeds");
+  if (options.negativePrompt2 !== undefined && negativePromptEmbeds) both("a negativePrompt2", "negativePromptEmbeds");
+  for (const [states, pooled] of [embeddingNames.slice(0, 3), embeddingNames.slice(1)].map(([a, , b]) => [a, b])) {
+    const [hasStates, hasPooled] = [options[states] !== undefined, options[pooled] !== undefined];
+    if (hasStates === hasPooled) continue;
+    const [there, lacking] = hasStates ? [states, pooled] : [pooled, states];
+    throw new PromptError(
+      `Cannot generate from ${there} without ${lacking}: give both, as encodePrompt() returns them`,
+    );
+  }
+  for (const [a, b] of [embeddingNames.slice(0, 2), embeddingNames.slice(2)]) {
+    const [shape, other] = [options[a]?.shape, options[b]?.shape];
+    if (shape === undefined || other === undefined || shape.join() === other.join()) continue;
+    throw new ShapeError(
+      `Cannot guide ${a} [${shape.join(", ")}] away from ${b} [${other.join(", ")}] as the shapes must agree`,
+      [shape, other],
+    );
+  }
+}
+
+/** States [B, T, h1 + h2] without the final norms, and pooled embeddings [B, projection]. */
+interface Encoded {
+  readonly states: Tensor;
+  readonly pooled: Tensor;
+}
+
+/**
+ * Encodes taken prompts as diffusers' `encode_prompt`: the penultimate states of both encoders side
+ * by side, and the pooled, projected output of the second.
+ *
+ * @returns embeddings of each prompt, `numImagesPerPrompt` times; the caller's scope owns them
+ */
+export function encodeXLPrompts(
+  { textEncoder, textEncoder2 }: XLEncoders,
+  { batch, prompts, negatives, given }: XLPrompts,
+  options: { numImagesPerPrompt: number; clipSkip: number; loraScale: number; guided: boolean },
+): XLPromptEmbeddings {
+  const { numImagesPerPrompt: copies, clipSkip, loraScale, guided } = options;
+  const { gpu } = textEncoder;
+  const encode = (rows: readonly IdPair[], clipSkip: number): Encoded | undefined => {
+    if (rows.length === 0) return undefined;
+    const settings = { clipSkip: clipSkip + 1, finalNorm: false, loraScale };
+    const first = textEncoder.forward(rows.map(([ids]) => ids), settings);
+    const second = textEncoder2.forward(rows.map(([, ids]) => ids), settings);
+    return { states: concat([first.lastHiddenState, second.lastHiddenState], 2), pooled: second.textEmbeds };
+  };
+  const part = ({ states, pooled }: Encoded, from: number, to: number): Encoded => ({
+    states: slice(states, 0, from, to),
+    pooled: slice(pooled, 0, from, to),
+  });
+  return gpu.scope(() => {
+    // In one batch, unless layers are skipped: diffusers skips them for the prompts alone.
+    const together = clipSkip === 0 && negatives.length > 0 && prompts.length > 0
+      ? encode([...negatives, ...prompts], 0)
+      : undefined;
+    const count = negatives.length;
+    const positive: Encoded = together ? part(together, count, count + prompts.length) : encode(prompts, clipSkip) ??
+      { states: given.get("promptEmbeds")!, pooled: given.get("pooledPromptEmbeds")! };
+    const zerosLike = ({ shape }: Tensor) =>
+      Tensor.from(gpu, new Float32Array(shape.reduce((product, length) => product * length, 1)), shape);
+    const negativeStates = given.get("negativePromptEmbeds");
+    const negative: Encoded = negativeStates
+      ? { states: negativeStates, pooled: given.get("negativePooledPromptEmbeds")! }
+      : together
+      ? part(together, 0, count)
+      : encode(negatives, 0) ?? { states: zerosLike(positive.states), pooled: zerosLike(positive.pooled) };
+    const repeated = (source: Tensor) => repeatRows(source, 0, batch, copies);
+    const repeatedPooled = (source: Tensor) => {
+      const [rows, width] = source.dims(2);
+      return repeated(source.reshape([rows, 1, width])).reshape([batch * copies, width]);
+    };
+    return {
+      promptEmbeds: repeated(positive.states),
+      negativePromptEmbeds: guided ? repeated(negative.states) : undefined,
+      pooledPromptEmbeds: repeatedPooled(positive.pooled),
+      negativePooledPromptEmbeds: guided ? repeatedPooled(negative.pooled) : undefined,
+    };
+  });
+}
+
+/**
+ * Rows of sizes for a batch of `images` (diffusers' `add_time_ids`), under guidance twice as many.
+ *
+ * Under guidance, diffusers 0.23 repeats the pair of negative and positive sizes, whereas the batch
+ * holds all negative prompts first. With several pictures and negative sizes, its rows therefore
+ * alternate; pictures are the same here.
+ */
+export function timeIdRows(
+  options: XLGenerateOptions<keyof OutputTypes>,
+  { height, width, images, guided }: { height: number; width: number; images: number; guided: boolean },
+): number[][] {
+  const { originalSize = [height, width], cropsCoordsTopLeft = [0, 0], targetSize = [height, width] } = options;
+  const { negativeOriginalSize, negativeCropsCoordsTopLeft = [0, 0], negativeTargetSize } = options;
+  const ids = [...originalSize, ...cropsCoordsTopLeft, ...targetSize];
+  const negativeIds = negativeOriginalSize && negativeTargetSize
+    ? [...negativeOriginalSize, ...negativeCropsCoordsTopLeft, ...negativeTargetSize]
+    : ids;
+  return Array.from({ length: images }, () => guided ? [negativeIds, ids] : [ids]).flat();
+}
+
+/** The prompts of a call of SDXL. */
+export function xlCallPrompts(
+  components: XLPipelineComponents,
+  prompt: string | readonly string[] | undefined,
+  options: XLGenerateOptions<keyof OutputTypes>,
+  { guided, zeros, size }: { guided: boolean; zeros: boolean; size: { height: number; width: number } },
+): CallPrompts {
+  const { textEncoder, textEncoder2 } = components;
+  const { clipSkip = 0 } = options;
+  const taken = takeXLPrompts(components, prompt, options, { guided, zeros });
+  const { batch, given, prompts, negatives } = taken;
+  const sizes = (images: number) => timeIdRows(options, { ...size, images, guided });
+  const identity = JSON.stringify([negatives, prompts, sizes(1)]);
+  return {
+    batch,
+    encoders: [textEncoder, textEncoder2],
+    settings: [textEncoder, textEncoder2, clipSkip],
+    shapes: [batch, prompts.length, negatives.length],
+    get identity() {
+      return given.isEmpty ? [identity] : undefined;
+    },
+    check: () => given.check(),
+    loadLoras: () => Promise.resolve(new DisposableStack()),
+    encode: ({ numImagesPerPrompt, loraScale }) => {
+      const encoded = encodeXLPrompts(components, taken, { numImagesPerPrompt, clipSkip, loraScale, guided });
+      const { promptEmbeds, negativePromptEmbeds, pooledPromptEmbeds, negativePooledPromptEmbeds } = encoded;
+      const stacked = (negative: Tensor | undefined, positive: Tensor) =>
+        negative ? concat([negative, positive], 0) : positive;
+      return {
+        states: stacked(negativePromptEmbeds, promptEmbeds),
+        added: {
+          textEmbeds: stacked(negativePooledPromptEmbeds, pooledPromptEmbeds),
+          timeIds: sizes(batch * numImagesPerPrompt),
+        },
+      };
+    },
+    [Symbol.dispose]: () => taken[Symbol.dispose](),
+  };
+}
+
+/**
+ * Encodes prompts, or completes given embeddings, for a caller who owns the result. Everything is
+ * read before the first wait.
+ */
+export async function encodeXLGiven(
+  encoders: XLEncoders,
+  prompt: string | readonly string[] | undefined,
+  options: XLEncodePromptOptions,
+  zeros: boolean,
+): Promise<XLPromptEmbeddings> {
+  const { numImagesPerPrompt = 1, clipSkip = 0, loraScale = 1, doClassifierFreeGuidance: guided = true } = options;
+  using taken = takeXLPrompts(encoders, prompt, options, { guided, zeros });
+  using made = new DisposableStack();
+  const encoded = encodeXLPrompts(encoders, taken, { numImagesPerPrompt, clipSkip, loraScale, guided });
+  for (const tensor of Object.values(encoded)) if (tensor) made.use(tensor as Tensor);
+  await taken.given.check();
+  await encoders.textEncoder.gpu.context.check();
+  made.move(); // the caller's now
+  return encoded;
+}

@@ -1,0 +1,205 @@
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { ShapeError } from "../../engine/errors.ts";
+import type { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { ConfigError, OptionError, PromptError } from "../../pipeline/errors.ts";
+import type { XLGenerateOptions, XLPromptEmbeddings } from "../../pipeline/generation/xl_options.ts";
+import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { StableDiffusionXLPipeline } from "../../pipeline/stable_diffusion_xl.ts";
+import { DDIMScheduler, DPMSolverMultistepScheduler, TorchGenerator } from "../../schedulers/mod.ts";
+import { type GoldenTensor, loadGoldens } from "../goldens.ts";
+import { assertClose, gpuTest } from "../gpu.ts";
+import { goldens } from "../paths.ts";
+
+/** Largest relative error of latents and pictures, as that of the other models. */
+const tolerance = 1e-4;
+/** Largest relative error of embeddings: f32 rounding of a few layers. */
+const embeddingTolerance = 2e-5;
+
+const folder = `${goldens}/sdxl-mini`;
+const upload = (gpu: Gpu, { data, shape }: GoldenTensor) => Tensor.from(gpu, Float32Array.from(data), shape);
+
+async function assertEmbeddings(
+  encoded: XLPromptEmbeddings,
+  tensors: Map<string, GoldenTensor>,
+  prefix: string,
+): Promise<void> {
+  const names = {
+    promptEmbeds: "prompt_embeds",
+    negativePromptEmbeds: "negative_prompt_embeds",
+    pooledPromptEmbeds: "pooled_prompt_embeds",
+    negativePooledPromptEmbeds: "negative_pooled_prompt_embeds",
+  } as const;
+  for (const [key, name] of Object.entries(names) as [keyof typeof names, string][]) {
+    using made = encoded[key]!;
+    const { data, shape } = tensors.get(`${prefix}.${name}`)!;
+    assertEquals(made.shape, shape, name);
+    const values = await made.data();
+    if (data.every((value) => value === 0)) assert(values.every((value) => value === 0), name);
+    else assertClose(values, data, embeddingTolerance, `${prefix}.${name}`);
+  }
+}
+
+gpuTest("sdxl-mini: encodePrompt gives the golden states and pooled embeddings of both encoders", async (gpu) => {
+  const { tensors, note } = await loadGoldens("sdxl-mini");
+  using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+  await assertEmbeddings(await pipe.encodePrompt(note.prompts), tensors, "encode");
+  await assertEmbeddings(
+    await pipe.encodePrompt(note.prompts, {
+      prompt2: note.prompt_2,
+      numImagesPerPrompt: 2,
+      negativePrompt: note.negative_prompt,
+      negativePrompt2: note.negative_prompt_2,
+    }),
+    tensors,
+    "encode2",
+  );
+});
+
+gpuTest("sdxl-mini: six guided steps end in the golden latents, by every option and sampler", async (gpu) => {
+  const { tensors, note } = await loadGoldens("sdxl-mini");
+  using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+  using latents = upload(gpu, tensors.get("pipe.latents")!);
+  const euler = pipe.scheduler;
+  const draw = async (options: XLGenerateOptions<"latent"> = {}) => {
+    const { images } = await pipe.generate(note.prompts, {
+      latents,
+      numInferenceSteps: note.steps,
+      outputType: "latent",
+      ...options,
+    });
+    using drawn = images;
+    return await drawn.data();
+  };
+  const cases: [name: string, options: XLGenerateOptions<"latent">][] = [
+    ["euler", {}],
+    ["euler.prompt2", {
+      prompt2: note.prompt_2,
+      negativePrompt: note.negative_prompt,
+      negativePrompt2: note.negative_prompt_2,
+    }],
+    ["euler.sizes", {
+      originalSize: [64, 48],
+      cropsCoordsTopLeft: [4, 2],
+      targetSize: [32, 32],
+      negativeOriginalSize: [16, 16],
+      negativeCropsCoordsTopLeft: [1, 1],
+      negativeTargetSize: [32, 16],
+    }],
+    ["euler.rescale", { guidanceRescale: 0.7 }],
+    ["euler.end", { denoisingEnd: 0.7 }],
+    ["euler.clip_skip_1", { clipSkip: 1 }],
+    ["euler.unguided", { guidanceScale: 1 }],
+  ];
+  for (const [name, options] of cases) {
+    assertClose(await draw(options), tensors.get(`pipe.${name}.latent`)!.data, tolerance, name);
+  }
+  pipe.scheduler = DDIMScheduler.fromConfig(note.schedulers.ddim);
+  assertClose(await draw(), tensors.get("pipe.ddim.latent")!.data, tolerance, "ddim");
+  pipe.scheduler = DPMSolverMultistepScheduler.fromConfig({ ...euler.config, use_karras_sigmas: true });
+  assertClose(await draw(), tensors.get("pipe.dpmpp_2m_karras.latent")!.data, tolerance, "dpmpp_2m_karras");
+});
+
+gpuTest("sdxl-mini: pictures, seeds, oblong sizes and embeddings that were given equal the goldens", async (gpu) => {
+  const { tensors, note } = await loadGoldens("sdxl-mini");
+  using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+  using latents = upload(gpu, tensors.get("pipe.latents")!);
+  const common = { latents, numInferenceSteps: note.steps, outputType: "array" } as const;
+  const golden = tensors.get("pipe.euler.image")!.data;
+  const { images, nsfwContentDetected } = await pipe.generate(note.prompts, common);
+  assertEquals(nsfwContentDetected, null);
+  assertClose(images, golden, tolerance, "image");
+  const { promptEmbeds, pooledPromptEmbeds } = await pipe.encodePrompt(note.prompts, {
+    doClassifierFreeGuidance: false,
+  });
+  using states = promptEmbeds;
+  using pooled = pooledPromptEmbeds;
+  const given = await pipe.generate(undefined, { ...common, promptEmbeds: states, pooledPromptEmbeds: pooled });
+  assertClose(given.images, golden, tolerance, "of embeddings");
+  const seeded = await pipe.generate(note.prompts[0], {
+    numImagesPerPrompt: 2,
+    generator: new TorchGenerator(7),
+    numInferenceSteps: 4,
+    height: 32,
+    width: 48,
+    outputType: "array",
+  });
+  assertEquals(seeded.images.shape, [2, 32, 48, 3]);
+  assertClose(seeded.images, tensors.get("pipe.seed7.image")!.data, tolerance, "seed 7");
+});
+
+gpuTest("sdxl-mini: prompts and embeddings that do not fit each other are refused", async (gpu) => {
+  using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+  const zeros = (...shape: number[]) => ({
+    data: new Float32Array(shape.reduce((product, length) => product * length)),
+    shape,
+  });
+  const promptEmbeds = zeros(1, 77, 80), pooledPromptEmbeds = zeros(1, 40);
+  const refused = async (
+    prompt: string | undefined,
+    options: XLGenerateOptions<"latent">,
+    kind: new (...rest: never[]) => Error,
+    message: string,
+  ) => {
+    await assertRejects(() => pipe.generate(prompt, { numInferenceSteps: 1, ...options }), kind, message);
+  };
+  await refused(undefined, { promptEmbeds }, PromptError, "without pooledPromptEmbeds");
+  await refused(undefined, { promptEmbeds, pooledPromptEmbeds, prompt2: "a" }, PromptError, "a prompt2");
+  await refused("a", { promptEmbeds, pooledPromptEmbeds }, PromptError, "a prompt");
+  await refused("a", { negativePromptEmbeds: promptEmbeds }, PromptError, "without negativePooledPromptEmbeds");
+  await refused("a", { prompt2: ["a", "b"] }, PromptError, "2 second prompts with 1 prompts");
+  await refused("a", { originalSize: [32] as unknown as [number, number] }, OptionError, "originalSize");
+  await refused("a", { denoisingEnd: 1.5 }, OptionError, "denoisingEnd must be a number from 0 to 1");
+  await refused("a", { promptSyntax: "a1111" } as XLGenerateOptions<"latent">, OptionError, "promptSyntax");
+  await refused(
+    undefined,
+    {
+      promptEmbeds,
+      pooledPromptEmbeds,
+      negativePromptEmbeds: zeros(1, 77, 81),
+      negativePooledPromptEmbeds: pooledPromptEmbeds,
+    },
+    ShapeError,
+    "the shapes must agree",
+  );
+});
+
+gpuTest("an SDXL folder and a Stable Diffusion folder name the class that loads them", async (gpu) => {
+  await assertRejects(
+    () => StableDiffusionPipeline.fromPretrained(folder, { gpu }),
+    ConfigError,
+    "this is SDXL: load it with StableDiffusionXLPipeline",
+  );
+  await assertRejects(
+    () => StableDiffusionXLPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu }),
+    ConfigError,
+    "load it with StableDiffusionPipeline",
+  );
+  using xl = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+  using sd = await StableDiffusionPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
+  assertThrows(
+    () => new StableDiffusionPipeline({ ...sd.components, unet: xl.unet }),
+    ConfigError,
+    "StableDiffusionXLPipeline",
+  );
+  assertThrows(
+    () => new StableDiffusionXLPipeline({ ...xl.components, unet: sd.unet }),
+    ConfigError,
+    "StableDiffusionPipeline",
+  );
+});
+
+gpuTest("a saved SDXL folder draws the same bytes, and keeps forceZerosForEmptyPrompt", async (gpu) => {
+  const directory = await Deno.makeTempDir();
+  try {
+    using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu, forceZerosForEmptyPrompt: false });
+    await pipe.savePretrained(`${directory}/saved`);
+    using saved = await StableDiffusionXLPipeline.fromPretrained(`${directory}/saved`, { gpu });
+    assertEquals(saved.forceZerosForEmptyPrompt, false);
+    const options = { generator: 7, numInferenceSteps: 2, outputType: "array" } as const;
+    const [before, after] = [await pipe.generate("a rose", options), await saved.generate("a rose", options)];
+    assertEquals(after.images, before.images);
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
