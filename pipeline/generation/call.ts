@@ -1,6 +1,7 @@
 /** One call of `generate`: its options, checked, and the state of the pipeline when it was made. */
 
 import { ShapeError } from "../../engine/errors.ts";
+import { OptionError } from "../errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import type { Scheduler, SchedulerPlan } from "../../schedulers/mod.ts";
@@ -104,6 +105,7 @@ export function prepareCall(
   using held = new DisposableStack();
   const prompts = held.use(takePrompts(guided, { height, width }));
   const images = prompts.batch * numImagesPerPrompt;
+  checkPixels(images, { height, width });
   const edit = editOf({ prompts: prompts.batch, numImagesPerPrompt, guided });
   held.defer(() => edit?.release?.());
   const encoders = prompts.encoders.map((encoder) => held.use(encoder.snapshot()));
@@ -201,8 +203,31 @@ function roundHalfToEven(value: number): number {
   return floor % 2 === 0 ? floor : floor + 1;
 }
 
+/** The longest side of a picture, in pixels. */
+const maxSide = 16_384;
+/** The most pixels of all pictures of one call: their values take twelve bytes each on the host. */
+const maxPixels = 2 ** 28;
+
+/** Checks the work of a call before its noise, which takes time on the host, is drawn. */
+function checkPixels(images: number, { height, width }: { height: number; width: number }): void {
+  if (images * height * width <= maxPixels) return;
+  throw new OptionError(
+    `Cannot generate ${images} pictures of ${width} × ${height} at once: they have ${
+      images * height * width
+    } pixels, ` +
+      `and at most ${maxPixels} are allowed. Generate fewer at a time`,
+    { option: "numImagesPerPrompt", value: images },
+  );
+}
+
 function checkSize(size: { height: number; width: number }, multiple: number): void {
   const { height, width } = size;
+  if (Math.max(height, width) > maxSide) {
+    throw new ShapeError(
+      `Cannot generate a picture of ${width} × ${height}: a side has at most ${maxSide} pixels`,
+      [[height, width]],
+    );
+  }
   for (const [name, side] of Object.entries(size)) {
     if (Number.isInteger(side) && side > 0 && side % multiple === 0) continue;
     throw new ShapeError(

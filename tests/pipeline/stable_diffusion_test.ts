@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { CheckpointError, PromptError } from "../../pipeline/errors.ts";
+import { CheckpointError, OptionError, PromptError } from "../../pipeline/errors.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, PNDMScheduler, schedulerFromConfig, TorchGenerator } from "../../schedulers/mod.ts";
 import { type GoldenTensor, loadGoldens } from "../goldens.ts";
@@ -243,6 +243,9 @@ gpuTest("generate rejects invalid calls, and the error says what is valid", asyn
   using embeds = Tensor.from(gpu, new Float32Array(77 * 48), [1, 77, 48]);
   using narrow = Tensor.from(gpu, new Float32Array(77 * 32), [1, 77, 32]);
   await assertRejects(() => pipe.generate("a rose", { height: 33 }), ShapeError, "height must be a multiple of 2: 33");
+  await assertRejects(() => pipe.generate("a rose", { width: 1e9 }), ShapeError, "a side has at most 16384 pixels");
+  const many = { numImagesPerPrompt: 1e9 };
+  await assertRejects(() => pipe.generate("a rose", many), OptionError, "Generate fewer at a time");
   await assertRejects(() => pipe.generate("a rose", { latents }), ShapeError, "[1, 4, 16, 16] are wanted");
   await assertRejects(() => pipe.generate([]), PromptError, "without a prompt");
   await assertRejects(() => pipe.generate("a rose", { promptEmbeds: embeds }), PromptError, "give one of them");
