@@ -24,7 +24,7 @@ interface PinnedModels {
  * SHA-256.
  *
  * @throws {HubError} where a model on the hub cannot be reached
- * @throws {SweepError} where a local model is not there
+ * @throws {SweepError} where a local model is not there, or a folder is no model
  */
 export async function findPins({ model, revision, clip, offline }: PinnedModels): Promise<SweepPins> {
   const path = await resolveModel(model);
@@ -56,6 +56,13 @@ async function hashOf(path: string): Promise<string | undefined> {
   const info = await Deno.stat(path).catch(() => undefined);
   if (info === undefined) return undefined;
   if (info.isFile) return await hashOfFile(path);
+  // Before anything is read: any other folder may hold a whole disk.
+  if (!await exists(`${path}/model_index.json`) && !await exists(`${path}/config.json`)) {
+    throw new SweepError(
+      `Cannot plan with ${path} as it is no model: it has neither model_index.json nor config.json`,
+      { path },
+    );
+  }
   const names = (await filesBelow(path, "")).sort();
   const hash = new Sha256();
   for (const name of names) hash.update(new TextEncoder().encode(`${name} ${await hashOfFile(`${path}/${name}`)}\n`));
@@ -68,7 +75,8 @@ async function filesBelow(root: string, folder: string): Promise<string[]> {
     if (name.startsWith(".")) continue;
     const path = folder === "" ? name : `${folder}/${name}`;
     if (isDirectory) {
-      if (!unread.includes(path)) files.push(...await filesBelow(root, path));
+      // Parts of a model lie one folder deep.
+      if (folder === "" && !unread.includes(path)) files.push(...await filesBelow(root, path));
     } else if (readFile.test(name)) files.push(path);
   }
   return files;
