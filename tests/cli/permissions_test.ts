@@ -43,10 +43,13 @@ Deno.test("without permissions, each command says which one it needs and why; he
 Deno.test("deno task bluerose works in the user's folder, whatever the folder of deno.json", async () => {
   await using folder = await temporaryFolder();
   await Deno.writeTextFile(`${folder.path}/note.png`, "no picture");
+  // deno task keeps an INIT_CWD that is set, as it is where the tests were started by deno task.
+  const { INIT_CWD: _, ...environment } = Deno.env.toObject();
   const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["task", "-q", "--config", `${root}deno.json`, "bluerose", "inspect", "note.png", "models/pocket", "--json"],
     cwd: folder.path,
-    env: { NO_COLOR: "1" },
+    clearEnv: true,
+    env: { ...environment, NO_COLOR: "1" },
   }).output();
   assert(stdout.length > 0, new TextDecoder().decode(stderr));
   const inspections = JSON.parse(new TextDecoder().decode(stdout));
