@@ -1,5 +1,5 @@
-import { directoryTree } from "../pipeline/checkpoint/source/disk.ts";
-import { inspectFolder, problemsOf } from "../pipeline/inspection.ts";
+import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
+import { inspectFile, inspectFolder, type Inspection, problemsOf } from "../pipeline/inspection.ts";
 import { CheckpointError } from "../pipeline/errors.ts";
 import { bundlePage } from "../studio/server/bundle.ts";
 import { isLoopback, serveStudio } from "../studio/server/serve.ts";
@@ -76,7 +76,7 @@ export const command: Command = defineCommand({
 });
 
 /**
- * Checks a folder. Files and models of the hub are read when a page opens them.
+ * Checks a folder or a file by its headers. Models of the hub are read when a page opens them.
  *
  * @throws {CheckpointError} for one that is missing or would not load
  */
@@ -84,12 +84,17 @@ async function checkModel(model: string): Promise<void> {
   const path = await resolveModel(model);
   const info = await Deno.stat(path).catch(() => undefined);
   if (!info?.isDirectory) {
-    if (info !== undefined || /^[^/\\.]+\/[^/\\]+$/.test(path)) return;
+    if (info !== undefined) return refuseProblems(model, await inspectFile(await fileSource(path)));
+    if (/^[^/\\.]+\/[^/\\]+$/.test(path)) return;
     throw new CheckpointError(`Cannot open the model ${model} as there is no such folder or file: see --model`, {
       source: model,
     });
   }
-  const [problem] = problemsOf(await inspectFolder(await directoryTree(path)));
+  refuseProblems(model, await inspectFolder(await directoryTree(path)));
+}
+
+function refuseProblems(model: string, inspection: Inspection): void {
+  const [problem] = problemsOf(inspection);
   if (problem !== undefined) throw new CheckpointError(`Cannot open the model ${model}: ${problem}`, { source: model });
 }
 

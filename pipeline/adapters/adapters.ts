@@ -130,13 +130,13 @@ export async function loadLora(
       );
     }
     const name = options.name ?? freeName(weights.name, loaded);
-    const forget = teach(teachable, embeddings.filter((embedding) => !isTaught(teachable, embedding)));
+    const unteach = teach(teachable, embeddings.filter((embedding) => !isTaught(teachable, embedding)));
     // Added to both stacks, even when empty, so that both list every name.
     stacks.unet.add(name, weight, updates.unet);
     stacks.text_encoder.add(name, weight, updates.text_encoder);
     if (embeddings.length > 0 && teachable === components) {
       const ofEncoder = bundles.get(textEncoder) ?? new Map<string, () => void>();
-      bundles.set(textEncoder, ofEncoder.set(name, forget));
+      bundles.set(textEncoder, ofEncoder.set(name, unteach));
     }
     return name;
   } finally {
@@ -251,7 +251,7 @@ export async function loadTextualInversions(
 /** Teaches tokens: all, or on an error none. Returns what takes them away again. */
 function teach({ tokenizer, textEncoder }: Teachable, inversions: readonly TextualInversion[]): () => void {
   const taught: string[] = [];
-  const forget = () => {
+  const unteach = () => {
     for (const token of taught) {
       if (tokenizer.addedTokens.includes(token)) unloadTextualInversion({ tokenizer, textEncoder }, token);
     }
@@ -262,9 +262,9 @@ function teach({ tokenizer, textEncoder }: Teachable, inversions: readonly Textu
       vectors.forEach((vector, i) => textEncoder.setAddedToken(id + i, vector));
       taught.push(token);
     }
-    return forget;
+    return unteach;
   } catch (error) {
-    forget();
+    unteach();
     throw error;
   }
 }

@@ -59,7 +59,7 @@ export class AppendedFile implements Disposable {
    * Appends one or more records and waits until they are on the disk. A failure takes back what was
    * written of them.
    *
-   * @throws {OutputError} where the system refuses
+   * @throws {OutputError} when the operating system rejects the write
    */
   async append(records: string): Promise<void> {
     const bytes = new TextEncoder().encode(records);

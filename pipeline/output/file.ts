@@ -33,7 +33,7 @@ export function isTaken(error: unknown): boolean {
  * followed and stay; the permissions of an older file are kept. A failure removes the temporary,
  * and the next write into the folder removes those of dead runs.
  *
- * @throws {OutputError} where the system refuses
+ * @throws {OutputError} when the operating system rejects the write
  * @throws What `write` throws.
  */
 export async function writeFileAtomically(

@@ -47,7 +47,7 @@ export interface FolderWriter {
  * names are to be replaced; its other parts are kept.
  *
  * @throws {CheckpointError} if the place is taken
- * @throws {OutputError} if another run is saving to it, or where the system refuses
+ * @throws {OutputError} if another run is saving to it, or the operating system rejects a write
  * @throws What `write` throws.
  */
 export async function writeFolderAtomically(

@@ -59,7 +59,7 @@ export function outputError(path: string, cause: unknown): unknown {
   return new OutputError(`Cannot write ${path} as ${meaning ?? cause.message}`, { path, cause });
 }
 
-/** Runs an operation on `path`. @throws {OutputError} where the system refuses it. */
+/** Runs an operation on `path`. @throws {OutputError} when the operating system rejects it. */
 export async function naming<T>(path: string, operation: () => Promise<T>): Promise<T> {
   try {
     return await operation();

@@ -19,7 +19,7 @@ const ours = /^\.bluerose-(\d+-[0-9a-f]{8}\.tmp|[0-9a-f]{16}\.lock)$/;
 /** Where a file system has no locks, temporaries of this age count as abandoned. */
 const abandonedMs = 24 * 3600 * 1000;
 
-/** Links cannot be locked; between their creation and their rename is no time to speak of. */
+/** Links cannot be locked. They are renamed right after they are created. */
 const abandonedLinkMs = 60 * 1000;
 
 /** Whether a name is that of a temporary or lock of this project. */
