@@ -91,9 +91,14 @@ export {
 export {
   type EditingDefaults,
   type EditingGenerateOptions,
-  type EditModelOptions,
   StableDiffusionModelEditingPipeline,
 } from "./pipeline/model_editing.ts";
+export {
+  StableDiffusionXLModelEditingPipeline,
+  type XLEditingDefaults,
+  type XLEditingGenerateOptions,
+} from "./pipeline/model_editing_xl.ts";
+export type { EditDefaults, EditModelOptions } from "./pipeline/editing/pipeline_edits.ts";
 
 // Edits, independent of a pipeline
 export { type EditReport, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";

@@ -2,12 +2,11 @@ import type { Tensor } from "../engine/tensor.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import type { PipelineComponents, PipelineSettings } from "./components.ts";
-import { type EditableModel, type LayerChoice, layerChoiceKind } from "./editing/editable_model.ts";
-import { EditSnapshot } from "./editing/edit_snapshot.ts";
-import { EditStack } from "./editing/edit_stack.ts";
-import { type EditChoice, editsPerRow } from "./editing/edits_per_row.ts";
-import { pairText } from "./editing/prompts/recipe.ts";
-import { type EditReport, ModelEdit, type ModelEditOptions } from "./editing/model_edit.ts";
+import type { EditableModel } from "./editing/editable_model.ts";
+import type { EditStack } from "./editing/edit_stack.ts";
+import type { EditChoice } from "./editing/edits_per_row.ts";
+import type { EditReport, ModelEdit } from "./editing/model_edit.ts";
+import { editChoiceTable, type EditDefaults, type EditModelOptions, PipelineEdits } from "./editing/pipeline_edits.ts";
 import type { CallShape, EmbeddingsEdit } from "./generation/call.ts";
 import {
   type GenerateOptions,
@@ -19,51 +18,22 @@ import {
 import { encodeTexts } from "./generation/prompts.ts";
 import type { Attention } from "./layers/attention.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
-import { checkOptions, kind, kinds, listOf, type OptionTable } from "./options.ts";
+import type { OptionTable } from "./options.ts";
 import type { BakedWeights } from "./saving.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import { StableDiffusionPipeline } from "./stable_diffusion.ts";
 
 /** How {@linkcode StableDiffusionModelEditingPipeline.editModel} edits unless told otherwise. */
-export interface EditingDefaults extends PipelineSettings {
-  /** Edit the projections to keys as well as those to values. Default: true. */
-  readonly withToK?: boolean;
-  /** Texts put before both prompts, each giving another pair. Default: diffusers' three. */
-  readonly withAugs?: readonly string[];
-}
-
-/** Options of {@linkcode StableDiffusionModelEditingPipeline.editModel}. */
-export interface EditModelOptions {
-  /** λ of eq. 5: how firmly everything else is held. Default: 0.1. */
-  readonly lamb?: number;
-  /** Take earlier edits off first; otherwise the edited model is edited. Default: true. */
-  readonly restartParams?: boolean;
-  /** Layers to edit: prefixes of their paths, or a function. Default: all. */
-  readonly layers?: LayerChoice;
-  /** Prompts to keep as they are. Default: none. */
-  readonly preserve?: readonly string[];
-}
+export interface EditingDefaults extends PipelineSettings, EditDefaults {}
 
 /** Options of an editing pipeline's `generate`. */
 export interface EditingGenerateOptions<T extends keyof OutputTypes = "image">
   extends GenerateOptions<T>, EditChoice<ModelEdit> {}
 
-const editLists = listOf(listOf(kind("an edit", (value) => value instanceof ModelEdit), "edits"), "lists of edits");
-
 /** The options of an editing pipeline's `generate` and their kinds. */
 const editingGenerateTable: OptionTable<EditingGenerateOptions<keyof OutputTypes>> = {
   ...generateTable,
-  editsPerPrompt: editLists,
-  editsPerNegativePrompt: editLists,
-  editNegativePrompt: kinds.flag,
-};
-
-/** The options of `editModel` and their kinds. */
-const editModelTable: OptionTable<EditModelOptions> = {
-  lamb: kind("a number", (value) => typeof value === "number"),
-  restartParams: kinds.flag,
-  layers: layerChoiceKind,
-  preserve: listOf(kinds.text, "strings"),
+  ...editChoiceTable,
 };
 
 /**
@@ -81,20 +51,14 @@ const editModelTable: OptionTable<EditModelOptions> = {
  */
 export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline implements EditableModel {
   /** The edits in force, and their order. */
-  readonly edits: EditStack<ModelEdit> = new EditStack();
-  readonly #withToK: boolean;
-  readonly #withAugs: readonly string[] | undefined;
-  /**
-   * Edits made by {@linkcode editModel}, which this pipeline frees. The caller frees edits that it
-   * has pushed itself.
-   */
-  readonly #own = new Set<ModelEdit>();
+  readonly edits: EditStack<ModelEdit>;
+  readonly #edits: PipelineEdits;
 
   /** As {@linkcode StableDiffusionPipeline}'s, with defaults of {@linkcode editModel}. */
   constructor(components: PipelineComponents, defaults: EditingDefaults = {}, owned?: DisposableStack) {
     super(components, defaults, owned);
-    this.#withToK = defaults.withToK ?? true;
-    this.#withAugs = defaults.withAugs;
+    this.#edits = new PipelineEdits(this, defaults);
+    this.edits = this.#edits.stack;
   }
 
   /** As {@linkcode StableDiffusionPipeline.fromPretrained}. */
@@ -152,23 +116,14 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     destinationPrompt: string,
     options: EditModelOptions = {},
   ): Promise<EditReport> {
-    checkOptions("edit the model", options, editModelTable);
-    const { lamb = 0.1, restartParams = true, layers, preserve } = options;
-    const settings: ModelEditOptions = { lamb, layers, preserve, withToK: this.#withToK, withAugs: this.#withAugs };
-    const edit = await ModelEdit.solve([{ source: sourcePrompt, destination: destinationPrompt }], settings, this);
-    if (restartParams) this.resetModel();
-    this.#own.add(edit);
-    this.edits.push(edit);
-    return edit.report;
+    return await this.#edits.editModel(sourcePrompt, destinationPrompt, options);
   }
 
   /**
    * Removes all edits. This is exact: a seed then gives the same bytes as before the first edit.
    */
   resetModel(): void {
-    this.edits.clear();
-    for (const edit of this.#own) edit[Symbol.dispose]();
-    this.#own.clear();
+    this.#edits.reset();
   }
 
   /**
@@ -192,10 +147,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
 
   /** The pipeline and its edits, as `console.log` shows them. */
   override describe(): string {
-    const edits = this.edits.entries.map(({ edit, strength, enabled }) =>
-      `\n  edit ${pairText(edit.recipe)}, strength ${strength}${enabled ? "" : ", disabled"}`
-    );
-    return super.describe() + (edits.length > 0 ? edits.join("") : ", no edits");
+    return super.describe() + this.#edits.describe();
   }
 
   /** Frees the edits of {@linkcode editModel}, then what the pipeline loaded. */
@@ -214,35 +166,11 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     options: EditingGenerateOptions<keyof OutputTypes>,
     shape: CallShape,
   ): EmbeddingsEdit | undefined {
-    const rows = editsPerRow(options, shape);
-    const snapshot = new EditSnapshot<ModelEdit>(this.edits);
-    try {
-      snapshot.checkKnown(options.editsPerPrompt?.flat() ?? [], "editsPerPrompt");
-      snapshot.checkKnown(options.editsPerNegativePrompt?.flat() ?? [], "editsPerNegativePrompt");
-    } catch (error) {
-      snapshot[Symbol.dispose]();
-      throw error;
-    }
-    if (snapshot.stack.length === 0) return undefined;
-    return {
-      key: [...snapshot.key, ...rows.flatMap((edits) => ["row", ...edits])],
-      apply: (embeddings) => snapshot.editedStates(embeddings, rows),
-      release: () => snapshot[Symbol.dispose](),
-    };
+    return this.#edits.embeddingsEdit(options, shape);
   }
 
   /** The weights of the layers with the edits multiplied in, as the edits stand now. */
   protected override bakedWeights(): BakedWeights {
-    const snapshot = new EditSnapshot(this.edits);
-    return {
-      weight: (layerPath, projection) => {
-        const role = projection === "to_k" ? "keys" : "values";
-        const layer = this.crossAttentions.find(({ path }) => path === layerPath);
-        const touched = [...snapshot.stack].some(({ edit, strength }) => strength !== 0 && edit.edits(layerPath, role));
-        if (!layer || !touched) return undefined;
-        return snapshot.stack.bake((role === "keys" ? layer.toK : layer.toV).weight, layerPath, role);
-      },
-      [Symbol.dispose]: () => snapshot[Symbol.dispose](),
-    };
+    return this.#edits.bakedWeights();
   }
 }

@@ -44,7 +44,7 @@ export interface XLPrompts extends Disposable {
  * @throws {ShapeError} when given embeddings differ in shape
  */
 export function takeXLPrompts(
-  { textEncoder, tokenizer, tokenizer2 }: XLEncoders,
+  encoders: XLEncoders,
   prompt: string | readonly string[] | undefined,
   options: XLPromptOptions,
   { guided, zeros }: { guided: boolean; zeros: boolean },
@@ -52,7 +52,7 @@ export function takeXLPrompts(
   refuseConflicts(prompt, options);
   const { prompt2, negativePrompt, negativePrompt2, promptEmbeds, negativePromptEmbeds } = options;
   const pairs = (texts: readonly string[], texts2: readonly string[]): IdPair[] =>
-    texts.map((text, i) => [tokenizePlain(tokenizer, text)[0].ids, tokenizePlain(tokenizer2, texts2[i])[0].ids]);
+    texts.map((text, i) => idPair(encoders, text, texts2[i]));
   const texts = promptEmbeds ? [] : asPrompts(prompt);
   const batch = promptEmbeds ? rowsOf(promptEmbeds.shape) : texts.length;
   const matched = (second: string | readonly string[], what: string): readonly string[] => {
@@ -72,7 +72,7 @@ export function takeXLPrompts(
   const away = hasNegatives ? asNegatives(negativePrompt, batch) : [];
   const away2 = !hasNegatives || !negativePrompt2 ? away : matched(negativePrompt2, "second negative prompts");
   const prompts = pairs(texts, texts2), negatives = pairs(away, away2);
-  const given = new GivenEmbeddings(textEncoder.gpu, {
+  const given = new GivenEmbeddings(encoders.textEncoder.gpu, {
     promptEmbeds,
     pooledPromptEmbeds: options.pooledPromptEmbeds,
     ...(guided ? { negativePromptEmbeds, negativePooledPromptEmbeds: options.negativePooledPromptEmbeds } : {}),
@@ -113,6 +113,28 @@ interface Encoded {
   readonly pooled: Tensor;
 }
 
+/** The penultimate states of both encoders side by side, and the pooled output of the second. */
+function encodeIds(
+  { textEncoder, textEncoder2 }: Pick<XLEncoders, "textEncoder" | "textEncoder2">,
+  rows: readonly IdPair[],
+  { clipSkip = 0, loraScale }: { clipSkip?: number; loraScale?: number } = {},
+): Encoded {
+  const settings = { clipSkip: clipSkip + 1, finalNorm: false, loraScale };
+  const first = textEncoder.forward(rows.map(([ids]) => ids), settings);
+  const second = textEncoder2.forward(rows.map(([, ids]) => ids), settings);
+  return { states: concat([first.lastHiddenState, second.lastHiddenState], 2), pooled: second.textEmbeds };
+}
+
+/** Ids of a text for both encoders. */
+function idPair({ tokenizer, tokenizer2 }: XLEncoders, text: string, text2: string = text): IdPair {
+  return [tokenizePlain(tokenizer, text)[0].ids, tokenizePlain(tokenizer2, text2)[0].ids];
+}
+
+/** States [texts, T, h1 + h2] of texts, as the UNet reads them; the caller's to dispose of. */
+export function encodeXLTexts(encoders: XLEncoders, texts: readonly string[]): Tensor {
+  return encoders.textEncoder.gpu.scope(() => encodeIds(encoders, texts.map((text) => idPair(encoders, text))).states);
+}
+
 /**
  * Encodes taken prompts as diffusers' `encode_prompt`: the penultimate states of both encoders side
  * by side, and the pooled, projected output of the second.
@@ -120,19 +142,14 @@ interface Encoded {
  * @returns embeddings of each prompt, `numImagesPerPrompt` times; the caller's scope owns them
  */
 export function encodeXLPrompts(
-  { textEncoder, textEncoder2 }: XLEncoders,
+  encoders: Pick<XLEncoders, "textEncoder" | "textEncoder2">,
   { batch, prompts, negatives, given }: XLPrompts,
   options: { numImagesPerPrompt: number; clipSkip: number; loraScale: number; guided: boolean },
 ): XLPromptEmbeddings {
   const { numImagesPerPrompt: copies, clipSkip, loraScale, guided } = options;
-  const { gpu } = textEncoder;
-  const encode = (rows: readonly IdPair[], clipSkip: number): Encoded | undefined => {
-    if (rows.length === 0) return undefined;
-    const settings = { clipSkip: clipSkip + 1, finalNorm: false, loraScale };
-    const first = textEncoder.forward(rows.map(([ids]) => ids), settings);
-    const second = textEncoder2.forward(rows.map(([, ids]) => ids), settings);
-    return { states: concat([first.lastHiddenState, second.lastHiddenState], 2), pooled: second.textEmbeds };
-  };
+  const { gpu } = encoders.textEncoder;
+  const encode = (rows: readonly IdPair[], clipSkip: number): Encoded | undefined =>
+    rows.length === 0 ? undefined : encodeIds(encoders, rows, { clipSkip, loraScale });
   const part = ({ states, pooled }: Encoded, from: number, to: number): Encoded => ({
     states: slice(states, 0, from, to),
     pooled: slice(pooled, 0, from, to),
