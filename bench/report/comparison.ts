@@ -33,7 +33,11 @@ export function compareReports(before: BenchReport, after: BenchReport): Compari
       ...stages.map(({ stage, ms }) => [stage, ms] as const),
       ...fullSize.map((step) => [stepName(step), step.ms] as const),
     ]);
-  const old = times(before), now = times(after);
+  return matched(times(before), times(after));
+}
+
+/** Matches two sets of times by name. */
+export function matched(old: ReadonlyMap<string, number>, now: ReadonlyMap<string, number>): Comparison {
   const changes = [...now].filter(([name]) => old.has(name)).map(([name, afterMs]) => ({
     name,
     beforeMs: old.get(name)!,
@@ -51,19 +55,21 @@ export function compareReports(before: BenchReport, after: BenchReport): Compari
  * A comparison as text: a line per common entry with the ratio new / old, then a summary line with
  * the number of common entries, the geometric mean of the ratios, the worst ratio, and the number
  * of slower entries. An entry whose ratio exceeds `1 + tolerance` is marked `slower`.
+ *
+ * @param options.quantity what the numbers are, and `unit` what they count. Default: times in ms
  */
 export function comparisonText(
   { changes, added, missing }: Comparison,
-  options: { beforeName: string; tolerance?: number },
+  options: { beforeName: string; tolerance?: number; quantity?: string; unit?: string },
 ): string {
-  const { beforeName, tolerance = 0.05 } = options;
+  const { beforeName, tolerance = 0.05, quantity = "times", unit = " ms" } = options;
   const isSlower = ({ ratio }: Change) => ratio > 1 + tolerance;
   return [
-    `Compared with ${beforeName} (ratio of times, new / old)`,
+    `Compared with ${beforeName} (ratio of ${quantity}, new / old)`,
     ...changes.map((change) =>
       `  ${change.name.padEnd(nameWidth)}${digits(change.beforeMs).padStart(9)} → ${
         digits(change.afterMs).padStart(9)
-      } ms  ${ratio(change.ratio)}${isSlower(change) ? "  slower" : ""}`
+      }${unit}  ${ratio(change.ratio)}${isSlower(change) ? "  slower" : ""}`
     ),
     ...(added.length > 0 ? [`  only in the new run: ${some(added)}`] : []),
     ...(missing.length > 0 ? [`  only in the old run: ${some(missing)}`] : []),

@@ -1,0 +1,95 @@
+/**
+ * Compiles the cases for the GPU that RADV is told to be (RADV_FORCE_FAMILY), and prints what the
+ * model says of each kernel as JSON. Started by main.ts with the environment of the null driver.
+ *
+ *     compile_cases.ts GPU FOLDER PATTERN CASES
+ *
+ * null_icd.c writes its files to FOLDER/GPU; the WGSL and the assembly of every kernel go there.
+ *
+ * @module
+ */
+import { Gpu } from "../../engine/gpu.ts";
+import { writeText } from "../../pipeline/output/file.ts";
+import { architectures } from "./architecture.ts";
+import { parseCompiled } from "./assembly.ts";
+import type { ModelCase } from "./cases.ts";
+import type { ModelledKernel } from "./record.ts";
+import { judge } from "./verdict.ts";
+
+/** A pipeline of a case, and the driver's file about it. */
+interface Created {
+  readonly kernel: string;
+  readonly wgsl: string;
+  readonly file: string;
+}
+
+const countFiles = (folder: string) =>
+  [...Deno.readDirSync(folder)].filter(({ name }) => /^\d+\.txt$/.test(name)).length;
+
+/**
+ * Reports the pipelines that a device creates. The driver numbers pipelines in the order of their
+ * creation, and WebGPU creates some of its own: those that appear during a call belong to it.
+ */
+function watch(device: GPUDevice, folder: string, created: Created[]): void {
+  const sources = new Map<unknown, string>();
+  const createModule = device.createShaderModule.bind(device), create = device.createComputePipeline.bind(device);
+  device.createShaderModule = (descriptor) => {
+    const module = createModule(descriptor);
+    sources.set(module, descriptor.code);
+    return module;
+  };
+  device.createComputePipeline = (descriptor) => {
+    const first = countFiles(folder);
+    const pipeline = create(descriptor);
+    const wgsl = sources.get(descriptor.compute.module) ?? "";
+    for (let i = first; i < countFiles(folder); i++) {
+      created.push({ kernel: descriptor.label ?? "", wgsl, file: `${folder}/${i}.txt` });
+    }
+    return pipeline;
+  };
+}
+
+function modelled(name: string, kernel: string, gpu: string, wgsl: string, text: string): ModelledKernel {
+  const compiled = parseCompiled(text), s = compiled.statistics;
+  const threads = Number(/@workgroup_size\((\d+)/.exec(wgsl)?.[1] ?? 64);
+  return {
+    case: name,
+    kernel,
+    wave: s["Subgroup size"],
+    registers: s["VGPRs"],
+    spilled: s["Spilled VGPRs"],
+    scratchBytes: s["Scratch size"],
+    ldsBytes: s["LDS size"],
+    codeBytes: s["Code size"],
+    ...judge(compiled, architectures[gpu], threads),
+  };
+}
+
+async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> {
+  const { cases } = await import(casesUrl) as { cases: Readonly<Record<string, ModelCase>> };
+  const kernels: ModelledKernel[] = [], seen = new Set<string>();
+  for (const [title, run] of Object.entries(cases)) {
+    if (!new RegExp(pattern).test(title)) continue;
+    const created: Created[] = [];
+    using gpu = await Gpu.request();
+    watch(gpu.context.device, `${folder}/${name}`, created);
+    try {
+      gpu.scope(() => run(gpu));
+      await gpu.finished();
+    } catch (error) {
+      console.error(`${title}: ${(error as Error).message}`);
+    }
+    for (const { kernel, wgsl, file } of created) {
+      if (seen.has(wgsl)) continue;
+      seen.add(wgsl);
+      const text = await Deno.readTextFile(file);
+      const slug = `${title} ${kernel}`.replaceAll(/[^\p{L}\d]+/gu, "_");
+      await writeText(`${folder}/${name}/${slug}-${kernels.length}.txt`, `${wgsl}\n${text}`);
+      kernels.push(modelled(title, kernel, name, wgsl, text));
+    }
+  }
+  console.log(JSON.stringify(kernels));
+}
+
+await main(Deno.args);
+Deno.exit(0); // wgpu's threads keep waiting for the null device

@@ -1,0 +1,136 @@
+/**
+ * The record of a run of the static GPU model: its JSON form, its table, and the comparison with
+ * another run.
+ *
+ * @module
+ */
+import { type Comparison, comparisonText, matched } from "../report/comparison.ts";
+import type { Verdict } from "./verdict.ts";
+
+/** What the model says of one kernel of a case. */
+export interface ModelledKernel extends Verdict {
+  readonly case: string;
+  readonly kernel: string;
+  /** Lanes per wave. */
+  readonly wave: number;
+  /** Vector registers per lane. */
+  readonly registers: number;
+  /** Vector registers that did not fit, and bytes of memory that took their place. */
+  readonly spilled: number;
+  readonly scratchBytes: number;
+  /** Workgroup memory, in bytes. */
+  readonly ldsBytes: number;
+  readonly codeBytes: number;
+}
+
+/** The kernels on one GPU. */
+export interface ModelledGpu {
+  /** RADV's name, such as navi21. */
+  readonly gpu: string;
+  readonly kernels: readonly ModelledKernel[];
+}
+
+/** A run, as `--json` writes it. */
+export interface GpuModelRecord {
+  /** The package that holds RADV. */
+  readonly compiler: string;
+  /** Deno's version, which determines the WebGPU implementation. */
+  readonly runtime: string;
+  /** Start of the run, ISO 8601. */
+  readonly date: string;
+  readonly gpus: readonly ModelledGpu[];
+}
+
+/**
+ * Parses the output of `--json`.
+ *
+ * @param name names the text in errors
+ * @throws {TypeError} when the text is no record of this model
+ */
+export function parseModelRecord(text: string, name: string): GpuModelRecord {
+  let record: Partial<GpuModelRecord> | null = null;
+  try {
+    record = JSON.parse(text);
+  } catch { /* reported below */ }
+  const fits = Array.isArray(record?.gpus) &&
+    record.gpus.every(({ gpu, kernels }) =>
+      typeof gpu === "string" && Array.isArray(kernels) && kernels.every(({ reach }) => typeof reach === "number")
+    );
+  if (!fits) {
+    throw new TypeError(
+      `Cannot compare with ${name} as it is no record of the GPU model: it must hold gpus with their kernels. ` +
+        "Write one with bench:gpu-model --json FILE",
+    );
+  }
+  return record as GpuModelRecord;
+}
+
+const percent = (share: number) => `${Math.round(100 * share)} %`;
+const ratio = (a: number, b: number) => b === 0 ? "–" : (a / b).toFixed(2);
+
+const columns: readonly (readonly [title: string, cell: (kernel: ModelledKernel) => string])[] = [
+  ["case", (kernel) => kernel.case],
+  ["kernel", ({ kernel }) => kernel],
+  ["wave", ({ wave }) => `${wave}`],
+  ["VGPR", ({ registers }) => `${registers}`],
+  ["LDS", ({ ldsBytes }) => `${ldsBytes}`],
+  ["waves", ({ waves }) => `${Math.round(10 * waves) / 10}`],
+  ["spill", ({ spilled, scratchBytes }) => spilled + scratchBytes === 0 ? "–" : `${spilled} + ${scratchBytes} B`],
+  ["code", ({ codeBytes }) => `${codeBytes}`],
+  ["FMA/turn", ({ load }) => `${load.fma}`],
+  ["FMA:all", ({ load }) => percent(load.fmaInstructions / load.instructions)],
+  ["FMA:VALU", ({ load }) => percent(load.fmaCycles / load.valu)],
+  ["int/FMA", ({ load }) => ratio(load.integers, load.fma)],
+  ["clamps", ({ load }) => `${load.clamps}`],
+  ["LDS/FMA", ({ load }) => ratio(load.sharedReads, load.fma)],
+  ["load/FMA", ({ load }) => ratio(load.vectorLoads, load.fma)],
+  ["waits", ({ load }) => `${load.waits}`],
+  ["bound", ({ bound }) => bound],
+  ["hidden", ({ hidden }) => percent(hidden)],
+  ["reach", ({ reach }) => percent(reach)],
+  ["traffic", ({ traffic }) => traffic.toFixed(1)],
+  ["loop", ({ loop }) => loop],
+];
+/** The first columns hold words, the others numbers. */
+const wordColumns = 2;
+
+/** The table of one GPU. */
+export function modelText({ gpu, kernels }: ModelledGpu): string {
+  const rows = [columns.map(([title]) => title), ...kernels.map((kernel) => columns.map(([, cell]) => cell(kernel)))];
+  const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i].length)));
+  const line = (row: string[]) =>
+    row.map((cell, i) => i < wordColumns ? cell.padEnd(widths[i]) : cell.padStart(widths[i])).join("  ");
+  return [gpu, ...rows.map(line)].join("\n");
+}
+
+/**
+ * Matches two runs by GPU, case and kernel. The compared value is the modelled time, as a multiple
+ * of the time of the fma alone at the GPU's peak: 1 / reach.
+ */
+export function compareModels(before: GpuModelRecord, after: GpuModelRecord): Comparison {
+  return matched(times(before), times(after));
+}
+
+function times({ gpus }: GpuModelRecord): Map<string, number> {
+  const values = new Map<string, number>();
+  for (const { gpu, kernels } of gpus) {
+    const seen = new Map<string, number>();
+    for (const { case: name, kernel, reach } of kernels) {
+      if (!(reach > 0)) continue; // kernels without fma
+      const key = `${gpu}, ${name}, ${kernel}`, count = (seen.get(key) ?? 0) + 1;
+      seen.set(key, count);
+      values.set(count === 1 ? key : `${key} (${count})`, 1 / reach);
+    }
+  }
+  return values;
+}
+
+/** {@linkcode compareModels} as text. */
+export function modelComparisonText(comparison: Comparison, beforeName: string): string {
+  return comparisonText(comparison, {
+    beforeName,
+    tolerance: 0.01,
+    quantity: "modelled times, in times at the fma peak",
+    unit: "",
+  });
+}

@@ -1,0 +1,152 @@
+import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
+import { architectures } from "../../../bench/gpu_model/architecture.ts";
+import { loopsOf, parseCompiled } from "../../../bench/gpu_model/assembly.ts";
+import { bytesOf, costOf } from "../../../bench/gpu_model/load.ts";
+import {
+  compareModels,
+  type GpuModelRecord,
+  modelComparisonText,
+  modelText,
+  parseModelRecord,
+} from "../../../bench/gpu_model/record.ts";
+import { judge } from "../../../bench/gpu_model/verdict.ts";
+
+// Shortened from what RADV made of a product on navi21: an outer loop over k that waits for two
+// loads from memory, and an inner loop of four turns with a clamped read of workgroup memory.
+const captured = `Subgroup size\t64
+SGPRs\t128
+VGPRs\t40
+Spilled VGPRs\t0
+Code size\t2624
+LDS size\t2560
+Scratch size\t0
+=== NIR Shader(s)
+loop {
+}
+=== Assembly
+BB0:
+\ts_load_dwordx4 s[4:7], s[2:3], 0x0                          ; f4080101 fa000000
+\tv_mov_b32_e32 v6, 0                                         ; 7e0c0280
+BB1:
+\tbuffer_load_dwordx4 v[16:19], v11, s[4:7], 0 offen          ; e0381000 8001100b
+\tbuffer_load_ushort v20, v12, s[4:7], 0 offen                ; e0481000 8001140c
+\ts_waitcnt vmcnt(0)                                          ; bf8c3f70
+\tds_write_b128 v13, v[16:19]                                 ; db7c0000 0000100d
+\ts_waitcnt lgkmcnt(0)                                        ; bf8cc07f
+\ts_barrier                                                   ; bf8a0000
+\ts_mov_b32 s5, 0                                             ; be850380
+BB2:
+\tv_min_u32_e32 v28, 31, v5                                   ; 26380a9f
+\tv_lshlrev_b32_e32 v28, 4, v28                               ; 34383884
+\tds_read_b128 v[12:15], v28 offset:512                       ; dbfc0200 0c00001c
+\ts_waitcnt lgkmcnt(0)                                        ; bf8cc07f
+\tv_fmac_f32_e32 v6, v28, v15                                 ; 560c1f1c
+\tv_fmac_f32_e32 v7, v28, v14                                 ; 560e1d1c
+\tv_fma_f32 v8, v28, v13, v8                                  ; d54b0008 04221b1c
+\tv_fma_mix_f32 v9, v28, 1.0, 0 op_sel_hi:[1,0,0]             ; cc200009 0a01e51c
+\ts_add_u32 s5, s5, 1                                         ; 80058105
+\ts_cmp_lg_u32 s5, 4                                          ; bf078405
+\ts_cbranch_scc1 BB2                                          ; bf85fff0
+BB3:
+\ts_add_u32 s8, s8, 16                                        ; 80089008
+\ts_cmp_lt_u32 s8, s9                                         ; bf0a0908
+\ts_cbranch_scc1 BB1                                          ; bf85ffe0
+BB4:
+\ts_endpgm                                                    ; bf810000
+`;
+
+Deno.test("the assembly is read with its statistics, blocks, and the turns of its loops", () => {
+  const { statistics, blocks } = parseCompiled(captured);
+  assertEquals([statistics["VGPRs"], statistics["LDS size"]], [40, 2560]);
+  assertEquals(blocks.map(({ name, instructions }) => `${name} ${instructions.length}`), [
+    "BB0 2",
+    "BB1 7",
+    "BB2 11",
+    "BB3 3",
+    "BB4 1",
+  ]);
+  assertEquals(blocks[2].instructions[2], { name: "ds_read_b128", operands: "v[12:15], v28 offset:512" });
+  // The limit of the outer loop is in a register, so its turns are unknown.
+  assertEquals(loopsOf(blocks), [
+    { first: 2, last: 2, trips: 4, isKnown: true },
+    { first: 1, last: 3, trips: 1, isKnown: false },
+  ]);
+});
+
+Deno.test("a register that a loop sets twice is no literal limit", () => {
+  const text = captured.replace("s_cmp_lg_u32 s5, 4 ", "s_movk_i32 s6, 0x4\n\ts_cmp_lg_u32 s5, s6 ");
+  assertEquals(loopsOf(parseCompiled(text).blocks)[0], { first: 2, last: 2, trips: 4, isKnown: true });
+  const twice = text.replace("s_movk_i32 s6, 0x4\n", "s_movk_i32 s6, 0x4\n\ts_movk_i32 s6, 0x8\n");
+  assertEquals(loopsOf(parseCompiled(twice).blocks)[0].isKnown, false);
+});
+
+Deno.test("the verdict sums the loop with its inner turns, and waits only as long as other waves cannot fill", () => {
+  const { load, loop, waves, bound, hidden, reach } = judge(parseCompiled(captured), architectures.navi21, 64);
+  assertEquals(loop, "BB1–BB3 BB2×4");
+  // fma_mix by 1.0 converts and is none.
+  assertEquals([load.fma, load.clamps, load.integers, load.sharedReads, load.vectorLoadBytes], [12, 4, 8, 4, 18]);
+  assertEquals([load.barriers, load.waits], [1, 6]);
+  // Six vector instructions of 2 cycles in each of four turns, three of them fma; four reads and a
+  // write of 16 bytes a lane, at 128 bytes a cycle for two SIMDs.
+  assertEquals([load.valu, load.fmaCycles, load.shared], [48, 24, 80]);
+  assertEquals(bound, "shared");
+  assertEquals(hidden, 24 / 80);
+  assertEquals(waves, 12); // 512 registers of waves of 64, 40 each
+  // Alone, a wave takes more than 700 cycles: 400 for the loads, 60 for each access of LDS. Twelve
+  // waves keep LDS busy for 960.
+  const one = judge(parseCompiled(captured.replace("LDS size\t2560", "LDS size\t65536")), architectures.navi21, 64);
+  assertEquals(one.waves, 0.5);
+  assert(one.reach < 0.5 * 24 / 700 && reach === hidden, `${one.reach} ${reach}`);
+});
+
+Deno.test("a workgroup that fills its last wave in part loses that share", () => {
+  const compiled = parseCompiled(captured);
+  const full = judge(compiled, architectures.vega20, 192), partial = judge(compiled, architectures.vega20, 160);
+  assertAlmostEquals(partial.hidden / full.hidden, 160 / 192, 1e-9);
+});
+
+Deno.test("accesses have their sizes, and f32 arithmetic is issued in pairs on RDNA 3 alone", () => {
+  const names = ["buffer_load_dwordx4", "global_load_b64", "buffer_load_ushort", "ds_read2_b32", "buffer_load_dword"];
+  assertEquals(names.map(bytesOf), [16, 8, 2, 8, 4]);
+  const cycles = (gpu: string, name: string) => costOf({ name, operands: "" }, 64, architectures[gpu]).cycles;
+  assertEquals(["navi21", "navi31", "vega20"].map((gpu) => cycles(gpu, "v_fmac_f32_e32")), [2, 1, 4]);
+  assertEquals(["navi21", "navi31", "vega20"].map((gpu) => cycles(gpu, "v_add_nc_u32_e32")), [2, 2, 4]);
+});
+
+const recordOf = (reach: number): GpuModelRecord => {
+  const kernel = {
+    ...judge(parseCompiled(captured), architectures.navi21, 64),
+    case: "matmul row",
+    kernel: "matmul",
+    wave: 64,
+    registers: 40,
+    spilled: 2,
+    scratchBytes: 8,
+    ldsBytes: 2560,
+    codeBytes: 2624,
+    reach,
+  };
+  const record = { compiler: "mesa", runtime: "Deno", date: "2026-01-01T00:00:00.000Z" };
+  return { ...record, gpus: [{ gpu: "navi21", kernels: [kernel] }] };
+};
+
+Deno.test("the table aligns its columns and shows spills", () => {
+  const [gpu, head, row] = modelText(recordOf(0.25).gpus[0]).split("\n");
+  assertEquals([gpu, head.length], ["navi21", row.length]);
+  assertStringIncludes(row, "2 + 8 B");
+  assertStringIncludes(row, "25 %");
+});
+
+Deno.test("records are compared by modelled time, and anything else is refused", () => {
+  const before = parseModelRecord(JSON.stringify(recordOf(0.25)), "before.json");
+  const comparison = compareModels(before, recordOf(0.5));
+  assertEquals(comparison.changes, [{ name: "navi21, matmul row, matmul", beforeMs: 4, afterMs: 2, ratio: 0.5 }]);
+  const text = modelComparisonText(comparison, "before.json");
+  assertStringIncludes(
+    text,
+    "Compared with before.json (ratio of modelled times, in times at the fma peak, new / old)",
+  );
+  assertStringIncludes(text, "4.00 →      2.00  ×0.500");
+  const refused = assertThrows(() => parseModelRecord('{"kernels": []}', "bench.json"), TypeError);
+  assertStringIncludes(refused.message, "Cannot compare with bench.json as it is no record of the GPU model");
+});
