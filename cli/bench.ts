@@ -2,22 +2,20 @@ import { kernelCases } from "../bench/cases/cases.ts";
 import { findDawn } from "../bench/measure/dawn.ts";
 import { waitingMs } from "../bench/measure/timing.ts";
 import { tune } from "../bench/measure/tune.ts";
-import { compareReports, comparisonText } from "../bench/report/comparison.ts";
-import { benchPage } from "../bench/report/page.ts";
-import { parseReport } from "../bench/report/report.ts";
 import { tunedText } from "../bench/report/tuning_text.ts";
+import { reportText } from "../bench/report/whole.ts";
 import { type BenchPart, benchParts, budgetOf, runBench } from "../bench/run.ts";
 import { Gpu } from "../engine/gpu.ts";
 import { tuningName } from "../kernels/policy.ts";
 import { openTunedGpu, tuningFile } from "../pipeline/tuning_file.ts";
-import { writeText } from "../pipeline/output/file.ts";
 import { ArgumentError } from "./argument_error.ts";
+import { giveRecord, openRecords } from "./bench_record.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { environmentVariable } from "./environment.ts";
 import { checkOutput } from "../pipeline/output/target.ts";
-import { checkDistinct, checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
-import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
+import { overwriteFlag } from "./files.ts";
+import { jsonFlag } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 import { saveTuning } from "./tile_file.ts";
@@ -82,10 +80,22 @@ export const command: Command = defineCommand({
     html: {
       kind: "text",
       placeholder: "FILE",
-      help: "write the report as a page with a roofline plot",
+      help: "write the report as a page with a roofline plot; with --compare, beside the other record",
       access: { kind: "write", purpose: "write the page" },
     },
     overwrite: overwriteFlag,
+    from: {
+      kind: "text",
+      placeholder: "FILE",
+      help: "measure nothing: show the record that --json FILE wrote, for --html and --compare",
+      access: { kind: "read", purpose: "read the record" },
+    },
+    gpuModel: {
+      kind: "text",
+      placeholder: "FILE",
+      help: "show the GPU model's table on the page of --html, from the JSON of deno task bench:gpu-model",
+      access: { kind: "read", purpose: "read the record" },
+    },
     compare: {
       kind: "text",
       placeholder: "FILE",
@@ -102,8 +112,14 @@ export const command: Command = defineCommand({
     { line: "bench --only full-size --python python3", says: "a step of a full-size model, beside PyTorch" },
     { line: "bench --tune", says: "tune a new device once; BLUEROSE_TILES names the file" },
     { line: "bench --quick --compare before.json", says: "the effect of a change" },
+    { line: "bench --from after.json --compare before.json --html page.html", says: "two records side by side" },
   ],
-  async run(values) {
+  async run(values, { given }) {
+    const records = await openRecords(values, given);
+    if (records.from) {
+      say(reportText(records.from));
+      return await giveRecord(records.from, values, records);
+    }
     const { subgroupMatrices } = values;
     const filter = expression(values.filter);
     const parts = chosenParts(subgroupMatrices && values.only.length === 0 ? ["kernels"] : values.only, filter);
@@ -119,12 +135,6 @@ export const command: Command = defineCommand({
         ? Gpu.request()
         : openTunedGpu();
     if (values.tune) return await tuneDevice(openGpu, { budgetMs: budgetOf(values) });
-    const before = values.compare === undefined
-      ? undefined
-      : parseReport(await readTextOf(values.compare, "--compare"), values.compare);
-    await checkJsonFile(values.json, values);
-    await checkNewFile(values.html, "--html", values);
-    await checkDistinct({ "--json": values.json, "--html": values.html });
     const report = await runBench({
       parts,
       openGpu,
@@ -141,17 +151,7 @@ export const command: Command = defineCommand({
       print: say,
       showProgress: (total) => showProgress("kernels", { total }),
     });
-    await giveJson(values.json, report);
-    if (values.html !== undefined) {
-      await writeText(values.html, benchPage(report));
-      say(values.html);
-    }
-    if (before) {
-      if (before.device.name !== report.device.name) {
-        say(`\n${values.compare} was measured on another device: ${before.device.name}`);
-      }
-      say(`\n${comparisonText(compareReports(before, report), { beforeName: values.compare! })}`);
-    }
+    await giveRecord(report, values, records);
   },
 });
 

@@ -141,37 +141,6 @@ export function kernelRecord(
   return { kernel, shape, ms, gflops, gbps, share: Math.max(gflops / peak, gbps / ceiling.gbps) };
 }
 
-/**
- * Parses the output of `--json`.
- *
- * @throws {TypeError} when the text is not a bench report
- */
-export function parseReport(text: string, name: string): BenchReport {
-  const report = parsedJson(text) as Partial<BenchReport> | null;
-  const isNumber = (value: unknown) => typeof value === "number";
-  const fits = report !== null && typeof report === "object" && typeof report.device === "object" &&
-    Array.isArray(report.kernels) && Array.isArray(report.stages) &&
-    report.kernels.every(({ kernel, shape, ms }) =>
-      typeof kernel === "string" && typeof shape === "string" && isNumber(ms)
-    ) &&
-    report.stages.every(({ stage, ms }) => typeof stage === "string" && isNumber(ms));
-  if (!fits) {
-    throw new TypeError(
-      `Cannot compare with ${name} as it is no report of this bench: it must hold device, kernels and stages`,
-    );
-  }
-  return report as BenchReport;
-}
-
-/** `null`, which is no report, for a text that is not JSON. */
-function parsedJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-}
-
 /** Time to create a pipeline and to run it for the first time. */
 export function compileMs({ createMs, firstRunMs }: { createMs: number; firstRunMs: number }): number {
   return createMs + firstRunMs;

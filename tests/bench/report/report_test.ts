@@ -1,7 +1,10 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { Ceiling } from "../../../bench/measure/ceiling.ts";
-import { benchPage, decades } from "../../../bench/report/page.ts";
-import { type BenchReport, kernelRecord, parseReport, summarizePeers } from "../../../bench/report/report.ts";
+import { parseModel } from "../../../bench/report/gpu_model.ts";
+import { benchPage } from "../../../bench/report/page.ts";
+import { decades } from "../../../bench/report/roofline.ts";
+import { type BenchReport, kernelRecord, summarizePeers } from "../../../bench/report/report.ts";
+import { BenchRecordError, parseReport } from "../../../bench/report/schema.ts";
 import { compareReports, comparisonText } from "../../../bench/report/comparison.ts";
 import { digits, fullSizeText, kernelLine, stageLine, stepText } from "../../../bench/report/text.ts";
 
@@ -58,9 +61,32 @@ Deno.test("the JSON form holds device, kernels and stages, and parses to an equa
   assertEquals(parseReport(JSON.stringify(whole), "a.json"), whole);
 });
 
-Deno.test("parseReport() rejects what is not a report", () => {
-  for (const text of ["null", "[]", "{}", '{"device":{},"kernels":[{"kernel":"k"}],"stages":[]}']) {
-    assertThrows(() => parseReport(text, "a.json"), TypeError, "Cannot compare with a.json");
+Deno.test("parseReport() refuses what is no record, and names the place", () => {
+  const whole = JSON.stringify(report([row("8³", 2)]));
+  for (
+    const [text, reason] of [
+      ["null", "it must be an object, not null"],
+      ["{", "it must be JSON"],
+      ["{}", "device is missing"],
+      [whole.replace('"ms":2', '"ms":"2"'), 'kernels[0].ms must be a number from 0, not "2"'],
+      [whole.replace('"ms":2', '"ms":-1'), "kernels[0].ms must be a number from 0, not -1"],
+      [whole.replace('"gbps":10', '"gbps":null'), "device.ceiling.gbps must be a number from 0, not null"],
+      [whole.replace('"stages":[]', '"stages":[{"stage":"x"}]'), "stages[0].ms is missing"],
+    ]
+  ) {
+    const error = assertThrows(() => parseReport(text, "a.json"), BenchRecordError);
+    assert(error.message.startsWith('Cannot read "a.json" as a bench record as ' + reason), error.message);
+    assertEquals(error.path, "a.json");
+  }
+});
+
+Deno.test("parseReport() reads every record that bench/results/ keeps, without loss", async () => {
+  const folder = new URL("../../../bench/results/", import.meta.url);
+  const names = [...Deno.readDirSync(folder)].map(({ name }) => name).filter((name) => /^llvmpipe.*\.json$/.test(name));
+  assert(names.length > 0);
+  for (const name of names) {
+    const text = await Deno.readTextFile(new URL(name, folder));
+    assertEquals(parseReport(text, name), JSON.parse(text), name);
   }
 });
 
@@ -185,4 +211,32 @@ Deno.test("benchPage() loads nothing, escapes its texts, and plots every kernel 
   for (const [x, y] of circles) assert(x >= 70 && x <= 940 && y >= 20 && y <= 470, `${x}, ${y}`);
   assert(!page.includes("NaN"));
   assert(benchPage(report([])).includes("No kernels were measured"));
+});
+
+Deno.test("benchPage() shows another run's times and ratios beside this one's, and what only one of them has", () => {
+  const before = report([row("a", 10), row("gone", 1)], [{ stage: "picture", ms: 100 }]);
+  const page = benchPage(report([row("a", 20), row("new", 1)], [{ stage: "picture", ms: 50 }]), {
+    compared: { report: before, name: "old <1>" },
+  });
+  assert(page.includes("<th>ms in old &lt;1&gt;</th>"));
+  const rows = [...page.matchAll(/<tr><td.*?<\/tr>/g)].map(([text]) => text.replace(/<[^>]+>/g, " "));
+  const line = (name: string) => rows.find((text) => text.includes(` ${name} `));
+  assert(/ 20\.0 .* 10\.0 .* ×2\.00/.test(line("a")!), line("a"));
+  assert(/ 50\.0 .* 100 .* ×0\.500/.test(line("picture")!), line("picture"));
+  assert(page.includes('<span class="slower">×2.00') && page.includes('<span class="faster">×0.500'));
+  assert(page.includes("Only in this run: matmul new") && page.includes("Only in old &lt;1&gt;: matmul gone"));
+});
+
+Deno.test("benchPage() shows the GPU model's shares by case and GPU; parseModel() refuses what is no such record", () => {
+  const kernel = { case: "matmul <4096³>", kernel: "matmul", registers: 96, spilled: 0, waves: 4, bound: "valu" };
+  const gpus = [
+    { gpu: "navi21", kernels: [{ ...kernel, reach: 0.9 }] },
+    { gpu: "vega20", kernels: [{ ...kernel, reach: 0.5, spilled: 7 }] },
+  ];
+  const json = JSON.stringify({ compiler: "RADV 25", runtime: "Deno 2", gpus });
+  const page = benchPage(report([row("a", 1)]), { model: parseModel(json, "m.json") });
+  const line = page.match(/<tr><td[^>]*>matmul &lt;4096³&gt;.*<\/tr>/)?.[0].replace(/<[^>]+>/g, " ");
+  assert(/ matmul +90\.0 % .*50\.0 % .*96 VGPR.*7 spilled/.test(line!), line);
+  const error = assertThrows(() => parseModel(json.replace("0.5", '"half"'), "m.json"), BenchRecordError);
+  assert(error.message.includes('gpus[1].kernels[0].reach must be a number from 0, not "half"'), error.message);
 });

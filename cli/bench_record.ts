@@ -1,0 +1,98 @@
+/**
+ * Records of bench runs on the command line: read, compared, and given as JSON and as a page.
+ *
+ * @module
+ */
+import { compareReports, comparisonText } from "../bench/report/comparison.ts";
+import { type ModeledGpus, parseModel } from "../bench/report/gpu_model.ts";
+import { benchPage } from "../bench/report/page.ts";
+import type { BenchReport } from "../bench/report/report.ts";
+import { parseReport } from "../bench/report/schema.ts";
+import { writeText } from "../pipeline/output/file.ts";
+import { ArgumentError } from "./argument_error.ts";
+import { checkDistinct, checkNewFile, readTextOf } from "./files.ts";
+import { kebab } from "./flag_types.ts";
+import { checkJsonFile, giveJson } from "./json_file.ts";
+import { keep } from "./kept.ts";
+import { say } from "./printer.ts";
+
+/** The flags that concern records. */
+export interface RecordFlags {
+  readonly from?: string;
+  readonly compare?: string;
+  readonly json?: string;
+  readonly html?: string;
+  readonly gpuModel?: string;
+  readonly overwrite: boolean;
+}
+
+/** Records that are read before anything is measured. */
+export interface OpenedRecords {
+  /** That of --from. */
+  readonly from?: BenchReport;
+  /** That of --compare. */
+  readonly compared?: { readonly report: BenchReport; readonly name: string };
+  /** That of --gpu-model. */
+  readonly model?: ModeledGpus;
+}
+
+/** Flags that may stand beside --from; the others say what to measure. */
+const withFrom = ["from", "compare", "gpuModel", "json", "html", "overwrite"];
+
+/**
+ * Reads the records that flags name, and refuses outputs that cannot be written.
+ *
+ * @param given the flags on the command line
+ * @throws {ArgumentError} where --from is given beside a flag of measuring
+ * @throws {BenchRecordError} where a file is no record
+ */
+export async function openRecords(values: RecordFlags, given: ReadonlySet<string>): Promise<OpenedRecords> {
+  const other = values.from === undefined ? undefined : [...given].find((name) => !withFrom.includes(name));
+  if (other !== undefined) {
+    throw new ArgumentError(
+      `Cannot use --${
+        kebab(other)
+      } with --from: nothing is measured, so only --compare, --gpu-model, --json, --html and --overwrite fit`,
+      { argument: `--${kebab(other)}` },
+    );
+  }
+  const read = async (path: string, flag: string) => parseReport(await readTextOf(path, flag), path);
+  const { from, compare, gpuModel, html } = values;
+  if (gpuModel !== undefined && html === undefined) {
+    throw new ArgumentError("Cannot use --gpu-model without --html: only the page shows the model's table", {
+      argument: "--gpu-model",
+    });
+  }
+  const opened = {
+    ...(from === undefined ? {} : { from: await read(from, "--from") }),
+    ...(compare === undefined ? {} : { compared: { report: await read(compare, "--compare"), name: nameOf(compare) } }),
+    ...(gpuModel === undefined ? {} : { model: parseModel(await readTextOf(gpuModel, "--gpu-model"), gpuModel) }),
+  };
+  await checkJsonFile(values.json, values);
+  await checkNewFile(values.html, "--html", values);
+  await checkDistinct({ "--json": values.json, "--html": values.html });
+  return opened;
+}
+
+/** Gives a record in the forms that flags ask for, and compares it. */
+export async function giveRecord(
+  report: BenchReport,
+  values: RecordFlags,
+  { compared, model }: OpenedRecords,
+): Promise<void> {
+  await giveJson(values.json, report);
+  if (values.html !== undefined) {
+    await writeText(values.html, benchPage(report, { compared, model }));
+    keep(values.html);
+    say(values.html);
+  }
+  if (!compared) return;
+  const { name } = compared.report.device;
+  if (name !== report.device.name) say(`\n${values.compare} was measured on another device: ${name}`);
+  say(`\n${comparisonText(compareReports(compared.report, report), { beforeName: values.compare! })}`);
+}
+
+/** The file's name without folders and ending, for headings. */
+function nameOf(path: string): string {
+  return path.split(/[/\\]/).at(-1)!.replace(/\.json$/i, "");
+}
