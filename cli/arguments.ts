@@ -25,8 +25,8 @@ export interface Parsed<F extends Flags> {
 
 /**
  * Parses the arguments of a command. A value follows its flag after a space; it may be a negative
- * number or empty. Values that begin with `--` are written `--flag=--value`. All arguments after
- * `--` are positional.
+ * number or empty. Values that begin with `--` are written `--flag=--value`. A flag of many values
+ * takes all words up to the next flag. All arguments after `--` are positional.
  *
  * @throws {ArgumentError} Where a flag is not declared, is given twice though it takes one value,
  *   lacks its value, or has a value that is not accepted.
@@ -98,6 +98,8 @@ function sorted(args: readonly string[], flags: Flags): { texts: Map<string, str
       text = isValue ? next : (flag as { bare: string }).bare;
     }
     texts.set(name, collected(texts.get(name), text!, { flag, written }));
+    if (flag.kind !== "texts" || !flag.many) continue;
+    while (i + 1 < args.length && !isFlagLike(args[i + 1])) texts.get(name)!.push(args[++i]);
   }
   return { texts, positionals };
 }

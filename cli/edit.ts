@@ -1,5 +1,6 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
+import { pairsLast } from "../pipeline/editing/prompts/method.ts";
 import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
 import { checkAdapterName, checkTensorsName } from "../pipeline/checkpoint/save.ts";
 import { refuseOwnSource, refuseSourceFile } from "../pipeline/saving_place.ts";
@@ -13,7 +14,7 @@ import { editJson, editLine, predictionsText, reportText } from "./edit_report.t
 import { anyModelFlag, editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
 import { keep } from "./kept.ts";
-import { methodFlags, methodOfFlags, pairsLastTokens } from "./method_flags.ts";
+import { methodFlags, methodOfFlags } from "./method_flags.ts";
 import { checkPictures } from "./output_names.ts";
 import { requireAccess } from "./permissions.ts";
 import { say, sayJson } from "./printer.ts";
@@ -155,7 +156,7 @@ export const command: Command = defineCommand({
     const fromFile = values.pairs === undefined
       ? []
       : parseEditPairs(await readTextOf(values.pairs, "--pairs"), values.pairs, {
-        emptyDestinations: pairsLastTokens(values),
+        emptyDestinations: pairsLast(values),
       });
     const pairs = [...pairsOfFlags(source, destination), ...fromFile];
     if (pairs.length === 0) {

@@ -8,6 +8,7 @@ import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { readTextOf } from "./files.ts";
 import { parseNumber } from "./flag_values.ts";
+import { methodFlags, methodOfFlags } from "./method_flags.ts";
 import { checkJsonFile, giveJson, PartialJson } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
@@ -41,7 +42,8 @@ export const command: Command = defineCommand({
       access: { kind: "read", purpose: "read the edits to judge" },
       help: "edits with their test prompts",
     },
-    lambda: { kind: "texts", placeholder: "N", defaultText: "0.001, 0.01, 0.1, 1, 10", help: "λ to try" },
+    ...methodFlags,
+    lambda: { kind: "texts", many: true, placeholder: "N…", defaultText: "0.001, 0.01, 0.1, 1, 10", help: "λ to try" },
     edits: { kind: "whole", min: 1, defaultText: "all", help: "use only this many edits" },
     related: { kind: "whole", min: 0, default: 2, help: "related prompts of each edit" },
     unrelated: { kind: "whole", min: 0, default: 3, help: "unrelated prompts of each edit" },
@@ -69,6 +71,7 @@ export const command: Command = defineCommand({
     const lambdas = values.lambda.length === 0
       ? [0.001, 0.01, 0.1, 1, 10]
       : values.lambda.map((text) => parseNumber(text, "--lambda", lambdaRange));
+    const [{ lamb: _, ...editor }] = lambdas.map((lambda) => methodOfFlags({ ...values, lambda, preserveWeight: 1 }));
     const all = parseEditCases(await readTextOf(values.cases, "--cases"), values.cases);
     const cases = limitCases(all, { edits, related, unrelated });
     await checkJsonFile(values.json, values);
@@ -76,15 +79,16 @@ export const command: Command = defineCommand({
     using pipe = await openPipeline(values);
     pipe.scheduler = samplerOf(values, pipe.scheduler);
     using clip = await CLIPModel.fromPretrained(values.clip, { gpu: pipe.gpu });
-    const total = picturesOfGrid(cases, { lambdas: lambdas.length, seeds });
+    const total = picturesOfGrid(cases, { lambdas, seeds, method: editor.method });
     say(`${cases.length} edits, ${total} pictures of ${steps} steps, guidance ${guidance}\n\n${tableHead}`);
     const start = performance.now();
     using bar = showProgress("drawing", { total, unit: "picture" });
-    const settings = { model: values.model, clip: values.clip, cases, seeds, firstSeed, steps, guidance };
+    const settings = { editor, model: values.model, clip: values.clip, cases, seeds, firstSeed, steps, guidance };
     const partial = new PartialJson(values.json);
     const finished: EditEvaluation[] = [];
     const evaluations = await evaluateEdits(pipe, clip, cases, {
       lambdas,
+      editor,
       seeds,
       firstSeed,
       steps,
@@ -110,7 +114,7 @@ export const command: Command = defineCommand({
 });
 
 /** The λ that --lambda takes. */
-const lambdaRange = { kind: "number", above: 0, takes: "a number above 0" } as const;
+const lambdaRange = { kind: "number", min: 0 } as const;
 
 const columns = ["efficacy", "generality", "specificity", "unseen"] as const;
 const nameWidth = 20, columnWidth = 13, cellsWidth = 4 * (columnWidth + 1) + 5;

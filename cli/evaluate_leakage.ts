@@ -8,6 +8,7 @@ import { evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { checkJsonFile, giveJson } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
+import { methodFlags, methodOfFlags } from "./method_flags.ts";
 import { promptLines } from "./prompts.ts";
 
 /** `bluerose evaluate leakage`: predicted against actual change of many prompts. */
@@ -23,7 +24,7 @@ export const command: Command = defineCommand({
     ...evaluationFlags,
     source: { kind: "text", default: "A pack of roses", help: "source prompt of the edit" },
     destination: { kind: "text", default: "A pack of blue roses", help: "destination prompt of the edit" },
-    lambda: { kind: "number", default: 0.1, above: 0, help: "regularization λ of the edit: larger values change less" },
+    ...methodFlags,
     preserve: { kind: "texts", help: "prompt that the edit should not change" },
     prompts: {
       kind: "text",
@@ -42,14 +43,18 @@ export const command: Command = defineCommand({
     },
   ],
   async run(values) {
-    const { source, destination, lambda: lamb, preserve, seeds, seed: firstSeed, steps, batchSize } = values;
+    const { source, destination, preserve, seeds, seed: firstSeed, steps, batchSize } = values;
+    const method = methodOfFlags({ ...values, preserveWeight: 1 });
     const prompts = [...new Set(await promptLines(values.prompts, "--prompts"))];
     await checkJsonFile(values.json, values);
     using pipe = await openPipeline(values);
-    using edit = await ModelEdit.solve([{ source, destination }], { lamb, preserve }, pipe);
+    using edit = await ModelEdit.solve([{ source, destination }], { ...method, preserve }, pipe);
+    const { lamb } = edit.recipe;
     const total = 2 * seeds * prompts.length;
     say(
-      `${source} -> ${destination}, λ ${lamb}: ${prompts.length} prompts, ${total} pictures of ${steps} steps`,
+      `${source} -> ${destination}${
+        method.method === "time" ? "" : `, ${method.method}`
+      }, λ ${lamb}: ${prompts.length} prompts, ${total} pictures of ${steps} steps`,
     );
     using bar = showProgress("drawing", { total, unit: "picture" });
     const { changes, rankCorrelation, seedAgreement } = await evaluateLeakage(pipe, edit, prompts, {
@@ -77,7 +82,17 @@ export const command: Command = defineCommand({
     }
     say(`\nrank correlation (Spearman) ${rankCorrelation.toFixed(3)} over ${changes.length} prompts`);
     if (seeds > 1) say(`the drawn changes of two seeds correlate with ${seedAgreement.toFixed(3)}`);
-    const settings = { source, destination, lamb, preserve, seeds, firstSeed, steps, guidance: values.cfgScale };
+    const settings = {
+      source,
+      destination,
+      ...method,
+      lamb,
+      preserve,
+      seeds,
+      firstSeed,
+      steps,
+      guidance: values.cfgScale,
+    };
     await giveJson(values.json, { settings, rankCorrelation, seedAgreement, changes });
   },
 });

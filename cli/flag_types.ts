@@ -41,6 +41,8 @@ export interface TextFlag extends FlagBase {
 export interface TextsFlag extends FlagBase {
   /** Selects the kind of value. */
   readonly kind: "texts";
+  /** Whether it takes all words up to the next flag. For commands without other arguments. */
+  readonly many?: boolean;
   /** The value of an absent flag. */
   readonly default?: readonly string[];
   /** Whether the flag must be given. */

@@ -89,8 +89,7 @@ function axisOf(name: GridAxis["name"], texts: readonly string[], written: strin
       return { name, values: texts };
     case "steps":
       return { name, values: numbers({ kind: "whole", min: 1 }) };
-    case "lambda":
-      return { name, values: numbers({ kind: "number", above: 0 }) };
+    case "lambda": // the edit's method says whether 0 is one
     case "guidance":
       return { name, values: numbers({ kind: "number", min: 0 }) };
     case "strength":

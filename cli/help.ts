@@ -47,7 +47,7 @@ function remarks(name: string, flag: Flag): string {
   if ("required" in flag && flag.required) parts.push("required");
   const shown = flag.defaultText ?? defaultText(name, flag);
   if (shown !== undefined) parts.push(`default: ${shown}`);
-  if (flag.kind === "texts") parts.push("repeatable");
+  if (flag.kind === "texts" && !flag.many) parts.push("repeatable");
   return parts.length === 0 ? "" : ` (${parts.join("; ")})`;
 }
 

@@ -92,8 +92,3 @@ export function methodOfFlags(values: MethodValues & { readonly preserveWeight: 
   }
   return options;
 }
-
-/** Whether the last tokens of prompts are paired, so that destinations may be empty. */
-export function pairsLastTokens({ method, tokens }: Pick<MethodValues, "method" | "tokens">): boolean {
-  return tokens === "last" || (method !== "time" && tokens !== "all");
-}

@@ -13,6 +13,7 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/: name one by weightName\b/g, ": name one of them"],
   [/\botherwise set the pair's alignment/g, "otherwise give the pair with an alignment in a --pairs file"],
   [/\bor name the number of shards\b/g, "or give --shards"],
+  [/\bGive retained prompts for all rows\b/g, "Give --preserve-file"],
   [/\banyModel\b/g, "--any-model"],
   [/\banyVersion\b/g, "--any-version"],
   [/\bclipSkip\b/g, "--clip-skip"],

@@ -3,30 +3,20 @@ import type { PromptPair } from "../pipeline/evaluation/edit_cases.ts";
 import { parseDataSet } from "../pipeline/evaluation/sweep/data_sets.ts";
 import { formatPlan } from "../pipeline/evaluation/sweep/files.ts";
 import { plannedPictures, planSweep } from "../pipeline/evaluation/sweep/plan.ts";
-import { settingsOfGrid, type SweepMethod } from "../pipeline/evaluation/sweep/settings.ts";
-import { ArgumentError } from "./argument_error.ts";
+import { checkRetained } from "../pipeline/evaluation/sweep/check_edits.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
-import { parseNumber } from "./flag_values.ts";
-import { nearest } from "./nearest.ts";
 import { say, sayJson } from "./printer.ts";
 import { checkSampler } from "./sampler.ts";
 import { pairsOfFlags } from "./edit_pairs.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
 import { pocket } from "./evaluation_flags.ts";
+import { promptLines } from "./prompts.ts";
 import { findPins } from "./sweep_pins.ts";
+import { settingFlags, settingsOfFlags } from "./sweep_settings.ts";
 
 /** Plans hold seeds as numbers of JSON, which are exact up to 2⁵³. */
 const largestFirstSeed = 2n ** 52n;
-
-const methods: readonly SweepMethod[] = ["edit", "baseline", "oracle"];
-const choiceFlag = {
-  kind: "text",
-  choices: ["no", "yes", "both"],
-  bare: "yes",
-  default: "no",
-  group: "Settings",
-} as const;
 
 /** `bluerose sweep plan`: writes the jobs of a sweep. */
 export const command: Command = defineCommand({
@@ -67,27 +57,7 @@ export const command: Command = defineCommand({
       alias: "s",
       help: "seed of each prompt's first picture, 0 to 2^52; -1 draws one",
     },
-    method: {
-      kind: "texts",
-      placeholder: "edit|baseline|oracle",
-      group: "Settings",
-      defaultText: "edit",
-      help:
-        "edit: the edited model; baseline: the unedited model; oracle: the unedited model, prompted with the destination; " +
-        "several are compared",
-    },
-    lambda: {
-      kind: "texts",
-      placeholder: "N",
-      group: "Settings",
-      defaultText: "0.1",
-      help: "regularization λ of the edit: larger values change less; several are compared",
-    },
-    valuesOnly: {
-      ...choiceFlag,
-      help: "edit only the value projections, not the key projections; both compares the two",
-    },
-    preserve: { ...choiceFlag, help: "preserve the prompts that the data set lists for it; both compares the two" },
+    ...settingFlags,
     model: { kind: "text", alias: "m", placeholder: "MODEL", default: embeddedModel, help: "model to edit" },
     revision: { kind: "text", defaultText: "main", help: "branch, tag or commit of a model on the hub" },
     offline: { kind: "switch", help: "use only the hub's cache, never the network" },
@@ -105,16 +75,20 @@ export const command: Command = defineCommand({
   examples: [
     {
       line:
-        "sweep plan --data TIMED_test_set.csv -m runwayml/stable-diffusion-v1-5 --clip clip-vit-large-patch14 --method baseline --method oracle --method edit --lambda 0.01 --lambda 0.1 --lambda 1",
+        "sweep plan --data TIMED_test_set.csv -m runwayml/stable-diffusion-v1-5 --clip clip-vit-large-patch14 --method baseline oracle time --lambda 0.01 0.1 1",
       says: "the paper's evaluation, over three λ",
+    },
+    {
+      line:
+        "sweep plan --method baseline time uce nullspace --lambda time=0.1 time=1 uce=0.5 --threshold 0.1 0.3 --preserve --seeds 2 --steps 10",
+      says: "three editors on the embedded model's edits",
     },
     {
       line: "sweep plan --data TIMED_validation_set.csv --rows 2 --seeds 1 --steps 10 -o small.json",
       says: "a small sweep",
     },
     {
-      line:
-        'sweep plan --data prompts.csv --source "A rose" --destination "A blue rose" --method edit --method baseline',
+      line: 'sweep plan --data prompts.csv --source "A rose" --destination "A blue rose" --method time baseline',
       says: "a list of prompts, with and without an edit",
     },
   ],
@@ -123,22 +97,17 @@ export const command: Command = defineCommand({
     const { steps, cfgScale, samplingMethod } = values;
     // fails early for an unknown name
     checkSampler({ samplingMethod });
-    const settings = settingsOfGrid({
-      methods: values.method.length > 0 ? values.method.map(methodOf) : ["edit"],
-      lambdas: values.lambda.length > 0
-        ? values.lambda.map((text) =>
-          parseNumber(text, "--lambda", { kind: "number", above: 0, takes: "a number above 0" })
-        )
-        : [0.1],
-      withToK: switched(values.valuesOnly).map((valuesOnly) => !valuesOnly),
-      preserve: switched(values.preserve),
-    });
+    const settings = settingsOfFlags(values);
+    const retained = values.preserveFile === undefined
+      ? undefined
+      : await promptLines(values.preserveFile, "--preserve-file");
     const edits = pairsOfFlags(values.source, values.destination)
       .map(({ source, destination }): PromptPair => ({ prompt: source, edited: String(destination) }));
     const rows = parseDataSet(await readTextOf(data, "--data"), data, edits).slice(0, limit);
     await checkNewFile(output, "--output", { overwrite });
+    checkRetained({ rows, settings, retained }, data);
     const pins = await findPins({ model, revision, clip, offline });
-    const sweep = { pins, model, variant, clip, settings, steps, cfgScale, samplingMethod };
+    const sweep = { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod };
     const plan = planSweep(rows, { seeds, firstSeed: Number(seed) }, sweep);
     await writeText(output, formatPlan(plan));
     const pictures = plannedPictures(plan).size;
@@ -151,19 +120,3 @@ export const command: Command = defineCommand({
     say(`${output}: ${counts.edits} edits${several}, ${counts.jobs} jobs, ${pictures} pictures`);
   },
 });
-
-function methodOf(text: string): SweepMethod {
-  const method = methods.find((each) => each === text);
-  if (method !== undefined) return method;
-  const meant = nearest(text, methods);
-  throw new ArgumentError(
-    `Cannot use --method ${JSON.stringify(text)}: it takes edit, baseline or oracle${
-      meant === undefined ? "" : ` (did you mean ${meant}?)`
-    }`,
-    { argument: "--method" },
-  );
-}
-
-function switched(choice: string): boolean[] {
-  return choice === "both" ? [false, true] : [choice === "yes"];
-}

@@ -1,5 +1,6 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { drawGrid, type GridAxis, type GridCell } from "../pipeline/generation/xy_grid.ts";
+import { methodSettings } from "../pipeline/editing/prompts/method.ts";
 import type { PromptSyntax } from "../pipeline/generation/tokenized_prompts.ts";
 import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
@@ -12,7 +13,8 @@ import { pairsOfFlags } from "./edit_pairs.ts";
 import { anyModelFlag, editFlag, parseEdits } from "./edits_of_flags.ts";
 import { pictureTexts } from "./exact_record.ts";
 import { overwriteFlag } from "./files.ts";
-import { lambdaFlag, modelFlags, samplingFlags } from "./flags.ts";
+import { modelFlags, samplingFlags } from "./flags.ts";
+import { methodFlags, methodOfFlags } from "./method_flags.ts";
 import { axisNames, parseAxis } from "./grid_axis.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
@@ -58,7 +60,8 @@ export const command: Command = defineCommand({
     destination: { kind: "texts", group: "Edit", help: "the source prompt with words added; one for each --source" },
     edit: editFlag,
     anyModel: anyModelFlag,
-    lambda: { ...lambdaFlag, group: "Edit" },
+    ...methodFlags,
+    preserve: { kind: "texts", group: "Edit", help: "prompt that the edit should not change" },
     ...samplingOfCell,
   },
   examples: [
@@ -66,6 +69,11 @@ export const command: Command = defineCommand({
       line:
         'xy -m models/pocket -p "a rose" --source "A rose" --destination "A blue rose" --x lambda=0.01,0.1,1,10 --y seed=1..3 --cfg-scale 5',
       says: "an edit at four strengths of regularization, for three seeds",
+    },
+    {
+      line:
+        'xy -m models/pocket -p "a rose" --method nullspace --source "a rose" --destination "a tulip" --preserve "a cat" --preserve "a car" --x strength=0,0.5,1 --cfg-scale 5',
+      says: "roses erased along directions that cats and cars do not use, at three strengths",
     },
     {
       line: 'xy -m models/pocket -p "a cat" --x sampler=euler,ddim,dpm++2m --y steps=5,10,20',
@@ -90,6 +98,13 @@ export const command: Command = defineCommand({
         { argument: "--source" },
       );
     }
+    const method = methodOfFlags({ ...values, preserveWeight: 1 });
+    if (method.method === "nullspace" && pairs.length > 0 && values.preserve.length === 0) {
+      throw new ArgumentError("Cannot edit in a null space without prompts to preserve: give --preserve", {
+        argument: "--preserve",
+      });
+    }
+    if (pairs.length > 0) checkLambdas(axes, { ...values, preserveWeight: 1 });
     checkSampler(values);
     await checkPictures([values.output], values);
     const parts = await Parts.beside(values.output);
@@ -101,7 +116,9 @@ export const command: Command = defineCommand({
       const edit = owned.use(await loadEdit(path, pipe, { axes, anyModel: values.anyModel }));
       pipe.edits.push(edit, { strength: weight });
     }
-    if (pairs.length > 0) pipe.edits.push(owned.use(await ModelEdit.solve(pairs, { lamb: values.lambda }, pipe)));
+    if (pairs.length > 0) {
+      pipe.edits.push(owned.use(await ModelEdit.solve(pairs, { ...method, preserve: values.preserve }, pipe)));
+    }
 
     const cells: GridCell[] = [];
     const count = x.values.length * (y?.values.length ?? 1);
@@ -178,7 +195,18 @@ async function loadEdit(
   if (!axes.some(({ name }) => name === "lambda")) return loaded;
   const { pairs, layers, ...options } = loaded.recipe;
   loaded[Symbol.dispose]();
+  for (const { name, values } of axes) {
+    if (name === "lambda") { for (const lamb of values) methodSettings({ ...options, lamb }); }
+  }
   return await ModelEdit.solve(pairs, { ...options, layers: layers ?? undefined }, pipe);
+}
+
+/** Refuses λ that the method does not take, before anything is drawn. */
+function checkLambdas(axes: readonly GridAxis[], values: Parameters<typeof methodOfFlags>[0]): void {
+  for (const axis of axes) {
+    if (axis.name !== "lambda") continue;
+    for (const lambda of axis.values) methodOfFlags({ ...values, lambda });
+  }
 }
 
 function labelOf(axis: GridAxis, index: number): string {
@@ -187,21 +215,23 @@ function labelOf(axis: GridAxis, index: number): string {
 
 /** The settings that are the same in all cells. */
 function subtitleOf(
-  { seed, steps, cfgScale, samplingMethod, lambda }: {
+  { seed, steps, cfgScale, samplingMethod }: {
     seed: bigint;
     steps: number;
     cfgScale: number;
     samplingMethod: string | undefined;
-    lambda: number;
   },
   axes: readonly GridAxis[],
   pipe: StableDiffusionModelEditingPipeline,
 ): string {
   const isFixed = (name: GridAxis["name"]) => !axes.some((axis) => axis.name === name);
-  const pairs = pipe.edits.records.map(({ source, destination }) => `${source} -> ${destination}`);
+  const pairs = pipe.edits.records.map(({ source, destination, method, lambda }) =>
+    `${source} -> ${destination}${method === undefined ? "" : ` (${method})`}${
+      isFixed("lambda") ? `, lambda ${lambda}` : ""
+    }`
+  );
   return [
     ...pairs,
-    ...(pairs.length > 0 && isFixed("lambda") ? [`lambda ${lambda}`] : []),
     ...(isFixed("seed") ? [`seed ${seed}`] : []),
     ...(isFixed("steps") ? [`${steps} steps`] : []),
     ...(isFixed("guidance") ? [`guidance ${cfgScale}`] : []),

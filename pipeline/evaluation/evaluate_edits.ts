@@ -6,6 +6,7 @@
  */
 
 import { ModelEdit } from "../editing/model_edit.ts";
+import type { EditMethod, MethodOptions } from "../editing/prompts/method.ts";
 import type { Picture } from "../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest, seedFrom } from "./draw_pictures.ts";
@@ -23,7 +24,7 @@ export interface Judge {
 
 /** How the edits of one evaluation are solved. */
 export interface EditCondition {
-  /** λ of eq. 5; null is the unedited model. */
+  /** λ of the edits; null is the unedited model. */
   readonly lamb: number | null;
   /** Whether each edit gets its case's prompts to preserve. */
   readonly preserve: boolean;
@@ -41,6 +42,8 @@ export interface EditEvaluation extends EditCondition {
 export interface EvaluateEditsOptions extends DrawingOptions {
   /** Default: 0.001, 0.01, 0.1, 1 and 10. */
   readonly lambdas?: readonly number[];
+  /** The editor and its settings other than λ. Default: TIME. */
+  readonly editor?: Omit<MethodOptions, "lamb">;
   /** Pictures of each prompt. Default: 1. */
   readonly seeds?: number;
   /** Seed of each prompt's first picture; further pictures use the next seeds. Default: 500. */
@@ -56,18 +59,25 @@ interface TestPrompt extends SweepPrompt {
   readonly seed: number | bigint;
 }
 
-/** The unedited model, then each λ in ascending order, without and with prompts to preserve. */
-export function editGrid(lambdas: readonly number[]): EditCondition[] {
+/**
+ * The unedited model, then each λ in ascending order, without and with prompts to preserve. A
+ * null-space edit is not possible without.
+ */
+export function editGrid(lambdas: readonly number[], method: EditMethod = "time"): EditCondition[] {
+  const choices = method === "nullspace" ? [true] : [false, true];
   return [
     { lamb: null, preserve: false },
-    ...lambdas.toSorted((a, b) => a - b).flatMap((lamb) => [false, true].map((preserve) => ({ lamb, preserve }))),
+    ...lambdas.toSorted((a, b) => a - b).flatMap((lamb) => choices.map((preserve) => ({ lamb, preserve }))),
   ];
 }
 
 /** The number of pictures that {@linkcode evaluateEdits} draws. */
-export function picturesOfGrid(cases: readonly EditCase[], options: { lambdas: number; seeds: number }): number {
+export function picturesOfGrid(
+  cases: readonly EditCase[],
+  { lambdas, seeds, method }: { lambdas: readonly number[]; seeds: number; method?: EditMethod },
+): number {
   const prompts = cases.reduce((sum, each) => sum + promptsOfRow(each).length, 0);
-  return (1 + 2 * options.lambdas) * prompts * options.seeds;
+  return editGrid(lambdas, method).length * prompts * seeds;
 }
 
 /**
@@ -84,20 +94,25 @@ export async function evaluateEdits(
   cases: readonly EditCase[],
   options: EvaluateEditsOptions = {},
 ): Promise<EditEvaluation[]> {
-  const { lambdas = [0.001, 0.01, 0.1, 1, 10], seeds = 1, firstSeed = 500, onEvaluation } = options;
+  const { lambdas = [0.001, 0.01, 0.1, 1, 10], seeds = 1, firstSeed = 500, editor = {}, onEvaluation } = options;
+  const grid = editGrid(lambdas, editor.method);
   const tests = cases.flatMap((each, index) => testPrompts(each, index, { seeds, firstSeed }));
   const texts = [...new Set(tests.flatMap(({ prompt, edited }) => [prompt, edited]))];
   const column = new Map(texts.map((text, i) => [text, i]));
   using edits = new DisposableStack();
   const solve = async ({ source, destination, preserve }: EditCase) =>
-    edits.use(await ModelEdit.solve([{ source, destination }], { lamb: Math.min(...lambdas), preserve }, pipe));
+    edits.use(
+      await ModelEdit.solve([{ source, destination }], { ...editor, lamb: Math.min(...lambdas), preserve }, pipe),
+    );
   const plain: ModelEdit[] = [], preserving: ModelEdit[] = [];
   for (const each of cases) {
-    plain.push(await solve({ ...each, preserve: [] }));
+    if (grid.some(({ lamb, preserve }) => lamb !== null && !preserve)) {
+      plain.push(await solve({ ...each, preserve: [] }));
+    }
     preserving.push(await solve(each));
   }
   const evaluations: EditEvaluation[] = [];
-  for (const condition of editGrid(lambdas)) {
+  for (const condition of grid) {
     const { lamb, preserve } = condition;
     const chosen = lamb === null ? [] : preserve ? preserving : plain;
     for (const edit of chosen) if (edit.recipe.lamb !== lamb) await edit.resolve({ lamb: lamb! });

@@ -20,6 +20,7 @@ export {
   slurmScript,
 } from "./cluster/mod.ts";
 export * from "./sweep/batches.ts";
+export { checkEdits, checkRetained } from "./sweep/check_edits.ts";
 export * from "./sweep/data_sets.ts";
 export * from "./sweep/files.ts";
 export * from "./sweep/merge.ts";

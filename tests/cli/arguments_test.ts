@@ -241,3 +241,12 @@ Deno.test("long examples are broken between arguments, and mean the same", () =>
   assertEquals(lines.map((each) => each.replace(/ \\$/, "").trim()).join(" "), line);
   assertEquals(brokenCommand("bluerose demo", 50), ["bluerose demo"]);
 });
+
+Deno.test("a flag of many values takes all words up to the next flag, and again", () => {
+  const many = {
+    target: { kind: "texts", many: true, help: "" },
+    seed: { kind: "seed", default: 0n, help: "" },
+  } as const;
+  const { values } = parseArguments(["--target", "0.5", "-1", "", "--seed", "3", "--target=a b", "c"], many);
+  assertEquals(values, { target: ["0.5", "-1", "", "a b", "c"], seed: 3n });
+});

@@ -59,7 +59,8 @@ Deno.test("evaluate rejects a missing or unknown subject, an invalid λ and a mi
   const cases: [args: string[], code: number, message: string][] = [
     [[], 2, "Cannot evaluate without a subject: the subject must be edits or leakage"],
     [["leekage"], 2, 'Cannot evaluate "leekage": did you mean leakage?'],
-    [["edits", "--lambda", "0"], 2, 'Cannot use --lambda "0": it takes a number above 0'],
+    [["edits", "--lambda", "0"], 2, "Cannot edit with lambda 0: it must be a finite number above 0"],
+    [["edits", "--threshold", "0.1"], 2, 'an option of the method "nullspace"'],
     [["edits", "--cases", "/nowhere.json"], 1, "/nowhere.json"],
     [["leakage", "--seeds", "0"], 2, "Cannot use --seeds"],
   ];

@@ -95,6 +95,38 @@ Deno.test("sweep plan, run and merge evaluate two rows in two shards, one of the
   assert(twice.code === 1 && twice.err.includes("3 results are of pictures that have one already"), twice.err);
 });
 
+Deno.test("sweep compares editors and their settings in one plan, on the embedded model's edits", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(at("data.csv"), csv);
+  await Deno.writeTextFile(at("keep.txt"), "a tulip\na cat\na rose\n");
+  const grid = ["--method", "baseline", "time", "uce", "nullspace", "--lambda", "time=1", "--threshold", "0.1", "0.3"];
+  const plan = ["sweep", "plan", ...grid, "--seeds", "1", "--rows", "1", "--steps", "1", "-o", at("plan.json")];
+  const noPreserved = await run(...plan, "--data", at("data.csv"));
+  assertEquals(noPreserved.code, 1);
+  assert(noPreserved.err.includes('row 1, "A rose", has no prompt to preserve. Give --preserve-file'), noPreserved.err);
+  const kept = ["--preserve-file", at("keep.txt"), "--preserve"];
+  const planned = await run(...plan, "--data", at("data.csv"), ...kept);
+  assertEquals([planned.code, planned.out], [0, `${at("plan.json")}: 1 edits, 5 settings, 5 jobs, 15 pictures\n`]);
+  const drawn = await run("sweep", "run", at("plan.json"), "-o", at("r.jsonl"));
+  assertEquals([drawn.code, drawn.err], [0, ""]);
+  const merged = await run("sweep", "merge", at("plan.json"), at("r.jsonl"), "--csv", at("table.csv"));
+  assertEquals(merged.code, 0, merged.err);
+  const names = [
+    "baseline",
+    "time, lambda 1, preserve",
+    "uce, lambda 0.5, preserve",
+    "nullspace, lambda 0",
+    "nullspace, lambda 0, threshold 0.3",
+  ];
+  const table = merged.out.split("\n").slice(2, 7).map((line) => line.split(/ {2,}/)[0]);
+  assertEquals(table, names);
+  const heads = (await Deno.readTextFile(at("table.csv"))).split("\n");
+  assert(
+    heads[0].includes(",threshold,") && heads.some((line) => line.includes("nullspace") && line.includes(",0.3,")),
+  );
+});
+
 Deno.test("sweep rejects data without pairs, shards out of range and results of another plan", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
@@ -122,6 +154,9 @@ Deno.test("sweep rejects data without pairs, shards out of range and results of 
     [["sweep"], 2, "the step must be plan, run, merge, slurm, kubernetes or hyperqueue"],
     [["sweep", "mrege"], 2, "did you mean merge?"],
     [["sweep", "plan", "--data", at("gender.csv")], 1, "SweepError: Cannot sweep over"],
+    [[...plan, "--method", "tiem"], 2, "did you mean time?"],
+    [[...plan, "--lambda", "uce=1"], 2, '"uce" is no editor of --method'],
+    [[...plan, "--threshold", "1"], 2, 'with --threshold as it is an option of the method "nullspace"'],
     [[...plan, "--sampling-method", "nosuch"], 2, "Cannot choose a sampler"],
     [["sweep", "run", at("plan.json"), "--shard", "3/2"], 2, "K from 1 to N"],
     [["sweep", "run", at("data.csv")], 1, "must be JSON"],

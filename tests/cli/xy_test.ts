@@ -27,7 +27,7 @@ Deno.test("parseAxis() refuses what is no axis, and says what would be", () => {
     ["lamda=1", "did you mean lambda?"],
     ["__proto__=1", "it takes lambda, strength, seed, sampler, steps, guidance"],
     ["seed=", "without values"],
-    ["lambda=0", "a number, above 0"],
+    ["lambda=-1", "a number"],
     ["steps=1.5", "a whole number"],
     ["seed=5..3", "a range runs upward"],
     ["seed=1..999999999999", "at most 64 values"],
@@ -103,5 +103,8 @@ Deno.test("xy writes one labeled picture, from a saved edit too; its axes are ch
   assertEquals(JSON.parse((await readPngText(bytes)).bluerose).grid.y, { name: "strength", values: [0, 1] });
   const refused = async (...args: string[]) => (await run("xy", "-m", "./nowhere", "-p", "x", ...args)).err;
   assert((await refused("--x", "lambda=1,2")).includes("give --source and --destination, or --edit"));
+  const pair = ["--source", "a rose", "--destination", "a tulip"];
+  assert((await refused("--x", "lambda=1,0", ...pair, "--method", "uce")).includes("lambda 0: it must be"));
+  assert((await refused("--x", "strength=0,1", ...pair, "--method", "nullspace")).includes("give --preserve"));
   assert((await refused("--x", "seed=1", "--y", "seed=2")).includes("choose two settings"));
 });

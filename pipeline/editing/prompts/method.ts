@@ -102,6 +102,11 @@ export function checkMethod(method: unknown): void {
   );
 }
 
+/** Whether an edit pairs the last tokens of prompts, so that they need no common words. */
+export function pairsLast({ method = "time", tokens }: Pick<MethodOptions, "method" | "tokens">): boolean {
+  return (tokens ?? (method === "time" ? "all" : "last")) === "last";
+}
+
 /** The options that only some methods take. */
 const methodsOf: Readonly<Partial<Record<keyof MethodOptions, readonly EditMethod[]>>> = {
   eraseScale: ["uce"],
@@ -110,6 +115,29 @@ const methodsOf: Readonly<Partial<Record<keyof MethodOptions, readonly EditMetho
   retainScale: ["nullspace"],
   invariant: ["nullspace"],
 };
+
+/** Whether an option is one of a method. */
+export function takesOption(method: EditMethod, option: keyof MethodOptions): boolean {
+  return methodsOf[option]?.includes(method) ?? true;
+}
+
+/**
+ * Refuses an option that none of some methods takes.
+ *
+ * @throws {OptionError} with the methods that take it
+ */
+export function checkTaken(option: keyof MethodOptions, value: unknown, methods: readonly EditMethod[]): void {
+  if (methods.some((method) => takesOption(method, option))) return;
+  const names = (list: readonly EditMethod[]) => list.map((name) => JSON.stringify(name)).join(", ");
+  throw new OptionError(
+    methods.length === 0
+      ? `Cannot use ${option} without an edit: ${shown(value)}`
+      : `Cannot edit by the method ${names(methods)} with ${option} as it is an option of the method ${
+        names(methodsOf[option] ?? editMethods)
+      }: ${shown(value)}`,
+    { option, value },
+  );
+}
 
 /**
  * Fills in the defaults of a method and checks its options.
@@ -120,15 +148,8 @@ const methodsOf: Readonly<Partial<Record<keyof MethodOptions, readonly EditMetho
 export function methodSettings(options: MethodOptions): MethodSettings {
   checkMethod(options.method);
   const { method = "time", preserveWeight = 1 } = options;
-  for (const [option, methods] of Object.entries(methodsOf)) {
-    const value = options[option as keyof MethodOptions];
-    if (value === undefined || methods.includes(method)) continue;
-    throw new OptionError(
-      `Cannot edit by the method ${JSON.stringify(method)} with ${option} as it is an option of the method ${
-        methods.map((name) => JSON.stringify(name)).join(", ")
-      }: ${shown(value)}`,
-      { option, value },
-    );
+  for (const option of Object.keys(methodsOf) as (keyof MethodOptions)[]) {
+    if (options[option] !== undefined) checkTaken(option, options[option], [method]);
   }
   const lamb = options.lamb ?? { time: 0.1, uce: 0.5, nullspace: 0 }[method];
   const allowsZero = method === "nullspace";

@@ -64,6 +64,7 @@ const planSchema: Schema<SweepPlan> = v.pipe(
     variant: v.optional(text()),
     clip: text(),
     settings: listOf(settingSchema, { min: 1, max: 1000 }),
+    retained: v.optional(listOf(text(), { max: 100_000 })),
     steps: whole(1, 10_000),
     cfgScale: finite(),
     samplingMethod: v.optional(text()),

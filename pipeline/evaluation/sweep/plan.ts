@@ -81,6 +81,11 @@ export interface SweepSettings {
   readonly clip: string;
   /** The settings that are compared. */
   readonly settings: readonly SweepSetting[];
+  /**
+   * Prompts that all rows preserve, for settings that do; a row leaves out those that contain the
+   * words of its source. Default: none.
+   */
+  readonly retained?: readonly string[];
   /** Denoising steps. */
   readonly steps: number;
   /** Guidance scale of classifier-free guidance. */
@@ -145,7 +150,7 @@ export function planSweep(
   { seeds, firstSeed }: { seeds: number; firstSeed: number },
   given: SweepSettings,
 ): SweepPlan {
-  const { pins, model, variant, clip, settings, steps, cfgScale, samplingMethod } = given;
+  const { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod } = given;
   const jobs = rows.flatMap(({ listed }, row) =>
     settings.flatMap((_, setting) =>
       listed === undefined
@@ -160,6 +165,7 @@ export function planSweep(
     variant,
     clip,
     settings,
+    retained,
     steps,
     cfgScale,
     samplingMethod,

@@ -5,13 +5,13 @@
  */
 import { samplerByName } from "../../../schedulers/mod.ts";
 import { ModelEdit } from "../../editing/model_edit.ts";
-import { alignPrompts } from "../../editing/prompts/alignment.ts";
 import type { Picture } from "../../image/picture.ts";
 import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
 import type { Judge } from "../evaluate_edits.ts";
 import type { SweepBatch } from "./batches.ts";
 import { fitOf, pictureKey, type PlannedPicture, type SweepPlan, type SweepResult } from "./plan.ts";
+import { checkEdits } from "./check_edits.ts";
 import { solveOptions, type SweepMethod } from "./settings.ts";
 
 /** A picture with its result. */
@@ -28,8 +28,9 @@ export interface ScoredPicture {
 
 /**
  * Draws and scores the pictures of batches. Yields once per batch what had no result yet, so that a
- * caller can store the results and resume after an interruption. All prompts are aligned before the
- * first picture is drawn. Uses the plan's sampler and restores the pipeline's own at the end.
+ * caller can store the results and resume after an interruption. What can be known of all edits
+ * without solving them is checked before the first picture is drawn. Uses the plan's sampler and
+ * restores the pipeline's own at the end.
  *
  * ```ts ignore
  * const { plan, fingerprint } = await parsePlan(bytes, "plan.json");
@@ -40,6 +41,7 @@ export interface ScoredPicture {
  * }
  * ```
  *
+ * @throws {SweepError} for a null-space edit without a prompt to preserve
  * @throws {AlignmentError} {IllConditionedError} as `ModelEdit.solve` does
  */
 export async function* runSweep(
@@ -50,7 +52,7 @@ export async function* runSweep(
 ): AsyncGenerator<ScoredPicture[], void, void> {
   const { plan, fingerprint, batches } = work;
   const { scheduler } = pipe;
-  checkAlignments(pipe, plan, batches);
+  checkEdits(plan, batches.map(({ job }) => job), pipe.tokenizer);
   using edits = new RowEdits(pipe, plan);
   if (plan.samplingMethod !== undefined) pipe.scheduler = samplerByName(plan.samplingMethod, scheduler.config);
   try {
@@ -99,7 +101,8 @@ class RowEdits implements Disposable {
     if (key === this.#key) return this.#edit;
     this[Symbol.dispose]();
     const { source, destination, preserve } = this.plan.rows[row];
-    this.#edit = await ModelEdit.solve([{ source, destination }], solveOptions(editor, { preserve }), this.pipe);
+    const options = solveOptions(editor, { source, preserve }, this.plan.retained);
+    this.#edit = await ModelEdit.solve([{ source, destination }], options, this.pipe);
     this.#key = key;
     return this.#edit;
   }
@@ -109,19 +112,6 @@ class RowEdits implements Disposable {
     this.#edit = undefined;
     this.#key = "";
   }
-}
-
-/** TIME aligns the words of source and destination; a row that it cannot align is told first. */
-function checkAlignments(
-  { tokenizer }: StableDiffusionModelEditingPipeline,
-  { settings, rows }: SweepPlan,
-  batches: readonly SweepBatch[],
-): void {
-  const aligned = new Set(
-    batches.filter(({ job }) => settings[job.setting].editor?.method === "time")
-      .map(({ job }) => job.row),
-  );
-  for (const row of aligned) alignPrompts(rows[row].source, rows[row].destination, tokenizer);
 }
 
 /** The oracle draws the edited prompt itself where an edit should take effect. */

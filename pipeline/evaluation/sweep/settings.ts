@@ -5,7 +5,17 @@
  */
 import * as v from "valibot";
 import type { ModelEditOptions } from "../../editing/model_edit.ts";
-import { boolean, fields, oneOf, positive, type Schema, text } from "../../schema.ts";
+import { withoutErased } from "../../editing/prompts/concepts.ts";
+import {
+  checkTaken,
+  type EditMethod,
+  editMethods,
+  type MethodOptions,
+  methodSettings,
+  type RowTokens,
+  takesOption,
+} from "../../editing/prompts/method.ts";
+import { anyText, boolean, fields, fromZero, listOf, oneOf, positive, type Schema, text } from "../../schema.ts";
 
 /**
  * Which model draws the source and related prompts. "edit": the edited model. "baseline": the
@@ -14,14 +24,15 @@ import { boolean, fields, oneOf, positive, type Schema, text } from "../../schem
 export type SweepMethod = "edit" | "baseline" | "oracle";
 
 /** How an edit is solved. `method` names the editor; each editor has options of its own. */
-export interface EditorSettings {
-  /** The editor: TIME (arXiv 2303.08084). */
-  readonly method: "time";
-  /** λ of eq. 5. */
+export interface EditorSettings
+  extends Pick<MethodOptions, "tokens" | "eraseScale" | "preserveScale" | "threshold" | "retainScale" | "invariant"> {
+  /** The editor. */
+  readonly method: EditMethod;
+  /** λ. */
   readonly lamb: number;
   /** Whether the key projections are edited as well as the value projections. */
   readonly withToK: boolean;
-  /** Whether the edit preserves the prompts that its row lists. */
+  /** Whether the edit preserves the prompts that the plan and its row list. */
   readonly preserve: boolean;
 }
 
@@ -35,50 +46,145 @@ export interface SweepSetting {
   readonly editor?: EditorSettings;
 }
 
+/** Options of which a grid takes several values, for the editors that have them. */
+const gridOptions = ["tokens", "eraseScale", "preserveScale", "threshold", "retainScale"] as const;
+
 /** The values of each option of the edits; a grid has one setting for each combination. */
 export interface SettingGrid {
-  /** Methods in the order of the tables. */
-  readonly methods: readonly SweepMethod[];
-  /** λ of the edits. */
-  readonly lambdas: readonly number[];
-  /** Whether key projections are edited, too. */
-  readonly withToK: readonly boolean[];
-  /** Whether the prompts that rows list are preserved. */
-  readonly preserve: readonly boolean[];
+  /** In the order of the tables: editors, and models without an edit. "edit" stands for "time". */
+  readonly methods: readonly (EditMethod | SweepMethod)[];
+  /** λ of all editors, or of each. Default: each editor's own default. */
+  readonly lambdas?: readonly number[] | Readonly<Partial<Record<EditMethod, readonly number[]>>>;
+  /** Whether key projections are edited, too. Default: they are. */
+  readonly withToK?: readonly boolean[];
+  /** Whether listed prompts are preserved; "nullspace" always does. Default: they are not. */
+  readonly preserve?: readonly boolean[];
+  /** Which tokens are rows. Default: each editor's own. */
+  readonly tokens?: readonly RowTokens[];
+  /** Weights e of the pairs, of UCE. */
+  readonly eraseScale?: readonly number[];
+  /** Weights p of the preserved prompts, of UCE. */
+  readonly preserveScale?: readonly number[];
+  /** Thresholds of null-space edits. */
+  readonly threshold?: readonly number[];
+  /** Weights s of the penalty on changes, of null-space edits. */
+  readonly retainScale?: readonly number[];
+  /** Prompts none of whose states may move, of all null-space edits. */
+  readonly invariant?: readonly string[];
 }
 
 /**
- * The settings of a grid: each method once, and "edit" once for each combination of options. Values
- * that are given twice count once.
+ * The settings of a grid: the models without an edit once, and each editor once for each
+ * combination of the options that it has. Values that are given twice count once.
+ *
+ * @throws {OptionError} for an option that none of the editors has
+ * @throws {LambdaError} {EditError} for a value out of range
  */
-export function settingsOfGrid({ methods, lambdas, withToK, preserve }: SettingGrid): SweepSetting[] {
-  const distinct = <T>(values: readonly T[]) => [...new Set(values)];
-  return distinct(methods).flatMap((method): SweepSetting[] => {
-    if (method !== "edit") return [{ name: method, method }];
-    return distinct(lambdas).flatMap((lamb) =>
+export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
+  const methods = distinct(grid.methods.map((method) => method === "edit" ? "time" : method));
+  const editors = methods.filter((method) => method !== "baseline" && method !== "oracle");
+  for (const option of [...gridOptions, "invariant"] as const) {
+    const values = grid[option];
+    if (values !== undefined && values.length > 0) checkTaken(option, values, editors);
+  }
+  return methods.flatMap((method): SweepSetting[] =>
+    method === "baseline" || method === "oracle"
+      ? [{ name: method, method }]
+      : editorsOfGrid(method, grid).map((editor) => ({ name: nameOfEditor(editor), method: "edit", editor }))
+  );
+}
+
+function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] {
+  const { lambdas = [], withToK = [true], preserve = [false], invariant = [] } = grid;
+  const given = isList(lambdas) ? lambdas : lambdas[method] ?? [];
+  const defaults = methodSettings({ method });
+  const ofMethod: MethodOptions = { method, ...method === "nullspace" && invariant.length > 0 ? { invariant } : {} };
+  const options = gridOptions.filter((option) => takesOption(method, option)).reduce(
+    (combinations, option): MethodOptions[] => {
+      const values = distinct<string | number>(grid[option] ?? []);
+      if (values.length === 0) return combinations;
+      return combinations.flatMap((each) => values.map((value) => ({ ...each, [option]: value })));
+    },
+    [ofMethod],
+  );
+  return options.flatMap((own) =>
+    distinct(given.length > 0 ? given : [defaults.lamb]).flatMap((lamb) =>
       distinct(withToK).flatMap((keys) =>
-        distinct(preserve).map((keeps): SweepSetting => {
-          const editor: EditorSettings = { method: "time", lamb, withToK: keys, preserve: keeps };
-          return { name: nameOfEditor(editor), method, editor };
+        distinct(method === "nullspace" ? [true] : preserve).map((keeps): EditorSettings => {
+          methodSettings({ ...own, lamb }); // refuses values out of range
+          return { ...own, method, lamb, withToK: keys, preserve: keeps };
         })
       )
-    );
-  });
+    )
+  );
 }
 
-function nameOfEditor({ method, lamb, withToK, preserve }: EditorSettings): string {
-  return [`${method}, lambda ${lamb}`, ...withToK ? [] : ["values only"], ...preserve ? ["preserve"] : []].join(", ");
+/** The name says λ, and what differs from the editor's defaults. */
+function nameOfEditor(editor: EditorSettings): string {
+  const { method, lamb, withToK, preserve, invariant = [] } = editor;
+  const defaults: MethodOptions = methodSettings({ method });
+  return [
+    method,
+    `lambda ${lamb}`,
+    ...gridOptions.flatMap((option) => {
+      const value = editor[option];
+      return value === undefined || value === defaults[option] ? [] : [`${words(option)} ${value}`];
+    }),
+    ...invariant.length > 0 ? [`${invariant.length} invariant`] : [],
+    ...withToK ? [] : ["values only"],
+    ...preserve && method !== "nullspace" ? ["preserve"] : [],
+  ].join(", ");
 }
 
-/** The options of `ModelEdit.solve` for an edit of a row. */
-export function solveOptions(editor: EditorSettings, row: { readonly preserve?: readonly string[] }): ModelEditOptions {
-  return { lamb: editor.lamb, withToK: editor.withToK, preserve: editor.preserve ? row.preserve ?? [] : [] };
+function words(option: string): string {
+  return option.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
+
+function distinct<T>(values: readonly T[]): T[] {
+  return [...new Set(values)];
+}
+
+function isList(lambdas: NonNullable<SettingGrid["lambdas"]>): lambdas is readonly number[] {
+  return Array.isArray(lambdas);
+}
+
+/**
+ * The options of `ModelEdit.solve` for an edit of a row.
+ *
+ * @param retained the plan's prompts, which all rows preserve but those that contain the words of
+ *   their own source
+ */
+export function solveOptions(
+  { preserve, ...editor }: EditorSettings,
+  row: { readonly source: string; readonly preserve?: readonly string[] },
+  retained: readonly string[] = [],
+): ModelEditOptions {
+  const shared = withoutErased(retained, [row.source]).kept;
+  return { ...editor, preserve: preserve ? distinct([...row.preserve ?? [], ...shared]) : [] };
+}
+
+const ofAll = { withToK: boolean(), preserve: boolean(), tokens: v.optional(oneOf("all", "last")) };
 
 /** Validates how an edit is solved. An editor is one more member of the variant. */
 const editorSchema: Schema<EditorSettings> = v.variant("method", [
-  fields({ method: oneOf("time"), lamb: positive(), withToK: boolean(), preserve: boolean() }),
-], "an editor of this version (time)");
+  fields({ method: oneOf("time"), lamb: positive(), ...ofAll }),
+  fields({
+    method: oneOf("uce"),
+    lamb: positive(),
+    ...ofAll,
+    eraseScale: v.optional(positive()),
+    preserveScale: v.optional(positive()),
+  }),
+  fields({
+    method: oneOf("nullspace"),
+    lamb: fromZero(),
+    ...ofAll,
+    tokens: v.optional(oneOf("last")),
+    threshold: v.optional(positive()),
+    retainScale: v.optional(positive()),
+    invariant: v.optional(listOf(anyText(), { max: 10_000 })),
+  }),
+], `an editor of this version (${editMethods.join(", ")})`);
 
 /** Validates a setting. */
 export const settingSchema: Schema<SweepSetting> = v.pipe(

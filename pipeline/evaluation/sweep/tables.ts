@@ -50,6 +50,11 @@ export function summaryCsv({ settings }: SweepSummary): string {
       lambda: editor?.lamb ?? "",
       values_only: editor === undefined ? "" : !editor.withToK,
       preserve: editor?.preserve ?? "",
+      tokens: editor?.tokens ?? "",
+      erase_scale: editor?.eraseScale ?? "",
+      preserve_scale: editor?.preserveScale ?? "",
+      threshold: editor?.threshold ?? "",
+      retain_scale: editor?.retainScale ?? "",
     };
     return [
       { ...head, source: "", destination: "", ...csvScores(all) },

@@ -180,7 +180,10 @@ Deno.test("parsePlan() rejects jobs without a row and settings of the wrong type
       { settings: [{ ...plan.settings[0], editor: { ...plan.settings[0].editor, lamb: null } }] },
       "editor.lamb must be a number",
     ],
-    [{ settings: [{ ...plan.settings[0], editor: { method: "other" } }] }, "editor of this version (time)"],
+    [
+      { settings: [{ ...plan.settings[0], editor: { method: "other" } }] },
+      "editor of this version (time, uce, nullspace)",
+    ],
     [{ settings: [{ name: "x", method: "constructor" }] }, "method must be one of edit, baseline, oracle"],
     [{ pins: {} }, "pins.version is missing"],
     [{ steps: 1e9 }, "steps must be a whole number from 1 to 10000"],

@@ -7,7 +7,10 @@ import {
   planSweep,
   type SweepResult,
 } from "../../../../pipeline/evaluation/sweep/plan.ts";
-import { settingsOfGrid, solveOptions } from "../../../../pipeline/evaluation/sweep/settings.ts";
+import { checkRetained } from "../../../../pipeline/evaluation/sweep/check_edits.ts";
+import { type SettingGrid, settingsOfGrid, solveOptions } from "../../../../pipeline/evaluation/sweep/settings.ts";
+import { SweepError } from "../../../../pipeline/evaluation/sweep/sweep_error.ts";
+import { EditError, OptionError } from "../../../../pipeline/errors.ts";
 import { planOf, rows, settings } from "./plans.ts";
 
 const plan = planOf(3);
@@ -29,12 +32,62 @@ Deno.test("settingsOfGrid() combines the options of edits, and has each other me
   assertEquals(grid.length, 1 + 2 * 2 * 2);
   assertEquals(grid.slice(0, 3).map(({ name }) => name), ["oracle", "time, lambda 1", "time, lambda 1, preserve"]);
   assertEquals(new Set(grid.map(({ name }) => name)).size, grid.length);
-  assertEquals(solveOptions(grid[4].editor!, { preserve: ["a cat"] }), {
-    lamb: 1,
-    withToK: false,
+  const row = { source: "a rose", preserve: ["a cat"] };
+  const common = { method: "time", lamb: 1, withToK: false } as const;
+  assertEquals(solveOptions(grid[4].editor!, row, ["A rose, red", "a hat"]), {
+    ...common,
+    preserve: ["a cat", "a hat"],
+  });
+  assertEquals(solveOptions(grid[3].editor!, row, ["a hat"]), { ...common, preserve: [] });
+});
+
+Deno.test("settingsOfGrid() gives each editor the options that it has, and refuses those of others", () => {
+  const grid = settingsOfGrid({
+    methods: ["time", "uce", "nullspace"],
+    lambdas: { time: [0.1, 1], uce: [0.2] },
+    preserve: [false, true],
+    preserveScale: [1, 3],
+    threshold: [0.1, 0.3],
+  });
+  assertEquals(grid.map(({ name }) => name), [
+    "time, lambda 0.1",
+    "time, lambda 0.1, preserve",
+    "time, lambda 1",
+    "time, lambda 1, preserve",
+    "uce, lambda 0.2",
+    "uce, lambda 0.2, preserve",
+    "uce, lambda 0.2, preserve scale 3",
+    "uce, lambda 0.2, preserve scale 3, preserve",
+    "nullspace, lambda 0",
+    "nullspace, lambda 0, threshold 0.3",
+  ]);
+  assertEquals(solveOptions(grid[9].editor!, { source: "a rose", preserve: ["a cat"] }), {
+    method: "nullspace",
+    lamb: 0,
+    withToK: true,
+    threshold: 0.3,
     preserve: ["a cat"],
   });
-  assertEquals(solveOptions(grid[3].editor!, { preserve: ["a cat"] }), { lamb: 1, withToK: false, preserve: [] });
+  const fails = (given: Partial<SettingGrid>, type: typeof EditError | typeof OptionError, message: string) =>
+    assertThrows(() => settingsOfGrid({ methods: ["time"], ...given }), type, message);
+  fails({ threshold: [0.1] }, OptionError, 'an option of the method "nullspace"');
+  fails({ methods: ["baseline"], eraseScale: [1] }, OptionError, "without an edit");
+  fails({ lambdas: [0] }, EditError, "above 0");
+  fails({ methods: ["nullspace"], tokens: ["all"] }, OptionError, 'with tokens "all"');
+});
+
+Deno.test("checkRetained() names the first row whose null-space edit has nothing to preserve", () => {
+  const settings = settingsOfGrid({ methods: ["baseline", "nullspace"] });
+  const both = [{ ...rows[0], preserve: ["a hat"] }, rows[1]];
+  assertThrows(() => checkRetained({ rows: both, settings }, "data.csv"), SweepError, 'row 2, "a cat", has no prompt');
+  assertThrows(
+    () => checkRetained({ rows: both, settings, retained: ["the black cat"] }, "data.csv"),
+    SweepError,
+    "has no prompt to preserve",
+  );
+  const own = [{ ...rows[0], preserve: ["two a rose"] }];
+  assertThrows(() => checkRetained({ rows: own, settings }, "data.csv"), SweepError, "contain its source's words");
+  checkRetained({ rows: both, settings, retained: ["the black cat", "a cup"] }, "data.csv");
 });
 
 Deno.test("a prompt that a row lists twice is drawn once; listed prompts have seeds of their own", () => {
