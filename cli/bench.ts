@@ -12,7 +12,7 @@ import { ArgumentError } from "./argument_error.ts";
 import { giveRecord, openRecords } from "./bench_record.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
-import { environmentVariable } from "./environment.ts";
+import { environmentVariable } from "../pipeline/environment.ts";
 import { checkOutput } from "../pipeline/output/target.ts";
 import { overwriteFlag } from "./files.ts";
 import { jsonFlag } from "./json_file.ts";

@@ -99,7 +99,7 @@ export function defineCommand<const F extends Flags>(definition: CommandDefiniti
       if (asksForHelp(args)) return print(helpOf(definition, flags));
       const parsed = parseArguments(rewrite(args), flags, { positionals });
       const { json, quiet, ...values } = parsed.values as Record<string, unknown>;
-      checkAccess(definition, values, parsed);
+      checkAccess(definition, parsed.values, parsed);
       await withPrintMode({ json: json === true || json === "-", quiet: quiet === true }, async () => {
         for (const flag of parsed.drawn) note(`${flag} ${values[flag]} (drawn at random)`);
         const own = "json" in definition.flags ? { ...values, json } : values;

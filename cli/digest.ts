@@ -1,7 +1,8 @@
 /** SHA-256 of the files that flags name, so that a change of them is noticed. */
 
 import { sha256 } from "../pipeline/generation/exact_settings.ts";
-import { snapshotOf } from "./model_hash.ts";
+import { ignoreAbsent, infoAt } from "../pipeline/output/paths.ts";
+import { isAddress, snapshotOf } from "./model_hash.ts";
 
 /** Larger files stand in a digest by their size alone: hashing them would take too long. */
 const largestBytes = 2 ** 30;
@@ -16,8 +17,9 @@ const known = new Map<string, Promise<string>>();
  * @returns undefined where there is nothing of that name on this disk
  */
 export async function digestOf(source: string, part?: string): Promise<string | undefined> {
+  if (isAddress(source)) return undefined;
   const path = await snapshotOf(source, undefined) ?? source;
-  const info = await Deno.stat(path).catch(() => undefined);
+  const info = await infoAt(path);
   if (info?.isFile) return await fileDigest(path, info);
   if (!info?.isDirectory) return undefined;
   const lines = [path, ...(part === undefined ? [] : [`${path}/${part}`])].map(linesOf);
@@ -25,10 +27,12 @@ export async function digestOf(source: string, part?: string): Promise<string | 
 }
 
 async function linesOf(folder: string, place: number): Promise<string[]> {
-  const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name).catch(() => []);
+  const names = await Array.fromAsync(Deno.readDir(folder), ({ name }) => name).catch((error) =>
+    ignoreAbsent(error) ?? []
+  );
   const lines: string[] = [];
   for (const name of names.sort()) {
-    const path = `${folder}/${name}`, info = await Deno.stat(path).catch(() => undefined);
+    const path = `${folder}/${name}`, info = await infoAt(path);
     if (info?.isFile) lines.push(`${place} ${name} ${await fileDigest(path, info)}`);
   }
   return lines;

@@ -3,10 +3,11 @@ import { diagnose } from "../bench/doctor/doctor.ts";
 import { pathVariables, valueWithoutPersonalPaths } from "../bench/doctor/privacy.ts";
 import type { DoctorReport } from "../bench/doctor/report.ts";
 import { sectionsOf } from "../bench/doctor/text.ts";
+import { infoAt } from "../pipeline/output/paths.ts";
 import { GpuError } from "../engine/errors.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
-import { environmentVariable } from "./environment.ts";
+import { environmentVariable } from "../pipeline/environment.ts";
 import { rememberDevice } from "./failure.ts";
 import { twoColumns } from "./help.ts";
 import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
@@ -47,7 +48,7 @@ export const command: Command = defineCommand({
 
 async function examine({ speed }: { readonly speed: boolean }): Promise<DoctorReport> {
   const folder = await resolveModel(embeddedModel);
-  const hasModel = await Deno.stat(folder).then(({ isDirectory }) => isDirectory, () => false);
+  const hasModel = (await infoAt(folder))?.isDirectory ?? false;
   using progress = showProgress("checks", { total: checks.length + 2 });
   let begun = false;
   const report = await diagnose({

@@ -1,3 +1,5 @@
+import { exists } from "../pipeline/output/paths.ts";
+
 /** The model in this repository, as flags name it. */
 export const embeddedModel = "models/pocket";
 
@@ -15,6 +17,5 @@ export const embeddedFolder: string = import.meta.dirname === undefined
  */
 export async function resolveModel(model: string): Promise<string> {
   if (model !== embeddedModel && model !== embeddedClip) return model;
-  const isHere = await Deno.stat(model).then(() => true, () => false);
-  return isHere ? model : embeddedFolder + model.slice(embeddedModel.length);
+  return await exists(model) ? model : embeddedFolder + model.slice(embeddedModel.length);
 }

@@ -5,6 +5,7 @@ import { type Command, defineCommand } from "./command.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { openPipeline } from "./open_pipeline.ts";
 import { evaluationFlags, pocket } from "./evaluation_flags.ts";
+import { InputError } from "./files.ts";
 import { checkJsonFile, giveJson } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
@@ -46,6 +47,14 @@ export const command: Command = defineCommand({
     const { source, destination, preserve, seeds, seed: firstSeed, steps, batchSize } = values;
     const method = methodOfFlags({ ...values, preserveWeight: 1 });
     const prompts = [...new Set(await promptLines(values.prompts, "--prompts"))];
+    if (prompts.length < 2) {
+      throw new InputError(
+        `Cannot use --prompts ${
+          JSON.stringify(values.prompts)
+        } as it holds one prompt: a correlation takes at least two`,
+        { path: values.prompts },
+      );
+    }
     await checkJsonFile(values.json, values);
     using pipe = await openPipeline(values);
     using edit = await ModelEdit.solve([{ source, destination }], { ...method, preserve }, pipe);

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { environmentVariable } from "./environment.ts";
+import { environmentVariable } from "../pipeline/environment.ts";
 import { inFlags } from "./option_flags.ts";
 import { permissionError } from "./permissions.ts";
 import { versionLine } from "./version.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 import { repairFolder } from "../pipeline/output/folder.ts";
-import { realPlace } from "../pipeline/output/paths.ts";
+import { ignoreAbsent, infoAt, realPlace } from "../pipeline/output/paths.ts";
 import { checkOutput, checkOutputFolder } from "../pipeline/output/target.ts";
 import { isTemporaryName } from "../pipeline/output/temporary.ts";
 import { ArgumentError } from "./argument_error.ts";
@@ -74,7 +74,7 @@ function unreadable(path: string, flag: string, why: string, cause: unknown): In
 
 /** Whether a file or folder of this name exists. */
 export async function exists(path: string): Promise<boolean> {
-  return await Deno.lstat(path).then(() => true, () => false);
+  return await Deno.lstat(path).catch(ignoreAbsent) !== undefined;
 }
 
 /**
@@ -125,7 +125,8 @@ export async function checkNewFolder(
 
 /** Whether something is lost by writing a file: there is one, and it is not empty. */
 async function isTaken(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(({ isFile, size }) => isFile && size > 0, () => false);
+  const info = await infoAt(path);
+  return info !== undefined && info.isFile && info.size > 0;
 }
 
 /**

@@ -1,6 +1,7 @@
 import { openHub } from "../pipeline/checkpoint/hub/hub.ts";
 import { mayBeHubId } from "../pipeline/checkpoint/source/model_source.ts";
 import { repairFolder } from "../pipeline/output/folder.ts";
+import { infoAt } from "../pipeline/output/paths.ts";
 import { CheckpointError } from "../pipeline/errors.ts";
 import { ImageError } from "../pipeline/image/errors.ts";
 import { readPngText } from "../pipeline/image/png_text.ts";
@@ -70,7 +71,7 @@ async function inspect(
 ): Promise<Inspection> {
   const path = await resolveModel(given);
   await repairFolder(path);
-  const found = await Deno.stat(path).catch(() => undefined);
+  const found = await infoAt(path);
   if (found === undefined) {
     if (!await mayBeHubId(path)) await fileSource(path); // says what is wrong, and suggests a name
     return await inspectFolder(await openHub(path, { localFilesOnly: true }), { variant, loraModel });

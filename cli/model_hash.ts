@@ -1,4 +1,6 @@
 import { isHubId, openHub } from "../pipeline/checkpoint/hub/hub.ts";
+import { HubError } from "../pipeline/errors.ts";
+import { exists, isFile } from "../pipeline/output/paths.ts";
 
 /** Larger files are not hashed: that would take longer than drawing. */
 const largestBytes = 2 ** 29;
@@ -13,6 +15,7 @@ const largestBytes = 2 ** 29;
 export async function modelHash(
   { model, revision, variant }: { model: string; revision?: string; variant?: string },
 ): Promise<string | undefined> {
+  if (isAddress(model)) return undefined;
   const path = await weightsPath(await snapshotOf(model, revision) ?? model, variant);
   if (path === undefined) return undefined;
   const blob = (await Deno.realPath(path)).split(/[\\/]/).at(-1)!;
@@ -23,16 +26,26 @@ export async function modelHash(
   return digest.toHex().slice(0, 10);
 }
 
+/** Whether a model is named by a URL. */
+export function isAddress(model: string): boolean {
+  return /^[a-z]+:\/\//i.test(model);
+}
+
 /** The folder of a hub model in the cache; undefined for local paths. */
 export async function snapshotOf(model: string, revision: string | undefined): Promise<string | undefined> {
-  if (!isHubId(model) || await Deno.stat(model).then(() => true, () => false)) return undefined;
-  return await openHub(model, { revision, localFilesOnly: true }).then(({ name }) => name, () => undefined);
+  if (!isHubId(model) || await exists(model)) return undefined;
+  try {
+    return (await openHub(model, { revision, localFilesOnly: true })).name;
+  } catch (error) {
+    if (error instanceof HubError) return undefined; // it is not in the cache
+    throw error;
+  }
 }
 
 async function weightsPath(place: string, variant: string | undefined): Promise<string | undefined> {
   const names = ["diffusion_pytorch_model.safetensors", `diffusion_pytorch_model.${variant}.safetensors`];
   for (const path of [place, ...names.map((name) => `${place}/unet/${name}`).toReversed()]) {
-    if ((await Deno.stat(path).catch(() => undefined))?.isFile) return path;
+    if (await isFile(path)) return path;
   }
   return undefined;
 }

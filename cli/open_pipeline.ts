@@ -5,6 +5,7 @@ import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
 import type { ModelValues, PictureValues } from "./flags.ts";
 import { rememberDevice } from "./failure.ts";
+import { isAddress } from "./model_hash.ts";
 import { requireAccess } from "./permissions.ts";
 import { showProgress } from "./progress.ts";
 import { samplerOf } from "./sampler.ts";
@@ -38,10 +39,10 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
       argument: "--model",
     });
   }
-  const model = await resolveModel(values.model);
   // Names of the hub may be folders, too; those are looked for in the working folder first.
-  const isUrl = /^[a-z]+:\/\//i.test(model);
-  requireAccess(isUrl || isHubId(model) ? "." : model, { kind: "read", purpose: "read the model" });
+  const place = isAddress(values.model) || isHubId(values.model) ? "." : values.model;
+  requireAccess(place, { kind: "read", purpose: "read the model" });
+  const model = await resolveModel(values.model);
   const isSingleFile = isWeightsFile(model);
   const ema = values.ema || undefined;
   const inapplicable = Object.entries(isSingleFile ? { variant, revision } : { ema })

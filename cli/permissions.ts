@@ -35,6 +35,16 @@ export function requireAccess(path: string, access: Access): void {
   throw missing(kind, JSON.stringify(path), `to ${purpose}`);
 }
 
+/**
+ * Asks for the permission to listen on an address.
+ *
+ * @throws {PermissionError} where it is denied
+ */
+export function requireListening(host: string, purpose: string): void {
+  if (Deno.permissions.requestSync({ name: "net", host }).state === "granted") return;
+  throw missing("net", JSON.stringify(host), `to ${purpose}`);
+}
+
 /** The error for Deno's own, which names the missing permission; undefined for all others. */
 export function permissionError(error: unknown): PermissionError | undefined {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
@@ -50,7 +60,7 @@ const purposes: Readonly<Record<string, string>> = {
   read: "to read models and pictures, and to see which files exist",
   write: "to write pictures, edits and models",
   net: "to download models from the Hugging Face hub; --offline uses the cache only",
-  env: "to find the hub's cache and the settings in the environment",
+  env: "to find the user's caches and the settings in the environment",
   sys: "to tell the machine that it measures",
   run: "to start the programs that it measures",
   ffi: "to load a WebGPU implementation",

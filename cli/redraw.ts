@@ -3,6 +3,7 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { type ExactAdapter, type ExactComponent, factorsDigest } from "../pipeline/generation/exact_settings.ts";
 import { type PictureSettings, readPictureSettings } from "../pipeline/generation/picture_settings.ts";
+import { exists } from "../pipeline/output/paths.ts";
 import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
 import { schedulerFromConfig } from "../schedulers/mod.ts";
 import { resolveModel } from "./embedded_model.ts";
@@ -64,7 +65,7 @@ export async function redrawValues<V extends object>(
     lora: files("lora").map(({ file, weight }) => `${file}:${weight}`),
     textualInversion: files("textual inversion").map(({ file }) => file),
   };
-  const isLocal = await Deno.stat(await resolveModel(settings.model)).then(() => true, () => false);
+  const isLocal = await exists(await resolveModel(settings.model));
   if (!given.has("model") && !isLocal) {
     throw new InputError(
       `Cannot draw ${path} again as its model ${

@@ -5,7 +5,7 @@
  */
 import { type Shard, shardOfEnvironment } from "../pipeline/evaluation/cluster/shard.ts";
 import { ArgumentError } from "./argument_error.ts";
-import { environmentVariable } from "./environment.ts";
+import { environmentVariable } from "../pipeline/environment.ts";
 
 /**
  * @throws {ArgumentError} where --shard is not K/N

@@ -1,5 +1,6 @@
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { inspectFile, inspectFolder, type Inspection, problemsOf } from "../pipeline/inspection.ts";
+import { infoAt } from "../pipeline/output/paths.ts";
 import { CheckpointError } from "../pipeline/errors.ts";
 import { bundlePage } from "../studio/server/bundle.ts";
 import { isLoopback, serveStudio } from "../studio/server/serve.ts";
@@ -7,6 +8,7 @@ import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { interruptSignal } from "./interrupt.ts";
+import { requireAccess, requireListening } from "./permissions.ts";
 import { note, say, sayJson } from "./printer.ts";
 
 /** `bluerose studio`: serves the studio's page, and draws for it on this machine's device. */
@@ -53,6 +55,8 @@ export const command: Command = defineCommand({
   async run({ model, port, host, open }) {
     if (model !== undefined) await checkModel(model);
     if (host === "") throw new ArgumentError("Cannot listen on an empty --host", { argument: "--host" });
+    if (import.meta.dirname) requireAccess(`${import.meta.dirname}/..`, { kind: "read", purpose: "bundle the page" });
+    requireListening(host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`, "serve the page");
     note("Bundling the page");
     await using server = serveStudio({
       page: await bundlePage(),
@@ -82,7 +86,7 @@ export const command: Command = defineCommand({
  */
 async function checkModel(model: string): Promise<void> {
   const path = await resolveModel(model);
-  const info = await Deno.stat(path).catch(() => undefined);
+  const info = await infoAt(path);
   if (!info?.isDirectory) {
     if (info !== undefined) return refuseProblems(model, await inspectFile(await fileSource(path)));
     if (/^[^/\\.]+\/[^/\\]+$/.test(path)) return;

@@ -7,6 +7,7 @@ import { isHubId, openHub } from "../pipeline/checkpoint/hub/hub.ts";
 import { Sha256 } from "../pipeline/checkpoint/hub/sha256.ts";
 import type { SweepPins } from "../pipeline/evaluation/sweep/plan.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
+import { exists, infoAt } from "../pipeline/output/paths.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { packageVersion } from "./version.ts";
 
@@ -53,7 +54,7 @@ const unread = ["safety_checker", "feature_extractor", "training", "evaluation",
  * folder. Undefined where there is neither.
  */
 async function hashOf(path: string): Promise<string | undefined> {
-  const info = await Deno.stat(path).catch(() => undefined);
+  const info = await infoAt(path);
   if (info === undefined) return undefined;
   if (info.isFile) return await hashOfFile(path);
   // Before anything is read: any other folder may hold a whole disk.
@@ -99,8 +100,4 @@ async function hashOfFile(path: string): Promise<string> {
     hash.update(piece.subarray(0, count));
   }
   return hash.hex();
-}
-
-async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
 }

@@ -76,7 +76,7 @@ export const command: Command = defineCommand({
     checkPins(plan.pins, { version: packageVersion }, pinned);
     if (pictures !== undefined) await checkOutput(`${pictures}/picture.png`);
     let results: readonly SweepResult[] = [];
-    using file = await AppendedFile.open(output, (bytes) => {
+    await using file = await AppendedFile.open(output, (bytes) => {
       const { results: parsed, completeBytes } = parseResults(bytes, { path: output, plan, fingerprint });
       results = parsed;
       return completeBytes;

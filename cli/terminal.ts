@@ -4,7 +4,7 @@
  * @module
  */
 import { hideUrlSecrets } from "../pipeline/secrets.ts";
-import { environmentVariable } from "./environment.ts";
+import { environmentVariable } from "../pipeline/environment.ts";
 
 const defaultWidth = 100, narrowest = 40, widest = 120;
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { environmentVariable } from "./environment.ts";
+import { environmentVariable } from "../pipeline/environment.ts";
 
 /**
  * Goes back to the folder that the command was started in. `deno task` runs its commands in the

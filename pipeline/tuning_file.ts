@@ -1,14 +1,16 @@
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
 import { policyOf } from "../kernels/policy.ts";
+import { environmentVariable, userCacheFolder } from "./environment.ts";
 import { parseTuning, type Tuning, TuningError } from "../kernels/tuning.ts";
 
 /**
  * The file that `bluerose bench --tune` writes: `$BLUEROSE_TILES`, or `bluerose/tiles.json` in the
  * user's cache folder.
+ *
+ * @throws Deno's error where the variables that name that folder may not be read
  */
 export function tuningFile(): string {
-  const home = variable("HOME") ?? variable("USERPROFILE") ?? ".";
-  return variable("BLUEROSE_TILES") ?? `${variable("XDG_CACHE_HOME") ?? `${home}/.cache`}/bluerose/tiles.json`;
+  return environmentVariable("BLUEROSE_TILES") ?? `${userCacheFolder()}/bluerose/tiles.json`;
 }
 
 /** Options of {@linkcode savedTuning}. */
@@ -28,8 +30,9 @@ export interface SavedTuningOptions {
  */
 export async function savedTuning({ requireRead = false }: SavedTuningOptions = {}): Promise<Tuning> {
   if (typeof Deno === "undefined") return {};
-  const path = tuningFile();
+  let path = "its file";
   try {
+    path = tuningFile();
     return parseTuning(await Deno.readTextFile(path), path);
   } catch (error) {
     const { NotFound, NotCapable, PermissionDenied } = Deno.errors;
@@ -59,14 +62,5 @@ export async function openTunedGpu(options: GpuOptions = {}): Promise<Gpu> {
   } catch (error) {
     gpu[Symbol.dispose]();
     throw error;
-  }
-}
-
-/** An environment variable; undefined where it may not be read. */
-function variable(name: string): string | undefined {
-  try {
-    return Deno.env.get(name) || undefined;
-  } catch {
-    return undefined;
   }
 }

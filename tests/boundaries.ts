@@ -12,6 +12,7 @@
 export const mayNameDeno: readonly string[] = [
   "pipeline/checkpoint/source/disk.ts",
   "pipeline/checkpoint/hub/cache.ts",
+  "pipeline/environment.ts",
   "pipeline/output/append.ts",
   "pipeline/output/disk.ts",
   "pipeline/output/file.ts",
@@ -49,6 +50,7 @@ const foundations = [
   "pipeline/shown.ts",
   "pipeline/advice.ts",
   "pipeline/nearest.ts",
+  "pipeline/environment.ts",
   "pipeline/output/",
   "pipeline/checkpoint/",
   "pipeline/text/",

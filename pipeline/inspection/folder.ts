@@ -7,6 +7,7 @@ import type { AdapterOptions } from "./adapter.ts";
 import { inspectFile } from "./file.ts";
 import { componentEntries, componentTable } from "../components.ts";
 import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
+import { isDenied } from "../checkpoint/source/byte_source.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { isSafetensors } from "../checkpoint/safetensors/format.ts";
 import { describeSurplus } from "../checkpoint/surplus.ts";
@@ -225,7 +226,9 @@ async function inspectWeights(
  * later.
  */
 async function classNameIn(folder: FileTree): Promise<unknown> {
-  const config = await folder.readJson("config.json").catch(() => undefined);
+  const config = await folder.readJson("config.json").catch((error) => {
+    if (isDenied(error)) throw error;
+  });
   return (config as { _class_name?: unknown } | null | undefined)?._class_name;
 }
 

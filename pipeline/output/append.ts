@@ -7,21 +7,25 @@
 import { OutputError } from "../errors.ts";
 import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
-import { commit } from "./pending.ts";
-import { type LockedFile, lockFile } from "./temporary.ts";
+import { commit, noteTemporary } from "./pending.ts";
+import { discard, type LockedFile, lockFile } from "./temporary.ts";
 import { targetOf } from "./target.ts";
 
 /**
  * A file that records are appended to. Its lock keeps a second run from appending; the system
- * releases it when the process ends, however it ends.
+ * releases it when the process ends, however it ends. A file that was created here and got no
+ * record is removed at the end.
  */
-export class AppendedFile implements Disposable {
+export class AppendedFile implements AsyncDisposable {
   readonly #locked: LockedFile;
   #size: number;
+  /** The note of a new file, while it is empty. */
+  #newNote: Disposable | undefined;
 
-  private constructor(readonly path: string, locked: LockedFile, size: number) {
+  private constructor(readonly path: string, locked: LockedFile, size: number, newNote: Disposable | undefined) {
     this.#locked = locked;
     this.#size = size;
+    this.#newNote = newNote;
   }
 
   /**
@@ -36,7 +40,7 @@ export class AppendedFile implements Disposable {
     path: string,
     recognize: (content: Uint8Array<ArrayBuffer>) => number,
   ): Promise<AppendedFile> {
-    const { place } = await targetOf(path);
+    const { place, old } = await targetOf(path);
     const locked = await naming(path, () => lockFile(place));
     if (locked === undefined) {
       throw new OutputError(
@@ -48,7 +52,8 @@ export class AppendedFile implements Disposable {
       const content = await naming<Uint8Array<ArrayBuffer>>(path, () => Deno.readFile(place));
       const size = recognize(content);
       if (size < content.byteLength) await naming(path, () => disk.truncate(locked.file, path, size));
-      return new AppendedFile(path, locked, size);
+      const isNew = old === undefined && size === 0;
+      return new AppendedFile(path, locked, size, isNew ? noteTemporary(place) : undefined);
     } catch (error) {
       locked[Symbol.dispose]();
       throw error;
@@ -71,6 +76,8 @@ export class AppendedFile implements Disposable {
           await disk.write(file, this.path, bytes);
           await disk.sync(file, this.path);
           this.#size += bytes.byteLength;
+          this.#newNote?.[Symbol.dispose]();
+          this.#newNote = undefined;
         } catch (error) {
           await disk.truncate(file, this.path, this.#size).catch(() => {});
           throw error;
@@ -80,7 +87,11 @@ export class AppendedFile implements Disposable {
   }
 
   /** Closes the file and releases its lock. */
-  [Symbol.dispose](): void {
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#newNote !== undefined) {
+      await discard(this.#locked.path);
+      this.#newNote[Symbol.dispose]();
+    }
     this.#locked[Symbol.dispose]();
   }
 }

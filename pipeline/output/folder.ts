@@ -19,7 +19,7 @@ import { CheckpointError, OutputError } from "../errors.ts";
 import type { ByteSink } from "./byte_sink.ts";
 import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
-import { followLinks, ignoreMissing, nameOf, parentOf, withoutSlashes } from "./paths.ts";
+import { exists, followLinks, ignoreMissing, nameOf, parentOf, withoutSlashes } from "./paths.ts";
 import { commit, noteTemporary } from "./pending.ts";
 import { checkReplaceable, requireDisk } from "./target.ts";
 import {
@@ -184,8 +184,7 @@ const patienceMs = 2000;
  * it before reading a folder that may have been saved by {@linkcode writeFolderAtomically}.
  */
 export async function repairFolder(directory: string): Promise<void> {
-  const isThere = () => Deno.stat(directory).then(() => true, () => false);
-  if (await isThere()) return;
+  if (await exists(directory)) return;
   const target = await followLinks(withoutSlashes(directory)).catch(() => directory);
   const folder = parentOf(target);
   const end = performance.now() + patienceMs;
@@ -201,5 +200,5 @@ export async function repairFolder(directory: string): Promise<void> {
     }
     if (!isBusy) return;
     await new Promise((resolve) => setTimeout(resolve, 20));
-  } while (!await isThere() && performance.now() < end);
+  } while (!await exists(directory) && performance.now() < end);
 }

@@ -75,17 +75,44 @@ export function ignoreMissing(error: unknown): undefined {
   if (!(error instanceof Deno.errors.NotFound)) throw error;
 }
 
-/** Whether anything is at `path`, behind symbolic links. */
+/** Codes of the system for paths at which nothing is or can be. */
+const absentCodes = ["ENOENT", "ENOTDIR", "ENAMETOOLONG", "ELOOP", "EINVAL"];
+
+/**
+ * For `catch`: `undefined` where nothing is or can be at a path that is read. What may not be
+ * looked at may be there, so that such an error is rethrown.
+ */
+export function ignoreAbsent(error: unknown): undefined {
+  const { name, code } = error as Error & { code?: unknown };
+  if (name === "NotFound" || name === "NotADirectory" || name === "FilesystemLoop") return;
+  if (typeof code === "string" && absentCodes.includes(code)) return;
+  if (error instanceof TypeError) return; // a path with a zero character
+  throw error;
+}
+
+/**
+ * What is at `path`, behind symbolic links; `undefined` where there is nothing.
+ *
+ * @throws Deno's error where looking is not permitted, since there may be something
+ */
+export async function infoAt(path: string): Promise<Deno.FileInfo | undefined> {
+  return await Deno.stat(path).catch(ignoreAbsent);
+}
+
+/** Whether anything is at `path`, behind symbolic links. Throws as {@linkcode infoAt}. */
 export async function exists(path: string): Promise<boolean> {
-  return await Deno.stat(path).then(() => true, () => false);
+  return await infoAt(path) !== undefined;
 }
 
-/** Whether a file is at `path`. */
+/** Whether a file is at `path`. Throws as {@linkcode infoAt}. */
 export async function isFile(path: string): Promise<boolean> {
-  return await Deno.stat(path).then((info) => info.isFile, () => false);
+  return (await infoAt(path))?.isFile ?? false;
 }
 
-/** The files in a folder and in the folders directly in it; none where it cannot be listed. */
+/**
+ * The files in a folder and in the folders directly in it; none where it is missing. Throws as
+ * {@linkcode infoAt}.
+ */
 export async function filesBelow(folder: string, depth = 1): Promise<string[]> {
   const files: string[] = [];
   try {
@@ -94,8 +121,8 @@ export async function filesBelow(folder: string, depth = 1): Promise<string[]> {
       if (!isDirectory) files.push(path);
       else if (depth > 0) files.push(...await filesBelow(path, depth - 1));
     }
-  } catch {
-    // no folder
+  } catch (error) {
+    ignoreAbsent(error);
   }
   return files;
 }

@@ -8,7 +8,7 @@ async function runWith(flags: readonly string[], args: readonly string[], cwd?: 
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-q", "--no-prompt", ...flags, "--config", `${root}deno.json`, `${root}cli/main.ts`, ...args],
     cwd,
-    env: { NO_COLOR: "1" },
+    env: { NO_COLOR: "1", HF_HUB_CACHE: "cache" },
   }).output();
   return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
 }
@@ -16,6 +16,7 @@ async function runWith(flags: readonly string[], args: readonly string[], cwd?: 
 Deno.test("without permissions, each command says which one it needs and why; help and version need none", async () => {
   await using folder = await temporaryFolder();
   const draw = ["-m", "models/pocket", "-p", "x"];
+  const all = ["--allow-read", "--allow-write", "--allow-env"];
   const cases: [flags: string[], args: string[], parts: string[]][] = [
     [[], ["generate", ...draw], ['"write" for "output.png"', "to write the pictures"]],
     [["--allow-write"], ["generate", ...draw], ['"read"', "to see which files exist"]],
@@ -28,13 +29,35 @@ Deno.test("without permissions, each command says which one it needs and why; he
     [[], ["sweep", "run", "plan.json"], ['"write"', "to write the results"]],
     [[], ["sweep", "merge", "plan.json", "a.jsonl"], ['"read" for "plan.json"']],
     [[], ["evaluate", "edits"], ['"read"', "to read the edits to judge"]],
+    [["--allow-read"], ["evaluate", "leakage", "--json", "r.json"], ['"write" for "r.json"', "to write the result"]],
+    [["--allow-read"], ["sweep", "merge", "p", "r", "--json=m.json"], ['"write" for "m.json"', "to write the result"]],
+    [["--allow-read"], ["sweep", "slurm", "p", "-o", "j"], ['"write" for "j"', "to write the job file"]],
+    [["--allow-read"], ["doctor", "--json", "d.json"], ['"write" for "d.json"', "to write the result"]],
+    [["--allow-read"], ["bench", "--html", "b.html"], ['"write" for "b.html"', "to write the page"]],
+    [["--allow-read"], ["bench", "--tune"], ['"env" for "HOME"', "to find the user's caches"]],
+    [[], ["studio", "--port", "0"], ['"read"', "to bundle the page"]],
+    [["--allow-read"], ["studio", "--port", "0"], ['"net" for "127.0.0.1:0"', "to serve the page"]],
+    [["--allow-read"], ["studio", "--host", "::1", "--port", "0"], ['"net" for "[::1]:0"', "to serve the page"]],
+    // A model of the hub: its cache, and the network.
+    [["--allow-read"], ["inspect", "owner/model"], ['"env" for "HOME"', "to find the user's caches"]],
+    [all, ["generate", "-m", "owner/model", "-p", "x"], ['"net" for "huggingface.co', "--offline"]],
+    // What may not be looked at is not said to be missing.
+    [[...all, `--deny-read=${root}models`], ["generate", ...draw, "-o", "a.png"], ['"read"', "models/pocket"]],
+    [[...all, "--deny-read=cache"], ["inspect", "owner/model"], ['"read"', "cache/models--owner--model"]],
+    [[...all, "--deny-read=list.txt"], ["generate", ...draw, "--prompts-file", "list.txt"], ['"read" for "list.txt"']],
   ];
-  await Promise.all(cases.map(async ([flags, args, parts]) => {
+  const rest = cases.values();
+  // Two at a time: each is a process.
+  await Promise.all([1, 2].map(async () => {
+    for (const each of rest) await check(...each);
+  }));
+  async function check(flags: string[], args: string[], parts: string[]): Promise<void> {
     const { code, err } = await runWith(flags, args, folder.path);
     assertEquals(code, 1, err);
     assert(!/\n\s+at /.test(err), err);
     for (const part of ["PermissionError: ", ...parts]) assert(err.includes(part), `${args}: ${part} is not in ${err}`);
-  }));
+    assert(!/no such|does not exist/.test(err), err);
+  }
   assertEquals((await runWith([], ["--version"])).code, 0);
   assertEquals((await runWith([], ["generate", "--help"])).code, 0);
   assertEquals((await runWith([], ["completion", "bash"])).code, 0);

@@ -190,7 +190,7 @@ Deno.test("sweep run refuses files that hold no results of the plan, and leaves 
     assert(code === 1 && err.includes("SweepError: Cannot use "), `${JSON.stringify(text)}: ${err}`);
     assertEquals(await Deno.readTextFile(at("foreign")), text);
   }
-  using _first = await AppendedFile.open(at("results.jsonl"), () => 0);
+  await using _first = await AppendedFile.open(at("results.jsonl"), () => 0);
   const { code, err } = await run("sweep", "run", at("plan.json"), "-o", at("results.jsonl"));
   assert(code === 1 && err.includes("another run is appending to it"), err);
 });

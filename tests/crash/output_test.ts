@@ -58,7 +58,7 @@ Deno.test("killed at any change, a results file has whole records after the next
   await using folder = await temporaryFolder();
   const path = `${folder.path}/results`;
   const changes = await atEachChange(["append", path, "record"], async () => {
-    using _file = await AppendedFile.open(path, (bytes) => bytes.lastIndexOf(10) + 1);
+    await using _file = await AppendedFile.open(path, (bytes) => bytes.lastIndexOf(10) + 1);
     assert(/^(record\n)*$/.test(await Deno.readTextFile(path)));
   });
   assert(changes >= 3, `${changes}`);

@@ -34,7 +34,7 @@ switch (what) {
     });
     break;
   case "append": {
-    using file = await AppendedFile.open(path, (bytes) => bytes.lastIndexOf(10) + 1);
+    await using file = await AppendedFile.open(path, (bytes) => bytes.lastIndexOf(10) + 1);
     await file.append(`${text}\n`);
     break;
   }

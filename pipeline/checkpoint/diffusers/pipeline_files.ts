@@ -4,6 +4,7 @@
  */
 
 import { CheckpointError } from "../../errors.ts";
+import { isDenied } from "../source/byte_source.ts";
 import type { FileTree } from "../source/file_tree.ts";
 import { type ComponentName, parseModelIndex } from "./config/model_index.ts";
 import { readConfig } from "./config/fields.ts";
@@ -50,8 +51,11 @@ export async function variantsOf(
   for (const name of Object.keys(filesOf) as ComponentName[]) {
     const { weights } = filesOf[name];
     if (variant === undefined || weights === undefined) continue;
-    // A missing folder has no variants.
-    const variants: readonly (string | undefined)[] = await listVariants(tree.subtree(name), weights).catch(() => []);
+    const variants: readonly (string | undefined)[] = await listVariants(tree.subtree(name), weights)
+      .catch((error) => {
+        if (isDenied(error)) throw error;
+        return []; // a missing folder has none
+      });
     if (variants.includes(variant)) having.add(name);
   }
   return (part) => having.size === 0 || having.has(part) ? variant : undefined;

@@ -10,13 +10,15 @@
  */
 
 import { HubError } from "../../errors.ts";
+import { cannotOpen } from "../source/byte_source.ts";
 import { directoryTree } from "../source/disk.ts";
 import type { FileTree } from "../source/file_tree.ts";
 import { disk } from "../../output/disk.ts";
 import { writeText } from "../../output/file.ts";
-import { naming } from "../../output/output_error.ts";
-import { nameOf, parentOf } from "../../output/paths.ts";
+import { naming, systemCode } from "../../output/output_error.ts";
+import { ignoreAbsent, infoAt, nameOf, parentOf } from "../../output/paths.ts";
 import { removeStrays, temporaryName } from "../../output/temporary.ts";
+import { environmentVariable as variable, userCacheFolder } from "../../environment.ts";
 import { BlobHash } from "./blob_hash.ts";
 
 /** Hub settings from the environment variables that Python's `huggingface_hub` reads. */
@@ -31,28 +33,30 @@ export interface HubEnvironment {
   readonly offline: boolean;
 }
 
-/** Reads the environment. A variable without read permission counts as not set. */
-export async function hubEnvironment(): Promise<HubEnvironment> {
-  const home = variable("HOME") ?? variable("USERPROFILE") ?? ".";
-  const cacheHome = variable("XDG_CACHE_HOME") ?? `${home}/.cache`;
-  const hubHome = variable("HF_HOME") ?? `${cacheHome}/huggingface`;
-  const tokenPath = variable("HF_TOKEN_PATH") ?? `${hubHome}/token`;
-  const savedToken = async (): Promise<string | undefined> =>
-    (await Deno.readTextFile(tokenPath).catch(() => "")).trim() || undefined;
+/**
+ * Reads the environment. A variable without read permission counts as not set, and a saved token
+ * that may not be read as none.
+ *
+ * @param cacheDir the cache's folder, in place of that of the environment
+ * @throws {CheckpointError} where the folder of the cache follows from variables that may not be
+ *   read
+ */
+export async function hubEnvironment(cacheDir?: string): Promise<HubEnvironment> {
+  const hubHome = () => variable("HF_HOME") ?? `${userCacheFolder()}/huggingface`;
+  const savedToken = async (): Promise<string | undefined> => {
+    try {
+      return (await textOf(variable("HF_TOKEN_PATH") ?? `${hubHome()}/token`)).trim() || undefined;
+    } catch {
+      return undefined; // most models need none
+    }
+  };
   return {
     endpoint: (variable("HF_ENDPOINT") ?? "https://huggingface.co").replace(/\/+$/, ""),
-    cacheDir: variable("HF_HUB_CACHE") ?? variable("HUGGINGFACE_HUB_CACHE") ?? `${hubHome}/hub`,
+    cacheDir: cacheDir ?? variable("HF_HUB_CACHE") ?? variable("HUGGINGFACE_HUB_CACHE") ??
+      await reading("the hub's cache", () => Promise.resolve(`${hubHome()}/hub`)),
     token: variable("HF_TOKEN") ?? variable("HUGGING_FACE_HUB_TOKEN") ?? await savedToken(),
     offline: /^(1|on|yes|true)$/i.test(variable("HF_HUB_OFFLINE") ?? ""),
   };
-}
-
-function variable(name: string): string | undefined {
-  try {
-    return Deno.env.get(name) || undefined;
-  } catch {
-    return undefined;
-  }
 }
 
 /** A file on the hub, with the size and hash that its download must match. */
@@ -120,7 +124,7 @@ export class HubCache {
    * holds no commit counts as missing: its text becomes part of a path.
    */
   async readRef(revision: string): Promise<string | undefined> {
-    const text = await Deno.readTextFile(`${this.#folder}/refs/${revision}`).catch(() => "");
+    const text = await textOf(`${this.#folder}/refs/${revision}`);
     return isCommit(text.trim()) ? text.trim() : undefined;
   }
 
@@ -272,7 +276,27 @@ async function link(blob: string, path: string, depth: number): Promise<void> {
 
 /** A file's size in bytes, following links; `undefined` if there is no such file. */
 async function sizeOf(path: string): Promise<number | undefined> {
-  return await Deno.stat(path).then((info) => info.isFile ? info.size : undefined, () => undefined);
+  const info = await reading(path, () => infoAt(path));
+  return info?.isFile ? info.size : undefined;
+}
+
+/** The text of a small file; "" if there is no such file. */
+async function textOf(path: string): Promise<string> {
+  return await reading(path, () => Deno.readTextFile(path).catch(ignoreUnreadable)) ?? "";
+}
+
+/** A folder in a file's place counts as no file. */
+function ignoreUnreadable(error: unknown): undefined {
+  if (systemCode(error) !== "EISDIR") return ignoreAbsent(error);
+}
+
+/** Runs an operation that reads. @throws {CheckpointError} where reading is not permitted */
+async function reading<T>(path: string, operation: () => Promise<T>): Promise<T> {
+  try {
+    return await operation();
+  } catch (cause) {
+    throw cannotOpen(path, cause);
+  }
 }
 
 /** Waits for `ms` milliseconds; rejects when the signal aborts. */

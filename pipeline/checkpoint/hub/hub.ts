@@ -8,7 +8,7 @@
 
 import { CheckpointError, HubError } from "../../errors.ts";
 import { checkPath, childrenOf, type FileTree, fileTree } from "../source/file_tree.ts";
-import { fileSource } from "../source/disk.ts";
+import { fileSource, isMissingFolder } from "../source/disk.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { HubCache, hubEnvironment, type HubFile, isCommit } from "./cache.ts";
 import { HubClient, readMetadata } from "./client.ts";
@@ -94,8 +94,8 @@ export async function openHub(id: string, options: HubOptions = {}): Promise<Hub
   }
   const revision = options.revision ?? "main";
   checkPath(revision, id);
-  const environment = await hubEnvironment();
-  const cache = new HubCache(options.cacheDir ?? environment.cacheDir, id);
+  const environment = await hubEnvironment(options.cacheDir);
+  const cache = new HubCache(environment.cacheDir, id);
   if (options.localFilesOnly ?? environment.offline) return await openCached(cache, revision);
 
   const endpoint = (options.endpoint ?? environment.endpoint).replace(/\/+$/, "");
@@ -125,8 +125,8 @@ async function openCached(cache: HubCache, revision: string): Promise<HubTree> {
       source: cache.id,
     });
   if (commit === undefined) throw missing("this revision is");
-  const tree = await cache.snapshot(commit).catch(() => {
-    throw missing("its files are");
+  const tree = await cache.snapshot(commit).catch((error) => {
+    throw isMissingFolder(error) ? missing("its files are") : error;
   });
   const prefetch = async (paths: readonly string[]): Promise<void> => {
     for (const path of paths) if (!await tree.has(path)) throw missing(`${path} is`);

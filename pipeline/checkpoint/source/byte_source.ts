@@ -65,10 +65,16 @@ export function cannotOpen(path: string, cause?: unknown): CheckpointError {
 export function deniedReason(cause: unknown): string | undefined {
   const { name, message } = cause as Error;
   if (name === "NotCapable") {
-    return `Deno was not permitted to read it (${message.replace(/,.*$/s, "")}): run with --allow-read`;
+    const [, access = "read"] = /^Requires (\w+) access/.exec(message) ?? [];
+    return `Deno was not permitted to read it (${message.replace(/,.*$/s, "")}): run with --allow-${access}`;
   }
   if (name === "PermissionDenied") return `the system does not permit reading it (${message})`;
   return undefined;
+}
+
+/** Whether an error, or one that caused it, says that reading is not permitted. */
+export function isDenied(error: unknown): boolean {
+  return error instanceof Error && (deniedReason(error) !== undefined || isDenied(error.cause));
 }
 
 /** The error for a range outside a source of `size` bytes; `null` for a range inside it. */

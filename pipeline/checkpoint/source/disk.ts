@@ -8,7 +8,7 @@ import { advise } from "../../advice.ts";
 import { CheckpointError } from "../../errors.ts";
 import { nearest } from "../../nearest.ts";
 import { repairFolder } from "../../output/folder.ts";
-import { ignoreMissing } from "../../output/paths.ts";
+import { ignoreMissing, infoAt } from "../../output/paths.ts";
 import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
 import { isSafetensors } from "../safetensors/format.ts";
 import { foreignReason } from "./foreign_file.ts";
@@ -118,10 +118,9 @@ async function statRepaired(root: string): Promise<Deno.FileInfo> {
  */
 async function statOf(path: string): Promise<Deno.FileInfo | undefined> {
   try {
-    return await Deno.stat(path);
+    return await infoAt(path);
   } catch (cause) {
-    if (deniedReason(cause) !== undefined) throw cannotOpen(path, cause);
-    return undefined;
+    throw cannotOpen(path, cause);
   }
 }
 
@@ -137,7 +136,7 @@ function diskTree(root: string): FileTree {
       await directoryTree(folder); // says what is missing
       for await (const entry of Deno.readDir(folder)) {
         const isDirectory = entry.isSymlink
-          ? await Deno.stat(`${folder}/${entry.name}`).then((info) => info.isDirectory, () => false)
+          ? (await statOf(`${folder}/${entry.name}`))?.isDirectory ?? false
           : entry.isDirectory;
         names.push(isDirectory ? `${entry.name}/` : entry.name);
       }

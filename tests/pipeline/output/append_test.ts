@@ -2,7 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { OutputError } from "../../../pipeline/errors.ts";
 import { AppendedFile } from "../../../pipeline/output/append.ts";
 import { beforeChange } from "../../../pipeline/output/disk.ts";
-import { temporaryFolder } from "./folders.ts";
+import { namesIn, temporaryFolder } from "./folders.ts";
 
 /** Takes lines that begin with "ours". */
 function wholeLines(bytes: Uint8Array): number {
@@ -15,12 +15,12 @@ Deno.test("records are appended after the last complete one; another program's f
   await using folder = await temporaryFolder();
   const path = `${folder.path}/results`;
   {
-    using file = await AppendedFile.open(path, wholeLines);
+    await using file = await AppendedFile.open(path, wholeLines);
     await file.append("ours 1\n");
   }
   await Deno.writeTextFile(path, "ours 2 is cut", { append: true });
   {
-    using file = await AppendedFile.open(path, wholeLines);
+    await using file = await AppendedFile.open(path, wholeLines);
     await file.append("ours 3\n");
   }
   assertEquals(await Deno.readTextFile(path), "ours 1\nours 3\n");
@@ -33,16 +33,29 @@ Deno.test("a second run is rejected while the first appends, and accepted afterw
   await using folder = await temporaryFolder();
   const path = `${folder.path}/results`;
   {
-    using _first = await AppendedFile.open(path, wholeLines);
+    await using _first = await AppendedFile.open(path, wholeLines);
     await assertRejects(() => AppendedFile.open(path, wholeLines), OutputError, "another run is appending to it");
   }
-  using _second = await AppendedFile.open(path, wholeLines);
+  await using _second = await AppendedFile.open(path, wholeLines);
+});
+
+Deno.test("a file that gets no record is removed if it was created for it, and stays if it was there", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/results`;
+  const open = async () => {
+    await using _file = await AppendedFile.open(path, wholeLines);
+  };
+  await open();
+  assertEquals(namesIn(folder.path), []);
+  await Deno.writeTextFile(path, "");
+  await open();
+  assertEquals(namesIn(folder.path), ["results"]);
 });
 
 Deno.test("a record that fails midway is removed", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/results`;
-  using file = await AppendedFile.open(path, wholeLines);
+  await using file = await AppendedFile.open(path, wholeLines);
   await file.append("ours 1\n");
   beforeChange.hook = (change) => {
     if (change === "sync") throw Object.assign(new Error("full"), { code: "ENOSPC" });
