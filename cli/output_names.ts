@@ -117,7 +117,7 @@ export async function checkPictures(wanted: readonly string[], options: { overwr
 }
 
 /** rose.png and 2: rose_2.png */
-function numbered(name: string, number: number): string {
+export function numbered(name: string, number: number): string {
   return name.replace(/(\.[^./\\]*)?$/, (ending) => `_${number}${ending}`);
 }
 

@@ -5,9 +5,11 @@
  * @module
  */
 import { disk } from "../pipeline/output/disk.ts";
+import { removeStrays } from "../pipeline/output/temporary.ts";
 import { encodePicture, type Picture } from "../pipeline/image/picture.ts";
 import { keep, unkeep, writeKept } from "./kept.ts";
-import { FreeNames } from "./output_names.ts";
+import { exists } from "./files.ts";
+import { FreeNames, numbered } from "./output_names.ts";
 
 /**
  * A folder beside the file, `rose.parts` for `rose.png`, that holds the finished pictures. It is
@@ -24,6 +26,8 @@ export class Parts {
   /** Chooses the folder; it is created with the first picture. */
   static async beside(path: string): Promise<Parts> {
     const wanted = path.replace(/(\.[^./\\]*)?$/, ".parts");
+    // Earlier runs that died have left theirs, which no run writes to again.
+    for (let name = wanted, number = 1; await exists(name); name = numbered(wanted, number++)) await removeStrays(name);
     return new Parts(await new FreeNames({ overwrite: false }).take(wanted));
   }
 

@@ -4,9 +4,11 @@
  *
  * @module
  */
+import { OutputError } from "../pipeline/errors.ts";
 import { writeFolderAtomically } from "../pipeline/output/folder.ts";
+import { checkOutputFolder } from "../pipeline/output/target.ts";
 import { StableDiffusionPipeline } from "../pipeline/stable_diffusion.ts";
-import { bundlePage } from "./server/bundle.ts";
+import { BundleError, bundlePage } from "./server/bundle.ts";
 
 /** What a first visit loads at most. */
 export interface BuildReport {
@@ -27,12 +29,14 @@ const pocket = decodeURIComponent(new URL("../models/pocket/", import.meta.url).
  *   written
  */
 export async function buildStudio(folder: string): Promise<BuildReport> {
+  await checkOutputFolder(folder);
   const page = await bundlePage();
+  using pipe = await StableDiffusionPipeline.fromPretrained(pocket);
+  // The model first: where there is a page, there is its model.
+  await pipe.savePretrained(`${folder}/pocket`, { dtype: "f16", overwrite: true });
   await writeFolderAtomically(folder, { overwrite: true }, async (writer) => {
     for (const [path, content] of page) await writer.write(path, async (sink) => await sink(content));
   });
-  using pipe = await StableDiffusionPipeline.fromPretrained(pocket);
-  await pipe.savePretrained(`${folder}/pocket`, { dtype: "f16", overwrite: true });
   const scripts = [...page].filter(([path]) => path.endsWith(".js")).map(([, content]) => content);
   return {
     bytes: sum([...page.values()].map(({ length }) => length)) + await folderBytes(`${folder}/pocket`),
@@ -60,10 +64,16 @@ function sum(values: readonly number[]): number {
 
 if (import.meta.main) {
   const folder = Deno.args[0] ?? "studio-build";
-  const { bytes, gzippedScriptBytes } = await buildStudio(folder);
-  console.log(
-    `Wrote ${folder}: ${(bytes / 1e6).toFixed(2)} MB in all, scripts ${
-      (gzippedScriptBytes / 1e3).toFixed(0)
-    } kB gzipped`,
-  );
+  try {
+    const { bytes, gzippedScriptBytes } = await buildStudio(folder);
+    console.log(
+      `Wrote ${folder}: ${(bytes / 1e6).toFixed(2)} MB in all, scripts ${
+        (gzippedScriptBytes / 1e3).toFixed(0)
+      } kB gzipped`,
+    );
+  } catch (error) {
+    if (!(error instanceof OutputError || error instanceof BundleError)) throw error;
+    console.error(`studio:build: ${error.name}: ${error.message}`);
+    Deno.exit(1);
+  }
 }
