@@ -15,7 +15,7 @@ Blue Rose edits the implicit assumptions of a text-to-image model, and draws wit
   sh run.sh bluerose [flags]    the command line: generate, edit, …                  (bluerose --help)
   sh run.sh test     [flags]    the tests                                            (flags of deno test)
   sh run.sh bench    [flags]    measure kernels, drawing and editing                 (bench --help)
-  sh run.sh setup               install Deno and a driver if missing; print versions
+  sh run.sh setup    [chromium] install Deno and a driver if missing, and Chromium if named; print versions
 
 Each task first installs missing requirements: Deno (with npm, pip or its own installer) and a Vulkan driver (Mesa, with apt).
 HELP
@@ -191,6 +191,17 @@ ensure_driver() {
   fail "Install a Vulkan driver and loader with this system's package manager (Mesa's lavapipe works without a GPU), and run this again."
 }
 
+# ---- Chromium --------------------------------------------------------------------------------------------------------
+
+# For the tests in a browser, which are skipped without it.
+ensure_chromium() {
+  for name in chromium chromium-browser google-chrome; do
+    if [ -x "/usr/bin/$name" ]; then chromium=/usr/bin/$name; return 0; fi
+  done
+  chromium="none: the tests in a browser are skipped"
+  if have apt-get && apt_install chromium && [ -x /usr/bin/chromium ]; then chromium=/usr/bin/chromium; fi
+}
+
 # ---- The task --------------------------------------------------------------------------------------------------------
 
 prepare() {
@@ -232,6 +243,10 @@ case $task in
     "$deno" install --quiet
     echo "Deno:   $deno ($("$deno" --version | head -n 1))"
     case $(uname -s) in Linux) echo "Vulkan: $(vulkan_drivers | tr '\n' ' ')" ;; esac
+    if [ "${1:-}" = chromium ]; then
+      ensure_chromium
+      echo "Chromium: $chromium"
+    fi
     ;;
   help | -h | --help) help ;;
   *)

@@ -8,6 +8,7 @@ import type { Gpu } from "../engine/gpu.ts";
 import { casesFor } from "./cases/cases.ts";
 import { guidedTasks } from "./cases/unet_shapes.ts";
 import { policyOf } from "../kernels/policy.ts";
+import { measureBrowser } from "./measure/browser.ts";
 import { type Ceiling, measureCeiling } from "./measure/ceiling.ts";
 import { measureColdCompilation } from "./measure/compilation.ts";
 import { measureDemo } from "./measure/demo.ts";
@@ -39,7 +40,7 @@ import {
 } from "./report/text.ts";
 
 /** The parts of the benchmark, in the order in which they run. */
-export const benchParts = ["stages", "kernels", "edit", "compile", "full-size", "demo"] as const;
+export const benchParts = ["stages", "kernels", "edit", "compile", "full-size", "demo", "browser"] as const;
 /** One part of the benchmark; see {@linkcode benchParts}. */
 export type BenchPart = typeof benchParts[number];
 
@@ -125,6 +126,10 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
   if (parts.has("demo")) {
     const stage = await measureDemo();
     if (stage) onStage(stage);
+  }
+  if (parts.has("browser")) {
+    print("\nA picture of the embedded model in Chromium and in Deno");
+    await measureBrowser({ steps: options.steps, onStage, onRemark });
   }
 
   const measured: BenchReport = {

@@ -33,6 +33,7 @@ export const command: Command = defineCommand({
     "- compile: compiling all kernels of a full-size model",
     "- full-size: a guided UNet step of a full-size model (default: random weights, 2 GB in a temporary folder)",
     "- demo: sh run.sh demo in a new process",
+    "- browser: a picture of the embedded model in Chromium and in Deno, where Chromium is installed (its driver is downloaded)",
     "",
     "A time is the minimum over several batches of runs, without the fixed cost of waiting for the device. Works that are " +
     "compared run in turns. The run ends with the project's performance targets that it meets or misses.",

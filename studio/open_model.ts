@@ -14,11 +14,14 @@ import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.t
 import { SAMPLER_NAMES, samplerByName } from "../schedulers/mod.ts";
 import { EditSolver } from "./edit_solver.ts";
 import { LatentPreview } from "./latent_preview.ts";
+import { unpackedTree } from "./packed_weights.ts";
 import { type ModelChoice, type ModelEstimate, type ModelFacts, type Painter, PainterError } from "./painter.ts";
 
 /** Where the models that are not the visitor's lie: a path (Deno only), an address, or a tree. */
 export interface ModelPlaces {
   readonly pocket: string | URL | FileTree;
+  /** Whether its weights are packed, as a static build has them. Default: false. */
+  readonly isPacked?: boolean;
   /** The model that a server was started with: a folder, or a single file. */
   readonly served?: string;
 }
@@ -52,7 +55,7 @@ export async function openModel(
     safetyChecker: null,
     onProgress: (_part: string, doneBytes: number, totalBytes: number) => onProgress(doneBytes, totalBytes),
   } as const;
-  const source = sourceOf(choice, places);
+  const source = await sourceOf(choice, places, onProgress);
   const pipe = "file" in source
     ? await StableDiffusionModelEditingPipeline.fromSingleFile(source.file, {
       ...options,
@@ -83,7 +86,7 @@ export async function estimateModel(
   choice: ModelChoice,
   { gpu, places }: { gpu: Gpu; places: ModelPlaces },
 ): Promise<ModelEstimate> {
-  const source = sourceOf(choice, places);
+  const source = await sourceOf(choice, places);
   const inspection = "file" in source
     ? await inspectFile(await openSource(source.file))
     : await inspectFolder(await openTree(source.folder));
@@ -160,10 +163,14 @@ type ModelSource =
   | { readonly file: string | ByteSource; readonly tokenizer?: FileTree }
   | { readonly folder: string | URL | FileTree };
 
-function sourceOf(choice: ModelChoice, { pocket, served }: ModelPlaces): ModelSource {
+async function sourceOf(
+  choice: ModelChoice,
+  { pocket, isPacked = false, served }: ModelPlaces,
+  onRead?: (doneBytes: number, totalBytes: number) => void,
+): Promise<ModelSource> {
   switch (choice.kind) {
     case "pocket":
-      return { folder: pocket };
+      return { folder: isPacked ? unpackedTree(await openTree(pocket), onRead) : pocket };
     case "folder":
       return { folder: treeOf(choice.files, choice.name) };
     case "file": {

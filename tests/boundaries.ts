@@ -27,7 +27,7 @@ export const mayNameDeno: readonly string[] = [
 export const browserFolders: readonly string[] = ["engine", "kernels", "schedulers", "pipeline", "studio"];
 
 /** The parts of those folders that belong to the server or to the build instead. */
-export const denoParts: readonly string[] = ["studio/server/", "studio/build.ts"];
+export const denoParts: readonly string[] = ["studio/server/", "studio/build.ts", "studio/pack_weights.ts"];
 
 /**
  * A part of the tree: paths that start with `part` may import from paths that start with one of
@@ -100,9 +100,12 @@ export const boundaries: readonly Boundary[] = [
   },
   { part: "studio/painters/", from: ["studio/", "pipeline/advice.ts"] },
   { part: "studio/server/", from: [...product, "studio/", "deno.json"] },
-  { part: "studio/build.ts", from: [...product, "studio/server/"] },
+  {
+    part: "studio/build.ts",
+    from: [...product, "studio/server/", "studio/pack_weights.ts", "studio/packed_weights.ts"],
+  },
   { part: "studio/", from: [...product, "studio/", "deno.json"] },
-  { part: "bench/", from: ["engine/", "kernels/", "schedulers/", "pipeline/", "bench/", "mod.ts"] },
+  { part: "bench/", from: [...product, "studio/", "bench/", "mod.ts"] },
   {
     part: "cli/",
     from: ["engine/", "kernels/", "schedulers/", "pipeline/", "bench/", "cli/", "mod.ts", "deno.json", "studio/"],

@@ -16,7 +16,12 @@ export async function loadGoldens(name: string): Promise<{ tensors: Map<string, 
 /** As {@linkcode loadGoldens}, for a file anywhere. */
 // deno-lint-ignore no-explicit-any
 export async function readGoldens(path: URL | string): Promise<{ tensors: Map<string, GoldenTensor>; note: any }> {
-  const bytes = await Deno.readFile(path);
+  return parseGoldens(await Deno.readFile(path));
+}
+
+/** The tensors and the note of a golden file's bytes. */
+// deno-lint-ignore no-explicit-any
+export function parseGoldens(bytes: Uint8Array<ArrayBuffer>): { tensors: Map<string, GoldenTensor>; note: any } {
   const headerBytes = Number(new DataView(bytes.buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + headerBytes)));
   const { __metadata__: metadata, ...entries } = header;

@@ -1,8 +1,8 @@
 import { assertEquals } from "@std/assert";
 import { findDawn } from "../bench/measure/dawn.ts";
-import { relativeError } from "../bench/oracles/numbers.ts";
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
 
+export { assertClose } from "./close.ts";
 export { f32Tolerance, matrixTolerance, randomArray } from "../bench/oracles/numbers.ts";
 
 /** Runs the tests on Dawn in place of Deno's own WebGPU: `deno task test:dawn`. */
@@ -81,18 +81,6 @@ export function countSubmissions(gpu: Gpu): () => number {
     return original.apply(queue, args);
   };
   return () => count;
-}
-
-/** Fails unless ‖actual − expected‖ ≤ tolerance · ‖expected‖ and the lengths agree. */
-export function assertClose(
-  actual: ArrayLike<number>,
-  expected: ArrayLike<number>,
-  tolerance: number,
-  what = "result",
-): void {
-  assertEquals(actual.length, expected.length, `${what}: length`);
-  const error = relativeError(actual, expected);
-  if (!(error <= tolerance)) throw new Error(`${what}: relative error ${error.toExponential(2)} exceeds ${tolerance}`);
 }
 
 /** Values rounded to f16, to compare with those of a device. */

@@ -15,3 +15,9 @@ export const referenceFolder: string = `${repository}/tests/reference`;
 
 /** The model that comes with the repository. */
 export const pocket: string = `${repository}/models/pocket`;
+
+/** The goldens and the models that they are of, for `pipeline/golden_suite.ts`. */
+export const goldensOnDisk = {
+  folder: (path: string): string => path.startsWith("pocket") ? `${repository}/models/${path}` : `${goldens}/${path}`,
+  goldens: (name: string): Promise<Uint8Array<ArrayBuffer>> => Deno.readFile(`${goldens}/${name}.safetensors`),
+};

@@ -1,4 +1,4 @@
-import { type FileTree, type Gpu, StableDiffusionModelEditingPipeline, TorchGenerator } from "../mod.ts";
+import { type Gpu, StableDiffusionModelEditingPipeline, TorchGenerator } from "../mod.ts";
 
 /** The pocket model's folder. */
 export const pocket = new URL("../models/pocket/", import.meta.url);
@@ -14,7 +14,7 @@ export interface Drawing {
  * A picture of the pocket model in three steps, before and after an edit: the same on every WebGPU.
  * Runs in browsers too.
  */
-export async function drawPocket(source: string | FileTree, gpu?: Gpu): Promise<Drawing> {
+export async function drawPocket(source: string | URL, gpu?: Gpu): Promise<Drawing> {
   using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(source, { gpu });
   const draw = async () => {
     const generator = new TorchGenerator(7);

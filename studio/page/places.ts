@@ -30,6 +30,7 @@ export async function findPlaces(): Promise<Places> {
       workerPainter({
         worker: () => new Worker(new URL("./worker.js", import.meta.url), { type: "module" }),
         pocket: new URL("pocket/", location.href),
+        isPacked: document.documentElement.dataset.model === "packed", // build.ts writes that
       }),
     choice: { kind: "pocket" },
   };

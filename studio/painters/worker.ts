@@ -15,11 +15,19 @@ import { type Reply, replyOf } from "./reply.ts";
 speakAs(studioWords);
 let session: StudioSession | undefined;
 
+/** Where the embedded model lies. */
+export interface PocketPlace {
+  /** Address of its folder. */
+  readonly pocket: string;
+  /** Whether its weights are packed, as a static build has them. */
+  readonly isPacked: boolean;
+}
+
 /** What the worker offers. */
 const link = {
-  /** Makes the session. @param pocket address of the embedded model's folder */
-  start(pocket: string): void {
-    session = new StudioSession({ place: "browser", pocket: new URL(pocket) });
+  /** Makes the session. */
+  start({ pocket, isPacked }: PocketPlace): void {
+    session = new StudioSession({ place: "browser", pocket: new URL(pocket), isPacked });
   },
   /** Carries out a call. `onProgress` is a proxy of the page's callback. */
   async call(call: PainterCall, onProgress?: OnProgress): Promise<Reply> {

@@ -19,6 +19,8 @@ export interface WorkerPainterOptions {
   readonly worker: () => Worker;
   /** Address of the embedded model's folder. */
   readonly pocket: URL;
+  /** Whether its weights are packed, as a static build has them. Default: false. */
+  readonly isPacked?: boolean;
 }
 
 /**
@@ -43,7 +45,7 @@ class WorkerPainter extends ForwardingPainter {
   readonly #stopped: Promise<never>;
   readonly #started: Promise<void>;
 
-  constructor({ worker, pocket }: WorkerPainterOptions) {
+  constructor({ worker, pocket, isPacked = false }: WorkerPainterOptions) {
     super();
     this.#worker = worker();
     this.#link = wrap<WorkerLink>(this.#worker);
@@ -58,7 +60,7 @@ class WorkerPainter extends ForwardingPainter {
     };
     this.#worker.addEventListener("error", fail);
     this.#worker.addEventListener("messageerror", fail);
-    this.#started = Promise.race([this.#link.start(pocket.href), this.#stopped]);
+    this.#started = Promise.race([this.#link.start({ pocket: pocket.href, isPacked }), this.#stopped]);
     this.#started.catch(() => {});
   }
 

@@ -7,7 +7,7 @@ import { protocol, type ServerFacts } from "../painters/http_painter.ts";
 import { type Reply, replyOf } from "../painters/reply.ts";
 import { encodeWire } from "../painters/wire.ts";
 import { parseCall } from "./calls.ts";
-import { openInside, type PageFiles, pageResponse, rangeResponse, requestedPath } from "./files.ts";
+import { isModelFile, openInside, type PageFiles, pageResponse, rangeResponse, requestedPath } from "./files.ts";
 import { guard, type GuardOptions } from "./guard.ts";
 import type { Sessions } from "./sessions.ts";
 
@@ -24,9 +24,6 @@ export interface AppOptions extends GuardOptions {
 const maxCallBytes = 24 * 2 ** 20;
 /** A LoRA of rank 256 for Stable Diffusion 2.x. */
 const maxLoraBytes = 2 ** 30;
-
-/** The folders of the embedded model that pages read. */
-const modelFiles = /^(model_index\.json|(scheduler|text_encoder|tokenizer|unet|vae)\/[^/]+)$/;
 
 /** The application. It answers below "/"; the painter is at "/api/". */
 export function studioApp({ page, pocket, facts, sessions, hostname, token }: AppOptions): Hono {
@@ -74,7 +71,7 @@ async function fileResponse(
 ): Promise<Response | undefined> {
   const inModel = /^pocket\/(.*)$/.exec(path)?.[1];
   if (inModel === undefined) return pageResponse(page, path);
-  const source = modelFiles.test(inModel) ? await openInside(pocket, inModel) : undefined;
+  const source = isModelFile(inModel) ? await openInside(pocket, inModel) : undefined;
   return source && rangeResponse(source, path, request);
 }
 

@@ -40,6 +40,11 @@ export function requestedPath(pathname: string): string | undefined {
   return isUnsafe ? undefined : parts.join("/");
 }
 
+/** Whether a path inside the embedded model's folder is one that pages read. */
+export function isModelFile(path: string): boolean {
+  return /^(model_index\.json|(scheduler|text_encoder|tokenizer|unet|vae)\/[^/]+)$/.test(path);
+}
+
 /** The answer with a file from memory. */
 export function pageResponse(files: PageFiles, path: string): Response | undefined {
   const content = files.get(path);

@@ -1,7 +1,8 @@
 /** The library as one file for browsers: `deno bundle --platform browser mod.ts`. */
 import { assert, assertEquals } from "@std/assert";
-import { chromiumPath } from "./find_chromium.ts";
+import { findChromium } from "../../bench/measure/chromium.ts";
 
+const chromiumPath = await findChromium();
 const mod = new URL("../../mod.ts", import.meta.url);
 
 const { success, errors, outputFiles } = await Deno.bundle({

@@ -15,11 +15,18 @@ export const folders = {
 
 /** The parts of a model that an edit needs. */
 export async function openModel(gpu: Gpu, name: keyof typeof folders): Promise<EditableModel & Disposable> {
-  const folder = folders[name];
+  return await openEditable(gpu, (part) => `${folders[name]}/${part}`);
+}
+
+/** As {@linkcode openModel}, from the folders of its parts. */
+export async function openEditable(
+  gpu: Gpu,
+  folder: (part: string) => string | URL,
+): Promise<EditableModel & Disposable> {
   const [tokenizer, textEncoder, unet] = await Promise.all([
-    CLIPTokenizer.fromPretrained(`${folder}/tokenizer`),
-    CLIPTextModel.fromPretrained(`${folder}/text_encoder`, { gpu }),
-    UNet2DConditionModel.fromPretrained(`${folder}/unet`, { gpu }),
+    CLIPTokenizer.fromPretrained(folder("tokenizer")),
+    CLIPTextModel.fromPretrained(folder("text_encoder"), { gpu }),
+    UNet2DConditionModel.fromPretrained(folder("unet"), { gpu }),
   ]);
   return {
     gpu,

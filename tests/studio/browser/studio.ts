@@ -1,22 +1,11 @@
 /// <reference lib="dom" />
 /** Opens the studio in Chromium, as a visitor finds it. */
+import { launchChromium } from "../../../bench/measure/chromium.ts";
 import { serveStudio } from "../../../studio/server/serve.ts";
-import type { PageFiles } from "../../../studio/server/files.ts";
+import { type PageFiles, typeOf } from "../../../studio/server/files.ts";
 
-/** Where Debian, Ubuntu and Google put it. */
-const candidates = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"];
-
-/** Path of a Chromium, if one is installed. */
-export async function findChromium(): Promise<string | undefined> {
-  for (const path of candidates) if (await Deno.stat(path).then(() => true, () => false)) return path;
-  return undefined;
-}
-
-/** Packages of these tests only: in deno.json, everybody would have to install them. */
-export const driver = "npm:playwright-core@1.65.1";
+/** The checks of accessibility. In deno.json, everybody would have to install them. */
 export const axe = "npm:axe-core@4.14.1";
-
-const flags = ["--headless", "--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 
 // deno-lint-ignore no-explicit-any -- the driver's types come with the driver
 export type Page = any;
@@ -29,12 +18,13 @@ export interface Visit extends AsyncDisposable {
   readonly requests: string[];
   /** Errors that the page did not catch. */
   readonly errors: string[];
+  /** Bytes of the files that the static host has sent. */
+  sentBytes(): number;
 }
 
 /** Starts a browser. */
 export async function openBrowser(): Promise<AsyncDisposable & { visit(options?: VisitOptions): Promise<Visit> }> {
-  const { chromium } = await import(driver);
-  const browser = await chromium.launch({ executablePath: await findChromium(), args: flags });
+  const browser = await launchChromium();
   return {
     visit: (options) => visit(browser, options),
     [Symbol.asyncDispose]: () => browser.close(),
@@ -56,7 +46,7 @@ async function visit(browser: any, { files, before, fragment, isStatic }: VisitO
   const pocket = new URL("../../../models/pocket/", import.meta.url).pathname;
   const studio = isStatic ? undefined : serveStudio({ page: files!, pocket, port: 0 });
   const host = isStatic ? staticHost(files!) : undefined;
-  const origin = new URL(studio?.address ?? `http://127.0.0.1:${host!.addr.port}/`).origin;
+  const origin = new URL(studio?.address ?? host!.address).origin;
   const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, colorScheme: "light" });
   await context.grantPermissions(["clipboard-read", "clipboard-write"], { origin });
   const page = await context.newPage();
@@ -71,22 +61,37 @@ async function visit(browser: any, { files, before, fragment, isStatic }: VisitO
     origin,
     requests,
     errors,
+    sentBytes: () => host?.sentBytes() ?? 0,
     async [Symbol.asyncDispose]() {
       await context.close();
       await studio?.[Symbol.asyncDispose]();
-      await host?.shutdown();
+      await host?.[Symbol.asyncDispose]();
     },
   };
 }
 
-function staticHost(files: PageFiles): Deno.HttpServer<Deno.NetAddr> {
-  const types: Record<string, string> = { html: "text/html", js: "text/javascript", css: "text/css" };
-  return Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
+interface StaticHost extends AsyncDisposable {
+  readonly address: string;
+  sentBytes(): number;
+}
+
+/** A host of files, without ranges or compression. */
+function staticHost(files: PageFiles): StaticHost {
+  let sent = 0;
+  const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
     const path = new URL(url).pathname.slice(1) || "index.html";
     const content = files.get(path);
-    const type = types[path.split(".").at(-1)!] ?? "application/octet-stream";
-    return content ? new Response(content, { headers: { "content-type": type } }) : new Response(null, { status: 404 });
+    sent += content?.length ?? 0;
+    return new Response(content ?? null, {
+      status: content ? 200 : 404,
+      headers: { "content-type": typeOf(path) },
+    });
   });
+  return {
+    address: `http://127.0.0.1:${server.addr.port}/`,
+    sentBytes: () => sent,
+    [Symbol.asyncDispose]: () => server.shutdown(),
+  };
 }
 
 /** Waits until the status matches. */
@@ -129,6 +134,45 @@ export async function drop(page: Page, name: string, bytes: Uint8Array): Promise
       document.body.dispatchEvent(new DragEvent(type, { dataTransfer: transfer, bubbles: true, cancelable: true }));
     }
   }, { name, bytes: [...bytes] });
+}
+
+/** Drops a file or a folder of this machine on the page, as a visitor does. */
+export async function dropPath(page: Page, path: string): Promise<void> {
+  const session = await page.context().newCDPSession(page);
+  const data = { items: [], files: [path], dragOperationsMask: 1 };
+  for (const type of ["dragEnter", "dragOver", "drop"]) {
+    await session.send("Input.dispatchDragEvent", { type, x: 400, y: 300, data });
+  }
+  await session.detach();
+}
+
+interface TraceEvent {
+  readonly name: string;
+  readonly ph: string;
+  readonly pid: number;
+  readonly tid: number;
+  readonly args: { readonly name?: string };
+  /** Duration in µs, and how much of it the thread ran on a processor. */
+  readonly dur?: number;
+  readonly tdur?: number;
+}
+
+/**
+ * The longest task of the page's main thread while `body` runs: the time that it ran on a
+ * processor, which does not depend on what else the machine does, and the time by the clock.
+ */
+export async function longestTask(page: Page, body: () => Promise<void>): Promise<{ ms: number; clockMs: number }> {
+  const browser = page.context().browser();
+  await browser.startTracing(page, { categories: ["disabled-by-default-devtools.timeline"] });
+  await body();
+  const trace = JSON.parse(new TextDecoder().decode(await browser.stopTracing()));
+  const events: TraceEvent[] = trace.traceEvents;
+  const threadOf = ({ pid, tid }: TraceEvent) => `${pid} ${tid}`;
+  const isMain = ({ name, args }: TraceEvent) => name === "thread_name" && args.name === "CrRendererMain";
+  const mains = new Set(events.filter(isMain).map(threadOf));
+  const tasks = events.filter((event) => event.ph === "X" && event.name === "RunTask" && mains.has(threadOf(event)));
+  const longest = (times: readonly (number | undefined)[]) => Math.max(...times.map((time = 0) => time / 1000));
+  return { ms: longest(tasks.map(({ tdur }) => tdur)), clockMs: longest(tasks.map(({ dur }) => dur)) };
 }
 
 /** Presses a button and returns the file that it saves. */
