@@ -32,7 +32,7 @@ const workgroup = (threadsX: number, threadsY: number, rows: number, columns: nu
 const small: Required<Tiles> = {
   row: workgroup(8, 8, 1, 1), // 8 × 32
   skinny: workgroup(8, 8, 4, 1), // 32 × 32
-  few: workgroup(8, 8, 4, 1),
+  few: workgroup(8, 8, 4, 2), // 32 × 64
   many: workgroup(8, 8, 8, 2), // 64 × 64
 };
 const large: Required<Tiles> = { ...small, many: workgroup(16, 16, 8, 2) }; // 128 × 128
@@ -330,8 +330,10 @@ export function unsupportedReason(
 
 /** Bytes of workgroup memory of a workgroup or matrix tile. */
 function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
-  // Blocks of depth 16, in f32.
-  if (strategy !== "matrix" || !matrix) return 4 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX);
+  // Blocks of depth 16, in f32, padded: see tile_workgroup.ts.
+  if (strategy !== "matrix" || !matrix) {
+    return 16 * 4 * (rows * (lanes / threadsX) + 2 + 4 * columns * (threadsX + 1) + 6);
+  }
   const { m, n } = matrix, subgroups = lanes / matrix.lanes;
   const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;
   return 2 * (tileRows * (matrixDepth + 8) + matrixDepth * (tileColumns + 8)) + 4 * subgroups * m * n;

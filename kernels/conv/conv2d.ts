@@ -244,6 +244,7 @@ function runPiece(
     options.tile ??
       policyOf(gpu).tileFor(outChannels, n, { vec4: isVec4, isGathered: !isPlainProduct, allowF16Operands }),
     {
+      k: inChannels % 4 === 0 ? k : 1,
       allowVec8: isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
     },
   );
@@ -298,6 +299,11 @@ function runPiece(
       top: g.padding[0],
       left: g.padding[1],
     },
-    { ...constants, UPSAMPLE: g.upsample, ...tile },
+    {
+      ...constants,
+      UPSAMPLE: g.upsample,
+      SKIPS: tile.STRATEGY === "workgroup" && channelVec4 !== allChannelVec4,
+      ...tile,
+    },
   );
 }

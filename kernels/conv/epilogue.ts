@@ -1,5 +1,5 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
-import { storeWgsl } from "../gemm/tile_shape.ts";
+import { storeWgsl, type TileConstants } from "../gemm/tile_shape.ts";
 import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 
 /**
@@ -56,7 +56,11 @@ export const convConstantTypes = {
 
 /** WGSL `tile_end` and `tile_put` for tile.ts. Rows are output channels, columns are pixels. */
 export function convEpilogueWgsl(
-  constants: { readonly Y_WIDTH: number; readonly ACTIVATION: "none" | Activation },
+  constants: {
+    readonly Y_WIDTH: number;
+    readonly ACTIVATION: "none" | Activation;
+    readonly STRATEGY?: TileConstants["STRATEGY"];
+  },
 ): string {
   return /* wgsl */ `${activationWgsl(constants)}
 fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
@@ -68,9 +72,46 @@ fn biases(batch: u32, row: u32) -> vec4f {
   if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row); }
   return vec4f(sum);
 }
-${storeWgsl(constants.Y_WIDTH)}
-${constants.Y_WIDTH === 8 ? vec8EpilogueWgsl : vec4EpilogueWgsl(constants.Y_WIDTH)}`;
+${constants.STRATEGY === "workgroup" ? blockEpilogueWgsl(constants.Y_WIDTH) : tileEpilogueWgsl(constants.Y_WIDTH)}`;
 }
+
+const tileEpilogueWgsl = (width: number) =>
+  storeWgsl(width) + (width === 8 ? vec8EpilogueWgsl : vec4EpilogueWgsl(width));
+
+/** The epilogue on workgroup tiles; see tile.ts. */
+const blockEpilogueWgsl = (width: number) => /* wgsl */ `
+fn tile_row_end(batch: u32, row: u32) -> f32 { return biases(batch, row).x; }
+fn tile_column_end(column: u32) -> f32 { return 0.0; }
+fn tile_end(sum: vec4f, of_column: f32, of_row: f32) -> vec4f { return sum + vec4f(of_row); }
+fn tile_place(batch: u32, row: u32) -> u32 { return place(batch, row, 0u); }
+fn tile_step(rows: u32) -> u32 { return rows * params.n; }
+${width === 4 ? blockStoreVec4Wgsl : blockStoreWgsl}`;
+
+const blockStoreVec4Wgsl = /* wgsl */ `
+fn tile_store(start: u32, column: u32, sum: vec4f) {
+  let at = start + column;
+  var value = sum;
+  if (params.accumulate == 1u) { value += y_at(at / 4u); }
+  value = activate(value);
+  if (params.has_residual == 1u) { value += residual_at(residual_place(at) / 4u); }
+  y_put(at / 4u, value);
+}`;
+
+const blockStoreWgsl = /* wgsl */ `
+fn store_one(at: u32, sum: f32) {
+  var value = sum;
+  if (params.accumulate == 1u) { value += y_at(at); }
+  value = activate(vec4f(value)).x;
+  if (params.has_residual == 1u) { value += residual_at(residual_place(at)); }
+  y_put(at, value);
+}
+fn tile_store(start: u32, column: u32, sum: vec4f) {
+  let at = start + column;
+  store_one(at, sum.x);
+  if (column + 1u < params.n) { store_one(at + 1u, sum.y); }
+  if (column + 2u < params.n) { store_one(at + 2u, sum.z); }
+  if (column + 3u < params.n) { store_one(at + 3u, sum.w); }
+}`;
 
 const vec4EpilogueWgsl = (width: number) =>
   (width === 4

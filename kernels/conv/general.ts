@@ -1,11 +1,7 @@
 import { declareKernel } from "../../engine/kernel/kernel.ts";
 import { tileConstantTypes, tileExtensions, tileGrid, tileWgsl } from "../gemm/tile.ts";
+import { convBlockOperandsWgsl, source, type Upsampling, upsamplings } from "./block_operands.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
-
-/** Nearest-neighbor upsampling of the input: none, to twice its size, or to any size. */
-export const upsamplings = ["none", "double", "any"] as const;
-/** One of {@linkcode upsamplings}. */
-export type Upsampling = typeof upsamplings[number];
 
 /**
  * Convolution as an implicit matrix product (implicit GEMM) on the tiles of tile.ts. A is the
@@ -34,14 +30,16 @@ export const conv2dKernel = declareKernel({
     top: "u32",
     left: "u32",
   },
-  constants: { ...convConstantTypes, UPSAMPLE: upsamplings, ...tileConstantTypes },
+  constants: { ...convConstantTypes, UPSAMPLE: upsamplings, SKIPS: "bool", ...tileConstantTypes },
   extensions: tileExtensions,
   wgsl: (constants) =>
     convEpilogueWgsl(constants) +
-    (constants.WIDE
+    (constants.STRATEGY === "workgroup"
+      ? convBlockOperandsWgsl(constants)
+      : constants.WIDE
       ? wideWgsl
       : weightWgsl + (constants.X_WIDTH === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE))) +
-    tileWgsl(constants),
+    tileWgsl(constants, { loads: { a: "k", b: constants.X_WIDTH === 4 ? "lines" : "k" } }),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: (params) => convCost(params),
 });
@@ -90,10 +88,6 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
   return mat4x4f(channel(c, k), channel(c, k + 1u), channel(c, k + 2u), channel(c, k + 3u));
 }
 `;
-
-/** WGSL for the input coordinate of a coordinate in the upsampled image. */
-const source = (upsample: Upsampling, at: string, from: string, to: string) =>
-  upsample === "any" ? `${at} * params.${from} / params.${to}` : upsample === "double" ? `${at} / 2u` : at;
 
 /** Loads of patches: a gather of four channels × four pixels. */
 const patchesWgsl = (upsample: Upsampling) => /* wgsl */ `

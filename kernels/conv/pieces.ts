@@ -1,7 +1,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { alignmentBytes, unitsPerRange } from "../wgsl/launch.ts";
-import type { Upsampling } from "./general.ts";
+import type { Upsampling } from "./block_operands.ts";
 
 /** Sizes of a convolution. */
 export interface Geometry {

@@ -3,7 +3,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../policy.ts";
-import { activationWgsl } from "../wgsl/activation.ts";
+import { blockOperandsWgsl } from "./block_operands.ts";
 import {
   storeWgsl,
   tileConstants,
@@ -79,9 +79,11 @@ const matmulKernel = declareKernel({
   },
   extensions: tileExtensions,
   wgsl: (constants) =>
-    (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + matmulWgsl + storeWgsl(constants.Y_WIDTH) +
-    epilogueWgsl(constants.Y_WIDTH) +
-    (constants.GATED ? gateWgsl : "") + tileWgsl(constants),
+    addressesWgsl + (constants.STRATEGY === "workgroup"
+      ? blockOperandsWgsl(constants)
+      : (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + bias4Wgsl + storeWgsl(constants.Y_WIDTH) +
+        epilogueWgsl(constants.Y_WIDTH)) +
+    tileWgsl(constants, { loads: { a: "k", b: constants.TRANSPOSE_B ? "k" : "lines" } }),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: ({ m, n, k, batch }, { GATED }) => {
     const columns = GATED ? 2 * n : n;
@@ -155,19 +157,22 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 }
 `;
 
-const matmulWgsl = /* wgsl */ `
+const addressesWgsl = /* wgsl */ `
 fn a_start(batch: u32) -> u32 { return params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner; }
 fn b_start(batch: u32) -> u32 { return params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner; }
 // the last column of B
 fn last_column() -> u32 { return select(params.n, 2u * params.n, GATED) - 1u; }
+fn place(batch: u32, row: u32, column: u32) -> u32 {
+  return params.y_offset + batch / params.inner * params.y_outer + batch % params.inner * params.y_inner + row * params.y_row + column;
+}
+`;
+
+const bias4Wgsl = /* wgsl */ `
 fn bias4(row: u32, column: u32) -> vec4f {
   if (params.bias_axis == 0u) { return vec4f(); }
   if (params.bias_axis == 2u) { return vec4f(bias_at(row)); }
   let last = last_column();
   return vec4f(bias_at(column), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
-}
-fn place(batch: u32, row: u32, column: u32) -> u32 {
-  return params.y_offset + batch / params.inner * params.y_outer + batch % params.inner * params.y_inner + row * params.y_row + column;
 }
 `;
 
@@ -196,12 +201,6 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   let last = params.n - 1u - column;
   return value
     + vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
-}
-`;
-
-const gateWgsl = /* wgsl */ `${activationWgsl({ ACTIVATION: "gelu" })}
-fn tile_gate(batch: u32, row: u32, column: u32, sum: vec4f, gate: vec4f) -> vec4f {
-  return (sum + bias4(row, column)) * activate(gate + bias4(row, column + params.n));
 }
 `;
 
@@ -292,6 +291,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
     );
   }
   const tile = tileConstants(gpu, shape, {
+    k,
     allowVec8: !transposeA && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)),
   });
   const vectorWidth = (length: number | false, view: MatrixView) =>

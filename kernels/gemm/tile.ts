@@ -1,7 +1,7 @@
 import { GpuError } from "../../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../../engine/gpu.ts";
 import type { Grid } from "../../engine/kernel/kernel.ts";
-import { unsupportedReason } from "../policy.ts";
+import { policyOf, unsupportedReason } from "../policy.ts";
 import { matrixTile } from "./tile_matrix.ts";
 import {
   f32Element,
@@ -12,7 +12,7 @@ import {
   tileSize,
 } from "./tile_shape.ts";
 import { subgroupTile } from "./tile_subgroup.ts";
-import { workgroupTile } from "./tile_workgroup.ts";
+import { blockDepth, type BlockLoads, workgroupTile } from "./tile_workgroup.ts";
 
 export {
   put,
@@ -28,30 +28,44 @@ export {
  * is generated, because naga keeps an accumulator in a register only when it has a name of its own.
  *
  * A kernel declares `params.m`, `params.n` and `params.k` and defines its operands by these
- * functions:
+ * functions. Rows and columns may lie beyond the edge, where the functions that locate them clamp
+ * them. Elements from `params.k` on must be zero in A and finite in B.
+ *
+ * Strategies `subgroup` and `matrix`:
  *
  * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, with its address precomputed
- * - `tile_a(Row, k) -> vec4f`: elements k … k+3 of the row, zero from `params.k` on
+ * - `tile_a(Row, k) -> vec4f`: elements k … k+3 of the row
  * - `struct Column` and `tile_column(batch, column) -> Column`: four (WIDE: eight) adjacent columns
  *   of B
- * - `tile_b(Column, k) -> mat4x4f`: their elements. Member j is row k+j, finite from `params.k` on
+ * - `tile_b(Column, k) -> mat4x4f`: their elements. Member j is row k+j
  * - `tile_end(batch, row, column, vec4f) -> vec4f`: the epilogue of four sums (bias, residual)
  * - `tile_put(batch, row, column, vec4f)`: stores four adjacent results of a row, with `row <
  *   params.m` and `column < params.n`
  *
- * The first four receive rows and columns beyond the edge and must clamp them.
- *
- * With the constant WIDE, all sizes and strides are divisible by 8, and these replace `tile_a`,
- * `tile_b`, `tile_end` and `tile_put`:
+ * With the constant WIDE (subgroup), all sizes and strides are divisible by 8, and these replace
+ * `tile_a`, `tile_b`, `tile_end` and `tile_put`:
  *
  * - `tile_a8(Row, k) -> mat2x4f`: elements k … k+7
  * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f:
  *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right` (k+4 … k+7)
  * - `tile_end8`, `tile_put8`: the same for eight results
  *
- * With the constant GATED (workgroup strategy, two vec4 per invocation), B has 2 · `params.n`
- * columns. The second vec4 of an invocation holds the gates of the first. `tile_gate(batch, row,
- * column, vec4f, vec4f) -> vec4f` combines them in place of `tile_end`.
+ * Strategy `workgroup`, by the {@linkcode BlockLoads} of the kernel:
+ *
+ * - `tile_row`, and `tile_a` (loads of A along k) or `tile_a_line(Row, k) -> vec4f`: element k of
+ *   four adjacent rows
+ * - `tile_column`, and `tile_b_k(Column, k) -> vec4f`: elements k … k+3 of one column; or
+ *   `tile_b_line(Column, k) -> vec4f`: element k of four adjacent columns
+ * - `tile_row_end(batch, row)` and `tile_column_end(column)`: what the epilogue needs of a row and
+ *   of four columns, computed once each, and `tile_end(sum, of_column, of_row) -> vec4f`
+ * - `tile_place(batch, row) -> u32`: the place of a row in the result
+ * - `tile_step(rows) -> u32`: the distance of rows in the result
+ * - `tile_store(place, column, vec4f)`: adds a residual, and stores four adjacent results
+ *
+ * With the constant WHOLE, `params.k` is a multiple of the depth of a block, and these functions
+ * need not check k. With the constant GATED (two vec4 per invocation), B has 2 · `params.n`
+ * columns. The second vec4 of an invocation holds the gates of the first, and `tile_gate(vec4f,
+ * vec4f) -> vec4f` combines them.
  *
  * Three choices here reduce compile time on lavapipe. Figures: docs/tuning.md.
  *
@@ -72,7 +86,7 @@ export {
 export function tileConstants(
   gpu: Gpu,
   shape: TileShape,
-  { allowVec8 = false }: { allowVec8?: boolean } = {},
+  { allowVec8 = false, k = 1 }: { allowVec8?: boolean; k?: number } = {},
 ): TileConstants {
   const { strategy, lanes, threadsX, rows, columns } = shape;
   return {
@@ -82,6 +96,8 @@ export function tileConstants(
     ROWS: rows,
     COLUMNS: columns,
     WIDE: allowVec8 && strategy === "subgroup" && columns % 2 === 0,
+    WHOLE: strategy === "workgroup" && k % blockDepth === 0,
+    LOOPED: strategy === "workgroup" && policyOf(gpu).isSoftware,
     ...(strategy === "matrix" ? matrixConstants(gpu, shape) : noMatrix),
   };
 }
@@ -111,12 +127,15 @@ export function tileGrid(c: GatedTileConstants, m: number, n: number, batch: num
  *
  * @param element type of the elements. Default: f32. Subgroup matrices have f32 only
  */
-export function tileWgsl(constants: GatedTileConstants, element: TileElement = f32Element): string {
+export function tileWgsl(
+  constants: GatedTileConstants,
+  { element = f32Element, loads = { a: "k", b: "lines" } }: { element?: TileElement; loads?: BlockLoads } = {},
+): string {
   switch (constants.STRATEGY) {
     case "subgroup":
       return subgroupTile(constants, element);
     case "workgroup":
-      return workgroupTile(constants, element);
+      return workgroupTile(constants, element, loads);
     case "matrix":
       return matrixTile(constants);
   }

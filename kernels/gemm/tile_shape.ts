@@ -50,6 +50,8 @@ export const tileConstantTypes = {
   ROWS: "u32",
   COLUMNS: "u32",
   WIDE: "bool",
+  WHOLE: "bool",
+  LOOPED: "bool",
   MATRIX_M: "u32",
   MATRIX_N: "u32",
   MATRIX_K: "u32",

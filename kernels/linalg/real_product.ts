@@ -82,7 +82,14 @@ const productKernel = declareKernel({
   },
   constants: { real: "type", TRANSPOSE_A: "bool", TRANSPOSE_B: "bool", ...tileConstantTypes },
   extensions: tileExtensions,
-  wgsl: (constants) => accessWgsl + tileWgsl(constants, realElement),
+  wgsl: (constants) =>
+    constants.STRATEGY === "workgroup"
+      ? blockAccessWgsl(constants) +
+        tileWgsl(constants, {
+          element: realElement,
+          loads: { a: constants.TRANSPOSE_A ? "lines" : "k", b: constants.TRANSPOSE_B ? "k" : "lines" },
+        })
+      : accessWgsl + tileWgsl(constants, { element: realElement }),
   grid: ({ m, n }, constants) => tileGrid(constants, m, n, 1),
   cost: ({ m, n, k, lower, before }, { real }) => {
     const share = lower === 1 ? 0.5 : 1;
@@ -91,7 +98,37 @@ const productKernel = declareKernel({
   },
 });
 
-/** The operand and result functions that tile.ts requires. */
+/** The operand and result functions of workgroup tiles; see tile.ts. */
+const blockAccessWgsl = ({ WHOLE }: { readonly WHOLE: boolean }) => {
+  const inside = (k: string, last: string) => WHOLE ? k : `min(${k}, params.k - ${last})`;
+  const zeroed = (value: string) => WHOLE ? value : `select(vec4<real>(), ${value}, k < params.k)`;
+  return /* wgsl */ `
+struct Row { start: u32 }
+fn tile_row(batch: u32, row: u32) -> Row {
+  return Row(params.a_start + select(row * params.a_row, min(row, params.m - 4u) / 4u, TRANSPOSE_A));
+}
+fn tile_a(r: Row, k: u32) -> vec4<real> { return ${zeroed(`a[r.start + ${inside("k", "4u")} / 4u]`)}; }
+fn tile_a_line(r: Row, k: u32) -> vec4<real> { return ${zeroed(`a[r.start + ${inside("k", "1u")} * params.a_row]`)}; }
+struct Column { start: u32 }
+fn tile_column(batch: u32, column: u32) -> Column {
+  if (TRANSPOSE_B) { return Column(params.b_start + min(column, params.n - 1u) * params.b_row); }
+  return Column(params.b_start + min(column, params.n - 4u) / 4u);
+}
+fn tile_b_k(c: Column, k: u32) -> vec4<real> { return b[c.start + ${inside("k", "4u")} / 4u]; }
+fn tile_b_line(c: Column, k: u32) -> vec4<real> { return b[c.start + ${inside("k", "1u")} * params.b_row]; }
+fn tile_row_end(batch: u32, row: u32) -> u32 { return 0u; }
+fn tile_column_end(column: u32) -> u32 { return 0u; }
+fn tile_end(sum: vec4<real>, of_column: u32, of_row: u32) -> vec4<real> { return sum * real(params.sign); }
+fn tile_place(batch: u32, row: u32) -> u32 { return params.y_start + row * params.y_row; }
+fn tile_step(rows: u32) -> u32 { return rows * params.y_row; }
+fn tile_store(start: u32, column: u32, value: vec4<real>) {
+  let at = start + column / 4u;
+  if (params.before == 1u) { y[at] += value; } else { y[at] = value; }
+}
+`;
+};
+
+/** The operand and result functions of the other tiles; see tile.ts. */
 const accessWgsl = /* wgsl */ `
 struct Block { row0: vec4<real>, row1: vec4<real>, row2: vec4<real>, row3: vec4<real> }
 fn transposed(b: Block) -> Block {
@@ -181,7 +218,7 @@ export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: P
       real: y.matrix.dtype,
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
-      ...tileConstants(y.matrix.gpu, policyOf(y.matrix.gpu).realTile(m, n, depth)),
+      ...tileConstants(y.matrix.gpu, policyOf(y.matrix.gpu).realTile(m, n, depth), { k: depth }),
     },
   );
 }

@@ -20,7 +20,7 @@ import {
   randomArray,
   roundedToF16,
 } from "../../gpu.ts";
-import { f16Rounding, withBindingLimit } from "../oracles.ts";
+import { f16Rounding, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 async function check(
   gpu: Gpu,
@@ -35,6 +35,7 @@ async function check(
     bindingLimit?: number;
     /** One row of channel biases for all pictures, in the middle of a longer one. */
     sharedBias?: boolean;
+    within?: typeof withGpuPolicy;
   } = {},
 ): Promise<void> {
   const { batch = 1, inChannels, outChannels, size, kernel, upsample } = c;
@@ -76,7 +77,8 @@ async function check(
       activation: extras.silu ? "silu" as const : undefined,
       tile: options.tile,
     };
-    return withBindingLimit(gpu, options.bindingLimit, () => conv2d(x, weight, forward));
+    const { within = (_: Gpu, body: () => Tensor) => body() } = options;
+    return withBindingLimit(gpu, options.bindingLimit, () => within(gpu, () => conv2d(x, weight, forward)));
   });
   using y = actual;
   assertEquals([y.shape, y.dtype], [shape, options.f16Pictures ? "f16" : "f32"]);
@@ -166,6 +168,21 @@ gpuTest("conv2d() does not depend on the tile shape", async (gpu) => {
     });
   }
 });
+
+gpuTest(
+  "conv2d() on the unrolled tiles of GPUs equals its float64 definition, also in pieces of channels",
+  async (gpu) => {
+    const c: ConvolutionSizes = { inChannels: 32, outChannels: 67, size: [8, 12], kernel: [3, 3], padding: same(1) };
+    const asOnGpu = {
+      within: withGpuPolicy,
+      tile: { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 8, columns: 2 },
+    } as const;
+    await check(gpu, c, { ...asOnGpu, f16: true, with: ["bias", "residual", "silu"] });
+    await check(gpu, { ...c, upsample: [16, 24] }, asOnGpu);
+    await check(gpu, { ...c, kernel: [1, 1], padding: same(0) }, asOnGpu);
+    await check(gpu, { ...c, inChannels: 20, batch: 2 }, { ...asOnGpu, bindingLimit: 4 * 10 * 8 * 12 });
+  },
+);
 
 gpuTest(
   "conv2d() on subgroup matrices equals its float64 definition for images and weights in f16",

@@ -48,14 +48,19 @@ function product(
   return y;
 }
 
-async function check(gpu: Gpu, c: Case, tile?: TileShape): Promise<void> {
+async function check(
+  gpu: Gpu,
+  c: Case,
+  tile?: TileShape,
+  within: typeof withGpuPolicy = (_, body) => body(),
+): Promise<void> {
   const { m, n, k, batch = 1, transposeA, transposeB } = c;
   let aData = randomArray(batch * m * k, 1), bData = randomArray(batch * k * n, 2);
   // it rounds operands to f16, so they are chosen to be f16 values
   if (tile?.strategy === "matrix") [aData, bData] = [roundedToF16(aData), roundedToF16(bData)];
   using a = Tensor.from(gpu, aData, [batch, ...(transposeA ? [k, m] : [m, k])]);
   using b = Tensor.from(gpu, bData, [batch, ...(transposeB ? [n, k] : [k, n])]);
-  using y = matmul(a, b, { transposeA, transposeB, tile });
+  using y = within(gpu, () => matmul(a, b, { transposeA, transposeB, tile }));
   const tolerance = tile?.strategy === "matrix" ? matrixTolerance(k) : f32Tolerance(k);
   assertClose(await y.data(), product(aData, bData, c), tolerance, JSON.stringify({ ...c, tile }));
 }
@@ -116,6 +121,24 @@ gpuTest("matmul() does not depend on the tile shape", async (gpu) => {
     await check(gpu, { m: 130, n: 137, k: 35, transposeB: true }, tile);
   }
 });
+
+gpuTest(
+  "matmul() on the unrolled tiles of GPUs equals the float64 product, for whole and partial blocks",
+  async (gpu) => {
+    const tiles: TileShape[] = [
+      { strategy: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
+      { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 2 },
+    ];
+    const sizes = [{ m: 131, n: 140, k: 48 }, { m: 67, n: 136, k: 36 }, { m: 66, n: 70, k: 32, transposeA: true }];
+    for (const tile of tiles) {
+      for (const size of sizes) {
+        for (const transposeB of [false, true]) {
+          await check(gpu, { ...size, transposeB }, tile, withGpuPolicy);
+        }
+      }
+    }
+  },
+);
 
 gpuTest("matmul() applies scale, bias along rows or columns, activation and residual in that order", async (gpu) => {
   for (const [batch, m, n, k] of [[2, 19, 28, 12], [2, 19, 40, 16]]) {

@@ -118,6 +118,8 @@ gpuTest(
           ROWS,
           COLUMNS,
           WIDE: false,
+          WHOLE: false,
+          LOOPED: false,
           ...sizes,
         };
         productKernel.run(gpu, { a, b, y }, { m, n, k }, constants);

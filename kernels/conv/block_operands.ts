@@ -1,0 +1,95 @@
+import type { Activation } from "../wgsl/activation.ts";
+
+/** Nearest-neighbor upsampling of the input: none, to twice its size, or to any size. */
+export const upsamplings = ["none", "double", "any"] as const;
+/** One of {@linkcode upsamplings}. */
+export type Upsampling = typeof upsamplings[number];
+
+/** WGSL for the input coordinate of a coordinate in the upsampled image. */
+export const source = (upsample: Upsampling, at: string, from: string, to: string): string =>
+  upsample === "any" ? `${at} * params.${from} / params.${to}` : upsample === "double" ? `${at} / 2u` : at;
+
+/** Constants of the general convolution on which its block operands depend. */
+interface BlockConstants {
+  readonly X_WIDTH: number;
+  readonly UPSAMPLE: Upsampling;
+  readonly WHOLE: boolean;
+  readonly SKIPS: boolean;
+  readonly ACTIVATION: "none" | Activation;
+}
+
+/**
+ * The operands of the general convolution on workgroup tiles; see tile.ts. With WHOLE, k is a
+ * multiple of the blocks' depth and channels come in fours, so no load checks either. With SKIPS, a
+ * piece has part of the input channels, so the weight's rows have gaps.
+ */
+export function convBlockOperandsWgsl({ X_WIDTH, UPSAMPLE, WHOLE, SKIPS }: BlockConstants): string {
+  const inside = (k: string, last: string) => WHOLE ? k : `min(${k}, params.k - ${last})`;
+  const gap = SKIPS ? " + u32(floor_of(f32(tap), params.per_kernel_row)) * params.weight_skip" : "";
+  return /* wgsl */ `
+// floor(dividend / divisor) by a factor 1 / divisor. The 0.5 makes it exact for dividends below
+// 2^22, far above any k.
+fn floor_of(dividend: f32, per_divisor: f32) -> f32 { return floor((dividend + 0.5) * per_divisor); }
+
+struct Row { start: u32 }
+fn tile_row(batch: u32, row: u32) -> Row { return Row(params.weight_start + row * params.weight_row); }
+fn tile_a(r: Row, k: u32) -> vec4f {
+  let tap = ${inside("k", "4u")} / 4u; // (ky · channel vec4s + c) · KW + kx
+  let value = weight_at(r.start + tap${gap});
+  return ${WHOLE ? "value" : "select(vec4f(), value, k < params.k)"};
+}
+${X_WIDTH === 4 ? pixelsWgsl(inside) : patchesWgsl(UPSAMPLE, WHOLE, inside)}`;
+}
+
+/** Loads of x as vec4 of pixels, for a convolution that is a plain product. */
+const pixelsWgsl = (inside: (k: string, last: string) => string) => /* wgsl */ `
+struct Column { start: u32, step: u32 }
+fn tile_column(batch: u32, column: u32) -> Column {
+  return Column((params.x_start + batch * params.x_batch + min(column, params.n - 4u)) / 4u, params.n / 4u);
+}
+fn tile_b_line(c: Column, k: u32) -> vec4f { return x_at(c.start + min(${
+  inside("k", "1u")
+}, params.in_channels - 1u) * c.step); }
+`;
+
+/**
+ * Loads of four channels of one pixel at one tap. What depends on the tap is the same for all
+ * pixels of an invocation, which the compiler computes once.
+ */
+const patchesWgsl = (upsample: Upsampling, isWhole: boolean, inside: (k: string, last: string) => string) => {
+  // whole fours of channels need one product, and the rest is uniform
+  const channel = (i: number) => isWhole ? `${i}u` : `min(index + ${i}u, params.in_channels - 1u)`;
+  const isResized = upsample !== "none";
+  return /* wgsl */ `
+struct Column { start: u32, y: u32, x: u32 }
+fn tile_column(batch: u32, column: u32) -> Column {
+  let pixel = min(column, params.n - 1u);
+  // Negative coordinates wrap around to values above any height or width.
+  let y = pixel / params.out_width * params.stride - params.top;
+  let x = pixel % params.out_width * params.stride - params.left;
+  return Column(params.x_start + batch * params.x_batch${isResized ? "" : " + y * params.width + x"}, y, x);
+}
+fn tile_b_k(c: Column, k: u32) -> vec4f {
+  let tap = f32(${inside("k", "4u")} / 4u);
+  let q = floor_of(tap, params.per_kernel_width);
+  let ky = floor_of(tap, params.per_kernel_row);
+  let tap_x = u32(fma(-q, f32(params.kernel_width), tap));
+  let tap_y = u32(ky);
+  let index = u32(fma(-ky, f32((params.in_channels + 3u) / 4u), q)) * 4u;
+  let y = c.y + tap_y;
+  let x = c.x + tap_x;
+  let plane = params.height * params.width;
+  let is_inside = (y < params.up_height) & (x < params.up_width);
+  let pixel = ${
+    isResized
+      ? `c.start + ${source(upsample, "y", "height", "up_height")} * params.width + ${
+        source(upsample, "x", "width", "up_width")
+      }`
+      : "c.start + (tap_y * params.width + tap_x)"
+  };
+  let at = select(0u, pixel, is_inside)${isWhole ? " + index * plane" : ""};
+  let values = vec4f(${[0, 1, 2, 3].map((i) => `x_at(at + ${channel(i)} * plane)`).join(", ")});
+  return select(vec4f(), values, is_inside);
+}
+`;
+};
