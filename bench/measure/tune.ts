@@ -76,9 +76,10 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
       }
     }
   } else {
-    for (const threadsX of [8, 10, 16]) {
-      for (const threadsY of [4, 8, 16]) {
-        for (const rows of [1, 2, 4]) forms.push({ path: "workgroup", threadsX, threadsY, rows });
+    const layouts = [[8, 8], [8, 16], [8, 32], [10, 32], [16, 8], [16, 16], [4, 32]];
+    for (const [threadsX, threadsY] of layouts) {
+      for (const [rows, keys] of [[2, 1], [4, 1], [4, 2], [8, 1]]) {
+        for (const depth of [4, 5, 8]) forms.push({ path: "workgroup", threadsX, threadsY, rows, keys, depth });
       }
     }
   }

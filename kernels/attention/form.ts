@@ -24,7 +24,7 @@ export type AttentionForms = Readonly<Record<string, AttentionForm>>;
 /** Names of the numeric fields of each path's form. */
 export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly string[]>> = {
   subgroup: ["lanes", "queries", "keys", "unrollK"],
-  workgroup: ["threadsX", "threadsY", "rows"],
+  workgroup: ["threadsX", "threadsY", "rows", "keys", "depth"],
   staged: [],
 };
 
@@ -59,7 +59,7 @@ function subgroupAttentionShape(
   return { lanes, queries, keys: lanes > 8 ? 8 : 4, unrollK: 4 };
 }
 
-/** Layout of the workgroup kernel's threads, and the work of one thread. */
+/** Layout of the workgroup kernel's threads, the work of one thread, and its chunks. */
 export interface WorkgroupAttentionShape {
   /** Threads along the keys. */
   readonly threadsX: number;
@@ -67,29 +67,67 @@ export interface WorkgroupAttentionShape {
   readonly threadsY: number;
   /** Queries per thread. */
   readonly rows: number;
+  /** vec4 of keys per thread. */
+  readonly keys: number;
+  /** vec4 of a head that are in workgroup memory at a time; divides dim / 4. */
+  readonly depth: number;
+}
+
+/** Derived sizes of the workgroup kernel, for heads of width `dim`. */
+export function workgroupBlocks({ threadsX, threadsY, rows, keys, depth }: WorkgroupAttentionShape, dim: number) {
+  const headVec4 = dim / 4, blockKeys = 4 * keys * threadsX;
+  const columns = Math.ceil(headVec4 / threadsX); // vec4 of each result row that a thread owns
+  // Values share the memory of a chunk of keys: as many as fit, at least four.
+  let valueKeys = blockKeys;
+  while (valueKeys % 8 === 0 && valueKeys * columns > Math.max(4 * keys * depth, 16 * columns)) valueKeys /= 2;
+  return {
+    block: rows * threadsY,
+    blockKeys,
+    columns,
+    chunks: headVec4 / depth,
+    valueKeys,
+    valueGroups: valueKeys / 4,
+    valueChunks: blockKeys / valueKeys,
+    sharedRows: Math.max(4 * keys * depth, valueKeys * columns),
+    maxima: Math.ceil(rows / 4),
+  };
 }
 
 /** Bytes of workgroup memory that a shape uses. */
-function workgroupAttentionBytes({ threadsX, threadsY, rows }: WorkgroupAttentionShape, dim: number): number {
-  const block = rows * threadsY, headVec4 = dim / 4;
+function workgroupAttentionBytes(shape: WorkgroupAttentionShape, dim: number): number {
+  const { threadsX, threadsY, rows, keys, depth } = shape;
+  const { sharedRows, maxima } = workgroupBlocks(shape, dim);
   return 16 *
-    (headVec4 * block + 4 * threadsX * headVec4 + threadsX * (block + 1) + threadsX * threadsY * Math.ceil(rows / 4));
+    ((threadsY + 1) * rows * (depth + threadsX * keys) + (threadsX + 1) * sharedRows + maxima * threadsX * threadsY);
 }
 
+/** Approximate number of workgroups that occupies a GPU. */
+const enoughWorkgroups = 128;
+
 /**
- * The largest block of queries that fits the device's workgroup memory and is not mostly empty for
- * `t` queries. threadsX is 10 for heads whose vec4 count (dim / 4) is a multiple of 10, else 8.
+ * The first layout that fits the device's workgroup memory, makes enough workgroups, and is not
+ * mostly empty for `t` queries: else the smallest that fits. Measurements: docs/tuning.md.
  */
-function workgroupAttentionShape(info: GpuInfo, { dim, t }: AttentionSizes): WorkgroupAttentionShape | undefined {
+function workgroupAttentionShape(
+  info: GpuInfo,
+  { dim, t, heads, batch }: AttentionSizes,
+): WorkgroupAttentionShape | undefined {
   if (dim % 4 !== 0) return undefined;
   const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = info.limits;
-  const threadsX = dim % 40 === 0 ? 10 : 8;
-  for (const [threadsY, rows] of [[16, 4], [8, 4], [8, 2], [8, 1], [4, 1]]) {
-    const shape = { threadsX, threadsY, rows };
-    const fits = workgroupAttentionBytes(shape, dim) <= maxComputeWorkgroupStorageSize &&
-      threadsX * threadsY <= maxComputeInvocationsPerWorkgroup;
-    if (fits && (threadsY * rows <= 16 || threadsY * rows < 2 * t)) return shape;
-  }
+  const depth = [4, 5, 2, 3, 1].find((depth) => dim / 4 % depth === 0)!;
+  const layouts = [[8, 16, 4, 1], [8, 8, 4, 1], [8, 8, 2, 1], [8, 8, 1, 1], [8, 4, 1, 1]];
+  if (dim <= 64) layouts.unshift([8, 16, 4, 2]);
+  // 10 threads divide these heads without a rest; 320 threads are whole waves of 32 and of 64
+  if (dim === 40 || dim === 80) layouts.unshift([10, 32, 4, 1]);
+  const shapes = layouts.map(([threadsX, threadsY, rows, keys]) => ({ threadsX, threadsY, rows, keys, depth }))
+    .filter((shape) =>
+      workgroupAttentionBytes(shape, dim) <= maxComputeWorkgroupStorageSize &&
+      shape.threadsX * shape.threadsY <= maxComputeInvocationsPerWorkgroup
+    );
+  return shapes.find(({ threadsY, rows }) => {
+    const block = threadsY * rows;
+    return block < 2 * t && Math.ceil(t / block) * heads * batch >= enoughWorkgroups;
+  }) ?? shapes.findLast(({ threadsY, rows }) => threadsY * rows >= 16) ?? shapes.at(-1);
 }
 
 /**
@@ -118,6 +156,7 @@ export function unsupportedAttentionReason(info: GpuInfo, dim: number, form: Att
       : `keys must divide lanes (${lanes}) and be a multiple of unrollK (${unrollK}): ${keys}`;
   }
   const threads = form.threadsX * form.threadsY, bytes = workgroupAttentionBytes(form, dim);
+  if (dim / 4 % form.depth !== 0) return `depth must divide the head width / 4 (${dim / 4}): ${form.depth}`;
   if (threads > limits.maxComputeInvocationsPerWorkgroup) {
     return `threadsX · threadsY must be at most ${limits.maxComputeInvocationsPerWorkgroup}: ${threads}`;
   }

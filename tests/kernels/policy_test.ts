@@ -20,7 +20,7 @@ gpuTest("a tuning replaces the tiles of its own adapter only", (gpu) => {
 gpuTest("a tuned attention form applies to its own head width only", (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 64, s: 64, dim: 40, causal: false, scale: 1 };
   const before = policyOf(gpu).attentionFor(sizes);
-  const form = { path: "workgroup" as const, threadsX: 8, threadsY: 4, rows: 2 };
+  const form = { path: "workgroup" as const, threadsX: 8, threadsY: 4, rows: 2, keys: 1, depth: 5 };
   assertNotEquals(before, form);
   const tuned = tunedPolicy(gpu, { [gpu.info.name]: { attention: { 40: form } } });
   assertEquals(tuned.attentionFor(sizes), form);
@@ -32,8 +32,12 @@ gpuTest("a tuned attention form applies to its own head width only", (gpu) => {
         { path: "subgroup", lanes: 3, queries: 1, keys: 1, unrollK: 1 },
         `lanes must be its subgroup size, ${gpu.info.subgroupSize}: 3`,
       ],
-      [{ path: "workgroup", threadsX: 1024, threadsY: 1024, rows: 1 }, "threadsX · threadsY must be at most"],
-      [{ path: "workgroup", threadsX: 16, threadsY: 16, rows: 64 }, "bytes of workgroup memory"],
+      [
+        { path: "workgroup", threadsX: 1024, threadsY: 1024, rows: 1, keys: 1, depth: 1 },
+        "threadsX · threadsY must be at most",
+      ],
+      [{ path: "workgroup", threadsX: 16, threadsY: 16, rows: 64, keys: 1, depth: 1 }, "bytes of workgroup memory"],
+      [{ path: "workgroup", threadsX: 8, threadsY: 8, rows: 1, keys: 1, depth: 3 }, "depth must divide"],
     ] as const
   ) {
     assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: { attention: { 40: wrong } } }), TuningError, why);

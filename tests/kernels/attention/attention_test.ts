@@ -114,14 +114,29 @@ gpuTest("subgroupAttention() equals its definition for 1 to 4 queries per lane a
   }
 });
 
-gpuTest("workgroupAttention() equals its definition for every block size that a device may choose", async (gpu) => {
-  const blocks = { 12: [[8, 16, 4], [8, 8, 2], [8, 4, 1]], 40: [[10, 16, 4], [10, 8, 4], [10, 8, 1]] };
-  for (const [dim, shapes] of Object.entries(blocks)) {
-    const whole = attentionProblem({ batch: 1, heads: 2, t: 75, s: 83, dim: Number(dim), causal: dim === "12" });
-    for (const [threadsX, threadsY, rows] of shapes) {
-      const shape = { threadsX, threadsY, rows };
+gpuTest("workgroupAttention() equals its definition for every layout that a device may choose", async (gpu) => {
+  // [threadsX, threadsY, rows, keys, depth]: the policy's layouts, and such that neither divide the
+  // head nor hold it at once
+  const layouts: Record<number, number[][]> = {
+    12: [[8, 4, 1, 1, 3], [2, 32, 6, 1, 3]],
+    40: [[10, 32, 4, 1, 5], [4, 16, 2, 3, 2]],
+    64: [[8, 16, 4, 2, 4]],
+  };
+  for (const [dim, shapes] of Object.entries(layouts)) {
+    for (const [threadsX, threadsY, rows, keys, depth] of shapes) {
+      const shape = { threadsX, threadsY, rows, keys, depth };
       const run = into((tensors, sizes) => workgroupAttention(tensors, sizes, shape));
-      await check(gpu, whole, run, JSON.stringify(shape));
+      for (const s of dim === "12" ? [83] : [83, 4 * keys * threadsX]) { // with a rest, and whole blocks
+        const whole = attentionProblem({
+          batch: 1,
+          heads: 2,
+          t: 75,
+          s,
+          dim: Number(dim),
+          causal: dim === "12" && s === 83,
+        });
+        await check(gpu, whole, run, `${JSON.stringify(shape)}, ${s} keys`);
+      }
     }
   }
 });
