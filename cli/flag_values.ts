@@ -101,7 +101,7 @@ export function followingSeed(seed: bigint, i: number): bigint {
 }
 
 function isDecimal(text: string): boolean {
-  return /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i.test(text);
+  return /^[+-]?(\d+(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i.test(text);
 }
 
 /** The decimal spelling of numbers that are written in another way. */

@@ -5,8 +5,9 @@
  * @module
  */
 import { seedForJson } from "../pipeline/image/generation_text.ts";
+import { escapeJsonControls } from "../pipeline/safe_text.ts";
 import { inFlags } from "./option_flags.ts";
-import { escapeJsonControls, hideSecrets, printable } from "./terminal.ts";
+import { hideSecrets, printable } from "./terminal.ts";
 
 /** What is printed where. */
 export interface PrintMode {

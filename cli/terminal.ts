@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { escapeControls } from "../pipeline/safe_text.ts";
 import { hideUrlSecrets } from "../pipeline/secrets.ts";
 import { environmentVariable } from "../pipeline/environment.ts";
 
@@ -36,26 +37,6 @@ export function wrap(text: string, width: number): string[] {
     }
     return [...lines, line];
   });
-}
-
-/**
- * Control characters, which a terminal would obey, and marks that reorder text. Newlines and tabs
- * are kept.
- */
-// deno-lint-ignore no-control-regex
-const unsafe = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
-
-/** Shows control characters as escapes: ESC becomes `\x1b`. Newlines and tabs stay. */
-export function escapeControls(text: string): string {
-  return text.toWellFormed().replace(unsafe, (character) => {
-    const code = character.charCodeAt(0);
-    return code < 0x100 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16).padStart(4, "0")}`;
-  });
-}
-
-/** As {@linkcode escapeControls}, for JSON, whose texts take `\u` alone. */
-export function escapeJsonControls(json: string): string {
-  return json.replace(unsafe, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
 /** Hides the secrets of URLs and headers, and this user's own token of the hub. */

@@ -13,7 +13,7 @@ export interface WeightedFile {
  * @throws {ArgumentError} where there is no file, or something that is not a number follows a colon
  */
 export function parseWeightedFile(text: string, flag: string, placeholder: string): WeightedFile {
-  const [, path, digits] = /^(.+?)(?::([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?))?$/is.exec(text) ?? [];
+  const [, path, digits] = /^(.+?)(?::([+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?))?$/is.exec(text) ?? [];
   if (path === undefined) {
     throw new ArgumentError(`Cannot use ${flag} without a file: write ${flag} ${placeholder}`, { argument: flag });
   }

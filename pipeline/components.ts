@@ -16,6 +16,7 @@ import { type Autoencoder, autoencoderKind, loadAutoencoderFolder } from "./mode
 import { AutoencoderTiny, tinyVaeKind } from "./models/tiny_vae.ts";
 import { vaeKind } from "./models/vae.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
+import { warn } from "./safe_text.ts";
 
 /**
  * The parts of a pipeline. Several pipelines can share them: `new
@@ -319,7 +320,7 @@ async function loadScheduler(folder: FileTree, options: ComponentLoadOptions): P
   const file = options.className === undefined
     ? `${folder.name}/scheduler_config.json`
     : `${folder.name.replace(/[/\\]?scheduler$/, "")}/model_index.json`;
-  console.warn(
+  warn(
     `The scheduler ${className}, which ${file} names, is not supported: the model draws once a sampler is chosen`,
   );
   return new UnknownScheduler(config, { className, file });

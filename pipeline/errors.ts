@@ -1,11 +1,12 @@
 /**
  * The errors of the pipeline. A message states what failed, what was required and what was found.
- * The same values are fields of the error, for programs.
+ * The same values are fields of the error, for programs. Messages are safe to print: secrets of
+ * addresses are hidden, and control characters of strangers' files are escaped.
  *
  * @module
  */
 
-import { hideUrlSecrets } from "./secrets.ts";
+import { messageText } from "./safe_text.ts";
 
 /** A checkpoint, or a part of it, is missing, incomplete or not supported. */
 export class CheckpointError extends Error {
@@ -14,10 +15,10 @@ export class CheckpointError extends Error {
   /** The file, folder or address that the error is about; without passwords. */
   readonly source: string;
 
-  /** Keeps the details as fields, and secrets of addresses out of the message. */
+  /** Keeps the details as fields. */
   constructor(message: string, details: { source: string; cause?: unknown }) {
-    super(hideUrlSecrets(message), { cause: details.cause });
-    this.source = hideUrlSecrets(details.source);
+    super(messageText(message), { cause: details.cause });
+    this.source = messageText(details.source);
   }
 }
 
@@ -30,7 +31,7 @@ export class OutputError extends Error {
 
   /** Keeps the details as fields. */
   constructor(message: string, details: { path: string; cause?: unknown }) {
-    super(message, { cause: details.cause });
+    super(messageText(message), { cause: details.cause });
     this.path = details.path;
   }
 }
@@ -130,7 +131,7 @@ export class DataError extends Error {
 
   /** Keeps the details as fields. */
   constructor(message: string, details: { source: string; cause?: unknown }) {
-    super(message, { cause: details.cause });
+    super(messageText(message), { cause: details.cause });
     this.source = details.source;
   }
 }
@@ -139,6 +140,11 @@ export class DataError extends Error {
 export class PromptError extends RangeError {
   /** The name of the class. */
   override name = "PromptError";
+
+  /** Makes the error. */
+  constructor(message: string) {
+    super(messageText(message));
+  }
 }
 
 /** An option that does not exist, or a value of the wrong kind. */
@@ -152,7 +158,7 @@ export class OptionError extends RangeError {
 
   /** Keeps the details as fields. */
   constructor(message: string, details: { option: string; value: unknown }) {
-    super(message);
+    super(messageText(message));
     this.option = details.option;
     this.value = details.value;
   }
@@ -167,7 +173,7 @@ export class NonFiniteError extends RangeError {
 
   /** Keeps the details as fields. */
   constructor(message: string, details: { step?: number } = {}) {
-    super(message);
+    super(messageText(message));
     this.step = details.step;
   }
 }
@@ -189,4 +195,9 @@ export class ActivationRangeError extends RangeError {
 export class EditError extends Error {
   /** The name of the class. */
   override name = "EditError";
+
+  /** Makes the error. */
+  constructor(message: string, options?: ErrorOptions) {
+    super(messageText(message), options);
+  }
 }

@@ -7,6 +7,7 @@
 
 import { OptionError } from "./errors.ts";
 import { nearest } from "./nearest.ts";
+import { shown as shownJson } from "./shown.ts";
 
 /** A kind of value: what it accepts, and how a message calls it. */
 export interface OptionKind {
@@ -96,7 +97,7 @@ function unknownOption(action: string, name: string, value: unknown, known: read
 
 /** A value in a message: short, and without line breaks. */
 export function shown(value: unknown): string {
-  if (typeof value === "string") return JSON.stringify(value.length > 60 ? `${value.slice(0, 60)}…` : value);
+  if (typeof value === "string") return shownJson(value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "function") return "a function";
   if (typeof value !== "object" || value === null) return String(value);

@@ -6,6 +6,7 @@
  */
 import type { Scheduler } from "../schedulers/mod.ts";
 import type { UNet2DConditionModel } from "./models/unet.ts";
+import { warn } from "./safe_text.ts";
 
 /**
  * Changes the configurations of components in place, with one warning for each change:
@@ -19,14 +20,14 @@ export function repairOutdated({ scheduler, unet }: { scheduler: Scheduler; unet
   const file = "scheduler/scheduler_config.json";
   const offset = (config as Record<string, unknown>).steps_offset;
   if (offset !== undefined && offset !== 1) {
-    console.warn(
+    warn(
       `The configuration of ${config._class_name} is outdated: steps_offset is ${offset}, which visits timesteps that ` +
         `Stable Diffusion does not draw best with. It is taken as 1, as diffusers does: set it in ${file}`,
     );
     scheduler.amend({ steps_offset: 1 });
   }
   if (config.clip_sample === true) {
-    console.warn(
+    warn(
       `The configuration of ${config._class_name} is outdated: clip_sample is true, which would clip latents to ` +
         `±${config.clip_sample_range ?? 1}. It is taken as false, as diffusers does: set it in ${file}`,
     );
@@ -35,7 +36,7 @@ export function repairOutdated({ scheduler, unet }: { scheduler: Scheduler; unet
   const { sampleSize } = unet.config;
   const version = unet.origin?.config._diffusers_version;
   if (sampleSize === null || sampleSize >= 64 || typeof version !== "string" || !isBefore09(version)) return;
-  console.warn(
+  warn(
     `The configuration of the UNet is outdated: sample_size is ${sampleSize}, in a file that diffusers ${version} wrote, ` +
       "whose default was 32 whatever the model. It is taken as 64, as diffusers does: set it in unet/config.json",
   );

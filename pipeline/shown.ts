@@ -1,3 +1,5 @@
+import { escapeJsonControls } from "./safe_text.ts";
+
 /**
  * A value for a message: its JSON, cut after `most` characters. Values of strangers' files can be
  * long, or nested deeper than `JSON.stringify` reaches.
@@ -11,7 +13,7 @@ export function shown(value: unknown, most = 60): string {
 function jsonOf(value: unknown): string {
   if (typeof value === "number" || typeof value === "bigint") return String(value);
   try {
-    return JSON.stringify(value) ?? String(value);
+    return escapeJsonControls(JSON.stringify(value) ?? String(value));
   } catch {
     return Array.isArray(value) ? "a nested list" : `a value of type ${typeof value}`;
   }

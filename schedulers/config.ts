@@ -8,6 +8,7 @@ import { shown } from "../pipeline/shown.ts";
 import { SchedulerError } from "./error.ts";
 import { FOREIGN_KEYS, IGNORED_AT } from "./foreign_keys.ts";
 import type { NoiseScheduleConfig } from "./noise_schedule.ts";
+import { warn } from "../pipeline/safe_text.ts";
 
 /**
  * A scheduler's configuration as diffusers writes it: snake_case keys, some of which may belong to
@@ -185,7 +186,7 @@ export function resolveConfig<Config extends BaseConfig>(
     );
   }
   const warnings = warningsOf(name, said, settings).filter((warning) => !warned.includes(warning.about));
-  for (const { text } of warnings) console.warn(text);
+  for (const { text } of warnings) warn(text);
   const complete = {
     ...said,
     ...given,

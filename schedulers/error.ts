@@ -1,3 +1,5 @@
+import { messageText } from "../pipeline/safe_text.ts";
+
 /**
  * A step count, timestep or configuration value is out of range.
  *
@@ -12,7 +14,7 @@ export class SchedulerError extends RangeError {
 
   /** Makes an error with the values of its message. */
   constructor(message: string, details: Record<string, unknown> = {}) {
-    super(message);
+    super(messageText(message));
     this.details = details;
   }
 }

@@ -248,16 +248,19 @@ export abstract class Scheduler<Config extends BaseConfig = BaseConfig> {
    *   or the configuration makes a coefficient infinite (an `epsilon` model cannot start from pure
    *   noise, where ᾱ = 0).
    */
-  plan(steps: number, { eta = 0 }: { eta?: number } = {}): SchedulerPlan {
+  plan(steps: number, options: { eta?: number } = {}): SchedulerPlan {
+    const eta = options?.eta ?? 0; // null counts as no options
     const { num_train_timesteps } = this.settings;
     if (!Number.isInteger(steps) || steps < 1 || steps > num_train_timesteps) {
       throw new SchedulerError(
         `Cannot plan a run as its steps must be a whole number in 1 … num_train_timesteps = ` +
-          `${num_train_timesteps}: ${steps}`,
+          `${num_train_timesteps}: ${shown(steps)}`,
         { steps, num_train_timesteps },
       );
     }
-    if (!(eta >= 0)) throw new SchedulerError(`Cannot plan a run as eta must be 0 or more: ${eta}`, { eta });
+    if (!Number.isFinite(eta) || eta < 0) {
+      throw new SchedulerError(`Cannot plan a run as eta must be a finite number from 0: ${shown(eta)}`, { eta });
+    }
     const calls = this.build(steps, eta);
     for (const { timestep, combine } of calls) {
       const broken = combine.flatMap(({ terms }) => terms).find(({ coefficient }) => !Number.isFinite(coefficient));

@@ -130,7 +130,8 @@ export async function loadLora(
       );
     }
     const name = options.name ?? freeName(weights.name, loaded);
-    const unteach = teach(teachable, embeddings.filter((embedding) => !isTaught(teachable, embedding)));
+    const added = new Set(teachable.tokenizer.addedTokens);
+    const unteach = teach(teachable, embeddings.filter((embedding) => !isTaught(teachable, embedding, added)));
     // Added to both stacks, even when empty, so that both list every name.
     stacks.unet.add(name, weight, updates.unet);
     stacks.text_encoder.add(name, weight, updates.text_encoder);
@@ -145,8 +146,12 @@ export async function loadLora(
 }
 
 /** Whether a token with the same embeddings is there already: a LoRA may be loaded twice. */
-function isTaught({ tokenizer, textEncoder }: Teachable, { token, vectors }: TextualInversion): boolean {
-  const id = tokenizer.addedTokens.includes(token) ? tokenizer.idOf(token) : undefined;
+function isTaught(
+  { tokenizer, textEncoder }: Teachable,
+  { token, vectors }: TextualInversion,
+  added: ReadonlySet<string>,
+): boolean {
+  const id = added.has(token) ? tokenizer.idOf(token) : undefined;
   if (id === undefined || tokenizer.idOf(`${token}_${vectors.length}`) !== undefined) return false;
   return vectors.every((vector, i) => textEncoder.addedTokens.get(id + i)?.every((value, at) => value === vector[at]));
 }
@@ -201,7 +206,10 @@ export function weightLoras(
   }
   const each = typeof weights === "number" ? chosen.map(() => weights) : weights as readonly number[];
   if (each.length !== chosen.length) {
-    throw new RangeError(`Cannot weight ${chosen.length} LoRAs with ${each.length} weights: give one, or as many`);
+    throw new OptionError(`Cannot weight ${chosen.length} LoRAs with ${each.length} weights: give one, or as many`, {
+      option: "weights",
+      value: weights,
+    });
   }
   each.forEach(checkWeight);
   const loaded = [...loraWeights(components).keys()];
@@ -252,8 +260,9 @@ export async function loadTextualInversions(
 function teach({ tokenizer, textEncoder }: Teachable, inversions: readonly TextualInversion[]): () => void {
   const taught: string[] = [];
   const unteach = () => {
+    const added = new Set(tokenizer.addedTokens);
     for (const token of taught) {
-      if (tokenizer.addedTokens.includes(token)) unloadTextualInversion({ tokenizer, textEncoder }, token);
+      if (added.has(token)) unloadTextualInversion({ tokenizer, textEncoder }, token);
     }
   };
   try {
@@ -281,11 +290,16 @@ export function unloadTextualInversion({ tokenizer, textEncoder }: Teachable, to
 }
 
 function checkWeight(weight: number): void {
-  if (!Number.isFinite(weight)) throw new RangeError(`Cannot weight a LoRA by ${weight} as it must be a finite number`);
+  if (Number.isFinite(weight)) return;
+  throw new OptionError(`Cannot weight a LoRA by ${shown(weight)} as it must be a finite number`, {
+    option: "weight",
+    value: weight,
+  });
 }
 
-function unknownLora(name: string, loaded: readonly string[]): RangeError {
-  return new RangeError(
-    `Cannot find a LoRA by the name of ${JSON.stringify(name)}: loaded are ${loaded.join(", ") || "none"}`,
+function unknownLora(name: string, loaded: readonly string[]): OptionError {
+  return new OptionError(
+    `Cannot find a LoRA by the name of ${shown(name)}: loaded are ${loaded.join(", ") || "none"}`,
+    { option: "name", value: name },
   );
 }

@@ -11,6 +11,7 @@ import { disposeUpdates, type LayerUpdate } from "./layer_updates.ts";
 import type { LoraPart, LoraTarget } from "./lora_keys.ts";
 import { type LoraPlan, type PlannedModule, refusal } from "./lora_plan.ts";
 import type { LoraConfigs } from "./lora_scale.ts";
+import { magnitudeAxis } from "./lora_shapes.ts";
 import { checkFinite, readFinite } from "./read_finite.ts";
 import {
   type BaseWeight,
@@ -118,12 +119,17 @@ async function readModule(
     const whole = module.isDora
       ? decomposedChange(await base(), scaled(change, scale), await magnitudesOf(tensors, layer.shape))
       : change;
+    const checked = <T extends Matrix>(matrix: T): T => {
+      if (matrix.data.every(Number.isFinite)) return matrix;
+      const reason = `the change of ${module.path} is not finite: its numbers, or its alpha, are too large`;
+      throw refusal(tensors.weights.name, reason, [...module.keys.values()]);
+    };
     if ("whole" in whole) {
-      const { data } = module.isDora ? whole.whole : (scaled(whole, scale) as { whole: Matrix }).whole;
+      const { data } = checked(module.isDora ? whole.whole : (scaled(whole, scale) as { whole: Matrix }).whole);
       return { weight: Tensor.from(gpu, data, layer.shape), bias };
     }
     const upload = ({ rows, columns, data }: Matrix, shape = [rows, columns]) => Tensor.from(gpu, data, shape);
-    const { up, down } = whole;
+    const up = checked(whole.up), down = checked(whole.down);
     return { lowRank: { up: upload(up), down: upload(down, [down.rows, ...layer.shape.slice(1)]), scale }, bias };
   } catch (error) {
     bias?.[Symbol.dispose]();
@@ -139,9 +145,9 @@ async function scaleOf({ weights, module }: ModuleTensors, configs: LoraConfigs)
   if (!isScaled) return 1;
   if (key === undefined) return configs[target]?.scale(path, rank) ?? 1;
   if (rank === undefined) return 1; // LoKr of two whole matrices
-  const alpha = (await weights.float64(key))[0];
-  if (!Number.isFinite(alpha)) throw refusal(weights.name, `its alpha is not a finite number: ${alpha}`, [key]);
-  return alpha / rank;
+  const alpha = (await weights.float64(key))[0], scale = alpha / rank;
+  if (Number.isFinite(Math.fround(scale))) return scale; // the device computes in f32
+  throw refusal(weights.name, `its alpha is not a finite number of f32: ${alpha}`, [key]);
 }
 
 async function biasOf(gpu: Gpu, tensors: ModuleTensors, scale: number): Promise<Tensor | undefined> {
@@ -189,6 +195,13 @@ async function changeOf(
       const onInput = flag === undefined
         ? data.length !== weight.shape[0]
         : (await tensors.weights.float64(flag))[0] !== 0;
+      const channels = weight.shape[onInput ? 1 : 0] ?? weight.shape[0];
+      if (data.length !== channels) {
+        const reason = `${data.length} gains are for ${channels} ${
+          onInput ? "inputs" : "outputs"
+        } of ${tensors.module.path}`;
+        throw refusal(tensors.weights.name, reason, [...tensors.module.keys.values()]);
+      }
       return channelScaleChange(weight, { gain: data, axis: onInput ? "in" : "out" });
     }
   }
@@ -205,5 +218,5 @@ async function magnitudesOf(
   const peft = await tensors.maybe("magnitude");
   if (peft) return { magnitude: peft.data, axis: "out", epsilon: 0 };
   const own = await tensors.read("dora_scale");
-  return { magnitude: own.data, axis: own.shape[0] === shape[0] ? "out" : "in", epsilon: 2 ** -23 };
+  return { magnitude: own.data, axis: magnitudeAxis(own.shape, shape, false)!, epsilon: 2 ** -23 };
 }

@@ -125,11 +125,7 @@ function inputWidth(
 
 /** Keys for a message: those that differ in numbers only are one line with their count. */
 export function listedKeys(keys: readonly string[], line: (key: string) => string): string {
-  const groups = new Map<string, string[]>();
-  for (const key of keys) {
-    const pattern = key.replaceAll(/\d+/g, "#");
-    groups.set(pattern, [...groups.get(pattern) ?? [], key]);
-  }
+  const groups = Map.groupBy(keys, (key) => key.replaceAll(/\d+/g, "#"));
   const lines = [...groups.values()].map(([first, ...rest]) =>
     `\n  ${line(first)}${rest.length > 0 ? ` (and ${rest.length} more that differ in numbers)` : ""}`
   );

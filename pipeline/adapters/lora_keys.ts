@@ -55,7 +55,7 @@ const endings: readonly (readonly [ending: RegExp, parts: (match: RegExpExecArra
   [/\.(diff|diff_b|w_norm|b_norm|on_input|dora_scale)$/, ([, part]) => part as LoraPart],
   [/\.lora_magnitude_vector(?:\.(?!weight)[^.]+)?(?:\.weight)?$/, () => "magnitude"],
   // (IA)³ as LyCORIS names it; PEFT's own weights never end so plainly.
-  [/^((?:lora|lycoris)_[^.]+)\.weight$/, () => "gain"],
+  [/^(?<module>(?:lora|lycoris)_[^.]+)\.weight$/, () => "gain"],
 ];
 
 /** Prefixes of names, and the model that they tell; `""` tells none. */
@@ -102,7 +102,8 @@ function partOf(key: string): Omit<LoraModule, "keys"> & { part: LoraPart } | un
   for (const [ending, partOfMatch] of endings) {
     const match = ending.exec(key);
     if (!match) continue;
-    const module = match[0].length === key.length ? match[1] : key.slice(0, match.index);
+    const module = match.groups?.module ?? key.slice(0, match.index);
+    if (module === "") return undefined;
     return { ...nameOf(module), part: partOfMatch(match) };
   }
   return undefined;

@@ -3,8 +3,13 @@
  * diffusers writes into a file's header as `lora_adapter_metadata`.
  */
 
+import * as v from "valibot";
 import { AdapterError } from "../errors.ts";
+import { anyText, boolean, fields, finite, oneOf, type Schema, validate, whole } from "../schema.ts";
+import { shown } from "../shown.ts";
 import type { LoraTarget } from "./lora_keys.ts";
+import { maxRank } from "./lora_shapes.ts";
+import { modulePatterns } from "./module_patterns.ts";
 
 /** The header's key under which diffusers stores an adapter's configuration. */
 export const adapterMetadataKey = "lora_adapter_metadata";
@@ -12,13 +17,31 @@ export const adapterMetadataKey = "lora_adapter_metadata";
 /** PEFT's default of `lora_alpha`. */
 const defaultAlpha = 8;
 
+/** What counts of an adapter's configuration, as PEFT writes it. */
+const configSchema = fields({
+  peft_type: v.nullish(oneOf("LORA", "LOHA", "LOKR")),
+  init_lora_weights: v.nullish(v.union([v.boolean(), anyText()], "true, false or a string")),
+  r: v.nullish(whole(1, maxRank)),
+  lora_alpha: v.nullish(finite()),
+  alpha: v.nullish(finite()),
+  rank_pattern: v.nullish(patternSchema(whole(1, maxRank))),
+  alpha_pattern: v.nullish(patternSchema(finite())),
+  use_rslora: v.nullish(boolean()),
+  use_dora: v.nullish(boolean()),
+});
+
+/** Numbers by patterns of module names. */
+function patternSchema(number: Schema<number>): Schema<Record<string, number>> {
+  return v.record(v.string(), number, "an object of numbers by module names");
+}
+
 /** One model's adapter configuration, as far as it affects the result. */
 export class LoraConfig {
   readonly #source: string;
   readonly #rank: number | undefined;
   readonly #alpha: number;
-  readonly #rankPattern: readonly (readonly [RegExp, number])[];
-  readonly #alphaPattern: readonly (readonly [RegExp, number])[];
+  readonly #rankOf: (path: string) => number | undefined;
+  readonly #alphaOf: (path: string) => number | undefined;
   readonly #isRankStabilized: boolean;
   /** Whether the adapter has magnitudes (DoRA). */
   readonly usesDora: boolean;
@@ -28,25 +51,23 @@ export class LoraConfig {
    * @throws {AdapterError} for values that are not what PEFT writes, and for adapters that change
    *   the base weights first
    */
-  constructor(json: Readonly<Record<string, unknown>>, source: string) {
+  constructor(json: unknown, source: string) {
     this.#source = source;
-    const type = json.peft_type ?? "LORA";
-    if (!["LORA", "LOHA", "LOKR"].includes(String(type))) {
-      throw this.#refusal(`its peft_type is ${JSON.stringify(type)}; supported are LORA, LOHA and LOKR`);
-    }
-    const start = json.init_lora_weights;
+    const refuse = (reason: string) => this.#refusal(reason);
+    const config = validate(configSchema, json, refuse);
+    const start = config.init_lora_weights;
     if (typeof start === "string" && /^(pissa|olora|corda|loftq)/i.test(start)) {
-      throw this.#refusal(
-        `init_lora_weights is ${JSON.stringify(start)}: it was trained on changed base weights. ` +
+      throw refuse(
+        `init_lora_weights is ${shown(start)}: it was trained on changed base weights. ` +
           "Convert it to a plain LoRA with PEFT's save_pretrained(path_initial_model_for_weight_conversion=…)",
       );
     }
-    this.#rank = this.#number(json.r, "r");
-    this.#alpha = this.#number(json.lora_alpha ?? json.alpha, "lora_alpha") ?? defaultAlpha;
-    this.#rankPattern = this.#pattern(json.rank_pattern, "rank_pattern");
-    this.#alphaPattern = this.#pattern(json.alpha_pattern, "alpha_pattern");
-    this.#isRankStabilized = json.use_rslora === true;
-    this.usesDora = json.use_dora === true;
+    this.#rank = config.r ?? undefined;
+    this.#alpha = config.lora_alpha ?? config.alpha ?? defaultAlpha;
+    this.#rankOf = modulePatterns(config.rank_pattern ?? {}, (reason) => refuse(`rank_pattern ${reason}`));
+    this.#alphaOf = modulePatterns(config.alpha_pattern ?? {}, (reason) => refuse(`alpha_pattern ${reason}`));
+    this.#isRankStabilized = config.use_rslora ?? false;
+    this.usesDora = config.use_dora ?? false;
   }
 
   /**
@@ -55,38 +76,19 @@ export class LoraConfig {
    *
    * @param path the module's path in the model
    * @param rank the rank of its factors; `undefined` where the tensors do not tell
-   * @throws {AdapterError} if the configuration states another rank
+   * @throws {AdapterError} if the configuration states another rank, or the scale exceeds f32
    */
   scale(path: string, rank: number | undefined): number {
-    const stated = matching(this.#rankPattern, path) ?? this.#rank;
+    const stated = this.#rankOf(path) ?? this.#rank;
     if (rank !== undefined && stated !== undefined && rank !== stated) {
       throw this.#refusal(`it states rank ${stated} for ${path} and the file's factors have rank ${rank}`);
     }
     const known = rank ?? stated;
-    const alpha = matching(this.#alphaPattern, path) ?? this.#alpha;
     if (known === undefined) return 1;
-    return alpha / (this.#isRankStabilized ? Math.sqrt(known) : known);
-  }
-
-  #number(value: unknown, name: string): number | undefined {
-    if (value === undefined || value === null) return undefined;
-    if (typeof value === "number" && Number.isFinite(value) && (name !== "r" || value > 0)) return value;
-    throw this.#refusal(`${name} must be a number${name === "r" ? " above 0" : ""}: ${JSON.stringify(value)}`);
-  }
-
-  #pattern(value: unknown, name: string): (readonly [RegExp, number])[] {
-    if (value === undefined || value === null) return [];
-    if (typeof value !== "object" || Array.isArray(value)) {
-      throw this.#refusal(`${name} must map names to numbers: ${JSON.stringify(value)}`);
-    }
-    return Object.entries(value).map(([key, number]) => {
-      try {
-        return [new RegExp(`^(.*\\.)?(${key})$`), this.#number(number, `${name}[${JSON.stringify(key)}]`)!] as const;
-      } catch (cause) {
-        if (!(cause instanceof SyntaxError)) throw cause;
-        throw this.#refusal(`${name} holds ${JSON.stringify(key)}, which is not a regular expression`);
-      }
-    });
+    const alpha = this.#alphaOf(path) ?? this.#alpha;
+    const scale = alpha / (this.#isRankStabilized ? Math.sqrt(known) : known);
+    if (Number.isFinite(Math.fround(scale))) return scale; // the device computes in f32
+    throw this.#refusal(`its alpha for ${path} is too large: ${alpha}`);
   }
 
   #refusal(reason: string): AdapterError {
@@ -149,10 +151,6 @@ function component(json: Readonly<Record<string, unknown>>, target: LoraTarget, 
   });
   const isConfig = own.some(([key]) => ["r", "lora_alpha", "alpha_pattern", "rank_pattern"].includes(key));
   return isConfig ? new LoraConfig(Object.fromEntries(own), where) : undefined;
-}
-
-function matching(patterns: readonly (readonly [RegExp, number])[], path: string): number | undefined {
-  return patterns.find(([pattern]) => pattern.test(path))?.[1];
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -52,7 +52,7 @@ export async function openAdapter(
     return await openFrom(await openFolder(source), options);
   }
   if (source instanceof URL && !isSafetensors(source.pathname)) return await openFrom(await openTree(source), options);
-  if ("subtree" in source) return await openFrom(source, options);
+  if (typeof source === "object" && source !== null && "subtree" in source) return await openFrom(source, options);
   return await openBeside(await openSource(source), source instanceof URL ? new URL(".", source) : undefined);
 }
 

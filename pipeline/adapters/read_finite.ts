@@ -3,6 +3,7 @@
 import { findNonFinite } from "../checkpoint/safetensors/finite.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { AdapterError } from "../errors.ts";
+import { nameText } from "../safe_text.ts";
 import type { HostTensor } from "./weight_change.ts";
 
 /** Reads a tensor as f32. @throws {AdapterError} if it holds NaN or an infinity */
@@ -17,7 +18,7 @@ export function checkFinite(weights: Weights, key: string, bytes: Uint8Array<Arr
   const at = findNonFinite(bytes, type);
   if (at < 0) return;
   throw new AdapterError(
-    `Cannot load ${weights.name} as its tensor ${key} holds NaN or an infinity (element ${at}): ` +
+    `Cannot load ${weights.name} as its tensor ${nameText(key)} holds NaN or an infinity (element ${at}): ` +
       "the file is damaged, or its training diverged",
     { source: weights.name, keys: [key] },
   );

@@ -7,6 +7,8 @@
 import { AdapterError } from "../errors.ts";
 import { floatDtypes } from "../checkpoint/safetensors/format.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
+import { nameText } from "../safe_text.ts";
+import { maxVectors } from "../text/tokenizer.ts";
 import { readFinite } from "./read_finite.ts";
 
 /** One token and its embeddings. */
@@ -42,7 +44,7 @@ export async function readTextualInversions(
   const refuse = (reason: string): AdapterError =>
     new AdapterError(
       `Cannot load ${source} as a textual inversion as ${reason}: it holds ${
-        keys.slice(0, 12).join(", ") || "nothing"
+        keys.slice(0, 12).map((key) => nameText(key)).join(", ") || "nothing"
       }`,
       { source, keys },
     );
@@ -74,7 +76,7 @@ export async function readBundled(
   width: number,
 ): Promise<TextualInversion> {
   const refuse = (reason: string) =>
-    new AdapterError(`Cannot load ${weights.name} as the embedding ${key} does not fit: ${reason}`, {
+    new AdapterError(`Cannot load ${weights.name} as the embedding ${nameText(key)} does not fit: ${reason}`, {
       source: weights.name,
       keys: [key],
     });
@@ -92,6 +94,7 @@ async function readEmbedding(
   if (shape.length < 1 || shape.length > 2 || count < 1 || actual !== width) {
     throw refuse(`this model's embeddings are ${width} wide and the file's tensor is [${shape.join(", ")}]`);
   }
+  if (count > maxVectors) throw refuse(`it may have ${maxVectors} vectors at most, and has ${count}`);
   const { data } = await readFinite(weights, key);
   return Array.from({ length: count }, (_, i) => data.slice(i * width, (i + 1) * width));
 }

@@ -5,6 +5,8 @@
  * @module
  */
 
+import { nameText, warn } from "../safe_text.ts";
+
 /** Collects surplus keys over all parts of a checkpoint, to warn of them once. */
 export class SurplusKeys {
   readonly #keys: string[] = [];
@@ -16,12 +18,12 @@ export class SurplusKeys {
 
   /** Adds the keys of one part. */
   add(keys: Iterable<string>): void {
-    this.#keys.push(...keys);
+    for (const key of keys) this.#keys.push(key); // a file may hold more than a call takes arguments
   }
 
   /** Prints one warning if there is any surplus key. `source` names the checkpoint. */
   warn(source: string): void {
-    if (this.#keys.length > 0) console.warn(`${source} holds ${describeSurplus(this.#keys)}`);
+    if (this.#keys.length > 0) warn(`${source} holds ${describeSurplus(this.#keys)}`);
   }
 }
 
@@ -33,7 +35,7 @@ export function describeSurplus(keys: readonly string[]): string {
   const groups = Map.groupBy(keys, (key) => key.split(".")[0]);
   const names = [...groups].flatMap(([first, members]) =>
     members.length > 3 ? [`${first}.* (${members.length})`] : members
-  );
+  ).map((name) => nameText(name));
   const rest = names.length > shown ? `, … and ${names.length - shown} more` : "";
   return `${keys.length} ${keys.length === 1 ? "tensor" : "tensors"} that drawing does not need, which ${
     keys.length === 1 ? "is" : "are"

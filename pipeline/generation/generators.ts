@@ -46,7 +46,7 @@ function generatorOf(value: NoiseSource): TorchGenerator {
  *
  * @param draws number of draws of the latents' size that the call makes
  * @returns clones, and the seed of each image
- * @throws {RangeError} when the number of generators is not that of the images
+ * @throws {OptionError} when the number of generators is not that of the images
  */
 export function takeGenerators(
   given: NoiseSource | readonly NoiseSource[] | undefined,
@@ -66,8 +66,9 @@ export function takeGenerators(
     return { generator, seeds: Array<Seed>(images).fill(generator.seed) };
   }
   if (given.length !== images) {
-    throw new RangeError(
+    throw new OptionError(
       `Cannot generate ${images} images with ${given.length} generators: give one, or one for each image`,
+      { option: "generator", value: given },
     );
   }
   const generator = given.map((value) => take(value, values / images));

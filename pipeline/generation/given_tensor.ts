@@ -58,7 +58,7 @@ export function takeTensor(gpu: Gpu, name: string, given: Tensor | HostTensor): 
       [shape],
     );
   }
-  const values = Float32Array.from(data, Number);
+  const values = Float32Array.from(data, (value: unknown) => isNumeric(value) ? Number(value) : NaN);
   refuseNonFinite(name, values);
   return Tensor.from(gpu, values, shape).keep();
 }
@@ -70,6 +70,10 @@ export function takeTensor(gpu: Gpu, name: string, given: Tensor | HostTensor): 
  */
 export async function checkFinite(name: string, tensor: Tensor): Promise<void> {
   refuseNonFinite(name, await tensor.data());
+}
+
+function isNumeric(value: unknown): boolean {
+  return typeof value === "number" || typeof value === "bigint";
 }
 
 function refuseNonFinite(name: string, values: Float32Array): void {

@@ -5,6 +5,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import type { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import { picturesFromFloats } from "../image/picture.ts";
 import type { StableDiffusionSafetyChecker } from "../models/safety_checker.ts";
+import { warn } from "../safe_text.ts";
 
 /**
  * Checks pictures, replaces flagged ones by black, and warns.
@@ -35,7 +36,7 @@ export async function blackenFlagged(
     if (isFlagged) values.fill(0, i * perPicture, (i + 1) * perPicture);
   });
   if (verdicts.includes(true)) {
-    console.warn(
+    warn(
       `The safety checker flagged ${
         verdicts.filter((isFlagged) => isFlagged).length
       } of ${verdicts.length} pictures, ` +
@@ -51,7 +52,7 @@ let warned = false;
 export function warnOfNoChecker(): void {
   if (warned) return;
   warned = true;
-  console.warn(
+  warn(
     `Pictures are not checked as the pipeline has no safety checker${
       advise("checkerSkipped")
     }: mind the model's license, ` +

@@ -10,6 +10,7 @@ import { type LoraTag, splitLoraTags } from "../text/prompt_syntax/lora_tags.ts"
 import { hintAtSyntax } from "../text/prompt_syntax/plain_hints.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
 import type { HostTensor } from "./given_tensor.ts";
+import { warn } from "../safe_text.ts";
 
 /**
  * How prompts are read. "plain" takes them as text, cut to the text encoder's length, as diffusers
@@ -88,7 +89,7 @@ export function tokenizePlain(tokenizer: CLIPTokenizer, text: string): TokenChun
   reported.set(tokenizer, known);
   if (cut !== "" && !known.has(text)) {
     if (known.size < 1000) known.add(text);
-    console.warn(
+    warn(
       `The prompt ${
         JSON.stringify(text)
       } is longer than the ${tokenizer.modelMaxLength} tokens that CLIP takes; this was left out: ${

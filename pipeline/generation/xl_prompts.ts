@@ -11,6 +11,7 @@ import { repeatRows } from "./prompts.ts";
 import { asNegatives, asPrompts, rowsOf, tokenizePlain } from "./tokenized_prompts.ts";
 import type { XLEncodePromptOptions, XLGenerateOptions, XLPromptEmbeddings, XLPromptOptions } from "./xl_options.ts";
 import type { OutputTypes } from "./options.ts";
+import { warn } from "../safe_text.ts";
 
 /** The models that read prompts. */
 export type XLEncoders = Pick<XLPipelineComponents, "textEncoder" | "textEncoder2" | "tokenizer" | "tokenizer2">;
@@ -64,7 +65,7 @@ export function takeXLPrompts(
   const texts2 = promptEmbeds || !prompt2 ? texts : matched(prompt2, "second prompts");
   const isZero = negativePrompt === undefined && zeros;
   if (guided && isZero && negativePrompt2 !== undefined) {
-    console.warn(
+    warn(
       "The negativePrompt2 is not used, as diffusers does without a negativePrompt: give one, such as an empty text",
     );
   }

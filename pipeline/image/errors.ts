@@ -1,3 +1,5 @@
+import { messageText } from "../safe_text.ts";
+
 /** A picture or image file cannot be read, drawn or written. */
 export class ImageError extends RangeError {
   override name = "ImageError";
@@ -7,7 +9,7 @@ export class ImageError extends RangeError {
   readonly actual?: number;
 
   constructor(message: string, details: { expected?: number; actual?: number; cause?: unknown } = {}) {
-    super(message, { cause: details.cause });
+    super(messageText(message), { cause: details.cause });
     this.expected = details.expected;
     this.actual = details.actual;
   }

@@ -3,6 +3,8 @@ import type { AdapterSnapshot } from "../adapters/adapter_stack.ts";
 import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
+import { OptionError } from "../errors.ts";
+import { shown } from "../shown.ts";
 import { ClipTextTransformer } from "./clip_text_transformer.ts";
 import { buildModel, checkModel, loadModel, type LoadOptions, Model, type ModelKind, type ModelParts } from "./load.ts";
 
@@ -47,8 +49,11 @@ export abstract class CLIPTextEncoder extends Model<CLIPTextConfig> {
     { clipSkip = 0, finalNorm = true }: EncodeIdsOptions,
   ): { states: Tensor; pooled: Tensor } {
     if (!Number.isInteger(clipSkip) || clipSkip < 0 || clipSkip > this.config.numHiddenLayers) {
-      throw new RangeError(
-        `Cannot skip ${clipSkip} layers: clipSkip must be a whole number from 0 to ${this.config.numHiddenLayers}`,
+      throw new OptionError(
+        `Cannot skip ${
+          shown(clipSkip)
+        } layers: clipSkip must be a whole number from 0 to ${this.config.numHiddenLayers}`,
+        { option: "clipSkip", value: clipSkip },
       );
     }
     return this.#transformer.forward(inputIds, { skip: clipSkip, finalNorm });
@@ -83,7 +88,8 @@ export abstract class CLIPTextEncoder extends Model<CLIPTextConfig> {
    * Sets the embedding [hidden] of a token id, overriding the token table, as textual inversion
    * does. `undefined` removes it. The model's weights are not modified.
    *
-   * @throws {ShapeError} for another width
+   * @throws {ShapeError} for another width, and for what is no token id
+   * @throws {NonFiniteError} for an embedding that is not finite
    */
   setAddedToken(id: number, embedding: Float32Array | undefined): void {
     this.#transformer.setAddedToken(id, embedding);

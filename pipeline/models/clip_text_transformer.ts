@@ -1,4 +1,4 @@
-import { ShapeError } from "../../engine/errors.ts";
+import { DTypeError, ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { embedding } from "../../kernels/shape/embedding.ts";
@@ -7,6 +7,9 @@ import { ClipEncoder } from "../layers/clip_encoder.ts";
 import { LayerNorm } from "../layers/norm.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
 import type { CLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
+import { maxSize } from "../checkpoint/diffusers/config/fields.ts";
+import { NonFiniteError } from "../errors.ts";
+import { shown } from "../shown.ts";
 
 /**
  * CLIP's text transformer: `text_model` in text encoders and in complete CLIP models.
@@ -53,6 +56,15 @@ export class ClipTextTransformer {
    */
   setAddedToken(id: number, embedding: Float32Array | undefined): void {
     const { hiddenSize } = this.#config;
+    if (!(Number.isInteger(id) && id >= 0 && id < maxSize)) {
+      throw new ShapeError(`Cannot set the embedding of token ${shown(id)} as it is no token id`);
+    }
+    if (embedding !== undefined && !(embedding instanceof Float32Array)) {
+      throw new DTypeError(`Cannot add the token ${id} as its embedding must be a Float32Array: ${shown(embedding)}`);
+    }
+    if (embedding?.every(Number.isFinite) === false) {
+      throw new NonFiniteError(`Cannot add the token ${id} as its embedding holds NaN or an infinity`);
+    }
     if (embedding === undefined) this.#addedTokens.delete(id);
     else if (embedding.length !== hiddenSize) {
       throw new ShapeError(

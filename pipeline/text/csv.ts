@@ -15,10 +15,16 @@ export interface CsvTable {
 /**
  * Parses CSV. Accepts a byte order mark, skips empty lines and trims column names and cells.
  *
- * @throws {SyntaxError} when quotes do not match or a line has more or fewer cells than the first
+ * @throws {SyntaxError} when quotes do not match, a column stands twice, or a line has more or
+ *   fewer cells than the first
  */
 export function parseCsv(text: string): CsvTable {
   const lines: string[][] = parse(text.replace(/^\uFEFF/, ""), { trimLeadingSpace: true, fieldsPerRecord: 0 });
   const [columns = [], ...records] = lines.map((cells) => cells.map((cell) => cell.trim()));
+  const named = new Set<string>();
+  for (const name of columns) {
+    if (name !== "" && named.has(name)) throw new SyntaxError(`the column ${JSON.stringify(name)} stands twice`);
+    named.add(name);
+  }
   return { columns, records: records.map((cells) => new Map(columns.map((name, i) => [name, cells[i]]))) };
 }

@@ -13,12 +13,16 @@ import { Tokenizer } from "@huggingface/tokenizers";
 import { openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { PromptError } from "../errors.ts";
+import { shown } from "../shown.ts";
 import { clean, cleanUpSpaces, trim } from "./clean_text.ts";
 import {
   contentOf,
+  maxTokenLength,
+  noLimit,
   readAddedTokens,
   readMerges,
   readTokenizerFiles,
+  readTokenizerSettings,
   readVocab,
   type TokenizerFiles,
 } from "./tokenizer_files.ts";
@@ -38,6 +42,9 @@ const clipSpecials = /(<\|startoftext\|>|<\|endoftext\|>)/;
 
 /** Prompt length, in tokens, of the text encoders of Stable Diffusion 1.x and 2.x. */
 const clipMaxLength = 77;
+
+/** The most vectors of one added token. A prompt has room for 75. */
+export const maxVectors = 1 << 16;
 
 /**
  * CLIP's tokenizer.
@@ -70,8 +77,11 @@ export class CLIPTokenizer {
   readonly #followers = new Map<string, readonly string[]>();
   readonly #special: Set<number>;
   readonly #cleanUpSpaces: boolean;
-  /** Finds the added tokens in a text. Built when needed: files add thousands, one by one. */
-  #splitter: RegExp | undefined;
+  /**
+   * Lengths of the added tokens by their first unit, the longest first. Built when needed: files
+   * add thousands, one by one.
+   */
+  #lengths: ReadonlyMap<string, readonly number[]> | undefined;
   #nextId = 0;
 
   /**
@@ -81,7 +91,6 @@ export class CLIPTokenizer {
    * @throws {ConfigError} if a file's content does not have the expected form
    */
   constructor(files: TokenizerFiles, name = "the tokenizer", base?: CLIPTokenizer) {
-    const config = files.config ?? {};
     this.files = files;
     if (base) {
       const { bosTokenId, eosTokenId, padTokenId, modelMaxLength } = base;
@@ -96,7 +105,7 @@ export class CLIPTokenizer {
       this.#cleanUpSpaces = base.#cleanUpSpaces;
       for (const token of base.#added) this.#added.add(token);
       for (const [token, followers] of base.#followers) this.#followers.set(token, followers);
-      this.#splitter = base.#splitter;
+      this.#lengths = base.#lengths;
       this.#nextId = base.#nextId;
       return;
     }
@@ -105,27 +114,24 @@ export class CLIPTokenizer {
     this.#findNextId();
     const merges = readMerges(files.merges);
 
-    for (const [token, id] of readAddedTokens(files, name)) this.#enter(token, id);
-    // A config with added_tokens_decoder is complete. In older folders special_tokens_map.json
-    // overrides the config.
-    const specials = config.added_tokens_decoder === undefined ? { ...config, ...files.specialTokensMap } : config;
+    const settings = readTokenizerSettings(files, name);
+    for (const [token, id] of readAddedTokens(files, name, this.#idOf)) this.#enter(token, id);
     // An empty token would be found between all characters.
-    const special = (key: string, fallback: string): number => this.#enterSpecial(contentOf(specials[key]) || fallback);
+    const special = (key: `${"bos" | "eos" | "unk" | "pad"}_token`, fallback: string): number =>
+      this.#enterSpecial(contentOf(settings[key]) || fallback);
     this.bosTokenId = special("bos_token", "<|startoftext|>");
     this.eosTokenId = special("eos_token", "<|endoftext|>");
     const unkTokenId = special("unk_token", "<|endoftext|>");
     this.padTokenId = special("pad_token", "<|endoftext|>");
-    const additional = Array.isArray(specials.additional_special_tokens) ? specials.additional_special_tokens : [];
-    const others = additional.map(contentOf).filter((token): token is string => token !== undefined && token !== "");
+    const others = (settings.additional_special_tokens ?? []).map(contentOf).filter((token): token is string =>
+      token !== undefined && token !== ""
+    );
     this.#special = new Set([this.bosTokenId, this.eosTokenId, unkTokenId, this.padTokenId]);
     for (const token of others) this.#special.add(this.#enterSpecial(token));
 
-    const limit = config.model_max_length;
-    // transformers writes 10^30 for "no limit".
-    this.modelMaxLength = Number.isInteger(limit) && (limit as number) >= 2 && (limit as number) < 1e6
-      ? limit as number
-      : clipMaxLength;
-    this.#cleanUpSpaces = config.clean_up_tokenization_spaces !== false;
+    const limit = settings.model_max_length ?? noLimit;
+    this.modelMaxLength = limit < noLimit ? limit : clipMaxLength;
+    this.#cleanUpSpaces = settings.clean_up_tokenization_spaces !== false;
     this.#bpe = new Tokenizer(
       {
         added_tokens: [],
@@ -185,6 +191,7 @@ export class CLIPTokenizer {
 
   /** Splits a text into tokens, without begin and end tokens. "</w>" marks the end of a word. */
   tokens(text: string): string[] {
+    if (typeof text !== "string") throw new PromptError(`Cannot tokenize ${shown(text)} as it must be a string`);
     return this.#splitOnAdded(text).flatMap((section) => {
       if (this.#added.has(section)) return [section, ...this.#followers.get(section) ?? []];
       return clean(section).split(clipSpecials).flatMap((part) =>
@@ -217,9 +224,12 @@ export class CLIPTokenizer {
    * Decodes ids to lowercase text with single spaces.
    *
    * @param options.skipSpecialTokens Omits begin, end, padding and unknown tokens.
-   * @throws {PromptError} for an id outside the vocabulary
+   * @throws {PromptError} for anything but ids of the vocabulary
    */
   decode(ids: Iterable<number>, options: { skipSpecialTokens?: boolean } = {}): string {
+    if (typeof ids !== "object" || ids === null || !(Symbol.iterator in ids)) {
+      throw new PromptError(`Cannot decode ${shown(ids)} as it must be a list of token ids`);
+    }
     const skip = options.skipSpecialTokens ?? false;
     const texts: string[] = [];
     let run: number[] = [];
@@ -232,7 +242,7 @@ export class CLIPTokenizer {
     for (const id of ids) {
       const token = this.#tokenOf.get(id);
       if (token === undefined) {
-        throw new PromptError(`Cannot decode token id ${id}: the vocabulary has ${this.size} tokens`);
+        throw new PromptError(`Cannot decode token id ${shown(id)}: the vocabulary has ${this.size} tokens`);
       }
       if (this.#special.has(id)) {
         if (!skip) run.push(id);
@@ -254,16 +264,28 @@ export class CLIPTokenizer {
    * @param options.vectors Number of token ids that it encodes to: its own, then those of
    *   token_1, token_2, … Default: 1.
    * @returns Its id, one past the largest: the row of the embedding table for its vector.
-   * @throws {PromptError} if the token is empty, or it or a continuation token already exists
+   * @throws {PromptError} if the token is empty or too long, or it or a continuation token already
+   *   exists
    */
   addToken(token: string, options: { vectors?: number } = {}): number {
     const { vectors = 1 } = options;
-    if (token.trim() === "") throw new PromptError(`Cannot add token ${JSON.stringify(token)}: it must not be empty`);
+    if (typeof token !== "string" || token.trim() === "" || token.length > maxTokenLength) {
+      throw new PromptError(
+        `Cannot add token ${shown(token)}: it must be a text of 1 to ${maxTokenLength} characters, and no mere space`,
+      );
+    }
+    if (!Number.isInteger(vectors) || vectors < 1 || vectors > maxVectors) {
+      throw new PromptError(
+        `Cannot add token ${shown(token)}: its vectors must be a whole number from 1 to ${maxVectors}: ${
+          shown(vectors)
+        }`,
+      );
+    }
     const followers = Array.from({ length: vectors - 1 }, (_, i) => `${token}_${i + 1}`);
     for (const name of [token, ...followers]) {
       if (!this.#idOf.has(name)) continue;
       throw new PromptError(
-        `Cannot add token ${JSON.stringify(name)}: the vocabulary already has it with id ${
+        `Cannot add token ${shown(name)}: the vocabulary already has it with id ${
           this.#idOf.get(name)
         }. Choose another name`,
       );
@@ -293,7 +315,7 @@ export class CLIPTokenizer {
   removeToken(token: string): number[] {
     const followers = this.#followers.get(token);
     if (followers === undefined) {
-      throw new PromptError(`Cannot remove token ${JSON.stringify(token)}: addToken() did not add it`);
+      throw new PromptError(`Cannot remove token ${shown(token)}: addToken() did not add it`);
     }
     const names = [token, ...followers];
     const ids = names.map((name) => this.#idOf.get(name)!);
@@ -303,8 +325,8 @@ export class CLIPTokenizer {
       this.#added.delete(name);
     }
     this.#followers.delete(token);
-    this.#splitter = undefined;
-    this.#findNextId();
+    this.#lengths = undefined;
+    while (this.#nextId > 0 && !this.#tokenOf.has(this.#nextId - 1)) this.#nextId--;
     return ids;
   }
 
@@ -317,7 +339,7 @@ export class CLIPTokenizer {
     this.#idOf.set(token, id);
     this.#tokenOf.set(id, token);
     this.#added.add(token);
-    this.#splitter = undefined;
+    this.#lengths = undefined;
     this.#nextId = Math.max(this.#nextId, id + 1);
     return id;
   }
@@ -328,14 +350,30 @@ export class CLIPTokenizer {
     for (const id of this.#tokenOf.keys()) this.#nextId = Math.max(this.#nextId, id + 1);
   }
 
-  #splitterOfAdded(): RegExp {
-    // Longest first: the longer of two tokens that begin at the same place wins.
-    const byLength = [...this.#added].sort((a, b) => b.length - a.length);
-    return new RegExp(`(${byLength.map((added) => added.replace(/[\\^$.*+?()[\]{}|]/g, "\\$&")).join("|")})`);
+  #lengthsOfAdded(): ReadonlyMap<string, readonly number[]> {
+    const lengths = new Map<string, Set<number>>();
+    for (const added of this.#added) {
+      const known = lengths.get(added[0]);
+      if (known) known.add(added.length);
+      else lengths.set(added[0], new Set([added.length]));
+    }
+    return new Map([...lengths].map(([first, set]) => [first, [...set].sort((a, b) => b - a)]));
   }
 
+  /** Cuts a text at the added tokens. The longer of two that begin at the same place wins. */
   #splitOnAdded(text: string): string[] {
-    this.#splitter ??= this.#splitterOfAdded();
-    return text.split(this.#splitter).filter((section) => section !== "");
+    this.#lengths ??= this.#lengthsOfAdded();
+    const sections: string[] = [];
+    let start = 0;
+    for (let at = 0; at < text.length; at++) {
+      const length = this.#lengths.get(text[at])?.find((length) => this.#added.has(text.slice(at, at + length)));
+      if (length === undefined) continue;
+      if (at > start) sections.push(text.slice(start, at));
+      sections.push(text.slice(at, at + length));
+      start = at + length;
+      at = start - 1;
+    }
+    if (start < text.length) sections.push(text.slice(start));
+    return sections;
   }
 }

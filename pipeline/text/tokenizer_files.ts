@@ -4,13 +4,27 @@
  * @module
  */
 
+import * as v from "valibot";
 import { CheckpointError, ConfigError } from "../errors.ts";
+import { anyText, boolean, fields, validate } from "../schema.ts";
 import { maxSize, readObject } from "../checkpoint/diffusers/config/fields.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { shown } from "../shown.ts";
 
 /** CLIP's vocabulary has 49152 − 256 − 2 merges. The reference ignores further lines. */
 const maxMerges = 49152 - 256 - 2;
+
+/** The longest text of a token that a prompt is searched for, in UTF-16 units. */
+export const maxTokenLength = 1000;
+
+/** Lengths of prompts from here on mean that there is no limit. */
+export const noLimit = 1e6;
+
+const limit = "a whole number from 2";
+
+function isLimit(value: number): boolean {
+  return Number.isInteger(value) && value >= 2;
+}
 
 /** The parsed files of a tokenizer folder. */
 export interface TokenizerFiles {
@@ -100,19 +114,32 @@ function readFastTokenizer(json: unknown, file: string): {
   const { vocab, merges } = model;
   if (!isObject(vocab)) return refuse("model.vocab", vocab ?? null, "an object");
   if (!Array.isArray(merges)) return refuse("model.merges", merges ?? null, "a list");
-  // A pair is a text with a space in old files, and a list of two in new ones.
-  const lines = merges.map((pair) => Array.isArray(pair) ? pair.join(" ") : String(pair));
+  const lines = merges.map((pair) => lineOf(pair) ?? refuse("model.merges", pair, "pairs of texts"));
   if (!Array.isArray(added) || !added.every(isObject)) return refuse("added_tokens", added, "a list of objects");
+  const texts = new Set<string>();
+  for (const { content } of added) {
+    if (typeof content !== "string" || texts.has(content)) {
+      return refuse("added_tokens", content ?? null, "objects with a content that stands once");
+    }
+    texts.add(content);
+  }
   const padToken = isObject(padding) ? padding.pad_token : undefined;
   return {
     vocab: vocab as Record<string, number>,
     merges: ["#version: 0.2", ...lines].join("\n"),
-    addedTokens: Object.fromEntries(added.map(({ content, id }) => [String(content), id])),
+    addedTokens: Object.fromEntries(added.map(({ content, id }) => [content as string, id])),
     specialTokens: {
       ...(typeof model.unk_token === "string" ? { unk_token: model.unk_token } : {}),
       ...(typeof padToken === "string" ? { pad_token: padToken } : {}),
     },
   };
+}
+
+/** A line of `merges.txt`; a pair is a text with a space in old files, a list in new ones. */
+function lineOf(pair: unknown): string | undefined {
+  const isList = Array.isArray(pair) && pair.length === 2 && pair.every((text) => typeof text === "string");
+  const line: unknown = isList ? pair.join(" ") : pair;
+  return typeof line === "string" && /^\S+ \S+$/.test(line) ? line : undefined;
 }
 
 function isObject(value: unknown): value is Record<string, unknown> {
@@ -130,20 +157,26 @@ function isTokenId(id: unknown): id is number {
   return Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < maxSize;
 }
 
-/** @throws {ConfigError} if the vocabulary does not map tokens to ids */
+/** @throws {ConfigError} if the vocabulary does not map each token to an id of its own */
 export function readVocab(vocab: Readonly<Record<string, unknown>>, name: string): Map<string, number> {
-  const entries = Object.entries(vocab);
-  const fault = entries.find(([, id]) => !isTokenId(id));
-  if (fault === undefined && entries.length > 0) return new Map(entries as [string, number][]);
-  const [key, value] = fault ?? ["", undefined];
-  throw new ConfigError(
-    fault === undefined
-      ? `Cannot load ${name}/vocab.json: it must map tokens to ids, and it is empty`
-      : `Cannot load ${name}/vocab.json: it must map tokens to ids, and ${shown(key)} is ${
-        shown(value)
-      } (an id is a whole number below ${maxSize})`,
-    { source: `${name}/vocab.json`, key, value },
-  );
+  const ids = new Map<string, number>(), tokens = new Map<number, string>();
+  const refuse = (reason: string, key: string, value?: unknown): never => {
+    throw new ConfigError(`Cannot load ${name}/vocab.json: it must map tokens to ids, and ${reason}`, {
+      source: `${name}/vocab.json`,
+      key,
+      value,
+    });
+  };
+  for (const [token, id] of Object.entries(vocab)) {
+    if (!isTokenId(id)) {
+      return refuse(`${shown(token)} is ${shown(id)} (an id is a whole number below ${maxSize})`, token, id);
+    }
+    const other = tokens.get(id);
+    if (other !== undefined) refuse(`${shown(other)} and ${shown(token)} are both ${id}`, token, id);
+    ids.set(token, id);
+    tokens.set(id, token);
+  }
+  return ids.size > 0 ? ids : refuse("it is empty", "");
 }
 
 /** The pairs to merge, by priority. The first line holds a version and is skipped. */
@@ -154,23 +187,76 @@ export function readMerges(text: string): [string, string][] {
 /**
  * Tokens that the folder adds to the vocabulary, with their ids.
  *
- * @throws {ConfigError} if one lacks its text or its id
+ * @param vocab the tokens' own ids: an added token may stand in it too, with the same id
+ * @throws {ConfigError} if one lacks its text or its id, or takes the id of another
  */
-export function readAddedTokens(files: TokenizerFiles, name: string): [string, number][] {
-  const decoder = files.config?.added_tokens_decoder;
-  const entries: [unknown, unknown][] = isObject(decoder)
-    ? Object.entries(decoder).map(([id, token]) => [contentOf(token), Number(id)])
-    : Object.entries(files.addedTokens ?? {});
-  for (const [token, id] of entries) {
-    if (typeof token === "string" && token !== "" && isTokenId(id)) continue;
-    throw new ConfigError(
-      `Cannot load the added tokens of ${name}: each needs a text and an id, and ${shown(token)} has id ${shown(id)}`,
-      {
-        source: name,
-        key: "added_tokens_decoder",
-        value: token,
-      },
-    );
+export function readAddedTokens(
+  files: TokenizerFiles,
+  name: string,
+  vocab: ReadonlyMap<string, number>,
+): [string, number][] {
+  const decoder = files.config?.added_tokens_decoder ?? undefined;
+  const refuse = (reason: string, value: unknown): never => {
+    throw new ConfigError(`Cannot load the added tokens of ${name}: ${reason}`, {
+      source: name,
+      key: decoder === undefined ? "added_tokens" : "added_tokens_decoder",
+      value,
+    });
+  };
+  if (decoder !== undefined && !isObject(decoder)) {
+    return refuse(`added_tokens_decoder must map ids to tokens, not ${shown(decoder)}`, decoder);
   }
-  return entries as [string, number][];
+  const entries: [unknown, unknown][] = decoder !== undefined
+    ? Object.entries(decoder).map(([id, token]) => [contentOf(token), /^\d+$/.test(id) ? Number(id) : id])
+    : Object.entries(files.addedTokens ?? {});
+  const added = new Map<string, number>(), tokens = new Map([...vocab].map(([token, id]) => [id, token]));
+  for (const [token, id] of entries) {
+    if (typeof token !== "string" || token === "" || token.length > maxTokenLength || !isTokenId(id)) {
+      const form = `each needs a text of 1 to ${maxTokenLength} characters and an id`;
+      return refuse(`${form}, and ${shown(token)} has id ${shown(id)}`, token);
+    }
+    const other = tokens.get(id), known = added.get(token) ?? vocab.get(token);
+    if (other !== undefined && other !== token) refuse(`${shown(token)} has the id of ${shown(other)}, ${id}`, token);
+    if (known !== undefined && known !== id) refuse(`${shown(token)} has two ids, ${known} and ${id}`, token);
+    added.set(token, id);
+    tokens.set(id, token);
+  }
+  return [...added];
+}
+
+/** A special token in a configuration, or none. */
+const tokenSchema = v.nullish(v.union([anyText(), fields({ content: anyText() })], "a token"));
+
+const settingsSchema = fields({
+  bos_token: tokenSchema,
+  eos_token: tokenSchema,
+  unk_token: tokenSchema,
+  pad_token: tokenSchema,
+  additional_special_tokens: v.nullish(v.array(tokenSchema, "a list of tokens")),
+  clean_up_tokenization_spaces: v.nullish(boolean()),
+  // transformers writes 10^30 for "no limit".
+  model_max_length: v.nullish(v.pipe(v.number(limit), v.check((value) => value >= noLimit || isLimit(value), limit))),
+});
+
+/** What counts of the settings of a tokenizer. */
+export type TokenizerSettings = v.InferOutput<typeof settingsSchema>;
+
+/**
+ * The settings of a folder.
+ *
+ * @throws {ConfigError} for a value of another kind
+ */
+export function readTokenizerSettings(files: TokenizerFiles, name: string): TokenizerSettings {
+  const config = files.config ?? {};
+  // A config with added_tokens_decoder is complete. In older folders special_tokens_map.json
+  // overrides the config.
+  const settings = config.added_tokens_decoder == null ? { ...config, ...files.specialTokensMap } : config;
+  return validate(settingsSchema, settings, (reason) => {
+    const key = /^\w+/.exec(reason)?.[0] ?? "";
+    return new ConfigError(`Cannot load the tokenizer ${name} as its ${reason}`, {
+      source: name,
+      key,
+      value: settings[key],
+    });
+  });
 }

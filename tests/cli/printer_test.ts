@@ -3,7 +3,8 @@ import { failureText } from "../../cli/failure.ts";
 import { inFlags } from "../../cli/option_flags.ts";
 import { jsonText } from "../../cli/printer.ts";
 import { CheckpointError } from "../../pipeline/errors.ts";
-import { escapeControls, hideSecrets, printable, wrap } from "../../cli/terminal.ts";
+import { hideSecrets, printable, wrap } from "../../cli/terminal.ts";
+import { escapeControls } from "../../pipeline/safe_text.ts";
 
 Deno.test("control characters of strangers' texts are shown as escapes; newlines and tabs stay", () => {
   assertEquals(

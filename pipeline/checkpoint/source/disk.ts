@@ -5,10 +5,11 @@
  */
 
 import { advise } from "../../advice.ts";
-import { CheckpointError } from "../../errors.ts";
+import { CheckpointError, OptionError } from "../../errors.ts";
 import { nearest } from "../../nearest.ts";
 import { repairFolder } from "../../output/folder.ts";
 import { ignoreMissing, infoAt } from "../../output/paths.ts";
+import { shown } from "../../shown.ts";
 import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
 import { isSafetensors } from "../safetensors/format.ts";
 import { foreignReason } from "./foreign_file.ts";
@@ -153,7 +154,10 @@ function diskTree(root: string): FileTree {
  */
 export async function openTree(folder: string | URL | FileTree): Promise<FileTree> {
   if (typeof folder === "string") return await directoryTree(folder);
-  if (!(folder instanceof URL)) return folder;
+  if (!(folder instanceof URL)) {
+    if (hasMembers(folder, "subtree", "readJson", "open")) return folder;
+    throw noSource(folder, "a path, a URL or a file tree");
+  }
   if (folder.protocol === "file:") return await directoryTree(pathOf(folder));
   return urlTree(webUrl(folder));
 }
@@ -161,8 +165,21 @@ export async function openTree(folder: string | URL | FileTree): Promise<FileTre
 /** Opens a file as {@linkcode openTree} opens folders. A source is returned as it is. */
 export async function openSource(file: string | URL | ByteSource): Promise<ByteSource> {
   if (typeof file === "string") return await fileSource(file);
-  if (!(file instanceof URL)) return file;
+  if (!(file instanceof URL)) {
+    if (hasMembers(file, "read") && Number.isSafeInteger(file.size)) return file;
+    throw noSource(file, "a path, a URL or a byte source");
+  }
   return file.protocol === "file:" ? await fileSource(pathOf(file)) : await urlSource(webUrl(file));
+}
+
+function hasMembers(value: unknown, ...methods: readonly string[]): boolean {
+  const members = value as Record<string, unknown>;
+  return typeof value === "object" && value !== null && typeof members.name === "string" &&
+    methods.every((method) => typeof members[method] === "function");
+}
+
+function noSource(value: unknown, kinds: string): OptionError {
+  return new OptionError(`Cannot load ${shown(value)} as a source must be ${kinds}`, { option: "source", value });
 }
 
 function webUrl(url: URL): URL {
@@ -174,7 +191,12 @@ function webUrl(url: URL): URL {
 
 /** The path of a `file:` URL. */
 function pathOf(url: URL): string {
-  const path = decodeURIComponent(url.pathname);
+  let path: string;
+  try {
+    path = decodeURIComponent(url.pathname);
+  } catch (cause) {
+    throw new CheckpointError(`Cannot load ${url.href} as its escapes are not UTF-8`, { source: url.href, cause });
+  }
   return path.replace(/^\/(?=[A-Za-z]:)/, ""); // Windows: /C:/models
 }
 

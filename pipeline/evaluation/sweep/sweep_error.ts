@@ -1,3 +1,5 @@
+import { messageText } from "../../safe_text.ts";
+
 /** A file of a sweep is malformed or belongs to another plan, or results are missing. */
 export class SweepError extends Error {
   /** The name of the class. */
@@ -7,7 +9,7 @@ export class SweepError extends Error {
 
   /** Keeps the details as fields. */
   constructor(message: string, details: { path: string; cause?: unknown }) {
-    super(message, { cause: details.cause });
+    super(messageText(message), { cause: details.cause });
     this.path = details.path;
   }
 }

@@ -1,6 +1,7 @@
 /** Points out text that means something in AUTOMATIC1111's web UI and nothing in plain prompts. */
 
 import { advise } from "../../advice.ts";
+import { warn } from "../../safe_text.ts";
 
 interface Hint {
   readonly pattern: RegExp;
@@ -31,7 +32,7 @@ export function hintAtSyntax(text: string, owner: object): void {
     const found = hint.pattern.exec(text)?.[0];
     if (found === undefined || told.has(hint)) continue;
     told.add(hint);
-    console.warn(
+    warn(
       `The prompt holds ${JSON.stringify(found.slice(0, 80))}, which ${hint.meaning} in A1111's syntax: ` +
         `it is read as plain text, as diffusers does; ${advise("readAsA1111")}`,
     );

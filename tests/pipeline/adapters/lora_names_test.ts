@@ -130,7 +130,7 @@ Deno.test("patterns match from a dot to the end, the first first; unstated field
   assertEquals(scale({ ...json, use_rslora: true }, "x", 4), 4);
   assertEquals(scale({ r: 16 }, "x", 16), 0.5);
   assertThrows(() => scale(json, "down.attn1.to_k", 4), AdapterError, "states rank 2");
-  assertThrows(() => scale({ lora_alpha: "16" }, "x", 4), AdapterError, "lora_alpha must be a number");
+  assertThrows(() => scale({ lora_alpha: "16" }, "x", 4), AdapterError, "lora_alpha must be a finite number");
   assertThrows(() => scale({ alpha_pattern: { "(": 1 } }, "x", 4), AdapterError, "regular expression");
   assertThrows(() => scale({ peft_type: "OFT" }, "x", 4), AdapterError, "OFT");
   assertThrows(() => scale({ init_lora_weights: "pissa_niter_4" }, "x", 4), AdapterError, "pissa");

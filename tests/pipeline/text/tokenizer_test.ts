@@ -183,11 +183,15 @@ Deno.test("missing files and invalid contents are rejected, and the error names 
   await assertRejects(() => load({ "vocab.json": new Blob(["[]"]), "merges.txt": merges }), ConfigError, "JSON object");
   assertThrows(() => new CLIPTokenizer({ ...files, vocab: { a: -1 } }), ConfigError, '"a" is -1');
   assertThrows(() => new CLIPTokenizer({ ...files, vocab: {} }), ConfigError, "map tokens to ids");
-  assertThrows(() => new CLIPTokenizer({ ...files, addedTokens: { x: "1" } }), ConfigError, "a text and an id");
+  assertThrows(
+    () => new CLIPTokenizer({ ...files, addedTokens: { x: "1" } }),
+    ConfigError,
+    "a text of 1 to 1000 characters and an id",
+  );
 
   const tokenizer = new CLIPTokenizer(files);
   assertThrows(() => tokenizer.decode([653]), PromptError, "653");
-  assertThrows(() => tokenizer.addToken(" "), PromptError, "empty");
+  assertThrows(() => tokenizer.addToken(" "), PromptError, "mere space");
   assertThrows(() => tokenizer.addToken("rose</w>"), PromptError, "Choose another name");
   tokenizer.addToken("<swirl>");
   assertThrows(() => tokenizer.addToken("<swirl>"), PromptError, "with id 653");
@@ -227,4 +231,53 @@ Deno.test("a folder with tokenizer.json alone is the tokenizer of vocab.json and
     await assertRejects(() => CLIPTokenizer.fromPretrained(asFolder({ model })), ConfigError, "tokenizer.json");
   }
   await assertRejects(() => CLIPTokenizer.fromPretrained(memoryTree({}, "empty")), CheckpointError, "tokenizer.json");
+});
+
+Deno.test("tokens have one id each, settings their kind, and pairs two texts", async () => {
+  const text = (value: unknown) => new TextEncoder().encode(typeof value === "string" ? value : JSON.stringify(value));
+  const whole = {
+    "vocab.json": { "a</w>": 0, a: 1, "<|startoftext|>": 2, "<|endoftext|>": 3 },
+    "merges.txt": "#version: 0.2",
+  };
+  const model = { type: "BPE", end_of_word_suffix: "</w>", vocab: whole["vocab.json"], merges: [] };
+  const refused: readonly (readonly [files: Record<string, unknown>, says: string])[] = [
+    [{ "vocab.json": { a: 0, b: 0 } }, "are both 0"],
+    [{ "added_tokens.json": { "<x>": 2 } }, "has the id of"],
+    [{ "added_tokens.json": { "<x>": 7, "<y>": 7 } }, "has the id of"],
+    [{ "added_tokens.json": { "a</w>": 7 } }, "two ids"],
+    [{ "added_tokens.json": { ["x".repeat(1001)]: 7 } }, "1 to 1000 characters"],
+    [{ "tokenizer_config.json": { added_tokens_decoder: [] } }, "must map ids to tokens"],
+    [{ "tokenizer_config.json": { added_tokens_decoder: { "1e3": { content: "<x>" } } } }, "has id"],
+    [{ "tokenizer_config.json": { model_max_length: -5 } }, "model_max_length must be"],
+    [{ "tokenizer_config.json": { model_max_length: "77" } }, "model_max_length must be"],
+    [{ "tokenizer_config.json": { bos_token: 5 } }, "bos_token must be"],
+    [{ "special_tokens_map.json": { eos_token: { toString: 1 } } }, "eos_token must be"],
+    [{ "tokenizer_config.json": { additional_special_tokens: "x" } }, "additional_special_tokens must be"],
+    [{ "tokenizer_config.json": { clean_up_tokenization_spaces: "x" } }, "clean_up_tokenization_spaces must be"],
+    ...[{ toString: 1 }, [{ toString: 1 }, "a"], null, ["a"], ["a b", "c"], "a\nb c"].map((pair) =>
+      [{ "vocab.json": undefined, "tokenizer.json": { model: { ...model, merges: [pair] } } }, "model.merges"] as const
+    ),
+    ...[{ content: { toString: 1 }, id: 7 }, { id: 7 }].map((token) =>
+      [{ "vocab.json": undefined, "tokenizer.json": { model, added_tokens: [token] } }, "added_tokens"] as const
+    ),
+  ];
+  for (const [changes, says] of refused) {
+    const files = Object.entries({ ...whole, ...changes }).flatMap(([path, value]) =>
+      value === undefined ? [] : [[path, text(value)] as const]
+    );
+    const tree = memoryTree(Object.fromEntries(files), "tokenizer");
+    await assertRejects(() => CLIPTokenizer.fromPretrained(tree), ConfigError, says, JSON.stringify(changes));
+  }
+});
+
+Deno.test("100,000 added tokens are found in linear work, the longest of a place first", async () => {
+  const text = (value: unknown) => new TextEncoder().encode(JSON.stringify(value));
+  const added = Object.fromEntries(Array.from({ length: 100_000 }, (_, i) => [`<t${i}`, 10 + i]));
+  const tree = memoryTree({
+    "vocab.json": text({ "x</w>": 0, x: 1, "<|startoftext|>": 2, "<|endoftext|>": 3 }),
+    "merges.txt": new TextEncoder().encode("#version: 0.2"),
+    "added_tokens.json": text(added),
+  }, "tokenizer");
+  const tokenizer = await CLIPTokenizer.fromPretrained(tree);
+  assertEquals(tokenizer.encode("x<t123x<t1<t99999").slice(1, -1), [0, 133, 0, 11, 100_009]);
 });
