@@ -75,7 +75,7 @@ export type {
   XLPipelineComponents,
   XLPipelineSettings,
 } from "./pipeline/components.ts";
-export type { FromPretrainedOptions, XLFromPretrainedOptions } from "./pipeline/load.ts";
+export type { AnyFromPretrainedOptions, FromPretrainedOptions, XLFromPretrainedOptions } from "./pipeline/load.ts";
 export type { ComponentOverrides, XLComponentOverrides } from "./pipeline/overrides.ts";
 export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
@@ -98,6 +98,8 @@ export {
   type XLEditingDefaults,
   type XLEditingGenerateOptions,
 } from "./pipeline/model_editing_xl.ts";
+export { openPipeline, type OpenPipelineOptions } from "./pipeline/open_pipeline.ts";
+export type { AnyGenerateOptions, EditingPipeline } from "./pipeline/editing_pipeline.ts";
 export type { EditDefaults, EditModelOptions } from "./pipeline/editing/pipeline_edits.ts";
 
 // Edits, independent of a pipeline

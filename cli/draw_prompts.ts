@@ -11,8 +11,9 @@ import type { GenerationRecord } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture, picturesFromFloats } from "../pipeline/image/picture.ts";
 import { previewFromLatents } from "../pipeline/image/preview.ts";
 import type { Autoencoder } from "../pipeline/models/autoencoder.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { TorchGenerator } from "../schedulers/mod.ts";
+import { givenOptions } from "../pipeline/options.ts";
 import { ArgumentError } from "./argument_error.ts";
 import type { Values } from "./flag_types.ts";
 import { resolveModel } from "./embedded_model.ts";
@@ -60,7 +61,7 @@ export interface DrawOptions {
  * pictures.
  */
 export async function drawPrompts(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   prompts: readonly string[],
   seeds: readonly bigint[],
   values: SamplingValues,
@@ -79,15 +80,20 @@ export async function drawPrompts(
   // Each callback waits for the device; without a terminal, that would be a cost without a use.
   const shown = Deno.stderr.isTerminal() && !printMode().quiet;
   for (const { first, batch } of batches) {
+    const settings = givenOptions({
+      // SDXL's pipelines read prompts plainly, and take no option of it.
+      promptSyntax: promptSyntax === "plain" ? undefined : promptSyntax,
+      loraDir,
+      // Without a negative prompt, SDXL guides away from zeros rather than from an empty text.
+      negativePrompt: negativePrompt === "" ? undefined : negativePrompt,
+    });
     const { images } = await pipe.generate(batch, {
+      ...settings,
       width,
       height,
-      negativePrompt,
       numInferenceSteps: steps,
       guidanceScale: cfgScale,
       clipSkip,
-      promptSyntax,
-      loraDir,
       editNegativePrompt,
       generator: batch.map((_, i) => new TorchGenerator(seeds[first + i])),
       outputType: "array",
@@ -139,7 +145,7 @@ function batchesOf(
 
 /** Writes a batch of latents as one picture of the final size. */
 async function writePreview(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   { path, vae }: Preview,
   latents: Tensor,
   { step, steps }: { step: number; steps: number },
@@ -158,7 +164,7 @@ export type RecordedValues = Omit<PictureValues, "seed"> & ModelValues;
 
 /** The record that all pictures of a command share; see {@linkcode generationRecord}. */
 export async function recordOf(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   values: RecordedValues,
 ): Promise<Omit<GenerationRecord, "prompt" | "seed">> {
   const hash = await modelHash({ ...values, model: await resolveModel(values.model) });

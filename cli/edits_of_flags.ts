@@ -1,5 +1,5 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import type { Flags } from "./flag_types.ts";
 import { parseWeightedFile } from "./weighted_file.ts";
 
@@ -23,7 +23,7 @@ export const anyModelFlag = {
  * them.
  */
 export async function pushEdits(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   { edit: texts, anyModel }: { readonly edit: readonly string[]; readonly anyModel: boolean },
 ): Promise<ModelEdit[]> {
   const edits: ModelEdit[] = [];

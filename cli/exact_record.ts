@@ -13,7 +13,7 @@ import {
 import { findLora } from "../pipeline/generation/tagged_loras.ts";
 import type { PromptSyntax } from "../pipeline/generation/tokenized_prompts.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { splitLoraTags } from "../pipeline/text/prompt_syntax/lora_tags.ts";
 import { digestOf } from "./digest.ts";
 import { type RecordedValues, recordOf } from "./draw_prompts.ts";
@@ -34,7 +34,7 @@ export interface RecordOptions {
  * @param prompts those that the pictures are drawn from
  */
 export async function pictureTexts(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   values: RecordedValues,
   prompts: readonly string[],
   { sampler, edits }: RecordOptions = {},
@@ -48,7 +48,7 @@ export async function pictureTexts(
 
 /** The record of each prompt's pictures. */
 async function exactRecords(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   values: RecordedValues,
   prompts: readonly string[],
   edits: readonly ExactEdit[] | undefined,

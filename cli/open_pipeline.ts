@@ -1,6 +1,7 @@
 import { isWeightsFile } from "../pipeline/checkpoint/source/weights_file.ts";
 import { isHubId } from "../pipeline/checkpoint/hub/hub.ts";
-import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
+import { openPipeline as openCheckpoint } from "../pipeline/open_pipeline.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
 import type { ModelValues, PictureValues } from "./flags.ts";
@@ -16,15 +17,22 @@ import { parseWeightedFile } from "./weighted_file.ts";
  *
  * @throws {ArgumentError} where a flag does not apply to the kind of model
  */
-export async function openPipeline(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
+export async function openPipeline(values: ModelValues): Promise<EditingPipeline> {
   // before the model, so that a typing error costs no download
   const loras = values.lora.map((text) => parseWeightedFile(text, "--lora", "FILE[:WEIGHT]"));
   const pipe = await openModel(values);
   rememberDevice(pipe.gpu.info.name);
   try {
     // Before any edit: edits are solved for the outputs of the text encoder with its adapters.
-    for (const path of values.textualInversion) await pipe.loadTextualInversion(path);
-    for (const { path, weight } of loras) await pipe.loadLoraWeights(path, { weight });
+    for (const [flag, files] of [["--lora", values.lora], ["--textual-inversion", values.textualInversion]] as const) {
+      if (files.length === 0 || pipe.loadLoraWeights) continue;
+      throw new ArgumentError(
+        `Cannot use ${flag} with ${values.model} as it is a model of SDXL, for which no adapters are loaded`,
+        { argument: flag },
+      );
+    }
+    for (const path of values.textualInversion) await pipe.loadTextualInversion!(path);
+    for (const { path, weight } of loras) await pipe.loadLoraWeights!(path, { weight });
     return pipe;
   } catch (error) {
     pipe[Symbol.dispose]();
@@ -32,7 +40,7 @@ export async function openPipeline(values: ModelValues): Promise<StableDiffusion
   }
 }
 
-async function openModel(values: ModelValues): Promise<StableDiffusionModelEditingPipeline> {
+async function openModel(values: ModelValues): Promise<EditingPipeline> {
   const { variant, revision, tokenizer, activations, vae, predictionType } = values;
   if (values.model.trim() === "") {
     throw new ArgumentError('Cannot use --model "": it takes a folder, a file, an address or OWNER/NAME', {
@@ -64,9 +72,9 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
     predictionType,
     onProgress: (component: string, done: number, total: number) => bar.set(done, { total, note: component }),
   };
-  if (isSingleFile) return await StableDiffusionModelEditingPipeline.fromSingleFile(model, { ema, ...common });
+  if (isSingleFile) return await openCheckpoint(model, { ema, ...common });
   const safetyChecker = values.safetyChecker ? undefined : null;
-  return await StableDiffusionModelEditingPipeline.fromPretrained(model, {
+  return await openCheckpoint(model, {
     variant,
     revision,
     safetyChecker,
@@ -75,7 +83,7 @@ async function openModel(values: ModelValues): Promise<StableDiffusionModelEditi
 }
 
 /** Applies the flags that configure a pipeline rather than a single call. */
-export function applySampling(pipe: StableDiffusionModelEditingPipeline, values: PictureValues): void {
+export function applySampling(pipe: EditingPipeline, values: PictureValues): void {
   pipe.scheduler = samplerOf(values, pipe.scheduler);
   if (values.vaeTiling) pipe.enableVaeTiling();
 }

@@ -4,7 +4,7 @@ import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { type ExactAdapter, type ExactComponent, factorsDigest } from "../pipeline/generation/exact_settings.ts";
 import { type PictureSettings, readPictureSettings } from "../pipeline/generation/picture_settings.ts";
 import { exists } from "../pipeline/output/paths.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { schedulerFromConfig } from "../schedulers/mod.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { digestOf } from "./digest.ts";
@@ -130,7 +130,7 @@ export async function checkFiles(
  */
 export function applyScheduler(
   { settings: { exact } }: Redraw,
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   given: ReadonlySet<PropertyKey>,
 ): void {
   if (given.has("samplingMethod")) return;
@@ -151,7 +151,7 @@ const encodingFlags = ["model", "tokenizer", "lora", "textualInversion"];
  */
 export async function applyRedraw(
   { path, settings: { exact } }: Redraw,
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   given: ReadonlySet<PropertyKey>,
 ): Promise<ModelEdit[]> {
   if (pipe.gpu.info.name !== exact.device) {

@@ -6,7 +6,7 @@
 import { contactSheet, type SheetOptions, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type Picture } from "../pipeline/image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { drawPrompts, recordOf } from "./draw_prompts.ts";
 import { pictureTexts } from "./exact_record.ts";
 import type { ModelValues, SamplingValues } from "./flags.ts";
@@ -28,7 +28,7 @@ export interface SheetPrompt {
  * @returns the path of the file
  */
 export async function writeBeforeAfterSheet(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   wanted: string,
   options: {
     prompts: readonly SheetPrompt[];

@@ -8,13 +8,13 @@ import type { SweepPlan } from "../pipeline/evaluation/sweep/plan.ts";
 import type { ScoredPicture } from "../pipeline/evaluation/sweep/run.ts";
 import { exactEdits } from "../pipeline/generation/exact_settings.ts";
 import { encodePicture } from "../pipeline/image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { writeBytes } from "../pipeline/output/file.ts";
 import { pictureTexts } from "./exact_record.ts";
 import { openPipeline } from "./open_pipeline.ts";
 
 /** Opens the model that a plan names. */
-export async function openSweepModel(plan: SweepPlan, offline: boolean): Promise<StableDiffusionModelEditingPipeline> {
+export async function openSweepModel(plan: SweepPlan, offline: boolean): Promise<EditingPipeline> {
   return await openPipeline(valuesOf(plan, offline));
 }
 
@@ -22,7 +22,7 @@ export async function openSweepModel(plan: SweepPlan, offline: boolean): Promise
 export async function saveSweepPictures(
   folder: string,
   { pipe, plan, scored, offline }: {
-    pipe: StableDiffusionModelEditingPipeline;
+    pipe: EditingPipeline;
     plan: SweepPlan;
     scored: readonly ScoredPicture[];
     offline: boolean;

@@ -5,7 +5,7 @@ import type { PromptSyntax } from "../pipeline/generation/tokenized_prompts.ts";
 import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
 import { encodePicture, formatOfPath, type JimpImage, type Picture } from "../pipeline/image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { recordOf } from "./draw_prompts.ts";
@@ -188,7 +188,7 @@ export const command: Command = defineCommand({
  */
 async function loadEdit(
   path: string,
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   { axes, anyModel }: { axes: readonly GridAxis[]; anyModel: boolean },
 ): Promise<ModelEdit> {
   const loaded = await ModelEdit.load(path, pipe, { anyModel });
@@ -222,7 +222,7 @@ function subtitleOf(
     samplingMethod: string | undefined;
   },
   axes: readonly GridAxis[],
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
 ): string {
   const isFixed = (name: GridAxis["name"]) => !axes.some((axis) => axis.name === name);
   const pairs = pipe.edits.records.map(({ source, destination, method, lambda }) =>

@@ -41,6 +41,11 @@ export abstract class DrawingPipeline implements Disposable {
     this.#owned = owned?.move() ?? new DisposableStack();
   }
 
+  /** The scale of classifier-free guidance where `generate` is given none: that of diffusers. */
+  get defaultGuidanceScale(): number {
+    return 7.5;
+  }
+
   /** The device of the UNet. */
   get gpu(): Gpu {
     return this.unet.gpu;

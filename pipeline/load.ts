@@ -16,6 +16,7 @@ import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/mo
 import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SurplusKeys } from "./checkpoint/surplus.ts";
 import {
+  componentEntries,
   entriesOf,
   type PipelineComponents,
   type PipelineSettings,
@@ -84,10 +85,10 @@ const sharedTable = {
   predictionType: oneOf("epsilon", "v_prediction"),
 } as const;
 
-/** The options of {@linkcode loadPipeline} and their kinds. */
+/** The options of fromPretrained of Stable Diffusion 1.x and 2.x, and their kinds. */
 const fromPretrainedTable: OptionTable<FromPretrainedOptions & EditingOptions> = { ...sharedTable, ...overridesTable };
 
-/** The options of {@linkcode loadXLPipeline} and their kinds. */
+/** The options of fromPretrained of SDXL, and their kinds. */
 const xlFromPretrainedTable: OptionTable<XLFromPretrainedOptions & Omit<EditingOptions, "requiresSafetyChecker">> = {
   ...withoutChecker(sharedTable),
   ...xlOverridesTable,
@@ -95,16 +96,47 @@ const xlFromPretrainedTable: OptionTable<XLFromPretrainedOptions & Omit<EditingO
   forceZerosForEmptyPrompt: kinds.flag,
 };
 
+const tables = { sd: fromPretrainedTable, sdxl: xlFromPretrainedTable } as const;
+
 function withoutChecker({ requiresSafetyChecker: _, ...rest }: typeof sharedTable) {
   return rest;
 }
 
-/** Builds a pipeline, which takes over what is in `owned`. */
-export type BuildPipeline<P> = (
-  components: PipelineComponents,
-  settings: PipelineSettings,
-  owned: DisposableStack,
-) => P;
+/**
+ * What builds a pipeline of each family, which takes over what is in `owned`. Checkpoints of a
+ * family without a builder are refused.
+ */
+export interface PipelineBuilders<P> {
+  readonly sd?: (components: PipelineComponents, settings: PipelineSettings, owned: DisposableStack) => P;
+  readonly sdxl?: (components: XLPipelineComponents, settings: XLPipelineSettings, owned: DisposableStack) => P;
+}
+
+/** The options of all families. */
+export type AnyFromPretrainedOptions =
+  & FromPretrainedOptions
+  & Omit<XLFromPretrainedOptions, keyof FromPretrainedOptions>;
+
+/**
+ * The families that there are builders for.
+ *
+ * @internal
+ */
+export function familiesOf(builders: PipelineBuilders<unknown>): ModelFamily[] {
+  return (["sd", "sdxl"] as const).filter((family) => builders[family] !== undefined);
+}
+
+/**
+ * Refuses options that only other families take. `safetyChecker: null` asks for nothing, and is
+ * taken by all.
+ *
+ * @internal
+ */
+export function checkFamilyOptions<T extends object>(action: string, options: T, table: object): void {
+  const given = Object.entries(options).filter(([name, value]) =>
+    value !== undefined && !(value === null && name === "safetyChecker" && !(name in table))
+  );
+  checkOptions(action, Object.fromEntries(given), table as OptionTable<Record<string, unknown>>);
+}
 
 /**
  * Loads all components of a checkpoint, and builds a pipeline that owns them.
@@ -113,32 +145,23 @@ export type BuildPipeline<P> = (
  */
 export async function loadPipeline<P>(
   source: string | URL | FileTree,
-  options: FromPretrainedOptions,
-  build: BuildPipeline<P>,
+  options: AnyFromPretrainedOptions & EditingOptions,
+  builders: PipelineBuilders<P>,
 ): Promise<P> {
   options = { ...options }; // the caller may change them while the model loads
-  checkOptions("load a pipeline", options, fromPretrainedTable);
-  using loaded = await loadComponents(source, options, "sd");
+  const families = familiesOf(builders);
+  checkOptions("load a pipeline", options, Object.assign({}, ...families.map((family) => tables[family])));
+  using loaded = await loadComponents(source, options, families.length === 1 ? families[0] : undefined);
   const { components, index, owned } = loaded;
+  if (index.family === "sdxl") {
+    const { forceZerosForEmptyPrompt = index.forceZerosForEmptyPrompt } = options;
+    return builders.sdxl!(components as unknown as XLPipelineComponents, { forceZerosForEmptyPrompt }, owned);
+  }
   // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint
   // requires.
   const isSkipped = options.safetyChecker === null && index.components.safety_checker !== null;
   const requiresSafetyChecker = index.requiresSafetyChecker || isSkipped;
-  return build(components as unknown as PipelineComponents, { requiresSafetyChecker }, owned);
-}
-
-/** As {@linkcode loadPipeline}, for SDXL. */
-export async function loadXLPipeline<P>(
-  source: string | URL | FileTree,
-  options: XLFromPretrainedOptions,
-  build: (components: XLPipelineComponents, settings: XLPipelineSettings, owned: DisposableStack) => P,
-): Promise<P> {
-  options = { ...options };
-  checkOptions("load a pipeline", options, xlFromPretrainedTable);
-  using loaded = await loadComponents(source, options, "sdxl");
-  const { components, index, owned } = loaded;
-  const { forceZerosForEmptyPrompt = index.forceZerosForEmptyPrompt } = options;
-  return build(components as unknown as XLPipelineComponents, { forceZerosForEmptyPrompt }, owned);
+  return builders.sd!(components as unknown as PipelineComponents, { requiresSafetyChecker }, owned);
 }
 
 /** The components of a checkpoint, those that were loaded in `owned`. */
@@ -150,13 +173,12 @@ interface LoadedComponents extends Disposable {
 
 async function loadComponents(
   source: string | URL | FileTree,
-  options: FromPretrainedOptions & XLFromPretrainedOptions,
-  family: ModelFamily,
+  options: AnyFromPretrainedOptions,
+  family: ModelFamily | undefined,
 ): Promise<LoadedComponents> {
   const { variant, onProgress, activations } = options;
   const given: Record<string, unknown> = givenInstances(options);
-  const entries = entriesOf(family);
-  const replaced = entries.filter(([key]) =>
+  const replaced = (family ? entriesOf(family) : componentEntries).filter(([key]) =>
     key in given || (key === "vae" || key === "tokenizer" || key === "tokenizer2") && options[key] !== undefined
   );
   const without = replaced.map(([, { folder }]) => folder);
@@ -170,6 +192,10 @@ async function loadComponents(
     "model_index.json",
     (json, file) => parseModelIndex(json, file, { without, family }),
   );
+  if (family === undefined) {
+    checkFamilyOptions(`load ${tree.name}, a ${index.className},`, options, tables[index.family]);
+  }
+  const entries = entriesOf(index.family);
   const wanted = entries.filter(([, { folder }]) => index.components[folder] !== null && !without.includes(folder));
   const missing = entries.find((entry) => entry[1].isRequired && !wanted.includes(entry) && !replaced.includes(entry));
   if (missing) {

@@ -67,12 +67,10 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     options: FromPretrainedOptions & EditingDefaults = {},
   ): Promise<StableDiffusionModelEditingPipeline> {
     const { withToK, withAugs } = options;
-    return await loadPipeline(
-      source,
-      options,
-      (parts, settings, owned) =>
+    return await loadPipeline(source, options, {
+      sd: (parts, settings, owned) =>
         new StableDiffusionModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),
-    );
+    });
   }
 
   /** As {@linkcode StableDiffusionPipeline.fromSingleFile}. */
@@ -80,11 +78,9 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     source: string | URL | ByteSource,
     options: FromSingleFileOptions & EditingDefaults = {},
   ): Promise<StableDiffusionModelEditingPipeline> {
-    return await loadSingleFile(
-      source,
-      options,
-      (parts, _, owned) => new StableDiffusionModelEditingPipeline(parts, options, owned),
-    );
+    return await loadSingleFile(source, options, {
+      sd: (parts, _, owned) => new StableDiffusionModelEditingPipeline(parts, options, owned),
+    });
   }
 
   /** The layers that an edit changes. */

@@ -9,9 +9,10 @@ import { editChoiceTable, type EditDefaults, type EditModelOptions, PipelineEdit
 import type { CallShape, EmbeddingsEdit } from "./generation/call.ts";
 import type { GenerateResult, OutputTypes, PromptAndOptions } from "./generation/options.ts";
 import { type XLGenerateOptions, xlGenerateTable } from "./generation/xl_options.ts";
-import { encodeXLTexts } from "./generation/xl_prompts.ts";
+import { encodeXLPooled, encodeXLTexts } from "./generation/xl_prompts.ts";
 import type { Attention } from "./layers/attention.ts";
-import { loadXLPipeline, type XLFromPretrainedOptions } from "./load.ts";
+import type { Linear } from "./layers/linear.ts";
+import { loadPipeline, type XLFromPretrainedOptions } from "./load.ts";
 import type { OptionTable } from "./options.ts";
 import type { BakedWeights } from "./saving.ts";
 import { StableDiffusionXLPipeline } from "./stable_diffusion_xl.ts";
@@ -59,12 +60,10 @@ export class StableDiffusionXLModelEditingPipeline extends StableDiffusionXLPipe
     options: XLFromPretrainedOptions & XLEditingDefaults = {},
   ): Promise<StableDiffusionXLModelEditingPipeline> {
     const { withToK, withAugs } = options;
-    return await loadXLPipeline(
-      source,
-      options,
-      (parts, settings, owned) =>
+    return await loadPipeline(source, options, {
+      sdxl: (parts, settings, owned) =>
         new StableDiffusionXLModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),
-    );
+    });
   }
 
   /** The layers that an edit changes. */
@@ -77,7 +76,25 @@ export class StableDiffusionXLModelEditingPipeline extends StableDiffusionXLPipe
     return encodeXLTexts(this, texts);
   }
 
-  /** As {@linkcode StableDiffusionModelEditingPipeline.editModel}. */
+  /** Pooled embeddings [texts, projection] of texts; the caller's to dispose of. */
+  encodePooled(texts: readonly string[]): Tensor {
+    return encodeXLPooled(this, texts);
+  }
+
+  /** Widths h1 and h2 of the states of both text encoders. */
+  get encoderWidths(): readonly number[] {
+    return [this.textEncoder, this.textEncoder2].map(({ config }) => config.hiddenSize);
+  }
+
+  /** The layer that reads pooled embeddings by its first columns. */
+  get pooledProjection(): Linear | undefined {
+    return this.unet.pooledProjection;
+  }
+
+  /**
+   * As {@linkcode StableDiffusionModelEditingPipeline.editModel}. With `withPooled`, the pooled
+   * embedding of the second encoder is mapped, too.
+   */
   async editModel(
     sourcePrompt: string,
     destinationPrompt: string,

@@ -78,6 +78,11 @@ export function checkOptions<Options extends object>(
   }
 }
 
+/** The options that are given: those that are not `undefined`. */
+export function givenOptions<Options extends object>(options: Options): Options {
+  return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
+}
+
 function unknownOption(action: string, name: string, value: unknown, known: readonly string[]): OptionError {
   const camelCase = name.replace(/_+([a-z0-9])/gi, (_, letter: string) => letter.toUpperCase());
   const alias = [name, camelCase].map((spelling) =>

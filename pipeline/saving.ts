@@ -34,7 +34,15 @@ export type BakedWeight = (layerPath: string, projection: "to_k" | "to_v") => Te
 export interface BakedWeights extends Disposable {
   /** The edited weight of a projection. */
   readonly weight: BakedWeight;
+  /**
+   * The edited weight of the layer that reads pooled embeddings (SDXL's `add_embedding.linear_1`),
+   * as {@linkcode BakedWeight}.
+   */
+  readonly pooledProjection?: () => Tensor | undefined;
 }
+
+/** Edited weights while their owner holds them. */
+type HeldWeights = Omit<BakedWeights, typeof Symbol.dispose>;
 
 /** Options of saving a pipeline as a single file. */
 export interface SaveOptions {
@@ -90,7 +98,7 @@ interface OpenPart extends PartEntries {
 export async function saveFolder(
   components: PipelineComponents | XLPipelineComponents,
   directory: string,
-  baked: BakedWeight,
+  baked: HeldWeights,
   options: SavePretrainedOptions = {},
   indexed: IndexedSettings = { requiresSafetyChecker: false },
 ): Promise<void> {
@@ -136,7 +144,7 @@ export async function saveFolder(
 export async function saveSingleFile(
   components: PipelineComponents,
   path: string,
-  baked: BakedWeight,
+  baked: HeldWeights,
   options: SaveOptions = {},
 ): Promise<void> {
   checkOptions(`save to ${path}`, options, saveTable);
@@ -229,13 +237,15 @@ function isHalf(dtype: SafetensorsDtype): boolean {
   return dtype === "F16" || isFloat8(dtype);
 }
 
-function bakedKeys({ unet }: Pick<PipelineComponents, "unet">, baked: BakedWeight): EditedWeights {
-  const projections = ["to_k", "to_v"] as const;
-  return new Map(
+function bakedKeys({ unet }: Pick<PipelineComponents, "unet">, baked: HeldWeights): EditedWeights {
+  const { pooledProjection } = baked, projections = ["to_k", "to_v"] as const;
+  const keys = new Map<string, () => Tensor | undefined>(
     unet.crossAttentions.flatMap(({ path }) =>
-      projections.map((projection) => [`${path}.${projection}.weight`, () => baked(path, projection)] as const)
+      projections.map((projection) => [`${path}.${projection}.weight`, () => baked.weight(path, projection)] as const)
     ),
   );
+  if (pooledProjection) keys.set("add_embedding.linear_1.weight", pooledProjection);
+  return keys;
 }
 
 function modelIndex(components: PipelineComponents | XLPipelineComponents, indexed: IndexedSettings): ConfigJson {

@@ -9,7 +9,7 @@ import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
 import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
 import { SurplusKeys } from "./checkpoint/surplus.ts";
-import type { BuildPipeline } from "./load.ts";
+import type { PipelineBuilders } from "./load.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
 import { UNet2DConditionModel } from "./models/unet.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
@@ -66,7 +66,7 @@ const fromSingleFileTable: OptionTable<FromSingleFileOptions & EditingOptions> =
 export async function loadSingleFile<P>(
   source: string | URL | ByteSource,
   options: FromSingleFileOptions,
-  build: BuildPipeline<P>,
+  builders: Pick<PipelineBuilders<P>, "sd">,
 ): Promise<P> {
   options = { ...options }; // the caller may change them while the model loads
   checkOptions("load a single file", options, fromSingleFileTable);
@@ -125,7 +125,7 @@ export async function loadSingleFile<P>(
   surplus.warn(file.name);
   const scheduler = given.scheduler ?? schedulerFromConfig(file.configs(predictionType).scheduler);
   const { safetyChecker, featureExtractor } = given;
-  return build({ vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor }, {
+  return builders.sd!({ vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor }, {
     requiresSafetyChecker: Boolean(safetyChecker),
   }, owned);
 }

@@ -77,7 +77,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
     source: string | URL | FileTree,
     options: FromPretrainedOptions = {},
   ): Promise<StableDiffusionPipeline> {
-    return await loadPipeline(source, options, (...parts) => new StableDiffusionPipeline(...parts));
+    return await loadPipeline(source, options, { sd: (...parts) => new StableDiffusionPipeline(...parts) });
   }
 
   /**
@@ -96,7 +96,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
     source: string | URL | ByteSource,
     options: FromSingleFileOptions = {},
   ): Promise<StableDiffusionPipeline> {
-    return await loadSingleFile(source, options, (...parts) => new StableDiffusionPipeline(...parts));
+    return await loadSingleFile(source, options, { sd: (...parts) => new StableDiffusionPipeline(...parts) });
   }
 
   /** The pipeline in one line, as `console.log` shows it. */
@@ -197,9 +197,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
   async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
     using baked = this.bakedWeights();
     const { requiresSafetyChecker } = this;
-    await this.running(() =>
-      saveFolder(this.components, directory, baked.weight, { ...options }, { requiresSafetyChecker })
-    );
+    await this.running(() => saveFolder(this.components, directory, baked, { ...options }, { requiresSafetyChecker }));
   }
 
   /**
@@ -209,7 +207,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
    */
   async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
     using baked = this.bakedWeights();
-    await this.running(() => saveSingleFile(this.components, path, baked.weight, { ...options }));
+    await this.running(() => saveSingleFile(this.components, path, baked, { ...options }));
   }
 
   /**
@@ -231,7 +229,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
   /** A call in the state that the pipeline is in now. */
   #prepare(prompt: string | readonly string[] | undefined, options: GenerateOptions<keyof OutputTypes>): Call {
     this.refuseDisposed();
-    const taken = { ...options };
+    const taken = { ...options, guidanceScale: options.guidanceScale ?? this.defaultGuidanceScale };
     checkGenerateOptions(taken, this.generateOptions);
     taken.signal?.throwIfAborted();
     checkComponents(this);

@@ -18,7 +18,7 @@ import {
   type XLPromptEmbeddings,
 } from "./generation/xl_options.ts";
 import { encodeXLGiven, xlCallPrompts } from "./generation/xl_prompts.ts";
-import { loadXLPipeline, type XLFromPretrainedOptions } from "./load.ts";
+import { loadPipeline, type XLFromPretrainedOptions } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.ts";
 import { checkOptions, type OptionTable } from "./options.ts";
@@ -75,7 +75,12 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
     source: string | URL | FileTree,
     options: XLFromPretrainedOptions = {},
   ): Promise<StableDiffusionXLPipeline> {
-    return await loadXLPipeline(source, options, (...parts) => new StableDiffusionXLPipeline(...parts));
+    return await loadPipeline(source, options, { sdxl: (...parts) => new StableDiffusionXLPipeline(...parts) });
+  }
+
+  /** As in diffusers. */
+  override get defaultGuidanceScale(): number {
+    return 5;
   }
 
   /** The components, to share with another pipeline. */
@@ -147,7 +152,7 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
     using baked = this.bakedWeights();
     const { forceZerosForEmptyPrompt } = this;
     await this.running(() =>
-      saveFolder(this.components, directory, baked.weight, { ...options }, { forceZerosForEmptyPrompt })
+      saveFolder(this.components, directory, baked, { ...options }, { forceZerosForEmptyPrompt })
     );
   }
 
@@ -170,7 +175,7 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
   /** A call in the state that the pipeline is in now. */
   #prepare(prompt: string | readonly string[] | undefined, options: XLGenerateOptions<keyof OutputTypes>): Call {
     this.refuseDisposed();
-    const taken = { ...options, guidanceScale: options.guidanceScale ?? 5 };
+    const taken = { ...options, guidanceScale: options.guidanceScale ?? this.defaultGuidanceScale };
     checkGenerateOptions(taken, this.generateOptions);
     taken.signal?.throwIfAborted();
     checkXLComponents(this);

@@ -71,7 +71,7 @@ async function readPicture(file: Blob, name: string): Promise<DroppedContent> {
  * @throws {PainterError} where the recipe has what the studio does not show
  */
 function specOf(recipe: EditRecipe, name: string): Omit<EditSpec, "strength" | "enabled"> {
-  const { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers, method } = recipe;
+  const { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers, method, withPooled } = recipe;
   const beyond = method !== undefined
     ? `the studio makes edits of TIME only, and it is of another kind (${method})`
     : layers !== null
@@ -80,6 +80,8 @@ function specOf(recipe: EditRecipe, name: string): Omit<EditSpec, "strength" | "
     ? `its preserved prompts have the weight ${preserveWeight}`
     : JSON.stringify(withAugs) !== JSON.stringify(defaultAugmentations)
     ? "it has prefixes of its own"
+    : withPooled
+    ? "it maps the pooled embedding"
     : undefined;
   if (beyond !== undefined) throw beyondStudio(name, beyond);
   return { pairs: pairs.map((pair) => pairOf(pair, name)), lambda: lamb, withToK, preserve };

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { encodeOnHost } from "../pipeline/editing/editable_model.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { alignPrompts } from "../pipeline/editing/prompts/alignment.ts";
@@ -22,12 +22,12 @@ const maxKept = 12;
 
 /** Solved edits by what their systems depend on. A change of λ reuses the system. */
 export class EditSolver implements Disposable {
-  readonly #pipe: StableDiffusionModelEditingPipeline;
+  readonly #pipe: EditingPipeline;
   readonly #kept = new Map<string, ModelEdit>();
   /** The length of a full move, ‖D − C‖ / ‖C‖ over the tokens of a pair, by the pair. */
   readonly #fullMoves = new Map<string, number>();
 
-  constructor(pipe: StableDiffusionModelEditingPipeline) {
+  constructor(pipe: EditingPipeline) {
     this.#pipe = pipe;
   }
 

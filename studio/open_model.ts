@@ -10,7 +10,9 @@ import { openSource, openTree } from "../pipeline/checkpoint/source/disk.ts";
 import { type FileTree, memoryTree } from "../pipeline/checkpoint/source/file_tree.ts";
 import { inspectFile, inspectFolder, type Inspection, problemsOf } from "../pipeline/inspection.ts";
 import { advise } from "../pipeline/advice.ts";
-import { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
+import { openPipeline } from "../pipeline/open_pipeline.ts";
+import { Model } from "../pipeline/models/load.ts";
 import { SAMPLER_NAMES, samplerByName } from "../schedulers/mod.ts";
 import { EditSolver } from "./edit_solver.ts";
 import { LatentPreview } from "./latent_preview.ts";
@@ -28,7 +30,7 @@ export interface ModelPlaces {
 
 /** An open model. */
 export interface OpenModel extends Disposable {
-  readonly pipe: StableDiffusionModelEditingPipeline;
+  readonly pipe: EditingPipeline;
   readonly solver: EditSolver;
   readonly preview: LatentPreview;
   readonly name: string;
@@ -57,11 +59,8 @@ export async function openModel(
   } as const;
   const source = await sourceOf(choice, places, onProgress);
   const pipe = "file" in source
-    ? await StableDiffusionModelEditingPipeline.fromSingleFile(source.file, {
-      ...options,
-      ...(source.tokenizer ? { tokenizer: source.tokenizer } : {}),
-    })
-    : await StableDiffusionModelEditingPipeline.fromPretrained(source.folder, options);
+    ? await openPipeline(source.file, { ...options, ...(source.tokenizer ? { tokenizer: source.tokenizer } : {}) })
+    : await openPipeline(source.folder, options);
   const solver = new EditSolver(pipe);
   return {
     pipe,
@@ -141,13 +140,14 @@ export function factsOf(
   { pipe, name, schedulerConfig, bytes }: OpenModel,
   { place, otherPages }: { place: Painter["place"]; otherPages: number },
 ): ModelFacts {
-  const { unet, vae, textEncoder, gpu } = pipe;
+  const { unet, gpu, vae, textEncoder } = pipe;
+  const models = Object.values(pipe.components).filter((part) => part instanceof Model);
   const own = SAMPLER_NAMES.find((sampler) =>
     samplerByName(sampler, schedulerConfig).constructor === pipe.scheduler.constructor
   );
   return {
     name,
-    parameters: [unet, vae, textEncoder].reduce((sum, { weights }) => sum + weights.parameters, 0),
+    parameters: models.reduce((sum, { weights }) => sum + weights.parameters, 0),
     device: `${gpu.info.name}, ${place === "browser" ? "in this browser" : "on the server"}`,
     size: (unet.config.sampleSize ?? 64) * vae.spatialScale,
     sizeStep: vae.spatialScale,

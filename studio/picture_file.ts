@@ -5,7 +5,7 @@ import { exactEdits, type ExactSettings } from "../pipeline/generation/exact_set
 import { generationRecord } from "../pipeline/generation/record.ts";
 import { generationText } from "../pipeline/image/generation_text.ts";
 import { encodePicture } from "../pipeline/image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import type { PictureRequest, Pixels } from "./painter.ts";
 import { withoutAlpha } from "./pixels.ts";
 
@@ -26,7 +26,7 @@ export async function picturePng(
   pixels: Pixels,
   options: {
     withText: boolean;
-    pipe: StableDiffusionModelEditingPipeline;
+    pipe: EditingPipeline;
     model: string;
     scheduler: object;
     loras: readonly LoadedLora[];

@@ -12,7 +12,7 @@ import { sha256 } from "../pipeline/generation/exact_settings.ts";
 import { pictureFromFloats } from "../pipeline/image/picture.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { IllConditionedError } from "../pipeline/editing/errors.ts";
-import type { StableDiffusionModelEditingPipeline } from "../pipeline/model_editing.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { readDropped } from "./dropped.ts";
 import type { SolvedEdit } from "./edit_solver.ts";
 import { aborted, failing } from "./failure.ts";
@@ -205,8 +205,11 @@ export class StudioSession implements Painter {
       this.#alone(() =>
         this.#inTurn(async () => {
           const { pipe, solver } = this.#opened;
+          if (!pipe.loadLoraWeights) {
+            throw new PainterError({ kind: "input", message: `Cannot use ${name}: no LoRAs of SDXL are loaded here` });
+          }
           if (file === null) {
-            pipe.unloadLoraWeights();
+            pipe.unloadLoraWeights?.();
             this.#loras = [];
           } else {
             await pipe.loadLoraWeights(blobSource(file, name), {});
@@ -255,7 +258,7 @@ export class StudioSession implements Painter {
             height,
             numInferenceSteps: steps,
             guidanceScale: settings.guidance,
-            negativePrompt: settings.negativePrompt,
+            negativePrompt: settings.negativePrompt || undefined,
             clipSkip: settings.clipSkip,
             generator: seedOf(settings.seed),
             outputType: "array",
@@ -269,7 +272,7 @@ export class StudioSession implements Painter {
   }
 
   /** Puts edits on the pipeline's stack while `body` runs, up to its first await. */
-  #withEdits<T>(solved: readonly SolvedEdit[], body: (pipe: StableDiffusionModelEditingPipeline) => T): T {
+  #withEdits<T>(solved: readonly SolvedEdit[], body: (pipe: EditingPipeline) => T): T {
     const { pipe } = this.#opened;
     for (const { edit, strength } of solved) pipe.edits.push(edit, { strength });
     try {

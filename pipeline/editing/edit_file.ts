@@ -12,50 +12,69 @@ import { anyText, fields, finite, fromZero, listOf, oneOf, type Schema, validate
 import type { ConceptMove, ConceptMoves } from "./moves.ts";
 import type { OperatorReport } from "./operator.ts";
 import type { RetainedReport } from "./prepare_edit.ts";
+import type { Probe } from "./probe.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
 import { maxPrompts, recipeSchema } from "./prompts/recipe_schema.ts";
 
 /**
  * The formats' names in the metadata; files with any other name are rejected. Edits of other
- * methods than TIME have a format of their own, so that older versions refuse them instead of
- * taking their recipes for TIME's.
+ * methods than TIME have a format of their own, and so have edits that map the pooled embedding, so
+ * that older versions refuse them instead of taking their recipes for TIME's, or for the whole.
  */
-const formats = { time: "blue-rose-edit-1", others: "blue-rose-edit-2" } as const;
+const formats = { time: "blue-rose-edit-1", others: "blue-rose-edit-2", pooled: "blue-rose-edit-3" } as const;
 
 /** Whether a file with this metadata is an edit. */
 export function isEditFormat(format: string | undefined): boolean {
   return Object.values(formats).some((known) => known === format);
 }
 
-/** The contents of an edit file. E − I = PᵀQ, or Pᵀ where Q is undefined. */
-export interface EditFile {
+/** The factors of an operator. E − I = PᵀQ, or Pᵀ where Q is undefined. */
+export interface SavedFactors {
   readonly width: number;
   readonly rank: number;
   /** P [rank, width]. */
   readonly left: Float32Array<ArrayBuffer>;
   /** Q [rank, width]. */
   readonly right: Float32Array<ArrayBuffer> | undefined;
-  /** The embedding of a fixed text, which identifies the text encoder. */
-  readonly probe: Float32Array;
+}
+
+/** The contents of an edit file. */
+export interface EditFile extends SavedFactors {
+  /** The operator of the pooled embedding, of edits `withPooled`. */
+  readonly pooled?: SavedFactors;
+  /** The embedding of a fixed text, which identifies the text encoders. */
+  readonly probe: Probe;
   readonly recipe: EditRecipe;
   readonly report: SavedReport;
 }
 
 /** The report of a file; those of TIME have neither moves nor a null space. */
-export type SavedReport = OperatorReport & { readonly moves?: ConceptMoves; readonly nullSpace?: RetainedReport };
+export type SavedReport = OperatorReport & {
+  readonly moves?: ConceptMoves;
+  readonly nullSpace?: RetainedReport;
+  readonly pooled?: OperatorReport;
+};
+
+/** What the names of the pooled embedding's factors begin with. */
+const pooledPrefix = "pooled.";
 
 /** Writes an edit: to a file, atomically, or as bytes to a function. */
 export async function writeEdit(target: string | ByteSink, edit: EditFile): Promise<void> {
-  const { width, rank, left, right, probe, recipe, report } = edit;
+  const { width, pooled, probe, recipe, report } = edit;
   const entry = (name: string, shape: number[], values: Float32Array<ArrayBuffer>) =>
     computedEntry(name, shape, "f32", () => Promise.resolve(values));
+  const factors = (prefix: string, { rank, width, left, right }: SavedFactors) => [
+    entry(`${prefix}left`, [rank, width], left),
+    ...(right ? [entry(`${prefix}right`, [rank, width], right)] : []),
+  ];
   await saveSafetensors(target, [
-    entry("left", [rank, width], left),
-    ...(right ? [entry("right", [rank, width], right)] : []),
-    entry("probe", [width], Float32Array.from(probe)),
+    ...factors("", edit),
+    ...(pooled ? factors(pooledPrefix, pooled) : []),
+    entry("probe", [width], Float32Array.from(probe.embedding)),
   ], {
     metadata: {
-      format: recipe.method === undefined ? formats.time : formats.others,
+      format: pooled ? formats.pooled : recipe.method === undefined ? formats.time : formats.others,
+      ...(probe.encoderWidths.length > 1 ? { encoders: JSON.stringify(probe.encoderWidths) } : {}),
       recipe: JSON.stringify(recipe),
       report: JSON.stringify(report),
     },
@@ -83,22 +102,37 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
       }`,
     );
   }
-  const [rank, width] = shape;
-  const [left, right, probe] = await Promise.all([
-    file.float32("left"),
-    tensors.has("right") ? file.float32("right") : undefined,
-    file.float32("probe"),
-  ]);
-  const fits = right ? right.length === left.length : rank === width;
-  if (!fits || probe.length !== width) {
+  const [, width] = shape;
+  const values = async (key: string) => {
+    const read = await file.float32(key), at = read.findIndex((value) => !Number.isFinite(value));
+    if (at < 0) return read;
+    throw new EditError(`Cannot use the edit ${name} as ${read[at]} stands in its tensor "${key}"`);
+  };
+  const factors = async (prefix: string): Promise<SavedFactors> => {
+    const [rank = 0, width = 0, ...more] = tensors.get(`${prefix}left`)?.shape ?? [];
+    const left = await values(`${prefix}left`);
+    const right = tensors.has(`${prefix}right`) ? await values(`${prefix}right`) : undefined;
+    if (more.length === 0 && (right ? right.length === left.length : rank === width)) {
+      return { rank, width, left, right };
+    }
     throw new EditError(
-      `Cannot read the edit ${name} as its tensors must agree in shape: left is [${rank}, ${width}], ` +
-        `right has ${right?.length ?? 0} elements, probe has ${probe.length}`,
+      `Cannot read the edit ${name} as its tensors must agree in shape: ${prefix}left is [${rank}, ${width}], ` +
+        `${prefix}right has ${right?.length ?? 0} elements`,
     );
-  }
-  for (const [key, factor] of Object.entries({ left, right, probe })) {
-    const at = factor?.findIndex((value) => !Number.isFinite(value)) ?? -1;
-    if (at >= 0) throw new EditError(`Cannot use the edit ${name} as ${factor![at]} stands in its tensor "${key}"`);
+  };
+  const own = await factors("");
+  const pooled = metadata.format === formats.pooled ? await factors(pooledPrefix) : undefined;
+  const embedding = await values("probe");
+  const encoderWidths = metadata.encoders === undefined ? [width] : validateJson(
+    listOf(whole(1, 1_000_000), { min: 1, max: 2 }),
+    metadata.encoders,
+    (reason) => new EditError(`Cannot read the edit ${name} as its encoders are malformed: ${reason}`),
+  );
+  if (embedding.length !== width || encoderWidths.reduce((sum, each) => sum + each) !== width) {
+    throw new EditError(
+      `Cannot read the edit ${name} as its tensors must agree in shape: left has width ${width}, ` +
+        `probe has ${embedding.length} elements, the text encoders have ${encoderWidths.join(" + ")}`,
+    );
   }
   const part = <T>(key: string, schema: Schema<T>): T =>
     validateJson(
@@ -107,14 +141,14 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
       (reason) => new EditError(`Cannot read the edit ${name} as its ${key} is malformed: ${reason}`),
     );
   const recipe = part("recipe", recipeSchema), report = part("report", reportSchema);
-  return { name, width, rank, left, right, probe, recipe, report };
+  return { name, ...own, ...(pooled && { pooled }), probe: { embedding, encoderWidths }, recipe, report };
 }
 
 /** A number of a report. JSON writes NaN and Infinity as null. */
 const reported: Schema<number> = v.nullable(finite(), NaN);
 const moveSchema: Schema<ConceptMove> = fields({ prompt: anyText(), moved: reported });
 const eigenvalues: Schema<number[]> = listOf(finite(), { max: 100 });
-const reportSchema: Schema<SavedReport> = fields({
+const operatorReport = {
   rows: whole(0, Number.MAX_SAFE_INTEGER),
   mergedRows: whole(0, Number.MAX_SAFE_INTEGER),
   rank: whole(0, Number.MAX_SAFE_INTEGER),
@@ -126,6 +160,10 @@ const reportSchema: Schema<SavedReport> = fields({
   relativeSize: reported,
   ms: reported,
   limitedBy: anyText(),
+};
+const reportSchema: Schema<SavedReport> = fields({
+  ...operatorReport,
+  pooled: v.optional(fields(operatorReport)),
   moves: v.optional(fields({
     erased: listOf(moveSchema, { max: maxPrompts }),
     mostMovedRetained: v.optional(moveSchema),

@@ -12,11 +12,13 @@ export type RowEdits<Edit extends StackableEdit> = readonly Edit[] | "all";
 /** An edit as it was at that moment. Solving it again or disposing of it later has no effect. */
 class HeldEdit implements StackableEdit, Disposable {
   readonly operator: EditOperator;
+  readonly pooledOperator: EditOperator | undefined;
   readonly recipe: EditRecipe;
   readonly #original: StackableEdit;
 
   constructor(original: StackableEdit) {
     this.operator = original.operator.share();
+    this.pooledOperator = original.pooledOperator?.share();
     this.recipe = original.recipe;
     this.#original = original;
   }
@@ -27,6 +29,7 @@ class HeldEdit implements StackableEdit, Disposable {
 
   [Symbol.dispose](): void {
     this.operator[Symbol.dispose]();
+    this.pooledOperator?.[Symbol.dispose]();
   }
 }
 
@@ -52,7 +55,7 @@ export class EditSnapshot<Edit extends StackableEdit = StackableEdit> implements
         continue;
       }
       // The operator, not the edit: `resolve` replaces it when λ changes.
-      key.push(edit.operator, strength);
+      key.push(edit.operator, edit.pooledOperator, strength);
       const held = new HeldEdit(edit);
       this.#held.set(edit, held);
       this.stack.push(held, { strength });
@@ -83,9 +86,17 @@ export class EditSnapshot<Edit extends StackableEdit = StackableEdit> implements
    * @param rows for each row of the embeddings the edits that act on it
    */
   editedStates(embeddings: Tensor, rows: readonly RowEdits<Edit>[]): (layer: string) => EditedStates {
+    return this.stack.editedStates(embeddings, { perPrompt: this.#heldOf(rows) });
+  }
+
+  /** The pooled embeddings, as {@linkcode EditStack.editedPooled}; disabled edits do not act. */
+  editedPooled(pooled: Tensor, rows: readonly RowEdits<Edit>[]): Tensor {
+    return this.stack.editedPooled(pooled, { perPrompt: this.#heldOf(rows) });
+  }
+
+  #heldOf(rows: readonly RowEdits<Edit>[]): HeldEdit[][] {
     const all = [...this.#held.values()];
-    const perPrompt = rows.map((edits) => edits === "all" ? all : edits.flatMap((edit) => this.#held.get(edit) ?? []));
-    return this.stack.editedStates(embeddings, { perPrompt });
+    return rows.map((edits) => edits === "all" ? all : edits.flatMap((edit) => this.#held.get(edit) ?? []));
   }
 
   /** Releases the operators. */

@@ -6,7 +6,7 @@
  */
 
 import { inspectAs } from "../../engine/inspect.ts";
-import type { Tensor } from "../../engine/tensor.ts";
+import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { slice } from "../../kernels/shape/slice.ts";
@@ -15,12 +15,20 @@ import { checkOptions, kinds, shown } from "../options.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
+import type { EditOperator, OperatorFactors } from "./operator.ts";
 import { type EditRecipe, type PairRecord, pairRecords, pairText } from "./prompts/recipe.ts";
 
 /** The parts of an edit that a stack reads; `ModelEdit` has them. */
 export interface StackableEdit extends ExportableEdit {
   /** The prompts and settings that the edit was made from. */
   readonly recipe: EditRecipe;
+}
+
+/** An operator of an edit, with the edit's strength. */
+interface Step<Edit extends StackableEdit> {
+  readonly edit: Edit;
+  readonly operator: EditOperator;
+  readonly strength: number;
 }
 
 /** An edit on a stack, with its strength. */
@@ -166,16 +174,11 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
     options: { perPrompt?: readonly (readonly Edit[])[] } = {},
   ): (layer: string) => EditedStates {
     const { perPrompt } = options;
-    if (perPrompt && perPrompt.length !== embeddings.shape[0]) {
-      throw new EditError(
-        `Cannot apply ${perPrompt.length} lists of edits to ${embeddings.shape[0]} prompts: give one list per prompt`,
-      );
-    }
-    for (const edit of perPrompt?.flat() ?? []) this.#indexOf(edit);
+    this.#checkPerPrompt(perPrompt, embeddings);
     const cache = new Map<string, Tensor>();
     const read = (layer: string, role: "keys" | "values") => {
       const active = this.#active(layer, role);
-      const key = active.map((entry) => this.#entries.indexOf(entry)).join();
+      const key = active.map(({ edit }) => this.#indexOf(edit)).join();
       if (!cache.has(key)) cache.set(key, applyEdits(embeddings, active, perPrompt));
       return cache.get(key)!;
     };
@@ -184,16 +187,39 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
 
   /** W·E₁·E₂·… [features, width] in f32: a weight with the active edits folded in, for saving. */
   bake(weight: Tensor, layer: string, role: "keys" | "values"): Tensor {
-    return weight.gpu.scope(() => {
-      let baked = weight.reshape(weight.shape);
-      for (const { edit, strength } of this.#active(layer, role)) {
-        const { left, right } = edit.operator.factors;
-        baked = right
-          ? matmul(matmul(baked, left, { transposeB: true, scale: strength }), right, { residual: baked })
-          : matmul(baked, left, { transposeB: true, scale: strength, residual: baked });
-      }
-      return baked;
-    });
+    return weight.gpu.scope(() => folded(weight, this.#active(layer, role).map(factorsOf)));
+  }
+
+  /**
+   * The pooled embeddings under the active edits that map them (`withPooled`), as {@linkcode
+   * editedStates} the others.
+   *
+   * @param pooled [B, projection]
+   */
+  editedPooled(pooled: Tensor, options: { perPrompt?: readonly (readonly Edit[])[] } = {}): Tensor {
+    this.#checkPerPrompt(options.perPrompt, pooled);
+    return applyEdits(pooled, this.#activePooled(), options.perPrompt);
+  }
+
+  /**
+   * The layer that reads pooled embeddings by its first columns, with the active edits folded in;
+   * `undefined` if none maps them. Its other columns stay.
+   *
+   * @param weight [features, projection + …]
+   */
+  bakePooled(weight: Tensor): Tensor | undefined {
+    const steps = this.#activePooled();
+    if (steps.length === 0) return undefined;
+    const { gpu } = weight, [, width] = weight.dims(2);
+    return gpu.scope(() =>
+      folded(
+        weight,
+        steps.map(({ operator, strength }) => {
+          const { left, right } = operator.thin();
+          return { strength, left: widened(left, width), right: widened(right, width) };
+        }),
+      )
+    );
   }
 
   /**
@@ -211,16 +237,35 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
     const edits = this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).map(
       ({ edit, strength }) => {
         const operator = held.use(strength === 1 ? edit.operator.share() : edit.operator.scaled(strength));
-        return { operator, edits: (layer: string, role: "keys" | "values") => edit.edits(layer, role) };
+        const { pooledOperator } = edit;
+        return { operator, pooledOperator, edits: (layer: string, role: "keys" | "values") => edit.edits(layer, role) };
       },
     );
     return await exportLora(target, edits, { ...options });
   }
 
-  #active(layer: string, role: "keys" | "values"): StackEntry<Edit>[] {
-    return this.#entries.filter(({ edit, strength, enabled }) =>
-      enabled && strength !== 0 && edit.operator.rank > 0 && edit.edits(layer, role)
-    );
+  #active(layer: string, role: "keys" | "values"): Step<Edit>[] {
+    return this.#steps((edit) => edit.edits(layer, role) ? edit.operator : undefined);
+  }
+
+  #activePooled(): Step<Edit>[] {
+    return this.#steps((edit) => edit.pooledOperator);
+  }
+
+  #steps(operatorOf: (edit: Edit) => EditOperator | undefined): Step<Edit>[] {
+    return this.#entries.flatMap(({ edit, strength, enabled }) => {
+      const operator = enabled && strength !== 0 ? operatorOf(edit) : undefined;
+      return operator && operator.rank > 0 ? [{ edit, operator, strength }] : [];
+    });
+  }
+
+  #checkPerPrompt(perPrompt: readonly (readonly Edit[])[] | undefined, { shape }: Tensor): void {
+    if (perPrompt && perPrompt.length !== shape[0]) {
+      throw new EditError(
+        `Cannot apply ${perPrompt.length} lists of edits to ${shape[0]} prompts: give one list per prompt`,
+      );
+    }
+    for (const edit of perPrompt?.flat() ?? []) this.#indexOf(edit);
   }
 
   #indexOf(edit: Edit): number {
@@ -243,18 +288,45 @@ function checkedStrength(strength: number): number {
 /** E₁E₂…x for each prompt of a batch, with the edits selected for that prompt. */
 function applyEdits<Edit extends StackableEdit>(
   embeddings: Tensor,
-  active: readonly StackEntry<Edit>[],
+  active: readonly Step<Edit>[],
   perPrompt: readonly (readonly Edit[])[] | undefined,
 ): Tensor {
-  const apply = (x: Tensor, entries: readonly StackEntry<Edit>[]) =>
-    entries.toReversed().reduce((x, { edit, strength }) => edit.operator.apply(x, { strength }), x);
+  const apply = (x: Tensor, steps: readonly Step<Edit>[]) =>
+    steps.toReversed().reduce((x, { operator, strength }) => operator.apply(x, { strength }), x);
   const selections = perPrompt?.map((selection) => active.filter(({ edit }) => selection.includes(edit)));
   return embeddings.gpu.scope(() => {
     // a view, so that the caller may dispose of the result
     const whole = embeddings.reshape(embeddings.shape);
-    if (!selections || selections.every((entries) => entries.length === active.length)) return apply(whole, active);
-    return concat(selections.map((entries, row) => apply(slice(whole, 0, row, row + 1), entries)), 0);
+    if (!selections || selections.every((steps) => steps.length === active.length)) return apply(whole, active);
+    return concat(selections.map((steps, row) => apply(slice(whole, 0, row, row + 1), steps)), 0);
   });
+}
+
+/** The factors of an operator, with its strength. */
+interface Factors extends OperatorFactors {
+  readonly strength: number;
+}
+
+function factorsOf<Edit extends StackableEdit>({ operator, strength }: Step<Edit>): Factors {
+  return { ...operator.factors, strength };
+}
+
+/** W·E₁·E₂·…; within the caller's scope. */
+function folded(weight: Tensor, steps: readonly Factors[]): Tensor {
+  let result = weight.reshape(weight.shape);
+  for (const { left, right, strength } of steps) {
+    result = right
+      ? matmul(matmul(result, left, { transposeB: true, scale: strength }), right, { residual: result })
+      : matmul(result, left, { transposeB: true, scale: strength, residual: result });
+  }
+  return result;
+}
+
+/** Rows with zeros added up to a width. */
+function widened(rows: Tensor, width: number): Tensor {
+  const [count, own] = rows.dims(2);
+  const zeros = Tensor.from(rows.gpu, new Float32Array(count * (width - own)), [count, width - own]);
+  return concat([rows, zeros], 1);
 }
 
 inspectAs(EditStack.prototype, (stack) => {

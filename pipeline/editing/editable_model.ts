@@ -2,6 +2,7 @@
 
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { advise } from "../advice.ts";
 import { EditError } from "../errors.ts";
 import { either, kinds, listOf, type OptionKind } from "../options.ts";
 import type { AlignmentTokenizer } from "./prompts/alignment.ts";
@@ -34,6 +35,18 @@ export interface EditableModel {
    * caller disposes of the tensor.
    */
   encodeTexts(texts: readonly string[]): Tensor | Promise<Tensor>;
+  /**
+   * Widths of the text encoders whose states stand side by side in {@linkcode encodeTexts}. Default:
+   * there is one.
+   */
+  readonly encoderWidths?: readonly number[];
+  /**
+   * Encodes texts to pooled embeddings [texts, projection], for models that read some. The caller
+   * disposes of the tensor.
+   */
+  encodePooled?(texts: readonly string[]): Tensor | Promise<Tensor>;
+  /** The layer W [features, projection + …] that reads pooled embeddings by its first columns. */
+  readonly pooledProjection?: { readonly weight: Tensor };
 }
 
 /**
@@ -66,16 +79,29 @@ export function chosenLayers(model: EditableModel, width: number, choice?: Layer
   );
 }
 
+/**
+ * A model's encoder of pooled embeddings, for {@linkcode encodeOnHost}.
+ *
+ * @throws {EditError} for a model that reads no pooled embeddings
+ */
+export function pooledEncoder(model: EditableModel): Pick<EditableModel, "encodeTexts"> {
+  if (model.encodePooled) return { encodeTexts: (texts) => model.encodePooled!(texts) };
+  throw new EditError(
+    "Cannot map the pooled embedding of this model as it reads none, which only models of SDXL do: " +
+      advise("leavePooledOut"),
+  );
+}
+
 /** Texts per batch: large enough to occupy the GPU, small enough for its memory. */
 const batch = 16;
 
 /**
- * Embeddings [tokens, width] of texts on the host, each text once. All batches are recorded before
- * the first wait, so that all texts are read by the same text encoder, whatever adapters are loaded
- * or weighted meanwhile.
+ * Embeddings [tokens, width] of texts on the host, each text once; [width] for pooled embeddings.
+ * All batches are recorded before the first wait, so that all texts are read by the same text
+ * encoder, whatever adapters are loaded or weighted meanwhile.
  */
 export async function encodeOnHost(
-  model: EditableModel,
+  model: Pick<EditableModel, "encodeTexts">,
   texts: Iterable<string>,
 ): Promise<{ embeddings: Map<string, Float32Array>; width: number }> {
   const unique = [...new Set(texts)];
@@ -91,12 +117,10 @@ export async function encodeOnHost(
   let width = 0;
   for (const [index, result] of settled.entries()) {
     if (result.status === "rejected") throw result.reason;
-    const [, tokens, features] = result.value.dims(3);
-    width = features;
-    const values = await result.value.data();
-    batches[index].texts.forEach((text, i) =>
-      embeddings.set(text, values.subarray(i * tokens * width, (i + 1) * tokens * width))
-    );
+    const { size, shape } = result.value;
+    width = shape.at(-1)!;
+    const values = await result.value.data(), each = size / shape[0];
+    batches[index].texts.forEach((text, i) => embeddings.set(text, values.subarray(i * each, (i + 1) * each)));
   }
   return { embeddings, width };
 }

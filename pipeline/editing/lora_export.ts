@@ -3,6 +3,7 @@
  * of two thin matrices.
  */
 
+import { advise } from "../advice.ts";
 import { EditError } from "../errors.ts";
 import { checkOptions, kinds, oneOf, type OptionTable } from "../options.ts";
 import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
@@ -66,6 +67,8 @@ export interface LoraReport {
 export interface ExportableEdit {
   /** The solved edit. */
   readonly operator: EditOperator;
+  /** The solved edit of the pooled embedding, of edits `withPooled`. */
+  readonly pooledOperator?: EditOperator;
   /** Whether the edit changes the keys or the values of a layer. */
   edits(layer: string, role: "keys" | "values"): boolean;
 }
@@ -75,7 +78,8 @@ export interface ExportableEdit {
  *
  * @param target a path (Deno only), or a function that receives the file's bytes in order
  * @param edits in the order in which they were pushed
- * @throws {EditError} when the rank is not a positive integer, or no matrix changes
+ * @throws {EditError} when the rank is not a positive integer, no matrix changes, or an edit maps
+ *   the pooled embedding
  * @throws {OutputError} when the file cannot be written, or its name does not end in .safetensors
  *   or .sft; told before the work
  */
@@ -89,6 +93,12 @@ export async function exportLora(
   const { rank, dtype = "f32", format = "kohya", model } = options;
   if (rank !== undefined && !(Number.isInteger(rank) && rank > 0)) {
     throw new EditError(`Cannot export a LoRA of rank ${rank} as the rank must be a whole number above 0`);
+  }
+  if (edits.some(({ pooledOperator }) => pooledOperator && pooledOperator.rank > 0)) {
+    throw new EditError(
+      "Cannot export a LoRA of an edit that maps the pooled embedding, as diffusers loads none for the layer that " +
+        `reads it: ${advise("editStatesOnly")}`,
+    );
   }
   if (path !== undefined) {
     checkAdapterName(path);

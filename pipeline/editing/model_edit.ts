@@ -6,7 +6,6 @@
 
 import type { Gpu } from "../../engine/gpu.ts";
 import { inspectAs } from "../../engine/inspect.ts";
-import { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { refuseSourceFile } from "../saving_place.ts";
@@ -15,13 +14,21 @@ import type { Alignment } from "./prompts/alignment.ts";
 import { checkMethod, type EditMethod, type MethodOptions } from "./prompts/method.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
 import type { EditSystemOptions } from "./solve/edit_system.ts";
-import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice, layerChoiceKind } from "./editable_model.ts";
+import {
+  chosenLayers,
+  type EditableModel,
+  encodeOnHost,
+  type LayerChoice,
+  layerChoiceKind,
+  pooledEncoder,
+} from "./editable_model.ts";
 import { type LayerChange, relativeChanges } from "./layer_changes.ts";
 import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
-import { EditOperator, type OperatorReport } from "./operator.ts";
-import { type ConceptMoves, conceptMoves } from "./moves.ts";
-import { type PreparedEdit, prepareEdit, type RetainedReport } from "./prepare_edit.ts";
+import { disposeOf, downloaded, type Operators, type Solvable, solveAll, uploaded } from "./edit_operators.ts";
+import type { EditOperator, OperatorReport } from "./operator.ts";
+import type { ConceptMoves } from "./moves.ts";
+import { prepareEdit, type RetainedReport } from "./prepare_edit.ts";
 import { checkProbe, endTokenEmbedding, probeText } from "./probe.ts";
 import { type EditPair, type EditRecipe, pairText, takePairs } from "./prompts/recipe.ts";
 
@@ -35,6 +42,11 @@ export interface ModelEditOptions extends EditSystemOptions, MethodOptions {
   readonly preserve?: readonly string[];
   /** Whether to edit the key projections as well as the value projections. Default: true. */
   readonly withToK?: boolean;
+  /**
+   * Whether the model's pooled embedding is mapped, too, by an operator of its own: the equations of
+   * the method, with one row for each prompt (SDXL only). Default: false.
+   */
+  readonly withPooled?: boolean;
   /**
    * SPEED's filter of retained concepts by their influence, which makes an operator per layer. Not
    * supported: only false is accepted.
@@ -50,6 +62,7 @@ const modelEditTable: OptionTable<ModelEditOptions> = {
   preserveWeight: kinds.number,
   lamb: kind("a number", (value) => typeof value === "number"),
   withToK: kinds.flag,
+  withPooled: kinds.flag,
   withAugs: listOf(kinds.text, "strings"),
   layers: layerChoiceKind,
   method: kinds.text,
@@ -79,6 +92,8 @@ export interface EditReport extends OperatorReport {
   readonly moves?: ConceptMoves;
   /** The null space and the prompts that were not retained, of a null-space edit. */
   readonly nullSpace?: RetainedReport;
+  /** The solver's report on the pooled embedding, of an edit `withPooled`. */
+  readonly pooled?: OperatorReport;
 }
 
 /**
@@ -94,22 +109,22 @@ export interface EditReport extends OperatorReport {
  */
 export class ModelEdit implements Disposable {
   #recipe: EditRecipe;
-  #operator: EditOperator;
+  #operators: Operators;
   #report: EditReport;
   readonly #model: EditableModel;
-  readonly #solvable: Pick<PreparedEdit, "system" | "concepts"> | undefined;
+  readonly #solvable: Solvable | undefined;
   readonly #probe: Float32Array;
 
   private constructor(parts: {
     recipe: EditRecipe;
-    operator: EditOperator;
+    operators: Operators;
     report: EditReport;
     model: EditableModel;
-    solvable?: Pick<PreparedEdit, "system" | "concepts">;
+    solvable?: Solvable;
     probe: Float32Array;
   }) {
     this.#recipe = parts.recipe;
-    this.#operator = parts.operator;
+    this.#operators = parts.operators;
     this.#report = parts.report;
     this.#model = parts.model;
     this.#solvable = parts.solvable;
@@ -155,17 +170,17 @@ export class ModelEdit implements Disposable {
     model: EditableModel,
   ): Promise<ModelEdit> {
     using cleanup = new DisposableStack();
-    const { recipe, system, alignments, layers, probe, concepts, nullSpace } = await prepareEdit(pairs, options, model);
-    cleanup.use(system);
-    const operator = cleanup.use(await system.solve(recipe));
-    const moves = await conceptMoves(operator, concepts);
+    const { recipe, alignments, layers, probe, nullSpace, ...solvable } = await prepareEdit(pairs, options, model);
+    cleanup.use(solvable.system);
+    cleanup.use(solvable.pooled);
+    const { operators, report } = await solveAll(solvable, recipe);
     const { method = "time" } = recipe;
     const edit = new ModelEdit({
       recipe,
-      operator,
-      report: { ...operator.report!, alignments, layers, method, moves, ...(nullSpace && { nullSpace }) },
+      operators,
+      report: { ...report, alignments, layers, method, ...(nullSpace && { nullSpace }) },
       model,
-      solvable: { system, concepts },
+      solvable,
       probe,
     });
     cleanup.move(); // the edit owns both now
@@ -191,24 +206,31 @@ export class ModelEdit implements Disposable {
     const file = await readEdit(source);
     const { embeddings, width } = await encodeOnHost(model, [probeText]);
     const probe = endTokenEmbedding(embeddings.get(probeText)!, width, model);
-    if (width !== file.width || !anyModel) checkProbe(file.probe, probe, file.name);
+    const actual = { embedding: probe, encoderWidths: encoderWidthsOf(model, width) };
+    if (width !== file.width || !anyModel) checkProbe(file.probe, actual, file.name);
+    if (file.pooled) await checkPooledWidth(file.pooled.width, model, file.name);
     const layers = chosenLayers(model, width, file.recipe.layers ?? undefined).map(({ path }) => path);
-    const operator = new EditOperator(model.gpu.scope(() => ({
-      left: Tensor.from(model.gpu, file.left, [file.rank, width]),
-      right: file.right && Tensor.from(model.gpu, file.right, [file.rank, width]),
-    })));
+    const operators = {
+      operator: uploaded(model.gpu, file),
+      pooled: file.pooled && uploaded(model.gpu, file.pooled),
+    };
     const report = { ...file.report, alignments: [], layers, method: file.recipe.method ?? "time" };
-    return new ModelEdit({ recipe: file.recipe, operator, report, model, probe });
+    return new ModelEdit({ recipe: file.recipe, operators, report, model, probe });
   }
 
   /** E, on the model's device. The edit owns it and disposes it. */
   get operator(): EditOperator {
-    return this.#operator;
+    return this.#operators.operator;
+  }
+
+  /** The operator of the pooled embedding, of an edit `withPooled`. The edit owns it. */
+  get pooledOperator(): EditOperator | undefined {
+    return this.#operators.pooled;
   }
 
   /** Upper bound of the rank of E − I: the number of rows with dᵢ ≠ cᵢ after merging. */
   get rank(): number {
-    return this.#operator.rank;
+    return this.operator.rank;
   }
 
   /** Size, conditioning and accuracy of the solution, with the alignment and the layers. */
@@ -223,7 +245,7 @@ export class ModelEdit implements Disposable {
 
   /** The device that holds the factors. */
   get gpu(): Gpu {
-    return this.#operator.gpu;
+    return this.operator.gpu;
   }
 
   /** The model that the edit was solved for, or loaded onto. */
@@ -251,15 +273,11 @@ export class ModelEdit implements Disposable {
         "Cannot solve a loaded edit again: its file holds only the solution. Use ModelEdit.solve with its recipe",
       );
     }
-    const { system, concepts } = this.#solvable;
-    using cleanup = new DisposableStack();
-    const operator = cleanup.use(await system.solve({ lamb }));
-    const moves = await conceptMoves(operator, concepts);
-    cleanup.move(); // the edit owns it now
-    this.#operator[Symbol.dispose]();
-    this.#operator = operator;
+    const { operators, report } = await solveAll(this.#solvable, { lamb });
+    disposeOf(this.#operators);
+    this.#operators = operators;
     this.#recipe = { ...this.#recipe, lamb };
-    return this.#report = { ...this.#report, ...operator.report!, moves };
+    return this.#report = { ...this.#report, ...report };
   }
 
   /** The leakage ‖X(E − I)ᵀ‖ / ‖X‖ of each prompt's embeddings X, without running the UNet. */
@@ -292,7 +310,7 @@ export class ModelEdit implements Disposable {
   async layerChanges(): Promise<LayerChange[]> {
     const { withToK } = this.#recipe;
     const layers = this.#model.crossAttentions.filter(({ path }) => this.#report.layers.includes(path));
-    return await relativeChanges(this.#operator, layers, { withToK });
+    return await relativeChanges(this.operator, layers, { withToK });
   }
 
   /**
@@ -309,18 +327,16 @@ export class ModelEdit implements Disposable {
    * @throws {OutputError} when the file cannot be written
    */
   async save(target: string | ByteSink): Promise<void> {
-    using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
-    const { width, rank, factors: { left, right } } = operator;
+    using operator = this.operator.share(); // the edit may be solved again or disposed of meanwhile
+    using pooled = this.pooledOperator?.share();
     const kept = {
-      width,
-      rank,
-      probe: this.#probe,
+      probe: { embedding: this.#probe, encoderWidths: encoderWidthsOf(this.#model, operator.width) },
       recipe: this.#recipe,
       report: savedReport(this.#report, this.#recipe),
     };
     if (typeof target === "string") await refuseSourceFile(Object.values(this.#model.components ?? {}), target);
-    const [p, q] = await Promise.all([left.data(), right?.data()]);
-    await writeEdit(target, { ...kept, left: p, right: q });
+    const factors = await downloaded(operator);
+    await writeEdit(target, { ...kept, ...factors, ...(pooled && { pooled: await downloaded(pooled) }) });
   }
 
   /**
@@ -328,24 +344,43 @@ export class ModelEdit implements Disposable {
    *
    * @param target a path (Deno only), or a function that receives the file's bytes in order
    * @returns the rank of the file and its truncation and rounding errors
-   * @throws {EditError} when the rank is out of range or the edit changes nothing
+   * @throws {EditError} when the rank is out of range, the edit changes nothing, or it maps the
+   *   pooled embedding
    */
   async exportLora(
     target: string | ByteSink,
     options: LoraExportOptions = {},
     model: EditableModel = this.#model,
   ): Promise<LoraReport> {
-    using operator = this.#operator.share(); // the edit may be solved again or disposed of meanwhile
-    const { edits } = this;
-    const held = { operator, edits: (layer: string, role: "keys" | "values") => edits.call(this, layer, role) };
+    using operator = this.operator.share(); // the edit may be solved again or disposed of meanwhile
+    const { edits, pooledOperator } = this;
+    const held = {
+      operator,
+      pooledOperator,
+      edits: (layer: string, role: "keys" | "values") => edits.call(this, layer, role),
+    };
     return await exportLora(target, [held], { ...options, model });
   }
 
   /** Frees the factors, and the system kept for {@linkcode ModelEdit.resolve}. */
   [Symbol.dispose](): void {
-    this.#operator[Symbol.dispose]();
+    disposeOf(this.#operators);
     this.#solvable?.system[Symbol.dispose]();
+    this.#solvable?.pooled?.[Symbol.dispose]();
   }
+}
+
+function encoderWidthsOf({ encoderWidths }: EditableModel, width: number): readonly number[] {
+  return encoderWidths ?? [width];
+}
+
+/** @throws {EditError} for a model without pooled embeddings, or with others */
+async function checkPooledWidth(saved: number, model: EditableModel, name: string): Promise<void> {
+  const { width } = await encodeOnHost(pooledEncoder(model), [probeText]);
+  if (width === saved) return;
+  throw new EditError(
+    `Cannot use the edit ${name} on this model: it maps pooled embeddings of width ${saved}, and the model's have width ${width}`,
+  );
 }
 
 /** The report as files hold it: those of TIME, as before there were other editors. */

@@ -28,6 +28,8 @@ export interface EditModelOptions {
   readonly layers?: LayerChoice;
   /** Prompts to keep as they are. Default: none. */
   readonly preserve?: readonly string[];
+  /** See {@linkcode ModelEditOptions.withPooled}. Default: false. */
+  readonly withPooled?: boolean;
 }
 
 /** The options of `editModel` and their kinds. */
@@ -36,6 +38,7 @@ const editModelTable: OptionTable<EditModelOptions> = {
   restartParams: kinds.flag,
   layers: layerChoiceKind,
   preserve: listOf(kinds.text, "strings"),
+  withPooled: kinds.flag,
 };
 
 const editLists = listOf(listOf(kind("an edit", (value) => value instanceof ModelEdit), "edits"), "lists of edits");
@@ -68,8 +71,8 @@ export class PipelineEdits {
   /** Solves an edit for one pair, and pushes it: see the pipelines' `editModel`. */
   async editModel(source: string, destination: string, options: EditModelOptions): Promise<EditReport> {
     checkOptions("edit the model", options, editModelTable);
-    const { lamb = 0.1, restartParams = true, layers, preserve } = options;
-    const settings: ModelEditOptions = { lamb, layers, preserve, ...this.#defaults };
+    const { lamb = 0.1, restartParams = true, layers, preserve, withPooled } = options;
+    const settings: ModelEditOptions = { lamb, layers, preserve, withPooled, ...this.#defaults };
     const edit = await ModelEdit.solve([{ source, destination }], settings, this.#model);
     if (restartParams) this.reset();
     this.#own.add(edit);
@@ -107,6 +110,7 @@ export class PipelineEdits {
     return {
       key: [...snapshot.key, ...rows.flatMap((edits) => ["row", ...edits])],
       apply: (embeddings) => snapshot.editedStates(embeddings, rows),
+      applyPooled: (pooled) => snapshot.editedPooled(pooled, rows),
       release: () => snapshot[Symbol.dispose](),
     };
   }
@@ -114,8 +118,9 @@ export class PipelineEdits {
   /** The weights of the layers with the edits multiplied in, as the edits stand now. */
   bakedWeights(): BakedWeights {
     const snapshot = new EditSnapshot(this.stack);
-    const { crossAttentions } = this.#model;
+    const { crossAttentions, pooledProjection } = this.#model;
     return {
+      pooledProjection: () => pooledProjection && snapshot.stack.bakePooled(pooledProjection.weight),
       weight: (layerPath, projection) => {
         const role = projection === "to_k" ? "keys" : "values";
         const layer = crossAttentions.find(({ path }) => path === layerPath);

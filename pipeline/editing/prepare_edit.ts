@@ -1,7 +1,7 @@
 /** From pairs and options to an edit's equations, for each editor. @module */
 
 import { EditError } from "../errors.ts";
-import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice } from "./editable_model.ts";
+import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice, pooledEncoder } from "./editable_model.ts";
 import { encodeConcepts } from "./encode_concepts.ts";
 import type { Concept } from "./moves.ts";
 import { endTokenEmbedding, probeText } from "./probe.ts";
@@ -26,6 +26,7 @@ import type { EditOperator } from "./operator.ts";
 export interface PrepareOptions extends EditSystemOptions, MethodOptions {
   readonly preserve?: readonly string[];
   readonly withToK?: boolean;
+  readonly withPooled?: boolean;
   readonly layers?: LayerChoice;
 }
 
@@ -45,6 +46,8 @@ export interface PreparedEdit {
   readonly recipe: EditRecipe;
   /** The caller disposes of it. */
   readonly system: SolvableSystem;
+  /** The equations of the pooled embedding, of edits `withPooled`; the caller disposes of them. */
+  readonly pooled?: SolvableSystem;
   readonly alignments: readonly Alignment[];
   /** Paths of the edited layers. */
   readonly layers: readonly string[];
@@ -66,7 +69,8 @@ export async function prepareEdit(
   model: EditableModel,
 ): Promise<PreparedEdit> {
   const settings = methodSettings(options);
-  const { withToK = true } = options;
+  const { withToK = true, withPooled = false } = options;
+  const encodePooled = withPooled ? pooledEncoder(model) : undefined;
   const given = [...options.preserve ?? []];
   const choice = Array.isArray(options.layers) ? [...options.layers] : options.layers;
   const sentences = alignedSentences(pairs, settings.withAugs, model.tokenizer, settings.tokens);
@@ -76,22 +80,32 @@ export async function prepareEdit(
     : { kept: given, leftOut: [] };
   const invariant = settings.method === "nullspace" ? ["", ...settings.invariant] : [];
   const texts = [...alignments.flatMap(({ source, destination }) => [source, destination]), ...preserve];
-  const { states, whole, width } = await encoded(texts, { invariant, tokens: settings.tokens }, model);
+  const [{ states, whole, width }, pooled] = await Promise.all([
+    encoded(texts, { invariant, tokens: settings.tokens }, model),
+    encodePooled && encodeOnHost(encodePooled, [...texts, ...invariant]),
+  ]);
   const layers = chosenLayers(model, width, choice);
   const paths = layers.map(({ path }) => path);
   const all = paths.length === model.crossAttentions.length;
   const conceptOf = (prompt: string): Concept => {
     return { prompt, state: states.state(prompt, lastTokenPosition(prompt, model.tokenizer)) };
   };
-  const { system, nullSpace } = equations({ sentences, preserve, invariant }, settings, {
-    states,
-    whole,
-    model,
-    options,
-  });
+  using owned = new DisposableStack();
+  const prompts = { sentences, preserve, invariant };
+  const { system, nullSpace } = equations(prompts, settings, { states, whole, model, options });
+  owned.use(system);
+  const pooledSystem = pooled &&
+    equations({ ...prompts, sentences: sentences.map(pooledSentence) }, settings, {
+      states: allTokens(pooled),
+      whole: pooled.embeddings,
+      model,
+      options,
+    }).system;
+  owned.move(); // the caller's now
   return {
-    recipe: recipeOf({ pairs, preserve: given, withToK, layers: all ? null : paths }, settings),
+    recipe: recipeOf({ pairs, preserve: given, withToK, layers: all ? null : paths, withPooled }, settings),
     system,
+    ...(pooledSystem && { pooled: pooledSystem }),
     alignments,
     layers: paths,
     probe: endTokenEmbedding(whole.get(probeText)!, width, model),
@@ -150,6 +164,17 @@ async function encoded(
   return { states, whole: whole.embeddings, width: whole.width };
 }
 
+/** A sentence whose one row is its pooled embedding. */
+function pooledSentence({ destinations, ...rest }: Sentence): Sentence {
+  return {
+    ...rest,
+    destinations: destinations.map(({ alignment, share }) => ({
+      alignment: { ...alignment, positions: [[0, 0]] },
+      share,
+    })),
+  };
+}
+
 /** The equations of each method. */
 function equations(
   { sentences, preserve, invariant }: {
@@ -205,11 +230,20 @@ function joined(parts: readonly Float32Array[]): Float64Array {
 
 /** The recipe of an edit. That of TIME has only the keys from before there were other editors. */
 function recipeOf(
-  prompts: Pick<EditRecipe, "pairs" | "preserve" | "withToK" | "layers">,
+  prompts: Pick<EditRecipe, "pairs" | "preserve" | "withToK" | "layers" | "withPooled">,
   settings: MethodSettings,
 ): EditRecipe {
-  const { pairs, preserve, withToK, layers } = prompts;
+  const { pairs, preserve, withToK, layers, withPooled } = prompts;
   const { lamb, withAugs, preserveWeight, ...own } = settings;
-  const common = { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers };
+  const common = {
+    pairs,
+    preserve,
+    preserveWeight,
+    lamb,
+    withToK,
+    withAugs,
+    layers,
+    ...(withPooled && { withPooled }),
+  };
   return own.method === "time" && own.tokens === "all" ? common : { ...common, ...own };
 }

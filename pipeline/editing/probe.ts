@@ -23,20 +23,44 @@ export function endTokenEmbedding(embedding: Float32Array, width: number, { toke
  */
 const probeTolerance = 0.05;
 
+/** The embedding that identifies text encoders, and the width of each one's part of it. */
+export interface Probe {
+  readonly embedding: Float32Array;
+  readonly encoderWidths: readonly number[];
+}
+
 /**
- * Checks that an edit was solved with this model's text encoder.
+ * Checks that an edit was solved with this model's text encoders. Each one is checked by itself:
+ * beside a wide encoder, a narrow one hardly counts.
  *
- * @param saved the probe embedding in the edit's file
- * @param actual the probe embedding of this model
+ * @param saved the probe in the edit's file
+ * @param actual the probe of this model
  * @param name the edit's name in messages
  * @throws {EditError} when the embeddings differ
  */
-export function checkProbe(saved: Float32Array, actual: Float32Array, name: string): void {
-  if (saved.length !== actual.length) {
+export function checkProbe(saved: Probe, actual: Probe, name: string): void {
+  const widths = [saved, actual].map(({ encoderWidths }) => encoderWidths.join(" + "));
+  if (widths[0] !== widths[1]) {
     throw new EditError(
-      `Cannot use the edit ${name} on this model: it was solved for embeddings of width ${saved.length}, and the model's have width ${actual.length}`,
+      `Cannot use the edit ${name} on this model: it was solved for embeddings of width ${
+        widths[0]
+      }, and the model's have width ${widths[1]}`,
     );
   }
+  let start = 0;
+  for (const [index, width] of actual.encoderWidths.entries()) {
+    const own = ({ embedding }: Probe) => embedding.subarray(start, start + width);
+    const which = actual.encoderWidths.length === 1 ? "" : index === 0 ? "first " : "second ";
+    checkEncoder(own(saved), own(actual), { name, which });
+    start += width;
+  }
+}
+
+function checkEncoder(
+  saved: Float32Array,
+  actual: Float32Array,
+  { name, which }: { name: string; which: string },
+): void {
   let difference = 0, norm = 0;
   for (let i = 0; i < actual.length; i++) {
     difference += (actual[i] - saved[i]) ** 2;
@@ -45,7 +69,7 @@ export function checkProbe(saved: Float32Array, actual: Float32Array, name: stri
   const distance = Math.sqrt(difference / (norm || 1));
   if (distance <= probeTolerance) return;
   throw new EditError(
-    `Cannot use the edit ${name} on this model: it was solved for another text encoder. The embedding of a probe text differs by ${
+    `Cannot use the edit ${name} on this model: it was solved for another ${which}text encoder. The embedding of a probe text differs by ${
       (100 * distance).toFixed(0)
     } % (at most ${100 * probeTolerance} % is allowed). ${advise("useEditAnyway")}`,
   );

@@ -2,7 +2,7 @@ import { TorchGenerator } from "../../schedulers/mod.ts";
 import { naturalSize } from "../generation/size.ts";
 import type { ModelEdit } from "../editing/model_edit.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
+import type { EditingPipeline } from "../editing_pipeline.ts";
 
 /** A picture to draw. */
 export interface PictureRequest {
@@ -39,7 +39,7 @@ export interface DrawingOptions {
  * @throws {EditError} when an edit is on the stack already
  */
 export async function drawPictures(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   requests: readonly PictureRequest[],
   options: DrawingOptions = {},
 ): Promise<Picture[]> {
@@ -72,7 +72,7 @@ export async function drawPictures(
  * stack again before anything waits, and no other call sees them.
  */
 function withEdits<T>(
-  { edits: stack }: StableDiffusionModelEditingPipeline,
+  { edits: stack }: EditingPipeline,
   edits: ReadonlySet<ModelEdit>,
   call: () => Promise<T>,
 ): Promise<T> {

@@ -8,7 +8,7 @@
 import { ModelEdit } from "../editing/model_edit.ts";
 import type { EditMethod, MethodOptions } from "../editing/prompts/method.ts";
 import type { Picture } from "../image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
+import type { EditingPipeline } from "../editing_pipeline.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest, seedFrom } from "./draw_pictures.ts";
 import type { EditCase } from "./edit_cases.ts";
 import { type EditScores, type JudgedPicture, scorePictures } from "./edit_scores.ts";
@@ -89,7 +89,7 @@ export function picturesOfGrid(
  * @throws {LambdaError} {IllConditionedError} {AlignmentError} as `ModelEdit.solve` does
  */
 export async function evaluateEdits(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   judge: Judge,
   cases: readonly EditCase[],
   options: EvaluateEditsOptions = {},

@@ -7,7 +7,7 @@
 
 import type { ModelEdit } from "../editing/model_edit.ts";
 import type { Picture } from "../image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
+import type { EditingPipeline } from "../editing_pipeline.ts";
 import { type DrawingOptions, drawPictures, seedFrom } from "./draw_pictures.ts";
 import { rankCorrelation } from "./rank_correlation.ts";
 
@@ -53,7 +53,7 @@ export interface EvaluateLeakageOptions extends DrawingOptions {
  * @throws {RangeError} for fewer than two prompts
  */
 export async function evaluateLeakage(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   edit: ModelEdit,
   prompts: readonly string[],
   options: EvaluateLeakageOptions = {},

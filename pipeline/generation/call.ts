@@ -34,6 +34,8 @@ export interface EmbeddingsEdit {
   readonly key: Key;
   /** Maps embeddings [B, T, d] to those that all cross-attention layers read, or each of them. */
   readonly apply: (embeddings: Tensor) => Tensor | LayerStates;
+  /** Maps pooled embeddings [B, projection], for models that read some. */
+  readonly applyPooled?: (pooled: Tensor) => Tensor;
   /** Called at the end of the call, to free what `apply` uses. */
   readonly release?: () => void;
 }

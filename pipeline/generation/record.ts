@@ -1,5 +1,5 @@
 import type { GenerationRecord } from "../image/generation_text.ts";
-import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
+import type { EditingPipeline } from "../editing_pipeline.ts";
 import { naturalSize } from "./size.ts";
 
 /** Settings that a pipeline does not know itself. */
@@ -25,7 +25,7 @@ export interface GenerationSettings {
  * pipeline's LoRAs, edits and activation dtype. Prompt and seed are added for each picture.
  */
 export function generationRecord(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   settings: GenerationSettings,
 ): Omit<GenerationRecord, "prompt" | "seed"> {
   const natural = naturalSize(pipe);
@@ -40,7 +40,7 @@ export function generationRecord(
     modelHash: settings.modelHash,
     clipSkip: settings.clipSkip,
     ...(pipe.unet.activations === "f16" ? { activations: "f16" } : {}),
-    loras: Object.fromEntries(pipe.loras),
+    loras: Object.fromEntries(pipe.loras ?? []),
     edits: pipe.edits.records,
   };
 }

@@ -161,7 +161,10 @@ function makeContext(call: Call): PromptContext {
   return call.record(() =>
     unet.gpu.scope(() => {
       const { states, added } = prompts.encode({ numImagesPerPrompt, loraScale });
-      return unet.prepareContext(edit ? edit.apply(states) : states, { loraScale, addedCondKwargs: added }).keep();
+      const addedCondKwargs = added && edit?.applyPooled
+        ? { ...added, textEmbeds: edit.applyPooled(added.textEmbeds) }
+        : added;
+      return unet.prepareContext(edit ? edit.apply(states) : states, { loraScale, addedCondKwargs }).keep();
     })
   );
 }

@@ -136,6 +136,12 @@ export function encodeXLTexts(encoders: XLEncoders, texts: readonly string[]): T
   return encoders.textEncoder.gpu.scope(() => encodeIds(encoders, texts.map((text) => idPair(encoders, text))).states);
 }
 
+/** Pooled embeddings [texts, projection] of texts; the caller's to dispose of. */
+export function encodeXLPooled({ textEncoder2, tokenizer2 }: XLEncoders, texts: readonly string[]): Tensor {
+  const ids = texts.map((text) => tokenizePlain(tokenizer2, text)[0].ids);
+  return textEncoder2.gpu.scope(() => textEncoder2.forward(ids).textEmbeds);
+}
+
 /**
  * Encodes taken prompts as diffusers' `encode_prompt`: the penultimate states of both encoders side
  * by side, and the pooled, projected output of the second.

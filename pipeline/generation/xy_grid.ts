@@ -7,9 +7,10 @@ import { samplerByName, type Scheduler, TorchGenerator } from "../../schedulers/
 import { EditError } from "../errors.ts";
 import type { ModelEdit } from "../editing/model_edit.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../model_editing.ts";
+import type { EditingPipeline } from "../editing_pipeline.ts";
 import type { StepCallback } from "./denoising_options.ts";
 import type { LoraDirectory } from "./options.ts";
+import { givenOptions } from "../options.ts";
 import { naturalSize } from "./size.ts";
 import type { PromptSyntax } from "./tokenized_prompts.ts";
 
@@ -52,7 +53,7 @@ export interface GridOptions {
   readonly negativePrompt?: string;
   /** Denoising steps, unless they are an axis. Default: 50. */
   readonly steps?: number;
-  /** Guidance scale, unless it is an axis. Default: 7.5. */
+  /** Guidance scale, unless it is an axis. Default: that of the pipeline. */
   readonly guidanceScale?: number;
   /** Seed of all pictures, unless it is an axis. Default: 0. */
   readonly seed?: number | bigint;
@@ -117,7 +118,7 @@ export interface GridCellSettings {
  * @throws {RangeError} where both axes are the same setting, or one has no values
  */
 export async function* drawGrid(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   prompt: string,
   options: GridOptions,
 ): AsyncGenerator<GridCell> {
@@ -127,7 +128,7 @@ export async function* drawGrid(
     scheduler: pipe.scheduler,
     edits: edits.map((edit) => ({ edit, lamb: edit.recipe.lamb, strength: strengthOf(pipe, edit) })),
   };
-  const { steps = 50, guidanceScale = 7.5, seed = 0 } = options;
+  const { steps = 50, guidanceScale = pipe.defaultGuidanceScale, seed = 0 } = options;
   const base: GridCellSettings = { steps, guidance: guidanceScale, seed };
   try {
     for (const { column, row } of cellsInOrder(x, y)) {
@@ -168,7 +169,7 @@ function cellsInOrder(x: GridAxis, y: GridAxis | undefined): { column: number; r
 }
 
 async function applyEdits(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   edits: readonly ModelEdit[],
   { lambda, strength }: GridCellSettings,
 ): Promise<void> {
@@ -183,32 +184,35 @@ function schedulerFor(scheduler: Scheduler, sampler: string | undefined): Schedu
 }
 
 async function drawCell(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   prompt: string,
   { steps, guidance, seed }: GridCellSettings,
   options: GridOptions,
 ): Promise<Picture> {
   const { negativePrompt, clipSkip, promptSyntax, loraDir, editNegativePrompt, signal, callback } = options;
   const { width = naturalSize(pipe), height = naturalSize(pipe) } = options;
-  const { images } = await pipe.generate(prompt, {
-    width,
-    height,
-    negativePrompt,
-    numInferenceSteps: steps,
-    guidanceScale: guidance,
-    clipSkip,
-    promptSyntax,
-    loraDir,
-    editNegativePrompt,
-    generator: new TorchGenerator(seed),
-    outputType: "array",
-    signal,
-    callback,
-  });
+  const { images } = await pipe.generate(
+    prompt,
+    givenOptions({
+      width,
+      height,
+      negativePrompt,
+      numInferenceSteps: steps,
+      guidanceScale: guidance,
+      clipSkip,
+      promptSyntax,
+      loraDir,
+      editNegativePrompt,
+      generator: new TorchGenerator(seed),
+      outputType: "array" as const,
+      signal,
+      callback,
+    }),
+  );
   return picturesFromFloats(images, { width, height })[0];
 }
 
-function strengthOf(pipe: StableDiffusionModelEditingPipeline, edit: ModelEdit): number {
+function strengthOf(pipe: EditingPipeline, edit: ModelEdit): number {
   const entry = pipe.edits.entries.find((entry) => entry.edit === edit);
   if (entry) return entry.strength;
   throw new EditError("Cannot draw a grid of an edit that is not on the pipeline's stack: push it first");

@@ -43,16 +43,17 @@ export function timestepFrequencies({ channels, freqShift }: TimestepOptions): F
 
 /** Sinusoids → Linear → SiLU → Linear (diffusers' `TimestepEmbedding`). */
 export class TimestepEmbedding {
-  readonly #linear1: Linear;
+  /** The first layer. */
+  readonly linear1: Linear;
   readonly #linear2: Linear;
 
   constructor(w: WeightScope, inChannels: number, features: number) {
-    this.#linear1 = new Linear(w.at("linear_1"), inChannels, features);
+    this.linear1 = new Linear(w.at("linear_1"), inChannels, features);
     this.#linear2 = new Linear(w.at("linear_2"), features, features);
   }
 
   /** [n, inChannels] → [n, features] */
   forward(sinusoids: Tensor): Tensor {
-    return this.#linear2.forward(this.#linear1.forward(sinusoids, { activation: "silu" }));
+    return this.#linear2.forward(this.linear1.forward(sinusoids, { activation: "silu" }));
   }
 }

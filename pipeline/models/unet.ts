@@ -4,6 +4,7 @@ import { activate } from "../../kernels/shape/activate.ts";
 import { embedding } from "../../kernels/shape/embedding.ts";
 import { add } from "../../kernels/shape/linear_combination.ts";
 import type { Attention, KeysValues } from "../layers/attention.ts";
+import type { Linear } from "../layers/linear.ts";
 import { timestepSinusoids } from "../layers/timestep.ts";
 import type { AdapterSnapshot } from "../adapters/adapter_stack.ts";
 import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config/unet.ts";
@@ -116,6 +117,11 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    */
   get crossAttentions(): readonly Attention[] {
     return this.#modules.crossAttentions;
+  }
+
+  /** The layer of SDXL's UNets that reads pooled embeddings by its first columns. */
+  get pooledProjection(): Linear | undefined {
+    return this.#modules.addEmbedding?.linear1;
   }
 
   /**

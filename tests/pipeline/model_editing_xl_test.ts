@@ -1,8 +1,10 @@
-import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import type { Gpu, GpuOptions } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { encodeOnHost } from "../../pipeline/editing/editable_model.ts";
+import { type EditableModel, encodeOnHost } from "../../pipeline/editing/editable_model.ts";
 import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
+import { EditError } from "../../pipeline/errors.ts";
+import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 import {
   StableDiffusionXLModelEditingPipeline,
   type XLEditingGenerateOptions,
@@ -10,7 +12,7 @@ import {
 import { loadGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
 import { goldens } from "../paths.ts";
-import { denseUce } from "./editing/dense_editors.ts";
+import { denseNullSpace, denseUce } from "./editing/dense_editors.ts";
 
 const folder = `${goldens}/sdxl-mini`;
 const roses = { source: "A pack of roses", destination: "A pack of blue roses" };
@@ -115,4 +117,138 @@ gpuTest("sdxl-mini: baked weights draw as the operator does, to 1e-4", async (gp
   } finally {
     await Deno.remove(directory, { recursive: true });
   }
+});
+
+/** The pooled embeddings of texts in float64, as the model's encoder gives them. */
+async function pooledRows(pipe: StableDiffusionXLModelEditingPipeline, texts: readonly string[]): Promise<number[][]> {
+  const { embeddings } = await encodeOnHost({ encodeTexts: (some) => pipe.encodePooled(some) }, texts);
+  return texts.map((text) => Array.from(embeddings.get(text)!));
+}
+
+for (const [where, options] of devices) {
+  gpuTest(`sdxl-mini: withPooled solves each method's equations on pooled embeddings, to 1e-5${where}`, async (gpu) => {
+    using pipe = await open(gpu);
+    const preserve = ["a cat", "a dog"];
+    for (const method of ["time", "uce", "nullspace"] as const) {
+      using plain = await ModelEdit.solve([roses], { method, preserve }, pipe);
+      using edit = await ModelEdit.solve([roses], { method, preserve, withPooled: true }, pipe);
+      assertEquals(await edit.operator.dense(), await plain.operator.dense(), "the states' operator is the same");
+      assertEquals([plain.pooledOperator, edit.recipe.withPooled, plain.recipe.withPooled], [
+        undefined,
+        true,
+        undefined,
+      ]);
+      const { alignments, pooled } = edit.report;
+      assert(pooled!.residual < 1e-5, `${method}: residual ${pooled!.residual}`);
+      const given = {
+        source: await pooledRows(pipe, alignments.map(({ source }) => source)),
+        destination: await pooledRows(pipe, alignments.map(({ destination }) => destination)),
+        preserve: await pooledRows(pipe, preserve),
+        lamb: edit.recipe.lamb,
+      };
+      const exact = method === "nullspace"
+        ? denseNullSpace(given, { threshold: 0.1, scale: 1, invariant: await pooledRows(pipe, [""]) })
+        : denseUce(given, { eraseScale: 1, preserveScale: 1 });
+      assertClose(lessIdentity(await edit.pooledOperator!.dense()), exact, 1e-5, method);
+    }
+  }, options);
+}
+
+gpuTest("sdxl-mini: an edit withPooled acts by strength and by prompt, and is baked and saved whole", async (gpu) => {
+  using pipe = await open(gpu);
+  const prompts = ["A field of roses", "A field of roses"];
+  const plain = await draw(pipe, prompts);
+  using states = await ModelEdit.solve([roses], {}, pipe);
+  using edit = await ModelEdit.solve([roses], { withPooled: true, lamb: 1 }, pipe);
+  const { lamb } = await edit.resolve({ lamb: 0.1 });
+  assertEquals([lamb, edit.report.pooled!.lamb], [0.1, 0.1]);
+  pipe.edits.push(states);
+  const statesAlone = await draw(pipe, prompts);
+  pipe.edits.clear();
+  pipe.edits.push(edit, { strength: 0.5 });
+  const half = await draw(pipe, prompts);
+  pipe.edits.setStrength(edit, 1);
+  const whole = await draw(pipe, prompts);
+  assertNotEquals(whole, statesAlone);
+  assertNotEquals(whole, half);
+  const second = await draw(pipe, prompts, { editsPerPrompt: [[], [edit]] });
+  const middle = plain.length / 2;
+  assertClose(second.subarray(0, middle), plain.subarray(0, middle), 1e-6, "first");
+  assertClose(second.subarray(middle), whole.subarray(middle), 1e-6, "second");
+  const directory = await Deno.makeTempDir();
+  try {
+    await assertRejects(() => edit.exportLora(`${directory}/lora.safetensors`), EditError, "without withPooled");
+    await assertRejects(() => pipe.edits.exportLora(`${directory}/lora.safetensors`, { model: pipe }), EditError);
+    await pipe.savePretrained(`${directory}/baked`);
+    using baked = await StableDiffusionXLModelEditingPipeline.fromPretrained(`${directory}/baked`, { gpu });
+    assertClose(await draw(baked, prompts), whole, 1e-4, "baked");
+    await edit.save(`${directory}/edit.safetensors`);
+    using loaded = await ModelEdit.load(`${directory}/edit.safetensors`, pipe);
+    assertEquals(await loaded.pooledOperator!.dense(), await edit.pooledOperator!.dense());
+    assertEquals(loaded.recipe, edit.recipe);
+    pipe.edits.clear();
+    pipe.edits.push(loaded);
+    assertEquals(await draw(pipe, prompts), whole, "loaded");
+    await assertRejects(
+      () => ModelEdit.load(`${directory}/edit.safetensors`, { ...asModel(pipe), encodePooled: undefined }),
+      EditError,
+      "reads none",
+    );
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
+
+/** The pipeline as an edit reads it, to replace parts of. */
+function asModel(pipe: StableDiffusionXLModelEditingPipeline): EditableModel {
+  return {
+    gpu: pipe.gpu,
+    tokenizer: pipe.tokenizer,
+    crossAttentions: pipe.crossAttentions,
+    encoderWidths: pipe.encoderWidths,
+    encodeTexts: (texts) => pipe.encodeTexts(texts),
+    encodePooled: (texts) => pipe.encodePooled(texts),
+  };
+}
+
+gpuTest("an edit of SDXL is refused for another pair of text encoders, each told by itself", async (gpu) => {
+  using pipe = await open(gpu);
+  using edit = await ModelEdit.solve([roses], {}, pipe);
+  const parts: Uint8Array<ArrayBuffer>[] = [];
+  await edit.save((chunk) => void parts.push(chunk.slice()));
+  const file = new Uint8Array(await new Blob(parts).arrayBuffer());
+  const model = asModel(pipe);
+  using loaded = await ModelEdit.load(file, pipe);
+  assertEquals(loaded.rank, edit.rank);
+  const refused = async (other: EditableModel, message: string) => {
+    await assertRejects(() => ModelEdit.load(file, other), EditError, message);
+  };
+  await refused(
+    { ...model, encoderWidths: [48, 32] },
+    "embeddings of width 32 + 48, and the model's have width 48 + 32",
+  );
+  // One of the encoders reads another text.
+  const withStates = (change: (states: Float32Array, other: Float32Array) => void): EditableModel => ({
+    ...model,
+    encodeTexts: async (texts) => {
+      using states = pipe.encodeTexts(texts);
+      using other = pipe.encodeTexts(texts.map((text) => `not ${text}`));
+      const [values, others] = [await states.data(), await other.data()];
+      change(values, others);
+      return Tensor.from(gpu, values, states.shape);
+    },
+  });
+  const exchanged = (from: number, to: number) =>
+    withStates((values, others) => {
+      for (let i = 0; i < values.length; i++) if (i % 80 >= from && i % 80 < to) values[i] = others[i];
+    });
+  await refused(exchanged(0, 32), "another first text encoder");
+  await refused(exchanged(32, 80), "another second text encoder");
+  using sd = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
+  await refused(sd, "embeddings of width 32 + 48, and the model's have width 48");
+  await assertRejects(
+    () => sd.editModel(roses.source, roses.destination, { withPooled: true }),
+    EditError,
+    "reads none",
+  );
 });

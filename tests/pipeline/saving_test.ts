@@ -214,7 +214,7 @@ gpuTest("saving that fails midway leaves existing files unchanged and no new one
     })));
     const vae = Object.create(pipe.vae, { origin: { value: breaking(pipe.vae.origin!) } });
     const components = { ...pipe.components, vae };
-    const none = () => undefined;
+    const none = { weight: () => undefined };
     await assertRejects(() => saveFolder(components, saved, none, { overwrite: true }), Error, "the disk is gone");
     await assertRejects(() => saveFolder(components, `${folder}/new`, none), Error, "the disk is gone");
     assertEquals(await filesIn(folder), before.map(({ path }) => `saved/${path}`));
@@ -249,7 +249,7 @@ gpuTest("a pipeline cannot be saved over its own source files, nor if they are u
     );
     const vae = Object.create(pipe.vae, { origin: { value: undefined } });
     await assertRejects(
-      () => saveFolder({ ...pipe.components, vae }, `${folder}/new`, () => undefined),
+      () => saveFolder({ ...pipe.components, vae }, `${folder}/new`, { weight: () => undefined }),
       CheckpointError,
       "Cannot save the vae",
     );

@@ -54,6 +54,8 @@ export interface EditRecipe {
   readonly withAugs: readonly string[];
   /** Paths of the edited layers; null for all. */
   readonly layers: readonly string[] | null;
+  /** Whether the pooled embedding is mapped, too; absent if not. */
+  readonly withPooled?: boolean;
   /** The editor; absent for TIME. The settings that follow are those of other editors. */
   readonly method?: EditMethod;
   /** Which tokens are rows; absent for all of them. */

@@ -61,6 +61,7 @@ const common = (pairs: Schema<EditPair[]>, lamb: Schema<number>) => ({
   withToK: boolean(),
   withAugs: listOf(anyText(), { max: 1000 }),
   layers: v.nullable(listOf(text(), { max: 1000 })),
+  withPooled: v.optional(boolean()),
 });
 
 const timeRecipe: Schema<EditRecipe> = fields(common(editPairsSchema, positive()));

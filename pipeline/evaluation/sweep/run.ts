@@ -6,7 +6,7 @@
 import { samplerByName } from "../../../schedulers/mod.ts";
 import { ModelEdit } from "../../editing/model_edit.ts";
 import type { Picture } from "../../image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
+import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
 import type { Judge } from "../evaluate_edits.ts";
 import type { SweepBatch } from "./batches.ts";
@@ -45,7 +45,7 @@ export interface ScoredPicture {
  * @throws {AlignmentError} {IllConditionedError} as `ModelEdit.solve` does
  */
 export async function* runSweep(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   judge: Judge,
   work: { plan: SweepPlan; fingerprint: string; batches: readonly SweepBatch[] },
   options: Pick<DrawingOptions, "signal"> = {},
@@ -92,7 +92,7 @@ class RowEdits implements Disposable {
   #key = "";
   #edit: ModelEdit | undefined;
 
-  constructor(readonly pipe: StableDiffusionModelEditingPipeline, readonly plan: SweepPlan) {}
+  constructor(readonly pipe: EditingPipeline, readonly plan: SweepPlan) {}
 
   async of({ row, setting }: { row: number; setting: number }): Promise<ModelEdit | undefined> {
     const { editor } = this.plan.settings[setting];
