@@ -77,7 +77,11 @@ export type {
 } from "./pipeline/components.ts";
 export type { AnyFromPretrainedOptions, FromPretrainedOptions, XLFromPretrainedOptions } from "./pipeline/load.ts";
 export type { ComponentOverrides, XLComponentOverrides } from "./pipeline/overrides.ts";
-export type { FromSingleFileOptions } from "./pipeline/single_file.ts";
+export type {
+  AnyFromSingleFileOptions,
+  FromSingleFileOptions,
+  XLFromSingleFileOptions,
+} from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
 export type { StepCallback } from "./pipeline/generation/denoising_options.ts";
 export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/generation/prompts.ts";

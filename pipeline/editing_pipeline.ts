@@ -12,7 +12,7 @@ import type { EditingGenerateOptions } from "./model_editing.ts";
 import type { XLEditingGenerateOptions } from "./model_editing_xl.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
-import type { SavePretrainedOptions } from "./saving.ts";
+import type { SaveOptions, SavePretrainedOptions } from "./saving.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
 
 /** The methods of pipelines that load LoRAs and textual inversions. */
@@ -58,6 +58,8 @@ export interface EditingPipeline extends DrawingPipeline, EditableModel, Partial
     prompt: string | readonly string[] | undefined,
     options?: AnyGenerateOptions<T>,
   ): Promise<GenerateResult<T>>;
+  /** Saves the pipeline as one .safetensors file in the original layout. */
+  saveSingleFile(path: string, options?: SaveOptions): Promise<void>;
   /** Saves the pipeline as a folder that diffusers loads. */
   savePretrained(directory: string, options?: SavePretrainedOptions): Promise<void>;
 }

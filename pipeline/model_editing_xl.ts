@@ -1,4 +1,5 @@
 import type { Tensor } from "../engine/tensor.ts";
+import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import type { XLPipelineComponents, XLPipelineSettings } from "./components.ts";
 import type { EditableModel } from "./editing/editable_model.ts";
@@ -15,6 +16,7 @@ import type { Linear } from "./layers/linear.ts";
 import { loadPipeline, type XLFromPretrainedOptions } from "./load.ts";
 import type { OptionTable } from "./options.ts";
 import type { BakedWeights } from "./saving.ts";
+import { loadSingleFile, type XLFromSingleFileOptions } from "./single_file.ts";
 import { StableDiffusionXLPipeline } from "./stable_diffusion_xl.ts";
 
 /** How {@linkcode StableDiffusionXLModelEditingPipeline.editModel} edits unless told otherwise. */
@@ -61,6 +63,18 @@ export class StableDiffusionXLModelEditingPipeline extends StableDiffusionXLPipe
   ): Promise<StableDiffusionXLModelEditingPipeline> {
     const { withToK, withAugs } = options;
     return await loadPipeline(source, options, {
+      sdxl: (parts, settings, owned) =>
+        new StableDiffusionXLModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),
+    });
+  }
+
+  /** As {@linkcode StableDiffusionXLPipeline.fromSingleFile}. */
+  static override async fromSingleFile(
+    source: string | URL | ByteSource,
+    options: XLFromSingleFileOptions & XLEditingDefaults = {},
+  ): Promise<StableDiffusionXLModelEditingPipeline> {
+    const { withToK, withAugs } = options;
+    return await loadSingleFile(source, options, {
       sdxl: (parts, settings, owned) =>
         new StableDiffusionXLModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),
     });

@@ -8,7 +8,7 @@ import type { EditDefaults } from "./editing/pipeline_edits.ts";
 import { type AnyFromPretrainedOptions, loadPipeline, type PipelineBuilders } from "./load.ts";
 import { StableDiffusionModelEditingPipeline } from "./model_editing.ts";
 import { StableDiffusionXLModelEditingPipeline } from "./model_editing_xl.ts";
-import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
+import { type AnyFromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 
 /**
  * Options of {@linkcode openPipeline}: those of `fromPretrained` for folders and hub ids, those of
@@ -16,7 +16,7 @@ import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
  */
 export type OpenPipelineOptions =
   & AnyFromPretrainedOptions
-  & Omit<FromSingleFileOptions, keyof AnyFromPretrainedOptions>
+  & Omit<AnyFromSingleFileOptions, keyof AnyFromPretrainedOptions>
   & EditDefaults;
 
 /**

@@ -142,7 +142,7 @@ export async function saveFolder(
  *   the weights
  */
 export async function saveSingleFile(
-  components: PipelineComponents,
+  components: PipelineComponents | XLPipelineComponents,
   path: string,
   baked: HeldWeights,
   options: SaveOptions = {},
@@ -150,22 +150,28 @@ export async function saveSingleFile(
   checkOptions(`save to ${path}`, options, saveTable);
   const { dtype, onProgress } = options;
   const { textEncoder, unet, vae, scheduler } = components;
+  const textEncoder2 = "textEncoder2" in components ? components.textEncoder2 : undefined;
   if (vae instanceof AutoencoderTiny) {
     throw new CheckpointError(
       `Cannot save ${path} as a single file as the layout has no place for an AutoencoderTiny: save a folder, or use an AutoencoderKL`,
       { source: path },
     );
   }
-  await refuseOwnSource([textEncoder, unet, vae], path);
+  await refuseOwnSource([textEncoder, ...(textEncoder2 ? [textEncoder2] : []), unet, vae], path);
   checkTensorsName(path);
   await checkOutput(path);
   using open = new DisposableStack();
-  const part = async (key: "textEncoder" | "unet" | "vae", model: Savable, edited: EditedWeights = new Map()) => {
+  const part = async (
+    key: "textEncoder" | "textEncoder2" | "unet" | "vae",
+    model: Savable,
+    edited: EditedWeights = new Map(),
+  ) => {
     const { folder, kind } = componentTable[key];
     return open.adopt(await openPart(folder, kind!, model, dtype, edited), closePart);
   };
   const entries = singleFileEntries({
     textEncoder: await part("textEncoder", textEncoder),
+    ...(textEncoder2 ? { textEncoder2: await part("textEncoder2", textEncoder2) } : {}),
     unet: await part("unet", unet, bakedKeys(components, baked)),
     vae: await part("vae", vae),
     predictionType: scheduler.config.prediction_type,

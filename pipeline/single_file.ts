@@ -9,8 +9,11 @@ import { parseUNetConfig } from "./checkpoint/diffusers/config/unet.ts";
 import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SingleFile, type SingleFileOptions, type SingleFilePart } from "./checkpoint/ldm/single_file.ts";
 import { SurplusKeys } from "./checkpoint/surplus.ts";
-import type { PipelineBuilders } from "./load.ts";
+import type { PipelineComponents, XLPipelineComponents } from "./components.ts";
+import { CheckpointError } from "./errors.ts";
+import { checkFamilyOptions, familiesOf, type PipelineBuilders } from "./load.ts";
 import { CLIPTextModel } from "./models/clip_text.ts";
+import { CLIPTextModelWithProjection } from "./models/clip_text_projection.ts";
 import { UNet2DConditionModel } from "./models/unet.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
 import { AutoencoderKL } from "./models/vae.ts";
@@ -19,6 +22,7 @@ import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_o
 import { checkOptions, either, kinds, oneOf, type OptionTable } from "./options.ts";
 import { findTokenizer, type FindTokenizerOptions } from "./text/find_tokenizer.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
+import { withPadToken } from "./text/tokenizer_files.ts";
 import {
   type ComponentOverrides,
   givenGpu,
@@ -26,6 +30,8 @@ import {
   isTokenizer,
   loadGivenVae,
   overridesTable,
+  type XLComponentOverrides,
+  xlOverridesTable,
 } from "./overrides.ts";
 import { openTunedGpu } from "./tuning_file.ts";
 
@@ -46,38 +52,82 @@ export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerO
   readonly activations?: ActivationType;
 }
 
-/** The options of {@linkcode loadSingleFile} and their kinds. */
-const fromSingleFileTable: OptionTable<FromSingleFileOptions & EditingOptions> = {
-  ...editingOptionsTable,
+/** How a single file of SDXL is loaded: as {@linkcode FromSingleFileOptions} says. */
+export interface XLFromSingleFileOptions
+  extends Omit<FromSingleFileOptions, keyof ComponentOverrides>, XLComponentOverrides {
+  /**
+   * A tokenizer of the second text encoder, or a folder that holds one. Default: the first one,
+   * which has the same vocabulary, with the second one's padding.
+   */
+  readonly tokenizer2?: CLIPTokenizer | string | URL | FileTree;
+  /** See {@linkcode XLPipelineSettings}. Default: true. */
+  readonly forceZerosForEmptyPrompt?: boolean;
+}
+
+/** The options of all families. */
+export type AnyFromSingleFileOptions =
+  & FromSingleFileOptions
+  & Omit<XLFromSingleFileOptions, keyof FromSingleFileOptions>;
+
+const { requiresSafetyChecker, ...sharedEditing } = editingOptionsTable;
+
+const sharedTable = {
+  ...sharedEditing,
   ...loadingTable,
-  ...overridesTable,
   tokenizer: either(kinds.text, kinds.object),
   predictionType: oneOf("epsilon", "v_prediction"),
   config: kinds.object,
   ema: kinds.flag,
-};
+} as const;
+
+/** The options of each family and their kinds. */
+const tables = {
+  sd: { ...sharedTable, ...overridesTable, requiresSafetyChecker } as OptionTable<
+    FromSingleFileOptions & EditingOptions
+  >,
+  sdxl: {
+    ...sharedTable,
+    ...xlOverridesTable,
+    tokenizer2: sharedTable.tokenizer,
+    forceZerosForEmptyPrompt: kinds.flag,
+  } as OptionTable<XLFromSingleFileOptions & Omit<EditingOptions, "requiresSafetyChecker">>,
+} as const;
 
 /**
  * Loads all components of a single file in the LDM layout, and builds a pipeline that owns them.
  *
- * @throws {CheckpointError} if the file is not a whole Stable Diffusion 1.x or 2.x checkpoint, or
- *   no tokenizer is found
+ * @throws {CheckpointError} if the file is not a whole checkpoint of a family that there is a
+ *   builder for, or no tokenizer is found
  */
 export async function loadSingleFile<P>(
   source: string | URL | ByteSource,
-  options: FromSingleFileOptions,
-  builders: Pick<PipelineBuilders<P>, "sd">,
+  options: AnyFromSingleFileOptions & EditingOptions,
+  builders: PipelineBuilders<P>,
 ): Promise<P> {
   options = { ...options }; // the caller may change them while the model loads
-  checkOptions("load a single file", options, fromSingleFileTable);
+  const families = familiesOf(builders);
+  checkOptions("load a single file", options, Object.assign({}, ...families.map((family) => tables[family])));
   const { onProgress, activations } = options;
-  const given = givenInstances(options);
+  const given: Partial<PipelineComponents & XLPipelineComponents> = givenInstances(options);
   const without: SingleFilePart[] = [
     ...(options.vae === undefined ? [] : ["vae" as const]),
     ...(given.textEncoder ? ["text_encoder" as const] : []),
+    ...(given.textEncoder2 ? ["text_encoder_2" as const] : []),
     ...(given.unet ? ["unet" as const] : []),
   ];
   using file = await SingleFile.open(source, { ...options, without });
+  const family = file.family === "sdxl" ? "sdxl" : "sd";
+  if (!families.includes(family)) {
+    throw new CheckpointError(
+      `Cannot load ${file.name} as ${family === "sdxl" ? "Stable Diffusion 1.x or 2.x" : "SDXL"}: it is ${
+        family === "sdxl"
+          ? "SDXL; load it with a StableDiffusionXLPipeline"
+          : "not; load it with a StableDiffusionPipeline"
+      }, or by openPipeline()`,
+      { source: file.name },
+    );
+  }
+  if (families.length > 1) checkFamilyOptions(`load ${file.name}, a file of ${file.family},`, options, tables[family]);
   using owned = new DisposableStack();
   const tokenizer = await tokenizerOf(file, options);
   const gpu = givenGpu(options.gpu, given) ?? owned.use(await openTunedGpu());
@@ -115,6 +165,15 @@ export async function loadSingleFile<P>(
         load("vae"),
       ),
   );
+  const textEncoder2 = family === "sdxl"
+    ? given.textEncoder2 ?? owned.use(
+      await CLIPTextModelWithProjection.fromWeights(
+        parseCLIPTextConfig(file.configs().text_encoder_2, inFile("text_encoder_2")),
+        file.part("text_encoder_2"),
+        load("text_encoder_2"),
+      ),
+    )
+    : undefined;
   if (file.predictionType === null && await predictsNoise(unet, textEncoder, tokenizer)) {
     predictionType = "epsilon";
     // Only the size that the model was trained on depends on the prediction type.
@@ -124,6 +183,12 @@ export async function loadSingleFile<P>(
   }
   surplus.warn(file.name);
   const scheduler = given.scheduler ?? schedulerFromConfig(file.configs(predictionType).scheduler);
+  if (textEncoder2) {
+    const tokenizer2 = await secondTokenizer(tokenizer, options);
+    const { forceZerosForEmptyPrompt = true } = options;
+    const components = { vae, textEncoder, textEncoder2, tokenizer, tokenizer2, unet, scheduler };
+    return builders.sdxl!(components, { forceZerosForEmptyPrompt }, owned);
+  }
   const { safetyChecker, featureExtractor } = given;
   return builders.sd!({ vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor }, {
     requiresSafetyChecker: Boolean(safetyChecker),
@@ -132,8 +197,15 @@ export async function loadSingleFile<P>(
 
 async function tokenizerOf(file: SingleFile, options: FromSingleFileOptions): Promise<CLIPTokenizer> {
   const { tokenizer } = options;
-  if (tokenizer === undefined) return await findTokenizer(file.family, options);
+  // The first text encoder of SDXL is that of 1.x.
+  if (tokenizer === undefined) return await findTokenizer(file.family === "sd2" ? "sd2" : "sd1", options);
   return isTokenizer(tokenizer) ? tokenizer : await CLIPTokenizer.fromPretrained(tokenizer);
+}
+
+/** The tokenizer of SDXL's second text encoder: OpenCLIP pads with "!". */
+async function secondTokenizer(first: CLIPTokenizer, { tokenizer2 }: AnyFromSingleFileOptions): Promise<CLIPTokenizer> {
+  if (tokenizer2 === undefined) return new CLIPTokenizer(withPadToken(first.files, "!"));
+  return isTokenizer(tokenizer2) ? tokenizer2 : await CLIPTokenizer.fromPretrained(tokenizer2);
 }
 
 /**

@@ -1,3 +1,4 @@
+import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import {
   checkXLComponents,
@@ -22,7 +23,8 @@ import { loadPipeline, type XLFromPretrainedOptions } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.ts";
 import { checkOptions, type OptionTable } from "./options.ts";
-import { saveFolder, type SavePretrainedOptions } from "./saving.ts";
+import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving.ts";
+import { loadSingleFile, type XLFromSingleFileOptions } from "./single_file.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
 
 /**
@@ -76,6 +78,19 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
     options: XLFromPretrainedOptions = {},
   ): Promise<StableDiffusionXLPipeline> {
     return await loadPipeline(source, options, { sdxl: (...parts) => new StableDiffusionXLPipeline(...parts) });
+  }
+
+  /**
+   * Loads a single .safetensors file in the original layout: SDXL's base model, and its children.
+   *
+   * @throws {CheckpointError} for any other kind of file, such as a refiner, which is named as what
+   *   it is, and when no tokenizer is found
+   */
+  static async fromSingleFile(
+    source: string | URL | ByteSource,
+    options: XLFromSingleFileOptions = {},
+  ): Promise<StableDiffusionXLPipeline> {
+    return await loadSingleFile(source, options, { sdxl: (...parts) => new StableDiffusionXLPipeline(...parts) });
   }
 
   /** As in diffusers. */
@@ -154,6 +169,15 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
     await this.running(() =>
       saveFolder(this.components, directory, baked, { ...options }, { forceZerosForEmptyPrompt })
     );
+  }
+
+  /**
+   * Saves the pipeline as one .safetensors file in the original layout: see {@linkcode
+   * StableDiffusionPipeline.saveSingleFile}.
+   */
+  async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
+    using baked = this.bakedWeights();
+    await this.running(() => saveSingleFile(this.components, path, baked, { ...options }));
   }
 
   /**

@@ -10,8 +10,9 @@ import { autoencoderKind } from "../models/autoencoder.ts";
 import { recognizeCheckpoint } from "../checkpoint/diffusers/checkpoint_kind.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
-import { SingleFile, type SingleFileOptions, type SingleFilePart } from "../checkpoint/ldm/single_file.ts";
+import { partsOfFile, SingleFile, type SingleFileOptions, type SingleFilePart } from "../checkpoint/ldm/single_file.ts";
 import { textEncoderKind } from "../models/clip_text.ts";
+import { projectedTextEncoderKind } from "../models/clip_text_projection.ts";
 import { checkModel, type ModelKind } from "../models/load.ts";
 import { unetKind } from "../models/unet.ts";
 import { vaeKind } from "../models/vae.ts";
@@ -119,10 +120,11 @@ async function inspectSingleFile(
     unet: unetKind,
     vae: vaeKind,
     text_encoder: textEncoderKind,
+    text_encoder_2: projectedTextEncoderKind,
   };
   const parts: PartInspection[] = [];
   const surplus = single.surplus();
-  for (const part of ["unet", "vae", "text_encoder"] as const) {
+  for (const part of partsOfFile(single.family)) {
     const kind = kinds[part];
     const weights = single.part(part);
     const contents = contentsOf(weights);

@@ -25,6 +25,7 @@ import { variantsOf } from "../checkpoint/diffusers/pipeline_files.ts";
 import { listVariants, openWeights, weightFiles } from "../checkpoint/safetensors/weight_files.ts";
 import { clipKind } from "../models/clip.ts";
 import { textEncoderKind } from "../models/clip_text.ts";
+import { projectedTextEncoderKind } from "../models/clip_text_projection.ts";
 import { checkModel, type ModelKind } from "../models/load.ts";
 import { safetyCheckerKind } from "../models/safety_checker.ts";
 import { unetKind, type UNetLoadOptions } from "../models/unet.ts";
@@ -47,6 +48,7 @@ const modelKinds: readonly ModelKind<unknown, unknown>[] = [
   vaeKind,
   tinyVaeKind,
   textEncoderKind,
+  projectedTextEncoderKind,
   safetyCheckerKind,
   clipKind,
 ];

@@ -142,6 +142,16 @@ function lineOf(pair: unknown): string | undefined {
   return typeof line === "string" && /^\S+ \S+$/.test(line) ? line : undefined;
 }
 
+/** The files of the same tokenizer with another padding token. */
+export function withPadToken(files: TokenizerFiles, padToken: string): TokenizerFiles {
+  const padding = { pad_token: padToken };
+  return {
+    ...files,
+    config: { ...files.config, ...padding },
+    specialTokensMap: { ...files.specialTokensMap, ...padding },
+  };
+}
+
 function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }

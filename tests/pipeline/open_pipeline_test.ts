@@ -11,7 +11,11 @@ gpuTest("openPipeline opens each checkpoint with the class that edits its family
   using xl = await openPipeline(`${goldens}/sdxl-mini`, { gpu, safetyChecker: null, forceZerosForEmptyPrompt: false });
   assert(sd instanceof StableDiffusionModelEditingPipeline);
   assert(xl instanceof StableDiffusionXLModelEditingPipeline);
-  assertEquals([sd.defaultGuidanceScale, xl.defaultGuidanceScale, xl.forceZerosForEmptyPrompt], [7.5, 5, false]);
+  assertEquals([
+    sd.defaultGuidanceScale,
+    xl.defaultGuidanceScale,
+    (xl as StableDiffusionXLModelEditingPipeline).forceZerosForEmptyPrompt,
+  ], [7.5, 5, false]);
   for (const pipe of [sd, xl]) {
     await pipe.editModel("A pack of roses", "A pack of blue roses");
     const { images } = await pipe.generate("a rose", { numInferenceSteps: 1, outputType: "array", clipSkip: 0 });

@@ -12,13 +12,13 @@
  */
 import { parseArgs } from "@std/cli/parse-args";
 import type { SavedDtype } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
-import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
+import { openPipeline } from "../../pipeline/open_pipeline.ts";
 
 const args = parseArgs(Deno.args, { string: ["dtype", "source", "destination"] });
 const [model, target] = args._.map(String);
 const dtype = args.dtype as SavedDtype | undefined;
 
-using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(model);
+using pipe = await openPipeline(model);
 if (args.source !== undefined) await pipe.editModel(args.source, args.destination!);
 if (target.endsWith(".safetensors")) await pipe.saveSingleFile(target, { dtype });
 else await pipe.savePretrained(target, { dtype });

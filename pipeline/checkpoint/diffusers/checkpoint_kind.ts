@@ -11,17 +11,17 @@ import { relativesByInChannels } from "./config/unet.ts";
 /** What a file holds. */
 export interface CheckpointKind {
   /**
-   * "sd1" and "sd2" are whole Stable Diffusion checkpoints in the LDM layout, which can be loaded;
-   * "other" is anything else.
+   * "sd1", "sd2" and "sdxl" are whole Stable Diffusion checkpoints in the LDM layout, which can be
+   * loaded; "other" is anything else.
    */
-  readonly family: "sd1" | "sd2" | "other";
+  readonly family: "sd1" | "sd2" | "sdxl" | "other";
   /** Completes the sentence "The file is …", for example "an SDXL checkpoint". */
   readonly description: string;
   /** How to use such a file, if there is a way. */
   readonly advice?: string;
 }
 
-const wanted = "use a complete Stable Diffusion 1.x or 2.x checkpoint with UNet, autoencoder and text encoder";
+const wanted = "use a complete checkpoint of Stable Diffusion 1.x, 2.x or XL with UNet, autoencoder and text encoder";
 
 interface Signature {
   readonly key: RegExp;
@@ -105,13 +105,21 @@ const partSignatures: readonly Signature[] = [
 const otherSignatures: readonly Signature[] = [
   { key: /^model\.diffusion_model\.double_blocks\./, description: "a Flux checkpoint" },
   { key: /^model\.diffusion_model\.joint_blocks\./, description: "a Stable Diffusion 3 checkpoint" },
-  { key: /^conditioner\.embedders\.1\./, description: "an SDXL checkpoint" },
   { key: /^conditioner\.embedders\.0\.model\./, description: "an SDXL refiner checkpoint" },
-  { key: /^(text_encoders|cond_stage_model)\.clip_g\./, description: "an SDXL checkpoint" },
+  {
+    key: /^(text_encoders|cond_stage_model)\.clip_g\./,
+    description: "an SDXL checkpoint with ComfyUI's names of its text encoders",
+    advice: () => wanted,
+  },
   { key: /^model\.diffusion_model\..*\.time_stack\./, description: "a Stable Video Diffusion checkpoint" },
   // Other tensors of a ControlNet are leftovers of a merge, and ignored.
   { key: /^control_model\.input_hint_block\./, description: "a ControlNet with its Stable Diffusion checkpoint" },
 ];
+
+/** Whether both of SDXL's text encoders come from elsewhere. */
+function lacksText(without: readonly string[]): boolean {
+  return without.includes("text_encoder") && without.includes("text_encoder_2");
+}
 
 /**
  * Recognizes a file by its header.
@@ -120,7 +128,7 @@ const otherSignatures: readonly Signature[] = [
  */
 export function recognizeCheckpoint(
   weights: Weights,
-  options: { without?: readonly ("unet" | "vae" | "text_encoder")[] } = {},
+  options: { without?: readonly ("unet" | "vae" | "text_encoder" | "text_encoder_2")[] } = {},
 ): CheckpointKind {
   const { without = [] } = options;
   const keys = [...weights.tensors.keys()];
@@ -144,9 +152,21 @@ export function recognizeCheckpoint(
 
   const convIn = shapeOf("model.diffusion_model.input_blocks.0.0.weight");
   if (convIn === undefined) return other("a denoiser other than a UNet of Stable Diffusion", wanted);
+  const isXL = has("conditioner.embedders.1.") || (has("model.diffusion_model.label_emb.0.0.") && lacksText(without));
   if (convIn[1] !== 4) {
     const relative = relativesByInChannels[convIn[1]];
-    return other(relative ? `${relative} of Stable Diffusion` : `a UNet that takes ${convIn[1]} channels`);
+    const model = isXL ? "SDXL" : "Stable Diffusion";
+    return other(relative ? `${relative} of ${model}` : `a UNet that takes ${convIn[1]} channels`);
+  }
+  if (isXL) {
+    const encoders = ["conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."] as const;
+    const lacking = (["text_encoder", "text_encoder_2"] as const)
+      .find((part, i) => !has(encoders[i]) && !without.includes(part));
+    if (lacking) return other("an SDXL checkpoint without one of its text encoders", wanted);
+    if (!has("first_stage_model.decoder.") && !without.includes("vae")) {
+      return other("an SDXL checkpoint without its autoencoder (VAE)", wanted);
+    }
+    return { family: "sdxl", description: "an SDXL checkpoint" };
   }
   const contextKey = keys.find((key) => key.endsWith(".attn2.to_k.weight"));
   const width = contextKey === undefined ? undefined : shapeOf(contextKey)![1];

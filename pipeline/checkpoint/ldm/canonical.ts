@@ -18,7 +18,7 @@ interface Alias {
 
 const clip = /^(text_model\.)?(encoder\.layers|embeddings)\./;
 const openClip = /^transformer\.resblocks\./;
-const aliases: Readonly<Record<keyof typeof ldmPrefixes, readonly Alias[]>> = {
+const aliases: Readonly<Partial<Record<keyof typeof ldmPrefixes, readonly Alias[]>>> = {
   unet: ["diffusion_model.", "unet."].map((prefix) => ({ prefix, inside: /^input_blocks\./ })),
   vae: ["vae."].map((prefix) => ({ prefix, inside: /^(encoder\.down|decoder\.up)\.\d/ })),
   clip: [

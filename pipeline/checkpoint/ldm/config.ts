@@ -5,12 +5,15 @@
  */
 
 import { CheckpointError } from "../../errors.ts";
-import { ldmPrefixes } from "./keys.ts";
+import { ldmPrefixes, openClipProjection } from "./keys.ts";
 import type { ConfigJson } from "../source/origin.ts";
 import type { Weights } from "../safetensors/weights.ts";
 
 /** What a UNet predicts: the noise (epsilon), or the velocity v. */
 export type PredictionType = "epsilon" | "v_prediction";
+
+/** What a single file holds: Stable Diffusion 1.x, 2.x or SDXL's base model. */
+export type SingleFileFamily = "sd1" | "sd2" | "sdxl";
 
 /** The configuration files, by folder. */
 export interface PipelineConfigs {
@@ -20,13 +23,15 @@ export interface PipelineConfigs {
   readonly vae: ConfigJson;
   /** `text_encoder/config.json` */
   readonly text_encoder: ConfigJson;
+  /** `text_encoder_2/config.json`, of SDXL; empty for others. */
+  readonly text_encoder_2: ConfigJson;
   /** `scheduler/scheduler_config.json` */
   readonly scheduler: ConfigJson;
 }
 
 /** The configuration that tensor shapes do not determine. */
 export interface LdmFacts {
-  readonly family: "sd1" | "sd2";
+  readonly family: SingleFileFamily;
   readonly predictionType: PredictionType;
   /** Whether attention must be computed in f32 when the rest of the UNet is f16. */
   readonly upcastAttention: boolean;
@@ -54,22 +59,32 @@ const openClipLayers = 23;
  * @throws {CheckpointError} if a tensor is missing whose shape is needed
  */
 export function inferConfigs(weights: Weights, facts: LdmFacts): PipelineConfigs {
-  const imageSize = facts.predictionType === "v_prediction" && facts.family === "sd2" ? 768 : 512;
+  const { family } = facts;
+  const imageSize = family === "sdxl" ? 1024 : facts.predictionType === "v_prediction" && family === "sd2" ? 768 : 512;
   const unless = (part: keyof PipelineConfigs, infer: () => ConfigJson): ConfigJson =>
     facts.without?.includes(part) ? {} : infer();
   return {
     unet: unless("unet", () => inferUNet(new Shapes(weights, ldmPrefixes.unet), facts, imageSize)),
-    vae: unless("vae", () => inferVae(weights, ldmPrefixes.vae, imageSize)),
+    vae: unless("vae", () => ({
+      ...inferVae(weights, ldmPrefixes.vae, imageSize),
+      ...(family === "sdxl" ? { force_upcast: true, scaling_factor: xlScalingFactor } : {}),
+    })),
     text_encoder: unless(
       "text_encoder",
       () =>
-        hasOpenClip(weights)
+        family !== "sdxl" && hasOpenClip(weights)
           ? inferOpenClip(new Shapes(weights, ldmPrefixes.openClip))
-          : inferClip(new Shapes(weights, clipPrefix(weights)), facts.family),
+          : inferClip(new Shapes(weights, clipPrefix(weights, family)), family),
     ),
+    text_encoder_2: family === "sdxl"
+      ? unless("text_encoder_2", () => inferProjectedOpenClip(new Shapes(weights, ldmPrefixes.xlOpenClip)))
+      : {},
     scheduler: schedulerConfig(facts),
   };
 }
+
+/** The factor between latents and their normalized values in SDXL's autoencoder. */
+const xlScalingFactor = 0.13025;
 
 /** Whether the text encoder has OpenCLIP's keys; 2.x files of some tools have transformers'. */
 export function hasOpenClip(weights: Weights): boolean {
@@ -80,9 +95,10 @@ export function hasOpenClip(weights: Weights): boolean {
  * The key prefix of CLIP's modules in a file with transformers' keys. Files derived from some early
  * fine-tunes lack `text_model.`.
  */
-export function clipPrefix(weights: Weights): string {
-  const usual = `${ldmPrefixes.clip}text_model.`;
-  return [...weights.tensors.keys()].some((key) => key.startsWith(usual)) ? usual : ldmPrefixes.clip;
+export function clipPrefix(weights: Weights, family: SingleFileFamily): string {
+  const outer = family === "sdxl" ? ldmPrefixes.xlClip : ldmPrefixes.clip;
+  const usual = `${outer}text_model.`;
+  return [...weights.tensors.keys()].some((key) => key.startsWith(usual)) ? usual : outer;
 }
 
 /** Shapes of one model in a file. */
@@ -132,14 +148,16 @@ function inferUNet(shapes: Shapes, { family, upcastAttention }: LdmFacts, imageS
   const firstAttention = levels.findIndex(({ attention }) => attention);
   const block = `input_blocks.${1 + firstAttention * (levels[0].layers + 1)}.1`;
   const projection = shapes.of(`${block}.proj_in.weight`);
+  const crossAttentionDim = shapes.of(`${block}.transformer_blocks.0.attn2.to_k.weight`)[1];
   return {
+    ...(family === "sdxl" ? inferTextTime(shapes, levels) : {}),
     _class_name: "UNet2DConditionModel",
     _diffusers_version: diffusersVersion,
     act_fn: "silu",
     attention_head_dim: family === "sd1" ? 8 : channels.map((width) => width / headWidth),
     block_out_channels: channels,
     center_input_sample: false,
-    cross_attention_dim: shapes.of(`${block}.transformer_blocks.0.attn2.to_k.weight`)[1],
+    cross_attention_dim: crossAttentionDim,
     down_block_types: levels.map(({ attention }) => attention ? "CrossAttnDownBlock2D" : "DownBlock2D"),
     downsample_padding: 1,
     flip_sin_to_cos: true,
@@ -156,6 +174,31 @@ function inferUNet(shapes: Shapes, { family, upcastAttention }: LdmFacts, imageS
     upcast_attention: upcastAttention,
     use_linear_projection: projection.length === 2,
   };
+}
+
+/** What SDXL's UNet has besides: its conditions, and transformers of several layers. */
+function inferTextTime(
+  shapes: Shapes,
+  levels: readonly { layers: number; attention: boolean }[],
+): ConfigJson {
+  const inputDim = shapes.of("label_emb.0.0.weight")[1];
+  const layersAt = (level: number): number => {
+    const block = 1 + level * (levels[0].layers + 1);
+    return shapes.count((layer) => `input_blocks.${block}.1.transformer_blocks.${layer}.attn2.to_k.weight`);
+  };
+  return {
+    addition_embed_type: "text_time",
+    // The sizes' width: 256 in the published model, whose pooled embedding is 1280 wide.
+    addition_time_embed_dim: (inputDim - pooledWidth(shapes.weights)) / 6,
+    projection_class_embeddings_input_dim: inputDim,
+    transformer_layers_per_block: levels.map(({ attention }, level) => attention ? layersAt(level) : 1),
+  };
+}
+
+/** Width of the pooled embedding. Without its encoder in the file, that of the published model. */
+function pooledWidth(weights: Weights): number {
+  const projection = weights.tensors.get(ldmPrefixes.xlOpenClip + openClipProjection);
+  return projection?.shape[1] ?? 1280;
 }
 
 /**
@@ -185,17 +228,18 @@ export function inferVae(weights: Weights, prefix: string, imageSize: number): C
   };
 }
 
-function inferClip(shapes: Shapes, family: "sd1" | "sd2"): ConfigJson {
+function inferClip(shapes: Shapes, family: SingleFileFamily): ConfigJson {
+  const isOpenClip = family === "sd2";
   const [vocabulary, hidden] = shapes.of("embeddings.token_embedding.weight");
   const layers = shapes.count((layer) => `encoder.layers.${layer}.mlp.fc1.weight`);
   return textConfig({
-    hidden_act: family === "sd1" ? "quick_gelu" : "gelu",
+    hidden_act: isOpenClip ? "gelu" : "quick_gelu",
     hidden_size: hidden,
     intermediate_size: shapes.of("encoder.layers.0.mlp.fc1.weight")[0],
     max_position_embeddings: shapes.of("embeddings.position_embedding.weight")[0],
     num_attention_heads: hidden / headWidth,
-    num_hidden_layers: family === "sd1" ? layers : Math.min(layers, openClipLayers),
-    projection_dim: family === "sd1" ? 768 : 512,
+    num_hidden_layers: isOpenClip ? Math.min(layers, openClipLayers) : layers,
+    projection_dim: isOpenClip ? 512 : 768,
     vocab_size: vocabulary,
   });
 }
@@ -213,6 +257,16 @@ function inferOpenClip(shapes: Shapes): ConfigJson {
     projection_dim: 512,
     vocab_size: vocabulary,
   });
+}
+
+/** OpenCLIP with its projection, which SDXL reads whole. */
+function inferProjectedOpenClip(shapes: Shapes): ConfigJson {
+  return {
+    ...inferOpenClip(shapes),
+    architectures: ["CLIPTextModelWithProjection"],
+    num_hidden_layers: shapes.count((layer) => `transformer.resblocks.${layer}.mlp.c_fc.weight`),
+    projection_dim: shapes.of(openClipProjection)[1],
+  };
 }
 
 function textConfig(sizes: ConfigJson): ConfigJson {
@@ -237,9 +291,10 @@ function textConfig(sizes: ConfigJson): ConfigJson {
  * A schedule of zero terminal SNR is DDIM's, with trailing timesteps, so that sampling starts at
  * the last one, which is pure noise (2305.08891, sections 3.2 and 3.3). PNDM knows neither.
  */
-function schedulerConfig({ predictionType, zeroTerminalSnr }: LdmFacts): ConfigJson {
+function schedulerConfig({ family, predictionType, zeroTerminalSnr }: LdmFacts): ConfigJson {
+  const isXL = family === "sdxl";
   return {
-    _class_name: zeroTerminalSnr ? "DDIMScheduler" : "PNDMScheduler",
+    _class_name: zeroTerminalSnr ? "DDIMScheduler" : isXL ? "EulerDiscreteScheduler" : "PNDMScheduler",
     _diffusers_version: diffusersVersion,
     beta_end: 0.012,
     beta_schedule: "scaled_linear",
@@ -249,6 +304,7 @@ function schedulerConfig({ predictionType, zeroTerminalSnr }: LdmFacts): ConfigJ
     prediction_type: predictionType,
     set_alpha_to_one: false,
     ...(zeroTerminalSnr ? { rescale_betas_zero_snr: true, timestep_spacing: "trailing" } : { skip_prk_steps: true }),
+    ...(isXL && !zeroTerminalSnr ? { timestep_spacing: "leading" } : {}),
     steps_offset: 1,
   };
 }

@@ -15,6 +15,10 @@ export const ldmPrefixes = {
   clip: "cond_stage_model.transformer.",
   /** SD 2.x: OpenCLIP. */
   openClip: "cond_stage_model.model.",
+  /** SDXL's first text encoder: CLIP under transformers' names. */
+  xlClip: "conditioner.embedders.0.transformer.",
+  /** SDXL's second text encoder: OpenCLIP. */
+  xlOpenClip: "conditioner.embedders.1.model.",
 } as const;
 
 /**
@@ -61,6 +65,8 @@ export function unetModules(options: { attention: readonly boolean[]; layersPerB
   const pairs: ModulePair[] = [
     ["time_embed.0", "time_embedding.linear_1"],
     ["time_embed.2", "time_embedding.linear_2"],
+    ["label_emb.0.0", "add_embedding.linear_1"],
+    ["label_emb.0.2", "add_embedding.linear_2"],
     ["input_blocks.0.0", "conv_in"],
     ...resnet("middle_block.0", "mid_block.resnets.0"),
     ["middle_block.1", "mid_block.attentions.0"],
@@ -141,6 +147,9 @@ export function vaeModules(options: { levels: number; layersPerBlock: number }):
   return pairs;
 }
 
+/** OpenCLIP's projection [width, projection], which transformers stores transposed. */
+export const openClipProjection = "text_projection";
+
 /**
  * The modules of OpenCLIP's text encoder, except the fused query, key and value projections
  * ({@linkcode openClipFused}).
@@ -150,6 +159,7 @@ export function openClipModules(options: { layers: number }): ModulePair[] {
     ["token_embedding", "text_model.embeddings.token_embedding"],
     ["positional_embedding", "text_model.embeddings.position_embedding.weight"],
     ["ln_final", "text_model.final_layer_norm"],
+    [openClipProjection, "text_projection.weight"],
   ];
   for (let layer = 0; layer < options.layers; layer++) {
     const [ldm, diffusers] = openClipLayer(layer);

@@ -1,6 +1,6 @@
 /**
  * Single .safetensors files in the LDM layout of CompVis and Stability AI: a complete Stable
- * Diffusion 1.x or 2.x model without configuration files. They are presented as folders in
+ * Diffusion 1.x, 2.x or SDXL base model without configuration files. They are presented as folders in
  * diffusers' layout.
  */
 
@@ -10,7 +10,15 @@ import { openSource } from "../source/disk.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { recognizeCheckpoint } from "../diffusers/checkpoint_kind.ts";
 import { canonicalWeights } from "./canonical.ts";
-import { hasOpenClip, inferConfigs, type PipelineConfigs, type PredictionType } from "./config.ts";
+import {
+  clipPrefix,
+  hasOpenClip,
+  inferConfigs,
+  type PipelineConfigs,
+  type PredictionType,
+  type SingleFileFamily,
+} from "./config.ts";
+import { ldmPrefixes } from "./keys.ts";
 import { type Markers, markerTensors, readMarkers } from "./markers.ts";
 import { clipView, openClipView, unetView, vaeView } from "./views.ts";
 import type { ConfigJson, ModelOrigin } from "../source/origin.ts";
@@ -19,7 +27,12 @@ import { SafetensorsFile } from "../safetensors/safetensors_file.ts";
 import type { Weights } from "../safetensors/weights.ts";
 
 /** The parts of a single file that have weights. */
-export type SingleFilePart = "unet" | "vae" | "text_encoder";
+export type SingleFilePart = "unet" | "vae" | "text_encoder" | "text_encoder_2";
+
+/** The parts of a family's files. */
+export function partsOfFile(family: SingleFileFamily): readonly SingleFilePart[] {
+  return family === "sdxl" ? ["unet", "vae", "text_encoder", "text_encoder_2"] : ["unet", "vae", "text_encoder"];
+}
 
 /** Configuration that a single file's weights do not determine. */
 export interface SingleFileOptions {
@@ -48,8 +61,8 @@ interface OpenOptions extends SingleFileOptions {
 /** An open single file. Close it when its models are loaded. */
 export class SingleFile implements Disposable {
   readonly name: string;
-  /** Which text encoder it has: CLIP (1.x) or OpenCLIP (2.x). */
-  readonly family: "sd1" | "sd2";
+  /** Which text encoders it has: CLIP (1.x), OpenCLIP (2.x) or both (SDXL). */
+  readonly family: SingleFileFamily;
   /** What the UNet predicts; `null` if unknown. */
   readonly predictionType: PredictionType | null;
   readonly #weights: Weights;
@@ -57,7 +70,7 @@ export class SingleFile implements Disposable {
   readonly #options: OpenOptions;
   readonly #markers: Markers;
 
-  private constructor(weights: Weights, family: "sd1" | "sd2", step: number | null, options: OpenOptions) {
+  private constructor(weights: Weights, family: SingleFileFamily, step: number | null, options: OpenOptions) {
     this.name = weights.name;
     this.family = family;
     this.#weights = weights;
@@ -70,7 +83,7 @@ export class SingleFile implements Disposable {
   /**
    * Opens a file and reads its header.
    *
-   * @throws {CheckpointError} if it is a pickle, or not a complete Stable Diffusion 1.x or 2.x
+   * @throws {CheckpointError} if it is a pickle, or not a complete Stable Diffusion 1.x, 2.x or SDXL
    *   checkpoint; the message says what it is
    * @throws {SafetensorsError} if it is not a valid safetensors file
    */
@@ -114,6 +127,7 @@ export class SingleFile implements Disposable {
       unet: { ...inferred.unet, ...config.unet },
       vae: { ...inferred.vae, ...config.vae },
       text_encoder: { ...inferred.text_encoder, ...config.text_encoder },
+      text_encoder_2: { ...inferred.text_encoder_2, ...config.text_encoder_2 },
       scheduler: { ...inferred.scheduler, ...config.scheduler },
     };
   }
@@ -147,16 +161,21 @@ export class SingleFile implements Disposable {
       case "vae":
         return vaeView(this.#weights, configs.vae);
       case "text_encoder":
-        return hasOpenClip(this.#weights)
-          ? openClipView(this.#weights, configs.text_encoder)
-          : clipView(this.#weights, configs.text_encoder);
+        return this.family !== "sdxl" && hasOpenClip(this.#weights)
+          ? openClipView(this.#weights, configs.text_encoder, { prefix: ldmPrefixes.openClip, hasProjection: false })
+          : clipView(this.#weights, configs.text_encoder, clipPrefix(this.#weights, this.family));
+      case "text_encoder_2":
+        return openClipView(this.#weights, configs.text_encoder_2, {
+          prefix: ldmPrefixes.xlOpenClip,
+          hasProjection: true,
+        });
     }
   }
 
   /** The names of tensors that belong to none of the file's parts. */
   surplus(): string[] {
     const used = new Set<string>(["global_step", ...Object.values(markerTensors)]);
-    for (const part of ["unet", "vae", "text_encoder"] as const) {
+    for (const part of partsOfFile(this.family)) {
       if (this.#options.without?.includes(part)) continue;
       for (const key of this.part(part).baseKeys) used.add(key);
     }
@@ -172,7 +191,7 @@ export class SingleFile implements Disposable {
  * The rule of diffusers' conversion script: of the 2.x models, the base model (875000 steps)
  * predicts noise, and all others predict v.
  */
-function predictionTypeOf(family: "sd1" | "sd2", globalStep: number | null): PredictionType | null {
-  if (family === "sd1" || globalStep === 875_000) return "epsilon";
+function predictionTypeOf(family: SingleFileFamily, globalStep: number | null): PredictionType | null {
+  if (family !== "sd2" || globalStep === 875_000) return "epsilon";
   return globalStep === null ? null : "v_prediction";
 }

@@ -4,11 +4,19 @@
  */
 
 import { CheckpointError } from "../../errors.ts";
-import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
+import {
+  KeyTable,
+  ldmPrefixes,
+  openClipFused,
+  openClipModules,
+  openClipProjection,
+  unetModules,
+  vaeModules,
+} from "./keys.ts";
 import { markerTensors } from "./markers.ts";
 import type { ConfigJson } from "../source/origin.ts";
 import type { TensorEntry } from "../safetensors/writer.ts";
-import { stackedEntry } from "../safetensors/tensor_stream.ts";
+import { stackedEntry, transposedEntry } from "../safetensors/tensor_stream.ts";
 
 /** One part: its configuration, and its tensors under diffusers' keys. */
 export interface PartEntries {
@@ -21,6 +29,8 @@ export interface SingleFileParts {
   readonly unet: PartEntries;
   readonly vae: PartEntries;
   readonly textEncoder: PartEntries;
+  /** The second text encoder of SDXL. */
+  readonly textEncoder2?: PartEntries;
   /** `prediction_type` of the scheduler. */
   readonly predictionType: string;
   /** `rescale_betas_zero_snr` of the scheduler. */
@@ -37,11 +47,17 @@ export interface SingleFileParts {
  * @throws {CheckpointError} for a tensor that the layout cannot represent
  */
 export function singleFileEntries(parts: SingleFileParts): TensorEntry[] {
-  const isOpenClip = parts.textEncoder.config.hidden_act === "gelu";
+  const { textEncoder, textEncoder2 } = parts;
+  const isOpenClip = textEncoder2 === undefined && textEncoder.config.hidden_act === "gelu";
+  const text = textEncoder2
+    ? [...clipEntries(textEncoder, ldmPrefixes.xlClip), ...openClipEntries(textEncoder2, ldmPrefixes.xlOpenClip)]
+    : isOpenClip
+    ? openClipEntries(textEncoder, ldmPrefixes.openClip)
+    : clipEntries(textEncoder, ldmPrefixes.clip);
   return [
     ...unetEntries(parts.unet),
     ...vaeEntries(parts.vae),
-    ...(isOpenClip ? openClipEntries(parts.textEncoder) : clipEntries(parts.textEncoder)),
+    ...text,
     ...(isOpenClip ? [globalStep(parts)] : []),
     ...(!isOpenClip && parts.predictionType === "v_prediction" ? [marker(markerTensors.vPrediction)] : []),
     ...(parts.zeroTerminalSnr ? [marker(markerTensors.zeroTerminalSnr)] : []),
@@ -85,22 +101,27 @@ function vaeEntries({ config, entries }: PartEntries): TensorEntry[] {
   });
 }
 
-function clipEntries({ entries }: PartEntries): TensorEntry[] {
-  return entries.map((entry) => ({ ...entry, name: ldmPrefixes.clip + entry.name }));
+function clipEntries({ entries }: PartEntries, prefix: string): TensorEntry[] {
+  return entries.map((entry) => ({ ...entry, name: prefix + entry.name }));
 }
 
-function openClipEntries({ config, entries }: PartEntries): TensorEntry[] {
+/** Only SDXL's encoder has a projection that counts. */
+function openClipEntries({ config, entries }: PartEntries, prefix: string): TensorEntry[] {
+  const unused = prefix === ldmPrefixes.xlOpenClip ? /position_ids$/ : /position_ids$|^text_projection/;
   const layers = config.num_hidden_layers as number;
   const table = new KeyTable(openClipModules({ layers }));
   const fused = Array.from({ length: layers }, (_, layer) => openClipFused(layer)).flat();
   const thirds = new Set(fused.flatMap(({ diffusers }) => diffusers));
   const byName = new Map(entries.map((entry) => [entry.name, entry]));
   const whole = fused.map(({ ldm, diffusers }) =>
-    stackedEntry(diffusers.map((name) => byName.get(name)!), ldmPrefixes.openClip + ldm)
+    stackedEntry(diffusers.map((name) => byName.get(name)!), prefix + ldm)
   );
   const others = entries
-    .filter(({ name }) => !thirds.has(name) && !/position_ids$|^text_projection/.test(name))
-    .map((entry) => ({ ...entry, name: ldmPrefixes.openClip + placed(entry.name, table) }));
+    .filter(({ name }) => !thirds.has(name) && !unused.test(name))
+    .map((entry) => {
+      const name = placed(entry.name, table);
+      return { ...(name === openClipProjection ? transposedEntry(entry) : entry), name: prefix + name };
+    });
   return [...others, ...whole];
 }
 

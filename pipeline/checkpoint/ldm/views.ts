@@ -3,8 +3,15 @@
 import { RenamedWeights, type TensorView } from "../safetensors/renamed_weights.ts";
 import type { Weights } from "../safetensors/weights.ts";
 import type { ConfigJson } from "../source/origin.ts";
-import { clipPrefix } from "./config.ts";
-import { KeyTable, ldmPrefixes, openClipFused, openClipModules, unetModules, vaeModules } from "./keys.ts";
+import {
+  KeyTable,
+  ldmPrefixes,
+  openClipFused,
+  openClipModules,
+  openClipProjection,
+  unetModules,
+  vaeModules,
+} from "./keys.ts";
 
 /** The UNet under diffusers' keys. */
 export function unetView(weights: Weights, config: ConfigJson): RenamedWeights {
@@ -32,18 +39,31 @@ export function vaeView(weights: Weights, config: ConfigJson, prefix: string = l
   return new RenamedWeights(weights, views);
 }
 
-/** CLIP's text encoder under transformers' keys, without layers beyond its configuration. */
-export function clipView(weights: Weights, config: ConfigJson): RenamedWeights {
+/**
+ * CLIP's text encoder under transformers' keys, without layers beyond its configuration.
+ *
+ * @param prefix what the keys of its modules begin with
+ */
+export function clipView(weights: Weights, config: ConfigJson, prefix: string): RenamedWeights {
   const nameOf = (key: string) => {
     const layer = /^encoder\.layers\.(\d+)\./.exec(key);
     const isSkippedLayer = layer !== null && Number(layer[1]) >= (config.num_hidden_layers as number);
     return isSkippedLayer || /position_ids$/.test(key) ? null : `text_model.${key}`;
   };
-  return new RenamedWeights(weights, renamedViews(weights, clipPrefix(weights), nameOf));
+  return new RenamedWeights(weights, renamedViews(weights, prefix, nameOf));
 }
 
-/** OpenCLIP's text encoder under transformers' keys. */
-export function openClipView(weights: Weights, config: ConfigJson): RenamedWeights {
+/**
+ * OpenCLIP's text encoder under transformers' keys.
+ *
+ * @param options.prefix what the keys of its modules begin with
+ * @param options.hasProjection whether its projection is read, as in SDXL
+ */
+export function openClipView(
+  weights: Weights,
+  config: ConfigJson,
+  { prefix, hasProjection }: { prefix: string; hasProjection: boolean },
+): RenamedWeights {
   const layers = config.num_hidden_layers as number;
   const hidden = config.hidden_size as number;
   const table = new KeyTable(openClipModules({ layers }));
@@ -52,16 +72,21 @@ export function openClipView(weights: Weights, config: ConfigJson): RenamedWeigh
   const isUnused = (key: string): boolean => {
     const layer = /^transformer\.resblocks\.(\d+)\./.exec(key);
     const isSkippedLayer = layer !== null && Number(layer[1]) >= layers;
-    return isSkippedLayer || fusedKeys.has(key) || /^(text_projection|logit_scale|attn_mask|visual\b.*)$/.test(key);
+    return isSkippedLayer || fusedKeys.has(key) || /^(logit_scale|attn_mask|visual\b.*)$/.test(key) ||
+      (key === openClipProjection && !hasProjection);
   };
-  const views = renamedViews(weights, ldmPrefixes.openClip, (key) => isUnused(key) ? null : table.toDiffusers(key));
+  const views = renamedViews(weights, prefix, (key) => isUnused(key) ? null : table.toDiffusers(key));
   for (const { ldm, diffusers } of fused) {
-    const key = ldmPrefixes.openClip + ldm;
+    const key = prefix + ldm;
     if (!weights.tensors.has(key)) continue; // binding reports its three parts as missing
     const { bytes, shape: [, ...inner] } = weights.info(key);
     diffusers.forEach((name, third) => {
       views.set(name, { key, shape: [hidden, ...inner], fromByte: third * bytes / 3 });
     });
+  }
+  const projection = prefix + openClipProjection;
+  for (const [name, view] of views) {
+    if (view.key === projection) views.set(name, { ...view, shape: view.shape.toReversed(), isTransposed: true });
   }
   return new RenamedWeights(weights, views);
 }

@@ -3,7 +3,7 @@
  * copied.
  */
 
-import type { TensorInfo } from "./format.ts";
+import { bitsOf, type TensorInfo } from "./format.ts";
 import { Weights } from "./weights.ts";
 
 /** The place of a renamed tensor in the underlying weights. */
@@ -14,6 +14,8 @@ export interface TensorView {
   readonly shape: readonly number[];
   /** The first byte in the tensor there: for rows in the middle of it. Default: 0. */
   readonly fromByte?: number;
+  /** Whether the matrix there is transposed here. It is read whole. Default: false. */
+  readonly isTransposed?: boolean;
 }
 
 /** A view of other weights: tensors renamed, reshaped, or cut from larger ones by rows. */
@@ -53,7 +55,13 @@ export class RenamedWeights extends Weights {
     into?: Uint8Array<ArrayBuffer>,
   ): Promise<Uint8Array<ArrayBuffer>> {
     this.info(name); // says which tensor is not there
-    const { key, fromByte = 0 } = this.#views.get(name)!;
+    const { key, fromByte = 0, isTransposed = false } = this.#views.get(name)!;
+    if (isTransposed) {
+      const part = transposed(await this.#base.read(key), this.#base.info(key)).subarray(from, to);
+      if (into === undefined) return part;
+      into.set(part);
+      return into.subarray(0, part.length);
+    }
     return await this.#base.readRange(key, fromByte + from, fromByte + to, into);
   }
 
@@ -61,6 +69,21 @@ export class RenamedWeights extends Weights {
   close(): void {
     this.#base.close();
   }
+}
+
+/** The bytes of a matrix, transposed. */
+export function transposed(
+  bytes: Uint8Array<ArrayBuffer>,
+  { shape: [rows, columns], dtype }: Pick<TensorInfo, "shape" | "dtype">,
+): Uint8Array<ArrayBuffer> {
+  const size = bitsOf[dtype] / 8, result = new Uint8Array(bytes.length);
+  for (let row = 0; row < rows; row++) {
+    for (let column = 0; column < columns; column++) {
+      const from = (row * columns + column) * size, to = (column * rows + row) * size;
+      for (let i = 0; i < size; i++) result[to + i] = bytes[from + i];
+    }
+  }
+  return result;
 }
 
 function elementsOf(shape: readonly number[]): number {

@@ -6,6 +6,7 @@
 import { SafetensorsError } from "../../errors.ts";
 import { elementsOf, toFloat32 } from "./decode.ts";
 import type { SafetensorsDtype } from "./format.ts";
+import { transposed } from "./renamed_weights.ts";
 import type { TensorEntry } from "./writer.ts";
 import type { Weights } from "./weights.ts";
 
@@ -53,6 +54,19 @@ export function stackedEntry(entries: readonly TensorEntry[], name: string): Ten
     shape: [entries.reduce((rows, { shape }) => rows + shape[0], 0), ...inner],
     async *chunks() {
       for (const entry of entries) yield* entry.chunks();
+    },
+  };
+}
+
+/** A matrix, transposed; it is held whole while it is written. */
+export function transposedEntry(entry: TensorEntry): TensorEntry {
+  return {
+    ...entry,
+    shape: entry.shape.toReversed(),
+    async *chunks() {
+      const chunks: Uint8Array<ArrayBuffer>[] = [];
+      for await (const chunk of entry.chunks()) chunks.push(chunk.slice());
+      yield transposed(new Uint8Array(await new Blob(chunks).arrayBuffer()), entry);
     },
   };
 }
