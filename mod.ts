@@ -54,6 +54,7 @@ export type {
   XLGenerateOptions,
   XLPromptEmbeddings,
   XLPromptOptions,
+  XLSettings,
 } from "./pipeline/generation/xl_options.ts";
 export type {
   GenerateOptions,

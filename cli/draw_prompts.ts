@@ -22,6 +22,7 @@ import { modelHash } from "./model_hash.ts";
 import { printMode } from "./printer.ts";
 import { remarkCompiling, showProgress } from "./progress.ts";
 import { samplerName } from "./sampler.ts";
+import { xlSettings } from "./xl_flags.ts";
 
 /** Where and how often to write previews. */
 export interface Preview {
@@ -84,6 +85,7 @@ export async function drawPrompts(
       // SDXL's pipelines read prompts plainly, and take no option of it.
       promptSyntax: promptSyntax === "plain" ? undefined : promptSyntax,
       loraDir,
+      ...xlSettings(values),
       // Without a negative prompt, SDXL guides away from zeros rather than from an empty text.
       negativePrompt: negativePrompt === "" ? undefined : negativePrompt,
     });
@@ -168,5 +170,10 @@ export async function recordOf(
   values: RecordedValues,
 ): Promise<Omit<GenerationRecord, "prompt" | "seed">> {
   const hash = await modelHash({ ...values, model: await resolveModel(values.model) });
-  return generationRecord(pipe, { ...values, sampler: samplerName(values, pipe.scheduler), modelHash: hash });
+  return generationRecord(pipe, {
+    ...values,
+    cfgScale: values.cfgScale ?? pipe.defaultGuidanceScale,
+    sampler: samplerName(values, pipe.scheduler),
+    modelHash: hash,
+  });
 }

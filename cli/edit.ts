@@ -1,6 +1,7 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
 import { pairsLast } from "../pipeline/editing/prompts/method.ts";
+import { Model } from "../pipeline/models/load.ts";
 import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
 import { checkAdapterName, checkTensorsName } from "../pipeline/checkpoint/save.ts";
 import { refuseOwnSource, refuseSourceFile } from "../pipeline/saving_place.ts";
@@ -49,6 +50,11 @@ export const command: Command = defineCommand({
     },
     ...methodFlags,
     valuesOnly: { kind: "switch", group: "Edit", help: "edit the value projections only, not the key projections" },
+    withPooled: {
+      kind: "switch",
+      group: "Edit",
+      help: "map the pooled embedding of SDXL's second text encoder, too; such edits are no LoRAs",
+    },
     preserve: { kind: "texts", group: "Edit", help: "prompt that the edit should not change" },
     preserveFile: {
       kind: "text",
@@ -197,7 +203,7 @@ export const command: Command = defineCommand({
     using owned = new DisposableStack();
     const pipe = owned.use(await openPipeline(values));
     applySampling(pipe, values);
-    const models = [pipe.textEncoder, pipe.unet, pipe.vae];
+    const models = Object.values(pipe.components).filter((part) => part instanceof Model);
     if (values.saveModel !== undefined) await refuseOwnSource(models, values.saveModel);
     for (const path of [values.saveEdit, values.exportLora]) {
       if (path !== undefined) await refuseSourceFile(models, path);
@@ -208,6 +214,7 @@ export const command: Command = defineCommand({
         ...method,
         preserve,
         withToK: !values.valuesOnly,
+        withPooled: values.withPooled,
         layers: values.layers.length > 0 ? values.layers : undefined,
       }, pipe),
     );

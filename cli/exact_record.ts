@@ -19,6 +19,7 @@ import { digestOf } from "./digest.ts";
 import { type RecordedValues, recordOf } from "./draw_prompts.ts";
 import { packageVersion } from "./version.ts";
 import { parseWeightedFile } from "./weighted_file.ts";
+import { xlSettings } from "./xl_flags.ts";
 
 /** What differs between a command's flags and a picture of it. */
 export interface RecordOptions {
@@ -67,6 +68,7 @@ async function exactRecords(
     const { path: file, weight } = parseWeightedFile(text, "--lora", "FILE[:WEIGHT]");
     adapters.push({ kind: "lora", file, sha256: await digestOf(file), weight });
   }
+  const xl = xlSettings(values);
   const common: Omit<ExactSettings, "adapters"> = {
     version: packageVersion,
     device: pipe.gpu.info.name,
@@ -81,6 +83,7 @@ async function exactRecords(
     components: components.length > 0 ? components : undefined,
     predictionType: predictionType as PredictionType | undefined,
     ema: values.ema || undefined,
+    xl: Object.keys(xl).length > 0 ? xl : undefined,
     edits: edits ?? await exactEdits(pipe),
   };
   const records = new Map<string, ExactSettings>();

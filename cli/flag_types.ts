@@ -79,6 +79,14 @@ export interface SeedFlag extends FlagBase {
   readonly max?: bigint;
 }
 
+/** A flag with two whole numbers, written together: `--size 1024x768`. */
+export interface PairFlag extends FlagBase {
+  /** Selects the kind of value. */
+  readonly kind: "pair";
+  /** Stands between the numbers. */
+  readonly separator: string;
+}
+
 /** A flag without a value: `--name` turns it on, `--no-name` off. */
 export interface SwitchFlag extends FlagBase {
   /** Selects the kind of value. */
@@ -88,7 +96,7 @@ export interface SwitchFlag extends FlagBase {
 }
 
 /** A declared flag. */
-export type Flag = TextFlag | TextsFlag | NumberFlag | SeedFlag | SwitchFlag;
+export type Flag = TextFlag | TextsFlag | NumberFlag | SeedFlag | PairFlag | SwitchFlag;
 
 /** Flags by their names in code: `cfgScale` is `--cfg-scale` on the command line. */
 export type Flags = Readonly<Record<string, Flag>>;
@@ -97,6 +105,7 @@ type Certain<F, V> = F extends { default: unknown } | { required: true } ? V : V
 
 type Value<F extends Flag> = F extends SwitchFlag ? boolean
   : F extends SeedFlag ? bigint
+  : F extends PairFlag ? readonly [number, number] | undefined
   : F extends TextsFlag ? string[]
   : F extends NumberFlag ? Certain<F, number>
   : F extends { choices: readonly (infer Choice)[] } ? Certain<F, Choice>
@@ -119,7 +128,7 @@ export interface Positionals {
 
 /** A flag's name on the command line, without dashes. */
 export function kebab(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+  return name.replace(/[A-Z]|\d+$/g, (part) => `-${part.toLowerCase()}`);
 }
 
 /** The other names of a flag, without dashes. */
@@ -142,5 +151,6 @@ export function spellings(name: string, flag: Flag): string[] {
 export function placeholderOf(flag: Exclude<Flag, SwitchFlag>): string {
   if (flag.placeholder !== undefined) return flag.placeholder;
   if (flag.kind === "whole" || flag.kind === "number" || flag.kind === "seed") return "N";
+  if (flag.kind === "pair") return `N${flag.separator}N`;
   return flag.kind === "text" && flag.choices !== undefined ? flag.choices.join("|") : "TEXT";
 }

@@ -4,7 +4,7 @@
  * @module
  */
 import { ArgumentError } from "./argument_error.ts";
-import { type Flag, kebab, type NumberFlag, placeholderOf, type TextFlag } from "./flag_types.ts";
+import { type Flag, kebab, type NumberFlag, type PairFlag, placeholderOf, type TextFlag } from "./flag_types.ts";
 import { nearest } from "./nearest.ts";
 
 /** The largest seed, 2⁶⁴ − 1. */
@@ -15,7 +15,11 @@ export const largestSeed: bigint = 2n ** 64n - 1n;
  *
  * @throws {ArgumentError} where the text is not accepted
  */
-export function checkedValue(name: string, flag: Flag, text: string): string | number | bigint | boolean {
+export function checkedValue(
+  name: string,
+  flag: Flag,
+  text: string,
+): string | number | bigint | boolean | readonly [number, number] {
   const written = `--${kebab(name)}`;
   switch (flag.kind) {
     case "switch":
@@ -24,6 +28,8 @@ export function checkedValue(name: string, flag: Flag, text: string): string | n
       return text;
     case "text":
       return checkedChoice(written, flag, text);
+    case "pair":
+      return parsePair(text, written, flag);
     case "seed":
       return parseSeed(text, written, flag.max);
     default:
@@ -46,7 +52,7 @@ export function defaultValue(name: string, flag: Flag): unknown {
   }
   if (flag.kind === "switch") return flag.default ?? false;
   if (flag.kind === "texts") return [...flag.default ?? []];
-  return flag.default;
+  return flag.kind === "pair" ? undefined : flag.default;
 }
 
 /**
@@ -87,6 +93,13 @@ export function parseSeed(text: string, written: string, largest: bigint = large
     );
   }
   return value;
+}
+
+/** Two whole numbers from 0 on, such as 1024x768. */
+function parsePair(text: string, written: string, flag: PairFlag): readonly [number, number] {
+  const numbers = text.split(flag.separator).map((part) => /^\d{1,6}$/.test(part) ? Number(part) : NaN);
+  if (numbers.length === 2 && !numbers.some(Number.isNaN)) return [numbers[0], numbers[1]];
+  throw rejected(written, text, `two whole numbers as ${placeholderOf(flag)}`);
 }
 
 /** "1e3" as a seed. */

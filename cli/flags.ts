@@ -5,6 +5,7 @@
  */
 import { SAMPLER_NAMES, SCHEDULE_NAMES } from "../schedulers/mod.ts";
 import type { Flags, Values } from "./flag_types.ts";
+import { xlFlags } from "./xl_flags.ts";
 
 /** Flags that select a model and its adapters. */
 export const modelFlags = {
@@ -116,7 +117,7 @@ export const samplingFlags = {
   steps: { kind: "whole", default: 20, min: 1, group: "Sampling", help: "number of denoising steps" },
   cfgScale: {
     kind: "number",
-    default: 7.5,
+    defaultText: "7.5; 5 for SDXL",
     min: 0,
     group: "Sampling",
     help: "scale of classifier-free guidance; 1 or less turns guidance off",
@@ -162,6 +163,7 @@ export const samplingFlags = {
     help: "number of final text encoder layers to skip",
   },
   vaeTiling: { kind: "switch", group: "Sampling", help: "decode large pictures in tiles, which needs less memory" },
+  ...xlFlags,
 } as const satisfies Flags;
 
 /** Values of {@linkcode samplingFlags}. */

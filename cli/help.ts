@@ -54,7 +54,7 @@ function remarks(name: string, flag: Flag): string {
 /** A default as the user would write or understand it; undefined where there is none to show. */
 function defaultText(name: string, flag: Flag): string | undefined {
   if (flag.kind === "switch") return flag.default ? `on; --no-${kebab(name)} turns it off` : undefined;
-  if (flag.default === undefined || flag.default === "") return undefined;
+  if (flag.kind === "pair" || flag.default === undefined || flag.default === "") return undefined;
   if (flag.kind === "texts") return flag.default.length === 0 ? undefined : flag.default.join(", ");
   return String(flag.default);
 }

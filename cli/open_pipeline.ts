@@ -11,6 +11,7 @@ import { requireAccess } from "./permissions.ts";
 import { showProgress } from "./progress.ts";
 import { samplerOf } from "./sampler.ts";
 import { parseWeightedFile } from "./weighted_file.ts";
+import { checkFamilyFlags } from "./xl_flags.ts";
 
 /**
  * Opens a model with its LoRAs and textual inversions. Shows a progress bar on a terminal.
@@ -84,6 +85,7 @@ async function openModel(values: ModelValues): Promise<EditingPipeline> {
 
 /** Applies the flags that configure a pipeline rather than a single call. */
 export function applySampling(pipe: EditingPipeline, values: PictureValues): void {
+  checkFamilyFlags(pipe, values);
   pipe.scheduler = samplerOf(values, pipe.scheduler);
   if (values.vaeTiling) pipe.enableVaeTiling();
 }

@@ -1,7 +1,7 @@
 /** Draws a picture again from what it says of itself: `bluerose generate --from PICTURE`. */
 
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
-import { type ExactAdapter, type ExactComponent, factorsDigest } from "../pipeline/generation/exact_settings.ts";
+import { editDigest, type ExactAdapter, type ExactComponent } from "../pipeline/generation/exact_settings.ts";
 import { type PictureSettings, readPictureSettings } from "../pipeline/generation/picture_settings.ts";
 import { exists } from "../pipeline/output/paths.ts";
 import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
@@ -9,6 +9,7 @@ import { schedulerFromConfig } from "../schedulers/mod.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { digestOf } from "./digest.ts";
 import { promptLoras } from "./exact_record.ts";
+import { xlValues } from "./xl_flags.ts";
 import { InputError } from "./files.ts";
 import { modelHash } from "./model_hash.ts";
 import { note } from "./printer.ts";
@@ -48,6 +49,7 @@ export async function redrawValues<V extends object>(
     clipSkip: settings.clipSkip,
     model: settings.model,
     activations: settings.activations,
+    ...xlValues(exact.xl),
     promptSyntax: exact.promptSyntax,
     loraDir: exact.loraDir,
     editNegativePrompt: exact.editNegativePrompt,
@@ -164,7 +166,7 @@ export async function applyRedraw(
     const { pairs, layers, ...options } = recipe;
     const edit = await ModelEdit.solve(pairs, { ...options, layers: layers ?? undefined, route, precision }, pipe);
     edits.push(edit);
-    if (mustAgree && await factorsDigest(edit.operator.factors) !== sha256) {
+    if (mustAgree && await editDigest(edit) !== sha256) {
       for (const each of edits) each[Symbol.dispose]();
       throw new InputError(
         `Cannot draw ${path} again as its edit of ${JSON.stringify(pairs[0].source)} solves to other values here: ` +

@@ -12,6 +12,7 @@ import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { writeBytes } from "../pipeline/output/file.ts";
 import { pictureTexts } from "./exact_record.ts";
 import { openPipeline } from "./open_pipeline.ts";
+import { noXLValues } from "./xl_flags.ts";
 
 /** Opens the model that a plan names. */
 export async function openSweepModel(plan: SweepPlan, offline: boolean): Promise<EditingPipeline> {
@@ -68,5 +69,6 @@ function valuesOf(
     scheduler: undefined,
     clipSkip: 0,
     vaeTiling: false,
+    ...noXLValues,
   };
 }

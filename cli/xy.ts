@@ -17,6 +17,7 @@ import { modelFlags, samplingFlags } from "./flags.ts";
 import { methodFlags, methodOfFlags } from "./method_flags.ts";
 import { axisNames, parseAxis } from "./grid_axis.ts";
 import { interruptSignal } from "./interrupt.ts";
+import { xlSettings } from "./xl_flags.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { checkSampler } from "./sampler.ts";
 import { checkPictures, FreeNames } from "./output_names.ts";
@@ -132,6 +133,7 @@ export const command: Command = defineCommand({
           x,
           y,
           promptSyntax: values.promptSyntax as PromptSyntax,
+          xl: xlSettings(values),
           seed,
           steps,
           guidanceScale: cfgScale,
@@ -154,7 +156,13 @@ export const command: Command = defineCommand({
     const record = await recordOf(pipe, values);
     const text = generationText({ ...record, prompt, seed });
     const grid = { x: axisJson(x), y: y && axisJson(y), finished: cells.map(({ column, row }) => [column, row]) };
-    const sheet = await sheetOf({ x, y, cells, title: prompt, subtitle: subtitleOf(values, axes, pipe) });
+    const sheet = await sheetOf({
+      x,
+      y,
+      cells,
+      title: prompt,
+      subtitle: subtitleOf({ ...values, cfgScale: cfgScale ?? pipe.defaultGuidanceScale }, axes, pipe),
+    });
     // an incomplete grid replaces nothing
     const names = new FreeNames(failure === undefined ? values : { overwrite: false });
     const path = await names.write(

@@ -6,8 +6,9 @@ import type { ModelEdit } from "../editing/model_edit.ts";
 import type { EditRecipe } from "../editing/prompts/recipe.ts";
 import { recipeSchema } from "../editing/prompts/recipe_schema.ts";
 import type { EditRoute } from "../editing/operator.ts";
-import { anyText, boolean, fields, finite, listOf, oneOf, type Schema, text } from "../schema.ts";
+import { anyText, boolean, fields, finite, listOf, oneOf, type Schema, text, whole } from "../schema.ts";
 import type { PromptSyntax } from "./tokenized_prompts.ts";
+import type { PixelPair, XLSettings } from "./xl_options.ts";
 
 /** An edit of a picture, whole. */
 export interface ExactEdit {
@@ -73,6 +74,8 @@ export interface ExactSettings {
   readonly predictionType?: PredictionType;
   /** Whether the averaged weights of a training checkpoint were used. */
   readonly ema?: boolean;
+  /** What only models of SDXL take. */
+  readonly xl?: XLSettings;
   /** The edits, in the order of the stack. */
   readonly edits: readonly ExactEdit[];
   /** The adapters, in the order in which they were loaded. */
@@ -83,6 +86,9 @@ const digest: Schema<string> = v.pipe(
   v.string("a SHA-256 in hexadecimal digits"),
   v.regex(/^[0-9a-f]{64}$/, "a SHA-256 in hexadecimal digits"),
 );
+
+const side = whole(0, 1_000_000);
+const pixels: Schema<PixelPair> = v.tuple([side, side], "two whole numbers");
 
 /** The form of {@linkcode ExactSettings} in metadata. */
 export const exactSettingsSchema: Schema<ExactSettings> = fields({
@@ -102,6 +108,18 @@ export const exactSettingsSchema: Schema<ExactSettings> = fields({
   )),
   predictionType: v.optional(oneOf("epsilon", "v_prediction")),
   ema: v.optional(boolean()),
+  xl: v.optional(fields({
+    prompt2: v.optional(anyText()),
+    negativePrompt2: v.optional(anyText()),
+    originalSize: v.optional(pixels),
+    cropsCoordsTopLeft: v.optional(pixels),
+    targetSize: v.optional(pixels),
+    negativeOriginalSize: v.optional(pixels),
+    negativeCropsCoordsTopLeft: v.optional(pixels),
+    negativeTargetSize: v.optional(pixels),
+    guidanceRescale: v.optional(finite()),
+    denoisingEnd: v.optional(finite()),
+  })),
   edits: listOf<ExactEdit>(
     fields({
       recipe: recipeSchema,
@@ -133,14 +151,17 @@ export async function exactEdits(
     strength,
     route: edit.report.route,
     precision: edit.report.precision === "f64" ? "f64" : "f32",
-    sha256: await factorsDigest(edit.operator.factors),
+    sha256: await editDigest(edit),
   })));
 }
 
-/** SHA-256 of an edit's factors, in hexadecimal digits. */
-export async function factorsDigest({ left, right }: ModelEdit["operator"]["factors"]): Promise<string> {
-  const [p, q] = await Promise.all([left.data(), right?.data()]);
-  return await sha256(new Uint8Array(await new Blob([p, q ?? new Float32Array()]).arrayBuffer()));
+/** SHA-256 of an edit's factors, those of the pooled embedding included, in hexadecimal digits. */
+export async function editDigest({ operator, pooledOperator }: ModelEdit): Promise<string> {
+  const factors = [operator, ...(pooledOperator ? [pooledOperator] : [])].flatMap(({ factors: { left, right } }) =>
+    right ? [left, right] : [left]
+  );
+  const values = await Promise.all(factors.map((tensor) => tensor.data()));
+  return await sha256(new Uint8Array(await new Blob(values).arrayBuffer()));
 }
 
 /** SHA-256 of bytes, in hexadecimal digits. */

@@ -4,9 +4,10 @@ import * as v from "valibot";
 import { readAll } from "../checkpoint/source/byte_source.ts";
 import { fileSource } from "../checkpoint/source/disk.ts";
 import { DataError } from "../errors.ts";
-import type { EditingGenerateOptions } from "../model_editing.ts";
+import type { AnyGenerateOptions } from "../editing_pipeline.ts";
 import { readPictureText } from "../image/picture_text.ts";
 import type { FromPretrainedOptions } from "../load.ts";
+import { givenOptions } from "../options.ts";
 import { anyText, fields, finite, oneOf, type Schema, text, validateJson, whole } from "../schema.ts";
 import { type ExactSettings, exactSettingsSchema } from "./exact_settings.ts";
 import { contentOfSheet } from "./sheet_content.ts";
@@ -44,8 +45,7 @@ export interface PictureSettings {
 /** Settings with the options of `generate` that they stand for. */
 export interface ReadPictureSettings extends PictureSettings {
   /**
-   * For `fromPretrained(model, loading)`, or `fromSingleFile` where the model is one file: what
-   * stood in place of the model's own.
+   * For `openPipeline(model, loading)`: what stood in place of the model's own.
    */
   readonly loading: Pick<FromPretrainedOptions, "variant" | "revision" | "predictionType" | "activations"> & {
     readonly vae?: string;
@@ -57,7 +57,7 @@ export interface ReadPictureSettings extends PictureSettings {
    * For `pipe.generate(prompt, options)`, once model, adapters, sampler and edits are those of
    * `exact`.
    */
-  readonly options: EditingGenerateOptions;
+  readonly options: AnyGenerateOptions;
 }
 
 const seedSchema: Schema<bigint> = v.pipe(
@@ -93,7 +93,7 @@ const largestBytes = 2 ** 28;
  *
  * ```ts
  * const { prompt, model, loading, exact, options } = await readPictureSettings("roses.png");
- * using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(model, loading);
+ * using pipe = await openPipeline(model, loading);
  * pipe.scheduler = schedulerFromConfig(exact.scheduler);
  * for (const { recipe, strength } of exact.edits) {
  *   const { pairs, layers, ...how } = recipe;
@@ -141,21 +141,22 @@ function loadingOf({ activations, exact }: PictureSettings): ReadPictureSettings
   };
 }
 
-function optionsOf(settings: PictureSettings): EditingGenerateOptions {
+function optionsOf(settings: PictureSettings): AnyGenerateOptions {
   const { negativePrompt, steps, cfgScale, seed, width, height, clipSkip, exact } = settings;
-  const { promptSyntax, loraDir, editNegativePrompt } = exact;
-  return {
-    negativePrompt,
+  const { promptSyntax, loraDir, editNegativePrompt, xl } = exact;
+  return givenOptions<AnyGenerateOptions>({
+    ...xl,
+    negativePrompt: negativePrompt || undefined,
     numInferenceSteps: steps,
     guidanceScale: cfgScale,
     generator: seed,
     width,
     height,
     clipSkip,
-    promptSyntax,
+    promptSyntax: promptSyntax === "plain" ? undefined : promptSyntax,
     loraDir,
     editNegativePrompt,
-  };
+  });
 }
 
 /** JSON that is an object, others as an object without fields; `undefined` for what is no JSON. */

@@ -68,6 +68,25 @@ export interface XLGenerateOptions<T extends keyof OutputTypes = "image">
   readonly negativeTargetSize?: PixelPair;
 }
 
+/** What pictures of SDXL depend on that others do not, as plain values. */
+export interface XLSettings extends
+  Pick<
+    XLGenerateOptions,
+    | "guidanceRescale"
+    | "denoisingEnd"
+    | "originalSize"
+    | "cropsCoordsTopLeft"
+    | "targetSize"
+    | "negativeOriginalSize"
+    | "negativeCropsCoordsTopLeft"
+    | "negativeTargetSize"
+  > {
+  /** See {@linkcode XLPromptOptions.prompt2}. */
+  readonly prompt2?: string;
+  /** See {@linkcode XLPromptOptions.negativePrompt2}. */
+  readonly negativePrompt2?: string;
+}
+
 /** What {@linkcode StableDiffusionXLPipeline.encodePrompt} returns. */
 export interface XLPromptEmbeddings extends PromptEmbeddings {
   /** Pooled embeddings [B · numImagesPerPrompt, projection] of the prompts. */

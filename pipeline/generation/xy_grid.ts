@@ -13,6 +13,7 @@ import type { LoraDirectory } from "./options.ts";
 import { givenOptions } from "../options.ts";
 import { naturalSize } from "./size.ts";
 import type { PromptSyntax } from "./tokenized_prompts.ts";
+import type { XLSettings } from "./xl_options.ts";
 
 /**
  * A setting and its values: λ of the edits, their strength, the seed, the sampler by its name,
@@ -65,6 +66,8 @@ export interface GridOptions {
   readonly loraDir?: LoraDirectory;
   /** Whether edits act on the negative prompt. Default: true. */
   readonly editNegativePrompt?: boolean;
+  /** Settings that only models of SDXL take. */
+  readonly xl?: XLSettings;
   /** Pixels. Default: the size that the model was trained on. */
   readonly width?: number;
   /** Pixels. Default: the size that the model was trained on. */
@@ -189,18 +192,19 @@ async function drawCell(
   { steps, guidance, seed }: GridCellSettings,
   options: GridOptions,
 ): Promise<Picture> {
-  const { negativePrompt, clipSkip, promptSyntax, loraDir, editNegativePrompt, signal, callback } = options;
+  const { negativePrompt, clipSkip, promptSyntax, loraDir, editNegativePrompt, xl, signal, callback } = options;
   const { width = naturalSize(pipe), height = naturalSize(pipe) } = options;
   const { images } = await pipe.generate(
     prompt,
     givenOptions({
       width,
       height,
-      negativePrompt,
+      ...xl,
+      negativePrompt: negativePrompt || undefined,
       numInferenceSteps: steps,
       guidanceScale: guidance,
       clipSkip,
-      promptSyntax,
+      promptSyntax: promptSyntax === "plain" ? undefined : promptSyntax,
       loraDir,
       editNegativePrompt,
       generator: new TorchGenerator(seed),

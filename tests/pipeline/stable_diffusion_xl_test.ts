@@ -6,10 +6,15 @@ import { ConfigError, OptionError, PromptError } from "../../pipeline/errors.ts"
 import type { XLGenerateOptions, XLPromptEmbeddings } from "../../pipeline/generation/xl_options.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { StableDiffusionXLPipeline } from "../../pipeline/stable_diffusion_xl.ts";
-import { DDIMScheduler, DPMSolverMultistepScheduler, TorchGenerator } from "../../schedulers/mod.ts";
-import { type GoldenTensor, loadGoldens } from "../goldens.ts";
+import {
+  DDIMScheduler,
+  DPMSolverMultistepScheduler,
+  schedulerFromConfig,
+  TorchGenerator,
+} from "../../schedulers/mod.ts";
+import { type GoldenTensor, loadGoldens, readGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
-import { goldens } from "../paths.ts";
+import { goldens, referenceFolder } from "../paths.ts";
 
 /** Largest relative error of latents and pictures, as that of the other models. */
 const tolerance = 1e-4;
@@ -126,6 +131,25 @@ gpuTest("sdxl-mini: pictures, seeds, oblong sizes and embeddings that were given
   });
   assertEquals(seeded.images.shape, [2, 32, 48, 3]);
   assertClose(seeded.images, tensors.get("pipe.seed7.image")!.data, tolerance, "seed 7");
+});
+
+gpuTest("sdxl-mini: one to four unguided steps with trailing timesteps end in diffusers' latents", async (gpu) => {
+  const { tensors, note } = await readGoldens(`${referenceFolder}/sdxl_few_steps.safetensors`);
+  using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+  for (const [name, config] of Object.entries<Record<string, unknown>>(note.schedulers)) {
+    pipe.scheduler = schedulerFromConfig(config);
+    for (const numInferenceSteps of [1, 2, 4]) {
+      const { images } = await pipe.generate(
+        "a rose",
+        {
+          ...{ numInferenceSteps, guidanceScale: 0, height: 32, width: 32, generator: 7, outputType: "latent" },
+        } as const,
+      );
+      using latents = images;
+      const key = `${name}.${numInferenceSteps}`;
+      assertClose(await latents.data(), tensors.get(key)!.data, tolerance, key);
+    }
+  }
 });
 
 gpuTest("sdxl-mini: prompts and embeddings that do not fit each other are refused", async (gpu) => {

@@ -7,16 +7,18 @@
  * @module
  */
 import { Gpu } from "../../engine/gpu.ts";
+import { openPipeline } from "../../pipeline/open_pipeline.ts";
 import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
 import { loadGoldens } from "../goldens.ts";
-import { openModel } from "../pipeline/editing/models.ts";
+import { goldens } from "../paths.ts";
 
 const folder = Deno.args[0];
 if (folder === undefined) throw new Error("Cannot export without a folder: give one as the argument");
 using gpu = await Gpu.request();
-for (const name of ["sd1-mini", "sd2-mini"] as const) {
-  using model = await openModel(gpu, name);
-  const [[source, destination]] = (await loadGoldens(name)).note.pairs;
+for (const name of ["sd1-mini", "sd2-mini", "sdxl-mini"] as const) {
+  using model = await openPipeline(`${goldens}/${name}`, { gpu, safetyChecker: null });
+  const { note } = await loadGoldens(name);
+  const [source, destination] = note.pair ?? note.pairs[0];
   using edit = await ModelEdit.solve([{ source, destination }], { lamb: 0.1 }, model);
   for (const format of ["kohya", "diffusers"] as const) {
     for (const dtype of ["f32", "f16"] as const) {

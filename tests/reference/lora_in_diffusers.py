@@ -3,11 +3,12 @@
     deno run --allow-read --allow-write tests/reference/export_loras.ts FOLDER
     OMP_NUM_THREADS=1 python tests/reference/lora_in_diffusers.py FOLDER
 
-Loads each LoRA into the unedited mini model, runs 7 guided DDIM steps, and compares the latents with those of the edited model in the golden
-file (weights edited by the authors' formula). Relative errors with torch 2.13.0, diffusers 0.23.1, transformers 4.35.2 and peft 0.6.2:
+Loads each LoRA into the unedited mini model, runs 7 guided DDIM steps (SDXL: 6 of its own Euler), and compares the latents with those of the
+edited model in the golden file (weights edited by the authors' formula). Relative errors with torch 2.13.0, diffusers 0.23.1, transformers 4.35.2 and peft 0.6.2:
 
     sd1-mini   no LoRA 3.2e-1   kohya f32 2.3e-6   diffusers f32 2.3e-6   kohya f16 4.5e-4
     sd2-mini   no LoRA 4.7e-1   kohya f32 2.6e-6   diffusers f32 2.6e-6   kohya f16 6.2e-4
+    sdxl-mini  NUMBERS
 
 The export itself reports a rounding error of 2.1e-4 for the f16 files.
 """
@@ -17,20 +18,25 @@ import json
 import os
 import sys
 
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 from safetensors.torch import load_file, safe_open
 
 folder = sys.argv[1]
 goldens = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "goldens")
 
-for name in ["sd1-mini", "sd2-mini"]:
+for name in ["sd1-mini", "sd2-mini", "sdxl-mini"]:
+    is_xl = name == "sdxl-mini"
     file = os.path.join(goldens, name + ".safetensors")
     tensors = load_file(file)
     note = json.loads(safe_open(file, "pt").metadata()["note"])
-    edited = tensors["pipe.ddim.edited.latent"]
+    edited = tensors["pipe.euler.edited.latent" if is_xl else "pipe.ddim.edited.latent"]
     for lora in [None] + sorted(glob.glob(os.path.join(folder, name + ".*.safetensors"))):
-        pipe = StableDiffusionPipeline.from_pretrained(os.path.join(goldens, name), safety_checker=None)
-        pipe.scheduler = DDIMScheduler.from_config(note["schedulers"]["ddim"]["config"])
+        path = os.path.join(goldens, name)
+        if is_xl:
+            pipe = StableDiffusionXLPipeline.from_pretrained(path, add_watermarker=False)
+        else:
+            pipe = StableDiffusionPipeline.from_pretrained(path, safety_checker=None)
+            pipe.scheduler = DDIMScheduler.from_config(note["schedulers"]["ddim"]["config"])
         pipe.set_progress_bar_config(disable=True)
         if lora:
             pipe.load_lora_weights(lora)

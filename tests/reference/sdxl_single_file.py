@@ -9,7 +9,7 @@ in its file, as found by this conversion, is written to sdxl_single_file.json in
 
 Two things stand in for the network and for the size of the published model. The original configuration (sd_xl_base.yaml) is written here with
 sdxl-mini's sizes. The tokenizers and the text encoders' configurations, which diffusers takes from the hub, are sdxl-mini's. What that
-configuration cannot say (the number of groups of normalizations, which diffusers fixes at 32) is patched into what diffusers makes of it.
+configuration cannot say (diffusers fixes the groups of normalizations at 32) is patched into what diffusers makes of it.
 
     sdxl-mini: latents equal the golden to 3.0e-07
 """
@@ -47,7 +47,7 @@ original = {
                     "num_head_channels": unet["block_out_channels"][0] // unet["attention_head_dim"][0],
                     "use_linear_in_transformer": True,
                     "transformer_depth": unet["transformer_layers_per_block"],
-                    "context_dim": unet["cross_attention_dim"],
+                    "context_dim": 2048,  # by which diffusers recognizes SDXL
                 }
             },
             "first_stage_config": {
@@ -74,13 +74,17 @@ def patched(owner, name, change):
     setattr(owner, name, lambda *args, **options: change(real(*args, **options)))
 
 
-patched(ckpt, "create_unet_diffusers_config", lambda made: {**made, "norm_num_groups": unet["norm_num_groups"], "addition_time_embed_dim": unet["addition_time_embed_dim"]})
+own = {key: unet[key] for key in ["norm_num_groups", "addition_time_embed_dim", "cross_attention_dim", "sample_size"]}
+patched(ckpt, "create_unet_diffusers_config", lambda made: {**made, **own})
 patched(ckpt, "create_vae_diffusers_config", lambda made: {**made, "norm_num_groups": vae["norm_num_groups"]})
 
 
 def local(kind, names):
     real = kind.from_pretrained
-    kind.from_pretrained = lambda name, *args, local_files_only=None, **options: real(str(folder / names[name]), *args, **options)
+    # diffusers names the projection's width, which is the published model's.
+    kind.from_pretrained = lambda name, *args, local_files_only=None, projection_dim=None, **options: real(
+        str(folder / names[name]), *args, **options
+    )
 
 
 local(ckpt.CLIPTextConfig, {clip: "text_encoder", openclip: "text_encoder_2"})
@@ -91,16 +95,7 @@ def load(path):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         json.dump(original, file)  # JSON is YAML
         file.flush()
-        # The model is recognized by the width of its context, which is 2048 in the published one.
-        return ckpt.download_from_original_stable_diffusion_ckpt(
-            str(path),
-            original_config_file=file.name,
-            pipeline_class=StableDiffusionXLPipeline,
-            model_type="SDXL",
-            image_size=128,
-            from_safetensors=True,
-            local_files_only=True,
-        )
+        return StableDiffusionXLPipeline.from_single_file(str(path), original_config_file=file.name)
 
 
 def labeled(path):
