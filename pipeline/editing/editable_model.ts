@@ -36,8 +36,8 @@ export interface EditableModel {
    */
   encodeTexts(texts: readonly string[]): Tensor | Promise<Tensor>;
   /**
-   * Widths of the text encoders whose states stand side by side in {@linkcode encodeTexts}. Default:
-   * there is one.
+   * Widths of the text encoders whose states stand side by side in {@linkcode encodeTexts}.
+   * Default: there is one.
    */
   readonly encoderWidths?: readonly number[];
   /**

@@ -43,8 +43,8 @@ export interface ModelEditOptions extends EditSystemOptions, MethodOptions {
   /** Whether to edit the key projections as well as the value projections. Default: true. */
   readonly withToK?: boolean;
   /**
-   * Whether the model's pooled embedding is mapped, too, by an operator of its own: the equations of
-   * the method, with one row for each prompt (SDXL only). Default: false.
+   * Whether the model's pooled embedding is mapped, too, by an operator of its own: the equations
+   * of the method, with one row for each prompt (SDXL only). Default: false.
    */
   readonly withPooled?: boolean;
   /**

@@ -53,6 +53,8 @@ function isDeclared(flag: Flag, value: unknown): boolean {
       return Array.isArray(value) && value.every((text) => typeof text === "string");
     case "seed":
       return typeof value === "bigint" && value >= 0n && value <= (flag.max ?? 2n ** 64n - 1n);
+    case "pair":
+      return value === undefined || Array.isArray(value) && value.length === 2 && value.every(Number.isSafeInteger);
     case "text":
       return value === undefined || typeof value === "string" && (flag.choices?.includes(value) ?? true);
     default: {

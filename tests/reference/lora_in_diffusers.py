@@ -8,7 +8,7 @@ edited model in the golden file (weights edited by the authors' formula). Relati
 
     sd1-mini   no LoRA 3.2e-1   kohya f32 2.3e-6   diffusers f32 2.3e-6   kohya f16 4.5e-4
     sd2-mini   no LoRA 4.7e-1   kohya f32 2.6e-6   diffusers f32 2.6e-6   kohya f16 6.2e-4
-    sdxl-mini  NUMBERS
+    sdxl-mini  no LoRA 6.1e-2   kohya f32 9.5e-7   diffusers f32 9.5e-7   kohya f16 9.5e-5
 
 The export itself reports a rounding error of 2.1e-4 for the f16 files.
 """

@@ -1,7 +1,7 @@
 /**
  * Single .safetensors files in the LDM layout of CompVis and Stability AI: a complete Stable
- * Diffusion 1.x, 2.x or SDXL base model without configuration files. They are presented as folders in
- * diffusers' layout.
+ * Diffusion 1.x, 2.x or SDXL base model without configuration files. They are presented as folders
+ * in diffusers' layout.
  */
 
 import { CheckpointError } from "../../errors.ts";
@@ -83,8 +83,8 @@ export class SingleFile implements Disposable {
   /**
    * Opens a file and reads its header.
    *
-   * @throws {CheckpointError} if it is a pickle, or not a complete Stable Diffusion 1.x, 2.x or SDXL
-   *   checkpoint; the message says what it is
+   * @throws {CheckpointError} if it is a pickle, or not a complete Stable Diffusion 1.x, 2.x or
+   *   SDXL checkpoint; the message says what it is
    * @throws {SafetensorsError} if it is not a valid safetensors file
    */
   static async open(source: string | URL | ByteSource, options: OpenOptions = {}): Promise<SingleFile> {
