@@ -1,3 +1,4 @@
+import { Budget, defaultBudget } from "../bench/doctor/budget.ts";
 import { checks } from "../bench/doctor/checks/checks.ts";
 import { diagnose } from "../bench/doctor/doctor.ts";
 import { pathVariables, valueWithoutPersonalPaths } from "../bench/doctor/privacy.ts";
@@ -24,10 +25,18 @@ export const command: Command = defineCommand({
   usage: "[flags]",
   details:
     "Describes the device and the strategies that will be used on it, and why. Then checks every kernel against its float64 definition at awkward sizes, draws a picture and compares it with the reference's, and measures the device's limits and three kernels' share of them. " +
-    "Ends with a verdict and, where something is wrong, with what to do. Takes under a minute.\n\n" +
+    "Ends with a verdict and, where something is wrong, with what to do.\n\n" +
+    "It stays within --budget: what is important comes first, sizes follow from a first measurement, and what a slow device has no time for is left out and named. Work that has begun cannot be stopped, so a device that needs minutes for one kernel exceeds it.\n\n" +
     "--json gives a bug report all of it; personal paths are replaced. The exit code is 1 when something is wrong.",
   flags: {
     speed: { kind: "switch", default: true, help: "measure speed, too" },
+    budget: {
+      kind: "number",
+      placeholder: "SECONDS",
+      default: defaultBudget,
+      above: 0,
+      help: "time to stay within; a larger one examines more of a slow device",
+    },
     json: jsonFlag,
     overwrite: overwriteFlag,
   },
@@ -46,7 +55,9 @@ export const command: Command = defineCommand({
   },
 });
 
-async function examine({ speed }: { readonly speed: boolean }): Promise<DoctorReport> {
+async function examine(
+  { speed, budget }: { readonly speed: boolean; readonly budget: number },
+): Promise<DoctorReport> {
   const folder = await resolveModel(embeddedModel);
   const hasModel = (await infoAt(folder))?.isDirectory ?? false;
   using progress = showProgress("checks", { total: checks.length + 2 });
@@ -55,6 +66,7 @@ async function examine({ speed }: { readonly speed: boolean }): Promise<DoctorRe
     program: versionLine(),
     model: hasModel ? folder : undefined,
     measuresSpeed: speed,
+    budget: new Budget(budget),
     onProgress: (next) => {
       progress.advance(begun ? 1 : 0, next);
       begun = true;

@@ -9,7 +9,8 @@ import { Gpu } from "../../engine/gpu.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { TuningError } from "../../kernels/tuning.ts";
 import { openTunedGpu } from "../../pipeline/tuning_file.ts";
-import { type Check, type CheckResult, runCheck, suspectKernels } from "./check.ts";
+import { Budget, byImportance, measurePace, type Pace, pictureMs } from "./budget.ts";
+import { type Check, type CheckResult, familyOf, runCheck, suspectKernels } from "./check.ts";
 import { checks as allChecks } from "./checks/checks.ts";
 import { deviceFacts } from "./device_facts.ts";
 import { checkPicture } from "./picture.ts";
@@ -28,6 +29,11 @@ export interface DoctorOptions {
   readonly measuresSpeed?: boolean;
   /** The checks to run. Default: all. */
   readonly checks?: readonly Check[];
+  /**
+   * The time to stay within. What would not end in time is left out, the less important first.
+   * Default: {@linkcode defaultBudget} seconds.
+   */
+  readonly budget?: Budget;
   /** Called before each part and each check, with what comes next. */
   readonly onProgress?: (next: string) => void;
 }
@@ -48,7 +54,7 @@ export async function diagnose(options: DoctorOptions): Promise<DoctorReport> {
   using opened = gpu;
   const found = opened
     ? await examine(opened, options)
-    : { strategies: [], checks: [], suspects: [], errors: [] } satisfies Examination;
+    : { strategies: [], checks: [], suspects: [], leftOut: [], errors: [] } satisfies Examination;
   return reportOf({ ...found, errors: [...errors, ...found.errors] }, options, started);
 }
 
@@ -65,29 +71,20 @@ function reportOf(found: Examination, { program }: DoctorOptions, started: numbe
 }
 
 async function examine(gpu: Gpu, options: DoctorOptions): Promise<Examination> {
-  const { model, measuresSpeed = true, checks = allChecks, onProgress = () => {} } = options;
-  const results: CheckResult[] = [];
+  const { checks = allChecks, budget = new Budget() } = options;
   const errors: { part: string; error: unknown }[] = [];
-  const policy = policyOf(gpu);
-  let picture: Examination["picture"], speed: Examination["speed"];
-  let part = "checks";
+  const work = new Work(gpu, { ...options, budget });
+  const { essential, others } = byImportance(checks);
   try {
-    for (const check of checks) {
-      onProgress(`${check.operation} ${check.shape}`);
-      results.push(await runCheck(gpu, check));
-    }
-    gpu.trim();
-    part = "picture";
-    onProgress("a picture");
-    if (model !== undefined) picture = await checkPicture(gpu, model);
-    // Wrong results say nothing about speed, and a broken kernel may not run at all.
-    const isSound = results.every(({ failure }) => failure === undefined) && picture?.failure === undefined;
-    part = "speed";
-    onProgress("speed");
-    if (measuresSpeed && isSound) speed = await measureSpeed(gpu);
+    await work.check(essential);
+    await work.draw();
+    await work.check(others);
+    await work.measure();
   } catch (error) {
-    errors.push({ part, error });
+    errors.push({ part: work.part, error });
   }
+  const { results, picture, speed, leftOut } = work;
+  const policy = policyOf(gpu);
   return {
     device: await deviceFacts(gpu),
     isSoftware: policy.isSoftware,
@@ -97,6 +94,91 @@ async function examine(gpu: Gpu, options: DoctorOptions): Promise<Examination> {
     suspects: suspectKernels(results),
     ...(picture ? { picture } : {}),
     ...(speed ? { speed } : {}),
+    budgetSeconds: budget.seconds,
+    leftOut,
     errors,
   };
+}
+
+/** How many times longer a check may take than those of its family before it. */
+const growth = 3;
+
+/** The parts of an examination, each within what is left of the budget. */
+class Work {
+  readonly #gpu: Gpu;
+  readonly #options: DoctorOptions & { readonly budget: Budget };
+  readonly results: CheckResult[] = [];
+  readonly #leftOut: string[] = [];
+  #uncheckedCount = 0;
+  picture: Examination["picture"];
+  speed: Examination["speed"];
+  /** The part in progress, for messages. */
+  part = "checks";
+  #pace?: Pace;
+  #checkMs = 0;
+  /** The longest check of each family. */
+  readonly #longest = new Map<string, number>();
+
+  constructor(gpu: Gpu, options: DoctorOptions & { readonly budget: Budget }) {
+    this.#gpu = gpu;
+    this.#options = options;
+  }
+
+  /** What there was no time for. */
+  get leftOut(): string[] {
+    const count = this.#uncheckedCount;
+    return [...(count > 0 ? [count === 1 ? "1 check" : `${count} checks`] : []), ...this.#leftOut];
+  }
+
+  /** Runs the checks that are expected to end in time, and the first of all in any case. */
+  async check(checks: readonly Check[]): Promise<void> {
+    const { budget, onProgress = () => {} } = this.#options;
+    this.part = "checks";
+    for (const check of checks) {
+      const family = familyOf(check);
+      if (this.results.length > 0 && !budget.allows(this.#expectedMs(family))) {
+        this.#uncheckedCount++;
+        continue;
+      }
+      onProgress(`${check.operation} ${check.shape}`);
+      const started = budget.elapsedMs;
+      this.results.push(await runCheck(this.#gpu, check));
+      const ms = budget.elapsedMs - started;
+      this.#checkMs += ms;
+      this.#longest.set(family, Math.max(ms, this.#longest.get(family) ?? 0));
+    }
+    this.#gpu.trim();
+  }
+
+  /** The mean of all checks, or more where checks of the same family took longer. */
+  #expectedMs(family: string): number {
+    return Math.max(this.#checkMs / this.results.length, growth * (this.#longest.get(family) ?? 0));
+  }
+
+  async draw(): Promise<void> {
+    const { model, budget, onProgress = () => {} } = this.#options;
+    if (model === undefined) return;
+    this.part = "picture";
+    onProgress("a picture");
+    if (!budget.allows(pictureMs(await this.#measuredPace()))) this.#leftOut.push("the picture");
+    else this.picture = await checkPicture(this.#gpu, model);
+  }
+
+  /** Wrong results say nothing about speed, and a broken kernel may not run at all. */
+  async measure(): Promise<void> {
+    const { measuresSpeed = true, budget, onProgress = () => {} } = this.#options;
+    const isSound = this.results.every(({ failure }) => failure === undefined) && this.picture?.failure === undefined;
+    if (!measuresSpeed || !isSound) return;
+    this.part = "speed";
+    onProgress("speed");
+    const pace = await this.#measuredPace();
+    const allows = (ms: number) => budget.allows(ms);
+    const { speed, leftOut } = await measureSpeed(this.#gpu, { pace, allows });
+    this.speed = speed;
+    this.#leftOut.push(...leftOut);
+  }
+
+  async #measuredPace(): Promise<Pace> {
+    return this.#pace ??= await measurePace(this.#gpu);
+  }
 }

@@ -30,6 +30,10 @@ export interface DoctorReport {
   readonly suspects: readonly string[];
   readonly picture?: PictureResult;
   readonly speed?: SpeedResult;
+  /** The time to stay within; absent where no device could be opened. */
+  readonly budgetSeconds?: number;
+  /** What did not fit the budget, such as "12 checks". */
+  readonly leftOut: readonly string[];
   /** What is wrong, each with what to do. */
   readonly problems: readonly Finding[];
   /** What is worth knowing, each with what to do. */
@@ -39,10 +43,13 @@ export interface DoctorReport {
 }
 
 /** What was learned before an examination ended; it may have ended early. */
-export type Examination = Partial<Pick<DoctorReport, "device" | "isSoftware" | "isTuned" | "picture" | "speed">> & {
-  readonly strategies: readonly Strategy[];
-  readonly checks: readonly CheckResult[];
-  readonly suspects: readonly string[];
-  /** Errors that ended a part: the opening of a device, its loss, a failed measurement. */
-  readonly errors: readonly { readonly part: string; readonly error: unknown }[];
-};
+export type Examination =
+  & Partial<Pick<DoctorReport, "device" | "isSoftware" | "isTuned" | "picture" | "speed" | "budgetSeconds">>
+  & Pick<DoctorReport, "leftOut">
+  & {
+    readonly strategies: readonly Strategy[];
+    readonly checks: readonly CheckResult[];
+    readonly suspects: readonly string[];
+    /** Errors that ended a part: the opening of a device, its loss, a failed measurement. */
+    readonly errors: readonly { readonly part: string; readonly error: unknown }[];
+  };

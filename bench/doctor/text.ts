@@ -4,7 +4,7 @@
  * @module
  */
 import { ceilingText, digits, percent } from "../report/text.ts";
-import type { CheckResult } from "./check.ts";
+import { type CheckResult, familyOf } from "./check.ts";
 import type { DoctorReport } from "./report.ts";
 
 /** A part of the report: a title and labeled lines. */
@@ -57,15 +57,16 @@ function deviceSection({ program, device }: DoctorReport): Section {
   };
 }
 
-function checkSection({ checks, picture, suspects }: DoctorReport): Section {
+function checkSection({ checks, picture, suspects, leftOut }: DoctorReport): Section {
   if (checks.length === 0) return { title: "Correctness", rows: [] };
-  const families = Map.groupBy(checks, ({ operation }) => operation.split(/[ ,]/)[0]);
+  const families = Map.groupBy(checks, familyOf);
   return {
     title: "Correctness, against float64 definitions",
     rows: [
       ...[...families].map(([family, results]) => [family, familyText(results)] as const),
       ...(suspects.length > 0 ? [["suspects", suspects.join(", ")] as const] : []),
       ...(picture ? [["picture", pictureText(picture)] as const] : []),
+      ...(leftOut.length > 0 ? [["left out", leftOut.join(", ")] as const] : []),
     ],
   };
 }

@@ -77,8 +77,14 @@ const kernelsText = (names: readonly string[]) =>
 /** Below this share of the ceiling, a tuning is worth its time. */
 const lowShare = 0.25;
 
-function remarksOn({ isSoftware, isTuned, speed, picture }: Examination): Finding[] {
+function remarksOn({ isSoftware, isTuned, speed, picture, leftOut, budgetSeconds }: Examination): Finding[] {
   const remarks: Finding[] = [];
+  if (leftOut.length > 0) {
+    remarks.push({
+      what: `${leftOut.join(", ")} left out: no time within the budget of ${budgetSeconds} s`,
+      advice: `run bluerose doctor --budget ${10 * budgetSeconds!} to examine all of it`,
+    });
+  }
   if (isSoftware) {
     remarks.push({
       what: "this device computes on the CPU",
@@ -101,7 +107,7 @@ function remarksOn({ isSoftware, isTuned, speed, picture }: Examination): Findin
         : "measure again on an idle machine, and tune the device",
     });
   }
-  if (!picture) {
+  if (!picture && !leftOut.includes("the picture")) {
     remarks.push({
       what: "no picture was drawn",
       advice: "run the command from the repository, which holds the model",
@@ -111,7 +117,7 @@ function remarksOn({ isSoftware, isTuned, speed, picture }: Examination): Findin
 }
 
 function verdictOf(found: Examination, problems: readonly Finding[]): Verdict {
-  const { device, checks, picture, speed, isSoftware } = found;
+  const { device, checks, picture, speed, isSoftware, leftOut } = found;
   if (device === undefined) return { level: "faulty", text: "Blue Rose cannot run here: it found no device." };
   if (problems.length > 0) {
     const wrong = checks.some(({ failure }) => failure !== undefined) || picture?.failure !== undefined;
@@ -126,7 +132,7 @@ function verdictOf(found: Examination, problems: readonly Finding[]): Verdict {
   const kernels = new Set(ran.flatMap((check) => check.kernels)).size;
   const agree = `${device.name} computes correctly: ${ran.length} checks of ${kernels} kernels${
     picture ? " and a picture" : ""
-  } agree with their references.`;
+  } agree with their references${leftOut.length > 0 ? ", as far as the budget allowed" : ""}.`;
   const pace = speed ? ` It multiplies and adds at up to ${digits(speed.ceiling.gflops)} GFLOPS.` : "";
   return isSoftware
     ? { level: "slow", text: `${agree}${pace} It is a software device: right for tests and small models.` }

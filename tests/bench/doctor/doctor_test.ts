@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertMatch } from "@std/assert";
-import type { CheckResult } from "../../../bench/doctor/check.ts";
+import { Budget, byImportance } from "../../../bench/doctor/budget.ts";
+import type { Check, CheckResult } from "../../../bench/doctor/check.ts";
 import { suspectKernels } from "../../../bench/doctor/check.ts";
 import { checks } from "../../../bench/doctor/checks/checks.ts";
 import { diagnoseGpu } from "../../../bench/doctor/doctor.ts";
@@ -9,6 +10,7 @@ import { sectionsOf } from "../../../bench/doctor/text.ts";
 import { judge } from "../../../bench/doctor/verdict.ts";
 import { DeviceLostError, NoAdapterError } from "../../../engine/errors.ts";
 import { Gpu } from "../../../engine/gpu.ts";
+import { Tensor } from "../../../engine/tensor.ts";
 import { typescriptFiles } from "../../boundaries.ts";
 import { run } from "../../cli/running.ts";
 
@@ -112,7 +114,7 @@ Deno.test("suspectKernels() names kernels that only ran where checks failed, and
 });
 
 Deno.test("a missing adapter and a lost device are problems that say what to do", () => {
-  const nothing = { strategies: [], checks: [], suspects: [] };
+  const nothing = { strategies: [], checks: [], suspects: [], leftOut: [] };
   const absent = judge({ ...nothing, errors: [{ part: "open", error: new NoAdapterError("Install a driver") }] });
   assertEquals(absent.problems, [{ what: "no GPU can be opened", advice: "Install a driver" }]);
   assertEquals(absent.verdict.level, "faulty");
@@ -130,4 +132,44 @@ Deno.test("withoutPersonalPaths() hides homes, the program's folder and folders 
   assertEquals(hidden("/home/bob/a and /Users/Bob/b"), "~/a and ~/b");
   assertEquals(hidden("C:\\Users\\Bob\\a"), "~\\a");
   assertEquals(hidden("/usr/share/vulkan"), "/usr/share/vulkan");
+});
+
+Deno.test("byImportance() puts the first check of each operation before the others, and loses none", () => {
+  const { essential, others } = byImportance(checks);
+  const operations = essential.map(({ operation }) => operation);
+  assertEquals(new Set(operations).size, operations.length);
+  assertEquals(new Set(operations), new Set(checks.map(({ operation }) => operation)));
+  assertEquals(new Set([...essential, ...others]), new Set(checks));
+  assertEquals(essential.length + others.length, checks.length);
+});
+
+Deno.test("a slow device gets the important checks within the budget, and is told what was left out", async () => {
+  using gpu = await Gpu.request();
+  let clock = 0;
+  const ran: string[] = [];
+  // A clock that only checks advance, by ten seconds each.
+  const slow = (operation: string, shape: string): Check => ({
+    operation,
+    shape,
+    tolerance: 0,
+    run: (gpu) => {
+      clock += 10_000;
+      ran.push(`${operation} ${shape}`);
+      return { tensor: Tensor.from(gpu, new Float32Array([1]), [1]), expected: [1] };
+    },
+  });
+  const report = await diagnoseGpu(gpu, {
+    program: "a test",
+    checks: [slow("a", "1"), slow("a", "2"), slow("b", "1"), slow("a", "3"), slow("c", "1")],
+    budget: new Budget(30, { now: () => clock }),
+  });
+  assertEquals(ran, ["a 1", "b 1", "c 1"]);
+  assertEquals(report.leftOut, ["2 checks", "the measurement of speed"]);
+  assertEquals([report.verdict.level, report.speed], [report.isSoftware ? "slow" : "good", undefined]);
+  assertMatch(report.verdict.text, /computes correctly: 3 checks .* as far as the budget allowed/);
+  assertMatch(
+    report.remarks[0].what,
+    /^2 checks, the measurement of speed left out: no time within the budget of 30 s/,
+  );
+  assertMatch(report.remarks[0].advice, /--budget 300/);
 });
