@@ -54,12 +54,15 @@ export const command: Command = defineCommand({
     quick: { kind: "switch", help: "measure small shapes and pictures only, for a third of the time each" },
     model: { kind: "text", alias: "m", placeholder: "DIR", default: embeddedModel, help: "model of the stages" },
     steps: { kind: "whole", default: 20, min: 1, help: "denoising steps of the stages' picture" },
-    peers: { kind: "switch", help: "also measure tfjs and jax-js (downloaded), and PyTorch with --python" },
+    peers: {
+      kind: "switch",
+      help: "also measure tfjs, jax-js and ONNX Runtime (downloaded), and PyTorch with --python",
+    },
     python: {
       kind: "text",
       placeholder: "PATH",
       defaultText: "$BLUEROSE_PYTHON",
-      help: "Python with PyTorch and diffusers, for --peers, edit and full-size",
+      help: "Python with PyTorch and diffusers, for --peers, edit and full-size, and stable-diffusion-cpp-python",
     },
     checkpoint: {
       kind: "text",
@@ -108,9 +111,12 @@ export const command: Command = defineCommand({
     { line: "bench", says: "all parts" },
     {
       line: "bench --only kernels --filter matmul --peers --python python3",
-      says: "matrix products, beside three other engines",
+      says: "matrix products, beside other engines",
     },
-    { line: "bench --only full-size --python python3", says: "a step of a full-size model, beside PyTorch" },
+    {
+      line: "bench --only full-size --python python3",
+      says: "a step of a full-size model, beside PyTorch and stable-diffusion.cpp",
+    },
     { line: "bench --tune", says: "tune a new device once; BLUEROSE_TILES names the file" },
     { line: "bench --quick --compare before.json", says: "the effect of a change" },
     { line: "bench --from after.json --compare before.json --html page.html", says: "two records side by side" },

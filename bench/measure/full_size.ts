@@ -1,6 +1,6 @@
 /**
- * Measures a guided step of a full-size UNet, interleaved with PyTorch: time, difference of the
- * results, and memory; then with f16 activations beside f32.
+ * Measures a guided step of a full-size UNet, interleaved with PyTorch and stable-diffusion.cpp:
+ * time, difference of the results, and memory; then with f16 activations beside f32.
  *
  * @module
  */
@@ -11,11 +11,14 @@ import { policyOf } from "../../kernels/policy.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
-import { processWork, PythonProcess, torchName, torchPlaces } from "../peers/torch.ts";
-import { writeFolder } from "./random_checkpoint.ts";
+import { firstLine } from "../peers/first_line.ts";
+import { openSdCpp } from "../peers/sdcpp.ts";
+import type { StepPeer } from "../peers/step_peer.ts";
+import { openTorchSteps } from "../peers/torch_step.ts";
+import { writeFolder, writeSingleFile } from "./random_checkpoint.ts";
 import { relativeDifference } from "./relative_difference.ts";
 import type { FullSizeRecord } from "../report/report.ts";
-import { deviceWork, timeInTurns, type TimingOptions, waitingMs } from "./timing.ts";
+import { deviceWork, timeInTurns, type TimingOptions, waitingMs, type Work } from "./timing.ts";
 
 /** Options of {@linkcode measureFullSize}. */
 export interface FullSizeOptions extends TimingOptions {
@@ -35,12 +38,6 @@ export interface FullSizeOptions extends TimingOptions {
 const timestep = 981;
 const prompts = ["", "a red rose in a blue vase"];
 
-/** A PyTorch process that has loaded the same model. */
-interface TorchModel {
-  readonly name: string;
-  readonly process: PythonProcess;
-}
-
 /**
  * Opens a device and measures. Steps that take seconds are timed twice, shorter ones more often.
  */
@@ -52,14 +49,15 @@ export async function measureFullSize(options: FullSizeOptions): Promise<void> {
     const model = `${folder}/random`;
     onRemark(`writing 2 GB of random weights to ${model}`);
     await writeFolder(model);
-    await measureModel(model, options);
+    const file = `${folder}/random.safetensors`;
+    await measureModel(model, { ...options, file });
   } finally {
     await Deno.remove(folder, { recursive: true });
   }
 }
 
-async function measureModel(model: string, options: FullSizeOptions): Promise<void> {
-  const { python, pixels, onRecord, onRemark } = options;
+async function measureModel(model: string, options: FullSizeOptions & { readonly file?: string }): Promise<void> {
+  const { pixels, onRecord, onRemark } = options;
   using gpu = await Gpu.request();
   const started = performance.now();
   using pipe = await StableDiffusionPipeline.fromPretrained(model, { gpu, safetyChecker: null });
@@ -67,61 +65,62 @@ async function measureModel(model: string, options: FullSizeOptions): Promise<vo
   onRemark(`loaded in ${(loadMs / 1000).toFixed(1)} s`);
   const ids = prompts.map((text) => pipe.tokenizer.encode(text, { padding: "max_length" }));
   using embeddings = gpu.scope(() => pipe.textEncoder.forward(ids).lastHiddenState);
-  const torch = python === undefined ? [] : await openTorchModels(model, {
-    python,
+  using peers = new DisposableStack();
+  const opened = await openStepPeers(model, {
+    ...options,
     isSoftware: policyOf(gpu).isSoftware,
     ids,
     embeddings: await embeddings.data(),
-    onRemark,
   });
-  try {
-    for (const side of pixels) {
-      const { record, noise } = await measureStep(pipe, embeddings, torch, side, options);
-      onRecord({ loadMs, ...record });
-      pipe.unet.activations = "f16";
-      const { record: half, noise: rounded } = await measureStep(pipe, embeddings, [], side, options);
-      pipe.unet.activations = "f32";
-      const peers = { "activations in f32": { ms: record.ms, difference: relativeDifference(rounded, noise) } };
-      onRecord({ loadMs, ...half, activations: "f16", peers });
-    }
-  } finally {
-    for (const { process } of torch) process[Symbol.dispose]();
+  for (const peer of opened) peers.use(peer);
+  for (const side of pixels) {
+    const { record, noise } = await measureStep(pipe, embeddings, opened, side, options);
+    onRecord({ loadMs, ...record });
+    pipe.unet.activations = "f16";
+    const { record: half, noise: rounded } = await measureStep(pipe, embeddings, [], side, options);
+    pipe.unet.activations = "f32";
+    const compared = { "activations in f32": { ms: record.ms, difference: relativeDifference(rounded, noise) } };
+    onRecord({ loadMs, ...half, activations: "f16", peers: compared });
   }
 }
 
-async function openTorchModels(
+/** Opens the engines that this machine has; a remark tells why another is missing. */
+async function openStepPeers(
   folder: string,
-  { python, isSoftware, ids, embeddings, onRemark }: {
-    python: string;
-    isSoftware: boolean;
-    ids: readonly (readonly number[])[];
-    embeddings: Float32Array<ArrayBuffer>;
-    onRemark: (remark: string) => void;
+  options: FullSizeOptions & {
+    readonly file?: string;
+    readonly isSoftware: boolean;
+    readonly ids: readonly (readonly number[])[];
+    readonly embeddings: Float32Array<ArrayBuffer>;
   },
-): Promise<TorchModel[]> {
-  const models: TorchModel[] = [];
-  try {
-    const { version, places } = await torchPlaces(python, { isSoftware });
-    for (const place of places) {
-      const process = new PythonProcess(python, "torch_step.py");
-      const name = torchName(version, place);
-      models.push({ name, process });
-      const { difference } = await process.ask({ folder, ids, ...place }, [embeddings]) as { difference: number };
-      onRemark(`${name}: the prompts' embeddings differ by ${difference.toExponential(1)} of their norm`);
+): Promise<StepPeer[]> {
+  const { python, file, isSoftware, onRemark } = options;
+  if (python === undefined) return [];
+  const open = async (name: string, opening: () => Promise<StepPeer[]>) => {
+    try {
+      return await opening();
+    } catch (error) {
+      onRemark(`${name}: ${firstLine(error)}`);
+      return [];
     }
-  } catch (error) {
-    for (const { process } of models.splice(0)) process[Symbol.dispose]();
-    onRemark(`PyTorch: ${error instanceof Error ? error.message : error}`);
-  }
-  return models;
+  };
+  const openSdCppHere = async () => {
+    if (file === undefined) throw new Error("measured with random weights only, without --checkpoint");
+    if (!isSoftware) throw new Error("measured on the CPU only, beside a software device");
+    return [await openSdCpp(file, { python, writeFile: () => writeSingleFile(file) })];
+  };
+  return [
+    ...await open("PyTorch", () => openTorchSteps(folder, { ...options, python })),
+    ...await open("stable-diffusion.cpp", openSdCppHere),
+  ];
 }
 
 async function measureStep(
   { gpu, unet }: StableDiffusionPipeline,
   embeddings: Tensor,
-  torch: readonly TorchModel[],
+  others: readonly StepPeer[],
   pixels: number,
-  options: TimingOptions,
+  options: FullSizeOptions,
 ): Promise<{ record: Omit<FullSizeRecord, "loadMs">; noise: Float32Array<ArrayBuffer> }> {
   const side = pixels / 8;
   const shape = [1, unet.config.inChannels, side, side];
@@ -140,18 +139,25 @@ async function measureStep(
     last?.[Symbol.dispose]();
     last = step().keep();
   }, { waitMs: await waitingMs(() => gpu.finished()) });
-  for (const { process } of torch) await process.ask({ timestep, side }, [noise]);
-  const timings = await timeInTurns([ours, ...torch.map(({ process }) => processWork(process))], {
+  const works: { peer: StepPeer; work: Work }[] = [];
+  for (const peer of others) {
+    try {
+      works.push({ peer, work: await peer.prepare({ pixels, timestep, latents: noise }) });
+    } catch (error) {
+      options.onRemark(`${peer.name}: ${firstLine(error)}`);
+    }
+  }
+  const timings = await timeInTurns([ours, ...works.map(({ work }) => work)], {
     ...options,
     isWarm: true,
   });
   const { peak, peakReserved } = gpu.memory;
   const result = await last!.data();
   last![Symbol.dispose]();
-  const peers: Record<string, { ms: number; difference: number }> = {};
-  for (const [index, { name, process }] of torch.entries()) {
-    const { difference } = await process.ask({}, [result]) as { difference: number };
-    peers[name] = { ms: timings[index + 1].minMs, difference };
+  const peers: Record<string, { ms: number; difference?: number }> = {};
+  for (const [index, { peer }] of works.entries()) {
+    const difference = await peer.difference?.(result);
+    peers[peer.name] = { ms: timings[index + 1].minMs, ...(difference === undefined ? {} : { difference }) };
   }
   const record = {
     pixels,
@@ -160,7 +166,7 @@ async function measureStep(
     weightsBytes,
     peakBytes: peak,
     peakReservedBytes: peakReserved,
-    ...(torch.length > 0 ? { peers } : {}),
+    ...(works.length > 0 ? { peers } : {}),
   };
   return { record, noise: result };
 }

@@ -7,6 +7,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { type KernelCase, prepareTask } from "../cases/cases.ts";
 import type { Ceiling } from "./ceiling.ts";
+import { firstLine } from "../peers/first_line.ts";
 import type { Peer } from "../peers/peer.ts";
 import { type PeerPace, resultsAgree } from "../peers/peers.ts";
 import { relativeDifference } from "./relative_difference.ts";
@@ -134,11 +135,4 @@ async function timeWhatCan(works: readonly { name: string; work: Work }[], optio
     const timings = await timeInTurns(watched, options);
     if (failed.size === before) return { times: left.map(({ name }, i) => ({ name, timing: timings[i] })), failures };
   }
-}
-
-/** The first line of an error message: messages of peers can be pages long. */
-export function firstLine(error: unknown): string {
-  const text = error instanceof Error ? error.message : String(error);
-  const line = text.split("\n").find((each) => each.trim() !== "")?.trim() ?? "failed";
-  return line.length > 160 ? `${line.slice(0, 157)}…` : line;
 }

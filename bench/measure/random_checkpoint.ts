@@ -120,7 +120,8 @@ export async function writeFolder(
   });
 }
 
-async function writeFile(path: string, dtype: "f16" | "f32"): Promise<void> {
+/** Writes a single file in the LDM layout. */
+export async function writeSingleFile(path: string, dtype: "f16" | "f32" = "f16"): Promise<void> {
   const part = (name: "unet" | "vae" | "text_encoder") => ({
     config: configs[name],
     entries: randomEntries(name, dtype),
@@ -146,7 +147,7 @@ if (import.meta.main) {
   const before = Deno.memoryUsage().rss;
   let peak = before;
   const watch = setInterval(() => peak = Math.max(peak, Deno.memoryUsage().rss), 20);
-  if (target.endsWith(".safetensors")) await writeFile(target, dtype);
+  if (target.endsWith(".safetensors")) await writeSingleFile(target, dtype);
   else await writeFolder(target, { dtype, maxShardBytes: Number(args["max-shard-bytes"] ?? 5e9) });
   clearInterval(watch);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);

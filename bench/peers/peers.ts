@@ -1,10 +1,12 @@
 /**
  * Other engines that perform the same work in the same run: tfjs-backend-webgpu and jax-js on our
- * adapter, and PyTorch with CUDA where our device is a GPU that it supports, otherwise on the CPU.
+ * adapter; ONNX Runtime by WebGPU and, where our device is the CPU, on the CPU; and PyTorch with
+ * CUDA where our device is a GPU that it supports, otherwise on the CPU.
  *
  * @module
  */
 import { type PeerTask, taskFlops } from "../cases/task.ts";
+import { firstLine } from "./first_line.ts";
 import type { Peer } from "./peer.ts";
 
 /** The available peers, and the reasons why others are missing. */
@@ -46,9 +48,11 @@ export async function openPeers(
   options: { waitMs: number; isSoftware: boolean; python?: string },
 ): Promise<OpenedPeers> {
   const { python, waitMs, isSoftware } = options;
-  const openers: [name: string, open: () => Promise<Peer[]>][] = [
+  const openers: (readonly [name: string, open: () => Promise<Peer[]>])[] = [
     ["tfjs", async () => [await (await import("./tfjs.ts")).openTfjs({ waitMs })]],
     ["jax-js", async () => [await (await import("./jax.ts")).openJax({ waitMs })]],
+    ["ONNX Runtime WebGPU", async () => [await (await import("./onnx.ts")).openOnnx("webgpu")]],
+    ...(isSoftware ? [["ONNX Runtime CPU", openOnnxOnCpu] as const] : []),
   ];
   const absent: string[] = [];
   if (python) {
@@ -59,10 +63,14 @@ export async function openPeers(
     try {
       peers.push(...await open());
     } catch (error) {
-      absent.push(`${name}: ${error instanceof Error ? error.message : error}`);
+      absent.push(`${name}: ${firstLine(error)}`);
     }
   }
   return { peers, absent, [Symbol.dispose]: () => peers.forEach((peer) => peer[Symbol.dispose]()) };
+}
+
+async function openOnnxOnCpu(): Promise<Peer[]> {
+  return [await (await import("./onnx.ts")).openOnnx("cpu")];
 }
 
 /**

@@ -1,9 +1,8 @@
-"""What the bench's PyTorch scripts share: the protocol (lines of JSON, with floats behind a question), devices, precisions and clocks."""
+"""What the bench's PyTorch scripts share: devices, precisions and clocks."""
 
-import json
-import sys
 import time
 
+import protocol
 import torch
 
 torch.set_grad_enabled(False)
@@ -40,15 +39,5 @@ def timed_ms(run, count=1):
 
 
 def serve(answer):
-    """Answers every question on standard input; what fails is told as an error."""
-    for line in iter(sys.stdin.buffer.readline, b""):
-        question = json.loads(line)
-        floats = [
-            torch.frombuffer(bytearray(sys.stdin.buffer.read(4 * count)), dtype=torch.float32)
-            for count in question["floats"]
-        ]
-        try:
-            reply = answer(question, floats)
-        except Exception as error:  # the bench reports it and goes on
-            reply = {"error": f"{type(error).__name__}: {error}"}
-        print(json.dumps(reply), flush=True)
+    """Answers questions, with the numbers behind them as tensors."""
+    protocol.serve(answer, lambda data: torch.frombuffer(bytearray(data), dtype=torch.float32))

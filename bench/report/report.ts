@@ -108,10 +108,10 @@ export interface FullSizeRecord {
   readonly peakBytes: number;
   readonly peakReservedBytes: number;
   /**
-   * PyTorch's times in the same run (or those of our f32 activations), and ‖ours − theirs‖ /
-   * ‖theirs‖ of the noise.
+   * Other engines' times in the same run (or those of our f32 activations), and ‖ours − theirs‖ /
+   * ‖theirs‖ of the noise, where an engine tells it.
    */
-  readonly peers?: Readonly<Record<string, { readonly ms: number; readonly difference: number }>>;
+  readonly peers?: Readonly<Record<string, { readonly ms: number; readonly difference?: number }>>;
 }
 
 /** A run, as `--json` writes it. */

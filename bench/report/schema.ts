@@ -123,7 +123,7 @@ const fullSize: Schema<FullSizeRecord> = fields({
   weightsBytes: fromZero(),
   peakBytes: fromZero(),
   peakReservedBytes: fromZero(),
-  peers: optional(named(fields({ ms: fromZero(), difference: finite() }))),
+  peers: optional(named(fields({ ms: fromZero(), difference: optional(finite()) }))),
 });
 
 const target: Schema<TargetRecord> = fields({

@@ -79,9 +79,11 @@ export function fullSizeText(record: FullSizeRecord): string {
   return [
     `${stepName(record)}: ${seconds(ms)}, minimum of ${batches}`,
     ...Object.entries(peers).map(([name, peer]) =>
-      `  ${name}: ${seconds(peer.ms)}; our time is ${digits(ms / peer.ms)} times that; the predicted noise differs by ${
-        peer.difference.toExponential(1)
-      } of its norm`
+      `  ${name}: ${seconds(peer.ms)}; our time is ${digits(ms / peer.ms)} times that${
+        peer.difference === undefined
+          ? ""
+          : `; the predicted noise differs by ${peer.difference.toExponential(1)} of its norm`
+      }`
     ),
     `  memory: ${mebibytes(weightsBytes)} of weights, at most ${mebibytes(peakBytes - weightsBytes)} besides (${
       mebibytes(peakReservedBytes - weightsBytes)
