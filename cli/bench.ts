@@ -52,7 +52,14 @@ export const command: Command = defineCommand({
       help: 'measure only kernels whose name and shape match, as in "conv2d.*unet"; implies --only kernels',
     },
     quick: { kind: "switch", help: "measure small shapes and pictures only, for a third of the time each" },
-    model: { kind: "text", alias: "m", placeholder: "DIR", default: embeddedModel, help: "model of the stages" },
+    model: {
+      kind: "text",
+      alias: "m",
+      placeholder: "DIR",
+      default: embeddedModel,
+      mayRead: true,
+      help: "model of the stages",
+    },
     steps: { kind: "whole", default: 20, min: 1, help: "denoising steps of the stages' picture" },
     peers: {
       kind: "switch",
@@ -103,6 +110,7 @@ export const command: Command = defineCommand({
     compare: {
       kind: "text",
       placeholder: "FILE",
+      access: { kind: "read", purpose: "read the earlier run" },
       help:
         "compare with the JSON of an earlier run: print the ratio new / old of each time, and mark those above 1.05",
     },

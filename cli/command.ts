@@ -5,7 +5,8 @@
  */
 import { ArgumentError } from "./argument_error.ts";
 import { parseArguments } from "./arguments.ts";
-import type { Flags, Positionals, Values } from "./flag_types.ts";
+import { checkNotRead, type NamedPath } from "./files.ts";
+import { type Flags, kebab, type Positionals, type TextFlag, type Values } from "./flag_types.ts";
 import { helpOfFlags, twoColumns } from "./help.ts";
 import { nearest } from "./nearest.ts";
 import { requireAccess } from "./permissions.ts";
@@ -100,6 +101,7 @@ export function defineCommand<const F extends Flags>(definition: CommandDefiniti
       const parsed = parseArguments(rewrite(args), flags, { positionals });
       const { json, quiet, ...values } = parsed.values as Record<string, unknown>;
       checkAccess(definition, parsed.values, parsed);
+      await checkNotRead(filesOf(definition, parsed.values, parsed));
       await withPrintMode({ json: json === true || json === "-", quiet: quiet === true }, async () => {
         for (const flag of parsed.drawn) note(`${flag} ${values[flag]} (drawn at random)`);
         const own = "json" in definition.flags ? { ...values, json } : values;
@@ -188,6 +190,24 @@ function checkAccess<F extends Flags>(
     }
   }
   if (positionals?.access) { for (const path of parsed.positionals) requireAccess(path, positionals.access); }
+}
+
+/** The paths that flags write to and may read from, by the flags' names. */
+function filesOf<F extends Flags>(
+  { flags, positionals }: CommandDefinition<F>,
+  values: Readonly<Record<string, unknown>>,
+  parsed: { readonly positionals: readonly string[] },
+): { written: NamedPath[]; read: NamedPath[] } {
+  const written: NamedPath[] = [], read: NamedPath[] = [];
+  for (const [name, flag] of Object.entries(flags)) {
+    const { access, mayRead = access?.kind === "read" } = flag as TextFlag;
+    const paths = [values[name] ?? []].flat().filter((value) => typeof value === "string")
+      .map((path) => ({ flag: `--${kebab(name)}`, path }));
+    if (access?.kind === "write") written.push(...paths);
+    else if (mayRead) read.push(...paths);
+  }
+  if (positionals?.access) read.push(...parsed.positionals.map((path) => ({ flag: positionals.placeholder, path })));
+  return { written, read };
 }
 
 function helpOf<F extends Flags>(

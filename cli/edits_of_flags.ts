@@ -8,6 +8,7 @@ export const editFlag = {
   kind: "texts",
   placeholder: "FILE[:STRENGTH]",
   group: "Edit",
+  mayRead: true,
   help: "saved edit to apply (bluerose edit --save-edit writes it), with an optional strength: rose.safetensors:0.5",
 } as const satisfies Flags[string];
 

@@ -20,6 +20,7 @@ export const evaluationFlags = {
     alias: "m",
     placeholder: "DIR",
     default: embeddedModel,
+    mayRead: true,
     group: "Model",
     help: "folder of a model in diffusers' layout",
   },

@@ -5,12 +5,13 @@
  * @module
  */
 import { repairFolder } from "../pipeline/output/folder.ts";
-import { ignoreAbsent, infoAt, realPlace } from "../pipeline/output/paths.ts";
+import { ignoreAbsent, infoAt, isFile, realPlace } from "../pipeline/output/paths.ts";
 import { checkOutput, checkOutputFolder } from "../pipeline/output/target.ts";
 import { isTemporaryName } from "../pipeline/output/temporary.ts";
 import { ArgumentError } from "./argument_error.ts";
 import type { Flags } from "./flag_types.ts";
 import { inputBytes } from "./input_bytes.ts";
+import { isAddress } from "./model_hash.ts";
 
 /** A file that a flag names cannot be read, or does not hold what it should. */
 export class InputError extends Error {
@@ -95,6 +96,37 @@ export async function checkDistinct(outputs: Readonly<Record<string, string | un
       );
     }
     flags.set(place, flag);
+  }
+}
+
+/** A path, and the flag that names it. */
+export interface NamedPath {
+  readonly flag: string;
+  readonly path: string;
+}
+
+/**
+ * Refuses to write to a file that the same command reads, since what it was made from would be
+ * lost. Writing beside it is fine, and so are other names that hard links give it: a file is
+ * replaced, not changed.
+ *
+ * @throws {ArgumentError} where two are the same, through symbolic links too
+ */
+export async function checkNotRead({ written, read }: { written: NamedPath[]; read: NamedPath[] }): Promise<void> {
+  const sources = new Map<string, string>();
+  for (const { flag, path } of written.length > 0 ? read : []) {
+    if (path === "" || path === "-" || isAddress(path)) continue;
+    const unweighted = path.replace(/:[^:/\\]*$/, "");
+    const file = unweighted !== "" && await isFile(unweighted) ? unweighted : path;
+    if (await isFile(file)) sources.set(await realPlace(file), flag);
+  }
+  for (const { flag, path } of sources.size > 0 ? written : []) {
+    const source = path === "" ? undefined : sources.get(await realPlace(path));
+    if (source === undefined) continue;
+    throw new ArgumentError(
+      `Cannot write ${flag} to ${JSON.stringify(path)} as ${source} is read from it: choose another name`,
+      { argument: flag },
+    );
   }
 }
 

@@ -35,6 +35,11 @@ export interface TextFlag extends FlagBase {
   readonly bare?: string;
   /** What the path is for, if the value is one; permission is asked for before the work. */
   readonly access?: Access;
+  /**
+   * Whether values may name files that are read, though others do not name files: FILE:WEIGHT,
+   * OWNER/NAME. No flag writes to a file that another one reads.
+   */
+  readonly mayRead?: boolean;
 }
 
 /** A flag that may be given several times, each with a text. */
@@ -49,6 +54,11 @@ export interface TextsFlag extends FlagBase {
   readonly required?: boolean;
   /** As {@linkcode TextFlag}'s. */
   readonly access?: Access;
+  /**
+   * Whether values may name files that are read, though others do not name files: FILE:WEIGHT,
+   * OWNER/NAME. No flag writes to a file that another one reads.
+   */
+  readonly mayRead?: boolean;
 }
 
 /** A flag with a number; `whole` accepts integers only. */

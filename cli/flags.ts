@@ -16,6 +16,7 @@ export const modelFlags = {
     required: true,
     group: "Model",
     help: "model folder in diffusers' layout, .safetensors file, or OWNER/NAME on the Hugging Face hub",
+    mayRead: true,
   },
   variant: { kind: "text", group: "Model", help: 'variant of the weight files; "fp16" for half precision' },
   revision: { kind: "text", group: "Model", defaultText: "main", help: "branch, tag or commit on the hub" },
@@ -26,12 +27,14 @@ export const modelFlags = {
     group: "Model",
     defaultText: "the model's; for single files, downloaded from the hub",
     help: "folder of another tokenizer: vocab.json and merges.txt, or tokenizer.json",
+    mayRead: true,
   },
   vae: {
     kind: "text",
     placeholder: "FILE|DIR",
     group: "Model",
     help: "another autoencoder: a .safetensors file (also TAESD), a folder, or OWNER/NAME on the hub",
+    mayRead: true,
   },
   predictionType: {
     kind: "text",
@@ -59,12 +62,14 @@ export const modelFlags = {
     placeholder: "FILE[:WEIGHT]",
     group: "Model",
     help: "LoRA to apply, with an optional weight: style.safetensors:0.8",
+    mayRead: true,
   },
   textualInversion: {
     kind: "texts",
     placeholder: "FILE",
     group: "Model",
     help: "textual inversion to load, so that prompts can use its token",
+    mayRead: true,
   },
 } as const satisfies Flags;
 
@@ -185,6 +190,7 @@ export const previewFlags = {
     placeholder: "FILE|DIR",
     group: "Sampling",
     help: "autoencoder to decode previews with, such as TAESD (default: none, as colors can be told from latents)",
+    mayRead: true,
   },
   previewInterval: { kind: "whole", default: 5, min: 1, group: "Sampling", help: "steps between previews" },
 } as const satisfies Flags;

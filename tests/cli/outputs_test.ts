@@ -128,3 +128,42 @@ Deno.test("each command refuses an output that cannot be written before it loads
   assertEquals(namesIn(folder.path), ["data.csv", "file", "plan.json"]);
   assertEquals(await Deno.readTextFile(at("file")), "mine");
 });
+
+Deno.test("no flag writes to a file that another one reads", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  const names = [
+    "lora.safetensors",
+    "e.safetensors",
+    "m.safetensors",
+    "pairs.json",
+    "plan.json",
+    "r.jsonl",
+    "old.json",
+  ];
+  for (const name of names) await Deno.writeTextFile(at(name), name);
+  await Deno.symlink("lora.safetensors", at("link.safetensors"));
+  const edit = ["edit", "-m", at("m.safetensors"), "--source", "a", "--destination", "a b", "--overwrite"];
+  const cases: [reads: string, args: string[]][] = [
+    ["--lora", [...edit, "--lora", at("lora.safetensors:0.5"), "--save-edit", at("lora.safetensors")]],
+    ["--lora", [...edit, "--lora", at("lora.safetensors"), "--export-lora", at("link.safetensors")]],
+    ["--textual-inversion", [...edit, "--textual-inversion", at("e.safetensors"), "--save-edit", at("e.safetensors")]],
+    ["--edit", [...edit, "--edit", at("e.safetensors:2"), "--save-edit", at("e.safetensors")]],
+    ["--vae", [...edit, "--vae", at("e.safetensors"), "--save-edit", at("e.safetensors")]],
+    ["--model", [...edit, "--save-edit", at("m.safetensors")]],
+    ["--pairs", [...edit, "--pairs", at("pairs.json"), "--save-model", at("pairs.json")]],
+    ["--data", ["sweep", "plan", "--data", at("plan.json"), "-o", at("plan.json"), "--overwrite"]],
+    ["PLAN", ["sweep", "run", at("plan.json"), "-o", at("plan.json")]],
+    ["PLAN RESULTS", ["sweep", "merge", at("plan.json"), at("r.jsonl"), "--csv", at("r.jsonl"), "--overwrite"]],
+    ["--compare", ["bench", "--compare", at("old.json"), "--json", at("old.json"), "--overwrite"]],
+  ];
+  for (const [reads, args] of cases) {
+    const { code, err } = await run(...args);
+    assertEquals(code, 2, err);
+    assert(
+      new RegExp(`Cannot write --[-a-z]+ to ".*" as ${reads}.* is read from it: choose another name`).test(err),
+      err,
+    );
+  }
+  for (const name of names) assertEquals(await Deno.readTextFile(at(name)), name);
+});
