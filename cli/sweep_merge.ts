@@ -5,6 +5,7 @@ import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { sweepReport } from "../pipeline/evaluation/sweep/report/report.ts";
 import { summaryCsv, summaryTable } from "../pipeline/evaluation/sweep/tables.ts";
 import { decodePicture, encodePicture } from "../pipeline/image/picture.ts";
+import { infoAt } from "../pipeline/output/paths.ts";
 import { writeText } from "../pipeline/output/file.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { bytesOf, checkDistinct, checkNewFile, overwriteFlag } from "./files.ts";
@@ -120,11 +121,8 @@ const largestPng = 2 ** 16;
 
 /** A picture as a data URL, large ones as JPEG; undefined where there is none. */
 async function dataUrl(path: string): Promise<string | undefined> {
-  const bytes = await Deno.readFile(path).catch((error) => {
-    if (error instanceof Deno.errors.NotFound) return undefined;
-    throw error;
-  });
-  if (bytes === undefined) return undefined;
+  if (await infoAt(path) === undefined) return undefined;
+  const bytes = await bytesOf(path, "--pictures");
   if (bytes.length <= largestPng) return `data:image/png;base64,${bytes.toBase64()}`;
   const jpeg = await encodePicture(await decodePicture(bytes), "jpeg");
   return `data:image/jpeg;base64,${jpeg.toBase64()}`;

@@ -90,7 +90,9 @@ const largestAtOnce = 2 ** 29;
 async function hashOfFile(path: string): Promise<string> {
   const name = (await Deno.realPath(path)).split(/[\\/]/).at(-1)!;
   if (/^[0-9a-f]{64}$/.test(name)) return name;
-  if ((await Deno.stat(path)).size <= largestAtOnce) {
+  const { isFile, size } = await Deno.stat(path);
+  if (!isFile) throw new SweepError(`Cannot plan with ${path} as it is no regular file`, { path });
+  if (size <= largestAtOnce) {
     return new Uint8Array(await crypto.subtle.digest("SHA-256", await Deno.readFile(path))).toHex();
   }
   const hash = new Sha256();

@@ -1,5 +1,6 @@
 import { Gpu, type GpuOptions } from "../engine/gpu.ts";
 import { policyOf } from "../kernels/policy.ts";
+import { exists, textAt } from "./output/paths.ts";
 import { environmentVariable, userCacheFolder } from "./environment.ts";
 import { parseTuning, type Tuning, TuningError } from "../kernels/tuning.ts";
 
@@ -33,10 +34,12 @@ export async function savedTuning({ requireRead = false }: SavedTuningOptions = 
   let path = "its file";
   try {
     path = tuningFile();
-    return parseTuning(await Deno.readTextFile(path), path);
+    const text = await textAt(path);
+    if (text !== undefined) return parseTuning(text, path);
+    if (!await exists(path)) return {};
+    throw new TuningError(`Cannot read the tuning from ${path} as it is no regular file`);
   } catch (error) {
-    const { NotFound, NotCapable, PermissionDenied } = Deno.errors;
-    if (error instanceof NotFound) return {};
+    const { NotCapable, PermissionDenied } = Deno.errors;
     const isDenied = error instanceof NotCapable || error instanceof PermissionDenied;
     if (isDenied && !requireRead) return {};
     const what = error instanceof TuningError

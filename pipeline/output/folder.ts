@@ -19,7 +19,7 @@ import { CheckpointError, OutputError } from "../errors.ts";
 import type { ByteSink } from "./byte_sink.ts";
 import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
-import { exists, followLinks, ignoreMissing, nameOf, parentOf, withoutSlashes } from "./paths.ts";
+import { exists, followLinks, ignoreMissing, nameOf, parentOf, textAt, withoutSlashes } from "./paths.ts";
 import { commit, noteTemporary } from "./pending.ts";
 import { checkReplaceable, requireDisk } from "./target.ts";
 import {
@@ -191,7 +191,7 @@ export async function repairFolder(directory: string): Promise<void> {
   do {
     let isBusy = false;
     for (const name of await straysIn(folder)) {
-      const replaced = await Deno.readTextFile(`${folder}/${name}/target`).catch(() => undefined);
+      const replaced = await textAt(`${folder}/${name}/target`).catch(() => undefined);
       if (replaced !== nameOf(target)) continue;
       const hasOld = await Deno.lstat(`${folder}/${name}/old`).then(() => true, () => false);
       if (!hasOld) continue;

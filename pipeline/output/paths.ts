@@ -110,6 +110,14 @@ export async function isFile(path: string): Promise<boolean> {
 }
 
 /**
+ * The text of a small file; `undefined` where there is no regular file: a pipe would be waited for.
+ * Throws as {@linkcode infoAt}.
+ */
+export async function textAt(path: string): Promise<string | undefined> {
+  return await isFile(path) ? await Deno.readTextFile(path).catch(ignoreAbsent) : undefined;
+}
+
+/**
  * The files in a folder and in the folders directly in it; none where it is missing. Throws as
  * {@linkcode infoAt}.
  */

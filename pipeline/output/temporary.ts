@@ -11,7 +11,7 @@
 
 import { disk } from "./disk.ts";
 import { systemCode } from "./output_error.ts";
-import { ignoreMissing, nameOf, parentOf } from "./paths.ts";
+import { ignoreMissing, nameOf, parentOf, textAt } from "./paths.ts";
 
 /** Names of temporaries and locks: `.bluerose-PID-RANDOM.tmp`, `.bluerose-HASH.lock`. */
 const ours = /^\.bluerose-(\d+-[0-9a-f]{8}\.tmp|[0-9a-f]{16}\.lock)$/;
@@ -151,7 +151,10 @@ export async function removeStray(path: string): Promise<{ isAlive: boolean }> {
   }
   let file: Deno.FsFile | undefined;
   try {
-    file = await Deno.open(info.isDirectory ? `${path}/lock` : path, { read: true });
+    const lockPath = info.isDirectory ? `${path}/lock` : path;
+    // opening a pipe would wait for a writer
+    if (!(await Deno.stat(lockPath)).isFile) return { isAlive: true };
+    file = await Deno.open(lockPath, { read: true });
   } catch (error) {
     // a folder without a lock is one that its writer had just begun; what is denied is another's
     if (!(error instanceof Deno.errors.NotFound)) return { isAlive: true };
@@ -172,7 +175,7 @@ export async function removeStray(path: string): Promise<{ isAlive: boolean }> {
  * that `TEMPORARY/target` names. It goes back if that folder is missing.
  */
 async function putBack(temporary: string): Promise<void> {
-  const name = await Deno.readTextFile(`${temporary}/target`).catch(() => "");
+  const name = await textAt(`${temporary}/target`).catch(() => undefined) ?? "";
   if (name === "" || nameOf(name) !== name || [".", ".."].includes(name)) return;
   const target = `${parentOf(temporary)}/${name}`;
   if (await Deno.lstat(target).catch(ignoreMissing) !== undefined) return;

@@ -1,6 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
 import { readEdit } from "../../pipeline/editing/edit_file.ts";
-import { decodePicture } from "../../pipeline/image/picture.ts";
 import { run, temporaryFolder } from "../cli/running.ts";
 import { goldens } from "../paths.ts";
 import { namesIn, textsIn } from "../pipeline/output/folders.ts";
@@ -56,16 +55,4 @@ Deno.test("edit, killed while it saves a model, leaves the old model or the new 
   assertEquals(done.code, 0, done.err);
   assertEquals(namesIn(folder.path), ["e.safetensors", "l.safetensors", "saved"]);
   assertEquals((await run("inspect", at("saved"))).code, 0);
-});
-
-Deno.test("generate, killed while it writes its second picture, keeps the first", async () => {
-  await using folder = await temporaryFolder();
-  const at = (name: string) => `${folder.path}/${name}`;
-  const flags = ["-m", `${goldens}/sd1-mini`, "-p", "a rose", "-b", "2", "--batch-size", "1", "--steps", "1"];
-  const { wasKilled, err } = await dieAt("rename=2", "bluerose", "generate", ...flags, "-o", at("a.png"));
-  assert(wasKilled, err);
-  const names = namesIn(folder.path);
-  assertEquals(names.filter((name) => name.endsWith(".png")), ["a_1.png"]);
-  await decodePicture(await Deno.readFile(at("a_1.png")));
-  assertEquals(names.length, 2, "the second picture's temporary");
 });

@@ -29,7 +29,7 @@ export interface Writer {
   readonly call?: (at: Place) => Promise<unknown>;
   /** Earlier files that are replaced, with text that no command writes. */
   readonly old?: readonly string[];
-  /** Files that must be there in the end. */
+  /** Files that must be there in the end, in the order in which they are finished. */
   readonly made: readonly string[];
   /** Whether a second run, after a death, is left out for its time. */
   readonly once?: boolean;
@@ -117,7 +117,7 @@ export const writers: readonly Writer[] = [
   {
     name: "sweep run",
     args: (at, input) => [input("plan.json"), "-o", at("r.jsonl"), "--pictures", at("pictures"), "--batch-size", "2"],
-    made: ["r.jsonl", "pictures/0_0_0_efficacy_0.png"],
+    made: ["pictures/0_0_0_efficacy_0.png", "r.jsonl"],
   },
   {
     name: "sweep merge",
@@ -126,7 +126,7 @@ export const writers: readonly Writer[] = [
       ...[`--json=${at("m.json")}`, "--csv", at("m.csv"), "--html", at("m.html")],
     ],
     old: ["m.json", "m.csv", "m.html"],
-    made: ["m.json", "m.csv", "m.html"],
+    made: ["m.csv", "m.html", "m.json"],
   },
   ...["slurm", "kubernetes", "hyperqueue"].map((name) => ({
     name: `sweep ${name}`,

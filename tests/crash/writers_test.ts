@@ -69,13 +69,59 @@ Deno.test({
   },
 });
 
-async function check(writer: Writer, folder: string, inputs: string): Promise<void> {
-  const { old = [], made, once = false } = writer;
+Deno.test({
+  name: "on a full disk, each command says so, keeps the old file and what is finished, and leaves no temporary",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  async fn(test) {
+    await using inputs = await temporaryFolder();
+    await prepareInputs(inputs.path);
+    for (const [i, writer] of writers.entries()) {
+      if (writer.args === undefined) continue;
+      await test.step(
+        `${writer.name}: ${writer.made.at(-1)}`,
+        () => checkFull(writer, `${inputs.path}/${i}`, inputs.path),
+      );
+    }
+  },
+});
+
+async function checkFull({ name, args, old = [], made }: Writer, folder: string, inputs: string): Promise<void> {
+  await writeOld(folder, old);
+  const last = made.at(-1)!;
+  beforeChange.hook = (change, path) => {
+    if (change !== "write" || path !== `${folder}/${last}`) return;
+    throw Object.assign(new Error("No space left on device (os error 28)"), { code: "ENOSPC" });
+  };
+  try {
+    const { code, err } = await run(
+      ...name.split(" "),
+      ...args!((path) => `${folder}/${path}`, (path) => `${inputs}/${path}`),
+    );
+    assert(code === 1 && /OutputError: Cannot write .*the disk is full/.test(err), err);
+    assert(!/\n\s+at /.test(err), err);
+    for (const path of made.slice(0, -1)) {
+      assertEquals(await faultOf(path, await Deno.readFile(`${folder}/${path}`), { folder }), undefined);
+      if (!path.startsWith("pictures/")) assert(err.split("Kept: ")[1].includes(`${folder}/${path}`), err);
+    }
+  } finally {
+    delete beforeChange.hook;
+  }
+  assertEquals(straysBelow(folder), []);
+  if (old.includes(last)) assertEquals(await Deno.readTextFile(`${folder}/${last}`), oldText(last));
+}
+
+async function writeOld(folder: string, old: readonly string[]): Promise<void> {
   await Deno.mkdir(folder);
   for (const path of old) {
     await Deno.mkdir(parentOf(`${folder}/${path}`), { recursive: true });
     await Deno.writeTextFile(`${folder}/${path}`, oldText(path));
   }
+}
+
+async function check(writer: Writer, folder: string, inputs: string): Promise<void> {
+  const { old = [], made, once = false } = writer;
+  await writeOld(folder, old);
   const gone = ({ files }: Moment) => old.filter((path) => !files.has(path)).join();
   const { moments, versions } = await momentsOf(
     folder,

@@ -15,8 +15,8 @@ import { directoryTree } from "../source/disk.ts";
 import type { FileTree } from "../source/file_tree.ts";
 import { disk } from "../../output/disk.ts";
 import { writeText } from "../../output/file.ts";
-import { naming, systemCode } from "../../output/output_error.ts";
-import { ignoreAbsent, infoAt, nameOf, parentOf } from "../../output/paths.ts";
+import { naming } from "../../output/output_error.ts";
+import { infoAt, nameOf, parentOf, textAt } from "../../output/paths.ts";
 import { removeStrays, temporaryName } from "../../output/temporary.ts";
 import { environmentVariable as variable, userCacheFolder } from "../../environment.ts";
 import { BlobHash } from "./blob_hash.ts";
@@ -89,6 +89,12 @@ export class TransferError extends Error {
   }
 }
 
+/**
+ * An attempt that receives fewer bytes than these makes no progress, nor does a connection that
+ * sends fewer within the timeout.
+ */
+export const leastProgressBytes = 1024;
+
 /** Whether a text is a git commit: 40 hexadecimal digits. */
 export function isCommit(text: string): boolean {
   return /^[0-9a-f]{40}$/.test(text);
@@ -146,7 +152,7 @@ export class HubCache {
    * keeps other processes from downloading the same blob.
    *
    * @param options.onBytes Called with the number of bytes of the file that are cached so far.
-   * @param options.retries Maximum number of consecutive attempts that receive no bytes.
+   * @param options.retries Maximum number of consecutive attempts that make no progress.
    * @throws {HubError} if the retries are used up, or the contents fail verification twice
    */
   async ensure(commit: string, file: HubFile, options: {
@@ -187,7 +193,8 @@ export class HubCache {
           await disk.remove(partial).catch(() => {});
           corrupt++;
         } else {
-          fruitless = (await sizeOf(partial) ?? 0) > before ? 1 : fruitless + 1;
+          const received = (await sizeOf(partial) ?? 0) - before;
+          fruitless = received >= leastProgressBytes ? 1 : fruitless + 1;
         }
         if (corrupt > 1 || fruitless > retries) {
           throw new HubError(`Cannot download ${file.path} of ${this.id} as ${transfer.message}`, {
@@ -282,12 +289,7 @@ async function sizeOf(path: string): Promise<number | undefined> {
 
 /** The text of a small file; "" if there is no such file. */
 async function textOf(path: string): Promise<string> {
-  return await reading(path, () => Deno.readTextFile(path).catch(ignoreUnreadable)) ?? "";
-}
-
-/** A folder in a file's place counts as no file. */
-function ignoreUnreadable(error: unknown): undefined {
-  if (systemCode(error) !== "EISDIR") return ignoreAbsent(error);
+  return await reading(path, () => textAt(path)) ?? "";
 }
 
 /** Runs an operation that reads. @throws {CheckpointError} where reading is not permitted */

@@ -3,7 +3,7 @@
 import { advise } from "../../advice.ts";
 import { CheckpointError, HubError } from "../../errors.ts";
 import { checkPath } from "../source/file_tree.ts";
-import { type HubFile, isCommit, type RangeReader, TransferError } from "./cache.ts";
+import { type HubFile, isCommit, leastProgressBytes, type RangeReader, TransferError } from "./cache.ts";
 
 /**
  * HTTP requests to one hub. The token is sent only to the hub's own origin; `fetch` would also send
@@ -39,14 +39,24 @@ export class HubClient {
   reader(path: string, file: HubFile, signal?: AbortSignal): RangeReader {
     return async (offset) => {
       const stall = new AbortController();
-      const reason = new TransferError(`the hub sent nothing for ${this.stallTimeoutMs / 1000} seconds`);
-      let stopWatching = (): void => {};
-      const isAlive = (): void => {
-        stopWatching();
-        const timer = setTimeout(() => stall.abort(reason), this.stallTimeoutMs);
+      const seconds = this.stallTimeoutMs / 1000;
+      let stopWatching = (): void => {}, received = 0;
+      const watch = (): void => {
+        received = 0;
+        const timer = setTimeout(() => {
+          const what = received === 0 ? "nothing" : `${received} bytes only`;
+          stall.abort(new TransferError(`the hub sent ${what} for ${seconds} seconds`));
+        }, this.stallTimeoutMs);
         stopWatching = () => clearTimeout(timer);
       };
-      isAlive();
+      // A trickle is as good as nothing: it would go on for days.
+      const onBytes = (bytes: number): void => {
+        received += bytes;
+        if (received < leastProgressBytes) return;
+        stopWatching();
+        watch();
+      };
+      watch();
       try {
         // Sizes and offsets refer to uncompressed bytes.
         const headers: Record<string, string> = { "Accept-Encoding": "identity" };
@@ -54,7 +64,7 @@ export class HubClient {
         const signals = signal === undefined ? stall.signal : AbortSignal.any([stall.signal, signal]);
         const response = await this.fetch(this.endpoint + path, { headers, signal: signals });
         const start = await checkResponse(response, offset, file);
-        return { start, chunks: watched(response.body, isAlive, () => stopWatching()) };
+        return { start, chunks: watched(response.body, onBytes, () => stopWatching()) };
       } catch (error) {
         stopWatching();
         throw error;
@@ -97,12 +107,12 @@ async function checkResponse(response: Response, offset: number, file: HubFile):
 
 async function* watched(
   body: ReadableStream<Uint8Array> | null,
-  isAlive: () => void,
+  onBytes: (bytes: number) => void,
   end: () => void,
 ): AsyncIterable<Uint8Array> {
   try {
     for await (const chunk of body ?? []) {
-      isAlive();
+      onBytes(chunk.length);
       yield chunk;
     }
   } finally {
@@ -112,6 +122,9 @@ async function* watched(
 
 /** Limits of a list of files, which a hub sends in pages that name the next one. */
 const maxListingRequests = 1000, maxListedFiles = 100_000;
+
+/** All requests for a model's metadata together may take so many times the timeout of one. */
+const metadataTimeouts = 10;
 
 /** Looks up the commit of a revision and lists its files. */
 export async function readMetadata(
@@ -123,8 +136,11 @@ export async function readMetadata(
   const malformed = (what: string): HubError =>
     new HubError(`Cannot open ${id}@${revision} as the hub answered with ${what}`, { source: id });
   let requests = 0;
+  const end = performance.now() + metadataTimeouts * client.stallTimeoutMs;
   const timed = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
-    if (++requests > maxListingRequests) throw malformed(`a list of files that does not end`);
+    if (++requests > maxListingRequests || performance.now() > end) {
+      throw malformed(`a list of files that does not end`);
+    }
     const timeout = AbortSignal.timeout(client.stallTimeoutMs);
     return client.fetch(input, {
       ...init,

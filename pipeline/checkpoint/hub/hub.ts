@@ -49,11 +49,11 @@ export interface HubOptions {
   onProgress?: (progress: HubProgress) => void;
   /** Aborts the download. The partial file is kept, so that the next call resumes it. */
   signal?: AbortSignal;
-  /** Maximum number of consecutive attempts that receive no bytes. Default 5. */
+  /** Maximum number of consecutive attempts that receive less than 1 KiB. Default 5. */
   retries?: number;
   /** Delay in milliseconds after the first failed attempt; it doubles each time. Default 1000. */
   retryDelayMs?: number;
-  /** An attempt fails after this many milliseconds without data. Default 30000. */
+  /** An attempt fails when it receives less than 1 KiB within this time. Default 30000. */
   stallTimeoutMs?: number;
 }
 

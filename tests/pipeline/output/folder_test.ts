@@ -134,6 +134,22 @@ Deno.test("a repair touches nothing that is not the folder's own replacement", a
   assertEquals(await Deno.readTextFile(`${folder.path}/another/model_index.json`), "another model");
 });
 
+Deno.test(
+  "pipes under the names of temporaries are not waited for",
+  { ignore: Deno.build.os === "windows" },
+  async () => {
+    await using folder = await temporaryFolder();
+    const at = (name: string) => `${folder.path}/${name}`;
+    const [file, stage] = [at(".bluerose-1-aaaaaaaa.tmp"), at(".bluerose-2-bbbbbbbb.tmp")];
+    await Deno.mkdir(`${stage}/old`, { recursive: true });
+    const pipes = [file, `${stage}/lock`, `${stage}/target`];
+    assertEquals((await new Deno.Command("mkfifo", { args: pipes }).output()).code, 0);
+    await repairFolder(at("model"));
+    await writeText(at("file"), "whole");
+    assertEquals(await Deno.readTextFile(at("file")), "whole");
+  },
+);
+
 Deno.test("a repair never leaves the folder that holds the temporary", async () => {
   await using folder = await temporaryFolder();
   for (const name of ["../outside", "..", ".", "/etc/x", ""]) {

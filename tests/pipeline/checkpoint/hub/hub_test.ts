@@ -129,6 +129,33 @@ Deno.test("a stalled connection is aborted, and the download resumes", async () 
   });
 });
 
+Deno.test("a hub that stalls for good is an error: before the headers, within the body, or by a trickle", async () => {
+  const trickle = (offset: number) =>
+    new ReadableStream({
+      async pull(controller) {
+        await new Promise((resolve) => setTimeout(resolve, 10));
+        controller.enqueue(weights.slice(offset, ++offset));
+      },
+    });
+  const cases: [answer: (offset: number) => Response | Promise<Response>, message: string][] = [
+    [() => new Promise<Response>((resolve) => setTimeout(() => resolve(new Response()), 400)), "sent nothing for 0.1"],
+    [(offset) => brokenOff(weights, { offset, end: offset, hangs: true }), "sent nothing for 0.1 seconds"],
+    [(offset) => new Response(trickle(offset), rangeOf(weights, offset)), "bytes only for 0.1 seconds"],
+  ];
+  for (const [answer, message] of cases) {
+    await withHub(async ({ hub, open }) => {
+      hub.misbehave = ({ offset }) => answer(offset) as Response;
+      const tree = await open({ stallTimeoutMs: 100, retries: 1 });
+      await assertRejects(() => tree.open(path), HubError, message);
+      assertEquals(hub.requests.length, 2);
+    });
+  }
+  await withHub(async ({ hub, open }) => {
+    hub.answerRevision = () => new Response(trickle(0));
+    await assertRejects(() => open({ stallTimeoutMs: 100 }), HubError, "cannot be reached");
+  });
+});
+
 Deno.test("a download from a server without range support restarts from the beginning", async () => {
   await withHub(async ({ hub, open }) => {
     hub.misbehave = ({ attempt }) => attempt === 1 ? brokenOff(weights, { end: 1000 }) : new Response(weights);
@@ -347,6 +374,8 @@ Deno.test("a list of files that does not end is an error", async () => {
   await withHub(async ({ hub, open }) => {
     hub.endless = true;
     await assertRejects(() => open(), HubError, "a list of files that does not end");
+    // Neither may slow pages add up.
+    await assertRejects(() => open({ stallTimeoutMs: 20 }), HubError, "a list of files that does not end");
   });
 });
 
