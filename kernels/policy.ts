@@ -106,6 +106,16 @@ export interface Conv3x3Sizes {
   readonly width: number;
 }
 
+/** How the exact product runs; see {@linkcode Policy.exactProduct}. */
+export interface ExactProductForm {
+  readonly SUBGROUP: boolean;
+  readonly LANES: number;
+  readonly THREADS_X: number;
+  readonly ROWS: number;
+  readonly COLUMNS: number;
+  readonly LOOPED: boolean;
+}
+
 /** The choices for one device. Created by {@linkcode policyFor}. */
 export class Policy {
   readonly #info: GpuInfo;
@@ -260,11 +270,20 @@ export class Policy {
       c.stride === 1 && c.padding.every((side) => side === 1) && c.width % 4 === 0;
   }
 
-  /** Whether the exact product uses subgroups, and the lanes of its workgroups. */
-  get exactProduct(): { readonly SUBGROUP: boolean; readonly LANES: number } {
-    return this.#usesSubgroupTiles
-      ? { SUBGROUP: true, LANES: this.#info.subgroupSize }
-      : { SUBGROUP: false, LANES: 64 };
+  /**
+   * Whether the exact product uses subgroups, the lanes of its workgroups, and of the workgroup form
+   * the work of a thread.
+   */
+  get exactProduct(): ExactProductForm {
+    const { deviceClass, subgroupSize } = this.#info;
+    const LOOPED = this.isSoftware;
+    if (this.#usesSubgroupTiles) {
+      return { SUBGROUP: true, LANES: subgroupSize, THREADS_X: 1, ROWS: 1, COLUMNS: 1, LOOPED };
+    }
+    // Three integers accompany each sum, so the large tile takes some 230 registers.
+    return deviceClass !== "software" && defaults[deviceClass] === large
+      ? { SUBGROUP: false, LANES: 128, THREADS_X: 16, ROWS: 8, COLUMNS: 1, LOOPED } // 64 × 64
+      : { SUBGROUP: false, LANES: 64, THREADS_X: 8, ROWS: 4, COLUMNS: 1, LOOPED }; // 32 × 32
   }
 
   /**
@@ -272,7 +291,9 @@ export class Policy {
    * one takes longer to compile than it saves.
    */
   realTile(rows: number, columns: number, depth: number): TileShape {
-    if (!this.#usesSubgroupTiles) return { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 };
+    if (!this.#usesSubgroupTiles) {
+      return rows >= 256 && columns >= 256 ? workgroup(16, 8, 8, 1) : workgroup(8, 8, 4, 1); // 64 × 64, 32 × 32
+    }
     const lanes = this.#info.subgroupSize;
     const tile = { strategy: "subgroup", lanes, threadsX: lanes } as const;
     if (rows * columns * depth < 6e6) return { ...tile, rows: 8, columns: 1 };

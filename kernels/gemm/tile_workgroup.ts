@@ -1,5 +1,5 @@
 import { each, fmaChain } from "../wgsl/text.ts";
-import { type GatedTileConstants, skipStatement, type TileElement } from "./tile_shape.ts";
+import { type GatedTileConstants, skipStatement, type TileConstants, type TileElement } from "./tile_shape.ts";
 
 /** Depth of the blocks in workgroup memory: in elements, and in vec4 along k. */
 export const blockDepth = 16;
@@ -44,13 +44,7 @@ export function workgroupTile(constants: GatedTileConstants, element: TileElemen
   const { vector } = element;
   const threadsY = threads / threadsX;
   const tileRows = rows * threadsY, columnVec4 = columns * threadsX;
-  const a = loads.a === "k"
-    ? rowBlock({ rows, threadsY, threads, vector })
-    : lineBlock({ name: "a", count: rows / 4, inner: threadsY, threads, vector });
-  const b = loads.b === "k"
-    ? columnBlock({ columns, threadsX, threads, vector })
-    : lineBlock({ name: "b", count: columns, inner: threadsX, threads, vector });
-  const q = constants.LOOPED ? undefined : depthVec4;
+  const { a, b, multiply } = blockProduct(constants, element.vector, loads);
   return /* wgsl */ `
 ${a.declaration}
 ${b.declaration}
@@ -87,18 +81,39 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       b.store(i, loads.b === "k" ? `tile_b_k(qb${i}, (k4 + kb${i}) * 4u)` : `tile_b_line(qb${i}, k4 * 4u + kb${i})`))
   }
     workgroupBarrier();
-    ${
-    q === undefined
-      ? `for (var q = 0u; q < ${depthVec4}u; q++) { ${multiply("q")} }`
-      : each(q, (i) => `{ ${multiply(i)} }`)
-  }
+    ${multiply}
     workgroupBarrier();
   }
   ${epilogue(constants, loads)}
 }`;
+}
+
+/** Sizes of a tile that {@linkcode blockProduct} needs. */
+type BlockTile = Pick<TileConstants, "LANES" | "THREADS_X" | "ROWS" | "COLUMNS" | "LOOPED">;
+
+/**
+ * The blocks of A and B in workgroup memory, and the statements that add their product to the sums
+ * c{row}_{column} of an invocation.
+ */
+export function blockProduct(
+  { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, LOOPED }: BlockTile,
+  vector: string,
+  loads: BlockLoads,
+): { readonly a: WorkgroupBlock; readonly b: WorkgroupBlock; readonly multiply: string } {
+  const threadsY = threads / threadsX;
+  const a = loads.a === "k"
+    ? rowBlock({ rows, threadsY, threads, vector })
+    : lineBlock({ name: "a", count: rows / 4, inner: threadsY, threads, vector });
+  const b = loads.b === "k"
+    ? columnBlock({ columns, threadsX, threads, vector })
+    : lineBlock({ name: "b", count: columns, inner: threadsX, threads, vector });
+  const multiply = LOOPED
+    ? `for (var q = 0u; q < ${depthVec4}u; q++) { ${multiplyAt("q")} }`
+    : each(depthVec4, (q) => `{ ${multiplyAt(q)} }`);
+  return { a, b, multiply };
 
   /** Multiplies the blocks' vec4 number `q` along k. */
-  function multiply(q: number | string): string {
+  function multiplyAt(q: number | string): string {
     const deep = (j: number) => typeof q === "number" ? 4 * q + j : `${q} * 4u + ${j}u`;
     const components = (name: string, from: (j: number) => string, of: number) =>
       `let ${name} = ${vector}(${each(4, (j) => `${from(j)}.${"xyzw"[of]}`, ", ")});`;
@@ -123,7 +138,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 }
 
 /** A block in workgroup memory, and an invocation's part in loading it. */
-interface WorkgroupBlock {
+export interface WorkgroupBlock {
   readonly declaration: string;
   /** Loads per invocation. */
   readonly loads: number;

@@ -2,6 +2,8 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { blockDepth, blockProduct } from "../gemm/tile_workgroup.ts";
+import type { TileConstants } from "../gemm/tile_shape.ts";
 import { policyOf } from "../policy.ts";
 import { each, fmaChain } from "../wgsl/text.ts";
 import { type Pair, sliceBits, type Sliced } from "./slices.ts";
@@ -32,6 +34,16 @@ const mostLevels = 6;
 /** Sums of 2²⁴ that are added in one i32, which holds 127 of them. */
 const mostSums = 120;
 
+/** Types of {@linkcode Policy.exactProduct}. THREADS_X, ROWS and COLUMNS belong to the workgroup form. */
+const exactConstantTypes = {
+  SUBGROUP: "bool",
+  LANES: "u32",
+  THREADS_X: "u32",
+  ROWS: "u32",
+  COLUMNS: "u32",
+  LOOPED: "bool",
+} as const;
+
 const productKernel = declareKernel({
   name: "exact_product",
   bindings: {
@@ -43,11 +55,21 @@ const productKernel = declareKernel({
     low: storage("write", "array<vec4f>"),
   },
   params: { m: "u32", n4: "u32", k: "u32" },
-  constants: { A_SLICES: "u32", B_SLICES: "u32", LOWER: "bool", PAIR: "bool", SUBGROUP: "bool", LANES: "u32" },
+  constants: {
+    A_SLICES: "u32",
+    B_SLICES: "u32",
+    LOWER: "bool",
+    PAIR: "bool",
+    WHOLE: "bool",
+    ...exactConstantTypes,
+  },
   extensions: ["subgroups"],
-  wgsl: ({ SUBGROUP, LANES }) => finishWgsl + (SUBGROUP ? subgroupProduct(LANES) : workgroupProduct),
-  grid: ({ m, n4 }, { SUBGROUP, LANES }) =>
-    SUBGROUP ? [Math.ceil(n4 / LANES), Math.ceil(m / subgroupRows), 1] : [Math.ceil(n4 / 8), Math.ceil(m / 32), 1],
+  wgsl: (constants) =>
+    finishWgsl + (constants.SUBGROUP ? subgroupProduct(constants.LANES) : workgroupProduct(constants)),
+  grid: ({ m, n4 }, { SUBGROUP, LANES, THREADS_X, ROWS, COLUMNS }) =>
+    SUBGROUP
+      ? [Math.ceil(n4 / LANES), Math.ceil(m / subgroupRows), 1]
+      : [Math.ceil(n4 / (THREADS_X * COLUMNS)), Math.ceil(m / (ROWS * LANES / THREADS_X)), 1],
   cost: ({ m, n4, k }, { A_SLICES, B_SLICES, LOWER, PAIR }) => {
     const share = LOWER ? 0.5 : 1, n = 4 * n4, pairs = slicePairs(A_SLICES, B_SLICES);
     return {
@@ -107,23 +129,26 @@ fn finish(row: u32, column4: u32, sum: Sum) {
 
 /**
  * The loops over levels, over pairs of slices of a level, and over ranges of {@linkcode
- * exactTerms}, around `body`.
+ * exactTerms}, around `body`, which adds to c{name}. The sums are s{name}.
  */
-const levelsWgsl = (rows: number, depth: string, body: string) => /* wgsl */ `
-  ${each(rows, (i) => `var s${i} = Sum();`, " ")}
+const levelsWgsl = (names: readonly string[], depth: string, body: string) => {
+  const all = (text: (name: string) => string) => names.map(text).join(" ");
+  return /* wgsl */ `
+  ${all((i) => `var s${i} = Sum();`)}
   for (var level = LEVELS; level > 0u; level--) {
-    ${each(rows, (i) => `s${i} = rise(s${i});`, " ")}
+    ${all((i) => `s${i} = rise(s${i});`)}
     for (var s = 0u; s < A_COUNT; s++) {
       if (s >= level || level - 1u - s >= B_COUNT) { continue; }
       let t = level - 1u - s;
       for (var first = 0u; first < ${depth}; first += ${exactTerms}u) {
         let end = min(first + ${exactTerms}u, ${depth});
-        ${each(rows, (i) => `var c${i} = vec4f();`, " ")}
+        ${all((i) => `var c${i} = vec4f();`)}
         ${body}
-        ${each(rows, (i) => `s${i}.whole += vec4i(c${i});`, " ")}
+        ${all((i) => `s${i}.whole += vec4i(c${i});`)}
       }
     }
   }`;
+};
 
 const subgroupRows = 16;
 
@@ -138,7 +163,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   if (LOWER) { depth = min(depth, row + ${subgroupRows}u); }
   ${
     levelsWgsl(
-      subgroupRows,
+      Array.from({ length: subgroupRows }, (_, i) => `${i}`),
       "depth",
       /* wgsl */ `for (var k = first; k < end; k += 4u) {
           let at = (t * params.k + k) * params.n4 + here;
@@ -167,47 +192,68 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 }
 
 /**
- * 64 threads, each with 4 rows × one vec4. Blocks of A and B of depth 16 are in workgroup memory.
+ * The product on blocks in workgroup memory; see tile_workgroup.ts. With WHOLE, k is a multiple of
+ * the blocks' depth, and no load checks it.
  */
-const workgroupProduct = /* wgsl */ `
-var<workgroup> block_a: array<vec4f, 128>; // [k / 4, row]
-var<workgroup> block_b: array<vec4f, 128>; // [k, column / 4]
-@compute @workgroup_size(64)
+function workgroupProduct(
+  constants: Pick<TileConstants, "LANES" | "THREADS_X" | "ROWS" | "COLUMNS" | "LOOPED"> & { readonly WHOLE: boolean },
+): string {
+  const { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, WHOLE } = constants;
+  const threadsY = threads / threadsX, tileRows = rows * threadsY;
+  const { a, b, multiply } = blockProduct(constants, "vec4f", { a: "k", b: "lines" });
+  const names = Array.from({ length: rows * columns }, (_, i) => `${Math.floor(i / columns)}_${i % columns}`);
+  const inside = (at: string, last: string) => WHOLE ? at : `min(${at}, ${last})`;
+  const loadA = (i: number) => {
+    const value = `a[a_slice + ra${i} + ${inside("next + deep", "end / 4u - 1u")}]`;
+    return WHOLE ? value : `select(vec4f(), ${value}, next + deep < end / 4u)`;
+  };
+  const loadB = (i: number) => `b[(b_slice + ${inside(`next * 4u + kb${i}`, "end - 1u")}) * columns4 + qb${i}]`;
+  return /* wgsl */ `
+${a.declaration}
+${b.declaration}
+@compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let row = group.y * 32u;
-  let column4 = group.x * 8u;
-  let x = thread % 8u;
-  let y = thread / 8u;
-  var depth = params.k;
-  if (LOWER) { depth = min(depth, row + 32u); }
+  let row = group.y * ${tileRows}u;
+  let column4 = group.x * ${threadsX * columns}u;
+  let x = thread % ${threadsX}u;
+  let y = thread / ${threadsX}u;
+  let deep = thread % ${blockDepth / 4}u;
+  let line = thread / ${blockDepth / 4}u;
+  let columns4 = params.n4;
+  ${each(a.loads, (i) => `let ra${i} = min(row + ${a.place(i)}, params.m - 1u) * (params.k / 4u);`)}
   ${
-  levelsWgsl(
-    4,
-    "depth",
-    /* wgsl */ `for (var k = first; k < end; k += 16u) {
-          for (var i = thread; i < 128u; i += 64u) {
-            let ka = k + i / 32u * 4u;
-            var va = vec4f();
-            if (ka < end) { va = a[((s * params.m + min(row + i % 32u, params.m - 1u)) * params.k + ka) / 4u]; }
-            block_a[i] = va;
-            let kb = k + i / 8u;
-            var vb = vec4f();
-            if (kb < end) { vb = b[(t * params.k + kb) * params.n4 + min(column4 + i % 8u, params.n4 - 1u)]; }
-            block_b[i] = vb;
-          }
+    each(b.loads, (i) =>
+      `let qb${i} = min(column4 + (${b.place(i)}) / 4u, params.n4 - 1u); let kb${i} = ${b.depth(i)};`)
+  }
+  var depth = params.k;
+  if (LOWER) { depth = min(depth, row + ${tileRows}u); }
+  ${
+    levelsWgsl(
+      names,
+      "depth",
+      /* wgsl */ `let a_slice = s * params.m * params.k / 4u;
+        let b_slice = t * params.k;
+        var next = first / 4u;
+        ${each(a.loads, (i) => `var la${i} = ${loadA(i)};`)}
+        ${each(b.loads, (i) => `var lb${i} = ${loadB(i)};`)}
+        for (var k4 = first / 4u; k4 < end / 4u; k4 += ${blockDepth / 4}u) {
+          ${each(a.loads, (i) => a.store(i, `la${i}`))}
+          ${each(b.loads, (i) => b.store(i, `lb${i}`))}
           workgroupBarrier();
-          for (var q = 0u; q < 4u; q++) {
-            let b0 = block_b[q * 32u + x]; let b1 = block_b[q * 32u + 8u + x]; let b2 = block_b[q * 32u + 16u + x]; let b3 = block_b[q * 32u + 24u + x];
-            ${
-      each(4, (i) => `{ let v = block_a[q * 32u + y * 4u + ${i}u]; ${fmaChain(`c${i}`, "v", (j) => `b${j}`)} }`)
-    }
-          }
+          next = min(k4 + ${blockDepth / 4}u, (end - 1u) / ${blockDepth}u * ${blockDepth / 4}u);
+          ${each(a.loads, (i) => `la${i} = ${loadA(i)};`)}
+          ${each(b.loads, (i) => `lb${i} = ${loadB(i)};`)}
+          ${multiply}
           workgroupBarrier();
         }`,
-  )
-}
-  ${each(4, (i) => `finish(row + y * 4u + ${i}u, column4 + x, s${i});`)}
+    )
+  }
+  ${
+    each(rows, (i) =>
+      each(columns, (c) => `finish(row + y + ${i * threadsY}u, column4 + x + ${c * threadsX}u, s${i}_${c});`))
+  }
 }`;
+}
 
 /** Options of {@linkcode exactProduct}. */
 export interface ExactProductOptions {
@@ -247,6 +293,7 @@ function run(a: Sliced, b: Sliced, pair: boolean, lowerA: boolean): { high: Tens
       B_SLICES: b.count,
       LOWER: lowerA,
       PAIR: pair,
+      WHOLE: !policyOf(gpu).exactProduct.SUBGROUP && k % blockDepth === 0,
       ...policyOf(gpu).exactProduct,
     },
   );

@@ -21,9 +21,13 @@ export function withBindingLimit<T>(gpu: Gpu, bytes: number | undefined, body: (
   return gpu.context.describedAs({ limits: { ...limits, maxStorageBufferBindingSize } }, body);
 }
 
-/** Runs `body` with the policy of a hardware GPU, also where the device is a software device. */
-export function withGpuPolicy<T>(gpu: Gpu, body: () => T): T {
-  return gpu.context.describedAs({ deviceClass: "other" }, body);
+/**
+ * Runs `body` with the policy of a hardware GPU, also where the device is a software device.
+ *
+ * @param deviceClass whose defaults apply. Default: GPUs with few registers
+ */
+export function withGpuPolicy<T>(gpu: Gpu, body: () => T, deviceClass: "other" | "amd" = "other"): T {
+  return gpu.context.describedAs({ deviceClass }, body);
 }
 
 /** A tensor of elements from {@linkcode randomArray}, and the elements. */

@@ -1,21 +1,25 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../../engine/errors.ts";
-import type { GpuOptions } from "../../../engine/gpu.ts";
+import type { Gpu, GpuOptions } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { exactProduct, exactProductPair } from "../../../kernels/linalg/exact_product.ts";
 import { slices } from "../../../kernels/linalg/slices.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
+import { withGpuPolicy } from "../oracles.ts";
 import { product } from "../../../bench/oracles/matrices.ts";
 
 const withoutF64 = ["wgpu-shader-f64"];
-const devices: [string, GpuOptions][] = [
-  ["", { withoutFeatures: withoutF64 }],
-  [" without subgroups", { withoutFeatures: [...withoutF64, "subgroups"] }],
+type Within = (gpu: Gpu, body: () => Tensor) => Tensor;
+const plain: Within = (_, body) => body();
+const devices: [string, GpuOptions, Within][] = [
+  ["", { withoutFeatures: withoutF64 }, plain],
+  [" without subgroups", { withoutFeatures: [...withoutF64, "subgroups"] }, plain],
+  [" as on a GPU", { withoutFeatures: withoutF64 }, (gpu, body) => withGpuPolicy(gpu, body, "amd")],
 ];
 
-for (const [where, options] of devices) {
+for (const [where, options, within] of devices) {
   gpuTest(`exactProduct() rounds once, to f32, even where terms cancel${where}`, async (gpu) => {
-    for (const [m, k, n] of [[1, 4, 4], [17, 36, 8], [33, 300, 36], [20, 520, 12]]) {
+    for (const [m, k, n] of [[1, 4, 4], [17, 36, 8], [33, 300, 36], [20, 520, 12], [67, 272, 68]]) {
       const a = randomArray(m * k, 1), b = randomArray(k * n, 2);
       // The second half of each row cancels the first up to a relative 10⁻⁶.
       for (let i = 0; i < m; i++) {
@@ -30,7 +34,7 @@ for (const [where, options] of devices) {
       using bSlices = slices(right, { along: "columns", count: 4 });
       // Products have 48 bits and 20 bits cancel, so the float64 reference keeps 33 bits.
       const expected = product(a, b, m, k, n);
-      using y = exactProduct(aSlices, bSlices);
+      using y = within(gpu, () => exactProduct(aSlices, bSlices));
       assertClose(await y.data(), expected, 3 * 2 ** -24 + 2 ** -35 * 1e6, `[${m}, ${k}, ${n}]`);
     }
   }, options);
@@ -75,15 +79,17 @@ gpuTest("the slices of slices() are integers of at most 256 and sum to the matri
 });
 
 gpuTest("exactProduct() does not read above the diagonal of a lower triangular A", async (gpu) => {
-  const size = 72, columns = 8;
+  const size = 80, columns = 8;
   const a = randomArray(size * size, 7).map((value, i) => i % size <= Math.floor(i / size) ? value : 0);
   const b = randomArray(size * columns, 8);
   using left = Tensor.from(gpu, a, [size, size]);
   using right = Tensor.from(gpu, b, [size, columns]);
   using aSlices = slices(left, { along: "rows", count: 3 });
   using bSlices = slices(right, { along: "columns", count: 4 });
-  using y = exactProduct(aSlices, bSlices, { lowerA: true });
-  assertClose(await y.data(), product(a, b, size, size, columns), 4 * 2 ** -24);
+  for (const within of [plain, withGpuPolicy]) {
+    using y = within(gpu, () => exactProduct(aSlices, bSlices, { lowerA: true }));
+    assertClose(await y.data(), product(a, b, size, size, columns), 4 * 2 ** -24);
+  }
 });
 
 gpuTest("exactProduct() rejects mismatched slices", (gpu) => {

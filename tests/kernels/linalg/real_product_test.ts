@@ -4,6 +4,7 @@ import type { GpuOptions } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { addProduct, type Real } from "../../../kernels/linalg/real_product.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
+import { withGpuPolicy } from "../oracles.ts";
 import { product, random64, transposed } from "../../../bench/oracles/matrices.ts";
 
 const unit = { f32: 2 ** -24, f64: 2 ** -53 };
@@ -63,6 +64,27 @@ for (const [where, options] of devices) {
     assertClose(lower(await gram.float64()), lower(full), unit.f32 * 40);
   }, options);
 }
+
+gpuTest("addProduct() on the unrolled tiles of GPUs equals its float64 definition", async (gpu) => {
+  for (const [m, n, k] of [[36, 40, 32], [260, 256, 20]]) {
+    const a = random64(m * k, 1), b = random64(k * n, 2), expected = product(a, b, m, k, n);
+    for (const [transposeA, transposeB] of [[false, false], [false, true], [true, false]]) {
+      using left = Tensor.from(gpu, transposeA ? transposed(a, m, k) : a, transposeA ? [k, m] : [m, k], "f32");
+      using right = Tensor.from(gpu, transposeB ? transposed(b, k, n) : b, transposeB ? [n, k] : [k, n], "f32");
+      using y = Tensor.empty(gpu, [m, n]);
+      withGpuPolicy(
+        gpu,
+        () => addProduct({ matrix: y }, [{ matrix: left }, { matrix: right }], { transposeA, transposeB }),
+      );
+      assertClose(
+        await y.float64(),
+        expected,
+        unit.f32 * (4 * Math.sqrt(k) + 8),
+        `${m}×${n}×${k} ${transposeA} ${transposeB}`,
+      );
+    }
+  }
+});
 
 gpuTest("addProduct() rejects mismatched blocks with their sizes", (gpu) => {
   using a = Tensor.empty(gpu, [8, 8]);
