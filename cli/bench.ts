@@ -1,7 +1,9 @@
 import { kernelCases } from "../bench/cases/cases.ts";
+import { unetShapes } from "../bench/cases/sd14.ts";
+import { countTasks, guidedSizes } from "../bench/cases/unet_shapes.ts";
 import { findDawn } from "../bench/measure/dawn.ts";
 import { waitingMs } from "../bench/measure/timing.ts";
-import { tune } from "../bench/measure/tune.ts";
+import { type ProductSizes, tune } from "../bench/measure/tune.ts";
 import { tunedText } from "../bench/report/tuning_text.ts";
 import { reportText } from "../bench/report/whole.ts";
 import { type BenchPart, benchParts, budgetOf, runBench } from "../bench/run.ts";
@@ -85,7 +87,8 @@ export const command: Command = defineCommand({
     tune: {
       kind: "switch",
       help:
-        "measure nothing else, but find this device's fastest tiles and attention forms and save them for all commands",
+        "measure nothing else, but find this device's fastest tiles and attention forms and save them for all commands; " +
+        "with --checkpoint also for each product of that model's UNet",
     },
     json: jsonFlag,
     html: {
@@ -149,7 +152,7 @@ export const command: Command = defineCommand({
         : values.tune
         ? Gpu.request()
         : openTunedGpu();
-    if (values.tune) return await tuneDevice(openGpu, { budgetMs: budgetOf(values) });
+    if (values.tune) return await tuneDevice(openGpu, values.checkpoint, { budgetMs: budgetOf(values) });
     const report = await runBench({
       parts,
       openGpu,
@@ -186,18 +189,45 @@ async function openWithSubgroupMatrices({ isTuned }: { isTuned: boolean }): Prom
 }
 
 /** Tunes the device, starting from the defaults of its class, and saves the result. */
-async function tuneDevice(openGpu: () => Promise<Gpu>, options: { budgetMs: number }): Promise<void> {
+async function tuneDevice(
+  openGpu: () => Promise<Gpu>,
+  checkpoint: string | undefined,
+  options: { budgetMs: number },
+): Promise<void> {
   await checkOutput(tuningFile());
+  const shapes = checkpoint === undefined ? [] : await productsOf(checkpoint);
   using gpu = await openGpu();
   say(gpu.info.name);
   const waitMs = await waitingMs(() => gpu.finished());
   const tiles = await tune(gpu, {
     ...options,
     waitMs,
+    shapes,
     onKind: (tuned) => say(tunedText(tuned)),
+    onProduct: (tuned) => say(tunedText(tuned)),
     onAttention: (tuned) => say(tunedText(tuned)),
   });
   say(await saveTuning(tuningName(gpu.info), tiles));
+}
+
+/** The products [m, n, k] of a guided step at 512² of the UNet in a folder of diffusers' layout. */
+async function productsOf(folder: string): Promise<ProductSizes[]> {
+  const path = `${folder}/unet/config.json`;
+  const refuse = (why: string): never => {
+    throw new ArgumentError(`Cannot tune for the products of ${folder} as ${why}`, { argument: "--checkpoint" });
+  };
+  let config;
+  try {
+    config = JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    return refuse(`${path} cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    const tasks = countTasks(unetShapes(config), config, guidedSizes).map(({ task }) => task);
+    return tasks.flatMap((task) => task.op === "matmul" ? [[task.m, task.n, task.k] as const] : []);
+  } catch (error) {
+    return refuse(`${path} is no configuration of a supported UNet: ${(error as Error).message}`);
+  }
 }
 
 /** Parses --filter. Rejects an expression that no kernel matches, before anything is measured. */

@@ -12,7 +12,7 @@ import type { DeviceClass, Gpu, GpuInfo, SubgroupMatrix } from "../engine/gpu.ts
 import { type AttentionForm, attentionFormOn, unsupportedAttentionReason } from "./attention/form.ts";
 import type { AttentionSizes } from "./attention/sizes.ts";
 import type { TileShape } from "./gemm/tile_shape.ts";
-import { type AdapterTuning, type TileKind, type Tiles, type Tuning, TuningError } from "./tuning.ts";
+import { type AdapterTuning, productKey, type TileKind, type Tiles, type Tuning, TuningError } from "./tuning.ts";
 
 /** The kind of an m × n result. */
 export function tileKind(m: number, n: number): TileKind {
@@ -127,8 +127,8 @@ export class Policy {
     const name = tuningName(info);
     const tuning: Tuning = (options.tuning ?? {}) as Tuning;
     this.#tuned = Object.hasOwn(tuning, name) ? tuning[name] : {};
-    const { attention = {}, ...tiles } = this.#tuned;
-    for (const [kind, shape] of Object.entries<TileShape>(tiles)) {
+    const { attention = {}, products = {}, ...tiles } = this.#tuned;
+    for (const [kind, shape] of Object.entries<TileShape>({ ...tiles, ...products })) {
       const why = unsupportedReason(info, shape);
       if (why) throw new TuningError(`Cannot use the tuned tile "${kind}" on ${name} as ${why}`);
     }
@@ -170,7 +170,7 @@ export class Policy {
       : subgroupSize > 0
       ? softwareTiles(subgroupSize)
       : small;
-    const { attention: _, ...tiles } = this.#tuned;
+    const { attention: _, products: __, ...tiles } = this.#tuned;
     const own = Object.entries<TileShape>(tiles).filter(([, { strategy }]) =>
       allowF16Operands || strategy !== "matrix"
     );
@@ -194,6 +194,20 @@ export class Policy {
     if (shape.strategy !== "subgroup") return shape;
     if (!vec4) return { ...shape, rows: 8, columns: 1 };
     return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
+  }
+
+  /** The tuned tile and split of an m × n × k product; undefined where this shape was not tuned. */
+  tunedProduct(
+    m: number,
+    n: number,
+    k: number,
+    { allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {},
+  ): { readonly tile: TileShape; readonly splits: number } | undefined {
+    const { products = {} } = this.#tuned, key = productKey(m, n, k);
+    if (!Object.hasOwn(products, key)) return undefined;
+    const { splits, ...tile } = products[key];
+    if (tile.strategy === "matrix" && !allowF16Operands || k % splits !== 0) return undefined;
+    return { tile, splits };
   }
 
   /**
@@ -271,8 +285,8 @@ export class Policy {
   }
 
   /**
-   * Whether the exact product uses subgroups, the lanes of its workgroups, and of the workgroup form
-   * the work of a thread.
+   * Whether the exact product uses subgroups, the lanes of its workgroups, and the work of a thread
+   * in the workgroup form.
    */
   get exactProduct(): ExactProductForm {
     const { deviceClass, subgroupSize } = this.#info;

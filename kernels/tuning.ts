@@ -22,8 +22,21 @@ export type TileKind = "row" | "skinny" | "few" | "many";
 /** Tiles by kind of product. Missing kinds use the default of the device class. */
 export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;
 
-/** The tuned choices for one adapter. */
-export type AdapterTuning = Tiles & { readonly attention?: AttentionForms };
+/** The tile of one product, and the number of parts into which its k is split. */
+export interface TunedProduct extends TileShape {
+  readonly splits: number;
+}
+
+/**
+ * The tuned choices for one adapter. {@linkcode productKey} names the products of exact shapes.
+ */
+export type AdapterTuning = Tiles & {
+  readonly attention?: AttentionForms;
+  readonly products?: Readonly<Record<string, TunedProduct>>;
+};
+
+/** The name of an m × n × k product in {@linkcode AdapterTuning}. */
+export const productKey = (m: number, n: number, k: number): string => `${m}x${n}x${k}`;
 
 /**
  * The tuned choices by adapter (see `tuningName` of policy.ts), as `bluerose bench --tune` saves
@@ -63,23 +76,32 @@ export function parseTuning(text: string, source: string): Tuning {
       }
     }
   };
+  const checkTile = (shape: unknown, whose: string) => {
+    if (!isObject(shape)) return refuse(`the tile of ${whose} must be an object`);
+    const { strategy } = shape;
+    if (strategy !== "subgroup" && strategy !== "workgroup" && strategy !== "matrix") {
+      refuse(`the strategy must be subgroup, workgroup or matrix: ${JSON.stringify(strategy)}`);
+    }
+    checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], whose);
+    if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {
+      refuse(`lanes of ${whose} must be a multiple of threadsX: ${shape.lanes}, ${shape.threadsX}`);
+    }
+  };
   if (!isObject(table)) return refuse("it must be a JSON object with adapter names as keys");
   for (const [adapter, tiles] of Object.entries(table)) {
     if (!isObject(tiles)) return refuse(`the entry of ${adapter} must be an object`);
-    const { attention = {}, ...products } = tiles;
-    for (const [kind, shape] of Object.entries(products)) {
+    const { attention = {}, products = {}, ...kinds } = tiles;
+    for (const [kind, shape] of Object.entries(kinds)) {
       if (!(tileKinds as readonly string[]).includes(kind)) {
-        refuse(`the kind of product must be ${tileKinds.join(", ")} or attention: ${JSON.stringify(kind)}`);
+        refuse(`the kind of product must be ${tileKinds.join(", ")}, products or attention: ${JSON.stringify(kind)}`);
       }
-      if (!isObject(shape)) return refuse(`the tile of ${adapter} for ${kind} must be an object`);
-      const { strategy } = shape;
-      if (strategy !== "subgroup" && strategy !== "workgroup" && strategy !== "matrix") {
-        refuse(`the strategy must be subgroup, workgroup or matrix: ${JSON.stringify(strategy)}`);
-      }
-      checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], `${adapter} for ${kind}`);
-      if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {
-        refuse(`lanes of ${adapter} for ${kind} must be a multiple of threadsX: ${shape.lanes}, ${shape.threadsX}`);
-      }
+      checkTile(shape, `${adapter} for ${kind}`);
+    }
+    if (!isObject(products)) return refuse(`the products of ${adapter} must be an object`);
+    for (const [key, shape] of Object.entries(products)) {
+      if (!/^([1-9]\d*x){2}[1-9]\d*$/.test(key)) refuse(`the name of a product must be MxNxK: ${JSON.stringify(key)}`);
+      checkTile(shape, `${adapter} for ${key}`);
+      checkNumbers(shape as Record<string, unknown>, ["splits"], `${adapter} for ${key}`);
     }
     if (!isObject(attention)) return refuse(`the attention of ${adapter} must be an object`);
     for (const [width, form] of Object.entries(attention)) {

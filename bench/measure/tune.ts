@@ -8,10 +8,10 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { attention as attend } from "../../kernels/attention/attention.ts";
 import { type AttentionForm, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
-import { matmul } from "../../kernels/gemm/matmul.ts";
+import { matmul, splitsFor } from "../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
-import { policyOf, unsupportedReason } from "../../kernels/policy.ts";
-import { type AdapterTuning, type TileKind, tileKinds } from "../../kernels/tuning.ts";
+import { policyOf, tileKind, unsupportedReason } from "../../kernels/policy.ts";
+import { type AdapterTuning, productKey, type TileKind, tileKinds, type TunedProduct } from "../../kernels/tuning.ts";
 import { testValues } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
@@ -42,6 +42,30 @@ export interface TunedKind {
   readonly bestMs: number;
   /** Number of tiles measured. */
   readonly tried: number;
+}
+
+/** A product [m, n, k]. B is stored [n, k]. */
+export type ProductSizes = readonly [m: number, n: number, k: number];
+
+/** The result for one product; fields as in {@linkcode TunedKind}. */
+export interface TunedShape {
+  readonly sizes: ProductSizes;
+  readonly best: TunedProduct;
+  readonly beforeMs: number;
+  readonly bestMs: number;
+  readonly tried: number;
+}
+
+/** The least k of a part of a split product that is measured, and the most parts. */
+const leastPart = 128, mostParts = 8;
+
+/** The tiles of a product's kind, each with every split of k that it allows. */
+export function productCandidates(gpu: Gpu, [m, n, k]: ProductSizes): TunedProduct[] {
+  const splits = policyOf(gpu).isSoftware ? [1] : [1, 2, 4, mostParts];
+  return candidates(gpu, tileKind(m, n)).flatMap((tile) =>
+    splits.filter((parts) => parts === 1 || k % (16 * parts) === 0 && k / parts >= leastPart)
+      .map((parts) => ({ ...tile, splits: parts }))
+  );
 }
 
 /**
@@ -116,14 +140,17 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
 }
 
 /**
- * Measures all candidates for every kind of product and every head width. Calls `onKind` and
- * `onAttention` with each result.
+ * Measures all candidates for every kind of product, every product of `shapes` and every head
+ * width. Calls `onKind`, `onProduct` and `onAttention` with each result.
  */
 export async function tune(
   gpu: Gpu,
-  { waitMs, budgetMs, onKind, onAttention }: TimingOptions & {
+  { waitMs, budgetMs, shapes = [], onKind, onProduct, onAttention }: TimingOptions & {
     waitMs: number;
+    /** Products that get an entry each. Default: none. */
+    shapes?: readonly ProductSizes[];
     onKind: (kind: TunedKind) => void;
+    onProduct?: (product: TunedShape) => void;
     onAttention: (attention: TunedAttention) => void;
   },
 ): Promise<AdapterTuning> {
@@ -140,6 +167,18 @@ export async function tune(
     tiles[kind] = found.best;
     onKind({ kind, ...found });
   }
+  const tunedProducts: Record<string, TunedProduct> = {};
+  for (const sizes of shapes) {
+    const [m, n, k] = sizes;
+    using a = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
+    using b = Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16");
+    const tile = tiles[tileKind(m, n)] ?? policyOf(gpu).tileFor(m, n, { allowF16Operands: true });
+    const before = { ...tile, splits: splitsFor(gpu, m, n, k, { tile }) };
+    const run = ({ splits, ...tile }: TunedProduct) => [() => void matmul(a, b, { transposeB: true, tile, splits })];
+    const found = await fastest(gpu, [before, ...productCandidates(gpu, sizes)], run, { waitMs, budgetMs });
+    tunedProducts[productKey(m, n, k)] = found.best;
+    onProduct?.({ sizes, ...found });
+  }
   const attention: Record<string, AttentionForm> = {};
   for (const [width, [t, heads]] of Object.entries(attentions)) {
     const dim = Number(width), shape = [1, t, heads * dim];
@@ -152,7 +191,7 @@ export async function tune(
     attention[width] = found.best;
     onAttention({ width: dim, ...found });
   }
-  return { ...tiles, attention };
+  return { ...tiles, ...(shapes.length > 0 ? { products: tunedProducts } : {}), attention };
 }
 
 /**

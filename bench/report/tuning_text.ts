@@ -5,13 +5,15 @@
  */
 import type { AttentionForm } from "../../kernels/attention/form.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
-import type { TunedAttention, TunedKind } from "../measure/tune.ts";
+import type { TunedAttention, TunedKind, TunedShape } from "../measure/tune.ts";
 import { digits } from "./text.ts";
 
-/** A line for a tuned kind of product or head width: the chosen form and the times. */
-export function tunedText(tuned: TunedKind | TunedAttention): string {
+/** A line for a tuned kind of product, product or head width: the chosen form and the times. */
+export function tunedText(tuned: TunedKind | TunedShape | TunedAttention): string {
   const [name, form] = "kind" in tuned
     ? [tuned.kind, tileText(tuned.best)]
+    : "sizes" in tuned
+    ? [tuned.sizes.join("×"), `${tileText(tuned.best)}${tuned.best.splits > 1 ? `, k in ${tuned.best.splits}` : ""}`]
     : [`head width ${tuned.width}`, attentionText(tuned.best)];
   const { bestMs, beforeMs, tried } = tuned;
   return `  ${name.padEnd(16)}${form.padEnd(58)}${digits(bestMs)} ms, before ${

@@ -63,7 +63,7 @@ export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "oute
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32", allowF16Operands, tile } = options;
+  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32", allowF16Operands } = options;
   const refuse = (why: string) => {
     throw new ShapeError(`Cannot multiply a [${a.shape.join(", ")}] by b [${b.shape.join(", ")}] as ${why}`, [
       a.shape,
@@ -100,7 +100,9 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   let batch = elements(batchShape), rows = m;
   // With a shared B, the batch becomes rows of one product, which fills tiles better.
   if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
-  const splits = options.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
+  const tuned = batch === 1 && !options.tile ? policyOf(a.gpu).tunedProduct(rows, n, k, options) : undefined;
+  const tile = options.tile ?? tuned?.tile;
+  const splits = options.splits ?? tuned?.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
   if (splits > 1 && (batch > 1 || k % splits !== 0)) {
     refuse(`splits must divide k, and requires a single product: k = ${k}, splits = ${splits}, batch = ${batch}`);
   }
@@ -127,7 +129,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     { tensor: a, rowStride: aColumns, outerStride: aBatch.length > 0 ? m * k : 0 },
     { tensor: b, rowStride: bColumns, outerStride: bBatch.length > 0 ? k * n : 0 },
     { tensor: y, rowStride: n, outerStride: m * n },
-    { ...options, m: rows, n, k, outer: batch },
+    { ...options, m: rows, n, k, outer: batch, tile },
   );
   return y;
 }

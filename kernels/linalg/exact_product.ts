@@ -34,7 +34,7 @@ const mostLevels = 6;
 /** Sums of 2²⁴ that are added in one i32, which holds 127 of them. */
 const mostSums = 120;
 
-/** Types of {@linkcode Policy.exactProduct}. THREADS_X, ROWS and COLUMNS belong to the workgroup form. */
+/** Types of {@linkcode Policy.exactProduct}. */
 const exactConstantTypes = {
   SUBGROUP: "bool",
   LANES: "u32",

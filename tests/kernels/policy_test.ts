@@ -17,6 +17,18 @@ gpuTest("a tuning replaces the tiles of its own adapter only", (gpu) => {
   assertEquals(tuned.tileFor(1024, 1024), tile);
 });
 
+gpuTest("a tuned product has its own tile and split, and shares nothing with other shapes", (gpu) => {
+  const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
+  const products = { "24x32x64": { ...tile, splits: 4 }, "24x32x6": { ...tile, splits: 4 } };
+  const policy = tunedPolicy(gpu, { [gpu.info.name]: { products } });
+  assertEquals(policy.tunedProduct(24, 32, 64), { tile, splits: 4 });
+  assertEquals(policy.tunedProduct(32, 24, 64), undefined);
+  assertEquals(policy.tunedProduct(24, 32, 6), undefined, "a split that does not divide k");
+  assertEquals(policy.tiles(), policyOf(gpu).tiles());
+  const wide = { products: { "1x1x1": { ...tile, lanes: 2 ** 20, splits: 1 } } };
+  assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: wide }), TuningError, 'tuned tile "1x1x1"');
+});
+
 gpuTest("a tuned attention form applies to its own head width only", (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 64, s: 64, dim: 40, causal: false, scale: 1 };
   const before = policyOf(gpu).attentionFor(sizes);
@@ -98,6 +110,9 @@ gpuTest(
 Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid one", () => {
   const table = {
     "a GPU": { row: { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } },
+    "a third": {
+      products: { "2x3x4": { strategy: "subgroup", lanes: 8, threadsX: 8, rows: 1, columns: 1, splits: 2 } },
+    },
     "another": { many: { strategy: "matrix", lanes: 128, threadsX: 2, rows: 4, columns: 4 } },
   };
   assertEquals<unknown>(parseTuning(JSON.stringify(table), "tiles.json"), table);
@@ -110,6 +125,8 @@ Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid 
       [JSON.stringify({ a: { row: { ...tile, strategy: "warp" } } }), '"warp"'],
       [JSON.stringify({ a: { row: { ...tile, rows: 1.5 } } }), "rows of a for row"],
       [JSON.stringify({ a: { row: { ...tile, threadsX: 7 } } }), "multiple of threadsX"],
+      [JSON.stringify({ a: { products: { "2x3": { ...tile, splits: 1 } } } }), '"2x3"'],
+      [JSON.stringify({ a: { products: { "2x3x4": tile } } }), "splits of a for 2x3x4"],
       [JSON.stringify({ a: { attention: [] } }), "attention of a must be an object"],
       [JSON.stringify({ a: { attention: { wide: { path: "staged" } } } }), 'positive whole number: "wide"'],
       [JSON.stringify({ a: { attention: { 40: { path: "flash" } } } }), '"flash"'],

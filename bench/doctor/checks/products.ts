@@ -1,6 +1,8 @@
 import { Tensor } from "../../../engine/tensor.ts";
 import { gatedProduct, geglu } from "../../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../../kernels/gemm/matmul.ts";
+import { policyOf } from "../../../kernels/policy.ts";
+import type { TileKind } from "../../../kernels/tuning.ts";
 import { gegluOf } from "../../oracles/functions.ts";
 import { product, transposed } from "../../oracles/matrices.ts";
 import { expTolerance, f16Rounding, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
@@ -14,16 +16,19 @@ interface ProductVariant {
   readonly f16?: boolean;
   readonly epilogue?: boolean;
   readonly splits?: number;
+  /** The kind whose tile is used in place of that of the sizes. */
+  readonly kind?: TileKind;
 }
 
 function productCheck([m, k, n]: readonly [number, number, number], variant: ProductVariant = {}): Check {
-  const { transposeA = false, transposeB = false, f16 = false, epilogue = false, splits } = variant;
+  const { transposeA = false, transposeB = false, f16 = false, epilogue = false, splits, kind } = variant;
   const notes = [
     ...(transposeA ? ["Aᵀ"] : []),
     ...(transposeB ? ["Bᵀ"] : []),
     ...(f16 ? ["f16 weight"] : []),
     ...(epilogue ? ["bias + residual"] : []),
     ...(splits === undefined ? [] : [`K in ${splits} parts`]),
+    ...(kind === undefined ? [] : [`tile of "${kind}"`]),
   ];
   return {
     operation: "matmul",
@@ -41,6 +46,7 @@ function productCheck([m, k, n]: readonly [number, number, number], variant: Pro
           transposeA,
           transposeB,
           splits,
+          tile: kind && policyOf(gpu).tiles()[kind],
           ...(epilogue ? { bias: Tensor.from(gpu, bias, [n]), residual: Tensor.from(gpu, residual, [m, n]) } : {}),
         },
       );
@@ -78,6 +84,8 @@ export const productChecks: readonly Check[] = [
   productCheck([65, 20, 68], { transposeA: true }),
   productCheck([77, 48, 131], { transposeB: true }),
   productCheck([129, 36, 132], { transposeB: true, epilogue: true }),
+  productCheck([131, 48, 140], { transposeB: true, f16: true, kind: "many" }),
+  productCheck([131, 36, 132], { kind: "many", epilogue: true }),
   productCheck([3, 512, 72], { transposeB: true, splits: 4, epilogue: true }),
   gatedCheck([5, 8, 12]),
   gatedCheck([70, 33, 68]),

@@ -1,8 +1,8 @@
 import { assert, assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import { DTypeError, GpuError, ShapeError } from "../../../engine/errors.ts";
-import type { Gpu } from "../../../engine/gpu.ts";
+import { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { matmul, splitsFor } from "../../../kernels/gemm/matmul.ts";
+import { matmul, type MatmulOptions, splitsFor } from "../../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../../kernels/gemm/tile.ts";
 import {
   assertClose,
@@ -345,6 +345,18 @@ gpuTest("matmul() rejects mismatched operands with both shapes and the requireme
   using d = Tensor.empty(gpu, [768, 4]);
   using bias = Tensor.empty(gpu, [5]);
   assertThrows(() => matmul(a, d, { bias }), ShapeError, "bias");
+});
+
+gpuTest("matmul() of a tuned shape takes its tile and split", async ({ info }) => {
+  const tile = { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1, splits: 2 } as const;
+  using gpu = await Gpu.request({ tuning: { [info.name]: { products: { "12x20x32": tile } } } });
+  const [m, n, k] = [12, 20, 32];
+  using a = Tensor.empty(gpu, [m, k]);
+  using b = Tensor.empty(gpu, [k, n]);
+  const kernelsOf = (options: MatmulOptions) => gpu.tally(() => matmul(a, b, options)[Symbol.dispose]()).kernels;
+  assertEquals(kernelsOf({}), ["matmul", "sum_parts"]);
+  assertEquals(kernelsOf({ splits: 1 }), ["matmul"]);
+  await check(gpu, { m, n, k });
 });
 
 gpuTest("matmul() splits K by the number of workgroups of the tile that it is given", (gpu) => {
