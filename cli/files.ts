@@ -75,7 +75,7 @@ function unreadable(path: string, flag: string, why: string, cause: unknown): In
 
 /** Whether a file or folder of this name exists. */
 export async function exists(path: string): Promise<boolean> {
-  return await Deno.lstat(path).catch(ignoreAbsent) !== undefined;
+  return path !== "" && await Deno.lstat(path).catch(ignoreAbsent) !== undefined;
 }
 
 /**

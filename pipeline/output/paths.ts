@@ -96,7 +96,7 @@ export function ignoreAbsent(error: unknown): undefined {
  * @throws Deno's error where looking is not permitted, since there may be something
  */
 export async function infoAt(path: string): Promise<Deno.FileInfo | undefined> {
-  return await Deno.stat(path).catch(ignoreAbsent);
+  return path === "" ? undefined : await Deno.stat(path).catch(ignoreAbsent);
 }
 
 /** Whether anything is at `path`, behind symbolic links. Throws as {@linkcode infoAt}. */
