@@ -7,6 +7,7 @@ import type { EditPair, EditRecipe } from "../pipeline/editing/prompts/recipe.ts
 import { readPictureSettings } from "../pipeline/generation/picture_settings.ts";
 import { inspectFile, problemsOf } from "../pipeline/inspection.ts";
 import { describeModel, isModel } from "./open_model.ts";
+import { methodDefaults } from "./edit_methods.ts";
 import { type DroppedContent, type EditSpec, PainterError, type PairSpec } from "./painter.ts";
 
 /** Larger files are no pictures of ours. */
@@ -71,20 +72,42 @@ async function readPicture(file: Blob, name: string): Promise<DroppedContent> {
  * @throws {PainterError} where the recipe has what the studio does not show
  */
 function specOf(recipe: EditRecipe, name: string): Omit<EditSpec, "strength" | "enabled"> {
-  const { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers, method, withPooled } = recipe;
-  const beyond = method !== undefined
-    ? `the studio makes edits of TIME only, and it is of another kind (${method})`
+  const { pairs, preserve, preserveWeight, lamb, withToK, withAugs, layers, withPooled } = recipe;
+  const prefixes = recipe.method === undefined ? defaultAugmentations : [];
+  const beyond = recipe.method === "time" || recipe.method === "uce" && recipe.tokens !== "last"
+    ? "it pairs other tokens than the studio does"
+    : recipe.method === "nullspace" && (recipe.retainScale !== 1 || (recipe.invariant ?? []).length > 0)
+    ? "it penalizes changes, or keeps prompts whole, in its own way"
     : layers !== null
     ? "it changes some layers only"
     : preserveWeight !== 1 && preserve.length > 0
     ? `its preserved prompts have the weight ${preserveWeight}`
-    : JSON.stringify(withAugs) !== JSON.stringify(defaultAugmentations)
+    : JSON.stringify(withAugs) !== JSON.stringify(prefixes)
     ? "it has prefixes of its own"
     : withPooled
     ? "it maps the pooled embedding"
     : undefined;
   if (beyond !== undefined) throw beyondStudio(name, beyond);
-  return { pairs: pairs.map((pair) => pairOf(pair, name)), lambda: lamb, withToK, preserve };
+  const common = { pairs: pairs.map((pair) => pairOf(pair, name)), lambda: lamb, withToK, preserve };
+  switch (recipe.method) {
+    case "uce": {
+      const { eraseScale, preserveScale } = recipe;
+      return { ...common, method: "uce", ...ownSettings({ eraseScale, preserveScale }) };
+    }
+    case "nullspace":
+      return { ...common, method: "nullspace", ...ownSettings({ threshold: recipe.threshold }) };
+    default:
+      return common;
+  }
+}
+
+/** Settings that are not the editor's defaults. */
+function ownSettings<K extends keyof typeof methodDefaults>(
+  settings: Readonly<Record<K, number | undefined>>,
+): Partial<Record<K, number>> {
+  const entries = Object.entries(settings) as [K, number | undefined][];
+  return Object.fromEntries(entries.filter(([key, value]) => value !== undefined && value !== methodDefaults[key])) as
+    Partial<Record<K, number>>;
 }
 
 function pairOf({ source, destination, weight = 1, alignment }: EditPair, name: string): PairSpec {

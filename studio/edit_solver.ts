@@ -6,10 +6,13 @@
 
 import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { encodeOnHost } from "../pipeline/editing/editable_model.ts";
-import { ModelEdit } from "../pipeline/editing/model_edit.ts";
+import { ModelEdit, type ModelEditOptions } from "../pipeline/editing/model_edit.ts";
 import { alignPrompts } from "../pipeline/editing/prompts/alignment.ts";
+import { lastTokenPosition } from "../pipeline/editing/prompts/concepts.ts";
+import type { RowTokens } from "../pipeline/editing/prompts/method.ts";
 import { Tensor } from "../engine/tensor.ts";
-import type { EditSpec } from "./painter.ts";
+import { lacks, tokensOf } from "./edit_methods.ts";
+import { type EditSpec, PainterError, type PairSpec } from "./painter.ts";
 
 /** A solved edit and its strength, for a stack. */
 export interface SolvedEdit {
@@ -24,7 +27,7 @@ const maxKept = 12;
 export class EditSolver implements Disposable {
   readonly #pipe: EditingPipeline;
   readonly #kept = new Map<string, ModelEdit>();
-  /** The length of a full move, ‖D − C‖ / ‖C‖ over the tokens of a pair, by the pair. */
+  /** The length of a full move, ‖D − C‖ / ‖C‖ over all tokens of a pair, by {@linkcode keyOf}. */
   readonly #fullMoves = new Map<string, number>();
 
   constructor(pipe: EditingPipeline) {
@@ -42,7 +45,8 @@ export class EditSolver implements Disposable {
     let ms = 0;
     for (const spec of specs) {
       if (!spec.enabled || spec.strength === 0) continue;
-      const system = JSON.stringify([spec.pairs, spec.preserve, spec.withToK]);
+      const { lambda: _, strength, enabled: __, ...rest } = spec;
+      const system = JSON.stringify(Object.entries(rest).sort());
       // The same edit may stand twice on a stack, with λs of its own.
       const nth = used.get(system) ?? 0;
       used.set(system, nth + 1);
@@ -50,8 +54,7 @@ export class EditSolver implements Disposable {
       let edit = this.#kept.get(key);
       const start = performance.now();
       if (edit === undefined) {
-        const { lambda: lamb, withToK, preserve } = spec;
-        edit = await ModelEdit.solve(spec.pairs, { lamb, withToK, preserve }, this.#pipe);
+        edit = await ModelEdit.solve(spec.pairs, optionsOf(spec), this.#pipe);
         ms += performance.now() - start;
       } else if (edit.recipe.lamb !== spec.lambda) {
         await edit.resolve({ lamb: spec.lambda });
@@ -59,7 +62,7 @@ export class EditSolver implements Disposable {
       }
       this.#kept.delete(key); // the last used stands last
       this.#kept.set(key, edit);
-      solved.push({ edit, strength: spec.strength });
+      solved.push({ edit, strength });
     }
     this.#forgetOld(solved);
     return { solved, ms };
@@ -115,27 +118,56 @@ export class EditSolver implements Disposable {
   }
 
   async #fullMove(specs: readonly EditSpec[]): Promise<number> {
-    const pairs = specs.filter(({ enabled }) => enabled).flatMap(({ pairs }) => pairs);
-    const unknown = pairs.filter((pair) => !this.#fullMoves.has(keyOf(pair)));
+    const pairs = specs.filter(({ enabled }) => enabled).flatMap((spec) =>
+      spec.pairs.map((pair) => ({ pair, tokens: tokensOf(spec) }))
+    );
+    const unknown = pairs.filter((entry) => !this.#fullMoves.has(keyOf(entry)));
     if (unknown.length > 0) {
-      const texts = unknown.flatMap(({ source, destination }) => [source, destination]);
+      const texts = unknown.flatMap(({ pair: { source, destination } }) => [source, destination]);
       const { embeddings, width } = await encodeOnHost(this.#pipe, texts);
-      for (const pair of unknown) {
-        const [c, d] = [embeddings.get(pair.source)!, embeddings.get(pair.destination)!];
+      for (const entry of unknown) {
+        const { source, destination } = entry.pair;
+        const [c, d] = [embeddings.get(source)!, embeddings.get(destination)!];
         const moved = c.slice();
-        for (const [from, to] of alignPrompts(pair.source, pair.destination, this.#pipe.tokenizer).positions) {
+        for (const [from, to] of this.#positionsOf(entry, c.length / width)) {
           moved.set(d.subarray(to * width, (to + 1) * width), from * width);
         }
-        this.#fullMoves.set(keyOf(pair), relativeDistance(c, moved));
+        this.#fullMoves.set(keyOf(entry), relativeDistance(c, moved));
       }
     }
-    const moves = pairs.map((pair) => this.#fullMoves.get(keyOf(pair))!);
+    const moves = pairs.map((entry) => this.#fullMoves.get(keyOf(entry))!);
     return moves.reduce((sum, move) => sum + move, 0) / moves.length || 1;
+  }
+
+  /**
+   * The destination's position for each source position that a full move replaces. Of last tokens:
+   * the last subject tokens, and all that follow them, because these carry the whole meaning.
+   */
+  #positionsOf({ pair, tokens }: PairTokens, length: number): readonly (readonly [number, number])[] {
+    const { tokenizer } = this.#pipe;
+    if (tokens === "all") return alignPrompts(pair.source, pair.destination, tokenizer).positions;
+    const [from, to] = [pair.source, pair.destination].map((text) => lastTokenPosition(text, tokenizer));
+    return Array.from({ length: length - from }, (_, i) => [from + i, Math.min(length - 1, to + i)]);
   }
 }
 
-function keyOf({ source, destination }: { source: string; destination: string }): string {
-  return JSON.stringify([source, destination]);
+interface PairTokens {
+  readonly pair: PairSpec;
+  readonly tokens: RowTokens;
+}
+
+function keyOf({ pair: { source, destination }, tokens }: PairTokens): string {
+  return JSON.stringify([source, destination, tokens]);
+}
+
+/** The library's options for an edit. */
+function optionsOf(spec: EditSpec): ModelEditOptions {
+  const { lambda: lamb, withToK, preserve, method, eraseScale, preserveScale, threshold } = spec;
+  const lacking = lacks(spec);
+  if (lacking !== undefined) throw new PainterError({ kind: "input", message: lacking });
+  const common = { lamb, withToK, preserve };
+  if (method === undefined) return common;
+  return method === "uce" ? { ...common, method, eraseScale, preserveScale } : { ...common, method, threshold };
 }
 
 /** ‖b − a‖ / ‖a‖ */

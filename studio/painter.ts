@@ -6,16 +6,19 @@
  * @module
  */
 
+import type { EditMethod, RowTokens } from "../pipeline/editing/prompts/method.ts";
+
 /** One source prompt, and what it is to mean. */
 export interface PairSpec {
   readonly source: string;
+  /** "" erases the source, where the editor pairs last tokens. */
   readonly destination: string;
 }
 
 /** One edit of the stack, as the page keeps it, links it and stores it. */
 export interface EditSpec {
   readonly pairs: readonly PairSpec[];
-  /** λ of eq. 5, above 0. */
+  /** λ of the editor's equation, above 0; from 0 in a null space. */
   readonly lambda: number;
   /** Scales E − I: 0 is no edit, 1 the edit as solved. */
   readonly strength: number;
@@ -25,6 +28,14 @@ export interface EditSpec {
   readonly enabled: boolean;
   /** Prompts whose embeddings are to stay as they are. */
   readonly preserve: readonly string[];
+  /** The editor; absent for TIME. */
+  readonly method?: Exclude<EditMethod, "time">;
+  /** UCE: weight of the pairs. Default: 1. */
+  readonly eraseScale?: number;
+  /** UCE: weight of the preserved prompts. Default: 1. */
+  readonly preserveScale?: number;
+  /** Null space: directions with eigenvalues below it are free to be edited. Default: 0.1. */
+  readonly threshold?: number;
 }
 
 /** How pictures are drawn. */
@@ -225,8 +236,10 @@ export interface Painter {
   estimate(choice: ModelChoice): Promise<ModelEstimate>;
   /** Opens a model in place of the open one. */
   open(choice: ModelChoice, onProgress: (doneBytes: number, totalBytes: number) => void): Promise<ModelFacts>;
-  /** Aligns the tokens of a pair, for display while typing. */
-  align(pair: PairSpec): Promise<AlignmentView>;
+  /**
+   * Pairs the tokens of two prompts, for display while typing: all of them, or the last of each.
+   */
+  align(pair: PairSpec, tokens: RowTokens): Promise<AlignmentView>;
   /** Solves the enabled edits and predicts how far each prompt moves. */
   predict(edits: readonly EditSpec[], prompts: readonly string[]): Promise<Prediction>;
   /**

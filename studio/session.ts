@@ -11,6 +11,7 @@ import { blobSource } from "../pipeline/checkpoint/source/byte_source.ts";
 import { sha256 } from "../pipeline/generation/exact_settings.ts";
 import { pictureFromFloats } from "../pipeline/image/picture.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
+import type { RowTokens } from "../pipeline/editing/prompts/method.ts";
 import { IllConditionedError } from "../pipeline/editing/errors.ts";
 import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { readDropped } from "./dropped.ts";
@@ -90,8 +91,8 @@ export class StudioSession implements Painter {
     });
   }
 
-  async align(pair: PairSpec): Promise<AlignmentView> {
-    return await failing(() => alignmentView(pair, this.#opened.pipe.tokenizer));
+  async align(pair: PairSpec, tokens: RowTokens): Promise<AlignmentView> {
+    return await failing(() => alignmentView(pair, tokens, this.#opened.pipe.tokenizer));
   }
 
   async predict(edits: readonly EditSpec[], prompts: readonly string[]): Promise<Prediction> {

@@ -1,12 +1,16 @@
 /** How the tokens of a pair are shown: chips, links, and what fails. @module */
 
 import { alignPrompts } from "../pipeline/editing/prompts/alignment.ts";
+import { lastTokenPosition } from "../pipeline/editing/prompts/concepts.ts";
+import type { RowTokens } from "../pipeline/editing/prompts/method.ts";
 import { AlignmentError } from "../pipeline/editing/errors.ts";
 import type { CLIPTokenizer } from "../pipeline/text/tokenizer.ts";
 import type { AlignmentView, PairSpec, TokenChip } from "./painter.ts";
 
 /** The chips of a pair's tokens, without the start token, and the links between them. */
-export function alignmentView({ source, destination }: PairSpec, tokenizer: CLIPTokenizer): AlignmentView {
+export function alignmentView(pair: PairSpec, tokens: RowTokens, tokenizer: CLIPTokenizer): AlignmentView {
+  if (tokens === "last") return lastTokenView(pair, tokenizer);
+  const { source, destination } = pair;
   const [from, to] = [textsOf(source, tokenizer), textsOf(destination, tokenizer)];
   try {
     const { pairs } = alignPrompts(source, destination, tokenizer);
@@ -34,6 +38,19 @@ export function alignmentView({ source, destination }: PairSpec, tokenizer: CLIP
       lost: error.position - 1, // the start token has no chip
     };
   }
+}
+
+/** The last subject token of a source becomes that of its destination. */
+function lastTokenView({ source, destination }: PairSpec, tokenizer: CLIPTokenizer): AlignmentView {
+  const isEmpty = lastTokenPosition(destination, tokenizer) < 1;
+  const texts = [textsOf(source, tokenizer), isEmpty ? ["nothing", "end"] : textsOf(destination, tokenizer)];
+  const [from, to] = texts.map((texts) => Math.max(0, texts.length - 2)); // before "end"
+  return {
+    ok: true,
+    source: texts[0].map((text, at) => ({ text, added: false, moved: at === from })),
+    destination: texts[1].map((text, at) => ({ text, added: at === to, moved: false })),
+    links: [[from, to]],
+  };
 }
 
 function chip(text: string): TokenChip {

@@ -5,6 +5,8 @@
  */
 
 import { maxEdits, maxPrompts } from "./recipe_schema.ts";
+import type { EditMethod } from "../../pipeline/editing/prompts/method.ts";
+import { isComplete, methodOf } from "../edit_methods.ts";
 import type {
   AlignmentView,
   DrawSettings,
@@ -21,6 +23,7 @@ import type {
   HistoryEntry,
   Job,
   Notice,
+  PairTokens,
   PicturePair,
   PromptItem,
   Recipe,
@@ -32,7 +35,6 @@ import {
   emptyEdit,
   hasDraft,
   isActive,
-  isComplete,
   modelName,
   pairKey,
   recipeOf,
@@ -71,6 +73,21 @@ export function setEdit(
   gesture?: string,
 ): State {
   return changeEdit(state, index, (edit) => ({ ...edit, spec: { ...edit.spec, ...change } }), gesture);
+}
+
+/**
+ * Changes the editor of an edit, with its own λ and settings. A null space needs prompts that stay:
+ * where none is preserved, those of the unrelated group are.
+ */
+export function setMethod(state: State, index: number, method: EditMethod): State {
+  return changeEdit(state, index, ({ spec, ...item }) => {
+    const { pairs, strength, withToK, enabled, preserve } = spec;
+    const unrelated = state.prompts.filter(({ group, text }) => group === "unrelated" && text.trim() !== "");
+    const kept = method === "nullspace" && preserve.length === 0 ? unrelated.map(({ text }) => text) : preserve;
+    const own = method === "time" ? {} : { method };
+    const { lambda } = methodOf(own);
+    return { ...item, spec: { pairs, lambda, strength, withToK, enabled, preserve: [...new Set(kept)], ...own } };
+  });
 }
 
 /** Ends a gesture: the next change is a step of undo of its own. */
@@ -120,7 +137,7 @@ export function applyDrafts(state: State): State {
 export function addEdit(state: State, spec: EditSpec = emptyEdit): State {
   if (state.edits.length >= maxEdits) return state;
   // An edit that says nothing yet makes room.
-  const others = state.edits.filter(({ spec, draft }) => [...spec.pairs, ...draft].some(isComplete));
+  const others = state.edits.filter(({ spec, draft }) => [...spec.pairs, ...draft].some((pair) => isComplete(pair, spec)));
   const edits = [...others, { id: state.nextId, spec, draft: spec.pairs }];
   return { ...withEdits(state, edits), open: edits.length - 1, pair: 0, nextId: state.nextId + 1 };
 }
@@ -239,9 +256,9 @@ export function useRecipe(state: State, recipe: Recipe): State {
 // ---------- answers of the painter ----------
 
 /** Keeps how a pair's tokens correspond. */
-export function setAlignment(state: State, pair: PairSpec, view: AlignmentView): State {
+export function setAlignment(state: State, { pair, tokens }: PairTokens, view: AlignmentView): State {
   const others = Object.entries(state.alignments).slice(-maxAlignments);
-  return { ...state, alignments: { ...Object.fromEntries(others), [pairKey(pair)]: view } };
+  return { ...state, alignments: { ...Object.fromEntries(others), [pairKey(pair, tokens)]: view } };
 }
 
 /** Keeps predicted changes. `ms` is 0 where nothing had to be solved. */

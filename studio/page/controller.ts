@@ -15,13 +15,13 @@ import {
   type Painter,
   PainterError,
   type PainterFailure,
-  type PairSpec,
   type PictureRequest,
   type Pixels,
 } from "../painter.ts";
 import * as actions from "./actions.ts";
 import { Latest } from "./latest.ts";
-import { isComplete, modelName, pairKey, type State } from "./state.ts";
+import { isComplete, isWritten, tokensOf } from "../edit_methods.ts";
+import { draftedPairs, modelName, pairKey, type PairTokens, type State } from "./state.ts";
 import type { Store } from "./store.ts";
 
 /** λ of the response curves: two a decade from 10⁻⁴ to 10³. */
@@ -120,9 +120,9 @@ export class Controller implements Disposable {
     const { edits } = this.store.now;
     for (const [index, { spec, draft }] of edits.entries()) {
       for (const [i, pair] of draft.entries()) {
-        if (!isComplete(pair)) continue;
+        if (!isComplete(pair, spec)) continue;
         if (spec.pairs[i] && pairKey(spec.pairs[i]) === pairKey(pair) && index !== this.store.now.open) continue;
-        if (!await this.#fits(pair)) {
+        if (!await this.#fits({ pair, tokens: tokensOf(spec) })) {
           this.store.dispatch(actions.openEdit, index);
           this.store.dispatch(actions.openPair, i);
           return false;
@@ -181,12 +181,12 @@ export class Controller implements Disposable {
     this.store.dispatch(actions.notify, { tone: "error" as const, title, text: failure.message, actions: offers });
   }
 
-  async #fits(pair: PairSpec): Promise<boolean> {
-    const known = this.store.now.alignments[pairKey(pair)];
+  async #fits({ pair, tokens }: PairTokens): Promise<boolean> {
+    const known = this.store.now.alignments[pairKey(pair, tokens)];
     if (known !== undefined) return known.ok;
     try {
-      const view = await this.#painter.align(pair);
-      this.store.dispatch(actions.setAlignment, pair, view);
+      const view = await this.#painter.align(pair, tokens);
+      this.store.dispatch(actions.setAlignment, { pair, tokens }, view);
       return view.ok;
     } catch (error) {
       this.report("The tokens cannot be aligned", error);
@@ -257,12 +257,12 @@ export class Controller implements Disposable {
     }
   }
 
-  readonly #alignments = new Latest<{ pairs: readonly PairSpec[] }>(async ({ pairs }, isLatest) => {
-    for (const pair of pairs) {
+  readonly #alignments = new Latest<{ pairs: readonly PairTokens[] }>(async ({ pairs }, isLatest) => {
+    for (const { pair, tokens } of pairs) {
       if (!isLatest()) return;
-      if (this.store.now.alignments[pairKey(pair)] !== undefined) continue;
+      if (this.store.now.alignments[pairKey(pair, tokens)] !== undefined) continue;
       try {
-        this.store.dispatch(actions.setAlignment, pair, await this.#painter.align(pair));
+        this.store.dispatch(actions.setAlignment, { pair, tokens }, await this.#painter.align(pair, tokens));
       } catch (error) {
         this.report("The tokens cannot be aligned", error);
       }
@@ -304,21 +304,22 @@ function predictionQuestion(state: State): PredictionQuestion | undefined {
 function curvesQuestion(state: State): CurvesQuestion | undefined {
   const question = predictionQuestion(state);
   const edit = state.edits[state.open];
-  if (question === undefined || edit === undefined || !edit.spec.pairs.every(isComplete)) return undefined;
+  if (question === undefined || edit === undefined || !isWritten(edit.spec)) return undefined;
   const edits = question.edits.map((spec, i) =>
     i === state.open ? { ...spec, lambda: 1, strength: 1, enabled: true } : spec
   );
   return { ...question, edits, open: state.open, id: edit.id };
 }
 
-function alignmentQuestion(state: State): { model: string; pairs: readonly PairSpec[] } | undefined {
+function alignmentQuestion(state: State): { model: string; pairs: readonly PairTokens[] } | undefined {
   if (state.model.status !== "open") return undefined;
-  return { model: modelName(state), pairs: (state.edits[state.open]?.draft ?? []).filter(isComplete) };
+  const edit = state.edits[state.open];
+  return { model: modelName(state), pairs: edit === undefined ? [] : draftedPairs(edit) };
 }
 
 /** The edits; one that is not written yet is off. */
 function solvableEdits({ edits }: State): EditSpec[] {
-  return edits.map(({ spec }) => spec.pairs.every(isComplete) ? spec : { ...spec, enabled: false });
+  return edits.map(({ spec }) => isWritten(spec) ? spec : { ...spec, enabled: false });
 }
 
 /** A finished picture, whichever prompt it belongs to. */

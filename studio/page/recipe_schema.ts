@@ -1,18 +1,9 @@
 /** What a recipe from a link, a file or the browser's store must look like. @module */
 
 import * as v from "valibot";
-import {
-  anyText,
-  boolean,
-  fields,
-  finite,
-  listOf,
-  oneOf,
-  positive,
-  type Schema,
-  whole,
-} from "../../pipeline/schema.ts";
-import type { DrawSettings, EditSpec, PairSpec } from "../painter.ts";
+import { anyText, fields, finite, listOf, oneOf, type Schema, whole } from "../../pipeline/schema.ts";
+import { editSchemaOf } from "../edit_schema.ts";
+import type { DrawSettings, EditSpec } from "../painter.ts";
 import type { PromptSpec, Recipe } from "./state.ts";
 
 /** The longest prompt that a recipe may hold: far above what a text encoder reads. */
@@ -46,15 +37,12 @@ export const seedSchema: Schema<string> = v.pipe(
   v.check((digits) => BigInt(digits) < 2n ** 64n, seedNeeds),
 );
 
-const pairSchema: Schema<PairSpec> = fields({ source: prompt(), destination: prompt() });
-
-const editSchema: Schema<EditSpec> = fields({
-  pairs: listOf(pairSchema, { min: 1, max: 50 }),
-  lambda: positive(),
+const editSchema: Schema<EditSpec> = editSchemaOf({
+  prompt: prompt(),
+  destination: prompt(),
   strength: within(-10, 10),
-  withToK: boolean(),
-  enabled: boolean(),
-  preserve: listOf(prompt(), { max: 100 }),
+  maxPairs: 50,
+  maxPreserved: 100,
 });
 
 const settingsSchema: Schema<DrawSettings> = fields({

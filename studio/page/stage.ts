@@ -4,6 +4,7 @@
  * @module
  */
 
+import { methodOf } from "../edit_methods.ts";
 import type { Drawn, Group, Running, State } from "./state.ts";
 import { lambdaText, percent, recipeOf } from "./state.ts";
 import { missingTasks } from "./actions.ts";
@@ -152,6 +153,7 @@ export function summaryOf(
   const edit = edits.find(({ enabled }) => enabled);
   const strength = edit && edit.strength !== 1 ? `, ${percent(edit.strength)}` : "";
   const parts = [
+    ...(edit?.method === undefined ? [] : [methodOf(edit).label]),
     ...(edit ? [`λ ${lambdaText(edit.lambda)}${strength}`] : []),
     `seed ${settings.seed}`,
     `${prompts.length} prompt${prompts.length === 1 ? "" : "s"}`,

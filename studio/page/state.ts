@@ -14,6 +14,8 @@ import type {
   PictureRequest,
   Pixels,
 } from "../painter.ts";
+import type { RowTokens } from "../../pipeline/editing/prompts/method.ts";
+import { isComplete, isWritten, tokensOf } from "../edit_methods.ts";
 
 /** What the visitor expects of a prompt: to change with the edit, or to stay. */
 export type Group = "source" | "related" | "unrelated";
@@ -277,25 +279,31 @@ export function specsOf({ edits }: Recipe): readonly EditSpec[] {
 /** The recipe of a state, with the edits as applied, without those that are not written yet. */
 export function recipeOf({ edits, prompts, settings }: State): Recipe {
   return {
-    edits: edits.map(({ spec }) => spec).filter(({ pairs }) => pairs.every(isComplete)),
+    edits: edits.map(({ spec }) => spec).filter(isWritten),
     prompts: prompts.map(({ text, group }) => ({ text, group })),
     settings,
   };
 }
 
 /** Names a pair of prompts in {@linkcode State.alignments}. */
-export function pairKey({ source, destination }: PairSpec): string {
-  return JSON.stringify([source, destination]);
+export function pairKey({ source, destination }: PairSpec, tokens: RowTokens = "all"): string {
+  return JSON.stringify([source, destination, tokens]);
+}
+
+/** A pair of an edit, and how its tokens correspond. */
+export interface PairTokens {
+  readonly pair: PairSpec;
+  readonly tokens: RowTokens;
+}
+
+/** The pairs in an edit's fields that say something. */
+export function draftedPairs({ draft, spec }: EditItem): PairTokens[] {
+  return draft.filter((pair) => isComplete(pair, spec)).map((pair) => ({ pair, tokens: tokensOf(spec) }));
 }
 
 /** Whether an edit changes anything: it is on, and its pairs are written. */
-export function isActive({ enabled, strength, pairs }: EditSpec): boolean {
-  return enabled && strength !== 0 && pairs.every(isComplete);
-}
-
-/** Whether both prompts of a pair are written. */
-export function isComplete({ source, destination }: PairSpec): boolean {
-  return source.trim() !== "" && destination.trim() !== "";
+export function isActive(edit: EditSpec): boolean {
+  return edit.enabled && edit.strength !== 0 && isWritten(edit);
 }
 
 /** What one picture needs. Edits that change nothing are left out. */

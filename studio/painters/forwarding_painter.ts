@@ -1,5 +1,6 @@
 /** A painter whose calls are carried out elsewhere. @module */
 
+import type { RowTokens } from "../../pipeline/editing/prompts/method.ts";
 import type {
   AlignmentView,
   DrawnPicture,
@@ -58,8 +59,8 @@ export abstract class ForwardingPainter implements Painter {
     return this.call({ method: "open", args: [choice] }, onProgress);
   }
 
-  align(pair: PairSpec): Promise<AlignmentView> {
-    return this.call({ method: "align", args: [pair] });
+  align(pair: PairSpec, tokens: RowTokens): Promise<AlignmentView> {
+    return this.call({ method: "align", args: [pair, tokens] });
   }
 
   predict(edits: readonly EditSpec[], prompts: readonly string[]): Promise<Prediction> {

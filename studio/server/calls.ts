@@ -14,6 +14,7 @@ import {
   validate,
   whole,
 } from "../../pipeline/schema.ts";
+import { editSchemaOf } from "../edit_schema.ts";
 import type { PainterCall, PainterMethod } from "../painters/forwarding_painter.ts";
 import { decodeWire } from "../painters/wire.ts";
 import {
@@ -28,13 +29,12 @@ import {
 /** Largest side of a picture in pixels. */
 const maxSide = 2048;
 
-const editSchema: Schema<EditSpec> = fields({
-  pairs: listOf(fields({ source: text(), destination: text() }), { min: 1, max: 100 }),
-  lambda: positive(),
+const editSchema: Schema<EditSpec> = editSchemaOf({
+  prompt: text(),
+  destination: anyText(),
   strength: finite(),
-  withToK: boolean(),
-  enabled: boolean(),
-  preserve: listOf(text(), { max: 100 }),
+  maxPairs: 100,
+  maxPreserved: 100,
 });
 const edits = listOf(editSchema, { max: 50 });
 const prompts = listOf(anyText(), { max: 500 });
@@ -66,7 +66,7 @@ const pixelsSchema: Schema<Pixels> = v.pipe(
 const schemas: { readonly [M in Exclude<PainterMethod, "read">]: Schema<readonly unknown[]> } = {
   estimate: v.strictTuple([choiceSchema]),
   open: v.strictTuple([choiceSchema]),
-  align: v.strictTuple([fields({ source: anyText(), destination: anyText() })]),
+  align: v.strictTuple([fields({ source: anyText(), destination: anyText() }), oneOf("all", "last")]),
   predict: v.strictTuple([edits, prompts]),
   curves: v.strictTuple([
     edits,

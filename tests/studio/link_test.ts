@@ -1,11 +1,13 @@
 /** Recipes in links: what goes in comes out, and nothing else comes in. */
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { LinkError, linkFragment, readFragment } from "../../studio/page/link.ts";
+import { otherMethods } from "./requests.ts";
 import { defaultRecipe, type Recipe } from "../../studio/page/state.ts";
 
 const recipe: Recipe = {
   edits: [
     ...defaultRecipe.edits,
+    ...otherMethods,
     {
       pairs: [{ source: "a cat", destination: "a white cat" }, { source: "猫", destination: "白い 猫" }],
       lambda: 12.5,
@@ -57,6 +59,8 @@ Deno.test("settings out of bounds are refused by name", async () => {
     ["recipe.settings.seed", { ...recipe, settings: { ...recipe.settings, seed: "18446744073709551616" } }],
     ["recipe.settings.width", { ...recipe, settings: { ...recipe.settings, width: 1e6 } }],
     ["recipe.edits[0].lambda", { ...recipe, edits: [{ ...recipe.edits[0], lambda: 0 }] }],
+    ["recipe.edits[0].method", { ...recipe, edits: [{ ...recipe.edits[0], method: "other" }] }],
+    ["recipe.edits[0].threshold", { ...recipe, edits: [{ ...recipe.edits[0], threshold: 0 }] }],
     ["recipe.edits[0].pairs", { ...recipe, edits: [{ ...recipe.edits[0], pairs: [] }] }],
     ["recipe.prompts[0].group", { ...recipe, prompts: [{ text: "a", group: "other" }] }],
     ["recipe.prompts", { ...recipe, prompts: Array(1000).fill({ text: "a", group: "related" }) }],

@@ -24,7 +24,9 @@ export async function checkPainter(painter: Painter): Promise<void> {
     assert(loaded.length > 1 && loaded.at(-1) === 1, "the progress of loading arrives");
 
     for (const pair of [blueRoses.pairs[0], { source: "a cat", destination: "a dog" }]) {
-      assertEquals(await painter.align(pair), await session.align(pair));
+      for (const tokens of ["all", "last"] as const) {
+        assertEquals(await painter.align(pair, tokens), await session.align(pair, tokens));
+      }
     }
     const prompts = ["A pack of roses", "a cat"];
     const { changes } = await painter.predict([blueRoses], prompts);

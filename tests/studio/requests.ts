@@ -11,6 +11,26 @@ export const blueRoses: EditSpec = {
   preserve: [],
 };
 
+/** Edits of the other editors, each with a setting of its own. */
+export const otherMethods: readonly EditSpec[] = [
+  {
+    ...blueRoses,
+    pairs: [{ source: "a rose", destination: "a blue rose" }, { source: "a daisy", destination: "" }],
+    lambda: 0.5,
+    preserve: ["a cat"],
+    method: "uce",
+    eraseScale: 2,
+  },
+  {
+    ...blueRoses,
+    pairs: [{ source: "a rose", destination: "a blue rose" }],
+    lambda: 0,
+    preserve: ["a cat", "a lemon"],
+    method: "nullspace",
+    threshold: 0.05,
+  },
+];
+
 /** A small picture in two steps. */
 export function pictureOf(prompt: string): PictureRequest {
   return {

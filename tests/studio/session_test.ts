@@ -7,7 +7,7 @@ import { StudioSession } from "../../studio/session.ts";
 import { gpuTest } from "../gpu.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { pocket } from "../pocket_drawing.ts";
-import { blueRoses, pictureOf } from "./requests.ts";
+import { blueRoses, otherMethods, pictureOf } from "./requests.ts";
 
 async function opened(gpu: Gpu): Promise<StudioSession & AsyncDisposable> {
   const session = new StudioSession({
@@ -131,6 +131,31 @@ gpuTest("saved edits and LoRAs are those of the library, and are recognized when
   await session.useLora(null, "");
   assertEquals(await draw([]), plain);
   await assertRejects(() => session.saveLora([]), PainterError, "No edit is switched on");
+});
+
+gpuTest("other editors are predicted, saved, drawn and recognized with their settings", async (gpu) => {
+  await using session = await opened(gpu);
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(pocket.pathname, { gpu });
+  const prompts = ["a rose", "a cat"];
+  for (const spec of otherMethods) {
+    const { pairs, lambda: lamb, preserve, method, eraseScale, threshold } = spec;
+    const options = method === "uce" ? { method, eraseScale } : { method, threshold };
+    using edit = await ModelEdit.solve(pairs, { lamb, preserve, ...options }, pipe);
+    const leakage = await edit.leakage(prompts);
+    const { changes } = await session.predict([spec], prompts);
+    const full = leakage[0] / changes[0];
+    assert(Math.abs(changes[1] * full - leakage[1]) < 1e-4 * full, `${method}: ${changes}`);
+    assert(changes[0] > 4 * changes[1], `${method} moves the source more than what is preserved: ${changes}`);
+    const saved = await session.saveEdit(spec);
+    assertEquals(await session.read(new Blob([saved.bytes]), saved.name), { kind: "edit", edit: spec });
+    const request = { ...pictureOf("a rose"), edits: [spec] };
+    const { pixels } = await session.draw(request, () => {});
+    const png = await session.encode(request, pixels, { withText: true });
+    const dropped = await session.read(new Blob([png.bytes]), png.name);
+    assertEquals(dropped.kind === "picture" && dropped.edits, [spec]);
+  }
+  const bare = { ...otherMethods[1], preserve: [] };
+  await assertRejects(() => session.predict([bare], prompts), PainterError, "lock at least one prompt");
 });
 
 gpuTest("what is dropped and cannot be used explains itself", async (gpu) => {

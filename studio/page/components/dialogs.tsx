@@ -5,6 +5,8 @@ import { useEffect, useId, useRef } from "preact/hooks";
 import * as actions from "../actions.ts";
 import { filesOfInput } from "../dropped_files.ts";
 import { megabytes } from "../stage.ts";
+import { methodOf } from "../../edit_methods.ts";
+import type { PairSpec } from "../../painter.ts";
 import { lambdaText, percent } from "../state.ts";
 import { dialog, medium, narrow, useStudio } from "./context.ts";
 import {
@@ -228,11 +230,11 @@ export function OfferSheet(): JSX.Element | null {
         <Facts
           facts={[
             ["Prompt", prompt],
-            ...edits.map(({ pairs, lambda, strength }): [string, string] => [
+            ...edits.map((edit): [string, string] => [
               "Edit",
-              `${pairs.map(({ source, destination }) => `${source} → ${destination}`).join("; ")}, λ ${
-                lambdaText(lambda)
-              }, ${percent(strength)}`,
+              `${edit.pairs.map(pairText).join("; ")}; ${methodOf(edit).label}, λ ${lambdaText(edit.lambda)}, ${
+                percent(edit.strength)
+              }`,
             ]),
             ["Seed, steps", `${settings.seed}, ${settings.steps}`],
             ["Sampler, guidance", `${settings.sampler}, ${settings.guidance}`],
@@ -251,11 +253,13 @@ export function OfferSheet(): JSX.Element | null {
   }
   if (content.kind === "edit") {
     const { pairs, lambda, preserve } = content.edit;
+    const { label } = methodOf(content.edit);
     return (
       <Sheet title={name} onClose={close}>
         <Facts
           facts={[
-            ...pairs.map(({ source, destination }): [string, string] => ["Edit", `${source} → ${destination}`]),
+            ...pairs.map((pair): [string, string] => ["Edit", pairText(pair)]),
+            ["Method", label],
             ["λ", lambdaText(lambda)],
             ...(preserve.length > 0 ? [["Preserves", preserve.join(", ")] as [string, string]] : []),
           ]}
@@ -276,6 +280,10 @@ export function OfferSheet(): JSX.Element | null {
       </p>
     </Sheet>
   );
+}
+
+function pairText({ source, destination }: PairSpec): string {
+  return `${source} → ${destination || "nothing"}`;
 }
 
 function Facts({ facts }: { facts: readonly (readonly [string, string])[] }): JSX.Element {

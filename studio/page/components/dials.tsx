@@ -9,10 +9,10 @@ import { maxPrompt, maxSide, maxSteps, seedSchema } from "../recipe_schema.ts";
 import { useStudio } from "./context.ts";
 
 /** A number field. What is typed counts as soon as it is a number in bounds. */
-function NumberDial({ label, value, step = 1, min, max, accept }: {
+export function NumberDial({ label, value, step = 1, min, max, accept }: {
   label: string;
   value: string;
-  step?: number;
+  step?: number | "any";
   min: number;
   max?: number;
   /** Takes the text, and says whether it is a value. */
@@ -50,7 +50,8 @@ function useSettings(): [DrawSettings, (change: Partial<DrawSettings>) => void] 
   return [store.state.value.settings, (change) => store.dispatch(actions.setSettings, change)];
 }
 
-function accepting(min: number, max: number, whole: boolean, set: (value: number) => void): (text: string) => boolean {
+/** Accepts numbers within bounds. */
+export function accepting(min: number, max: number, whole: boolean, set: (value: number) => void): (text: string) => boolean {
   return (text) => {
     const value = Number(text);
     const fits = text.trim() !== "" && value >= min && value <= max && (!whole || Number.isInteger(value));

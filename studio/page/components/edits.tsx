@@ -5,9 +5,11 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { AlignmentView, PairSpec } from "../../painter.ts";
 import * as actions from "../actions.ts";
 import { maxPrompt } from "../recipe_schema.ts";
-import { type EditItem, emptyEdit, hasDraft, isComplete, lambdaText, pairKey, percent } from "../state.ts";
+import { isComplete, methodOf, tokensOf } from "../../edit_methods.ts";
+import { type EditItem, emptyEdit, hasDraft, lambdaText, pairKey, percent } from "../state.ts";
 import { suggestDestination } from "../suggest.ts";
 import { narrow, useStudio } from "./context.ts";
+import { MethodChoice, MethodSettings } from "./method.tsx";
 import { Icon } from "./icons.tsx";
 import { Loom } from "./loom.tsx";
 import { Menu } from "./menu.tsx";
@@ -40,12 +42,14 @@ function OpenEdit({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
   const { store, controller } = useStudio();
   const { pair: shownPair, alignments, model, editFailure, edits } = store.state.value;
   const pair = edit.draft[shownPair] ?? edit.draft[0];
-  const current = alignments[pairKey(pair)];
+  const tokens = tokensOf(edit.spec);
+  const key = pairKey(pair, tokens);
+  const written = isComplete(pair, edit.spec);
+  const current = alignments[key];
   const last = useRef<AlignmentView>();
   if (current !== undefined) last.current = current;
   const [told, tell] = useState("");
-  const failed = current?.ok === false && isComplete(pair);
-  const key = pairKey(pair);
+  const failed = current?.ok === false && written;
   useEffect(() => {
     if (!failed) return;
     const timer = setTimeout(() => tell(key), patienceMs);
@@ -64,9 +68,17 @@ function OpenEdit({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
       <EditHead edit={edit} index={index} />
       <form class="pairs" onSubmit={submit}>
         {edit.draft.map((pair, i) => (
-          <PairFields key={i} pair={pair} index={i} invalid={problem && i === shownPair} ready={drafted} />
+          <PairFields
+            key={i}
+            pair={pair}
+            index={i}
+            invalid={problem && i === shownPair}
+            ready={drafted}
+            erases={tokens === "last"}
+          />
         ))}
       </form>
+      <MethodSettings edit={edit} index={index} />
       {empty
         ? (
           <div class="examples">
@@ -88,7 +100,7 @@ function OpenEdit({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
         )
         : (
           <div class="weave">
-            {last.current && isComplete(pair)
+            {last.current && written
               ? <Loom alignment={last.current} off={!edit.spec.enabled} />
               : <div class="loom empty" />}
             {problem
@@ -135,6 +147,7 @@ function EditHead({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
         onChange={() => set({ enabled: !enabled })}
       />
       <h2>{name}</h2>
+      <MethodChoice edit={edit} index={index} />
       {!narrow.value && <KeysSwitch withToK={withToK} set={(withToK) => set({ withToK })} />}
       <span class="spring" />
       <button
@@ -223,11 +236,13 @@ function KeysSwitch({ withToK, set }: { withToK: boolean; set: (withToK: boolean
   );
 }
 
-function PairFields({ pair, index, invalid, ready }: {
+function PairFields({ pair, index, invalid, ready, erases }: {
   pair: PairSpec;
   index: number;
   invalid: boolean;
   ready: boolean;
+  /** Whether an empty destination erases the source. */
+  erases: boolean;
 }): JSX.Element {
   const { store, controller } = useStudio();
   const field = (side: keyof PairSpec, label: string, placeholder: string) => (
@@ -260,7 +275,7 @@ function PairFields({ pair, index, invalid, ready }: {
     <div class="pair">
       {field("source", "Source", "what you would ask for")}
       <Icon name="arrow" />
-      {field("destination", "Destination", "what that should mean")}
+      {field("destination", "Destination", erases ? "what that should mean; nothing erases it" : "what that should mean")}
       {index === 0 ? <button class={`btn line ${ready ? "ready" : ""}`} type="submit">Apply edit</button> : (
         <button
           class="btn square"
@@ -307,7 +322,7 @@ function AlignmentNote({ pair, alignment }: { pair: PairSpec; alignment: Alignme
 
 function EditRow({ edit, index }: { edit: EditItem; index: number }): JSX.Element {
   const { store } = useStudio();
-  const { enabled, lambda, strength } = edit.spec;
+  const { enabled, lambda, strength, method } = edit.spec;
   const [{ source, destination }] = edit.draft;
   const name = `edit ${index + 1}`;
   return (
@@ -329,7 +344,11 @@ function EditRow({ edit, index }: { edit: EditItem; index: number }): JSX.Elemen
         {source || "…"} <Icon name="arrow" /> {destination || "…"}
         {edit.draft.length > 1 && <small>and {edit.draft.length - 1} more</small>}
       </button>
-      <small class="hide-s">{enabled ? `λ ${lambdaText(lambda)}, strength ${percent(strength)}` : "off"}</small>
+      <small class="hide-s">{enabled
+          ? `${method === undefined ? "" : `${methodOf(edit.spec).label}, `}λ ${lambdaText(lambda)}, strength ${
+            percent(strength)
+          }`
+          : "off"}</small>
       <span class="spring" />
       <button
         class="btn square hide-s"

@@ -7,7 +7,8 @@ import * as actions from "../actions.ts";
 import { download } from "../desk.ts";
 import { type Grid, type GridAxes, gridOf } from "../grid.ts";
 import { drawSheet } from "../sheet.ts";
-import { isComplete, recipeOf } from "../state.ts";
+import { isWritten } from "../../edit_methods.ts";
+import { recipeOf } from "../state.ts";
 import { dialog, useStudio } from "./context.ts";
 import { Sheet } from "./dialogs.tsx";
 import { Icon } from "./icons.tsx";
@@ -42,7 +43,7 @@ export function GridSheet(): JSX.Element {
     running.current = own;
     const now = store.now;
     const recipe = recipeOf(now);
-    const open = now.edits.filter(({ spec }) => spec.pairs.every(isComplete)).indexOf(now.edits[now.open]);
+    const open = now.edits.filter(({ spec }) => isWritten(spec)).indexOf(now.edits[now.open]);
     const samplers = now.model.status === "open" ? now.model.facts.samplers : [];
     const next = gridOf(axes, { prompt: prompt.text, recipe, open, samplers });
     setGrid(next);

@@ -17,7 +17,7 @@ const top = 1.25;
 /** Where the curves are sampled, in log₁₀ λ. */
 const samples = Array.from({ length: 71 }, (_, i) => low + i / 10);
 
-const ticks = [
+const ticks: readonly { readonly at: number; readonly text: string; readonly few?: boolean }[] = [
   { at: 0, text: "loose" },
   { at: 1 / 7, text: "0.001", few: true },
   { at: 2 / 7, text: "0.01" },
@@ -28,12 +28,21 @@ const ticks = [
   { at: 1, text: "firm" },
 ];
 
+const nullSpaceTicks = [{ at: 0, text: "0" }, ...ticks.slice(1, -1), { at: 1, text: "1000" }];
+
+/** log₁₀ λ within the axis; 0 is at its lower end. */
+function logOf(lambda: number): number {
+  return Math.max(low, Math.min(high, Math.log10(lambda)));
+}
+
 /** The response of the open edit, with its two sliders. */
 export function Response(): JSX.Element {
   const { store } = useStudio();
   const state = store.state.value;
-  const { lambda, strength } = state.edits[state.open].spec;
-  const at = Math.max(low, Math.min(high, Math.log10(lambda)));
+  const { lambda, strength, method } = state.edits[state.open].spec;
+  const at = logOf(lambda);
+  // In a null space, λ is the freedom of what must not move: 0 is none.
+  const isNullSpace = method === "nullspace";
   // Those of another edit would mislead; those of this one stay until new ones are there.
   const curves = state.curves?.edit === state.edits[state.open].id ? state.curves : undefined;
   const cards = cardsOf({ ...state, looking: undefined });
@@ -41,7 +50,8 @@ export function Response(): JSX.Element {
   const set = (change: { lambda?: number; strength?: number }, gesture: string) =>
     store.dispatch(actions.setEdit, state.open, change, gesture);
   const settle = () => store.dispatch(actions.endGesture);
-  const setLog = (log: number) => set({ lambda: Number((10 ** log).toPrecision(3)) }, "lambda");
+  const setLog = (log: number) =>
+    set({ lambda: isNullSpace && log <= low ? 0 : Number((10 ** log).toPrecision(3)) }, "lambda");
   const setShare = (share: number) => set({ strength: Math.round(share * 100) / 100 }, "strength");
   const text = lambdaText(lambda);
   const left = (log: number) => `${(log - low) / (high - low) * 100}%`;
@@ -64,11 +74,11 @@ export function Response(): JSX.Element {
       </div>
       <div class="plot">
         <Plot curves={curves} cards={cards} strength={strength} />
-        {drawn !== undefined && <span class="was" style={{ left: left(Math.log10(drawn)) }} />}
+        {drawn !== undefined && <span class="was" style={{ left: left(logOf(drawn)) }} />}
         <Dot at={left(at)} value={reading.related?.least} />
         <Dot at={left(at)} value={reading.unrelated} kind="st" />
         <div class="ticks" aria-hidden="true">
-          {ticks.map(({ at, text, few }) => (
+          {(isNullSpace ? nullSpaceTicks : ticks).map(({ at, text, few }) => (
             <i key={text} class={few ? "few" : ""} style={{ left: `${at * 100}%` }}>{text}</i>
           ))}
         </div>
@@ -127,7 +137,7 @@ function drawnLambda(state: State): number | undefined {
   const after = Object.values(state.pictures).find(({ after }) => after !== undefined)?.after;
   const { lambda, pairs } = state.edits[state.open].spec;
   const drawn = after?.request.edits.find((edit) => JSON.stringify(edit.pairs) === JSON.stringify(pairs));
-  return drawn !== undefined && Math.abs(Math.log10(drawn.lambda / lambda)) > 0.01 ? drawn.lambda : undefined;
+  return drawn !== undefined && Math.abs(logOf(drawn.lambda) - logOf(lambda)) > 0.01 ? drawn.lambda : undefined;
 }
 
 function Sentence({ reading: { related, unrelated } }: { reading: Reading }): JSX.Element {

@@ -1,0 +1,28 @@
+/** What the page knows of the editors is what the library does. */
+import { assertEquals } from "@std/assert";
+import { editMethods, methodSettings } from "../../pipeline/editing/prompts/method.ts";
+import { isComplete, lacks, methodDefaults, methods, tokensOf } from "../../studio/edit_methods.ts";
+
+Deno.test("the page offers all editors with the library's defaults", () => {
+  assertEquals(methods.map(({ method }) => method), [...editMethods]);
+  for (const { method, lambda } of methods) {
+    const settings = methodSettings({ method });
+    assertEquals(settings.lamb, lambda);
+    assertEquals(settings.tokens, tokensOf(method === "time" ? {} : { method }));
+    for (const [key, value] of Object.entries(methodDefaults)) {
+      if (key in settings) assertEquals(settings[key as keyof typeof settings] as unknown, value);
+    }
+  }
+});
+
+Deno.test("a pair without a destination says something where it erases the source", () => {
+  const pair = { source: "a rose", destination: " " };
+  assertEquals([isComplete(pair), isComplete(pair, { method: "uce" })], [false, true]);
+  assertEquals(isComplete({ source: "", destination: "a rose" }, { method: "uce" }), false);
+});
+
+Deno.test("a null space needs a locked prompt, the other editors none", () => {
+  assertEquals(lacks({ preserve: [] }) ?? lacks({ method: "uce", preserve: [] }), undefined);
+  assertEquals(lacks({ method: "nullspace", preserve: ["a cat"] }), undefined);
+  assertEquals(lacks({ method: "nullspace", preserve: [] })?.includes("lock"), true);
+});
