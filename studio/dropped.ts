@@ -106,8 +106,9 @@ function ownSettings<K extends keyof typeof methodDefaults>(
   settings: Readonly<Record<K, number | undefined>>,
 ): Partial<Record<K, number>> {
   const entries = Object.entries(settings) as [K, number | undefined][];
-  return Object.fromEntries(entries.filter(([key, value]) => value !== undefined && value !== methodDefaults[key])) as
-    Partial<Record<K, number>>;
+  return Object.fromEntries(
+    entries.filter(([key, value]) => value !== undefined && value !== methodDefaults[key]),
+  ) as Partial<Record<K, number>>;
 }
 
 function pairOf({ source, destination, weight = 1, alignment }: EditPair, name: string): PairSpec {

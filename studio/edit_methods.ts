@@ -13,7 +13,7 @@ export interface MethodFacts {
   readonly method: EditMethod;
   /** Its name for people. */
   readonly label: string;
-  /** What it is for. */
+  /** What it is for, as a sentence. */
   readonly use: string;
   /** λ of a new edit. */
   readonly lambda: number;
@@ -21,9 +21,14 @@ export interface MethodFacts {
 
 /** All editors, the default first. λ is the library's default. */
 export const methods: readonly MethodFacts[] = [
-  { method: "time", label: "TIME", use: "changes what a word takes for granted", lambda: 0.1 },
-  { method: "uce", label: "UCE", use: "turns one concept into another, or into nothing", lambda: 0.5 },
-  { method: "nullspace", label: "Null space", use: "the same, while locked prompts stay", lambda: 0 },
+  { method: "time", label: "TIME", use: "Changes what a word takes for granted.", lambda: 0.1 },
+  { method: "uce", label: "UCE", use: "Turns one concept into another, or into nothing.", lambda: 0.5 },
+  {
+    method: "nullspace",
+    label: "Null space",
+    use: "Turns a concept into another, or nothing; locked prompts stay.",
+    lambda: 0,
+  },
 ];
 
 /** Values of settings that an edit leaves out: the library's defaults. */

@@ -62,6 +62,7 @@ export async function openModel(
     ? await openPipeline(source.file, { ...options, ...(source.tokenizer ? { tokenizer: source.tokenizer } : {}) })
     : await openPipeline(source.folder, options);
   const solver = new EditSolver(pipe);
+  await solver.warmUp();
   return {
     pipe,
     solver,

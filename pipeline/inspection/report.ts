@@ -78,5 +78,5 @@ export async function failuresOf(attempt: () => unknown): Promise<string[]> {
 export function messageOf(error: unknown): string {
   const isTyped = error instanceof Error && !["TypeError", "ReferenceError"].includes(error.name);
   if (!isTyped && !(error instanceof CheckpointError)) throw error;
-  return `${(error as Error).name}: ${(error as Error).message}`;
+  return (error as Error).message;
 }

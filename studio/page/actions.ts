@@ -137,7 +137,9 @@ export function applyDrafts(state: State): State {
 export function addEdit(state: State, spec: EditSpec = emptyEdit): State {
   if (state.edits.length >= maxEdits) return state;
   // An edit that says nothing yet makes room.
-  const others = state.edits.filter(({ spec, draft }) => [...spec.pairs, ...draft].some((pair) => isComplete(pair, spec)));
+  const others = state.edits.filter(({ spec, draft }) =>
+    [...spec.pairs, ...draft].some((pair) => isComplete(pair, spec))
+  );
   const edits = [...others, { id: state.nextId, spec, draft: spec.pairs }];
   return { ...withEdits(state, edits), open: edits.length - 1, pair: 0, nextId: state.nextId + 1 };
 }

@@ -24,7 +24,9 @@ export interface Places {
 /** Finds the places. The server is first if it has its own model, or the browser no WebGPU. */
 export async function findPlaces(): Promise<Places> {
   const api = new URL("api/", location.href);
-  const [facts, hasWebGpu] = await Promise.all([findServer(api), findsAdapter()]);
+  // A static host would answer with an error.
+  const isServed = document.documentElement.dataset.server !== undefined;
+  const [facts, hasWebGpu] = await Promise.all([isServed ? findServer(api) : undefined, findsAdapter()]);
   const browser: Place = {
     painter: () =>
       workerPainter({

@@ -101,7 +101,11 @@ export function statusOf(state: State, now: number): { strong: string; small: st
   const { model, jobs: [job, ...queued] } = state;
   if (model.status === "opening") {
     const { doneBytes, totalBytes } = model;
-    const progress = totalBytes > 0 ? `${megabytes(doneBytes)} of ${megabytes(totalBytes)} MB` : "Reading its files";
+    const progress = totalBytes === 0
+      ? "Reading its files"
+      : doneBytes < totalBytes
+      ? `${megabytes(doneBytes)} of ${megabytes(totalBytes)} MB`
+      : "Preparing the device";
     return { strong: "Loading the model", small: progress };
   }
   if (model.status === "failed") return { strong: "No model is open", small: "See the message" };

@@ -49,7 +49,7 @@ export function serveStudio(options: ServeOptions): StudioServer {
   const device = new SharedDevice(gpu);
   const sessions = new Sessions({ places: { pocket, served: model }, device });
   const facts = { version: config.version, model: model === undefined ? null : lastPart(model) };
-  const app = studioApp({ page, pocket, facts, sessions, hostname, token });
+  const app = studioApp({ page: servedPage(page), pocket, facts, sessions, hostname, token });
   const server = listen({ hostname, port }, app.fetch);
   const words = speakAs(studioWords); // messages reach the page
   const shown = hostname.includes(":") ? `[${hostname}]` : hostname;
@@ -63,6 +63,14 @@ export function serveStudio(options: ServeOptions): StudioServer {
       await device[Symbol.asyncDispose]();
     },
   };
+}
+
+/** The page's files as a server has them: the page is told that there is a server to ask. */
+function servedPage(page: PageFiles): PageFiles {
+  const html = page.get("index.html");
+  if (html === undefined) return page;
+  const marked = new TextDecoder().decode(html).replace("<html", "<html data-server");
+  return new Map([...page, ["index.html", new TextEncoder().encode(marked)]]);
 }
 
 function listen(

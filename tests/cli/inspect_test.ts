@@ -73,7 +73,7 @@ Deno.test("a single file is inspected part by part, as it would be loaded", asyn
   const broken = await inspectFile(await fileOf(entries.filter((entry) => entry !== lost)), { config });
   const [problem, ...others] = problemsOf(broken);
   assertEquals(others, []);
-  assert(/^unet: CheckpointError: Cannot bind [^]*1 missing:\n {2}.*to_k\.weight/.test(problem), problem);
+  assert(/^unet: Cannot bind [^]*1 missing:\n {2}.*to_k\.weight/.test(problem), problem);
   const stranger = await inspectFile(await fileOf([zeros("double_blocks.0.img_attn.qkv.weight", [2, 2])]));
   assertEquals(problemsOf(stranger).length, 1);
   assert(stranger.description.includes("Flux"), stranger.description);
@@ -114,11 +114,11 @@ Deno.test("for files that would not load, inspect exits with 1 and gives the rea
   await Deno.writeTextFile(at("cut.safetensors"), "cut");
   const cases: [path: string, reasons: string[]][] = [
     [at("wide"), ["to_k.weight: [", "by the configuration", "reads 64"]],
-    [at("blind"), ["vae: CheckpointError", "there is no such folder"]],
+    [at("blind"), ["vae: Cannot", "there is no such folder"]],
     [at("xl"), ["StableDiffusionXLPipeline"]],
     [at("empty"), ["neither model_index.json nor config.json"]],
     [at("model.ckpt"), ["a pickle"]],
-    [at("cut.safetensors"), ["SafetensorsError"]],
+    [at("cut.safetensors"), ["it is text and no weights"]],
     [`${pocket}/unet/diffusion_pytorch_model.safetensors`, ["a UNet alone"]],
   ];
   for (const [path, reasons] of cases) {

@@ -42,6 +42,15 @@ gpuTest("predictions are the leakage of ModelEdit, over the full move of the pai
   assert(changes[0] > changes[2], "the source moves more than a cat");
 });
 
+gpuTest("an open model has its kernels for edits, whose time is then that of the edit", async (gpu) => {
+  await using session = await opened(gpu);
+  const compiled: string[] = [];
+  using _listener = gpu.onCompile((kernel) => compiled.push(kernel));
+  const { ms } = await session.predict([blueRoses], ["A pack of roses", "a cat"]);
+  assert(ms > 0);
+  assertEquals(compiled, []);
+});
+
 gpuTest("a stack is predicted as the pipeline applies it: strengths, order, equal edits", async (gpu) => {
   await using session = await opened(gpu);
   const change = async (...edits: EditSpec[]) => (await session.predict(edits, ["A pack of roses"])).changes[0];
@@ -168,7 +177,7 @@ gpuTest("what is dropped and cannot be used explains itself", async (gpu) => {
   await assertRejects(
     () => session.estimate({ kind: "file", name: "notes.txt", file: text }),
     PainterError,
-    "SafetensorsError",
+    "Cannot load notes.txt",
   );
   assertEquals(await failureKind(session.estimate({ kind: "served" })), "input");
   const { fits, bytes, message } = await session.estimate({ kind: "pocket" });

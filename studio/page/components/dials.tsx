@@ -51,7 +51,12 @@ function useSettings(): [DrawSettings, (change: Partial<DrawSettings>) => void] 
 }
 
 /** Accepts numbers within bounds. */
-export function accepting(min: number, max: number, whole: boolean, set: (value: number) => void): (text: string) => boolean {
+export function accepting(
+  min: number,
+  max: number,
+  whole: boolean,
+  set: (value: number) => void,
+): (text: string) => boolean {
   return (text) => {
     const value = Number(text);
     const fits = text.trim() !== "" && value >= min && value <= max && (!whole || Number.isInteger(value));

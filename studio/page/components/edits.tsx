@@ -79,6 +79,7 @@ function OpenEdit({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
         ))}
       </form>
       <MethodSettings edit={edit} index={index} />
+      <OtherPreserved edit={edit} />
       {empty
         ? (
           <div class="examples">
@@ -116,6 +117,31 @@ function OpenEdit({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
               : !narrow.value && <KeepButtons disabled={model.status !== "open" || failed || edits.length === 0} />}
           </div>
         )}
+    </div>
+  );
+}
+
+/** Preserved prompts without a card, as an edit from a file may have them. */
+function OtherPreserved({ edit }: { edit: EditItem }): JSX.Element | null {
+  const { store } = useStudio();
+  const { prompts } = store.state.value;
+  const others = edit.spec.preserve.filter((text) => !prompts.some((prompt) => prompt.text === text));
+  if (others.length === 0) return null;
+  return (
+    <div class="preserved" role="group" aria-label="Other preserved prompts">
+      Also preserves
+      {others.map((text) => (
+        <button
+          key={text}
+          class="btn line"
+          type="button"
+          aria-label={`No longer preserve ${text}`}
+          onClick={() => store.dispatch(actions.togglePreserve, text)}
+        >
+          {text}
+          <Icon name="x" />
+        </button>
+      ))}
     </div>
   );
 }
@@ -275,7 +301,7 @@ function PairFields({ pair, index, invalid, ready, erases }: {
     <div class="pair">
       {field("source", "Source", "what you would ask for")}
       <Icon name="arrow" />
-      {field("destination", "Destination", erases ? "what that should mean; nothing erases it" : "what that should mean")}
+      {field("destination", "Destination", erases ? "empty: erase it" : "what that should mean")}
       {index === 0 ? <button class={`btn line ${ready ? "ready" : ""}`} type="submit">Apply edit</button> : (
         <button
           class="btn square"
@@ -344,11 +370,13 @@ function EditRow({ edit, index }: { edit: EditItem; index: number }): JSX.Elemen
         {source || "…"} <Icon name="arrow" /> {destination || "…"}
         {edit.draft.length > 1 && <small>and {edit.draft.length - 1} more</small>}
       </button>
-      <small class="hide-s">{enabled
+      <small class="hide-s">
+        {enabled
           ? `${method === undefined ? "" : `${methodOf(edit.spec).label}, `}λ ${lambdaText(lambda)}, strength ${
             percent(strength)
           }`
-          : "off"}</small>
+          : "off"}
+      </small>
       <span class="spring" />
       <button
         class="btn square hide-s"

@@ -44,7 +44,9 @@ export function MethodSettings({ edit, index }: { edit: EditItem; index: number 
       accept={accepting(min, max, false, (value) => store.dispatch(actions.setEdit, index, { [key]: value }, key))}
     />
   );
-  const locked = preserve.length === 1 ? "1 prompt is locked" : `${preserve.length} prompts are locked`;
+  const locked = preserve.length === 1
+    ? "1 is locked"
+    : `${preserve.length === 0 ? "None" : preserve.length} are locked`;
   return (
     <div class="method-settings" role="group" aria-label="Settings of the method">
       {method === "uce"
@@ -55,7 +57,7 @@ export function MethodSettings({ edit, index }: { edit: EditItem; index: number 
           </>
         )
         : dial("threshold", "Threshold")}
-      <p>It {methodOf(edit.spec).use}. {locked}.</p>
+      <p>{methodOf(edit.spec).use} {locked}.</p>
     </div>
   );
 }
