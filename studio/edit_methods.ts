@@ -5,8 +5,7 @@
  * @module
  */
 
-import type { EditMethod, RowTokens } from "../pipeline/editing/prompts/method.ts";
-import type { EditSpec, PairSpec } from "./painter.ts";
+import type { EditMethod, EditSpec, PairSpec, RowTokens } from "./painter.ts";
 
 /** An editor as the page offers it. */
 export interface MethodFacts {

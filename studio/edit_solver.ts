@@ -9,10 +9,9 @@ import { encodeOnHost } from "../pipeline/editing/editable_model.ts";
 import { ModelEdit, type ModelEditOptions } from "../pipeline/editing/model_edit.ts";
 import { alignPrompts } from "../pipeline/editing/prompts/alignment.ts";
 import { lastTokenPosition } from "../pipeline/editing/prompts/concepts.ts";
-import type { RowTokens } from "../pipeline/editing/prompts/method.ts";
 import { Tensor } from "../engine/tensor.ts";
 import { lacks, tokensOf } from "./edit_methods.ts";
-import { type EditSpec, PainterError, type PairSpec } from "./painter.ts";
+import { type EditSpec, PainterError, type PairSpec, type RowTokens } from "./painter.ts";
 
 /** A solved edit and its strength, for a stack. */
 export interface SolvedEdit {

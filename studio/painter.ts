@@ -6,7 +6,11 @@
  * @module
  */
 
-import type { EditMethod, RowTokens } from "../pipeline/editing/prompts/method.ts";
+/** A closed-form editor of the library. */
+export type EditMethod = "time" | "uce" | "nullspace";
+
+/** Which tokens of two prompts are paired: all of them, or the last of each. */
+export type RowTokens = "all" | "last";
 
 /** One source prompt, and what it is to mean. */
 export interface PairSpec {

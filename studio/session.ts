@@ -11,7 +11,6 @@ import { blobSource } from "../pipeline/checkpoint/source/byte_source.ts";
 import { sha256 } from "../pipeline/generation/exact_settings.ts";
 import { pictureFromFloats } from "../pipeline/image/picture.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
-import type { RowTokens } from "../pipeline/editing/prompts/method.ts";
 import { IllConditionedError } from "../pipeline/editing/errors.ts";
 import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { readDropped } from "./dropped.ts";
@@ -33,6 +32,7 @@ import type {
   Pixels,
   Prediction,
   ResponseCurves,
+  RowTokens,
   SavedFile,
 } from "./painter.ts";
 import { PainterError } from "./painter.ts";

@@ -2,10 +2,9 @@
 
 import { alignPrompts } from "../pipeline/editing/prompts/alignment.ts";
 import { lastTokenPosition } from "../pipeline/editing/prompts/concepts.ts";
-import type { RowTokens } from "../pipeline/editing/prompts/method.ts";
 import { AlignmentError } from "../pipeline/editing/errors.ts";
 import type { CLIPTokenizer } from "../pipeline/text/tokenizer.ts";
-import type { AlignmentView, PairSpec, TokenChip } from "./painter.ts";
+import type { AlignmentView, PairSpec, RowTokens, TokenChip } from "./painter.ts";
 
 /** The chips of a pair's tokens, without the start token, and the links between them. */
 export function alignmentView(pair: PairSpec, tokens: RowTokens, tokenizer: CLIPTokenizer): AlignmentView {

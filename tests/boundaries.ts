@@ -11,6 +11,7 @@
  */
 export const mayNameDeno: readonly string[] = [
   "pipeline/checkpoint/source/disk.ts",
+  "pipeline/checkpoint/source/readable_disk.ts",
   "pipeline/checkpoint/hub/cache.ts",
   "pipeline/environment.ts",
   "pipeline/output/append.ts",
@@ -96,9 +97,19 @@ export const boundaries: readonly Boundary[] = [
   { part: "pipeline/", from: ["engine/", "kernels/", "schedulers/", "pipeline/"] },
   { part: "mod.ts", from: ["engine/", "schedulers/", "pipeline/"] },
   { part: "studio/painter.ts", from: [], packages: false },
+  { part: "studio/edit_methods.ts", from: ["studio/painter.ts"], packages: false },
+  { part: "studio/edit_schema.ts", from: ["pipeline/schema.ts", "studio/painter.ts"] },
   {
     part: "studio/page/",
-    from: ["pipeline/schema.ts", "studio/page/", "studio/painters/", "studio/painter.ts", "deno.json"],
+    from: [
+      "pipeline/schema.ts",
+      "studio/page/",
+      "studio/painters/",
+      "studio/painter.ts",
+      "studio/edit_methods.ts",
+      "studio/edit_schema.ts",
+      "deno.json",
+    ],
   },
   { part: "studio/painters/", from: ["studio/", "pipeline/advice.ts"] },
   { part: "studio/server/", from: [...product, "studio/", "deno.json"] },

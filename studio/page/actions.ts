@@ -5,11 +5,11 @@
  */
 
 import { maxEdits, maxPrompts } from "./recipe_schema.ts";
-import type { EditMethod } from "../../pipeline/editing/prompts/method.ts";
 import { isComplete, methodOf } from "../edit_methods.ts";
 import type {
   AlignmentView,
   DrawSettings,
+  EditMethod,
   EditSpec,
   ModelFacts,
   PainterFailure,

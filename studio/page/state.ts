@@ -13,8 +13,8 @@ import type {
   PairSpec,
   PictureRequest,
   Pixels,
+  RowTokens,
 } from "../painter.ts";
-import type { RowTokens } from "../../pipeline/editing/prompts/method.ts";
 import { isComplete, isWritten, tokensOf } from "../edit_methods.ts";
 
 /** What the visitor expects of a prompt: to change with the edit, or to stay. */

@@ -1,6 +1,5 @@
 /** A painter whose calls are carried out elsewhere. @module */
 
-import type { RowTokens } from "../../pipeline/editing/prompts/method.ts";
 import type {
   AlignmentView,
   DrawnPicture,
@@ -16,6 +15,7 @@ import type {
   Pixels,
   Prediction,
   ResponseCurves,
+  RowTokens,
   SavedFile,
 } from "../painter.ts";
 

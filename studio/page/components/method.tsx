@@ -1,8 +1,8 @@
 /** The choice of an editor, and the settings that it alone has. @module */
 
 import type { JSX } from "preact";
-import type { EditMethod } from "../../../pipeline/editing/prompts/method.ts";
 import { methodDefaults, methodOf, methods } from "../../edit_methods.ts";
+import type { EditMethod } from "../../painter.ts";
 import * as actions from "../actions.ts";
 import type { EditItem } from "../state.ts";
 import { useStudio } from "./context.ts";
