@@ -9,7 +9,7 @@
  *     .locks/models--OWNER--NAME/HASH.lock         held while a blob is written
  */
 
-import { HubError } from "../../errors.ts";
+import { CheckpointError, HubError } from "../../errors.ts";
 import { cannotOpen } from "../source/byte_source.ts";
 import { directoryTree } from "../source/disk.ts";
 import type { FileTree } from "../source/file_tree.ts";
@@ -38,10 +38,16 @@ export interface HubEnvironment {
  * that may not be read as none.
  *
  * @param cacheDir the cache's folder, in place of that of the environment
- * @throws {CheckpointError} where the folder of the cache follows from variables that may not be
- *   read
+ * @throws {CheckpointError} outside Deno, and where the folder of the cache follows from variables
+ *   that may not be read
  */
 export async function hubEnvironment(cacheDir?: string): Promise<HubEnvironment> {
+  if (typeof Deno === "undefined") {
+    throw new CheckpointError(
+      "Cannot load from the hub as its cache works in Deno only: download the model, and load its folder or its URL",
+      { source: "the hub's cache" },
+    );
+  }
   const hubHome = () => variable("HF_HOME") ?? `${userCacheFolder()}/huggingface`;
   const savedToken = async (): Promise<string | undefined> => {
     try {

@@ -1,5 +1,5 @@
 /**
- * Files and folders on disk (Deno only).
+ * Files and folders on disk (Deno and Node).
  *
  * @module
  */
@@ -8,35 +8,36 @@ import { advise } from "../../advice.ts";
 import { CheckpointError, OptionError } from "../../errors.ts";
 import { nearest } from "../../nearest.ts";
 import { repairFolder } from "../../output/folder.ts";
-import { ignoreMissing, infoAt } from "../../output/paths.ts";
+import { ignoreAbsent } from "../../output/paths.ts";
 import { shown } from "../../shown.ts";
 import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
 import { isSafetensors } from "../safetensors/format.ts";
 import { foreignReason } from "./foreign_file.ts";
 import { isWeightsFile } from "./weights_file.ts";
+import { type OpenFile, type PathInfo, type ReadableDisk, readableDisk } from "./readable_disk.ts";
 import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
 import { urlSource, urlTree } from "./url.ts";
 
 /**
- * A source over a file on disk (Deno only). The file stays open until `close()`.
+ * A source over a file on disk (Deno and Node). The file stays open until `close()`.
  *
  * @throws {CheckpointError} if the file does not exist or is not a file.
  */
 export async function fileSource(path: string): Promise<ByteSource> {
-  requireDisk(path);
-  let file: Deno.FsFile;
+  const disk = requireDisk(path);
+  let file: OpenFile;
   try {
     // Before it is opened: opening a pipe would wait until somebody writes into it.
-    if (!(await Deno.stat(path)).isFile) {
+    if (!(await disk.stat(path)).isFile) {
       throw new CheckpointError(`Cannot read ${path} as it is not a file`, { source: path });
     }
-    file = await Deno.open(path, { read: true });
+    file = await disk.open(path);
   } catch (cause) {
     if (cause instanceof CheckpointError) throw cause;
     throw withSuggestion(cannotOpen(path, cause), await siblingOf(path, cause));
   }
-  const { size } = await file.stat();
-  // A Deno file has one position, shared by seek and read, so reads are serialized.
+  const { size } = file;
+  // A file of Deno's has one position, so reads are serialized.
   let turn: Promise<unknown> = Promise.resolve();
   const readNow = async (
     offset: number,
@@ -44,9 +45,8 @@ export async function fileSource(path: string): Promise<ByteSource> {
     into: Uint8Array<ArrayBuffer> = new Uint8Array(length),
   ): Promise<Uint8Array<ArrayBuffer>> => {
     const bytes = into.subarray(0, length);
-    await file.seek(offset, Deno.SeekMode.Start);
     for (let done = 0; done < length;) {
-      const count = await file.read(bytes.subarray(done));
+      const count = await file.read(bytes.subarray(done), offset + done);
       if (count === null) {
         throw new CheckpointError(
           `Cannot read ${length} bytes at ${offset} of ${path} as the file ended after ${done}: was it cut since it was opened?`,
@@ -72,7 +72,8 @@ export async function fileSource(path: string): Promise<ByteSource> {
 }
 
 /**
- * A folder on disk (Deno only). Symbolic links are followed, since hub snapshots consist of them.
+ * A folder on disk (Deno and Node). Symbolic links are followed, since hub snapshots consist of
+ * them.
  *
  * @throws {CheckpointError} if the folder does not exist.
  */
@@ -103,13 +104,20 @@ export async function directoryTree(directory: string): Promise<FileTree> {
  * What is at a path. A folder that is being replaced is missing for a moment, or until it is
  * repaired.
  */
-async function statRepaired(root: string): Promise<Deno.FileInfo> {
+async function statRepaired(root: string): Promise<PathInfo> {
+  const disk = requireDisk(root);
   for (let attempt = 1; attempt < 4; attempt++) {
-    const info = await Deno.stat(root).catch(ignoreMissing);
+    const info = await disk.stat(root).catch(ignoreNotFound);
     if (info !== undefined) return info;
+    if (typeof Deno === "undefined") break; // only Deno replaces folders
     await repairFolder(root);
   }
-  return await Deno.stat(root);
+  return await disk.stat(root);
+}
+
+/** For `catch`: `undefined` where there is nothing of the name. */
+function ignoreNotFound(error: Error): undefined {
+  if (error.name !== "NotFound") throw error;
 }
 
 /**
@@ -117,9 +125,9 @@ async function statRepaired(root: string): Promise<Deno.FileInfo> {
  *
  * @throws {CheckpointError} where looking is not permitted, since there may be something
  */
-async function statOf(path: string): Promise<Deno.FileInfo | undefined> {
+async function statOf(path: string): Promise<PathInfo | undefined> {
   try {
-    return await infoAt(path);
+    return await requireDisk(path).stat(path).catch(ignoreAbsent);
   } catch (cause) {
     throw cannotOpen(path, cause);
   }
@@ -135,7 +143,7 @@ function diskTree(root: string): FileTree {
       const names: string[] = [];
       const folder = path === "" ? root : at(path);
       await directoryTree(folder); // says what is missing
-      for await (const entry of Deno.readDir(folder)) {
+      for (const entry of await requireDisk(folder).list(folder)) {
         const isDirectory = entry.isSymlink
           ? (await statOf(`${folder}/${entry.name}`))?.isDirectory ?? false
           : entry.isDirectory;
@@ -147,8 +155,8 @@ function diskTree(root: string): FileTree {
 }
 
 /**
- * Opens a folder: a path on disk, a `file:` URL (both Deno only), an `http:` or `https:` URL, or a
- * tree, which is returned as it is.
+ * Opens a folder: a path on disk, a `file:` URL (both in Deno and Node), an `http:` or `https:`
+ * URL, or a tree, which is returned as it is.
  *
  * @throws {CheckpointError} if there is no such folder on disk, or for a URL of another kind
  */
@@ -233,9 +241,9 @@ async function siblingOf(path: string, cause: unknown): Promise<string | undefin
   if ((cause as Error).name !== "NotFound") return undefined;
   const [, folder, name] = /^(.*[\\/])?([^\\/]+)$/.exec(path) ?? [];
   if (name === undefined) return undefined;
-  const names: string[] = [];
+  let names: string[];
   try {
-    for await (const entry of Deno.readDir(folder ?? ".")) names.push(entry.name);
+    names = (await requireDisk(path).list(folder ?? ".")).map(({ name }) => name);
   } catch {
     return undefined; // the folder is missing, too
   }
@@ -249,10 +257,11 @@ function withSuggestion<E extends CheckpointError>(error: E, found: string | und
 }
 
 /** @throws {CheckpointError} where the runtime has no file system that this library knows */
-function requireDisk(path: string): void {
-  if (typeof Deno !== "undefined") return;
+function requireDisk(path: string): ReadableDisk {
+  const disk = readableDisk();
+  if (disk !== undefined) return disk;
   throw new CheckpointError(
-    `Cannot read ${path} as only Deno gives this library a file system: pass what you have read yourself, ` +
+    `Cannot read ${path} as only Deno and Node give this library a file system: pass what you have read yourself, ` +
       "as memoryTree(files, name), blobSource(blob) or bytesSource(bytes, name), or the URL of a server",
     { source: path },
   );

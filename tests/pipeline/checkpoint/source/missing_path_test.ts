@@ -57,6 +57,7 @@ Deno.test("without Deno's file system a path is refused with what to pass instea
   });
     const say = console.log;
     delete globalThis.Deno;
+    delete globalThis.process; // Node's, which Deno has too
     for (const open of [() => openModelSource("owner/model"), () => fileSource("a.safetensors")]) {
       await open().catch((error) => say(error.name + ": " + error.message));
     }
