@@ -9,6 +9,7 @@ export const flagWords: Words = {
   skipChecker: "add --no-safety-checker to draw unchecked pictures",
   checkerSkipped: "",
   useF32: "use --activations f32",
+  useF32Arithmetic: "use --arithmetic f32",
   useEditAnyway: "Solve it again for this model with bluerose edit, or add --any-model to use it nevertheless",
   editStatesOnly: "leave --with-pooled out, or save the whole model by --save-model",
   leavePooledOut: "edit without --with-pooled",

@@ -84,6 +84,12 @@ export const command: Command = defineCommand({
       help: "measure kernels, or --tune, with subgroup matrices: f16 operands, f32 sums. Needs a GPU that has them " +
         "under Dawn's WebGPU, which is downloaded",
     },
+    arithmetic: {
+      kind: "text",
+      choices: ["f32", "f16"],
+      default: "f32",
+      help: "measure kernels with products and convolutions in f16, on a device that has it",
+    },
     tune: {
       kind: "switch",
       help:
@@ -140,10 +146,11 @@ export const command: Command = defineCommand({
     }
     const { subgroupMatrices } = values;
     const filter = expression(values.filter);
-    const parts = chosenParts(subgroupMatrices && values.only.length === 0 ? ["kernels"] : values.only, filter);
-    if (subgroupMatrices && [...parts].some((part) => part !== "kernels")) {
-      throw new ArgumentError("Cannot measure other parts than kernels with --subgroup-matrices: omit --only", {
-        argument: "--subgroup-matrices",
+    const special = subgroupMatrices ? "--subgroup-matrices" : values.arithmetic === "f16" ? "--arithmetic" : undefined;
+    const parts = chosenParts(special !== undefined && values.only.length === 0 ? ["kernels"] : values.only, filter);
+    if (special !== undefined && [...parts].some((part) => part !== "kernels")) {
+      throw new ArgumentError(`Cannot measure other parts than kernels with ${special}: omit --only`, {
+        argument: special,
       });
     }
     const openGpu = () =>
@@ -151,7 +158,7 @@ export const command: Command = defineCommand({
         ? openWithSubgroupMatrices({ isTuned: !values.tune })
         : values.tune
         ? Gpu.request()
-        : openTunedGpu();
+        : openTunedGpu({ arithmetic: values.arithmetic });
     if (values.tune) return await tuneDevice(openGpu, values.checkpoint, { budgetMs: budgetOf(values) });
     const report = await runBench({
       parts,

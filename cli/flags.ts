@@ -51,6 +51,13 @@ export const modelFlags = {
     group: "Model",
     help: "dtype of the UNet's activations; f16 halves their memory and rounds to 11 bits",
   },
+  arithmetic: {
+    kind: "text",
+    choices: ["f32", "f16"],
+    default: "f32",
+    group: "Model",
+    help: "arithmetic of the UNet and the VAE; f16 is faster on GPUs that have it, and rounds to 11 bits",
+  },
   safetyChecker: {
     kind: "switch",
     default: true,

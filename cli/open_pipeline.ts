@@ -42,7 +42,7 @@ export async function openPipeline(values: ModelValues): Promise<EditingPipeline
 }
 
 async function openModel(values: ModelValues): Promise<EditingPipeline> {
-  const { variant, revision, tokenizer, activations, vae, predictionType } = values;
+  const { variant, revision, tokenizer, activations, arithmetic, vae, predictionType } = values;
   if (values.model.trim() === "") {
     throw new ArgumentError('Cannot use --model "": it takes a folder, a file, an address or OWNER/NAME', {
       argument: "--model",
@@ -68,6 +68,7 @@ async function openModel(values: ModelValues): Promise<EditingPipeline> {
   const common = {
     localFilesOnly: values.offline || undefined, // undefined leaves the choice to HF_HUB_OFFLINE
     activations,
+    arithmetic,
     tokenizer,
     vae,
     predictionType,

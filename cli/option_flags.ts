@@ -16,6 +16,7 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bGive retained prompts for all rows\b/g, "Give --preserve-file"],
   [/\banyModel\b/g, "--any-model"],
   [/\banyVersion\b/g, "--any-version"],
+  [/\barithmetic: "(f32|f16)"/g, "--arithmetic $1"],
   [/\bclipSkip\b/g, "--clip-skip"],
   [/\bnumInferenceSteps\b/g, "--steps"],
   [/\bguidanceScale\b/g, "--cfg-scale"],

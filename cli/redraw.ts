@@ -50,6 +50,7 @@ export async function redrawValues<V extends object>(
     model: settings.model,
     activations: settings.activations,
     ...xlValues(exact.xl),
+    arithmetic: settings.arithmetic,
     promptSyntax: exact.promptSyntax,
     loraDir: exact.loraDir,
     editNegativePrompt: exact.editNegativePrompt,

@@ -55,6 +55,7 @@ function valuesOf(
     ema: false,
     safetyChecker: false,
     activations: "f32" as const,
+    arithmetic: "f32" as const,
     lora: [],
     textualInversion: [],
     negativePrompt: "",

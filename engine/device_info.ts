@@ -36,6 +36,13 @@ export interface GpuOptions {
    */
   subgroupMatrices?: boolean;
   /**
+   * The arithmetic of matrix products and convolutions whose callers tolerate f16 operands: those
+   * of the UNet and the VAE, not of the text encoder and the edit. "f16" multiplies packed halves,
+   * adds up 16 products in f16 and the rest in f32, and requires the feature `shader-f16`. Norms,
+   * softmax, samplers and the solver stay f32. Default: "f32".
+   */
+  arithmetic?: "f32" | "f16";
+  /**
    * Tuned choices for this device. The engine only carries them: `kernels/policy.ts` defines what
    * they mean. Default: none.
    */
@@ -96,6 +103,8 @@ export interface GpuInfo {
    * the device multiplies f16 into f32.
    */
   readonly subgroupMatrix?: SubgroupMatrix;
+  /** See {@linkcode GpuOptions.arithmetic}. */
+  readonly arithmetic: "f32" | "f16";
   /** Whether kernels may use f64 (Deno on Vulkan drivers that support it). */
   readonly f64: boolean;
   /**

@@ -36,6 +36,20 @@ export class NoAdapterError extends GpuError {
   override readonly name = "NoAdapterError";
 }
 
+/** The device lacks a feature that an option asks for. */
+export class UnsupportedFeatureError extends GpuError {
+  /** "UnsupportedFeatureError" */
+  override readonly name = "UnsupportedFeatureError";
+  /** WebGPU's name of the feature. */
+  readonly feature: string;
+
+  /** Makes the error. */
+  constructor(message: string, feature: string) {
+    super(message);
+    this.feature = feature;
+  }
+}
+
 /** The device is out of memory. */
 export class OutOfMemoryError extends GpuError {
   /** "OutOfMemoryError" */

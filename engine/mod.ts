@@ -12,6 +12,7 @@ export {
   NoAdapterError,
   OutOfMemoryError,
   ShapeError,
+  UnsupportedFeatureError,
 } from "./errors.ts";
 export {
   type DeviceClass,

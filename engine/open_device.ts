@@ -11,7 +11,7 @@ import {
   type SubgroupMatrix,
   type WgslExtension,
 } from "./device_info.ts";
-import { NoAdapterError } from "./errors.ts";
+import { NoAdapterError, UnsupportedFeatureError } from "./errors.ts";
 
 /**
  * WebGPU implementations in use, to keep them alive. Dawn from `npm:webgpu` crashes when its object
@@ -27,6 +27,7 @@ const subgroupMatrixExtensions = ["subgroups", "f16", "chromium_experimental_sub
  * Opens a device with the adapter's best limits and those useful features that it grants.
  *
  * @throws {NoAdapterError} when there is no WebGPU or no adapter
+ * @throws {UnsupportedFeatureError} when f16 arithmetic is asked for and the device has none
  */
 export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevice; info: GpuInfo }> {
   const gpu = options.gpu ?? (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu;
@@ -92,6 +93,14 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
   for (const [extension, feature] of Object.entries(extensionFeatures) as [WgslExtension, string][]) {
     if (features.includes(feature) && await compiles(device, `enable ${extension};`)) enables.add(extension);
   }
+  if (options.arithmetic === "f16" && !enables.has("f16")) {
+    device.destroy();
+    throw new UnsupportedFeatureError(
+      `Cannot compute in f16 on ${nameOf(adapter.info)} as the device lacks the feature shader-f16: use ` +
+        'arithmetic: "f32", the default',
+      "shader-f16",
+    );
+  }
   const { subgroupMinSize, subgroupMaxSize } = adapter.info;
   const deviceClass = classify(adapter.info);
   const info: GpuInfo = {
@@ -105,6 +114,7 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
     subgroupMatrix: subgroupMatrixExtensions.every((extension) => enables.has(extension))
       ? subgroupMatrixOf(adapter.info)
       : undefined,
+    arithmetic: options.arithmetic ?? "f32",
     f64: features.includes("wgpu-shader-f64"),
     compilesLate: /llvmpipe|lavapipe/i.test(nameOf(adapter.info)),
     longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),

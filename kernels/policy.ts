@@ -78,11 +78,22 @@ function matrixTiles(lanes: number): Tiles {
 }
 
 /**
- * The name of a device's entry in a {@linkcode Tuning}. A device opened with subgroup matrices has
- * an entry of its own.
+ * Default tiles of f16 arithmetic: the workgroup tiles of the device's class, or on software
+ * devices small ones, whose unrolled code compiles faster. Derived, not tuned.
+ */
+function halfTiles(deviceClass: DeviceClass): Required<Tiles> {
+  const base = deviceClass === "software" ? { ...small, few: small.skinny, many: small.skinny } : defaults[deviceClass];
+  const half = (tile: TileShape): TileShape => ({ ...tile, strategy: "half" });
+  return { row: half(base.row), skinny: half(base.skinny), few: half(base.few), many: half(base.many) };
+}
+
+/**
+ * The name of a device's entry in a {@linkcode Tuning}. A device opened with subgroup matrices or
+ * f16 arithmetic has an entry of its own.
  */
 export function tuningName(info: GpuInfo): string {
-  return info.name + (info.subgroupMatrix ? " with subgroup matrices" : "");
+  return info.name + (info.subgroupMatrix ? " with subgroup matrices" : "") +
+    (info.arithmetic === "f16" ? " with f16 arithmetic" : "");
 }
 
 /** Options of {@linkcode Policy.tileFor}. */
@@ -91,7 +102,10 @@ export interface TileOptions {
   readonly vec4?: boolean;
   /** Whether B is gathered element by element, as a convolution's patches are. Default: false. */
   readonly isGathered?: boolean;
-  /** Whether operands may be rounded to f16, which subgroup matrices require. Default: false. */
+  /**
+   * Whether operands may be rounded to f16, which subgroup matrices and f16 arithmetic require.
+   * Default: false.
+   */
   readonly allowF16Operands?: boolean;
 }
 
@@ -164,18 +178,17 @@ export class Policy {
 
   /** The tile of each kind of product: the tuned one, else the default of the device class. */
   tiles({ allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {}): Required<Tiles> {
-    const { deviceClass, subgroupSize, subgroupMatrix } = this.#info;
+    const { deviceClass, subgroupSize, subgroupMatrix, arithmetic } = this.#info;
     const base = deviceClass !== "software"
       ? defaults[deviceClass]
       : subgroupSize > 0
       ? softwareTiles(subgroupSize)
       : small;
     const { attention: _, products: __, ...tiles } = this.#tuned;
-    const own = Object.entries<TileShape>(tiles).filter(([, { strategy }]) =>
-      allowF16Operands || strategy !== "matrix"
-    );
+    const own = Object.entries<TileShape>(tiles).filter(([, tile]) => allowF16Operands || !roundsOperands(tile));
     return {
       ...base,
+      ...(allowF16Operands && arithmetic === "f16" ? halfTiles(deviceClass) : {}),
       ...(allowF16Operands && subgroupMatrix ? matrixTiles(subgroupMatrix.lanes) : {}),
       ...Object.fromEntries(own),
     };
@@ -206,7 +219,7 @@ export class Policy {
     const { products = {} } = this.#tuned, key = productKey(m, n, k);
     if (!Object.hasOwn(products, key)) return undefined;
     const { splits, ...tile } = products[key];
-    if (tile.strategy === "matrix" && !allowF16Operands || k % splits !== 0) return undefined;
+    if (roundsOperands(tile) && !allowF16Operands || k % splits !== 0) return undefined;
     return { tile, splits };
   }
 
@@ -277,9 +290,10 @@ export class Policy {
 
   /**
    * Whether a convolution uses the 3×3 kernel for software devices. With fewer than 8 channels it
-   * would take longer to compile than it saves.
+   * would take longer to compile than it saves. Its arithmetic is f32.
    */
-  suitsConv3x3(c: Conv3x3Sizes): boolean {
+  suitsConv3x3(c: Conv3x3Sizes, { allowF16Operands = false }: TileOptions = {}): boolean {
+    if (allowF16Operands && this.#info.arithmetic === "f16") return false;
     return this.#usesSubgroupTiles && c.kernelHeight === 3 && c.kernelWidth === 3 && c.inChannels >= 8 &&
       c.stride === 1 && c.padding.every((side) => side === 1) && c.width % 4 === 0;
   }
@@ -313,6 +327,11 @@ export class Policy {
     if (rows * columns * depth < 6e6) return { ...tile, rows: 8, columns: 1 };
     return { ...tile, rows: rows > 8 ? 16 : 8, columns: columns >= 8 * lanes ? 2 : 1 };
   }
+}
+
+/** Whether a tile rounds its operands to f16. */
+function roundsOperands({ strategy }: TileShape): boolean {
+  return strategy === "matrix" || strategy === "half";
 }
 
 /** Approximate number of workgroups that occupies a GPU. */
@@ -349,6 +368,9 @@ export function unsupportedReason(
   if (lanes > limits.maxComputeInvocationsPerWorkgroup) {
     return `lanes must be at most ${limits.maxComputeInvocationsPerWorkgroup}: ${lanes}`;
   }
+  if (strategy === "half" && info.arithmetic !== "f16") {
+    return 'f16 arithmetic was not requested by the option arithmetic: "f16"';
+  }
   if (strategy === "matrix") {
     if (!subgroupMatrix) {
       return "subgroup matrices are not supported, or were not requested by the option subgroupMatrices";
@@ -365,6 +387,7 @@ export function unsupportedReason(
 
 /** Bytes of workgroup memory of a workgroup or matrix tile. */
 function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
+  if (strategy === "half") return 2 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX);
   // Blocks of depth 16, in f32, padded: see tile_workgroup.ts.
   if (strategy !== "matrix" || !matrix) {
     return 16 * 4 * (rows * (lanes / threadsX) + 2 + 4 * columns * (threadsX + 1) + 6);

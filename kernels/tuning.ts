@@ -79,8 +79,8 @@ export function parseTuning(text: string, source: string): Tuning {
   const checkTile = (shape: unknown, whose: string) => {
     if (!isObject(shape)) return refuse(`the tile of ${whose} must be an object`);
     const { strategy } = shape;
-    if (strategy !== "subgroup" && strategy !== "workgroup" && strategy !== "matrix") {
-      refuse(`the strategy must be subgroup, workgroup or matrix: ${JSON.stringify(strategy)}`);
+    if (strategy !== "subgroup" && strategy !== "workgroup" && strategy !== "matrix" && strategy !== "half") {
+      refuse(`the strategy must be subgroup, workgroup, matrix or half: ${JSON.stringify(strategy)}`);
     }
     checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], whose);
     if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {

@@ -17,6 +17,8 @@ const libraryWords = {
   checkerSkipped: " (safetyChecker: null)",
   /** To avoid the range of f16. */
   useF32: 'load the pipeline with activations: "f32"',
+  /** To avoid the range of f16 in products. */
+  useF32Arithmetic: 'load the pipeline with arithmetic: "f32"',
   /** To apply an edit to a model that it was not solved for. */
   useEditAnyway: "Set anyModel: true to use it nevertheless",
   /** To keep an edit to what a LoRA can hold. */

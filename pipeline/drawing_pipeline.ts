@@ -59,6 +59,7 @@ export abstract class DrawingPipeline implements Disposable {
       `${side} × ${side}`,
       this.scheduler.constructor.name,
       ...(this.unet.activations === "f16" ? ["f16 activations"] : []),
+      ...(this.gpu.info.arithmetic === "f16" ? ["f16 arithmetic"] : []),
     ].join(", ");
   }
 

@@ -53,6 +53,12 @@ export interface FromPretrainedOptions extends Omit<ModelSourceOptions, "without
    * How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32".
    */
   readonly activations?: ActivationType;
+  /**
+   * The arithmetic of the products and convolutions of UNet and VAE, on the device that the
+   * pipeline opens; see {@linkcode GpuOptions.arithmetic}. Default: "f32", or that of the given
+   * device.
+   */
+  readonly arithmetic?: "f32" | "f16";
   /** Splits prompts into tokens: in place of the checkpoint's, or a folder that holds one. */
   readonly tokenizer?: CLIPTokenizer | string | URL | FileTree;
   /**
@@ -212,7 +218,7 @@ async function loadComponents(
     );
   }
   using owned = new DisposableStack();
-  const gpu = givenGpu(options.gpu, given) ?? owned.use(await openTunedGpu());
+  const gpu = givenGpu(options, given) ?? owned.use(await openTunedGpu({ arithmetic: options.arithmetic }));
   const variantOf = await variantsOf(tree, variant);
   const components: Record<string, unknown> = { ...given };
   const surplus = new SurplusKeys();

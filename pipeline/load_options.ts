@@ -21,6 +21,7 @@ export const loadingTable = {
   gpu: kinds.object,
   onProgress: kinds.callback,
   activations: oneOf("f32", "f16"),
+  arithmetic: oneOf("f32", "f16"),
   cacheDir: kinds.text,
   endpoint: kinds.text,
   localFilesOnly: kinds.flag,

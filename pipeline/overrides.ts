@@ -110,7 +110,10 @@ export async function loadGivenVae(
  *
  * @throws {ConfigError} for models on different devices
  */
-export function givenGpu(gpu: Gpu | undefined, given: Partial<PipelineComponents>): Gpu | undefined {
+export function givenGpu(
+  { gpu, arithmetic }: { readonly gpu?: Gpu; readonly arithmetic?: "f32" | "f16" },
+  given: Partial<PipelineComponents>,
+): Gpu | undefined {
   let found = gpu;
   for (const [key, value] of Object.entries(given)) {
     if (!(value instanceof Model)) continue;
@@ -122,6 +125,13 @@ export function givenGpu(gpu: Gpu | undefined, given: Partial<PipelineComponents
       );
     }
     found = value.gpu;
+  }
+  if (found !== undefined && arithmetic !== undefined && found.info.arithmetic !== arithmetic) {
+    throw new ConfigError(
+      `Cannot load a pipeline with arithmetic: "${arithmetic}" as the given device was opened with ` +
+        `"${found.info.arithmetic}": open it with Gpu.request({ arithmetic: "${arithmetic}" })`,
+      { source: "gpu", key: "arithmetic", value: arithmetic },
+    );
   }
   return found;
 }

@@ -50,6 +50,12 @@ export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerO
    * How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32".
    */
   readonly activations?: ActivationType;
+  /**
+   * The arithmetic of the products and convolutions of UNet and VAE, on the device that the
+   * pipeline opens; see {@linkcode GpuOptions.arithmetic}. Default: "f32", or that of the given
+   * device.
+   */
+  readonly arithmetic?: "f32" | "f16";
 }
 
 /** How a single file of SDXL is loaded: as {@linkcode FromSingleFileOptions} says. */
@@ -130,7 +136,7 @@ export async function loadSingleFile<P>(
   if (families.length > 1) checkFamilyOptions(`load ${file.name}, a file of ${file.family},`, options, tables[family]);
   using owned = new DisposableStack();
   const tokenizer = await tokenizerOf(file, options);
-  const gpu = givenGpu(options.gpu, given) ?? owned.use(await openTunedGpu());
+  const gpu = givenGpu(options, given) ?? owned.use(await openTunedGpu({ arithmetic: options.arithmetic }));
 
   // Models read their origin when they are saved. The prediction type is known by then.
   let predictionType: PredictionType = file.predictionType ?? "v_prediction";

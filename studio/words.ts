@@ -9,6 +9,7 @@ export const studioWords: Words = {
   skipChecker: "the studio draws unchecked pictures",
   checkerSkipped: "",
   useF32: "use another sampler, or other settings",
+  useF32Arithmetic: "use another sampler, or other settings",
   useEditAnyway: "Add its prompts as an edit of this model",
   editStatesOnly: "the studio edits the states alone",
   leavePooledOut: "draw with it by bluerose generate --edit",

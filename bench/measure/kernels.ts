@@ -84,7 +84,7 @@ export async function measureKernel(
     Object.assign(unable, failures);
     remarks.push(...Object.entries(unable).map(([name, why]) => `${name}: ${why}`));
     if (ours.timing.hostBound) remarks.push("bound by the host");
-    if (task && gpu.info.subgroupMatrix) {
+    if (task && (gpu.info.subgroupMatrix || gpu.info.arithmetic === "f16")) {
       remarks.push(`relative difference from f32: ${(await roundingError(gpu, task, first)).toExponential(1)}`);
     }
     const record = kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, ceiling);

@@ -14,6 +14,11 @@ export interface AttentionOptions {
   readonly causal?: boolean;
   /** Scale of the scores. Default: 1/√D. */
   readonly scale?: number;
+  /**
+   * Whether the operands of both products may be rounded to f16; see {@linkcode GemmOptions}. Only
+   * the staged form rounds them: the others compute in f32. Default: false.
+   */
+  readonly allowF16Operands?: boolean;
   /** The path, for tests and benchmarks. Default: the policy's choice. */
   readonly path?: AttentionPath;
   /** The form (path and kernel shape), for the tuner. Default: the policy's choice. */
@@ -62,6 +67,6 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const y = Tensor.empty(q.gpu, q.shape, q.dtype);
   if (form.path === "subgroup") subgroupAttention({ q, k, v, y }, sizes, form);
   else if (form.path === "workgroup") workgroupAttention({ q, k, v, y }, sizes, form);
-  else stagedAttention({ q, k, v, y }, sizes);
+  else stagedAttention({ q, k, v, y }, sizes, { allowF16Operands: options.allowF16Operands });
   return y;
 }

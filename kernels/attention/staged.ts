@@ -53,6 +53,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   cost: ({ all_rows, s }) => ({ flops: 8 * all_rows * s, bytes: 8 * all_rows * s }),
 });
 
+/** Options of {@linkcode stagedAttention}. */
+export interface StagedOptions {
+  /** Bytes of scores in memory at a time. Default: 64 MiB. */
+  readonly scoreBytes?: number;
+  /** See the options of {@linkcode attention}. Default: false. */
+  readonly allowF16Operands?: boolean;
+}
+
 /**
  * {@linkcode attention} into `y` in three steps, for any head width: the scores Q·Kᵀ, their softmax
  * in place, then the product with V. Queries are processed in blocks, so that at most `scoreBytes`
@@ -61,7 +69,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 export function stagedAttention(
   { q, k, v, y }: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
   { t, s, heads, batch, dim, causal, scale }: AttentionSizes,
-  scoreBytes: number = 64 * 2 ** 20,
+  { scoreBytes = 64 * 2 ** 20, allowF16Operands }: StagedOptions = {},
 ): void {
   const { gpu } = q;
   gpu.scope(() => {
@@ -103,6 +111,7 @@ export function stagedAttention(
           k: dim,
           transposeB: true,
           scale,
+          allowF16Operands,
         });
         const rowsOfAll = { all_rows: outer * heads * rows, rows, first, s, stride };
         const isVec4 = s % 4 === 0 && !causal;
@@ -118,6 +127,7 @@ export function stagedAttention(
           n: dim,
           k: stride,
           transposeB: true,
+          allowF16Operands,
         });
       }
     }

@@ -74,8 +74,8 @@ export interface Conv2dOptions {
   readonly dtype?: DType;
   /**
    * Whether elements of x and the weight may be rounded to f16, a relative error of 2⁻¹¹ each. They
-   * are rounded only where subgroup matrices are in use; sums stay f32. See {@linkcode TileShape}
-   * for the error bound. Default: false.
+   * are rounded only where subgroup matrices or f16 arithmetic are in use. See {@linkcode
+   * TileShape} for the error bounds. Default: false.
    */
   readonly allowF16Operands?: boolean;
   /**
@@ -256,7 +256,7 @@ function runPiece(
     W_WIDTH: tile.WIDE ? 8 : 4,
     ACTIVATION: activation,
   };
-  if (!options.tile && g.upsample !== "any" && policyOf(gpu).suitsConv3x3(g)) {
+  if (!options.tile && g.upsample !== "any" && policyOf(gpu).suitsConv3x3(g, { allowF16Operands })) {
     const lanes = gpu.info.subgroupSize;
     const outputs = g.width % 8 === 0 ? 8 : 4;
     const tile = conv3x3Tile(outChannels, images * n, { k, outputs });

@@ -255,8 +255,8 @@ export interface GemmOptions {
   readonly gated?: boolean;
   /**
    * Whether the elements of A (after `scale`) and B may be rounded to f16, a relative error of 2⁻¹¹
-   * each. They are rounded only where subgroup matrices are in use; sums stay f32. See
-   * {@linkcode TileShape} for the error bound. Default: false.
+   * each. They are rounded only where subgroup matrices or f16 arithmetic are in use. See
+   * {@linkcode TileShape} for the error bounds. Default: false.
    */
   readonly allowF16Operands?: boolean;
   /** Tile shape, for the tuner and the tests. Default: by device and size. */

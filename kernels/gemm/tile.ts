@@ -2,6 +2,7 @@ import { GpuError } from "../../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../../engine/gpu.ts";
 import type { Grid } from "../../engine/kernel/kernel.ts";
 import { policyOf, unsupportedReason } from "../policy.ts";
+import { halfTile } from "./tile_half.ts";
 import { matrixTile } from "./tile_matrix.ts";
 import {
   f32Element,
@@ -31,7 +32,7 @@ export {
  * functions. Rows and columns may lie beyond the edge, where the functions that locate them clamp
  * them. Elements from `params.k` on must be zero in A and finite in B.
  *
- * Strategies `subgroup` and `matrix`:
+ * Strategies `subgroup`, `matrix` and `half`:
  *
  * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, with its address precomputed
  * - `tile_a(Row, k) -> vec4f`: elements k … k+3 of the row
@@ -81,7 +82,7 @@ export {
  *
  * @param options.allowVec8 whether sizes and strides of the operands are divisible by 8. WIDE also
  *   requires a subgroup tile with an even number of columns. Default: false
- * @throws {GpuError} when the shape needs subgroup matrices that are not in use
+ * @throws {GpuError} when the shape needs subgroup matrices or f16 arithmetic that are not in use
  */
 export function tileConstants(
   gpu: Gpu,
@@ -89,6 +90,9 @@ export function tileConstants(
   { allowVec8 = false, k = 1 }: { allowVec8?: boolean; k?: number } = {},
 ): TileConstants {
   const { strategy, lanes, threadsX, rows, columns } = shape;
+  if (strategy === "half" && gpu.info.arithmetic !== "f16") {
+    throw new GpuError(`Cannot use a tile of halves on ${gpu.info.name} as ${unsupportedReason(gpu.info, shape)}`);
+  }
   return {
     STRATEGY: strategy,
     LANES: lanes,
@@ -113,6 +117,7 @@ function matrixConstants(gpu: Gpu, shape: TileShape): typeof noMatrix {
 
 /** WGSL extensions required by the kernel of a tile. */
 export function tileExtensions({ STRATEGY }: Pick<TileConstants, "STRATEGY">): readonly WgslExtension[] {
+  if (STRATEGY === "half") return ["f16"];
   return STRATEGY === "matrix" ? ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] : ["subgroups"];
 }
 
@@ -138,5 +143,7 @@ export function tileWgsl(
       return workgroupTile(constants, element, loads);
     case "matrix":
       return matrixTile(constants);
+    case "half":
+      return halfTile(constants);
   }
 }

@@ -13,6 +13,10 @@ import type { ConstantValues } from "../../engine/kernel/kernel.ts";
  *   memory, rounded to f16; sums are f32. For devices with tensor cores, and only for products
  *   whose operands may be rounded.
  *
+ * - `half`: as `workgroup`, with operands rounded to f16 and sums over 16 elements in f16, which
+ *   are added up in f32. For devices opened with `arithmetic: "f16"`, and only for products whose
+ *   operands may be rounded.
+ *
  * Error bound of `matrix`, in addition to the rounding of f32 sums:
  *
  *     |y − A·B| ≤ (2 · 2⁻¹¹ + 2⁻²²) · |A|·|B|
@@ -20,17 +24,23 @@ import type { ConstantValues } from "../../engine/kernel/kernel.ts";
  * It holds for elements of magnitude 2⁻¹⁴ to 65,504. Larger elements overflow to infinity in f16;
  * smaller ones have an absolute error of up to 2⁻²⁵. WGSL lets a device truncate instead of
  * rounding to nearest: the bound then has 2⁻¹⁰ in place of 2⁻¹¹. Measured errors: docs/tuning.md.
+ *
+ * Error bound of `half`, to first order: 2 roundings of operands and 16 of a sum in f16, so
+ *
+ *     |y − A·B| ≤ 18 · 2⁻¹¹ · |A|·|B|
+ *
+ * It holds where sums over 16 elements stay below 65,504 too. Errors of random signs cancel.
  */
 export interface TileShape {
   /** How the invocations of a workgroup share the operands. */
-  readonly strategy: "subgroup" | "workgroup" | "matrix";
+  readonly strategy: "subgroup" | "workgroup" | "matrix" | "half";
   /** Invocations per workgroup; with `subgroup`, the subgroup size. */
   readonly lanes: number;
   /** Invocations side by side; with `matrix`, subgroups side by side. */
   readonly threadsX: number;
   /**
-   * Rows of the tile (`subgroup`), rows per thread (`workgroup`), or rows of matrices per subgroup
-   * (`matrix`).
+   * Rows of the tile (`subgroup`), rows per thread (`workgroup`, `half`), or rows of matrices per
+   * subgroup (`matrix`).
    */
   readonly rows: number;
   /** vec4 per lane in each row; with `matrix`, columns of matrices per subgroup. */
@@ -44,7 +54,7 @@ export type TileConstants = ConstantValues<typeof tileConstantTypes>;
  * Types of {@linkcode TileConstants}, for declarations. MATRIX_* are 0 in tiles without matrices.
  */
 export const tileConstantTypes = {
-  STRATEGY: ["workgroup", "subgroup", "matrix"],
+  STRATEGY: ["workgroup", "subgroup", "matrix", "half"],
   LANES: "u32",
   THREADS_X: "u32",
   ROWS: "u32",
@@ -71,6 +81,7 @@ export function tileSize(
     case "matrix":
       return { rows: ROWS * MATRIX_M * (LANES / MATRIX_LANES / THREADS_X), columns: THREADS_X * COLUMNS * MATRIX_N };
     case "workgroup":
+    case "half":
       return { rows: ROWS * (LANES / THREADS_X), columns: 4 * THREADS_X * COLUMNS };
   }
 }

@@ -22,13 +22,13 @@ interface Observed {
  * The error names the first step whose sample was not finite.
  */
 export class FiniteWatch implements Disposable {
-  readonly #activations: "f32" | "f16";
+  readonly #half: "activations" | "arithmetic" | undefined;
   #observed: Observed[] = [];
   #reading: Promise<{ step: number; values: Float32Array }[]> | undefined;
 
-  /** @param activations how the UNet stores its activations, for the message */
-  constructor(activations: "f32" | "f16") {
-    this.#activations = activations;
+  /** @param half what is f16, for the message: the UNet's activations or the arithmetic. */
+  constructor(half: "activations" | "arithmetic" | undefined) {
+    this.#half = half;
   }
 
   /**
@@ -78,10 +78,10 @@ export class FiniteWatch implements Disposable {
 
   #check(step: number, norms: Float32Array): void {
     if (norms.every(Number.isFinite)) return;
-    throw this.#activations === "f16"
+    throw this.#half !== undefined
       ? new ActivationRangeError(
-        "Cannot generate this picture with f16 activations as the UNet's activations exceed 65504, f16's largest number, " +
-          `and step ${step + 1} gives NaN: ${advise("useF32")}`,
+        `Cannot generate this picture with f16 ${this.#half} as the UNet's activations exceed 65504, f16's largest number, ` +
+          `and step ${step + 1} gives NaN: ${advise(this.#half === "activations" ? "useF32" : "useF32Arithmetic")}`,
       )
       : new NonFiniteError(
         `Cannot generate this picture as the latents hold NaN or infinities after step ${step + 1}: ` +

@@ -38,6 +38,8 @@ export interface PictureSettings {
   readonly modelHash?: string;
   /** How the UNet's activations were stored. */
   readonly activations: "f32" | "f16";
+  /** The arithmetic of the UNet and the VAE. */
+  readonly arithmetic: "f32" | "f16";
   /** Everything else that the picture depends on. */
   readonly exact: ExactSettings;
 }
@@ -47,12 +49,14 @@ export interface ReadPictureSettings extends PictureSettings {
   /**
    * For `openPipeline(model, loading)`: what stood in place of the model's own.
    */
-  readonly loading: Pick<FromPretrainedOptions, "variant" | "revision" | "predictionType" | "activations"> & {
-    readonly vae?: string;
-    readonly tokenizer?: string;
-    readonly ema?: boolean;
-    readonly safetyChecker?: null;
-  };
+  readonly loading:
+    & Pick<FromPretrainedOptions, "variant" | "revision" | "predictionType" | "activations" | "arithmetic">
+    & {
+      readonly vae?: string;
+      readonly tokenizer?: string;
+      readonly ema?: boolean;
+      readonly safetyChecker?: null;
+    };
   /**
    * For `pipe.generate(prompt, options)`, once model, adapters, sampler and edits are those of
    * `exact`.
@@ -82,6 +86,7 @@ const schema: Schema<PictureSettings> = fields({
   model: text(),
   modelHash: v.optional(text()),
   activations: v.optional(oneOf("f32", "f16"), "f32"),
+  arithmetic: v.optional(oneOf("f32", "f16"), "f32"),
   exact: exactSettingsSchema,
 });
 
@@ -128,7 +133,7 @@ export async function readPictureSettings(source: string | Uint8Array): Promise<
   return { ...settings, loading: loadingOf(settings), options: optionsOf(settings) };
 }
 
-function loadingOf({ activations, exact }: PictureSettings): ReadPictureSettings["loading"] {
+function loadingOf({ activations, arithmetic, exact }: PictureSettings): ReadPictureSettings["loading"] {
   const { variant, revision, predictionType, ema, safetyChecker, components = [] } = exact;
   return {
     ...Object.fromEntries(components.map(({ name, file }) => [name, file])),
@@ -137,6 +142,7 @@ function loadingOf({ activations, exact }: PictureSettings): ReadPictureSettings
     ...(predictionType === undefined ? {} : { predictionType }),
     ...(ema === undefined ? {} : { ema }),
     ...(activations === "f32" ? {} : { activations }),
+    ...(arithmetic === "f32" ? {} : { arithmetic }),
     ...(safetyChecker ? {} : { safetyChecker: null }),
   };
 }

@@ -41,6 +41,7 @@ export function generationRecord(
     clipSkip: settings.clipSkip,
     ...(pipe.unet.activations === "f16" ? { activations: "f16" } : {}),
     loras: Object.fromEntries(pipe.loras ?? []),
+    ...(pipe.gpu.info.arithmetic === "f16" ? { arithmetic: "f16" } : {}),
     edits: pipe.edits.records,
   };
 }

@@ -71,7 +71,9 @@ export async function runCall<T extends keyof OutputTypes>(
   await compileCall(call, compiled);
   const contextKey = contextKeyOf(call);
   using context = keptWork(unet).context.take(contextKey, () => makeContext(call));
-  using watch = new FiniteWatch(unet.activations);
+  using watch = new FiniteWatch(
+    unet.activations === "f16" ? "activations" : unet.gpu.info.arithmetic === "f16" ? "arithmetic" : undefined,
+  );
   const denoised = denoise(first.reshape(first.shape), {
     ...denoising(call),
     context: context.value,

@@ -26,6 +26,8 @@ export interface GenerationRecord {
   readonly loras?: Readonly<Record<string, number>>;
   /** The dtype of the UNet's activations, if not f32. */
   readonly activations?: "f16";
+  /** The arithmetic of the UNet and the VAE, if not f32. */
+  readonly arithmetic?: "f16";
   /** Everything else that drew the picture, for `readPictureSettings()`. */
   readonly exact?: object;
   /** The pairs of the active edits, oldest first; of TIME unless they name another method. */
@@ -56,6 +58,7 @@ export function generationText(record: GenerationRecord): Record<string, string>
     ...(modelHash === undefined ? [] : [["Model hash", modelHash]]),
     ["Model", record.model.split(/[\\/]/).findLast((part) => part !== "") ?? record.model],
     ...(record.activations === undefined ? [] : [["Activations", record.activations]]),
+    ...(record.arithmetic === undefined ? [] : [["Arithmetic", record.arithmetic]]),
     // A1111 counts layers from the end (1 is the last); diffusers counts skipped layers.
     ...(clipSkip > 0 ? [["Clip skip", clipSkip + 1]] : []),
     ...(Object.keys(loras).length > 0

@@ -52,7 +52,10 @@ export class Attention {
   forward(x: Tensor, options: { context?: KeysValues; residual?: Tensor } = {}): Tensor {
     const { keys, values } = options.context ?? this.project(x);
     // [B, T, features]
-    const attended = attention(this.#toQ.forward(x), keys, values, { heads: this.#heads });
+    const attended = attention(this.#toQ.forward(x), keys, values, {
+      heads: this.#heads,
+      allowF16Operands: true,
+    });
     return this.#toOut.forward(attended, { residual: options.residual });
   }
 }

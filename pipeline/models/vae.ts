@@ -31,8 +31,10 @@ class VaeAttention {
   readonly #toK: Linear;
   readonly #toV: Linear;
   readonly #toOut: Linear;
+  readonly #allowF16Operands: boolean;
 
   constructor(w: WeightScope, channels: number, groups: number, allowF16Operands: boolean) {
+    this.#allowF16Operands = allowF16Operands;
     // diffusers before 0.17 used other names for the four projections.
     const [q, k, v, out] = w.has("query.weight")
       ? ["query", "key", "value", "proj_attn"]
@@ -46,11 +48,14 @@ class VaeAttention {
 
   forward(x: Tensor): Tensor {
     const [batch, channels, height, width] = x.dims(4);
+    const allowF16Operands = this.#allowF16Operands;
     const picture = x.reshape([batch, channels, height * width]);
     const normed = this.#norm.forward(picture); // [B, C, H·W]
     // [B, H·W, C]
     const [q, k, v] = [this.#toQ, this.#toK, this.#toV].map((layer) => layer.fromChannels(normed));
-    return this.#toOut.toChannels(attention(q, k, v, { heads: 1 }), { residual: picture }).reshape(x.shape);
+    return this.#toOut.toChannels(attention(q, k, v, { heads: 1, allowF16Operands }), { residual: picture }).reshape(
+      x.shape,
+    );
   }
 }
 

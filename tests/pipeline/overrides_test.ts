@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects, assertStrictEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertStrictEquals } from "@std/assert";
 import { openWeights } from "../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { streamedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
 import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
@@ -136,4 +136,12 @@ gpuTest("what is no autoencoder is refused as what it is", async (gpu) => {
   const lora = await fileOf([zeros("lora_unet_down.lora_up.weight", [4, 4])], "style.safetensors");
   await assertRejects(() => loadAutoencoder(lora, { gpu }), CheckpointError, "a LoRA");
   await assertRejects(() => loadAutoencoder("nowhere/vae.safetensors", { gpu }), CheckpointError, "no such file");
+});
+
+gpuTest("f16 arithmetic belongs to the device: a given one of f32 is refused, with what to do", async (gpu) => {
+  const error = await assertRejects(
+    () => StableDiffusionPipeline.fromPretrained(mini, { gpu, arithmetic: "f16" }),
+    ConfigError,
+  );
+  assertMatch(error.message, /opened with "f32": open it with Gpu\.request\(\{ arithmetic: "f16" \}\)/);
 });

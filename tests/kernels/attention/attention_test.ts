@@ -145,7 +145,7 @@ gpuTest("stagedAttention() does not depend on how many scores it holds at a time
   for (const causal of [false, true]) {
     const whole = attentionProblem({ batch: 3, heads: 2, t: 29, s: 24, dim: 20, causal });
     for (const rows of [1, 7, 29, 2 * 29]) { // of both heads; the last is two samples at a time
-      const run = into((tensors, sizes) => stagedAttention(tensors, sizes, rows * 2 * 24 * 4));
+      const run = into((tensors, sizes) => stagedAttention(tensors, sizes, { scoreBytes: rows * 2 * 24 * 4 }));
       await check(gpu, whole, run, `${rows} rows`);
     }
   }

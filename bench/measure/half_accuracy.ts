@@ -1,0 +1,83 @@
+/**
+ * Measures what f16 arithmetic changes: the predicted noise and the pictures of a model, beside f32
+ * on the same device.
+ *
+ *     deno run -P=bench --no-lock bench/measure/half_accuracy.ts [MODEL] [--steps N] [--dawn]
+ *
+ * For eight prompts it prints ‖f16 − f32‖ / ‖f32‖ of one guided prediction of the UNet, and the
+ * PSNR of the finished pictures. Default: the embedded model, 20 steps.
+ *
+ * @module
+ */
+import { parseArgs } from "@std/cli/parse-args";
+import { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { concat } from "../../kernels/shape/concat.ts";
+import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { TorchGenerator } from "../../schedulers/mod.ts";
+import { findDawn } from "./dawn.ts";
+import { relativeDifference } from "./relative_difference.ts";
+
+const prompts = [
+  "a red rose",
+  "a field of roses",
+  "a blue rose in a vase",
+  "a rose in the snow",
+  "a yellow tulip",
+  "a garden at night",
+  "white flowers on a table",
+  "a rose made of glass",
+];
+const timestep = 501;
+
+/** What a model on one device computes for a prompt. */
+interface Result {
+  readonly noise: Float32Array;
+  readonly picture: Float32Array;
+}
+
+async function resultOf(pipe: StableDiffusionPipeline, prompt: string, seed: number, steps: number): Promise<Result> {
+  const { gpu, unet } = pipe;
+  const side = unet.config.sampleSize ?? 64, shape = [1, unet.config.inChannels, side, side];
+  const ids = ["", prompt].map((text) => pipe.tokenizer.encode(text, { padding: "max_length" }));
+  using embeddings = gpu.scope(() => pipe.textEncoder.forward(ids).lastHiddenState);
+  using context = unet.prepareContext(embeddings);
+  using latents = Tensor.from(gpu, new Float32Array(new TorchGenerator(seed).randn(shape)), shape);
+  using noise = gpu.scope(() => unet.forward(concat([latents, latents], 0), timestep, context));
+  const { images } = await pipe.generate(prompt, {
+    numInferenceSteps: steps,
+    generator: new TorchGenerator(seed),
+    outputType: "array",
+  });
+  return { noise: await noise.data(), picture: Float32Array.from(images) };
+}
+
+/** Of values from 0 to 1, in decibels. */
+function psnr(a: Float32Array, b: Float32Array): number {
+  const squares = a.reduce((sum, value, i) => sum + (value - b[i]) ** 2, 0);
+  return -10 * Math.log10(squares / a.length);
+}
+
+if (import.meta.main) {
+  const args = parseArgs(Deno.args, { string: ["steps"], boolean: ["dawn"], default: { steps: "20" } });
+  const model = `${args._[0] ?? new URL("../../models/pocket/", import.meta.url).pathname}`;
+  const { gpu: dawn, missing } = args.dawn ? await findDawn() : {};
+  if (missing !== undefined) throw new Error(missing);
+  const steps = Number(args.steps);
+  const load = async (arithmetic: "f32" | "f16") => {
+    const gpu = await Gpu.request({ arithmetic, gpu: dawn });
+    return await StableDiffusionPipeline.fromPretrained(model, { gpu, safetyChecker: null });
+  };
+  const whole = await load("f32"), half = await load("f16");
+  console.log(`${half.gpu.info.name}, ${steps} steps`);
+  let worst = 0, least = Infinity;
+  for (const [seed, prompt] of prompts.entries()) {
+    const expected = await resultOf(whole, prompt, seed, steps), rounded = await resultOf(half, prompt, seed, steps);
+    const noise = relativeDifference(rounded.noise, expected.noise), decibels = psnr(rounded.picture, expected.picture);
+    console.log(`${prompt.padEnd(28)}noise ${noise.toExponential(1)}   picture ${decibels.toFixed(1)} dB`);
+    worst = Math.max(worst, noise);
+    least = Math.min(least, decibels);
+  }
+  console.log(`worst: noise ${worst.toExponential(1)}, picture ${least.toFixed(1)} dB`);
+  Deno.exit(0); // Dawn keeps the process alive
+}
