@@ -7,7 +7,7 @@
  * @module
  */
 import { Gpu } from "../../engine/gpu.ts";
-import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { openPipeline } from "../../pipeline/open_pipeline.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { askColdProcess } from "./cold_process.ts";
 
@@ -40,7 +40,7 @@ if (import.meta.main) {
   };
   const [device, openMs] = await timed(() => Gpu.request());
   using gpu = device;
-  const [loaded, loadMs] = await timed(() => StableDiffusionPipeline.fromPretrained(model, { gpu }));
+  const [loaded, loadMs] = await timed(() => openPipeline(model, { gpu }));
   using pipe = loaded;
   const draw = async () => {
     const settings = { numInferenceSteps: Number(steps), generator: new TorchGenerator(7) };

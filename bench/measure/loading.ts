@@ -14,7 +14,7 @@ import { parseArgs } from "@std/cli/parse-args";
 import { Gpu } from "../../engine/gpu.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { writeJson } from "../../pipeline/output/file.ts";
-import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { openPipeline } from "../../pipeline/open_pipeline.ts";
 
 const args = parseArgs(Deno.args, { string: ["tokenizer", "json"] });
 const [source] = args._.map(String);
@@ -40,9 +40,7 @@ const onProgress = (component: string, doneBytes: number) => {
 };
 const watch = setInterval(measure, 10);
 const started = performance.now();
-using _pipe = source.endsWith(".safetensors")
-  ? await StableDiffusionPipeline.fromSingleFile(source, { gpu, tokenizer: args.tokenizer, onProgress })
-  : await StableDiffusionPipeline.fromPretrained(source, { gpu, onProgress });
+using _pipe = await openPipeline(source, { gpu, tokenizer: args.tokenizer, onProgress });
 const seconds = (performance.now() - started) / 1000;
 clearInterval(watch);
 measure();

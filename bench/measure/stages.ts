@@ -8,9 +8,10 @@ import { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
-import { encodeTexts } from "../../pipeline/generation/prompts.ts";
 import type { UNet2DConditionModel } from "../../pipeline/models/unet.ts";
-import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import type { EditingPipeline } from "../../pipeline/editing_pipeline.ts";
+import type { AddedConditions } from "../../pipeline/models/added_conditions.ts";
+import { openPipeline } from "../../pipeline/open_pipeline.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { measureColdCompilation } from "./compilation.ts";
 import { measureFirstPicture } from "./first_picture.ts";
@@ -37,7 +38,7 @@ export async function measureStages(options: StageOptions): Promise<void> {
   const { model, steps = 20, onStage } = options;
   await measureCold({ model, steps, onStage });
   using gpu = await Gpu.request();
-  using pipe = await StableDiffusionPipeline.fromPretrained(model, { gpu });
+  using pipe = await openPipeline(model, { gpu });
   const draw = async () => {
     await pipe.generate(prompt, { numInferenceSteps: steps, generator: new TorchGenerator(7), outputType: "array" });
   };
@@ -72,35 +73,35 @@ async function measureCold({ model, steps, onStage }: Required<Pick<StageOptions
   }
 }
 
-async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions): Promise<void> {
+async function measureParts(pipe: EditingPipeline, options: StageOptions): Promise<void> {
   const { onStage } = options;
-  const { gpu, unet, vae, tokenizer, textEncoder } = pipe;
+  const { gpu, unet, vae } = pipe;
   const waitMs = await waitingMs(() => gpu.finished());
   const stage = async (name: string, record: () => void) => {
     const { minMs } = await time(deviceWork(gpu, record, { waitMs }), options);
     onStage({ stage: name, ms: minMs });
   };
 
-  const ids = ["", prompt].map((text) => tokenizer.encode(text, { padding: "max_length", truncation: true }));
-  await stage("encode a prompt and the empty prompt", () => void textEncoder.forward(ids));
+  const texts = ["", prompt];
+  await stage("encode a prompt and the empty prompt", () => void pipe.encodeTexts(texts));
 
   const side = unet.config.sampleSize ?? 64, channels = unet.config.inChannels;
   using one = Tensor.from(gpu, testValues(channels * side * side), [1, channels, side, side]);
   using both = concat([one, one], 0);
-  using states = gpu.scope(() => textEncoder.forward(ids).lastHiddenState);
-  using times = unet.embedTimesteps([500, 500]);
-  await stage("keys and values of the prompts, once per picture", () => unet.prepareContext(states));
-  await measureSteps(unet, { sample: both, times, states }, { ...options, waitMs });
+  using states = await pipe.encodeTexts(texts);
+  using pooled = await pipe.encodePooled?.(texts);
+  const pixels = side * vae.spatialScale;
+  const timeIds = texts.map(() => [pixels, pixels, 0, 0, pixels, pixels]);
+  const addedCondKwargs = pooled && { textEmbeds: pooled, timeIds };
+  await stage(
+    "keys and values of the prompts, once per picture",
+    () => unet.prepareContext(states, { addedCondKwargs }),
+  );
+  await measureSteps(unet, { sample: both, states, addedCondKwargs }, { ...options, waitMs });
   await stage("decode the latents", () => void vae.decode(one));
 
-  const model = {
-    gpu,
-    tokenizer,
-    crossAttentions: unet.crossAttentions,
-    encodeTexts: (texts: readonly string[]) => encodeTexts(tokenizer, textEncoder, texts),
-  };
   const solve = async () => {
-    using _ = await ModelEdit.solve([pair], { lamb: 0.1 }, model);
+    using _ = await ModelEdit.solve([pair], { lamb: 0.1 }, pipe);
   };
   onStage({ stage: "edit: encode, align and solve", ms: (await time(hostWork(solve), options)).minMs });
 }
@@ -108,7 +109,7 @@ async function measureParts(pipe: StableDiffusionPipeline, options: StageOptions
 /** A UNet step with f32 and f16 activations, interleaved: time and memory. */
 async function measureSteps(
   unet: UNet2DConditionModel,
-  { sample, times, states }: { sample: Tensor; times: Tensor; states: Tensor },
+  { sample, ...prompts }: { sample: Tensor; states: Tensor; addedCondKwargs?: AddedConditions },
   { onStage, waitMs, ...options }: StageOptions & { waitMs: number },
 ): Promise<void> {
   const { gpu } = unet;
@@ -116,12 +117,15 @@ async function measureSteps(
   const types = ["f32", "f16"] as const;
   const steps = types.map((activations) => {
     unet.activations = activations;
-    const context = gpu.scope(() => ({ made: unet.prepareContext(states).keep() })).made;
+    const { states, addedCondKwargs } = prompts;
+    const context = gpu.scope(() => ({ made: unet.prepareContext(states, { addedCondKwargs }).keep() })).made;
+    const { addedEmbedding } = context;
+    const times = unet.embedTimesteps(addedEmbedding ? [500] : [500, 500], { addedEmbedding });
     const record = () => {
       unet.activations = activations;
       unet.forward(sample, times, context);
     };
-    return { context, record };
+    return { context, times, record };
   });
   try {
     const timings = await timeInTurns(steps.map(({ record }) => deviceWork(gpu, record, { waitMs })), options);
@@ -135,6 +139,6 @@ async function measureSteps(
     }
   } finally {
     unet.activations = usual;
-    for (const { context } of steps) context[Symbol.dispose]();
+    for (const { context, times } of steps) for (const made of [context, times]) made[Symbol.dispose]();
   }
 }

@@ -335,6 +335,11 @@ const floatTypes: Partial<Record<SafetensorsDtype, { dtype: DType; widening: num
   F8_E5M2: { dtype: "f16", widening: 2 },
 };
 
+/** Bytes on the device per byte of the file. */
+export function wideningOf(dtype: SafetensorsDtype): number {
+  return floatTypes[dtype]?.widening ?? 1;
+}
+
 function storedAs(dtype: SafetensorsDtype): DType {
   return floatTypes[dtype]!.dtype;
 }

@@ -17,7 +17,15 @@ import { checkModel, type ModelKind } from "../models/load.ts";
 import { unetKind } from "../models/unet.ts";
 import { vaeKind } from "../models/vae.ts";
 import { type AdapterOptions, inspectLoraFile, inspectTextualInversion } from "./adapter.ts";
-import { contentsOf, failuresOf, type Inspection, messageOf, noWeights, type PartInspection } from "./report.ts";
+import {
+  contentsOf,
+  failuresOf,
+  type Inspection,
+  memoryNote,
+  messageOf,
+  noWeights,
+  type PartInspection,
+} from "./report.ts";
 
 /**
  * Inspects a file: a single-file checkpoint, a LoRA, a textual inversion or an edit.
@@ -62,9 +70,10 @@ export async function inspectFile(
     const problems: string[] = [];
     const notes: string[] = [];
     try {
-      const { recipe, rank, width } = await readEdit(await readAll(source));
+      const { recipe, rank, probe: { encoderWidths }, pooled } = await readEdit(await readAll(source));
       const method = recipe.method === undefined ? "" : `method ${recipe.method}, `;
-      notes.push(`${method}rank ${rank} in ${width} dimensions, lambda ${recipe.lamb}`);
+      notes.push(`${method}rank ${rank} in ${encoderWidths.join(" + ")} dimensions, lambda ${recipe.lamb}`);
+      if (pooled) notes.push(`maps the pooled embedding of ${pooled.width} dimensions, too: rank ${pooled.rank}`);
       for (const pair of recipe.pairs) notes.push(`${pair.source} -> ${JSON.stringify(pair.destination)}`);
       notes.push("to generate with it: bluerose generate --edit");
     } catch (error) {
@@ -133,10 +142,12 @@ async function inspectSingleFile(
     });
     parts.push({ part, kind: kind.className, ...contents, variants: [], problems });
   }
+  const memory = memoryNote(parts);
   const predicts = single.predictionType ?? "noise or v (determined when it is loaded)";
   return {
     parts,
     notes: [
+      ...(memory === undefined ? [] : [`its ${memory}`]),
       `it predicts ${predicts}`,
       "it has no tokenizer: loading uses the one in the hub's cache, or --tokenizer",
       ...(surplus.length > 0 ? [`it holds ${describeSurplus(surplus)}`] : []),

@@ -36,6 +36,7 @@ import {
   contentsOf,
   failuresOf,
   type Inspection,
+  memoryNote,
   messageOf,
   noWeights,
   type PartInspection,
@@ -137,7 +138,9 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
   const problems = isChecked && components.feature_extractor === null
     ? [`It has a safety_checker but no feature_extractor: ${advise("skipChecker")}`]
     : await widthProblems(tree, index.family);
+  const memory = memoryNote(parts);
   const notes = [
+    ...(memory === undefined ? [] : [`Its ${memory}`]),
     ...(isChecked || index.family === "sdxl" ? [] : ["It has no safety checker"]),
     ...(surplus.length > 0 ? [`It holds ${describeSurplus(surplus)}`] : []),
   ];

@@ -1,6 +1,8 @@
 /** The report of an inspection, and what inspections of folders and files share. */
 
+import { byteText } from "../../engine/inspect.ts";
 import { elements } from "../../engine/tensor.ts";
+import { wideningOf } from "../checkpoint/bind.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { CheckpointError } from "../errors.ts";
 
@@ -14,6 +16,11 @@ export interface PartInspection {
   readonly bytes: number;
   /** Size of the largest tensor in the files, in bytes. */
   readonly largestBytes: number;
+  /**
+   * Bytes that the weights take on the device: those of bfloat16 and float8 files take twice as
+   * many as the files.
+   */
+  readonly deviceBytes: number;
   readonly parameters: number;
   /** Number of elements by dtype in the file: `{ F16: 859520964 }`. */
   readonly dtypes: Readonly<Record<string, number>>;
@@ -41,23 +48,38 @@ export function problemsOf({ problems, parts }: Inspection): string[] {
 }
 
 /** The contents of a part without weights. */
-export const noWeights = { bytes: 0, largestBytes: 0, parameters: 0, dtypes: {}, variants: [] };
+export const noWeights = { bytes: 0, largestBytes: 0, deviceBytes: 0, parameters: 0, dtypes: {}, variants: [] };
 
 /** What the headers of weights say of their size. */
-export type WeightsContents = Pick<PartInspection, "bytes" | "largestBytes" | "parameters" | "dtypes" | "variants">;
+export type WeightsContents = Pick<
+  PartInspection,
+  "bytes" | "largestBytes" | "deviceBytes" | "parameters" | "dtypes" | "variants"
+>;
 
 /** Counts the parameters and bytes of weights, from their headers. */
 export function contentsOf(weights: Weights): WeightsContents {
   const dtypes: Record<string, number> = {};
-  let bytes = 0, largestBytes = 0, parameters = 0;
+  let bytes = 0, largestBytes = 0, deviceBytes = 0, parameters = 0;
   for (const { dtype, shape, bytes: size } of weights.tensors.values()) {
     const count = elements(shape);
     dtypes[dtype] = (dtypes[dtype] ?? 0) + count;
     parameters += count;
     bytes += size;
+    deviceBytes += size * wideningOf(dtype);
     largestBytes = Math.max(largestBytes, size);
   }
-  return { bytes, largestBytes, parameters, dtypes, variants: [] };
+  return { bytes, largestBytes, deviceBytes, parameters, dtypes, variants: [] };
+}
+
+/**
+ * What loading the parts takes on a device, as a note without its subject; `undefined` for fewer than two with weights.
+ * Pictures, and the steps that draw them, take more.
+ */
+export function memoryNote(parts: readonly PartInspection[]): string | undefined {
+  const loaded = parts.filter(({ deviceBytes }) => deviceBytes > 0);
+  if (loaded.length < 2) return undefined;
+  const total = loaded.reduce((sum, { deviceBytes }) => sum + deviceBytes, 0);
+  return `weights take ${byteText(total)} on the device; drawing takes more`;
 }
 
 /** Runs an attempt. Returns the message of its error, or an empty list. */
