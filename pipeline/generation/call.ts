@@ -102,7 +102,8 @@ export function prepareCall(
   checkSize({ height, width }, spatialScale);
   const { guidanceScale = 7.5, guidanceRescale = 0, numInferenceSteps = 50, eta = 0 } = options;
   const loraScale = options.crossAttentionKwargs?.scale ?? 1;
-  const guided = guidanceScale > 1;
+  // Models of latent consistency are conditioned on the scale instead.
+  const guided = guidanceScale > 1 && unet.config.timeCondProjDim === null;
   const plan = endedPlan(scheduler.plan(numInferenceSteps, { eta }), scheduler, options.denoisingEnd);
   using held = new DisposableStack();
   const prompts = held.use(takePrompts(guided, { height, width }));

@@ -28,10 +28,13 @@ export class DenoisingLoop implements Disposable {
     const { unet, context, contextKey, guidanceScale, guidanceRescale } = options;
     this.#options = options;
     this.plan = options.plan;
+    const { loraScale, addedEmbedding } = context;
     try {
       // The registers take the latents first, so that an error below frees them.
       this.#registers = this.#held.use(new Registers(latents));
-      this.#times = this.#held.use(unet.embedTimesteps(this.plan.timesteps, context));
+      this.#times = this.#held.use(
+        unet.embedTimesteps(this.plan.timesteps, { loraScale, addedEmbedding, guidanceScale }),
+      );
       const [, columns] = this.#times.dims(2);
       const rows = context.addedEmbedding ? context.batch : 1;
       const key = contextKey && [...contextKey, guidanceScale, guidanceRescale, ...latents.shape];

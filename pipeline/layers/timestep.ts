@@ -1,5 +1,6 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import type { WeightScope } from "../checkpoint/bind.ts";
+import { add } from "../../kernels/shape/linear_combination.ts";
 import { Linear } from "./linear.ts";
 
 /** The settings of a UNet's timestep embedding. */
@@ -46,14 +47,20 @@ export class TimestepEmbedding {
   /** The first layer. */
   readonly linear1: Linear;
   readonly #linear2: Linear;
+  readonly #condition: Linear | undefined;
 
-  constructor(w: WeightScope, inChannels: number, features: number) {
+  /** @param conditionDim width of a condition that is added to the sinusoids. Default: none. */
+  constructor(w: WeightScope, inChannels: number, features: number, conditionDim?: number) {
+    this.#condition = conditionDim === undefined
+      ? undefined
+      : new Linear(w.at("cond_proj"), conditionDim, inChannels, { bias: false });
     this.linear1 = new Linear(w.at("linear_1"), inChannels, features);
     this.#linear2 = new Linear(w.at("linear_2"), features, features);
   }
 
-  /** [n, inChannels] → [n, features] */
-  forward(sinusoids: Tensor): Tensor {
-    return this.#linear2.forward(this.linear1.forward(sinusoids, { activation: "silu" }));
+  /** [n, inChannels] and, where there is one, the condition [n, conditionDim] → [n, features] */
+  forward(sinusoids: Tensor, condition?: Tensor): Tensor {
+    const x = this.#condition && condition ? add(sinusoids, this.#condition.forward(condition)) : sinusoids;
+    return this.#linear2.forward(this.linear1.forward(x, { activation: "silu" }));
   }
 }

@@ -178,15 +178,16 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    * @param options.addedEmbedding that of the {@linkcode PromptContext}, for SDXL's UNets
    * @returns [timesteps, columns]; the columns are the blocks' channels, concatenated. With an
    *   added embedding [B, 4 C], [timesteps · B, columns]: the rows of a timestep stand together
+   * @param options.guidanceScale as in {@linkcode forward}
    */
   embedTimesteps(
     timesteps: readonly number[],
-    options: { loraScale?: number; addedEmbedding?: Tensor } = {},
+    options: { loraScale?: number; addedEmbedding?: Tensor; guidanceScale?: number } = {},
   ): Tensor {
-    const { loraScale = 1, addedEmbedding } = options;
+    const { loraScale = 1, addedEmbedding, guidanceScale } = options;
     return this.weights.adapters.scaled(loraScale, () =>
       this.gpu.scope(() => {
-        const embedded = this.#embed(timesteps);
+        const embedded = this.#embed(timesteps, guidanceScale);
         return this.#project(addedEmbedding ? addToEach(embedded, addedEmbedding) : embedded);
       }));
   }
@@ -202,6 +203,9 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
    *   prepareContext}
    * @param options.addedCondKwargs the conditions that SDXL's UNets take beside the embeddings.
    *   Ignored for a prepared context, which has its own.
+   * @param options.guidanceScale the scale of guidance that models of latent consistency
+   *   (`time_cond_proj_dim`) are conditioned on, in place of classifier-free guidance. Ignored by
+   *   others, and for rows of {@linkcode embedTimesteps}. Default: no condition.
    * @param options.observe called with the output of each module
    * @param options.loraScale factor of the LoRAs. Default: 1. Ignored for a prepared context, which
    *   has its own.
@@ -213,7 +217,7 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
     sample: Tensor,
     timestep: number | Tensor,
     encoderHiddenStates: Tensor | PromptContext,
-    options: { observe?: Observer; loraScale?: number; addedCondKwargs?: AddedConditions } = {},
+    options: { observe?: Observer; loraScale?: number; addedCondKwargs?: AddedConditions; guidanceScale?: number } = {},
   ): Tensor {
     const { gpu, config } = this;
     const [batch, channels, height, width] = sample.dims(4);
@@ -241,7 +245,7 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
         let time: Tensor;
         if (timestep instanceof Tensor) time = timestep;
         else {
-          const embedded = this.#embed(Array(batch).fill(timestep));
+          const embedded = this.#embed(Array(batch).fill(timestep), options.guidanceScale);
           observe("time_embedding", embedded);
           time = this.#project(context.addedEmbedding ? add(embedded, context.addedEmbedding) : embedded);
         }
@@ -291,14 +295,24 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
     return this.#modules.times.forward(activate(embedded, "silu"));
   }
 
-  #embed(timesteps: readonly number[]): Tensor {
+  /** The embedded guidance scale, once for each of `rows`, for models that are conditioned on it. */
+  #guidance(scale: number, rows: number): Tensor | undefined {
+    const { gpu, config: { timeCondProjDim: channels } } = this;
+    if (channels === null) return undefined;
+    const positions = Array<number>(rows).fill(1000 * (scale - 1));
+    const values = timestepSinusoids(positions, { channels, flipSinToCos: false, freqShift: 1 });
+    return Tensor.from(gpu, values, [rows, channels]);
+  }
+
+  #embed(timesteps: readonly number[], guidanceScale: number | undefined): Tensor {
     const { gpu, config } = this;
     const channels = config.blockOutChannels[0];
     const sinusoids = Tensor.from(gpu, timestepSinusoids(timesteps, { ...config, channels }), [
       timesteps.length,
       channels,
     ]);
-    return this.#modules.timeEmbedding.forward(sinusoids); // [timesteps, 4 C]
+    const condition = guidanceScale === undefined ? undefined : this.#guidance(guidanceScale, timesteps.length);
+    return this.#modules.timeEmbedding.forward(sinusoids, condition); // [timesteps, 4 C]
   }
 }
 

@@ -145,7 +145,12 @@ export class UNetModules {
   constructor(w: WeightScope, config: UNet2DConditionConfig) {
     const [first] = config.blockOutChannels;
     this.times = new TimeProjections(4 * first);
-    this.timeEmbedding = new TimestepEmbedding(w.at("time_embedding"), first, this.times.features);
+    this.timeEmbedding = new TimestepEmbedding(
+      w.at("time_embedding"),
+      first,
+      this.times.features,
+      config.timeCondProjDim ?? undefined,
+    );
     this.addEmbedding = config.textTime
       ? new TimestepEmbedding(w.at("add_embedding"), config.textTime.inputDim, this.times.features)
       : undefined;

@@ -4,6 +4,11 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { ConfigError, OptionError, PromptError } from "../../pipeline/errors.ts";
 import type { XLGenerateOptions, XLPromptEmbeddings } from "../../pipeline/generation/xl_options.ts";
+import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
+import { SafetensorsFile } from "../../pipeline/checkpoint/safetensors/safetensors_file.ts";
+import { computedEntry, streamedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
+import { openWeights } from "../../pipeline/checkpoint/safetensors/weight_files.ts";
+import { UNet2DConditionModel } from "../../pipeline/models/unet.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { StableDiffusionXLPipeline } from "../../pipeline/stable_diffusion_xl.ts";
 import {
@@ -15,6 +20,7 @@ import {
 import { type GoldenTensor, loadGoldens, readGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
 import { goldens, referenceFolder } from "../paths.ts";
+import { fileOf } from "./checkpoint/ldm/ldm_files.ts";
 
 /** Largest relative error of latents and pictures, as that of the other models. */
 const tolerance = 1e-4;
@@ -149,6 +155,33 @@ gpuTest("sdxl-mini: one to four unguided steps with trailing timesteps end in di
       const key = `${name}.${numInferenceSteps}`;
       assertClose(await latents.data(), tensors.get(key)!.data, tolerance, key);
     }
+  }
+});
+
+gpuTest("a UNet of latent consistency draws diffusers' latents, conditioned on the guidance scale", async (gpu) => {
+  const { tensors, note } = await readGoldens(`${referenceFolder}/sdxl_few_steps.safetensors`);
+  using plain = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+  const key = "time_embedding.cond_proj.weight";
+  const { data, shape } = tensors.get(key)!;
+  using own = await openWeights(await directoryTree(`${folder}/unet`), "diffusion_pytorch_model");
+  const condition = computedEntry(key, shape, "f32", () => Promise.resolve(Float32Array.from(data)));
+  const file = await fileOf([...[...own.tensors.keys()].map((name) => streamedEntry(own, name)), condition]);
+  using weights = await SafetensorsFile.open(file);
+  using unet = await UNet2DConditionModel.fromWeights({ ...plain.unet.config, timeCondProjDim: shape[1] }, weights, {
+    gpu,
+  });
+  using pipe = new StableDiffusionXLPipeline({ ...plain.components, unet });
+  pipe.scheduler = schedulerFromConfig(note.schedulers.lcm);
+  for (const numInferenceSteps of [1, 2, 4]) {
+    const { images } = await pipe.generate(
+      "a rose",
+      {
+        ...{ numInferenceSteps, guidanceScale: 8, height: 32, width: 32, generator: 7, outputType: "latent" },
+      } as const,
+    );
+    using latents = images;
+    const golden = tensors.get(`distilled.${numInferenceSteps}`)!.data;
+    assertClose(await latents.data(), golden, tolerance, `${numInferenceSteps} steps`);
   }
 });
 

@@ -63,6 +63,11 @@ export interface UNet2DConditionConfig {
    * block has as many as the last.
    */
   readonly transformerLayersPerBlock: readonly number[];
+  /**
+   * Width of the embedded guidance scale that models of latent consistency are conditioned on
+   * (2310.04378, section 4.1); `null` for others.
+   */
+  readonly timeCondProjDim: number | null;
   /** SDXL's conditions on the pooled prompt and on sizes; `null` for 1.x and 2.x. */
   readonly textTime: TextTimeConfig | null;
 }
@@ -94,7 +99,6 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
   fields.only("class_embed_type", null, { hint: "upscalers and image variations condition on classes" });
   fields.only("num_class_embeds", null, { hint: "upscalers condition on classes" });
   fields.only("class_embeddings_concat", false, { or: [null] });
-  fields.only("time_cond_proj_dim", null, { hint: "for latent consistency, load an LCM LoRA into a plain model" });
   fields.only("num_attention_heads", null, { hint: "the number of heads is read from attention_head_dim" });
   fields.only("dual_cross_attention", false, { or: [null], perBlock: true });
   fields.only("only_cross_attention", false, { or: [null], perBlock: true });
@@ -172,6 +176,7 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
     crossAttentionDim: fields.sameCount("cross_attention_dim", 1280),
     attentionHeads,
     transformerLayersPerBlock,
+    timeCondProjDim: fields.value("time_cond_proj_dim") == null ? null : fields.count("time_cond_proj_dim", 0),
     textTime: parseTextTime(fields),
   };
 }
