@@ -8,6 +8,7 @@ import type { EditStack } from "./editing/edit_stack.ts";
 import type { EditReport, ModelEdit } from "./editing/model_edit.ts";
 import type { EditModelOptions } from "./editing/pipeline_edits.ts";
 import type { GenerateResult, OutputTypes } from "./generation/options.ts";
+import type { PromptEmbeddings } from "./generation/prompts.ts";
 import type { EditingGenerateOptions } from "./model_editing.ts";
 import type { XLEditingGenerateOptions } from "./model_editing_xl.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
@@ -53,6 +54,13 @@ export interface EditingPipeline extends DrawingPipeline, EditableModel, Partial
   editModel(sourcePrompt: string, destinationPrompt: string, options?: EditModelOptions): Promise<EditReport>;
   /** Removes all edits. */
   resetModel(): void;
+  /** Encodes prompts; SDXL pools them as well. The embeddings are the caller's. */
+  encodePrompt(prompt: string | readonly string[] | undefined): Promise<PromptEmbeddings>;
+  /** Compiles the kernels that {@linkcode generate} with the same arguments runs. */
+  compileAhead(
+    prompt: string | readonly string[] | undefined,
+    options?: AnyGenerateOptions<keyof OutputTypes>,
+  ): Promise<void>;
   /** Generates pictures from prompts. */
   generate<T extends keyof OutputTypes = "image">(
     prompt: string | readonly string[] | undefined,

@@ -15,7 +15,8 @@ import type { RehearsedRun } from "../../engine/record/rehearse_sink.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
 import type { FileTree } from "../../pipeline/checkpoint/source/file_tree.ts";
-import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import type { EditingPipeline } from "../../pipeline/editing_pipeline.ts";
+import { openPipeline } from "../../pipeline/open_pipeline.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { askColdProcess } from "./cold_process.ts";
 import { syntheticRows } from "./edit.ts";
@@ -38,15 +39,14 @@ export async function measureCompilation(
   const rehearse = async (part: string, body: () => void | Promise<void>) => {
     noted.push({ part, runs: await gpu.context.rehearse(body) });
   };
-  let loaded: StableDiffusionPipeline | undefined;
+  let loaded: EditingPipeline | undefined;
   await rehearse("loading", async () => {
-    loaded = await StableDiffusionPipeline.fromPretrained(model, { gpu, safetyChecker: null });
+    loaded = await openPipeline(model, { gpu, safetyChecker: null });
   });
   using pipe = loaded!;
   await rehearse("text encoder", async () => {
-    const { promptEmbeds, negativePromptEmbeds } = await pipe.encodePrompt(prompt);
-    promptEmbeds[Symbol.dispose]();
-    negativePromptEmbeds?.[Symbol.dispose]();
+    const embeddings: Partial<Record<string, Tensor>> = { ...await pipe.encodePrompt(prompt) };
+    for (const tensor of Object.values(embeddings)) tensor?.[Symbol.dispose]();
   });
   const settings = { height: side, width: side, generator: new TorchGenerator(7) };
   // Multistep samplers use other kernels at each step until their history is full.
@@ -149,7 +149,7 @@ async function timed(gpu: Gpu, work: () => void | Promise<void>): Promise<{ ms: 
  */
 async function measureCompilingAhead(model: string | FileTree, { side }: { side?: number } = {}): Promise<number> {
   using gpu = await Gpu.request();
-  using pipe = await StableDiffusionPipeline.fromPretrained(model, { gpu, safetyChecker: null });
+  using pipe = await openPipeline(model, { gpu, safetyChecker: null });
   await gpu.finished();
   const started = performance.now();
   await pipe.compileAhead(prompt, { height: side, width: side });

@@ -72,8 +72,8 @@ export function contentsOf(weights: Weights): WeightsContents {
 }
 
 /**
- * What loading the parts takes on a device, as a note without its subject; `undefined` for fewer than two with weights.
- * Pictures, and the steps that draw them, take more.
+ * What loading the parts takes on a device, as a note without its subject; `undefined` for fewer
+ * than two with weights. Pictures, and the steps that draw them, take more.
  */
 export function memoryNote(parts: readonly PartInspection[]): string | undefined {
   const loaded = parts.filter(({ deviceBytes }) => deviceBytes > 0);

@@ -295,7 +295,7 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
     return this.#modules.times.forward(activate(embedded, "silu"));
   }
 
-  /** The embedded guidance scale, once for each of `rows`, for models that are conditioned on it. */
+  /** The embedded guidance scale in `rows` equal rows, for models that are conditioned on it. */
   #guidance(scale: number, rows: number): Tensor | undefined {
     const { gpu, config: { timeCondProjDim: channels } } = this;
     if (channels === null) return undefined;
