@@ -6,6 +6,7 @@ import { decodePicture } from "../../pipeline/image/picture.ts";
 import { beforeChange } from "../../pipeline/output/disk.ts";
 import { repairFolder } from "../../pipeline/output/folder.ts";
 import { parentOf } from "../../pipeline/output/paths.ts";
+import { packedSuffix, unpackWeights } from "../../studio/packed_weights.ts";
 import { run, temporaryFolder } from "../cli/running.ts";
 import { goldens } from "../paths.ts";
 import { type Moment, momentsOf, straysBelow, type Versions } from "./moments.ts";
@@ -202,6 +203,7 @@ async function faultOf(
     return bytes.every((byte, i) => byte === whole[i]) ? undefined : "no beginning of the file";
   }
   if (path.endsWith(".png")) await decodePicture(bytes);
+  if (path.endsWith(packedSuffix)) await unpackWeights(bytes, path); // its checksum tells
   if (path.endsWith(".json") && text() !== "") JSON.parse(text());
   if (path.endsWith(".jsonl")) {
     for (const line of text().split("\n").slice(0, -1)) JSON.parse(line);
