@@ -162,10 +162,10 @@ export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
       { actual: bytes.length },
     );
   }
-  if (size.format === "png") await checkPngPixels(bytes);
+  // Copied, because jimp reads the whole ArrayBuffer and ignores the view's offset.
+  const checked = size.format === "png" ? await checkPngPixels(bytes) : bytes.slice();
   try {
-    // Copied, because jimp reads the whole ArrayBuffer and ignores the view's offset.
-    return fromJimp(await (await import("./jimp_image.ts")).readJimp(bytes.slice().buffer));
+    return fromJimp(await (await import("./jimp_image.ts")).readJimp(checked.buffer));
   } catch (cause) {
     throw new ImageError("Cannot decode the picture as its bytes are not a complete PNG, JPEG, BMP or GIF file", {
       cause,

@@ -24,7 +24,8 @@ export interface Chunk {
 /**
  * Splits a PNG into chunks, from IHDR to IEND.
  *
- * @throws {ImageError} if a chunk is cut, a checksum is wrong, or the first chunk is no IHDR
+ * @throws {ImageError} if a chunk is cut, a checksum is wrong, the first chunk is no IHDR, or a chunk
+ *   stands twice that stands once by the format
  */
 export function chunksOf(png: Uint8Array): Chunk[] {
   if (signature.some((byte, i) => png[i] !== byte)) {
@@ -56,6 +57,9 @@ export function chunksOf(png: Uint8Array): Chunk[] {
   if (chunks[0].type !== "IHDR") {
     throw new ImageError(`Cannot read the PNG file as the first chunk is ${chunks[0].type}, not IHDR`);
   }
+  // Decoders take the last of several, whose size nobody has checked.
+  const once = ["IHDR", "PLTE"].find((type) => chunks.filter((chunk) => chunk.type === type).length > 1);
+  if (once !== undefined) throw new ImageError(`Cannot read the PNG file as it holds more than one chunk ${once}`);
   return chunks;
 }
 

@@ -1,7 +1,8 @@
 /** Checks that a PNG file holds exactly the pixels that its header claims. */
 
 import { ImageError } from "./errors.ts";
-import { chunksOf } from "./png_chunks.ts";
+import { inflated } from "./inflate.ts";
+import { type Chunk, chunksOf, signature } from "./png_chunks.ts";
 
 /** Samples of a pixel by color type (section 11.2.2). */
 const samplesOf: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
@@ -21,17 +22,19 @@ const adam7 = [
  * Checks the length of a PNG's pixel data, which decoders cut or fill up without a word. Nothing
  * beyond the length that the header claims is unpacked.
  *
+ * @returns the file without chunks that the picture does not need
+ *
  * Source: Portable Network Graphics, sections 7.2 (scanlines), 8.2 (Adam7) and 10 (compression).
  *
  * @throws {ImageError} if the file is damaged, or has too few or too many bytes of pixels
  */
-export async function checkPngPixels(png: Uint8Array): Promise<void> {
+export async function checkPngPixels(png: Uint8Array): Promise<Uint8Array<ArrayBuffer>> {
   const chunks = chunksOf(png);
   const expected = filteredBytes(chunks[0].data);
-  const data = new Blob(chunks.filter(({ type }) => type === "IDAT").map(({ data }) => data.slice()));
+  const data = chunks.filter(({ type }) => type === "IDAT").map(({ data }) => data);
   let actual = 0;
   try {
-    for await (const part of data.stream().pipeThrough(new DecompressionStream("deflate"))) {
+    for await (const part of inflated(data)) {
       actual += part.length;
       if (actual > expected) break;
     }
@@ -45,13 +48,28 @@ export async function checkPngPixels(png: Uint8Array): Promise<void> {
       },
     );
   }
-  if (actual === expected) return;
+  if (actual === expected) return withoutExtras(chunks);
   throw new ImageError(
     `Cannot decode the PNG file as it holds ${actual > expected ? "more than" : "only"} ${
       Math.min(actual, expected)
     } bytes of pixels where its header claims ${expected}`,
     { expected, actual },
   );
+}
+
+/** The chunks that make up the picture: decoders unpack profiles and texts too, of any size. */
+const pictureChunks: readonly string[] = ["IHDR", "PLTE", "tRNS", "IDAT", "IEND"];
+
+function withoutExtras(chunks: readonly Chunk[]): Uint8Array<ArrayBuffer> {
+  const kept = chunks.filter(({ type }) => pictureChunks.includes(type)).map(({ bytes }) => bytes);
+  const png = new Uint8Array(kept.reduce((length, { length: more }) => length + more, signature.length));
+  png.set(signature);
+  let at = signature.length;
+  for (const bytes of kept) {
+    png.set(bytes, at);
+    at += bytes.length;
+  }
+  return png;
 }
 
 /** Bytes of all scanlines, each with its filter's byte. */

@@ -8,6 +8,7 @@
  * @module
  */
 import { ImageError } from "./errors.ts";
+import { inflated } from "./inflate.ts";
 import { type Chunk, chunkOverheadBytes, chunksOf, crc32, latin1, signature } from "./png_chunks.ts";
 
 const textTypes = ["tEXt", "zTXt", "iTXt"];
@@ -107,8 +108,7 @@ const mostTextBytes = 2 ** 24;
 async function inflate(data: Uint8Array, budget: { bytes: number }): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
   try {
-    const stream = new Blob([data.slice()]).stream().pipeThrough(new DecompressionStream("deflate"));
-    for await (const part of stream) {
+    for await (const part of inflated([data])) {
       parts.push(part);
       budget.bytes -= part.length;
       if (budget.bytes < 0) {

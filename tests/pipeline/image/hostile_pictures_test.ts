@@ -2,6 +2,7 @@ import { assertEquals, assertRejects } from "@std/assert";
 import { deflateSync } from "node:zlib";
 import { ImageError } from "../../../pipeline/image/errors.ts";
 import { decodePicture, encodePicture } from "../../../pipeline/image/picture.ts";
+import { inflated } from "../../../pipeline/image/inflate.ts";
 import { crc32 } from "../../../pipeline/image/png_chunks.ts";
 import { readPngText } from "../../../pipeline/image/png_text.ts";
 
@@ -42,6 +43,8 @@ Deno.test("a PNG of another size than its pixels is refused before its picture i
     ["holds more than 14 bytes", png(header(2, 2), pixels(10_000_000))],
     ["bytes cannot hold it", png(header(0, 2), pixels(14))],
     ["header is damaged", png(header(2, 2, { color: 5 }), pixels(14))],
+    ["more than one chunk IHDR", png(header(2, 2), header(60_000, 60_000), pixels(14))],
+    ["more than one chunk PLTE", png(header(2, 2, { color: 3 }), chunk("PLTE"), chunk("PLTE"), pixels(6))],
   ];
   for (const [reason, file] of cases) await assertRejects(() => decodePicture(file), ImageError, reason);
 });
@@ -88,4 +91,26 @@ Deno.test("all compressed texts of a PNG together unpack to 16 MiB at most", asy
   const file = (count: number) => png(header(2, 2), ...Array.from({ length: count }, () => text(6_000_000)));
   assertEquals((await readPngText(file(2))).k.length, 6_000_000);
   await assertRejects(() => readPngText(file(3)), ImageError, "unpack to more than 16777216 bytes");
+});
+
+Deno.test("chunks that a picture does not need are not unpacked", async () => {
+  const profile = chunk("iCCP", joined(ascii("x\0\0"), packed(30_000_000)));
+  const broken = chunk("iCCP", ascii("x\0\0 no zlib"));
+  for (const extra of [profile, broken, chunk("acTL", new Uint8Array(8))]) {
+    assertEquals((await decodePicture(png(header(2, 2), extra, pixels(14)))).width, 2);
+  }
+});
+
+Deno.test("a zlib stream comes in parts of a few MiB, and who stops reading stops the work", async () => {
+  const data = packed(100_000_000);
+  let most = 0, total = 0;
+  for await (const part of inflated([data.subarray(0, 10), data.subarray(10)])) {
+    most = Math.max(most, part.length);
+    total += part.length;
+  }
+  assertEquals([total, most < 5_000_000], [100_000_000, true]);
+  for await (const part of inflated([data])) {
+    assertEquals(part.length < 5_000_000, true);
+    break;
+  }
 });

@@ -1,0 +1,23 @@
+/** Unpacks zlib streams of strangers' files. */
+
+/** Bytes given to the decompressor at a time: each comes out as one part of up to 1032 times that. */
+const pieceBytes = 4096;
+
+/**
+ * The bytes of a zlib stream (RFC 1950) in parts of a few MiB at most. Who stops reading stops the
+ * work.
+ *
+ * @throws {TypeError} if the stream is damaged
+ */
+export async function* inflated(data: readonly Uint8Array[]): AsyncIterable<Uint8Array> {
+  let part = 0, at = 0;
+  const pieces = new ReadableStream<Uint8Array<ArrayBuffer>>({
+    pull(controller) {
+      while (part < data.length && at >= data[part].length) [part, at] = [part + 1, 0];
+      if (part >= data.length) return controller.close();
+      controller.enqueue(data[part].slice(at, at + pieceBytes));
+      at += pieceBytes;
+    },
+  }, { highWaterMark: 0 });
+  yield* pieces.pipeThrough(new DecompressionStream("deflate"));
+}
