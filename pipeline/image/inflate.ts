@@ -1,6 +1,6 @@
 /** Unpacks zlib streams of strangers' files. */
 
-/** Bytes given to the decompressor at a time: each comes out as one part of up to 1032 times that. */
+/** Bytes given to the decompressor at a time: they come out as one part, up to 1032 times that. */
 const pieceBytes = 4096;
 
 /**

@@ -4,7 +4,7 @@
  * @module
  */
 import { encode as encodePng } from "fast-png";
-import { ImageError } from "./errors.ts";
+import { checkBytes, ImageError } from "./errors.ts";
 import type { JimpImage } from "./jimp_image.ts";
 import { withJpegText } from "./jpeg_text.ts";
 import { foreignPicture, pictureSize } from "./picture_size.ts";
@@ -132,6 +132,7 @@ const mostPixelsPerByte = 4096;
  *   so many bytes can hold
  */
 export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
+  checkBytes(bytes);
   const size = pictureSize(bytes);
   if (!size) {
     const what = foreignPicture(bytes);

@@ -24,8 +24,8 @@ export interface Chunk {
 /**
  * Splits a PNG into chunks, from IHDR to IEND.
  *
- * @throws {ImageError} if a chunk is cut, a checksum is wrong, the first chunk is no IHDR, or a chunk
- *   stands twice that stands once by the format
+ * @throws {ImageError} if a chunk is cut, a checksum is wrong, the first chunk is no IHDR, or a
+ *   chunk stands twice that stands once by the format
  */
 export function chunksOf(png: Uint8Array): Chunk[] {
   if (signature.some((byte, i) => png[i] !== byte)) {

@@ -4,6 +4,7 @@ import { ImageError } from "../../../pipeline/image/errors.ts";
 import { decodePicture, encodePicture } from "../../../pipeline/image/picture.ts";
 import { inflated } from "../../../pipeline/image/inflate.ts";
 import { crc32 } from "../../../pipeline/image/png_chunks.ts";
+import { readPictureText } from "../../../pipeline/image/picture_text.ts";
 import { readPngText } from "../../../pipeline/image/png_text.ts";
 
 const ascii = (text: string) => new TextEncoder().encode(text);
@@ -112,5 +113,12 @@ Deno.test("a zlib stream comes in parts of a few MiB, and who stops reading stop
   for await (const part of inflated([data])) {
     assertEquals(part.length < 5_000_000, true);
     break;
+  }
+});
+
+Deno.test("what is no array of bytes is no picture, and an ImageError", async () => {
+  for (const value of [null, undefined, 5, "x", [1, 2], { length: 1e9 }, new ArrayBuffer(8)]) {
+    await assertRejects(() => decodePicture(value as never), ImageError, "must be a Uint8Array");
+    await assertRejects(() => readPictureText(value as never), ImageError, "must be a Uint8Array");
   }
 });
