@@ -44,6 +44,7 @@ export function reportText(edit: ModelEdit): string {
     `  condition estimate ${conditionEstimate.toExponential(1)}, residual ${
       residual.toExponential(1)
     }; accuracy limited by ${limitedBy}`,
+    ...pooledLines(edit.report),
     ...nullSpaceLines(edit.report),
     ...moveLines(edit.report),
     ...own.filter((alignment) => alignment !== undefined).flatMap(({ source, destination, pairs }) => [
@@ -55,6 +56,16 @@ export function reportText(edit: ModelEdit): string {
       }`,
     ]),
   ].join("\n");
+}
+
+/** The operator of the pooled embedding. */
+function pooledLines({ pooled }: EditReport): string[] {
+  if (pooled === undefined) return [];
+  const { mergedRows, rank, residual, relativeSize } = pooled;
+  return [
+    `  pooled embedding: ${mergedRows} rows, rank ${rank}, residual ${residual.toExponential(1)}, ` +
+    `relative size ${relativeSize.toPrecision(3)}`,
+  ];
 }
 
 /** The null space, and the prompts that could not be retained. */

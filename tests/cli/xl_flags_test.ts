@@ -58,8 +58,10 @@ Deno.test("flags of another family, and of SDXL what it cannot do, are refused b
   const pair = ["--source", "A pack of roses", "--destination", "A pack of blue roses", "--with-pooled"];
   const files = ["--save-edit", at("e.safetensors"), "--export-lora", at("l.safetensors")];
   await refused("leave --with-pooled out", "edit", "-m", model, ...pair, ...files);
-  const { code, out } = await run("inspect", at("e.safetensors"), "--json");
-  assertEquals(code, 0, out);
+  const { code, out } = await run("inspect", at("e.safetensors"));
+  assert(code === 0 && out.includes("in 32 + 48 dimensions") && out.includes("pooled embedding of 40 dimensions"), out);
+  const reported = await run("edit", "-m", model, ...pair, "--report");
+  assert(reported.out.includes("pooled embedding: 4 rows, rank 4, residual "), reported.out);
   await refused("edit without --with-pooled", "edit", "-m", `${goldens}/sd1-mini`, "--no-safety-checker", ...pair);
 });
 

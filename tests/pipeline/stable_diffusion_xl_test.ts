@@ -260,3 +260,25 @@ gpuTest("a saved SDXL folder draws the same bytes, and keeps forceZerosForEmptyP
     await Deno.remove(directory, { recursive: true });
   }
 });
+
+gpuTest("SDXL draws the same from shards and from an fp16 variant, both in half precision", async (gpu) => {
+  const directory = await Deno.makeTempDir();
+  try {
+    using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+    const draw = async (pipe: StableDiffusionXLPipeline) =>
+      (await pipe.generate("a rose", { generator: 7, numInferenceSteps: 2, outputType: "array" })).images;
+    await pipe.savePretrained(`${directory}/shards`, { dtype: "f16", maxShardBytes: 1e6 });
+    await pipe.savePretrained(`${directory}/variant`, { dtype: "f16" });
+    for (const part of ["unet", "vae", "text_encoder", "text_encoder_2"]) {
+      const path = `${directory}/variant/${part}/${part.startsWith("text") ? "model" : "diffusion_pytorch_model"}`;
+      await Deno.rename(`${path}.safetensors`, `${path}.fp16.safetensors`);
+    }
+    using shards = await StableDiffusionXLPipeline.fromPretrained(`${directory}/shards`, { gpu });
+    using variant = await StableDiffusionXLPipeline.fromPretrained(`${directory}/variant`, { gpu, variant: "fp16" });
+    const half = await draw(shards);
+    assertEquals(await draw(variant), half);
+    assertClose(half, await draw(pipe), 1e-2, "half precision");
+  } finally {
+    await Deno.remove(directory, { recursive: true });
+  }
+});
