@@ -1,12 +1,10 @@
-import { limitCases, parseEditCases } from "../pipeline/evaluation/edit_cases.ts";
 import type { EditScores, Tally } from "../pipeline/evaluation/edit_scores.ts";
 import { type EditEvaluation, evaluateEdits, picturesOfGrid } from "../pipeline/evaluation/evaluate_edits.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { openPipeline } from "./open_pipeline.ts";
-import { evaluationFlags, pocket } from "./evaluation_flags.ts";
-import { readTextOf } from "./files.ts";
+import { casesOf, evaluationFlags, pocket } from "./evaluation_flags.ts";
 import { parseNumber } from "./flag_values.ts";
 import { methodFlags, methodOfFlags } from "./method_flags.ts";
 import { checkJsonFile, giveJson, PartialJson } from "./json_file.ts";
@@ -72,8 +70,7 @@ export const command: Command = defineCommand({
       ? [0.001, 0.01, 0.1, 1, 10]
       : values.lambda.map((text) => parseNumber(text, "--lambda", lambdaRange));
     const [{ lamb: _, ...editor }] = lambdas.map((lambda) => methodOfFlags({ ...values, lambda, preserveWeight: 1 }));
-    const all = parseEditCases(await readTextOf(values.cases, "--cases"), values.cases);
-    const cases = limitCases(all, { edits, related, unrelated });
+    const cases = await casesOf(values.cases, { edits, related, unrelated });
     await checkJsonFile(values.json, values);
     checkSampler(values);
     using pipe = await openPipeline(values);

@@ -3,10 +3,12 @@
  *
  * @module
  */
+import { type CaseLimits, type EditCase, limitCases, parseEditCases } from "../pipeline/evaluation/edit_cases.ts";
+import { DataError } from "../pipeline/errors.ts";
 import type { Flags } from "./flag_types.ts";
 import { embeddedFolder, embeddedModel } from "./embedded_model.ts";
 import { modelFlags } from "./flags.ts";
-import { overwriteFlag } from "./files.ts";
+import { overwriteFlag, readTextOf } from "./files.ts";
 import { jsonFlag } from "./json_file.ts";
 
 /** Folder of the embedded model. */
@@ -43,3 +45,14 @@ export const evaluationFlags = {
   overwrite: overwriteFlag,
   json: jsonFlag,
 } as const satisfies Flags;
+
+/**
+ * The edits of --cases, as far as they are used.
+ *
+ * @throws {DataError} for a file of something else, or without edits
+ */
+export async function casesOf(path: string, limits: CaseLimits): Promise<EditCase[]> {
+  const cases = limitCases(parseEditCases(await readTextOf(path, "--cases"), path), limits);
+  if (cases.length > 0) return cases;
+  throw new DataError(`Cannot use ${path} as cases: it has no edits`, { source: path });
+}

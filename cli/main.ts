@@ -58,6 +58,11 @@ export const commandTable: readonly CommandEntry[] = [
     load: () => import("./evaluate.ts"),
   },
   {
+    name: "debias",
+    summary: "find an edit under which pictures show several things as often as wanted",
+    load: () => import("./debias.ts"),
+  },
+  {
     name: "doctor",
     summary: "check that this machine's GPU computes correctly, and how fast",
     load: () => import("./doctor.ts"),

@@ -12,6 +12,8 @@ export interface PictureRequest {
   readonly seed: number | bigint;
   /** The edit to apply. Default: none. */
   readonly edit?: ModelEdit;
+  /** Several edits instead, in the order in which they were made. */
+  readonly edits?: readonly ModelEdit[];
 }
 
 /** Pictures per batch where nothing else is asked. */
@@ -50,10 +52,10 @@ export async function drawPictures(
     const batch = requests.slice(first, first + batchSize);
     const { images } = await withEdits(
       pipe,
-      new Set(batch.flatMap(({ edit }) => edit ?? [])),
+      new Set(batch.flatMap(editsOf)),
       () =>
         pipe.generate(batch.map(({ prompt }) => prompt), {
-          editsPerPrompt: batch.map(({ edit }) => edit ? [edit] : []),
+          editsPerPrompt: batch.map(editsOf),
           generator: batch.map(({ seed }) => new TorchGenerator(seed)),
           numInferenceSteps: steps,
           guidanceScale: guidance,
@@ -65,6 +67,10 @@ export async function drawPictures(
     onDrawn?.(batch.length);
   }
   return pictures;
+}
+
+function editsOf({ edit, edits }: PictureRequest): readonly ModelEdit[] {
+  return edits ?? (edit === undefined ? [] : [edit]);
 }
 
 /**

@@ -5,7 +5,13 @@
  */
 export { type CaseLimits, type EditCase, limitCases, parseEditCases, type PromptPair } from "./edit_cases.ts";
 export { type DrawingOptions, drawPictures, type PictureRequest } from "./draw_pictures.ts";
+export * from "./debias/debias.ts";
+export * from "./debias/gender.ts";
+export * from "./debias/log.ts";
+export * from "./debias/search.ts";
 export * from "./edit_scores.ts";
+export * from "./editors/compare.ts";
+export { comparisonHead, comparisonLine, comparisonLosses } from "./editors/table.ts";
 export * from "./evaluate_edits.ts";
 export * from "./evaluate_leakage.ts";
 export { rankCorrelation, ranks } from "./rank_correlation.ts";

@@ -56,12 +56,17 @@ Deno.test({
 });
 
 Deno.test("evaluate rejects a missing or unknown subject, an invalid λ and a missing file", async () => {
+  const empty = await Deno.makeTempFile({ suffix: ".json" });
+  await Deno.writeTextFile(empty, "[]");
   const cases: [args: string[], code: number, message: string][] = [
-    [[], 2, "Cannot evaluate without a subject: the subject must be edits or leakage"],
+    [[], 2, "Cannot evaluate without a subject: the subject must be edits, editors or leakage"],
     [["leekage"], 2, 'Cannot evaluate "leekage": did you mean leakage?'],
     [["edits", "--lambda", "0"], 2, "Cannot edit with lambda 0: it must be a finite number above 0"],
     [["edits", "--threshold", "0.1"], 2, 'an option of the method "nullspace"'],
     [["edits", "--cases", "/nowhere.json"], 1, "/nowhere.json"],
+    [["editors", "--cases", empty], 1, "it has no edits"],
+    [["editors", "--method", "baseline"], 2, "the unedited model is always shown"],
+    [["editors", "--edits", "2", "--concepts", "3"], 2, "with 2 edits: give 2 or fewer"],
     [["leakage", "--seeds", "0"], 2, "Cannot use --seeds"],
   ];
   for (const [args, expected, message] of cases) {
@@ -69,6 +74,7 @@ Deno.test("evaluate rejects a missing or unknown subject, an invalid λ and a mi
     assertEquals([code, out], [expected, ""], args.join(" "));
     assert(err.includes(message), err);
   }
-  assert((await evaluate("--help")).out.includes("evaluate edits|leakage"));
+  await Deno.remove(empty);
+  assert((await evaluate("--help")).out.includes("evaluate edits|editors|leakage"));
   assert((await evaluate("leakage", "--help")).out.includes("--destination"));
 });

@@ -195,7 +195,7 @@ Deno.test("sweep run refuses files that hold no results of the plan, and leaves 
   assert(code === 1 && err.includes("another run is appending to it"), err);
 });
 
-Deno.test("sweep run, stopped by SIGTERM, exits with 75; run again, it gives the results of one run to the byte", async () => {
+Deno.test("sweep run, stopped by SIGTERM or killed, loses at most a batch; run again, it gives the results of one run to the byte", async () => {
   await using folder = await temporaryFolder();
   const at = (name: string) => `${folder.path}/${name}`;
   await Deno.writeTextFile(at("data.csv"), csv);
@@ -213,27 +213,32 @@ Deno.test("sweep run, stopped by SIGTERM, exits with 75; run again, it gives the
   ];
   assertEquals((await run("sweep", "plan", ...plan)).code, 0);
   const main = new URL("../../cli/main.ts", import.meta.url).pathname;
-  const args = ["sweep", "run", at("plan.json"), "--batch-size", "2", "-o", at("part{shard}.jsonl")];
-  const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-P=test", "--no-prompt", main, ...args],
-    env: { JOB_COMPLETION_INDEX: "1", BLUEROSE_SHARDS: "2" },
-    stdout: "null",
-    stderr: "piped",
-  }).spawn();
-  const ended = child.output();
-  const size = () => Deno.stat(at("part2.jsonl")).then(({ size }) => size, () => 0);
-  while (await size() === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-  child.kill("SIGTERM");
-  const { code, stderr } = await ended;
-  const err = new TextDecoder().decode(stderr);
-  assertEquals(code, 75, err);
-  assert(err.includes("stopped by SIGTERM; run it again to go on\nKept: "), err);
-  const stopped = await lines(at("part2.jsonl"));
-  assert(stopped.length > 0 && stopped.length < 21, `${stopped.length}`);
   const flags = ["--batch-size", "2", "--shard", "2/2", "-o"];
-  assertEquals((await run("sweep", "run", at("plan.json"), ...flags, at("part2.jsonl"))).code, 0);
   assertEquals((await run("sweep", "run", at("plan.json"), ...flags, at("whole.jsonl"))).code, 0);
-  assertEquals(await Deno.readTextFile(at("part2.jsonl")), await Deno.readTextFile(at("whole.jsonl")));
+  const whole = await Deno.readTextFile(at("whole.jsonl"));
+  for (const [signal, expected] of [["SIGTERM", 75], ["SIGKILL", 137]] as const) {
+    const args = ["sweep", "run", at("plan.json"), "--batch-size", "2", "-o", at(`${signal}{shard}.jsonl`)];
+    const child = new Deno.Command(Deno.execPath(), {
+      args: ["run", "-q", "-P=test", "--no-prompt", main, ...args],
+      env: { JOB_COMPLETION_INDEX: "1", BLUEROSE_SHARDS: "2" },
+      stdout: "null",
+      stderr: "piped",
+    }).spawn();
+    const ended = child.output();
+    const part = at(`${signal}2.jsonl`);
+    const size = () => Deno.stat(part).then(({ size }) => size, () => 0);
+    while (await size() === 0) await new Promise((resolve) => setTimeout(resolve, 5));
+    child.kill(signal);
+    const { code, stderr } = await ended;
+    const err = new TextDecoder().decode(stderr);
+    assertEquals(code, expected, err);
+    if (signal === "SIGTERM") assert(err.includes("stopped by SIGTERM; run it again to go on\nKept: "), err);
+    const stopped = await Deno.readTextFile(part);
+    assert(stopped.length > 0 && stopped.length < whole.length, `${stopped.length}`);
+    assert(whole.startsWith(stopped), "what is there is what an uninterrupted run writes");
+    assertEquals((await run("sweep", "run", at("plan.json"), ...flags, part)).code, 0);
+    assertEquals(await Deno.readTextFile(part), whole);
+  }
 });
 
 Deno.test("sweep refuses another version or model before it draws, and more shards than jobs; it prints job files", async () => {

@@ -148,6 +148,27 @@ export const writers: readonly Writer[] = [
     once: true,
   },
   {
+    name: "evaluate editors",
+    args: (at) => [
+      ...["--edits", "1", "--related", "0", "--unrelated", "1", "--steps", "1", "--cfg-scale", "1", "--method", "uce"],
+      ...[...model, "--preserve", "no", "--json", at("e.json"), "--overwrite"],
+    ],
+    old: ["e.json"],
+    made: ["e.json"],
+    once: true,
+  },
+  {
+    name: "debias",
+    args: (at) => [
+      ...[...draw, "--source", "a rose", "--destinations", "a red rose", "a blue rose"],
+      ...["--budget", "8", "--round-size", "2", "--log", at("log.jsonl"), "--save-edit", at("d.safetensors")],
+      ...["--json", at("d.json"), "--overwrite"],
+    ],
+    old: ["d.safetensors", "d.json"],
+    made: ["log.jsonl", "d.safetensors", "d.json"],
+    once: true,
+  },
+  {
     name: "evaluate leakage",
     args: (at, input) => [
       ...["--prompts", input("prompts.txt"), "--steps", "1", "--cfg-scale", "1"],

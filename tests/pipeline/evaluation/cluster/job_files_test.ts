@@ -50,6 +50,41 @@ Deno.test("the manifest is a Job by Kubernetes' schema, with all of its parts kn
   assertThrows(() => new Job(wrong).validate());
 });
 
+/**
+ * Paths of keys that the API does not know. The schema lets unknown keys pass, whatever their
+ * value; of known ones it refuses values of some type.
+ */
+function unknownKeys(manifest: object): string[] {
+  const unknown: string[] = [];
+  const visit = (node: object, path: string) => {
+    for (const [key, value] of Object.entries(node)) {
+      const isKnown = [{}, [], "", 0.5, true].some((wrong) => {
+        Object.assign(node, { [key]: wrong });
+        try {
+          new Job(manifest as IJob).validate();
+          return false;
+        } catch {
+          return true;
+        }
+      });
+      Object.assign(node, { [key]: value });
+      if (!isKnown) unknown.push(`${path}${key}`);
+      if (typeof value === "object" && value !== null) visit(value, `${path}${key}.`);
+    }
+  };
+  visit(manifest, "");
+  return unknown;
+}
+
+Deno.test("the manifest has no key that the API does not know", () => {
+  const options = { ...volume, parallelism: 4, namespace: "lab" };
+  assertEquals(unknownKeys(parse(kubernetesManifest(job, options))), []);
+  const wrong = parse(kubernetesManifest(job, options));
+  wrong.spec.backoffLimitPerIndx = 3;
+  wrong.spec.template.spec.containers[0].imag = "x";
+  assertEquals(unknownKeys(wrong).sort(), ["spec.backoffLimitPerIndx", "spec.template.spec.containers.0.imag"]);
+});
+
 /** Runs a script's text by bash, which only reads it. */
 async function syntax(script: string): Promise<string> {
   const child = new Deno.Command("bash", { args: ["-n"], stdin: "piped", stderr: "piped" }).spawn();
