@@ -173,5 +173,7 @@ const reportSchema: Schema<SavedReport> = fields({
     above: eigenvalues,
     below: eigenvalues,
     leftOut: listOf(anyText(), { max: maxPrompts }),
+    influential: v.optional(listOf(anyText(), { max: maxPrompts })),
+    augmented: v.optional(whole(0, Number.MAX_SAFE_INTEGER)),
   })),
 });

@@ -47,11 +47,6 @@ export interface ModelEditOptions extends EditSystemOptions, MethodOptions {
    * of the method, with one row for each prompt (SDXL only). Default: false.
    */
   readonly withPooled?: boolean;
-  /**
-   * SPEED's filter of retained concepts by their influence, which makes an operator per layer. Not
-   * supported: only false is accepted.
-   */
-  readonly influenceFilter?: false;
   /** Layers to edit, by prefixes of their paths or by a predicate. Default: all. */
   readonly layers?: LayerChoice;
 }
@@ -72,10 +67,9 @@ const modelEditTable: OptionTable<ModelEditOptions> = {
   threshold: kinds.number,
   retainScale: kinds.number,
   invariant: listOf(kinds.text, "strings"),
-  influenceFilter: kind(
-    "false, as one projector serves all layers here; projectors per layer are not supported",
-    (value) => value === false,
-  ),
+  influenceFilter: kinds.flag,
+  augment: kinds.number,
+  augmentRank: kinds.number,
   route: oneOf("tokens", "channels"),
   precision: oneOf("f64", "f32"),
 };

@@ -1,7 +1,14 @@
 /** From pairs and options to an edit's equations, for each editor. @module */
 
 import { EditError } from "../errors.ts";
-import { chosenLayers, type EditableModel, encodeOnHost, type LayerChoice, pooledEncoder } from "./editable_model.ts";
+import {
+  chosenLayers,
+  type CrossAttentionLayer,
+  type EditableModel,
+  encodeOnHost,
+  type LayerChoice,
+  pooledEncoder,
+} from "./editable_model.ts";
 import { encodeConcepts } from "./encode_concepts.ts";
 import type { Concept } from "./moves.ts";
 import { endTokenEmbedding, probeText } from "./probe.ts";
@@ -18,6 +25,8 @@ import {
   type TokenStates,
 } from "./prompts/recipe.ts";
 import { EditSystem, type EditSystemOptions } from "./solve/edit_system.ts";
+import { type HostMatrix, hostMatrix } from "./solve/host_matrix.ts";
+import { type InfluenceOptions, influentialConcepts } from "./solve/influence.ts";
 import { type NullSpaceReport, NullSpaceSystem } from "./solve/null_space.ts";
 import { UceSystem } from "./solve/uce_system.ts";
 import type { EditOperator } from "./operator.ts";
@@ -39,6 +48,10 @@ export interface SolvableSystem extends Disposable {
 export interface RetainedReport extends NullSpaceReport {
   /** Prompts of `preserve` that were left out, because they contain an erased concept's words. */
   readonly leftOut: readonly string[];
+  /** Prompts that are retained in this layer; absent where the filter by influence is not used. */
+  readonly influential?: readonly string[];
+  /** Number of perturbed states that are retained in this layer; absent without augmentation. */
+  readonly augmented?: number;
 }
 
 /** An edit that is ready to be solved. */
@@ -87,12 +100,25 @@ export async function prepareEdit(
   const layers = chosenLayers(model, width, choice);
   const paths = layers.map(({ path }) => path);
   const all = paths.length === model.crossAttentions.length;
+  const refinement = settings.method === "nullspace" ? refinementOf(settings) : undefined;
+  if (refinement && withPooled) {
+    throw new EditError(
+      "Cannot edit the pooled embedding with influenceFilter or augment as it belongs to no layer: leave withPooled out",
+    );
+  }
+  const weight = refinement && await weightOf(layers, { width, withToK });
   const conceptOf = (prompt: string): Concept => {
     return { prompt, state: states.state(prompt, lastTokenPosition(prompt, model.tokenizer)) };
   };
   using owned = new DisposableStack();
   const prompts = { sentences, preserve, invariant };
-  const { system, nullSpace } = equations(prompts, settings, { states, whole, model, options });
+  const { system, nullSpace } = equations(prompts, settings, {
+    states,
+    whole,
+    model,
+    options,
+    refine: refinement && weight && { ...refinement, weight },
+  });
   owned.use(system);
   const pooledSystem = pooled &&
     equations({ ...prompts, sentences: sentences.map(pooledSentence) }, settings, {
@@ -183,13 +209,14 @@ function equations(
     invariant: readonly string[];
   },
   settings: MethodSettings,
-  { states, whole, model, options }: {
+  { states, whole, model, options, refine }: {
     states: TokenStates;
     whole: ReadonlyMap<string, Float32Array>;
     model: EditableModel;
     options: EditSystemOptions;
+    refine?: InfluenceOptions & { readonly weight: HostMatrix };
   },
-): { system: SolvableSystem; nullSpace?: NullSpaceReport } {
+): { system: SolvableSystem; nullSpace?: Omit<RetainedReport, "leftOut"> } {
   const { gpu } = model, { width } = states;
   const { preserveWeight } = settings;
   if (settings.method === "time") {
@@ -209,16 +236,53 @@ function equations(
     return { system: new UceSystem(gpu, { edited, preserved }, options) };
   }
   const { threshold, retainScale } = settings;
+  const retained = rowsOf([], { prompts: preserve, weight: 1 }, states).source;
+  const refined = refine && influentialConcepts({ pairs: erased, retained, weight: refine.weight }, refine);
   const system = new NullSpaceSystem(gpu, {
     pairs: erased,
-    retained: rowsOf([], { prompts: preserve, weight: 1 }, states).source,
+    retained: refined?.rows ?? retained,
     // Of the empty prompt, the begin token; all prompts share it.
     invariant: joined(invariant.map((text, i) => whole.get(text)!.subarray(0, i === 0 ? width : undefined))),
   }, { threshold, retainScale });
-  return { system, nullSpace: system.nullSpace };
+  return {
+    system,
+    nullSpace: {
+      ...system.nullSpace,
+      ...refine?.filter ? { influential: refined!.kept.map((row) => preserve[row]) } : {},
+      ...refine && refine.augment > 0 ? { augmented: refined!.augmented } : {},
+    },
+  };
 }
 
-function joined(parts: readonly Float32Array[]): Float64Array {
+/** How the retained prompts are refined by layer; undefined where they are not. */
+function refinementOf(
+  { influenceFilter, augment = 0, augmentRank = 1 }: MethodSettings & { readonly method: "nullspace" },
+): InfluenceOptions | undefined {
+  return influenceFilter === undefined ? undefined : { filter: influenceFilter, augment, augmentRank };
+}
+
+/**
+ * The weight of an edit's only layer [features, width]: its key projection, if it is edited, above
+ * its value projection.
+ *
+ * @throws {EditError} for more than one layer
+ */
+async function weightOf(
+  layers: readonly CrossAttentionLayer[],
+  { width, withToK }: { width: number; withToK: boolean },
+): Promise<HostMatrix> {
+  if (layers.length > 1) {
+    throw new EditError(
+      `Cannot make one edit of ${layers.length} layers with influenceFilter or augment as each layer then has a null space ` +
+        "of its own: solve one edit for each layer with solveLayerEdits()",
+    );
+  }
+  const [{ toK, toV }] = layers;
+  const parts = await Promise.all((withToK ? [toK, toV] : [toV]).map(({ weight }) => weight.float64()));
+  return hostMatrix(joined(parts), width);
+}
+
+function joined(parts: readonly (Float32Array | Float64Array)[]): Float64Array {
   const all = new Float64Array(parts.reduce((sum, { length }) => sum + length, 0));
   let at = 0;
   for (const part of parts) {

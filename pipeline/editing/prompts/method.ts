@@ -59,6 +59,20 @@ export interface MethodOptions {
    * Default: none.
    */
   readonly invariant?: readonly string[];
+  /**
+   * For "nullspace": retain only those preserved prompts that erasing alone would move more than
+   * the mean (SPEED's filter by influence). It depends on a layer's weights, so each edit is of one
+   * layer; `solveLayerEdits` makes one for each. Default: false.
+   */
+  readonly influenceFilter?: boolean;
+  /**
+   * For "nullspace": perturbed copies of each preserved prompt, along directions that the layer's
+   * weights shrink most (SPEED's directed augmentation). As `influenceFilter`, it makes an edit of
+   * one layer. Default: 0.
+   */
+  readonly augment?: number;
+  /** For "nullspace": number of those directions. Default: 1. */
+  readonly augmentRank?: number;
 }
 
 /** The options of a method with defaults filled in. Those of other methods are undefined. */
@@ -78,6 +92,10 @@ export type MethodSettings =
       readonly threshold: number;
       readonly retainScale: number;
       readonly invariant: readonly string[];
+      /** Absent where retained prompts are not refined by layer. */
+      readonly influenceFilter?: boolean;
+      readonly augment?: number;
+      readonly augmentRank?: number;
     }
   );
 
@@ -114,6 +132,9 @@ const methodsOf: Readonly<Partial<Record<keyof MethodOptions, readonly EditMetho
   threshold: ["nullspace"],
   retainScale: ["nullspace"],
   invariant: ["nullspace"],
+  influenceFilter: ["nullspace"],
+  augment: ["nullspace"],
+  augmentRank: ["nullspace"],
 };
 
 /** Whether an option is one of a method. */
@@ -149,7 +170,7 @@ export function methodSettings(options: MethodOptions): MethodSettings {
   checkMethod(options.method);
   const { method = "time", preserveWeight = 1 } = options;
   for (const option of Object.keys(methodsOf) as (keyof MethodOptions)[]) {
-    if (options[option] !== undefined) checkTaken(option, options[option], [method]);
+    if (options[option] !== undefined && options[option] !== false) checkTaken(option, options[option], [method]);
   }
   const lamb = options.lamb ?? { time: 0.1, uce: 0.5, nullspace: 0 }[method];
   const allowsZero = method === "nullspace";
@@ -180,7 +201,16 @@ export function methodSettings(options: MethodOptions): MethodSettings {
       { option: "preserveWeight", value: preserveWeight },
     );
   }
-  return { ...common, method, tokens: "last", threshold, retainScale, invariant: [...invariant] };
+  return { ...common, method, tokens: "last", threshold, retainScale, invariant: [...invariant], ...refined(options) };
+}
+
+/** How retained prompts are refined by layer; nothing where they are not. */
+function refined({ influenceFilter = false, augment = 0, augmentRank = 1 }: MethodOptions) {
+  for (const [option, value, least] of [["augment", augment, 0], ["augmentRank", augmentRank, 1]] as const) {
+    if (Number.isSafeInteger(value) && value >= least) continue;
+    throw new EditError(`Cannot edit with ${option} ${value}: it must be a whole number from ${least}`);
+  }
+  return influenceFilter || augment > 0 ? { influenceFilter, augment, augmentRank } : {};
 }
 
 function checkScale(option: string, value: number): void {

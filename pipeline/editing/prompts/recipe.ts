@@ -70,6 +70,12 @@ export interface EditRecipe {
   readonly retainScale?: number;
   /** Prompts whose states must not move, of null-space edits. */
   readonly invariant?: readonly string[];
+  /** Whether retained prompts are filtered by their influence on the edit's layer. */
+  readonly influenceFilter?: boolean;
+  /** Perturbed copies of each retained prompt. */
+  readonly augment?: number;
+  /** Number of directions of their noise. */
+  readonly augmentRank?: number;
 }
 
 /**

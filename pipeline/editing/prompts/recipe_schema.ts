@@ -86,6 +86,9 @@ const methodRecipes: Readonly<Record<EditMethod, Schema<EditRecipe>>> = {
     threshold: positive(),
     retainScale: positive(),
     invariant: listOf(anyText(), { max: maxPrompts }),
+    influenceFilter: v.optional(boolean()),
+    augment: v.optional(whole(0, maxPrompts)),
+    augmentRank: v.optional(whole(1, maxPrompts)),
   }),
 };
 

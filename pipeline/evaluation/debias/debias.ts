@@ -6,7 +6,7 @@
  */
 import { ModelEdit, type ModelEditOptions } from "../../editing/model_edit.ts";
 import type { EditPair } from "../../editing/prompts/recipe.ts";
-import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
+import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { type DrawingOptions, drawPictures, seedFrom } from "../draw_pictures.ts";
 import type { Judge } from "../evaluate_edits.ts";
 import { type DebiasResult, searchShares, type ShareSampler, type ShareSearchOptions } from "./search.ts";
@@ -52,7 +52,7 @@ export function debiasPair({ source, destinations }: DebiasTask, weights: readon
  * @throws {EditError} as `ModelEdit.solve` does, before anything is drawn
  */
 export async function debias(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   judge: Judge,
   task: DebiasTask,
   options: DebiasOptions = {},
@@ -70,7 +70,7 @@ export async function debias(
 
 /** Draws and judges pictures of a task. */
 export function shareSampler(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   judge: Judge,
   task: DebiasTask,
   options: Pick<DebiasOptions, "editor" | "firstSeed"> & DrawingOptions = {},

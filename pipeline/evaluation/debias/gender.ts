@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
+import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { type CsvTable, parseCsv } from "../../text/csv.ts";
 import type { Judge } from "../evaluate_edits.ts";
 import { SweepError } from "../sweep/sweep_error.ts";
@@ -87,7 +87,7 @@ export interface BiasMeasurement {
  * @throws as {@linkcode debias} does
  */
 export async function measureBias(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   judge: Judge,
   rows: readonly BiasRow[],
   options: DebiasOptions & { readonly each?: number; readonly onRow?: (row: BiasMeasurement) => unknown } = {},

@@ -7,7 +7,7 @@ import { predictLeakage } from "../../editing/leakage.ts";
 import { ModelEdit } from "../../editing/model_edit.ts";
 import type { EditOperator } from "../../editing/operator.ts";
 import type { Picture } from "../../image/picture.ts";
-import type { StableDiffusionModelEditingPipeline } from "../../model_editing.ts";
+import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest, seedFrom } from "../draw_pictures.ts";
 import type { EditCase } from "../edit_cases.ts";
 import { type EditScores, type JudgedPicture, scorePictures } from "../edit_scores.ts";
@@ -90,7 +90,7 @@ export function picturesOfComparison(
  * @throws {RangeError} without cases for any of the numbers of concepts
  */
 export async function compareEditors(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   judge: Judge,
   cases: readonly EditCase[],
   options: CompareEditorsOptions,
@@ -154,7 +154,7 @@ function groupOf(
 
 /** The first solution compiles kernels, which would count as its time. */
 async function warmUp(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   editor: EditorSettings,
   each: EditCase,
 ): Promise<void> {
@@ -164,7 +164,7 @@ async function warmUp(
 
 /** The edits of a group, each by itself or all as one, and the time of each. */
 async function solveGroup(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   editor: EditorSettings,
   cases: readonly EditCase[],
   jointly: boolean,
@@ -196,7 +196,7 @@ async function uneditedResult(judge: Judge, groups: readonly Group[], before: Re
 
 /** Draws and judges the prompts of all groups under their edits. */
 async function editedResult(
-  pipe: StableDiffusionModelEditingPipeline,
+  pipe: EditingPipeline,
   judge: Judge,
   solved: readonly { group: Group; edits: readonly ModelEdit[]; ms: readonly number[] }[],
   before: ReadonlyMap<string, Picture>,

@@ -78,6 +78,22 @@ export function denseUce(
   return flat(sum(product(left, inverse(right)), diagonal(side, 1), -1));
 }
 
+/**
+ * SPEED's prior shift ‖Δ r‖ of concepts under Δ = W(G − C)ᵀC(I + CᵀC)⁻¹ [features, d], by the d × d
+ * form of the erasure.
+ */
+export function densePriorShift(
+  { source, destination }: Pick<DenseEdit, "source" | "destination">,
+  { weight, concepts }: { weight: Matrix; concepts: Matrix },
+): number[] {
+  const side = source[0].length;
+  const erased = product(
+    outer(sum(destination, source, -1), source),
+    inverse(sum(outer(source, source), diagonal(side, 1))),
+  );
+  return product(concepts, transposed(product(weight, erased))).map((change) => Math.hypot(...change));
+}
+
 /** E − I of the null-space edit (SPEED, arXiv 2503.07392). */
 export function denseNullSpace(
   { source, destination, preserve, lamb }: DenseEdit,
