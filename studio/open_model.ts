@@ -117,7 +117,7 @@ function checkLoads(inspection: Inspection): void {
   throw new PainterError({
     kind: "input",
     message: `Cannot open ${name} as a model as it is ${description}: a model is a folder in diffusers' layout, ` +
-      `or one .safetensors file of Stable Diffusion 1.x or 2.x`,
+      `or one .safetensors file of Stable Diffusion 1.x, 2.x or XL`,
   });
 }
 

@@ -147,8 +147,8 @@ export function ModelSheet(): JSX.Element {
         <Icon name="drop" />
         <strong>Your own model</strong>
         <p>
-          Drop a diffusers folder or a .safetensors file of Stable Diffusion 1.x or 2.x. It is read on this machine and
-          goes nowhere else.
+          Drop a diffusers folder or a .safetensors file of Stable Diffusion 1.x, 2.x or XL. It is read on this machine
+          and goes nowhere else.
         </p>
         <div>
           <label class="btn line">
