@@ -88,7 +88,7 @@ export const command: Command = defineCommand({
       kind: "text",
       choices: ["f32", "f16"],
       default: "f32",
-      help: "measure kernels with products and convolutions in f16, on a device that has it",
+      help: "measure kernels, or --tune, with products and convolutions in f16, on a device that has it",
     },
     tune: {
       kind: "switch",
@@ -145,6 +145,14 @@ export const command: Command = defineCommand({
       return await giveRecord(records.from, values, records);
     }
     const { subgroupMatrices } = values;
+    if (subgroupMatrices && values.arithmetic === "f16") {
+      throw new ArgumentError(
+        "Cannot use --arithmetic f16 with --subgroup-matrices: both choose how products are computed, so omit one",
+        {
+          argument: "--arithmetic",
+        },
+      );
+    }
     const filter = expression(values.filter);
     const special = subgroupMatrices ? "--subgroup-matrices" : values.arithmetic === "f16" ? "--arithmetic" : undefined;
     const parts = chosenParts(special !== undefined && values.only.length === 0 ? ["kernels"] : values.only, filter);
@@ -157,7 +165,7 @@ export const command: Command = defineCommand({
       subgroupMatrices
         ? openWithSubgroupMatrices({ isTuned: !values.tune })
         : values.tune
-        ? Gpu.request()
+        ? Gpu.request({ arithmetic: values.arithmetic })
         : openTunedGpu({ arithmetic: values.arithmetic });
     if (values.tune) return await tuneDevice(openGpu, values.checkpoint, { budgetMs: budgetOf(values) });
     const report = await runBench({

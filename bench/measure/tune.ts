@@ -112,9 +112,10 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
 
 /** The tiles to measure for a kind of product. */
 export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
-  const { subgroupSize: lanes, subgroupMatrix } = gpu.info;
+  const { subgroupSize: lanes, subgroupMatrix, arithmetic } = gpu.info;
+  const { isSoftware } = policyOf(gpu);
   const shapes: TileShape[] = [];
-  if (policyOf(gpu).isSoftware && lanes > 0) {
+  if (isSoftware && lanes > 0) {
     for (const rows of kind === "row" ? [8] : [16, 32, 64]) {
       for (const columns of [1, 2, 4]) {
         if (rows * columns <= 128) shapes.push({ strategy: "subgroup", lanes, threadsX: lanes, rows, columns });
@@ -125,6 +126,16 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
       for (const rows of kind === "row" ? [1] : kind === "skinny" ? [1, 2, 4, 8] : [4, 8]) {
         for (const columns of [1, 2]) {
           shapes.push({ strategy: "workgroup", lanes: threadsX * threadsY, threadsX, rows, columns });
+        }
+      }
+    }
+  }
+  if (arithmetic === "f16") {
+    // Software devices only emulate f16, and compile unrolled code slowly.
+    for (const [threadsX, threadsY] of isSoftware ? [[8, 8]] : [[8, 8], [16, 8], [16, 16], [32, 8]]) {
+      for (const rows of kind === "row" ? [1] : isSoftware ? [4] : kind === "skinny" ? [1, 2, 4, 8] : [4, 8]) {
+        for (const columns of isSoftware ? [1] : [1, 2]) {
+          shapes.push({ strategy: "half", lanes: threadsX * threadsY, threadsX, rows, columns });
         }
       }
     }

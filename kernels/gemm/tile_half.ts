@@ -2,9 +2,9 @@ import { each, fmaChain } from "../wgsl/text.ts";
 import { put, type TileConstants, tileSize } from "./tile_shape.ts";
 
 /**
- * Depth of the blocks in workgroup memory, and length of the sums in f16. Longer ones save
- * additions in f32 and err more: see {@linkcode TileShape}. Per 16 elements of k and four columns,
- * packed arithmetic takes 32 fma and two packed additions in place of 64 fma.
+ * Depth of the blocks in workgroup memory, and length of the sums in f16. Longer sums save
+ * conversions and additions in f32, and err more: see {@linkcode TileShape} and
+ * docs/performance.md.
  */
 export const halfDepth = 16;
 
