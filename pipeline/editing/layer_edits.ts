@@ -27,13 +27,18 @@ import type { EditPair } from "./prompts/recipe.ts";
  * ```
  *
  * @param options.layers the layers to edit. Default: all
- * @throws as `ModelEdit.solve` does
+ * @throws {EditError} with `withPooled`; otherwise as `ModelEdit.solve` does
  */
 export async function solveLayerEdits(
   pairs: readonly EditPair[],
   options: ModelEditOptions,
   model: EditableModel,
 ): Promise<LayerEdits> {
+  if (options.withPooled) {
+    throw new EditError(
+      "Cannot map the pooled embedding by edits of one layer each, as it belongs to no layer: leave withPooled out",
+    );
+  }
   const { width } = await encodeOnHost(model, [probeText]);
   using owned = new DisposableStack();
   const edits: ModelEdit[] = [];

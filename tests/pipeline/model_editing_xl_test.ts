@@ -2,6 +2,7 @@ import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/asser
 import type { Gpu, GpuOptions } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { type EditableModel, encodeOnHost } from "../../pipeline/editing/editable_model.ts";
+import { solveLayerEdits } from "../../pipeline/editing/layer_edits.ts";
 import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
 import { EditError } from "../../pipeline/errors.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
@@ -177,6 +178,7 @@ gpuTest("sdxl-mini: an edit withPooled acts by strength and by prompt, and is ba
   assertClose(second.subarray(middle), whole.subarray(middle), 1e-6, "second");
   const directory = await Deno.makeTempDir();
   try {
+    await assertRejects(() => solveLayerEdits([roses], { withPooled: true }, pipe), EditError, "belongs to no layer");
     await assertRejects(() => edit.exportLora(`${directory}/lora.safetensors`), EditError, "without withPooled");
     await assertRejects(() => pipe.edits.exportLora(`${directory}/lora.safetensors`, { model: pipe }), EditError);
     await pipe.savePretrained(`${directory}/baked`);
