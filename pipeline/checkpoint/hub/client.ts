@@ -2,6 +2,7 @@
 
 import { advise } from "../../advice.ts";
 import { CheckpointError, HubError } from "../../errors.ts";
+import { chunksOf, untilAborted } from "../source/abortable.ts";
 import { checkPath } from "../source/file_tree.ts";
 import { type HubFile, isCommit, leastProgressBytes, type RangeReader, TransferError } from "./cache.ts";
 
@@ -62,9 +63,9 @@ export class HubClient {
         const headers: Record<string, string> = { "Accept-Encoding": "identity" };
         if (offset > 0) headers.Range = `bytes=${offset}-`;
         const signals = signal === undefined ? stall.signal : AbortSignal.any([stall.signal, signal]);
-        const response = await this.fetch(this.endpoint + path, { headers, signal: signals });
+        const response = await untilAborted(this.fetch(this.endpoint + path, { headers, signal: signals }), signals);
         const start = await checkResponse(response, offset, file);
-        return { start, chunks: watched(response.body, onBytes, () => stopWatching()) };
+        return { start, chunks: watched(chunksOf(response.body, signals), onBytes, () => stopWatching()) };
       } catch (error) {
         stopWatching();
         throw error;
@@ -106,12 +107,12 @@ async function checkResponse(response: Response, offset: number, file: HubFile):
 }
 
 async function* watched(
-  body: ReadableStream<Uint8Array> | null,
+  chunks: AsyncIterable<Uint8Array>,
   onBytes: (bytes: number) => void,
   end: () => void,
 ): AsyncIterable<Uint8Array> {
   try {
-    for await (const chunk of body ?? []) {
+    for await (const chunk of chunks) {
       onBytes(chunk.length);
       yield chunk;
     }
@@ -137,15 +138,15 @@ export async function readMetadata(
     new HubError(`Cannot open ${id}@${revision} as the hub answered with ${what}`, { source: id });
   let requests = 0;
   const end = performance.now() + metadataTimeouts * client.stallTimeoutMs;
-  const timed = (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
+  const timed = async (input: string | URL | Request, init?: RequestInit): Promise<Response> => {
     if (++requests > maxListingRequests || performance.now() > end) {
       throw malformed(`a list of files that does not end`);
     }
     const timeout = AbortSignal.timeout(client.stallTimeoutMs);
-    return client.fetch(input, {
-      ...init,
-      signal: signal === undefined ? timeout : AbortSignal.any([timeout, signal]),
-    });
+    const signals = signal === undefined ? timeout : AbortSignal.any([timeout, signal]);
+    const response = await untilAborted(client.fetch(input, { ...init, signal: signals }), signals);
+    if (response.body === null) return response;
+    return new Response(ReadableStream.from(chunksOf(response.body, signals)), response);
   };
   const hub = { hubUrl: client.endpoint, fetch: timed as typeof fetch };
   // Large, and not needed for folders.

@@ -6,6 +6,7 @@
  */
 
 import { CheckpointError } from "../../errors.ts";
+import { chunksOf, untilAborted } from "./abortable.ts";
 import { type ByteSource, bytesSource, cannotOpen, rangeError } from "./byte_source.ts";
 import { type FileTree, fileTree } from "./file_tree.ts";
 
@@ -129,6 +130,7 @@ function sizeOf(response: Response): number | null {
 /** A response that is aborted unless `isAlive()` is called every 30 seconds. */
 interface Answer extends Disposable {
   readonly response: Response;
+  readonly signal: AbortSignal;
   isAlive(): void;
 }
 
@@ -143,8 +145,8 @@ async function request(url: URL, { first, last }: { first: number; last: number 
   };
   try {
     const { signal } = controller;
-    const response = await fetch(url, { headers: { Range: `bytes=${first}-${last}` }, signal });
-    return { response, isAlive, [Symbol.dispose]: () => clearTimeout(timer) };
+    const response = await untilAborted(fetch(url, { headers: { Range: `bytes=${first}-${last}` }, signal }), signal);
+    return { response, signal, isAlive, [Symbol.dispose]: () => clearTimeout(timer) };
   } catch (cause) {
     clearTimeout(timer);
     throw unreachable(url, cause);
@@ -152,11 +154,15 @@ async function request(url: URL, { first, last }: { first: number; last: number 
 }
 
 /** The body, of which one byte more than `most` is enough to tell that there are too many. */
-async function bytesOf(url: URL, { response, isAlive }: Answer, most: number): Promise<Uint8Array<ArrayBuffer>> {
+async function bytesOf(
+  url: URL,
+  { response, signal, isAlive }: Answer,
+  most: number,
+): Promise<Uint8Array<ArrayBuffer>> {
   const parts: Uint8Array<ArrayBuffer>[] = [];
   let total = 0;
   try {
-    for await (const part of response.body ?? []) {
+    for await (const part of chunksOf(response.body, signal)) {
       isAlive();
       parts.push(part);
       total += part.length;

@@ -44,6 +44,8 @@ export class FakeHub {
   misbehave: Misbehavior = () => undefined;
   /** Changes the listing before it is sent. */
   alterListing: (entries: Record<string, unknown>[]) => unknown = (entries) => entries;
+  /** Number of requests for the listing. */
+  listings = 0;
   /** Whether the listing has endless pages. */
   endless = false;
   /** Replaces the answer to a revision lookup. */
@@ -51,12 +53,13 @@ export class FakeHub {
 
   readonly #files: Map<string, StoredFile>;
   readonly #server: Deno.HttpServer<Deno.NetAddr>;
+  readonly #stopped = Promise.withResolvers<void>();
 
   private constructor(files: Map<string, StoredFile>) {
     this.#files = files;
     this.#server = Deno.serve(
       { port: 0, hostname: "127.0.0.1", onListen: () => {} },
-      (request) => this.#answer(request),
+      (request) => this.#untilStopped(this.#answer(request)),
     );
   }
 
@@ -93,8 +96,26 @@ export class FakeHub {
     return [...new Set(this.requests.map(({ path }) => path))].sort();
   }
 
+  /** Ends all answers, those that hang included, and the server. */
   async stop(): Promise<void> {
+    this.#stopped.resolve();
     await this.#server.shutdown();
+  }
+
+  async #untilStopped(answer: Response | Promise<Response>): Promise<Response> {
+    const stopped = this.#stopped.promise;
+    const response = await Promise.race([answer, stopped.then(() => new Response(null, { status: 503 }))]);
+    if (response.body === null) return response;
+    const reader = response.body.getReader();
+    const body = new ReadableStream<Uint8Array>({
+      async pull(controller) {
+        const chunk = await Promise.race([reader.read(), stopped]);
+        if (chunk?.value) controller.enqueue(chunk.value);
+        else controller.close();
+      },
+      cancel: (reason) => reader.cancel(reason),
+    });
+    return new Response(body, response);
   }
 
   #answer(request: Request): Response | Promise<Response> {
@@ -108,6 +129,7 @@ export class FakeHub {
       return Response.json({ _id: "x", id: this.id, sha: this.commit, lastModified: "2024-01-01T00:00:00Z", siblings });
     }
     if (pathname === `/api/models/${this.id}/tree/${this.commit}`) {
+      this.listings++;
       const headers: Record<string, string> = this.endless ? { Link: `<${request.url}>; rel="next"` } : {};
       return Response.json(this.endless ? [] : this.alterListing(this.#listing()), { headers });
     }

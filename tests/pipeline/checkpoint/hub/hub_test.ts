@@ -374,8 +374,18 @@ Deno.test("a list of files that does not end is an error", async () => {
   await withHub(async ({ hub, open }) => {
     hub.endless = true;
     await assertRejects(() => open(), HubError, "a list of files that does not end");
-    // Neither may slow pages add up.
-    await assertRejects(() => open({ stallTimeoutMs: 20 }), HubError, "a list of files that does not end");
+    assertEquals(hub.listings, 999);
+    // Neither may slow pages add up: here each takes 25 s, and all may take 300 s.
+    hub.listings = 0;
+    const { now } = performance;
+    let ms = 0;
+    performance.now = () => ms += 25_000;
+    try {
+      await assertRejects(() => open(), HubError, "a list of files that does not end");
+      assertEquals(hub.listings, 11);
+    } finally {
+      performance.now = now;
+    }
   });
 });
 
