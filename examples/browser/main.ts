@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { fromJimp, memoryTree, StableDiffusionModelEditingPipeline, TorchGenerator } from "@bluerose/bluerose";
+import { fromJimp, StableDiffusionModelEditingPipeline, TorchGenerator } from "@bluerose/bluerose";
 
 // deno-lint-ignore no-explicit-any -- Deno's types lack the page's
-const { document, ImageData } = globalThis as any;
+const { document, ImageData, location } = globalThis as any;
 const say = (text: string) => document.getElementById("status").textContent = text;
 
 async function generate(pipe: StableDiffusionModelEditingPipeline, canvasId: string): Promise<void> {
@@ -21,11 +21,7 @@ async function generate(pipe: StableDiffusionModelEditingPipeline, canvasId: str
 }
 
 try {
-  const paths: string[] = await (await fetch("/model/")).json();
-  const blobs = await Promise.all(paths.map(async (path) => [path, await (await fetch(`/model/${path}`)).blob()]));
-  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(
-    memoryTree(Object.fromEntries(blobs), "pocket"),
-  );
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(new URL("model/", location.href));
   say(`Generating on ${pipe.gpu.info.name} …`);
   await generate(pipe, "before");
   const { ms } = await pipe.editModel("A pack of roses", "A pack of blue roses");

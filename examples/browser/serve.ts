@@ -7,7 +7,6 @@
  * @module
  */
 const model = new URL("../../models/pocket/", import.meta.url);
-const parts = ["scheduler", "text_encoder", "tokenizer", "unet", "vae"];
 const bundled = await Deno.makeTempDir();
 
 const { success } = await new Deno.Command("deno", {
@@ -19,16 +18,10 @@ const { success } = await new Deno.Command("deno", {
 }).output();
 if (!success) Deno.exit(1);
 
-const modelFiles = ["model_index.json"];
-for (const part of parts) {
-  for await (const { name } of Deno.readDir(new URL(`${part}/`, model))) modelFiles.push(`${part}/${name}`);
-}
-
 Deno.serve({ hostname: "127.0.0.1", port: 8000 }, async ({ url }) => {
   const { pathname } = new URL(url);
   const html = { headers: { "content-type": "text/html" } };
   if (pathname === "/") return new Response(await Deno.readFile(new URL("index.html", import.meta.url)), html);
-  if (pathname === "/model/") return Response.json(modelFiles);
   const file = pathname.startsWith("/model/") ? new URL(pathname.slice(7), model) : `${bundled}${pathname}`;
   const type = pathname.endsWith(".js") ? "text/javascript" : "application/octet-stream";
   return await Deno.readFile(file).then(
