@@ -22,6 +22,7 @@ const kept = await HistoryStore.open().catch(() => undefined);
 const desk = new Desk(store, controller, kept);
 await desk.readLink();
 
+document.querySelector(".too-old")?.remove();
 render(
   <StudioContext.Provider value={{ store, controller, desk, places }}>
     <App />

@@ -53,5 +53,6 @@ async function findsAdapter(): Promise<boolean> {
 
 /** Which browsers have WebGPU, and what to do. */
 export const webGpuAdvice =
-  "Chrome and Edge have WebGPU from version 113, Safari from 26, Firefox from 141 on Windows. " +
+  "Chrome and Edge have all that this page needs from version 135. Safari has WebGPU from 26, Firefox from 141 on " +
+  "Windows. " +
   "On Linux, Chrome may ask for chrome://flags/#enable-unsafe-webgpu.";

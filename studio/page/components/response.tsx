@@ -175,6 +175,11 @@ function Plot({ curves, cards, strength }: { curves?: Curves; cards: readonly Ca
   ]);
   const x = (log: number) => (log - low) / (high - low) * 100;
   const y = (value: number) => 100 - value * strength / top * 100;
+  // The labels stand by their curves, and apart from each other.
+  const hasBoth = shown?.some(({ moves }) => moves) && shown.some(({ moves }) => !moves);
+  const movingTop = shown && Math.max(4, y(levelOf(shown, true)) - 8);
+  const stayingTop = shown && Math.min(93, y(levelOf(shown, false)) - 6);
+  const isClose = hasBoth && Math.abs(stayingTop! - movingTop!) < labelHeight;
   const path = (values: readonly number[]) =>
     `M${samples.map((log, i) => `${x(log).toFixed(2)},${y(values[i]).toFixed(2)}`).join("L")}`;
   return (
@@ -185,18 +190,21 @@ function Plot({ curves, cards, strength }: { curves?: Curves; cards: readonly Ca
         {shown?.map(({ id, moves, values }) => <path key={id} class={`curve ${moves ? "mv" : ""}`} d={path(values)} />)}
       </svg>
       {shown?.some(({ moves }) => moves) && (
-        <span class="say mv" style={{ left: "62%", top: `${Math.max(4, y(levelOf(shown, true)) - 8)}%` }}>
+        <span class="say mv" style={{ left: "62%", top: `${movingTop}%` }}>
           source, related
         </span>
       )}
       {shown?.some(({ moves }) => !moves) && (
-        <span class="say st" style={{ left: "62%", top: `${Math.min(93, y(levelOf(shown, false)) - 6)}%` }}>
+        <span class="say st" style={{ left: "62%", top: `${isClose ? movingTop! + labelHeight : stayingTop}%` }}>
           unrelated
         </span>
       )}
     </>
   );
 }
+
+/** Of a curve's label, in percent of the plot's height. */
+const labelHeight = 10;
 
 interface ShownCurve {
   readonly id: number;
