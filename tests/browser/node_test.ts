@@ -1,4 +1,4 @@
-/** The library's one-file bundle in Node 24 or later: `BLUEROSE_NODE` names it, or the path finds it. */
+/** The one-file bundle in Node 24 or later, which `BLUEROSE_NODE` names or the path finds. */
 import { assertEquals } from "@std/assert";
 
 const root = new URL("../../", import.meta.url);
