@@ -278,7 +278,7 @@ async function weightOf(
     );
   }
   const [{ toK, toV }] = layers;
-  const parts = await Promise.all((withToK ? [toK, toV] : [toV]).map(({ weight }) => weight.float64()));
+  const parts = await Promise.all((withToK ? [toK, toV] : [toV]).map(({ weight }) => weight.data())); // exact: f32 or f16
   return hostMatrix(joined(parts), width);
 }
 

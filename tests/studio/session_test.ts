@@ -167,6 +167,25 @@ gpuTest("other editors are predicted, saved, drawn and recognized with their set
   await assertRejects(() => session.predict([bare], prompts), PainterError, "lock at least one prompt");
 });
 
+gpuTest("dropped edits that the studio cannot show are refused with what they have", async (gpu) => {
+  await using session = await opened(gpu);
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(pocket.pathname, { gpu });
+  const [{ path }] = pipe.crossAttentions;
+  const nullSpace = { method: "nullspace", preserve: ["a cat", "a dog", "a lemon"] } as const;
+  const cases = [
+    [{ layers: [path] }, "some layers only"],
+    [{ ...nullSpace, layers: [path], influenceFilter: true }, "influenceFilter"],
+    [{ ...nullSpace, layers: [path], augment: 2 }, "augment"],
+    [{ ...nullSpace, retainScale: 0.5 }, "penalizes changes"],
+  ] as const;
+  for (const [options, reason] of cases) {
+    using edit = await ModelEdit.solve([{ source: "a rose", destination: "a blue rose" }], options, pipe);
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    await edit.save((chunk) => void parts.push(chunk.slice()));
+    await assertRejects(() => session.read(new Blob(parts), "mine.safetensors"), PainterError, reason);
+  }
+});
+
 gpuTest("what is dropped and cannot be used explains itself", async (gpu) => {
   await using session = await opened(gpu);
   const text = new Blob(["hello"]);
