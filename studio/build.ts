@@ -12,6 +12,7 @@ import { keepsExactly, packWeights } from "./pack_weights.ts";
 import { packedSuffix } from "./packed_weights.ts";
 import { BundleError, bundlePage } from "./server/bundle.ts";
 import { isModelFile, type PageFiles } from "./server/files.ts";
+import { lowered } from "./server/lower.ts";
 
 /** What a first visit loads at most, in bytes: the page, its worker and the model. */
 export const FIRST_VISIT = 9_000_000;
@@ -32,12 +33,16 @@ const pocket = new URL("../models/pocket/", import.meta.url);
 /**
  * Builds the static folder. Files of the same names are replaced.
  *
+ * @param makeFiles makes the files; default: {@linkcode builtFiles}
  * @throws {BundleError} if the page cannot be bundled; {OutputError} if the folder cannot be
  *   written
  */
-export async function buildStudio(folder: string): Promise<BuildReport> {
+export async function buildStudio(
+  folder: string,
+  makeFiles: () => Promise<PageFiles> = builtFiles,
+): Promise<BuildReport> {
   await checkOutputFolder(folder);
-  const files = await builtFiles();
+  const files = await makeFiles();
   await writeFolderAtomically(folder, { overwrite: true }, async (writer) => {
     for (const [path, content] of files) await writer.write(path, async (sink) => await sink(content));
   });
@@ -103,7 +108,10 @@ if (import.meta.main) {
   const folder = Deno.args[0] ?? "studio-build";
   const megabytes = (value: number) => `${(value / 1e6).toFixed(2)} MB`;
   try {
-    const { bytes, modelBytes, gzippedScriptBytes } = await buildStudio(folder);
+    const { bytes, modelBytes, gzippedScriptBytes } = await buildStudio(
+      folder,
+      async () => await lowered(await builtFiles()),
+    );
     const scripts = `scripts ${(gzippedScriptBytes / 1e3).toFixed(0)} kB gzipped`;
     console.log(`Wrote ${folder}: ${megabytes(bytes)} in all, of which the model ${megabytes(modelBytes)}; ${scripts}`);
     if (bytes > FIRST_VISIT) {

@@ -34,7 +34,7 @@ export async function bundlePage(): Promise<PageFiles> {
     throw new BundleError("Cannot bundle the studio's page without Deno's bundler: run deno with --unstable-bundle");
   }
   const result = await Deno.bundle({
-    entrypoints: ["main.tsx", "worker.ts"].map((name) => pathOf(new URL(name, folder))),
+    entrypoints: ["main.tsx", "worker.ts", "disposal.ts"].map((name) => pathOf(new URL(name, folder))),
     outputDir: virtualFolder,
     platform: "browser",
     codeSplitting: true,

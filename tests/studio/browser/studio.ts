@@ -16,7 +16,7 @@ export interface Visit extends AsyncDisposable {
   readonly origin: string;
   /** Addresses of all requests. */
   readonly requests: string[];
-  /** Errors that the page did not catch. */
+  /** Errors that the page did not catch, and what its console calls an error. */
   readonly errors: string[];
   /** Bytes of the files that the static host has sent. */
   sentBytes(): number;
@@ -54,8 +54,10 @@ async function visit(browser: any, { files, before, fragment, isStatic }: VisitO
   const requests: string[] = [], errors: string[] = [];
   page.on("request", (request: { url(): string }) => requests.push(request.url()));
   page.on("pageerror", (error: Error) => errors.push(String(error.stack)));
+  // Among them is each response of 400 and above.
+  page.on("console", (message: Page) => message.type() === "error" && errors.push(message.text()));
   if (before) await page.addInitScript(before);
-  await page.goto(`${origin}/${fragment === undefined ? "" : `#${fragment}`}`);
+  await page.goto(`${origin}${isStatic ? base : "/"}${fragment === undefined ? "" : `#${fragment}`}`);
   return {
     page,
     origin,
@@ -75,12 +77,16 @@ interface StaticHost extends AsyncDisposable {
   sentBytes(): number;
 }
 
-/** A host of files, without ranges or compression. */
+/** Where the static host has the files. */
+export const base = "/some/where/";
+
+/** A host of files below {@linkcode base}, without ranges or compression. */
 function staticHost(files: PageFiles): StaticHost {
   let sent = 0;
   const server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, ({ url }) => {
-    const path = new URL(url).pathname.slice(1) || "index.html";
-    const content = files.get(path);
+    const { pathname } = new URL(url);
+    const path = pathname.slice(base.length) || "index.html";
+    const content = pathname.startsWith(base) ? files.get(path) : undefined;
     sent += content?.length ?? 0;
     return new Response(content ?? null, {
       status: content ? 200 : 404,
