@@ -5,6 +5,7 @@
  * @module
  */
 
+import { withoutErased } from "../pipeline/editing/prompts/retained.ts";
 import type { EditMethod, EditSpec, PairSpec, RowTokens } from "./painter.ts";
 
 /** An editor as the page offers it. */
@@ -55,10 +56,18 @@ export function isWritten(edit: Pick<EditSpec, "pairs" | "method">): boolean {
 }
 
 /**
+ * The preserved prompts that an edit leaves out: of a null-space edit, those that contain all words
+ * of a source, because keeping them would undo the edit.
+ */
+export function leftOut({ method, pairs, preserve }: Pick<EditSpec, "method" | "pairs" | "preserve">): string[] {
+  return method === "nullspace" ? withoutErased(preserve, pairs.map(({ source }) => source)).leftOut : [];
+}
+
+/**
  * Why an edit cannot be solved, in words of the page, as far as that is known before solving;
  * `undefined` if it can be.
  */
-export function lacks({ method, preserve }: Pick<EditSpec, "method" | "preserve">): string | undefined {
-  if (method !== "nullspace" || preserve.length > 0) return undefined;
+export function lacks(edit: Pick<EditSpec, "method" | "pairs" | "preserve">): string | undefined {
+  if (edit.method !== "nullspace" || edit.preserve.length > leftOut(edit).length) return undefined;
   return "A null-space edit needs prompts that stay: lock at least one prompt whose words are none of the source's";
 }

@@ -29,9 +29,27 @@ const byInput = [
   ShapeError,
 ];
 
+/** Longer quotations are shortened: a page has little room, and what they quote is on it. */
+const longestQuotation = 80;
+
+/** A message with its long quotations, such as of prompts, shortened in their middle. */
+export function withShortQuotations(message: string): string {
+  return message.replace(/"((?:[^"\\]|\\.)*)"/g, (quotation, text: string) => {
+    const characters = [...text];
+    if (characters.length <= longestQuotation) return quotation;
+    const half = longestQuotation / 2;
+    return `"${characters.slice(0, half).join("")} … ${characters.slice(-half).join("")}"`;
+  });
+}
+
 /** The failure that an error is. */
 export function failureOf(error: unknown): PainterFailure {
   if (error instanceof PainterError) return error.failure;
+  const { kind, message } = rawFailureOf(error);
+  return { kind, message: withShortQuotations(message) };
+}
+
+function rawFailureOf(error: unknown): PainterFailure {
   if (!(error instanceof Error)) return { kind: "unexpected", message: String(error) };
   const { name, message } = error;
   if (name === "AbortError") return { kind: "aborted", message: "Stopped" };

@@ -80,6 +80,7 @@ export const boundaries: readonly Boundary[] = [
   { part: "pipeline/safe_text.ts", from: ["pipeline/secrets.ts"], packages: false },
   { part: "pipeline/shown.ts", from: ["pipeline/safe_text.ts"], packages: false },
   { part: "pipeline/schema.ts", from: ["pipeline/shown.ts"] },
+  { part: "pipeline/editing/prompts/retained.ts", from: [], packages: false },
   { part: "pipeline/advice.ts", from: [], packages: false },
   { part: "pipeline/nearest.ts", from: [] },
   { part: "pipeline/output/", from: ["pipeline/errors.ts", "pipeline/advice.ts", "pipeline/output/"], packages: false },
@@ -97,7 +98,11 @@ export const boundaries: readonly Boundary[] = [
   { part: "pipeline/", from: ["engine/", "kernels/", "schedulers/", "pipeline/"] },
   { part: "mod.ts", from: ["engine/", "schedulers/", "pipeline/"] },
   { part: "studio/painter.ts", from: [], packages: false },
-  { part: "studio/edit_methods.ts", from: ["studio/painter.ts"], packages: false },
+  {
+    part: "studio/edit_methods.ts",
+    from: ["studio/painter.ts", "pipeline/editing/prompts/retained.ts"],
+    packages: false,
+  },
   { part: "studio/edit_schema.ts", from: ["pipeline/schema.ts", "studio/painter.ts"] },
   {
     part: "studio/page/",

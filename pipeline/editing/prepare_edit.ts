@@ -13,7 +13,8 @@ import { encodeConcepts } from "./encode_concepts.ts";
 import type { Concept } from "./moves.ts";
 import { endTokenEmbedding, probeText } from "./probe.ts";
 import type { Alignment } from "./prompts/alignment.ts";
-import { lastTokenPosition, withoutErased } from "./prompts/concepts.ts";
+import { lastTokenPosition } from "./prompts/concepts.ts";
+import { withoutErased } from "./prompts/retained.ts";
 import { type MethodOptions, type MethodSettings, methodSettings } from "./prompts/method.ts";
 import {
   alignedSentences,

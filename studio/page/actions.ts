@@ -15,6 +15,7 @@ import type {
   PainterFailure,
   PairSpec,
   Pixels,
+  Prediction,
 } from "../painter.ts";
 import type {
   Curves,
@@ -110,27 +111,23 @@ export function typePair(state: State, pair: number, change: Partial<PairSpec>):
 /** Applies the fields of all edits. A source prompt on show follows the edit's source. */
 export function applyDrafts(state: State): State {
   if (!state.edits.some(hasDraft)) return { ...state, gesture: undefined, looking: undefined };
-  let { prompts } = state;
-  for (const { spec, draft } of state.edits) {
-    draft.forEach(({ source }, i) => {
-      const old = spec.pairs[i]?.source;
-      if (old === undefined || old === source) return;
-      prompts = prompts.map((prompt) =>
+  const edits = state.edits.map((edit) => ({ ...edit, spec: { ...edit.spec, pairs: edit.draft } }));
+  const prompts = promptsFor(edits, state);
+  return { ...state, edits, prompts, gesture: undefined, looking: undefined, editFailure: undefined };
+}
+
+/** The prompts when other edits apply: a source prompt on show follows its edit's source. */
+function promptsFor(edits: readonly EditItem[], state: State): readonly PromptItem[] {
+  return edits.reduce((prompts, { id, spec }) => {
+    const before = state.edits.find((edit) => edit.id === id)?.spec.pairs ?? [];
+    return spec.pairs.reduce((prompts, { source }, i) => {
+      const old = before[i]?.source;
+      if (old === undefined || old === source) return prompts;
+      return prompts.map((prompt) =>
         prompt.group === "source" && prompt.text === old ? { ...prompt, text: source } : prompt
       );
-    });
-  }
-  const edits = state.edits.map((edit) => ({ ...edit, spec: { ...edit.spec, pairs: edit.draft } }));
-  // Until the answer is there, the status does not claim that the edit is made.
-  return {
-    ...state,
-    edits,
-    prompts,
-    gesture: undefined,
-    looking: undefined,
-    editFailure: undefined,
-    solvedMs: undefined,
-  };
+    }, prompts);
+  }, state.prompts);
 }
 
 /** Adds an edit behind the others and opens it. */
@@ -209,6 +206,7 @@ export function undo(state: State): State {
   return {
     ...state,
     edits,
+    prompts: promptsFor(edits, state),
     open: Math.max(0, Math.min(state.open, edits.length - 1)),
     pair: 0,
     past: state.past.slice(0, -1),
@@ -225,6 +223,7 @@ export function redo(state: State): State {
   return {
     ...state,
     edits,
+    prompts: promptsFor(edits, state),
     open: Math.max(0, Math.min(state.open, edits.length - 1)),
     pair: 0,
     past: [...state.past, state.edits],
@@ -263,12 +262,16 @@ export function setAlignment(state: State, { pair, tokens }: PairTokens, view: A
   return { ...state, alignments: { ...Object.fromEntries(others), [pairKey(pair, tokens)]: view } };
 }
 
-/** Keeps predicted changes. `ms` is 0 where nothing had to be solved. */
-export function setPrediction(state: State, prompts: readonly string[], changes: readonly number[], ms: number): State {
+/** Keeps the answer to a question about edits and prompts. */
+export function setPrediction(
+  state: State,
+  { edits, prompts }: { readonly edits: readonly EditSpec[]; readonly prompts: readonly string[] },
+  { changes, ms }: Prediction,
+): State {
   return {
     ...state,
     changes: Object.fromEntries(prompts.map((prompt, i) => [prompt, changes[i]])),
-    solvedMs: ms > 0 ? ms : state.solvedMs ?? 0,
+    solved: { edits, ms: ms > 0 ? ms : state.solved?.ms ?? 0 },
     editFailure: undefined,
   };
 }
@@ -339,7 +342,7 @@ export function modelOpen(state: State, facts: ModelFacts): State {
     alignments: {},
     changes: {},
     curves: undefined,
-    solvedMs: undefined,
+    solved: undefined,
     editFailure: undefined,
     loras: [],
   });

@@ -21,7 +21,7 @@ import {
 import * as actions from "./actions.ts";
 import { Latest } from "./latest.ts";
 import { isComplete, isWritten, tokensOf } from "../edit_methods.ts";
-import { draftedPairs, modelName, pairKey, type PairTokens, type State } from "./state.ts";
+import { draftedPairs, modelName, pairKey, type PairTokens, solvableEdits, type State } from "./state.ts";
 import type { Store } from "./store.ts";
 
 /** λ of the response curves: two a decade from 10⁻⁴ to 10³. */
@@ -34,6 +34,8 @@ export class Controller implements Disposable {
   #choice: ModelChoice;
   /** The painter whose model is open. */
   #opener: Painter | undefined;
+  /** The painter whose other pages the visitor knows of. */
+  #toldOfOthers: Painter | undefined;
   #drawing: Promise<void> | undefined;
   #stopped = false;
   #curvesCall = 0;
@@ -76,14 +78,7 @@ export class Controller implements Disposable {
       if (painter !== this.#painter) return;
       this.#opener = painter;
       this.store.dispatch(actions.modelOpen, facts);
-      if (facts.otherPages > 0) {
-        const title = "Other pages draw on the same device";
-        this.store.dispatch(actions.notify, {
-          tone: "calm" as const,
-          title,
-          text: "Their pictures and yours take turns.",
-        });
-      }
+      if (facts.otherPages > 0) this.#tellOfOthers();
     } catch (error) {
       if (painter !== this.#painter) return;
       if (before.status !== "open" || painter !== this.#opener) {
@@ -181,6 +176,17 @@ export class Controller implements Disposable {
     this.store.dispatch(actions.notify, { tone: "error" as const, title, text: failure.message, actions: offers });
   }
 
+  /** Says once for each painter that other pages draw on its device. */
+  #tellOfOthers(): void {
+    if (this.#toldOfOthers === this.#opener) return;
+    this.#toldOfOthers = this.#opener;
+    this.store.dispatch(actions.notify, {
+      tone: "calm" as const,
+      title: "Other pages draw on the same device",
+      text: "Their pictures and yours take turns.",
+    });
+  }
+
   async #fits({ pair, tokens }: PairTokens): Promise<boolean> {
     const known = this.store.now.alignments[pairKey(pair, tokens)];
     if (known !== undefined) return known.ok;
@@ -219,7 +225,10 @@ export class Controller implements Disposable {
       store.dispatch(actions.setRunning, { step: 0, steps }, Date.now());
       try {
         const { pixels } = await this.drawInTurn(request, (progress) => {
-          if (!this.#stopped) store.dispatch(actions.setRunning, progress, Date.now());
+          if (this.#stopped) return;
+          store.dispatch(actions.setRunning, progress, Date.now());
+          // A page that was open before the others learns of them here.
+          if (progress.waiting) this.#tellOfOthers();
         });
         store.dispatch(actions.finishTask, pixels);
       } catch (error) {
@@ -230,15 +239,16 @@ export class Controller implements Disposable {
     }
   }
 
-  readonly #predictions = new Latest<PredictionQuestion>(async ({ edits, prompts }, isLatest) => {
+  /** Meters follow a moving slider by earlier answers, too: the status tells them from the last. */
+  readonly #predictions = new Latest<PredictionQuestion>(async ({ model, edits, prompts }, isLatest) => {
     const { store } = this;
     try {
-      const { changes, ms } = await this.#painter.predict(edits, prompts);
-      if (isLatest() || ms > 0) store.dispatch(actions.setPrediction, prompts, changes, ms);
+      const prediction = await this.#painter.predict(edits, prompts);
+      if (model === modelName(store.now)) store.dispatch(actions.setPrediction, { edits, prompts }, prediction);
     } catch (error) {
       const failure = failureOf(error);
-      if (failure.kind === "input") store.dispatch(actions.setEditFailure, failure.message);
-      else this.report("The edit cannot be solved", error);
+      if (failure.kind !== "input") this.report("The edit cannot be solved", error);
+      else if (isLatest()) store.dispatch(actions.setEditFailure, failure.message);
     }
   });
 
@@ -315,11 +325,6 @@ function alignmentQuestion(state: State): { model: string; pairs: readonly PairT
   if (state.model.status !== "open") return undefined;
   const edit = state.edits[state.open];
   return { model: modelName(state), pairs: edit === undefined ? [] : draftedPairs(edit) };
-}
-
-/** The edits; one that is not written yet is off. */
-function solvableEdits({ edits }: State): EditSpec[] {
-  return edits.map(({ spec }) => isWritten(spec) ? spec : { ...spec, enabled: false });
 }
 
 /** A finished picture, whichever prompt it belongs to. */

@@ -4,9 +4,9 @@
  * @module
  */
 
-import { methodOf } from "../edit_methods.ts";
+import { leftOut, methodOf } from "../edit_methods.ts";
 import type { Drawn, Group, Running, State } from "./state.ts";
-import { lambdaText, percent, recipeOf } from "./state.ts";
+import { lambdaText, percent, recipeOf, solvableEdits } from "./state.ts";
 import { missingTasks } from "./actions.ts";
 
 /** Where a picture of a card is on its way. */
@@ -26,6 +26,8 @@ export interface Card {
   /** Whether an unrelated prompt would change by more than half. */
   readonly warn: boolean;
   readonly preserved: boolean;
+  /** Whether the edit leaves this prompt out although it is preserved. */
+  readonly leftOut: boolean;
   readonly before?: Drawn;
   readonly after?: Drawn;
   readonly pendingBefore?: Pending;
@@ -42,12 +44,25 @@ export function cardsOf(state: State): Card[] {
     return entry.recipe.prompts.map(({ text, group }, i) => {
       const { before, after, change } = entry.pictures[i];
       const warn = group === "unrelated" && (change ?? 0) > warnAt;
-      const preserved = entry.recipe.edits.some(({ enabled, preserve }) => enabled && preserve.includes(text));
-      return { id: -1 - i, number: i + 1, text, group, change, drawnChange: change, warn, preserved, before, after };
+      const preserving = entry.recipe.edits.filter(({ enabled, preserve }) => enabled && preserve.includes(text));
+      return {
+        id: -1 - i,
+        number: i + 1,
+        text,
+        group,
+        change,
+        drawnChange: change,
+        warn,
+        preserved: preserving.length > 0,
+        leftOut: preserving.some((edit) => leftOut(edit).includes(text)),
+        before,
+        after,
+      };
     });
   }
   const [job] = state.jobs;
-  const preserve = state.edits[state.open]?.spec.preserve ?? [];
+  const open = state.edits[state.open]?.spec;
+  const omitted = open === undefined ? [] : leftOut(open);
   return state.prompts.map(({ id, text, group }, i) => {
     const pair = state.pictures[id] ?? {};
     const change = state.changes[text];
@@ -65,7 +80,8 @@ export function cardsOf(state: State): Card[] {
       change,
       drawnChange: pair.change,
       warn: group === "unrelated" && (change ?? 0) > warnAt,
-      preserved: preserve.includes(text),
+      preserved: open?.preserve.includes(text) ?? false,
+      leftOut: omitted.includes(text),
       before: pair.before?.request.prompt === text ? pair.before : undefined,
       after: pair.after?.request.prompt === text ? pair.after : undefined,
       pendingBefore: pending("before"),
@@ -118,8 +134,16 @@ export function statusOf(state: State, now: number): { strong: string; small: st
     return { strong: `${job.done} of ${job.tasks.length}`, small };
   }
   if (state.editFailure !== undefined) return { strong: "The edit cannot be solved", small: "Its message says why" };
-  const strong = state.solvedMs === undefined ? "Solving the edit" : `edited in ${millisecondsText(state.solvedMs)}`;
-  return { strong, small: idleText(state) };
+  return { strong: solvedText(state), small: idleText(state) };
+}
+
+/** Claims that the edits are made only when the meters show them. */
+function solvedText(state: State): string {
+  const { solved, gesture } = state;
+  const isCurrent = solved !== undefined && JSON.stringify(solved.edits) === JSON.stringify(solvableEdits(state));
+  if (isCurrent) return `edited in ${millisecondsText(solved.ms)}`;
+  // While a slider moves, the words stay and only the number goes.
+  return solved === undefined || gesture === undefined ? "Solving the edit" : "edited in … ms";
 }
 
 function idleText(state: State): string {

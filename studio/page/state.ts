@@ -171,8 +171,8 @@ export interface State {
   readonly alignments: Readonly<Record<string, AlignmentView>>;
   /** Predicted changes by prompt. */
   readonly changes: Readonly<Record<string, number>>;
-  /** How long the last edit took to solve, in milliseconds. */
-  readonly solvedMs?: number;
+  /** The edits that these changes are of, and how long the last of them took to solve. */
+  readonly solved?: { readonly edits: readonly EditSpec[]; readonly ms: number };
   readonly curves?: Curves;
   /** Why the edits could not be solved. */
   readonly editFailure?: string;
@@ -283,6 +283,11 @@ export function recipeOf({ edits, prompts, settings }: State): Recipe {
     prompts: prompts.map(({ text, group }) => ({ text, group })),
     settings,
   };
+}
+
+/** The edits to solve: as applied; one that is not written yet is off. */
+export function solvableEdits({ edits }: State): EditSpec[] {
+  return edits.map(({ spec }) => isWritten(spec) ? spec : { ...spec, enabled: false });
 }
 
 /** Names a pair of prompts in {@linkcode State.alignments}. */

@@ -1,5 +1,6 @@
 /** What the page asks of its painter, and when. */
 import { assert, assertEquals } from "@std/assert";
+import { effect } from "@preact/signals";
 import { PainterError } from "../../studio/painter.ts";
 import * as actions from "../../studio/page/actions.ts";
 import { Controller } from "../../studio/page/controller.ts";
@@ -184,4 +185,50 @@ Deno.test("stopping a picture that waits for its turn leaves the one that is dra
   assertEquals(await grid, "AbortError");
   assertEquals(painter.drawn.length, 12);
   assertEquals(store.now.lastDrawing?.stopped, false);
+});
+
+Deno.test("the status claims an edit only together with its meters", async () => {
+  const { painter, store, controller } = await opened();
+  using _ = controller;
+  const first = Promise.withResolvers<void>(), last = Promise.withResolvers<void>();
+  painter.gate = first.promise;
+  store.dispatch(actions.setEdit, 0, { strength: 0.5 }, "strength");
+  assertEquals(statusOf(store.now, 0).strong, "edited in … ms"); // a slider moves
+  store.dispatch(actions.setEdit, 0, { enabled: false });
+  assertEquals(statusOf(store.now, 0).strong, "Solving the edit");
+  painter.gate = last.promise;
+  first.resolve();
+  await settled();
+  assertEquals(store.now.changes["a field of roses"], 0.5); // meters follow
+  assertEquals(statusOf(store.now, 0).strong, "Solving the edit");
+  last.resolve();
+  await settled();
+  assertEquals(store.now.changes["a field of roses"], 0);
+  assertEquals(statusOf(store.now, 0).strong, "edited in 12 ms");
+});
+
+Deno.test("a failure of an earlier question is not told while a later one is asked", async () => {
+  const { painter, store, controller } = await opened();
+  using _ = controller;
+  const { promise, reject } = Promise.withResolvers<void>();
+  painter.gate = promise;
+  store.dispatch(actions.setEdit, 0, { lambda: 1e-9 });
+  painter.gate = Promise.resolve();
+  store.dispatch(actions.setEdit, 0, { lambda: 1 });
+  let failures = 0;
+  using _following = { [Symbol.dispose]: effect(() => void (failures += store.state.value.editFailure ? 1 : 0)) };
+  reject(new PainterError({ kind: "input", message: "λ is too small" }));
+  await settled();
+  assertEquals([failures, statusOf(store.now, 0).strong], [0, "edited in 12 ms"]);
+});
+
+Deno.test("a page that waits for another one says so once", async () => {
+  const { painter, store, controller } = await opened();
+  using _ = controller;
+  painter.waiting = 2;
+  await controller.draw();
+  assertEquals(store.now.notices.map(({ title }) => title), ["Other pages draw on the same device"]);
+  store.dispatch(actions.dismiss, store.now.notices[0].id);
+  await controller.draw();
+  assertEquals(store.now.notices, []);
 });

@@ -1,7 +1,7 @@
 /** What the page knows of the editors is what the library does. */
 import { assertEquals } from "@std/assert";
 import { editMethods, methodSettings } from "../../pipeline/editing/prompts/method.ts";
-import { isComplete, lacks, methodDefaults, methods, tokensOf } from "../../studio/edit_methods.ts";
+import { isComplete, lacks, leftOut, methodDefaults, methods, tokensOf } from "../../studio/edit_methods.ts";
 
 Deno.test("the page offers all editors with the library's defaults", () => {
   assertEquals(methods.map(({ method }) => method), [...editMethods]);
@@ -21,8 +21,17 @@ Deno.test("a pair without a destination says something where it erases the sourc
   assertEquals(isComplete({ source: "", destination: "a rose" }, { method: "uce" }), false);
 });
 
-Deno.test("a null space needs a locked prompt, the other editors none", () => {
-  assertEquals(lacks({ preserve: [] }) ?? lacks({ method: "uce", preserve: [] }), undefined);
-  assertEquals(lacks({ method: "nullspace", preserve: ["a cat"] }), undefined);
-  assertEquals(lacks({ method: "nullspace", preserve: [] })?.includes("lock"), true);
+Deno.test("a null space needs a locked prompt without the source's words, the other editors none", () => {
+  const pairs = [{ source: "a rose", destination: "" }];
+  assertEquals(lacks({ pairs, preserve: [] }) ?? lacks({ method: "uce", pairs, preserve: [] }), undefined);
+  assertEquals(lacks({ method: "nullspace", pairs, preserve: ["a cat", "a red rose"] }), undefined);
+  for (const preserve of [[], ["a red rose"]]) {
+    assertEquals(lacks({ method: "nullspace", pairs, preserve })?.includes("lock"), true);
+  }
+});
+
+Deno.test("a null space leaves out locked prompts with all words of a source; other editors keep them", () => {
+  const pairs = [{ source: "a red rose", destination: "" }], preserve = ["the rose, red", "a rose", "a cat"];
+  assertEquals(leftOut({ method: "nullspace", pairs, preserve }), ["the rose, red"]);
+  assertEquals([...leftOut({ pairs, preserve }), ...leftOut({ method: "uce", pairs, preserve })], []);
 });

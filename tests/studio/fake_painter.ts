@@ -39,6 +39,8 @@ export class FakePainter implements Painter {
   /** Called with each picture before it is finished. */
   onDraw: (request: PictureRequest, count: number) => void | Promise<void> = () => {};
   openError?: PainterError;
+  /** Pictures of other pages that each picture waits for. */
+  waiting = 0;
   #abort?: (error: PainterError) => void;
 
   estimate(_choice: ModelChoice) {
@@ -78,6 +80,7 @@ export class FakePainter implements Painter {
     const { steps } = request.settings;
     const aborted = new Promise<never>((_, reject) => this.#abort = reject);
     aborted.catch(() => {});
+    if (this.waiting > 0) onProgress({ step: 0, steps, waiting: this.waiting });
     onProgress({ step: 1, steps });
     await Promise.race([this.onDraw(request, this.drawn.length), aborted]);
     const data = new Uint8ClampedArray([shade++ % 256, 0, 0, 255]);

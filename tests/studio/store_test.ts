@@ -11,6 +11,12 @@ import { facts } from "./fake_painter.ts";
 const opened = (): State => actions.modelOpen(initialState(), facts);
 const pixels = (shade: number) => ({ width: 1, height: 1, data: new Uint8ClampedArray([shade, 0, 0, 255]) });
 
+/** A painter's answer for all prompts of a state. */
+function answered(state: State, changes: readonly number[], ms: number): State {
+  const edits = state.edits.map(({ spec }) => spec);
+  return actions.setPrediction(state, { edits, prompts: state.prompts.map(({ text }) => text) }, { changes, ms });
+}
+
 /** Draws everything that the state asks for. */
 function drawn(state: State): State {
   let next = actions.enqueue(state);
@@ -110,7 +116,7 @@ Deno.test("stopping keeps the finished pictures, in the cards and in history", (
   assertEquals(cards.map(({ before, after }) => [before, after].filter(Boolean).length), [2, 1, 0, 0, 0, 0]);
   assertEquals(state.history.length, 1);
   assertEquals(state.history[0].pictures[0].after?.pixels.data[0], 2);
-  assertEquals(statusOf(actions.setPrediction(state, [], [], 20), 0).small, "Stopped, 3 finished");
+  assertEquals(statusOf(answered(state, [], 20), 0).small, "Stopped, 3 finished");
 });
 
 Deno.test("nothing goes into history when nothing was finished", () => {
@@ -119,9 +125,9 @@ Deno.test("nothing goes into history when nothing was finished", () => {
 });
 
 Deno.test("the status says N of M while drawing, and how long the edit took otherwise", () => {
-  let state = actions.setPrediction(opened(), ["a"], [1], 20.4);
+  let state = answered(opened(), [1], 20.4);
   assertEquals(statusOf(state, 0).strong, "edited in 20 ms");
-  assertEquals(statusOf(actions.setPrediction(state, ["a"], [1], 0), 0).strong, "edited in 20 ms");
+  assertEquals(statusOf(answered(state, [1], 0), 0).strong, "edited in 20 ms");
   state = actions.setRunning(actions.enqueue(state), { step: 0, steps: 4 }, 1000);
   assertEquals(statusOf(state, 1000).strong, "0 of 12");
   state = actions.finishTask(state, pixels(1));
@@ -166,8 +172,7 @@ Deno.test("pictures of another text are not shown under a changed prompt", () =>
 });
 
 Deno.test("an unrelated prompt past half is marked, and the reading says the extremes", () => {
-  const prompts = defaultRecipe.prompts.map(({ text }) => text);
-  const state = actions.setPrediction(opened(), prompts, [1.2, 0.9, 0.8, 0.7, 0.6, 0.1], 5);
+  const state = answered(opened(), [1.2, 0.9, 0.8, 0.7, 0.6, 0.1], 5);
   const cards = cardsOf(state);
   assertEquals(cards.map(({ warn }) => warn), [false, false, false, false, true, false]);
   assertEquals(readingOf(cards), { related: { least: 0.7, most: 1 }, unrelated: 0.6 });
@@ -222,4 +227,15 @@ Deno.test("λ and recipes are written for people", () => {
     "1000",
   ]);
   assertEquals(summaryOf(defaultRecipe), { title: "A pack of blue roses", details: "λ 0.1, seed 2, 6 prompts" });
+});
+
+Deno.test("a source prompt follows its edit, and comes back by undo", () => {
+  const typed = actions.typePair(opened(), 0, { source: "a rose", destination: "a blue rose" });
+  const sourceOf = ({ prompts }: State) => prompts[0].text;
+  const applied = actions.applyDrafts(typed);
+  assertEquals(sourceOf(applied), "a rose");
+  const undone = actions.undo(applied);
+  assertEquals(sourceOf(undone), "A pack of roses");
+  assertEquals(undone.edits[0].spec.pairs[0].source, "A pack of roses");
+  assertEquals(undone.edits[0].draft[0].source, "A pack of roses");
 });

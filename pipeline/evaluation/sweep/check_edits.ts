@@ -4,7 +4,8 @@
  * @module
  */
 import { type AlignmentTokenizer, alignPrompts } from "../../editing/prompts/alignment.ts";
-import { alignLastTokens, withoutErased } from "../../editing/prompts/concepts.ts";
+import { alignLastTokens } from "../../editing/prompts/concepts.ts";
+import { withoutErased } from "../../editing/prompts/retained.ts";
 import { pairsLast } from "../../editing/prompts/method.ts";
 import type { SweepJob, SweepPlan } from "./plan.ts";
 import { solveOptions } from "./settings.ts";

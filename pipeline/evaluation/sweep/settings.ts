@@ -5,7 +5,7 @@
  */
 import * as v from "valibot";
 import type { ModelEditOptions } from "../../editing/model_edit.ts";
-import { withoutErased } from "../../editing/prompts/concepts.ts";
+import { withoutErased } from "../../editing/prompts/retained.ts";
 import {
   checkTaken,
   type EditMethod,

@@ -24,6 +24,12 @@ const shapes = {
       <path d="M6 8V6a3 3 0 0 1 6 0v2" />
     </>
   ),
+  unlock: (
+    <>
+      <rect x="4" y="8" width="10" height="7" rx="1.5" />
+      <path d="M6 8V6a3 3 0 0 1 5.6-1.5" />
+    </>
+  ),
   divider: (
     <>
       <rect x="2.5" y="3.5" width="13" height="11" rx="1" />

@@ -1,7 +1,7 @@
 /** The choice of an editor, and the settings that it alone has. @module */
 
 import type { JSX } from "preact";
-import { methodDefaults, methodOf, methods } from "../../edit_methods.ts";
+import { leftOut, methodDefaults, methodOf, methods } from "../../edit_methods.ts";
 import type { EditMethod } from "../../painter.ts";
 import * as actions from "../actions.ts";
 import type { EditItem } from "../state.ts";
@@ -44,9 +44,9 @@ export function MethodSettings({ edit, index }: { edit: EditItem; index: number 
       accept={accepting(min, max, false, (value) => store.dispatch(actions.setEdit, index, { [key]: value }, key))}
     />
   );
-  const locked = preserve.length === 1
-    ? "1 is locked"
-    : `${preserve.length === 0 ? "None" : preserve.length} are locked`;
+  const omitted = leftOut(edit.spec);
+  const count = preserve.length - omitted.length;
+  const locked = count === 1 ? "1 is locked" : `${count === 0 ? "None" : count} are locked`;
   return (
     <div class="method-settings" role="group" aria-label="Settings of the method">
       {method === "uce"
@@ -57,7 +57,16 @@ export function MethodSettings({ edit, index }: { edit: EditItem; index: number 
           </>
         )
         : dial("threshold", "Threshold")}
-      <p>{methodOf(edit.spec).use} {locked}.</p>
+      <p>
+        {methodOf(edit.spec).use} {locked}.
+        {omitted.length > 0 && (
+          <>
+            {" "}
+            Left out, as {omitted.length === 1 ? "it contains" : "they contain"} the words of a source:{" "}
+            {omitted.map((text) => `“${text}”`).join(", ")}.
+          </>
+        )}
+      </p>
     </div>
   );
 }

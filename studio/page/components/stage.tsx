@@ -13,6 +13,8 @@ import { PictureView } from "./picture.tsx";
 
 const names: Record<Group, string> = { source: "Source", related: "Related", unrelated: "Unrelated" };
 
+const leftOutNote = "Not kept: it contains the words of a source, which a null-space edit changes everywhere";
+
 /** Columns of a group before it wraps. */
 const maxColumns = 4;
 
@@ -129,14 +131,15 @@ function CardView({ card, first }: { card: Card; first: boolean }): JSX.Element 
       <PictureView card={card} first={first} />
       {!looking && group !== "source" && text.trim() !== "" && (
         <button
-          class="pin"
+          class={`pin ${card.leftOut ? "left-out" : ""}`}
           type="button"
           aria-pressed={card.preserved}
           aria-label={`Preserve ${text}`}
-          title="Preserve: keep this prompt as it is"
+          aria-description={card.leftOut ? leftOutNote : undefined}
+          title={card.leftOut ? leftOutNote : "Preserve: keep this prompt as it is"}
           onClick={() => store.dispatch(actions.togglePreserve, text)}
         >
-          <Icon name="lock" />
+          <Icon name={card.leftOut ? "unlock" : "lock"} />
         </button>
       )}
     </article>
