@@ -11,7 +11,6 @@ export const flagWords: Words = {
   useF32: "use --activations f32",
   useF32Arithmetic: "use --arithmetic f32",
   useEditAnyway: "Solve it again for this model with bluerose edit, or add --any-model to use it nevertheless",
-  editStatesOnly: "leave --with-pooled out, or save the whole model by --save-model",
   leavePooledOut: "edit without --with-pooled",
   overwrite: "choose another place, or add --overwrite",
   loadLora: "draw with it by --lora FILE and the model that it belongs to",

@@ -53,7 +53,7 @@ export const command: Command = defineCommand({
     withPooled: {
       kind: "switch",
       group: "Edit",
-      help: "map the pooled embedding of SDXL's second text encoder, too; such edits are no LoRAs",
+      help: "map the pooled embedding of SDXL's second text encoder, too",
     },
     preserve: { kind: "texts", group: "Edit", help: "prompt that the edit should not change" },
     preserveFile: {

@@ -21,8 +21,6 @@ const libraryWords = {
   useF32Arithmetic: 'load the pipeline with arithmetic: "f32"',
   /** To apply an edit to a model that it was not solved for. */
   useEditAnyway: "Set anyModel: true to use it nevertheless",
-  /** To keep an edit to what a LoRA can hold. */
-  editStatesOnly: "solve it without withPooled, or save the whole model with savePretrained()",
   /** To edit a model without a pooled embedding. */
   leavePooledOut: "edit without withPooled",
   /** To write where something is. */

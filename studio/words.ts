@@ -11,7 +11,6 @@ export const studioWords: Words = {
   useF32: "use another sampler, or other settings",
   useF32Arithmetic: "use another sampler, or other settings",
   useEditAnyway: "Add its prompts as an edit of this model",
-  editStatesOnly: "the studio edits the states alone",
   leavePooledOut: "draw with it by bluerose generate --edit",
   overwrite: "choose another place",
   loadLora: "open the model that it belongs to, and drop it then",

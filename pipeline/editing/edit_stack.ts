@@ -6,7 +6,7 @@
  */
 
 import { inspectAs } from "../../engine/inspect.ts";
-import { Tensor } from "../../engine/tensor.ts";
+import type { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { slice } from "../../kernels/shape/slice.ts";
@@ -16,6 +16,7 @@ import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
 import type { EditOperator, OperatorFactors } from "./operator.ts";
+import { widened } from "./widened.ts";
 import { type EditRecipe, type PairRecord, pairRecords, pairText } from "./prompts/recipe.ts";
 
 /** The parts of an edit that a stack reads; `ModelEdit` has them. */
@@ -237,7 +238,8 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
     const edits = this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).map(
       ({ edit, strength }) => {
         const operator = held.use(strength === 1 ? edit.operator.share() : edit.operator.scaled(strength));
-        const { pooledOperator } = edit;
+        const pooledOperator = edit.pooledOperator &&
+          held.use(strength === 1 ? edit.pooledOperator.share() : edit.pooledOperator.scaled(strength));
         return { operator, pooledOperator, edits: (layer: string, role: "keys" | "values") => edit.edits(layer, role) };
       },
     );
@@ -320,13 +322,6 @@ function folded(weight: Tensor, steps: readonly Factors[]): Tensor {
       : matmul(result, left, { transposeB: true, scale: strength, residual: result });
   }
   return result;
-}
-
-/** Rows with zeros added up to a width. */
-function widened(rows: Tensor, width: number): Tensor {
-  const [count, own] = rows.dims(2);
-  const zeros = Tensor.from(rows.gpu, new Float32Array(count * (width - own)), [count, width - own]);
-  return concat([rows, zeros], 1);
 }
 
 inspectAs(EditStack.prototype, (stack) => {

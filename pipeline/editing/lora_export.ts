@@ -3,7 +3,6 @@
  * of two thin matrices.
  */
 
-import { advise } from "../advice.ts";
 import { EditError } from "../errors.ts";
 import { checkOptions, kinds, oneOf, type OptionTable } from "../options.ts";
 import type { TensorEntry } from "../checkpoint/safetensors/writer.ts";
@@ -23,7 +22,11 @@ import {
   truncatedUpdates,
   type Update,
 } from "./lora_updates.ts";
-import type { EditOperator } from "./operator.ts";
+import { EditOperator } from "./operator.ts";
+import { widened } from "./widened.ts";
+
+/** The module of {@linkcode EditableModel.pooledProjection} in diffusers' UNet. */
+const pooledModule = "add_embedding.linear_1";
 
 /** The key names of a LoRA file. */
 export type LoraFormat = "diffusers" | "kohya";
@@ -78,8 +81,7 @@ export interface ExportableEdit {
  *
  * @param target a path (Deno only), or a function that receives the file's bytes in order
  * @param edits in the order in which they were pushed
- * @throws {EditError} when the rank is not a positive integer, no matrix changes, or an edit maps
- *   the pooled embedding
+ * @throws {EditError} when the rank is not a positive integer, or no matrix changes
  * @throws {OutputError} when the file cannot be written, or its name does not end in .safetensors
  *   or .sft; told before the work
  */
@@ -94,19 +96,13 @@ export async function exportLora(
   if (rank !== undefined && !(Number.isInteger(rank) && rank > 0)) {
     throw new EditError(`Cannot export a LoRA of rank ${rank} as the rank must be a whole number above 0`);
   }
-  if (edits.some(({ pooledOperator }) => pooledOperator && pooledOperator.rank > 0)) {
-    throw new EditError(
-      "Cannot export a LoRA of an edit that maps the pooled embedding, as diffusers loads none for the layer that " +
-        `reads it: ${advise("editStatesOnly")}`,
-    );
-  }
   if (path !== undefined) {
     checkAdapterName(path);
     await refuseSourceFile(Object.values(model.components ?? {}), path);
     await checkOutput(path);
   }
   using owned = new DisposableStack();
-  const groups = groupMatrices(edits, model, owned);
+  const groups = [...groupMatrices(edits, model, owned), ...pooledGroup(edits, model, owned)];
   const updates: Update[] = [];
   let lost = 0, total = 0;
   for (const group of groups) {
@@ -163,6 +159,25 @@ function groupMatrices(edits: readonly ExportableEdit[], model: EditableModel, o
     for (const next of chosen.slice(1)) operator = owned.use(operator.compose(next.operator));
     return { operator, matrices };
   });
+}
+
+/**
+ * The layer that reads the pooled embedding, with the composed operators of the edits that map it,
+ * if any. Its other columns stay.
+ */
+function pooledGroup(edits: readonly ExportableEdit[], model: EditableModel, owned: DisposableStack): Group[] {
+  const operators = edits.flatMap(({ pooledOperator }) => pooledOperator?.rank ? [pooledOperator] : []);
+  const { pooledProjection } = model;
+  if (operators.length === 0 || pooledProjection === undefined) return [];
+  const { weight } = pooledProjection;
+  const { gpu } = weight;
+  const composed = operators.reduce((all, next) => owned.use(all.compose(next)));
+  const [, width] = weight.dims(2);
+  const factors = gpu.scope(() => {
+    const { left, right } = composed.thin();
+    return { left: widened(left, width), right: widened(right, width) };
+  });
+  return [{ operator: owned.use(new EditOperator(factors)), matrices: [{ module: pooledModule, weight }] }];
 }
 
 function entries(update: Update, dtype: SavedDtype, format: LoraFormat): TensorEntry[] {

@@ -338,8 +338,7 @@ export class ModelEdit implements Disposable {
    *
    * @param target a path (Deno only), or a function that receives the file's bytes in order
    * @returns the rank of the file and its truncation and rounding errors
-   * @throws {EditError} when the rank is out of range, the edit changes nothing, or it maps the
-   *   pooled embedding
+   * @throws {EditError} when the rank is out of range, or the edit changes nothing
    */
   async exportLora(
     target: string | ByteSink,
@@ -347,7 +346,8 @@ export class ModelEdit implements Disposable {
     model: EditableModel = this.#model,
   ): Promise<LoraReport> {
     using operator = this.operator.share(); // the edit may be solved again or disposed of meanwhile
-    const { edits, pooledOperator } = this;
+    using pooledOperator = this.pooledOperator?.share();
+    const { edits } = this;
     const held = {
       operator,
       pooledOperator,

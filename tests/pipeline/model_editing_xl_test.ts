@@ -106,6 +106,78 @@ gpuTest("sdxl-mini: edits of every method act by strength and by prompt, and com
   assertEquals(await draw(pipe, prompts), plain);
 });
 
+gpuTest(
+  "sdxl-mini: a stack of all methods maps states and pooled embeddings in turn; leakage is that of E",
+  async (gpu) => {
+    using pipe = await open(gpu);
+    using owned = new DisposableStack();
+    const pairs = [roses, { source: "a banana", destination: "a blue banana" }, {
+      source: "a cat",
+      destination: "a dog",
+    }];
+    const strengths = [0.5, 1, 1.5];
+    const edits: ModelEdit[] = [];
+    for (const [i, method] of (["time", "uce", "nullspace"] as const).entries()) {
+      const options = { method, preserve: ["a lemon"], withPooled: i > 0 };
+      edits.push(owned.use(await ModelEdit.solve([pairs[i]], options, pipe)));
+      pipe.edits.push(edits[i], { strength: strengths[i] });
+    }
+    const prompts = ["A pack of roses", "a banana", "a cat"];
+    const states = owned.use(await pipe.encodeTexts(prompts)), pooled = owned.use(await pipe.encodePooled(prompts));
+    const dense = async (edit: ModelEdit) => ({
+      states: await edit.operator.dense(),
+      pooled: await edit.pooledOperator?.dense(),
+    });
+    const operators = await Promise.all(edits.map(dense));
+    const perPrompt = [[edits[0], edits[2]], [edits[1]], edits];
+    for (const part of ["states", "pooled"] as const) {
+      const x = part === "states" ? states : pooled;
+      using edited = gpu.scope(() =>
+        part === "states"
+          ? pipe.edits.editedStates(x, { perPrompt })(pipe.crossAttentions[0].path).values
+          : pipe.edits.editedPooled(x, { perPrompt })
+      );
+      const width = x.shape.at(-1)!, each = x.size / prompts.length;
+      const expected = Float64Array.from(await x.data());
+      perPrompt.forEach((chosen, prompt) => {
+        for (let at = prompt * each; at < (prompt + 1) * each; at += width) {
+          // W·E₁·E₂·x: the last edit is applied first.
+          for (const [i, operator] of [...operators.entries()].toReversed()) {
+            const e = operator[part];
+            if (!chosen.includes(edits[i]) || e === undefined) continue;
+            expected.set(movedBy(e, expected.subarray(at, at + width), strengths[i]), at);
+          }
+        }
+      });
+      assertClose(await edited.data(), expected, 1e-5, part);
+    }
+    const { embeddings, width } = await encodeOnHost(pipe, prompts);
+    for (const [i, edit] of edits.entries()) {
+      const predicted = await edit.predictLeakage(prompts);
+      prompts.forEach((prompt, p) => {
+        const x = Float64Array.from(embeddings.get(prompt)!);
+        let moved = 0, size = 0;
+        for (let at = 0; at < x.length; at += width) {
+          const row = x.subarray(at, at + width);
+          movedBy(operators[i].states, row, 1).forEach((value, j) => {
+            moved += (value - row[j]) ** 2;
+            size += row[j] ** 2;
+          });
+        }
+        assertClose([predicted[p].leakage], [Math.sqrt(moved / size)], 1e-4, `${edit.report.method}, ${prompt}`);
+      });
+    }
+  },
+);
+
+/** x + strength · (E − I)x, for E [d, d] in row order. */
+function movedBy(e: ArrayLike<number>, x: Float64Array, strength: number): Float64Array {
+  return x.map((own, i) => {
+    const moved = x.reduce((sum, value, j) => sum + e[i * x.length + j] * value, 0);
+    return own + strength * (moved - own);
+  });
+}
+
 gpuTest("sdxl-mini: baked weights draw as the operator does, to 1e-4", async (gpu) => {
   using pipe = await open(gpu);
   await pipe.editModel(roses.source, roses.destination);
@@ -179,8 +251,13 @@ gpuTest("sdxl-mini: an edit withPooled acts by strength and by prompt, and is ba
   const directory = await Deno.makeTempDir();
   try {
     await assertRejects(() => solveLayerEdits([roses], { withPooled: true }, pipe), EditError, "belongs to no layer");
-    await assertRejects(() => edit.exportLora(`${directory}/lora.safetensors`), EditError, "without withPooled");
-    await assertRejects(() => pipe.edits.exportLora(`${directory}/lora.safetensors`, { model: pipe }), EditError);
+    const layers = pipe.crossAttentions.map(({ path }) => path);
+    for (const refinement of [{ influenceFilter: true }, { augment: 2 }]) {
+      const options = { ...refinement, method: "nullspace", preserve: ["a cat"], layers: [layers[0]] } as const;
+      using _states = await ModelEdit.solve([roses], options, pipe);
+      const pooled = () => ModelEdit.solve([roses], { ...options, withPooled: true }, pipe);
+      await assertRejects(pooled, EditError, "leave withPooled out");
+    }
     await pipe.savePretrained(`${directory}/baked`);
     using baked = await StableDiffusionXLModelEditingPipeline.fromPretrained(`${directory}/baked`, { gpu });
     assertClose(await draw(baked, prompts), whole, 1e-4, "baked");
