@@ -128,6 +128,7 @@ export {
 } from "./pipeline/editing/leakage.ts";
 export type { LoraExportOptions, LoraReport } from "./pipeline/editing/lora_export.ts";
 export type { EditableModel } from "./pipeline/editing/editable_model.ts";
+export type { HeldTexts } from "./pipeline/editing/encode_batches.ts";
 
 // Pictures
 export { decodePicture, encodePicture, fromJimp, type JimpImage, type Picture } from "./pipeline/image/picture.ts";

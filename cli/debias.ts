@@ -225,7 +225,11 @@ export const command: Command = defineCommand({
       ].join("\n"),
     );
     if (saveEdit !== undefined) {
-      using edit = await ModelEdit.solve([debiasPair(task, weights)], options.editor, pipe);
+      using edit = await ModelEdit.solve(
+        [debiasPair(task, weights)],
+        { ...options.editor, signal: interruptSignal() },
+        pipe,
+      );
       await edit.save(saveEdit);
       keep(saveEdit);
       say(saveEdit);

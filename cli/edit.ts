@@ -216,6 +216,7 @@ export const command: Command = defineCommand({
         withToK: !values.valuesOnly,
         withPooled: values.withPooled,
         layers: values.layers.length > 0 ? values.layers : undefined,
+        signal: interruptSignal(),
       }, pipe),
     );
     say(editLine(edit.report));

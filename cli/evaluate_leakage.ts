@@ -57,7 +57,11 @@ export const command: Command = defineCommand({
     }
     await checkJsonFile(values.json, values);
     using pipe = await openPipeline(values);
-    using edit = await ModelEdit.solve([{ source, destination }], { ...method, preserve }, pipe);
+    using edit = await ModelEdit.solve(
+      [{ source, destination }],
+      { ...method, preserve, signal: interruptSignal() },
+      pipe,
+    );
     const { lamb } = edit.recipe;
     const total = 2 * seeds * prompts.length;
     say(

@@ -4,6 +4,7 @@ import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { openPipeline as openCheckpoint } from "../pipeline/open_pipeline.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
+import { interruptSignal } from "./interrupt.ts";
 import type { ModelValues, PictureValues } from "./flags.ts";
 import { rememberDevice } from "./failure.ts";
 import { isAddress } from "./model_hash.ts";
@@ -72,6 +73,7 @@ async function openModel(values: ModelValues): Promise<EditingPipeline> {
     tokenizer,
     vae,
     predictionType,
+    signal: interruptSignal(),
     onProgress: (component: string, done: number, total: number) => bar.set(done, { total, note: component }),
   };
   if (isSingleFile) return await openCheckpoint(model, { ema, ...common });

@@ -11,6 +11,7 @@ import { digestOf } from "./digest.ts";
 import { promptLoras } from "./exact_record.ts";
 import { xlValues } from "./xl_flags.ts";
 import { InputError } from "./files.ts";
+import { interruptSignal } from "./interrupt.ts";
 import { modelHash } from "./model_hash.ts";
 import { note } from "./printer.ts";
 
@@ -165,7 +166,13 @@ export async function applyRedraw(
   if (given.has("edit")) return edits;
   for (const { recipe, strength, route, precision, sha256 } of exact.edits) {
     const { pairs, layers, ...options } = recipe;
-    const edit = await ModelEdit.solve(pairs, { ...options, layers: layers ?? undefined, route, precision }, pipe);
+    const edit = await ModelEdit.solve(pairs, {
+      ...options,
+      layers: layers ?? undefined,
+      route,
+      precision,
+      signal: interruptSignal(),
+    }, pipe);
     edits.push(edit);
     if (mustAgree && await editDigest(edit) !== sha256) {
       for (const each of edits) each[Symbol.dispose]();

@@ -118,7 +118,11 @@ export const command: Command = defineCommand({
       pipe.edits.push(edit, { strength: weight });
     }
     if (pairs.length > 0) {
-      pipe.edits.push(owned.use(await ModelEdit.solve(pairs, { ...method, preserve: values.preserve }, pipe)));
+      pipe.edits.push(
+        owned.use(
+          await ModelEdit.solve(pairs, { ...method, preserve: values.preserve, signal: interruptSignal() }, pipe),
+        ),
+      );
     }
 
     const cells: GridCell[] = [];
@@ -206,7 +210,7 @@ async function loadEdit(
   for (const { name, values } of axes) {
     if (name === "lambda") { for (const lamb of values) methodSettings({ ...options, lamb }); }
   }
-  return await ModelEdit.solve(pairs, { ...options, layers: layers ?? undefined }, pipe);
+  return await ModelEdit.solve(pairs, { ...options, layers: layers ?? undefined, signal: interruptSignal() }, pipe);
 }
 
 /** Refuses λ that the method does not take, before anything is drawn. */

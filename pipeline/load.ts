@@ -83,7 +83,6 @@ const sharedTable = {
   variant: kinds.text,
   revision: kinds.text,
   token: kinds.text,
-  signal: kinds.signal,
   retries: kinds.number,
   retryDelayMs: kinds.number,
   stallTimeoutMs: kinds.number,
@@ -182,7 +181,7 @@ async function loadComponents(
   options: AnyFromPretrainedOptions,
   family: ModelFamily | undefined,
 ): Promise<LoadedComponents> {
-  const { variant, onProgress, activations } = options;
+  const { variant, onProgress, activations, signal } = options;
   const given: Record<string, unknown> = givenInstances(options);
   const replaced = (family ? entriesOf(family) : componentEntries).filter(([key]) =>
     key in given || (key === "vae" || key === "tokenizer" || key === "tokenizer2") && options[key] !== undefined
@@ -227,7 +226,10 @@ async function loadComponents(
     activations,
     variant: variantOf(folder),
     surplus,
-    onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(folder, doneBytes, totalBytes),
+    onProgress: (doneBytes: number, totalBytes: number) => {
+      signal?.throwIfAborted();
+      onProgress?.(folder, doneBytes, totalBytes);
+    },
   });
   const vae = await loadGivenVae(options, { ...options, ...loadOptions("vae") });
   if (vae) components.vae = owned.use(vae);

@@ -20,6 +20,7 @@ export const editingOptionsTable: OptionTable<EditingOptions> = {
 export const loadingTable = {
   gpu: kinds.object,
   onProgress: kinds.callback,
+  signal: kinds.signal,
   activations: oneOf("f32", "f16"),
   arithmetic: oneOf("f32", "f16"),
   cacheDir: kinds.text,

@@ -3,6 +3,7 @@ import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import type { PipelineComponents, PipelineSettings } from "./components.ts";
 import type { EditableModel } from "./editing/editable_model.ts";
+import type { HeldTexts } from "./editing/encode_batches.ts";
 import type { EditStack } from "./editing/edit_stack.ts";
 import type { EditChoice } from "./editing/edits_per_row.ts";
 import type { EditReport, ModelEdit } from "./editing/model_edit.ts";
@@ -15,7 +16,7 @@ import {
   type OutputTypes,
   type PromptAndOptions,
 } from "./generation/options.ts";
-import { encodeTexts } from "./generation/prompts.ts";
+import { encodeTexts, holdTexts } from "./generation/prompts.ts";
 import type { Attention } from "./layers/attention.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 import type { OptionTable } from "./options.ts";
@@ -91,6 +92,11 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
   /** Embeddings [texts, 77, d] of texts; the caller's to dispose of. */
   encodeTexts(texts: readonly string[]): Tensor {
     return encodeTexts(this.tokenizer, this.textEncoder, texts);
+  }
+
+  /** Holds texts as {@linkcode encodeTexts} would encode them now; the caller disposes of it. */
+  holdTexts(texts: readonly string[]): HeldTexts {
+    return holdTexts(this.tokenizer, this.textEncoder, texts);
   }
 
   /**

@@ -3,6 +3,7 @@ import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import type { XLPipelineComponents, XLPipelineSettings } from "./components.ts";
 import type { EditableModel } from "./editing/editable_model.ts";
+import type { HeldTexts } from "./editing/encode_batches.ts";
 import type { EditStack } from "./editing/edit_stack.ts";
 import type { EditChoice } from "./editing/edits_per_row.ts";
 import type { EditReport, ModelEdit } from "./editing/model_edit.ts";
@@ -10,7 +11,7 @@ import { editChoiceTable, type EditDefaults, type EditModelOptions, PipelineEdit
 import type { CallShape, EmbeddingsEdit } from "./generation/call.ts";
 import type { GenerateResult, OutputTypes, PromptAndOptions } from "./generation/options.ts";
 import { type XLGenerateOptions, xlGenerateTable } from "./generation/xl_options.ts";
-import { encodeXLPooled, encodeXLTexts } from "./generation/xl_prompts.ts";
+import { encodeXLPooled, encodeXLTexts, holdXLTexts } from "./generation/xl_prompts.ts";
 import type { Attention } from "./layers/attention.ts";
 import type { Linear } from "./layers/linear.ts";
 import { loadPipeline, type XLFromPretrainedOptions } from "./load.ts";
@@ -88,6 +89,11 @@ export class StableDiffusionXLModelEditingPipeline extends StableDiffusionXLPipe
   /** States [texts, 77, h1 + h2] of texts; the caller's to dispose of. */
   encodeTexts(texts: readonly string[]): Tensor {
     return encodeXLTexts(this, texts);
+  }
+
+  /** Holds texts as {@linkcode encodeTexts} would encode them now; the caller disposes of it. */
+  holdTexts(texts: readonly string[]): HeldTexts {
+    return holdXLTexts(this, texts);
   }
 
   /** Pooled embeddings [texts, projection] of texts; the caller's to dispose of. */

@@ -46,6 +46,8 @@ export interface FromSingleFileOptions extends SingleFileOptions, FindTokenizerO
   readonly tokenizer?: CLIPTokenizer | string | URL | FileTree;
   /** Told what is being loaded and how far it is. */
   readonly onProgress?: (component: string, doneBytes: number, totalBytes: number) => void;
+  /** Stops loading: the promise rejects with the signal's reason, and what was loaded is freed. */
+  readonly signal?: AbortSignal;
   /**
    * How tensors between the UNet's kernels are stored; "f16" halves their memory. Default: "f32".
    */
@@ -113,7 +115,7 @@ export async function loadSingleFile<P>(
   options = { ...options }; // the caller may change them while the model loads
   const families = familiesOf(builders);
   checkOptions("load a single file", options, Object.assign({}, ...families.map((family) => tables[family])));
-  const { onProgress, activations } = options;
+  const { onProgress, activations, signal } = options;
   const given: Partial<PipelineComponents & XLPipelineComponents> = givenInstances(options);
   const without: SingleFilePart[] = [
     ...(options.vae === undefined ? [] : ["vae" as const]),
@@ -146,7 +148,10 @@ export async function loadSingleFile<P>(
     gpu,
     surplus,
     origin: file.origin(part, source, () => predictionType),
-    onProgress: (doneBytes: number, totalBytes: number) => onProgress?.(part, doneBytes, totalBytes),
+    onProgress: (doneBytes: number, totalBytes: number) => {
+      signal?.throwIfAborted();
+      onProgress?.(part, doneBytes, totalBytes);
+    },
   });
   const inFile = (part: SingleFilePart) => `${file.name}, ${part}`;
   const textEncoder = given.textEncoder ?? owned.use(

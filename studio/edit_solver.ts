@@ -36,9 +36,13 @@ export class EditSolver implements Disposable {
   /**
    * Solves the enabled edits, in order.
    *
+   * @param options.signal stops between the parts of the work, with its reason
    * @returns the edits and the milliseconds that solving took: 0 where all were known
    */
-  async solve(specs: readonly EditSpec[]): Promise<{ solved: SolvedEdit[]; ms: number }> {
+  async solve(
+    specs: readonly EditSpec[],
+    { signal }: { signal?: AbortSignal } = {},
+  ): Promise<{ solved: SolvedEdit[]; ms: number }> {
     const solved: SolvedEdit[] = [];
     const used = new Map<string, number>();
     let ms = 0;
@@ -52,12 +56,12 @@ export class EditSolver implements Disposable {
       const key = `${nth} ${system}`;
       let edit = this.#kept.get(key);
       if (edit === undefined) {
-        const timed = await this.#timed(() => ModelEdit.solve(spec.pairs, optionsOf(spec), this.#pipe));
+        const timed = await this.#timed(() => ModelEdit.solve(spec.pairs, { ...optionsOf(spec), signal }, this.#pipe));
         edit = timed.value;
         ms += timed.ms;
       } else if (edit.recipe.lamb !== spec.lambda) {
         const known = edit;
-        ms += (await this.#timed(() => known.resolve({ lamb: spec.lambda }))).ms;
+        ms += (await this.#timed(() => known.resolve({ lamb: spec.lambda, signal }))).ms;
       }
       this.#kept.delete(key); // the last used stands last
       this.#kept.set(key, edit);

@@ -249,7 +249,7 @@ export class StudioSession implements Painter {
     };
     // generate() takes scheduler and edits before its first await: the turn ends with the call.
     const { images } = await (await this.#inTurn(async () => {
-      const { solved } = await this.#opened.solver.solve(edits);
+      const { solved } = await this.#opened.solver.solve(edits, { signal });
       signal.throwIfAborted();
       return this.#withEdits(solved, () => {
         pipe.scheduler = scheduler;

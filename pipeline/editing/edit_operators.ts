@@ -3,6 +3,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { SavedFactors } from "./edit_file.ts";
+import { breathe } from "./breathe.ts";
 import { type ConceptMoves, conceptMoves } from "./moves.ts";
 import { EditOperator, type OperatorReport } from "./operator.ts";
 import type { PreparedEdit } from "./prepare_edit.ts";
@@ -19,10 +20,12 @@ export interface Operators {
 /** Solves the equations for a λ, and measures how far the concepts move. */
 export async function solveAll(
   { system, pooled, concepts }: Solvable,
-  options: { lamb: number },
+  options: { lamb: number; signal?: AbortSignal },
 ): Promise<{ operators: Operators; report: OperatorReport & { moves: ConceptMoves; pooled?: OperatorReport } }> {
   using cleanup = new DisposableStack();
+  await breathe(options.signal);
   const operator = cleanup.use(await system.solve(options));
+  await breathe(options.signal);
   const ofPooled = cleanup.use(await pooled?.solve(options));
   const moves = await conceptMoves(operator, concepts);
   cleanup.move(); // the caller's now

@@ -4,6 +4,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { advise } from "../advice.ts";
 import { EditError } from "../errors.ts";
+import { encodeBatches, type HeldTexts } from "./encode_batches.ts";
 import { either, kinds, listOf, type OptionKind } from "../options.ts";
 import type { AlignmentTokenizer } from "./prompts/alignment.ts";
 
@@ -35,6 +36,11 @@ export interface EditableModel {
    * caller disposes of the tensor.
    */
   encodeTexts(texts: readonly string[]): Tensor | Promise<Tensor>;
+  /**
+   * Holds the text encoder and the tokens of texts as they are now, so that they are encoded in
+   * batches that can be interrupted. Default: all are encoded at once.
+   */
+  holdTexts?(texts: readonly string[]): HeldTexts;
   /**
    * Widths of the text encoders whose states stand side by side in {@linkcode encodeTexts}.
    * Default: there is one.
@@ -92,35 +98,24 @@ export function pooledEncoder(model: EditableModel): Pick<EditableModel, "encode
   );
 }
 
-/** Texts per batch: large enough to occupy the GPU, small enough for its memory. */
-const batch = 16;
-
 /**
  * Embeddings [tokens, width] of texts on the host, each text once; [width] for pooled embeddings.
- * All batches are recorded before the first wait, so that all texts are read by the same text
- * encoder, whatever adapters are loaded or weighted meanwhile.
+ * All texts are read by the text encoder as it is now; see {@linkcode encodeBatches}.
  */
 export async function encodeOnHost(
-  model: Pick<EditableModel, "encodeTexts">,
+  model: Pick<EditableModel, "encodeTexts" | "holdTexts">,
   texts: Iterable<string>,
+  { signal }: { signal?: AbortSignal } = {},
 ): Promise<{ embeddings: Map<string, Float32Array>; width: number }> {
   const unique = [...new Set(texts)];
-  const batches: { texts: string[]; encoded: Tensor | Promise<Tensor> }[] = [];
-  for (let first = 0; first < unique.length; first += batch) {
-    const some = unique.slice(first, first + batch);
-    batches.push({ texts: some, encoded: model.encodeTexts(some) });
-  }
-  using held = new DisposableStack();
-  const settled = await Promise.allSettled(batches.map(({ encoded }) => encoded));
-  for (const result of settled) if (result.status === "fulfilled") held.use(result.value);
   const embeddings = new Map<string, Float32Array>();
   let width = 0;
-  for (const [index, result] of settled.entries()) {
-    if (result.status === "rejected") throw result.reason;
-    const { size, shape } = result.value;
+  for (const { from, to, shape, values } of await encodeBatches(model, unique, { signal })) {
+    const each = values.length / (to - from);
     width = shape.at(-1)!;
-    const values = await result.value.data(), each = size / shape[0];
-    batches[index].texts.forEach((text, i) => embeddings.set(text, values.subarray(i * each, (i + 1) * each)));
+    for (let i = from; i < to; i++) {
+      embeddings.set(unique[i], values.subarray((i - from) * each, (i - from + 1) * each));
+    }
   }
   return { embeddings, width };
 }

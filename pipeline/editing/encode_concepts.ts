@@ -3,49 +3,39 @@
 import { Tensor } from "../../engine/tensor.ts";
 import { embedding } from "../../kernels/shape/embedding.ts";
 import type { EditableModel } from "./editable_model.ts";
+import { encodeBatches } from "./encode_batches.ts";
 import { lastTokenPosition } from "./prompts/concepts.ts";
 
-/** Texts per batch. Of each batch, only one row per text is kept. */
-const batch = 16;
-
 /**
- * Embeddings [width] of the last subject tokens of texts on the host, each text once. As in
- * `encodeOnHost`, all batches are recorded before the first wait. The other states of a batch are
- * released at once, so that thousands of texts take little memory.
+ * Embeddings [width] of the last subject tokens of texts on the host, each text once. The other
+ * states of a batch are released at once, so that thousands of texts take little memory.
+ *
+ * @throws the signal's reason when it aborts
  */
 export async function encodeConcepts(
   model: EditableModel,
   texts: Iterable<string>,
+  { signal }: { signal?: AbortSignal } = {},
 ): Promise<Map<string, Float32Array>> {
   const unique = [...new Set(texts)];
-  const batches: { texts: string[]; rows: Tensor | Promise<Tensor> }[] = [];
-  for (let first = 0; first < unique.length; first += batch) {
-    const some = unique.slice(first, first + batch);
-    const encoded = model.encodeTexts(some);
-    const rows = encoded instanceof Tensor
-      ? lastTokens(model, some, encoded)
-      : encoded.then((states) => lastTokens(model, some, states));
-    batches.push({ texts: some, rows });
-  }
-  using held = new DisposableStack();
-  const settled = await Promise.allSettled(batches.map(({ rows }) => rows));
-  for (const result of settled) if (result.status === "fulfilled") held.use(result.value);
+  const positions = unique.map((text) => lastTokenPosition(text, model.tokenizer));
+  const select = (states: Tensor, from: number, to: number) => rowsAt(states, positions.slice(from, to));
   const concepts = new Map<string, Float32Array>();
-  for (const [index, result] of settled.entries()) {
-    if (result.status === "rejected") throw result.reason;
-    const [, width] = result.value.dims(2);
-    const values = await result.value.data();
-    batches[index].texts.forEach((text, i) => concepts.set(text, values.subarray(i * width, (i + 1) * width)));
+  for (const { from, to, values } of await encodeBatches(model, unique, { signal, select })) {
+    const width = values.length / (to - from);
+    for (let i = from; i < to; i++) {
+      concepts.set(unique[i], values.subarray((i - from) * width, (i - from + 1) * width));
+    }
   }
   return concepts;
 }
 
-/** The last tokens' rows [texts, width] of states [texts, tokens, width], which are released. */
-function lastTokens({ gpu, tokenizer }: EditableModel, texts: readonly string[], states: Tensor): Tensor {
+/** A row of each text [texts, width] of states [texts, tokens, width], which are released. */
+function rowsAt(states: Tensor, positions: readonly number[]): Tensor {
   using owned = states;
   const [count, tokens, width] = owned.dims(3);
-  return gpu.scope(() => {
-    const at = Int32Array.from(texts, (text, i) => i * tokens + lastTokenPosition(text, tokenizer));
-    return embedding(owned.reshape([count * tokens, width]), Tensor.from(gpu, at, [count]));
+  return owned.gpu.scope(() => {
+    const at = Int32Array.from(positions, (position, i) => i * tokens + position);
+    return embedding(owned.reshape([count * tokens, width]), Tensor.from(owned.gpu, at, [count]));
   });
 }

@@ -49,6 +49,11 @@ export interface ModelEditOptions extends EditSystemOptions, MethodOptions {
   readonly withPooled?: boolean;
   /** Layers to edit, by prefixes of their paths or by a predicate. Default: all. */
   readonly layers?: LayerChoice;
+  /**
+   * Stops between batches of prompts and between the parts of the solution, within about a second:
+   * the promise rejects with the signal's reason, and nothing of the edit is kept.
+   */
+  readonly signal?: AbortSignal;
 }
 
 /** The options of {@linkcode ModelEdit.solve} and their kinds. */
@@ -72,6 +77,7 @@ const modelEditTable: OptionTable<ModelEditOptions> = {
   augmentRank: kinds.number,
   route: oneOf("tokens", "channels"),
   precision: oneOf("f64", "f32"),
+  signal: kinds.signal,
 };
 
 /** The solver's report, with the alignment of the prompts and the edited layers. */
@@ -147,6 +153,7 @@ export class ModelEdit implements Disposable {
    * @throws {EditError} when there is no pair, a weight is out of range, no layer matches, or a
    *   null-space edit has no retained prompt or no null space
    * @throws {OptionError} for an unknown method, or an option of another method
+   * @throws the reason of `signal` when it aborts
    */
   static async solve(
     pairs: readonly EditPair[],
@@ -167,7 +174,7 @@ export class ModelEdit implements Disposable {
     const { recipe, alignments, layers, probe, nullSpace, ...solvable } = await prepareEdit(pairs, options, model);
     cleanup.use(solvable.system);
     cleanup.use(solvable.pooled);
-    const { operators, report } = await solveAll(solvable, recipe);
+    const { operators, report } = await solveAll(solvable, { lamb: recipe.lamb, signal: options.signal });
     const { method = "time" } = recipe;
     const edit = new ModelEdit({
       recipe,
@@ -259,15 +266,18 @@ export class ModelEdit implements Disposable {
    * @throws {EditError} for a loaded edit, which has only the factors
    * @throws {LambdaError} {IllConditionedError} as {@linkcode ModelEdit.solve} does
    */
-  async resolve(options: { lamb: number }): Promise<EditReport> {
-    checkOptions("solve an edit again", options, { lamb: kind("a number", (value) => typeof value === "number") });
-    const { lamb } = options;
+  async resolve(options: { lamb: number; signal?: AbortSignal }): Promise<EditReport> {
+    checkOptions("solve an edit again", options, {
+      lamb: kind("a number", (value) => typeof value === "number"),
+      signal: kinds.signal,
+    });
+    const { lamb, signal } = options;
     if (!this.#solvable) {
       throw new EditError(
         "Cannot solve a loaded edit again: its file holds only the solution. Use ModelEdit.solve with its recipe",
       );
     }
-    const { operators, report } = await solveAll(this.#solvable, { lamb });
+    const { operators, report } = await solveAll(this.#solvable, { lamb, signal });
     disposeOf(this.#operators);
     this.#operators = operators;
     this.#recipe = { ...this.#recipe, lamb };

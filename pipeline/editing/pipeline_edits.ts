@@ -30,6 +30,8 @@ export interface EditModelOptions {
   readonly preserve?: readonly string[];
   /** See {@linkcode ModelEditOptions.withPooled}. Default: false. */
   readonly withPooled?: boolean;
+  /** See {@linkcode ModelEditOptions.signal}; earlier edits then stay. */
+  readonly signal?: AbortSignal;
 }
 
 /** The options of `editModel` and their kinds. */
@@ -39,6 +41,7 @@ const editModelTable: OptionTable<EditModelOptions> = {
   layers: layerChoiceKind,
   preserve: listOf(kinds.text, "strings"),
   withPooled: kinds.flag,
+  signal: kinds.signal,
 };
 
 const editLists = listOf(listOf(kind("an edit", (value) => value instanceof ModelEdit), "edits"), "lists of edits");
@@ -71,8 +74,8 @@ export class PipelineEdits {
   /** Solves an edit for one pair, and pushes it: see the pipelines' `editModel`. */
   async editModel(source: string, destination: string, options: EditModelOptions): Promise<EditReport> {
     checkOptions("edit the model", options, editModelTable);
-    const { lamb = 0.1, restartParams = true, layers, preserve, withPooled } = options;
-    const settings: ModelEditOptions = { lamb, layers, preserve, withPooled, ...this.#defaults };
+    const { lamb = 0.1, restartParams = true, layers, preserve, withPooled, signal } = options;
+    const settings: ModelEditOptions = { lamb, layers, preserve, withPooled, signal, ...this.#defaults };
     const edit = await ModelEdit.solve([{ source, destination }], settings, this.#model);
     if (restartParams) this.reset();
     this.#own.add(edit);

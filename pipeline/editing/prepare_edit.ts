@@ -38,11 +38,12 @@ export interface PrepareOptions extends EditSystemOptions, MethodOptions {
   readonly withToK?: boolean;
   readonly withPooled?: boolean;
   readonly layers?: LayerChoice;
+  readonly signal?: AbortSignal;
 }
 
 /** Equations that can be solved for any λ. */
 export interface SolvableSystem extends Disposable {
-  solve(options: { lamb: number }): Promise<EditOperator>;
+  solve(options: { lamb: number; signal?: AbortSignal }): Promise<EditOperator>;
 }
 
 /** What a null-space edit leaves free, and which prompts it could not retain. */
@@ -83,7 +84,7 @@ export async function prepareEdit(
   model: EditableModel,
 ): Promise<PreparedEdit> {
   const settings = methodSettings(options);
-  const { withToK = true, withPooled = false } = options;
+  const { withToK = true, withPooled = false, signal } = options;
   const encodePooled = withPooled ? pooledEncoder(model) : undefined;
   const given = [...options.preserve ?? []];
   const choice = Array.isArray(options.layers) ? [...options.layers] : options.layers;
@@ -95,8 +96,8 @@ export async function prepareEdit(
   const invariant = settings.method === "nullspace" ? ["", ...settings.invariant] : [];
   const texts = [...alignments.flatMap(({ source, destination }) => [source, destination]), ...preserve];
   const [{ states, whole, width }, pooled] = await Promise.all([
-    encoded(texts, { invariant, tokens: settings.tokens }, model),
-    encodePooled && encodeOnHost(encodePooled, [...texts, ...invariant]),
+    encoded(texts, { invariant, tokens: settings.tokens, signal }, model),
+    encodePooled && encodeOnHost(encodePooled, [...texts, ...invariant], { signal }),
   ]);
   const layers = chosenLayers(model, width, choice);
   const paths = layers.map(({ path }) => path);
@@ -165,23 +166,23 @@ function retainable(given: readonly string[], pairs: readonly EditPair[]): { kep
 }
 
 /**
- * Encodes the texts of an edit: all their states, or their last tokens. Everything is recorded
- * before the first wait, so that it is read by the same text encoder.
+ * Encodes the texts of an edit: all their states, or their last tokens, by the text encoder as it
+ * is now.
  *
  * @returns also the whole states of the probe and the invariant texts
  */
 async function encoded(
   texts: readonly string[],
-  { invariant, tokens }: { invariant: readonly string[]; tokens: "all" | "last" },
+  { invariant, tokens, signal }: { invariant: readonly string[]; tokens: "all" | "last"; signal?: AbortSignal },
   model: EditableModel,
 ): Promise<{ states: TokenStates; whole: ReadonlyMap<string, Float32Array>; width: number }> {
   if (tokens === "all") {
-    const all = await encodeOnHost(model, [...texts, probeText]);
+    const all = await encodeOnHost(model, [...texts, probeText], { signal });
     return { states: allTokens(all), whole: all.embeddings, width: all.width };
   }
   const [whole, concepts] = await Promise.all([
-    encodeOnHost(model, [probeText, ...invariant]),
-    encodeConcepts(model, texts),
+    encodeOnHost(model, [probeText, ...invariant], { signal }),
+    encodeConcepts(model, texts, { signal }),
   ]);
   const states: TokenStates = {
     width: whole.width,

@@ -7,6 +7,7 @@ import type { CLIPTextModel } from "../models/clip_text.ts";
 import { either, kinds, listOf, oneOf, type OptionTable, wholeFrom } from "../options.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
 import { checkFinite, type HostTensor, takeTensor, tensorKind } from "./given_tensor.ts";
+import type { HeldTexts } from "../editing/encode_batches.ts";
 import { type PromptSyntax, type TokenizedPrompts, tokenizePlain, tokenizePrompts } from "./tokenized_prompts.ts";
 
 /** Options of {@linkcode StableDiffusionPipeline.encodePrompt}, with diffusers' meaning. */
@@ -176,6 +177,16 @@ export function encodeTexts(
   options: { clipSkip?: number; loraScale?: number } = {},
 ): Tensor {
   return encodeChunks(textEncoder, texts.map((text) => tokenizePlain(tokenizer, text)), options);
+}
+
+/** Holds texts as {@linkcode encodeTexts} would encode them now. */
+export function holdTexts(tokenizer: CLIPTokenizer, textEncoder: CLIPTextModel, texts: readonly string[]): HeldTexts {
+  const prompts = texts.map((text) => tokenizePlain(tokenizer, text));
+  const snapshot = textEncoder.snapshot();
+  return {
+    encode: (from, to) => snapshot.record(() => encodeChunks(textEncoder, prompts.slice(from, to), {})),
+    [Symbol.dispose]: () => snapshot[Symbol.dispose](),
+  };
 }
 
 /**

@@ -8,6 +8,7 @@ import type { XLPipelineComponents } from "../components.ts";
 import { PromptError } from "../errors.ts";
 import { type CallPrompts, GivenEmbeddings } from "./call_prompts.ts";
 import { repeatRows } from "./prompts.ts";
+import type { HeldTexts } from "../editing/encode_batches.ts";
 import { asNegatives, asPrompts, rowsOf, tokenizePlain } from "./tokenized_prompts.ts";
 import type { XLEncodePromptOptions, XLGenerateOptions, XLPromptEmbeddings, XLPromptOptions } from "./xl_options.ts";
 import type { OutputTypes } from "./options.ts";
@@ -134,6 +135,22 @@ function idPair({ tokenizer, tokenizer2 }: XLEncoders, text: string, text2: stri
 /** States [texts, T, h1 + h2] of texts, as the UNet reads them; the caller's to dispose of. */
 export function encodeXLTexts(encoders: XLEncoders, texts: readonly string[]): Tensor {
   return encoders.textEncoder.gpu.scope(() => encodeIds(encoders, texts.map((text) => idPair(encoders, text))).states);
+}
+
+/** Holds texts as {@linkcode encodeXLTexts} would encode them now. */
+export function holdXLTexts(encoders: XLEncoders, texts: readonly string[]): HeldTexts {
+  const { textEncoder, textEncoder2 } = encoders;
+  const rows = texts.map((text) => idPair(encoders, text));
+  const first = textEncoder.snapshot(), second = textEncoder2.snapshot();
+  const encode = (from: number, to: number) =>
+    textEncoder.gpu.scope(() => encodeIds(encoders, rows.slice(from, to)).states);
+  return {
+    encode: (from, to) => first.record(() => second.record(() => encode(from, to))),
+    [Symbol.dispose]() {
+      first[Symbol.dispose]();
+      second[Symbol.dispose]();
+    },
+  };
 }
 
 /** Pooled embeddings [texts, projection] of texts; the caller's to dispose of. */

@@ -9,6 +9,7 @@ import type { Gpu } from "../../../engine/gpu.ts";
 import type { Tensor } from "../../../engine/tensor.ts";
 import { firstBadPivot } from "../../../kernels/linalg/cholesky.ts";
 import { gram } from "../../../kernels/linalg/gram.ts";
+import { breathe } from "../breathe.ts";
 import { conditionNumber, type HostFactor, largestEigenvalue, normalResidual } from "./certificate.ts";
 import { ChannelSolver, RefinedChannelSolver } from "./channel_solver.ts";
 import { type EditRows, mergeRows } from "../prompts/edit_rows.ts";
@@ -122,17 +123,19 @@ export class EditSystem implements Disposable {
    * Solves for a λ and verifies the solution.
    *
    * @param options.lamb λ of eq. 5: larger values change the model less. Default: 0.1.
+   * @param options.signal stops between the parts of the work
    * @throws {LambdaError} when λ is not a number above 0, or is larger than 10¹⁰⁰
    * @throws {IllConditionedError} when λ is too small for the arithmetic; the error proposes a
    *   larger one
+   * @throws the signal's reason when it aborts
    */
-  async solve(options: { lamb?: number } = {}): Promise<EditOperator> {
-    const { lamb = 0.1 } = options;
+  async solve(options: { lamb?: number; signal?: AbortSignal } = {}): Promise<EditOperator> {
+    const { lamb = 0.1, signal } = options;
     if (!(lamb > 0 && lamb <= largestLambda)) throw new LambdaError(lamb);
     const started = performance.now();
     const { rows, route, precision } = this;
     const measured = this.#solver
-      ? await this.#solveChecked(this.#solver, lamb)
+      ? await this.#solveChecked(this.#solver, lamb, signal)
       : { operator: EditOperator.identity(this.gpu, rows.width), conditionEstimate: 1, residual: 0, size: 0 };
     const { operator, conditionEstimate, residual, size } = measured;
     const ms = performance.now() - started + this.#preparationMs;
@@ -158,7 +161,7 @@ export class EditSystem implements Disposable {
     this.#solver?.[Symbol.dispose]();
   }
 
-  async #solveChecked(solver: EditSolver, lamb: number) {
+  async #solveChecked(solver: EditSolver, lamb: number, signal: AbortSignal | undefined) {
     for (let effort = 0;; effort++) {
       const solution = solver.record(lamb, effort);
       using unlessReturned = new DisposableStack();
@@ -166,10 +169,12 @@ export class EditSystem implements Disposable {
       using factors = new DisposableStack();
       for (const factor of solution.factors) factors.use(factor);
       const host = await this.#read(solution);
+      await breathe(signal);
       const failure = factorizationFailure(host.pivots, this.precision === "f32");
       if (failure && effort < solver.maxEffort) continue;
       if (failure?.pivot) throw this.#illConditioned(lamb, { pivot: failure.pivot, size: solver.order });
       const conditionEstimate = conditionNumber(host.factors);
+      await breathe(signal);
       if (!(conditionEstimate <= maxCondition[this.precision])) {
         throw this.#illConditioned(lamb, { conditionEstimate, size: solver.order });
       }

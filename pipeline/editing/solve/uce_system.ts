@@ -41,8 +41,8 @@ export class UceSystem implements Disposable {
    *
    * @throws {LambdaError} {IllConditionedError} as {@linkcode EditSystem.solve} does
    */
-  async solve({ lamb }: { lamb: number }): Promise<EditOperator> {
-    const { factors, report } = await this.#system.solve({ lamb });
+  async solve({ lamb, signal }: { lamb: number; signal?: AbortSignal }): Promise<EditOperator> {
+    const { factors, report } = await this.#system.solve({ lamb, signal });
     const { rows } = this.#system;
     // With fewer rows than channels, the smallest eigenvalue is λ.
     const conditionEstimate = rows.count < rows.width

@@ -1,0 +1,60 @@
+import { assert, assertEquals, assertRejects } from "@std/assert";
+import { ModelEdit } from "../../../pipeline/editing/model_edit.ts";
+import { type EditableModel, encodeOnHost } from "../../../pipeline/editing/editable_model.ts";
+import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing.ts";
+import { gpuTest } from "../../gpu.ts";
+import { goldens } from "../../paths.ts";
+
+const pair = { source: "a rose", destination: "a blue rose" };
+const texts = Array.from({ length: 100 }, (_, i) => `rose ${i}`);
+
+gpuTest("an abort stops solving between batches of prompts, with the signal's reason", async (gpu) => {
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
+  for (const method of ["time", "uce"] as const) {
+    const stop = new AbortController();
+    let batches = 0;
+    const model: EditableModel = {
+      gpu,
+      tokenizer: pipe.tokenizer,
+      crossAttentions: pipe.crossAttentions,
+      encodeTexts: (some) => pipe.encodeTexts(some),
+      holdTexts: (some) => {
+        const held = pipe.holdTexts(some);
+        return {
+          encode: (from, to) => {
+            if (++batches === 4) stop.abort(new Error("enough"));
+            return held.encode(from, to);
+          },
+          [Symbol.dispose]: () => held[Symbol.dispose](),
+        };
+      },
+    };
+    const solving = ModelEdit.solve([pair], { method, preserve: texts, signal: stop.signal }, model);
+    await assertRejects(() => solving, Error, "enough");
+    assert(batches < 6, `${batches} batches`);
+    await assertRejects(() => ModelEdit.solve([pair], { signal: stop.signal }, model), Error, "enough");
+  }
+});
+
+gpuTest("an abort stops solving again for another lambda, and the edit stays as it was", async (gpu) => {
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
+  using edit = await ModelEdit.solve([pair], { lamb: 1, signal: new AbortController().signal }, pipe);
+  const { report } = edit;
+  await assertRejects(() => edit.resolve({ lamb: 2, signal: AbortSignal.abort(new Error("enough")) }), Error, "enough");
+  assertEquals(edit.report, report);
+  assertEquals((await edit.resolve({ lamb: 2 })).lamb, 2);
+});
+
+gpuTest(
+  "held texts are encoded as at the call, although the tokenizer and the encoder change meanwhile",
+  async (gpu) => {
+    using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
+    const before = await encodeOnHost(pipe, texts);
+    const encoding = encodeOnHost(pipe, texts);
+    const id = pipe.tokenizer.encode("rose")[1];
+    pipe.textEncoder.setAddedToken(id, new Float32Array(before.width).fill(1));
+    assertEquals(await encoding, before);
+    const after = await encodeOnHost(pipe, texts);
+    assert(after.embeddings.get(texts[99])!.some((value, i) => value !== before.embeddings.get(texts[99])![i]));
+  },
+);
