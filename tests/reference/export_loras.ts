@@ -1,6 +1,6 @@
 /**
  * Writes the mini models' first edit as LoRA files. lora_in_diffusers.py compares them with the
- * goldens.
+ * goldens. Of SDXL, an edit of the pooled embedding as well, with the model that it is baked into.
  *
  *     deno run --allow-read --allow-write tests/reference/export_loras.ts FOLDER
  *
@@ -25,4 +25,11 @@ for (const name of ["sd1-mini", "sd2-mini", "sdxl-mini"] as const) {
       console.log(await edit.exportLora(`${folder}/${name}.${format}.${dtype}.safetensors`, { format, dtype }));
     }
   }
+  if (name !== "sdxl-mini") continue;
+  using pooled = await ModelEdit.solve([{ source, destination }], { lamb: 0.1, withPooled: true }, model);
+  for (const format of ["kohya", "diffusers"] as const) {
+    console.log(await pooled.exportLora(`${folder}/pooled.${format}.safetensors`, { format }));
+  }
+  model.edits.push(pooled);
+  await model.savePretrained(`${folder}/pooled`);
 }
