@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { xlSettings, xlValues } from "../../cli/xl_flags.ts";
 import { readPictureSettings } from "../../pipeline/generation/picture_settings.ts";
+import { parseGoldens } from "../goldens.ts";
 import { goldens } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
 
@@ -57,7 +58,10 @@ Deno.test("flags of another family, and of SDXL what it cannot do, are refused b
   await refused("two whole numbers as WIDTHxHEIGHT", ...drawing("sdxl-mini"), "--original-size", "64");
   const pair = ["--source", "A pack of roses", "--destination", "A pack of blue roses", "--with-pooled"];
   const files = ["--save-edit", at("e.safetensors"), "--export-lora", at("l.safetensors")];
-  await refused("leave --with-pooled out", "edit", "-m", model, ...pair, ...files);
+  const written = await run("edit", "-m", model, ...pair, ...files);
+  assertEquals(written.code, 0, written.err);
+  const { tensors } = parseGoldens(await Deno.readFile(at("l.safetensors")));
+  assert(tensors.has("lora_unet_add_embedding_linear_1.lora_up.weight"), [...tensors.keys()].join());
   const { code, out } = await run("inspect", at("e.safetensors"));
   assert(code === 0 && out.includes("in 32 + 48 dimensions") && out.includes("pooled embedding of 40 dimensions"), out);
   const reported = await run("edit", "-m", model, ...pair, "--report");
