@@ -360,7 +360,7 @@ export function modelFailed(state: State, failure: PainterFailure): State {
 
 /** Keeps the names of the LoRAs that are in use. */
 export function setLoras(state: State, loras: readonly string[]): State {
-  return { ...state, loras, changes: {}, curves: undefined };
+  return { ...state, loras, changes: {}, solved: undefined, curves: undefined };
 }
 
 /** Fills in the model's own sampler and size, and drops a sampler that it does not know. */

@@ -119,6 +119,13 @@ Deno.test("stopping keeps the finished pictures, in the cards and in history", (
   assertEquals(statusOf(answered(state, [], 20), 0).small, "Stopped, 3 finished");
 });
 
+Deno.test("the status claims no edit after a LoRA, until predictions are there again", () => {
+  const state = answered(opened(), [1], 20);
+  const changed = actions.setLoras(state, ["a.safetensors"]);
+  assertEquals([changed.changes, statusOf(changed, 0).strong], [{}, "Solving the edit"]);
+  assertEquals(statusOf(answered(changed, [1], 30), 0).strong, "edited in 30 ms");
+});
+
 Deno.test("nothing goes into history when nothing was finished", () => {
   const state = actions.finishJob(actions.enqueue(opened()), 1, true);
   assertEquals(state.history, []);

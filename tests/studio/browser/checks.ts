@@ -85,6 +85,26 @@ Deno.test("a visit to the studio", async (t) => {
     closeTo(await meter(page, roses), before[1]);
   });
 
+  await t.step(
+    "an edit that is off changes nothing, a locked prompt changes less, and undo restores both",
+    async () => {
+      const [whole, unlocked] = [await meter(page, roses), await meter(page, cat)];
+      const toggle = page.getByRole("switch", { name: "Edit 1 on" });
+      await toggle.click();
+      await status(page, /edited in \d/); // together with the meters
+      assertEquals([await meter(page, roses), await meter(page, cat)], [0, 0]);
+      await toggle.click();
+      await status(page, /edited in \d/);
+      assertEquals(await meter(page, roses), whole);
+      await button(page, `Preserve ${cat}`).click({ force: true });
+      await status(page, /edited in \d/);
+      assert(await meter(page, cat) < unlocked / 2, `${await meter(page, cat)} of ${unlocked}`);
+      for (let i = 0; i < 3; i++) await button(page, "Undo").click();
+      await status(page, /edited in \d/);
+      assertEquals(await meter(page, cat), unlocked);
+    },
+  );
+
   await t.step("prompts are removed and added", async () => {
     for (const number of [3, 2]) {
       await page.locator("article").nth(number - 1).hover();
@@ -168,6 +188,14 @@ Deno.test("a visit to the studio", async (t) => {
     assertMatch(name, /\.png$/);
     assert(new TextDecoder("latin1").decode(bytes).includes("parameters\0"), "the PNG has no text");
     savedByWorker = bytes;
+    const textSwitch = page.getByRole("switch", { name: "Settings as text in the file" });
+    await button(page, "More to save").click();
+    await textSwitch.uncheck();
+    const bare = await saved(page, () => button(page, "Save picture").click());
+    assert(!new TextDecoder("latin1").decode(bare.bytes).includes("parameters\0"), "the PNG has text");
+    await button(page, "More to save").click();
+    await textSwitch.check();
+    await page.keyboard.press("Escape");
     await page.getByRole("spinbutton", { name: "Seed" }).fill("99");
     await page.getByRole("slider", { name: "Strength" }).fill("0.3");
     await drop(page, name, bytes);
