@@ -31,7 +31,7 @@ export async function readDropped(file: Blob, name: string): Promise<DroppedCont
     return { kind: "edit", edit: { ...specOf(recipe, name), strength: 1, enabled: true } };
   }
   const [problem] = problemsOf(inspection);
-  if (problem !== undefined) throw unknown(name, `${description}: ${problem}`);
+  if (problem !== undefined) throw new PainterError({ kind: "input", message: problem }); // says what it is
   if (description === "a LoRA") return { kind: "lora", summary: [description, ...notes].join("; ") };
   if (isModel(inspection)) {
     const { bytes, text } = describeModel(inspection);

@@ -211,6 +211,10 @@ export function OfferSheet(): JSX.Element | null {
               <span>Memory it needs</span>
               <span>{megabytes(estimate.bytes)} MB</span>
             </div>
+            <div>
+              <span>Largest piece that the device takes</span>
+              <span>{megabytes(estimate.limit)} MB</span>
+            </div>
           </div>
         )}
         <p class="acts">
