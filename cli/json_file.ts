@@ -1,4 +1,4 @@
-import { writeText } from "../pipeline/output/file.ts";
+import { isTaken, writeBytes, writeText } from "../pipeline/output/file.ts";
 import { disk } from "../pipeline/output/disk.ts";
 import { checkNewFile } from "./files.ts";
 import type { Flags } from "./flag_types.ts";
@@ -31,10 +31,11 @@ export async function giveJson(json: string | undefined, value: unknown): Promis
 
 /**
  * Writes what there is of a result so far beside its file: `NAME.partial.json`, which stays when
- * the command fails. Remove it once the whole is written.
+ * the command fails. What an earlier run has left there stays, too: the name is then numbered.
+ * Remove it once the whole is written.
  */
 export class PartialJson {
-  readonly #path: string | undefined;
+  #path: string | undefined;
   #isWritten = false;
 
   constructor(json: string | undefined) {
@@ -43,9 +44,24 @@ export class PartialJson {
 
   async write(value: unknown): Promise<void> {
     if (this.#path === undefined) return;
-    await writeText(this.#path, jsonText(value) + "\n");
+    const text = new TextEncoder().encode(jsonText(value) + "\n");
+    const first = this.#path;
+    for (let n = 2; !await this.#writeAs(this.#path, text); n++) {
+      this.#path = first.replace(/\.partial\.json$/, `.partial-${n}.json`);
+    }
     this.#isWritten = true;
     keep(this.#path);
+  }
+
+  /** Returns whether it was written: the first time, the name must be free. */
+  async #writeAs(path: string, text: Uint8Array): Promise<boolean> {
+    try {
+      await writeBytes(path, text, { isNew: !this.#isWritten });
+      return true;
+    } catch (error) {
+      if (isTaken(error)) return false;
+      throw error;
+    }
   }
 
   async remove(): Promise<void> {

@@ -7,6 +7,7 @@
 import { OutputError } from "../errors.ts";
 import { disk } from "./disk.ts";
 import { naming } from "./output_error.ts";
+import { infoAt } from "./paths.ts";
 import { commit, noteTemporary } from "./pending.ts";
 import { discard, type LockedFile, lockFile } from "./temporary.ts";
 import { targetOf } from "./target.ts";
@@ -43,8 +44,10 @@ export class AppendedFile implements AsyncDisposable {
     const { place, old } = await targetOf(path);
     const locked = await naming(path, () => lockFile(place));
     if (locked === undefined) {
+      const last = (await infoAt(place).catch(() => undefined))?.mtime?.toISOString();
       throw new OutputError(
-        `Cannot append to ${path} as another run is appending to it: wait for it, or write to another file`,
+        `Cannot append to ${path} as another run is appending to it${last ? ` (last at ${last})` : ""}: ` +
+          "wait for it, end it, or write to another file",
         { path },
       );
     }

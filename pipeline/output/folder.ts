@@ -100,15 +100,33 @@ export async function writeFolderAtomically(
   }
 }
 
-/** Takes the lock for writing `target`. */
+/**
+ * Takes the lock for writing `target`, and notes who holds it. The system releases it when the
+ * process ends, however it ends, so that a dead run never keeps others out.
+ */
 async function lockTarget(directory: string, target: string): Promise<LockedFile> {
   const name = await lockName(target);
   const lock = await naming(directory, () => lockFile(name));
-  if (lock !== undefined) return lock;
-  throw new OutputError(
-    `Cannot save to ${directory} as another run is saving to it: wait for it, or choose another place`,
-    { path: directory },
-  );
+  if (lock === undefined) {
+    const holder = /^process \d+ since [\d:TZ.-]+$/.exec(await textAt(name).catch(() => undefined) ?? "")?.[0];
+    throw new OutputError(
+      `Cannot save to ${directory} as another run${holder ? ` (${holder})` : ""} is saving to it: ` +
+        "wait for it, end it, or choose another place",
+      { path: directory },
+    );
+  }
+  try {
+    const note = new TextEncoder().encode(`process ${Deno.pid} since ${new Date().toISOString()}`);
+    await naming(directory, async () => {
+      await disk.truncate(lock.file, name, 0);
+      await disk.write(lock.file, name, note);
+    });
+    return lock;
+  } catch (error) {
+    await discard(name);
+    lock[Symbol.dispose]();
+    throw error;
+  }
 }
 
 function folderWriter(root: string, directory: string): FolderWriter {

@@ -1,3 +1,5 @@
+import { writeFolderAtomically } from "../../pipeline/output/folder.ts";
+
 /** Ends of a process that was to die. */
 export interface Death {
   /** Whether it died; otherwise it had fewer changes to make, and ended by itself. */
@@ -14,4 +16,12 @@ export async function dieAt(when: number | string, ...args: string[]): Promise<D
     stderr: "piped",
   }).output();
   return { wasKilled: signal === "SIGKILL", code, err: new TextDecoder().decode(stderr) };
+}
+
+/** The folder that `victim.ts N folder` writes. */
+export async function writeModel(path: string, text: string): Promise<void> {
+  await writeFolderAtomically(path, { overwrite: true }, async (folder) => {
+    await folder.writeText("unet/config.json", text);
+    await folder.writeText("model_index.json", text);
+  });
 }

@@ -13,7 +13,7 @@ import { main } from "../../cli/main.ts";
 import { AppendedFile } from "../../pipeline/output/append.ts";
 import { beforeChange } from "../../pipeline/output/disk.ts";
 import { writeText } from "../../pipeline/output/file.ts";
-import { writeFolderAtomically } from "../../pipeline/output/folder.ts";
+import { writeModel } from "./crash.ts";
 
 const [when, what, ...args] = Deno.args;
 const [, kind, count] = /^(?:(\w+)=)?(\d+)$/.exec(when)!;
@@ -28,10 +28,7 @@ switch (what) {
     await writeText(path, text);
     break;
   case "folder":
-    await writeFolderAtomically(path, { overwrite: true }, async (folder) => {
-      await folder.writeText("unet/config.json", text);
-      await folder.writeText("model_index.json", text);
-    });
+    await writeModel(path, text);
     break;
   case "append": {
     await using file = await AppendedFile.open(path, (bytes) => bytes.lastIndexOf(10) + 1);

@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { CheckpointError, OutputError } from "../../../pipeline/errors.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { beforeChange } from "../../../pipeline/output/disk.ts";
@@ -42,10 +42,14 @@ Deno.test("of two saves to one folder, one is refused; afterwards the folder is 
   const saves = await Promise.allSettled(["a", "b"].map((text) => writeFolderAtomically(path, overwrite, model(text))));
   const [refused, ...others] = saves.filter(({ status }) => status === "rejected") as PromiseRejectedResult[];
   assertEquals(others, []);
-  assert(refused.reason instanceof OutputError && refused.reason.message.includes("another run is saving to it"));
+  assert(refused.reason instanceof OutputError && refused.reason.message.includes("is saving to it"));
   const texts = Object.values(textsIn(path));
   assert(texts.length === 2 && texts[0] === texts[1], texts.join());
-  await writeFolderAtomically(path, overwrite, model("c"));
+  await writeFolderAtomically(path, overwrite, async (writer) => {
+    const { message } = await assertRejects(() => writeFolderAtomically(path, overwrite, model("d")), OutputError);
+    assertMatch(message, new RegExp(`another run \\(process ${Deno.pid} since 20[^)]*\\) is saving to it: .*end it`));
+    await model("c")(writer);
+  });
   assertEquals(Object.values(textsIn(folder.path)), ["c", "c"]);
 });
 
