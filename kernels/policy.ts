@@ -109,15 +109,21 @@ export interface TileOptions {
   readonly allowF16Operands?: boolean;
 }
 
-/** Sizes on which {@linkcode Policy.suitsConv3x3} depends. */
-export interface Conv3x3Sizes {
+/** Sizes on which {@linkcode Policy.convPath} depends. */
+export interface ConvSizes {
+  readonly batch: number;
   readonly kernelHeight: number;
   readonly kernelWidth: number;
   readonly inChannels: number;
+  readonly outChannels: number;
   readonly stride: number;
+  readonly upsample: "none" | "double" | "any";
+  /** Top, left, bottom, right. */
   readonly padding: readonly number[];
   /** Width of the input. */
   readonly width: number;
+  readonly outHeight: number;
+  readonly outWidth: number;
 }
 
 /** How the exact product runs; see {@linkcode Policy.exactProduct}. */
@@ -288,14 +294,24 @@ export class Policy {
     return this.isSoftware && bytes >= 8192;
   }
 
+  /** Whether the device can run a convolution on the 3×3 kernel for software devices. */
+  supportsConv3x3({ kernelHeight, kernelWidth, stride, padding, upsample, width, outWidth }: ConvSizes): boolean {
+    if (!this.#usesSubgroupTiles || kernelHeight !== 3 || kernelWidth !== 3 || upsample === "any") return false;
+    if (stride === 1) return padding.every((side) => side === 1) && width % 4 === 0;
+    const [top, left] = padding;
+    return stride === 2 && top === left && top <= 1 && width % 8 === 0 && 2 * outWidth === width;
+  }
+
   /**
-   * Whether a convolution uses the 3×3 kernel for software devices. With fewer than 8 channels it
-   * would take longer to compile than it saves. Its arithmetic is f32.
+   * The kernel of a convolution. Small ones with few channels or with stride 2 take the general
+   * one, because the 3×3 kernel would take longer to compile than it saves. Its arithmetic is f32.
    */
-  suitsConv3x3(c: Conv3x3Sizes, { allowF16Operands = false }: TileOptions = {}): boolean {
-    if (allowF16Operands && this.#info.arithmetic === "f16") return false;
-    return this.#usesSubgroupTiles && c.kernelHeight === 3 && c.kernelWidth === 3 && c.inChannels >= 8 &&
-      c.stride === 1 && c.padding.every((side) => side === 1) && c.width % 4 === 0;
+  convPath(sizes: ConvSizes, { allowF16Operands = false }: TileOptions = {}): "general" | "3x3" {
+    const { batch, inChannels, outChannels, stride, outHeight, outWidth } = sizes;
+    if (allowF16Operands && this.#info.arithmetic === "f16" || !this.supportsConv3x3(sizes)) return "general";
+    const products = 9 * batch * inChannels * outChannels * outHeight * outWidth;
+    const least = stride === 2 ? 2 ** 29 : inChannels < 8 ? 2 ** 26 : 0;
+    return products >= least ? "3x3" : "general";
   }
 
   /**

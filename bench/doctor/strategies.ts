@@ -34,8 +34,8 @@ export function strategiesOf(gpu: Gpu): Strategy[] {
     })),
     {
       part: "3 × 3 convolutions",
-      choice: policy.suitsConv3x3(usualConvolution) ? "a kernel of their own" : "the general kernel",
-      reason: policy.suitsConv3x3(usualConvolution)
+      choice: policy.convPath(usualConvolution) === "3x3" ? "a kernel of their own" : "the general kernel",
+      reason: policy.convPath(usualConvolution) === "3x3"
         ? "software devices with subgroups keep its rows in registers"
         : "its tiles suit GPUs",
     },
@@ -66,13 +66,18 @@ const tuned = "tuned on this device by bluerose bench --tune";
 
 /** A convolution of the UNet's first level. */
 const usualConvolution = {
+  batch: 2,
   kernelHeight: 3,
   kernelWidth: 3,
   inChannels: 320,
+  outChannels: 320,
   stride: 1,
+  upsample: "none",
   padding: [1, 1, 1, 1],
   width: 64,
-};
+  outHeight: 64,
+  outWidth: 64,
+} as const;
 
 const attentionSizes = (dim: number) =>
   ({ batch: 2, heads: 8, t: 1024, s: 1024, dim, causal: false, scale: 1 }) as const;

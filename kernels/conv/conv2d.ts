@@ -11,31 +11,7 @@ import { conv2dKernel } from "./general.ts";
 import type { PackedConvWeight } from "./pack_weight.ts";
 import { type Geometry, type Piece, pieces } from "./pieces.ts";
 
-export { packConvWeight, type PackedConvWeight } from "./pack_weight.ts";
-
-/**
- * Undoes {@linkcode packConvWeight} on the host.
- *
- * @param elements the packed tensor's elements
- * @returns [OC, IC, KH, KW]
- */
-export function unpackConvWeight(
-  { outChannels, inChannels, kernelHeight, kernelWidth }: PackedConvWeight,
-  elements: Float32Array,
-): Float32Array<ArrayBuffer> {
-  const weight = new Float32Array(outChannels * inChannels * kernelHeight * kernelWidth);
-  const quads = Math.ceil(inChannels / 4);
-  let at = 0;
-  for (let out = 0; out < outChannels; out++) {
-    for (let channel = 0; channel < inChannels; channel++) {
-      for (let y = 0; y < kernelHeight; y++) {
-        const row = ((out * kernelHeight + y) * quads + (channel >> 2)) * kernelWidth;
-        for (let x = 0; x < kernelWidth; x++) weight[at++] = elements[4 * (row + x) + (channel & 3)];
-      }
-    }
-  }
-  return weight;
-}
+export { packConvWeight, type PackedConvWeight, unpackConvWeight } from "./pack_weight.ts";
 
 /**
  * A bias per image and output channel: OC columns of a matrix with one row per image, or one row
@@ -83,6 +59,11 @@ export interface Conv2dOptions {
    * device and size.
    */
   readonly tile?: TileShape;
+  /**
+   * The kernel, for tests: the general one, or the one for 3×3 on software devices. Default: the
+   * policy's choice.
+   */
+  readonly path?: "general" | "3x3";
 }
 
 /**
@@ -159,7 +140,6 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
   mustHave(residual, shape, "residual");
 
   const { gpu } = x;
-  const y = Tensor.empty(gpu, shape, options.dtype ?? x.dtype);
   const resized = upHeight !== height || upWidth !== width;
   const geometry: Geometry = {
     batch,
@@ -177,6 +157,10 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
     padding: [top, left, bottom, right],
     upsample: !resized ? "none" : upHeight === 2 * height && upWidth === 2 * width ? "double" : "any",
   };
+  if (options.path === "3x3" && !policyOf(gpu).supportsConv3x3(geometry)) {
+    refuse("the 3x3 path requires a software device with subgroups, a 3 × 3 kernel, and a suitable width and padding");
+  }
+  const y = Tensor.empty(gpu, shape, options.dtype ?? x.dtype);
   for (const piece of pieces(gpu, geometry, weight.tensor)) {
     runPiece(gpu, { x, weight: weight.tensor, bias, channelBias, residual, y }, geometry, piece, options);
   }
@@ -256,9 +240,10 @@ function runPiece(
     W_WIDTH: tile.WIDE ? 8 : 4,
     ACTIVATION: activation,
   };
-  if (!options.tile && g.upsample !== "any" && policyOf(gpu).suitsConv3x3(g, { allowF16Operands })) {
+  const path = options.path ?? (options.tile ? "general" : policyOf(gpu).convPath(g, { allowF16Operands }));
+  if (path === "3x3") {
     const lanes = gpu.info.subgroupSize;
-    const outputs = g.width % 8 === 0 ? 8 : 4;
+    const outputs = g.stride === 1 && g.width % 8 === 0 ? 8 : 4;
     const tile = conv3x3Tile(outChannels, images * n, { k, outputs });
     conv3x3Kernel.run(
       gpu,
@@ -266,14 +251,16 @@ function runPiece(
       {
         ...params,
         height: g.upHeight,
-        width: g.upWidth,
+        width: g.outWidth,
         weight_kernel_row: allChannelVec4 * g.kernelWidth,
         upsample_shift: g.upsample === "double" ? 1 : 0,
       },
       {
         ...constants,
-        X_WIDTH: outputs,
+        X_WIDTH: outputs * g.stride,
         Y_WIDTH: outputs,
+        STRIDE: g.stride,
+        PAD: g.padding[0],
         W_WIDTH: 4,
         LANES: lanes,
         ...tile,

@@ -4,12 +4,14 @@ import { put } from "../gemm/tile.ts";
 import { each, rowLoop } from "../wgsl/text.ts";
 
 /**
- * 3×3 convolution with stride 1 and padding 1, for software devices with subgroups. The image width
- * is a multiple of 4.
+ * 3×3 convolution for software devices with subgroups: with STRIDE 1, padding PAD = 1 and an image
+ * width that is a multiple of 4; or with STRIDE 2, PAD 0 or 1 at the top and left, and an image
+ * width that is a multiple of 8.
  *
  * A workgroup is one subgroup. A lane owns ROWS output channels × COLUMNS vec4 of adjacent pixels.
  * Weights are loaded once per subgroup and distributed by `subgroupBroadcast`. Four outputs and the
- * three taps of a kernel row share six inputs; the general kernel gathers twelve.
+ * three taps of a kernel row share six inputs (nine with STRIDE 2); the general kernel gathers
+ * twelve.
  *
  * With `upsample_shift` = 1 the input is upsampled to twice its size first, and the six inputs
  * come from four source pixels. This is a param and not a constant, which saves compiling a second
@@ -19,7 +21,7 @@ export const conv3x3Kernel = declareKernel({
   name: "conv2d_3x3",
   bindings: convBindings,
   params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32", upsample_shift: "u32" },
-  constants: { ...convConstantTypes, LANES: "u32", ROWS: "u32", COLUMNS: "u32" },
+  constants: { ...convConstantTypes, LANES: "u32", ROWS: "u32", COLUMNS: "u32", STRIDE: "u32", PAD: "u32" },
   extensions: ["subgroups"],
   wgsl: (constants) => convEpilogueWgsl(constants) + conv3x3Wgsl(constants),
   grid: ({ m, n, batch }, { LANES, ROWS, COLUMNS }) => {
@@ -41,8 +43,10 @@ export function conv3x3Tile(
 ): { ROWS: number; COLUMNS: number } {
   // Loading a tile's inputs costs about as much as 8 rows. Rows beyond m are computed in vain.
   const cost = (rows: number) => Math.ceil(m / rows) * (rows + 8);
-  const large = m * n * k >= 2 ** 29; // long enough to pay for compiling twice the code
-  const rows = large || outputs === 4 ? [32, 16, 8] : [16, 8];
+  // Large ones run long enough to pay for compiling twice the code. With four input channels the
+  // stores take most of the time on every tile, and this one shares the code of the large ones.
+  const large = m * n * k >= 2 ** 29 || k <= 36;
+  const rows = m <= 4 ? [4] : large || outputs === 4 ? [32, 16, 8] : [16, 8];
   return {
     ROWS: rows.reduce((best, rows) => cost(rows) < cost(best) ? rows : best),
     COLUMNS: large || outputs === 8 ? 2 : 1,
@@ -53,8 +57,11 @@ interface Constants {
   readonly LANES: number;
   readonly ROWS: number;
   readonly COLUMNS: number;
-  /** Adjacent outputs that a lane stores in one access. Loads of inputs have the same width. */
+  /** Adjacent outputs of one store. Loads of inputs are STRIDE times as wide. */
   readonly Y_WIDTH: number;
+  readonly STRIDE: number;
+  /** Padding at the top and left. */
+  readonly PAD: number;
 }
 
 /**
@@ -87,9 +94,29 @@ const tapsOf: Readonly<Record<number, readonly (readonly [string, string, string
   8: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, n.x)"], ["vec4f(m.w, n.xyz)", "n", "vec4f(n.yzw, r)"]],
 };
 
+/**
+ * WGSL that loads the inputs of four adjacent outputs with stride 2: `m` and `n` at twice the
+ * outputs' positions, and the neighbor `e` on the padded side.
+ */
+const strideLoads = (pad: number) => (g: number) =>
+  `let all = x_at((p + middle${g}) / 8u);
+    let m = select(vec4f(), all[0], in_row${g});
+    let n = select(vec4f(), all[1], in_row${g});
+    let e = select(0.0, ${
+    pad === 1 ? `x_last((p + left${g}) / 8u), in_left${g}` : `x_first((p + right${g}) / 8u), in_right${g}`
+  });`;
+
+/** The operands of the three taps with stride 2, by PAD. */
+const strideTaps = [
+  [["vec4f(m.xz, n.xz)", "vec4f(m.yw, n.yw)", "vec4f(m.z, n.xz, e)"]],
+  [["vec4f(e, m.yw, n.y)", "vec4f(m.xz, n.xz)", "vec4f(m.yw, n.yw)"]],
+] as const;
+
 function conv3x3Wgsl(
-  { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_WIDTH: width }: Constants,
+  { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_WIDTH: width, STRIDE: stride, PAD: pad }: Constants,
 ): string {
+  const [load, taps] = stride === 1 ? [loads[width], tapsOf[width]] : [strideLoads(pad), strideTaps[pad]];
+  const xWidth = width * stride;
   const weightLoads = Math.ceil(rows / lanes);
   const accessVec4 = width / 4, groups = columns / accessVec4;
   // All twelve products of a kernel row form one chain of fma, so the accumulator is written once.
@@ -104,9 +131,9 @@ function conv3x3Wgsl(
   // names that `loads` declares.
   const operands = (g: number, j: number) => {
     const name = (c: number, tap: number) => `b${g * accessVec4 + c}${j}_${tap}`;
-    const all = tapsOf[width].flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
+    const all = taps.flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
     return `${all.map(({ name }) => `var ${name}: vec4f;`).join(" ")}
-      { let p = start${g} + min(c * 4u + ${j}u, last) * plane; ${loads[width](g)} ${
+      { let p = start${g} + min(c * 4u + ${j}u, last) * plane; ${load(g)} ${
       all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")
     } }`;
   };
@@ -117,7 +144,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;
   let row = group.y * ${rows}u;
   let is_upsampled = params.upsample_shift == 1u;
-  let source_width = params.width >> params.upsample_shift;
+  let source_width = ${stride === 1 ? "params.width >> params.upsample_shift" : `params.width * ${stride}u`};
   let plane = (params.height >> params.upsample_shift) * source_width;
   let last = params.in_channels - 1u;
   ${
@@ -129,11 +156,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let pixel${g} = held${g} % pieces * ${width}u;
   let line${g} = pixel${g} / params.width;
   let column${g} = pixel${g} % params.width;
-  let left${g} = (max(column${g}, 1u) - 1u) >> params.upsample_shift;
-  let middle${g} = column${g} >> params.upsample_shift;
+  let x${g} = column${g} * ${stride}u;
+  let left${g} = (max(x${g}, 1u) - 1u) >> params.upsample_shift;
+  let middle${g} = x${g} >> params.upsample_shift;
   let odd${g} = is_upsampled && middle${g} % ${width}u != 0u;
   let even${g} = is_upsampled && middle${g} % ${width}u == 0u;
-  let right${g} = min(column${g} + ${width}u, params.width - 1u) >> params.upsample_shift;`)
+  let right${g} = min(x${g} + ${xWidth}u, params.width * ${stride}u - 1u) >> params.upsample_shift;`)
   }
   ${
     each(weightLoads, (i) =>
@@ -146,10 +174,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var ky = 0u; ky < 3u; ky++) {
     ${
     each(groups, (g) => `
-    let in_row${g} = line${g} + ky >= 1u && line${g} + ky <= params.height;
+    let y${g} = line${g} * ${stride}u + ky;
+    let in_row${g} = y${g} >= ${pad}u && y${g} < params.height + ${pad}u;
     let in_left${g} = in_row${g} && column${g} > 0u;
     let in_right${g} = in_row${g} && column${g} + ${width}u < params.width;
-    let above${g} = (clamp(line${g} + ky, 1u, params.height) - 1u) >> params.upsample_shift;
+    let above${g} = (clamp(y${g}, ${pad}u, params.height + ${pad}u - 1u) - ${pad}u) >> params.upsample_shift;
     let start${g} = params.x_start + batch${g} * params.x_batch + above${g} * source_width;`)
   }
     for (var at = first_channel; at < end_channel; at += 4u) {

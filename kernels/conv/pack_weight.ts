@@ -75,3 +75,27 @@ export function packConvWeight(weight: Tensor): PackedConvWeight {
     [Symbol.dispose]: () => tensor[Symbol.dispose](),
   };
 }
+
+/**
+ * Undoes {@linkcode packConvWeight} on the host.
+ *
+ * @param elements the packed tensor's elements
+ * @returns [OC, IC, KH, KW]
+ */
+export function unpackConvWeight(
+  { outChannels, inChannels, kernelHeight, kernelWidth }: PackedConvWeight,
+  elements: Float32Array,
+): Float32Array<ArrayBuffer> {
+  const weight = new Float32Array(outChannels * inChannels * kernelHeight * kernelWidth);
+  const quads = Math.ceil(inChannels / 4);
+  let at = 0;
+  for (let out = 0; out < outChannels; out++) {
+    for (let channel = 0; channel < inChannels; channel++) {
+      for (let y = 0; y < kernelHeight; y++) {
+        const row = ((out * kernelHeight + y) * quads + (channel >> 2)) * kernelWidth;
+        for (let x = 0; x < kernelWidth; x++) weight[at++] = elements[4 * (row + x) + (channel & 3)];
+      }
+    }
+  }
+  return weight;
+}

@@ -6,7 +6,12 @@ import type { Check } from "../check.ts";
 
 function convolutionCheck(
   sizes: ConvolutionSizes,
-  { f16 = false, epilogue = false }: { readonly f16?: boolean; readonly epilogue?: boolean } = {},
+  { f16 = false, epilogue = false, on3x3 = false }: {
+    readonly f16?: boolean;
+    readonly epilogue?: boolean;
+    /** Whether to run the 3×3 kernel of software devices, where the device is one. */
+    readonly on3x3?: boolean;
+  } = {},
 ): Check {
   const { batch = 1, inChannels, outChannels, size, kernel, stride = 1, padding, upsample } = sizes;
   const notes = [
@@ -34,6 +39,7 @@ function convolutionCheck(
           stride,
           padding,
           upsample,
+          path: on3x3 && gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 ? "3x3" : undefined,
           ...(epilogue
             ? {
               bias: Tensor.from(gpu, bias, [outChannels]),
@@ -76,6 +82,9 @@ export const convolutionChecks: readonly Check[] = [
   convolutionCheck({ inChannels: 8, outChannels: 33, size: [11, 13], kernel: [1, 1] }),
   convolutionCheck({ inChannels: 6, outChannels: 8, size: [10, 9], kernel: [3, 3], stride: 2, padding: around }),
   convolutionCheck({ inChannels: 9, outChannels: 4, size: [8, 12], kernel: [3, 3], stride: 2, padding: [0, 0, 1, 1] }),
+  convolutionCheck({ inChannels: 6, outChannels: 33, size: [9, 16], kernel: [3, 3], stride: 2, padding: around }, {
+    on3x3: true,
+  }),
   convolutionCheck({
     inChannels: 8,
     outChannels: 12,

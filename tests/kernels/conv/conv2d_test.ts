@@ -8,7 +8,7 @@ import {
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { conv2d, packConvWeight } from "../../../kernels/conv/conv2d.ts";
+import { conv2d, type Conv2dOptions, packConvWeight } from "../../../kernels/conv/conv2d.ts";
 import type { TileShape } from "../../../kernels/gemm/tile.ts";
 import { policyOf } from "../../../kernels/policy.ts";
 import {
@@ -28,6 +28,7 @@ async function check(
   options: {
     with?: ("bias" | "channelBias" | "residual" | "silu")[];
     tile?: TileShape;
+    path?: Conv2dOptions["path"];
     f16?: boolean;
     /** Whether x is f16, and so the result. */
     f16Pictures?: boolean;
@@ -76,6 +77,7 @@ async function check(
       residual: extras.residual && Tensor.from(gpu, extras.residual, shape, options.residualType),
       activation: extras.silu ? "silu" as const : undefined,
       tile: options.tile,
+      path: options.path,
     };
     const { within = (_: Gpu, body: () => Tensor) => body() } = options;
     return withBindingLimit(gpu, options.bindingLimit, () => within(gpu, () => conv2d(x, weight, forward)));
@@ -125,6 +127,44 @@ const unevenCases: ConvolutionSizes[] = [
   { inChannels: 4, outChannels: 3, size: [7, 12], kernel: [1, 3], padding: [0, 1, 0, 1] },
   { inChannels: 4, outChannels: 3, size: [7, 12], kernel: [3, 2], stride: 3 },
 ];
+
+gpuTest("conv2d() equals its float64 definition on the 3x3 path, with stride 2 and few channels", async (gpu) => {
+  if (!policyOf(gpu).isSoftware || gpu.info.subgroupSize === 0) return;
+  const sizes = { kernel: [3, 3], padding: same(1) } as const;
+  for (
+    const c of [
+      { ...sizes, inChannels: 32, outChannels: 32, size: [16, 24], stride: 2, batch: 2 },
+      { ...sizes, inChannels: 17, outChannels: 33, size: [7, 16], stride: 2 },
+      { ...sizes, inChannels: 5, outChannels: 3, size: [1, 8], stride: 2, batch: 3 },
+      { ...sizes, inChannels: 32, outChannels: 32, size: [16, 24], stride: 2, padding: [0, 0, 1, 1] },
+      { ...sizes, inChannels: 9, outChannels: 17, size: [9, 8], stride: 2, padding: [0, 0, 1, 1], batch: 2 },
+      { ...sizes, inChannels: 1, outChannels: 1, size: [1, 4] },
+      { ...sizes, inChannels: 3, outChannels: 33, size: [7, 12], batch: 2 },
+      { ...sizes, inChannels: 4, outChannels: 40, size: [6, 8] },
+      { ...sizes, inChannels: 3, outChannels: 17, size: [3, 4], upsample: [6, 8] },
+      { ...sizes, inChannels: 33, outChannels: 4, size: [9, 16], batch: 2 },
+    ] satisfies ConvolutionSizes[]
+  ) {
+    await check(gpu, c, { path: "3x3" });
+    await check(gpu, c, { path: "3x3", with: ["bias", "channelBias", "silu", "residual"] });
+  }
+  const even = { ...sizes, inChannels: 8, outChannels: 12, size: [8, 16], stride: 2, batch: 2 } as const;
+  await check(gpu, even, { path: "3x3", f16: true, f16Pictures: true });
+});
+
+gpuTest("conv2d() refuses the 3x3 path where it does not suit", (gpu) => {
+  const refuses = (shape: number[], options: Conv2dOptions) => {
+    using x = Tensor.from(gpu, randomArray(4 * shape[2] * shape[3]), shape);
+    using weight = Tensor.from(gpu, randomArray(4 * 4 * 9), [4, 4, 3, 3]);
+    using packed = packConvWeight(weight);
+    assertThrows(() => conv2d(x, packed, { ...options, path: "3x3" }), ShapeError, "3x3 path");
+  };
+  refuses([1, 4, 8, 6], { padding: 1 });
+  refuses([1, 4, 8, 8], { padding: 0 });
+  refuses([1, 4, 8, 12], { padding: 1, stride: 2 });
+  refuses([1, 4, 8, 8], { padding: [1, 0, 1, 1], stride: 2 });
+  refuses([1, 4, 8, 8], { padding: 1, stride: 3 });
+});
 
 const devices = { "with subgroups": {}, "without subgroups": { withoutFeatures: ["subgroups"] } };
 for (const [device, options] of Object.entries(devices)) {
