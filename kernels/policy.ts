@@ -9,7 +9,7 @@
  */
 import type { DeviceDescription } from "../engine/device_info.ts";
 import type { DeviceClass, Gpu, GpuInfo, SubgroupMatrix } from "../engine/gpu.ts";
-import { type AttentionForm, attentionFormOn, unsupportedAttentionReason } from "./attention/form.ts";
+import { type AttentionForm, attentionFormOn, isLong, unsupportedAttentionReason } from "./attention/form.ts";
 import type { AttentionSizes } from "./attention/sizes.ts";
 import type { TileShape } from "./gemm/tile_shape.ts";
 import { type AdapterTuning, productKey, type TileKind, type Tiles, type Tuning, TuningError } from "./tuning.ts";
@@ -247,7 +247,7 @@ export class Policy {
   attentionFor(sizes: AttentionSizes): AttentionForm {
     const { attention = {} } = this.#tuned, width = `${sizes.dim}`;
     if (Object.hasOwn(attention, width)) return attention[width];
-    if (sizes.dim > widestOnePass[this.isSoftware ? "software" : "gpu"]) return { path: "staged" };
+    if (sizes.dim > widestOnePass || this.isSoftware && sizes.dim > 96 && !isLong(sizes)) return { path: "staged" };
     return (this.isSoftware ? attentionFormOn(this.#info, "subgroup", sizes) : undefined) ??
       attentionFormOn(this.#info, "workgroup", sizes) ?? { path: "staged" };
   }
@@ -357,10 +357,10 @@ const minimumDepth = 256;
 
 /**
  * Largest head width of one-pass attention. An invocation holds the results of its queries in
- * registers, and wider heads would spill. On software devices staged attention is faster already
- * above 96.
+ * registers, and wider heads would spill. On software devices the code of heads wider than 96 pays
+ * only where it runs long.
  */
-export const widestOnePass: Readonly<Record<"gpu" | "software", number>> = { gpu: 160, software: 96 };
+export const widestOnePass = 160;
 
 /** Creates the policy of a device. @throws {TuningError} when the device cannot run its tuning */
 export function policyFor(device: DeviceDescription): Policy {

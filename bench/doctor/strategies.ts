@@ -98,11 +98,10 @@ function attentionStrategies(policy: Policy): Strategy[] {
 
 function attentionReason(policy: Policy, width: number): string {
   if (Object.hasOwn(policy.tuned.attention ?? {}, `${width}`)) return tuned;
-  const widest = widestOnePass[policy.isSoftware ? "software" : "gpu"];
-  return width > widest
+  return width > widestOnePass
     ? policy.isSoftware
-      ? `faster for heads wider than ${widest}`
-      : `heads wider than ${widest} do not fit the registers`
+      ? `heads wider than ${widestOnePass} take long to compile in one pass`
+      : `heads wider than ${widestOnePass} do not fit the registers`
     : policy.attentionFor(attentionSizes(width)).path === "staged"
     ? "no form with one pass fits the device's workgroup memory"
     : "one pass over the keys: scores are not stored";

@@ -46,16 +46,18 @@ export interface SubgroupAttentionShape {
   readonly unrollK: number;
 }
 
+/** Whether an attention runs long enough on software devices to pay for compiling long code. */
+export function isLong({ dim, t, s, heads, batch }: AttentionSizes): boolean {
+  return t * s * heads * batch * dim >= 2 ** 23;
+}
+
 /** The default shape on a device; undefined without subgroups, or if dim is no multiple of 4. */
-function subgroupAttentionShape(
-  info: GpuInfo,
-  { dim, t, s, heads, batch }: AttentionSizes,
-): SubgroupAttentionShape | undefined {
+function subgroupAttentionShape(info: GpuInfo, sizes: AttentionSizes): SubgroupAttentionShape | undefined {
+  const { dim } = sizes;
   const lanes = info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
-  // More queries mean longer code. Small products do not run long enough to pay for compiling it.
-  const most = dim <= 32 || t * s * heads * batch * dim >= 2 ** 24 ? 4 : 2;
-  const queries = Math.max(1, Math.min(most, Math.floor(320 / dim)));
+  const most = dim <= 32 || isLong(sizes) ? 4 : 2; // more queries mean longer code
+  const queries = dim > 160 ? Math.max(1, Math.min(most, Math.floor(320 / dim))) : most;
   return { lanes, queries, keys: lanes > 8 ? 8 : 4, unrollK: 4 };
 }
 

@@ -29,6 +29,19 @@ gpuTest("a tuned product has its own tile and split, and shares nothing with oth
   assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: wide }), TuningError, 'tuned tile "1x1x1"');
 });
 
+gpuTest("software devices attend to wide heads in one pass only where that runs long", (gpu) => {
+  const policy = policyOf(gpu);
+  if (!policy.isSoftware || gpu.info.subgroupSize === 0) return;
+  const path = (dim: number, t: number) =>
+    policy.attentionFor({ batch: 2, heads: 8, t, s: 77, dim, causal: false, scale: 1 }).path;
+  assertEquals([path(160, 64), path(160, 32), path(96, 1), path(164, 4096)], [
+    "subgroup",
+    "staged",
+    "subgroup",
+    "staged",
+  ]);
+});
+
 gpuTest("a tuned attention form applies to its own head width only", (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 64, s: 64, dim: 40, causal: false, scale: 1 };
   const before = policyOf(gpu).attentionFor(sizes);
