@@ -9,6 +9,7 @@ import {
   type LayerChoice,
   pooledEncoder,
 } from "./editable_model.ts";
+import { breathe } from "./breathe.ts";
 import { encodeConcepts } from "./encode_concepts.ts";
 import type { Concept } from "./moves.ts";
 import { endTokenEmbedding, probeText } from "./probe.ts";
@@ -112,6 +113,7 @@ export async function prepareEdit(
   const conceptOf = (prompt: string): Concept => {
     return { prompt, state: states.state(prompt, lastTokenPosition(prompt, model.tokenizer)) };
   };
+  await breathe(signal);
   using owned = new DisposableStack();
   const prompts = { sentences, preserve, invariant };
   const { system, nullSpace } = equations(prompts, settings, {

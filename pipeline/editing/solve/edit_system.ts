@@ -68,7 +68,8 @@ export class EditSystem implements Disposable {
   readonly rows: EditRows;
   readonly route: EditRoute;
   readonly precision: "f64" | "f32";
-  readonly #solver: EditSolver | undefined;
+  /** Made by the first solution, so that setting up the equations blocks the host in two parts. */
+  #solver: EditSolver | undefined;
   #preparationMs: number;
 
   private constructor(gpu: Gpu, rows: EditRows, options: EditSystemOptions, started: number) {
@@ -76,18 +77,12 @@ export class EditSystem implements Disposable {
     this.rows = rows;
     this.route = options.route ?? (rows.count <= rows.width ? "tokens" : "channels");
     this.precision = options.precision ?? (gpu.info.f64 ? "f64" : "f32");
-    if (rows.edited > 0) {
-      const Solver = this.route === "tokens"
-        ? { f64: TokenSolver, f32: RefinedTokenSolver }[this.precision]
-        : { f64: ChannelSolver, f32: RefinedChannelSolver }[this.precision];
-      this.#solver = new Solver(gpu, rows);
-    }
     this.#preparationMs = performance.now() - started;
   }
 
   /**
-   * Prepares the system: reads the embeddings back, merges equal rows, and computes the Gram
-   * matrix.
+   * Prepares the system: reads the embeddings back and merges equal rows. The first solution
+   * computes the Gram matrix.
    *
    * @throws {ShapeError} when the shapes of C and D or the number of weights disagree
    * @throws {EditError} when a value is not finite, a weight is negative, or no row has a weight
@@ -134,8 +129,8 @@ export class EditSystem implements Disposable {
     if (!(lamb > 0 && lamb <= largestLambda)) throw new LambdaError(lamb);
     const started = performance.now();
     const { rows, route, precision } = this;
-    const measured = this.#solver
-      ? await this.#solveChecked(this.#solver, lamb, signal)
+    const measured = rows.edited > 0
+      ? await this.#solveChecked(lamb, signal)
       : { operator: EditOperator.identity(this.gpu, rows.width), conditionEstimate: 1, residual: 0, size: 0 };
     const { operator, conditionEstimate, residual, size } = measured;
     const ms = performance.now() - started + this.#preparationMs;
@@ -161,7 +156,10 @@ export class EditSystem implements Disposable {
     this.#solver?.[Symbol.dispose]();
   }
 
-  async #solveChecked(solver: EditSolver, lamb: number, signal: AbortSignal | undefined) {
+  async #solveChecked(lamb: number, signal: AbortSignal | undefined) {
+    await breathe(signal);
+    const solver = this.#solver ??= newSolver(this);
+    await breathe(signal);
     for (let effort = 0;; effort++) {
       const solution = solver.record(lamb, effort);
       using unlessReturned = new DisposableStack();
@@ -226,6 +224,13 @@ export class EditSystem implements Disposable {
       { lamb, proposedLamb, ...failure },
     );
   }
+}
+
+function newSolver({ gpu, rows, route, precision }: EditSystem): EditSolver {
+  const Solver = route === "tokens"
+    ? { f64: TokenSolver, f32: RefinedTokenSolver }[precision]
+    : { f64: ChannelSolver, f32: RefinedChannelSolver }[precision];
+  return new Solver(gpu, rows);
 }
 
 /**
