@@ -132,8 +132,9 @@ export const command: Command = defineCommand({
       using bar = showProgress("drawing", { total: count, unit: "picture" });
       using _watch = remarkCompiling(pipe.gpu, bar);
       try {
+        const { negativePrompt, clipSkip, loraDir, editNegativePrompt, width, height } = values;
         const grid = drawGrid(pipe, prompt, {
-          ...values,
+          ...{ negativePrompt, clipSkip, loraDir, editNegativePrompt, width, height },
           x,
           y,
           promptSyntax: values.promptSyntax as PromptSyntax,

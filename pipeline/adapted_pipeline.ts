@@ -59,7 +59,7 @@ export abstract class AdaptedPipeline extends DrawingPipeline {
   /**
    * Takes a LoRA away, or all of them. Exact: pictures are again what they were, byte for byte.
    *
-   * @throws {RangeError} if there is none of that name
+   * @throws {OptionError} if there is none of that name
    */
   unloadLoraWeights(name?: string): void {
     unloadLora(this, name);
@@ -69,7 +69,7 @@ export abstract class AdaptedPipeline extends DrawingPipeline {
    * Gives loaded LoRAs new weights (one for all, or one each), and those that are not named none
    * (diffusers' `set_adapters`).
    *
-   * @throws {RangeError} if there is none of a name, or the numbers do not match
+   * @throws {OptionError} if there is none of a name, or the numbers do not match
    */
   setAdapters(names: string | readonly string[], weights: number | readonly number[] = 1): void {
     weightLoras(this, names, weights);

@@ -26,7 +26,7 @@ import {
 import { CheckpointError } from "./errors.ts";
 import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_options.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
-import { checkOptions, either, kinds, oneOf, type OptionTable } from "./options.ts";
+import { checkOptions, either, kinds, oneOf, type OptionTable, takeOptions } from "./options.ts";
 import {
   type ComponentOverrides,
   givenGpu,
@@ -153,7 +153,7 @@ export async function loadPipeline<P>(
   options: AnyFromPretrainedOptions & EditingOptions,
   builders: PipelineBuilders<P>,
 ): Promise<P> {
-  options = { ...options }; // the caller may change them while the model loads
+  options = takeOptions("load a pipeline", options); // the caller may change them while the model loads
   const families = familiesOf(builders);
   checkOptions("load a pipeline", options, Object.assign({}, ...families.map((family) => tables[family])));
   using loaded = await loadComponents(source, options, families.length === 1 ? families[0] : undefined);

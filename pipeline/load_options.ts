@@ -1,6 +1,7 @@
 /** Kinds of the options that the loaders of pipelines share. */
 
-import { kinds, listOf, oneOf, type OptionTable } from "./options.ts";
+import type { Gpu } from "../engine/gpu.ts";
+import { kind, kinds, listOf, oneOf, type OptionTable } from "./options.ts";
 
 /** Defaults of editing pipelines, which their loaders take among their own options. */
 export interface EditingOptions {
@@ -18,7 +19,10 @@ export const editingOptionsTable: OptionTable<EditingOptions> = {
 
 /** Kinds of the options of both loaders. */
 export const loadingTable = {
-  gpu: kinds.object,
+  gpu: kind(
+    "a Gpu, as Gpu.request() gives one",
+    (value) => kinds.object.accepts((value as Partial<Gpu> | null)?.context),
+  ),
   onProgress: kinds.callback,
   signal: kinds.signal,
   activations: oneOf("f32", "f16"),

@@ -19,7 +19,7 @@ import {
 import { encodeTexts, holdTexts } from "./generation/prompts.ts";
 import type { Attention } from "./layers/attention.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
-import type { OptionTable } from "./options.ts";
+import { type OptionTable, takeOptions } from "./options.ts";
 import type { BakedWeights } from "./saving.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import { StableDiffusionPipeline } from "./stable_diffusion.ts";
@@ -67,7 +67,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     source: string | URL | FileTree,
     options: FromPretrainedOptions & EditingDefaults = {},
   ): Promise<StableDiffusionModelEditingPipeline> {
-    const { withToK, withAugs } = options;
+    const { withToK, withAugs } = takeOptions("load a pipeline", options);
     return await loadPipeline(source, options, {
       sd: (parts, settings, owned) =>
         new StableDiffusionModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),

@@ -15,7 +15,7 @@ import { encodeXLPooled, encodeXLTexts, holdXLTexts } from "./generation/xl_prom
 import type { Attention } from "./layers/attention.ts";
 import type { Linear } from "./layers/linear.ts";
 import { loadPipeline, type XLFromPretrainedOptions } from "./load.ts";
-import type { OptionTable } from "./options.ts";
+import { type OptionTable, takeOptions } from "./options.ts";
 import type { BakedWeights } from "./saving.ts";
 import { loadSingleFile, type XLFromSingleFileOptions } from "./single_file.ts";
 import { StableDiffusionXLPipeline } from "./stable_diffusion_xl.ts";
@@ -62,7 +62,7 @@ export class StableDiffusionXLModelEditingPipeline extends StableDiffusionXLPipe
     source: string | URL | FileTree,
     options: XLFromPretrainedOptions & XLEditingDefaults = {},
   ): Promise<StableDiffusionXLModelEditingPipeline> {
-    const { withToK, withAugs } = options;
+    const { withToK, withAugs } = takeOptions("load a pipeline", options);
     return await loadPipeline(source, options, {
       sdxl: (parts, settings, owned) =>
         new StableDiffusionXLModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),
@@ -74,7 +74,7 @@ export class StableDiffusionXLModelEditingPipeline extends StableDiffusionXLPipe
     source: string | URL | ByteSource,
     options: XLFromSingleFileOptions & XLEditingDefaults = {},
   ): Promise<StableDiffusionXLModelEditingPipeline> {
-    const { withToK, withAugs } = options;
+    const { withToK, withAugs } = takeOptions("load a pipeline", options);
     return await loadSingleFile(source, options, {
       sdxl: (parts, settings, owned) =>
         new StableDiffusionXLModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),

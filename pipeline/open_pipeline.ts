@@ -8,6 +8,7 @@ import type { EditDefaults } from "./editing/pipeline_edits.ts";
 import { type AnyFromPretrainedOptions, loadPipeline, type PipelineBuilders } from "./load.ts";
 import { StableDiffusionModelEditingPipeline } from "./model_editing.ts";
 import { StableDiffusionXLModelEditingPipeline } from "./model_editing_xl.ts";
+import { takeOptions } from "./options.ts";
 import { type AnyFromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 
 /**
@@ -37,7 +38,7 @@ export async function openPipeline(
   source: string | URL | FileTree | ByteSource,
   options: OpenPipelineOptions = {},
 ): Promise<EditingPipeline> {
-  const { withToK, withAugs } = options;
+  const { withToK, withAugs } = takeOptions("open a pipeline", options);
   const builders: PipelineBuilders<EditingPipeline> = {
     sd: (parts, settings, owned) =>
       new StableDiffusionModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),
@@ -51,5 +52,5 @@ export async function openPipeline(
 
 function isFile(source: string | URL | FileTree | ByteSource): source is string | URL | ByteSource {
   if (typeof source === "string" || source instanceof URL) return isWeightsFile(`${source}`);
-  return "read" in source;
+  return typeof source === "object" && source !== null && "read" in source;
 }

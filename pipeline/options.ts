@@ -58,15 +58,7 @@ export function checkOptions<Options extends object>(
   within = "",
 ): void {
   const path = (name: string) => within === "" ? name : `${within}.${name}`;
-  if (typeof options !== "object" || options === null || Array.isArray(options)) {
-    throw new OptionError(
-      `Cannot ${action} as ${within || "options"} must be an object of named values: ${shown(options)}`,
-      {
-        option: "options",
-        value: options,
-      },
-    );
-  }
+  checkArgument(action, within || "options", options, namedValues);
   for (const [name, value] of Object.entries(options)) {
     if (!Object.hasOwn(table, name)) throw unknownOption(action, name, value, Object.keys(table));
     const { accepts, requirement } = table[name as keyof Options];
@@ -76,6 +68,36 @@ export function checkOptions<Options extends object>(
       value,
     });
   }
+}
+
+/**
+ * Checks an argument that is no option.
+ *
+ * @param action what fails, as "Cannot `action`"
+ * @throws {OptionError} for a value of the wrong kind
+ */
+export function checkArgument(action: string, name: string, value: unknown, kind: OptionKind): void {
+  if (kind.accepts(value)) return;
+  throw new OptionError(`Cannot ${action} as ${name} must be ${kind.requirement}: ${shown(value)}`, {
+    option: name,
+    value,
+  });
+}
+
+/** What options are: spreading a number, a list or null would drop what the caller meant. */
+const namedValues: OptionKind = {
+  requirement: "an object of named values",
+  accepts: (value) => typeof value === "object" && value !== null && !Array.isArray(value),
+};
+
+/**
+ * A copy of options, which the caller may change while a call runs.
+ *
+ * @throws {OptionError} for what is no object
+ */
+export function takeOptions<Options extends object>(action: string, options: Options): Options {
+  checkArgument(action, "options", options, namedValues);
+  return { ...options };
 }
 
 /** The options that are given: those that are not `undefined`. */

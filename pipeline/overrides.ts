@@ -16,7 +16,7 @@ import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.
 import { Model } from "./models/load.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
 import type { UNet2DConditionModel } from "./models/unet.ts";
-import { either, kinds } from "./options.ts";
+import { either, kind, kinds } from "./options.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
 
 /**
@@ -45,13 +45,19 @@ export interface ComponentOverrides {
   readonly featureExtractor?: CLIPImageProcessor | null;
 }
 
+/** A model or scheduler. All of them have a configuration. */
+const component = kind(
+  "a component that was loaded, of the class that the option names",
+  (value) => kinds.object.accepts((value as { config?: unknown } | null)?.config),
+);
+
 /** Kinds of {@linkcode ComponentOverrides}. */
 export const overridesTable = {
-  scheduler: kinds.object,
+  scheduler: component,
   vae: either(kinds.text, kinds.object),
-  textEncoder: kinds.object,
-  unet: kinds.object,
-  safetyChecker: either(kinds.object, kinds.nothing),
+  textEncoder: component,
+  unet: component,
+  safetyChecker: either(component, kinds.nothing),
   featureExtractor: either(kinds.object, kinds.nothing),
 } as const;
 

@@ -7,7 +7,7 @@ import {
   type XLPipelineComponents,
 } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
-import { checkOptions, kinds, oneOf, type OptionTable } from "./options.ts";
+import { checkArgument, checkOptions, kind, kinds, oneOf, type OptionTable } from "./options.ts";
 import { diffusersVersion } from "./checkpoint/ldm/config.ts";
 import { type PartEntries, singleFileEntries } from "./checkpoint/ldm/single_file_entries.ts";
 import type { ConfigJson, ModelOrigin } from "./checkpoint/source/origin.ts";
@@ -69,7 +69,7 @@ export interface SavePretrainedOptions extends SaveOptions {
 /** The options of `savePretrained` and their kinds. */
 const savePretrainedTable: OptionTable<SavePretrainedOptions> = {
   ...saveTable,
-  maxShardBytes: kinds.number,
+  maxShardBytes: kind("a number above 0", (value) => typeof value === "number" && value > 0),
   overwrite: kinds.flag,
 };
 
@@ -102,9 +102,9 @@ export async function saveFolder(
   options: SavePretrainedOptions = {},
   indexed: IndexedSettings = { requiresSafetyChecker: false },
 ): Promise<void> {
+  checkArgument("save a pipeline", "directory", directory, kinds.text);
   checkOptions(`save to ${directory}`, options, savePretrainedTable);
   const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress } = options;
-  if (!(maxShardBytes > 0)) throw new RangeError(`Cannot save as maxShardBytes must be above 0: ${maxShardBytes}`);
   const present = componentEntries.flatMap(([key, entry]) => {
     const part: unknown = (components as Partial<Record<typeof key, unknown>>)[key];
     return part ? [{ ...entry, kind: entry.kindOf?.(entry.className(part)) ?? entry.kind, part }] : [];
@@ -147,6 +147,7 @@ export async function saveSingleFile(
   baked: HeldWeights,
   options: SaveOptions = {},
 ): Promise<void> {
+  checkArgument("save a single file", "path", path, kinds.text);
   checkOptions(`save to ${path}`, options, saveTable);
   const { dtype, onProgress } = options;
   const { textEncoder, unet, vae, scheduler } = components;

@@ -19,7 +19,7 @@ import type { ActivationType } from "./models/unet_blocks.ts";
 import { AutoencoderKL } from "./models/vae.ts";
 import { encodeTexts } from "./generation/prompts.ts";
 import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_options.ts";
-import { checkOptions, either, kinds, oneOf, type OptionTable } from "./options.ts";
+import { checkOptions, either, kinds, oneOf, type OptionTable, takeOptions } from "./options.ts";
 import { findTokenizer, type FindTokenizerOptions } from "./text/find_tokenizer.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 import { withPadToken } from "./text/tokenizer_files.ts";
@@ -112,7 +112,7 @@ export async function loadSingleFile<P>(
   options: AnyFromSingleFileOptions & EditingOptions,
   builders: PipelineBuilders<P>,
 ): Promise<P> {
-  options = { ...options }; // the caller may change them while the model loads
+  options = takeOptions("load a single file", options); // the caller may change them while the model loads
   const families = familiesOf(builders);
   checkOptions("load a single file", options, Object.assign({}, ...families.map((family) => tables[family])));
   const { onProgress, activations, signal } = options;

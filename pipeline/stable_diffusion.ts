@@ -19,7 +19,7 @@ import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import { type FromPretrainedOptions, loadPipeline } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
-import { checkOptions, type OptionTable } from "./options.ts";
+import { checkOptions, type OptionTable, takeOptions } from "./options.ts";
 import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving.ts";
 import { type FromSingleFileOptions, loadSingleFile } from "./single_file.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
@@ -125,7 +125,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
     prompt: string | readonly string[] | undefined,
     options: EncodePromptOptions = {},
   ): Promise<PromptEmbeddings> {
-    const taken = { ...options };
+    const taken = takeOptions("encode prompts", options);
     checkOptions("encode prompts", taken, encodePromptTable);
     const encoded = encodeGiven(this, prompt, taken); // before the first wait
     return await this.running(() => encoded);
@@ -197,7 +197,9 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
   async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<void> {
     using baked = this.bakedWeights();
     const { requiresSafetyChecker } = this;
-    await this.running(() => saveFolder(this.components, directory, baked, { ...options }, { requiresSafetyChecker }));
+    await this.running(() =>
+      saveFolder(this.components, directory, baked, takeOptions("save", options), { requiresSafetyChecker })
+    );
   }
 
   /**
@@ -207,7 +209,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
    */
   async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
     using baked = this.bakedWeights();
-    await this.running(() => saveSingleFile(this.components, path, baked, { ...options }));
+    await this.running(() => saveSingleFile(this.components, path, baked, takeOptions("save", options)));
   }
 
   /**

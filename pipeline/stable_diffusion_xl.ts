@@ -22,7 +22,7 @@ import { encodeXLGiven, xlCallPrompts } from "./generation/xl_prompts.ts";
 import { loadPipeline, type XLFromPretrainedOptions } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.ts";
-import { checkOptions, type OptionTable } from "./options.ts";
+import { checkOptions, type OptionTable, takeOptions } from "./options.ts";
 import { saveFolder, type SaveOptions, type SavePretrainedOptions, saveSingleFile } from "./saving.ts";
 import { loadSingleFile, type XLFromSingleFileOptions } from "./single_file.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
@@ -115,7 +115,7 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
     prompt: string | readonly string[] | undefined,
     options: XLEncodePromptOptions = {},
   ): Promise<XLPromptEmbeddings> {
-    const taken = { ...options };
+    const taken = takeOptions("encode prompts", options);
     checkOptions("encode prompts", taken, xlEncodePromptTable);
     const encoded = encodeXLGiven(this, prompt, taken, this.forceZerosForEmptyPrompt); // before the first wait
     return await this.running(() => encoded);
@@ -167,7 +167,7 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
     using baked = this.bakedWeights();
     const { forceZerosForEmptyPrompt } = this;
     await this.running(() =>
-      saveFolder(this.components, directory, baked, { ...options }, { forceZerosForEmptyPrompt })
+      saveFolder(this.components, directory, baked, takeOptions("save", options), { forceZerosForEmptyPrompt })
     );
   }
 
@@ -177,7 +177,7 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
    */
   async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
     using baked = this.bakedWeights();
-    await this.running(() => saveSingleFile(this.components, path, baked, { ...options }));
+    await this.running(() => saveSingleFile(this.components, path, baked, takeOptions("save", options)));
   }
 
   /**

@@ -56,6 +56,9 @@ export const SCHEDULE_NAMES: readonly string[] = SCHEDULES.map(({ name }) => nam
  *   lists the known names, or says what to choose instead
  */
 export function samplerByName(name: string, config: SchedulerConfig = {}): Scheduler {
+  if (typeof name !== "string") {
+    throw new SchedulerError(`Cannot choose a sampler as its name must be a string: ${typeof name}`, { name });
+  }
   const { sampler, schedule } = parseName(name);
   const overrides: Record<string, unknown> = { ...sampler.overrides, ...schedule?.overrides };
   if (!sampler.keepsSpacing || schedule) {

@@ -3,6 +3,8 @@ import { SchedulerError } from "./error.ts";
 const { fround } = Math;
 const STATE_WORDS = 624;
 const SHIFT_WORDS = 397;
+/** The most values of one draw: 8 GiB. */
+const mostValues = 2 ** 31;
 /** torch computes normals in blocks of eight pairs. */
 const BLOCK = 16;
 const TWO_PI = 2 * Math.PI;
@@ -54,15 +56,23 @@ export class TorchGenerator {
    * blocks of 16. Fewer values use float64, one by one, and keep the second value of a pair for the
    * next such draw.
    *
-   * @throws {SchedulerError} where a dimension is not a whole number.
+   * @throws {SchedulerError} where a dimension is not a whole number, or there are more than 2³¹
+   *   values.
    */
   randn(shape: readonly number[]): Float32Array {
-    if (!shape.every((size) => Number.isSafeInteger(size) && size >= 0)) {
-      throw new SchedulerError(`Cannot draw noise as each dimension must be a whole number: [${shape.join(", ")}]`, {
+    const shapeText = Array.isArray(shape) ? `[${shape.join(", ")}]` : typeof shape;
+    if (!(Array.isArray(shape) && shape.every((size) => Number.isSafeInteger(size) && size >= 0))) {
+      throw new SchedulerError(`Cannot draw noise as each dimension must be a whole number: ${shapeText}`, {
         shape,
       });
     }
     const count = shape.reduce((product, size) => product * size, 1);
+    if (!(count <= mostValues)) {
+      throw new SchedulerError(
+        `Cannot draw ${count} values of noise at once: ${mostValues} are the most; draw them in parts`,
+        { shape },
+      );
+    }
     return count < BLOCK ? this.#few(count) : this.#many(count);
   }
 
@@ -75,8 +85,17 @@ export class TorchGenerator {
     return copy;
   }
 
-  /** Advances the sequence as `randn` of `count` values does, without computing them. */
+  /**
+   * Advances the sequence as `randn` of `count` values does, without computing them.
+   *
+   * @throws {SchedulerError} where the count is not a whole number up to 2³¹
+   */
   skip(count: number): void {
+    if (!(Number.isSafeInteger(count) && count >= 0 && count <= mostValues)) {
+      throw new SchedulerError(`Cannot skip ${String(count)} values: it must be a whole number up to ${mostValues}`, {
+        count,
+      });
+    }
     if (count < BLOCK) this.#few(count);
     else for (let i = count % BLOCK === 0 ? 0 : -BLOCK; i < count; i++) this.#word();
   }

@@ -167,7 +167,7 @@ function freeName(path: string, taken: ReadonlyMap<string, number>): string {
 /**
  * Unloads one LoRA, or all of them.
  *
- * @throws {RangeError} if no LoRA has that name
+ * @throws {OptionError} if no LoRA has that name
  */
 export function unloadLora(components: Adaptable, name?: string): void {
   const names = [...loraWeights(components).keys()];
@@ -183,7 +183,7 @@ export function unloadLora(components: Adaptable, name?: string): void {
 /**
  * Sets the weights of the named LoRAs, and 0 for all others.
  *
- * @throws {RangeError} if no LoRA has a given name, or a weight is missing or not finite
+ * @throws {OptionError} if no LoRA has a given name, or a weight is missing or not finite
  */
 export function weightLoras(
   components: Adaptable,

@@ -46,6 +46,10 @@ export async function saveSafetensors(
   entries: readonly TensorEntry[],
   options: { metadata?: Readonly<Record<string, string>> } = {},
 ): Promise<void> {
+  if (typeof target !== "string" && typeof target !== "function") {
+    const path = String(target);
+    throw new OutputError(`Cannot write to ${path}: it must be a path, or a function that receives bytes`, { path });
+  }
   if (typeof target !== "string") return void await writeSafetensors(entries, target, options);
   checkTensorsName(target);
   await writeFileAtomically(target, (sink) => writeSafetensors(entries, sink, options));

@@ -1,5 +1,6 @@
 /** Edit files: safetensors with the factors of E − I as tensors and the recipe as metadata. */
 
+import { checkArgument, kind } from "../options.ts";
 import { EditError } from "../errors.ts";
 import { bytesSource } from "../checkpoint/source/byte_source.ts";
 import { fileSource } from "../checkpoint/source/disk.ts";
@@ -81,6 +82,11 @@ export async function writeEdit(target: string | ByteSink, edit: EditFile): Prom
   });
 }
 
+const sourceKind = kind(
+  "a path, or the bytes of a file",
+  (value) => typeof value === "string" || value instanceof Uint8Array,
+);
+
 /**
  * Reads an edit from a path or bytes.
  *
@@ -88,6 +94,7 @@ export async function writeEdit(target: string | ByteSink, edit: EditFile): Prom
  * @throws {SafetensorsError} when it is not a safetensors file
  */
 export async function readEdit(source: string | Uint8Array): Promise<EditFile & { readonly name: string }> {
+  checkArgument("read an edit", "source", source, sourceKind);
   using file = await SafetensorsFile.open(
     typeof source === "string" ? await fileSource(source) : bytesSource(source, "edit"),
   );

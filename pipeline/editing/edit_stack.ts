@@ -11,7 +11,7 @@ import { concat } from "../../kernels/shape/concat.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import { EditError } from "../errors.ts";
-import { checkOptions, kinds, shown } from "../options.ts";
+import { checkArgument, checkOptions, kinds, shown } from "../options.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
@@ -126,6 +126,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
    * @throws {EditError} when it is not on the stack
    */
   toggle(edit: Edit, enabled?: boolean): void {
+    if (enabled !== undefined) checkArgument("toggle an edit", "enabled", enabled, kinds.flag);
     this.#change(edit, (entry) => ({ ...entry, enabled: enabled ?? !entry.enabled }));
   }
 
@@ -284,7 +285,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
 
 function checkedStrength(strength: number): number {
   if (Number.isFinite(strength)) return strength;
-  throw new EditError(`Cannot apply an edit with strength ${strength}: it must be finite, usually from 0 to 1`);
+  throw new EditError(`Cannot apply an edit with strength ${shown(strength)}: it must be finite, usually from 0 to 1`);
 }
 
 /** E₁E₂…x for each prompt of a batch, with the edits selected for that prompt. */

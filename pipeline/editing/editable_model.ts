@@ -5,7 +5,7 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { advise } from "../advice.ts";
 import { EditError } from "../errors.ts";
 import { encodeBatches, type HeldTexts } from "./encode_batches.ts";
-import { either, kinds, listOf, type OptionKind } from "../options.ts";
+import { either, kind, kinds, listOf, type OptionKind } from "../options.ts";
 import type { AlignmentTokenizer } from "./prompts/alignment.ts";
 
 /** A cross-attention layer, such as the UNet's `Attention`. */
@@ -17,6 +17,12 @@ export interface CrossAttentionLayer {
   /** The value projection W [features, width]. */
   readonly toV: { readonly weight: Tensor };
 }
+
+/** The kind of {@linkcode EditableModel}. */
+export const editableKind: OptionKind = kind("a pipeline, or another model that can be edited", (value) => {
+  const { tokenizer, crossAttentions, encodeTexts } = (value ?? {}) as Partial<EditableModel>;
+  return kinds.object.accepts(tokenizer) && Array.isArray(crossAttentions) && typeof encodeTexts === "function";
+});
 
 /** A model that can be edited: a text encoder with its tokenizer, and cross-attention layers. */
 export interface EditableModel {

@@ -5,7 +5,7 @@
  */
 
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
-import { checkOptions, kinds, wholeFrom } from "../options.ts";
+import { checkArgument, checkOptions, kinds, listOf, wholeFrom } from "../options.ts";
 import { type EditableModel, encodeOnHost } from "./editable_model.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { EditOperator } from "./operator.ts";
@@ -52,6 +52,7 @@ export async function predictLeakage(
   options: { warnAbove?: number } = {},
 ): Promise<PredictedLeakage[]> {
   checkOptions("predict leakage", options, { warnAbove: kinds.finite });
+  checkArgument("predict leakage", "prompts", given, listOf(kinds.text, "strings"));
   const { warnAbove = 0.5 } = options;
   const { recipe, model } = edit;
   using operator = edit.operator.share(); // the edit may be solved again or disposed of meanwhile

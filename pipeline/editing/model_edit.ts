@@ -9,13 +9,14 @@ import { inspectAs } from "../../engine/inspect.ts";
 import { EditError } from "../errors.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { refuseSourceFile } from "../saving_place.ts";
-import { checkOptions, kind, kinds, listOf, oneOf, type OptionTable } from "../options.ts";
+import { checkArgument, checkOptions, kind, kinds, listOf, oneOf, type OptionTable } from "../options.ts";
 import type { Alignment } from "./prompts/alignment.ts";
 import { checkMethod, type EditMethod, type MethodOptions } from "./prompts/method.ts";
 import { readEdit, writeEdit } from "./edit_file.ts";
 import type { EditSystemOptions } from "./solve/edit_system.ts";
 import {
   chosenLayers,
+  editableKind,
   type EditableModel,
   encodeOnHost,
   type LayerChoice,
@@ -161,6 +162,7 @@ export class ModelEdit implements Disposable {
     model: EditableModel,
   ): Promise<ModelEdit> {
     checkOptions("edit", options, modelEditTable);
+    checkArgument("edit", "model", model, editableKind);
     checkMethod(options.method);
     return await ModelEdit.#solve(takePairs(pairs), { ...options }, model);
   }
@@ -203,6 +205,7 @@ export class ModelEdit implements Disposable {
     options: { anyModel?: boolean } = {},
   ): Promise<ModelEdit> {
     checkOptions("load an edit", options, { anyModel: kinds.flag });
+    checkArgument("load an edit", "model", model, editableKind);
     const { anyModel = false } = options;
     const file = await readEdit(source);
     const { embeddings, width } = await encodeOnHost(model, [probeText]);

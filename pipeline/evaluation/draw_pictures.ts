@@ -3,6 +3,10 @@ import { naturalSize } from "../generation/size.ts";
 import type { ModelEdit } from "../editing/model_edit.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
 import type { EditingPipeline } from "../editing_pipeline.ts";
+import { checkOptions } from "../options.ts";
+import { type DrawingOptions, drawingTable } from "./options.ts";
+
+export type { DrawingOptions };
 
 /** A picture to draw. */
 export interface PictureRequest {
@@ -19,32 +23,20 @@ export interface PictureRequest {
 /** Pictures per batch where nothing else is asked. */
 export const defaultBatchSize = 16;
 
-/** How pictures are drawn for an evaluation. */
-export interface DrawingOptions {
-  /** Denoising steps. Default: 20. */
-  readonly steps?: number;
-  /** Guidance scale of classifier-free guidance. Default: 5. */
-  readonly guidance?: number;
-  /** Pictures per batch; each picture has its own edit. Default: 16. */
-  readonly batchSize?: number;
-  /** Cancels the drawing. */
-  readonly signal?: AbortSignal;
-  /** Called after each batch with the number of pictures in it. */
-  readonly onDrawn?: (count: number) => void;
-}
-
 /**
  * Draws pictures in batches; the pictures of a batch may have different edits. The edits must not
  * be on the pipeline's stack already, which stays as it is.
  *
  * @returns the pictures, in the order of the requests
  * @throws {EditError} when an edit is on the stack already
+ * @throws {OptionError} for unknown options and values of the wrong kind
  */
 export async function drawPictures(
   pipe: EditingPipeline,
   requests: readonly PictureRequest[],
   options: DrawingOptions = {},
 ): Promise<Picture[]> {
+  checkOptions("draw pictures", options, drawingTable);
   const { steps = 20, guidance = 5, batchSize = defaultBatchSize, signal, onDrawn } = options;
   const side = naturalSize(pipe);
   const pictures: Picture[] = [];
@@ -63,7 +55,7 @@ export async function drawPictures(
           signal,
         }),
     );
-    pictures.push(...picturesFromFloats(images, { width: side, height: side }));
+    for (const picture of picturesFromFloats(images, { width: side, height: side })) pictures.push(picture);
     onDrawn?.(batch.length);
   }
   return pictures;

@@ -9,9 +9,11 @@ import { ModelEdit } from "../editing/model_edit.ts";
 import type { EditMethod, MethodOptions } from "../editing/prompts/method.ts";
 import type { Picture } from "../image/picture.ts";
 import type { EditingPipeline } from "../editing_pipeline.ts";
+import { checkOptions, kinds, type OptionTable } from "../options.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest, seedFrom } from "./draw_pictures.ts";
 import type { EditCase } from "./edit_cases.ts";
 import { type EditScores, type JudgedPicture, scorePictures } from "./edit_scores.ts";
+import { drawingOf, drawingTable, lambdasKind, seedsTable } from "./options.ts";
 import { promptsOfRow, type SweepPrompt } from "./sweep/plan.ts";
 
 /** The model that scores pictures against prompts; `CLIPModel` implements it. */
@@ -52,6 +54,14 @@ export interface EvaluateEditsOptions extends DrawingOptions {
   readonly onEvaluation?: (evaluation: EditEvaluation) => unknown;
 }
 
+const evaluateEditsTable: OptionTable<EvaluateEditsOptions> = {
+  ...drawingTable,
+  ...seedsTable,
+  lambdas: lambdasKind,
+  editor: kinds.object,
+  onEvaluation: kinds.callback,
+};
+
 /** A test prompt of a case, with the seed of one of its pictures. */
 interface TestPrompt extends SweepPrompt {
   /** Index of the case. */
@@ -87,6 +97,7 @@ export function picturesOfGrid(
  * picture is drawn, so that a λ that is too small fails at once.
  *
  * @throws {LambdaError} {IllConditionedError} {AlignmentError} as `ModelEdit.solve` does
+ * @throws {OptionError} for unknown options and values of the wrong kind
  */
 export async function evaluateEdits(
   pipe: EditingPipeline,
@@ -94,6 +105,7 @@ export async function evaluateEdits(
   cases: readonly EditCase[],
   options: EvaluateEditsOptions = {},
 ): Promise<EditEvaluation[]> {
+  checkOptions("evaluate edits", options, evaluateEditsTable);
   const { lambdas = [0.001, 0.01, 0.1, 1, 10], seeds = 1, firstSeed = 500, editor = {}, onEvaluation } = options;
   const grid = editGrid(lambdas, editor.method);
   const tests = cases.flatMap((each, index) => testPrompts(each, index, { seeds, firstSeed }));
@@ -117,7 +129,7 @@ export async function evaluateEdits(
     const chosen = lamb === null ? [] : preserve ? preserving : plain;
     for (const edit of chosen) if (edit.recipe.lamb !== lamb) await edit.resolve({ lamb: lamb! });
     const requests = tests.map(({ prompt, seed, index }): PictureRequest => ({ prompt, seed, edit: chosen[index] }));
-    const pictures = await drawPictures(pipe, requests, options);
+    const pictures = await drawPictures(pipe, requests, drawingOf(options));
     const logits = await judge.score(pictures, texts); // [pictures, texts]
     const judged = tests.map(({ measure, prompt, edited, index }, i): JudgedPicture => ({
       measure,

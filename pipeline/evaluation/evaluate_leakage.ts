@@ -6,9 +6,13 @@
  */
 
 import type { ModelEdit } from "../editing/model_edit.ts";
+import { OptionError } from "../errors.ts";
+import { ImageError } from "../image/errors.ts";
 import type { Picture } from "../image/picture.ts";
 import type { EditingPipeline } from "../editing_pipeline.ts";
+import { checkOptions, kinds, type OptionTable, shown } from "../options.ts";
 import { type DrawingOptions, drawPictures, seedFrom } from "./draw_pictures.ts";
+import { drawingOf, drawingTable, seedsTable } from "./options.ts";
 import { rankCorrelation } from "./rank_correlation.ts";
 
 /** The predicted and the actual change of a prompt's pictures. */
@@ -46,11 +50,13 @@ export interface EvaluateLeakageOptions extends DrawingOptions {
   readonly firstSeed?: number | bigint;
 }
 
+const leakageTable: OptionTable<EvaluateLeakageOptions> = { ...drawingTable, ...seedsTable };
+
 /**
  * Draws prompts with and without an edit, from the same noise, and compares the change of the
  * pictures with the predicted leakage.
  *
- * @throws {RangeError} for fewer than two prompts
+ * @throws {OptionError} for fewer than two prompts, unknown options and values of the wrong kind
  */
 export async function evaluateLeakage(
   pipe: EditingPipeline,
@@ -58,13 +64,21 @@ export async function evaluateLeakage(
   prompts: readonly string[],
   options: EvaluateLeakageOptions = {},
 ): Promise<LeakageEvaluation> {
+  checkOptions("evaluate leakage", options, leakageTable);
+  if (!(Array.isArray(prompts) && prompts.length >= 2 && prompts.every(kinds.text.accepts))) {
+    throw new OptionError(`Cannot rank prompts by leakage as they must be a list of two or more: ${shown(prompts)}`, {
+      option: "prompts",
+      value: prompts,
+    });
+  }
   const { seeds = 1, firstSeed = 500 } = options;
+  const drawing = drawingOf(options);
   const predicted = await edit.leakage(prompts);
   const requests = prompts.flatMap((prompt) =>
     Array.from({ length: seeds }, (_, i) => ({ prompt, seed: seedFrom(firstSeed, i) }))
   );
-  const before = await drawPictures(pipe, requests, options);
-  const after = await drawPictures(pipe, requests.map((request) => ({ ...request, edit })), options);
+  const before = await drawPictures(pipe, requests, drawing);
+  const after = await drawPictures(pipe, requests.map((request) => ({ ...request, edit })), drawing);
   const differences = before.map((picture, i) => pixelDifference(picture, after[i]));
   const bySeed = Array.from({ length: seeds }, (_, seed) => prompts.map((_, i) => differences[i * seeds + seed]));
   const drawn = prompts.map((_, i) => mean(bySeed.map((values) => values[i])));
@@ -83,11 +97,11 @@ function mean(values: readonly number[]): number {
 /**
  * Root mean square difference of the bytes of two pictures.
  *
- * @throws {RangeError} when the pictures differ in size
+ * @throws {ImageError} when the pictures differ in size
  */
 export function pixelDifference(a: Picture, b: Picture): number {
   if (a.width !== b.width || a.height !== b.height) {
-    throw new RangeError(
+    throw new ImageError(
       `Cannot compare pictures of ${a.width} × ${a.height} and ${b.width} × ${b.height} pixels: the sizes must agree`,
     );
   }

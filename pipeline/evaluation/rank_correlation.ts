@@ -1,3 +1,6 @@
+import { OptionError } from "../errors.ts";
+import { checkArgument, kind, listOf } from "../options.ts";
+
 /** Ranks from 1, smallest first. Equal values share the mean of their ranks. */
 export function ranks(values: readonly number[]): number[] {
   const order = values.map((_, i) => i).sort((a, b) => values[a] - values[b]);
@@ -19,17 +22,30 @@ export function ranks(values: readonly number[]): number[] {
  * ```
  *
  * @returns ρ; NaN when all values of a list are equal
- * @throws {RangeError} when the lengths differ, a list has fewer than two values, or a value is NaN
+ * @throws {OptionError} when the lengths differ, a list has fewer than two values, or a value
+ *   is NaN
  */
 export function rankCorrelation(a: readonly number[], b: readonly number[]): number {
+  for (const [name, list] of [["a", a], ["b", b]] as const) {
+    checkArgument(
+      "correlate ranks",
+      name,
+      list,
+      listOf(kind("a number", (value) => typeof value === "number"), "numbers"),
+    );
+  }
   if (a.length !== b.length || a.length < 2) {
-    throw new RangeError(
+    throw new OptionError(
       `Cannot correlate lists of ${a.length} and ${b.length} values: the lengths must be equal, and at least 2`,
+      { option: "b", value: b },
     );
   }
   const index = [...a.keys()].find((i) => Number.isNaN(a[i]) || Number.isNaN(b[i]));
   if (index !== undefined) {
-    throw new RangeError(`Cannot rank ${a[index]} and ${b[index]} at index ${index}: NaN has no rank`);
+    throw new OptionError(`Cannot rank ${a[index]} and ${b[index]} at index ${index}: NaN has no rank`, {
+      option: Number.isNaN(a[index]) ? "a" : "b",
+      value: NaN,
+    });
   }
   const mean = (a.length + 1) / 2; // of the ranks, with or without ties
   const [x, y] = [ranks(a), ranks(b)].map((each) => each.map((rank) => rank - mean));

@@ -165,7 +165,7 @@ export interface Start {
  * Draws the first sample of a call, before anything waits.
  *
  * @throws {ShapeError} when given latents have another shape
- * @throws {RangeError} when the number of generators is not that of the images
+ * @throws {OptionError} when the number of generators is not that of the images
  */
 export function startCall({ components, options, latentShape: shape, plan }: Call): Start {
   const { gpu, vae } = { gpu: components.unet.gpu, vae: components.vae };

@@ -22,7 +22,8 @@ export interface DecodingOptions {
  * Decodes the UNet's latents.
  *
  * @param latents [B, 4, h, w], still scaled by `scalingFactor`
- * @returns [B, H, W, 3] in 0…1, clamped, row-major
+ * @returns [B, H, W, 3] in 0…1, clamped, row-major; NaN where the
+ *   autoencoder's output is not finite
  */
 export async function decodeLatents(
   vae: Autoencoder,
@@ -70,13 +71,19 @@ async function decodeWhole(vae: Autoencoder, latents: Tensor): Promise<Float32Ar
   return await picture.data();
 }
 
-/** Converts planes [B, 3, pixels] in about -1…1 to pixels [B, pixels, 3], clamped to 0…1. */
+/**
+ * Converts planes [B, 3, pixels] in about -1…1 to pixels [B, pixels, 3], clamped to 0…1. What is
+ * not finite becomes NaN, so that no infinity passes for white.
+ */
 function toPixels(planes: Float32Array, pixels: Float32Array, batch: number, count: number): void {
   for (let b = 0; b < batch; b++) {
     for (let channel = 0; channel < 3; channel++) {
       const plane = (b * 3 + channel) * count;
       for (let i = 0; i < count; i++) {
-        pixels[(b * count + i) * 3 + channel] = Math.min(Math.max(planes[plane + i] / 2 + 0.5, 0), 1);
+        const value = planes[plane + i];
+        pixels[(b * count + i) * 3 + channel] = Number.isFinite(value)
+          ? Math.min(Math.max(value / 2 + 0.5, 0), 1)
+          : NaN;
       }
     }
   }

@@ -6,8 +6,11 @@ import { concat } from "../../kernels/shape/concat.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { ActivationRangeError, NonFiniteError } from "../errors.ts";
 
-/** Steps of a group: each read costs a wait, and a run that is broken should end soon. */
-const stepsTogether = 8;
+/**
+ * Each read costs a wait of some milliseconds, and a run that is broken should end soon: a group
+ * takes at most this time of the device, and at most so many steps.
+ */
+const mostGroupMs = 250, mostGroupSteps = 8;
 
 /** The norms of a step's sample, on the device. */
 interface Observed {
@@ -19,16 +22,25 @@ interface Observed {
  * Checks the sample of each step by the squared norms of its planes, which hold NaN or an infinity
  * where the plane does. The norms are read for groups of steps, while the device computes the next
  * group: each read costs a wait, and the loop must not wait for the work that it has just recorded.
- * The error names the first step whose sample was not finite.
+ * A group is one step until the time of a step is known, and where a step takes 125 ms or more; so
+ * a slow run ends one step after the first whose sample was not finite. The error names that step.
  */
 export class FiniteWatch implements Disposable {
   readonly #half: "activations" | "arithmetic" | undefined;
+  readonly #clock: () => number;
   #observed: Observed[] = [];
   #reading: Promise<{ step: number; values: Float32Array }[]> | undefined;
+  #groupSteps = 1;
+  /** When the last group was read, ms. */
+  #readAt: number | undefined;
 
-  /** @param half what is f16, for the message: the UNet's activations or the arithmetic. */
-  constructor(half: "activations" | "arithmetic" | undefined) {
+  /**
+   * @param half what is f16, for the message: the UNet's activations or the arithmetic.
+   * @param clock the time in ms
+   */
+  constructor(half: "activations" | "arithmetic" | undefined, clock: () => number = () => performance.now()) {
     this.#half = half;
+    this.#clock = clock;
   }
 
   /**
@@ -40,10 +52,10 @@ export class FiniteWatch implements Disposable {
    */
   async observe(step: number, sample: Tensor, options: { now: boolean }): Promise<void> {
     this.#observed.push({ step, norms: sample.gpu.scope(() => planeNorms(sample)).keep() });
-    if (!options.now && this.#observed.length < stepsTogether) return;
+    if (!options.now && this.#observed.length < this.#groupSteps) return;
     const before = this.#reading;
     this.#read();
-    if (before) this.#checkAll(await before);
+    if (before) this.#pace(this.#checkAll(await before));
   }
 
   /**
@@ -72,8 +84,20 @@ export class FiniteWatch implements Disposable {
     this.#reading.catch(() => {}); // reported when it is awaited, unless another error comes first
   }
 
-  #checkAll(steps: readonly { step: number; values: Float32Array }[]): void {
+  /** Sizes the groups to come by the time since the group before, which ends as this one begins. */
+  #pace(steps: number): void {
+    const now = this.#clock();
+    if (this.#readAt !== undefined) {
+      const stepMs = (now - this.#readAt) / steps;
+      this.#groupSteps = Math.floor(Math.min(Math.max(mostGroupMs / stepMs, 1), mostGroupSteps));
+    }
+    this.#readAt = now;
+  }
+
+  /** @returns how many steps they were */
+  #checkAll(steps: readonly { step: number; values: Float32Array }[]): number {
     for (const { step, values } of steps) this.#check(step, values);
+    return steps.length;
   }
 
   #check(step: number, norms: Float32Array): void {
@@ -105,11 +129,16 @@ function planeNorms(sample: Tensor): Tensor {
   return squaredNorms(sample.reshape([sample.size / plane, plane]));
 }
 
-/** Reads the norms of several steps at once: each read costs a wait of its own. */
-async function readNorms(group: readonly Observed[]): Promise<{ step: number; values: Float32Array }[]> {
+/**
+ * Reads the norms of several steps at once: each read costs a wait of its own. The copy is
+ * submitted before anything waits, so the norms are free at once, awaited or not.
+ */
+function readNorms(group: readonly Observed[]): Promise<{ step: number; values: Float32Array }[]> {
   using held = new DisposableStack();
   const norms = group.map(({ norms }) => held.use(norms));
-  const values = await held.use(norms[0].gpu.scope(() => concat(norms, 0)).keep()).data();
-  let first = 0;
-  return group.map(({ step, norms: { size } }) => ({ step, values: values.subarray(first, first += size) }));
+  const reading = held.use(norms[0].gpu.scope(() => concat(norms, 0)).keep()).data();
+  return reading.then((values) => {
+    let first = 0;
+    return group.map(({ step, norms: { size } }) => ({ step, values: values.subarray(first, first += size) }));
+  });
 }

@@ -3,6 +3,7 @@
 import { inspectAs } from "../../engine/inspect.ts";
 import { compileAhead } from "../../engine/precompile.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { advise } from "../advice.ts";
 import { NonFiniteError } from "../errors.ts";
 import { picturesFromFloats } from "../image/picture.ts";
 import { type Key, sameKey } from "../models/keyed_slot.ts";
@@ -99,7 +100,7 @@ export async function runCall<T extends keyof OutputTypes>(
   const { values, shape } = await decodeLatents(vae, latents, call.decoding);
   const [, height, width] = shape;
   await watch.finish(); // after the wait for the picture: the device need not wait in between
-  refuseNaN(values);
+  refuseNaN(values, vae.gpu.info.arithmetic === "f16");
   const verdicts = safetyChecker
     ? await blackenFlagged(values, { height, width }, { safetyChecker, featureExtractor: featureExtractor! })
     : null;
@@ -108,10 +109,11 @@ export async function runCall<T extends keyof OutputTypes>(
   return result(picturesFromFloats(values, { height, width }).map(toJimp), verdicts);
 }
 
-function refuseNaN(values: Float32Array): void {
+function refuseNaN(values: Float32Array, isHalf: boolean): void {
   if (!values.some(Number.isNaN)) return;
   throw new NonFiniteError(
-    "Cannot generate this picture as the autoencoder decodes finite latents to NaN: its weights may be broken",
+    "Cannot generate this picture as the autoencoder decodes finite latents to NaN or infinities: " +
+      (isHalf ? `they exceed 65504, f16's largest number; ${advise("useF32Arithmetic")}` : "its weights may be broken"),
   );
 }
 

@@ -1,5 +1,5 @@
 import { OptionError } from "../errors.ts";
-import { shown } from "../options.ts";
+import { takeOptions } from "../options.ts";
 
 /**
  * `generate({ prompt, … })` as `generate(prompt, { … })`.
@@ -10,13 +10,7 @@ export function splitPrompt<Options extends object>(
   first: string | readonly string[] | undefined | (Options & { readonly prompt?: string | readonly string[] }),
   options: Options | undefined,
 ): [prompt: string | readonly string[] | undefined, options: Options] {
-  // Spreading a number or a list would drop what the caller meant.
-  if (options != null && (typeof options !== "object" || Array.isArray(options))) {
-    throw new OptionError(`Cannot generate as options must be an object of named values: ${shown(options)}`, {
-      option: "options",
-      value: options,
-    });
-  }
+  if (options != null) options = takeOptions("generate", options);
   if (typeof first !== "object" || first === null || Array.isArray(first)) {
     return [first as string | readonly string[] | undefined, options ?? {} as Options];
   }

@@ -70,7 +70,7 @@ export function tokenizePrompts(
   const given = [promptEmbeds, negativePromptEmbeds].map((embeds) =>
     Math.ceil((embeds?.shape[1] ?? 0) / tokenizer.modelMaxLength)
   );
-  const most = Math.max(...given, ...[...prompts, ...negatives].map(({ length }) => length));
+  const most = [...given, ...[...prompts, ...negatives].map(({ length }) => length)].reduce((a, b) => Math.max(a, b));
   const padded = (chunks: readonly TokenChunk[]) => [
     ...chunks,
     ...Array.from({ length: most - chunks.length }, () => paddedChunk([], [], tokenizer)),

@@ -4,13 +4,13 @@
  * @module
  */
 import { samplerByName, type Scheduler, TorchGenerator } from "../../schedulers/mod.ts";
-import { EditError } from "../errors.ts";
+import { EditError, OptionError } from "../errors.ts";
 import type { ModelEdit } from "../editing/model_edit.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
 import type { EditingPipeline } from "../editing_pipeline.ts";
 import type { StepCallback } from "./denoising_options.ts";
 import type { LoraDirectory } from "./options.ts";
-import { givenOptions } from "../options.ts";
+import { checkOptions, givenOptions, kind, kinds, type OptionTable, wholeFrom } from "../options.ts";
 import { naturalSize } from "./size.ts";
 import type { PromptSyntax } from "./tokenized_prompts.ts";
 import type { XLSettings } from "./xl_options.ts";
@@ -78,6 +78,34 @@ export interface GridOptions {
   readonly callback?: StepCallback;
 }
 
+const axisNames = ["lambda", "strength", "steps", "guidance", "seed", "sampler"];
+
+const axisKind = kind(
+  `an object with name (${axisNames.join(", ")}) and values, a list`,
+  (value) =>
+    axisNames.includes((value as GridAxis | null)?.name as string) && Array.isArray((value as GridAxis).values),
+);
+
+/** What the grid itself reads; `generate` checks what it gets. */
+const gridTable: OptionTable<GridOptions> = {
+  x: axisKind,
+  y: axisKind,
+  edits: kind("a list of edits", Array.isArray),
+  negativePrompt: kinds.text,
+  steps: wholeFrom(1),
+  guidanceScale: kinds.finite,
+  seed: kinds.anything,
+  clipSkip: kinds.anything,
+  promptSyntax: kinds.anything,
+  loraDir: kinds.anything,
+  editNegativePrompt: kinds.flag,
+  xl: kinds.object,
+  width: kinds.finite,
+  height: kinds.finite,
+  signal: kinds.signal,
+  callback: kinds.callback,
+};
+
 /** A finished picture of a grid. */
 export interface GridCell {
   /** Index into the values of x. */
@@ -118,13 +146,15 @@ export interface GridCellSettings {
  *
  * @throws {EditError} where λ or strength is an axis and there is no edit, or λ is one and an edit
  *   was loaded from a file
- * @throws {RangeError} where both axes are the same setting, or one has no values
+ * @throws {OptionError} for unknown options and values of the wrong kind, and where
+ *   both axes are the same setting, or one has no values
  */
 export async function* drawGrid(
   pipe: EditingPipeline,
   prompt: string,
   options: GridOptions,
 ): AsyncGenerator<GridCell> {
+  checkOptions("draw a grid", options, gridTable);
   const { x, y, edits = pipe.edits.entries.map(({ edit }) => edit) } = options;
   checkAxes(x, y, edits);
   const before = {
@@ -154,9 +184,25 @@ export async function* drawGrid(
 }
 
 function checkAxes(x: GridAxis, y: GridAxis | undefined, edits: readonly ModelEdit[]): void {
-  if (x.name === y?.name) throw new RangeError(`Cannot draw a grid of ${x.name} and ${x.name}: choose two settings`);
+  if (x === undefined) {
+    throw new OptionError(`Cannot draw a grid without an axis: x must be ${axisKind.requirement}`, {
+      option: "x",
+      value: x,
+    });
+  }
+  if (x.name === y?.name) {
+    throw new OptionError(`Cannot draw a grid of ${x.name} and ${x.name}: choose two settings`, {
+      option: "y",
+      value: y.name,
+    });
+  }
   for (const { name, values } of y ? [x, y] : [x]) {
-    if (values.length === 0) throw new RangeError(`Cannot draw a grid without values of ${name}: give at least one`);
+    if (values.length === 0) {
+      throw new OptionError(`Cannot draw a grid without values of ${name}: give at least one`, {
+        option: name,
+        value: values,
+      });
+    }
     if ((name === "lambda" || name === "strength") && edits.length === 0) {
       throw new EditError(`Cannot draw a grid of ${name} without an edit: push one onto the pipeline's edits`);
     }

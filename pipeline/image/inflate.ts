@@ -13,10 +13,18 @@ export async function* inflated(data: readonly Uint8Array[]): AsyncIterable<Uint
   let part = 0, at = 0;
   const pieces = new ReadableStream<Uint8Array<ArrayBuffer>>({
     pull(controller) {
-      while (part < data.length && at >= data[part].length) [part, at] = [part + 1, 0];
-      if (part >= data.length) return controller.close();
-      controller.enqueue(data[part].slice(at, at + pieceBytes));
-      at += pieceBytes;
+      // Filled from many parts: each piece takes time of its own, and parts may have a byte each.
+      const piece = new Uint8Array(pieceBytes);
+      let filled = 0;
+      while (part < data.length && filled < pieceBytes) {
+        const more = data[part].subarray(at, at + pieceBytes - filled);
+        piece.set(more, filled);
+        filled += more.length;
+        at += more.length;
+        if (at >= data[part].length) [part, at] = [part + 1, 0];
+      }
+      if (filled === 0) return controller.close();
+      controller.enqueue(piece.subarray(0, filled));
     },
   }, { highWaterMark: 0 });
   yield* pieces.pipeThrough(new DecompressionStream("deflate"));

@@ -121,8 +121,11 @@ const mostPixels = 2 ** 26;
 /** The longest side of a picture that is decoded: decoders keep an entry for each row. */
 const longestSide = 2 ** 16;
 
-/** No lossy or indexed format packs more pixels into a byte: a code of GIF has 12 bits for 4095. */
-const mostPixelsPerByte = 4096;
+/**
+ * No format packs more pixels into a byte: a code of GIF has 12 bits for 4095 pixels, two bytes
+ * of a run-length BMP stand for 255. PNG files are unpacked to count.
+ */
+const mostPixelsPerByte = { png: Infinity, jpeg: 4096, gif: 4096, bmp: 128 } as const;
 
 /**
  * Decodes the bytes of a PNG, JPEG, BMP or GIF file (its first frame).
@@ -155,7 +158,7 @@ export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
       { expected: longestSide, actual: longest },
     );
   }
-  const fitting = size.format === "png" ? Infinity : mostPixelsPerByte * bytes.length;
+  const fitting = mostPixelsPerByte[size.format] * bytes.length;
   if (size.width === 0 || size.height === 0 || size.width * size.height > fitting) {
     throw new ImageError(
       `Cannot decode a picture of ${size.width} × ${size.height} as its ${bytes.length} bytes cannot hold it: ` +

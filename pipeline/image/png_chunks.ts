@@ -63,6 +63,33 @@ export function chunksOf(png: Uint8Array): Chunk[] {
   return chunks;
 }
 
+/** A chunk with its length and CRC. */
+export function makeChunk(type: string, data: Uint8Array): Uint8Array {
+  const bytes = new Uint8Array(chunkOverheadBytes + data.length);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, data.length);
+  bytes.set(fromLatin1(type), 4);
+  bytes.set(data, 8);
+  view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
+  return bytes;
+}
+
+/** Arrays of bytes, one after the other. */
+export function joined(parts: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const whole = new Uint8Array(parts.reduce((bytes, part) => bytes + part.length, 0));
+  let offset = 0;
+  for (const part of parts) {
+    whole.set(part, offset);
+    offset += part.length;
+  }
+  return whole;
+}
+
+/** The bytes of a text, of which each character has one. */
+export function fromLatin1(text: string): Uint8Array {
+  return Uint8Array.from(text, (character) => character.charCodeAt(0));
+}
+
 /** CRC-32 with the polynomial of PNG, reflected. */
 export function crc32(data: Uint8Array): number {
   let crc = 0xffffffff;

@@ -2,7 +2,7 @@
 
 import { ImageError } from "./errors.ts";
 import { inflated } from "./inflate.ts";
-import { type Chunk, chunksOf, signature } from "./png_chunks.ts";
+import { type Chunk, chunksOf, joined, makeChunk, signature } from "./png_chunks.ts";
 
 /** Samples of a pixel by color type (section 11.2.2). */
 const samplesOf: Readonly<Record<number, number>> = { 0: 1, 2: 3, 3: 1, 4: 2, 6: 4 };
@@ -48,7 +48,7 @@ export async function checkPngPixels(png: Uint8Array): Promise<Uint8Array<ArrayB
       },
     );
   }
-  if (actual === expected) return withoutExtras(chunks);
+  if (actual === expected) return withoutExtras(chunks, data);
   throw new ImageError(
     `Cannot decode the PNG file as it holds ${actual > expected ? "more than" : "only"} ${
       Math.min(actual, expected)
@@ -60,16 +60,13 @@ export async function checkPngPixels(png: Uint8Array): Promise<Uint8Array<ArrayB
 /** The chunks that make up the picture: decoders unpack profiles and texts too, of any size. */
 const pictureChunks: readonly string[] = ["IHDR", "PLTE", "tRNS", "IDAT", "IEND"];
 
-function withoutExtras(chunks: readonly Chunk[]): Uint8Array<ArrayBuffer> {
-  const kept = chunks.filter(({ type }) => pictureChunks.includes(type)).map(({ bytes }) => bytes);
-  const png = new Uint8Array(kept.reduce((length, { length: more }) => length + more, signature.length));
-  png.set(signature);
-  let at = signature.length;
-  for (const bytes of kept) {
-    png.set(bytes, at);
-    at += bytes.length;
-  }
-  return png;
+/** The pixels are joined into one chunk, as decoders take time for each. */
+function withoutExtras(chunks: readonly Chunk[], pixels: readonly Uint8Array[]): Uint8Array<ArrayBuffer> {
+  const first = chunks.findIndex(({ type }) => type === "IDAT");
+  const kept = chunks.flatMap(({ type, bytes }, i) =>
+    i === first ? [makeChunk("IDAT", joined(pixels))] : pictureChunks.includes(type) && type !== "IDAT" ? [bytes] : []
+  );
+  return joined([Uint8Array.from(signature), ...kept]);
 }
 
 /** Bytes of all scanlines, each with its filter's byte. */

@@ -9,7 +9,7 @@
  */
 import { ImageError } from "./errors.ts";
 import { inflated } from "./inflate.ts";
-import { type Chunk, chunkOverheadBytes, chunksOf, crc32, latin1, signature } from "./png_chunks.ts";
+import { type Chunk, chunksOf, fromLatin1, joined, latin1, makeChunk, signature } from "./png_chunks.ts";
 
 const textTypes = ["tEXt", "zTXt", "iTXt"];
 
@@ -33,7 +33,7 @@ export function withPngText(png: Uint8Array, entries: Record<string, string>): U
   );
   const texts = Object.entries(entries).map(([keyword, text]) => textChunk(keyword, text));
   const [header, ...rest] = kept.map((chunk) => chunk.bytes);
-  return concat([new Uint8Array(signature), header, ...texts, ...rest]);
+  return joined([new Uint8Array(signature), header, ...texts, ...rest]);
 }
 
 /**
@@ -47,7 +47,8 @@ export async function readPngText(png: Uint8Array): Promise<Record<string, strin
   const texts = chunksOf(png).filter((chunk) => textTypes.includes(chunk.type));
   const entries: [string, string][] = [];
   const budget = { bytes: mostTextBytes };
-  for (const chunk of texts) entries.push([keywordOf(chunk), await textOf(chunk, budget)]);
+  const last = new Map(texts.map((chunk) => [keywordOf(chunk), chunk]));
+  for (const [keyword, chunk] of last) entries.push([keyword, await textOf(chunk, budget)]);
   return Object.fromEntries(entries);
 }
 
@@ -64,9 +65,9 @@ function textChunk(keyword: string, text: string): Uint8Array {
   if (text.includes("\0")) throw new ImageError(`Cannot write PNG text for ${keyword} as it holds a NUL character`);
   const isLatin1 = /^[\n -~\u00a0-ÿ]*$/.test(text);
   return isLatin1
-    ? chunk("tEXt", concat([fromLatin1(`${keyword}\0`), fromLatin1(text)]))
+    ? makeChunk("tEXt", joined([fromLatin1(`${keyword}\0`), fromLatin1(text)]))
     // Keyword, then: uncompressed, compression method 0, empty language tag and translated keyword.
-    : chunk("iTXt", concat([fromLatin1(`${keyword}\0\0\0\0\0`), new TextEncoder().encode(text)]));
+    : makeChunk("iTXt", joined([fromLatin1(`${keyword}\0\0\0\0\0`), new TextEncoder().encode(text)]));
 }
 
 function keywordOf({ data }: Chunk): string {
@@ -92,52 +93,38 @@ function endOfString(data: Uint8Array, start: number): number {
   return end;
 }
 
-function chunk(type: string, data: Uint8Array): Uint8Array {
-  const bytes = new Uint8Array(chunkOverheadBytes + data.length);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, data.length);
-  bytes.set(fromLatin1(type), 4);
-  bytes.set(data, 8);
-  view.setUint32(8 + data.length, crc32(bytes.subarray(4, 8 + data.length)));
-  return bytes;
-}
-
 /** All compressed texts may unpack to this many bytes: zlib reaches a thousandfold of its input. */
 const mostTextBytes = 2 ** 24;
 
+/** What a compressed text counts at least: unpacking one takes time, however short it is. */
+const leastTextBytes = 2 ** 13;
+
 async function inflate(data: Uint8Array, budget: { bytes: number }): Promise<Uint8Array> {
   const parts: Uint8Array[] = [];
+  const take = (bytes: number) => {
+    budget.bytes -= bytes;
+    if (budget.bytes >= 0) return;
+    throw new ImageError(
+      `Cannot read PNG text as compressed texts unpack to more than ${mostTextBytes} bytes, each counted as ` +
+        `${leastTextBytes} or more`,
+      { expected: mostTextBytes },
+    );
+  };
   try {
+    take(leastTextBytes);
+    let free = leastTextBytes;
     for await (const part of inflated([data])) {
       parts.push(part);
-      budget.bytes -= part.length;
-      if (budget.bytes < 0) {
-        throw new ImageError(`Cannot read PNG text as compressed texts unpack to more than ${mostTextBytes} bytes`, {
-          expected: mostTextBytes,
-        });
-      }
+      take(Math.max(0, part.length - free));
+      free = Math.max(0, free - part.length);
     }
-    return concat(parts);
+    return joined(parts);
   } catch (cause) {
     if (cause instanceof ImageError) throw cause;
     throw new ImageError("Cannot read PNG text as a compressed text cannot be decompressed", { cause });
   }
 }
 
-function fromLatin1(text: string): Uint8Array {
-  return Uint8Array.from(text, (character) => character.charCodeAt(0));
-}
-
 function utf8(data: Uint8Array): string {
   return new TextDecoder().decode(data);
-}
-
-function concat(parts: Uint8Array[]): Uint8Array<ArrayBuffer> {
-  const whole = new Uint8Array(parts.reduce((bytes, part) => bytes + part.length, 0));
-  let offset = 0;
-  for (const part of parts) {
-    whole.set(part, offset);
-    offset += part.length;
-  }
-  return whole;
 }

@@ -89,14 +89,13 @@ export async function inspectFile(
       return only(title, { parts: [whole], problems: [messageOf(error)] });
     }
   }
-  const problems: string[] = [];
-  const notes = advice === undefined ? [] : [advice];
+  let problems: string[] = [], notes = advice === undefined ? [] : [advice];
   if (description === "a LoRA" || description === "a textual inversion") {
     const adapter = description === "a LoRA"
       ? await inspectLoraFile(file, options)
       : await inspectTextualInversion(file);
-    notes.unshift(...adapter.notes);
-    problems.push(...adapter.problems);
+    notes = [...adapter.notes, ...notes];
+    problems = [...adapter.problems];
   } else if (/autoencoder/.test(description)) {
     return only(description, { parts: [await inspectVae(file, whole)], notes });
   } else {
@@ -138,7 +137,8 @@ async function inspectSingleFile(
     const weights = single.part(part);
     const contents = contentsOf(weights);
     const problems = await failuresOf(() => {
-      surplus.push(...checkModel(kind, kind.parseConfig(configs[part], `${name}, ${part}`), weights));
+      const config = kind.parseConfig(configs[part], `${name}, ${part}`);
+      for (const key of checkModel(kind, config, weights)) surplus.push(key);
     });
     parts.push({ part, kind: kind.className, ...contents, variants: [], problems });
   }

@@ -221,7 +221,7 @@ async function inspectWeights(
     }
     holds = { ...holds, bytes };
     const config = kind.parseConfig(await folder.readJson("config.json"), `${folder.name}/config.json`);
-    surplus.push(...checkModel(kind, config, weights));
+    for (const key of checkModel(kind, config, weights)) surplus.push(key);
   });
   return { part, kind: className, ...holds, problems };
 }

@@ -127,7 +127,7 @@ export async function filesBelow(folder: string, depth = 1): Promise<string[]> {
     for await (const { name, isDirectory } of Deno.readDir(folder)) {
       const path = `${folder}/${name}`;
       if (!isDirectory) files.push(path);
-      else if (depth > 0) files.push(...await filesBelow(path, depth - 1));
+      else if (depth > 0) { for (const file of await filesBelow(path, depth - 1)) files.push(file); }
     }
   } catch (error) {
     ignoreAbsent(error);

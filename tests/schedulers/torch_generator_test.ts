@@ -55,3 +55,14 @@ Deno.test("seeds that are not integers and invalid shapes throw", () => {
   assertThrows(() => new TorchGenerator(2 ** 60), SchedulerError, "bigint");
   assertThrows(() => new TorchGenerator(1).randn([2, -1]), SchedulerError, "[2, -1]");
 });
+
+Deno.test("shapes and counts that are none, or too many values, are refused before anything is drawn", () => {
+  const generator = new TorchGenerator(5);
+  for (const shape of [[-1], [1.5], [NaN], [2 ** 20, 2 ** 20], "12", 3, null, undefined]) {
+    assertThrows(() => generator.randn(shape as number[]), SchedulerError, "Cannot draw");
+  }
+  for (const count of [-1, 0.5, NaN, Infinity, 1e15, "3"]) {
+    assertThrows(() => generator.skip(count as number), SchedulerError, "Cannot skip");
+  }
+  assertEquals(generator.randn([3]), new TorchGenerator(5).randn([3]), "the sequence has not advanced");
+});

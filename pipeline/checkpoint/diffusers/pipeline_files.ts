@@ -101,9 +101,9 @@ export async function pipelineFiles(
     if (weights !== undefined) {
       const isThere = variant !== undefined && (await listVariants(folder, weights)).includes(variant);
       hasVariant ||= isThere;
-      files.push(...await weightFiles(folder, weights, isThere ? { variant } : {}));
+      for (const path of await weightFiles(folder, weights, isThere ? { variant } : {})) files.push(path);
     }
-    paths.push(...files.map((file) => `${name}/${file}`));
+    for (const file of files) paths.push(`${name}/${file}`);
   }
   if (!hasVariant) {
     throw new CheckpointError(

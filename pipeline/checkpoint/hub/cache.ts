@@ -10,13 +10,13 @@
  */
 
 import { CheckpointError, HubError } from "../../errors.ts";
-import { cannotOpen } from "../source/byte_source.ts";
-import { directoryTree } from "../source/disk.ts";
-import type { FileTree } from "../source/file_tree.ts";
+import { type ByteSource, cannotOpen } from "../source/byte_source.ts";
+import { directoryTree, fileSource } from "../source/disk.ts";
+import { type FileTree, fileTree } from "../source/file_tree.ts";
 import { disk } from "../../output/disk.ts";
 import { writeText } from "../../output/file.ts";
 import { naming } from "../../output/output_error.ts";
-import { infoAt, nameOf, parentOf, textAt } from "../../output/paths.ts";
+import { infoAt, liesIn, nameOf, parentOf, textAt } from "../../output/paths.ts";
 import { removeStrays, temporaryName } from "../../output/temporary.ts";
 import { environmentVariable as variable, userCacheFolder } from "../../environment.ts";
 import { BlobHash } from "./blob_hash.ts";
@@ -128,7 +128,28 @@ export class HubCache {
    * @throws {CheckpointError} if none are cached
    */
   async snapshot(commit: string): Promise<FileTree> {
-    return await directoryTree(this.snapshotPath(commit));
+    const tree = await directoryTree(this.snapshotPath(commit));
+    return fileTree({
+      name: tree.name,
+      has: (path) => tree.has(path),
+      open: (path) => this.open(commit, path),
+      list: (path) => tree.list(path === "" ? undefined : path),
+    });
+  }
+
+  /**
+   * Opens a cached file. Links of a snapshot lead to blobs of the model, or are not read.
+   *
+   * @throws {CheckpointError} if it is not cached, or a link that leads out of the model's folder
+   */
+  async open(commit: string, path: string): Promise<ByteSource> {
+    const file = `${this.snapshotPath(commit)}/${path}`;
+    const isInside = async () => await liesIn(file, this.#folder) || await liesIn(file, `${this.#folder}/blobs`); // which may be a link
+    if (await reading(file, isInside)) return await fileSource(file);
+    throw new CheckpointError(
+      `Cannot open ${file} as it is a link that leads out of the cache of ${this.id}: delete it, and download it again`,
+      { source: file },
+    );
   }
 
   /**

@@ -8,7 +8,7 @@
 
 import { CheckpointError, HubError } from "../../errors.ts";
 import { checkPath, childrenOf, type FileTree, fileTree } from "../source/file_tree.ts";
-import { fileSource, isMissingFolder } from "../source/disk.ts";
+import { isMissingFolder } from "../source/disk.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
 import { HubCache, hubEnvironment, type HubFile, isCommit } from "./cache.ts";
 import { HubClient, readMetadata } from "./client.ts";
@@ -110,7 +110,7 @@ export async function openHub(id: string, options: HubOptions = {}): Promise<Hub
     has: (path) => Promise.resolve(files.has(path)),
     open: async (path) => {
       await snapshot.fetch([path], name);
-      return await fileSource(`${cache.snapshotPath(commit)}/${path}`);
+      return await cache.open(commit, path);
     },
     list: (path) => Promise.resolve(childrenOf(path, files.keys())),
   });

@@ -169,6 +169,7 @@ export function checkTaken(option: keyof MethodOptions, value: unknown, methods:
 export function methodSettings(options: MethodOptions): MethodSettings {
   checkMethod(options.method);
   const { method = "time", preserveWeight = 1 } = options;
+  checkScale("preserveWeight", preserveWeight);
   for (const option of Object.keys(methodsOf) as (keyof MethodOptions)[]) {
     if (options[option] !== undefined && options[option] !== false) checkTaken(option, options[option], [method]);
   }

@@ -7,9 +7,18 @@
 import { ModelEdit, type ModelEditOptions } from "../../editing/model_edit.ts";
 import type { EditPair } from "../../editing/prompts/recipe.ts";
 import type { EditingPipeline } from "../../editing_pipeline.ts";
+import { OptionError } from "../../errors.ts";
+import { checkOptions, kinds, type OptionTable } from "../../options.ts";
 import { type DrawingOptions, drawPictures, seedFrom } from "../draw_pictures.ts";
 import type { Judge } from "../evaluate_edits.ts";
-import { type DebiasResult, searchShares, type ShareSampler, type ShareSearchOptions } from "./search.ts";
+import { drawingOf, drawingTable, firstSeedKind } from "../options.ts";
+import {
+  type DebiasResult,
+  searchShares,
+  type ShareSampler,
+  type ShareSearchOptions,
+  shareSearchTable,
+} from "./search.ts";
 
 /** What is to be debiased. */
 export interface DebiasTask {
@@ -33,6 +42,14 @@ export interface DebiasOptions extends ShareSearchOptions, DrawingOptions {
   readonly resume?: (sample: ShareSampler) => ShareSampler;
 }
 
+const debiasTable: OptionTable<DebiasOptions> = {
+  ...drawingTable,
+  ...shareSearchTable,
+  editor: kinds.object,
+  firstSeed: firstSeedKind,
+  resume: kinds.callback,
+};
+
 /** The pair of an edit that mixes destinations by weights. */
 export function debiasPair({ source, destinations }: DebiasTask, weights: readonly number[]): EditPair {
   return { source, destination: destinations.map((prompt, j) => ({ prompt, weight: weights[j] })) };
@@ -48,7 +65,7 @@ export function debiasPair({ source, destinations }: DebiasTask, weights: readon
  * using edit = await ModelEdit.solve([debiasPair(task, weights)], { method: "uce" }, pipe);
  * ```
  *
- * @throws {RangeError} as {@linkcode searchShares} does
+ * @throws {OptionError} as {@linkcode searchShares} does
  * @throws {EditError} as `ModelEdit.solve` does, before anything is drawn
  */
 export async function debias(
@@ -57,15 +74,19 @@ export async function debias(
   task: DebiasTask,
   options: DebiasOptions = {},
 ): Promise<DebiasResult> {
+  checkOptions("debias", options, debiasTable);
   const { destinations, target = destinations.map(() => 1 / destinations.length) } = task;
   const { editor = { method: "uce" }, resume = (sample: ShareSampler) => sample } = options;
   if (target.length !== destinations.length) {
-    throw new RangeError(
+    throw new OptionError(
       `Cannot search for ${target.length} shares of ${destinations.length} destinations: give one share for each`,
+      { option: "target", value: target },
     );
   }
   (await ModelEdit.solve([debiasPair(task, target)], editor, pipe))[Symbol.dispose](); // fails before drawing
-  return await searchShares(resume(shareSampler(pipe, judge, task, options)), target, options);
+  const { budget, roundSize, tolerance, onRound } = options;
+  const search = { budget, roundSize, tolerance, onRound };
+  return await searchShares(resume(shareSampler(pipe, judge, task, options)), target, search);
 }
 
 /** Draws and judges pictures of a task. */
@@ -84,7 +105,7 @@ export function shareSampler(
       seed: seedFrom(firstSeed, first + i),
       edit,
     }));
-    const pictures = await drawPictures(pipe, requests, options);
+    const pictures = await drawPictures(pipe, requests, drawingOf(options));
     const logits = await judge.score(pictures, destinations); // [pictures, destinations]
     const counts = destinations.map(() => 0);
     for (let i = 0; i < count; i++) counts[bestOf(logits.subarray(i * counts.length, (i + 1) * counts.length))]++;

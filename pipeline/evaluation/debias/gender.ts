@@ -5,10 +5,11 @@
  */
 import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { type CsvTable, parseCsv } from "../../text/csv.ts";
+import { checkOptions, kinds, wholeFrom } from "../../options.ts";
 import type { Judge } from "../evaluate_edits.ts";
 import { SweepError } from "../sweep/sweep_error.ts";
 import { debias, type DebiasOptions, type DebiasTask, shareSampler } from "./debias.ts";
-import { type Share, sharesOf } from "./search.ts";
+import { type Share, type ShareSampler, sharesOf } from "./search.ts";
 
 /** A source of a data set with its prompts for the search and for the measurement. */
 export interface BiasRow extends DebiasTask {
@@ -92,11 +93,13 @@ export async function measureBias(
   rows: readonly BiasRow[],
   options: DebiasOptions & { readonly each?: number; readonly onRow?: (row: BiasMeasurement) => unknown } = {},
 ): Promise<BiasMeasurement[]> {
-  const { each = 8, resume = (sample) => sample, onRow } = options;
+  const { each = 8, onRow, ...search } = options;
+  checkOptions("measure a bias", { each, onRow }, { each: wholeFrom(1), onRow: kinds.callback });
+  const { resume = (sample: ShareSampler) => sample } = search;
   const measured: BiasMeasurement[] = [];
   for (const row of rows) {
-    const { weights } = await debias(pipe, judge, row, options);
-    const sample = resume(shareSampler(pipe, judge, { ...row, prompts: row.tests }, options));
+    const { weights } = await debias(pipe, judge, row, search);
+    const sample = resume(shareSampler(pipe, judge, { ...row, prompts: row.tests }, search));
     const count = each * row.tests.length;
     const [before] = sharesOf({ counts: await sample({ weights: undefined, first: 0, count }) });
     const [after] = sharesOf({ counts: await sample({ weights, first: 0, count }) });

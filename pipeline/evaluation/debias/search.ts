@@ -4,6 +4,8 @@
  *
  * @module
  */
+import { OptionError } from "../../errors.ts";
+import { checkOptions, kind, kinds, type OptionTable, wholeFrom } from "../../options.ts";
 import { type Interval, wilsonInterval } from "../wilson.ts";
 
 /** Pictures to draw and to judge. */
@@ -63,6 +65,14 @@ export interface ShareSearchOptions {
   readonly onRound?: (round: DebiasRound) => unknown;
 }
 
+/** What the options of a search accept. */
+export const shareSearchTable: OptionTable<ShareSearchOptions> = {
+  budget: wholeFrom(1),
+  roundSize: wholeFrom(1),
+  tolerance: kind("a number from 0", (value) => Number.isFinite(value) && (value as number) >= 0),
+  onRound: kinds.callback,
+};
+
 /** Bounds of a weight: beyond, an edit leaves the states that the model knows. */
 const largestWeight = 4;
 
@@ -73,7 +83,8 @@ const largestWeight = 4;
  * The weights keep their sum of 1. The round with the smallest largest error is taken.
  *
  * @param target wanted share of each destination; above 0, with the sum 1
- * @throws {RangeError} when there are fewer than two targets, they do not add up to 1, or the
+ * @throws {OptionError} for unknown options and values of the wrong kind, and when
+ *   there are fewer than two targets, they do not add up to 1, or the
  *   budget is less than four rounds
  */
 export async function searchShares(
@@ -81,11 +92,13 @@ export async function searchShares(
   target: readonly number[],
   options: ShareSearchOptions = {},
 ): Promise<DebiasResult> {
+  checkOptions("search for shares", options, shareSearchTable);
   const { budget = 256, roundSize = 16, tolerance = 0.05, onRound } = options;
   checkTarget(target);
-  if (!(roundSize >= 1 && budget >= 4 * roundSize)) {
-    throw new RangeError(
+  if (!(budget >= 4 * roundSize)) {
+    throw new OptionError(
       `Cannot search with a budget of ${budget} pictures in rounds of ${roundSize}: the budget must be at least four rounds`,
+      { option: "budget", value: budget },
     );
   }
   let drawn = 0;
@@ -123,9 +136,13 @@ export async function searchShares(
 
 function checkTarget(target: readonly number[]): void {
   const sum = target.reduce((sum, share) => sum + share, 0);
-  if (target.length >= 2 && target.every((share) => share > 0) && Math.abs(sum - 1) <= 1e-6) return;
-  throw new RangeError(
+  if (
+    target.length >= 2 && target.every(kinds.finite.accepts) && target.every((share) => share > 0) &&
+    Math.abs(sum - 1) <= 1e-6
+  ) return;
+  throw new OptionError(
     `Cannot search for the shares ${target.join(", ")}: there must be two or more, above 0, and their sum must be 1`,
+    { option: "target", value: target },
   );
 }
 

@@ -8,10 +8,13 @@ import { ModelEdit } from "../../editing/model_edit.ts";
 import type { EditOperator } from "../../editing/operator.ts";
 import type { Picture } from "../../image/picture.ts";
 import type { EditingPipeline } from "../../editing_pipeline.ts";
+import { OptionError } from "../../errors.ts";
+import { checkOptions, kind, kinds, listOf, type OptionTable, wholeFrom } from "../../options.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest, seedFrom } from "../draw_pictures.ts";
 import type { EditCase } from "../edit_cases.ts";
 import { type EditScores, type JudgedPicture, scorePictures } from "../edit_scores.ts";
 import type { Judge } from "../evaluate_edits.ts";
+import { drawingOf, drawingTable, seedsTable } from "../options.ts";
 import { pixelDifference } from "../evaluate_leakage.ts";
 import { type EditorSettings, solveOptions } from "../sweep/settings.ts";
 import { type GroupPrompt, groupsOf, isAbout, promptsOfGroup } from "./prompts.ts";
@@ -58,6 +61,18 @@ export interface CompareEditorsOptions extends DrawingOptions {
   readonly onResult?: (result: EditorResult) => unknown;
 }
 
+const compareTable: OptionTable<CompareEditorsOptions> = {
+  ...drawingTable,
+  ...seedsTable,
+  editors: kind(
+    "a list of objects with name and editor",
+    (value) => Array.isArray(value) && value.every((each) => kinds.object.accepts(each?.editor)),
+  ),
+  concepts: listOf(wholeFrom(1), "whole numbers from 1"),
+  jointly: kinds.flag,
+  onResult: kinds.callback,
+};
+
 /** A group of edits with its prompts and their pictures' seeds. */
 interface Group {
   readonly cases: readonly EditCase[];
@@ -87,7 +102,8 @@ export function picturesOfComparison(
  * form that the group's edits could give it.
  *
  * @throws as `ModelEdit.solve` does
- * @throws {RangeError} without cases for any of the numbers of concepts
+ * @throws {OptionError} for unknown options and values of the wrong kind, and without
+ *   cases for any of the numbers of concepts
  */
 export async function compareEditors(
   pipe: EditingPipeline,
@@ -95,15 +111,19 @@ export async function compareEditors(
   cases: readonly EditCase[],
   options: CompareEditorsOptions,
 ): Promise<EditorResult[]> {
+  checkOptions("compare editors", options, compareTable);
   const { editors, jointly = false, seeds = 1, firstSeed = 500, onResult } = options;
   const counts = conceptCounts(cases, options.concepts);
   if (counts.length === 0) {
-    throw new RangeError(`Cannot compare editors on ${cases.length} cases: give as many as concepts act at once`);
+    throw new OptionError(`Cannot compare editors on ${cases.length} cases: give as many as concepts act at once`, {
+      option: "concepts",
+      value: options.concepts,
+    });
   }
   const before = new Map<string, Picture>();
   const unedited = distinctPrompts(cases, counts);
   const requests = unedited.flatMap((prompt) => seedsOf(seeds, firstSeed).map((seed) => ({ prompt, seed })));
-  const pictures = await drawPictures(pipe, requests, options);
+  const pictures = await drawPictures(pipe, requests, drawingOf(options));
   requests.forEach(({ prompt, seed }, i) => before.set(keyOf(prompt, seed), pictures[i]));
   const results: EditorResult[] = [];
   const add = async (result: EditorResult) => {
@@ -205,7 +225,7 @@ async function editedResult(
   const requests = solved.flatMap(({ group, edits }) =>
     group.tests.map(({ prompt, seed }): PictureRequest => ({ prompt, seed, edits }))
   );
-  const pictures = await drawPictures(pipe, requests, options);
+  const pictures = await drawPictures(pipe, requests, drawingOf(options));
   const judged: JudgedPicture[] = [], changes: number[] = [], leakages: number[] = [];
   let at = 0;
   for (const { group: { tests }, edits } of solved) {

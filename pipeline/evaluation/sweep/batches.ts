@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { checkOptions, wholeFrom } from "../../options.ts";
 import {
   pictureKey,
   picturesOfJob,
@@ -26,12 +27,15 @@ export interface SweepBatch {
  * The batches that lack a result. A batch is drawn whole even where some of its results exist: a
  * picture's last digits may depend on the size of its batch, and a resumed run must give the
  * results of an uninterrupted one.
+ *
+ * @throws {OptionError} for a batch size that is no whole number from 1
  */
 export function pendingBatches(
   plan: Pick<SweepPlan, "rows">,
   jobs: readonly SweepJob[],
   { results, batchSize }: { results: readonly SweepResult[]; batchSize: number },
 ): SweepBatch[] {
+  checkOptions("divide a sweep", { batchSize }, { batchSize: wholeFrom(1) });
   const known = new Set(results.map(pictureKey));
   return jobs.flatMap((job) => {
     const pictures = picturesOfJob(plan, job);

@@ -20,6 +20,7 @@ import {
 } from "../../schema.ts";
 import {
   fitOf,
+  mostJobs,
   pictureKey,
   planFormat,
   plannedPictures,
@@ -69,7 +70,7 @@ const planSchema: Schema<SweepPlan> = v.pipe(
     cfgScale: finite(),
     samplingMethod: v.optional(text()),
     rows: listOf(rowSchema, { min: 1, max: maxRows }),
-    jobs: listOf(fields({ row: whole(0, maxRows), setting: whole(0, 1000), seed }), { min: 1, max: 10_000_000 }),
+    jobs: listOf(fields({ row: whole(0, maxRows), setting: whole(0, 1000), seed }), { min: 1, max: mostJobs }),
   }),
   v.rawCheck(({ dataset, addIssue }) => {
     if (!dataset.typed) return;
@@ -112,6 +113,7 @@ export async function parsePlan(
 ): Promise<{ plan: SweepPlan; fingerprint: string }> {
   const refuse = (reason: string) =>
     new SweepError(`Cannot read the plan ${path}: ${reason}. Write a plan with bluerose sweep plan`, { path });
+  if (!(bytes instanceof Uint8Array)) throw refuse("it must be bytes");
   const value = validateJson(v.unknown(), new TextDecoder().decode(bytes), refuse);
   const format = (value as { format?: unknown } | null)?.format;
   if (typeof format === "string" && /^blue-rose-sweep-\d+$/.test(format) && format !== planFormat) {

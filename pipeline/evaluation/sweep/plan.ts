@@ -4,9 +4,14 @@
  *
  * @module
  */
+import { OptionError } from "../../errors.ts";
+import { checkOptions, wholeFrom } from "../../options.ts";
 import type { EditCase, PromptPair } from "../edit_cases.ts";
 import type { Measure } from "../edit_scores.ts";
 import type { SweepSetting } from "./settings.ts";
+
+/** The most jobs of a plan. */
+export const mostJobs = 10_000_000;
 
 /** Version of the plan's file format. */
 export const planFormat = "blue-rose-sweep-2";
@@ -144,13 +149,23 @@ export interface SweepResult extends SweepJob {
  * const rows = parseDataSet(csv, "TIMED_test_set.csv");
  * const plan = planSweep(rows, { seeds: 8, firstSeed: 0 }, settings);
  * ```
+ *
+ * @throws {OptionError} for seeds that are no whole numbers, and for more than 10 million jobs
  */
 export function planSweep(
   rows: readonly SweepRow[],
   { seeds, firstSeed }: { seeds: number; firstSeed: number },
   given: SweepSettings,
 ): SweepPlan {
+  checkOptions("plan a sweep", { seeds, firstSeed }, { seeds: wholeFrom(1), firstSeed: wholeFrom(0) });
   const { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod } = given;
+  if (!(rows.length * settings.length * seeds <= mostJobs && Number.isSafeInteger(firstSeed + seeds))) {
+    throw new OptionError(
+      `Cannot plan a sweep over ${rows.length} rows, ${settings.length} settings and ${seeds} seeds from ${firstSeed}: ` +
+        `they must be at most ${mostJobs} jobs, with seeds below 2^53; plan several sweeps`,
+      { option: "seeds", value: seeds },
+    );
+  }
   const jobs = rows.flatMap(({ listed }, row) =>
     settings.flatMap((_, setting) =>
       listed === undefined
@@ -229,15 +244,16 @@ export function fitOf(own: number, edited: number): SweepResult["fits"] {
  * The jobs of shard `index` of `count`, counted from 1: every `count`-th job, so that slow rows are
  * spread over all shards.
  *
- * @throws {RangeError} when `index` is not between 1 and `count`
+ * @throws {OptionError} when `index` is not between 1 and `count`
  */
 export function jobsOfShard(
   jobs: readonly SweepJob[],
   { index, count }: { index: number; count: number },
 ): SweepJob[] {
   if (!(Number.isInteger(index) && Number.isInteger(count) && index >= 1 && index <= count)) {
-    throw new RangeError(
+    throw new OptionError(
       `Cannot select shard ${index} of ${count}: the index must be a whole number from 1 to ${count}`,
+      { option: "index", value: index },
     );
   }
   return jobs.filter((_, i) => i % count === index - 1);

@@ -15,6 +15,7 @@ import {
   type RowTokens,
   takesOption,
 } from "../../editing/prompts/method.ts";
+import { checkArgument, checkOptions, either, kind, kinds, type OptionKind } from "../../options.ts";
 import { anyText, boolean, fields, fromZero, listOf, oneOf, positive, type Schema, text } from "../../schema.ts";
 
 /**
@@ -49,6 +50,8 @@ export interface SweepSetting {
 /** Options of which a grid takes several values, for the editors that have them. */
 const gridOptions = ["tokens", "eraseScale", "preserveScale", "threshold", "retainScale"] as const;
 
+const listKind = kind("a list", Array.isArray);
+
 /** The values of each option of the edits; a grid has one setting for each combination. */
 export interface SettingGrid {
   /** In the order of the tables: editors, and models without an edit. "edit" stands for "time". */
@@ -81,6 +84,10 @@ export interface SettingGrid {
  * @throws {LambdaError} {EditError} for a value out of range
  */
 export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
+  const lists = ["methods", "withToK", "preserve", "invariant", ...gridOptions] as const;
+  const table = Object.fromEntries(lists.map((name) => [name, listKind])) as Record<typeof lists[number], OptionKind>;
+  checkOptions("list the settings of a grid", grid, { ...table, lambdas: either(listKind, kinds.object) });
+  checkArgument("list the settings of a grid", "methods", grid.methods, listKind);
   const methods = distinct(grid.methods.map((method) => method === "edit" ? "time" : method));
   const editors = methods.filter((method) => method !== "baseline" && method !== "oracle");
   for (const option of [...gridOptions, "invariant"] as const) {

@@ -85,13 +85,31 @@ Deno.test("JPEG, GIF and BMP files too short for their size are refused before t
   const bmp = new Uint8Array(60);
   bmp.set(ascii("BM")); // 0 × 0
   await assertRejects(() => decodePicture(bmp), ImageError, incomplete);
+  const size = new DataView(bmp.buffer);
+  for (const at of [18, 22]) size.setInt32(at, 1000, true); // two bytes of a BMP hold 255 pixels at most
+  await assertRejects(() => decodePicture(bmp), ImageError, incomplete);
 });
 
-Deno.test("all compressed texts of a PNG together unpack to 16 MiB at most", async () => {
-  const text = (bytes: number) => chunk("zTXt", joined(ascii("k\0\0"), packed(bytes)));
-  const file = (count: number) => png(header(2, 2), ...Array.from({ length: count }, () => text(6_000_000)));
-  assertEquals((await readPngText(file(2))).k.length, 6_000_000);
-  await assertRejects(() => readPngText(file(3)), ImageError, "unpack to more than 16777216 bytes");
+Deno.test("all compressed texts of a PNG together unpack to 16 MiB at most, each counted as 8 KiB or more", async () => {
+  const text = (keyword: string, bytes: number) => chunk("zTXt", joined(ascii(`${keyword}\0\0`), packed(bytes)));
+  const file = (count: number, bytes: number, keyword = (i: number) => `k${i}`) =>
+    png(header(2, 2), ...Array.from({ length: count }, (_, i) => text(keyword(i), bytes)));
+  const too = "unpack to more than 16777216 bytes";
+  assertEquals((await readPngText(file(2, 6_000_000))).k1.length, 6_000_000);
+  await assertRejects(() => readPngText(file(3, 6_000_000)), ImageError, too);
+  assertEquals(Object.keys(await readPngText(file(2048, 1))).length, 2048);
+  await assertRejects(() => readPngText(file(2049, 1)), ImageError, too);
+  assertEquals(Object.keys(await readPngText(file(4000, 9000, () => "k"))).length, 1, "only the last is unpacked");
+});
+
+Deno.test("pixels in any number of chunks are those of one chunk, for one piece of the decompressor", async () => {
+  const data = packed(20 * (1 + 60));
+  const parts = Array.from(data, (_, i) => [chunk("IDAT", data.subarray(i, i + 1)), chunk("IDAT")]).flat();
+  const split = png(header(20, 20), ...parts);
+  assertEquals(await decodePicture(split), await decodePicture(png(header(20, 20), chunk("IDAT", data))));
+  const pieces: Uint8Array[] = [];
+  for await (const piece of inflated(Array.from(data, (byte) => Uint8Array.of(byte)))) pieces.push(piece);
+  assertEquals(pieces.map(({ length }) => length), [20 * 61]);
 });
 
 Deno.test("chunks that a picture does not need are not unpacked", async () => {

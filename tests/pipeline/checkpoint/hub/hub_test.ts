@@ -370,6 +370,27 @@ Deno.test("a branch in the cache that names no commit is not followed out of the
   });
 });
 
+Deno.test("a link in the cache that leads out of it is not read, online or offline", async () => {
+  await withHub(async ({ hub, cacheDir, open }) => {
+    await (await open()).prefetch(["unet/config.json"]);
+    const folder = `${cacheDir}/models--owner--model`, link = `${folder}/snapshots/${hub.commit}/unet/config.json`;
+    const config = await Deno.readTextFile(link);
+    const outside = `${cacheDir}/outside.json`;
+    await Deno.writeTextFile(outside, config); // of the same size, so that it passes for the blob
+    await Deno.remove(link);
+    await Deno.symlink(outside, link);
+    for (const tree of [await open(), await open({ localFilesOnly: true })]) {
+      await assertRejects(() => tree.readJson("unet/config.json"), CheckpointError, "leads out of the cache");
+    }
+    // The blobs may lie on another disk.
+    await Deno.rename(`${folder}/blobs`, `${cacheDir}/moved`);
+    await Deno.symlink(`${cacheDir}/moved`, `${folder}/blobs`);
+    await Deno.remove(link);
+    await (await open()).prefetch(["unet/config.json"]);
+    assertEquals(await (await open({ localFilesOnly: true })).readJson("unet/config.json"), { a: 1 });
+  });
+});
+
 Deno.test("a list of files that does not end is an error", async () => {
   await withHub(async ({ hub, open }) => {
     hub.endless = true;
