@@ -14,6 +14,7 @@ import { measureColdCompilation } from "./measure/compilation.ts";
 import { measureDemo } from "./measure/demo.ts";
 import { measureEdit } from "./measure/edit.ts";
 import { measureFullSize } from "./measure/full_size.ts";
+import type { FullSizeModel } from "./measure/random_checkpoint.ts";
 import { measureKernel } from "./measure/kernels.ts";
 import { measureStages } from "./measure/stages.ts";
 import { waitingMs } from "./measure/timing.ts";
@@ -63,6 +64,8 @@ export interface BenchOptions {
   readonly python?: string;
   /** The full-size model, in diffusers' layout. Default: random weights. */
   readonly checkpoint?: string;
+  /** The model whose shapes the random weights have. */
+  readonly shapes: FullSizeModel;
   /** Receives the results as text, as soon as they are measured. */
   readonly print: (text: string) => void;
   /** Shows the progress of the kernels, of which there are `total`. Default: not shown. */
@@ -113,7 +116,8 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
     print("\nA guided step of a full-size model");
     await measureFullSize({
       checkpoint: options.checkpoint,
-      pixels: quick ? [256] : [256, 512],
+      model: options.shapes,
+      pixels: quick ? [256] : options.shapes === "sdxl" ? [512] : [256, 512],
       python,
       budgetMs: fullSizeBudgetMs,
       onRecord: (record) => {

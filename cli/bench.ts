@@ -1,5 +1,5 @@
 import { kernelCases } from "../bench/cases/cases.ts";
-import { unetShapes } from "../bench/cases/sd14.ts";
+import { unetShapes } from "../bench/cases/model_shapes.ts";
 import { countTasks, guidedSizes } from "../bench/cases/unet_shapes.ts";
 import { findDawn } from "../bench/measure/dawn.ts";
 import { waitingMs } from "../bench/measure/timing.ts";
@@ -78,6 +78,12 @@ export const command: Command = defineCommand({
       placeholder: "DIR",
       defaultText: "random weights",
       help: "the full-size model, in diffusers' layout",
+    },
+    shapes: {
+      kind: "text",
+      choices: ["sd14", "sdxl"],
+      default: "sd14",
+      help: "model whose shapes the random weights have: Stable Diffusion 1.4, or SDXL (7 GB)",
     },
     subgroupMatrices: {
       kind: "switch",
@@ -181,6 +187,7 @@ export const command: Command = defineCommand({
       peers: values.peers,
       python: values.python ?? environmentVariable("BLUEROSE_PYTHON"),
       checkpoint: values.checkpoint,
+      shapes: values.shapes === "sdxl" ? "sdxl" : "sd14",
       print: say,
       showProgress: (total) => showProgress("kernels", { total }),
     });

@@ -1,6 +1,7 @@
 /**
- * The kernels and sizes that the bench measures: the shapes of Stable Diffusion 1.4 at 512², those
- * of the embedded pocket model, and square shapes for comparison with published figures.
+ * The kernels and sizes that the bench measures: the shapes of Stable Diffusion 1.4 at 512², the
+ * most common of SDXL at 1024², those of the embedded pocket model, and square shapes for
+ * comparison with published figures.
  *
  * @module
  */
@@ -21,10 +22,10 @@ import { policyOf } from "../../kernels/policy.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import { triangularSolve } from "../../kernels/linalg/triangular_solve.ts";
 import { operands, operandShapes, type PeerTask, squareTask, taskFlops, testValues } from "./task.ts";
-import { guidedTasks, mostCommonCount } from "./unet_shapes.ts";
+import { guidedTasks, guidedXLTasks, mostCommonCount } from "./unet_shapes.ts";
 
 /** The origin of a shape. */
-export type CaseSet = "square" | "unet" | "text" | "vae" | "pocket" | "edit";
+export type CaseSet = "square" | "unet" | "sdxl" | "text" | "vae" | "pocket" | "edit";
 
 /** A kernel at one size. */
 export interface KernelCase {
@@ -43,6 +44,8 @@ export interface KernelCase {
   readonly peersOnRequest?: boolean;
   /** Whether the case takes too long on software devices. */
   readonly forGpus?: boolean;
+  /** Whether software devices measure the case with `--filter` only. */
+  readonly onRequest?: boolean;
   /** The element type of the arithmetic. Default: f32. */
   readonly real?: (gpu: Gpu) => "f32" | "f64";
   /** Creates the operands and the function to time. */
@@ -83,7 +86,7 @@ export function prepareTask(
   }
 }
 
-type CaseNotes = Pick<KernelCase, "forGpus" | "perStep" | "peersOnRequest">;
+type CaseNotes = Pick<KernelCase, "forGpus" | "onRequest" | "perStep" | "peersOnRequest">;
 
 function taskCase(set: CaseSet, task: PeerTask, shape: string, more: CaseNotes = {}): KernelCase {
   const kernel = task.op === "conv2d" ? `conv2d ${task.kernel}×${task.kernel}` : task.op;
@@ -239,6 +242,7 @@ export const kernelCases: readonly KernelCase[] = [
   ...guidedTasks.map(({ task, perStep }, rank) =>
     taskCase("unet", task, sizeOf(task), { perStep, peersOnRequest: rank >= mostCommonCount })
   ),
+  ...guidedXLTasks.map(({ task }) => taskCase("sdxl", task, sizeOf(task), { onRequest: true, peersOnRequest: true })),
   // Once per picture.
   product("unet", [154, 768, 320], "context k v"),
   product("unet", [154, 768, 640], "context k v"),
@@ -327,13 +331,14 @@ export const kernelCases: readonly KernelCase[] = [
 
 /**
  * The cases whose kernel and shape match a regular expression. On software devices, cases for GPUs
- * are left out; with `quick`, also large ones.
+ * are left out, and without an expression those on request; with `quick`, also large ones.
  */
 export function casesFor(
   { filter, isSoftware, quick }: { filter?: RegExp; isSoftware: boolean; quick: boolean },
 ): KernelCase[] {
-  return kernelCases.filter(({ kernel, shape, task, forGpus }) =>
-    (!forGpus || !isSoftware) && (!filter || filter.test(`${kernel} ${shape}`)) &&
+  return kernelCases.filter(({ kernel, shape, task, forGpus, onRequest }) =>
+    (!forGpus || !isSoftware) && (!onRequest || !isSoftware || filter !== undefined) &&
+    (!filter || filter.test(`${kernel} ${shape}`)) &&
     (!quick || !task || taskFlops(task) < (isSoftware ? 3e9 : 1e12))
   );
 }

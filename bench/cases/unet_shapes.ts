@@ -7,7 +7,9 @@
  *
  * @module
  */
-import { configs, type Shapes, unetShapes } from "./sd14.ts";
+import { type Shapes, unetShapes } from "./model_shapes.ts";
+import { configs } from "./sd14.ts";
+import { configs as sdxlConfigs } from "./sdxl.ts";
 import { type PeerTask, taskFlops } from "./task.ts";
 
 /** A task and its number of occurrences per step. */
@@ -33,7 +35,7 @@ export interface CountedConfig {
   readonly attention_head_dim: number | readonly number[];
 }
 
-const oncePerPicture = /attn2\.to_[kv]|^time_embedding|time_emb_proj/;
+const oncePerPicture = /attn2\.to_[kv]|^(time|add)_embedding|time_emb_proj/;
 
 /**
  * Counts the tasks of one step from the UNet's weights. Each weight is used once, at the resolution
@@ -160,6 +162,16 @@ export const guidedTasks: readonly CountedTask[] = guidedStep.map(([perStep, ...
   perStep,
   task: taskOf(row),
 }));
+
+/**
+ * The most common tasks of a guided step of SDXL at 1024², counted over the shapes of its UNet; the
+ * most common first, then the largest.
+ */
+export const guidedXLTasks: readonly CountedTask[] = countTasks(
+  unetShapes(sdxlConfigs.unet),
+  sdxlConfigs.unet,
+  { side: 128, batch: 2, tokens: 77 },
+).slice(0, mostCommonCount);
 
 function taskOf(row: Product | Convolution | Attention): PeerTask {
   const { batch } = guidedSizes;

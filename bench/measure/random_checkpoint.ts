@@ -1,9 +1,9 @@
 /**
- * Writes a checkpoint with the shapes of Stable Diffusion 1.4 and random weights: 2.1 GB in f16, to
- * test loading and to time drawing without real weights.
+ * Writes a checkpoint with the shapes of Stable Diffusion 1.4 or SDXL and random weights, 2.1 or
+ * 6.9 GB in f16, to test loading and to time drawing without real weights.
  *
  *     deno run -P=bench bench/measure/random_checkpoint.ts DIRECTORY|FILE.safetensors \
- *       [--dtype f16|f32] [--max-shard-bytes N]
+ *       [--model sd14|sdxl] [--dtype f16|f32] [--max-shard-bytes N]
  *
  * A path that ends in .safetensors writes a single file in the LDM layout. Any other path writes a
  * folder in diffusers' layout. Both dtypes hold the same values, which f16 represents exactly. The
@@ -17,22 +17,45 @@ import type { TensorEntry } from "../../pipeline/checkpoint/safetensors/writer.t
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
 import { writeFolderAtomically } from "../../pipeline/output/folder.ts";
 import { writeModelWeights } from "../../pipeline/checkpoint/safetensors/sharding.ts";
-import { configs, shapesOf } from "../cases/sd14.ts";
+import type { Shapes } from "../cases/model_shapes.ts";
+import * as sd14 from "../cases/sd14.ts";
+import * as sdxl from "../cases/sdxl.ts";
 
 const chunkElements = 1 << 22;
+/** Default of the largest file: diffusers 0.23 reads no shards of a UNet. */
+const unsharded = 1e11;
 const pocketTokenizer = new URL("../../models/pocket/tokenizer/", import.meta.url);
 
-/** The components with weights, in the order of writing. */
+/** The full-size models that there are shapes of. */
+export type FullSizeModel = "sd14" | "sdxl";
+
+/** The name of a component with weights. */
+export type ModelPart = "text_encoder" | "text_encoder_2" | "vae" | "unet";
+
+/** The components of Stable Diffusion 1.4 with weights, in the order of writing. */
 export const modelParts = ["text_encoder", "vae", "unet"] as const;
 
+/** The components of a model with weights, in the order of writing. */
+export function partsOf(model: FullSizeModel): readonly ModelPart[] {
+  return model === "sd14" ? modelParts : ["text_encoder", "text_encoder_2", "vae", "unet"];
+}
+
+function shapesIn(model: FullSizeModel, part: ModelPart): Shapes {
+  return model === "sdxl" ? sdxl.shapesOf(part) : sd14.shapesOf(part as typeof modelParts[number]);
+}
+
 /** The name of a component's weight file, without extension. */
-export function weightsName(part: typeof modelParts[number]): "model" | "diffusion_pytorch_model" {
-  return part === "text_encoder" ? "model" : "diffusion_pytorch_model";
+export function weightsName(part: ModelPart): "model" | "diffusion_pytorch_model" {
+  return part.startsWith("text_encoder") ? "model" : "diffusion_pytorch_model";
 }
 
 /** The tensors of one component, generated while they are written. Equal in every run. */
-export function randomEntries(part: typeof modelParts[number], dtype: "f16" | "f32"): TensorEntry[] {
-  return [...shapesOf(part)].map(([name, shape]) => ({
+export function randomEntries(
+  part: ModelPart,
+  dtype: "f16" | "f32",
+  model: FullSizeModel = "sd14",
+): TensorEntry[] {
+  return [...shapesIn(model, part)].map(([name, shape]) => ({
     name,
     shape,
     dtype: dtype === "f16" ? "F16" : "F32",
@@ -81,74 +104,111 @@ function hash(text: string): number {
   return value;
 }
 
+const sd14Index = {
+  _class_name: "StableDiffusionPipeline",
+  _diffusers_version: "0.23.1",
+  feature_extractor: [null, null],
+  requires_safety_checker: false,
+  safety_checker: [null, null],
+  scheduler: ["diffusers", "PNDMScheduler"],
+  text_encoder: ["transformers", "CLIPTextModel"],
+  tokenizer: ["transformers", "CLIPTokenizer"],
+  unet: ["diffusers", "UNet2DConditionModel"],
+  vae: ["diffusers", "AutoencoderKL"],
+};
+
+const sdxlIndex = {
+  _class_name: "StableDiffusionXLPipeline",
+  _diffusers_version: "0.23.1",
+  force_zeros_for_empty_prompt: true,
+  scheduler: ["diffusers", "EulerDiscreteScheduler"],
+  text_encoder: ["transformers", "CLIPTextModel"],
+  text_encoder_2: ["transformers", "CLIPTextModelWithProjection"],
+  tokenizer: ["transformers", "CLIPTokenizer"],
+  tokenizer_2: ["transformers", "CLIPTokenizer"],
+  unet: ["diffusers", "UNet2DConditionModel"],
+  vae: ["diffusers", "AutoencoderKL"],
+};
+
 /** The text files of a folder in diffusers' layout, by path. */
-export async function folderTexts(): Promise<Map<string, string>> {
+export async function folderTexts(model: FullSizeModel = "sd14"): Promise<Map<string, string>> {
   const texts = new Map<string, string>();
   const json = (path: string, value: unknown) => texts.set(path, JSON.stringify(value, null, 2) + "\n");
-  for (const part of modelParts) json(`${part}/config.json`, configs[part]);
+  const configs: Readonly<Record<string, unknown>> = model === "sdxl" ? sdxl.configs : sd14.configs;
+  for (const part of partsOf(model)) json(`${part}/config.json`, configs[part]);
   json("scheduler/scheduler_config.json", configs.scheduler);
-  for (const name of ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]) {
-    texts.set(`tokenizer/${name}`, await Deno.readTextFile(new URL(name, pocketTokenizer)));
+  for (const folder of model === "sdxl" ? ["tokenizer", "tokenizer_2"] : ["tokenizer"]) {
+    for (const name of ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]) {
+      texts.set(`${folder}/${name}`, await Deno.readTextFile(new URL(name, pocketTokenizer)));
+    }
   }
-  json("model_index.json", {
-    _class_name: "StableDiffusionPipeline",
-    _diffusers_version: "0.23.1",
-    feature_extractor: [null, null],
-    requires_safety_checker: false,
-    safety_checker: [null, null],
-    scheduler: ["diffusers", "PNDMScheduler"],
-    text_encoder: ["transformers", "CLIPTextModel"],
-    tokenizer: ["transformers", "CLIPTokenizer"],
-    unet: ["diffusers", "UNet2DConditionModel"],
-    vae: ["diffusers", "AutoencoderKL"],
-  });
+  json("model_index.json", model === "sdxl" ? sdxlIndex : sd14Index);
   return texts;
 }
 
 /** Writes a folder in diffusers' layout. */
 export async function writeFolder(
   directory: string,
-  options: { dtype?: "f16" | "f32"; maxShardBytes?: number } = {},
+  options: { model?: FullSizeModel; dtype?: "f16" | "f32"; maxShardBytes?: number } = {},
 ): Promise<void> {
-  const { dtype = "f16", maxShardBytes = 5e9 } = options;
-  const texts = await folderTexts();
+  const { model = "sd14", dtype = "f16", maxShardBytes = unsharded } = options;
+  const texts = await folderTexts(model);
   await writeFolderAtomically(directory, {}, async (folder) => {
-    for (const part of modelParts) {
-      await writeModelWeights(folder, part, weightsName(part), randomEntries(part, dtype), { maxShardBytes });
+    for (const part of partsOf(model)) {
+      await writeModelWeights(folder, part, weightsName(part), randomEntries(part, dtype, model), { maxShardBytes });
     }
     for (const [path, text] of texts) await folder.writeText(path, text);
   });
 }
 
 /** Writes a single file in the LDM layout. */
-export async function writeSingleFile(path: string, dtype: "f16" | "f32" = "f16"): Promise<void> {
+export async function writeSingleFile(
+  path: string,
+  options: { model?: FullSizeModel; dtype?: "f16" | "f32" } = {},
+): Promise<void> {
+  const { model = "sd14", dtype = "f16" } = options;
+  const configs = model === "sdxl" ? sdxl.configs : sd14.configs;
   const part = (name: "unet" | "vae" | "text_encoder") => ({
     config: configs[name],
-    entries: randomEntries(name, dtype),
+    entries: randomEntries(name, dtype, model),
   });
   const entries = singleFileEntries({
     unet: part("unet"),
     vae: part("vae"),
     textEncoder: part("text_encoder"),
+    ...(model === "sdxl"
+      ? {
+        textEncoder2: {
+          config: sdxl.configs.text_encoder_2,
+          entries: randomEntries("text_encoder_2", dtype, model),
+        },
+      }
+      : {}),
     predictionType: "epsilon",
   });
   await saveSafetensors(path, entries, { metadata: { format: "pt" } });
 }
 
 if (import.meta.main) {
-  const args = parseArgs(Deno.args, { string: ["dtype", "max-shard-bytes"], default: { dtype: "f16" } });
+  const args = parseArgs(Deno.args, {
+    string: ["dtype", "max-shard-bytes", "model"],
+    default: { dtype: "f16", model: "sd14" },
+  });
   const [target] = args._.map(String);
-  const { dtype } = args;
-  if (target === undefined || (dtype !== "f16" && dtype !== "f32")) {
-    console.error("Usage: random_checkpoint.ts DIRECTORY|FILE.safetensors [--dtype f16|f32] [--max-shard-bytes N]");
+  const { dtype, model } = args;
+  if (target === undefined || (dtype !== "f16" && dtype !== "f32") || (model !== "sd14" && model !== "sdxl")) {
+    console.error(
+      "Usage: random_checkpoint.ts DIRECTORY|FILE.safetensors [--model sd14|sdxl] [--dtype f16|f32] " +
+        "[--max-shard-bytes N]",
+    );
     Deno.exit(1);
   }
   const started = performance.now();
   const before = Deno.memoryUsage().rss;
   let peak = before;
   const watch = setInterval(() => peak = Math.max(peak, Deno.memoryUsage().rss), 20);
-  if (target.endsWith(".safetensors")) await writeSingleFile(target, dtype);
-  else await writeFolder(target, { dtype, maxShardBytes: Number(args["max-shard-bytes"] ?? 5e9) });
+  if (target.endsWith(".safetensors")) await writeSingleFile(target, { model, dtype });
+  else await writeFolder(target, { model, dtype, maxShardBytes: Number(args["max-shard-bytes"] ?? unsharded) });
   clearInterval(watch);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   console.log(`${target}: ${seconds} s, host memory grew by ${((peak - before) / 2 ** 20).toFixed(0)} MiB at most`);

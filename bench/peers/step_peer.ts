@@ -12,6 +12,8 @@ export interface StepInput {
   readonly timestep: number;
   /** The latents, 1 × 4 × (pixels / 8)². */
   readonly latents: Float32Array<ArrayBuffer>;
+  /** The sizes that SDXL's UNet is conditioned on. Default: none. */
+  readonly timeIds?: readonly number[];
 }
 
 /** An engine that has loaded the model. */

@@ -93,6 +93,8 @@ export interface TargetRecord {
 
 /** A guided step of a full-size UNet. */
 export interface FullSizeRecord {
+  /** The model. Default: Stable Diffusion 1.4. */
+  readonly model?: "SDXL";
   /** Side of the picture. */
   readonly pixels: number;
   /** The storage dtype of the UNet's activations, where it is not f32. */

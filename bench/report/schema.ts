@@ -115,6 +115,7 @@ const compilation: Schema<CompilationRecord> = fields({
 });
 
 const fullSize: Schema<FullSizeRecord> = fields({
+  model: optional(oneOf("SDXL")),
   pixels: size(),
   activations: optional(oneOf("f16")),
   ms: fromZero(),

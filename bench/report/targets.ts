@@ -198,7 +198,9 @@ function isLarge(kernel: KernelRecord): boolean {
 }
 
 function largeStep(records: readonly FullSizeRecord[] = []): FullSizeRecord | undefined {
-  return records.find(({ pixels, activations }) => pixels === 512 && activations === undefined);
+  return records.find(({ model, pixels, activations }) =>
+    model === undefined && pixels === 512 && activations === undefined
+  );
 }
 
 /**

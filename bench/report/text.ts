@@ -67,8 +67,12 @@ export function peerText({ peer, shapes, meanRatio, worst }: PeerSummary): strin
 }
 
 /** The name of a full-size step. */
-export function stepName({ pixels, activations }: Pick<FullSizeRecord, "pixels" | "activations">): string {
-  return `guided step of a full-size UNet, ${pixels}²${activations ? `, activations in ${activations}` : ""}`;
+export function stepName(
+  { model, pixels, activations }: Pick<FullSizeRecord, "model" | "pixels" | "activations">,
+): string {
+  return `guided step of a full-size UNet${model ? ` of ${model}` : ""}, ${pixels}²${
+    activations ? `, activations in ${activations}` : ""
+  }`;
 }
 
 /** A full-size step as text: its time beside other engines, and its memory. */

@@ -1,8 +1,15 @@
 import { assert, assertEquals } from "@std/assert";
 import { kernelCases } from "../../../bench/cases/cases.ts";
-import { configs, shapesOf, unetShapes } from "../../../bench/cases/sd14.ts";
+import { unetShapes } from "../../../bench/cases/model_shapes.ts";
+import { configs, shapesOf } from "../../../bench/cases/sd14.ts";
 import { taskFlops } from "../../../bench/cases/task.ts";
-import { countTasks, guidedSizes, guidedTasks, mostCommonCount } from "../../../bench/cases/unet_shapes.ts";
+import {
+  countTasks,
+  guidedSizes,
+  guidedTasks,
+  guidedXLTasks,
+  mostCommonCount,
+} from "../../../bench/cases/unet_shapes.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { openWeights } from "../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
@@ -33,6 +40,16 @@ Deno.test("the most common tasks come first, and all are cases of the bench", ()
   const cases = kernelCases.filter(({ perStep }) => perStep !== undefined);
   assertEquals(cases.map(({ task, perStep }) => ({ task, perStep })), guidedTasks.slice());
   assertEquals(cases.filter(({ peersOnRequest }) => !peersOnRequest).length, mostCommonCount);
+});
+
+Deno.test("the most common shapes of SDXL's step are cases of the bench, and are those of its two lower levels", () => {
+  const cases = kernelCases.filter(({ shape }) => shape.startsWith("sdxl "));
+  assertEquals(cases.map(({ task }) => task), guidedXLTasks.map(({ task }) => task));
+  assertEquals(cases.length, mostCommonCount);
+  // 60 layers at 32 × 32: four square projections of attn1, two of attn2; and proj_in, proj_out.
+  const [{ task, perStep }] = guidedXLTasks;
+  assertEquals(task, { op: "matmul", m: 2048, k: 1280, n: 1280, transposeB: true });
+  assertEquals(perStep, 60 * 6 + 6 * 2);
 });
 
 gpuTest("counting by weights finds all multiplications of a UNet step", async (gpu) => {

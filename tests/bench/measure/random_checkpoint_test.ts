@@ -1,6 +1,8 @@
 import { assert, assertEquals } from "@std/assert";
 import { randomEntries } from "../../../bench/measure/random_checkpoint.ts";
+import type { Shapes } from "../../../bench/cases/model_shapes.ts";
 import { configs, shapesOf } from "../../../bench/cases/sd14.ts";
+import * as sdxl from "../../../bench/cases/sdxl.ts";
 import { recognizeCheckpoint } from "../../../pipeline/checkpoint/diffusers/checkpoint_kind.ts";
 import { inferConfigs } from "../../../pipeline/checkpoint/ldm/config.ts";
 import { singleFileEntries } from "../../../pipeline/checkpoint/ldm/single_file_entries.ts";
@@ -10,11 +12,15 @@ import { Weights } from "../../../pipeline/checkpoint/safetensors/weights.ts";
 
 const parts = ["unet", "vae", "text_encoder"] as const;
 
-Deno.test("the random checkpoint has as many parameters as Stable Diffusion 1.4", () => {
-  const parameters = parts.map((part) =>
-    [...shapesOf(part).values()].reduce((sum, shape) => sum + shape.reduce((product, length) => product * length, 1), 0)
-  );
-  assertEquals(parameters, [859_520_964, 83_653_863, 123_060_480]);
+function parametersOf(shapes: Shapes): number {
+  return [...shapes.values()].reduce((sum, shape) => sum + shape.reduce((product, length) => product * length, 1), 0);
+}
+
+Deno.test("the random checkpoints have as many parameters as Stable Diffusion 1.4 and SDXL", () => {
+  const sd14 = parts.map((part) => parametersOf(shapesOf(part)));
+  assertEquals(sd14, [859_520_964, 83_653_863, 123_060_480]);
+  const xl = [...parts, "text_encoder_2" as const].map((part) => parametersOf(sdxl.shapesOf(part)));
+  assertEquals(xl, [2_567_463_684, 83_653_863, 123_060_480, 694_659_840]);
 });
 
 Deno.test("random weights are the same in every run and dtype, and scaled to keep activations bounded", () => {
@@ -64,4 +70,22 @@ Deno.test("from the shapes of a full-size single file follows the configuration 
       if (key !== "torch_dtype") assertEquals(inferred[name][key], value, `${name} ${key}`);
     }
   }
+});
+
+Deno.test("from the shapes of a full-size single file follows the configuration of SDXL", () => {
+  const { configs } = sdxl;
+  const part = (name: typeof parts[number] | "text_encoder_2") => ({
+    config: configs[name],
+    entries: randomEntries(name, "f16", "sdxl"),
+  });
+  const file = new HeaderOnly(singleFileEntries({
+    unet: part("unet"),
+    vae: part("vae"),
+    textEncoder: part("text_encoder"),
+    textEncoder2: part("text_encoder_2"),
+    predictionType: "epsilon",
+  }));
+  assertEquals(recognizeCheckpoint(file).family, "sdxl");
+  const inferred = inferConfigs(file, { family: "sdxl", predictionType: "epsilon", upcastAttention: false });
+  for (const [key, value] of Object.entries(configs.unet)) assertEquals(inferred.unet[key], value, `unet ${key}`);
 });
