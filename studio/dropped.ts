@@ -49,6 +49,15 @@ async function readPicture(file: Blob, name: string): Promise<DroppedContent> {
     throw new PainterError({ kind: "input", message: `${name}: ${reason}` }, { cause: error });
   }
   const { prompt, negativePrompt, seed, steps, cfgScale, sampler, width, height, clipSkip, exact } = settings;
+  const { prompt2, negativePrompt2, ...sizes } = exact.xl ?? {};
+  const [unknownSetting] = Object.keys(sizes);
+  if (unknownSetting !== undefined) {
+    throw new PainterError({
+      kind: "input",
+      message: `Cannot use ${name}, which was drawn with ${unknownSetting}: the studio has no such setting. ` +
+        "bluerose generate --from draws it again",
+    });
+  }
   return {
     kind: "picture",
     prompt,
@@ -61,6 +70,8 @@ async function readPicture(file: Blob, name: string): Promise<DroppedContent> {
       height,
       negativePrompt,
       clipSkip,
+      ...(prompt2 && { prompt2 }),
+      ...(negativePrompt2 && { negativePrompt2 }),
     },
     edits: exact.edits.map(({ recipe, strength }) => ({ ...specOf(recipe, name), strength, enabled: true })),
   };
@@ -86,11 +97,15 @@ function specOf(recipe: EditRecipe, name: string): Omit<EditSpec, "strength" | "
     ? `its preserved prompts have the weight ${preserveWeight}`
     : JSON.stringify(withAugs) !== JSON.stringify(prefixes)
     ? "it has prefixes of its own"
-    : withPooled
-    ? "it maps the pooled embedding"
     : undefined;
   if (beyond !== undefined) throw beyondStudio(name, beyond);
-  const common = { pairs: pairs.map((pair) => pairOf(pair, name)), lambda: lamb, withToK, preserve };
+  const common = {
+    pairs: pairs.map((pair) => pairOf(pair, name)),
+    lambda: lamb,
+    withToK,
+    preserve,
+    ...(withPooled && { withPooled }),
+  };
   switch (recipe.method) {
     case "uce": {
       const { eraseScale, preserveScale } = recipe;

@@ -31,6 +31,7 @@ export function editSchemaOf(bounds: EditBounds): Schema<EditSpec> {
       eraseScale: v.optional(positive()),
       preserveScale: v.optional(positive()),
       threshold: v.optional(positive()),
+      withPooled: v.optional(boolean()),
     });
   const [common, nullSpace] = [schema(positive()), schema(fromZero())];
   return v.lazy((edit) => (edit as Partial<EditSpec> | null)?.method === "nullspace" ? nullSpace : common);

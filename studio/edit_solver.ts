@@ -193,10 +193,10 @@ function keyOf({ pair: { source, destination }, tokens }: PairTokens): string {
 
 /** The library's options for an edit. */
 function optionsOf(spec: EditSpec): ModelEditOptions {
-  const { lambda: lamb, withToK, preserve, method, eraseScale, preserveScale, threshold } = spec;
+  const { lambda: lamb, withToK, preserve, method, eraseScale, preserveScale, threshold, withPooled } = spec;
   const lacking = lacks(spec);
   if (lacking !== undefined) throw new PainterError({ kind: "input", message: lacking });
-  const common = { lamb, withToK, preserve };
+  const common = { lamb, withToK, preserve, ...(withPooled && { withPooled }) };
   if (method === undefined) return common;
   return method === "uce" ? { ...common, method, eraseScale, preserveScale } : { ...common, method, threshold };
 }

@@ -13,7 +13,7 @@ import { advise } from "../pipeline/advice.ts";
 import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { openPipeline } from "../pipeline/open_pipeline.ts";
 import { Model } from "../pipeline/models/load.ts";
-import { SAMPLER_NAMES, samplerByName } from "../schedulers/mod.ts";
+import { SAMPLER_NAMES, samplerByName, type Scheduler, SchedulerError } from "../schedulers/mod.ts";
 import { EditSolver } from "./edit_solver.ts";
 import { LatentPreview } from "./latent_preview.ts";
 import { unpackedTree } from "./packed_weights.ts";
@@ -143,20 +143,35 @@ export function factsOf(
 ): ModelFacts {
   const { unet, gpu, vae, textEncoder } = pipe;
   const models = Object.values(pipe.components).filter((part) => part instanceof Model);
-  const own = SAMPLER_NAMES.find((sampler) =>
-    samplerByName(sampler, schedulerConfig).constructor === pipe.scheduler.constructor
-  );
+  const able = SAMPLER_NAMES.flatMap((sampler) => {
+    const scheduler = schedulerOf(sampler, schedulerConfig);
+    return scheduler === undefined ? [] : [{ sampler, scheduler }];
+  });
+  const own = able.find(({ scheduler }) => scheduler.constructor === pipe.scheduler.constructor);
+  const others = able.filter((each) => each !== own);
   return {
     name,
     parameters: models.reduce((sum, { weights }) => sum + weights.parameters, 0),
     device: `${gpu.info.name}, ${place === "browser" ? "in this browser" : "on the server"}`,
     size: (unet.config.sampleSize ?? 64) * vae.spatialScale,
     sizeStep: vae.spatialScale,
-    samplers: own === undefined ? SAMPLER_NAMES : [own, ...SAMPLER_NAMES.filter((sampler) => sampler !== own)],
+    guidance: pipe.defaultGuidanceScale,
+    isXL: pipe.encodePooled !== undefined,
+    samplers: [...(own === undefined ? [] : [own]), ...others].map(({ sampler }) => sampler),
     textLayers: textEncoder.config.numHiddenLayers,
     bytes,
     otherPages,
   };
+}
+
+/** A sampler for a model; `undefined` where it cannot draw with it, such as by its prediction. */
+function schedulerOf(sampler: string, config: Record<string, unknown>): Scheduler | undefined {
+  try {
+    return samplerByName(sampler, config);
+  } catch (error) {
+    if (error instanceof SchedulerError) return undefined;
+    throw error;
+  }
 }
 
 /** What the pipeline's loaders take. */

@@ -40,6 +40,8 @@ export interface EditSpec {
   readonly preserveScale?: number;
   /** Null space: directions with eigenvalues below it are free to be edited. Default: 0.1. */
   readonly threshold?: number;
+  /** Whether the pooled embedding is mapped, too (SDXL only); absent if not. */
+  readonly withPooled?: boolean;
 }
 
 /** How pictures are drawn. */
@@ -56,6 +58,12 @@ export interface DrawSettings {
   readonly negativePrompt: string;
   /** Layers of the text encoder to leave out, from the last. */
   readonly clipSkip: number;
+  /**
+   * What the second text encoder reads, for all prompts (SDXL only). Absent: the prompt itself.
+   */
+  readonly prompt2?: string;
+  /** The same for the negative prompt. Absent: the negative prompt itself. */
+  readonly negativePrompt2?: string;
 }
 
 /** Which model to open. */
@@ -88,7 +96,11 @@ export interface ModelFacts {
   readonly size: number;
   /** Sizes are multiples of this many pixels. */
   readonly sizeStep: number;
-  /** Names of samplers, the model's own first. */
+  /** Default scale of classifier-free guidance. */
+  readonly guidance: number;
+  /** Whether it has a second text encoder, and a pooled embedding that edits can map (SDXL). */
+  readonly isXL: boolean;
+  /** Names of the samplers that can draw with it, its own first. */
   readonly samplers: readonly string[];
   /** Layers of the text encoder. */
   readonly textLayers: number;

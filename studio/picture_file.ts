@@ -45,6 +45,8 @@ export async function picturePng(
     width: settings.width,
     height: settings.height,
   });
+  const { prompt2, negativePrompt2 } = settings;
+  const xl = { ...(prompt2 && { prompt2 }), ...(negativePrompt2 && { negativePrompt2 }) };
   const exact: ExactSettings = {
     version: config.version,
     device: pipe.gpu.info.name,
@@ -53,6 +55,7 @@ export async function picturePng(
     editNegativePrompt: true,
     vaeTiling: false,
     safetyChecker: false,
+    ...(Object.keys(xl).length > 0 && { xl }),
     edits: await exactEdits(pipe),
     adapters: loras.map(({ name, sha256 }) => ({ kind: "lora", file: name, sha256, weight: 1 })),
   };

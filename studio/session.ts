@@ -261,6 +261,8 @@ export class StudioSession implements Painter {
             guidanceScale: settings.guidance,
             negativePrompt: settings.negativePrompt || undefined,
             clipSkip: settings.clipSkip,
+            prompt2: settings.prompt2 || undefined,
+            negativePrompt2: settings.negativePrompt2 || undefined,
             generator: seedOf(settings.seed),
             outputType: "array",
             callback,

@@ -82,12 +82,13 @@ export function setEdit(
  */
 export function setMethod(state: State, index: number, method: EditMethod): State {
   return changeEdit(state, index, ({ spec, ...item }) => {
-    const { pairs, strength, withToK, enabled, preserve } = spec;
+    const { pairs, strength, withToK, enabled, preserve, withPooled } = spec;
     const unrelated = state.prompts.filter(({ group, text }) => group === "unrelated" && text.trim() !== "");
     const kept = method === "nullspace" && preserve.length === 0 ? unrelated.map(({ text }) => text) : preserve;
     const own = method === "time" ? {} : { method };
     const { lambda } = methodOf(own);
-    return { ...item, spec: { pairs, lambda, strength, withToK, enabled, preserve: [...new Set(kept)], ...own } };
+    const common = { pairs, lambda, strength, withToK, enabled, preserve: [...new Set(kept)] };
+    return { ...item, spec: { ...common, ...own, ...(withPooled && { withPooled }) } };
   });
 }
 
@@ -338,6 +339,8 @@ export function modelOpening(state: State, name: string, doneBytes: number, tota
 export function modelOpen(state: State, facts: ModelFacts): State {
   return withOwnSettings({
     ...state,
+    settings: unlessOwn(state, state.lastFacts),
+    lastFacts: facts,
     model: { status: "open", facts },
     alignments: {},
     changes: {},
@@ -363,11 +366,27 @@ export function setLoras(state: State, loras: readonly string[]): State {
   return { ...state, loras, changes: {}, solved: undefined, curves: undefined };
 }
 
-/** Fills in the model's own sampler and size, and drops a sampler that it does not know. */
+/** The settings without the defaults of the model before: the next one has its own. */
+function unlessOwn({ settings }: State, before: ModelFacts | undefined): DrawSettings {
+  if (before === undefined) return settings;
+  const { width, height, guidance } = settings;
+  const isOwnSize = width === before.size && height === before.size;
+  return {
+    ...settings,
+    ...(isOwnSize && { width: 0, height: 0 }),
+    ...(guidance === before.guidance && { guidance: 0 }),
+    ...(settings.sampler === before.samplers[0] && { sampler: "" }),
+  };
+}
+
+/**
+ * Fills in the model's own sampler, size and guidance, and drops what it does not know: a sampler,
+ * or second prompts.
+ */
 function withOwnSettings(state: State): State {
   if (state.model.status !== "open") return state;
   const { facts } = state.model;
-  const { settings } = state;
+  const { prompt2, negativePrompt2, ...settings } = state.settings;
   const fitting = (side: number) => Math.max(facts.sizeStep, Math.round(side / facts.sizeStep) * facts.sizeStep);
   return {
     ...state,
@@ -376,7 +395,10 @@ function withOwnSettings(state: State): State {
       sampler: facts.samplers.find((name) => sameName(name, settings.sampler)) ?? facts.samplers[0],
       width: settings.width > 0 ? fitting(settings.width) : facts.size,
       height: settings.height > 0 ? fitting(settings.height) : facts.size,
+      guidance: settings.guidance > 0 ? settings.guidance : facts.guidance,
       clipSkip: Math.min(settings.clipSkip, facts.textLayers - 1),
+      ...(facts.isXL && prompt2 && { prompt2 }),
+      ...(facts.isXL && negativePrompt2 && { negativePrompt2 }),
     },
   };
 }

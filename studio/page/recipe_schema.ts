@@ -54,6 +54,8 @@ const settingsSchema: Schema<DrawSettings> = fields({
   height: whole(0, maxSide),
   negativePrompt: prompt(),
   clipSkip: whole(0, 48),
+  prompt2: v.optional(prompt()),
+  negativePrompt2: v.optional(prompt()),
 });
 
 const promptSchema: Schema<PromptSpec> = fields({ text: prompt(), group: oneOf("source", "related", "unrelated") });

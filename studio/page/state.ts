@@ -166,6 +166,8 @@ export interface State {
   readonly prompts: readonly PromptItem[];
   readonly settings: DrawSettings;
   readonly model: ModelState;
+  /** The model that was opened last, whose defaults the settings may hold. */
+  readonly lastFacts?: ModelFacts;
 
   /** By {@linkcode pairKey}. */
   readonly alignments: Readonly<Record<string, AlignmentView>>;
@@ -233,7 +235,7 @@ export const defaultRecipe: Recipe = {
   },
 };
 
-/** The state at load. Sampler and size are the model's own until a recipe names others. */
+/** The state at load. Size, sampler and a guidance of 0 stand for the model's own. */
 export function initialState(recipe: Recipe = defaultRecipe): State {
   let nextId = 1;
   return {

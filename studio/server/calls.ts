@@ -48,6 +48,8 @@ const settingsSchema: Schema<DrawSettings> = fields({
   height: whole(8, maxSide),
   negativePrompt: anyText(),
   clipSkip: whole(0, 100),
+  prompt2: v.optional(anyText()),
+  negativePrompt2: v.optional(anyText()),
 });
 const requestSchema: Schema<PictureRequest> = fields({ prompt: anyText(), settings: settingsSchema, edits });
 

@@ -20,6 +20,8 @@ export const facts: ModelFacts = {
   device: "a test, in this browser",
   size: 64,
   sizeStep: 8,
+  guidance: 7.5,
+  isXL: false,
   samplers: ["ddim", "euler"],
   textLayers: 4,
   bytes: 4e6,

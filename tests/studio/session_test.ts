@@ -2,22 +2,47 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
+import { StableDiffusionXLModelEditingPipeline } from "../../pipeline/model_editing_xl.ts";
 import { type DrawProgress, type EditSpec, PainterError, type PictureRequest } from "../../studio/painter.ts";
 import { StudioSession } from "../../studio/session.ts";
 import { gpuTest } from "../gpu.ts";
 import type { Gpu } from "../../engine/gpu.ts";
+import { goldens } from "../paths.ts";
 import { pocket } from "../pocket_drawing.ts";
 import { blueRoses, otherMethods, pictureOf } from "./requests.ts";
 
-async function opened(gpu: Gpu): Promise<StudioSession & AsyncDisposable> {
+/** A session on the test's device, closed at the end of a block. */
+function sessionOn(gpu: Gpu, served?: string): StudioSession & AsyncDisposable {
   const session = new StudioSession({
     place: "server",
     pocket: pocket.pathname,
+    served,
     gpu: () => Promise.resolve(gpu),
     ownsGpu: false,
   });
-  await session.open({ kind: "pocket" }, () => {});
   return Object.assign(session, { [Symbol.asyncDispose]: () => session.close() });
+}
+
+async function opened(gpu: Gpu): Promise<StudioSession & AsyncDisposable> {
+  const session = sessionOn(gpu);
+  await session.open({ kind: "pocket" }, () => {});
+  return session;
+}
+
+const xlFolder = `${goldens}/sdxl-mini`;
+
+/** The files of a model's folder, as a browser gives them. */
+async function filesOf(folder: URL): Promise<{ path: string; file: Blob }[]> {
+  const paths: string[] = [];
+  for (const entry of Deno.readDirSync(folder)) {
+    if (entry.isFile) paths.push(entry.name);
+    else {for (const { name } of Deno.readDirSync(new URL(`${entry.name}/`, folder))) {
+        paths.push(`${entry.name}/${name}`);
+      }}
+  }
+  return await Promise.all(
+    paths.map(async (path) => ({ path, file: new Blob([await Deno.readFile(new URL(path, folder))]) })),
+  );
 }
 
 /** The kind of the failure that a call ends with. */
@@ -206,17 +231,50 @@ gpuTest("what is dropped and cannot be used explains itself", async (gpu) => {
 gpuTest("a visitor's folder is opened from blobs; what is missing explains itself", async (gpu) => {
   await using session = await opened(gpu);
   const expected = await session.draw(pictureOf("a rose"), () => {});
-  const paths = ["model_index.json"];
-  for (const folder of ["scheduler", "text_encoder", "tokenizer", "unet", "vae"]) {
-    for await (const { name } of Deno.readDir(new URL(folder, pocket))) paths.push(`${folder}/${name}`);
-  }
-  const files = await Promise.all(
-    paths.map(async (path) => ({ path, file: new Blob([await Deno.readFile(new URL(path, pocket))]) })),
-  );
+  const files = await filesOf(pocket);
   const folder = { kind: "folder", name: "mine", files } as const;
   assert((await session.estimate(folder)).fits);
   assertEquals((await session.open(folder, () => {})).name, "mine");
   assertEquals((await session.draw(pictureOf("a rose"), () => {})).pixels, expected.pixels);
   const broken = { ...folder, files: files.filter(({ path }) => !path.startsWith("unet/")) };
   await assertRejects(() => session.estimate(broken), PainterError, "unet");
+});
+
+gpuTest("SDXL: facts, second prompts and pooled edits, of a folder dropped or served", async (gpu) => {
+  await using session = sessionOn(gpu, xlFolder);
+  const facts = await session.open({ kind: "served" }, () => {});
+  assertEquals([facts.size, facts.sizeStep, facts.guidance, facts.isXL, facts.samplers[0]], [32, 2, 5, true, "euler"]);
+  const plain = pictureOf("a rose");
+  const request: PictureRequest = {
+    ...plain,
+    settings: {
+      ...plain.settings,
+      sampler: "euler",
+      negativePrompt: "a cat",
+      prompt2: "a lemon",
+      negativePrompt2: "fog",
+    },
+    edits: [{ ...blueRoses, strength: 0.75, withPooled: true }],
+  };
+  const { pixels } = await session.draw(request, () => {});
+
+  using pipe = await StableDiffusionXLModelEditingPipeline.fromPretrained(xlFolder, { gpu });
+  using edit = await ModelEdit.solve(blueRoses.pairs, { lamb: blueRoses.lambda, withPooled: true }, pipe);
+  pipe.edits.push(edit, { strength: 0.75 });
+  const options = { generator: 7n, numInferenceSteps: 2, width: 32, height: 32, negativePrompt: "a cat" };
+  const { images: [image] } = await pipe.generate("a rose", { ...options, prompt2: "a lemon", negativePrompt2: "fog" });
+  assert(pixels.data.every((value, i) => value === image.bitmap.data[i]), "the bytes of generate()");
+
+  const { bytes, name } = await session.encode(request, pixels, { withText: true });
+  assertEquals(await session.read(new Blob([bytes]), name), { kind: "picture", ...request });
+  const saved = await session.saveEdit(request.edits[0]);
+  const dropped = { kind: "edit", edit: { ...blueRoses, withPooled: true } } as const;
+  assertEquals(await session.read(new Blob([saved.bytes]), saved.name), dropped);
+
+  const files = await filesOf(new URL(`file://${xlFolder}/`));
+  const own = await session.open({ kind: "folder", name: "mine", files }, () => {});
+  assertEquals({ ...own, name: facts.name }, facts);
+  assertEquals((await session.draw(request, () => {})).pixels, pixels);
+  await session.open({ kind: "pocket" }, () => {});
+  await assertRejects(() => session.predict(request.edits, ["a rose"]), PainterError, "reads none");
 });

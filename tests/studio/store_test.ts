@@ -1,8 +1,10 @@
 /** The page's state and its actions, without a browser. */
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
+import * as v from "valibot";
 import * as actions from "../../studio/page/actions.ts";
 import { cardsOf, isStale, readingOf, statusOf, summaryOf } from "../../studio/page/stage.ts";
 import { defaultRecipe, initialState, lambdaText, recipeOf, type State } from "../../studio/page/state.ts";
+import { recipeSchema } from "../../studio/page/recipe_schema.ts";
 import { suggestDestination } from "../../studio/page/suggest.ts";
 import { monotoneCurve } from "../../studio/page/curve.ts";
 import { gridOf } from "../../studio/page/grid.ts";
@@ -205,6 +207,35 @@ Deno.test("curves go through their points and do not overshoot", () => {
   assertEquals([0, 1, 2, 3, 9].map(curve), [1, 1, 0, 0, 0]);
   for (let x = 0; x <= 3; x += 0.05) assert(curve(x) >= 0 && curve(x) <= 1 + 1e-12);
   assert(Math.abs(curve(1.5) - 0.5) < 1e-12);
+});
+
+Deno.test("the next model's own size, sampler and guidance replace those of the model before", () => {
+  const next = { ...facts, name: "xl", size: 1024, guidance: 5, isXL: true, samplers: ["euler", "ddim"] };
+  const own = (state: State) => {
+    const { width, height, guidance, sampler } = state.settings;
+    return [width, height, guidance, sampler];
+  };
+  const first = actions.setSettings(opened(), { guidance: facts.guidance });
+  assertEquals(own(first), [64, 64, 7.5, "ddim"]);
+  assertEquals(own(actions.modelOpen(first, next)), [1024, 1024, 5, "euler"]);
+  const chosen = actions.setSettings(first, { width: 96, guidance: 3, sampler: "euler" });
+  assertEquals(own(actions.modelOpen(chosen, next)), [96, 64, 3, "euler"], "what the visitor chose stays");
+});
+
+Deno.test("second prompts and the pooled embedding are kept by links' recipes; models without them drop the prompts", () => {
+  const isXL = { ...facts, isXL: true };
+  const recipe = {
+    ...defaultRecipe,
+    edits: [{ ...defaultRecipe.edits[0], withPooled: true }],
+    settings: { ...defaultRecipe.settings, prompt2: "in oil", negativePrompt2: "fog" },
+  };
+  const xl = actions.useRecipe(actions.modelOpen(initialState(), isXL), recipe);
+  assertEquals([xl.settings.prompt2, xl.settings.negativePrompt2], ["in oil", "fog"]);
+  assertEquals(v.parse(recipeSchema, recipeOf(xl)), recipeOf(xl));
+  const pooled = actions.setMethod(xl, 0, "uce").edits[0].spec;
+  assertEquals([pooled.method, pooled.withPooled], ["uce", true]);
+  const other = actions.modelOpen(xl, facts);
+  assertEquals([other.settings.prompt2, other.settings.negativePrompt2], [undefined, undefined]);
 });
 
 Deno.test("grids vary λ and strength, seeds or samplers, and leave the rest", () => {

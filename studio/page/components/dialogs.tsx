@@ -14,6 +14,7 @@ import {
   GuidanceDial,
   NegativePromptField,
   SamplerDial,
+  SecondPromptFields,
   SeedDial,
   SideDial,
   SizeDial,
@@ -63,6 +64,7 @@ export function SettingsSheet(): JSX.Element {
     <Sheet title="Drawing settings" onClose={() => dialog.value = undefined}>
       <div class="settings">
         <NegativePromptField />
+        <SecondPromptFields />
         {narrow.value && (
           <>
             <SeedDial />

@@ -188,21 +188,62 @@ export function ClipSkipDial(): JSX.Element {
   );
 }
 
+/** A field for a prompt among the settings. */
+function PromptField({ label, value, placeholder, set }: {
+  label: string;
+  value: string;
+  placeholder: string;
+  set: (text: string) => void;
+}): JSX.Element {
+  return (
+    <label class="num full">
+      <span>{label}</span>
+      <input
+        type="text"
+        value={value}
+        placeholder={placeholder}
+        maxLength={maxPrompt}
+        autocomplete="off"
+        aria-label={label}
+        onInput={(event) => set(event.currentTarget.value)}
+      />
+    </label>
+  );
+}
+
 /** What to keep away from. */
 export function NegativePromptField(): JSX.Element {
   const [{ negativePrompt }, set] = useSettings();
   return (
-    <label class="num full">
-      <span>Negative prompt</span>
-      <input
-        type="text"
-        value={negativePrompt}
-        placeholder="what to keep away from"
-        maxLength={maxPrompt}
-        autocomplete="off"
-        aria-label="Negative prompt"
-        onInput={(event) => set({ negativePrompt: event.currentTarget.value })}
+    <PromptField
+      label="Negative prompt"
+      value={negativePrompt}
+      placeholder="what to keep away from"
+      set={(negativePrompt) => set({ negativePrompt })}
+    />
+  );
+}
+
+/** What the second text encoder reads, where the model has one. */
+export function SecondPromptFields(): JSX.Element | null {
+  const { store } = useStudio();
+  const { model } = store.state.value;
+  const [{ prompt2 = "", negativePrompt2 = "" }, set] = useSettings();
+  if (model.status !== "open" || !model.facts.isXL) return null;
+  return (
+    <>
+      <PromptField
+        label="Second prompt"
+        value={prompt2}
+        placeholder="for the second text encoder; empty: each prompt"
+        set={(text) => set({ prompt2: text || undefined })}
       />
-    </label>
+      <PromptField
+        label="Second negative prompt"
+        value={negativePrompt2}
+        placeholder="for the second text encoder; empty: the negative prompt"
+        set={(text) => set({ negativePrompt2: text || undefined })}
+      />
+    </>
   );
 }

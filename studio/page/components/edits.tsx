@@ -159,7 +159,7 @@ function KeepButtons({ disabled }: { disabled: boolean }): JSX.Element {
 function EditHead({ edit, index }: { edit: EditItem; index: number }): JSX.Element {
   const { store, desk } = useStudio();
   const { edits, model } = store.state.value;
-  const { enabled, withToK } = edit.spec;
+  const { enabled, withToK, withPooled = false } = edit.spec;
   const name = `Edit ${index + 1}`;
   const set = (change: Parameters<typeof actions.setEdit>[2]) => store.dispatch(actions.setEdit, index, change);
   return (
@@ -204,6 +204,21 @@ function EditHead({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
           Move down
         </button>
         <button class="btn" type="button" onClick={() => store.dispatch(actions.removeEdit, index)}>Remove edit</button>
+        {((model.status === "open" && model.facts.isXL) || withPooled) && (
+          <>
+            <hr />
+            <label>
+              <input
+                class="switch"
+                type="checkbox"
+                role="switch"
+                checked={withPooled}
+                onChange={() => set({ withPooled: withPooled ? undefined : true })}
+              />
+              Pooled embedding too
+            </label>
+          </>
+        )}
         {narrow.value && (
           <>
             <hr />

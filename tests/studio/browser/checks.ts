@@ -322,9 +322,19 @@ Deno.test("a visit to the studio", async (t) => {
     await opensOffered("pocket");
   });
 
-  await t.step("a dropped model folder is measured first, then opened", async () => {
-    await dropPath(page, `${goldens}/sd1-mini`);
-    await opensOffered("sd1-mini");
+  await t.step("a dropped model folder is measured first, then opened: SDXL with its second prompts", async () => {
+    await dropPath(page, `${goldens}/sdxl-mini`);
+    await opensOffered("sdxl-mini");
+    await button(page, "All settings").click();
+    await page.getByRole("textbox", { name: "Second prompt" }).fill("in oil");
+    await page.getByRole("textbox", { name: "Second negative prompt" }).waitFor();
+    await page.keyboard.press("Escape");
+    await button(page, "More about edit 1").click();
+    await page.getByRole("switch", { name: "Pooled embedding too" }).check();
+    await status(page, /edited in \d/);
+    await page.getByRole("switch", { name: "Pooled embedding too" }).uncheck(); // for the next model
+    await page.keyboard.press("Escape");
+    await status(page, /edited in \d/);
   });
 
   await t.step("a dropped folder that is no model explains itself", async () => {
