@@ -261,8 +261,9 @@ export class StudioSession implements Painter {
             guidanceScale: settings.guidance,
             negativePrompt: settings.negativePrompt || undefined,
             clipSkip: settings.clipSkip,
-            prompt2: settings.prompt2 || undefined,
-            negativePrompt2: settings.negativePrompt2 || undefined,
+            // Other families have no such options, not even undefined ones.
+            ...(settings.prompt2 && { prompt2: settings.prompt2 }),
+            ...(settings.negativePrompt2 && { negativePrompt2: settings.negativePrompt2 }),
             generator: seedOf(settings.seed),
             outputType: "array",
             callback,
