@@ -26,15 +26,8 @@ export async function openPipeline(values: ModelValues): Promise<EditingPipeline
   rememberDevice(pipe.gpu.info.name);
   try {
     // Before any edit: edits are solved for the outputs of the text encoder with its adapters.
-    for (const [flag, files] of [["--lora", values.lora], ["--textual-inversion", values.textualInversion]] as const) {
-      if (files.length === 0 || pipe.loadLoraWeights) continue;
-      throw new ArgumentError(
-        `Cannot use ${flag} with ${values.model} as it is a model of SDXL, for which no adapters are loaded`,
-        { argument: flag },
-      );
-    }
-    for (const path of values.textualInversion) await pipe.loadTextualInversion!(path);
-    for (const { path, weight } of loras) await pipe.loadLoraWeights!(path, { weight });
+    for (const path of values.textualInversion) await pipe.loadTextualInversion(path);
+    for (const { path, weight } of loras) await pipe.loadLoraWeights(path, { weight });
     return pipe;
   } catch (error) {
     pipe[Symbol.dispose]();

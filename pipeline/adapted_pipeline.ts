@@ -1,5 +1,6 @@
 import { DrawingPipeline } from "./drawing_pipeline.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
+import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
 import {
   loadLora,
@@ -19,9 +20,19 @@ export abstract class AdaptedPipeline extends DrawingPipeline {
   abstract readonly textEncoder: CLIPTextModel;
   /** Splits prompts into tokens. */
   abstract readonly tokenizer: CLIPTokenizer;
+  /** The second text encoder, of SDXL. */
+  declare readonly textEncoder2?: CLIPTextModelWithProjection;
+  /** Its tokenizer. */
+  declare readonly tokenizer2?: CLIPTokenizer;
+
+  /** The pipeline in one line, as `console.log` shows it. */
+  override describe(): string {
+    const loras = [...this.loras].map(([name, weight]) => `${name}:${weight}`);
+    return loras.length > 0 ? `${super.describe()}, LoRAs ${loras.join(" ")}` : super.describe();
+  }
 
   /**
-   * Loads a LoRA for the UNet and the text encoder (2106.09685): y = W x + scale · weight · α/rank
+   * Loads a LoRA for the UNet and the text encoders (2106.09685): y = W x + scale · weight · α/rank
    * · up(down x). The file is safetensors with the keys of diffusers, PEFT, kohya (A1111),
    * ComfyUI, OneTrainer or LyCORIS, by diffusers' names of the layers or LDM's. Forms: plain
    * pairs, LoCon (Tucker, too), LoHa, LoKr, full differences, differences of norms, LyCORIS'
@@ -85,7 +96,8 @@ export abstract class AdaptedPipeline extends DrawingPipeline {
    * file is safetensors: in diffusers' form, tensors named like their tokens; or in A1111's,
    * `emb_params`, `string_to_param.*` or `clip_l` in a file named like its token. A tensor of n
    * rows makes n tokens: where a prompt says `<token>`, `<token> <token>_1 … <token>_(n−1)` is
-   * read, as diffusers does.
+   * read, as diffusers does. A file for SDXL holds one tensor for each of its text encoders,
+   * `clip_l` and `clip_g`.
    *
    * It acts before everything else: see {@linkcode loadLoraWeights}.
    *

@@ -28,7 +28,7 @@ export abstract class DrawingPipeline implements Disposable {
   /** Keys of the calls whose kernels have been compiled ahead. */
   readonly #compiled: Key[] = [];
   #slicing = false;
-  #tiling = false;
+  #tiling: DecodingOptions["tiling"] | undefined;
   /** Calls that have not ended. */
   #runs = 0;
   #disposed = false;
@@ -101,7 +101,12 @@ export abstract class DrawingPipeline implements Disposable {
    * @internal
    */
   protected get decoding(): DecodingOptions {
-    return { slicing: this.#slicing, tiling: this.#tiling };
+    return { slicing: this.#slicing, tiling: this.#tiling ?? this.defaultTiling };
+  }
+
+  /** Which pictures are decoded in tiles, unless the caller says. */
+  protected get defaultTiling(): DecodingOptions["tiling"] {
+    return false;
   }
 
   /**
@@ -119,6 +124,16 @@ export abstract class DrawingPipeline implements Disposable {
    */
   protected refuseDisposed(): void {
     if (this.#disposed) throw new GpuError("Cannot generate with a pipeline after it was disposed");
+  }
+
+  /**
+   * Refuses what calls that have not ended would suffer from.
+   *
+   * @throws {GpuError} while a call runs
+   */
+  protected refuseRunning(action: string): void {
+    if (this.#runs === 0) return;
+    throw new GpuError(`Cannot ${action} while ${this.#runs} calls run: await them first`);
   }
 
   /**

@@ -39,7 +39,7 @@ export type AnyGenerateOptions<T extends keyof OutputTypes = "image"> =
  * An editing pipeline of any family: a `StableDiffusionModelEditingPipeline` or a
  * `StableDiffusionXLModelEditingPipeline`.
  */
-export interface EditingPipeline extends DrawingPipeline, EditableModel, Partial<Adapting> {
+export interface EditingPipeline extends DrawingPipeline, EditableModel, Adapting {
   /** The edits in force, and their order. */
   readonly edits: EditStack<ModelEdit>;
   /** Encodes prompts; SDXL has a second one. */

@@ -101,11 +101,9 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
 
   /** The pipeline in one line, as `console.log` shows it. */
   override describe(): string {
-    const loras = [...this.loras].map(([name, weight]) => `${name}:${weight}`);
     return [
       super.describe(),
       this.safetyChecker ? "with a safety checker" : "without a safety checker",
-      ...(loras.length > 0 ? [`LoRAs ${loras.join(" ")}`] : []),
     ].join(", ");
   }
 

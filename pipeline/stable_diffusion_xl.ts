@@ -6,7 +6,7 @@ import {
   type XLPipelineComponents,
   type XLPipelineSettings,
 } from "./components.ts";
-import { DrawingPipeline } from "./drawing_pipeline.ts";
+import { AdaptedPipeline } from "./adapted_pipeline.ts";
 import { splitPrompt } from "./generation/split_prompt.ts";
 import { type Call, type CallShape, type EmbeddingsEdit, prepareCall } from "./generation/call.ts";
 import { checkGenerateOptions, type GenerateResult, type OutputTypes } from "./generation/options.ts";
@@ -36,15 +36,15 @@ import type { CLIPTokenizer } from "./text/tokenizer.ts";
  * const { images } = await pipe.generate("a field of roses", { generator: 7 });
  * ```
  */
-export class StableDiffusionXLPipeline extends DrawingPipeline {
+export class StableDiffusionXLPipeline extends AdaptedPipeline {
   /** Encodes prompts. */
-  readonly textEncoder: CLIPTextModel;
+  override readonly textEncoder: CLIPTextModel;
   /** Encodes prompts a second time, and pools them. */
-  readonly textEncoder2: CLIPTextModelWithProjection;
+  override readonly textEncoder2: CLIPTextModelWithProjection;
   /** Splits prompts into tokens. */
-  readonly tokenizer: CLIPTokenizer;
+  override readonly tokenizer: CLIPTokenizer;
   /** Splits prompts into the tokens of the second text encoder. */
-  readonly tokenizer2: CLIPTokenizer;
+  override readonly tokenizer2: CLIPTokenizer;
   /** Whether missing negative prompts are states of zeros rather than the encoded empty text. */
   readonly forceZerosForEmptyPrompt: boolean;
 
@@ -96,6 +96,32 @@ export class StableDiffusionXLPipeline extends DrawingPipeline {
   /** As in diffusers. */
   override get defaultGuidanceScale(): number {
     return 5;
+  }
+
+  /** Pictures of more than 1024² pixels, whose decoding would take gigabytes. */
+  protected override get defaultTiling(): "large" {
+    return "large";
+  }
+
+  /**
+   * Frees the weights of both text encoders, 1.6 GB of SDXL's in f16, and the buffers kept for
+   * reuse. From then on, give `generate` the embeddings that {@linkcode encodePrompt} returned; the
+   * rest of the pipeline stays. All pipelines that share the encoders lose them.
+   *
+   * ```ts
+   * using pipe = await StableDiffusionXLPipeline.fromPretrained("models/sdxl-base");
+   * const encoded = await pipe.encodePrompt("a field of roses");
+   * pipe.releaseTextEncoders();
+   * const { images } = await pipe.generate(undefined, encoded);
+   * ```
+   *
+   * @throws {GpuError} while a call runs, which may need them
+   */
+  releaseTextEncoders(): void {
+    this.refuseRunning("release the text encoders");
+    this.textEncoder[Symbol.dispose]();
+    this.textEncoder2[Symbol.dispose]();
+    this.gpu.trim();
   }
 
   /** The components, to share with another pipeline. */

@@ -206,11 +206,8 @@ export class StudioSession implements Painter {
       this.#alone(() =>
         this.#inTurn(async () => {
           const { pipe, solver } = this.#opened;
-          if (!pipe.loadLoraWeights) {
-            throw new PainterError({ kind: "input", message: `Cannot use ${name}: no LoRAs of SDXL are loaded here` });
-          }
           if (file === null) {
-            pipe.unloadLoraWeights?.();
+            pipe.unloadLoraWeights();
             this.#loras = [];
           } else {
             await pipe.loadLoraWeights(blobSource(file, name), {});

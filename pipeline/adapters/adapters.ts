@@ -5,7 +5,8 @@
 
 import { AdapterError, OptionError } from "../errors.ts";
 import { checkOptions, either, kinds, listOf, type OptionTable, shown } from "../options.ts";
-import type { CLIPTextModel } from "../models/clip_text.ts";
+import type { CLIPTextEncoder, CLIPTextModel } from "../models/clip_text.ts";
+import type { CLIPTextModelWithProjection } from "../models/clip_text_projection.ts";
 import type { UNet2DConditionModel } from "../models/unet.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
 import { textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
@@ -13,7 +14,14 @@ import { disposeLora, readLora } from "./lora.ts";
 import { layersOf, type LoraTargets, planLora } from "./lora_plan.ts";
 import { checkDora, readLoraConfigs } from "./lora_scale.ts";
 import { type AdapterFileOptions, type AdapterSource, loraFileNames, openAdapter } from "./open_adapter.ts";
-import { readBundled, readTextualInversions, type TextualInversion } from "./textual_inversion.ts";
+import type { AdapterStack } from "./adapter_stack.ts";
+import type { LoraTarget, PerTarget } from "./lora_keys.ts";
+import {
+  type EmbeddingWidths,
+  readBundled,
+  readTextualInversions,
+  type TextualInversion,
+} from "./textual_inversion.ts";
 
 /** Options of {@linkcode StableDiffusionPipeline.loadLoraWeights}. */
 export interface LoadLoraOptions extends AdapterFileOptions {
@@ -51,18 +59,27 @@ const textualInversionTable: OptionTable<LoadTextualInversionOptions> = {
 interface Adaptable {
   readonly unet: UNet2DConditionModel;
   readonly textEncoder: CLIPTextModel;
+  /** The second text encoder, of SDXL. */
+  readonly textEncoder2?: CLIPTextModelWithProjection;
 }
 
-/** What textual inversions extend: a tokenizer, and embeddings by token id. */
+/** A text encoder as far as it learns tokens. */
+type Learner = Pick<CLIPTextEncoder, "config" | "addedTokens" | "setAddedToken">;
+
+/** What textual inversions extend: tokenizers, and embeddings by token id. */
 export interface Teachable {
   readonly tokenizer: CLIPTokenizer;
-  readonly textEncoder: Pick<CLIPTextModel, "config" | "addedTokens" | "setAddedToken">;
+  readonly textEncoder: Learner;
+  /** Those of SDXL's second text encoder. */
+  readonly tokenizer2?: CLIPTokenizer;
+  readonly textEncoder2?: Learner;
 }
 
 /** The adapter stacks of the components. */
-export const stacksOf = ({ unet, textEncoder }: Adaptable) => ({
+export const stacksOf = ({ unet, textEncoder, textEncoder2 }: Adaptable): PerTarget<AdapterStack> => ({
   unet: unet.weights.adapters,
   text_encoder: textEncoder.weights.adapters,
+  ...(textEncoder2 ? { text_encoder_2: textEncoder2.weights.adapters } : {}),
 });
 
 /** The weights of the loaded LoRAs, by name. */
@@ -75,14 +92,14 @@ export function loraWeights(components: Adaptable): ReadonlyMap<string, number> 
 type LoraComponents = Adaptable & Teachable;
 
 /** The layers that LoRAs can change. */
-export function loraTargets({ unet, textEncoder }: Adaptable): LoraTargets {
-  const stacks = stacksOf({ unet, textEncoder });
+export function loraTargets({ unet, textEncoder, textEncoder2 }: Adaptable): LoraTargets {
+  const ofText = ({ config, weights: { adapters } }: CLIPTextEncoder) =>
+    layersOf(adapters, textEncoderLayerNames(config, adapters.layers.keys()));
+  const { adapters } = unet.weights;
   return {
-    unet: layersOf(stacks.unet, unetLayerNames(unet.config, stacks.unet.layers.keys())),
-    text_encoder: layersOf(
-      stacks.text_encoder,
-      textEncoderLayerNames(textEncoder.config, stacks.text_encoder.layers.keys()),
-    ),
+    unet: layersOf(adapters, unetLayerNames(unet.config, adapters.layers.keys())),
+    text_encoder: ofText(textEncoder),
+    ...(textEncoder2 ? { text_encoder_2: ofText(textEncoder2) } : {}),
   };
 }
 
@@ -116,9 +133,7 @@ export async function loadLora(
   const configs = readLoraConfigs(weights.name, { metadata: weights.metadata, file: file.config });
   checkDora(weights.name, plan.modules, configs);
   const embeddings: TextualInversion[] = [];
-  for (const bundled of plan.embeddings) {
-    embeddings.push(await readBundled(weights, bundled, textEncoder.config.hiddenSize));
-  }
+  for (const bundled of plan.embeddings) embeddings.push(await readBundled(weights, bundled, widthsOf(components)));
   const updates = await readLora(unet.gpu, weights, plan, { stacks, configs });
   try {
     // after the last await, so no other load can interleave
@@ -132,9 +147,8 @@ export async function loadLora(
     const name = options.name ?? freeName(weights.name, loaded);
     const added = new Set(teachable.tokenizer.addedTokens);
     const unteach = teach(teachable, embeddings.filter((embedding) => !isTaught(teachable, embedding, added)));
-    // Added to both stacks, even when empty, so that both list every name.
-    stacks.unet.add(name, weight, updates.unet);
-    stacks.text_encoder.add(name, weight, updates.text_encoder);
+    // Added to all stacks, even when empty, so that each lists every name.
+    for (const [target, stack] of Object.entries(stacks)) stack.add(name, weight, updates[target as LoraTarget]);
     if (embeddings.length > 0 && teachable === components) {
       const ofEncoder = bundles.get(textEncoder) ?? new Map<string, () => void>();
       bundles.set(textEncoder, ofEncoder.set(name, unteach));
@@ -145,15 +159,30 @@ export async function loadLora(
   }
 }
 
+/** Widths of the embeddings that each text encoder reads. */
+function widthsOf({ textEncoder, textEncoder2 }: Teachable): EmbeddingWidths {
+  return { width: textEncoder.config.hiddenSize, width2: textEncoder2?.config.hiddenSize };
+}
+
+/** Tokenizer, text encoder and embeddings of each of a model's encoders. */
+function lessons(
+  { tokenizer, textEncoder, tokenizer2, textEncoder2 }: Teachable,
+  { vectors, vectors2 = [] }: Pick<TextualInversion, "vectors" | "vectors2">,
+): { tokenizer: CLIPTokenizer; encoder: Learner; vectors: readonly Float32Array[] }[] {
+  const second = tokenizer2 && textEncoder2
+    ? [{ tokenizer: tokenizer2, encoder: textEncoder2, vectors: vectors2 }]
+    : [];
+  return [{ tokenizer, encoder: textEncoder, vectors }, ...second];
+}
+
 /** Whether a token with the same embeddings is there already: a LoRA may be loaded twice. */
-function isTaught(
-  { tokenizer, textEncoder }: Teachable,
-  { token, vectors }: TextualInversion,
-  added: ReadonlySet<string>,
-): boolean {
-  const id = added.has(token) ? tokenizer.idOf(token) : undefined;
-  if (id === undefined || tokenizer.idOf(`${token}_${vectors.length}`) !== undefined) return false;
-  return vectors.every((vector, i) => textEncoder.addedTokens.get(id + i)?.every((value, at) => value === vector[at]));
+function isTaught(teachable: Teachable, inversion: TextualInversion, added: ReadonlySet<string>): boolean {
+  const { token } = inversion;
+  return lessons(teachable, inversion).every(({ tokenizer, encoder, vectors }) => {
+    const id = added.has(token) ? tokenizer.idOf(token) : undefined;
+    if (id === undefined || tokenizer.idOf(`${token}_${vectors.length}`) !== undefined) return false;
+    return vectors.every((vector, i) => encoder.addedTokens.get(id + i)?.every((value, at) => value === vector[at]));
+  });
 }
 
 /** A file's name without folder and extension, numbered if it is taken. */
@@ -247,7 +276,7 @@ export async function loadTextualInversions(
     using file = await openAdapter(source, { defaultNames: ["learned_embeds.safetensors"], ...where });
     read.push(
       ...await readTextualInversions(file.weights, {
-        width: components.textEncoder.config.hiddenSize,
+        ...widthsOf(components),
         tokens: sources.length > 1 ? tokens && [tokens[i]] : tokens,
       }),
     );
@@ -257,19 +286,17 @@ export async function loadTextualInversions(
 }
 
 /** Teaches tokens: all, or on an error none. Returns what takes them away again. */
-function teach({ tokenizer, textEncoder }: Teachable, inversions: readonly TextualInversion[]): () => void {
-  const taught: string[] = [];
-  const unteach = () => {
-    const added = new Set(tokenizer.addedTokens);
-    for (const token of taught) {
-      if (added.has(token)) unloadTextualInversion({ tokenizer, textEncoder }, token);
-    }
-  };
+function teach(teachable: Teachable, inversions: readonly TextualInversion[]): () => void {
+  const taught: (() => void)[] = [];
+  const unteach = () => taught.forEach((undo) => undo());
   try {
-    for (const { token, vectors } of inversions) {
-      const id = tokenizer.addToken(token, { vectors: vectors.length });
-      vectors.forEach((vector, i) => textEncoder.setAddedToken(id + i, vector));
-      taught.push(token);
+    for (const inversion of inversions) {
+      const { token } = inversion;
+      for (const { tokenizer, encoder, vectors } of lessons(teachable, inversion)) {
+        const id = tokenizer.addToken(token, { vectors: vectors.length });
+        taught.push(() => tokenizer.addedTokens.includes(token) && forget(tokenizer, encoder, token));
+        vectors.forEach((vector, i) => encoder.setAddedToken(id + i, vector));
+      }
     }
     return unteach;
   } catch (error) {
@@ -283,10 +310,14 @@ function teach({ tokenizer, textEncoder }: Teachable, inversions: readonly Textu
  *
  * @throws {PromptError} if no textual inversion has that token
  */
-export function unloadTextualInversion({ tokenizer, textEncoder }: Teachable, token?: string): void {
-  for (const one of token === undefined ? tokenizer.addedTokens : [token]) {
-    for (const id of tokenizer.removeToken(one)) textEncoder.setAddedToken(id, undefined);
+export function unloadTextualInversion(teachable: Teachable, token?: string): void {
+  for (const { tokenizer, encoder } of lessons(teachable, { vectors: [] })) {
+    for (const one of token === undefined ? tokenizer.addedTokens : [token]) forget(tokenizer, encoder, one);
   }
+}
+
+function forget(tokenizer: CLIPTokenizer, encoder: Learner, token: string): void {
+  for (const id of tokenizer.removeToken(token)) encoder.setAddedToken(id, undefined);
 }
 
 function checkWeight(weight: number): void {

@@ -10,6 +10,7 @@ import { textEncoderKind } from "../models/clip_text.ts";
 import { unetKind } from "../models/unet.ts";
 import { type LayerNames, textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
 import { isForeign } from "./lora_family.ts";
+import type { LoraTarget } from "./lora_keys.ts";
 import { layersOf, type LoraLayers, type LoraPlan, type LoraTargets, planLora } from "./lora_plan.ts";
 import { checkDora, readLoraConfigs } from "./lora_scale.ts";
 import { readFinite } from "./read_finite.ts";
@@ -18,6 +19,8 @@ import { readFinite } from "./read_finite.ts";
 export interface LoraModelConfigs {
   readonly unet: UNet2DConditionConfig;
   readonly textEncoder: CLIPTextConfig;
+  /** SDXL's second text encoder. */
+  readonly textEncoder2?: CLIPTextConfig;
 }
 
 /** What a LoRA is, and why it would not load. */
@@ -30,8 +33,8 @@ export interface LoraInspection {
  * Inspects a LoRA: its header, and whether its tensors are finite.
  *
  * @param options.config contents of an `adapter_config.json` that belongs to the file
- * @param options.model the model to hold it against. Default: Stable Diffusion 1.x and 2.x; a LoRA
- *   for other sizes is held against itself.
+ * @param options.model the model to hold it against. Default: Stable Diffusion 1.x, 2.x and XL; a
+ *   LoRA for other sizes is held against itself.
  */
 export async function inspectLora(
   weights: Weights,
@@ -41,6 +44,7 @@ export async function inspectLora(
   const known = model ? [{ name: "the model", targets: targetsOf(model) }] : [
     { name: "Stable Diffusion 1.x", targets: targetsOf(sd1()) },
     { name: "Stable Diffusion 2.x", targets: targetsOf(sd2()) },
+    { name: "SDXL", targets: targetsOf(sdxl()) },
   ];
   const errors: AdapterError[] = [];
   for (const { name, targets } of known) {
@@ -52,7 +56,7 @@ export async function inspectLora(
   const plan = attempt(() => planLora(weights, unknownSizes()), others);
   if (plan === undefined) return { notes: [], problems: others.map(messageOf) };
   if (isForeign(weights, plan.modules)) return { notes: [], problems: [messageOf(errors[0])] };
-  const fits = "fits neither Stable Diffusion 1.x nor 2.x, but a model of its own sizes";
+  const fits = "fits neither Stable Diffusion 1.x, 2.x nor XL, but a model of its own sizes";
   return await described(weights, plan, { ...options, fits });
 }
 
@@ -62,9 +66,11 @@ async function described(
   { config, fits }: { config?: unknown; fits: string },
 ): Promise<LoraInspection> {
   const errors: AdapterError[] = [];
-  const ofUnet = plan.modules.filter(({ target }) => target === "unet").length;
+  const count = (wanted: LoraTarget) => plan.modules.filter(({ target }) => target === wanted).length;
+  const second = count("text_encoder_2");
   const notes = [
-    `${ofUnet} layers of the UNet, ${plan.modules.length - ofUnet} of the text encoder`,
+    `${count("unet")} layers of the UNet, ${count("text_encoder")} of the text encoder` +
+    (second > 0 ? `, ${second} of the second text encoder` : ""),
     ...plan.modules.length > 0 ? [`forms: ${forms(plan)}`] : [],
     ...plan.embeddings.length > 0 ? [`tokens: ${plan.embeddings.map(({ token }) => token).join(", ")}`] : [],
     fits,
@@ -103,12 +109,16 @@ function forms({ modules }: LoraPlan): string {
 }
 
 /** The layers of two models that LoRAs can change, by their configurations alone. */
-export function targetsOf({ unet, textEncoder }: LoraModelConfigs): LoraTargets {
+export function targetsOf({ unet, textEncoder, textEncoder2 }: LoraModelConfigs): LoraTargets {
   const unetStack = adaptableLayers((w) => unetKind.build(w, unet));
-  const textStack = adaptableLayers((w) => textEncoderKind.build(w, textEncoder));
+  const ofText = (config: CLIPTextConfig) => {
+    const stack = adaptableLayers((w) => textEncoderKind.build(w, config));
+    return layersOf(stack, textEncoderLayerNames(config, stack.layers.keys()));
+  };
   return {
     unet: layersOf(unetStack, unetLayerNames(unet, unetStack.layers.keys())),
-    text_encoder: layersOf(textStack, textEncoderLayerNames(textEncoder, textStack.layers.keys())),
+    text_encoder: ofText(textEncoder),
+    ...(textEncoder2 ? { text_encoder_2: ofText(textEncoder2) } : {}),
   };
 }
 
@@ -122,6 +132,25 @@ function sd2(): LoraModelConfigs {
   return {
     unet: unetOf({ cross_attention_dim: 1024, attention_head_dim: [5, 10, 20, 20] }),
     textEncoder: textOf(1024, { layers: 23, heads: 16 }),
+  };
+}
+
+/** The sizes of SDXL. */
+function sdxl(): LoraModelConfigs {
+  return {
+    unet: unetOf({
+      addition_embed_type: "text_time",
+      addition_time_embed_dim: 256,
+      attention_head_dim: [5, 10, 20],
+      block_out_channels: [320, 640, 1280],
+      cross_attention_dim: 2048,
+      down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+      projection_class_embeddings_input_dim: 2816,
+      transformer_layers_per_block: [1, 2, 10],
+      up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    }),
+    textEncoder: textOf(768, { layers: 12, heads: 12 }),
+    textEncoder2: textOf(1280, { layers: 32, heads: 20 }),
   };
 }
 

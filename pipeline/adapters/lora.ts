@@ -8,7 +8,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { AdapterStack } from "./adapter_stack.ts";
 import { disposeUpdates, type LayerUpdate } from "./layer_updates.ts";
-import type { LoraPart, LoraTarget } from "./lora_keys.ts";
+import type { LoraPart, PerTarget } from "./lora_keys.ts";
 import { type LoraPlan, type PlannedModule, refusal } from "./lora_plan.ts";
 import type { LoraConfigs } from "./lora_scale.ts";
 import { magnitudeAxis } from "./lora_shapes.ts";
@@ -30,10 +30,10 @@ import {
 } from "./weight_change.ts";
 
 /** The adapter stacks of the models that a LoRA changes. */
-export type LoraStacks = Readonly<Record<LoraTarget, AdapterStack>>;
+export type LoraStacks = PerTarget<AdapterStack>;
 
 /** A LoRA's updates by model and layer key. */
-export type LoraUpdates = Readonly<Record<LoraTarget, Map<string, LayerUpdate>>>;
+export type LoraUpdates = Required<PerTarget<Map<string, LayerUpdate>>>;
 
 /**
  * Uploads a LoRA to the device and returns its updates by layer key. The caller disposes of the
@@ -49,7 +49,7 @@ export async function readLora(
   plan: LoraPlan,
   options: { stacks: LoraStacks; configs: LoraConfigs },
 ): Promise<LoraUpdates> {
-  const updates: LoraUpdates = { unet: new Map(), text_encoder: new Map() };
+  const updates: LoraUpdates = { unet: new Map(), text_encoder: new Map(), text_encoder_2: new Map() };
   try {
     for (const module of plan.modules) {
       const update = await readModule(gpu, new ModuleTensors(weights, module), options);
@@ -63,8 +63,8 @@ export async function readLora(
 }
 
 /** Frees the tensors returned by {@linkcode readLora}. */
-export function disposeLora({ unet, text_encoder }: LoraUpdates): void {
-  disposeUpdates([...unet.values(), ...text_encoder.values()]);
+export function disposeLora(updates: LoraUpdates): void {
+  disposeUpdates(Object.values(updates).flatMap((ofModel) => [...ofModel.values()]));
 }
 
 /** The tensors of one module, by part. */
@@ -112,7 +112,7 @@ async function readModule(
         throw error;
       }
     }
-    const { layer } = stacks[module.target].layers.get(module.path)!;
+    const { layer } = stacks[module.target]!.layers.get(module.path)!;
     const base = async (): Promise<BaseWeight> => ({ shape: layer.shape, data: await layer.read() });
     const change = await changeOf(tensors, base);
     if (change === undefined) return { bias };

@@ -4,20 +4,22 @@ import { recognizeCheckpoint } from "../checkpoint/diffusers/checkpoint_kind.ts"
 import { relativesByInChannels } from "../checkpoint/diffusers/config/unet.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { LayerNames } from "./layer_names.ts";
-import { type LoraPart, type LoraTarget, underscored } from "./lora_keys.ts";
+import { type LoraPart, type PerTarget, underscored } from "./lora_keys.ts";
+
+const xl = "Stable Diffusion XL";
 
 /** Keys that only LoRAs for other models have. The first that fits tells. */
 const foreignKeys: readonly (readonly [key: RegExp, model: string])[] = [
   [/motion_modules?_/, "AnimateDiff (motion modules)"],
   [/(double|single)_blocks_\d|single_transformer_blocks_\d/, "Flux"],
   [/joint_blocks_\d|lora_te3_|^text_encoder_3_|transformer_blocks_\d+_attn_add_/, "Stable Diffusion 3"],
-  [/^lora_te2_|^te2_|^text_encoder_2_|^clip_g_|_clip_g(_|$)|^text_encoders_clip_g_/, "Stable Diffusion XL"],
+  [/^lora_te2_|^te2_|^text_encoder_2_|^clip_g_|_clip_g(_|$)|^text_encoders_clip_g_/, xl],
   [
     /(attentions_\d|input_blocks_\d_1|output_blocks_\d_1|middle_block_1)_transformer_blocks_[1-9]/,
-    "Stable Diffusion XL",
+    xl,
   ],
   [/^(diffusion_model_|lora_unet_|transformer_)blocks_\d/, "a diffusion transformer"],
-  [/label_emb_|add_embedding_linear/, "Stable Diffusion XL"],
+  [/label_emb_|add_embedding_linear/, xl],
 ];
 
 /** Keys of LoRA forms that are not supported, by what they are called. */
@@ -39,10 +41,11 @@ export function notALora(weights: Weights): string | undefined {
 }
 
 /** Which form or which other model keys tell of; "" where they tell nothing. */
-export function hintOf(keys: readonly string[]): string {
+export function hintOf(keys: readonly string[], models: PerTarget<unknown>): string {
+  const own = models.text_encoder_2 === undefined ? "Stable Diffusion 1.x or 2.x" : xl;
   for (const [pattern, model] of foreignKeys) {
-    if (keys.some((key) => pattern.test(underscored(key)))) {
-      return `It is for ${model}, and this model is Stable Diffusion 1.x or 2.x`;
+    if (model !== own && keys.some((key) => pattern.test(underscored(key)))) {
+      return `It is for ${model}, and this model is ${own}`;
     }
   }
   for (const [pattern, form] of unsupportedForms) {
@@ -76,7 +79,7 @@ interface Layers {
 export function shapeHint(
   weights: Weights,
   modules: readonly NamedModule[],
-  models: Readonly<Record<LoraTarget, Layers>>,
+  models: PerTarget<Layers>,
 ): string {
   const { unet, text_encoder } = models;
   const inChannels = inputWidth(weights, modules, isConvIn);

@@ -5,7 +5,12 @@
  */
 
 /** The models that a LoRA can adapt. */
-export type LoraTarget = "unet" | "text_encoder";
+export type LoraTarget = "unet" | "text_encoder" | "text_encoder_2";
+
+/** One of each of a model's networks that LoRAs can adapt; SDXL alone has a second text encoder. */
+export type PerTarget<T> =
+  & Readonly<Record<"unet" | "text_encoder", T>>
+  & Readonly<Partial<Record<"text_encoder_2", T>>>;
 
 /** The tensors that an update can consist of. */
 export type LoraPart =
@@ -29,7 +34,10 @@ export interface LoraModule {
 /** An embedding bundled with a LoRA, by the token to write in prompts. */
 export interface BundledEmbedding {
   readonly token: string;
+  /** The key of the embedding for the first text encoder. */
   readonly key: string;
+  /** That for SDXL's second text encoder. */
+  readonly key2?: string;
 }
 
 /** A file's keys, sorted. */
@@ -62,13 +70,17 @@ const endings: readonly (readonly [ending: RegExp, parts: (match: RegExpExecArra
 const prefixes: readonly (readonly [prefix: RegExp, target: LoraTarget | ""])[] = [
   [/^lora_(?:prior_)?unet_/, "unet"],
   [/^lora_te1?_/, "text_encoder"],
+  [/^lora_te2_/, "text_encoder_2"],
   [/^lycoris_/, ""],
   [/^base_model_model_/, ""],
   [/^(?:model_)?diffusion_model_/, "unet"],
   [/^unet_/, "unet"],
-  [/^text_encoder_(?!2_)/, "text_encoder"],
+  [/^text_encoder_2_/, "text_encoder_2"],
+  [/^text_encoder_(?!\d_)/, "text_encoder"],
   [/^te1?_/, "text_encoder"],
+  [/^te2_/, "text_encoder_2"],
   [/^(?:text_encoders_)?clip_[lh]_/, "text_encoder"],
+  [/^(?:text_encoders_)?clip_g_/, "text_encoder_2"],
   [/^cond_stage_model_/, "text_encoder"],
   [/^(?:transformer_|model_)(?=text_model_|transformer_resblocks_)/, "text_encoder"],
 ];
@@ -76,11 +88,12 @@ const prefixes: readonly (readonly [prefix: RegExp, target: LoraTarget | ""])[] 
 /** Sorts the keys of a LoRA file by module, in file order. */
 export function parseLoraKeys(keys: Iterable<string>): LoraKeys {
   const modules = new Map<string, Omit<LoraModule, "keys"> & { keys: Map<LoraPart, string> }>();
-  const embeddings: BundledEmbedding[] = [], unknown: string[] = [], doubles: string[] = [];
+  const embeddings = new Map<string, { key?: string; key2?: string }>(), unknown: string[] = [], doubles: string[] = [];
   for (const key of keys) {
-    const bundled = /^bundle_emb\.(.+?)\.(?:string_to_param(?:\.\*)?|emb_params|clip_l)$/.exec(key);
+    const bundled = /^bundle_emb\.(.+?)\.(string_to_param(?:\.\*)?|emb_params|clip_l|clip_g)$/.exec(key);
     if (bundled) {
-      embeddings.push({ token: bundled[1], key });
+      const [, token, part] = bundled;
+      embeddings.set(token, { ...embeddings.get(token), [part === "clip_g" ? "key2" : "key"]: key });
       continue;
     }
     const found = partOf(key);
@@ -95,7 +108,11 @@ export function parseLoraKeys(keys: Iterable<string>): LoraKeys {
     else module.keys.set(part, key);
     modules.set(id, module);
   }
-  return { modules: [...modules.values()], embeddings, unknown, doubles };
+  const whole = [...embeddings].flatMap(([token, { key, key2 }]) => {
+    if (key === undefined) unknown.push(key2!);
+    return key === undefined ? [] : [{ token, key, key2 }];
+  });
+  return { modules: [...modules.values()], embeddings: whole, unknown, doubles };
 }
 
 function partOf(key: string): Omit<LoraModule, "keys"> & { part: LoraPart } | undefined {

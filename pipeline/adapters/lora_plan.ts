@@ -9,7 +9,14 @@ import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { AdapterStack } from "./adapter_stack.ts";
 import type { LayerNames } from "./layer_names.ts";
 import { hintOf, listedKeys, notALora, shapeHint } from "./lora_family.ts";
-import { type BundledEmbedding, type LoraModule, type LoraPart, type LoraTarget, parseLoraKeys } from "./lora_keys.ts";
+import {
+  type BundledEmbedding,
+  type LoraModule,
+  type LoraPart,
+  type LoraTarget,
+  parseLoraKeys,
+  type PerTarget,
+} from "./lora_keys.ts";
 import { impliedShape, type LoraForm, rankOf, unfit, untyped } from "./lora_shapes.ts";
 
 /** A model as far as planning reads it. */
@@ -20,7 +27,7 @@ export interface LoraLayers {
 }
 
 /** The models that a LoRA may change. */
-export type LoraTargets = Readonly<Record<LoraTarget, LoraLayers>>;
+export type LoraTargets = PerTarget<LoraLayers>;
 
 /** The layers of a model that has been built. */
 export function layersOf({ layers }: AdapterStack, names: LayerNames): LoraLayers {
@@ -57,7 +64,7 @@ export function planLora(weights: Weights, models: LoraTargets): LoraPlan {
   const source = weights.name;
   const { modules, embeddings, unknown, doubles } = parseLoraKeys(weights.tensors.keys());
   if (unknown.length > 0) {
-    const hint = notALora(weights) ?? (hintOf(unknown) || hintOf([...weights.tensors.keys()]));
+    const hint = notALora(weights) ?? (hintOf(unknown, models) || hintOf([...weights.tensors.keys()], models));
     throw refusal(source, "these keys are not a LoRA's", unknown, hint);
   }
   if (doubles.length > 0) throw refusal(source, twice, doubles);
@@ -78,7 +85,7 @@ export function planLora(weights: Weights, models: LoraTargets): LoraPlan {
       incomplete.push(...keys);
       continue;
     }
-    const shape = models[place.target].shapeOf(place.path) ?? impliedShape(weights, module.keys, form);
+    const shape = models[place.target]!.shapeOf(place.path) ?? impliedShape(weights, module.keys, form);
     const why = untyped(weights, module.keys) ?? unfit(weights, module.keys, form, shape);
     if (why !== undefined) misshapen.push([keys[0], why]);
     planned.push({
@@ -90,7 +97,7 @@ export function planLora(weights: Weights, models: LoraTargets): LoraPlan {
     });
   }
   if (strangers.length > 0) {
-    const hint = hintOf(strangers) || shapeHint(weights, modules, models);
+    const hint = hintOf(strangers, models) || shapeHint(weights, modules, models);
     throw refusal(source, "the model has no layers for these keys", strangers, hint);
   }
   if (incomplete.length > 0) throw refusal(source, "each layer needs two factors, or a whole form", incomplete);
@@ -127,7 +134,7 @@ const twice = "it updates a layer twice";
 
 function placeOf({ target, name }: LoraModule, models: LoraTargets): { target: LoraTarget; path: string } | undefined {
   for (const candidate of target === undefined ? ["unet", "text_encoder"] as const : [target]) {
-    const path = models[candidate].names.get(name);
+    const path = models[candidate]?.names.get(name);
     if (path !== undefined) return { target: candidate, path };
   }
   return undefined;

@@ -129,7 +129,11 @@ export function readLoraConfigs(
         keys: [],
       });
     }
-    return { unet: component(json, "unet", where), text_encoder: component(json, "text_encoder", where) };
+    return {
+      unet: component(json, "unet", where),
+      text_encoder: component(json, "text_encoder", where),
+      text_encoder_2: component(json, "text_encoder_2", where),
+    };
   }
   if (options.file === undefined) return {};
   const where = `the adapter_config.json beside ${source}`;
@@ -137,7 +141,7 @@ export function readLoraConfigs(
     throw new AdapterError(`Cannot load ${source} as ${where} is not an object`, { source, keys: [] });
   }
   const config = new LoraConfig(options.file, where);
-  return { unet: config, text_encoder: config };
+  return { unet: config, text_encoder: config, text_encoder_2: config };
 }
 
 /**

@@ -17,26 +17,37 @@ export interface TextualInversion {
   readonly token: string;
   /** One embedding [width] for each vector of the token. */
   readonly vectors: readonly Float32Array[];
+  /** As many [width2] for the second text encoder, of SDXL. */
+  readonly vectors2?: readonly Float32Array[];
+}
+
+/** Widths of the embeddings of a model's text encoders. */
+export interface EmbeddingWidths {
+  readonly width: number;
+  /** That of the second, of SDXL. */
+  readonly width2?: number;
 }
 
 /** Tensor names that carry no token; the token is the file name. */
 const unnamedKeys = ["emb_params", "string_to_param.*", "string_to_param", "*", "clip_l", "text_encoders_0"];
 
-/** Tensors for the second text encoder of Stable Diffusion XL. */
-const secondEncoderKeys = ["clip_g", "text_encoders_1"];
+/** Tensors for the text encoders of Stable Diffusion XL: the first and the second. */
+const pairs = [["clip_l", "clip_g"], ["text_encoders_0", "text_encoders_1"]] as const;
 
 /**
  * Reads a textual inversion file. Its tensors are shaped [width] or [vectors, width], one for each
- * token.
+ * token. A file for SDXL holds one token: `clip_l` for the first text encoder, `clip_g` for the
+ * second.
  *
  * @param options.width width of the text encoder's embeddings
+ * @param options.width2 that of the second text encoder, of SDXL
  * @param options.tokens replace the file's own tokens: as many, or for a single tensor as many as
  *   it has vectors
  * @throws {AdapterError} if a tensor has another shape, is not of floats, or is not finite
  */
 export async function readTextualInversions(
   weights: Weights,
-  options: { width: number; tokens?: readonly string[] },
+  options: EmbeddingWidths & { tokens?: readonly string[] },
 ): Promise<TextualInversion[]> {
   const source = weights.name;
   // A1111's table of tokens holds ids of its own tokenizer.
@@ -48,10 +59,21 @@ export async function readTextualInversions(
       }`,
       { source, keys },
     );
-  if (keys.some((key) => secondEncoderKeys.includes(key))) {
+  const pair = pairs.find(([, second]) => keys.includes(second));
+  const { width2, tokens } = options;
+  if (width2 === undefined && pair) {
     throw refuse("it is for Stable Diffusion XL, and this model is of 1.x or 2.x");
   }
   if (keys.length === 0) throw refuse("there must be a tensor");
+  if (width2 !== undefined) {
+    if (!pair || keys.length !== 2 || !keys.includes(pair[0])) {
+      throw refuse("this model is SDXL, whose two text encoders need a tensor each, clip_l and clip_g");
+    }
+    const [first, second] = pair;
+    const token = tokens?.length === 1 ? tokens[0] : stem(source);
+    if (tokens && tokens.length !== 1) throw refuse(`${tokens.length} tokens are given for 1`);
+    return [await readPair(weights, { token, key: first, key2: second }, { ...options, refuse })];
+  }
   if (keys.length > 1 && keys.some((key) => unnamedKeys.includes(key))) {
     throw refuse(`there must be one tensor, or one named after each token, and there are ${keys.length}`);
   }
@@ -60,7 +82,6 @@ export async function readTextualInversions(
     const vectors = await readEmbedding(weights, key, { ...options, refuse });
     read.push({ token: unnamedKeys.includes(key) ? stem(source) : key, vectors });
   }
-  const { tokens } = options;
   if (tokens === undefined) return read;
   if (tokens.length === read.length) return read.map(({ vectors }, i) => ({ token: tokens[i], vectors }));
   if (read.length === 1 && tokens.length === read[0].vectors.length) {
@@ -72,15 +93,31 @@ export async function readTextualInversions(
 /** Reads an embedding bundled with a LoRA. @throws {AdapterError} if it does not fit */
 export async function readBundled(
   weights: Weights,
-  { token, key }: { token: string; key: string },
-  width: number,
+  { token, key, key2 }: { token: string; key: string; key2?: string },
+  widths: EmbeddingWidths,
 ): Promise<TextualInversion> {
   const refuse = (reason: string) =>
     new AdapterError(`Cannot load ${weights.name} as the embedding ${nameText(key)} does not fit: ${reason}`, {
       source: weights.name,
       keys: [key],
     });
-  return { token, vectors: await readEmbedding(weights, key, { width, refuse }) };
+  if ((key2 === undefined) !== (widths.width2 === undefined)) {
+    throw refuse(key2 === undefined ? "it lacks that of SDXL's second text encoder, clip_g" : "it is for SDXL");
+  }
+  return await readPair(weights, { token, key, key2 }, { ...widths, refuse });
+}
+
+/** Reads the embeddings of each text encoder, of which there must be as many. */
+async function readPair(
+  weights: Weights,
+  { token, key, key2 }: { token: string; key: string; key2?: string },
+  { width, width2, refuse }: EmbeddingWidths & { refuse: (reason: string) => AdapterError },
+): Promise<TextualInversion> {
+  const vectors = await readEmbedding(weights, key, { width, refuse });
+  if (key2 === undefined || width2 === undefined) return { token, vectors };
+  const vectors2 = await readEmbedding(weights, key2, { width: width2, refuse });
+  if (vectors2.length === vectors.length) return { token, vectors, vectors2 };
+  throw refuse(`its text encoders have ${vectors.length} and ${vectors2.length} vectors, and must have as many`);
 }
 
 async function readEmbedding(

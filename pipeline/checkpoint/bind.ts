@@ -38,6 +38,7 @@ export class ModelWeights implements Disposable {
    * @internal
    */
   readonly adapters: AdapterStack = new AdapterStack();
+  #isDisposed = false;
 
   /**
    * An owner without tensors.
@@ -54,8 +55,14 @@ export class ModelWeights implements Disposable {
     return tensor;
   }
 
+  /** Whether the tensors have been freed. */
+  get isDisposed(): boolean {
+    return this.#isDisposed;
+  }
+
   /** Frees all tensors, LoRAs included. */
   [Symbol.dispose](): void {
+    this.#isDisposed = true;
     this.adapters[Symbol.dispose]();
     for (const tensor of this.#tensors) tensor[Symbol.dispose]();
     this.#tensors.clear();

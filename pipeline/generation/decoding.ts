@@ -5,17 +5,31 @@ import type { Autoencoder } from "../models/autoencoder.ts";
 
 /**
  * How much the autoencoder decodes at once. By default it is all pictures of a call, whole, on
- * every device: that takes the fewest dispatches, and diffusers does the same. Both options are off
- * unless the caller switches them on, and reduce the memory of decoding.
+ * every device: that takes the fewest dispatches, and diffusers does the same. Both options reduce
+ * the memory of decoding.
  */
 export interface DecodingOptions {
   /** Decode the pictures of a call one after the other. It changes no byte of them. */
   readonly slicing: boolean;
   /**
    * Decode pictures in overlapping, blended tiles where a side is longer than the autoencoder's
-   * `sample_size` (pixels). It changes the pictures slightly.
+   * `sample_size` (pixels). It changes the pictures slightly. "large" does it for pictures of more
+   * than 1024² pixels only.
    */
-  readonly tiling: boolean;
+  readonly tiling: boolean | "large";
+}
+
+/** Pixels of a picture beyond which `tiling: "large"` tiles. */
+const largePixels = 1024 ** 2;
+
+/** Whether pictures of latents h × w are decoded in tiles. */
+export function isTiled(
+  { config: { sampleSize }, spatialScale }: Pick<Autoencoder, "spatialScale"> & { config: { sampleSize: number } },
+  { h, w }: { h: number; w: number },
+  tiling: DecodingOptions["tiling"],
+): boolean {
+  if (tiling === false || (tiling === "large" && h * w * spatialScale ** 2 <= largePixels)) return false;
+  return Math.max(h, w) > sampleSize / spatialScale;
 }
 
 /**
@@ -40,9 +54,7 @@ export async function decodeLatents(
       const rows = slice(latents, 0, first, first + picturesAtOnce);
       return linearCombination([{ tensor: rows, coefficient: 1 / vae.config.scalingFactor }]);
     });
-    const planes = tiling && Math.max(h, w) > vae.config.sampleSize / spatialScale
-      ? await decodeTiled(vae, part)
-      : await decodeWhole(vae, part); // [picturesAtOnce, 3, H, W]
+    const planes = isTiled(vae, { h, w }, tiling) ? await decodeTiled(vae, part) : await decodeWhole(vae, part); // [picturesAtOnce, 3, H, W]
     toPixels(
       planes,
       values.subarray(first * height * width * 3, (first + picturesAtOnce) * height * width * 3),
@@ -58,8 +70,8 @@ export async function decodeLatents(
  */
 export function rehearseDecoding(vae: Autoencoder, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
   vae.gpu.scope(() => {
-    const side = tiling ? Math.floor(vae.config.sampleSize / vae.spatialScale) : Infinity;
     const [batch, , h, w] = latents.dims(4);
+    const side = isTiled(vae, { h, w }, tiling) ? Math.floor(vae.config.sampleSize / vae.spatialScale) : Infinity;
     const part = [[0, slicing ? 1 : batch], [2, Math.min(h, side)], [3, Math.min(w, side)]] as const;
     const tile = part.reduce((x, [axis, length]) => slice(x, axis, 0, length), latents);
     vae.decode(linearCombination([{ tensor: tile, coefficient: 1 / vae.config.scalingFactor }]));

@@ -71,6 +71,7 @@ export function takeXLPrompts(
     );
   }
   const hasNegatives = guided && !negativePromptEmbeds && !isZero;
+  if (texts.length > 0 || hasNegatives) refuseReleased(encoders);
   const away = hasNegatives ? asNegatives(negativePrompt, batch) : [];
   const away2 = !hasNegatives || !negativePrompt2 ? away : matched(negativePrompt2, "second negative prompts");
   const prompts = pairs(texts, texts2), negatives = pairs(away, away2);
@@ -80,6 +81,15 @@ export function takeXLPrompts(
     ...(guided ? { negativePromptEmbeds, negativePooledPromptEmbeds: options.negativePooledPromptEmbeds } : {}),
   });
   return { batch, prompts, negatives, given, [Symbol.dispose]: () => given[Symbol.dispose]() };
+}
+
+/** @throws {PromptError} without text encoders */
+function refuseReleased({ textEncoder, textEncoder2 }: Pick<XLEncoders, "textEncoder" | "textEncoder2">): void {
+  if (!textEncoder.isDisposed && !textEncoder2.isDisposed) return;
+  throw new PromptError(
+    "Cannot encode prompts as the text encoders have been released: give promptEmbeds and pooledPromptEmbeds, and " +
+      "under guidance their negative twins, as encodePrompt() returned them before",
+  );
 }
 
 function refuseConflicts(prompt: string | readonly string[] | undefined, options: XLPromptOptions): void {
@@ -134,6 +144,7 @@ function idPair({ tokenizer, tokenizer2 }: XLEncoders, text: string, text2: stri
 
 /** States [texts, T, h1 + h2] of texts, as the UNet reads them; the caller's to dispose of. */
 export function encodeXLTexts(encoders: XLEncoders, texts: readonly string[]): Tensor {
+  refuseReleased(encoders);
   return encoders.textEncoder.gpu.scope(() => encodeIds(encoders, texts.map((text) => idPair(encoders, text))).states);
 }
 
@@ -154,7 +165,9 @@ export function holdXLTexts(encoders: XLEncoders, texts: readonly string[]): Hel
 }
 
 /** Pooled embeddings [texts, projection] of texts; the caller's to dispose of. */
-export function encodeXLPooled({ textEncoder2, tokenizer2 }: XLEncoders, texts: readonly string[]): Tensor {
+export function encodeXLPooled(encoders: XLEncoders, texts: readonly string[]): Tensor {
+  refuseReleased(encoders);
+  const { textEncoder2, tokenizer2 } = encoders;
   const ids = texts.map((text) => tokenizePlain(tokenizer2, text)[0].ids);
   return textEncoder2.gpu.scope(() => textEncoder2.forward(ids).textEmbeds);
 }

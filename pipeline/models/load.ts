@@ -71,6 +71,11 @@ export abstract class Model<Config> implements Disposable {
     this.origin = parts.origin;
   }
 
+  /** Whether the weights have been freed. */
+  get isDisposed(): boolean {
+    return this.weights.isDisposed;
+  }
+
   /** Frees the weights. */
   [Symbol.dispose](): void {
     this.weights[Symbol.dispose]();

@@ -169,11 +169,13 @@ const cases: Record<string, { tensors: Record<string, FileTensor>; says: string;
   "XL by width": { tensors: pair(sd1, [4, 2048], [320, 4]), says: "2048 (XL) wide" },
   "XL by depth": {
     tensors: pair("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_k", [4, 640], [640, 4]),
-    says: "for Stable Diffusion XL",
+    says: "fits SDXL",
+    loads: true,
   },
   "XL's text encoder": {
-    tensors: pair("lora_te2_text_model_encoder_layers_0_self_attn_k_proj", [4, 1280], [1280, 4]),
-    says: "for Stable Diffusion XL",
+    tensors: pair("lora_te2_text_model_encoder_layers_31_self_attn_k_proj", [4, 1280], [1280, 4]),
+    says: "0 of the text encoder, 1 of the second text encoder",
+    loads: true,
   },
   "no XL: an unknown layer": {
     tensors: pair("lora_unet_input_blocks_99_0_in_layers_2", [4, 8], [8, 4]),
@@ -205,7 +207,12 @@ const cases: Record<string, { tensors: Record<string, FileTensor>; says: string;
   "IP-Adapter": { tensors: { "image_proj.norm.weight": random([4], 1) }, says: "an IP-Adapter" },
   hypernetwork: { tensors: { "768.0.linear.0.weight": random([4], 1) }, says: "a hypernetwork" },
   "textual inversion": { tensors: { emb_params: random([2, 768], 1) }, says: "2 of width 768", loads: true },
-  "textual inversion of XL": { tensors: { clip_l: random([768], 1), clip_g: random([1280], 1) }, says: "Diffusion XL" },
+  "textual inversion of XL": {
+    tensors: { clip_l: random([768], 1), clip_g: random([1280], 1) },
+    says: "1 of width 768 and 1280 (SDXL)",
+    loads: true,
+  },
+  "half a textual inversion of XL": { tensors: { clip_g: random([1280], 1) }, says: "clip_l and clip_g" },
   "NaN in a textual inversion": { tensors: { "<a>": { shape: [768], data: nans(768) } }, says: "holds NaN" },
 };
 
