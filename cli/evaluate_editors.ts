@@ -6,6 +6,9 @@ import {
   picturesOfComparison,
 } from "../pipeline/evaluation/editors/compare.ts";
 import { comparisonHead, comparisonLine, comparisonLosses } from "../pipeline/evaluation/editors/table.ts";
+import { needsLastTokens } from "../pipeline/evaluation/editors/prompts.ts";
+import type { EditCase } from "../pipeline/evaluation/edit_cases.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -26,10 +29,11 @@ export const command: Command = defineCommand({
   summary: "compare editors on the same edits: one at a time, and several in a row",
   usage: "[flags]",
   details: [
-    "Draws the test prompts of a list of edits under each editor, as evaluate edits does, with 1, 5 and 10 edits in a row, each solved for itself.",
+    'Draws the test prompts of lists of edits (colors; objects erased to a guide concept, and to ""; scenes moderated) under each editor, as evaluate edits does, with 1, 5 and 10 edits in a row, each solved for itself.',
     "Unrelated prompts are about nothing that any edit of the list is about; their pictures must fit the prompt better than any form that the acting edits",
     "could give it. Change: root mean square change of their pictures, of 255. Leakage: their mean predicted leakage. Below the table it says where",
-    "editors lose: the last and the best of each figure, rates with Wilson's 95 % interval.",
+    "editors lose: the last and the best of each figure, rates with Wilson's 95 % interval. Where a destination is not its source with words added,",
+    "TIME pairs last tokens, as the others do.",
   ].join(" "),
   flags: {
     ...evaluationFlags,
@@ -42,12 +46,13 @@ export const command: Command = defineCommand({
       help: "folder of the CLIP model that scores the pictures",
     },
     cases: {
-      kind: "text",
-      placeholder: "FILE",
-      default: `${pocket}/evaluation/edits.json`,
-      defaultText: "the embedded model's",
-      access: { kind: "read", purpose: "read the edits to judge" },
-      help: "edits with their test prompts",
+      kind: "texts",
+      many: true,
+      placeholder: "FILE…",
+      default: ["edits", "guides", "erasures", "moderation"].map((name) => `${pocket}/evaluation/${name}.json`),
+      defaultText: "the embedded model's four",
+      mayRead: true,
+      help: "edits with their test prompts; each file gets a table",
     },
     ...editorFlags,
     method: {
@@ -77,77 +82,129 @@ export const command: Command = defineCommand({
     },
   },
   examples: [
-    { line: "evaluate editors", says: "five settings of three editors on the embedded model's ten edits" },
-    { line: "evaluate editors --jointly --concepts 5 10", says: "the same, several edits solved as one" },
+    {
+      line: "evaluate editors",
+      says: "five settings of three editors on the embedded model: colors, erasures and moderation",
+    },
+    {
+      line: "evaluate editors --cases models/pocket/evaluation/edits.json --jointly --concepts 5 10",
+      says: "the colors only, several edits solved as one",
+    },
   ],
   async run(values) {
-    const { seeds, seed: firstSeed, steps, cfgScale: guidance, batchSize, edits, related, unrelated, jointly } = values;
-    const editors = settingsOfFlags({ ...values, preserveFile: undefined }).map(({ name, editor }): NamedEditor => {
-      if (editor !== undefined) return { name, editor };
-      throw new ArgumentError(`Cannot use --method ${name}: it takes editors; the unedited model is always shown`, {
-        argument: "--method",
-      });
-    });
+    const { edits, related, unrelated, jointly, seeds, steps, cfgScale: guidance } = values;
     const asked = values.concepts.map((text) => parseNumber(text, "--concepts", { kind: "whole", min: 1 }));
-    const cases = await casesOf(values.cases, { edits, related, unrelated });
-    const concepts = conceptCounts(cases, asked);
-    if (concepts.length === 0) {
-      throw new ArgumentError(
-        `Cannot use --concepts ${asked.join(" ")} with ${cases.length} edits: give ${cases.length} or fewer`,
-        {
-          argument: "--concepts",
-        },
-      );
+    editorsOf(values); // refuses wrong flags before files are read
+    const tables: CaseTable[] = [];
+    for (const path of values.cases) {
+      const cases = await casesOf(path, { edits, related, unrelated });
+      const editors = editorsOf(cases.some(needsLastTokens) ? { ...values, tokens: ["last"] } : values);
+      const concepts = conceptCounts(cases, asked);
+      if (concepts.length === 0) {
+        throw new ArgumentError(
+          `Cannot use --concepts ${asked.join(" ")} with ${cases.length} edits: give ${cases.length} or fewer`,
+          { argument: "--concepts" },
+        );
+      }
+      const total = picturesOfComparison(cases, { editors: editors.length, concepts, seeds });
+      tables.push({ path, cases, editors, concepts, total });
     }
     await checkJsonFile(values.json, values);
     using pipe = await openPipeline(values);
     using clip = await CLIPModel.fromPretrained(values.clip, { gpu: pipe.gpu });
-    const total = picturesOfComparison(cases, { editors: editors.length, concepts, seeds });
-    const width = Math.max(...editors.map(({ name }) => name.length));
-    say(
-      `${cases.length} edits ${
-        jointly ? "solved jointly" : "in a row"
-      }, ${total} pictures of ${steps} steps, guidance ${guidance}\n`,
-    );
-    say(comparisonHead(width));
+    const total = tables.reduce((sum, table) => sum + table.total, 0);
+    say(`${total} pictures of ${steps} steps, guidance ${guidance}`);
     const start = performance.now();
-    using bar = showProgress("drawing", { total, unit: "picture" });
+    const partial = new PartialJson(values.json);
+    const finished: unknown[] = [];
     const settings = {
       model: values.model,
       clip: values.clip,
-      editors,
-      concepts,
       jointly,
-      cases,
       seeds,
-      firstSeed,
+      firstSeed: values.seed,
       steps,
       guidance,
     };
-    const partial = new PartialJson(values.json);
-    const finished: EditorResult[] = [];
-    const results = await compareEditors(pipe, clip, cases, {
-      editors,
-      concepts,
-      jointly,
-      seeds,
-      firstSeed,
-      steps,
-      guidance,
-      batchSize,
-      signal: interruptSignal(),
-      onDrawn: (count) => bar.advance(count),
-      async onResult(result) {
-        say(comparisonLine(result, width));
-        finished.push(result);
-        await partial.write({ settings, results: finished });
-      },
-    });
+    for (const table of tables) {
+      const results: EditorResult[] = [];
+      const losses = await printTable({ pipe, clip, table, values }, async (result) => {
+        results.push(result);
+        await partial.write({ settings, tables: [...finished, { ...table, results }] });
+      });
+      finished.push({ ...table, results, losses });
+    }
     const seconds = (performance.now() - start) / 1000;
-    const losses = comparisonLosses(results);
-    say(["", ...losses.length > 0 ? losses : ["the editors do not differ"], ""].join("\n"));
-    say(`${seconds.toFixed(0)} s, ${(seconds / total).toFixed(2)} s a picture`);
-    await giveJson(values.json, { settings, results, losses });
+    say(`\n${seconds.toFixed(0)} s, ${(seconds / total).toFixed(2)} s a picture`);
+    await giveJson(values.json, { settings, tables: finished });
     await partial.remove();
   },
 });
+
+/** One file of cases, and what is compared on it. */
+interface CaseTable {
+  readonly path: string;
+  readonly cases: readonly EditCase[];
+  readonly editors: readonly NamedEditor[];
+  readonly concepts: readonly number[];
+  /** Number of pictures. */
+  readonly total: number;
+}
+
+/** @throws {ArgumentError} for a method that is no editor */
+function editorsOf(values: Omit<Parameters<typeof settingsOfFlags>[0], "preserveFile">): NamedEditor[] {
+  return settingsOfFlags({ ...values, preserveFile: undefined }).map(({ name, editor }): NamedEditor => {
+    if (editor !== undefined) return { name, editor };
+    throw new ArgumentError(`Cannot use --method ${name}: it takes editors; the unedited model is always shown`, {
+      argument: "--method",
+    });
+  });
+}
+
+/** Draws and prints the table of one file. Returns the lines that say where editors lose. */
+async function printTable(
+  { pipe, clip, table, values }: {
+    pipe: EditingPipeline;
+    clip: CLIPModel;
+    table: CaseTable;
+    values: {
+      readonly jointly: boolean;
+      readonly seeds: number;
+      readonly seed: number | bigint;
+      readonly steps: number;
+      readonly cfgScale: number;
+      readonly batchSize: number;
+    };
+  },
+  onResult: (result: EditorResult) => Promise<void>,
+): Promise<string[]> {
+  const { path, cases, editors, concepts, total } = table;
+  const { jointly, seeds, seed: firstSeed, steps, cfgScale: guidance, batchSize } = values;
+  const width = Math.max(...editors.map(({ name }) => name.length));
+  say(
+    `\n${path.split(/[\\/]/).at(-1)}: ${cases.length} edits ${
+      jointly ? "solved jointly" : "in a row"
+    }, ${total} pictures\n`,
+  );
+  say(comparisonHead(width));
+  using bar = showProgress("drawing", { total, unit: "picture" });
+  const results = await compareEditors(pipe, clip, cases, {
+    editors,
+    concepts,
+    jointly,
+    seeds,
+    firstSeed,
+    steps,
+    guidance,
+    batchSize,
+    signal: interruptSignal(),
+    onDrawn: (count) => bar.advance(count),
+    async onResult(result) {
+      say(comparisonLine(result, width));
+      await onResult(result);
+    },
+  });
+  const losses = comparisonLosses(results);
+  say(["", ...losses.length > 0 ? losses : ["the editors do not differ"]].join("\n"));
+  return losses;
+}

@@ -6,7 +6,7 @@
 
 import * as v from "valibot";
 import { DataError } from "../errors.ts";
-import { fields, listOf, type Schema, text, validateJson } from "../schema.ts";
+import { anyText, fields, listOf, type Schema, text, validateJson } from "../schema.ts";
 
 /** A prompt, and the same prompt with the words that the edit adds. */
 export interface PromptPair {
@@ -14,14 +14,18 @@ export interface PromptPair {
   readonly prompt: string;
   /** "a field of blue roses" for "a field of roses"; "a blue lemon" for "a lemon". */
   readonly edited: string;
+  /** Further forms that count as edited: what may be shown instead of an erased concept. */
+  readonly also?: readonly string[];
 }
 
 /** An edit with its test prompts, as in the TIMED data set (arXiv 2303.08084, section 5). */
 export interface EditCase {
   /** The prompt whose meaning changes. */
   readonly source: string;
-  /** The prompt that states the new meaning. */
+  /** The prompt that states the new meaning; "" erases the source, and needs `also`. */
   readonly destination: string;
+  /** Further prompts that count as the new meaning. */
+  readonly also?: readonly string[];
   /** Prompts that the edit should change; they measure generality. */
   readonly related: readonly PromptPair[];
   /** Prompts that the edit should not change; they measure specificity. */
@@ -40,22 +44,35 @@ export interface CaseLimits {
   readonly unrelated?: number;
 }
 
-const pairSchema: Schema<PromptPair> = fields({ prompt: text(), edited: text() });
 const maxPrompts = 10_000;
+const also = v.optional(listOf(text(), { min: 1, max: maxPrompts }));
+const pairSchema: Schema<PromptPair> = fields({ prompt: text(), edited: text(), also });
+const prompts = {
+  related: listOf(pairSchema, { max: maxPrompts }),
+  unrelated: listOf(pairSchema, { max: maxPrompts }),
+};
 
-/** The prompts of an edit, as in case files and plans. */
+/** The prompts of an edit, as in plans. */
 export const testedEditSchema: Schema<Omit<EditCase, "preserve">> = fields({
   source: text(),
   destination: text(),
-  related: listOf(pairSchema, { max: maxPrompts }),
-  unrelated: listOf(pairSchema, { max: maxPrompts }),
+  ...prompts,
 });
 
 const casesSchema: Schema<EditCase[]> = listOf(
-  v.intersect([
-    testedEditSchema,
-    fields({ preserve: v.optional(listOf(text(), { max: maxPrompts }), []) }),
-  ]),
+  v.pipe(
+    fields({
+      source: text(),
+      destination: anyText(),
+      also,
+      ...prompts,
+      preserve: v.optional(listOf(text(), { max: maxPrompts }), []),
+    }),
+    v.check(
+      ({ destination, also }) => destination !== "" || also !== undefined,
+      'a case whose destination is "" only if "also" lists what may be shown instead',
+    ),
+  ),
   { max: 100_000 },
 );
 
@@ -71,6 +88,11 @@ const casesSchema: Schema<EditCase[]> = listOf(
 export function parseEditCases(content: string, name: string): EditCase[] {
   const refuse = (reason: string) => new DataError(`Cannot use ${name} as cases: ${reason}`, { source: name });
   return validateJson(casesSchema, content, refuse);
+}
+
+/** All forms that count as edited; "" is none, as no picture shows it. */
+export function editedForms({ edited, also = [] }: Pick<PromptPair, "edited" | "also">): string[] {
+  return [...new Set([edited, ...also])].filter((form) => form !== "");
 }
 
 /** The first `edits` cases, each with its first related and unrelated prompts. */

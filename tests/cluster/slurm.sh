@@ -67,7 +67,7 @@ daemons+=($!)
 for _ in $(seq 100); do sinfo -h -o %T 2>/dev/null | grep -q idle && break || sleep 0.3; done
 sinfo
 
-bluerose sweep plan --rows 2 --seeds 1 --steps 2 --method baseline --method edit -o "$folder/plan.json"
+bluerose sweep plan --rows 2 --seeds 1 --steps 2 --method baseline time uce nullspace --threshold 0.05 0.1 -o "$folder/plan.json"
 bluerose sweep slurm "$folder/plan.json" --shards 4 --cpus 1 --memory 3 --gpus 0 --minutes 10 --batch-size 4 \
   --results "$folder/results" -o "$folder/sweep.sbatch"
 job=$(sbatch --parsable "$folder/sweep.sbatch")

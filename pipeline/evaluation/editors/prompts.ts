@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { EditCase } from "../edit_cases.ts";
+import { type EditCase, editedForms } from "../edit_cases.ts";
 import type { Measure } from "../edit_scores.ts";
 
 /** A prompt, and the forms that count as its edited one. */
@@ -32,18 +32,22 @@ export function promptsOfGroup(group: readonly EditCase[], all: readonly EditCas
   const sources = all.map(({ source }) => source);
   const unrelated = group.flatMap((each) => each.unrelated).filter(({ prompt }) => !isAbout(prompt, sources));
   return [
-    ...group.map(({ source, destination }): GroupPrompt => ({
+    ...group.map(({ source, destination, also }): GroupPrompt => ({
       measure: "efficacy",
       prompt: source,
-      edited: [destination],
+      edited: editedForms({ edited: destination, also }),
     })),
     ...group.flatMap(({ related }) =>
-      related.map(({ prompt, edited }): GroupPrompt => ({ measure: "generality", prompt, edited: [edited] }))
+      related.map((pair): GroupPrompt => ({
+        measure: "generality",
+        prompt: pair.prompt,
+        edited: editedForms(pair),
+      }))
     ),
     ...[...Map.groupBy(unrelated, ({ prompt }) => prompt)].map(([prompt, pairs]): GroupPrompt => ({
       measure: "specificity",
       prompt,
-      edited: [...new Set(pairs.map(({ edited }) => edited))],
+      edited: [...new Set(pairs.flatMap(editedForms))],
     })),
   ];
 }
@@ -61,4 +65,15 @@ const frames = new Set("a an the of on in at with and two three pack field paint
 function singulars(text: string): string[] {
   const words = text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
   return words.filter((word) => !frames.has(word)).map((word) => word.replace(/(?<=..)s$/, ""));
+}
+
+/**
+ * Whether an edit must pair last tokens, as its destination is not the source with words added.
+ * Then TIME needs `tokens: "last"`.
+ */
+export function needsLastTokens({ source, destination }: Pick<EditCase, "source" | "destination">): boolean {
+  const words = (text: string) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+  const wanted = words(source);
+  const found = words(destination).reduce((found, word) => word === wanted[found] ? found + 1 : found, 0);
+  return found < wanted.length;
 }

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertThrows } from "@std/assert";
 import { alignPrompts } from "../../../pipeline/editing/prompts/alignment.ts";
-import { limitCases, parseEditCases } from "../../../pipeline/evaluation/edit_cases.ts";
+import { editedForms, limitCases, parseEditCases } from "../../../pipeline/evaluation/edit_cases.ts";
 import { editGrid, picturesOfGrid } from "../../../pipeline/evaluation/evaluate_edits.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { DataError } from "../../../pipeline/errors.ts";
@@ -21,6 +21,31 @@ Deno.test("the embedded model's ten cases align, and no case preserves a prompt 
     const unseen = unrelated.filter(({ prompt }) => !preserve.includes(prompt));
     assert(unseen.length > 0, `${destination} has no unrelated prompt that it does not preserve`);
   }
+});
+
+Deno.test("the embedded model's erasures do not draw what they preserve, nor name what they erase in another form", async () => {
+  for (const name of ["guides", "erasures", "moderation"]) {
+    const cases = parseEditCases(await Deno.readTextFile(`${pocket}/evaluation/${name}.json`), name);
+    assertEquals([name, cases.length], [name, name === "moderation" ? 3 : 5]);
+    for (const { source, destination, also, related, unrelated, preserve } of cases) {
+      assertEquals(destination === "", name !== "guides");
+      const erased = source.split(" ").at(-1)!;
+      const forms = [...editedForms({ edited: destination, also }), ...related.flatMap(editedForms)];
+      assert(forms.length > 0 && !forms.some((form) => form.split(" ").includes(erased)), forms.join());
+      for (const { prompt } of related) assert(prompt.split(" ").includes(erased), prompt);
+      for (const { prompt } of unrelated) assert(!prompt.split(" ").includes(erased), prompt);
+      assert(!preserve.includes(source) && !related.some(({ prompt }) => preserve.includes(prompt)));
+    }
+  }
+});
+
+Deno.test("a case that erases its source says what may be shown instead", () => {
+  const erase = { source: "a rose", destination: "", also: ["a cup", "a hat"], related: [], unrelated: [] };
+  const [parsed] = parseEditCases(JSON.stringify([erase]), "x.json");
+  assertEquals(editedForms({ edited: parsed.destination, also: parsed.also }), ["a cup", "a hat"]);
+  assertEquals(editedForms({ edited: "a cup", also: ["a hat", "a cup"] }), ["a cup", "a hat"]);
+  const { also: _, ...without } = erase;
+  assertThrows(() => parseEditCases(JSON.stringify([without]), "x.json"), DataError, '"also" lists what may be shown');
 });
 
 Deno.test("limitCases() takes the first edits with their first prompts; without limits it takes all", () => {

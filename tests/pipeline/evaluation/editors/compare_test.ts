@@ -6,7 +6,7 @@ import {
   type EditorResult,
   picturesOfComparison,
 } from "../../../../pipeline/evaluation/editors/compare.ts";
-import { groupsOf, isAbout, promptsOfGroup } from "../../../../pipeline/evaluation/editors/prompts.ts";
+import { groupsOf, isAbout, needsLastTokens, promptsOfGroup } from "../../../../pipeline/evaluation/editors/prompts.ts";
 import { comparisonHead, comparisonLine, comparisonLosses } from "../../../../pipeline/evaluation/editors/table.ts";
 import type { Judge } from "../../../../pipeline/evaluation/evaluate_edits.ts";
 import { settingsOfGrid } from "../../../../pipeline/evaluation/sweep/settings.ts";
@@ -41,6 +41,23 @@ Deno.test("groups hold successive cases; unrelated prompts are about nothing tha
     ["specificity", "two lemons"],
   ]);
   assertEquals(prompts[4].edited, ["a blue cup", "a white cup"]);
+});
+
+Deno.test("an erasure's source and related prompts count as edited in any of their forms, and pair last tokens", () => {
+  const erase: EditCase = {
+    source: "a rose",
+    destination: "",
+    also: ["a cup", "a hat"],
+    related: [{ prompt: "two roses", edited: "two cups", also: ["two hats"] }],
+    unrelated: [],
+    preserve: [],
+  };
+  assertEquals(promptsOfGroup([erase], [erase]).map(({ edited }) => edited), [["a cup", "a hat"], [
+    "two cups",
+    "two hats",
+  ]]);
+  assert(needsLastTokens(erase) && needsLastTokens({ source: "a red rose", destination: "a rose red" }));
+  assert(!needsLastTokens({ source: "A pack of roses", destination: "a pack of blue roses" }));
 });
 
 const tally = (rate: number, pictures = 20): Tally => ({ rate, pictures, belief: rate });
