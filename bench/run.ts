@@ -103,7 +103,8 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
   const kernels = parts.has("kernels") ? await measureKernels(gpu, { ...options, budgetMs, waitMs, ceiling }) : [];
   if (parts.has("edit")) {
     print("\nThe edit at the sizes of Stable Diffusion 1.4");
-    await measureEdit(gpu, { budgetMs, waitMs, python, onStage, onRemark });
+    const eigenWidths = quick ? [768] : [768, 2048];
+    await measureEdit(gpu, { budgetMs, waitMs, python, eigenWidths, onStage, onRemark });
   }
   let compilation: CompilationRecord | undefined;
   if (parts.has("compile")) {

@@ -9,6 +9,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import { policyOf } from "../../kernels/policy.ts";
+import { symmetricEigen } from "../../pipeline/editing/solve/symmetric_eigen.ts";
 import { solveOperator } from "../../pipeline/editing/solve/edit_system.ts";
 import { PythonProcess } from "../peers/python_process.ts";
 import { torchPlaces } from "../peers/torch.ts";
@@ -89,6 +90,8 @@ export interface EditBenchOptions extends TimingOptions {
   readonly waitMs: number;
   /** A Python with PyTorch. Default: none. */
   readonly python?: string;
+  /** Channels of the eigenproblems of null-space edits. */
+  readonly eigenWidths: readonly number[];
   readonly onStage: (stage: StageRecord) => void;
   readonly onRemark: (remark: string) => void;
 }
@@ -134,11 +137,22 @@ export async function measureEdit(gpu: Gpu, options: EditBenchOptions): Promise<
       report?.conditionEstimate.toExponential(1)
     }, residual ${report?.residual.toExponential(1)}`,
   );
+  for (const width of options.eigenWidths) {
+    onStage({ stage: `null-space edit: eigenproblem of ${width} channels, on the host`, ms: eigenMs(width) });
+  }
   if (python) {
     const oursMs = Math.min(...Object.values(times));
     const { isSoftware } = policyOf(gpu);
     await measureTorch(rows, { ...options, python, isSoftware, oursMs });
   }
+}
+
+/** Time of one dense symmetric eigenproblem in float64; it does not depend on the values. */
+function eigenMs(width: number): number {
+  const values = testValues(width * width, 3);
+  const start = performance.now();
+  symmetricEigen(values, width);
+  return performance.now() - start;
 }
 
 async function measureTorch(
