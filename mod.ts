@@ -109,7 +109,7 @@ export type { EditDefaults, EditModelOptions } from "./pipeline/editing/pipeline
 
 // Edits, independent of a pipeline
 export { type EditReport, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
-export { LayerEdits, solveLayerEdits } from "./pipeline/editing/layer_edits.ts";
+export type { LayerOperator, LayerReport } from "./pipeline/editing/edit_operators.ts";
 export type { EditMethod, MethodOptions, RowTokens } from "./pipeline/editing/prompts/method.ts";
 export type { ConceptMove, ConceptMoves } from "./pipeline/editing/moves.ts";
 export type { RetainedReport } from "./pipeline/editing/prepare_edit.ts";

@@ -60,6 +60,25 @@ export const methodFlags = {
     group: "Edit",
     help: "prompt none of whose states may move (nullspace)",
   },
+  influenceFilter: {
+    kind: "switch",
+    group: "Edit",
+    help: "retain in each layer only the preserved prompts that erasing alone would move there (nullspace)",
+  },
+  augment: {
+    kind: "whole",
+    min: 0,
+    defaultText: "0",
+    group: "Edit",
+    help: "perturbed copies of each preserved prompt that are retained, too, in each layer others (nullspace)",
+  },
+  augmentRank: {
+    kind: "whole",
+    min: 1,
+    defaultText: "1",
+    group: "Edit",
+    help: "number of directions in which the copies of --augment are perturbed (nullspace)",
+  },
 } as const satisfies Flags;
 
 type MethodValues = Values<typeof methodFlags>;
@@ -71,6 +90,8 @@ type MethodValues = Values<typeof methodFlags>;
  */
 export function methodOfFlags(values: MethodValues & { readonly preserveWeight: number }): MethodOptions {
   const { method, lambda: lamb, tokens, eraseScale, preserveScale, threshold, retainScale, preserveWeight } = values;
+  const { augment, augmentRank } = values;
+  const influenceFilter = values.influenceFilter ? true : undefined;
   const invariant = values.invariant.length > 0 ? values.invariant : undefined;
   const options = {
     method,
@@ -81,6 +102,9 @@ export function methodOfFlags(values: MethodValues & { readonly preserveWeight: 
     threshold,
     retainScale,
     invariant,
+    influenceFilter,
+    augment,
+    augmentRank,
     preserveWeight,
   };
   try {

@@ -78,6 +78,16 @@ export const settingFlags = {
   },
   retainScale: { ...numbersFlag, defaultText: "1", help: "weight of the penalty on changes (nullspace)" },
   invariant: { kind: "texts", group: "Settings", help: "prompt none of whose states may move (nullspace)" },
+  influenceFilter: {
+    ...choiceFlag,
+    help:
+      "retain in each layer only the preserved prompts that erasing alone would move there (nullspace); both compares the two",
+  },
+  augment: {
+    ...numbersFlag,
+    defaultText: "0",
+    help: "perturbed copies of each preserved prompt that are retained, too (nullspace)",
+  },
 } as const satisfies Flags;
 
 type SettingValues = Values<typeof settingFlags>;
@@ -104,6 +114,9 @@ export function settingsOfFlags(values: SettingValues): SweepSetting[] {
     threshold: numbers("threshold"),
     retainScale: numbers("retainScale"),
     invariant,
+    // "no" is the default, which editors without the option have, too
+    influenceFilter: values.influenceFilter === "no" ? [] : switched(values.influenceFilter),
+    augment: values.augment.map((text) => parseNumber(text, "--augment", { kind: "whole", min: 0 })),
   };
   try {
     return settingsOfGrid(grid);

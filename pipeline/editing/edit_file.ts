@@ -11,6 +11,7 @@ import { computedEntry } from "../checkpoint/safetensors/tensor_stream.ts";
 import * as v from "valibot";
 import { anyText, fields, finite, fromZero, listOf, oneOf, type Schema, validateJson, whole } from "../schema.ts";
 import type { ConceptMove, ConceptMoves } from "./moves.ts";
+import type { LayerReport } from "./edit_operators.ts";
 import type { OperatorReport } from "./operator.ts";
 import type { RetainedReport } from "./prepare_edit.ts";
 import type { Probe } from "./probe.ts";
@@ -19,10 +20,16 @@ import { maxPrompts, recipeSchema } from "./prompts/recipe_schema.ts";
 
 /**
  * The formats' names in the metadata; files with any other name are rejected. Edits of other
- * methods than TIME have a format of their own, and so have edits that map the pooled embedding, so
- * that older versions refuse them instead of taking their recipes for TIME's, or for the whole.
+ * methods than TIME have a format of their own, and so have edits that map the pooled embedding and
+ * edits with several operators, so that older versions refuse them instead of taking their recipes
+ * for TIME's, or a part for the whole.
  */
-const formats = { time: "blue-rose-edit-1", others: "blue-rose-edit-2", pooled: "blue-rose-edit-3" } as const;
+const formats = {
+  time: "blue-rose-edit-1",
+  others: "blue-rose-edit-2",
+  pooled: "blue-rose-edit-3",
+  byLayer: "blue-rose-edit-4",
+} as const;
 
 /** Whether a file with this metadata is an edit. */
 export function isEditFormat(format: string | undefined): boolean {
@@ -39,8 +46,17 @@ export interface SavedFactors {
   readonly right: Float32Array<ArrayBuffer> | undefined;
 }
 
+/** The factors of an operator, and the layers that it edits. */
+export interface SavedOperator {
+  /** Paths of the layers. */
+  readonly layers: readonly string[];
+  readonly factors: SavedFactors;
+}
+
 /** The contents of an edit file. */
-export interface EditFile extends SavedFactors {
+export interface EditFile {
+  /** One for all layers of the recipe, or one for some layers each. */
+  readonly operators: readonly SavedOperator[];
   /** The operator of the pooled embedding, of edits `withPooled`. */
   readonly pooled?: SavedFactors;
   /** The embedding of a fixed text, which identifies the text encoders. */
@@ -54,14 +70,21 @@ export type SavedReport = OperatorReport & {
   readonly moves?: ConceptMoves;
   readonly nullSpace?: RetainedReport;
   readonly pooled?: OperatorReport;
+  readonly byLayer?: readonly LayerReport[];
 };
 
 /** What the names of the pooled embedding's factors begin with. */
 const pooledPrefix = "pooled.";
 
+/** What the names of an operator's factors begin with: nothing for the first, then "1.", "2.", … */
+function operatorPrefix(index: number): string {
+  return index === 0 ? "" : `${index}.`;
+}
+
 /** Writes an edit: to a file, atomically, or as bytes to a function. */
 export async function writeEdit(target: string | ByteSink, edit: EditFile): Promise<void> {
-  const { width, pooled, probe, recipe, report } = edit;
+  const { operators, pooled, probe, recipe, report } = edit;
+  const [{ factors: { width } }] = operators;
   const entry = (name: string, shape: number[], values: Float32Array<ArrayBuffer>) =>
     computedEntry(name, shape, "f32", () => Promise.resolve(values));
   const factors = (prefix: string, { rank, width, left, right }: SavedFactors) => [
@@ -69,12 +92,13 @@ export async function writeEdit(target: string | ByteSink, edit: EditFile): Prom
     ...(right ? [entry(`${prefix}right`, [rank, width], right)] : []),
   ];
   await saveSafetensors(target, [
-    ...factors("", edit),
+    ...operators.flatMap(({ factors: each }, index) => factors(operatorPrefix(index), each)),
     ...(pooled ? factors(pooledPrefix, pooled) : []),
     entry("probe", [width], Float32Array.from(probe.embedding)),
   ], {
     metadata: {
-      format: pooled ? formats.pooled : recipe.method === undefined ? formats.time : formats.others,
+      format: formatOf(edit),
+      ...(operators.length > 1 ? { layers: JSON.stringify(operators.map(({ layers }) => layers)) } : {}),
       ...(probe.encoderWidths.length > 1 ? { encoders: JSON.stringify(probe.encoderWidths) } : {}),
       recipe: JSON.stringify(recipe),
       report: JSON.stringify(report),
@@ -86,6 +110,31 @@ const sourceKind = kind(
   "a path, or the bytes of a file",
   (value) => typeof value === "string" || value instanceof Uint8Array,
 );
+
+function formatOf({ operators, pooled, recipe }: EditFile): string {
+  if (operators.length > 1) return formats.byLayer;
+  return pooled ? formats.pooled : recipe.method === undefined ? formats.time : formats.others;
+}
+
+/**
+ * The operators of a file, each with its layers.
+ *
+ * @param layers paths of the layers that the file's recipe edits
+ * @throws {EditError} when several operators do not have each of these layers once
+ */
+export function operatorsOfFile(
+  { name, operators }: Pick<EditFile, "operators"> & { readonly name: string },
+  layers: readonly string[],
+): SavedOperator[] {
+  if (operators.length === 1) return [{ ...operators[0], layers }];
+  const listed = operators.flatMap(({ layers }) => layers);
+  const known = new Set(listed), missing = layers.filter((layer) => !known.has(layer));
+  if (missing.length === 0 && listed.length === layers.length && known.size === layers.length) return [...operators];
+  throw new EditError(
+    `Cannot use the edit ${name} on this model: its operators must edit each of ${layers.length} layers once, and name ` +
+      `${listed.length}; ${missing.length > 0 ? `${missing[0]} has none` : "some have two, or are not edited"}`,
+  );
+}
 
 /**
  * Reads an edit from a path or bytes.
@@ -127,7 +176,24 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
         `${prefix}right has ${right?.length ?? 0} elements`,
     );
   };
-  const own = await factors("");
+  const layerGroups = metadata.format === formats.byLayer
+    ? validateJson(
+      listOf(listOf(anyText(), { min: 1, max: 1000 }), { min: 2, max: 1000 }),
+      metadata.layers ?? "",
+      (reason) => new EditError(`Cannot read the edit ${name} as its layers are malformed: ${reason}`),
+    )
+    : [[]];
+  const operators: SavedOperator[] = [];
+  for (const [index, layers] of layerGroups.entries()) {
+    const key = `${operatorPrefix(index)}left`;
+    if (tensors.get(key)?.shape[1] !== width) {
+      throw new EditError(
+        `Cannot read the edit ${name} as its operators must have one width: ${key} must be [rank, ${width}] and is ` +
+          `${tensors.has(key) ? `[${tensors.get(key)!.shape.join(", ")}]` : "missing"}`,
+      );
+    }
+    operators.push({ layers, factors: await factors(operatorPrefix(index)) });
+  }
   const pooled = metadata.format === formats.pooled ? await factors(pooledPrefix) : undefined;
   const embedding = await values("probe");
   const encoderWidths = metadata.encoders === undefined ? [width] : validateJson(
@@ -148,7 +214,7 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
       (reason) => new EditError(`Cannot read the edit ${name} as its ${key} is malformed: ${reason}`),
     );
   const recipe = part("recipe", recipeSchema), report = part("report", reportSchema);
-  return { name, ...own, ...(pooled && { pooled }), probe: { embedding, encoderWidths }, recipe, report };
+  return { name, operators, ...(pooled && { pooled }), probe: { embedding, encoderWidths }, recipe, report };
 }
 
 /** A number of a report. JSON writes NaN and Infinity as null. */
@@ -168,9 +234,7 @@ const operatorReport = {
   ms: reported,
   limitedBy: anyText(),
 };
-const reportSchema: Schema<SavedReport> = fields({
-  ...operatorReport,
-  pooled: v.optional(fields(operatorReport)),
+const conceptReport = {
   moves: v.optional(fields({
     erased: listOf(moveSchema, { max: maxPrompts }),
     mostMovedRetained: v.optional(moveSchema),
@@ -183,4 +247,12 @@ const reportSchema: Schema<SavedReport> = fields({
     influential: v.optional(listOf(anyText(), { max: maxPrompts })),
     augmented: v.optional(whole(0, Number.MAX_SAFE_INTEGER)),
   })),
+};
+const reportSchema: Schema<SavedReport> = fields({
+  ...operatorReport,
+  ...conceptReport,
+  pooled: v.optional(fields(operatorReport)),
+  byLayer: v.optional(
+    listOf(fields({ layers: listOf(anyText(), { max: 1000 }), ...operatorReport, ...conceptReport }), { max: 1000 }),
+  ),
 });

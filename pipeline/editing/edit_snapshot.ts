@@ -3,6 +3,7 @@
 import type { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
 import { type EditedStates, EditStack, type StackableEdit, type StackEntry } from "./edit_stack.ts";
+import { type LayerOperator, sharesOf } from "./edit_operators.ts";
 import type { EditOperator } from "./operator.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
 
@@ -11,14 +12,15 @@ export type RowEdits<Edit extends StackableEdit> = readonly Edit[] | "all";
 
 /** An edit as it was at that moment. Solving it again or disposing of it later has no effect. */
 class HeldEdit implements StackableEdit, Disposable {
-  readonly operator: EditOperator;
+  readonly operators: readonly LayerOperator[];
   readonly pooledOperator: EditOperator | undefined;
   readonly recipe: EditRecipe;
   readonly #original: StackableEdit;
+  readonly #owned = new DisposableStack();
 
   constructor(original: StackableEdit) {
-    this.operator = original.operator.share();
-    this.pooledOperator = original.pooledOperator?.share();
+    this.operators = sharesOf(original.operators, this.#owned);
+    this.pooledOperator = this.#owned.use(original.pooledOperator?.share());
     this.recipe = original.recipe;
     this.#original = original;
   }
@@ -28,8 +30,7 @@ class HeldEdit implements StackableEdit, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.operator[Symbol.dispose]();
-    this.pooledOperator?.[Symbol.dispose]();
+    this.#owned.dispose();
   }
 }
 
@@ -54,8 +55,8 @@ export class EditSnapshot<Edit extends StackableEdit = StackableEdit> implements
         this.#disabled.add(edit);
         continue;
       }
-      // The operator, not the edit: `resolve` replaces it when λ changes.
-      key.push(edit.operator, edit.pooledOperator, strength);
+      // The operators, not the edit: `resolve` replaces them when λ changes.
+      key.push(...edit.operators.map(({ operator }) => operator), edit.pooledOperator, strength);
       const held = new HeldEdit(edit);
       this.#held.set(edit, held);
       this.stack.push(held, { strength });

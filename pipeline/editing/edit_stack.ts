@@ -15,6 +15,7 @@ import { checkArgument, checkOptions, kinds, shown } from "../options.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
+import { operatorFor } from "./edit_operators.ts";
 import type { EditOperator, OperatorFactors } from "./operator.ts";
 import { widened } from "./widened.ts";
 import { type EditRecipe, type PairRecord, pairRecords, pairText } from "./prompts/recipe.ts";
@@ -149,7 +150,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
   describe(): string[] {
     return this.#entries.map(({ edit, strength, enabled }, index) => {
       const beyond = strength < 0 ? " (inverted)" : strength > 1 ? " (beyond the edit as solved)" : "";
-      return `${index}: rank ${edit.operator.rank}, strength ${strength}${beyond}${enabled ? "" : ", disabled"}`;
+      return `${index}: rank ${rankOf(edit)}, strength ${strength}${beyond}${enabled ? "" : ", disabled"}`;
     });
   }
 
@@ -178,9 +179,11 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
     const { perPrompt } = options;
     this.#checkPerPrompt(perPrompt, embeddings);
     const cache = new Map<string, Tensor>();
+    const numbers = new Map<EditOperator, number>();
     const read = (layer: string, role: "keys" | "values") => {
       const active = this.#active(layer, role);
-      const key = active.map(({ edit }) => this.#indexOf(edit)).join();
+      for (const { operator } of active) numbers.set(operator, numbers.get(operator) ?? numbers.size);
+      const key = active.map(({ operator }) => numbers.get(operator)).join();
       if (!cache.has(key)) cache.set(key, applyEdits(embeddings, active, perPrompt));
       return cache.get(key)!;
     };
@@ -238,17 +241,24 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
     // Operators of its own, so that edits may be changed and disposed of while it writes.
     const edits = this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).map(
       ({ edit, strength }) => {
-        const operator = held.use(strength === 1 ? edit.operator.share() : edit.operator.scaled(strength));
+        const operators = edit.operators.map(({ layers, operator }) => ({
+          layers,
+          operator: held.use(strength === 1 ? operator.share() : operator.scaled(strength)),
+        }));
         const pooledOperator = edit.pooledOperator &&
           held.use(strength === 1 ? edit.pooledOperator.share() : edit.pooledOperator.scaled(strength));
-        return { operator, pooledOperator, edits: (layer: string, role: "keys" | "values") => edit.edits(layer, role) };
+        return {
+          operators,
+          pooledOperator,
+          edits: (layer: string, role: "keys" | "values") => edit.edits(layer, role),
+        };
       },
     );
     return await exportLora(target, edits, { ...options });
   }
 
   #active(layer: string, role: "keys" | "values"): Step<Edit>[] {
-    return this.#steps((edit) => edit.edits(layer, role) ? edit.operator : undefined);
+    return this.#steps((edit) => operatorFor(edit, layer, role));
   }
 
   #activePooled(): Step<Edit>[] {
@@ -281,6 +291,11 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
     const index = this.#indexOf(edit);
     this.#entries[index] = change(this.#entries[index]);
   }
+}
+
+/** The largest rank of an edit's operators. */
+function rankOf({ operators }: StackableEdit): number {
+  return Math.max(0, ...operators.map(({ operator }) => operator.rank));
 }
 
 function checkedStrength(strength: number): number {

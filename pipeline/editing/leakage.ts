@@ -8,6 +8,7 @@ import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { checkArgument, checkOptions, kinds, listOf, wholeFrom } from "../options.ts";
 import { type EditableModel, encodeOnHost } from "./editable_model.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { type LayerOperator, sharesOf } from "./edit_operators.ts";
 import type { EditOperator } from "./operator.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
 
@@ -15,7 +16,10 @@ import type { EditRecipe } from "./prompts/recipe.ts";
 export interface PredictedLeakage {
   /** The prompt. */
   readonly prompt: string;
-  /** ‖X(E − I)ᵀ‖ / ‖X‖ (Frobenius) of the prompt's embeddings X [tokens, width]. */
+  /**
+   * ‖X(E − I)ᵀ‖ / ‖X‖ (Frobenius) of the prompt's embeddings X [tokens, width]. Of an edit with
+   * several operators: the root mean square over its layers.
+   */
   readonly leakage: number;
   /** The leakage over the mean leakage of the edit's sources: 1 is as much as a source prompt. */
   readonly share: number;
@@ -30,8 +34,8 @@ export type Foretold = PredictedLeakage;
 
 /** The parts of an edit that the prediction reads; `ModelEdit` has them. */
 export interface PredictableEdit {
-  /** The operator E. */
-  readonly operator: EditOperator;
+  /** The operator E; or several, with the layers of each. */
+  readonly operators: readonly LayerOperator[];
   /** The pairs and settings of the edit. */
   readonly recipe: EditRecipe;
   /** The model that encodes the prompts. */
@@ -55,13 +59,14 @@ export async function predictLeakage(
   checkArgument("predict leakage", "prompts", given, listOf(kinds.text, "strings"));
   const { warnAbove = 0.5 } = options;
   const { recipe, model } = edit;
-  using operator = edit.operator.share(); // the edit may be solved again or disposed of meanwhile
+  using owned = new DisposableStack();
+  const operators = sharesOf(edit.operators, owned); // the edit may be solved again or disposed of meanwhile
   const prompts = [...given];
   const sources = [...new Set(recipe.pairs.map(({ source }) => source))];
   const texts = [...new Set([...sources, ...prompts])];
   const ends = texts.map((text) => model.tokenizer.encode(text, { truncation: true }).length - 1);
   const { embeddings, width } = await encodeOnHost(model, texts);
-  const changes = await relativeChanges(operator, texts.map((text) => embeddings.get(text)!), width);
+  const changes = await meanChanges(operators, texts.map((text) => embeddings.get(text)!), width);
   const leakages = new Map(texts.map((text, i) => [text, changes[i]]));
   const meanOfSources = sources.reduce((sum, source) => sum + leakages.get(source)!, 0) / (sources.length || 1);
   const endTokens = new Map(
@@ -103,6 +108,22 @@ export async function suggestPreserve(
 
 /** Bounds the memory that the embeddings take on the device. */
 const promptsPerBatch = 64;
+
+/** The root mean square of each X's relative change over all layers. */
+async function meanChanges(
+  operators: readonly LayerOperator[],
+  embeddings: readonly Float32Array[],
+  width: number,
+): Promise<number[]> {
+  if (operators.length === 1) return await relativeChanges(operators[0].operator, embeddings, width);
+  const count = operators.reduce((sum, { layers }) => sum + layers.length, 0);
+  const sums = embeddings.map(() => 0);
+  for (const { layers, operator } of operators) {
+    const changes = await relativeChanges(operator, embeddings, width);
+    changes.forEach((change, i) => sums[i] += layers.length * change ** 2);
+  }
+  return sums.map((sum) => Math.sqrt(sum / (count || 1)));
+}
 
 /** ‖X(E − I)ᵀ‖ / ‖X‖ of each X [tokens, width], computed in batches. */
 async function relativeChanges(

@@ -11,6 +11,7 @@ import { checkOutput } from "../output/target.ts";
 import { checkAdapterName, saveSafetensors } from "../checkpoint/save.ts";
 import { refuseSourceFile } from "../saving_place.ts";
 import { computedEntry, type SavedDtype } from "../checkpoint/safetensors/tensor_stream.ts";
+import { composedBy, type LayerOperator } from "./edit_operators.ts";
 import type { EditableModel } from "./editable_model.ts";
 import {
   balanced,
@@ -68,8 +69,8 @@ export interface LoraReport {
 
 /** The parts of an edit that an export reads. */
 export interface ExportableEdit {
-  /** The solved edit. */
-  readonly operator: EditOperator;
+  /** The solved edit: one operator, or several with the layers of each. */
+  readonly operators: readonly LayerOperator[];
   /** The solved edit of the pooled embedding, of edits `withPooled`. */
   readonly pooledOperator?: EditOperator;
   /** Whether the edit changes the keys or the values of a layer. */
@@ -142,23 +143,14 @@ export async function exportLora(
  * composed; `owned` takes ownership of the compositions.
  */
 function groupMatrices(edits: readonly ExportableEdit[], model: EditableModel, owned: DisposableStack): Group[] {
-  const byEdits = new Map<string, { chosen: ExportableEdit[]; matrices: Matrix[] }>();
-  for (const { path, toK, toV } of model.crossAttentions) {
-    for (const [role, name, { weight }] of [["keys", "to_k", toK], ["values", "to_v", toV]] as const) {
-      const chosen = edits.filter((edit) => edit.operator.rank > 0 && edit.edits(path, role));
-      if (chosen.length === 0) continue;
-      const key = chosen.map((edit) => edits.indexOf(edit)).join();
-      const group = byEdits.get(key) ?? { chosen, matrices: [] };
-      group.matrices.push({ module: `${path}.${name}`, weight });
-      byEdits.set(key, group);
-    }
-  }
-  return [...byEdits.values()].map(({ chosen, matrices }) => {
-    let { operator } = chosen[0];
-    // In W·E₁·E₂·…·x, later edits are applied first.
-    for (const next of chosen.slice(1)) operator = owned.use(operator.compose(next.operator));
-    return { operator, matrices };
-  });
+  const places = model.crossAttentions.flatMap(({ path, toK, toV }) => [
+    { layer: path, role: "keys", module: `${path}.to_k`, weight: toK.weight } as const,
+    { layer: path, role: "values", module: `${path}.to_v`, weight: toV.weight } as const,
+  ]);
+  return composedBy(edits, places, owned).map(({ operator, places }) => ({
+    operator,
+    matrices: places.map(({ module, weight }): Matrix => ({ module, weight })),
+  }));
 }
 
 /**

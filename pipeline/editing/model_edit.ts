@@ -12,7 +12,7 @@ import { refuseSourceFile } from "../saving_place.ts";
 import { checkArgument, checkOptions, kind, kinds, listOf, oneOf, type OptionTable } from "../options.ts";
 import type { Alignment } from "./prompts/alignment.ts";
 import { checkMethod, type EditMethod, type MethodOptions } from "./prompts/method.ts";
-import { readEdit, writeEdit } from "./edit_file.ts";
+import { operatorsOfFile, readEdit, writeEdit } from "./edit_file.ts";
 import type { EditSystemOptions } from "./solve/edit_system.ts";
 import {
   chosenLayers,
@@ -26,7 +26,17 @@ import {
 import { type LayerChange, relativeChanges } from "./layer_changes.ts";
 import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
-import { disposeOf, downloaded, type Operators, type Solvable, solveAll, uploaded } from "./edit_operators.ts";
+import {
+  disposeOf,
+  downloaded,
+  type LayerOperator,
+  type LayerReport,
+  type Operators,
+  sharesOf,
+  type Solvable,
+  solveAll,
+  uploaded,
+} from "./edit_operators.ts";
 import type { EditOperator, OperatorReport } from "./operator.ts";
 import type { ConceptMoves } from "./moves.ts";
 import { prepareEdit, type RetainedReport } from "./prepare_edit.ts";
@@ -87,6 +97,11 @@ export interface EditReport extends OperatorReport {
   readonly alignments: readonly Alignment[];
   /** Paths of the edited layers. */
   readonly layers: readonly string[];
+  /**
+   * The report on each operator, of an edit with several. The figures beside it are then the worst
+   * of all operators, and the sum of their times.
+   */
+  readonly byLayer?: readonly LayerReport[];
   /** The editor. */
   readonly method: EditMethod;
   /** How far the concepts move; undefined for an edit that was loaded from a file without it. */
@@ -173,15 +188,15 @@ export class ModelEdit implements Disposable {
     model: EditableModel,
   ): Promise<ModelEdit> {
     using cleanup = new DisposableStack();
-    const { recipe, alignments, layers, probe, nullSpace, ...solvable } = await prepareEdit(pairs, options, model);
-    cleanup.use(solvable.system);
+    const { recipe, alignments, layers, probe, ...solvable } = await prepareEdit(pairs, options, model);
+    for (const { system } of solvable.systems) cleanup.use(system);
     cleanup.use(solvable.pooled);
     const { operators, report } = await solveAll(solvable, { lamb: recipe.lamb, signal: options.signal });
     const { method = "time" } = recipe;
     const edit = new ModelEdit({
       recipe,
       operators,
-      report: { ...report, alignments, layers, method, ...(nullSpace && { nullSpace }) },
+      report: { ...report, alignments, layers, method },
       model,
       solvable,
       probe,
@@ -211,20 +226,38 @@ export class ModelEdit implements Disposable {
     const { embeddings, width } = await encodeOnHost(model, [probeText]);
     const probe = endTokenEmbedding(embeddings.get(probeText)!, width, model);
     const actual = { embedding: probe, encoderWidths: encoderWidthsOf(model, width) };
-    if (width !== file.width || !anyModel) checkProbe(file.probe, actual, file.name);
+    if (width !== file.operators[0].factors.width || !anyModel) checkProbe(file.probe, actual, file.name);
     if (file.pooled) await checkPooledWidth(file.pooled.width, model, file.name);
     const layers = chosenLayers(model, width, file.recipe.layers ?? undefined).map(({ path }) => path);
     const operators = {
-      operator: uploaded(model.gpu, file),
+      byLayer: operatorsOfFile(file, layers).map(({ layers, factors }) => {
+        return { layers, operator: uploaded(model.gpu, factors) };
+      }),
       pooled: file.pooled && uploaded(model.gpu, file.pooled),
     };
     const report = { ...file.report, alignments: [], layers, method: file.recipe.method ?? "time" };
     return new ModelEdit({ recipe: file.recipe, operators, report, model, probe });
   }
 
-  /** E, on the model's device. The edit owns it and disposes it. */
+  /**
+   * E, on the model's device. The edit owns it and disposes it.
+   *
+   * @throws {EditError} for an edit whose layers have operators of their own: read `operators`
+   */
   get operator(): EditOperator {
-    return this.#operators.operator;
+    const [first, ...more] = this.operators;
+    if (more.length === 0) return first.operator;
+    throw new EditError(
+      `Cannot read the operator of an edit that has ${more.length + 1}, each for some layers: read edit.operators`,
+    );
+  }
+
+  /**
+   * The operators, each with the layers that it edits: one for all; or several, where
+   * `influenceFilter` or `augment` give layers null spaces of their own. The edit owns them.
+   */
+  get operators(): readonly LayerOperator[] {
+    return this.#operators.byLayer;
   }
 
   /** The operator of the pooled embedding, of an edit `withPooled`. The edit owns it. */
@@ -232,9 +265,12 @@ export class ModelEdit implements Disposable {
     return this.#operators.pooled;
   }
 
-  /** Upper bound of the rank of E − I: the number of rows with dᵢ ≠ cᵢ after merging. */
+  /**
+   * Upper bound of the rank of E − I: the number of rows with dᵢ ≠ cᵢ after merging. Of several
+   * operators, the largest.
+   */
   get rank(): number {
-    return this.operator.rank;
+    return Math.max(...this.operators.map(({ operator }) => operator.rank));
   }
 
   /** Size, conditioning and accuracy of the solution, with the alignment and the layers. */
@@ -249,7 +285,7 @@ export class ModelEdit implements Disposable {
 
   /** The device that holds the factors. */
   get gpu(): Gpu {
-    return this.operator.gpu;
+    return this.#model.gpu;
   }
 
   /** The model that the edit was solved for, or loaded onto. */
@@ -316,8 +352,14 @@ export class ModelEdit implements Disposable {
    */
   async layerChanges(): Promise<LayerChange[]> {
     const { withToK } = this.#recipe;
-    const layers = this.#model.crossAttentions.filter(({ path }) => this.#report.layers.includes(path));
-    return await relativeChanges(this.operator, layers, { withToK });
+    using owned = new DisposableStack();
+    const operators = sharesOf(this.operators, owned);
+    const changes = await Promise.all(operators.map(({ layers, operator }) => {
+      const edited = this.#model.crossAttentions.filter(({ path }) => layers.includes(path));
+      return relativeChanges(operator, edited, { withToK });
+    }));
+    const { layers } = this.#report;
+    return changes.flat().toSorted((a, b) => layers.indexOf(a.layer) - layers.indexOf(b.layer));
   }
 
   /**
@@ -334,16 +376,23 @@ export class ModelEdit implements Disposable {
    * @throws {OutputError} when the file cannot be written
    */
   async save(target: string | ByteSink): Promise<void> {
-    using operator = this.operator.share(); // the edit may be solved again or disposed of meanwhile
-    using pooled = this.pooledOperator?.share();
+    using owned = new DisposableStack();
+    const operators = sharesOf(this.operators, owned); // the edit may be solved again or disposed of meanwhile
+    const pooled = owned.use(this.pooledOperator?.share());
     const kept = {
-      probe: { embedding: this.#probe, encoderWidths: encoderWidthsOf(this.#model, operator.width) },
+      probe: { embedding: this.#probe, encoderWidths: encoderWidthsOf(this.#model, operators[0].operator.width) },
       recipe: this.#recipe,
       report: savedReport(this.#report, this.#recipe),
     };
     if (typeof target === "string") await refuseSourceFile(Object.values(this.#model.components ?? {}), target);
-    const factors = await downloaded(operator);
-    await writeEdit(target, { ...kept, ...factors, ...(pooled && { pooled: await downloaded(pooled) }) });
+    const operatorsOnHost = await Promise.all(
+      operators.map(async ({ layers, operator }) => ({ layers, factors: await downloaded(operator) })),
+    );
+    await writeEdit(target, {
+      ...kept,
+      operators: operatorsOnHost,
+      ...(pooled && { pooled: await downloaded(pooled) }),
+    });
   }
 
   /**
@@ -358,11 +407,12 @@ export class ModelEdit implements Disposable {
     options: LoraExportOptions = {},
     model: EditableModel = this.#model,
   ): Promise<LoraReport> {
-    using operator = this.operator.share(); // the edit may be solved again or disposed of meanwhile
-    using pooledOperator = this.pooledOperator?.share();
+    using owned = new DisposableStack();
+    const operators = sharesOf(this.operators, owned); // the edit may be solved again or disposed of meanwhile
+    const pooledOperator = this.pooledOperator && owned.use(this.pooledOperator.share());
     const { edits } = this;
     const held = {
-      operator,
+      operators,
       pooledOperator,
       edits: (layer: string, role: "keys" | "values") => edits.call(this, layer, role),
     };
@@ -372,7 +422,7 @@ export class ModelEdit implements Disposable {
   /** Frees the factors, and the system kept for {@linkcode ModelEdit.resolve}. */
   [Symbol.dispose](): void {
     disposeOf(this.#operators);
-    this.#solvable?.system[Symbol.dispose]();
+    for (const { system } of this.#solvable?.systems ?? []) system[Symbol.dispose]();
     this.#solvable?.pooled?.[Symbol.dispose]();
   }
 }

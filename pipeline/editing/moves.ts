@@ -49,6 +49,16 @@ export async function conceptMoves(
   };
 }
 
+/** The moves of several operators: each concept's largest one. */
+export function largestMoves(all: readonly ConceptMoves[]): ConceptMoves {
+  const larger = (a: ConceptMove, b: ConceptMove) => b.moved > a.moved ? b : a;
+  const retained = all.flatMap(({ mostMovedRetained }) => mostMovedRetained ?? []);
+  return {
+    erased: all[0].erased.map((_, i) => all.map(({ erased }) => erased[i]).reduce(larger)),
+    ...(retained.length > 0 ? { mostMovedRetained: retained.reduce(larger) } : {}),
+  };
+}
+
 function norm(values: Float32Array): number {
   let sum = 0;
   for (let i = 0; i < values.length; i++) sum += values[i] * values[i];

@@ -22,13 +22,14 @@ import {
   allTokens,
   type EditPair,
   type EditRecipe,
+  type HostRows,
   rowsOf,
   type Sentence,
   type TokenStates,
 } from "./prompts/recipe.ts";
 import { EditSystem, type EditSystemOptions } from "./solve/edit_system.ts";
 import { type HostMatrix, hostMatrix } from "./solve/host_matrix.ts";
-import { type InfluenceOptions, influentialConcepts } from "./solve/influence.ts";
+import { type InfluenceOptions, type InfluentialConcepts, influentialConcepts } from "./solve/influence.ts";
 import { type NullSpaceReport, NullSpaceSystem } from "./solve/null_space.ts";
 import { UceSystem } from "./solve/uce_system.ts";
 import type { EditOperator } from "./operator.ts";
@@ -57,11 +58,22 @@ export interface RetainedReport extends NullSpaceReport {
   readonly augmented?: number;
 }
 
+/** The equations of some layers. */
+export interface LayerSystem {
+  /** Paths of the layers. */
+  readonly layers: readonly string[];
+  readonly system: SolvableSystem;
+  readonly nullSpace?: RetainedReport;
+}
+
 /** An edit that is ready to be solved. */
 export interface PreparedEdit {
   readonly recipe: EditRecipe;
-  /** The caller disposes of it. */
-  readonly system: SolvableSystem;
+  /**
+   * One for all layers; or several, where layers differ in what they retain. The caller disposes of
+   * them.
+   */
+  readonly systems: readonly LayerSystem[];
   /** The equations of the pooled embedding, of edits `withPooled`; the caller disposes of them. */
   readonly pooled?: SolvableSystem;
   readonly alignments: readonly Alignment[];
@@ -70,7 +82,6 @@ export interface PreparedEdit {
   /** The embedding that identifies the text encoder. */
   readonly probe: Float32Array;
   readonly concepts: { readonly erased: readonly Concept[]; readonly retained: readonly Concept[] };
-  readonly nullSpace?: RetainedReport;
 }
 
 /**
@@ -109,21 +120,19 @@ export async function prepareEdit(
       "Cannot edit the pooled embedding with influenceFilter or augment as it belongs to no layer: leave withPooled out",
     );
   }
-  const weight = refinement && await weightOf(layers, { width, withToK });
   const conceptOf = (prompt: string): Concept => {
     return { prompt, state: states.state(prompt, lastTokenPosition(prompt, model.tokenizer)) };
   };
   await breathe(signal);
   using owned = new DisposableStack();
   const prompts = { sentences, preserve, invariant };
-  const { system, nullSpace } = equations(prompts, settings, {
-    states,
-    whole,
-    model,
-    options,
-    refine: refinement && weight && { ...refinement, weight },
+  const refinements = refinement === undefined
+    ? [{ layers: paths, refined: undefined }]
+    : await refinedByLayer(layers, { pairs: erasedRows(sentences, states), preserve, states, withToK }, refinement);
+  const systems = refinements.map(({ layers, refined }): LayerSystem => {
+    const { system, nullSpace } = equations(prompts, settings, { states, whole, model, options, refined });
+    return { layers, system: owned.use(system), ...(nullSpace && { nullSpace: { ...nullSpace, leftOut } }) };
   });
-  owned.use(system);
   const pooledSystem = pooled &&
     equations({ ...prompts, sentences: sentences.map(pooledSentence) }, settings, {
       states: allTokens(pooled),
@@ -134,7 +143,7 @@ export async function prepareEdit(
   owned.move(); // the caller's now
   return {
     recipe: recipeOf({ pairs, preserve: given, withToK, layers: all ? null : paths, withPooled }, settings),
-    system,
+    systems,
     ...(pooledSystem && { pooled: pooledSystem }),
     alignments,
     layers: paths,
@@ -143,7 +152,6 @@ export async function prepareEdit(
       erased: [...new Set(pairs.map(({ source }) => source))].map(conceptOf),
       retained: [...new Set(preserve)].map(conceptOf),
     },
-    nullSpace: nullSpace && { ...nullSpace, leftOut },
   };
 }
 
@@ -213,12 +221,12 @@ function equations(
     invariant: readonly string[];
   },
   settings: MethodSettings,
-  { states, whole, model, options, refine }: {
+  { states, whole, model, options, refined }: {
     states: TokenStates;
     whole: ReadonlyMap<string, Float32Array>;
     model: EditableModel;
     options: EditSystemOptions;
-    refine?: InfluenceOptions & { readonly weight: HostMatrix };
+    refined?: RefinedConcepts;
   },
 ): { system: SolvableSystem; nullSpace?: Omit<RetainedReport, "leftOut"> } {
   const { gpu } = model, { width } = states;
@@ -232,7 +240,7 @@ function equations(
       ),
     };
   }
-  const erased = rowsOf(sentences, { prompts: [], weight: 1 }, states);
+  const erased = erasedRows(sentences, states);
   if (settings.method === "uce") {
     const { eraseScale, preserveScale } = settings;
     const preserved = rowsOf([], { prompts: preserve, weight: preserveWeight * preserveScale }, states);
@@ -240,11 +248,9 @@ function equations(
     return { system: new UceSystem(gpu, { edited, preserved }, options) };
   }
   const { threshold, retainScale } = settings;
-  const retained = rowsOf([], { prompts: preserve, weight: 1 }, states).source;
-  const refined = refine && influentialConcepts({ pairs: erased, retained, weight: refine.weight }, refine);
   const system = new NullSpaceSystem(gpu, {
     pairs: erased,
-    retained: refined?.rows ?? retained,
+    retained: refined?.rows ?? retainedRows(preserve, states),
     // Of the empty prompt, the begin token; all prompts share it.
     invariant: joined(invariant.map((text, i) => whole.get(text)!.subarray(0, i === 0 ? width : undefined))),
   }, { threshold, retainScale });
@@ -252,8 +258,8 @@ function equations(
     system,
     nullSpace: {
       ...system.nullSpace,
-      ...refine?.filter ? { influential: refined!.kept.map((row) => preserve[row]) } : {},
-      ...refine && refine.augment > 0 ? { augmented: refined!.augmented } : {},
+      ...refined?.options.filter ? { influential: refined.kept.map((row) => preserve[row]) } : {},
+      ...refined && refined.options.augment > 0 ? { augmented: refined.augmented } : {},
     },
   };
 }
@@ -265,23 +271,49 @@ function refinementOf(
   return influenceFilter === undefined ? undefined : { filter: influenceFilter, augment, augmentRank };
 }
 
-/**
- * The weight of an edit's only layer [features, width]: its key projection, if it is edited, above
- * its value projection.
- *
- * @throws {EditError} for more than one layer
- */
-async function weightOf(
+function erasedRows(sentences: readonly Sentence[], states: TokenStates): HostRows {
+  return rowsOf(sentences, { prompts: [], weight: 1 }, states);
+}
+
+function retainedRows(preserve: readonly string[], states: TokenStates): Float64Array {
+  return rowsOf([], { prompts: preserve, weight: 1 }, states).source;
+}
+
+/** The retained concepts of some layers. */
+interface RefinedConcepts extends InfluentialConcepts {
+  readonly options: InfluenceOptions;
+}
+
+/** The retained concepts of each layer; layers that retain the same ones are together. */
+async function refinedByLayer(
   layers: readonly CrossAttentionLayer[],
+  { pairs, preserve, states, withToK }: {
+    pairs: HostRows;
+    preserve: readonly string[];
+    states: TokenStates;
+    withToK: boolean;
+  },
+  options: InfluenceOptions,
+): Promise<{ layers: string[]; refined: RefinedConcepts }[]> {
+  const retained = retainedRows(preserve, states);
+  const groups = new Map<string, { layers: string[]; refined: RefinedConcepts }>();
+  for (const layer of layers) {
+    const weight = await weightOf(layer, { width: states.width, withToK });
+    const refined = influentialConcepts({ pairs, retained, weight }, options);
+    // Perturbed copies depend on the weight itself.
+    const key = refined.augmented > 0 ? layer.path : refined.kept.join();
+    const group = groups.get(key) ?? { layers: [], refined: { ...refined, options } };
+    group.layers.push(layer.path);
+    groups.set(key, group);
+  }
+  return [...groups.values()];
+}
+
+/** A layer's weight [features, width]: its key projection, if edited, above its value projection. */
+async function weightOf(
+  { toK, toV }: CrossAttentionLayer,
   { width, withToK }: { width: number; withToK: boolean },
 ): Promise<HostMatrix> {
-  if (layers.length > 1) {
-    throw new EditError(
-      `Cannot make one edit of ${layers.length} layers with influenceFilter or augment as each layer then has a null space ` +
-        "of its own: solve one edit for each layer with solveLayerEdits()",
-    );
-  }
-  const [{ toK, toV }] = layers;
   const parts = await Promise.all((withToK ? [toK, toV] : [toV]).map(({ weight }) => weight.data())); // exact: f32 or f16
   return hostMatrix(joined(parts), width);
 }

@@ -70,9 +70,11 @@ export async function inspectFile(
     const problems: string[] = [];
     const notes: string[] = [];
     try {
-      const { recipe, rank, probe: { encoderWidths }, pooled } = await readEdit(await readAll(source));
+      const { recipe, operators, probe: { encoderWidths }, pooled } = await readEdit(await readAll(source));
       const method = recipe.method === undefined ? "" : `method ${recipe.method}, `;
-      notes.push(`${method}rank ${rank} in ${encoderWidths.join(" + ")} dimensions, lambda ${recipe.lamb}`);
+      const rank = Math.max(...operators.map(({ factors }) => factors.rank));
+      const count = operators.length > 1 ? `${operators.length} operators, ` : "";
+      notes.push(`${method}${count}rank ${rank} in ${encoderWidths.join(" + ")} dimensions, lambda ${recipe.lamb}`);
       if (pooled) notes.push(`maps the pooled embedding of ${pooled.width} dimensions, too: rank ${pooled.rank}`);
       for (const pair of recipe.pairs) notes.push(`${pair.source} -> ${JSON.stringify(pair.destination)}`);
       notes.push("to generate with it: bluerose generate --edit");

@@ -190,3 +190,31 @@ Deno.test("inspect takes a model of the hub's cache by its id, and says when it 
   assertEquals(code, 1);
   assert(err.includes("HubError") && err.includes("nobody/nothing-like-it"), err);
 });
+
+Deno.test("edit saves the operators of all layers in one file and one LoRA; inspect counts them", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(at("preserve.txt"), "banana car cat dog hat house lemon tree".split(" ").join("\n"));
+  const args = ["--source", "a rose", "--destination", "a tulip", "--preserve-file", at("preserve.txt")];
+  const kept = ["--save-edit", at("edit.safetensors"), "--export-lora", at("lora.safetensors")];
+  const perLayer = ["--influence-filter", "--augment", "1", "--threshold", "0.05"];
+  const model = ["-m", `${goldens}/sd1-mini`];
+  const edited = await run("edit", ...model, "--method", "nullspace", ...args, ...perLayer, ...kept);
+  assertEquals([edited.code, edited.err], [0, ""]);
+  const inspected = await run("inspect", at("edit.safetensors"));
+  assert(/method nullspace, \d+ operators, rank/.test(inspected.out), inspected.out);
+  const applied = await run(
+    "edit",
+    ...model,
+    ...args.slice(0, 2),
+    "--destination",
+    "a red rose",
+    "--edit",
+    at("edit.safetensors"),
+  );
+  assertEquals([applied.code, applied.err], [0, ""]);
+  const refused = await run("edit", ...model, "--method", "uce", ...args, "--influence-filter");
+  assert(
+    refused.code === 2 && refused.err.includes('with --influence-filter as it is an option of the method "nullspace"'),
+  );
+});

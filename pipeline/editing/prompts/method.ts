@@ -61,14 +61,14 @@ export interface MethodOptions {
   readonly invariant?: readonly string[];
   /**
    * For "nullspace": retain only those preserved prompts that erasing alone would move more than
-   * the mean (SPEED's filter by influence). It depends on a layer's weights, so each edit is of one
-   * layer; `solveLayerEdits` makes one for each. Default: false.
+   * the mean (SPEED's filter by influence). It depends on a layer's weights, so the edit may have
+   * several operators, each for some layers. Default: false.
    */
   readonly influenceFilter?: boolean;
   /**
    * For "nullspace": perturbed copies of each preserved prompt, along directions that the layer's
-   * weights shrink most (SPEED's directed augmentation). As `influenceFilter`, it makes an edit of
-   * one layer. Default: 0.
+   * weights shrink most (SPEED's directed augmentation). Each layer then has an operator of its
+   * own. Default: 0.
    */
   readonly augment?: number;
   /** For "nullspace": number of those directions. Default: 1. */

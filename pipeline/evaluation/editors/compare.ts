@@ -3,9 +3,9 @@
  *
  * @module
  */
+import { composedBy } from "../../editing/edit_operators.ts";
 import { predictLeakage } from "../../editing/leakage.ts";
 import { ModelEdit } from "../../editing/model_edit.ts";
-import type { EditOperator } from "../../editing/operator.ts";
 import type { Picture } from "../../image/picture.ts";
 import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { OptionError } from "../../errors.ts";
@@ -265,10 +265,13 @@ async function verdicts(
 async function leakageOf(edits: readonly ModelEdit[], prompts: readonly string[]): Promise<number[]> {
   if (prompts.length === 0) return [];
   using owned = new DisposableStack();
-  let operator: EditOperator = edits[0].operator;
-  for (const { operator: next } of edits.slice(1)) operator = owned.use(operator.compose(next));
   const { recipe, model } = edits[0];
-  return (await predictLeakage({ operator, recipe, model }, prompts)).map(({ leakage }) => leakage);
+  const places = model.crossAttentions.map(({ path }) => ({ layer: path, role: "values" } as const));
+  const operators = composedBy(edits, places, owned).map(({ operator, places }) => ({
+    operator,
+    layers: places.map(({ layer }) => layer),
+  }));
+  return (await predictLeakage({ operators, recipe, model }, prompts)).map(({ leakage }) => leakage);
 }
 
 function keyOf(prompt: string, seed: number | bigint): string {

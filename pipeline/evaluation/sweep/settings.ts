@@ -16,7 +16,7 @@ import {
   takesOption,
 } from "../../editing/prompts/method.ts";
 import { checkArgument, checkOptions, either, kind, kinds, type OptionKind } from "../../options.ts";
-import { anyText, boolean, fields, fromZero, listOf, oneOf, positive, type Schema, text } from "../../schema.ts";
+import { anyText, boolean, fields, fromZero, listOf, oneOf, positive, type Schema, text, whole } from "../../schema.ts";
 
 /**
  * Which model draws the source and related prompts. "edit": the edited model. "baseline": the
@@ -25,8 +25,18 @@ import { anyText, boolean, fields, fromZero, listOf, oneOf, positive, type Schem
 export type SweepMethod = "edit" | "baseline" | "oracle";
 
 /** How an edit is solved. `method` names the editor; each editor has options of its own. */
-export interface EditorSettings
-  extends Pick<MethodOptions, "tokens" | "eraseScale" | "preserveScale" | "threshold" | "retainScale" | "invariant"> {
+export interface EditorSettings extends
+  Pick<
+    MethodOptions,
+    | "tokens"
+    | "eraseScale"
+    | "preserveScale"
+    | "threshold"
+    | "retainScale"
+    | "invariant"
+    | "influenceFilter"
+    | "augment"
+  > {
   /** The editor. */
   readonly method: EditMethod;
   /** λ. */
@@ -48,7 +58,15 @@ export interface SweepSetting {
 }
 
 /** Options of which a grid takes several values, for the editors that have them. */
-const gridOptions = ["tokens", "eraseScale", "preserveScale", "threshold", "retainScale"] as const;
+const gridOptions = [
+  "tokens",
+  "eraseScale",
+  "preserveScale",
+  "threshold",
+  "retainScale",
+  "influenceFilter",
+  "augment",
+] as const;
 
 const listKind = kind("a list", Array.isArray);
 
@@ -74,6 +92,10 @@ export interface SettingGrid {
   readonly retainScale?: readonly number[];
   /** Prompts none of whose states may move, of all null-space edits. */
   readonly invariant?: readonly string[];
+  /** Whether null-space edits retain in each layer only what the edit moves there. */
+  readonly influenceFilter?: readonly boolean[];
+  /** Numbers of perturbed copies of retained prompts, of null-space edits. */
+  readonly augment?: readonly number[];
 }
 
 /**
@@ -108,7 +130,7 @@ function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] 
   const ofMethod: MethodOptions = { method, ...method === "nullspace" && invariant.length > 0 ? { invariant } : {} };
   const options = gridOptions.filter((option) => takesOption(method, option)).reduce(
     (combinations, option): MethodOptions[] => {
-      const values = distinct<string | number>(grid[option] ?? []);
+      const values = distinct<string | number | boolean>(grid[option] ?? []);
       if (values.length === 0) return combinations;
       return combinations.flatMap((each) => values.map((value) => ({ ...each, [option]: value })));
     },
@@ -135,13 +157,17 @@ function nameOfEditor(editor: EditorSettings): string {
     `lambda ${lamb}`,
     ...gridOptions.flatMap((option) => {
       const value = editor[option];
-      return value === undefined || value === defaults[option] ? [] : [`${words(option)} ${value}`];
+      if (value === undefined || value === (defaults[option] ?? offValues[option])) return [];
+      return [value === true ? words(option) : `${words(option)} ${value}`];
     }),
     ...invariant.length > 0 ? [`${invariant.length} invariant`] : [],
     ...withToK ? [] : ["values only"],
     ...preserve && method !== "nullspace" ? ["preserve"] : [],
   ].join(", ");
 }
+
+/** Values of options that `methodSettings` leaves out where they do nothing. */
+const offValues: Readonly<Partial<Record<keyof MethodOptions, unknown>>> = { influenceFilter: false, augment: 0 };
 
 function words(option: string): string {
   return option.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
@@ -190,6 +216,8 @@ const editorSchema: Schema<EditorSettings> = v.variant("method", [
     threshold: v.optional(positive()),
     retainScale: v.optional(positive()),
     invariant: v.optional(listOf(anyText(), { max: 10_000 })),
+    influenceFilter: v.optional(boolean()),
+    augment: v.optional(whole(0, 10_000)),
   }),
 ], `an editor of this version (${editMethods.join(", ")})`);
 

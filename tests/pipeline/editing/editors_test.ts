@@ -299,7 +299,7 @@ gpuTest("bad input of an editor is a typed error that says what to do", async (g
   await fails({ method: "nullspace", preserve, lamb: -1 }, LambdaError, "a finite number from 0");
   await fails({ method: "nullspace", preserve, tokens: "all" }, OptionError, '"last"');
   await fails({ method: "nullspace", preserve, preserveWeight: 2 }, OptionError, "preserveWeight 2");
-  await fails({ method: "nullspace", preserve, influenceFilter: true }, EditError, "with solveLayerEdits()");
+  await fails({ method: "nullspace", preserve, augment: 0.5 }, EditError, "augment 0.5: it must be a whole number");
   await fails({ method: "nullspace", preserve, augment: 2.5 }, EditError, "augment 2.5: it must be a whole number");
   await fails({ method: "uce", influenceFilter: true }, OptionError, 'an option of the method "nullspace"');
   const wholePrompts = { invariant: ["a lamp"], preserve: things.slice(0, 8) }; // 77 states of 48 channels

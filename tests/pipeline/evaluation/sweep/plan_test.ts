@@ -68,9 +68,18 @@ Deno.test("settingsOfGrid() gives each editor the options that it has, and refus
     threshold: 0.3,
     preserve: ["a cat"],
   });
+  const perLayer = settingsOfGrid({ methods: ["nullspace"], influenceFilter: [false, true], augment: [0, 2] });
+  assertEquals(perLayer.map(({ name }) => name), [
+    "nullspace, lambda 0",
+    "nullspace, lambda 0, augment 2",
+    "nullspace, lambda 0, influence filter",
+    "nullspace, lambda 0, influence filter, augment 2",
+  ]);
   const fails = (given: Partial<SettingGrid>, type: typeof EditError | typeof OptionError, message: string) =>
     assertThrows(() => settingsOfGrid({ methods: ["time"], ...given }), type, message);
   fails({ threshold: [0.1] }, OptionError, 'an option of the method "nullspace"');
+  fails({ methods: ["uce"], influenceFilter: [true] }, OptionError, 'an option of the method "nullspace"');
+  fails({ methods: ["nullspace"], augment: [0.5] }, EditError, "augment 0.5");
   fails({ methods: ["baseline"], eraseScale: [1] }, OptionError, "without an edit");
   fails({ lambdas: [0] }, EditError, "above 0");
   fails({ methods: ["nullspace"], tokens: ["all"] }, OptionError, 'with tokens "all"');
