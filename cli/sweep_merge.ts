@@ -3,7 +3,7 @@ import { mergeResults } from "../pipeline/evaluation/sweep/merge.ts";
 import type { SweepResult } from "../pipeline/evaluation/sweep/plan.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { sweepReport } from "../pipeline/evaluation/sweep/report/report.ts";
-import { summaryCsv, summaryTable } from "../pipeline/evaluation/sweep/tables.ts";
+import { bestLines, summaryCsv, summaryTable } from "../pipeline/evaluation/sweep/tables.ts";
 import { decodePicture, encodePicture } from "../pipeline/image/picture.ts";
 import { infoAt } from "../pipeline/output/paths.ts";
 import { writeText } from "../pipeline/output/file.ts";
@@ -100,7 +100,14 @@ export const command: Command = defineCommand({
     }
     if (missing > 0) remarks.unshift(`${missing} of ${planned} pictures are missing`);
     if (doubled > 0) remarks.push(`${doubled} results are of pictures that have one already, and do not count`);
-    say([`${plan.model}: ${summary.settings[0].edits.length} edits`, summaryTable(summary), ...remarks].join("\n"));
+    say(
+      [
+        `${plan.model}: ${summary.settings[0].edits.length} edits`,
+        summaryTable(summary),
+        ...bestLines(summary),
+        ...remarks,
+      ].join("\n"),
+    );
     if (csv !== undefined) {
       await writeText(csv, summaryCsv(summary));
       keep(csv);

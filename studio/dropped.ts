@@ -90,7 +90,7 @@ function specOf(recipe: EditRecipe, name: string): Omit<EditSpec, "strength" | "
     : recipe.method === "nullspace" && (recipe.retainScale !== 1 || (recipe.invariant ?? []).length > 0)
     ? "it penalizes changes, or keeps prompts whole, in its own way"
     : recipe.method === "nullspace" && (recipe.influenceFilter || (recipe.augment ?? 0) > 0)
-    ? "it is solved for one layer by itself (influenceFilter or augment)"
+    ? "its layers retain prompts of their own (influenceFilter or augment)"
     : layers !== null
     ? "it changes some layers only"
     : preserveWeight !== 1 && preserve.length > 0

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { AppendedFile } from "../../pipeline/output/append.ts";
+import { beforeChange } from "../../pipeline/output/disk.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
 import { goldens } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
@@ -193,6 +194,33 @@ Deno.test("sweep run refuses files that hold no results of the plan, and leaves 
   await using _first = await AppendedFile.open(at("results.jsonl"), () => 0);
   const { code, err } = await run("sweep", "run", at("plan.json"), "-o", at("results.jsonl"));
   assert(code === 1 && err.includes("another run is appending to it"), err);
+});
+
+Deno.test("a sweep whose disk becomes full says so and keeps what is drawn; run again, it gives the results of one run", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(at("data.csv"), csv);
+  const plan = ["--data", at("data.csv"), "-m", `${goldens}/sd1-mini`, "--seeds", "1", "--steps", "1"];
+  assertEquals((await run("sweep", "plan", ...plan, "-o", at("plan.json"))).code, 0);
+  const draw = (name: string) => run("sweep", "run", at("plan.json"), "--batch-size", "2", "-o", at(name));
+  assertEquals((await draw("whole.jsonl")).code, 0);
+  const whole = await Deno.readTextFile(at("whole.jsonl"));
+  let writes = 0;
+  beforeChange.hook = (change, path) => {
+    if (change !== "write" || path !== at("part.jsonl") || ++writes < 3) return;
+    throw Object.assign(new Error("No space left on device (os error 28)"), { code: "ENOSPC" });
+  };
+  try {
+    const { code, err } = await draw("part.jsonl");
+    assert(code === 1 && /OutputError: Cannot write .*the disk is full/.test(err), err);
+    assert(err.includes(`Kept: ${at("part.jsonl")} (3 of 7 pictures)`), err);
+  } finally {
+    beforeChange.hook = undefined;
+  }
+  const part = await Deno.readTextFile(at("part.jsonl"));
+  assert(whole.startsWith(part) && part.endsWith("\n"), "whole lines stay");
+  assertEquals((await draw("part.jsonl")).code, 0);
+  assertEquals(await Deno.readTextFile(at("part.jsonl")), whole);
 });
 
 Deno.test("sweep run, stopped by SIGTERM or killed, loses at most a batch; run again, it gives the results of one run to the byte", async () => {

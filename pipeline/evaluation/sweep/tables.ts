@@ -4,7 +4,7 @@
  * @module
  */
 import { stringify } from "@std/csv/stringify";
-import type { MeasureSummary, ScoreSummary, SweepSummary } from "./merge.ts";
+import { bestSettings, type MeasureSummary, type ScoreSummary, type SweepSummary } from "./merge.ts";
 
 /** A rate as a percentage with one decimal, without the sign; "–" without pictures. */
 export function percent(rate: number): string {
@@ -36,6 +36,15 @@ export function summaryTable({ settings }: SweepSummary): string {
   return lines.map((line) => line.map((cell, i) => cell.padEnd(widths[i])).join("  ").trimEnd()).join("\n");
 }
 
+/** The best setting of each editor, in a line each; none where no editor has several settings. */
+export function bestLines(summary: SweepSummary): string[] {
+  const editors = summary.settings.flatMap(({ setting }) => setting.editor?.method ?? []);
+  if (new Set(editors).size === editors.length) return [];
+  return bestSettings(summary).map(({ setting, harmonicMean }) =>
+    `best of ${setting.editor!.method}: ${setting.name}, harmonic mean ${percent(harmonicMean)}`
+  );
+}
+
 /**
  * CSV with one line for each setting (`source` and `destination` are empty) and one for each
  * setting and edit. Values that do not exist are empty.
@@ -55,6 +64,8 @@ export function summaryCsv({ settings }: SweepSummary): string {
       preserve_scale: editor?.preserveScale ?? "",
       threshold: editor?.threshold ?? "",
       retain_scale: editor?.retainScale ?? "",
+      influence_filter: editor?.influenceFilter ?? "",
+      augment: editor?.augment ?? "",
     };
     return [
       { ...head, source: "", destination: "", ...csvScores(all) },

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { ScoreSummary, SweepSummary } from "../merge.ts";
+import { bestSettings, type ScoreSummary, type SweepSummary } from "../merge.ts";
 import { pictureName } from "../picture_files.ts";
 import { picturesOfJob, type SweepPlan } from "../plan.ts";
 import { decimals, percent, rateText } from "../tables.ts";
@@ -34,7 +34,9 @@ export async function sweepReport(
 ): Promise<string> {
   const curve = efficacyCurve(summary.settings);
   const grids = picture === undefined ? [] : await gridsOf(plan, { picture, maxGrids });
+  const best = bestHtml(summary);
   const sections: [id: string, title: string, html: string][] = [
+    ...best === "" ? [] : [["best", "Best setting of each editor", best] as [string, string, string]],
     ["settings", "Settings", settingsHtml(summary)],
     ...curve === "" ? [] : [["curve", "Efficacy and specificity", curve] as [string, string, string]],
     ["edits", "Edits", editsHtml(summary)],
@@ -51,7 +53,7 @@ export async function sweepReport(
 <style>${reportStyle}</style>
 </head>
 <body>
-<a class="skip" href="#settings">Skip to the results</a>
+<a class="skip" href="#${sections[0][0]}">Skip to the results</a>
 <h1>Sweep of ${escapeHtml(plan.model)}</h1>
 <p>${summary.settings[0].edits.length} edits, ${summary.settings.length} settings, ${
     summary.planned - summary.missing
@@ -75,6 +77,23 @@ function cells({ measures, harmonicMean, f, clipScore }: ScoreSummary): string[]
 function settingsHtml({ settings }: SweepSummary): string {
   const rows = settings.map((each) => [escapeHtml(each.setting.name), ...cells(each)]);
   return htmlTable("Rates in percent with 95 % intervals, by setting", head, rows);
+}
+
+/** The best setting of each editor, beside the models without an edit. */
+function bestHtml(summary: SweepSummary): string {
+  const best = bestSettings(summary);
+  if (best.length === 0) return "";
+  const shown = summary.settings.filter((each) => each.setting.editor === undefined || best.includes(each));
+  const rows = shown.map(({ setting, ...scores }) => [
+    escapeHtml(setting.editor?.method ?? setting.method),
+    setting.editor === undefined ? "–" : escapeHtml(setting.name),
+    ...cells(scores),
+  ]);
+  return `${
+    htmlTable("By harmonic mean, in percent with 95 % intervals", ["method", "setting", ...head.slice(1)], rows)
+  }
+<p>The best setting is chosen by the same pictures, so its figures are a little better than those of other pictures
+would be.</p>`;
 }
 
 function editsHtml({ settings }: SweepSummary): string {

@@ -1,7 +1,8 @@
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
-import { mergeResults } from "../../../../pipeline/evaluation/sweep/merge.ts";
+import { bestSettings, mergeResults, type SettingSummary } from "../../../../pipeline/evaluation/sweep/merge.ts";
 import { picturesOfJob, type SweepResult } from "../../../../pipeline/evaluation/sweep/plan.ts";
-import { summaryCsv, summaryTable } from "../../../../pipeline/evaluation/sweep/tables.ts";
+import { settingsOfGrid } from "../../../../pipeline/evaluation/sweep/settings.ts";
+import { bestLines, summaryCsv, summaryTable } from "../../../../pipeline/evaluation/sweep/tables.ts";
 import { wilsonInterval } from "../../../../pipeline/evaluation/wilson.ts";
 import { planOf, settings } from "./plans.ts";
 
@@ -53,6 +54,28 @@ Deno.test("wilsonInterval() gives the published bounds, and stays within 0 and 1
   assert(Number.isNaN(wilsonInterval(0, 0).low));
 });
 
+Deno.test("bestSettings() has each editor's setting of the largest harmonic mean, and models without an edit not", () => {
+  const { settings: [some] } = mergeResults(plan, results);
+  const of = (method: "time" | "uce" | "baseline", lamb: number, harmonicMean: number): SettingSummary => ({
+    ...some,
+    harmonicMean,
+    setting: method === "baseline"
+      ? { name: method, method }
+      : settingsOfGrid({ methods: [method], lambdas: [lamb] })[0],
+  });
+  const settings = [
+    of("baseline", 0, 0.9),
+    of("time", 1, 0.5),
+    of("time", 2, 0.7),
+    of("time", 3, 0.7),
+    of("uce", 1, NaN),
+  ];
+  assertEquals(bestSettings({ settings }), [settings[2]]);
+  const summary = { ...mergeResults(plan, results), settings };
+  assertEquals(bestLines(summary), ["best of time: time, lambda 2, harmonic mean 70.0"]);
+  assertEquals(bestLines({ ...summary, settings: settings.slice(0, 2) }), []);
+});
+
 Deno.test("the tables have a line for each setting, and the CSV one for each edit too", () => {
   const summary = mergeResults(plan, results);
   const lines = summaryTable(summary).split("\n");
@@ -61,5 +84,5 @@ Deno.test("the tables have a line for each setting, and the CSV one for each edi
   const csv = summaryCsv(summary).trimEnd().split("\n");
   assertEquals(csv.length, 1 + 2 * 3);
   assert(csv[0].startsWith("setting,method,editor,lambda,values_only,preserve,tokens,"), csv[0]);
-  assert(csv[1].startsWith('"time, lambda 1",edit,time,1,false,false,,,,,,,,1,'), csv[1]);
+  assert(csv[1].startsWith('"time, lambda 1",edit,time,1,false,false,,,,,,,,,,1,'), csv[1]);
 });

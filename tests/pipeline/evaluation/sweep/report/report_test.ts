@@ -40,6 +40,9 @@ Deno.test("the report is one file of escaped HTML without scripts and requests, 
   assert(html.includes("default-src 'none'"));
   assertEquals(html.match(/<circle/g)?.length, 4); // each setting is a point
   assert(html.includes("time over λ"));
+  const [, best] = /<section id="best">([^]*?)<\/section>/.exec(html)!;
+  assertEquals(best.match(/<tr>/g)?.length, 1 + 3, "the head, the best setting of time, baseline and oracle");
+  assert(html.includes('<a class="skip" href="#best">'));
 });
 
 Deno.test("the report shows the pictures that are there, of all settings side by side", async () => {
