@@ -84,6 +84,7 @@ export type {
   XLFromSingleFileOptions,
 } from "./pipeline/single_file.ts";
 export type { BakedWeight, BakedWeights, SaveOptions, SavePretrainedOptions } from "./pipeline/saving.ts";
+export type { DecodingOptions } from "./pipeline/generation/decoding.ts";
 export type { StepCallback } from "./pipeline/generation/denoising_options.ts";
 export type { EncodePromptOptions, PromptEmbeddings } from "./pipeline/generation/prompts.ts";
 export {
@@ -104,7 +105,7 @@ export {
   type XLEditingGenerateOptions,
 } from "./pipeline/model_editing_xl.ts";
 export { openPipeline, type OpenPipelineOptions } from "./pipeline/open_pipeline.ts";
-export type { AnyGenerateOptions, EditingPipeline } from "./pipeline/editing_pipeline.ts";
+export type { Adapting, AnyGenerateOptions, EditingPipeline } from "./pipeline/editing_pipeline.ts";
 export type { EditDefaults, EditModelOptions } from "./pipeline/editing/pipeline_edits.ts";
 
 // Edits, independent of a pipeline

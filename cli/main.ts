@@ -21,7 +21,17 @@ import { enterUsersFolder } from "./working_folder.ts";
 
 export type { Command, CommandEntry } from "./command.ts";
 export type { Access } from "./permissions.ts";
-export type { Flag, FlagBase, Flags, NumberFlag, SeedFlag, SwitchFlag, TextFlag, TextsFlag } from "./flag_types.ts";
+export type {
+  Flag,
+  FlagBase,
+  Flags,
+  NumberFlag,
+  PairFlag,
+  SeedFlag,
+  SwitchFlag,
+  TextFlag,
+  TextsFlag,
+} from "./flag_types.ts";
 
 /**
  * All commands, in the order of the help. They are loaded when called, so that the help prints

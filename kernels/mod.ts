@@ -55,7 +55,15 @@ export { matmul, type MatmulOptions } from "./gemm/matmul.ts";
 export { geglu } from "./gemm/gated_product.ts";
 
 // Tuning
-export { type AdapterTuning, parseTuning, type TileKind, type Tiles, type Tuning, TuningError } from "./tuning.ts";
+export {
+  type AdapterTuning,
+  parseTuning,
+  type TileKind,
+  type Tiles,
+  type TunedProduct,
+  type Tuning,
+  TuningError,
+} from "./tuning.ts";
 
 // Convolution
 export { conv2d, type Conv2dOptions, packConvWeight, type PackedConvWeight } from "./conv/conv2d.ts";

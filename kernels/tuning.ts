@@ -24,6 +24,7 @@ export type Tiles = Readonly<Partial<Record<TileKind, TileShape>>>;
 
 /** The tile of one product, and the number of parts into which its k is split. */
 export interface TunedProduct extends TileShape {
+  /** Parts into which k is split, at least 1. */
   readonly splits: number;
 }
 

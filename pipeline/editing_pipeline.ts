@@ -17,7 +17,7 @@ import type { SaveOptions, SavePretrainedOptions } from "./saving.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
 
 /** The methods of pipelines that load LoRAs and textual inversions. */
-type Adapting = Pick<
+export type Adapting = Pick<
   AdaptedPipeline,
   | "loadLoraWeights"
   | "unloadLoraWeights"

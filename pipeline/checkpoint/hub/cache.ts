@@ -144,7 +144,9 @@ export class HubCache {
    */
   async open(commit: string, path: string): Promise<ByteSource> {
     const file = `${this.snapshotPath(commit)}/${path}`;
-    const isInside = async () => await liesIn(file, this.#folder) || await liesIn(file, `${this.#folder}/blobs`); // which may be a link
+    // The folders of blobs and of the snapshot may themselves be links, made by whoever owns the cache.
+    const folders = [this.#folder, `${this.#folder}/blobs`, this.snapshotPath(commit)];
+    const isInside = async () => (await Promise.all(folders.map((folder) => liesIn(file, folder)))).includes(true);
     if (await reading(file, isInside)) return await fileSource(file);
     throw new CheckpointError(
       `Cannot open ${file} as it is a link that leads out of the cache of ${this.id}: delete it, and download it again`,
