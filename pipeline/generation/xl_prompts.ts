@@ -88,7 +88,7 @@ function refuseReleased({ textEncoder, textEncoder2 }: Pick<XLEncoders, "textEnc
   if (!textEncoder.isDisposed && !textEncoder2.isDisposed) return;
   throw new PromptError(
     "Cannot encode prompts as the text encoders have been released: give promptEmbeds and pooledPromptEmbeds, and " +
-      "under guidance their negative twins, as encodePrompt() returned them before",
+      "under guidance their negative twins, as encodePrompt() returned them before; solve edits before the release",
   );
 }
 
@@ -150,6 +150,7 @@ export function encodeXLTexts(encoders: XLEncoders, texts: readonly string[]): T
 
 /** Holds texts as {@linkcode encodeXLTexts} would encode them now. */
 export function holdXLTexts(encoders: XLEncoders, texts: readonly string[]): HeldTexts {
+  refuseReleased(encoders);
   const { textEncoder, textEncoder2 } = encoders;
   const rows = texts.map((text) => idPair(encoders, text));
   const first = textEncoder.snapshot(), second = textEncoder2.snapshot();

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { GpuError } from "../../../engine/errors.ts";
 import { PromptError } from "../../../pipeline/errors.ts";
 import { isTiled } from "../../../pipeline/generation/decoding.ts";
+import { StableDiffusionXLModelEditingPipeline } from "../../../pipeline/model_editing_xl.ts";
 import { StableDiffusionXLPipeline } from "../../../pipeline/stable_diffusion_xl.ts";
 import { TorchGenerator } from "../../../schedulers/mod.ts";
 import { gpuTest } from "../../gpu.ts";
@@ -41,6 +42,14 @@ gpuTest("text encoders are not released during a call", async (gpu) => {
   assertThrows(() => pipe.releaseTextEncoders(), GpuError, "while 1 calls run");
   await call;
   pipe.releaseTextEncoders();
+});
+
+gpuTest("an edit is solved before the text encoders are released, and refused after", async (gpu) => {
+  using pipe = await StableDiffusionXLModelEditingPipeline.fromPretrained(folder, { gpu });
+  await pipe.editModel("a rose", "a blue rose");
+  pipe.releaseTextEncoders();
+  await assertRejects(() => pipe.editModel("a cat", "a red cat"), PromptError, "solve edits before the release");
+  assertEquals(pipe.edits.length, 1);
 });
 
 Deno.test("tiling of large pictures begins beyond 1024² pixels, whatever the autoencoder was trained on", () => {
