@@ -12,7 +12,7 @@ import * as v from "valibot";
 import { anyText, fields, finite, fromZero, listOf, oneOf, type Schema, validateJson, whole } from "../schema.ts";
 import type { ConceptMove, ConceptMoves } from "./moves.ts";
 import type { LayerReport } from "./edit_operators.ts";
-import type { OperatorReport } from "./operator.ts";
+import type { OperatorReport, SavedFactors } from "./operator.ts";
 import type { RetainedReport } from "./prepare_edit.ts";
 import type { Probe } from "./probe.ts";
 import type { EditRecipe } from "./prompts/recipe.ts";
@@ -34,16 +34,6 @@ const formats = {
 /** Whether a file with this metadata is an edit. */
 export function isEditFormat(format: string | undefined): boolean {
   return Object.values(formats).some((known) => known === format);
-}
-
-/** The factors of an operator. E − I = PᵀQ, or Pᵀ where Q is undefined. */
-export interface SavedFactors {
-  readonly width: number;
-  readonly rank: number;
-  /** P [rank, width]. */
-  readonly left: Float32Array<ArrayBuffer>;
-  /** Q [rank, width]. */
-  readonly right: Float32Array<ArrayBuffer> | undefined;
 }
 
 /** The factors of an operator, and the layers that it edits. */

@@ -7,10 +7,9 @@
 
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import type { SavedFactors } from "./edit_file.ts";
 import { breathe } from "./breathe.ts";
 import { type ConceptMoves, conceptMoves, largestMoves } from "./moves.ts";
-import { EditOperator, type OperatorReport } from "./operator.ts";
+import { EditOperator, type OperatorReport, type SavedFactors } from "./operator.ts";
 import type { PreparedEdit, RetainedReport } from "./prepare_edit.ts";
 
 /** The equations of an edit, kept to solve them again. */
@@ -115,7 +114,7 @@ export interface EditOfLayers {
   edits(layer: string, role: "keys" | "values"): boolean;
 }
 
-/** The operator by which an edit changes the keys or values of a layer; undefined if it does not. */
+/** The operator by which an edit changes the keys or values of a layer, if it does. */
 export function operatorFor(
   edit: EditOfLayers,
   layer: string,

@@ -26,6 +26,16 @@ import { concat } from "../../kernels/shape/concat.ts";
 import { linearCombination } from "../../kernels/shape/linear_combination.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 
+/** The factors of an operator. E − I = PᵀQ, or Pᵀ where Q is undefined. */
+export interface SavedFactors {
+  readonly width: number;
+  readonly rank: number;
+  /** P [rank, width]. */
+  readonly left: Float32Array<ArrayBuffer>;
+  /** Q [rank, width]. */
+  readonly right: Float32Array<ArrayBuffer> | undefined;
+}
+
 /**
  * Which linear system is solved: "tokens" with the n × n matrix λΩ⁻¹ + CCᵀ, or "channels" with the
  * d × d matrix λI + CᵀΩC, Ω being the diagonal matrix of row weights. Both give the same E.

@@ -309,7 +309,7 @@ async function refinedByLayer(
   return [...groups.values()];
 }
 
-/** A layer's weight [features, width]: its key projection, if edited, above its value projection. */
+/** A layer's weight [features, width]: keys' projection, if edited, above that of values. */
 async function weightOf(
   { toK, toV }: CrossAttentionLayer,
   { width, withToK }: { width: number; withToK: boolean },

@@ -144,7 +144,7 @@ export class HubCache {
    */
   async open(commit: string, path: string): Promise<ByteSource> {
     const file = `${this.snapshotPath(commit)}/${path}`;
-    // The folders of blobs and of the snapshot may themselves be links, made by whoever owns the cache.
+    // The owner of the cache may have linked the folder of blobs, or that of the snapshot.
     const folders = [this.#folder, `${this.#folder}/blobs`, this.snapshotPath(commit)];
     const isInside = async () => (await Promise.all(folders.map((folder) => liesIn(file, folder)))).includes(true);
     if (await reading(file, isInside)) return await fileSource(file);
