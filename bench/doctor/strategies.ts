@@ -1,5 +1,6 @@
 import type { Gpu } from "../../engine/gpu.ts";
-import { type Policy, policyOf, widestOnePass } from "../../kernels/policy.ts";
+import { type Policy, policyOf } from "../../kernels/policy.ts";
+import { widestOnePass } from "../../kernels/policy/attention.ts";
 import { type TileKind, tileKinds } from "../../kernels/tuning.ts";
 import { attentionText, tileText } from "../report/tuning_text.ts";
 
@@ -24,8 +25,8 @@ const headWidths = [40, 64, 80, 160, 512];
 /** The strategies that a device's policy chooses, with the reasons. */
 export function strategiesOf(gpu: Gpu): Strategy[] {
   const policy = policyOf(gpu), { info } = gpu;
-  const tiles = policy.tiles();
-  const { SUBGROUP, LANES } = policy.reduction;
+  const tiles = policy.products.tiles();
+  const { SUBGROUP, LANES } = policy.passes.reduction;
   return [
     ...tileKinds.map((kind): Strategy => ({
       part: kindText[kind],
@@ -34,8 +35,8 @@ export function strategiesOf(gpu: Gpu): Strategy[] {
     })),
     {
       part: "3 × 3 convolutions",
-      choice: policy.convPath(usualConvolution) === "3x3" ? "a kernel of their own" : "the general kernel",
-      reason: policy.convPath(usualConvolution) === "3x3"
+      choice: policy.convolutions.path(usualConvolution) === "3x3" ? "a kernel of their own" : "the general kernel",
+      reason: policy.convolutions.path(usualConvolution) === "3x3"
         ? "software devices with subgroups keep its rows in registers"
         : "its tiles suit GPUs",
     },
@@ -86,7 +87,7 @@ const attentionSizes = (dim: number) =>
 function attentionStrategies(policy: Policy): Strategy[] {
   const forms = headWidths.map((width) => ({
     width,
-    choice: attentionText(policy.attentionFor(attentionSizes(width))),
+    choice: attentionText(policy.attention.formFor(attentionSizes(width))),
     reason: attentionReason(policy, width),
   }));
   return [...Map.groupBy(forms, ({ choice, reason }) => `${choice} ${reason}`).values()].map((same) => ({
@@ -102,7 +103,7 @@ function attentionReason(policy: Policy, width: number): string {
     ? policy.isSoftware
       ? `heads wider than ${widestOnePass} take long to compile in one pass`
       : `heads wider than ${widestOnePass} do not fit the registers`
-    : policy.attentionFor(attentionSizes(width)).path === "staged"
+    : policy.attention.formFor(attentionSizes(width)).path === "staged"
     ? "no form with one pass fits the device's workgroup memory"
     : "one pass over the keys: scores are not stored";
 }

@@ -10,7 +10,9 @@ import { attention as attend } from "../../kernels/attention/attention.ts";
 import { type AttentionForm, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
 import { matmul, splitsFor } from "../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
-import { policyOf, tileKind, unsupportedReason } from "../../kernels/policy.ts";
+import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
+import { policyOf } from "../../kernels/policy.ts";
+import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import { type AdapterTuning, productKey, type TileKind, tileKinds, type TunedProduct } from "../../kernels/tuning.ts";
 import { testValues } from "../cases/task.ts";
 import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
@@ -167,7 +169,7 @@ export async function tune(
 ): Promise<AdapterTuning> {
   const tiles: Partial<Record<TileKind, TileShape>> = {};
   for (const kind of tileKinds) {
-    const before = policyOf(gpu).tiles({ allowF16Operands: true })[kind];
+    const before = policyOf(gpu).products.tiles({ allowF16Operands: true })[kind];
     const operands = products[kind].map(([m, n, k]) => ({
       a: Tensor.from(gpu, testValues(m * k, 1), [m, k]),
       b: Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16"),
@@ -183,7 +185,7 @@ export async function tune(
     const [m, n, k] = sizes;
     using a = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
     using b = Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16");
-    const tile = tiles[tileKind(m, n)] ?? policyOf(gpu).tileFor(m, n, { allowF16Operands: true });
+    const tile = tiles[tileKind(m, n)] ?? policyOf(gpu).products.tileFor(m, n, { allowF16Operands: true });
     const before = { ...tile, splits: splitsFor(gpu, m, n, k, { tile }) };
     const run = ({ splits, ...tile }: TunedProduct) => [() => void matmul(a, b, { transposeB: true, tile, splits })];
     const found = await fastest(gpu, [before, ...productCandidates(gpu, sizes)], run, { waitMs, budgetMs });
@@ -195,7 +197,7 @@ export async function tune(
     const dim = Number(width), shape = [1, t, heads * dim];
     const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, testValues(t * heads * dim, seed), shape));
     const sizes = { batch: 1, heads, t, s: t, dim, causal: false, scale: 1 };
-    const forms = [policyOf(gpu).attentionFor(sizes), ...attentionCandidates(gpu, dim)];
+    const forms = [policyOf(gpu).attention.formFor(sizes), ...attentionCandidates(gpu, dim)];
     const run = (form: AttentionForm) => [() => void attend(q, k, v, { heads, form })];
     const found = await fastest(gpu, forms, run, { waitMs, budgetMs });
     for (const each of [q, k, v]) each[Symbol.dispose]();

@@ -62,7 +62,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   }
   const sizes = { batch, heads, t, s, dim, causal, scale: options.scale ?? 1 / Math.sqrt(dim) };
   const form = options.form ??
-    (options.path ? attentionFormOn(q.gpu.info, options.path, sizes) : policyOf(q.gpu).attentionFor(sizes));
+    (options.path ? attentionFormOn(q.gpu.info, options.path, sizes) : policyOf(q.gpu).attention.formFor(sizes));
   if (!form) return refuse(`the ${options.path} path does not support heads of width ${dim} on this device`);
   const y = Tensor.empty(q.gpu, q.shape, q.dtype);
   if (form.path === "subgroup") subgroupAttention({ q, k, v, y }, sizes, form);

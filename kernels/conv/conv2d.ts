@@ -157,7 +157,7 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
     padding: [top, left, bottom, right],
     upsample: !resized ? "none" : upHeight === 2 * height && upWidth === 2 * width ? "double" : "any",
   };
-  if (options.path === "3x3" && !policyOf(gpu).supportsConv3x3(geometry)) {
+  if (options.path === "3x3" && !policyOf(gpu).convolutions.supportsConv3x3(geometry)) {
     refuse("the 3x3 path requires a software device with subgroups, a 3 × 3 kernel, and a suitable width and padding");
   }
   const y = Tensor.empty(gpu, shape, options.dtype ?? x.dtype);
@@ -226,7 +226,7 @@ function runPiece(
   const tile = tileConstants(
     gpu,
     options.tile ??
-      policyOf(gpu).tileFor(outChannels, n, { vec4: isVec4, isGathered: !isPlainProduct, allowF16Operands }),
+      policyOf(gpu).products.tileFor(outChannels, n, { vec4: isVec4, isGathered: !isPlainProduct, allowF16Operands }),
     {
       k: inChannels % 4 === 0 ? k : 1,
       allowVec8: isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
@@ -240,7 +240,7 @@ function runPiece(
     W_WIDTH: tile.WIDE ? 8 : 4,
     ACTIVATION: activation,
   };
-  const path = options.path ?? (options.tile ? "general" : policyOf(gpu).convPath(g, { allowF16Operands }));
+  const path = options.path ?? (options.tile ? "general" : policyOf(gpu).convolutions.path(g, { allowF16Operands }));
   if (path === "3x3") {
     const lanes = gpu.info.subgroupSize;
     const outputs = g.stride === 1 && g.width % 8 === 0 ? 8 : 4;

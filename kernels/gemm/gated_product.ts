@@ -126,7 +126,7 @@ export function gatedProduct(
   const { gpu } = x;
   const [columns, k] = weight.dims(2);
   const n = columns / 2, outer = x.shape.slice(0, -1), m = elements(outer);
-  const shape = tile ?? policyOf(gpu).tileFor(m, n, { allowF16Operands });
+  const shape = tile ?? policyOf(gpu).products.tileFor(m, n, { allowF16Operands });
   if (shape.strategy !== "workgroup" || n % 4 !== 0) {
     return gpu.scope(() => geglu(matmul(x, weight, { transposeB: true, bias, allowF16Operands, dtype: x.dtype })));
   }

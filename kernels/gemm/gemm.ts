@@ -171,7 +171,7 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   const operands = [a.tensor, b.tensor];
   const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
   const noResidual = operands.find(({ dtype }) => dtype === y.tensor.dtype) ?? a.tensor;
-  const shape = options.tile ?? policyOf(gpu).tileFor(m, n, { vec4: n % 4 === 0, allowF16Operands });
+  const shape = options.tile ?? policyOf(gpu).products.tileFor(m, n, { vec4: n % 4 === 0, allowF16Operands });
   if (gated && (shape.strategy !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup tile of 2, a multiple of 4 columns and no residual`,

@@ -12,7 +12,7 @@ import { tileConstants, tileGrid, type TileShape } from "./tile.ts";
 
 /**
  * Number of parts into which K is split on the tile that the options ask for, or else on the
- * policy's; see {@linkcode Policy.splitsFor}.
+ * policy's; see {@linkcode ProductPolicy.splitsFor}.
  */
 export function splitsFor(
   gpu: Gpu,
@@ -22,8 +22,8 @@ export function splitsFor(
   options: { readonly allowF16Operands?: boolean; readonly tile?: TileShape } = {},
 ): number {
   const policy = policyOf(gpu);
-  const [columns, rows] = tileGrid(tileConstants(gpu, options.tile ?? policy.tileFor(m, n, options)), m, n, 1);
-  return policy.splitsFor(columns * rows, k);
+  const [columns, rows] = tileGrid(tileConstants(gpu, options.tile ?? policy.products.tileFor(m, n, options)), m, n, 1);
+  return policy.products.splitsFor(columns * rows, k);
 }
 
 /** Options of {@linkcode matmul}; see {@linkcode GemmOptions}. */
@@ -100,7 +100,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   let batch = elements(batchShape), rows = m;
   // With a shared B, the batch becomes rows of one product, which fills tiles better.
   if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
-  const tuned = batch === 1 && !options.tile ? policyOf(a.gpu).tunedProduct(rows, n, k, options) : undefined;
+  const tuned = batch === 1 && !options.tile ? policyOf(a.gpu).products.tunedProduct(rows, n, k, options) : undefined;
   const tile = options.tile ?? tuned?.tile;
   const splits = options.splits ?? tuned?.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
   if (splits > 1 && (batch > 1 || k % splits !== 0)) {

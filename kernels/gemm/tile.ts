@@ -1,7 +1,7 @@
 import { GpuError } from "../../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../../engine/gpu.ts";
 import type { Grid } from "../../engine/kernel/kernel.ts";
-import { policyOf, unsupportedReason } from "../policy.ts";
+import { policyOf } from "../policy.ts";
 import { halfTile } from "./tile_half.ts";
 import { matrixTile } from "./tile_matrix.ts";
 import {
@@ -12,6 +12,7 @@ import {
   type TileShape,
   tileSize,
 } from "./tile_shape.ts";
+import { unsupportedReason } from "./tile_support.ts";
 import { subgroupTile } from "./tile_subgroup.ts";
 import { blockDepth, type BlockLoads, workgroupTile } from "./tile_workgroup.ts";
 

@@ -1,4 +1,4 @@
-import { matrixDepth } from "../policy.ts";
+import { matrixDepth } from "./tile_support.ts";
 import { each } from "../wgsl/text.ts";
 import { put, type TileConstants, tileSize } from "./tile_shape.ts";
 

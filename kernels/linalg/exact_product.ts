@@ -33,7 +33,7 @@ import type { Pair, Sliced } from "./slices.ts";
 /** Sums of 2²⁴ that are added in one i32, which holds 127 of them. */
 const mostSums = 120;
 
-/** Types of {@linkcode Policy.exactProduct}. */
+/** Types of {@linkcode SolverPolicy.exactProduct}. */
 const exactConstantTypes = {
   SUBGROUP: "bool",
   LANES: "u32",
@@ -122,8 +122,8 @@ function run(a: Sliced, b: Sliced, pair: boolean, lowerA: boolean): { high: Tens
       B_SLICES: b.count,
       LOWER: lowerA,
       PAIR: pair,
-      WHOLE: !policyOf(gpu).exactProduct.SUBGROUP && k % blockDepth === 0,
-      ...policyOf(gpu).exactProduct,
+      WHOLE: !policyOf(gpu).solver.exactProduct.SUBGROUP && k % blockDepth === 0,
+      ...policyOf(gpu).solver.exactProduct,
     },
   );
   return { high, low };

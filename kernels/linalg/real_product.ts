@@ -218,7 +218,7 @@ export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: P
       real: y.matrix.dtype,
       TRANSPOSE_A: transposeA,
       TRANSPOSE_B: transposeB,
-      ...tileConstants(y.matrix.gpu, policyOf(y.matrix.gpu).realTile(m, n, depth), { k: depth }),
+      ...tileConstants(y.matrix.gpu, policyOf(y.matrix.gpu).solver.realTile(m, n, depth), { k: depth }),
     },
   );
 }

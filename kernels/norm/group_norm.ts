@@ -293,7 +293,7 @@ function splitWork(
   planes: number,
   planeLength: number,
 ): { chunks: number; planesPerPiece: number; parts: number } {
-  const { workgroups, leastAccesses } = policyOf(gpu).groupNorm;
+  const { workgroups, leastAccesses } = policyOf(gpu).passes.groupNorm;
   const accesses = Math.max(leastAccesses, Math.ceil(ranges * planes * planeLength / workgroups));
   return {
     chunks: Math.min(128, Math.ceil(planes * planeLength / (2 * accesses))),

@@ -104,7 +104,7 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
         {
           X_WIDTH: vectorWidth,
           vector: vectorWidth === 4 ? "vec4f" : "f32",
-          ROWS: policyOf(gpu).layerNormRows(count),
+          ROWS: policyOf(gpu).passes.layerNormRows(count),
           ...reduction(gpu),
         },
       ),

@@ -60,7 +60,7 @@ export function copyBlock(from: Block, to: Block, { rows, length }: { rows: numb
       `Cannot copy rows of ${length} ${dtype} elements as rows must begin and end at multiples of 4 bytes`,
     );
   }
-  if (policyOf(gpu).copiesBuffers(length * width)) {
+  if (policyOf(gpu).passes.copiesBuffers(length * width)) {
     for (let row = 0; row < rows; row++) {
       const source = (from.start + row * from.stride) * width, target = (to.start + row * to.stride) * width;
       gpu.context.recorder.copy({

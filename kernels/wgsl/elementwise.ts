@@ -37,7 +37,7 @@ export interface Elementwise {
 
 /** Params and constants of an elementwise run over `rows` × `columns` on a device. */
 export function elementwise(gpu: Gpu, rows: number, columns: number): Elementwise {
-  const constants = policyOf(gpu).elementwise(rows, columns);
+  const constants = policyOf(gpu).passes.elementwise(rows, columns);
   const parts = Math.ceil(columns / (constants.LANES_X * constants.TURNS));
   return { params: { rows, columns, parts }, constants };
 }

@@ -11,10 +11,10 @@ export interface Reduction {
 
 /**
  * How rows are reduced on a device: by one subgroup where its size is known, else through workgroup
- * memory. See {@linkcode Policy.reduction}.
+ * memory. See {@linkcode PassPolicy.reduction}.
  */
 export function reduction(gpu: Gpu): Reduction {
-  return policyOf(gpu).reduction;
+  return policyOf(gpu).passes.reduction;
 }
 
 /** Types of {@linkcode Reduction}, for declarations. */

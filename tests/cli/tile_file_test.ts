@@ -21,14 +21,14 @@ async function withTuningFolder(body: () => Promise<void>): Promise<void> {
 
 gpuTest("a tuning file keeps one tuning for each adapter", (gpu) =>
   withTuningFolder(async () => {
-    const own = policyOf(gpu).tiles();
+    const own = policyOf(gpu).products.tiles();
     assertEquals(await savedTuning(), {}); // no file
     const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
     await saveTuning("another adapter", { many: tile });
     await saveTuning(gpu.info.name, { few: tile });
     {
       using tuned = await openTunedGpu();
-      assertEquals(policyOf(tuned).tiles(), { ...own, few: tile });
+      assertEquals(policyOf(tuned).products.tiles(), { ...own, few: tile });
     }
     assertEquals(Object.keys(await savedTuning()), ["another adapter", gpu.info.name]);
   }));

@@ -1,7 +1,8 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
 import type { DeviceTuning, Gpu } from "../../engine/gpu.ts";
 import { attentionFormOn } from "../../kernels/attention/form.ts";
-import { policyFor, policyOf, tileKind, tuningName } from "../../kernels/policy.ts";
+import { policyFor, policyOf, tuningName } from "../../kernels/policy.ts";
+import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import { parseTuning, TuningError } from "../../kernels/tuning.ts";
 import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 
@@ -9,22 +10,22 @@ import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
 const tunedPolicy = ({ info }: Gpu, tuning: DeviceTuning) => policyFor({ info, options: { tuning } });
 
 gpuTest("a tuning replaces the tiles of its own adapter only", (gpu) => {
-  const before = policyOf(gpu).tiles();
+  const before = policyOf(gpu).products.tiles();
   const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
-  assertEquals(tunedPolicy(gpu, { "another adapter": { many: tile } }).tiles(), before);
+  assertEquals(tunedPolicy(gpu, { "another adapter": { many: tile } }).products.tiles(), before);
   const tuned = tunedPolicy(gpu, { [gpu.info.name]: { many: tile } });
-  assertEquals(tuned.tiles(), { ...before, many: tile });
-  assertEquals(tuned.tileFor(1024, 1024), tile);
+  assertEquals(tuned.products.tiles(), { ...before, many: tile });
+  assertEquals(tuned.products.tileFor(1024, 1024), tile);
 });
 
 gpuTest("a tuned product has its own tile and split, and shares nothing with other shapes", (gpu) => {
   const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
   const products = { "24x32x64": { ...tile, splits: 4 }, "24x32x6": { ...tile, splits: 4 } };
   const policy = tunedPolicy(gpu, { [gpu.info.name]: { products } });
-  assertEquals(policy.tunedProduct(24, 32, 64), { tile, splits: 4 });
-  assertEquals(policy.tunedProduct(32, 24, 64), undefined);
-  assertEquals(policy.tunedProduct(24, 32, 6), undefined, "a split that does not divide k");
-  assertEquals(policy.tiles(), policyOf(gpu).tiles());
+  assertEquals(policy.products.tunedProduct(24, 32, 64), { tile, splits: 4 });
+  assertEquals(policy.products.tunedProduct(32, 24, 64), undefined);
+  assertEquals(policy.products.tunedProduct(24, 32, 6), undefined, "a split that does not divide k");
+  assertEquals(policy.products.tiles(), policyOf(gpu).products.tiles());
   const wide = { products: { "1x1x1": { ...tile, lanes: 2 ** 20, splits: 1 } } };
   assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: wide }), TuningError, 'tuned tile "1x1x1"');
 });
@@ -33,7 +34,7 @@ gpuTest("software devices attend to wide heads in one pass only where that runs 
   const policy = policyOf(gpu);
   if (!policy.isSoftware || gpu.info.subgroupSize === 0) return;
   const path = (dim: number, t: number) =>
-    policy.attentionFor({ batch: 2, heads: 8, t, s: 77, dim, causal: false, scale: 1 }).path;
+    policy.attention.formFor({ batch: 2, heads: 8, t, s: 77, dim, causal: false, scale: 1 }).path;
   assertEquals([path(160, 64), path(160, 32), path(96, 1), path(164, 4096)], [
     "subgroup",
     "staged",
@@ -44,13 +45,13 @@ gpuTest("software devices attend to wide heads in one pass only where that runs 
 
 gpuTest("a tuned attention form applies to its own head width only", (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 64, s: 64, dim: 40, causal: false, scale: 1 };
-  const before = policyOf(gpu).attentionFor(sizes);
+  const before = policyOf(gpu).attention.formFor(sizes);
   const form = { path: "workgroup" as const, threadsX: 8, threadsY: 4, rows: 2, keys: 1, depth: 5 };
   assertNotEquals(before, form);
   const tuned = tunedPolicy(gpu, { [gpu.info.name]: { attention: { 40: form } } });
-  assertEquals(tuned.attentionFor(sizes), form);
+  assertEquals(tuned.attention.formFor(sizes), form);
   const other = { ...sizes, dim: 44 };
-  assertEquals(tuned.attentionFor(other), attentionFormOn(gpu.info, before.path, other));
+  assertEquals(tuned.attention.formFor(other), attentionFormOn(gpu.info, before.path, other));
   for (
     const [wrong, why] of [
       [
@@ -99,16 +100,16 @@ gpuTest(
   (gpu) => {
     const { lanes } = gpu.info.subgroupMatrix!;
     const onMatrices = (policy: typeof plain, allowF16Operands: boolean) => {
-      const { row, skinny, few, many } = policy.tiles({ allowF16Operands });
+      const { row, skinny, few, many } = policy.products.tiles({ allowF16Operands });
       return [row, skinny, few, many].map(({ strategy }) => strategy === "matrix");
     };
     const plain = policyOf(gpu), name = tuningName(gpu.info);
     assertEquals(onMatrices(plain, true), [false, false, true, true]);
     assertEquals(onMatrices(plain, false), [false, false, false, false]);
     const tile = { strategy: "matrix" as const, lanes: 2 * lanes, threadsX: 1, rows: 1, columns: 2 };
-    assertEquals(tunedPolicy(gpu, { [gpu.info.name]: { many: tile } }).tiles(), plain.tiles());
+    assertEquals(tunedPolicy(gpu, { [gpu.info.name]: { many: tile } }).products.tiles(), plain.products.tiles());
     const tuned = tunedPolicy(gpu, { [name]: { many: tile } });
-    assertEquals(tuned.tileFor(1024, 1024, { allowF16Operands: true }), tile);
+    assertEquals(tuned.products.tileFor(1024, 1024, { allowF16Operands: true }), tile);
     assertEquals(onMatrices(tuned, false), [false, false, false, false]);
     const refused = (shape: Partial<typeof tile>, why: string) =>
       assertThrows(() => tunedPolicy(gpu, { [name]: { many: { ...tile, ...shape } } }), TuningError, why);

@@ -31,7 +31,7 @@ function attentionCheck(
       const dtype = f16 ? "f16" : "f32";
       const q = Tensor.from(gpu, problem.q, [batch, t, heads * dim], dtype);
       const [k, v] = [problem.k, problem.v].map((each) => Tensor.from(gpu, each, [batch, s, heads * dim], dtype));
-      const form = formOf && policyOf(gpu).attentionFor({ ...problem.sizes, ...formOf });
+      const form = formOf && policyOf(gpu).attention.formFor({ ...problem.sizes, ...formOf });
       return { tensor: attention(q, k, v, { heads, causal, path, form }), expected: problem.expected };
     },
   };

@@ -46,7 +46,7 @@ function productCheck([m, k, n]: readonly [number, number, number], variant: Pro
           transposeA,
           transposeB,
           splits,
-          tile: kind && policyOf(gpu).tiles()[kind],
+          tile: kind && policyOf(gpu).products.tiles()[kind],
           ...(epilogue ? { bias: Tensor.from(gpu, bias, [n]), residual: Tensor.from(gpu, residual, [m, n]) } : {}),
         },
       );

@@ -259,7 +259,7 @@ gpuTest(
       using general = conv2d(x, packed, {
         padding: 1,
         upsample,
-        tile: policyOf(gpu).tileFor(outChannels, height * width),
+        tile: policyOf(gpu).products.tileFor(outChannels, height * width),
       });
       assertClose(await own.data(), await general.data(), f32Tolerance(9 * inChannels), `upsample ${upsample}`);
     }

@@ -173,8 +173,8 @@ gpuTest(
   "f16 arithmetic has tilings of its own, which f32 products do not use",
   (gpu) => {
     const policy = policyOf(gpu);
-    assertEquals(policy.tileFor(256, 256, { allowF16Operands: true }).strategy, "half");
-    assertNotEquals(policy.tileFor(256, 256).strategy, "half");
+    assertEquals(policy.products.tileFor(256, 256, { allowF16Operands: true }).strategy, "half");
+    assertNotEquals(policy.products.tileFor(256, 256).strategy, "half");
   },
   inHalves,
   lacking,

@@ -1,0 +1,19 @@
+import type { GpuInfo } from "../../engine/gpu.ts";
+import type { AdapterTuning } from "../tuning.ts";
+
+/** What the choices depend on. */
+export interface PolicyDevice {
+  readonly info: GpuInfo;
+  /** The tuning in use; empty where the device has none. */
+  readonly tuned: AdapterTuning;
+}
+
+/** Whether the device computes on the CPU, as lavapipe and SwiftShader do. */
+export function isSoftware({ info }: PolicyDevice): boolean {
+  return info.deviceClass === "software";
+}
+
+/** Whether tiles share operands by subgroup broadcasts instead of workgroup memory. */
+export function usesSubgroupTiles(device: PolicyDevice): boolean {
+  return isSoftware(device) && device.info.subgroupSize > 0;
+}

@@ -1,0 +1,86 @@
+import { roundsOperands } from "../gemm/tile_support.ts";
+import type { TileShape } from "../gemm/tile_shape.ts";
+import { productKey, type Tiles } from "../tuning.ts";
+import { isSoftware, type PolicyDevice } from "./device.ts";
+import { defaultTiles, tileKind } from "./tile_defaults.ts";
+
+/** Options of {@linkcode ProductPolicy.tileFor}. */
+export interface TileOptions {
+  /** Whether the row length of the result is a multiple of 4. Default: true. */
+  readonly vec4?: boolean;
+  /** Whether B is gathered element by element, as a convolution's patches are. Default: false. */
+  readonly isGathered?: boolean;
+  /**
+   * Whether operands may be rounded to f16, which subgroup matrices and f16 arithmetic require.
+   * Default: false.
+   */
+  readonly allowF16Operands?: boolean;
+}
+
+/** Approximate number of workgroups that occupies a GPU. */
+const enoughWorkgroups = 128;
+/** Minimum k of one part of a split product. */
+const minimumDepth = 256;
+
+/** Tiles and splits of matrix products and of the general convolution. */
+export class ProductPolicy {
+  readonly #device: PolicyDevice;
+
+  /** @param device whose choices these are */
+  constructor(device: PolicyDevice) {
+    this.#device = device;
+  }
+
+  /** The tile of each kind of product: the tuned one, else the default of the device class. */
+  tiles({ allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {}): Required<Tiles> {
+    const { attention: _, products: __, ...tiles } = this.#device.tuned;
+    const own = Object.entries<TileShape>(tiles).filter(([, tile]) => allowF16Operands || !roundsOperands(tile));
+    return {
+      ...defaultTiles(this.#device.info, allowF16Operands),
+      ...Object.fromEntries(own),
+    };
+  }
+
+  /**
+   * The tile for an m × n result.
+   *
+   * On software devices, a result that cannot be stored as vec4 gets a small tile, because each
+   * element is then a separate access. A gathered B gets one column, because a second column would
+   * not save any access.
+   */
+  tileFor(m: number, n: number, options: TileOptions = {}): TileShape {
+    const { vec4 = true, isGathered = false, allowF16Operands } = options;
+    const shape = this.tiles({ allowF16Operands })[tileKind(m, n)];
+    if (shape.strategy !== "subgroup") return shape;
+    if (!vec4) return { ...shape, rows: 8, columns: 1 };
+    return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
+  }
+
+  /** The tuned tile and split of an m × n × k product; undefined where this shape was not tuned. */
+  tunedProduct(
+    m: number,
+    n: number,
+    k: number,
+    { allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {},
+  ): { readonly tile: TileShape; readonly splits: number } | undefined {
+    const { products = {} } = this.#device.tuned, key = productKey(m, n, k);
+    if (!Object.hasOwn(products, key)) return undefined;
+    const { splits, ...tile } = products[key];
+    if (roundsOperands(tile) && !allowF16Operands || k % splits !== 0) return undefined;
+    return { tile, splits };
+  }
+
+  /**
+   * Number of parts into which k is split for a result of `workgroups` tiles: more than one where
+   * the tiles alone would not occupy a GPU.
+   */
+  splitsFor(workgroups: number, k: number): number {
+    if (isSoftware(this.#device)) return 1;
+    let splits = 1;
+    while (
+      splits < 8 && workgroups * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
+      k / (splits * 2) >= minimumDepth
+    ) splits *= 2;
+    return splits;
+  }
+}
