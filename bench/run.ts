@@ -66,6 +66,8 @@ export interface BenchOptions {
   readonly checkpoint?: string;
   /** The model whose shapes the random weights have. */
   readonly shapes: FullSizeModel;
+  /** Side of the full-size step's picture, a multiple of 8. Default: 256 and 512, for SDXL 512. */
+  readonly pixels?: number;
   /** Receives the results as text, as soon as they are measured. */
   readonly print: (text: string) => void;
   /** Shows the progress of the kernels, of which there are `total`. Default: not shown. */
@@ -79,6 +81,10 @@ export function budgetOf({ quick }: { quick: boolean }): number {
 
 /** The budget of a full-size step: a step of seconds is timed twice, one of a minute once. */
 const fullSizeBudgetMs = 10_000;
+
+function defaultPixels({ quick, shapes }: Pick<BenchOptions, "quick" | "shapes">): number[] {
+  return quick ? [256] : shapes === "sdxl" ? [512] : [256, 512];
+}
 
 /** Measures the chosen parts. */
 export async function runBench(options: BenchOptions): Promise<BenchReport> {
@@ -118,7 +124,7 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
     await measureFullSize({
       checkpoint: options.checkpoint,
       model: options.shapes,
-      pixels: quick ? [256] : options.shapes === "sdxl" ? [512] : [256, 512],
+      pixels: options.pixels !== undefined ? [options.pixels] : defaultPixels(options),
       python,
       budgetMs: fullSizeBudgetMs,
       onRecord: (record) => {

@@ -85,6 +85,13 @@ export const command: Command = defineCommand({
       default: "sd14",
       help: "model whose shapes the random weights have: Stable Diffusion 1.4, or SDXL (7 GB)",
     },
+    pixels: {
+      kind: "whole",
+      min: 64,
+      multipleOf: 64,
+      defaultText: "256 and 512; 512 with SDXL's shapes",
+      help: "side of the full-size step's picture",
+    },
     subgroupMatrices: {
       kind: "switch",
       help: "measure kernels, or --tune, with subgroup matrices: f16 operands, f32 sums. Needs a GPU that has them " +
@@ -188,6 +195,7 @@ export const command: Command = defineCommand({
       python: values.python ?? environmentVariable("BLUEROSE_PYTHON"),
       checkpoint: values.checkpoint,
       shapes: values.shapes === "sdxl" ? "sdxl" : "sd14",
+      pixels: values.pixels,
       print: say,
       showProgress: (total) => showProgress("kernels", { total }),
     });
