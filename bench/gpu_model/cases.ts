@@ -101,3 +101,16 @@ export const cases: Readonly<Record<string, ModelCase>> = {
     void triangularSolve(cholesky(gram(empty(gpu, [308, 768]))), empty(gpu, [308, 768])),
   "edit: gram f64": (gpu) => void gram(empty(gpu, [308, 768], "f64")),
 };
+
+const half = { allowF16Operands: true };
+
+/**
+ * Cases on subgroup matrices, for GPUs that have them. Their peak is that of the matrix units.
+ * Matrices of 16 × 16 × 16 are those of RDNA 3.
+ */
+export const matrixCases: Readonly<Record<string, ModelCase>> = {
+  "matrices: matmul 4096³ Bᵀ f16": product(4096, 4096, 4096, "f16", half),
+  "matrices: matmul 4096³ f32": product(4096, 4096, 4096, "f32", half),
+  "matrices: matmul few 256×1280×1280": product(256, 1280, 1280, "f16", half),
+  "matrices: conv 3×3 64² 320→320": convolution(64, 320, 320, 3, half),
+};

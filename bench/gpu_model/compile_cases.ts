@@ -8,8 +8,9 @@
  *
  * @module
  */
-import { Gpu } from "../../engine/gpu.ts";
+import { Gpu, type GpuOptions } from "../../engine/gpu.ts";
 import { writeText } from "../../pipeline/output/file.ts";
+import { findDawn } from "../measure/dawn.ts";
 import { architectures } from "./architecture.ts";
 import { parseCompiled } from "./assembly.ts";
 import type { ModelCase } from "./cases.ts";
@@ -65,13 +66,32 @@ function modelled(name: string, kernel: string, gpu: string, wgsl: string, text:
   };
 }
 
+/** What a module of cases exports. */
+interface CaseModule {
+  readonly cases: Readonly<Record<string, ModelCase>>;
+  readonly matrixCases?: Readonly<Record<string, ModelCase>>;
+}
+
+/**
+ * The options of a device with subgroup matrices: of Dawn, as Deno's own WebGPU has none. Undefined
+ * where Dawn or the GPU has none.
+ */
+async function matrixOptions(gpu: string): Promise<GpuOptions | undefined> {
+  const { gpu: dawn, missing } = await findDawn();
+  const options = { gpu: dawn, subgroupMatrices: true };
+  if (!missing) {
+    using device = await Gpu.request(options);
+    if (device.info.subgroupMatrix) return options;
+  }
+  console.error(`Cases with subgroup matrices are left out: ${missing ?? `Dawn finds none on ${gpu}`}`);
+}
+
 async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> {
-  const { cases } = await import(casesUrl) as { cases: Readonly<Record<string, ModelCase>> };
+  const { cases, matrixCases = {} } = await import(casesUrl) as CaseModule;
   const kernels: ModelledKernel[] = [], seen = new Set<string>();
-  for (const [title, run] of Object.entries(cases)) {
-    if (!new RegExp(pattern).test(title)) continue;
+  const compile = async (title: string, run: ModelCase, options: GpuOptions) => {
     const created: Created[] = [];
-    using gpu = await Gpu.request();
+    using gpu = await Gpu.request(options);
     watch(gpu.context.device, `${folder}/${name}`, created);
     try {
       gpu.scope(() => run(gpu));
@@ -87,7 +107,13 @@ async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> 
       await writeText(`${folder}/${name}/${slug}-${kernels.length}.txt`, `${wgsl}\n${text}`);
       kernels.push(modelled(title, kernel, name, wgsl, text));
     }
-  }
+  };
+  const chosen = (all: Readonly<Record<string, ModelCase>>) =>
+    Object.entries(all).filter(([title]) => new RegExp(pattern).test(title));
+  for (const [title, run] of chosen(cases)) await compile(title, run, {});
+  const onMatrices = chosen(matrixCases);
+  const options = onMatrices.length > 0 ? await matrixOptions(name) : undefined;
+  if (options) { for (const [title, run] of onMatrices) await compile(title, run, options); }
   console.log(JSON.stringify(kernels));
 }
 

@@ -2,7 +2,7 @@ import type { DType } from "../../engine/dtype.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { tileConstants, type TileShape } from "../gemm/tile.ts";
+import { tileConstants, type TileShape, usesBlocks } from "../gemm/tile.ts";
 import { policyOf } from "../policy.ts";
 import type { Activation } from "../wgsl/activation.ts";
 import { bindRange } from "../wgsl/launch.ts";
@@ -289,7 +289,7 @@ function runPiece(
     {
       ...constants,
       UPSAMPLE: g.upsample,
-      SKIPS: tile.STRATEGY === "workgroup" && channelVec4 !== allChannelVec4,
+      SKIPS: usesBlocks(tile.STRATEGY) && channelVec4 !== allChannelVec4,
       ...tile,
     },
   );

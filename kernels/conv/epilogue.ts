@@ -1,5 +1,5 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
-import { storeWgsl, type TileConstants } from "../gemm/tile_shape.ts";
+import { storeWgsl, type TileConstants, usesBlocks } from "../gemm/tile_shape.ts";
 import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 
 /**
@@ -72,7 +72,11 @@ fn biases(batch: u32, row: u32) -> vec4f {
   if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row); }
   return vec4f(sum);
 }
-${constants.STRATEGY === "workgroup" ? blockEpilogueWgsl(constants.Y_WIDTH) : tileEpilogueWgsl(constants.Y_WIDTH)}`;
+${
+    constants.STRATEGY && usesBlocks(constants.STRATEGY)
+      ? blockEpilogueWgsl(constants.Y_WIDTH)
+      : tileEpilogueWgsl(constants.Y_WIDTH)
+  }`;
 }
 
 const tileEpilogueWgsl = (width: number) =>

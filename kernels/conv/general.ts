@@ -1,5 +1,5 @@
 import { declareKernel } from "../../engine/kernel/kernel.ts";
-import { tileConstantTypes, tileExtensions, tileGrid, tileWgsl } from "../gemm/tile.ts";
+import { tileConstantTypes, tileExtensions, tileGrid, tileWgsl, usesBlocks } from "../gemm/tile.ts";
 import { convBlockOperandsWgsl, source, type Upsampling, upsamplings } from "./block_operands.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 
@@ -34,7 +34,7 @@ export const conv2dKernel = declareKernel({
   extensions: tileExtensions,
   wgsl: (constants) =>
     convEpilogueWgsl(constants) +
-    (constants.STRATEGY === "workgroup"
+    (usesBlocks(constants.STRATEGY)
       ? convBlockOperandsWgsl(constants)
       : constants.WIDE
       ? wideWgsl

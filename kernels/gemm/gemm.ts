@@ -12,6 +12,7 @@ import {
   tileGrid,
   type TileShape,
   tileWgsl,
+  usesBlocks,
 } from "./tile.ts";
 import { addressesWgsl, bias4Wgsl, epilogueWgsl, operandsWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
 
@@ -80,7 +81,7 @@ const matmulKernel = declareKernel({
   },
   extensions: tileExtensions,
   wgsl: (constants) =>
-    addressesWgsl + (constants.STRATEGY === "workgroup"
+    addressesWgsl + (usesBlocks(constants.STRATEGY)
       ? blockOperandsWgsl(constants)
       : (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + bias4Wgsl + storeWgsl(constants.Y_WIDTH) +
         epilogueWgsl(constants.Y_WIDTH)) +
@@ -142,9 +143,9 @@ export interface GemmOptions {
    */
   readonly gated?: boolean;
   /**
-   * Whether the elements of A (after `scale`) and B may be rounded to f16, a relative error of 2⁻¹¹
-   * each. They are rounded only where subgroup matrices or f16 arithmetic are in use. See
-   * {@linkcode TileShape} for the error bounds. Default: false.
+   * Whether the elements of A (in `half` tiles after `scale`) and B may be rounded to f16, a
+   * relative error of 2⁻¹¹ each. They are rounded only where subgroup matrices or f16 arithmetic
+   * are in use. See {@linkcode TileShape} for the error bounds. Default: false.
    */
   readonly allowF16Operands?: boolean;
   /** Tile shape, for the tuner and the tests. Default: by device and size. */

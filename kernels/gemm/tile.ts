@@ -11,8 +11,9 @@ import {
   type TileElement,
   type TileShape,
   tileSize,
+  usesBlocks,
 } from "./tile_shape.ts";
-import { unsupportedReason } from "./tile_support.ts";
+import { matrixDepth, unsupportedReason } from "./tile_support.ts";
 import { subgroupTile } from "./tile_subgroup.ts";
 import { blockDepth, type BlockLoads, workgroupTile } from "./tile_workgroup.ts";
 
@@ -23,6 +24,7 @@ export {
   tileConstantTypes,
   type TileElement,
   type TileShape,
+  usesBlocks,
 } from "./tile_shape.ts";
 
 /**
@@ -33,7 +35,7 @@ export {
  * functions. Rows and columns may lie beyond the edge, where the functions that locate them clamp
  * them. Elements from `params.k` on must be zero in A and finite in B.
  *
- * Strategies `subgroup`, `matrix` and `half`:
+ * Strategies `subgroup` and `half`:
  *
  * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, with its address precomputed
  * - `tile_a(Row, k) -> vec4f`: elements k … k+3 of the row
@@ -52,10 +54,10 @@ export {
  *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right` (k+4 … k+7)
  * - `tile_end8`, `tile_put8`: the same for eight results
  *
- * Strategy `workgroup`, by the {@linkcode BlockLoads} of the kernel:
+ * Strategies `workgroup` and `matrix`, by the {@linkcode BlockLoads} of the kernel:
  *
  * - `tile_row`, and `tile_a` (loads of A along k) or `tile_a_line(Row, k) -> vec4f`: element k of
- *   four adjacent rows
+ *   four adjacent rows (`workgroup` only)
  * - `tile_column`, and `tile_b_k(Column, k) -> vec4f`: elements k … k+3 of one column; or
  *   `tile_b_line(Column, k) -> vec4f`: element k of four adjacent columns
  * - `tile_row_end(batch, row)` and `tile_column_end(column)`: what the epilogue needs of a row and
@@ -101,7 +103,7 @@ export function tileConstants(
     ROWS: rows,
     COLUMNS: columns,
     WIDE: allowVec8 && strategy === "subgroup" && columns % 2 === 0,
-    WHOLE: strategy === "workgroup" && k % blockDepth === 0,
+    WHOLE: usesBlocks(strategy) && k % (strategy === "matrix" ? matrixDepth : blockDepth) === 0,
     LOOPED: strategy === "workgroup" && policyOf(gpu).isSoftware,
     ...(strategy === "matrix" ? matrixConstants(gpu, shape) : noMatrix),
   };
@@ -143,7 +145,7 @@ export function tileWgsl(
     case "workgroup":
       return workgroupTile(constants, element, loads);
     case "matrix":
-      return matrixTile(constants);
+      return matrixTile(constants, loads);
     case "half":
       return halfTile(constants);
   }

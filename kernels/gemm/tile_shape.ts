@@ -47,6 +47,10 @@ export interface TileShape {
   readonly columns: number;
 }
 
+/** Whether a strategy loads its operands by the functions for blocks: see tile.ts. */
+export const usesBlocks = (strategy: TileShape["strategy"]): boolean =>
+  strategy === "workgroup" || strategy === "matrix";
+
 /** The kernel constants that a tile shape determines. */
 export type TileConstants = ConstantValues<typeof tileConstantTypes>;
 

@@ -45,7 +45,7 @@ function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape,
   }
   const { m, n } = matrix, subgroups = lanes / matrix.lanes;
   const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;
-  return 2 * (tileRows * (matrixDepth + 8) + matrixDepth * (tileColumns + 8)) + 4 * subgroups * m * n;
+  return 2 * (tileRows + tileColumns) * (matrixDepth + 8) + 4 * subgroups * m * n;
 }
 
 /** Whether a tile rounds its operands to f16. */
