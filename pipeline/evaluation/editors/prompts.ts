@@ -69,10 +69,11 @@ function singulars(text: string): string[] {
 
 /**
  * Whether an edit must pair last tokens, as its destination is not the source with words added.
- * Then TIME needs `tokens: "last"`.
+ * Then TIME needs `tokens: "last"`. "an" equals "a", as where tokens are aligned.
  */
 export function needsLastTokens({ source, destination }: Pick<EditCase, "source" | "destination">): boolean {
-  const words = (text: string) => text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? [];
+  const words = (text: string) =>
+    (text.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []).map((word) => word === "an" ? "a" : word);
   const wanted = words(source);
   const found = words(destination).reduce((found, word) => word === wanted[found] ? found + 1 : found, 0);
   return found < wanted.length;

@@ -58,6 +58,7 @@ Deno.test("an erasure's source and related prompts count as edited in any of the
   ]]);
   assert(needsLastTokens(erase) && needsLastTokens({ source: "a red rose", destination: "a rose red" }));
   assert(!needsLastTokens({ source: "A pack of roses", destination: "a pack of blue roses" }));
+  assert(!needsLastTokens({ source: "An apple", destination: "A green apple" }));
 });
 
 const tally = (rate: number, pictures = 20): Tally => ({ rate, pictures, belief: rate });
