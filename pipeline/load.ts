@@ -15,25 +15,19 @@ import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
 import type { PredictionType } from "./checkpoint/ldm/config.ts";
 import { SurplusKeys } from "./checkpoint/surplus.ts";
-import {
-  componentEntries,
-  entriesOf,
-  type PipelineComponents,
-  type PipelineSettings,
-  type XLPipelineComponents,
-  type XLPipelineSettings,
-} from "./components.ts";
+import { componentEntries, entriesOf } from "./component_table.ts";
+import type { PipelineComponents, PipelineSettings, XLPipelineComponents, XLPipelineSettings } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
 import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_options.ts";
 import type { ActivationType } from "./models/unet_blocks.ts";
-import { checkOptions, either, kinds, oneOf, type OptionTable, takeOptions } from "./options.ts";
+import { checkOptions, kinds, oneOf, type OptionTable, takeOptions } from "./options.ts";
 import {
   type ComponentOverrides,
   givenGpu,
   givenInstances,
-  isTokenizer,
   loadGivenVae,
   overridesTable,
+  tokenizerKind,
   type XLComponentOverrides,
   xlOverridesTable,
 } from "./overrides.ts";
@@ -86,7 +80,7 @@ const sharedTable = {
   retries: kinds.number,
   retryDelayMs: kinds.number,
   stallTimeoutMs: kinds.number,
-  tokenizer: either(kinds.text, kinds.object),
+  tokenizer: tokenizerKind,
   predictionType: oneOf("epsilon", "v_prediction"),
 } as const;
 
@@ -97,7 +91,7 @@ const fromPretrainedTable: OptionTable<FromPretrainedOptions & EditingOptions> =
 const xlFromPretrainedTable: OptionTable<XLFromPretrainedOptions & Omit<EditingOptions, "requiresSafetyChecker">> = {
   ...withoutChecker(sharedTable),
   ...xlOverridesTable,
-  tokenizer2: either(kinds.text, kinds.object),
+  tokenizer2: tokenizerKind,
   forceZerosForEmptyPrompt: kinds.flag,
 };
 
@@ -235,7 +229,9 @@ async function loadComponents(
   if (vae) components.vae = owned.use(vae);
   for (const key of ["tokenizer", "tokenizer2"] as const) {
     const place = options[key];
-    if (place !== undefined && !isTokenizer(place)) components[key] = await CLIPTokenizer.fromPretrained(place);
+    if (place !== undefined && !(place instanceof CLIPTokenizer)) {
+      components[key] = await CLIPTokenizer.fromPretrained(place);
+    }
   }
   for (const [key, { folder, load }] of wanted) {
     const className = index.components[folder] ?? undefined;

@@ -146,6 +146,20 @@ export function either(...kinds: readonly OptionKind[]): OptionKind {
   );
 }
 
+/**
+ * An instance of one of some classes.
+ *
+ * @param classes by the names that messages call them, which minifiers leave alone
+ */
+export function instanceOf(
+  classes: Readonly<Record<string, { [Symbol.hasInstance](value: unknown): boolean }>>,
+): OptionKind {
+  return kind(
+    `an instance of ${Object.keys(classes).join(" or ")}`,
+    (value) => Object.values(classes).some((one) => one[Symbol.hasInstance](value)),
+  );
+}
+
 /** A list whose members are all of a kind. */
 export function listOf(member: OptionKind, of: string): OptionKind {
   return kind(`a list of ${of}`, (value) => Array.isArray(value) && value.every(member.accepts));

@@ -2,7 +2,10 @@
 
 import type { Gpu } from "../engine/gpu.ts";
 import type { Scheduler } from "../schedulers/mod.ts";
-import { componentEntries, type ComponentKey, type PipelineComponents } from "./components.ts";
+import { isByteSource } from "./checkpoint/source/byte_source.ts";
+import { isFileTree } from "./checkpoint/source/file_tree.ts";
+import { componentEntries, componentTable } from "./component_table.ts";
+import type { ComponentKey, PipelineComponents } from "./components.ts";
 import { ConfigError } from "./errors.ts";
 import type { CLIPImageProcessor } from "./image/clip_image_processor.ts";
 import {
@@ -16,8 +19,8 @@ import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.
 import { Model } from "./models/load.ts";
 import type { StableDiffusionSafetyChecker } from "./models/safety_checker.ts";
 import type { UNet2DConditionModel } from "./models/unet.ts";
-import { either, kind, kinds } from "./options.ts";
-import type { CLIPTokenizer } from "./text/tokenizer.ts";
+import { either, kind, kinds, type OptionKind } from "./options.ts";
+import { CLIPTokenizer } from "./text/tokenizer.ts";
 
 /**
  * Components to use in place of the checkpoint's, which are then neither fetched nor loaded. They
@@ -45,20 +48,31 @@ export interface ComponentOverrides {
   readonly featureExtractor?: CLIPImageProcessor | null;
 }
 
-/** A model or scheduler. All of them have a configuration. */
-const component = kind(
-  "a component that was loaded, of the class that the option names",
-  (value) => kinds.object.accepts((value as { config?: unknown } | null)?.config),
+const isPlace = (value: unknown) => typeof value === "string" || value instanceof URL;
+
+/** The kind of the option `vae`: an autoencoder, or the place of one. */
+const vaeKind = either(
+  componentTable.vae.instance,
+  kind(
+    "a path, a URL, a file tree or a byte source",
+    (value) => isPlace(value) || isFileTree(value) || isByteSource(value),
+  ),
+);
+
+/** The kind of options that are a tokenizer, or the folder of one. */
+export const tokenizerKind: OptionKind = either(
+  componentTable.tokenizer.instance,
+  kind("a path, a URL or a file tree", (value) => isPlace(value) || isFileTree(value)),
 );
 
 /** Kinds of {@linkcode ComponentOverrides}. */
 export const overridesTable = {
-  scheduler: component,
-  vae: either(kinds.text, kinds.object),
-  textEncoder: component,
-  unet: component,
-  safetyChecker: either(component, kinds.nothing),
-  featureExtractor: either(kinds.object, kinds.nothing),
+  scheduler: componentTable.scheduler.instance,
+  vae: vaeKind,
+  textEncoder: componentTable.textEncoder.instance,
+  unet: componentTable.unet.instance,
+  safetyChecker: either(componentTable.safetyChecker.instance, kinds.nothing),
+  featureExtractor: either(componentTable.featureExtractor.instance, kinds.nothing),
 } as const;
 
 /** Components of SDXL to use in place of the checkpoint's: see {@linkcode ComponentOverrides}. */
@@ -69,11 +83,11 @@ export interface XLComponentOverrides extends Omit<ComponentOverrides, "safetyCh
 
 /** Kinds of {@linkcode XLComponentOverrides}. */
 export const xlOverridesTable = {
-  scheduler: kinds.object,
-  vae: either(kinds.text, kinds.object),
-  textEncoder: kinds.object,
-  textEncoder2: kinds.object,
-  unet: kinds.object,
+  scheduler: componentTable.scheduler.instance,
+  vae: vaeKind,
+  textEncoder: componentTable.textEncoder.instance,
+  textEncoder2: componentTable.textEncoder2.instance,
+  unet: componentTable.unet.instance,
 } as const;
 
 /** The options of a loader, as far as they bring components. */
@@ -88,17 +102,12 @@ export function givenInstances(options: Overriding): Partial<PipelineComponents>
   for (const [key] of componentEntries) {
     const value = options[key as keyof Overriding];
     if (value === undefined || key === "vae" && !(value instanceof Model)) continue;
-    if ((key === "tokenizer" || key === "tokenizer2") && !isTokenizer(value)) continue;
+    if ((key === "tokenizer" || key === "tokenizer2") && !(value instanceof CLIPTokenizer)) continue;
     given[key] = value;
   }
   // Without a checker there is nothing to prepare pictures for.
   if (given.safetyChecker === null && given.featureExtractor === undefined) given.featureExtractor = null;
   return given as Partial<PipelineComponents>;
-}
-
-/** Whether an option is a tokenizer rather than the place of one. */
-export function isTokenizer(value: unknown): value is CLIPTokenizer {
-  return typeof value === "object" && value !== null && "encode" in value && "padTokenId" in value;
 }
 
 /**

@@ -1,11 +1,6 @@
 import type { Tensor } from "../engine/tensor.ts";
-import {
-  componentEntries,
-  componentTable,
-  entriesOf,
-  type PipelineComponents,
-  type XLPipelineComponents,
-} from "./components.ts";
+import { componentEntries, componentTable, entriesOf } from "./component_table.ts";
+import type { PipelineComponents, XLPipelineComponents } from "./components.ts";
 import { CheckpointError } from "./errors.ts";
 import { checkArgument, checkOptions, kind, kinds, oneOf, type OptionTable } from "./options.ts";
 import { diffusersVersion } from "./checkpoint/ldm/config.ts";

@@ -19,7 +19,7 @@ import type { ActivationType } from "./models/unet_blocks.ts";
 import { AutoencoderKL } from "./models/vae.ts";
 import { encodeTexts } from "./generation/prompts.ts";
 import { type EditingOptions, editingOptionsTable, loadingTable } from "./load_options.ts";
-import { checkOptions, either, kinds, oneOf, type OptionTable, takeOptions } from "./options.ts";
+import { checkOptions, kinds, oneOf, type OptionTable, takeOptions } from "./options.ts";
 import { findTokenizer, type FindTokenizerOptions } from "./text/find_tokenizer.ts";
 import { CLIPTokenizer } from "./text/tokenizer.ts";
 import { withPadToken } from "./text/tokenizer_files.ts";
@@ -27,9 +27,9 @@ import {
   type ComponentOverrides,
   givenGpu,
   givenInstances,
-  isTokenizer,
   loadGivenVae,
   overridesTable,
+  tokenizerKind,
   type XLComponentOverrides,
   xlOverridesTable,
 } from "./overrides.ts";
@@ -82,7 +82,7 @@ const { requiresSafetyChecker, ...sharedEditing } = editingOptionsTable;
 const sharedTable = {
   ...sharedEditing,
   ...loadingTable,
-  tokenizer: either(kinds.text, kinds.object),
+  tokenizer: tokenizerKind,
   predictionType: oneOf("epsilon", "v_prediction"),
   config: kinds.object,
   ema: kinds.flag,
@@ -96,7 +96,7 @@ const tables = {
   sdxl: {
     ...sharedTable,
     ...xlOverridesTable,
-    tokenizer2: sharedTable.tokenizer,
+    tokenizer2: tokenizerKind,
     forceZerosForEmptyPrompt: kinds.flag,
   } as OptionTable<XLFromSingleFileOptions & Omit<EditingOptions, "requiresSafetyChecker">>,
 } as const;
@@ -210,13 +210,13 @@ async function tokenizerOf(file: SingleFile, options: FromSingleFileOptions): Pr
   const { tokenizer } = options;
   // The first text encoder of SDXL is that of 1.x.
   if (tokenizer === undefined) return await findTokenizer(file.family === "sd2" ? "sd2" : "sd1", options);
-  return isTokenizer(tokenizer) ? tokenizer : await CLIPTokenizer.fromPretrained(tokenizer);
+  return tokenizer instanceof CLIPTokenizer ? tokenizer : await CLIPTokenizer.fromPretrained(tokenizer);
 }
 
 /** The tokenizer of SDXL's second text encoder: OpenCLIP pads with "!". */
 async function secondTokenizer(first: CLIPTokenizer, { tokenizer2 }: AnyFromSingleFileOptions): Promise<CLIPTokenizer> {
   if (tokenizer2 === undefined) return new CLIPTokenizer(withPadToken(first.files, "!"));
-  return isTokenizer(tokenizer2) ? tokenizer2 : await CLIPTokenizer.fromPretrained(tokenizer2);
+  return tokenizer2 instanceof CLIPTokenizer ? tokenizer2 : await CLIPTokenizer.fromPretrained(tokenizer2);
 }
 
 /**

@@ -1,7 +1,9 @@
 import { repairOutdated } from "./outdated_configs.ts";
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
-import { checkComponents, pickComponents, type PipelineComponents, type PipelineSettings } from "./components.ts";
+import { checkComponents } from "./component_checks.ts";
+import { pickComponents } from "./component_table.ts";
+import type { PipelineComponents, PipelineSettings } from "./components.ts";
 import { AdaptedPipeline } from "./adapted_pipeline.ts";
 import { type Call, type CallShape, type EmbeddingsEdit, prepareCall } from "./generation/call.ts";
 import { takePrompts } from "./generation/call_prompts.ts";
@@ -51,6 +53,7 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
    * with a warning, as diffusers does.
    *
    * @param owned Resources that the pipeline takes over, and disposes of in reverse order.
+   * @throws {OptionError} for a component that is missing, or of another class
    * @throws {CheckpointError} for a safety checker without a feature extractor
    * @throws {ConfigError} for components that do not fit each other
    */

@@ -1,11 +1,8 @@
 import type { ByteSource } from "./checkpoint/source/byte_source.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
-import {
-  checkXLComponents,
-  pickXLComponents,
-  type XLPipelineComponents,
-  type XLPipelineSettings,
-} from "./components.ts";
+import { checkXLComponents } from "./component_checks.ts";
+import { pickXLComponents } from "./component_table.ts";
+import type { XLPipelineComponents, XLPipelineSettings } from "./components.ts";
 import { AdaptedPipeline } from "./adapted_pipeline.ts";
 import { splitPrompt } from "./generation/split_prompt.ts";
 import { type Call, type CallShape, type EmbeddingsEdit, prepareCall } from "./generation/call.ts";
@@ -53,7 +50,8 @@ export class StableDiffusionXLPipeline extends AdaptedPipeline {
    * dispose of them.
    *
    * @param owned Resources that the pipeline takes over, and disposes of in reverse order.
-   * @throws {ConfigError} for components that do not fit each other
+   * @throws {OptionError} for a component that is missing, or of another class; {ConfigError} for
+   *   components that do not fit each other
    */
   constructor(components: XLPipelineComponents, settings: XLPipelineSettings = {}, owned?: DisposableStack) {
     checkXLComponents(components);

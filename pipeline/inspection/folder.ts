@@ -5,7 +5,7 @@ import { configOf, loraFileNames } from "../adapters/open_adapter.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { AdapterOptions } from "./adapter.ts";
 import { inspectFile } from "./file.ts";
-import { componentEntries, componentTable } from "../components.ts";
+import { componentEntries, componentTable } from "../component_table.ts";
 import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
 import { isDenied } from "../checkpoint/source/byte_source.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";

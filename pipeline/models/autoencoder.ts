@@ -4,7 +4,7 @@ import { CheckpointError } from "../errors.ts";
 import { type HubOptions, openHub } from "../checkpoint/hub/hub.ts";
 import { listVariants, weightFiles } from "../checkpoint/safetensors/weight_files.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
-import type { ByteSource } from "../checkpoint/source/byte_source.ts";
+import { type ByteSource, isByteSource } from "../checkpoint/source/byte_source.ts";
 import { isMissingFolder, openSource, openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import type { ConfigJson, ModelOrigin } from "../checkpoint/source/origin.ts";
@@ -112,8 +112,4 @@ async function loadVaeFile(
   return className === "AutoencoderTiny"
     ? await AutoencoderTiny.fromWeights(tinyVaeKind.parseConfig(config, label), opened, { ...options, origin })
     : await AutoencoderKL.fromWeights(vaeKind.parseConfig(config, label), opened, { ...options, origin });
-}
-
-function isByteSource(source: AutoencoderSource): source is ByteSource {
-  return typeof source === "object" && "read" in source && !("subtree" in source);
 }

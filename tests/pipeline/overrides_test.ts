@@ -1,14 +1,16 @@
-import { assert, assertEquals, assertMatch, assertRejects, assertStrictEquals } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects, assertStrictEquals, assertThrows } from "@std/assert";
 import { openWeights } from "../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { streamedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
 import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import { memoryTree } from "../../pipeline/checkpoint/source/file_tree.ts";
-import { CheckpointError, ConfigError } from "../../pipeline/errors.ts";
+import type { XLPipelineComponents } from "../../pipeline/components.ts";
+import { CheckpointError, ConfigError, OptionError } from "../../pipeline/errors.ts";
 import { CLIPTextModel } from "../../pipeline/models/clip_text.ts";
 import { loadAutoencoder } from "../../pipeline/models/autoencoder.ts";
 import { AutoencoderTiny } from "../../pipeline/models/tiny_vae.ts";
 import { previewFromLatents } from "../../pipeline/image/preview.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
+import { StableDiffusionXLPipeline } from "../../pipeline/stable_diffusion_xl.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { loadGoldens } from "../goldens.ts";
@@ -53,6 +55,35 @@ gpuTest("a component that does not fit is refused with both numbers, and nothing
     "cross_attention_dim",
   );
   assert(error.message.includes("48 ≠ 64"), error.message);
+});
+
+gpuTest("a component of another class is refused by its option, before anything is loaded", async (gpu) => {
+  using pipe = await StableDiffusionPipeline.fromPretrained(mini, { gpu });
+  const { components } = pipe;
+  // What a check of members alone would take for components.
+  const wrong: unknown[] = [{}, { config: {} }, { encode: () => [], padTokenId: 0 }, 5, []];
+  for (const option of Object.keys(components) as (keyof typeof components)[]) {
+    for (const value of option === "safetyChecker" ? [...wrong, pipe.unet] : wrong) {
+      const given = { [option]: value };
+      const calls = [
+        () => StableDiffusionPipeline.fromPretrained("nowhere", given),
+        () => StableDiffusionPipeline.fromSingleFile("nowhere", given),
+        () => Promise.resolve(new StableDiffusionPipeline({ ...components, ...given })),
+      ];
+      for (const call of calls) {
+        const error = await assertRejects(async () => await call(), OptionError, "an instance of");
+        assertEquals(error.option, option);
+      }
+    }
+  }
+  const xl = { ...components, textEncoder2: pipe.textEncoder, tokenizer2: pipe.tokenizer };
+  assertThrows(
+    () => new StableDiffusionXLPipeline(xl as unknown as XLPipelineComponents),
+    OptionError,
+    "textEncoder2 must be an instance of CLIPTextModelWithProjection: an object of class CLIPTextModel",
+  );
+  pipe.scheduler = {} as typeof pipe.scheduler;
+  await assertRejects(() => draw(pipe), OptionError, "scheduler must be an instance of Scheduler: an object");
 });
 
 gpuTest("an autoencoder of its own: a single file without one draws with LDM's, the same bits", async (gpu) => {

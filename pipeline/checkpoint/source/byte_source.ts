@@ -23,6 +23,18 @@ export interface ByteSource {
   close?(): void;
 }
 
+/** Whether a value is a byte source, as far as its members tell. */
+export function isByteSource(value: unknown): value is ByteSource {
+  return hasMembers(value, "read") && Number.isSafeInteger((value as ByteSource).size);
+}
+
+/** Whether a value is an object with a name and some methods. */
+export function hasMembers(value: unknown, ...methods: readonly string[]): boolean {
+  const members = value as Record<string, unknown>;
+  return typeof value === "object" && value !== null && typeof members.name === "string" &&
+    methods.every((method) => typeof members[method] === "function");
+}
+
 /** A source over bytes in memory. Reads copy them. */
 export function bytesSource(bytes: Uint8Array, name: string): ByteSource {
   return {

@@ -10,12 +10,12 @@ import { nearest } from "../../nearest.ts";
 import { repairFolder } from "../../output/folder.ts";
 import { ignoreAbsent } from "../../output/paths.ts";
 import { shown } from "../../shown.ts";
-import { type ByteSource, cannotOpen, deniedReason, rangeError } from "./byte_source.ts";
+import { type ByteSource, cannotOpen, deniedReason, isByteSource, rangeError } from "./byte_source.ts";
 import { isSafetensors } from "../safetensors/format.ts";
 import { foreignReason } from "./foreign_file.ts";
 import { isWeightsFile } from "./weights_file.ts";
 import { type OpenFile, type PathInfo, type ReadableDisk, readableDisk } from "./readable_disk.ts";
-import { checkPath, type FileTree, fileTree } from "./file_tree.ts";
+import { checkPath, type FileTree, fileTree, isFileTree } from "./file_tree.ts";
 import { urlSource, urlTree } from "./url.ts";
 
 /**
@@ -163,7 +163,7 @@ function diskTree(root: string): FileTree {
 export async function openTree(folder: string | URL | FileTree): Promise<FileTree> {
   if (typeof folder === "string") return await directoryTree(folder);
   if (!(folder instanceof URL)) {
-    if (hasMembers(folder, "subtree", "readJson", "open")) return folder;
+    if (isFileTree(folder)) return folder;
     throw noSource(folder, "a path, a URL or a file tree");
   }
   if (folder.protocol === "file:") return await directoryTree(pathOf(folder));
@@ -174,16 +174,10 @@ export async function openTree(folder: string | URL | FileTree): Promise<FileTre
 export async function openSource(file: string | URL | ByteSource): Promise<ByteSource> {
   if (typeof file === "string") return await fileSource(file);
   if (!(file instanceof URL)) {
-    if (hasMembers(file, "read") && Number.isSafeInteger(file.size)) return file;
+    if (isByteSource(file)) return file;
     throw noSource(file, "a path, a URL or a byte source");
   }
   return file.protocol === "file:" ? await fileSource(pathOf(file)) : await urlSource(webUrl(file));
-}
-
-function hasMembers(value: unknown, ...methods: readonly string[]): boolean {
-  const members = value as Record<string, unknown>;
-  return typeof value === "object" && value !== null && typeof members.name === "string" &&
-    methods.every((method) => typeof members[method] === "function");
 }
 
 function noSource(value: unknown, kinds: string): OptionError {

@@ -6,7 +6,7 @@
  */
 
 import { CheckpointError, PathError } from "../../errors.ts";
-import { blobSource, type ByteSource, bytesSource, cannotOpen, readAll } from "./byte_source.ts";
+import { blobSource, type ByteSource, bytesSource, cannotOpen, hasMembers, readAll } from "./byte_source.ts";
 import { foreignText } from "./foreign_file.ts";
 import { parsePythonJson } from "./json.ts";
 
@@ -32,6 +32,11 @@ export interface FileTree {
   list(path?: string): Promise<string[]>;
   /** The folder `path` as a tree of its own. */
   subtree(path: string): FileTree;
+}
+
+/** Whether a value is a file tree, as far as its members tell. */
+export function isFileTree(value: unknown): value is FileTree {
+  return hasMembers(value, "subtree", "readJson", "open");
 }
 
 /**
