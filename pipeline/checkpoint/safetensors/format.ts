@@ -59,9 +59,22 @@ export interface TensorInfo {
   readonly bytes: number;
 }
 
-/** Whether a JSON value is a list of sizes: integers from 0 up. */
+/** Whether a value is a list of sizes without gaps: integers from 0 up. */
 export function isSizes(value: unknown): value is number[] {
-  return Array.isArray(value) && value.every((size) => Number.isSafeInteger(size) && size >= 0);
+  return Array.isArray(value) && [...value].every((size) => Number.isSafeInteger(size) && size >= 0);
+}
+
+/**
+ * The bits of a tensor, or null where they cannot be counted. As in the reference implementation,
+ * each partial product must fit into 64 bits, even where a later size is zero.
+ */
+export function bitsIn(shape: readonly number[], dtype: SafetensorsDtype): number | null {
+  let product = 1n;
+  for (const size of [...shape, bitsOf[dtype]]) {
+    product *= BigInt(size);
+    if (product >= 2n ** 64n) return null;
+  }
+  return product <= Number.MAX_SAFE_INTEGER ? Number(product) : null;
 }
 
 /** Whether a file's name or path ends as safetensors files do. */

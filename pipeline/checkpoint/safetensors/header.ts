@@ -9,7 +9,7 @@
 import { SafetensorsError } from "../../errors.ts";
 import type { ByteSource } from "../source/byte_source.ts";
 import { foreignReason } from "../source/foreign_file.ts";
-import { bitsOf, dtypesByAlignment, maxHeaderBytes, type SafetensorsDtype, type TensorInfo } from "./format.ts";
+import { bitsIn, bitsOf, dtypesByAlignment, maxHeaderBytes, type SafetensorsDtype, type TensorInfo } from "./format.ts";
 import { HeaderFault, HeaderNumber, type HeaderObject, type HeaderValue, parseHeaderJson } from "./header_json.ts";
 
 /** What helps against a truncated file. */
@@ -164,19 +164,6 @@ function sizesIn(value: HeaderValue | undefined): number[] | null {
     sizes.push(Number(size));
   }
   return sizes;
-}
-
-/**
- * The bits of a tensor, or null where they cannot be counted. As in the reference implementation,
- * each partial product must fit into 64 bits, even where a later size is zero.
- */
-function bitsIn(shape: readonly number[], dtype: SafetensorsDtype): number | null {
-  let product = 1n;
-  for (const size of [...shape, bitsOf[dtype]]) {
-    product *= BigInt(size);
-    if (product >= 2n ** 64n) return null;
-  }
-  return product <= Number.MAX_SAFE_INTEGER ? Number(product) : null;
 }
 
 /** A value as it stands in the header, shortened for a message. */

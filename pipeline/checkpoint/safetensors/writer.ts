@@ -6,7 +6,8 @@
 
 import { SafetensorsError } from "../../errors.ts";
 import type { ByteSink } from "../../output/byte_sink.ts";
-import { bitsOf, dtypesByAlignment, isSizes, maxHeaderBytes, type SafetensorsDtype } from "./format.ts";
+import { shown } from "../../shown.ts";
+import { bitsIn, dtypesByAlignment, isSizes, maxHeaderBytes, type SafetensorsDtype } from "./format.ts";
 
 /** A tensor to be written. Its bytes are requested once, when they are written. */
 export interface TensorEntry {
@@ -28,31 +29,66 @@ export interface SafetensorsLayout {
 }
 
 /**
- * Bytes of a tensor's data. @throws {SafetensorsError} if its shape and dtype do not come to whole
- * bytes.
+ * Bytes of a tensor's data.
+ *
+ * @throws {SafetensorsError} for an unknown dtype, for a shape that is no list of whole numbers
+ *   from 0, and if both do not come to whole bytes
  */
-export function tensorBytes(entry: { name: string; dtype: SafetensorsDtype; shape: readonly number[] }): number {
-  const bits = entry.shape.reduce((product, size) => product * size, bitsOf[entry.dtype]);
-  if (isSizes(entry.shape) && Number.isSafeInteger(bits) && bits % 8 === 0) return bits / 8;
-  throw new SafetensorsError(
-    `Cannot write tensor ${entry.name} as ${entry.dtype} of shape [${
-      entry.shape.join(", ")
-    }] has no whole number of bytes`,
-    { source: "safetensors", tensor: entry.name },
-  );
+export function tensorBytes(entry: Pick<TensorEntry, "name" | "dtype" | "shape">): number {
+  const { name, dtype, shape } = entry;
+  if (!dtypesByAlignment.includes(dtype)) {
+    throw refused(name, `its dtype must be one of ${dtypesByAlignment.join(", ")}: ${shown(dtype)}`);
+  }
+  if (!isSizes(shape)) throw refused(name, `its shape must be a list of whole numbers from 0: ${shown(shape)}`);
+  const bits = bitsIn(shape, dtype);
+  if (bits === null) throw refused(name, `its shape ${shown(shape)} is too large to count`);
+  if (bits % 8 !== 0) throw refused(name, `${dtype} of shape ${shown(shape)} does not fill its last byte`);
+  return bits / 8;
+}
+
+function refused(name: string, reason: string): SafetensorsError {
+  return new SafetensorsError(`Cannot write tensor ${name} as ${reason}`, { source: "safetensors", tensor: name });
+}
+
+/** A text that JSON in UTF-8 can hold: one without half of a surrogate pair. */
+const isText = (value: unknown): value is string => typeof value === "string" && value.isWellFormed();
+
+/**
+ * Refuses what a header cannot hold, before anything is written.
+ *
+ * @throws {SafetensorsError} for a name or metadata that are no text, and entries without chunks
+ */
+function checkContent(entries: readonly TensorEntry[], metadata: unknown): void {
+  const fail = (message: string) => new SafetensorsError(`Cannot write ${message}`, { source: "safetensors" });
+  for (const { name, chunks } of entries) {
+    if (!isText(name)) throw fail(`a tensor as its name must be a text of whole characters: ${shown(name)}`);
+    if (typeof chunks !== "function") {
+      throw refused(name, `chunks must be a function that returns its bytes: ${shown(chunks)}`);
+    }
+  }
+  if (metadata === undefined) return;
+  if (typeof metadata !== "object" || metadata === null || Array.isArray(metadata)) {
+    throw fail(`metadata as they must be an object of texts: ${shown(metadata)}`);
+  }
+  for (const [key, value] of Object.entries(metadata)) {
+    if (!isText(key) || !isText(value)) {
+      throw fail(`metadata ${shown(key)} as keys and values must be texts of whole characters: ${shown(value)}`);
+    }
+  }
 }
 
 /**
  * Plans a file as the reference implementation does: `__metadata__` first, then the tensors by
  * descending alignment and ascending name. Spaces pad the header to a multiple of 8 bytes.
  *
- * @throws {SafetensorsError} for two tensors of one name, the reserved name `__metadata__`, or a
- *   shape without a size.
+ * @throws {SafetensorsError} for two tensors of one name, the reserved name `__metadata__`, a dtype
+ *   or shape that the format does not have, and names or metadata that are no text
  */
 export function layoutSafetensors(
   entries: readonly TensorEntry[],
   options: { metadata?: Readonly<Record<string, string>> } = {},
 ): SafetensorsLayout {
+  checkContent(entries, options.metadata);
   const ordered = [...entries].sort((a, b) =>
     dtypesByAlignment.indexOf(b.dtype) - dtypesByAlignment.indexOf(a.dtype) || (a.name < b.name ? -1 : 1)
   );
@@ -62,10 +98,7 @@ export function layoutSafetensors(
   for (const entry of ordered) {
     if (entry.name === "__metadata__" || header.has(entry.name)) {
       const reason = entry.name === "__metadata__" ? "that name is the format's own" : "there are two of that name";
-      throw new SafetensorsError(`Cannot write tensor ${entry.name} as ${reason}`, {
-        source: "safetensors",
-        tensor: entry.name,
-      });
+      throw refused(entry.name, reason);
     }
     const begin = end;
     end += tensorBytes(entry);
@@ -116,15 +149,16 @@ export async function writeSafetensors(
     const expected = tensorBytes(entry);
     let actual = 0;
     for await (const chunk of entry.chunks()) {
+      if (!(chunk instanceof Uint8Array)) {
+        throw refused(entry.name, `its chunks must be of Uint8Array: ${shown(chunk)}`);
+      }
       actual += chunk.byteLength;
       if (actual > expected) break;
       await sink(chunk);
     }
     if (actual !== expected) {
       throw new SafetensorsError(
-        `Cannot write tensor ${entry.name} as ${entry.dtype} of shape [${
-          entry.shape.join(", ")
-        }] needs ${expected} bytes ` +
+        `Cannot write tensor ${entry.name} as ${entry.dtype} of shape ${shown(entry.shape)} needs ${expected} bytes ` +
           `and its chunks came to ${actual > expected ? "more" : actual}`,
         { source: "safetensors", tensor: entry.name, expected, actual },
       );

@@ -204,11 +204,46 @@ Deno.test("writing rejects duplicate names, the reserved name, invalid shapes an
   const a = entry("a", "F32", [2], new Uint8Array(8));
   assertThrows(() => layoutSafetensors([a, a]), SafetensorsError, "two of that name");
   assertThrows(() => layoutSafetensors([{ ...a, name: "__metadata__" }]), SafetensorsError, "format's own");
-  assertThrows(() => layoutSafetensors([{ ...a, shape: [0.5] }]), SafetensorsError, "whole number of bytes");
-  assertThrows(() => layoutSafetensors([{ ...a, shape: [-1, -1] }]), SafetensorsError, "whole number of bytes");
+  const half = { ...a, dtype: "F4", shape: [3] } as const;
+  assertThrows(() => layoutSafetensors([half]), SafetensorsError, "does not fill its last byte");
+  for (const shape of [[2 ** 30, 2 ** 30], [2 ** 40, 2 ** 40, 0]]) {
+    assertThrows(() => layoutSafetensors([{ ...a, shape }]), SafetensorsError, "too large to count");
+  }
   for (const bytes of [7, 9]) {
     const liar = entry("a", "F32", [2], new Uint8Array(bytes));
     await assertRejects(() => writeSafetensors([liar], () => {}), SafetensorsError, "needs 8 bytes");
+  }
+});
+
+Deno.test("what a header cannot hold is refused with a typed error before the first byte", async () => {
+  const a = entry("a", "F32", [2], new Uint8Array(8));
+  // deno-lint-ignore no-explicit-any
+  const any = (value: unknown): any => value;
+  const shapes: unknown[] = [[0.5], [-1, -1], ["2"], [2n], [, 2], [NaN], [2, null], 2, "2", null, undefined, {}]; // deno-lint-ignore-line no-sparse-arrays
+  const dtypes: unknown[] = ["f32", "constructor", "", 5, null, undefined, ["F32"]];
+  const names: unknown[] = [5, null, undefined, "\ud800", Symbol("a")];
+  const metadata: unknown[] = [{ a: 5 }, { a: null }, { a: undefined }, { a: {} }, { "\udc00": "a" }, [], "a", 5, null];
+  const cases: [reason: string, entries: unknown[], metadata?: unknown][] = [
+    ...shapes.map((shape) => ["its shape must be", [{ ...a, shape }]] as [string, unknown[]]),
+    ...dtypes.map((dtype) => ["its dtype must be one of", [{ ...a, dtype }]] as [string, unknown[]]),
+    ...names.map((name) => ["its name must be", [{ ...a, name }]] as [string, unknown[]]),
+    ["chunks must be a function", [{ ...a, chunks: new Uint8Array(8) }]],
+    ...metadata.map((given) => ["metadata", [a], given] as [string, unknown[], unknown]),
+  ];
+  for (const [reason, entries, metadata] of cases) {
+    let bytes = 0;
+    const sink = (chunk: Uint8Array) => void (bytes += chunk.length);
+    // the fault stands last, so that a writer that goes entry by entry would have begun
+    const good = { ...a, name: "good", dtype: "F64", shape: [1] } as const;
+    await assertRejects(
+      () => writeSafetensors([good, ...any(entries)], sink, { metadata: any(metadata) }),
+      SafetensorsError,
+      reason,
+    );
+    assertEquals(bytes, 0, reason);
+  }
+  for (const chunk of ["12345678", new ArrayBuffer(8), null]) {
+    await assertRejects(() => writeSafetensors([{ ...a, chunks: () => [any(chunk)] }], () => {}), SafetensorsError);
   }
 });
 
