@@ -26,7 +26,7 @@ const echoMs = 300;
 let current: AbortSignal | undefined;
 
 /** SIGTERM asks a command that defers it to stop at the next good place. */
-let deferred: { isAsked: boolean } | undefined;
+let deferred: AbortController | undefined;
 
 /** Exit code of a command that stopped at SIGTERM and is to be run again: EX_TEMPFAIL. */
 const pausedCode = 75;
@@ -39,30 +39,24 @@ export class PausedError extends Error {
 }
 
 /**
- * Makes SIGTERM a request, until disposed of: it aborts nothing, and the command stops where
- * {@linkcode DeferredTermination.stopIfAsked} is called. A second signal, and Ctrl-C, end it at
- * once as ever.
+ * Makes SIGTERM a request, until disposed of: it fires the result's signal alone, with a
+ * {@linkcode PausedError} as its reason, and the command stops where everything is saved. A second
+ * signal, and Ctrl-C, end it at once as ever.
  */
 export function deferTermination(): DeferredTermination {
-  const state = deferred = { isAsked: false };
+  const controller = deferred = new AbortController();
   return {
-    stopIfAsked() {
-      if (state.isAsked) throw new PausedError("stopped by SIGTERM; run it again to go on");
-    },
+    signal: controller.signal,
     [Symbol.dispose]() {
-      if (deferred === state) deferred = undefined;
+      if (deferred === controller) deferred = undefined;
     },
   };
 }
 
 /** SIGTERM as a request; see {@linkcode deferTermination}. */
 export interface DeferredTermination extends Disposable {
-  /**
-   * To be called where everything is saved.
-   *
-   * @throws {PausedError} where SIGTERM has come
-   */
-  stopIfAsked(): void;
+  /** Fires when SIGTERM comes. */
+  readonly signal: AbortSignal;
 }
 
 /** The abort signal of the running command: it fires on Ctrl-C and SIGTERM. */
@@ -95,8 +89,8 @@ export async function untilInterrupted<T>(
       const before = firstAt;
       firstAt = performance.now();
       if (name === "SIGTERM" && deferred !== undefined) {
-        if (!deferred.isAsked || firstAt - before <= echoMs) {
-          deferred.isAsked = true;
+        if (!deferred.signal.aborted || firstAt - before <= echoMs) {
+          deferred.abort(new PausedError("stopped by SIGTERM; run it again to go on"));
           return;
         }
       }

@@ -12,6 +12,7 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bset loraDir\b/g, "give --lora-dir"],
   [/: name one by weightName\b/g, ": name one of them"],
   [/\botherwise set the pair's alignment/g, "otherwise give the pair with an alignment in a --pairs file"],
+  [/\bgive the edit's source and destination prompts\b/g, "give --source and --destination"],
   [/\bor name the number of shards\b/g, "or give --shards"],
   [/\bGive retained prompts for all rows\b/g, "Give --preserve-file"],
   [/\banyModel\b/g, "--any-model"],
@@ -37,7 +38,7 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bset preserve to\b/g, "preserve by --preserve"],
   [/\bSet preserve to\b/g, "Preserve by --preserve"],
   [/: preserve has\b/g, ": --preserve has"],
-  [/\blamb\b/g, "--lambda"],
+  [/(?<!\.)\blamb\b/g, "--lambda"], // "settings[0].editor.lamb" is a place in a file
 ];
 
 /** A message of the library in terms of the command line. */

@@ -7,8 +7,9 @@ import { bestLines, summaryCsv, summaryTable } from "../pipeline/evaluation/swee
 import { decodePicture, encodePicture } from "../pipeline/image/picture.ts";
 import { infoAt } from "../pipeline/output/paths.ts";
 import { writeText } from "../pipeline/output/file.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { bytesOf, checkDistinct, checkNewFile, overwriteFlag } from "./files.ts";
+import { bytesOf, checkDistinct, checkNewFile, InputError, overwriteFlag } from "./files.ts";
 import { checkJsonFile, giveJson, jsonFlag } from "./json_file.ts";
 import { keep } from "./kept.ts";
 import { say } from "./printer.ts";
@@ -72,6 +73,7 @@ export const command: Command = defineCommand({
     await checkNewFile(csv, "--csv", { overwrite });
     await checkNewFile(html, "--html", { overwrite });
     await checkDistinct({ "--json": json, "--csv": csv, "--html": html });
+    if (pictures !== undefined) await checkPictures(pictures, html);
     const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
     const results: SweepResult[] = [];
     const remarks: string[] = [];
@@ -89,7 +91,9 @@ export const command: Command = defineCommand({
     if (results.length === 0 || (missing > 0 && !partial)) {
       throw refuse(
         `${missing} of ${planned} pictures are missing`,
-        "Run the remaining shards, or summarize what there is with --partial",
+        results.length === 0
+          ? "Run a shard first"
+          : "Run the remaining shards, or summarize what there is with --partial",
       );
     }
     if (doubled > 0 && !partial) {
@@ -122,6 +126,18 @@ export const command: Command = defineCommand({
     await giveJson(json, { plan: planPath, pins: plan.pins, ...summary });
   },
 });
+
+/**
+ * @throws {ArgumentError} where nothing shows the pictures
+ * @throws {InputError} where the folder is not there
+ */
+async function checkPictures(folder: string, html: string | undefined): Promise<void> {
+  if (html === undefined) {
+    throw new ArgumentError("Cannot use --pictures without --html: the report shows them", { argument: "--pictures" });
+  }
+  if ((await infoAt(folder))?.isDirectory) return;
+  throw new InputError(`Cannot read --pictures ${JSON.stringify(folder)} as there is no such folder`, { path: folder });
+}
 
 /** PNG files up to this size are embedded as they are. */
 const largestPng = 2 ** 16;

@@ -25,11 +25,16 @@ interface PinnedModels {
  * SHA-256.
  *
  * @throws {HubError} where a model on the hub cannot be reached
- * @throws {SweepError} where a local model is not there, or a folder is no model
+ * @throws {SweepError} where a local model or the CLIP model is not there, or a folder is no model
  */
 export async function findPins({ model, revision, clip, offline }: PinnedModels): Promise<SweepPins> {
   const path = await resolveModel(model);
   const clipHash = await hashOf(await resolveModel(clip));
+  if (clipHash === undefined) {
+    throw new SweepError(`Cannot judge by the CLIP model ${JSON.stringify(clip)} as there is no such folder`, {
+      path: clip,
+    });
+  }
   if (await exists(path)) return { version: packageVersion, modelHash: await hashOf(path), clipHash };
   if (!isHubId(path)) {
     throw new SweepError(

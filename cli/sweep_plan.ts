@@ -2,8 +2,9 @@ import { writeText } from "../pipeline/output/file.ts";
 import type { PromptPair } from "../pipeline/evaluation/edit_cases.ts";
 import { parseDataSet } from "../pipeline/evaluation/sweep/data_sets.ts";
 import { formatPlan } from "../pipeline/evaluation/sweep/files.ts";
-import { plannedPictures, planSweep } from "../pipeline/evaluation/sweep/plan.ts";
-import { checkRetained } from "../pipeline/evaluation/sweep/check_edits.ts";
+import { editKey, plannedPictures, planSweep } from "../pipeline/evaluation/sweep/plan.ts";
+import { checkErasures, checkRetained } from "../pipeline/evaluation/sweep/check_edits.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { checkNewFile, overwriteFlag, readTextOf } from "./files.ts";
 import { say, sayJson } from "./printer.ts";
@@ -26,7 +27,7 @@ export const command: Command = defineCommand({
   details:
     "The data set is recognized by its content: TIMED's CSV (old, new, positive1, gt1, …, negative1, gn1, …), RoAD's CSV (prompt, old, new, oracle, " +
     "positive1, positive_old1, positive_new1, …), a list of prompts as UCE's (case_number, prompt, evaluation_seed; with --source and --destination), or a " +
-    "JSON list of edits such as the embedded model's. Each row, setting and seed makes one job, which draws the row's prompts. The plan pins the model, " +
+    "JSON list of edits such as the embedded model's, whose destination \"\" erases the source. Each row, setting and seed makes one job, which draws the row's prompts. The plan pins the model, " +
     "the CLIP model and the version of Blue Rose.",
   flags: {
     data: {
@@ -38,7 +39,8 @@ export const command: Command = defineCommand({
       access: { kind: "read", purpose: "read the data set" },
     },
     source: { kind: "texts", help: "source prompt of an edit that a list of prompts is drawn under" },
-    destination: { kind: "texts", help: "destination prompt; one for each --source" },
+    destination: { kind: "texts", help: 'destination prompt; one for each --source, "" erases it (uce, nullspace)' },
+    jointly: { kind: "switch", help: "solve all --source as one edit of several pairs" },
     output: {
       kind: "text",
       alias: "o",
@@ -108,10 +110,16 @@ export const command: Command = defineCommand({
     const retained = values.preserveFile === undefined
       ? undefined
       : await promptLines(values.preserveFile, "--preserve-file");
+    if (values.jointly && values.source.length < 2) {
+      throw new ArgumentError("Cannot solve edits jointly without several --source for a list of prompts", {
+        argument: "--jointly",
+      });
+    }
     const edits = pairsOfFlags(values.source, values.destination)
       .map(({ source, destination }): PromptPair => ({ prompt: source, edited: String(destination) }));
-    const rows = parseDataSet(await readTextOf(data, "--data"), data, edits).slice(0, limit);
+    const rows = parseDataSet(await readTextOf(data, "--data"), data, edits, values).slice(0, limit);
     await checkNewFile(output, "--output", { overwrite });
+    checkErasures({ rows, settings }, data);
     checkRetained({ rows, settings, retained }, data);
     const pins = await findPins({ model, revision, clip, offline });
     const sweep = { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod };
@@ -119,7 +127,7 @@ export const command: Command = defineCommand({
     await writeText(output, formatPlan(plan));
     const pictures = plannedPictures(plan).size;
     const counts = {
-      edits: new Set(rows.map((row) => `${row.source}\n${row.destination}`)).size,
+      edits: new Set(rows.map(editKey)).size,
       jobs: plan.jobs.length,
     };
     sayJson({ path: output, ...counts, settings: settings.map(({ name }) => name), pictures });

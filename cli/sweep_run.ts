@@ -98,16 +98,15 @@ export const command: Command = defineCommand({
       unit: "picture",
       everyMs: logEveryMs,
     });
-    termination.stopIfAsked();
+    const signals = { signal: interruptSignal(), stop: termination.signal };
     const start = performance.now();
     let added = 0;
-    for await (const scored of runSweep(pipe, clip, { plan, fingerprint, batches }, { signal: interruptSignal() })) {
+    for await (const scored of runSweep(pipe, clip, { plan, fingerprint, batches }, signals)) {
       if (pictures !== undefined) await saveSweepPictures(pictures, { pipe, plan, scored, offline });
       await file.append(scored.map(({ result }) => formatResult(result)).join(""));
       if (added > 0) unkeep(`${output} (${added} of ${total} pictures)`);
       keep(`${output} (${added += scored.length} of ${total} pictures)`);
       bar.advance(scored.length);
-      if (added < total) termination.stopIfAsked();
     }
     const secondsPerPicture = (performance.now() - start) / 1000 / total;
     sayJson({ ...shown, added: total, secondsPerPicture });

@@ -45,25 +45,29 @@ export interface CaseLimits {
 }
 
 const maxPrompts = 10_000;
-const also = v.optional(listOf(text(), { min: 1, max: maxPrompts }));
+/** Further edited forms. */
+export const also: Schema<readonly string[] | undefined> = v.optional(listOf(text(), { min: 1, max: maxPrompts }));
 const pairSchema: Schema<PromptPair> = fields({ prompt: text(), edited: text(), also });
 const prompts = {
   related: listOf(pairSchema, { max: maxPrompts }),
   unrelated: listOf(pairSchema, { max: maxPrompts }),
 };
 
-/** The prompts of an edit, as in plans. */
-export const testedEditSchema: Schema<Omit<EditCase, "preserve">> = fields({
-  source: text(),
-  destination: text(),
-  ...prompts,
-});
+/** A destination prompt, possibly empty. */
+export const destinationSchema: Schema<string> = v.pipe(
+  v.unknown(),
+  v.check(
+    (value) => !Array.isArray(value),
+    "one prompt (several weighted destinations are for bluerose debias and bluerose edit --pairs)",
+  ),
+  anyText(),
+);
 
 const casesSchema: Schema<EditCase[]> = listOf(
   v.pipe(
     fields({
       source: text(),
-      destination: anyText(),
+      destination: destinationSchema,
       also,
       ...prompts,
       preserve: v.optional(listOf(text(), { max: maxPrompts }), []),

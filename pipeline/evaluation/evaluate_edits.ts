@@ -7,22 +7,14 @@
 
 import { ModelEdit } from "../editing/model_edit.ts";
 import type { EditMethod, MethodOptions } from "../editing/prompts/method.ts";
-import type { Picture } from "../image/picture.ts";
 import type { EditingPipeline } from "../editing_pipeline.ts";
 import { checkOptions, kinds, type OptionTable } from "../options.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest, seedFrom } from "./draw_pictures.ts";
-import type { EditCase } from "./edit_cases.ts";
+import { type EditCase, editedForms } from "./edit_cases.ts";
 import { type EditScores, type JudgedPicture, scorePictures } from "./edit_scores.ts";
 import { drawingOf, drawingTable, lambdasKind, seedsTable } from "./options.ts";
 import { promptsOfRow, type SweepPrompt } from "./sweep/plan.ts";
-
-/** The model that scores pictures against prompts; `CLIPModel` implements it. */
-export interface Judge {
-  /** Logits [images, prompts], row-major. */
-  score(images: readonly Picture[], prompts: readonly string[]): Promise<Float32Array>;
-  /** The factor between cosines and logits. Default: 100, as in OpenAI's models. */
-  readonly logitScale?: number;
-}
+import { type Judge, judgePictures } from "./verdicts.ts";
 
 /** How the edits of one evaluation are solved. */
 export interface EditCondition {
@@ -106,16 +98,14 @@ export async function evaluateEdits(
   options: EvaluateEditsOptions = {},
 ): Promise<EditEvaluation[]> {
   checkOptions("evaluate edits", options, evaluateEditsTable);
-  const { lambdas = [0.001, 0.01, 0.1, 1, 10], seeds = 1, firstSeed = 500, editor = {}, onEvaluation } = options;
+  const { lambdas = [0.001, 0.01, 0.1, 1, 10], seeds = 1, firstSeed = 500, editor = {}, signal } = options;
   const grid = editGrid(lambdas, editor.method);
   const tests = cases.flatMap((each, index) => testPrompts(each, index, { seeds, firstSeed }));
-  const texts = [...new Set(tests.flatMap(({ prompt, edited }) => [prompt, edited]))];
-  const column = new Map(texts.map((text, i) => [text, i]));
+  const compared = tests.map((test) => ({ own: test.prompt, edited: editedForms(test) }));
   using edits = new DisposableStack();
+  const lamb = Math.min(...lambdas);
   const solve = async ({ source, destination, preserve }: EditCase) =>
-    edits.use(
-      await ModelEdit.solve([{ source, destination }], { ...editor, lamb: Math.min(...lambdas), preserve }, pipe),
-    );
+    edits.use(await ModelEdit.solve([{ source, destination }], { ...editor, lamb, preserve, signal }, pipe));
   const plain: ModelEdit[] = [], preserving: ModelEdit[] = [];
   for (const each of cases) {
     if (grid.some(({ lamb, preserve }) => lamb !== null && !preserve)) {
@@ -127,14 +117,13 @@ export async function evaluateEdits(
   for (const condition of grid) {
     const { lamb, preserve } = condition;
     const chosen = lamb === null ? [] : preserve ? preserving : plain;
-    for (const edit of chosen) if (edit.recipe.lamb !== lamb) await edit.resolve({ lamb: lamb! });
+    for (const edit of chosen) if (edit.recipe.lamb !== lamb) await edit.resolve({ lamb: lamb!, signal });
     const requests = tests.map(({ prompt, seed, index }): PictureRequest => ({ prompt, seed, edit: chosen[index] }));
     const pictures = await drawPictures(pipe, requests, drawingOf(options));
-    const logits = await judge.score(pictures, texts); // [pictures, texts]
-    const judged = tests.map(({ measure, prompt, edited, index }, i): JudgedPicture => ({
+    const verdicts = await judgePictures(judge, pictures, compared);
+    const judged = tests.map(({ measure, prompt, index }, i): JudgedPicture => ({
       measure,
-      own: logits[i * texts.length + column.get(prompt)!],
-      edited: logits[i * texts.length + column.get(edited)!],
+      ...verdicts[i],
       kept: cases[index].preserve.includes(prompt),
     }));
     const evaluation = {
@@ -143,7 +132,7 @@ export async function evaluateEdits(
       perEdit: cases.map((_, index) => scorePictures(judged.filter((_, i) => tests[i].index === index))),
     };
     evaluations.push(evaluation);
-    await onEvaluation?.(evaluation);
+    await options.onEvaluation?.(evaluation);
   }
   return evaluations;
 }

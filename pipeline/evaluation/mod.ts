@@ -26,16 +26,40 @@ export {
   slurmScript,
 } from "./cluster/mod.ts";
 export * from "./sweep/batches.ts";
-export { checkEdits, checkRetained } from "./sweep/check_edits.ts";
+export { checkEdits, checkErasures, checkRetained } from "./sweep/check_edits.ts";
 export * from "./sweep/data_sets.ts";
 export * from "./sweep/files.ts";
 export * from "./sweep/merge.ts";
 export * from "./sweep/pins.ts";
-export * from "./sweep/plan.ts";
+export {
+  editText,
+  fitOf,
+  jobsOfShard,
+  type ListedPrompt,
+  mostJobs,
+  pictureKey,
+  picturesOfJob,
+  planFormat,
+  type PlannedPicture,
+  plannedPictures,
+  planSweep,
+  type PromptEdit,
+  promptsOfRow,
+  type SweepJob,
+  type SweepMeasure,
+  type SweepPair,
+  type SweepPins,
+  type SweepPlan,
+  type SweepPrompt,
+  type SweepResult,
+  type SweepRow,
+  type SweepSettings,
+} from "./sweep/plan.ts";
 export { type ReportOptions, sweepReport } from "./sweep/report/report.ts";
 export * from "./sweep/run.ts";
 export { summaryCsv, summaryTable } from "./sweep/tables.ts";
 export {
+  type EditedRow,
   type EditorSettings,
   type SettingGrid,
   settingsOfGrid,
@@ -44,4 +68,5 @@ export {
   type SweepSetting,
 } from "./sweep/settings.ts";
 export * from "./sweep/sweep_error.ts";
+export * from "./verdicts.ts";
 export { type Interval, wilsonInterval } from "./wilson.ts";

@@ -112,12 +112,12 @@ Deno.test("the abort signal reaches a command at once", async () => {
 });
 
 Deno.test("SIGTERM, deferred, lets the command reach a good place and exits with 75; without more to do, with 0", async () => {
-  for (const [more, expected] of [["termination.stopIfAsked();", 75], ["", 0]] as const) {
+  for (const [more, expected] of [["termination.signal.throwIfAborted();", 75], ["", 0]] as const) {
     const { code, err } = await signaled(
       commandLine(`
         using termination = deferTermination();
         const signal = interruptSignal();
-        termination.stopIfAsked();
+        termination.signal.throwIfAborted();
         console.error("in the middle");
         await wait(1800); // longer than the grace of other commands
         if (signal.aborted) throw new Error("aborted");

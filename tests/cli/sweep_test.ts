@@ -1,8 +1,11 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { AppendedFile } from "../../pipeline/output/append.ts";
 import { beforeChange } from "../../pipeline/output/disk.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
-import { goldens } from "../paths.ts";
+import { Gpu } from "../../engine/gpu.ts";
+import { decodePicture } from "../../pipeline/image/picture.ts";
+import { CLIPModel } from "../../pipeline/models/clip.ts";
+import { goldens, pocket } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
 
 const csv = [
@@ -126,6 +129,49 @@ Deno.test("sweep compares editors and their settings in one plan, on the embedde
   assert(
     heads[0].includes(",threshold,") && heads.some((line) => line.includes("nullspace") && line.includes(",0.3,")),
   );
+});
+
+Deno.test("sweep erases: plan, run, merge and the report of edits toward nothing", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  const also = ["a cup", "a hat"];
+  const pairs = {
+    related: [{ prompt: "two roses", edited: "two cups", also: ["two hats"] }],
+    unrelated: [{ prompt: "a lemon", edited: "a rose" }],
+  };
+  const erased = { source: "a rose", destination: "", also, ...pairs, preserve: ["a lemon", "a cup"] };
+  await Deno.writeTextFile(at("erase.json"), JSON.stringify([erased]));
+  const model = ["-m", `${goldens}/sd1-mini`, "--seeds", "1", "--steps", "1"];
+  const methods = ["--method", "baseline", "oracle", "uce", "nullspace"];
+  const plan = await run("sweep", "plan", "--data", at("erase.json"), ...model, ...methods, "-o", at("plan.json"));
+  assertEquals(plan.out, `${at("plan.json")}: 1 edits, 4 settings, 4 jobs, 12 pictures\n`, plan.err);
+  const ran = await run("sweep", "run", at("plan.json"), "-o", at("r.jsonl"), "--pictures", at("pictures"));
+  assertEquals(ran.code, 0, ran.err);
+  using gpu = await Gpu.request();
+  using clip = await CLIPModel.fromPretrained(`${pocket}/clip`, { gpu });
+  for (const [i, { measure, logits }] of (await lines(at("r.jsonl"))).entries()) {
+    if (measure === "specificity") continue;
+    const forms = measure === "efficacy" ? ["a rose", ...also] : ["two roses", "two cups", "two hats"];
+    const name = `pictures/${Math.floor(i / 3)}_0_0_${measure}_${i % 3}.png`;
+    const picture = await decodePicture(await Deno.readFile(at(name)));
+    const [own, ...others] = await clip.score([picture], forms);
+    assertAlmostEquals((logits as number[])[0], own, 0.05); // the file holds bytes
+    assertAlmostEquals((logits as number[])[1], Math.max(...others), 0.05);
+  }
+  const html = ["--html", at("report.html"), "--pictures", at("pictures")];
+  const merged = await run("sweep", "merge", at("plan.json"), at("r.jsonl"), ...html);
+  assertEquals(merged.code, 0, merged.err);
+  assert((await Deno.readTextFile(at("report.html"))).includes("a rose → &quot;&quot;"));
+
+  await Deno.writeTextFile(at("list.csv"), "case_number,prompt,evaluation_seed\n0,a rose and a cat,5\n");
+  const two = ["--source", "a rose", "--destination", "", "--source", "a cat", "--destination", "a cup", "--jointly"];
+  const list = ["--data", at("list.csv"), ...two, ...model, "--method", "uce", "-o", at("list.json")];
+  assertEquals((await run("sweep", "plan", ...list)).out, `${at("list.json")}: 1 edits, 1 jobs, 1 pictures\n`);
+  const drawn = await run("sweep", "run", at("list.json"), "-o", at("list.jsonl"), "--pictures", at("listed"));
+  assertEquals(drawn.code, 0, drawn.err);
+  const text = await readPngText(await Deno.readFile(at("listed/0_0_5_list_0.png")));
+  const { exact: { edits: [{ recipe: { pairs: solved } }] } } = JSON.parse(text.bluerose);
+  assertEquals(solved, [{ source: "a rose", destination: "" }, { source: "a cat", destination: "a cup" }]);
 });
 
 Deno.test("sweep rejects data without pairs, shards out of range and results of another plan", async () => {

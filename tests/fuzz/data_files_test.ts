@@ -4,7 +4,7 @@ import { readEdit } from "../../pipeline/editing/edit_file.ts";
 import { EditError } from "../../pipeline/errors.ts";
 import { parseEditPairs } from "../../pipeline/editing/prompts/pair_file.ts";
 import { DataError, SafetensorsError } from "../../pipeline/errors.ts";
-import { parseEditCases } from "../../pipeline/evaluation/edit_cases.ts";
+import { editedForms, parseEditCases } from "../../pipeline/evaluation/edit_cases.ts";
 import { mergeResults } from "../../pipeline/evaluation/sweep/merge.ts";
 import { parseDataSet } from "../../pipeline/evaluation/sweep/data_sets.ts";
 import { formatPlan, parsePlan, parseResults } from "../../pipeline/evaluation/sweep/files.ts";
@@ -143,7 +143,7 @@ Deno.test("changed cases and pairs are a DataError, or whole", async () => {
     mutated(cases),
     async (json) => {
       for (const one of await accepted([DataError], () => parseEditCases(json, "cases.json")) ?? []) {
-        assert(promptsOfRow(one).every(({ prompt, edited }) => prompt !== "" && edited !== ""));
+        assert(promptsOfRow(one).every((each) => each.prompt !== "" && editedForms(each).length > 0));
       }
       for (const pair of await accepted([DataError], () => parseEditPairs(json, "pairs.json")) ?? []) {
         assert(pair.source !== "" && pair.destination.length > 0);

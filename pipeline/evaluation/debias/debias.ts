@@ -10,7 +10,7 @@ import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { OptionError } from "../../errors.ts";
 import { checkOptions, kinds, type OptionTable } from "../../options.ts";
 import { type DrawingOptions, drawPictures, seedFrom } from "../draw_pictures.ts";
-import type { Judge } from "../evaluate_edits.ts";
+import type { Judge } from "../verdicts.ts";
 import { drawingOf, drawingTable, firstSeedKind } from "../options.ts";
 import {
   type DebiasResult,
@@ -83,7 +83,9 @@ export async function debias(
       { option: "target", value: target },
     );
   }
-  (await ModelEdit.solve([debiasPair(task, target)], editor, pipe))[Symbol.dispose](); // fails before drawing
+  const { signal } = options;
+  // fails before drawing
+  (await ModelEdit.solve([debiasPair(task, target)], { ...editor, signal }, pipe))[Symbol.dispose]();
   const { budget, roundSize, tolerance, onRound } = options;
   const search = { budget, roundSize, tolerance, onRound };
   return await searchShares(resume(shareSampler(pipe, judge, task, options)), target, search);
@@ -97,9 +99,9 @@ export function shareSampler(
   options: Pick<DebiasOptions, "editor" | "firstSeed"> & DrawingOptions = {},
 ): ShareSampler {
   const { source, destinations, prompts = [source] } = task;
-  const { editor = { method: "uce" }, firstSeed = 500 } = options;
+  const { editor = { method: "uce" }, firstSeed = 500, signal } = options;
   return async ({ weights, first, count }) => {
-    using edit = weights && await ModelEdit.solve([debiasPair(task, weights)], editor, pipe);
+    using edit = weights && await ModelEdit.solve([debiasPair(task, weights)], { ...editor, signal }, pipe);
     const requests = Array.from({ length: count }, (_, i) => ({
       prompt: prompts[i % prompts.length],
       seed: seedFrom(firstSeed, first + i),

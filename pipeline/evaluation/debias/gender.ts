@@ -6,7 +6,7 @@
 import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { type CsvTable, parseCsv } from "../../text/csv.ts";
 import { checkOptions, kinds, wholeFrom } from "../../options.ts";
-import type { Judge } from "../evaluate_edits.ts";
+import type { Judge } from "../verdicts.ts";
 import { SweepError } from "../sweep/sweep_error.ts";
 import { debias, type DebiasOptions, type DebiasTask, shareSampler } from "./debias.ts";
 import { type Share, type ShareSampler, sharesOf } from "./search.ts";

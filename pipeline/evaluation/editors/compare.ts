@@ -13,10 +13,10 @@ import { checkOptions, kind, kinds, listOf, type OptionTable, wholeFrom } from "
 import { type DrawingOptions, drawPictures, type PictureRequest, seedFrom } from "../draw_pictures.ts";
 import type { EditCase } from "../edit_cases.ts";
 import { type EditScores, type JudgedPicture, scorePictures } from "../edit_scores.ts";
-import type { Judge } from "../evaluate_edits.ts";
 import { drawingOf, drawingTable, seedsTable } from "../options.ts";
 import { pixelDifference } from "../evaluate_leakage.ts";
 import { type EditorSettings, solveOptions } from "../sweep/settings.ts";
+import { type Judge, judgePictures } from "../verdicts.ts";
 import { type GroupPrompt, groupsOf, isAbout, promptsOfGroup } from "./prompts.ts";
 
 /** An editor with its settings, under a name for tables. */
@@ -112,7 +112,7 @@ export async function compareEditors(
   options: CompareEditorsOptions,
 ): Promise<EditorResult[]> {
   checkOptions("compare editors", options, compareTable);
-  const { editors, jointly = false, seeds = 1, firstSeed = 500, onResult } = options;
+  const { editors, jointly = false, seeds = 1, firstSeed = 500, onResult, signal } = options;
   const counts = conceptCounts(cases, options.concepts);
   if (counts.length === 0) {
     throw new OptionError(`Cannot compare editors on ${cases.length} cases: give as many as concepts act at once`, {
@@ -137,12 +137,12 @@ export async function compareEditors(
     concepts: 0,
   });
   for (const { name, editor } of editors) {
-    await warmUp(pipe, editor, cases[0]);
+    await warmUp(pipe, editor, cases[0], options);
     for (const concepts of counts) {
       using owned = new DisposableStack();
       const solved: { group: Group; edits: ModelEdit[]; ms: number[] }[] = [];
       for (const group of groups(concepts)) {
-        const made = await solveGroup(pipe, editor, group.cases, jointly);
+        const made = await solveGroup(pipe, editor, group.cases, { jointly, signal });
         for (const edit of made.edits) owned.use(edit);
         solved.push({ group, ...made });
       }
@@ -177,8 +177,9 @@ async function warmUp(
   pipe: EditingPipeline,
   editor: EditorSettings,
   each: EditCase,
+  { signal }: Pick<DrawingOptions, "signal">,
 ): Promise<void> {
-  const { edits } = await solveGroup(pipe, editor, [each], false);
+  const { edits } = await solveGroup(pipe, editor, [each], { jointly: false, signal });
   for (const edit of edits) edit[Symbol.dispose]();
 }
 
@@ -187,7 +188,7 @@ async function solveGroup(
   pipe: EditingPipeline,
   editor: EditorSettings,
   cases: readonly EditCase[],
-  jointly: boolean,
+  { jointly, signal }: { jointly: boolean } & Pick<DrawingOptions, "signal">,
 ): Promise<{ edits: ModelEdit[]; ms: number[] }> {
   using unlessReturned = new DisposableStack();
   const edits: ModelEdit[] = [], ms: number[] = [];
@@ -196,9 +197,8 @@ async function solveGroup(
     const preserve = [...new Set(part.flatMap((each) => each.preserve))].filter((prompt) => !isAbout(prompt, sources));
     const started = performance.now();
     const pairs = part.map(({ source, destination }) => ({ source, destination }));
-    edits.push(unlessReturned.use(
-      await ModelEdit.solve(pairs, solveOptions(editor, { source: pairs[0].source, preserve }), pipe),
-    ));
+    const options = { ...solveOptions(editor, { source: pairs[0].source, preserve }), signal };
+    edits.push(unlessReturned.use(await ModelEdit.solve(pairs, options, pipe)));
     ms.push((performance.now() - started) / part.length);
   }
   unlessReturned.move();
@@ -246,19 +246,17 @@ async function editedResult(
   };
 }
 
-/** CLIP's verdicts of pictures; of several edited forms, the best one counts. */
+/** CLIP's verdicts of the pictures of a group. */
 async function verdicts(
   judge: Judge,
   tests: readonly GroupPrompt[],
   pictures: readonly Picture[],
 ): Promise<JudgedPicture[]> {
-  const texts = [...new Set(tests.flatMap(({ prompt, edited }) => [prompt, ...edited]))];
-  const column = new Map(texts.map((text, i) => [text, i]));
-  const logits = await judge.score(pictures, texts); // [pictures, texts]
-  return tests.map(({ measure, prompt, edited }, i) => {
-    const logit = (text: string) => logits[i * texts.length + column.get(text)!];
-    return { measure, own: logit(prompt), edited: Math.max(...edited.map(logit)) };
-  });
+  const compared = tests.map(({ prompt, edited }) => ({ own: prompt, edited }));
+  return (await judgePictures(judge, pictures, compared)).map((verdict, i) => ({
+    measure: tests[i].measure,
+    ...verdict,
+  }));
 }
 
 /** The leakage of edits that act together: W·E₁·E₂·…, as on a stack. */

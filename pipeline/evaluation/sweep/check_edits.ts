@@ -7,8 +7,8 @@ import { type AlignmentTokenizer, alignPrompts } from "../../editing/prompts/ali
 import { alignLastTokens } from "../../editing/prompts/concepts.ts";
 import { withoutErased } from "../../editing/prompts/retained.ts";
 import { pairsLast } from "../../editing/prompts/method.ts";
-import type { SweepJob, SweepPlan } from "./plan.ts";
-import { solveOptions } from "./settings.ts";
+import { pairsOfRow, type SweepJob, type SweepPlan } from "./plan.ts";
+import { solveOptions, sourcesOf } from "./settings.ts";
 import { SweepError } from "./sweep_error.ts";
 
 /**
@@ -27,8 +27,9 @@ export function checkEdits(
   for (const { row, setting } of edited(jobs)) {
     const { editor } = plan.settings[setting];
     if (editor === undefined) continue;
-    const { source, destination } = plan.rows[row];
-    (pairsLast(editor) ? alignLastTokens : alignPrompts)(source, destination, tokenizer);
+    for (const { source, destination } of pairsOfRow(plan.rows[row])) {
+      (pairsLast(editor) ? alignLastTokens : alignPrompts)(source, destination, tokenizer);
+    }
   }
 }
 
@@ -47,16 +48,33 @@ export function checkRetained(
   for (const { row, setting } of edited(jobs)) {
     const { editor } = settings[setting];
     if (editor?.method !== "nullspace") continue;
-    const { source } = rows[row];
     const { preserve = [] } = solveOptions(editor, rows[row], retained);
-    if (withoutErased(preserve, [source]).kept.length > 0) continue;
+    if (withoutErased(preserve, sourcesOf(rows[row])).kept.length > 0) continue;
     throw new SweepError(
-      `Cannot sweep over ${path} by the method nullspace: row ${row + 1}, ${JSON.stringify(source)}, has ${
+      `Cannot sweep over ${path} by the method nullspace: row ${row + 1}, ${JSON.stringify(rows[row].source)}, has ${
         preserve.length === 0 ? "no prompt to preserve" : "only prompts to preserve that contain its source's words"
       }. Give retained prompts for all rows`,
       { path },
     );
   }
+}
+
+/**
+ * Checks that no editor aligns all words with "", which has none.
+ *
+ * @param path names the plan or data set, for the message
+ * @throws {SweepError} for the first row whose edit does
+ */
+export function checkErasures({ rows, settings }: Pick<SweepPlan, "rows" | "settings">, path: string): void {
+  const aligning = settings.find(({ editor }) => editor !== undefined && !pairsLast(editor));
+  const row = rows.findIndex((row) => pairsOfRow(row).some(({ destination }) => destination === ""));
+  if (aligning === undefined || row < 0) return;
+  throw new SweepError(
+    `Cannot sweep over ${path} with ${JSON.stringify(aligning.name)}: row ${row + 1}, ${
+      JSON.stringify(rows[row].source)
+    }, is erased, and that setting pairs all tokens, of which "" has none. To pair the last ones, set tokens to "last"`,
+    { path },
+  );
 }
 
 /** One job of each row and setting. */

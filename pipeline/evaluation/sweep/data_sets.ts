@@ -6,7 +6,7 @@
  */
 import { type CsvTable, parseCsv } from "../../text/csv.ts";
 import { parseEditCases, type PromptPair } from "../edit_cases.ts";
-import type { ListedPrompt, SweepPair, SweepRow } from "./plan.ts";
+import type { ListedPrompt, PromptEdit, SweepPair, SweepRow } from "./plan.ts";
 import { SweepError } from "./sweep_error.ts";
 
 /** Listed prompts of one job; a shard is a whole number of jobs. */
@@ -31,17 +31,34 @@ type CsvRecord = ReadonlyMap<string, string>;
  *
  * @param path name of the file, for error messages
  * @param edits the edits that a list of prompts is drawn under; other data sets have their own
+ * @param options.jointly whether those edits act together, as one edit of several pairs, instead of
+ *   one after the other. Default: false.
  * @throws {SweepError} when the text is of none of these forms, or has no rows, or a row lacks a
  *   prompt
  * @throws {DataError} when JSON is not of the form of `parseEditCases`
  */
-export function parseDataSet(text: string, path: string, edits: readonly PromptPair[] = []): SweepRow[] {
-  const rows = /^\s*[[{]/.test(text) ? parseEditCases(text, path) : rowsOfCsv(text, path, edits);
+export function parseDataSet(
+  text: string,
+  path: string,
+  edits: readonly PromptPair[] = [],
+  options: { readonly jointly?: boolean } = {},
+): SweepRow[] {
+  const { jointly = false } = options;
+  if (text.trim() === "") throw new SweepError(`Cannot sweep over ${path}: it is empty`, { path });
+  const isJson = /^\s*[[{]/.test(text);
+  if (isJson && edits.length > 0) throw ownEdits(path);
+  const rows = isJson ? parseEditCases(text, path) : rowsOfCsv(text, path, { edits, jointly });
   if (rows.length === 0) throw new SweepError(`Cannot sweep over ${path}: it has no rows`, { path });
   return rows;
 }
 
-function rowsOfCsv(text: string, path: string, edits: readonly PromptPair[]): SweepRow[] {
+/** The edits of a list of prompts. */
+interface ListEdits {
+  readonly edits: readonly PromptPair[];
+  readonly jointly: boolean;
+}
+
+function rowsOfCsv(text: string, path: string, listEdits: ListEdits): SweepRow[] {
   let table: CsvTable;
   try {
     table = parseCsv(text);
@@ -50,14 +67,16 @@ function rowsOfCsv(text: string, path: string, edits: readonly PromptPair[]): Sw
   }
   const { columns } = table;
   const isListed = columns.includes("evaluation_seed") || (columns.includes("prompt") && !columns.includes("old"));
-  if (isListed) return listRows(table, path, edits);
-  if (edits.length > 0) {
-    throw new SweepError(
-      `Cannot sweep over ${path} with other edits: the file names its own. Edits are given for a list of prompts`,
-      { path },
-    );
-  }
+  if (isListed) return listRows(table, path, listEdits);
+  if (listEdits.edits.length > 0) throw ownEdits(path);
   return columns.includes("prompt") ? roadRows(table, path) : timedRows(table, path);
+}
+
+function ownEdits(path: string): SweepError {
+  return new SweepError(
+    `Cannot sweep over ${path} with other edits: the file names its own. Edits are given for a list of prompts`,
+    { path },
+  );
 }
 
 function timedRows({ columns, records }: CsvTable, path: string): SweepRow[] {
@@ -93,7 +112,7 @@ function roadRows({ columns, records }: CsvTable, path: string): SweepRow[] {
   });
 }
 
-function listRows({ columns, records }: CsvTable, path: string, edits: readonly PromptPair[]): SweepRow[] {
+function listRows({ columns, records }: CsvTable, path: string, { edits, jointly }: ListEdits): SweepRow[] {
   requireColumns(columns, ["prompt", "evaluation_seed"], path);
   if (edits.length === 0) {
     throw new SweepError(
@@ -120,8 +139,13 @@ function listRows({ columns, records }: CsvTable, path: string, edits: readonly 
     { length: Math.ceil(listed.length / listedPerJob) },
     (_, i) => listed.slice(i * listedPerJob, (i + 1) * listedPerJob),
   );
-  return edits.flatMap(({ prompt: source, edited: destination }) =>
-    chunks.map((chunk): SweepRow => ({ source, destination, related: [], unrelated: [], listed: chunk }))
+  const pairs = edits.map(({ prompt, edited }): PromptEdit => ({ source: prompt, destination: edited }));
+  if (pairs.some(({ source }) => source === "")) {
+    throw new SweepError(`Cannot sweep over ${path} under an edit whose source is "": name a concept`, { path });
+  }
+  const rows = jointly ? [{ ...pairs[0], more: pairs.slice(1) }] : pairs;
+  return rows.flatMap((row) =>
+    chunks.map((chunk): SweepRow => ({ ...row, related: [], unrelated: [], listed: chunk }))
   );
 }
 

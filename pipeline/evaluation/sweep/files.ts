@@ -28,7 +28,9 @@ import {
   type SweepPlan,
   type SweepResult,
   type SweepRow,
+  unjudged,
 } from "./plan.ts";
+import { also, destinationSchema } from "../edit_cases.ts";
 import { settingSchema } from "./settings.ts";
 import { SweepError } from "./sweep_error.ts";
 
@@ -38,13 +40,16 @@ const seed = whole(0, Number.MAX_SAFE_INTEGER);
 const pairSchema: Schema<SweepPair> = fields({
   prompt: text(),
   edited: anyText(),
+  also,
   own: v.optional(text()),
   oracle: v.optional(text()),
 });
 
 const rowSchema: Schema<SweepRow> = fields({
   source: text(),
-  destination: anyText(), // an editor that erases has an empty one
+  destination: destinationSchema,
+  more: v.optional(listOf(fields({ source: text(), destination: destinationSchema }), { max: maxPrompts })),
+  also,
   judged: v.optional(fields({ own: text(), edited: text() })),
   related: listOf(pairSchema, { max: maxPrompts }),
   unrelated: listOf(pairSchema, { max: maxPrompts }),
@@ -52,45 +57,42 @@ const rowSchema: Schema<SweepRow> = fields({
   listed: v.optional(listOf(fields({ prompt: text(), seed }), { min: 1, max: maxPrompts })),
 });
 
-const planSchema: Schema<SweepPlan> = v.pipe(
-  fields({
-    format: oneOf(planFormat),
-    pins: fields({
-      version: text(),
-      revision: v.optional(text()),
-      modelHash: v.optional(text()),
-      clipHash: v.optional(text()),
-    }),
-    model: text(),
-    variant: v.optional(text()),
-    clip: text(),
-    settings: listOf(settingSchema, { min: 1, max: 1000 }),
-    retained: v.optional(listOf(text(), { max: 100_000 })),
-    steps: whole(1, 10_000),
-    cfgScale: finite(),
-    samplingMethod: v.optional(text()),
-    rows: listOf(rowSchema, { min: 1, max: maxRows }),
-    jobs: listOf(fields({ row: whole(0, maxRows), setting: whole(0, 1000), seed }), { min: 1, max: mostJobs }),
+const planSchema: Schema<SweepPlan> = fields({
+  format: oneOf(planFormat),
+  pins: fields({
+    version: text(),
+    revision: v.optional(text()),
+    modelHash: v.optional(text()),
+    clipHash: v.optional(text()),
   }),
-  v.rawCheck(({ dataset, addIssue }) => {
-    if (!dataset.typed) return;
-    const { rows, jobs, settings } = dataset.value;
-    const refuse = (message: string, input: unknown) => addIssue({ message: `consistent: ${message}`, input });
-    if (new Set(settings.map(({ name }) => name)).size < settings.length) {
-      return refuse("its settings need names of their own", settings.map(({ name }) => name));
+  model: text(),
+  variant: v.optional(text()),
+  clip: text(),
+  settings: listOf(settingSchema, { min: 1, max: 1000 }),
+  retained: v.optional(listOf(text(), { max: 100_000 })),
+  steps: whole(1, 10_000),
+  cfgScale: finite(),
+  samplingMethod: v.optional(text()),
+  rows: listOf(rowSchema, { min: 1, max: maxRows }),
+  jobs: listOf(fields({ row: whole(0, maxRows), setting: whole(0, 1000), seed }), { min: 1, max: mostJobs }),
+});
+
+/** What of a plan does not fit the rest of it; undefined if all does. */
+function inconsistency({ rows, jobs, settings }: SweepPlan): string | undefined {
+  if (new Set(settings.map(({ name }) => name)).size < settings.length) return "its settings need names of their own";
+  const reasons = rows.map(unjudged), unfit = reasons.findIndex((reason) => reason !== undefined);
+  if (unfit >= 0) return `rows[${unfit}]: ${reasons[unfit]}`;
+  const keys = new Set<string>();
+  for (const [i, { row, setting, seed }] of jobs.entries()) {
+    if (row >= rows.length) return `jobs[${i}] is of row ${row}, and there are rows 0 to ${rows.length - 1}`;
+    if (setting >= settings.length) {
+      return `jobs[${i}] is of setting ${setting}, and there are settings 0 to ${settings.length - 1}`;
     }
-    const keys = new Set<string>();
-    for (const [i, { row, setting, seed }] of jobs.entries()) {
-      if (row >= rows.length) return refuse(`jobs[${i}] is of row ${row} of ${rows.length}`, rows.length);
-      if (setting >= settings.length) {
-        return refuse(`jobs[${i}] is of setting ${setting} of ${settings.length}`, settings.length);
-      }
-      const key = `${row}/${setting}/${seed}`;
-      if (keys.has(key)) return refuse(`jobs[${i}] is there twice`, key);
-      keys.add(key);
-    }
-  }),
-);
+    const key = `${row}/${setting}/${seed}`;
+    if (keys.has(key)) return `jobs[${i}] is there twice`;
+    keys.add(key);
+  }
+}
 
 /** The content of a plan file. */
 export function formatPlan(plan: SweepPlan): string {
@@ -120,6 +122,8 @@ export async function parsePlan(
     throw refuse(`its format is ${format} and this version reads ${planFormat}`);
   }
   const plan = validate(planSchema, value, refuse);
+  const reason = inconsistency(plan);
+  if (reason !== undefined) throw refuse(reason);
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
   return { plan, fingerprint: digest.toHex().slice(0, 16) };
 }

@@ -5,7 +5,16 @@
  */
 import { harmonicMean, type JudgedPicture, type Measure, scorePictures, type Tally } from "../edit_scores.ts";
 import { type Interval, wilsonInterval } from "../wilson.ts";
-import { pictureKey, plannedPictures, type SweepPlan, type SweepResult } from "./plan.ts";
+import { checkArgument, kinds, listOf } from "../../options.ts";
+import {
+  editKey,
+  pictureKey,
+  planKind,
+  plannedPictures,
+  type PromptEdit,
+  type SweepPlan,
+  type SweepResult,
+} from "./plan.ts";
 import type { SweepSetting } from "./settings.ts";
 
 const measures: readonly Measure[] = ["efficacy", "generality", "specificity"];
@@ -39,11 +48,9 @@ export interface ScoreSummary {
 }
 
 /** The scores of one edit. */
-export interface EditSummary extends ScoreSummary {
-  /** The edit's source prompt. */
-  readonly source: string;
-  /** The edit's destination prompt. */
-  readonly destination: string;
+export interface EditSummary extends ScoreSummary, PromptEdit {
+  /** Further pairs of the edit. */
+  readonly more?: readonly PromptEdit[];
 }
 
 /** The scores of one setting. */
@@ -66,8 +73,14 @@ export interface SweepSummary {
   readonly doubled: number;
 }
 
-/** Summarizes the results of a plan. */
+/**
+ * Summarizes the results of a plan.
+ *
+ * @throws {OptionError} for what is no plan, or no list of results
+ */
 export function mergeResults(plan: SweepPlan, results: readonly SweepResult[]): SweepSummary {
+  checkArgument("merge results", "plan", plan, planKind);
+  checkArgument("merge results", "results", results, listOf(kinds.object, "results"));
   const byPicture = new Map<string, SweepResult>();
   let doubled = 0;
   for (const result of results) {
@@ -78,7 +91,7 @@ export function mergeResults(plan: SweepPlan, results: readonly SweepResult[]): 
   const planned = plannedPictures(plan);
   // In the plan's order, so that sums do not depend on the order of the files.
   const distinct = [...planned].flatMap((key) => byPicture.get(key) ?? []);
-  const keys = plan.rows.map(({ source, destination }) => JSON.stringify([source, destination]));
+  const keys = plan.rows.map(editKey);
   const firstRows = new Map<string, number>();
   keys.forEach((key, row) => firstRows.has(key) || firstRows.set(key, row));
   return {
@@ -86,9 +99,9 @@ export function mergeResults(plan: SweepPlan, results: readonly SweepResult[]): 
       const own = distinct.filter((result) => result.setting === index);
       const byEdit = Map.groupBy(own, ({ row }) => keys[row]);
       const edits = [...firstRows].map(([key, row]): EditSummary => {
-        const { source, destination } = plan.rows[row];
+        const { source, destination, more } = plan.rows[row];
         const ofEdit = byEdit.get(key) ?? [];
-        return { source, destination, ...summarize(ofEdit, [ofEdit]) };
+        return { source, destination, ...more && { more }, ...summarize(ofEdit, [ofEdit]) };
       });
       return { setting, ...summarize(own, [...byEdit.values()]), edits };
     }),

@@ -5,8 +5,8 @@
  * @module
  */
 import { OptionError } from "../../errors.ts";
-import { checkOptions, wholeFrom } from "../../options.ts";
-import type { EditCase, PromptPair } from "../edit_cases.ts";
+import { checkArgument, checkOptions, kind, kinds, listOf, type OptionKind, wholeFrom } from "../../options.ts";
+import { type EditCase, editedForms, type PromptPair } from "../edit_cases.ts";
 import type { Measure } from "../edit_scores.ts";
 import type { SweepSetting } from "./settings.ts";
 
@@ -14,7 +14,7 @@ import type { SweepSetting } from "./settings.ts";
 export const mostJobs = 10_000_000;
 
 /** Version of the plan's file format. */
-export const planFormat = "blue-rose-sweep-2";
+export const planFormat = "blue-rose-sweep-3";
 
 /**
  * What a picture counts toward: one of the paper's measures, or "list" for a prompt of a list,
@@ -38,8 +38,18 @@ export interface ListedPrompt {
   readonly seed: number;
 }
 
+/** A source prompt and its destination; "" erases the source. */
+export type PromptEdit = Pick<EditCase, "source" | "destination">;
+
 /** One edit of the data set with its test prompts. */
-export interface SweepRow extends Pick<EditCase, "source" | "destination"> {
+export interface SweepRow extends PromptEdit {
+  /** Further pairs of the edit, which are solved together with the first. Default: none. */
+  readonly more?: readonly PromptEdit[];
+  /**
+   * Further prompts that count as the new meaning. A destination "" needs them, unless the row has
+   * listed prompts: no picture shows "".
+   */
+  readonly also?: readonly string[];
   /** The texts that CLIP compares the source's picture with. Default: source and destination. */
   readonly judged?: { readonly own: string; readonly edited: string };
   /** Prompts that should change; they measure generality. */
@@ -109,6 +119,12 @@ export interface SweepPlan extends SweepSettings {
   readonly jobs: readonly SweepJob[];
 }
 
+/** What functions take for a plan, at a glance; `parsePlan` reads all of it. */
+export const planKind: OptionKind = kind(
+  "a plan as planSweep() and parsePlan() return it",
+  (value) => ["rows", "jobs", "settings"].every((name) => Array.isArray((value as SweepPlan | null)?.[name as "rows"])),
+);
+
 /** A prompt of a row, and the measure that its pictures count toward. */
 export interface SweepPrompt extends SweepPair {
   /** The measure that the prompt's pictures count toward. */
@@ -150,13 +166,15 @@ export interface SweepResult extends SweepJob {
  * const plan = planSweep(rows, { seeds: 8, firstSeed: 0 }, settings);
  * ```
  *
- * @throws {OptionError} for seeds that are no whole numbers, and for more than 10 million jobs
+ * @throws {OptionError} for seeds that are no whole numbers, for more than 10 million jobs, and for
+ *   a row with a destination "" that does not say what may be shown instead
  */
 export function planSweep(
   rows: readonly SweepRow[],
   { seeds, firstSeed }: { seeds: number; firstSeed: number },
   given: SweepSettings,
 ): SweepPlan {
+  checkArgument("plan a sweep", "rows", rows, listOf(kinds.object, "rows"));
   checkOptions("plan a sweep", { seeds, firstSeed }, { seeds: wholeFrom(1), firstSeed: wholeFrom(0) });
   const { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod } = given;
   if (!(rows.length * settings.length * seeds <= mostJobs && Number.isSafeInteger(firstSeed + seeds))) {
@@ -165,6 +183,11 @@ export function planSweep(
         `they must be at most ${mostJobs} jobs, with seeds below 2^53; plan several sweeps`,
       { option: "seeds", value: seeds },
     );
+  }
+  for (const [i, row] of rows.entries()) {
+    const reason = unjudged(row);
+    if (reason === undefined) continue;
+    throw new OptionError(`Cannot plan a sweep over row ${i + 1}: ${reason}`, { option: "rows", value: row });
   }
   const jobs = rows.flatMap(({ listed }, row) =>
     settings.flatMap((_, setting) =>
@@ -193,14 +216,40 @@ export function planSweep(
  * All prompts of a row: the source (efficacy), the related prompts (generality) and the unrelated
  * prompts (specificity), each once.
  */
-export function promptsOfRow({ source, destination, judged, related, unrelated }: SweepRow): SweepPrompt[] {
-  const own = judged === undefined ? {} : { own: judged.own, oracle: destination };
+export function promptsOfRow({ source, destination, also, judged, related, unrelated }: SweepRow): SweepPrompt[] {
+  const texts = judged === undefined
+    ? { edited: destination, ...also === undefined ? {} : { also } }
+    : { edited: judged.edited, own: judged.own, oracle: destination };
   const prompts: SweepPrompt[] = [
-    { measure: "efficacy", prompt: source, edited: judged?.edited ?? destination, ...own },
+    { measure: "efficacy", prompt: source, ...texts },
     ...related.map((pair) => ({ measure: "generality" as const, ...pair })),
     ...unrelated.map((pair) => ({ measure: "specificity" as const, ...pair })),
   ];
   return distinct(prompts, ({ measure, prompt, edited }) => JSON.stringify([measure, prompt, edited]));
+}
+
+/** The pairs of a row's edit. */
+export function pairsOfRow({ source, destination, more = [] }: PromptEdit & Pick<SweepRow, "more">): PromptEdit[] {
+  return [{ source, destination }, ...more.map(({ source, destination }) => ({ source, destination }))];
+}
+
+/** A row's edit in short: `a rose → a tulip`, `a rose → ""`; of several pairs, `; `-separated. */
+export function editText(row: PromptEdit & Pick<SweepRow, "more">): string {
+  return pairsOfRow(row).map(({ source, destination }) => `${source} → ${destination || '""'}`).join("; ");
+}
+
+/** Identifies a row's edit; rows of a list of prompts share theirs. */
+export function editKey(row: PromptEdit & Pick<SweepRow, "more">): string {
+  return JSON.stringify(pairsOfRow(row).map(({ source, destination }) => [source, destination]));
+}
+
+/** What keeps a row's pictures from being judged; undefined if nothing does. */
+export function unjudged(row: SweepRow): string | undefined {
+  const empty = row.listed ? undefined : promptsOfRow(row).find((prompt) => editedForms(prompt).length === 0);
+  return empty &&
+    `${
+      JSON.stringify(empty.prompt)
+    } is edited to "", which no picture shows: "also" must list what may be shown instead`;
 }
 
 /** The pictures of a job, in the order in which they are drawn. */

@@ -7,10 +7,12 @@ import { samplerByName } from "../../../schedulers/mod.ts";
 import { ModelEdit } from "../../editing/model_edit.ts";
 import type { Picture } from "../../image/picture.ts";
 import type { EditingPipeline } from "../../editing_pipeline.ts";
+import { checkOptions, kinds } from "../../options.ts";
 import { type DrawingOptions, drawPictures, type PictureRequest } from "../draw_pictures.ts";
-import type { Judge } from "../evaluate_edits.ts";
+import { editedForms } from "../edit_cases.ts";
+import { type ComparedTexts, type Judge, judgePictures } from "../verdicts.ts";
 import type { SweepBatch } from "./batches.ts";
-import { fitOf, pictureKey, type PlannedPicture, type SweepPlan, type SweepResult } from "./plan.ts";
+import { fitOf, pairsOfRow, pictureKey, type PlannedPicture, type SweepPlan, type SweepResult } from "./plan.ts";
 import { checkEdits } from "./check_edits.ts";
 import { solveOptions, type SweepMethod } from "./settings.ts";
 
@@ -24,6 +26,15 @@ export interface ScoredPicture {
   readonly drawn: string;
   /** The edit that acted, until the next pictures are asked for. */
   readonly edit: ModelEdit | undefined;
+}
+
+/** Options of {@linkcode runSweep}. */
+export interface SweepRunOptions extends Pick<DrawingOptions, "signal"> {
+  /**
+   * Ends the sweep at the next good place: an edit that is being solved is given up, a batch that
+   * is being drawn is finished and yielded.
+   */
+  readonly stop?: AbortSignal;
 }
 
 /**
@@ -43,13 +54,16 @@ export interface ScoredPicture {
  *
  * @throws {SweepError} for a null-space edit without a prompt to preserve
  * @throws {AlignmentError} {IllConditionedError} as `ModelEdit.solve` does
+ * @throws the reason of `signal` or `stop` when it aborts
  */
 export async function* runSweep(
   pipe: EditingPipeline,
   judge: Judge,
   work: { plan: SweepPlan; fingerprint: string; batches: readonly SweepBatch[] },
-  options: Pick<DrawingOptions, "signal"> = {},
+  options: SweepRunOptions = {},
 ): AsyncGenerator<ScoredPicture[], void, void> {
+  checkOptions("run a sweep", options, { signal: kinds.signal, stop: kinds.signal });
+  const { signal, stop } = options;
   const { plan, fingerprint, batches } = work;
   const { scheduler } = pipe;
   checkEdits(plan, batches.map(({ job }) => job), pipe.tokenizer);
@@ -58,24 +72,26 @@ export async function* runSweep(
   try {
     for (const { job, pictures: planned, done } of batches) {
       const { method } = plan.settings[job.setting];
-      const edit = await edits.of(job);
+      stop?.throwIfAborted();
+      const edit = await edits.of(job, either(signal, stop));
       const requests = planned.map((each): PictureRequest => ({
         prompt: promptToDraw(method, each),
         seed: each.seed,
         edit,
       }));
-      const settings = { ...options, steps: plan.steps, guidance: plan.cfgScale, batchSize: requests.length };
+      const settings = { signal, steps: plan.steps, guidance: plan.cfgScale, batchSize: requests.length };
       const pictures = await drawPictures(pipe, requests, settings);
       const scored: ScoredPicture[] = [];
       for (const [i, picture] of pictures.entries()) {
-        const { measure, prompt, edited, own: ownText = prompt, seed } = planned[i];
+        const { measure, prompt, edited, seed } = planned[i];
         if (done.has(pictureKey({ ...job, ...planned[i] }))) continue;
-        const [own, other] = await judge.score([picture], [ownText, edited]);
+        const [verdict] = await judgePictures(judge, [picture], [comparedTexts(planned[i])]);
+        const logits = [verdict.own, verdict.edited] as const;
         const result = { plan: fingerprint, ...job, seed, measure, prompt, edited };
         const { logitScale = 100 } = judge;
         scored.push({
           picture,
-          result: { ...result, logits: [own, other], logitScale, fits: fitOf(own, other) },
+          result: { ...result, logits, logitScale, fits: fitOf(...logits) },
           drawn: requests[i].prompt,
           edit,
         });
@@ -94,15 +110,18 @@ class RowEdits implements Disposable {
 
   constructor(readonly pipe: EditingPipeline, readonly plan: SweepPlan) {}
 
-  async of({ row, setting }: { row: number; setting: number }): Promise<ModelEdit | undefined> {
+  async of(
+    { row, setting }: { row: number; setting: number },
+    signal: AbortSignal | undefined,
+  ): Promise<ModelEdit | undefined> {
     const { editor } = this.plan.settings[setting];
     if (editor === undefined) return undefined;
     const key = `${row}/${setting}`;
     if (key === this.#key) return this.#edit;
     this[Symbol.dispose]();
-    const { source, destination, preserve } = this.plan.rows[row];
-    const options = solveOptions(editor, { source, preserve }, this.plan.retained);
-    this.#edit = await ModelEdit.solve([{ source, destination }], options, this.pipe);
+    const planned = this.plan.rows[row];
+    const options = { ...solveOptions(editor, planned, this.plan.retained), signal };
+    this.#edit = await ModelEdit.solve(pairsOfRow(planned), options, this.pipe);
     this.#key = key;
     return this.#edit;
   }
@@ -112,6 +131,15 @@ class RowEdits implements Disposable {
     this.#edit = undefined;
     this.#key = "";
   }
+}
+
+/** The texts that CLIP compares a picture with. */
+function comparedTexts({ prompt, own = prompt, ...forms }: PlannedPicture): ComparedTexts {
+  return { own, edited: editedForms(forms) };
+}
+
+function either(...signals: (AbortSignal | undefined)[]): AbortSignal {
+  return AbortSignal.any(signals.filter((signal) => signal !== undefined));
 }
 
 /** The oracle draws the edited prompt itself where an edit should take effect. */

@@ -189,11 +189,26 @@ function isList(lambdas: NonNullable<SettingGrid["lambdas"]>): lambdas is readon
  */
 export function solveOptions(
   { preserve, ...editor }: EditorSettings,
-  row: { readonly source: string; readonly preserve?: readonly string[] },
+  row: EditedRow,
   retained: readonly string[] = [],
 ): ModelEditOptions {
-  const shared = withoutErased(retained, [row.source]).kept;
+  const shared = withoutErased(retained, sourcesOf(row)).kept;
   return { ...editor, preserve: preserve ? distinct([...row.preserve ?? [], ...shared]) : [] };
+}
+
+/** What of a row the options of its edit depend on. */
+export interface EditedRow {
+  /** The source prompt. */
+  readonly source: string;
+  /** Further pairs. */
+  readonly more?: readonly { readonly source: string }[];
+  /** Prompts to preserve, for settings that do. */
+  readonly preserve?: readonly string[];
+}
+
+/** The sources of a row's edit. */
+export function sourcesOf({ source, more = [] }: EditedRow): string[] {
+  return [source, ...more.map(({ source }) => source)];
 }
 
 const ofAll = { withToK: boolean(), preserve: boolean(), tokens: v.optional(oneOf("all", "last")) };

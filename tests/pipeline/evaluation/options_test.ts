@@ -11,6 +11,7 @@ import {
   jobsOfShard,
   type Judge,
   measureBias,
+  mergeResults,
   pendingBatches,
   planSweep,
   rankCorrelation,
@@ -96,6 +97,17 @@ Deno.test("plans, batches, shards and ranks refuse numbers that are none, and pl
   for (const batchSize of [0, -1, NaN]) {
     assertThrows(() => pendingBatches(plan, plan.jobs, { results: [], batchSize }), OptionError, "batchSize");
   }
+  for (const none of [null, undefined, {}, "plan"] as never[]) {
+    assertThrows(() => mergeResults(none, []), OptionError, "plan must be a plan");
+    assertThrows(() => mergeResults(plan, none), OptionError, "results must be a list");
+    assertThrows(() => planSweep(none, { seeds: 1, firstSeed: 0 }, settings), OptionError, "rows must be a list");
+  }
+  const erased = { ...row, destination: "" };
+  assertThrows(
+    () => planSweep([erased], { seeds: 1, firstSeed: 0 }, settings),
+    OptionError,
+    "what may be shown instead",
+  );
   assertThrows(() => jobsOfShard(plan.jobs, { index: 3, count: 2 }), OptionError, "from 1 to 2");
   assertThrows(() => rankCorrelation([1, 2], [1]), OptionError);
   assertThrows(() => rankCorrelation([1, 2], [1, NaN]), OptionError, "index 1");

@@ -4,9 +4,10 @@
  *
  * @module
  */
+import { checkArgument, kinds } from "../../../options.ts";
 import { bestSettings, type ScoreSummary, type SweepSummary } from "../merge.ts";
 import { pictureName } from "../picture_files.ts";
-import { picturesOfJob, type SweepPlan } from "../plan.ts";
+import { editText, picturesOfJob, planKind, type SweepPlan } from "../plan.ts";
 import { decimals, percent, rateText } from "../tables.ts";
 import { efficacyCurve } from "./curve.ts";
 import { escapeHtml, htmlTable, reportStyle } from "./html.ts";
@@ -26,12 +27,18 @@ export interface ReportOptions {
 
 const head = ["setting", "efficacy", "generality", "specificity", "harmonic mean", "F", "CLIP score"];
 
-/** The report's HTML. */
+/**
+ * The report's HTML.
+ *
+ * @throws {OptionError} for what is no plan or summary
+ */
 export async function sweepReport(
   plan: SweepPlan,
   summary: SweepSummary,
   { remarks = [], picture, maxGrids = 60 }: ReportOptions = {},
 ): Promise<string> {
+  checkArgument("write a report", "plan", plan, planKind);
+  checkArgument("write a report", "summary", summary, kinds.object);
   const curve = efficacyCurve(summary.settings);
   const grids = picture === undefined ? [] : await gridsOf(plan, { picture, maxGrids });
   const best = bestHtml(summary);
@@ -97,8 +104,8 @@ would be.</p>`;
 }
 
 function editsHtml({ settings }: SweepSummary): string {
-  return settings[0].edits.map(({ source, destination }, i) => {
-    const title = `${escapeHtml(source)} → ${escapeHtml(destination)}`;
+  return settings[0].edits.map((edit, i) => {
+    const title = escapeHtml(editText(edit));
     const rows = settings.map(({ setting, edits }) => [escapeHtml(setting.name), ...cells(edits[i])]);
     return htmlTable(title, head, rows);
   }).join("\n");

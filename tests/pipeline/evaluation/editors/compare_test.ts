@@ -8,7 +8,7 @@ import {
 } from "../../../../pipeline/evaluation/editors/compare.ts";
 import { groupsOf, isAbout, needsLastTokens, promptsOfGroup } from "../../../../pipeline/evaluation/editors/prompts.ts";
 import { comparisonHead, comparisonLine, comparisonLosses } from "../../../../pipeline/evaluation/editors/table.ts";
-import type { Judge } from "../../../../pipeline/evaluation/evaluate_edits.ts";
+import type { Judge } from "../../../../pipeline/evaluation/verdicts.ts";
 import { settingsOfGrid } from "../../../../pipeline/evaluation/sweep/settings.ts";
 import { StableDiffusionModelEditingPipeline } from "../../../../pipeline/model_editing.ts";
 import { gpuTest } from "../../../gpu.ts";

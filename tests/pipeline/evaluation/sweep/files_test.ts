@@ -89,12 +89,13 @@ Deno.test("parseDataSet() refuses data sets without rows", () => {
   for (const text of ["old,new,positive1,gt1,negative1,gn1\n", "[]"]) {
     assertThrows(() => parseDataSet(text, "x"), SweepError, "it has no rows");
   }
-  assertThrows(() => parseDataSet("", "x"), SweepError, "it has none");
+  assertThrows(() => parseDataSet("", "x"), SweepError, "it is empty");
 });
 
 Deno.test("a plan survives formatPlan() and parsePlan(); anything else is rejected", async () => {
   const rows = [{ source: "a rose", destination: "a blue rose", related: [], unrelated: [] }];
-  const plan = planSweep(rows, { seeds: 2, firstSeed: 3 }, settings([0.1, 1], ["edit", "oracle"]));
+  const erased = { ...rows[0], destination: "", also: ["a cup"], more: [{ source: "a cat", destination: "" }] };
+  const plan = planSweep([...rows, erased], { seeds: 2, firstSeed: 3 }, settings([0.1, 1], ["edit", "oracle"]));
   const parsed = await parsePlan(bytes(formatPlan(plan)), "plan.json");
   assertEquals(parsed.plan, JSON.parse(JSON.stringify(plan)));
   assert(/^[0-9a-f]{16}$/.test(parsed.fingerprint));
@@ -170,8 +171,8 @@ Deno.test("parseResults() rejects pictures that the plan does not ask for, and v
 
 Deno.test("parsePlan() rejects jobs without a row and settings of the wrong type", async () => {
   const wrong: [changes: object, message: string][] = [
-    [{ jobs: [{ row: 1, setting: 0, seed: 0 }] }, "jobs[0] is of row 1 of 1"],
-    [{ jobs: [{ row: 0, setting: 1, seed: 0 }] }, "jobs[0] is of setting 1 of 1"],
+    [{ jobs: [{ row: 1, setting: 0, seed: 0 }] }, "jobs[0] is of row 1, and there are rows 0 to 0"],
+    [{ jobs: [{ row: 0, setting: 1, seed: 0 }] }, "jobs[0] is of setting 1, and there are settings 0 to 0"],
     [{ jobs: [{ row: 0, setting: 0, seed: -1 }] }, "jobs[0].seed must be a whole number"],
     [{ jobs: [plan.jobs[0], plan.jobs[0]] }, "jobs[1] is there twice"],
     [{ settings: [...plan.settings, ...plan.settings] }, "its settings need names of their own"],

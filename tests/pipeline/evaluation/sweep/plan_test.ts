@@ -1,14 +1,18 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { missingPictures, pendingBatches } from "../../../../pipeline/evaluation/sweep/batches.ts";
 import {
+  editText,
   jobsOfShard,
   picturesOfJob,
   plannedPictures,
   planSweep,
+  promptsOfRow,
   type SweepResult,
 } from "../../../../pipeline/evaluation/sweep/plan.ts";
-import { checkRetained } from "../../../../pipeline/evaluation/sweep/check_edits.ts";
+import { checkErasures, checkRetained } from "../../../../pipeline/evaluation/sweep/check_edits.ts";
 import { type SettingGrid, settingsOfGrid, solveOptions } from "../../../../pipeline/evaluation/sweep/settings.ts";
+import { editedForms } from "../../../../pipeline/evaluation/edit_cases.ts";
+import { parseDataSet } from "../../../../pipeline/evaluation/sweep/data_sets.ts";
 import { SweepError } from "../../../../pipeline/evaluation/sweep/sweep_error.ts";
 import { EditError, OptionError } from "../../../../pipeline/errors.ts";
 import { planOf, rows, settings } from "./plans.ts";
@@ -109,6 +113,27 @@ Deno.test("a prompt that a row lists twice is drawn once; listed prompts have se
     { measure: "list", prompt: "a", edited: "a", seed: 5 },
     { measure: "list", prompt: "b", edited: "b", seed: 6 },
   ]);
+});
+
+Deno.test("an erasure's pictures are compared with what may be shown instead; several pairs are one edit", () => {
+  const also = ["a cup", "a hat"];
+  const erased = { ...rows[0], destination: "", also };
+  const [source, ...others] = promptsOfRow(erased);
+  assertEquals(source, { measure: "efficacy", prompt: "a rose", edited: "", also });
+  assertEquals(editedForms(source), also);
+  assertEquals(others, promptsOfRow(rows[0]).slice(1));
+  const list = "case_number,prompt,evaluation_seed\n0,a house,1\n";
+  const edits = ["a rose", "a cat"].map((prompt) => ({ prompt, edited: "" }));
+  const [joint, ...none] = parseDataSet(list, "list.csv", edits, { jointly: true });
+  assertEquals([none.length, editText(joint)], [0, 'a rose → ""; a cat → ""']);
+  assertEquals(parseDataSet(list, "list.csv", edits).map(editText), ['a rose → ""', 'a cat → ""']);
+  const [{ editor }] = settingsOfGrid({ methods: ["uce"], preserve: [true] });
+  assertEquals(solveOptions(editor!, joint, ["a red rose", "two cats", "a black cat"]).preserve, ["two cats"]);
+  const uce = settingsOfGrid({ methods: ["baseline", "uce", "nullspace"] });
+  checkErasures({ rows: [erased], settings: uce }, "data.json");
+  const time = settingsOfGrid({ methods: ["uce", "time"] });
+  assertThrows(() => checkErasures({ rows: [rows[1], erased], settings: time }, "data.json"), SweepError, "row 2");
+  checkErasures({ rows: [erased], settings: settingsOfGrid({ methods: ["time"], tokens: ["last"] }) }, "data.json");
 });
 
 Deno.test("the shards of a plan are disjoint and together hold every job", () => {
