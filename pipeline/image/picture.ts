@@ -4,6 +4,7 @@
  * @module
  */
 import { encode as encodePng } from "fast-png";
+import { checkBmpPixels } from "./bmp_pixels.ts";
 import { checkBytes, ImageError } from "./errors.ts";
 import type { JimpImage } from "./jimp_image.ts";
 import { withJpegText } from "./jpeg_text.ts";
@@ -65,7 +66,11 @@ export function picturesFromFloats(values: Float32Array, size: { width: number; 
 
 /** Converts a jimp image to a picture. Alpha is dropped, as by PIL's `convert("RGB")`. */
 export function fromJimp(image: Pick<JimpImage, "bitmap">): Picture {
-  const { data: rgba, width, height } = image.bitmap;
+  return fromRgba(image.bitmap);
+}
+
+/** Drops alpha. */
+function fromRgba({ data: rgba, width, height }: Pick<Picture, "width" | "height"> & { data: ArrayLike<number> }) {
   const data = new Uint8Array(height * width * 3);
   for (let pixel = 0; pixel < height * width; pixel++) {
     data[3 * pixel] = rgba[4 * pixel];
@@ -122,17 +127,17 @@ const mostPixels = 2 ** 26;
 const longestSide = 2 ** 16;
 
 /**
- * No format packs more pixels into a byte: a code of GIF has 12 bits for 4095 pixels, two bytes
- * of a run-length BMP stand for 255. PNG files are unpacked to count.
+ * No format packs more pixels into a byte: a code of GIF has 12 bits for 4095 pixels. The pixels of
+ * PNG and BMP files are counted.
  */
-const mostPixelsPerByte = { png: Infinity, jpeg: 4096, gif: 4096, bmp: 128 } as const;
+const mostPixelsPerByte = { png: Infinity, jpeg: 4096, gif: 4096, bmp: 8 } as const;
 
 /**
  * Decodes the bytes of a PNG, JPEG, BMP or GIF file (its first frame).
  *
- * @throws {ImageError} if the format is another one, the file is damaged, a PNG has too few or too
- *   many bytes of pixels, or the header claims more than 2²⁶ pixels, a side above 2¹⁶, or more than
- *   so many bytes can hold
+ * @throws {ImageError} if the format is another one, the file is damaged, its pixels are too few or
+ *   too many, a BMP is run-length encoded or of 4 bits and odd width, or the header claims more
+ *   than 2²⁶ pixels, a side above 2¹⁶, or more than so many bytes can hold
  */
 export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
   checkBytes(bytes);
@@ -167,10 +172,16 @@ export async function decodePicture(bytes: Uint8Array): Promise<Picture> {
     );
   }
   // Copied, because jimp reads the whole ArrayBuffer and ignores the view's offset.
-  const checked = size.format === "png" ? await checkPngPixels(bytes) : bytes.slice();
+  const checked = size.format === "png"
+    ? await checkPngPixels(bytes)
+    : size.format === "bmp"
+    ? checkBmpPixels(bytes)
+    : bytes.slice();
   try {
+    if (size.format === "gif") return fromRgba((await import("./gif_frame.ts")).readGif(checked));
     return fromJimp(await (await import("./jimp_image.ts")).readJimp(checked.buffer));
   } catch (cause) {
+    if (cause instanceof ImageError) throw cause;
     throw new ImageError("Cannot decode the picture as its bytes are not a complete PNG, JPEG, BMP or GIF file", {
       cause,
     });

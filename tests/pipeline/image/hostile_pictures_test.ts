@@ -90,6 +90,73 @@ Deno.test("JPEG, GIF and BMP files too short for their size are refused before t
   await assertRejects(() => decodePicture(bmp), ImageError, incomplete);
 });
 
+/** A BMP of two rows with BITMAPINFOHEADER; its palette counts up by tens. */
+function bmp(bits: number, width: number, data: Uint8Array, { compression = 0, gap = 0 } = {}): Uint8Array {
+  const colors = bits <= 8 ? 2 ** bits : 0;
+  const palette = Uint8Array.from({ length: 4 * colors }, (_, i) => i % 4 === 3 ? 0 : 10 * (i >> 2) + i % 4);
+  const head = new DataView(new ArrayBuffer(54));
+  new Uint8Array(head.buffer).set(ascii("BM"));
+  for (const [at, value] of [[10, 54 + 4 * colors + gap], [14, 40], [18, width], [22, 2], [30, compression]]) {
+    head.setUint32(at, value, true);
+  }
+  head.setUint16(28, bits, true);
+  return joined(new Uint8Array(head.buffer), palette, new Uint8Array(Math.max(gap, 0)).fill(0x55), data);
+}
+
+Deno.test("the pixels of a BMP are those that its header points to, and a BMP with fewer is refused", async () => {
+  // 2 × 2 pixels, the lower row first, each row filled up to 4 bytes.
+  const rows = { 8: [0, 1, 0, 0, 2, 3, 0, 0], 24: [1, 2, 3, 4, 5, 6, 0, 0, 7, 8, 9, 10, 11, 12, 0, 0] } as const;
+  const gray = (...indices: number[]) => indices.flatMap((i) => [10 * i + 2, 10 * i + 1, 10 * i]);
+  const expected = { 8: gray(2, 3, 0, 1), 24: [9, 8, 7, 12, 11, 10, 3, 2, 1, 6, 5, 4] } as const;
+  for (const bits of [8, 24] as const) {
+    const data = Uint8Array.from(rows[bits]);
+    for (const gap of [0, 6]) {
+      assertEquals([...(await decodePicture(bmp(bits, 2, data, { gap }))).data], expected[bits], `${bits} ${gap}`);
+      const unfilled = bmp(bits, 2, data.subarray(0, -2), { gap });
+      assertEquals([...(await decodePicture(unfilled)).data], expected[bits], "the last row may end with its pixels");
+      const cut = bmp(bits, 2, data.subarray(0, -3), { gap });
+      await assertRejects(() => decodePicture(cut), ImageError, `ends at byte ${cut.length} and its pixels at byte`);
+    }
+  }
+  const refused: readonly [reason: string, file: Uint8Array][] = [
+    ["ends at byte", bmp(4, 4, new Uint8Array(5))],
+    ["ends at byte", bmp(32, 2, new Uint8Array(15))],
+    ["4 bits a pixel and an odd width", bmp(4, 3, new Uint8Array(8))],
+    ["compressed (1)", bmp(8, 2, new Uint8Array(8), { compression: 1 })],
+    ["compressed (2)", bmp(4, 2, new Uint8Array(8), { compression: 2 })],
+    ["bits for each", bmp(2, 2, new Uint8Array(8))],
+    ["before its palette ends", bmp(24, 2, new Uint8Array(16), { gap: -1 })],
+  ];
+  for (const [reason, file] of refused) await assertRejects(() => decodePicture(file), ImageError, reason);
+});
+
+Deno.test("a GIF whose codes make more or fewer pixels than its frame has is refused, and prints nothing", async () => {
+  /** A GIF of one row and two colors, whose LZW codes draw so many pixels of the second. */
+  const gif = (width: number, pixels: number) => {
+    const [clear, end] = [4, 5];
+    const codes = [clear, ...Array(pixels).fill(1), end]; // of 3 bits each, the first in the lowest bits
+    const word = codes.reduce((sum, code, i) => sum + code * 8 ** i, 0);
+    return joined(
+      ascii("GIF89a"),
+      Uint8Array.of(width, 0, 1, 0, 0x80, 0, 0, 0, 0, 0, 255, 255, 255),
+      Uint8Array.of(0x2c, 0, 0, 0, 0, width, 0, 1, 0, 0, 2, 2, word & 255, word >> 8, 0, 0x3b),
+    );
+  };
+  const printed: unknown[] = [];
+  const { log } = console;
+  console.log = (...texts: unknown[]) => void printed.push(texts);
+  try {
+    assertEquals([...(await decodePicture(gif(2, 2))).data], Array(6).fill(255));
+    await assertRejects(() => decodePicture(gif(3, 2)), ImageError, "number of pixels");
+    await assertRejects(() => decodePicture(gif(1, 2)), ImageError, "number of pixels");
+    await Promise.allSettled([1, 2, 3].map((width) => decodePicture(gif(width, 2))));
+  } finally {
+    console.log = log;
+  }
+  assertEquals(printed, []);
+  assertEquals(console.log, log);
+});
+
 Deno.test("all compressed texts of a PNG together unpack to 16 MiB at most, each counted as 8 KiB or more", async () => {
   const text = (keyword: string, bytes: number) => chunk("zTXt", joined(ascii(`${keyword}\0\0`), packed(bytes)));
   const file = (count: number, bytes: number, keyword = (i: number) => `k${i}`) =>
