@@ -151,6 +151,20 @@ export {
 } from "./pipeline/generation/picture_settings.ts";
 export type { ExactAdapter, ExactComponent, ExactEdit, ExactSettings } from "./pipeline/generation/exact_settings.ts";
 
+// What a model is, and what it takes
+export {
+  type AdapterOptions,
+  type AskedMemory,
+  inspectFile,
+  inspectFolder,
+  type Inspection,
+  type LoraModelConfigs,
+  type MemoryOptions,
+  type MemoryPrediction,
+  type PartInspection,
+  predictMemory,
+} from "./pipeline/inspection.ts";
+
 // Files
 export { blobSource, type ByteSource, bytesSource } from "./pipeline/checkpoint/source/byte_source.ts";
 export { type FileTree, memoryTree } from "./pipeline/checkpoint/source/file_tree.ts";

@@ -1,3 +1,5 @@
+import { NoAdapterError } from "../engine/errors.ts";
+import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { openHub } from "../pipeline/checkpoint/hub/hub.ts";
 import { mayBeHubId } from "../pipeline/checkpoint/source/model_source.ts";
 import { repairFolder } from "../pipeline/output/folder.ts";
@@ -6,10 +8,12 @@ import { CheckpointError } from "../pipeline/errors.ts";
 import { ImageError } from "../pipeline/image/errors.ts";
 import { readPngText } from "../pipeline/image/png_text.ts";
 import {
+  type AskedMemory,
   inspectFile,
   inspectFolder,
   type Inspection,
   loraModelOf,
+  type MemoryOptions,
   type PartInspection,
   problemsOf,
 } from "../pipeline/inspection.ts";
@@ -19,6 +23,8 @@ import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts
 import { type Command, defineCommand } from "./command.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { bytesOf } from "./files.ts";
+import { modelFlags, samplingFlags } from "./flags.ts";
+import { memoryLines } from "./memory_lines.ts";
 import { printMode, say, sayJson } from "./printer.ts";
 
 /** `bluerose inspect`: describes model files and lists what keeps them from loading. */
@@ -26,9 +32,10 @@ export const command: Command = defineCommand({
   name: "inspect",
   summary: "describe a model file or folder, and list what keeps it from loading",
   usage: "DIR|FILE|OWNER/NAME… [flags]",
-  details:
-    "Reads configurations and headers, and the tensors of LoRAs and textual inversions alone; needs no GPU. Folders, also those of the hub's cache by OWNER/NAME: pipelines in diffusers' layout, their components, CLIP models, LoRAs. " +
+  details: "Reads configurations and headers, and the tensors of LoRAs and textual inversions alone; needs no GPU. " +
+    "Folders, also those of the hub's cache by OWNER/NAME: pipelines in diffusers' layout, their components, CLIP models, LoRAs. " +
     "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG files, for the text stored in them. " +
+    "For models, it predicts the memory that a guided call takes on this machine's device, or on a typical GPU where there is none. " +
     "The exit code is 1 when something would not load.",
   positionals: {
     placeholder: "DIR|FILE",
@@ -42,18 +49,32 @@ export const command: Command = defineCommand({
       kind: "text",
       alias: "m",
       placeholder: "DIR",
-      help: "model folder to hold LoRAs against (default: Stable Diffusion 1.x and 2.x)",
+      help: "model folder to hold LoRAs against (default: Stable Diffusion 1.x, 2.x and XL)",
       access: { kind: "read", purpose: "read the model's configuration" },
     },
+    memory: { kind: "switch", default: true, group: "Memory", help: "predict the memory that drawing takes" },
+    width: { ...samplingFlags.width, group: "Memory" },
+    height: { ...samplingFlags.height, group: "Memory" },
+    batchSize: { ...samplingFlags.batchSize, default: 1, group: "Memory", help: "pictures that are drawn at once" },
+    activations: { ...modelFlags.activations, group: "Memory" },
+    vaeTiling: { ...samplingFlags.vaeTiling, group: "Memory" },
   },
   examples: [
     { line: "inspect models/pocket", says: "the embedded model, component by component" },
+    { line: "inspect sdxl-base -W 1024 -H 1024 --activations f16", says: "the memory that such a picture takes" },
     { line: "inspect downloads/*.safetensors --json", says: "machine-readable descriptions" },
   ],
-  async run({ variant, model }, { positionals }) {
+  async run({ variant, model, memory: isAsked, ...drawing }, { positionals }) {
     const loraModel = model === undefined ? undefined : await loraModelOf(await directoryTree(model));
     const inspections: Inspection[] = [];
-    for (const path of positionals) inspections.push(await inspect(path, { variant, loraModel }));
+    const { width, height, batchSize: images, activations, vaeTiling } = drawing;
+    let device: ReturnType<typeof thisDevice> | undefined; // opened for models alone, and once
+    const asked = async () => ({
+      ...{ width, height, images, activations, tiling: vaeTiling || undefined },
+      device: await (device ??= thisDevice()),
+    });
+    const memory = isAsked ? asked : undefined;
+    for (const path of positionals) inspections.push(await inspect(path, { variant, loraModel, memory }));
     if (printMode().json) sayJson(inspections);
     else say(inspections.map(report).join("\n\n"));
     const broken = inspections.filter((inspection) => problemsOf(inspection).length > 0);
@@ -65,22 +86,34 @@ export const command: Command = defineCommand({
   },
 });
 
+/** What is known of this machine's device; undefined where there is none. */
+async function thisDevice(): Promise<MemoryOptions["device"]> {
+  try {
+    using gpu = await openTunedGpu({});
+    return { info: gpu.info, options: gpu.options };
+  } catch (error) {
+    if (error instanceof NoAdapterError) return undefined;
+    throw error;
+  }
+}
+
 async function inspect(
   given: string,
-  { variant, loraModel }: { variant?: string; loraModel?: LoraModelConfigs },
+  { variant, loraModel, memory }: { variant?: string; loraModel?: LoraModelConfigs; memory?: AskedMemory },
 ): Promise<Inspection> {
   const path = await resolveModel(given);
   await repairFolder(path);
   const found = await infoAt(path);
   if (found === undefined) {
     if (!await mayBeHubId(path)) await fileSource(path); // says what is wrong, and suggests a name
-    return await inspectFolder(await openHub(path, { localFilesOnly: true }), { variant, loraModel });
+    return await inspectFolder(await openHub(path, { localFilesOnly: true }), { variant, loraModel, memory });
   }
-  if (found.isDirectory) return await inspectFolder(await directoryTree(path), { variant, loraModel });
+  if (found.isDirectory) return await inspectFolder(await directoryTree(path), { variant, loraModel, memory });
   if (!path.toLowerCase().endsWith(".png")) {
     return await inspectFile(await fileSource(path), {
       adapterConfig: (weights) => configBeside(path, weights),
       loraModel,
+      memory,
     });
   }
   const picture = { name: path, description: "a picture", parts: [], problems: [], notes: [] };
@@ -94,12 +127,13 @@ async function inspect(
 }
 
 function report(inspection: Inspection): string {
-  const { name, description, parts, problems, notes } = inspection;
+  const { name, description, parts, problems, notes, memory } = inspection;
   const width = Math.max(0, ...parts.map(({ part }) => part.length));
   return [
     `${name}: ${description}`,
     ...parts.map((part) => `  ${part.part.padEnd(width)}  ${partLine(part)}`.trimEnd()),
     ...notes.map((note) => `  ${note.replaceAll("\n", "\n  ")}`),
+    ...(memory === undefined ? [] : memoryLines(memory).map((line) => `  ${line}`)),
     ...problemsOf({ ...inspection, problems }).map((problem) => `  ✗ ${problem.replaceAll("\n", "\n    ")}`),
     ...(problemsOf(inspection).length === 0 && description !== "a picture" ? ["  would load"] : []),
   ].join("\n");

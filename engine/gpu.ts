@@ -2,6 +2,7 @@ import type { GpuInfo, GpuOptions } from "./device_info.ts";
 import { GpuError } from "./errors.ts";
 import { GpuContext } from "./gpu_context.ts";
 import { byteText, inspectAs } from "./inspect.ts";
+import { nullDevice, typicalInfo } from "./null_device.ts";
 import { openDevice } from "./open_device.ts";
 import type { KernelProfile } from "./record/profiler.ts";
 import type { Program } from "./record/program.ts";
@@ -38,6 +39,23 @@ export class Gpu implements Disposable {
   static async request(options: GpuOptions = {}): Promise<Gpu> {
     const { device, info } = await openDevice(options);
     return new Gpu(new GpuContext(device, info, options));
+  }
+
+  /**
+   * A device of the given description that has no memory and computes nothing: {@linkcode memory}
+   * tells what work would take on the device described. Elements that are read back are zero.
+   *
+   * ```ts
+   * using real = await Gpu.request();
+   * using gpu = Gpu.null(real.info);
+   * using x = Tensor.empty(gpu, [16_384, 16_384]);
+   * console.log(gpu.memory.peak); // 1073741824
+   * ```
+   *
+   * @param info Default: a GPU with the limits that are usual.
+   */
+  static null(info: GpuInfo = typicalInfo, options: GpuOptions = {}): Gpu {
+    return new Gpu(new GpuContext(nullDevice(), info, options, { isNull: true }));
   }
 
   /** What is known of the device. */

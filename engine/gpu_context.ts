@@ -17,6 +17,8 @@ import { Scopes } from "./scopes.ts";
 export class GpuContext implements DeviceContext, Disposable {
   readonly device: GPUDevice;
   readonly options: GpuOptions;
+  /** Whether the device has no memory and computes nothing. */
+  readonly isNull: boolean;
   readonly paramsLayout: GPUBindGroupLayout;
   /** Buffers, by size class. */
   readonly pool: Pool;
@@ -31,8 +33,9 @@ export class GpuContext implements DeviceContext, Disposable {
   #memos = new Map<unknown, unknown>();
   #capture: CaptureSink | undefined;
 
-  constructor(device: GPUDevice, info: GpuInfo, options: GpuOptions) {
+  constructor(device: GPUDevice, info: GpuInfo, options: GpuOptions, { isNull = false } = {}) {
     this.device = device;
+    this.isNull = isNull;
     this.#info = info;
     this.options = options;
     this.paramsLayout = device.createBindGroupLayout({

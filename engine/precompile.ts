@@ -51,6 +51,7 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
     if (!known.has(run.kernel) && !fresh.has(run.kernel)) fresh.set(run.kernel, run);
   });
   gpu.trim(); // the rehearsal's tensors need not stay in memory together
+  if (context.isNull) return;
   const longestFirst = [...fresh.values()].sort((a, b) => b.kernel.code.length - a.kernel.code.length);
   const [trial] = longestFirst.splice(Math.floor(longestFirst.length / 3), 1);
   using members = new DisposableStack();

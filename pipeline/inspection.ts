@@ -5,7 +5,46 @@
  * @module
  */
 
-export { loraModelOf } from "./inspection/adapter.ts";
+import type { ByteSource } from "./checkpoint/source/byte_source.ts";
+import { openSource, openTree } from "./checkpoint/source/disk.ts";
+import type { FileTree } from "./checkpoint/source/file_tree.ts";
+import { isWeightsFile } from "./checkpoint/source/weights_file.ts";
+import { SingleFile } from "./checkpoint/ldm/single_file.ts";
+import { type MemoryOptions, memoryOptionsTable, type MemoryPrediction, predictOnNull } from "./inspection/memory.ts";
+import { ofFolder, ofSingleFile } from "./inspection/null_components.ts";
+import { checkOptions, kinds, takeOptions } from "./options.ts";
+
+export type { LoraModelConfigs } from "./adapters/inspect_lora.ts";
+export { type AdapterOptions, loraModelOf } from "./inspection/adapter.ts";
 export { inspectFile } from "./inspection/file.ts";
 export { inspectFolder } from "./inspection/folder.ts";
-export { type Inspection, type PartInspection, problemsOf } from "./inspection/report.ts";
+export type { MemoryOptions, MemoryPrediction } from "./inspection/memory.ts";
+export { type AskedMemory, type Inspection, type PartInspection, problemsOf } from "./inspection/report.ts";
+
+/**
+ * Predicts the memory that drawing with a model takes on a device, before anything is loaded: the
+ * call is recorded on a device without memory ({@linkcode Gpu.null}) and takes there what it would
+ * take.
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * const { peakBytes, problem } = await predictMemory("models/pocket", { device: gpu, images: 4 });
+ * console.log(problem ?? `${peakBytes / 2 ** 20} MiB`);
+ * ```
+ *
+ * @param source a folder in diffusers' layout, or a .safetensors file in the original one
+ * @throws {CheckpointError} for anything that would not load; {OptionError} for unknown options
+ */
+export async function predictMemory(
+  source: string | URL | FileTree | ByteSource,
+  options: MemoryOptions & { variant?: string } = {},
+): Promise<MemoryPrediction> {
+  const { variant, ...asked } = takeOptions("predict the memory", options);
+  checkOptions("predict the memory", { variant, ...asked }, { ...memoryOptionsTable, variant: kinds.text });
+  const path = source instanceof URL ? source.pathname : source;
+  if (typeof path === "string" ? isWeightsFile(path) : !("subtree" in path)) {
+    using file = await SingleFile.open(await openSource(source as string | URL | ByteSource));
+    return await predictOnNull(ofSingleFile(file), asked);
+  }
+  return await predictOnNull(ofFolder(await openTree(source as string | URL | FileTree), { variant }), asked);
+}

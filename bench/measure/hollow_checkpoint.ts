@@ -1,5 +1,5 @@
 /**
- * Stable Diffusion 1.4 with all weights zero, generated while it is read. The compiled kernels and
+ * Full-size models with all weights zero, generated while they are read. The compiled kernels and
  * the buffer sizes of a full-size model do not depend on the weights.
  *
  * @module
@@ -7,19 +7,19 @@
 import { type ByteSource, bytesSource } from "../../pipeline/checkpoint/source/byte_source.ts";
 import { childrenOf, type FileTree, fileTree } from "../../pipeline/checkpoint/source/file_tree.ts";
 import { layoutSafetensors } from "../../pipeline/checkpoint/safetensors/writer.ts";
-import { folderTexts, modelParts, randomEntries, weightsName } from "./random_checkpoint.ts";
+import { folderTexts, type FullSizeModel, partsOf, randomEntries, weightsName } from "./random_checkpoint.ts";
 
 /** The checkpoint as a folder in diffusers' layout, in f16. */
-export async function hollowCheckpoint(): Promise<FileTree> {
-  const name = "hollow Stable Diffusion 1.4";
+export async function hollowCheckpoint(model: FullSizeModel = "sd14"): Promise<FileTree> {
+  const name = model === "sdxl" ? "hollow SDXL" : "hollow Stable Diffusion 1.4";
   const sources = new Map<string, ByteSource>();
-  for (const [path, text] of await folderTexts()) {
+  for (const [path, text] of await folderTexts(model)) {
     sources.set(path, bytesSource(new TextEncoder().encode(text), `${name}/${path}`));
   }
-  for (const part of modelParts) {
+  for (const part of partsOf(model)) {
     const path = `${part}/${weightsName(part)}.safetensors`;
     // The entries' chunks are never read.
-    const { header, size } = layoutSafetensors(randomEntries(part, "f16"));
+    const { header, size } = layoutSafetensors(randomEntries(part, "f16", model));
     sources.set(path, hollowSource(header, { size, name: `${name}/${path}` }));
   }
   return fileTree({

@@ -17,7 +17,9 @@ import { readFinite } from "./read_finite.ts";
 
 /** The configurations of the two models that a LoRA changes. */
 export interface LoraModelConfigs {
+  /** That of the UNet. */
   readonly unet: UNet2DConditionConfig;
+  /** That of the text encoder. */
   readonly textEncoder: CLIPTextConfig;
   /** SDXL's second text encoder. */
   readonly textEncoder2?: CLIPTextConfig;

@@ -17,11 +17,14 @@ import { checkModel, type ModelKind } from "../models/load.ts";
 import { unetKind } from "../models/unet.ts";
 import { vaeKind } from "../models/vae.ts";
 import { type AdapterOptions, inspectLoraFile, inspectTextualInversion } from "./adapter.ts";
+import { ofSingleFile } from "./null_components.ts";
 import {
+  type AskedMemory,
   contentsOf,
   failuresOf,
   type Inspection,
   memoryNote,
+  memoryOf,
   messageOf,
   noWeights,
   type PartInspection,
@@ -31,11 +34,12 @@ import {
  * Inspects a file: a single-file checkpoint, a LoRA, a textual inversion or an edit.
  *
  * @param source closed by this function
- * @param options as for `fromSingleFile`, and what LoRAs are held against
+ * @param options as for `fromSingleFile`, what LoRAs are held against, and what to predict the
+ *   memory of drawing for. Default: no prediction.
  */
 export async function inspectFile(
   source: ByteSource,
-  options: SingleFileOptions & AdapterOptions = {},
+  options: SingleFileOptions & AdapterOptions & { memory?: AskedMemory } = {},
 ): Promise<Inspection> {
   const { name } = source;
   const only = (description: string, rest: Partial<Inspection> = {}): Inspection => ({
@@ -120,8 +124,8 @@ async function inspectVae(file: Weights, whole: PartInspection): Promise<PartIns
 
 async function inspectSingleFile(
   source: ByteSource,
-  options: SingleFileOptions,
-): Promise<Pick<Inspection, "parts" | "notes">> {
+  options: SingleFileOptions & { memory?: AskedMemory },
+): Promise<Pick<Inspection, "parts" | "notes" | "memory">> {
   // The caller closes the file.
   const { name, size } = source;
   const single = await SingleFile.open({ name, size, read: source.read }, options);
@@ -144,15 +148,17 @@ async function inspectSingleFile(
     });
     parts.push({ part, kind: kind.className, ...contents, variants: [], problems });
   }
-  const memory = memoryNote(parts);
+  const memory = await memoryOf({ parts, problems: [] }, () => ofSingleFile(single), options.memory);
+  const weights = memory.memory ? undefined : memoryNote(parts);
   const predicts = single.predictionType ?? "noise or v (determined when it is loaded)";
   return {
     parts,
     notes: [
-      ...(memory === undefined ? [] : [`its ${memory}`]),
+      ...(weights === undefined ? [] : [`its ${weights}`]),
       `it predicts ${predicts}`,
       "it has no tokenizer: loading uses the one in the hub's cache, or --tokenizer",
       ...(surplus.length > 0 ? [`it holds ${describeSurplus(surplus)}`] : []),
     ],
+    ...memory,
   };
 }

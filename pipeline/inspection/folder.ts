@@ -4,6 +4,7 @@ import { advise } from "../advice.ts";
 import { configOf, loraFileNames } from "../adapters/open_adapter.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { AdapterOptions } from "./adapter.ts";
+import { ofFolder } from "./null_components.ts";
 import { inspectFile } from "./file.ts";
 import { componentEntries, componentTable } from "../component_table.ts";
 import { CLIPImageProcessor } from "../image/clip_image_processor.ts";
@@ -33,10 +34,12 @@ import { tinyVaeKind } from "../models/tiny_vae.ts";
 import { vaeKind } from "../models/vae.ts";
 import { CLIPTokenizer } from "../text/tokenizer.ts";
 import {
+  type AskedMemory,
   contentsOf,
   failuresOf,
   type Inspection,
   memoryNote,
+  memoryOf,
   messageOf,
   noWeights,
   type PartInspection,
@@ -60,10 +63,11 @@ const modelKinds: readonly ModelKind<unknown, unknown>[] = [
  *
  * @param options.variant the weight variant to inspect, as in `fromPretrained`
  * @param options.loraModel as for `inspectFile`
+ * @param options.memory what to predict the memory of drawing for. Default: no prediction.
  */
 export async function inspectFolder(
   tree: FileTree,
-  options: { variant?: string } & Pick<AdapterOptions, "loraModel"> = {},
+  options: { variant?: string; memory?: AskedMemory } & Pick<AdapterOptions, "loraModel"> = {},
 ): Promise<Inspection> {
   if (await tree.has("model_index.json")) return await inspectPipeline(tree, options);
   if (await tree.has("config.json")) return await inspectModelFolder(tree, options);
@@ -97,7 +101,10 @@ export async function inspectFolder(
   };
 }
 
-async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }): Promise<Inspection> {
+async function inspectPipeline(
+  tree: FileTree,
+  { variant, memory: asked }: { variant?: string; memory?: AskedMemory },
+): Promise<Inspection> {
   const { name } = tree;
   let index;
   try {
@@ -138,13 +145,14 @@ async function inspectPipeline(tree: FileTree, { variant }: { variant?: string }
   const problems = isChecked && components.feature_extractor === null
     ? [`It has a safety_checker but no feature_extractor: ${advise("skipChecker")}`]
     : await widthProblems(tree, index.family);
-  const memory = memoryNote(parts);
+  const memory = await memoryOf({ parts, problems }, () => ofFolder(tree, { variant }), asked);
+  const weights = memory.memory ? undefined : memoryNote(parts);
   const notes = [
-    ...(memory === undefined ? [] : [`Its ${memory}`]),
+    ...(weights === undefined ? [] : [`Its ${weights}`]),
     ...(isChecked || index.family === "sdxl" ? [] : ["It has no safety checker"]),
     ...(surplus.length > 0 ? [`It holds ${describeSurplus(surplus)}`] : []),
   ];
-  return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes };
+  return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes, ...memory };
 }
 
 /** Problems of components that load individually but do not fit each other. */

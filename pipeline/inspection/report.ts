@@ -5,6 +5,8 @@ import { elements } from "../../engine/tensor.ts";
 import { wideningOf } from "../checkpoint/bind.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { CheckpointError } from "../errors.ts";
+import { type MemoryOptions, type MemoryPrediction, predictOnNull } from "./memory.ts";
+import type { LoadOnNull } from "./null_components.ts";
 
 /** The contents of one component of a model. */
 export interface PartInspection {
@@ -21,6 +23,7 @@ export interface PartInspection {
    * many as the files.
    */
   readonly deviceBytes: number;
+  /** Number of elements of all tensors in the files. */
   readonly parameters: number;
   /** Number of elements by dtype in the file: `{ F16: 859520964 }`. */
   readonly dtypes: Readonly<Record<string, number>>;
@@ -32,15 +35,25 @@ export interface PartInspection {
 
 /** The result of inspecting a folder or a file. */
 export interface Inspection {
+  /** The file or folder. */
   readonly name: string;
   /** Description: "a Stable Diffusion 1.x checkpoint (single file)". */
   readonly description: string;
+  /** Its components; one for a standalone model; none for what has no weights. */
   readonly parts: readonly PartInspection[];
   /** Reasons why the whole would not load. Each part lists its own. */
   readonly problems: readonly string[];
   /** Further information. */
   readonly notes: readonly string[];
+  /** The memory that drawing takes, where it was asked for and the model would load. */
+  readonly memory?: MemoryPrediction;
 }
+
+/**
+ * What to predict the memory of drawing for. A function is called for models that would load alone:
+ * it may open the device.
+ */
+export type AskedMemory = MemoryOptions | (() => Promise<MemoryOptions>) | undefined;
 
 /** All reasons why the inspected source would not load, parts included. */
 export function problemsOf({ problems, parts }: Inspection): string[] {
@@ -80,6 +93,20 @@ export function memoryNote(parts: readonly PartInspection[]): string | undefined
   if (loaded.length < 2) return undefined;
   const total = loaded.reduce((sum, { deviceBytes }) => sum + deviceBytes, 0);
   return `weights take ${byteText(total)} on the device; drawing takes more`;
+}
+
+/**
+ * Predicts the memory of a model that would load.
+ *
+ * @param asked undefined where no prediction is wanted
+ */
+export async function memoryOf(
+  inspection: Pick<Inspection, "problems" | "parts">,
+  load: () => LoadOnNull,
+  asked: AskedMemory,
+): Promise<Pick<Inspection, "memory">> {
+  if (asked === undefined || [inspection, ...inspection.parts].some(({ problems }) => problems.length > 0)) return {};
+  return { memory: await predictOnNull(load(), typeof asked === "function" ? await asked() : asked) };
 }
 
 /** Runs an attempt. Returns the message of its error, or an empty list. */
