@@ -61,7 +61,7 @@ interface ProgressOptions {
  */
 export function showProgress(label: string, options: ProgressOptions): Progress {
   if (printMode().quiet) return { advance() {}, set() {}, remark() {}, [Symbol.dispose]() {} };
-  return Deno.stderr.isTerminal() ? bar(label, options) : lines(label, options);
+  return Deno.stderr.isTerminal() ? bar(label, options) : progressLines(label, options);
 }
 
 /** Says "compiling" on a progress display whenever the device compiles a kernel. */
@@ -139,18 +139,41 @@ function bar(label: string, { total, unit = "it" }: ProgressOptions): Progress {
   };
 }
 
-function lines(label: string, { total, unit = "it", everyMs }: ProgressOptions): Progress {
-  const started = performance.now();
+/** What lines of progress depend on; tests have their own. */
+interface LineHost {
+  /** Milliseconds since any fixed time. */
+  readonly now: () => number;
+  /** Calls `body` at intervals until the result is disposed of. */
+  readonly every: (ms: number, body: () => void) => Disposable;
+  readonly write: (line: string) => void;
+}
+
+const thisProcess: LineHost = {
+  now: () => performance.now(),
+  every(ms, body) {
+    const timer = setInterval(body, ms);
+    return { [Symbol.dispose]: () => clearInterval(timer) };
+  },
+  write: writeLine,
+};
+
+/** Progress where no terminal is: a line now and then. */
+export function progressLines(
+  label: string,
+  { total, unit = "it", everyMs }: ProgressOptions,
+  { now, every, write: writeLine }: LineHost = thisProcess,
+): Progress {
+  const started = now();
   let state = { done: 0, total }, lastLine = started, lastDone = -1, remarked = "";
   const write = () => {
-    lastLine = performance.now();
+    lastLine = now();
     lastDone = state.done;
     writeLine(`${label}: ${progressText({ ...state, elapsedMs: lastLine - started }, unit)}`);
   };
-  const timer = everyMs === undefined ? undefined : setInterval(write, everyMs);
+  const timer = everyMs === undefined ? undefined : every(everyMs, write);
   const change = (next: { done: number; total: number }) => {
     state = next;
-    if (everyMs === undefined && performance.now() - lastLine >= lineEveryMs) write();
+    if (everyMs === undefined && now() - lastLine >= lineEveryMs) write();
   };
   return {
     advance(by = 1) {
@@ -165,7 +188,7 @@ function lines(label: string, { total, unit = "it", everyMs }: ProgressOptions):
       writeLine(`${label}: ${text}`);
     },
     [Symbol.dispose]() {
-      if (timer !== undefined) clearInterval(timer);
+      timer?.[Symbol.dispose]();
       if (lastDone >= 0 && state.done !== lastDone) write();
     },
   };

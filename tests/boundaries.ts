@@ -18,6 +18,7 @@ export const mayNameDeno: readonly string[] = [
   "pipeline/output/disk.ts",
   "pipeline/output/file.ts",
   "pipeline/output/folder.ts",
+  "pipeline/output/holder.ts",
   "pipeline/output/paths.ts",
   "pipeline/output/target.ts",
   "pipeline/output/temporary.ts",

@@ -18,6 +18,7 @@ import { advise } from "../advice.ts";
 import { CheckpointError, OutputError } from "../errors.ts";
 import type { ByteSink } from "./byte_sink.ts";
 import { disk } from "./disk.ts";
+import { holderAt, holderText, noteHolder } from "./holder.ts";
 import { naming } from "./output_error.ts";
 import { exists, followLinks, ignoreMissing, nameOf, parentOf, textAt, withoutSlashes } from "./paths.ts";
 import { commit, noteTemporary } from "./pending.ts";
@@ -108,19 +109,15 @@ async function lockTarget(directory: string, target: string): Promise<LockedFile
   const name = await lockName(target);
   const lock = await naming(directory, () => lockFile(name));
   if (lock === undefined) {
-    const holder = /^process \d+ since [\d:TZ.-]+$/.exec(await textAt(name).catch(() => undefined) ?? "")?.[0];
+    const holder = await holderAt(name);
     throw new OutputError(
-      `Cannot save to ${directory} as another run${holder ? ` (${holder})` : ""} is saving to it: ` +
+      `Cannot save to ${directory} as another run${holder ? ` (${holderText(holder)})` : ""} is saving to it: ` +
         "wait for it, end it, or choose another place",
       { path: directory },
     );
   }
   try {
-    const note = new TextEncoder().encode(`process ${Deno.pid} since ${new Date().toISOString()}`);
-    await naming(directory, async () => {
-      await disk.truncate(lock.file, name, 0);
-      await disk.write(lock.file, name, note);
-    });
+    await naming(directory, () => noteHolder(lock));
     return lock;
   } catch (error) {
     await discard(name);

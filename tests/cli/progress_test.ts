@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { progressText } from "../../cli/progress.ts";
+import { progressLines, progressText } from "../../cli/progress.ts";
 
 /** Runs a program that shows progress in another process, and returns its output. */
 async function written(): Promise<{ out: string; err: string }> {
@@ -26,6 +26,68 @@ async function written(): Promise<{ out: string; err: string }> {
 
 Deno.test("showProgress() writes nothing for short work if standard error is not a terminal", async () => {
   assertEquals(await written(), { out: "", err: "" });
+});
+
+/** A clock that a test moves, and the lines that are written. */
+function fakeHost() {
+  const timers: { ms: number; at: number; body: () => void }[] = [], written: string[] = [];
+  let time = 5000;
+  return {
+    written,
+    timers,
+    now: () => time,
+    every(ms: number, body: () => void) {
+      const timer = { ms, at: time + ms, body };
+      timers.push(timer);
+      return { [Symbol.dispose]: () => void timers.splice(timers.indexOf(timer), 1) };
+    },
+    write: (line: string) => void written.push(line),
+    pass(ms: number) {
+      for (const end = time + ms; time < end; time++) {
+        for (const timer of timers) if (timer.at === time) timer.body(), timer.at += timer.ms;
+      }
+    },
+  };
+}
+
+Deno.test("without a terminal, a long work writes a line every minute, also while nothing is finished, and one at its end", () => {
+  const host = fakeHost();
+  {
+    using progress = progressLines("shard 2/8", { total: 200, unit: "picture", everyMs: 60_000 }, host);
+    host.pass(59_000);
+    progress.advance(4);
+    assertEquals(host.written, [], "nothing within the first minute");
+    host.pass(2000);
+    host.pass(60_000);
+    progress.advance(4);
+    host.pass(30_000);
+  }
+  assertEquals(host.written, [
+    "shard 2/8: 4/200, 15.0 s/picture, 1:00 elapsed, 49:00 left",
+    "shard 2/8: 4/200, 30.0 s/picture, 2:00 elapsed, 1:38:00 left",
+    "shard 2/8: 8/200, 18.9 s/picture, 2:31 elapsed, 1:00:24 left",
+  ]);
+  assertEquals(host.timers, [], "no timer keeps the process alive");
+});
+
+Deno.test("without a terminal, other works write a line with a unit that ends ten seconds after the last line", () => {
+  const host = fakeHost();
+  {
+    using progress = progressLines("drawing", { total: 3 }, host);
+    host.pass(9000);
+    progress.advance();
+    host.pass(60_000);
+    assertEquals(host.written, [], "lines come with units");
+    progress.advance();
+    progress.remark("compiling");
+    progress.remark("compiling");
+    progress.advance();
+  }
+  assertEquals(host.written, [
+    "drawing: 2/3, 34.5 s/it, 1:09 elapsed, 0:35 left",
+    "drawing: compiling",
+    "drawing: 3/3, 23.0 s/it, 1:09 elapsed",
+  ]);
 });
 
 Deno.test("progressText() tells done of total, the rate, elapsed and remaining time", () => {

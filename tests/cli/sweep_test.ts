@@ -239,7 +239,10 @@ Deno.test("sweep run refuses files that hold no results of the plan, and leaves 
   }
   await using _first = await AppendedFile.open(at("results.jsonl"), () => 0);
   const { code, err } = await run("sweep", "run", at("plan.json"), "-o", at("results.jsonl"));
-  assert(code === 1 && err.includes("another run is appending to it"), err);
+  assert(
+    code === 1 && new RegExp(`another run \\(process ${Deno.pid} on .*end it \\(kill ${Deno.pid} on`).test(err),
+    err,
+  );
 });
 
 Deno.test("a sweep whose disk becomes full says so and keeps what is drawn; run again, it gives the results of one run", async () => {

@@ -1,4 +1,4 @@
-import { assertEquals, assertRejects } from "@std/assert";
+import { assert, assertEquals, assertMatch, assertRejects } from "@std/assert";
 import { OutputError } from "../../../pipeline/errors.ts";
 import { AppendedFile } from "../../../pipeline/output/append.ts";
 import { beforeChange } from "../../../pipeline/output/disk.ts";
@@ -34,9 +34,51 @@ Deno.test("a second run is rejected while the first appends, and accepted afterw
   const path = `${folder.path}/results`;
   {
     await using _first = await AppendedFile.open(path, wholeLines);
-    await assertRejects(() => AppendedFile.open(path, wholeLines), OutputError, "another run is appending to it");
+    const { message } = await assertRejects(() => AppendedFile.open(path, wholeLines), OutputError);
+    assertMatch(
+      message,
+      /another run \(process \d+ on \S+ since 20[\d:TZ.-]+\): wait for it/,
+    );
+    assert(message.includes(`end it (kill ${Deno.pid} on ${Deno.hostname()}), or write to another file`), message);
   }
+  assertEquals(namesIn(folder.path), []);
   await using _second = await AppendedFile.open(path, wholeLines);
+});
+
+Deno.test("the lock of a process that was killed keeps nobody out, and its note is taken over", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/results`;
+  const program = `
+    import { AppendedFile } from ${JSON.stringify(new URL("../../../pipeline/output/append.ts", import.meta.url).href)};
+    const file = await AppendedFile.open(${JSON.stringify(path)}, () => 0);
+    await file.append("ours 1\\n");
+    console.log("holding");
+    setInterval(() => {}, 1e6);
+  `;
+  const child = new Deno.Command(Deno.execPath(), {
+    args: ["run", "-A", "--quiet", "--config", `${import.meta.dirname}/../../../deno.json`, "-"],
+    stdin: "piped",
+    stdout: "piped",
+  }).spawn();
+  const input = child.stdin.getWriter();
+  await input.write(new TextEncoder().encode(program));
+  await input.close();
+  for await (const _ of child.stdout) break;
+  const held = await assertRejects(() => AppendedFile.open(path, wholeLines), OutputError);
+  assert(
+    /; last record at 20.*kill \d+ on /.test(held.message) && held.message.includes(`process ${child.pid} on `),
+    held.message,
+  );
+  child.kill("SIGKILL");
+  await child.status;
+  assertEquals(namesIn(folder.path).length, 2, "results, and the note of the dead");
+  {
+    await using _file = await AppendedFile.open(path, wholeLines);
+    const second = await assertRejects(() => AppendedFile.open(path, wholeLines), OutputError);
+    assert(second.message.includes(`kill ${Deno.pid} on `), second.message);
+  }
+  assertEquals(namesIn(folder.path), ["results"]);
+  assertEquals(await Deno.readTextFile(path), "ours 1\n");
 });
 
 Deno.test("a file that gets no record is removed if it was created for it, and stays if it was there", async () => {

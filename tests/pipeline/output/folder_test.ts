@@ -47,7 +47,10 @@ Deno.test("of two saves to one folder, one is refused; afterwards the folder is 
   assert(texts.length === 2 && texts[0] === texts[1], texts.join());
   await writeFolderAtomically(path, overwrite, async (writer) => {
     const { message } = await assertRejects(() => writeFolderAtomically(path, overwrite, model("d")), OutputError);
-    assertMatch(message, new RegExp(`another run \\(process ${Deno.pid} since 20[^)]*\\) is saving to it: .*end it`));
+    assertMatch(
+      message,
+      new RegExp(`another run \\(process ${Deno.pid} on \\S+ since 20[^)]*\\) is saving to it: .*end it`),
+    );
     await model("c")(writer);
   });
   assertEquals(Object.values(textsIn(folder.path)), ["c", "c"]);
