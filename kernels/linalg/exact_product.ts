@@ -90,6 +90,17 @@ export interface ExactProductOptions {
   readonly lowerA?: boolean;
 }
 
+/**
+ * The largest depth of an exact product of matrices in `count` slices each, one of which has
+ * `lines` rows or columns: what i32 holds the sums of, and what the device can bind. A multiple of
+ * 32, to which the solvers pad.
+ */
+export function largestExactDepth(gpu: Gpu, { count, lines }: { count: number; lines: number }): number {
+  const summable = Math.floor(mostSums / count) * exactTerms;
+  const bindable = gpu.info.limits.maxStorageBufferBindingSize / (count * lines * Float32Array.BYTES_PER_ELEMENT);
+  return 32 * Math.floor(Math.min(summable, bindable) / 32);
+}
+
 function checked(a: Sliced, b: Sliced): { gpu: Gpu; m: number; n: number; k: number } {
   const [m, k, n] = [a.rows, a.columns, b.columns];
   if (a.along !== "rows" || b.along !== "columns" || k !== b.rows || k % 4 !== 0 || n % 4 !== 0) {

@@ -1,6 +1,6 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
-import type { Tensor } from "../../engine/tensor.ts";
+import type { Tensor, TensorWindow } from "../../engine/tensor.ts";
 import {
   tileConstants,
   tileConstantTypes,
@@ -10,6 +10,7 @@ import {
   tileWgsl,
 } from "../gemm/tile.ts";
 import { policyOf } from "../policy.ts";
+import { launchOverRanges } from "../wgsl/launch.ts";
 
 /**
  * Products of matrix blocks in f32 or f64, on the register tiles of tile.ts. The edit's solver
@@ -169,8 +170,13 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4<real>) -> vec4<real> {
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4<real>) { y[place(row, column)] = value; }
 `;
 
+/** A block with its defaults filled in, and its matrix's width. */
+interface Place extends Required<Block> {
+  readonly width: number;
+}
+
 /** Fills in the defaults of a block and checks it against its matrix. */
-function resolveBlock({ matrix, row = 0, column = 0, rows, columns }: Block) {
+function resolveBlock({ matrix, row = 0, column = 0, rows, columns }: Block): Place {
   const [height, width] = matrix.dims(2);
   const place = { matrix, row, column, rows: rows ?? height - row, columns: columns ?? width - column, width };
   const isVec4 = [column, place.columns, width].every((count) => count % 4 === 0);
@@ -188,7 +194,11 @@ function resolveBlock({ matrix, row = 0, column = 0, rows, columns }: Block) {
  * Computes y ← A·B, y + A·B or y − A·B on blocks, in the dtype of `y`. `y` must not share a matrix
  * with `a` or `b`.
  *
- * @throws {ShapeError} when the blocks do not match each other or exceed their matrices
+ * Aᵀ·B of matrices that are larger than the device's largest binding, such as all rows of an edit,
+ * is a sum of products over ranges of rows that the device can bind.
+ *
+ * @throws {ShapeError} when the blocks do not match each other or exceed their matrices, and for
+ *   another product of a matrix that is larger than the device's largest binding
  */
 export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: ProductOptions = {}): void {
   const { transposeA = false, transposeB = false, mode = "set", lowerOnly = false } = options;
@@ -201,24 +211,45 @@ export function addProduct(y: Block, [a, b]: readonly [Block, Block], options: P
       [[m, depth], [depthB, n], [placeY.rows, placeY.columns]],
     );
   }
-  const start = ({ row, column, width }: { row: number; column: number; width: number }) => (row * width + column) / 4;
-  productKernel.run(
-    y.matrix.gpu,
-    { a: a.matrix, b: b.matrix, y: y.matrix },
-    {
-      ...{ m, n, k: depth },
-      ...{ a_start: start(placeA), a_row: placeA.width / 4 },
-      ...{ b_start: start(placeB), b_row: placeB.width / 4 },
-      ...{ y_start: start(placeY), y_row: placeY.width / 4 },
-      lower: lowerOnly ? 1 : 0,
-      before: mode === "set" ? 0 : 1,
-      sign: mode === "subtract" ? -1 : 1,
-    },
-    {
-      real: y.matrix.dtype,
-      TRANSPOSE_A: transposeA,
-      TRANSPOSE_B: transposeB,
-      ...tileConstants(y.matrix.gpu, policyOf(y.matrix.gpu).solver.realTile(m, n, depth), { k: depth }),
-    },
-  );
+  const { gpu } = y.matrix;
+  const run = (
+    operands: { a: Tensor | TensorWindow; b: Tensor | TensorWindow },
+    { k, aStart, bStart, isFirst }: { k: number; aStart: number; bStart: number; isFirst: boolean },
+  ) =>
+    productKernel.run(
+      gpu,
+      { ...operands, y: y.matrix },
+      {
+        ...{ m, n, k },
+        ...{ a_start: aStart, a_row: placeA.width / 4 },
+        ...{ b_start: bStart, b_row: placeB.width / 4 },
+        ...{ y_start: startOf(placeY), y_row: placeY.width / 4 },
+        lower: lowerOnly ? 1 : 0,
+        before: mode === "set" && isFirst ? 0 : 1,
+        sign: mode === "subtract" ? -1 : 1,
+      },
+      {
+        real: y.matrix.dtype,
+        TRANSPOSE_A: transposeA,
+        TRANSPOSE_B: transposeB,
+        ...tileConstants(gpu, policyOf(gpu).solver.realTile(m, n, k), { k }),
+      },
+    );
+  const limit = gpu.info.limits.maxStorageBufferBindingSize;
+  const fits = a.matrix.bytes <= limit && b.matrix.bytes <= limit;
+  if (fits || !transposeA || transposeB) {
+    const whole = { k: depth, aStart: startOf(placeA), bStart: startOf(placeB), isFirst: true };
+    return run({ a: a.matrix, b: b.matrix }, whole);
+  }
+  // Rows in fours, as the kernel reads the depth.
+  const rowsOf = ({ matrix, row, width }: Place) => ({ tensor: matrix, unit: 4 * width, first: row * width });
+  launchOverRanges(gpu, depth / 4, { a: rowsOf(placeA), b: rowsOf(placeB) }, ({ first, count, windows, starts }) => {
+    const [aStart, bStart] = [starts.a + placeA.column / 4, starts.b + placeB.column / 4];
+    run(windows, { k: 4 * count, aStart, bStart, isFirst: first === 0 });
+  }, { vectorWidth: 4 });
+}
+
+/** Where a block begins in its matrix, in vec4. */
+function startOf({ row, column, width }: Place): number {
+  return (row * width + column) / 4;
 }

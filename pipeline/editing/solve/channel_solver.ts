@@ -11,13 +11,21 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { addScaled } from "../../../kernels/linalg/add_scaled.ts";
 import { blockSize, cholesky, type CholeskyFactor } from "../../../kernels/linalg/cholesky.ts";
 import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
-import { exactProduct, exactProductPair } from "../../../kernels/linalg/exact_product.ts";
+import { exactProduct, exactProductPair, largestExactDepth } from "../../../kernels/linalg/exact_product.ts";
 import { type Pair, slices } from "../../../kernels/linalg/slices.ts";
 import { gram } from "../../../kernels/linalg/gram.ts";
 import { addProduct } from "../../../kernels/linalg/real_product.ts";
 import { triangularSolve } from "../../../kernels/linalg/triangular_solve.ts";
 import type { EditRows } from "../prompts/edit_rows.ts";
-import { DeviceSolver, diagonalShift, identity, paddedRows, type Solution, uploadedPair } from "./edit_solver.ts";
+import {
+  checkRefinable,
+  DeviceSolver,
+  diagonalShift,
+  identity,
+  paddedRows,
+  type Solution,
+  uploadedPair,
+} from "./edit_solver.ts";
 
 /** C, ΩC and Ω(D − C), padded to whole blocks: [height, stride]. */
 function paddedMatrices(rows: EditRows) {
@@ -36,6 +44,9 @@ function paddedMatrices(rows: EditRows) {
 function denseFactor(z: Tensor, { width }: EditRows): Tensor {
   return copyMatrix({ matrix: z, rows: width, columns: width }, { real: "f32" });
 }
+
+/** Slices of Cᵀ, ΩC and Ω(D − C) for an error-free CᵀΩC. */
+const gramSlices = 5;
 
 const filled = (length: number, value: number) => new Float64Array(length).fill(value);
 
@@ -92,6 +103,7 @@ export class RefinedChannelSolver extends DeviceSolver {
   constructor(gpu: Gpu, rows: EditRows) {
     super(rows, rows.width);
     const { height, stride, source, weightedSource, weightedChange } = paddedMatrices(rows);
+    checkRefinable(rows, largestExactDepth(gpu, { count: gramSlices, lines: stride }));
     const transposed = new Float64Array(source.length);
     this.#diagonal = new Float64Array(stride);
     for (let i = 0; i < height; i++) {
@@ -103,10 +115,10 @@ export class RefinedChannelSolver extends DeviceSolver {
     this.#transposed = this.own(uploadedPair(gpu, transposed, [stride, height]));
     const roots = Float64Array.from({ length: height }, (_, i) => Math.sqrt(rows.weights[i] ?? 0));
     this.#roots = this.own(Tensor.from(gpu, roots, [height], "f32"));
-    using left = slices(this.#transposed, { along: "rows", count: 5 });
+    using left = slices(this.#transposed, { along: "rows", count: gramSlices });
     const times = (values: Float64Array) => {
       using right = uploadedPair(gpu, values, [height, stride]);
-      using rightSlices = slices(right, { along: "columns", count: 5 });
+      using rightSlices = slices(right, { along: "columns", count: gramSlices });
       return this.own(exactProductPair(left, rightSlices));
     };
     this.#gram = times(weightedSource);

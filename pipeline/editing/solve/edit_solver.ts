@@ -12,6 +12,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import type { CholeskyFactor } from "../../../kernels/linalg/cholesky.ts";
 import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
 import type { Pair } from "../../../kernels/linalg/slices.ts";
+import { EditError } from "../../errors.ts";
 import type { EditRows } from "../prompts/edit_rows.ts";
 
 /**
@@ -38,6 +39,20 @@ export interface EditSolver extends Disposable {
    * @param effort 0 at first; each retry uses a larger diagonal shift and one more factorization
    */
   record(lamb: number, effort: number): Solution;
+}
+
+/**
+ * Refuses systems with more rows than the refined arithmetic in f32 can hold. In f64, there is no
+ * such limit: products are summed in parts.
+ *
+ * @throws {EditError} for more rows than `most`
+ */
+export function checkRefinable(rows: EditRows, most: number): void {
+  if (rows.count <= most) return;
+  throw new EditError(
+    `Cannot solve an edit of ${rows.count} different rows of width ${rows.width} in f32 as this device can multiply ` +
+      `at most ${most} of them exactly: edit or preserve fewer prompts, or use a device with f64`,
+  );
 }
 
 /**

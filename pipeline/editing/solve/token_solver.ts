@@ -14,12 +14,13 @@ import { roundUp } from "../../../engine/memory/pool.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { blockSize, cholesky, type CholeskyFactor } from "../../../kernels/linalg/cholesky.ts";
 import { copyMatrix } from "../../../kernels/linalg/copy_matrix.ts";
-import { exactProduct } from "../../../kernels/linalg/exact_product.ts";
+import { exactProduct, largestExactDepth } from "../../../kernels/linalg/exact_product.ts";
 import { type Sliced, slices } from "../../../kernels/linalg/slices.ts";
 import { addProduct } from "../../../kernels/linalg/real_product.ts";
 import { triangularSolve } from "../../../kernels/linalg/triangular_solve.ts";
 import type { EditRows } from "../prompts/edit_rows.ts";
 import {
+  checkRefinable,
   DeviceSolver,
   diagonalShift,
   identity,
@@ -37,6 +38,9 @@ function paddedSides(rows: EditRows): { sides: Float64Array<ArrayBuffer>; height
   const pad = (matrix: Float64Array) => paddedRows(matrix, { width: rows.width, height, stride });
   return { sides: sideBySide([pad(rows.source), pad(rows.change)], stride), height, stride };
 }
+
+/** Slices of [C | D − C] for error-free TC and T(D − C). */
+const sideSlices = 4;
 
 /** The diagonal of λΩ⁻¹: λ/ωᵢ for each row, and 1 for padding. */
 function diagonalOf(rows: EditRows, height: number, lamb: number): Float64Array<ArrayBuffer> {
@@ -107,9 +111,10 @@ export class RefinedTokenSolver extends DeviceSolver {
   constructor(gpu: Gpu, rows: EditRows) {
     super(rows, rows.count);
     const { sides, height, stride } = paddedSides(rows);
+    checkRefinable(rows, largestExactDepth(gpu, { count: sideSlices, lines: 2 * stride }));
     using pair = uploadedPair(gpu, sides, [height, 2 * stride]);
     this.#gram = this.own(gramOfLeft(pair.high));
-    this.#slices = this.own(slices(pair, { along: "columns", count: 4 }));
+    this.#slices = this.own(slices(pair, { along: "columns", count: sideSlices }));
     this.#squaredNorms = Float64Array.from({ length: height }, (_, i) => {
       let sum = 0;
       for (let j = 0; j < stride; j++) sum += sides[2 * i * stride + j] ** 2;

@@ -4,7 +4,7 @@ import type { GpuOptions } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { addProduct, type Real } from "../../../kernels/linalg/real_product.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
-import { withGpuPolicy } from "../oracles.ts";
+import { withBindingLimit, withGpuPolicy } from "../oracles.ts";
 import { product, random64, transposed } from "../../../bench/oracles/matrices.ts";
 
 const unit = { f32: 2 ** -24, f64: 2 ** -53 };
@@ -83,6 +83,44 @@ gpuTest("addProduct() on the unrolled tiles of GPUs equals its float64 definitio
         `${m}×${n}×${k} ${transposeA} ${transposeB}`,
       );
     }
+  }
+});
+
+gpuTest("addProduct() sums Aᵀ·B over ranges of rows where the device cannot bind all of them", async (gpu) => {
+  const [rows, width, depth, m, n] = [150, 24, 140, 12, 8];
+  const a = random64(rows * width, 1), b = random64(rows * width, 2), y = random64(m * n, 3);
+  const part = (x: Float64Array, row: number, column: number, columns: number) =>
+    Float64Array.from(
+      { length: depth * columns },
+      (_, i) => x[(row + Math.floor(i / columns)) * width + column + i % columns],
+    );
+  const ab = product(transposed(part(a, 7, 4, m), depth, m), part(b, 9, 16, n), m, depth, n);
+  for (const real of gpu.info.f64 ? ["f32", "f64"] as const : ["f32"] as const) {
+    using left = Tensor.from(gpu, a, [rows, width], real);
+    using right = Tensor.from(gpu, b, [rows, width], real);
+    for (const limit of [4096, 2048, undefined]) {
+      for (const mode of ["set", "add", "subtract"] as const) {
+        using result = Tensor.from(gpu, y, [m, n], real);
+        withBindingLimit(gpu, limit, () =>
+          addProduct({ matrix: result }, [
+            { matrix: left, row: 7, rows: depth, column: 4, columns: m },
+            { matrix: right, row: 9, rows: depth, column: 16, columns: n },
+          ], { transposeA: true, mode }));
+        const expected = ab.map((value, i) => mode === "set" ? value : mode === "add" ? y[i] + value : y[i] - value);
+        assertClose(
+          await result.float64(),
+          expected,
+          unit[real] * (4 * Math.sqrt(depth) + 8),
+          `${real} ${mode} ${limit}`,
+        );
+      }
+    }
+    const untransposed = () =>
+      addProduct({ matrix: right, rows: 4, columns: 4 }, [
+        { matrix: left, rows: 4, columns: 4 },
+        { matrix: left, rows: 4, columns: 4 },
+      ]);
+    withBindingLimit(gpu, 4096, () => assertThrows(untransposed, ShapeError, "binds 4096 bytes at most"));
   }
 });
 

@@ -2,6 +2,10 @@ import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { ShapeError } from "../../../engine/errors.ts";
 import type { Gpu, GpuOptions } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
+import { ChannelSolver, RefinedChannelSolver } from "../../../pipeline/editing/solve/channel_solver.ts";
+import { RefinedTokenSolver } from "../../../pipeline/editing/solve/token_solver.ts";
+import { mergeRows } from "../../../pipeline/editing/prompts/edit_rows.ts";
+import { withBindingLimit } from "../../kernels/oracles.ts";
 import { EditSystem, solveOperator } from "../../../pipeline/editing/solve/edit_system.ts";
 import { IllConditionedError, LambdaError } from "../../../pipeline/editing/errors.ts";
 import { EditOperator } from "../../../pipeline/editing/operator.ts";
@@ -260,6 +264,31 @@ gpuTest("apply(), compose() and scaled() agree with dense matrices", async (gpu)
   using none = thin.apply(input, { strength: 0 });
   assertEquals(await none.data(), x);
 });
+
+gpuTest(
+  "rows that the device cannot bind at once are solved in f64, and refused in f32 with what to do",
+  async (gpu) => {
+    const [n, width] = [300, 8], c = random64(n * width, 5), d = random64(n * width, 6);
+    const rows = mergeRows(c, d, { width });
+    const expected = normalEquations(c, d.map((value, i) => value - c[i]), { width, lamb: 2 });
+    for (const limit of gpu.info.f64 ? [undefined, 16_384] : []) { // C takes 300 · 32 · 8 bytes with its padding
+      const { left, factors } = withBindingLimit(gpu, limit, () => {
+        using solver = new ChannelSolver(gpu, rows);
+        return solver.record(2);
+      });
+      assertClose(transposed(await left.float64(), width, width), expected, tolerance, `${limit}`);
+      for (const owned of [left, ...factors]) owned[Symbol.dispose]();
+    }
+    const refused = (run: () => unknown) => assertThrows(run, EditError, "preserve fewer prompts");
+    withBindingLimit(gpu, 16_384, () => {
+      refused(() => new RefinedChannelSolver(gpu, rows));
+      refused(() => new RefinedTokenSolver(gpu, rows));
+    });
+    // More sums than i32 holds, whatever the device binds.
+    const many = mergeRows(random64(6145 * 4, 7), random64(6145 * 4, 8), { width: 4 });
+    refused(() => new RefinedChannelSolver(gpu, many));
+  },
+);
 
 gpuTest("an edit whose destinations are its sources changes nothing", async (gpu) => {
   using source = Tensor.from(gpu, randomArray(40, 1), [5, 8]);
