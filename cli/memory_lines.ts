@@ -7,7 +7,7 @@ export function memoryLines(memory: MemoryPrediction): string[] {
   const parts = Object.entries(weights).map(([part, bytes]) => `${part} ${byteText(bytes)}`).join(", ");
   const pictures = `${images} ${images === 1 ? "picture" : "pictures"} of ${width} × ${height}`;
   const decoding = [
-    `${byteText(whole)} as a whole`,
+    whole === undefined ? "beyond the limits as a whole" : `${byteText(whole)} as a whole`,
     ...(tiled === undefined ? [] : [`${byteText(tiled)} in tiles`]),
   ].join(", ");
   return [

@@ -10,7 +10,7 @@ import { predictMemory } from "../../pipeline/inspection.ts";
 import { hollowCheckpoint } from "./hollow_checkpoint.ts";
 
 if (import.meta.main) {
-  const mib = (bytes: number) => `${Math.round(bytes / 2 ** 20)}`.padStart(9);
+  const mib = (bytes = NaN) => `${Math.round(bytes / 2 ** 20)}`.padStart(9);
   console.log("MiB                            weights denoising  decoding   at most  reserved");
   for (const model of ["sd14", "sdxl"] as const) {
     const tree = await hollowCheckpoint(model);

@@ -1,7 +1,9 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
+import { bytesPerElement } from "../../engine/dtype.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { alignmentBytes, bindableRanges, type UnitRange } from "../wgsl/launch.ts";
 import { policyOf } from "../policy.ts";
 import { blockOperandsWgsl } from "./block_operands.ts";
 import {
@@ -185,23 +187,59 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   });
   const vectorWidth = (length: number | false, view: MatrixView) =>
     tile.WIDE ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;
-  matmulKernel.run(
-    gpu,
-    { a: a.tensor, b: b.tensor, bias: bias ?? noBias, residual: residual ?? noResidual, y: y.tensor },
-    {
-      ...{ m, n, k, inner, scale, batch: outer * inner },
-      bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
-      has_residual: residual ? 1 : 0,
-      ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
-    },
-    {
-      A_WIDTH: vectorWidth(!transposeA && k, a),
-      B_WIDTH: vectorWidth(transposeB ? k : n, b),
-      Y_WIDTH: vectorWidth(n, y),
-      TRANSPOSE_A: transposeA,
-      TRANSPOSE_B: transposeB,
-      GATED: gated,
-      ...tile,
-    },
-  );
+  const split = outer * inner === 1 && !transposeA && options.biasAxis !== "row" && y_offset + a_offset === 0;
+  for (
+    const { first, count } of split
+      ? rowRanges(gpu, m, [a, y, ...(residual ? [{ ...y, tensor: residual }] : [])])
+      : [{ first: 0, count: m }]
+  ) {
+    const isWhole = count === m;
+    const rowsOf = (tensor: Tensor, stride: number) =>
+      isWhole ? tensor : tensor.window(first * stride, Math.min(count * stride, tensor.size - first * stride));
+    const unused = (tensor: Tensor) => isWhole ? tensor : tensor.window(0, Math.min(alignmentBytes, tensor.size));
+    matmulKernel.run(
+      gpu,
+      {
+        a: rowsOf(a.tensor, a_row),
+        b: b.tensor,
+        bias: bias ?? unused(noBias),
+        residual: residual ? rowsOf(residual, y_row) : unused(noResidual),
+        y: rowsOf(y.tensor, y_row),
+      },
+      {
+        ...{ m: count, n, k, inner, scale, batch: outer * inner },
+        bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
+        has_residual: residual ? 1 : 0,
+        ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
+      },
+      {
+        A_WIDTH: vectorWidth(!transposeA && k, a),
+        B_WIDTH: vectorWidth(transposeB ? k : n, b),
+        Y_WIDTH: vectorWidth(n, y),
+        TRANSPOSE_A: transposeA,
+        TRANSPOSE_B: transposeB,
+        GATED: gated,
+        ...tile,
+      },
+    );
+  }
+}
+
+/**
+ * Rows that one dispatch computes: all of them, unless an operand is larger than the device binds.
+ * Ranges start where a binding of each operand may start.
+ */
+function* rowRanges(
+  gpu: Gpu,
+  rows: number,
+  operands: readonly Pick<MatrixView, "tensor" | "rowStride">[],
+): Generator<UnitRange> {
+  const rowBytes = operands.map(({ tensor, rowStride }) => rowStride * bytesPerElement[tensor.dtype]);
+  const longest = Math.max(...rowBytes);
+  if (rows * longest <= gpu.info.limits.maxStorageBufferBindingSize) return yield { first: 0, count: rows };
+  let step = 1;
+  while (rowBytes.some((bytes) => step * bytes % alignmentBytes !== 0)) step *= 2;
+  for (const { first, count } of bindableRanges(gpu, Math.ceil(rows / step), step * longest)) {
+    yield { first: first * step, count: Math.min(count * step, rows - first * step) };
+  }
 }

@@ -72,9 +72,9 @@ export interface MemoryPrediction {
   readonly denoisingBytes: number;
   /** Tensors beside the weights at most, while pictures are decoded as a whole and in tiles. */
   readonly decodingBytes: {
-    /** Pictures as a whole. */
-    readonly whole: number;
-    /** `undefined` where the picture is not larger than a tile. */
+    /** Pictures as a whole; `undefined` where the device's limits do not allow it. */
+    readonly whole?: number;
+    /** `undefined` where the picture is not larger than a tile, or limits do not allow it. */
     readonly tiled?: number;
   };
   /** Whether the call decodes in tiles. */
@@ -135,8 +135,12 @@ async function takenOn(
   const decoding = async (tiling: boolean) => {
     using latents = Tensor.empty(gpu, [images, vae.config.latentChannels, h, w]);
     gpu.resetPeak();
-    await decodeLatents(vae, latents, { slicing: false, tiling });
-    return gpu.memory.peak - weightsBytes;
+    const attempt = withinLimits(() => decodeLatents(vae, latents, { slicing: false, tiling }));
+    const isAllowed = await attempt.then(() => true, (error) => {
+      if (error instanceof BeyondLimits) return false;
+      throw error;
+    });
+    return isAllowed ? gpu.memory.peak - weightsBytes : undefined;
   };
   const isTiling = isTiled(vae, { h, w }, tiling), canTile = isTiled(vae, { h, w }, true);
   return {

@@ -103,3 +103,12 @@ gpuTest("geglu() keeps f16 where N is a multiple of 4, also split at the binding
   using x = Tensor.empty(gpu, [2, 6], "f16");
   assertThrows(() => gpu.scope(() => geglu(x)), DTypeError, "Cannot write y of geglu in f16");
 });
+
+gpuTest("gatedProduct() computes operands that are larger than a binding in parts, to the bit", async (gpu) => {
+  using x = Tensor.from(gpu, randomArray(400 * 32, 1), [400, 32]);
+  using weight = Tensor.from(gpu, randomArray(2 * 48 * 32, 2), [96, 32]);
+  const tile = workgroup(8, 8, 4);
+  using whole = gatedProduct(x, weight, { tile });
+  using parts = withBindingLimit(gpu, 20_000, () => gatedProduct(x, weight, { tile }));
+  assertEquals(await parts.data(), await whole.data());
+});

@@ -13,7 +13,7 @@ import {
   randomArray,
   roundedToF16,
 } from "../../gpu.ts";
-import { f16Rounding, randomF16, withGpuPolicy } from "../oracles.ts";
+import { f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 interface Case {
   m: number;
@@ -324,6 +324,25 @@ gpuTest(
     );
   },
 );
+
+gpuTest("matmul() computes operands that are larger than a binding in parts, to the bit", async (gpu) => {
+  for (const [m, n, k] of [[200, 64, 32], [300, 7, 13], [90, 130, 64]]) {
+    for (const dtype of n % 4 === 0 ? ["f32", "f16"] as const : ["f32"] as const) {
+      using a = Tensor.from(gpu, randomArray(2 * m * k, 1), [2, m, k]);
+      using b = Tensor.from(gpu, randomArray(n * k, 2), [n, k]);
+      using bias = Tensor.from(gpu, randomArray(n, 3), [n]);
+      using residual = Tensor.from(gpu, randomArray(2 * m * n, 4), [2, m, n], dtype);
+      for (const options of [{ bias, residual }, {}]) {
+        const run = () => matmul(a, b, { transposeB: true, splits: 1, dtype, ...options });
+        using whole = run();
+        const limit = Math.max(b.bytes, 16_640); // less than a, y or the residual
+        using parts = withBindingLimit(gpu, limit, run);
+        assert(Math.max(a.bytes, whole.bytes) > limit, "nothing to divide");
+        assertEquals(await parts.data(), await whole.data(), `${m} × ${n} × ${k}, ${dtype}`);
+      }
+    }
+  }
+});
 
 gpuTest("matmul() of empty operands is empty", async (gpu) => {
   using a = Tensor.empty(gpu, [0, 4]);

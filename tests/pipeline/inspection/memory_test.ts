@@ -35,7 +35,7 @@ gpuTest("the memory predicted is what drawing takes, in weights, tensors and buf
     gpu.resetPeak();
     await pipe.generate("a rose", { ...options, numImagesPerPrompt: images, outputType: "array" });
     const { peak, peakReserved } = gpu.memory;
-    const { peakBytes, reservedBytes, weightsBytes, denoisingBytes, decodingBytes: { whole, tiled = whole } } =
+    const { peakBytes, reservedBytes, weightsBytes, denoisingBytes, decodingBytes: { whole = 0, tiled = whole } } =
       predicted;
     for (const [taken, said] of [[peak - before, peakBytes], [peakReserved - before, reservedBytes]]) {
       assert(Math.abs(taken - said) <= normBytes, `${model}: ${said} bytes predicted, ${taken} taken`);
@@ -68,6 +68,11 @@ Deno.test("a prediction says what a device of small limits cannot do, and decodi
   const { problem, peakBytes } = await predictMemory(sd, { height: 512, width: 512, device: small });
   assert(/^Cannot create a buffer of \d+ bytes: this device's largest is 33554432; draw/.test(problem ?? ""), problem);
   assert(peakBytes > 2 ** 31, `${peakBytes}`); // all the same
+  // Where pictures are decoded in tiles, those that are too large as a whole are drawn.
+  const limits = { ...typical.info.limits, maxBufferSize: 2 ** 28, maxStorageBufferBindingSize: 2 ** 27 };
+  const browser = { info: { ...typical.info, limits } };
+  const large = await predictMemory(sd, { height: 1024, width: 1024, device: browser, tiling: true });
+  assertEquals([large.problem, large.decodingBytes.whole], [undefined, undefined]);
 });
 
 Deno.test("inspections predict the memory of models that would load, when asked", async () => {
