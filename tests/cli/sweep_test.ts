@@ -240,7 +240,8 @@ Deno.test("sweep run refuses files that hold no results of the plan, and leaves 
   await using _first = await AppendedFile.open(at("results.jsonl"), () => 0);
   const { code, err } = await run("sweep", "run", at("plan.json"), "-o", at("results.jsonl"));
   assert(
-    code === 1 && new RegExp(`another run \\(process ${Deno.pid} on .*end it \\(kill ${Deno.pid} on`).test(err),
+    code === 1 &&
+      new RegExp(`another run is appending to it \\(process ${Deno.pid} on .*end it \\(kill ${Deno.pid} on`).test(err),
     err,
   );
 });

@@ -37,7 +37,7 @@ Deno.test("a second run is rejected while the first appends, and accepted afterw
     const { message } = await assertRejects(() => AppendedFile.open(path, wholeLines), OutputError);
     assertMatch(
       message,
-      /another run \(process \d+ on \S+ since 20[\d:TZ.-]+\): wait for it/,
+      /another run is appending to it \(process \d+ on \S+ since 20[\d:TZ.-]+\): wait for it/,
     );
     assert(message.includes(`end it (kill ${Deno.pid} on ${Deno.hostname()}), or write to another file`), message);
   }
