@@ -36,10 +36,10 @@ export interface GpuOptions {
    */
   subgroupMatrices?: boolean;
   /**
-   * The arithmetic of matrix products and convolutions whose callers tolerate f16 operands: those
-   * of the UNet and the VAE, not of the text encoder and the edit. "f16" multiplies packed halves,
-   * adds up 16 products in f16 and the rest in f32, and requires the feature `shader-f16`. Norms,
-   * softmax, samplers and the solver stay f32. Default: "f32".
+   * The arithmetic of matrix products, convolutions and attention whose callers tolerate f16
+   * operands: those of the UNet and the VAE, not of the text encoder and the edit. "f16" multiplies
+   * packed halves, adds up at most 16 products in f16 and the rest in f32, and requires the feature
+   * `shader-f16`. Norms, softmax, samplers and the solver stay f32. Default: "f32".
    */
   arithmetic?: "f32" | "f16";
   /**

@@ -86,7 +86,7 @@ function tuningOf(info: GpuInfo, tuning: Tuning): AdapterTuning {
     if (why) throw new TuningError(`Cannot use the tuned tile "${kind}" on ${name} as ${why}`);
   }
   for (const [width, form] of Object.entries(attention)) {
-    const why = unsupportedAttentionReason(info, Number(width), form);
+    const why = unsupportedAttentionReason(info, Number(width), form, { half: info.arithmetic === "f16" });
     if (why) throw new TuningError(`Cannot use the tuned attention for head width ${width} on ${name} as ${why}`);
   }
   return tuned;

@@ -9,6 +9,8 @@
 export interface Instruction {
   readonly name: string;
   readonly operands: string;
+  /** Bytes of its encoding. */
+  readonly bytes: number;
 }
 
 /** Instructions that are always executed together. */
@@ -44,8 +46,14 @@ export function parseCompiled(text: string): Compiled {
   for (const line of (text.split("=== Assembly\n")[1] ?? "").split("\n")) {
     const label = /^(BB\d+):/.exec(line);
     if (label) blocks.push({ name: label[1], instructions: [] });
-    const code = /^\t(\S+)\s*(.*?)\s*(;.*)?$/.exec(line);
-    if (code) blocks.at(-1)?.instructions.push({ name: code[1], operands: code[2] });
+    const repeated = /^\t\(then repeated (\d+) times\)/.exec(line);
+    const code = /^\t(\S+)\s*(.*?)\s*(?:;((?: [0-9a-f]{8})*))?$/.exec(line);
+    const last = blocks.at(-1)?.instructions;
+    if (repeated) last?.push(...Array<Instruction>(Number(repeated[1])).fill(last.at(-1)!));
+    else if (code) {
+      const bytes = 4 * (code[3]?.trim().split(" ").length ?? 0);
+      last?.push({ name: code[1], operands: code[2], bytes });
+    }
   }
   return { statistics, blocks };
 }

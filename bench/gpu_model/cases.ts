@@ -104,6 +104,19 @@ export const cases: Readonly<Record<string, ModelCase>> = {
 
 const half = { allowF16Operands: true };
 
+/** Cases in f16 arithmetic. */
+export const halfCases: Readonly<Record<string, ModelCase>> = {
+  "f16: matmul 4096³ Bᵀ f16": product(4096, 4096, 4096, "f16", half),
+  "f16: matmul few 256×1280×1280": product(256, 1280, 1280, "f16", half),
+  "f16: conv 3×3 64² 320→320": convolution(64, 320, 320, 3, half),
+  "f16: attention 4096² 8 of 40": selfAttention(4096, 8, 40, half),
+  "f16: attention 4096² 5 of 64": selfAttention(4096, 5, 64, half),
+  "f16: attention 1024² 8 of 80": selfAttention(1024, 8, 80, half),
+  "f16: attention 1024² 8 of 128": selfAttention(1024, 8, 128, half),
+  "f16: attention 256² 8 of 160": selfAttention(256, 8, 160, half),
+  "f16: attention 4096² 1 of 512": selfAttention(4096, 1, 512, half),
+};
+
 /**
  * Cases on subgroup matrices, for GPUs that have them. Their peak is that of the matrix units.
  * Matrices of 16 × 16 × 16 are those of RDNA 3.

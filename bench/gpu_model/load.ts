@@ -19,6 +19,8 @@ export interface Load extends Record<Unit, number> {
   fmaInstructions: number;
   /** Cycles of the fma instructions, a part of `valu`. */
   fmaCycles: number;
+  /** Cycles that the multiply-adds would take at the peak for their type. */
+  peakCycles: number;
   /** Vector instructions on integers, and those among them that clamp an index (v_min_u32). */
   integers: number;
   clamps: number;
@@ -44,6 +46,7 @@ export const emptyLoad = (): Load => ({
   fma: 0,
   fmaInstructions: 0,
   fmaCycles: 0,
+  peakCycles: 0,
   integers: 0,
   clamps: 0,
   sharedReads: 0,
@@ -62,11 +65,32 @@ const matrixFma = (wave: number) => 16 ** 3 / wave;
 const matrixCycles = 32;
 
 /** Whether an instruction multiplies and adds. `fma_mix` by 1.0 only converts from f16. */
-export function isFma({ name, operands }: Instruction): boolean {
+export function isFma({ name, operands }: Pick<Instruction, "name" | "operands">): boolean {
   if (/^v_fma_mix/.test(name) && /, 1\.0, /.test(operands)) return false;
-  return /^v_wmma_f32/.test(name) ||
-    /^v_(fma|fmac|mac|mad|fmaak|fmamk|madak|madmk|pk_fma|dual_fma)\w*_f(32|64)/.test(name);
+  return /^v_wmma_f32/.test(name) || /^v_(dual_)?dot2\w*_f32_f16/.test(name) ||
+    /^v_(fma|fmac|mac|mad|fmaak|fmamk|madak|madmk|pk_fma|pk_mad|dual_fma)\w*_f(16|32|64)/.test(name);
 }
+
+/** Multiply-adds of a lane in an instruction for which {@linkcode isFma} holds. */
+export function fmaOf({ name, operands }: Pick<Instruction, "name" | "operands">, wave: number): number {
+  if (/^v_wmma/.test(name)) return matrixFma(wave);
+  if (/^v_(pk_|dot2)/.test(name)) return 2;
+  return `${name} ${operands}`.match(/v_dual_fma/g)?.length ?? 1;
+}
+
+/**
+ * Cycles of an instruction's multiply-adds at the peak for their type: two halves per lane, packed;
+ * f32 in pairs where the architecture issues pairs.
+ */
+function peakCycles(instruction: Instruction, wave: number, a: Architecture): number {
+  const { name } = instruction, { cycles } = costOf(instruction, wave, a);
+  if (/^v_(wmma|pk_)|_f64/.test(name)) return cycles;
+  const isHalf = /^v_(fma|fmac|mad|mac|fmaak|fmamk)\w*_f16/.test(name) && !/^v_fma_mix/.test(name);
+  return fmaOf(instruction, wave) * (isHalf || /^v_dot2/.test(name) ? wave / a.lanes / 2 : f32PeakCycles(wave, a));
+}
+
+/** Cycles of one f32 multiply-add of each lane at the peak. */
+export const f32PeakCycles = (wave: number, a: Architecture): number => wave / a.lanes / (a.dualIssue ? 2 : 1);
 
 const isInteger = (name: string) =>
   /^v_/.test(name) && !/_f(16|32|64)/.test(name) &&
@@ -84,7 +108,11 @@ export function bytesOf(name: string): number {
 }
 
 /** The unit that executes an instruction, and for how many cycles of a SIMD. */
-export function costOf({ name }: Instruction, wave: number, a: Architecture): { unit: Unit | "none"; cycles: number } {
+export function costOf(
+  { name }: Pick<Instruction, "name">,
+  wave: number,
+  a: Architecture,
+): { unit: Unit | "none"; cycles: number } {
   if (/^v_/.test(name)) return { unit: "valu", cycles: vectorCycles(name, wave, a) };
   if (/^ds_/.test(name)) {
     return { unit: "shared", cycles: Math.max(wave / 32, wave * bytesOf(name) / 128) * a.sharing };
@@ -111,19 +139,15 @@ function vectorCycles(name: string, wave: number, a: Architecture): number {
 
 /** Adds `times` executions of an instruction to a load. */
 export function addTo(load: Load, instruction: Instruction, wave: number, a: Architecture, times: number): void {
-  const { name, operands } = instruction;
+  const { name } = instruction;
   const { unit, cycles } = costOf(instruction, wave, a);
   load.instructions += times;
   if (unit !== "none") load[unit] += times * cycles;
   if (isFma(instruction)) {
-    const each = /^v_wmma/.test(name)
-      ? matrixFma(wave)
-      : /^v_pk/.test(name)
-      ? 2
-      : `${name} ${operands}`.match(/v_dual_fma/g)?.length ?? 1;
-    load.fma += times * each;
+    load.fma += times * fmaOf(instruction, wave);
     load.fmaInstructions += times;
     load.fmaCycles += times * cycles;
+    load.peakCycles += times * peakCycles(instruction, wave, a);
   } else if (isInteger(name)) load.integers += times;
   if (/^v_min_u32/.test(name)) load.clamps += times;
   if (/^ds_(read|load)/.test(name)) {

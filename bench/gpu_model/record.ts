@@ -85,9 +85,12 @@ const columns: readonly (readonly [title: string, cell: (kernel: ModelledKernel)
   ["LDS/FMA", ({ load }) => ratio(load.sharedReads, load.fma)],
   ["load/FMA", ({ load }) => ratio(load.vectorLoads, load.fma)],
   ["waits", ({ load }) => `${load.waits}`],
+  ["FMA/barrier", ({ load }) => load.barriers === 0 ? "–" : `${Math.round(load.fma / load.barriers)}`],
+  ["loop B", ({ loopBytes }) => `${loopBytes}`],
   ["bound", ({ bound }) => bound],
   ["hidden", ({ hidden }) => percent(hidden)],
   ["reach", ({ reach }) => percent(reach)],
+  ["f32 peaks", ({ f32Peaks }) => f32Peaks.toFixed(2)],
   ["traffic", ({ traffic }) => traffic.toFixed(1)],
   ["loop", ({ loop }) => loop],
 ];

@@ -1,13 +1,13 @@
 /**
  * A static model of a compiled kernel: which unit of the hardware is busy for how long, and what a
- * wave waits for. It ranks variants and predicts no times: caches, clocks, barriers and bank
- * conflicts are left out.
+ * wave waits for. It ranks variants and predicts no times: caches, clocks, the cost of barriers and
+ * bank conflicts are left out.
  *
  * @module
  */
 import type { Architecture } from "./architecture.ts";
 import { type Compiled, type Instruction, type Loop, loopsOf } from "./assembly.ts";
-import { addTo, costOf, emptyLoad, isFma, type Load, type Unit, units } from "./load.ts";
+import { addTo, costOf, emptyLoad, f32PeakCycles, isFma, type Load, type Unit, units } from "./load.ts";
 
 /** What the model says of a kernel. */
 export interface Verdict {
@@ -26,6 +26,13 @@ export interface Verdict {
   readonly hidden: number;
   /** Share of the fma peak if only the waves that fit hide waits. */
   readonly reach: number;
+  /**
+   * The same, as a multiple of the peak of f32 fma. It differs from `reach` where multiply-adds are
+   * f16, whose peak is another.
+   */
+  readonly f32Peaks: number;
+  /** Bytes of the loop's code. The instruction cache holds 32 KiB. */
+  readonly loopBytes: number;
   /**
    * Bytes asked of memory per cycle of the busiest unit, as a multiple of what memory supplies.
    * Caches are ignored: far above 1, memory may decide, and the shares mean little.
@@ -52,17 +59,23 @@ export function judge({ statistics, blocks }: Compiled, a: Architecture, threads
   }
   const bound = units.reduce((most, unit) => load[unit] > load[most] ? unit : most);
   const alone = timeAlone(blocks.slice(from, to + 1), within.map((loop) => shifted(loop, -from)), wave, a);
+  const fmaTime = Math.max(load[bound], alone / waves) / filled; // cycles of the SIMD per wave
   const inner = within.map(({ first, trips, isKnown }) => ` ${blocks[first].name}×${trips}${isKnown ? "" : "?"}`);
   return {
     load,
     loop: hot ? `${blocks[from].name}–${blocks[to].name}${inner.join("")}` : "whole kernel",
     waves,
     bound,
-    hidden: filled * load.fmaCycles / load[bound],
-    reach: filled * load.fmaCycles * waves / Math.max(load[bound] * waves, alone),
+    hidden: filled * load.peakCycles / load[bound],
+    reach: load.peakCycles / fmaTime,
+    f32Peaks: load.fma * f32PeakCycles(wave, a) / fmaTime,
+    loopBytes: sumOf(blocks.slice(from, to + 1).flatMap(({ instructions }) => instructions), ({ bytes }) => bytes),
     traffic: wave * (load.vectorLoadBytes + load.storeBytes) / load[bound] / a.memoryBytes,
   };
 }
+
+/** The sum of `value` over `items`. */
+const sumOf = <T>(items: readonly T[], value: (item: T) => number) => items.reduce((sum, item) => sum + value(item), 0);
 
 /**
  * Waves that a SIMD holds. RADV's own "Subgroups per SIMD" counts twice as many waves of 64 on the

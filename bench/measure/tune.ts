@@ -90,9 +90,12 @@ export interface TunedAttention {
   readonly tried: number;
 }
 
+/** What the UNet allows of its products and attention, for which tuning is meant. */
+const roundedToF16 = { allowF16Operands: true } as const;
+
 /** The attention forms to measure for a head width. */
 export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
-  const lanes = gpu.info.subgroupSize;
+  const lanes = gpu.info.subgroupSize, half = gpu.info.arithmetic === "f16";
   const forms: AttentionForm[] = [{ path: "staged" }];
   if (policyOf(gpu).isSoftware) {
     // The unrolled code grows with queries · keys · width; longer code takes seconds to compile.
@@ -105,11 +108,11 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
     const layouts = [[8, 8], [8, 16], [8, 32], [10, 32], [16, 8], [16, 16], [4, 32]];
     for (const [threadsX, threadsY] of layouts) {
       for (const [rows, keys] of [[2, 1], [4, 1], [4, 2], [8, 1]]) {
-        for (const depth of [4, 5, 8]) forms.push({ path: "workgroup", threadsX, threadsY, rows, keys, depth });
+        for (const depth of [4, 5, 8, 10]) forms.push({ path: "workgroup", threadsX, threadsY, rows, keys, depth });
       }
     }
   }
-  return forms.filter((form) => unsupportedAttentionReason(gpu.info, width, form) === undefined);
+  return forms.filter((form) => unsupportedAttentionReason(gpu.info, width, form, { half }) === undefined);
 }
 
 /** The tiles to measure for a kind of product. */
@@ -169,7 +172,7 @@ export async function tune(
 ): Promise<AdapterTuning> {
   const tiles: Partial<Record<TileKind, TileShape>> = {};
   for (const kind of tileKinds) {
-    const before = policyOf(gpu).products.tiles({ allowF16Operands: true })[kind];
+    const before = policyOf(gpu).products.tiles(roundedToF16)[kind];
     const operands = products[kind].map(([m, n, k]) => ({
       a: Tensor.from(gpu, testValues(m * k, 1), [m, k]),
       b: Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16"),
@@ -185,7 +188,7 @@ export async function tune(
     const [m, n, k] = sizes;
     using a = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
     using b = Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16");
-    const tile = tiles[tileKind(m, n)] ?? policyOf(gpu).products.tileFor(m, n, { allowF16Operands: true });
+    const tile = tiles[tileKind(m, n)] ?? policyOf(gpu).products.tileFor(m, n, roundedToF16);
     const before = { ...tile, splits: splitsFor(gpu, m, n, k, { tile }) };
     const run = ({ splits, ...tile }: TunedProduct) => [() => void matmul(a, b, { transposeB: true, tile, splits })];
     const found = await fastest(gpu, [before, ...productCandidates(gpu, sizes)], run, { waitMs, budgetMs });
@@ -197,8 +200,8 @@ export async function tune(
     const dim = Number(width), shape = [1, t, heads * dim];
     const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, testValues(t * heads * dim, seed), shape));
     const sizes = { batch: 1, heads, t, s: t, dim, causal: false, scale: 1 };
-    const forms = [policyOf(gpu).attention.formFor(sizes), ...attentionCandidates(gpu, dim)];
-    const run = (form: AttentionForm) => [() => void attend(q, k, v, { heads, form })];
+    const forms = [policyOf(gpu).attention.formFor(sizes, roundedToF16), ...attentionCandidates(gpu, dim)];
+    const run = (form: AttentionForm) => [() => void attend(q, k, v, { heads, form, ...roundedToF16 })];
     const found = await fastest(gpu, forms, run, { waitMs, budgetMs });
     for (const each of [q, k, v]) each[Symbol.dispose]();
     attention[width] = found.best;

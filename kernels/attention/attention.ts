@@ -15,8 +15,9 @@ export interface AttentionOptions {
   /** Scale of the scores. Default: 1/√D. */
   readonly scale?: number;
   /**
-   * Whether the operands of both products may be rounded to f16; see {@linkcode GemmOptions}. Only
-   * the staged form rounds them: the others compute in f32. Default: false.
+   * Whether the operands of both products may be rounded to f16; see {@linkcode GemmOptions} for
+   * the staged form and workgroup.ts for the workgroup form in f16 arithmetic. The subgroup form
+   * computes in f32. Default: false.
    */
   readonly allowF16Operands?: boolean;
   /** The path, for tests and benchmarks. Default: the policy's choice. */
@@ -45,7 +46,7 @@ export interface AttentionOptions {
  * ```
  */
 export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOptions): Tensor {
-  const { heads, causal = false } = options;
+  const { heads, causal = false, allowF16Operands = false } = options;
   const refuse = (why: string): never => {
     const [qs, ks, vs] = [q, k, v].map(({ shape }) => `[${shape.join(", ")}]`);
     throw new ShapeError(`Cannot attend with q ${qs} to k ${ks} and v ${vs} as ${why}`, [q.shape, k.shape, v.shape]);
@@ -61,12 +62,13 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     refuse(`the number of heads must divide the last axis: ${width} / ${heads}`);
   }
   const sizes = { batch, heads, t, s, dim, causal, scale: options.scale ?? 1 / Math.sqrt(dim) };
+  const policy = policyOf(q.gpu).attention, half = policy.isHalf(options);
   const form = options.form ??
-    (options.path ? attentionFormOn(q.gpu.info, options.path, sizes) : policyOf(q.gpu).attention.formFor(sizes));
+    (options.path ? attentionFormOn(q.gpu.info, options.path, sizes, { half }) : policy.formFor(sizes, options));
   if (!form) return refuse(`the ${options.path} path does not support heads of width ${dim} on this device`);
   const y = Tensor.empty(q.gpu, q.shape, q.dtype);
   if (form.path === "subgroup") subgroupAttention({ q, k, v, y }, sizes, form);
-  else if (form.path === "workgroup") workgroupAttention({ q, k, v, y }, sizes, form);
-  else stagedAttention({ q, k, v, y }, sizes, { allowF16Operands: options.allowF16Operands });
+  else if (form.path === "workgroup") workgroupAttention({ q, k, v, y }, sizes, form, { half });
+  else stagedAttention({ q, k, v, y }, sizes, { allowF16Operands });
   return y;
 }

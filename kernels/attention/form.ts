@@ -95,12 +95,22 @@ export function workgroupBlocks({ threadsX, threadsY, rows, keys, depth }: Workg
   };
 }
 
+/** Options of the workgroup form. */
+export interface WorkgroupAttentionOptions {
+  /** Whether both products are computed in f16; see workgroup.ts. Default: false. */
+  readonly half?: boolean;
+}
+
 /** Bytes of workgroup memory that a shape uses. */
-function workgroupAttentionBytes(shape: WorkgroupAttentionShape, dim: number): number {
+function workgroupAttentionBytes(
+  shape: WorkgroupAttentionShape,
+  dim: number,
+  { half = false }: WorkgroupAttentionOptions,
+): number {
   const { threadsX, threadsY, rows, keys, depth } = shape;
   const { sharedRows, maxima } = workgroupBlocks(shape, dim);
-  return 16 *
-    ((threadsY + 1) * rows * (depth + threadsX * keys) + (threadsX + 1) * sharedRows + maxima * threadsX * threadsY);
+  const operands = (threadsY + 1) * rows * (depth + threadsX * keys) + (threadsX + 1) * sharedRows;
+  return (half ? 8 : 16) * operands + 16 * maxima * threadsX * threadsY;
 }
 
 /** Approximate number of workgroups that occupies a GPU. */
@@ -113,17 +123,25 @@ const enoughWorkgroups = 128;
 function workgroupAttentionShape(
   info: GpuInfo,
   { dim, t, heads, batch }: AttentionSizes,
+  options: WorkgroupAttentionOptions,
 ): WorkgroupAttentionShape | undefined {
   if (dim % 4 !== 0) return undefined;
   const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = info.limits;
-  const depth = [4, 5, 2, 3, 1].find((depth) => dim / 4 % depth === 0)!;
-  const layouts = [[8, 16, 4, 1], [8, 8, 4, 1], [8, 8, 2, 1], [8, 8, 1, 1], [8, 4, 1, 1]];
-  if (dim <= 64) layouts.unshift([8, 16, 4, 2]);
+  // f16 needs half of the memory and registers, and deep chunks end fewer of its short sums.
+  const { half = false } = options;
+  const depth = [...(half ? [8, 10] : []), 4, 5, 2, 3, 1].find((depth) => dim / 4 % depth === 0)!;
+  const layouts = [[8, 16, 4, 1], ...(half ? [[8, 8, 4, 2]] : []), [8, 8, 4, 1], [8, 8, 2, 1], [8, 8, 1, 1], [
+    8,
+    4,
+    1,
+    1,
+  ]];
+  if (half || dim <= 64) layouts.unshift([8, 16, 4, 2]);
   // 10 threads divide these heads without a rest; 320 threads are whole waves of 32 and of 64
   if (dim === 40 || dim === 80) layouts.unshift([10, 32, 4, 1]);
   const shapes = layouts.map(([threadsX, threadsY, rows, keys]) => ({ threadsX, threadsY, rows, keys, depth }))
     .filter((shape) =>
-      workgroupAttentionBytes(shape, dim) <= maxComputeWorkgroupStorageSize &&
+      workgroupAttentionBytes(shape, dim, options) <= maxComputeWorkgroupStorageSize &&
       shape.threadsX * shape.threadsY <= maxComputeInvocationsPerWorkgroup
     );
   return shapes.find(({ threadsY, rows }) => {
@@ -135,18 +153,28 @@ function workgroupAttentionShape(
 /**
  * The default form on a path; undefined where the path does not support the device or head width.
  */
-export function attentionFormOn(info: GpuInfo, path: AttentionPath, sizes: AttentionSizes): AttentionForm | undefined {
+export function attentionFormOn(
+  info: GpuInfo,
+  path: AttentionPath,
+  sizes: AttentionSizes,
+  options: WorkgroupAttentionOptions = {},
+): AttentionForm | undefined {
   if (path === "staged") return { path };
   if (path === "subgroup") {
     const shape = subgroupAttentionShape(info, sizes);
     return shape && { path, ...shape };
   }
-  const shape = workgroupAttentionShape(info, sizes);
+  const shape = workgroupAttentionShape(info, sizes, options);
   return shape && { path, ...shape };
 }
 
 /** Why a device cannot run an attention form with heads of width `dim`; undefined if it can. */
-export function unsupportedAttentionReason(info: GpuInfo, dim: number, form: AttentionForm): string | undefined {
+export function unsupportedAttentionReason(
+  info: GpuInfo,
+  dim: number,
+  form: AttentionForm,
+  options: WorkgroupAttentionOptions = {},
+): string | undefined {
   const { subgroupSize, limits } = info;
   if (form.path === "staged") return undefined;
   if (dim % 4 !== 0) return `the head width must be a multiple of 4: ${dim}`;
@@ -157,7 +185,7 @@ export function unsupportedAttentionReason(info: GpuInfo, dim: number, form: Att
       ? undefined
       : `keys must divide lanes (${lanes}) and be a multiple of unrollK (${unrollK}): ${keys}`;
   }
-  const threads = form.threadsX * form.threadsY, bytes = workgroupAttentionBytes(form, dim);
+  const threads = form.threadsX * form.threadsY, bytes = workgroupAttentionBytes(form, dim, options);
   if (dim / 4 % form.depth !== 0) return `depth must divide the head width / 4 (${dim / 4}): ${form.depth}`;
   if (threads > limits.maxComputeInvocationsPerWorkgroup) {
     return `threadsX · threadsY must be at most ${limits.maxComputeInvocationsPerWorkgroup}: ${threads}`;

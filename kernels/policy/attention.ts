@@ -1,4 +1,4 @@
-import { type AttentionForm, attentionFormOn, isLong } from "../attention/form.ts";
+import { type AttentionForm, attentionFormOn, isLong, unsupportedAttentionReason } from "../attention/form.ts";
 import type { AttentionSizes } from "../attention/sizes.ts";
 import { isSoftware, type PolicyDevice } from "./device.ts";
 
@@ -18,14 +18,29 @@ export class AttentionPolicy {
     this.#device = device;
   }
 
-  /** The form of an attention: the tuned one for its head width, else the device's default. */
-  formFor(sizes: AttentionSizes): AttentionForm {
-    const { attention = {} } = this.#device.tuned, width = `${sizes.dim}`;
-    if (Object.hasOwn(attention, width)) return attention[width];
+  /**
+   * Whether an attention in one pass through workgroup memory multiplies in f16: where its operands
+   * may be rounded, and the device was opened with f16 arithmetic.
+   */
+  isHalf({ allowF16Operands = false }: { readonly allowF16Operands?: boolean }): boolean {
+    return allowF16Operands && this.#device.info.arithmetic === "f16";
+  }
+
+  /**
+   * The form of an attention: the tuned one for its head width, else the device's default. A form
+   * tuned in f16 arithmetic may need too much workgroup memory in f32.
+   */
+  formFor(sizes: AttentionSizes, options: { readonly allowF16Operands?: boolean } = {}): AttentionForm {
+    const { info, tuned } = this.#device, { attention = {} } = tuned, width = `${sizes.dim}`;
+    const half = this.isHalf(options);
+    if (Object.hasOwn(attention, width)) {
+      const form = attention[width];
+      if (unsupportedAttentionReason(info, sizes.dim, form, { half }) === undefined) return form;
+    }
     if (sizes.dim > widestOnePass || isSoftware(this.#device) && sizes.dim > 96 && !isLong(sizes)) {
       return { path: "staged" };
     }
-    return (isSoftware(this.#device) ? attentionFormOn(this.#device.info, "subgroup", sizes) : undefined) ??
-      attentionFormOn(this.#device.info, "workgroup", sizes) ?? { path: "staged" };
+    return (isSoftware(this.#device) ? attentionFormOn(info, "subgroup", sizes) : undefined) ??
+      attentionFormOn(info, "workgroup", sizes, { half }) ?? { path: "staged" };
   }
 }

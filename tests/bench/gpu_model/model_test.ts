@@ -1,7 +1,7 @@
 import { assert, assertAlmostEquals, assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { architectures } from "../../../bench/gpu_model/architecture.ts";
 import { loopsOf, parseCompiled } from "../../../bench/gpu_model/assembly.ts";
-import { bytesOf, costOf } from "../../../bench/gpu_model/load.ts";
+import { bytesOf, costOf, fmaOf, isFma } from "../../../bench/gpu_model/load.ts";
 import {
   compareModels,
   type GpuModelRecord,
@@ -65,7 +65,7 @@ Deno.test("the assembly is read with its statistics, blocks, and the turns of it
     "BB3 3",
     "BB4 1",
   ]);
-  assertEquals(blocks[2].instructions[2], { name: "ds_read_b128", operands: "v[12:15], v28 offset:512" });
+  assertEquals(blocks[2].instructions[2], { name: "ds_read_b128", operands: "v[12:15], v28 offset:512", bytes: 8 });
   // The limit of the outer loop is in a register, so its turns are unknown.
   assertEquals(loopsOf(blocks), [
     { first: 2, last: 2, trips: 4, isKnown: true },
@@ -99,6 +99,44 @@ Deno.test("the verdict sums the loop with its inner turns, and waits only as lon
   assert(one.reach < 0.5 * 24 / 700 && reach === hidden, `${one.reach} ${reach}`);
 });
 
+Deno.test("the loop's code has the size of its encodings, and repeated instructions count as often", () => {
+  // 21 instructions, six of which have encodings of 8 bytes.
+  const { loopBytes, load } = judge(parseCompiled(captured), architectures.navi21, 64);
+  assertEquals(loopBytes, 4 * 21 + 4 * 6);
+  assertEquals(load.barriers, 1);
+  const text = captured.replace("BB4:", "\t(then repeated 7 times)\nBB4:");
+  assertEquals(parseCompiled(text).blocks[3].instructions.length, 3 + 7);
+});
+
+// From a product in f16 arithmetic: the first products of sums, sums in packed halves, and their
+// addition to the sums in f32.
+const halves = captured.replace(
+  /\tv_fmac_f32_e32 v6.*\n.*\n.*\n/,
+  `\tv_pk_mul_f16 v6, v28, v15 op_sel_hi:[1,0]                     ; cc104006 10021f1c
+\tv_pk_fma_f16 v6, v28, v14, v6 op_sel:[0,1,0]                  ; cc0e5006 1c1a1d1c
+\tv_pk_fma_f16 v7, v28, v13, v7 op_sel_hi:[1,0,1]               ; cc0e4007 141e1b1c
+\tv_fma_mix_f32 v8, v6, 1.0, v8 op_sel_hi:[1,0,0]              ; cc200008 0c21e506
+`,
+);
+
+Deno.test("packed halves are two multiply-adds of a lane, and their peak is theirs", () => {
+  const fma = (name: string) =>
+    isFma({ name, operands: "v0, v1, v2" }) ? fmaOf({ name, operands: "v0, v1, v2" }, 64) : 0;
+  const names = ["v_pk_fma_f16", "v_fma_f16", "v_fmac_f16_e32", "v_dot2_f32_f16", "v_pk_mul_f16", "v_pk_add_f16"];
+  assertEquals(names.map(fma), [2, 1, 1, 2, 0, 0]);
+  const { load, hidden, f32Peaks, reach, bound } = judge(parseCompiled(halves), architectures.navi21, 64);
+  assertEquals(load.fma, 4 * 2 * 2);
+  assertEquals([load.fmaCycles, load.peakCycles], [16, 16]);
+  assertEquals([bound, hidden], ["shared", 16 / 80]);
+  assertAlmostEquals(f32Peaks, 2 * reach, 1e-9);
+  // RDNA 3 issues f32 in pairs, but not packed halves.
+  const pairs = judge(parseCompiled(halves), architectures.navi31, 64);
+  assertAlmostEquals(pairs.f32Peaks, pairs.reach, 1e-9);
+  // A half per lane reaches half of the peak of packed ones.
+  const single = judge(parseCompiled(halves.replaceAll("v_pk_fma_f16", "v_fma_f16")), architectures.navi21, 64);
+  assertEquals([single.load.fma, single.hidden], [8, 8 / 80]);
+});
+
 Deno.test("a workgroup that fills its last wave in part loses that share", () => {
   const compiled = parseCompiled(captured);
   const full = judge(compiled, architectures.vega20, 192), partial = judge(compiled, architectures.vega20, 160);
@@ -108,7 +146,7 @@ Deno.test("a workgroup that fills its last wave in part loses that share", () =>
 Deno.test("accesses have their sizes, and f32 arithmetic is issued in pairs on RDNA 3 alone", () => {
   const names = ["buffer_load_dwordx4", "global_load_b64", "buffer_load_ushort", "ds_read2_b32", "buffer_load_dword"];
   assertEquals(names.map(bytesOf), [16, 8, 2, 8, 4]);
-  const cycles = (gpu: string, name: string) => costOf({ name, operands: "" }, 64, architectures[gpu]).cycles;
+  const cycles = (gpu: string, name: string) => costOf({ name }, 64, architectures[gpu]).cycles;
   assertEquals(["navi21", "navi31", "vega20"].map((gpu) => cycles(gpu, "v_fmac_f32_e32")), [2, 1, 4]);
   assertEquals(["navi21", "navi31", "vega20"].map((gpu) => cycles(gpu, "v_add_nc_u32_e32")), [2, 2, 4]);
 });
