@@ -181,7 +181,8 @@ export type { ComponentName } from "./pipeline/checkpoint/diffusers/config/model
 export type { HubOptions, HubProgress } from "./pipeline/checkpoint/hub/hub.ts";
 export type { PipelineConfigs, PredictionType } from "./pipeline/checkpoint/ldm/config.ts";
 export type { Attention, KeysValues } from "./pipeline/layers/attention.ts";
-export type { LoadLoraOptions, LoadTextualInversionOptions } from "./pipeline/adapters/adapters.ts";
+export type { LoadTextualInversionOptions } from "./pipeline/adapters/added_tokens.ts";
+export type { LoadLoraOptions } from "./pipeline/adapters/loras.ts";
 export type { AdapterFileOptions, AdapterSource } from "./pipeline/adapters/open_adapter.ts";
 export type {
   ClipActivation,

@@ -3,15 +3,11 @@ import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.ts";
 import type { CLIPTokenizer } from "./text/tokenizer.ts";
 import {
-  loadLora,
-  type LoadLoraOptions,
   type LoadTextualInversionOptions,
   loadTextualInversions,
-  loraWeights,
-  unloadLora,
   unloadTextualInversion,
-  weightLoras,
-} from "./adapters/adapters.ts";
+} from "./adapters/added_tokens.ts";
+import { loadLora, type LoadLoraOptions, loraWeights, unloadLora, weightLoras } from "./adapters/loras.ts";
 import type { AdapterSource } from "./adapters/open_adapter.ts";
 
 /** The methods of pipelines that load LoRAs and textual inversions, and take them away. */

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { adapterFiles } from "./adapters/adapter_files.ts";
 import type { ModelOrigin } from "./checkpoint/source/origin.ts";
 import { CheckpointError } from "./errors.ts";
 import { requireDisk } from "./output/target.ts";
@@ -12,7 +13,7 @@ import { exists, filesBelow, isFile, liesIn, parentOf, realPlace } from "./outpu
 /**
  * Refuses a place that a model is read from: the file or folder itself, one above it or one below
  * it, also through symbolic links. A pipeline saved over its own source files would read edited
- * weights as originals and apply the edits twice.
+ * weights as originals and apply the edits twice. The file of a loaded adapter is refused, too.
  *
  * @throws {CheckpointError} if a model is read from there
  */
@@ -21,6 +22,7 @@ export async function refuseOwnSource(
   place: string,
 ): Promise<void> {
   requireDisk(place);
+  await refuseAdapterFile(models, place);
   const sources = new Set<string>();
   for (const origin of await sourcesOf(models)) {
     sources.add(origin);
@@ -38,18 +40,31 @@ export async function refuseOwnSource(
 }
 
 /**
- * Refuses a file that a model is read from, for edits and LoRAs, which may lie beside it.
+ * Refuses a file that a model or one of its loaded adapters is read from, for edits and LoRAs,
+ * which may lie beside it.
  *
- * @throws {CheckpointError} if it is one of the model's own files
+ * @throws {CheckpointError} if it is one of the model's own files or of its adapters'
  */
 export async function refuseSourceFile(models: readonly unknown[], path: string): Promise<void> {
   requireDisk(path);
+  await refuseAdapterFile(models, path);
   const known = models.filter((model) => typeof model === "object" && model !== null && "origin" in model);
   for (const source of await sourcesOf(known as { readonly origin?: ModelOrigin }[])) {
     const isSame = await isFile(source) && await realPlace(source) === await realPlace(path);
     if (!isSame && !await holds(source, path)) continue;
     throw new CheckpointError(
       `Cannot write ${path} as the model's own weights are read from it: choose another name`,
+      { source: path },
+    );
+  }
+}
+
+/** @throws {CheckpointError} for the file of an adapter that a model holds */
+async function refuseAdapterFile(models: readonly unknown[], path: string): Promise<void> {
+  for (const file of models.flatMap(adapterFiles)) {
+    if (!await isFile(file) || await realPlace(file) !== await realPlace(path)) continue;
+    throw new CheckpointError(
+      `Cannot write ${path} as a loaded LoRA or textual inversion was read from it: choose another name`,
       { source: path },
     );
   }

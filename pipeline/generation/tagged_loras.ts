@@ -1,6 +1,7 @@
 /** Loads the LoRAs that prompts name, for one call. */
 
-import { loadLora, type Teachable, unloadLora } from "../adapters/adapters.ts";
+import type { Teachable } from "../adapters/added_tokens.ts";
+import { loadLora, unloadLora } from "../adapters/loras.ts";
 import type { AdapterSource } from "../adapters/open_adapter.ts";
 import { openTree } from "../checkpoint/source/disk.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";

@@ -2,9 +2,11 @@
 
 import { assertEquals, assertRejects, assertThrows } from "@std/assert";
 import type { Gpu } from "../../../engine/gpu.ts";
-import { AdapterError, PromptError } from "../../../pipeline/errors.ts";
+import { AdapterError, CheckpointError, PromptError } from "../../../pipeline/errors.ts";
 import type { ByteSource } from "../../../pipeline/checkpoint/source/byte_source.ts";
 import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
+import { ModelEdit } from "../../../pipeline/editing/model_edit.ts";
+import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing.ts";
 import { StableDiffusionPipeline } from "../../../pipeline/stable_diffusion.ts";
 import { relativeError } from "../../goldens.ts";
 import { temporaryFolder } from "../../cli/running.ts";
@@ -38,6 +40,32 @@ gpuTest("LoRAs of one file name get names that differ; a given name stays as it 
   pipe.unloadLoraWeights("pytorch_lora_weights_1");
   assertEquals(await load("e/pytorch_lora_weights.safetensors"), "pytorch_lora_weights_1");
   await assertRejects(() => load("f/x.safetensors", "pytorch_lora_weights"), AdapterError, "pytorch_lora_weights");
+});
+
+gpuTest("nothing is written over the file of a loaded adapter, until it is unloaded", async (gpu) => {
+  await using folder = await temporaryFolder();
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(golden("sd1-mini"), { gpu });
+  const [lora, token] = ["ink.safetensors", "rose.safetensors"].map((name) => `${folder.path}/${name}`);
+  await Deno.writeFile(lora, await bytesOf(pair()));
+  await Deno.writeFile(token, await bytesOf({ "<rose>": random([2, pipe.textEncoder.config.hiddenSize], 5) }));
+  await Deno.symlink(lora, `${folder.path}/link.safetensors`);
+  await pipe.loadLoraWeights(lora);
+  await pipe.loadTextualInversion(new URL(`file://${token}`));
+  using edit = await ModelEdit.solve([{ source: "a rose", destination: "a blue rose" }], {}, pipe);
+  const writes = [
+    (path: string) => edit.save(path),
+    (path: string) => edit.exportLora(path, {}, pipe),
+    (path: string) => pipe.saveSingleFile(path),
+  ];
+  for (const path of [lora, token, `${folder.path}/link.safetensors`]) {
+    const before = await Deno.readFile(path);
+    for (const write of writes) await assertRejects(() => write(path), CheckpointError, "was read from it");
+    assertEquals(await Deno.readFile(path), before);
+  }
+  await edit.save(`${folder.path}/edit.safetensors`);
+  pipe.unloadLoraWeights();
+  pipe.unloadTextualInversion();
+  for (const path of [lora, token]) await edit.save(path);
 });
 
 gpuTest("adapter_config.json scales PEFT's files beside it, and no others", async (gpu) => {

@@ -2,7 +2,7 @@
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { inspectLora } from "../../../pipeline/adapters/inspect_lora.ts";
-import { loadTextualInversions, unloadTextualInversion } from "../../../pipeline/adapters/adapters.ts";
+import { loadTextualInversions, unloadTextualInversion } from "../../../pipeline/adapters/added_tokens.ts";
 import { LoraConfig } from "../../../pipeline/adapters/lora_scale.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { AdapterError, OptionError, PromptError } from "../../../pipeline/errors.ts";

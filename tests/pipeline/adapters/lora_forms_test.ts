@@ -2,7 +2,7 @@
 
 import { assert, assertEquals } from "@std/assert";
 import type { Gpu } from "../../../engine/gpu.ts";
-import { loraTargets, stacksOf } from "../../../pipeline/adapters/adapters.ts";
+import { loraTargets, stacksOf } from "../../../pipeline/adapters/loras.ts";
 import type { LayerUpdate } from "../../../pipeline/adapters/layer_updates.ts";
 import { disposeLora, readLora } from "../../../pipeline/adapters/lora.ts";
 import { planLora } from "../../../pipeline/adapters/lora_plan.ts";

@@ -1,14 +1,12 @@
-/**
- * Loads LoRAs and textual inversions into the components of a pipeline. Neither modifies the
- * model's weights.
- */
+/** Loads LoRAs into the components of a pipeline. The models' weights are not modified. */
 
 import { AdapterError, OptionError } from "../errors.ts";
-import { checkOptions, either, kinds, listOf, type OptionTable, shown } from "../options.ts";
+import { checkOptions, kinds, type OptionTable, shown } from "../options.ts";
 import type { CLIPTextEncoder, CLIPTextModel } from "../models/clip_text.ts";
 import type { CLIPTextModelWithProjection } from "../models/clip_text_projection.ts";
 import type { UNet2DConditionModel } from "../models/unet.ts";
-import type { CLIPTokenizer } from "../text/tokenizer.ts";
+import { forgetFile, rememberFile } from "./adapter_files.ts";
+import { isTaught, teach, type Teachable, widthsOf } from "./added_tokens.ts";
 import { textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
 import { disposeLora, readLora } from "./lora.ts";
 import { layersOf, type LoraTargets, planLora } from "./lora_plan.ts";
@@ -16,12 +14,7 @@ import { checkDora, readLoraConfigs } from "./lora_scale.ts";
 import { type AdapterFileOptions, type AdapterSource, loraFileNames, openAdapter } from "./open_adapter.ts";
 import type { AdapterStack } from "./adapter_stack.ts";
 import type { LoraTarget, PerTarget } from "./lora_keys.ts";
-import {
-  type EmbeddingWidths,
-  readBundled,
-  readTextualInversions,
-  type TextualInversion,
-} from "./textual_inversion.ts";
+import { readBundled, type TextualInversion } from "./textual_inversion.ts";
 
 /** Options of {@linkcode StableDiffusionPipeline.loadLoraWeights}. */
 export interface LoadLoraOptions extends AdapterFileOptions {
@@ -37,23 +30,8 @@ export interface LoadLoraOptions extends AdapterFileOptions {
   readonly weight?: number;
 }
 
-/** Options of {@linkcode StableDiffusionPipeline.loadTextualInversion}. */
-export interface LoadTextualInversionOptions extends AdapterFileOptions {
-  /**
-   * The token to write in prompts, or one for each of several embeddings. Default: the tokens that
-   * the files name.
-   */
-  readonly token?: string | readonly string[];
-}
-
 /** The options of {@linkcode loadLora} and their kinds. */
 const loraTable: OptionTable<LoadLoraOptions> = { weightName: kinds.text, name: kinds.text, weight: kinds.anything };
-
-/** The options of {@linkcode loadTextualInversion} and their kinds. */
-const textualInversionTable: OptionTable<LoadTextualInversionOptions> = {
-  weightName: kinds.text,
-  token: either(kinds.text, listOf(kinds.text, "strings")),
-};
 
 /** The components that LoRAs adapt. */
 interface Adaptable {
@@ -61,18 +39,6 @@ interface Adaptable {
   readonly textEncoder: CLIPTextModel;
   /** The second text encoder, of SDXL. */
   readonly textEncoder2?: CLIPTextModelWithProjection;
-}
-
-/** A text encoder as far as it learns tokens. */
-type Learner = Pick<CLIPTextEncoder, "config" | "addedTokens" | "setAddedToken">;
-
-/** What textual inversions extend: tokenizers, and embeddings by token id. */
-export interface Teachable {
-  readonly tokenizer: CLIPTokenizer;
-  readonly textEncoder: Learner;
-  /** Those of SDXL's second text encoder. */
-  readonly tokenizer2?: CLIPTokenizer;
-  readonly textEncoder2?: Learner;
 }
 
 /** The adapter stacks of the components. */
@@ -153,36 +119,11 @@ export async function loadLora(
       const ofEncoder = bundles.get(textEncoder) ?? new Map<string, () => void>();
       bundles.set(textEncoder, ofEncoder.set(name, unteach));
     }
+    rememberFile(textEncoder, loraKey(name), weights.name);
     return name;
   } finally {
     disposeLora(updates);
   }
-}
-
-/** Widths of the embeddings that each text encoder reads. */
-function widthsOf({ textEncoder, textEncoder2 }: Teachable): EmbeddingWidths {
-  return { width: textEncoder.config.hiddenSize, width2: textEncoder2?.config.hiddenSize };
-}
-
-/** Tokenizer, text encoder and embeddings of each of a model's encoders. */
-function lessons(
-  { tokenizer, textEncoder, tokenizer2, textEncoder2 }: Teachable,
-  { vectors, vectors2 = [] }: Pick<TextualInversion, "vectors" | "vectors2">,
-): { tokenizer: CLIPTokenizer; encoder: Learner; vectors: readonly Float32Array[] }[] {
-  const second = tokenizer2 && textEncoder2
-    ? [{ tokenizer: tokenizer2, encoder: textEncoder2, vectors: vectors2 }]
-    : [];
-  return [{ tokenizer, encoder: textEncoder, vectors }, ...second];
-}
-
-/** Whether a token with the same embeddings is there already: a LoRA may be loaded twice. */
-function isTaught(teachable: Teachable, inversion: TextualInversion, added: ReadonlySet<string>): boolean {
-  const { token } = inversion;
-  return lessons(teachable, inversion).every(({ tokenizer, encoder, vectors }) => {
-    const id = added.has(token) ? tokenizer.idOf(token) : undefined;
-    if (id === undefined || tokenizer.idOf(`${token}_${vectors.length}`) !== undefined) return false;
-    return vectors.every((vector, i) => encoder.addedTokens.get(id + i)?.every((value, at) => value === vector[at]));
-  });
 }
 
 /** A file's name without folder and extension, numbered if it is taken. */
@@ -206,6 +147,7 @@ export function unloadLora(components: Adaptable, name?: string): void {
     const bundled = bundles.get(components.textEncoder);
     bundled?.get(one)?.();
     bundled?.delete(one);
+    forgetFile(components.textEncoder, loraKey(one));
   }
 }
 
@@ -249,76 +191,7 @@ export function weightLoras(
   }
 }
 
-/**
- * Adds tokens and their embeddings to a tokenizer and a text encoder: all, or on an error none.
- *
- * @param sources one file with one or more tokens, or several files
- * @returns the tokens, in order
- * @throws {AdapterError} if a file is not a textual inversion, or does not fit the model
- * @throws {PromptError} if the tokenizer already has a token
- */
-export async function loadTextualInversions(
-  components: Teachable,
-  sources: readonly AdapterSource[],
-  options: LoadTextualInversionOptions = {},
-): Promise<string[]> {
-  checkOptions("load a textual inversion", options, textualInversionTable);
-  const { token, ...where } = options;
-  const tokens = typeof token === "string" ? [token] : token;
-  if (sources.length > 1 && tokens !== undefined && tokens.length !== sources.length) {
-    throw new AdapterError(
-      `Cannot load ${sources.length} textual inversions by ${tokens.length} tokens: give one for each`,
-      { source: "textual inversions", keys: [] },
-    );
-  }
-  const read: TextualInversion[] = [];
-  for (const [i, source] of sources.entries()) {
-    using file = await openAdapter(source, { defaultNames: ["learned_embeds.safetensors"], ...where });
-    read.push(
-      ...await readTextualInversions(file.weights, {
-        ...widthsOf(components),
-        tokens: sources.length > 1 ? tokens && [tokens[i]] : tokens,
-      }),
-    );
-  }
-  teach(components, read);
-  return read.map(({ token }) => token);
-}
-
-/** Teaches tokens: all, or on an error none. Returns what takes them away again. */
-function teach(teachable: Teachable, inversions: readonly TextualInversion[]): () => void {
-  const taught: (() => void)[] = [];
-  const unteach = () => taught.forEach((undo) => undo());
-  try {
-    for (const inversion of inversions) {
-      const { token } = inversion;
-      for (const { tokenizer, encoder, vectors } of lessons(teachable, inversion)) {
-        const id = tokenizer.addToken(token, { vectors: vectors.length });
-        taught.push(() => tokenizer.addedTokens.includes(token) && forget(tokenizer, encoder, token));
-        vectors.forEach((vector, i) => encoder.setAddedToken(id + i, vector));
-      }
-    }
-    return unteach;
-  } catch (error) {
-    unteach();
-    throw error;
-  }
-}
-
-/**
- * Unloads one textual inversion, or all of them.
- *
- * @throws {PromptError} if no textual inversion has that token
- */
-export function unloadTextualInversion(teachable: Teachable, token?: string): void {
-  for (const { tokenizer, encoder } of lessons(teachable, { vectors: [] })) {
-    for (const one of token === undefined ? tokenizer.addedTokens : [token]) forget(tokenizer, encoder, one);
-  }
-}
-
-function forget(tokenizer: CLIPTokenizer, encoder: Learner, token: string): void {
-  for (const id of tokenizer.removeToken(token)) encoder.setAddedToken(id, undefined);
-}
+const loraKey = (name: string) => `LoRA ${name}`;
 
 function checkWeight(weight: number): void {
   if (Number.isFinite(weight)) return;
