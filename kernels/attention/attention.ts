@@ -2,6 +2,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../policy.ts";
 import { type AttentionForm, attentionFormOn, type AttentionPath } from "./form.ts";
+import { bindableBatches } from "./sizes.ts";
 import { stagedAttention } from "./staged.ts";
 import { subgroupAttention } from "./subgroup.ts";
 import { workgroupAttention } from "./workgroup.ts";
@@ -67,8 +68,13 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     (options.path ? attentionFormOn(q.gpu.info, options.path, sizes, { half }) : policy.formFor(sizes, options));
   if (!form) return refuse(`the ${options.path} path does not support heads of width ${dim} on this device`);
   const y = Tensor.empty(q.gpu, q.shape, q.dtype);
-  if (form.path === "subgroup") subgroupAttention({ q, k, v, y }, sizes, form);
-  else if (form.path === "workgroup") workgroupAttention({ q, k, v, y }, sizes, form, { half });
-  else stagedAttention({ q, k, v, y }, sizes, { allowF16Operands });
+  if (form.path === "staged") {
+    stagedAttention({ q, k, v, y }, sizes, { allowF16Operands });
+    return y;
+  }
+  for (const part of bindableBatches(q.gpu, { q, k, v, y }, sizes)) {
+    if (form.path === "subgroup") subgroupAttention(part.tensors, part.sizes, form);
+    else workgroupAttention(part.tensors, part.sizes, form, { half });
+  }
   return y;
 }

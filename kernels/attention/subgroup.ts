@@ -1,7 +1,6 @@
 import { type ConstantValues, declareKernel, input, output } from "../../engine/kernel/kernel.ts";
-import type { Tensor } from "../../engine/tensor.ts";
 import type { SubgroupAttentionShape } from "./form.ts";
-import { attentionCost, type AttentionSizes } from "./sizes.ts";
+import { attentionCost, type AttentionSizes, type AttentionTensors, gpuOf } from "./sizes.ts";
 import { each as eachText, selected } from "../wgsl/text.ts";
 
 /**
@@ -40,11 +39,11 @@ const attentionKernel = declareKernel({
 
 /** {@linkcode attention} into `y`. */
 export function subgroupAttention(
-  tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
+  tensors: AttentionTensors,
   { t, s, heads, batch, dim, causal, scale }: AttentionSizes,
   { lanes, queries, keys, unrollK }: SubgroupAttentionShape,
 ): void {
-  attentionKernel.run(tensors.q.gpu, tensors, { t, s, heads, batch, scale: scale * Math.LOG2E }, {
+  attentionKernel.run(gpuOf(tensors), tensors, { t, s, heads, batch, scale: scale * Math.LOG2E }, {
     LANES: lanes,
     QUERIES: queries,
     KEYS: keys,

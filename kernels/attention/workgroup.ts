@@ -1,7 +1,6 @@
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
-import type { Tensor } from "../../engine/tensor.ts";
 import type { WorkgroupAttentionOptions, WorkgroupAttentionShape } from "./form.ts";
-import { attentionCost, type AttentionSizes } from "./sizes.ts";
+import { attentionCost, type AttentionSizes, type AttentionTensors, gpuOf } from "./sizes.ts";
 import { attentionConstantTypes, workgroupAttentionWgsl } from "./workgroup_wgsl.ts";
 
 /**
@@ -54,12 +53,12 @@ const attentionKernel = declareKernel({
  * with f16 arithmetic.
  */
 export function workgroupAttention(
-  tensors: { q: Tensor; k: Tensor; v: Tensor; y: Tensor },
+  tensors: AttentionTensors,
   { t, s, heads, batch, dim, causal, scale }: AttentionSizes,
   { threadsX, threadsY, rows, keys, depth }: WorkgroupAttentionShape,
   { half = false }: WorkgroupAttentionOptions = {},
 ): void {
-  attentionKernel.run(tensors.q.gpu, tensors, { t, s, heads, batch, scale: scale * Math.LOG2E }, {
+  attentionKernel.run(gpuOf(tensors), tensors, { t, s, heads, batch, scale: scale * Math.LOG2E }, {
     THREADS_X: threadsX,
     THREADS_Y: threadsY,
     ROWS: rows,

@@ -1,22 +1,14 @@
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
-import { bytesPerElement } from "../../engine/dtype.ts";
-import type { Tensor } from "../../engine/tensor.ts";
-import { alignmentBytes, bindableRanges, type UnitRange } from "../wgsl/launch.ts";
 import { policyOf } from "../policy.ts";
+import { bindableParts, type ProductPart } from "./bindable_parts.ts";
 import { blockOperandsWgsl } from "./block_operands.ts";
-import {
-  storeWgsl,
-  tileConstants,
-  tileConstantTypes,
-  tileExtensions,
-  tileGrid,
-  type TileShape,
-  tileWgsl,
-  usesBlocks,
-} from "./tile.ts";
+import type { GemmOptions, MatrixView } from "./gemm_options.ts";
+import { storeWgsl, tileConstants, tileConstantTypes, tileExtensions, tileGrid, tileWgsl, usesBlocks } from "./tile.ts";
 import { addressesWgsl, bias4Wgsl, epilogueWgsl, operandsWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
+
+export type { GemmOptions, MatrixView } from "./gemm_options.ts";
 
 /**
  * Batched matrix product with an epilogue: y = scale · A·B + bias + residual.
@@ -96,70 +88,16 @@ const matmulKernel = declareKernel({
 });
 
 /**
- * A batch of matrices inside a tensor, such as the heads of attention. Offsets and strides are in
- * elements.
- */
-export interface MatrixView {
-  readonly tensor: Tensor;
-  /** First element of the first matrix. Default: 0. */
-  readonly offset?: number;
-  /** Distance between stored rows. */
-  readonly rowStride: number;
-  /** Distance between matrices along the outer batch axis; 0 shares one matrix. Default: 0. */
-  readonly outerStride?: number;
-  /** Distance between matrices along the inner batch axis; 0 shares one matrix. Default: 0. */
-  readonly innerStride?: number;
-}
-
-/** Sizes and epilogue of {@linkcode gemm}. */
-export interface GemmOptions {
-  /** Rows of the result. */
-  readonly m: number;
-  /** Columns of the result. */
-  readonly n: number;
-  /** Length of the reduction axis. */
-  readonly k: number;
-  /** Length of the outer batch axis. Default: 1. */
-  readonly outer?: number;
-  /** Length of the inner batch axis. Default: 1. */
-  readonly inner?: number;
-  /** Whether A is stored [K, M]. Default: false. */
-  readonly transposeA?: boolean;
-  /** Whether B is stored [N, K]. Default: false. */
-  readonly transposeB?: boolean;
-  /** Added to each row or column of the result. Default: none. */
-  readonly bias?: Tensor;
-  /**
-   * Whether the bias belongs to the columns ([N]) or the rows ([M]) of the result. Default:
-   * "column".
-   */
-  readonly biasAxis?: "row" | "column";
-  /** Added last; laid out like the result. */
-  readonly residual?: Tensor;
-  /** Factor of the product. Default: 1. */
-  readonly scale?: number;
-  /**
-   * Whether B and the bias have 2·N columns, the second half of which gates the first: y = (scale ·
-   * A·B₁ + bias₁) · gelu(scale · A·B₂ + bias₂). Requires a workgroup tile of two columns, N
-   * divisible by 4, and no residual. See gatedProduct(). Default: false.
-   */
-  readonly gated?: boolean;
-  /**
-   * Whether the elements of A (in `half` tiles after `scale`) and B may be rounded to f16, a
-   * relative error of 2⁻¹¹ each. They are rounded only where subgroup matrices or f16 arithmetic
-   * are in use. See {@linkcode TileShape} for the error bounds. Default: false.
-   */
-  readonly allowF16Operands?: boolean;
-  /** Tile shape, for the tuner and the tests. Default: by device and size. */
-  readonly tile?: TileShape;
-}
-
-/**
  * y = scale · A·B + bias + residual on views, written into `y`. {@linkcode matmul} is the form for
- * whole tensors.
+ * whole tensors. One dispatch, or several where a tensor is larger than the device can bind.
  */
 export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, options: GemmOptions): void {
-  const { m, n, k, outer = 1, inner = 1, transposeA = false, transposeB = false, bias, residual, scale = 1 } = options;
+  for (const part of bindableParts(gpu, { a, b, y }, options)) runPart(gpu, part, options);
+}
+
+function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
+  const { a, b, y, m, outer, inner, bias, residual } = part;
+  const { n, k, transposeA = false, transposeB = false, scale = 1 } = options;
   const { allowF16Operands } = options;
   const divides = (by: number, { offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
     [offset, rowStride, outerStride, innerStride].every((stride) => stride % by === 0);
@@ -171,9 +109,9 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   // Unused bindings get a tensor of the usual dtype, so that no extra kernel variant is compiled: a
   // residual has the dtype of the result, a bias that of the weight.
   const { gated = false } = options;
-  const operands = [a.tensor, b.tensor];
-  const noBias = operands.find(({ dtype }) => dtype !== y.tensor.dtype) ?? a.tensor;
-  const noResidual = operands.find(({ dtype }) => dtype === y.tensor.dtype) ?? a.tensor;
+  const operands = [a, b];
+  const { bound: noBias } = operands.find(({ tensor }) => tensor.dtype !== y.tensor.dtype) ?? a;
+  const { bound: noResidual } = operands.find(({ tensor }) => tensor.dtype === y.tensor.dtype) ?? a;
   const shape = options.tile ?? policyOf(gpu).products.tileFor(m, n, { vec4: n % 4 === 0, allowF16Operands });
   if (gated && (shape.strategy !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
     throw new ShapeError(
@@ -187,59 +125,23 @@ export function gemm(gpu: Gpu, a: MatrixView, b: MatrixView, y: MatrixView, opti
   });
   const vectorWidth = (length: number | false, view: MatrixView) =>
     tile.WIDE ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;
-  const split = outer * inner === 1 && !transposeA && options.biasAxis !== "row" && y_offset + a_offset === 0;
-  for (
-    const { first, count } of split
-      ? rowRanges(gpu, m, [a, y, ...(residual ? [{ ...y, tensor: residual }] : [])])
-      : [{ first: 0, count: m }]
-  ) {
-    const isWhole = count === m;
-    const rowsOf = (tensor: Tensor, stride: number) =>
-      isWhole ? tensor : tensor.window(first * stride, Math.min(count * stride, tensor.size - first * stride));
-    const unused = (tensor: Tensor) => isWhole ? tensor : tensor.window(0, Math.min(alignmentBytes, tensor.size));
-    matmulKernel.run(
-      gpu,
-      {
-        a: rowsOf(a.tensor, a_row),
-        b: b.tensor,
-        bias: bias ?? unused(noBias),
-        residual: residual ? rowsOf(residual, y_row) : unused(noResidual),
-        y: rowsOf(y.tensor, y_row),
-      },
-      {
-        ...{ m: count, n, k, inner, scale, batch: outer * inner },
-        bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
-        has_residual: residual ? 1 : 0,
-        ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
-      },
-      {
-        A_WIDTH: vectorWidth(!transposeA && k, a),
-        B_WIDTH: vectorWidth(transposeB ? k : n, b),
-        Y_WIDTH: vectorWidth(n, y),
-        TRANSPOSE_A: transposeA,
-        TRANSPOSE_B: transposeB,
-        GATED: gated,
-        ...tile,
-      },
-    );
-  }
-}
-
-/**
- * Rows that one dispatch computes: all of them, unless an operand is larger than the device binds.
- * Ranges start where a binding of each operand may start.
- */
-function* rowRanges(
-  gpu: Gpu,
-  rows: number,
-  operands: readonly Pick<MatrixView, "tensor" | "rowStride">[],
-): Generator<UnitRange> {
-  const rowBytes = operands.map(({ tensor, rowStride }) => rowStride * bytesPerElement[tensor.dtype]);
-  const longest = Math.max(...rowBytes);
-  if (rows * longest <= gpu.info.limits.maxStorageBufferBindingSize) return yield { first: 0, count: rows };
-  let step = 1;
-  while (rowBytes.some((bytes) => step * bytes % alignmentBytes !== 0)) step *= 2;
-  for (const { first, count } of bindableRanges(gpu, Math.ceil(rows / step), step * longest)) {
-    yield { first: first * step, count: Math.min(count * step, rows - first * step) };
-  }
+  matmulKernel.run(
+    gpu,
+    { a: a.bound, b: b.bound, bias: bias ?? noBias, residual: residual ?? noResidual, y: y.bound },
+    {
+      ...{ m, n, k, inner, scale, batch: outer * inner },
+      bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
+      has_residual: residual ? 1 : 0,
+      ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
+    },
+    {
+      A_WIDTH: vectorWidth(!transposeA && k, a),
+      B_WIDTH: vectorWidth(transposeB ? k : n, b),
+      Y_WIDTH: vectorWidth(n, y),
+      TRANSPOSE_A: transposeA,
+      TRANSPOSE_B: transposeB,
+      GATED: gated,
+      ...tile,
+    },
+  );
 }
