@@ -66,10 +66,10 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   //
   // All addresses count accesses of one or two vec4.
   const [vec4PerAccess, rowLength] = [access / 4, 4 * headVec4 / access];
-  /** Loads all vec4 of the row that starts at `at` into variables NAME0, NAME1, … */
-  const load = (name: string, from: string, at: string) =>
+  /** Loads `count` accesses from `at` on into variables NAME0, NAME1, … of one vec4 each. */
+  const load = (name: string, from: string, at: string, count: number) =>
     each(
-      rowLength,
+      count,
       (p) =>
         vec4PerAccess === 1
           ? `let ${name}${p} = ${from}_at(${at} + ${p}u);`
@@ -82,7 +82,15 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   /** The first (0) or second (1) vec4 of access `i` (a WGSL variable) of query a's result. */
   const result = (a: number, second: number) =>
     selected((p) => `o${a}_${p * vec4PerAccess + second}`, { count: rowLength, index: "i" });
-  const keyOfLane = keys < lanes ? `lane % ${keys}u` : "lane";
+  // With fewer keys than lanes, the lanes that share a key load a part each of its row.
+  const parts = lanes / keys, partLength = Math.ceil(rowLength / parts);
+  const startOf = (part: number) => Math.min(part * partLength, rowLength - partLength);
+  const partOf = (access: number) => Math.floor(access / partLength);
+  /** vec4 number i of key l: held by lane `lane` as its vec4 number `at`. */
+  const held = (l: number, i: number) => {
+    const access = Math.floor(i / vec4PerAccess), part = partOf(access);
+    return { lane: l + keys * part, at: i - startOf(part) * vec4PerAccess };
+  };
   const perQuery = (text: (a: number) => string, separator = " ") => each(queries, text, separator);
   const limit = (a: number) => causal ? `min(end, k_start + (first + ${a * lanes + 1}u) * row)` : "end";
   // Scores of keys l … l + unrollK − 1. Consecutive fma update different scores, so that none waits
@@ -91,7 +99,10 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
     perQuery((a) => each(unrollK, (n) => `var e${a}_${l + n} = 0.0;`)) +
     each(headVec4, (i) =>
       `{ ${
-        each(unrollK, (n) => `let b${n} = subgroupBroadcast(k${i}, ${l + n}u);`)
+        each(unrollK, (n) => {
+          const { lane, at } = held(l + n, i);
+          return `let b${n} = subgroupBroadcast(k${at}, ${lane}u);`;
+        })
       } ${
         each(4, (c) =>
           each(unrollK, (n) =>
@@ -100,6 +111,17 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
               return `${e} = fma(q${a}_${i}.${component}, b${n}.${component}, ${e});`;
             })))
       } }`, "\n    ");
+  // Adds the values of all keys, weighted, to the results' vec4 that access `p` of a row holds.
+  const weighted = (p: number) =>
+    each(vec4PerAccess, (second) => {
+      const i = p * vec4PerAccess + second;
+      return `{ ${perQuery((a) => `var t${a} = o${a}_${i} * rescale${a};`)} ${
+        each(keys, (l) =>
+          `{ let b = subgroupBroadcast(${vec4Of("mine_v", i)}, ${held(l, i).lane}u); ${
+            perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
+          } }`)
+      } ${perQuery((a) => `o${a}_${i} = t${a};`)} }`;
+    });
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -112,15 +134,17 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   ${
     perQuery((a) =>
       `let at${a} = q_start + min(first + ${a * lanes}u, params.t - 1u) * row; var top${a} = -3e38; var sum${a} = 0.0;
-  ${load(`p${a}_`, "q", `at${a}`)} ${
+  ${load(`p${a}_`, "q", `at${a}`, rowLength)} ${
         each(headVec4, (i) => `let q${a}_${i} = p${a}_${i} * params.scale; var o${a}_${i} = vec4f();`)
       }`, "\n  ")
   }
   let end = k_start + ${causal ? `min(params.s, (group.x + 1u) * ${lanes * queries}u)` : "params.s"} * row;
   // Counts addresses, not keys: see the comment at the top of the file.
   for (var key = k_start; key < end; key += ${keys}u * row) {
-    let mine = min(key + ${keyOfLane} * row, end - row);
-    ${load("k", "k", "mine")}
+    let mine = min(key + lane % ${keys}u * row, end - row) + min(lane / ${keys}u * ${partLength}u, ${
+    rowLength - partLength
+  }u);
+    ${load("k", "k", "mine", partLength)}
     ${each(keys / unrollK, (g) => scores(g * unrollK), "\n    ")}
     ${perQuery((a) => each(keys, (l) => `e${a}_${l} = select(e${a}_${l}, -3e38, key + ${l}u * row >= ${limit(a)});`))}
     ${
@@ -131,17 +155,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     sum${a} = fma(sum${a}, rescale${a}, ${each(keys, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
   }
     ${
-    each(rowLength, (p) =>
+    each(partLength, (p) =>
       `{ let mine_v = v_at(mine + ${p}u); ${
-        each(vec4PerAccess, (second) => {
-          const i = p * vec4PerAccess + second;
-          return `{ ${perQuery((a) => `var t${a} = o${a}_${i} * rescale${a};`)} ${
-            each(keys, (l) =>
-              `{ let b = subgroupBroadcast(${vec4Of("mine_v", i)}, ${l}u); ${
-                perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
-              } }`)
-          } ${perQuery((a) => `o${a}_${i} = t${a};`)} }`;
-        })
+        each(parts, (part) => partOf(startOf(part) + p) === part ? weighted(startOf(part) + p) : "")
       } }`, "\n    ")
   }
   }
