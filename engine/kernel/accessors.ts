@@ -5,106 +5,132 @@ import { DTypeError } from "../errors.ts";
 export interface Accessors {
   /** Type of the storage variable. */
   readonly type: string;
-  /** The functions `NAME_at`, `NAME_first`, `NAME_last` and `NAME_put`. */
+  /** The functions `NAME_at`, `NAME_element_at` and `NAME_put`. */
   readonly accessors: string;
 }
 
-/**
- * Accessors of a binding that moves one element or a vec4.
- *
- * f16 is packed into 32-bit words, so the feature `shader-f16` is not needed.
- *
- * @throws {DTypeError} for a dtype other than f32 and f16, and for f16 elements written one by one
- */
-export function vectorAccessors(
-  kernel: string,
-  name: string,
-  width: number,
-  dtype: DType,
-  access: "read" | "write",
-): Accessors {
-  const element = width === 4 ? "vec4f" : "f32";
-  const at = (type: string, expression: string) => ({
-    type: `array<${type}>`,
-    accessors: `fn ${name}_at(i: u32) -> ${element} { return ${expression}; }`,
-  });
-  if (dtype === "f32") {
-    const { type, accessors: whole } = at(element, `${name}[i]`);
-    const one = (suffix: string, component: string) =>
-      `fn ${name}_${suffix}(i: u32) -> f32 { return ${name}[i].${component}; }`;
-    const accessors = width === 4 ? `${whole} ${one("first", "x")} ${one("last", "w")}` : whole;
-    if (access === "read") return { type, accessors };
-    return { type, accessors: `${accessors} fn ${name}_put(i: u32, value: ${element}) { ${name}[i] = value; }` };
+/** Options of {@linkcode accessorsOf}. */
+export interface AccessOptions {
+  /** Elements per access. */
+  readonly width: 1 | 4 | 8;
+  readonly access: "read" | "write";
+  /** Whether to access pairs of 32-bit words as one u64; see {@linkcode GpuInfo.longWords}. */
+  readonly longWords: boolean;
+}
+
+/** One access: its storage type, and WGSL expressions. */
+interface Form {
+  /** Type of the storage variable's elements. */
+  readonly type: string;
+  /** Statements that return the elements of `w`, an access. */
+  readonly read: string;
+  /** The access that holds `v`. */
+  readonly write: string;
+  /** Element `i` of the binding. */
+  readonly one: string;
+}
+
+/** The four 32-bit words of two u64, in order, and back. */
+const split4 = (w: string) => `vec4u(vec2u(${w}), vec2u(${w} >> vec2u(32u))).xzyw`;
+const join4 = (v: string) => `(vec2<u64>(${v}.xz) | (vec2<u64>(${v}.yw) << vec2u(32u)))`;
+
+const unpack4 = (w: string) => `vec4f(unpack2x16float(${w}.x), unpack2x16float(${w}.y))`;
+const pack4 = (v: string) => `pack2x16float(${v}.xy), pack2x16float(${v}.zw)`;
+
+/** Word number `word` of the binding, of which `count` form an access of u64. */
+const longWord = (name: string, count: number, word: string) => {
+  const pair = count === 2 ? `${name}[${word} / 2u]` : `${name}[${word} / ${count}u][${word} / 2u % ${count / 2}u]`;
+  return `u32(${pair} >> (${word} % 2u * 32u))`;
+};
+
+/** The forms of f32 accesses, by width. */
+function f32Form(name: string, width: 4 | 8, longWords: boolean): Form {
+  if (width === 4) {
+    return longWords
+      ? {
+        type: "vec2<u64>",
+        read: `return bitcast<vec4f>(${split4("w")});`,
+        write: join4("bitcast<vec4u>(v)"),
+        one: `bitcast<f32>(${longWord(name, 4, "i")})`,
+      }
+      : { type: "vec4f", read: "return w;", write: "v", one: `${name}[i / 4u][i % 4u]` };
   }
-  if (dtype === "f16" && width === 4) {
-    const { type, accessors: whole } = at(
-      "vec2u",
-      `vec4f(unpack2x16float(${name}[i].x), unpack2x16float(${name}[i].y))`,
-    );
-    const accessors = `${whole} fn ${name}_first(i: u32) -> f32 { return unpack2x16float(${name}[i].x).x; } ` +
-      `fn ${name}_last(i: u32) -> f32 { return unpack2x16float(${name}[i].y).y; }`;
-    if (access === "read") return { type, accessors };
-    const packed = "vec2u(pack2x16float(value.xy), pack2x16float(value.zw))";
-    return { type, accessors: `${accessors} fn ${name}_put(i: u32, value: vec4f) { ${name}[i] = ${packed}; }` };
+  return longWords
+    ? {
+      type: "vec4<u64>",
+      read: `return mat2x4f(bitcast<vec4f>(${split4("w.xy")}), bitcast<vec4f>(${split4("w.zw")}));`,
+      write: `vec4<u64>(${join4("bitcast<vec4u>(v[0])")}, ${join4("bitcast<vec4u>(v[1])")})`,
+      one: `bitcast<f32>(${longWord(name, 8, "i")})`,
+    }
+    : { type: "mat2x4f", read: "return w;", write: "v", one: `${name}[i / 8u][i / 4u % 2u][i % 4u]` };
+}
+
+/** The forms of f16 accesses, by width. f16 is packed: the feature `shader-f16` is not needed. */
+function f16Form(name: string, width: 4 | 8, longWords: boolean): Form {
+  const one = (word: string) => `unpack2x16float(${word})[i % 2u]`;
+  if (width === 4) {
+    return longWords
+      ? {
+        type: "u64",
+        read: `let p = vec2u(u32(w), u32(w >> 32u)); return ${unpack4("p")};`,
+        write: "u64(pack2x16float(v.xy)) | (u64(pack2x16float(v.zw)) << 32u)",
+        one: one(longWord(name, 2, "(i / 2u)")),
+      }
+      : {
+        type: "vec2u",
+        read: `return ${unpack4("w")};`,
+        write: `vec2u(${pack4("v")})`,
+        one: one(`${name}[i / 4u][i / 2u % 2u]`),
+      };
   }
-  if (dtype === "f16") {
-    if (access === "read") return at("u32", `unpack2x16float(${name}[i / 2u])[i % 2u]`);
-    throw new DTypeError(
-      `Cannot write ${name} of ${kernel} in f16 as f16 is written as vec4 and the row length is not a multiple of 4: use f32`,
-    );
-  }
-  throw new DTypeError(`Cannot bind ${name} to ${kernel} as the binding takes f32 or f16: ${dtype}`);
+  const packed = `vec4u(${pack4("v[0]")}, ${pack4("v[1]")})`;
+  return longWords
+    ? {
+      type: "vec2<u64>",
+      read: `let p = ${split4("w")}; return mat2x4f(${unpack4("p.xy")}, ${unpack4("p.zw")});`,
+      write: join4(packed),
+      one: one(longWord(name, 4, "(i / 2u)")),
+    }
+    : {
+      type: "vec4u",
+      read: `return mat2x4f(${unpack4("w.xy")}, ${unpack4("w.zw")});`,
+      write: packed,
+      one: one(`${name}[i / 8u][i / 2u % 4u]`),
+    };
 }
 
 /**
- * Accessors of a binding that moves eight elements, as a mat2x4f.
+ * Accessors of a binding that moves one element, a vec4, or eight elements as a mat2x4f.
  *
- * Devices that scalarize loads ({@linkcode GpuInfo.longWords}) read f32 as four 64-bit words, since
- * they pay per word and not per byte.
- *
- * @throws {DTypeError} for a dtype other than f32 and f16
+ * @throws {DTypeError} for a dtype other than f32 and f16, and for f16 elements written one by one
  */
-export function vec8Accessors(
+export function accessorsOf(
   kernel: string,
   name: string,
   dtype: DType,
-  { access, longWords }: { access: "read" | "write"; longWords: boolean },
+  { width, access, longWords }: AccessOptions,
 ): Accessors {
-  const forms: Partial<Record<DType, Record<"type" | "read" | "write" | "first" | "last", string>>> = {
-    f16: {
-      type: "vec4u",
-      read: `let w = ${name}[i]; return mat2x4f(vec4f(unpack2x16float(w.x), unpack2x16float(w.y)), ` +
-        `vec4f(unpack2x16float(w.z), unpack2x16float(w.w)));`,
-      write:
-        `${name}[i] = vec4u(pack2x16float(v[0].xy), pack2x16float(v[0].zw), pack2x16float(v[1].xy), pack2x16float(v[1].zw));`,
-      first: `unpack2x16float(${name}[i].x).x`,
-      last: `unpack2x16float(${name}[i].w).y`,
-    },
-    f32: longWords
-      ? {
-        type: "vec4<u64>",
-        read: `let w = ${name}[i]; let l = bitcast<vec4f>(vec4u(w)); let h = bitcast<vec4f>(vec4u(w >> vec4u(32u))); ` +
-          `return mat2x4f(vec4f(l.x, h.x, l.y, h.y), vec4f(l.z, h.z, l.w, h.w));`,
-        write: `let l = bitcast<vec4u>(vec4f(v[0].xz, v[1].xz)); let h = bitcast<vec4u>(vec4f(v[0].yw, v[1].yw)); ` +
-          `${name}[i] = vec4<u64>(l) | (vec4<u64>(h) << vec4u(32u));`,
-        first: `bitcast<f32>(u32(${name}[i].x))`,
-        last: `bitcast<f32>(u32(${name}[i].w >> 32u))`,
-      }
-      : {
-        type: "mat2x4f",
-        read: `return ${name}[i];`,
-        write: `${name}[i] = v;`,
-        first: `${name}[i][0].x`,
-        last: `${name}[i][1].w`,
-      },
-  };
-  const form = forms[dtype];
-  if (!form) throw new DTypeError(`Cannot bind ${name} to ${kernel} as the binding takes f32 or f16: ${dtype}`);
-  const { type, read, write, first, last } = form;
-  const at = `fn ${name}_at(i: u32) -> mat2x4f { ${read} } fn ${name}_first(i: u32) -> f32 { return ${first}; } ` +
-    `fn ${name}_last(i: u32) -> f32 { return ${last}; }`;
-  return {
-    type: `array<${type}>`,
-    accessors: access === "read" ? at : `${at} fn ${name}_put(i: u32, v: mat2x4f) { ${write} }`,
-  };
+  if (dtype !== "f32" && dtype !== "f16") {
+    throw new DTypeError(`Cannot bind ${name} to ${kernel} as the binding takes f32 or f16: ${dtype}`);
+  }
+  if (width === 1) return oneByOne(kernel, name, dtype, access);
+  const element = width === 4 ? "vec4f" : "mat2x4f";
+  const { type, read, write, one } = (dtype === "f32" ? f32Form : f16Form)(name, width, longWords);
+  const accessors = `fn ${name}_at(i: u32) -> ${element} { let w = ${name}[i]; ${read} } ` +
+    `fn ${name}_element_at(i: u32) -> f32 { return ${one}; }`;
+  const put = ` fn ${name}_put(i: u32, v: ${element}) { ${name}[i] = ${write}; }`;
+  return { type: `array<${type}>`, accessors: access === "read" ? accessors : accessors + put };
+}
+
+/** Accessors of a binding that moves one element. */
+function oneByOne(kernel: string, name: string, dtype: "f32" | "f16", access: "read" | "write"): Accessors {
+  const [type, element] = dtype === "f32" ? ["f32", `${name}[i]`] : ["u32", `unpack2x16float(${name}[i / 2u])[i % 2u]`];
+  const at = `fn ${name}_at(i: u32) -> f32 { return ${element}; }`;
+  if (access === "read") return { type: `array<${type}>`, accessors: at };
+  if (dtype === "f32") {
+    return { type: "array<f32>", accessors: `${at} fn ${name}_put(i: u32, v: f32) { ${name}[i] = v; }` };
+  }
+  throw new DTypeError(
+    `Cannot write ${name} of ${kernel} in f16 as f16 is written as vec4 and the row length is not a multiple of 4: use f32`,
+  );
 }

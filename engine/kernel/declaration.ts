@@ -66,7 +66,7 @@ export interface Binding {
 /**
  * An f32 or f16 tensor that is read. The kernel calls `NAME_at(i)`, which returns the i-th group of
  * `vectorWidth` neighboring elements as f32, vec4f or mat2x4f. With a width of 4 or 8,
- * `NAME_first(i)` and `NAME_last(i)` return the first and last element of a group.
+ * `NAME_element_at(i)` returns element i.
  *
  * @param vectorWidth 1, 4 or 8, or the name of a constant that holds one of them
  */

@@ -3,7 +3,7 @@ import { ShapeError } from "../errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { roundUp } from "../memory/pool.ts";
 import { Tensor, type TensorWindow } from "../tensor.ts";
-import { vec8Accessors, vectorAccessors } from "./accessors.ts";
+import { accessorsOf } from "./accessors.ts";
 import type {
   Binding,
   ConstantType,
@@ -130,9 +130,11 @@ export class Kernel<
       const width = typeof vectorWidth === "string" ? Number(constants[vectorWidth]) : vectorWidth;
       const { type, accessors } = width === undefined
         ? { type: binding.type!, accessors: "" }
-        : width === 8
-        ? vec8Accessors(kernel, name, dtypes[index], { access: binding.access, longWords: gpu.info.longWords })
-        : vectorAccessors(kernel, name, width, dtypes[index], binding.access);
+        : accessorsOf(kernel, name, dtypes[index], {
+          width: width as 1 | 4 | 8,
+          access: binding.access,
+          longWords: gpu.info.longWords,
+        });
       prelude.push(`@group(0) @binding(${index}) var<storage, ${access}> ${name}: ${type}; ${accessors}`);
     });
     return prelude.join(" ") + "\n" + (typeof wgsl === "string" ? wgsl : wgsl(constants));

@@ -120,7 +120,9 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
           `{ let b = subgroupBroadcast(${vec4Of("mine_v", i)}, ${held(l, i).lane}u); ${
             perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
           } }`)
-      } ${perQuery((a) => `o${a}_${i} = t${a};`)} }`;
+      } ${
+        perQuery((a) => `o${a}_${i} = t${a};`)
+      } }`;
     });
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
@@ -157,7 +159,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     ${
     each(partLength, (p) =>
       `{ let mine_v = v_at(mine + ${p}u); ${
-        each(parts, (part) => partOf(startOf(part) + p) === part ? weighted(startOf(part) + p) : "")
+        each(parts, (part) =>
+          partOf(startOf(part) + p) === part ? weighted(startOf(part) + p) : "")
       } }`, "\n    ")
   }
   }

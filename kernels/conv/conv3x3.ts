@@ -11,7 +11,8 @@ import { each, rowLoop } from "../wgsl/text.ts";
  * A workgroup is one subgroup. A lane owns ROWS output channels × COLUMNS vec4 of adjacent pixels.
  * Weights are loaded once per subgroup and distributed by `subgroupBroadcast`. Four outputs and the
  * three taps of a kernel row share six inputs (nine with STRIDE 2); the general kernel gathers
- * twelve.
+ * twelve. The inputs beside a lane's own come from its neighbors by `subgroupShuffle`, and those
+ * beside the subgroup's ends from one load for four channels.
  *
  * With `upsample_shift` = 1 the input is upsampled to twice its size first, and the six inputs
  * come from four source pixels. This is a param and not a constant, which saves compiling a second
@@ -68,24 +69,25 @@ interface Constants {
  * WGSL that loads the inputs of a lane's adjacent outputs, for one channel: the left neighbor `l`,
  * the inputs `m` (and `n`) at the outputs' positions, and the right neighbor `r`.
  *
- * One access moves as many inputs as there are outputs. When the input is upsampled, half of them
- * are used, each for two outputs: the first half (`even`) or the second half (`odd`). The neighbor
- * on the unused side then lies in the same access.
+ * One access moves as many inputs as there are outputs. The neighbors come from the lanes beside.
+ * When the input is upsampled, half of the access is used, each input for two outputs: the first
+ * half (`even`) or the second half (`odd`). The neighbor on the unused side then lies in the same
+ * access.
  */
 const loads: Readonly<Record<number, (g: number) => string>> = {
   4: (g) =>
     `let all = x_at((p + middle${g}) / 4u);
     let h = select(all.xy, all.zw, odd${g});
     let m = select(vec4f(), select(all, h.xxyy, is_upsampled), in_row${g});
-    let l = select(0.0, select(x_last((p + left${g}) / 4u), all.y, odd${g}), in_left${g});
-    let r = select(0.0, select(x_first((p + right${g}) / 4u), all.z, even${g}), in_right${g});`,
+    let l = select(0.0, select(before(all.w, edge_left), all.y, odd${g}), in_left${g});
+    let r = select(0.0, select(after(all.x, edge_right), all.z, even${g}), in_right${g});`,
   8: (g) =>
     `let all = x_at((p + middle${g}) / 8u);
     let h = select(all[0], all[1], odd${g});
     let m = select(vec4f(), select(all[0], h.xxyy, is_upsampled), in_row${g});
     let n = select(vec4f(), select(all[1], h.zzww, is_upsampled), in_row${g});
-    let l = select(0.0, select(x_last((p + left${g}) / 8u), all[0].w, odd${g}), in_left${g});
-    let r = select(0.0, select(x_first((p + right${g}) / 8u), all[1].x, even${g}), in_right${g});`,
+    let l = select(0.0, select(before(all[1].w, edge_left), all[0].w, odd${g}), in_left${g});
+    let r = select(0.0, select(after(all[0].x, edge_right), all[1].x, even${g}), in_right${g});`,
 };
 
 /** The operands of the three taps, for each vec4 of outputs. */
@@ -103,7 +105,7 @@ const strideLoads = (pad: number) => (g: number) =>
     let m = select(vec4f(), all[0], in_row${g});
     let n = select(vec4f(), all[1], in_row${g});
     let e = select(0.0, ${
-    pad === 1 ? `x_last((p + left${g}) / 8u), in_left${g}` : `x_first((p + right${g}) / 8u), in_right${g}`
+    pad === 1 ? `before(all[1].w, edge_left), in_left${g}` : `after(all[0].x, edge_right), in_right${g}`
   });`;
 
 /** The operands of the three taps with stride 2, by PAD. */
@@ -133,13 +135,22 @@ function conv3x3Wgsl(
     const name = (c: number, tap: number) => `b${g * accessVec4 + c}${j}_${tap}`;
     const all = taps.flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
     return `${all.map(({ name }) => `var ${name}: vec4f;`).join(" ")}
-      { let p = start${g} + min(c * 4u + ${j}u, last) * plane; ${load(g)} ${
-      all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")
-    } }`;
+      { let p = start${g} + min(c * 4u + ${j}u, last) * plane; let edge_left = subgroupBroadcast(edges${g}, ${j}u);
+      let edge_right = subgroupBroadcast(${lanes >= 8 ? "edges" : "edges_right"}${g}, ${lanes >= 8 ? 4 + j : j}u);
+      ${load(g)} ${all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")} }`;
   };
+  // The neighbor in the lane beside, or beyond the subgroup's ends the one that was loaded.
+  const neighbor = (name: string, shift: number, last: number) =>
+    `fn ${name}(value: f32, edge: f32) -> f32 {
+  return select(subgroupShuffle(value, (own_lane + ${shift}u) % ${lanes}u), edge, own_lane == ${last}u);
+}`;
   return /* wgsl */ `
+var<private> own_lane: u32;
+${neighbor("before", lanes - 1, 0)}
+${neighbor("after", 1, lanes - 1)}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  own_lane = lane;
   let pieces = params.n / ${width}u; // pieces per image; a lane computes ${groups}
   let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;
   let row = group.y * ${rows}u;
@@ -179,7 +190,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let in_left${g} = in_row${g} && column${g} > 0u;
     let in_right${g} = in_row${g} && column${g} + ${width}u < params.width;
     let above${g} = (clamp(y${g}, ${pad}u, params.height + ${pad}u - 1u) - ${pad}u) >> params.upsample_shift;
-    let start${g} = params.x_start + batch${g} * params.x_batch + above${g} * source_width;`)
+    let start${g} = params.x_start + batch${g} * params.x_batch + above${g} * source_width;
+    let end_left${g} = subgroupBroadcast(start${g} + left${g}, 0u);
+    let end_right${g} = subgroupBroadcast(start${g} + right${g}, ${lanes - 1}u);`)
   }
     for (var at = first_channel; at < end_channel; at += 4u) {
       let c = (at - first_channel) / 4u;
@@ -187,6 +200,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     each(weightLoads, (i) =>
       each(3, (tap) =>
         `let t${i}_${tap} = weight_at(w${i} + ky * params.weight_kernel_row + c * 3u + ${tap}u);`))
+  }
+      // The inputs beside the subgroup's ends: each lane loads one, of one channel.
+      let edge_plane = min(c * 4u + lane % 4u, last) * plane;
+      ${
+    each(groups, (g) =>
+      lanes >= 8
+        ? `let edges${g} = x_element_at(edge_plane + select(end_left${g}, end_right${g}, lane % 8u >= 4u));`
+        : `let edges${g} = x_element_at(edge_plane + end_left${g}); let edges_right${g} = x_element_at(edge_plane + end_right${g});`)
   }
       ${each(groups, (g) => each(4, (j) => operands(g, j)))}
       ${

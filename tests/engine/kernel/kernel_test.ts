@@ -76,32 +76,28 @@ gpuTest("input() and output() reject integers and f64, and output(1) rejects f16
   );
 });
 
-gpuTest(
-  "NAME_first and NAME_last are the first and last element of a vec4 or vec8 access, in f32 and f16",
-  async (gpu) => {
-    const ends = declareKernel({
-      name: "test_ends",
-      bindings: { x: input("LANES"), y: output(1) },
-      params: { count: "u32" },
-      constants: { LANES: "u32" },
-      wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
-      if (id.x < params.count) { y_put(2u * id.x, x_first(id.x)); y_put(2u * id.x + 1u, x_last(id.x)); }
+gpuTest("NAME_element_at is one element of a binding with vec4 or vec8 accesses, in f32 and f16", async (gpu) => {
+  const reversed = declareKernel({
+    name: "test_reversed",
+    bindings: { x: input("WIDTH"), y: output(1) },
+    params: { count: "u32" },
+    constants: { WIDTH: "u32" },
+    wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
+      if (id.x < params.count) { y_put(id.x, x_element_at(params.count - 1u - id.x)); }
     }`,
-      grid: () => [1, 1, 1],
-      cost: free,
-    });
-    const numbers = Float32Array.from({ length: 32 }, (_, i) => i - 7);
-    for (const lanes of [4, 8]) {
-      for (const dtype of ["f32", "f16"] as const) {
-        using x = Tensor.from(gpu, numbers, [32], dtype);
-        using y = Tensor.empty(gpu, [64 / lanes]);
-        ends.run(gpu, { x, y }, { count: 32 / lanes }, { LANES: lanes });
-        const expected = numbers.filter((_, i) => i % lanes === 0 || i % lanes === lanes - 1);
-        assertEquals(await y.data(), expected, `${dtype}, ${lanes} lanes`);
-      }
+    grid: () => [4, 1, 1],
+    cost: free,
+  });
+  const numbers = Float32Array.from({ length: 32 }, (_, i) => i - 7);
+  for (const width of [4, 8]) {
+    for (const dtype of ["f32", "f16"] as const) {
+      using x = Tensor.from(gpu, numbers, [32], dtype);
+      using y = Tensor.empty(gpu, [32]);
+      reversed.run(gpu, { x, y }, { count: 32 }, { WIDTH: width });
+      assertEquals(await y.data(), numbers.toReversed(), `${dtype}, ${width} per access`);
     }
-  },
-);
+  }
+});
 
 gpuTest("storage() binds any WGSL type, and string constants are type aliases", async (gpu) => {
   const count = declareKernel({
