@@ -83,14 +83,17 @@ export class EditSolver implements Disposable {
   /**
    * For each prompt with embeddings X: ‖X(E − I)ᵀ‖ / ‖X‖ of the whole stack, over the mean full
    * move of the edits' pairs.
+   *
+   * @param options.signal stops between batches of prompts, with its reason
    */
   async changes(
     specs: readonly EditSpec[],
     solved: readonly SolvedEdit[],
     prompts: readonly string[],
+    { signal }: { signal?: AbortSignal } = {},
   ): Promise<number[]> {
     if (solved.length === 0 || prompts.length === 0) return prompts.map(() => 0);
-    const { embeddings, width } = await encodeOnHost(this.#pipe, prompts);
+    const { embeddings, width } = await encodeOnHost(this.#pipe, prompts, { signal });
     const tokens = embeddings.get(prompts[0])!.length / width;
     const before = new Float32Array(prompts.length * tokens * width);
     prompts.forEach((prompt, i) => before.set(embeddings.get(prompt)!, i * tokens * width));
@@ -101,7 +104,7 @@ export class EditSolver implements Disposable {
       return solved.toReversed().reduce((x, { edit, strength }) => edit.operator.apply(x, { strength }), x);
     });
     const after = await edited.data();
-    const full = await this.#fullMove(specs);
+    const full = await this.#fullMove(specs, signal);
     return prompts.map((_, i) => {
       const [from, to] = [i * tokens * width, (i + 1) * tokens * width];
       return relativeDistance(before.subarray(from, to), after.subarray(from, to)) / full;
@@ -148,14 +151,14 @@ export class EditSolver implements Disposable {
     }
   }
 
-  async #fullMove(specs: readonly EditSpec[]): Promise<number> {
+  async #fullMove(specs: readonly EditSpec[], signal: AbortSignal | undefined): Promise<number> {
     const pairs = specs.filter(({ enabled }) => enabled).flatMap((spec) =>
       spec.pairs.map((pair) => ({ pair, tokens: tokensOf(spec) }))
     );
     const unknown = pairs.filter((entry) => !this.#fullMoves.has(keyOf(entry)));
     if (unknown.length > 0) {
       const texts = unknown.flatMap(({ pair: { source, destination } }) => [source, destination]);
-      const { embeddings, width } = await encodeOnHost(this.#pipe, texts);
+      const { embeddings, width } = await encodeOnHost(this.#pipe, texts, { signal });
       for (const entry of unknown) {
         const { source, destination } = entry.pair;
         const [c, d] = [embeddings.get(source)!, embeddings.get(destination)!];

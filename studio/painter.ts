@@ -256,10 +256,14 @@ export interface Painter {
    * Pairs the tokens of two prompts, for display while typing: all of them, or the last of each.
    */
   align(pair: PairSpec, tokens: RowTokens): Promise<AlignmentView>;
-  /** Solves the enabled edits and predicts how far each prompt moves. */
+  /**
+   * Solves the enabled edits and predicts how far each prompt moves. Opening another model aborts
+   * it.
+   */
   predict(edits: readonly EditSpec[], prompts: readonly string[]): Promise<Prediction>;
   /**
-   * The changes over λ for one edit of the stack, the others as they are. A later call aborts it.
+   * The changes over λ for one edit of the stack, the others as they are. A later call aborts it,
+   * and so does opening another model.
    */
   curves(
     edits: readonly EditSpec[],

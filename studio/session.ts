@@ -68,7 +68,10 @@ export class StudioSession implements Painter {
   #drawn: Promise<unknown> = Promise.resolve();
   /** Solving changes kept edits, so that one call solves at a time. */
   #solving: Promise<unknown> = Promise.resolve();
-  #curvesCall = 0;
+  /** Predictions and curves of the open model. */
+  #questions = new AbortController();
+  /** The latest call of {@linkcode curves}. */
+  #curves = new AbortController();
 
   constructor(options: SessionOptions) {
     this.place = options.place;
@@ -96,11 +99,13 @@ export class StudioSession implements Painter {
   }
 
   async predict(edits: readonly EditSpec[], prompts: readonly string[]): Promise<Prediction> {
+    const { signal } = this.#questions;
     return await failing(() =>
       this.#inTurn(async () => {
+        signal.throwIfAborted();
         const { solver } = this.#opened;
-        const { solved, ms } = await solver.solve(edits);
-        return { ms, changes: await solver.changes(edits, solved, prompts) };
+        const { solved, ms } = await solver.solve(edits, { signal });
+        return { ms, changes: await solver.changes(edits, solved, prompts, { signal }) };
       })
     );
   }
@@ -109,18 +114,20 @@ export class StudioSession implements Painter {
     edits: readonly EditSpec[],
     { open, prompts, lambdas }: { open: number; prompts: readonly string[]; lambdas: readonly number[] },
   ): Promise<ResponseCurves> {
-    const call = ++this.#curvesCall;
+    this.#curves.abort(aborted());
+    this.#curves = new AbortController();
+    const signal = AbortSignal.any([this.#curves.signal, this.#questions.signal]);
     const changes: number[][] = prompts.map(() => []);
     for (const lambda of lambdas) {
       // One turn for each λ, so that a prediction for the slider never waits for the curve.
       const at = await failing(() =>
         this.#inTurn(async () => {
-          if (call !== this.#curvesCall) throw aborted();
+          signal.throwIfAborted();
           const { solver } = this.#opened;
           const specs = edits.map((edit, i) => i === open ? { ...edit, lambda, strength: 1, enabled: true } : edit);
           try {
-            const { solved } = await solver.solve(specs);
-            return await solver.changes(specs, solved, prompts);
+            const { solved } = await solver.solve(specs, { signal });
+            return await solver.changes(specs, solved, prompts, { signal });
           } catch (error) {
             if (!(error instanceof IllConditionedError)) throw error;
             return prompts.map(() => NaN);
@@ -299,6 +306,8 @@ export class StudioSession implements Painter {
 
   async #closeModel(): Promise<void> {
     await this.stop();
+    this.#questions.abort(aborted());
+    this.#questions = new AbortController();
     await this.#drawn;
     await this.#solving;
     this.#model?.[Symbol.dispose]();

@@ -104,6 +104,19 @@ gpuTest("curves() equals predict() at each λ; a later call stops it", async (gp
   assertEquals(kind, "aborted");
 });
 
+gpuTest("opening another model ends predictions and curves; those after it are answered", async (gpu) => {
+  await using session = await opened(gpu);
+  const prompts = Array.from({ length: 200 }, (_, i) => `a rose number ${i}`);
+  const { changes } = await session.predict([blueRoses], prompts.slice(0, 1));
+  const asked = [
+    session.predict([blueRoses, { ...blueRoses, lambda: 5 }], prompts),
+    session.curves([blueRoses], { open: 0, prompts, lambdas: [0.01, 1] }),
+  ].map(failureKind);
+  await session.open({ kind: "pocket" }, () => {});
+  assertEquals(await Promise.all(asked), ["aborted", "aborted"]);
+  assertEquals((await session.predict([blueRoses], prompts.slice(0, 1))).changes, changes);
+});
+
 gpuTest("a picture reports its steps, equals generate(), and holds all that redraws it", async (gpu) => {
   await using session = await opened(gpu);
   const request: PictureRequest = { ...pictureOf("a rose"), edits: [{ ...blueRoses, strength: 0.75 }] };
