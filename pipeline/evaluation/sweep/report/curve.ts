@@ -1,6 +1,12 @@
+/**
+ * The plot of efficacy against specificity.
+ *
+ * @module
+ */
 import type { SettingSummary } from "../merge.ts";
 import { percent } from "../tables.ts";
 import { escapeHtml } from "./html.ts";
+import { boxAround, type PlacedLabel, placeLabels } from "./labels.ts";
 
 /** A setting as a point of the plane, with the intervals of both rates. */
 interface Point {
@@ -15,67 +21,81 @@ interface Rate {
   readonly interval: { readonly low: number; readonly high: number };
 }
 
-const colors = ["#2458c5", "#c2410c", "#15803d", "#9333ea", "#b91c1c", "#0e7490"];
-const size = { width: 680, height: 420, left: 64, right: 190, top: 16, bottom: 52 };
+/** Settings that differ in λ only, with the look of their points. */
+interface Series {
+  readonly name: string;
+  /** Its color; see {@linkcode seriesColors}. */
+  readonly color: string;
+  readonly points: readonly Point[];
+  /** Half the side of its marks. Marks of later series lie within those of earlier ones. */
+  readonly radius: number;
+  readonly mark: (x: number, y: number, radius: number) => string;
+  readonly dashes: string;
+}
+
+/** Number of colors in the report's style. */
+export const seriesColors = 6;
+
+/** Outlines of marks, as paths. */
+const marks: readonly Series["mark"][] = [
+  (x, y, r) => `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0Z`,
+  (x, y, r) => `M${x - r} ${y - r}h${2 * r}v${2 * r}h${-2 * r}Z`,
+  (x, y, r) => `M${x} ${y - r}L${x + r} ${y + r}H${x - r}Z`,
+  (x, y, r) => `M${x} ${y - r}L${x + r} ${y}L${x} ${y + r}L${x - r} ${y}Z`,
+  (x, y, r) => `M${x - r} ${y - r}L${x + r} ${y + r}M${x - r} ${y + r}L${x + r} ${y - r}`,
+];
+
+const dashes = ["", "7 4", "2 4"];
+
+/** In units of the drawing. Labels of points at 100 % stand on the right. */
+const size = { width: 680, height: 420, left: 64, right: 120, top: 20, bottom: 56 };
+
+const x = (rate: number) => round(size.left + rate * (size.width - size.left - size.right));
+const y = (rate: number) => round(size.height - size.bottom - rate * (size.height - size.top - size.bottom));
 
 /**
  * Efficacy against specificity: one curve over λ for each editor with its other options, points for
- * settings without λ. Bars are Wilson's intervals.
+ * settings without λ. Bars are Wilson's intervals, labels are λ.
  *
- * @returns SVG; an empty text where no setting has both rates
+ * @returns HTML; an empty text where no setting has both rates
  */
 export function efficacyCurve(settings: readonly SettingSummary[]): string {
-  const series = [...Map.groupBy(settings, ({ setting }) => seriesOf(setting))].map(([name, members]) => ({
+  const all = seriesOf(settings);
+  if (all.length === 0) return "";
+  const labels = placeLabels(all.flatMap(labelsOf), {
+    within: { left: size.left + 4, right: size.width, top: 0, bottom: y(0) - 4 },
+    obstacles: all.flatMap(({ points, radius }) => points.map((point) => boxAround(at(point), radius + 2))),
+  });
+  return `<figure class="plot">
+<div class="wide" role="region" aria-label="Plot of efficacy against specificity" tabindex="0">
+<svg viewBox="0 0 ${size.width} ${size.height}" width="${size.width}" height="${size.height}" role="img" aria-labelledby="curve-title">
+<title id="curve-title">Efficacy against specificity in percent; the table above has the same values</title>
+${axes()}
+${all.map(curveOf).join("\n")}
+${labels.map(labelText).join("\n")}
+</svg></div>
+<ul class="legend">${all.map(legendItem).join("")}</ul>
+<figcaption>Numbers beside the points are λ. Bars: Wilson's 95 % intervals. Points with equal rates lie within each other.
+A point without room for its number has it in the table.</figcaption>
+</figure>`;
+}
+
+function seriesOf(settings: readonly SettingSummary[]): Series[] {
+  const named = [...Map.groupBy(settings, ({ setting }) => seriesName(setting))].map(([name, members]) => ({
     name,
     points: members.flatMap(pointOf).sort((a, b) => (a.lamb ?? 0) - (b.lamb ?? 0)),
   })).filter(({ points }) => points.length > 0);
-  if (series.length === 0) return "";
-  const { width, height, left, right, top, bottom } = size;
-  const x = (rate: number) => round(left + rate * (width - left - right));
-  const y = (rate: number) => round(height - bottom - rate * (height - top - bottom));
-  const ticks = [0, 0.25, 0.5, 0.75, 1].map((rate) =>
-    `<path d="M${x(rate)} ${y(0)}V${y(1)}M${x(0)} ${y(rate)}H${x(1)}" stroke="#8885" fill="none"/>` +
-    `<text x="${x(rate)}" y="${y(0) + 18}" text-anchor="middle">${100 * rate}</text>` +
-    `<text x="${x(0) - 8}" y="${y(rate) + 4}" text-anchor="end">${100 * rate}</text>`
-  );
-  const curves = series.map(({ name, points }, i) => {
-    const color = colors[i % colors.length];
-    const path = points.map(({ specificity, efficacy }) => `${x(specificity.rate)} ${y(efficacy.rate)}`).join("L");
-    // Points of later series lie on those of earlier ones, which stay visible around them.
-    const radius = 5 + 2 * (series.length - 1 - i);
-    const marks = points.map(({ name, specificity: s, efficacy: e }) =>
-      `<path d="M${x(s.interval.low)} ${y(e.rate)}H${x(s.interval.high)}M${x(s.rate)} ${y(e.interval.low)}V${
-        y(e.interval.high)
-      }" stroke="${color}" stroke-opacity=".4" fill="none"/>` +
-      `<circle cx="${x(s.rate)}" cy="${y(e.rate)}" r="${radius}" fill="${color}"><title>${escapeHtml(name)}: efficacy ${
-        percent(e.rate)
-      } %, specificity ${percent(s.rate)} %</title></circle>`
-    );
-    // Settings with equal rates share a label.
-    const places = Map.groupBy(points, ({ specificity, efficacy }) => `${specificity.rate} ${efficacy.rate}`);
-    const labels = [...places.values()].flatMap((members) => {
-      const [{ specificity, efficacy }] = members;
-      const values = members.flatMap(({ lamb }) => lamb ?? []).join(", ");
-      if (values === "") return [];
-      return [`<text x="${x(specificity.rate) - 8}" y="${y(efficacy.rate) + 20}" text-anchor="end">${values}</text>`];
-    });
-    const legend = `<rect x="${width - right + 16}" y="${top + i * 22}" width="12" height="12" fill="${color}"/>` +
-      `<text x="${width - right + 34}" y="${top + i * 22 + 11}">${escapeHtml(name)}</text>`;
-    return `<path d="M${path}" stroke="${color}" stroke-width="2" fill="none"/>${marks.join("")}${
-      labels.join("")
-    }${legend}`;
-  });
-  return `<svg viewBox="0 0 ${width} ${height}" width="${width}" height="${height}" role="img" aria-labelledby="curve-title">
-<title id="curve-title">Efficacy against specificity in percent; the table above has the same values</title>
-${ticks.join("\n")}
-<text x="${x(0.5)}" y="${height - 10}" text-anchor="middle">specificity in percent</text>
-<text transform="translate(16 ${y(0.5)}) rotate(-90)" text-anchor="middle">efficacy in percent</text>
-${curves.join("\n")}
-</svg>`;
+  return named.map((series, i) => ({
+    ...series,
+    color: `c${i % seriesColors}`,
+    radius: 4 + Math.min(2.5, 12 / named.length) * (named.length - 1 - i),
+    mark: marks[i % marks.length],
+    dashes: dashes[Math.floor(i / seriesColors) % dashes.length],
+  }));
 }
 
 /** The settings of one curve differ in λ only. */
-function seriesOf({ name, editor }: SettingSummary["setting"]): string {
+function seriesName({ name, editor }: SettingSummary["setting"]): string {
   return editor === undefined ? name : name.replace(`, lambda ${editor.lamb}`, " over λ");
 }
 
@@ -85,6 +105,61 @@ function pointOf({ setting: { name, editor }, measures }: SettingSummary): Point
   );
   if (efficacy.pictures === 0 || specificity.pictures === 0) return [];
   return [{ name, lamb: editor?.lamb, efficacy, specificity }];
+}
+
+function axes(): string {
+  const ticks = [0, 0.25, 0.5, 0.75, 1].map((rate) =>
+    `<path d="M${x(rate)} ${y(0)}V${y(1)}M${x(0)} ${y(rate)}H${x(1)}" stroke="#8885" fill="none"/>` +
+    `<text x="${x(rate)}" y="${y(0) + 26}" text-anchor="middle">${100 * rate}</text>` +
+    `<text x="${x(0) - 8}" y="${y(rate) + 4}" text-anchor="end">${100 * rate}</text>`
+  );
+  return `${ticks.join("\n")}
+<text x="${x(0.5)}" y="${size.height - 4}" text-anchor="middle">specificity in percent</text>
+<text transform="translate(16 ${y(0.5)}) rotate(-90)" text-anchor="middle">efficacy in percent</text>`;
+}
+
+function curveOf({ points, color, radius, mark, dashes }: Series): string {
+  const path = points.map((point) => Object.values(at(point)).join(" ")).join("L");
+  const shown = points.map((point) => {
+    const { name, specificity: s, efficacy: e } = point;
+    const bars = `M${x(s.interval.low)} ${y(e.rate)}H${x(s.interval.high)}M${x(s.rate)} ${y(e.interval.low)}V${
+      y(e.interval.high)
+    }`;
+    const title = `${name}: efficacy ${percent(e.rate)} %, specificity ${percent(s.rate)} %`;
+    return `<path d="${bars}" stroke-opacity=".35"/><path class="mark" d="${
+      mark(x(s.rate), y(e.rate), round(radius))
+    }" stroke-width="2"><title>${escapeHtml(title)}</title></path>`;
+  });
+  return `<g class="${color}" stroke="currentColor" fill="none"><path d="M${path}" stroke-width="1.5"${
+    dashes === "" ? "" : ` stroke-dasharray="${dashes}"`
+  }/>${shown.join("")}</g>`;
+}
+
+function at({ specificity, efficacy }: Point): { x: number; y: number } {
+  return { x: x(specificity.rate), y: y(efficacy.rate) };
+}
+
+/** The labels of a series: λ of each place, of which several settings may have the same. */
+function labelsOf({ points, color, radius }: Series) {
+  const places = Map.groupBy(points, ({ specificity, efficacy }) => `${specificity.rate} ${efficacy.rate}`);
+  return [...places.values()].flatMap((members) => {
+    const text = members.flatMap(({ lamb }) => lamb ?? []).join(", ");
+    return text === "" ? [] : [{ text, color, radius, ...at(members[0]) }];
+  });
+}
+
+function labelText({ text, color, box, x, y, leader }: PlacedLabel & { readonly color: string }): string {
+  const line = leader === undefined
+    ? ""
+    : `<path d="M${x} ${y}L${round(leader.x)} ${round(leader.y)}" stroke="currentColor" stroke-opacity=".5"/>`;
+  return `<g class="${color}">${line}<text x="${round(box.left)}" y="${round(box.bottom - 4)}">${text}</text></g>`;
+}
+
+function legendItem({ name, color, mark, dashes }: Series): string {
+  const dashed = dashes === "" ? "" : ` stroke-dasharray="${dashes}"`;
+  return `<li><svg class="${color}" width="28" height="14" viewBox="0 0 28 14" aria-hidden="true"><path d="M0 7H28"${dashed} stroke="currentColor"/><path d="${
+    mark(14, 7, 5)
+  }" stroke="currentColor" stroke-width="2" fill="none"/></svg> ${escapeHtml(name)}</li>`;
 }
 
 function round(value: number): number {

@@ -5,12 +5,12 @@
  * @module
  */
 import { checkArgument, kinds } from "../../../options.ts";
-import { bestSettings, type ScoreSummary, type SweepSummary } from "../merge.ts";
+import { bestSettings, type MeasureSummary, type ScoreSummary, type SweepSummary } from "../merge.ts";
 import { pictureName } from "../picture_files.ts";
 import { editText, picturesOfJob, planKind, type SweepPlan } from "../plan.ts";
 import { decimals, percent, rateText } from "../tables.ts";
 import { efficacyCurve } from "./curve.ts";
-import { escapeHtml, htmlTable, reportStyle } from "./html.ts";
+import { escapeHtml, htmlTable, reportStyle, textCell } from "./html.ts";
 
 /** What a report shows beside the scores. */
 export interface ReportOptions {
@@ -78,7 +78,12 @@ ${sections.map(([id, title, html]) => `<section id="${id}"><h2>${title}</h2>\n${
 }
 
 function cells({ measures, harmonicMean, f, clipScore }: ScoreSummary): string[] {
-  return [...measures.map(rateText), percent(harmonicMean), percent(f), decimals(clipScore)];
+  return [...measures.map(rateCell), percent(harmonicMean), percent(f), decimals(clipScore)];
+}
+
+/** A rate with its interval below it. */
+function rateCell(summary: MeasureSummary): string {
+  return rateText(summary).replace(/ (\[.*\])$/, ' <span class="interval">$1</span>');
 }
 
 function settingsHtml({ settings }: SweepSummary): string {
@@ -91,23 +96,23 @@ function bestHtml(summary: SweepSummary): string {
   const best = bestSettings(summary);
   if (best.length === 0) return "";
   const shown = summary.settings.filter((each) => each.setting.editor === undefined || best.includes(each));
-  const rows = shown.map(({ setting, ...scores }) => [
-    escapeHtml(setting.editor?.method ?? setting.method),
-    setting.editor === undefined ? "–" : escapeHtml(setting.name),
-    ...cells(scores),
-  ]);
-  return `${
-    htmlTable("By harmonic mean, in percent with 95 % intervals", ["method", "setting", ...head.slice(1)], rows)
-  }
+  const rows = shown.map((each) => [escapeHtml(each.setting.name), ...cells(each)]);
+  return `${htmlTable("By harmonic mean, in percent with 95 % intervals", head, rows)}
 <p>The best setting is chosen by the same pictures, so its figures are a little better than those of other pictures
 would be.</p>`;
 }
+
+/** More edits than this are folded. */
+const mostOpen = 4;
 
 function editsHtml({ settings }: SweepSummary): string {
   return settings[0].edits.map((edit, i) => {
     const title = escapeHtml(editText(edit));
     const rows = settings.map(({ setting, edits }) => [escapeHtml(setting.name), ...cells(edits[i])]);
-    return htmlTable(title, head, rows);
+    const table = htmlTable("Rates in percent with 95 % intervals", head, rows, `Scores of ${title}`);
+    return `<details${
+      settings[0].edits.length > mostOpen ? "" : " open"
+    }><summary>${title}</summary>\n${table}</details>`;
   }).join("\n");
 }
 
@@ -127,7 +132,7 @@ function methodHtml(plan: SweepPlan): string {
 Generality: the same for related prompts. Specificity: pictures of unrelated prompts that stay closer to their own
 prompt. In brackets: Wilson's 95 % interval, which takes pictures as independent. F: harmonic mean of generality and
 specificity. CLIP score: mean of 100 cos of each picture with the prompt that it should show.</p>
-${htmlTable("Plan", ["what", "value"], facts.map(([name, value]) => [escapeHtml(`${name}`), escapeHtml(`${value}`)]))}`;
+${htmlTable("Plan", ["what", "value"], facts.map(([name, value]) => [`${name}`, textCell(`${value}`)]))}`;
 }
 
 /** For each prompt and seed, the pictures of all settings side by side, from the same noise. */
@@ -136,10 +141,11 @@ async function gridsOf(
   { picture, maxGrids }: { picture: (name: string) => Promise<string | undefined>; maxGrids: number },
 ): Promise<string[]> {
   const grids: string[] = [];
+  let shown = 0, edit = "";
   for (const job of plan.jobs) {
     if (job.setting !== 0) continue;
     for (const each of picturesOfJob(plan, job)) {
-      if (grids.length >= maxGrids) {
+      if (shown >= maxGrids) {
         return [...grids, `<p>Further pictures are left out: the report shows ${maxGrids} prompts.</p>`];
       }
       const figures: string[] = [];
@@ -147,12 +153,15 @@ async function gridsOf(
         const url = await picture(pictureName(plan, { ...job, ...each, setting }));
         if (url === undefined) continue;
         const text = `${each.prompt}, seed ${each.seed}, ${name}`;
-        const image = `<img src="${escapeHtml(url)}" alt="${escapeHtml(text)}" loading="lazy">`;
+        const image = `<img src="${escapeHtml(url)}" alt="${escapeHtml(text)}" decoding="async">`;
         figures.push(`<figure>${image}<figcaption>${escapeHtml(captionOf(plan, setting))}</figcaption></figure>`);
       }
       if (figures.length === 0) continue;
       const title = `${escapeHtml(each.prompt)} <small>(${each.measure}, seed ${each.seed})</small>`;
-      grids.push(`<h3>${title}</h3>\n<div class="grid">${figures.join("")}</div>`);
+      const heading = editText(plan.rows[job.row]);
+      if (heading !== edit) grids.push(`<h3>${escapeHtml(edit = heading)}</h3>`);
+      grids.push(`<h4>${title}</h4>\n<div class="grid">${figures.join("")}</div>`);
+      shown++;
     }
   }
   return grids;
@@ -160,5 +169,5 @@ async function gridsOf(
 
 function captionOf({ settings }: SweepPlan, setting: number): string {
   const { method, name } = settings[setting];
-  return method === "baseline" ? "before (baseline)" : method === "oracle" ? "oracle" : `after (${name})`;
+  return method === "baseline" ? "before" : method === "oracle" ? "oracle" : name;
 }
