@@ -19,6 +19,11 @@ export interface Check {
    * be exact.
    */
   readonly tolerance: number;
+  /**
+   * What sets the check's kernels apart from those of the same name in other checks, such as "f16
+   * arithmetic": success here proves nothing there. Default: nothing.
+   */
+  readonly variant?: string;
   /** Why a device cannot run the check; undefined if it can. Default: every device can. */
   readonly unsupportedReason?: (gpu: Gpu) => string | undefined;
   /** Records the operation. Tensors belong to the enclosing scope. */
@@ -67,7 +72,8 @@ export async function runCheck(gpu: Gpu, check: Check): Promise<CheckResult> {
   try {
     const { tensor, expected, read = (elements: Float64Array) => elements } = gpu.scope(() => {
       let outcome: Outcome | undefined;
-      kernels = gpu.tally(() => outcome = check.run(gpu)).kernels;
+      kernels = gpu.tally(() => outcome = check.run(gpu)).kernels
+        .map((kernel) => check.variant === undefined ? kernel : `${kernel} in ${check.variant}`);
       return outcome!;
     });
     using result = tensor;

@@ -49,6 +49,13 @@ export function strategiesOf(gpu: Gpu): Strategy[] {
         : "the device has no subgroups, or subgroups of several sizes",
     },
     {
+      part: "f16 arithmetic",
+      choice: info.arithmetic === "f16" ? "in use" : info.features.has("shader-f16") ? "off" : "none",
+      reason: info.features.has("shader-f16")
+        ? 'on request by --arithmetic f16 (option arithmetic: "f16")'
+        : "the device does not have shader-f16",
+    },
+    {
       part: "the edit's solver",
       choice: info.f64 ? "f64" : "f32, refined by exact products of 9-bit slices",
       reason: info.f64 ? "the device has f64 in shaders" : "the device has no f64 in shaders",

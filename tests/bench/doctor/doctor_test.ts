@@ -50,12 +50,19 @@ Deno.test("bluerose doctor --json runs every kernel, draws, finds no fault, and 
 });
 
 /** Faults that are planted in the WGSL of one kernel, and what its checks are called. */
-const faults: readonly { kernel: string; operation: RegExp; from: RegExp; to: string }[] = [
+const faults: readonly { kernel: string; operation: RegExp; from: RegExp; to: string; variant?: string }[] = [
   {
     kernel: "matmul",
     operation: /^(matmul|gated|clamp)/,
     from: /(var|let) value = sum \+/g,
     to: "$1 value = 1.001 * sum +",
+  },
+  {
+    kernel: "matmul",
+    variant: " in f16 arithmetic",
+    operation: /^matmul/,
+    from: /c0_0 \+= vec4f\(h0_0\)/g,
+    to: "c0_0 += 1.05 * vec4f(h0_0)",
   },
   { kernel: "clamp", operation: /^(clamp|guide)/, from: /params\.high/g, to: "(params.high - 0.125)" },
   { kernel: "layer_norm", operation: /^(layer|group)Norm/, from: /params\.epsilon/g, to: "(params.epsilon + 0.01)" },
@@ -68,9 +75,10 @@ const faults: readonly { kernel: string; operation: RegExp; from: RegExp; to: st
   { kernel: "cholesky_diagonal", operation: /^(cholesky|gram|addProduct)/, from: /fma\(/, to: "no_such_function(" },
 ];
 
-for (const { kernel, operation, from, to } of faults) {
-  Deno.test(`a fault planted in the kernel ${kernel} is found and named, with what to do`, async () => {
+for (const { kernel, operation, from, to, variant = "" } of faults) {
+  Deno.test(`a fault planted in the kernel ${kernel}${variant} is found and named, with what to do`, async () => {
     using gpu = await Gpu.request();
+    if (variant !== "" && !gpu.info.features.has("shader-f16")) return;
     const { device } = gpu.context;
     const original = device.createShaderModule;
     let planted = 0;
@@ -86,9 +94,9 @@ for (const { kernel, operation, from, to } of faults) {
       checks: checks.filter((check) => operation.test(check.operation)),
     });
     assert(planted > 0, "the fault fits no text of the kernel");
-    assertEquals(report.suspects, [kernel]);
+    assertEquals(report.suspects, [kernel + variant]);
     assertEquals(report.verdict.level, "faulty");
-    assertMatch(report.problems[0].what, new RegExp(`point at the kernel ${kernel}\\b`));
+    assertMatch(report.problems[0].what, new RegExp(`point at the kernel ${kernel}${variant}\\b`));
     assertMatch(report.problems[0].advice, /^update .* run bluerose doctor again/);
     assertEquals(report.speed, undefined, "a faulty device is not timed");
     assert(report.checks.some(({ failure }) => failure === undefined), "sound kernels pass");

@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { type AttentionCase, attentionProblem } from "../../../bench/oracles/attention.ts";
+import { halfBound, halfTolerance } from "../../../bench/oracles/numbers.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { attention, type AttentionOptions } from "../../../kernels/attention/attention.ts";
@@ -11,9 +12,7 @@ import { withGpuPolicy } from "../oracles.ts";
 const lacking = await lackOf("shader-f16");
 const inHalves = { arithmetic: "f16" } as const;
 
-/** Roundings of a product and a short sum; 2⁻¹⁰ as WGSL lets a device truncate. */
-const halfError = 18 * 2 ** -10;
-/** What the f32 sums, softmax and exp2 add; far below {@linkcode halfError}. */
+/** What the f32 sums, softmax and exp2 add; far below {@linkcode halfBound}. */
 const f32Error = 2 ** -14;
 
 /**
@@ -36,10 +35,10 @@ function bounds(c: AttentionCase): Float64Array {
           return { weight: Math.exp(score), magnitude };
         });
         const total = sums.reduce((a, { weight }) => a + weight, 0);
-        const delta = halfError * sums.reduce((a, { magnitude }) => Math.max(a, magnitude), 0);
+        const delta = halfBound * sums.reduce((a, { magnitude }) => Math.max(a, magnitude), 0);
         for (let d = 0; d < dim; d++) {
           const magnitude = sums.reduce((a, { weight }, j) => a + weight / total * Math.abs(v[keyAt(j) + d]), 0);
-          result[at + d] = (Math.expm1(2 * delta) + halfError + f32Error) * magnitude + s * 2 ** -24;
+          result[at + d] = (Math.expm1(2 * delta) + halfBound + f32Error) * magnitude + s * 2 ** -24;
         }
       }
     }
@@ -70,10 +69,9 @@ async function check(gpu: Gpu, c: AttentionCase, options: Partial<AttentionOptio
     squared += error ** 2;
     norm += expected[i] ** 2;
   }
-  // Errors of random signs cancel as the terms of a result do, so that in norm those of a single
-  // sum are left. They are those of f16 still.
+  // In norm, errors of random signs cancel; they are still those of f16.
   const relative = Math.sqrt(squared / norm);
-  assert(2 ** -14 < relative && relative < halfError, `relative error of ${JSON.stringify(c)}: ${relative}`);
+  assert(2 ** -14 < relative && relative < 2 * halfTolerance, `relative error of ${JSON.stringify(c)}: ${relative}`);
 }
 
 /** The form that a GPU with 255 registers gets for a large attention in f16. */

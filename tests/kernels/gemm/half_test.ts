@@ -2,6 +2,7 @@ import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, asse
 import { attentionProblem } from "../../../bench/oracles/attention.ts";
 import { convolution, type ConvolutionSizes } from "../../../bench/oracles/convolution.ts";
 import { product, transposed } from "../../../bench/oracles/matrices.ts";
+import { halfBound } from "../../../bench/oracles/numbers.ts";
 import { GpuError, UnsupportedFeatureError } from "../../../engine/errors.ts";
 import { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
@@ -17,7 +18,7 @@ const lacking = await lackOf("shader-f16");
 const inHalves = { arithmetic: "f16" } as const;
 
 /** The bound in {@linkcode TileShape}, with 2⁻¹⁰ as WGSL allows, and the rounding of f32 sums. */
-const boundOf = (k: number) => 18 * 2 ** -10 + (k / 16 + 4) * 2 ** -23;
+const boundOf = (k: number) => halfBound + (k / 16 + 4) * 2 ** -23;
 
 /** Fails where an element is beyond the bound relative to |A|·|B|, or none was rounded. */
 function assertBounded(
