@@ -96,5 +96,6 @@ export type {
   SubgroupAttentionShape,
   WorkgroupAttentionShape,
 } from "./attention/form.ts";
+export type { MatrixAttentionShape } from "./attention/matrix_shape.ts";
 export type { TileShape } from "./gemm/tile.ts";
 export type { NoConstants } from "../engine/kernel/declaration.ts";

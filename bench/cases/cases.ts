@@ -82,7 +82,10 @@ export function prepareTask(
       return prepared(() => conv2d(tensors[0], weight, options), [...tensors, weight]);
     }
     case "attention":
-      return prepared(() => attention(tensors[0], tensors[1], tensors[2], { heads: task.heads }), tensors);
+      return prepared(
+        () => attention(tensors[0], tensors[1], tensors[2], { heads: task.heads, allowF16Operands }),
+        tensors,
+      );
   }
 }
 

@@ -88,6 +88,9 @@ function immediate(text: string | undefined): number | undefined {
   return text !== undefined && text !== "" && Number.isInteger(number) ? number : undefined;
 }
 
+/** Names of instructions whose first operand is a register that they write. */
+const writes = /^(?!s_cmp|v_cmp|s_wait|s_c?branch|buffer_store|ds_write|ds_store)/;
+
 /**
  * The turns of a loop that counts to a literal by literal steps, given its own instructions:
  * ⌈limit / step⌉.
@@ -101,8 +104,11 @@ function tripsOf(own: readonly Instruction[]): number | undefined {
     const [counter, limit] = literal(sides[0]) === undefined ? sides : [sides[1], sides[0]];
     const bound = literal(limit);
     if (bound === undefined || bound < 2 || bound > 65536) continue;
-    const steps = own.filter(({ name }) => /^(s_add(k|_u32|_i32|_co_u32)|v_add_(nc_|co_)?u32)/.test(name))
-      .map(operandsOf).filter(([to, ...from]) => to === counter && from.some((each) => literal(each) !== undefined));
+    // A register with other writers is no counter: bounds checks add and compare, too.
+    const writers = own.filter((each) => writes.test(each.name) && operandsOf(each)[0] === counter);
+    if (writers.length !== 1) continue;
+    const steps = writers.filter(({ name }) => /^(s_add(k|_u32|_i32|_co_u32)|v_add_(nc_|co_)?u32)/.test(name))
+      .map(operandsOf).filter(([, ...from]) => from.some((each) => literal(each) !== undefined));
     const step = steps[0]?.slice(1).map(literal).find((each) => each !== undefined);
     if (step !== undefined && step > 0) return Math.ceil(bound / step);
   }
@@ -115,7 +121,7 @@ function literalRegisters(code: readonly Instruction[]): Map<string, number> {
     const [to, value] = operandsOf(instruction), number = immediate(value);
     if (/^[sv]_mov(k_i32|_b32)/.test(instruction.name) && number !== undefined && !values.has(to)) {
       values.set(to, number);
-    } else if (!/^(s_cmp|v_cmp|s_wait|s_c?branch|buffer_store|ds_write|ds_store)/.test(instruction.name)) {
+    } else if (writes.test(instruction.name)) {
       others.add(to);
     }
   }

@@ -126,4 +126,9 @@ export const matrixCases: Readonly<Record<string, ModelCase>> = {
   "matrices: matmul 4096³ f32": product(4096, 4096, 4096, "f32", half),
   "matrices: matmul few 256×1280×1280": product(256, 1280, 1280, "f16", half),
   "matrices: conv 3×3 64² 320→320": convolution(64, 320, 320, 3, half),
+  "matrices: attention 4096² 8 of 40": selfAttention(4096, 8, 40, half),
+  "matrices: attention 4096² 5 of 64": selfAttention(4096, 5, 64, half),
+  "matrices: attention 1024² 8 of 80": selfAttention(1024, 8, 80, half),
+  "matrices: attention 1024² 8 of 128": selfAttention(1024, 8, 128, half),
+  "matrices: attention 256² 8 of 160": selfAttention(256, 8, 160, half),
 };

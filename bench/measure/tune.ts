@@ -112,6 +112,14 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
       }
     }
   }
+  // Software devices emulate matrices, and compile this form for up to a minute.
+  if (gpu.info.subgroupMatrix && !policyOf(gpu).isSoftware) {
+    for (const subgroups of [2, 4, 8]) {
+      for (const rows of [1, 2]) {
+        for (const keys of [32, 64]) forms.push({ path: "matrix", subgroups, rows, keys });
+      }
+    }
+  }
   return forms.filter((form) => unsupportedAttentionReason(gpu.info, width, form, { half }) === undefined);
 }
 

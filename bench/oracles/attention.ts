@@ -1,5 +1,5 @@
 import type { AttentionSizes } from "../../kernels/attention/sizes.ts";
-import { f32Tolerance, randomArray, randomF16 } from "./numbers.ts";
+import { f16Rounding, f32Tolerance, randomArray, randomF16 } from "./numbers.ts";
 
 /** Operands of an attention, its result in float64, and the relative error that f32 may make. */
 export interface AttentionProblem {
@@ -57,4 +57,13 @@ export function attentionProblem(
   // WGSL allows for exp, with |x| up to twice the highest score.
   const tolerance = f32Tolerance(s) + (1 + highest) * f32Tolerance(dim) + (3 + 4 * highest) * 2 ** -23;
   return { sizes: { batch, heads, t, s, dim, causal, scale }, q, k, v, expected, tolerance };
+}
+
+/**
+ * What attention on subgroup matrices may err by, relative, for operands that f16 represents. The
+ * sums may err twice as much as those of f32 (`matrixTolerance`). Each weight is rounded to f16; in
+ * the norm, the error of a sum of values so weighted stays below that of one rounding.
+ */
+export function matrixAttentionTolerance({ tolerance }: Pick<AttentionProblem, "tolerance">): number {
+  return 2 * tolerance + f16Rounding;
 }

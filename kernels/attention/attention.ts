@@ -2,6 +2,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../policy.ts";
 import { type AttentionForm, attentionFormOn, type AttentionPath } from "./form.ts";
+import { matrixAttention } from "./matrix.ts";
 import { bindableBatches } from "./sizes.ts";
 import { stagedAttention } from "./staged.ts";
 import { subgroupAttention } from "./subgroup.ts";
@@ -17,8 +18,8 @@ export interface AttentionOptions {
   readonly scale?: number;
   /**
    * Whether the operands of both products may be rounded to f16; see {@linkcode GemmOptions} for
-   * the staged form and workgroup.ts for the workgroup form in f16 arithmetic. The subgroup form
-   * computes in f32. Default: false.
+   * the staged form, workgroup.ts for the workgroup form in f16 arithmetic, and matrix.ts for
+   * subgroup matrices. The subgroup form computes in f32. Default: false.
    */
   readonly allowF16Operands?: boolean;
   /** The path, for tests and benchmarks. Default: the policy's choice. */
@@ -74,6 +75,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   }
   for (const part of bindableBatches(q.gpu, { q, k, v, y }, sizes)) {
     if (form.path === "subgroup") subgroupAttention(part.tensors, part.sizes, form);
+    else if (form.path === "matrix") matrixAttention(part.tensors, part.sizes, form);
     else workgroupAttention(part.tensors, part.sizes, form, { half });
   }
   return y;

@@ -1,5 +1,11 @@
 import type { GpuInfo } from "../../engine/gpu.ts";
-import type { AttentionSizes } from "./sizes.ts";
+import {
+  matrixAttentionNumbers,
+  type MatrixAttentionShape,
+  matrixAttentionShape,
+  unsupportedMatrixAttentionReason,
+} from "./matrix_shape.ts";
+import { type AttentionSizes, enoughWorkgroups } from "./sizes.ts";
 
 /**
  * How attention is computed.
@@ -7,15 +13,18 @@ import type { AttentionSizes } from "./sizes.ts";
  * - `subgroup`: one pass over the keys in registers. Scores are never stored. For software devices.
  * - `workgroup`: one pass over the keys through workgroup memory. Scores are never stored. For
  *   GPUs.
+ * - `matrix`: one pass on subgroup matrices, with operands rounded to f16. For devices opened with
+ *   subgroup matrices, where the caller allows it.
  * - `staged`: two matrix products with a softmax between them; blocks of scores are stored. For
- *   head widths that the other two do not support.
+ *   head widths that the others do not support.
  */
-export type AttentionPath = "subgroup" | "workgroup" | "staged";
+export type AttentionPath = "subgroup" | "workgroup" | "matrix" | "staged";
 
 /** A path with the shape of its kernel. */
 export type AttentionForm =
   | ({ readonly path: "subgroup" } & SubgroupAttentionShape)
   | ({ readonly path: "workgroup" } & WorkgroupAttentionShape)
+  | ({ readonly path: "matrix" } & MatrixAttentionShape)
   | { readonly path: "staged" };
 
 /** Tuned forms by head width. */
@@ -25,6 +34,7 @@ export type AttentionForms = Readonly<Record<string, AttentionForm>>;
 export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly string[]>> = {
   subgroup: ["lanes", "queries", "keys", "unrollK"],
   workgroup: ["threadsX", "threadsY", "rows", "keys", "depth"],
+  matrix: matrixAttentionNumbers,
   staged: [],
 };
 
@@ -113,9 +123,6 @@ function workgroupAttentionBytes(
   return (half ? 8 : 16) * operands + 16 * maxima * threadsX * threadsY;
 }
 
-/** Approximate number of workgroups that occupies a GPU. */
-const enoughWorkgroups = 128;
-
 /**
  * The first layout that fits the device's workgroup memory, makes enough workgroups, and is not
  * mostly empty for `t` queries: else the smallest that fits. Measurements: docs/tuning.md.
@@ -164,6 +171,10 @@ export function attentionFormOn(
     const shape = subgroupAttentionShape(info, sizes);
     return shape && { path, ...shape };
   }
+  if (path === "matrix") {
+    const shape = matrixAttentionShape(info, sizes);
+    return shape && { path, ...shape };
+  }
   const shape = workgroupAttentionShape(info, sizes, options);
   return shape && { path, ...shape };
 }
@@ -177,6 +188,7 @@ export function unsupportedAttentionReason(
 ): string | undefined {
   const { subgroupSize, limits } = info;
   if (form.path === "staged") return undefined;
+  if (form.path === "matrix") return unsupportedMatrixAttentionReason(info, dim, form);
   if (dim % 4 !== 0) return `the head width must be a multiple of 4: ${dim}`;
   if (form.path === "subgroup") {
     const { lanes, keys, unrollK } = form;

@@ -59,3 +59,6 @@ export function* bindableBatches(
     yield { tensors: { q: part(q), k: part(k), v: part(v), y: part(y) }, sizes: { ...sizes, batch: images } };
   }
 }
+
+/** Approximate number of workgroups that occupies a GPU. */
+export const enoughWorkgroups = 128;

@@ -29,14 +29,21 @@ export class AttentionPolicy {
   /**
    * The form of an attention: the tuned one for its head width, else the device's default. A form
    * tuned in f16 arithmetic may need too much workgroup memory in f32.
+   *
+   * @param options.allowF16Operands whether q, k and v may be rounded to f16, which f16 arithmetic
+   *   and subgroup matrices require. Default: false
    */
   formFor(sizes: AttentionSizes, options: { readonly allowF16Operands?: boolean } = {}): AttentionForm {
     const { info, tuned } = this.#device, { attention = {} } = tuned, width = `${sizes.dim}`;
-    const half = this.isHalf(options);
+    const { allowF16Operands = false } = options, half = this.isHalf(options);
     if (Object.hasOwn(attention, width)) {
-      const form = attention[width];
-      if (unsupportedAttentionReason(info, sizes.dim, form, { half }) === undefined) return form;
+      const form = attention[width], isAllowed = allowF16Operands || form.path !== "matrix";
+      if (isAllowed && unsupportedAttentionReason(info, sizes.dim, form, { half }) === undefined) return form;
     }
+    // Software devices only emulate matrices.
+    const usesMatrices = allowF16Operands && !isSoftware(this.#device);
+    const onMatrices = usesMatrices ? attentionFormOn(info, "matrix", sizes) : undefined;
+    if (onMatrices) return onMatrices;
     if (sizes.dim > widestOnePass || isSoftware(this.#device) && sizes.dim > 96 && !isLong(sizes)) {
       return { path: "staged" };
     }

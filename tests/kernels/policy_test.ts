@@ -1,5 +1,5 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import type { DeviceTuning, Gpu } from "../../engine/gpu.ts";
+import type { DeviceTuning, Gpu, GpuInfo } from "../../engine/gpu.ts";
 import { attentionFormOn } from "../../kernels/attention/form.ts";
 import { policyFor, policyOf, tuningName } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
@@ -120,6 +120,38 @@ gpuTest(
   { subgroupMatrices: true },
   await lackOfSubgroupMatrices(),
 );
+
+gpuTest("attention that allows f16 operands runs on the subgroup matrices of GPUs", ({ info }) => {
+  const subgroupMatrix = { m: 16, n: 16, k: 16, lanes: 32 };
+  const limits = { ...info.limits, maxComputeInvocationsPerWorkgroup: 1024, maxComputeWorkgroupStorageSize: 49152 };
+  const policyWith = (more: Partial<GpuInfo>, tuning: DeviceTuning = {}) =>
+    policyFor({ info: { ...info, deviceClass: "nvidia", limits, subgroupMatrix, ...more }, options: { tuning } })
+      .attention;
+  const sizes = (dim: number) => ({ batch: 2, heads: 8, t: 4096, s: 4096, dim, causal: false, scale: 1 });
+  const paths = (policy: ReturnType<typeof policyWith>, allowF16Operands: boolean) =>
+    [40, 64, 80, 128, 160, 512].map((dim) => policy.formFor(sizes(dim), { allowF16Operands }).path);
+  const [matrix, workgroup] = ["matrix", "workgroup"].map((path) => [...Array(5).fill(path), "staged"]);
+  assertEquals(paths(policyWith({}), true), matrix);
+  assertEquals(paths(policyWith({}), false), workgroup);
+  assertEquals(paths(policyWith({ subgroupMatrix: undefined }), true), workgroup);
+  assertNotEquals(
+    policyWith({ deviceClass: "software" }).formFor(sizes(40), { allowF16Operands: true }).path,
+    "matrix",
+  );
+  // a matrix needs more workgroup memory than there is
+  const poor = { ...limits, maxComputeWorkgroupStorageSize: 1024 };
+  assertEquals(paths(policyWith({ limits: poor }), true), Array(6).fill("staged"));
+  const tuned = { path: "matrix" as const, subgroups: 2, rows: 2, keys: 32 };
+  const name = tuningName({ ...info, subgroupMatrix });
+  const withTuning = policyWith({}, { [name]: { attention: { 40: tuned } } });
+  assertEquals(withTuning.formFor(sizes(40), { allowF16Operands: true }), tuned);
+  assertEquals(withTuning.formFor(sizes(40)).path, "workgroup");
+  assertThrows(
+    () => policyWith({}, { [name]: { attention: { 40: { ...tuned, keys: 24 } } } }),
+    TuningError,
+    "keys must be a multiple of 16",
+  );
+});
 
 Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid one", () => {
   const table = {

@@ -3,7 +3,7 @@ import { attention } from "../../../kernels/attention/attention.ts";
 import { attentionFormOn, type AttentionPath } from "../../../kernels/attention/form.ts";
 import type { AttentionSizes } from "../../../kernels/attention/sizes.ts";
 import { policyOf } from "../../../kernels/policy.ts";
-import { type AttentionCase, attentionProblem } from "../../oracles/attention.ts";
+import { type AttentionCase, attentionProblem, matrixAttentionTolerance } from "../../oracles/attention.ts";
 import { f16Rounding } from "../../oracles/numbers.ts";
 import type { Check } from "../check.ts";
 
@@ -16,13 +16,13 @@ function attentionCheck(
     readonly formOf?: Pick<AttentionSizes, "t" | "s" | "heads" | "batch">;
   } = {},
 ): Check {
-  const problem = attentionProblem(sizes, { rounded: f16 });
+  const problem = attentionProblem(sizes, { rounded: f16 || path === "matrix" });
   const { batch, heads, t, s, dim, causal } = problem.sizes;
   const where = `${batch > 1 ? `${batch} × ` : ""}${t}×${s}, ${heads} of ${dim}`;
   return {
     operation: formOf ? "attention, form of large ones" : path === undefined ? "attention" : `attention, ${path}`,
     shape: [where, ...(causal ? ["causal"] : []), ...(f16 ? ["f16"] : [])].join(", "),
-    tolerance: problem.tolerance + (f16 ? f16Rounding : 0),
+    tolerance: (path === "matrix" ? matrixAttentionTolerance(problem) : problem.tolerance) + (f16 ? f16Rounding : 0),
     unsupportedReason: ({ info }) =>
       path === undefined || attentionFormOn(info, path, problem.sizes) !== undefined
         ? undefined
@@ -49,7 +49,7 @@ export const attentionChecks: readonly Check[] = [
   ...[40, 64, 80, 160].map((dim) =>
     attentionCheck({ batch: 1, heads: 2, t: 67, s: 80, dim }, { formOf: { batch: 2, heads: 8, t: 4096, s: 4096 } })
   ),
-  ...(["subgroup", "workgroup", "staged"] as const).map((path) =>
+  ...(["subgroup", "workgroup", "matrix", "staged"] as const).map((path) =>
     attentionCheck({ batch: 1, heads: 2, t: 21, s: 37, dim: 24 }, { path })
   ),
 ];
