@@ -177,7 +177,7 @@ export type { Weights } from "./pipeline/checkpoint/safetensors/weights.ts";
 export type { Linear } from "./pipeline/layers/linear.ts";
 export type { Key } from "./pipeline/models/keyed_slot.ts";
 export type { ModelWeights } from "./pipeline/checkpoint/bind.ts";
-export type { ComponentName } from "./pipeline/checkpoint/diffusers/config/model_index.ts";
+export type { ComponentName, ModelFamily } from "./pipeline/checkpoint/diffusers/config/model_index.ts";
 export type { HubOptions, HubProgress } from "./pipeline/checkpoint/hub/hub.ts";
 export type { PipelineConfigs, PredictionType } from "./pipeline/checkpoint/ldm/config.ts";
 export type { Attention, KeysValues } from "./pipeline/layers/attention.ts";

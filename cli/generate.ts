@@ -125,9 +125,13 @@ export const command: Command = defineCommand({
     if (again) applyScheduler(again, pipe, given);
     applySampling(pipe, values);
     const { previewVae, offline } = values;
-    const vae = previewVae === undefined
-      ? undefined
-      : owned.use(await loadAutoencoder(previewVae, { gpu: pipe.gpu, localFilesOnly: offline || undefined }));
+    const vae = previewVae === undefined ? undefined : owned.use(
+      await loadAutoencoder(previewVae, {
+        gpu: pipe.gpu,
+        localFilesOnly: offline || undefined,
+        family: pipe.unet.config.textTime === null ? "sd" : "sdxl",
+      }),
+    );
     if (again) { for (const edit of await applyRedraw(again, pipe, given)) owned.use(edit); }
     for (const edit of await pushEdits(pipe, values)) owned.use(edit);
     const replaced = given.has("samplingMethod") || given.has("scheduler");

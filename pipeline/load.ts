@@ -225,7 +225,7 @@ async function loadComponents(
       onProgress?.(folder, doneBytes, totalBytes);
     },
   });
-  const vae = await loadGivenVae(options, { ...options, ...loadOptions("vae") });
+  const vae = await loadGivenVae(options, { ...options, ...loadOptions("vae"), family: index.family });
   if (vae) components.vae = owned.use(vae);
   for (const key of ["tokenizer", "tokenizer2"] as const) {
     const place = options[key];

@@ -169,7 +169,13 @@ export async function loadSingleFile<P>(
     ),
   );
   const vae = given.vae ?? owned.use(
-    await loadGivenVae(options, { ...options, ...load("vae"), config: options.config?.vae, origin: undefined }) ??
+    await loadGivenVae(options, {
+      ...options,
+      ...load("vae"),
+      family,
+      config: options.config?.vae,
+      origin: undefined,
+    }) ??
       await AutoencoderKL.fromWeights(
         parseAutoencoderKLConfig(file.configs().vae, inFile("vae")),
         file.part("vae"),

@@ -8,7 +8,8 @@
 
 import { CheckpointError } from "../errors.ts";
 import { recognizeCheckpoint } from "./diffusers/checkpoint_kind.ts";
-import { diffusersVersion, inferVae } from "./ldm/config.ts";
+import { diffusersVersion, inferVae, xlVaeConfig } from "./ldm/config.ts";
+import type { ModelFamily } from "./diffusers/config/model_index.ts";
 import { ldmPrefixes } from "./ldm/keys.ts";
 import { vaeView } from "./ldm/views.ts";
 import { RenamedWeights } from "./safetensors/renamed_weights.ts";
@@ -17,6 +18,8 @@ import type { ConfigJson } from "./source/origin.ts";
 
 /** Side in pixels of the pictures that published autoencoders were trained on. */
 const imageSize = 512;
+/** The same of SDXL. */
+const xlImageSize = 1024;
 
 /** An autoencoder's configuration, and its weights under diffusers' keys. */
 export interface VaeFile {
@@ -28,10 +31,17 @@ export interface VaeFile {
 /**
  * Reads an autoencoder out of a file's weights.
  *
- * @param overrides keys of the configuration that are to be other than inferred
+ * @param options.config keys of the configuration that are to be other than inferred
+ * @param options.family the models whose latents an `AutoencoderKL` decodes, which its shapes do
+ *   not tell. Default: "sd".
  * @throws {CheckpointError} if the file holds none; the message says what it holds
  */
-export function readVaeFile(weights: Weights, overrides: ConfigJson = {}): VaeFile {
+export function readVaeFile(
+  weights: Weights,
+  options: { config?: ConfigJson; family?: ModelFamily } = {},
+): VaeFile {
+  const overrides = options.config ?? {};
+  const ofFamily = options.family === "sdxl" ? { ...xlVaeConfig, sample_size: xlImageSize } : {};
   const keys = [...weights.tensors.keys()];
   const prefixOf = (inside: RegExp): string | undefined =>
     [ldmPrefixes.vae, "vae.", ""].find((prefix) =>
@@ -39,13 +49,14 @@ export function readVaeFile(weights: Weights, overrides: ConfigJson = {}): VaeFi
     );
   const ldm = prefixOf(/^decoder\.up\.\d/);
   if (ldm !== undefined) {
-    const config = { ...inferVae(weights, ldm, imageSize), ...overrides };
+    const config = { ...inferVae(weights, ldm, imageSize), ...ofFamily, ...overrides };
     return { className: "AutoencoderKL", config, weights: vaeView(weights, config, ldm) };
   }
   const diffusers = prefixOf(/^decoder\.up_blocks\.\d/);
   if (diffusers !== undefined) {
     const view = renamed(weights, (key) => key.startsWith(diffusers) ? key.slice(diffusers.length) : undefined);
-    return { className: "AutoencoderKL", config: { ...inferDiffusersVae(view), ...overrides }, weights: view };
+    const config = { ...inferDiffusersVae(view), ...ofFamily, ...overrides };
+    return { className: "AutoencoderKL", config, weights: view };
   }
   const tiny = renamed(weights, tinyKey(keys));
   if (tiny.tensors.has("decoder.layers.0.weight")) {

@@ -6,6 +6,7 @@ import { listVariants, weightFiles } from "../checkpoint/safetensors/weight_file
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import { type ByteSource, isByteSource } from "../checkpoint/source/byte_source.ts";
 import { isMissingFolder, openSource, openTree } from "../checkpoint/source/disk.ts";
+import type { ModelFamily } from "../checkpoint/diffusers/config/model_index.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import type { ConfigJson, ModelOrigin } from "../checkpoint/source/origin.ts";
 import { mayBeHubId } from "../checkpoint/source/model_source.ts";
@@ -30,6 +31,11 @@ export interface LoadAutoencoderOptions
   extends LoadOptions, Pick<HubOptions, "cacheDir" | "endpoint" | "localFilesOnly" | "token" | "signal"> {
   /** Keys of the configuration that a file without one is given in place of what shapes tell. */
   readonly config?: ConfigJson;
+  /**
+   * The models whose latents a file without configuration decodes: those of SDXL are scaled by
+   * another factor, and decoding them overflows f16. Default: "sd", Stable Diffusion 1.x and 2.x.
+   */
+  readonly family?: ModelFamily;
 }
 
 /** The kind of an autoencoder, by the class that its configuration names. */
@@ -99,7 +105,7 @@ async function loadVaeFile(
     if (isPickle(bytes.name)) throw new CheckpointError(pickleMessage(bytes.name), { source: bytes.name });
     const file = await SafetensorsFile.open(bytes);
     try {
-      return readVaeFile(file, options.config);
+      return readVaeFile(file, options);
     } catch (error) {
       file.close();
       throw error;

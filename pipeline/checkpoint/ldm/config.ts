@@ -67,7 +67,7 @@ export function inferConfigs(weights: Weights, facts: LdmFacts): PipelineConfigs
     unet: unless("unet", () => inferUNet(new Shapes(weights, ldmPrefixes.unet), facts, imageSize)),
     vae: unless("vae", () => ({
       ...inferVae(weights, ldmPrefixes.vae, imageSize),
-      ...(family === "sdxl" ? { force_upcast: true, scaling_factor: xlScalingFactor } : {}),
+      ...(family === "sdxl" ? xlVaeConfig : {}),
     })),
     text_encoder: unless(
       "text_encoder",
@@ -83,8 +83,8 @@ export function inferConfigs(weights: Weights, facts: LdmFacts): PipelineConfigs
   };
 }
 
-/** The factor between latents and their normalized values in SDXL's autoencoder. */
-const xlScalingFactor = 0.13025;
+/** What the shapes of SDXL's autoencoder, which are those of 1.x, do not tell. */
+export const xlVaeConfig: ConfigJson = { force_upcast: true, scaling_factor: 0.13025 };
 
 /** Whether the text encoder has OpenCLIP's keys; 2.x files of some tools have transformers'. */
 export function hasOpenClip(weights: Weights): boolean {
