@@ -9,19 +9,57 @@ import { comparisonHead, comparisonLine, comparisonLosses } from "../pipeline/ev
 import { needsLastTokens } from "../pipeline/evaluation/editors/prompts.ts";
 import type { EditCase } from "../pipeline/evaluation/edit_cases.ts";
 import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
-import { CLIPModel } from "../pipeline/models/clip.ts";
+import type { CLIPModel } from "../pipeline/models/clip.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
-import { casesOf, evaluationFlags, pocket } from "./evaluation_flags.ts";
+import { casesOf, pocket } from "./evaluation_flags.ts";
+import type { Flags, Values } from "./flag_types.ts";
 import { parseNumber } from "./flag_values.ts";
 import { interruptSignal } from "./interrupt.ts";
-import { checkJsonFile, giveJson, PartialJson } from "./json_file.ts";
-import { openPipeline } from "./open_pipeline.ts";
+import { checkJsonFile } from "./json_file.ts";
+import { drawingOfFlags, judgedFlags, runJudged } from "./judged_evaluation.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 import { settingFlags, settingsOfFlags } from "./sweep_settings.ts";
 
 const { preserveFile: _, ...editorFlags } = settingFlags;
+
+const flags = {
+  ...judgedFlags,
+  steps: { ...judgedFlags.steps, default: 8 },
+  cases: {
+    kind: "texts",
+    many: true,
+    placeholder: "FILE…",
+    default: ["edits", "guides", "erasures", "moderation"].map((name) => `${pocket}/evaluation/${name}.json`),
+    defaultText: "the embedded model's four",
+    mayRead: true,
+    help: "edits with their test prompts; each file gets a table",
+  },
+  ...editorFlags,
+  method: {
+    kind: "texts",
+    many: true,
+    placeholder: "METHOD…",
+    group: "Settings",
+    default: ["time", "uce", "nullspace"],
+    help: "editors to compare: time, uce, nullspace",
+  },
+  preserve: { ...editorFlags.preserve, default: "both" },
+  concepts: {
+    kind: "texts",
+    many: true,
+    placeholder: "N…",
+    default: ["1", "5", "10"],
+    help: "numbers of edits that act at once",
+  },
+  jointly: { kind: "switch", help: "solve the edits that act at once as one edit of several pairs" },
+  unrelated: {
+    ...judgedFlags.unrelated,
+    default: 5,
+    help: "unrelated prompts of each edit, before those of other edits",
+  },
+} as const satisfies Flags;
 
 /** `bluerose evaluate editors`: the editors side by side, with one edit and several in a row. */
 export const command: Command = defineCommand({
@@ -35,52 +73,7 @@ export const command: Command = defineCommand({
     "editors lose: the last and the best of each figure, rates with Wilson's 95 % interval. Where a destination is not its source with words added,",
     "TIME pairs last tokens, as the others do.",
   ].join(" "),
-  flags: {
-    ...evaluationFlags,
-    steps: { ...evaluationFlags.steps, default: 8 },
-    clip: {
-      kind: "text",
-      placeholder: "DIR",
-      default: `${pocket}/clip`,
-      defaultText: "the embedded model's",
-      help: "folder of the CLIP model that scores the pictures",
-    },
-    cases: {
-      kind: "texts",
-      many: true,
-      placeholder: "FILE…",
-      default: ["edits", "guides", "erasures", "moderation"].map((name) => `${pocket}/evaluation/${name}.json`),
-      defaultText: "the embedded model's four",
-      mayRead: true,
-      help: "edits with their test prompts; each file gets a table",
-    },
-    ...editorFlags,
-    method: {
-      kind: "texts",
-      many: true,
-      placeholder: "METHOD…",
-      group: "Settings",
-      default: ["time", "uce", "nullspace"],
-      help: "editors to compare: time, uce, nullspace",
-    },
-    preserve: { ...editorFlags.preserve, default: "both" },
-    concepts: {
-      kind: "texts",
-      many: true,
-      placeholder: "N…",
-      default: ["1", "5", "10"],
-      help: "numbers of edits that act at once",
-    },
-    jointly: { kind: "switch", help: "solve the edits that act at once as one edit of several pairs" },
-    edits: { kind: "whole", min: 1, defaultText: "all", help: "use only this many edits" },
-    related: { kind: "whole", min: 0, default: 2, help: "related prompts of each edit" },
-    unrelated: {
-      kind: "whole",
-      min: 0,
-      default: 5,
-      help: "unrelated prompts of each edit, before those of other edits",
-    },
-  },
+  flags,
   examples: [
     {
       line: "evaluate editors",
@@ -92,54 +85,27 @@ export const command: Command = defineCommand({
     },
   ],
   async run(values) {
-    const { edits, related, unrelated, jointly, seeds, steps, cfgScale: guidance } = values;
-    const asked = values.concepts.map((text) => parseNumber(text, "--concepts", { kind: "whole", min: 1 }));
-    editorsOf(values); // refuses wrong flags before files are read
-    const tables: CaseTable[] = [];
-    for (const path of values.cases) {
-      const cases = await casesOf(path, { edits, related, unrelated });
-      const editors = editorsOf(cases.some(needsLastTokens) ? { ...values, tokens: ["last"] } : values);
-      const concepts = conceptCounts(cases, asked);
-      if (concepts.length === 0) {
-        throw new ArgumentError(
-          `Cannot use --concepts ${asked.join(" ")} with ${cases.length} edits: give ${cases.length} or fewer`,
-          { argument: "--concepts" },
-        );
-      }
-      const total = picturesOfComparison(cases, { editors: editors.length, concepts, seeds });
-      tables.push({ path, cases, editors, concepts, total });
-    }
+    const { jointly, steps, cfgScale: guidance } = values;
+    const tables = await tablesOf(values);
     await checkJsonFile(values.json, values);
-    using pipe = await openPipeline(values);
-    using clip = await CLIPModel.fromPretrained(values.clip, { gpu: pipe.gpu });
     const total = tables.reduce((sum, table) => sum + table.total, 0);
-    say(`${total} pictures of ${steps} steps, guidance ${guidance}`);
-    const start = performance.now();
-    const partial = new PartialJson(values.json);
-    const finished: unknown[] = [];
-    const settings = {
-      model: values.model,
-      clip: values.clip,
-      jointly,
-      seeds,
-      firstSeed: values.seed,
-      steps,
-      guidance,
-    };
-    for (const table of tables) {
-      const results: EditorResult[] = [];
-      const losses = await printTable({ pipe, clip, table, values }, async (result) => {
-        results.push(result);
-        await partial.write({ settings, tables: [...finished, { ...table, results }] });
-      });
-      finished.push({ ...table, results, losses });
-    }
-    const seconds = (performance.now() - start) / 1000;
-    say(`\n${seconds.toFixed(0)} s, ${(seconds / total).toFixed(2)} s a picture`);
-    await giveJson(values.json, { settings, tables: finished });
-    await partial.remove();
+    await runJudged(values, { total, settings: { jointly } }, async ({ pipe, clip, keepPartial }) => {
+      say(`${total} pictures of ${steps} steps, guidance ${guidance}`);
+      const finished: unknown[] = [];
+      for (const table of tables) {
+        const results: EditorResult[] = [];
+        const losses = await printTable({ pipe, clip, table, values }, async (result) => {
+          results.push(result);
+          await keepPartial({ tables: [...finished, { ...table, results }] });
+        });
+        finished.push({ ...table, results, losses });
+      }
+      return { tables: finished };
+    });
   },
 });
+
+type EditorValues = Values<typeof flags>;
 
 /** One file of cases, and what is compared on it. */
 interface CaseTable {
@@ -149,6 +115,31 @@ interface CaseTable {
   readonly concepts: readonly number[];
   /** Number of pictures. */
   readonly total: number;
+}
+
+/**
+ * The tables of all files of cases.
+ *
+ * @throws {ArgumentError} for a method that is no editor, and for more concepts than edits
+ */
+async function tablesOf(values: EditorValues): Promise<CaseTable[]> {
+  const asked = values.concepts.map((text) => parseNumber(text, "--concepts", { kind: "whole", min: 1 }));
+  editorsOf(values); // refuses wrong flags before files are read
+  const tables: CaseTable[] = [];
+  for (const path of values.cases) {
+    const cases = await casesOf(path, values);
+    const editors = editorsOf(cases.some(needsLastTokens) ? { ...values, tokens: ["last"] } : values);
+    const concepts = conceptCounts(cases, asked);
+    if (concepts.length === 0) {
+      throw new ArgumentError(
+        `Cannot use --concepts ${asked.join(" ")} with ${cases.length} edits: give ${cases.length} or fewer`,
+        { argument: "--concepts" },
+      );
+    }
+    const total = picturesOfComparison(cases, { editors: editors.length, concepts, seeds: values.seeds });
+    tables.push({ path, cases, editors, concepts, total });
+  }
+  return tables;
 }
 
 /** @throws {ArgumentError} for a method that is no editor */
@@ -167,19 +158,12 @@ async function printTable(
     pipe: EditingPipeline;
     clip: CLIPModel;
     table: CaseTable;
-    values: {
-      readonly jointly: boolean;
-      readonly seeds: number;
-      readonly seed: number | bigint;
-      readonly steps: number;
-      readonly cfgScale: number;
-      readonly batchSize: number;
-    };
+    values: EditorValues;
   },
   onResult: (result: EditorResult) => Promise<void>,
 ): Promise<string[]> {
   const { path, cases, editors, concepts, total } = table;
-  const { jointly, seeds, seed: firstSeed, steps, cfgScale: guidance, batchSize } = values;
+  const { jointly } = values;
   const width = Math.max(...editors.map(({ name }) => name.length));
   say(
     `\n${path.split(/[\\/]/).at(-1)}: ${cases.length} edits ${
@@ -192,11 +176,7 @@ async function printTable(
     editors,
     concepts,
     jointly,
-    seeds,
-    firstSeed,
-    steps,
-    guidance,
-    batchSize,
+    ...drawingOfFlags(values),
     signal: interruptSignal(),
     onDrawn: (count) => bar.advance(count),
     async onResult(result) {

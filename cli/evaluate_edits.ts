@@ -1,13 +1,15 @@
 import type { EditScores, Tally } from "../pipeline/evaluation/edit_scores.ts";
 import { type EditEvaluation, evaluateEdits, picturesOfGrid } from "../pipeline/evaluation/evaluate_edits.ts";
-import { CLIPModel } from "../pipeline/models/clip.ts";
+import { needsLastTokens } from "../pipeline/evaluation/editors/prompts.ts";
+import { editText } from "../pipeline/evaluation/sweep/plan.ts";
+import { pairsLast } from "../pipeline/editing/prompts/method.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { interruptSignal } from "./interrupt.ts";
-import { openPipeline } from "./open_pipeline.ts";
-import { casesOf, evaluationFlags, pocket } from "./evaluation_flags.ts";
+import { drawingOfFlags, judgedFlags, runJudged } from "./judged_evaluation.ts";
+import { casesOf, pocket } from "./evaluation_flags.ts";
 import { parseNumber } from "./flag_values.ts";
 import { methodFlags, methodOfFlags } from "./method_flags.ts";
-import { checkJsonFile, giveJson, PartialJson } from "./json_file.ts";
+import { checkJsonFile } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 import { checkSampler, samplerOf } from "./sampler.ts";
@@ -22,16 +24,10 @@ export const command: Command = defineCommand({
     "(TIME, arXiv 2303.08084): the prompt itself, or the prompt with the words that the edit adds. Efficacy: pictures of the source prompt fit the destination.",
     "Generality: the same for related prompts. Specificity: pictures of unrelated prompts fit their own prompt; unseen are those that the edit does not",
     "preserve. In brackets: mean softmax probability of the wanted prompt. Each edit preserves the names of the other objects, or the prompts in FILE.",
+    "Where a destination is not its source with words added, TIME pairs last tokens.",
   ].join(" "),
   flags: {
-    ...evaluationFlags,
-    clip: {
-      kind: "text",
-      placeholder: "DIR",
-      default: `${pocket}/clip`,
-      defaultText: "the embedded model's",
-      help: "folder of the CLIP model that scores the pictures",
-    },
+    ...judgedFlags,
     cases: {
       kind: "text",
       placeholder: "FILE",
@@ -42,9 +38,6 @@ export const command: Command = defineCommand({
     },
     ...methodFlags,
     lambda: { kind: "texts", many: true, placeholder: "N…", defaultText: "0.001, 0.01, 0.1, 1, 10", help: "λ to try" },
-    edits: { kind: "whole", min: 1, defaultText: "all", help: "use only this many edits" },
-    related: { kind: "whole", min: 0, default: 2, help: "related prompts of each edit" },
-    unrelated: { kind: "whole", min: 0, default: 3, help: "unrelated prompts of each edit" },
     samplingMethod: {
       kind: "text",
       alias: "sampler",
@@ -65,48 +58,46 @@ export const command: Command = defineCommand({
     },
   ],
   async run(values) {
-    const { seeds, seed: firstSeed, steps, cfgScale: guidance, batchSize, edits, related, unrelated } = values;
     const lambdas = values.lambda.length === 0
       ? [0.001, 0.01, 0.1, 1, 10]
       : values.lambda.map((text) => parseNumber(text, "--lambda", lambdaRange));
-    const [{ lamb: _, ...editor }] = lambdas.map((lambda) => methodOfFlags({ ...values, lambda, preserveWeight: 1 }));
-    const cases = await casesOf(values.cases, { edits, related, unrelated });
+    const [{ lamb: _, ...asked }] = lambdas.map((lambda) => methodOfFlags({ ...values, lambda, preserveWeight: 1 }));
+    const cases = await casesOf(values.cases, values);
+    const tokens = asked.tokens ?? (cases.some(needsLastTokens) ? "last" : undefined);
+    const editor = { ...asked, tokens };
     await checkJsonFile(values.json, values);
     checkSampler(values);
-    using pipe = await openPipeline(values);
-    pipe.scheduler = samplerOf(values, pipe.scheduler);
-    using clip = await CLIPModel.fromPretrained(values.clip, { gpu: pipe.gpu });
-    const total = picturesOfGrid(cases, { lambdas, seeds, method: editor.method });
-    say(`${cases.length} edits, ${total} pictures of ${steps} steps, guidance ${guidance}\n\n${tableHead}`);
-    const start = performance.now();
-    using bar = showProgress("drawing", { total, unit: "picture" });
-    const settings = { editor, model: values.model, clip: values.clip, cases, seeds, firstSeed, steps, guidance };
-    const partial = new PartialJson(values.json);
-    const finished: EditEvaluation[] = [];
-    const evaluations = await evaluateEdits(pipe, clip, cases, {
-      lambdas,
-      editor,
-      seeds,
-      firstSeed,
-      steps,
-      guidance,
-      batchSize,
-      signal: interruptSignal(),
-      onDrawn: (count) => bar.advance(count),
-      async onEvaluation(evaluation) {
-        say(tableLine(evaluation));
-        finished.push(evaluation);
-        await partial.write({ settings, evaluations: finished });
-        if (!values.perEdit) return;
-        evaluation.perEdit.forEach((scores, i) =>
-          say(`${"".padEnd(nameWidth)} ${cells(scores).padEnd(cellsWidth)}  ${cases[i].destination}`)
-        );
-      },
+    const drawing = drawingOfFlags(values);
+    const total = picturesOfGrid(cases, { lambdas, seeds: drawing.seeds, method: editor.method });
+    await runJudged(values, { total, settings: { editor, cases } }, async ({ pipe, clip, keepPartial }) => {
+      pipe.scheduler = samplerOf(values, pipe.scheduler);
+      const paired = pairsLast(asked) || tokens !== "last" ? "" : ", tokens last";
+      say(`${cases.length} edits${paired}, ${total} pictures of ${drawing.steps} steps, guidance ${drawing.guidance}`);
+      say(`\n${tableHead}`);
+      using bar = showProgress("drawing", { total, unit: "picture" });
+      const finished: EditEvaluation[] = [];
+      const evaluations = await evaluateEdits(pipe, clip, cases, {
+        ...drawing,
+        lambdas,
+        editor,
+        signal: interruptSignal(),
+        onDrawn: (count) => bar.advance(count),
+        async onEvaluation(evaluation) {
+          say(tableLine(evaluation));
+          finished.push(evaluation);
+          await keepPartial({ evaluations: finished });
+          if (!values.perEdit) return;
+          evaluation.perEdit.forEach((scores, i) =>
+            say(
+              `${"".padEnd(nameWidth)} ${cells(scores).padEnd(cellsWidth)}  ${
+                cases[i].destination || editText(cases[i])
+              }`,
+            )
+          );
+        },
+      });
+      return { evaluations };
     });
-    const seconds = (performance.now() - start) / 1000;
-    say(`\n${seconds.toFixed(0)} s, ${(seconds / total).toFixed(2)} s a picture`);
-    await giveJson(values.json, { settings, evaluations });
-    await partial.remove();
   },
 });
 

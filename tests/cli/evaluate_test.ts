@@ -1,5 +1,7 @@
 import { assert, assertEquals } from "@std/assert";
 import { main } from "../../cli/main.ts";
+import { goldens } from "../paths.ts";
+import { temporaryFolder } from "./running.ts";
 
 /** Runs `bluerose evaluate` and captures its output. */
 async function evaluate(...args: string[]): Promise<{ code: number; out: string; err: string }> {
@@ -34,6 +36,30 @@ Deno.test({
       await Deno.remove(json);
     }
   },
+});
+
+Deno.test("evaluate edits and evaluate editors judge erasures, for which TIME pairs last tokens", async () => {
+  await using folder = await temporaryFolder();
+  const [cases, json] = ["cases.json", "result.json"].map((name) => `${folder.path}/${name}`);
+  const also = ["a cup", "a hat"], unrelated = [{ prompt: "a lemon", edited: "a rose" }];
+  const erased = { source: "a rose", destination: "", also, related: [], unrelated, preserve: ["a lemon"] };
+  await Deno.writeTextFile(cases, JSON.stringify([erased]));
+  const model = ["-m", `${goldens}/sd1-mini`, "--steps", "1", "--cases", cases, "--json", json, "--overwrite"];
+  const edits = await evaluate("edits", ...model, "--lambda", "0.5", "--per-edit");
+  assertEquals([edits.code, edits.err], [0, ""]);
+  assert(edits.out.startsWith("1 edits, tokens last, 6 pictures of 1 steps"), edits.out);
+  assertEquals(edits.out.match(/ a rose → ""$/gm)?.length, 3);
+  const { settings, evaluations } = JSON.parse(await Deno.readTextFile(json));
+  assertEquals([settings.editor.tokens, settings.cases[0].also, evaluations.length], ["last", also, 3]);
+  const methods = ["--method", "time", "uce", "--preserve=no", "--concepts", "1"];
+  const editors = await evaluate("editors", ...model, ...methods);
+  assertEquals([editors.code, editors.err], [0, ""]);
+  assert(
+    /^time, lambda 0\.1, tokens last +1 /m.test(editors.out) && /^uce, lambda 0\.5 +1 /m.test(editors.out),
+    editors.out,
+  );
+  const { tables: [{ results, losses }] } = JSON.parse(await Deno.readTextFile(json));
+  assertEquals([results.length, Array.isArray(losses)], [3, true]);
 });
 
 Deno.test({
