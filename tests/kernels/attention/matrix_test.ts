@@ -2,10 +2,14 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { type AttentionCase, attentionProblem, matrixAttentionTolerance } from "../../../bench/oracles/attention.ts";
 import { ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
+import { declareKernel, input, output } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { attention } from "../../../kernels/attention/attention.ts";
+import { matrixAttentionConstants } from "../../../kernels/attention/matrix.ts";
 import type { MatrixAttentionShape } from "../../../kernels/attention/matrix_shape.ts";
-import { assertClose, gpuTest, lackOfSubgroupMatrices } from "../../gpu.ts";
+import { matrixAttentionConstantTypes, matrixAttentionWgsl } from "../../../kernels/attention/matrix_wgsl.ts";
+import { emulated } from "../emulated_matrices.ts";
+import { assertClose, gpuTest, lackOf, lackOfSubgroupMatrices } from "../../gpu.ts";
 import { f16Rounding } from "../oracles.ts";
 
 const lacking = await lackOfSubgroupMatrices();
@@ -82,4 +86,53 @@ gpuTest(
   },
   onMatrices,
   lacking,
+);
+
+/** Attention with emulated matrices, which are those of GPUs in size. */
+const emulatedKernel = declareKernel({
+  name: "emulated_attention",
+  bindings: { q: input(4), k: input(4), v: input(4), y: output(4) },
+  params: { t: "u32", s: "u32", heads: "u32", batch: "u32", scale: "f32" },
+  constants: matrixAttentionConstantTypes,
+  extensions: ["f16"],
+  wgsl: (constants) => {
+    const { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes, SUBGROUPS: subgroups } = constants;
+    const arrays = { left: "block_qp", right: "block_kv", sums: "scores" };
+    return emulated(matrixAttentionWgsl(constants), { m, n, k, lanes, subgroups, arrays });
+  },
+  grid: ({ t, heads, batch }, { SUBGROUPS, ROWS, MATRIX_M }) => [
+    Math.ceil(t / (SUBGROUPS * ROWS * MATRIX_M)),
+    heads,
+    batch,
+  ],
+  cost: () => ({ flops: 0, bytes: 0 }),
+});
+
+gpuTest(
+  "attention on subgroup matrices equals its float64 definition for matrices of 16 × 16 × 16 and 8 × 16 × 16",
+  async (gpu) => {
+    const c = { batch: 2, heads: 2, t: 37, s: 43 };
+    for (
+      const [dim, { causal, loud }, shape, matrix] of [
+        // two threads to a query, results in two rounds
+        [40, { causal: false, loud: 1 }, { subgroups: 2, rows: 1, keys: 32 }, { m: 16, n: 16, k: 16, lanes: 32 }],
+        // maxima that grow, one thread to a query
+        [20, { causal: true, loud: 1024 }, { subgroups: 1, rows: 2, keys: 16 }, { m: 16, n: 16, k: 16, lanes: 32 }],
+        // four threads to a query
+        [12, { causal: false, loud: 1024 }, { subgroups: 3, rows: 1, keys: 16 }, { m: 8, n: 16, k: 16, lanes: 32 }],
+      ] as const
+    ) {
+      const problem = attentionProblem({ ...c, dim, causal, scale: loud > 1 ? 1 : undefined }, { rounded: true, loud });
+      const { sizes: { batch, heads, t, s, scale }, expected } = problem;
+      using q = Tensor.from(gpu, problem.q, [batch, t, heads * dim]);
+      using k = Tensor.from(gpu, problem.k, [batch, s, heads * dim]);
+      using v = Tensor.from(gpu, problem.v, [batch, s, heads * dim]);
+      using y = Tensor.empty(gpu, q.shape);
+      const constants = matrixAttentionConstants(problem.sizes, shape, matrix);
+      emulatedKernel.run(gpu, { q, k, v, y }, { t, s, heads, batch, scale: scale * Math.LOG2E }, constants);
+      assertClose(await y.data(), expected, matrixAttentionTolerance(problem), JSON.stringify({ dim, ...shape }));
+    }
+  },
+  {},
+  await lackOf("shader-f16"),
 );

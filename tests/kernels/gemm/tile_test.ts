@@ -1,69 +1,15 @@
-import { assert } from "@std/assert";
 import { declareKernel, storage } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { type TileConstants, tileConstantTypes, tileGrid, tileWgsl } from "../../../kernels/gemm/tile.ts";
 import type { BlockLoads } from "../../../kernels/gemm/tile_workgroup.ts";
+import { emulated } from "../emulated_matrices.ts";
 import { assertClose, gpuTest, lackOf, matrixTolerance, randomArray, roundedToF16 } from "../../gpu.ts";
 
-/**
- * Emulates subgroup matrices in plain WGSL: the first lane of a subgroup computes, matrices are in
- * workgroup memory, and a matrix variable holds an offset into it. So the generated text of a tile
- * can be tested with any matrix size, also on devices without subgroup matrices.
- */
-function emulated(constants: TileConstants, loads: BlockLoads): string {
-  const { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes, ROWS, COLUMNS } = constants;
-  const subgroups = constants.LANES / lanes;
-  let results = 0;
-  const load = (side: string, columns: number, rows: number, { block, order }: { block: string; order: string }) =>
-    new RegExp(
-      `subgroupMatrixLoad<\\s*subgroup_matrix_${side}<f16, ${columns}, ${rows}>,\\s*${order},?\\s*>\\(\\s*&${block},`,
-      "g",
-    );
-  const replacements: [RegExp, string | (() => string)][] = [
-    [
-      /, @builtin\(subgroup_id\) subgroup: u32\) \{/,
-      `) { let subgroup = thread / ${lanes}u; me = subgroup; works = thread % ${lanes}u == 0u;`,
-    ],
-    [new RegExp(`subgroup_matrix_result<f32, ${n}, ${m}>\\(\\)`, "g"), () => `${results++}u`],
-    [load("left", k, m, { block: "block_a", order: "row_major" }), "vec2u("],
-    [load("right", n, k, { block: "block_b", order: "col_major" }), "vec2u("],
-    [/subgroupMatrixMultiplyAccumulate/g, "accumulated"],
-    [/subgroupMatrixStore<row_major>\(&sums,/g, "store("],
-  ];
-  let text = tileWgsl(constants, { loads });
-  for (const [from, to] of replacements) {
-    const replaced = text.replace(from, to as string);
-    assert(replaced !== text, `the tile's text has no ${from}`);
-    text = replaced;
-  }
-  return text + /* wgsl */ `
-var<workgroup> results: array<f32, ${subgroups * ROWS * COLUMNS * m * n}>;
-var<private> me: u32;
-var<private> works: bool;
-fn place(result: u32) -> u32 { return (me * ${ROWS * COLUMNS}u + result) * ${m * n}u; }
-fn accumulated(a: vec2u, b: vec2u, c: u32) -> u32 {
-  if (!works) { return c; }
-  for (var at = me; at < me + ${m * n}u; at++) {
-    let i = at - me; // no constant bounds, lest a driver unrolls these loops
-    let column = i % ${n}u;
-    var sum = results[place(c) + i];
-    for (var deep = me; deep < me + ${k}u; deep++) {
-      let j = deep - me;
-      let left = block_a[a.x + i / ${n}u * a.y + j / 4u][j % 4u];
-      sum = fma(f32(left), f32(block_b[b.x + column * b.y + j / 4u][j % 4u]), sum);
-    }
-    results[place(c) + i] = sum;
-  }
-  return c;
-}
-fn store(offset: u32, result: u32, stride: u32) {
-  if (!works) { return; }
-  for (var first = me; first < me + ${m * n}u; first += 4u) {
-    let i = first - me;
-    let at = place(result) + i;
-    sums[offset + i / ${n}u * stride + i % ${n}u / 4u] = vec4f(results[at], results[at + 1u], results[at + 2u], results[at + 3u]);
-  }
-}`;
+/** The text of a tile, with its matrices emulated. */
+function emulatedTile(constants: TileConstants, loads: BlockLoads): string {
+  const { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes, LANES } = constants;
+  const arrays = { left: "block_a", right: "block_b", sums: "sums" };
+  return emulated(tileWgsl(constants, { loads }), { m, n, k, lanes, subgroups: LANES / lanes, arrays });
 }
 
 /** y = 2 · A·B + (row, column), in numbers one by one. */
@@ -95,7 +41,7 @@ fn tile_place(batch: u32, row: u32) -> u32 { return row * params.n; }
 fn tile_store(start: u32, column: u32, value: vec4f) {
   for (var i = 0u; i < min(4u, params.n - column); i++) { y[start + column + i] = value[i]; }
 }
-` + emulated(constants, { a: "k", b: constants.B_LOADS }),
+` + emulatedTile(constants, { a: "k", b: constants.B_LOADS }),
   grid: ({ m, n }, constants) => tileGrid(constants, m, n, 1),
   cost: ({ m, n, k }) => ({ flops: 2 * m * n * k, bytes: 4 * (m * k + k * n + m * n) }),
 });
