@@ -27,7 +27,24 @@ const textualInversionTable: OptionTable<LoadTextualInversionOptions> = {
 };
 
 /** A text encoder as far as it learns tokens. */
-type Learner = Pick<CLIPTextEncoder, "config" | "addedTokens" | "setAddedToken">;
+type Learner = Pick<CLIPTextEncoder, "config" | "addedTokens" | "setAddedToken"> & ReleasableEncoder;
+
+/** A text encoder whose weights may have been freed. */
+export type ReleasableEncoder = Partial<Pick<CLIPTextEncoder, "isDisposed">>;
+
+/** @throws {AdapterError} if an adapter changes a text encoder whose weights have been freed */
+export function refuseReleased(
+  source: string,
+  kind: string,
+  encoders: readonly (ReleasableEncoder | undefined)[],
+): void {
+  if (!encoders.some((encoder) => encoder?.isDisposed)) return;
+  throw new AdapterError(
+    `Cannot load ${source} as ${kind} changes the text encoders, and they have been released: load it before ` +
+      "releaseTextEncoders(), and encode prompts with it",
+    { source, keys: [] },
+  );
+}
 
 /** What textual inversions extend: tokenizers, and embeddings by token id. */
 export interface Teachable {
@@ -90,6 +107,7 @@ export async function loadTextualInversions(
   const files = new Map<string, string>();
   for (const [i, source] of sources.entries()) {
     using file = await openAdapter(source, { defaultNames: ["learned_embeds.safetensors"], ...where });
+    refuseReleased(file.weights.name, "a textual inversion", [components.textEncoder, components.textEncoder2]);
     const inversions = await readTextualInversions(file.weights, {
       ...widthsOf(components),
       tokens: sources.length > 1 ? tokens && [tokens[i]] : tokens,

@@ -9,7 +9,7 @@ import { AdapterError } from "../errors.ts";
 import { textEncoderKind } from "../models/clip_text.ts";
 import { unetKind } from "../models/unet.ts";
 import { type LayerNames, textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
-import { isForeign } from "./lora_family.ts";
+import { isForXL, isRelative, xlWidth } from "./lora_family.ts";
 import type { LoraTarget } from "./lora_keys.ts";
 import { layersOf, type LoraLayers, type LoraPlan, type LoraTargets, planLora } from "./lora_plan.ts";
 import { checkDora, readLoraConfigs } from "./lora_scale.ts";
@@ -46,7 +46,7 @@ export async function inspectLora(
   const known = model ? [{ name: "the model", targets: targetsOf(model) }] : [
     { name: "Stable Diffusion 1.x", targets: targetsOf(sd1()) },
     { name: "Stable Diffusion 2.x", targets: targetsOf(sd2()) },
-    { name: "SDXL", targets: targetsOf(sdxl()) },
+    { name: "SDXL", targets: targetsOf(sdxl()) }, // the last
   ];
   const errors: AdapterError[] = [];
   for (const { name, targets } of known) {
@@ -57,7 +57,11 @@ export async function inspectLora(
   const others: AdapterError[] = [];
   const plan = attempt(() => planLora(weights, unknownSizes()), others);
   if (plan === undefined) return { notes: [], problems: others.map(messageOf) };
-  if (isForeign(weights, plan.modules)) return { notes: [], problems: [messageOf(errors[0])] };
+  if (isForXL(weights, plan.modules)) {
+    const notes = [`is for SDXL by the width of the prompts that it reads, ${xlWidth}`];
+    return { notes, problems: [messageOf(errors[known.length - 1])] };
+  }
+  if (isRelative(weights, plan.modules)) return { notes: [], problems: [messageOf(errors[0])] };
   const fits = "fits neither Stable Diffusion 1.x, 2.x nor XL, but a model of its own sizes";
   return await described(weights, plan, { ...options, fits });
 }

@@ -64,9 +64,17 @@ interface NamedModule {
 const isConvIn = (name: string): boolean => /^(conv_in|input_blocks_0_0)$/.test(underscored(name));
 const isCross = (name: string): boolean => /attn2_to_[kv]$/.test(underscored(name));
 
-/** Whether sizes tell that a file is for a kind of model that is not supported. */
-export function isForeign(weights: Weights, modules: readonly NamedModule[]): boolean {
-  return inputWidth(weights, modules, isCross) === 2048 || (inputWidth(weights, modules, isConvIn) ?? 4) !== 4;
+/** Width of the states that SDXL's UNet reads. */
+export const xlWidth = 2048;
+
+/** Whether sizes tell that a file is for SDXL or a child of it. */
+export function isForXL(weights: Weights, modules: readonly NamedModule[]): boolean {
+  return inputWidth(weights, modules, isCross) === xlWidth;
+}
+
+/** Whether sizes tell that a file is for a relative that is not supported, such as inpainting. */
+export function isRelative(weights: Weights, modules: readonly NamedModule[]): boolean {
+  return (inputWidth(weights, modules, isConvIn) ?? 4) !== 4;
 }
 
 /** The layers of a model that shapes are compared with. */
@@ -109,7 +117,7 @@ function widthOf({ names, shapeOf }: Layers, fits: (path: string) => boolean): n
 }
 
 /** Widths of the prompts' embeddings in published models. */
-const families: Readonly<Record<number, string>> = { 768: " (1.x)", 1024: " (2.x)", 2048: " (XL)" };
+const families: Readonly<Record<number, string>> = { 768: " (1.x)", 1024: " (2.x)", [xlWidth]: " (XL)" };
 
 function inputWidth(
   weights: Weights,

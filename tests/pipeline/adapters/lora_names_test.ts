@@ -1,9 +1,13 @@
 /** Names of layers, types of tensors, and what a file is told to be. Needs no device. */
 
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import * as sd14 from "../../../bench/cases/sd14.ts";
+import * as sdxl from "../../../bench/cases/sdxl.ts";
 import { inspectLora, type LoraModelConfigs, targetsOf } from "../../../pipeline/adapters/inspect_lora.ts";
 import { planLora } from "../../../pipeline/adapters/lora_plan.ts";
 import { LoraConfig, readLoraConfigs } from "../../../pipeline/adapters/lora_scale.ts";
+import { parseCLIPTextConfig } from "../../../pipeline/checkpoint/diffusers/config/clip.ts";
+import { parseUNetConfig } from "../../../pipeline/checkpoint/diffusers/config/unet.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
 import { AdapterError } from "../../../pipeline/errors.ts";
@@ -166,7 +170,12 @@ const cases: Record<string, { tensors: Record<string, FileTensor>; says: string;
     loads: true,
   },
   "mini": { tensors: good, says: "its own sizes", loads: true },
-  "XL by width": { tensors: pair(sd1, [4, 2048], [320, 4]), says: "2048 (XL) wide" },
+  "XL by width": {
+    tensors: pair(sd1, [4, 2048], [320, 4]),
+    says:
+      "is for SDXL by the width of the prompts that it reads, 2048\nAdapterError: Cannot load test.sft as a LoRA as " +
+      "the model has no layers for these keys",
+  },
   "XL by depth": {
     tensors: pair("lora_unet_input_blocks_4_1_transformer_blocks_1_attn1_to_k", [4, 640], [640, 4]),
     says: "fits SDXL",
@@ -215,6 +224,71 @@ const cases: Record<string, { tensors: Record<string, FileTensor>; says: string;
   "half a textual inversion of XL": { tensors: { clip_g: random([1280], 1) }, says: "clip_l and clip_g" },
   "NaN in a textual inversion": { tensors: { "<a>": { shape: [768], data: nans(768) } }, says: "holds NaN" },
 };
+
+/** The sizes of the published models. */
+const sizes: Readonly<Record<string, LoraModelConfigs>> = {
+  "1.x": {
+    unet: parseUNetConfig(sd14.configs.unet, "unet"),
+    textEncoder: parseCLIPTextConfig(sd14.configs.text_encoder, "text encoder"),
+  },
+  "2.x": {
+    unet: parseUNetConfig({ ...sd14.configs.unet, cross_attention_dim: 1024 }, "unet"),
+    textEncoder: parseCLIPTextConfig(
+      { ...sd14.configs.text_encoder, hidden_size: 1024, num_attention_heads: 16, num_hidden_layers: 23 },
+      "text encoder",
+    ),
+  },
+  XL: {
+    unet: parseUNetConfig(sdxl.configs.unet, "unet"),
+    textEncoder: parseCLIPTextConfig(sdxl.configs.text_encoder, "text encoder"),
+    textEncoder2: parseCLIPTextConfig(sdxl.configs.text_encoder_2, "text encoder 2"),
+  },
+};
+
+const published = Object.entries(sizes).map(([name, configs]) => [name, targetsOf(configs)] as const);
+
+/** LoRAs of a family in several spellings. */
+const spellings: Readonly<Record<string, readonly Record<string, FileTensor>[]>> = {
+  "1.x": [
+    pair(sd1, [4, 768], [320, 4]),
+    pair("lora_unet_output_blocks_11_1_transformer_blocks_0_attn2_to_v", [4, 768], [320, 4]),
+    // a layer that SDXL has, too
+    pair("lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k", [4, 768], [640, 4]),
+  ],
+  "2.x": [
+    pair(sd1, [4, 1024], [320, 4]),
+    pair("lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k", [4, 1024], [640, 4]),
+    pair("lora_te_text_model_encoder_layers_0_self_attn_q_proj", [4, 1024], [1024, 4]),
+  ],
+  XL: [
+    pair("lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k", [4, 2048], [640, 4]),
+    pair("lora_unet_input_blocks_4_1_transformer_blocks_0_attn2_to_k", [4, 2048], [640, 4]),
+    pair("lora_unet_down_blocks_2_attentions_1_transformer_blocks_9_attn1_to_q", [4, 1280], [1280, 4]),
+    pair("lora_te2_text_model_encoder_layers_31_self_attn_k_proj", [4, 1280], [1280, 4]),
+    pair("lora_unet_label_emb_0_0", [4, 2816], [1280, 4]),
+  ],
+};
+
+Deno.test("LoRAs of 1.x, 2.x and XL load into their own family, and are named where they are refused", async () => {
+  const names: Readonly<Record<string, RegExp>> = {
+    "1.x": /768 \(1\.x\) wide/,
+    "2.x": /1024 \(2\.x\) wide/,
+    XL: /2048 \(XL\) wide|It is for Stable Diffusion XL, and this model is Stable Diffusion 1.x or 2.x/,
+  };
+  for (const [family, files] of Object.entries(spellings)) {
+    for (const tensors of files) {
+      const weights = await open(tensors);
+      for (const [model, targets] of published) {
+        const plan = () => planLora(weights, targets);
+        if (model === family) assertEquals(plan().modules.length, 1);
+        else {
+          const { message } = assertThrows(plan, AdapterError);
+          assert(names[family].test(message), `${family} on ${model}: ${message}`);
+        }
+      }
+    }
+  }
+});
 
 function nans(count: number): Float32Array<ArrayBuffer> {
   return new Float32Array(count).fill(NaN, count - 1);

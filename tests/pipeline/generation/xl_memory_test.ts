@@ -1,12 +1,16 @@
-import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { GpuError } from "../../../engine/errors.ts";
-import { PromptError } from "../../../pipeline/errors.ts";
+import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
+import { streamedEntry } from "../../../pipeline/checkpoint/safetensors/tensor_stream.ts";
+import { fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
+import { AdapterError, PromptError } from "../../../pipeline/errors.ts";
 import { isTiled } from "../../../pipeline/generation/decoding.ts";
 import { StableDiffusionXLModelEditingPipeline } from "../../../pipeline/model_editing_xl.ts";
 import { StableDiffusionXLPipeline } from "../../../pipeline/stable_diffusion_xl.ts";
 import { TorchGenerator } from "../../../schedulers/mod.ts";
 import { gpuTest } from "../../gpu.ts";
-import { goldens } from "../../paths.ts";
+import { goldens, referenceFolder } from "../../paths.ts";
+import { fileOf } from "../checkpoint/ldm/ldm_files.ts";
 
 const folder = `${goldens}/sdxl-mini`;
 const settings = { numInferenceSteps: 2, height: 32, width: 32, outputType: "array" } as const;
@@ -35,6 +39,30 @@ gpuTest(
     );
   },
 );
+
+gpuTest("adapters of text encoders are refused after their release; those of the UNet are loaded", async (gpu) => {
+  using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+  const whole = `${referenceFolder}/sdxl_adapters/kohya.safetensors`;
+  using file = await SafetensorsFile.open(await fileSource(whole));
+  const isUNet = (name: string) => name.startsWith("lora_unet_");
+  const entries = [...file.tensors.keys()].filter(isUNet).map((key) => streamedEntry(file, key));
+  assert(entries.length > 0 && entries.length < file.tensors.size);
+  const encoded = await pipe.encodePrompt("a rose");
+  using made = new DisposableStack();
+  for (const tensor of Object.values(encoded)) made.use(tensor);
+  pipe.releaseTextEncoders();
+  const live = gpu.memory.live;
+  await assertRejects(() => pipe.loadLoraWeights(whole), AdapterError, "load it before releaseTextEncoders()");
+  const swirl = `${referenceFolder}/sdxl_adapters/swirl.safetensors`;
+  await assertRejects(() => pipe.loadTextualInversion(swirl), AdapterError, "load it before releaseTextEncoders()");
+  assertEquals([[...pipe.loras], pipe.tokenizer.addedTokens, gpu.memory.live], [[], [], live]);
+  const draw = () => pipe.generate(undefined, { ...settings, ...encoded, generator: new TorchGenerator(7) });
+  const { images: plain } = await draw();
+  await pipe.loadLoraWeights(await fileOf(entries), { name: "unet" });
+  assertNotEquals((await draw()).images, plain);
+  pipe.unloadLoraWeights("unet");
+  assertEquals((await draw()).images, plain);
+});
 
 gpuTest("text encoders are not released during a call", async (gpu) => {
   using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
