@@ -1,9 +1,10 @@
 import { kernelCases } from "../bench/cases/cases.ts";
 import { unetShapes } from "../bench/cases/model_shapes.ts";
-import { countTasks, guidedSizes } from "../bench/cases/unet_shapes.ts";
+import { guidedSizes } from "../bench/cases/unet_shapes.ts";
 import { findDawn } from "../bench/measure/dawn.ts";
 import { waitingMs } from "../bench/measure/timing.ts";
-import { type ProductSizes, tune } from "../bench/measure/tune.ts";
+import { tune } from "../bench/measure/tune.ts";
+import { type TunedOperation, tunedOperations } from "../bench/measure/tune_operation.ts";
 import { tunedText } from "../bench/report/tuning_text.ts";
 import { reportText } from "../bench/report/whole.ts";
 import { type BenchPart, benchParts, budgetOf, runBench } from "../bench/run.ts";
@@ -101,13 +102,13 @@ export const command: Command = defineCommand({
       kind: "text",
       choices: ["f32", "f16"],
       default: "f32",
-      help: "measure kernels, or --tune, with products and convolutions in f16, on a device that has it",
+      help: "measure kernels, or --tune, with products, convolutions and attention in f16, on a device that has it",
     },
     tune: {
       kind: "switch",
       help:
         "measure nothing else, but find this device's fastest tiles and attention forms and save them for all commands; " +
-        "with --checkpoint also for each product of that model's UNet",
+        "with --checkpoint also for each product and convolution of that model's UNet",
     },
     json: jsonFlag,
     html: {
@@ -225,14 +226,14 @@ async function tuneDevice(
   options: { budgetMs: number },
 ): Promise<void> {
   await checkOutput(tuningFile());
-  const shapes = checkpoint === undefined ? [] : await productsOf(checkpoint);
+  const operations = checkpoint === undefined ? [] : await operationsOf(checkpoint);
   using gpu = await openGpu();
   say(gpu.info.name);
   const waitMs = await waitingMs(() => gpu.finished());
   const tiles = await tune(gpu, {
     ...options,
     waitMs,
-    shapes,
+    operations,
     onKind: (tuned) => say(tunedText(tuned)),
     onProduct: (tuned) => say(tunedText(tuned)),
     onAttention: (tuned) => say(tunedText(tuned)),
@@ -240,8 +241,11 @@ async function tuneDevice(
   say(await saveTuning(tuningName(gpu.info), tiles));
 }
 
-/** The products [m, n, k] of a guided step at 512² of the UNet in a folder of diffusers' layout. */
-async function productsOf(folder: string): Promise<ProductSizes[]> {
+/**
+ * The products and convolutions of a guided step at 512² of the UNet in a folder of diffusers'
+ * layout.
+ */
+async function operationsOf(folder: string): Promise<TunedOperation[]> {
   const path = `${folder}/unet/config.json`;
   const refuse = (why: string): never => {
     throw new ArgumentError(`Cannot tune for the products of ${folder} as ${why}`, { argument: "--checkpoint" });
@@ -253,8 +257,7 @@ async function productsOf(folder: string): Promise<ProductSizes[]> {
     return refuse(`${path} cannot be read: ${(error as Error).message}`);
   }
   try {
-    const tasks = countTasks(unetShapes(config), config, guidedSizes).map(({ task }) => task);
-    return tasks.flatMap((task) => task.op === "matmul" ? [[task.m, task.n, task.k] as const] : []);
+    return tunedOperations(unetShapes(config), config, guidedSizes);
   } catch (error) {
     return refuse(`${path} is no configuration of a supported UNet: ${(error as Error).message}`);
   }

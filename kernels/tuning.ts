@@ -36,8 +36,30 @@ export type AdapterTuning = Tiles & {
   readonly products?: Readonly<Record<string, TunedProduct>>;
 };
 
-/** The name of an m × n × k product in {@linkcode AdapterTuning}. */
-export const productKey = (m: number, n: number, k: number): string => `${m}x${n}x${k}`;
+/**
+ * What sets an m × n × k product apart from a plain one.
+ *
+ * - `gated`: a second half of B's 2n columns gates the first; see gatedProduct()
+ * - `kernel` and `stride`: a convolution to m channels and n pixels. k counts the elements of a
+ *   patch, with channels rounded up to a multiple of 4
+ */
+export type ProductVariant = "plain" | "gated" | {
+  readonly kernel: readonly [height: number, width: number];
+  readonly stride: number;
+};
+
+/**
+ * The name of an m × n × k product in {@linkcode AdapterTuning}: "320x4096x2880", with the prefix
+ * "gated " or, for a convolution, "conv 3x3/1 ".
+ */
+export function productKey(m: number, n: number, k: number, variant: ProductVariant = "plain"): string {
+  const sizes = `${m}x${n}x${k}`;
+  if (variant === "plain") return sizes;
+  return variant === "gated" ? `gated ${sizes}` : `conv ${variant.kernel.join("x")}/${variant.stride} ${sizes}`;
+}
+
+/** Names that {@linkcode productKey} gives. */
+const productKeys = /^(gated |conv [1-9]\d*x[1-9]\d*\/[1-9]\d* )?([1-9]\d*x){2}[1-9]\d*$/;
 
 /**
  * The tuned choices by adapter (see `tuningName` of policy.ts), as `bluerose bench --tune` saves
@@ -100,9 +122,16 @@ export function parseTuning(text: string, source: string): Tuning {
     }
     if (!isObject(products)) return refuse(`the products of ${adapter} must be an object`);
     for (const [key, shape] of Object.entries(products)) {
-      if (!/^([1-9]\d*x){2}[1-9]\d*$/.test(key)) refuse(`the name of a product must be MxNxK: ${JSON.stringify(key)}`);
+      if (!productKeys.test(key)) {
+        refuse(`the name of a product must be MxNxK, gated MxNxK or conv HxW/STRIDE MxNxK: ${JSON.stringify(key)}`);
+      }
       checkTile(shape, `${adapter} for ${key}`);
-      checkNumbers(shape as Record<string, unknown>, ["splits"], `${adapter} for ${key}`);
+      const { strategy, columns, splits } = shape as TunedProduct;
+      checkNumbers({ splits }, ["splits"], `${adapter} for ${key}`);
+      if (splits !== 1 && key.includes(" ")) refuse(`splits of ${adapter} for ${key} must be 1: ${splits}`);
+      if (key.startsWith("gated ") && (strategy !== "workgroup" || columns !== 2)) {
+        refuse(`the tile of ${adapter} for ${key} must be a workgroup tile of 2 columns: ${strategy}, ${columns}`);
+      }
     }
     if (!isObject(attention)) return refuse(`the attention of ${adapter} must be an object`);
     for (const [width, form] of Object.entries(attention)) {

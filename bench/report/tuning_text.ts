@@ -5,21 +5,25 @@
  */
 import type { AttentionForm } from "../../kernels/attention/form.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
-import type { TunedAttention, TunedKind, TunedShape } from "../measure/tune.ts";
+import type { TunedProduct } from "../../kernels/tuning.ts";
+import type { TunedAttention, TunedKind } from "../measure/tune.ts";
+import type { TunedShape } from "../measure/tune_operation.ts";
 import { digits } from "./text.ts";
 
 /** A line for a tuned kind of product, product or head width: the chosen form and the times. */
 export function tunedText(tuned: TunedKind | TunedShape | TunedAttention): string {
   const [name, form] = "kind" in tuned
     ? [tuned.kind, tileText(tuned.best)]
-    : "sizes" in tuned
-    ? [tuned.sizes.join("×"), `${tileText(tuned.best)}${tuned.best.splits > 1 ? `, k in ${tuned.best.splits}` : ""}`]
+    : "key" in tuned
+    ? [tuned.key.replaceAll("x", "×"), tuned.best ? productText(tuned.best) : "as before"]
     : [`head width ${tuned.width}`, attentionText(tuned.best)];
   const { bestMs, beforeMs, tried } = tuned;
-  return `  ${name.padEnd(16)}${form.padEnd(58)}${digits(bestMs)} ms, before ${
+  return `  ${name.padEnd(28)}${form.padEnd(58)}${digits(bestMs)} ms, before ${
     digits(beforeMs)
   } ms (${tried} candidates)`;
 }
+
+const productText = ({ splits, ...tile }: TunedProduct) => `${tileText(tile)}${splits > 1 ? `, k in ${splits}` : ""}`;
 
 /** A tile as text. */
 export function tileText({ strategy, lanes, rows, columns }: TileShape): string {

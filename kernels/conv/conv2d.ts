@@ -222,11 +222,14 @@ function runPiece(
     has_channel_bias: channelBias ? 1 : 0,
     accumulate: inChannel > 0 ? 1 : 0,
   };
-  const { allowF16Operands } = options;
+  const { allowF16Operands } = options, policy = policyOf(gpu);
+  const variant = { kernel: [g.kernelHeight, g.kernelWidth], stride: g.stride } as const;
+  // A tile that was asked for or tuned is one of the general kernel.
+  const chosen = options.tile ?? policy.products.tunedProduct(outChannels, n, k, { allowF16Operands, variant })?.tile;
   const tile = tileConstants(
     gpu,
-    options.tile ??
-      policyOf(gpu).products.tileFor(outChannels, n, { vec4: isVec4, isGathered: !isPlainProduct, allowF16Operands }),
+    chosen ??
+      policy.products.tileFor(outChannels, n, { vec4: isVec4, isGathered: !isPlainProduct, allowF16Operands }),
     {
       k: inChannels % 4 === 0 ? k : 1,
       allowVec8: isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
@@ -240,7 +243,7 @@ function runPiece(
     W_WIDTH: tile.WIDE ? 8 : 4,
     ACTIVATION: activation,
   };
-  const path = options.path ?? (options.tile ? "general" : policyOf(gpu).convolutions.path(g, { allowF16Operands }));
+  const path = options.path ?? (chosen ? "general" : policy.convolutions.path(g, { allowF16Operands }));
   if (path === "3x3") {
     const lanes = gpu.info.subgroupSize;
     const outputs = g.stride === 1 && g.width % 8 === 0 ? 8 : 4;

@@ -126,7 +126,9 @@ export function gatedProduct(
   const { gpu } = x;
   const [columns, k] = weight.dims(2);
   const n = columns / 2, outer = x.shape.slice(0, -1), m = elements(outer);
-  const shape = tile ?? policyOf(gpu).products.tileFor(m, n, { allowF16Operands });
+  const { products } = policyOf(gpu);
+  const tuned = tile ? undefined : products.tunedProduct(m, n, k, { allowF16Operands, variant: "gated" });
+  const shape = tile ?? tuned?.tile ?? products.tileFor(m, n, { allowF16Operands });
   if (shape.strategy !== "workgroup" || n % 4 !== 0) {
     return gpu.scope(() => geglu(matmul(x, weight, { transposeB: true, bias, allowF16Operands, dtype: x.dtype })));
   }

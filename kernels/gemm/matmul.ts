@@ -100,7 +100,9 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
   let batch = elements(batchShape), rows = m;
   // With a shared B, the batch becomes rows of one product, which fills tiles better.
   if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
-  const tuned = batch === 1 && !options.tile ? policyOf(a.gpu).products.tunedProduct(rows, n, k, options) : undefined;
+  const tuned = batch === 1 && !options.tile
+    ? policyOf(a.gpu).products.tunedProduct(rows, n, k, { allowF16Operands })
+    : undefined;
   const tile = options.tile ?? tuned?.tile;
   const splits = options.splits ?? tuned?.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
   if (splits > 1 && (batch > 1 || k % splits !== 0)) {

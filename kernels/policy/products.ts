@@ -1,6 +1,6 @@
 import { roundsOperands } from "../gemm/tile_support.ts";
 import type { TileShape } from "../gemm/tile_shape.ts";
-import { productKey, type Tiles } from "../tuning.ts";
+import { productKey, type ProductVariant, type Tiles } from "../tuning.ts";
 import { isSoftware, type PolicyDevice } from "./device.ts";
 import { defaultTiles, tileKind } from "./tile_defaults.ts";
 
@@ -56,14 +56,20 @@ export class ProductPolicy {
     return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
   }
 
-  /** The tuned tile and split of an m × n × k product; undefined where this shape was not tuned. */
+  /**
+   * The tuned tile and split of an m × n × k product; undefined where this shape was not tuned.
+   * `variant` is "plain" by default.
+   */
   tunedProduct(
     m: number,
     n: number,
     k: number,
-    { allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {},
+    { allowF16Operands = false, variant }: {
+      readonly allowF16Operands?: boolean;
+      readonly variant?: ProductVariant;
+    } = {},
   ): { readonly tile: TileShape; readonly splits: number } | undefined {
-    const { products = {} } = this.#device.tuned, key = productKey(m, n, k);
+    const { products = {} } = this.#device.tuned, key = productKey(m, n, k, variant);
     if (!Object.hasOwn(products, key)) return undefined;
     const { splits, ...tile } = products[key];
     if (roundsOperands(tile) && !allowF16Operands || k % splits !== 0) return undefined;

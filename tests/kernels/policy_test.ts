@@ -1,10 +1,14 @@
 import { assertEquals, assertNotEquals, assertThrows } from "@std/assert";
-import type { DeviceTuning, Gpu, GpuInfo } from "../../engine/gpu.ts";
+import { type DeviceTuning, Gpu, type GpuInfo } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
 import { attentionFormOn } from "../../kernels/attention/form.ts";
+import { conv2d, packConvWeight } from "../../kernels/conv/conv2d.ts";
+import { gatedProduct } from "../../kernels/gemm/gated_product.ts";
+import type { TileShape } from "../../kernels/gemm/tile.ts";
 import { policyFor, policyOf, tuningName } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import { parseTuning, TuningError } from "../../kernels/tuning.ts";
-import { gpuTest, lackOfSubgroupMatrices } from "../gpu.ts";
+import { assertClose, gpuTest, lackOfSubgroupMatrices, randomArray } from "../gpu.ts";
 
 /** The policy that the device would have with a tuning. */
 const tunedPolicy = ({ info }: Gpu, tuning: DeviceTuning) => policyFor({ info, options: { tuning } });
@@ -28,6 +32,49 @@ gpuTest("a tuned product has its own tile and split, and shares nothing with oth
   assertEquals(policy.products.tiles(), policyOf(gpu).products.tiles());
   const wide = { products: { "1x1x1": { ...tile, lanes: 2 ** 20, splits: 1 } } };
   assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: wide }), TuningError, 'tuned tile "1x1x1"');
+});
+
+const smallTile = { strategy: "workgroup" as const, lanes: 32, threadsX: 8, rows: 2, columns: 2 };
+
+/** The kernels that run on the device with a tuning of single products, and what they compute. */
+async function withProducts(products: Record<string, TileShape>, run: (gpu: Gpu) => Tensor) {
+  using plain = await Gpu.request();
+  const entries = Object.entries(products).map(([key, tile]) => [key, { ...tile, splits: 1 }]);
+  using gpu = await Gpu.request({ tuning: { [plain.info.name]: { products: Object.fromEntries(entries) } } });
+  let result: Tensor | undefined;
+  const { kernels } = gpu.tally(() => gpu.scope(() => result = run(gpu)));
+  using tensor = result!;
+  return { kernels, data: await tensor.data() };
+}
+
+Deno.test("a gated product has a tuned tile of its own, on which it gates in the product's kernel", async () => {
+  const [m, n, k] = [9, 20, 24];
+  const run = (gpu: Gpu) =>
+    gatedProduct(
+      Tensor.from(gpu, randomArray(m * k, 1), [m, k]),
+      Tensor.from(gpu, randomArray(2 * n * k, 2), [2 * n, k]),
+    );
+  const tuned = await withProducts({ "gated 9x20x24": smallTile }, run);
+  assertEquals(tuned.kernels, ["matmul"]);
+  const others = await withProducts({ "9x20x24": smallTile, "gated 9x24x20": smallTile }, run);
+  const untuned = await withProducts({}, run);
+  assertEquals(others.kernels, untuned.kernels);
+  assertEquals(others.data, untuned.data);
+  assertClose(tuned.data, untuned.data, 1e-5);
+});
+
+Deno.test("a convolution has a tuned tile of its own, by kernel, stride and sizes, on the general kernel", async () => {
+  const run = (gpu: Gpu) => {
+    const weight = packConvWeight(Tensor.from(gpu, randomArray(12 * 6 * 9, 2), [12, 6, 3, 3]));
+    return conv2d(Tensor.from(gpu, randomArray(6 * 64, 1), [1, 6, 8, 8]), weight, { padding: 1 });
+  };
+  const generalTile = (gpu: Gpu) => gpu.tally(() => gpu.scope(() => void run(gpu))).kernels;
+  const tuned = await withProducts({ "conv 3x3/1 12x64x72": smallTile }, run);
+  assertEquals(tuned.kernels.toSorted(), ["conv2d", "pack_conv_weight"]);
+  const others = await withProducts({ "conv 3x3/2 12x64x72": smallTile, "12x64x72": smallTile }, run);
+  using plain = await Gpu.request();
+  assertEquals(others.kernels, generalTile(plain));
+  assertClose(tuned.data, others.data, 1e-5);
 });
 
 gpuTest("software devices attend to wide heads in one pass only where that runs long", (gpu) => {
@@ -157,7 +204,11 @@ Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid 
   const table = {
     "a GPU": { row: { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 } },
     "a third": {
-      products: { "2x3x4": { strategy: "subgroup", lanes: 8, threadsX: 8, rows: 1, columns: 1, splits: 2 } },
+      products: {
+        "2x3x4": { strategy: "subgroup", lanes: 8, threadsX: 8, rows: 1, columns: 1, splits: 2 },
+        "gated 2x4x4": { strategy: "workgroup", lanes: 8, threadsX: 8, rows: 1, columns: 2, splits: 1 },
+        "conv 3x3/1 2x4x36": { strategy: "workgroup", lanes: 8, threadsX: 8, rows: 1, columns: 1, splits: 1 },
+      },
     },
     "another": { many: { strategy: "matrix", lanes: 128, threadsX: 2, rows: 4, columns: 4 } },
   };
@@ -173,6 +224,9 @@ Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid 
       [JSON.stringify({ a: { row: { ...tile, threadsX: 7 } } }), "multiple of threadsX"],
       [JSON.stringify({ a: { products: { "2x3": { ...tile, splits: 1 } } } }), '"2x3"'],
       [JSON.stringify({ a: { products: { "2x3x4": tile } } }), "splits of a for 2x3x4"],
+      [JSON.stringify({ a: { products: { "conv 3x3 2x3x4": { ...tile, splits: 1 } } } }), '"conv 3x3 2x3x4"'],
+      [JSON.stringify({ a: { products: { "conv 3x3/1 2x3x4": { ...tile, splits: 2 } } } }), "must be 1: 2"],
+      [JSON.stringify({ a: { products: { "gated 2x3x4": { ...tile, splits: 1 } } } }), "workgroup tile of 2 columns"],
       [JSON.stringify({ a: { attention: [] } }), "attention of a must be an object"],
       [JSON.stringify({ a: { attention: { wide: { path: "staged" } } } }), 'positive whole number: "wide"'],
       [JSON.stringify({ a: { attention: { 40: { path: "flash" } } } }), '"flash"'],

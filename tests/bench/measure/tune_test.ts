@@ -1,5 +1,9 @@
 import { assert, assertEquals } from "@std/assert";
-import { candidates } from "../../../bench/measure/tune.ts";
+import { candidates } from "../../../bench/measure/tune_search.ts";
+import { unetShapes } from "../../../bench/cases/model_shapes.ts";
+import { configs } from "../../../bench/cases/sd14.ts";
+import { countTasks, guidedSizes } from "../../../bench/cases/unet_shapes.ts";
+import { tunedOperations, tuneOperation } from "../../../bench/measure/tune_operation.ts";
 import { tileKinds } from "../../../kernels/tuning.ts";
 import { gpuTest, lackOf } from "../../gpu.ts";
 
@@ -20,4 +24,26 @@ gpuTest(
 
 gpuTest("tiles of halves are not tuned on other devices", (gpu) => {
   for (const kind of tileKinds) assertEquals(candidates(gpu, kind).filter(({ strategy }) => strategy === "half"), []);
+});
+
+Deno.test("the operations of a UNet that are tuned are its products, its convolutions and its gates", () => {
+  const shapes = unetShapes(configs.unet);
+  const operations = tunedOperations(shapes, configs.unet, guidedSizes);
+  const gated = operations.filter(({ op }) => op === "gated product");
+  assertEquals(gated.map((each) => "n" in each ? [each.m, each.n, each.k] : []), [
+    [8192, 1280, 320],
+    [2048, 2560, 640],
+    [512, 5120, 1280],
+    [128, 5120, 1280],
+  ]);
+  const tasks = countTasks(shapes, configs.unet, guidedSizes).map(({ task }) => task);
+  assertEquals(operations.length, tasks.filter(({ op }) => op !== "attention").length);
+  assertEquals(operations.filter(({ op }) => op === "conv2d"), tasks.filter(({ op }) => op === "conv2d"));
+});
+
+gpuTest("a convolution is tuned under the name by which it is found", async (gpu) => {
+  const task = { op: "conv2d", batch: 1, inChannels: 6, outChannels: 8, side: 8, kernel: 3, stride: 2 } as const;
+  const { key, tried } = await tuneOperation(gpu, task, { tiles: {}, waitMs: 0, budgetMs: 1 });
+  assertEquals(key, "conv 3x3/2 8x16x72");
+  assert(tried > 1, `${tried}`);
 });

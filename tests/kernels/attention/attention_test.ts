@@ -3,7 +3,7 @@ import { type AttentionCase, type AttentionProblem, attentionProblem } from "../
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { attentionCandidates } from "../../../bench/measure/tune.ts";
+import { attentionCandidates } from "../../../bench/measure/tune_search.ts";
 import { attention } from "../../../kernels/attention/attention.ts";
 import { type AttentionPath, unsupportedAttentionReason } from "../../../kernels/attention/form.ts";
 import type { AttentionSizes } from "../../../kernels/attention/sizes.ts";

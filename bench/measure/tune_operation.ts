@@ -1,0 +1,130 @@
+/**
+ * Finds the fastest tile of a single product, gated product or convolution, and which of these a
+ * model's step consists of.
+ *
+ * @module
+ */
+import type { Gpu } from "../../engine/gpu.ts";
+import { Tensor } from "../../engine/tensor.ts";
+import { conv2d, packConvWeight } from "../../kernels/conv/conv2d.ts";
+import { gatedProduct } from "../../kernels/gemm/gated_product.ts";
+import { matmul, splitsFor } from "../../kernels/gemm/matmul.ts";
+import type { TileShape } from "../../kernels/gemm/tile.ts";
+import { policyOf } from "../../kernels/policy.ts";
+import { tileKind } from "../../kernels/policy/tile_defaults.ts";
+import { productKey, type Tiles, type TunedProduct } from "../../kernels/tuning.ts";
+import type { Shapes } from "../cases/model_shapes.ts";
+import { type Conv2dTask, testValues } from "../cases/task.ts";
+import { type CountedConfig, countTasks, type StepSizes } from "../cases/unet_shapes.ts";
+import { candidates, fastest, productCandidates, roundedToF16, type SearchOptions } from "./tune_search.ts";
+
+/**
+ * An operation with a tile of its own: a product with B stored [n, k], a gated product to m × n,
+ * or a convolution.
+ */
+export type TunedOperation =
+  | { readonly op: "product" | "gated product"; readonly m: number; readonly n: number; readonly k: number }
+  | Conv2dTask;
+
+/** The result for one operation. */
+export interface TunedShape {
+  /** Its name in the tuning. */
+  readonly key: string;
+  /** The tile that is faster than the present choice; absent where none is. */
+  readonly best?: TunedProduct;
+  /** Time of the present choice. */
+  readonly beforeMs: number;
+  readonly bestMs: number;
+  /** Number of candidates measured. */
+  readonly tried: number;
+}
+
+/** Measures an operation's candidates. `tiles` are those of its kind, where they were tuned. */
+export function tuneOperation(
+  gpu: Gpu,
+  operation: TunedOperation,
+  options: SearchOptions & { readonly tiles: Tiles },
+): Promise<TunedShape> {
+  if (operation.op === "conv2d") return tuneConvolution(gpu, operation, options);
+  return operation.op === "product" ? tuneProduct(gpu, operation, options) : tuneGated(gpu, operation, options);
+}
+
+type Sizes = { readonly m: number; readonly n: number; readonly k: number };
+
+async function tuneProduct(
+  gpu: Gpu,
+  { m, n, k }: Sizes,
+  { tiles, ...options }: SearchOptions & { readonly tiles: Tiles },
+): Promise<TunedShape> {
+  using a = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
+  using b = Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16");
+  const tile = tiles[tileKind(m, n)] ?? policyOf(gpu).products.tileFor(m, n, roundedToF16);
+  const before = { ...tile, splits: splitsFor(gpu, m, n, k, { tile }) };
+  const run = ({ splits, ...tile }: TunedProduct) => [() => void matmul(a, b, { transposeB: true, tile, splits })];
+  const found = await fastest(gpu, [before, ...productCandidates(gpu, m, n, k)], run, options);
+  return { key: productKey(m, n, k), ...found };
+}
+
+/**
+ * A gated product, on workgroup tiles of two columns. Where the device gates in a pass of its own,
+ * as software devices do, its product has an entry.
+ */
+async function tuneGated(
+  gpu: Gpu,
+  { m, n, k }: Sizes,
+  options: SearchOptions & { readonly tiles: Tiles },
+): Promise<TunedShape> {
+  const tiles = candidates(gpu, tileKind(m, n)).filter(({ strategy, columns }) =>
+    strategy === "workgroup" && columns === 2
+  );
+  if (tiles.length === 0 || n % 4 !== 0) return await tuneProduct(gpu, { m, n: 2 * n, k }, options);
+  using x = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
+  using weight = Tensor.from(gpu, testValues(2 * n * k, 2), [2 * n, k], "f16");
+  const run = ({ tile }: Choice) => [() => void gatedProduct(x, weight, { tile, ...roundedToF16 })];
+  return whereFaster(productKey(m, n, k, "gated"), await fastest(gpu, choices(tiles), run, options));
+}
+
+/** A convolution of whole images, on tiles of the general kernel. */
+async function tuneConvolution(
+  gpu: Gpu,
+  { batch, inChannels, outChannels, side, kernel, stride }: Conv2dTask,
+  options: SearchOptions,
+): Promise<TunedShape> {
+  const padding = kernel >> 1, outSide = Math.floor((side + 2 * padding - kernel) / stride) + 1;
+  const m = outChannels, n = outSide ** 2, k = kernel ** 2 * 4 * Math.ceil(inChannels / 4);
+  using x = Tensor.from(gpu, testValues(batch * inChannels * side ** 2, 1), [batch, inChannels, side, side]);
+  using raw = Tensor.from(gpu, testValues(m * inChannels * kernel ** 2, 2), [m, inChannels, kernel, kernel], "f16");
+  const weight = packConvWeight(raw);
+  using _weight = weight.tensor;
+  const run = ({ tile }: Choice) => [() => void conv2d(x, weight, { stride, padding, tile, ...roundedToF16 })];
+  const found = await fastest(gpu, choices(candidates(gpu, tileKind(m, n))), run, options);
+  return whereFaster(productKey(m, n, k, { kernel: [kernel, kernel], stride }), found);
+}
+
+/** A tile, or the present choice, which need not be one. */
+interface Choice {
+  readonly tile?: TileShape;
+}
+
+const choices = (tiles: readonly TileShape[]): Choice[] => [{}, ...tiles.map((tile) => ({ tile }))];
+
+function whereFaster(
+  key: string,
+  { best: { tile }, ...found }: { readonly best: Choice } & Omit<TunedShape, "key" | "best">,
+): TunedShape {
+  return { key, ...(tile ? { best: { ...tile, splits: 1 } } : {}), ...found };
+}
+
+/** The operations of a UNet's step; see {@linkcode countTasks}. */
+export function tunedOperations(shapes: Shapes, config: CountedConfig, sizes: StepSizes): TunedOperation[] {
+  const isGated = (name: string) => /\.ff\.net\.0\.proj\./.test(name);
+  const tasksOf = (gated: boolean) =>
+    countTasks(new Map([...shapes].filter(([name]) => isGated(name) === gated)), config, sizes).map(({ task }) => task);
+  const plain = tasksOf(false).flatMap((task): TunedOperation[] =>
+    task.op === "matmul" ? [{ op: "product", m: task.m, n: task.n, k: task.k }] : task.op === "conv2d" ? [task] : []
+  );
+  const gated = tasksOf(true).flatMap((task): TunedOperation[] =>
+    task.op === "matmul" ? [{ op: "gated product", m: task.m, n: task.n / 2, k: task.k }] : []
+  );
+  return [...plain, ...gated];
+}
