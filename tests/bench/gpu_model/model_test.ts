@@ -80,6 +80,14 @@ Deno.test("a register that a loop sets twice is no literal limit", () => {
   assertEquals(loopsOf(parseCompiled(twice).blocks)[0].isKnown, false);
 });
 
+Deno.test("a register that a loop sets otherwise than by its step is no counter", () => {
+  // as in Dawn's bounds checks, which add the length of an access to its place and compare
+  const text = captured.replace("BB3:\n", "BB3:\n\ts_add_u32 s8, s4, s6\n").replace("s8, s9 ", "s8, 0x440 ");
+  assertEquals(loopsOf(parseCompiled(text).blocks)[1], { first: 1, last: 3, trips: 1, isKnown: false });
+  const counted = captured.replace("s8, s9 ", "s8, 0x440 ");
+  assertEquals(loopsOf(parseCompiled(counted).blocks)[1], { first: 1, last: 3, trips: 0x440 / 16, isKnown: true });
+});
+
 Deno.test("the verdict sums the loop with its inner turns, and waits only as long as other waves cannot fill", () => {
   const { load, loop, waves, bound, hidden, reach } = judge(parseCompiled(captured), architectures.navi21, 64);
   assertEquals(loop, "BB1–BB3 BB2×4");
