@@ -66,7 +66,7 @@ export {
 } from "./tuning.ts";
 
 // Convolution
-export { conv2d, type Conv2dOptions, packConvWeight, type PackedConvWeight } from "./conv/conv2d.ts";
+export { conv2d, type Conv2dOptions, type ConvPath, packConvWeight, type PackedConvWeight } from "./conv/conv2d.ts";
 
 // Attention
 export { attention, type AttentionOptions } from "./attention/attention.ts";

@@ -81,6 +81,7 @@ const usualConvolution = {
   outChannels: 320,
   stride: 1,
   upsample: "none",
+  isPlain: false,
   padding: [1, 1, 1, 1],
   width: 64,
   outHeight: 64,

@@ -3,14 +3,18 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { tileConstants, type TileShape, usesBlocks } from "../gemm/tile.ts";
+import type { ConvPath } from "../policy/convolutions.ts";
 import { policyOf } from "../policy.ts";
 import type { Activation } from "../wgsl/activation.ts";
 import { bindRange } from "../wgsl/launch.ts";
 import { conv3x3Kernel, conv3x3Tile } from "./conv3x3.ts";
+import { fewInputsKernel, fewInputsTile } from "./conv3x3_few_inputs.ts";
+import { fewOutputsKernel, fewOutputsTile } from "./conv3x3_few_outputs.ts";
 import { conv2dKernel } from "./general.ts";
 import type { PackedConvWeight } from "./pack_weight.ts";
 import { type Geometry, type Piece, pieces } from "./pieces.ts";
 
+export type { ConvPath } from "../policy/convolutions.ts";
 export { packConvWeight, type PackedConvWeight, unpackConvWeight } from "./pack_weight.ts";
 
 /**
@@ -60,10 +64,9 @@ export interface Conv2dOptions {
    */
   readonly tile?: TileShape;
   /**
-   * The kernel, for tests: the general one, or the one for 3×3 on software devices. Default: the
-   * policy's choice.
+   * The kernel, for tests. Default: the policy's choice.
    */
-  readonly path?: "general" | "3x3";
+  readonly path?: ConvPath;
 }
 
 /**
@@ -155,11 +158,11 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
     kernelWidth,
     stride,
     padding: [top, left, bottom, right],
+    isPlain: !residual && !channelBias && !options.activation,
     upsample: !resized ? "none" : upHeight === 2 * height && upWidth === 2 * width ? "double" : "any",
   };
-  if (options.path === "3x3" && !policyOf(gpu).convolutions.supportsConv3x3(geometry)) {
-    refuse("the 3x3 path requires a software device with subgroups, a 3 × 3 kernel, and a suitable width and padding");
-  }
+  const why = options.path && policyOf(gpu).convolutions.unsupportedReason(options.path, geometry);
+  if (why) refuse(why);
   const y = Tensor.empty(gpu, shape, options.dtype ?? x.dtype);
   for (const piece of pieces(gpu, geometry, weight.tensor)) {
     runPiece(gpu, { x, weight: weight.tensor, bias, channelBias, residual, y }, geometry, piece, options);
@@ -244,20 +247,30 @@ function runPiece(
     ACTIVATION: activation,
   };
   const path = options.path ?? (chosen ? "general" : policy.convolutions.path(g, { allowF16Operands }));
+  const lanes = gpu.info.subgroupSize;
+  const subgroupParams = {
+    ...params,
+    height: g.upHeight,
+    width: g.outWidth,
+    weight_kernel_row: allChannelVec4 * g.kernelWidth,
+  };
+  const subgroupConstants = { ...constants, X_WIDTH: 8, Y_WIDTH: 8, W_WIDTH: 4, LANES: lanes };
+  if (path === "3x3 few outputs") {
+    const tile = fewOutputsTile(outChannels, g.height, lanes);
+    fewOutputsKernel.run(gpu, tensors, subgroupParams, { ...subgroupConstants, ...tile });
+    return;
+  }
+  if (path === "3x3 few inputs") {
+    fewInputsKernel.run(gpu, tensors, subgroupParams, { ...subgroupConstants, ...fewInputsTile(lanes) });
+    return;
+  }
   if (path === "3x3") {
-    const lanes = gpu.info.subgroupSize;
     const outputs = g.stride === 1 && g.width % 8 === 0 ? 8 : 4;
     const tile = conv3x3Tile(outChannels, images * n, { k, outputs });
     conv3x3Kernel.run(
       gpu,
       tensors,
-      {
-        ...params,
-        height: g.upHeight,
-        width: g.outWidth,
-        weight_kernel_row: allChannelVec4 * g.kernelWidth,
-        upsample_shift: g.upsample === "double" ? 1 : 0,
-      },
+      { ...subgroupParams, upsample_shift: g.upsample === "double" ? 1 : 0 },
       {
         ...constants,
         X_WIDTH: outputs * g.stride,

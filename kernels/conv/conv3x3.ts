@@ -1,6 +1,7 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { put } from "../gemm/tile.ts";
+import { neighborsWgsl } from "./neighbors.ts";
 import { each, rowLoop } from "../wgsl/text.ts";
 
 /**
@@ -24,7 +25,7 @@ export const conv3x3Kernel = declareKernel({
   params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32", upsample_shift: "u32" },
   constants: { ...convConstantTypes, LANES: "u32", ROWS: "u32", COLUMNS: "u32", STRIDE: "u32", PAD: "u32" },
   extensions: ["subgroups"],
-  wgsl: (constants) => convEpilogueWgsl(constants) + conv3x3Wgsl(constants),
+  wgsl: (constants) => convEpilogueWgsl(constants) + neighborsWgsl(constants.LANES) + conv3x3Wgsl(constants),
   grid: ({ m, n, batch }, { LANES, ROWS, COLUMNS }) => {
     const [x, z] = spread(Math.ceil(batch * n / 4 / LANES / COLUMNS));
     return [x, Math.ceil(m / ROWS), z];
@@ -44,9 +45,8 @@ export function conv3x3Tile(
 ): { ROWS: number; COLUMNS: number } {
   // Loading a tile's inputs costs about as much as 8 rows. Rows beyond m are computed in vain.
   const cost = (rows: number) => Math.ceil(m / rows) * (rows + 8);
-  // Large ones run long enough to pay for compiling twice the code. With four input channels the
-  // stores take most of the time on every tile, and this one shares the code of the large ones.
-  const large = m * n * k >= 2 ** 29 || k <= 36;
+  // Large ones run long enough to pay for compiling twice the code.
+  const large = m * n * k >= 2 ** 29;
   const rows = m <= 4 ? [4] : large || outputs === 4 ? [32, 16, 8] : [16, 8];
   return {
     ROWS: rows.reduce((best, rows) => cost(rows) < cost(best) ? rows : best),
@@ -139,15 +139,7 @@ function conv3x3Wgsl(
       let edge_right = subgroupBroadcast(${lanes >= 8 ? "edges" : "edges_right"}${g}, ${lanes >= 8 ? 4 + j : j}u);
       ${load(g)} ${all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")} }`;
   };
-  // The neighbor in the lane beside, or beyond the subgroup's ends the one that was loaded.
-  const neighbor = (name: string, shift: number, last: number) =>
-    `fn ${name}(value: f32, edge: f32) -> f32 {
-  return select(subgroupShuffle(value, (own_lane + ${shift}u) % ${lanes}u), edge, own_lane == ${last}u);
-}`;
   return /* wgsl */ `
-var<private> own_lane: u32;
-${neighbor("before", lanes - 1, 0)}
-${neighbor("after", 1, lanes - 1)}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   own_lane = lane;

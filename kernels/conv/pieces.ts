@@ -25,6 +25,8 @@ export interface Geometry {
   /** Top, left, bottom, right. */
   readonly padding: readonly [number, number, number, number];
   readonly upsample: Upsampling;
+  /** Whether nothing but a bias is added to the products, and no activation follows. */
+  readonly isPlain: boolean;
 }
 
 /**

@@ -11,11 +11,19 @@ export interface ConvSizes {
   readonly upsample: "none" | "double" | "any";
   /** Top, left, bottom, right. */
   readonly padding: readonly number[];
+  /** Whether nothing but a bias is added to the products, and no activation follows. */
+  readonly isPlain: boolean;
   /** Width of the input. */
   readonly width: number;
   readonly outHeight: number;
   readonly outWidth: number;
 }
+
+/**
+ * The kernel of a convolution: the general one, or one of those for 3×3 on software devices, two of
+ * which are for few channels.
+ */
+export type ConvPath = "general" | "3x3" | "3x3 few outputs" | "3x3 few inputs";
 
 /** The kernel of a convolution. Tiles of the general one: ProductPolicy. */
 export class ConvolutionPolicy {
@@ -34,6 +42,29 @@ export class ConvolutionPolicy {
     return stride === 2 && top === left && top <= 1 && width % 8 === 0 && 2 * outWidth === width;
   }
 
+  /** Whether the device can run a convolution on the 3×3 kernel for few output channels. */
+  supportsFewOutputs(sizes: ConvSizes): boolean {
+    return this.supportsConv3x3(sizes) && sizes.stride === 1 && sizes.upsample === "none" && sizes.width % 8 === 0;
+  }
+
+  /** Whether the device can run a convolution on the 3×3 kernel for few input channels. */
+  supportsFewInputs(sizes: ConvSizes): boolean {
+    return this.supportsFewOutputs(sizes) && sizes.isPlain && sizes.inChannels <= 4;
+  }
+
+  /** Why a path cannot run a convolution on the device; undefined if it can. */
+  unsupportedReason(path: ConvPath, sizes: ConvSizes): string | undefined {
+    if (path === "3x3" && !this.supportsConv3x3(sizes)) {
+      return "the 3x3 path requires a software device with subgroups, a 3 × 3 kernel, and a suitable width and padding";
+    }
+    if (path === "3x3 few inputs" && !this.supportsFewInputs(sizes)) {
+      return "the 3x3 few inputs path requires what the 3x3 few outputs path does, at most 4 input channels, and nothing to add but a bias";
+    }
+    return path === "3x3 few outputs" && !this.supportsFewOutputs(sizes)
+      ? "the 3x3 few outputs path requires a software device with subgroups, a 3 × 3 kernel, stride 1, padding 1, no upsampling, and a width that is a multiple of 8"
+      : undefined;
+  }
+
   /**
    * The kernel of a convolution. Small ones with few channels or with stride 2 take the general
    * one, because the 3×3 kernel would take longer to compile than it saves. Its arithmetic is f32.
@@ -41,11 +72,13 @@ export class ConvolutionPolicy {
   path(
     sizes: ConvSizes,
     { allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {},
-  ): "general" | "3x3" {
+  ): ConvPath {
     const { batch, inChannels, outChannels, stride, outHeight, outWidth } = sizes;
     if (allowF16Operands && this.#device.info.arithmetic === "f16" || !this.supportsConv3x3(sizes)) return "general";
     const products = 9 * batch * inChannels * outChannels * outHeight * outWidth;
     const least = stride === 2 ? 2 ** 29 : inChannels < 8 ? 2 ** 26 : 0;
-    return products >= least ? "3x3" : "general";
+    if (products < least) return "general";
+    if (this.supportsFewInputs(sizes)) return "3x3 few inputs";
+    return outChannels <= 4 && this.supportsFewOutputs(sizes) ? "3x3 few outputs" : "3x3";
   }
 }

@@ -1,16 +1,17 @@
 import { Tensor } from "../../../engine/tensor.ts";
 import { conv2d, packConvWeight, unpackConvWeight } from "../../../kernels/conv/conv2d.ts";
+import type { ConvPath } from "../../../kernels/policy/convolutions.ts";
 import { convolution, convolutionSize, type ConvolutionSizes } from "../../oracles/convolution.ts";
 import { count, expTolerance, f16Rounding, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
 import type { Check } from "../check.ts";
 
 function convolutionCheck(
   sizes: ConvolutionSizes,
-  { f16 = false, epilogue = false, on3x3 = false }: {
+  { f16 = false, epilogue = false, path }: {
     readonly f16?: boolean;
     readonly epilogue?: boolean;
-    /** Whether to run the 3×3 kernel of software devices, where the device is one. */
-    readonly on3x3?: boolean;
+    /** The kernel, where the device is a software device with subgroups. Default: the policy's. */
+    readonly path?: ConvPath;
   } = {},
 ): Check {
   const { batch = 1, inChannels, outChannels, size, kernel, stride = 1, padding, upsample } = sizes;
@@ -39,7 +40,7 @@ function convolutionCheck(
           stride,
           padding,
           upsample,
-          path: on3x3 && gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 ? "3x3" : undefined,
+          path: gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 ? path : undefined,
           ...(epilogue
             ? {
               bias: Tensor.from(gpu, bias, [outChannels]),
@@ -83,7 +84,14 @@ export const convolutionChecks: readonly Check[] = [
   convolutionCheck({ inChannels: 6, outChannels: 8, size: [10, 9], kernel: [3, 3], stride: 2, padding: around }),
   convolutionCheck({ inChannels: 9, outChannels: 4, size: [8, 12], kernel: [3, 3], stride: 2, padding: [0, 0, 1, 1] }),
   convolutionCheck({ inChannels: 6, outChannels: 33, size: [9, 16], kernel: [3, 3], stride: 2, padding: around }, {
-    on3x3: true,
+    path: "3x3",
+  }),
+  convolutionCheck({ batch: 2, inChannels: 3, outChannels: 10, size: [5, 24], kernel: [3, 3], padding: around }, {
+    path: "3x3 few inputs",
+  }),
+  convolutionCheck({ inChannels: 10, outChannels: 3, size: [9, 24], kernel: [3, 3], padding: around }, {
+    path: "3x3 few outputs",
+    epilogue: true,
   }),
   convolutionCheck({
     inChannels: 8,

@@ -128,6 +128,62 @@ const unevenCases: ConvolutionSizes[] = [
   { inChannels: 4, outChannels: 3, size: [7, 12], kernel: [3, 2], stride: 3 },
 ];
 
+gpuTest("conv2d() equals its float64 definition on the 3x3 path for few output channels", async (gpu) => {
+  if (!policyOf(gpu).isSoftware || gpu.info.subgroupSize === 0) return;
+  const sizes = { kernel: [3, 3], padding: same(1) } as const;
+  for (
+    const c of [
+      { ...sizes, inChannels: 33, outChannels: 4, size: [9, 16], batch: 2 },
+      { ...sizes, inChannels: 1, outChannels: 1, size: [1, 8], batch: 3 },
+      { ...sizes, inChannels: 4, outChannels: 3, size: [2, 72] }, // the subgroup's ends lie inside a row
+      { ...sizes, inChannels: 6, outChannels: 2, size: [130, 24] },
+      { ...sizes, inChannels: 5, outChannels: 7, size: [6, 40], batch: 2 },
+    ] satisfies ConvolutionSizes[]
+  ) {
+    await check(gpu, c, { path: "3x3 few outputs" });
+    await check(gpu, c, { path: "3x3 few outputs", with: ["bias", "channelBias", "silu", "residual"] });
+  }
+  const narrow = { ...sizes, inChannels: 20, outChannels: 3, size: [9, 16] } satisfies ConvolutionSizes;
+  await check(gpu, narrow, { path: "3x3 few outputs", f16: true, f16Pictures: true });
+  await check(gpu, narrow, { path: "3x3 few outputs", bindingLimit: 8192 });
+});
+
+gpuTest("conv2d() equals its float64 definition on the 3x3 path for few input channels", async (gpu) => {
+  if (!policyOf(gpu).isSoftware || gpu.info.subgroupSize === 0) return;
+  const sizes = { kernel: [3, 3], padding: same(1) } as const;
+  for (
+    const c of [
+      { ...sizes, inChannels: 4, outChannels: 33, size: [9, 16], batch: 2 },
+      { ...sizes, inChannels: 1, outChannels: 1, size: [1, 8], batch: 3 },
+      { ...sizes, inChannels: 3, outChannels: 6, size: [2, 72], batch: 2 }, // rows longer than a subgroup
+    ] satisfies ConvolutionSizes[]
+  ) {
+    await check(gpu, c, { path: "3x3 few inputs" });
+    await check(gpu, c, { path: "3x3 few inputs", with: ["bias"], f16: true, f16Pictures: true });
+  }
+});
+
+gpuTest("conv2d() chooses the kernels for few channels where they suit", (gpu) => {
+  if (!policyOf(gpu).isSoftware || gpu.info.subgroupSize === 0) return;
+  const { convolutions } = policyOf(gpu);
+  const sizes = {
+    ...{ batch: 2, kernelHeight: 3, kernelWidth: 3, stride: 1, upsample: "none" as const, padding: same(1) },
+    ...{ isPlain: true, width: 64, outHeight: 64, outWidth: 64 },
+  };
+  const input = { ...sizes, inChannels: 4, outChannels: 320 }, output = { ...sizes, inChannels: 320, outChannels: 4 };
+  assertEquals(convolutions.path(input), "3x3 few inputs");
+  assertEquals(convolutions.path({ ...input, isPlain: false }), "3x3");
+  assertEquals(convolutions.path({ ...input, batch: 1, outChannels: 16 }), "general");
+  assertEquals(convolutions.path(output), "3x3 few outputs");
+  assertEquals(convolutions.path({ ...output, upsample: "double" }), "3x3");
+  const five = () => {
+    const x = Tensor.from(gpu, new Float32Array(5 * 64), [1, 5, 8, 8]);
+    const weight = packConvWeight(Tensor.from(gpu, new Float32Array(45), [1, 5, 3, 3]));
+    return conv2d(x, weight, { padding: 1, path: "3x3 few inputs" });
+  };
+  assertThrows(() => gpu.scope(five), ShapeError, "at most 4 input channels");
+});
+
 gpuTest("conv2d() equals its float64 definition on the 3x3 path, with stride 2 and few channels", async (gpu) => {
   if (!policyOf(gpu).isSoftware || gpu.info.subgroupSize === 0) return;
   const sizes = { kernel: [3, 3], padding: same(1) } as const;
@@ -143,6 +199,9 @@ gpuTest("conv2d() equals its float64 definition on the 3x3 path, with stride 2 a
       { ...sizes, inChannels: 4, outChannels: 40, size: [6, 8] },
       { ...sizes, inChannels: 3, outChannels: 17, size: [3, 4], upsample: [6, 8] },
       { ...sizes, inChannels: 33, outChannels: 4, size: [9, 16], batch: 2 },
+      { ...sizes, inChannels: 6, outChannels: 5, size: [5, 104] },
+      { ...sizes, inChannels: 6, outChannels: 5, size: [4, 104], stride: 2, batch: 2 },
+      { ...sizes, inChannels: 5, outChannels: 4, size: [3, 36], upsample: [6, 72] },
     ] satisfies ConvolutionSizes[]
   ) {
     await check(gpu, c, { path: "3x3" });
