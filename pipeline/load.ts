@@ -7,9 +7,8 @@ import {
   type ComponentName,
   type ModelFamily,
   type ModelIndex,
-  parseModelIndex,
+  readModelIndex,
 } from "./checkpoint/diffusers/config/model_index.ts";
-import { readConfig } from "./checkpoint/diffusers/config/fields.ts";
 import { variantsOf } from "./checkpoint/diffusers/pipeline_files.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { type ModelSourceOptions, openModelSource } from "./checkpoint/source/model_source.ts";
@@ -186,11 +185,7 @@ async function loadComponents(
     without,
     onFetch: (doneBytes, totalBytes) => onProgress?.("download", doneBytes, totalBytes),
   });
-  const index = await readConfig(
-    tree,
-    "model_index.json",
-    (json, file) => parseModelIndex(json, file, { without, family }),
-  );
+  const index = await readModelIndex(tree, { without, family });
   if (family === undefined) {
     checkFamilyOptions(`load ${tree.name}, a ${index.className},`, options, tables[index.family]);
   }

@@ -1,6 +1,6 @@
 /** What a file is, or which model it is for, where it is not a LoRA for the model at hand. */
 
-import { recognizeCheckpoint } from "../checkpoint/diffusers/checkpoint_kind.ts";
+import { recognizeCheckpoint, unknownFile } from "../checkpoint/diffusers/checkpoint_kind.ts";
 import { relativesByInChannels } from "../checkpoint/diffusers/config/unet.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { LayerNames } from "./layer_names.ts";
@@ -36,7 +36,7 @@ const unsupportedForms: readonly (readonly [key: RegExp, form: string])[] = [
 /** How a file that is no LoRA is called; `undefined` if it may be one. */
 export function notALora(weights: Weights): string | undefined {
   const { description, advice } = recognizeCheckpoint(weights);
-  if (description === "a LoRA" || description.startsWith("something")) return undefined;
+  if (description === "a LoRA" || description === unknownFile) return undefined;
   return `It is ${description}${advice === undefined ? "" : `: ${advice}`}`;
 }
 

@@ -23,6 +23,9 @@ export interface CheckpointKind {
 
 const wanted = "use a complete checkpoint of Stable Diffusion 1.x, 2.x or XL with UNet, autoencoder and text encoder";
 
+/** The description of a file that nothing is known of. */
+export const unknownFile = "a file that holds no UNet of Stable Diffusion";
+
 interface Signature {
   readonly key: RegExp;
   readonly description: string;
@@ -72,12 +75,23 @@ const partSignatures: readonly Signature[] = [
     key: /^(joint_blocks\.|transformer_blocks\.\d+\.attn\.add_)/,
     description: "the transformer of a Stable Diffusion 3 checkpoint",
   },
+  {
+    key: /^(y_embedder\.y_proj|caption_projection\.linear_1|adaln_single)\./,
+    description: "the transformer of a PixArt checkpoint, or of one like it",
+  },
+  {
+    key: /^(add_embedding\.image_norm|encoder_hid_proj\.image_embeds)\./,
+    description: "the UNet of a Kandinsky checkpoint",
+  },
+  {
+    key: /^(clip_txt_pooled_mapper|effnet_mapper\.\d)\./,
+    description: "a stage of Stable Cascade",
+  },
   { key: /^down_blocks\.\d+\.(resnets|attentions)\./, description: "a UNet alone, in diffusers' layout" },
   { key: /^input_blocks\.\d+\./, description: "a UNet alone" },
   {
     key: /^model_ema\.diffusion_model/,
     description: "the averaged (EMA) weights of a UNet alone, whose names are flattened",
-    advice: () => wanted,
   },
   {
     key: /^encoder\.down_blocks\.\d+\./,
@@ -104,14 +118,26 @@ const partSignatures: readonly Signature[] = [
 /** Checkpoints of other models whose denoiser has the LDM layout's key prefix. */
 const otherSignatures: readonly Signature[] = [
   { key: /^model\.diffusion_model\.double_blocks\./, description: "a Flux checkpoint" },
-  { key: /^model\.diffusion_model\.joint_blocks\./, description: "a Stable Diffusion 3 checkpoint" },
-  { key: /^conditioner\.embedders\.0\.model\./, description: "an SDXL refiner checkpoint" },
+  {
+    key: /^model\.diffusion_model\.joint_blocks\./,
+    description: "a Stable Diffusion 3 checkpoint",
+  },
+  {
+    key: /^conditioner\.embedders\.0\.model\./,
+    description: "an SDXL refiner checkpoint",
+    advice: () => "draw with SDXL's base model alone",
+  },
   {
     key: /^(text_encoders|cond_stage_model)\.clip_g\./,
-    description: "an SDXL checkpoint with ComfyUI's names of its text encoders",
-    advice: () => wanted,
+    description: "an SDXL checkpoint with ComfyUI's own names of its text encoders",
+    advice: () =>
+      "save it in the original layout, whose text encoders are conditioner.embedders.0 and .1, as ComfyUI's node " +
+      "CheckpointSave does",
   },
-  { key: /^model\.diffusion_model\..*\.time_stack\./, description: "a Stable Video Diffusion checkpoint" },
+  {
+    key: /^model\.diffusion_model\..*\.time_stack\./,
+    description: "a Stable Video Diffusion checkpoint",
+  },
   // Other tensors of a ControlNet are leftovers of a merge, and ignored.
   { key: /^control_model\.input_hint_block\./, description: "a ControlNet with its Stable Diffusion checkpoint" },
 ];
@@ -132,7 +158,7 @@ export function recognizeCheckpoint(
 ): CheckpointKind {
   const { without = [] } = options;
   const keys = [...weights.tensors.keys()];
-  const other = (description: string, advice?: string): CheckpointKind => ({ family: "other", description, advice });
+  const other = (description: string, advice = wanted): CheckpointKind => ({ family: "other", description, advice });
   const match = (signatures: readonly Signature[]): CheckpointKind | undefined => {
     const found = signatures.find(({ key }) => keys.some((name) => key.test(name)));
     return found && other(found.description, found.advice?.());
@@ -145,13 +171,13 @@ export function recognizeCheckpoint(
     return other(loraSignature.description, loraSignature.advice?.());
   }
   if (!has("model.diffusion_model.")) {
-    return match(partSignatures) ?? other("a file that holds no UNet of Stable Diffusion", wanted);
+    return match(partSignatures) ?? other(unknownFile);
   }
   const relative = match(otherSignatures);
   if (relative) return relative;
 
   const convIn = shapeOf("model.diffusion_model.input_blocks.0.0.weight");
-  if (convIn === undefined) return other("a denoiser other than a UNet of Stable Diffusion", wanted);
+  if (convIn === undefined) return other("a denoiser other than a UNet of Stable Diffusion");
   const isXL = has("conditioner.embedders.1.") || (has("model.diffusion_model.label_emb.0.0.") && lacksText(without));
   if (convIn[1] !== 4) {
     const relative = relativesByInChannels[convIn[1]];
@@ -162,9 +188,9 @@ export function recognizeCheckpoint(
     const encoders = ["conditioner.embedders.0.transformer.", "conditioner.embedders.1.model."] as const;
     const lacking = (["text_encoder", "text_encoder_2"] as const)
       .find((part, i) => !has(encoders[i]) && !without.includes(part));
-    if (lacking) return other("an SDXL checkpoint without one of its text encoders", wanted);
+    if (lacking) return other("an SDXL checkpoint without one of its text encoders");
     if (!has("first_stage_model.decoder.") && !without.includes("vae")) {
-      return other("an SDXL checkpoint without its autoencoder (VAE)", wanted);
+      return other("an SDXL checkpoint without its autoencoder (VAE)");
     }
     return { family: "sdxl", description: "an SDXL checkpoint" };
   }
@@ -183,10 +209,10 @@ export function recognizeCheckpoint(
     const vision = keys.some((key) => /^cond_stage_model\..*(vision_model|visual)\./.test(key));
     return vision
       ? other("an image variation checkpoint, conditioned on pictures and not on text")
-      : other("a Stable Diffusion checkpoint without its text encoder", wanted);
+      : other("a Stable Diffusion checkpoint without its text encoder");
   }
   if (!has("first_stage_model.decoder.") && !without.includes("vae")) {
-    return other("a Stable Diffusion checkpoint without its autoencoder (VAE)", wanted);
+    return other("a Stable Diffusion checkpoint without its autoencoder (VAE)");
   }
   // Only OpenCLIP's text encoder is 1024 wide; some tools store it under transformers' keys.
   return openClip || width === 1024

@@ -6,8 +6,7 @@
 import { CheckpointError } from "../../errors.ts";
 import { isDenied } from "../source/byte_source.ts";
 import type { FileTree } from "../source/file_tree.ts";
-import { type ComponentName, parseModelIndex } from "./config/model_index.ts";
-import { readConfig } from "./config/fields.ts";
+import { type ComponentName, readModelIndex } from "./config/model_index.ts";
 import { listVariants, weightFiles, type WeightsBaseName } from "../safetensors/weight_files.ts";
 
 /** The files of a part. */
@@ -78,11 +77,7 @@ export async function pipelineFiles(
   options: { variant?: string; without?: readonly ComponentName[] } = {},
 ): Promise<string[]> {
   const { variant, without = [] } = options;
-  const { components } = await readConfig(
-    tree,
-    "model_index.json",
-    (json, file) => parseModelIndex(json, file, { without }),
-  );
+  const { components } = await readModelIndex(tree, { without });
   const names = (Object.keys(filesOf) as ComponentName[])
     .filter((name) => components[name] !== null && !without.includes(name));
 

@@ -1,6 +1,9 @@
 /** `model_index.json`. @module */
 
-import { Fields } from "./fields.ts";
+import { CheckpointError } from "../../../errors.ts";
+import { nameText } from "../../../safe_text.ts";
+import type { FileTree } from "../../source/file_tree.ts";
+import { Fields, readConfig } from "./fields.ts";
 
 /** The parts of a Stable Diffusion checkpoint that `model_index.json` names. */
 export type ComponentName =
@@ -75,6 +78,9 @@ const componentClasses: Record<Exclude<ComponentName, "scheduler">, readonly str
 
 const optionalComponents: readonly string[] = ["safety_checker", "feature_extractor"];
 
+/** What to do with models that are related and not supported. */
+export const useBaseModel = "load a base model of Stable Diffusion 1.x, 2.x or XL instead";
+
 /** Models that other pipelines' names stand for. */
 const otherPipelines: readonly (readonly [name: RegExp, what: string])[] = [
   [/XL.*Refiner|^StableDiffusionXLImg2Img/i, "an SDXL refiner, or SDXL for pictures from pictures"],
@@ -84,6 +90,12 @@ const otherPipelines: readonly (readonly [name: RegExp, what: string])[] = [
   [/XL/, "SDXL"],
   [/StableDiffusion3/, "Stable Diffusion 3"],
   [/Flux/, "Flux"],
+  [/PixArt/, "PixArt, a diffusion transformer"],
+  [/Kandinsky/, "Kandinsky"],
+  [/Wuerstchen|StableCascade/, "Würstchen or Stable Cascade"],
+  [/^IF/, "DeepFloyd IF"],
+  [/HunyuanDiT|AuraFlow|Sana|Lumina|QwenImage|ZImage|CogView|Chroma/, "a diffusion transformer"],
+  [/Video|AnimateDiff/, "a model of moving pictures"],
   [/ControlNet/, "a ControlNet with its model"],
   [/Inpaint/, "an inpainting model"],
   [/Depth2Img/, "a depth-to-image model"],
@@ -117,7 +129,7 @@ export function parseModelIndex(
     fields.refuse("_class_name", `${supported.join(", ")} (this is ${name}: load it with ${loader})`);
   }
   const other = found === undefined ? otherPipelines.find(([name]) => name.test(named)) : undefined;
-  if (other) fields.refuse("_class_name", `${supported.join(", ")} (this is ${other[1]})`);
+  if (other) fields.refuse("_class_name", `${supported.join(", ")} (this is ${other[1]}; ${useBaseModel})`);
   const family = found ?? fields.refuse("_class_name", supported.join(", "));
 
   const classOf = (name: string): string | null => {
@@ -150,4 +162,28 @@ export function parseModelIndex(
     requiresSafetyChecker: fields.boolean("requires_safety_checker", true),
     forceZerosForEmptyPrompt: fields.boolean("force_zeros_for_empty_prompt", true),
   };
+}
+
+/**
+ * Reads the `model_index.json` of a folder: see {@linkcode parseModelIndex}.
+ *
+ * @throws {CheckpointError} if there is none; a part of a model, such as a ControlNet, is named
+ */
+export async function readModelIndex(
+  tree: FileTree,
+  options: { without?: readonly ComponentName[]; family?: ModelFamily } = {},
+): Promise<ModelIndex> {
+  if (!await tree.has("model_index.json") && await tree.has("config.json")) {
+    const { _class_name: named, architectures } = await tree.readJson("config.json") as Record<string, unknown>;
+    const found = named ?? (Array.isArray(architectures) ? architectures[0] : undefined);
+    const className = typeof found === "string" ? nameText(found) : "a part of a model";
+    const advice = /ControlNet|Adapter/i.test(className)
+      ? "only LoRAs and textual inversions can be added to a model"
+      : "load the folder of the whole model, which has one";
+    throw new CheckpointError(
+      `Cannot load ${tree.name} as it holds one part, ${className}, and no model_index.json: ${advice}`,
+      { source: tree.name },
+    );
+  }
+  return await readConfig(tree, "model_index.json", (json, file) => parseModelIndex(json, file, options));
 }

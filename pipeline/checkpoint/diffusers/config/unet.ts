@@ -1,6 +1,7 @@
 /** `unet/config.json`. @module */
 
 import { checkDivides, Fields, maxLayers, maxSide } from "./fields.ts";
+import { useBaseModel } from "./model_index.ts";
 
 /** The supported kinds of down blocks. */
 export type DownBlockType = "CrossAttnDownBlock2D" | "DownBlock2D";
@@ -124,7 +125,10 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
 
   const inChannels = fields.count("in_channels", 4);
   const relative = relativesByInChannels[inChannels];
-  fields.only("in_channels", 4, { hint: relative === undefined ? "" : `this is ${relative} of Stable Diffusion` });
+  const family = fields.value("addition_embed_type") === "text_time" ? "SDXL" : "Stable Diffusion";
+  fields.only("in_channels", 4, {
+    hint: relative === undefined ? "" : `this is ${relative} of ${family}; ${useBaseModel}`,
+  });
   fields.only("out_channels", 4);
 
   const downBlockTypes = fields.listOf<DownBlockType>(
