@@ -41,9 +41,7 @@ export function emulated(text: string, { m, n, k, lanes, subgroups, arrays }: Em
     [new RegExp(`(\\w+) = ${load(result, "row_major", arrays.sums)}`, "g"), "$1 = restored($1,"],
     [/subgroupMatrixMultiplyAccumulate/g, "accumulated"],
     [new RegExp(`subgroupMatrixStore<row_major>\\(&${arrays.sums},`, "g"), "store("],
-    [/workgroupUniformLoad\(&(\w+)\)/g, "uniform_$1()"],
   ];
-  const flags = [...text.matchAll(/workgroupUniformLoad\(&(\w+)\)/g)].map(([, name]) => name);
   for (const [from, to] of replacements) text = text.replace(from, to as string);
   assert(!/subgroup_?matrix/i.test(text), text.split("\n").find((line) => /subgroup_?matrix/i.test(line)));
   return text + /* wgsl */ `
@@ -51,16 +49,6 @@ var<workgroup> results: array<f32, ${subgroups * results * m * n}>;
 var<workgroup> copies: array<vec4<f16>, ${Math.max(1, subgroups * kept * m * k / 4)}>;
 var<private> me: u32;
 var<private> works: bool;
-${
-    flags.map((name) =>
-      `fn uniform_${name}() -> u32 {
-  workgroupBarrier();
-  let value = atomicLoad(&${name});
-  workgroupBarrier();
-  return value;
-}`
-    ).join("\n")
-  }
 // No loop has constant bounds, lest a driver unrolls it.
 fn place(result: u32) -> u32 { return (me * ${results}u + result) * ${m * n}u; }
 fn zeroed(result: u32) -> u32 {
