@@ -3,6 +3,7 @@
  * and transformers 4.35 name them.
  */
 
+import { sd1Sizes } from "../../pipeline/checkpoint/diffusers/published_sizes.ts";
 import type { ConfigJson } from "../../pipeline/checkpoint/source/origin.ts";
 import { type Shapes, textShapes, unetShapes, vaeShapes } from "./model_shapes.ts";
 
@@ -13,16 +14,11 @@ export const configs = {
   unet: {
     _class_name: "UNet2DConditionModel",
     ...version,
-    attention_head_dim: 8,
-    block_out_channels: [320, 640, 1280, 1280],
-    cross_attention_dim: 768,
-    down_block_types: ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    ...sd1Sizes.unet,
     in_channels: 4,
-    layers_per_block: 2,
     norm_num_groups: 32,
     out_channels: 4,
     sample_size: 64,
-    up_block_types: ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
   },
   vae: {
     _class_name: "AutoencoderKL",
@@ -39,17 +35,14 @@ export const configs = {
     up_block_types: Array(4).fill("UpDecoderBlock2D"),
   },
   text_encoder: {
+    ...sd1Sizes.textEncoder,
     architectures: ["CLIPTextModel"],
     bos_token_id: 0,
     eos_token_id: 2,
     hidden_act: "quick_gelu",
-    hidden_size: 768,
-    intermediate_size: 3072,
     layer_norm_eps: 1e-5,
     max_position_embeddings: 77,
     model_type: "clip_text_model",
-    num_attention_heads: 12,
-    num_hidden_layers: 12,
     pad_token_id: 1,
     projection_dim: 768,
     torch_dtype: "float32",

@@ -5,6 +5,8 @@ import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { adaptableLayers } from "../checkpoint/bind.ts";
 import { type CLIPTextConfig, parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
 import { parseUNetConfig, type UNet2DConditionConfig } from "../checkpoint/diffusers/config/unet.ts";
+import { sd1Sizes, sd2Sizes, sdxlSizes } from "../checkpoint/diffusers/published_sizes.ts";
+import type { ConfigJson } from "../checkpoint/source/origin.ts";
 import { AdapterError } from "../errors.ts";
 import { textEncoderKind } from "../models/clip_text.ts";
 import { unetKind } from "../models/unet.ts";
@@ -44,9 +46,9 @@ export async function inspectLora(
 ): Promise<LoraInspection> {
   const { model } = options;
   const known = model ? [{ name: "the model", targets: targetsOf(model) }] : [
-    { name: "Stable Diffusion 1.x", targets: targetsOf(sd1()) },
-    { name: "Stable Diffusion 2.x", targets: targetsOf(sd2()) },
-    { name: "SDXL", targets: targetsOf(sdxl()) }, // the last
+    { name: "Stable Diffusion 1.x", targets: targetsOf(published(sd1Sizes)) },
+    { name: "Stable Diffusion 2.x", targets: targetsOf(published(sd2Sizes)) },
+    { name: "SDXL", targets: targetsOf(published(sdxlSizes)) }, // the last
   ];
   const errors: AdapterError[] = [];
   for (const { name, targets } of known) {
@@ -128,49 +130,22 @@ export function targetsOf({ unet, textEncoder, textEncoder2 }: LoraModelConfigs)
   };
 }
 
-/** The sizes of Stable Diffusion 1.x. */
-function sd1(): LoraModelConfigs {
-  return { unet: unetOf({ cross_attention_dim: 768 }), textEncoder: textOf(768, { layers: 12, heads: 12 }) };
-}
-
-/** The sizes of Stable Diffusion 2.x. */
-function sd2(): LoraModelConfigs {
+/** The configurations of a published model, by its sizes. */
+function published(
+  { unet, textEncoder, textEncoder2 }: { unet: ConfigJson; textEncoder: ConfigJson; textEncoder2?: ConfigJson },
+): LoraModelConfigs {
   return {
-    unet: unetOf({ cross_attention_dim: 1024, attention_head_dim: [5, 10, 20, 20] }),
-    textEncoder: textOf(1024, { layers: 23, heads: 16 }),
+    unet: unetOf(unet),
+    textEncoder: textOf(textEncoder),
+    ...(textEncoder2 && { textEncoder2: textOf(textEncoder2) }),
   };
 }
 
-/** The sizes of SDXL. */
-function sdxl(): LoraModelConfigs {
-  return {
-    unet: unetOf({
-      addition_embed_type: "text_time",
-      addition_time_embed_dim: 256,
-      attention_head_dim: [5, 10, 20],
-      block_out_channels: [320, 640, 1280],
-      cross_attention_dim: 2048,
-      down_block_types: ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-      projection_class_embeddings_input_dim: 2816,
-      transformer_layers_per_block: [1, 2, 10],
-      up_block_types: ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    }),
-    textEncoder: textOf(768, { layers: 12, heads: 12 }),
-    textEncoder2: textOf(1280, { layers: 32, heads: 20 }),
-  };
-}
-
-function unetOf(json: Record<string, unknown>): UNet2DConditionConfig {
+function unetOf(json: ConfigJson): UNet2DConditionConfig {
   return parseUNetConfig(json, "Stable Diffusion's UNet");
 }
 
-function textOf(width: number, { layers, heads }: { layers: number; heads: number }): CLIPTextConfig {
-  const json = {
-    hidden_size: width,
-    intermediate_size: 4 * width,
-    num_hidden_layers: layers,
-    num_attention_heads: heads,
-  };
+function textOf(json: ConfigJson): CLIPTextConfig {
   return parseCLIPTextConfig({ ...json, model_type: "clip_text_model" }, "Stable Diffusion's text encoder");
 }
 
@@ -186,7 +161,12 @@ function unknownSizes(): LoraTargets {
         up_block_types: Array(levels).fill("CrossAttnUpBlock2D"),
         attention_head_dim: 1,
       }),
-      textEncoder: textOf(32, { layers: 24, heads: 1 }),
+      textEncoder: textOf({
+        hidden_size: 32,
+        intermediate_size: 128,
+        num_hidden_layers: 24,
+        num_attention_heads: 1,
+      }),
     })
   );
   const unsized = (names: LayerNames): LoraLayers => ({ names, shapeOf: () => undefined });

@@ -4,15 +4,8 @@
  */
 
 import { CheckpointError } from "../../errors.ts";
-import {
-  KeyTable,
-  ldmPrefixes,
-  openClipFused,
-  openClipModules,
-  openClipProjection,
-  unetModules,
-  vaeModules,
-} from "./keys.ts";
+import { openClipTable, unetTable, vaeTable } from "./key_tables.ts";
+import { type KeyTable, ldmPrefixes, openClipProjection } from "./keys.ts";
 import { markerTensors } from "./markers.ts";
 import type { ConfigJson } from "../source/origin.ts";
 import type { TensorEntry } from "../safetensors/writer.ts";
@@ -69,10 +62,7 @@ function marker(name: string): TensorEntry {
 }
 
 function unetEntries({ config, entries }: PartEntries): TensorEntry[] {
-  const table = new KeyTable(unetModules({
-    attention: (config.down_block_types as string[]).map((type) => type.startsWith("CrossAttn")),
-    layersPerBlock: config.layers_per_block as number,
-  }));
+  const table = unetTable(config);
   return entries.map((entry) => ({ ...entry, name: ldmPrefixes.unet + placed(entry.name, table) }));
 }
 
@@ -85,10 +75,7 @@ const oldProjections: Readonly<Record<string, string>> = {
 };
 
 function vaeEntries({ config, entries }: PartEntries): TensorEntry[] {
-  const table = new KeyTable(vaeModules({
-    levels: (config.block_out_channels as string[]).length,
-    layersPerBlock: config.layers_per_block as number,
-  }));
+  const table = vaeTable(config);
   return entries.map((entry) => {
     const key = entry.name.replace(
       /(?<=\.attentions\.0\.)(query|key|value|proj_attn)(?=\.)/,
@@ -108,9 +95,7 @@ function clipEntries({ entries }: PartEntries, prefix: string): TensorEntry[] {
 /** Only SDXL's encoder has a projection that counts. */
 function openClipEntries({ config, entries }: PartEntries, prefix: string): TensorEntry[] {
   const unused = prefix === ldmPrefixes.xlOpenClip ? /position_ids$/ : /position_ids$|^text_projection/;
-  const layers = config.num_hidden_layers as number;
-  const table = new KeyTable(openClipModules({ layers }));
-  const fused = Array.from({ length: layers }, (_, layer) => openClipFused(layer)).flat();
+  const { table, fused } = openClipTable(config);
   const thirds = new Set(fused.flatMap(({ diffusers }) => diffusers));
   const byName = new Map(entries.map((entry) => [entry.name, entry]));
   const whole = fused.map(({ ldm, diffusers }) =>

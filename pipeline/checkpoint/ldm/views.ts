@@ -3,32 +3,18 @@
 import { RenamedWeights, type TensorView } from "../safetensors/renamed_weights.ts";
 import type { Weights } from "../safetensors/weights.ts";
 import type { ConfigJson } from "../source/origin.ts";
-import {
-  KeyTable,
-  ldmPrefixes,
-  openClipFused,
-  openClipModules,
-  openClipProjection,
-  unetModules,
-  vaeModules,
-} from "./keys.ts";
+import { openClipTable, unetTable, vaeTable } from "./key_tables.ts";
+import { ldmPrefixes, openClipProjection } from "./keys.ts";
 
 /** The UNet under diffusers' keys. */
 export function unetView(weights: Weights, config: ConfigJson): RenamedWeights {
-  const types = config.down_block_types as string[];
-  const table = new KeyTable(unetModules({
-    attention: types.map((type) => type.startsWith("CrossAttn")),
-    layersPerBlock: config.layers_per_block as number,
-  }));
+  const table = unetTable(config);
   return new RenamedWeights(weights, renamedViews(weights, ldmPrefixes.unet, (key) => table.toDiffusers(key)));
 }
 
 /** The autoencoder under diffusers' keys. */
 export function vaeView(weights: Weights, config: ConfigJson, prefix: string = ldmPrefixes.vae): RenamedWeights {
-  const table = new KeyTable(vaeModules({
-    levels: (config.block_out_channels as number[]).length,
-    layersPerBlock: config.layers_per_block as number,
-  }));
+  const table = vaeTable(config);
   // Training checkpoints also contain the discriminator.
   const nameOf = (key: string) => /^(loss|model_ema)\./.test(key) ? null : table.toDiffusers(key);
   const views = renamedViews(weights, prefix, nameOf);
@@ -66,8 +52,7 @@ export function openClipView(
 ): RenamedWeights {
   const layers = config.num_hidden_layers as number;
   const hidden = config.hidden_size as number;
-  const table = new KeyTable(openClipModules({ layers }));
-  const fused = Array.from({ length: layers }, (_, layer) => openClipFused(layer)).flat();
+  const { table, fused } = openClipTable(config);
   const fusedKeys = new Set(fused.map(({ ldm }) => ldm));
   const isUnused = (key: string): boolean => {
     const layer = /^transformer\.resblocks\.(\d+)\./.exec(key);
