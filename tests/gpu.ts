@@ -8,6 +8,7 @@ export { f32Tolerance, matrixTolerance, randomArray } from "../bench/oracles/num
 /** Runs the tests on Dawn in place of Deno's own WebGPU: `deno task test:dawn`. */
 const dawn = Deno.env.get("BLUEROSE_WEBGPU") === "dawn" ? await findDawn() : undefined;
 
+const request = Gpu.request.bind(Gpu);
 const opened = new Map<string, Promise<Gpu>>();
 const open: Gpu[] = [];
 
@@ -16,17 +17,43 @@ function sharedGpu(options: GpuOptions): Promise<Gpu> {
   const key = JSON.stringify(options);
   let gpu = opened.get(key);
   if (!gpu) {
-    opened.set(key, gpu = Gpu.request({ gpu: dawn?.gpu, ...options }));
-    gpu.then((gpu) => open.push(gpu), () => {}); // the caller gets the error
+    opened.set(key, gpu = request({ gpu: dawn?.gpu, ...options }));
+    gpu.then((gpu) => open.push(gpu), () => opened.delete(key)); // the caller gets the error
   }
   return gpu;
+}
+
+/**
+ * Runs `body` with devices that outlive it: what it opens are the test file's, with their compiled
+ * kernels, and disposing of them frees nothing. Compiling takes most of a small command's time.
+ *
+ * @throws if bytes are left live on a device, which disposing of it would hide
+ */
+export async function withSharedDevices<T>(body: () => Promise<T>): Promise<T> {
+  const used = new Map<Gpu, number>();
+  Gpu.request = async (options: GpuOptions = {}) => {
+    if (open.some((gpu) => gpu.options === options)) return await request(options); // helpers that compile
+    const gpu = await sharedGpu(options);
+    Object.assign(gpu, { [Symbol.dispose]: () => {} });
+    if (!used.has(gpu)) used.set(gpu, gpu.memory.live);
+    return gpu;
+  };
+  try {
+    return await body();
+  } finally {
+    Gpu.request = request;
+    for (const [gpu, before] of used) {
+      await gpu.finished();
+      assertEquals(gpu.memory.live - before, 0, "bytes left live on the device");
+    }
+  }
 }
 
 // The drivers' threads must end before the process does. Dawn ends by itself, and crashes when a
 // device is destroyed at that time.
 globalThis.addEventListener("unload", () => {
   if (dawn) return;
-  for (const gpu of open) gpu[Symbol.dispose](); // synchronously: the process ends after this event
+  for (const gpu of open) Gpu.prototype[Symbol.dispose].call(gpu); // synchronously: the process ends after this event
 });
 
 /**

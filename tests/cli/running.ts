@@ -1,5 +1,6 @@
 import { pocket } from "../paths.ts";
 import { main } from "../../cli/main.ts";
+import { withSharedDevices } from "../gpu.ts";
 
 /** The output and exit code of a command. */
 export interface Ran {
@@ -15,7 +16,7 @@ export async function run(...args: string[]): Promise<Ran> {
   console.log = (text: string) => void (said.out += `${text}\n`);
   console.error = console.warn = (text: string) => void (said.err += `${text}\n`);
   try {
-    return { code: await main(args), ...said };
+    return { code: await withSharedDevices(() => main(args)), ...said };
   } finally {
     Object.assign(console, { log, error, warn });
   }
