@@ -5,7 +5,7 @@
  * @module
  */
 import { attentionFormNumbers, type AttentionForms, type AttentionPath } from "./attention/form.ts";
-import type { TileShape } from "./gemm/tile_shape.ts";
+import { canGate, type TileShape } from "./gemm/tile_shape.ts";
 
 /**
  * Kinds of matrix product by the size of the result; each kind has its own tile.
@@ -126,11 +126,12 @@ export function parseTuning(text: string, source: string): Tuning {
         refuse(`the name of a product must be MxNxK, gated MxNxK or conv HxW/STRIDE MxNxK: ${JSON.stringify(key)}`);
       }
       checkTile(shape, `${adapter} for ${key}`);
-      const { strategy, columns, splits } = shape as TunedProduct;
+      const { splits, ...tile } = shape as TunedProduct;
       checkNumbers({ splits }, ["splits"], `${adapter} for ${key}`);
       if (splits !== 1 && key.includes(" ")) refuse(`splits of ${adapter} for ${key} must be 1: ${splits}`);
-      if (key.startsWith("gated ") && (strategy !== "workgroup" || columns !== 2)) {
-        refuse(`the tile of ${adapter} for ${key} must be a workgroup tile of 2 columns: ${strategy}, ${columns}`);
+      if (key.startsWith("gated ") && !canGate(tile)) {
+        const { strategy, columns } = tile;
+        refuse(`the tile of ${adapter} for ${key} must be workgroup or half with 2 columns: ${strategy}, ${columns}`);
       }
     }
     if (!isObject(attention)) return refuse(`the attention of ${adapter} must be an object`);

@@ -109,6 +109,8 @@ export const halfCases: Readonly<Record<string, ModelCase>> = {
   "f16: matmul 4096³ Bᵀ f16": product(4096, 4096, 4096, "f16", half),
   "f16: matmul few 256×1280×1280": product(256, 1280, 1280, "f16", half),
   "f16: conv 3×3 64² 320→320": convolution(64, 320, 320, 3, half),
+  "f16: gated product 4096×1280×320": (gpu) =>
+    void gatedProduct(empty(gpu, [4096, 320]), empty(gpu, [2560, 320], "f16"), half),
   "f16: attention 4096² 8 of 40": selfAttention(4096, 8, 40, half),
   "f16: attention 4096² 5 of 64": selfAttention(4096, 5, 64, half),
   "f16: attention 1024² 8 of 80": selfAttention(1024, 8, 80, half),

@@ -9,7 +9,7 @@ import { Tensor } from "../../engine/tensor.ts";
 import { conv2d, packConvWeight } from "../../kernels/conv/conv2d.ts";
 import { gatedProduct } from "../../kernels/gemm/gated_product.ts";
 import { matmul, splitsFor } from "../../kernels/gemm/matmul.ts";
-import type { TileShape } from "../../kernels/gemm/tile.ts";
+import { canGate, type TileShape } from "../../kernels/gemm/tile.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import { productKey, type Tiles, type TunedProduct } from "../../kernels/tuning.ts";
@@ -66,7 +66,7 @@ async function tuneProduct(
 }
 
 /**
- * A gated product, on workgroup tiles of two columns. Where the device gates in a pass of its own,
+ * A gated product, on tiles that can gate. Where the device gates in a pass of its own,
  * as software devices do, its product has an entry.
  */
 async function tuneGated(
@@ -74,9 +74,7 @@ async function tuneGated(
   { m, n, k }: Sizes,
   options: SearchOptions & { readonly tiles: Tiles },
 ): Promise<TunedShape> {
-  const tiles = candidates(gpu, tileKind(m, n)).filter(({ strategy, columns }) =>
-    strategy === "workgroup" && columns === 2
-  );
+  const tiles = candidates(gpu, tileKind(m, n)).filter(canGate);
   if (tiles.length === 0 || n % 4 !== 0) return await tuneProduct(gpu, { m, n: 2 * n, k }, options);
   using x = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
   using weight = Tensor.from(gpu, testValues(2 * n * k, 2), [2 * n, k], "f16");

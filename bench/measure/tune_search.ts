@@ -86,7 +86,7 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
   if (arithmetic === "f16") {
     // Software devices only emulate f16, and compile unrolled code slowly.
     for (const [threadsX, threadsY] of isSoftware ? [[8, 8]] : [[8, 8], [16, 8], [16, 16], [32, 8]]) {
-      for (const rows of kind === "row" ? [1] : isSoftware ? [4] : kind === "skinny" ? [1, 2, 4, 8] : [4, 8]) {
+      for (const rows of kind === "row" ? [1] : isSoftware ? [4] : kind === "skinny" ? [1, 2, 4, 8] : [4, 6, 8]) {
         for (const columns of isSoftware ? [1] : [1, 2]) {
           shapes.push({ strategy: "half", lanes: threadsX * threadsY, threadsX, rows, columns });
         }

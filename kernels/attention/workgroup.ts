@@ -25,7 +25,7 @@ import { attentionConstantTypes, workgroupAttentionWgsl } from "./workgroup_wgsl
  * With the constant WHOLE, keys fill all blocks, and no load or score is masked.
  *
  * With the constant HALF, operands of both products are rounded to f16, and sums over at most
- * {@linkcode halfDepth} elements are f16. Those are added up in f32; so are scores, softmax and
+ * {@linkcode blockDepth} elements are f16. Those are added up in f32; so are scores, softmax and
  * results. With elements q, k, v, weights w = softmax(scale · q·k), n ≤ 16 elements per f16 sum and
  * S keys, to first order:
  *

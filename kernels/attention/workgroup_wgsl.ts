@@ -1,5 +1,5 @@
 import type { ConstantValues } from "../../engine/kernel/kernel.ts";
-import { halfDepth } from "../gemm/tile_half.ts";
+import { blockDepth } from "../gemm/tile_blocks.ts";
 import { each as eachText, fmaChain } from "../wgsl/text.ts";
 import { workgroupBlocks } from "./form.ts";
 
@@ -244,9 +244,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
 
 /**
  * Ranges of `count` vec4 that are as long as each other, give or take one, and of at most
- * {@linkcode halfDepth} elements.
+ * {@linkcode blockDepth} elements.
  */
 function shortRanges(count: number): (readonly [from: number, to: number])[] {
-  const parts = Math.ceil(4 * count / halfDepth), at = (i: number) => Math.floor(i * count / parts);
+  const parts = Math.ceil(4 * count / blockDepth), at = (i: number) => Math.floor(i * count / parts);
   return Array.from({ length: parts }, (_, i) => [at(i), at(i + 1)] as const);
 }

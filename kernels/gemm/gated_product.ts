@@ -11,7 +11,7 @@ import {
 } from "../wgsl/elementwise.ts";
 import { gemm } from "./gemm.ts";
 import { matmul } from "./matmul.ts";
-import type { TileShape } from "./tile.ts";
+import { canGate, type TileShape } from "./tile.ts";
 import { policyOf } from "../policy.ts";
 import { launchOverRanges } from "../wgsl/launch.ts";
 
@@ -90,8 +90,8 @@ export interface GatedProductOptions {
    */
   readonly allowF16Operands?: boolean;
   /**
-   * The tile, for the tests and the tuner: a workgroup tile of two columns. Default: by device and
-   * size.
+   * The tile, for the tests and the tuner: a workgroup or half tile of two columns. Default: by
+   * device and size.
    */
   readonly tile?: TileShape;
 }
@@ -126,10 +126,12 @@ export function gatedProduct(
   const { gpu } = x;
   const [columns, k] = weight.dims(2);
   const n = columns / 2, outer = x.shape.slice(0, -1), m = elements(outer);
-  const { products } = policyOf(gpu);
+  const { products, isSoftware } = policyOf(gpu);
   const tuned = tile ? undefined : products.tunedProduct(m, n, k, { allowF16Operands, variant: "gated" });
-  const shape = tile ?? tuned?.tile ?? products.tileFor(m, n, { allowF16Operands });
-  if (shape.strategy !== "workgroup" || n % 4 !== 0) {
+  const chosen = tile ?? tuned?.tile,
+    shape = { ...(chosen ?? products.tileFor(m, n, { allowF16Operands })), columns: 2 };
+  const isSlow = !chosen && isSoftware && shape.strategy === "half"; // to compile
+  if (!canGate(shape) || isSlow || n % 4 !== 0) {
     return gpu.scope(() => geglu(matmul(x, weight, { transposeB: true, bias, allowF16Operands, dtype: x.dtype })));
   }
   if (x.shape.at(-1) !== k || bias && bias.size !== columns) {
@@ -148,7 +150,7 @@ export function gatedProduct(
     transposeB: true,
     bias,
     gated: true,
-    tile: { ...shape, columns: 2 },
+    tile: shape,
   });
   return y;
 }

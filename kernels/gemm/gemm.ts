@@ -5,7 +5,16 @@ import { policyOf } from "../policy.ts";
 import { bindableParts, type ProductPart } from "./bindable_parts.ts";
 import { blockOperandsWgsl } from "./block_operands.ts";
 import type { GemmOptions, MatrixView } from "./gemm_options.ts";
-import { storeWgsl, tileConstants, tileConstantTypes, tileExtensions, tileGrid, tileWgsl, usesBlocks } from "./tile.ts";
+import {
+  canGate,
+  storeWgsl,
+  tileConstants,
+  tileConstantTypes,
+  tileExtensions,
+  tileGrid,
+  tileWgsl,
+  usesBlocks,
+} from "./tile.ts";
 import { addressesWgsl, bias4Wgsl, epilogueWgsl, operandsWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
 
 export type { GemmOptions, MatrixView } from "./gemm_options.ts";
@@ -113,9 +122,9 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
   const { bound: noBias } = operands.find(({ tensor }) => tensor.dtype !== y.tensor.dtype) ?? a;
   const { bound: noResidual } = operands.find(({ tensor }) => tensor.dtype === y.tensor.dtype) ?? a;
   const shape = options.tile ?? policyOf(gpu).products.tileFor(m, n, { vec4: n % 4 === 0, allowF16Operands });
-  if (gated && (shape.strategy !== "workgroup" || shape.columns !== 2 || residual || n % 4 !== 0)) {
+  if (gated && (!canGate(shape) || residual || n % 4 !== 0)) {
     throw new ShapeError(
-      `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup tile of 2, a multiple of 4 columns and no residual`,
+      `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup or half tile of 2, a multiple of 4 columns and no residual`,
       [[m, n]],
     );
   }

@@ -2,7 +2,6 @@ import { GpuError } from "../../engine/errors.ts";
 import type { Gpu, WgslExtension } from "../../engine/gpu.ts";
 import type { Grid } from "../../engine/kernel/kernel.ts";
 import { policyOf } from "../policy.ts";
-import { halfTile } from "./tile_half.ts";
 import { matrixTile } from "./tile_matrix.ts";
 import {
   f32Element,
@@ -15,9 +14,11 @@ import {
 } from "./tile_shape.ts";
 import { matrixDepth, unsupportedReason } from "./tile_support.ts";
 import { subgroupTile } from "./tile_subgroup.ts";
-import { blockDepth, type BlockLoads, workgroupTile } from "./tile_workgroup.ts";
+import { blockDepth } from "./tile_blocks.ts";
+import { type BlockLoads, workgroupTile } from "./tile_workgroup.ts";
 
 export {
+  canGate,
   put,
   storeWgsl,
   type TileConstants,
@@ -35,7 +36,7 @@ export {
  * functions. Rows and columns may lie beyond the edge, where the functions that locate them clamp
  * them. Elements from `params.k` on must be zero in A and finite in B.
  *
- * Strategies `subgroup` and `half`:
+ * Strategy `subgroup`:
  *
  * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, with its address precomputed
  * - `tile_a(Row, k) -> vec4f`: elements k … k+3 of the row
@@ -54,10 +55,10 @@ export {
  *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right` (k+4 … k+7)
  * - `tile_end8`, `tile_put8`: the same for eight results
  *
- * Strategies `workgroup` and `matrix`, by the {@linkcode BlockLoads} of the kernel:
+ * Strategies `workgroup`, `half` and `matrix`, by the {@linkcode BlockLoads} of the kernel:
  *
  * - `tile_row`, and `tile_a` (loads of A along k) or `tile_a_line(Row, k) -> vec4f`: element k of
- *   four adjacent rows (`workgroup` only)
+ *   four adjacent rows (not `matrix`)
  * - `tile_column`, and `tile_b_k(Column, k) -> vec4f`: elements k … k+3 of one column; or
  *   `tile_b_line(Column, k) -> vec4f`: element k of four adjacent columns
  * - `tile_row_end(batch, row)` and `tile_column_end(column)`: what the epilogue needs of a row and
@@ -104,7 +105,7 @@ export function tileConstants(
     COLUMNS: columns,
     WIDE: allowVec8 && strategy === "subgroup" && columns % 2 === 0,
     WHOLE: usesBlocks(strategy) && k % (strategy === "matrix" ? matrixDepth : blockDepth) === 0,
-    LOOPED: strategy === "workgroup" && policyOf(gpu).isSoftware,
+    LOOPED: (strategy === "workgroup" || strategy === "half") && policyOf(gpu).isSoftware,
     ...(strategy === "matrix" ? matrixConstants(gpu, shape) : noMatrix),
   };
 }
@@ -143,10 +144,9 @@ export function tileWgsl(
     case "subgroup":
       return subgroupTile(constants, element);
     case "workgroup":
+    case "half":
       return workgroupTile(constants, element, loads);
     case "matrix":
       return matrixTile(constants, loads);
-    case "half":
-      return halfTile(constants);
   }
 }

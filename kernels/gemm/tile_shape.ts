@@ -48,8 +48,11 @@ export interface TileShape {
 }
 
 /** Whether a strategy loads its operands by the functions for blocks: see tile.ts. */
-export const usesBlocks = (strategy: TileShape["strategy"]): boolean =>
-  strategy === "workgroup" || strategy === "matrix";
+export const usesBlocks = (strategy: TileShape["strategy"]): boolean => strategy !== "subgroup";
+
+/** Whether a tile can combine values and gates: see {@linkcode GatedTileConstants}. */
+export const canGate = ({ strategy, columns }: TileShape): boolean =>
+  (strategy === "workgroup" || strategy === "half") && columns === 2;
 
 /** The kernel constants that a tile shape determines. */
 export type TileConstants = ConstantValues<typeof tileConstantTypes>;

@@ -38,8 +38,8 @@ export function unsupportedReason(
 
 /** Bytes of workgroup memory of a workgroup or matrix tile. */
 function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
-  if (strategy === "half") return 2 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX);
-  // Blocks of depth 16, in f32, padded: see tile_workgroup.ts.
+  // Blocks of depth 16, padded: see tile_blocks.ts.
+  if (strategy === "half") return 2 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX) + 4 * (16 + 64);
   if (strategy !== "matrix" || !matrix) {
     return 16 * 4 * (rows * (lanes / threadsX) + 2 + 4 * columns * (threadsX + 1) + 6);
   }

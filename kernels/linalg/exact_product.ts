@@ -2,7 +2,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { blockDepth } from "../gemm/tile_workgroup.ts";
+import { blockDepth } from "../gemm/tile_blocks.ts";
 import { policyOf } from "../policy.ts";
 import {
   exactTerms,

@@ -1,6 +1,7 @@
 /** WGSL of the exact product; its mathematics and invariants: exact_product.ts. @module */
 
-import { blockDepth, blockProduct } from "../gemm/tile_workgroup.ts";
+import { blockDepth } from "../gemm/tile_blocks.ts";
+import { blockProduct } from "../gemm/tile_workgroup.ts";
 import type { TileConstants } from "../gemm/tile_shape.ts";
 import { each, fmaChain } from "../wgsl/text.ts";
 import { sliceBits } from "./slices.ts";

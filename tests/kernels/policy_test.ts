@@ -226,7 +226,10 @@ Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid 
       [JSON.stringify({ a: { products: { "2x3x4": tile } } }), "splits of a for 2x3x4"],
       [JSON.stringify({ a: { products: { "conv 3x3 2x3x4": { ...tile, splits: 1 } } } }), '"conv 3x3 2x3x4"'],
       [JSON.stringify({ a: { products: { "conv 3x3/1 2x3x4": { ...tile, splits: 2 } } } }), "must be 1: 2"],
-      [JSON.stringify({ a: { products: { "gated 2x3x4": { ...tile, splits: 1 } } } }), "workgroup tile of 2 columns"],
+      [
+        JSON.stringify({ a: { products: { "gated 2x3x4": { ...tile, splits: 1 } } } }),
+        "workgroup or half with 2 columns",
+      ],
       [JSON.stringify({ a: { attention: [] } }), "attention of a must be an object"],
       [JSON.stringify({ a: { attention: { wide: { path: "staged" } } } }), 'positive whole number: "wide"'],
       [JSON.stringify({ a: { attention: { 40: { path: "flash" } } } }), '"flash"'],

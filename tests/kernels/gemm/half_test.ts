@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertMatch, assertNotEquals, assertRejects, assertThrows } from "@std/assert";
 import { attentionProblem } from "../../../bench/oracles/attention.ts";
 import { convolution, type ConvolutionSizes } from "../../../bench/oracles/convolution.ts";
+import { gegluOf } from "../../../bench/oracles/functions.ts";
 import { product, transposed } from "../../../bench/oracles/matrices.ts";
 import { halfBound } from "../../../bench/oracles/numbers.ts";
 import { GpuError, UnsupportedFeatureError } from "../../../engine/errors.ts";
@@ -13,6 +14,7 @@ import { matmul } from "../../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../../kernels/gemm/tile.ts";
 import { policyOf } from "../../../kernels/policy.ts";
 import { gpuTest, lackOf, randomArray } from "../../gpu.ts";
+import { withGpuPolicy } from "../oracles.ts";
 
 const lacking = await lackOf("shader-f16");
 const inHalves = { arithmetic: "f16" } as const;
@@ -58,7 +60,8 @@ gpuTest(
         const stored = transposeB ? Float32Array.from(transposed(b, k, n)) : b;
         using left = Tensor.from(gpu, a, [m, k]);
         using right = Tensor.from(gpu, stored, transposeB ? [n, k] : [k, n]);
-        using y = matmul(left, right, { transposeB, tile: tiles[index], splits: 1 });
+        const run = () => matmul(left, right, { transposeB, tile: tiles[index], splits: 1 });
+        using y = index >= 2 ? withGpuPolicy(gpu, run) : run(); // GPUs unroll the loop
         const data = await y.data();
         const magnitudes = product(absolute(a), absolute(b), m, k, n);
         if (index > 0) assertBounded(data, product(a, b, m, k, n), magnitudes, k);
@@ -105,6 +108,35 @@ gpuTest(
   lacking,
 );
 
+gpuTest(
+  "gatedProduct() in f16 arithmetic keeps the bounds of its values and gates, which end in one kernel",
+  async (gpu) => {
+    const [m, k, n] = [37, 52, 36];
+    const x = randomArray(m * k, 1), weight = randomArray(2 * n * k, 2);
+    using left = Tensor.from(gpu, x, [m, k]);
+    using right = Tensor.from(gpu, weight, [2 * n, k]);
+    let result: Tensor | undefined;
+    const run = () => gatedProduct(left, right, { tile: tile(8, 4, 2, 2) });
+    const { kernels } = gpu.tally(() => result = withGpuPolicy(gpu, run));
+    using y = result!;
+    assertEquals(kernels, ["matmul"]);
+    const columns = transposed(weight, 2 * n, k);
+    const sums = product(x, columns, m, k, 2 * n), expected = gegluOf(sums, n);
+    const sizes = product(absolute(x), absolute(Float32Array.from(columns)), m, k, 2 * n);
+    const data = await y.data();
+    for (let i = 0; i < expected.length; i++) {
+      const at = Math.floor(i / n) * 2 * n + i % n, value = Math.abs(sums[at]), gate = Math.abs(sums[at + n]);
+      const [valueError, gateError] = [boundOf(k) * sizes[at], boundOf(k) * sizes[at + n]];
+      // |gelu(g)| is at most |g|, and its slope at most 1.13.
+      const bound = valueError * gate + (value + valueError) * 1.13 * gateError;
+      assert(Math.abs(data[i] - expected[i]) <= bound, `element ${i}: ${data[i]} instead of ${expected[i]} ± ${bound}`);
+    }
+    assertNotEquals(data, Float32Array.from(expected));
+  },
+  inHalves,
+  lacking,
+);
+
 for (const [kernel, stride, size] of [[3, 1, 12], [3, 2, 9], [1, 1, 8]] as const) {
   gpuTest(
     `conv2d() ${kernel}×${kernel}, stride ${stride}, in f16 arithmetic keeps the documented bound`,
@@ -124,7 +156,9 @@ for (const [kernel, stride, size] of [[3, 1, 12], [3, 2, 9], [1, 1, 8]] as const
       using raw = Tensor.from(gpu, weight, [20, 12, kernel, kernel]);
       const packed = packConvWeight(raw);
       using _packed = packed.tensor;
-      using y = conv2d(input, packed, { stride, padding: side, allowF16Operands: true });
+      const run = () =>
+        conv2d(input, packed, { stride, padding: side, allowF16Operands: true, tile: tile(8, 4, 3, 1) });
+      using y = withGpuPolicy(gpu, run);
       const expected = convolution(x, weight, sizes), magnitudes = convolution(absolute(x), absolute(weight), sizes);
       assertBounded(await y.data(), expected, magnitudes, 12 * kernel * kernel);
     },
