@@ -109,7 +109,9 @@ export type { Adapting, AnyGenerateOptions, EditingPipeline } from "./pipeline/e
 export type { EditDefaults, EditModelOptions } from "./pipeline/editing/pipeline_edits.ts";
 
 // Edits, independent of a pipeline
-export { type EditReport, ModelEdit, type ModelEditOptions } from "./pipeline/editing/model_edit.ts";
+export { ModelEdit } from "./pipeline/editing/model_edit.ts";
+export type { ModelEditOptions } from "./pipeline/editing/edit_options.ts";
+export type { EditReport } from "./pipeline/editing/edit_report.ts";
 export type { LayerOperator, LayerReport } from "./pipeline/editing/edit_operators.ts";
 export type { EditMethod, MethodOptions, RowTokens } from "./pipeline/editing/prompts/method.ts";
 export type { ConceptMove, ConceptMoves } from "./pipeline/editing/moves.ts";

@@ -1,4 +1,4 @@
-import type { EditReport } from "../pipeline/editing/model_edit.ts";
+import type { EditReport } from "../pipeline/editing/edit_report.ts";
 import { checkPictures } from "./output_names.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel } from "./embedded_model.ts";

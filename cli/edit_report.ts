@@ -5,7 +5,8 @@
  */
 import type { PredictedLeakage } from "../pipeline/editing/leakage.ts";
 import type { ConceptMove } from "../pipeline/editing/moves.ts";
-import type { EditReport, ModelEdit } from "../pipeline/editing/model_edit.ts";
+import type { EditReport } from "../pipeline/editing/edit_report.ts";
+import type { ModelEdit } from "../pipeline/editing/model_edit.ts";
 
 /** One-line summary of an edit's report. */
 export function editLine(report: EditReport): string {

@@ -6,7 +6,8 @@ import type { EditableModel } from "./editing/editable_model.ts";
 import type { HeldTexts } from "./editing/encode_batches.ts";
 import type { EditStack } from "./editing/edit_stack.ts";
 import type { EditChoice } from "./editing/edits_per_row.ts";
-import type { EditReport, ModelEdit } from "./editing/model_edit.ts";
+import type { EditReport } from "./editing/edit_report.ts";
+import type { ModelEdit } from "./editing/model_edit.ts";
 import { editChoiceTable, type EditDefaults, type EditModelOptions, PipelineEdits } from "./editing/pipeline_edits.ts";
 import type { CallShape, EmbeddingsEdit } from "./generation/call.ts";
 import {

@@ -6,7 +6,8 @@
 
 import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
 import { encodeOnHost } from "../pipeline/editing/editable_model.ts";
-import { ModelEdit, type ModelEditOptions } from "../pipeline/editing/model_edit.ts";
+import type { ModelEditOptions } from "../pipeline/editing/edit_options.ts";
+import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { alignPrompts } from "../pipeline/editing/prompts/alignment.ts";
 import { lastTokenPosition } from "../pipeline/editing/prompts/concepts.ts";
 import { Tensor } from "../engine/tensor.ts";

@@ -7,16 +7,14 @@
 
 import { inspectAs } from "../../engine/inspect.ts";
 import type { Tensor } from "../../engine/tensor.ts";
-import { concat } from "../../kernels/shape/concat.ts";
-import { matmul } from "../../kernels/gemm/matmul.ts";
-import { slice } from "../../kernels/shape/slice.ts";
 import { EditError } from "../errors.ts";
 import { checkArgument, checkOptions, kinds, shown } from "../options.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { type ExportableEdit, exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
 import type { EditableModel } from "./editable_model.ts";
 import { operatorFor } from "./edit_operators.ts";
-import type { EditOperator, OperatorFactors } from "./operator.ts";
+import { applySteps, factorsOf, folded, type Step } from "./edit_steps.ts";
+import type { EditOperator } from "./operator.ts";
 import { widened } from "./widened.ts";
 import { type EditRecipe, type PairRecord, pairRecords, pairText } from "./prompts/recipe.ts";
 
@@ -24,13 +22,6 @@ import { type EditRecipe, type PairRecord, pairRecords, pairText } from "./promp
 export interface StackableEdit extends ExportableEdit {
   /** The prompts and settings that the edit was made from. */
   readonly recipe: EditRecipe;
-}
-
-/** An operator of an edit, with the edit's strength. */
-interface Step<Edit extends StackableEdit> {
-  readonly edit: Edit;
-  readonly operator: EditOperator;
-  readonly strength: number;
 }
 
 /** An edit on a stack, with its strength. */
@@ -184,7 +175,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
       const active = this.#active(layer, role);
       for (const { operator } of active) numbers.set(operator, numbers.get(operator) ?? numbers.size);
       const key = active.map(({ operator }) => numbers.get(operator)).join();
-      if (!cache.has(key)) cache.set(key, applyEdits(embeddings, active, perPrompt));
+      if (!cache.has(key)) cache.set(key, applySteps(embeddings, active, perPrompt));
       return cache.get(key)!;
     };
     return (layer) => ({ keys: read(layer, "keys"), values: read(layer, "values") });
@@ -203,7 +194,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
    */
   editedPooled(pooled: Tensor, options: { perPrompt?: readonly (readonly Edit[])[] } = {}): Tensor {
     this.#checkPerPrompt(options.perPrompt, pooled);
-    return applyEdits(pooled, this.#activePooled(), options.perPrompt);
+    return applySteps(pooled, this.#activePooled(), options.perPrompt);
   }
 
   /**
@@ -301,43 +292,6 @@ function rankOf({ operators }: StackableEdit): number {
 function checkedStrength(strength: number): number {
   if (Number.isFinite(strength)) return strength;
   throw new EditError(`Cannot apply an edit with strength ${shown(strength)}: it must be finite, usually from 0 to 1`);
-}
-
-/** E₁E₂…x for each prompt of a batch, with the edits selected for that prompt. */
-function applyEdits<Edit extends StackableEdit>(
-  embeddings: Tensor,
-  active: readonly Step<Edit>[],
-  perPrompt: readonly (readonly Edit[])[] | undefined,
-): Tensor {
-  const apply = (x: Tensor, steps: readonly Step<Edit>[]) =>
-    steps.toReversed().reduce((x, { operator, strength }) => operator.apply(x, { strength }), x);
-  const selections = perPrompt?.map((selection) => active.filter(({ edit }) => selection.includes(edit)));
-  return embeddings.gpu.scope(() => {
-    // a view, so that the caller may dispose of the result
-    const whole = embeddings.reshape(embeddings.shape);
-    if (!selections || selections.every((steps) => steps.length === active.length)) return apply(whole, active);
-    return concat(selections.map((steps, row) => apply(slice(whole, 0, row, row + 1), steps)), 0);
-  });
-}
-
-/** The factors of an operator, with its strength. */
-interface Factors extends OperatorFactors {
-  readonly strength: number;
-}
-
-function factorsOf<Edit extends StackableEdit>({ operator, strength }: Step<Edit>): Factors {
-  return { ...operator.factors, strength };
-}
-
-/** W·E₁·E₂·…; within the caller's scope. */
-function folded(weight: Tensor, steps: readonly Factors[]): Tensor {
-  let result = weight.reshape(weight.shape);
-  for (const { left, right, strength } of steps) {
-    result = right
-      ? matmul(matmul(result, left, { transposeB: true, scale: strength }), right, { residual: result })
-      : matmul(result, left, { transposeB: true, scale: strength, residual: result });
-  }
-  return result;
 }
 
 inspectAs(EditStack.prototype, (stack) => {

@@ -9,20 +9,10 @@ import { inspectAs } from "../../engine/inspect.ts";
 import { EditError } from "../errors.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { refuseSourceFile } from "../saving_place.ts";
-import { checkArgument, checkOptions, kind, kinds, listOf, oneOf, type OptionTable } from "../options.ts";
-import type { Alignment } from "./prompts/alignment.ts";
-import { checkMethod, type EditMethod, type MethodOptions } from "./prompts/method.ts";
+import { checkArgument, checkOptions, kind, kinds } from "../options.ts";
+import { checkMethod } from "./prompts/method.ts";
 import { operatorsOfFile, readEdit, writeEdit } from "./edit_file.ts";
-import type { EditSystemOptions } from "./solve/edit_system.ts";
-import {
-  chosenLayers,
-  editableKind,
-  type EditableModel,
-  encodeOnHost,
-  type LayerChoice,
-  layerChoiceKind,
-  pooledEncoder,
-} from "./editable_model.ts";
+import { chosenLayers, editableKind, type EditableModel, encodeOnHost, pooledEncoder } from "./editable_model.ts";
 import { type LayerChange, relativeChanges } from "./layer_changes.ts";
 import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
@@ -30,7 +20,6 @@ import {
   disposeOf,
   downloaded,
   type LayerOperator,
-  type LayerReport,
   type Operators,
   sharesOf,
   type Solvable,
@@ -38,79 +27,11 @@ import {
   uploaded,
 } from "./edit_operators.ts";
 import type { EditOperator, OperatorReport } from "./operator.ts";
-import type { ConceptMoves } from "./moves.ts";
-import { prepareEdit, type RetainedReport } from "./prepare_edit.ts";
+import { prepareEdit } from "./prepare_edit.ts";
+import { type ModelEditOptions, modelEditTable } from "./edit_options.ts";
+import type { EditReport } from "./edit_report.ts";
 import { checkProbe, endTokenEmbedding, probeText } from "./probe.ts";
 import { type EditPair, type EditRecipe, pairText, takePairs } from "./prompts/recipe.ts";
-
-/** Options of {@linkcode ModelEdit.solve}. */
-export interface ModelEditOptions extends EditSystemOptions, MethodOptions {
-  /**
-   * Prompts whose embeddings the edit should not change: rows with dᵢ = cᵢ, the preservation term
-   * of UCE (Gandikota et al., arXiv 2308.14761). For "nullspace", which needs some: the retained
-   * concepts. Default: none.
-   */
-  readonly preserve?: readonly string[];
-  /** Whether to edit the key projections as well as the value projections. Default: true. */
-  readonly withToK?: boolean;
-  /**
-   * Whether the model's pooled embedding is mapped, too, by an operator of its own: the equations
-   * of the method, with one row for each prompt (SDXL only). Default: false.
-   */
-  readonly withPooled?: boolean;
-  /** Layers to edit, by prefixes of their paths or by a predicate. Default: all. */
-  readonly layers?: LayerChoice;
-  /**
-   * Stops between batches of prompts and between the parts of the solution, within about a second:
-   * the promise rejects with the signal's reason, and nothing of the edit is kept.
-   */
-  readonly signal?: AbortSignal;
-}
-
-/** The options of {@linkcode ModelEdit.solve} and their kinds. */
-const modelEditTable: OptionTable<ModelEditOptions> = {
-  preserve: listOf(kinds.text, "strings"),
-  preserveWeight: kinds.number,
-  lamb: kind("a number", (value) => typeof value === "number"),
-  withToK: kinds.flag,
-  withPooled: kinds.flag,
-  withAugs: listOf(kinds.text, "strings"),
-  layers: layerChoiceKind,
-  method: kinds.text,
-  tokens: oneOf("all", "last"),
-  eraseScale: kinds.number,
-  preserveScale: kinds.number,
-  threshold: kinds.number,
-  retainScale: kinds.number,
-  invariant: listOf(kinds.text, "strings"),
-  influenceFilter: kinds.flag,
-  augment: kinds.number,
-  augmentRank: kinds.number,
-  route: oneOf("tokens", "channels"),
-  precision: oneOf("f64", "f32"),
-  signal: kinds.signal,
-};
-
-/** The solver's report, with the alignment of the prompts and the edited layers. */
-export interface EditReport extends OperatorReport {
-  /** Token alignment of each sentence; empty for a loaded edit. */
-  readonly alignments: readonly Alignment[];
-  /** Paths of the edited layers. */
-  readonly layers: readonly string[];
-  /**
-   * The report on each operator, of an edit with several. The figures beside it are then the worst
-   * of all operators, and the sum of their times.
-   */
-  readonly byLayer?: readonly LayerReport[];
-  /** The editor. */
-  readonly method: EditMethod;
-  /** How far the concepts move; undefined for an edit that was loaded from a file without it. */
-  readonly moves?: ConceptMoves;
-  /** The null space and the prompts that were not retained, of a null-space edit. */
-  readonly nullSpace?: RetainedReport;
-  /** The solver's report on the pooled embedding, of an edit `withPooled`. */
-  readonly pooled?: OperatorReport;
-}
 
 /**
  * An edit of a model's implicit assumptions (TIME, arXiv 2303.08084): the operator E of {@linkcode

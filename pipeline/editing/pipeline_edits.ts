@@ -7,7 +7,9 @@ import { type EditableModel, type LayerChoice, layerChoiceKind } from "./editabl
 import { EditSnapshot } from "./edit_snapshot.ts";
 import { EditStack } from "./edit_stack.ts";
 import { type EditChoice, editsPerRow } from "./edits_per_row.ts";
-import { type EditReport, ModelEdit, type ModelEditOptions } from "./model_edit.ts";
+import type { ModelEditOptions } from "./edit_options.ts";
+import type { EditReport } from "./edit_report.ts";
+import { ModelEdit } from "./model_edit.ts";
 import { pairText } from "./prompts/recipe.ts";
 
 /** How an editing pipeline's `editModel` edits unless told otherwise. */

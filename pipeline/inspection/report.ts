@@ -2,7 +2,7 @@
 
 import { byteText } from "../../engine/inspect.ts";
 import { elements } from "../../engine/tensor.ts";
-import { wideningOf } from "../checkpoint/bind.ts";
+import { wideningOf } from "../checkpoint/fill_weights.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { CheckpointError } from "../errors.ts";
 import { type MemoryOptions, type MemoryPrediction, predictOnNull } from "./memory.ts";

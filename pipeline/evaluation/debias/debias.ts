@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { ModelEdit, type ModelEditOptions } from "../../editing/model_edit.ts";
+import type { ModelEditOptions } from "../../editing/edit_options.ts";
+import { ModelEdit } from "../../editing/model_edit.ts";
 import type { EditPair } from "../../editing/prompts/recipe.ts";
 import type { EditingPipeline } from "../../editing_pipeline.ts";
 import { OptionError } from "../../errors.ts";

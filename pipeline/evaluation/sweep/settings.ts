@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import type { ModelEditOptions } from "../../editing/model_edit.ts";
+import type { ModelEditOptions } from "../../editing/edit_options.ts";
 import { withoutErased } from "../../editing/prompts/retained.ts";
 import {
   checkTaken,
