@@ -82,8 +82,7 @@ export async function drawPrompts(
   const shown = Deno.stderr.isTerminal() && !printMode().quiet;
   for (const { first, batch } of batches) {
     const settings = givenOptions({
-      // SDXL's pipelines read prompts plainly, and take no option of it.
-      promptSyntax: promptSyntax === "plain" ? undefined : promptSyntax,
+      promptSyntax,
       loraDir,
       ...xlSettings(values),
       // Without a negative prompt, SDXL guides away from zeros rather than from an empty text.

@@ -116,19 +116,12 @@ function turned(pair: PixelPair | undefined): PixelPair | undefined {
  *
  * @throws {ArgumentError} for such a flag
  */
-export function checkFamilyFlags(
-  pipe: EditingPipeline,
-  values: XLValues & { readonly promptSyntax: string; readonly loraDir: string | undefined },
-): void {
-  const refuse = (flag: string, reason: string) => {
-    throw new ArgumentError(`Cannot use ${flag} as ${reason}`, { argument: flag });
-  };
-  if ("textEncoder2" in pipe) {
-    const why = "the model is SDXL, whose prompts are read plainly";
-    if (values.promptSyntax !== "plain") refuse("--prompt-syntax", why);
-    if (values.loraDir !== undefined) refuse("--lora-dir", why);
-    return;
-  }
+export function checkFamilyFlags(pipe: EditingPipeline, values: XLValues): void {
+  if ("textEncoder2" in pipe) return;
   const given = (Object.keys(xlFlags) as (keyof XLValues)[]).find((name) => values[name] !== undefined);
-  if (given) refuse(`--${kebab(given)}`, "it is for SDXL, and the model is Stable Diffusion 1.x or 2.x");
+  if (given === undefined) return;
+  const flag = `--${kebab(given)}`;
+  throw new ArgumentError(`Cannot use ${flag} as it is for SDXL, and the model is Stable Diffusion 1.x or 2.x`, {
+    argument: flag,
+  });
 }

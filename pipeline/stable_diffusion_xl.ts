@@ -15,7 +15,8 @@ import {
   xlGenerateTable,
   type XLPromptEmbeddings,
 } from "./generation/xl_options.ts";
-import { encodeXLGiven, xlCallPrompts } from "./generation/xl_prompts.ts";
+import { xlCallPrompts } from "./generation/xl_call_prompts.ts";
+import { encodeXLGiven } from "./generation/xl_prompts.ts";
 import { loadPipeline, type XLFromPretrainedOptions } from "./load.ts";
 import type { CLIPTextModel } from "./models/clip_text.ts";
 import type { CLIPTextModelWithProjection } from "./models/clip_text_projection.ts";

@@ -11,6 +11,8 @@ import { checkFinite, takeTensor } from "./given_tensor.ts";
 import type { GenerateOptions, OutputTypes } from "./options.ts";
 import { encodePrompts, refuseBoth } from "./prompts.ts";
 import { type IncludeAdapter, loadTaggedLoras } from "./tagged_loras.ts";
+import type { Teachable } from "../adapters/added_tokens.ts";
+import type { TokenChunk } from "../text/prompt_syntax/chunks.ts";
 import type { CLIPTokenizer } from "../text/tokenizer.ts";
 import { type TokenizedPrompts, tokenizePrompts, type TokenizingOptions } from "./tokenized_prompts.ts";
 
@@ -131,17 +133,13 @@ export function takePrompts(
       return given.isEmpty ? [tokens.negatives, tokens.prompts].map((rows) => JSON.stringify(rows)) : undefined;
     },
     check: () => given.check(),
-    loadLoras: ({ include, encoders: [{ addedTokens }] }) =>
+    loadLoras: ({ include, encoders: [snapshot] }) =>
       loadTaggedLoras(components, loras, {
         loraDir,
         include,
         teach: async (load) => {
           if (!learner) return;
-          const setAddedToken = (id: number, embedding: Float32Array | undefined) => {
-            if (embedding) addedTokens.set(id, embedding);
-            else addedTokens.delete(id);
-          };
-          await load({ tokenizer: learner, textEncoder: { config: textEncoder.config, addedTokens, setAddedToken } });
+          await load({ tokenizer: learner, textEncoder: learning(textEncoder, snapshot) });
           tokens = read(learner);
         },
       }),
@@ -162,7 +160,24 @@ export function takePrompts(
 }
 
 function hasWeights({ prompts, negatives }: TokenizedPrompts): boolean {
-  return [...prompts, ...negatives].flat().some(({ weights }) => weights.some((weight) => weight !== 1));
+  return areWeighted([...prompts, ...negatives].flat());
+}
+
+/** Whether a token of the chunks has a weight. */
+export function areWeighted(chunks: readonly TokenChunk[]): boolean {
+  return chunks.some(({ weights }) => weights.some((weight) => weight !== 1));
+}
+
+/** A text encoder as of a call, which learns tokens for that call alone. */
+export function learning({ config }: CLIPTextEncoder, { addedTokens }: TextEncoderSnapshot): Teachable["textEncoder"] {
+  return {
+    config,
+    addedTokens,
+    setAddedToken: (id, embedding) => {
+      if (embedding) addedTokens.set(id, embedding);
+      else addedTokens.delete(id);
+    },
+  };
 }
 
 /** Reads prompts by a tokenizer, as they are now. */

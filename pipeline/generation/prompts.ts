@@ -131,12 +131,7 @@ export async function encodeGiven(
   using copies = new DisposableStack();
   using made = new DisposableStack();
   const tokens = tokenizePrompts(tokenizer, prompt, options);
-  if (tokens.loras.length > 0) {
-    throw new PromptError(
-      `Cannot load the LoRA ${JSON.stringify(tokens.loras[0].name)} of a prompt as prompts are only encoded: ` +
-        "load it with loadLoraWeights(), or generate() from the prompt",
-    );
-  }
+  refuseLoras(tokens.loras);
   const copied: { -readonly [Name in typeof names[number]]?: Tensor } = {};
   for (const name of names) {
     const given = options[name];
@@ -198,17 +193,31 @@ function encodeChunks(
   prompts: TokenizedPrompts["prompts"],
   options: { clipSkip?: number; loraScale?: number },
 ): Tensor {
-  const { gpu } = textEncoder;
-  const chunks = prompts.flat();
-  return gpu.scope(() => {
-    const { lastHiddenState: states } = textEncoder.forward(chunks.map(({ ids }) => ids), options);
-    const [count, tokens, width] = states.dims(3);
-    const weights = Float32Array.from(chunks.flatMap(({ weights }) => weights));
-    const weighted = weights.every((weight) => weight === 1)
-      ? states
-      : weightRows(states, Tensor.from(gpu, weights, [count, tokens]));
-    return weighted.reshape([prompts.length, count / prompts.length * tokens, width]);
-  });
+  return textEncoder.gpu.scope(() =>
+    joinChunks(textEncoder.forward(prompts.flat().map(({ ids }) => ids), options).lastHiddenState, prompts)
+  );
+}
+
+/**
+ * States [chunks, tokens, d] of all chunks, weighted and joined to those of prompts [prompts,
+ * chunks · tokens, d]; within the caller's scope.
+ */
+export function joinChunks(states: Tensor, prompts: TokenizedPrompts["prompts"]): Tensor {
+  const [count, tokens, width] = states.dims(3);
+  const weights = Float32Array.from(prompts.flat().flatMap(({ weights }) => weights));
+  const weighted = weights.every((weight) => weight === 1)
+    ? states
+    : weightRows(states, Tensor.from(states.gpu, weights, [count, tokens]));
+  return weighted.reshape([prompts.length, count / prompts.length * tokens, width]);
+}
+
+/** @throws {PromptError} for LoRA tags in prompts that are only encoded */
+export function refuseLoras([lora]: readonly { readonly name: string }[]): void {
+  if (lora === undefined) return;
+  throw new PromptError(
+    `Cannot load the LoRA ${JSON.stringify(lora.name)} of a prompt as prompts are only encoded: ` +
+      "load it with loadLoraWeights(), or generate() from the prompt",
+  );
 }
 
 /**

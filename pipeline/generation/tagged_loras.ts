@@ -8,7 +8,7 @@ import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { advise } from "../advice.ts";
 import { PromptError } from "../errors.ts";
 import { nearest } from "../nearest.ts";
-import type { PipelineComponents } from "../components.ts";
+import type { PipelineComponents, XLPipelineComponents } from "../components.ts";
 import type { LoraTag } from "../text/prompt_syntax/lora_tags.ts";
 import type { LoraDirectory } from "./options.ts";
 
@@ -28,7 +28,7 @@ let count = 0;
  *   a file that is no LoRA of this model
  */
 export async function loadTaggedLoras(
-  components: PipelineComponents,
+  components: PipelineComponents | XLPipelineComponents,
   loras: readonly LoraTag[],
   { loraDir, include, teach }: {
     loraDir?: LoraDirectory;

@@ -101,8 +101,12 @@ export function tokenizePlain(tokenizer: CLIPTokenizer, text: string): TokenChun
   return [{ ids, weights: ids.map(() => 1) }];
 }
 
-/** @throws {PromptError} when prompts of one call name different LoRAs */
-function commonTags(prompts: readonly { text: string; loras: readonly LoraTag[] }[]): readonly LoraTag[] {
+/**
+ * The LoRAs that all prompts of a call name.
+ *
+ * @throws {PromptError} when they name different LoRAs
+ */
+export function commonTags(prompts: readonly { text: string; loras: readonly LoraTag[] }[]): readonly LoraTag[] {
   const [first, ...others] = prompts.map(({ loras }) => loras);
   const other = others.find((loras) => JSON.stringify(loras) !== JSON.stringify(first));
   if (other === undefined) return first ?? [];
@@ -113,11 +117,12 @@ function commonTags(prompts: readonly { text: string; loras: readonly LoraTag[] 
   );
 }
 
-function refuseTags(negatives: readonly string[]): void {
-  const tagged = negatives.find((text) => splitLoraTags(text).loras.length > 0);
+/** @throws {PromptError} when negative or second prompts name LoRAs */
+export function refuseTags(others: readonly string[]): void {
+  const tagged = others.find((text) => splitLoraTags(text).loras.length > 0);
   if (tagged === undefined) return;
   throw new PromptError(
-    `Cannot load LoRAs of the negative prompt ${
+    `Cannot load LoRAs of the negative or second prompt ${
       shown(tagged)
     } as they act on the whole picture: name them in the prompt`,
   );

@@ -4,6 +4,7 @@ import type { Tensor } from "../../engine/tensor.ts";
 import { kind, kinds, type OptionTable } from "../options.ts";
 import { type HostTensor, tensorKind } from "./given_tensor.ts";
 import { type GenerateOptions, generateTable, type OutputTypes } from "./options.ts";
+import type { PromptSyntax } from "./tokenized_prompts.ts";
 import { type EncodePromptOptions, encodePromptTable, type PromptEmbeddings } from "./prompts.ts";
 
 /** Prompts and embeddings of SDXL, beside the prompt itself. */
@@ -17,6 +18,12 @@ export interface XLPromptOptions {
   readonly negativePrompt?: string | readonly string[];
   /** The same for the second text encoder. Default: the negative prompt. */
   readonly negativePrompt2?: string | readonly string[];
+  /**
+   * How prompts, second and negative ones are read, as in Stable Diffusion 1.x. Weights act on the
+   * states of each encoder by itself; the pooled embedding is that of the first chunk, unweighted,
+   * as in AUTOMATIC1111's web UI. Default: "plain".
+   */
+  readonly promptSyntax?: PromptSyntax;
   /** States [B, T, h1 + h2] in place of the prompt. They stay the caller's. */
   readonly promptEmbeds?: Tensor | HostTensor;
   /** States in place of the negative prompt, of the shape of `promptEmbeds`. */
@@ -39,7 +46,7 @@ export type PixelPair = readonly [number, number];
 
 /** Options of {@linkcode StableDiffusionXLPipeline.generate}, with diffusers' names and meaning. */
 export interface XLGenerateOptions<T extends keyof OutputTypes = "image">
-  extends XLPromptOptions, Omit<GenerateOptions<T>, keyof XLPromptOptions | "promptSyntax" | "loraDir" | "clipSkip"> {
+  extends XLPromptOptions, Omit<GenerateOptions<T>, keyof XLPromptOptions | "clipSkip"> {
   /** Scale of classifier-free guidance (2207.12598). Up to 1 there is none. Default: 5. */
   readonly guidanceScale?: number;
   /** φ of the rescaled guidance (2305.08891, section 3.4), from 0 to 1. Default: 0. */
@@ -105,23 +112,22 @@ const share = kind(
   (value) => typeof value === "number" && value >= 0 && value <= 1,
 );
 
-const { negativePrompt: texts } = generateTable;
+const { negativePrompt: texts, promptSyntax } = generateTable;
 
 const promptTable: OptionTable<XLPromptOptions> = {
   prompt2: texts,
   negativePrompt: texts,
   negativePrompt2: texts,
+  promptSyntax,
   promptEmbeds: tensorKind,
   negativePromptEmbeds: tensorKind,
   pooledPromptEmbeds: tensorKind,
   negativePooledPromptEmbeds: tensorKind,
 };
 
-const { promptSyntax: _syntax, loraDir: _loraDir, ...drawingTable } = generateTable;
-
 /** The options of `generate` and their kinds. */
 export const xlGenerateTable: OptionTable<XLGenerateOptions<keyof OutputTypes>> = {
-  ...drawingTable,
+  ...generateTable,
   ...promptTable,
   guidanceRescale: share,
   denoisingEnd: share,

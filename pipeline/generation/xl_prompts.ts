@@ -1,24 +1,22 @@
-/** Prompts of SDXL: two text encoders side by side, pooled prompts and sizes as conditions. */
+/** Prompts of SDXL: two text encoders side by side, and pooled prompts. */
 
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
+import { embedding } from "../../kernels/shape/embedding.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import type { XLPipelineComponents } from "../components.ts";
 import { PromptError } from "../errors.ts";
-import { type CallPrompts, GivenEmbeddings } from "./call_prompts.ts";
-import { repeatRows } from "./prompts.ts";
+import { GivenEmbeddings } from "./call_prompts.ts";
+import { joinChunks, refuseLoras, repeatRows } from "./prompts.ts";
+import { type ChunkPair, plainPair, type TextPair, tokenizeXL, type XLTokenizers, type XLTokens } from "./xl_tokens.ts";
 import type { HeldTexts } from "../editing/encode_batches.ts";
 import { asNegatives, asPrompts, rowsOf, tokenizePlain } from "./tokenized_prompts.ts";
-import type { XLEncodePromptOptions, XLGenerateOptions, XLPromptEmbeddings, XLPromptOptions } from "./xl_options.ts";
-import type { OutputTypes } from "./options.ts";
+import type { XLEncodePromptOptions, XLPromptEmbeddings, XLPromptOptions } from "./xl_options.ts";
 import { warn } from "../safe_text.ts";
 
 /** The models that read prompts. */
 export type XLEncoders = Pick<XLPipelineComponents, "textEncoder" | "textEncoder2" | "tokenizer" | "tokenizer2">;
-
-/** Token ids of one prompt or negative prompt, for each of the two encoders. */
-type IdPair = readonly [ids: readonly number[], ids2: readonly number[]];
 
 const embeddingNames = [
   "promptEmbeds",
@@ -30,10 +28,9 @@ const embeddingNames = [
 /** What SDXL encodes in one call. */
 export interface XLPrompts extends Disposable {
   readonly batch: number;
-  /** Ids of the prompts; none where embeddings take their place. */
-  readonly prompts: readonly IdPair[];
-  /** Ids of the negative prompts; none without guidance, with embeddings, or for zeros. */
-  readonly negatives: readonly IdPair[];
+  readonly tokens: XLTokens;
+  /** Reads the prompts again, by tokenizers that have learned more. */
+  readonly read: (tokenizers: XLTokenizers) => XLTokens;
   readonly given: GivenEmbeddings<typeof embeddingNames[number]>;
 }
 
@@ -53,8 +50,8 @@ export function takeXLPrompts(
 ): XLPrompts {
   refuseConflicts(prompt, options);
   const { prompt2, negativePrompt, negativePrompt2, promptEmbeds, negativePromptEmbeds } = options;
-  const pairs = (texts: readonly string[], texts2: readonly string[]): IdPair[] =>
-    texts.map((text, i) => idPair(encoders, text, texts2[i]));
+  const pairs = (texts: readonly string[], texts2: readonly string[]): TextPair[] =>
+    texts.map((text, i) => [text, texts2[i]]);
   const texts = promptEmbeds ? [] : asPrompts(prompt);
   const batch = promptEmbeds ? rowsOf(promptEmbeds.shape) : texts.length;
   const matched = (second: string | readonly string[], what: string): readonly string[] => {
@@ -74,13 +71,17 @@ export function takeXLPrompts(
   if (texts.length > 0 || hasNegatives) refuseReleased(encoders);
   const away = hasNegatives ? asNegatives(negativePrompt, batch) : [];
   const away2 = !hasNegatives || !negativePrompt2 ? away : matched(negativePrompt2, "second negative prompts");
-  const prompts = pairs(texts, texts2), negatives = pairs(away, away2);
+  const pairsOfTexts = { prompts: pairs(texts, texts2), negatives: pairs(away, away2) };
+  const { promptSyntax } = options;
+  const count = Math.max(...[promptEmbeds, negativePromptEmbeds].map((embeds) => embeds?.shape[1] ?? 0));
+  const read = (tokenizers: XLTokenizers) => tokenizeXL(tokenizers, pairsOfTexts, { promptSyntax, tokens: count });
+  const tokens = read(encoders);
   const given = new GivenEmbeddings(encoders.textEncoder.gpu, {
     promptEmbeds,
     pooledPromptEmbeds: options.pooledPromptEmbeds,
     ...(guided ? { negativePromptEmbeds, negativePooledPromptEmbeds: options.negativePooledPromptEmbeds } : {}),
   });
-  return { batch, prompts, negatives, given, [Symbol.dispose]: () => given[Symbol.dispose]() };
+  return { batch, tokens, read, given, [Symbol.dispose]: () => given[Symbol.dispose]() };
 }
 
 /** @throws {PromptError} without text encoders */
@@ -125,37 +126,48 @@ interface Encoded {
   readonly pooled: Tensor;
 }
 
-/** The penultimate states of both encoders side by side, and the pooled output of the second. */
-function encodeIds(
+/**
+ * The penultimate states of both encoders side by side, and the pooled output of the second for
+ * each prompt's first chunk; within the caller's scope.
+ */
+function encodeTokens(
   { textEncoder, textEncoder2 }: Pick<XLEncoders, "textEncoder" | "textEncoder2">,
-  rows: readonly IdPair[],
+  rows: readonly ChunkPair[],
   { clipSkip = 0, loraScale }: { clipSkip?: number; loraScale?: number } = {},
 ): Encoded {
   const settings = { clipSkip: clipSkip + 1, finalNorm: false, loraScale };
-  const first = textEncoder.forward(rows.map(([ids]) => ids), settings);
-  const second = textEncoder2.forward(rows.map(([, ids]) => ids), settings);
-  return { states: concat([first.lastHiddenState, second.lastHiddenState], 2), pooled: second.textEmbeds };
+  const [chunks, chunks2] = [rows.map(([first]) => first), rows.map(([, second]) => second)];
+  const idsOf = (prompts: readonly ChunkPair[0][]) => prompts.flat().map(({ ids }) => ids);
+  const first = textEncoder.forward(idsOf(chunks), settings);
+  const second = textEncoder2.forward(idsOf(chunks2), settings);
+  const states = [joinChunks(first.lastHiddenState, chunks), joinChunks(second.lastHiddenState, chunks2)];
+  return { states: concat(states, 2), pooled: firstOfEach(second.textEmbeds, rows.length) };
 }
 
-/** Ids of a text for both encoders. */
-function idPair({ tokenizer, tokenizer2 }: XLEncoders, text: string, text2: string = text): IdPair {
-  return [tokenizePlain(tokenizer, text)[0].ids, tokenizePlain(tokenizer2, text2)[0].ids];
+/** The first of the rows that each of `count` prompts has. */
+function firstOfEach(pooled: Tensor, count: number): Tensor {
+  const [rows] = pooled.dims(2);
+  if (rows === count) return pooled;
+  const ids = Int32Array.from({ length: count }, (_, i) => i * rows / count);
+  return embedding(pooled, Tensor.from(pooled.gpu, ids, [count]));
 }
 
 /** States [texts, T, h1 + h2] of texts, as the UNet reads them; the caller's to dispose of. */
 export function encodeXLTexts(encoders: XLEncoders, texts: readonly string[]): Tensor {
   refuseReleased(encoders);
-  return encoders.textEncoder.gpu.scope(() => encodeIds(encoders, texts.map((text) => idPair(encoders, text))).states);
+  return encoders.textEncoder.gpu.scope(() =>
+    encodeTokens(encoders, texts.map((text) => plainPair(encoders, [text, text]))).states
+  );
 }
 
 /** Holds texts as {@linkcode encodeXLTexts} would encode them now. */
 export function holdXLTexts(encoders: XLEncoders, texts: readonly string[]): HeldTexts {
   refuseReleased(encoders);
   const { textEncoder, textEncoder2 } = encoders;
-  const rows = texts.map((text) => idPair(encoders, text));
+  const rows = texts.map((text) => plainPair(encoders, [text, text]));
   const first = textEncoder.snapshot(), second = textEncoder2.snapshot();
   const encode = (from: number, to: number) =>
-    textEncoder.gpu.scope(() => encodeIds(encoders, rows.slice(from, to)).states);
+    textEncoder.gpu.scope(() => encodeTokens(encoders, rows.slice(from, to)).states);
   return {
     encode: (from, to) => first.record(() => second.record(() => encode(from, to))),
     [Symbol.dispose]() {
@@ -181,13 +193,13 @@ export function encodeXLPooled(encoders: XLEncoders, texts: readonly string[]): 
  */
 export function encodeXLPrompts(
   encoders: Pick<XLEncoders, "textEncoder" | "textEncoder2">,
-  { batch, prompts, negatives, given }: XLPrompts,
+  { batch, tokens: { prompts, negatives }, given }: Pick<XLPrompts, "batch" | "tokens" | "given">,
   options: { numImagesPerPrompt: number; clipSkip: number; loraScale: number; guided: boolean },
 ): XLPromptEmbeddings {
   const { numImagesPerPrompt: copies, clipSkip, loraScale, guided } = options;
   const { gpu } = encoders.textEncoder;
-  const encode = (rows: readonly IdPair[], clipSkip: number): Encoded | undefined =>
-    rows.length === 0 ? undefined : encodeIds(encoders, rows, { clipSkip, loraScale });
+  const encode = (rows: readonly ChunkPair[], clipSkip: number): Encoded | undefined =>
+    rows.length === 0 ? undefined : encodeTokens(encoders, rows, { clipSkip, loraScale });
   const part = ({ states, pooled }: Encoded, from: number, to: number): Encoded => ({
     states: slice(states, 0, from, to),
     pooled: slice(pooled, 0, from, to),
@@ -223,66 +235,6 @@ export function encodeXLPrompts(
 }
 
 /**
- * Rows of sizes for a batch of `images` (diffusers' `add_time_ids`), under guidance twice as many.
- *
- * Under guidance, diffusers 0.23 repeats the pair of negative and positive sizes, whereas the batch
- * holds all negative prompts first. With several pictures and negative sizes, its rows therefore
- * alternate; pictures are the same here.
- */
-export function timeIdRows(
-  options: XLGenerateOptions<keyof OutputTypes>,
-  { height, width, images, guided }: { height: number; width: number; images: number; guided: boolean },
-): number[][] {
-  const { originalSize = [height, width], cropsCoordsTopLeft = [0, 0], targetSize = [height, width] } = options;
-  const { negativeOriginalSize, negativeCropsCoordsTopLeft = [0, 0], negativeTargetSize } = options;
-  const ids = [...originalSize, ...cropsCoordsTopLeft, ...targetSize];
-  const negativeIds = negativeOriginalSize && negativeTargetSize
-    ? [...negativeOriginalSize, ...negativeCropsCoordsTopLeft, ...negativeTargetSize]
-    : ids;
-  return Array.from({ length: images }, () => guided ? [negativeIds, ids] : [ids]).flat();
-}
-
-/** The prompts of a call of SDXL. */
-export function xlCallPrompts(
-  components: XLPipelineComponents,
-  prompt: string | readonly string[] | undefined,
-  options: XLGenerateOptions<keyof OutputTypes>,
-  { guided, zeros, size }: { guided: boolean; zeros: boolean; size: { height: number; width: number } },
-): CallPrompts {
-  const { textEncoder, textEncoder2 } = components;
-  const { clipSkip = 0 } = options;
-  const taken = takeXLPrompts(components, prompt, options, { guided, zeros });
-  const { batch, given, prompts, negatives } = taken;
-  const sizes = (images: number) => timeIdRows(options, { ...size, images, guided });
-  const identity = JSON.stringify([negatives, prompts, sizes(1)]);
-  return {
-    batch,
-    encoders: [textEncoder, textEncoder2],
-    settings: [textEncoder, textEncoder2, clipSkip],
-    shapes: [batch, prompts.length, negatives.length],
-    get identity() {
-      return given.isEmpty ? [identity] : undefined;
-    },
-    check: () => given.check(),
-    loadLoras: () => Promise.resolve(new DisposableStack()),
-    encode: ({ numImagesPerPrompt, loraScale }) => {
-      const encoded = encodeXLPrompts(components, taken, { numImagesPerPrompt, clipSkip, loraScale, guided });
-      const { promptEmbeds, negativePromptEmbeds, pooledPromptEmbeds, negativePooledPromptEmbeds } = encoded;
-      const stacked = (negative: Tensor | undefined, positive: Tensor) =>
-        negative ? concat([negative, positive], 0) : positive;
-      return {
-        states: stacked(negativePromptEmbeds, promptEmbeds),
-        added: {
-          textEmbeds: stacked(negativePooledPromptEmbeds, pooledPromptEmbeds),
-          timeIds: sizes(batch * numImagesPerPrompt),
-        },
-      };
-    },
-    [Symbol.dispose]: () => taken[Symbol.dispose](),
-  };
-}
-
-/**
  * Encodes prompts, or completes given embeddings, for a caller who owns the result. Everything is
  * read before the first wait.
  */
@@ -294,6 +246,7 @@ export async function encodeXLGiven(
 ): Promise<XLPromptEmbeddings> {
   const { numImagesPerPrompt = 1, clipSkip = 0, loraScale = 1, doClassifierFreeGuidance: guided = true } = options;
   using taken = takeXLPrompts(encoders, prompt, options, { guided, zeros });
+  refuseLoras(taken.tokens.loras);
   using made = new DisposableStack();
   const encoded = encodeXLPrompts(encoders, taken, { numImagesPerPrompt, clipSkip, loraScale, guided });
   for (const tensor of Object.values(encoded)) if (tensor) made.use(tensor as Tensor);

@@ -250,7 +250,7 @@ async function drawCell(
       numInferenceSteps: steps,
       guidanceScale: guidance,
       clipSkip,
-      promptSyntax: promptSyntax === "plain" ? undefined : promptSyntax,
+      promptSyntax,
       loraDir,
       editNegativePrompt,
       generator: new TorchGenerator(seed),

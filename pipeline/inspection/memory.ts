@@ -11,7 +11,7 @@ import { decodeLatents, type DecodingOptions, isTiled } from "../generation/deco
 import type { DrawingOptions } from "../generation/options.ts";
 import { runCall } from "../generation/run.ts";
 import { naturalSize } from "../generation/size.ts";
-import { xlCallPrompts } from "../generation/xl_prompts.ts";
+import { xlCallPrompts } from "../generation/xl_call_prompts.ts";
 import type { ActivationType } from "../models/unet_blocks.ts";
 import { kind, kinds, oneOf, type OptionTable, wholeFrom } from "../options.ts";
 import type { LoadOnNull, NullComponents } from "./null_components.ts";

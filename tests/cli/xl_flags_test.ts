@@ -54,7 +54,7 @@ Deno.test("flags of another family, and of SDXL what it cannot do, are refused b
   };
   const drawing = (name: string) => ["generate", "-m", `${goldens}/${name}`, "-p", "a", ...cheap, "-o", at("a.png")];
   await refused("--prompt-2 as it is for SDXL", ...drawing("sd1-mini"), "--no-safety-checker", "--prompt-2", "b");
-  await refused("--prompt-syntax as the model is SDXL", ...drawing("sdxl-mini"), "--prompt-syntax", "a1111");
+  await refused("give --lora-dir", ...drawing("sdxl-mini"), "--prompt-syntax", "a1111", "-p", "a <lora:ink>");
   await refused("two whole numbers as WIDTHxHEIGHT", ...drawing("sdxl-mini"), "--original-size", "64");
   const pair = ["--source", "A pack of roses", "--destination", "A pack of blue roses", "--with-pooled"];
   const files = ["--save-edit", at("e.safetensors"), "--export-lora", at("l.safetensors")];

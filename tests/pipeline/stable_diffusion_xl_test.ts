@@ -207,7 +207,7 @@ gpuTest("sdxl-mini: prompts and embeddings that do not fit each other are refuse
   await refused("a", { prompt2: ["a", "b"] }, PromptError, "2 second prompts with 1 prompts");
   await refused("a", { originalSize: [32] as unknown as [number, number] }, OptionError, "originalSize");
   await refused("a", { denoisingEnd: 1.5 }, OptionError, "denoisingEnd must be a number from 0 to 1");
-  await refused("a", { promptSyntax: "a1111" } as XLGenerateOptions<"latent">, OptionError, "promptSyntax");
+  await refused("a", { promptSyntax: "comfy" } as never, OptionError, "promptSyntax");
   await refused(
     undefined,
     {
