@@ -3,6 +3,7 @@ import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
 import { roundUp } from "../../engine/memory/pool.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { copyMatrix } from "./copy_matrix.ts";
+import { each } from "../wgsl/text.ts";
 import { addProduct } from "./real_product.ts";
 
 /** Side of the diagonal blocks. Factors are padded to a multiple of it with the identity. */
@@ -15,6 +16,9 @@ export const blockSize = 32;
  *
  * The pivots (the diagonal of L before the square root) are stored for the host to check. A pivot
  * that is not positive is replaced by 1, so that later values stay finite, though meaningless.
+ *
+ * Latency bounds it: a workgroup is alone, and each step depends on the one before. So four terms
+ * of a sum are read at a time.
  */
 const diagonalKernel = declareKernel({
   name: "cholesky_diagonal",
@@ -42,10 +46,10 @@ fn main(@builtin(local_invocation_index) lane: u32) {
     let row_j = j * STRIDE;
     var pivot = factor[row_j + j];
     var value = factor[row + j];
-    for (var k = 0u; k < j; k++) {
-      let l = factor[row_j + k];
-      pivot = fma(-l, l, pivot);
-      value = fma(-l, factor[row + k], value);
+    for (var k = 0u; k < j; k += 4u) {
+      ${each(4, (i) => `let l${i} = select(real(0.0), factor[row_j + k + ${i}u], k + ${i}u < j);`)}
+      ${each(4, (i) => `let f${i} = factor[row + k + ${i}u];`)}
+      ${each(4, (i) => `pivot = fma(-l${i}, l${i}, pivot); value = fma(-l${i}, f${i}, value);`)}
     }
     let good = pivot > real(0.0);
     let root = sqrt(select(real(1.0), pivot, good));
@@ -59,7 +63,10 @@ fn main(@builtin(local_invocation_index) lane: u32) {
   for (var i = 0u; i < SIDE; i++) { // forward substitution for this lane's column of L·X = I
     let row_i = i * STRIDE;
     var sum = select(real(0.0), real(1.0), i == lane);
-    for (var k = 0u; k < i; k++) { sum = fma(-factor[row_i + k], inverse[k * STRIDE + lane], sum); }
+    for (var k = 0u; k < i; k += 4u) { // L and, so far, its inverse are 0 from k = i + 1 and i on
+      ${each(4, (i) => `let l${i} = factor[row_i + k + ${i}u]; let x${i} = inverse[(k + ${i}u) * STRIDE + lane];`)}
+      ${each(4, (i) => `sum = fma(-l${i}, x${i}, sum);`)}
+    }
     inverse[row_i + lane] = sum / factor[row_i + i];
   }
   let to = params.start * SIDE;
