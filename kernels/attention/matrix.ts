@@ -19,7 +19,8 @@ import { attentionCost, type AttentionSizes, type AttentionTensors, gpuOf } from
  * Results cannot be rescaled in place when a maximum grows: they take a turn through workgroup
  * memory, in the array of the scores. So they are rescaled only when a score exceeds its query's
  * maximum by more than a few powers of 2; such weights are no problem in f16. All maxima are
- * updated then. After the first block this is rare.
+ * updated then. After the first block, a query causes at most one rescaling per `slack` powers of 2
+ * by which its maximum grows.
  *
  * Right operands (keys, and values transposed) are read by columns, as in tile_matrix.ts.
  *

@@ -4,7 +4,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor, type TensorWindow } from "../../engine/tensor.ts";
 import { alignmentBytes, unitsPerRange } from "../wgsl/launch.ts";
 
-/** The sizes of one attention, which all three paths take. */
+/** The sizes of one attention, which all paths take. */
 export interface AttentionSizes {
   readonly batch: number;
   readonly heads: number;
