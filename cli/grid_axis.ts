@@ -2,12 +2,14 @@ import type { GridAxis } from "../pipeline/generation/xy_grid.ts";
 import { samplerByName } from "../schedulers/mod.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { parseNumber, parseSeed } from "./flag_values.ts";
+import { type EditMethod, editMethods } from "../pipeline/editing/prompts/method.ts";
 import { nearest } from "./nearest.ts";
 
 /** Settings that an axis can run over, by the names that the command line takes. */
 const settings: Readonly<Record<string, GridAxis["name"]>> = {
   lambda: "lambda",
   strength: "strength",
+  method: "method",
   seed: "seed",
   sampler: "sampler",
   steps: "steps",
@@ -84,6 +86,8 @@ function axisOf(name: GridAxis["name"], texts: readonly string[], written: strin
   switch (name) {
     case "seed":
       return { name, values: texts.map((text) => parseSeed(text, written)) };
+    case "method":
+      return { name, values: texts.map((text) => methodOf(text, written)) };
     case "sampler":
       for (const text of texts) samplerByName(text); // unknown names fail before the model is loaded
       return { name, values: texts };
@@ -95,4 +99,16 @@ function axisOf(name: GridAxis["name"], texts: readonly string[], written: strin
     case "strength":
       return { name, values: numbers({ kind: "number" }) };
   }
+}
+
+function methodOf(text: string, written: string): EditMethod {
+  const method = editMethods.find((each) => each === text.toLowerCase());
+  if (method !== undefined) return method;
+  const meant = nearest(text, editMethods);
+  throw new ArgumentError(
+    `Cannot use ${written} with ${JSON.stringify(text)}: it takes ${editMethods.join(", ")}${
+      meant === undefined ? "" : ` (did you mean ${meant}?)`
+    }`,
+    { argument: written.split(" ")[0] },
+  );
 }

@@ -3,7 +3,12 @@
  *
  * @module
  */
-import { type MethodOptions, methodSettings } from "../pipeline/editing/prompts/method.ts";
+import {
+  type EditMethod,
+  type MethodOptions,
+  methodSettings,
+  takesOption,
+} from "../pipeline/editing/prompts/method.ts";
 import { EditError, OptionError } from "../pipeline/errors.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Flags, kebab, type Values } from "./flag_types.ts";
@@ -82,6 +87,44 @@ export const methodFlags = {
 } as const satisfies Flags;
 
 type MethodValues = Values<typeof methodFlags>;
+
+/**
+ * The options of each of several methods: those flags that it takes. A flag that none takes is
+ * refused.
+ *
+ * @throws {ArgumentError} as {@linkcode methodOfFlags}
+ */
+export function methodsOfFlags(
+  methods: readonly EditMethod[],
+  values: MethodValues & { readonly preserveWeight: number },
+): MethodOptions[] {
+  const given = ownOptions.filter((option) => isGiven(values[option]));
+  for (const option of given) {
+    // no method takes it: the message of the first one says whose it is
+    if (!methods.some((method) => takesOption(method, option))) methodOfFlags({ ...values, method: methods[0] });
+  }
+  return methods.map((method) => {
+    const others = given.filter((option) => !takesOption(method, option));
+    const none = Object.fromEntries(others.map((option) => [option, option === "invariant" ? [] : undefined]));
+    return methodOfFlags({ ...values, ...none, method });
+  });
+}
+
+/** The options that only some methods take. */
+const ownOptions = [
+  "eraseScale",
+  "preserveScale",
+  "threshold",
+  "retainScale",
+  "invariant",
+  "influenceFilter",
+  "augment",
+  "augmentRank",
+] as const;
+
+function isGiven(value: unknown): boolean {
+  return value !== undefined && value !== false && !(Array.isArray(value) && value.length === 0);
+}
 
 /**
  * The options of the chosen method, checked before a model is loaded.

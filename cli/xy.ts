@@ -1,6 +1,5 @@
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { drawGrid, type GridAxis, type GridCell } from "../pipeline/generation/xy_grid.ts";
-import { methodSettings } from "../pipeline/editing/prompts/method.ts";
 import type { PromptSyntax } from "../pipeline/generation/tokenized_prompts.ts";
 import { contactSheet, type SheetRow } from "../pipeline/image/contact_sheet.ts";
 import { generationText, seedForJson } from "../pipeline/image/generation_text.ts";
@@ -14,8 +13,9 @@ import { anyModelFlag, editFlag, parseEdits } from "./edits_of_flags.ts";
 import { pictureTexts } from "./exact_record.ts";
 import { overwriteFlag } from "./files.ts";
 import { modelFlags, samplingFlags } from "./flags.ts";
-import { methodFlags, methodOfFlags } from "./method_flags.ts";
+import { methodFlags } from "./method_flags.ts";
 import { axisNames, parseAxis } from "./grid_axis.ts";
+import { checkEdited, checkLambdas, editorsOf, loadEdit } from "./grid_edits.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { xlSettings } from "./xl_flags.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
@@ -34,7 +34,8 @@ export const command: Command = defineCommand({
   usage: "-m MODEL -p PROMPT --x NAME=VALUES [--y NAME=VALUES] [flags]",
   details:
     `Settings: ${axisNames.join(", ")}. Values are separated by commas; seed and steps take ranges such as 1..4. ` +
-    "lambda and strength are those of the edits: give --source and --destination, or --edit. " +
+    "lambda and strength are those of the edits: give --source and --destination, or --edit. method solves the edit by " +
+    "each editor, with the flags that it takes. " +
     "The model is loaded once, and an edit is solved again for each lambda. Ctrl-C writes the cells that are finished.",
   flags: {
     prompt: { kind: "text", alias: "p", required: true, group: "Prompts", help: "prompt to draw" },
@@ -77,6 +78,11 @@ export const command: Command = defineCommand({
       says: "roses erased along directions that cats and cars do not use, at three strengths",
     },
     {
+      line:
+        'xy -m models/pocket -p "a rose" --source "a rose" --destination "" --tokens last --preserve "a cat" --x method=time,uce,nullspace --y seed=1..3 --cfg-scale 5',
+      says: "roses erased by each editor, for three seeds",
+    },
+    {
       line: 'xy -m models/pocket -p "a cat" --x sampler=euler,ddim,dpm++2m --y steps=5,10,20',
       says: "samplers and steps",
     },
@@ -92,20 +98,14 @@ export const command: Command = defineCommand({
     }
     const pairs = pairsOfFlags(source, destination);
     const files = parseEdits(values.edit);
-    const ofEdit = axes.find(({ name }) => name === "lambda" || name === "strength");
-    if (ofEdit && pairs.length + files.length === 0) {
-      throw new ArgumentError(
-        `Cannot draw a grid of ${ofEdit.name} without an edit: give --source and --destination, or --edit`,
-        { argument: "--source" },
-      );
-    }
-    const method = methodOfFlags({ ...values, preserveWeight: 1 });
-    if (method.method === "nullspace" && pairs.length > 0 && values.preserve.length === 0) {
+    checkEdited(axes, { pairs: pairs.length, files: files.length });
+    const methods = editorsOf(axes, values);
+    if (methods.some(({ method }) => method === "nullspace") && pairs.length > 0 && values.preserve.length === 0) {
       throw new ArgumentError("Cannot edit in a null space without prompts to preserve: give --preserve", {
         argument: "--preserve",
       });
     }
-    if (pairs.length > 0) checkLambdas(axes, { ...values, preserveWeight: 1 });
+    if (pairs.length > 0) checkLambdas(axes, values);
     checkSampler(values);
     await checkPictures([values.output], values);
     const parts = await Parts.beside(values.output);
@@ -117,12 +117,9 @@ export const command: Command = defineCommand({
       const edit = owned.use(await loadEdit(path, pipe, { axes, anyModel: values.anyModel }));
       pipe.edits.push(edit, { strength: weight });
     }
-    if (pairs.length > 0) {
-      pipe.edits.push(
-        owned.use(
-          await ModelEdit.solve(pairs, { ...method, preserve: values.preserve, signal: interruptSignal() }, pipe),
-        ),
-      );
+    for (const method of pairs.length > 0 ? methods : []) {
+      const options = { ...method, preserve: values.preserve, signal: interruptSignal() };
+      pipe.edits.push(owned.use(await ModelEdit.solve(pairs, options, pipe)));
     }
 
     const cells: GridCell[] = [];
@@ -195,33 +192,6 @@ export const command: Command = defineCommand({
   },
 });
 
-/**
- * Loads an edit; one whose λ is an axis is solved again from its recipe, which its factors do not
- * allow.
- */
-async function loadEdit(
-  path: string,
-  pipe: EditingPipeline,
-  { axes, anyModel }: { axes: readonly GridAxis[]; anyModel: boolean },
-): Promise<ModelEdit> {
-  const loaded = await ModelEdit.load(path, pipe, { anyModel });
-  if (!axes.some(({ name }) => name === "lambda")) return loaded;
-  const { pairs, layers, ...options } = loaded.recipe;
-  loaded[Symbol.dispose]();
-  for (const { name, values } of axes) {
-    if (name === "lambda") { for (const lamb of values) methodSettings({ ...options, lamb }); }
-  }
-  return await ModelEdit.solve(pairs, { ...options, layers: layers ?? undefined, signal: interruptSignal() }, pipe);
-}
-
-/** Refuses λ that the method does not take, before anything is drawn. */
-function checkLambdas(axes: readonly GridAxis[], values: Parameters<typeof methodOfFlags>[0]): void {
-  for (const axis of axes) {
-    if (axis.name !== "lambda") continue;
-    for (const lambda of axis.values) methodOfFlags({ ...values, lambda });
-  }
-}
-
 function labelOf(axis: GridAxis, index: number): string {
   return `${axis.name} ${axis.values[index]}`;
 }
@@ -239,12 +209,13 @@ function subtitleOf(
 ): string {
   const isFixed = (name: GridAxis["name"]) => !axes.some((axis) => axis.name === name);
   const pairs = pipe.edits.records.map(({ source, destination, method, lambda }) =>
-    `${source} -> ${destination}${method === undefined ? "" : ` (${method})`}${
-      isFixed("lambda") ? `, lambda ${lambda}` : ""
-    }`
+    [
+      `${source} -> ${destination || '""'}${method === undefined || !isFixed("method") ? "" : ` (${method})`}`,
+      ...isFixed("lambda") && isFixed("method") ? [`lambda ${lambda}`] : [],
+    ].join(", ")
   );
   return [
-    ...pairs,
+    ...new Set(pairs), // each method has the same
     ...(isFixed("seed") ? [`seed ${seed}`] : []),
     ...(isFixed("steps") ? [`${steps} steps`] : []),
     ...(isFixed("guidance") ? [`guidance ${cfgScale}`] : []),

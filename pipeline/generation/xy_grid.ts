@@ -6,6 +6,7 @@
 import { samplerByName, type Scheduler, TorchGenerator } from "../../schedulers/mod.ts";
 import { EditError, OptionError } from "../errors.ts";
 import type { ModelEdit } from "../editing/model_edit.ts";
+import type { EditMethod } from "../editing/prompts/method.ts";
 import { type Picture, picturesFromFloats } from "../image/picture.ts";
 import type { EditingPipeline } from "../editing_pipeline.ts";
 import type { StepCallback } from "./denoising_options.ts";
@@ -16,8 +17,8 @@ import type { PromptSyntax } from "./tokenized_prompts.ts";
 import type { XLSettings } from "./xl_options.ts";
 
 /**
- * A setting and its values: λ of the edits, their strength, the seed, the sampler by its name,
- * denoising steps, or the scale of classifier-free guidance.
+ * A setting and its values: λ of the edits, their strength, the method of those that act, the seed,
+ * the sampler by its name, denoising steps, or the scale of classifier-free guidance.
  */
 export type GridAxis =
   | {
@@ -33,6 +34,12 @@ export type GridAxis =
     readonly values: readonly (number | bigint)[];
   }
   | {
+    /** Of the edits, those of this method act. */
+    readonly name: "method";
+    /** Methods that edits have. */
+    readonly values: readonly EditMethod[];
+  }
+  | {
     /** The sampler. */
     readonly name: "sampler";
     /** Names as `samplerByName()` takes them. */
@@ -46,8 +53,8 @@ export interface GridOptions {
   /** The axis from top to bottom. Default: one row. */
   readonly y?: GridAxis;
   /**
-   * Edits that λ and strength apply to; they must be on the pipeline's stack. Default: all of the
-   * stack.
+   * Edits that λ, strength and method apply to; they must be on the pipeline's stack. Default: all
+   * of the stack.
    */
   readonly edits?: readonly ModelEdit[];
   /** What to keep out of the pictures. Default: nothing. */
@@ -78,7 +85,7 @@ export interface GridOptions {
   readonly callback?: StepCallback;
 }
 
-const axisNames = ["lambda", "strength", "steps", "guidance", "seed", "sampler"];
+const axisNames = ["lambda", "strength", "method", "steps", "guidance", "seed", "sampler"];
 
 const axisKind = kind(
   `an object with name (${axisNames.join(", ")}) and values, a list`,
@@ -124,6 +131,8 @@ export interface GridCellSettings {
   readonly lambda?: number;
   /** Strength of the edits, where it is an axis. */
   readonly strength?: number;
+  /** The method of the edits that act, where it is an axis. */
+  readonly method?: EditMethod;
   /** Denoising steps. */
   readonly steps: number;
   /** Guidance scale. */
@@ -136,16 +145,16 @@ export interface GridCellSettings {
 
 /**
  * Draws one prompt for all values of one or two settings. The model stays loaded; an edit is solved
- * again for each λ from its kept system. Afterwards, and when it is left early, the scheduler, the
- * strengths and λ are as before.
+ * again for each λ from its kept system. Afterwards, and when it is left early, the scheduler and
+ * the edits are as before.
  *
  * ```ts
  * const x = { name: "lambda", values: [0.01, 0.1, 1] } as const;
  * for await (const { column, picture } of drawGrid(pipe, "a rose", { x, steps: 20 })) …
  * ```
  *
- * @throws {EditError} where λ or strength is an axis and there is no edit, or λ is one and an edit
- *   was loaded from a file
+ * @throws {EditError} where λ, strength or method is an axis and there is no edit, a method has
+ *   none, or λ is an axis and an edit was loaded from a file
  * @throws {OptionError} for unknown options and values of the wrong kind, and where
  *   both axes are the same setting, or one has no values
  */
@@ -159,7 +168,7 @@ export async function* drawGrid(
   checkAxes(x, y, edits);
   const before = {
     scheduler: pipe.scheduler,
-    edits: edits.map((edit) => ({ edit, lamb: edit.recipe.lamb, strength: strengthOf(pipe, edit) })),
+    edits: edits.map((edit) => ({ edit, lamb: edit.recipe.lamb, ...entryOf(pipe, edit) })),
   };
   const { steps = 50, guidanceScale = pipe.defaultGuidanceScale, seed = 0 } = options;
   const base: GridCellSettings = { steps, guidance: guidanceScale, seed };
@@ -176,8 +185,9 @@ export async function* drawGrid(
     }
   } finally {
     pipe.scheduler = before.scheduler;
-    for (const { edit, lamb, strength } of before.edits) {
+    for (const { edit, lamb, strength, enabled } of before.edits) {
       pipe.edits.setStrength(edit, strength);
+      pipe.edits.toggle(edit, enabled);
       if (edit.recipe.lamb !== lamb) await edit.resolve({ lamb });
     }
   }
@@ -196,7 +206,8 @@ function checkAxes(x: GridAxis, y: GridAxis | undefined, edits: readonly ModelEd
       value: y.name,
     });
   }
-  for (const { name, values } of y ? [x, y] : [x]) {
+  for (const axis of y ? [x, y] : [x]) {
+    const { name, values } = axis;
     if (values.length === 0) {
       throw new OptionError(`Cannot draw a grid without values of ${name}: give at least one`, {
         option: name,
@@ -206,7 +217,19 @@ function checkAxes(x: GridAxis, y: GridAxis | undefined, edits: readonly ModelEd
     if ((name === "lambda" || name === "strength") && edits.length === 0) {
       throw new EditError(`Cannot draw a grid of ${name} without an edit: push one onto the pipeline's edits`);
     }
+    const without = axis.name === "method" && axis.values.find((method) => !edits.some((edit) => isOf(edit, method)));
+    if (without) {
+      throw new EditError(
+        `Cannot draw a grid of methods without an edit of the method ${JSON.stringify(without)}: ` +
+          "push one for each onto the pipeline's edits",
+      );
+    }
   }
+}
+
+/** Whether an edit is one of a method. */
+function isOf(edit: ModelEdit, method: EditMethod): boolean {
+  return (edit.recipe.method ?? "time") === method;
 }
 
 /** Row by row, or column by column where λ runs along x: each λ is then solved for once. */
@@ -220,9 +243,13 @@ function cellsInOrder(x: GridAxis, y: GridAxis | undefined): { column: number; r
 async function applyEdits(
   pipe: EditingPipeline,
   edits: readonly ModelEdit[],
-  { lambda, strength }: GridCellSettings,
+  { lambda, strength, method }: GridCellSettings,
 ): Promise<void> {
   for (const edit of edits) {
+    if (method !== undefined) {
+      pipe.edits.toggle(edit, isOf(edit, method));
+      if (!isOf(edit, method)) continue;
+    }
     if (lambda !== undefined && edit.recipe.lamb !== lambda) await edit.resolve({ lamb: lambda });
     if (strength !== undefined) pipe.edits.setStrength(edit, strength);
   }
@@ -262,8 +289,8 @@ async function drawCell(
   return picturesFromFloats(images, { width, height })[0];
 }
 
-function strengthOf(pipe: EditingPipeline, edit: ModelEdit): number {
+function entryOf(pipe: EditingPipeline, edit: ModelEdit): { strength: number; enabled: boolean } {
   const entry = pipe.edits.entries.find((entry) => entry.edit === edit);
-  if (entry) return entry.strength;
+  if (entry) return { strength: entry.strength, enabled: entry.enabled };
   throw new EditError("Cannot draw a grid of an edit that is not on the pipeline's stack: push it first");
 }

@@ -36,6 +36,8 @@ export interface GenerationRecord {
     readonly destination: string;
     readonly lambda: number;
     readonly method?: string;
+    /** What else differs from the method's defaults, in words. */
+    readonly options?: readonly string[];
   }[];
 }
 
@@ -85,6 +87,7 @@ export function seedForJson(seed: number | bigint): number | string {
   return seed <= Number.MAX_SAFE_INTEGER ? Number(seed) : String(seed);
 }
 
-function editText({ source, destination, lambda, method }: GenerationRecord["edits"][number]): string {
-  return `${source} -> ${destination} (${method === undefined ? "" : `${method}, `}lambda ${lambda})`;
+function editText({ source, destination, lambda, method, options = [] }: GenerationRecord["edits"][number]): string {
+  const settings = [...method === undefined ? [] : [method], `lambda ${lambda}`, ...options];
+  return `${source} -> ${destination || '""'} (${settings.join(", ")})`;
 }

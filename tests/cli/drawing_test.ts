@@ -71,7 +71,8 @@ Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate uses all o
   const sheet = await textOf(at("sheet.png"));
   assert(sheet.parameters.startsWith("a field of roses\na cat\nSteps: 2, "), sheet.parameters);
   const { seed, edits, sheet: rows } = sheet.record;
-  assertEquals([seed, edits], [3, [{ source: "A rose", destination: "A blue rose", lambda: 0.5 }]]);
+  const pair = { source: "A rose", destination: "A blue rose", lambda: 0.5, options: ["1 preserved"] };
+  assertEquals([seed, edits], [3, [pair]]);
   assertEquals(rows, { columns: ["before", "after"], prompts: [{ prompt: "a field of roses" }, { prompt: "a cat" }] });
   const saved = await readConfig(await directoryTree(at("model")), "model_index.json", parseModelIndex);
   assertEquals(saved.components.unet, "UNet2DConditionModel");
@@ -117,7 +118,7 @@ Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate uses all o
     ),
     parameters,
   );
-  for (const said of ['Loras: "blue:0.25"', 'TIME edits: "A rose -> A blue rose (lambda 0.5)"']) {
+  for (const said of ['Loras: "blue:0.25"', 'TIME edits: "A rose -> A blue rose (lambda 0.5, 1 preserved)"']) {
     assert(parameters.includes(said), parameters);
   }
   assertEquals([record.loras, record.edits], [{ blue: 0.25 }, edits]);

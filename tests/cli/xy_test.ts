@@ -1,4 +1,4 @@
-import { assert, assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { ArgumentError } from "../../cli/argument_error.ts";
 import { parseAxis } from "../../cli/grid_axis.ts";
 import { drawGrid } from "../../pipeline/generation/xy_grid.ts";
@@ -7,7 +7,8 @@ import { decodePicture, picturesFromFloats } from "../../pipeline/image/picture.
 import { readPngText } from "../../pipeline/image/png_text.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 import { samplerByName, TorchGenerator } from "../../schedulers/mod.ts";
-import { pocket } from "../paths.ts";
+import { EditError } from "../../pipeline/errors.ts";
+import { goldens, pocket } from "../paths.ts";
 import { pocketSide, run, temporaryFolder } from "./running.ts";
 
 Deno.test("parseAxis() reads numbers, exact seeds, ranges and samplers", () => {
@@ -25,8 +26,9 @@ Deno.test("parseAxis() refuses what is no axis, and says what would be", () => {
   const cases: [text: string, message: string][] = [
     ["lambda", "it takes NAME=VALUES"],
     ["lamda=1", "did you mean lambda?"],
-    ["__proto__=1", "it takes lambda, strength, seed, sampler, steps, guidance"],
+    ["__proto__=1", "it takes lambda, strength, method, seed, sampler, steps, guidance"],
     ["seed=", "without values"],
+    ["method=time,ucf", "did you mean uce?"],
     ["lambda=-1", "a number"],
     ["steps=1.5", "a whole number"],
     ["seed=5..3", "a range runs upward"],
@@ -83,6 +85,43 @@ Deno.test("drawGrid() draws each cell as generate() does with its settings, and 
   assertEquals(pipe.scheduler, scheduler);
 });
 
+Deno.test("a grid of methods draws each with the edits of that method alone, and puts the stack back", async () => {
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`);
+  const pair = { source: "a rose", destination: "" };
+  using time = await ModelEdit.solve([pair], { tokens: "last" }, pipe);
+  using uce = await ModelEdit.solve([pair], { method: "uce", eraseScale: 2 }, pipe);
+  pipe.edits.push(time);
+  pipe.edits.push(uce);
+  pipe.edits.toggle(uce, false);
+  const x = { name: "method", values: ["uce", "time"] } as const, y = { name: "lambda", values: [0.5, 1] } as const;
+  const acting: [string, number][] = [];
+  for await (const { settings } of drawGrid(pipe, "a rose", { x, y, steps: 1 })) {
+    assertEquals(pipe.edits.records.length, 1);
+    const [{ method = "time", lambda }] = pipe.edits.records;
+    assertEquals([method, lambda], [settings.method, settings.lambda]);
+    acting.push([method, lambda]);
+  }
+  assertEquals(acting, [["uce", 0.5], ["time", 0.5], ["uce", 1], ["time", 1]]);
+  assertEquals(pipe.edits.entries.map(({ enabled, edit }) => [enabled, edit.recipe.lamb]), [[true, 0.1], [false, 0.5]]);
+  const nullSpace = { name: "method", values: ["nullspace"] } as const;
+  await assertRejects(() => drawGrid(pipe, "a", { x: nullSpace }).next(), EditError, 'of the method "nullspace"');
+});
+
+Deno.test("xy erases by several editors, side by side; the picture names each edit's options", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/xy.png`;
+  const erase = ["--source", "a rose", "--destination", "", "--preserve", "a cat", "--tokens", "last"];
+  const { code, out, err } = await run(
+    ...["xy", "-m", `${goldens}/sd1-mini`, "-p", "a rose", ...erase, "--erase-scale", "2", "--threshold", "0.2"],
+    ...["--x", "method=time,uce,nullspace", "--steps", "1", "-o", path, "--json"],
+  );
+  assertEquals(code, 0, err);
+  assertEquals(JSON.parse(out).x, { name: "method", values: ["time", "uce", "nullspace"] });
+  const { parameters } = await readPngText(await Deno.readFile(path));
+  assert(parameters.includes("uce, lambda 0.5, erase scale 2, 1 preserved"), parameters);
+  assert(parameters.includes("nullspace, lambda 0, threshold 0.2, 1 preserved"), parameters);
+});
+
 Deno.test("xy writes one labeled picture, from a saved edit too; its axes are checked before a model is loaded", async () => {
   await using folder = await temporaryFolder();
   const path = `${folder.path}/xy.png`, saved = `${folder.path}/rose.safetensors`;
@@ -106,5 +145,13 @@ Deno.test("xy writes one labeled picture, from a saved edit too; its axes are ch
   const pair = ["--source", "a rose", "--destination", "a tulip"];
   assert((await refused("--x", "lambda=1,0", ...pair, "--method", "uce")).includes("lambda 0: it must be"));
   assert((await refused("--x", "strength=0,1", ...pair, "--method", "nullspace")).includes("give --preserve"));
+  assert((await refused("--x", "method=uce,nullspace", ...pair)).includes("give --preserve"));
+  assert((await refused("--x", "method=time,uce")).includes("give --source and --destination"));
+  assert((await refused("--x", "method=time,uce", ...pair, "--edit", saved)).includes("leave --edit out"));
+  assert(
+    (await refused("--x", "method=time,uce", ...pair, "--threshold", "0.1")).includes('of the method "nullspace"'),
+  );
+  assert((await refused("--x", "method=time,nullspace", "--y", "lambda=0,1", ...pair)).includes("give --preserve"));
+  assert((await refused("--x", "method=time,uce", "--y", "lambda=0,1", ...pair)).includes("lambda 0: it must be"));
   assert((await refused("--x", "seed=1", "--y", "seed=2")).includes("choose two settings"));
 });

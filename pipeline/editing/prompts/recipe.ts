@@ -12,6 +12,7 @@ import {
 } from "./alignment.ts";
 import { alignLastTokens } from "./concepts.ts";
 import type { EditMethod, RowTokens } from "./method.ts";
+import { recipeWords } from "./option_words.ts";
 
 /** One of several destinations of a source prompt. */
 export interface WeightedPrompt {
@@ -281,15 +282,20 @@ export interface PairRecord {
   readonly lambda: number;
   /** The editor; absent for TIME. */
   readonly method?: EditMethod;
+  /** What else differs from the editor's defaults, in words: "erase scale 2", "13 preserved". */
+  readonly options?: readonly string[];
 }
 
 /** The pairs of a recipe as pictures record them. */
-export function pairRecords({ pairs, lamb, method }: EditRecipe): PairRecord[] {
+export function pairRecords(recipe: EditRecipe): PairRecord[] {
+  const { pairs, lamb, method } = recipe;
+  const options = recipeWords(recipe);
   return pairs.map(({ source, destination }) => ({
     source,
     destination: destinationText(destination),
     lambda: lamb,
     ...(method === undefined ? {} : { method }),
+    ...(options.length === 0 ? {} : { options }),
   }));
 }
 
@@ -299,13 +305,14 @@ function destinationText(destination: EditRecipe["pairs"][number]["destination"]
 
 /**
  * The pairs of a recipe in short: `"A rose" -> "A blue rose" and 2 more, lambda 0.1`. A method
- * other than TIME is named: `"a rose" -> "", uce, lambda 0.5`.
+ * other than TIME is named, as is what differs from its defaults: `"a rose" -> "", uce, lambda 0.5,
+ * erase scale 2`.
  */
-export function pairText({ pairs: [pair, ...others], lamb, method = "time" }: EditRecipe): string {
+export function pairText(recipe: EditRecipe): string {
+  const { pairs: [pair, ...others], lamb, method = "time" } = recipe;
   const { source, destination } = pair;
   const to = destinationText(destination);
   const more = others.length === 0 ? "" : ` and ${others.length} more`;
-  return `${JSON.stringify(source)} -> ${JSON.stringify(to)}${more}${
-    method === "time" ? "" : `, ${method}`
-  }, lambda ${lamb}`;
+  const settings = [...method === "time" ? [] : [method], `lambda ${lamb}`, ...recipeWords(recipe)];
+  return `${JSON.stringify(source)} -> ${JSON.stringify(to)}${more}, ${settings.join(", ")}`;
 }

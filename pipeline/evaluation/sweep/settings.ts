@@ -5,6 +5,7 @@
  */
 import * as v from "valibot";
 import type { ModelEditOptions } from "../../editing/edit_options.ts";
+import { optionWords } from "../../editing/prompts/option_words.ts";
 import { withoutErased } from "../../editing/prompts/retained.ts";
 import {
   checkTaken,
@@ -150,27 +151,14 @@ function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] 
 
 /** The name says λ, and what differs from the editor's defaults. */
 function nameOfEditor(editor: EditorSettings): string {
-  const { method, lamb, withToK, preserve, invariant = [] } = editor;
-  const defaults: MethodOptions = methodSettings({ method });
+  const { method, lamb, withToK, preserve } = editor;
   return [
     method,
     `lambda ${lamb}`,
-    ...gridOptions.flatMap((option) => {
-      const value = editor[option];
-      if (value === undefined || value === (defaults[option] ?? offValues[option])) return [];
-      return [value === true ? words(option) : `${words(option)} ${value}`];
-    }),
-    ...invariant.length > 0 ? [`${invariant.length} invariant`] : [],
+    ...optionWords(editor),
     ...withToK ? [] : ["values only"],
     ...preserve && method !== "nullspace" ? ["preserve"] : [],
   ].join(", ");
-}
-
-/** Values of options that `methodSettings` leaves out where they do nothing. */
-const offValues: Readonly<Partial<Record<keyof MethodOptions, unknown>>> = { influenceFilter: false, augment: 0 };
-
-function words(option: string): string {
-  return option.replace(/[A-Z]/g, (letter) => ` ${letter.toLowerCase()}`);
 }
 
 function distinct<T>(values: readonly T[]): T[] {
