@@ -9,7 +9,6 @@
  *
  * @module
  */
-import { main } from "../../cli/main.ts";
 import { AppendedFile } from "../../pipeline/output/append.ts";
 import { beforeChange } from "../../pipeline/output/disk.ts";
 import { writeText } from "../../pipeline/output/file.ts";
@@ -35,6 +34,8 @@ switch (what) {
     await file.append(`${text}\n`);
     break;
   }
-  case "bluerose":
+  case "bluerose": {
+    const { main } = await import("../../cli/main.ts"); // it takes longer to load than the rest to run
     Deno.exit(await main(args));
+  }
 }
