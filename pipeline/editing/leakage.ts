@@ -6,7 +6,7 @@
 
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
 import { checkArgument, checkOptions, kinds, listOf, wholeFrom } from "../options.ts";
-import { type EditableModel, encodeOnHost } from "./editable_model.ts";
+import { type EditableModel, encodeOnHost, pooledEncoder } from "./editable_model.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { type LayerOperator, sharesOf } from "./edit_operators.ts";
 import type { EditOperator } from "./operator.ts";
@@ -21,6 +21,11 @@ export interface PredictedLeakage {
    * several operators: the root mean square over its layers.
    */
   readonly leakage: number;
+  /**
+   * ‖(E − I)p‖ / ‖p‖ of the prompt's pooled embedding p, for edits `withPooled`; it is no part of
+   * `leakage` and `share`.
+   */
+  readonly pooled?: number;
   /** The leakage over the mean leakage of the edit's sources: 1 is as much as a source prompt. */
   readonly share: number;
   /** The source prompt with the most similar end-token embedding, and their cosine similarity. */
@@ -36,6 +41,8 @@ export type Foretold = PredictedLeakage;
 export interface PredictableEdit {
   /** The operator E; or several, with the layers of each. */
   readonly operators: readonly LayerOperator[];
+  /** The operator of the pooled embedding, of edits `withPooled`. */
+  readonly pooledOperator?: EditOperator;
   /** The pairs and settings of the edit. */
   readonly recipe: EditRecipe;
   /** The model that encodes the prompts. */
@@ -61,24 +68,26 @@ export async function predictLeakage(
   const { recipe, model } = edit;
   using owned = new DisposableStack();
   const operators = sharesOf(edit.operators, owned); // the edit may be solved again or disposed of meanwhile
+  const pooledOperator = owned.use(edit.pooledOperator?.share());
   const prompts = [...given];
   const sources = [...new Set(recipe.pairs.map(({ source }) => source))];
   const texts = [...new Set([...sources, ...prompts])];
   const ends = texts.map((text) => model.tokenizer.encode(text, { truncation: true }).length - 1);
   const { embeddings, width } = await encodeOnHost(model, texts);
   const changes = await meanChanges(operators, texts.map((text) => embeddings.get(text)!), width);
+  const pooled = pooledOperator && await pooledChanges(pooledOperator, model, prompts);
   const leakages = new Map(texts.map((text, i) => [text, changes[i]]));
   const meanOfSources = sources.reduce((sum, source) => sum + leakages.get(source)!, 0) / (sources.length || 1);
   const endTokens = new Map(
     texts.map((text, i) => [text, embeddings.get(text)!.subarray(ends[i] * width, (ends[i] + 1) * width)]),
   );
-  return prompts.map((prompt) => {
+  return prompts.map((prompt, i) => {
     const leakage = leakages.get(prompt)!;
     const share = meanOfSources > 0 ? leakage / meanOfSources : 0;
     const end = endTokens.get(prompt)!;
     const nearest = sources.map((source) => ({ source, cosine: cosine(endTokens.get(source)!, end) }))
       .reduce((best, candidate) => candidate.cosine > best.cosine ? candidate : best);
-    return { prompt, leakage, share, nearest, warning: share > warnAbove };
+    return { prompt, leakage, ...(pooled && { pooled: pooled[i] }), share, nearest, warning: share > warnAbove };
   });
 }
 
@@ -123,6 +132,17 @@ async function meanChanges(
     changes.forEach((change, i) => sums[i] += layers.length * change ** 2);
   }
   return sums.map((sum) => Math.sqrt(sum / (count || 1)));
+}
+
+/** ‖(E − I)p‖ / ‖p‖ of each prompt's pooled embedding. */
+async function pooledChanges(
+  operator: EditOperator,
+  model: EditableModel,
+  prompts: readonly string[],
+): Promise<number[]> {
+  if (prompts.length === 0) return [];
+  const { embeddings, width } = await encodeOnHost(pooledEncoder(model), prompts);
+  return await relativeChanges(operator, prompts.map((prompt) => embeddings.get(prompt)!), width);
 }
 
 /** ‖X(E − I)ᵀ‖ / ‖X‖ of each X [tokens, width], computed in batches. */

@@ -1,7 +1,7 @@
 import { assert, assertEquals, assertNotEquals, assertRejects } from "@std/assert";
 import type { Gpu, GpuOptions } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { type EditableModel, encodeOnHost } from "../../pipeline/editing/editable_model.ts";
+import { type EditableModel, encodeOnHost, pooledEncoder } from "../../pipeline/editing/editable_model.ts";
 import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
 import { EditError } from "../../pipeline/errors.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
@@ -151,6 +151,7 @@ gpuTest(
       assertClose(await edited.data(), expected, 1e-5, part);
     }
     const { embeddings, width } = await encodeOnHost(pipe, prompts);
+    const { embeddings: pooledOf } = await encodeOnHost(pooledEncoder(pipe), prompts);
     for (const [i, edit] of edits.entries()) {
       const predicted = await edit.predictLeakage(prompts);
       prompts.forEach((prompt, p) => {
@@ -164,6 +165,10 @@ gpuTest(
           });
         }
         assertClose([predicted[p].leakage], [Math.sqrt(moved / size)], 1e-4, `${edit.report.method}, ${prompt}`);
+        const e = operators[i].pooled, own = Float64Array.from(pooledOf.get(prompt)!);
+        if (e === undefined) return assertEquals(predicted[p].pooled, undefined);
+        const change = movedBy(e, own, 1).map((value, j) => value - own[j]);
+        assertClose([predicted[p].pooled!], [Math.hypot(...change) / Math.hypot(...own)], 1e-4, `pooled, ${prompt}`);
       });
     }
   },
