@@ -138,7 +138,7 @@ export async function prepareEdit(
       states: allTokens(pooled),
       whole: pooled.embeddings,
       model,
-      options,
+      options: { ...options, route: undefined }, // of its own, much smaller, system
     }).system;
   owned.move(); // the caller's now
   return {

@@ -155,11 +155,13 @@ export async function exactEdits(
   })));
 }
 
-/** SHA-256 of an edit's factors, those of the pooled embedding included, in hexadecimal digits. */
-export async function editDigest({ operator, pooledOperator }: ModelEdit): Promise<string> {
-  const factors = [operator, ...(pooledOperator ? [pooledOperator] : [])].flatMap(({ factors: { left, right } }) =>
-    right ? [left, right] : [left]
-  );
+/**
+ * SHA-256 of the factors of an edit's operators, then of the pooled embedding's, in hexadecimal
+ * digits.
+ */
+export async function editDigest({ operators, pooledOperator }: ModelEdit): Promise<string> {
+  const all = [...operators.map(({ operator }) => operator), ...(pooledOperator ? [pooledOperator] : [])];
+  const factors = all.flatMap(({ factors: { left, right } }) => right ? [left, right] : [left]);
   const values = await Promise.all(factors.map((tensor) => tensor.data()));
   return await sha256(new Uint8Array(await new Blob(values).arrayBuffer()));
 }

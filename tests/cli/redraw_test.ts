@@ -12,6 +12,7 @@ import { goldens } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
 
 const model = `${goldens}/sd1-mini`;
+const modelXL = `${goldens}/sdxl-mini`;
 const lora = `${goldens}/lora_kohya.safetensors`;
 const inversion = `${goldens}/textual_inversion_swirl.safetensors`;
 const cheap = ["--steps", "2", "-H", "32", "-W", "48"];
@@ -225,6 +226,33 @@ Deno.test({
     await refused("grid.png", 'it is a grid of 2 pictures ("a rose", "a cat", seeds 42');
     await refused("edit.png", 'a sheet of 1 prompts before and after an edit ("a rose"');
     await refused("xy.png", "a grid over lambda and sampler");
+  },
+});
+
+Deno.test({
+  name: "generate --from solves edits of several operators again: one per layer, and one of the pooled embedding",
+  sanitizeResources: false,
+  sanitizeOps: false,
+  fn: async () => {
+    await using folder = await temporaryFolder();
+    const at = (name: string) => `${folder.path}/${name}`;
+    const byLayer = [
+      ...["--method", "nullspace", "--augment", "2", "--source", "a rose", "--destination", "a tulip"],
+      ...["--preserve", "a cat", "--preserve", "a dog", "--preserve", "a house"],
+    ];
+    const pooled = ["--with-pooled", "--source", "A rose", "--destination", "A blue rose"];
+    for (const [name, source, edit] of [["sd1-mini", model, byLayer], ["sdxl-mini", modelXL, pooled]] as const) {
+      const saved = at(`${name}.safetensors`),
+        [plain, first, again] = ["0", "1", "2"].map((i) => at(`${name}${i}.png`));
+      await ran("edit", "-m", source, ...edit, "--save-edit", saved);
+      const drawing = ["generate", "-m", source, "-p", "a field of roses", ...cheap];
+      await ran(...drawing, "-o", plain);
+      await ran(...drawing, "--edit", saved, "-o", first);
+      await ran("generate", "--from", first, "-o", again);
+      assertEquals(await Deno.readFile(again), await Deno.readFile(first), name);
+      const pixels = async (path: string) => (await decodePicture(await Deno.readFile(path))).data;
+      assertNotEquals(await pixels(first), await pixels(plain), name);
+    }
   },
 });
 

@@ -33,7 +33,8 @@ export interface EditInput {
 export interface EditSystemOptions {
   /**
    * Which system to solve. Default: the smaller one, "tokens" (n × n) if n ≤ d after merging equal
-   * rows, otherwise "channels" (d × d).
+   * rows, otherwise "channels" (d × d). The system of the pooled embedding (`withPooled`) is always
+   * the smaller one.
    */
   readonly route?: EditRoute;
   /** Arithmetic of the solver. Default: f64 if the device supports it. */
