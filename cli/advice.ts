@@ -14,6 +14,7 @@ export const flagWords: Words = {
   leavePooledOut: "edit without --with-pooled",
   overwrite: "choose another place, or add --overwrite",
   loadLora: "draw with it by --lora FILE and the model that it belongs to",
+  loadEdit: "draw with it by --edit FILE and the model that it belongs to",
   loadInversion: "draw with it by --textual-inversion FILE and the model that it belongs to",
   chooseFile: "give the path of one of them",
   loadSingleFile: "give the file itself as --model",

@@ -78,7 +78,12 @@ export const command: Command = defineCommand({
       help: "folder of the CLIP model that scores the pictures",
     },
     steps: { kind: "whole", default: 50, min: 1, help: "denoising steps" },
-    cfgScale: { kind: "number", default: 7.5, min: 0, help: "classifier-free guidance scale; 1 or less disables it" },
+    cfgScale: {
+      kind: "number",
+      defaultText: "7.5; 5 for SDXL",
+      min: 0,
+      help: "classifier-free guidance scale; 1 or less disables it",
+    },
     samplingMethod: { kind: "text", placeholder: "NAME", defaultText: "the model's own", help: "sampler" },
   },
   examples: [

@@ -27,6 +27,8 @@ const libraryWords = {
   overwrite: "choose another place, or set overwrite: true",
   /** To use a file that is a LoRA. */
   loadLora: "load the model that it belongs to and call loadLoraWeights()",
+  /** To use a file that is an edit. */
+  loadEdit: "load the model that it belongs to, and the edit with ModelEdit.load(), and push it onto pipe.edits",
   /** To use a file that is a textual inversion. */
   loadInversion: "load the model that it belongs to and call loadTextualInversion()",
   /** To choose among the files of a folder. */

@@ -14,6 +14,7 @@ export const studioWords: Words = {
   leavePooledOut: "draw with it by bluerose generate --edit",
   overwrite: "choose another place",
   loadLora: "open the model that it belongs to, and drop it then",
+  loadEdit: "draw with it by bluerose generate --edit",
   loadInversion: "draw with it by bluerose generate --textual-inversion",
   chooseFile: "drop one of them alone",
   loadSingleFile: "drop that file alone",

@@ -4,6 +4,7 @@ import { checkArgument, kind } from "../options.ts";
 import { EditError } from "../errors.ts";
 import { bytesSource } from "../checkpoint/source/byte_source.ts";
 import { fileSource } from "../checkpoint/source/disk.ts";
+import { recognizeCheckpoint, unknownFile } from "../checkpoint/diffusers/checkpoint_kind.ts";
 import { SafetensorsFile } from "../checkpoint/safetensors/safetensors_file.ts";
 import { saveSafetensors } from "../checkpoint/save.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
@@ -140,12 +141,16 @@ export async function readEdit(source: string | Uint8Array): Promise<EditFile & 
   const { name, metadata, tensors } = file;
   const shape = tensors.get("left")?.shape;
   if (!isEditFormat(metadata.format) || shape?.length !== 2 || !tensors.has("probe")) {
+    const { description, advice } = recognizeCheckpoint(file);
+    const isOther = description !== unknownFile && !isEditFormat(metadata.format);
     throw new EditError(
-      `Cannot read ${name} as an edit: its metadata must have the format ${
-        Object.values(formats).map((name) => JSON.stringify(name)).join(" or ")
-      } and is ${JSON.stringify(metadata.format ?? null)}; it must hold the tensors left and probe and holds ${
-        [...tensors.keys()].slice(0, 5).join(", ") || "none"
-      }`,
+      isOther ? `Cannot read ${name} as an edit as it is ${description}; ${advice}` : (
+        `Cannot read ${name} as an edit: its metadata must have the format ${
+          Object.values(formats).map((name) => JSON.stringify(name)).join(" or ")
+        } and is ${JSON.stringify(metadata.format ?? null)}; it must hold the tensors left and probe and holds ${
+          [...tensors.keys()].slice(0, 5).join(", ") || "none"
+        }`
+      ),
     );
   }
   const [, width] = shape;

@@ -82,7 +82,8 @@ export interface ExportableEdit {
  *
  * @param target a path (Deno only), or a function that receives the file's bytes in order
  * @param edits in the order in which they were pushed
- * @throws {EditError} when the rank is not a positive integer, or no matrix changes
+ * @throws {EditError} when the rank is not a positive integer, no matrix changes, or an edit was
+ *   solved for embeddings of another width
  * @throws {OutputError} when the file cannot be written, or its name does not end in .safetensors
  *   or .sft; told before the work
  */
@@ -102,6 +103,7 @@ export async function exportLora(
     await refuseSourceFile(Object.values(model.components ?? {}), path);
     await checkOutput(path);
   }
+  refuseForeign(edits, model);
   using owned = new DisposableStack();
   const groups = [...groupMatrices(edits, model, owned), ...pooledGroup(edits, model, owned)];
   const updates: Update[] = [];
@@ -136,6 +138,17 @@ export async function exportLora(
     truncationError: Math.sqrt(lost / (total || 1)),
     roundingError,
   };
+}
+
+/** @throws {EditError} for an edit that was solved for embeddings of another width */
+function refuseForeign(edits: readonly ExportableEdit[], { crossAttentions }: EditableModel): void {
+  const [, width] = crossAttentions[0].toK.weight.dims(2);
+  const foreign = edits.flatMap(({ operators }) => operators).find(({ operator }) => operator.width !== width);
+  if (foreign === undefined) return;
+  throw new EditError(
+    `Cannot export a LoRA for this model as it reads embeddings of width ${width}, and the edit was solved for width ` +
+      `${foreign.operator.width}: export it for the model that it was solved for, or solve it for this one`,
+  );
 }
 
 /**

@@ -150,7 +150,7 @@ export class EditOperator implements Disposable {
       throw new ShapeError(
         `Cannot apply an edit of width ${this.width} to embeddings [${
           x.shape.join(", ")
-        }]: the last dimension must be ${this.width}`,
+        }]: the last dimension must be ${this.width}, as of the model that it was solved for`,
         [x.shape],
       );
     }

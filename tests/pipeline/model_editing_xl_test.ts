@@ -3,12 +3,14 @@ import type { Gpu, GpuOptions } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { type EditableModel, encodeOnHost, pooledEncoder } from "../../pipeline/editing/editable_model.ts";
 import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
-import { EditError } from "../../pipeline/errors.ts";
+import { bytesSource } from "../../pipeline/checkpoint/source/byte_source.ts";
+import { AdapterError, CheckpointError, EditError } from "../../pipeline/errors.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 import {
   StableDiffusionXLModelEditingPipeline,
   type XLEditingGenerateOptions,
 } from "../../pipeline/model_editing_xl.ts";
+import { openPipeline } from "../../pipeline/open_pipeline.ts";
 import { loadGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
 import { goldens } from "../paths.ts";
@@ -323,6 +325,27 @@ gpuTest("an edit of SDXL is refused for another pair of text encoders, each told
   await refused(exchanged(32, 80), "another second text encoder");
   using sd = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
   await refused(sd, "embeddings of width 32 + 48, and the model's have width 48");
+  await assertRejects(
+    () => edit.exportLora(() => {}, {}, sd),
+    EditError,
+    "width 48, and the edit was solved for width 80",
+  );
+  // A file of one kind in place of another's is named, with its own use.
+  const memory = (bytes: Uint8Array<ArrayBuffer>) => bytesSource(bytes, "rose.safetensors");
+  await assertRejects(
+    () => openPipeline(memory(file), { gpu }),
+    CheckpointError,
+    "an edit of Blue Rose; load the model",
+  );
+  await assertRejects(
+    () => pipe.loadLoraWeights(memory(file)),
+    AdapterError,
+    "It is an edit of Blue Rose: load the model",
+  );
+  const lora: Uint8Array<ArrayBuffer>[] = [];
+  await edit.exportLora((chunk) => void lora.push(chunk.slice()));
+  const exported = new Uint8Array(await new Blob(lora).arrayBuffer());
+  await assertRejects(() => ModelEdit.load(exported, pipe), EditError, "as it is a LoRA; load the model");
   await assertRejects(
     () => sd.editModel(roses.source, roses.destination, { withPooled: true }),
     EditError,

@@ -43,6 +43,9 @@ const loraSignature: Signature = {
   advice: () => advise("loadLora"),
 };
 
+/** The keys of an edit that was saved: factors of its operators, and an embedding. */
+const editKey = /^((\d+\.|pooled\.)?(left|right)|probe)$/;
+
 const adapterAdvice = () => "only LoRAs and textual inversions can be added to a model";
 
 /** Files without a UNet in the LDM layout. The first match counts, so specific keys come first. */
@@ -170,6 +173,7 @@ export function recognizeCheckpoint(
   if (keys.length > 0 && keys.every((key) => loraSignature.key.test(key) || /\.alpha$/.test(key))) {
     return other(loraSignature.description, loraSignature.advice?.());
   }
+  if (has("probe") && keys.every((key) => editKey.test(key))) return other("an edit of Blue Rose", advise("loadEdit"));
   if (!has("model.diffusion_model.")) {
     return match(partSignatures) ?? other(unknownFile);
   }

@@ -71,7 +71,7 @@ const planSchema: Schema<SweepPlan> = fields({
   settings: listOf(settingSchema, { min: 1, max: 1000 }),
   retained: v.optional(listOf(text(), { max: 100_000 })),
   steps: whole(1, 10_000),
-  cfgScale: finite(),
+  cfgScale: v.optional(finite()),
   samplingMethod: v.optional(text()),
   rows: listOf(rowSchema, { min: 1, max: maxRows }),
   jobs: listOf(fields({ row: whole(0, maxRows), setting: whole(0, 1000), seed }), { min: 1, max: mostJobs }),

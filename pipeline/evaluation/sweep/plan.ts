@@ -103,8 +103,8 @@ export interface SweepSettings {
   readonly retained?: readonly string[];
   /** Denoising steps. */
   readonly steps: number;
-  /** Guidance scale of classifier-free guidance. */
-  readonly cfgScale: number;
+  /** Scale of classifier-free guidance; the model's own by default: 7.5, for SDXL 5. */
+  readonly cfgScale?: number;
   /** Sampler; the model's own by default. */
   readonly samplingMethod?: string;
 }

@@ -79,7 +79,8 @@ export async function* runSweep(
         seed: each.seed,
         edit,
       }));
-      const settings = { signal, steps: plan.steps, guidance: plan.cfgScale, batchSize: requests.length };
+      const { steps, cfgScale: guidance = pipe.defaultGuidanceScale } = plan;
+      const settings = { signal, steps, guidance, batchSize: requests.length };
       const pictures = await drawPictures(pipe, requests, settings);
       const scored: ScoredPicture[] = [];
       for (const [i, picture] of pictures.entries()) {

@@ -117,7 +117,7 @@ function editsHtml({ settings }: SweepSummary): string {
 }
 
 function methodHtml(plan: SweepPlan): string {
-  const { pins, clip, steps, cfgScale, samplingMethod = "the model's own" } = plan;
+  const { pins, clip, steps, cfgScale = "the model's own", samplingMethod = "the model's own" } = plan;
   const facts = [
     ["model", plan.model],
     ["revision", pins.revision],
