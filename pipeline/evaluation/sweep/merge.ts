@@ -34,6 +34,8 @@ export interface MeasureSummary extends Tally {
 
 /** The scores of one edit, or of all. */
 export interface ScoreSummary {
+  /** Number of pictures, those of listed prompts included. */
+  readonly pictures: number;
   /** The summary of each measure. */
   readonly measures: readonly MeasureSummary[];
   /** Harmonic mean of efficacy, generality and specificity. */
@@ -134,6 +136,7 @@ function summarize(
     return { measure, pictures, rate, belief, interval, standardError: standardError(byEdit, measure) };
   });
   return {
+    pictures: results.length,
     measures: summaries,
     harmonicMean: all.harmonicMean,
     f: harmonicMean([all.generality.rate, all.specificity.rate]),

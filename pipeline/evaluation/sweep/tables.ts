@@ -24,12 +24,12 @@ export function rateText({ rate, interval: { low, high }, pictures }: MeasureSum
 /** The table of a terminal: one line for each setting. */
 export function summaryTable({ settings }: SweepSummary): string {
   const head = ["", "efficacy", "generality", "specificity", "harmonic mean", "CLIP score", "pictures"];
-  const rows = settings.map(({ setting, measures, harmonicMean, clipScore }) => [
+  const rows = settings.map(({ setting, pictures, measures, harmonicMean, clipScore }) => [
     setting.name,
     ...measures.map(rateText),
     percent(harmonicMean),
     decimals(clipScore),
-    String(measures.reduce((sum, { pictures }) => sum + pictures, 0)),
+    String(pictures),
   ]);
   const lines = [head, ...rows];
   const widths = head.map((_, column) => Math.max(...lines.map((line) => line[column].length)));
