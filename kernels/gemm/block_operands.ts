@@ -1,4 +1,5 @@
 import { activationWgsl } from "../wgsl/activation.ts";
+import { biasWgsl } from "./gemm_wgsl.ts";
 
 /** Constants of matmul's kernel on which its block operands depend. */
 interface BlockConstants {
@@ -59,16 +60,7 @@ fn tile_b_line(c: Column, k: u32) -> vec4f {
   return ${bWidth === 4 ? "b_at(at)" : "vec4f(b_at(at.x), b_at(at.y), b_at(at.z), b_at(at.w))"};
 }`
   }
-fn tile_row_end(batch: u32, row: u32) -> f32 {
-  if (params.bias_axis == 2u) { return bias_at(row); }
-  return 0.0;
-}
-fn tile_column_end(column: u32) -> vec4f {
-  if (params.bias_axis != 1u) { return vec4f(); }
-  let last = last_column();
-  return ${four((i) => `bias_at(min(column + ${i}u, last))`)};
-}
-fn tile_place(batch: u32, row: u32) -> u32 { return place(batch, row, 0u); }
+${biasWgsl}fn tile_place(batch: u32, row: u32) -> u32 { return place(batch, row, 0u); }
 fn tile_step(rows: u32) -> u32 { return rows * params.y_row; }
 fn tile_end(sum: vec4f, of_column: vec4f, of_row: f32) -> vec4f {
   return fma(sum, vec4f(params.scale), of_column + vec4f(of_row));

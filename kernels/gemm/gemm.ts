@@ -15,7 +15,7 @@ import {
   tileWgsl,
   usesBlocks,
 } from "./tile.ts";
-import { addressesWgsl, bias4Wgsl, epilogueWgsl, operandsWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
+import { addressesWgsl, biasWgsl, epilogueWgsl, operandsWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
 
 export type { GemmOptions, MatrixView } from "./gemm_options.ts";
 
@@ -86,9 +86,10 @@ const matmulKernel = declareKernel({
   wgsl: (constants) =>
     addressesWgsl + (usesBlocks(constants.STRATEGY)
       ? blockOperandsWgsl(constants)
-      : (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) + bias4Wgsl + storeWgsl(constants.Y_WIDTH) +
+      : (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) +
+        biasWgsl + storeWgsl(constants.Y_WIDTH) +
         epilogueWgsl(constants.Y_WIDTH)) +
-    tileWgsl(constants, { loads: { a: "k", b: constants.TRANSPOSE_B ? "k" : "lines" } }),
+    tileWgsl(constants, { loads: { a: "k", b: constants.TRANSPOSE_B ? "k" : "lines" }, hasColumnEnd: true }),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: ({ m, n, k, batch }, { GATED }) => {
     const columns = GATED ? 2 * n : n;

@@ -78,22 +78,27 @@ fn place(batch: u32, row: u32, column: u32) -> u32 {
 }
 `;
 
-/** The bias of 4 columns. */
-export const bias4Wgsl = /* wgsl */ `
-fn bias4(row: u32, column: u32) -> vec4f {
-  if (params.bias_axis == 0u) { return vec4f(); }
-  if (params.bias_axis == 2u) { return vec4f(bias_at(row)); }
+/** What the bias adds to a row, and to 4 columns. */
+export const biasWgsl = /* wgsl */ `
+fn tile_row_end(batch: u32, row: u32) -> f32 {
+  if (params.bias_axis == 2u) { return bias_at(row); }
+  return 0.0;
+}
+fn tile_column_end(column: u32) -> vec4f {
+  if (params.bias_axis != 1u) { return vec4f(); }
   let last = last_column();
-  return vec4f(bias_at(column), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)), bias_at(min(column + 3u, last)));
+  return vec4f(bias_at(min(column, last)), bias_at(min(column + 1u, last)), bias_at(min(column + 2u, last)),
+    bias_at(min(column + 3u, last)));
 }
 `;
 
-/** Adds bias and residual to the sums of a tile, `width` elements of the result at a time. */
+/** Adds a row's bias and the residual to the sums of a tile, `width` elements at a time. */
 export const epilogueWgsl = (width: number): string =>
   width === 8
     ? /* wgsl */ `
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
-  var value = sum + mat2x4f(bias4(row, column), bias4(row, column + 4u));
+  let bias = vec4f(tile_row_end(batch, row));
+  var value = sum + mat2x4f(bias, bias);
   if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 8u); }
   return value;
 }
@@ -101,14 +106,14 @@ fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
     : width === 4
     ? /* wgsl */ `
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
-  var value = sum + bias4(row, column);
+  var value = sum + vec4f(tile_row_end(batch, row));
   if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 4u); }
   return value;
 }
 `
     : /* wgsl */ `
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
-  let value = sum + bias4(row, column);
+  let value = sum + vec4f(tile_row_end(batch, row));
   if (params.has_residual != 1u) { return value; }
   let at = place(batch, row, column);
   let last = params.n - 1u - column;

@@ -55,6 +55,9 @@ export {
  *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right` (k+4 … k+7)
  * - `tile_end8`, `tile_put8`: the same for eight results
  *
+ * On request, the strategy `subgroup` adds `tile_column_end(column) -> vec4f` to the sums of four
+ * columns before `tile_end`, and computes it once for all rows.
+ *
  * Strategies `workgroup`, `half` and `matrix`, by the {@linkcode BlockLoads} of the kernel:
  *
  * - `tile_row`, and `tile_a` (loads of A along k) or `tile_a_line(Row, k) -> vec4f`: element k of
@@ -134,15 +137,20 @@ export function tileGrid(c: GatedTileConstants, m: number, n: number, batch: num
 /**
  * The entry point `main` for a shape.
  *
- * @param element type of the elements. Default: f32. Subgroup matrices have f32 only
+ * @param options.element type of the elements. Default: f32. Subgroup matrices have f32 only
+ * @param options.hasColumnEnd whether the subgroup strategy adds `tile_column_end`. Default: false
  */
 export function tileWgsl(
   constants: GatedTileConstants,
-  { element = f32Element, loads = { a: "k", b: "lines" } }: { element?: TileElement; loads?: BlockLoads } = {},
+  { element = f32Element, loads = { a: "k", b: "lines" }, hasColumnEnd }: {
+    element?: TileElement;
+    loads?: BlockLoads;
+    hasColumnEnd?: boolean;
+  } = {},
 ): string {
   switch (constants.STRATEGY) {
     case "subgroup":
-      return subgroupTile(constants, element);
+      return subgroupTile(constants, element, { hasColumnEnd });
     case "workgroup":
     case "half":
       return workgroupTile(constants, element, loads);

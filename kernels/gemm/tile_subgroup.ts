@@ -8,16 +8,18 @@ import { put, skipStatement, type TileConstants, type TileElement } from "./tile
 export function subgroupTile(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants,
   element: TileElement,
+  { hasColumnEnd = false }: { readonly hasColumnEnd?: boolean } = {},
 ): string {
   // Names in the generated text: c{row}_{column} sums; r{i} and a{i}_{h} rows of A that this lane
-  // loads; q{g} and b{column}_{h} columns of B; x{h} a row of A after the broadcast. h counts the
-  // vec4 of k.
+  // loads; q{g} and b{column}_{h} columns of B; e{column} what is added to each of its sums; x{h} a
+  // row of A after the broadcast. h counts the vec4 of k.
   const loads = Math.ceil(rows / lanes);
   const accessVec4 = wide ? 2 : 1; // vec4 per access: adjacent columns of B, consecutive k of A
   const blocks = columns / accessVec4;
   const place = (c: number) => `column + ${(Math.floor(c / accessVec4) * lanes * accessVec4 + c % accessVec4) * 4}u`;
   const sums = (row: number, text: (acc: string, c: number) => string) =>
     each(columns, (c) => text(`c${row}_${c}`, c), " ");
+  const ended = (c: number, sum: (c: number) => string) => hasColumnEnd ? `${sum(c)} + e${c}` : sum(c);
   const access = wide
     ? {
       a: (i: number) => `let w${i} = tile_a8(r${i}, k); let a${i}_0 = w${i}[0]; let a${i}_1 = w${i}[1];`,
@@ -25,12 +27,12 @@ export function subgroupTile(
         `let e${g} = tile_b8(q${g}, k); let b${2 * g}_0 = e${g}.upper_left; let b${2 * g + 1}_0 = e${g}.upper_right; ` +
         `let b${2 * g}_1 = e${g}.lower_left; let b${2 * g + 1}_1 = e${g}.lower_right;`,
       put: (g: number, sum: (c: number) => string) =>
-        put(`batch, row + i, ${place(2 * g)}`, `mat2x4f(${sum(2 * g)}, ${sum(2 * g + 1)})`, 8),
+        put(`batch, row + i, ${place(2 * g)}`, `mat2x4f(${ended(2 * g, sum)}, ${ended(2 * g + 1, sum)})`, 8),
     }
     : {
       a: (i: number) => `let a${i}_0 = tile_a(r${i}, k);`,
       b: (g: number) => `let b${g}_0 = tile_b(q${g}, k);`,
-      put: (g: number, sum: (c: number) => string) => put(`batch, row + i, ${place(g)}`, sum(g)),
+      put: (g: number, sum: (c: number) => string) => put(`batch, row + i, ${place(g)}`, ended(g, sum)),
     };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
@@ -61,6 +63,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
       } }`)
   }
   }
+  ${hasColumnEnd ? each(columns, (c) => `let e${c} = tile_column_end(${place(c)});`) : ""}
   let first_row = batch * params.k; // depends on the workgroup: see tile.ts
   ${
     rowLoop({ rows, columns, from: "first_row" }, (sum) =>
