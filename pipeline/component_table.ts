@@ -51,24 +51,8 @@ export interface ComponentEntry<Component> {
 export const componentTable: {
   readonly [Key in ComponentKey]-?: ComponentEntry<NonNullable<AllComponents[Key]>>;
 } = {
-  tokenizer: {
-    folder: "tokenizer",
-    library: "transformers",
-    instance: instanceOf({ CLIPTokenizer }),
-    className: () => "CLIPTokenizer",
-    isRequired: true,
-    load: (folder) => CLIPTokenizer.fromPretrained(folder),
-    files: tokenizerFiles,
-  },
-  tokenizer2: {
-    folder: "tokenizer_2",
-    library: "transformers",
-    instance: instanceOf({ CLIPTokenizer }),
-    className: () => "CLIPTokenizer",
-    isRequired: true,
-    load: (folder) => CLIPTokenizer.fromPretrained(folder),
-    files: tokenizerFiles,
-  },
+  tokenizer: tokenizerEntry("tokenizer"),
+  tokenizer2: tokenizerEntry("tokenizer_2"),
   scheduler: {
     folder: "scheduler",
     library: "diffusers",
@@ -118,6 +102,19 @@ export const componentTable: {
     files: (processor) => ({ "preprocessor_config.json": processor }),
   },
 };
+
+/** The row of a tokenizer. */
+function tokenizerEntry(folder: ComponentName): ComponentEntry<CLIPTokenizer> {
+  return {
+    folder,
+    library: "transformers",
+    instance: instanceOf({ CLIPTokenizer }),
+    className: () => "CLIPTokenizer",
+    isRequired: true,
+    load: (directory) => CLIPTokenizer.fromPretrained(directory),
+    files: tokenizerFiles,
+  };
+}
 
 /** The row of a component with weights. */
 function modelEntry<Component>(
