@@ -1,6 +1,8 @@
 /** Inspects single files: checkpoints, LoRAs, textual inversions and edits. */
 
 import { isEditFormat, readEdit } from "../editing/edit_file.ts";
+import type { SavedFactors } from "../editing/operator.ts";
+import { byteText } from "../../engine/inspect.ts";
 import { type ByteSource, readAll } from "../checkpoint/source/byte_source.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 import { canonicalWeights } from "../checkpoint/ldm/canonical.ts";
@@ -79,6 +81,8 @@ export async function inspectFile(
       const rank = Math.max(...operators.map(({ factors }) => factors.rank));
       const count = operators.length > 1 ? `${operators.length} operators, ` : "";
       notes.push(`${method}${count}rank ${rank} in ${encoderWidths.join(" + ")} dimensions, lambda ${recipe.lamb}`);
+      const taken = [...operators.map(({ factors }) => factors), ...pooled ? [pooled] : []];
+      notes.push(`takes ${byteText(taken.reduce((sum, factors) => sum + bytesOf(factors), 0))} on the device`);
       if (pooled) notes.push(`maps the pooled embedding of ${pooled.width} dimensions, too: rank ${pooled.rank}`);
       for (const pair of recipe.pairs) notes.push(`${pair.source} -> ${JSON.stringify(pair.destination)}`);
       notes.push("to generate with it: bluerose generate --edit");
@@ -108,6 +112,11 @@ export async function inspectFile(
     problems.push(`Cannot load ${name} as it is ${description}${advice === undefined ? "" : `; ${advice}`}`);
   }
   return only(description, { parts: [whole], problems, notes });
+}
+
+/** Bytes of an operator's factors on the device, which are f32. */
+function bytesOf({ left, right }: SavedFactors): number {
+  return 4 * (left.length + (right?.length ?? 0));
 }
 
 /** An autoencoder in a file of its own, checked as the option `vae` loads it. */

@@ -203,6 +203,7 @@ Deno.test("edit saves the operators of all layers in one file and one LoRA; insp
   assertEquals([edited.code, edited.err], [0, ""]);
   const inspected = await run("inspect", at("edit.safetensors"));
   assert(/method nullspace, \d+ operators, rank/.test(inspected.out), inspected.out);
+  assert(/takes \d+\.\d [KM]iB on the device/.test(inspected.out), inspected.out);
   const applied = await run(
     "edit",
     ...model,
