@@ -1,6 +1,6 @@
 /**
  * Blue Rose changes what a text-to-image model assumes (TIME, arXiv 2303.08084), and generates
- * pictures with the edited model: Stable Diffusion 1.x and 2.x on WebGPU.
+ * pictures with the edited model: Stable Diffusion 1.x, 2.x and SDXL on WebGPU.
  *
  * ```ts
  * import { StableDiffusionModelEditingPipeline, TorchGenerator } from "@bluerose/bluerose";

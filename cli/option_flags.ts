@@ -11,7 +11,10 @@
 const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bset loraDir\b/g, "give --lora-dir"],
   [/: name one by weightName\b/g, ": name one of them"],
-  [/\botherwise set the pair's alignment/g, "otherwise give the pair with an alignment in a --pairs file"],
+  [
+    /\(ModelEdit\.solve\(\) with tokens: "last" or method: "uce"\), or set the pair's alignment/g,
+    "(--tokens last or --method uce), or give the pair with an alignment in a --pairs file",
+  ],
   [/\bgive the edit's source and destination prompts\b/g, "give --source and --destination"],
   [/\bor name the number of shards\b/g, "or give --shards"],
   [/\bGive retained prompts for all rows\b/g, "Give --preserve-file"],

@@ -23,6 +23,7 @@ export type OptionTable<Options> = { readonly [Name in keyof Required<Options>]:
 /** Names of Python's diffusers that no change of spelling leads to. */
 const otherNames: Readonly<Record<string, string>> = {
   steps: "numInferenceSteps",
+  cfg: "guidanceScale",
   cfgScale: "guidanceScale",
   seed: "generator",
   batchSize: "numImagesPerPrompt",
@@ -31,6 +32,11 @@ const otherNames: Readonly<Record<string, string>> = {
   "lambda_": "lamb",
 };
 
+/** The same advice for several names. */
+function eachNamed(names: readonly string[], advice: string): Record<string, string> {
+  return Object.fromEntries(names.map((name) => [name, advice]));
+}
+
 /** What stands in place of options of diffusers that are not here, by their names in camelCase. */
 const replacements: Readonly<Record<string, string>> = {
   torchDtype: 'weights keep the precision of their file, and activations: "f16" halves the memory of the UNet',
@@ -38,10 +44,33 @@ const replacements: Readonly<Record<string, string>> = {
   safeSerialization: "only safetensors are written",
   device: "the device is the gpu that the models were loaded to",
   returnDict: "results are objects: const { images } = await pipe.generate(…)",
-  guidanceRescale: "predictions are not rescaled; it can be left out where it is 0",
+  dtype: 'weights keep the precision of their file, and activations: "f16" halves the memory of the UNet',
+  addWatermarker: "pictures get no watermark",
+  guidanceRescale: "only pipelines of SDXL rescale predictions; it can be left out where it is 0",
+  ...eachNamed(
+    ["prompt2", "negativePrompt2", "originalSize", "cropsCoordsTopLeft", "targetSize", "denoisingEnd"],
+    "only pipelines of SDXL take it",
+  ),
+  ...eachNamed(
+    ["denoisingStart", "aestheticScore", "negativeAestheticScore"],
+    "it is an option of refiners, which are not supported",
+  ),
+  ...eachNamed(
+    ["image", "strength", "maskImage"],
+    "pictures are drawn from noise; img2img and inpainting are not supported",
+  ),
+  loraScale: "crossAttentionKwargs: { scale } scales the LoRAs of a call",
+  sampler: "set pipe.scheduler, as to samplerByName(name, pipe.scheduler.config)",
+  ...eachNamed(["withToK", "withAugs"], "it is an option of fromPretrained(), openPipeline() and ModelEdit.solve()"),
   callbackOnStepEnd: "callback(step, timestep, latents) is called after each step",
   callbackOnStepEndTensorInputs: "callback gets the latents",
 };
+
+/** The same for names that are like others, which are meant where those are known. */
+const lastReplacements: Readonly<Record<string, string>> = eachNamed(
+  ["method", "tokens", "threshold", "invariant", "eraseScale", "preserveScale", "retainScale", "preserveWeight"],
+  "ModelEdit.solve(pairs, { method, … }, pipe) takes it, for edits of all methods",
+);
 
 /**
  * Checks names and kinds of options.
@@ -60,7 +89,9 @@ export function checkOptions<Options extends object>(
   const path = (name: string) => within === "" ? name : `${within}.${name}`;
   checkArgument(action, within || "options", options, namedValues);
   for (const [name, value] of Object.entries(options)) {
-    if (!Object.hasOwn(table, name)) throw unknownOption(action, name, value, Object.keys(table));
+    if (!Object.hasOwn(table, name)) {
+      throw unknownOption(action, { name, path: path(name), value }, Object.keys(table));
+    }
     const { accepts, requirement } = table[name as keyof Options];
     if (value === undefined || accepts(value)) continue;
     throw new OptionError(`Cannot ${action} as ${path(name)} must be ${requirement}: ${shown(value)}`, {
@@ -105,19 +136,27 @@ export function givenOptions<Options extends object>(options: Options): Options 
   return Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined)) as Options;
 }
 
-function unknownOption(action: string, name: string, value: unknown, known: readonly string[]): OptionError {
+function own(table: Readonly<Record<string, string>>, name: string): string | undefined {
+  return Object.hasOwn(table, name) ? table[name] : undefined;
+}
+
+function unknownOption(
+  action: string,
+  { name, path, value }: { name: string; path: string; value: unknown },
+  known: readonly string[],
+): OptionError {
   const camelCase = name.replace(/_+([a-z0-9])/gi, (_, letter: string) => letter.toUpperCase());
   const alias = [name, camelCase].map((spelling) =>
     Object.hasOwn(otherNames, spelling) ? otherNames[spelling] : spelling
   );
-  const replacement = Object.hasOwn(replacements, camelCase) ? replacements[camelCase] : undefined;
+  const replacement = own(replacements, camelCase);
   const meant = [...alias, camelCase].find((candidate) => known.includes(candidate)) ??
     (replacement === undefined ? nearest(camelCase, known) : undefined);
   const advice = meant !== undefined
     ? `did you mean ${meant}?`
-    : replacement ?? `the options are ${known.join(", ") || "none"}`;
-  return new OptionError(`Cannot ${action} with the option ${JSON.stringify(name)} as there is none: ${advice}`, {
-    option: name,
+    : replacement ?? own(lastReplacements, camelCase) ?? `the options are ${known.join(", ") || "none"}`;
+  return new OptionError(`Cannot ${action} with the option ${JSON.stringify(path)} as there is none: ${advice}`, {
+    option: path,
     value,
   });
 }

@@ -97,8 +97,9 @@ export class ModelEdit implements Disposable {
     options: ModelEditOptions,
     model: EditableModel,
   ): Promise<ModelEdit> {
-    checkOptions("edit", options, modelEditTable);
+    // First: a pipeline in place of the options would be told by its fields.
     checkArgument("edit", "model", model, editableKind);
+    checkOptions("edit", options, modelEditTable);
     checkMethod(options.method);
     return await ModelEdit.#solve(takePairs(pairs), { ...options }, model);
   }

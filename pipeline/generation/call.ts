@@ -234,7 +234,7 @@ function checkSize(size: { height: number; width: number }, multiple: number): v
   for (const [name, side] of Object.entries(size)) {
     if (Number.isInteger(side) && side > 0 && side % multiple === 0) continue;
     throw new ShapeError(
-      `Cannot generate a picture of ${width} × ${height} as its ${name} must be a multiple of ${multiple}: ${side}`,
+      `Cannot generate a picture of ${width} × ${height} as its ${name} must be a multiple of ${multiple} above 0: ${side}`,
       [[height, width]],
     );
   }

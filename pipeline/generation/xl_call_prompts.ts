@@ -5,6 +5,7 @@ import { concat } from "../../kernels/shape/concat.ts";
 import type { XLPipelineComponents } from "../components.ts";
 import { areWeighted, type CallPrompts, learning } from "./call_prompts.ts";
 import type { OutputTypes } from "./options.ts";
+import { warn } from "../safe_text.ts";
 import { loadTaggedLoras } from "./tagged_loras.ts";
 import type { XLGenerateOptions } from "./xl_options.ts";
 import { encodeXLPrompts, takeXLPrompts } from "./xl_prompts.ts";
@@ -29,6 +30,15 @@ function timeIdRows(
   return Array.from({ length: images }, () => guided ? [negativeIds, ids] : [ids]).flat();
 }
 
+/** Warns of sizes of the negative prompt without effect, which diffusers ignores silently. */
+function noteUnusedSizes(options: XLGenerateOptions<keyof OutputTypes>): void {
+  const names = ["negativeOriginalSize", "negativeCropsCoordsTopLeft", "negativeTargetSize"] as const;
+  if (options.negativeOriginalSize && options.negativeTargetSize) return;
+  const unused = names.filter((name) => options[name] !== undefined);
+  if (unused.length === 0) return;
+  warn(`${unused.join(", ")} is not used, as in diffusers: give both negativeOriginalSize and negativeTargetSize`);
+}
+
 /** The prompts of a call of SDXL. */
 export function xlCallPrompts(
   components: XLPipelineComponents,
@@ -38,6 +48,7 @@ export function xlCallPrompts(
 ): CallPrompts {
   const { textEncoder, textEncoder2, tokenizer, tokenizer2 } = components;
   const { clipSkip = 0, loraDir } = options;
+  if (guided) noteUnusedSizes(options);
   const taken = takeXLPrompts(components, prompt, options, { guided, zeros });
   const { batch, given } = taken;
   let { tokens } = taken;

@@ -57,10 +57,10 @@ export function takeXLPrompts(
   const matched = (second: string | readonly string[], what: string): readonly string[] => {
     const list = typeof second === "string" ? Array<string>(batch).fill(second) : [...second];
     if (list.length === batch) return list;
-    throw new PromptError(`Cannot pair ${list.length} ${what} with ${batch} prompts: give one, or as many`);
+    throw new PromptError(`Cannot pair ${list.length} ${what} with ${batch} prompts: give one text, or as many`);
   };
   // As in diffusers, an empty second text stands for the first.
-  const texts2 = promptEmbeds || !prompt2 ? texts : matched(prompt2, "second prompts");
+  const texts2 = promptEmbeds || !prompt2 ? texts : matched(prompt2, "prompt2");
   const isZero = negativePrompt === undefined && zeros;
   if (guided && isZero && negativePrompt2 !== undefined) {
     warn(
@@ -70,7 +70,7 @@ export function takeXLPrompts(
   const hasNegatives = guided && !negativePromptEmbeds && !isZero;
   if (texts.length > 0 || hasNegatives) refuseReleased(encoders);
   const away = hasNegatives ? asNegatives(negativePrompt, batch) : [];
-  const away2 = !hasNegatives || !negativePrompt2 ? away : matched(negativePrompt2, "second negative prompts");
+  const away2 = !hasNegatives || !negativePrompt2 ? away : matched(negativePrompt2, "negativePrompt2");
   const pairsOfTexts = { prompts: pairs(texts, texts2), negatives: pairs(away, away2) };
   const { promptSyntax } = options;
   const count = Math.max(...[promptEmbeds, negativePromptEmbeds].map((embeds) => embeds?.shape[1] ?? 0));
@@ -104,6 +104,7 @@ function refuseConflicts(prompt: string | readonly string[] | undefined, options
   if (options.negativePrompt2 !== undefined && negativePromptEmbeds) both("a negativePrompt2", "negativePromptEmbeds");
   for (const [states, pooled] of [embeddingNames.slice(0, 3), embeddingNames.slice(1)].map(([a, , b]) => [a, b])) {
     const [hasStates, hasPooled] = [options[states] !== undefined, options[pooled] !== undefined];
+    if (hasStates && hasPooled) refuseOtherRows(states, options[states]!.shape, pooled, options[pooled]!.shape);
     if (hasStates === hasPooled) continue;
     const [there, lacking] = hasStates ? [states, pooled] : [pooled, states];
     throw new PromptError(
@@ -118,6 +119,17 @@ function refuseConflicts(prompt: string | readonly string[] | undefined, options
       [shape, other],
     );
   }
+}
+
+/** @throws {ShapeError} unless pooled embeddings are [B, projection], one for each row of states */
+function refuseOtherRows(states: string, shape: readonly number[], pooled: string, other: readonly number[]): void {
+  const [rows] = shape;
+  if (other.length === 2 && other[0] === rows) return;
+  throw new ShapeError(
+    `Cannot use ${pooled} [${other.join(", ")}] with ${states} [${shape.join(", ")}] as its shape must be ` +
+      `[${rows}, width]: give both, as encodePrompt() returns them`,
+    [shape, other],
+  );
 }
 
 /** States [B, T, h1 + h2] without the final norms, and pooled embeddings [B, projection]. */

@@ -27,7 +27,7 @@ Deno.test("checkOptions() suggests names for snake_case, other libraries' names 
     const [given, advice] of [
       ["torch_dtype", 'activations: "f16"'],
       ["use_safetensors", "only safetensors are read"],
-      ["guidance_rescale", "predictions are not rescaled"],
+      ["guidance_rescale", "only pipelines of SDXL rescale predictions"],
       ["callbackOnStepEnd", "callback(step, timestep, latents)"],
       ["returnDict", "const { images }"],
     ]
@@ -57,6 +57,14 @@ gpuTest("every function with options rejects unknown names and wrong kinds with 
   const generate = (options: object) => () => pipe.generate("a rose", any(options));
   const refused: [() => Promise<unknown>, typeof OptionError | typeof PromptError | typeof EditError, string][] = [
     [generate({ num_inference_steps: 2 }), OptionError, "did you mean numInferenceSteps?"],
+    [generate({ prompt2: "a" }), OptionError, "only pipelines of SDXL take it"],
+    [generate({ crossAttentionKwargs: { weight: 1 } }), OptionError, 'the option "crossAttentionKwargs.weight"'],
+    [
+      () => pipe.editModel("a", "b", any({ method: "uce" })),
+      OptionError,
+      "ModelEdit.solve(pairs, { method, … }, pipe)",
+    ],
+    [() => ModelEdit.solve([], any(pipe), any({})), OptionError, "model must be a pipeline"],
     [generate({ numInferenceSteps: "20" }), OptionError, 'numInferenceSteps must be a whole number: "20"'],
     [generate({ guidanceScale: NaN }), OptionError, "guidanceScale must be a finite number: NaN"],
     [generate({ numImagesPerPrompt: 0 }), OptionError, "a whole number from 1: 0"],

@@ -20,6 +20,7 @@ import {
 import { type GoldenTensor, loadGoldens, readGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
 import { goldens, referenceFolder } from "../paths.ts";
+import { warningsOfAsync } from "../warnings.ts";
 import { fileOf } from "./checkpoint/ldm/ldm_files.ts";
 
 /** Largest relative error of latents and pictures, as that of the other models. */
@@ -204,7 +205,14 @@ gpuTest("sdxl-mini: prompts and embeddings that do not fit each other are refuse
   await refused(undefined, { promptEmbeds, pooledPromptEmbeds, prompt2: "a" }, PromptError, "a prompt2");
   await refused("a", { promptEmbeds, pooledPromptEmbeds }, PromptError, "a prompt");
   await refused("a", { negativePromptEmbeds: promptEmbeds }, PromptError, "without negativePooledPromptEmbeds");
-  await refused("a", { prompt2: ["a", "b"] }, PromptError, "2 second prompts with 1 prompts");
+  await refused("a", { prompt2: ["a", "b"] }, PromptError, "2 prompt2 with 1 prompts");
+  for (const wrong of [zeros(2, 40), zeros(1, 1, 40)]) {
+    await refused(undefined, { promptEmbeds, pooledPromptEmbeds: wrong }, ShapeError, "must be [1, width]");
+  }
+  const { warnings } = await warningsOfAsync(() =>
+    pipe.generate("a", { numInferenceSteps: 1, outputType: "array", negativeOriginalSize: [16, 16] })
+  );
+  assert(warnings.some((text) => text.startsWith("negativeOriginalSize is not used")), warnings.join());
   await refused("a", { originalSize: [32] as unknown as [number, number] }, OptionError, "originalSize");
   await refused("a", { denoisingEnd: 1.5 }, OptionError, "denoisingEnd must be a number from 0 to 1");
   await refused("a", { promptSyntax: "comfy" } as never, OptionError, "promptSyntax");

@@ -139,7 +139,8 @@ export function alignPrompts(
             ? `Only the first ${length} tokens of a prompt are read, and ${
               cut.map((text) => JSON.stringify(text)).join(" and ")
             } ${cut.length === 1 ? "is" : "are"} longer: shorten the prompts`
-            : "The destination must be the source with words added; otherwise set the pair's alignment"
+            : "The destination must be the source with words added; otherwise pair last tokens " +
+              '(ModelEdit.solve() with tokens: "last" or method: "uce"), or set the pair\'s alignment'
         }`,
       { sourceTokens, destinationTokens, position },
     );
