@@ -134,7 +134,7 @@ async function inspectVae(file: Weights, whole: PartInspection): Promise<PartIns
 async function inspectSingleFile(
   source: ByteSource,
   options: SingleFileOptions & { memory?: AskedMemory },
-): Promise<Pick<Inspection, "parts" | "notes" | "memory">> {
+): Promise<Pick<Inspection, "parts" | "problems" | "notes" | "memory">> {
   // The caller closes the file.
   const { name, size } = source;
   const single = await SingleFile.open({ name, size, read: source.read }, options);
@@ -157,7 +157,11 @@ async function inspectSingleFile(
     });
     parts.push({ part, kind: kind.className, ...contents, variants: [], problems });
   }
-  const memory = await memoryOf({ parts, problems: [] }, () => ofSingleFile(single), options.memory);
+  const { failures: problems = [], ...memory } = await memoryOf(
+    { parts, problems: [] },
+    () => ofSingleFile(single),
+    options.memory,
+  );
   const weights = memory.memory ? undefined : memoryNote(parts);
   const predicts = single.predictionType ?? "noise or v (determined when it is loaded)";
   return {
@@ -168,6 +172,7 @@ async function inspectSingleFile(
       "it has no tokenizer: loading uses the one in the hub's cache, or --tokenizer",
       ...(surplus.length > 0 ? [`it holds ${describeSurplus(surplus)}`] : []),
     ],
+    problems,
     ...memory,
   };
 }

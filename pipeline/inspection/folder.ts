@@ -145,14 +145,21 @@ async function inspectPipeline(
   const problems = isChecked && components.feature_extractor === null
     ? [`It has a safety_checker but no feature_extractor: ${advise("skipChecker")}`]
     : await widthProblems(tree, index.family);
-  const memory = await memoryOf({ parts, problems }, () => ofFolder(tree, { variant }), asked);
+  const { failures = [], ...memory } = await memoryOf({ parts, problems }, () => ofFolder(tree, { variant }), asked);
   const weights = memory.memory ? undefined : memoryNote(parts);
   const notes = [
     ...(weights === undefined ? [] : [`Its ${weights}`]),
     ...(isChecked || index.family === "sdxl" ? [] : ["It has no safety checker"]),
     ...(surplus.length > 0 ? [`It holds ${describeSurplus(surplus)}`] : []),
   ];
-  return { name, description: `a ${index.className} in diffusers' layout`, parts, problems, notes, ...memory };
+  return {
+    name,
+    description: `a ${index.className} in diffusers' layout`,
+    parts,
+    problems: [...problems, ...failures],
+    notes,
+    ...memory,
+  };
 }
 
 /** Problems of components that load individually but do not fit each other. */

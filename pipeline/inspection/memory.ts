@@ -4,6 +4,7 @@ import { OutOfMemoryError, ShapeError } from "../../engine/errors.ts";
 import { Gpu, type GpuInfo, type GpuOptions } from "../../engine/gpu.ts";
 import { typicalInfo } from "../../engine/null_device.ts";
 import { Tensor } from "../../engine/tensor.ts";
+import { checkComponents, checkXLComponents } from "../component_checks.ts";
 import type { PipelineComponents, XLPipelineComponents } from "../components.ts";
 import { prepareCall, startCall } from "../generation/call.ts";
 import { takePrompts } from "../generation/call_prompts.ts";
@@ -122,6 +123,8 @@ async function takenOn(
 ): Promise<Omit<MemoryPrediction, "device" | "maxBufferSize" | "maxStorageBufferBindingSize">> {
   const { activations = "f32", images = 1, numInferenceSteps } = options;
   const { components, weights } = await withinLimits(() => load(gpu, { activations }));
+  if (isXL(components)) checkXLComponents(components);
+  else checkComponents(components);
   const natural = naturalSize(components);
   const { height = natural, width = natural } = options;
   const tiling = options.tiling ?? (isXL(components) ? "large" : false);

@@ -4,7 +4,7 @@ import { byteText } from "../../engine/inspect.ts";
 import { elements } from "../../engine/tensor.ts";
 import { wideningOf } from "../checkpoint/fill_weights.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
-import { CheckpointError } from "../errors.ts";
+import { CheckpointError, ConfigError } from "../errors.ts";
 import { type MemoryOptions, type MemoryPrediction, predictOnNull } from "./memory.ts";
 import type { LoadOnNull } from "./null_components.ts";
 
@@ -99,14 +99,20 @@ export function memoryNote(parts: readonly PartInspection[]): string | undefined
  * Predicts the memory of a model that would load.
  *
  * @param asked undefined where no prediction is wanted
+ * @returns the prediction, or why components that load do not fit each other
  */
 export async function memoryOf(
   inspection: Pick<Inspection, "problems" | "parts">,
   load: () => LoadOnNull,
   asked: AskedMemory,
-): Promise<Pick<Inspection, "memory">> {
+): Promise<Pick<Inspection, "memory"> & { readonly failures?: readonly string[] }> {
   if (asked === undefined || [inspection, ...inspection.parts].some(({ problems }) => problems.length > 0)) return {};
-  return { memory: await predictOnNull(load(), typeof asked === "function" ? await asked() : asked) };
+  try {
+    return { memory: await predictOnNull(load(), typeof asked === "function" ? await asked() : asked) };
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    return { failures: [messageOf(error)] };
+  }
 }
 
 /** Runs an attempt. Returns the message of its error, or an empty list. */

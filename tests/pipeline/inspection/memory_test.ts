@@ -4,6 +4,7 @@ import { Gpu } from "../../../engine/gpu.ts";
 import { OptionError } from "../../../pipeline/errors.ts";
 import { inspectFile, inspectFolder, predictMemory } from "../../../pipeline/inspection.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
+import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { openPipeline } from "../../../pipeline/open_pipeline.ts";
 import { gpuTest } from "../../gpu.ts";
 import { goldens, pocket } from "../../paths.ts";
@@ -91,4 +92,22 @@ Deno.test("inspections predict the memory of models that would load, when asked"
   const broken = await inspectFile(await fileOf((await ldmEntries("sd1-mini")).slice(1)), { memory });
   assertEquals([broken.memory, isCalled], [undefined, false]);
   await assertRejects(() => predictMemory(pocket, { size: 64 } as never), OptionError, "size");
+});
+
+Deno.test("a prediction finds components that load and do not fit each other", async () => {
+  const files: Record<string, Uint8Array<ArrayBuffer>> = {};
+  const root = `${goldens}/sdxl-mini`;
+  for (const folder of ["", "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae"]) {
+    for await (const { name, isFile } of Deno.readDir(`${root}/${folder}`)) {
+      const path = folder === "" ? name : `${folder}/${name}`;
+      if (isFile) files[path] = await Deno.readFile(`${root}/${path}`);
+    }
+  }
+  const config = JSON.parse(new TextDecoder().decode(files["unet/config.json"]));
+  // No weight's shape depends on it alone.
+  const changed = { ...config, addition_time_embed_dim: config.addition_time_embed_dim + 2 };
+  files["unet/config.json"] = new TextEncoder().encode(JSON.stringify(changed));
+  const { problems, memory } = await inspectFolder(memoryTree(files, "misfit"), { memory: { height: 32, width: 32 } });
+  assertEquals([problems.length, memory], [1, undefined]);
+  assert(problems[0].includes("projection_class_embeddings_input_dim"), problems[0]);
 });
