@@ -1,5 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
-import { ConfigError, OptionError } from "../../pipeline/errors.ts";
+import { memoryTree } from "../../pipeline/checkpoint/source/file_tree.ts";
+import { CheckpointError, ConfigError, OptionError } from "../../pipeline/errors.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 import { StableDiffusionXLModelEditingPipeline } from "../../pipeline/model_editing_xl.ts";
 import { openPipeline } from "../../pipeline/open_pipeline.ts";
@@ -36,6 +37,12 @@ gpuTest("openPipeline refuses options of another family, and names what it does 
     "StableDiffusionXLPipeline",
   );
   await assertRejects(() => openPipeline(`${goldens}/sd1-mini/unet`, { gpu }), Error, "model_index.json");
+  const empty = memoryTree({ "readme.txt": new Uint8Array(1) }, "texts");
+  await assertRejects(
+    () => openPipeline(empty, { gpu }),
+    CheckpointError,
+    "Cannot load texts as it has no model_index",
+  );
   const index = { _class_name: "StableDiffusionXLImg2ImgPipeline" };
   const directory = await Deno.makeTempDir();
   try {

@@ -185,5 +185,12 @@ export async function readModelIndex(
       { source: tree.name },
     );
   }
+  if (!await tree.has("model_index.json")) {
+    throw new CheckpointError(
+      `Cannot load ${tree.name} as it has no model_index.json, which every model in diffusers' layout has: ` +
+        "give the folder that holds one, or a .safetensors file",
+      { source: tree.name },
+    );
+  }
   return await readConfig(tree, "model_index.json", (json, file) => parseModelIndex(json, file, options));
 }
