@@ -242,16 +242,12 @@ Deno.test({
     ];
     const pooled = ["--with-pooled", "--source", "A rose", "--destination", "A blue rose"];
     for (const [name, source, edit] of [["sd1-mini", model, byLayer], ["sdxl-mini", modelXL, pooled]] as const) {
-      const saved = at(`${name}.safetensors`),
-        [plain, first, again] = ["0", "1", "2"].map((i) => at(`${name}${i}.png`));
+      const saved = at(`${name}.safetensors`), first = at(`${name}1.png`), again = at(`${name}2.png`);
       await ran("edit", "-m", source, ...edit, "--save-edit", saved);
-      const drawing = ["generate", "-m", source, "-p", "a field of roses", ...cheap];
-      await ran(...drawing, "-o", plain);
-      await ran(...drawing, "--edit", saved, "-o", first);
+      await ran("generate", "-m", source, "-p", "a field of roses", ...cheap, "--edit", saved, "-o", first);
       await ran("generate", "--from", first, "-o", again);
       assertEquals(await Deno.readFile(again), await Deno.readFile(first), name);
-      const pixels = async (path: string) => (await decodePicture(await Deno.readFile(path))).data;
-      assertNotEquals(await pixels(first), await pixels(plain), name);
+      assertEquals((await readPictureSettings(again)).exact.edits.length, 1, name);
     }
   },
 });
