@@ -107,7 +107,7 @@ export async function prepareEdit(
     : { kept: given, leftOut: [] };
   const invariant = settings.method === "nullspace" ? ["", ...settings.invariant] : [];
   const texts = [...alignments.flatMap(({ source, destination }) => [source, destination]), ...preserve];
-  const [{ states, whole, width }, pooled] = await Promise.all([
+  const [{ states, whole, width }, pooled] = await allEnded([
     encoded(texts, { invariant, tokens: settings.tokens, signal }, model),
     encodePooled && encodeOnHost(encodePooled, [...texts, ...invariant], { signal }),
   ]);
@@ -190,7 +190,7 @@ async function encoded(
     const all = await encodeOnHost(model, [...texts, probeText], { signal });
     return { states: allTokens(all), whole: all.embeddings, width: all.width };
   }
-  const [whole, concepts] = await Promise.all([
+  const [whole, concepts] = await allEnded([
     encodeOnHost(model, [probeText, ...invariant], { signal }),
     encodeConcepts(model, texts, { signal }),
   ]);
@@ -200,6 +200,17 @@ async function encoded(
     state: (text) => concepts.get(text)!,
   };
   return { states, whole: whole.embeddings, width: whole.width };
+}
+
+/**
+ * `Promise.all`, which rejects only when no promise is pending: an encoder that still runs would
+ * hold tensors of a device that the caller may dispose of.
+ */
+async function allEnded<T extends readonly unknown[]>(
+  promises: T,
+): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
+  await Promise.allSettled(promises);
+  return await Promise.all(promises);
 }
 
 /** A sentence whose one row is its pooled embedding. */

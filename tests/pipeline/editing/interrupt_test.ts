@@ -36,6 +36,27 @@ gpuTest("an abort stops solving between batches of prompts, with the signal's re
   }
 });
 
+gpuTest("a solve that fails leaves no encoding behind that still runs", async (gpu) => {
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
+  let running = 0;
+  const model: EditableModel = {
+    gpu,
+    tokenizer: pipe.tokenizer,
+    crossAttentions: pipe.crossAttentions,
+    // The batch of few texts fails at once; that of the concepts takes its time.
+    encodeTexts: async (some) => {
+      if (some.length < 10) throw new Error("cannot encode");
+      running++;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      running--;
+      return pipe.encodeTexts(some);
+    },
+  };
+  const solving = ModelEdit.solve([pair], { method: "uce", preserve: texts.slice(0, 15) }, model);
+  await assertRejects(() => solving, Error, "cannot encode");
+  assertEquals(running, 0);
+});
+
 gpuTest("an abort stops solving again for another lambda, and the edit stays as it was", async (gpu) => {
   using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
   using edit = await ModelEdit.solve([pair], { lamb: 1, signal: new AbortController().signal }, pipe);
