@@ -6,7 +6,8 @@ import { concat } from "../../kernels/shape/concat.ts";
 import { embedding } from "../../kernels/shape/embedding.ts";
 import { slice } from "../../kernels/shape/slice.ts";
 import type { XLPipelineComponents } from "../components.ts";
-import { PromptError } from "../errors.ts";
+import { OptionError, PromptError } from "../errors.ts";
+import { shown } from "../shown.ts";
 import { GivenEmbeddings } from "./call_prompts.ts";
 import { joinChunks, refuseLoras, repeatRows } from "./prompts.ts";
 import { type ChunkPair, plainPair, type TextPair, tokenizeXL, type XLTokenizers, type XLTokens } from "./xl_tokens.ts";
@@ -147,6 +148,14 @@ function encodeTokens(
   rows: readonly ChunkPair[],
   { clipSkip = 0, loraScale }: { clipSkip?: number; loraScale?: number } = {},
 ): Encoded {
+  const last = Math.min(textEncoder.config.numHiddenLayers, textEncoder2.config.numHiddenLayers) - 1;
+  if (!Number.isInteger(clipSkip) || clipSkip < 0 || clipSkip > last) {
+    throw new OptionError(
+      `Cannot skip ${shown(clipSkip)} layers beside the last one, which SDXL never reads: clipSkip must be a whole ` +
+        `number from 0 to ${last}`,
+      { option: "clipSkip", value: clipSkip },
+    );
+  }
   const settings = { clipSkip: clipSkip + 1, finalNorm: false, loraScale };
   const [chunks, chunks2] = [rows.map(([first]) => first), rows.map(([, second]) => second)];
   const idsOf = (prompts: readonly ChunkPair[0][]) => prompts.flat().map(({ ids }) => ids);

@@ -214,6 +214,7 @@ gpuTest("sdxl-mini: prompts and embeddings that do not fit each other are refuse
   );
   assert(warnings.some((text) => text.startsWith("negativeOriginalSize is not used")), warnings.join());
   await refused("a", { originalSize: [32] as unknown as [number, number] }, OptionError, "originalSize");
+  await refused("a", { clipSkip: 9 }, OptionError, "Cannot skip 9 layers beside the last one");
   await refused("a", { denoisingEnd: 1.5 }, OptionError, "denoisingEnd must be a number from 0 to 1");
   await refused("a", { promptSyntax: "comfy" } as never, OptionError, "promptSyntax");
   await refused(
