@@ -10,8 +10,8 @@ import { run, temporaryFolder } from "./running.ts";
 const libraryNames = /localFilesOnly|anyModel|overwrite: |fromSingleFile|load\w+\(\)|\w+: (true|null|")|the option /;
 
 Deno.test("the command line's advice names flags that exist, and no options of the library", () => {
-  const ofEdit = ["overwrite", "anyModel", "withPooled", "saveModel"];
-  const names = ["offline", ...ofEdit, ...Object.keys({ ...modelFlags, ...samplingFlags })];
+  const ofEdits = ["overwrite", "anyModel", "withPooled", "saveModel", "edit"];
+  const names = ["offline", ...ofEdits, ...Object.keys({ ...modelFlags, ...samplingFlags })];
   const flags = names.flatMap((name) => {
     const kebab = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     return [`--${kebab}`, `--no-${kebab}`];

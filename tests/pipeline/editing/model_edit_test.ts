@@ -214,7 +214,7 @@ gpuTest("a saved edit loads unchanged, and only with its own text encoder", asyn
     using anyway = await ModelEdit.load(path, otherEncoder, { anyModel: true });
     assertEquals(anyway.rank, edit.rank);
     const other = `${goldens}/lora_kohya.safetensors`;
-    await assertRejects(() => ModelEdit.load(other, model), EditError, "blue-rose-edit");
+    await assertRejects(() => ModelEdit.load(other, model), EditError, "as an edit as it is a LoRA");
   });
 });
 
