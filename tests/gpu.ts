@@ -32,7 +32,8 @@ function sharedGpu(options: GpuOptions): Promise<Gpu> {
 export async function withSharedDevices<T>(body: () => Promise<T>): Promise<T> {
   const used = new Map<Gpu, number>();
   Gpu.request = async (options: GpuOptions = {}) => {
-    if (open.some((gpu) => gpu.options === options)) return await request(options); // helpers that compile
+    // For helpers that compile.
+    if (open.some((gpu) => gpu.options === options)) return await request(options);
     const gpu = await sharedGpu(options);
     Object.assign(gpu, { [Symbol.dispose]: () => {} });
     if (!used.has(gpu)) used.set(gpu, gpu.memory.live);
@@ -53,7 +54,8 @@ export async function withSharedDevices<T>(body: () => Promise<T>): Promise<T> {
 // device is destroyed at that time.
 globalThis.addEventListener("unload", () => {
   if (dawn) return;
-  for (const gpu of open) Gpu.prototype[Symbol.dispose].call(gpu); // synchronously: the process ends after this event
+  // Synchronously: the process ends after this event.
+  for (const gpu of open) Gpu.prototype[Symbol.dispose].call(gpu);
 });
 
 /**

@@ -4,7 +4,8 @@
 #     prepare.sh FOLDER
 #
 # Everything goes into FOLDER; the system's own packages stay as they are. The packages come from
-# Debian trixie (see unpack_mesa.sh). Newer versions of Mesa do not do: Mesa 26 has no null device any more.
+# Debian trixie (see unpack_mesa.sh). Newer versions of Mesa do not do: Mesa 26 has no null device
+# any more.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 work=$1 mesa=$1/mesa

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Unpacks Mesa's Vulkan drivers of a Debian suite, and all that they need, with the C library, into a
-# folder, and prints the name of their package. The system's own packages stay as they are.
+# Unpacks Mesa's Vulkan drivers of a Debian suite, and all that they need, with the C library, into
+# a folder, and prints the name of their package. The system's own packages stay as they are.
 #
 #     unpack_mesa.sh FOLDER SUITE [PACKAGE...]
 #

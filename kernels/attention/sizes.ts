@@ -46,13 +46,14 @@ export function* bindableBatches(
 ): Generator<{ tensors: AttentionTensors; sizes: AttentionSizes }> {
   const { q, k, v, y } = tensors;
   const all = [q, k, v, y];
+  const { maxStorageBufferBindingSize: limit } = gpu.info.limits;
+  if (all.every(({ bytes }) => bytes <= limit)) return yield { tensors, sizes };
   const { batch } = sizes;
   const imageBytes = (tensor: Tensor) => tensor.size / batch * bytesPerElement[tensor.dtype];
   let unit = 1;
   while (all.some((tensor) => unit * imageBytes(tensor) % alignmentBytes !== 0)) unit *= 2;
   const units = Math.ceil(batch / unit);
   const count = unit * unitsPerRange(gpu, units, unit * Math.max(...all.map(imageBytes)), 0);
-  if (count >= batch) return yield { tensors, sizes };
   for (let first = 0; first < batch; first += count) {
     const images = Math.min(count, batch - first);
     const part = (tensor: Tensor) => tensor.window(first * tensor.size / batch, images * tensor.size / batch);

@@ -171,7 +171,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${chunks === 1 ? loadQueries : ""}
   ${perRow((r) => `var top${r} = -3e38; var sum${r} = 0.0; ${each(columns, (c) => `var o${r}_${c} = vec4f();`)}`)}
   let end = k_start + ${isCausal ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
-  for (var key = k_start; key < end; key += ${blockKeys}u * row) { // counts addresses: see subgroup.ts
+  // Counts addresses: see subgroup.ts.
+  for (var key = k_start; key < end; key += ${blockKeys}u * row) {
     ${perRow((r) => each(keys, (g) => `var p${r}_${g} = vec4f();`))}
     ${
     chunks === 1

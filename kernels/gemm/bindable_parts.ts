@@ -62,7 +62,11 @@ function* partsOf(gpu: Gpu, product: Product, options: GemmOptions): Generator<P
   const lengths = lengthsOf(product, options);
   const views = { a, b, y };
   const names = ["a", "b", "y"] as const;
-  const fits = names.every((name) => windowOf(views[name].tensor, views[name].offset, lengths[name]).bytes <= limit);
+  const windows = [
+    ...names.map((name) => windowOf(views[name].tensor, views[name].offset, lengths[name])),
+    ...residual ? [windowOf(residual, y.offset, lengths.y)] : [],
+  ];
+  const fits = windows.every(({ bytes }) => bytes <= limit);
   const moved = (by: (view: MatrixView, name: typeof names[number]) => number, rest: Partial<Product>) => {
     const at = (name: typeof names[number]): MatrixView => {
       const view = views[name];

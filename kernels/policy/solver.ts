@@ -43,7 +43,8 @@ export class SolverPolicy {
    */
   realTile(rows: number, columns: number, depth: number): TileShape {
     if (!usesSubgroupTiles(this.#device)) {
-      return rows >= 256 && columns >= 256 ? workgroup(16, 8, 8, 1) : workgroup(8, 8, 4, 1); // 64 × 64, 32 × 32
+      // Tiles of 64 × 64 and 32 × 32 elements.
+      return rows >= 256 && columns >= 256 ? workgroup(16, 8, 8, 1) : workgroup(8, 8, 4, 1);
     }
     const lanes = this.#device.info.subgroupSize;
     const tile = { strategy: "subgroup", lanes, threadsX: lanes } as const;

@@ -43,7 +43,8 @@ export async function fillWeights(
   const ordered = requests.map((request) => ({ ...request, ...weights.info(request.key) })).sort((a, b) =>
     a.offset - b.offset
   );
-  if (gpu.context.isNull) return ordered.forEach(({ open, filled }) => filled(open())); // holds no elements
+  // A null device holds no elements.
+  if (gpu.context.isNull) return ordered.forEach(({ open, filled }) => filled(open()));
   const totalBytes = ordered.reduce((sum, { bytes }) => sum + bytes, 0);
   let doneBytes = 0;
   using uploader = new Uploader(gpu);

@@ -67,7 +67,8 @@ export async function predictLeakage(
   const { warnAbove = 0.5 } = options;
   const { recipe, model } = edit;
   using owned = new DisposableStack();
-  const operators = sharesOf(edit.operators, owned); // the edit may be solved again or disposed of meanwhile
+  // The edit may be solved again or disposed of meanwhile.
+  const operators = sharesOf(edit.operators, owned);
   const pooledOperator = owned.use(edit.pooledOperator?.share());
   const prompts = [...given];
   const sources = [...new Set(recipe.pairs.map(({ source }) => source))];

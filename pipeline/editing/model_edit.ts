@@ -299,7 +299,8 @@ export class ModelEdit implements Disposable {
    */
   async save(target: string | ByteSink): Promise<void> {
     using owned = new DisposableStack();
-    const operators = sharesOf(this.operators, owned); // the edit may be solved again or disposed of meanwhile
+    // The edit may be solved again or disposed of meanwhile.
+    const operators = sharesOf(this.operators, owned);
     const pooled = owned.use(this.pooledOperator?.share());
     const kept = {
       probe: { embedding: this.#probe, encoderWidths: encoderWidthsOf(this.#model, operators[0].operator.width) },
@@ -330,7 +331,8 @@ export class ModelEdit implements Disposable {
     model: EditableModel = this.#model,
   ): Promise<LoraReport> {
     using owned = new DisposableStack();
-    const operators = sharesOf(this.operators, owned); // the edit may be solved again or disposed of meanwhile
+    // The edit may be solved again or disposed of meanwhile.
+    const operators = sharesOf(this.operators, owned);
     const pooledOperator = this.pooledOperator && owned.use(this.pooledOperator.share());
     const { edits } = this;
     const held = {

@@ -54,7 +54,8 @@ export async function decodeLatents(
       const rows = slice(latents, 0, first, first + picturesAtOnce);
       return linearCombination([{ tensor: rows, coefficient: 1 / vae.config.scalingFactor }]);
     });
-    const planes = isTiled(vae, { h, w }, tiling) ? await decodeTiled(vae, part) : await decodeWhole(vae, part); // [picturesAtOnce, 3, H, W]
+    // Shape: [picturesAtOnce, 3, H, W].
+    const planes = isTiled(vae, { h, w }, tiling) ? await decodeTiled(vae, part) : await decodeWhole(vae, part);
     toPixels(
       planes,
       values.subarray(first * height * width * 3, (first + picturesAtOnce) * height * width * 3),

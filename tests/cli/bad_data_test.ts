@@ -145,7 +145,8 @@ Deno.test("plans of other versions or changed by hand, and results that are not 
     [line().replace("[1,2]", "[1e999,2]"), "logits[0] must be a finite number"],
     [line({ logits: [null, 2] }), "logits[0] must be a finite number"],
     [line({ seed: 7 }), "the plan asks for no such picture"],
-    [line().replace('"row":0', '"row":0,"row":1'), "the plan asks for no such picture"], // a key twice
+    // A key twice.
+    [line().replace('"row":0', '"row":0,"row":1'), "the plan asks for no such picture"],
     [`${line()}\n${line({ seed: 1 })}`, "line 2: it must be JSON"],
     [`${line()}my notes`, "its last line does not come from this plan"],
   ];

@@ -170,7 +170,8 @@ Deno.test("sweep erases: plan, run, merge and the report of edits toward nothing
   const drawn = await run("sweep", "run", at("list.json"), "-o", at("list.jsonl"), "--pictures", at("listed"));
   assertEquals(drawn.code, 0, drawn.err);
   const { out } = await run("sweep", "merge", at("list.json"), at("list.jsonl"));
-  assert(/^uce, lambda 0\.5 +– +– +– +– +\d+\.\d\d +1$/m.test(out), out); // a CLIP score of one picture
+  // A CLIP score of one picture.
+  assert(/^uce, lambda 0\.5 +– +– +– +– +\d+\.\d\d +1$/m.test(out), out);
   const text = await readPngText(await Deno.readFile(at("listed/0_0_5_list_0.png")));
   const { exact: { edits: [{ recipe: { pairs: solved } }] } } = JSON.parse(text.bluerose);
   assertEquals(solved, [{ source: "a rose", destination: "" }, { source: "a cat", destination: "a cup" }]);

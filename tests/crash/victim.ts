@@ -35,7 +35,8 @@ switch (what) {
     break;
   }
   case "bluerose": {
-    const { main } = await import("../../cli/main.ts"); // it takes longer to load than the rest to run
+    // It takes longer to load than the rest to run.
+    const { main } = await import("../../cli/main.ts");
     Deno.exit(await main(args));
   }
 }

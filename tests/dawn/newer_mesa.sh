@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs Deno with lavapipe of Debian sid's Mesa, which offers subgroup matrices to Dawn (8 x 8 x 8; seen
-# with Mesa 26.2). The first run unpacks it (70 MB) into a folder of its own.
+# Runs Deno with lavapipe of Debian sid's Mesa, which offers subgroup matrices to Dawn (8 x 8 x 8;
+# seen with Mesa 26.2). The first run unpacks it (70 MB) into a folder of its own.
 #
 #     newer_mesa.sh ARGUMENTS-OF-DENO
 #

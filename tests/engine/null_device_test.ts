@@ -6,7 +6,8 @@ import { add } from "../../kernels/shape/linear_combination.ts";
 import { gpuTest } from "../gpu.ts";
 
 gpuTest("a null device takes the memory that the device of its description takes", async (gpu) => {
-  using described = await Gpu.request(gpu.options); // of its own, so that no buffer is kept for reuse
+  // Of its own, so that no buffer is kept for reuse.
+  using described = await Gpu.request(gpu.options);
   const taken = async (gpu: Gpu) => {
     using x = Tensor.from(gpu, new Float32Array(3000), [3, 1000]);
     using program = gpu.capture(() => add(add(x, x), add(x, x)));

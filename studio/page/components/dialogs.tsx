@@ -21,6 +21,7 @@ import {
   StepsDial,
 } from "./dials.tsx";
 import { Icon } from "./icons.tsx";
+import { Switch } from "./switch.tsx";
 
 /** A modal dialog with a head. Escape and a press beside it close it. */
 export function Sheet({ title, onClose, class: style = "", children }: {
@@ -102,10 +103,7 @@ export function SettingsSheet(): JSX.Element {
           <button class="btn line" type="button" onClick={() => dialog.value = "model"}>Choose a model</button>
         </p>
         <label class="full choice">
-          <input
-            class="switch"
-            type="checkbox"
-            role="switch"
+          <Switch
             checked={textInPictures}
             onChange={() => store.dispatch(actions.setTextInPictures, !textInPictures)}
           />

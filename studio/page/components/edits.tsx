@@ -14,6 +14,7 @@ import { Icon } from "./icons.tsx";
 import { Loom } from "./loom.tsx";
 import { Menu } from "./menu.tsx";
 import { Response } from "./response.tsx";
+import { Switch } from "./switch.tsx";
 
 const examples: readonly { readonly label: string; readonly pair: PairSpec }[] = [
   { label: "roses are blue", pair: { source: "A pack of roses", destination: "A pack of blue roses" } },
@@ -164,14 +165,7 @@ function EditHead({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
   const set = (change: Parameters<typeof actions.setEdit>[2]) => store.dispatch(actions.setEdit, index, change);
   return (
     <div class="edit-head">
-      <input
-        class="switch"
-        type="checkbox"
-        role="switch"
-        checked={enabled}
-        aria-label={`${name} on`}
-        onChange={() => set({ enabled: !enabled })}
-      />
+      <Switch checked={enabled} label={`${name} on`} onChange={() => set({ enabled: !enabled })} />
       <h2>{name}</h2>
       <MethodChoice edit={edit} index={index} />
       {!narrow.value && <KeysSwitch withToK={withToK} set={(withToK) => set({ withToK })} />}
@@ -208,13 +202,7 @@ function EditHead({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
           <>
             <hr />
             <label>
-              <input
-                class="switch"
-                type="checkbox"
-                role="switch"
-                checked={withPooled}
-                onChange={() => set({ withPooled: withPooled ? undefined : true })}
-              />
+              <Switch checked={withPooled} onChange={() => set({ withPooled: withPooled ? undefined : true })} />
               Pooled embedding too
             </label>
           </>
@@ -223,13 +211,7 @@ function EditHead({ edit, index }: { edit: EditItem; index: number }): JSX.Eleme
           <>
             <hr />
             <label>
-              <input
-                class="switch"
-                type="checkbox"
-                role="switch"
-                checked={!withToK}
-                onChange={() => set({ withToK: !withToK })}
-              />
+              <Switch checked={!withToK} onChange={() => set({ withToK: !withToK })} />
               Values only
             </label>
             <hr />
@@ -368,12 +350,9 @@ function EditRow({ edit, index }: { edit: EditItem; index: number }): JSX.Elemen
   const name = `edit ${index + 1}`;
   return (
     <div class={`row-edit ${enabled ? "" : "off"}`}>
-      <input
-        class="switch"
-        type="checkbox"
-        role="switch"
+      <Switch
         checked={enabled}
-        aria-label={`Edit ${index + 1} on`}
+        label={`Edit ${index + 1} on`}
         onChange={() => store.dispatch(actions.setEdit, index, { enabled: !enabled })}
       />
       <button

@@ -5,6 +5,7 @@ import * as actions from "../actions.ts";
 import { dialog, medium, narrow, useStudio } from "./context.ts";
 import { Icon, Rose } from "./icons.tsx";
 import { Menu } from "./menu.tsx";
+import { Switch } from "./switch.tsx";
 
 /** The page's head. */
 export function Top(): JSX.Element {
@@ -60,10 +61,7 @@ export function Top(): JSX.Element {
                 <Icon name="side" />Save sheet<small>PNG</small>
               </button>
               <label>
-                <input
-                  class="switch"
-                  type="checkbox"
-                  role="switch"
+                <Switch
                   checked={textInPictures}
                   onChange={() => store.dispatch(actions.setTextInPictures, !textInPictures)}
                 />

@@ -61,6 +61,14 @@ const others: AttentionCase[] = [
 const describe = (cases: AttentionCase[]) =>
   cases.map(({ batch, heads, t, s, dim }) => [batch, heads, t, s, dim].join("·"));
 
+gpuTest("attention() of no images is empty, in every form", async (gpu) => {
+  using q = Tensor.empty(gpu, [0, 3, 8]);
+  for (const path of (["staged", "workgroup", "subgroup"] as const).filter((path) => available(gpu, path))) {
+    using y = attention(q, q, q, { heads: 2, path });
+    assertEquals((await y.data()).length, 0);
+  }
+});
+
 gpuTest("attention() equals its float64 definition in every form that the tuner measures", async (gpu) => {
   const sizes = { batch: 1, heads: 2, t: 45, s: 37, dim: 40 };
   const asked = attentionProblem(sizes);

@@ -86,7 +86,8 @@ for (const [dim, t, s] of [[40, 67, 83], [64, 35, 64], [80, 19, 77], [160, 17, 3
     async (gpu) => {
       const large = largeForm(gpu, dim);
       assert(large.path === "workgroup");
-      const form = dim === 40 ? large : { ...large, rows: 1 }; // whose code takes longest to compile
+      // Whose code takes longest to compile.
+      const form = dim === 40 ? large : { ...large, rows: 1 };
       await check(gpu, { batch: 2, heads: 2, t, s, dim }, { form });
     },
     inHalves,

@@ -135,7 +135,8 @@ gpuTest("conv2d() equals its float64 definition on the 3x3 path for few output c
     const c of [
       { ...sizes, inChannels: 33, outChannels: 4, size: [9, 16], batch: 2 },
       { ...sizes, inChannels: 1, outChannels: 1, size: [1, 8], batch: 3 },
-      { ...sizes, inChannels: 4, outChannels: 3, size: [2, 72] }, // the subgroup's ends lie inside a row
+      // The subgroup's ends lie inside a row.
+      { ...sizes, inChannels: 4, outChannels: 3, size: [2, 72] },
       { ...sizes, inChannels: 6, outChannels: 2, size: [130, 24] },
       { ...sizes, inChannels: 5, outChannels: 7, size: [6, 40], batch: 2 },
     ] satisfies ConvolutionSizes[]
@@ -155,7 +156,8 @@ gpuTest("conv2d() equals its float64 definition on the 3x3 path for few input ch
     const c of [
       { ...sizes, inChannels: 4, outChannels: 33, size: [9, 16], batch: 2 },
       { ...sizes, inChannels: 1, outChannels: 1, size: [1, 8], batch: 3 },
-      { ...sizes, inChannels: 3, outChannels: 6, size: [2, 72], batch: 2 }, // rows longer than a subgroup
+      // Rows longer than a subgroup.
+      { ...sizes, inChannels: 3, outChannels: 6, size: [2, 72], batch: 2 },
     ] satisfies ConvolutionSizes[]
   ) {
     await check(gpu, c, { path: "3x3 few inputs" });

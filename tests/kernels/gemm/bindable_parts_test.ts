@@ -35,6 +35,9 @@ gpuTest("matmul() of operands that the device cannot bind equals matmul() of tho
   await check([3, 331, 24], [24, 20], { bias: columns, residual: other });
   await check([3, 331, 24], [3, 24, 20], { residual: other });
   await check([60, 7, 24], [60, 24, 3], {});
+  // Only the residual is too large.
+  using tall = random([80, 20], 7);
+  await check([80, 12], [12, 20], { residual: tall, dtype: "f16" }, true);
 });
 
 gpuTest("gatedProduct() of operands that the device cannot bind equals that of those that it can", async (gpu) => {

@@ -65,7 +65,8 @@ for (const [where, options] of devices) {
     async (gpu) => {
       using model = await openModel(gpu, "sd1-mini");
       const { tensors, note } = await loadGoldens("editors");
-      const names = ["nullspace.one", "nullspace.two", "uce.erase", "uce.preserve"]; // each is met below
+      // Each is met below.
+      const names = ["nullspace.one", "nullspace.two", "uce.erase", "uce.preserve"];
       assertEquals([Object.keys(note).toSorted(), [...tensors.keys()].toSorted()], [names, names]);
       const [begin] = await lastTokens(model, [""]);
       for (const [name, golden] of Object.entries<GoldenEdit>(note)) {

@@ -278,7 +278,8 @@ gpuTest(
     const [n, width] = [300, 8], c = random64(n * width, 5), d = random64(n * width, 6);
     const rows = mergeRows(c, d, { width });
     const expected = normalEquations(c, d.map((value, i) => value - c[i]), { width, lamb: 2 });
-    for (const limit of gpu.info.f64 ? [undefined, 16_384] : []) { // C takes 300 · 32 · 8 bytes with its padding
+    // C takes 300 · 32 · 8 bytes with its padding.
+    for (const limit of gpu.info.f64 ? [undefined, 16_384] : []) {
       const { left, factors } = withBindingLimit(gpu, limit, () => {
         using solver = new ChannelSolver(gpu, rows);
         return solver.record(2);

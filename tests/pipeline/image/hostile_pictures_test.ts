@@ -134,7 +134,8 @@ Deno.test("a GIF whose codes make more or fewer pixels than its frame has is ref
   /** A GIF of one row and two colors, whose LZW codes draw so many pixels of the second. */
   const gif = (width: number, pixels: number) => {
     const [clear, end] = [4, 5];
-    const codes = [clear, ...Array(pixels).fill(1), end]; // of 3 bits each, the first in the lowest bits
+    // Of 3 bits each, the first in the lowest bits.
+    const codes = [clear, ...Array(pixels).fill(1), end];
     const word = codes.reduce((sum, code, i) => sum + code * 8 ** i, 0);
     return joined(
       ascii("GIF89a"),

@@ -332,7 +332,8 @@ Deno.test("a visit to the studio", async (t) => {
     await button(page, "More about edit 1").click();
     await page.getByRole("switch", { name: "Pooled embedding too" }).check();
     await status(page, /edited in \d/);
-    await page.getByRole("switch", { name: "Pooled embedding too" }).uncheck(); // for the next model
+    // For the next model.
+    await page.getByRole("switch", { name: "Pooled embedding too" }).uncheck();
     await page.keyboard.press("Escape");
     await status(page, /edited in \d/);
   });
