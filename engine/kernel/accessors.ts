@@ -5,7 +5,7 @@ import { DTypeError } from "../errors.ts";
 export interface Accessors {
   /** Type of the storage variable. */
   readonly type: string;
-  /** The functions `NAME_at`, `NAME_element_at` and `NAME_put`. */
+  /** The functions `NAME_at`, `NAME_half_at`, `NAME_element_at` and `NAME_put`. */
   readonly accessors: string;
 }
 
@@ -16,6 +16,8 @@ export interface AccessOptions {
   readonly access: "read" | "write";
   /** Whether to access pairs of 32-bit words as one u64; see {@linkcode GpuInfo.longWords}. */
   readonly longWords: boolean;
+  /** Whether the kernel may use WGSL's f16, and so gets `NAME_half_at`. Default: false. */
+  readonly halves?: boolean;
 }
 
 /** One access: its storage type, and WGSL expressions. */
@@ -65,7 +67,18 @@ function f32Form(name: string, width: 4 | 8, longWords: boolean): Form {
     : { type: "mat2x4f", read: "return w;", write: "v", one: `${name}[i / 8u][i / 4u % 2u][i % 4u]` };
 }
 
-/** The forms of f16 accesses, by width. f16 is packed: the feature `shader-f16` is not needed. */
+/** f16 accesses of four elements in kernels with WGSL's f16. */
+const plainHalves = (name: string): Form => ({
+  type: "vec4<f16>",
+  read: "return vec4f(w);",
+  write: "vec4<f16>(v)",
+  one: `f32(${name}[i / 4u][i % 4u])`,
+});
+
+/**
+ * The forms of f16 accesses, by width, in kernels without WGSL's f16: packed, so that the feature
+ * `shader-f16` is not needed.
+ */
 function f16Form(name: string, width: 4 | 8, longWords: boolean): Form {
   const one = (word: string) => `unpack2x16float(${word})[i % 2u]`;
   if (width === 4) {
@@ -108,24 +121,37 @@ export function accessorsOf(
   kernel: string,
   name: string,
   dtype: DType,
-  { width, access, longWords }: AccessOptions,
+  { width, access, longWords, halves = false }: AccessOptions,
 ): Accessors {
   if (dtype !== "f32" && dtype !== "f16") {
     throw new DTypeError(`Cannot bind ${name} to ${kernel} as the binding takes f32 or f16: ${dtype}`);
   }
-  if (width === 1) return oneByOne(kernel, name, dtype, access);
+  if (width === 1) return oneByOne(kernel, name, dtype, { access, halves });
   const element = width === 4 ? "vec4f" : "mat2x4f";
-  const { type, read, write, one } = (dtype === "f32" ? f32Form : f16Form)(name, width, longWords);
+  const isHalf = halves && width === 4, isStoredHalf = isHalf && dtype === "f16";
+  const { type, read, write, one } = isStoredHalf
+    ? plainHalves(name)
+    : (dtype === "f32" ? f32Form : f16Form)(name, width, longWords);
   const accessors = `fn ${name}_at(i: u32) -> ${element} { let w = ${name}[i]; ${read} } ` +
-    `fn ${name}_element_at(i: u32) -> f32 { return ${one}; }`;
+    `fn ${name}_element_at(i: u32) -> f32 { return ${one}; }` +
+    (isHalf ? halfAccessor(name, "vec4<f16>", isStoredHalf ? `${name}[i]` : undefined) : "");
   const put = ` fn ${name}_put(i: u32, v: ${element}) { ${name}[i] = ${write}; }`;
   return { type: `array<${type}>`, accessors: access === "read" ? accessors : accessors + put };
 }
 
+/** `NAME_half_at`: an access of the WGSL type `type`, by default rounded from f32. */
+const halfAccessor = (name: string, type: string, value = `${type}(${name}_at(i))`) =>
+  ` fn ${name}_half_at(i: u32) -> ${type} { return ${value}; }`;
+
 /** Accessors of a binding that moves one element. */
-function oneByOne(kernel: string, name: string, dtype: "f32" | "f16", access: "read" | "write"): Accessors {
+function oneByOne(
+  kernel: string,
+  name: string,
+  dtype: "f32" | "f16",
+  { access, halves }: { readonly access: "read" | "write"; readonly halves: boolean },
+): Accessors {
   const [type, element] = dtype === "f32" ? ["f32", `${name}[i]`] : ["u32", `unpack2x16float(${name}[i / 2u])[i % 2u]`];
-  const at = `fn ${name}_at(i: u32) -> f32 { return ${element}; }`;
+  const at = `fn ${name}_at(i: u32) -> f32 { return ${element}; }` + (halves ? halfAccessor(name, "f16") : "");
   if (access === "read") return { type: `array<${type}>`, accessors: at };
   if (dtype === "f32") {
     return { type: "array<f32>", accessors: `${at} fn ${name}_put(i: u32, v: f32) { ${name}[i] = v; }` };

@@ -112,10 +112,9 @@ export class Kernel<
   /** The prelude is one line, so that the compiler's line numbers match the kernel's own text. */
   #source(gpu: Gpu, constants: ConstantValues<C>, dtypes: readonly DType[]): string {
     const { name: kernel, extensions = [], wgsl } = this.declaration;
-    const prelude: string[] = [];
-    for (const extension of typeof extensions === "function" ? extensions(constants) : extensions) {
-      if (gpu.info.enables.has(extension)) prelude.push(`enable ${extension};`);
-    }
+    const enabled = (typeof extensions === "function" ? extensions(constants) : extensions)
+      .filter((extension) => gpu.info.enables.has(extension));
+    const prelude = enabled.map((extension) => `enable ${extension};`);
     for (const [name, type] of this.#constants) {
       if (type === "type") prelude.push(`alias ${name} = ${constants[name]};`);
       else if (typeof type === "string") prelude.push(`const ${name} = ${constants[name]};`);
@@ -134,6 +133,7 @@ export class Kernel<
           width: width as 1 | 4 | 8,
           access: binding.access,
           longWords: gpu.info.longWords,
+          halves: enabled.includes("f16"),
         });
       prelude.push(`@group(0) @binding(${index}) var<storage, ${access}> ${name}: ${type}; ${accessors}`);
     });

@@ -96,16 +96,16 @@ export function matrixAttentionWgsl(constants: MatrixAttentionConstants): string
   const loadKeys = loop(
     keys * headVec4,
     `let line = i / ${headVec4}u; let deep = i % ${headVec4}u;
-      block_kv[line * ${headStride}u + deep] = vec4h(k_at(${keyAt("line")} + deep));`,
+      block_kv[line * ${headStride}u + deep] = k_half_at(${keyAt("line")} + deep);`,
   );
   // Consecutive threads load up to 64 contiguous bytes, then the next four keys.
   const inner = headVec4 % 4 === 0 ? 4 : headVec4 % 2 === 0 ? 2 : 1;
   const loadValues = loop(
     keys / 4 * headVec4,
     `let line = i / ${inner}u % ${keys / 4}u; let deep = i / ${inner * keys / 4}u * ${inner}u + i % ${inner}u;
-      let v = transpose(mat4x4f(${each(4, (j) => `v_at(${keyAt(`(line * 4u + ${j}u)`)} + deep)`, ", ")}));
+      let v = transpose(mat4x4h(${each(4, (j) => `v_half_at(${keyAt(`(line * 4u + ${j}u)`)} + deep)`, ", ")}));
       let to = deep * ${4 * keyStride}u + line;
-      ${each(4, (j) => `block_kv[to + ${j * keyStride}u] = vec4h(v[${j}]);`)}`,
+      ${each(4, (j) => `block_kv[to + ${j * keyStride}u] = v[${j}];`)}`,
   );
   const limit = (r: number) => isCausal ? `min(end, k_start + (first + line${r} + 1u) * row)` : "end";
   const score = (r: number, i: number) => {
@@ -146,7 +146,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   // Scores are scaled in f32, and queries negated for a negative scale, neither of which rounds.
   for (var i = thread; i < ${block * headVec4}u; i += ${threads}u) {
     let line = i / ${headVec4}u; let deep = i % ${headVec4}u;
-    block_qp[line * ${headStride}u + deep] = vec4h(q_at(q_start + min(first + line, params.t - 1u) * row + deep) * sign(params.scale));
+    block_qp[line * ${headStride}u + deep] = q_half_at(q_start + min(first + line, params.t - 1u) * row + deep) * f16(sign(params.scale));
   }
   ${
     perQuery((r) =>

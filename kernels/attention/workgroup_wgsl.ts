@@ -66,14 +66,14 @@ export function workgroupAttentionWgsl(constants: ConstantValues<typeof attentio
     blockKeys / 2 * depth,
     (index) =>
       `let deep = ${index} % ${depth}u; let pair = ${index} / ${depth}u;
-      let even = k_at(${keyAt("(2u * pair)")} + deep${chunkAt}); let odd = k_at(${
+      let even = k_half_at(${keyAt("(2u * pair)")} + deep${chunkAt}); let odd = k_half_at(${
         keyAt("(2u * pair + 1u)")
       } + deep${chunkAt});
       ${
         each(4, (i) =>
           `block_kv[(deep * 4u + ${i}u) * ${keys}u + pair / ${
             2 * threadsX
-          }u][pair / 2u % ${threadsX}u][pair % 2u] = vec2<f16>(vec2f(even.${"xyzw"[i]}, odd.${"xyzw"[i]}));`)
+          }u][pair / 2u % ${threadsX}u][pair % 2u] = vec2<f16>(even.${"xyzw"[i]}, odd.${"xyzw"[i]});`)
       }`,
   );
   const loadKeys = isHalf ? loadKeyPairs : loads(
@@ -88,7 +88,9 @@ export function workgroupAttentionWgsl(constants: ConstantValues<typeof attentio
     valueKeys * headVec4,
     (index) =>
       `let line = ${index} / ${headVec4}u; let i4 = ${index} % ${headVec4}u;
-      let value = ${stored(`v_at(${keyAt(valueChunks === 1 ? "line" : `(part * ${valueKeys}u + line)`)} + i4)`)};
+      let value = ${isHalf ? "v_half_at" : "v_at"}(${
+        keyAt(valueChunks === 1 ? "line" : `(part * ${valueKeys}u + line)`)
+      } + i4);
       block_kv[line * ${columns}u + i4 / ${threadsX}u][i4 % ${threadsX}u] = ${
         isHalf ? `${pairs}(value.xy, value.zw)` : "value"
       };`,

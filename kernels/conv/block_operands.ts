@@ -1,3 +1,4 @@
+import { loadVector, type TileShape } from "../gemm/tile_shape.ts";
 import type { Activation } from "../wgsl/activation.ts";
 
 /** Nearest-neighbor upsampling of the input: none, to twice its size, or to any size. */
@@ -11,6 +12,7 @@ export const source = (upsample: Upsampling, at: string, from: string, to: strin
 
 /** Constants of the general convolution on which its block operands depend. */
 interface BlockConstants {
+  readonly STRATEGY: TileShape["strategy"];
   readonly X_WIDTH: number;
   readonly UPSAMPLE: Upsampling;
   readonly WHOLE: boolean;
@@ -23,7 +25,8 @@ interface BlockConstants {
  * multiple of the blocks' depth and channels come in fours, so no load checks either. With SKIPS, a
  * piece has part of the input channels, so the weight's rows have gaps.
  */
-export function convBlockOperandsWgsl({ X_WIDTH, UPSAMPLE, WHOLE, SKIPS }: BlockConstants): string {
+export function convBlockOperandsWgsl({ STRATEGY, X_WIDTH, UPSAMPLE, WHOLE, SKIPS }: BlockConstants): string {
+  const vector = loadVector(STRATEGY), at = vector === "vec4f" ? "at" : "half_at";
   const inside = (k: string, last: string) => WHOLE ? k : `min(${k}, params.k - ${last})`;
   const gap = SKIPS ? " + u32(floor_of(f32(tap), params.per_kernel_row)) * params.weight_skip" : "";
   return /* wgsl */ `
@@ -33,21 +36,28 @@ fn floor_of(dividend: f32, per_divisor: f32) -> f32 { return floor((dividend + 0
 
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row(params.weight_start + row * params.weight_row); }
-fn tile_a(r: Row, k: u32) -> vec4f {
+fn tile_a(r: Row, k: u32) -> ${vector} {
   let tap = ${inside("k", "4u")} / 4u; // (ky · channel vec4s + c) · KW + kx
-  let value = weight_at(r.start + tap${gap});
-  return ${WHOLE ? "value" : "select(vec4f(), value, k < params.k)"};
+  let value = weight_${at}(r.start + tap${gap});
+  return ${WHOLE ? "value" : `select(${vector}(), value, k < params.k)`};
 }
-${X_WIDTH === 4 ? pixelsWgsl(inside) : patchesWgsl(UPSAMPLE, WHOLE, inside)}`;
+${X_WIDTH === 4 ? pixelsWgsl({ inside, vector, at }) : patchesWgsl(UPSAMPLE, WHOLE, { inside, vector, at })}`;
+}
+
+/** How operands are loaded: k clamped, the WGSL type of a load, and the accessor's suffix. */
+interface OperandText {
+  readonly inside: (k: string, last: string) => string;
+  readonly vector: string;
+  readonly at: string;
 }
 
 /** Loads of x as vec4 of pixels, for a convolution that is a plain product. */
-const pixelsWgsl = (inside: (k: string, last: string) => string) => /* wgsl */ `
+const pixelsWgsl = ({ inside, vector, at }: OperandText) => /* wgsl */ `
 struct Column { start: u32, step: u32 }
 fn tile_column(batch: u32, column: u32) -> Column {
   return Column((params.x_start + batch * params.x_batch + min(column, params.n - 4u)) / 4u, params.n / 4u);
 }
-fn tile_b_line(c: Column, k: u32) -> vec4f { return x_at(c.start + min(${
+fn tile_b_line(c: Column, k: u32) -> ${vector} { return x_${at}(c.start + min(${
   inside("k", "1u")
 }, params.in_channels - 1u) * c.step); }
 `;
@@ -56,7 +66,7 @@ fn tile_b_line(c: Column, k: u32) -> vec4f { return x_at(c.start + min(${
  * Loads of four channels of one pixel at one tap. What depends on the tap is the same for all
  * pixels of an invocation, which the compiler computes once.
  */
-const patchesWgsl = (upsample: Upsampling, isWhole: boolean, inside: (k: string, last: string) => string) => {
+const patchesWgsl = (upsample: Upsampling, isWhole: boolean, { inside, vector, at }: OperandText) => {
   // whole fours of channels need one product, and the rest is uniform
   const channel = (i: number) => isWhole ? `${i}u` : `min(index + ${i}u, params.in_channels - 1u)`;
   const isResized = upsample !== "none";
@@ -69,7 +79,7 @@ fn tile_column(batch: u32, column: u32) -> Column {
   let x = pixel % params.out_width * params.stride - params.left;
   return Column(params.x_start + batch * params.x_batch${isResized ? "" : " + y * params.width + x"}, y, x);
 }
-fn tile_b_k(c: Column, k: u32) -> vec4f {
+fn tile_b_k(c: Column, k: u32) -> ${vector} {
   let tap = f32(${inside("k", "4u")} / 4u);
   let q = floor_of(tap, params.per_kernel_width);
   let ky = floor_of(tap, params.per_kernel_row);
@@ -87,9 +97,9 @@ fn tile_b_k(c: Column, k: u32) -> vec4f {
       }`
       : "c.start + (tap_y * params.width + tap_x)"
   };
-  let at = select(0u, pixel, is_inside)${isWhole ? " + index * plane" : ""};
-  let values = vec4f(${[0, 1, 2, 3].map((i) => `x_at(at + ${channel(i)} * plane)`).join(", ")});
-  return select(vec4f(), values, is_inside);
+  let first = select(0u, pixel, is_inside)${isWhole ? " + index * plane" : ""};
+  let values = ${vector}(${[0, 1, 2, 3].map((i) => `x_${at}(first + ${channel(i)} * plane)`).join(", ")});
+  return select(${vector}(), values, is_inside);
 }
 `;
 };

@@ -1,8 +1,10 @@
 import { activationWgsl } from "../wgsl/activation.ts";
+import { loadVector, type TileShape } from "./tile_shape.ts";
 import { biasWgsl } from "./gemm_wgsl.ts";
 
 /** Constants of matmul's kernel on which its block operands depend. */
 interface BlockConstants {
+  readonly STRATEGY: TileShape["strategy"];
   readonly A_WIDTH: number;
   readonly B_WIDTH: number;
   readonly Y_WIDTH: number;
@@ -19,7 +21,9 @@ interface BlockConstants {
 export function blockOperandsWgsl(constants: BlockConstants): string {
   const { A_WIDTH: aWidth, B_WIDTH: bWidth, TRANSPOSE_A: isTransposedA, TRANSPOSE_B: isTransposedB, WHOLE } = constants;
   const inside = (k: string, last: string) => WHOLE ? k : `min(${k}, params.k - ${last})`;
-  const four = (text: (i: number) => string) => `vec4f(${[0, 1, 2, 3].map(text).join(", ")})`;
+  const vector = loadVector(constants.STRATEGY), isHalf = vector !== "vec4f";
+  const [scalar, zero, at] = isHalf ? ["f16", "0.0h", "half_at"] : ["f32", "0.0", "at"];
+  const four = (text: (i: number) => string) => `${vector}(${[0, 1, 2, 3].map(text).join(", ")})`;
   return /* wgsl */ `
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row {
@@ -27,15 +31,15 @@ fn tile_row(batch: u32, row: u32) -> Row {
 }
 ${
     aWidth === 4
-      ? `fn tile_a(r: Row, k: u32) -> vec4f {
-  let value = a_at(r.start + ${inside("k", "4u")} / 4u);
-  return ${WHOLE ? "value" : "select(vec4f(), value, k < params.k)"};
+      ? `fn tile_a(r: Row, k: u32) -> ${vector} {
+  let value = a_${at}(r.start + ${inside("k", "4u")} / 4u);
+  return ${WHOLE ? "value" : `select(${vector}(), value, k < params.k)`};
 }`
-      : `fn a_one(r: Row, k: u32) -> f32 {
-  let value = a_at(r.start + ${inside("k", "1u")}${isTransposedA ? " * params.a_row" : ""});
-  return ${WHOLE ? "value" : "select(0.0, value, k < params.k)"};
+      : `fn a_one(r: Row, k: u32) -> ${scalar} {
+  let value = a_${at}(r.start + ${inside("k", "1u")}${isTransposedA ? " * params.a_row" : ""});
+  return ${WHOLE ? "value" : `select(${zero}, value, k < params.k)`};
 }
-fn tile_a(r: Row, k: u32) -> vec4f { return ${four((i) => `a_one(r, k + ${i}u)`)}; }`
+fn tile_a(r: Row, k: u32) -> ${vector} { return ${four((i) => `a_one(r, k + ${i}u)`)}; }`
   }
 struct Column { ${isTransposedB || bWidth === 4 ? "start: u32" : "start: vec4u"}, step: u32 }
 ${
@@ -43,10 +47,10 @@ ${
       ? `fn tile_column(batch: u32, column: u32) -> Column {
   return Column((b_start(batch) + min(column, last_column()) * params.b_row) / ${bWidth}u, 0u);
 }
-fn tile_b_k(c: Column, k: u32) -> vec4f { return ${
+fn tile_b_k(c: Column, k: u32) -> ${vector} { return ${
         bWidth === 4
-          ? `b_at(c.start + ${inside("k", "4u")} / 4u)`
-          : four((i) => `b_at(c.start + ${inside(`k + ${i}u`, "1u")})`)
+          ? `b_${at}(c.start + ${inside("k", "4u")} / 4u)`
+          : four((i) => `b_${at}(c.start + ${inside(`k + ${i}u`, "1u")})`)
       }; }`
       : `fn tile_column(batch: u32, column: u32) -> Column {
   return Column(${
@@ -55,9 +59,9 @@ fn tile_b_k(c: Column, k: u32) -> vec4f { return ${
           : "b_start(batch) + min(vec4u(column) + vec4u(0u, 1u, 2u, 3u), vec4u(last_column()))"
       }, params.b_row / ${bWidth}u);
 }
-fn tile_b_line(c: Column, k: u32) -> vec4f {
-  let at = c.start + ${inside("k", "1u")} * c.step;
-  return ${bWidth === 4 ? "b_at(at)" : "vec4f(b_at(at.x), b_at(at.y), b_at(at.z), b_at(at.w))"};
+fn tile_b_line(c: Column, k: u32) -> ${vector} {
+  let first = c.start + ${inside("k", "1u")} * c.step;
+  return ${bWidth === 4 ? `b_${at}(first)` : four((i) => `b_${at}(first[${i}])`)};
 }`
   }
 ${biasWgsl}fn tile_place(batch: u32, row: u32) -> u32 { return place(batch, row, 0u); }

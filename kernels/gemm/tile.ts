@@ -70,6 +70,8 @@ export {
  * - `tile_step(rows) -> u32`: the distance of rows in the result
  * - `tile_store(place, column, vec4f)`: adds a residual, and stores four adjacent results
  *
+ * Loads are vec4f, or vec4<f16> with `half` and `matrix`.
+ *
  * With the constant WHOLE, `params.k` is a multiple of the depth of a block, and these functions
  * need not check k. With the constant GATED (two vec4 per invocation), B has 2 · `params.n`
  * columns. The second vec4 of an invocation holds the gates of the first, and `tile_gate(vec4f,

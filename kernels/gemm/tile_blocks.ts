@@ -165,7 +165,7 @@ var<workgroup> block_b: array<BlockB, ${depthVec4}>;`,
         : `${guard(line(i), Math.ceil(i / 2) * perLoad, total)}{ let odd = ${value}; ${
           each(4, (j) => {
             const at = `[${line(i)} / ${across}u][${line(i)} / 2u % ${threadsX}u][${line(i)} % 2u]`;
-            return `block_b[deep].k[${j}]${at} = vec2<f16>(vec2f(pair${i - 1}.${"xyzw"[j]}, odd.${"xyzw"[j]}));`;
+            return `block_b[deep].k[${j}]${at} = vec2<f16>(pair${i - 1}.${"xyzw"[j]}, odd.${"xyzw"[j]});`;
           }, " ")
         } }`,
     element: (k, c) => {

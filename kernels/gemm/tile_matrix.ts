@@ -56,11 +56,11 @@ export function matrixTile(constants: TileConstants, { b: loadsOfB }: BlockLoads
   const loadB = isByLines
     ? (i: number, index: string) =>
       `let deep = ${blockDeepOf(index)}; let at = k + deep * 4u;
-      let v = transpose(mat4x4f(${each(4, (j) => `tile_b_line(qb${i}, at + ${j}u)`, ", ")}));
+      let v = transpose(mat4x4h(${each(4, (j) => `tile_b_line(qb${i}, at + ${j}u)`, ", ")}));
       let to = ${columnOf(index)} * ${stride}u + deep;
-      ${each(4, (j) => `block_b[to + ${j * stride}u] = vec4h(v[${j}]);`, " ")}`
+      ${each(4, (j) => `block_b[to + ${j * stride}u] = v[${j}];`, " ")}`
     : (i: number, index: string) =>
-      `block_b[${lineOf(index)} * ${stride}u + ${deepOf(index)}] = vec4h(tile_b_k(qb${i}, k + ${deepOf(index)} * 4u));`;
+      `block_b[${lineOf(index)} * ${stride}u + ${deepOf(index)}] = tile_b_k(qb${i}, k + ${deepOf(index)} * 4u);`;
   const sumVec4 = m * n / 4;
   return /* wgsl */ `
 var<workgroup> block_a: array<vec4h, ${tileRows * stride}>;
@@ -85,7 +85,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     let k = base - first_k;
     ${
     guarded(aLoads, (i, index) =>
-      `block_a[${lineOf(index)} * ${stride}u + ${deepOf(index)}] = vec4h(tile_a(ra${i}, k + ${deepOf(index)} * 4u));`)
+      `block_a[${lineOf(index)} * ${stride}u + ${deepOf(index)}] = tile_a(ra${i}, k + ${deepOf(index)} * 4u);`)
   }
     ${guarded(bLoads, loadB)}
     workgroupBarrier();

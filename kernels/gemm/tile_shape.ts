@@ -50,6 +50,10 @@ export interface TileShape {
 /** Whether a strategy loads its operands by the functions for blocks: see tile.ts. */
 export const usesBlocks = (strategy: TileShape["strategy"]): boolean => strategy !== "subgroup";
 
+/** WGSL type of the blocks' loads: rounded to f16, where the tile multiplies f16. */
+export const loadVector = (strategy: TileShape["strategy"]): "vec4f" | "vec4<f16>" =>
+  strategy === "half" || strategy === "matrix" ? "vec4<f16>" : "vec4f";
+
 /** Whether a tile can combine values and gates: see {@linkcode GatedTileConstants}. */
 export const canGate = ({ strategy, columns }: TileShape): boolean =>
   (strategy === "workgroup" || strategy === "half") && columns === 2;

@@ -33,8 +33,7 @@ export interface BlockLoads {
  * The constant LOOPED keeps the loop over the block's depth, for software devices: they gain
  * nothing from unrolled code and compile it slowly.
  *
- * With the strategy `half`, operands are rounded to f16 when they are stored in workgroup memory.
- * Sums over a block are f16, in packed halves where the device has them; these are added up in f32.
+ * With the strategy `half`, operands are f16 when they are loaded. Sums over a block are f16, in packed halves where the device has them; these are added up in f32.
  */
 export function workgroupTile(constants: GatedTileConstants, element: TileElement, loads: BlockLoads): string {
   const { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false } = constants;
@@ -46,7 +45,6 @@ export function workgroupTile(constants: GatedTileConstants, element: TileElemen
   const tileRows = rows * threadsY, columnVec4 = columns * threadsX;
   const isHalf = constants.STRATEGY === "half";
   const { a, b, multiply } = blockProduct(constants, isHalf ? halfVector : vector, loads);
-  const stored = (value: string) => isHalf ? `${halfVector}(${value})` : value;
   return /* wgsl */ `
 ${a.declaration}
 ${b.declaration}
@@ -78,14 +76,14 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     each(a.loads, (i) =>
       a.store(
         i,
-        stored(loads.a === "k" ? `tile_a(ra${i}, (k4 + ka${i}) * 4u)` : `tile_a_line(ra${i}, k4 * 4u + ka${i})`),
+        loads.a === "k" ? `tile_a(ra${i}, (k4 + ka${i}) * 4u)` : `tile_a_line(ra${i}, k4 * 4u + ka${i})`,
       ))
   }
     ${
     each(b.loads, (i) =>
       b.store(
         i,
-        loads.b === "k" ? `tile_b_k(qb${i}, (k4 + kb${i}) * 4u)` : stored(`tile_b_line(qb${i}, k4 * 4u + kb${i})`),
+        loads.b === "k" ? `tile_b_k(qb${i}, (k4 + kb${i}) * 4u)` : `tile_b_line(qb${i}, k4 * 4u + kb${i})`,
       ))
   }
     workgroupBarrier();

@@ -2,7 +2,7 @@ import { assert, assertEquals, assertRejects, assertStringIncludes, assertThrows
 import { DTypeError, GpuError, KernelError, ShapeError } from "../../../engine/errors.ts";
 import { declareKernel, input, output, spread, storage } from "../../../engine/kernel/kernel.ts";
 import { Tensor } from "../../../engine/tensor.ts";
-import { gpuTest } from "../../gpu.ts";
+import { gpuTest, lackOf } from "../../gpu.ts";
 
 const free = () => ({ flops: 0, bytes: 0 });
 
@@ -58,6 +58,45 @@ gpuTest("input() reads f32 and f16 as elements or vec4; output() writes both", a
     }
   }
 });
+
+gpuTest(
+  "NAME_half_at is an access as f16, and the other accessors agree, for tensors of f32 and of f16",
+  async (gpu) => {
+    const numbers = [1, -2, 3.5, 4, 2 ** -24, 6, -0, 65504];
+    for (const lanes of [1, 4] as const) {
+      const vector = lanes === 4 ? ["vec4<f16>", "vec4f"] : ["f16", "f32"];
+      const sum = declareKernel({
+        name: "test_halves",
+        bindings: { x: input("LANES"), y: output("LANES") },
+        params: { count: "u32" },
+        constants: { LANES: "u32" },
+        extensions: ["f16"],
+        wgsl: `@compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3u) {
+          if (id.x >= params.count) { return; }
+          let half: ${vector[0]} = x_half_at(id.x);
+          y_put(id.x, ${vector[1]}(half));
+          y_put(id.x, y_at(id.x) + x_at(id.x)${
+          lanes === 4 ? " * vec4f(1.0 + x_element_at(4u * id.x) - x_at(id.x).x)" : ""
+        });
+        }`,
+        grid: () => [1, 1, 1],
+        cost: free,
+      });
+      for (const from of ["f32", "f16"] as const) {
+        for (const to of lanes === 4 ? ["f32", "f16"] as const : ["f32"] as const) {
+          const scale = to === "f16" ? 0.5 : 1; // twice the largest f16 is none
+          using x = Tensor.from(gpu, new Float32Array(numbers.map((n) => n * scale)), [8], from);
+          using y = Tensor.empty(gpu, [8], to);
+          sum.run(gpu, { x, y }, { count: 8 / lanes }, { LANES: lanes });
+          const expected = numbers.map((n) => 2 * Math.fround(scale * n === 2 ** -25 ? 0 : scale * n));
+          assertEquals([...await y.data()], expected, `${from} to ${to}, ${lanes} lanes`);
+        }
+      }
+    }
+  },
+  {},
+  await lackOf("shader-f16"),
+);
 
 gpuTest("input() and output() reject integers and f64, and output(1) rejects f16", (gpu) => {
   using ids = Tensor.empty(gpu, [3], "i32");

@@ -13,7 +13,7 @@ import { gatedProduct } from "../../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../../kernels/gemm/tile.ts";
 import { policyOf } from "../../../kernels/policy.ts";
-import { gpuTest, lackOf, randomArray } from "../../gpu.ts";
+import { gpuTest, lackOf, randomArray, roundedToF16 } from "../../gpu.ts";
 import { withGpuPolicy } from "../oracles.ts";
 
 const lacking = await lackOf("shader-f16");
@@ -187,6 +187,40 @@ gpuTest(
       assert(Math.abs(data[i] - expected[i]) <= Math.expm1(2 * delta) + boundOf(s), `element ${i}: ${data[i]}`);
     }
     assertNotEquals(data, await exact.data());
+  },
+  inHalves,
+  lacking,
+);
+
+gpuTest(
+  "in f16 arithmetic, operands stored in f16 give the bits of the same numbers stored in f32",
+  async (gpu) => {
+    using stack = new DisposableStack();
+    const stored = (size: readonly number[], seed: number) => {
+      const numbers = roundedToF16(randomArray(size.reduce((a, b) => a * b), seed));
+      return (["f32", "f16"] as const).map((dtype) => stack.use(Tensor.from(gpu, numbers, size, dtype)));
+    };
+    const same = async (name: string, run: (dtype: 0 | 1) => Tensor) => {
+      const [inF32, inF16] = ([0, 1] as const).map((dtype) => stack.use(withGpuPolicy(gpu, () => run(dtype))));
+      const data = await inF32.data();
+      assert(data.some((number) => number !== 0), name);
+      assertEquals(await inF16.data(), data, name);
+    };
+    for (const k of [32, 36, 13]) { // whole blocks, vec4, and elements one by one
+      const a = stored([19, k], 1), b = stored([k, 24], 2), turned = stored([24, k], 3);
+      const options = { allowF16Operands: true, tile: tile(4, 4, 2, 2) };
+      await same(`matmul, k = ${k}`, (i) => matmul(a[i], b[i], options));
+      await same(`matmul, B turned, k = ${k}`, (i) => matmul(a[i], turned[i], { ...options, transposeB: true }));
+    }
+    const x = stored([2, 16, 6, 8], 4),
+      options = { allowF16Operands: true, dtype: "f32", tile: tile(4, 4, 2, 2) } as const;
+    for (const [kernel, padding] of [[3, 1], [1, 0]]) {
+      const weights = stored([12, 16, kernel, kernel], 5).map((weight) => packConvWeight(weight));
+      for (const { tensor } of weights) stack.use(tensor);
+      await same(`conv2d, ${kernel} × ${kernel}`, (i) => conv2d(x[i], weights[i], { ...options, padding }));
+    }
+    const [q, k, v] = [[2, 19, 32], [2, 23, 32], [2, 23, 32]].map((size, i) => stored(size, 6 + i));
+    await same("attention", (i) => attention(q[0], k[i], v[i], { heads: 2, allowF16Operands: true }));
   },
   inHalves,
   lacking,

@@ -24,15 +24,17 @@ const productKernel = declareKernel({
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row(row * params.k); }
 fn a_one(r: Row, k: u32) -> f32 { return select(0.0, a[r.start + min(k, params.k - 1u)], k < params.k); }
-fn tile_a(r: Row, k: u32) -> vec4f { return vec4f(a_one(r, k), a_one(r, k + 1u), a_one(r, k + 2u), a_one(r, k + 3u)); }
+fn tile_a(r: Row, k: u32) -> vec4h {
+  return vec4h(vec4f(a_one(r, k), a_one(r, k + 1u), a_one(r, k + 2u), a_one(r, k + 3u)));
+}
 struct Column { at: u32 }
 fn tile_column(batch: u32, column: u32) -> Column { return Column(column); }
 fn b_one(column: u32, k: u32) -> f32 { return b[min(k, params.k - 1u) * params.n + min(column, params.n - 1u)]; }
-fn tile_b_line(c: Column, k: u32) -> vec4f {
-  return vec4f(b_one(c.at, k), b_one(c.at + 1u, k), b_one(c.at + 2u, k), b_one(c.at + 3u, k));
+fn tile_b_line(c: Column, k: u32) -> vec4h {
+  return vec4h(vec4f(b_one(c.at, k), b_one(c.at + 1u, k), b_one(c.at + 2u, k), b_one(c.at + 3u, k)));
 }
-fn tile_b_k(c: Column, k: u32) -> vec4f {
-  return vec4f(b_one(c.at, k), b_one(c.at, k + 1u), b_one(c.at, k + 2u), b_one(c.at, k + 3u));
+fn tile_b_k(c: Column, k: u32) -> vec4h {
+  return vec4h(vec4f(b_one(c.at, k), b_one(c.at, k + 1u), b_one(c.at, k + 2u), b_one(c.at, k + 3u)));
 }
 fn tile_row_end(batch: u32, row: u32) -> f32 { return f32(row); }
 fn tile_column_end(column: u32) -> vec4f { return vec4f(f32(column)) + vec4f(0.0, 1.0, 2.0, 3.0); }
