@@ -17,7 +17,7 @@ import { measureFullSize } from "./measure/full_size.ts";
 import type { FullSizeModel } from "./measure/random_checkpoint.ts";
 import { measureKernel } from "./measure/kernels.ts";
 import { measureStages } from "./measure/stages.ts";
-import { waitingMs } from "./measure/timing.ts";
+import { type DeviceTiming, processorClock, waitingMs, wallClock } from "./measure/timing.ts";
 import { openPeers, PeerPace } from "./peers/peers.ts";
 import {
   type BenchReport,
@@ -25,16 +25,18 @@ import {
   type DeviceRecord,
   type FullSizeRecord,
   type KernelRecord,
+  netShare,
   type StageRecord,
   summarizePeers,
 } from "./report/report.ts";
 import { judgeTargets, targetsText } from "./report/targets.ts";
 import {
-  ceilingText,
   compilationText,
+  deviceText,
   fullSizeText,
   kernelHead,
   kernelLine,
+  netNote,
   peerText,
   stageLine,
   stepText,
@@ -58,6 +60,11 @@ export interface BenchOptions {
   readonly filter?: RegExp;
   /** Whether to measure small shapes and pictures only, for a third of the time each. */
   readonly quick: boolean;
+  /**
+   * Whether to time ceiling and kernels by processor time; see {@linkcode processorClock}. For
+   * software devices and without peers. Default: false.
+   */
+  readonly byProcessorTime?: boolean;
   /** Whether to measure tfjs, jax-js and, with `python`, PyTorch as well. */
   readonly peers: boolean;
   /** A Python with PyTorch, diffusers and transformers. Default: none. */
@@ -103,10 +110,14 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
   }
 
   using gpu = await options.openGpu();
-  const waitMs = await waitingMs(() => gpu.finished());
-  const ceiling = await measureCeiling(gpu, { budgetMs, waitMs });
-  print(`\n${gpu.info.name}\n${ceilingText(ceiling)}`);
-  const kernels = parts.has("kernels") ? await measureKernels(gpu, { ...options, budgetMs, waitMs, ceiling }) : [];
+  const clock = options.byProcessorTime ? processorClock : wallClock;
+  const waitMs = await waitingMs(() => gpu.finished(), clock);
+  const ceiling = await measureCeiling(gpu, { budgetMs, waitMs, clock });
+  const device = deviceRecord(gpu, { ceiling, date, byProcessorTime: options.byProcessorTime });
+  print(`\n${deviceText(device)}`);
+  const kernels = parts.has("kernels")
+    ? await measureKernels(gpu, { ...options, budgetMs, waitMs, clock, ceiling })
+    : [];
   if (parts.has("edit")) {
     print("\nThe edit at the sizes of Stable Diffusion 1.4");
     const eigenWidths = quick ? [768] : [768, 2048];
@@ -144,7 +155,7 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
   }
 
   const measured: BenchReport = {
-    device: deviceRecord(gpu, ceiling, date),
+    device,
     kernels,
     stages,
     ...(compilation ? { compilation } : {}),
@@ -157,7 +168,7 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
 
 async function measureKernels(
   gpu: Gpu,
-  options: BenchOptions & { readonly budgetMs: number; readonly waitMs: number; readonly ceiling: Ceiling },
+  options: BenchOptions & DeviceTiming & { readonly budgetMs: number; readonly ceiling: Ceiling },
 ): Promise<KernelRecord[]> {
   const { filter, quick, waitMs, python, print } = options;
   const { isSoftware } = policyOf(gpu);
@@ -177,13 +188,17 @@ async function measureKernels(
     print(kernelLine(record, remarks));
     gpu.trim();
   }
+  if (kernels.some((kernel) => netShare(kernel) !== undefined)) print(netNote);
   const ofStep = cases.filter(({ perStep }) => perStep !== undefined).length;
   if (ofStep === guidedTasks.length) print(`\n${stepText(kernels)}`);
   for (const summary of summarizePeers(kernels)) print(peerText(summary));
   return kernels;
 }
 
-function deviceRecord(gpu: Gpu, ceiling: Ceiling, date: string): DeviceRecord {
+function deviceRecord(
+  gpu: Gpu,
+  { ceiling, date, byProcessorTime }: { ceiling: Ceiling; date: string; byProcessorTime?: boolean },
+): DeviceRecord {
   const { name, deviceClass, isFallbackAdapter, subgroupSize, features } = gpu.info;
   return {
     name,
@@ -194,6 +209,7 @@ function deviceRecord(gpu: Gpu, ceiling: Ceiling, date: string): DeviceRecord {
     runtime: `Deno ${Deno.version.deno}`,
     system: `${Deno.build.os} ${Deno.build.arch}, ${navigator.hardwareConcurrency} threads`,
     date,
+    ...(byProcessorTime ? { times: "processor time" } : {}),
     ceiling,
   };
 }

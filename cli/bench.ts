@@ -1,27 +1,20 @@
 import { kernelCases } from "../bench/cases/cases.ts";
-import { unetShapes } from "../bench/cases/model_shapes.ts";
-import { guidedSizes } from "../bench/cases/unet_shapes.ts";
 import { findDawn } from "../bench/measure/dawn.ts";
-import { waitingMs } from "../bench/measure/timing.ts";
-import { tune } from "../bench/measure/tune.ts";
-import { type TunedOperation, tunedOperations } from "../bench/measure/tune_operation.ts";
-import { tunedText } from "../bench/report/tuning_text.ts";
 import { reportText } from "../bench/report/whole.ts";
 import { type BenchPart, benchParts, budgetOf, runBench } from "../bench/run.ts";
 import { Gpu } from "../engine/gpu.ts";
-import { tuningName } from "../kernels/policy.ts";
-import { openTunedGpu, tuningFile } from "../pipeline/tuning_file.ts";
+import { policyOf } from "../kernels/policy.ts";
+import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { giveRecord, openRecords } from "./bench_record.ts";
+import { tuneDevice } from "./bench_tune.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { environmentVariable } from "../pipeline/environment.ts";
-import { checkOutput } from "../pipeline/output/target.ts";
 import { overwriteFlag } from "./files.ts";
 import { jsonFlag } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
-import { saveTuning } from "./tile_file.ts";
 
 /** `bluerose bench`: measures kernels, stages and the edit; tunes a device. */
 export const command: Command = defineCommand({
@@ -104,6 +97,11 @@ export const command: Command = defineCommand({
       default: "f32",
       help: "measure kernels, or --tune, with products, convolutions and attention in f16, on a device that has it",
     },
+    processorTime: {
+      kind: "switch",
+      help: "measure kernels by processor time per thread in place of the clock: what can be compared on a busy " +
+        "machine. For software devices; a kernel that leaves threads idle looks faster by it",
+    },
     tune: {
       kind: "switch",
       help:
@@ -167,20 +165,38 @@ export const command: Command = defineCommand({
         },
       );
     }
+    if (values.processorTime && (values.peers || values.tune)) {
+      const other = values.peers ? "--peers" : "--tune";
+      throw new ArgumentError(
+        `Cannot use --processor-time with ${other}: it is for this project's kernels, so omit one`,
+        {
+          argument: "--processor-time",
+        },
+      );
+    }
     const filter = expression(values.filter);
-    const special = subgroupMatrices ? "--subgroup-matrices" : values.arithmetic === "f16" ? "--arithmetic" : undefined;
+    const special = subgroupMatrices
+      ? "--subgroup-matrices"
+      : values.arithmetic === "f16"
+      ? "--arithmetic"
+      : values.processorTime
+      ? "--processor-time"
+      : undefined;
     const parts = chosenParts(special !== undefined && values.only.length === 0 ? ["kernels"] : values.only, filter);
     if (special !== undefined && [...parts].some((part) => part !== "kernels")) {
       throw new ArgumentError(`Cannot measure other parts than kernels with ${special}: omit --only`, {
         argument: special,
       });
     }
-    const openGpu = () =>
-      subgroupMatrices
-        ? openWithSubgroupMatrices({ isTuned: !values.tune })
-        : values.tune
-        ? Gpu.request({ arithmetic: values.arithmetic })
-        : openTunedGpu({ arithmetic: values.arithmetic });
+    const openGpu = async () => {
+      const gpu = await openDevice(values);
+      if (!values.processorTime || policyOf(gpu).isSoftware) return gpu;
+      const { name } = gpu.info;
+      gpu[Symbol.dispose]();
+      throw new ArgumentError(`Cannot use --processor-time as ${name} computes by itself: omit it`, {
+        argument: "--processor-time",
+      });
+    };
     if (values.tune) return await tuneDevice(openGpu, values.checkpoint, { budgetMs: budgetOf(values) });
     const report = await runBench({
       parts,
@@ -192,6 +208,7 @@ export const command: Command = defineCommand({
       steps: values.steps,
       filter,
       quick: values.quick,
+      byProcessorTime: values.processorTime,
       peers: values.peers,
       python: values.python ?? environmentVariable("BLUEROSE_PYTHON"),
       checkpoint: values.checkpoint,
@@ -203,6 +220,18 @@ export const command: Command = defineCommand({
     await giveRecord(report, values, records);
   },
 });
+
+/** Opens the device that the flags choose: without its tuning, where that is to be measured. */
+async function openDevice(
+  { subgroupMatrices, arithmetic, tune }: {
+    readonly subgroupMatrices: boolean;
+    readonly arithmetic: "f32" | "f16";
+    readonly tune: boolean;
+  },
+): Promise<Gpu> {
+  if (subgroupMatrices) return await openWithSubgroupMatrices({ isTuned: !tune });
+  return tune ? await Gpu.request({ arithmetic }) : await openTunedGpu({ arithmetic });
+}
 
 /** Opens a device of Dawn with subgroup matrices. */
 async function openWithSubgroupMatrices({ isTuned }: { isTuned: boolean }): Promise<Gpu> {
@@ -217,50 +246,6 @@ async function openWithSubgroupMatrices({ isTuned }: { isTuned: boolean }): Prom
   const { name } = gpu.info;
   gpu[Symbol.dispose]();
   return refuse(`${name} has no subgroup matrices that multiply f16 into f32`);
-}
-
-/** Tunes the device, starting from the defaults of its class, and saves the result. */
-async function tuneDevice(
-  openGpu: () => Promise<Gpu>,
-  checkpoint: string | undefined,
-  options: { budgetMs: number },
-): Promise<void> {
-  await checkOutput(tuningFile());
-  const operations = checkpoint === undefined ? [] : await operationsOf(checkpoint);
-  using gpu = await openGpu();
-  say(gpu.info.name);
-  const waitMs = await waitingMs(() => gpu.finished());
-  const tiles = await tune(gpu, {
-    ...options,
-    waitMs,
-    operations,
-    onKind: (tuned) => say(tunedText(tuned)),
-    onProduct: (tuned) => say(tunedText(tuned)),
-    onAttention: (tuned) => say(tunedText(tuned)),
-  });
-  say(await saveTuning(tuningName(gpu.info), tiles));
-}
-
-/**
- * The products and convolutions of a guided step at 512² of the UNet in a folder of diffusers'
- * layout.
- */
-async function operationsOf(folder: string): Promise<TunedOperation[]> {
-  const path = `${folder}/unet/config.json`;
-  const refuse = (why: string): never => {
-    throw new ArgumentError(`Cannot tune for the products of ${folder} as ${why}`, { argument: "--checkpoint" });
-  };
-  let config;
-  try {
-    config = JSON.parse(await Deno.readTextFile(path));
-  } catch (error) {
-    return refuse(`${path} cannot be read: ${(error as Error).message}`);
-  }
-  try {
-    return tunedOperations(unetShapes(config), config, guidedSizes);
-  } catch (error) {
-    return refuse(`${path} is no configuration of a supported UNet: ${(error as Error).message}`);
-  }
 }
 
 /** Parses --filter. Rejects an expression that no kernel matches, before anything is measured. */

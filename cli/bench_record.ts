@@ -8,6 +8,7 @@ import { type ModeledGpus, parseModel } from "../bench/report/gpu_model.ts";
 import { benchPage } from "../bench/report/page.ts";
 import type { BenchReport } from "../bench/report/report.ts";
 import { parseReport } from "../bench/report/schema.ts";
+import { timesText } from "../bench/report/text.ts";
 import { writeText } from "../pipeline/output/file.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { checkDistinct, checkNewFile, readTextOf } from "./files.ts";
@@ -87,8 +88,11 @@ export async function giveRecord(
     say(values.html);
   }
   if (!compared) return;
-  const { name } = compared.report.device;
+  const { name, times } = compared.report.device;
   if (name !== report.device.name) say(`\n${values.compare} was measured on another device: ${name}`);
+  if (times !== report.device.times) {
+    say(`\n${values.compare} was measured by another clock, ${timesText(compared.report.device)}`);
+  }
   say(`\n${comparisonText(compareReports(compared.report, report), { beforeName: values.compare! })}`);
 }
 

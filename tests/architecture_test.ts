@@ -214,6 +214,11 @@ function read(path: string): Promise<string> {
   return Deno.readTextFile(new URL(path, root));
 }
 
+function runsInDenoOnly(path: string): boolean {
+  return !browserFolders.some((folder) => path.startsWith(`${folder}/`)) ||
+    denoParts.some((part) => path.startsWith(part));
+}
+
 function importViolations(path: string, source: string): string[] {
   const boundary: Boundary | undefined = boundaries.find(({ part }) => path.startsWith(part));
   if (boundary === undefined) return [`${path} belongs to no part of the tree`];
@@ -224,7 +229,7 @@ function importViolations(path: string, source: string): string[] {
     }
     if (boundary.packages === false) return [`${path} may not import packages, yet imports ${specifier}`];
     // Deno has Node's modules built in; browsers have none.
-    if (specifier.startsWith("node:") && denoParts.some((part) => path.startsWith(part))) return [];
+    if (specifier.startsWith("node:") && runsInDenoOnly(path)) return [];
     const known = packages.some((name) => specifier === name || specifier.startsWith(`${name}/`));
     return known ? [] : [`${path} imports ${specifier}, which is not in deno.json's import map`];
   });

@@ -33,6 +33,7 @@ export function strategiesOf(gpu: Gpu): Strategy[] {
       choice: tileText(tiles[kind]),
       reason: Object.hasOwn(policy.tuned, kind) ? tuned : `default of ${policy.defaultsName}`,
     })),
+    ...exactShapes(policy),
     {
       part: "3 × 3 convolutions",
       choice: policy.convolutions.path(usualConvolution) === "3x3" ? "a kernel of their own" : "the general kernel",
@@ -71,6 +72,18 @@ export function strategiesOf(gpu: Gpu): Strategy[] {
 }
 
 const tuned = "tuned on this device by bluerose bench --tune";
+
+/** How many products and convolutions have a tile of their own. */
+function exactShapes({ tuned: { products = {} } }: Policy): Strategy[] {
+  const convolutions = Object.keys(products).filter((key) => key.startsWith("conv ")).length;
+  const count = Object.keys(products).length;
+  if (count === 0) return [];
+  return [{
+    part: "single shapes",
+    choice: `tiles of their own for ${count - convolutions} products and ${convolutions} convolutions`,
+    reason: tuned,
+  }];
+}
 
 /** A convolution of the UNet's first level. */
 const usualConvolution = {

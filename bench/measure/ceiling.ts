@@ -1,6 +1,6 @@
 /**
- * Measures the limits of the device: arithmetic without memory access, and memory traffic without
- * arithmetic.
+ * Measures the limits of the device: arithmetic without memory access, memory traffic without
+ * arithmetic, and a dispatch without either.
  *
  * @module
  */
@@ -8,9 +8,9 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../../kernels/policy.ts";
-import { deviceWork, time, type TimingOptions } from "./timing.ts";
+import { type DeviceTiming, deviceWork, time, type TimingOptions } from "./timing.ts";
 
-/** The two limits of a roofline. */
+/** The two limits of a roofline, and the fixed cost of a dispatch. */
 export interface Ceiling {
   /** f32 multiplications and additions, in 10⁹ per second. */
   readonly gflops: number;
@@ -23,6 +23,11 @@ export interface Ceiling {
    * kernels.
    */
   readonly bufferGbps: number;
+  /**
+   * Time of a dispatch that computes nothing, one of many: what recording it, the driver and the
+   * device take whatever the kernel does. Absent from records before 27 November 2026.
+   */
+  readonly dispatchMs?: number;
 }
 
 const lanes = 64;
@@ -91,18 +96,43 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   cost: ({ words }, { word }) => ({ flops: 0, bytes: 2 * words * (word === "vec4f" ? 16 : 64) }),
 });
 
-/** Measures both limits: the best of a few variants of each kernel. */
-export async function measureCeiling(gpu: Gpu, options: TimingOptions & { waitMs: number }): Promise<Ceiling> {
+/**
+ * A workgroup that returns at once. As other kernels do, each dispatch writes what the one before
+ * wrote, so that a GPU cannot overlap them.
+ */
+const emptyKernel = declareKernel({
+  name: "ceiling_dispatch",
+  bindings: { y: storage("write", "array<f32>") },
+  params: { invocations: "u32" },
+  wgsl: /* wgsl */ `
+@compute @workgroup_size(${lanes})
+fn main(@builtin(global_invocation_id) id: vec3u) {
+  if (id.x >= params.invocations) { return; }
+  y[id.x] = 1.0;
+}`,
+  grid: () => [1, 1, 1],
+  cost: () => ({ flops: 0, bytes: 0 }),
+});
+
+/** Measures the limits: the best of a few variants of each kernel. */
+export async function measureCeiling(gpu: Gpu, options: TimingOptions & DeviceTiming): Promise<Ceiling> {
   const gflops = await peakArithmetic(gpu, "f32", options);
   const gflopsF64 = gpu.info.f64 ? await peakArithmetic(gpu, "f64", options) : undefined;
   const { gbps, bufferGbps } = await peakCopy(gpu, options);
-  return { gflops, gflopsF64, gbps, bufferGbps };
+  const dispatchMs = await emptyDispatch(gpu, options);
+  return { gflops, gflopsF64, gbps, bufferGbps, dispatchMs };
+}
+
+async function emptyDispatch(gpu: Gpu, options: TimingOptions & DeviceTiming): Promise<number> {
+  using y = Tensor.empty(gpu, [lanes]);
+  const work = deviceWork(gpu, () => emptyKernel.run(gpu, { y }, { invocations: 0 }), options);
+  return (await time(work, options)).minMs;
 }
 
 async function peakArithmetic(
   gpu: Gpu,
   real: "f32" | "f64",
-  options: TimingOptions & { waitMs: number },
+  options: TimingOptions & DeviceTiming,
 ): Promise<number> {
   const { isSoftware } = policyOf(gpu);
   const WORKGROUPS = isSoftware ? 256 : 8192;
@@ -124,7 +154,7 @@ async function peakArithmetic(
 
 async function peakCopy(
   gpu: Gpu,
-  options: TimingOptions & { waitMs: number },
+  options: TimingOptions & DeviceTiming,
 ): Promise<{ gbps: number; bufferGbps: number }> {
   // As large as the device can bind, so that the cache of a GPU (up to 50 MB) matters little.
   const most = policyOf(gpu).isSoftware ? 2 ** 25 : 2 ** 29;

@@ -13,13 +13,12 @@ import { type PeerPace, resultsAgree } from "../peers/peers.ts";
 import { relativeDifference } from "./relative_difference.ts";
 import { type KernelRecord, kernelRecord } from "../report/report.ts";
 import type { PeerTask } from "../cases/task.ts";
-import { deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
+import { type DeviceTiming, deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
 
 /** Options of {@linkcode measureKernel}. */
-export interface KernelBenchOptions extends TimingOptions {
+export interface KernelBenchOptions extends TimingOptions, DeviceTiming {
+  /** Measured by the same clock. */
   readonly ceiling: Ceiling;
-  /** The fixed time of a wait, from {@linkcode waitingMs}. */
-  readonly waitMs: number;
   /** Other engines to measure. Default: none. */
   readonly peers?: readonly Peer[];
   /**
@@ -45,7 +44,7 @@ export async function measureKernel(
   const { pace } = options;
   const remarks: string[] = [];
   using prepared = kernelCase.prepare(gpu);
-  let cost = { flops: 0, bytes: 0 };
+  let cost = { flops: 0, bytes: 0, runs: 0 };
   using first = gpu.scope(() => {
     let result: { readonly tensor: ReturnType<typeof prepared.run> } | undefined;
     cost = gpu.tally(() => result = { tensor: prepared.run() });
@@ -54,7 +53,7 @@ export async function measureKernel(
   await gpu.finished();
   let { ceiling } = options;
   if (cost.bytes === 0) { // a buffer copy, which has a ceiling of its own
-    cost = { flops: 0, bytes: kernelCase.bytes ?? 0 };
+    cost = { ...cost, bytes: kernelCase.bytes ?? 0 };
     ceiling = { ...ceiling, gbps: ceiling.bufferGbps };
   }
 

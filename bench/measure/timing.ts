@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { cpuUsage } from "node:process";
 import type { Gpu } from "../../engine/gpu.ts";
 
 /** Work whose runs can be timed in bulk. */
@@ -37,6 +38,30 @@ export interface TimingOptions {
   readonly budgetMs?: number;
   /** Whether each work has run before, so that no warm-up is needed. Default: false. */
   readonly isWarm?: boolean;
+}
+
+/** Milliseconds since any fixed time. */
+export type Clock = () => number;
+
+/** The time that passes. */
+export const wallClock: Clock = () => performance.now();
+
+/**
+ * Processor time of all threads of this process, divided by the machine's number of threads. On an
+ * idle machine, work that keeps all threads busy takes as long by the wall clock. Other processes
+ * do not lengthen it, but for caches and memory that they share.
+ */
+export const processorClock: Clock = () => {
+  const { user, system } = cpuUsage();
+  return (user + system) / 1000 / navigator.hardwareConcurrency;
+};
+
+/** How work on a device is timed. */
+export interface DeviceTiming {
+  /** The fixed time of a wait by this clock, from {@linkcode waitingMs}. */
+  readonly waitMs: number;
+  /** Default: {@linkcode wallClock}. */
+  readonly clock?: Clock;
 }
 
 /** Number of batches for short runs, and for runs that use up the budget. */
@@ -117,35 +142,37 @@ export function summary(samples: readonly Sample[], runs: number): Timing {
  * The fixed time of a wait. Deno polls once and then sleeps about 11 ms before it polls again. This
  * is subtracted from every batch.
  */
-export async function waitingMs(wait: () => Promise<void>): Promise<number> {
+export async function waitingMs(wait: () => Promise<void>, clock: Clock = wallClock): Promise<number> {
   let least = Infinity;
   for (let i = 0; i < 6; i++) {
-    const started = performance.now();
+    const started = clock();
     await wait();
-    least = Math.min(least, performance.now() - started);
+    least = Math.min(least, clock() - started);
   }
   return least;
 }
 
-/**
- * Work that is recorded run by run and waited for once. `waitMs` is the fixed time of the wait,
- * from {@linkcode waitingMs}.
- */
-export function recordedWork(record: () => void, wait: () => Promise<void>, { waitMs }: { waitMs: number }): Work {
+/** Work that is recorded run by run and waited for once. */
+export function recordedWork(
+  record: () => void,
+  wait: () => Promise<void>,
+  { waitMs, clock = wallClock }: DeviceTiming,
+): Work {
   return {
     async sample(count) {
-      const started = performance.now();
+      const started = clock();
       for (let i = 0; i < count; i++) record();
-      const hostMs = performance.now() - started;
+      // By processor time, what the device does meanwhile would count as the host's.
+      const host = clock === wallClock ? { hostMs: clock() - started } : {};
       await wait();
-      const ms = performance.now() - started;
-      return { ms: Math.max(ms - waitMs, ms / 100), hostMs };
+      const ms = clock() - started;
+      return { ms: Math.max(ms - waitMs, ms / 100), ...host };
     },
   };
 }
 
 /** A kernel, a layer or a model as work. `record` runs in a scope that frees its tensors. */
-export function deviceWork(gpu: Gpu, record: () => void, options: { waitMs: number }): Work {
+export function deviceWork(gpu: Gpu, record: () => void, options: DeviceTiming): Work {
   return recordedWork(() => gpu.scope(() => record()), () => gpu.finished(), options);
 }
 

@@ -7,13 +7,14 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { attention as attend } from "../../kernels/attention/attention.ts";
-import type { AttentionForm } from "../../kernels/attention/form.ts";
+import { type AttentionForm, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
+import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyOf } from "../../kernels/policy.ts";
-import { type AdapterTuning, type TileKind, tileKinds, type TunedProduct } from "../../kernels/tuning.ts";
+import { type AdapterTuning, type TileKind, tileKinds } from "../../kernels/tuning.ts";
 import { testValues } from "../cases/task.ts";
-import { type TunedOperation, type TunedShape, tuneOperation } from "./tune_operation.ts";
+import { operationKey, type TunedOperation, type TunedShape, tuneOperation } from "./tune_operation.ts";
 import { attentionCandidates, candidates, fastest, roundedToF16, type SearchOptions } from "./tune_search.ts";
 
 /**
@@ -59,50 +60,119 @@ export interface TunedAttention {
   readonly tried: number;
 }
 
+/** The result of a step. */
+export type Tuned = TunedKind | TunedShape | TunedAttention;
+
+/** What a step's search found, and the tuning with it. */
+interface StepResult {
+  readonly tuned: Tuned;
+  readonly tuning: AdapterTuning;
+}
+
+/** One choice of a tuning: all its candidates are measured together. */
+export interface TuningStep {
+  /** Unique: the kind, the operation's name, or "heads of 40". */
+  readonly name: string;
+  /** Measures the candidates. Returns `tuning` with the fastest. */
+  run(gpu: Gpu, tuning: AdapterTuning, options: SearchOptions): Promise<StepResult>;
+}
+
 /**
- * Measures all candidates for every kind of product, every one of `operations` and every head
- * width. Calls `onKind`, `onProduct` and `onAttention` with each result.
+ * The steps of a tuning: every kind of product, every one of `operations`, every head width.
+ *
+ * @param operations products and convolutions that get an entry each where a tile is faster
  */
-export async function tune(
-  gpu: Gpu,
-  { waitMs, budgetMs, operations = [], onKind, onProduct, onAttention }: SearchOptions & {
-    /** Products and convolutions that get an entry each where a tile is faster. Default: none. */
-    operations?: readonly TunedOperation[];
-    onKind: (kind: TunedKind) => void;
-    onProduct?: (product: TunedShape) => void;
-    onAttention: (attention: TunedAttention) => void;
-  },
-): Promise<AdapterTuning> {
-  const tiles: Partial<Record<TileKind, TileShape>> = {};
-  for (const kind of tileKinds) {
-    const before = policyOf(gpu).products.tiles(roundedToF16)[kind];
-    const operands = products[kind].map(([m, n, k]) => ({
-      a: Tensor.from(gpu, testValues(m * k, 1), [m, k]),
-      b: Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16"),
-    }));
-    const run = (tile: TileShape) => operands.map(({ a, b }) => () => void matmul(a, b, { transposeB: true, tile }));
-    const found = await fastest(gpu, [before, ...candidates(gpu, kind)], run, { waitMs, budgetMs });
-    for (const { a, b } of operands) for (const each of [a, b]) each[Symbol.dispose]();
-    tiles[kind] = found.best;
-    onKind({ kind, ...found });
+export function tuningSteps(operations: readonly TunedOperation[]): TuningStep[] {
+  // Convolutions of 3 and of 4 channels have one name, and so one entry.
+  const named = new Map(operations.map((operation) => [operationKey(operation), operation]));
+  return [
+    ...tileKinds.map(kindStep),
+    ...[...named.values()].map(operationStep),
+    ...Object.keys(attentions).map(attentionStep),
+  ];
+}
+
+/** Options of {@linkcode tune}. */
+export interface TuneOptions extends SearchOptions {
+  readonly steps: readonly TuningStep[];
+  /** The entries to begin with; those that the device cannot run are left out. Default: none. */
+  readonly tuning?: AdapterTuning;
+  /** Called after each step, with the tuning so far, and waited for. */
+  readonly onStep: (step: TuningStep, result: StepResult) => Promise<void> | void;
+}
+
+/** Takes the steps of a tuning, one after the other. Entries that no step measures stay. */
+export async function tune(gpu: Gpu, { steps, tuning = {}, onStep, ...search }: TuneOptions): Promise<AdapterTuning> {
+  let result = runnable(gpu, tuning);
+  for (const step of steps) {
+    const found = await step.run(gpu, result, search);
+    result = found.tuning;
+    gpu.trim();
+    await onStep(step, found);
   }
-  const tunedProducts: Record<string, TunedProduct> = {};
-  for (const operation of operations) {
-    const found = await tuneOperation(gpu, operation, { tiles, waitMs, budgetMs });
-    if (found.best) tunedProducts[found.key] = found.best;
-    onProduct?.(found);
-  }
-  const attention: Record<string, AttentionForm> = {};
-  for (const [width, [t, heads]] of Object.entries(attentions)) {
-    const dim = Number(width), shape = [1, t, heads * dim];
-    const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, testValues(t * heads * dim, seed), shape));
-    const sizes = { batch: 1, heads, t, s: t, dim, causal: false, scale: 1 };
-    const forms = [policyOf(gpu).attention.formFor(sizes, roundedToF16), ...attentionCandidates(gpu, dim)];
-    const run = (form: AttentionForm) => [() => void attend(q, k, v, { heads, form, ...roundedToF16 })];
-    const found = await fastest(gpu, forms, run, { waitMs, budgetMs });
-    for (const each of [q, k, v]) each[Symbol.dispose]();
-    attention[width] = found.best;
-    onAttention({ width: dim, ...found });
-  }
-  return { ...tiles, ...(operations.length > 0 ? { products: tunedProducts } : {}), attention };
+  return result;
+}
+
+/** The entries of a tuning that the device can run: an update of the driver can change that. */
+function runnable({ info }: Gpu, { attention = {}, products = {}, ...tiles }: AdapterTuning): AdapterTuning {
+  const half = info.arithmetic === "f16";
+  const where = <T>(entries: Readonly<Record<string, T>>, fits: (entry: T, name: string) => boolean) =>
+    Object.fromEntries(Object.entries(entries).filter(([name, entry]) => fits(entry, name)));
+  const canRun = (tile: TileShape) => unsupportedReason(info, tile) === undefined;
+  const canAttend = (form: AttentionForm, width: string) =>
+    unsupportedAttentionReason(info, Number(width), form, { half }) === undefined;
+  return {
+    ...where<TileShape>(tiles, canRun),
+    products: where(products, canRun),
+    attention: where(attention, canAttend),
+  };
+}
+
+function kindStep(kind: TileKind): TuningStep {
+  return {
+    name: kind,
+    async run(gpu, tuning, options) {
+      const before = policyOf(gpu).products.tiles(roundedToF16)[kind];
+      const operands = products[kind].map(([m, n, k]) => ({
+        a: Tensor.from(gpu, testValues(m * k, 1), [m, k]),
+        b: Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16"),
+      }));
+      const run = (tile: TileShape) => operands.map(({ a, b }) => () => void matmul(a, b, { transposeB: true, tile }));
+      const found = await fastest(gpu, [before, ...candidates(gpu, kind)], run, options);
+      for (const { a, b } of operands) for (const each of [a, b]) each[Symbol.dispose]();
+      return { tuned: { kind, ...found }, tuning: { ...tuning, [kind]: found.best } };
+    },
+  };
+}
+
+function operationStep(operation: TunedOperation): TuningStep {
+  return {
+    name: operationKey(operation),
+    async run(gpu, tuning, options) {
+      const { attention: _, products = {}, ...tiles } = tuning;
+      const tuned = await tuneOperation(gpu, operation, { ...options, tiles });
+      const { [tuned.key]: __, ...others } = products;
+      return {
+        tuned,
+        tuning: { ...tuning, products: tuned.best ? { ...others, [tuned.key]: tuned.best } : others },
+      };
+    },
+  };
+}
+
+function attentionStep(width: string): TuningStep {
+  return {
+    name: `heads of ${width}`,
+    async run(gpu, tuning, options) {
+      const dim = Number(width), [t, heads] = attentions[dim], shape = [1, t, heads * dim];
+      const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, testValues(t * heads * dim, seed), shape));
+      const sizes = { batch: 1, heads, t, s: t, dim, causal: false, scale: 1 };
+      const forms = [policyOf(gpu).attention.formFor(sizes, roundedToF16), ...attentionCandidates(gpu, dim)];
+      const run = (form: AttentionForm) => [() => void attend(q, k, v, { heads, form, ...roundedToF16 })];
+      const found = await fastest(gpu, forms, run, options);
+      for (const each of [q, k, v]) each[Symbol.dispose]();
+      const attention = { ...tuning.attention, [width]: found.best };
+      return { tuned: { width: dim, ...found }, tuning: { ...tuning, attention } };
+    },
+  };
 }

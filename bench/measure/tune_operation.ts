@@ -39,6 +39,22 @@ export interface TunedShape {
   readonly tried: number;
 }
 
+/** The name of an operation in a tuning; see {@linkcode productKey}. */
+export function operationKey(operation: TunedOperation): string {
+  if (operation.op !== "conv2d") {
+    const { op, m, n, k } = operation;
+    return productKey(m, n, k, op === "product" ? "plain" : "gated");
+  }
+  const { kernel, stride } = operation, { m, n, k } = productOf(operation);
+  return productKey(m, n, k, { kernel: [kernel, kernel], stride });
+}
+
+/** The sizes of a convolution as a product: channels, pixels and elements of a patch. */
+function productOf({ inChannels, outChannels, side, kernel, stride }: Conv2dTask): Sizes {
+  const outSide = Math.floor((side + 2 * (kernel >> 1) - kernel) / stride) + 1;
+  return { m: outChannels, n: outSide ** 2, k: kernel ** 2 * 4 * Math.ceil(inChannels / 4) };
+}
+
 /** Measures an operation's candidates. `tiles` are those of its kind, where they were tuned. */
 export function tuneOperation(
   gpu: Gpu,
@@ -79,24 +95,21 @@ async function tuneGated(
   using x = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
   using weight = Tensor.from(gpu, testValues(2 * n * k, 2), [2 * n, k], "f16");
   const run = ({ tile }: Choice) => [() => void gatedProduct(x, weight, { tile, ...roundedToF16 })];
-  return whereFaster(productKey(m, n, k, "gated"), await fastest(gpu, choices(tiles), run, options));
+  return whereFaster(operationKey({ op: "gated product", m, n, k }), await fastest(gpu, choices(tiles), run, options));
 }
 
 /** A convolution of whole images, on tiles of the general kernel. */
-async function tuneConvolution(
-  gpu: Gpu,
-  { batch, inChannels, outChannels, side, kernel, stride }: Conv2dTask,
-  options: SearchOptions,
-): Promise<TunedShape> {
-  const padding = kernel >> 1, outSide = Math.floor((side + 2 * padding - kernel) / stride) + 1;
-  const m = outChannels, n = outSide ** 2, k = kernel ** 2 * 4 * Math.ceil(inChannels / 4);
+async function tuneConvolution(gpu: Gpu, task: Conv2dTask, options: SearchOptions): Promise<TunedShape> {
+  const { batch, inChannels, outChannels, side, kernel, stride } = task;
+  const padding = kernel >> 1, { m, n } = productOf(task);
   using x = Tensor.from(gpu, testValues(batch * inChannels * side ** 2, 1), [batch, inChannels, side, side]);
-  using raw = Tensor.from(gpu, testValues(m * inChannels * kernel ** 2, 2), [m, inChannels, kernel, kernel], "f16");
+  const weights = [outChannels, inChannels, kernel, kernel];
+  using raw = Tensor.from(gpu, testValues(weights.reduce((a, b) => a * b), 2), weights, "f16");
   const weight = packConvWeight(raw);
   using _weight = weight.tensor;
   const run = ({ tile }: Choice) => [() => void conv2d(x, weight, { stride, padding, tile, ...roundedToF16 })];
   const found = await fastest(gpu, choices(candidates(gpu, tileKind(m, n))), run, options);
-  return whereFaster(productKey(m, n, k, { kernel: [kernel, kernel], stride }), found);
+  return whereFaster(operationKey(task), found);
 }
 
 /** A tile, or the present choice, which need not be one. */

@@ -10,7 +10,7 @@ import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import type { TileKind, TunedProduct } from "../../kernels/tuning.ts";
-import { deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
+import { type DeviceTiming, deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
 /**
  * A candidate replaces the present choice only if its time is below this fraction of the present
@@ -104,10 +104,7 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
 }
 
 /** How long to measure. */
-export interface SearchOptions extends TimingOptions {
-  /** What waiting for the device takes. */
-  readonly waitMs: number;
-}
+export interface SearchOptions extends TimingOptions, DeviceTiming {}
 
 /**
  * Measures candidates in turns and returns the one with the smallest sum of minimum times. Returns
@@ -118,7 +115,7 @@ export async function fastest<Shape>(
   gpu: Gpu,
   candidates: readonly Shape[],
   run: (shape: Shape) => (() => void)[],
-  { waitMs, budgetMs }: SearchOptions,
+  options: SearchOptions,
 ): Promise<{ best: Shape; beforeMs: number; bestMs: number; tried: number }> {
   const keyOf = (shape: Shape) => JSON.stringify(Object.entries(shape as object).sort());
   const keys = candidates.map(keyOf);
@@ -126,7 +123,7 @@ export async function fastest<Shape>(
   const works = shapes.map(run);
   const total = shapes.map(() => 0);
   for (const part of works[0].keys()) {
-    const timings = await timeInTurns(works.map((parts) => deviceWork(gpu, parts[part], { waitMs })), { budgetMs });
+    const timings = await timeInTurns(works.map((parts) => deviceWork(gpu, parts[part], options)), options);
     timings.forEach(({ minMs }, i) => total[i] += minMs);
   }
   const least = total.indexOf(Math.min(...total));

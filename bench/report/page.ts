@@ -7,9 +7,20 @@
 import { type Change, compareReports } from "./comparison.ts";
 import { type ModeledGpus, modelSection } from "./gpu_model.ts";
 import { type Column, escape, type Markup, pageStyle, table } from "./html.ts";
-import { type BenchReport, type DeviceRecord, type KernelRecord, summarizePeers } from "./report.ts";
+import { type BenchReport, type DeviceRecord, type KernelRecord, netShare, summarizePeers } from "./report.ts";
 import { rooflineSvg } from "./roofline.ts";
-import { compilationText, digits, fullSizeText, peerText, percent, ratio } from "./text.ts";
+import {
+  compilationText,
+  digits,
+  dispatchText,
+  fullSizeText,
+  netNote,
+  netText,
+  peerText,
+  percent,
+  ratio,
+  timesText,
+} from "./text.ts";
 
 /** One color per kernel family; remaining families share the last. */
 const colors = ["#3b6fd4", "#d4573b", "#2f9e5b", "#8a4fc7", "#c79a1e", "#1f9fae", "#c2437f", "#7a7a7a"];
@@ -79,18 +90,32 @@ class OtherRun {
   }
 }
 
-function deviceText({ system, runtime, subgroupSize, date, ceiling }: DeviceRecord): string {
-  const facts = [system, runtime, `subgroups of ${subgroupSize}`, date.slice(0, 16).replace("T", " ") + " UTC"];
+function deviceText(device: DeviceRecord): string {
+  const { system, runtime, subgroupSize, date, times, ceiling } = device;
+  const facts = [
+    system,
+    runtime,
+    `subgroups of ${subgroupSize}`,
+    date.slice(0, 16).replace("T", " ") + " UTC",
+    ...(times === undefined ? [] : [timesText(device)]),
+  ];
   const f64 = ceiling.gflopsF64 === undefined ? "" : ` (f64: ${digits(ceiling.gflopsF64)})`;
   return `<p>${facts.map(escape).join(" · ")}<br>
 Peak rates of the device, measured in the same run: <b>${digits(ceiling.gflops)} GFLOPS</b>${f64}, <b>${
     digits(ceiling.gbps)
-  } GB/s</b> by a kernel that copies (${digits(ceiling.bufferGbps)} GB/s by buffer copies).</p>`;
+  } GB/s</b> by a kernel that copies (${digits(ceiling.bufferGbps)} GB/s by buffer copies).${
+    ceiling.dispatchMs === undefined ? "" : `<br>\n${escape(sentence(dispatchText(ceiling)))}`
+  }</p>`;
 }
 
-function comparedText({ device }: BenchReport, { name }: DeviceRecord): string {
-  const warning = device.name === name ? "" : `<p><b>${escape(device.name)}</b>: another device.</p>\n`;
-  return warning + deviceText(device);
+const sentence = (text: string) => `${text[0].toUpperCase()}${text.slice(1)}.`;
+
+function comparedText({ device }: BenchReport, { name, times }: DeviceRecord): string {
+  const warnings = [
+    ...(device.name === name ? [] : [`<p><b>${escape(device.name)}</b>: another device.</p>\n`]),
+    ...(device.times === times ? [] : [`<p><b>${escape(sentence(timesText(device)))}</b></p>\n`]),
+  ];
+  return warnings.join("") + deviceText(device);
 }
 
 function targetTable({ targets = [] }: BenchReport, compared: PageOptions["compared"]): string {
@@ -113,12 +138,13 @@ function targetTable({ targets = [] }: BenchReport, compared: PageOptions["compa
 
 function kernelTable(kernels: readonly KernelRecord[], other: OtherRun | undefined): string {
   const peers = [...new Set(kernels.flatMap(({ peers = {} }) => Object.keys(peers)))];
+  const hasNet = kernels.some((record) => netShare(record) !== undefined);
   const columns: Column[] = [
     { title: "kernel", isText: true },
     { title: "shape", isText: true },
     ...["per step", "ms"].map((title) => ({ title })),
     ...(other?.columns ?? []),
-    ...["GFLOPS", "GB/s", "of the ceiling"].map((title) => ({ title })),
+    ...["GFLOPS", "GB/s", "of the ceiling", ...(hasNet ? ["net"] : [])].map((title) => ({ title })),
     ...peers.map((title) => ({ title })),
   ];
   const rows = kernels.map((record) => {
@@ -132,10 +158,11 @@ function kernelTable(kernels: readonly KernelRecord[], other: OtherRun | undefin
       digits(gflops),
       digits(gbps),
       { html: `<meter value="${Math.min(1, share).toFixed(3)}"></meter> ${percent(share)}` },
+      ...(hasNet ? [netText(record)] : []),
       ...peers.map((name) => peerCell(record, name)),
     ];
   });
-  return table(columns, rows);
+  return table(columns, rows) + (hasNet ? `\n<p class="note">${escape(netNote)}</p>` : "");
 }
 
 function peerCell({ ms, peers = {} }: KernelRecord, name: string): string | Markup {

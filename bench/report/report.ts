@@ -20,6 +20,11 @@ export interface DeviceRecord {
   readonly system: string;
   /** Start of the run, ISO 8601. */
   readonly date: string;
+  /**
+   * What the times of ceiling and kernels are: processor time of the process, divided by the number
+   * of threads. Default: time by the clock.
+   */
+  readonly times?: "processor time";
   readonly ceiling: Ceiling;
 }
 
@@ -35,6 +40,11 @@ export interface KernelRecord {
    * caches beat the copy.
    */
   readonly share: number;
+  /**
+   * Time of as many empty dispatches as the kernel consists of, divided by its own. See
+   * {@linkcode netShare}.
+   */
+  readonly dispatchShare?: number;
   /** The same work for other engines. */
   readonly task?: PeerTask;
   /** Number of occurrences in a guided step of Stable Diffusion 1.4 at 512². */
@@ -127,20 +137,46 @@ export interface BenchReport {
   readonly targets?: readonly TargetRecord[];
 }
 
-/** The rates of a kernel and its share of the ceiling. `real` selects the arithmetic ceiling. */
+/**
+ * The rates of a kernel and its share of the ceiling. `real` selects the arithmetic ceiling, `runs`
+ * is the number of dispatches.
+ */
 export function kernelRecord(
   { kernel, shape, ms, cost, real = "f32" }: {
     kernel: string;
     shape: string;
     ms: number;
-    cost: { flops: number; bytes: number };
+    cost: { flops: number; bytes: number; runs?: number };
     real?: "f32" | "f64";
   },
   ceiling: Ceiling,
 ): KernelRecord {
   const gflops = cost.flops / ms / 1e6, gbps = cost.bytes / ms / 1e6;
   const peak = real === "f64" ? ceiling.gflopsF64 ?? ceiling.gflops : ceiling.gflops;
-  return { kernel, shape, ms, gflops, gbps, share: Math.max(gflops / peak, gbps / ceiling.gbps) };
+  const dispatchMs = (ceiling.dispatchMs ?? 0) * (cost.runs ?? 0);
+  return {
+    kernel,
+    shape,
+    ms,
+    gflops,
+    gbps,
+    share: Math.max(gflops / peak, gbps / ceiling.gbps),
+    ...(dispatchMs > 0 ? { dispatchShare: dispatchMs / ms } : {}),
+  };
+}
+
+/** Dispatches count from this share of a kernel's time on. */
+export const leastDispatchShare = 0.05;
+/** Where dispatches take more of a kernel's time, the rest is within the noise of a measurement. */
+export const mostDispatchShare = 0.8;
+
+/**
+ * A kernel's share of the ceiling in the time that its dispatches leave: share / (1 −
+ * dispatchShare). Undefined where dispatches do not count, NaN where next to nothing is left.
+ */
+export function netShare({ share, dispatchShare = 0 }: KernelRecord): number | undefined {
+  if (dispatchShare < leastDispatchShare) return undefined;
+  return dispatchShare > mostDispatchShare ? NaN : share / (1 - dispatchShare);
 }
 
 /** Time to create a pipeline and to run it for the first time. */

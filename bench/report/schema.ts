@@ -51,6 +51,7 @@ const ceiling: Schema<Ceiling> = fields({
   gflopsF64: optional(fromZero()),
   gbps: fromZero(),
   bufferGbps: fromZero(),
+  dispatchMs: optional(fromZero()),
 });
 
 const device: Schema<DeviceRecord> = fields({
@@ -62,6 +63,7 @@ const device: Schema<DeviceRecord> = fields({
   runtime: anyText(),
   system: anyText(),
   date: anyText(),
+  times: optional(oneOf("processor time")),
   ceiling,
 });
 
@@ -86,6 +88,7 @@ const kernel: Schema<KernelRecord> = fields({
   gflops: fromZero(),
   gbps: fromZero(),
   share: fromZero(),
+  dispatchShare: optional(fromZero()),
   task: optional(task),
   perStep: optional(fromZero()),
   peers: optional(named(fields({ ms: fromZero() }))),

@@ -8,8 +8,12 @@ import {
   type CompilationRecord,
   type CompiledVariant,
   compileMs,
+  type DeviceRecord,
   type FullSizeRecord,
   type KernelRecord,
+  leastDispatchShare,
+  mostDispatchShare,
+  netShare,
   type PeerSummary,
   type StageRecord,
 } from "./report.ts";
@@ -27,24 +31,45 @@ export function percent(share: number): string {
   return `${digits(100 * share)} %`;
 }
 
-const kernelWidth = 20, shapeWidth = 34;
+const kernelWidth = 20, shapeWidth = 32;
 /** Columns of a name at the beginning of a line. */
 export const nameWidth: number = kernelWidth + shapeWidth;
+
+/** The columns of numbers in the kernel table. The whole table is 100 characters wide. */
+const kernelColumns: readonly (readonly [title: string, width: number, cell: (record: KernelRecord) => string])[] = [
+  ["per step", 9, ({ perStep }) => perStep ? `${perStep}` : ""],
+  ["ms", 8, ({ ms }) => digits(ms)],
+  ["GFLOPS", 8, ({ gflops }) => digits(gflops)],
+  ["GB/s", 7, ({ gbps }) => digits(gbps)],
+  ["ceiling", 8, ({ share }) => percent(share)],
+  ["net", 8, netText],
+];
 
 /** The header of the kernel table. */
 export function kernelHead(): string {
   return "kernel".padEnd(kernelWidth) + "shape".padEnd(shapeWidth) +
-    ["per step", "ms", "GFLOPS", "GB/s", "ceiling"].map((word) => word.padStart(9)).join("");
+    kernelColumns.map(([title, width]) => title.padStart(width)).join("");
 }
 
 /** A row of the kernel table. Peers follow with their time relative to ours. */
 export function kernelLine(record: KernelRecord, remarks: readonly string[] = []): string {
-  const { kernel, shape, ms, gflops, gbps, share, perStep, peers = {} } = record;
-  const line = kernel.padEnd(kernelWidth) + shape.padEnd(shapeWidth) + (perStep ? `${perStep}` : "").padStart(9) +
-    [digits(ms), digits(gflops), digits(gbps), percent(share)].map((word) => word.padStart(9)).join("");
+  const { kernel, shape, ms, peers = {} } = record;
+  const numbers = kernelColumns.map(([, width, cell]) => cell(record).padStart(width)).join("");
+  const line = kernel.padEnd(kernelWidth) + shape.padEnd(shapeWidth) + numbers;
   const others = Object.entries(peers).map(([name, peer]) => `${name} ${digits(peer.ms)} ms (${ratio(peer.ms / ms)})`);
-  return [line, ...others, ...remarks].join("   ");
+  return [line, ...others, ...remarks].join("   ").trimEnd();
 }
+
+/** The share of the ceiling without empty dispatches; see {@linkcode netNote}. */
+export function netText(record: KernelRecord): string {
+  const share = netShare(record);
+  return share === undefined ? "" : Number.isNaN(share) ? "–" : percent(share);
+}
+
+/** What the column of {@linkcode netText} means. */
+export const netNote = `net: share without the time of empty dispatches, where that is ${
+  100 * leastDispatchShare
+} % or more (–: more than ${100 * mostDispatchShare} %)`;
 
 /** A line of the stage list. */
 export function stageLine({ stage, ms, bytes }: StageRecord): string {
@@ -52,12 +77,32 @@ export function stageLine({ stage, ms, bytes }: StageRecord): string {
   return stage.padEnd(kernelWidth + shapeWidth) + digits(ms).padStart(9) + " ms" + memory;
 }
 
-/** The limits of the device as one line. */
-export function ceilingText({ gflops, gflopsF64, gbps, bufferGbps }: Ceiling): string {
+/** The limits of the device, one line each. */
+export function ceilingText(ceiling: Ceiling): string {
+  const { gflops, gflopsF64, gbps, bufferGbps } = ceiling;
   const f64 = gflopsF64 === undefined ? "" : `, ${digits(gflopsF64)} in f64 (${percent(gflopsF64 / gflops)})`;
   return `ceiling: ${digits(gflops)} GFLOPS in f32${f64}; ${digits(gbps)} GB/s by a kernel, ${
     digits(bufferGbps)
-  } GB/s by buffer copies`;
+  } GB/s by buffer copies` + (ceiling.dispatchMs === undefined ? "" : `\n${dispatchText(ceiling)}`);
+}
+
+/** The fixed cost of a dispatch, and the arithmetic that takes as long. */
+export function dispatchText({ gflops, dispatchMs = NaN }: Ceiling): string {
+  return `an empty dispatch takes ${digits(1000 * dispatchMs)} µs, as long as ${
+    digits(dispatchMs * gflops / 4)
+  } MFLOP at a quarter of the ceiling`;
+}
+
+/** What the times of kernels are. */
+export function timesText({ times, system }: Pick<DeviceRecord, "times" | "system">): string {
+  if (times === undefined) return "times: by the clock";
+  return `times: processor time of this process, divided by the machine's ${/\d+ threads/.exec(system)?.[0] ?? "threads"}`;
+}
+
+/** A device and its limits. The times are named where they are not by the clock. */
+export function deviceText(device: DeviceRecord): string {
+  const times = device.times === undefined ? [] : [timesText(device)];
+  return [device.name, ...times, ceilingText(device.ceiling)].join("\n");
 }
 
 /** A peer's result over all shapes, as one line. */

@@ -6,12 +6,11 @@
 import type { AttentionForm } from "../../kernels/attention/form.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
 import type { TunedProduct } from "../../kernels/tuning.ts";
-import type { TunedAttention, TunedKind } from "../measure/tune.ts";
-import type { TunedShape } from "../measure/tune_operation.ts";
+import type { Tuned } from "../measure/tune.ts";
 import { digits } from "./text.ts";
 
 /** A line for a tuned kind of product, product or head width: the chosen form and the times. */
-export function tunedText(tuned: TunedKind | TunedShape | TunedAttention): string {
+export function tunedText(tuned: Tuned): string {
   const [name, form] = "kind" in tuned
     ? [tuned.kind, tileText(tuned.best)]
     : "key" in tuned

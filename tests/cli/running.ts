@@ -11,12 +11,20 @@ export interface Ran {
 
 /** Runs `bluerose` in this process and captures its output. */
 export async function run(...args: string[]): Promise<Ran> {
+  let code = 0;
+  const { out, err } = await said(async () => void (code = await withSharedDevices(() => main(args))));
+  return { code, out, err };
+}
+
+/** Captures what `body` prints. */
+export async function said(body: () => Promise<unknown>): Promise<Pick<Ran, "out" | "err">> {
   const { log, error, warn } = console;
-  const said = { out: "", err: "" };
-  console.log = (text: string) => void (said.out += `${text}\n`);
-  console.error = console.warn = (text: string) => void (said.err += `${text}\n`);
+  const lines = { out: "", err: "" };
+  console.log = (text: string) => void (lines.out += `${text}\n`);
+  console.error = console.warn = (text: string) => void (lines.err += `${text}\n`);
   try {
-    return { code: await withSharedDevices(() => main(args)), ...said };
+    await body();
+    return lines;
   } finally {
     Object.assign(console, { log, error, warn });
   }

@@ -4,20 +4,7 @@ import { policyOf } from "../../kernels/policy.ts";
 import { TuningError } from "../../kernels/tuning.ts";
 import { openTunedGpu, savedTuning, tuningFile } from "../../pipeline/tuning_file.ts";
 import { gpuTest } from "../gpu.ts";
-
-/** Runs `body` with the tuning file in a new folder. */
-async function withTuningFolder(body: () => Promise<void>): Promise<void> {
-  const folder = await Deno.makeTempDir();
-  const before = Deno.env.get("BLUEROSE_TILES");
-  Deno.env.set("BLUEROSE_TILES", `${folder}/cache/tiles.json`);
-  try {
-    await body();
-  } finally {
-    if (before === undefined) Deno.env.delete("BLUEROSE_TILES");
-    else Deno.env.set("BLUEROSE_TILES", before);
-    await Deno.remove(folder, { recursive: true });
-  }
-}
+import { withTuningFolder } from "./tuning_folder.ts";
 
 gpuTest("a tuning file keeps one tuning for each adapter", (gpu) =>
   withTuningFolder(async () => {

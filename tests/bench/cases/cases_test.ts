@@ -103,7 +103,7 @@ gpuTest("the kernels declare the costs of their definitions", (gpu) => {
 
 gpuTest("measureKernel() returns rates that match the time, and remarks on peers that fail or differ", async (gpu) => {
   const waitMs = await waitingMs(() => gpu.finished());
-  const ceiling = { gflops: 100, gbps: 10, bufferGbps: 10 };
+  const ceiling = { gflops: 100, gbps: 10, bufferGbps: 10, dispatchMs: 1e-6 };
   const result = Float32Array.of(1);
   const peer = (name: string, prepare: () => Float32Array) => ({
     name,
@@ -138,4 +138,5 @@ gpuTest("measureKernel() returns rates that match the time, and remarks on peers
   ]);
   assertEquals(record.peers, undefined);
   assertAlmostEquals(record.gflops * record.ms, 2 * 128 * 96 * 96 / 1e6, 1e-9);
+  assertAlmostEquals(record.dispatchShare! * record.ms, ceiling.dispatchMs, 1e-12); // one dispatch
 });

@@ -1,5 +1,13 @@
 import { assert, assertEquals } from "@std/assert";
-import { summary, time, timeInTurns, type Work } from "../../../bench/measure/timing.ts";
+import {
+  processorClock,
+  recordedWork,
+  summary,
+  time,
+  timeInTurns,
+  waitingMs,
+  type Work,
+} from "../../../bench/measure/timing.ts";
 
 /** Work whose every run takes `ms`, on a clock of its own; notes the order of samples. */
 function pretended(name: string, ms: number, log: [string, number][]): Work {
@@ -56,4 +64,25 @@ Deno.test("summary() returns minimum and median per run, and whether the host li
     batches: 2,
     hostBound: false,
   });
+});
+
+Deno.test("recorded work is timed by the clock that is given, without the wait's time by the same clock", async () => {
+  let now = 5;
+  const clock = () => now;
+  const wait = () => Promise.resolve(void (now += 10));
+  const waitMs = await waitingMs(wait, clock);
+  assertEquals(waitMs, 10);
+  const work = recordedWork(() => void (now += 2), wait, { waitMs, clock });
+  assertEquals(await work.sample(3), { ms: 6 });
+});
+
+Deno.test("processor time grows with work and hardly with waiting", async () => {
+  const began = processorClock(), byTheClock = performance.now();
+  while (processorClock() - began < 20) {
+    assert(performance.now() - byTheClock < 30_000, "computing takes no processor time");
+  }
+  const before = processorClock();
+  await new Promise((resolve) => setTimeout(resolve, 400));
+  const waited = (processorClock() - before) * navigator.hardwareConcurrency;
+  assert(waited < 200, `${waited}`);
 });

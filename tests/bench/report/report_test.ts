@@ -3,10 +3,20 @@ import type { Ceiling } from "../../../bench/measure/ceiling.ts";
 import { parseModel } from "../../../bench/report/gpu_model.ts";
 import { benchPage } from "../../../bench/report/page.ts";
 import { decades } from "../../../bench/report/roofline.ts";
-import { type BenchReport, kernelRecord, summarizePeers } from "../../../bench/report/report.ts";
+import { type BenchReport, kernelRecord, netShare, summarizePeers } from "../../../bench/report/report.ts";
 import { BenchRecordError, parseReport } from "../../../bench/report/schema.ts";
 import { compareReports, comparisonText } from "../../../bench/report/comparison.ts";
-import { digits, fullSizeText, kernelLine, stageLine, stepText } from "../../../bench/report/text.ts";
+import {
+  ceilingText,
+  digits,
+  fullSizeText,
+  kernelHead,
+  kernelLine,
+  netNote,
+  stageLine,
+  stepText,
+} from "../../../bench/report/text.ts";
+import { reportText } from "../../../bench/report/whole.ts";
 
 const ceiling: Ceiling = { gflops: 100, gflopsF64: 50, gbps: 10, bufferGbps: 20 };
 
@@ -38,6 +48,62 @@ Deno.test("a kernel's share is the larger of arithmetic and bandwidth share, rel
   assertEquals(kernelRecord({ ...busy, real: "f64" }, { ...ceiling, gflopsF64: undefined }).share, 0.5);
   const moving = { ...busy, cost: { flops: 0, bytes: 16e6 } }; // 8 GB/s
   assertEquals(kernelRecord(moving, ceiling).share, 0.8);
+});
+
+/** A kernel of two dispatches that reaches half of the ceiling in `ms`, where one takes 0.02 ms. */
+const short = (ms: number) =>
+  kernelRecord({ kernel: "short", shape: `${ms}`, ms, cost: { flops: 5e7 * ms, bytes: 0, runs: 2 } }, {
+    ...ceiling,
+    dispatchMs: 0.02,
+  });
+
+Deno.test("the net share leaves the time of as many empty dispatches out, where these count and leave enough", () => {
+  assertAlmostEquals(short(0.1).share, 0.5);
+  assertAlmostEquals(short(0.1).dispatchShare!, 0.4);
+  assertAlmostEquals(netShare(short(0.1))!, 0.5 / 0.6);
+  assertEquals(netShare(short(1)), undefined); // 4 %
+  assertEquals(netShare(short(0.045)), NaN); // 89 %
+  assertEquals(netShare(short(0.02)), NaN); // an empty one took longer
+  assertEquals(netShare(row("8³", 2)), undefined); // a record without the time of a dispatch
+});
+
+Deno.test("the table of kernels is 100 characters wide, and its last column is the net share", () => {
+  assertEquals(kernelHead().length, 100);
+  assert(kernelHead().endsWith("    net"));
+  assert(kernelLine(short(0.1)).endsWith("  50.0 %  83.3 %"), kernelLine(short(0.1)));
+  assert(kernelLine(short(1)).endsWith("  50.0 %"), kernelLine(short(1)));
+  assert(kernelLine(short(0.02)).endsWith("  50.0 %       –"), kernelLine(short(0.02)));
+  assertEquals(kernelLine(short(0.1)).length, 100);
+});
+
+Deno.test("texts and pages have the empty dispatch and the net share where the record has them", () => {
+  const sentence = "n empty dispatch takes 20.0 µs, as long as 0.500 MFLOP at a quarter of the ceiling";
+  assert(ceilingText({ ...ceiling, dispatchMs: 0.02 }).includes(sentence));
+  const before = report([row("a", 1)]);
+  const now = report([short(0.1), short(1)]);
+  const measured = { ...now, device: { ...now.device, ceiling: { ...ceiling, dispatchMs: 0.02 } } };
+  assertEquals(parseReport(JSON.stringify(measured), "a.json"), measured);
+  for (const [whole, has] of [[measured, true], [before, false]] as const) {
+    const page = benchPage(whole, { compared: { report: before, name: "before" } });
+    assertEquals([page.includes(sentence), page.includes("<th>net</th>"), page.includes(netNote)], [has, has, has]);
+    const text = reportText(whole);
+    assertEquals([text.includes(sentence), text.includes(netNote)], [has, has]);
+  }
+  assert(/<td data-title="net">83\.3 %<\/td>/.test(benchPage(measured)));
+});
+
+Deno.test("texts and pages say that times are processor time", () => {
+  const plain = report([row("a", 1)]);
+  const byProcessor = {
+    ...plain,
+    device: { ...plain.device, system: "linux x86_64, 2 threads", times: "processor time" as const },
+  };
+  const said = "times: processor time of this process, divided by the machine's 2 threads";
+  assertEquals(parseReport(JSON.stringify(byProcessor), "a.json"), byProcessor);
+  assert(reportText(byProcessor).includes(said) && benchPage(byProcessor).includes(said));
+  assert(!reportText(plain).includes("times: ") && !benchPage(plain).includes("times: "));
+  const page = benchPage(byProcessor, { compared: { report: plain, name: "plain" } });
+  assert(page.includes("<b>Times: by the clock.</b>"));
 });
 
 Deno.test("digits() keeps three digits and no more than four places", () => {

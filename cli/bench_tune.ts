@@ -1,0 +1,83 @@
+/**
+ * `bluerose bench --tune`: measures the choices of a device and saves each at once.
+ *
+ * @module
+ */
+import { unetShapes } from "../bench/cases/model_shapes.ts";
+import { guidedSizes } from "../bench/cases/unet_shapes.ts";
+import { waitingMs } from "../bench/measure/timing.ts";
+import { tune, type TuningStep, tuningSteps } from "../bench/measure/tune.ts";
+import { type TunedOperation, tunedOperations } from "../bench/measure/tune_operation.ts";
+import { tunedText } from "../bench/report/tuning_text.ts";
+import type { Gpu } from "../engine/gpu.ts";
+import { tuningName } from "../kernels/policy.ts";
+import { checkOutput } from "../pipeline/output/target.ts";
+import { tuningFile } from "../pipeline/tuning_file.ts";
+import { ArgumentError } from "./argument_error.ts";
+import { say } from "./printer.ts";
+import { showProgress } from "./progress.ts";
+import { progressFile, UnfinishedTuning } from "./tile_file.ts";
+
+/** Tunes the device, starting from the defaults of its class, and saves the result. */
+export async function tuneDevice(
+  openGpu: () => Promise<Gpu>,
+  checkpoint: string | undefined,
+  options: { budgetMs: number },
+): Promise<void> {
+  await checkOutput(tuningFile());
+  const operations = checkpoint === undefined ? [] : await operationsOf(checkpoint);
+  using gpu = await openGpu();
+  say(gpu.info.name);
+  await takeSteps(gpu, tuningSteps(operations), options);
+}
+
+/** Takes the steps that an interrupted tuning has not taken, and saves each. */
+export async function takeSteps(
+  gpu: Gpu,
+  steps: readonly TuningStep[],
+  { budgetMs }: { budgetMs: number },
+): Promise<void> {
+  const unfinished = await UnfinishedTuning.open(tuningName(gpu.info));
+  const left = steps.filter(({ name }) => !unfinished.has(name));
+  say(
+    left.length < steps.length
+      ? `${steps.length - left.length} of ${steps.length} choices were measured before an interruption, ` +
+        `${left.length} are left. To measure all again, remove ${progressFile()}`
+      : `${steps.length} choices. Each is saved at once; after an interruption, the same command measures the rest`,
+  );
+  using progress = showProgress("tuning", { total: left.length });
+  await tune(gpu, {
+    steps: left,
+    tuning: unfinished.tuning,
+    budgetMs,
+    waitMs: await waitingMs(() => gpu.finished()),
+    async onStep({ name }, { tuned, tuning }) {
+      await unfinished.save(name, tuning);
+      say(tunedText(tuned));
+      progress.advance(1, name);
+    },
+  });
+  say(await unfinished.finish());
+}
+
+/**
+ * The products and convolutions of a guided step at 512² of the UNet in a folder of diffusers'
+ * layout.
+ */
+async function operationsOf(folder: string): Promise<TunedOperation[]> {
+  const path = `${folder}/unet/config.json`;
+  const refuse = (why: string): never => {
+    throw new ArgumentError(`Cannot tune for the products of ${folder} as ${why}`, { argument: "--checkpoint" });
+  };
+  let config;
+  try {
+    config = JSON.parse(await Deno.readTextFile(path));
+  } catch (error) {
+    return refuse(`${path} cannot be read: ${(error as Error).message}`);
+  }
+  try {
+    return tunedOperations(unetShapes(config), config, guidedSizes);
+  } catch (error) {
+    return refuse(`${path} is no configuration of a supported UNet: ${(error as Error).message}`);
+  }
+}
