@@ -5,28 +5,32 @@ import { type MatrixAttentionConstants, matrixAttentionConstantTypes, matrixAtte
 import { attentionCost, type AttentionSizes, type AttentionTensors, gpuOf } from "./sizes.ts";
 
 /**
- * Attention in one pass on subgroup matrices (FlashAttention, arXiv 2205.14135): both products
- * multiply f16 and add up in f32; the softmax is f32.
+ * Attention in one pass on subgroup matrices (FlashAttention, arXiv 2205.14135). Both products
+ * multiply f16 and add in f32; the softmax is f32.
  *
- * A subgroup owns `rows` matrices of queries, and iterates over blocks of `keys` keys:
+ * A subgroup owns `rows` matrices of queries. Its results stay in registers, as matrices, while it
+ * iterates over blocks of `keys` keys:
  *
- * 1. Scores Q·Kᵀ, stored in workgroup memory, because the elements of a matrix are not accessible.
- * 2. Their softmax. `parts` threads share a query and keep its running maximum and their part of
- *    its sum in registers. Weights go back to workgroup memory in f16. The sum is that of the
- *    rounded weights, so that a common factor of their rounding cancels.
- * 3. Results += P·V, in matrices that stay in registers.
+ * 1. Scores S = Q·Kᵀ. They are stored in workgroup memory, because WGSL cannot access the elements
+ *    of a matrix.
+ * 2. Weights P = softmax(S), relative to the running maximum of each query. `parts` threads share a
+ *    query and keep its maximum, and each its part of the sum of weights, in registers. Weights
+ *    return to workgroup memory in f16. The sum is that of the rounded weights, so that a common
+ *    factor of their rounding cancels.
+ * 3. Results += P·V.
  *
- * Results cannot be rescaled in place when a maximum grows: they take a turn through workgroup
- * memory, in the array of the scores. So they are rescaled only when a score exceeds its query's
- * maximum by more than a few powers of 2; such weights are no problem in f16. All maxima are
- * updated then. After the first block, a query causes at most one rescaling per `slack` powers of 2
- * by which its maximum grows.
+ * When the maximum of a query grows, its earlier results must be multiplied by exp(old maximum −
+ * new maximum). This passes them through workgroup memory, in the array of the scores. So it is
+ * done only when a score exceeds the maximum of its query by more than `slack` powers of 2. Until
+ * then weights may exceed 1, which f16 represents as well. When it is done, all maxima are updated.
+ * After the first block, a query thus causes at most one rescaling per `slack` powers of 2 by which
+ * its maximum grows.
  *
- * Right operands (keys, and values transposed) are read by columns, as in tile_matrix.ts.
+ * Right operands (keys, and values transposed) are stored by columns, as in tile_matrix.ts.
  *
- * Error bound in addition to that of f32, with q, k, v rounded to f16 as in `matrix` tiles: weights
- * are rounded to f16, a relative error of 2⁻¹¹ each. Weights below 2⁻²⁵ of the largest are
- * subnormal and may be taken for 0.
+ * Error bound in addition to that of f32, with q, k, v rounded to f16 as in `matrix` tiles (see
+ * {@linkcode TileShape}): weights are rounded to f16, a relative error of 2⁻¹¹ each. Weights below
+ * 2⁻²⁵ of the largest are subnormal in f16, and a device may replace them by 0.
  */
 
 const attentionKernel = declareKernel({
