@@ -96,7 +96,9 @@ export function dispatchText({ gflops, dispatchMs = NaN }: Ceiling): string {
 /** What the times of kernels are. */
 export function timesText({ times, system }: Pick<DeviceRecord, "times" | "system">): string {
   if (times === undefined) return "times: by the clock";
-  return `times: processor time of this process, divided by the machine's ${/\d+ threads/.exec(system)?.[0] ?? "threads"}`;
+  return `times: processor time of this process, divided by the machine's ${
+    /\d+ threads/.exec(system)?.[0] ?? "threads"
+  }`;
 }
 
 /** A device and its limits. The times are named where they are not by the clock. */

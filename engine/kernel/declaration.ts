@@ -67,7 +67,8 @@ export interface Binding {
  * An f32 or f16 tensor that is read. The kernel calls `NAME_at(i)`, which returns the i-th group of
  * `vectorWidth` neighboring elements as f32, vec4f or mat2x4f. With a width of 4 or 8,
  * `NAME_element_at(i)` returns element i. With the extension f16 and a width of 1 or 4,
- * `NAME_half_at(i)` returns an access as f16 or vec4<f16>, without conversion where the tensor is f16.
+ * `NAME_half_at(i)` returns an access as f16 or vec4<f16>, without conversion where the tensor is
+ * f16.
  *
  * @param vectorWidth 1, 4 or 8, or the name of a constant that holds one of them
  */

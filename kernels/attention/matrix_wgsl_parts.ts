@@ -60,7 +60,7 @@ export function stageQueries({ threads, block, headVec4, headStride }: Context):
   }`;
 }
 
-/** The index of a left operand's first vec4: of the subgroup's matrix r, at the vec4 `at` of its rows. */
+/** Where the subgroup's left operand r begins, at the vec4 `at` of its rows. */
 const leftAt = ({ m }: Context, r: number, stride: number, at: string) => `(top_row + ${r * m}u) * ${stride}u + ${at}`;
 
 /** Loads the subgroup's queries into matrices, where they stay. */

@@ -21,19 +21,24 @@ export interface BlockLoads {
  *
  * The loop holds little but fma:
  *
- * - naga clamps every index that is not a constant. The arrays are nested such that those that vary
- *   are the thread's coordinates, which do not change in the loop; the rest become the offsets of
- *   instructions. Hence the loop over the block's depth is unrolled, too.
- * - All threads load, one vec4 at a time, without branches. B is turned by naming its elements.
+ * - naga clamps every array index that is not a constant, an integer instruction per access. The
+ *   arrays in workgroup memory are therefore nested such that only the coordinates of the thread
+ *   (x and y) are no constants. Their clamps move out of the loop, and the constant indices become
+ *   offsets in the load instructions. For the same reason the loop over the block's depth is
+ *   unrolled.
+ * - All threads load, one vec4 at a time, without branches.
+ * - Where B is loaded along k, four vec4 are transposed by naming their elements, which takes no
+ *   instruction.
  * - What does not depend on the row (bias, place of the result) is computed once.
  *
  * Workgroup memory is padded by 32 bytes per four k, so that the lanes that store a block hit
  * different memory banks.
  *
- * The constant LOOPED keeps the loop over the block's depth, for software devices: they gain
+ * The constant LOOPED keeps the loop over the block's depth, for software devices. They gain
  * nothing from unrolled code and compile it slowly.
  *
- * With the strategy `half`, operands are f16 when they are loaded. Sums over a block are f16, in packed halves where the device has them; these are added up in f32.
+ * With the strategy `half`, operands are f16 when they are loaded. Sums over a block are f16, two
+ * of them in one register where the device multiplies f16 in pairs; they are added up in f32.
  */
 export function workgroupTile(constants: GatedTileConstants, element: TileElement, loads: BlockLoads): string {
   const { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false } = constants;

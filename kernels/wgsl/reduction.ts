@@ -23,7 +23,9 @@ export const reductionConstantTypes = { LANES: "u32", SUBGROUP: "bool" } as cons
 /**
  * WGSL `sum_over_lanes(value, lane)` and `max_over_lanes(value, lane)`: the sum and the maximum of
  * all lanes' values, returned to every lane. The order of additions is fixed. All lanes of the
- * workgroup must call them (uniform control flow).
+ * workgroup must call them (uniform control flow). The kernel declares {@linkcode
+ * reductionConstantTypes} and the extension "subgroups", has workgroups of LANES, and is run with
+ * the values of {@linkcode reduction}.
  */
 export function reductionWgsl({ SUBGROUP }: Pick<Reduction, "SUBGROUP">): string {
   if (SUBGROUP) {
