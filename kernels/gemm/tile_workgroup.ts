@@ -19,6 +19,10 @@ export interface BlockLoads {
  * B, of depth {@linkcode blockDepth}, into workgroup memory. Then each thread multiplies its rows
  * by its columns. Thread (x, y) owns rows y, y + threadsY, … and vec4 columns x, x + threadsX, …
  *
+ * Names in the generated text: `c{row}_{column}` are a thread's sums. `a_row{i}` and `a_depth{i}`
+ * tell which row of A, and where along k, the thread's load i reads; `b_column{i}` and `b_depth{i}`
+ * the same of B. See {@linkcode WorkgroupBlock} for `load_k4`, `load_line`, `x` and `y`.
+ *
  * The loop holds little but fma:
  *
  * - naga clamps every array index that is not a constant, an integer instruction per access. The
@@ -42,14 +46,35 @@ export interface BlockLoads {
  */
 export function workgroupTile(constants: GatedTileConstants, element: TileElement, loads: BlockLoads): string {
   const { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED: isGated = false } = constants;
-  // Names in the generated text: c{row}_{column} sums of a thread; ra{i} and ka{i} row and depth of
-  // its i-th load of A, qb{i} and kb{i} column and depth of its i-th load of B; e{c} and f{r} what
-  // the epilogue adds to a column and to a row.
   const { vector } = element;
   const threadsY = threads / threadsX;
   const tileRows = rows * threadsY, columnVec4 = columns * threadsX;
   const isHalf = constants.STRATEGY === "half";
   const { a, b, multiply } = blockProduct(constants, isHalf ? halfVector : vector, loads);
+  // What load i of a thread reads, computed before the loop.
+  const placeA = (i: number) =>
+    `let a_row${i} = tile_row(batch, min(row + ${a.place(i)}, params.m - 1u)); let a_depth${i} = ${a.depth(i)};`;
+  const placeB = (i: number) => {
+    // With GATED, the second half of the tile's columns are gates: params.n columns further on.
+    const half = `${4 * threadsX}u`;
+    const column = isGated ? `b_line${i} % ${half} + select(0u, params.n, b_line${i} >= ${half})` : `b_line${i}`;
+    return `let b_line${i} = ${b.place(i)}; let b_column${i} = tile_column(batch, column + ${column}); ` +
+      `let b_depth${i} = ${b.depth(i)};`;
+  };
+  const loadA = (i: number) => {
+    const [row, depth] = [`a_row${i}`, `a_depth${i}`];
+    return a.store(
+      i,
+      loads.a === "k" ? `tile_a(${row}, (k4 + ${depth}) * 4u)` : `tile_a_line(${row}, k4 * 4u + ${depth})`,
+    );
+  };
+  const loadB = (i: number) => {
+    const [column, depth] = [`b_column${i}`, `b_depth${i}`];
+    return b.store(
+      i,
+      loads.b === "k" ? `tile_b_k(${column}, (k4 + ${depth}) * 4u)` : `tile_b_line(${column}, k4 * 4u + ${depth})`,
+    );
+  };
   return /* wgsl */ `
 ${a.declaration}
 ${b.declaration}
@@ -61,36 +86,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${skipStatement(element, "column", `row + ${tileRows}u`)}
   let x = thread % ${threadsX}u;
   let y = thread / ${threadsX}u;
-  let deep = thread % ${depthVec4}u;
-  let line = thread / ${depthVec4}u;
-  ${
-    each(a.loads, (i) =>
-      `let ra${i} = tile_row(batch, min(row + ${a.place(i)}, params.m - 1u)); let ka${i} = ${a.depth(i)};`)
-  }
-  ${
-    each(b.loads, (i) => {
-      return `let jb${i} = ${b.place(i)}; let qb${i} = tile_column(batch, column + ${
-        isGated ? `jb${i} % ${4 * threadsX}u + select(0u, params.n, jb${i} >= ${4 * threadsX}u)` : `jb${i}`
-      }); let kb${i} = ${b.depth(i)};`;
-    })
-  }
+  let load_k4 = thread % ${depthVec4}u;
+  let load_line = thread / ${depthVec4}u;
+  ${each(a.loads, placeA)}
+  ${each(b.loads, placeB)}
   ${each(rows, (i) => each(columns, (c) => `var c${i}_${c} = ${vector}();`, " "))}
   let end = (params.k + 3u) / 4u;
   for (var k4 = 0u; k4 < end; k4 += ${depthVec4}u) {
-    ${
-    each(a.loads, (i) =>
-      a.store(
-        i,
-        loads.a === "k" ? `tile_a(ra${i}, (k4 + ka${i}) * 4u)` : `tile_a_line(ra${i}, k4 * 4u + ka${i})`,
-      ))
-  }
-    ${
-    each(b.loads, (i) =>
-      b.store(
-        i,
-        loads.b === "k" ? `tile_b_k(qb${i}, (k4 + kb${i}) * 4u)` : `tile_b_line(qb${i}, k4 * 4u + kb${i})`,
-      ))
-  }
+    ${each(a.loads, loadA)}
+    ${each(b.loads, loadB)}
     workgroupBarrier();
     ${multiply}
     workgroupBarrier();
@@ -119,7 +123,8 @@ export function blockProduct(
     ? rowBlock({ rows, threadsY, threads, vector })
     : lineBlock({ name: "a", count: rows / 4, inner: threadsY, threads, vector });
   const isHalf = vector === halfVector, sum = isHalf ? "h" : "c";
-  const isTurned = loads.b === "k" && !isHalf; // when it is read
+  // Whether B is transposed when it is read from workgroup memory.
+  const isTransposed = loads.b === "k" && !isHalf;
   const b = loads.b === "k"
     ? isHalf ? columnPairBlock({ columns, threadsX, threads }) : columnBlock({ columns, threadsX, threads, vector })
     : lineBlock({ name: "b", count: columns, inner: threadsX, threads, vector });
@@ -134,13 +139,16 @@ export function blockProduct(
     : product;
   return { a, b, multiply };
 
-  /** Multiplies the blocks' vec4 number `q` along k. */
+  /**
+   * Adds the products of the blocks' vec4 number `q` along k: reads `b{c}_{j}`, four columns of B
+   * at k = 4 q + j, then for each row `a{i}`, four k of A.
+   */
   function multiplyAt(q: number | string): string {
     const deep = (j: number) => typeof q === "number" ? 4 * q + j : `${q} * 4u + ${j}u`;
     const components = (name: string, from: (j: number) => string, of: number) =>
       `let ${name} = ${vector}(${each(4, (j) => `${from(j)}.${"xyzw"[of]}`, ", ")});`;
     const readB = (c: number) =>
-      isTurned
+      isTransposed
         ? each(4, (j) => `let v${c}_${j} = ${b.element(q, 4 * c + j)};`, " ") + " " +
           each(4, (j) => components(`b${c}_${j}`, (i) => `v${c}_${i}`, j), " ")
         : each(4, (j) => `let b${c}_${j} = ${b.element(deep(j), c)};`, " ");
@@ -160,25 +168,28 @@ export function blockProduct(
   }
 }
 
-/** Adds to the sums what the kernel's epilogue has for their row and column, and stores them. */
+/**
+ * Passes the sums through the kernel's epilogue (see tile.ts) and stores them. `column_term{c}` and
+ * `row_term{i}` are what the epilogue needs of a column and of a row.
+ */
 function epilogue(
   { LANES: threads, THREADS_X: threadsX, ROWS: rows, COLUMNS: columns, GATED }: GatedTileConstants,
   loads: BlockLoads,
 ): string {
   const threadsY = threads / threadsX;
-  const ended = (i: number, c: number) => `tile_end(c${i}_${c}, e${c}, f${i})`;
+  const ended = (i: number, c: number) => `tile_end(c${i}_${c}, column_term${c}, row_term${i})`;
   const below = (i: number) => loads.a === "k" ? i * threadsY : Math.floor(i / 4) * 4 * threadsY + i % 4;
   return `
   let first_row = row + y${loads.a === "k" ? "" : " * 4u"};
-  ${each(rows, (i) => `let f${i} = tile_row_end(batch, min(first_row + ${below(i)}u, params.m - 1u));`)}
+  ${each(rows, (i) => `let row_term${i} = tile_row_end(batch, min(first_row + ${below(i)}u, params.m - 1u));`)}
   let first = tile_place(batch, first_row);
   ${
     each(GATED ? 1 : columns, (c) =>
       `{
     let at = column + (x + ${c * threadsX}u) * 4u;
     if (at < params.n) {
-      let e${c} = tile_column_end(at);
-      ${GATED ? "let e1 = tile_column_end(at + params.n);" : ""}
+      let column_term${c} = tile_column_end(at);
+      ${GATED ? "let column_term1 = tile_column_end(at + params.n);" : ""}
       ${
         each(rows, (i) =>
           `if (first_row + ${below(i)}u < params.m) { tile_store(first + tile_step(${below(i)}u), at, ${

@@ -135,10 +135,11 @@ export function workgroupProduct(
   const names = Array.from({ length: rows * columns }, (_, i) => `${Math.floor(i / columns)}_${i % columns}`);
   const inside = (at: string, last: string) => WHOLE ? at : `min(${at}, ${last})`;
   const loadA = (i: number) => {
-    const value = `a[a_slice + ra${i} + ${inside("next + deep", "end / 4u - 1u")}]`;
-    return WHOLE ? value : `select(vec4f(), ${value}, next + deep < end / 4u)`;
+    const value = `a[a_slice + a_row${i} + ${inside("next + load_k4", "end / 4u - 1u")}]`;
+    return WHOLE ? value : `select(vec4f(), ${value}, next + load_k4 < end / 4u)`;
   };
-  const loadB = (i: number) => `b[(b_slice + ${inside(`next * 4u + kb${i}`, "end - 1u")}) * columns4 + qb${i}]`;
+  const loadB = (i: number) =>
+    `b[(b_slice + ${inside(`next * 4u + b_depth${i}`, "end - 1u")}) * columns4 + b_column${i}]`;
   return /* wgsl */ `
 ${a.declaration}
 ${b.declaration}
@@ -148,13 +149,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let column4 = group.x * ${threadsX * columns}u;
   let x = thread % ${threadsX}u;
   let y = thread / ${threadsX}u;
-  let deep = thread % ${blockDepth / 4}u;
-  let line = thread / ${blockDepth / 4}u;
+  let load_k4 = thread % ${blockDepth / 4}u;
+  let load_line = thread / ${blockDepth / 4}u;
   let columns4 = params.n4;
-  ${each(a.loads, (i) => `let ra${i} = min(row + ${a.place(i)}, params.m - 1u) * (params.k / 4u);`)}
+  ${each(a.loads, (i) => `let a_row${i} = min(row + ${a.place(i)}, params.m - 1u) * (params.k / 4u);`)}
   ${
     each(b.loads, (i) =>
-      `let qb${i} = min(column4 + (${b.place(i)}) / 4u, params.n4 - 1u); let kb${i} = ${b.depth(i)};`)
+      `let b_column${i} = min(column4 + (${b.place(i)}) / 4u, params.n4 - 1u); let b_depth${i} = ${b.depth(i)};`)
   }
   var depth = params.k;
   if (LOWER) { depth = min(depth, row + ${tileRows}u); }
@@ -165,15 +166,15 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
       /* wgsl */ `let a_slice = s * params.m * params.k / 4u;
         let b_slice = t * params.k;
         var next = first / 4u;
-        ${each(a.loads, (i) => `var la${i} = ${loadA(i)};`)}
-        ${each(b.loads, (i) => `var lb${i} = ${loadB(i)};`)}
+        ${each(a.loads, (i) => `var next_a${i} = ${loadA(i)};`)}
+        ${each(b.loads, (i) => `var next_b${i} = ${loadB(i)};`)}
         for (var k4 = first / 4u; k4 < end / 4u; k4 += ${blockDepth / 4}u) {
-          ${each(a.loads, (i) => a.store(i, `la${i}`))}
-          ${each(b.loads, (i) => b.store(i, `lb${i}`))}
+          ${each(a.loads, (i) => a.store(i, `next_a${i}`))}
+          ${each(b.loads, (i) => b.store(i, `next_b${i}`))}
           workgroupBarrier();
           next = min(k4 + ${blockDepth / 4}u, (end - 1u) / ${blockDepth}u * ${blockDepth / 4}u);
-          ${each(a.loads, (i) => `la${i} = ${loadA(i)};`)}
-          ${each(b.loads, (i) => `lb${i} = ${loadB(i)};`)}
+          ${each(a.loads, (i) => `next_a${i} = ${loadA(i)};`)}
+          ${each(b.loads, (i) => `next_b${i} = ${loadB(i)};`)}
           ${multiply}
           workgroupBarrier();
         }`,
