@@ -66,7 +66,7 @@ export class Policy {
     return this.#device.tuned;
   }
 
-  /** The devices whose defaults this one gets, as text. */
+  /** Describes the class of devices whose defaults this one gets, for `bluerose doctor`. */
   get defaultsName(): string {
     const { info } = this.#device;
     if (this.isSoftware) return `software devices with${info.subgroupSize > 0 ? "" : "out"} subgroups`;

@@ -64,7 +64,7 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
     refuse(`the number of heads must divide the last axis: ${width} / ${heads}`);
   }
   const sizes = { batch, heads, t, s, dim, causal, scale: options.scale ?? 1 / Math.sqrt(dim) };
-  const policy = policyOf(q.gpu).attention, half = policy.isHalf(options);
+  const policy = policyOf(q.gpu).attention, half = policy.usesF16(options);
   const form = options.form ??
     (options.path ? attentionFormOn(q.gpu.info, options.path, sizes, { half }) : policy.formFor(sizes, options));
   if (!form) return refuse(`the ${options.path} path does not support heads of width ${dim} on this device`);

@@ -30,7 +30,7 @@ export type AttentionForm =
 /** Tuned forms by head width. */
 export type AttentionForms = Readonly<Record<string, AttentionForm>>;
 
-/** Names of the numeric fields of each path's form. */
+/** Names of the numeric fields of each path's form, for parsing a tuning. */
 export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly string[]>> = {
   subgroup: ["lanes", "queries", "keys", "unrollK"],
   workgroup: ["threadsX", "threadsY", "rows", "keys", "depth"],
@@ -61,7 +61,10 @@ export function isLong({ dim, t, s, heads, batch }: AttentionSizes): boolean {
   return t * s * heads * batch * dim >= 2 ** 23;
 }
 
-/** The default shape on a device; undefined without subgroups, or if dim is no multiple of 4. */
+/**
+ * The subgroup kernel's default shape on a device; undefined without subgroups, or if `dim` is no
+ * multiple of 4.
+ */
 function subgroupAttentionShape(info: GpuInfo, sizes: AttentionSizes): SubgroupAttentionShape | undefined {
   const { dim } = sizes;
   const lanes = info.subgroupSize;
@@ -124,8 +127,9 @@ function workgroupAttentionBytes(
 }
 
 /**
- * The first layout that fits the device's workgroup memory, makes enough workgroups, and is not
- * mostly empty for `t` queries: else the smallest that fits. Measurements: docs/tuning.md.
+ * The workgroup kernel's default shape on a device: the first layout that fits the device, makes
+ * enough workgroups and is at least half full with `t` queries, else the smallest of 16 queries or
+ * more that fits. Measurements: docs/tuning.md.
  */
 function workgroupAttentionShape(
   info: GpuInfo,
@@ -134,9 +138,10 @@ function workgroupAttentionShape(
 ): WorkgroupAttentionShape | undefined {
   if (dim % 4 !== 0) return undefined;
   const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = info.limits;
-  // f16 needs half of the memory and registers, and deep chunks end fewer of its short sums.
+  // f16 needs half of the memory and registers. Its sums end with a chunk: deep ones end fewer.
   const { half = false } = options;
   const depth = [...(half ? [8, 10] : []), 4, 5, 2, 3, 1].find((depth) => dim / 4 % depth === 0)!;
+  // threadsX, threadsY, rows, keys: the largest first.
   const layouts = [[8, 16, 4, 1], ...(half ? [[8, 8, 4, 2]] : []), [8, 8, 4, 1], [8, 8, 2, 1], [8, 8, 1, 1], [
     8,
     4,
@@ -144,7 +149,7 @@ function workgroupAttentionShape(
     1,
   ]];
   if (half || dim <= 64) layouts.unshift([8, 16, 4, 2]);
-  // 10 threads divide these heads without a rest; 320 threads are whole waves of 32 and of 64
+  // 10 threads divide these heads without remainder, and 320 threads are whole subgroups of 64.
   if (dim === 40 || dim === 80) layouts.unshift([10, 32, 4, 1]);
   const shapes = layouts.map(([threadsX, threadsY, rows, keys]) => ({ threadsX, threadsY, rows, keys, depth }))
     .filter((shape) =>

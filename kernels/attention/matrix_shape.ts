@@ -78,6 +78,7 @@ export function matrixAttentionShape(info: GpuInfo, sizes: AttentionSizes): Matr
   if (!info.subgroupMatrix) return undefined;
   const { m } = info.subgroupMatrix, { dim, t, heads, batch } = sizes;
   const rows = Math.max(1, 16 / m); // 16 queries per subgroup, or one matrix
+  // subgroups, rows, keys: the largest first.
   const layouts = [[4, rows, 64], [4, rows, 32], [2, rows, 32], [2, 1, 32], [1, 1, 32]];
   if (dim <= 64 && m === 16) layouts.unshift([4, 2, 64]);
   const shapes = layouts.map(([subgroups, rows, keys]) => ({ subgroups, rows, keys }))

@@ -10,22 +10,6 @@ import { gemm, type GemmOptions } from "./gemm.ts";
 import { sumParts } from "./split_k_sum.ts";
 import { tileConstants, tileGrid, type TileShape } from "./tile.ts";
 
-/**
- * Number of parts into which K is split on the tile that the options ask for, or else on the
- * policy's; see {@linkcode ProductPolicy.splitsFor}.
- */
-export function splitsFor(
-  gpu: Gpu,
-  m: number,
-  n: number,
-  k: number,
-  options: { readonly allowF16Operands?: boolean; readonly tile?: TileShape } = {},
-): number {
-  const policy = policyOf(gpu);
-  const [columns, rows] = tileGrid(tileConstants(gpu, options.tile ?? policy.products.tileFor(m, n, options)), m, n, 1);
-  return policy.products.splitsFor(columns * rows, k);
-}
-
 /** Options of {@linkcode matmul}; see {@linkcode GemmOptions}. */
 export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "outer" | "inner" | "gated"> {
   /**
@@ -63,8 +47,63 @@ export interface MatmulOptions extends Omit<GemmOptions, "m" | "n" | "k" | "oute
  * ```
  */
 export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tensor {
-  const { transposeA = false, transposeB = false, bias, residual, dtype = "f32", allowF16Operands } = options;
-  const refuse = (why: string) => {
+  const { transposeA = false, transposeB = false, dtype = "f32", allowF16Operands } = options;
+  const { m, n, k, aBatch, bBatch, shape, refuse } = checkedSizes(a, b, options);
+  if (options.activation) {
+    const { activation, residual, ...linear } = options;
+    return a.gpu.scope(() => {
+      const activated = activate(matmul(a, b, linear), activation);
+      return residual ? add(activated, residual) : activated;
+    });
+  }
+  let batch = elements(shape.slice(0, -2)), rows = m;
+  // With a shared B, the batch becomes rows of one product, which fills tiles better.
+  if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
+  const tuned = batch === 1 && !options.tile
+    ? policyOf(a.gpu).products.tunedProduct(rows, n, k, { allowF16Operands })
+    : undefined;
+  const tile = options.tile ?? tuned?.tile;
+  const splits = options.splits ?? tuned?.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
+  if (splits > 1 && (batch > 1 || k % splits !== 0)) {
+    refuse(`splits must divide k, and requires a single product: k = ${k}, splits = ${splits}, batch = ${batch}`);
+  }
+  const aRow = transposeA ? m : k, bRow = transposeB ? k : n; // lengths of stored rows
+  const y = Tensor.empty(a.gpu, shape, dtype);
+  if (splits > 1) {
+    // The parts are a batch: part i multiplies k / splits columns of A by as many rows of B.
+    using parts = Tensor.empty(a.gpu, [splits, rows, n]);
+    const depth = k / splits;
+    gemm(
+      a.gpu,
+      { tensor: a, rowStride: aRow, outerStride: transposeA ? depth * aRow : depth },
+      { tensor: b, rowStride: bRow, outerStride: transposeB ? depth : depth * bRow },
+      { tensor: parts, rowStride: n, outerStride: rows * n },
+      {
+        ...{ m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale },
+        allowF16Operands,
+        tile,
+      },
+    );
+    sumParts(parts, y, options);
+    return y;
+  }
+  gemm(
+    a.gpu,
+    { tensor: a, rowStride: aRow, outerStride: aBatch.length > 0 ? m * k : 0 },
+    { tensor: b, rowStride: bRow, outerStride: bBatch.length > 0 ? k * n : 0 },
+    { tensor: y, rowStride: n, outerStride: m * n },
+    { ...options, m: rows, n, k, outer: batch, tile },
+  );
+  return y;
+}
+
+/** The sizes of a product. @throws {ShapeError} when the shapes do not match */
+function checkedSizes(
+  a: Tensor,
+  b: Tensor,
+  { transposeA = false, transposeB = false, bias, biasAxis, residual }: MatmulOptions,
+) {
+  const refuse = (why: string): never => {
     throw new ShapeError(`Cannot multiply a [${a.shape.join(", ")}] by b [${b.shape.join(", ")}] as ${why}`, [
       a.shape,
       b.shape,
@@ -84,54 +123,29 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
       refuse(`the batch axes must agree: [${aBatch}] ≠ [${bBatch}]`);
     }
   }
-  const axis = options.biasAxis === "row" ? m : n;
+  const axis = biasAxis === "row" ? m : n;
   if (bias && bias.size !== axis) refuse(`the bias must hold ${axis} elements: ${bias.size}`);
   const shape = [...batchShape, m, n];
   if (residual && residual.shape.join() !== shape.join()) {
     refuse(`the residual must have the result's shape: [${residual.shape.join(", ")}] ≠ [${shape.join(", ")}]`);
   }
-  if (options.activation) {
-    const { activation, residual, ...linear } = options;
-    return a.gpu.scope(() => {
-      const activated = activate(matmul(a, b, linear), activation);
-      return residual ? add(activated, residual) : activated;
-    });
-  }
-  let batch = elements(batchShape), rows = m;
-  // With a shared B, the batch becomes rows of one product, which fills tiles better.
-  if (bBatch.length === 0 && !transposeA && options.biasAxis !== "row") [batch, rows] = [1, batch * m];
-  const tuned = batch === 1 && !options.tile
-    ? policyOf(a.gpu).products.tunedProduct(rows, n, k, { allowF16Operands })
-    : undefined;
-  const tile = options.tile ?? tuned?.tile;
-  const splits = options.splits ?? tuned?.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
-  if (splits > 1 && (batch > 1 || k % splits !== 0)) {
-    refuse(`splits must divide k, and requires a single product: k = ${k}, splits = ${splits}, batch = ${batch}`);
-  }
-  const y = Tensor.empty(a.gpu, shape, dtype);
-  if (splits > 1) {
-    using parts = Tensor.empty(a.gpu, [splits, rows, n]);
-    const depth = k / splits;
-    gemm(
-      a.gpu,
-      { tensor: a, rowStride: aColumns, outerStride: transposeA ? depth * aColumns : depth },
-      { tensor: b, rowStride: bColumns, outerStride: transposeB ? depth : depth * bColumns },
-      { tensor: parts, rowStride: n, outerStride: rows * n },
-      {
-        ...{ m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale },
-        allowF16Operands,
-        tile,
-      },
-    );
-    sumParts(parts, y, options);
-    return y;
-  }
-  gemm(
-    a.gpu,
-    { tensor: a, rowStride: aColumns, outerStride: aBatch.length > 0 ? m * k : 0 },
-    { tensor: b, rowStride: bColumns, outerStride: bBatch.length > 0 ? k * n : 0 },
-    { tensor: y, rowStride: n, outerStride: m * n },
-    { ...options, m: rows, n, k, outer: batch, tile },
-  );
-  return y;
+  return { m, n, k, aBatch, bBatch, shape, refuse };
+}
+
+/**
+ * Number of parts into which K is split, from the number of tiles that cover the result: see
+ * {@linkcode ProductPolicy.splitsFor}.
+ *
+ * @param options.tile the tile. Default: the policy's
+ */
+export function splitsFor(
+  gpu: Gpu,
+  m: number,
+  n: number,
+  k: number,
+  options: { readonly allowF16Operands?: boolean; readonly tile?: TileShape } = {},
+): number {
+  const policy = policyOf(gpu);
+  const [columns, rows] = tileGrid(tileConstants(gpu, options.tile ?? policy.products.tileFor(m, n, options)), m, n, 1);
+  return policy.products.splitsFor(columns * rows, k);
 }

@@ -1,21 +1,20 @@
 import type { ConstantValues } from "../../engine/kernel/kernel.ts";
 
 /**
- * The block of a product that one workgroup computes, and how it is computed.
+ * The tile of a product: the block of C = A·B that one workgroup computes, and how.
  *
  * - `subgroup`: a workgroup is one subgroup of `lanes` lanes. A lane owns `columns` vec4 of each of
- *   `rows` rows. Rows of A are loaded once per subgroup and distributed by `subgroupBroadcast`. For
+ *   `rows` rows. Each lane loads a row of A; `subgroupBroadcast` passes it to the others. For
  *   software devices, where a load costs about as much as 40 fma and its latency is not hidden.
- * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads share blocks of A and B, of depth 16,
- *   through workgroup memory. A thread owns `rows` rows × `columns` vec4. For GPUs.
+ * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads load blocks of A and B, of depth 16,
+ *   into workgroup memory. A thread owns `rows` rows × `columns` vec4. For GPUs.
+ * - `half`: as `workgroup`, with operands rounded to f16 and sums over 16 elements in f16, which
+ *   are added up in f32. For devices opened with `arithmetic: "f16"`.
  * - `matrix`: `lanes` threads form subgroups, `threadsX` of them side by side. A subgroup owns
  *   `rows` × `columns` subgroup matrices of the result. Blocks of A and B pass through workgroup
- *   memory, rounded to f16; sums are f32. For devices with tensor cores, and only for products
- *   whose operands may be rounded.
+ *   memory, rounded to f16; sums are f32. For devices with tensor cores.
  *
- * - `half`: as `workgroup`, with operands rounded to f16 and sums over 16 elements in f16, which
- *   are added up in f32. For devices opened with `arithmetic: "f16"`, and only for products whose
- *   operands may be rounded.
+ * `half` and `matrix` serve only products whose operands may be rounded.
  *
  * Error bound of `matrix`, in addition to the rounding of f32 sums:
  *
@@ -29,7 +28,7 @@ import type { ConstantValues } from "../../engine/kernel/kernel.ts";
  *
  *     |y − A·B| ≤ 18 · 2⁻¹¹ · |A|·|B|
  *
- * It holds where sums over 16 elements stay below 65,504 too. Errors of random signs cancel.
+ * It holds where sums over 16 elements stay below 65,504, too. Errors of random signs cancel.
  */
 export interface TileShape {
   /** How the invocations of a workgroup share the operands. */
@@ -47,10 +46,10 @@ export interface TileShape {
   readonly columns: number;
 }
 
-/** Whether a strategy loads its operands by the functions for blocks: see tile.ts. */
+/** Whether a strategy loads blocks of its operands into workgroup memory: see tile.ts. */
 export const usesBlocks = (strategy: TileShape["strategy"]): boolean => strategy !== "subgroup";
 
-/** WGSL type of the blocks' loads: rounded to f16, where the tile multiplies f16. */
+/** WGSL type of one load of a block: f16 where the tile multiplies f16. */
 export const loadVector = (strategy: TileShape["strategy"]): "vec4f" | "vec4<f16>" =>
   strategy === "half" || strategy === "matrix" ? "vec4<f16>" : "vec4f";
 
@@ -61,18 +60,21 @@ export const canGate = ({ strategy, columns }: TileShape): boolean =>
 /** The kernel constants that a tile shape determines. */
 export type TileConstants = ConstantValues<typeof tileConstantTypes>;
 
-/**
- * Types of {@linkcode TileConstants}, for declarations. MATRIX_* are 0 in tiles without matrices.
- */
+/** Types of {@linkcode TileConstants}, for declarations. */
 export const tileConstantTypes = {
+  // The fields of TileShape.
   STRATEGY: ["workgroup", "subgroup", "matrix", "half"],
   LANES: "u32",
   THREADS_X: "u32",
   ROWS: "u32",
   COLUMNS: "u32",
+  /** Whether one access moves 8 elements: `subgroup` tiles where all sizes and strides allow it. */
   WIDE: "bool",
+  /** Whether k is a multiple of the blocks' depth, so that no load checks it. */
   WHOLE: "bool",
+  /** Whether the loop over a block's depth is kept, which software devices compile faster. */
   LOOPED: "bool",
+  // Sizes of the device's subgroup matrices; 0 in tiles of another strategy.
   MATRIX_M: "u32",
   MATRIX_N: "u32",
   MATRIX_K: "u32",
@@ -97,18 +99,18 @@ export function tileSize(
   }
 }
 
-/** WGSL types of a tile's elements: the only difference between the f32 and the f64 tiles. */
+/** WGSL types of a tile's elements, in which the f32 and the f64 tiles differ. */
 export interface TileElement {
-  /** Type of four elements in a row of A, of B or of the sums. */
+  /** Type of four adjacent elements of a row of A, of B or of the sums. */
   readonly vector: string;
-  /** Type of a block of B: four rows of four columns. */
+  /** Type of a 4 × 4 block of B. */
   readonly block: string;
-  /** WGSL expression for row j of a block. */
+  /** WGSL expression: row j of a block. */
   readonly row: (block: string, j: number) => string;
   /**
-   * WGSL condition for tiles that need not be computed, such as those above the diagonal. Receives
-   * expressions for the tile's first column and for the row after its last. Default: all tiles are
-   * computed.
+   * WGSL condition: the tile need not be computed, as it lies above the diagonal of a triangular
+   * result. Receives expressions for the tile's first column and for the row after its last.
+   * Default: all tiles are computed.
    */
   readonly skips?: (column: string, endRow: string) => string;
 }
@@ -136,12 +138,12 @@ fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   if (column + 3u < params.n) { y_put(at + 3u, value.w); }
 }`;
 
-/** The statement that returns from tiles to which `skips` applies. */
+/** Statement: returns from a tile that need not be computed. */
 export const skipStatement = ({ skips }: TileElement, column: string, endRow: string): string =>
   skips ? `if (${skips(column, endRow)}) { return; }` : "";
 
 /**
- * The statement that passes a sum through the epilogue `tile_end` and stores it with `tile_put`.
+ * Statement: passes a sum through the epilogue, `tile_end`, and stores it by `tile_put`: tile.ts.
  *
  * @param place WGSL arguments "batch, row, column"
  * @param suffix 8 selects the vec8 functions `tile_end8` and `tile_put8`

@@ -1,7 +1,7 @@
 import type { GpuInfo } from "../../engine/gpu.ts";
 import type { AdapterTuning } from "../tuning.ts";
 
-/** What the choices depend on. */
+/** What all choices depend on. */
 export interface PolicyDevice {
   readonly info: GpuInfo;
   /** The tuning in use; empty where the device has none. */
@@ -13,7 +13,10 @@ export function isSoftware({ info }: PolicyDevice): boolean {
   return info.deviceClass === "software";
 }
 
-/** Whether tiles share operands by subgroup broadcasts instead of workgroup memory. */
+/**
+ * Whether products and convolutions share operands by subgroup broadcasts instead of workgroup
+ * memory: on software devices, where workgroup memory is as slow as any other.
+ */
 export function usesSubgroupTiles(device: PolicyDevice): boolean {
   return isSoftware(device) && device.info.subgroupSize > 0;
 }

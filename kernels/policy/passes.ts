@@ -9,7 +9,10 @@ export class PassPolicy {
     this.#device = device;
   }
 
-  /** Workgroup shape of elementwise kernels: lanes along x and y, and columns per lane. */
+  /**
+   * Workgroups of elementwise kernels: LANES_X × LANES_Y lanes, and TURNS columns per lane. Columns
+   * count accesses. See {@linkcode elementwiseWgsl}.
+   */
   elementwise(rows: number, columns: number): { LANES_X: number; LANES_Y: number; TURNS: number } {
     if (isSoftware(this.#device)) return { LANES_X: 8, LANES_Y: 1, TURNS: 16 };
     // Narrow rows share a workgroup.
@@ -18,8 +21,8 @@ export class PassPolicy {
   }
 
   /**
-   * How a workgroup reduces a row: as one subgroup where the subgroup size is known, else as 64
-   * lanes (8 on software devices) through workgroup memory.
+   * How a workgroup sums over a row: as one subgroup where all subgroups have the same size, else
+   * as 64 lanes (8 on software devices) through workgroup memory.
    */
   get reduction(): { readonly LANES: number; readonly SUBGROUP: boolean } {
     const { subgroupSize } = this.#device.info;
@@ -28,7 +31,7 @@ export class PassPolicy {
   }
 
   /**
-   * Target number of workgroups of a group norm, and the minimum number of accesses of one. A GPU
+   * Number of workgroups that a group norm aims at, and the fewest accesses of a workgroup. A GPU
    * needs thousands of workgroups; on software devices each workgroup has a fixed cost.
    */
   get groupNorm(): { readonly workgroups: number; readonly leastAccesses: number } {
@@ -45,7 +48,8 @@ export class PassPolicy {
 
   /**
    * Whether rows of `bytes` bytes are copied by buffer copies instead of a kernel. Software devices
-   * copy buffers at memory speed. On GPUs, ending the compute pass costs more than the copy.
+   * copy buffers at memory speed. On GPUs, a copy would end the compute pass, which costs more than
+   * it saves.
    */
   copiesBuffers(bytes: number): boolean {
     return isSoftware(this.#device) && bytes >= 8192;

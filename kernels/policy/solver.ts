@@ -2,13 +2,19 @@ import type { TileShape } from "../gemm/tile_shape.ts";
 import { isSoftware, type PolicyDevice, usesSubgroupTiles } from "./device.ts";
 import { hasManyRegisters, workgroup } from "./tile_defaults.ts";
 
-/** How the exact product runs; see {@linkcode SolverPolicy.exactProduct}. */
+/** How the exact product runs (exact_product.ts). Without SUBGROUP it is a workgroup tile. */
 export interface ExactProductForm {
+  /** Whether a workgroup is one subgroup, which shares A by broadcasts. */
   readonly SUBGROUP: boolean;
+  /** Invocations per workgroup. */
   readonly LANES: number;
+  /** Invocations side by side in a workgroup tile. */
   readonly THREADS_X: number;
+  /** Rows per invocation of a workgroup tile. */
   readonly ROWS: number;
+  /** vec4 of each row per invocation of a workgroup tile. */
   readonly COLUMNS: number;
+  /** As in {@linkcode tileConstantTypes}. */
   readonly LOOPED: boolean;
 }
 
@@ -21,10 +27,7 @@ export class SolverPolicy {
     this.#device = device;
   }
 
-  /**
-   * Whether the exact product uses subgroups, the lanes of its workgroups, and the work of a thread
-   * in the workgroup form.
-   */
+  /** How the exact product runs. */
   get exactProduct(): ExactProductForm {
     const { subgroupSize } = this.#device.info;
     const LOOPED = isSoftware(this.#device);

@@ -3,14 +3,14 @@ import type { DeviceClass, GpuInfo } from "../../engine/gpu.ts";
 import type { TileShape } from "../gemm/tile_shape.ts";
 import type { TileKind, Tiles } from "../tuning.ts";
 
-/** The kind of an m × n result. */
+/** The kind of an m × n result: see {@linkcode TileKind}. */
 export function tileKind(m: number, n: number): TileKind {
   if (m <= 8) return "row";
   if (m <= 64) return "skinny";
   return m >= 128 && n >= 128 && m * n >= 128 * 128 * 32 ? "many" : "few";
 }
 
-/** A workgroup tile. */
+/** A workgroup tile of threadsX × threadsY threads, each with `rows` rows × `columns` vec4. */
 export const workgroup = (threadsX: number, threadsY: number, rows: number, columns: number): TileShape => ({
   strategy: "workgroup",
   lanes: threadsX * threadsY,
@@ -39,7 +39,10 @@ const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles
   other: small,
 };
 
-/** Default tiles of software devices with subgroups. More rows would lengthen the unrolled code. */
+/**
+ * Default tiles of software devices with subgroups. Taller tiles load less but take longer to
+ * compile, because the rows are unrolled.
+ */
 function softwareTiles(lanes: number): Required<Tiles> {
   const tile = (rows: number): TileShape => ({ strategy: "subgroup", lanes, threadsX: lanes, rows, columns: 2 });
   return { row: tile(8), skinny: tile(32), few: tile(32), many: tile(32) };
@@ -76,7 +79,10 @@ export function hasManyRegisters({ deviceClass }: GpuInfo): boolean {
   return deviceClass !== "software" && defaults[deviceClass] === large;
 }
 
-/** The default tiles of a device. Those that round operands are among them only where allowed. */
+/**
+ * The default tiles of a device. Where operands may be rounded, tiles of f16 arithmetic replace the
+ * f32 ones if the device was opened with it, and tiles of subgroup matrices those of large results.
+ */
 export function defaultTiles(info: GpuInfo, allowF16Operands: boolean): Required<Tiles> {
   const { deviceClass, subgroupSize, subgroupMatrix, arithmetic } = info;
   const base = deviceClass !== "software"
