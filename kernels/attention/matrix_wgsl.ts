@@ -46,7 +46,7 @@ export type MatrixAttentionConstants = ConstantValues<typeof matrixAttentionCons
  *   thread's part of its scores, `maximum{r}`, `sum{r}` the thread's part of the sum of weights,
  *   `rescale{r}` the factor of earlier results when the maximum grows. `part` tells the threads
  *   that share a query apart.
- * - Positions in q, k and v count vec4: `row` is the distance of tokens, `key` the position of a
+ * - Addresses in q, k and v count vec4: `row` is the distance of tokens, `key` the address of a
  *   block's first key, `end` that after the last key.
  */
 export function matrixAttentionWgsl(constants: MatrixAttentionConstants): string {
@@ -84,7 +84,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   ${each(rows, (r) => each(valueMatrices, (c) => `var result${r}_${c} = ${matrix.zero};`))}
   ${loadQueries(c)}
   let end = k_start + ${isCausal ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
-  for (var key = k_start; key < end; key += ${keys}u * row) { // counts positions: see subgroup.ts
+  for (var key = k_start; key < end; key += ${keys}u * row) { // counts addresses: see subgroup.ts
     ${stageKeys(c)}
     workgroupBarrier();
     ${multiplyKeys(c)}

@@ -80,7 +80,7 @@ export function loadQueries(c: Context): string {
   }`;
 }
 
-/** The position of a block's key number `index`. Keys past the end repeat the last one. */
+/** The address of a block's key number `index`. Keys past the end repeat the last one. */
 const keyAt = ({ isWhole }: Context, index: string) =>
   isWhole ? `key + ${index} * row` : `min(key + ${index} * row, end - row)`;
 
