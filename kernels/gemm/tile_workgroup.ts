@@ -144,18 +144,18 @@ export function blockProduct(
    * at k = 4 q + j, then for each row `a{i}`, four k of A.
    */
   function multiplyAt(q: number | string): string {
-    const deep = (j: number) => typeof q === "number" ? 4 * q + j : `${q} * 4u + ${j}u`;
+    const kAt = (j: number) => typeof q === "number" ? 4 * q + j : `${q} * 4u + ${j}u`;
     const components = (name: string, from: (j: number) => string, of: number) =>
       `let ${name} = ${vector}(${each(4, (j) => `${from(j)}.${"xyzw"[of]}`, ", ")});`;
     const readB = (c: number) =>
       isTransposed
         ? each(4, (j) => `let v${c}_${j} = ${b.element(q, 4 * c + j)};`, " ") + " " +
           each(4, (j) => components(`b${c}_${j}`, (i) => `v${c}_${i}`, j), " ")
-        : each(4, (j) => `let b${c}_${j} = ${b.element(deep(j), c)};`, " ");
+        : each(4, (j) => `let b${c}_${j} = ${b.element(kAt(j), c)};`, " ");
     const readA = loads.a === "k"
       ? (i: number) => `let a${i} = ${a.element(q, i)};`
       : (i: number) =>
-        (i % 4 === 0 ? each(4, (j) => `let w${i}_${j} = ${a.element(deep(j), i / 4)};`, " ") : "") +
+        (i % 4 === 0 ? each(4, (j) => `let w${i}_${j} = ${a.element(kAt(j), i / 4)};`, " ") : "") +
         components(`a${i}`, (j) => `w${i - i % 4}_${j}`, i % 4);
     return `${each(columns, readB, " ")}
       ${
