@@ -119,11 +119,14 @@ export interface KernelDeclaration<B extends string, P extends string, C extends
   readonly cost: (params: Readonly<Record<P, number>>, constants: ConstantValues<C>) => Cost;
 }
 
+/** The most workgroups along one axis of a grid: what every WebGPU device allows. */
+export const mostWorkgroups = 65_535;
+
 /**
- * A grid of at least `workgroups` workgroups, folded over x and y because one axis holds 65,535. A
- * workgroup's index is `workgroup_id.x + workgroup_id.y * num_workgroups.x`.
+ * A grid of at least `workgroups` workgroups, folded over x and y because one axis holds {@linkcode
+ * mostWorkgroups}. A workgroup's index is `workgroup_id.x + workgroup_id.y * num_workgroups.x`.
  */
 export function spread(workgroups: number): Grid {
-  const rows = Math.ceil(workgroups / 65535);
+  const rows = Math.ceil(workgroups / mostWorkgroups);
   return [rows === 0 ? 0 : Math.ceil(workgroups / rows), rows, 1];
 }

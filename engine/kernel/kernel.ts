@@ -1,17 +1,18 @@
 import type { DType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import type { Gpu } from "../gpu.ts";
-import { roundUp } from "../memory/pool.ts";
+import { largestAccess, roundUp } from "../memory/pool.ts";
 import { Tensor, type TensorWindow } from "../tensor.ts";
 import { accessorsOf } from "./accessors.ts";
-import type {
-  Binding,
-  ConstantType,
-  ConstantTypes,
-  ConstantValues,
-  KernelDeclaration,
-  NoConstants,
-  Scalar,
+import {
+  type Binding,
+  type ConstantType,
+  type ConstantTypes,
+  type ConstantValues,
+  type KernelDeclaration,
+  mostWorkgroups,
+  type NoConstants,
+  type Scalar,
 } from "./declaration.ts";
 
 export {
@@ -24,6 +25,7 @@ export {
   type Grid,
   input,
   type KernelDeclaration,
+  mostWorkgroups,
   output,
   type Scalar,
   spread,
@@ -69,6 +71,16 @@ export class Kernel<
   ): void {
     const grid = this.declaration.grid(params, constants);
     if (grid[0] * grid[1] * grid[2] === 0) return; // nothing to write
+    if (Math.max(...grid) > mostWorkgroups) {
+      throw new ShapeError(
+        `Cannot run ${this.declaration.name} on ${
+          grid.join(" × ")
+        } workgroups as an axis holds ${mostWorkgroups}: divide its operands`,
+        Object.values<Tensor | TensorWindow>(tensors).map((bound) =>
+          (bound instanceof Tensor ? bound : bound.tensor).shape
+        ),
+      );
+    }
     let variant = "";
     for (const [name] of this.#constants) variant += `${name}=${constants[name]} `;
     const entries: GPUBufferBinding[] = [];
@@ -87,7 +99,7 @@ export class Kernel<
           [tensor.shape],
         );
       }
-      const size = Math.min(roundUp(Math.max(bytes, 16), 16), tensor.buffer.size - byteOffset);
+      const size = Math.min(roundUp(Math.max(bytes, largestAccess), 16), tensor.buffer.size - byteOffset);
       entries.push({ buffer: tensor.buffer, offset: byteOffset, size });
       dtypes.push(tensor.dtype);
       variant += `${tensor.dtype} `;

@@ -2,6 +2,12 @@ import type { DeviceContext } from "../context.ts";
 import { OutOfMemoryError } from "../errors.ts";
 
 /**
+ * Bytes of the largest access of a kernel: eight elements of f32. A binding holds one at least,
+ * also that of a tensor without elements.
+ */
+export const largestAccess = 32;
+
+/**
  * GPU buffers, reused by size class.
  *
  * A denoising step requests the same sizes in the same order as the step before. Each size class
@@ -47,7 +53,7 @@ export class Pool {
 
   /** A buffer of at least `bytes`. `exact` asks for a buffer without slack, which is not reused. */
   acquire(bytes: number, exact = false): GPUBuffer {
-    const size = exact ? roundUp(Math.max(bytes, 16), 16) : sizeClass(bytes);
+    const size = exact ? roundUp(Math.max(bytes, largestAccess), 16) : sizeClass(bytes);
     let buffer = this.#free.get(size)?.shift();
     if (buffer) this.#freeBytes -= size;
     else buffer = this.#create(size);

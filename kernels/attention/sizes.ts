@@ -1,5 +1,5 @@
 import { bytesPerElement } from "../../engine/dtype.ts";
-import type { Cost } from "../../engine/kernel/kernel.ts";
+import { type Cost, mostWorkgroups } from "../../engine/kernel/kernel.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor, type TensorWindow } from "../../engine/tensor.ts";
 import { alignmentBytes, unitsPerRange } from "../wgsl/launch.ts";
@@ -35,8 +35,8 @@ export function gpuOf({ q }: AttentionTensors): Gpu {
 }
 
 /**
- * Splits the batch into parts that the device can bind: whole, unless a tensor is larger than its
- * largest binding. A part begins at an image that begins on the alignment of bindings in all
+ * Splits the batch into parts that the device can bind and a grid holds: whole, unless a tensor is
+ * larger than the device's largest binding. A part begins at an image that begins on the alignment of bindings in all
  * tensors, so the kernels need no offsets.
  */
 export function* bindableBatches(
@@ -47,13 +47,14 @@ export function* bindableBatches(
   const { q, k, v, y } = tensors;
   const all = [q, k, v, y];
   const { maxStorageBufferBindingSize: limit } = gpu.info.limits;
-  if (all.every(({ bytes }) => bytes <= limit)) return yield { tensors, sizes };
   const { batch } = sizes;
+  if (all.every(({ bytes }) => bytes <= limit) && batch <= mostWorkgroups) return yield { tensors, sizes };
   const imageBytes = (tensor: Tensor) => tensor.size / batch * bytesPerElement[tensor.dtype];
   let unit = 1;
   while (all.some((tensor) => unit * imageBytes(tensor) % alignmentBytes !== 0)) unit *= 2;
   const units = Math.ceil(batch / unit);
-  const count = unit * unitsPerRange(gpu, units, unit * Math.max(...all.map(imageBytes)), 0);
+  const bindable = unitsPerRange(gpu, units, unit * Math.max(...all.map(imageBytes)), 0);
+  const count = unit * Math.min(bindable, Math.floor(mostWorkgroups / unit));
   for (let first = 0; first < batch; first += count) {
     const images = Math.min(count, batch - first);
     const part = (tensor: Tensor) => tensor.window(first * tensor.size / batch, images * tensor.size / batch);

@@ -74,8 +74,9 @@ export function stagedAttention(
   const { gpu } = q;
   gpu.scope(() => {
     // Keys are padded to a multiple of 8, so that both products use vec8 accesses. The padding
-    // repeats the first keys; softmax gives it weight 0.
-    const paddingKeys = s < 8 ? 0 : -s & 7;
+    // repeats the first keys; softmax gives it weight 0. f16 is copied in pairs.
+    const canPad = s >= 8 && (heads * dim % 2 === 0 || [k, v].every(({ dtype }) => dtype === "f32"));
+    const paddingKeys = canPad ? -s & 7 : 0;
     const padded = (x: Tensor) => paddingKeys === 0 ? x : concat([x, slice(x, 1, 0, paddingKeys)], 1);
     const stride = s + paddingKeys;
     const paddedKeys = padded(k);

@@ -1,5 +1,6 @@
 import { bytesPerElement } from "../../engine/dtype.ts";
 import type { Gpu } from "../../engine/gpu.ts";
+import { mostWorkgroups } from "../../engine/kernel/kernel.ts";
 import type { Tensor, TensorWindow } from "../../engine/tensor.ts";
 import { unitsPerRange } from "../wgsl/launch.ts";
 import type { GemmOptions, MatrixView } from "./gemm_options.ts";
@@ -36,9 +37,10 @@ interface Product {
 }
 
 /**
- * Splits a batch of products into parts whose operands the device can bind: whole if all tensors
- * are small enough, otherwise by the outer batch, then the inner one, then rows of the result. An
- * operand that is still too large is bound as it is, which throws a ShapeError.
+ * Splits a batch of products into parts whose operands the device can bind and whose batch a grid
+ * holds: whole if all tensors are small enough, otherwise by the outer batch, then the inner one,
+ * then rows of the result. An operand that is still too large is bound as it is, which throws a
+ * ShapeError.
  */
 export function* bindableParts(
   gpu: Gpu,
@@ -47,7 +49,8 @@ export function* bindableParts(
 ): Generator<ProductPart> {
   const { m, outer = 1, inner = 1, residual, bias } = options;
   const limit = gpu.info.limits.maxStorageBufferBindingSize;
-  if ([a.tensor, b.tensor, y.tensor, residual].every((tensor) => !tensor || tensor.bytes <= limit)) {
+  const areBound = [a.tensor, b.tensor, y.tensor, residual].every((tensor) => !tensor || tensor.bytes <= limit);
+  if (areBound && outer * inner <= mostWorkgroups) {
     const whole = (view: MatrixView) => ({ ...view, bound: view.tensor });
     yield { a: whole(a), b: whole(b), y: whole(y), residual, bias, m, outer, inner };
     return;
@@ -66,7 +69,8 @@ function* partsOf(gpu: Gpu, product: Product, options: GemmOptions): Generator<P
     ...names.map((name) => windowOf(views[name].tensor, views[name].offset, lengths[name])),
     ...residual ? [windowOf(residual, y.offset, lengths.y)] : [],
   ];
-  const fits = windows.every(({ bytes }) => bytes <= limit);
+  const areBound = windows.every(({ bytes }) => bytes <= limit);
+  const fits = areBound && outer * inner <= mostWorkgroups;
   const moved = (by: (view: MatrixView, name: typeof names[number]) => number, rest: Partial<Product>) => {
     const at = (name: typeof names[number]): MatrixView => {
       const view = views[name];
@@ -75,11 +79,17 @@ function* partsOf(gpu: Gpu, product: Product, options: GemmOptions): Generator<P
     return partsOf(gpu, { ...product, a: at("a"), b: at("b"), y: at("y"), ...rest }, options);
   };
   if (!fits && outer > 1) {
-    for (let i = 0; i < outer; i++) yield* moved(({ outerStride = 0 }) => i * outerStride, { outer: 1 });
+    const count = areBound ? Math.max(1, Math.floor(mostWorkgroups / inner)) : 1;
+    for (let i = 0; i < outer; i += count) {
+      yield* moved(({ outerStride = 0 }) => i * outerStride, { outer: Math.min(count, outer - i) });
+    }
     return;
   }
   if (!fits && inner > 1) {
-    for (let i = 0; i < inner; i++) yield* moved(({ innerStride = 0 }) => i * innerStride, { inner: 1 });
+    const count = areBound ? mostWorkgroups : 1;
+    for (let i = 0; i < inner; i += count) {
+      yield* moved(({ innerStride = 0 }) => i * innerStride, { inner: Math.min(count, inner - i) });
+    }
     return;
   }
   // A bias by rows has no offset in the kernel, so its windows begin on the alignment.

@@ -187,6 +187,44 @@ gpuTest("a grid of no workgroups runs nothing", async (gpu) => {
   assertEquals([...await y.data()], [5]);
 });
 
+gpuTest("a grid that an axis does not hold throws with its workgroups", (gpu) => {
+  using x = Tensor.empty(gpu, [4]);
+  const tall = declareKernel({
+    name: "test_tall",
+    bindings: { x: output(1) },
+    params: { rows: "u32" },
+    wgsl: `@compute @workgroup_size(1) fn main() { x_put(0u, f32(params.rows)); }`,
+    grid: ({ rows }) => [1, rows, 1],
+    cost: free,
+  });
+  assertThrows(
+    () => tall.run(gpu, { x }, { rows: 65_536 }),
+    ShapeError,
+    "Cannot run test_tall on 1 × 65536 × 1 workgroups as an axis holds 65535",
+  );
+});
+
+gpuTest("a tensor without elements is bound to a kernel of any width", async (gpu) => {
+  const count = declareKernel({
+    name: "test_empty",
+    bindings: { x: input(8), y: output(1) },
+    params: { vec8s: "u32" },
+    wgsl: `@compute @workgroup_size(1) fn main() {
+  var sum = 1.0;
+  for (var i = 0u; i < params.vec8s; i++) { sum += x_at(i)[0].x; }
+  y_put(0u, sum);
+}`,
+    grid: () => [1, 1, 1],
+    cost: free,
+  });
+  for (const exact of [false, true]) {
+    using x = Tensor.empty(gpu, [0, 8], "f32", { exact });
+    using y = Tensor.empty(gpu, [1]);
+    count.run(gpu, { x, y }, { vec8s: 0 });
+    assertEquals([...await y.data()], [1]);
+  }
+});
+
 Deno.test("spread() covers all workgroups on two axes of at most 65,535, with less than one row in excess", () => {
   for (const workgroups of [0, 1, 65535, 65536, 65537, 1_000_003, 65535 * 65535]) {
     const [x, y, z] = spread(workgroups);

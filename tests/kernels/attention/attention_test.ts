@@ -10,7 +10,7 @@ import type { AttentionSizes } from "../../../kernels/attention/sizes.ts";
 import { stagedAttention } from "../../../kernels/attention/staged.ts";
 import { subgroupAttention } from "../../../kernels/attention/subgroup.ts";
 import { workgroupAttention } from "../../../kernels/attention/workgroup.ts";
-import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
+import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
 import { f16Rounding } from "../oracles.ts";
 
 type Run = (tensors: { q: Tensor; k: Tensor; v: Tensor }, sizes: AttentionSizes) => Tensor;
@@ -67,6 +67,17 @@ gpuTest("attention() of no images is empty, in every form", async (gpu) => {
     using y = attention(q, q, q, { heads: 2, path });
     assertEquals((await y.data()).length, 0);
   }
+});
+
+gpuTest("attention() takes f16 keys of any width", async (gpu) => {
+  // 9 keys would be padded to 16, by copies of rows of 7 · 3 elements
+  const q = randomArray(4 * 3, 1), k = randomArray(9 * 3, 2);
+  using queries = Tensor.from(gpu, q, [1, 4, 3]);
+  using keys = Tensor.from(gpu, k, [1, 9, 3], "f16");
+  using rounded = Tensor.from(gpu, await keys.data(), [1, 9, 3]);
+  using y = attention(queries, keys, keys, { heads: 1 });
+  using expected = attention(queries, rounded, rounded, { heads: 1 });
+  assertClose(await y.data(), await expected.data(), f32Tolerance(9));
 });
 
 gpuTest("attention() equals its float64 definition in every form that the tuner measures", async (gpu) => {

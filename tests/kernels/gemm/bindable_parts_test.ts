@@ -77,3 +77,18 @@ gpuTest("matmul() refuses a B that the device cannot bind, and says how large it
   );
   assertEquals(error.shapes, [[64, 64]]);
 });
+
+gpuTest("matmul() and attention() take batches of more matrices than an axis of a grid holds", async (gpu) => {
+  const batch = 65_535 + 3;
+  using a = Tensor.from(gpu, Float32Array.from({ length: batch * 4 }, (_, i) => i % 7), [batch, 1, 4]);
+  using b = Tensor.from(gpu, Float32Array.from({ length: batch * 4 }, (_, i) => i % 5), [batch, 4, 1]);
+  using products = matmul(a, b);
+  using attended = attention(a, a, a, { heads: 1 });
+  const [left, right] = [await a.data(), await b.data()];
+  const expected = Float32Array.from(
+    { length: batch },
+    (_, i) => [0, 1, 2, 3].reduce((sum, k) => sum + left[4 * i + k] * right[4 * i + k], 0),
+  );
+  assertEquals(await products.data(), expected);
+  assertClose(await attended.data(), left, f32Tolerance(4)); // of one key each
+});

@@ -351,6 +351,19 @@ gpuTest("matmul() of empty operands is empty", async (gpu) => {
   assertClose(await y.data(), [], 0);
 });
 
+gpuTest("matmul() over no terms is bias and residual, at every vector width", async (gpu) => {
+  for (const n of [3, 4, 40]) {
+    using a = Tensor.empty(gpu, [2, 0]);
+    using b = Tensor.empty(gpu, [0, n]);
+    using bias = Tensor.from(gpu, new Float32Array(n).fill(2), [n]);
+    using residual = Tensor.from(gpu, new Float32Array(2 * n).fill(3), [2, n]);
+    for (const run of [<T>(body: () => T) => body(), <T>(body: () => T) => withGpuPolicy(gpu, body)]) {
+      using y = run(() => matmul(a, b, { bias, residual }));
+      assertEquals(await y.data(), new Float32Array(2 * n).fill(5), `${n} columns`);
+    }
+  }
+});
+
 gpuTest("matmul() rejects mismatched operands with both shapes and the requirement", (gpu) => {
   using a = Tensor.empty(gpu, [2, 77, 768]);
   using b = Tensor.empty(gpu, [1024, 320]);
