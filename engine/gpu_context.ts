@@ -165,7 +165,7 @@ export class GpuContext implements DeviceContext, Disposable {
     this.#refuseWhileCapturing("capture a program");
     // What the body returns belongs to the program, not to the enclosing scope.
     return this.scopes.detached(() => {
-      const sink = new CaptureSink(this);
+      using sink = new CaptureSink(this);
       const { result, owned } = this.scopes.run(() => {
         const result = this.#record(sink, body);
         return { result, owned: [...this.scopes.owned(result)] };

@@ -10,13 +10,16 @@ import { type CopyRecord, type DispatchRecord, packedParams, type ProgramCommand
  * makes. These buffers are placeholders until the capture ends; then as few real buffers as the
  * lifetimes allow replace them.
  */
-export class CaptureSink implements Sink {
+export class CaptureSink implements Sink, Disposable {
   readonly needsCost = true; // a program may be profiled later
   readonly #context: ProgramContext;
   readonly #records: (DispatchRecord | CopyRecord)[] = [];
   readonly #params: Uint8Array[] = [];
   readonly #live = new Map<Storage, { bytes: number; from: number }>();
   readonly #released: { placeholder: GPUBuffer; lifetime: Lifetime }[] = [];
+  readonly #placeholders = new Set<GPUBuffer>();
+  /** Buffers of before the capture: the body may dispose of their tensors. */
+  readonly #pinned = new Set<GPUBuffer>();
 
   constructor(context: ProgramContext) {
     this.#context = context;
@@ -28,6 +31,7 @@ export class CaptureSink implements Sink {
     this.#context.pool.check(size);
     const storage: Storage = { buffer: { size } as GPUBuffer, owners: 0, capture: this };
     this.#live.set(storage, { bytes: size, from: this.#records.length });
+    this.#placeholders.add(storage.buffer);
     return storage;
   }
 
@@ -40,11 +44,14 @@ export class CaptureSink implements Sink {
   }
 
   dispatch(record: DispatchRecord): void {
+    for (const { buffer } of record.entries) this.#pin(buffer);
     this.#records.push(record);
     this.#params.push(packedParams(record));
   }
 
   copy(record: CopyRecord): void {
+    this.#pin(record.source);
+    this.#pin(record.target);
     this.#records.push(record);
   }
 
@@ -79,5 +86,17 @@ export class CaptureSink implements Sink {
     });
     for (const buffer of slots) pinned.delete(buffer);
     return new Program(this.#context, { result, owned, commands, params: this.#params, slots, pinned: [...pinned] });
+  }
+
+  /** Unpins the buffers of before the capture; a program pins its own. */
+  [Symbol.dispose](): void {
+    for (const buffer of this.#pinned) this.#context.pool.unpin(buffer);
+    this.#pinned.clear();
+  }
+
+  #pin(buffer: GPUBuffer): void {
+    if (this.#placeholders.has(buffer) || this.#pinned.has(buffer)) return;
+    this.#pinned.add(buffer);
+    this.#context.pool.pin(buffer);
   }
 }

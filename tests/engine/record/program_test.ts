@@ -312,3 +312,34 @@ gpuTest("rehearse() notes a program's dispatches and executes none", async (gpu)
   assertEquals(runs, [recorded, recorded]);
   assertEquals([...await y.data()], [6]);
 });
+
+gpuTest("a program keeps the inputs whose tensors its own body disposes of", async (gpu) => {
+  for (const exact of [false, true]) {
+    const x = Tensor.empty(gpu, [1000], "f32", { exact });
+    x.write(new Uint8Array(randomArray(1000).buffer));
+    using expected = scaled(x, 6);
+    using program = gpu.capture(() => {
+      using doubled = scaled(x, 2);
+      x[Symbol.dispose]();
+      return scaled(doubled, 3);
+    });
+    program.run();
+    assertEquals(await program.result.data(), await expected.data());
+  }
+});
+
+gpuTest("a capture that fails leaves its inputs to the pool", (gpu) => {
+  const x = Tensor.from(gpu, randomArray(1000), [1000]);
+  const before = gpu.memory.live;
+  assertThrows(
+    () =>
+      gpu.capture(() => {
+        scaled(x, 2);
+        x[Symbol.dispose]();
+        throw new RangeError("on purpose");
+      }),
+    RangeError,
+    "on purpose",
+  );
+  assertEquals(before - gpu.memory.live, 4096);
+});
