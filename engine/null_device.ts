@@ -29,7 +29,13 @@ export function nullDevice(): GPUDevice {
       unmap() {},
       destroy() {},
     }),
-    createCommandEncoder: () => ({ beginComputePass: () => pass, copyBufferToBuffer() {}, finish: none }),
+    createQuerySet: () => ({ destroy() {} }),
+    createCommandEncoder: () => ({
+      beginComputePass: () => pass,
+      copyBufferToBuffer() {},
+      resolveQuerySet() {},
+      finish: none,
+    }),
     destroy() {},
   };
   return device as unknown as GPUDevice;

@@ -26,3 +26,11 @@ gpuTest("a null device holds to the limits of its description, and reads back ze
   using ones = Tensor.from(gpu, new Float32Array([1, 1]), [2]);
   assertEquals([...await ones.data()], [0, 0]);
 });
+
+gpuTest("a null device profiles, where the device of its description does", async ({ info }) => {
+  const features = new Set([...info.features, "timestamp-query"]);
+  using gpu = Gpu.null({ ...info, features });
+  using x = Tensor.empty(gpu, [8]);
+  const rows = await gpu.profile(() => add(x, x)[Symbol.dispose]());
+  assertEquals(rows.map(({ runs, ms }) => ({ runs, ms })), [{ runs: 1, ms: 0 }]);
+});
