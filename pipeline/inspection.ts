@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { ByteSource } from "./checkpoint/source/byte_source.ts";
+import { type ByteSource, isByteSource } from "./checkpoint/source/byte_source.ts";
 import { openSource, openTree } from "./checkpoint/source/disk.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
 import { isWeightsFile } from "./checkpoint/source/weights_file.ts";
@@ -42,7 +42,7 @@ export async function predictMemory(
   const { variant, ...asked } = takeOptions("predict the memory", options);
   checkOptions("predict the memory", { variant, ...asked }, { ...memoryOptionsTable, variant: kinds.text });
   const path = source instanceof URL ? source.pathname : source;
-  if (typeof path === "string" ? isWeightsFile(path) : !("subtree" in path)) {
+  if (typeof path === "string" ? isWeightsFile(path) : isByteSource(path)) {
     using file = await SingleFile.open(await openSource(source as string | URL | ByteSource));
     return await predictOnNull(ofSingleFile(file), asked);
   }

@@ -72,7 +72,7 @@ export async function decodeLatents(
 export function rehearseDecoding(vae: Autoencoder, latents: Tensor, { slicing, tiling }: DecodingOptions): void {
   vae.gpu.scope(() => {
     const [batch, , h, w] = latents.dims(4);
-    const side = isTiled(vae, { h, w }, tiling) ? Math.floor(vae.config.sampleSize / vae.spatialScale) : Infinity;
+    const side = isTiled(vae, { h, w }, tiling) ? tileOf(vae).side : Infinity;
     const part = [[0, slicing ? 1 : batch], [2, Math.min(h, side)], [3, Math.min(w, side)]] as const;
     const tile = part.reduce((x, [axis, length]) => slice(x, axis, 0, length), latents);
     vae.decode(linearCombination([{ tensor: tile, coefficient: 1 / vae.config.scalingFactor }]));
@@ -109,19 +109,23 @@ interface Tile {
   readonly width: number;
 }
 
+/** Side and step of tiles, in latents. Autoencoders of tiny pictures have at least one of each. */
+function tileOf({ config: { sampleSize }, spatialScale }: Autoencoder): { side: number; step: number } {
+  const side = Math.max(1, Math.floor(sampleSize / spatialScale));
+  return { side, step: Math.max(1, Math.floor(side * 0.75)) };
+}
+
 /**
- * Tiled decoding, as diffusers' `tiled_decode`. Tiles of `sample_size` pixels overlap by a quarter.
- * Each tile is blended with the tiles above and to the left over the overlap, and its upper left
- * three quarters are kept. Blending is on the host, so the device holds one tile of each picture at
- * a time.
+ * Tiled decoding, as diffusers' `tiled_decode`. Tiles of `sample_size` pixels overlap by a quarter,
+ * in whole latents. Each tile is blended with the tiles above and to the left over the overlap, and
+ * its upper left three quarters are kept. Blending is on the host, so the device holds one tile of
+ * each picture at a time.
  */
 async function decodeTiled(vae: Autoencoder, latents: Tensor): Promise<Float32Array> {
-  const { gpu, spatialScale, config } = vae;
+  const { gpu, spatialScale } = vae;
   const [batch, , h, w] = latents.dims(4);
-  const latentTile = Math.floor(config.sampleSize / spatialScale);
-  const step = Math.floor(latentTile * 0.75);
-  const blend = Math.floor(config.sampleSize * 0.25);
-  const kept = config.sampleSize - blend;
+  const { side, step } = tileOf(vae);
+  const kept = step * spatialScale, blend = (side - step) * spatialScale;
   const [height, width] = [h * spatialScale, w * spatialScale];
   const planes = batch * 3;
   const result = new Float32Array(planes * height * width);
@@ -130,7 +134,7 @@ async function decodeTiled(vae: Autoencoder, latents: Tensor): Promise<Float32Ar
     const tiles: Tile[] = [];
     for (let column = 0, x = 0; x < w; column++, x += step) {
       using tileLatents = gpu.scope(() =>
-        slice(slice(latents, 2, y, Math.min(y + latentTile, h)), 3, x, Math.min(x + latentTile, w))
+        slice(slice(latents, 2, y, Math.min(y + side, h)), 3, x, Math.min(x + side, w))
       );
       const [, , th, tw] = tileLatents.dims(4);
       const tile = { data: await decodeWhole(vae, tileLatents), height: th * spatialScale, width: tw * spatialScale };

@@ -55,11 +55,16 @@ export async function compileCall(call: Call, compiled: Key[]): Promise<void> {
   if (compiled.length > 64) compiled.shift();
 }
 
-/** Runs a call from its start, which it consumes. */
+/**
+ * Runs a call from its start, which it consumes.
+ *
+ * @param options.onDenoised called when the latents are denoised, before they are decoded
+ */
 export async function runCall<T extends keyof OutputTypes>(
   call: Call,
   start: Start,
   compiled: Key[],
+  { onDenoised }: { readonly onDenoised?: () => void } = {},
 ): Promise<GenerateResult<T>> {
   using held = new DisposableStack();
   const first = held.use(start.latents);
@@ -86,6 +91,7 @@ export async function runCall<T extends keyof OutputTypes>(
   });
   held.dispose(); // the loop owns a view of its first sample, and may free it
   using latents = await denoised;
+  onDenoised?.();
   if (call.isCurrent()) context.keep();
   const result = (images: unknown, nsfwContentDetected: boolean[] | null) => {
     const made = { images, nsfwContentDetected, seeds: start.seeds } as GenerateResult<T>;

@@ -27,7 +27,7 @@ export interface MemoryOptions {
   readonly width?: number;
   /** Pictures that are drawn at once. Default: 1. */
   readonly images?: number;
-  /** Denoising steps, which hardly matter. Default: 50. */
+  /** Denoising steps, which hardly matter. Default: 50, or half of the scheduler's. */
   readonly numInferenceSteps?: number;
   /** Default: "f32". */
   readonly activations?: ActivationType;
@@ -39,7 +39,10 @@ export interface MemoryOptions {
 export const memoryOptionsTable: OptionTable<MemoryOptions> = {
   device: kind(
     "a Gpu, or an object with its info",
-    (value) => kinds.object.accepts((value as { info?: unknown } | null)?.info),
+    (value) => {
+      const { limits, features, enables } = (value as { info?: Partial<GpuInfo> } | null)?.info ?? {};
+      return kinds.object.accepts(limits) && [features, enables].every((set) => typeof set?.has === "function");
+    },
   ),
   height: wholeFrom(8),
   width: wholeFrom(8),
@@ -121,7 +124,7 @@ async function takenOn(
   load: LoadOnNull,
   options: MemoryOptions,
 ): Promise<Omit<MemoryPrediction, "device" | "maxBufferSize" | "maxStorageBufferBindingSize">> {
-  const { activations = "f32", images = 1, numInferenceSteps } = options;
+  const { activations = "f32", images = 1 } = options;
   const { components, weights } = await withinLimits(() => load(gpu, { activations }));
   if (isXL(components)) checkXLComponents(components);
   else checkComponents(components);
@@ -130,6 +133,8 @@ async function takenOn(
   const tiling = options.tiling ?? (isXL(components) ? "large" : false);
   const weightsBytes = gpu.memory.live;
   gpu.resetPeak();
+  const { num_train_timesteps: trained = 1000 } = components.scheduler.config;
+  const { numInferenceSteps = Math.min(50, Math.ceil(trained / 2)) } = options;
   const drawing = { height, width, numImagesPerPrompt: images, numInferenceSteps };
   const denoisingBytes = await drawOnNull(gpu, components, drawing, tiling);
   const { peak: peakBytes, peakReserved: reservedBytes } = gpu.memory;
@@ -172,14 +177,8 @@ async function drawOnNull(
   drawing: DrawingOptions,
   tiling: DecodingOptions["tiling"],
 ): Promise<number> {
-  const { vae } = components;
   const before = gpu.memory.live;
-  let denoisingBytes: number | undefined;
-  const { decode } = vae;
-  vae.decode = (latents) => { // an own property of this instance
-    denoisingBytes ??= gpu.memory.peak - before;
-    return decode.call(vae, latents);
-  };
+  let denoisingBytes = 0;
   const options = { ...drawing, generator: 0, outputType: "array" } as const;
   using call = prepareCall(components, { slicing: false, tiling }, options, {
     takePrompts: (guided, size) =>
@@ -188,8 +187,9 @@ async function drawOnNull(
         : takePrompts(components, "", options, guided),
     editOf: () => undefined,
   });
-  await withinLimits(() => runCall(call, startCall(call), []));
-  return denoisingBytes!;
+  const onDenoised = () => void (denoisingBytes = gpu.memory.peak - before);
+  await withinLimits(() => runCall(call, startCall(call), [], { onDenoised }));
+  return denoisingBytes;
 }
 
 const remedy = "draw smaller or fewer pictures at once, with f16 activations, or decode them in tiles";

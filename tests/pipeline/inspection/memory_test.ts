@@ -4,7 +4,7 @@ import { Gpu } from "../../../engine/gpu.ts";
 import { OptionError } from "../../../pipeline/errors.ts";
 import { inspectFile, inspectFolder, predictMemory } from "../../../pipeline/inspection.ts";
 import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
-import { memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
+import { type FileTree, memoryTree } from "../../../pipeline/checkpoint/source/file_tree.ts";
 import { openPipeline } from "../../../pipeline/open_pipeline.ts";
 import { gpuTest } from "../../gpu.ts";
 import { goldens, pocket } from "../../paths.ts";
@@ -94,20 +94,38 @@ Deno.test("inspections predict the memory of models that would load, when asked"
   await assertRejects(() => predictMemory(pocket, { size: 64 } as never), OptionError, "size");
 });
 
-Deno.test("a prediction finds components that load and do not fit each other", async () => {
-  const files: Record<string, Uint8Array<ArrayBuffer>> = {};
-  const root = `${goldens}/sdxl-mini`;
-  for (const folder of ["", "scheduler", "tokenizer", "tokenizer_2", "text_encoder", "text_encoder_2", "unet", "vae"]) {
-    for await (const { name, isFile } of Deno.readDir(`${root}/${folder}`)) {
-      const path = folder === "" ? name : `${folder}/${name}`;
-      if (isFile) files[path] = await Deno.readFile(`${root}/${path}`);
-    }
+Deno.test("a prediction takes as many steps as the scheduler has, and refuses what is no model", async () => {
+  const short = await changedModel("sd1-mini", "scheduler/scheduler_config.json", { num_train_timesteps: 10 });
+  const { problems, memory } = await inspectFolder(short, { memory: { height: 32, width: 32 } });
+  assertEquals(problems, []);
+  assert(memory!.denoisingBytes > 0);
+  for (const source of [42, null, undefined, {}]) {
+    await assertRejects(() => predictMemory(source as never), OptionError, "a source must be");
   }
-  const config = JSON.parse(new TextDecoder().decode(files["unet/config.json"]));
+  await assertRejects(() => predictMemory(pocket, { device: { info: {} } as never }), OptionError, "device must be");
+});
+
+Deno.test("a prediction finds components that load and do not fit each other", async () => {
   // No weight's shape depends on it alone.
-  const changed = { ...config, addition_time_embed_dim: config.addition_time_embed_dim + 2 };
-  files["unet/config.json"] = new TextEncoder().encode(JSON.stringify(changed));
-  const { problems, memory } = await inspectFolder(memoryTree(files, "misfit"), { memory: { height: 32, width: 32 } });
+  const misfit = await changedModel("sdxl-mini", "unet/config.json", { addition_time_embed_dim: 10 });
+  const { problems, memory } = await inspectFolder(misfit, { memory: { height: 32, width: 32 } });
   assertEquals([problems.length, memory], [1, undefined]);
   assert(problems[0].includes("projection_class_embeddings_input_dim"), problems[0]);
 });
+
+/** A golden model with some values of one configuration changed. */
+async function changedModel(model: string, changed: string, values: Record<string, unknown>): Promise<FileTree> {
+  const files: Record<string, Uint8Array<ArrayBuffer>> = {};
+  const folders = [
+    "",
+    ...(await directoryTree(`${goldens}/${model}`).then((tree) => tree.list())).filter((name) => name.endsWith("/")),
+  ];
+  for (const folder of folders) {
+    for await (const { name, isFile } of Deno.readDir(`${goldens}/${model}/${folder}`)) {
+      if (isFile) files[folder + name] = await Deno.readFile(`${goldens}/${model}/${folder}${name}`);
+    }
+  }
+  const config = JSON.parse(new TextDecoder().decode(files[changed]));
+  files[changed] = new TextEncoder().encode(JSON.stringify({ ...config, ...values }));
+  return memoryTree(files, `changed ${model}`);
+}
