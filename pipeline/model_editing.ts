@@ -155,7 +155,7 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
 
   /** Frees the edits of {@linkcode editModel}, then what the pipeline loaded. */
   override [Symbol.dispose](): void {
-    this.resetModel();
+    this.#edits[Symbol.dispose]();
     super[Symbol.dispose]();
   }
 

@@ -155,7 +155,7 @@ export class StableDiffusionXLModelEditingPipeline extends StableDiffusionXLPipe
 
   /** Frees the edits of {@linkcode editModel}, then what the pipeline loaded. */
   override [Symbol.dispose](): void {
-    this.resetModel();
+    this.#edits[Symbol.dispose]();
     super[Symbol.dispose]();
   }
 

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { GpuError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { inspectAs } from "../../engine/inspect.ts";
 import { EditError } from "../errors.ts";
@@ -51,6 +52,7 @@ export class ModelEdit implements Disposable {
   readonly #model: EditableModel;
   readonly #solvable: Solvable | undefined;
   readonly #probe: Float32Array;
+  #disposed = false;
 
   private constructor(parts: {
     recipe: EditRecipe;
@@ -226,6 +228,7 @@ export class ModelEdit implements Disposable {
    *
    * @throws {EditError} for a loaded edit, which has only the factors
    * @throws {LambdaError} {IllConditionedError} as {@linkcode ModelEdit.solve} does
+   * @throws {GpuError} for an edit that is disposed of, also meanwhile
    */
   async resolve(options: { lamb: number; signal?: AbortSignal }): Promise<EditReport> {
     checkOptions("solve an edit again", options, {
@@ -239,6 +242,10 @@ export class ModelEdit implements Disposable {
       );
     }
     const { operators, report } = await solveAll(this.#solvable, { lamb, signal });
+    if (this.#disposed) {
+      disposeOf(operators);
+      throw new GpuError("Cannot solve an edit again after it was disposed");
+    }
     disposeOf(this.#operators);
     this.#operators = operators;
     this.#recipe = { ...this.#recipe, lamb };
@@ -345,6 +352,7 @@ export class ModelEdit implements Disposable {
 
   /** Frees the factors, and the system kept for {@linkcode ModelEdit.resolve}. */
   [Symbol.dispose](): void {
+    this.#disposed = true;
     disposeOf(this.#operators);
     for (const { system } of this.#solvable?.systems ?? []) system[Symbol.dispose]();
     this.#solvable?.pooled?.[Symbol.dispose]();

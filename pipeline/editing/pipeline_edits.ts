@@ -1,5 +1,6 @@
 /** The edits of a pipeline: what editing pipelines of all model families share. */
 
+import { GpuError } from "../../engine/errors.ts";
 import type { CallShape, EmbeddingsEdit } from "../generation/call.ts";
 import { checkOptions, kind, kinds, listOf, type OptionTable } from "../options.ts";
 import type { BakedWeights } from "../saving.ts";
@@ -56,7 +57,7 @@ export const editChoiceTable: OptionTable<EditChoice<ModelEdit>> = {
 };
 
 /** The edits of one pipeline, and what they do to its calls and its saved weights. */
-export class PipelineEdits {
+export class PipelineEdits implements Disposable {
   /** The edits in force, and their order. */
   readonly stack: EditStack<ModelEdit> = new EditStack();
   readonly #model: EditableModel;
@@ -66,6 +67,7 @@ export class PipelineEdits {
    * pushed itself.
    */
   readonly #own = new Set<ModelEdit>();
+  #disposed = false;
 
   /** @param model the pipeline */
   constructor(model: EditableModel, { withToK = true, withAugs }: EditDefaults) {
@@ -73,12 +75,19 @@ export class PipelineEdits {
     this.#defaults = { withToK, withAugs };
   }
 
-  /** Solves an edit for one pair, and pushes it: see the pipelines' `editModel`. */
+  /**
+   * Solves an edit for one pair, and pushes it: see the pipelines' `editModel`.
+   *
+   * @throws {GpuError} for a pipeline that is disposed of, also meanwhile
+   */
   async editModel(source: string, destination: string, options: EditModelOptions): Promise<EditReport> {
+    this.#refuseDisposed();
     checkOptions("edit the model", options, editModelTable);
     const { lamb = 0.1, restartParams = true, layers, preserve, withPooled, signal } = options;
     const settings: ModelEditOptions = { lamb, layers, preserve, withPooled, signal, ...this.#defaults };
     const edit = await ModelEdit.solve([{ source, destination }], settings, this.#model);
+    if (this.#disposed) edit[Symbol.dispose]();
+    this.#refuseDisposed();
     if (restartParams) this.reset();
     this.#own.add(edit);
     this.stack.push(edit);
@@ -90,6 +99,16 @@ export class PipelineEdits {
     this.stack.clear();
     for (const edit of this.#own) edit[Symbol.dispose]();
     this.#own.clear();
+  }
+
+  /** Removes all edits for good: those that are being solved are freed, too. */
+  [Symbol.dispose](): void {
+    this.#disposed = true;
+    this.reset();
+  }
+
+  #refuseDisposed(): void {
+    if (this.#disposed) throw new GpuError("Cannot edit the model of a pipeline after it was disposed");
   }
 
   /** The edits as the pipeline's description shows them. */

@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { ModelEdit } from "../../../pipeline/editing/model_edit.ts";
 import { type EditableModel, encodeOnHost } from "../../../pipeline/editing/editable_model.ts";
 import { StableDiffusionModelEditingPipeline } from "../../../pipeline/model_editing.ts";
+import { GpuError } from "../../../engine/errors.ts";
 import { gpuTest } from "../../gpu.ts";
 import { goldens } from "../../paths.ts";
 
@@ -64,6 +65,22 @@ gpuTest("an abort stops solving again for another lambda, and the edit stays as 
   await assertRejects(() => edit.resolve({ lamb: 2, signal: AbortSignal.abort(new Error("enough")) }), Error, "enough");
   assertEquals(edit.report, report);
   assertEquals((await edit.resolve({ lamb: 2 })).lamb, 2);
+});
+
+gpuTest("an edit whose pipeline, or which itself, is disposed of meanwhile is freed, and says so", async (gpu) => {
+  for (const wait of [0, 1, 5, 20]) {
+    const pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
+    const edit = await ModelEdit.solve([pair], {}, pipe);
+    const solvingAgain = assertRejects(() => edit.resolve({ lamb: 2 }), GpuError, "after it was disposed");
+    const editing = assertRejects(() => pipe.editModel(pair.source, pair.destination), GpuError);
+    if (wait > 0) await new Promise((resolve) => setTimeout(resolve, wait));
+    const live = gpu.memory.live;
+    edit[Symbol.dispose]();
+    pipe[Symbol.dispose]();
+    assert(gpu.memory.live < live);
+    await Promise.all([solvingAgain, editing]);
+    await assertRejects(() => pipe.editModel(pair.source, pair.destination), GpuError, "after it was disposed");
+  }
 });
 
 gpuTest(
