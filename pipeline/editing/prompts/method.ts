@@ -75,6 +75,19 @@ export interface MethodOptions {
   readonly augmentRank?: number;
 }
 
+/** The options that have one value each beside λ, in the order in which settings are named. */
+export const namedOptions = [
+  "tokens",
+  "preserveWeight",
+  "eraseScale",
+  "preserveScale",
+  "threshold",
+  "retainScale",
+  "influenceFilter",
+  "augment",
+  "augmentRank",
+] as const;
+
 /** The options of a method with defaults filled in. Those of other methods are undefined. */
 export type MethodSettings =
   & { readonly lamb: number; readonly withAugs: readonly string[]; readonly preserveWeight: number }

@@ -1,6 +1,6 @@
 /** The options of an edit in words, for tables and the text of pictures. @module */
 
-import { type MethodOptions, methodSettings } from "./method.ts";
+import { type MethodOptions, methodSettings, namedOptions } from "./method.ts";
 
 /** What of a recipe is told in words. */
 interface ToldRecipe extends MethodOptions {
@@ -10,19 +10,6 @@ interface ToldRecipe extends MethodOptions {
   readonly layers: readonly string[] | null;
   readonly withPooled?: boolean;
 }
-
-/** The options of methods in the order of names. */
-const named = [
-  "tokens",
-  "preserveWeight",
-  "eraseScale",
-  "preserveScale",
-  "threshold",
-  "retainScale",
-  "influenceFilter",
-  "augment",
-  "augmentRank",
-] as const;
 
 /** Values of options that `methodSettings` leaves out where they do nothing. */
 const offValues: Readonly<Partial<Record<keyof MethodOptions, unknown>>> = {
@@ -36,7 +23,7 @@ export function optionWords(options: MethodOptions): string[] {
   const defaults: MethodOptions = methodSettings({ method: options.method });
   const { invariant = [] } = options;
   return [
-    ...named.flatMap((option) => {
+    ...namedOptions.flatMap((option) => {
       const value = options[option];
       if (value === undefined || value === (defaults[option] ?? offValues[option])) return [];
       return [value === true ? words(option) : `${words(option)} ${value}`];

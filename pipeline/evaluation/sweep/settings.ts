@@ -4,7 +4,7 @@
  * @module
  */
 import * as v from "valibot";
-import type { ModelEditOptions } from "../../editing/edit_options.ts";
+import { type ModelEditOptions, modelEditTable } from "../../editing/edit_options.ts";
 import { optionWords } from "../../editing/prompts/option_words.ts";
 import { withoutErased } from "../../editing/prompts/retained.ts";
 import {
@@ -13,10 +13,11 @@ import {
   editMethods,
   type MethodOptions,
   methodSettings,
+  namedOptions,
   type RowTokens,
   takesOption,
 } from "../../editing/prompts/method.ts";
-import { checkArgument, checkOptions, either, kind, kinds, type OptionKind } from "../../options.ts";
+import { checkArgument, checkOptions, either, kind, kinds, type OptionKind, type OptionTable } from "../../options.ts";
 import { anyText, boolean, fields, fromZero, listOf, oneOf, positive, type Schema, text, whole } from "../../schema.ts";
 
 /**
@@ -59,17 +60,13 @@ export interface SweepSetting {
 }
 
 /** Options of which a grid takes several values, for the editors that have them. */
-const gridOptions = [
-  "tokens",
-  "eraseScale",
-  "preserveScale",
-  "threshold",
-  "retainScale",
-  "influenceFilter",
-  "augment",
-] as const;
+const gridOptions = namedOptions.filter((option) => option !== "preserveWeight" && option !== "augmentRank");
 
-const listKind = kind("a list", Array.isArray);
+/** A list of values of a kind. */
+const eachOf = ({ accepts, requirement }: OptionKind): OptionKind =>
+  kind(`a list, each ${requirement}`, (value) => Array.isArray(value) && value.every(accepts));
+
+const listKind = kind("a list", Array.isArray), numbers = eachOf(kinds.number);
 
 /** The values of each option of the edits; a grid has one setting for each combination. */
 export interface SettingGrid {
@@ -99,18 +96,35 @@ export interface SettingGrid {
   readonly augment?: readonly number[];
 }
 
+const gridTable: OptionTable<SettingGrid> = {
+  methods: listKind,
+  lambdas: either(numbers, kind("an object of lists", (value) => kinds.object.accepts(value) && !Array.isArray(value))),
+  withToK: eachOf(kinds.flag),
+  preserve: eachOf(kinds.flag),
+  tokens: eachOf(modelEditTable.tokens),
+  eraseScale: eachOf(modelEditTable.eraseScale),
+  preserveScale: eachOf(modelEditTable.preserveScale),
+  threshold: eachOf(modelEditTable.threshold),
+  retainScale: eachOf(modelEditTable.retainScale),
+  invariant: modelEditTable.invariant,
+  influenceFilter: eachOf(modelEditTable.influenceFilter),
+  augment: eachOf(modelEditTable.augment),
+};
+
 /**
  * The settings of a grid: the models without an edit once, and each editor once for each
  * combination of the options that it has. Values that are given twice count once.
  *
- * @throws {OptionError} for an option that none of the editors has
+ * @throws {OptionError} for an option that none of the editors has, and for values of another kind
  * @throws {LambdaError} {EditError} for a value out of range
  */
 export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
-  const lists = ["methods", "withToK", "preserve", "invariant", ...gridOptions] as const;
-  const table = Object.fromEntries(lists.map((name) => [name, listKind])) as Record<typeof lists[number], OptionKind>;
-  checkOptions("list the settings of a grid", grid, { ...table, lambdas: either(listKind, kinds.object) });
-  checkArgument("list the settings of a grid", "methods", grid.methods, listKind);
+  const action = "list the settings of a grid", { lambdas } = grid;
+  checkOptions(action, grid, gridTable);
+  if (lambdas && !isList(lambdas)) {
+    checkOptions(action, lambdas, { time: numbers, uce: numbers, nullspace: numbers }, "lambdas");
+  }
+  checkArgument(action, "methods", grid.methods, listKind);
   const methods = distinct(grid.methods.map((method) => method === "edit" ? "time" : method));
   const editors = methods.filter((method) => method !== "baseline" && method !== "oracle");
   for (const option of [...gridOptions, "invariant"] as const) {
@@ -125,7 +139,8 @@ export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
 }
 
 function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] {
-  const { lambdas = [], withToK = [true], preserve = [false], invariant = [] } = grid;
+  const { lambdas = [], invariant = [] } = grid;
+  const [withToK, preserve] = [orElse(grid.withToK, true), orElse(grid.preserve, false)];
   const given = isList(lambdas) ? lambdas : lambdas[method] ?? [];
   const defaults = methodSettings({ method });
   const ofMethod: MethodOptions = { method, ...method === "nullspace" && invariant.length > 0 ? { invariant } : {} };
@@ -138,9 +153,9 @@ function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] 
     [ofMethod],
   );
   return options.flatMap((own) =>
-    distinct(given.length > 0 ? given : [defaults.lamb]).flatMap((lamb) =>
-      distinct(withToK).flatMap((keys) =>
-        distinct(method === "nullspace" ? [true] : preserve).map((keeps): EditorSettings => {
+    orElse(given, defaults.lamb).flatMap((lamb) =>
+      withToK.flatMap((keys) =>
+        (method === "nullspace" ? [true] : preserve).map((keeps): EditorSettings => {
           methodSettings({ ...own, lamb }); // refuses values out of range
           return { ...own, method, lamb, withToK: keys, preserve: keeps };
         })
@@ -159,6 +174,11 @@ function nameOfEditor(editor: EditorSettings): string {
     ...withToK ? [] : ["values only"],
     ...preserve && method !== "nullspace" ? ["preserve"] : [],
   ].join(", ");
+}
+
+/** The values without repetitions; the default where none is given. */
+function orElse<T>(values: readonly T[] | undefined, fallback: T): T[] {
+  return values === undefined || values.length === 0 ? [fallback] : distinct(values);
 }
 
 function distinct<T>(values: readonly T[]): T[] {

@@ -87,6 +87,14 @@ Deno.test("settingsOfGrid() gives each editor the options that it has, and refus
   fails({ methods: ["baseline"], eraseScale: [1] }, OptionError, "without an edit");
   fails({ lambdas: [0] }, EditError, "above 0");
   fails({ methods: ["nullspace"], tokens: ["all"] }, OptionError, 'with tokens "all"');
+  // Values that a plan could not be read back with.
+  fails({ lambdas: ["0.1" as never] }, OptionError, "lambdas must be a list, each a number");
+  fails({ lambdas: { time: "0.1" as never } }, OptionError, "lambdas.time must be a list, each a number");
+  fails({ lambdas: { times: [1] } as never }, OptionError, "did you mean time?");
+  fails({ withToK: ["no" as never] }, OptionError, "withToK must be a list, each true or false");
+  fails({ tokens: ["constructor" as never] }, OptionError, 'tokens must be a list, each "all" or "last"');
+  fails({ methods: ["nullspace"], invariant: [3 as never] }, OptionError, "invariant must be a list of strings");
+  assertEquals(settingsOfGrid({ methods: ["time"], withToK: [], preserve: [] }), settingsOfGrid({ methods: ["time"] }));
 });
 
 Deno.test("checkRetained() names the first row whose null-space edit has nothing to preserve", () => {
