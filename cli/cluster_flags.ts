@@ -4,6 +4,7 @@
  * @module
  */
 import type { ClusterJob } from "../pipeline/evaluation/cluster/job.ts";
+import { pathOf } from "../pipeline/checkpoint/source/disk.ts";
 import { parsePlan } from "../pipeline/evaluation/sweep/files.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { writeText } from "../pipeline/output/file.ts";
@@ -90,9 +91,13 @@ export async function clusterJob(
   };
 }
 
-/** The command line by which this program runs. */
-export function ownCommand(): string[] {
-  const root = new URL("..", import.meta.url).pathname.replace(/\/$/, "");
+/**
+ * The command line by which this program runs.
+ *
+ * @param module the URL of a file in the program's folder `cli`. Default: this one
+ */
+export function ownCommand(module: string = import.meta.url): string[] {
+  const root = pathOf(new URL("..", module)).replace(/\/$/, "");
   const flags = ["run", "-q", "-P=bluerose", "--no-prompt", "--config", `${root}/deno.json`, `${root}/cli/main.ts`];
   return [Deno.execPath(), ...flags];
 }

@@ -2,7 +2,7 @@
 export interface PersonalPlaces {
   /** Environment variables that name folders. */
   readonly variables: Readonly<Record<string, string | undefined>>;
-  /** The folder of this program, with a slash at its end. */
+  /** The folder of this program as URLs have it, with a slash at its end. */
   readonly program: string;
 }
 
@@ -19,7 +19,10 @@ export function withoutPersonalPaths(text: string, { variables, program }: Perso
     // "/" or "C:\" would occur everywhere, and tells nothing
     if (path !== undefined && path.length > 3) hidden = hidden.replaceAll(path, `$${name}`);
   }
-  return hidden.replaceAll(`file://${program}`, "").replaceAll(program, "").replace(homes, "~");
+  for (const folder of new Set([program, decodeURIComponent(program)])) {
+    hidden = hidden.replaceAll(`file://${folder}`, "").replaceAll(folder, "");
+  }
+  return hidden.replace(homes, "~");
 }
 
 /** The same for every text of a value made of arrays, plain objects and texts. */

@@ -1,3 +1,4 @@
+import { ownCommand } from "../../cli/cluster_flags.ts";
 import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
 import { AppendedFile } from "../../pipeline/output/append.ts";
 import { beforeChange } from "../../pipeline/output/disk.ts";
@@ -346,4 +347,9 @@ Deno.test("sweep refuses another version or model before it draws, and more shar
     const printed = await run("sweep", scheduler, at("plan.json"), "--shards", "2", ...flags);
     assert(printed.code === 0 && printed.out.includes(text), printed.err + printed.out);
   }
+});
+
+Deno.test("job files name this program by its path, whatever characters that has", () => {
+  const command = ownCommand("file:///opt/my%20r%C3%B6se/cli/sweep_slurm.ts");
+  assertEquals(command.slice(-2), ["/opt/my röse/deno.json", "/opt/my röse/cli/main.ts"]);
 });

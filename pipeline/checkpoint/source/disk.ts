@@ -191,8 +191,8 @@ function webUrl(url: URL): URL {
   });
 }
 
-/** The path of a `file:` URL. */
-function pathOf(url: URL): string {
+/** The path of a `file:` URL. @throws {CheckpointError} where its escapes are not UTF-8 */
+export function pathOf(url: URL): string {
   let path: string;
   try {
     path = decodeURIComponent(url.pathname);

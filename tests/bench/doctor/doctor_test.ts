@@ -142,6 +142,11 @@ Deno.test("withoutPersonalPaths() hides homes, the program's folder and folders 
   assertEquals(hidden("Cannot read /data/ann/.cache/x"), "Cannot read $HOME/.cache/x");
   assertEquals(hidden("at file:///opt/rose/cli/main.ts:3"), "at cli/main.ts:3");
   assertEquals(hidden("/opt/rose/models/pocket is no folder"), "models/pocket is no folder");
+  const accented = withoutPersonalPaths("Cannot read /opt/jürgen ä/x, file:///opt/j%C3%BCrgen%20%C3%A4/y", {
+    variables: {},
+    program: "/opt/j%C3%BCrgen%20%C3%A4/",
+  });
+  assertEquals(accented, "Cannot read x, y");
   assertEquals(hidden("/home/bob/a and /Users/Bob/b"), "~/a and ~/b");
   assertEquals(hidden("C:\\Users\\Bob\\a"), "~\\a");
   assertEquals(hidden("/usr/share/vulkan"), "/usr/share/vulkan");
