@@ -1,4 +1,6 @@
 import type { GpuInfo, SubgroupMatrix } from "../../engine/gpu.ts";
+import { rowsPerSelect } from "../wgsl/text.ts";
+import { depthVec4 } from "./tile_blocks.ts";
 import type { TileShape } from "./tile_shape.ts";
 
 /**
@@ -14,10 +16,16 @@ export function unsupportedReason(
 ): string | undefined {
   const { subgroupSize, subgroupMatrix, limits } = info;
   if (strategy === "subgroup") {
-    return lanes === subgroupSize ? undefined : `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
+    if (lanes !== subgroupSize) return `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
+    return rows <= rowsPerSelect || rows % rowsPerSelect === 0
+      ? undefined
+      : `rows must be at most ${rowsPerSelect}, or a multiple of it: ${rows}`;
   }
   if (lanes > limits.maxComputeInvocationsPerWorkgroup) {
     return `lanes must be at most ${limits.maxComputeInvocationsPerWorkgroup}: ${lanes}`;
+  }
+  if (strategy !== "matrix" && (lanes % depthVec4 !== 0 || lanes % threadsX !== 0)) {
+    return `lanes must be a multiple of ${depthVec4} (vec4 of a block's depth) and of ${threadsX} (threadsX): ${lanes}`;
   }
   if (strategy === "half" && info.arithmetic !== "f16") {
     return 'f16 arithmetic was not requested by the option arithmetic: "f16"';

@@ -46,8 +46,11 @@ export function selected(
   return select(0, 2 ** Math.ceil(Math.log2(count)));
 }
 
-/** Rows per group in {@linkcode rowLoop}, which selects a group first and then a row of it. */
-const rowsPerSelect = 8;
+/**
+ * Rows per group in {@linkcode rowLoop}, which selects a group first and then a row of it. More
+ * rows are a multiple of it.
+ */
+export const rowsPerSelect = 8;
 
 /**
  * A loop over the rows of a register tile whose accumulators are named `c{row}_{column}`.

@@ -134,6 +134,12 @@ gpuTest("a tuning with tiles that the device cannot run throws a TuningError wit
         { strategy: "workgroup", lanes: 2 * many, threadsX: many, rows: 1, columns: 1 },
         `lanes must be at most ${many}: ${2 * many}`,
       ],
+      [
+        { strategy: "subgroup", lanes: gpu.info.subgroupSize, threadsX: 1, rows: 9, columns: 1 },
+        "rows must be at most 8, or a multiple of it: 9",
+      ],
+      [{ strategy: "workgroup", lanes: 6, threadsX: 3, rows: 1, columns: 1 }, "lanes must be a multiple of 4"],
+      [{ strategy: "workgroup", lanes: 16, threadsX: 3, rows: 1, columns: 1 }, "and of 3 (threadsX): 16"],
       [{ strategy: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes of workgroup memory"],
       [{ strategy: "matrix", lanes: 64, threadsX: 2, rows: 2, columns: 2 }, "subgroup matrices are not supported"],
     ] as const
