@@ -1,3 +1,5 @@
+import { DTypeError } from "./errors.ts";
+
 /**
  * Element types of tensors. Arithmetic is in f32. `f16` is a storage type that kernels unpack in
  * the shader, without a device feature. `f64` serves the edit's solver, on devices that support it.
@@ -8,18 +10,22 @@ export type DType = "f32" | "f16" | "f64" | "i32" | "u32";
 /**
  * The typed arrays that hold tensor data on the host. A `Uint16Array` holds f16 bit patterns.
  */
-export type HostArray = Float32Array | Float64Array | Int32Array | Uint32Array | Uint16Array;
+export type HostArray = Float32Array | Float64Array | Int32Array | Uint32Array | Uint16Array | Float16Array;
 
 /** Bytes of one element. */
 export const bytesPerElement: Readonly<Record<DType, number>> = { f32: 4, f16: 2, f64: 8, i32: 4, u32: 4 };
 
-/** The dtype of a typed array. */
+/** The dtype of a typed array. @throws {DTypeError} for what is no {@linkcode HostArray} */
 export function dtypeOf(data: HostArray): DType {
   if (data instanceof Float32Array) return "f32";
   if (data instanceof Float64Array) return "f64";
   if (data instanceof Int32Array) return "i32";
   if (data instanceof Uint32Array) return "u32";
-  return "f16";
+  if (data instanceof Uint16Array || data instanceof Float16Array) return "f16";
+  const given = Object.prototype.toString.call(data).slice(8, -1);
+  throw new DTypeError(
+    `Cannot take elements from ${given} as they must be in a Float32Array, Float64Array, Float16Array, Int32Array, Uint32Array or Uint16Array`,
+  );
 }
 
 /**

@@ -55,6 +55,7 @@ export class Tensor implements Disposable {
    *
    * @param dtype the type to store. Default: the array's own (`Uint16Array` holds f16 bit
    *   patterns).
+   * @throws {DTypeError} when `data` is no such array
    * @throws {ShapeError} when the length of `data` does not match `shape`
    */
   static from(gpu: Gpu, data: HostArray, shape: readonly number[], dtype: DType = dtypeOf(data)): Tensor {
@@ -64,8 +65,9 @@ export class Tensor implements Disposable {
         [shape],
       );
     }
+    const bytes = encode(data, dtype);
     const tensor = Tensor.empty(gpu, shape, dtype);
-    tensor.write(encode(data, dtype));
+    tensor.write(bytes);
     return tensor;
   }
 

@@ -1,5 +1,6 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostArray } from "../../engine/dtype.ts";
+import { DTypeError } from "../../engine/errors.ts";
 
 const numbers = [0, 1, -2, 3.5, 1024, -0.25]; // exact in f16
 
@@ -7,6 +8,7 @@ const arrays: [DType, HostArray][] = [
   ["f32", Float32Array.from(numbers)],
   ["f64", Float64Array.from(numbers)],
   ["f16", new Uint16Array(Float16Array.from(numbers).buffer)],
+  ["f16", Float16Array.from(numbers)],
   ["i32", Int32Array.from(numbers)],
   ["u32", Uint32Array.from(numbers, Math.abs)],
 ];
@@ -26,6 +28,12 @@ Deno.test("encode() and decodeFloat32() preserve values that both dtypes can rep
         `${own} to ${dtype}`,
       );
     }
+  }
+});
+
+Deno.test("dtypeOf() refuses what are no elements, and says what they must be in", () => {
+  for (const data of [[1, 2], new Uint8Array(8), new BigInt64Array(1), new ArrayBuffer(8), undefined]) {
+    assertThrows(() => dtypeOf(data as never), DTypeError, "must be in a Float32Array");
   }
 });
 
