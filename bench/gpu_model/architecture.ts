@@ -25,8 +25,23 @@ export interface Architecture {
   readonly slots: number;
   /** LDS of a group of SIMDs. */
   readonly lds: { readonly bytes: number; readonly simds: number };
+  /**
+   * Whether LDS reads of 16 bytes per lane are served in interleaved groups of lanes
+   * (`laneGroups` in banks.ts).
+   */
+  readonly interleavedReads: boolean;
   /** Cycles of an f64 fma relative to those of an f32 fma. */
   readonly f64: number;
+  /** The instruction cache. */
+  readonly instructions: {
+    readonly cacheBytes: number;
+    /** SIMDs that share it. */
+    readonly simds: number;
+    /** Bytes per cycle that it supplies to one SIMD. */
+    readonly hitBytes: number;
+    /** Bytes per cycle that the L2 cache supplies to it. An assumption: nothing is published. */
+    readonly missBytes: number;
+  };
   /** Cycles until a load arrives: from the L2 cache or beyond, from LDS, from the scalar cache. */
   readonly latency: Readonly<Record<"vector" | "shared" | "scalar", number>>;
 }
@@ -41,7 +56,10 @@ const rdna2: Architecture = {
   registerUnit: 8,
   slots: 16,
   lds: { bytes: 131072, simds: 4 },
+  interleavedReads: false,
   f64: 16,
+  // AMD's white paper on RDNA: 32 KiB per workgroup processor, 32 bytes per cycle and SIMD.
+  instructions: { cacheBytes: 32768, simds: 4, hitBytes: 32, missBytes: 2 },
   latency: { vector: 400, shared: 60, scalar: 100 },
 };
 const rdna3: Architecture = {
@@ -62,7 +80,10 @@ const gcn: Architecture = {
   registerUnit: 4,
   slots: 10,
   lds: { bytes: 65536, simds: 4 },
+  interleavedReads: true,
   f64: 2,
+  // AMD's white paper on GCN: 32 KiB for up to 4 compute units, 32 bytes per cycle and compute unit.
+  instructions: { cacheBytes: 32768, simds: 12, hitBytes: 8, missBytes: 2 },
   latency: { vector: 500, shared: 80, scalar: 120 },
 };
 
@@ -75,5 +96,12 @@ export const architectures: Readonly<Record<string, Architecture>> = {
   vega10: gcn,
   vega20: gcn,
   mi100: gcn,
-  mi200: { ...gcn, registers: 512, registerUnit: 8, slots: 8, f64: 1 },
+  mi200: {
+    ...gcn,
+    registers: 512,
+    registerUnit: 8,
+    slots: 8,
+    f64: 1,
+    instructions: { ...gcn.instructions, simds: 8 },
+  },
 };

@@ -34,6 +34,13 @@ export interface Load extends Record<Unit, number> {
   scratch: number;
   waits: number;
   barriers: number;
+  /** Cycles that bank conflicts add to those of LDS, where the addresses are known. */
+  conflicts: number;
+  /** Accesses of LDS, and those among them whose addresses are unknown. */
+  sharedAccesses: number;
+  unknownAccesses: number;
+  /** Cycles of instruction fetch. */
+  fetch: number;
 }
 
 /** A load of nothing. */
@@ -57,6 +64,10 @@ export const emptyLoad = (): Load => ({
   scratch: 0,
   waits: 0,
   barriers: 0,
+  conflicts: 0,
+  sharedAccesses: 0,
+  unknownAccesses: 0,
+  fetch: 0,
 });
 
 /** Multiply-adds of a lane per 16 × 16 × 16 matrix product of a wave. */
@@ -96,9 +107,13 @@ const isInteger = (name: string) =>
   /^v_/.test(name) && !/_f(16|32|64)/.test(name) &&
   !/^v_(mov|dual_mov|cndmask|cvt|readlane|readfirstlane|writelane|permlane|wmma)/.test(name);
 
+/** Addresses per lane of an access. */
+export const accessesPerInstruction = (name: string): number =>
+  /(read2|write2|load_2addr|store_2addr)/.test(name) ? 2 : 1;
+
 /** Bytes that an access moves per lane. */
 export function bytesOf(name: string): number {
-  const accesses = /(read2|write2|load_2addr|store_2addr)/.test(name) ? 2 : 1;
+  const accesses = accessesPerInstruction(name);
   const dwords = /dwordx(\d)/.exec(name), bits = /_b(\d+)/.exec(name);
   if (dwords) return accesses * 4 * Number(dwords[1]);
   if (bits) return accesses * Number(bits[1]) / 8;
@@ -137,12 +152,27 @@ function vectorCycles(name: string, wave: number, a: Architecture): number {
   return isDual ? base / 2 : base;
 }
 
-/** Adds `times` executions of an instruction to a load. */
-export function addTo(load: Load, instruction: Instruction, wave: number, a: Architecture, times: number): void {
+/**
+ * Adds `times` executions of an instruction to a load.
+ *
+ * @param conflicts cycles of an access of LDS that its bank conflicts take; undefined where unknown
+ */
+export function addTo(
+  load: Load,
+  instruction: Instruction,
+  wave: number,
+  { a, times, conflicts }: { a: Architecture; times: number; conflicts: number | undefined },
+): void {
   const { name } = instruction;
   const { unit, cycles } = costOf(instruction, wave, a);
   load.instructions += times;
   if (unit !== "none") load[unit] += times * cycles;
+  load.fetch += times * instruction.bytes / a.instructions.hitBytes;
+  if (unit === "shared") {
+    load.sharedAccesses += times;
+    if (conflicts === undefined) load.unknownAccesses += times;
+    else load.conflicts += times * conflicts;
+  }
   if (isFma(instruction)) {
     load.fma += times * fmaOf(instruction, wave);
     load.fmaInstructions += times;

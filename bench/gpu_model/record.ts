@@ -5,6 +5,7 @@
  * @module
  */
 import { type Comparison, comparisonText, matched } from "../report/comparison.ts";
+import type { Load } from "./load.ts";
 import type { Verdict } from "./verdict.ts";
 
 /** What the model says of one kernel of a case. */
@@ -68,6 +69,13 @@ export function parseModelRecord(text: string, name: string): GpuModelRecord {
 const percent = (share: number) => `${Math.round(100 * share)} %`;
 const ratio = (a: number, b: number) => b === 0 ? "–" : (a / b).toFixed(2);
 
+/** Cycles that bank conflicts add to those of LDS, and the accesses of which that is not known. */
+function conflictsText({ shared, conflicts, sharedAccesses, unknownAccesses }: Load): string {
+  if (sharedAccesses === 0) return "–";
+  return `+${percent(conflicts / shared)}` +
+    (unknownAccesses > 0 ? ` (${unknownAccesses} of ${sharedAccesses} unknown)` : "");
+}
+
 const columns: readonly (readonly [title: string, cell: (kernel: ModelledKernel) => string])[] = [
   ["case", (kernel) => kernel.case],
   ["kernel", ({ kernel }) => kernel],
@@ -86,10 +94,14 @@ const columns: readonly (readonly [title: string, cell: (kernel: ModelledKernel)
   ["load/FMA", ({ load }) => ratio(load.vectorLoads, load.fma)],
   ["waits", ({ load }) => `${load.waits}`],
   ["FMA/barrier", ({ load }) => load.barriers === 0 ? "–" : `${Math.round(load.fma / load.barriers)}`],
+  ["conflicts", ({ load }) => conflictsText(load)],
+  ["groups", ({ groups }) => `${groups}`],
   ["loop B", ({ loopBytes }) => `${loopBytes}`],
   ["bound", ({ bound }) => bound],
   ["hidden", ({ hidden }) => percent(hidden)],
   ["reach", ({ reach }) => percent(reach)],
+  ["sustained", ({ sustained }) => percent(sustained)],
+  ["limit", ({ limit }) => limit],
   ["f32 peaks", ({ f32Peaks }) => f32Peaks.toFixed(2)],
   ["traffic", ({ traffic }) => traffic.toFixed(1)],
   ["loop", ({ loop }) => loop],
@@ -108,21 +120,24 @@ export function modelText({ gpu, kernels }: ModelledGpu): string {
 
 /**
  * Matches two runs by GPU, case and kernel. The compared value is the modelled time, as a multiple
- * of the time of the fma alone at the GPU's peak: 1 / reach.
+ * of the time of the fma alone at the GPU's peak: 1 / sustained, or 1 / reach where a record is older
+ * than `sustained`.
  */
 export function compareModels(before: GpuModelRecord, after: GpuModelRecord): Comparison {
-  return matched(times(before), times(after));
+  const all = [before, after].flatMap(({ gpus }) => gpus.flatMap(({ kernels }) => kernels));
+  const share = all.every(({ sustained }) => sustained !== undefined) ? "sustained" : "reach";
+  return matched(times(before, share), times(after, share));
 }
 
-function times({ gpus }: GpuModelRecord): Map<string, number> {
+function times({ gpus }: GpuModelRecord, share: "sustained" | "reach"): Map<string, number> {
   const values = new Map<string, number>();
   for (const { gpu, kernels } of gpus) {
     const seen = new Map<string, number>();
-    for (const { case: name, kernel, reach } of kernels) {
-      if (!(reach > 0)) continue; // kernels without fma
+    for (const { case: name, kernel, [share]: value } of kernels) {
+      if (!(value > 0)) continue; // kernels without fma
       const key = `${gpu}, ${name}, ${kernel}`, count = (seen.get(key) ?? 0) + 1;
       seen.set(key, count);
-      values.set(count === 1 ? key : `${key} (${count})`, 1 / reach);
+      values.set(count === 1 ? key : `${key} (${count})`, 1 / value);
     }
   }
   return values;

@@ -1,13 +1,17 @@
 /**
  * A static model of a compiled kernel: which unit of the hardware is busy for how long, and what a
- * wave waits for. It ranks variants and predicts no times: caches, clocks, the cost of barriers and
- * bank conflicts are left out.
+ * wave waits for. It ranks variants and predicts no times: data caches and clocks are left out.
  *
  * @module
  */
 import type { Architecture } from "./architecture.ts";
 import { type Compiled, type Instruction, type Loop, loopsOf } from "./assembly.ts";
-import { addTo, costOf, emptyLoad, f32PeakCycles, isFma, type Load, type Unit, units } from "./load.ts";
+import { bankConflicts } from "./banks.ts";
+import { addTo, emptyLoad, f32PeakCycles, isFma, type Load, type Unit, units } from "./load.ts";
+import { timeAlone, turnOfGroup } from "./wave.ts";
+
+/** What may bound a kernel. */
+export type Limit = Unit | "fetch" | "waits";
 
 /** What the model says of a kernel. */
 export interface Verdict {
@@ -20,12 +24,21 @@ export interface Verdict {
   readonly loop: string;
   /** Waves per SIMD, as registers and LDS allow. */
   readonly waves: number;
+  /** Workgroups that reside together on the SIMDs that share LDS. */
+  readonly groups: number;
   /** The busiest unit. */
   readonly bound: Unit;
   /** Share of the fma peak if every wait is hidden. */
   readonly hidden: number;
-  /** Share of the fma peak if only the waves that fit hide waits. */
+  /**
+   * Share of the fma peak if only the waves that fit hide waits, without bank conflicts, barriers
+   * and instruction fetch.
+   */
   readonly reach: number;
+  /** The same with bank conflicts, barriers and instruction fetch. */
+  readonly sustained: number;
+  /** What bounds `sustained`: a unit, instruction fetch, or waits for memory and at barriers. */
+  readonly limit: Limit;
   /**
    * The same, as a multiple of the peak of f32 fma. It differs from `reach` where multiply-adds are
    * f16, whose peak is another.
@@ -52,27 +65,85 @@ export function judge({ statistics, blocks }: Compiled, a: Architecture, threads
   const hot = hottestLoop({ statistics, blocks }, loops);
   const [from, to] = hot ? [hot.first, hot.last] : [0, blocks.length - 1];
   const within = loops.filter((loop) => loop !== hot && from <= loop.first && loop.last <= to);
+  const conflicts = bankConflicts(blocks, { wave, threads }, a);
+  const conflictsOf = (access: Instruction) => {
+    const cycles = conflicts.get(access);
+    return cycles === undefined ? undefined : cycles * a.sharing;
+  };
   const load = emptyLoad();
   for (let i = from; i <= to; i++) {
     const times = within.filter(({ first, last }) => first <= i && i <= last).reduce((n, { trips }) => n * trips, 1);
-    for (const each of blocks[i].instructions) addTo(load, each, wave, a, times);
+    for (const each of blocks[i].instructions) addTo(load, each, wave, { a, times, conflicts: conflictsOf(each) });
+  }
+  const groupWaves = Math.ceil(threads / wave), groups = Math.max(1, Math.floor(waves * a.lds.simds / groupWaves));
+  if (hot) {
+    load.fetch += missedBytes(blocks, [hot, ...within], a) / a.instructions.missBytes * a.instructions.simds /
+      groupWaves;
   }
   const bound = units.reduce((most, unit) => load[unit] > load[most] ? unit : most);
-  const alone = timeAlone(blocks.slice(from, to + 1), within.map((loop) => shifted(loop, -from)), wave, a);
-  const fmaTime = Math.max(load[bound], alone / waves) / filled; // cycles of the SIMD per wave
-  const inner = within.map(({ first, trips, isKnown }) => ` ${blocks[first].name}×${trips}${isKnown ? "" : "?"}`);
+  const [code, inner] = [blocks.slice(from, to + 1), within.map((loop) => shifted(loop, -from))];
+  const fmaTime = Math.max(load[bound], timeAlone(code, inner, wave, a) / waves) / filled; // cycles of the SIMD per wave
+  const turn = turnOfGroup(code, inner, wave, {
+    a,
+    conflicts: (access) => conflictsOf(access) ?? 0,
+    share: (unit) => groupShare(unit, groupWaves, a),
+  });
+  const times: Record<Limit, number> = {
+    valu: load.valu,
+    shared: load.shared + load.conflicts,
+    vector: load.vector,
+    scalar: load.scalar,
+    fetch: load.fetch,
+    waits: turn * a.lds.simds / (groups * groupWaves),
+  };
+  const limit = (Object.keys(times) as Limit[]).reduce((most, each) => times[each] > times[most] ? each : most);
+  const turns = within.map(({ first, trips, isKnown }) => ` ${blocks[first].name}×${trips}${isKnown ? "" : "?"}`);
   return {
     load,
-    loop: hot ? `${blocks[from].name}–${blocks[to].name}${inner.join("")}` : "whole kernel",
+    loop: hot ? `${blocks[from].name}–${blocks[to].name}${turns.join("")}` : "whole kernel",
     waves,
+    groups,
     bound,
     hidden: filled * load.peakCycles / load[bound],
     reach: load.peakCycles / fmaTime,
+    sustained: filled * load.peakCycles / times[limit],
+    limit,
     f32Peaks: load.fma * f32PeakCycles(wave, a) / fmaTime,
-    loopBytes: sumOf(blocks.slice(from, to + 1).flatMap(({ instructions }) => instructions), ({ bytes }) => bytes),
+    loopBytes: codeBytes(code),
     traffic: wave * (load.vectorLoadBytes + load.storeBytes) / load[bound] / a.memoryBytes,
   };
 }
+
+/**
+ * Cycles of a unit for a whole workgroup, per cycle of a SIMD for one of its waves. The waves are
+ * spread evenly over the SIMDs that share LDS. Units that SIMDs share take the share of one of them
+ * for a wave.
+ */
+function groupShare(unit: Unit, groupWaves: number, a: Architecture): number {
+  const sharing = unit === "shared" || unit === "vector" ? a.sharing : 1;
+  return Math.max(1, groupWaves * sharing / a.lds.simds) / sharing;
+}
+
+/**
+ * Bytes of code that one turn of the first loop fetches from beyond the instruction cache. A loop
+ * that the cache does not hold evicts its own beginning, and misses all of its code in every turn.
+ */
+function missedBytes(blocks: Compiled["blocks"], loops: readonly Loop[], a: Architecture): number {
+  const outer = loops[0];
+  const exceeding = loops.filter(({ first, last }) =>
+    codeBytes(blocks.slice(first, last + 1)) > a.instructions.cacheBytes
+  );
+  if (!exceeding.includes(outer)) return 0;
+  const timesOf = (at: number) =>
+    exceeding.filter((loop) => loop !== outer && loop.first <= at && at <= loop.last)
+      .reduce((n, { trips }) => n * trips, 1);
+  const within = blocks.slice(outer.first, outer.last + 1);
+  return within.reduce((sum, block, i) => sum + timesOf(outer.first + i) * codeBytes([block]), 0);
+}
+
+/** Bytes of the blocks' code. */
+const codeBytes = (blocks: Compiled["blocks"]) =>
+  sumOf(blocks.flatMap(({ instructions }) => instructions), ({ bytes }) => bytes);
 
 /** The sum of `value` over `items`. */
 const sumOf = <T>(items: readonly T[], value: (item: T) => number) => items.reduce((sum, item) => sum + value(item), 0);
@@ -108,63 +179,3 @@ function hottestLoop({ blocks }: Compiled, loops: readonly Loop[]): Loop | undef
 }
 
 const shifted = (loop: Loop, by: number): Loop => ({ ...loop, first: loop.first + by, last: loop.last + by });
-
-/** Turns of an inner loop that are walked through; further turns take as long as these. */
-const walkedTurns = 64;
-
-/** Cycles that a wave takes for some blocks when it is alone on its SIMD. */
-function timeAlone(
-  blocks: Compiled["blocks"],
-  loops: readonly Loop[],
-  wave: number,
-  a: Architecture,
-): number {
-  const lone = new LoneWave(wave, a);
-  const walk = (first: number, last: number, outer?: Loop) => {
-    for (let i = first; i <= last; i++) {
-      const inner = loops.filter((loop) => loop !== outer && loop.first === i && loop.last <= last)
-        .sort((x, y) => y.last - x.last)[0];
-      if (inner) {
-        for (let turn = 0; turn < Math.min(inner.trips, walkedTurns); turn++) walk(inner.first, inner.last, inner);
-        i = inner.last;
-      } else for (const each of blocks[i].instructions) lone.execute(each);
-    }
-  };
-  walk(0, blocks.length - 1);
-  return lone.time;
-}
-
-/** A wave that executes in order and stops only at the code's waits for memory. */
-class LoneWave {
-  time = 0;
-  readonly #pending: Record<"vector" | "shared" | "scalar", number[]> = { vector: [], shared: [], scalar: [] };
-
-  constructor(readonly lanes: number, readonly a: Architecture) {}
-
-  execute(instruction: Instruction): void {
-    const { name, operands } = instruction;
-    const { unit, cycles } = costOf(instruction, this.lanes, this.a);
-    const { latency, sharing } = this.a;
-    this.time += unit === "vector" || unit === "shared" ? 1 : cycles;
-    if (/^(buffer|global|scratch)_load/.test(name)) {
-      this.#pending.vector.push(this.time + latency.vector + cycles / sharing);
-    } else if (/^ds_/.test(name)) this.#pending.shared.push(this.time + latency.shared + cycles / sharing);
-    else if (/^s_(buffer_)?load/.test(name)) this.#pending.scalar.push(this.time + latency.scalar);
-    else if (name === "s_waitcnt") {
-      const vector = /vmcnt\((\d+)\)/.exec(operands), other = /lgkmcnt\((\d+)\)/.exec(operands);
-      if (vector) this.#wait("vector", Number(vector[1]));
-      if (other) { for (const kind of ["shared", "scalar"] as const) this.#wait(kind, Number(other[1])); }
-    } else if (/^s_wait_/.test(name)) { // RDNA 4: combined counters have the loads in the upper byte
-      const count = Number(/0x[0-9a-f]+|\d+/.exec(operands)?.[0] ?? 0);
-      if (/load/.test(name)) this.#wait("vector", name.includes("dscnt") ? count >> 8 : count);
-      if (/dscnt/.test(name)) this.#wait("shared", count & 0xff);
-      if (/kmcnt/.test(name)) this.#wait("scalar", count);
-    }
-  }
-
-  /** Waits until at most `left` accesses of a kind are pending. */
-  #wait(kind: "vector" | "shared" | "scalar", left: number): void {
-    const pending = this.#pending[kind];
-    while (pending.length > left) this.time = Math.max(this.time, pending.shift()!);
-  }
-}

@@ -171,6 +171,7 @@ const recordOf = (reach: number): GpuModelRecord => {
     ldsBytes: 2560,
     codeBytes: 2624,
     reach,
+    sustained: reach / 2,
   };
   const record = { compiler: "mesa", runtime: "Deno", date: "2026-01-01T00:00:00.000Z" };
   return { ...record, gpus: [{ gpu: "navi21", kernels: [kernel] }] };
@@ -181,18 +182,24 @@ Deno.test("the table aligns its columns and shows spills", () => {
   assertEquals([gpu, head.length], ["navi21", row.length]);
   assertStringIncludes(row, "2 + 8 B");
   assertStringIncludes(row, "25 %");
+  // Of the clamped read and the write at registers that the code does not set.
+  assertStringIncludes(row, "+0 % (5 of 5 unknown)");
 });
 
 Deno.test("records are compared by modelled time, and anything else is refused", () => {
   const before = parseModelRecord(JSON.stringify(recordOf(0.25)), "before.json");
   const comparison = compareModels(before, recordOf(0.5));
-  assertEquals(comparison.changes, [{ name: "navi21, matmul row, matmul", beforeMs: 4, afterMs: 2, ratio: 0.5 }]);
+  assertEquals(comparison.changes, [{ name: "navi21, matmul row, matmul", beforeMs: 8, afterMs: 4, ratio: 0.5 }]);
   const text = modelComparisonText(comparison, "before.json");
   assertStringIncludes(
     text,
     "Compared with before.json (ratio of modelled times, in times at the fma peak, new / old)",
   );
-  assertStringIncludes(text, "4.00 →      2.00  ×0.500");
+  assertStringIncludes(text, "8.00 →      4.00  ×0.500");
+  // Records from before `sustained` are compared by reach.
+  const { sustained: _, ...older } = before.gpus[0].kernels[0];
+  const old = parseModelRecord(JSON.stringify({ ...before, gpus: [{ gpu: "navi21", kernels: [older] }] }), "old.json");
+  assertEquals(compareModels(old, recordOf(0.5)).changes[0].beforeMs, 4);
   const refused = assertThrows(() => parseModelRecord('{"kernels": []}', "bench.json"), TypeError);
   assertStringIncludes(refused.message, "Cannot compare with bench.json as it is no record of the GPU model");
 });
