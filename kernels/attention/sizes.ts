@@ -36,8 +36,8 @@ export function gpuOf({ q }: AttentionTensors): Gpu {
 
 /**
  * Splits the batch into parts that the device can bind and a grid holds: whole, unless a tensor is
- * larger than the device's largest binding. A part begins at an image that begins on the alignment of bindings in all
- * tensors, so the kernels need no offsets.
+ * larger than the device's largest binding. A part begins at an image that begins on the alignment
+ * of bindings in all tensors, so the kernels need no offsets.
  */
 export function* bindableBatches(
   gpu: Gpu,
