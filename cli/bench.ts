@@ -106,7 +106,7 @@ export const command: Command = defineCommand({
       kind: "switch",
       help:
         "measure nothing else, but find this device's fastest tiles and attention forms and save them for all commands; " +
-        "with --checkpoint also for each product and convolution of that model's UNet",
+        "with --checkpoint also for each product, convolution and head width of that model's UNet",
     },
     json: jsonFlag,
     html: {

@@ -7,7 +7,7 @@ import { unetShapes } from "../bench/cases/model_shapes.ts";
 import { guidedSizes } from "../bench/cases/unet_shapes.ts";
 import { waitingMs } from "../bench/measure/timing.ts";
 import { tune, type TuningStep, tuningSteps } from "../bench/measure/tune.ts";
-import { type TunedOperation, tunedOperations } from "../bench/measure/tune_operation.ts";
+import { type TunedModel, tunedModel } from "../bench/measure/tune_operation.ts";
 import { tunedText } from "../bench/report/tuning_text.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { tuningName } from "../kernels/policy.ts";
@@ -25,10 +25,10 @@ export async function tuneDevice(
   options: { budgetMs: number },
 ): Promise<void> {
   await checkOutput(tuningFile());
-  const operations = checkpoint === undefined ? [] : await operationsOf(checkpoint);
+  const model = checkpoint === undefined ? undefined : await modelIn(checkpoint);
   using gpu = await openGpu();
   say(gpu.info.name);
-  await takeSteps(gpu, tuningSteps(operations), options);
+  await takeSteps(gpu, tuningSteps(model), options);
 }
 
 /** Takes the steps that an interrupted tuning has not taken, and saves each. */
@@ -60,11 +60,8 @@ export async function takeSteps(
   say(await unfinished.finish());
 }
 
-/**
- * The products and convolutions of a guided step at 512² of the UNet in a folder of diffusers'
- * layout.
- */
-async function operationsOf(folder: string): Promise<TunedOperation[]> {
+/** What a guided step at 512² of the UNet in a folder of diffusers' layout consists of. */
+async function modelIn(folder: string): Promise<TunedModel> {
   const path = `${folder}/unet/config.json`;
   const refuse = (why: string): never => {
     throw new ArgumentError(`Cannot tune for the products of ${folder} as ${why}`, { argument: "--checkpoint" });
@@ -76,7 +73,7 @@ async function operationsOf(folder: string): Promise<TunedOperation[]> {
     return refuse(`${path} cannot be read: ${(error as Error).message}`);
   }
   try {
-    return tunedOperations(unetShapes(config), config, guidedSizes);
+    return tunedModel(unetShapes(config), config, guidedSizes);
   } catch (error) {
     return refuse(`${path} is no configuration of a supported UNet: ${(error as Error).message}`);
   }

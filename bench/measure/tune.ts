@@ -14,7 +14,7 @@ import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { type AdapterTuning, type TileKind, tileKinds } from "../../kernels/tuning.ts";
 import { testValues } from "../cases/task.ts";
-import { operationKey, type TunedOperation, type TunedShape, tuneOperation } from "./tune_operation.ts";
+import { operationKey, type TunedHeads, type TunedModel, type TunedShape, tuneOperation } from "./tune_operation.ts";
 import { attentionCandidates, candidates, fastest, roundedToF16, type SearchOptions } from "./tune_search.ts";
 
 /**
@@ -41,10 +41,10 @@ export interface TunedKind {
 }
 
 /**
- * Self-attention of Stable Diffusion at 512² by head width: [number of queries and keys, heads].
- * Width 64 is that of SD 2.x, the others are those of SD 1.x.
+ * Self-attention of Stable Diffusion at 512² by head width. Width 64 is that of SD 2.x, the others
+ * are those of SD 1.x.
  */
-const attentions: Readonly<Record<number, readonly [t: number, heads: number]>> = {
+const attentions: TunedHeads = {
   40: [4096, 8],
   64: [1024, 10],
   80: [1024, 8],
@@ -78,17 +78,18 @@ export interface TuningStep {
 }
 
 /**
- * The steps of a tuning: every kind of product, every one of `operations`, every head width.
+ * The steps of a tuning: every kind of product, every one of `operations`, every head width of
+ * Stable Diffusion and of `heads`.
  *
  * @param operations products and convolutions that get an entry each where a tile is faster
  */
-export function tuningSteps(operations: readonly TunedOperation[]): TuningStep[] {
+export function tuningSteps({ operations, heads }: TunedModel = { operations: [], heads: {} }): TuningStep[] {
   // Convolutions of 3 and of 4 channels have one name, and so one entry.
   const named = new Map(operations.map((operation) => [operationKey(operation), operation]));
   return [
     ...tileKinds.map(kindStep),
     ...[...named.values()].map(operationStep),
-    ...Object.keys(attentions).map(attentionStep),
+    ...Object.entries({ ...attentions, ...heads }).map(([width, sizes]) => attentionStep(Number(width), sizes)),
   ];
 }
 
@@ -145,7 +146,7 @@ function kindStep(kind: TileKind): TuningStep {
   };
 }
 
-function operationStep(operation: TunedOperation): TuningStep {
+function operationStep(operation: TunedModel["operations"][number]): TuningStep {
   return {
     name: operationKey(operation),
     async run(gpu, tuning, options) {
@@ -160,19 +161,19 @@ function operationStep(operation: TunedOperation): TuningStep {
   };
 }
 
-function attentionStep(width: string): TuningStep {
+function attentionStep(width: number, [t, heads]: TunedHeads[number]): TuningStep {
   return {
     name: `heads of ${width}`,
     async run(gpu, tuning, options) {
-      const dim = Number(width), [t, heads] = attentions[dim], shape = [1, t, heads * dim];
-      const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, testValues(t * heads * dim, seed), shape));
-      const sizes = { batch: 1, heads, t, s: t, dim, causal: false, scale: 1 };
-      const forms = [policyOf(gpu).attention.formFor(sizes, roundedToF16), ...attentionCandidates(gpu, dim)];
+      const shape = [1, t, heads * width];
+      const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, testValues(t * heads * width, seed), shape));
+      const sizes = { batch: 1, heads, t, s: t, dim: width, causal: false, scale: 1 };
+      const forms = [policyOf(gpu).attention.formFor(sizes, roundedToF16), ...attentionCandidates(gpu, width)];
       const run = (form: AttentionForm) => [() => void attend(q, k, v, { heads, form, ...roundedToF16 })];
       const found = await fastest(gpu, forms, run, options);
       for (const each of [q, k, v]) each[Symbol.dispose]();
       const attention = { ...tuning.attention, [width]: found.best };
-      return { tuned: { width: dim, ...found }, tuning: { ...tuning, attention } };
+      return { tuned: { width, ...found }, tuning: { ...tuning, attention } };
     },
   };
 }

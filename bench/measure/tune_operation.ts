@@ -126,8 +126,17 @@ function whereFaster(
   return { key, ...(tile ? { best: { ...tile, splits: 1 } } : {}), ...found };
 }
 
-/** The operations of a UNet's step; see {@linkcode countTasks}. */
-export function tunedOperations(shapes: Shapes, config: CountedConfig, sizes: StepSizes): TunedOperation[] {
+/** Self-attentions by head width: the number of queries, which is that of keys, and of heads. */
+export type TunedHeads = Readonly<Record<number, readonly [t: number, heads: number]>>;
+
+/** What a model's step consists of. */
+export interface TunedModel {
+  readonly operations: readonly TunedOperation[];
+  readonly heads: TunedHeads;
+}
+
+/** The operations and self-attentions of a UNet's step; see {@linkcode countTasks}. */
+export function tunedModel(shapes: Shapes, config: CountedConfig, sizes: StepSizes): TunedModel {
   const isGated = (name: string) => /\.ff\.net\.0\.proj\./.test(name);
   const tasksOf = (gated: boolean) =>
     countTasks(new Map([...shapes].filter(([name]) => isGated(name) === gated)), config, sizes).map(({ task }) => task);
@@ -137,5 +146,12 @@ export function tunedOperations(shapes: Shapes, config: CountedConfig, sizes: St
   const gated = tasksOf(true).flatMap((task): TunedOperation[] =>
     task.op === "matmul" ? [{ op: "gated product", m: task.m, n: task.n / 2, k: task.k }] : []
   );
-  return [...plain, ...gated];
+  const heads: Record<number, readonly [number, number]> = {};
+  for (const { task } of countTasks(shapes, config, sizes)) {
+    // The largest of a width decides, as it takes the most time.
+    if (task.op === "attention" && task.t === task.s && task.t > (heads[task.dim]?.[0] ?? 0)) {
+      heads[task.dim] = [task.t, task.heads];
+    }
+  }
+  return { operations: [...plain, ...gated], heads };
 }

@@ -76,7 +76,7 @@ gpuTest(
         { op: "product", m: 16, n: 16, k: 16 },
         { op: "conv2d", batch: 1, inChannels: 4, outChannels: 8, side: 8, kernel: 1, stride: 1 },
       ] as const;
-      const steps = tuningSteps(operations).filter(({ name }) => /^(row|16x16x16|conv .*)$/.test(name));
+      const steps = tuningSteps({ operations, heads: {} }).filter(({ name }) => /^(row|16x16x16|conv .*)$/.test(name));
       assertEquals(steps.map(({ name }) => name), ["row", "16x16x16", "conv 1x1/1 8x64x4"]);
       const { out } = await said(() => takeSteps(gpu, steps, { budgetMs: 1 }));
       for (const name of ["row", "16×16×16", "conv 1×1/1 8×64×4"]) assertStringIncludes(out, `  ${name} `);

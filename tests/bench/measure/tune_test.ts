@@ -3,7 +3,7 @@ import { candidates } from "../../../bench/measure/tune_search.ts";
 import { unetShapes } from "../../../bench/cases/model_shapes.ts";
 import { configs } from "../../../bench/cases/sd14.ts";
 import { countTasks, guidedSizes } from "../../../bench/cases/unet_shapes.ts";
-import { tunedOperations, tuneOperation } from "../../../bench/measure/tune_operation.ts";
+import { tunedModel, tuneOperation } from "../../../bench/measure/tune_operation.ts";
 import { tileKinds } from "../../../kernels/tuning.ts";
 import { gpuTest, lackOf } from "../../gpu.ts";
 
@@ -26,9 +26,10 @@ gpuTest("tiles of halves are not tuned on other devices", (gpu) => {
   for (const kind of tileKinds) assertEquals(candidates(gpu, kind).filter(({ strategy }) => strategy === "half"), []);
 });
 
-Deno.test("the operations of a UNet that are tuned are its products, its convolutions and its gates", () => {
+Deno.test("what is tuned of a UNet are its products, convolutions, gates and the widths of its heads", () => {
   const shapes = unetShapes(configs.unet);
-  const operations = tunedOperations(shapes, configs.unet, guidedSizes);
+  const { operations, heads } = tunedModel(shapes, configs.unet, guidedSizes);
+  assertEquals(heads, { 40: [4096, 8], 80: [1024, 8], 160: [256, 8] });
   const gated = operations.filter(({ op }) => op === "gated product");
   assertEquals(gated.map((each) => "n" in each ? [each.m, each.n, each.k] : []), [
     [8192, 1280, 320],
