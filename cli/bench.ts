@@ -165,15 +165,7 @@ export const command: Command = defineCommand({
         },
       );
     }
-    if (values.processorTime && (values.peers || values.tune)) {
-      const other = values.peers ? "--peers" : "--tune";
-      throw new ArgumentError(
-        `Cannot use --processor-time with ${other}: it is for this project's kernels, so omit one`,
-        {
-          argument: "--processor-time",
-        },
-      );
-    }
+    if (values.processorTime) checkProcessorTime(values);
     const filter = expression(values.filter);
     const special = subgroupMatrices
       ? "--subgroup-matrices"
@@ -188,15 +180,7 @@ export const command: Command = defineCommand({
         argument: special,
       });
     }
-    const openGpu = async () => {
-      const gpu = await openDevice(values);
-      if (!values.processorTime || policyOf(gpu).isSoftware) return gpu;
-      const { name } = gpu.info;
-      gpu[Symbol.dispose]();
-      throw new ArgumentError(`Cannot use --processor-time as ${name} computes by itself: omit it`, {
-        argument: "--processor-time",
-      });
-    };
+    const openGpu = () => openDevice(values);
     if (values.tune) return await tuneDevice(openGpu, values.checkpoint, { budgetMs: budgetOf(values) });
     const report = await runBench({
       parts,
@@ -221,16 +205,37 @@ export const command: Command = defineCommand({
   },
 });
 
+/** Refuses flags of works whose processor time is not known, or would mislead. */
+function checkProcessorTime({ peers, tune }: { readonly peers: boolean; readonly tune: boolean }): void {
+  const [other, why] = peers
+    ? ["--peers", "other engines also compute in processes of their own"]
+    : ["--tune", "a tile that leaves cores idle would seem fast"];
+  if (!peers && !tune) return;
+  throw new ArgumentError(`Cannot use --processor-time with ${other}: ${why}, so omit one`, {
+    argument: "--processor-time",
+  });
+}
+
 /** Opens the device that the flags choose: without its tuning, where that is to be measured. */
 async function openDevice(
-  { subgroupMatrices, arithmetic, tune }: {
+  { subgroupMatrices, arithmetic, tune, processorTime }: {
     readonly subgroupMatrices: boolean;
     readonly arithmetic: "f32" | "f16";
     readonly tune: boolean;
+    readonly processorTime: boolean;
   },
 ): Promise<Gpu> {
-  if (subgroupMatrices) return await openWithSubgroupMatrices({ isTuned: !tune });
-  return tune ? await Gpu.request({ arithmetic }) : await openTunedGpu({ arithmetic });
+  const gpu = subgroupMatrices
+    ? await openWithSubgroupMatrices({ isTuned: !tune })
+    : tune
+    ? await Gpu.request({ arithmetic })
+    : await openTunedGpu({ arithmetic });
+  if (!processorTime || policyOf(gpu).isSoftware) return gpu;
+  const { name } = gpu.info;
+  gpu[Symbol.dispose]();
+  throw new ArgumentError(`Cannot use --processor-time as ${name} is a GPU, which takes no processor time: omit it`, {
+    argument: "--processor-time",
+  });
 }
 
 /** Opens a device of Dawn with subgroup matrices. */

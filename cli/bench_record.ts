@@ -91,7 +91,7 @@ export async function giveRecord(
   const { name, times } = compared.report.device;
   if (name !== report.device.name) say(`\n${values.compare} was measured on another device: ${name}`);
   if (times !== report.device.times) {
-    say(`\n${values.compare} was measured by another clock, ${timesText(compared.report.device)}`);
+    say(`\n${values.compare} was measured by another clock (${timesText(compared.report.device)})`);
   }
   say(`\n${comparisonText(compareReports(compared.report, report), { beforeName: values.compare! })}`);
 }

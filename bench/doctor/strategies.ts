@@ -106,7 +106,9 @@ const attentionSizes = (dim: number) =>
 
 /** One strategy for all head widths that get the same form. */
 function attentionStrategies(policy: Policy): Strategy[] {
-  const forms = headWidths.map((width) => ({
+  const tunedWidths = Object.keys(policy.tuned.attention ?? {}).map(Number);
+  const widths = [...new Set([...headWidths, ...tunedWidths])].sort((a, b) => a - b);
+  const forms = widths.map((width) => ({
     width,
     choice: attentionText(policy.attention.formFor(attentionSizes(width))),
     reason: attentionReason(policy, width),

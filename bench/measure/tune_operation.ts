@@ -10,7 +10,7 @@ import { conv2d, packConvWeight } from "../../kernels/conv/conv2d.ts";
 import { gatedProduct } from "../../kernels/gemm/gated_product.ts";
 import { matmul, splitsFor } from "../../kernels/gemm/matmul.ts";
 import { canGate, type TileShape } from "../../kernels/gemm/tile.ts";
-import { policyOf } from "../../kernels/policy.ts";
+import { policyFor, tuningName } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import { productKey, type Tiles, type TunedProduct } from "../../kernels/tuning.ts";
 import type { Shapes } from "../cases/model_shapes.ts";
@@ -74,7 +74,8 @@ async function tuneProduct(
 ): Promise<TunedShape> {
   using a = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
   using b = Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16");
-  const tile = tiles[tileKind(m, n)] ?? policyOf(gpu).products.tileFor(m, n, roundedToF16);
+  const { info } = gpu, tuned = policyFor({ info, options: { tuning: { [tuningName(info)]: tiles } } });
+  const tile = tuned.products.tileFor(m, n, roundedToF16);
   const before = { ...tile, splits: splitsFor(gpu, m, n, k, { tile }) };
   const run = ({ splits, ...tile }: TunedProduct) => [() => void matmul(a, b, { transposeB: true, tile, splits })];
   const found = await fastest(gpu, [before, ...productCandidates(gpu, m, n, k)], run, options);

@@ -45,7 +45,8 @@ export class ProductPolicy {
    * The tile for an m × n result.
    *
    * On software devices, a result that cannot be stored as vec4 gets a small tile, because each
-   * element is then a separate access. A gathered B gets one column, because a second column would
+   * element is then a separate access. A narrow result gets a tile of half or a quarter of the
+   * columns where that is wide enough. A gathered B gets one column, because a second column would
    * not save any access.
    */
   tileFor(m: number, n: number, options: TileOptions = {}): TileShape {
@@ -53,7 +54,10 @@ export class ProductPolicy {
     const shape = this.tiles({ allowF16Operands })[tileKind(m, n)];
     if (shape.strategy !== "subgroup") return shape;
     if (!vec4) return { ...shape, rows: 8, columns: 1 };
-    return n > 4 * shape.lanes && !isGathered ? shape : { ...shape, columns: 1 };
+    if (isGathered) return { ...shape, columns: 1 };
+    let { columns } = shape;
+    while (columns % 2 === 0 && n <= columns / 2 * 4 * shape.lanes) columns /= 2;
+    return { ...shape, columns };
   }
 
   /**

@@ -76,8 +76,9 @@ gpuTest(
         { op: "product", m: 16, n: 16, k: 16 },
         { op: "conv2d", batch: 1, inChannels: 4, outChannels: 8, side: 8, kernel: 1, stride: 1 },
       ] as const;
-      const steps = tuningSteps({ operations, heads: {} }).filter(({ name }) => /^(row|16x16x16|conv .*)$/.test(name));
-      assertEquals(steps.map(({ name }) => name), ["row", "16x16x16", "conv 1x1/1 8x64x4"]);
+      const steps = tuningSteps({ operations, heads: { 8: [8, 1] } })
+        .filter(({ name }) => /^(row|16x16x16|conv .*|heads of 8)$/.test(name));
+      assertEquals(steps.map(({ name }) => name), ["row", "16x16x16", "conv 1x1/1 8x64x4", "heads of 8"]);
       const { out } = await said(() => takeSteps(gpu, steps, { budgetMs: 1 }));
       for (const name of ["row", "16×16×16", "conv 1×1/1 8×64×4"]) assertStringIncludes(out, `  ${name} `);
       const saved = (await savedTuning())[gpu.info.name];
@@ -90,6 +91,7 @@ gpuTest(
       const reasonOf = (beginning: string) => strategies.find(({ part }) => part.startsWith(beginning))?.reason;
       assertEquals(reasonOf("products, up to 8 rows"), "tuned on this device by bluerose bench --tune");
       assert(reasonOf("products, large")?.startsWith("default of "));
+      assertEquals(reasonOf("attention, heads of 8"), "tuned on this device by bluerose bench --tune");
       const convolutions = Object.keys(saved.products!).length - 1;
       assertEquals(
         strategies.find(({ part }) => part === "single shapes")?.choice,

@@ -22,6 +22,15 @@ gpuTest("a tuning replaces the tiles of its own adapter only", (gpu) => {
   assertEquals(tuned.products.tileFor(1024, 1024), tile);
 });
 
+gpuTest("a tile is not twice as wide as a narrow result on software devices", ({ info }) => {
+  const lanes = 8, tile = { strategy: "subgroup" as const, lanes, threadsX: lanes, rows: 32, columns: 4 };
+  const software = { ...info, deviceClass: "software" as const, subgroupSize: lanes };
+  const { products } = policyFor({ info: software, options: { tuning: { [info.name]: { few: tile } } } });
+  const columns = (n: number, isGathered = false) => products.tileFor(65, n, { isGathered }).columns;
+  assertEquals([4, 32, 36, 64, 68, 96, 128, 256].map((n) => columns(n)), [1, 1, 2, 2, 4, 4, 4, 4]);
+  assertEquals(columns(256, true), 1);
+});
+
 gpuTest("a tuned product has its own tile and split, and shares nothing with other shapes", (gpu) => {
   const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
   const products = { "24x32x64": { ...tile, splits: 4 }, "24x32x6": { ...tile, splits: 4 } };
