@@ -109,7 +109,8 @@ export interface SearchOptions extends TimingOptions, DeviceTiming {}
 /**
  * Measures candidates in turns and returns the one with the smallest sum of minimum times. Returns
  * the first candidate, the present choice, unless another falls below {@linkcode
- * replacementThreshold}.
+ * replacementThreshold}. That one is measured beside the present choice once more: of many
+ * candidates on a busy machine, one looks fast by chance.
  */
 export async function fastest<Shape>(
   gpu: Gpu,
@@ -120,13 +121,23 @@ export async function fastest<Shape>(
   const keyOf = (shape: Shape) => JSON.stringify(Object.entries(shape as object).sort());
   const keys = candidates.map(keyOf);
   const shapes = candidates.filter((_, index) => keys.indexOf(keys[index]) === index);
-  const works = shapes.map(run);
-  const total = shapes.map(() => 0);
-  for (const part of works[0].keys()) {
-    const timings = await timeInTurns(works.map((parts) => deviceWork(gpu, parts[part], options)), options);
-    timings.forEach(({ minMs }, i) => total[i] += minMs);
+  const measure = async (some: readonly Shape[]) => {
+    const works = some.map(run);
+    const totals = some.map(() => 0);
+    for (const part of works[0].keys()) {
+      const timings = await timeInTurns(works.map((parts) => deviceWork(gpu, parts[part], options)), options);
+      timings.forEach(({ minMs }, i) => totals[i] += minMs);
+    }
+    return totals;
+  };
+  const totals = await measure(shapes);
+  const least = totals.indexOf(Math.min(...totals));
+  let [beforeMs, bestMs] = [totals[0], totals[least]];
+  const isFaster = () => bestMs < replacementThreshold * beforeMs;
+  if (isFaster()) {
+    const again = await measure([shapes[0], shapes[least]]);
+    [beforeMs, bestMs] = [Math.min(beforeMs, again[0]), Math.min(bestMs, again[1])];
   }
-  const least = total.indexOf(Math.min(...total));
-  const chosen = total[least] < replacementThreshold * total[0] ? least : 0;
-  return { best: shapes[chosen], beforeMs: total[0], bestMs: total[chosen], tried: shapes.length };
+  const best = isFaster() ? { best: shapes[least], bestMs } : { best: shapes[0], bestMs: beforeMs };
+  return { ...best, beforeMs, tried: shapes.length };
 }

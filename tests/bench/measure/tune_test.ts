@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { candidates } from "../../../bench/measure/tune_search.ts";
+import { candidates, fastest } from "../../../bench/measure/tune_search.ts";
 import { unetShapes } from "../../../bench/cases/model_shapes.ts";
 import { configs } from "../../../bench/cases/sd14.ts";
 import { countTasks, guidedSizes } from "../../../bench/cases/unet_shapes.ts";
@@ -47,4 +47,26 @@ gpuTest("a convolution is tuned under the name by which it is found", async (gpu
   const { key, tried } = await tuneOperation(gpu, task, { tiles: {}, waitMs: 0, budgetMs: 1 });
   assertEquals(key, "conv 3x3/2 8x16x72");
   assert(tried > 1, `${tried}`);
+});
+
+/** A run that keeps the host busy. */
+const busy = (ms: number) => () => {
+  for (const end = performance.now() + ms; performance.now() < end;);
+};
+
+gpuTest("a candidate replaces the present choice where it is faster, and once more beside it", async (gpu) => {
+  const options = { waitMs: 0, budgetMs: 4 };
+  // What other work slows down at first is the present choice.
+  const measured = (disturbed: number) => {
+    const times: Record<string, number[]> = { present: [disturbed, 20], other: [40, 40], slow: [60, 60] };
+    return ({ name }: { name: string }) => [busy(times[name].shift()!)];
+  };
+  const shapes = ["present", "other", "slow"].map((name) => ({ name }));
+  const kept = await fastest(gpu, shapes, measured(80), options);
+  assertEquals([kept.best.name, kept.tried], ["present", 3]);
+  assertEquals(kept.bestMs, kept.beforeMs);
+  const steady = ({ name }: { name: string }) => [busy(name === "other" ? 20 : 60)];
+  const replaced = await fastest(gpu, shapes, steady, options);
+  assertEquals(replaced.best.name, "other");
+  assert(replaced.bestMs < replaced.beforeMs);
 });
