@@ -89,13 +89,8 @@ export { guide } from "./shape/guide.ts";
 export { add, linearCombination, type LinearTerm } from "./shape/linear_combination.ts";
 export type { GemmOptions } from "./gemm/gemm.ts";
 export type { ChannelBias } from "./conv/conv2d.ts";
-export type {
-  AttentionForm,
-  AttentionForms,
-  AttentionPath,
-  SubgroupAttentionShape,
-  WorkgroupAttentionShape,
-} from "./attention/form.ts";
+export type { AttentionForm, AttentionForms, AttentionPath, SubgroupAttentionShape } from "./attention/form.ts";
+export type { WorkgroupAttentionShape } from "./attention/workgroup_shape.ts";
 export type { MatrixAttentionShape } from "./attention/matrix_shape.ts";
 export type { TileShape } from "./gemm/tile.ts";
 export type { NoConstants } from "../engine/kernel/declaration.ts";

@@ -5,7 +5,14 @@ import {
   matrixAttentionShape,
   unsupportedMatrixAttentionReason,
 } from "./matrix_shape.ts";
-import { type AttentionSizes, enoughWorkgroups } from "./sizes.ts";
+import type { AttentionSizes } from "./sizes.ts";
+import {
+  unsupportedWorkgroupAttentionReason,
+  workgroupAttentionNumbers,
+  type WorkgroupAttentionOptions,
+  type WorkgroupAttentionShape,
+  workgroupAttentionShape,
+} from "./workgroup_shape.ts";
 
 /**
  * How attention is computed.
@@ -33,7 +40,7 @@ export type AttentionForms = Readonly<Record<string, AttentionForm>>;
 /** Names of the numeric fields of each path's form, for parsing a tuning. */
 export const attentionFormNumbers: Readonly<Record<AttentionPath, readonly string[]>> = {
   subgroup: ["lanes", "queries", "keys", "unrollK"],
-  workgroup: ["threadsX", "threadsY", "rows", "keys", "depth"],
+  workgroup: workgroupAttentionNumbers,
   matrix: matrixAttentionNumbers,
   staged: [],
 };
@@ -74,94 +81,6 @@ function subgroupAttentionShape(info: GpuInfo, sizes: AttentionSizes): SubgroupA
   return { lanes, queries, keys: lanes > 8 ? 8 : 4, unrollK: 4 };
 }
 
-/** Layout of the workgroup kernel's threads, the work of one thread, and its chunks. */
-export interface WorkgroupAttentionShape {
-  /** Threads along the keys. */
-  readonly threadsX: number;
-  /** Threads along the queries. */
-  readonly threadsY: number;
-  /** Queries per thread. */
-  readonly rows: number;
-  /** vec4 of keys per thread. */
-  readonly keys: number;
-  /** vec4 of a head that are in workgroup memory at a time; divides dim / 4. */
-  readonly depth: number;
-}
-
-/** Derived sizes of the workgroup kernel, for heads of width `dim`. */
-export function workgroupBlocks({ threadsX, threadsY, rows, keys, depth }: WorkgroupAttentionShape, dim: number) {
-  const headVec4 = dim / 4, blockKeys = 4 * keys * threadsX;
-  const columns = Math.ceil(headVec4 / threadsX); // vec4 of each result row that a thread owns
-  // Values share the memory of a chunk of keys: as many as fit, at least four.
-  let valueKeys = blockKeys;
-  while (valueKeys % 8 === 0 && valueKeys * columns > Math.max(4 * keys * depth, 16 * columns)) valueKeys /= 2;
-  return {
-    block: rows * threadsY,
-    blockKeys,
-    columns,
-    chunks: headVec4 / depth,
-    valueKeys,
-    valueGroups: valueKeys / 4,
-    valueChunks: blockKeys / valueKeys,
-    sharedRows: Math.max(4 * keys * depth, valueKeys * columns),
-    maxima: Math.ceil(rows / 4),
-  };
-}
-
-/** Options of the workgroup form. */
-export interface WorkgroupAttentionOptions {
-  /** Whether both products are computed in f16; see workgroup.ts. Default: false. */
-  readonly half?: boolean;
-}
-
-/** Bytes of workgroup memory that a shape uses. */
-function workgroupAttentionBytes(
-  shape: WorkgroupAttentionShape,
-  dim: number,
-  { half = false }: WorkgroupAttentionOptions,
-): number {
-  const { threadsX, threadsY, rows, keys, depth } = shape;
-  const { sharedRows, maxima } = workgroupBlocks(shape, dim);
-  const operands = (threadsY + 1) * rows * (depth + threadsX * keys) + (threadsX + 1) * sharedRows;
-  return (half ? 8 : 16) * operands + 16 * maxima * threadsX * threadsY;
-}
-
-/**
- * The workgroup kernel's default shape on a device: the first layout that fits the device, makes
- * enough workgroups and is at least half full with `t` queries, else the smallest of 16 queries or
- * more that fits. Measurements: docs/tuning.md.
- */
-function workgroupAttentionShape(
-  info: GpuInfo,
-  { dim, t, heads, batch }: AttentionSizes,
-  options: WorkgroupAttentionOptions,
-): WorkgroupAttentionShape | undefined {
-  if (dim % 4 !== 0) return undefined;
-  const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = info.limits;
-  // f16 needs half of the memory and registers. Its sums end with a chunk: deep ones end fewer.
-  const { half = false } = options;
-  const depth = [...(half ? [8, 10] : []), 4, 5, 2, 3, 1].find((depth) => dim / 4 % depth === 0)!;
-  // threadsX, threadsY, rows, keys: the largest first.
-  const layouts = [[8, 16, 4, 1], ...(half ? [[8, 8, 4, 2]] : []), [8, 8, 4, 1], [8, 8, 2, 1], [8, 8, 1, 1], [
-    8,
-    4,
-    1,
-    1,
-  ]];
-  if (half || dim <= 64) layouts.unshift([8, 16, 4, 2]);
-  // 10 threads divide these heads without remainder, and 320 threads are whole subgroups of 64.
-  if (dim === 40 || dim === 80) layouts.unshift([10, 32, 4, 1]);
-  const shapes = layouts.map(([threadsX, threadsY, rows, keys]) => ({ threadsX, threadsY, rows, keys, depth }))
-    .filter((shape) =>
-      workgroupAttentionBytes(shape, dim, options) <= maxComputeWorkgroupStorageSize &&
-      shape.threadsX * shape.threadsY <= maxComputeInvocationsPerWorkgroup
-    );
-  return shapes.find(({ threadsY, rows }) => {
-    const block = threadsY * rows;
-    return block < 2 * t && Math.ceil(t / block) * heads * batch >= enoughWorkgroups;
-  }) ?? shapes.findLast(({ threadsY, rows }) => threadsY * rows >= 16) ?? shapes.at(-1);
-}
-
 /**
  * The default form on a path; undefined where the path does not support the device or head width.
  */
@@ -191,23 +110,17 @@ export function unsupportedAttentionReason(
   form: AttentionForm,
   options: WorkgroupAttentionOptions = {},
 ): string | undefined {
-  const { subgroupSize, limits } = info;
   if (form.path === "staged") return undefined;
   if (form.path === "matrix") return unsupportedMatrixAttentionReason(info, dim, form);
   if (dim % 4 !== 0) return `the head width must be a multiple of 4: ${dim}`;
   if (form.path === "subgroup") {
     const { lanes, keys, unrollK } = form;
-    if (lanes !== subgroupSize || lanes === 0) return `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
+    if (lanes !== info.subgroupSize || lanes === 0) {
+      return `lanes must be its subgroup size, ${info.subgroupSize}: ${lanes}`;
+    }
     return lanes % keys === 0 && keys % unrollK === 0
       ? undefined
       : `keys must divide lanes (${lanes}) and be a multiple of unrollK (${unrollK}): ${keys}`;
   }
-  const threads = form.threadsX * form.threadsY, bytes = workgroupAttentionBytes(form, dim, options);
-  if (dim / 4 % form.depth !== 0) return `depth must divide the head width / 4 (${dim / 4}): ${form.depth}`;
-  if (threads > limits.maxComputeInvocationsPerWorkgroup) {
-    return `threadsX · threadsY must be at most ${limits.maxComputeInvocationsPerWorkgroup}: ${threads}`;
-  }
-  return bytes <= limits.maxComputeWorkgroupStorageSize
-    ? undefined
-    : `the block must fit ${limits.maxComputeWorkgroupStorageSize} bytes of workgroup memory: ${bytes}`;
+  return unsupportedWorkgroupAttentionReason(info, dim, form, options);
 }

@@ -22,16 +22,19 @@ export interface MatrixAttentionBlocks {
   readonly threads: number;
   /** Queries of a workgroup. */
   readonly block: number;
-  /** Threads that share a query's softmax, and queries of such a group of threads. */
+  /** Threads that share the softmax of a query. */
   readonly parts: number;
+  /** Queries whose softmax a thread takes part in. */
   readonly rowsPerThread: number;
   /** Depth of the scores' product, in matrices. */
   readonly depth: number;
   /** Columns of the result, in matrices. */
   readonly valueMatrices: number;
-  /** Distances of rows: of queries and keys; of weights and transposed values; of scores. */
+  /** Distance of rows of queries and of keys. */
   readonly headStride: number;
+  /** Distance of rows of weights and of transposed values. */
   readonly keyStride: number;
+  /** Distance of rows of scores. */
   readonly scoreStride: number;
   /** Length of the array of keys, then values. */
   readonly shared: number;

@@ -1,6 +1,6 @@
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
-import type { WorkgroupAttentionOptions, WorkgroupAttentionShape } from "./form.ts";
 import { attentionCost, type AttentionSizes, type AttentionTensors, gpuOf } from "./sizes.ts";
+import type { WorkgroupAttentionOptions, WorkgroupAttentionShape } from "./workgroup_shape.ts";
 import { attentionConstantTypes, workgroupAttentionWgsl } from "./workgroup_wgsl.ts";
 
 /**

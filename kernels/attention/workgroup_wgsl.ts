@@ -1,5 +1,5 @@
 import type { ConstantValues } from "../../engine/kernel/kernel.ts";
-import { workgroupBlocks } from "./form.ts";
+import { workgroupBlocks } from "./workgroup_shape.ts";
 import {
   combined,
   type Context,

@@ -2,10 +2,10 @@
 
 import { blockDepth } from "../gemm/tile_blocks.ts";
 import { each as eachText, fmaChain } from "../wgsl/text.ts";
-import type { WorkgroupAttentionShape, workgroupBlocks } from "./form.ts";
+import type { WorkgroupAttentionBlocks, WorkgroupAttentionShape } from "./workgroup_shape.ts";
 
 /** What the parts of the generated text refer to. */
-export interface Context extends WorkgroupAttentionShape, ReturnType<typeof workgroupBlocks> {
+export interface Context extends WorkgroupAttentionShape, WorkgroupAttentionBlocks {
   readonly threads: number;
   readonly headVec4: number;
   readonly isCausal: boolean;
