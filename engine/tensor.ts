@@ -66,9 +66,7 @@ export class Tensor implements Disposable {
       );
     }
     const bytes = encode(data, dtype);
-    const tensor = Tensor.empty(gpu, shape, dtype);
-    tensor.write(bytes);
-    return tensor;
+    return Tensor.filled(gpu, shape, dtype, (tensor) => tensor.write(bytes));
   }
 
   /**
@@ -83,6 +81,20 @@ export class Tensor implements Disposable {
     }
     const bytes = elements(shape) * bytesPerElement[dtype];
     return new Tensor(gpu, [...shape], dtype, gpu.context.allocate(bytes, options.exact));
+  }
+
+  /**
+   * A new tensor whose elements `fill` writes, all of them. It is disposed of where `fill` throws.
+   */
+  static filled(gpu: Gpu, shape: readonly number[], dtype: DType, fill: (tensor: Tensor) => void): Tensor {
+    const tensor = Tensor.empty(gpu, shape, dtype);
+    try {
+      fill(tensor);
+    } catch (error) {
+      tensor[Symbol.dispose]();
+      throw error;
+    }
+    return tensor;
   }
 
   /** Whether the tensor has been disposed of. */

@@ -68,15 +68,15 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const form = options.form ??
     (options.path ? attentionFormOn(q.gpu.info, options.path, sizes, { half }) : policy.formFor(sizes, options));
   if (!form) return refuse(`the ${options.path} path does not support heads of width ${dim} on this device`);
-  const y = Tensor.empty(q.gpu, q.shape, q.dtype);
-  if (form.path === "staged") {
-    stagedAttention({ q, k, v, y }, sizes, { allowF16Operands });
-    return y;
-  }
-  for (const part of bindableBatches(q.gpu, { q, k, v, y }, sizes)) {
-    if (form.path === "subgroup") subgroupAttention(part.tensors, part.sizes, form);
-    else if (form.path === "matrix") matrixAttention(part.tensors, part.sizes, form);
-    else workgroupAttention(part.tensors, part.sizes, form, { half });
-  }
-  return y;
+  return Tensor.filled(q.gpu, q.shape, q.dtype, (y) => {
+    if (form.path === "staged") {
+      stagedAttention({ q, k, v, y }, sizes, { allowF16Operands });
+      return;
+    }
+    for (const part of bindableBatches(q.gpu, { q, k, v, y }, sizes)) {
+      if (form.path === "subgroup") subgroupAttention(part.tensors, part.sizes, form);
+      else if (form.path === "matrix") matrixAttention(part.tensors, part.sizes, form);
+      else workgroupAttention(part.tensors, part.sizes, form, { half });
+    }
+  });
 }

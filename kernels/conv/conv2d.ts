@@ -163,11 +163,11 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
   };
   const why = options.path && policyOf(gpu).convolutions.unsupportedReason(options.path, geometry);
   if (why) refuse(why);
-  const y = Tensor.empty(gpu, shape, options.dtype ?? x.dtype);
-  for (const piece of pieces(gpu, geometry, weight.tensor)) {
-    runPiece(gpu, { x, weight: weight.tensor, bias, channelBias, residual, y }, geometry, piece, options);
-  }
-  return y;
+  return Tensor.filled(gpu, shape, options.dtype ?? x.dtype, (y) => {
+    for (const piece of pieces(gpu, geometry, weight.tensor)) {
+      runPiece(gpu, { x, weight: weight.tensor, bias, channelBias, residual, y }, geometry, piece, options);
+    }
+  });
 }
 
 /** Dispatches the kernel that suits a piece: the 3×3 kernel or the general one. */

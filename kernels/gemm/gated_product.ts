@@ -60,24 +60,24 @@ export function geglu(x: Tensor): Tensor {
     );
   }
   const outer = x.shape.slice(0, -1), half = width / 2;
-  const y = Tensor.empty(gpu, [...outer, half], x.dtype);
-  const vectorWidth = half % 4 === 0 ? 4 : 1;
-  launchOverRanges(
-    gpu,
-    elements(outer),
-    { x: { tensor: x, unit: width }, y: { tensor: y, unit: half } },
-    ({ count, windows, starts }) => {
-      const { params, constants } = elementwise(gpu, count, half / vectorWidth);
-      gegluKernel.run(
-        gpu,
-        windows,
-        { ...params, x_start: starts.x, y_start: starts.y },
-        { X_WIDTH: vectorWidth, ACTIVATION: "gelu", ...constants },
-      );
-    },
-    { vectorWidth },
-  );
-  return y;
+  return Tensor.filled(gpu, [...outer, half], x.dtype, (y) => {
+    const vectorWidth = half % 4 === 0 ? 4 : 1;
+    launchOverRanges(
+      gpu,
+      elements(outer),
+      { x: { tensor: x, unit: width }, y: { tensor: y, unit: half } },
+      ({ count, windows, starts }) => {
+        const { params, constants } = elementwise(gpu, count, half / vectorWidth);
+        gegluKernel.run(
+          gpu,
+          windows,
+          { ...params, x_start: starts.x, y_start: starts.y },
+          { X_WIDTH: vectorWidth, ACTIVATION: "gelu", ...constants },
+        );
+      },
+      { vectorWidth },
+    );
+  });
 }
 
 /** Options of {@linkcode gatedProduct}. */
@@ -142,15 +142,15 @@ export function gatedProduct(
       [x.shape, weight.shape],
     );
   }
-  const y = Tensor.empty(gpu, [...outer, n], x.dtype);
-  gemm(gpu, { tensor: x, rowStride: k }, { tensor: weight, rowStride: k }, { tensor: y, rowStride: n }, {
-    m,
-    n,
-    k,
-    transposeB: true,
-    bias,
-    gated: true,
-    tile: shape,
+  return Tensor.filled(gpu, [...outer, n], x.dtype, (y) => {
+    gemm(gpu, { tensor: x, rowStride: k }, { tensor: weight, rowStride: k }, { tensor: y, rowStride: n }, {
+      m,
+      n,
+      k,
+      transposeB: true,
+      bias,
+      gated: true,
+      tile: shape,
+    });
   });
-  return y;
 }

@@ -68,33 +68,33 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     refuse(`splits must divide k, and requires a single product: k = ${k}, splits = ${splits}, batch = ${batch}`);
   }
   const aRow = transposeA ? m : k, bRow = transposeB ? k : n; // lengths of stored rows
-  const y = Tensor.empty(a.gpu, shape, dtype);
-  if (splits > 1) {
-    // The parts are a batch: part i multiplies k / splits columns of A by as many rows of B.
-    using parts = Tensor.empty(a.gpu, [splits, rows, n]);
-    const depth = k / splits;
+  return Tensor.filled(a.gpu, shape, dtype, (y) => {
+    if (splits > 1) {
+      // The parts are a batch: part i multiplies k / splits columns of A by as many rows of B.
+      using parts = Tensor.empty(a.gpu, [splits, rows, n]);
+      const depth = k / splits;
+      gemm(
+        a.gpu,
+        { tensor: a, rowStride: aRow, outerStride: transposeA ? depth * aRow : depth },
+        { tensor: b, rowStride: bRow, outerStride: transposeB ? depth : depth * bRow },
+        { tensor: parts, rowStride: n, outerStride: rows * n },
+        {
+          ...{ m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale },
+          allowF16Operands,
+          tile,
+        },
+      );
+      sumParts(parts, y, options);
+      return;
+    }
     gemm(
       a.gpu,
-      { tensor: a, rowStride: aRow, outerStride: transposeA ? depth * aRow : depth },
-      { tensor: b, rowStride: bRow, outerStride: transposeB ? depth : depth * bRow },
-      { tensor: parts, rowStride: n, outerStride: rows * n },
-      {
-        ...{ m: rows, n, k: depth, outer: splits, transposeA, transposeB, scale: options.scale },
-        allowF16Operands,
-        tile,
-      },
+      { tensor: a, rowStride: aRow, outerStride: aBatch.length > 0 ? m * k : 0 },
+      { tensor: b, rowStride: bRow, outerStride: bBatch.length > 0 ? k * n : 0 },
+      { tensor: y, rowStride: n, outerStride: m * n },
+      { ...options, m: rows, n, k, outer: batch, tile },
     );
-    sumParts(parts, y, options);
-    return y;
-  }
-  gemm(
-    a.gpu,
-    { tensor: a, rowStride: aRow, outerStride: aBatch.length > 0 ? m * k : 0 },
-    { tensor: b, rowStride: bRow, outerStride: bBatch.length > 0 ? k * n : 0 },
-    { tensor: y, rowStride: n, outerStride: m * n },
-    { ...options, m: rows, n, k, outer: batch, tile },
-  );
-  return y;
+  });
 }
 
 /** The sizes of a product. @throws {ShapeError} when the shapes do not match */

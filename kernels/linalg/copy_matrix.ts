@@ -87,32 +87,32 @@ export function copyMatrix(block: Block, options: CopyMatrixOptions = {}): Tenso
   }
   const [rows, columns] = options.shape ?? [blockRows, blockColumns];
   const real = options.real ?? matrix.dtype;
-  const y = Tensor.empty(matrix.gpu, [rows, columns], real);
-  const { padDiagonal = 0, addDiagonal, scaleColumns } = options;
-  const plain = padDiagonal === 0 && !addDiagonal && !scaleColumns;
-  const vectorWidth = plain && [width, column, blockColumns, columns].every((count) => count % 4 === 0) ? 4 : 1;
-  const type = (dtype: string) => vectorWidth === 4 ? `vec4<${dtype}>` : dtype;
-  copyKernel.run(
-    matrix.gpu,
-    { x: matrix, diagonal: addDiagonal ?? matrix, scale: scaleColumns ?? matrix, y },
-    {
-      rows,
-      columns: columns / vectorWidth,
-      from_rows: Math.min(blockRows, rows),
-      from_columns: Math.min(blockColumns, columns) / vectorWidth,
-      start: (row * width + column) / vectorWidth,
-      stride: width / vectorWidth,
-      pad: padDiagonal,
-    },
-    {
-      source: type(matrix.dtype),
-      diagonal_real: addDiagonal?.dtype ?? type(matrix.dtype),
-      scale_real: scaleColumns?.dtype ?? type(matrix.dtype),
-      real,
-      result: type(real),
-      DIAGONAL: addDiagonal !== undefined,
-      SCALE: scaleColumns !== undefined,
-    },
-  );
-  return y;
+  return Tensor.filled(matrix.gpu, [rows, columns], real, (y) => {
+    const { padDiagonal = 0, addDiagonal, scaleColumns } = options;
+    const plain = padDiagonal === 0 && !addDiagonal && !scaleColumns;
+    const vectorWidth = plain && [width, column, blockColumns, columns].every((count) => count % 4 === 0) ? 4 : 1;
+    const type = (dtype: string) => vectorWidth === 4 ? `vec4<${dtype}>` : dtype;
+    copyKernel.run(
+      matrix.gpu,
+      { x: matrix, diagonal: addDiagonal ?? matrix, scale: scaleColumns ?? matrix, y },
+      {
+        rows,
+        columns: columns / vectorWidth,
+        from_rows: Math.min(blockRows, rows),
+        from_columns: Math.min(blockColumns, columns) / vectorWidth,
+        start: (row * width + column) / vectorWidth,
+        stride: width / vectorWidth,
+        pad: padDiagonal,
+      },
+      {
+        source: type(matrix.dtype),
+        diagonal_real: addDiagonal?.dtype ?? type(matrix.dtype),
+        scale_real: scaleColumns?.dtype ?? type(matrix.dtype),
+        real,
+        result: type(real),
+        DIAGONAL: addDiagonal !== undefined,
+        SCALE: scaleColumns !== undefined,
+      },
+    );
+  });
 }

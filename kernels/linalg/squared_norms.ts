@@ -37,7 +37,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
  */
 export function squaredNorms(x: Tensor): Tensor {
   const columns = x.shape.at(-1) ?? 1;
-  const y = Tensor.empty(x.gpu, x.shape.slice(0, -1));
-  squaredNormsKernel.run(x.gpu, { x, y }, { rows: y.size, columns });
-  return y;
+  return Tensor.filled(x.gpu, x.shape.slice(0, -1), "f32", (y) => {
+    squaredNormsKernel.run(x.gpu, { x, y }, { rows: y.size, columns });
+  });
 }

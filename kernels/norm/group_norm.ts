@@ -54,75 +54,74 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
   if (weight.size !== channels || bias.size !== channels) {
     refuse(`weight and bias must hold ${channels} elements: ${weight.size}, ${bias.size}`);
   }
-  const y = Tensor.empty(gpu, x.shape, x.dtype);
-  if (y.size === 0) return y;
+  return Tensor.filled(gpu, x.shape, x.dtype, (y) => {
+    if (y.size === 0) return;
 
-  const vectorWidth = elements(rest) % 4 === 0 ? 4 : 1;
-  const vector = vectorWidth === 4 ? "vec4f" : "f32";
-  // Terms: group_norm_kernels.ts. Lengths count accesses of vectorWidth elements.
-  const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / vectorWidth;
-  const planeBytes = planeLength * vectorWidth * 4;
-  const blocks = [...bindableBlocks(gpu, {
-    rows: ranges,
-    columns: planes,
-    rowBytes: planes * planeBytes,
-    columnBytes: planeBytes,
-  })];
-  const blocksPerRange = blocks.filter(({ row }) => row === 0).length;
-  const split = splitWork(gpu, ranges, planes, planeLength);
-  const chunks = Math.ceil(split.chunks / blocksPerRange);
-  const moments = Tensor.empty(gpu, [ranges, blocksPerRange, chunks, 4]);
+    const vectorWidth = elements(rest) % 4 === 0 ? 4 : 1;
+    const vector = vectorWidth === 4 ? "vec4f" : "f32";
+    // Terms: group_norm_kernels.ts. Lengths count accesses of vectorWidth elements.
+    const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / vectorWidth;
+    const planeBytes = planeLength * vectorWidth * 4;
+    const blocks = [...bindableBlocks(gpu, {
+      rows: ranges,
+      columns: planes,
+      rowBytes: planes * planeBytes,
+      columnBytes: planeBytes,
+    })];
+    const blocksPerRange = blocks.filter(({ row }) => row === 0).length;
+    const split = splitWork(gpu, ranges, planes, planeLength);
+    const chunks = Math.ceil(split.chunks / blocksPerRange);
+    using moments = Tensor.empty(gpu, [ranges, blocksPerRange, chunks, 4]);
 
-  const bind = (tensor: Tensor, { row, rows, column, columns }: RowBlock) => {
-    const first = (row * planes + column) * planeLength * vectorWidth;
-    const { window, start } = bindRange(tensor, first, rows * columns * planeLength * vectorWidth);
-    return { window, start: start / vectorWidth };
-  };
-  blocks.forEach((block, index) => {
-    const source = bind(x, block);
-    const length = block.columns * planeLength;
-    statisticsKernel.run(
-      gpu,
-      { x: source.window, moments },
-      {
-        ranges: block.rows,
-        length,
-        chunk_length: Math.ceil(length / chunks),
-        chunks,
-        x_start: source.start,
-        moments_start: block.row * blocksPerRange * chunks + index % blocksPerRange * chunks,
-        moments_stride: chunks,
-      },
-      { X_WIDTH: vectorWidth, vector, ...reduction(gpu) },
-    );
+    const bind = (tensor: Tensor, { row, rows, column, columns }: RowBlock) => {
+      const first = (row * planes + column) * planeLength * vectorWidth;
+      const { window, start } = bindRange(tensor, first, rows * columns * planeLength * vectorWidth);
+      return { window, start: start / vectorWidth };
+    };
+    blocks.forEach((block, index) => {
+      const source = bind(x, block);
+      const length = block.columns * planeLength;
+      statisticsKernel.run(
+        gpu,
+        { x: source.window, moments },
+        {
+          ranges: block.rows,
+          length,
+          chunk_length: Math.ceil(length / chunks),
+          chunks,
+          x_start: source.start,
+          moments_start: block.row * blocksPerRange * chunks + index % blocksPerRange * chunks,
+          moments_stride: chunks,
+        },
+        { X_WIDTH: vectorWidth, vector, ...reduction(gpu) },
+      );
+    });
+    for (const block of blocks) {
+      const source = bind(x, block), target = bind(y, block);
+      affineKernel.run(
+        gpu,
+        { x: source.window, moments, weight, bias, y: target.window },
+        {
+          ranges: block.rows,
+          planes: block.columns,
+          plane_length: planeLength,
+          pieces: Math.ceil(block.columns / split.planesPerPiece) * split.parts,
+          planes_per_piece: split.planesPerPiece,
+          parts: split.parts,
+          part_length: Math.ceil(planeLength / split.parts),
+          x_start: source.start,
+          y_start: target.start,
+          first_range: block.row,
+          first_plane: block.column,
+          groups,
+          channels_per_group: planes,
+          chunks: blocksPerRange * chunks,
+          epsilon,
+        },
+        { X_WIDTH: vectorWidth, vector, ACTIVATION: activation ?? "none", ...reduction(gpu) },
+      );
+    }
   });
-  for (const block of blocks) {
-    const source = bind(x, block), target = bind(y, block);
-    affineKernel.run(
-      gpu,
-      { x: source.window, moments, weight, bias, y: target.window },
-      {
-        ranges: block.rows,
-        planes: block.columns,
-        plane_length: planeLength,
-        pieces: Math.ceil(block.columns / split.planesPerPiece) * split.parts,
-        planes_per_piece: split.planesPerPiece,
-        parts: split.parts,
-        part_length: Math.ceil(planeLength / split.parts),
-        x_start: source.start,
-        y_start: target.start,
-        first_range: block.row,
-        first_plane: block.column,
-        groups,
-        channels_per_group: planes,
-        chunks: blocksPerRange * chunks,
-        epsilon,
-      },
-      { X_WIDTH: vectorWidth, vector, ACTIVATION: activation ?? "none", ...reduction(gpu) },
-    );
-  }
-  moments[Symbol.dispose]();
-  return y;
 }
 
 /**

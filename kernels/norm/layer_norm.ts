@@ -89,26 +89,26 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
       [x.shape, weight.shape, bias.shape],
     );
   }
-  const y = Tensor.empty(gpu, x.shape, x.dtype);
-  if (y.size === 0) return y;
-  const vectorWidth = width % 4 === 0 ? 4 : 1;
-  launchOverRanges(
-    gpu,
-    x.size / width,
-    { x: { tensor: x, unit: width }, y: { tensor: y, unit: width } },
-    ({ count, windows, starts }) =>
-      layerNormKernel.run(
-        gpu,
-        { ...windows, weight, bias },
-        { rows: count, columns: width / vectorWidth, x_start: starts.x, y_start: starts.y, epsilon },
-        {
-          X_WIDTH: vectorWidth,
-          vector: vectorWidth === 4 ? "vec4f" : "f32",
-          ROWS: policyOf(gpu).passes.layerNormRows(count),
-          ...reduction(gpu),
-        },
-      ),
-    { vectorWidth },
-  );
-  return y;
+  return Tensor.filled(gpu, x.shape, x.dtype, (y) => {
+    if (y.size === 0) return;
+    const vectorWidth = width % 4 === 0 ? 4 : 1;
+    launchOverRanges(
+      gpu,
+      x.size / width,
+      { x: { tensor: x, unit: width }, y: { tensor: y, unit: width } },
+      ({ count, windows, starts }) =>
+        layerNormKernel.run(
+          gpu,
+          { ...windows, weight, bias },
+          { rows: count, columns: width / vectorWidth, x_start: starts.x, y_start: starts.y, epsilon },
+          {
+            X_WIDTH: vectorWidth,
+            vector: vectorWidth === 4 ? "vec4f" : "f32",
+            ROWS: policyOf(gpu).passes.layerNormRows(count),
+            ...reduction(gpu),
+          },
+        ),
+      { vectorWidth },
+    );
+  });
 }

@@ -32,10 +32,10 @@ ${elementwiseWgsl}`,
  */
 export function activate(x: Tensor, activation: Activation): Tensor {
   const { gpu } = x;
-  const y = Tensor.empty(gpu, x.shape, x.dtype);
-  launchOverVec4(gpu, { x, y }, (windows, vec4Count) => {
-    const { params, constants } = elementwise(gpu, 1, vec4Count);
-    activationKernel.run(gpu, windows, params, { ACTIVATION: activation, ...constants });
+  return Tensor.filled(gpu, x.shape, x.dtype, (y) => {
+    launchOverVec4(gpu, { x, y }, (windows, vec4Count) => {
+      const { params, constants } = elementwise(gpu, 1, vec4Count);
+      activationKernel.run(gpu, windows, params, { ACTIVATION: activation, ...constants });
+    });
   });
-  return y;
 }

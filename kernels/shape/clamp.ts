@@ -30,7 +30,7 @@ ${flatWgsl("params.vec4s")}`,
  * ```
  */
 export function clamp(x: Tensor, low: number, high: number): Tensor {
-  const y = Tensor.empty(x.gpu, x.shape, x.dtype);
-  launchOverVec4(x.gpu, { x, y }, (windows, vec4s) => clampKernel.run(x.gpu, windows, { vec4s, low, high }));
-  return y;
+  return Tensor.filled(x.gpu, x.shape, x.dtype, (y) => {
+    launchOverVec4(x.gpu, { x, y }, (windows, vec4s) => clampKernel.run(x.gpu, windows, { vec4s, low, high }));
+  });
 }

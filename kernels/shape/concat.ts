@@ -38,12 +38,12 @@ export function concat(tensors: readonly Tensor[], axis: number): Tensor {
   }
   const rows = elements(shape.slice(0, axis)), inner = elements(shape.slice(axis + 1));
   const length = tensors.reduce((sum, tensor) => sum + tensor.shape[axis], 0);
-  const y = Tensor.empty(gpu, shape.with(axis, length), dtype);
-  let start = 0;
-  for (const tensor of tensors) {
-    const own = tensor.shape[axis] * inner;
-    copyBlock({ tensor, start: 0, stride: own }, { tensor: y, start, stride: length * inner }, { rows, length: own });
-    start += own;
-  }
-  return y;
+  return Tensor.filled(gpu, shape.with(axis, length), dtype, (y) => {
+    let start = 0;
+    for (const tensor of tensors) {
+      const own = tensor.shape[axis] * inner;
+      copyBlock({ tensor, start: 0, stride: own }, { tensor: y, start, stride: length * inner }, { rows, length: own });
+      start += own;
+    }
+  });
 }

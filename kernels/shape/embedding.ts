@@ -48,22 +48,22 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
   if (ids.dtype !== "i32" && ids.dtype !== "u32") {
     throw new DTypeError(`Cannot look up rows by ids of ${ids.dtype} as they must be i32 or u32`);
   }
-  const y = Tensor.empty(gpu, [...ids.shape, width]);
-  const vectorWidth = width % 4 === 0 ? 4 : 1;
-  launchOverRanges(
-    gpu,
-    vocabulary,
-    { table: { tensor: table, unit: width } },
-    ({ first, count, windows, starts }) => {
-      const { params, constants } = elementwise(gpu, ids.size, width / vectorWidth);
-      embeddingKernel.run(
-        gpu,
-        { ...windows, ids, y },
-        { ...params, table_start: starts.table, first_id: first, last_id: first + count - 1, vocabulary },
-        { TABLE_WIDTH: vectorWidth, id: ids.dtype, ...constants },
-      );
-    },
-    { vectorWidth },
-  );
-  return y;
+  return Tensor.filled(gpu, [...ids.shape, width], "f32", (y) => {
+    const vectorWidth = width % 4 === 0 ? 4 : 1;
+    launchOverRanges(
+      gpu,
+      vocabulary,
+      { table: { tensor: table, unit: width } },
+      ({ first, count, windows, starts }) => {
+        const { params, constants } = elementwise(gpu, ids.size, width / vectorWidth);
+        embeddingKernel.run(
+          gpu,
+          { ...windows, ids, y },
+          { ...params, table_start: starts.table, first_id: first, last_id: first + count - 1, vocabulary },
+          { TABLE_WIDTH: vectorWidth, id: ids.dtype, ...constants },
+        );
+      },
+      { vectorWidth },
+    );
+  });
 }

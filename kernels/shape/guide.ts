@@ -49,32 +49,32 @@ export function guide(x: Tensor, guidanceScale: number): Tensor {
     );
   }
   if (dtype !== "f32") throw new DTypeError(`Cannot guide a tensor of ${dtype} as predictions are f32`);
-  const y = Tensor.empty(gpu, [batch / 2, ...rest]);
-  const vectorWidth = y.size % 4 === 0 ? 4 : 1;
-  launchOverRanges(
-    gpu,
-    y.size / vectorWidth,
-    {
-      unconditional: { tensor: x, unit: vectorWidth },
-      conditional: { tensor: x, unit: vectorWidth, first: y.size },
-      y: { tensor: y, unit: vectorWidth },
-    },
-    ({ count, windows, starts }) => {
-      const { params, constants } = elementwise(gpu, 1, count);
-      guideKernel.run(
-        gpu,
-        windows,
-        {
-          ...params,
-          scale: guidanceScale,
-          unconditional_start: starts.unconditional,
-          conditional_start: starts.conditional,
-          y_start: starts.y,
-        },
-        { X_WIDTH: vectorWidth, vector: vectorWidth === 4 ? "vec4f" : "f32", ...constants },
-      );
-    },
-    { vectorWidth },
-  );
-  return y;
+  return Tensor.filled(gpu, [batch / 2, ...rest], "f32", (y) => {
+    const vectorWidth = y.size % 4 === 0 ? 4 : 1;
+    launchOverRanges(
+      gpu,
+      y.size / vectorWidth,
+      {
+        unconditional: { tensor: x, unit: vectorWidth },
+        conditional: { tensor: x, unit: vectorWidth, first: y.size },
+        y: { tensor: y, unit: vectorWidth },
+      },
+      ({ count, windows, starts }) => {
+        const { params, constants } = elementwise(gpu, 1, count);
+        guideKernel.run(
+          gpu,
+          windows,
+          {
+            ...params,
+            scale: guidanceScale,
+            unconditional_start: starts.unconditional,
+            conditional_start: starts.conditional,
+            y_start: starts.y,
+          },
+          { X_WIDTH: vectorWidth, vector: vectorWidth === 4 ? "vec4f" : "f32", ...constants },
+        );
+      },
+      { vectorWidth },
+    );
+  });
 }

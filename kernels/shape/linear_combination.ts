@@ -83,14 +83,14 @@ export function linearCombination(terms: readonly LinearTerm[]): Tensor {
       );
     }
   }
-  const y = Tensor.empty(gpu, shape, model.dtype);
-  const inputs = Object.fromEntries(terms.map(({ tensor }, term) => [`x${term}`, tensor]));
-  const coefficients = Object.fromEntries(terms.map(({ coefficient }, term) => [`c${term}`, coefficient]));
-  launchOverVec4(gpu, { y, ...inputs }, (windows, vec4Count) => {
-    const { params, constants } = elementwise(gpu, 1, vec4Count);
-    combinationKernels[terms.length - 1].run(gpu, windows, { ...params, ...coefficients }, constants);
+  return Tensor.filled(gpu, shape, model.dtype, (y) => {
+    const inputs = Object.fromEntries(terms.map(({ tensor }, term) => [`x${term}`, tensor]));
+    const coefficients = Object.fromEntries(terms.map(({ coefficient }, term) => [`c${term}`, coefficient]));
+    launchOverVec4(gpu, { y, ...inputs }, (windows, vec4Count) => {
+      const { params, constants } = elementwise(gpu, 1, vec4Count);
+      combinationKernels[terms.length - 1].run(gpu, windows, { ...params, ...coefficients }, constants);
+    });
   });
-  return y;
 }
 
 /**

@@ -61,12 +61,12 @@ export function rescaleGuided(guided: Tensor, conditional: Tensor, rescale: numb
   }
   const { gpu } = guided;
   const [rows = 1] = guided.shape;
-  const y = Tensor.empty(gpu, guided.shape);
-  rescaleKernel.run(
-    gpu,
-    { guided, conditional, y },
-    { rows, columns: rows === 0 ? 0 : guided.size / rows, share: rescale },
-    { ...reduction(gpu) },
-  );
-  return y;
+  return Tensor.filled(gpu, guided.shape, "f32", (y) => {
+    rescaleKernel.run(
+      gpu,
+      { guided, conditional, y },
+      { rows, columns: rows === 0 ? 0 : guided.size / rows, share: rescale },
+      { ...reduction(gpu) },
+    );
+  });
 }

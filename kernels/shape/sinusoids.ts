@@ -54,8 +54,8 @@ export function sinusoids(x: Tensor, frequencies: Tensor, options: { cosinesFirs
     );
   }
   const [half] = frequencies.shape;
-  const y = Tensor.empty(gpu, [...x.shape, 2 * half]);
-  const [cosines, sines] = cosinesFirst ? [0, half] : [half, 0];
-  sinusoidsKernel.run(gpu, { x, frequencies, y }, { count: x.size * half, half, cosines, sines });
-  return y;
+  return Tensor.filled(gpu, [...x.shape, 2 * half], "f32", (y) => {
+    const [cosines, sines] = cosinesFirst ? [0, half] : [half, 0];
+    sinusoidsKernel.run(gpu, { x, frequencies, y }, { count: x.size * half, half, cosines, sines });
+  });
 }

@@ -22,12 +22,12 @@ export function slice(x: Tensor, axis: number, start: number, end: number): Tens
     );
   }
   const rows = elements(shape.slice(0, axis)), inner = elements(shape.slice(axis + 1));
-  const y = Tensor.empty(gpu, shape.with(axis, end - start), dtype);
-  const taken = (end - start) * inner;
-  copyBlock(
-    { tensor: x, start: start * inner, stride: length * inner },
-    { tensor: y, start: 0, stride: taken },
-    { rows, length: taken },
-  );
-  return y;
+  return Tensor.filled(gpu, shape.with(axis, end - start), dtype, (y) => {
+    const taken = (end - start) * inner;
+    copyBlock(
+      { tensor: x, start: start * inner, stride: length * inner },
+      { tensor: y, start: 0, stride: taken },
+      { rows, length: taken },
+    );
+  });
 }

@@ -88,29 +88,29 @@ export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType
       [shape, residual.shape],
     );
   }
-  const y = Tensor.empty(gpu, transposed, dtype);
-  const vectorWidth = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
-  const size = rows * columns;
-  launchOverRanges(
-    gpu,
-    elements(outer),
-    { x: { tensor: x, unit: size }, residual: { tensor: residual ?? x, unit: size }, y: { tensor: y, unit: size } },
-    ({ count, windows, starts }) =>
-      transposeKernel.run(
-        gpu,
-        windows,
-        {
-          matrices: count,
-          rows: rows / vectorWidth,
-          columns: columns / vectorWidth,
-          x_start: starts.x,
-          y_start: starts.y,
-          residual_start: starts.residual,
-          has_residual: residual ? 1 : 0,
-        },
-        { X_WIDTH: vectorWidth },
-      ),
-    { vectorWidth },
-  );
-  return y;
+  return Tensor.filled(gpu, transposed, dtype, (y) => {
+    const vectorWidth = rows % 4 === 0 && columns % 4 === 0 ? 4 : 1;
+    const size = rows * columns;
+    launchOverRanges(
+      gpu,
+      elements(outer),
+      { x: { tensor: x, unit: size }, residual: { tensor: residual ?? x, unit: size }, y: { tensor: y, unit: size } },
+      ({ count, windows, starts }) =>
+        transposeKernel.run(
+          gpu,
+          windows,
+          {
+            matrices: count,
+            rows: rows / vectorWidth,
+            columns: columns / vectorWidth,
+            x_start: starts.x,
+            y_start: starts.y,
+            residual_start: starts.residual,
+            has_residual: residual ? 1 : 0,
+          },
+          { X_WIDTH: vectorWidth },
+        ),
+      { vectorWidth },
+    );
+  });
 }

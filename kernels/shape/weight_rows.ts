@@ -61,7 +61,7 @@ export function weightRows(x: Tensor, weights: Tensor): Tensor {
       [x.shape, weights.shape],
     );
   }
-  const y = Tensor.empty(x.gpu, x.shape, x.dtype);
-  weightRowsKernel.run(x.gpu, { x, weights, y }, { batches, rows, columns });
-  return y;
+  return Tensor.filled(x.gpu, x.shape, x.dtype, (y) => {
+    weightRowsKernel.run(x.gpu, { x, weights, y }, { batches, rows, columns });
+  });
 }

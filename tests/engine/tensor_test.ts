@@ -126,3 +126,16 @@ gpuTest(
     assertEquals([...await sum.data(), ...await other.data()], [2, 3, 11, 21]);
   },
 );
+
+gpuTest("filled() returns what its body has written, and frees the tensor of a body that throws", async (gpu) => {
+  const bytes = new Uint8Array(Float32Array.of(1, 2).buffer);
+  using tensor = Tensor.filled(gpu, [2], "f32", (tensor) => tensor.write(bytes));
+  assertEquals([...await tensor.data()], [1, 2]);
+  const { live } = gpu.memory;
+  assertThrows(
+    () => Tensor.filled(gpu, [1], "f32", (tensor) => tensor.write(bytes)),
+    ShapeError,
+    "Cannot write 8 bytes",
+  );
+  assertEquals(gpu.memory.live, live);
+});
