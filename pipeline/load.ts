@@ -158,7 +158,7 @@ export async function loadPipeline<P>(
   // Skipping a checker that the checkpoint has deserves the warning, whatever the checkpoint
   // requires.
   const isSkipped = options.safetyChecker === null && index.components.safety_checker !== null;
-  const requiresSafetyChecker = index.requiresSafetyChecker || isSkipped;
+  const { requiresSafetyChecker = index.requiresSafetyChecker || isSkipped } = options;
   return builders.sd!(components as unknown as PipelineComponents, { requiresSafetyChecker }, owned);
 }
 

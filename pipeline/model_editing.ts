@@ -80,8 +80,10 @@ export class StableDiffusionModelEditingPipeline extends StableDiffusionPipeline
     source: string | URL | ByteSource,
     options: FromSingleFileOptions & EditingDefaults = {},
   ): Promise<StableDiffusionModelEditingPipeline> {
+    const { withToK, withAugs } = takeOptions("load a pipeline", options);
     return await loadSingleFile(source, options, {
-      sd: (parts, _, owned) => new StableDiffusionModelEditingPipeline(parts, options, owned),
+      sd: (parts, settings, owned) =>
+        new StableDiffusionModelEditingPipeline(parts, { ...settings, withToK, withAugs }, owned),
     });
   }
 

@@ -207,9 +207,9 @@ export async function loadSingleFile<P>(
     return builders.sdxl!(components, { forceZerosForEmptyPrompt }, owned);
   }
   const { safetyChecker, featureExtractor } = given;
-  return builders.sd!({ vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor }, {
-    requiresSafetyChecker: Boolean(safetyChecker),
-  }, owned);
+  const { requiresSafetyChecker = Boolean(safetyChecker) } = options;
+  const components = { vae, textEncoder, tokenizer, unet, scheduler, safetyChecker, featureExtractor };
+  return builders.sd!(components, { requiresSafetyChecker }, owned);
 }
 
 async function tokenizerOf(file: SingleFile, options: FromSingleFileOptions): Promise<CLIPTokenizer> {

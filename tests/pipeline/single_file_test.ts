@@ -1,6 +1,7 @@
 import { assert, assertEquals, assertObjectMatch, assertRejects } from "@std/assert";
 import type { Gpu } from "../../engine/gpu.ts";
 import { CheckpointError } from "../../pipeline/errors.ts";
+import { type EditingDefaults, StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 import { predictsNoise } from "../../pipeline/single_file.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { DDIMScheduler, TorchGenerator } from "../../schedulers/mod.ts";
@@ -33,6 +34,37 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
     assertEquals(await draw(single), await draw(folder));
   });
 }
+
+gpuTest(
+  "an editing pipeline of a single file has the settings of its call, and those of the plain one",
+  async (gpu) => {
+    const options = {
+      gpu,
+      tokenizer: `${goldens}/sd1-mini/tokenizer`,
+      config: miniConfig["sd1-mini"],
+      predictionType: "epsilon",
+      safetyChecker: null,
+      withToK: false,
+    } as const;
+    const changed: EditingDefaults & typeof options = { ...options };
+    const loading = StableDiffusionModelEditingPipeline.fromSingleFile(
+      await fileOf(await ldmEntries("sd1-mini")),
+      changed,
+    );
+    Object.assign(changed, { withToK: true });
+    using pipe = await loading;
+    await pipe.editModel("a rose", "a blue rose");
+    assertEquals(pipe.edits.entries[0].edit.recipe.withToK, false);
+    const { withToK: _, ...plain } = options;
+    using without = await StableDiffusionPipeline.fromSingleFile(await fileOf(await ldmEntries("sd1-mini")), plain);
+    assertEquals([pipe.requiresSafetyChecker, without.requiresSafetyChecker], [false, false]);
+    for (const requiresSafetyChecker of [true, false]) {
+      const given = { gpu, requiresSafetyChecker };
+      using told = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, given);
+      assertEquals(told.requiresSafetyChecker, requiresSafetyChecker);
+    }
+  },
+);
 
 gpuTest("the prediction type is determined by running the UNet if its file does not give it", async (gpu) => {
   // The pocket model was trained to predict noise. The mini models have random weights.
