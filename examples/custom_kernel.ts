@@ -28,9 +28,9 @@ fn main(
 });
 
 function geluTanh(x: Tensor): Tensor {
-  const y = Tensor.empty(x.gpu, x.shape, x.dtype);
-  geluTanhKernel.run(x.gpu, { x, y }, { vec4s: Math.ceil(x.size / 4) });
-  return y;
+  return Tensor.filled(x.gpu, x.shape, x.dtype, (y) => {
+    geluTanhKernel.run(x.gpu, { x, y }, { vec4s: Math.ceil(x.size / 4) });
+  });
 }
 
 using gpu = await Gpu.request();
