@@ -1,5 +1,6 @@
 /**
- * The addresses that a wave's lanes access in workgroup memory (LDS), as far as the code tells them.
+ * The addresses that a wave's lanes access in workgroup memory (LDS), as far as the code tells
+ * them.
  *
  * @module
  */
@@ -34,8 +35,8 @@ function successorsOf(blocks: readonly Block[]): number[][] {
 
 /**
  * The registers with which RADV starts a wave: the index of each thread in v0, and the index of the
- * wave in a scalar register, in bits 6 to 11 and, from RDNA 2 on, 20 to 24. The code takes it out of
- * there.
+ * wave in a scalar register, in bits 6 to 11 and, from RDNA 2 on, 20 to 24. The code takes it out
+ * of there.
  */
 function atStart(blocks: readonly Block[], wave: number, first: number): Registers {
   const registers = new Registers(wave), index = Math.floor(first / wave);
@@ -48,8 +49,8 @@ function atStart(blocks: readonly Block[], wave: number, first: number): Registe
 
 /**
  * The accesses of one wave of a workgroup of one dimension. Registers are followed along all
- * branches until nothing changes. Where several turns or branches lead to one access, only what they
- * have in common is known.
+ * branches until nothing changes. Where several turns or branches lead to one access, only what
+ * they have in common is known.
  *
  * @param first index of the wave's first thread in its workgroup
  */

@@ -82,7 +82,8 @@ const gcn: Architecture = {
   lds: { bytes: 65536, simds: 4 },
   interleavedReads: true,
   f64: 2,
-  // AMD's white paper on GCN: 32 KiB for up to 4 compute units, 32 bytes per cycle and compute unit.
+  // AMD's white paper on GCN: 32 KiB for up to 4 compute units, 32 bytes per cycle and compute
+  // unit.
   instructions: { cacheBytes: 32768, simds: 12, hitBytes: 8, missBytes: 2 },
   latency: { vector: 500, shared: 80, scalar: 120 },
 };

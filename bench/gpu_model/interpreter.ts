@@ -30,7 +30,10 @@ const shiftRight: Operation = (a, n) => each((x, by) => x >>> by, a, n);
 const extract: Operation = (a, from, bits) => each((x, by, n) => (x >>> by) & (2 ** n - 1), a, from, bits);
 const multiplyHigh = unsigned((a, b) => Number((BigInt(a) * BigInt(b)) >> 32n));
 
-/** Vector operations by name without suffixes. Factors of 24 bits are taken to fit, as compilers assume. */
+/**
+ * Vector operations by name without suffixes. Factors of 24 bits are taken to fit, as compilers
+ * assume.
+ */
 const vectorOperations: Readonly<Record<string, Operation>> = {
   v_mov_b32: (a) => a,
   v_add_u32: add,

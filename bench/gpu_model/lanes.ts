@@ -5,8 +5,9 @@
  */
 
 /**
- * A value per lane. Where `isRelative`, a number that the code does not tell, the same in all lanes,
- * comes on top of each: a buffer's content, or the count of a loop. The first known value is then 0.
+ * A value per lane. Where `isRelative`, a number that the code does not tell, the same in all
+ * lanes, comes on top of each: a buffer's content, or the count of a loop. The first known value is
+ * then 0.
  */
 export interface Lanes {
   readonly values: Int32Array;
@@ -36,7 +37,10 @@ function allOf(wave: number): Uint8Array {
   return mask;
 }
 
-/** A value of which `known` lanes are known. Unknown lanes hold 0, and so does the first known one of a pattern. */
+/**
+ * A value of which `known` lanes are known. Unknown lanes hold 0, and so does the first known one
+ * of a pattern.
+ */
 function lanesOf(values: Int32Array, known: Uint8Array, isRelative: boolean): Known {
   const first = known.indexOf(1);
   if (first < 0) return undefined;

@@ -120,8 +120,8 @@ export function modelText({ gpu, kernels }: ModelledGpu): string {
 
 /**
  * Matches two runs by GPU, case and kernel. The compared value is the modelled time, as a multiple
- * of the time of the fma alone at the GPU's peak: 1 / sustained, or 1 / reach where a record is older
- * than `sustained`.
+ * of the time of the fma alone at the GPU's peak: 1 / sustained, or 1 / reach where a record is
+ * older than `sustained`.
  */
 export function compareModels(before: GpuModelRecord, after: GpuModelRecord): Comparison {
   const all = [before, after].flatMap(({ gpus }) => gpus.flatMap(({ kernels }) => kernels));

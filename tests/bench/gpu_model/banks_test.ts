@@ -4,7 +4,9 @@ import { type Architecture, architectures } from "../../../bench/gpu_model/archi
 import { type Compiled, parseCompiled } from "../../../bench/gpu_model/assembly.ts";
 import { bankConflicts, laneGroups } from "../../../bench/gpu_model/banks.ts";
 
-/** The element of workgroup memory that a thread of 128 writes and reads, as in pattern_cases.ts. */
+/**
+ * The element of workgroup memory that a thread of 128 writes and reads, as in pattern_cases.ts.
+ */
 interface Pattern {
   readonly bytes: number;
   readonly write: (t: number) => number;
@@ -37,7 +39,9 @@ async function compiledPatterns(gpu: string): Promise<Map<string, Compiled>> {
   );
 }
 
-/** The last write and read of the code: those of the pattern, after workgroup memory was cleared. */
+/**
+ * The last write and read of the code: those of the pattern, after workgroup memory was cleared.
+ */
 function patternAccesses<T>(accesses: Map<{ readonly name: string }, T>): { write: T; read: T } {
   const of = (names: RegExp) => [...accesses].findLast(([{ name }]) => names.test(name))![1];
   return { write: of(/^ds_(write|store)/), read: of(/^ds_(read|load)/) };
@@ -61,7 +65,9 @@ Deno.test("addresses in workgroup memory are those that the WGSL states, on each
   }
 });
 
-/** Cycles beyond one per group of lanes: words of a bank, one after another, each bank by itself. */
+/**
+ * Cycles beyond one per group of lanes: words of a bank, one after another, each bank by itself.
+ */
 function expectedConflicts(
   addresses: readonly number[],
   groups: readonly (readonly number[])[],

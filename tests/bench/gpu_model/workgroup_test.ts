@@ -49,8 +49,8 @@ Deno.test("without its barriers, the same workgroup is bound by its busiest unit
 });
 
 Deno.test("a wave's latency counts between two barriers where the other waves do not fill it", () => {
-  // 4 waves, one on each SIMD. The last of 5 reads is issued after 5 cycles and arrives 62 later. Two
-  // barriers, the comparison and the branch take a cycle each.
+  // 4 waves, one on each SIMD. The last of 5 reads is issued after 5 cycles and arrives 62 later.
+  // Two barriers, the comparison and the branch take a cycle each.
   const alone = judge(kernel({ ldsBytes: 131072, reads: 5 }), navi21, 256);
   assertEquals([alone.sustained, alone.limit], [200 / (200 + 5 + 62 + 4), "waits"]);
   // Another workgroup computes meanwhile.
@@ -88,7 +88,8 @@ Deno.test("a loop that the instruction cache does not hold is fetched again in e
   assertEquals([fits.loopBytes, fits.limit, fits.sustained], [32008, "valu", 1]);
   const bytes = 36008;
   assertEquals([exceeds.loopBytes, exceeds.limit, exceeds.reach], [bytes, "fetch", 1]);
-  // 2 bytes per cycle for one workgroup of 4 waves on 4 SIMDs; 32 per cycle and SIMD from the cache.
+  // 2 bytes per cycle for one workgroup of 4 waves on 4 SIMDs; 32 per cycle and SIMD from the
+  // cache.
   assertEquals(exceeds.load.fetch, bytes / 32 + bytes / 2);
   // A workgroup of one wave shares its fetches with none: 4 of them fetch in place of one.
   assertEquals(judge(long(9000), navi21, 64).load.fetch, bytes / 32 + 4 * bytes / 2);
