@@ -77,6 +77,11 @@ export interface BenchOptions {
   readonly pixels?: number;
   /** Receives the results as text, as soon as they are measured. */
   readonly print: (text: string) => void;
+  /**
+   * Called with what is measured so far, after each kernel and part that ran on the device, and
+   * waited for. Default: nothing.
+   */
+  readonly onMeasured?: (report: BenchReport) => Promise<void>;
   /** Shows the progress of the kernels, of which there are `total`. Default: not shown. */
   readonly showProgress?: (total: number) => Disposable & { advance(by: number, note: string): void };
 }
@@ -115,21 +120,35 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
   const ceiling = await measureCeiling(gpu, { budgetMs, waitMs, clock });
   const device = deviceRecord(gpu, { ceiling, date, byProcessorTime: options.byProcessorTime });
   print(`\n${deviceText(device)}`);
-  const kernels = parts.has("kernels")
-    ? await measureKernels(gpu, { ...options, budgetMs, waitMs, clock, ceiling })
-    : [];
+  const kernels: KernelRecord[] = [], fullSize: FullSizeRecord[] = [];
+  let compilation: CompilationRecord | undefined;
+  const soFar = (): BenchReport => ({
+    device,
+    kernels: [...kernels],
+    stages: [...stages],
+    ...(compilation ? { compilation } : {}),
+    ...(fullSize.length > 0 ? { fullSize: [...fullSize] } : {}),
+  });
+  const keep = async () => await options.onMeasured?.(soFar());
+  if (parts.has("kernels")) {
+    const onKernel = async (record: KernelRecord) => {
+      kernels.push(record);
+      await keep();
+    };
+    await measureKernels(gpu, { ...options, budgetMs, waitMs, clock, ceiling, onKernel });
+  }
   if (parts.has("edit")) {
     print("\nThe edit at the sizes of Stable Diffusion 1.4");
     const eigenWidths = quick ? [768] : [768, 2048];
     await measureEdit(gpu, { budgetMs, waitMs, python, eigenWidths, onStage, onRemark });
+    await keep();
   }
-  let compilation: CompilationRecord | undefined;
   if (parts.has("compile")) {
     print("\nCompiling the kernels of a full-size model, with empty shader caches");
     compilation = await measureColdCompilation();
     print(compilationText(compilation));
+    await keep();
   }
-  const fullSize: FullSizeRecord[] = [];
   if (parts.has("full-size")) {
     print("\nA guided step of a full-size model");
     await measureFullSize({
@@ -144,23 +163,19 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
       },
       onRemark,
     });
+    await keep();
   }
   if (parts.has("demo")) {
     const stage = await measureDemo();
     if (stage) onStage(stage);
+    await keep();
   }
   if (parts.has("browser")) {
     print("\nA picture of the embedded model in Chromium and in Deno");
     await measureBrowser({ steps: options.steps, onStage, onRemark });
   }
 
-  const measured: BenchReport = {
-    device,
-    kernels,
-    stages,
-    ...(compilation ? { compilation } : {}),
-    ...(fullSize.length > 0 ? { fullSize } : {}),
-  };
+  const measured = soFar();
   const targets = judgeTargets(measured);
   if (targets.some(({ verdict }) => verdict !== "not measured")) print(`\nTargets\n${targetsText(targets)}`);
   return { ...measured, targets };
@@ -168,8 +183,12 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
 
 async function measureKernels(
   gpu: Gpu,
-  options: BenchOptions & DeviceTiming & { readonly budgetMs: number; readonly ceiling: Ceiling },
-): Promise<KernelRecord[]> {
+  options: BenchOptions & DeviceTiming & {
+    readonly budgetMs: number;
+    readonly ceiling: Ceiling;
+    readonly onKernel: (record: KernelRecord) => Promise<void>;
+  },
+): Promise<void> {
   const { filter, quick, waitMs, python, print } = options;
   const { isSoftware } = policyOf(gpu);
   const cases = casesFor({ filter, isSoftware, quick });
@@ -186,13 +205,13 @@ async function measureKernels(
     const { record, remarks } = await measureKernel(gpu, kernelCase, { ...options, peers, pace });
     kernels.push(record);
     print(kernelLine(record, remarks));
+    await options.onKernel(record);
     gpu.trim();
   }
   if (kernels.some((kernel) => netShare(kernel) !== undefined)) print(netNote);
   const ofStep = cases.filter(({ perStep }) => perStep !== undefined).length;
   if (ofStep === guidedTasks.length) print(`\n${stepText(kernels)}`);
   for (const summary of summarizePeers(kernels)) print(peerText(summary));
-  return kernels;
 }
 
 function deviceRecord(

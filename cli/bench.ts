@@ -12,7 +12,7 @@ import { type Command, defineCommand } from "./command.ts";
 import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { environmentVariable } from "../pipeline/environment.ts";
 import { overwriteFlag } from "./files.ts";
-import { jsonFlag } from "./json_file.ts";
+import { jsonFlag, PartialJson } from "./json_file.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 
@@ -182,6 +182,7 @@ export const command: Command = defineCommand({
     }
     const openGpu = () => openDevice(values);
     if (values.tune) return await tuneDevice(openGpu, values.checkpoint, { budgetMs: budgetOf(values) });
+    const partial = new PartialJson(values.json);
     const report = await runBench({
       parts,
       openGpu,
@@ -199,9 +200,11 @@ export const command: Command = defineCommand({
       shapes: values.shapes === "sdxl" ? "sdxl" : "sd14",
       pixels: values.pixels,
       print: say,
+      onMeasured: (report) => partial.write(report),
       showProgress: (total) => showProgress("kernels", { total }),
     });
     await giveRecord(report, values, records);
+    await partial.remove();
   },
 });
 
