@@ -49,27 +49,29 @@ export {
   spread,
   storage,
 } from "../engine/kernel/kernel.ts";
+export type { NoConstants } from "../engine/kernel/declaration.ts";
 
-// Linear algebra
+// Matrix products
 export { matmul, type MatmulOptions } from "./gemm/matmul.ts";
+export type { GemmOptions } from "./gemm/gemm.ts";
 export { geglu } from "./gemm/gated_product.ts";
-
-// Tuning
-export {
-  type AdapterTuning,
-  parseTuning,
-  type TileKind,
-  type Tiles,
-  type TunedProduct,
-  type Tuning,
-  TuningError,
-} from "./tuning.ts";
+export type { TileShape } from "./gemm/tile.ts";
 
 // Convolution
-export { conv2d, type Conv2dOptions, type ConvPath, packConvWeight, type PackedConvWeight } from "./conv/conv2d.ts";
+export {
+  type ChannelBias,
+  conv2d,
+  type Conv2dOptions,
+  type ConvPath,
+  packConvWeight,
+  type PackedConvWeight,
+} from "./conv/conv2d.ts";
 
 // Attention
 export { attention, type AttentionOptions } from "./attention/attention.ts";
+export type { AttentionForm, AttentionForms, AttentionPath, SubgroupAttentionShape } from "./attention/form.ts";
+export type { MatrixAttentionShape } from "./attention/matrix_shape.ts";
+export type { WorkgroupAttentionShape } from "./attention/workgroup_shape.ts";
 
 // Normalization and activation
 export { groupNorm, type GroupNormOptions } from "./norm/group_norm.ts";
@@ -87,10 +89,14 @@ export { rescaleGuided } from "./shape/rescale_guided.ts";
 export { sinusoids } from "./shape/sinusoids.ts";
 export { guide } from "./shape/guide.ts";
 export { add, linearCombination, type LinearTerm } from "./shape/linear_combination.ts";
-export type { GemmOptions } from "./gemm/gemm.ts";
-export type { ChannelBias } from "./conv/conv2d.ts";
-export type { AttentionForm, AttentionForms, AttentionPath, SubgroupAttentionShape } from "./attention/form.ts";
-export type { WorkgroupAttentionShape } from "./attention/workgroup_shape.ts";
-export type { MatrixAttentionShape } from "./attention/matrix_shape.ts";
-export type { TileShape } from "./gemm/tile.ts";
-export type { NoConstants } from "../engine/kernel/declaration.ts";
+
+// Tuning
+export {
+  type AdapterTuning,
+  parseTuning,
+  type TileKind,
+  type Tiles,
+  type TunedProduct,
+  type Tuning,
+  TuningError,
+} from "./tuning.ts";
