@@ -37,7 +37,8 @@ export type MatrixAttentionConstants = ConstantValues<typeof matrixAttentionCons
 /**
  * The entry point of attention on subgroup matrices. The algorithm: matrix.ts.
  *
- * Names in the generated text:
+ * Names in the generated text, of which `deno task wgsl "attention.*pocket" matrices` prints an
+ * example:
  *
  * - Matrices of a subgroup: `query{r}_{d}`, `score{r}_{c}`, `weight{r}` and `result{r}_{c}`. r
  *   counts matrices along its queries, d along the head, c along the keys of a block or the columns

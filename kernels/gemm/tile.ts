@@ -29,12 +29,18 @@ export {
 } from "./tile_shape.ts";
 
 /**
- * The register-tile core of C = A·B, shared by matmul, conv2d and the solver's products. The WGSL
- * is generated, because naga keeps an accumulator in a register only when it has a name of its own.
+ * Tiles of C = A·B: generated WGSL that matmul, conv2d and the solver's products share. The tile is
+ * the entry point `main`: the loop over K, the sums, and calls of functions that the kernel
+ * defines. {@linkcode TileShape} describes the strategies. `deno task wgsl "matmul.*pocket"` prints
+ * an example.
  *
- * A kernel declares `params.m`, `params.n` and `params.k` and defines its operands by these
- * functions. Rows and columns may lie beyond the edge, where the functions that locate them clamp
- * them. Elements from `params.k` on must be zero in A and finite in B.
+ * The text is generated, because naga keeps a sum in a register only when it has a name of its own.
+ *
+ * A kernel declares `params.m`, `params.n` and `params.k`, the constants {@linkcode
+ * tileConstantTypes}, and these functions. Rows that they receive are below `params.m`, except in
+ * `tile_place`. Columns may lie beyond the last one: `tile_column` and `tile_column_end` clamp
+ * them. k may lie beyond `params.k`, except with the constant WHOLE: elements there must be zero in
+ * A and finite in B.
  *
  * Strategy `subgroup`:
  *
@@ -58,24 +64,22 @@ export {
  * On request, the strategy `subgroup` adds `tile_column_end(column) -> vec4f` to the sums of four
  * columns before `tile_end`, and computes it once for all rows.
  *
- * Strategies `workgroup`, `half` and `matrix`, by the {@linkcode BlockLoads} of the kernel:
+ * Strategies `workgroup`, `half` and `matrix`. Loads return vec4f, or vec4<f16> with `half` and
+ * `matrix`. {@linkcode BlockLoads} tells which of two loads of A and of B the kernel has:
  *
- * - `tile_row`, and `tile_a` (loads of A along k) or `tile_a_line(Row, k) -> vec4f`: element k of
- *   four adjacent rows (not `matrix`)
- * - `tile_column`, and `tile_b_k(Column, k) -> vec4f`: elements k … k+3 of one column; or
- *   `tile_b_line(Column, k) -> vec4f`: element k of four adjacent columns
+ * - `tile_row`, and `tile_a` (along k) or `tile_a_line(Row, k)`: element k of four adjacent rows
+ *   (not `matrix`)
+ * - `tile_column`, and `tile_b_k(Column, k)`: elements k … k+3 of one column; or
+ *   `tile_b_line(Column, k)`: element k of four adjacent columns
  * - `tile_row_end(batch, row)` and `tile_column_end(column)`: what the epilogue needs of a row and
- *   of four columns, computed once each, and `tile_end(sum, of_column, of_row) -> vec4f`
+ *   of four columns, computed once each, and `tile_end(sum, of_column, of_row) -> vec4f`: the
+ *   epilogue of four sums
  * - `tile_place(batch, row) -> u32`: the place of a row in the result
  * - `tile_step(rows) -> u32`: the distance of rows in the result
  * - `tile_store(place, column, vec4f)`: adds a residual, and stores four adjacent results
  *
- * Loads are vec4f, or vec4<f16> with `half` and `matrix`.
- *
- * With the constant WHOLE, `params.k` is a multiple of the depth of a block, and these functions
- * need not check k. With the constant GATED (two vec4 per invocation), B has 2 · `params.n`
- * columns. The second vec4 of an invocation holds the gates of the first, and `tile_gate(vec4f,
- * vec4f) -> vec4f` combines them.
+ * With the constant GATED (two vec4 per thread), B has 2 · `params.n` columns. The second vec4 of a
+ * thread holds the gates of the first, and `tile_gate(vec4f, vec4f) -> vec4f` combines them.
  *
  * Three choices here reduce compile time on lavapipe. Figures: docs/tuning.md.
  *
@@ -100,7 +104,9 @@ export function tileConstants(
 ): TileConstants {
   const { strategy, lanes, threadsX, rows, columns } = shape;
   if (strategy === "half" && gpu.info.arithmetic !== "f16") {
-    throw new GpuError(`Cannot use a tile of halves on ${gpu.info.name} as ${unsupportedReason(gpu.info, shape)}`);
+    throw new GpuError(
+      `Cannot use a tile of f16 arithmetic on ${gpu.info.name} as ${unsupportedReason(gpu.info, shape)}`,
+    );
   }
   return {
     STRATEGY: strategy,
@@ -115,6 +121,7 @@ export function tileConstants(
   };
 }
 
+/** The constants of tiles without subgroup matrices. */
 const noMatrix = { MATRIX_M: 0, MATRIX_N: 0, MATRIX_K: 0, MATRIX_LANES: 0 };
 
 function matrixConstants(gpu: Gpu, shape: TileShape): typeof noMatrix {

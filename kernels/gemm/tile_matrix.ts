@@ -27,7 +27,8 @@ const stride = depthVec4 + padding;
  * take 64 KiB of workgroup memory.
  *
  * Names in the generated text: `a_row{i}` and `b_column{i}` are what load i of a thread reads;
- * `a{r}` and `b` the operands of a subgroup, `sum{r}_{c}` its results.
+ * `a{r}` and `b` the operands of a subgroup, `sum{r}_{c}` its results. An example is printed by
+ * `deno task wgsl "matmul.*1024" matrices`.
  *
  * Tested on lavapipe, which has matrices of 8 × 8 × 8. It has not run on tensor cores yet. Figures:
  * docs/tuning.md.

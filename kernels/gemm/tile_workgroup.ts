@@ -21,7 +21,8 @@ export interface BlockLoads {
  *
  * Names in the generated text: `c{row}_{column}` are a thread's sums. `a_row{i}` and `a_depth{i}`
  * tell which row of A, and where along k, the thread's load i reads; `b_column{i}` and `b_depth{i}`
- * the same of B. See {@linkcode WorkgroupBlock} for `load_k4`, `load_line`, `x` and `y`.
+ * the same of B. See {@linkcode WorkgroupBlock} for `load_k4`, `load_line`, `x` and `y`. An example
+ * is printed by `deno task wgsl "matmul.*1024" nvidia`.
  *
  * The loop holds little but fma:
  *
