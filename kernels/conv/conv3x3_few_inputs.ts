@@ -7,8 +7,8 @@ import { neighborsWgsl } from "./neighbors.ts";
  * 3×3 convolution of up to four input channels for software devices with subgroups: stride 1,
  * padding 1, no upsampling, an image width that is a multiple of 8, and nothing to add but a bias.
  *
- * The inputs of an output are few, so a lane loads those of its eight adjacent pixels once. Then it
- * computes all output channels, ROWS at a time. Measurements: docs/tuning.md.
+ * An output has few inputs, so a lane loads those of its eight adjacent pixels once and keeps them.
+ * Then it computes all output channels, ROWS at a time. Measurements: docs/tuning.md.
  */
 export const fewInputsKernel = declareKernel({
   name: "conv2d_3x3_few_inputs",
@@ -30,11 +30,13 @@ export function fewInputsTile(lanes: number): { ROWS: number } {
 }
 
 function fewInputsWgsl({ LANES: lanes, ROWS: rows }: { readonly LANES: number; readonly ROWS: number }): string {
-  // Names in the generated text, for kernel row y and input channel j: l, m, n, r{y}{j} the left
-  // neighbor, the eight inputs, and the right neighbor; t{i} this lane's part of the weights;
-  // a{row}_{tap} those of an output channel; c{row}_{half} sums.
+  // Names in the generated text. Of kernel row y and input channel j: m{y}{j} and n{y}{j} the
+  // inputs at the lane's eight pixels, l{y}{j} and r{y}{j} the inputs to their left and right. Of
+  // output channel `row`: a{row}_{tap} its weights, c{row}_{half} the sums of four pixels.
   //
-  // A filter has 9 vec4 of weights, one for each tap. Lanes beyond the rows hold part of them.
+  // The weights of an output channel (a filter) are 9 vec4 of four input channels, one for each
+  // tap. A subgroup has more lanes than rows, so `parts` lanes share a filter: lane row + part ·
+  // rows loads the taps from part · partLength on, as t0, t1, …, and broadcasts them.
   const parts = Math.min(9, Math.floor(lanes / rows)), partLength = Math.ceil(9 / parts);
   const weightOf = (row: number, tap: number) => {
     const part = Math.floor(tap / partLength);

@@ -8,10 +8,10 @@ import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams
  * 3×3 convolution with few output channels for software devices with subgroups: stride 1, padding
  * 1, no upsampling, and an image width that is a multiple of 8.
  *
- * With few output channels, loads of inputs take most of the time. Here an input is loaded once for
- * the three kernel rows and up to three outputs below each other: a lane owns ROWS output channels
- * × LINES image rows × 8 adjacent pixels, and takes the inputs beside its own from the neighboring
- * lanes. Measurements: docs/tuning.md.
+ * With few output channels, loads of inputs take most of the time. So a lane owns ROWS output
+ * channels × LINES image rows × 8 adjacent pixels. An input that it loads serves up to three image
+ * rows, one for each kernel row, and the inputs beside its own come from the neighboring lanes.
+ * Measurements: docs/tuning.md.
  */
 export const fewOutputsKernel = declareKernel({
   name: "conv2d_3x3_few_outputs",
@@ -40,10 +40,14 @@ interface Constants {
 }
 
 function fewOutputsWgsl({ LANES: lanes, ROWS: rows, LINES: lines }: Constants): string {
-  // Names in the generated text: c{row}_{line}_{half} sums; t{i} this lane's part of the weights of
-  // four channels; a{row}_{tap} a weight; l{n}, m{n}, n{n}, r{n} the inputs in input line n.
+  // Names in the generated text. Of input line n: m{n} and n{n} the inputs at the lane's eight
+  // pixels, l{n} and r{n} the inputs to their left and right. a{tap} is a weight of the current
+  // channel, c{row}_{line}_{half} the sums of four pixels.
   //
-  // A filter has 9 vec4 of weights, one for each tap. Lanes beyond the rows hold part of them.
+  // The weights of an output channel (a filter) for four input channels are 9 vec4, one for each
+  // tap. A subgroup has more lanes than rows, so `parts` lanes share a filter: lane row + part ·
+  // rows loads the taps from part · partLength on, as t0, t1, …, and broadcasts component x, the
+  // weight of the current channel. After each channel the vec4 are rotated.
   const parts = Math.max(1, Math.min(9, Math.floor(lanes / rows))), partLength = Math.ceil(9 / parts);
   const weightOf = (row: number, tap: number) => {
     const part = Math.floor(tap / partLength);

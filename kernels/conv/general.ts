@@ -23,9 +23,9 @@ export const conv2dKernel = declareKernel({
     up_width: "u32",
     out_width: "u32",
     kernel_width: "u32",
-    per_kernel_width: "f32",
-    per_kernel_row: "f32",
-    weight_skip: "u32",
+    per_kernel_width: "f32", // 1 / kernel_width: see quotient()
+    per_kernel_row: "f32", // 1 / vec4 of weights of a kernel row
+    weight_skip: "u32", // vec4 of a kernel row for channels that are not in the piece
     stride: "u32",
     top: "u32",
     left: "u32",
