@@ -118,9 +118,9 @@ function conv3x3Wgsl(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_WIDTH: width, STRIDE: stride, PAD: pad }: Constants,
 ): string {
   // Names in the generated text. c{row}_{column} are sums. Of group g of a lane's adjacent outputs:
-  // piece{g} its number, batch{g}, line{g} and column{g} its place. b{column}{j}_{tap} are the inputs
-  // of channel j. t{i}_{tap} are weights that this lane loads, vec4 of four channels, and a{tap}
-  // those of a row after the broadcast.
+  // piece{g} its number, batch{g}, line{g} and column{g} its place. b{column}{j}_{tap} are the
+  // inputs of channel j. t{i}_{tap} are weights that this lane loads, vec4 of four channels, and
+  // a{tap} those of a row after the broadcast.
   const [load, taps] = stride === 1 ? [loads[width], tapsOf[width]] : [strideLoads(pad), strideTaps[pad]];
   const xWidth = width * stride;
   const weightLoads = Math.ceil(rows / lanes);

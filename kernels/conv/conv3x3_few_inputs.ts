@@ -35,8 +35,8 @@ function fewInputsWgsl({ LANES: lanes, ROWS: rows }: { readonly LANES: number; r
   // output channel `row`: a{row}_{tap} its weights, c{row}_{half} the sums of four pixels.
   //
   // The weights of an output channel (a filter) are 9 vec4 of four input channels, one for each
-  // tap. A subgroup has more lanes than rows, so `parts` lanes share a filter: lane row + part ·
-  // rows loads the taps from part · partLength on, as t0, t1, …, and broadcasts them.
+  // tap. A subgroup has more lanes than rows, so `parts` lanes share a filter: the lane with number
+  // row + part · rows loads the taps from part · partLength on, as t0, t1, …, and broadcasts them.
   const parts = Math.min(9, Math.floor(lanes / rows)), partLength = Math.ceil(9 / parts);
   const weightOf = (row: number, tap: number) => {
     const part = Math.floor(tap / partLength);

@@ -45,9 +45,9 @@ function fewOutputsWgsl({ LANES: lanes, ROWS: rows, LINES: lines }: Constants): 
   // channel, c{row}_{line}_{half} the sums of four pixels.
   //
   // The weights of an output channel (a filter) for four input channels are 9 vec4, one for each
-  // tap. A subgroup has more lanes than rows, so `parts` lanes share a filter: lane row + part ·
-  // rows loads the taps from part · partLength on, as t0, t1, …, and broadcasts component x, the
-  // weight of the current channel. After each channel the vec4 are rotated.
+  // tap. A subgroup has more lanes than rows, so `parts` lanes share a filter: the lane with number
+  // row + part · rows loads the taps from part · partLength on, as t0, t1, …, and broadcasts
+  // component x, the weight of the current channel. After each channel the vec4 are rotated.
   const parts = Math.max(1, Math.min(9, Math.floor(lanes / rows))), partLength = Math.ceil(9 / parts);
   const weightOf = (row: number, tap: number) => {
     const part = Math.floor(tap / partLength);
