@@ -60,14 +60,12 @@ export async function compileAhead(gpu: Gpu, body: () => void): Promise<void> {
   if (trial) own.submit([trial]);
   await gpu.finished();
   if (longestFirst.length === 0 || performance.now() - started < cachedMs) return;
-  const helpers = await Promise.all(
+  const opened = await Promise.allSettled(
     Array.from({ length: Math.min(cores, maxDevices) - 1 }, () => Gpu.request(gpu.options)),
   );
-  const all = [own];
-  for (const helper of helpers) {
-    members.use(helper);
-    all.push(members.use(new Member(helper, { isOwner: false })));
-  }
+  // Helpers that cannot be opened leave their share to the others.
+  const helpers = opened.flatMap((result) => result.status === "fulfilled" ? [members.use(result.value)] : []);
+  const all = [own, ...helpers.map((helper) => members.use(new Member(helper, { isOwner: false })))];
   const shares = shareOut(longestFirst, all.length);
   // before the first wait: Deno's waits block
   all.forEach((member, index) => member.submit(shares[index]));

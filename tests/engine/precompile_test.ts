@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import { compileAhead } from "../../engine/precompile.ts";
-import { KernelError, ShapeError } from "../../engine/errors.ts";
+import { GpuError, KernelError, ShapeError } from "../../engine/errors.ts";
 import { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
@@ -70,6 +70,36 @@ lateTest("compileAhead() throws when a kernel does not compile", async (gpu) => 
   using x = Tensor.from(gpu, new Float32Array(1), [1]);
   using y = Tensor.empty(gpu, [1]);
   await assertRejects(() => compileAhead(gpu, () => broken.run(gpu, { x, y }, {})), KernelError, "nobody");
+});
+
+lateTest("compileAhead() compiles on the devices that there are when helpers cannot be opened", async (gpu) => {
+  // Kernels of this run alone, which no cache on disk has, and long enough to call helpers.
+  const kernels = Array.from({ length: 3 }, (_, i) =>
+    declareKernel({
+      name: `test_long_${i}`,
+      bindings: { x: input(1), y: output(1) },
+      params: {},
+      wgsl: `@compute @workgroup_size(1) fn main() { var v = x_at(0u); ${
+        Array.from({ length: 4000 }, () => `v = fma(v, v, ${Math.random()});`).join(" ")
+      } y_put(0u, v); }`,
+      grid: () => [1, 1, 1],
+      cost: () => ({ flops: 0, bytes: 0 }),
+    }));
+  using x = Tensor.from(gpu, new Float32Array(1), [1]);
+  using y = Tensor.empty(gpu, [1]);
+  const { request } = Gpu;
+  let asked = 0;
+  Gpu.request = () => {
+    asked++;
+    return Promise.reject(new GpuError("no more devices"));
+  };
+  try {
+    await compileAhead(gpu, () => kernels.forEach((kernel) => kernel.run(gpu, { x, y }, {})));
+  } finally {
+    Gpu.request = request;
+  }
+  assert(asked > 0, "no helper was asked for");
+  assertEquals(gpu.context.pipelines.all.length, kernels.length);
 });
 
 gpuTest("work recorded by others around a synchronous rehearsal is executed", async (gpu) => {
