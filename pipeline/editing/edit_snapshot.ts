@@ -16,13 +16,15 @@ class HeldEdit implements StackableEdit, Disposable {
   readonly pooledOperator: EditOperator | undefined;
   readonly recipe: EditRecipe;
   readonly #original: StackableEdit;
-  readonly #owned = new DisposableStack();
+  readonly #owned: DisposableStack;
 
   constructor(original: StackableEdit) {
-    this.operators = sharesOf(original.operators, this.#owned);
-    this.pooledOperator = this.#owned.use(original.pooledOperator?.share());
+    using owned = new DisposableStack(); // shares of an edit that was disposed of fail
+    this.operators = sharesOf(original.operators, owned);
+    this.pooledOperator = owned.use(original.pooledOperator?.share());
     this.recipe = original.recipe;
     this.#original = original;
+    this.#owned = owned.move();
   }
 
   edits(layer: string, role: "keys" | "values"): boolean {
@@ -46,9 +48,11 @@ export class EditSnapshot<Edit extends StackableEdit = StackableEdit> implements
   readonly #held = new Map<Edit, HeldEdit>();
   /** Edits that are on the stack but disabled. */
   readonly #disabled = new Set<Edit>();
+  readonly #owned: DisposableStack;
 
-  /** Takes the edits of a stack. */
+  /** Takes the edits of a stack. @throws {GpuError} for one that was disposed of */
   constructor(entries: Iterable<StackEntry<Edit>>) {
+    using owned = new DisposableStack();
     const key: unknown[] = [];
     for (const { edit, strength, enabled } of entries) {
       if (!enabled) {
@@ -57,11 +61,12 @@ export class EditSnapshot<Edit extends StackableEdit = StackableEdit> implements
       }
       // The operators, not the edit: `resolve` replaces them when λ changes.
       key.push(...edit.operators.map(({ operator }) => operator), edit.pooledOperator, strength);
-      const held = new HeldEdit(edit);
+      const held = owned.use(new HeldEdit(edit));
       this.#held.set(edit, held);
       this.stack.push(held, { strength });
     }
     this.key = key;
+    this.#owned = owned.move();
   }
 
   /**
@@ -102,6 +107,6 @@ export class EditSnapshot<Edit extends StackableEdit = StackableEdit> implements
 
   /** Releases the operators. */
   [Symbol.dispose](): void {
-    for (const held of this.#held.values()) held[Symbol.dispose]();
+    this.#owned.dispose();
   }
 }

@@ -83,6 +83,18 @@ gpuTest("an edit whose pipeline, or which itself, is disposed of meanwhile is fr
   }
 });
 
+gpuTest("an edit on the stack that was disposed of refuses a call, and the others stay free", async (gpu) => {
+  using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
+  const { live } = gpu.memory;
+  const edits = [await ModelEdit.solve([pair], {}, pipe), await ModelEdit.solve([pair], { lamb: 1 }, pipe)];
+  for (const edit of edits) pipe.edits.push(edit);
+  edits[1][Symbol.dispose]();
+  await assertRejects(() => pipe.generate("a rose", { numInferenceSteps: 1 }), GpuError, "after it was disposed");
+  pipe.edits.clear();
+  edits[0][Symbol.dispose]();
+  assertEquals(gpu.memory.live, live);
+});
+
 gpuTest(
   "held texts are encoded as at the call, although the tokenizer and the encoder change meanwhile",
   async (gpu) => {
