@@ -108,6 +108,7 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
   };
   if (x.shape.length !== 4) refuse(`x must have four axes: ${x.shape.length}`);
   const [batch, channels, height, width] = x.dims(4);
+  if (channels === 0) refuse("x must have channels: 0");
   if (channels !== inChannels) refuse(`x's channels must equal the weight's: ${channels} ≠ ${inChannels}`);
   if (!Number.isInteger(stride) || stride < 1) refuse(`the stride must be a whole number of at least 1: ${stride}`);
   if (![top, left, bottom, right].every((side) => Number.isInteger(side) && side >= 0)) {

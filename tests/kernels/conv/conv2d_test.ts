@@ -450,6 +450,10 @@ gpuTest("conv2d() rejects mismatched operands with both shapes and the requireme
   using weight = packConvWeight(fitting);
   using flat = Tensor.empty(gpu, [4, 8, 8]);
   assertThrows(() => conv2d(flat, weight), ShapeError, "four axes");
+  using none = Tensor.empty(gpu, [1, 0, 8, 8]);
+  using noFilter = Tensor.empty(gpu, [5, 0, 3, 3]);
+  using noWeight = packConvWeight(noFilter);
+  assertThrows(() => conv2d(none, noWeight), ShapeError, "x must have channels: 0");
   using small = Tensor.empty(gpu, [2, 4, 8, 2]);
   assertThrows(() => conv2d(small, weight), ShapeError, "at least as large as the kernel: 8 × 2");
   assertThrows(() => conv2d(x, weight, { stride: 0 }), ShapeError, "stride");
