@@ -50,9 +50,10 @@ export class Scopes {
    * objects, at any depth.
    */
   owned(value: unknown): Set<Disposable> {
-    const found = new Set<Disposable>();
+    const found = new Set<Disposable>(), seen = new Set<object>();
     const visit = (value: unknown): void => {
-      if (value === null || typeof value !== "object") return;
+      if (value === null || typeof value !== "object" || seen.has(value)) return;
+      seen.add(value); // objects may refer to each other
       if (this.#current?.has(value as Disposable)) found.add(value as Disposable);
       else if (Array.isArray(value)) value.forEach(visit);
       else if (Object.getPrototypeOf(value) === Object.prototype) Object.values(value).forEach(visit);

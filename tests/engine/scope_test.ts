@@ -107,3 +107,18 @@ gpuTest("a scope with an async body throws and disposes of its tensors", (gpu) =
   );
   assert(isDisposed(made!));
 });
+
+gpuTest("a scope keeps tensors in objects that refer to each other", (gpu) => {
+  interface Layer {
+    readonly weight: Tensor;
+    next?: Layer;
+  }
+  const first = gpu.scope(() => {
+    const layers: Layer[] = [{ weight: Tensor.empty(gpu, [2]) }, { weight: Tensor.empty(gpu, [3]) }];
+    [layers[0].next, layers[1].next] = [layers[1], layers[0]];
+    return layers[0];
+  });
+  using one = first.weight;
+  using two = first.next!.weight;
+  assertEquals([one.isDisposed, two.isDisposed], [false, false]);
+});
