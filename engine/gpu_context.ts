@@ -153,7 +153,7 @@ export class GpuContext implements DeviceContext, Disposable {
         throw new GpuError(`Cannot read ${bytes} bytes back from the device: ${cause.message}`, { cause });
       });
       await this.check();
-      return staging.getMappedRange().slice(0);
+      return staging.getMappedRange().slice(0, bytes);
     } finally {
       staging.destroy();
     }

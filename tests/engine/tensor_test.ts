@@ -139,3 +139,11 @@ gpuTest("filled() returns what its body has written, and frees the tensor of a b
   );
   assertEquals(gpu.memory.live, live);
 });
+
+gpuTest("data() returns an array over the elements alone, also of a tensor without any", async (gpu) => {
+  for (const count of [0, 1, 3]) {
+    using tensor = Tensor.from(gpu, new Float32Array(count), [count]);
+    const { buffer, length } = await tensor.data();
+    assertEquals([length, buffer.byteLength], [count, 4 * count]);
+  }
+});
