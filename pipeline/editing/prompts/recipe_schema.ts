@@ -31,10 +31,10 @@ const destinationsSchema: Schema<WeightedPrompt[]> = listOf(
   { min: 1, max: 1000 },
 );
 
-/** A pair with a destination of the given kind of prompt. */
-const pairSchema = (destination: Schema<string>): Schema<EditPair> =>
+/** A pair whose prompts are of the given kinds. */
+const pairSchema = (destination: Schema<string>, source: Schema<string> = text()): Schema<EditPair> =>
   fields({
-    source: text(),
+    source,
     destination: v.union([destination, destinationsSchema], "a prompt, or a list of prompts with weights"),
     weight: v.optional(positive()),
     alignment: v.optional(alignmentSchema),
@@ -64,23 +64,27 @@ const common = (pairs: Schema<EditPair[]>, lamb: Schema<number>) => ({
   withPooled: v.optional(boolean()),
 });
 
-const timeRecipe: Schema<EditRecipe> = fields(common(editPairsSchema, positive()));
+/** The pairs of a recipe. Where all tokens are paired, an edit can be of the empty prompt. */
+const recipePairs = (destination: Schema<string>): Schema<EditPair[]> =>
+  listOf(pairSchema(destination, anyText()), { min: 1, max: maxPrompts });
+
+const timeRecipe: Schema<EditRecipe> = fields(common(recipePairs(text()), positive()));
 
 const methodRecipes: Readonly<Record<EditMethod, Schema<EditRecipe>>> = {
   time: fields({
-    ...common(conceptPairsSchema, positive()),
+    ...common(recipePairs(anyText()), positive()),
     method: oneOf("time"),
     tokens: oneOf("all", "last"),
   }),
   uce: fields({
-    ...common(conceptPairsSchema, positive()),
+    ...common(recipePairs(anyText()), positive()),
     method: oneOf("uce"),
     tokens: oneOf("all", "last"),
     eraseScale: positive(),
     preserveScale: positive(),
   }),
   nullspace: fields({
-    ...common(conceptPairsSchema, fromZero()),
+    ...common(recipePairs(anyText()), fromZero()),
     method: oneOf("nullspace"),
     tokens: oneOf("last"),
     threshold: positive(),
@@ -105,6 +109,6 @@ export const recipeSchema: Schema<EditRecipe> = v.lazy((recipe) => {
 });
 
 const unknownMethod: Schema<EditRecipe> = fields({
-  ...common(conceptPairsSchema, fromZero()),
+  ...common(recipePairs(anyText()), fromZero()),
   method: oneOf(...editMethods),
 });

@@ -218,13 +218,15 @@ gpuTest("a saved edit loads unchanged, and only with its own text encoder", asyn
   });
 });
 
-gpuTest("an edit that changes nothing is saved and loaded as such", async (gpu) => {
+gpuTest("edits that change nothing, or the empty prompt, are saved and loaded as such", async (gpu) => {
   using model = await openModel(gpu, "sd1-mini");
-  using edit = await ModelEdit.solve([{ source: "a rose", destination: "a rose" }], {}, model);
-  const parts: Uint8Array<ArrayBuffer>[] = [];
-  await edit.save((chunk) => void parts.push(chunk.slice()));
-  using loaded = await ModelEdit.load(new Uint8Array(await new Blob(parts).arrayBuffer()), model);
-  assertEquals([edit.rank, loaded.rank, loaded.recipe], [0, 0, edit.recipe]);
+  for (const [source, ranks] of [["a blue rose", [0, 0]], ["", [48, 48]]] as const) {
+    using edit = await ModelEdit.solve([{ source, destination: "a blue rose" }], {}, model);
+    const parts: Uint8Array<ArrayBuffer>[] = [];
+    await edit.save((chunk) => void parts.push(chunk.slice()));
+    using loaded = await ModelEdit.load(new Uint8Array(await new Blob(parts).arrayBuffer()), model);
+    assertEquals([[edit.rank, loaded.rank], loaded.recipe], [[...ranks], edit.recipe]);
+  }
 });
 
 /** Module names and ΔW = up · down · alpha / rank of a LoRA file. */
