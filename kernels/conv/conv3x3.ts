@@ -2,7 +2,7 @@ import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts"
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { put } from "../gemm/tile.ts";
 import { neighborsWgsl } from "./neighbors.ts";
-import { each, rowLoop } from "../wgsl/text.ts";
+import { each, heldParams, rowLoop, rowsInLanes } from "../wgsl/text.ts";
 
 /**
  * 3×3 convolution for software devices with subgroups: with STRIDE 1, padding PAD = 1 and an image
@@ -124,6 +124,7 @@ function conv3x3Wgsl(
   const [load, taps] = stride === 1 ? [loads[width], tapsOf[width]] : [strideLoads(pad), strideTaps[pad]];
   const xWidth = width * stride;
   const weightLoads = Math.ceil(rows / lanes);
+  const { rowOf, ofRow } = rowsInLanes(lanes);
   const accessVec4 = width / 4, groups = columns / accessVec4;
   // All twelve products of a kernel row form one chain of fma, so the accumulator is written once.
   const chain = (acc: string, q: number) => {
@@ -146,6 +147,7 @@ function conv3x3Wgsl(
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  ${heldParams.copy}
   own_lane = lane;
   let pieces = params.n / ${width}u; // pieces per image; a lane computes ${groups}
   let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;
@@ -158,9 +160,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     each(groups, (g) => `
   let piece${g} = first + ${g * lanes}u;
   // Lanes past the end repeat the last piece, because all lanes must take part in broadcasts.
-  let held${g} = min(piece${g}, params.batch * pieces - 1u);
-  let batch${g} = held${g} / pieces;
-  let pixel${g} = held${g} % pieces * ${width}u;
+  let own${g} = min(piece${g}, params.batch * pieces - 1u);
+  let batch${g} = own${g} / pieces;
+  let pixel${g} = own${g} % pieces * ${width}u;
   let line${g} = pixel${g} / params.width;
   let column${g} = pixel${g} % params.width;
   let x${g} = column${g} * ${stride}u;
@@ -170,11 +172,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let even${g} = is_upsampled && middle${g} % ${width}u == 0u;
   let right${g} = min(x${g} + ${xWidth}u, params.width * ${stride}u - 1u) >> params.upsample_shift;`)
   }
-  ${
-    each(weightLoads, (i) =>
-      `let w${i} = params.weight_start + min(row + ${i * lanes}u + lane, params.m - 1u) * params.weight_row;`)
-  }
-  ${each(rows, (i) => each(columns, (q) => `var c${i}_${q} = vec4f();`, " "))}
+  ${each(weightLoads, (i) => `let w${i} = params.weight_start + ${rowOf(i)} * params.weight_row;`)}
+  ${each(weightLoads, (i) => `let s${i} = row_bias(${rowOf(i)});`)}
+  ${each(rows, (i) => each(columns, (q) => `var c${i}_${q} = vec4f(${ofRow("s", i)});`, " "))}
   // Counts from a number that depends on the workgroup: see tile.ts.
   let first_channel = group.y * params.in_channels;
   let end_channel = first_channel + params.in_channels;
@@ -209,8 +209,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       ${
     each(rows, (i) =>
       `{ ${
-        each(3, (tap) =>
-          `let a${tap} = subgroupBroadcast(t${Math.floor(i / lanes)}_${tap}, ${i % lanes}u);`, " ")
+        each(3, (tap) => `let a${tap} = ${ofRow("t", i, `_${tap}`)};`, " ")
       } ${
         each(columns, (q) => chain(`c${i}_${q}`, q), " ")
       } }`)
@@ -220,8 +219,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   ${
     rowLoop({ rows, columns, from: "first_channel" }, (column) =>
       each(groups, (g) => {
-        const sum = width === 8 ? `mat2x4f(${column(2 * g)}, ${column(2 * g + 1)})` : column(g);
-        return `if (piece${g} == held${g}) { ${put(`batch${g}, row + i, pixel${g}`, sum, width === 8 ? 8 : "")} }`;
+        const sum = width === 8
+          ? `mat2x4f(${column(2 * g)} + b${g}, ${column(2 * g + 1)} + b${g})`
+          : `${column(g)} + b${g}`;
+        return `if (piece${g} == own${g}) { let b${g} = vec4f(image_bias(batch${g}, row + i)); ${
+          put(`batch${g}, row + i, pixel${g}`, sum, width === 8 ? 8 : "")
+        } }`;
       }))
   }
 }`;

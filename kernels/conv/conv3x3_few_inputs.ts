@@ -1,5 +1,5 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
-import { each, selected } from "../wgsl/text.ts";
+import { each, heldParams, selected } from "../wgsl/text.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { neighborsWgsl } from "./neighbors.ts";
 
@@ -85,13 +85,14 @@ function fewInputsWgsl({ LANES: lanes, ROWS: rows }: { readonly LANES: number; r
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  ${heldParams.copy}
   own_lane = lane;
   let pieces = params.n / 8u; // per image
   let piece = (group.x + group.z * groups.x) * ${lanes}u + lane;
   // Lanes past the end repeat the last piece, because all lanes must take part in broadcasts.
-  let held = min(piece, params.batch * pieces - 1u);
-  let batch = held / pieces;
-  let pixel = held % pieces * 8u;
+  let own = min(piece, params.batch * pieces - 1u);
+  let batch = own / pieces;
+  let pixel = own % pieces * 8u;
   let line = pixel / params.width;
   let column = pixel % params.width;
   let image = params.x_start + batch * params.x_batch;
@@ -108,19 +109,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   }
   // Counts from a number that depends on the workgroup: see tile.ts.
   let first_row = group.x * params.m;
-  for (var at = first_row; at < first_row + params.m; at += ${rows}u) {
+  let end_row = first_row + params.m;
+  for (var at = first_row; at < end_row; at += ${rows}u) {
     let row = at - first_row;
-    let filter_row = min(row + lane % ${rows}u, params.m - 1u);
-    let bias = select(0.0, bias_at(params.bias_start + filter_row), params.has_bias == 1u);
-    ${each(partLength, (i) => `let t${i} = weight_at(w${i} + filter_row * params.weight_row);`)}
+    let filter_row = min(row + lane % ${rows}u, held.m - 1u);
+    let bias = row_bias(filter_row);
+    ${each(partLength, (i) => `let t${i} = weight_at(w${i} + filter_row * held.weight_row);`)}
     ${
     each(rows, (row) =>
       `${each(9, (tap) => `let a${row}_${tap} = ${weightOf(row, tap)};`, " ")}
     ${each(2, (half) => chain(row, half))}`)
   }
-    for (var at_row = at; at_row < min(at + ${rows}u, first_row + params.m); at_row++) {
+    for (var at_row = at; at_row < min(at + ${rows}u, end_row); at_row++) {
       let i = at_row - at;
-      if (piece == held) { tile_put8(batch, row + i, pixel, mat2x4f(${sum(0)}, ${sum(1)})); }
+      if (piece == own) { tile_put8(batch, row + i, pixel, mat2x4f(${sum(0)}, ${sum(1)})); }
     }
   }
 }`;

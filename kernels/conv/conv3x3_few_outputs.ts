@@ -1,6 +1,6 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { put } from "../gemm/tile.ts";
-import { each, selected } from "../wgsl/text.ts";
+import { each, heldParams, selected } from "../wgsl/text.ts";
 import { neighborsWgsl } from "./neighbors.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 
@@ -96,16 +96,17 @@ function fewOutputsWgsl({ LANES: lanes, ROWS: rows, LINES: lines }: Constants): 
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  ${heldParams.copy}
   own_lane = lane;
   let across = params.width / 8u;
   let pieces = across * ((params.height + ${lines - 1}u) / ${lines}u); // per image
   let piece = (group.x + group.z * groups.x) * ${lanes}u + lane;
   let row = group.y * ${rows}u;
   // Lanes past the end repeat the last piece, because all lanes must take part in broadcasts.
-  let held = min(piece, params.batch * pieces - 1u);
-  let batch = held / pieces;
-  let first_line = held % pieces / across * ${lines}u;
-  let column = held % across * 8u;
+  let own = min(piece, params.batch * pieces - 1u);
+  let batch = own / pieces;
+  let first_line = own % pieces / across * ${lines}u;
+  let column = own % across * 8u;
   let plane = params.height * params.width;
   let last = params.in_channels - 1u;
   let image = params.x_start + batch * params.x_batch;
@@ -129,7 +130,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       `let tap${i} = min(part * ${partLength}u + ${i}u, 8u);
   let w${i} = params.weight_start + filter_row * params.weight_row + tap${i} / 3u * params.weight_kernel_row + tap${i} % 3u;`)
   }
-  ${each(rows, (row) => each(lines, (line) => each(2, (half) => `var c${row}_${line}_${half} = vec4f();`, " "), " "))}
+  let bias = row_bias(filter_row);
+  ${
+    each(rows, (row) =>
+      each(lines, (line) =>
+        each(2, (half) =>
+          `var c${row}_${line}_${half} = vec4f(subgroupBroadcast(bias, ${row}u));`, " "), " "))
+  }
   // Counts from a number that depends on the workgroup: see tile.ts.
   let first_channel = group.x * params.in_channels;
   let end_channel = first_channel + params.in_channels;
@@ -143,8 +150,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var at = first_channel; at < first_channel + ${rows * lines}u; at++) {
     let i = at - first_channel;
     let y = first_line + i % ${lines}u;
-    if (piece == held && y < params.height && row + i / ${lines}u < params.m) {
-      ${put(`batch, row + i / ${lines}u, y * params.width + column`, `mat2x4f(${sum(0)}, ${sum(1)})`, 8)}
+    if (piece == own && y < held.height && row + i / ${lines}u < held.m) {
+      let b = vec4f(image_bias(batch, row + i / ${lines}u));
+      ${put(`batch, row + i / ${lines}u, y * held.width + column`, `mat2x4f(${sum(0)} + b, ${sum(1)} + b)`, 8)}
     }
   }
 }`;

@@ -1,5 +1,6 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
 import { storeWgsl, type TileConstants, usesBlocks } from "../gemm/tile_shape.ts";
+import { heldParams } from "../wgsl/text.ts";
 import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 
 /**
@@ -54,7 +55,13 @@ export const convConstantTypes = {
   ACTIVATION: activationValues,
 } as const;
 
-/** WGSL `tile_end` and `tile_put` for tile.ts. Rows are output channels, columns are pixels. */
+/**
+ * WGSL `tile_end` and `tile_put` for tile.ts. Rows are output channels, columns are pixels.
+ *
+ * On subgroup tiles, sums start from the biases, and `tile_end` adds none. Where the lanes of a
+ * subgroup hold pixels of several images, sums start from `row_bias(row)`, and the kernel adds
+ * `image_bias(batch, row)`.
+ */
 export function convEpilogueWgsl(
   constants: {
     readonly Y_WIDTH: number;
@@ -62,29 +69,32 @@ export function convEpilogueWgsl(
     readonly STRATEGY?: TileConstants["STRATEGY"];
   },
 ): string {
+  const hasBlocks = constants.STRATEGY !== undefined && usesBlocks(constants.STRATEGY);
+  const own = hasBlocks ? "params" : "held";
   return /* wgsl */ `${activationWgsl(constants)}
-fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
+${constants.STRATEGY ? "" : heldParams.declaration}
+fn place(batch: u32, row: u32, column: u32) -> u32 { return ${own}.y_start + (batch * ${own}.m + row) * ${own}.n + column; }
 // The residual's index. Its dtype, and with it the alignment of its window, may differ from y's.
-fn residual_place(at: u32) -> u32 { return at - params.y_start + params.residual_start; }
-fn biases(batch: u32, row: u32) -> vec4f {
-  var sum = 0.0;
-  if (params.has_bias == 1u) { sum += bias_at(params.bias_start + row); }
-  if (params.has_channel_bias == 1u) { sum += channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row); }
-  return vec4f(sum);
+fn residual_place(at: u32) -> u32 { return at - ${own}.y_start + ${own}.residual_start; }
+fn row_bias(row: u32) -> f32 {
+  if (params.has_bias == 0u) { return 0.0; }
+  return bias_at(params.bias_start + row);
 }
-${
-    constants.STRATEGY && usesBlocks(constants.STRATEGY)
-      ? blockEpilogueWgsl(constants.Y_WIDTH)
-      : tileEpilogueWgsl(constants.Y_WIDTH)
-  }`;
+fn image_bias(batch: u32, row: u32) -> f32 {
+  if (${own}.has_channel_bias == 0u) { return 0.0; }
+  return channel_bias_at(${own}.channel_bias_start + batch * ${own}.channel_bias_stride + row);
+}
+fn biases(batch: u32, row: u32) -> f32 { return row_bias(row) + image_bias(batch, row); }
+${hasBlocks ? blockEpilogueWgsl(constants.Y_WIDTH) : tileEpilogueWgsl(constants.Y_WIDTH)}`;
 }
 
 const tileEpilogueWgsl = (width: number) =>
-  storeWgsl(width) + (width === 8 ? vec8EpilogueWgsl : vec4EpilogueWgsl(width));
+  "fn tile_row_start(batch: u32, row: u32) -> f32 { return biases(batch, row); }" + storeWgsl(width) +
+  (width === 8 ? vec8EpilogueWgsl : vec4EpilogueWgsl(width));
 
 /** The epilogue on workgroup tiles; see tile.ts. */
 const blockEpilogueWgsl = (width: number) => /* wgsl */ `
-fn tile_row_end(batch: u32, row: u32) -> f32 { return biases(batch, row).x; }
+fn tile_row_end(batch: u32, row: u32) -> f32 { return biases(batch, row); }
 fn tile_column_end(column: u32) -> f32 { return 0.0; }
 fn tile_end(sum: vec4f, of_column: f32, of_row: f32) -> vec4f { return sum + vec4f(of_row); }
 fn tile_place(batch: u32, row: u32) -> u32 { return place(batch, row, 0u); }
@@ -124,32 +134,31 @@ fn y4(at: u32, column: u32) -> vec4f { return y_at(at / 4u); }
 fn residual4(at: u32, column: u32) -> vec4f { return residual_at(residual_place(at) / 4u); }`
     : /* wgsl */ `
 fn y4(at: u32, column: u32) -> vec4f {
-  let last = params.n - 1u - column;
+  let last = held.n - 1u - column;
   return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
 }
 fn residual4(at: u32, column: u32) -> vec4f {
-  let last = params.n - 1u - column;
+  let last = held.n - 1u - column;
   let from_at = residual_place(at);
   return vec4f(residual_at(from_at), residual_at(from_at + min(1u, last)), residual_at(from_at + min(2u, last)),
     residual_at(from_at + min(3u, last)));
 }`) + /* wgsl */ `
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   let at = place(batch, row, column);
-  var value = sum + biases(batch, row);
-  if (params.accumulate == 1u) { value += y4(at, column); }
+  var value = sum;
+  if (held.accumulate == 1u) { value += y4(at, column); }
   value = activate(value);
-  if (params.has_residual == 1u) { value += residual4(at, column); }
+  if (held.has_residual == 1u) { value += residual4(at, column); }
   return value;
 }`;
 
 const vec8EpilogueWgsl = /* wgsl */ `
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   let at = place(batch, row, column);
-  let bias = biases(batch, row);
-  var value = sum + mat2x4f(bias, bias);
-  if (params.accumulate == 1u) { value += y_at(at / 8u); }
+  var value = sum;
+  if (held.accumulate == 1u) { value += y_at(at / 8u); }
   value = mat2x4f(activate(value[0]), activate(value[1]));
-  if (params.has_residual == 1u) { value += residual_at(residual_place(at) / 8u); }
+  if (held.has_residual == 1u) { value += residual_at(residual_place(at) / 8u); }
   return value;
 }`;
 

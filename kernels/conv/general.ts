@@ -39,7 +39,7 @@ export const conv2dKernel = declareKernel({
       : constants.WIDE
       ? wideWgsl
       : weightWgsl + (constants.X_WIDTH === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE))) +
-    tileWgsl(constants, { loads: { a: "k", b: constants.X_WIDTH === 4 ? "lines" : "k" } }),
+    tileWgsl(constants, { loads: { a: "k", b: constants.X_WIDTH === 4 ? "lines" : "k" }, hasRowStart: true }),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: (params) => convCost(params),
 });

@@ -15,7 +15,15 @@ import {
   tileWgsl,
   usesBlocks,
 } from "./tile.ts";
-import { addressesWgsl, biasWgsl, epilogueWgsl, operandsWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
+import {
+  addressesWgsl,
+  biasWgsl,
+  epilogueWgsl,
+  operandsWgsl,
+  placeWgsl,
+  rowStartWgsl,
+  wideOperandsWgsl,
+} from "./gemm_wgsl.ts";
 
 export type { GemmOptions, MatrixView } from "./gemm_options.ts";
 
@@ -85,11 +93,15 @@ const matmulKernel = declareKernel({
   extensions: tileExtensions,
   wgsl: (constants) =>
     addressesWgsl + (usesBlocks(constants.STRATEGY)
-      ? blockOperandsWgsl(constants)
-      : (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) +
-        biasWgsl + storeWgsl(constants.Y_WIDTH) +
+      ? placeWgsl("params") + blockOperandsWgsl(constants)
+      : placeWgsl("held") + (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) +
+        biasWgsl + rowStartWgsl + storeWgsl(constants.Y_WIDTH) +
         epilogueWgsl(constants.Y_WIDTH)) +
-    tileWgsl(constants, { loads: { a: "k", b: constants.TRANSPOSE_B ? "k" : "lines" }, hasColumnEnd: true }),
+    tileWgsl(constants, {
+      loads: { a: "k", b: constants.TRANSPOSE_B ? "k" : "lines" },
+      hasColumnEnd: true,
+      hasRowStart: true,
+    }),
   grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
   cost: ({ m, n, k, batch }, { GATED }) => {
     const columns = GATED ? 2 * n : n;

@@ -67,14 +67,18 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 }
 `;
 
-/** Where the matrices of a batch begin, and where an element of the result is stored. */
+/** Where the matrices of a batch begin. */
 export const addressesWgsl = /* wgsl */ `
 fn a_start(batch: u32) -> u32 { return params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner; }
 fn b_start(batch: u32) -> u32 { return params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner; }
 // the last column of B
 fn last_column() -> u32 { return select(params.n, 2u * params.n, GATED) - 1u; }
+`;
+
+/** `place` for storeWgsl, with the params in the variable `own`. */
+export const placeWgsl = (own: "params" | "held") => /* wgsl */ `
 fn place(batch: u32, row: u32, column: u32) -> u32 {
-  return params.y_offset + batch / params.inner * params.y_outer + batch % params.inner * params.y_inner + row * params.y_row + column;
+  return ${own}.y_offset + batch / ${own}.inner * ${own}.y_outer + batch % ${own}.inner * ${own}.y_inner + row * ${own}.y_row + column;
 }
 `;
 
@@ -92,32 +96,35 @@ fn tile_column_end(column: u32) -> vec4f {
 }
 `;
 
-/** Adds a row's bias and the residual to the sums of a tile, `width` elements at a time. */
+/** What the sums of a row of a subgroup tile start from. */
+export const rowStartWgsl = /* wgsl */ `
+fn tile_row_start(batch: u32, row: u32) -> f32 { return tile_row_end(batch, row); }
+`;
+
+/** Adds the residual to the sums of a subgroup tile, `width` elements at a time. */
 export const epilogueWgsl = (width: number): string =>
   width === 8
     ? /* wgsl */ `
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
-  let bias = vec4f(tile_row_end(batch, row));
-  var value = sum + mat2x4f(bias, bias);
-  if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 8u); }
+  var value = sum;
+  if (held.has_residual == 1u) { value += residual_at(place(batch, row, column) / 8u); }
   return value;
 }
 `
     : width === 4
     ? /* wgsl */ `
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
-  var value = sum + vec4f(tile_row_end(batch, row));
-  if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 4u); }
+  var value = sum;
+  if (held.has_residual == 1u) { value += residual_at(place(batch, row, column) / 4u); }
   return value;
 }
 `
     : /* wgsl */ `
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
-  let value = sum + vec4f(tile_row_end(batch, row));
-  if (params.has_residual != 1u) { return value; }
+  if (held.has_residual != 1u) { return sum; }
   let at = place(batch, row, column);
-  let last = params.n - 1u - column;
-  return value
+  let last = held.n - 1u - column;
+  return sum
     + vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
 }
 `;

@@ -62,7 +62,8 @@ export {
  * - `tile_end8`, `tile_put8`: the same for eight results
  *
  * On request, the strategy `subgroup` adds `tile_column_end(column) -> vec4f` to the sums of four
- * columns before `tile_end`, and computes it once for all rows.
+ * columns before `tile_end`, and computes it once for all rows. On request, the sums of a row start
+ * from `tile_row_start(batch, row) -> f32`, which one lane computes.
  *
  * Strategies `workgroup`, `half` and `matrix`. Loads return vec4f, or vec4<f16> with `half` and
  * `matrix`. {@linkcode BlockLoads} tells which of two loads of A and of B the kernel has:
@@ -148,18 +149,20 @@ export function tileGrid(c: GatedTileConstants, m: number, n: number, batch: num
  *
  * @param options.element type of the elements. Default: f32. Subgroup matrices have f32 only
  * @param options.hasColumnEnd whether the subgroup strategy adds `tile_column_end`. Default: false
+ * @param options.hasRowStart whether its sums start from `tile_row_start`. Default: false
  */
 export function tileWgsl(
   constants: GatedTileConstants,
-  { element = f32Element, loads = { a: "k", b: "lines" }, hasColumnEnd }: {
+  { element = f32Element, loads = { a: "k", b: "lines" }, hasColumnEnd, hasRowStart }: {
     element?: TileElement;
     loads?: BlockLoads;
     hasColumnEnd?: boolean;
+    hasRowStart?: boolean;
   } = {},
 ): string {
   switch (constants.STRATEGY) {
     case "subgroup":
-      return subgroupTile(constants, element, { hasColumnEnd });
+      return subgroupTile(constants, element, { hasColumnEnd, hasRowStart });
     case "workgroup":
     case "half":
       return workgroupTile(constants, element, loads);

@@ -1,4 +1,4 @@
-import { each, fmaChain, rowLoop } from "../wgsl/text.ts";
+import { each, fmaChain, heldParams, rowLoop, rowsInLanes } from "../wgsl/text.ts";
 import { put, skipStatement, type TileConstants, type TileElement } from "./tile_shape.ts";
 
 /**
@@ -8,14 +8,18 @@ import { put, skipStatement, type TileConstants, type TileElement } from "./tile
 export function subgroupTile(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants,
   element: TileElement,
-  { hasColumnEnd = false }: { readonly hasColumnEnd?: boolean } = {},
+  { hasColumnEnd = false, hasRowStart = false }: {
+    readonly hasColumnEnd?: boolean;
+    readonly hasRowStart?: boolean;
+  } = {},
 ): string {
   // Names in the generated text: c{row}_{column} sums; r{i} and a{i}_{h} rows of A that this lane
-  // loads; q{g} and b{column}_{h} columns of B; e{column} what is added to each of its sums; x{h} a
-  // row of A after the broadcast. h counts the vec4 of k.
+  // loads, and s{i} what their sums start from; q{g} and b{column}_{h} columns of B; e{column} what
+  // is added to each of its sums; x{h} a row of A after the broadcast. h counts the vec4 of k.
   const loads = Math.ceil(rows / lanes);
   const accessVec4 = wide ? 2 : 1; // vec4 per access: adjacent columns of B, consecutive k of A
   const blocks = columns / accessVec4;
+  const { rowOf, ofRow } = rowsInLanes(lanes);
   const place = (c: number) => `column + ${(Math.floor(c / accessVec4) * lanes * accessVec4 + c % accessVec4) * 4}u`;
   const sums = (row: number, text: (acc: string, c: number) => string) =>
     each(columns, (c) => text(`c${row}_${c}`, c), " ");
@@ -35,15 +39,18 @@ export function subgroupTile(
       put: (g: number, sum: (c: number) => string) => put(`batch, row + i, ${place(g)}`, ended(g, sum)),
     };
   return /* wgsl */ `
+${heldParams.declaration}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  ${heldParams.copy}
   let batch = group.z;
   let row = group.y * ${rows}u;
   let column = group.x * ${4 * lanes * columns}u + lane * ${4 * accessVec4}u;
   ${skipStatement(element, `group.x * ${4 * lanes * columns}u`, `row + ${rows}u`)}
-  ${each(loads, (i) => `let r${i} = tile_row(batch, min(row + ${i * lanes}u + lane, params.m - 1u));`)}
+  ${each(loads, (i) => `let r${i} = tile_row(batch, ${rowOf(i)});`)}
   ${each(blocks, (g) => `let q${g} = tile_column(batch, ${place(g * accessVec4)});`)}
-  ${each(rows, (i) => sums(i, (acc) => `var ${acc} = ${element.vector}();`))}
+  ${hasRowStart ? each(loads, (i) => `let s${i} = tile_row_start(batch, ${rowOf(i)});`) : ""}
+  ${each(rows, (i) => sums(i, (acc) => `var ${acc} = ${element.vector}(${hasRowStart ? ofRow("s", i) : ""});`))}
   let first_k = batch * params.k;
   let end_k = first_k + params.k;
   for (var at = first_k; at < end_k; at += ${4 * accessVec4}u) {
@@ -53,13 +60,11 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     ${
     each(rows, (i) =>
       `{ ${
-        each(accessVec4, (h) =>
-          `let x${h} = subgroupBroadcast(a${Math.floor(i / lanes)}_${h}, ${i % lanes}u);`, " ")
+        each(accessVec4, (h) => `let x${h} = ${ofRow("a", i, `_${h}`)};`, " ")
       } ${
         sums(i, (acc, c) =>
           each(accessVec4, (h) =>
-            fmaChain(acc, `x${h}`, (j) =>
-              element.row(`b${c}_${h}`, j), element.vector), " "))
+            fmaChain(acc, `x${h}`, (j) => element.row(`b${c}_${h}`, j), element.vector), " "))
       } }`)
   }
   }
@@ -67,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let first_row = batch * params.k; // depends on the workgroup: see tile.ts
   ${
     rowLoop({ rows, columns, from: "first_row" }, (sum) =>
-      each(blocks, (g) => `if (${place(g * accessVec4)} < params.n) { ${access.put(g, sum)} }`))
+      each(blocks, (g) => `if (${place(g * accessVec4)} < held.n) { ${access.put(g, sum)} }`))
   }
 }`;
 }

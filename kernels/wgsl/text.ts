@@ -47,6 +47,30 @@ export function selected(
 }
 
 /**
+ * A copy of the params for loops that store, which the entry point makes first.
+ *
+ * Software devices read a param lane by lane. The compiler moves that out of a loop only where
+ * nothing is stored in it.
+ */
+export const heldParams = { declaration: "var<private> held: Params;", copy: "held = params;" } as const;
+
+/**
+ * Texts for a tile whose rows from `row` on are loaded by the lanes of a subgroup: row i by lane
+ * i % lanes, with load ⌊i / lanes⌋.
+ */
+export function rowsInLanes(lanes: number): {
+  /** The row of a lane's load i, clamped to the last one. */
+  rowOf: (i: number) => string;
+  /** What the variable `NAME{load}SUFFIX` holds in the lane of row i. */
+  ofRow: (name: string, i: number, suffix?: string) => string;
+} {
+  return {
+    rowOf: (i) => `min(row + ${i * lanes}u + lane, params.m - 1u)`,
+    ofRow: (name, i, suffix = "") => `subgroupBroadcast(${name}${Math.floor(i / lanes)}${suffix}, ${i % lanes}u)`,
+  };
+}
+
+/**
  * Rows per group in {@linkcode rowLoop}, which selects a group first and then a row of it. More
  * rows are a multiple of it.
  */
