@@ -87,7 +87,6 @@ function exactShapes({ tuned: { products = {} } }: Policy): Strategy[] {
 
 /** A convolution of the UNet's first level. */
 const usualConvolution = {
-  batch: 2,
   kernelHeight: 3,
   kernelWidth: 3,
   inChannels: 320,
@@ -97,7 +96,6 @@ const usualConvolution = {
   isPlain: false,
   padding: [1, 1, 1, 1],
   width: 64,
-  outHeight: 64,
   outWidth: 64,
 } as const;
 

@@ -47,7 +47,7 @@ export function conv3x3Tile(
   const cost = (rows: number) => Math.ceil(m / rows) * (rows + 8);
   // Large ones run long enough to pay for compiling twice the code.
   const large = m * n * k >= 2 ** 29;
-  const rows = m <= 4 ? [4] : large || outputs === 4 ? [32, 16, 8] : [16, 8];
+  const rows = m <= 4 ? [4] : large ? [32, 16, 8] : [16, 8];
   return {
     ROWS: rows.reduce((best, rows) => cost(rows) < cost(best) ? rows : best),
     COLUMNS: large || outputs === 8 ? 2 : 1,

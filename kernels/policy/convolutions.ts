@@ -2,7 +2,6 @@ import { type PolicyDevice, usesSubgroupTiles } from "./device.ts";
 
 /** Sizes on which {@linkcode ConvolutionPolicy.path} depends. */
 export interface ConvSizes {
-  readonly batch: number;
   readonly kernelHeight: number;
   readonly kernelWidth: number;
   readonly inChannels: number;
@@ -15,7 +14,6 @@ export interface ConvSizes {
   readonly isPlain: boolean;
   /** Width of the input. */
   readonly width: number;
-  readonly outHeight: number;
   readonly outWidth: number;
 }
 
@@ -65,20 +63,13 @@ export class ConvolutionPolicy {
       : undefined;
   }
 
-  /**
-   * The kernel of a convolution. Small ones with few channels or with stride 2 take the general
-   * one, because the 3×3 kernel would take longer to compile than it saves. Its arithmetic is f32.
-   */
+  /** The kernel of a convolution. The arithmetic of those for 3×3 is f32. */
   path(
     sizes: ConvSizes,
     { allowF16Operands = false }: { readonly allowF16Operands?: boolean } = {},
   ): ConvPath {
-    const { batch, inChannels, outChannels, stride, outHeight, outWidth } = sizes;
     if (allowF16Operands && this.#device.info.arithmetic === "f16" || !this.supportsConv3x3(sizes)) return "general";
-    const products = 9 * batch * inChannels * outChannels * outHeight * outWidth;
-    const least = stride === 2 ? 2 ** 29 : inChannels < 8 ? 2 ** 26 : 0;
-    if (products < least) return "general";
     if (this.supportsFewInputs(sizes)) return "3x3 few inputs";
-    return outChannels <= 4 && this.supportsFewOutputs(sizes) ? "3x3 few outputs" : "3x3";
+    return sizes.outChannels <= 4 && this.supportsFewOutputs(sizes) ? "3x3 few outputs" : "3x3";
   }
 }

@@ -165,19 +165,25 @@ gpuTest("conv2d() equals its float64 definition on the 3x3 path for few input ch
   }
 });
 
-gpuTest("conv2d() chooses the kernels for few channels where they suit", (gpu) => {
+gpuTest("conv2d() chooses the kernels for 3x3 and for few channels where they suit, at all sizes", (gpu) => {
   if (!policyOf(gpu).isSoftware || gpu.info.subgroupSize === 0) return;
   const { convolutions } = policyOf(gpu);
   const sizes = {
-    ...{ batch: 2, kernelHeight: 3, kernelWidth: 3, stride: 1, upsample: "none" as const, padding: same(1) },
-    ...{ isPlain: true, width: 64, outHeight: 64, outWidth: 64 },
+    ...{ kernelHeight: 3, kernelWidth: 3, stride: 1, upsample: "none" as const, padding: same(1) },
+    ...{ isPlain: true, width: 64, outWidth: 64 },
   };
   const input = { ...sizes, inChannels: 4, outChannels: 320 }, output = { ...sizes, inChannels: 320, outChannels: 4 };
   assertEquals(convolutions.path(input), "3x3 few inputs");
   assertEquals(convolutions.path({ ...input, isPlain: false }), "3x3");
-  assertEquals(convolutions.path({ ...input, batch: 1, outChannels: 16 }), "general");
+  assertEquals(
+    convolutions.path({ ...input, outChannels: 16, width: 8, outWidth: 8 }),
+    "3x3 few inputs",
+  );
   assertEquals(convolutions.path(output), "3x3 few outputs");
   assertEquals(convolutions.path({ ...output, upsample: "double" }), "3x3");
+  const down = { ...sizes, inChannels: 8, outChannels: 8, stride: 2, width: 8, outWidth: 4 };
+  assertEquals(convolutions.path(down), "3x3");
+  assertEquals(convolutions.path({ ...down, width: 12, outWidth: 6 }), "general");
   const five = () => {
     const x = Tensor.from(gpu, new Float32Array(5 * 64), [1, 5, 8, 8]);
     const weight = packConvWeight(Tensor.from(gpu, new Float32Array(45), [1, 5, 3, 3]));
