@@ -32,6 +32,9 @@ export {
   storage,
 } from "./declaration.ts";
 
+/** The head of an entry point, up to its body. */
+const entryPoint = /@compute\b[^{]*\{/;
+
 /** A kernel. It is compiled at its first run, once per device, set of constants and dtypes. */
 export class Kernel<
   B extends string = string,
@@ -124,6 +127,8 @@ export class Kernel<
   /** The prelude is one line, so that the compiler's line numbers match the kernel's own text. */
   #source(gpu: Gpu, constants: ConstantValues<C>, dtypes: readonly DType[]): string {
     const { name: kernel, extensions = [], wgsl } = this.declaration;
+    // In loops, lavapipe gathers a uniform lane by lane, so the params are copied before any loop.
+    const copiesParams = gpu.info.deviceClass === "software" && this.#params.length > 0;
     const enabled = (typeof extensions === "function" ? extensions(constants) : extensions)
       .filter((extension) => gpu.info.enables.has(extension));
     const prelude = enabled.map((extension) => `enable ${extension};`);
@@ -133,7 +138,8 @@ export class Kernel<
     }
     if (this.#params.length > 0) {
       prelude.push(`struct Params { ${this.#params.map(([name, type]) => `${name}: ${type}`).join(", ")} }`);
-      prelude.push(`@group(1) @binding(0) var<uniform> params: Params;`);
+      prelude.push(`@group(1) @binding(0) var<uniform> ${copiesParams ? "bound_params" : "params"}: Params;`);
+      if (copiesParams) prelude.push("var<private> params: Params;");
     }
     this.#bindings.forEach(([name, binding], index) => {
       const access = binding.access === "read" ? "read" : "read_write";
@@ -149,7 +155,8 @@ export class Kernel<
         });
       prelude.push(`@group(0) @binding(${index}) var<storage, ${access}> ${name}: ${type}; ${accessors}`);
     });
-    return prelude.join(" ") + "\n" + (typeof wgsl === "string" ? wgsl : wgsl(constants));
+    const text = typeof wgsl === "string" ? wgsl : wgsl(constants);
+    return prelude.join(" ") + "\n" + (copiesParams ? text.replace(entryPoint, "$& params = bound_params;") : text);
   }
 }
 

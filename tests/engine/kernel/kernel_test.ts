@@ -34,6 +34,31 @@ gpuTest("params of every type, and constants, reach the shader", async (gpu) => 
   assertEquals([...await y.data()], [5.5, 5, 4.5]);
 });
 
+gpuTest("params have their values in functions and loops, on software devices and on GPUs", async (gpu) => {
+  for (const deviceClass of ["software", "other"] as const) {
+    // One kernel for each class, as a device compiles a kernel only once.
+    const polynomial = declareKernel({
+      name: "test_polynomial",
+      bindings: { y: output(1) },
+      params: { terms: "u32", x: "f32", step: "i32" },
+      wgsl: /* wgsl */ `
+fn term(sum: f32, i: u32) -> f32 { return fma(sum, params.x, f32(i32(i) * params.step)); }
+@compute @workgroup_size(1)
+fn main(@builtin(workgroup_id) group: vec3u) {
+  var sum = 0.0;
+  for (var i = 0u; i < params.terms; i++) { sum = term(sum, i); }
+  if (params.step < 0) { sum += params.x; }
+  y_put(group.x, sum);
+}`,
+      grid: () => [2, 1, 1],
+      cost: free,
+    });
+    using y = Tensor.empty(gpu, [2]);
+    gpu.context.describedAs({ deviceClass }, () => polynomial.run(gpu, { y }, { terms: 4, x: 2, step: -3 }));
+    assertEquals([...await y.data()], [-31, -31], deviceClass); // −3 (1·4 + 2·2 + 3) + 2
+  }
+});
+
 gpuTest("input() reads f32 and f16 as elements or vec4; output() writes both", async (gpu) => {
   const numbers = [1, -2, 3.5, 4, 0.25, 6, 7, 8];
   for (const lanes of [1, 4] as const) {
