@@ -4,19 +4,7 @@
  * @module
  */
 import type { Instruction } from "./assembly.ts";
-import {
-  add,
-  byLane,
-  compare,
-  constant,
-  each,
-  type Known,
-  type Mask,
-  multiply,
-  select,
-  shiftLeft,
-  subtract,
-} from "./lanes.ts";
+import { add, byLane, compare, constant, each, type Known, multiply, select, shiftLeft, subtract } from "./lanes.ts";
 import type { Registers } from "./registers.ts";
 
 type Operation = (...operands: Known[]) => Known;
@@ -165,22 +153,7 @@ function executeOne(name: string, operands: string, registers: Registers): void 
   }
   executeCondition(plain, texts, registers);
   if (writesNothing.test(name)) return;
-  const vectorCompare = /^v_cmp(x?)_(\w\w)_([ui])32$/.exec(plain);
-  if (vectorCompare) {
-    const [a, b] = texts.slice(-2).map((text) => registers.value(text));
-    const of = comparisons[vectorCompare[2]], isUnsigned = vectorCompare[3] === "u";
-    const mask = of && compare(isUnsigned ? (x, y) => of(x >>> 0, y >>> 0) : of, a, b);
-    return writeComparison(registers, mask, {
-      target: texts.length > 2 ? texts[0] : undefined,
-      isExec: vectorCompare[1] === "x",
-    });
-  }
-  if (/^v_cmpx?_/.test(plain)) {
-    return writeComparison(registers, undefined, {
-      target: texts.length > 2 ? texts[0] : undefined,
-      isExec: plain.startsWith("v_cmpx"),
-    });
-  }
+  if (/^v_cmpx?_/.test(plain)) return executeComparison(plain, texts, registers);
   if (executeOnMasks(plain, texts, registers)) return;
   if (plain === "v_swap_b32") {
     const [a, b] = texts.map((text) => registers.value(text));
@@ -189,23 +162,19 @@ function executeOne(name: string, operands: string, registers: Registers): void 
   }
   registers.write(texts[0], resultOf(name, operands, registers));
   // Carries and other second results.
-  if (
-    /^v_(add|sub|subrev|addc|subb|subbrev|mad_u64|mad_i64|div_scale)\w*/.test(plain) &&
-    /^(vcc|s\[|s\d)/.test(texts[1] ?? "")
-  ) {
-    if (/_co_|_u64|_i64|div_scale/.test(plain)) registers.writeMask(texts[1], undefined);
+  if (/^v_.*(_co_|_u64|_i64|div_scale)/.test(plain) && /^(vcc|s)/.test(texts[1])) {
+    registers.writeMask(texts[1], undefined);
   }
 }
 
-function writeComparison(
-  registers: Registers,
-  mask: Mask,
-  { target, isExec }: { target: string | undefined; isExec: boolean },
-): void {
-  const exec = registers.mask("exec");
-  const active = mask && exec && mask.map((bit, lane) => bit & exec[lane]);
-  if (target !== undefined) registers.writeMask(target, active);
-  if (isExec) registers.narrow(mask);
+/** A comparison by lane, of which those of whole numbers are followed. It writes a mask, `exec` or both. */
+function executeComparison(name: string, texts: readonly string[], registers: Registers): void {
+  const [, relation, type] = /^v_cmpx?_(\w\w)_([ui])32$/.exec(name) ?? [];
+  const of = comparisons[relation], exec = registers.mask("exec");
+  const [a, b] = texts.slice(-2).map((text) => registers.value(text));
+  const mask = of && compare(type === "u" ? (x, y) => of(x >>> 0, y >>> 0) : of, a, b);
+  if (texts.length > 2) registers.writeMask(texts[0], mask && exec && mask.map((bit, lane) => bit & exec[lane]));
+  if (name.startsWith("v_cmpx")) registers.narrow(mask);
 }
 
 /** Executes an instruction on masks of lanes, if it is one. */

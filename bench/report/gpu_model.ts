@@ -5,7 +5,7 @@
  */
 import { anyText, fields, fromZero, listOf, type Schema, text, validateJson } from "../../pipeline/schema.ts";
 import { escape, type Markup, table } from "./html.ts";
-import { BenchRecordError } from "./schema.ts";
+import { BenchRecordError, optional } from "./schema.ts";
 import { digits, percent } from "./text.ts";
 
 /** What the model says of one kernel of a case. */
@@ -22,6 +22,8 @@ export interface ModeledKernel {
   readonly bound: string;
   /** Share of the fma peak that the waves that fit allow, 0…1. */
   readonly reach: number;
+  /** The same with bank conflicts, barriers and instruction fetch; absent in older records. */
+  readonly sustained?: number;
 }
 
 /** What the model says of the kernels on each GPU. */
@@ -45,6 +47,7 @@ const record: Schema<ModeledGpus> = fields({
           waves: fromZero(),
           bound: anyText(),
           reach: fromZero(),
+          sustained: optional(fromZero()),
         }),
         { max: most },
       ),
@@ -86,17 +89,19 @@ export function modelSection({ compiler, gpus }: ModeledGpus): string {
   const rows = [...names].map((name) => [...JSON.parse(name), ...byName.map((of) => modelCell(of.get(name)))]);
   return `<h2>GPU model</h2>
 <p>Modeled share of the f32 peak, without a GPU: ${escape(compiler)} compiled the kernels, nothing ran. ` +
-    `It ranks variants and predicts no times. Below each share: the busiest unit, waves per SIMD and vector registers.</p>
+    `It ranks variants and predicts no times. Below each share: the busiest unit, waves per SIMD and vector registers, ` +
+    `and where it differs the share with bank conflicts, barriers and instruction fetch.</p>
 ${table(columns, rows)}`;
 }
 
 function modelCell(kernel: ModeledKernel | undefined): string | Markup {
   if (!kernel) return "";
-  const { reach, bound, waves, registers, spilled } = kernel;
+  const { reach, sustained = reach, bound, waves, registers, spilled } = kernel;
+  const lower = percent(sustained) === percent(reach) ? "" : `, ${percent(sustained)} sustained`;
   const spills = spilled > 0 ? ` <span class="slower">${spilled} spilled</span>` : "";
   return {
     html: `${percent(reach)}<br><span class="note">${escape(bound)}, ${
       digits(waves)
-    } waves, ${registers} VGPR</span>${spills}`,
+    } waves, ${registers} VGPR${lower}</span>${spills}`,
   };
 }

@@ -43,7 +43,8 @@ export class BenchRecordError extends Error {
 
 const most = 10_000;
 const size = () => whole(1, 2 ** 31);
-const optional = <T>(schema: Schema<T>) => v.optional(schema);
+/** A field that may be absent. */
+export const optional = <T>(schema: Schema<T>) => v.optional(schema);
 const named = <T>(schema: Schema<T>): Schema<Record<string, T>> => v.record(v.string(), schema, "an object");
 
 const ceiling: Schema<Ceiling> = fields({

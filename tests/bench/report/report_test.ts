@@ -297,12 +297,12 @@ Deno.test("benchPage() shows the GPU model's shares by case and GPU; parseModel(
   const kernel = { case: "matmul <4096³>", kernel: "matmul", registers: 96, spilled: 0, waves: 4, bound: "valu" };
   const gpus = [
     { gpu: "navi21", kernels: [{ ...kernel, reach: 0.9 }] },
-    { gpu: "vega20", kernels: [{ ...kernel, reach: 0.5, spilled: 7 }] },
+    { gpu: "vega20", kernels: [{ ...kernel, reach: 0.5, sustained: 0.25, spilled: 7 }] },
   ];
   const json = JSON.stringify({ compiler: "RADV 25", runtime: "Deno 2", gpus });
   const page = benchPage(report([row("a", 1)]), { model: parseModel(json, "m.json") });
   const line = page.match(/<tr><td[^>]*>matmul &lt;4096³&gt;.*<\/tr>/)?.[0].replace(/<[^>]+>/g, " ");
-  assert(/ matmul +90\.0 % .*50\.0 % .*96 VGPR.*7 spilled/.test(line!), line);
+  assert(/ matmul +90\.0 % .*50\.0 % .*96 VGPR, 25\.0 % sustained.*7 spilled/.test(line!), line);
   const error = assertThrows(() => parseModel(json.replace("0.5", '"half"'), "m.json"), BenchRecordError);
   assert(error.message.includes('gpus[1].kernels[0].reach must be a number from 0, not "half"'), error.message);
 });
