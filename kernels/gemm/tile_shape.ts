@@ -120,8 +120,8 @@ export const f32Element: TileElement = { vector: "vec4f", block: "mat4x4f", row:
 
 /**
  * WGSL `tile_put` for results of `width` elements per access, or `tile_put8` for a width of 8. The
- * kernel defines `place(batch, row, column) -> u32`, the index of an element in the binding `y`, and
- * `held` (text.ts).
+ * kernel defines `held` (text.ts) and `place(batch, row, column) -> u32`, the index of an element
+ * in the binding `y`.
  */
 export const storeWgsl = (width: number): string =>
   width === 8
