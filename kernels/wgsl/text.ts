@@ -99,14 +99,14 @@ export function rowLoop(
     each(inner, (j) =>
       each(columns, (c) => {
         const sum = selected((i) => `c${i * inner + j}_${c}`, { count: parts, index: "part" });
-        return `let p${j}_${c} = ${sum};`;
+        return `let part${j}_${c} = ${sum};`;
       }, " "))
   }
     let end = min(${inner}u, params.m - min(params.m, row + part * ${inner}u));
     for (var at_row = ${from}; at_row < ${from} + end; at_row++) {
-      let turn = at_row - ${from};
-      let i = part * ${inner}u + turn;
-      ${store((c) => selected((j) => `p${j}_${c}`, { count: inner, index: "turn" }))}
+      let in_part = at_row - ${from};
+      let i = part * ${inner}u + in_part;
+      ${store((c) => selected((j) => `part${j}_${c}`, { count: inner, index: "in_part" }))}
     }
   }`;
 }
