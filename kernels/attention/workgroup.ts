@@ -19,8 +19,11 @@ import { attentionConstantTypes, workgroupAttentionWgsl } from "./workgroup_wgsl
  * Chunks bound the workgroup memory, whatever the width of the head is, so that enough workgroups
  * fit on a compute unit. All operands are read once per block and as they are stored. Keys, then
  * values occupy one array. As in tile_workgroup.ts, an index in workgroup memory is a constant or a
- * coordinate of the thread, except when blocks are stored, and rows are padded by one vec4 against
- * bank conflicts.
+ * coordinate of the thread, except when blocks are stored.
+ *
+ * Rows in workgroup memory are padded and ordered against bank conflicts. For the same reason no
+ * more than 8 threads lie side by side: with 10 threads along the keys, the first half of the
+ * workgroup has x = 0…4, the second 5…9. Ten vec4 in a row would meet in two of eight places.
  *
  * With the constant WHOLE, keys fill all blocks, and no load or score is masked.
  *

@@ -1,4 +1,5 @@
 import type { GpuInfo } from "../../engine/gpu.ts";
+import { type Cell, pitchOf } from "../wgsl/banks.ts";
 import { type AttentionSizes, enoughWorkgroups } from "./sizes.ts";
 
 /** Layout of the workgroup kernel's threads, the work of one thread, and its chunks. */
@@ -35,18 +36,38 @@ export interface WorkgroupAttentionBlocks {
   readonly sharedRows: number;
   /** vec4 that hold one number for each query of a thread. */
   readonly maxima: number;
+  /** Threads along the keys that lie side by side: see workgroup.ts. */
+  readonly across: number;
+  /** Elements that the rows of block_q, block_p and block_kv take in workgroup memory. */
+  readonly queryPitch: number;
+  readonly weightPitch: number;
+  readonly keyPitch: number;
+}
+
+/** Options of the workgroup form. */
+export interface WorkgroupAttentionOptions {
+  /** Whether both products are computed in f16; see workgroup.ts. Default: false. */
+  readonly half?: boolean;
 }
 
 /** The sizes of a shape with heads of width `dim`. */
 export function workgroupBlocks(
   { threadsX, threadsY, rows, keys, depth }: WorkgroupAttentionShape,
   dim: number,
+  { half = false }: WorkgroupAttentionOptions = {},
 ): WorkgroupAttentionBlocks {
   const headVec4 = dim / 4, blockKeys = 4 * keys * threadsX;
   const columns = Math.ceil(headVec4 / threadsX);
   // Values share the memory of a chunk of keys: as many as fit, at least four.
   let valueKeys = blockKeys;
   while (valueKeys % 8 === 0 && valueKeys * columns > Math.max(4 * keys * depth, 16 * columns)) valueKeys /= 2;
+  const across = [8, 7, 6, 5, 4, 3, 2, 1].find((count) => threadsX % count === 0)!, bytes = half ? 8 : 16;
+  /** Lanes along `count` rows, then along columns. */
+  const alongRows = (count: number): Cell => (lane) => [lane % count, Math.floor(lane / count)];
+  const values: Cell = (lane) => {
+    const line = Math.floor(lane / headVec4), d4 = lane % headVec4;
+    return [line * columns + Math.floor(d4 / threadsX), d4 % threadsX];
+  };
   return {
     block: rows * threadsY,
     blockKeys,
@@ -57,28 +78,27 @@ export function workgroupBlocks(
     valueChunks: blockKeys / valueKeys,
     sharedRows: Math.max(4 * keys * depth, valueKeys * columns),
     maxima: Math.ceil(rows / 4),
+    across,
+    queryPitch: pitchOf(threadsY, bytes, [alongRows(depth)]),
+    weightPitch: pitchOf(threadsY, bytes, [alongRows(across)]),
+    // Keys of f16 are stored by pairs.
+    keyPitch: half ? threadsX + 1 : pitchOf(threadsX, bytes, [alongRows(4 * depth), values]),
   };
 }
 
 /** Names of the fields of {@linkcode WorkgroupAttentionShape}. */
 export const workgroupAttentionNumbers = ["threadsX", "threadsY", "rows", "keys", "depth"] as const;
 
-/** Options of the workgroup form. */
-export interface WorkgroupAttentionOptions {
-  /** Whether both products are computed in f16; see workgroup.ts. Default: false. */
-  readonly half?: boolean;
-}
-
 /** Bytes of workgroup memory that a shape uses. */
 function workgroupAttentionBytes(
   shape: WorkgroupAttentionShape,
   dim: number,
-  { half = false }: WorkgroupAttentionOptions,
+  options: WorkgroupAttentionOptions,
 ): number {
   const { threadsX, threadsY, rows, keys, depth } = shape;
-  const { sharedRows, maxima } = workgroupBlocks(shape, dim);
-  const operands = (threadsY + 1) * rows * (depth + threadsX * keys) + (threadsX + 1) * sharedRows;
-  return (half ? 8 : 16) * operands + 16 * maxima * threadsX * threadsY;
+  const { sharedRows, maxima, queryPitch, weightPitch, keyPitch } = workgroupBlocks(shape, dim, options);
+  const operands = rows * (queryPitch * depth + weightPitch * threadsX * keys) + keyPitch * sharedRows;
+  return (options.half ? 8 : 16) * operands + 16 * maxima * threadsX * threadsY;
 }
 
 /**

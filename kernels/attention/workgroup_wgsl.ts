@@ -46,22 +46,32 @@ export function workgroupAttentionWgsl(constants: ConstantValues<typeof attentio
   const shape = { threadsX, threadsY, rows, keys, depth }, threads = threadsX * threadsY;
   const vector = isHalf ? "vec4<f16>" : "vec4f";
   const c: Context = {
-    ...{ ...shape, ...workgroupBlocks(shape, 4 * headVec4), threads, headVec4, isCausal, isHalf, isWhole, vector },
+    ...{
+      ...shape,
+      ...workgroupBlocks(shape, 4 * headVec4, { half: isHalf }),
+      threads,
+      headVec4,
+      isCausal,
+      isHalf,
+      isWhole,
+      vector,
+    },
   };
-  const { block, blockKeys, columns, chunks, valueGroups, valueChunks, sharedRows, maxima } = c;
+  const { block, blockKeys, columns, chunks, valueGroups, valueChunks, sharedRows, maxima, across } = c;
+  const { queryPitch, weightPitch, keyPitch } = c;
   return /* wgsl */ `
-var<workgroup> block_q: array<array<${vector}, ${threadsY + 1}>, ${depth * rows}>; // [depth, r], y
-// keys: [depth, vec4, key % 4], x, of vec4 over the head, or with HALF [element, vec4], x, of vec4
+var<workgroup> block_q: array<array<${vector}, ${queryPitch}>, ${depth * rows}>; // [r, depth], y
+// keys: [vec4, key % 4, depth], x, of vec4 over the head, or with HALF [element, vec4], x, of vec4
 // over keys; then values: [key, c], x
-var<workgroup> block_kv: array<array<${isHalf ? pairs : "vec4f"}, ${threadsX + 1}>, ${sharedRows}>;
-// weights: [chunk of values], [vec4 of keys, r], y
-var<workgroup> block_p: array<array<array<${vector}, ${threadsY + 1}>, ${valueGroups * rows}>, ${valueChunks}>;
+var<workgroup> block_kv: array<array<${isHalf ? pairs : "vec4f"}, ${keyPitch}>, ${sharedRows}>;
+// weights: [r], [chunk of values], [vec4 of keys], y
+var<workgroup> block_p: array<array<array<array<${vector}, ${weightPitch}>, ${valueGroups}>, ${valueChunks}>, ${rows}>;
 // what threads combine: [r / 4], y, x, of vec4 over r
 var<workgroup> of_threads: array<array<array<vec4f, ${threadsX}>, ${threadsY}>, ${maxima}>;
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32) {
-  let x = thread % ${threadsX}u;
-  let y = thread / ${threadsX}u;
+  let x = thread % ${across}u${across === threadsX ? "" : ` + thread / ${across * threadsY}u * ${across}u`};
+  let y = thread / ${across}u${across === threadsX ? "" : ` % ${threadsY}u`};
   let scale = params.scale;
   let row = params.heads * ${headVec4}u;
   let q_start = group.z * params.t * row + group.y * ${headVec4}u;

@@ -50,11 +50,11 @@ const keyOrValue = ({ isHalf }: Context, line: number) =>
 
 /** Copies a chunk of the workgroup's queries to block_q, scaled. */
 export function loadQueries(c: Context): string {
-  const { block, depth, rows, threadsY } = c;
+  const { block, depth, threadsY } = c;
   return loads(c, block * depth, (index) => {
     const query = `q_at(q_start + min(group.x * ${block}u + line, params.t - 1u) * row + d4${chunkAt(c)})`;
     return `let d4 = ${index} % ${depth}u; let line = ${index} / ${depth}u;
-      block_q[d4 * ${rows}u + line / ${threadsY}u][line % ${threadsY}u] = ${stored(c, `${query} * scale`)};`;
+      block_q[line / ${threadsY}u * ${depth}u + d4][line % ${threadsY}u] = ${stored(c, `${query} * scale`)};`;
   });
 }
 
@@ -66,7 +66,7 @@ export function loadKeys(c: Context): string {
   const { blockKeys, depth, keys, threadsX, isHalf } = c;
   if (!isHalf) {
     return loads(c, blockKeys * depth, (index) => {
-      const place = `[d4 * ${4 * keys}u + line / ${4 * threadsX}u * 4u + line % 4u][line / 4u % ${threadsX}u]`;
+      const place = `[(line / ${4 * threadsX}u * 4u + line % 4u) * ${depth}u + d4][line / 4u % ${threadsX}u]`;
       return `let d4 = ${index} % ${depth}u; let line = ${index} / ${depth}u;
       block_kv${place} = k_at(${keyAt(c, "line")} + d4${chunkAt(c)});`;
     });
@@ -128,29 +128,29 @@ function shortRanges(count: number): (readonly [from: number, to: number])[] {
 
 /** Scores += Q · Kᵀ of a chunk of the head. */
 export function multiplyKeys(c: Context): string {
-  const { keys, depth, rows, vector, isHalf } = c;
+  const { keys, depth, vector, isHalf } = c;
   /** Reads keys{g}_{i}: element 4 d4 + i of the four keys of vec4 g. */
   const readKeys = (d4: number) => {
     if (isHalf) {
       return each(keys, (g) => each(4, (i) => `let keys${g}_${i} = ${keyOrValue(c, (4 * d4 + i) * keys + g)};`));
     }
     const elements = (g: number, i: number) => each(4, (j) => `k${4 * g + j}.${"xyzw"[i]}`, ", ");
-    return `${each(4 * keys, (j) => `let k${j} = block_kv[${d4 * 4 * keys + j}][x];`)}
+    return `${each(4 * keys, (j) => `let k${j} = block_kv[${j * depth + d4}][x];`)}
       ${each(keys, (g) => each(4, (i) => `let keys${g}_${i} = vec4f(${elements(g, i)});`))}`;
   };
   return addProducts(c, { name: "score", columns: keys, count: depth }, (d4, sum) => {
     const multiply = (r: number) =>
       each(keys, (g) => fmaChain(`${sum}${r}_${g}`, "query", (i) => `keys${g}_${i}`, vector));
     return `{ ${readKeys(d4)}
-      ${perQuery(c, (r) => `{ let query = block_q[${d4 * rows + r}][y]; ${multiply(r)} }`)} }`;
+      ${perQuery(c, (r) => `{ let query = block_q[${r * depth + d4}][y]; ${multiply(r)} }`)} }`;
   });
 }
 
 /** Results += P · V of a part of a block. */
 export function multiplyValues(c: Context): string {
-  const { columns, rows, valueGroups, valueChunks, vector } = c;
+  const { columns, valueGroups, valueChunks, vector } = c;
   return addProducts(c, { name: "result", columns, count: valueGroups }, (g, sum) => {
-    const weight = (r: number) => `block_p[${valueChunks === 1 ? 0 : "part"}][${g * rows + r}][y]`;
+    const weight = (r: number) => `block_p[${r}][${valueChunks === 1 ? 0 : "part"}][${g}][y]`;
     const multiply = (column: number) =>
       perQuery(c, (r) => fmaChain(`${sum}${r}_${column}`, `weight${r}`, (j) => `v${j}`, vector), " ");
     const readValues = (column: number) =>
@@ -194,13 +194,13 @@ export const ofQuery = (name: string, r: number) => `${name}${Math.floor(r / 4)}
  * results and sums by which the maximum has grown.
  */
 export function softmax(c: Context): string {
-  const { keys, rows, columns, threadsX, valueGroups, valueChunks } = c;
+  const { keys, columns, threadsX, valueGroups, valueChunks } = c;
   const most = (r: number) =>
     Array.from({ length: keys }, (_, g) => `score${r}_${g}`).reduce((a, b) => `max(${a}, ${b})`);
   const weightAt = (g: number, r: number) =>
     valueChunks === 1
-      ? `[0][(x + ${g * threadsX}u) * ${rows}u + ${r}u]`
-      : `[(x + ${g * threadsX}u) / ${valueGroups}u][(x + ${g * threadsX}u) % ${valueGroups}u * ${rows}u + ${r}u]`;
+      ? `[${r}][0][x + ${g * threadsX}u]`
+      : `[${r}][(x + ${g * threadsX}u) / ${valueGroups}u][(x + ${g * threadsX}u) % ${valueGroups}u]`;
   const toWeight = (r: number, g: number) =>
     `score${r}_${g} = exp2(score${r}_${g} - vec4f(maximum)); block_p${weightAt(g, r)}[y] = ${
       stored(c, `score${r}_${g}`)
