@@ -167,7 +167,10 @@ function executeOne(name: string, operands: string, registers: Registers): void 
   }
 }
 
-/** A comparison by lane, of which those of whole numbers are followed. It writes a mask, `exec` or both. */
+/**
+ * A comparison by lane, of which those of whole numbers are followed. It writes a mask, `exec` or
+ * both.
+ */
 function executeComparison(name: string, texts: readonly string[], registers: Registers): void {
   const [, relation, type] = /^v_cmpx?_(\w\w)_([ui])32$/.exec(name) ?? [];
   const of = comparisons[relation], exec = registers.mask("exec");

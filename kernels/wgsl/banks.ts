@@ -26,7 +26,9 @@ export function pitchOf(columns: number, bytes: number, cells: readonly Cell[]):
   return pitches[conflicts.indexOf(Math.min(...conflicts))];
 }
 
-/** Turns that lanes wait for each other's banks: those of each group of `served` lanes beyond one. */
+/**
+ * Turns that lanes wait for each other's banks: those of each group of `served` lanes beyond one.
+ */
 function conflictsOf(cell: Cell, pitch: number, served: number): number {
   let conflicts = 0;
   for (let first = 0; first < lanes; first += served) {

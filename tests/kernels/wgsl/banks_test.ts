@@ -10,7 +10,8 @@ Deno.test("rows are padded until lanes along columns reach different banks", () 
   assertEquals(pitchOf(16, 16, [(lane) => [lane, 0]]), 17);
   // f32: 32 lanes at a time.
   assertEquals(pitchOf(32, 4, [(lane) => [lane, 0]]), 33);
-  // Four rows, then the next column: with a pitch of 18, lanes take the places 0, 2, 4, 6, 1, 3, 5, 7.
+  // Four rows, then the next column: with a pitch of 18, lanes take the places 0, 2, 4, 6, 1, 3, 5,
+  // 7.
   assertEquals(pitchOf(16, 16, [alongRows(4)]), 18);
   // An odd pitch suffices for eight rows.
   assertEquals(pitchOf(16, 16, [alongRows(8)]), 17);
