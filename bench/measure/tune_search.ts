@@ -40,8 +40,9 @@ export function attentionCandidates(gpu: Gpu, width: number): AttentionForm[] {
   if (policyOf(gpu).isSoftware) {
     // The unrolled code grows with queries · keys · width; longer code takes seconds to compile.
     for (const queries of [1, 2, 3, 4, 6]) {
-      for (const keys of [4, 8]) {
-        if (queries * keys * width <= 2048) forms.push({ path: "subgroup", lanes, queries, keys, unrollK: 4 });
+      for (const keys of queries === 3 ? [2, 4, 8] : [4, 8]) {
+        const unrollK = Math.min(keys, 4);
+        if (queries * keys * width <= 2048) forms.push({ path: "subgroup", lanes, queries, keys, unrollK });
       }
     }
   } else {

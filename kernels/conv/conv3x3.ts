@@ -2,7 +2,7 @@ import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts"
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { put } from "../gemm/tile.ts";
 import { neighborsWgsl } from "./neighbors.ts";
-import { each, heldParams, rowLoop, rowsInLanes } from "../wgsl/text.ts";
+import { each, rowLoop, rowsInLanes } from "../wgsl/text.ts";
 
 /**
  * 3×3 convolution for software devices with subgroups: with STRIDE 1, padding PAD = 1 and an image
@@ -147,7 +147,6 @@ function conv3x3Wgsl(
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  ${heldParams.copy}
   own_lane = lane;
   let pieces = params.n / ${width}u; // pieces per image; a lane computes ${groups}
   let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;

@@ -1,5 +1,5 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
-import { each, heldParams, selected } from "../wgsl/text.ts";
+import { each, selected } from "../wgsl/text.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { neighborsWgsl } from "./neighbors.ts";
 
@@ -85,7 +85,6 @@ function fewInputsWgsl({ LANES: lanes, ROWS: rows }: { readonly LANES: number; r
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  ${heldParams.copy}
   own_lane = lane;
   let pieces = params.n / 8u; // per image
   let piece = (group.x + group.z * groups.x) * ${lanes}u + lane;
@@ -112,9 +111,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let end_row = first_row + params.m;
   for (var at = first_row; at < end_row; at += ${rows}u) {
     let row = at - first_row;
-    let filter_row = min(row + lane % ${rows}u, held.m - 1u);
+    let filter_row = min(row + lane % ${rows}u, params.m - 1u);
     let bias = row_bias(filter_row);
-    ${each(partLength, (i) => `let t${i} = weight_at(w${i} + filter_row * held.weight_row);`)}
+    ${each(partLength, (i) => `let t${i} = weight_at(w${i} + filter_row * params.weight_row);`)}
     ${
     each(rows, (row) =>
       `${each(9, (tap) => `let a${row}_${tap} = ${weightOf(row, tap)};`, " ")}

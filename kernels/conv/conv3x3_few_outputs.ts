@@ -1,6 +1,6 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { put } from "../gemm/tile.ts";
-import { each, heldParams, selected } from "../wgsl/text.ts";
+import { each, selected } from "../wgsl/text.ts";
 import { neighborsWgsl } from "./neighbors.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 
@@ -96,7 +96,6 @@ function fewOutputsWgsl({ LANES: lanes, ROWS: rows, LINES: lines }: Constants): 
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  ${heldParams.copy}
   own_lane = lane;
   let across = params.width / 8u;
   let pieces = across * ((params.height + ${lines - 1}u) / ${lines}u); // per image
@@ -150,9 +149,9 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   for (var at = first_channel; at < first_channel + ${rows * lines}u; at++) {
     let i = at - first_channel;
     let y = first_line + i % ${lines}u;
-    if (piece == own && y < held.height && row + i / ${lines}u < held.m) {
+    if (piece == own && y < params.height && row + i / ${lines}u < params.m) {
       let b = vec4f(image_bias(batch, row + i / ${lines}u));
-      ${put(`batch, row + i / ${lines}u, y * held.width + column`, `mat2x4f(${sum(0)} + b, ${sum(1)} + b)`, 8)}
+      ${put(`batch, row + i / ${lines}u, y * params.width + column`, `mat2x4f(${sum(0)} + b, ${sum(1)} + b)`, 8)}
     }
   }
 }`;

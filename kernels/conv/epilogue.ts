@@ -1,6 +1,5 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
 import { storeWgsl, type TileConstants, usesBlocks } from "../gemm/tile_shape.ts";
-import { heldParams } from "../wgsl/text.ts";
 import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 
 /**
@@ -70,19 +69,17 @@ export function convEpilogueWgsl(
   },
 ): string {
   const hasBlocks = constants.STRATEGY !== undefined && usesBlocks(constants.STRATEGY);
-  const own = hasBlocks ? "params" : "held";
   return /* wgsl */ `${activationWgsl(constants)}
-${constants.STRATEGY ? "" : heldParams.declaration}
-fn place(batch: u32, row: u32, column: u32) -> u32 { return ${own}.y_start + (batch * ${own}.m + row) * ${own}.n + column; }
+fn place(batch: u32, row: u32, column: u32) -> u32 { return params.y_start + (batch * params.m + row) * params.n + column; }
 // The residual's index. Its dtype, and with it the alignment of its window, may differ from y's.
-fn residual_place(at: u32) -> u32 { return at - ${own}.y_start + ${own}.residual_start; }
+fn residual_place(at: u32) -> u32 { return at - params.y_start + params.residual_start; }
 fn row_bias(row: u32) -> f32 {
   if (params.has_bias == 0u) { return 0.0; }
   return bias_at(params.bias_start + row);
 }
 fn image_bias(batch: u32, row: u32) -> f32 {
-  if (${own}.has_channel_bias == 0u) { return 0.0; }
-  return channel_bias_at(${own}.channel_bias_start + batch * ${own}.channel_bias_stride + row);
+  if (params.has_channel_bias == 0u) { return 0.0; }
+  return channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row);
 }
 fn biases(batch: u32, row: u32) -> f32 { return row_bias(row) + image_bias(batch, row); }
 ${hasBlocks ? blockEpilogueWgsl(constants.Y_WIDTH) : tileEpilogueWgsl(constants.Y_WIDTH)}`;
@@ -134,11 +131,11 @@ fn y4(at: u32, column: u32) -> vec4f { return y_at(at / 4u); }
 fn residual4(at: u32, column: u32) -> vec4f { return residual_at(residual_place(at) / 4u); }`
     : /* wgsl */ `
 fn y4(at: u32, column: u32) -> vec4f {
-  let last = held.n - 1u - column;
+  let last = params.n - 1u - column;
   return vec4f(y_at(at), y_at(at + min(1u, last)), y_at(at + min(2u, last)), y_at(at + min(3u, last)));
 }
 fn residual4(at: u32, column: u32) -> vec4f {
-  let last = held.n - 1u - column;
+  let last = params.n - 1u - column;
   let from_at = residual_place(at);
   return vec4f(residual_at(from_at), residual_at(from_at + min(1u, last)), residual_at(from_at + min(2u, last)),
     residual_at(from_at + min(3u, last)));
@@ -146,9 +143,9 @@ fn residual4(at: u32, column: u32) -> vec4f {
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   let at = place(batch, row, column);
   var value = sum;
-  if (held.accumulate == 1u) { value += y4(at, column); }
+  if (params.accumulate == 1u) { value += y4(at, column); }
   value = activate(value);
-  if (held.has_residual == 1u) { value += residual4(at, column); }
+  if (params.has_residual == 1u) { value += residual4(at, column); }
   return value;
 }`;
 
@@ -156,9 +153,9 @@ const vec8EpilogueWgsl = /* wgsl */ `
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   let at = place(batch, row, column);
   var value = sum;
-  if (held.accumulate == 1u) { value += y_at(at / 8u); }
+  if (params.accumulate == 1u) { value += y_at(at / 8u); }
   value = mat2x4f(activate(value[0]), activate(value[1]));
-  if (held.has_residual == 1u) { value += residual_at(residual_place(at) / 8u); }
+  if (params.has_residual == 1u) { value += residual_at(residual_place(at) / 8u); }
   return value;
 }`;
 

@@ -15,15 +15,7 @@ import {
   tileWgsl,
   usesBlocks,
 } from "./tile.ts";
-import {
-  addressesWgsl,
-  biasWgsl,
-  epilogueWgsl,
-  operandsWgsl,
-  placeWgsl,
-  rowStartWgsl,
-  wideOperandsWgsl,
-} from "./gemm_wgsl.ts";
+import { addressesWgsl, biasWgsl, epilogueWgsl, operandsWgsl, rowStartWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
 
 export type { GemmOptions, MatrixView } from "./gemm_options.ts";
 
@@ -93,8 +85,8 @@ const matmulKernel = declareKernel({
   extensions: tileExtensions,
   wgsl: (constants) =>
     addressesWgsl + (usesBlocks(constants.STRATEGY)
-      ? placeWgsl("params") + blockOperandsWgsl(constants)
-      : placeWgsl("held") + (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) +
+      ? blockOperandsWgsl(constants)
+      : (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) +
         biasWgsl + rowStartWgsl + storeWgsl(constants.Y_WIDTH) +
         epilogueWgsl(constants.Y_WIDTH)) +
     tileWgsl(constants, {

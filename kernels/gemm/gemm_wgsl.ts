@@ -67,18 +67,14 @@ fn tile_b(c: Column, k: u32) -> mat4x4f {
 }
 `;
 
-/** Where the matrices of a batch begin. */
+/** Where the matrices of a batch begin, and where an element of the result is stored. */
 export const addressesWgsl = /* wgsl */ `
 fn a_start(batch: u32) -> u32 { return params.a_offset + batch / params.inner * params.a_outer + batch % params.inner * params.a_inner; }
 fn b_start(batch: u32) -> u32 { return params.b_offset + batch / params.inner * params.b_outer + batch % params.inner * params.b_inner; }
 // the last column of B
 fn last_column() -> u32 { return select(params.n, 2u * params.n, GATED) - 1u; }
-`;
-
-/** `place` for storeWgsl, with the params in the variable `own`. */
-export const placeWgsl = (own: "params" | "held") => /* wgsl */ `
 fn place(batch: u32, row: u32, column: u32) -> u32 {
-  return ${own}.y_offset + batch / ${own}.inner * ${own}.y_outer + batch % ${own}.inner * ${own}.y_inner + row * ${own}.y_row + column;
+  return params.y_offset + batch / params.inner * params.y_outer + batch % params.inner * params.y_inner + row * params.y_row + column;
 }
 `;
 
@@ -107,7 +103,7 @@ export const epilogueWgsl = (width: number): string =>
     ? /* wgsl */ `
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   var value = sum;
-  if (held.has_residual == 1u) { value += residual_at(place(batch, row, column) / 8u); }
+  if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 8u); }
   return value;
 }
 `
@@ -115,15 +111,15 @@ fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
     ? /* wgsl */ `
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   var value = sum;
-  if (held.has_residual == 1u) { value += residual_at(place(batch, row, column) / 4u); }
+  if (params.has_residual == 1u) { value += residual_at(place(batch, row, column) / 4u); }
   return value;
 }
 `
     : /* wgsl */ `
 fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
-  if (held.has_residual != 1u) { return sum; }
+  if (params.has_residual != 1u) { return sum; }
   let at = place(batch, row, column);
-  let last = held.n - 1u - column;
+  let last = params.n - 1u - column;
   return sum
     + vec4f(residual_at(at), residual_at(at + min(1u, last)), residual_at(at + min(2u, last)), residual_at(at + min(3u, last)));
 }

@@ -120,8 +120,7 @@ export const f32Element: TileElement = { vector: "vec4f", block: "mat4x4f", row:
 
 /**
  * WGSL `tile_put` for results of `width` elements per access, or `tile_put8` for a width of 8. The
- * kernel defines `held` (text.ts) and `place(batch, row, column) -> u32`, the index of an element
- * in the binding `y`.
+ * kernel defines `place(batch, row, column) -> u32`, the index of an element in the binding `y`.
  */
 export const storeWgsl = (width: number): string =>
   width === 8
@@ -134,9 +133,9 @@ fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) { y_put(place(batch
 fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   let at = place(batch, row, column);
   y_put(at, value.x);
-  if (column + 1u < held.n) { y_put(at + 1u, value.y); }
-  if (column + 2u < held.n) { y_put(at + 2u, value.z); }
-  if (column + 3u < held.n) { y_put(at + 3u, value.w); }
+  if (column + 1u < params.n) { y_put(at + 1u, value.y); }
+  if (column + 2u < params.n) { y_put(at + 2u, value.z); }
+  if (column + 3u < params.n) { y_put(at + 3u, value.w); }
 }`;
 
 /** Statement: returns from a tile that need not be computed. */

@@ -1,4 +1,4 @@
-import { each, fmaChain, heldParams, rowLoop, rowsInLanes } from "../wgsl/text.ts";
+import { each, fmaChain, rowLoop, rowsInLanes } from "../wgsl/text.ts";
 import { put, skipStatement, type TileConstants, type TileElement } from "./tile_shape.ts";
 
 /**
@@ -52,10 +52,8 @@ export function subgroupTile(
       put: (g: number, sum: (c: number) => string) => put(`batch, row + i, ${place(g)}`, ended(g, sum)),
     };
   return /* wgsl */ `
-${heldParams.declaration}
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  ${heldParams.copy}
   let batch = group.z;
   let row = group.y * ${rows}u;
   let column = group.x * ${4 * lanes * columns}u + lane * ${4 * accessVec4}u;
@@ -85,7 +83,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let first_row = batch * params.k; // depends on the workgroup: see tile.ts
   ${
     rowLoop({ rows, columns, from: "first_row" }, (sum) =>
-      each(blocks, (g) => `if (${place(g * accessVec4)} < held.n) { ${access.put(g, sum)} }`))
+      each(blocks, (g) => `if (${place(g * accessVec4)} < params.n) { ${access.put(g, sum)} }`))
   }
 }`;
 }

@@ -47,14 +47,6 @@ export function selected(
 }
 
 /**
- * A copy of the params for loops that store, which the entry point makes first.
- *
- * Software devices read a param lane by lane. The compiler moves that out of a loop only where
- * nothing is stored in it.
- */
-export const heldParams = { declaration: "var<private> held: Params;", copy: "held = params;" } as const;
-
-/**
  * Texts for a tile whose rows from `row` on are loaded by the lanes of a subgroup: row i by lane
  * i % lanes, with load ⌊i / lanes⌋.
  */

@@ -123,15 +123,23 @@ for (const path of ["subgroup", "workgroup", "staged"] as const) {
   );
 }
 
-gpuTest("subgroupAttention() equals its definition for 1 to 4 queries per lane and any unrollK", async (gpu) => {
-  const lanes = gpu.info.subgroupSize;
-  if (lanes === 0) return;
-  const whole = attentionProblem({ batch: 1, heads: 2, t: 75, s: 43, dim: 8 });
-  for (let queries = 1; queries <= 4; queries++) {
-    const shape = { lanes, queries, keys: queries === 1 ? lanes : 4, unrollK: 2 ** (queries % 3) };
-    await check(gpu, whole, into((tensors, sizes) => subgroupAttention(tensors, sizes, shape)), JSON.stringify(shape));
-  }
-});
+gpuTest(
+  "subgroupAttention() equals its definition for 1 to 5 queries per lane, and any keys and unrollK",
+  async (gpu) => {
+    const lanes = gpu.info.subgroupSize;
+    if (lanes === 0) return;
+    const whole = attentionProblem({ batch: 1, heads: 2, t: 75, s: 43, dim: 8 });
+    for (const [queries, keys, unrollK] of [[1, lanes, 2], [2, 4, 4], [3, 4, 1], [4, 4, 2], [3, 2, 2], [5, 2, 1]]) {
+      const shape = { lanes, queries, keys, unrollK };
+      await check(
+        gpu,
+        whole,
+        into((tensors, sizes) => subgroupAttention(tensors, sizes, shape)),
+        JSON.stringify(shape),
+      );
+    }
+  },
+);
 
 gpuTest("workgroupAttention() equals its definition for every layout that a device may choose", async (gpu) => {
   // [threadsX, threadsY, rows, keys, depth]: the policy's layouts, and such that neither divide the
