@@ -113,15 +113,16 @@ export function workgroupAttentionShape(
 ): WorkgroupAttentionShape | undefined {
   if (dim % 4 !== 0) return undefined;
   const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = info.limits;
-  // f16 needs half of the memory and registers. Its sums end with a chunk: deep ones end fewer.
+  // f16 needs half of the memory and registers. Its sums end with a chunk and after 16 elements: chunks
+  // of a multiple of that end fewest.
   const { half = false } = options;
-  const depth = [...(half ? [8, 10] : []), 4, 5, 2, 3, 1].find((depth) => dim / 4 % depth === 0)!;
+  const depth = [...(half ? [8, 4, 10] : []), 4, 5, 2, 3, 1].find((depth) => dim / 4 % depth === 0)!;
   // threadsX, threadsY, rows, keys: the largest first.
   const small = [[8, 8, 4, 1], [8, 8, 2, 1], [8, 8, 1, 1], [8, 4, 1, 1]];
   const layouts = [[8, 16, 4, 1], ...(half ? [[8, 8, 4, 2]] : []), ...small];
-  if (half || dim <= 64) layouts.unshift([8, 16, 4, 2]);
+  if (half || dim <= 80) layouts.unshift([8, 16, 4, 2]);
   // 10 threads divide these heads without remainder, and 320 threads are whole subgroups of 64.
-  if (dim === 40 || dim === 80) layouts.unshift([10, 32, 4, 1]);
+  if (dim === 40) layouts.unshift([10, 32, 4, 1]);
   const shapes = layouts.map(([threadsX, threadsY, rows, keys]) => ({ threadsX, threadsY, rows, keys, depth }))
     .filter((shape) =>
       workgroupAttentionBytes(shape, dim, options) <= maxComputeWorkgroupStorageSize &&

@@ -148,6 +148,7 @@ gpuTest("workgroupAttention() equals its definition for every layout that a devi
     12: [[8, 4, 1, 1, 3], [2, 32, 6, 1, 3]],
     40: [[10, 32, 4, 1, 5], [4, 16, 2, 3, 2]],
     64: [[8, 16, 4, 2, 4]],
+    80: [[8, 16, 4, 2, 4]],
   };
   for (const [dim, shapes] of Object.entries(layouts)) {
     for (const [threadsX, threadsY, rows, keys, depth] of shapes) {
