@@ -117,6 +117,12 @@ export interface GpuInfo {
    * (Deno's lavapipe).
    */
   readonly longWords: boolean;
+  /**
+   * Whether kernels copy their params into a private variable first: on software devices whose WGSL
+   * compiler allows it (Deno's). Browsers and Dawn reject barriers and subgroup operations in
+   * control flow that depends on a private variable.
+   */
+  readonly copiesParams: boolean;
 }
 
 /** A device and the options that it was opened with: enough to choose kernels and tile sizes. */

@@ -62,4 +62,5 @@ export const typicalInfo: GpuInfo = {
   f64: false,
   compilesLate: false,
   longWords: false,
+  copiesParams: false,
 };

@@ -91,7 +91,9 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
   }
   const enables = new Set<WgslExtension>();
   for (const [extension, feature] of Object.entries(extensionFeatures) as [WgslExtension, string][]) {
-    if (features.includes(feature) && await compiles(device, `enable ${extension};`)) enables.add(extension);
+    if (features.includes(feature) && await compiles(device, { prelude: `enable ${extension};` })) {
+      enables.add(extension);
+    }
   }
   if (options.arithmetic === "f16" && !enables.has("f16")) {
     device.destroy();
@@ -118,13 +120,23 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
     f64: features.includes("wgpu-shader-f64"),
     compilesLate: /llvmpipe|lavapipe/i.test(nameOf(adapter.info)),
     longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),
+    copiesParams: deviceClass === "software" && await compiles(device, privateControlFlow),
   };
   return { device, info };
 }
 
-async function compiles(device: GPUDevice, line: string): Promise<boolean> {
+/** A barrier in control flow that depends on a private variable: see GpuInfo.copiesParams. */
+const privateControlFlow = {
+  prelude: "var<private> count: u32;",
+  body: "count = 1u; for (var i = 0u; i < count; i++) { workgroupBarrier(); }",
+};
+
+async function compiles(
+  device: GPUDevice,
+  { prelude, body = "" }: { readonly prelude: string; readonly body?: string },
+): Promise<boolean> {
   device.pushErrorScope("validation");
-  device.createShaderModule({ code: `${line} @compute @workgroup_size(1) fn main() {}` });
+  device.createShaderModule({ code: `${prelude} @compute @workgroup_size(1) fn main() { ${body} }` });
   return await device.popErrorScope() === null;
 }
 

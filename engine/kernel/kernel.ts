@@ -128,7 +128,7 @@ export class Kernel<
   #source(gpu: Gpu, constants: ConstantValues<C>, dtypes: readonly DType[]): string {
     const { name: kernel, extensions = [], wgsl } = this.declaration;
     // In loops, lavapipe gathers a uniform lane by lane, so the params are copied before any loop.
-    const copiesParams = gpu.info.deviceClass === "software" && this.#params.length > 0;
+    const copiesParams = gpu.info.copiesParams && this.#params.length > 0;
     const enabled = (typeof extensions === "function" ? extensions(constants) : extensions)
       .filter((extension) => gpu.info.enables.has(extension));
     const prelude = enabled.map((extension) => `enable ${extension};`);
