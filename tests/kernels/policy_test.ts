@@ -22,6 +22,15 @@ gpuTest("a tuning replaces the tiles of its own adapter only", (gpu) => {
   assertEquals(tuned.products.tileFor(1024, 1024), tile);
 });
 
+gpuTest("a tuned tile of f32 replaces one of f16 in f16 arithmetic", ({ info }) => {
+  const half = { ...info, deviceClass: "amd" as const, arithmetic: "f16" as const };
+  const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 4, columns: 2 };
+  const strategyOf = (tuning: DeviceTuning) =>
+    policyFor({ info: half, options: { tuning } }).products.tileFor(4096, 4096, { allowF16Operands: true }).strategy;
+  assertEquals(strategyOf({}), "half");
+  assertEquals(strategyOf({ [tuningName(half)]: { many: tile } }), "workgroup");
+});
+
 gpuTest("a tile is not twice as wide as a narrow result on software devices", ({ info }) => {
   const lanes = 8, tile = { strategy: "subgroup" as const, lanes, threadsX: lanes, rows: 32, columns: 4 };
   const software = { ...info, deviceClass: "software" as const, subgroupSize: lanes };
