@@ -123,28 +123,30 @@ export function cholesky(a: Tensor): CholeskyFactor {
   }
   const { gpu, dtype: real } = a;
   const padded = roundUp(size, blockSize);
-  const lower = Tensor.empty(gpu, [padded, padded], real);
-  const inverses = Tensor.empty(gpu, [padded, blockSize], real);
-  const pivots = Tensor.empty(gpu, [padded], real);
-  using work = copyMatrix({ matrix: a }, { shape: [padded, padded], padDiagonal: 1 });
-  for (let start = 0; start < padded; start += blockSize) {
-    const column = { matrix: work, row: start, column: start, columns: blockSize };
-    if (start > 0) {
-      const done = { matrix: lower, row: start, columns: start };
-      addProduct(column, [done, { ...done, rows: blockSize }], { transposeB: true, mode: "subtract" });
+  return gpu.scope(() => {
+    const lower = Tensor.empty(gpu, [padded, padded], real);
+    const inverses = Tensor.empty(gpu, [padded, blockSize], real);
+    const pivots = Tensor.empty(gpu, [padded], real);
+    const work = copyMatrix({ matrix: a }, { shape: [padded, padded], padDiagonal: 1 });
+    for (let start = 0; start < padded; start += blockSize) {
+      const column = { matrix: work, row: start, column: start, columns: blockSize };
+      if (start > 0) {
+        const done = { matrix: lower, row: start, columns: start };
+        addProduct(column, [done, { ...done, rows: blockSize }], { transposeB: true, mode: "subtract" });
+      }
+      diagonalKernel.run(gpu, { a: work, lower, inverses, pivots }, { start, width: padded }, { real });
+      const below = start + blockSize;
+      if (below < padded) {
+        addProduct(
+          { ...column, matrix: lower, row: below },
+          [{ ...column, row: below }, { matrix: inverses, row: start, rows: blockSize }],
+          { transposeB: true },
+        );
+      }
     }
-    diagonalKernel.run(gpu, { a: work, lower, inverses, pivots }, { start, width: padded }, { real });
-    const below = start + blockSize;
-    if (below < padded) {
-      addProduct(
-        { ...column, matrix: lower, row: below },
-        [{ ...column, row: below }, { matrix: inverses, row: start, rows: blockSize }],
-        { transposeB: true },
-      );
-    }
-  }
-  const dispose = () => [lower, inverses, pivots].forEach((tensor) => tensor[Symbol.dispose]());
-  return { size, lower, inverses, pivots, [Symbol.dispose]: dispose };
+    const dispose = () => [lower, inverses, pivots].forEach((tensor) => tensor[Symbol.dispose]());
+    return { size, lower, inverses, pivots, [Symbol.dispose]: dispose };
+  });
 }
 
 /**

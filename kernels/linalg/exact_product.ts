@@ -122,22 +122,24 @@ function checked(a: Sliced, b: Sliced): { gpu: Gpu; m: number; n: number; k: num
 
 function run(a: Sliced, b: Sliced, pair: boolean, lowerA: boolean): { high: Tensor; low: Tensor } {
   const { gpu, m, n, k } = checked(a, b);
-  const high = Tensor.empty(gpu, [m, n]);
-  const low = pair ? Tensor.empty(gpu, [m, n]) : Tensor.empty(gpu, [4]);
-  productKernel.run(
-    gpu,
-    { a: a.digits, b: b.digits, a_scales: a.scales, b_scales: b.scales, high, low },
-    { m, n4: n / 4, k },
-    {
-      A_SLICES: a.count,
-      B_SLICES: b.count,
-      LOWER: lowerA,
-      PAIR: pair,
-      WHOLE: !policyOf(gpu).solver.exactProduct.SUBGROUP && k % blockDepth === 0,
-      ...policyOf(gpu).solver.exactProduct,
-    },
-  );
-  return { high, low };
+  return gpu.scope(() => {
+    const high = Tensor.empty(gpu, [m, n]);
+    const low = pair ? Tensor.empty(gpu, [m, n]) : Tensor.empty(gpu, [4]);
+    productKernel.run(
+      gpu,
+      { a: a.digits, b: b.digits, a_scales: a.scales, b_scales: b.scales, high, low },
+      { m, n4: n / 4, k },
+      {
+        A_SLICES: a.count,
+        B_SLICES: b.count,
+        LOWER: lowerA,
+        PAIR: pair,
+        WHOLE: !policyOf(gpu).solver.exactProduct.SUBGROUP && k % blockDepth === 0,
+        ...policyOf(gpu).solver.exactProduct,
+      },
+    );
+    return { high, low };
+  });
 }
 
 /**

@@ -93,19 +93,26 @@ export function slices(x: Tensor | Pair, options: { along: "rows" | "columns"; c
   const [high, low] = x instanceof Tensor ? [x, undefined] : [x.high, x.low];
   const [rows, columns] = high.dims(2);
   const byRow = along === "rows";
-  const scales = Tensor.empty(high.gpu, [byRow ? rows : columns]);
-  const digits = Tensor.empty(high.gpu, [count * rows, columns]);
-  scaleKernel.run(
-    high.gpu,
-    { x: high, scales },
-    byRow
-      ? { lines: rows, line_stride: columns, terms: columns, term_stride: 1 }
-      : { lines: columns, line_stride: 1, terms: rows, term_stride: columns },
-  );
-  sliceKernel.run(high.gpu, { high, low: low ?? high, scales, digits }, { elements: rows * columns, columns, count }, {
-    BY_ROW: byRow,
-    PAIR: low !== undefined,
+  return high.gpu.scope(() => {
+    const scales = Tensor.empty(high.gpu, [byRow ? rows : columns]);
+    const digits = Tensor.empty(high.gpu, [count * rows, columns]);
+    scaleKernel.run(
+      high.gpu,
+      { x: high, scales },
+      byRow
+        ? { lines: rows, line_stride: columns, terms: columns, term_stride: 1 }
+        : { lines: columns, line_stride: 1, terms: rows, term_stride: columns },
+    );
+    sliceKernel.run(
+      high.gpu,
+      { high, low: low ?? high, scales, digits },
+      { elements: rows * columns, columns, count },
+      {
+        BY_ROW: byRow,
+        PAIR: low !== undefined,
+      },
+    );
+    const dispose = () => [digits, scales].forEach((tensor) => tensor[Symbol.dispose]());
+    return { digits, scales, along, count, rows, columns, [Symbol.dispose]: dispose };
   });
-  const dispose = () => [digits, scales].forEach((tensor) => tensor[Symbol.dispose]());
-  return { digits, scales, along, count, rows, columns, [Symbol.dispose]: dispose };
 }

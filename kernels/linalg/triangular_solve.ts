@@ -31,27 +31,26 @@ export function triangularSolve(factor: CholeskyFactor, b: Tensor, options: Tria
   }
   const { lower, inverses } = factor;
   const padded = lower.shape[0], width = roundUp(columns, 4);
-  using work = copyMatrix({ matrix: b }, { shape: [padded, width], real: lower.dtype as "f32" | "f64" });
-  const x = Tensor.empty(b.gpu, [padded, width], lower.dtype);
-  for (let step = 0; step < padded; step += blockSize) {
-    const start = transpose ? padded - blockSize - step : step;
-    const here = { row: start, rows: blockSize };
-    const known = transpose ? { row: start + blockSize } : { rows: start };
-    if (step > 0) {
-      const factorPart = transpose
-        ? { matrix: lower, row: start + blockSize, column: start, columns: blockSize }
-        : { matrix: lower, ...here, columns: start };
-      addProduct({ matrix: work, ...here }, [factorPart, { matrix: x, ...known }], {
+  return b.gpu.scope(() => {
+    const work = copyMatrix({ matrix: b }, { shape: [padded, width], real: lower.dtype as "f32" | "f64" });
+    const x = Tensor.empty(b.gpu, [padded, width], lower.dtype);
+    for (let step = 0; step < padded; step += blockSize) {
+      const start = transpose ? padded - blockSize - step : step;
+      const here = { row: start, rows: blockSize };
+      const known = transpose ? { row: start + blockSize } : { rows: start };
+      if (step > 0) {
+        const factorPart = transpose
+          ? { matrix: lower, row: start + blockSize, column: start, columns: blockSize }
+          : { matrix: lower, ...here, columns: start };
+        addProduct({ matrix: work, ...here }, [factorPart, { matrix: x, ...known }], {
+          transposeA: transpose,
+          mode: "subtract",
+        });
+      }
+      addProduct({ matrix: x, ...here }, [{ matrix: inverses, ...here }, { matrix: work, ...here }], {
         transposeA: transpose,
-        mode: "subtract",
       });
     }
-    addProduct({ matrix: x, ...here }, [{ matrix: inverses, ...here }, { matrix: work, ...here }], {
-      transposeA: transpose,
-    });
-  }
-  if (padded === rows && width === columns) return x;
-  const trimmed = copyMatrix({ matrix: x }, { shape: [rows, columns] });
-  x[Symbol.dispose]();
-  return trimmed;
+    return padded === rows && width === columns ? x : copyMatrix({ matrix: x }, { shape: [rows, columns] });
+  });
 }

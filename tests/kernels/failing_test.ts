@@ -5,7 +5,12 @@ import { attention } from "../../kernels/attention/attention.ts";
 import { conv2d, packConvWeight } from "../../kernels/conv/conv2d.ts";
 import { gatedProduct, geglu } from "../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../kernels/gemm/matmul.ts";
+import { cholesky } from "../../kernels/linalg/cholesky.ts";
+import { exactProduct, exactProductPair } from "../../kernels/linalg/exact_product.ts";
+import { gram } from "../../kernels/linalg/gram.ts";
+import { slices } from "../../kernels/linalg/slices.ts";
 import { squaredNorms } from "../../kernels/linalg/squared_norms.ts";
+import { triangularSolve } from "../../kernels/linalg/triangular_solve.ts";
 import { groupNorm } from "../../kernels/norm/group_norm.ts";
 import { layerNorm } from "../../kernels/norm/layer_norm.ts";
 import { activate } from "../../kernels/shape/activate.ts";
@@ -33,7 +38,12 @@ gpuTest("operations that throw leave nothing on the device", (gpu) => {
   using filter = Tensor.empty(gpu, [8, 8, 3, 3]);
   using packed = packConvWeight(filter);
   const norm = { weight: vector, bias: vector, epsilon: 1e-5 };
-  const operations: Record<string, () => Tensor> = {
+  using identity = Tensor.from(gpu, Float32Array.from({ length: 64 }, (_, i) => Number(i % 9 === 0)), [8, 8]);
+  using factor = cholesky(identity);
+  using sliced = slices(identity, { along: "columns", count: 2 });
+  const goneSlices = slices(identity, { along: "rows", count: 2 });
+  goneSlices[Symbol.dispose]();
+  const operations: Record<string, () => unknown> = {
     matmul: () => matmul(gone(8, 8), matrix),
     "matmul in parts": () => matmul(gone(8, 8), matrix, { splits: 2 }),
     gatedProduct: () => gatedProduct(gone(8, 8), matrix),
@@ -45,6 +55,13 @@ gpuTest("operations that throw leave nothing on the device", (gpu) => {
     conv2d: () => conv2d(gone(1, 8, 8, 8), packed, { padding: 1 }),
     groupNorm: () => groupNorm(gone(1, 8, 8), { groups: 2, ...norm }),
     layerNorm: () => layerNorm(gone(8, 8), norm),
+    cholesky: () => cholesky(gone(8, 8)),
+    triangularSolve: () => triangularSolve(factor, gone(8, 8)),
+    "triangularSolve by a factor": () => triangularSolve({ ...factor, inverses: gone(32, 32) }, matrix),
+    gram: () => gram(gone(8, 8)),
+    slices: () => slices(gone(8, 8), { along: "rows", count: 2 }),
+    exactProduct: () => exactProduct(goneSlices, sliced),
+    exactProductPair: () => exactProductPair(goneSlices, sliced),
     squaredNorms: () => squaredNorms(gone(8, 8)),
     activate: () => activate(gone(8), "silu"),
     clamp: () => clamp(gone(8), 0, 1),
