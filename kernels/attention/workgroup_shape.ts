@@ -113,8 +113,8 @@ export function workgroupAttentionShape(
 ): WorkgroupAttentionShape | undefined {
   if (dim % 4 !== 0) return undefined;
   const { maxComputeWorkgroupStorageSize, maxComputeInvocationsPerWorkgroup } = info.limits;
-  // f16 needs half of the memory and registers. Its sums end with a chunk and after 16 elements: chunks
-  // of a multiple of that end fewest.
+  // f16 needs half of the memory and registers. Its sums end with a chunk and after 16 elements:
+  // chunks of a multiple of that end fewest.
   const { half = false } = options;
   const depth = [...(half ? [8, 4, 10] : []), 4, 5, 2, 3, 1].find((depth) => dim / 4 % depth === 0)!;
   // threadsX, threadsY, rows, keys: the largest first.

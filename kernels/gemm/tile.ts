@@ -53,9 +53,6 @@ export {
  * - `tile_put(batch, row, column, vec4f)`: stores four adjacent results of a row, with `row <
  *   params.m` and `column < params.n`
  *
- * The tile copies the params to the variable `held` first, from which `tile_end` and `tile_put`
- * read them: see {@linkcode heldParams}.
- *
  * With the constant WIDE (subgroup), all sizes and strides are divisible by 8, and these replace
  * `tile_a`, `tile_b`, `tile_end` and `tile_put`:
  *
