@@ -58,7 +58,7 @@ const rdna2: Architecture = {
   lds: { bytes: 131072, simds: 4 },
   interleavedReads: false,
   f64: 16,
-  // AMD's white paper on RDNA: 32 KiB per workgroup processor, 32 bytes per cycle and SIMD.
+  // 32 KiB per workgroup processor. The rate is an assumption.
   instructions: { cacheBytes: 32768, simds: 4, hitBytes: 32, missBytes: 2 },
   latency: { vector: 400, shared: 60, scalar: 100 },
 };
