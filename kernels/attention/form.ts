@@ -73,12 +73,15 @@ export function isLong({ dim, t, s, heads, batch }: AttentionSizes): boolean {
  * multiple of 4.
  */
 function subgroupAttentionShape(info: GpuInfo, sizes: AttentionSizes): SubgroupAttentionShape | undefined {
-  const { dim } = sizes;
+  const { dim, t } = sizes;
   const lanes = info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
   const isShort = dim > 32 && !isLong(sizes);
-  // 3 × 2 has less than half of the code of 4 × 4, and is as fast for heads of 64.
-  if (lanes <= 8 && dim <= 160 && (isShort || dim > 48 && dim <= 64)) return { lanes, queries: 3, keys: 2, unrollK: 2 };
+  if (lanes <= 8 && dim <= 160 && (isShort || dim > 48 && dim <= 64)) {
+    // Less than half of the code of 4 × 4, and as fast for heads of 64.
+    const padded = (queries: number) => Math.ceil(t / (lanes * queries)) * queries;
+    return { lanes, queries: 8 * padded(2) < 7 * padded(3) ? 2 : 3, keys: 2, unrollK: 2 };
+  }
   const most = isShort ? 2 : 4; // more queries mean longer code
   const queries = dim > 160 ? Math.max(1, Math.min(most, Math.floor(320 / dim))) : most;
   return { lanes, queries, keys: lanes > 8 ? 8 : 4, unrollK: 4 };

@@ -129,7 +129,13 @@ gpuTest(
     const lanes = gpu.info.subgroupSize;
     if (lanes === 0) return;
     const whole = attentionProblem({ batch: 1, heads: 2, t: 75, s: 43, dim: 8 });
-    for (const [queries, keys, unrollK] of [[1, lanes, 2], [2, 4, 4], [3, 4, 1], [4, 4, 2], [3, 2, 2], [5, 2, 1]]) {
+    for (
+      const [queries, keys, unrollK] of [[1, lanes, 2], [2, 4, 4], [3, 4, 1], [4, 4, 2], [2, 2, 2], [3, 2, 2], [
+        5,
+        2,
+        1,
+      ]]
+    ) {
       const shape = { lanes, queries, keys, unrollK };
       await check(
         gpu,
