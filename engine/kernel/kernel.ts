@@ -32,8 +32,12 @@ export {
   storage,
 } from "./declaration.ts";
 
-/** The head of an entry point, up to its body. */
-const entryPoint = /@compute\b[^{]*\{/;
+/** A comment, or the head of the entry point up to its body. */
+const commentOrEntryPoint = /\/\/.*|\/\*[^]*?\*\/|\bfn\s+main\s*\([^{]*\{/g;
+
+/** The text of a kernel whose entry point begins with a statement. */
+const beginningWith = (statement: string, text: string) =>
+  text.replace(commentOrEntryPoint, (match) => match.startsWith("/") ? match : `${match} ${statement}`);
 
 /** A kernel. It is compiled at its first run, once per device, set of constants and dtypes. */
 export class Kernel<
@@ -156,7 +160,7 @@ export class Kernel<
       prelude.push(`@group(0) @binding(${index}) var<storage, ${access}> ${name}: ${type}; ${accessors}`);
     });
     const text = typeof wgsl === "string" ? wgsl : wgsl(constants);
-    return prelude.join(" ") + "\n" + (copiesParams ? text.replace(entryPoint, "$& params = bound_params;") : text);
+    return prelude.join(" ") + "\n" + (copiesParams ? beginningWith("params = bound_params;", text) : text);
   }
 }
 

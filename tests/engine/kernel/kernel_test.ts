@@ -42,8 +42,10 @@ gpuTest("params have their values in functions and loops, copied and not", async
       bindings: { y: output(1) },
       params: { terms: "u32", x: "f32", step: "i32" },
       wgsl: /* wgsl */ `
+// Not the entry point: @compute fn main() {
+/* nor this one: fn main() { */
 fn term(sum: f32, i: u32) -> f32 { return fma(sum, params.x, f32(i32(i) * params.step)); }
-@compute @workgroup_size(1)
+@workgroup_size(1) @compute
 fn main(@builtin(workgroup_id) group: vec3u) {
   var sum = 0.0;
   for (var i = 0u; i < params.terms; i++) { sum = term(sum, i); }
