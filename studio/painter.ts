@@ -254,6 +254,7 @@ export interface Painter {
   open(choice: ModelChoice, onProgress: (doneBytes: number, totalBytes: number) => void): Promise<ModelFacts>;
   /**
    * Pairs the tokens of two prompts, for display while typing: all of them, or the last of each.
+   * Opening another model aborts it.
    */
   align(pair: PairSpec, tokens: RowTokens): Promise<AlignmentView>;
   /**

@@ -68,6 +68,8 @@ export class StudioSession implements Painter {
   #drawn: Promise<unknown> = Promise.resolve();
   /** Solving changes kept edits, so that one call solves at a time. */
   #solving: Promise<unknown> = Promise.resolve();
+  /** Models that are being opened. */
+  #opening = 0;
   /** Predictions and curves of the open model. */
   #questions = new AbortController();
   /** The latest call of {@linkcode curves}. */
@@ -86,12 +88,17 @@ export class StudioSession implements Painter {
     choice: ModelChoice,
     onProgress: (doneBytes: number, totalBytes: number) => void,
   ): Promise<ModelFacts> {
-    return await failing(async () => {
-      await this.#closeModel();
-      const gpu = await this.#device();
-      this.#model = await openModel(choice, { gpu, places: this.#options, onProgress });
-      return factsOf(this.#model, { place: this.place, otherPages: this.#options.otherPages?.() ?? 0 });
-    });
+    this.#opening++;
+    try {
+      return await failing(async () => {
+        await this.#closeModel();
+        const gpu = await this.#device();
+        this.#model = await openModel(choice, { gpu, places: this.#options, onProgress });
+        return factsOf(this.#model, { place: this.place, otherPages: this.#options.otherPages?.() ?? 0 });
+      });
+    } finally {
+      this.#opening--;
+    }
   }
 
   async align(pair: PairSpec, tokens: RowTokens): Promise<AlignmentView> {
@@ -317,6 +324,7 @@ export class StudioSession implements Painter {
 
   get #opened(): OpenModel {
     if (this.#model) return this.#model;
+    if (this.#opening > 0) throw aborted(); // asked of the model before
     throw new PainterError({ kind: "input", message: "No model is open" });
   }
 

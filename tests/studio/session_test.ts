@@ -117,6 +117,15 @@ gpuTest("opening another model ends predictions and curves; those after it are a
   assertEquals((await session.predict([blueRoses], prompts.slice(0, 1))).changes, changes);
 });
 
+gpuTest("what is asked while a model is opened ends as stopped, not as a fault of the visitor", async (gpu) => {
+  await using session = sessionOn(gpu);
+  const opening = session.open({ kind: "pocket" }, () => {});
+  assertEquals(await failureKind(session.align(blueRoses.pairs[0], "all")), "aborted");
+  assertEquals(await failureKind(session.predict([blueRoses], ["a rose"])), "aborted");
+  await opening;
+  assert((await session.align(blueRoses.pairs[0], "all")).ok);
+});
+
 gpuTest("a picture reports its steps, equals generate(), and holds all that redraws it", async (gpu) => {
   await using session = await opened(gpu);
   const request: PictureRequest = { ...pictureOf("a rose"), edits: [{ ...blueRoses, strength: 0.75 }] };
