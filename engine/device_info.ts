@@ -123,6 +123,8 @@ export interface GpuInfo {
    * control flow that depends on a private variable.
    */
   readonly copiesParams: boolean;
+  /** Processors that a software device computes on; 1 for other devices. */
+  readonly processors: number;
 }
 
 /** A device and the options that it was opened with: enough to choose kernels and tile sizes. */

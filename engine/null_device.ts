@@ -63,4 +63,5 @@ export const typicalInfo: GpuInfo = {
   compilesLate: false,
   longWords: false,
   copiesParams: false,
+  processors: 1,
 };

@@ -121,6 +121,7 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
     compilesLate: /llvmpipe|lavapipe/i.test(nameOf(adapter.info)),
     longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),
     copiesParams: deviceClass === "software" && await compiles(device, privateControlFlow),
+    processors: deviceClass === "software" ? navigator.hardwareConcurrency : 1,
   };
   return { device, info };
 }

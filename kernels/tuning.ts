@@ -5,7 +5,7 @@
  * @module
  */
 import { attentionFormNumbers, type AttentionForms, type AttentionPath } from "./attention/form.ts";
-import { canGate, type TileShape } from "./gemm/tile_shape.ts";
+import { canGate, type TileShape, tileStrategies } from "./gemm/tile_shape.ts";
 
 /**
  * Kinds of matrix product by the size of the result; each kind has its own tile.
@@ -102,8 +102,8 @@ export function parseTuning(text: string, source: string): Tuning {
   const checkTile = (shape: unknown, whose: string) => {
     if (!isObject(shape)) return refuse(`the tile of ${whose} must be an object`);
     const { strategy } = shape;
-    if (strategy !== "subgroup" && strategy !== "workgroup" && strategy !== "matrix" && strategy !== "half") {
-      refuse(`the strategy must be subgroup, workgroup, matrix or half: ${JSON.stringify(strategy)}`);
+    if (!(tileStrategies as readonly unknown[]).includes(strategy)) {
+      refuse(`the strategy must be ${tileStrategies.join(", ")}: ${JSON.stringify(strategy)}`);
     }
     checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], whose);
     if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {

@@ -70,6 +70,9 @@ export function candidates(gpu: Gpu, kind: TileKind): TileShape[] {
   const { isSoftware } = policyOf(gpu);
   const shapes: TileShape[] = [];
   if (isSoftware && lanes > 0) {
+    for (const rows of [64, 128, 256, 512]) {
+      shapes.push({ strategy: "stationary", lanes, threadsX: lanes, rows, columns: 2 });
+    }
     for (const rows of kind === "row" ? [8] : [16, 32, 64]) {
       for (const columns of [1, 2, 4]) {
         if (rows * columns <= 128) shapes.push({ strategy: "subgroup", lanes, threadsX: lanes, rows, columns });

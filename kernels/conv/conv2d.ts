@@ -3,6 +3,7 @@ import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { tileConstants, type TileShape, usesBlocks } from "../gemm/tile.ts";
+import { stationaryDepth } from "../gemm/tile_stationary.ts";
 import type { ConvPath } from "../policy/convolutions.ts";
 import { policyOf } from "../policy.ts";
 import type { Activation } from "../wgsl/activation.ts";
@@ -230,21 +231,19 @@ function runPiece(
   const variant = { kernel: [g.kernelHeight, g.kernelWidth], stride: g.stride } as const;
   // A tile that was asked for or tuned is one of the general kernel.
   const chosen = options.tile ?? policy.products.tunedProduct(outChannels, n, k, { allowF16Operands, variant })?.tile;
-  const tile = tileConstants(
-    gpu,
-    chosen ??
-      policy.products.tileFor(outChannels, n, { vec4: isVec4, isGathered: !isPlainProduct, allowF16Operands }),
-    {
-      k: inChannels % 4 === 0 ? k : 1,
-      allowVec8: isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0,
-    },
-  );
-  const vectorWidth = isVec4 ? (tile.WIDE ? 8 : 4) : 1;
+  // The sums over 8 · lanes input channels are kept in the result, which must not round them.
+  const isVec8 = isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0 &&
+    (t.y.dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize));
+  const shape = chosen ??
+    policy.products.tileFor(outChannels, n, { vec4: isVec4, isVec8, isGathered: !isPlainProduct, allowF16Operands });
+  const tile = tileConstants(gpu, shape, { k: inChannels % 4 === 0 ? k : 1, isVec8 });
+  const isStationary = tile.STRATEGY === "stationary", isWide = isStationary || tile.WIDE;
+  const vectorWidth = isVec4 ? (isWide ? 8 : 4) : 1;
   const activation: "none" | Activation = isLast && options.activation || "none";
   const constants = {
     X_WIDTH: isPlainProduct ? vectorWidth : 1,
     Y_WIDTH: vectorWidth,
-    W_WIDTH: tile.WIDE ? 8 : 4,
+    W_WIDTH: isWide ? 8 : 4,
     ACTIVATION: activation,
   };
   const path = options.path ?? (chosen ? "general" : policy.convolutions.path(g, { allowF16Operands }));
@@ -302,6 +301,7 @@ function runPiece(
       stride: g.stride,
       top: g.padding[0],
       left: g.padding[1],
+      tile_rows: isStationary ? policy.products.stationaryRows(shape, outChannels, n, images) : 1,
     },
     {
       ...constants,

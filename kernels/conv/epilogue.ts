@@ -82,12 +82,16 @@ fn image_bias(batch: u32, row: u32) -> f32 {
   return channel_bias_at(params.channel_bias_start + batch * params.channel_bias_stride + row);
 }
 fn biases(batch: u32, row: u32) -> f32 { return row_bias(row) + image_bias(batch, row); }
-${hasBlocks ? blockEpilogueWgsl(constants.Y_WIDTH) : tileEpilogueWgsl(constants.Y_WIDTH)}`;
+${
+    hasBlocks
+      ? blockEpilogueWgsl(constants.Y_WIDTH)
+      : tileEpilogueWgsl(constants.Y_WIDTH, constants.STRATEGY === "stationary")
+  }`;
 }
 
-const tileEpilogueWgsl = (width: number) =>
+const tileEpilogueWgsl = (width: number, isStationary: boolean) =>
   "fn tile_row_start(batch: u32, row: u32) -> f32 { return biases(batch, row); }" + storeWgsl(width) +
-  (width === 8 ? vec8EpilogueWgsl : vec4EpilogueWgsl(width));
+  (width === 8 ? vec8EpilogueWgsl(isStationary) : vec4EpilogueWgsl(width));
 
 /** The epilogue on workgroup tiles; see tile.ts. */
 const blockEpilogueWgsl = (width: number) => /* wgsl */ `
@@ -149,11 +153,13 @@ fn tile_end(batch: u32, row: u32, column: u32, sum: vec4f) -> vec4f {
   return value;
 }`;
 
-const vec8EpilogueWgsl = /* wgsl */ `
+/** Sums of a stationary tile start from earlier partial sums. Other sums get them here. */
+const vec8EpilogueWgsl = (isStationary: boolean) => /* wgsl */ `
+fn tile_accumulates() -> bool { return params.accumulate == 1u; }
 fn tile_end8(batch: u32, row: u32, column: u32, sum: mat2x4f) -> mat2x4f {
   let at = place(batch, row, column);
   var value = sum;
-  if (params.accumulate == 1u) { value += y_at(at / 8u); }
+  ${isStationary ? "" : "if (tile_accumulates()) { value += y_at(at / 8u); }"}
   value = mat2x4f(activate(value[0]), activate(value[1]));
   if (params.has_residual == 1u) { value += residual_at(residual_place(at) / 8u); }
   return value;

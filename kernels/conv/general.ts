@@ -29,6 +29,7 @@ export const conv2dKernel = declareKernel({
     stride: "u32",
     top: "u32",
     left: "u32",
+    tile_rows: "u32",
   },
   constants: { ...convConstantTypes, UPSAMPLE: upsamplings, SKIPS: "bool", ...tileConstantTypes },
   extensions: tileExtensions,
@@ -36,11 +37,11 @@ export const conv2dKernel = declareKernel({
     convEpilogueWgsl(constants) +
     (usesBlocks(constants.STRATEGY)
       ? convBlockOperandsWgsl(constants)
-      : constants.WIDE
+      : constants.W_WIDTH === 8
       ? wideWgsl
       : weightWgsl + (constants.X_WIDTH === 4 ? pixelsWgsl : patchesWgsl(constants.UPSAMPLE))) +
     tileWgsl(constants, { loads: { a: "k", b: constants.X_WIDTH === 4 ? "lines" : "k" }, hasRowStart: true }),
-  grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
+  grid: ({ m, n, batch, tile_rows }, constants) => tileGrid(constants, m, n, batch, tile_rows),
   cost: (params) => convCost(params),
 });
 

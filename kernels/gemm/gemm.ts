@@ -15,6 +15,7 @@ import {
   tileWgsl,
   usesBlocks,
 } from "./tile.ts";
+import { stationaryDepth } from "./tile_stationary.ts";
 import { addressesWgsl, biasWgsl, epilogueWgsl, operandsWgsl, rowStartWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
 
 export type { GemmOptions, MatrixView } from "./gemm_options.ts";
@@ -72,6 +73,7 @@ const matmulKernel = declareKernel({
     batch: "u32",
     bias_axis: "u32",
     has_residual: "u32",
+    tile_rows: "u32",
   },
   constants: {
     A_WIDTH: "u32",
@@ -86,7 +88,7 @@ const matmulKernel = declareKernel({
   wgsl: (constants) =>
     addressesWgsl + (usesBlocks(constants.STRATEGY)
       ? blockOperandsWgsl(constants)
-      : (constants.WIDE ? wideOperandsWgsl(constants) : operandsWgsl) +
+      : (constants.B_WIDTH === 8 ? wideOperandsWgsl(constants) : operandsWgsl) +
         biasWgsl + rowStartWgsl + storeWgsl(constants.Y_WIDTH) +
         epilogueWgsl(constants.Y_WIDTH)) +
     tileWgsl(constants, {
@@ -94,7 +96,7 @@ const matmulKernel = declareKernel({
       hasColumnEnd: true,
       hasRowStart: true,
     }),
-  grid: ({ m, n, batch }, constants) => tileGrid(constants, m, n, batch),
+  grid: ({ m, n, batch, tile_rows }, constants) => tileGrid(constants, m, n, batch, tile_rows),
   cost: ({ m, n, k, batch }, { GATED }) => {
     const columns = GATED ? 2 * n : n;
     return { flops: 2 * batch * m * columns * k, bytes: 4 * batch * (m * k + k * columns + m * n) };
@@ -126,19 +128,21 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
   const operands = [a, b];
   const { bound: noBias } = operands.find(({ tensor }) => tensor.dtype !== y.tensor.dtype) ?? a;
   const { bound: noResidual } = operands.find(({ tensor }) => tensor.dtype === y.tensor.dtype) ?? a;
-  const shape = options.tile ?? policyOf(gpu).products.tileFor(m, n, { vec4: n % 4 === 0, allowF16Operands });
+  // The sums over 8 · lanes elements of k are kept in the result, which must not round them.
+  const isVec8 = !transposeA && k > 0 && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)) &&
+    (y.tensor.dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize));
+  const { products } = policyOf(gpu);
+  const shape = options.tile ?? products.tileFor(m, n, { vec4: n % 4 === 0, isVec8, allowF16Operands });
   if (gated && (!canGate(shape) || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup or half tile of 2, a multiple of 4 columns and no residual`,
       [[m, n]],
     );
   }
-  const tile = tileConstants(gpu, shape, {
-    k,
-    allowVec8: !transposeA && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)),
-  });
+  const tile = tileConstants(gpu, shape, { k, isVec8 });
+  const isStationary = tile.STRATEGY === "stationary", isWide = isStationary || tile.WIDE;
   const vectorWidth = (length: number | false, view: MatrixView) =>
-    tile.WIDE ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;
+    isWide ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;
   matmulKernel.run(
     gpu,
     { a: a.bound, b: b.bound, bias: bias ?? noBias, residual: residual ?? noResidual, y: y.bound },
@@ -146,6 +150,7 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
       ...{ m, n, k, inner, scale, batch: outer * inner },
       bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
       has_residual: residual ? 1 : 0,
+      tile_rows: isStationary ? products.stationaryRows(shape, m, n, outer * inner) : 1,
       ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
     },
     {

@@ -92,9 +92,10 @@ fn tile_column_end(column: u32) -> vec4f {
 }
 `;
 
-/** What the sums of a row of a subgroup tile start from. */
+/** What the sums of a row start from, on the tiles of software devices. */
 export const rowStartWgsl = /* wgsl */ `
 fn tile_row_start(batch: u32, row: u32) -> f32 { return tile_row_end(batch, row); }
+fn tile_accumulates() -> bool { return false; }
 `;
 
 /** Adds the residual to the sums of a subgroup tile, `width` elements at a time. */

@@ -6,6 +6,7 @@ import { matrixTile } from "./tile_matrix.ts";
 import {
   f32Element,
   type GatedTileConstants,
+  narrowTile,
   type TileConstants,
   type TileElement,
   type TileShape,
@@ -13,6 +14,7 @@ import {
   usesBlocks,
 } from "./tile_shape.ts";
 import { matrixDepth, unsupportedReason } from "./tile_support.ts";
+import { stationaryTile } from "./tile_stationary.ts";
 import { subgroupTile } from "./tile_subgroup.ts";
 import { blockDepth } from "./tile_blocks.ts";
 import { type BlockLoads, workgroupTile } from "./tile_workgroup.ts";
@@ -46,23 +48,30 @@ export {
  *
  * - `struct Row` and `tile_row(batch, row) -> Row`: a row of A, with its address precomputed
  * - `tile_a(Row, k) -> vec4f`: elements k … k+3 of the row
- * - `struct Column` and `tile_column(batch, column) -> Column`: four (WIDE: eight) adjacent columns
- *   of B
+ * - `struct Column` and `tile_column(batch, column) -> Column`: four adjacent columns of B
  * - `tile_b(Column, k) -> mat4x4f`: their elements. Member j is row k+j
  * - `tile_end(batch, row, column, vec4f) -> vec4f`: the epilogue of four sums (bias, residual)
  * - `tile_put(batch, row, column, vec4f)`: stores four adjacent results of a row, with `row <
  *   params.m` and `column < params.n`
  *
- * With the constant WIDE (subgroup), all sizes and strides are divisible by 8, and these replace
- * `tile_a`, `tile_b`, `tile_end` and `tile_put`:
+ * With the constant WIDE (subgroup), and with the strategy `stationary`, all sizes and strides are
+ * multiples of 8, a `Column` stands for eight columns, and these replace `tile_a`, `tile_b`,
+ * `tile_end` and `tile_put`:
  *
  * - `tile_a8(Row, k) -> mat2x4f`: elements k … k+7
  * - `tile_b8(Column, k) -> Block`: elements k … k+7 of eight columns, as four mat4x4f:
  *   `upper_left`, `upper_right` (k … k+3), `lower_left`, `lower_right` (k+4 … k+7)
  * - `tile_end8`, `tile_put8`: the same for eight results
  *
- * On request, the strategy `subgroup` adds `tile_column_end(column) -> vec4f` to the sums of four
- * columns before `tile_end`, and computes it once for all rows. On request, the sums of a row start
+ * Strategy `stationary` keeps sums in the result, between blocks of k. The kernel also declares
+ *
+ * - `params.tile_rows`: the rows of a workgroup
+ * - the binding `y` of the result, with accesses of 8 elements, and `place(batch, row, column) ->
+ *   u32`, the index of an element in it
+ * - `tile_accumulates() -> bool`: whether the sums start from what the result holds
+ *
+ * On request, these two strategies add `tile_column_end(column) -> vec4f` to the sums of four
+ * columns before `tile_end`, and compute it once for all rows. On request, the sums of a row start
  * from `tile_row_start(batch, row) -> f32`, which one lane computes.
  *
  * Strategies `workgroup`, `half` and `matrix`. Loads return vec4f, or vec4<f16> with `half` and
@@ -85,7 +94,8 @@ export {
  * Three choices here reduce compile time on lavapipe. Figures: docs/tuning.md.
  *
  * 1. Compile time grows with the number of memory accesses in the text. So the subgroup strategy
- *    stores results in a loop over rows, and selects the row's sums by a tree of selects.
+ *    stores results in a loop over rows, and selects the row's sums by a tree of selects. The rows
+ *    of the stationary strategy are a loop in any case.
  * 2. Lavapipe compiles a kernel again for each value of a uniform that bounds a loop. So loops
  *    count from a number that depends on the workgroup.
  * 3. Each kernel variant is compiled separately. So whatever can be a parameter is no constant.
@@ -94,16 +104,18 @@ export {
 /**
  * The kernel constants of a tile shape.
  *
- * @param options.allowVec8 whether sizes and strides of the operands are divisible by 8. WIDE also
- *   requires a subgroup tile with an even number of columns. Default: false
+ * @param options.isVec8 whether sizes and strides of the operands are multiples of 8. WIDE also
+ *   requires a subgroup tile with an even number of columns, and a `subgroup` tile replaces a
+ *   `stationary` one where they are not. Default: false
  * @throws {GpuError} when the shape needs subgroup matrices or f16 arithmetic that are not in use
  */
 export function tileConstants(
   gpu: Gpu,
-  shape: TileShape,
-  { allowVec8 = false, k = 1 }: { allowVec8?: boolean; k?: number } = {},
+  asked: TileShape,
+  { isVec8 = false, k = 1 }: { isVec8?: boolean; k?: number } = {},
 ): TileConstants {
-  const { strategy, lanes, threadsX, rows, columns } = shape;
+  const shape = asked.strategy === "stationary" && !isVec8 ? narrowTile(asked, asked.rows) : asked;
+  const { strategy, lanes, threadsX, columns } = shape;
   if (strategy === "half" && gpu.info.arithmetic !== "f16") {
     throw new GpuError(
       `Cannot use a tile of f16 arithmetic on ${gpu.info.name} as ${unsupportedReason(gpu.info, shape)}`,
@@ -113,9 +125,9 @@ export function tileConstants(
     STRATEGY: strategy,
     LANES: lanes,
     THREADS_X: threadsX,
-    ROWS: rows,
+    ROWS: strategy === "stationary" ? 1 : shape.rows, // those are a param, and make no variants
     COLUMNS: columns,
-    WIDE: allowVec8 && strategy === "subgroup" && columns % 2 === 0,
+    WIDE: isVec8 && strategy === "subgroup" && columns % 2 === 0,
     WHOLE: usesBlocks(strategy) && k % (strategy === "matrix" ? matrixDepth : blockDepth) === 0,
     LOOPED: (strategy === "workgroup" || strategy === "half") && policyOf(gpu).isSoftware,
     ...(strategy === "matrix" ? matrixConstants(gpu, shape) : noMatrix),
@@ -138,17 +150,22 @@ export function tileExtensions({ STRATEGY }: Pick<TileConstants, "STRATEGY">): r
   return STRATEGY === "matrix" ? ["subgroups", "f16", "chromium_experimental_subgroup_matrix"] : ["subgroups"];
 }
 
-/** Workgroups that cover an m × n result, `batch` times. */
-export function tileGrid(c: GatedTileConstants, m: number, n: number, batch: number): Grid {
+/**
+ * Workgroups that cover an m × n result, `batch` times.
+ *
+ * @param tileRows rows of a workgroup of a `stationary` tile
+ */
+export function tileGrid(c: GatedTileConstants, m: number, n: number, batch: number, tileRows = 1): Grid {
   const { rows, columns } = tileSize(c);
-  return [Math.ceil(n / (c.GATED ? columns / 2 : columns)), Math.ceil(m / rows), batch];
+  return [Math.ceil(n / (c.GATED ? columns / 2 : columns)), Math.ceil(m / (rows * tileRows)), batch];
 }
 
 /**
  * The entry point `main` for a shape.
  *
  * @param options.element type of the elements. Default: f32. Subgroup matrices have f32 only
- * @param options.hasColumnEnd whether the subgroup strategy adds `tile_column_end`. Default: false
+ * @param options.hasColumnEnd whether `tile_column_end` is added to sums, by the strategies of
+ *   software devices. Default: false
  * @param options.hasRowStart whether its sums start from `tile_row_start`. Default: false
  */
 export function tileWgsl(
@@ -163,6 +180,8 @@ export function tileWgsl(
   switch (constants.STRATEGY) {
     case "subgroup":
       return subgroupTile(constants, element, { hasColumnEnd, hasRowStart });
+    case "stationary":
+      return stationaryTile(constants, { hasColumnEnd, hasRowStart });
     case "workgroup":
     case "half":
       return workgroupTile(constants, element, loads);

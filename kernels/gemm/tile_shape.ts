@@ -3,9 +3,11 @@ import type { ConstantValues } from "../../engine/kernel/kernel.ts";
 /**
  * The tile of a product: the block of C = A·B that one workgroup computes, and how.
  *
- * - `subgroup`: a workgroup is one subgroup of `lanes` lanes. A lane owns `columns` vec4 of each of
- *   `rows` rows. Each lane loads a row of A; `subgroupBroadcast` passes it to the others. For
- *   software devices, where a load costs about as much as 40 fma and its latency is not hidden.
+ * - `stationary`: a workgroup is one subgroup of `lanes` lanes. A lane owns 2 vec4 of columns, and
+ *   holds a block of B while up to `rows` rows of A pass by. `subgroupBroadcast` passes elements of
+ *   A between lanes. For software devices, and operands whose sizes and strides are multiples of 8.
+ * - `subgroup`: the same for other operands, and for few rows. A lane owns `columns` vec4 of each
+ *   of `rows` rows, whose sums stay in variables. Each lane loads a row of A.
  * - `workgroup`: `lanes` = `threadsX` × `threadsY` threads load blocks of A and B, of depth 16,
  *   into workgroup memory. A thread owns `rows` rows × `columns` vec4. For GPUs.
  * - `half`: as `workgroup`, with operands rounded to f16 and sums over 16 elements in f16, which
@@ -32,26 +34,37 @@ import type { ConstantValues } from "../../engine/kernel/kernel.ts";
  */
 export interface TileShape {
   /** How the invocations of a workgroup share the operands. */
-  readonly strategy: "subgroup" | "workgroup" | "matrix" | "half";
-  /** Invocations per workgroup; with `subgroup`, the subgroup size. */
+  readonly strategy: (typeof tileStrategies)[number];
+  /** Invocations per workgroup; with `stationary` and `subgroup`, the subgroup size. */
   readonly lanes: number;
   /** Invocations side by side; with `matrix`, subgroups side by side. */
   readonly threadsX: number;
   /**
-   * Rows of the tile (`subgroup`), rows per thread (`workgroup`, `half`), or rows of matrices per
-   * subgroup (`matrix`).
+   * Rows of the tile (`subgroup`) or at most as many (`stationary`), rows per thread (`workgroup`,
+   * `half`), or rows of matrices per subgroup (`matrix`).
    */
   readonly rows: number;
   /** vec4 per lane in each row; with `matrix`, columns of matrices per subgroup. */
   readonly columns: number;
 }
 
+/** The strategies of {@linkcode TileShape}. */
+export const tileStrategies = ["workgroup", "subgroup", "stationary", "matrix", "half"] as const;
+
 /** Whether a strategy loads blocks of its operands into workgroup memory: see tile.ts. */
-export const usesBlocks = (strategy: TileShape["strategy"]): boolean => strategy !== "subgroup";
+export const usesBlocks = (strategy: TileShape["strategy"]): boolean =>
+  strategy !== "subgroup" && strategy !== "stationary";
 
 /** WGSL type of one load of a block: f16 where the tile multiplies f16. */
 export const loadVector = (strategy: TileShape["strategy"]): "vec4f" | "vec4<f16>" =>
   strategy === "half" || strategy === "matrix" ? "vec4<f16>" : "vec4f";
+
+/** The `subgroup` tile that replaces a `stationary` one for m rows. */
+export const narrowTile = (shape: TileShape, m: number): TileShape => ({
+  ...shape,
+  strategy: "subgroup",
+  rows: m <= 8 ? 8 : 32,
+});
 
 /** Whether a tile can combine values and gates: see {@linkcode GatedTileConstants}. */
 export const canGate = ({ strategy, columns }: TileShape): boolean =>
@@ -63,7 +76,7 @@ export type TileConstants = ConstantValues<typeof tileConstantTypes>;
 /** Types of {@linkcode TileConstants}, for declarations. */
 export const tileConstantTypes = {
   // The fields of TileShape.
-  STRATEGY: ["workgroup", "subgroup", "matrix", "half"],
+  STRATEGY: tileStrategies,
   LANES: "u32",
   THREADS_X: "u32",
   ROWS: "u32",
@@ -84,12 +97,13 @@ export const tileConstantTypes = {
 /** Tile constants of kernels that support GATED (see tile.ts). */
 export type GatedTileConstants = TileConstants & { readonly GATED?: boolean };
 
-/** Rows and columns of a tile, in elements. */
+/** Rows and columns of a tile, in elements. The rows of a `stationary` tile are a param. */
 export function tileSize(
   { STRATEGY, LANES, THREADS_X, ROWS, COLUMNS, MATRIX_M, MATRIX_N, MATRIX_LANES }: TileConstants,
 ): { rows: number; columns: number } {
   switch (STRATEGY) {
     case "subgroup":
+    case "stationary":
       return { rows: ROWS, columns: 4 * LANES * COLUMNS };
     case "matrix":
       return { rows: ROWS * MATRIX_M * (LANES / MATRIX_LANES / THREADS_X), columns: THREADS_X * COLUMNS * MATRIX_N };

@@ -15,8 +15,9 @@ export function unsupportedReason(
   { strategy, lanes, threadsX, rows, columns }: TileShape,
 ): string | undefined {
   const { subgroupSize, subgroupMatrix, limits } = info;
-  if (strategy === "subgroup") {
+  if (strategy === "subgroup" || strategy === "stationary") {
     if (lanes !== subgroupSize) return `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
+    if (strategy === "stationary") return columns === 2 ? undefined : `columns must be 2: ${columns}`;
     return rows <= rowsPerSelect || rows % rowsPerSelect === 0
       ? undefined
       : `rows must be at most ${rowsPerSelect}, or a multiple of it: ${rows}`;

@@ -1,5 +1,5 @@
 import { roundsOperands } from "../gemm/tile_support.ts";
-import type { TileShape } from "../gemm/tile_shape.ts";
+import { narrowTile, type TileShape } from "../gemm/tile_shape.ts";
 import { productKey, type ProductVariant, type Tiles } from "../tuning.ts";
 import { isSoftware, type PolicyDevice } from "./device.ts";
 import { defaultTiles, tileKind } from "./tile_defaults.ts";
@@ -8,6 +8,8 @@ import { defaultTiles, tileKind } from "./tile_defaults.ts";
 export interface TileOptions {
   /** Whether the row length of the result is a multiple of 4. Default: true. */
   readonly vec4?: boolean;
+  /** Whether all sizes and strides are multiples of 8. Default: false. */
+  readonly isVec8?: boolean;
   /** Whether B is gathered element by element, as a convolution's patches are. Default: false. */
   readonly isGathered?: boolean;
   /**
@@ -44,14 +46,21 @@ export class ProductPolicy {
   /**
    * The tile for an m × n result.
    *
-   * On software devices, a result that cannot be stored as vec4 gets a small tile, because each
-   * element is then a separate access. A narrow result gets a tile of half or a quarter of the
-   * columns where that is wide enough. A gathered B gets one column, because a second column would
-   * not save any access.
+   * On software devices, a subgroup tile replaces a stationary one where it does not suit: operands
+   * are no multiples of 8, the result is at most half as wide, or its few rows would pass through
+   * memory for each block of k. Of subgroup tiles, a result that cannot be stored as vec4 gets a
+   * small one, because each element is then a separate access. A narrow result gets one of half or
+   * a quarter of the columns where that is wide enough. A gathered B gets one column, because a
+   * second column would not save any access.
    */
   tileFor(m: number, n: number, options: TileOptions = {}): TileShape {
-    const { vec4 = true, isGathered = false, allowF16Operands } = options;
-    const shape = this.tiles({ allowF16Operands })[tileKind(m, n)];
+    const { vec4 = true, isVec8 = false, isGathered = false, allowF16Operands } = options;
+    let shape = this.tiles({ allowF16Operands })[tileKind(m, n)];
+    if (shape.strategy === "stationary") {
+      const hasFewRows = m > 2 && m <= 8;
+      if (isVec8 && n > 4 * shape.lanes && !hasFewRows) return shape;
+      shape = narrowTile(shape, m);
+    }
     if (shape.strategy !== "subgroup") return shape;
     if (!vec4) return { ...shape, rows: 8, columns: 1 };
     if (isGathered) return { ...shape, columns: 1 };
@@ -78,6 +87,24 @@ export class ProductPolicy {
     const { splits, ...tile } = products[key];
     if (roundsOperands(tile) && !allowF16Operands || k % splits !== 0) return undefined;
     return { tile, splits };
+  }
+
+  /**
+   * Rows of a workgroup of a stationary tile: as many as the tile allows, and fewer where all
+   * processors would not get equal shares of the workgroups. With fewer than 32, loading B would
+   * take longer than multiplying.
+   */
+  stationaryRows({ rows, lanes }: TileShape, m: number, n: number, batch: number): number {
+    const { processors } = this.#device.info;
+    const others = batch * Math.ceil(n / (8 * lanes));
+    const isEven = (parts: number) => {
+      const workgroups = parts * others;
+      return workgroups % processors === 0 || workgroups >= 4 * processors;
+    };
+    const most = Math.floor(m / 32);
+    let parts = Math.ceil(m / rows);
+    while (parts < most && !isEven(parts)) parts++;
+    return Math.ceil(m / parts);
   }
 
   /**

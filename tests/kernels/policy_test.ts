@@ -40,6 +40,39 @@ gpuTest("a tile is not twice as wide as a narrow result on software devices", ({
   assertEquals(columns(256, true), 1);
 });
 
+gpuTest("products on software devices keep B where sizes allow it and rows are enough", ({ info }) => {
+  const software = { ...info, deviceClass: "software" as const, subgroupSize: 8 };
+  const { products } = policyFor({ info: software, options: {} });
+  const choice = (m: number, n: number, isVec8 = true) => {
+    const { strategy, rows, columns } = products.tileFor(m, n, { isVec8, vec4: n % 4 === 0 });
+    return `${strategy} ${rows} × ${columns}`;
+  };
+  assertEquals(choice(77, 768), "stationary 256 × 2");
+  assertEquals([1, 2, 3, 8, 9].map((m) => choice(m, 128)), [
+    "stationary 256 × 2",
+    "stationary 256 × 2",
+    "subgroup 8 × 2",
+    "subgroup 8 × 2",
+    "stationary 256 × 2",
+  ]);
+  assertEquals([choice(77, 32), choice(77, 40)], ["subgroup 32 × 1", "stationary 256 × 2"]);
+  assertEquals([choice(77, 64, false), choice(77, 77, false)], ["subgroup 32 × 2", "subgroup 8 × 1"]);
+});
+
+gpuTest("stationary tiles give all processors work, with at least 32 rows each", ({ info }) => {
+  const tile = { strategy: "stationary", lanes: 8, threadsX: 8, rows: 256, columns: 2 } as const;
+  const rows = (processors: number, m: number, n: number, batch = 1) =>
+    policyFor({ info: { ...info, deviceClass: "software", subgroupSize: 8, processors }, options: {} })
+      .products.stationaryRows(tile, m, n, batch);
+  assertEquals([rows(2, 512, 64), rows(16, 512, 64), rows(64, 512, 64)], [256, 32, 32]);
+  assertEquals(rows(2, 513, 64), 129, "four workgroups, as three would leave a processor idle");
+  assertEquals(rows(2, 77, 128), 77);
+  assertEquals(rows(2, 77, 64), 39);
+  assertEquals(rows(4, 100, 320), 34, "15 workgroups");
+  assertEquals(rows(2, 20, 64), 20);
+  assertEquals(rows(2, 4096, 320, 2), 256);
+});
+
 gpuTest("a tuned product has its own tile and split, and shares nothing with other shapes", (gpu) => {
   const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
   const products = { "24x32x64": { ...tile, splits: 4 }, "24x32x6": { ...tile, splits: 4 } };

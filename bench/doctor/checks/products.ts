@@ -84,6 +84,7 @@ export const productChecks: readonly Check[] = [
   productCheck([65, 20, 68], { transposeA: true }),
   productCheck([77, 48, 131], { transposeB: true }),
   productCheck([129, 36, 132], { transposeB: true, epilogue: true }),
+  productCheck([65, 200, 72], { transposeB: true, epilogue: true }),
   productCheck([131, 48, 140], { transposeB: true, f16: true, kind: "many" }),
   productCheck([131, 36, 132], { kind: "many", epilogue: true }),
   productCheck([3, 512, 72], { transposeB: true, splits: 4, epilogue: true }),

@@ -424,6 +424,7 @@ gpuTest("conv2d() splits tensors larger than the binding limit", async (gpu) => 
     [4000, { inChannels: 33, outChannels: 5, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 }],
     [4500, { inChannels: 33, outChannels: 12, size: [9, 9], kernel: [3, 3], padding: same(1) }],
     [4000, { inChannels: 36, outChannels: 5, size: [8, 8], kernel: [1, 1] }],
+    [24_000, { inChannels: 160, outChannels: 21, size: [8, 8], kernel: [1, 1] }],
     // one image fits, but not with the lead-in of the second image
     [800, { inChannels: 8, outChannels: 3, size: [5, 5], kernel: [1, 1], batch: 2 }],
     // split by everything, the weight too

@@ -101,23 +101,28 @@ for (const [device, options] of Object.entries(devices)) {
 
 gpuTest("matmul() does not depend on the tile shape", async (gpu) => {
   const lanes = gpu.info.subgroupSize;
+  const onSubgroups = (strategy: "subgroup" | "stationary", rows: number, columns: number) => ({
+    strategy,
+    lanes,
+    threadsX: lanes,
+    rows,
+    columns,
+  });
   const tiles: TileShape[] = [
-    ...[[8, 1], [32, 1], [32, 2], [64, 2]].map(([rows, columns]) => ({
-      strategy: "subgroup" as const,
-      lanes,
-      threadsX: lanes,
-      rows,
-      columns,
-    })),
+    ...[[8, 1], [32, 1], [32, 2], [64, 2]].map(([rows, columns]) => onSubgroups("subgroup", rows, columns)),
+    onSubgroups("stationary", 40, 2),
+    onSubgroups("stationary", 512, 2),
     { strategy: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
     { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
     { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
     { strategy: "workgroup", lanes: 64, threadsX: 16, rows: 4, columns: 2 },
-  ].filter(({ strategy }) => strategy !== "subgroup" || lanes > 0) as TileShape[];
+  ].filter(({ strategy }) => lanes > 0 || strategy === "workgroup") as TileShape[];
   for (const tile of tiles) {
     await check(gpu, { m: 131, n: 140, k: 52 }, tile);
     await check(gpu, { m: 131, n: 144, k: 56 }, tile);
     await check(gpu, { m: 67, n: 136, k: 40, transposeB: true }, tile);
+    await check(gpu, { m: 67, n: 72, k: 200, batch: 2, transposeB: true }, tile); // several blocks of k
+    await check(gpu, { m: 9, n: 40, k: 136, batch: 2 }, tile);
     await check(gpu, { m: 130, n: 137, k: 35, transposeB: true }, tile);
   }
 });
@@ -247,6 +252,26 @@ gpuTest("matmul() rejects a tile of subgroup matrices on a device without them",
   using a = Tensor.empty(gpu, [64, 64]);
   const tile: TileShape = { strategy: "matrix", lanes: 128, threadsX: 2, rows: 2, columns: 2 };
   assertThrows(() => gpu.scope(() => void matmul(a, a, { tile })), GpuError, "subgroup matrices are not supported");
+});
+
+gpuTest("matmul() keeps sums in f32 between blocks of k, whatever the result is stored in", async (gpu) => {
+  for (const k of [64, 256]) {
+    const [m, n] = [33, 72];
+    const aData = randomF16(m * k, 1), bData = randomF16(n * k, 2), biases = randomF16(m, 3);
+    using a = Tensor.from(gpu, aData, [m, k]);
+    using b = Tensor.from(gpu, bData, [n, k], "f16");
+    using bias = Tensor.from(gpu, biases, [m]);
+    using residual = Tensor.from(gpu, randomF16(m * n, 4), [m, n]);
+    const run = (dtype: "f16" | "f32") =>
+      matmul(a, b, { transposeB: true, scale: 0.5, bias, biasAxis: "row", residual, dtype });
+    using whole = run("f32");
+    using half = run("f16");
+    const data = await whole.data();
+    const expected = product(aData, bData, { m, n, k, transposeB: true });
+    const residuals = await residual.data();
+    assertClose(data, expected.map((sum, i) => sum / 2 + biases[Math.floor(i / n)] + residuals[i]), f32Tolerance(k));
+    assertEquals([...await half.data()], [...Float32Array.from(Float16Array.from(data))], `k = ${k}`);
+  }
 });
 
 gpuTest("matmul() accepts f16 weights", async (gpu) => {

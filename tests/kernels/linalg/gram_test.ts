@@ -18,17 +18,17 @@ gpuTest("gram() equals C·Cᵀ + diag and Cᵀ·B + diag in its lower triangle, 
       const b = c.map((value, i) => value * weights[Math.floor(i / d)]);
       using rows = Tensor.from(gpu, c, [n, d], real);
       using weighted = Tensor.from(gpu, b, [n, d], real);
-      for (const  of of["rows", "columns"] as const) {
-        const side = of === "rows" ? n : d, diagonal = random64(side, 3);
+      for (const lines of ["rows", "columns"] as const) {
+        const side = lines === "rows" ? n : d, diagonal = random64(side, 3);
         using added = Tensor.from(gpu, diagonal, [side], real);
-        using y = gram(rows, of === "rows" ? { diagonal: added } : { of, weighted, diagonal: added });
-        const expected = of === "rows"
+        using y = gram(rows, lines === "rows" ? { diagonal: added } : { of: lines, weighted, diagonal: added });
+        const expected = lines === "rows"
           ? product(c, transposed(c, n, d), n, d, n)
           : product(transposed(c, n, d), b, d, n, d);
         for (let i = 0; i < side; i++) expected[i * (side + 1)] += diagonal[i];
         const lower = (values: Float64Array) => values.map((v, i) => i % side <= Math.floor(i / side) ? v : 0);
-        const tolerance = unit[real] * (8 + 4 * Math.sqrt(of === "rows" ? d : n));
-        assertClose(lower(await y.float64()), lower(expected), tolerance, `${real} [${n}, ${d}] ${of}`);
+        const tolerance = unit[real] * (8 + 4 * Math.sqrt(lines === "rows" ? d : n));
+        assertClose(lower(await y.float64()), lower(expected), tolerance, `${real} [${n}, ${d}] ${lines}`);
       }
     }
   }

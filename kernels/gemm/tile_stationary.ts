@@ -1,0 +1,85 @@
+import { each, fmaChain } from "../wgsl/text.ts";
+import type { TileConstants } from "./tile_shape.ts";
+
+/** Elements of one access, and adjacent columns of a lane. */
+const access = 8;
+/** The vec4 of an access, and the fields of a `Block` that hold their rows: see tile.ts. */
+const halves = ["upper", "lower"] as const;
+
+/** Elements of k in a block of B: one access per lane loads as many of a row of A. */
+export const stationaryDepth = (lanes: number): number => access * lanes;
+
+/**
+ * The entry point of the `stationary` strategy: a workgroup is one subgroup and uses no workgroup
+ * memory. A lane owns eight adjacent columns. It holds a block of B in variables, 8 · `lanes`
+ * elements of k deep, while the rows of A pass by: all lanes together load a row's elements with
+ * one access each, and `subgroupBroadcast` passes them on. Between blocks, the result holds the
+ * sums. So the loop over rows carries no variables, and has as many iterations as it likes.
+ *
+ * Names in the generated text:
+ *
+ * - `b{l}`: the elements of B that meet those of lane l's access to A
+ * - `a`: the lane's elements of a row of A, and `shared`: those of lane l
+ * - `left`, `right`: the sums of a row, of four columns each
+ */
+export function stationaryTile(
+  { LANES: lanes }: TileConstants,
+  { hasColumnEnd = false, hasRowStart = false }: {
+    readonly hasColumnEnd?: boolean;
+    readonly hasRowStart?: boolean;
+  } = {},
+): string {
+  const depth = stationaryDepth(lanes);
+  const place = "batch, row, column";
+  return /* wgsl */ `
+@compute @workgroup_size(${lanes})
+fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
+  let batch = group.z;
+  let first_row = group.y * params.tile_rows;
+  let end_row = min(first_row + params.tile_rows, params.m);
+  let own_column = group.x * ${access * lanes}u + lane * ${access}u;
+  let column = min(own_column, params.n - ${access}u);
+  let b_columns = tile_column(batch, column);
+  ${hasColumnEnd ? `let column_term = mat2x4f(tile_column_end(column), tile_column_end(column + 4u));` : ""}
+  let first_k = batch * params.k; // depends on the workgroup: see tile.ts
+  let end_k = first_k + params.k;
+  for (var at = first_k; at < end_k; at += ${depth}u) {
+    let k = at - first_k;
+    let last_k = params.k - ${access}u;
+    let is_last = k + ${depth}u >= params.k;
+    // Beyond the end of k, elements of A are zero and those of B repeat the last ones.
+    ${each(lanes, (l) => `let b${l} = tile_b8(b_columns, min(k + ${l * access}u, last_k));`)}
+    let own_k = k + lane * ${access}u;
+    for (var part = first_row; part < end_row; part += ${lanes}u) {
+      ${hasRowStart ? "let starts = tile_row_start(batch, min(part + lane, params.m - 1u));" : ""}
+      let end_part = min(part + ${lanes}u, end_row);
+      for (var row = part; row < end_part; row++) {
+        var a = tile_a8(tile_row(batch, row), min(own_k, last_k));
+        if (own_k > last_k) { a = mat2x4f(); }
+        let start = ${hasRowStart ? "vec4f(select(subgroupShuffle(starts, row - part), 0.0, k > 0u))" : "vec4f()"};
+        var sum = mat2x4f(start, start);
+        if (k > 0u || tile_accumulates()) { sum += y_at(place(${place}) / ${access}u); }
+        var left = sum[0]; var right = sum[1];
+        ${
+    each(lanes, (l) =>
+      `{ ${
+        each(2, (h) =>
+          `let shared${h} = subgroupBroadcast(a[${h}], ${l}u); ${
+            fmaChain("left", `shared${h}`, (j) =>
+              `b${l}.${halves[h]}_left[${j}]`)
+          } ${
+            fmaChain("right", `shared${h}`, (j) =>
+              `b${l}.${halves[h]}_right[${j}]`)
+          }`, " ")
+      } }`)
+  }
+        sum = mat2x4f(left, right);
+        if (own_column < params.n) {
+          if (is_last) { sum = tile_end8(${place}, sum${hasColumnEnd ? " + column_term" : ""}); }
+          tile_put8(${place}, sum);
+        }
+      }
+    }
+  }
+}`;
+}
