@@ -40,12 +40,18 @@ const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles
 };
 
 /**
- * Default tile of software devices with subgroups. The sums of 256 rows of 64 columns, which the
- * result holds, fit a processor's second cache.
+ * Default tiles of software devices with subgroups. With 8 lanes, a stationary one: the sums of 256
+ * rows of 64 columns, which the result holds, fit a processor's second cache. Of the others, taller
+ * ones load less but take longer to compile, because the rows are unrolled.
  */
 function softwareTiles(lanes: number): Required<Tiles> {
-  const tile: TileShape = { strategy: "stationary", lanes, threadsX: lanes, rows: 256, columns: 2 };
-  return { row: tile, skinny: tile, few: tile, many: tile };
+  const shape = { lanes, threadsX: lanes, columns: 2 };
+  if (lanes === 8) {
+    const tile: TileShape = { ...shape, strategy: "stationary", rows: 256 };
+    return { row: tile, skinny: tile, few: tile, many: tile };
+  }
+  const tile = (rows: number): TileShape => ({ ...shape, strategy: "subgroup", rows });
+  return { row: tile(8), skinny: tile(32), few: tile(32), many: tile(32) };
 }
 
 /**
