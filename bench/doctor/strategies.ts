@@ -36,10 +36,10 @@ export function strategiesOf(gpu: Gpu): Strategy[] {
     ...exactShapes(policy),
     {
       part: "3 × 3 convolutions",
-      choice: policy.convolutions.path(usualConvolution) === "3x3" ? "a kernel of their own" : "the general kernel",
-      reason: policy.convolutions.path(usualConvolution) === "3x3"
-        ? "software devices with subgroups keep its rows in registers"
-        : "its tiles suit GPUs",
+      choice: policy.convolutions.path(usualConvolution) === "general" ? "the general kernel" : "kernels of their own",
+      reason: policy.convolutions.path(usualConvolution) === "general"
+        ? "its tiles suit GPUs"
+        : "on software devices with subgroups, lanes share inputs and weights by broadcasts",
     },
     ...attentionStrategies(policy),
     {
@@ -97,6 +97,8 @@ const usualConvolution = {
   padding: [1, 1, 1, 1],
   width: 64,
   outWidth: 64,
+  pixels: 2 * 64 ** 2,
+  dtype: "f32",
 } as const;
 
 const attentionSizes = (dim: number) =>

@@ -9,6 +9,7 @@ import { policyOf } from "../policy.ts";
 import type { Activation } from "../wgsl/activation.ts";
 import { bindRange } from "../wgsl/launch.ts";
 import { conv3x3Kernel, conv3x3Tile } from "./conv3x3.ts";
+import { conv3x3StationaryKernel } from "./conv3x3_stationary.ts";
 import { fewInputsKernel, fewInputsTile } from "./conv3x3_few_inputs.ts";
 import { fewOutputsKernel, fewOutputsTile } from "./conv3x3_few_outputs.ts";
 import { conv2dKernel } from "./general.ts";
@@ -146,6 +147,7 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
 
   const { gpu } = x;
   const resized = upHeight !== height || upWidth !== width;
+  const dtype = options.dtype ?? x.dtype;
   const geometry: Geometry = {
     batch,
     inChannels,
@@ -161,11 +163,13 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
     stride,
     padding: [top, left, bottom, right],
     isPlain: !residual && !channelBias && !options.activation,
+    pixels: batch * outHeight * outWidth,
+    dtype,
     upsample: !resized ? "none" : upHeight === 2 * height && upWidth === 2 * width ? "double" : "any",
   };
   const why = options.path && policyOf(gpu).convolutions.unsupportedReason(options.path, geometry);
   if (why) refuse(why);
-  return Tensor.filled(gpu, shape, options.dtype ?? x.dtype, (y) => {
+  return Tensor.filled(gpu, shape, dtype, (y) => {
     for (const piece of pieces(gpu, geometry, weight.tensor)) {
       runPiece(gpu, { x, weight: weight.tensor, bias, channelBias, residual, y }, geometry, piece, options);
     }
@@ -227,13 +231,13 @@ function runPiece(
     has_channel_bias: channelBias ? 1 : 0,
     accumulate: inChannel > 0 ? 1 : 0,
   };
-  const { allowF16Operands } = options, policy = policyOf(gpu);
+  const { allowF16Operands } = options, policy = policyOf(gpu), lanes = gpu.info.subgroupSize;
   const variant = { kernel: [g.kernelHeight, g.kernelWidth], stride: g.stride } as const;
   // A tile that was asked for or tuned is one of the general kernel.
   const chosen = options.tile ?? policy.products.tunedProduct(outChannels, n, k, { allowF16Operands, variant })?.tile;
   // The sums over 8 · lanes input channels are kept in the result, which must not round them.
   const isVec8 = isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0 &&
-    (t.y.dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize));
+    (t.y.dtype === "f32" || k <= stationaryDepth(lanes));
   const shape = chosen ??
     policy.products.tileFor(outChannels, n, { vec4: isVec4, isVec8, isGathered: !isPlainProduct, allowF16Operands });
   const tile = tileConstants(gpu, shape, { k: inChannels % 4 === 0 ? k : 1, isVec8 });
@@ -247,7 +251,6 @@ function runPiece(
     ACTIVATION: activation,
   };
   const path = options.path ?? (chosen ? "general" : policy.convolutions.path(g, { allowF16Operands }));
-  const lanes = gpu.info.subgroupSize;
   const subgroupParams = {
     ...params,
     height: g.upHeight,
@@ -264,23 +267,26 @@ function runPiece(
     fewInputsKernel.run(gpu, tensors, subgroupParams, { ...subgroupConstants, ...fewInputsTile(lanes) });
     return;
   }
+  const sizes = { ...subgroupParams, upsample_shift: g.upsample === "double" ? 1 : 0 };
+  const ofKernel = { STRIDE: g.stride, PAD: g.padding[0], LANES: lanes };
+  if (path === "3x3 stationary") {
+    const isVec8 = allChannelVec4 % 2 === 0 && inChannel % 8 === 0 && weight.start % 8 === 0;
+    conv3x3StationaryKernel.run(
+      gpu,
+      tensors,
+      { ...sizes, tile_rows: policy.products.stationaryRows(256, outChannels, Math.ceil(images * n / 8 / lanes)) },
+      { ...subgroupConstants, W_WIDTH: isVec8 ? 8 : 4, ...ofKernel },
+    );
+    return;
+  }
   if (path === "3x3") {
     const outputs = g.stride === 1 && g.width % 8 === 0 ? 8 : 4;
     const tile = conv3x3Tile(outChannels, images * n, { k, outputs });
     conv3x3Kernel.run(
       gpu,
       tensors,
-      { ...subgroupParams, upsample_shift: g.upsample === "double" ? 1 : 0 },
-      {
-        ...constants,
-        X_WIDTH: outputs * g.stride,
-        Y_WIDTH: outputs,
-        STRIDE: g.stride,
-        PAD: g.padding[0],
-        W_WIDTH: 4,
-        LANES: lanes,
-        ...tile,
-      },
+      sizes,
+      { ...constants, X_WIDTH: outputs * g.stride, Y_WIDTH: outputs, W_WIDTH: 4, ...ofKernel, ...tile },
     );
     return;
   }
@@ -301,7 +307,9 @@ function runPiece(
       stride: g.stride,
       top: g.padding[0],
       left: g.padding[1],
-      tile_rows: isStationary ? policy.products.stationaryRows(shape, outChannels, n, images) : 1,
+      tile_rows: isStationary
+        ? policy.products.stationaryRows(shape.rows, outChannels, images * Math.ceil(n / (8 * lanes)))
+        : 1,
     },
     {
       ...constants,

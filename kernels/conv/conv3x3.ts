@@ -1,5 +1,6 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { isLarge } from "../policy/convolutions.ts";
 import { put } from "../gemm/tile.ts";
 import { neighborsWgsl } from "./neighbors.ts";
 import { each, rowLoop, rowsInLanes } from "../wgsl/text.ts";
@@ -46,7 +47,7 @@ export function conv3x3Tile(
   // Loading a tile's inputs costs about as much as 8 rows. Rows beyond m are computed in vain.
   const cost = (rows: number) => Math.ceil(m / rows) * (rows + 8);
   // Large ones run long enough to pay for compiling twice the code.
-  const large = m * n * k >= 2 ** 29;
+  const large = isLarge(m, n, k);
   const rows = m <= 4 ? [4] : large ? [32, 16, 8] : [16, 8];
   return {
     ROWS: rows.reduce((best, rows) => cost(rows) < cost(best) ? rows : best),

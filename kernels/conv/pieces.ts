@@ -1,3 +1,4 @@
+import type { DType } from "../../engine/dtype.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { alignmentBytes, unitsPerRange } from "../wgsl/launch.ts";
@@ -27,6 +28,10 @@ export interface Geometry {
   readonly upsample: Upsampling;
   /** Whether nothing but a bias is added to the products, and no activation follows. */
   readonly isPlain: boolean;
+  /** Pixels of all results. */
+  readonly pixels: number;
+  /** Dtype of the result. */
+  readonly dtype: DType;
 }
 
 /**

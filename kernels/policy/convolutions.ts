@@ -1,3 +1,4 @@
+import type { DType } from "../../engine/dtype.ts";
 import { type PolicyDevice, usesSubgroupTiles } from "./device.ts";
 
 /** Sizes on which {@linkcode ConvolutionPolicy.path} depends. */
@@ -15,13 +16,23 @@ export interface ConvSizes {
   /** Width of the input. */
   readonly width: number;
   readonly outWidth: number;
+  /** Pixels of all results. */
+  readonly pixels: number;
+  /** Dtype of the result. */
+  readonly dtype: DType;
 }
 
 /**
- * The kernel of a convolution: the general one, or one of those for 3×3 on software devices, two of
- * which are for few channels.
+ * Whether a convolution to m channels × n pixels, with k products per output, runs long enough to
+ * pay for compiling longer code.
  */
-export type ConvPath = "general" | "3x3" | "3x3 few outputs" | "3x3 few inputs";
+export const isLarge = (m: number, n: number, k: number): boolean => m * n * k >= 2 ** 29;
+
+/**
+ * The kernel of a convolution: the general one, or one of those for 3×3 on software devices, of
+ * which one is for large convolutions, and two are for few channels.
+ */
+export type ConvPath = "general" | "3x3" | "3x3 stationary" | "3x3 few outputs" | "3x3 few inputs";
 
 /** The kernel of a convolution. Tiles of the general one: ProductPolicy. */
 export class ConvolutionPolicy {
@@ -40,6 +51,15 @@ export class ConvolutionPolicy {
     return stride === 2 && top === left && top <= 1 && width % 8 === 0 && 2 * outWidth === width;
   }
 
+  /**
+   * Whether the device can run a convolution on the 3×3 kernel for large ones. The result holds
+   * sums meanwhile, and must not round them.
+   */
+  supportsStationary(sizes: ConvSizes): boolean {
+    const { stride, width, outWidth, dtype } = sizes;
+    return this.supportsConv3x3(sizes) && dtype === "f32" && (stride === 1 ? width : outWidth) % 8 === 0;
+  }
+
   /** Whether the device can run a convolution on the 3×3 kernel for few output channels. */
   supportsFewOutputs(sizes: ConvSizes): boolean {
     return this.supportsConv3x3(sizes) && sizes.stride === 1 && sizes.upsample === "none" && sizes.width % 8 === 0;
@@ -54,6 +74,9 @@ export class ConvolutionPolicy {
   unsupportedReason(path: ConvPath, sizes: ConvSizes): string | undefined {
     if (path === "3x3" && !this.supportsConv3x3(sizes)) {
       return "the 3x3 path requires a software device with subgroups, a 3 × 3 kernel, and a suitable width and padding";
+    }
+    if (path === "3x3 stationary" && !this.supportsStationary(sizes)) {
+      return "the 3x3 stationary path requires what the 3x3 path does, a width that is a multiple of 8, and a result in f32";
     }
     if (path === "3x3 few inputs" && !this.supportsFewInputs(sizes)) {
       return "the 3x3 few inputs path requires what the 3x3 few outputs path does, at most 4 input channels, and nothing to add but a bias";
@@ -70,6 +93,10 @@ export class ConvolutionPolicy {
   ): ConvPath {
     if (allowF16Operands && this.#device.info.arithmetic === "f16" || !this.supportsConv3x3(sizes)) return "general";
     if (this.supportsFewInputs(sizes)) return "3x3 few inputs";
-    return sizes.outChannels <= 4 && this.supportsFewOutputs(sizes) ? "3x3 few outputs" : "3x3";
+    const { inChannels, outChannels, pixels } = sizes;
+    if (outChannels <= 4 && this.supportsFewOutputs(sizes)) return "3x3 few outputs";
+    // Inputs are loaded for few products where outputs are few, and weights where pixels are few.
+    const suits = outChannels >= 128 && pixels >= 4096 && isLarge(outChannels, pixels, 9 * inChannels);
+    return suits && this.supportsStationary(sizes) ? "3x3 stationary" : "3x3";
   }
 }

@@ -94,9 +94,8 @@ export class ProductPolicy {
    * processors would not get equal shares of the workgroups. With fewer than 32, loading B would
    * take longer than multiplying.
    */
-  stationaryRows({ rows, lanes }: TileShape, m: number, n: number, batch: number): number {
+  stationaryRows(rows: number, m: number, others: number): number {
     const { processors } = this.#device.info;
-    const others = batch * Math.ceil(n / (8 * lanes));
     const isEven = (parts: number) => {
       const workgroups = parts * others;
       return workgroups % processors === 0 || workgroups >= 4 * processors;

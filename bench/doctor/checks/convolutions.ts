@@ -86,6 +86,9 @@ export const convolutionChecks: readonly Check[] = [
   convolutionCheck({ inChannels: 6, outChannels: 33, size: [9, 16], kernel: [3, 3], stride: 2, padding: around }, {
     path: "3x3",
   }),
+  convolutionCheck({ batch: 2, inChannels: 40, outChannels: 33, size: [9, 16], kernel: [3, 3], padding: around }, {
+    path: "3x3 stationary",
+  }),
   convolutionCheck({ batch: 2, inChannels: 3, outChannels: 10, size: [5, 24], kernel: [3, 3], padding: around }, {
     path: "3x3 few inputs",
   }),

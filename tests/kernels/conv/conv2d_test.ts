@@ -170,11 +170,20 @@ gpuTest("conv2d() chooses the kernels for 3x3 and for few channels where they su
   const { convolutions } = policyOf(gpu);
   const sizes = {
     ...{ kernelHeight: 3, kernelWidth: 3, stride: 1, upsample: "none" as const, padding: same(1) },
-    ...{ isPlain: true, width: 64, outWidth: 64 },
+    ...{ isPlain: true, width: 64, outWidth: 64, pixels: 4096, dtype: "f32" as const },
   };
   const input = { ...sizes, inChannels: 4, outChannels: 320 }, output = { ...sizes, inChannels: 320, outChannels: 4 };
   assertEquals(convolutions.path(input), "3x3 few inputs");
   assertEquals(convolutions.path({ ...input, isPlain: false }), "3x3");
+  const large = { ...sizes, inChannels: 320, outChannels: 320 };
+  assertEquals(
+    [large, { ...large, pixels: 64 }, { ...large, dtype: "f16" as const }, { ...large, outChannels: 64 }, {
+      ...large,
+      width: 60,
+      outWidth: 60,
+    }].map((sizes) => convolutions.path(sizes)),
+    ["3x3 stationary", "3x3", "3x3", "3x3", "3x3"],
+  );
   assertEquals(
     convolutions.path({ ...input, outChannels: 16, width: 8, outWidth: 8 }),
     "3x3 few inputs",
@@ -217,6 +226,37 @@ gpuTest("conv2d() equals its float64 definition on the 3x3 path, with stride 2 a
   }
   const even = { ...sizes, inChannels: 8, outChannels: 12, size: [8, 16], stride: 2, batch: 2 } as const;
   await check(gpu, even, { path: "3x3", f16: true, f16Pictures: true });
+});
+
+gpuTest("conv2d() equals its float64 definition on the 3x3 stationary path", async (gpu) => {
+  if (!policyOf(gpu).isSoftware || gpu.info.subgroupSize === 0) return;
+  const sizes = { kernel: [3, 3], padding: same(1) } as const;
+  const path = "3x3 stationary";
+  for (
+    const c of [
+      { ...sizes, inChannels: 32, outChannels: 32, size: [16, 24], batch: 2 },
+      { ...sizes, inChannels: 40, outChannels: 33, size: [7, 8], batch: 3 },
+      { ...sizes, inChannels: 17, outChannels: 5, size: [5, 104] },
+      { ...sizes, inChannels: 3, outChannels: 17, size: [1, 8] },
+      { ...sizes, inChannels: 20, outChannels: 65, size: [4, 8], upsample: [8, 16] },
+      { ...sizes, inChannels: 5, outChannels: 4, size: [3, 72], upsample: [6, 144], batch: 2 },
+      { ...sizes, inChannels: 32, outChannels: 40, size: [16, 32], stride: 2, batch: 2 },
+      { ...sizes, inChannels: 19, outChannels: 6, size: [4, 208], stride: 2 },
+      { ...sizes, inChannels: 24, outChannels: 9, size: [9, 16], stride: 2, padding: [0, 0, 1, 1], batch: 2 },
+    ] satisfies ConvolutionSizes[]
+  ) {
+    await check(gpu, c, { path });
+    await check(gpu, c, { path, with: ["bias", "channelBias", "silu", "residual"] });
+  }
+  const even = { ...sizes, inChannels: 24, outChannels: 12, size: [8, 16], batch: 2 } satisfies ConvolutionSizes;
+  await check(gpu, even, { path, f16: true });
+  for (const bindingLimit of [20_000, 8192, 4000]) {
+    await check(gpu, even, { path, with: ["bias", "channelBias", "silu", "residual"], bindingLimit });
+  }
+  using x = Tensor.empty(gpu, [1, 4, 8, 8], "f16");
+  using raw = Tensor.empty(gpu, [4, 4, 3, 3]);
+  using weight = packConvWeight(raw);
+  assertThrows(() => conv2d(x, weight, { padding: 1, path }), ShapeError, "a result in f32");
 });
 
 gpuTest("conv2d() refuses the 3x3 path where it does not suit", (gpu) => {
