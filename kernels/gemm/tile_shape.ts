@@ -34,7 +34,7 @@ import type { ConstantValues } from "../../engine/kernel/kernel.ts";
  */
 export interface TileShape {
   /** How the invocations of a workgroup share the operands. */
-  readonly strategy: (typeof tileStrategies)[number];
+  readonly strategy: "workgroup" | "subgroup" | "stationary" | "matrix" | "half";
   /** Invocations per workgroup; with `stationary` and `subgroup`, the subgroup size. */
   readonly lanes: number;
   /** Invocations side by side; with `matrix`, subgroups side by side. */
@@ -49,7 +49,15 @@ export interface TileShape {
 }
 
 /** The strategies of {@linkcode TileShape}. */
-export const tileStrategies = ["workgroup", "subgroup", "stationary", "matrix", "half"] as const;
+export const tileStrategies = [
+  "workgroup",
+  "subgroup",
+  "stationary",
+  "matrix",
+  "half",
+] as const satisfies readonly TileShape[
+  "strategy"
+][];
 
 /** Whether a strategy loads blocks of its operands into workgroup memory: see tile.ts. */
 export const usesBlocks = (strategy: TileShape["strategy"]): boolean =>
