@@ -235,12 +235,18 @@ function runPiece(
   const variant = { kernel: [g.kernelHeight, g.kernelWidth], stride: g.stride } as const;
   // A tile that was asked for or tuned is one of the general kernel.
   const chosen = options.tile ?? policy.products.tunedProduct(outChannels, n, k, { allowF16Operands, variant })?.tile;
-  // The sums over 8 · lanes input channels are kept in the result, which must not round them.
-  const isVec8 = isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0 &&
-    (t.y.dtype === "f32" || k <= stationaryDepth(lanes));
+  const isVec8 = isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0;
+  // A stationary tile keeps the sums over a block of k in the result, which must not round them.
+  const canHoldSums = t.y.dtype === "f32" || k <= stationaryDepth(lanes);
   const shape = chosen ??
-    policy.products.tileFor(outChannels, n, { vec4: isVec4, isVec8, isGathered: !isPlainProduct, allowF16Operands });
-  const tile = tileConstants(gpu, shape, { k: inChannels % 4 === 0 ? k : 1, isVec8 });
+    policy.products.tileFor(outChannels, n, {
+      vec4: isVec4,
+      isVec8,
+      canHoldSums,
+      isGathered: !isPlainProduct,
+      allowF16Operands,
+    });
+  const tile = tileConstants(gpu, shape, { k: inChannels % 4 === 0 ? k : 1, isVec8, canHoldSums });
   const isStationary = tile.STRATEGY === "stationary", isWide = isStationary || tile.WIDE;
   const vectorWidth = isVec4 ? (isWide ? 8 : 4) : 1;
   const activation: "none" | Activation = isLast && options.activation || "none";

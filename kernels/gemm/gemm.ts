@@ -128,18 +128,18 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
   const operands = [a, b];
   const { bound: noBias } = operands.find(({ tensor }) => tensor.dtype !== y.tensor.dtype) ?? a;
   const { bound: noResidual } = operands.find(({ tensor }) => tensor.dtype === y.tensor.dtype) ?? a;
-  // The sums over 8 · lanes elements of k are kept in the result, which must not round them.
-  const isVec8 = !transposeA && k > 0 && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view)) &&
-    (y.tensor.dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize));
+  const isVec8 = !transposeA && k > 0 && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view));
+  // A stationary tile keeps the sums over a block of k in the result, which must not round them.
+  const canHoldSums = y.tensor.dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize);
   const { products } = policyOf(gpu);
-  const shape = options.tile ?? products.tileFor(m, n, { vec4: n % 4 === 0, isVec8, allowF16Operands });
+  const shape = options.tile ?? products.tileFor(m, n, { vec4: n % 4 === 0, isVec8, canHoldSums, allowF16Operands });
   if (gated && (!canGate(shape) || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup or half tile of 2, a multiple of 4 columns and no residual`,
       [[m, n]],
     );
   }
-  const tile = tileConstants(gpu, shape, { k, isVec8 });
+  const tile = tileConstants(gpu, shape, { k, isVec8, canHoldSums });
   const isStationary = tile.STRATEGY === "stationary", isWide = isStationary || tile.WIDE;
   const vectorWidth = (length: number | false, view: MatrixView) =>
     isWide ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;

@@ -105,16 +105,17 @@ export {
  * The kernel constants of a tile shape.
  *
  * @param options.isVec8 whether sizes and strides of the operands are multiples of 8. WIDE also
- *   requires a subgroup tile with an even number of columns, and a `subgroup` tile replaces a
- *   `stationary` one where they are not. Default: false
+ *   requires a subgroup tile with an even number of columns. Default: false
+ * @param options.canHoldSums whether the result can hold sums over a part of k without rounding
+ *   them. A `subgroup` tile replaces a `stationary` one without it, or without vec8. Default: true
  * @throws {GpuError} when the shape needs subgroup matrices or f16 arithmetic that are not in use
  */
 export function tileConstants(
   gpu: Gpu,
   asked: TileShape,
-  { isVec8 = false, k = 1 }: { isVec8?: boolean; k?: number } = {},
+  { isVec8 = false, canHoldSums = true, k = 1 }: { isVec8?: boolean; canHoldSums?: boolean; k?: number } = {},
 ): TileConstants {
-  const shape = asked.strategy === "stationary" && !isVec8 ? narrowTile(asked, asked.rows) : asked;
+  const shape = asked.strategy === "stationary" && !(isVec8 && canHoldSums) ? narrowTile(asked, asked.rows) : asked;
   const { strategy, lanes, threadsX, columns } = shape;
   if (strategy === "half" && gpu.info.arithmetic !== "f16") {
     throw new GpuError(

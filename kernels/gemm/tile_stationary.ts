@@ -14,12 +14,12 @@ export const stationaryDepth = (lanes: number): number => access * lanes;
  * memory. A lane owns eight adjacent columns. It holds a block of B in variables, 8 · `lanes`
  * elements of k deep, while the rows of A pass by: all lanes together load a row's elements with
  * one access each, and `subgroupBroadcast` passes them on. Between blocks, the result holds the
- * sums. So the loop over rows carries no variables, and has as many iterations as it likes.
+ * sums. So the loop over rows carries no variables, and more rows compile no longer.
  *
  * Names in the generated text:
  *
  * - `b{l}`: the elements of B that meet those of lane l's access to A
- * - `a`: the lane's elements of a row of A, and `shared`: those of lane l
+ * - `a`: the lane's elements of a row of A; `shared0`, `shared1`: the two vec4 of lane l
  * - `left`, `right`: the sums of a row, of four columns each
  */
 export function stationaryTile(

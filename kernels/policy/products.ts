@@ -10,6 +10,8 @@ export interface TileOptions {
   readonly vec4?: boolean;
   /** Whether all sizes and strides are multiples of 8. Default: false. */
   readonly isVec8?: boolean;
+  /** Whether the result can hold sums over a part of k without rounding them. Default: true. */
+  readonly canHoldSums?: boolean;
   /** Whether B is gathered element by element, as a convolution's patches are. Default: false. */
   readonly isGathered?: boolean;
   /**
@@ -47,18 +49,18 @@ export class ProductPolicy {
    * The tile for an m × n result.
    *
    * On software devices, a subgroup tile replaces a stationary one where it does not suit: operands
-   * are no multiples of 8, the result is at most half as wide, or its few rows would pass through
-   * memory for each block of k. Of subgroup tiles, a result that cannot be stored as vec4 gets a
-   * small one, because each element is then a separate access. A narrow result gets one of half or
-   * a quarter of the columns where that is wide enough. A gathered B gets one column, because a
-   * second column would not save any access.
+   * are no multiples of 8, the result is at most half as wide or cannot hold sums, or its few rows
+   * would pass through memory for each block of k. Of subgroup tiles, a result that cannot be
+   * stored as vec4 gets a small one, because each element is then a separate access. A narrow
+   * result gets one of half or a quarter of the columns where that is wide enough. A gathered B
+   * gets one column, because a second column would not save any access.
    */
   tileFor(m: number, n: number, options: TileOptions = {}): TileShape {
-    const { vec4 = true, isVec8 = false, isGathered = false, allowF16Operands } = options;
+    const { vec4 = true, isVec8 = false, canHoldSums = true, isGathered = false, allowF16Operands } = options;
     let shape = this.tiles({ allowF16Operands })[tileKind(m, n)];
     if (shape.strategy === "stationary") {
       const hasFewRows = m > 2 && m <= 8;
-      if (isVec8 && n > 4 * shape.lanes && !hasFewRows) return shape;
+      if (isVec8 && canHoldSums && n > 4 * shape.lanes && !hasFewRows) return shape;
       shape = narrowTile(shape, m);
     }
     if (shape.strategy !== "subgroup") return shape;
@@ -90,9 +92,13 @@ export class ProductPolicy {
   }
 
   /**
-   * Rows of a workgroup of a stationary tile: as many as the tile allows, and fewer where all
-   * processors would not get equal shares of the workgroups. With fewer than 32, loading B would
-   * take longer than multiplying.
+   * Rows of a workgroup that keeps a block of B, or of inputs: as many as allowed, and fewer where
+   * processors would not get equal shares of the workgroups. With fewer than 32, loading the block
+   * would take longer than multiplying.
+   *
+   * @param rows the most
+   * @param m rows of the result
+   * @param others number of workgroups for each part of the rows
    */
   stationaryRows(rows: number, m: number, others: number): number {
     const { processors } = this.#device.info;

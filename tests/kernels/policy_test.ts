@@ -57,6 +57,8 @@ gpuTest("products on software devices keep B where sizes allow it and rows are e
   ]);
   assertEquals([choice(77, 32), choice(77, 40)], ["subgroup 32 × 1", "stationary 256 × 2"]);
   assertEquals([choice(77, 64, false), choice(77, 77, false)], ["subgroup 32 × 2", "subgroup 8 × 1"]);
+  const rounds = products.tileFor(77, 768, { isVec8: true, canHoldSums: false });
+  assertEquals(rounds.strategy, "subgroup", "the result would round sums");
   const narrow = policyFor({ info: { ...software, subgroupSize: 4 }, options: {} }).products;
   assertEquals(narrow.tileFor(77, 768, { isVec8: true }).strategy, "subgroup", "slower with 4 lanes");
 });
