@@ -7,6 +7,7 @@ import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
 import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
 import { goldens, pocket } from "../paths.ts";
+import { withEnvironment } from "../environment.ts";
 import { pocketSide, run, temporaryFolder } from "./running.ts";
 
 const quick = ["--steps", "2", "--cfg-scale", "5"];
@@ -25,14 +26,7 @@ async function withCachedModel(cache: string, body: () => Promise<void>): Promis
   await Deno.mkdir(`${model}/refs`);
   await Deno.writeTextFile(`${model}/refs/main`, commit);
   await Deno.symlink(pocket, `${model}/snapshots/${commit}`);
-  const before = Deno.env.get("HF_HUB_CACHE");
-  Deno.env.set("HF_HUB_CACHE", cache);
-  try {
-    await body();
-  } finally {
-    if (before === undefined) Deno.env.delete("HF_HUB_CACHE");
-    else Deno.env.set("HF_HUB_CACHE", before);
-  }
+  await withEnvironment({ HF_HUB_CACHE: cache }, body);
 }
 
 Deno.test("edit writes a sheet, an edit, a LoRA and a model; generate uses all of them, from the hub's cache", async () => {

@@ -13,6 +13,7 @@ import { openHub } from "../../pipeline/checkpoint/hub/hub.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { buildStudio } from "../../studio/build.ts";
 import { run } from "../cli/running.ts";
+import { withEnvironment } from "../environment.ts";
 import { goldens } from "../paths.ts";
 import { FakeHub } from "../pipeline/checkpoint/hub/fake_hub.ts";
 
@@ -192,16 +193,11 @@ export const writers: readonly Writer[] = [
   },
   {
     name: "bench --tune",
-    async call(at) {
-      const before = Deno.env.get("BLUEROSE_TILES");
-      Deno.env.set("BLUEROSE_TILES", at("tiles.json"));
-      try {
+    call: (at) =>
+      withEnvironment({ BLUEROSE_TILES: at("tiles.json") }, async () => {
         await saveTuning("a device", {});
         await saveTuning("another device", {});
-      } finally {
-        before === undefined ? Deno.env.delete("BLUEROSE_TILES") : Deno.env.set("BLUEROSE_TILES", before);
-      }
-    },
+      }),
     made: ["tiles.json"],
   },
   {

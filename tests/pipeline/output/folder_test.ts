@@ -94,19 +94,28 @@ Deno.test("a failure at any change leaves the old folder, and no trace", async (
 
 Deno.test("the working folder, those that hold it and mount points are not replaced", async () => {
   await using folder = await temporaryFolder();
-  const before = Deno.cwd();
-  await Deno.mkdir(`${folder.path}/work/deep`, { recursive: true });
-  try {
-    Deno.chdir(`${folder.path}/work/deep`);
-    for (const path of [".", "..", `${folder.path}/work`, "../deep/"]) {
-      await assertRejects(() => writeFolderAtomically(path, overwrite, model("new")), OutputError, "working folder");
-      await assertRejects(() => checkOutputFolder(path), OutputError, "working folder");
-    }
-    await writeFolderAtomically("inside", {}, model("new"));
-  } finally {
-    Deno.chdir(before);
-  }
-  assertEquals(Object.keys(textsIn(folder.path)).length, 2);
+  const cwd = `${folder.path}/work/deep`;
+  await Deno.mkdir(cwd, { recursive: true });
+  const at = (path: string) => new URL(path, import.meta.url).pathname;
+  const paths = [".", "..", `${folder.path}/work`, "../deep/"];
+  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "-q",
+      "-P=test",
+      "--no-prompt",
+      `--config=${at("../../../deno.json")}`,
+      at("working_folder.ts"),
+      ...paths,
+    ],
+    cwd,
+  }).output();
+  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  assertEquals(err, "");
+  const errors: string[] = JSON.parse(out);
+  assertEquals(errors.length, 2 * paths.length);
+  for (const error of errors) assertMatch(error, /^OutputError: .*working folder/);
+  assertEquals(textsIn(folder.path), { "work/deep/inside/new.txt": "new" });
   await assertRejects(() => checkOutputFolder("/"), OutputError, "mount point");
 });
 

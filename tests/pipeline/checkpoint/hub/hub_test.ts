@@ -11,6 +11,8 @@ import { pipelineFiles } from "../../../../pipeline/checkpoint/diffusers/pipelin
 import { readAll } from "../../../../pipeline/checkpoint/source/byte_source.ts";
 import { CheckpointError, HubError, PathError } from "../../../../pipeline/errors.ts";
 import { brokenOff, FakeHub, rangeOf } from "./fake_hub.ts";
+import { withEnvironment } from "../../../environment.ts";
+import { temporaryFolder } from "../../output/folders.ts";
 
 const weights = Uint8Array.from({ length: 300_000 }, (_, i) => i * 31 + (i >> 8));
 const path = "unet/diffusion_pytorch_model.safetensors";
@@ -522,29 +524,28 @@ Deno.test("hubEnvironment() reads the variables of Python's client, in its order
     ...["HOME", "XDG_CACHE_HOME", "HF_HOME", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_ENDPOINT"],
     ...["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"],
   ];
-  const saved = names.map((name) => [name, Deno.env.get(name)] as const);
-  const home = await Deno.makeTempDir();
-  try {
-    for (const name of names) Deno.env.delete(name);
-    Deno.env.set("HOME", home);
+  const variables: Record<string, string | undefined> = Object.fromEntries(names.map((name) => [name, undefined]));
+  await using folder = await temporaryFolder();
+  const home = folder.path;
+  await withEnvironment(variables, async () => {
+    variables.HOME = home;
     const plain = { endpoint: "https://huggingface.co", cacheDir: `${home}/.cache/huggingface/hub`, offline: false };
     assertEquals(await hubEnvironment(), { ...plain, token: undefined });
 
     await Deno.mkdir(`${home}/hf`);
     await Deno.writeTextFile(`${home}/hf/token`, "hf_saved\n");
-    Deno.env.set("HF_HOME", `${home}/hf`);
+    variables.HF_HOME = `${home}/hf`;
     assertEquals(await hubEnvironment(), { ...plain, cacheDir: `${home}/hf/hub`, token: "hf_saved" });
 
-    Deno.env.set("HF_HUB_CACHE", "/cache");
-    Deno.env.set("HF_TOKEN", "hf_set");
-    Deno.env.set("HF_ENDPOINT", "https://mirror.example/");
-    Deno.env.set("HF_HUB_OFFLINE", "1");
+    Object.assign(variables, {
+      HF_HUB_CACHE: "/cache",
+      HF_TOKEN: "hf_set",
+      HF_ENDPOINT: "https://mirror.example/",
+      HF_HUB_OFFLINE: "1",
+    });
     const set = { endpoint: "https://mirror.example", cacheDir: "/cache", token: "hf_set", offline: true };
     assertEquals(await hubEnvironment(), set);
-  } finally {
-    for (const [name, value] of saved) value === undefined ? Deno.env.delete(name) : Deno.env.set(name, value);
-    await Deno.remove(home, { recursive: true });
-  }
+  });
 });
 
 Deno.test("isHubId() distinguishes model ids from paths", () => {
