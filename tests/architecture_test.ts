@@ -66,6 +66,15 @@ Deno.test("no comment line is longer than 100 columns", async () => {
   assertEquals(long, []);
 });
 
+Deno.test("no test changes the environment or the working folder, which files that run beside it share", async () => {
+  const violations: string[] = [];
+  for (const [path, source] of await readAll(await typescriptFiles(root, "tests"))) {
+    if (path.startsWith("tests/dawn/")) continue; // runs alone, and sets what its driver reads
+    if (/\bDeno\.(env\.(set|delete)|chdir|umask)\(/.test(withoutComments(source))) violations.push(path);
+  }
+  assertEquals(violations, []);
+});
+
 Deno.test("only engine/ and the policy decide by a device's class", async () => {
   const violations: string[] = [];
   for (const [path, source] of await readAll(await sources())) {

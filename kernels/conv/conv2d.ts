@@ -1,34 +1,17 @@
 import type { DType } from "../../engine/dtype.ts";
 import { ShapeError } from "../../engine/errors.ts";
-import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { tileConstants, type TileShape, usesBlocks } from "../gemm/tile.ts";
-import { stationaryDepth } from "../gemm/tile_stationary.ts";
+import type { TileShape } from "../gemm/tile.ts";
 import type { ConvPath } from "../policy/convolutions.ts";
 import { policyOf } from "../policy.ts";
 import type { Activation } from "../wgsl/activation.ts";
-import { bindRange } from "../wgsl/launch.ts";
-import { conv3x3Kernel, conv3x3Tile } from "./conv3x3.ts";
-import { conv3x3StationaryKernel } from "./conv3x3_stationary.ts";
-import { fewInputsKernel, fewInputsTile } from "./conv3x3_few_inputs.ts";
-import { fewOutputsKernel, fewOutputsTile } from "./conv3x3_few_outputs.ts";
-import { conv2dKernel } from "./general.ts";
 import type { PackedConvWeight } from "./pack_weight.ts";
-import { type Geometry, type Piece, pieces } from "./pieces.ts";
+import { type Geometry, pieces } from "./pieces.ts";
+import { type ChannelBias, runPiece } from "./run_piece.ts";
 
 export type { ConvPath } from "../policy/convolutions.ts";
+export type { ChannelBias } from "./run_piece.ts";
 export { packConvWeight, type PackedConvWeight, unpackConvWeight } from "./pack_weight.ts";
-
-/**
- * A bias per image and output channel: OC columns of a matrix with one row per image, or one row
- * for all images.
- */
-export interface ChannelBias {
-  /** [B, F] or [1, F], f32. */
-  readonly tensor: Tensor;
-  /** The first column. Default: 0. */
-  readonly first?: number;
-}
 
 /** Options of {@linkcode conv2d}. */
 export interface Conv2dOptions {
@@ -174,154 +157,4 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
       runPiece(gpu, { x, weight: weight.tensor, bias, channelBias, residual, y }, geometry, piece, options);
     }
   });
-}
-
-/** Dispatches the kernel that suits a piece: the 3×3 kernel or the general one. */
-function runPiece(
-  gpu: Gpu,
-  t: { x: Tensor; weight: Tensor; bias?: Tensor; channelBias?: ChannelBias; residual?: Tensor; y: Tensor },
-  g: Geometry,
-  piece: Piece,
-  options: Conv2dOptions,
-): void {
-  const { images, image, outChannel, outChannels, inChannel, inChannels } = piece;
-  const n = g.outHeight * g.outWidth, plane = g.height * g.width;
-  const allChannelVec4 = Math.ceil(g.inChannels / 4), channelVec4 = Math.ceil(inChannels / 4);
-  const k = g.kernelHeight * g.kernelWidth * 4 * channelVec4;
-  const weightRow = g.kernelHeight * allChannelVec4 * g.kernelWidth; // vec4
-  const xCount = images > 1 ? images * g.inChannels * plane : inChannels * plane;
-  const x = bindRange(t.x, (image * g.inChannels + inChannel) * plane, xCount);
-  const weight = bindRange(t.weight, outChannel * weightRow * 4, outChannels * weightRow * 4);
-  const yFirst = (image * g.outChannels + outChannel) * n, yCount = images * outChannels * n;
-  const y = bindRange(t.y, yFirst, yCount);
-  const isLast = inChannel + inChannels === g.inChannels;
-  const bias = isLast ? t.bias : undefined, channelBias = isLast ? t.channelBias : undefined;
-  const biasStride = channelBias && channelBias.tensor.shape[0] > 1 ? channelBias.tensor.shape[1] : 0;
-  const residual = isLast && t.residual ? bindRange(t.residual, yFirst, yCount) : undefined;
-  const isVec4 = n % 4 === 0;
-  const isPlainProduct = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === "none" &&
-    g.padding.every((p) => p === 0);
-  const tensors = {
-    weight: weight.window,
-    x: x.window,
-    // Unused bindings get a tensor of the usual dtype, so that no extra kernel variant is compiled.
-    bias: bias ?? weight.window,
-    channel_bias: channelBias?.tensor ?? x.window,
-    residual: residual?.window ?? x.window,
-    y: y.window,
-  };
-  const params = {
-    m: outChannels,
-    n,
-    k,
-    batch: images,
-    in_channels: inChannels,
-    x_start: x.start,
-    x_batch: g.inChannels * plane,
-    // Counts vec4: the lead-in of the window, then the piece's first input channel.
-    weight_start: weight.start / 4 + inChannel / 4 * g.kernelWidth,
-    weight_row: weightRow,
-    y_start: y.start,
-    residual_start: residual?.start ?? 0,
-    bias_start: outChannel,
-    channel_bias_start: (channelBias?.first ?? 0) + image * biasStride + outChannel,
-    channel_bias_stride: biasStride,
-    has_bias: bias ? 1 : 0,
-    has_residual: residual ? 1 : 0,
-    has_channel_bias: channelBias ? 1 : 0,
-    accumulate: inChannel > 0 ? 1 : 0,
-  };
-  const { allowF16Operands } = options, policy = policyOf(gpu), lanes = gpu.info.subgroupSize;
-  const variant = { kernel: [g.kernelHeight, g.kernelWidth], stride: g.stride } as const;
-  // A tile that was asked for or tuned is one of the general kernel.
-  const chosen = options.tile ?? policy.products.tunedProduct(outChannels, n, k, { allowF16Operands, variant })?.tile;
-  const isVec8 = isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && weightRow % 2 === 0 && inChannel % 8 === 0;
-  // A stationary tile keeps the sums over a block of k in the result, which must not round them.
-  const canHoldSums = t.y.dtype === "f32" || k <= stationaryDepth(lanes);
-  const shape = chosen ??
-    policy.products.tileFor(outChannels, n, {
-      vec4: isVec4,
-      isVec8,
-      canHoldSums,
-      isGathered: !isPlainProduct,
-      allowF16Operands,
-    });
-  const tile = tileConstants(gpu, shape, { k: inChannels % 4 === 0 ? k : 1, isVec8, canHoldSums });
-  const isStationary = tile.STRATEGY === "stationary", isWide = isStationary || tile.WIDE;
-  const vectorWidth = isVec4 ? (isWide ? 8 : 4) : 1;
-  const activation: "none" | Activation = isLast && options.activation || "none";
-  const constants = {
-    X_WIDTH: isPlainProduct ? vectorWidth : 1,
-    Y_WIDTH: vectorWidth,
-    W_WIDTH: isWide ? 8 : 4,
-    ACTIVATION: activation,
-  };
-  const path = options.path ?? (chosen ? "general" : policy.convolutions.path(g, { allowF16Operands }));
-  const subgroupParams = {
-    ...params,
-    height: g.upHeight,
-    width: g.outWidth,
-    weight_kernel_row: allChannelVec4 * g.kernelWidth,
-  };
-  const subgroupConstants = { ...constants, X_WIDTH: 8, Y_WIDTH: 8, W_WIDTH: 4, LANES: lanes };
-  if (path === "3x3 few outputs") {
-    const tile = fewOutputsTile(outChannels, g.height, lanes);
-    fewOutputsKernel.run(gpu, tensors, subgroupParams, { ...subgroupConstants, ...tile });
-    return;
-  }
-  if (path === "3x3 few inputs") {
-    fewInputsKernel.run(gpu, tensors, subgroupParams, { ...subgroupConstants, ...fewInputsTile(lanes) });
-    return;
-  }
-  const sizes = { ...subgroupParams, upsample_shift: g.upsample === "double" ? 1 : 0 };
-  const ofKernel = { STRIDE: g.stride, PAD: g.padding[0], LANES: lanes };
-  if (path === "3x3 stationary") {
-    const isVec8 = allChannelVec4 % 2 === 0 && inChannel % 8 === 0 && weight.start % 8 === 0;
-    conv3x3StationaryKernel.run(
-      gpu,
-      tensors,
-      { ...sizes, tile_rows: policy.products.stationaryRows(256, outChannels, Math.ceil(images * n / 8 / lanes)) },
-      { ...subgroupConstants, W_WIDTH: isVec8 ? 8 : 4, ...ofKernel },
-    );
-    return;
-  }
-  if (path === "3x3") {
-    const outputs = g.stride === 1 && g.width % 8 === 0 ? 8 : 4;
-    const tile = conv3x3Tile(outChannels, images * n, { k, outputs });
-    conv3x3Kernel.run(
-      gpu,
-      tensors,
-      sizes,
-      { ...constants, X_WIDTH: outputs * g.stride, Y_WIDTH: outputs, W_WIDTH: 4, ...ofKernel, ...tile },
-    );
-    return;
-  }
-  conv2dKernel.run(
-    gpu,
-    tensors,
-    {
-      ...params,
-      height: g.height,
-      width: g.width,
-      up_height: g.upHeight,
-      up_width: g.upWidth,
-      out_width: g.outWidth,
-      kernel_width: g.kernelWidth,
-      per_kernel_width: 1 / g.kernelWidth,
-      per_kernel_row: 1 / (channelVec4 * g.kernelWidth),
-      weight_skip: (allChannelVec4 - channelVec4) * g.kernelWidth,
-      stride: g.stride,
-      top: g.padding[0],
-      left: g.padding[1],
-      tile_rows: isStationary
-        ? policy.products.stationaryRows(shape.rows, outChannels, images * Math.ceil(n / (8 * lanes)))
-        : 1,
-    },
-    {
-      ...constants,
-      UPSAMPLE: g.upsample,
-      SKIPS: usesBlocks(tile.STRATEGY) && channelVec4 !== allChannelVec4,
-      ...tile,
-    },
-  );
 }

@@ -2,6 +2,7 @@ import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts"
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { isLarge } from "../policy/convolutions.ts";
 import { put } from "../gemm/tile.ts";
+import { inputsOf } from "./inputs3x3.ts";
 import { neighborsWgsl } from "./neighbors.ts";
 import { each, rowLoop, rowsInLanes } from "../wgsl/text.ts";
 
@@ -66,55 +67,6 @@ interface Constants {
   readonly PAD: number;
 }
 
-/**
- * WGSL that loads the inputs of a lane's adjacent outputs, for one channel: the left neighbor `l`,
- * the inputs `m` (and `n`) at the outputs' positions, and the right neighbor `r`.
- *
- * One access moves as many inputs as there are outputs. The neighbors come from the lanes beside.
- * When the input is upsampled, half of the access is used, each input for two outputs: the first
- * half (`even`) or the second half (`odd`). The neighbor on the unused side then lies in the same
- * access.
- */
-const loads: Readonly<Record<number, (g: number) => string>> = {
-  4: (g) =>
-    `let all = x_at((p + middle${g}) / 4u);
-    let h = select(all.xy, all.zw, odd${g});
-    let m = select(vec4f(), select(all, h.xxyy, is_upsampled), in_row${g});
-    let l = select(0.0, select(before(all.w, edge_left), all.y, odd${g}), in_left${g});
-    let r = select(0.0, select(after(all.x, edge_right), all.z, even${g}), in_right${g});`,
-  8: (g) =>
-    `let all = x_at((p + middle${g}) / 8u);
-    let h = select(all[0], all[1], odd${g});
-    let m = select(vec4f(), select(all[0], h.xxyy, is_upsampled), in_row${g});
-    let n = select(vec4f(), select(all[1], h.zzww, is_upsampled), in_row${g});
-    let l = select(0.0, select(before(all[1].w, edge_left), all[0].w, odd${g}), in_left${g});
-    let r = select(0.0, select(after(all[0].x, edge_right), all[1].x, even${g}), in_right${g});`,
-};
-
-/** The operands of the three taps, for each vec4 of outputs. */
-const tapsOf: Readonly<Record<number, readonly (readonly [string, string, string])[]>> = {
-  4: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, r)"]],
-  8: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, n.x)"], ["vec4f(m.w, n.xyz)", "n", "vec4f(n.yzw, r)"]],
-};
-
-/**
- * WGSL that loads the inputs of four adjacent outputs with stride 2: `m` and `n` at twice the
- * outputs' positions, and the neighbor `e` on the padded side.
- */
-const strideLoads = (pad: number) => (g: number) =>
-  `let all = x_at((p + middle${g}) / 8u);
-    let m = select(vec4f(), all[0], in_row${g});
-    let n = select(vec4f(), all[1], in_row${g});
-    let e = select(0.0, ${
-    pad === 1 ? `before(all[1].w, edge_left), in_left${g}` : `after(all[0].x, edge_right), in_right${g}`
-  });`;
-
-/** The operands of the three taps with stride 2, by PAD. */
-const strideTaps = [
-  [["vec4f(m.xz, n.xz)", "vec4f(m.yw, n.yw)", "vec4f(m.z, n.xz, e)"]],
-  [["vec4f(e, m.yw, n.y)", "vec4f(m.xz, n.xz)", "vec4f(m.yw, n.yw)"]],
-] as const;
-
 function conv3x3Wgsl(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_WIDTH: width, STRIDE: stride, PAD: pad }: Constants,
 ): string {
@@ -122,7 +74,7 @@ function conv3x3Wgsl(
   // piece{g} its number, batch{g}, line{g} and column{g} its place. b{column}{j}_{tap} are the
   // inputs of channel j. t{i}_{tap} are weights that this lane loads, vec4 of four channels, and
   // a{tap} those of a row after the broadcast.
-  const [load, taps] = stride === 1 ? [loads[width], tapsOf[width]] : [strideLoads(pad), strideTaps[pad]];
+  const { load, taps } = inputsOf(width, stride, pad);
   const xWidth = width * stride;
   const weightLoads = Math.ceil(rows / lanes);
   const { rowOf, ofRow } = rowsInLanes(lanes);
@@ -135,15 +87,16 @@ function conv3x3Wgsl(
     }
     return `${acc} = ${sum};`;
   };
+  const ofGroup = (g: number) => ({ group: g, inside: `in_row${g}`, inLeft: `in_left${g}`, inRight: `in_right${g}` });
   // The operands of channel j: variables b{column}{j}_{tap}. The block limits the scope of the
-  // names that `loads` declares.
+  // names that `load` declares.
   const operands = (g: number, j: number) => {
     const name = (c: number, tap: number) => `b${g * accessVec4 + c}${j}_${tap}`;
     const all = taps.flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
     return `${all.map(({ name }) => `var ${name}: vec4f;`).join(" ")}
       { let p = start${g} + min(c * 4u + ${j}u, last) * plane; let edge_left = subgroupBroadcast(edges${g}, ${j}u);
       let edge_right = subgroupBroadcast(${lanes >= 8 ? "edges" : "edges_right"}${g}, ${lanes >= 8 ? 4 + j : j}u);
-      ${load(g)} ${all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")} }`;
+      ${load(ofGroup(g))} ${all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")} }`;
   };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})

@@ -1,6 +1,7 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { each } from "../wgsl/text.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { inputsOf } from "./inputs3x3.ts";
 import { neighborsWgsl } from "./neighbors.ts";
 
 /**
@@ -56,62 +57,6 @@ interface Constants {
   readonly PAD: number;
 }
 
-/** How the inputs of a lane's eight outputs are loaded and used, for a channel and a line. */
-interface Inputs {
-  /** Variables that hold the inputs, by name. */
-  readonly types: Readonly<Record<string, "f32" | "vec4f">>;
-  /** WGSL that declares them. */
-  readonly load: string;
-  /** The operands of the three taps, for each vec4 of outputs. */
-  readonly taps: readonly (readonly [string, string, string])[];
-}
-
-/**
- * With stride 1: the left neighbor `l`, the inputs `m` and `n` at the outputs' positions, and the
- * right neighbor `r`. The neighbors come from the lanes beside.
- *
- * When the input is upsampled, half of the access is used, each input for two outputs: the first
- * half (`even`) or the second half (`odd`). The neighbor on the unused side then lies in the same
- * access.
- */
-const strideOne: Inputs = {
-  types: { l: "f32", m: "vec4f", n: "vec4f", r: "f32" },
-  load: `let all = x_at((p + middle) / 8u);
-      let h = select(all[0], all[1], odd);
-      let m = select(vec4f(), select(all[0], h.xxyy, is_upsampled), inside);
-      let n = select(vec4f(), select(all[1], h.zzww, is_upsampled), inside);
-      let l = select(0.0, select(before(all[1].w, edge_left), all[0].w, odd), inside && in_left);
-      let r = select(0.0, select(after(all[0].x, edge_right), all[1].x, even), inside && in_right);`,
-  taps: [["vec4f(l, m.xyz)", "m", "vec4f(m.yzw, n.x)"], ["vec4f(m.w, n.xyz)", "n", "vec4f(n.yzw, r)"]],
-};
-
-/**
- * With stride 2: `m`, `n`, `o` and `q` at twice the outputs' positions, and the neighbor `e` on the
- * padded side.
- */
-function strideTwo(pad: number): Inputs {
-  const edge = pad === 1
-    ? "before(right_half[1].w, edge_left), inside && in_left"
-    : "after(left_half[0].x, edge_right), inside && in_right";
-  const taps = (m: string, n: string, beside: string): [string, string, string] => {
-    const even = `vec4f(${m}.xz, ${n}.xz)`, odd = `vec4f(${m}.yw, ${n}.yw)`;
-    return pad === 1
-      ? [`vec4f(${beside}, ${m}.yw, ${n}.y)`, even, odd]
-      : [even, odd, `vec4f(${m}.z, ${n}.xz, ${beside})`];
-  };
-  return {
-    types: { m: "vec4f", n: "vec4f", o: "vec4f", q: "vec4f", e: "f32" },
-    load: `let left_half = x_at((p + middle) / 8u);
-      let right_half = x_at((p + middle) / 8u + 1u);
-      let m = select(vec4f(), left_half[0], inside);
-      let n = select(vec4f(), left_half[1], inside);
-      let o = select(vec4f(), right_half[0], inside);
-      let q = select(vec4f(), right_half[1], inside);
-      let e = select(0.0, ${edge});`,
-    taps: pad === 1 ? [taps("m", "n", "e"), taps("o", "q", "n.w")] : [taps("m", "n", "o.x"), taps("o", "q", "e")],
-  };
-}
-
 function conv3x3Wgsl(
   { LANES: lanes, W_WIDTH: weightWidth, STRIDE: stride, PAD: pad }: Constants,
 ): string {
@@ -121,7 +66,7 @@ function conv3x3Wgsl(
   // in `loads` loads: unit u by lane u % lanes, with load ⌊u / lanes⌋. t0, t1, … are what they
   // loaded, and next0, next1, … the same of the next output channel. a{kx} are the weights of four
   // input channels.
-  const { types, load, taps } = stride === 1 ? strideOne : strideTwo(pad);
+  const { types, load, taps } = inputsOf(outputs, stride, pad);
   const names = Object.keys(types);
   const unitVec4 = weightWidth / 4, kernelRowUnits = channels / 4 * 3 / unitVec4, units = 3 * kernelRowUnits;
   const loads = Math.ceil(units / lanes), lanesOfLast = units - (loads - 1) * lanes;
@@ -159,7 +104,7 @@ function conv3x3Wgsl(
         let inside = in_row && channel <= last;
         let edge_left = subgroupBroadcast(edges, ${j % 4}u);
         let edge_right = subgroupBroadcast(${hasBoth ? `edges, ${j % 4 + 4}u` : `edges_right, ${j % 4}u`});
-        ${load}
+        ${load({ inside: "inside", inLeft: "inside && in_left", inRight: "inside && in_right" })}
         ${names.map((name) => `${name}2_${j} = ${name};`).join(" ")} }`;
   const edges = (quad: number) =>
     `let edge_plane = min(first + ${quad * 4}u + lane % 4u, last) * plane;

@@ -151,7 +151,7 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
       bias_axis: bias ? (options.biasAxis === "row" ? 2 : 1) : 0,
       has_residual: residual ? 1 : 0,
       tile_rows: isStationary
-        ? products.stationaryRows(shape.rows, m, outer * inner * Math.ceil(n / (8 * shape.lanes)))
+        ? products.stationaryRows(m, outer * inner * Math.ceil(n / (8 * shape.lanes)), shape.rows)
         : 1,
       ...{ a_offset, a_row, a_outer, a_inner, b_offset, b_row, b_outer, b_inner, y_offset, y_row, y_outer, y_inner },
     },

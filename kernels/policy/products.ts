@@ -2,7 +2,7 @@ import { roundsOperands } from "../gemm/tile_support.ts";
 import { narrowTile, type TileShape } from "../gemm/tile_shape.ts";
 import { productKey, type ProductVariant, type Tiles } from "../tuning.ts";
 import { isSoftware, type PolicyDevice } from "./device.ts";
-import { defaultTiles, tileKind } from "./tile_defaults.ts";
+import { defaultTiles, mostStationaryRows, tileKind } from "./tile_defaults.ts";
 
 /** Options of {@linkcode ProductPolicy.tileFor}. */
 export interface TileOptions {
@@ -96,11 +96,11 @@ export class ProductPolicy {
    * processors would not get equal shares of the workgroups. With fewer than 32, loading the block
    * would take longer than multiplying.
    *
-   * @param rows the most
    * @param m rows of the result
    * @param others number of workgroups for each part of the rows
+   * @param rows the most
    */
-  stationaryRows(rows: number, m: number, others: number): number {
+  stationaryRows(m: number, others: number, rows: number = mostStationaryRows): number {
     const { processors } = this.#device.info;
     const isEven = (parts: number) => {
       const workgroups = parts * others;

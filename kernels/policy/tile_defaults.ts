@@ -40,14 +40,19 @@ const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles
 };
 
 /**
- * Default tiles of software devices with subgroups. With 8 lanes, a stationary one: the sums of 256
- * rows of 64 columns, which the result holds, fit a processor's second cache. Of the others, taller
- * ones load less but take longer to compile, because the rows are unrolled.
+ * Rows of a workgroup of a stationary kernel, unless the device's shape asks for fewer: the sums of
+ * so many rows of 64 columns, which the result holds, fit a processor's second cache.
+ */
+export const mostStationaryRows = 256;
+
+/**
+ * Default tiles of software devices with subgroups. With 8 lanes, a stationary one. Of the others,
+ * taller ones load less but take longer to compile, because the rows are unrolled.
  */
 function softwareTiles(lanes: number): Required<Tiles> {
   const shape = { lanes, threadsX: lanes, columns: 2 };
   if (lanes === 8) {
-    const tile: TileShape = { ...shape, strategy: "stationary", rows: 256 };
+    const tile: TileShape = { ...shape, strategy: "stationary", rows: mostStationaryRows };
     return { row: tile, skinny: tile, few: tile, many: tile };
   }
   const tile = (rows: number): TileShape => ({ ...shape, strategy: "subgroup", rows });

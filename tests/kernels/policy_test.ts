@@ -66,7 +66,7 @@ gpuTest("products on software devices keep B where sizes allow it and rows are e
 gpuTest("stationary tiles give all processors work, with at least 32 rows each", ({ info }) => {
   const rows = (processors: number, m: number, n: number, batch = 1) =>
     policyFor({ info: { ...info, deviceClass: "software", subgroupSize: 8, processors }, options: {} })
-      .products.stationaryRows(256, m, batch * Math.ceil(n / 64));
+      .products.stationaryRows(m, batch * Math.ceil(n / 64));
   assertEquals([rows(2, 512, 64), rows(16, 512, 64), rows(64, 512, 64)], [256, 32, 32]);
   assertEquals(rows(2, 513, 64), 129, "four workgroups, as three would leave a processor idle");
   assertEquals(rows(2, 77, 128), 77);
