@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { ClusterJob } from "../pipeline/evaluation/cluster/job.ts";
+import { type ClusterJob, shellWord } from "../pipeline/evaluation/cluster/job.ts";
 import { pathOf } from "../pipeline/checkpoint/source/disk.ts";
 import { parsePlan } from "../pipeline/evaluation/sweep/files.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
@@ -110,6 +110,7 @@ export async function giveJobFile(path: string | undefined, text: string, submit
   }
   await writeText(path, text);
   keep(path);
-  sayJson({ path, submit: `${submit} ${path}` });
-  say(`${path}: submit it with ${submit} ${path}`);
+  const line = `${submit} ${shellWord(path)}`;
+  sayJson({ path, submit: line });
+  say(`${path}: submit it with ${line}`);
 }

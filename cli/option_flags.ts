@@ -18,6 +18,8 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bgive the edit's source and destination prompts\b/g, "give --source and --destination"],
   [/\bor name the number of shards\b/g, "or give --shards"],
   [/\bGive retained prompts for all rows\b/g, "Give --preserve-file"],
+  [/\bchoose another name for output\b/g, "choose another folder for --results"],
+  [/\bchoose another name for partition\b/g, "choose another --partition"],
   [/\banyModel\b/g, "--any-model"],
   [/\banyVersion\b/g, "--any-version"],
   [/\barithmetic: "(f32|f16)"/g, "--arithmetic $1"],

@@ -347,6 +347,10 @@ Deno.test("sweep refuses another version or model before it draws, and more shar
     const printed = await run("sweep", scheduler, at("plan.json"), "--shards", "2", ...flags);
     assert(printed.code === 0 && printed.out.includes(text), printed.err + printed.out);
   }
+  const written = await run("sweep", "slurm", at("plan.json"), "--shards", "2", "-o", at("it's.sbatch"));
+  assert(written.out.endsWith(`submit it with sbatch '${folder.path}/it'\\''s.sbatch'\n`), written.out);
+  const refused = await run("sweep", "slurm", at("plan.json"), "--shards", "2", "--results", "a\\b");
+  assert(refused.code === 1 && refused.err.includes("choose another folder for --results"), refused.err);
 });
 
 Deno.test("job files name this program by its path, whatever characters that has", () => {

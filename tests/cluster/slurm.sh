@@ -24,7 +24,8 @@ trap stop EXIT
 bluerose() { "$deno" run -q -P=bluerose --no-prompt --config "$repository/deno.json" "$repository/cli/main.ts" "$@"; }
 
 chmod 755 "$folder"
-mkdir -p "$folder"/{munge,state,spool,results,single}
+results="$folder/results of 50% \"roses\" #1" # a folder whose name needs quoting in all its parts
+mkdir -p "$folder"/{munge,state,spool,single} "$results"
 dd if=/dev/urandom of="$folder/munge/key" bs=1 count=1024 status=none
 chmod 400 "$folder/munge/key"
 munged --foreground --force --key-file "$folder/munge/key" --socket "$folder/munge/socket" --pid-file "$folder/munge/pid" \
@@ -69,30 +70,30 @@ sinfo
 
 bluerose sweep plan --rows 2 --seeds 1 --steps 2 --method baseline time uce nullspace --threshold 0.05 0.1 -o "$folder/plan.json"
 bluerose sweep slurm "$folder/plan.json" --shards 4 --cpus 1 --memory 3 --gpus 0 --minutes 10 --batch-size 4 \
-  --results "$folder/results" -o "$folder/sweep.sbatch"
+  --results "$results" -o "$folder/sweep.sbatch"
 job=$(sbatch --parsable "$folder/sweep.sbatch")
 echo "submitted $job"
 
 # Task 1 draws the second shard. It is killed when its first batch is stored.
-for _ in $(seq 600); do [ -s "$folder/results/results_2.jsonl" ] && break || sleep 0.1; done
+for _ in $(seq 600); do [ -s "$results/results_2.jsonl" ] && break || sleep 0.1; done
 killed=no
 for process in /proc/[0-9]*; do
   [ "$(readlink "$process/exe" 2>/dev/null)" = "$(readlink -f "$deno")" ] || continue
   grep -qzx 'SLURM_ARRAY_TASK_ID=1' "$process/environ" 2>/dev/null || continue
-  echo "killing ${process#/proc/} after $(wc -l <"$folder/results/results_2.jsonl") results"
+  echo "killing ${process#/proc/} after $(wc -l <"$results/results_2.jsonl") results"
   kill -9 "${process#/proc/}" && killed=yes
 done
 [ "$killed" = yes ] || { echo "FAILED: task 1 was not there to be killed"; exit 1; }
 
 for _ in $(seq 600); do [ -z "$(squeue -h -j "$job" 2>/dev/null)" ] && break || sleep 1; done
 scontrol show job "$job" | grep -E "ArrayTaskId|JobState|Restarts" || true
-grep -h "pictures added\|requeue\|complete" "$folder"/results/slurm_*.log || true
+grep -h "pictures added\|requeue\|complete" "$results"/slurm_*.log || true
 grep -q "Restarts=1" <(scontrol show job "${job}_1") || { echo "FAILED: task 1 was not requeued"; exit 1; }
 
 BLUEROSE_SHARDS= bluerose sweep run "$folder/plan.json" --shard 1/1 --batch-size 4 -o "$folder/single/results.jsonl"
-bluerose sweep merge "$folder/plan.json" "$folder"/results/results_*.jsonl --json "$folder/array.json" --csv "$folder/array.csv"
+bluerose sweep merge "$folder/plan.json" "$results"/results_*.jsonl --json "$folder/array.json" --csv "$folder/array.csv"
 bluerose sweep merge "$folder/plan.json" "$folder/single/results.jsonl" --json "$folder/single.json" --csv "$folder/single.csv" >/dev/null
 cmp "$folder/array.json" "$folder/single.json"
 cmp "$folder/array.csv" "$folder/single.csv"
-cmp <(cat "$folder"/results/results_*.jsonl | sort) <(sort "$folder/single/results.jsonl")
+cmp <(cat "$results"/results_*.jsonl | sort) <(sort "$folder/single/results.jsonl")
 echo "ok: the array's results equal those of a single process, byte for byte"

@@ -3,16 +3,20 @@
  *
  * @module
  */
-import { type ClusterJob, exitCodes, shellWord, taskArguments } from "./job.ts";
+import { type ClusterJob, exitCodes, shellWord, taskArguments, unwritable } from "./job.ts";
 import { shardsVariable } from "./shard.ts";
 
 /**
  * A script for `hq submit`, with its options as `#HQ` directives: an array with one task for each
  * shard. HyperQueue tries a task again only when its worker is lost (`--crash-limit`), so the
  * script itself repeats a command that was killed, which then goes on where it stopped.
+ *
+ * @throws {OptionError} for an output folder whose name `hq submit` cannot be given: with quotes,
+ *   backslashes, colons, line breaks, spaces at its beginning, or `%{`
  */
 export function hyperQueueScript(job: ClusterJob): string {
   const { name, output, shards, retries, cpus, memoryGib, gpus, minutes } = job;
+  const log = directiveWord(`${output}/hq_`, "%{JOB_ID}_%{TASK_ID}.log");
   return `#!/bin/bash
 #HQ --name ${name}
 #HQ --array 0-${shards - 1}
@@ -21,8 +25,8 @@ export function hyperQueueScript(job: ClusterJob): string {
 ${gpus > 0 ? `#HQ --resource gpus/nvidia=${gpus}\n` : ""}#HQ --time-limit ${minutes}m
 #HQ --time-request ${minutes}m
 #HQ --crash-limit ${retries + 1}
-#HQ --stdout ${output}/hq_%{JOB_ID}_%{TASK_ID}.log
-#HQ --stderr ${output}/hq_%{JOB_ID}_%{TASK_ID}.log
+#HQ --stdout ${log}
+#HQ --stderr ${log}
 
 export ${shardsVariable}=${shards}
 
@@ -37,4 +41,17 @@ while true; do
   attempt=$((attempt + 1))
 done
 `;
+}
+
+/**
+ * A path for a directive. HyperQueue reads double quotes there, but nothing that escapes: neither
+ * in them, nor the colon before a stream's options, nor placeholders.
+ */
+function directiveWord(path: string, placeholders: string): string {
+  if (/^\s|["\\:\r\n]|%\{/.test(path)) {
+    const reason = 'HyperQueue takes no quotes, backslashes, colons, line breaks, leading spaces or "%{" there';
+    throw unwritable(path, { option: "output", directive: "#HQ --stdout", reason });
+  }
+  const word = path + placeholders;
+  return /\s/.test(path) ? `"${word}"` : word;
 }

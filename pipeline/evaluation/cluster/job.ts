@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { OptionError } from "../../errors.ts";
 
 /** Exit codes of `bluerose sweep run` that a job file acts on. */
 export const exitCodes = {
@@ -65,5 +66,19 @@ export function taskArguments(job: ClusterJob): string[] {
 
 /** A word for a shell, in single quotes where it needs them. */
 export function shellWord(word: string): string {
-  return /^[\w@%+=:,./{}-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
+}
+
+/** A value of the job that a scheduler's directive cannot hold. */
+export function unwritable(value: string, { option, directive, reason }: {
+  option: string;
+  directive: string;
+  reason: string;
+}): OptionError {
+  return new OptionError(
+    `Cannot write the directive ${directive} for ${
+      JSON.stringify(value)
+    }: ${reason}; choose another name for ${option}`,
+    { option, value },
+  );
 }

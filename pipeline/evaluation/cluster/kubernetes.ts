@@ -67,7 +67,8 @@ export function kubernetesJob(job: ClusterJob, options: KubernetesOptions): Reco
           containers: [{
             name: "sweep",
             image,
-            command: taskArguments(job),
+            // $(NAME) would stand for a variable; $$ is a dollar sign.
+            command: taskArguments(job).map((word) => word.replaceAll("$", "$$$$")),
             env: [{ name: shardsVariable, value: String(shards) }],
             resources: { requests: resources, limits: resources },
             volumeMounts: [{ name: "sweep", mountPath: mount }],

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type ClusterJob, exitCodes, graceSeconds, shellWord, taskArguments } from "./job.ts";
+import { type ClusterJob, exitCodes, graceSeconds, shellWord, taskArguments, unwritable } from "./job.ts";
 import { shardsVariable } from "./shard.ts";
 
 /**
@@ -12,6 +12,8 @@ import { shardsVariable } from "./shard.ts";
  * where it stopped.
  *
  * @param options.partition the partition. Default: the cluster's own
+ * @throws {OptionError} for an output folder whose name holds a backslash or a line break, which
+ *   `sbatch` cannot be given
  */
 export function slurmScript(job: ClusterJob, { partition }: { partition?: string } = {}): string {
   const { name, output, shards, retries, cpus, memoryGib, gpus, minutes } = job;
@@ -24,11 +26,11 @@ export function slurmScript(job: ClusterJob, { partition }: { partition?: string
 #SBATCH --cpus-per-task=${cpus}
 #SBATCH --mem=${memoryGib}G
 ${gpus > 0 ? `#SBATCH --gres=gpu:${gpus}\n` : ""}${
-    partition === undefined ? "" : `#SBATCH --partition=${partition}\n`
+    partition === undefined ? "" : `#SBATCH --partition=${directiveWord(partition, "partition")}\n`
   }#SBATCH --requeue
 #SBATCH --open-mode=append
 #SBATCH --signal=B:TERM@${graceSeconds}
-#SBATCH --output=${output}/slurm_%A_%a.log
+#SBATCH --output=${directiveWord(`${withoutPatterns(output)}/slurm_%A_%a.log`, "output")}
 
 # The number of shards. It stays the same when only some tasks are submitted again:
 # sbatch --array=3,7 FILE
@@ -53,4 +55,19 @@ if [ "$code" -eq ${exitCodes.requeue} ] || [ "$code" -eq ${exitCodes.killed} ]; 
 fi
 exit "$code"
 `;
+}
+
+/** A folder in a filename pattern of Slurm, where `%` begins a replacement symbol. */
+function withoutPatterns(folder: string): string {
+  if (!folder.includes("\\")) return folder.replaceAll("%", "%%");
+  const reason = "a backslash in a file name makes Slurm give all tasks the same log";
+  throw unwritable(folder, { option: "output", directive: "#SBATCH --output", reason });
+}
+
+/** A value of a directive; Slurm reads quotes there, and backslashes before them. */
+function directiveWord(word: string, option: "output" | "partition"): string {
+  if (/[\r\n]/.test(word)) {
+    throw unwritable(word, { option, directive: `#SBATCH --${option}`, reason: "a directive is one line" });
+  }
+  return /^[\w@%+=:,./-]+$/.test(word) ? word : `"${word.replace(/["\\]/g, "\\$&")}"`;
 }

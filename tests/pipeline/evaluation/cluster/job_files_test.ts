@@ -4,6 +4,7 @@ import { parse } from "yaml";
 import { hyperQueueScript } from "../../../../pipeline/evaluation/cluster/hyperqueue.ts";
 import type { ClusterJob } from "../../../../pipeline/evaluation/cluster/job.ts";
 import { kubernetesManifest } from "../../../../pipeline/evaluation/cluster/kubernetes.ts";
+import { OptionError } from "../../../../pipeline/errors.ts";
 import { slurmScript } from "../../../../pipeline/evaluation/cluster/slurm.ts";
 
 const job: ClusterJob = {
@@ -103,7 +104,7 @@ Deno.test("Slurm's script is an array with one task for each shard, which bash r
     const wanted of ["--array=0-7", "--time=01:30:00", "--mem=12G", "--gres=gpu:1", "--partition=gpu", "--requeue"]
   ) assert(directives.includes(`#SBATCH ${wanted}`), wanted);
   assert(script.includes("export BLUEROSE_SHARDS=8\n"));
-  assert(script.includes("bluerose sweep run '/sweep/my plan.json' -o /sweep/results/results_{shard}.jsonl"), script);
+  assert(script.includes("bluerose sweep run '/sweep/my plan.json' -o '/sweep/results/results_{shard}.jsonl'"), script);
   assert(!slurmScript({ ...job, gpus: 0 }).includes("gres"));
 });
 
@@ -113,4 +114,57 @@ Deno.test("HyperQueue's script is an array with one task for each shard, which b
   for (const wanted of ["--array 0-7", "--cpus 2", "--resource gpus/nvidia=1", "--crash-limit 4"]) {
     assert(script.includes(`#HQ ${wanted}\n`), wanted);
   }
+});
+
+/** An argument of an #SBATCH line, as get_argument() of Slurm's src/sbatch/opt.c reads it. */
+function sbatchArgument(text: string): string {
+  let argument = "", quote = "", isEscaped = false;
+  for (const character of text) {
+    if (isEscaped) isEscaped = false;
+    else if (character === "\\") {
+      isEscaped = true;
+      continue;
+    } else if (quote !== "") {
+      if (character === quote) {
+        quote = "";
+        continue;
+      }
+    } else if (character === '"' || character === "'") {
+      quote = character;
+      continue;
+    } else if (character === " " || character === "#") break;
+    argument += character;
+  }
+  return argument;
+}
+
+Deno.test("folders with any characters are the same in Slurm's directive and in the command", async () => {
+  for (const output of ["/r", "/my results", "/100%/%A%", `/"a" 'b'`, "/a#b $HOME `c` (d)", "/r{1,2}", "/rösen; e"]) {
+    const script = slurmScript({ ...job, output }, { partition: "a b" });
+    const [, directive] = /^#SBATCH --output=(.*)$/m.exec(script)!;
+    const pattern = sbatchArgument(directive);
+    const names: Record<string, string> = { "%%": "%", "%A": "77", "%a": "3" };
+    assertEquals(pattern.replace(/%./g, (symbol) => names[symbol]), `${output}/slurm_77_3.log`);
+    assert(script.includes('#SBATCH --partition="a b"\n'));
+    const words = script.split("\n").find((line) => line.startsWith("bluerose"))!.replace(/ &$/, "");
+    const { stdout } = await new Deno.Command("bash", { args: ["-c", `printf '%s\n' ${words}`] }).output();
+    assertEquals(new TextDecoder().decode(stdout).split("\n")[5], `${output}/results_{shard}.jsonl`);
+  }
+  for (const output of ["/a\\b", "/a\nb"]) assertThrows(() => slurmScript({ ...job, output }), OptionError, "output");
+  assertThrows(() => slurmScript(job, { partition: "a\n#SBATCH --x" }), OptionError, "partition");
+});
+
+Deno.test("HyperQueue's directive quotes spaces, and folders that it cannot hold are refused", () => {
+  const directive = (output: string) => /^#HQ --stdout (.*)$/m.exec(hyperQueueScript({ ...job, output }))![1];
+  assertEquals(directive("/r"), "/r/hq_%{JOB_ID}_%{TASK_ID}.log");
+  assertEquals(directive("/it's my 50% #1"), `"/it's my 50% #1/hq_%{JOB_ID}_%{TASK_ID}.log"`);
+  for (const output of [" /r", '/"r"', "/a\\b", "/a:rm", "/a\nb", "/%{CWD}"]) {
+    assertThrows(() => directive(output), OptionError, "--stdout");
+  }
+});
+
+Deno.test("a command's dollar signs stand for themselves in the manifest, where $(NAME) is a variable", () => {
+  const manifest = parse(kubernetesManifest({ ...job, output: "/sweep/$(HOME)/$$ 'r'\n" }, volume));
+  const { command } = manifest.spec.template.spec.containers[0];
+  assertEquals(command[5], "/sweep/$$(HOME)/$$$$ 'r'\n/results_{shard}.jsonl");
 });
