@@ -3,12 +3,7 @@
  *
  * @module
  */
-import {
-  type EditMethod,
-  type MethodOptions,
-  methodSettings,
-  takesOption,
-} from "../pipeline/editing/prompts/method.ts";
+import { type EditMethod, type MethodOptions, methodSettings, takesValue } from "../pipeline/editing/prompts/method.ts";
 import { EditError, OptionError } from "../pipeline/errors.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Flags, kebab, type Values } from "./flag_types.ts";
@@ -89,8 +84,8 @@ export const methodFlags = {
 type MethodValues = Values<typeof methodFlags>;
 
 /**
- * The options of each of several methods: those flags that it takes. A flag that none takes is
- * refused.
+ * The options of each of several methods: those flags whose value it takes. A value that none takes
+ * is refused.
  *
  * @throws {ArgumentError} as {@linkcode methodOfFlags}
  */
@@ -101,17 +96,20 @@ export function methodsOfFlags(
   const given = ownOptions.filter((option) => isGiven(values[option]));
   for (const option of given) {
     // no method takes it: the message of the first one says whose it is
-    if (!methods.some((method) => takesOption(method, option))) methodOfFlags({ ...values, method: methods[0] });
+    if (!methods.some((method) => takesValue(method, option, values[option]))) {
+      methodOfFlags({ ...values, method: methods[0] });
+    }
   }
   return methods.map((method) => {
-    const others = given.filter((option) => !takesOption(method, option));
+    const others = given.filter((option) => !takesValue(method, option, values[option]));
     const none = Object.fromEntries(others.map((option) => [option, option === "invariant" ? [] : undefined]));
     return methodOfFlags({ ...values, ...none, method });
   });
 }
 
-/** The options that only some methods take. */
+/** The options that only some methods take, or of which some take only one value. */
 const ownOptions = [
+  "tokens",
   "eraseScale",
   "preserveScale",
   "threshold",

@@ -67,7 +67,7 @@ export const settingFlags = {
     placeholder: "all|last…",
     group: "Settings",
     defaultText: "all for time, last for the others",
-    help: "tokens that are paired (time, uce)",
+    help: "tokens that are paired; nullspace pairs the last ones only",
   },
   eraseScale: { ...numbersFlag, defaultText: "1", help: "weight of the pairs (uce)" },
   preserveScale: { ...numbersFlag, defaultText: "1", help: "weight of the preserved prompts (uce)" },

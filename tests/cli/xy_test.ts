@@ -151,6 +151,9 @@ Deno.test("xy writes one labeled picture, from a saved edit too; its axes are ch
   assert(
     (await refused("--x", "method=time,uce", ...pair, "--threshold", "0.1")).includes('of the method "nullspace"'),
   );
+  const all = [...pair, "--tokens", "all", "--preserve", "a cat"];
+  assert((await refused("--x", "method=time,nullspace", ...all)).includes("nowhere"), "each method as it takes them");
+  assert((await refused("--x", "method=nullspace", ...all)).includes('with --tokens "all"'));
   assert((await refused("--x", "method=time,nullspace", "--y", "lambda=0,1", ...pair)).includes("give --preserve"));
   assert((await refused("--x", "method=time,uce", "--y", "lambda=0,1", ...pair)).includes("lambda 0: it must be"));
   assert((await refused("--x", "seed=1", "--y", "seed=2")).includes("choose two settings"));

@@ -150,18 +150,52 @@ const methodsOf: Readonly<Partial<Record<keyof MethodOptions, readonly EditMetho
   augmentRank: ["nullspace"],
 };
 
+/** The only value that a method takes of an option, and why. */
+const onlyValues: Readonly<Partial<Record<EditMethod, Partial<Record<keyof MethodOptions, OnlyValue>>>>> = {
+  nullspace: {
+    tokens: {
+      value: "last",
+      reason: 'its rows are the last tokens of the prompts. Leave tokens out, or set it to "last"',
+    },
+    preserveWeight: {
+      value: 1,
+      reason: "all preserved prompts count alike. Lower threshold to keep them more firmly",
+    },
+  },
+};
+
+interface OnlyValue {
+  readonly value: unknown;
+  readonly reason: string;
+}
+
 /** Whether an option is one of a method. */
 export function takesOption(method: EditMethod, option: keyof MethodOptions): boolean {
   return methodsOf[option]?.includes(method) ?? true;
 }
 
+/** Whether a method takes an option, and this value of it. */
+export function takesValue(method: EditMethod, option: keyof MethodOptions, value: unknown): boolean {
+  const only = onlyValues[method]?.[option];
+  return takesOption(method, option) && (only === undefined || only.value === value);
+}
+
 /**
- * Refuses an option that none of some methods takes.
+ * Refuses a value of an option that none of some methods takes.
  *
- * @throws {OptionError} with the methods that take it
+ * @throws {OptionError} with the methods that take the option, or the value that is taken
  */
 export function checkTaken(option: keyof MethodOptions, value: unknown, methods: readonly EditMethod[]): void {
-  if (methods.some((method) => takesOption(method, option))) return;
+  if (methods.some((method) => takesValue(method, option, value))) return;
+  const taking = methods.find((method) => takesOption(method, option));
+  if (taking !== undefined) {
+    throw new OptionError(
+      `Cannot edit by the method ${JSON.stringify(taking)} with ${option} ${shown(value)}: ${
+        onlyValues[taking]?.[option]?.reason
+      }`,
+      { option, value },
+    );
+  }
   const names = (list: readonly EditMethod[]) => list.map((name) => JSON.stringify(name)).join(", ");
   throw new OptionError(
     methods.length === 0
@@ -183,7 +217,7 @@ export function methodSettings(options: MethodOptions): MethodSettings {
   checkMethod(options.method);
   const { method = "time", preserveWeight = 1 } = options;
   checkScale("preserveWeight", preserveWeight);
-  for (const option of Object.keys(methodsOf) as (keyof MethodOptions)[]) {
+  for (const option of [...Object.keys(methodsOf), "tokens", "preserveWeight"] as (keyof MethodOptions)[]) {
     if (options[option] !== undefined && options[option] !== false) checkTaken(option, options[option], [method]);
   }
   const lamb = options.lamb ?? { time: 0.1, uce: 0.5, nullspace: 0 }[method];
@@ -201,20 +235,6 @@ export function methodSettings(options: MethodOptions): MethodSettings {
   const { threshold = 0.1, retainScale = 1, invariant = [] } = options;
   checkScale("threshold", threshold);
   checkScale("retainScale", retainScale);
-  if (options.tokens === "all") {
-    throw new OptionError(
-      'Cannot edit by the method "nullspace" with tokens "all": its rows are the last tokens of the prompts. ' +
-        'Leave tokens out, or set it to "last"',
-      { option: "tokens", value: "all" },
-    );
-  }
-  if (preserveWeight !== 1) {
-    throw new OptionError(
-      `Cannot edit by the method "nullspace" with preserveWeight ${preserveWeight}: all preserved prompts count alike. ` +
-        "Lower threshold to keep them more firmly",
-      { option: "preserveWeight", value: preserveWeight },
-    );
-  }
   return { ...common, method, tokens: "last", threshold, retainScale, invariant: [...invariant], ...refined(options) };
 }
 

@@ -15,7 +15,7 @@ import {
   methodSettings,
   namedOptions,
   type RowTokens,
-  takesOption,
+  takesValue,
 } from "../../editing/prompts/method.ts";
 import { checkArgument, checkOptions, either, kind, kinds, type OptionKind, type OptionTable } from "../../options.ts";
 import { anyText, boolean, fields, fromZero, listOf, oneOf, positive, type Schema, text, whole } from "../../schema.ts";
@@ -68,7 +68,10 @@ const eachOf = ({ accepts, requirement }: OptionKind): OptionKind =>
 
 const listKind = kind("a list", Array.isArray), numbers = eachOf(kinds.number);
 
-/** The values of each option of the edits; a grid has one setting for each combination. */
+/**
+ * The values of each option of the edits; a grid has one setting for each combination. A value
+ * holds for the editors that take it; an editor that takes none of an option's keeps its default.
+ */
 export interface SettingGrid {
   /** In the order of the tables: editors, and models without an edit. "edit" stands for "time". */
   readonly methods: readonly (EditMethod | SweepMethod)[];
@@ -113,9 +116,9 @@ const gridTable: OptionTable<SettingGrid> = {
 
 /**
  * The settings of a grid: the models without an edit once, and each editor once for each
- * combination of the options that it has. Values that are given twice count once.
+ * combination of the values that it takes. Values that are given twice count once.
  *
- * @throws {OptionError} for an option that none of the editors has, and for values of another kind
+ * @throws {OptionError} for a value that none of the editors takes, and for values of another kind
  * @throws {LambdaError} {EditError} for a value out of range
  */
 export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
@@ -127,10 +130,11 @@ export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
   checkArgument(action, "methods", grid.methods, listKind);
   const methods = distinct(grid.methods.map((method) => method === "edit" ? "time" : method));
   const editors = methods.filter((method) => method !== "baseline" && method !== "oracle");
-  for (const option of [...gridOptions, "invariant"] as const) {
-    const values = grid[option];
-    if (values !== undefined && values.length > 0) checkTaken(option, values, editors);
+  for (const option of gridOptions) {
+    for (const value of grid[option] ?? []) checkTaken(option, value, editors);
   }
+  const { invariant = [] } = grid;
+  if (invariant.length > 0) checkTaken("invariant", invariant, editors);
   return methods.flatMap((method): SweepSetting[] =>
     method === "baseline" || method === "oracle"
       ? [{ name: method, method }]
@@ -144,14 +148,12 @@ function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] 
   const given = isList(lambdas) ? lambdas : lambdas[method] ?? [];
   const defaults = methodSettings({ method });
   const ofMethod: MethodOptions = { method, ...method === "nullspace" && invariant.length > 0 ? { invariant } : {} };
-  const options = gridOptions.filter((option) => takesOption(method, option)).reduce(
-    (combinations, option): MethodOptions[] => {
-      const values = distinct<string | number | boolean>(grid[option] ?? []);
-      if (values.length === 0) return combinations;
-      return combinations.flatMap((each) => values.map((value) => ({ ...each, [option]: value })));
-    },
-    [ofMethod],
-  );
+  const options = gridOptions.reduce((combinations, option): MethodOptions[] => {
+    const given: readonly (string | number | boolean)[] = grid[option] ?? [];
+    const values = distinct(given).filter((value) => takesValue(method, option, value));
+    if (values.length === 0) return combinations;
+    return combinations.flatMap((each) => values.map((value) => ({ ...each, [option]: value })));
+  }, [ofMethod]);
   return options.flatMap((own) =>
     orElse(given, defaults.lamb).flatMap((lamb) =>
       withToK.flatMap((keys) =>

@@ -72,6 +72,14 @@ Deno.test("settingsOfGrid() gives each editor the options that it has, and refus
     threshold: 0.3,
     preserve: ["a cat"],
   });
+  const tokens = settingsOfGrid({ methods: ["uce", "nullspace"], tokens: ["all", "last", "all"] });
+  assertEquals(tokens.map(({ editor }) => [editor!.method, editor!.tokens]), [
+    ["uce", "all"],
+    ["uce", "last"],
+    ["nullspace", "last"],
+  ]);
+  const all = settingsOfGrid({ methods: ["time", "nullspace"], tokens: ["all"] });
+  assertEquals(all.map(({ editor }) => editor!.tokens), ["all", undefined]);
   const perLayer = settingsOfGrid({ methods: ["nullspace"], influenceFilter: [false, true], augment: [0, 2] });
   assertEquals(perLayer.map(({ name }) => name), [
     "nullspace, lambda 0",
@@ -87,6 +95,7 @@ Deno.test("settingsOfGrid() gives each editor the options that it has, and refus
   fails({ methods: ["baseline"], eraseScale: [1] }, OptionError, "without an edit");
   fails({ lambdas: [0] }, EditError, "above 0");
   fails({ methods: ["nullspace"], tokens: ["all"] }, OptionError, 'with tokens "all"');
+  fails({ methods: ["nullspace"], tokens: ["last", "all"] }, OptionError, 'with tokens "all"');
   // Values that a plan could not be read back with.
   fails({ lambdas: ["0.1" as never] }, OptionError, "lambdas must be a list, each a number");
   fails({ lambdas: { time: "0.1" as never } }, OptionError, "lambdas.time must be a list, each a number");
