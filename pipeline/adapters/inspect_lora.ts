@@ -51,14 +51,19 @@ export async function inspectLora(
     { name: "SDXL", targets: targetsOf(published(sdxlSizes)) }, // the last
   ];
   const errors: AdapterError[] = [];
-  for (const { name, targets } of known) {
+  const fitting = known.flatMap(({ name, targets }) => {
     const plan = attempt(() => planLora(weights, targets), errors);
-    if (plan) return await described(weights, plan, { ...options, fits: `fits ${name}` });
+    return plan ? [{ name, plan }] : [];
+  });
+  if (fitting.length > 0) {
+    const fits = `fits ${fitting.map(({ name }) => name).join(" and ")}`;
+    return await described(weights, fitting[0].plan, { ...options, fits });
   }
   if (model) return { notes: [], problems: errors.map(messageOf) };
   const others: AdapterError[] = [];
-  const plan = attempt(() => planLora(weights, unknownSizes()), others);
-  if (plan === undefined) return { notes: [], problems: others.map(messageOf) };
+  const plan = attempt(() => planLora(weights, unknownSizes()), others) ??
+    attempt(() => planLora(weights, unknownSizes({ transformerLayers: 10, hasSecondEncoder: true })), others);
+  if (plan === undefined) return { notes: [], problems: [messageOf(others[0])] };
   if (isForXL(weights, plan.modules)) {
     const notes = [`is for SDXL by the width of the prompts that it reads, ${xlWidth}`];
     return { notes, problems: [messageOf(errors[known.length - 1])] };
@@ -150,7 +155,7 @@ function textOf(json: ConfigJson): CLIPTextConfig {
 }
 
 /** Names of the layers of models with two to four levels, of any size. */
-function unknownSizes(): LoraTargets {
+function unknownSizes({ transformerLayers = 1, hasSecondEncoder = false } = {}): LoraTargets {
   const names = (pick: (targets: LoraTargets) => LoraLayers, all: readonly LoraTargets[]): LayerNames =>
     new Map(all.flatMap((targets) => [...pick(targets).names]));
   const all = [2, 3, 4].map((levels) =>
@@ -160,6 +165,7 @@ function unknownSizes(): LoraTargets {
         down_block_types: Array(levels).fill("CrossAttnDownBlock2D"),
         up_block_types: Array(levels).fill("CrossAttnUpBlock2D"),
         attention_head_dim: 1,
+        transformer_layers_per_block: transformerLayers,
       }),
       textEncoder: textOf({
         hidden_size: 32,
@@ -170,7 +176,12 @@ function unknownSizes(): LoraTargets {
     })
   );
   const unsized = (names: LayerNames): LoraLayers => ({ names, shapeOf: () => undefined });
-  return { unet: unsized(names(({ unet }) => unet, all)), text_encoder: unsized(names((t) => t.text_encoder, all)) };
+  const text = unsized(names((t) => t.text_encoder, all));
+  return {
+    unet: unsized(names(({ unet }) => unet, all)),
+    text_encoder: text,
+    ...(hasSecondEncoder ? { text_encoder_2: text } : {}),
+  };
 }
 
 function attempt<T>(run: () => T, errors: AdapterError[]): T | undefined {

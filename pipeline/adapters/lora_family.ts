@@ -4,9 +4,8 @@ import { recognizeCheckpoint, unknownFile } from "../checkpoint/diffusers/checkp
 import { relativesByInChannels } from "../checkpoint/diffusers/config/unet.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { LayerNames } from "./layer_names.ts";
-import { type LoraPart, type PerTarget, underscored } from "./lora_keys.ts";
-
-const xl = "Stable Diffusion XL";
+import { type LoraPart, type LoraTarget, type PerTarget, underscored } from "./lora_keys.ts";
+import { familyOf, older, statedFamily, xl } from "./stated_family.ts";
 
 /** Keys that only LoRAs for other models have. The first that fits tells. */
 const foreignKeys: readonly (readonly [key: RegExp, model: string])[] = [
@@ -42,16 +41,43 @@ export function notALora(weights: Weights): string | undefined {
 
 /** Which form or which other model keys tell of; "" where they tell nothing. */
 export function hintOf(keys: readonly string[], models: PerTarget<unknown>): string {
-  const own = models.text_encoder_2 === undefined ? "Stable Diffusion 1.x or 2.x" : xl;
+  const own = familyOf(models.text_encoder_2);
   for (const [pattern, model] of foreignKeys) {
-    if (model !== own && keys.some((key) => pattern.test(underscored(key)))) {
-      return `It is for ${model}, and this model is ${own}`;
-    }
+    if (model !== own && keys.some((key) => pattern.test(underscored(key)))) return isFor(model, own);
   }
   for (const [pattern, form] of unsupportedForms) {
     if (keys.some((key) => pattern.test(key))) return `Its form, ${form}, is not supported`;
   }
   return "";
+}
+
+const isFor = (model: string, own: string): string => `It is for ${model}, and this model is ${own}`;
+
+/**
+ * Names of CLIP ViT-L's layers that trainers write for one family alone: kohya numbers the text
+ * encoders of models with several, and LDM's checkpoints of SDXL have no `cond_stage_model`.
+ */
+const textNames: readonly (readonly [name: RegExp, family: string])[] = [
+  [/^(lora_)?te1_/, xl],
+  [/^(lora_te_|cond_stage_model_)/, older],
+];
+
+/**
+ * Why a LoRA of the first text encoder alone is not for a model; "" where it may be. That encoder
+ * is CLIP ViT-L in 1.x and in SDXL, so that shapes do not tell. The file's metadata or else the
+ * names of its keys do; those of diffusers, PEFT and ComfyUI are the same for both.
+ */
+export function textOnlyHint(
+  { metadata }: Weights,
+  modules: readonly { readonly target: LoraTarget; readonly keys: ReadonlyMap<LoraPart, string> }[],
+  models: PerTarget<unknown>,
+): string {
+  if (modules.length === 0 || modules.some(({ target }) => target !== "text_encoder")) return "";
+  const keys = modules.flatMap(({ keys }) => [...keys.values()]);
+  const family = statedFamily(metadata) ??
+    textNames.find(([name]) => keys.some((key) => name.test(underscored(key))))?.[1];
+  const own = familyOf(models.text_encoder_2);
+  return family === undefined || family === own ? "" : isFor(family, own);
 }
 
 /** A module by its name in the file or its path in the model. */

@@ -8,7 +8,7 @@ import { nameText } from "../safe_text.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { AdapterStack } from "./adapter_stack.ts";
 import type { LayerNames } from "./layer_names.ts";
-import { hintOf, listedKeys, notALora, shapeHint } from "./lora_family.ts";
+import { hintOf, listedKeys, notALora, shapeHint, textOnlyHint } from "./lora_family.ts";
 import {
   type BundledEmbedding,
   type LoraModule,
@@ -110,6 +110,15 @@ export function planLora(weights: Weights, models: LoraTargets): LoraPlan {
       keys,
       hint,
       (key) => `${nameText(key)}: ${whys.get(key)}`,
+    );
+  }
+  const hint = textOnlyHint(weights, planned, models);
+  if (hint !== "") {
+    throw refusal(
+      source,
+      "it changes the text encoder of another family of models",
+      planned.flatMap(({ keys }) => [...keys.values()]),
+      hint,
     );
   }
   return { modules: planned, embeddings };

@@ -10,6 +10,7 @@ import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { nameText } from "../safe_text.ts";
 import { maxVectors } from "../text/tokenizer.ts";
 import { readFinite } from "./read_finite.ts";
+import { familyOf, older, statedFamily, xl } from "./stated_family.ts";
 
 /** One token and its embeddings. */
 export interface TextualInversion {
@@ -61,13 +62,14 @@ export async function readTextualInversions(
     );
   const pair = pairs.find(([, second]) => keys.includes(second));
   const { width2, tokens } = options;
-  if (width2 === undefined && pair) {
-    throw refuse("it is for Stable Diffusion XL, and this model is of 1.x or 2.x");
-  }
+  const family = pair ? xl : statedFamily(weights.metadata), own = familyOf(width2);
+  if (width2 === undefined && family === xl) throw refuse(`it is for ${xl}, and this model is ${own}`);
   if (keys.length === 0) throw refuse("there must be a tensor");
   if (width2 !== undefined) {
     if (!pair || keys.length !== 2 || !keys.includes(pair[0])) {
-      throw refuse("this model is SDXL, whose two text encoders need a tensor each, clip_l and clip_g");
+      const isHalf = keys.some((key) => pairs.flat().some((half) => half === key));
+      const whose = "whose two text encoders need a tensor each, clip_l and clip_g";
+      throw refuse(isHalf ? `this model is ${xl}, ${whose}` : `it is for ${older}, and this model is ${xl}, ${whose}`);
     }
     const [first, second] = pair;
     const token = tokens?.length === 1 ? tokens[0] : stem(source);

@@ -6,13 +6,15 @@ import * as sdxl from "../../../bench/cases/sdxl.ts";
 import { inspectLora, type LoraModelConfigs, targetsOf } from "../../../pipeline/adapters/inspect_lora.ts";
 import { planLora } from "../../../pipeline/adapters/lora_plan.ts";
 import { LoraConfig, readLoraConfigs } from "../../../pipeline/adapters/lora_scale.ts";
+import { readTextualInversions } from "../../../pipeline/adapters/textual_inversion.ts";
 import { parseCLIPTextConfig } from "../../../pipeline/checkpoint/diffusers/config/clip.ts";
 import { parseUNetConfig } from "../../../pipeline/checkpoint/diffusers/config/unet.ts";
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
-import { directoryTree } from "../../../pipeline/checkpoint/source/disk.ts";
+import { directoryTree, fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
 import { AdapterError } from "../../../pipeline/errors.ts";
 import { inspectFile, loraModelOf, problemsOf } from "../../../pipeline/inspection.ts";
 import { placesOf } from "../checkpoint/ldm/ldm_files.ts";
+import { referenceFolder } from "../../paths.ts";
 import { type FileTensor, golden, memoryFile, random } from "./sd1_mini.ts";
 
 const configsOf = async (model: string): Promise<LoraModelConfigs> =>
@@ -83,8 +85,12 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
           tensors[up] = random([out, 1], 2);
           wanted.push(path);
         }
+        // Alone, the numbered names are those of SDXL; a layer of the UNet tells the family.
+        const [out, ...inside] = targets.unet.shapeOf("conv_in")!;
+        const isNumbered = /^te1|numbered/.test(name);
+        if (isNumbered) Object.assign(tensors, pair("lora_unet_conv_in", [1, ...inside], [out, 1, 1, 1]));
         using file = await open(tensors);
-        const { modules } = planLora(file, targets);
+        const modules = planLora(file, targets).modules.filter(({ path }) => !isNumbered || path !== "conv_in");
         assertEquals(modules.map(({ path }) => path).sort(), wanted.sort(), name);
         assert(modules.every((module) => module.target === target), name);
       }
@@ -245,6 +251,8 @@ const sizes: Readonly<Record<string, LoraModelConfigs>> = {
 
 const published = Object.entries(sizes).map(([name, configs]) => [name, targetsOf(configs)] as const);
 
+const clipLayer = "text_model_encoder_layers_0_self_attn_k_proj";
+
 /** LoRAs of a family in several spellings. */
 const spellings: Readonly<Record<string, readonly Record<string, FileTensor>[]>> = {
   "1.x": [
@@ -252,6 +260,9 @@ const spellings: Readonly<Record<string, readonly Record<string, FileTensor>[]>>
     pair("lora_unet_output_blocks_11_1_transformer_blocks_0_attn2_to_v", [4, 768], [320, 4]),
     // a layer that SDXL has, too
     pair("lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k", [4, 768], [640, 4]),
+    // of CLIP ViT-L, which SDXL has, too
+    pair(`lora_te_${clipLayer}`, [4, 768], [768, 4]),
+    pair("cond_stage_model.transformer.text_model.encoder.layers.0.self_attn.q_proj", [4, 768], [768, 4]),
   ],
   "2.x": [
     pair(sd1, [4, 1024], [320, 4]),
@@ -264,14 +275,16 @@ const spellings: Readonly<Record<string, readonly Record<string, FileTensor>[]>>
     pair("lora_unet_down_blocks_2_attentions_1_transformer_blocks_9_attn1_to_q", [4, 1280], [1280, 4]),
     pair("lora_te2_text_model_encoder_layers_31_self_attn_k_proj", [4, 1280], [1280, 4]),
     pair("lora_unet_label_emb_0_0", [4, 2816], [1280, 4]),
+    pair(`lora_te1_${clipLayer}`, [4, 768], [768, 4]),
   ],
 };
 
 Deno.test("LoRAs of 1.x, 2.x and XL load into their own family, and are named where they are refused", async () => {
   const names: Readonly<Record<string, RegExp>> = {
-    "1.x": /768 \(1\.x\) wide/,
+    "1.x": /768 \(1\.x\) wide|It is for Stable Diffusion 1\.x or 2\.x, and this model is Stable Diffusion XL/,
     "2.x": /1024 \(2\.x\) wide/,
-    XL: /2048 \(XL\) wide|It is for Stable Diffusion XL, and this model is Stable Diffusion 1.x or 2.x/,
+    XL:
+      /2048 \(XL\) wide|768 \(1\.x\) wide; this model's is 1024|It is for Stable Diffusion XL, and this model is Stable Diffusion 1.x or 2.x/,
   };
   for (const [family, files] of Object.entries(spellings)) {
     for (const tensors of files) {
@@ -286,6 +299,59 @@ Deno.test("LoRAs of 1.x, 2.x and XL load into their own family, and are named wh
       }
     }
   }
+});
+
+Deno.test("metadata states the family of a LoRA of CLIP ViT-L alone, where its keys do not", async () => {
+  const tensors = pair("text_encoder.text_model.encoder.layers.0.self_attn.k_proj", [4, 768], [768, 4]);
+  const fits: [Record<string, string>, models: string[]][] = [
+    [{}, ["1.x", "XL"]],
+    [{ "modelspec.architecture": "stable-diffusion-v1/lora" }, ["1.x"]],
+    [{ "modelspec.architecture": "stable-diffusion-xl-v1-base/lora" }, ["XL"]],
+    [{ ss_base_model_version: "sd_v1" }, ["1.x"]],
+    [{ ss_base_model_version: "sdxl_base_v1-0" }, ["XL"]],
+    [{ ss_base_model_version: "another" }, ["1.x", "XL"]],
+  ];
+  for (const [metadata, models] of fits) {
+    const weights = await open(tensors, metadata);
+    for (const [model, targets] of published.filter(([model]) => model !== "2.x")) {
+      if (models.includes(model)) planLora(weights, targets);
+      else assertThrows(() => planLora(weights, targets), AdapterError, "It is for Stable Diffusion");
+    }
+  }
+  const { notes } = await inspectLora(await open(tensors));
+  assert(notes.includes("fits Stable Diffusion 1.x and SDXL"), `${notes}`);
+});
+
+Deno.test("textual inversions name the family that they are for where it is another", async () => {
+  const read = async (tensors: Record<string, FileTensor>, width2?: number, metadata?: Record<string, string>) =>
+    await readTextualInversions(await open(tensors, metadata), { width: 768, width2 });
+  const one = { emb_params: random([2, 768], 1) }, first = { clip_l: random([768], 1) };
+  const xl = { "modelspec.architecture": "stable-diffusion-xl-v1-base/textual-inversion" };
+  await assertRejects(() => read(one, 1280), AdapterError, "it is for Stable Diffusion 1.x or 2.x, and this model is");
+  const wrong = "it is for Stable Diffusion XL, and this model is";
+  await assertRejects(() => read({ ...first, clip_g: random([1280], 2) }), AdapterError, wrong);
+  await assertRejects(() => read(first, undefined, xl), AdapterError, wrong);
+  assertEquals((await read(first)).length, 1); // ComfyUI calls the encoder of 1.x clip_l, too
+});
+
+Deno.test("a LoRA whose UNet tells the family may number its text encoder as it likes", async () => {
+  for (const te of ["lora_te_", "lora_te1_"]) {
+    for (const [model, targets] of published) {
+      const width = { "1.x": 768, "2.x": 1024, XL: 2048 }[model]!, text = model === "2.x" ? 1024 : 768;
+      const weights = await open({
+        ...pair("lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k", [4, width], [640, 4]),
+        ...pair(`${te}${clipLayer}`, [4, text], [text, 4]),
+      });
+      assertEquals(planLora(weights, targets).modules.length, 2);
+    }
+  }
+});
+
+Deno.test("inspect knows a LoRA of an SDXL with sizes of its own", async () => {
+  const source = await fileSource(`${referenceFolder}/sdxl_adapters/kohya.safetensors`);
+  const inspection = await inspectFile(source);
+  assertEquals(problemsOf(inspection), []);
+  assert(inspection.notes.some((note) => note.includes("but a model of its own sizes")));
 });
 
 function nans(count: number): Float32Array<ArrayBuffer> {
