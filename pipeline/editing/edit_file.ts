@@ -72,9 +72,17 @@ function operatorPrefix(index: number): string {
   return index === 0 ? "" : `${index}.`;
 }
 
-/** Writes an edit: to a file, atomically, or as bytes to a function. */
+/**
+ * Writes an edit: to a file, atomically, or as bytes to a function.
+ *
+ * @throws {EditError} for a recipe or report that {@linkcode readEdit} would refuse
+ */
 export async function writeEdit(target: string | ByteSink, edit: EditFile): Promise<void> {
-  const { operators, pooled, probe, recipe, report } = edit;
+  const { operators, pooled, probe } = edit;
+  const recipe = JSON.stringify(edit.recipe), report = JSON.stringify(edit.report);
+  const refuse = (reason: string) => new EditError(`Cannot save an edit that could not be read again: ${reason}`);
+  validateJson(recipeSchema, recipe, refuse);
+  validateJson(reportSchema, report, refuse);
   const [{ factors: { width } }] = operators;
   const entry = (name: string, shape: number[], values: Float32Array<ArrayBuffer>) =>
     computedEntry(name, shape, "f32", () => Promise.resolve(values));
@@ -91,8 +99,8 @@ export async function writeEdit(target: string | ByteSink, edit: EditFile): Prom
       format: formatOf(edit),
       ...(operators.length > 1 ? { layers: JSON.stringify(operators.map(({ layers }) => layers)) } : {}),
       ...(probe.encoderWidths.length > 1 ? { encoders: JSON.stringify(probe.encoderWidths) } : {}),
-      recipe: JSON.stringify(recipe),
-      report: JSON.stringify(report),
+      recipe,
+      report,
     },
   });
 }

@@ -15,6 +15,7 @@ import type { Concept } from "./moves.ts";
 import { endTokenEmbedding, probeText } from "./probe.ts";
 import type { Alignment } from "./prompts/alignment.ts";
 import { lastTokenPosition } from "./prompts/concepts.ts";
+import { checkRecipe } from "./prompts/recipe_schema.ts";
 import { withoutErased } from "./prompts/retained.ts";
 import { type MethodOptions, type MethodSettings, methodSettings } from "./prompts/method.ts";
 import {
@@ -101,6 +102,7 @@ export async function prepareEdit(
   const given = [...options.preserve ?? []];
   const choice = Array.isArray(options.layers) ? [...options.layers] : options.layers;
   const sentences = alignedSentences(pairs, settings.withAugs, model.tokenizer, settings.tokens);
+  checkRecipe(recipeOf({ pairs, preserve: given, withToK, layers: null, withPooled }, settings));
   const alignments = sentences.flatMap(({ destinations }) => destinations.map(({ alignment }) => alignment));
   const { kept: preserve, leftOut } = settings.method === "nullspace"
     ? retainable(given, pairs)

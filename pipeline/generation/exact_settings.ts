@@ -82,12 +82,18 @@ export interface ExactSettings {
   readonly adapters: readonly ExactAdapter[];
 }
 
+/** A prompt of any length: what was drawn once can be drawn again. */
+export const drawnPrompt: Schema<string> = v.string("a string");
+
+/** The most edits, and the most adapters, of a picture. */
+const most = 100_000;
+
 const digest: Schema<string> = v.pipe(
   v.string("a SHA-256 in hexadecimal digits"),
   v.regex(/^[0-9a-f]{64}$/, "a SHA-256 in hexadecimal digits"),
 );
 
-const side = whole(0, 1_000_000);
+const side = whole(-Number.MAX_SAFE_INTEGER, Number.MAX_SAFE_INTEGER);
 const pixels: Schema<PixelPair> = v.tuple([side, side], "two whole numbers");
 
 /** The form of {@linkcode ExactSettings} in metadata. */
@@ -96,12 +102,12 @@ export const exactSettingsSchema: Schema<ExactSettings> = fields({
   device: anyText(),
   scheduler: v.record(v.string("a name"), v.unknown(), "an object"),
   promptSyntax: oneOf("plain", "a1111"),
-  loraDir: v.optional(text()),
+  loraDir: v.optional(anyText()),
   editNegativePrompt: boolean(),
   vaeTiling: boolean(),
   safetyChecker: boolean(),
-  variant: v.optional(text()),
-  revision: v.optional(text()),
+  variant: v.optional(anyText()),
+  revision: v.optional(anyText()),
   components: v.optional(listOf<ExactComponent>(
     fields({ name: oneOf("vae", "tokenizer"), file: text(), sha256: v.optional(digest) }),
     { max: 100 },
@@ -109,8 +115,8 @@ export const exactSettingsSchema: Schema<ExactSettings> = fields({
   predictionType: v.optional(oneOf("epsilon", "v_prediction")),
   ema: v.optional(boolean()),
   xl: v.optional(fields({
-    prompt2: v.optional(anyText()),
-    negativePrompt2: v.optional(anyText()),
+    prompt2: v.optional(drawnPrompt),
+    negativePrompt2: v.optional(drawnPrompt),
     originalSize: v.optional(pixels),
     cropsCoordsTopLeft: v.optional(pixels),
     targetSize: v.optional(pixels),
@@ -128,7 +134,7 @@ export const exactSettingsSchema: Schema<ExactSettings> = fields({
       precision: oneOf("f64", "f32"),
       sha256: digest,
     }),
-    { max: 1000 },
+    { max: most },
   ),
   adapters: listOf<ExactAdapter>(
     fields({
@@ -137,7 +143,7 @@ export const exactSettingsSchema: Schema<ExactSettings> = fields({
       sha256: v.optional(digest),
       weight: finite(),
     }),
-    { max: 1000 },
+    { max: most },
   ),
 });
 

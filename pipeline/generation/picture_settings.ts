@@ -8,8 +8,8 @@ import type { AnyGenerateOptions } from "../editing_pipeline.ts";
 import { readPictureText } from "../image/picture_text.ts";
 import type { FromPretrainedOptions } from "../load.ts";
 import { givenOptions } from "../options.ts";
-import { anyText, fields, finite, oneOf, type Schema, text, validateJson, whole } from "../schema.ts";
-import { type ExactSettings, exactSettingsSchema } from "./exact_settings.ts";
+import { fields, finite, oneOf, type Schema, text, validateJson, whole } from "../schema.ts";
+import { drawnPrompt, type ExactSettings, exactSettingsSchema } from "./exact_settings.ts";
 import { contentOfSheet } from "./sheet_content.ts";
 
 /** The settings of one picture. */
@@ -74,8 +74,8 @@ const seedSchema: Schema<bigint> = v.pipe(
 );
 
 const schema: Schema<PictureSettings> = fields({
-  prompt: anyText(),
-  negativePrompt: anyText(),
+  prompt: drawnPrompt,
+  negativePrompt: drawnPrompt,
   seed: seedSchema,
   steps: whole(1, 100_000),
   cfgScale: finite(),

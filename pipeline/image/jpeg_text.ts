@@ -12,8 +12,6 @@ import { ImageError } from "./errors.ts";
 const [SOI, APP0, APP1, COM, SOS, EOI] = [0xd8, 0xe0, 0xe1, 0xfe, 0xda, 0xd9];
 /** The most bytes of a segment's payload: its 16-bit length counts itself. */
 const mostBytes = 65533;
-/** Texts are read up to this many bytes together. */
-const mostTextBytes = 2 ** 24;
 
 /**
  * Returns `jpeg` with `entries` as text, in front of its tables and pixels.
@@ -48,22 +46,17 @@ export function withJpegText(jpeg: Uint8Array, entries: Record<string, string>):
  * Reads the comment segments of `jpeg` that {@linkcode withJpegText} wrote, by keyword, and
  * `parameters` from EXIF where there is no such comment.
  *
- * @throws {ImageError} when `jpeg` is not a JPEG file, ends inside a segment, or holds more than 16
- *   MiB of text
+ * @throws {ImageError} when `jpeg` is not a JPEG file, or ends inside a segment
  */
 export function readJpegText(jpeg: Uint8Array): Record<string, string> {
   checkSignature(jpeg);
   const texts = new Map<string, Uint8Array[]>();
-  let userComment: string | undefined, total = 0;
+  let userComment: string | undefined;
   for (const { marker, data } of jpegSegments(jpeg)) {
     if (marker === APP1) userComment ??= readExifComment(data);
     if (marker !== COM) continue;
     const end = data.subarray(0, 80).indexOf(0);
     if (end < 1) continue; // a comment of another program
-    total += data.length;
-    if (total > mostTextBytes) {
-      throw new ImageError(`Cannot read JPEG text of more than ${mostTextBytes} bytes`, { expected: mostTextBytes });
-    }
     const keyword = ascii(data.subarray(0, end));
     const parts = texts.get(keyword) ?? [];
     texts.set(keyword, parts);

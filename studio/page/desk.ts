@@ -74,7 +74,13 @@ export class Desk {
   /** Copies a link that holds the recipe, and puts it into the address bar. */
   async copyLink(): Promise<void> {
     const state = this.#store.now;
-    const fragment = await linkFragment({ recipe: recipeOf(state), model: modelName(state) });
+    let fragment: string;
+    try {
+      fragment = await linkFragment({ recipe: recipeOf(state), model: modelName(state) });
+    } catch (error) {
+      if (!(error instanceof LinkError)) throw error;
+      return this.#warn("The link cannot be made", error.message);
+    }
     history.replaceState(null, "", `#${fragment}`);
     try {
       // Without the query: it may hold the token of a server.
@@ -94,11 +100,7 @@ export class Desk {
       this.#linkedModel = linked.model;
     } catch (error) {
       if (!(error instanceof LinkError)) throw error;
-      this.#store.dispatch(actions.notify, {
-        tone: "error" as const,
-        title: "The link cannot be used",
-        text: error.message,
-      });
+      this.#warn("The link cannot be used", error.message);
     }
   }
 
@@ -232,6 +234,10 @@ export class Desk {
 
   #say(title: string, text: string): void {
     this.#store.dispatch(actions.notify, { tone: "calm" as const, title, text });
+  }
+
+  #warn(title: string, text: string): void {
+    this.#store.dispatch(actions.notify, { tone: "error" as const, title, text });
   }
 }
 

@@ -24,16 +24,23 @@ const maxUnpacked = 400_000;
 
 const schema: Schema<Linked> = fields({ recipe: recipeSchema, model: anyText() });
 
-/** A link that cannot be read. */
+/** A link that cannot be made or read. */
 export class LinkError extends Error {
   override name = "LinkError";
 }
 
-/** The fragment for a recipe, without `#`. */
+/**
+ * The fragment for a recipe, without `#`.
+ *
+ * @throws {LinkError} for a recipe that is too long for a link
+ */
 export async function linkFragment(linked: Linked): Promise<string> {
-  const packed = await through(new TextEncoder().encode(JSON.stringify(linked)), new CompressionStream("deflate-raw"));
+  const json = new TextEncoder().encode(JSON.stringify(linked));
+  const packed = await through(json, new CompressionStream("deflate-raw"));
   const text = btoa(Array.from(packed, (byte) => String.fromCharCode(byte)).join(""));
-  return version + text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  const fragment = version + text.replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  if (fragment.length <= maxFragment && json.length <= maxUnpacked) return fragment;
+  throw new LinkError("The recipe is too long for a link: take edits, preserved prompts or test prompts away.");
 }
 
 /**

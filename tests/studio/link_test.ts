@@ -45,12 +45,21 @@ Deno.test("damaged and foreign links are refused with a reason", async () => {
 });
 
 Deno.test("a link that unpacks to megabytes is refused without unpacking them", async () => {
-  const bomb = await fragmentOf({
-    recipe: { ...recipe, prompts: [{ text: "a".repeat(3e7), group: "related" }] },
-    model: "",
-  });
+  const linked = { recipe: { ...recipe, prompts: [{ text: "a".repeat(3e7), group: "related" }] }, model: "" };
+  const packed = new Blob([JSON.stringify(linked)]).stream().pipeThrough(new CompressionStream("deflate-raw"));
+  const bomb = `1=${new Uint8Array(await new Response(packed).arrayBuffer()).toBase64({ alphabet: "base64url" })}`;
   assert(bomb.length < 60_000);
   await assertRejects(() => readFragment(bomb), LinkError);
+  await assertRejects(() => fragmentOf(linked), LinkError, "too long for a link");
+});
+
+Deno.test("a recipe whose link could not be read gets none", async () => {
+  const prompts = Array.from({ length: 60 }, (): Recipe["prompts"][number] => {
+    return { text: crypto.getRandomValues(new Uint8Array(1000)).toHex(), group: "related" };
+  });
+  await assertRejects(() => linkFragment({ recipe: { ...recipe, prompts }, model: "" }), LinkError, "too long");
+  const half = { ...recipe, prompts: prompts.slice(0, 30) };
+  assertEquals((await readFragment(await linkFragment({ recipe: half, model: "" })))?.recipe, half);
 });
 
 Deno.test("settings out of bounds are refused by name", async () => {

@@ -12,8 +12,10 @@ import {
   positive,
   type Schema,
   text,
+  validate,
   whole,
 } from "../../schema.ts";
+import { EditError } from "../../errors.ts";
 import type { PositionPair } from "./alignment.ts";
 import { type EditMethod, editMethods } from "./method.ts";
 import type { EditPair, EditRecipe, WeightedPrompt } from "./recipe.ts";
@@ -49,12 +51,15 @@ export const editPairsSchema: Schema<EditPair[]> = listOf(editPairSchema, { min:
 /** The pairs of an edit by last tokens, where the destination "" erases. */
 export const conceptPairsSchema: Schema<EditPair[]> = listOf(pairSchema(anyText()), { min: 1, max: maxPrompts });
 
+/** The pairs of a recipe. An edit can be of the empty prompt, and to it. */
+const recipePairs: Schema<EditPair[]> = listOf(pairSchema(anyText(), anyText()), { min: 1, max: maxPrompts });
+
 /**
  * What all editors have. Parsed recipes are written again, into pictures and edit files, so the
  * order of keys is that of `prepareEdit`.
  */
-const common = (pairs: Schema<EditPair[]>, lamb: Schema<number>) => ({
-  pairs,
+const common = (lamb: Schema<number>) => ({
+  pairs: recipePairs,
   preserve: listOf(anyText(), { max: maxPrompts }),
   preserveWeight: positive(),
   lamb,
@@ -64,27 +69,23 @@ const common = (pairs: Schema<EditPair[]>, lamb: Schema<number>) => ({
   withPooled: v.optional(boolean()),
 });
 
-/** The pairs of a recipe. Where all tokens are paired, an edit can be of the empty prompt. */
-const recipePairs = (destination: Schema<string>): Schema<EditPair[]> =>
-  listOf(pairSchema(destination, anyText()), { min: 1, max: maxPrompts });
-
-const timeRecipe: Schema<EditRecipe> = fields(common(recipePairs(text()), positive()));
+const timeRecipe: Schema<EditRecipe> = fields(common(positive()));
 
 const methodRecipes: Readonly<Record<EditMethod, Schema<EditRecipe>>> = {
   time: fields({
-    ...common(recipePairs(anyText()), positive()),
+    ...common(positive()),
     method: oneOf("time"),
     tokens: oneOf("all", "last"),
   }),
   uce: fields({
-    ...common(recipePairs(anyText()), positive()),
+    ...common(positive()),
     method: oneOf("uce"),
     tokens: oneOf("all", "last"),
     eraseScale: positive(),
     preserveScale: positive(),
   }),
   nullspace: fields({
-    ...common(recipePairs(anyText()), fromZero()),
+    ...common(fromZero()),
     method: oneOf("nullspace"),
     tokens: oneOf("last"),
     threshold: positive(),
@@ -108,7 +109,16 @@ export const recipeSchema: Schema<EditRecipe> = v.lazy((recipe) => {
     : unknownMethod;
 });
 
+/**
+ * Checks that files can hold a recipe: what reads an edit or a picture refuses others.
+ *
+ * @throws {EditError} with the place of what is too long or out of range
+ */
+export function checkRecipe(recipe: EditRecipe): void {
+  validate(recipeSchema, recipe, (reason) => new EditError(`Cannot edit by what no edit file could hold: ${reason}`));
+}
+
 const unknownMethod: Schema<EditRecipe> = fields({
-  ...common(recipePairs(anyText()), fromZero()),
+  ...common(fromZero()),
   method: oneOf(...editMethods),
 });

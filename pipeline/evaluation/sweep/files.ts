@@ -31,6 +31,8 @@ import {
   unjudged,
 } from "./plan.ts";
 import { also, destinationSchema } from "../edit_cases.ts";
+import { maxPrompts as mostOfEdit } from "../../editing/prompts/recipe_schema.ts";
+import { OptionError } from "../../errors.ts";
 import { settingSchema } from "./settings.ts";
 import { SweepError } from "./sweep_error.ts";
 
@@ -69,7 +71,7 @@ const planSchema: Schema<SweepPlan> = fields({
   variant: v.optional(text()),
   clip: text(),
   settings: listOf(settingSchema, { min: 1, max: 1000 }),
-  retained: v.optional(listOf(text(), { max: 100_000 })),
+  retained: v.optional(listOf(text(), { max: mostOfEdit - maxPrompts })), // an edit has those of its row, too
   steps: whole(1, 10_000),
   cfgScale: v.optional(finite()),
   samplingMethod: v.optional(text()),
@@ -94,8 +96,18 @@ function inconsistency({ rows, jobs, settings }: SweepPlan): string | undefined 
   }
 }
 
-/** The content of a plan file. */
+/**
+ * The content of a plan file.
+ *
+ * @throws {OptionError} for a plan that `parsePlan` would refuse, such as one with a prompt of more
+ *   than 100,000 characters
+ */
 export function formatPlan(plan: SweepPlan): string {
+  const refuse = (reason: string) =>
+    new OptionError(`Cannot write a plan that could not be read again: ${reason}`, { option: "plan", value: plan });
+  validate(planSchema, plan, refuse);
+  const reason = inconsistency(plan);
+  if (reason !== undefined) throw refuse(reason);
   const { rows, jobs, ...rest } = plan;
   const lines = (items: readonly unknown[]) => items.map((item) => `  ${JSON.stringify(item)}`).join(",\n");
   const head = JSON.stringify(rest, null, 1).slice(0, -2);

@@ -310,6 +310,12 @@ gpuTest("bad input of an editor is a typed error that says what to do", async (g
   await fails({ threshold: 0.1 }, OptionError, 'by the method "time" with threshold');
   await fails({ method: "uce", lamb: 0 }, LambdaError, "above 0");
   await fails({ method: "uce", eraseScale: NaN }, OptionError, "eraseScale must be a number");
+  await fails(
+    { method: "uce", preserve: ["a".repeat(100_001)] },
+    EditError,
+    "preserve[0] must be a string of at most 100000",
+  );
+  await fails({ method: "uce", withAugs: Array(1001).fill("") }, EditError, "withAugs must be a list of at most 1000");
   const last = (pair: { source: string; destination: string; alignment?: [number, number][] }, message: string) =>
     assertRejects(() => ModelEdit.solve([pair], { method: "uce" }, model), EditError, message);
   await last({ source: "", destination: "a flower" }, "as it has no token");

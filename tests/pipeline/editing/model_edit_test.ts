@@ -220,8 +220,9 @@ gpuTest("a saved edit loads unchanged, and only with its own text encoder", asyn
 
 gpuTest("edits that change nothing, or the empty prompt, are saved and loaded as such", async (gpu) => {
   using model = await openModel(gpu, "sd1-mini");
-  for (const [source, ranks] of [["a blue rose", [0, 0]], ["", [48, 48]]] as const) {
-    using edit = await ModelEdit.solve([{ source, destination: "a blue rose" }], {}, model);
+  const blue = "a blue rose";
+  for (const [source, destination, ranks] of [[blue, blue, [0, 0]], ["", blue, [48, 48]], ["", "", [0, 0]]] as const) {
+    using edit = await ModelEdit.solve([{ source, destination }], {}, model);
     const parts: Uint8Array<ArrayBuffer>[] = [];
     await edit.save((chunk) => void parts.push(chunk.slice()));
     using loaded = await ModelEdit.load(new Uint8Array(await new Blob(parts).arrayBuffer()), model);

@@ -1,11 +1,16 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
-import { DataError } from "../../../../pipeline/errors.ts";
+import { DataError, OptionError } from "../../../../pipeline/errors.ts";
 import { parseDataSet } from "../../../../pipeline/evaluation/sweep/data_sets.ts";
 import { formatPlan, formatResult, parsePlan, parseResults } from "../../../../pipeline/evaluation/sweep/files.ts";
 import { checkPins } from "../../../../pipeline/evaluation/sweep/pins.ts";
 import { SweepError } from "../../../../pipeline/evaluation/sweep/sweep_error.ts";
 import { settings } from "./plans.ts";
-import { planSweep, promptsOfRow, type SweepResult } from "../../../../pipeline/evaluation/sweep/plan.ts";
+import {
+  planSweep,
+  promptsOfRow,
+  type SweepResult,
+  type SweepSettings,
+} from "../../../../pipeline/evaluation/sweep/plan.ts";
 
 const bytes = (text: string) => new TextEncoder().encode(text);
 const result = (prompt: string): SweepResult => ({
@@ -107,6 +112,22 @@ Deno.test("a plan survives formatPlan() and parsePlan(); anything else is reject
     SweepError,
     "its format is blue-rose-sweep-1 and this version reads",
   );
+});
+
+Deno.test("formatPlan() refuses what parsePlan() would not read", () => {
+  const rows = [{ source: "a rose", destination: "a blue rose", related: [], unrelated: [] }];
+  const seeds = { seeds: 1, firstSeed: 0 };
+  const longest = { ...settings(), retained: ["x".repeat(100_000)], steps: 10_000 };
+  assert(formatPlan(planSweep(rows, seeds, longest)).length > 100_000);
+  const refused: [Partial<SweepSettings>, string][] = [
+    [{ retained: ["x".repeat(100_001)] }, "retained[0] must be a string of 1 to 100000 characters"],
+    [{ retained: Array(100_000).fill("a lamp") }, "retained must be a list of at most 90000"],
+    [{ steps: 10_001 }, "steps must be a whole number from 1 to 10000, not 10001"],
+    [{ settings: [...settings().settings, ...settings().settings] }, "settings need names of their own"],
+  ];
+  for (const [given, message] of refused) {
+    assertThrows(() => formatPlan(planSweep(rows, seeds, { ...settings(), ...given })), OptionError, message);
+  }
 });
 
 Deno.test("checkPins() refuses another version and other files, unless told, and ignores what is not pinned", () => {
