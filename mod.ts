@@ -160,11 +160,14 @@ export {
   inspectFile,
   inspectFolder,
   type Inspection,
-  type LoraModelConfigs,
   type MemoryOptions,
   type MemoryPrediction,
+  type ModelConfigs,
+  modelConfigsOf,
   type PartInspection,
   predictMemory,
+  type Probe,
+  probeOf,
 } from "./pipeline/inspection.ts";
 
 // Files

@@ -1,4 +1,5 @@
 import { NoAdapterError } from "../engine/errors.ts";
+import type { Gpu } from "../engine/gpu.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { openHub } from "../pipeline/checkpoint/hub/hub.ts";
 import { mayBeHubId } from "../pipeline/checkpoint/source/model_source.ts";
@@ -8,16 +9,18 @@ import { CheckpointError } from "../pipeline/errors.ts";
 import { ImageError } from "../pipeline/image/errors.ts";
 import { readPngText } from "../pipeline/image/png_text.ts";
 import {
+  type AdapterOptions,
   type AskedMemory,
   inspectFile,
   inspectFolder,
   type Inspection,
-  loraModelOf,
   type MemoryOptions,
+  modelConfigsOf,
   type PartInspection,
+  type Probe,
+  probeOf,
   problemsOf,
 } from "../pipeline/inspection.ts";
-import type { LoraModelConfigs } from "../pipeline/adapters/inspect_lora.ts";
 import { configBeside } from "../pipeline/adapters/open_adapter.ts";
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -32,7 +35,7 @@ export const command: Command = defineCommand({
   name: "inspect",
   summary: "describe a model file or folder, and list what keeps it from loading",
   usage: "DIR|FILE|OWNER/NAME… [flags]",
-  details: "Reads configurations and headers, and the tensors of LoRAs and textual inversions alone; needs no GPU. " +
+  details: "Reads configurations and headers, and the tensors of adapters and edits alone; needs no GPU. " +
     "Folders, also those of the hub's cache by OWNER/NAME: pipelines in diffusers' layout, their components, CLIP models, LoRAs. " +
     "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG files, for the text stored in them. " +
     "For models, it predicts the memory that a guided call takes on this machine's device, or on a typical GPU where there is none. " +
@@ -48,9 +51,11 @@ export const command: Command = defineCommand({
     model: {
       kind: "text",
       alias: "m",
-      placeholder: "DIR",
-      help: "model folder to hold LoRAs against (default: Stable Diffusion 1.x, 2.x and XL)",
-      access: { kind: "read", purpose: "read the model's configuration" },
+      placeholder: "DIR|FILE",
+      help:
+        "model to hold LoRAs, textual inversions and edits against; the text encoders of a folder, which are loaded, " +
+        "tell whether an edit was solved with them (default: Stable Diffusion 1.x, 2.x and XL, for LoRAs)",
+      access: { kind: "read", purpose: "read the model" },
     },
     memory: { kind: "switch", default: true, group: "Memory", help: "predict the memory that drawing takes" },
     width: { ...samplingFlags.width, group: "Memory" },
@@ -62,10 +67,11 @@ export const command: Command = defineCommand({
   examples: [
     { line: "inspect models/pocket", says: "the embedded model, component by component" },
     { line: "inspect sdxl-base -W 1024 -H 1024 --activations f16", says: "the memory that such a picture takes" },
+    { line: "inspect -m models/pocket blue.safetensors", says: "whether an edit or a LoRA fits a model" },
     { line: "inspect downloads/*.safetensors --json", says: "machine-readable descriptions" },
   ],
-  async run({ variant, model, memory: isAsked, ...drawing }, { positionals }) {
-    const loraModel = model === undefined ? undefined : await loraModelOf(await directoryTree(model));
+  async run({ variant, model: given, memory: isAsked, ...drawing }, { positionals }) {
+    const held = given === undefined ? {} : await heldAgainst(given, variant);
     const inspections: Inspection[] = [];
     const { width, height, batchSize: images, activations, vaeTiling } = drawing;
     let device: ReturnType<typeof thisDevice> | undefined; // opened for models alone, and once
@@ -74,7 +80,7 @@ export const command: Command = defineCommand({
       device: await (device ??= thisDevice()),
     });
     const memory = isAsked ? asked : undefined;
-    for (const path of positionals) inspections.push(await inspect(path, { variant, loraModel, memory }));
+    for (const path of positionals) inspections.push(await inspect(path, { variant, ...held, memory }));
     if (printMode().json) sayJson(inspections);
     else say(inspections.map(report).join("\n\n"));
     const broken = inspections.filter((inspection) => problemsOf(inspection).length > 0);
@@ -86,11 +92,32 @@ export const command: Command = defineCommand({
   },
 });
 
+type HeldAgainst = Pick<AdapterOptions, "model" | "probe">;
+
+/** The model of --model: a folder, a single file, or one of the hub's cache. */
+async function heldAgainst(given: string, variant: string | undefined): Promise<HeldAgainst> {
+  const path = await resolveModel(given);
+  const found = await infoAt(path);
+  if (found?.isFile) return { model: await modelConfigsOf(await fileSource(path)) };
+  const isCached = found === undefined && await mayBeHubId(path);
+  const tree = isCached ? await openHub(path, { localFilesOnly: true }) : await directoryTree(path);
+  let probe: Promise<Probe | undefined> | undefined; // made for edits alone, and once
+  return {
+    model: await modelConfigsOf(tree),
+    probe: () => probe ??= onThisDevice((gpu) => probeOf(tree, { gpu, variant })),
+  };
+}
+
 /** What is known of this machine's device; undefined where there is none. */
-async function thisDevice(): Promise<MemoryOptions["device"]> {
+function thisDevice(): Promise<MemoryOptions["device"]> {
+  return onThisDevice(({ info, options }) => ({ info, options }));
+}
+
+/** Uses this machine's device; undefined where there is none. */
+async function onThisDevice<T>(use: (gpu: Gpu) => T | Promise<T>): Promise<T | undefined> {
   try {
     using gpu = await openTunedGpu({});
-    return { info: gpu.info, options: gpu.options };
+    return await use(gpu);
   } catch (error) {
     if (error instanceof NoAdapterError) return undefined;
     throw error;
@@ -99,20 +126,20 @@ async function thisDevice(): Promise<MemoryOptions["device"]> {
 
 async function inspect(
   given: string,
-  { variant, loraModel, memory }: { variant?: string; loraModel?: LoraModelConfigs; memory?: AskedMemory },
+  { variant, memory, ...held }: { variant?: string; memory?: AskedMemory } & HeldAgainst,
 ): Promise<Inspection> {
   const path = await resolveModel(given);
   await repairFolder(path);
   const found = await infoAt(path);
   if (found === undefined) {
     if (!await mayBeHubId(path)) await fileSource(path); // says what is wrong, and suggests a name
-    return await inspectFolder(await openHub(path, { localFilesOnly: true }), { variant, loraModel, memory });
+    return await inspectFolder(await openHub(path, { localFilesOnly: true }), { variant, ...held, memory });
   }
-  if (found.isDirectory) return await inspectFolder(await directoryTree(path), { variant, loraModel, memory });
+  if (found.isDirectory) return await inspectFolder(await directoryTree(path), { variant, ...held, memory });
   if (!path.toLowerCase().endsWith(".png")) {
     return await inspectFile(await fileSource(path), {
       adapterConfig: (weights) => configBeside(path, weights),
-      loraModel,
+      ...held,
       memory,
     });
   }

@@ -18,7 +18,7 @@ import { checkDora, readLoraConfigs } from "./lora_scale.ts";
 import { readFinite } from "./read_finite.ts";
 
 /** The configurations of the two models that a LoRA changes. */
-export interface LoraModelConfigs {
+export interface ModelConfigs {
   /** That of the UNet. */
   readonly unet: UNet2DConditionConfig;
   /** That of the text encoder. */
@@ -42,7 +42,7 @@ export interface LoraInspection {
  */
 export async function inspectLora(
   weights: Weights,
-  options: { config?: unknown; model?: LoraModelConfigs } = {},
+  options: { config?: unknown; model?: ModelConfigs } = {},
 ): Promise<LoraInspection> {
   const { model } = options;
   const known = model ? [{ name: "the model", targets: targetsOf(model) }] : [
@@ -122,7 +122,7 @@ function forms({ modules }: LoraPlan): string {
 }
 
 /** The layers of two models that LoRAs can change, by their configurations alone. */
-export function targetsOf({ unet, textEncoder, textEncoder2 }: LoraModelConfigs): LoraTargets {
+export function targetsOf({ unet, textEncoder, textEncoder2 }: ModelConfigs): LoraTargets {
   const unetStack = adaptableLayers((w) => unetKind.build(w, unet));
   const ofText = (config: CLIPTextConfig) => {
     const stack = adaptableLayers((w) => textEncoderKind.build(w, config));
@@ -138,7 +138,7 @@ export function targetsOf({ unet, textEncoder, textEncoder2 }: LoraModelConfigs)
 /** The configurations of a published model, by its sizes. */
 function published(
   { unet, textEncoder, textEncoder2 }: { unet: ConfigJson; textEncoder: ConfigJson; textEncoder2?: ConfigJson },
-): LoraModelConfigs {
+): ModelConfigs {
   return {
     unet: unetOf(unet),
     textEncoder: textOf(textEncoder),

@@ -138,13 +138,17 @@ export function operatorsOfFile(
 /**
  * Reads an edit from a path or bytes.
  *
+ * @param bytesName what messages call bytes
  * @throws {EditError} when the file does not contain a valid edit
  * @throws {SafetensorsError} when it is not a safetensors file
  */
-export async function readEdit(source: string | Uint8Array): Promise<EditFile & { readonly name: string }> {
+export async function readEdit(
+  source: string | Uint8Array,
+  bytesName = "edit",
+): Promise<EditFile & { readonly name: string }> {
   checkArgument("read an edit", "source", source, sourceKind);
   using file = await SafetensorsFile.open(
-    typeof source === "string" ? await fileSource(source) : bytesSource(source, "edit"),
+    typeof source === "string" ? await fileSource(source) : bytesSource(source, bytesName),
   );
   const { name, metadata, tensors } = file;
   const shape = tensors.get("left")?.shape;

@@ -24,6 +24,12 @@ export const editableKind: OptionKind = kind("a pipeline, or another model that 
   return kinds.object.accepts(tokenizer) && Array.isArray(crossAttentions) && typeof encodeTexts === "function";
 });
 
+/** A cross-attention layer as far as its sizes count. */
+export interface SizedLayer {
+  readonly path: string;
+  readonly toV: { readonly weight: { readonly shape: readonly number[] } };
+}
+
 /** A model that can be edited: a text encoder with its tokenizer, and cross-attention layers. */
 export interface EditableModel {
   /** The device that the weights are on. */
@@ -76,7 +82,11 @@ export const layerChoiceKind: OptionKind = either(listOf(kinds.text, "strings"),
  * @param choice default: all layers
  * @throws {EditError} when no layer is selected
  */
-export function chosenLayers(model: EditableModel, width: number, choice?: LayerChoice): CrossAttentionLayer[] {
+export function chosenLayers<Layer extends SizedLayer>(
+  model: { readonly crossAttentions: readonly Layer[] },
+  width: number,
+  choice?: LayerChoice,
+): Layer[] {
   const picks = typeof choice === "function"
     ? choice
     : (path: string) =>
@@ -98,7 +108,12 @@ export function chosenLayers(model: EditableModel, width: number, choice?: Layer
  */
 export function pooledEncoder(model: EditableModel): Pick<EditableModel, "encodeTexts"> {
   if (model.encodePooled) return { encodeTexts: (texts) => model.encodePooled!(texts) };
-  throw new EditError(
+  throw noPooledEmbedding();
+}
+
+/** The error for edits `withPooled` on a model that reads no pooled embeddings. */
+export function noPooledEmbedding(): EditError {
+  return new EditError(
     "Cannot map the pooled embedding of this model as it reads none, which only models of SDXL do: " +
       advise("leavePooledOut"),
   );

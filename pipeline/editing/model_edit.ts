@@ -12,8 +12,9 @@ import type { ByteSink } from "../output/byte_sink.ts";
 import { refuseSourceFile } from "../saving_place.ts";
 import { checkArgument, checkOptions, kind, kinds } from "../options.ts";
 import { checkMethod } from "./prompts/method.ts";
-import { operatorsOfFile, readEdit, writeEdit } from "./edit_file.ts";
-import { chosenLayers, editableKind, type EditableModel, encodeOnHost, pooledEncoder } from "./editable_model.ts";
+import { readEdit, writeEdit } from "./edit_file.ts";
+import { fitEdit } from "./edit_fit.ts";
+import { editableKind, type EditableModel, encodeOnHost, pooledEncoder } from "./editable_model.ts";
 import { type LayerChange, relativeChanges } from "./layer_changes.ts";
 import { type PredictedLeakage, predictLeakage } from "./leakage.ts";
 import { exportLora, type LoraExportOptions, type LoraReport } from "./lora_export.ts";
@@ -149,12 +150,17 @@ export class ModelEdit implements Disposable {
     const file = await readEdit(source);
     const { embeddings, width } = await encodeOnHost(model, [probeText]);
     const probe = endTokenEmbedding(embeddings.get(probeText)!, width, model);
-    const actual = { embedding: probe, encoderWidths: encoderWidthsOf(model, width) };
-    if (width !== file.operators[0].factors.width || !anyModel) checkProbe(file.probe, actual, file.name);
-    if (file.pooled) await checkPooledWidth(file.pooled.width, model, file.name);
-    const layers = chosenLayers(model, width, file.recipe.layers ?? undefined).map(({ path }) => path);
+    const encoderWidths = encoderWidthsOf(model, width), { crossAttentions } = model;
+    const fitted = fitEdit(file, {
+      encoderWidths,
+      pooledWidth: file.pooled && model.encodePooled && (await encodeOnHost(pooledEncoder(model), [probeText])).width,
+      crossAttentions,
+    });
+    if (!anyModel) checkProbe(file.probe, { embedding: probe, encoderWidths }, file.name);
+    const edited = new Set(fitted.flatMap(({ layers }) => layers));
+    const layers = crossAttentions.map(({ path }) => path).filter((path) => edited.has(path));
     const operators = {
-      byLayer: operatorsOfFile(file, layers).map(({ layers, factors }) => {
+      byLayer: fitted.map(({ layers, factors }) => {
         return { layers, operator: uploaded(model.gpu, factors) };
       }),
       pooled: file.pooled && uploaded(model.gpu, file.pooled),
@@ -361,15 +367,6 @@ export class ModelEdit implements Disposable {
 
 function encoderWidthsOf({ encoderWidths }: EditableModel, width: number): readonly number[] {
   return encoderWidths ?? [width];
-}
-
-/** @throws {EditError} for a model without pooled embeddings, or with others */
-async function checkPooledWidth(saved: number, model: EditableModel, name: string): Promise<void> {
-  const { width } = await encodeOnHost(pooledEncoder(model), [probeText]);
-  if (width === saved) return;
-  throw new EditError(
-    `Cannot use the edit ${name} on this model: it maps pooled embeddings of width ${saved}, and the model's have width ${width}`,
-  );
 }
 
 /** The report as files hold it: those of TIME, as before there were other editors. */

@@ -1,8 +1,6 @@
 /** Inspects single files: checkpoints, LoRAs, textual inversions and edits. */
 
-import { isEditFormat, readEdit } from "../editing/edit_file.ts";
-import type { SavedFactors } from "../editing/operator.ts";
-import { byteText } from "../../engine/inspect.ts";
+import { isEditFormat } from "../editing/edit_file.ts";
 import { type ByteSource, readAll } from "../checkpoint/source/byte_source.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
 import { canonicalWeights } from "../checkpoint/ldm/canonical.ts";
@@ -19,6 +17,7 @@ import { checkModel, type ModelKind } from "../models/load.ts";
 import { unetKind } from "../models/unet.ts";
 import { vaeKind } from "../models/vae.ts";
 import { type AdapterOptions, inspectLoraFile, inspectTextualInversion } from "./adapter.ts";
+import { inspectEdit } from "./edit.ts";
 import { ofSingleFile } from "./null_components.ts";
 import {
   type AskedMemory,
@@ -36,8 +35,8 @@ import {
  * Inspects a file: a single-file checkpoint, a LoRA, a textual inversion or an edit.
  *
  * @param source closed by this function
- * @param options as for `fromSingleFile`, what LoRAs are held against, and what to predict the
- *   memory of drawing for. Default: no prediction.
+ * @param options as for `fromSingleFile`, what adapters and edits are held against, and what to
+ *   predict the memory of drawing for. Default: no prediction.
  */
 export async function inspectFile(
   source: ByteSource,
@@ -73,23 +72,8 @@ export async function inspectFile(
     problems: [],
   };
   if (isEditFormat(file.metadata.format)) {
-    const problems: string[] = [];
-    const notes: string[] = [];
-    try {
-      const { recipe, operators, probe: { encoderWidths }, pooled } = await readEdit(await readAll(source));
-      const method = recipe.method === undefined ? "" : `method ${recipe.method}, `;
-      const rank = Math.max(...operators.map(({ factors }) => factors.rank));
-      const count = operators.length > 1 ? `${operators.length} operators, ` : "";
-      notes.push(`${method}${count}rank ${rank} in ${encoderWidths.join(" + ")} dimensions, lambda ${recipe.lamb}`);
-      const taken = [...operators.map(({ factors }) => factors), ...pooled ? [pooled] : []];
-      notes.push(`takes ${byteText(taken.reduce((sum, factors) => sum + bytesOf(factors), 0))} on the device`);
-      if (pooled) notes.push(`maps the pooled embedding of ${pooled.width} dimensions, too: rank ${pooled.rank}`);
-      for (const pair of recipe.pairs) notes.push(`${pair.source} -> ${JSON.stringify(pair.destination)}`);
-      notes.push("to generate with it: bluerose generate --edit");
-    } catch (error) {
-      problems.push(messageOf(error));
-    }
-    return only("an edit of Blue Rose", { parts: [whole], problems, notes });
+    const edit = await inspectEdit({ name, bytes: await readAll(source) }, options);
+    return only("an edit of Blue Rose", { parts: [whole], ...edit });
   }
   if (family !== "other") {
     const title = `${description} (single file)`;
@@ -103,7 +87,7 @@ export async function inspectFile(
   if (description === "a LoRA" || description === "a textual inversion") {
     const adapter = description === "a LoRA"
       ? await inspectLoraFile(file, options)
-      : await inspectTextualInversion(file);
+      : await inspectTextualInversion(file, options);
     notes = [...adapter.notes, ...notes];
     problems = [...adapter.problems];
   } else if (/autoencoder/.test(description)) {
@@ -112,11 +96,6 @@ export async function inspectFile(
     problems.push(`Cannot load ${name} as it is ${description}${advice === undefined ? "" : `; ${advice}`}`);
   }
   return only(description, { parts: [whole], problems, notes });
-}
-
-/** Bytes of an operator's factors on the device, which are f32. */
-function bytesOf({ left, right }: SavedFactors): number {
-  return 4 * (left.length + (right?.length ?? 0));
 }
 
 /** An autoencoder in a file of its own, checked as the option `vae` loads it. */

@@ -62,12 +62,12 @@ const modelKinds: readonly ModelKind<unknown, unknown>[] = [
  * under the name that diffusers or PEFT gives it.
  *
  * @param options.variant the weight variant to inspect, as in `fromPretrained`
- * @param options.loraModel as for `inspectFile`
+ * @param options.model as for `inspectFile`
  * @param options.memory what to predict the memory of drawing for. Default: no prediction.
  */
 export async function inspectFolder(
   tree: FileTree,
-  options: { variant?: string; memory?: AskedMemory } & Pick<AdapterOptions, "loraModel"> = {},
+  options: { variant?: string; memory?: AskedMemory } & Pick<AdapterOptions, "model"> = {},
 ): Promise<Inspection> {
   if (await tree.has("model_index.json")) return await inspectPipeline(tree, options);
   if (await tree.has("config.json")) return await inspectModelFolder(tree, options);
@@ -88,7 +88,7 @@ export async function inspectFolder(
   for (const path of loraFileNames) {
     if (!await tree.has(path)) continue;
     const adapterConfig = (weights: Weights) => configOf(tree, "", weights);
-    return await inspectFile(await tree.open(path), { adapterConfig, loraModel: options.loraModel });
+    return await inspectFile(await tree.open(path), { adapterConfig, model: options.model });
   }
   const files = (await tree.list()).filter((file) => isSafetensors(file) || isPickle(file));
   const hint = files.length > 0 ? `. Inspect its files one by one: ${files.join(", ")}` : "";

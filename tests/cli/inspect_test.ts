@@ -219,3 +219,59 @@ Deno.test("edit saves the operators of all layers in one file and one LoRA; insp
     refused.code === 2 && refused.err.includes('with --influence-filter as it is an option of the method "nullspace"'),
   );
 });
+
+Deno.test("inspect -m tells whether an edit or a textual inversion fits a model, and what an edit changes", async () => {
+  await using folder = await temporaryFolder();
+  const edit = `${folder.path}/blue.safetensors`, mini = `${goldens}/sd1-mini`;
+  const solved = await run(
+    ...["edit", "-m", mini, "--source", "a rose", "--destination", "a blue rose", "--save-edit", edit],
+    ...["--layers", "mid_block", "--values-only"],
+  );
+  assertEquals([solved.code, solved.err], [0, ""]);
+  const fits = await run("inspect", "-m", mini, edit);
+  assertEquals(fits.code, 0, fits.out);
+  for (
+    const said of [
+      /fits the model: changes the values of 1 of its \d+ cross-attention layers/,
+      /was solved with the model's text encoders/,
+    ]
+  ) assert(said.test(fits.out), fits.out);
+  assert(/changes the values of 1 cross-attention layers/.test((await run("inspect", edit)).out));
+  for (
+    const [model, said] of [
+      [
+        pocket,
+        "blue.safetensors on this model: it was solved for embeddings of width 48, and the model's have width 128",
+      ],
+      [`${goldens}/sdxl-mini`, "the model's have width 32 + 48"],
+    ]
+  ) {
+    const refused = await run("inspect", "-m", model, edit);
+    assertEquals(refused.code, 1);
+    assert(refused.out.includes(said), refused.out);
+  }
+  // The same sizes with other weights in the text encoder.
+  const other = `${folder.path}/other`;
+  await Deno.mkdir(`${other}/text_encoder`, { recursive: true });
+  for (const part of ["unet", "vae", "scheduler", "tokenizer", "model_index.json"]) {
+    await Deno.symlink(`${mini}/${part}`, `${other}/${part}`);
+  }
+  await Deno.copyFile(`${mini}/text_encoder/config.json`, `${other}/text_encoder/config.json`);
+  const weights = await Deno.readFile(`${mini}/text_encoder/model.safetensors`);
+  const start = 8 + new DataView(weights.buffer).getUint32(0, true);
+  weights.subarray(start).reverse();
+  const values = new Float32Array(weights.slice(start).buffer.slice(0, (weights.length - start) & ~3));
+  for (let i = 0; i < values.length; i++) values[i] = Math.sin(i);
+  weights.set(new Uint8Array(values.buffer), start);
+  await Deno.writeFile(`${other}/text_encoder/model.safetensors`, weights);
+  const stranger = await run("inspect", "-m", other, edit);
+  assertEquals(stranger.code, 1);
+  assert(/solved for another text encoder[^]*--any-model/.test(stranger.out), stranger.out);
+
+  const inversion = `${goldens}/textual_inversion_swirl.safetensors`;
+  const taught = await run("inspect", "-m", mini, inversion);
+  assertEquals([taught.code, taught.out.includes("fits the model")], [0, true]);
+  const untaught = await run("inspect", "-m", `${goldens}/sdxl-mini`, inversion);
+  assertEquals(untaught.code, 1);
+  assert(untaught.out.includes("it is for Stable Diffusion 1.x or 2.x"), untaught.out);
+});

@@ -3,7 +3,7 @@
 import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import * as sd14 from "../../../bench/cases/sd14.ts";
 import * as sdxl from "../../../bench/cases/sdxl.ts";
-import { inspectLora, type LoraModelConfigs, targetsOf } from "../../../pipeline/adapters/inspect_lora.ts";
+import { inspectLora, type ModelConfigs, targetsOf } from "../../../pipeline/adapters/inspect_lora.ts";
 import { planLora } from "../../../pipeline/adapters/lora_plan.ts";
 import { LoraConfig, readLoraConfigs } from "../../../pipeline/adapters/lora_scale.ts";
 import { readTextualInversions } from "../../../pipeline/adapters/textual_inversion.ts";
@@ -12,13 +12,13 @@ import { parseUNetConfig } from "../../../pipeline/checkpoint/diffusers/config/u
 import { SafetensorsFile } from "../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { directoryTree, fileSource } from "../../../pipeline/checkpoint/source/disk.ts";
 import { AdapterError } from "../../../pipeline/errors.ts";
-import { inspectFile, loraModelOf, problemsOf } from "../../../pipeline/inspection.ts";
+import { inspectFile, modelConfigsOf, problemsOf } from "../../../pipeline/inspection.ts";
 import { placesOf } from "../checkpoint/ldm/ldm_files.ts";
 import { referenceFolder } from "../../paths.ts";
 import { type FileTensor, golden, memoryFile, random } from "./sd1_mini.ts";
 
-const configsOf = async (model: string): Promise<LoraModelConfigs> =>
-  await loraModelOf(await directoryTree(golden(model)));
+const configsOf = async (model: string): Promise<ModelConfigs> =>
+  await modelConfigsOf(await directoryTree(golden(model)));
 
 const open = async (tensors: Record<string, FileTensor>, metadata?: Record<string, string>) =>
   await SafetensorsFile.open(await memoryFile("test.safetensors", tensors, metadata));
@@ -230,7 +230,7 @@ const cases: Record<string, { tensors: Record<string, FileTensor>; says: string;
 };
 
 /** The sizes of the published models. */
-const sizes: Readonly<Record<string, LoraModelConfigs>> = {
+const sizes: Readonly<Record<string, ModelConfigs>> = {
   "1.x": {
     unet: parseUNetConfig(sd14.configs.unet, "unet"),
     textEncoder: parseCLIPTextConfig(sd14.configs.text_encoder, "text encoder"),

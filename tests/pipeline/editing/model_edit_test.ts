@@ -213,6 +213,21 @@ gpuTest("a saved edit loads unchanged, and only with its own text encoder", asyn
     await assertRejects(() => ModelEdit.load(path, otherEncoder), EditError, "another text encoder");
     using anyway = await ModelEdit.load(path, otherEncoder, { anyModel: true });
     assertEquals(anyway.rank, edit.rank);
+    const smaller = { ...model, crossAttentions: model.crossAttentions.slice(1) };
+    smaller.encodeTexts = (texts) => model.encodeTexts(texts);
+    using all = await ModelEdit.load(path, smaller);
+    assertEquals(all.report.layers.length, smaller.crossAttentions.length);
+    using chosen = await ModelEdit.solve(
+      [roses],
+      { layers: model.crossAttentions.slice(0, 2).map(({ path }) => path) },
+      model,
+    );
+    await chosen.save(path);
+    await assertRejects(
+      () => ModelEdit.load(path, smaller),
+      EditError,
+      "1 of the 2 layers that it edits are not there",
+    );
     const other = `${goldens}/lora_kohya.safetensors`;
     await assertRejects(() => ModelEdit.load(other, model), EditError, "as an edit as it is a LoRA");
   });

@@ -1,0 +1,63 @@
+/**
+ * Whether a saved edit fits a model, by its sizes and the names of its layers.
+ *
+ * @module
+ */
+
+import { EditError } from "../errors.ts";
+import { chosenLayers, noPooledEmbedding, type SizedLayer } from "./editable_model.ts";
+import { type EditFile, operatorsOfFile, type SavedOperator } from "./edit_file.ts";
+
+/** The sizes of a model that an edit must fit. */
+export interface EditableSizes {
+  /** Widths of the text encoders whose states stand side by side. */
+  readonly encoderWidths: readonly number[];
+  /** Width of the pooled embedding; `undefined` for a model that reads none. */
+  readonly pooledWidth: number | undefined;
+  readonly crossAttentions: readonly SizedLayer[];
+}
+
+/** The families of published models, by the widths of their text encoders. */
+const families: Readonly<Record<string, string>> = {
+  "768": "Stable Diffusion 1.x",
+  "1024": "Stable Diffusion 2.x",
+  "768 + 1280": "SDXL",
+};
+
+/** The widths of text encoders for a message, with the family that has them. */
+export function widthsText(encoderWidths: readonly number[]): string {
+  const text = encoderWidths.join(" + ");
+  return text in families ? `${text} (${families[text]})` : text;
+}
+
+/**
+ * The operators of a saved edit, each with the layers of a model that it edits.
+ *
+ * @throws {EditError} for text encoders or pooled embeddings of other widths, and for layers that
+ *   the model does not have
+ */
+export function fitEdit(
+  file: Omit<EditFile, "report"> & { readonly name: string },
+  { encoderWidths, pooledWidth, crossAttentions }: EditableSizes,
+): SavedOperator[] {
+  const { name, probe, pooled, recipe } = file;
+  const refuse = (why: string) => new EditError(`Cannot use the edit ${name} on this model: ${why}`);
+  const [saved, actual] = [probe.encoderWidths, encoderWidths].map(widthsText);
+  if (saved !== actual) {
+    throw refuse(`it was solved for embeddings of width ${saved}, and the model's have width ${actual}`);
+  }
+  if (pooled && pooledWidth === undefined) throw noPooledEmbedding();
+  if (pooled && pooled.width !== pooledWidth) {
+    throw refuse(`it maps pooled embeddings of width ${pooled.width}, and the model's have width ${pooledWidth}`);
+  }
+  const width = encoderWidths.reduce((sum, each) => sum + each);
+  const layers = chosenLayers({ crossAttentions }, width, recipe.layers ?? undefined).map(({ path }) => path);
+  const missing = recipe.layers?.filter((path) => !layers.some((own) => own === path || own.startsWith(`${path}.`)));
+  if (missing !== undefined && missing.length > 0) {
+    throw refuse(
+      `${missing.length} of the ${recipe.layers!.length} layers that it edits are not there: ` +
+        missing.slice(0, 3).join(", ") + (missing.length > 3 ? ", …" : ""),
+    );
+  }
+  return operatorsOfFile(file, layers);
+}
