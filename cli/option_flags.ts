@@ -31,6 +31,7 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bpromptSyntax\b/g, "--prompt-syntax"],
   [/\bpredictionType\b/g, "--prediction-type"],
   [/\bloraDir\b/g, "--lora-dir"],
+  [/\bwithPooled\b/g, "--with-pooled"],
   [/\bpreserveWeight\b/g, "--preserve-weight"],
   [/\beraseScale\b/g, "--erase-scale"],
   [/\bpreserveScale\b/g, "--preserve-scale"],

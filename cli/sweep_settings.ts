@@ -49,6 +49,10 @@ export const settingFlags = {
     ...choiceFlag,
     help: "edit only the value projections, not the key projections; both compares the two",
   },
+  withPooled: {
+    ...choiceFlag,
+    help: "map the pooled embedding of SDXL's second text encoder, too; both compares the two",
+  },
   preserve: {
     ...choiceFlag,
     help:
@@ -107,6 +111,7 @@ export function settingsOfFlags(values: SettingValues): SweepSetting[] {
     methods,
     lambdas: lambdasOf(values.lambda, methods),
     withToK: switched(values.valuesOnly).map((valuesOnly) => !valuesOnly),
+    withPooled: switched(values.withPooled),
     preserve: switched(values.preserve),
     tokens: values.tokens.map(tokensOf),
     eraseScale: numbers("eraseScale"),

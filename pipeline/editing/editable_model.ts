@@ -106,7 +106,7 @@ export function chosenLayers<Layer extends SizedLayer>(
  *
  * @throws {EditError} for a model that reads no pooled embeddings
  */
-export function pooledEncoder(model: EditableModel): Pick<EditableModel, "encodeTexts"> {
+export function pooledEncoder(model: Pick<EditableModel, "encodePooled">): Pick<EditableModel, "encodeTexts"> {
   if (model.encodePooled) return { encodeTexts: (texts) => model.encodePooled!(texts) };
   throw noPooledEmbedding();
 }

@@ -17,7 +17,7 @@ import type { Alignment } from "./prompts/alignment.ts";
 import { lastTokenPosition } from "./prompts/concepts.ts";
 import { checkRecipe } from "./prompts/recipe_schema.ts";
 import { withoutErased } from "./prompts/retained.ts";
-import { type MethodOptions, type MethodSettings, methodSettings } from "./prompts/method.ts";
+import { checkPooled, type MethodOptions, type MethodSettings, methodSettings } from "./prompts/method.ts";
 import {
   alignedSentences,
   allTokens,
@@ -99,6 +99,7 @@ export async function prepareEdit(
   const settings = methodSettings(options);
   const { withToK = true, withPooled = false, signal } = options;
   const encodePooled = withPooled ? pooledEncoder(model) : undefined;
+  if (withPooled) checkPooled(options);
   const given = [...options.preserve ?? []];
   const choice = Array.isArray(options.layers) ? [...options.layers] : options.layers;
   const sentences = alignedSentences(pairs, settings.withAugs, model.tokenizer, settings.tokens);
@@ -117,11 +118,6 @@ export async function prepareEdit(
   const paths = layers.map(({ path }) => path);
   const all = paths.length === model.crossAttentions.length;
   const refinement = settings.method === "nullspace" ? refinementOf(settings) : undefined;
-  if (refinement && withPooled) {
-    throw new EditError(
-      "Cannot edit the pooled embedding with influenceFilter or augment as it belongs to no layer: leave withPooled out",
-    );
-  }
   const conceptOf = (prompt: string): Concept => {
     return { prompt, state: states.state(prompt, lastTokenPosition(prompt, model.tokenizer)) };
   };

@@ -1,5 +1,5 @@
 import { ownCommand } from "../../cli/cluster_flags.ts";
-import { assert, assertAlmostEquals, assertEquals } from "@std/assert";
+import { assert, assertAlmostEquals, assertEquals, assertNotEquals } from "@std/assert";
 import { AppendedFile } from "../../pipeline/output/append.ts";
 import { beforeChange } from "../../pipeline/output/disk.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
@@ -130,6 +130,30 @@ Deno.test("sweep compares editors and their settings in one plan, on the embedde
   assert(
     heads[0].includes(",threshold,") && heads.some((line) => line.includes("nullspace") && line.includes(",0.3,")),
   );
+});
+
+Deno.test("sweep maps the pooled embedding of SDXL and tells it from edits that do not; other models are refused", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  await Deno.writeTextFile(at("data.csv"), csv);
+  const planned = async (model: string) => {
+    const size = ["--seeds", "1", "--rows", "1", "--steps", "1", "--overwrite"];
+    const plan = ["--data", at("data.csv"), "-m", model, "--with-pooled", "both", ...size, "-o", at("plan.json")];
+    assertEquals((await run("sweep", "plan", ...plan)).code, 0);
+    return await run("sweep", "run", at("plan.json"), "-o", at("r.jsonl"));
+  };
+  const refused = await planned(pocket);
+  assert(refused.code === 1 && refused.err.includes("edit without --with-pooled"), refused.err);
+  assertEquals((await planned(`${goldens}/sdxl-mini`)).code, 0);
+  const results = await lines(at("r.jsonl"));
+  const [plain, pooled] = [0, 1].map((setting) =>
+    results.filter((result) => result.setting === setting).map(({ logits }) => logits)
+  );
+  assertEquals(plain.length, pooled.length);
+  assertNotEquals(plain, pooled);
+  assertEquals((await run("sweep", "merge", at("plan.json"), at("r.jsonl"), "--csv", at("table.csv"))).code, 0);
+  const table = await Deno.readTextFile(at("table.csv"));
+  assert(table.includes('\n"time, lambda 0.1, pooled",edit,time,0.1,false,true,'), table);
 });
 
 Deno.test("sweep erases: plan, run, merge and the report of edits toward nothing", async () => {

@@ -208,6 +208,18 @@ export function checkTaken(option: keyof MethodOptions, value: unknown, methods:
 }
 
 /**
+ * Refuses to map the pooled embedding by a method whose operators differ between layers.
+ *
+ * @throws {EditError} with `influenceFilter` or `augment`
+ */
+export function checkPooled({ influenceFilter, augment = 0 }: MethodOptions): void {
+  if (!influenceFilter && augment === 0) return;
+  throw new EditError(
+    "Cannot edit the pooled embedding with influenceFilter or augment as it belongs to no layer: leave withPooled out",
+  );
+}
+
+/**
  * Fills in the defaults of a method and checks its options.
  *
  * @throws {OptionError} for an unknown method, or an option of another method

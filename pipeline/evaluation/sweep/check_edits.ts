@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { type AlignmentTokenizer, alignPrompts } from "../../editing/prompts/alignment.ts";
+import { type EditableModel, pooledEncoder } from "../../editing/editable_model.ts";
+import { alignPrompts } from "../../editing/prompts/alignment.ts";
 import { alignLastTokens } from "../../editing/prompts/concepts.ts";
 import { withoutErased } from "../../editing/prompts/retained.ts";
 import { pairsLast } from "../../editing/prompts/method.ts";
@@ -12,23 +13,25 @@ import { solveOptions, sourcesOf } from "./settings.ts";
 import { SweepError } from "./sweep_error.ts";
 
 /**
- * Checks the edits of jobs: that words align where an editor aligns them, and that a null-space
- * edit has prompts to preserve.
+ * Checks the edits of jobs: that words align where an editor aligns them, that a null-space edit
+ * has prompts to preserve, and that the model has a pooled embedding where one is mapped.
  *
- * @throws {AlignmentError} {EditError} for a pair that its editor cannot align
+ * @throws {AlignmentError} {EditError} for a pair that its editor cannot align, and for an edit
+ *   `withPooled` of a model that is none of SDXL
  * @throws {SweepError} for a null-space edit without prompts to preserve
  */
 export function checkEdits(
   plan: Pick<SweepPlan, "rows" | "settings" | "retained">,
   jobs: readonly SweepJob[],
-  tokenizer: AlignmentTokenizer,
+  model: Pick<EditableModel, "tokenizer" | "encodePooled">,
 ): void {
   checkRetained(plan, "the plan", jobs);
   for (const { row, setting } of edited(jobs)) {
     const { editor } = plan.settings[setting];
     if (editor === undefined) continue;
+    if (editor.withPooled) pooledEncoder(model);
     for (const { source, destination } of pairsOfRow(plan.rows[row])) {
-      (pairsLast(editor) ? alignLastTokens : alignPrompts)(source, destination, tokenizer);
+      (pairsLast(editor) ? alignLastTokens : alignPrompts)(source, destination, model.tokenizer);
     }
   }
 }

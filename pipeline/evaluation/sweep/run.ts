@@ -66,7 +66,7 @@ export async function* runSweep(
   const { signal, stop } = options;
   const { plan, fingerprint, batches } = work;
   const { scheduler } = pipe;
-  checkEdits(plan, batches.map(({ job }) => job), pipe.tokenizer);
+  checkEdits(plan, batches.map(({ job }) => job), pipe);
   using edits = new RowEdits(pipe, plan);
   if (plan.samplingMethod !== undefined) pipe.scheduler = samplerByName(plan.samplingMethod, scheduler.config);
   try {

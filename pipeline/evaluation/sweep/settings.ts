@@ -8,6 +8,7 @@ import { type ModelEditOptions, modelEditTable } from "../../editing/edit_option
 import { optionWords } from "../../editing/prompts/option_words.ts";
 import { withoutErased } from "../../editing/prompts/retained.ts";
 import {
+  checkPooled,
   checkTaken,
   type EditMethod,
   editMethods,
@@ -45,6 +46,8 @@ export interface EditorSettings extends
   readonly lamb: number;
   /** Whether the key projections are edited as well as the value projections. */
   readonly withToK: boolean;
+  /** Whether the pooled embedding is mapped, too (SDXL only). Default: false. */
+  readonly withPooled?: boolean;
   /** Whether the edit preserves the prompts that the plan and its row list. */
   readonly preserve: boolean;
 }
@@ -79,6 +82,8 @@ export interface SettingGrid {
   readonly lambdas?: readonly number[] | Readonly<Partial<Record<EditMethod, readonly number[]>>>;
   /** Whether key projections are edited, too. Default: they are. */
   readonly withToK?: readonly boolean[];
+  /** Whether the pooled embedding is mapped, too (SDXL only). Default: it is not. */
+  readonly withPooled?: readonly boolean[];
   /** Whether listed prompts are preserved; "nullspace" always does. Default: they are not. */
   readonly preserve?: readonly boolean[];
   /** Which tokens are rows. Default: each editor's own. */
@@ -103,6 +108,7 @@ const gridTable: OptionTable<SettingGrid> = {
   methods: listKind,
   lambdas: either(numbers, kind("an object of lists", (value) => kinds.object.accepts(value) && !Array.isArray(value))),
   withToK: eachOf(kinds.flag),
+  withPooled: eachOf(kinds.flag),
   preserve: eachOf(kinds.flag),
   tokens: eachOf(modelEditTable.tokens),
   eraseScale: eachOf(modelEditTable.eraseScale),
@@ -119,7 +125,8 @@ const gridTable: OptionTable<SettingGrid> = {
  * combination of the values that it takes. Values that are given twice count once.
  *
  * @throws {OptionError} for a value that none of the editors takes, and for values of another kind
- * @throws {LambdaError} {EditError} for a value out of range
+ * @throws {LambdaError} {EditError} for a value out of range, and for `withPooled` with
+ *   `influenceFilter` or `augment`
  */
 export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
   const action = "list the settings of a grid", { lambdas } = grid;
@@ -145,6 +152,7 @@ export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
 function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] {
   const { lambdas = [], invariant = [] } = grid;
   const [withToK, preserve] = [orElse(grid.withToK, true), orElse(grid.preserve, false)];
+  const withPooled = orElse(grid.withPooled, false);
   const given = isList(lambdas) ? lambdas : lambdas[method] ?? [];
   const defaults = methodSettings({ method });
   const ofMethod: MethodOptions = { method, ...method === "nullspace" && invariant.length > 0 ? { invariant } : {} };
@@ -157,10 +165,13 @@ function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] 
   return options.flatMap((own) =>
     orElse(given, defaults.lamb).flatMap((lamb) =>
       withToK.flatMap((keys) =>
-        (method === "nullspace" ? [true] : preserve).map((keeps): EditorSettings => {
-          methodSettings({ ...own, lamb }); // refuses values out of range
-          return { ...own, method, lamb, withToK: keys, preserve: keeps };
-        })
+        withPooled.flatMap((pooled) =>
+          (method === "nullspace" ? [true] : preserve).map((keeps): EditorSettings => {
+            methodSettings({ ...own, lamb }); // refuses values out of range
+            if (pooled) checkPooled(own);
+            return { ...own, method, lamb, withToK: keys, ...(pooled && { withPooled: true }), preserve: keeps };
+          })
+        )
       )
     )
   );
@@ -168,12 +179,13 @@ function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] 
 
 /** The name says λ, and what differs from the editor's defaults. */
 function nameOfEditor(editor: EditorSettings): string {
-  const { method, lamb, withToK, preserve } = editor;
+  const { method, lamb, withToK, withPooled, preserve } = editor;
   return [
     method,
     `lambda ${lamb}`,
     ...optionWords(editor),
     ...withToK ? [] : ["values only"],
+    ...withPooled ? ["pooled"] : [],
     ...preserve && method !== "nullspace" ? ["preserve"] : [],
   ].join(", ");
 }
@@ -221,7 +233,12 @@ export function sourcesOf({ source, more = [] }: EditedRow): string[] {
   return [source, ...more.map(({ source }) => source)];
 }
 
-const ofAll = { withToK: boolean(), preserve: boolean(), tokens: v.optional(oneOf("all", "last")) };
+const ofAll = {
+  withToK: boolean(),
+  withPooled: v.optional(boolean()),
+  preserve: boolean(),
+  tokens: v.optional(oneOf("all", "last")),
+};
 
 /** Validates how an edit is solved. An editor is one more member of the variant. */
 const editorSchema: Schema<EditorSettings> = v.variant("method", [

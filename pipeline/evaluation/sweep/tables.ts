@@ -58,6 +58,7 @@ export function summaryCsv({ settings }: SweepSummary): string {
       editor: editor?.method ?? "",
       lambda: editor?.lamb ?? "",
       values_only: editor === undefined ? "" : !editor.withToK,
+      with_pooled: editor === undefined ? "" : editor.withPooled ?? false,
       preserve: editor?.preserve ?? "",
       tokens: editor?.tokens ?? "",
       erase_scale: editor?.eraseScale ?? "",

@@ -83,6 +83,6 @@ Deno.test("the tables have a line for each setting, and the CSV one for each edi
   assert(lines[1].startsWith("time, lambda 1  100.0 [34.2, 100.0]  50.0 [9.5, 90.5]"), lines[1]);
   const csv = summaryCsv(summary).trimEnd().split("\n");
   assertEquals(csv.length, 1 + 2 * 3);
-  assert(csv[0].startsWith("setting,method,editor,lambda,values_only,preserve,tokens,"), csv[0]);
-  assert(csv[1].startsWith('"time, lambda 1",edit,time,1,false,false,,,,,,,,,,1,'), csv[1]);
+  assert(csv[0].startsWith("setting,method,editor,lambda,values_only,with_pooled,preserve,tokens,"), csv[0]);
+  assert(csv[1].startsWith('"time, lambda 1",edit,time,1,false,false,false,,,,,,,,,,1,'), csv[1]);
 });

@@ -72,6 +72,13 @@ Deno.test("settingsOfGrid() gives each editor the options that it has, and refus
     threshold: 0.3,
     preserve: ["a cat"],
   });
+  const pooled = settingsOfGrid({ methods: ["time", "nullspace"], withPooled: [false, true] });
+  assertEquals(pooled.map(({ name, editor }) => [name, editor!.withPooled]), [
+    ["time, lambda 0.1", undefined],
+    ["time, lambda 0.1, pooled", true],
+    ["nullspace, lambda 0", undefined],
+    ["nullspace, lambda 0, pooled", true],
+  ]);
   const tokens = settingsOfGrid({ methods: ["uce", "nullspace"], tokens: ["all", "last", "all"] });
   assertEquals(tokens.map(({ editor }) => [editor!.method, editor!.tokens]), [
     ["uce", "all"],
@@ -92,6 +99,7 @@ Deno.test("settingsOfGrid() gives each editor the options that it has, and refus
   fails({ threshold: [0.1] }, OptionError, 'an option of the method "nullspace"');
   fails({ methods: ["uce"], influenceFilter: [true] }, OptionError, 'an option of the method "nullspace"');
   fails({ methods: ["nullspace"], augment: [0.5] }, EditError, "augment 0.5");
+  fails({ methods: ["nullspace"], withPooled: [true], augment: [2] }, EditError, "leave withPooled out");
   fails({ methods: ["baseline"], eraseScale: [1] }, OptionError, "without an edit");
   fails({ lambdas: [0] }, EditError, "above 0");
   fails({ methods: ["nullspace"], tokens: ["all"] }, OptionError, 'with tokens "all"');
