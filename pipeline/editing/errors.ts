@@ -52,7 +52,10 @@ export class LambdaError extends EditError {
   }
 }
 
-/** The system is too ill-conditioned for the solver's arithmetic: λ is too small. */
+/**
+ * The system is too ill-conditioned for the solver's arithmetic: λ is too small, or some rows weigh
+ * too much.
+ */
 export class IllConditionedError extends EditError {
   /** The name of the class. */
   override name = "IllConditionedError";
@@ -60,6 +63,11 @@ export class IllConditionedError extends EditError {
   readonly lamb: number;
   /** The smallest round λ that makes the system well-conditioned. */
   readonly proposedLamb: number;
+  /**
+   * The round factor by which the largest weights must be divided; present where `proposedLamb`
+   * would suppress the edit of lighter rows.
+   */
+  readonly weightFactor?: number;
   /** Order of the linear system. */
   readonly size: number;
   /** The first Cholesky pivot that is not positive, if there is one. */
@@ -73,6 +81,7 @@ export class IllConditionedError extends EditError {
     details: {
       lamb: number;
       proposedLamb: number;
+      weightFactor?: number;
       size: number;
       pivot?: { index: number; value: number };
       conditionEstimate?: number;
@@ -81,6 +90,7 @@ export class IllConditionedError extends EditError {
     super(message);
     this.lamb = details.lamb;
     this.proposedLamb = details.proposedLamb;
+    this.weightFactor = details.weightFactor;
     this.size = details.size;
     this.pivot = details.pivot;
     this.conditionEstimate = details.conditionEstimate;

@@ -121,8 +121,8 @@ export class EditSystem implements Disposable {
    * @param options.lamb λ of eq. 5: larger values change the model less. Default: 0.1.
    * @param options.signal stops between the parts of the work
    * @throws {LambdaError} when λ is not a number above 0, or is larger than 10¹⁰⁰
-   * @throws {IllConditionedError} when λ is too small for the arithmetic; the error proposes a
-   *   larger one
+   * @throws {IllConditionedError} when λ is too small for the arithmetic, or weights are too large;
+   *   the error proposes others
    * @throws the signal's reason when it aborts
    */
   async solve(options: { lamb?: number; signal?: AbortSignal } = {}): Promise<EditOperator> {
@@ -213,18 +213,37 @@ export class EditSystem implements Disposable {
     const { size, pivot, conditionEstimate } = failure;
     const largest = largestEigenvalue(this.rows, lamb);
     const proposedLamb = roundedUp(largest / targetCondition[this.precision]);
+    const lightest = lightestEdited(this.rows);
+    const isSuppressed = proposedLamb > lightest / 10;
+    const weightFactor = isSuppressed ? roundedUp(largest / lamb / targetCondition[this.precision]) : undefined;
     const reason = pivot
       ? `pivot ${pivot.index} of ${size} is ${pivot.value.toExponential(2)} and must be above 0`
       : `the condition number of the ${size} × ${size} system is ${
         conditionEstimate!.toExponential(1)
       }, and ${this.precision} allows at most ${maxCondition[this.precision].toExponential(0)}`;
-    return new IllConditionedError(
-      `Cannot solve the edit with lambda ${lamb}: ${reason}. Lambda is too small for embeddings whose largest eigenvalue is ${
+    const advice = weightFactor === undefined
+      ? `Lambda is too small for embeddings whose largest eigenvalue is ${
         largest.toExponential(1)
-      }; use ${proposedLamb} or more`,
-      { lamb, proposedLamb, ...failure },
+      }; use ${proposedLamb} or more`
+      : `Some rows weigh too much: the largest eigenvalue is ${
+        largest.toExponential(1)
+      }, that of the lightest edited row alone ${lightest.toExponential(1)}, and a larger lambda would suppress it; ` +
+        `divide preserveWeight (of uce: preserveScale), or the weight of the heaviest pair, by ${weightFactor} or more`;
+    return new IllConditionedError(
+      `Cannot solve the edit with lambda ${lamb}: ${reason}. ${advice}`,
+      { lamb, proposedLamb, weightFactor, ...failure },
     );
   }
+}
+
+/** The smallest ωᵢ‖cᵢ‖² of the edited rows; λ far above it leaves that row as it is. */
+function lightestEdited({ source, weights, width, count, edited }: EditRows): number {
+  let least = Infinity;
+  for (let row = count - edited; row < count; row++) {
+    const squares = source.subarray(row * width, (row + 1) * width).reduce((sum, value) => sum + value * value, 0);
+    least = Math.min(least, weights[row] * squares);
+  }
+  return least;
 }
 
 function newSolver({ gpu, rows, route, precision }: EditSystem): EditSolver {

@@ -340,6 +340,31 @@ gpuTest(
 
 for (const [where, options] of devices) {
   gpuTest(
+    `solveOperator() advises smaller weights where a larger λ would suppress the edit, ${where}`,
+    async (gpu) => {
+      const [n, width, lamb] = [6, 16, 0.1];
+      const c = randomArray(n * width, 7), d = c.slice();
+      d.set(randomArray(2 * width, 8), 4 * width); // the last two rows are edited
+      using source = Tensor.from(gpu, c, [n, width]);
+      using destination = Tensor.from(gpu, d, [n, width]);
+      const solve = (weight: number, lamb: number) => {
+        const weights = [weight, weight, weight, weight, 1, 1];
+        return solveOperator(gpu, { source, destination, weights }, { lamb, route: "channels" });
+      };
+      const refused = await assertRejects(() => solve(1e14, lamb), IllConditionedError, "preserveWeight");
+      const { message, weightFactor, proposedLamb } = refused as IllConditionedError;
+      assert(message.endsWith(`by ${weightFactor} or more`), message);
+      using operator = await solve(1e14 / weightFactor!, lamb);
+      assert(operator.report!.relativeSize > 0.1, "it still edits");
+      using suppressed = await solve(1e14, proposedLamb);
+      assert(suppressed.report!.relativeSize < 1e-2, "the λ alone would not");
+    },
+    options,
+  );
+}
+
+for (const [where, options] of devices) {
+  gpuTest(
     `solveOperator() refuses a λ that is too small for the numbers and proposes one that works, ${where}`,
     async (gpu) => {
       const [n, width] = [40, 16]; // more rows than channels: the n × n system lives on λ alone
@@ -349,7 +374,7 @@ for (const [where, options] of devices) {
       const solve = (lamb: number) => solveOperator(gpu, { source, destination }, { lamb, route: "tokens" });
       const error = await assertRejects(() => solve(1e-13), IllConditionedError, "use ") as IllConditionedError;
       assertEquals([error.lamb, error.size], [1e-13, n]);
-      assert(error.proposedLamb > 1e-13 && error.message.endsWith(`use ${error.proposedLamb} or more`));
+      assert(error.weightFactor === undefined && error.message.endsWith(`use ${error.proposedLamb} or more`));
       using operator = await solve(error.proposedLamb);
       const difference = (await destination.float64()).map((value, i) => value - c[i]);
       const expected = normalEquations(Float64Array.from(c), difference, { width, lamb: error.proposedLamb });
