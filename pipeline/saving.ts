@@ -5,6 +5,8 @@ import { CheckpointError } from "./errors.ts";
 import { checkArgument, checkOptions, kind, kinds, oneOf, type OptionTable } from "./options.ts";
 import { diffusersVersion } from "./checkpoint/ldm/config.ts";
 import { type PartEntries, singleFileEntries } from "./checkpoint/ldm/single_file_entries.ts";
+import { SingleFile } from "./checkpoint/ldm/single_file.ts";
+import { configToStore, EntryWeights, misreadText, storedConfigKey } from "./checkpoint/ldm/stored_config.ts";
 import type { ConfigJson, ModelOrigin } from "./checkpoint/source/origin.ts";
 import { isFloat8 } from "./checkpoint/safetensors/float8.ts";
 import type { SafetensorsDtype } from "./checkpoint/safetensors/format.ts";
@@ -15,6 +17,7 @@ import { checkModel, type ModelKind } from "./models/load.ts";
 import { checkTensorsName, saveSafetensors } from "./checkpoint/save.ts";
 import { type FolderWriter, writeFolderAtomically } from "./output/folder.ts";
 import { checkOutput, checkOutputFolder } from "./output/target.ts";
+import { warn } from "./safe_text.ts";
 import { refuseOwnSource } from "./saving_place.ts";
 import { writeModelWeights } from "./checkpoint/safetensors/sharding.ts";
 import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./checkpoint/safetensors/tensor_stream.ts";
@@ -165,15 +168,34 @@ export async function saveSingleFile(
     const { folder, kind } = componentTable[key];
     return open.adopt(await openPart(folder, kind!, model, dtype, edited), closePart);
   };
-  const entries = singleFileEntries({
+  const parts = {
     textEncoder: await part("textEncoder", textEncoder),
     ...(textEncoder2 ? { textEncoder2: await part("textEncoder2", textEncoder2) } : {}),
     unet: await part("unet", unet, bakedKeys(components, baked)),
     vae: await part("vae", vae),
+  };
+  const entries = singleFileEntries({
+    ...parts,
     predictionType: scheduler.config.prediction_type,
     zeroTerminalSnr: scheduler.config.rescale_betas_zero_snr === true,
   });
-  await saveSafetensors(path, entries.map(progress(entries, onProgress)), { metadata: { format: "pt" } });
+  const stored = configToStore(path, {
+    unet: parts.unet.config,
+    vae: parts.vae.config,
+    text_encoder: parts.textEncoder.config,
+    ...(parts.textEncoder2 ? { text_encoder_2: parts.textEncoder2.config } : {}),
+    scheduler: scheduler.config as unknown as ConfigJson,
+  }, (await SingleFile.of(new EntryWeights(path, entries))).configs());
+  const hasMore = Object.keys(stored).length > 0;
+  await saveSafetensors(path, entries.map(progress(entries, onProgress)), {
+    metadata: { format: "pt", ...(hasMore ? { [storedConfigKey]: JSON.stringify(stored) } : {}) },
+  });
+  const misread = misreadText(stored);
+  if (misread === "") return;
+  warn(
+    `${path} holds configuration that the layout has no place for, in its metadata, where Blue Rose alone reads it. ` +
+      `Other programs will load the file as another model: save a folder for them (${misread})`,
+  );
 }
 
 /** Edited weights by key, computed lazily; `undefined` for weights that no edit changes. */

@@ -205,8 +205,10 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
 
   /**
    * Saves the pipeline as one .safetensors file in the original layout (LDM), which A1111 and
-   * ComfyUI load; otherwise as {@linkcode savePretrained}. Such a file does not hold the scheduler,
-   * the tokenizer or the configurations, except for the prediction type of 2.x.
+   * ComfyUI load; otherwise as {@linkcode savePretrained}. Such a file does not hold the scheduler
+   * and the tokenizer, and implies the configurations of the published models. Those of another
+   * model (its heads, groups of norms, noise schedule) are kept in the file's metadata, which only
+   * this package reads; a warning names what other programs will misread.
    */
   async saveSingleFile(path: string, options: SaveOptions = {}): Promise<void> {
     using baked = this.bakedWeights();

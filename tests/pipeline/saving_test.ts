@@ -11,8 +11,8 @@ import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { loadGoldens } from "../goldens.ts";
 import { assertClose, gpuTest } from "../gpu.ts";
-import { miniConfig } from "./checkpoint/ldm/ldm_files.ts";
 import { goldens, referenceFolder } from "../paths.ts";
+import { warningsOfAsync } from "../warnings.ts";
 
 const parts = ["unet", "vae", "text_encoder"] as const;
 const recorded = JSON.parse(await Deno.readTextFile(`${referenceFolder}/saved_folder.json`));
@@ -133,12 +133,20 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
         const edited = await draw(pipe);
         assertClose(await drawSaved(gpu, `${folder}/saved`), edited, 2e-4, "baked");
 
-        await pipe.saveSingleFile(`${folder}/single.safetensors`);
+        const { warnings } = await warningsOfAsync(() => pipe.saveSingleFile(`${folder}/single.safetensors`));
+        assertEquals(warnings.length, 1);
+        for (const said of ["unet: attention_head_dim, norm_num_groups; vae: norm_num_groups", "save a folder"]) {
+          assert(warnings[0].includes(said), warnings[0]);
+        }
         using single = await StableDiffusionPipeline.fromSingleFile(`${folder}/single.safetensors`, {
           gpu,
           tokenizer: `${goldens}/${model}/tokenizer`,
-          config: miniConfig[model],
         });
+        for (const part of ["unet", "vae", "textEncoder"] as const) {
+          const { projectionDim: _, ...config } = { projectionDim: 0, ...single[part].config };
+          const { projectionDim: __, ...own } = { projectionDim: 0, ...pipe[part].config };
+          assertEquals(config, own, part);
+        }
         assertEquals(single.scheduler.config.prediction_type, pipe.scheduler.config.prediction_type);
         single.scheduler = pipe.scheduler;
         assertClose(await draw(single), edited, 2e-4, "single file");

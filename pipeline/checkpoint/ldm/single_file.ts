@@ -20,6 +20,7 @@ import {
 } from "./config.ts";
 import { ldmPrefixes } from "./keys.ts";
 import { type Markers, markerTensors, readMarkers } from "./markers.ts";
+import { readStoredConfig, type StoredConfig } from "./stored_config.ts";
 import { clipView, openClipView, unetView, vaeView } from "./views.ts";
 import type { ConfigJson, ModelOrigin } from "../source/origin.ts";
 import type { RenamedWeights } from "../safetensors/renamed_weights.ts";
@@ -69,6 +70,7 @@ export class SingleFile implements Disposable {
   readonly #globalStep: number | null;
   readonly #options: OpenOptions;
   readonly #markers: Markers;
+  readonly #stored: StoredConfig;
 
   private constructor(weights: Weights, family: SingleFileFamily, step: number | null, options: OpenOptions) {
     this.name = weights.name;
@@ -77,6 +79,7 @@ export class SingleFile implements Disposable {
     this.#globalStep = step;
     this.#options = options;
     this.#markers = readMarkers(weights);
+    this.#stored = readStoredConfig(weights);
     this.predictionType = options.predictionType ?? this.#markers.predictionType ?? predictionTypeOf(family, step);
   }
 
@@ -92,18 +95,28 @@ export class SingleFile implements Disposable {
     if (isPickle(name)) throw new CheckpointError(pickleMessage(name), { source: name });
     const file = await SafetensorsFile.open(await openSource(source));
     try {
-      const weights = canonicalWeights(file, options);
-      const { family, description, advice } = recognizeCheckpoint(weights, options);
-      if (family === "other") {
-        const hint = advice === undefined ? "" : `; ${advice}`;
-        throw new CheckpointError(`Cannot load ${name} as it is ${description}${hint}`, { source: name });
-      }
-      const step = weights.tensors.has("global_step") ? (await weights.float64("global_step"))[0] : null;
-      return new SingleFile(weights, family, step, options);
+      return await SingleFile.of(file, options);
     } catch (error) {
       file.close();
       throw error;
     }
+  }
+
+  /**
+   * The single file that weights are.
+   *
+   * @throws {CheckpointError} as {@linkcode SingleFile.open} does
+   */
+  static async of(file: Weights, options: OpenOptions = {}): Promise<SingleFile> {
+    const { name } = file;
+    const weights = canonicalWeights(file, options);
+    const { family, description, advice } = recognizeCheckpoint(weights, options);
+    if (family === "other") {
+      const hint = advice === undefined ? "" : `; ${advice}`;
+      throw new CheckpointError(`Cannot load ${name} as it is ${description}${hint}`, { source: name });
+    }
+    const step = weights.tensors.has("global_step") ? (await weights.float64("global_step"))[0] : null;
+    return new SingleFile(weights, family, step, options);
   }
 
   /**
@@ -123,12 +136,17 @@ export class SingleFile implements Disposable {
       without: this.#options.without,
     });
     const { config = {} } = this.#options;
+    const whole = (part: keyof PipelineConfigs): ConfigJson => ({
+      ...inferred[part],
+      ...this.#stored[part],
+      ...config[part],
+    });
     return {
-      unet: { ...inferred.unet, ...config.unet },
-      vae: { ...inferred.vae, ...config.vae },
-      text_encoder: { ...inferred.text_encoder, ...config.text_encoder },
-      text_encoder_2: { ...inferred.text_encoder_2, ...config.text_encoder_2 },
-      scheduler: { ...inferred.scheduler, ...config.scheduler },
+      unet: whole("unet"),
+      vae: whole("vae"),
+      text_encoder: whole("text_encoder"),
+      text_encoder_2: whole("text_encoder_2"),
+      scheduler: whole("scheduler"),
     };
   }
 

@@ -74,8 +74,12 @@ async function partEntries(weights: Weights, places: Places): Promise<TensorEntr
 }
 
 /** A safetensors file in memory. */
-export async function fileOf(entries: readonly TensorEntry[], name = "model.safetensors"): Promise<ByteSource> {
+export async function fileOf(
+  entries: readonly TensorEntry[],
+  name = "model.safetensors",
+  metadata?: Record<string, string>,
+): Promise<ByteSource> {
   const chunks: Uint8Array<ArrayBuffer>[] = [];
-  await writeSafetensors(entries, (chunk) => void chunks.push(chunk.slice()));
+  await writeSafetensors(entries, (chunk) => void chunks.push(chunk.slice()), { metadata });
   return bytesSource(new Uint8Array(await new Blob(chunks).arrayBuffer()), name);
 }

@@ -1,11 +1,7 @@
 import { assert, assertEquals, assertRejects } from "@std/assert";
 import type { ByteSource } from "../../../../pipeline/checkpoint/source/byte_source.ts";
 import { directoryTree, fileSource } from "../../../../pipeline/checkpoint/source/disk.ts";
-import {
-  SingleFile,
-  type SingleFileOptions,
-  type SingleFilePart,
-} from "../../../../pipeline/checkpoint/ldm/single_file.ts";
+import { SingleFile, type SingleFilePart } from "../../../../pipeline/checkpoint/ldm/single_file.ts";
 import { SafetensorsFile } from "../../../../pipeline/checkpoint/safetensors/safetensors_file.ts";
 import { openWeights } from "../../../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { CheckpointError } from "../../../../pipeline/errors.ts";
@@ -16,17 +12,11 @@ import { StableDiffusionPipeline } from "../../../../pipeline/stable_diffusion.t
 import { StableDiffusionXLPipeline } from "../../../../pipeline/stable_diffusion_xl.ts";
 import { gpuTest } from "../../../gpu.ts";
 import { goldens, referenceFolder } from "../../../paths.ts";
+import { withoutWarnings } from "../../../warnings.ts";
 import { fileOf, type Places, zeros } from "./ldm_files.ts";
 
 const folder = `${goldens}/sdxl-mini`;
 const parts = ["unet", "vae", "text_encoder", "text_encoder_2"] as const;
-/** What a miniature's shapes cannot tell. */
-const config: SingleFileOptions["config"] = {
-  unet: { attention_head_dim: [2, 4, 8], norm_num_groups: 8, sample_size: 16 },
-  vae: { norm_num_groups: 8, sample_size: 32 },
-  text_encoder: { num_attention_heads: 4, eos_token_id: 652 },
-  text_encoder_2: { num_attention_heads: 4, eos_token_id: 652 },
-};
 const tokenizer = `${folder}/tokenizer`;
 /** Where diffusers' conversion finds each tensor. */
 const places: Record<SingleFilePart, Places> = JSON.parse(
@@ -37,6 +27,7 @@ async function withSaved(gpu: Parameters<Parameters<typeof gpuTest>[1]>[0], body
   const directory = await Deno.makeTempDir();
   try {
     using pipe = await StableDiffusionXLPipeline.fromPretrained(folder, { gpu });
+    using _ = withoutWarnings(); // of configuration that other programs do not read
     await pipe.saveSingleFile(`${directory}/sdxl.safetensors`);
     await body(`${directory}/sdxl.safetensors`);
   } finally {
@@ -49,7 +40,7 @@ gpuTest(
   async (gpu) => {
     await withSaved(gpu, async (path) => {
       using raw = await SafetensorsFile.open(await fileSource(path));
-      using file = await SingleFile.open(path, { config });
+      using file = await SingleFile.open(path);
       assertEquals([file.family, file.predictionType, file.surplus()], ["sdxl", "epsilon", []]);
       const used = new Set<string>();
       for (const part of parts) {
@@ -74,7 +65,7 @@ gpuTest("an SDXL file draws the bytes of its folder, is edited, and is opened as
   await withSaved(gpu, async (path) => {
     const options = { generator: 7, numInferenceSteps: 2, height: 32, width: 32, outputType: "array" } as const;
     using folderPipe = await StableDiffusionXLModelEditingPipeline.fromPretrained(folder, { gpu });
-    using filePipe = await openPipeline(path, { gpu, config, tokenizer });
+    using filePipe = await openPipeline(path, { gpu, tokenizer });
     assert(filePipe instanceof StableDiffusionXLModelEditingPipeline);
     const { tokenizer2 } = filePipe as StableDiffusionXLModelEditingPipeline;
     assertEquals(tokenizer2.padTokenId, folderPipe.tokenizer2.padTokenId);
@@ -83,11 +74,11 @@ gpuTest("an SDXL file draws the bytes of its folder, is edited, and is opened as
     const [one, other] = [await folderPipe.generate("a rose", options), await filePipe.generate("a rose", options)];
     assertEquals(other.images, one.images);
     await assertRejects(
-      () => StableDiffusionPipeline.fromSingleFile(path, { gpu, config, tokenizer }),
+      () => StableDiffusionPipeline.fromSingleFile(path, { gpu, tokenizer }),
       CheckpointError,
       "it is SDXL; load it with a StableDiffusionXLPipeline",
     );
-    const inspection = await inspectFile(await fileSource(path), { config });
+    const inspection = await inspectFile(await fileSource(path));
     assertEquals(problemsOf(inspection), []);
     assertEquals(inspection.description, "an SDXL checkpoint (single file)");
     assertEquals(inspection.parts.map(({ kind }) => kind), [
