@@ -45,16 +45,16 @@ export async function takeSteps(
         `${left.length} are left. To measure all again, remove ${progressFile()}`
       : `${steps.length} choices. Each is saved at once; after an interruption, the same command measures the rest`,
   );
-  using progress = showProgress("tuning", { total: left.length });
+  using progress = showProgress("tuning", { total: left.reduce((sum, step) => sum + step.timings(gpu), 0) });
   await tune(gpu, {
     steps: left,
     tuning: unfinished.tuning,
     budgetMs,
     waitMs: await waitingMs(() => gpu.finished()),
-    async onStep({ name }, { tuned, tuning }) {
-      await unfinished.save(name, tuning);
+    async onStep(step, { tuned, tuning }) {
+      await unfinished.save(step.name, tuning);
       say(tunedText(tuned));
-      progress.advance(1, name);
+      progress.advance(step.timings(gpu), step.name);
     },
   });
   say(await unfinished.finish());

@@ -25,10 +25,10 @@ export interface ProgressState {
   /** Since the start. */
   readonly elapsedMs: number;
   /**
-   * Since the first unit was done: what comes before, such as compiling, says nothing about the
-   * rest. Default: elapsedMs, and the rate counts all units.
+   * When the first units were done, and how many: what comes before, such as compiling, says
+   * nothing about the rest. Default: the rate counts all units and all time.
    */
-  readonly steadyMs?: number;
+  readonly first?: { readonly done: number; readonly elapsedMs: number };
 }
 
 /** Where no terminal is, a line is written this often, and at the end of works that take longer. */
@@ -71,13 +71,14 @@ export function remarkCompiling(gpu: Gpu, progress: Progress): Disposable {
 
 /** "12/20, 3.4 it/s, 0:04 elapsed, 0:02 left" */
 export function progressText(
-  { done, total, elapsedMs, steadyMs }: ProgressState,
+  { done, total, elapsedMs, first }: ProgressState,
   unit: "it" | "picture" | "bytes",
 ): string {
   const amount = unit === "bytes" ? `${megabytes(done)}/${megabytes(total)}` : `${done}/${total}`;
   if (elapsedMs <= 0 || done <= 0) return amount;
-  const isSteady = unit !== "bytes" && steadyMs !== undefined && steadyMs > 0 && done > 1;
-  const perSecond = 1000 * (isSteady ? (done - 1) / steadyMs : done / elapsedMs);
+  const isSteady = unit !== "bytes" && first !== undefined && elapsedMs > first.elapsedMs && done > first.done;
+  const perSecond = 1000 *
+    (isSteady ? (done - first.done) / (elapsedMs - first.elapsedMs) : done / elapsedMs);
   const rate = unit === "bytes"
     ? `${megabytes(perSecond)}/s`
     : perSecond >= 1
@@ -102,15 +103,14 @@ function clock(seconds: number): string {
 
 function bar(label: string, { total, unit = "it" }: ProgressOptions): Progress {
   const started = performance.now();
-  let first: number | undefined;
+  let first: ProgressState["first"];
   const bar = new cliProgress.SingleBar({
     format: (_: unknown, state: { progress: number; value: number; total: number }, payload: { note: string }) => {
       const width = 20;
       const filled = Math.round(Math.min(1, state.progress) * width);
-      const now = performance.now();
-      if (state.value > 0) first ??= now;
-      const steadyMs = first === undefined ? undefined : now - first;
-      const text = progressText({ done: state.value, total: state.total, elapsedMs: now - started, steadyMs }, unit);
+      const elapsedMs = performance.now() - started;
+      if (state.value > 0) first ??= { done: state.value, elapsedMs };
+      const text = progressText({ done: state.value, total: state.total, elapsedMs, first }, unit);
       return `${label.padEnd(10)} ${"█".repeat(filled)}${"░".repeat(width - filled)} ${text}  ${payload.note}`
         .trimEnd();
     },

@@ -14,7 +14,14 @@ import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { type AdapterTuning, type TileKind, tileKinds } from "../../kernels/tuning.ts";
 import { testValues } from "../cases/task.ts";
-import { operationKey, type TunedHeads, type TunedModel, type TunedShape, tuneOperation } from "./tune_operation.ts";
+import {
+  operationCandidates,
+  operationKey,
+  type TunedHeads,
+  type TunedModel,
+  type TunedShape,
+  tuneOperation,
+} from "./tune_operation.ts";
 import { attentionCandidates, candidates, fastest, roundedToF16, type SearchOptions } from "./tune_search.ts";
 
 /**
@@ -73,6 +80,11 @@ interface StepResult {
 export interface TuningStep {
   /** Unique: the kind, the operation's name, or "heads of 40". */
   readonly name: string;
+  /**
+   * How many timings the step takes: its candidates, the present choice included, times the works
+   * that each is measured on. Timings of one budget take about as long.
+   */
+  timings(gpu: Gpu): number;
   /** Measures the candidates. Returns `tuning` with the fastest. */
   run(gpu: Gpu, tuning: AdapterTuning, options: SearchOptions): Promise<StepResult>;
 }
@@ -132,6 +144,7 @@ function runnable({ info }: Gpu, { attention = {}, products = {}, ...tiles }: Ad
 function kindStep(kind: TileKind): TuningStep {
   return {
     name: kind,
+    timings: (gpu) => (1 + candidates(gpu, kind).length) * products[kind].length,
     async run(gpu, tuning, options) {
       const before = policyOf(gpu).products.tiles(roundedToF16)[kind];
       const operands = products[kind].map(([m, n, k]) => ({
@@ -149,6 +162,7 @@ function kindStep(kind: TileKind): TuningStep {
 function operationStep(operation: TunedModel["operations"][number]): TuningStep {
   return {
     name: operationKey(operation),
+    timings: (gpu) => 1 + operationCandidates(gpu, operation),
     async run(gpu, tuning, options) {
       const { attention: _, products = {}, ...tiles } = tuning;
       const tuned = await tuneOperation(gpu, operation, { ...options, tiles });
@@ -164,6 +178,7 @@ function operationStep(operation: TunedModel["operations"][number]): TuningStep 
 function attentionStep(width: number, [t, heads]: TunedHeads[number]): TuningStep {
   return {
     name: `heads of ${width}`,
+    timings: (gpu) => 1 + attentionCandidates(gpu, width).length,
     async run(gpu, tuning, options) {
       const shape = [1, t, heads * width];
       const [q, k, v] = [1, 2, 3].map((seed) => Tensor.from(gpu, testValues(t * heads * width, seed), shape));

@@ -55,6 +55,17 @@ function productOf({ inChannels, outChannels, side, kernel, stride }: Conv2dTask
   return { m: outChannels, n: outSide ** 2, k: kernel ** 2 * 4 * Math.ceil(inChannels / 4) };
 }
 
+/** The number of an operation's candidates beside the present choice. */
+export function operationCandidates(gpu: Gpu, operation: TunedOperation): number {
+  if (operation.op === "conv2d") {
+    const { m, n } = productOf(operation);
+    return candidates(gpu, tileKind(m, n)).length;
+  }
+  const { op, m, n, k } = operation;
+  if (op === "product") return productCandidates(gpu, m, n, k).length;
+  return (gatedTiles(gpu, m, n) ?? productCandidates(gpu, m, 2 * n, k)).length;
+}
+
 /** Measures an operation's candidates. `tiles` are those of its kind, where they were tuned. */
 export function tuneOperation(
   gpu: Gpu,
@@ -82,6 +93,12 @@ async function tuneProduct(
   return { key: productKey(m, n, k), ...found };
 }
 
+/** The tiles of a gated product to m × n; undefined where the device gates in a pass of its own. */
+function gatedTiles(gpu: Gpu, m: number, n: number): TileShape[] | undefined {
+  const tiles = candidates(gpu, tileKind(m, n)).filter(canGate);
+  return tiles.length === 0 || n % 4 !== 0 ? undefined : tiles;
+}
+
 /**
  * A gated product, on tiles that can gate. Where the device gates in a pass of its own,
  * as software devices do, its product has an entry.
@@ -91,8 +108,8 @@ async function tuneGated(
   { m, n, k }: Sizes,
   options: SearchOptions & { readonly tiles: Tiles },
 ): Promise<TunedShape> {
-  const tiles = candidates(gpu, tileKind(m, n)).filter(canGate);
-  if (tiles.length === 0 || n % 4 !== 0) return await tuneProduct(gpu, { m, n: 2 * n, k }, options);
+  const tiles = gatedTiles(gpu, m, n);
+  if (tiles === undefined) return await tuneProduct(gpu, { m, n: 2 * n, k }, options);
   using x = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
   using weight = Tensor.from(gpu, testValues(2 * n * k, 2), [2 * n, k], "f16");
   const run = ({ tile }: Choice) => [() => void gatedProduct(x, weight, { tile, ...roundedToF16 })];

@@ -18,6 +18,7 @@ const times = { beforeMs: 2, bestMs: 1, tried: 2 };
 function step(width: number, taken: number[], fails = false): TuningStep {
   return {
     name: `heads of ${width}`,
+    timings: () => 2,
     run(_gpu, tuning) {
       if (fails) return Promise.reject(new Error("interrupted"));
       taken.push(width);

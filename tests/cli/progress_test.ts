@@ -1,5 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
-import { progressLines, progressText } from "../../cli/progress.ts";
+import { progressLines, type ProgressState, progressText } from "../../cli/progress.ts";
 
 /** Runs a program that shows progress in another process, and returns its output. */
 async function written(): Promise<{ out: string; err: string }> {
@@ -91,14 +91,17 @@ Deno.test("without a terminal, other works write a line with a unit that ends te
 });
 
 Deno.test("progressText() tells done of total, the rate, elapsed and remaining time", () => {
-  const at = (done: number, elapsedMs: number, steadyMs?: number) =>
-    progressText({ done, total: 20, elapsedMs, steadyMs }, "it");
+  const at = (done: number, elapsedMs: number, first?: ProgressState["first"]) =>
+    progressText({ done, total: 20, elapsedMs, first }, "it");
   assertEquals(at(0, 500), "0/20");
   assertEquals(at(10, 5000), "10/20, 2.0 it/s, 0:05 elapsed, 0:05 left");
   assertEquals(at(1, 90_000), "1/20, 90.0 s/it, 1:30 elapsed, 28:30 left");
   assertEquals(at(20, 3_724_000), "20/20, 186.2 s/it, 1:02:04 elapsed");
   // 8 s of compiling before the first of 11 steps, then 10 steps in 5 s
-  assertEquals(at(11, 13_000, 5000), "11/20, 2.0 it/s, 0:13 elapsed, 0:05 left");
+  assertEquals(at(11, 13_000, { done: 1, elapsedMs: 8000 }), "11/20, 2.0 it/s, 0:13 elapsed, 0:05 left");
+  // batches of 4: 2 s of compiling and 2 s of drawing, then 2 s a batch
+  assertEquals(at(4, 4000, { done: 4, elapsedMs: 4000 }), "4/20, 1.0 it/s, 0:04 elapsed, 0:16 left");
+  assertEquals(at(8, 6000, { done: 4, elapsedMs: 4000 }), "8/20, 2.0 it/s, 0:06 elapsed, 0:06 left");
   assertEquals(
     progressText({ done: 2 ** 20, total: 2 ** 22, elapsedMs: 1000 }, "bytes"),
     "1.0 MiB/4.0 MiB, 1.0 MiB/s, 0:01 elapsed, 0:03 left",

@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { tune, tuningSteps } from "../../../bench/measure/tune.ts";
 import { candidates, fastest } from "../../../bench/measure/tune_search.ts";
 import { unetShapes } from "../../../bench/cases/model_shapes.ts";
 import { configs } from "../../../bench/cases/sd14.ts";
@@ -40,6 +41,28 @@ Deno.test("what is tuned of a UNet are its products, convolutions, gates and the
   const tasks = countTasks(shapes, configs.unet, guidedSizes).map(({ task }) => task);
   assertEquals(operations.length, tasks.filter(({ op }) => op !== "attention").length);
   assertEquals(operations.filter(({ op }) => op === "conv2d"), tasks.filter(({ op }) => op === "conv2d"));
+});
+
+gpuTest("the timings of a step are known before it is taken: its candidates, once for each work", async (gpu) => {
+  const conv2d = { op: "conv2d", batch: 1, inChannels: 4, outChannels: 8, side: 8, kernel: 1, stride: 1 } as const;
+  const sizes = { m: 16, n: 16, k: 16 };
+  const all = tuningSteps({
+    operations: [{ op: "product", ...sizes }, { op: "gated product", ...sizes, k: 32 }, conv2d],
+    heads: { 8: [8, 1] },
+  });
+  const timings = new Map(all.map((step) => [step.name, step.timings(gpu)]));
+  assertEquals(timings.get("few"), 2 * (1 + candidates(gpu, "few").length), "measured on two products");
+  const steps = all.filter(({ name }) => !/^(skinny|few|many|heads of ..+)$/.test(name));
+  assertEquals(steps.length, 5);
+  await tune(gpu, {
+    steps,
+    budgetMs: 1,
+    waitMs: 0,
+    onStep({ name }, { tuned: { tried } }) {
+      // The present choice may be one of the candidates.
+      assert([tried, tried + 1].includes(timings.get(name)!), `${name}: ${timings.get(name)}, tried ${tried}`);
+    },
+  });
 });
 
 gpuTest("a convolution is tuned under the name by which it is found", async (gpu) => {
