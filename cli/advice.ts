@@ -18,6 +18,7 @@ export const flagWords: Words = {
   loadInversion: "draw with it by --textual-inversion FILE and the model that it belongs to",
   chooseFile: "give the path of one of them",
   loadSingleFile: "give the file itself as --model",
+  chooseSampler: "choose one by --sampling-method",
   giveLoraDir: "give --lora-dir, the folder of LoRAs",
   readAsA1111: "--prompt-syntax a1111 reads it as A1111 does",
   loadVae: "draw with it by --vae FILE and the model that it belongs to",

@@ -27,6 +27,7 @@ import { type Command, defineCommand } from "./command.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { bytesOf } from "./files.ts";
 import { modelFlags, samplingFlags } from "./flags.ts";
+import { inFlags } from "./option_flags.ts";
 import { memoryLines } from "./memory_lines.ts";
 import { printMode, say, sayJson } from "./printer.ts";
 
@@ -161,7 +162,7 @@ function report(inspection: Inspection): string {
     ...parts.map((part) => `  ${part.part.padEnd(width)}  ${partLine(part)}`.trimEnd()),
     ...notes.map((note) => `  ${note.replaceAll("\n", "\n  ")}`),
     ...(memory === undefined ? [] : memoryLines(memory).map((line) => `  ${line}`)),
-    ...problemsOf({ ...inspection, problems }).map((problem) => `  ✗ ${problem.replaceAll("\n", "\n    ")}`),
+    ...problemsOf({ ...inspection, problems }).map((problem) => `  ✗ ${inFlags(problem).replaceAll("\n", "\n    ")}`),
     ...(problemsOf(inspection).length === 0 && description !== "a picture" ? ["  would load"] : []),
   ].join("\n");
 }

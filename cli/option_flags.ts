@@ -4,6 +4,17 @@
  * @module
  */
 
+import { kebab } from "./flag_types.ts";
+
+/** Options whose flags have their names. */
+const namesakes = [
+  ...["anyModel", "anyVersion", "loraDir", "predictionType", "promptSyntax", "safetyChecker", "vaeTiling"],
+  ...["clipSkip", "editNegativePrompt", "negativePrompt", "samplingMethod"],
+  ...["prompt2", "negativePrompt2", "originalSize", "targetSize", "negativeOriginalSize", "negativeTargetSize"],
+  ...["guidanceRescale", "denoisingEnd"],
+  ...["withPooled", "preserveWeight", "eraseScale", "preserveScale", "retainScale", "influenceFilter", "augmentRank"],
+];
+
 /**
  * Names of options that messages mention, and the flags for them. Whole advice is worded by
  * `pipeline/advice.ts`. Phrases come first.
@@ -20,24 +31,12 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bGive retained prompts for all rows\b/g, "Give --preserve-file"],
   [/\bchoose another name for output\b/g, "choose another folder for --results"],
   [/\bchoose another name for partition\b/g, "choose another --partition"],
-  [/\banyModel\b/g, "--any-model"],
-  [/\banyVersion\b/g, "--any-version"],
   [/\barithmetic: "(f32|f16)"/g, "--arithmetic $1"],
-  [/\bclipSkip\b/g, "--clip-skip"],
   [/\bnumInferenceSteps\b/g, "--steps"],
   [/\bguidanceScale\b/g, "--cfg-scale"],
   [/\bnumImagesPerPrompt\b/g, "--batch-count"],
-  [/\bnegativePrompt\b/g, "--negative-prompt"],
-  [/\bpromptSyntax\b/g, "--prompt-syntax"],
-  [/\bpredictionType\b/g, "--prediction-type"],
-  [/\bloraDir\b/g, "--lora-dir"],
-  [/\bwithPooled\b/g, "--with-pooled"],
-  [/\bpreserveWeight\b/g, "--preserve-weight"],
-  [/\beraseScale\b/g, "--erase-scale"],
-  [/\bpreserveScale\b/g, "--preserve-scale"],
-  [/\bretainScale\b/g, "--retain-scale"],
-  [/\binfluenceFilter\b/g, "--influence-filter"],
-  [/\baugmentRank\b/g, "--augment-rank"],
+  [/\bcropsCoordsTopLeft\b/g, "--crop"],
+  [/\bnegativeCropsCoordsTopLeft\b/g, "--negative-crop"],
   [/\b(with|or) augment\b/g, "$1 --augment"],
   [/\b(with|raise|lower) threshold\b/gi, "$1 --threshold"],
   [/\b(with|leave|set) tokens\b/gi, "$1 --tokens"],
@@ -47,7 +46,10 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/(?<!\.)\blamb\b/g, "--lambda"], // "settings[0].editor.lamb" is a place in a file
 ];
 
+const namesake = new RegExp(`\\b(${namesakes.join("|")})\\b`, "g");
+
 /** A message of the library in terms of the command line. */
 export function inFlags(message: string): string {
-  return flagsOfOptions.reduce((text, [option, flag]) => text.replace(option, flag), message);
+  const text = flagsOfOptions.reduce((text, [option, flag]) => text.replace(option, flag), message);
+  return text.replace(namesake, (name) => `--${kebab(name)}`);
 }

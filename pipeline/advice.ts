@@ -35,6 +35,8 @@ const libraryWords = {
   chooseFile: "name one by weightName",
   /** To load a file as a whole model. */
   loadSingleFile: "load it with fromSingleFile()",
+  /** To draw with a model whose scheduler is not supported. */
+  chooseSampler: 'choose one, pipe.scheduler = samplerByName("dpm++ 2m", pipe.scheduler.config)',
   /** To load LoRAs that prompts name. */
   giveLoraDir: "set loraDir, the folder of LoRAs",
   /** To read prompts as A1111 does. */

@@ -1,6 +1,7 @@
 /** The table of components that loading, saving and inspection share. */
 
 import { isSchedulerClass, Scheduler, schedulerFromConfig, UnknownScheduler } from "../schedulers/mod.ts";
+import { advise } from "./advice.ts";
 import { readObject } from "./checkpoint/diffusers/config/fields.ts";
 import { type ComponentName, type ModelFamily, partsOf } from "./checkpoint/diffusers/config/model_index.ts";
 import type { FileTree } from "./checkpoint/source/file_tree.ts";
@@ -178,7 +179,7 @@ async function loadScheduler(folder: FileTree, options: ComponentLoadOptions): P
     ? `${folder.name}/scheduler_config.json`
     : `${folder.name.replace(/[/\\]?scheduler$/, "")}/model_index.json`;
   warn(
-    `The scheduler ${className}, which ${file} names, is not supported: the model draws once a sampler is chosen`,
+    `The scheduler ${className}, which ${file} names, is not supported: ${advise("chooseSampler")}`,
   );
   return new UnknownScheduler(config, { className, file });
 }

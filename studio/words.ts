@@ -18,6 +18,7 @@ export const studioWords: Words = {
   loadInversion: "draw with it by bluerose generate --textual-inversion",
   chooseFile: "drop one of them alone",
   loadSingleFile: "drop that file alone",
+  chooseSampler: "choose a sampler",
   giveLoraDir: "drop the LoRA on the page",
   readAsA1111: "bluerose generate --prompt-syntax a1111 reads it as A1111 does",
   loadVae: "the studio draws with a model's own autoencoder",

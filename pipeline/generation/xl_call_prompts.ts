@@ -36,7 +36,11 @@ function noteUnusedSizes(options: XLGenerateOptions<keyof OutputTypes>): void {
   if (options.negativeOriginalSize && options.negativeTargetSize) return;
   const unused = names.filter((name) => options[name] !== undefined);
   if (unused.length === 0) return;
-  warn(`${unused.join(", ")} is not used, as in diffusers: give both negativeOriginalSize and negativeTargetSize`);
+  warn(
+    `${unused.join(", ")} ${
+      unused.length === 1 ? "is" : "are"
+    } not used, as in diffusers: give both negativeOriginalSize and negativeTargetSize`,
+  );
 }
 
 /** The prompts of a call of SDXL. */

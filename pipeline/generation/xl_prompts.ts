@@ -65,7 +65,7 @@ export function takeXLPrompts(
   const isZero = negativePrompt === undefined && zeros;
   if (guided && isZero && negativePrompt2 !== undefined) {
     warn(
-      "The negativePrompt2 is not used, as diffusers does without a negativePrompt: give one, such as an empty text",
+      "negativePrompt2 is not used, as diffusers reads it with negativePrompt only: give that, too, such as an empty text",
     );
   }
   const hasNegatives = guided && !negativePromptEmbeds && !isZero;

@@ -3,6 +3,7 @@
 import { byteText } from "../../engine/inspect.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
+import { advise } from "../advice.ts";
 import { adaptableLayers } from "../checkpoint/bind.ts";
 import { readConfig } from "../checkpoint/diffusers/config/fields.ts";
 import { parseModelIndex } from "../checkpoint/diffusers/config/model_index.ts";
@@ -61,7 +62,7 @@ export async function inspectEdit(
   if (model === undefined) {
     notes.push(`changes ${projections} of ${recipe.layers?.length ?? "all"} cross-attention layers`);
   }
-  return { notes: [...notes, "to generate with it: bluerose generate --edit"], problems };
+  return { notes: [...notes, advise("loadEdit")], problems };
 }
 
 /** Bytes of an operator's factors on the device, which are f32. */

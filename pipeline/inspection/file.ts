@@ -1,5 +1,6 @@
 /** Inspects single files: checkpoints, LoRAs, textual inversions and edits. */
 
+import { advise } from "../advice.ts";
 import { isEditFormat } from "../editing/edit_file.ts";
 import { type ByteSource, readAll } from "../checkpoint/source/byte_source.ts";
 import { isPickle, pickleMessage } from "../checkpoint/source/pickle.ts";
@@ -148,7 +149,7 @@ async function inspectSingleFile(
     notes: [
       ...(weights === undefined ? [] : [`its ${weights}`]),
       `it predicts ${predicts}`,
-      "it has no tokenizer: loading uses the one in the hub's cache, or --tokenizer",
+      `it has no tokenizer: loading uses the one in the hub's cache; for another, ${advise("giveTokenizer")}`,
       ...(surplus.length > 0 ? [`it holds ${describeSurplus(surplus)}`] : []),
     ],
     problems,

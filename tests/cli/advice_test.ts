@@ -1,7 +1,11 @@
 import { assert, assertEquals } from "@std/assert";
 import { advise } from "../../pipeline/advice.ts";
 import { flagWords } from "../../cli/advice.ts";
+import { kebab } from "../../cli/flag_types.ts";
 import { modelFlags, samplingFlags } from "../../cli/flags.ts";
+import { methodFlags } from "../../cli/method_flags.ts";
+import { inFlags } from "../../cli/option_flags.ts";
+import { xlFlags } from "../../cli/xl_flags.ts";
 import { fileOf, zeros } from "../pipeline/checkpoint/ldm/ldm_files.ts";
 import { goldens } from "../paths.ts";
 import { run, temporaryFolder } from "./running.ts";
@@ -49,4 +53,42 @@ Deno.test("what fails on the command line is told in its own words, also by the 
     assert(`${out}${err}`.includes(said), `${said} is not in\n${out}${err}`);
     assert(!libraryNames.test(out + err), out + err);
   }
+});
+
+/** Flags whose names are no names of options. */
+const ownNames = ["cfgScale", "batchSize", "previewInterval", "previewVae", "textualInversion", "negativeCrop"];
+
+Deno.test("an option of the library is told as the flag of its name", () => {
+  const names = Object.keys({ ...modelFlags, ...samplingFlags, ...xlFlags, ...methodFlags });
+  const options = names.filter((name) => kebab(name) !== name && !ownNames.includes(name));
+  assert(options.length > 15, options.join());
+  for (const option of options) assertEquals(inFlags(`give ${option}, too`), `give --${kebab(option)}, too`);
+});
+
+Deno.test("warnings of commands speak of flags, and of no options of the library", async () => {
+  await using folder = await temporaryFolder();
+  const model = `${folder.path}/model`, mini = `${goldens}/sdxl-mini`;
+  await Deno.mkdir(model);
+  for (const { name } of Deno.readDirSync(mini)) {
+    if (name !== "model_index.json") await Deno.symlink(`${mini}/${name}`, `${model}/${name}`);
+  }
+  const index = JSON.parse(await Deno.readTextFile(`${mini}/model_index.json`));
+  const scheduler = ["diffusers", "DPMSolverSDEScheduler"];
+  await Deno.writeTextFile(`${model}/model_index.json`, JSON.stringify({ ...index, scheduler }));
+  const drawing = ["generate", "-m", model, "-p", "a (red:1.2) rose", "--steps", "1", "-H", "32", "-W", "32"];
+  const unused = ["--negative-prompt-2", "dark", "--negative-original-size", "32x32", "--negative-crop", "1,1"];
+  const sampler = ["--sampling-method", "euler"];
+  const { code, err } = await run(...drawing, ...unused, ...sampler, "-o", `${folder.path}/a.png`);
+  assertEquals(code, 0, err);
+  for (
+    const said of [
+      "is not supported: choose one by --sampling-method",
+      "--negative-prompt-2 is not used, as diffusers reads it with --negative-prompt only",
+      "--negative-original-size, --negative-crop are not used, as in diffusers: give both --negative-original-size and " +
+      "--negative-target-size",
+      "--prompt-syntax a1111 reads it",
+    ]
+  ) assert(err.includes(said), err);
+  const options = err.match(/\b[a-z]+[A-Z]\w*/g)?.filter((word) => !folder.path.includes(word));
+  assertEquals(options ?? [], []);
 });
