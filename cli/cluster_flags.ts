@@ -8,6 +8,8 @@ import { pathOf } from "../pipeline/checkpoint/source/disk.ts";
 import { parsePlan } from "../pipeline/evaluation/sweep/files.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { writeText } from "../pipeline/output/file.ts";
+import { withoutSlashes } from "../pipeline/output/paths.ts";
+import { ArgumentError } from "./argument_error.ts";
 import type { Flags, Values } from "./flag_types.ts";
 import { bytesOf, checkNewFile, overwriteFlag } from "./files.ts";
 import { keep } from "./kept.ts";
@@ -69,6 +71,11 @@ export async function clusterJob(
   const { plan, fingerprint } = await parsePlan(await bytesOf(planPath, "PLAN"), planPath);
   const { shards, retries, results, pictures, batchSize, cpus, memory, gpus, minutes } = values;
   await checkNewFile(values.output, "--output", values);
+  if (results === "") {
+    throw new ArgumentError('Cannot use --results "": it names no folder; "." is that of the job', {
+      argument: "--results",
+    });
+  }
   if (shards > plan.jobs.length) {
     throw new SweepError(
       `Cannot divide ${planPath} into ${shards} shards as it has ${plan.jobs.length} jobs: give --shards ${plan.jobs.length} or fewer`,
@@ -78,7 +85,7 @@ export async function clusterJob(
   return {
     name: `sweep-${fingerprint.slice(0, 8)}`,
     plan: taskPlan,
-    output: results.replace(/\/+$/, ""),
+    output: withoutSlashes(results),
     pictures,
     command: values.command === undefined ? command : values.command.trim().split(/\s+/),
     shards,

@@ -373,6 +373,8 @@ Deno.test("sweep refuses another version or model before it draws, and more shar
   }
   const written = await run("sweep", "slurm", at("plan.json"), "--shards", "2", "-o", at("it's.sbatch"));
   assert(written.out.endsWith(`submit it with sbatch '${folder.path}/it'\\''s.sbatch'\n`), written.out);
+  const nowhere = await run("sweep", "slurm", at("plan.json"), "--shards", "2", "--results", "");
+  assert(nowhere.code === 2 && nowhere.err.includes("it names no folder"), nowhere.err);
   const refused = await run("sweep", "slurm", at("plan.json"), "--shards", "2", "--results", "a\\b");
   assert(refused.code === 1 && refused.err.includes("choose another folder for --results"), refused.err);
 });

@@ -16,7 +16,7 @@ import { shardsVariable } from "./shard.ts";
  */
 export function hyperQueueScript(job: ClusterJob): string {
   const { name, output, shards, retries, cpus, memoryGib, gpus, minutes } = job;
-  const log = directiveWord(`${output}/hq_`, "%{JOB_ID}_%{TASK_ID}.log");
+  const log = logsIn(output);
   return `#!/bin/bash
 #HQ --name ${name}
 #HQ --array 0-${shards - 1}
@@ -44,14 +44,14 @@ done
 }
 
 /**
- * A path for a directive. HyperQueue reads double quotes there, but nothing that escapes: neither
- * in them, nor the colon before a stream's options, nor placeholders.
+ * The pattern of the logs in a folder, for a directive. HyperQueue reads double quotes there, but
+ * nothing that escapes: neither in them, nor the colon before a stream's options, nor placeholders.
  */
-function directiveWord(path: string, placeholders: string): string {
-  if (/^\s|["\\:\r\n]|%\{/.test(path)) {
+function logsIn(folder: string): string {
+  if (/^\s|["\\:\r\n]|%\{/.test(folder)) {
     const reason = 'HyperQueue takes no quotes, backslashes, colons, line breaks, leading spaces or "%{" there';
-    throw unwritable(path, { option: "output", directive: "#HQ --stdout", reason });
+    throw unwritable(folder, { option: "output", directive: "#HQ --stdout", reason });
   }
-  const word = path + placeholders;
-  return /\s/.test(path) ? `"${word}"` : word;
+  const pattern = `${folder}/hq_%{JOB_ID}_%{TASK_ID}.log`;
+  return /\s/.test(folder) ? `"${pattern}"` : pattern;
 }
