@@ -110,7 +110,8 @@ export interface KernelDeclaration<B extends string, P extends string, C extends
     | ((constants: ConstantValues<C>) => readonly WgslExtension[]);
   /**
    * The body with an entry point `main`, or a function that generates it. Parameters are available
-   * as `params.NAME`.
+   * as `params.NAME`, also in functions. No function may take a pointer to them
+   * (`ptr<uniform, …>`): on software devices they are a private variable.
    */
   readonly wgsl: string | ((constants: ConstantValues<C>) => string);
   /** The number of workgroups of a dispatch. */

@@ -1,5 +1,5 @@
 import type { DType } from "../dtype.ts";
-import { ShapeError } from "../errors.ts";
+import { KernelError, ShapeError } from "../errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { largestAccess, roundUp } from "../memory/pool.ts";
 import { Tensor, type TensorWindow } from "../tensor.ts";
@@ -39,6 +39,9 @@ const commentOrEntryPoint = /\/\/.*|\/\*[^]*?\*\/|\bfn\s+main\s*\([^{]*\{/g;
 const beginningWith = (statement: string, text: string) =>
   text.replace(commentOrEntryPoint, (match) => match.startsWith("/") ? match : `${match} ${statement}`);
 
+/** A comment, or the type of a pointer to the uniform buffer. */
+const commentOrUniformPointer = /\/\/.*|\/\*[^]*?\*\/|\bptr\s*<\s*uniform\b/g;
+
 /** A kernel. It is compiled at its first run, once per device, set of constants and dtypes. */
 export class Kernel<
   B extends string = string,
@@ -67,8 +70,8 @@ export class Kernel<
    *
    * @throws {DTypeError} when a tensor's dtype does not suit its binding
    * @throws {ShapeError} when a tensor is larger than the device can bind
-   * @throws {KernelError} when the WGSL does not compile; thrown by the next wait, because WebGPU
-   *   reports it later
+   * @throws {KernelError} when a function takes a pointer to the params; and when the WGSL does
+   *   not compile, thrown by the next wait, because WebGPU reports it later
    */
   run(
     gpu: Gpu,
@@ -160,6 +163,14 @@ export class Kernel<
       prelude.push(`@group(0) @binding(${index}) var<storage, ${access}> ${name}: ${type}; ${accessors}`);
     });
     const text = typeof wgsl === "string" ? wgsl : wgsl(constants);
+    // Refused on all devices, so that authors meet it on theirs.
+    if (text.match(commentOrUniformPointer)?.some((match) => !match.startsWith("/"))) {
+      throw new KernelError(
+        `Cannot compile the kernel ${kernel} as a function of it takes a pointer to the params (ptr<uniform, …>), which ` +
+          "are copied into a private variable on software devices: pass params.NAME by value, or read it in the function",
+        text,
+      );
+    }
     return prelude.join(" ") + "\n" + (copiesParams ? beginningWith("params = bound_params;", text) : text);
   }
 }

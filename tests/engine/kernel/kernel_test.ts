@@ -61,6 +61,26 @@ fn main(@builtin(workgroup_id) group: vec3u) {
   }
 });
 
+gpuTest("a function that takes a pointer to the params is refused, on every device", (gpu) => {
+  const reading = (declared: string) =>
+    declareKernel({
+      name: "pointed",
+      bindings: { y: output(1) },
+      params: { value: "f32" },
+      wgsl: `// no ptr<uniform, f32> in a comment
+fn twice(${declared}) -> f32 { return 2.0 * ${declared.includes("ptr") ? "*" : ""}value; }
+@compute @workgroup_size(1)
+fn main() { y_put(0u, twice(${declared.includes("ptr") ? "&" : ""}params.value)); }`,
+      grid: () => [1, 1, 1],
+      cost: () => ({ flops: 1, bytes: 4 }),
+    });
+  using y = Tensor.empty(gpu, [1]);
+  reading("value: f32").run(gpu, { y }, { value: 1 });
+  for (const type of ["ptr<uniform, f32>", "ptr < uniform, f32>"]) {
+    assertThrows(() => reading(`value: ${type}`).run(gpu, { y }, { value: 1 }), KernelError, "by value");
+  }
+});
+
 gpuTest("input() reads f32 and f16 as elements or vec4; output() writes both", async (gpu) => {
   const numbers = [1, -2, 3.5, 4, 0.25, 6, 7, 8];
   for (const lanes of [1, 4] as const) {
