@@ -4,6 +4,7 @@ import { pairsLast } from "../pipeline/editing/prompts/method.ts";
 import { Model } from "../pipeline/models/load.ts";
 import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
 import { checkAdapterName, checkTensorsName } from "../pipeline/checkpoint/save.ts";
+import { isSafetensors } from "../pipeline/checkpoint/safetensors/format.ts";
 import { refuseOwnSource, refuseSourceFile } from "../pipeline/saving_place.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -132,9 +133,11 @@ export const command: Command = defineCommand({
     loraDtype: { kind: "text", choices: ["f32", "f16"], default: "f32", group: "Save", help: "dtype of the LoRA" },
     saveModel: {
       kind: "text",
-      placeholder: "DIR",
+      placeholder: "DIR|FILE",
       group: "Save",
-      help: "write the whole model with all edits merged into its weights",
+      help:
+        "write the whole model with all edits (not LoRAs) merged into its weights: a folder in diffusers' layout, or one " +
+        ".safetensors file as A1111 and ComfyUI load it",
       access: { kind: "write", purpose: "save the model" },
     },
     ...samplingFlags,
@@ -197,7 +200,8 @@ export const command: Command = defineCommand({
       "--export-lora": values.exportLora,
       "--save-model": values.saveModel,
     });
-    await checkNewFolder(values.saveModel, "--save-model", values);
+    const savesFile = values.saveModel !== undefined && isSafetensors(values.saveModel);
+    await (savesFile ? checkNewFile : checkNewFolder)(values.saveModel, "--save-model", values);
     const candidates = values.candidates === undefined ? [] : await promptLines(values.candidates, "--candidates");
     const start = performance.now();
     using owned = new DisposableStack();
@@ -266,9 +270,14 @@ export const command: Command = defineCommand({
       say(sheet);
     } else pipe.edits.push(edit);
     if (values.saveModel !== undefined) {
-      await pipe.savePretrained(values.saveModel, { overwrite: values.overwrite });
+      if (savesFile) await pipe.saveSingleFile(values.saveModel);
+      else await pipe.savePretrained(values.saveModel, { overwrite: values.overwrite });
       keep(values.saveModel);
       say(values.saveModel);
+    }
+    const { saveEdit, exportLora, saveModel } = values;
+    if ([saveEdit, exportLora, saveModel, sheet].every((kept) => kept === undefined) && !values.report) {
+      say("Nothing is drawn or saved: add -p, --report, --save-edit, --export-lora or --save-model");
     }
     pipe.edits.clear();
     sayJson({

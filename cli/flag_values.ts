@@ -6,6 +6,7 @@
 import { ArgumentError } from "./argument_error.ts";
 import { type Flag, kebab, type NumberFlag, type PairFlag, placeholderOf, type TextFlag } from "./flag_types.ts";
 import { nearest } from "./nearest.ts";
+import { inFlags } from "./option_flags.ts";
 
 /** The largest seed, 2⁶⁴ − 1. */
 export const largestSeed: bigint = 2n ** 64n - 1n;
@@ -163,8 +164,11 @@ export function valueMissing(written: string, flag: Exclude<Flag, { kind: "switc
 
 /** The error for a flag that no command or this command does not have. */
 export function unknownFlag(written: string, known: readonly string[]): ArgumentError {
+  const name = written.replace(/^-+/, "");
+  // Options of the library and of diffusers first: --guidance-scale, --num_inference_steps.
+  const flag = inFlags(name.replaceAll(/[-_](\w)/g, (_, letter) => letter.toUpperCase()));
   // Compare long names only: "-steps" more likely means "--steps" than "-s".
-  const meant = nearest(`--${written.replace(/^-+/, "")}`, known.filter((flag) => flag.startsWith("--")));
+  const meant = known.includes(flag) ? flag : nearest(`--${name}`, known.filter((flag) => flag.startsWith("--")));
   const advice = meant === undefined ? "--help lists all flags" : `did you mean ${meant}?`;
   return new ArgumentError(`Cannot use ${written} as this command has no such flag: ${advice}`, {
     argument: written,

@@ -87,7 +87,8 @@ export function planLora(weights: Weights, models: LoraTargets): LoraPlan {
     }
     const shape = models[place.target]!.shapeOf(place.path) ?? impliedShape(weights, module.keys, form);
     const why = untyped(weights, module.keys) ?? unfit(weights, module.keys, form, shape);
-    if (why !== undefined) misshapen.push([keys[0], why]);
+    const weight = keys.find((key) => key !== module.keys.get("alpha")) ?? keys[0];
+    if (why !== undefined) misshapen.push([weight, why]);
     planned.push({
       ...place,
       form,

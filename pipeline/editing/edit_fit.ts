@@ -44,11 +44,15 @@ export function fitEdit(
   const refuse = (why: string) => new EditError(`Cannot use the edit ${name} on this model: ${why}`);
   const [saved, actual] = [probe.encoderWidths, encoderWidths].map(widthsText);
   if (saved !== actual) {
-    throw refuse(`it was solved for embeddings of width ${saved}, and the model's have width ${actual}`);
+    throw refuse(
+      `it was solved for embeddings of width ${saved}, and the model's have width ${actual}. Solve it again for this model`,
+    );
   }
   if (pooled && pooledWidth === undefined) throw noPooledEmbedding();
   if (pooled && pooled.width !== pooledWidth) {
-    throw refuse(`it maps pooled embeddings of width ${pooled.width}, and the model's have width ${pooledWidth}`);
+    throw refuse(
+      `it maps pooled embeddings of width ${pooled.width}, and the model's have width ${pooledWidth}. Solve it again for this model`,
+    );
   }
   const width = encoderWidths.reduce((sum, each) => sum + each);
   const layers = chosenLayers({ crossAttentions }, width, recipe.layers ?? undefined).map(({ path }) => path);

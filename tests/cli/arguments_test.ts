@@ -92,6 +92,9 @@ Deno.test("a switch takes no value, can be turned off, and its last occurrence c
   assertEquals(parse("--vae-tiling=false").vaeTiling, false);
   refuses(["--vae-tiling=yes"], "takes no value");
   refuses(["--no-steps", "3"], "--no-steps as this command has no such flag");
+  for (const name of ["--num-inference-steps", "--num_inference_steps", "--numInferenceSteps"]) {
+    refuses([name, "3"], `${name} as this command has no such flag: did you mean --steps?`);
+  }
   const { values, positionals } = parseArguments(["--vae-tiling", "true"], flags, {
     positionals: { placeholder: "PATH", min: 0, max: 1 },
   });

@@ -230,3 +230,26 @@ Deno.test("generate takes an autoencoder of its own, also for previews, and draw
   assertEquals([again.code, again.err], [0, ""]);
   assertEquals(await Deno.readFile(at("b.png")), await Deno.readFile(at("a.png")));
 });
+
+Deno.test("edit saves the edited model as one file, which draws as its folder does", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  const edit = ["edit", "-m", pocket, "--source", "A rose", "--destination", "A blue rose"];
+  const nothing = await run(...edit);
+  assertEquals(nothing.code, 0, nothing.err);
+  assert(nothing.out.includes("Nothing is drawn or saved: add -p"), nothing.out);
+  for (const place of ["model", "model.safetensors"]) {
+    const saved = await run(...edit, "--save-model", at(place));
+    assertEquals(saved.code, 0, saved.err);
+    assert(!saved.out.includes("Nothing is drawn"), saved.out);
+    const own = ["--tokenizer", `${pocket}/tokenizer`, "--sampler", "ddim"];
+    const drawn = await run("generate", "-m", at(place), ...own, "-p", "a rose", "-o", at(`${place}.png`), ...quick);
+    assertEquals(drawn.code, 0, drawn.err);
+  }
+  assert((await Deno.stat(at("model.safetensors"))).isFile);
+  const pixels = async (name: string) => (await decodePicture(await Deno.readFile(at(name)))).data;
+  assertEquals(await pixels("model.safetensors.png"), await pixels("model.png"));
+  const again = await run(...edit, "--save-model", at("model.safetensors"));
+  assertEquals(again.code, 2);
+  assert(again.err.includes("add --overwrite"), again.err);
+});
