@@ -7,8 +7,9 @@
 
 import * as v from "valibot";
 import { CheckpointError } from "../../errors.ts";
-import { fields, type Schema, validateJson } from "../../schema.ts";
+import { fields, type Schema, validateJson, whole } from "../../schema.ts";
 import { parseCLIPTextConfig } from "../diffusers/config/clip.ts";
+import { maxLayers } from "../diffusers/config/fields.ts";
 import { parseUNetConfig } from "../diffusers/config/unet.ts";
 import { parseAutoencoderKLConfig } from "../diffusers/config/vae.ts";
 import type { TensorInfo } from "../safetensors/format.ts";
@@ -23,13 +24,42 @@ export const storedConfigKey = "bluerose.config";
 /** Configuration keys by part, each with its value in the part's file of diffusers' layout. */
 export type StoredConfig = Partial<Record<keyof PipelineConfigs, ConfigJson>>;
 
-const part = v.optional(v.record(v.string(), v.unknown(), "an object"));
+/** What a text encoder's tensors do not tell. */
+const textKeys = ["num_attention_heads", "num_hidden_layers", "hidden_act", "layer_norm_eps", "eos_token_id"];
+
+/**
+ * The keys that may be stored: what no tensor tells. What follows from the tensors is not read from
+ * metadata, so that a stranger's file cannot state another structure than it has.
+ */
+const storable: Readonly<Record<keyof PipelineConfigs, readonly string[]>> = {
+  unet: [
+    ...["attention_head_dim", "norm_num_groups", "norm_eps", "mid_block_scale_factor", "downsample_padding"],
+    ...["flip_sin_to_cos", "freq_shift", "sample_size"],
+  ],
+  vae: ["norm_num_groups", "scaling_factor", "force_upcast", "sample_size"],
+  text_encoder: textKeys,
+  text_encoder_2: textKeys,
+  // What a scheduler's configuration says of the model's training; the rest is a choice.
+  scheduler: [
+    ...["beta_start", "beta_end", "beta_schedule", "trained_betas", "num_train_timesteps"],
+    ...["prediction_type", "rescale_betas_zero_snr"],
+  ],
+};
+
+/** Values are checked where configurations are parsed, but for this one, which views count to. */
+const checked: Readonly<Record<string, Schema<unknown>>> = { num_hidden_layers: whole(1, maxLayers) };
+
+const part = (keys: readonly string[]) =>
+  v.optional(
+    v.strictObject(Object.fromEntries(keys.map((key) => [key, v.optional(checked[key] ?? v.unknown())])), (issue) =>
+      issue.expected === "never" ? `one of ${keys.join(", ")}` : "an object"),
+  );
 const schema: Schema<StoredConfig> = fields({
-  unet: part,
-  vae: part,
-  text_encoder: part,
-  text_encoder_2: part,
-  scheduler: part,
+  unet: part(storable.unet),
+  vae: part(storable.vae),
+  text_encoder: part(storable.text_encoder),
+  text_encoder_2: part(storable.text_encoder_2),
+  scheduler: part(storable.scheduler),
 });
 
 /**
@@ -56,19 +86,8 @@ const parsers = {
   // The projection of this encoder is not read.
   text_encoder: (json: ConfigJson, file: string) => ({ ...parseCLIPTextConfig(json, file), projectionDim: 0 }),
   text_encoder_2: parseCLIPTextConfig,
-  scheduler: (json: ConfigJson) => scheduleKeys.map((key) => json[key] || null), // absent is false
+  scheduler: (json: ConfigJson) => storable.scheduler.map((key) => json[key] || null), // absent is false
 } as const satisfies Record<keyof PipelineConfigs, (json: ConfigJson, file: string) => unknown>;
-
-/** What a scheduler's configuration says of the model's training; the rest is a choice. */
-const scheduleKeys = [
-  "beta_start",
-  "beta_end",
-  "beta_schedule",
-  "trained_betas",
-  "num_train_timesteps",
-  "prediction_type",
-  "rescale_betas_zero_snr",
-];
 
 /**
  * The keys of a model's configuration that a file of it does not imply: the fewest with which the
@@ -92,8 +111,8 @@ export function configToStore(
         return false;
       }
     };
-    const keys = new Set([...Object.keys(own[part]!), ...Object.keys(implied[part])]);
-    let more: ConfigJson = Object.fromEntries([...keys].map((key) => [key, own[part]![key] ?? null]));
+    const keys = storable[part].filter((key) => key in own[part]! || key in implied[part]);
+    let more: ConfigJson = Object.fromEntries(keys.map((key) => [key, own[part]![key] ?? null]));
     if (!isRead(more)) {
       throw new CheckpointError(
         `Cannot save ${path} as a single file as the configuration of its ${part} is none that the layout implies, or ` +

@@ -1,8 +1,9 @@
 /** Configuration that single files hold in their metadata. Needs no device. */
 
-import { assertEquals, assertThrows } from "@std/assert";
+import { assert, assertEquals, assertRejects, assertThrows } from "@std/assert";
 import { configToStore, misreadText, readStoredConfig } from "../../../../pipeline/checkpoint/ldm/stored_config.ts";
 import { SingleFile } from "../../../../pipeline/checkpoint/ldm/single_file.ts";
+import { inspectFile } from "../../../../pipeline/inspection.ts";
 import { CheckpointError } from "../../../../pipeline/errors.ts";
 import { fileOf, ldmEntries, miniConfig } from "./ldm_files.ts";
 
@@ -73,6 +74,46 @@ Deno.test("what cannot be stored is refused with the remedy, and damaged metadat
     assertThrows(read, CheckpointError, "metadata's bluerose.config is malformed");
   }
   assertEquals(readStoredConfig({ name: "f", metadata: {} }), {});
+});
+
+Deno.test("metadata cannot state another structure than the tensors', nor crash a reader", async () => {
+  const entries = await ldmEntries("sd1-mini"), own = miniConfig["sd1-mini"];
+  const withStored = async (part: keyof typeof own, json: Record<string, unknown>) => {
+    const stored = { ...own, [part]: { ...own[part], ...json } };
+    return await fileOf(entries, "f", { "bluerose.config": JSON.stringify(stored) });
+  };
+  const structure = [
+    ["unet", "down_block_types"],
+    ["unet", "layers_per_block"],
+    ["unet", "block_out_channels"],
+    ["vae", "block_out_channels"],
+    ["text_encoder", "hidden_size"],
+  ] as const;
+  for (const [part, key] of structure) {
+    const source = await withStored(part, { [key]: 5 });
+    await assertRejects(() => SingleFile.open(source), CheckpointError, `${part}.${key} must be one of `);
+  }
+  for (const value of [1e9, -1, null, "x"]) {
+    const source = await withStored("text_encoder", { num_hidden_layers: value });
+    await assertRejects(() => SingleFile.open(source), CheckpointError, "text_encoder.num_hidden_layers must be");
+  }
+  const values = [
+    ["unet", "attention_head_dim"],
+    ["unet", "norm_num_groups"],
+    ["unet", "norm_eps"],
+    ["unet", "sample_size"],
+    ["vae", "scaling_factor"],
+    ["text_encoder", "num_attention_heads"],
+    ["text_encoder", "hidden_act"],
+  ] as const;
+  for (const [part, key] of values) {
+    for (const value of [-1, 1e9, "x", {}, [null]]) {
+      const { parts, problems } = await inspectFile(await withStored(part, { [key]: value }));
+      const found = [...problems, ...parts.flatMap(({ problems }) => problems)];
+      const isRead = key.endsWith("_eps") || key === "scaling_factor"; // any number above 0
+      assert(found.length > 0 || (isRead && typeof value === "number"), `${key} ${JSON.stringify(value)}`);
+    }
+  }
 });
 
 Deno.test("other programs misread what changes pictures of a given size", () => {
