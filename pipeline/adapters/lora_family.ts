@@ -54,13 +54,11 @@ export function hintOf(keys: readonly string[], models: PerTarget<unknown>): str
 const isFor = (model: string, own: string): string => `It is for ${model}, and this model is ${own}`;
 
 /**
- * Names of CLIP ViT-L's layers that trainers write for one family alone: kohya numbers the text
- * encoders of models with several, and LDM's checkpoints of SDXL have no `cond_stage_model`.
+ * Names of CLIP ViT-L's layers that only trainers of models with one text encoder write: kohya
+ * numbers several, and LDM's checkpoints of SDXL have no `cond_stage_model`. A number tells
+ * nothing: diffusers' `convert_state_dict_to_kohya` writes `lora_te1_` for all families.
  */
-const textNames: readonly (readonly [name: RegExp, family: string])[] = [
-  [/^(lora_)?te1_/, xl],
-  [/^(lora_te_|cond_stage_model_)/, older],
-];
+const olderTextName = /^(lora_te_|cond_stage_model_)/;
 
 /**
  * Why a LoRA of the first text encoder alone is not for a model; "" where it may be. That encoder
@@ -75,7 +73,7 @@ export function textOnlyHint(
   if (modules.length === 0 || modules.some(({ target }) => target !== "text_encoder")) return "";
   const keys = modules.flatMap(({ keys }) => [...keys.values()]);
   const family = statedFamily(metadata) ??
-    textNames.find(([name]) => keys.some((key) => name.test(underscored(key))))?.[1];
+    (keys.some((key) => olderTextName.test(underscored(key))) ? older : undefined);
   const own = familyOf(models.text_encoder_2);
   return family === undefined || family === own ? "" : isFor(family, own);
 }

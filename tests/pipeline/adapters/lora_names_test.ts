@@ -85,12 +85,8 @@ for (const model of ["sd1-mini", "sd2-mini"] as const) {
           tensors[up] = random([out, 1], 2);
           wanted.push(path);
         }
-        // Alone, the numbered names are those of SDXL; a layer of the UNet tells the family.
-        const [out, ...inside] = targets.unet.shapeOf("conv_in")!;
-        const isNumbered = /^te1|numbered/.test(name);
-        if (isNumbered) Object.assign(tensors, pair("lora_unet_conv_in", [1, ...inside], [out, 1, 1, 1]));
         using file = await open(tensors);
-        const modules = planLora(file, targets).modules.filter(({ path }) => !isNumbered || path !== "conv_in");
+        const { modules } = planLora(file, targets);
         assertEquals(modules.map(({ path }) => path).sort(), wanted.sort(), name);
         assert(modules.every((module) => module.target === target), name);
       }
@@ -275,7 +271,6 @@ const spellings: Readonly<Record<string, readonly Record<string, FileTensor>[]>>
     pair("lora_unet_down_blocks_2_attentions_1_transformer_blocks_9_attn1_to_q", [4, 1280], [1280, 4]),
     pair("lora_te2_text_model_encoder_layers_31_self_attn_k_proj", [4, 1280], [1280, 4]),
     pair("lora_unet_label_emb_0_0", [4, 2816], [1280, 4]),
-    pair(`lora_te1_${clipLayer}`, [4, 768], [768, 4]),
   ],
 };
 
@@ -283,8 +278,7 @@ Deno.test("LoRAs of 1.x, 2.x and XL load into their own family, and are named wh
   const names: Readonly<Record<string, RegExp>> = {
     "1.x": /768 \(1\.x\) wide|It is for Stable Diffusion 1\.x or 2\.x, and this model is Stable Diffusion XL/,
     "2.x": /1024 \(2\.x\) wide/,
-    XL:
-      /2048 \(XL\) wide|768 \(1\.x\) wide; this model's is 1024|It is for Stable Diffusion XL, and this model is Stable Diffusion 1.x or 2.x/,
+    XL: /2048 \(XL\) wide|It is for Stable Diffusion XL, and this model is Stable Diffusion 1.x or 2.x/,
   };
   for (const [family, files] of Object.entries(spellings)) {
     for (const tensors of files) {
@@ -320,6 +314,18 @@ Deno.test("metadata states the family of a LoRA of CLIP ViT-L alone, where its k
   }
   const { notes } = await inspectLora(await open(tensors));
   assert(notes.includes("fits Stable Diffusion 1.x and SDXL"), `${notes}`);
+});
+
+Deno.test("a numbered text encoder is of any family, as diffusers converts LoRAs of all to kohya's names", async () => {
+  const sized = [["1.x", 768], ["XL", 768], ["2.x", 1024]] as const;
+  for (const [family, width] of sized) {
+    const weights = await open(pair(`lora_te1_${clipLayer}`, [4, width], [width, 4]));
+    assertEquals(planLora(weights, targetsOf(sizes[family])).modules.length, 1, family);
+  }
+  const stated = await open(pair(`lora_te1_${clipLayer}`, [4, 768], [768, 4]), {
+    ss_base_model_version: "sdxl_base_v1-0",
+  });
+  assertThrows(() => planLora(stated, targetsOf(sizes["1.x"])), AdapterError, "It is for Stable Diffusion XL");
 });
 
 Deno.test("textual inversions name the family that they are for where it is another", async () => {
