@@ -46,7 +46,8 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/(?<!\.)\blamb\b/g, "--lambda"], // "settings[0].editor.lamb" is a place in a file
 ];
 
-const namesake = new RegExp(`\\b(${namesakes.join("|")})\\b`, "g");
+/** Not within a path, a tensor's key or a place in a file: "prompt2.txt", "editor.eraseScale". */
+const namesake = new RegExp(`(?<![\\w./\\\\-])(${namesakes.join("|")})(?![\\w/\\\\-]|\\.\\w)`, "g");
 
 /** A message of the library in terms of the command line. */
 export function inFlags(message: string): string {

@@ -65,6 +65,15 @@ Deno.test("an option of the library is told as the flag of its name", () => {
   for (const option of options) assertEquals(inFlags(`give ${option}, too`), `give --${kebab(option)}, too`);
 });
 
+Deno.test("names of files, of tensors and of places in files stay as they are beside names of options", () => {
+  const kept = ["prompt2.txt", "a/negativePrompt/b.json", "unet.vaeTiling.weight", "settings[0].editor.preserveWeight"];
+  for (const name of kept) assertEquals(inFlags(`Cannot read ${name}: x`), `Cannot read ${name}: x`);
+  assertEquals(
+    inFlags("Give clipSkip. Leave withPooled, (prompt2)"),
+    "Give --clip-skip. Leave --with-pooled, (--prompt-2)",
+  );
+});
+
 Deno.test("warnings of commands speak of flags, and of no options of the library", async () => {
   await using folder = await temporaryFolder();
   const model = `${folder.path}/model`, mini = `${goldens}/sdxl-mini`;
