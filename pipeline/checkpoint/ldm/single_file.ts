@@ -135,7 +135,7 @@ export class SingleFile implements Disposable {
       zeroTerminalSnr,
       without: this.#options.without,
     });
-    const { config = {} } = this.#options;
+    const { config = {}, predictionType: asked } = this.#options;
     const whole = (part: keyof PipelineConfigs): ConfigJson => ({
       ...inferred[part],
       ...this.#stored[part],
@@ -146,7 +146,8 @@ export class SingleFile implements Disposable {
       vae: whole("vae"),
       text_encoder: whole("text_encoder"),
       text_encoder_2: whole("text_encoder_2"),
-      scheduler: whole("scheduler"),
+      // What the caller asks for comes before what the file states.
+      scheduler: { ...whole("scheduler"), ...(asked && { prediction_type: asked }), ...config.scheduler },
     };
   }
 

@@ -64,6 +64,15 @@ Deno.test("stored configuration is read where it was stored, below the caller's 
   assertEquals([unet.norm_num_groups, unet.freq_shift, scheduler.beta_schedule], [8, 1, "linear"]);
 });
 
+Deno.test("the caller's prediction type comes before the stored one", async () => {
+  const stored = JSON.stringify({ scheduler: { prediction_type: "sample" } });
+  for (const [asked, read] of [[undefined, "sample"], ["v_prediction", "v_prediction"]] as const) {
+    const source = await fileOf(await ldmEntries("sd1-mini"), "f", { "bluerose.config": stored });
+    using file = await SingleFile.open(source, { config: miniConfig["sd1-mini"], predictionType: asked });
+    assertEquals(file.configs().scheduler.prediction_type, read);
+  }
+});
+
 Deno.test("what cannot be stored is refused with the remedy, and damaged metadata by its key", async () => {
   const implied = await impliedBy("sd1-mini");
   const { mid_block_type: _, ...unet } = implied.unet; // by default there is one, and null stands for none
