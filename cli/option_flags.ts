@@ -15,6 +15,15 @@ const namesakes = [
   ...["withPooled", "preserveWeight", "eraseScale", "preserveScale", "retainScale", "influenceFilter", "augmentRank"],
 ];
 
+/** Options whose flags have other names. */
+const renamed: Readonly<Record<string, string>> = {
+  numInferenceSteps: "--steps",
+  guidanceScale: "--cfg-scale",
+  numImagesPerPrompt: "--batch-count",
+  cropsCoordsTopLeft: "--crop",
+  negativeCropsCoordsTopLeft: "--negative-crop",
+};
+
 /**
  * Names of options that messages mention, and the flags for them. Whole advice is worded by
  * `pipeline/advice.ts`. Phrases come first.
@@ -32,11 +41,6 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bchoose another name for output\b/g, "choose another folder for --results"],
   [/\bchoose another name for partition\b/g, "choose another --partition"],
   [/\barithmetic: "(f32|f16)"/g, "--arithmetic $1"],
-  [/\bnumInferenceSteps\b/g, "--steps"],
-  [/\bguidanceScale\b/g, "--cfg-scale"],
-  [/\bnumImagesPerPrompt\b/g, "--batch-count"],
-  [/\bcropsCoordsTopLeft\b/g, "--crop"],
-  [/\bnegativeCropsCoordsTopLeft\b/g, "--negative-crop"],
   [/\b(with|or) augment\b/g, "$1 --augment"],
   [/\b(with|raise|lower) threshold\b/gi, "$1 --threshold"],
   [/\b(with|leave|set) tokens\b/gi, "$1 --tokens"],
@@ -46,11 +50,14 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/(?<!\.)\blamb\b/g, "--lambda"], // "settings[0].editor.lamb" is a place in a file
 ];
 
-/** Not within a path, a tensor's key or a place in a file: "prompt2.txt", "editor.eraseScale". */
-const namesake = new RegExp(`(?<![\\w./\\\\-])(${namesakes.join("|")})(?![\\w/\\\\-]|\\.\\w)`, "g");
+/** An option's name, but not in a path, a tensor's key or a place in a file ("editor.lamb"). */
+const optionName = new RegExp(
+  `(?<![\\w./\\\\-])(${[...namesakes, ...Object.keys(renamed)].join("|")})(?![\\w/\\\\-]|\\.\\w)`,
+  "g",
+);
 
 /** A message of the library in terms of the command line. */
 export function inFlags(message: string): string {
   const text = flagsOfOptions.reduce((text, [option, flag]) => text.replace(option, flag), message);
-  return text.replace(namesake, (name) => `--${kebab(name)}`);
+  return text.replace(optionName, (name) => renamed[name] ?? `--${kebab(name)}`);
 }

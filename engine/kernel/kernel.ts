@@ -70,8 +70,8 @@ export class Kernel<
    *
    * @throws {DTypeError} when a tensor's dtype does not suit its binding
    * @throws {ShapeError} when a tensor is larger than the device can bind
-   * @throws {KernelError} when a function takes a pointer to the params; and when the WGSL does
-   *   not compile, thrown by the next wait, because WebGPU reports it later
+   * @throws {KernelError} when a function takes a pointer to the params. Also when the WGSL does
+   *   not compile: that is thrown by the next wait, because WebGPU reports it later
    */
   run(
     gpu: Gpu,
@@ -166,7 +166,7 @@ export class Kernel<
     // Refused on all devices, so that authors meet it on theirs.
     if (text.match(commentOrUniformPointer)?.some((match) => !match.startsWith("/"))) {
       throw new KernelError(
-        `Cannot compile the kernel ${kernel} as a function of it takes a pointer to the params (ptr<uniform, …>), which ` +
+        `Cannot compile the kernel ${kernel} as one of its functions takes a pointer to the params (ptr<uniform, …>), which ` +
           "are copied into a private variable on software devices: pass params.NAME by value, or read it in the function",
         text,
       );

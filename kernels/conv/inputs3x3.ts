@@ -10,7 +10,7 @@
 
 /** WGSL names that a kernel gives to what {@linkcode Inputs.load} reads. */
 export interface InputNames {
-  /** Ends the names `middle`, `odd` and `even`: the number of a group of outputs. Default: "". */
+  /** Ends the names `middle`, `odd` and `even`: the number of a group of outputs. Default: none. */
   readonly group?: number;
   /** Condition: the image row lies within the image, and so does the channel. */
   readonly inside: string;

@@ -40,8 +40,8 @@ const defaults: Readonly<Record<Exclude<DeviceClass, "software">, Required<Tiles
 };
 
 /**
- * Rows of a workgroup of a stationary kernel, unless the device's shape asks for fewer: the sums of
- * so many rows of 64 columns, which the result holds, fit a processor's second cache.
+ * The most rows of a workgroup of a stationary kernel, unless a tile asks for another number: the
+ * sums of so many rows of 64 columns, which the result holds, fit a processor's second cache.
  */
 export const mostStationaryRows = 256;
 

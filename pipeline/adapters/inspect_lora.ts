@@ -17,7 +17,7 @@ import { layersOf, type LoraLayers, type LoraPlan, type LoraTargets, planLora } 
 import { checkDora, readLoraConfigs } from "./lora_scale.ts";
 import { readFinite } from "./read_finite.ts";
 
-/** The configurations of the two models that a LoRA changes. */
+/** The configurations of a model's UNet and text encoders. */
 export interface ModelConfigs {
   /** That of the UNet. */
   readonly unet: UNet2DConditionConfig;
@@ -56,7 +56,7 @@ export async function inspectLora(
     return plan ? [{ name, plan }] : [];
   });
   if (fitting.length > 0) {
-    const fits = `fits ${fitting.map(({ name }) => name).join(" and ")}`;
+    const fits = `fits ${list.format(fitting.map(({ name }) => name))}`;
     return await described(weights, fitting[0].plan, { ...options, fits });
   }
   if (model) return { notes: [], problems: errors.map(messageOf) };
@@ -183,6 +183,9 @@ function unknownSizes({ transformerLayers = 1, hasSecondEncoder = false } = {}):
     ...(hasSecondEncoder ? { text_encoder_2: text } : {}),
   };
 }
+
+/** "A and B", or "A, B, and C". */
+const list = new Intl.ListFormat("en");
 
 function attempt<T>(run: () => T, errors: AdapterError[]): T | undefined {
   try {

@@ -67,7 +67,9 @@ export async function readTextualInversions(
   if (keys.length === 0) throw refuse("there must be a tensor");
   if (width2 !== undefined) {
     if (!pair || keys.length !== 2 || !keys.includes(pair[0])) {
-      const isHalf = keys.some((key) => pairs.flat().some((half) => half === key));
+      const isHalf = keys.some((key) =>
+        pairs.flat().some((half) => half === key) || weights.tensors.get(key)!.shape.at(-1) === width2
+      );
       const whose = "whose two text encoders need a tensor each, clip_l and clip_g";
       throw refuse(isHalf ? `this model is ${xl}, ${whose}` : `it is for ${older}, and this model is ${xl}, ${whose}`);
     }

@@ -53,7 +53,7 @@ export async function inspectLoraFile(
   weights: Weights,
   { adapterConfig, model }: AdapterOptions,
 ): Promise<Pick<Inspection, "notes" | "problems">> {
-  return await inspectLora(weights, { config: await adapterConfig?.(weights), model: model });
+  return await inspectLora(weights, { config: await adapterConfig?.(weights), model });
 }
 
 /** The tokens of a textual inversion, and why it would not load. */

@@ -66,11 +66,16 @@ Deno.test("an option of the library is told as the flag of its name", () => {
 });
 
 Deno.test("names of files, of tensors and of places in files stay as they are beside names of options", () => {
-  const kept = ["prompt2.txt", "a/negativePrompt/b.json", "unet.vaeTiling.weight", "settings[0].editor.preserveWeight"];
+  const kept = [
+    "prompt2.txt",
+    "a/negativePrompt/guidanceScale.json",
+    "unet.vaeTiling.weight",
+    "settings[0].editor.lamb",
+  ];
   for (const name of kept) assertEquals(inFlags(`Cannot read ${name}: x`), `Cannot read ${name}: x`);
   assertEquals(
-    inFlags("Give clipSkip. Leave withPooled, (prompt2)"),
-    "Give --clip-skip. Leave --with-pooled, (--prompt-2)",
+    inFlags("Give clipSkip. Leave withPooled, (prompt2), guidanceScale: 1"),
+    "Give --clip-skip. Leave --with-pooled, (--prompt-2), --cfg-scale: 1",
   );
 });
 

@@ -2,6 +2,8 @@ import { pocket } from "../paths.ts";
 import { main } from "../../cli/main.ts";
 import { withSharedDevices } from "../gpu.ts";
 
+export { temporaryFolder } from "../pipeline/output/folders.ts";
+
 /** The output and exit code of a command. */
 export interface Ran {
   code: number;
@@ -28,12 +30,6 @@ export async function said(body: () => Promise<unknown>): Promise<Pick<Ran, "out
   } finally {
     Object.assign(console, { log, error, warn });
   }
-}
-
-/** A folder for as long as it is in use. */
-export async function temporaryFolder(): Promise<{ path: string } & AsyncDisposable> {
-  const path = await Deno.makeTempDir();
-  return { path, [Symbol.asyncDispose]: () => Deno.remove(path, { recursive: true }) };
 }
 
 const readConfig = async (part: string) => JSON.parse(await Deno.readTextFile(`${pocket}/${part}/config.json`));

@@ -73,9 +73,11 @@ export function readStoredConfig({ name, metadata }: Pick<Weights, "name" | "met
     schema,
     metadata[storedConfigKey],
     (reason) =>
-      new CheckpointError(`Cannot load ${name} as its metadata's ${storedConfigKey} is malformed: ${reason}`, {
-        source: name,
-      }),
+      new CheckpointError(
+        `Cannot load ${name} as its metadata's ${storedConfigKey} is malformed: ${reason}. ` +
+          "Save the file again, as a folder, with the version of Blue Rose that wrote it",
+        { source: name },
+      ),
   );
 }
 

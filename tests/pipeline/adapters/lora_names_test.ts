@@ -334,6 +334,12 @@ Deno.test("textual inversions name the family that they are for where it is anot
   const one = { emb_params: random([2, 768], 1) }, first = { clip_l: random([768], 1) };
   const xl = { "modelspec.architecture": "stable-diffusion-xl-v1-base/textual-inversion" };
   await assertRejects(() => read(one, 1280), AdapterError, "it is for Stable Diffusion 1.x or 2.x, and this model is");
+  const half = await assertRejects(
+    () => read({ emb_params: random([2, 1280], 1) }, 1280),
+    AdapterError,
+    "need a tensor each",
+  );
+  assert(!half.message.includes("1.x"), "the second encoder's width");
   const wrong = "it is for Stable Diffusion XL, and this model is";
   await assertRejects(() => read({ ...first, clip_g: random([1280], 2) }), AdapterError, wrong);
   await assertRejects(() => read(first, undefined, xl), AdapterError, wrong);
