@@ -105,7 +105,8 @@ export function parseTuning(text: string, source: string): Tuning {
     if (!(tileStrategies as readonly unknown[]).includes(strategy)) {
       refuse(`the strategy must be ${tileStrategies.join(", ")}: ${JSON.stringify(strategy)}`);
     }
-    checkNumbers(shape, ["lanes", "threadsX", "rows", "columns"], whose);
+    const optional = Object.hasOwn(shape, "accesses") ? ["accesses"] : [];
+    checkNumbers(shape, ["lanes", "threadsX", "rows", "columns", ...optional], whose);
     if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {
       refuse(`lanes of ${whose} must be a multiple of threadsX: ${shape.lanes}, ${shape.threadsX}`);
     }

@@ -86,7 +86,7 @@ async function tuneProduct(
   using a = Tensor.from(gpu, testValues(m * k, 1), [m, k]);
   using b = Tensor.from(gpu, testValues(n * k, 2), [n, k], "f16");
   const { info } = gpu, tuned = policyFor({ info, options: { tuning: { [tuningName(info)]: tiles } } });
-  const tile = tuned.products.tileFor(m, n, { ...roundedToF16, isVec8: n % 8 === 0 && k % 8 === 0 });
+  const tile = tuned.products.tileFor(m, n, { k, ...roundedToF16, isVec8: n % 8 === 0 && k % 8 === 0 });
   const before = { ...tile, splits: splitsFor(gpu, m, n, k, { tile }) };
   const run = ({ splits, ...tile }: TunedProduct) => [() => void matmul(a, b, { transposeB: true, tile, splits })];
   const found = await fastest(gpu, [before, ...productCandidates(gpu, m, n, k)], run, options);

@@ -6,6 +6,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { type AttentionForm, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
+import { stationaryDepth } from "../../kernels/gemm/tile_stationary.ts";
 import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
@@ -21,13 +22,16 @@ const replacementThreshold = 0.95;
 /** The least k of a part of a split product that is measured, and the most parts. */
 const leastPart = 128, mostParts = 8;
 
-/** The tiles of a product's kind, each with every split of k that it allows. */
+/** The tiles of a kind of product, each with every depth of blocks and split of k that k allows. */
 export function productCandidates(gpu: Gpu, m: number, n: number, k: number): TunedProduct[] {
   const splits = policyOf(gpu).isSoftware ? [1] : [1, 2, 4, mostParts];
-  return candidates(gpu, tileKind(m, n)).flatMap((tile) =>
-    splits.filter((parts) => parts === 1 || k % (16 * parts) === 0 && k / parts >= leastPart)
-      .map((parts) => ({ ...tile, splits: parts }))
-  );
+  const isDeep = (tile: TileShape) => tile.strategy === "stationary" && k > stationaryDepth(tile.lanes);
+  return candidates(gpu, tileKind(m, n))
+    .flatMap((tile) => isDeep(tile) ? [{ ...tile, accesses: 1 }, { ...tile, accesses: 2 }] : [tile])
+    .flatMap((tile) =>
+      splits.filter((parts) => parts === 1 || k % (16 * parts) === 0 && k / parts >= leastPart)
+        .map((parts) => ({ ...tile, splits: parts }))
+    );
 }
 
 /** What the UNet allows of its products and attention, for which tuning is meant. */

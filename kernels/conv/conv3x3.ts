@@ -1,6 +1,6 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
-import { isLarge } from "../policy/convolutions.ts";
+import { isLarge } from "../policy/device.ts";
 import { put } from "../gemm/tile.ts";
 import { inputsOf } from "./inputs3x3.ts";
 import { neighborsWgsl } from "./neighbors.ts";

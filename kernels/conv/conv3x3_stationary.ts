@@ -9,8 +9,8 @@ import { neighborsWgsl } from "./neighbors.ts";
  * streams weights.
  *
  * A workgroup is one subgroup. A lane owns 8 adjacent pixels of `tile_rows` output channels.
- * For each block of 16 input channels, it loads the inputs of its pixels, for all nine taps, and
- * keeps them. Then it passes through its output channels: lanes load the weights of an output
+ * For each block of input channels, it loads the inputs of its pixels, for all nine taps, and keeps
+ * them. Then it passes through its output channels: lanes load the weights of an output
  * channel once per subgroup, `subgroupBroadcast` distributes them, and y holds the sums over the
  * blocks before. So no sums are carried through a loop. The inputs beside a lane's own come from
  * its neighbors by `subgroupShuffle`, and those beside the subgroup's ends from one load for four
@@ -44,9 +44,9 @@ export const conv3x3StationaryKernel = declareKernel({
 const outputs = 8;
 /**
  * Input channels of a block. With more, there are fewer passes through y. The inputs of eight
- * pixels are 15 kB in all lanes together, or 26 kB with stride 2, which fits the first cache.
+ * pixels are 30 kB in all lanes together, or 26 kB with stride 2, which fits the first cache.
  */
-const channels = 16;
+const blockChannels = (stride: number): number => stride === 1 ? 32 : 16;
 
 interface Constants {
   readonly LANES: number;
@@ -66,7 +66,7 @@ function conv3x3Wgsl(
   // in `loads` loads: unit u by lane u % lanes, with load ⌊u / lanes⌋. t0, t1, … are what they
   // loaded, and next0, next1, … the same of the next output channel. a{kx} are the weights of four
   // input channels.
-  const { types, load, taps } = inputsOf(outputs, stride, pad);
+  const { types, load, taps } = inputsOf(outputs, stride, pad), channels = blockChannels(stride);
   const names = Object.keys(types);
   const unitVec4 = weightWidth / 4, kernelRowUnits = channels / 4 * 3 / unitVec4, units = 3 * kernelRowUnits;
   const loads = Math.ceil(units / lanes), lanesOfLast = units - (loads - 1) * lanes;

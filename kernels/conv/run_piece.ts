@@ -170,7 +170,7 @@ function runGeneral(
   const canHoldSums = dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize);
   const fits = { isVec8, canHoldSums };
   const shape = tile ??
-    products.tileFor(m, n, { vec4: isVec4, ...fits, isGathered: !isPlainProduct, allowF16Operands });
+    products.tileFor(m, n, { k, vec4: isVec4, ...fits, isGathered: !isPlainProduct, allowF16Operands });
   const constants = tileConstants(gpu, shape, { k: inChannels % 4 === 0 ? k : 1, ...fits });
   const isStationary = constants.STRATEGY === "stationary", isWide = isStationary || constants.WIDE;
   const width = isVec4 ? (isWide ? 8 : 4) : 1;

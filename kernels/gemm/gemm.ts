@@ -132,7 +132,8 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
   // A stationary tile keeps the sums over a block of k in the result, which must not round them.
   const canHoldSums = y.tensor.dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize);
   const { products } = policyOf(gpu);
-  const shape = options.tile ?? products.tileFor(m, n, { vec4: n % 4 === 0, isVec8, canHoldSums, allowF16Operands });
+  const shape = options.tile ??
+    products.tileFor(m, n, { k, vec4: n % 4 === 0, isVec8, canHoldSums, allowF16Operands });
   if (gated && (!canGate(shape) || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup or half tile of 2, a multiple of 4 columns and no residual`,

@@ -128,6 +128,7 @@ export function tileConstants(
     THREADS_X: threadsX,
     ROWS: strategy === "stationary" ? 1 : shape.rows, // those are a param, and make no variants
     COLUMNS: columns,
+    ACCESSES: strategy === "stationary" ? shape.accesses ?? 1 : 1,
     WIDE: isVec8 && strategy === "subgroup" && columns % 2 === 0,
     WHOLE: usesBlocks(strategy) && k % (strategy === "matrix" ? matrixDepth : blockDepth) === 0,
     LOOPED: (strategy === "workgroup" || strategy === "half") && policyOf(gpu).isSoftware,

@@ -46,6 +46,11 @@ export interface TileShape {
   readonly rows: number;
   /** vec4 per lane in each row; with `matrix`, columns of matrices per subgroup. */
   readonly columns: number;
+  /**
+   * With `stationary`, accesses of a lane to a row of A: a block of B is 8 · `lanes` · `accesses`
+   * deep. 1 or 2. Default: 1.
+   */
+  readonly accesses?: number;
 }
 
 /** The strategies of {@linkcode TileShape}. */
@@ -89,6 +94,7 @@ export const tileConstantTypes = {
   THREADS_X: "u32",
   ROWS: "u32",
   COLUMNS: "u32",
+  ACCESSES: "u32",
   /** Whether one access moves 8 elements: `subgroup` tiles where all sizes and strides allow it. */
   WIDE: "bool",
   /** Whether k is a multiple of the blocks' depth, so that no load checks it. */

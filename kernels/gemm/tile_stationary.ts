@@ -6,31 +6,44 @@ const access = 8;
 /** The vec4 of an access, and the fields of a `Block` that hold their rows: see tile.ts. */
 const halves = ["upper", "lower"] as const;
 
-/** Elements of k in a block of B: one access per lane loads as many of a row of A. */
+/** Elements of k that one access of all lanes loads of a row of A. */
 export const stationaryDepth = (lanes: number): number => access * lanes;
 
 /**
  * The entry point of the `stationary` strategy: a workgroup is one subgroup and uses no workgroup
- * memory. A lane owns eight adjacent columns. It holds a block of B in variables, 8 · `lanes`
- * elements of k deep, while the rows of A pass by: all lanes together load a row's elements with
- * one access each, and `subgroupBroadcast` passes them on. Between blocks, the result holds the
- * sums. So the loop over rows carries no variables, and more rows compile no longer.
+ * memory. A lane owns eight adjacent columns. It holds a block of B in variables, 8 · `lanes` ·
+ * `accesses` elements of k deep, while the rows of A pass by: all lanes together load a row's
+ * elements with `accesses` accesses each, and `subgroupBroadcast` passes them on. Between blocks,
+ * the result holds the sums. So the loop over rows carries no variables, and more rows compile no
+ * longer.
  *
  * Names in the generated text:
  *
- * - `b{l}`: the elements of B that meet those of lane l's access to A
- * - `a`: the lane's elements of a row of A; `shared0`, `shared1`: the two vec4 of lane l
+ * - `a{i}`: the lane's elements of a row of A in access i; `shared0`, `shared1`: the two vec4 of
+ *   another lane
+ * - `b{i}_{l}`: the elements of B that meet those of lane l's access i
  * - `left`, `right`: the sums of a row, of four columns each
  */
 export function stationaryTile(
-  { LANES: lanes }: TileConstants,
+  { LANES: lanes, ACCESSES: accesses }: TileConstants,
   { hasColumnEnd = false, hasRowStart = false }: {
     readonly hasColumnEnd?: boolean;
     readonly hasRowStart?: boolean;
   } = {},
 ): string {
-  const depth = stationaryDepth(lanes);
+  const depth = accesses * stationaryDepth(lanes);
   const place = "batch, row, column";
+  /** The products of the elements that lane l loads in access i. */
+  const products = (i: number, l: number) =>
+    `{ ${
+      each(2, (h) =>
+        `let shared${h} = subgroupBroadcast(a${i}[${h}], ${l}u); ${
+          each(2, (side) => {
+            const name = ["left", "right"][side];
+            return fmaChain(name, `shared${h}`, (j) => `b${i}_${l}.${halves[h]}_${name}[${j}]`);
+          }, " ")
+        }`, " ")
+    } }`;
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -48,31 +61,28 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     let last_k = params.k - ${access}u;
     let is_last = k + ${depth}u >= params.k;
     // Beyond the end of k, elements of A are zero and those of B repeat the last ones.
-    ${each(lanes, (l) => `let b${l} = tile_b8(b_columns, min(k + ${l * access}u, last_k));`)}
-    let own_k = k + lane * ${access}u;
+    ${
+    each(accesses, (i) =>
+      `${
+        each(lanes, (l) => `let b${i}_${l} = tile_b8(b_columns, min(k + ${(i * lanes + l) * access}u, last_k));`)
+      }
+    let own_k${i} = k + (${i * lanes}u + lane) * ${access}u;`)
+  }
     for (var part = first_row; part < end_row; part += ${lanes}u) {
       ${hasRowStart ? "let starts = tile_row_start(batch, min(part + lane, params.m - 1u));" : ""}
       let end_part = min(part + ${lanes}u, end_row);
       for (var row = part; row < end_part; row++) {
-        var a = tile_a8(tile_row(batch, row), min(own_k, last_k));
-        if (own_k > last_k) { a = mat2x4f(); }
+        let a_row = tile_row(batch, row);
+        ${
+    each(accesses, (i) =>
+      `var a${i} = tile_a8(a_row, min(own_k${i}, last_k));
+        if (own_k${i} > last_k) { a${i} = mat2x4f(); }`)
+  }
         let start = ${hasRowStart ? "vec4f(select(subgroupShuffle(starts, row - part), 0.0, k > 0u))" : "vec4f()"};
         var sum = mat2x4f(start, start);
         if (k > 0u || tile_accumulates()) { sum += y_at(place(${place}) / ${access}u); }
         var left = sum[0]; var right = sum[1];
-        ${
-    each(lanes, (l) =>
-      `{ ${
-        each(2, (h) =>
-          `let shared${h} = subgroupBroadcast(a[${h}], ${l}u); ${
-            fmaChain("left", `shared${h}`, (j) =>
-              `b${l}.${halves[h]}_left[${j}]`)
-          } ${
-            fmaChain("right", `shared${h}`, (j) =>
-              `b${l}.${halves[h]}_right[${j}]`)
-          }`, " ")
-      } }`)
-  }
+        ${each(accesses, (i) => each(lanes, (l) => products(i, l)))}
         sum = mat2x4f(left, right);
         if (own_column < params.n) {
           if (is_last) { sum = tile_end8(${place}, sum${hasColumnEnd ? " + column_term" : ""}); }

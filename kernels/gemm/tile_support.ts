@@ -12,12 +12,15 @@ export const matrixDepth = 32;
 /** Why a device cannot run a tile; undefined if it can. */
 export function unsupportedReason(
   info: GpuInfo,
-  { strategy, lanes, threadsX, rows, columns }: TileShape,
+  { strategy, lanes, threadsX, rows, columns, accesses = 1 }: TileShape,
 ): string | undefined {
   const { subgroupSize, subgroupMatrix, limits } = info;
   if (strategy === "subgroup" || strategy === "stationary") {
     if (lanes !== subgroupSize) return `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
-    if (strategy === "stationary") return columns === 2 ? undefined : `columns must be 2: ${columns}`;
+    if (strategy === "stationary") {
+      if (accesses > 2) return `accesses must be 1 or 2: ${accesses}`;
+      return columns === 2 ? undefined : `columns must be 2: ${columns}`;
+    }
     return rows <= rowsPerSelect || rows % rowsPerSelect === 0
       ? undefined
       : `rows must be at most ${rowsPerSelect}, or a multiple of it: ${rows}`;

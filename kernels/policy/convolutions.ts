@@ -1,5 +1,5 @@
 import type { DType } from "../../engine/dtype.ts";
-import { type PolicyDevice, usesSubgroupTiles } from "./device.ts";
+import { isLarge, type PolicyDevice, usesSubgroupTiles } from "./device.ts";
 
 /** Sizes on which {@linkcode ConvolutionPolicy.path} depends. */
 export interface ConvSizes {
@@ -21,12 +21,6 @@ export interface ConvSizes {
   /** Dtype of the result. */
   readonly dtype: DType;
 }
-
-/**
- * Whether a convolution to m channels × n pixels, with k products per output, runs long enough to
- * pay for compiling longer code.
- */
-export const isLarge = (m: number, n: number, k: number): boolean => m * n * k >= 2 ** 29;
 
 /**
  * The kernel of a convolution: the general one, or one of those for 3×3 on software devices, of

@@ -20,3 +20,9 @@ export function isSoftware({ info }: PolicyDevice): boolean {
 export function usesSubgroupTiles(device: PolicyDevice): boolean {
   return isSoftware(device) && device.info.subgroupSize > 0;
 }
+
+/**
+ * Whether a product to m × n elements, or a convolution to m channels × n pixels, with k products
+ * each, runs long enough to pay for compiling longer code.
+ */
+export const isLarge = (m: number, n: number, k: number): boolean => m * n * k >= 2 ** 29;

@@ -1,11 +1,14 @@
 import { roundsOperands } from "../gemm/tile_support.ts";
 import { narrowTile, type TileShape } from "../gemm/tile_shape.ts";
 import { productKey, type ProductVariant, type Tiles } from "../tuning.ts";
-import { isSoftware, type PolicyDevice } from "./device.ts";
+import { stationaryDepth } from "../gemm/tile_stationary.ts";
+import { isLarge, isSoftware, type PolicyDevice } from "./device.ts";
 import { defaultTiles, mostStationaryRows, tileKind } from "./tile_defaults.ts";
 
 /** Options of {@linkcode ProductPolicy.tileFor}. */
 export interface TileOptions {
+  /** The sums' length, which decides how deep a block of a stationary tile is. Default: 0. */
+  readonly k?: number;
   /** Whether the row length of the result is a multiple of 4. Default: true. */
   readonly vec4?: boolean;
   /** Whether all sizes and strides are multiples of 8. Default: false. */
@@ -25,6 +28,17 @@ export interface TileOptions {
 const enoughWorkgroups = 128;
 /** Minimum k of one part of a split product. */
 const minimumDepth = 256;
+
+/**
+ * Accesses to each row of A on a stationary tile, which make a block of B as deep. With two, there
+ * are half as many passes through the sums, and an element of B takes as much time. But the code is
+ * twice as long, and a whole block is multiplied where k ends within it.
+ */
+function stationaryAccesses(lanes: number, m: number, n: number, k: number): 1 | 2 {
+  const blocks = (accesses: number) => Math.ceil(k / (accesses * stationaryDepth(lanes)));
+  const timeOfDeep = 5 / 3; // measured, in times of a block of half the depth
+  return isLarge(m, n, k) && timeOfDeep * blocks(2) < blocks(1) ? 2 : 1;
+}
 
 /** Tiles and splits of matrix products and of the general convolution. */
 export class ProductPolicy {
@@ -48,7 +62,10 @@ export class ProductPolicy {
   /**
    * The tile for an m × n result.
    *
-   * On software devices, a subgroup tile replaces a stationary one where it does not suit: operands
+   * On software devices, large products get deep blocks of B, which take longer to compile: see
+   * {@linkcode stationaryAccesses}.
+   *
+   * There, a subgroup tile replaces a stationary one where it does not suit: operands
    * are no multiples of 8, the result is at most half as wide or cannot hold sums, or its few rows
    * would pass through memory for each block of k. Of subgroup tiles, a result that cannot be
    * stored as vec4 gets a small one, because each element is then a separate access. A narrow
@@ -56,11 +73,13 @@ export class ProductPolicy {
    * gets one column, because a second column would not save any access.
    */
   tileFor(m: number, n: number, options: TileOptions = {}): TileShape {
-    const { vec4 = true, isVec8 = false, canHoldSums = true, isGathered = false, allowF16Operands } = options;
+    const { k = 0, vec4 = true, isVec8 = false, canHoldSums = true, isGathered = false, allowF16Operands } = options;
     let shape = this.tiles({ allowF16Operands })[tileKind(m, n)];
     if (shape.strategy === "stationary") {
       const hasFewRows = m > 2 && m <= 8;
-      if (isVec8 && canHoldSums && n > 4 * shape.lanes && !hasFewRows) return shape;
+      if (isVec8 && canHoldSums && n > 4 * shape.lanes && !hasFewRows) {
+        return { ...shape, accesses: shape.accesses ?? stationaryAccesses(shape.lanes, m, n, k) };
+      }
       shape = narrowTile(shape, m);
     }
     if (shape.strategy !== "subgroup") return shape;

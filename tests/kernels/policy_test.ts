@@ -63,6 +63,18 @@ gpuTest("products on software devices keep B where sizes allow it and rows are e
   assertEquals(narrow.tileFor(77, 768, { isVec8: true }).strategy, "subgroup", "slower with 4 lanes");
 });
 
+gpuTest("large products on software devices keep deep blocks of B where k fills them", ({ info }) => {
+  const software = { ...info, deviceClass: "software" as const, subgroupSize: 8 };
+  const tile = { strategy: "stationary" as const, lanes: 8, threadsX: 8, rows: 64, columns: 2 };
+  const accesses = (k: number, many?: TileShape) =>
+    policyFor({ info: software, options: { tuning: many ? { [info.name]: { many } } : {} } })
+      .products.tileFor(2 ** 16, 2 ** 9, { k, isVec8: true }).accesses;
+  assertEquals([8, 64, 96, 128, 192, 320, 640, 1280].map((k) => accesses(k)), [1, 1, 2, 2, 1, 1, 2, 2]);
+  assertEquals([accesses(640, tile), accesses(640, { ...tile, accesses: 1 })], [2, 1], "unless a tuning says so");
+  const { products } = policyFor({ info: software, options: {} });
+  assertEquals(products.tileFor(77, 768, { k: 768, isVec8: true }).accesses, 1, "small");
+});
+
 gpuTest("stationary tiles give all processors work, with at least 32 rows each", ({ info }) => {
   const rows = (processors: number, m: number, n: number, batch = 1) =>
     policyFor({ info: { ...info, deviceClass: "software", subgroupSize: 8, processors }, options: {} })
@@ -192,7 +204,8 @@ gpuTest("a tuned attention form applies to its own head width only", (gpu) => {
 });
 
 gpuTest("a tuning with tiles that the device cannot run throws a TuningError with limit and value", (gpu) => {
-  const many = gpu.info.limits.maxComputeInvocationsPerWorkgroup;
+  const many = gpu.info.limits.maxComputeInvocationsPerWorkgroup, lanes = gpu.info.subgroupSize;
+  const stationary = { strategy: "stationary" as const, lanes, threadsX: lanes, rows: 64, columns: 2 };
   for (
     const [tile, why] of [
       [
@@ -207,6 +220,7 @@ gpuTest("a tuning with tiles that the device cannot run throws a TuningError wit
         { strategy: "subgroup", lanes: gpu.info.subgroupSize, threadsX: 1, rows: 9, columns: 1 },
         "rows must be at most 8, or a multiple of it: 9",
       ],
+      [{ ...stationary, accesses: 3 }, "accesses must be 1 or 2: 3"],
       [{ strategy: "workgroup", lanes: 6, threadsX: 3, rows: 1, columns: 1 }, "lanes must be a multiple of 4"],
       [{ strategy: "workgroup", lanes: 16, threadsX: 3, rows: 1, columns: 1 }, "and of 3 (threadsX): 16"],
       [{ strategy: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes of workgroup memory"],

@@ -1,6 +1,8 @@
+import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { gatedProduct, geglu } from "../../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../../kernels/gemm/matmul.ts";
+import type { TileShape } from "../../../kernels/gemm/tile.ts";
 import { policyOf } from "../../../kernels/policy.ts";
 import type { TileKind } from "../../../kernels/tuning.ts";
 import { gegluOf } from "../../oracles/functions.ts";
@@ -18,10 +20,13 @@ interface ProductVariant {
   readonly splits?: number;
   /** The kind whose tile is used in place of that of the sizes. */
   readonly kind?: TileKind;
+  /** Whether a tile that keeps B keeps deep blocks of it, as for large products. */
+  readonly isDeep?: boolean;
 }
 
 function productCheck([m, k, n]: readonly [number, number, number], variant: ProductVariant = {}): Check {
-  const { transposeA = false, transposeB = false, f16 = false, epilogue = false, splits, kind } = variant;
+  const { transposeA = false, transposeB = false, f16 = false, epilogue = false, splits, kind, isDeep = false } =
+    variant;
   const notes = [
     ...(transposeA ? ["Aᵀ"] : []),
     ...(transposeB ? ["Bᵀ"] : []),
@@ -29,6 +34,7 @@ function productCheck([m, k, n]: readonly [number, number, number], variant: Pro
     ...(epilogue ? ["bias + residual"] : []),
     ...(splits === undefined ? [] : [`K in ${splits} parts`]),
     ...(kind === undefined ? [] : [`tile of "${kind}"`]),
+    ...(isDeep ? ["deep blocks"] : []),
   ];
   return {
     operation: "matmul",
@@ -46,7 +52,7 @@ function productCheck([m, k, n]: readonly [number, number, number], variant: Pro
           transposeA,
           transposeB,
           splits,
-          tile: kind && policyOf(gpu).products.tiles()[kind],
+          tile: kind && tileOf(gpu, kind, isDeep),
           ...(epilogue ? { bias: Tensor.from(gpu, bias, [n]), residual: Tensor.from(gpu, residual, [m, n]) } : {}),
         },
       );
@@ -54,6 +60,11 @@ function productCheck([m, k, n]: readonly [number, number, number], variant: Pro
       return { tensor, expected: epilogue ? expected.map((sum, i) => sum + bias[i % n] + residual[i]) : expected };
     },
   };
+}
+
+function tileOf(gpu: Gpu, kind: TileKind, isDeep: boolean): TileShape {
+  const tile = policyOf(gpu).products.tiles()[kind];
+  return isDeep && tile.strategy === "stationary" ? { ...tile, accesses: 2 } : tile;
 }
 
 function gatedCheck([m, k, n]: readonly [number, number, number]): Check {
@@ -87,6 +98,7 @@ export const productChecks: readonly Check[] = [
   productCheck([65, 200, 72], { transposeB: true, epilogue: true }),
   productCheck([131, 48, 140], { transposeB: true, f16: true, kind: "many" }),
   productCheck([131, 36, 132], { kind: "many", epilogue: true }),
+  productCheck([43, 200, 72], { kind: "many", isDeep: true, transposeB: true, f16: true, epilogue: true }),
   productCheck([3, 512, 72], { transposeB: true, splits: 4, epilogue: true }),
   gatedCheck([5, 8, 12]),
   gatedCheck([70, 33, 68]),

@@ -296,15 +296,17 @@ for (const [device, options] of Object.entries(devices)) {
 
 gpuTest("conv2d() does not depend on the tile shape", async (gpu) => {
   const lanes = gpu.info.subgroupSize;
-  const subgroup = (rows: number, columns: number) => ({
-    strategy: "subgroup" as const,
+  const onSubgroups = (rows: number, columns: number, strategy: "subgroup" | "stationary" = "subgroup") => ({
+    strategy,
     lanes,
     threadsX: lanes,
     rows,
     columns,
   });
+  const stationary = onSubgroups(40, 2, "stationary");
   const tiles: TileShape[] = [
-    ...(lanes > 0 ? [subgroup(8, 1), subgroup(16, 2), subgroup(32, 2)] : []),
+    ...(lanes > 0 ? [onSubgroups(8, 1), onSubgroups(16, 2), onSubgroups(32, 2)] : []),
+    ...(lanes > 0 ? [stationary, { ...stationary, accesses: 2 }] : []),
     { strategy: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
     { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
     { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
@@ -312,6 +314,10 @@ gpuTest("conv2d() does not depend on the tile shape", async (gpu) => {
   for (const tile of tiles) {
     await check(gpu, { inChannels: 17, outChannels: 67, size: [7, 12], kernel: [3, 3], padding: same(1), batch: 2 }, {
       tile,
+    });
+    await check(gpu, { inChannels: 264, outChannels: 67, size: [5, 8], kernel: [1, 1], batch: 2 }, {
+      tile,
+      with: ["bias", "residual"],
     });
   }
 });

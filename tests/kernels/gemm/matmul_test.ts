@@ -112,6 +112,7 @@ gpuTest("matmul() does not depend on the tile shape", async (gpu) => {
     ...[[8, 1], [32, 1], [32, 2], [64, 2]].map(([rows, columns]) => onSubgroups("subgroup", rows, columns)),
     onSubgroups("stationary", 40, 2),
     onSubgroups("stationary", 512, 2),
+    { ...onSubgroups("stationary", 40, 2), accesses: 2 },
     { strategy: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
     { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
     { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },
@@ -123,6 +124,7 @@ gpuTest("matmul() does not depend on the tile shape", async (gpu) => {
     await check(gpu, { m: 67, n: 136, k: 40, transposeB: true }, tile);
     await check(gpu, { m: 67, n: 72, k: 200, batch: 2, transposeB: true }, tile); // several blocks of k
     await check(gpu, { m: 9, n: 40, k: 136, batch: 2 }, tile);
+    await check(gpu, { m: 43, n: 72, k: 264, transposeB: true }, tile); // several deep blocks
     await check(gpu, { m: 130, n: 137, k: 35, transposeB: true }, tile);
   }
 });

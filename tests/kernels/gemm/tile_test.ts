@@ -72,6 +72,7 @@ gpuTest(
           THREADS_X,
           ROWS,
           COLUMNS,
+          ACCESSES: 1,
           WIDE: false,
           WHOLE: false,
           LOOPED: false,
