@@ -77,8 +77,8 @@ function subgroupAttentionShape(info: GpuInfo, sizes: AttentionSizes): SubgroupA
   const lanes = info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
   const isShort = dim > 32 && !isLong(sizes);
-  if (lanes <= 8 && dim <= 160 && (isShort || dim > 48 && dim <= 64)) {
-    // Less than half of the code of 4 × 4, and as fast for heads of 64.
+  if (lanes <= 8 && dim <= 160 && (isShort || dim > 96)) {
+    // Half of the code of 4 × 4 or less, and as fast for wide heads.
     const padded = (queries: number) => Math.ceil(t / (lanes * queries)) * queries;
     return { lanes, queries: 8 * padded(2) < 7 * padded(3) ? 2 : 3, keys: 2, unrollK: 2 };
   }

@@ -165,9 +165,10 @@ gpuTest("attention on subgroups of 8 takes fewer queries per lane where more wou
   assertEquals(queriesFor(77, 64, 12), [2, 2]); // 80 rows rather than 96
   assertEquals(queriesFor(64, 64), [3, 2]); // 72 rather than 64
   assertEquals(queriesFor(256, 64), [3, 2]);
-  assertEquals(queriesFor(4096, 64), [3, 2]);
+  assertEquals(queriesFor(4096, 64), [4, 4]); // long
   assertEquals(queriesFor(77, 40), [2, 2]); // short
-  assertEquals(queriesFor(4096, 40), [4, 4]); // long
+  assertEquals(queriesFor(4096, 40), [4, 4]);
+  assertEquals(queriesFor(4096, 160), [3, 2]); // wide
   assertEquals(queriesFor(77, 16), [4, 4]);
 });
 
