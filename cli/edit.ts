@@ -12,7 +12,8 @@ import { modelFlags, samplingFlags } from "./flags.ts";
 import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { checkSampler } from "./sampler.ts";
-import { editJson, editLine, predictionsText, reportText } from "./edit_report.ts";
+import { predictionsText, reportText } from "./edit_report.ts";
+import { checkSavedAlone, savedSubject, solvedSubject } from "./edit_subject.ts";
 import { anyModelFlag, editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
 import { keep } from "./kept.ts";
@@ -28,12 +29,13 @@ import { writeBeforeAfterSheet } from "./sheet.ts";
 export const command: Command = defineCommand({
   name: "edit",
   summary: "edit a model, draw before and after, and save the edit",
-  usage: "-m MODEL --source S --destination D [-p PROMPT …] [flags]",
+  usage: "-m MODEL --source S --destination D|--edit FILE [-p PROMPT …] [flags]",
   details:
     "Solves the edit that makes the model treat each source prompt like its destination. Prompts (-p) are drawn before and after the edit, with one seed, " +
     "side by side. --method selects the editor: time, uce (erase, moderate or debias concepts) or nullspace (erase; what --preserve lists stays). " +
     "--report predicts, without drawing, how much the edit changes each prompt. " +
-    "Save the edit with --save-edit (for bluerose generate --edit), --export-lora (for A1111, ComfyUI, diffusers) or --save-model.",
+    "Save the edit with --save-edit (for bluerose generate --edit), --export-lora (for A1111, ComfyUI, diffusers) or --save-model. " +
+    "Without a pair, the saved edits of --edit are drawn, exported and merged into the model.",
   flags: {
     ...modelFlags,
     source: { kind: "texts", group: "Edit", help: "under-specified prompt; one for each --destination" },
@@ -77,7 +79,10 @@ export const command: Command = defineCommand({
       group: "Edit",
       help: "edit only layers whose path starts with PREFIX, such as up_blocks.1 or mid_block",
     },
-    edit: { ...editFlag, help: `${editFlag.help}; applied before and after` },
+    edit: {
+      ...editFlag,
+      help: `${editFlag.help}; applied before and after the new edit, or alone where no pair is given`,
+    },
     anyModel: anyModelFlag,
     ...promptFlags,
     prompt: { ...promptFlags.prompt, help: "prompt to draw before and after" },
@@ -113,7 +118,7 @@ export const command: Command = defineCommand({
       kind: "text",
       placeholder: "FILE",
       group: "Save",
-      help: "write the edit as a LoRA (.safetensors), without those of --edit",
+      help: "write the edit as a LoRA (.safetensors), without those of --edit unless they are all",
       access: { kind: "write", purpose: "save the LoRA" },
     },
     rank: {
@@ -158,8 +163,12 @@ export const command: Command = defineCommand({
         'edit -m models/pocket --method nullspace --source "a rose" --destination "a flower" --preserve "a cat" --preserve "a car" --report',
       says: "erase roses along directions that cats and cars do not use",
     },
+    {
+      line: "edit -m models/pocket --edit rose.safetensors --save-model edited",
+      says: "merge a saved edit into the model",
+    },
   ],
-  async run(values) {
+  async run(values, { given }) {
     const { source, destination } = values;
     const method = methodOfFlags(values);
     const fromFile = values.pairs === undefined
@@ -168,11 +177,7 @@ export const command: Command = defineCommand({
         emptyDestinations: pairsLast(values),
       });
     const pairs = [...pairsOfFlags(source, destination), ...fromFile];
-    if (pairs.length === 0) {
-      throw new ArgumentError("Cannot edit without a pair of prompts: give --source and --destination, or --pairs", {
-        argument: "--source",
-      });
-    }
+    if (pairs.length === 0) checkSavedAlone(values.edit, given);
     const preserve = [
       ...values.preserve,
       ...(values.preserveFile === undefined ? [] : await promptLines(values.preserveFile, "--preserve-file")),
@@ -212,39 +217,45 @@ export const command: Command = defineCommand({
     for (const path of [values.saveEdit, values.exportLora]) {
       if (path !== undefined) await refuseSourceFile(models, path);
     }
-    for (const edit of await pushEdits(pipe, values)) owned.use(edit);
-    const edit = owned.use(
-      await ModelEdit.solve(pairs, {
-        ...method,
-        preserve,
-        withToK: !values.valuesOnly,
-        withPooled: values.withPooled,
-        layers: values.layers.length > 0 ? values.layers : undefined,
-        signal: interruptSignal(),
-      }, pipe),
-    );
-    say(editLine(edit.report));
-    const predictions = values.report ? await edit.predictLeakage([...new Set([...prompts, ...candidates])]) : [];
-    if (values.report) {
-      say(reportText(edit));
+    let solved: ModelEdit | undefined;
+    if (pairs.length > 0) {
+      await pushEdits(pipe, values, owned);
+      solved = owned.use(
+        await ModelEdit.solve(pairs, {
+          ...method,
+          preserve,
+          withToK: !values.valuesOnly,
+          withPooled: values.withPooled,
+          layers: values.layers.length > 0 ? values.layers : undefined,
+          signal: interruptSignal(),
+        }, pipe),
+      );
+    }
+    const subject = solved ? solvedSubject(solved, pairs, pipe) : await savedSubject(pipe, values, owned);
+    say(subject.line);
+    const predictions = solved && values.report
+      ? await solved.predictLeakage([...new Set([...prompts, ...candidates])])
+      : [];
+    if (solved && values.report) {
+      say(reportText(solved));
       if (predictions.length > 0) say(predictionsText(predictions));
-      const affected = candidates.length > 0 ? await suggestPreserve(edit, candidates) : [];
+      const affected = candidates.length > 0 ? await suggestPreserve(solved, candidates) : [];
       const advised = affected.filter(({ warning }) => warning).map(({ prompt }) => prompt);
       if (advised.length > 0) {
         say(`To preserve them: ${advised.map((prompt) => `--preserve ${JSON.stringify(prompt)}`).join(" ")}`);
       }
     }
     // before the drawing, so that an error there does not lose the edit
-    if (values.saveEdit !== undefined) {
-      await edit.save(values.saveEdit);
+    if (solved && values.saveEdit !== undefined) {
+      await solved.save(values.saveEdit);
       keep(values.saveEdit);
       say(values.saveEdit);
     }
-    const lora = values.exportLora === undefined ? undefined : await edit.exportLora(values.exportLora, {
+    const lora = values.exportLora === undefined ? undefined : await subject.exportLora(values.exportLora, {
       rank: values.rank,
       format: values.loraFormat as "kohya" | "diffusers",
       dtype: values.loraDtype as "f32" | "f16",
-    }, pipe);
+    });
     if (lora) {
       keep(values.exportLora!);
       say(
@@ -258,17 +269,16 @@ export const command: Command = defineCommand({
     if (prompts.length > 0) {
       sheet = await writeBeforeAfterSheet(pipe, values.output, {
         prompts: prompts.map((prompt) => ({ prompt })),
-        title: pairs.slice(0, 2).map((pair) => `${pair.source} -> ${pair.destination}`).join("; ") +
-          (pairs.length > 2 ? `; and ${pairs.length - 2} more` : ""),
+        title: subject.title,
         values,
         signal: interruptSignal(),
         edit: () => {
-          pipe.edits.push(edit);
-          return Promise.resolve(editLine(edit.report));
+          subject.push();
+          return Promise.resolve(solved ? subject.line : "");
         },
       });
       say(sheet);
-    } else pipe.edits.push(edit);
+    } else subject.push();
     if (values.saveModel !== undefined) {
       if (savesFile) await pipe.saveSingleFile(values.saveModel);
       else await pipe.savePretrained(values.saveModel, { overwrite: values.overwrite });
@@ -277,18 +287,20 @@ export const command: Command = defineCommand({
     }
     const { saveEdit, exportLora, saveModel } = values;
     if ([saveEdit, exportLora, saveModel, sheet].every((kept) => kept === undefined) && !values.report) {
-      say("Nothing is drawn or saved: add -p, --report, --save-edit, --export-lora or --save-model");
+      say(
+        `Nothing is drawn or saved: add -p, ${solved ? "--report, --save-edit, " : ""}--export-lora or --save-model`,
+      );
     }
     pipe.edits.clear();
     sayJson({
-      edit: editJson(edit.report),
+      ...subject.json,
       predictions,
       sheet: sheet === undefined ? undefined : { path: sheet, seed: values.seed, prompts },
       savedEdit: values.saveEdit,
       lora,
       savedModel: values.saveModel,
       device: pipe.gpu.info.name,
-      timings: { solveMs: edit.report.ms, totalMs: performance.now() - start },
+      timings: { solveMs: solved?.report.ms, totalMs: performance.now() - start },
     });
   },
 });

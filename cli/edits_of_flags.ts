@@ -19,21 +19,31 @@ export const anyModelFlag = {
   help: "apply edits that were solved for another text encoder, too",
 } as const satisfies Flags[string];
 
-/**
- * Pushes the edits of `--edit` onto the pipeline's stack, in their order. The caller disposes of
- * them.
- */
-export async function pushEdits(
+type EditValues = { readonly edit: readonly string[]; readonly anyModel: boolean };
+
+/** A saved edit that is loaded. */
+interface LoadedEdit {
+  readonly path: string;
+  readonly edit: ModelEdit;
+  readonly strength: number;
+}
+
+/** Loads the edits of `--edit`, in their order. They belong to `owned`. */
+export async function loadEdits(
   pipe: EditingPipeline,
-  { edit: texts, anyModel }: { readonly edit: readonly string[]; readonly anyModel: boolean },
-): Promise<ModelEdit[]> {
-  const edits: ModelEdit[] = [];
+  { edit: texts, anyModel }: EditValues,
+  owned: DisposableStack,
+): Promise<LoadedEdit[]> {
+  const edits: LoadedEdit[] = [];
   for (const { path, weight } of parseEdits(texts)) {
-    const edit = await ModelEdit.load(path, pipe, { anyModel });
-    pipe.edits.push(edit, { strength: weight });
-    edits.push(edit);
+    edits.push({ path, edit: owned.use(await ModelEdit.load(path, pipe, { anyModel })), strength: weight });
   }
   return edits;
+}
+
+/** Pushes the edits of `--edit` onto the pipeline's stack. They belong to `owned`. */
+export async function pushEdits(pipe: EditingPipeline, values: EditValues, owned: DisposableStack): Promise<void> {
+  for (const { edit, strength } of await loadEdits(pipe, values, owned)) pipe.edits.push(edit, { strength });
 }
 
 /** The files of `--edit`, checked before a model is loaded. */

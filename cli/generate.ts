@@ -133,7 +133,7 @@ export const command: Command = defineCommand({
       }),
     );
     if (again) { for (const edit of await applyRedraw(again, pipe, given)) owned.use(edit); }
-    for (const edit of await pushEdits(pipe, values)) owned.use(edit);
+    await pushEdits(pipe, values, owned);
     const replaced = given.has("samplingMethod") || given.has("scheduler");
     const sampler = again && !replaced ? again.settings.sampler : undefined;
     const record = { ...await recordOf(pipe, values), ...(sampler === undefined ? {} : { sampler }) };

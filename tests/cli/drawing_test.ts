@@ -253,3 +253,36 @@ Deno.test("edit saves the edited model as one file, which draws as its folder do
   assertEquals(again.code, 2);
   assert(again.err.includes("add --overwrite"), again.err);
 });
+
+Deno.test("edit applies saved edits without a pair: draws before and after, exports and saves them", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  const edit = ["edit", "-m", pocket];
+  const solve = [...edit, "--source", "A rose", "--destination", "A blue rose"];
+  const solved = await run(...solve, "--save-edit", at("rose.safetensors"), "--save-model", at("solved"));
+  assertEquals(solved.code, 0, solved.err);
+  const saved = await run(
+    ...[...edit, "--edit", at("rose.safetensors"), "--save-model", at("applied"), "--json"],
+    ...["--export-lora", at("lora.safetensors"), "-p", "a rose", "-o", at("sheet.png"), ...quick],
+  );
+  assertEquals(saved.code, 0, saved.err);
+  const unet = (name: string) => Deno.readFile(at(`${name}/unet/diffusion_pytorch_model.safetensors`));
+  assertEquals(await unet("applied"), await unet("solved"));
+  const { edits, savedModel, lora } = JSON.parse(saved.out);
+  const [{ path, strength, lamb }] = edits;
+  assertEquals([path, strength, lamb, savedModel], [at("rose.safetensors"), 1, 0.1, at("applied")]);
+  assert(lora.matrices > 0);
+  const { record } = await textOf(at("sheet.png"));
+  assertEquals(record.edits, [{ source: "A rose", destination: "A blue rose", lambda: 0.1 }]);
+
+  const weak = await run(...edit, "--edit", `${at("rose.safetensors")}:0`, "--save-model", at("weak"));
+  assertEquals(weak.code, 0, weak.err);
+  assertEquals(await unet("weak"), await Deno.readFile(`${pocket}/unet/diffusion_pytorch_model.safetensors`));
+  for (const flag of ["--report", "--lambda=1", "--values-only", `--save-edit=${at("x.safetensors")}`]) {
+    const refused = await run(...edit, "--edit", at("rose.safetensors"), flag);
+    assertEquals(refused.code, 2, flag);
+    assert(refused.err.includes(`Cannot use ${flag.split("=")[0]} without a pair of prompts`), refused.err);
+  }
+  const none = await run(...edit, "--save-model", at("none"));
+  assert(none.err.includes("or --edit with a saved edit"), none.err);
+});

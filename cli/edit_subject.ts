@@ -1,0 +1,96 @@
+/**
+ * What `bluerose edit` draws, exports and saves: an edit that it solves, or those of --edit alone.
+ *
+ * @module
+ */
+import { EditStack } from "../pipeline/editing/edit_stack.ts";
+import type { LoraExportOptions, LoraReport } from "../pipeline/editing/lora_export.ts";
+import type { ModelEdit } from "../pipeline/editing/model_edit.ts";
+import { type EditPair, pairText } from "../pipeline/editing/prompts/recipe.ts";
+import type { EditingPipeline } from "../pipeline/editing_pipeline.ts";
+import { ArgumentError } from "./argument_error.ts";
+import { editJson, editLine } from "./edit_report.ts";
+import { loadEdits } from "./edits_of_flags.ts";
+import { kebab } from "./flag_types.ts";
+import { methodFlags } from "./method_flags.ts";
+
+/** Edits that are drawn before and after, exported and saved. */
+export interface EditSubject {
+  /** Describes it in one line. */
+  readonly line: string;
+  /** Heads its sheet of pictures. */
+  readonly title: string;
+  /** What --json says of it. */
+  readonly json: Record<string, unknown>;
+  /** Adds it to the pipeline's edits. */
+  push(): void;
+  exportLora(path: string, options: LoraExportOptions): Promise<LoraReport>;
+}
+
+/** An edit that was solved from pairs. */
+export function solvedSubject(edit: ModelEdit, pairs: readonly EditPair[], pipe: EditingPipeline): EditSubject {
+  const shown = pairs.slice(0, 2).map((pair) => `${pair.source} -> ${pair.destination}`).join("; ");
+  return {
+    line: editLine(edit.report),
+    title: shown + (pairs.length > 2 ? `; and ${pairs.length - 2} more` : ""),
+    json: { edit: editJson(edit.report) },
+    push: () => void pipe.edits.push(edit),
+    exportLora: (path, options) => edit.exportLora(path, options, pipe),
+  };
+}
+
+/** The edits of --edit. They belong to `owned`. */
+export async function savedSubject(
+  pipe: EditingPipeline,
+  values: { readonly edit: readonly string[]; readonly anyModel: boolean },
+  owned: DisposableStack,
+): Promise<EditSubject> {
+  const loaded = await loadEdits(pipe, values, owned);
+  const texts = loaded.map(({ edit, strength }) =>
+    pairText(edit.recipe) + (strength === 1 ? "" : `, strength ${strength}`)
+  );
+  return {
+    line: `Applied ${texts.join("; ")}`,
+    title: texts.slice(0, 2).join("; ") + (texts.length > 2 ? `; and ${texts.length - 2} more` : ""),
+    json: {
+      edits: loaded.map(({ path, edit, strength }) => ({ path, strength, ...editJson(edit.report) })),
+    },
+    push: () => {
+      for (const { edit, strength } of loaded) pipe.edits.push(edit, { strength });
+    },
+    exportLora: (path, options) => {
+      const stack = new EditStack<ModelEdit>();
+      for (const { edit, strength } of loaded) stack.push(edit, { strength });
+      return stack.exportLora(path, { ...options, model: pipe });
+    },
+  };
+}
+
+/** Flags that tell how an edit is solved, what is known of it then alone, and where it is saved. */
+const flagsOfSolving: readonly string[] = [
+  ...Object.keys(methodFlags),
+  ...["valuesOnly", "withPooled", "preserve", "preserveFile", "preserveWeight", "layers"],
+  ...["report", "candidates", "saveEdit"],
+];
+
+/**
+ * Refuses to do without a pair where an edit must be solved: there is no saved one, or a flag is of
+ * solving.
+ *
+ * @throws {ArgumentError} then
+ */
+export function checkSavedAlone(edit: readonly string[], given: ReadonlySet<string>): void {
+  if (edit.length === 0) {
+    throw new ArgumentError(
+      "Cannot edit without a pair of prompts: give --source and --destination, or --pairs; or --edit with a saved edit",
+      { argument: "--source" },
+    );
+  }
+  const flag = flagsOfSolving.find((name) => given.has(name));
+  if (flag === undefined) return;
+  throw new ArgumentError(
+    `Cannot use --${kebab(flag)} without a pair of prompts, as the edits of --edit are solved: ` +
+      "give --source and --destination, or --pairs, or leave it out",
+    { argument: `--${kebab(flag)}` },
+  );
+}
