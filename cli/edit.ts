@@ -141,7 +141,7 @@ export const command: Command = defineCommand({
       placeholder: "DIR|FILE",
       group: "Save",
       help:
-        "write the whole model with all edits (not LoRAs) merged into its weights: a folder in diffusers' layout, or one " +
+        "write the whole model with all edits and LoRAs merged into its weights: a folder in diffusers' layout, or one " +
         ".safetensors file as A1111 and ComfyUI load it",
       access: { kind: "write", purpose: "save the model" },
     },
@@ -280,8 +280,8 @@ export const command: Command = defineCommand({
       say(sheet);
     } else subject.push();
     if (values.saveModel !== undefined) {
-      if (savesFile) await pipe.saveSingleFile(values.saveModel);
-      else await pipe.savePretrained(values.saveModel, { overwrite: values.overwrite });
+      if (savesFile) await pipe.saveSingleFile(values.saveModel, { mergeLoras: true });
+      else await pipe.savePretrained(values.saveModel, { mergeLoras: true, overwrite: values.overwrite });
       keep(values.saveModel);
       say(values.saveModel);
     }

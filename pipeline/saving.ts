@@ -12,6 +12,8 @@ import { isFloat8 } from "./checkpoint/safetensors/float8.ts";
 import type { SafetensorsDtype } from "./checkpoint/safetensors/format.ts";
 import { tensorBytes, type TensorEntry } from "./checkpoint/safetensors/writer.ts";
 import type { Weights } from "./checkpoint/safetensors/weights.ts";
+import type { ComputedChange } from "./adapters/layer_updates.ts";
+import { type MergedLora, mergedLoras } from "./adapters/merged_loras.ts";
 import { AutoencoderTiny } from "./models/tiny_vae.ts";
 import { checkModel, type ModelKind } from "./models/load.ts";
 import { checkTensorsName, saveSafetensors } from "./checkpoint/save.ts";
@@ -24,9 +26,14 @@ import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./che
 
 /**
  * Returns the edited weight [out, in] of a key or value projection, or `undefined` if no edit
- * changes it. The caller disposes of the tensor.
+ * changes it. The caller disposes of the tensor. `merged` stands in for the layer's own weight,
+ * where LoRAs have been merged into it.
  */
-export type BakedWeight = (layerPath: string, projection: "to_k" | "to_v") => Tensor | undefined;
+export type BakedWeight = (
+  layerPath: string,
+  projection: "to_k" | "to_v",
+  merged?: Float32Array<ArrayBuffer>,
+) => Tensor | undefined;
 
 /** The edited weights of cross-attention projections, at one moment. */
 export interface BakedWeights extends Disposable {
@@ -36,7 +43,7 @@ export interface BakedWeights extends Disposable {
    * The edited weight of the layer that reads pooled embeddings (SDXL's `add_embedding.linear_1`),
    * as {@linkcode BakedWeight}.
    */
-  readonly pooledProjection?: () => Tensor | undefined;
+  readonly pooledProjection?: (merged?: Float32Array<ArrayBuffer>) => Tensor | undefined;
 }
 
 /** Edited weights while their owner holds them. */
@@ -46,6 +53,11 @@ type HeldWeights = Omit<BakedWeights, typeof Symbol.dispose>;
 export interface SaveOptions {
   /** Precision of the saved weights. Default: the precision of the source files. */
   readonly dtype?: SavedDtype;
+  /**
+   * Adds the loaded LoRAs, with their present weights, to the weights of the UNet and the text
+   * encoders; edits map what the result reads, as when drawing. Default: false: they are left out.
+   */
+  readonly mergeLoras?: boolean;
   /** Called with the number of bytes written. */
   readonly onProgress?: (doneBytes: number, totalBytes: number) => void;
 }
@@ -53,6 +65,7 @@ export interface SaveOptions {
 /** The options of `saveSingleFile` and their kinds. */
 const saveTable: OptionTable<SaveOptions> = {
   dtype: oneOf("f32", "f16"),
+  mergeLoras: kinds.flag,
   onProgress: kinds.callback,
 };
 
@@ -91,7 +104,7 @@ interface OpenPart extends PartEntries {
  * weights are read back from the device.
  *
  * @throws {CheckpointError} if a component's source files are unknown, the folder is not empty
- *   (without `overwrite`), or it is the source of the weights
+ *   (without `overwrite`), it is the source of the weights, or a LoRA cannot be merged
  */
 export async function saveFolder(
   components: PipelineComponents | XLPipelineComponents,
@@ -102,7 +115,8 @@ export async function saveFolder(
 ): Promise<void> {
   checkArgument("save a pipeline", "directory", directory, kinds.text);
   checkOptions(`save to ${directory}`, options, savePretrainedTable);
-  const { dtype, maxShardBytes = 5e9, overwrite = false, onProgress } = options;
+  const { dtype, mergeLoras = false, maxShardBytes = 5e9, overwrite = false, onProgress } = options;
+  using loras = mergeLoras ? mergedLoras(components) : undefined; // as they are now
   const present = componentEntries.flatMap(([key, entry]) => {
     const part: unknown = (components as Partial<Record<typeof key, unknown>>)[key];
     return part ? [{ ...entry, kind: entry.kindOf?.(entry.className(part)) ?? entry.kind, part }] : [];
@@ -113,8 +127,9 @@ export async function saveFolder(
   using open = new DisposableStack();
   const parts: Record<string, OpenPart> = {};
   for (const { folder, kind, part } of models) {
-    const edited = part === components.unet ? bakedKeys(components, baked) : new Map();
-    parts[folder] = open.adopt(await openPart(folder, kind!, part as Savable, dtype, edited), closePart);
+    const edited = part === components.unet ? bakedKeys(components, baked) : undefined;
+    const changes = { edited, merged: loras?.of(folder) };
+    parts[folder] = open.adopt(await openPart(folder, kind!, part as Savable, dtype, changes), closePart);
   }
   const report = progress(Object.values(parts).flatMap(({ entries }) => entries), onProgress);
   await writeFolderAtomically(directory, { overwrite }, async (writer) => {
@@ -136,8 +151,8 @@ export async function saveFolder(
 /**
  * Writes one .safetensors file in the LDM layout, streamed as {@linkcode saveFolder} does.
  *
- * @throws {CheckpointError} if a component's source files are unknown, or the file is the source of
- *   the weights
+ * @throws {CheckpointError} if a component's source files are unknown, the file is the source of
+ *   the weights, or a LoRA cannot be merged
  */
 export async function saveSingleFile(
   components: PipelineComponents | XLPipelineComponents,
@@ -147,7 +162,8 @@ export async function saveSingleFile(
 ): Promise<void> {
   checkArgument("save a single file", "path", path, kinds.text);
   checkOptions(`save to ${path}`, options, saveTable);
-  const { dtype, onProgress } = options;
+  const { dtype, mergeLoras = false, onProgress } = options;
+  using loras = mergeLoras ? mergedLoras(components) : undefined; // as they are now
   const { textEncoder, unet, vae, scheduler } = components;
   const textEncoder2 = "textEncoder2" in components ? components.textEncoder2 : undefined;
   if (vae instanceof AutoencoderTiny) {
@@ -163,10 +179,11 @@ export async function saveSingleFile(
   const part = async (
     key: "textEncoder" | "textEncoder2" | "unet" | "vae",
     model: Savable,
-    edited: EditedWeights = new Map(),
+    edited?: EditedWeights,
   ) => {
     const { folder, kind } = componentTable[key];
-    return open.adopt(await openPart(folder, kind!, model, dtype, edited), closePart);
+    const changes = { edited, merged: loras?.of(folder) };
+    return open.adopt(await openPart(folder, kind!, model, dtype, changes), closePart);
   };
   const parts = {
     textEncoder: await part("textEncoder", textEncoder),
@@ -198,8 +215,18 @@ export async function saveSingleFile(
   );
 }
 
-/** Edited weights by key, computed lazily; `undefined` for weights that no edit changes. */
-type EditedWeights = ReadonlyMap<string, () => Tensor | undefined>;
+/**
+ * Edited weights by key, computed lazily from a weight with LoRAs merged into it or the model's
+ * own; `undefined` for weights that no edit changes.
+ */
+type EditedWeights = ReadonlyMap<string, (merged?: Float32Array<ArrayBuffer>) => Tensor | undefined>;
+
+/** What changes the weights of a model. */
+interface WeightChanges {
+  readonly edited?: EditedWeights;
+  /** What LoRAs add, by key. */
+  readonly merged?: MergedLora;
+}
 
 function closePart({ weights }: OpenPart): void {
   weights.close();
@@ -211,7 +238,7 @@ async function openPart(
   kind: ModelKind<unknown, unknown>,
   { origin }: Savable,
   dtype: SavedDtype | undefined,
-  edited: EditedWeights,
+  { edited, merged = new Map() }: WeightChanges,
 ): Promise<OpenPart> {
   if (origin === undefined) {
     throw new CheckpointError(
@@ -221,21 +248,36 @@ async function openPart(
   }
   const weights = await origin.openWeights();
   const surplus = new Set(checkModel(kind, kind.parseConfig(origin.config, `${origin.name}, ${name}`), weights));
+  const lacking = [...merged.keys()].find((key) => !weights.tensors.has(key));
+  if (lacking !== undefined) {
+    weights.close();
+    throw new CheckpointError(
+      `Cannot merge the LoRAs into the ${name} as they add ${lacking}, which the model does not have: ` +
+        "save without them, and load them beside it",
+      { source: name },
+    );
+  }
   const entries = [...weights.tensors.keys()].filter((key) => !surplus.has(key)).map((key) => {
-    const make = edited.get(key);
-    return make === undefined ? streamedEntry(weights, key, { dtype }) : editedEntry(weights, key, { dtype, make });
+    const make = edited?.get(key), change = merged.get(key);
+    return make === undefined && change === undefined
+      ? streamedEntry(weights, key, { dtype })
+      : changedEntry(weights, key, { dtype, make, change });
   });
   return { config: origin.config, entries, weights };
 }
 
 /**
- * The entry of a weight that edits may change. When it is written, an edited weight is computed and
- * read back from the device; an unedited weight is read from the source file.
+ * The entry of a weight that edits or LoRAs may change. When it is written, an edited weight is
+ * computed and read back from the device; an unedited weight is read from the source file.
  */
-function editedEntry(
+function changedEntry(
   weights: Weights,
   key: string,
-  { dtype, make }: { dtype?: SavedDtype; make: () => Tensor | undefined },
+  { dtype, make, change }: {
+    dtype?: SavedDtype;
+    make?: (merged?: Float32Array<ArrayBuffer>) => Tensor | undefined;
+    change?: ComputedChange;
+  },
 ): TensorEntry {
   const { shape, dtype: stored } = weights.info(key);
   const saved: SavedDtype = isHalf(savedDtype(stored, dtype)) ? "f16" : "f32";
@@ -247,10 +289,19 @@ function editedEntry(
   return {
     ...plain,
     async *chunks() {
-      const tensor = make();
-      yield* tensor === undefined ? plain.chunks() : computedEntry(key, shape, saved, () => compute(tensor)).chunks();
+      const merged = change && await sumOf(weights, key, change);
+      const tensor = make?.(merged);
+      if (tensor) yield* computedEntry(key, shape, saved, () => compute(tensor)).chunks();
+      else if (merged) yield* computedEntry(key, shape, saved, () => Promise.resolve(merged)).chunks();
+      else yield* plain.chunks();
     },
   };
+}
+
+/** A weight of the file with what LoRAs add to it. */
+async function sumOf(weights: Weights, key: string, change: ComputedChange): Promise<Float32Array<ArrayBuffer>> {
+  const added = await change();
+  return (await weights.float32(key)).map((value, i) => value + added[i]);
 }
 
 /**
@@ -263,9 +314,11 @@ function isHalf(dtype: SafetensorsDtype): boolean {
 
 function bakedKeys({ unet }: Pick<PipelineComponents, "unet">, baked: HeldWeights): EditedWeights {
   const { pooledProjection } = baked, projections = ["to_k", "to_v"] as const;
-  const keys = new Map<string, () => Tensor | undefined>(
+  const keys = new Map<string, (merged?: Float32Array<ArrayBuffer>) => Tensor | undefined>(
     unet.crossAttentions.flatMap(({ path }) =>
-      projections.map((projection) => [`${path}.${projection}.weight`, () => baked.weight(path, projection)] as const)
+      projections.map((projection) =>
+        [`${path}.${projection}.weight`, (merged) => baked.weight(path, projection, merged)] as const
+      )
     ),
   );
   if (pooledProjection) keys.set("add_embedding.linear_1.weight", pooledProjection);

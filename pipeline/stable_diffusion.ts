@@ -185,10 +185,11 @@ export class StableDiffusionPipeline extends AdaptedPipeline {
 
   /**
    * Saves the pipeline as a folder that diffusers loads, with edits folded into the UNet's weights.
-   * Weights are streamed from the files that they were loaded from. LoRAs and textual inversions
-   * are not saved. The folder appears whole or not at all (Deno only). With `overwrite`, a folder
-   * is replaced as a whole, and keeps its files and folders of other names; where the process ends
-   * between the two renames that this takes, the next load or save puts the old folder back.
+   * Weights are streamed from the files that they were loaded from. LoRAs are saved with
+   * `mergeLoras`; textual inversions are not. The folder appears whole or not at all (Deno only).
+   * With `overwrite`, a folder is replaced as a whole, and keeps its files and folders of other
+   * names; where the process ends between the two renames that this takes, the next load or save
+   * puts the old folder back.
    *
    * @throws {CheckpointError} if the folder holds something and `overwrite` is not set, if it is,
    *   holds or lies in what the pipeline was loaded from, or if a component was built from weights

@@ -6,9 +6,10 @@
 
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
-import type { Tensor } from "../../engine/tensor.ts";
+import { Tensor } from "../../engine/tensor.ts";
 import { activate } from "../../kernels/shape/activate.ts";
 import type { Activation } from "../../kernels/wgsl/activation.ts";
+import { matmul } from "../../kernels/gemm/matmul.ts";
 import { add, linearCombination } from "../../kernels/shape/linear_combination.ts";
 
 /** A product of two thin factors: ΔW = scale · up · down. */
@@ -53,6 +54,8 @@ export interface AdaptableLayer<Packed extends Disposable> {
   readonly shape: readonly number[];
   /** Converts a weight [rows, in, …] to the layer's form and takes ownership of the tensor. */
   readonly pack: (weight: Tensor) => Packed;
+  /** Undoes `pack` on the host: the elements of the weight [rows, in, …]. */
+  readonly unpack: (packed: Packed) => Promise<Float32Array<ArrayBuffer>>;
   /** Reads the layer's own weight back in the layout of `shape`. */
   readonly read: () => Promise<Float32Array<ArrayBuffer>>;
 }
@@ -94,6 +97,27 @@ interface LayerProducts<Packed> {
       readonly residual: Tensor | undefined;
     },
   ) => Tensor;
+}
+
+/** Computes the change of a weight or a bias, on the host. */
+export type ComputedChange = () => Promise<Float32Array<ArrayBuffer>>;
+
+/** strength · up · down: [out, rank] by [rank, …]. */
+async function timesFactor(
+  up: Tensor,
+  down: Float32Array<ArrayBuffer>,
+  strength: number,
+): Promise<Float32Array<ArrayBuffer>> {
+  const rank = up.shape[1];
+  using right = Tensor.from(up.gpu, down, [rank, down.length / rank]);
+  using product = matmul(up, right, { scale: strength });
+  return await product.data();
+}
+
+function summed(parts: readonly Float32Array<ArrayBuffer>[]): Float32Array<ArrayBuffer> {
+  const [first, ...others] = parts;
+  if (others.length === 0) return first;
+  return first.map((value, i) => others.reduce((sum, part) => sum + part[i], value));
 }
 
 /** The updates of one layer, by adapter. */
@@ -163,6 +187,34 @@ export class LayerUpdates<Packed extends Disposable = Disposable> {
     }, own);
   }
 
+  /**
+   * Σ sᵢ ΔWᵢ [out, in, …] with the strengths of the call that is being recorded, to be computed
+   * later; `undefined` where nothing changes the weight.
+   */
+  get weightChange(): ComputedChange | undefined {
+    const terms = this.#terms.map((term) => ({ ...term, strength: term.scale * this.#strengthOf(term.adapter) }))
+      .filter(({ strength }) => strength !== 0);
+    if (terms.length === 0) return undefined;
+    return async () => {
+      const parts = await Promise.all(terms.map(async ({ weight, up, strength }) => {
+        const own = await this.layer.unpack(weight);
+        return up ? await timesFactor(up, own, strength) : own.map((value) => strength * value);
+      }));
+      return summed(parts);
+    };
+  }
+
+  /** Σ sᵢ Δbᵢ [out], as {@linkcode weightChange}. */
+  get biasChange(): ComputedChange | undefined {
+    const terms = this.#biases.map(({ bias, adapter }) => ({ bias, strength: this.#strengthOf(adapter) }))
+      .filter(({ strength }) => strength !== 0);
+    if (terms.length === 0) return undefined;
+    return async () => {
+      const parts = terms.map(async ({ bias, strength }) => (await bias.data()).map((value) => strength * value));
+      return summed(await Promise.all(parts));
+    };
+  }
+
   /** @throws {ShapeError} if an update does not fit the layer */
   check(path: string, update: LayerUpdate): void {
     const why = updateMisfit(this.layer, update);
@@ -196,7 +248,7 @@ export class LayerUpdates<Packed extends Disposable = Disposable> {
 }
 
 function updateMisfit(
-  { shape }: AdaptableLayer<Disposable>,
+  { shape }: { readonly shape: readonly number[] },
   { lowRank, weight, bias }: LayerUpdate,
 ): string | undefined {
   return (lowRank && misfit(shape, lowRank.down.shape, lowRank.up.shape)) ??

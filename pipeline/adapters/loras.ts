@@ -34,7 +34,7 @@ export interface LoadLoraOptions extends AdapterFileOptions {
 const loraTable: OptionTable<LoadLoraOptions> = { weightName: kinds.text, name: kinds.text, weight: kinds.anything };
 
 /** The components that LoRAs adapt. */
-interface Adaptable {
+export interface Adaptable {
   readonly unet: UNet2DConditionModel;
   readonly textEncoder: CLIPTextModel;
   /** The second text encoder, of SDXL. */

@@ -1,6 +1,7 @@
 /** The edits of a pipeline: what editing pipelines of all model families share. */
 
 import { GpuError } from "../../engine/errors.ts";
+import { Tensor } from "../../engine/tensor.ts";
 import type { CallShape, EmbeddingsEdit } from "../generation/call.ts";
 import { checkOptions, kind, kinds, listOf, type OptionTable } from "../options.ts";
 import type { BakedWeights } from "../saving.ts";
@@ -144,15 +145,25 @@ export class PipelineEdits implements Disposable {
     const snapshot = new EditSnapshot(this.stack);
     const { crossAttentions, pooledProjection } = this.#model;
     return {
-      pooledProjection: () => pooledProjection && snapshot.stack.bakePooled(pooledProjection.weight),
-      weight: (layerPath, projection) => {
+      pooledProjection: (merged) => {
+        if (pooledProjection === undefined) return undefined;
+        using weight = standIn(pooledProjection.weight, merged);
+        return snapshot.stack.bakePooled(weight);
+      },
+      weight: (layerPath, projection, merged) => {
         const role = projection === "to_k" ? "keys" : "values";
         const layer = crossAttentions.find(({ path }) => path === layerPath);
         const touched = [...snapshot.stack].some(({ edit, strength }) => strength !== 0 && edit.edits(layerPath, role));
         if (!layer || !touched) return undefined;
-        return snapshot.stack.bake((role === "keys" ? layer.toK : layer.toV).weight, layerPath, role);
+        using weight = standIn((role === "keys" ? layer.toK : layer.toV).weight, merged);
+        return snapshot.stack.bake(weight, layerPath, role);
       },
       [Symbol.dispose]: () => snapshot[Symbol.dispose](),
     };
   }
+}
+
+/** A weight with LoRAs merged into it, or a view of the layer's own. The caller disposes of it. */
+function standIn(weight: Tensor, merged: Float32Array<ArrayBuffer> | undefined): Tensor {
+  return merged ? Tensor.from(weight.gpu, merged, weight.shape) : weight.reshape(weight.shape);
 }

@@ -64,6 +64,7 @@ export class Conv2d {
         using unpacked = weight;
         return packConvWeight(unpacked);
       },
+      unpack: async (packed) => unpackConvWeight(packed, await packed.tensor.data()),
       read: async () => unpackConvWeight(this.#weight!, await this.#weight!.tensor.data()),
     });
     this.#allowF16Operands = options.allowF16Operands ?? true;

@@ -51,6 +51,7 @@ export class Linear {
     this.#updates = w.adaptable({
       shape: [outFeatures, inFeatures],
       pack: (weight) => weight,
+      unpack: (weight) => weight.data(),
       read: () => this.weight.data(),
     });
   }

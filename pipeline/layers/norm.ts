@@ -53,5 +53,10 @@ export class LayerNorm {
 
 /** Lets adapters change a normalization's gain and shift. */
 function adaptable(w: WeightScope, features: number, read: () => Promise<Float32Array<ArrayBuffer>>) {
-  return w.adaptable<Tensor>({ shape: [features], pack: (weight) => weight, read });
+  return w.adaptable<Tensor>({
+    shape: [features],
+    pack: (weight) => weight,
+    unpack: (weight) => weight.data(),
+    read,
+  });
 }

@@ -6,6 +6,8 @@ import { readConfig } from "../../pipeline/checkpoint/diffusers/config/fields.ts
 import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
 import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
+import { openWeights } from "../../pipeline/checkpoint/safetensors/weight_files.ts";
+import { assertClose } from "../close.ts";
 import { goldens, pocket } from "../paths.ts";
 import { withEnvironment } from "../environment.ts";
 import { pocketSide, run, temporaryFolder } from "./running.ts";
@@ -278,6 +280,15 @@ Deno.test("edit applies saved edits without a pair: draws before and after, expo
   const weak = await run(...edit, "--edit", `${at("rose.safetensors")}:0`, "--save-model", at("weak"));
   assertEquals(weak.code, 0, weak.err);
   assertEquals(await unet("weak"), await Deno.readFile(`${pocket}/unet/diffusion_pytorch_model.safetensors`));
+  const adapted = [...edit, "--edit", `${at("rose.safetensors")}:0`, "--lora", at("lora.safetensors")];
+  const merged = await run(...adapted, "--save-model", at("merged"));
+  assertEquals(merged.code, 0, merged.err);
+  const key = "mid_block.attentions.0.transformer_blocks.0.attn2.to_v.weight";
+  const values = async (name: string) => {
+    using weights = await openWeights(await directoryTree(`${at(name)}/unet`), "diffusion_pytorch_model");
+    return await weights.float32(key);
+  };
+  assertClose(await values("merged"), await values("solved"), 1e-3, "the LoRA of the edit is the edit, both in f16");
   for (const flag of ["--report", "--lambda=1", "--values-only", `--save-edit=${at("x.safetensors")}`]) {
     const refused = await run(...edit, "--edit", at("rose.safetensors"), flag);
     assertEquals(refused.code, 2, flag);
