@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { countText } from "../engine/inspect.ts";
 import { type ClusterJob, shellWord } from "../pipeline/evaluation/cluster/job.ts";
 import { pathOf } from "../pipeline/checkpoint/source/disk.ts";
 import { parsePlan } from "../pipeline/evaluation/sweep/files.ts";
@@ -78,7 +79,9 @@ export async function clusterJob(
   }
   if (shards > plan.jobs.length) {
     throw new SweepError(
-      `Cannot divide ${planPath} into ${shards} shards as it has ${plan.jobs.length} jobs: give --shards ${plan.jobs.length} or fewer`,
+      `Cannot divide ${planPath} into ${shards} shards as it has ${
+        countText(plan.jobs.length, "job")
+      }: give --shards ${plan.jobs.length} or fewer`,
       { path: planPath },
     );
   }

@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { debias, debiasPair, type DebiasTask } from "../pipeline/evaluation/debias/debias.ts";
 import { bias, meanBias, measureBias, parseBiasSet } from "../pipeline/evaluation/debias/gender.ts";
@@ -220,8 +221,8 @@ export const command: Command = defineCommand({
           `${text}: ${weights[j].toFixed(3)}, ${shareText(before[j])}, ${shareText(after[j])}, ${target[j]}`
         ),
         reached
-          ? `${pictures} pictures: each target lies within the interval of its share`
-          : `${pictures} pictures: not reached; a larger --budget may, or another --method`,
+          ? `${countText(pictures, "picture")}: each target lies within the interval of its share`
+          : `${countText(pictures, "picture")}: not reached; a larger --budget may, or another --method`,
       ].join("\n"),
     );
     if (saveEdit !== undefined) {

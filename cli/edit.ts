@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { suggestPreserve } from "../pipeline/editing/leakage.ts";
 import { pairsLast } from "../pipeline/editing/prompts/method.ts";
@@ -259,7 +260,7 @@ export const command: Command = defineCommand({
     if (lora) {
       keep(values.exportLora!);
       say(
-        `${lora.path}: rank ${lora.rank}, ${lora.matrices} matrices, ` +
+        `${lora.path}: rank ${lora.rank}, ${countText(lora.matrices, "matrix", "matrices")}, ` +
           `truncation error ${lora.truncationError.toExponential(1)}, rounding error ${
             lora.roundingError.toExponential(1)
           }`,

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { countText } from "../engine/inspect.ts";
 import type { PredictedLeakage } from "../pipeline/editing/leakage.ts";
 import type { ConceptMove } from "../pipeline/editing/moves.ts";
 import type { EditReport } from "../pipeline/editing/edit_report.ts";
@@ -11,10 +12,10 @@ import type { ModelEdit } from "../pipeline/editing/model_edit.ts";
 /** One-line summary of an edit's report. */
 export function editLine(report: EditReport): string {
   const { ms, lamb, mergedRows, rank, precision, layers, relativeSize, method } = report;
-  return `Edited in ${ms.toFixed(0)} ms${
-    method === "time" ? "" : ` (${method})`
-  }: ${mergedRows} rows, rank ${rank}, ${precision}, lambda ${lamb}, ` +
-    `${layers.length} layers, relative size ${
+  return `Edited in ${ms.toFixed(0)} ms${method === "time" ? "" : ` (${method})`}: ${
+    countText(mergedRows, "row")
+  }, rank ${rank}, ${precision}, lambda ${lamb}, ` +
+    `${countText(layers.length, "layer")}, relative size ${
       relativeSize >= 0.001 || relativeSize === 0 ? relativeSize.toFixed(3) : relativeSize.toExponential(1)
     }`;
 }
@@ -41,7 +42,7 @@ export function reportText(edit: ModelEdit): string {
     );
   });
   return [
-    `  ${rows} rows, ${mergedRows} after merging equal ones; rank ${rank}, solved by the ${route} system`,
+    `  ${countText(rows, "row")}, ${mergedRows} after merging equal ones; rank ${rank}, solved by the ${route} system`,
     `  condition estimate ${conditionEstimate.toExponential(1)}, residual ${
       residual.toExponential(1)
     }; accuracy limited by ${limitedBy}`,
@@ -64,7 +65,7 @@ function pooledLines({ pooled }: EditReport): string[] {
   if (pooled === undefined) return [];
   const { mergedRows, rank, residual, relativeSize } = pooled;
   return [
-    `  pooled embedding: ${mergedRows} rows, rank ${rank}, residual ${residual.toExponential(1)}, ` +
+    `  pooled embedding: ${countText(mergedRows, "row")}, rank ${rank}, residual ${residual.toExponential(1)}, ` +
     `relative size ${relativeSize.toPrecision(3)}`,
   ];
 }

@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import {
   compareEditors,
   conceptCounts,
@@ -90,7 +91,7 @@ export const command: Command = defineCommand({
     await checkJsonFile(values.json, values);
     const total = tables.reduce((sum, table) => sum + table.total, 0);
     await runJudged(values, { total, settings: { jointly } }, async ({ pipe, clip, keepPartial }) => {
-      say(`${total} pictures of ${steps} steps, guidance ${guidance}`);
+      say(`${countText(total, "picture")} of ${countText(steps, "step")}, guidance ${guidance}`);
       const finished: unknown[] = [];
       for (const table of tables) {
         const results: EditorResult[] = [];
@@ -132,7 +133,9 @@ async function tablesOf(values: EditorValues): Promise<CaseTable[]> {
     const concepts = conceptCounts(cases, asked);
     if (concepts.length === 0) {
       throw new ArgumentError(
-        `Cannot use --concepts ${asked.join(" ")} with ${cases.length} edits: give ${cases.length} or fewer`,
+        `Cannot use --concepts ${asked.join(" ")} with ${
+          countText(cases.length, "edit")
+        }: give ${cases.length} or fewer`,
         { argument: "--concepts" },
       );
     }
@@ -166,9 +169,9 @@ async function printTable(
   const { jointly } = values;
   const width = Math.max(...editors.map(({ name }) => name.length));
   say(
-    `\n${path.split(/[\\/]/).at(-1)}: ${cases.length} edits ${
-      jointly ? "solved jointly" : "in a row"
-    }, ${total} pictures\n`,
+    `\n${path.split(/[\\/]/).at(-1)}: ${countText(cases.length, "edit")} ${jointly ? "solved jointly" : "in a row"}, ${
+      countText(total, "picture")
+    }\n`,
   );
   say(comparisonHead(width));
   using bar = showProgress("drawing", { total, unit: "picture" });

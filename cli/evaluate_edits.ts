@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import type { EditScores, Tally } from "../pipeline/evaluation/edit_scores.ts";
 import { type EditEvaluation, evaluateEdits, picturesOfGrid } from "../pipeline/evaluation/evaluate_edits.ts";
 import { needsLastTokens } from "../pipeline/evaluation/editors/prompts.ts";
@@ -72,7 +73,10 @@ export const command: Command = defineCommand({
     await runJudged(values, { total, settings: { editor, cases } }, async ({ pipe, clip, keepPartial }) => {
       pipe.scheduler = samplerOf(values, pipe.scheduler);
       const paired = pairsLast(asked) || tokens !== "last" ? "" : ", tokens last";
-      say(`${cases.length} edits${paired}, ${total} pictures of ${drawing.steps} steps, guidance ${drawing.guidance}`);
+      say(
+        `${countText(cases.length, "edit")}${paired}, ${countText(total, "picture")} of ` +
+          `${countText(drawing.steps, "step")}, guidance ${drawing.guidance}`,
+      );
       say(`\n${tableHead}`);
       using bar = showProgress("drawing", { total, unit: "picture" });
       const finished: EditEvaluation[] = [];

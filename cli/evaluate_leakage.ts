@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { evaluateLeakage } from "../pipeline/evaluation/evaluate_leakage.ts";
 import { ranks } from "../pipeline/evaluation/rank_correlation.ts";
@@ -65,9 +66,9 @@ export const command: Command = defineCommand({
     const { lamb } = edit.recipe;
     const total = 2 * seeds * prompts.length;
     say(
-      `${source} -> ${destination}${
-        method.method === "time" ? "" : `, ${method.method}`
-      }, λ ${lamb}: ${prompts.length} prompts, ${total} pictures of ${steps} steps`,
+      `${source} -> ${destination}${method.method === "time" ? "" : `, ${method.method}`}, λ ${lamb}: ${
+        countText(prompts.length, "prompt")
+      }, ${countText(total, "picture")} of ${countText(steps, "step")}`,
     );
     using bar = showProgress("drawing", { total, unit: "picture" });
     const { changes, rankCorrelation, seedAgreement } = await evaluateLeakage(pipe, edit, prompts, {

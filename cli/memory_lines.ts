@@ -1,11 +1,11 @@
-import { byteText } from "../engine/inspect.ts";
+import { byteText, countText } from "../engine/inspect.ts";
 import type { MemoryPrediction } from "../pipeline/inspection.ts";
 
 /** A prediction of memory as lines for the terminal. */
 export function memoryLines(memory: MemoryPrediction): string[] {
   const { device, images, width, height, activations, weights, decodingBytes: { whole, tiled } } = memory;
   const parts = Object.entries(weights).map(([part, bytes]) => `${part} ${byteText(bytes)}`).join(", ");
-  const pictures = `${images} ${images === 1 ? "picture" : "pictures"} of ${width} × ${height}`;
+  const pictures = `${countText(images, "picture")} of ${width} × ${height}`;
   const decoding = [
     whole === undefined ? "beyond the limits as a whole" : `${byteText(whole)} as a whole`,
     ...(tiled === undefined ? [] : [`${byteText(tiled)} in tiles`]),

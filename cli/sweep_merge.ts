@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import { parsePlan, parseResults } from "../pipeline/evaluation/sweep/files.ts";
 import { mergeResults } from "../pipeline/evaluation/sweep/merge.ts";
 import type { SweepResult } from "../pipeline/evaluation/sweep/plan.ts";
@@ -82,15 +83,21 @@ export const command: Command = defineCommand({
       const parsed = parseResults(bytes, { path, plan, fingerprint, skipForeign: partial });
       for (const result of parsed.results) results.push(result);
       if (parsed.completeBytes < bytes.length) remarks.push(`${path} ends within a line, which is left out`);
-      if (parsed.foreign > 0) remarks.push(`${path} has ${parsed.foreign} results of other plans, which are left out`);
+      if (parsed.foreign > 0) {
+        remarks.push(`${path} has ${countText(parsed.foreign, "result")} of other plans, to be left out`);
+      }
     }
     const summary = mergeResults(plan, results);
     const { missing, planned, doubled } = summary;
     const refuse = (reason: string, advice: string) =>
       new SweepError(`Cannot merge: ${[reason, ...remarks].join("; ")}. ${advice}`, { path: planPath });
+    const missingText = `${missing} of ${countText(planned, "picture")} ${missing === 1 ? "is" : "are"} missing`;
+    const doubledText = doubled === 1
+      ? "1 result is of a picture that has one already"
+      : `${doubled} results are of pictures that have one already`;
     if (results.length === 0 || (missing > 0 && !partial)) {
       throw refuse(
-        `${missing} of ${planned} pictures are missing`,
+        missingText,
         results.length === 0
           ? "Run a shard first"
           : "Run the remaining shards, or summarize what there is with --partial",
@@ -98,15 +105,15 @@ export const command: Command = defineCommand({
     }
     if (doubled > 0 && !partial) {
       throw refuse(
-        `${doubled} results are of pictures that have one already`,
+        doubledText,
         "Name each results file once, or count the first of each picture with --partial",
       );
     }
-    if (missing > 0) remarks.unshift(`${missing} of ${planned} pictures are missing`);
-    if (doubled > 0) remarks.push(`${doubled} results are of pictures that have one already, and do not count`);
+    if (missing > 0) remarks.unshift(missingText);
+    if (doubled > 0) remarks.push(`${doubledText}, and ${doubled === 1 ? "does" : "do"} not count`);
     say(
       [
-        `${plan.model}: ${summary.settings[0].edits.length} edits`,
+        `${plan.model}: ${countText(summary.settings[0].edits.length, "edit")}`,
         summaryTable(summary),
         ...bestLines(summary),
         ...remarks,

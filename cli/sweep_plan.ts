@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import { writeText } from "../pipeline/output/file.ts";
 import type { PromptPair } from "../pipeline/evaluation/edit_cases.ts";
 import { parseDataSet } from "../pipeline/evaluation/sweep/data_sets.ts";
@@ -137,6 +138,9 @@ export const command: Command = defineCommand({
     };
     sayJson({ path: output, ...counts, settings: settings.map(({ name }) => name), pictures });
     const several = settings.length > 1 ? `, ${settings.length} settings` : "";
-    say(`${output}: ${counts.edits} edits${several}, ${counts.jobs} jobs, ${pictures} pictures`);
+    say(
+      `${output}: ${countText(counts.edits, "edit")}${several}, ${countText(counts.jobs, "job")}, ` +
+        countText(pictures, "picture"),
+    );
   },
 });

@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import { missingPictures, pendingBatches } from "../pipeline/evaluation/sweep/batches.ts";
 import { formatResult, parsePlan, parseResults } from "../pipeline/evaluation/sweep/files.ts";
 import { checkPins } from "../pipeline/evaluation/sweep/pins.ts";
@@ -110,6 +111,6 @@ export const command: Command = defineCommand({
     }
     const secondsPerPicture = (performance.now() - start) / 1000 / total;
     sayJson({ ...shown, added: total, secondsPerPicture });
-    say(`${output}: ${total} pictures added, ${secondsPerPicture.toPrecision(3)} s a picture`);
+    say(`${output}: ${countText(total, "picture")} added, ${secondsPerPicture.toPrecision(3)} s a picture`);
   },
 });

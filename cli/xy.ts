@@ -1,3 +1,4 @@
+import { countText } from "../engine/inspect.ts";
 import { ModelEdit } from "../pipeline/editing/model_edit.ts";
 import { drawGrid, type GridAxis, type GridCell } from "../pipeline/generation/xy_grid.ts";
 import type { PromptSyntax } from "../pipeline/generation/tokenized_prompts.ts";
@@ -176,7 +177,7 @@ export const command: Command = defineCommand({
     await parts.replaceBy(path);
     say(path);
     if (failure !== undefined) {
-      note(`${path} holds ${cells.length} of ${count} pictures`);
+      note(`${path} holds ${cells.length} of ${countText(count, "picture")}`);
       throw failure;
     }
     if (printMode().json) {
@@ -217,7 +218,7 @@ function subtitleOf(
   return [
     ...new Set(pairs), // each method has the same
     ...(isFixed("seed") ? [`seed ${seed}`] : []),
-    ...(isFixed("steps") ? [`${steps} steps`] : []),
+    ...(isFixed("steps") ? [countText(steps, "step")] : []),
     ...(isFixed("guidance") ? [`guidance ${cfgScale}`] : []),
     ...(isFixed("sampler") && samplingMethod !== undefined ? [samplingMethod] : []),
   ].join(", ");

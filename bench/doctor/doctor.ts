@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { countText } from "../../engine/inspect.ts";
 import { NoAdapterError } from "../../engine/errors.ts";
 import { Gpu } from "../../engine/gpu.ts";
 import { policyOf } from "../../kernels/policy.ts";
@@ -127,7 +128,7 @@ class Work {
   /** What there was no time for. */
   get leftOut(): string[] {
     const count = this.#uncheckedCount;
-    return [...(count > 0 ? [count === 1 ? "1 check" : `${count} checks`] : []), ...this.#leftOut];
+    return [...(count > 0 ? [countText(count, "check")] : []), ...this.#leftOut];
   }
 
   /** Runs the checks that are expected to end in time, and the first of all in any case. */

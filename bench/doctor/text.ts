@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { countText } from "../../engine/inspect.ts";
 import { ceilingText, digits, percent } from "../report/text.ts";
 import { type CheckResult, familyOf } from "./check.ts";
 import type { DoctorReport } from "./report.ts";
@@ -84,7 +85,7 @@ function familyText(results: readonly CheckResult[]): string {
   const error = worst.error === 0
     ? "exact"
     : `error at most ${worst.error!.toExponential(1)} of ${worst.tolerance.toExponential(1)} allowed`;
-  return `✓ ${ran.length} ${ran.length === 1 ? "check" : "checks"}, ${error}`;
+  return `✓ ${countText(ran.length, "check")}, ${error}`;
 }
 
 const share = ({ error = 0, tolerance }: CheckResult) => tolerance === 0 ? 0 : error / tolerance;

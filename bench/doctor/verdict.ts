@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { countText } from "../../engine/inspect.ts";
 import { DeviceLostError, NoAdapterError } from "../../engine/errors.ts";
 import { TuningError } from "../../kernels/tuning.ts";
 import { digits, percent } from "../report/text.ts";
@@ -130,9 +131,11 @@ function verdictOf(found: Examination, problems: readonly Finding[]): Verdict {
   }
   const ran = checks.filter(({ skipped }) => skipped === undefined);
   const kernels = new Set(ran.flatMap((check) => check.kernels)).size;
-  const agree = `${device.name} computes correctly: ${ran.length} checks of ${kernels} kernels${
-    picture ? " and a picture" : ""
-  } agree with their references${leftOut.length > 0 ? ", as far as the budget allowed" : ""}.`;
+  const agree = `${device.name} computes correctly: ${countText(ran.length, "check")} of ${
+    countText(kernels, "kernel")
+  }${picture ? " and a picture" : ""} agree with their references${
+    leftOut.length > 0 ? ", as far as the budget allowed" : ""
+  }.`;
   const pace = speed ? ` It multiplies and adds at up to ${digits(speed.ceiling.gflops)} GFLOPS.` : "";
   return isSoftware
     ? { level: "slow", text: `${agree}${pace} It is a software device: right for tests and small models.` }

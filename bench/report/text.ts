@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { countText } from "../../engine/inspect.ts";
 import type { Ceiling } from "../measure/ceiling.ts";
 import {
   type CompilationRecord,
@@ -162,14 +163,14 @@ export function compilationText(record: CompilationRecord, options: { shown?: nu
   const line = (ms: number, text: string) => `  ${digits(ms).padStart(7)} ms  ${text}`;
   const sum = (group: readonly CompiledVariant[]) => group.reduce((total, each) => total + compileMs(each), 0);
   return [
-    `${pipelines} pipelines of ${model}: ${digits(compileMs(record) / 1000)} s, of which ${
+    `${countText(pipelines, "pipeline")} of ${model}: ${digits(compileMs(record) / 1000)} s, of which ${
       digits(createMs / 1000)
     } s for creating them and ${digits(firstRunMs / 1000)} s for their first runs`,
     ...(aheadMs === undefined
       ? []
       : [`  compiled ahead on all cores, as generating and editing do: ${digits(aheadMs / 1000)} s`]),
     ...[...Map.groupBy(variants, ({ part }) => part)].map(([part, group]) =>
-      line(sum(group), `${part}: ${group.length} pipelines that no earlier part uses`)
+      line(sum(group), `${part}: ${countText(group.length, "pipeline")} that no earlier part uses`)
     ),
     `Most expensive:`,
     ...variants.slice(0, shown).map((each) =>

@@ -3,6 +3,7 @@
  * modified.
  */
 
+import { countText } from "../../engine/inspect.ts";
 import { AdapterError } from "../errors.ts";
 import type { CLIPTextEncoder } from "../models/clip_text.ts";
 import { checkOptions, either, kinds, listOf, type OptionTable } from "../options.ts";
@@ -99,7 +100,9 @@ export async function loadTextualInversions(
   const tokens = typeof token === "string" ? [token] : token;
   if (sources.length > 1 && tokens !== undefined && tokens.length !== sources.length) {
     throw new AdapterError(
-      `Cannot load ${sources.length} textual inversions by ${tokens.length} tokens: give one for each`,
+      `Cannot load ${countText(sources.length, "textual inversion")} by ${
+        countText(tokens.length, "token")
+      }: give one for each`,
       { source: "textual inversions", keys: [] },
     );
   }

@@ -1,5 +1,6 @@
 /** Tells from a LoRA's header what it is, and into which models it would load. Needs no device. */
 
+import { countText } from "../../engine/inspect.ts";
 import { floatDtypes } from "../checkpoint/safetensors/format.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import { adaptableLayers } from "../checkpoint/bind.ts";
@@ -82,7 +83,7 @@ async function described(
   const count = (wanted: LoraTarget) => plan.modules.filter(({ target }) => target === wanted).length;
   const second = count("text_encoder_2");
   const notes = [
-    `${count("unet")} layers of the UNet, ${count("text_encoder")} of the text encoder` +
+    `${countText(count("unet"), "layer")} of the UNet, ${count("text_encoder")} of the text encoder` +
     (second > 0 ? `, ${second} of the second text encoder` : ""),
     ...plan.modules.length > 0 ? [`forms: ${forms(plan)}`] : [],
     ...plan.embeddings.length > 0 ? [`tokens: ${plan.embeddings.map(({ token }) => token).join(", ")}`] : [],
@@ -102,7 +103,7 @@ async function described(
       scales.set(text, (scales.get(text) ?? 0) + 1);
     }
     const sorted = [...scales].sort(([, a], [, b]) => b - a);
-    notes.push(...sorted.slice(0, 4).map(([text, count]) => `${text}: ${count} layers`));
+    notes.push(...sorted.slice(0, 4).map(([text, count]) => `${text}: ${countText(count, "layer")}`));
     if (sorted.length > 4) notes.push(`and ${sorted.length - 4} more ranks and scales`);
   }
   for (const key of [...plan.modules.flatMap(({ keys }) => [...keys.values()]), ...plan.embeddings.map((e) => e.key)]) {

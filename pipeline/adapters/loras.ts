@@ -1,5 +1,6 @@
 /** Loads LoRAs into the components of a pipeline. The models' weights are not modified. */
 
+import { countText } from "../../engine/inspect.ts";
 import { AdapterError, OptionError } from "../errors.ts";
 import { checkOptions, kinds, type OptionTable, shown } from "../options.ts";
 import type { CLIPTextEncoder, CLIPTextModel } from "../models/clip_text.ts";
@@ -181,10 +182,15 @@ export function weightLoras(
   }
   const each = typeof weights === "number" ? chosen.map(() => weights) : weights as readonly number[];
   if (each.length !== chosen.length) {
-    throw new OptionError(`Cannot weight ${chosen.length} LoRAs with ${each.length} weights: give one, or as many`, {
-      option: "weights",
-      value: weights,
-    });
+    throw new OptionError(
+      `Cannot weight ${countText(chosen.length, "LoRA")} with ${
+        countText(each.length, "weight")
+      }: give one, or as many`,
+      {
+        option: "weights",
+        value: weights,
+      },
+    );
   }
   each.forEach(checkWeight);
   const loaded = [...loraWeights(components).keys()];

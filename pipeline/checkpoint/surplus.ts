@@ -5,6 +5,7 @@
  * @module
  */
 
+import { countText } from "../../engine/inspect.ts";
 import { nameText, warn } from "../safe_text.ts";
 
 /** Collects surplus keys over all parts of a checkpoint, to warn of them once. */
@@ -37,7 +38,7 @@ export function describeSurplus(keys: readonly string[]): string {
     members.length > 3 ? [`${first}.* (${members.length})`] : members
   ).map((name) => nameText(name));
   const rest = names.length > shown ? `, … and ${names.length - shown} more` : "";
-  return `${keys.length} ${keys.length === 1 ? "tensor" : "tensors"} that drawing does not need, which ${
+  return `${countText(keys.length, "tensor")} that drawing does not need, which ${
     keys.length === 1 ? "is" : "are"
   } ignored: ${names.slice(0, shown).join(", ")}${rest}`;
 }

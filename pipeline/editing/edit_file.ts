@@ -1,5 +1,6 @@
 /** Edit files: safetensors with the factors of E − I as tensors and the recipe as metadata. */
 
+import { countText } from "../../engine/inspect.ts";
 import { checkArgument, kind } from "../options.ts";
 import { EditError } from "../errors.ts";
 import { bytesSource } from "../checkpoint/source/byte_source.ts";
@@ -130,7 +131,9 @@ export function operatorsOfFile(
   const known = new Set(listed), missing = layers.filter((layer) => !known.has(layer));
   if (missing.length === 0 && listed.length === layers.length && known.size === layers.length) return [...operators];
   throw new EditError(
-    `Cannot use the edit ${name} on this model: its operators must edit each of ${layers.length} layers once, and name ` +
+    `Cannot use the edit ${name} on this model: its operators must edit each of ${
+      countText(layers.length, "layer")
+    } once, and name ` +
       `${listed.length}; ${missing.length > 0 ? `${missing[0]} has none` : "some have two, or are not edited"}`,
   );
 }

@@ -4,6 +4,7 @@
  * @module
  */
 
+import { countText } from "../../engine/inspect.ts";
 import { EditError } from "../errors.ts";
 import { chosenLayers, noPooledEmbedding, type SizedLayer } from "./editable_model.ts";
 import { type EditFile, operatorsOfFile, type SavedOperator } from "./edit_file.ts";
@@ -59,7 +60,8 @@ export function fitEdit(
   const missing = recipe.layers?.filter((path) => !layers.some((own) => own === path || own.startsWith(`${path}.`)));
   if (missing !== undefined && missing.length > 0) {
     throw refuse(
-      `${missing.length} of the ${recipe.layers!.length} layers that it edits are not there: ` +
+      `${missing.length} of the ${countText(recipe.layers!.length, "layer")} that it edits ` +
+        `${missing.length === 1 ? "is" : "are"} not there: ` +
         missing.slice(0, 3).join(", ") + (missing.length > 3 ? ", …" : ""),
     );
   }

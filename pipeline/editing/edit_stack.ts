@@ -5,7 +5,7 @@
  * @module
  */
 
-import { inspectAs } from "../../engine/inspect.ts";
+import { countText, inspectAs } from "../../engine/inspect.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { EditError } from "../errors.ts";
 import { checkArgument, checkOptions, kinds, shown } from "../options.ts";
@@ -106,7 +106,7 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
    */
   move(edit: Edit, to: number): void {
     if (!(Number.isInteger(to) && to >= 0 && to < this.length)) {
-      throw new EditError(`Cannot move an edit to index ${to}: the stack has ${this.length} edits`);
+      throw new EditError(`Cannot move an edit to index ${to}: the stack has ${countText(this.length, "edit")}`);
     }
     const [entry] = this.#entries.splice(this.#indexOf(edit), 1);
     this.#entries.splice(to, 0, entry);
@@ -266,7 +266,9 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
   #checkPerPrompt(perPrompt: readonly (readonly Edit[])[] | undefined, { shape }: Tensor): void {
     if (perPrompt && perPrompt.length !== shape[0]) {
       throw new EditError(
-        `Cannot apply ${perPrompt.length} lists of edits to ${shape[0]} prompts: give one list per prompt`,
+        `Cannot apply ${countText(perPrompt.length, "list")} of edits to ${
+          countText(shape[0], "prompt")
+        }: give one list per prompt`,
       );
     }
     for (const edit of perPrompt?.flat() ?? []) this.#indexOf(edit);
@@ -274,7 +276,9 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
 
   #indexOf(edit: Edit): number {
     const index = this.#entries.findIndex((entry) => entry.edit === edit);
-    if (index < 0) throw new EditError(`Cannot find the edit on the stack of ${this.length} edits: push it first`);
+    if (index < 0) {
+      throw new EditError(`Cannot find the edit on the stack of ${countText(this.length, "edit")}: push it first`);
+    }
     return index;
   }
 
@@ -297,5 +301,5 @@ function checkedStrength(strength: number): number {
 inspectAs(EditStack.prototype, (stack) => {
   if (!(stack instanceof EditStack)) return "EditStack";
   const lines = stack.describe().map((line, i) => `\n  ${line}, ${pairText(stack.entries[i].edit.recipe)}`);
-  return `EditStack of ${stack.length} edits${lines.join("")}`;
+  return `EditStack of ${countText(stack.length, "edit")}${lines.join("")}`;
 });

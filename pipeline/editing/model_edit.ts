@@ -6,7 +6,7 @@
 
 import { GpuError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
-import { inspectAs } from "../../engine/inspect.ts";
+import { countText, inspectAs } from "../../engine/inspect.ts";
 import { EditError } from "../errors.ts";
 import type { ByteSink } from "../output/byte_sink.ts";
 import { refuseSourceFile } from "../saving_place.ts";
@@ -378,5 +378,5 @@ function savedReport(report: EditReport, recipe: EditRecipe): OperatorReport {
 
 inspectAs(ModelEdit.prototype, (edit) => {
   if (!(edit instanceof ModelEdit)) return "ModelEdit";
-  return `ModelEdit ${pairText(edit.recipe)}, rank ${edit.rank}, ${edit.report.layers.length} layers`;
+  return `ModelEdit ${pairText(edit.recipe)}, rank ${edit.rank}, ${countText(edit.report.layers.length, "layer")}`;
 });

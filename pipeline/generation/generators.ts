@@ -1,5 +1,6 @@
 /** Sources of noise: generators, and seeds in their place. */
 
+import { countText } from "../../engine/inspect.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { OptionError } from "../errors.ts";
 import { either, kind, listOf, type OptionKind, shown } from "../options.ts";
@@ -67,7 +68,9 @@ export function takeGenerators(
   }
   if (given.length !== images) {
     throw new OptionError(
-      `Cannot generate ${images} images with ${given.length} generators: give one, or one for each image`,
+      `Cannot generate ${countText(images, "image")} with ${
+        countText(given.length, "generator")
+      }: give one, or one for each image`,
       { option: "generator", value: given },
     );
   }

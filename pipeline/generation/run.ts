@@ -1,6 +1,6 @@
 /** Runs a prepared call of `generate`: compiles, encodes, denoises, decodes and checks. */
 
-import { inspectAs } from "../../engine/inspect.ts";
+import { countText, inspectAs } from "../../engine/inspect.ts";
 import { compileAhead } from "../../engine/precompile.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { advise } from "../advice.ts";
@@ -130,7 +130,7 @@ function describeResult(
   const { nsfwContentDetected: flagged, seeds } = result;
   const what = outputType === "latent"
     ? `latents ${result.images instanceof Tensor ? `[${result.images.shape.join(", ")}]` : ""}`
-    : `${images} ${images === 1 ? "picture" : "pictures"} of ${width} × ${height}` +
+    : `${countText(images, "picture")} of ${width} × ${height}` +
       (outputType === "array" ? " as an array in 0…1" : "");
   const checked = flagged === null ? "not checked" : `${flagged.filter(Boolean).length} flagged`;
   return `GenerateResult: ${what}, seeds ${seeds.join(", ")}, ${checked}`;

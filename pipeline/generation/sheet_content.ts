@@ -1,5 +1,6 @@
 /** What the metadata of grids and sheets says of them. */
 
+import { countText } from "../../engine/inspect.ts";
 import * as v from "valibot";
 import { fields, type Schema } from "../schema.ts";
 
@@ -10,13 +11,13 @@ export function contentOfSheet(parsed: object): string | undefined {
     [...new Set(prompts)].slice(0, 3).map((prompt) => JSON.stringify(prompt.slice(0, 60))).join(", ");
   if (pictures && pictures.length > 0) {
     const seeds = [...new Set(pictures.map(({ seed }) => String(seed)))].slice(0, 3).join(", ");
-    return `it is a grid of ${pictures.length} pictures (${
+    return `it is a grid of ${countText(pictures.length, "picture")} (${
       quoted(pictures.map(({ prompt }) => prompt))
     }, seeds ${seeds}` +
       "…): generate writes one per file without --grid";
   }
   if (sheet) {
-    return `it is a sheet of ${sheet.prompts.length} prompts before and after an edit (${
+    return `it is a sheet of ${countText(sheet.prompts.length, "prompt")} before and after an edit (${
       quoted(sheet.prompts.map(({ prompt }) => prompt))
     }…): draw one with generate and the saved edit`;
   }

@@ -1,5 +1,6 @@
 /** Prompts as token ids, by one of two syntaxes. */
 
+import { countText } from "../../engine/inspect.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { PromptError } from "../errors.ts";
@@ -150,7 +151,9 @@ export function asNegatives(negative: string | readonly string[] | undefined, ba
   if (negative === undefined || typeof negative === "string") return Array(batch).fill(negative ?? "");
   if (negative.length !== batch) {
     throw new PromptError(
-      `Cannot pair ${negative.length} negative prompts with ${batch} prompts: give one, or as many`,
+      `Cannot pair ${countText(negative.length, "negative prompt")} with ${
+        countText(batch, "prompt")
+      }: give one, or as many`,
     );
   }
   return negative;

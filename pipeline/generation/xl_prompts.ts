@@ -1,5 +1,6 @@
 /** Prompts of SDXL: two text encoders side by side, and pooled prompts. */
 
+import { countText } from "../../engine/inspect.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { concat } from "../../kernels/shape/concat.ts";
@@ -58,7 +59,9 @@ export function takeXLPrompts(
   const matched = (second: string | readonly string[], what: string): readonly string[] => {
     const list = typeof second === "string" ? Array<string>(batch).fill(second) : [...second];
     if (list.length === batch) return list;
-    throw new PromptError(`Cannot pair ${list.length} ${what} with ${batch} prompts: give one text, or as many`);
+    throw new PromptError(
+      `Cannot pair ${list.length} ${what} with ${countText(batch, "prompt")}: give one text, or as many`,
+    );
   };
   // As in diffusers, an empty second text stands for the first.
   const texts2 = promptEmbeds || !prompt2 ? texts : matched(prompt2, "prompt2");

@@ -1,6 +1,6 @@
 /** Inspects edits, and holds them against a model. */
 
-import { byteText } from "../../engine/inspect.ts";
+import { byteText, countText } from "../../engine/inspect.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { advise } from "../advice.ts";
@@ -22,6 +22,8 @@ import type { ModelConfigs } from "../adapters/inspect_lora.ts";
 import type { AdapterOptions } from "./adapter.ts";
 import { failuresOf, type Inspection, messageOf } from "./report.ts";
 
+const layerWord = "cross-attention layer";
+
 /** What an edit changes, and why a model could not be edited by it. */
 export async function inspectEdit(
   { name, bytes }: { name: string; bytes: Uint8Array },
@@ -36,7 +38,7 @@ export async function inspectEdit(
   const { recipe, operators, probe: saved, pooled, report } = file;
   const method = recipe.method === undefined ? "" : `method ${recipe.method}, `;
   const rank = Math.max(...operators.map(({ factors }) => factors.rank));
-  const count = operators.length > 1 ? `${operators.length} operators, ` : "";
+  const count = operators.length > 1 ? `${countText(operators.length, "operator")}, ` : "";
   const taken = [...operators.map(({ factors }) => factors), ...pooled ? [pooled] : []];
   const notes = [
     `${method}${count}rank ${rank} in ${widthsText(saved.encoderWidths)} dimensions, lambda ${recipe.lamb}, ` +
@@ -52,15 +54,17 @@ export async function inspectEdit(
     const own = await probe?.();
     if (own) checkProbe(saved, own, file.name);
     notes.push(
-      `fits the model: changes ${projections} of ${edited.length} of its ${sizes.crossAttentions.length} ` +
-        "cross-attention layers",
+      `fits the model: changes ${projections} of ${edited.length} of its ` +
+        countText(sizes.crossAttentions.length, layerWord),
       own
         ? "was solved with the model's text encoders"
         : "text encoders were not compared, which takes a model's folder and a device",
     );
   });
   if (model === undefined) {
-    notes.push(`changes ${projections} of ${recipe.layers?.length ?? "all"} cross-attention layers`);
+    notes.push(
+      `changes ${projections} of ${recipe.layers ? countText(recipe.layers.length, layerWord) : `all ${layerWord}s`}`,
+    );
   }
   return { notes: [...notes, advise("loadEdit")], problems };
 }

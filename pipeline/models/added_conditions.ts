@@ -1,5 +1,6 @@
 /** What the UNet of SDXL is conditioned on besides the states of the prompt. */
 
+import { countText } from "../../engine/inspect.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import type { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
@@ -56,7 +57,9 @@ export function addedEmbedding(
     if (rows !== batch || idRows !== batch || width + count * textTime.timeEmbedDim !== textTime.inputDim) {
       throw new ShapeError(
         `Cannot add the conditions textEmbeds [${rows}, ${width}] and timeIds [${idRows}, ${count}] to ${batch} ` +
-          `prompts: each needs ${batch} rows, and the width of textEmbeds plus ${textTime.timeEmbedDim} for each of ` +
+          `prompts: each needs ${
+            countText(batch, "row")
+          }, and the width of textEmbeds plus ${textTime.timeEmbedDim} for each of ` +
           `the timeIds must be ${textTime.inputDim}`,
         [textEmbeds.shape, ids.shape],
       );

@@ -1,3 +1,4 @@
+import { countText } from "../../engine/inspect.ts";
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { activate } from "../../kernels/shape/activate.ts";
@@ -230,7 +231,9 @@ export class UNet2DConditionModel extends Model<UNet2DConditionConfig> {
     const states = encoderHiddenStates instanceof Tensor ? encoderHiddenStates.shape[0] : encoderHiddenStates.batch;
     if (states !== batch) {
       throw new ShapeError(
-        `Cannot denoise ${batch} latents with the embeddings of ${states} prompts: the numbers must be equal`,
+        `Cannot denoise ${countText(batch, "latent")} with the embeddings of ${
+          countText(states, "prompt")
+        }: the numbers must be equal`,
         [sample.shape],
       );
     }

@@ -47,7 +47,7 @@ Deno.test("evaluate edits and evaluate editors judge erasures, for which TIME pa
   const model = ["-m", `${goldens}/sd1-mini`, "--steps", "1", "--cases", cases, "--json", json, "--overwrite"];
   const edits = await evaluate("edits", ...model, "--lambda", "0.5", "--per-edit");
   assertEquals([edits.code, edits.err], [0, ""]);
-  assert(edits.out.startsWith("1 edits, tokens last, 6 pictures of 1 steps"), edits.out);
+  assert(edits.out.startsWith("1 edit, tokens last, 6 pictures of 1 step"), edits.out);
   assertEquals(edits.out.match(/ a rose → ""$/gm)?.length, 3);
   const { settings, evaluations } = JSON.parse(await Deno.readTextFile(json));
   assertEquals([settings.editor.tokens, settings.cases[0].also, evaluations.length], ["last", also, 3]);

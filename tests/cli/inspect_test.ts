@@ -236,7 +236,7 @@ Deno.test("inspect -m tells whether an edit or a textual inversion fits a model,
       /was solved with the model's text encoders/,
     ]
   ) assert(said.test(fits.out), fits.out);
-  assert(/changes the values of 1 cross-attention layers/.test((await run("inspect", edit)).out));
+  assert(/changes the values of 1 cross-attention layer\n/.test((await run("inspect", edit)).out));
   for (
     const [model, said] of [
       [

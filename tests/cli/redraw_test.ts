@@ -224,7 +224,7 @@ Deno.test({
     const refused = async (name: string, message: string) =>
       await assertRejects(() => readPictureSettings(at(name)), DataError, message);
     await refused("grid.png", 'it is a grid of 2 pictures ("a rose", "a cat", seeds 42');
-    await refused("edit.png", 'a sheet of 1 prompts before and after an edit ("a rose"');
+    await refused("edit.png", 'a sheet of 1 prompt before and after an edit ("a rose"');
     await refused("xy.png", "a grid over lambda and sampler");
   },
 });

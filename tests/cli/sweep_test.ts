@@ -74,7 +74,7 @@ Deno.test("sweep plan, run and merge evaluate two rows in two shards, one of the
   const whole = await Deno.readTextFile(at("2.jsonl"));
   await Deno.writeTextFile(at("2.jsonl"), whole.slice(0, -40));
   const resumed = await run("sweep", "run", at("plan.json"), "--shard", "2/2", "-o", at("2.jsonl"));
-  assert(resumed.out.includes("1 pictures added"), resumed.out);
+  assert(resumed.out.includes("1 picture added"), resumed.out);
   const again = await lines(at("2.jsonl"));
   assertEquals(again.slice(0, 3), whole.trimEnd().split("\n").slice(0, 3).map((line) => JSON.parse(line)));
   assertEquals(again.length, 4);
@@ -112,7 +112,7 @@ Deno.test("sweep compares editors and their settings in one plan, on the embedde
   assert(noPreserved.err.includes('row 1, "A rose", has no prompt to preserve. Give --preserve-file'), noPreserved.err);
   const kept = ["--preserve-file", at("keep.txt"), "--preserve"];
   const planned = await run(...plan, "--data", at("data.csv"), ...kept);
-  assertEquals([planned.code, planned.out], [0, `${at("plan.json")}: 1 edits, 5 settings, 5 jobs, 15 pictures\n`]);
+  assertEquals([planned.code, planned.out], [0, `${at("plan.json")}: 1 edit, 5 settings, 5 jobs, 15 pictures\n`]);
   const drawn = await run("sweep", "run", at("plan.json"), "-o", at("r.jsonl"));
   assertEquals([drawn.code, drawn.err], [0, ""]);
   const merged = await run("sweep", "merge", at("plan.json"), at("r.jsonl"), "--csv", at("table.csv"));
@@ -169,7 +169,7 @@ Deno.test("sweep erases: plan, run, merge and the report of edits toward nothing
   const model = ["-m", `${goldens}/sd1-mini`, "--seeds", "1", "--steps", "1"];
   const methods = ["--method", "baseline", "oracle", "uce", "nullspace"];
   const plan = await run("sweep", "plan", "--data", at("erase.json"), ...model, ...methods, "-o", at("plan.json"));
-  assertEquals(plan.out, `${at("plan.json")}: 1 edits, 4 settings, 4 jobs, 12 pictures\n`, plan.err);
+  assertEquals(plan.out, `${at("plan.json")}: 1 edit, 4 settings, 4 jobs, 12 pictures\n`, plan.err);
   const ran = await run("sweep", "run", at("plan.json"), "-o", at("r.jsonl"), "--pictures", at("pictures"));
   assertEquals(ran.code, 0, ran.err);
   using gpu = await Gpu.request();
@@ -191,7 +191,7 @@ Deno.test("sweep erases: plan, run, merge and the report of edits toward nothing
   await Deno.writeTextFile(at("list.csv"), "case_number,prompt,evaluation_seed\n0,a rose and a cat,5\n");
   const two = ["--source", "a rose", "--destination", "", "--source", "a cat", "--destination", "a cup", "--jointly"];
   const list = ["--data", at("list.csv"), ...two, ...model, "--method", "uce", "-o", at("list.json")];
-  assertEquals((await run("sweep", "plan", ...list)).out, `${at("list.json")}: 1 edits, 1 jobs, 1 pictures\n`);
+  assertEquals((await run("sweep", "plan", ...list)).out, `${at("list.json")}: 1 edit, 1 job, 1 picture\n`);
   const drawn = await run("sweep", "run", at("list.json"), "-o", at("list.jsonl"), "--pictures", at("listed"));
   assertEquals(drawn.code, 0, drawn.err);
   const { out } = await run("sweep", "merge", at("list.json"), at("list.jsonl"));

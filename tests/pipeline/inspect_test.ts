@@ -29,7 +29,7 @@ gpuTest("pipelines, models, tensors, edits, results and devices print as one or 
     Deno.inspect(pipe).endsWith('\n  edit "A rose" -> "A blue rose", lambda 0.2, strength 0.5'),
     Deno.inspect(pipe),
   );
-  assert(Deno.inspect(pipe.edits).startsWith("EditStack of 1 edits\n  0: rank "), Deno.inspect(pipe.edits));
+  assert(Deno.inspect(pipe.edits).startsWith("EditStack of 1 edit\n  0: rank "), Deno.inspect(pipe.edits));
   assert(/^UNet2DConditionModel of .*unet/.test(Deno.inspect(pipe.unet)), Deno.inspect(pipe.unet));
 
   const options = { numInferenceSteps: 1, generator: [7, 8] };

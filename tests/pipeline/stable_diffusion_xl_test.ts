@@ -205,7 +205,7 @@ gpuTest("sdxl-mini: prompts and embeddings that do not fit each other are refuse
   await refused(undefined, { promptEmbeds, pooledPromptEmbeds, prompt2: "a" }, PromptError, "a prompt2");
   await refused("a", { promptEmbeds, pooledPromptEmbeds }, PromptError, "a prompt");
   await refused("a", { negativePromptEmbeds: promptEmbeds }, PromptError, "without negativePooledPromptEmbeds");
-  await refused("a", { prompt2: ["a", "b"] }, PromptError, "2 prompt2 with 1 prompts");
+  await refused("a", { prompt2: ["a", "b"] }, PromptError, "2 prompt2 with 1 prompt");
   for (const wrong of [zeros(2, 40), zeros(1, 1, 40)]) {
     await refused(undefined, { promptEmbeds, pooledPromptEmbeds: wrong }, ShapeError, "must be [1, width]");
   }

@@ -4,6 +4,7 @@
  * diffusers 0.23 and transformers 4.35.
  */
 
+import { countText } from "../../../engine/inspect.ts";
 import { CheckpointError, SafetensorsError } from "../../errors.ts";
 import { checkPath, type FileTree } from "../source/file_tree.ts";
 import { isPickle, pickleMessage } from "../source/pickle.ts";
@@ -173,7 +174,9 @@ async function readIndex(
     }
     if (!await tree.has(path)) {
       throw new CheckpointError(
-        `Cannot load ${source} as its shard ${path} is missing (the index lists ${shardPaths.length} shards)`,
+        `Cannot load ${source} as its shard ${path} is missing (the index lists ${
+          countText(shardPaths.length, "shard")
+        })`,
         { source },
       );
     }

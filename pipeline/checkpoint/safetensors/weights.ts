@@ -4,6 +4,7 @@
  * @module
  */
 
+import { countText } from "../../../engine/inspect.ts";
 import { SafetensorsError } from "../../errors.ts";
 import type { TensorInfo } from "./format.ts";
 import { type Elements, elementsOf, toFloat32 } from "./decode.ts";
@@ -46,9 +47,9 @@ export abstract class Weights {
     const info = this.tensors.get(name);
     if (info !== undefined) return info;
     throw new SafetensorsError(
-      `Cannot read tensor ${
-        JSON.stringify(name)
-      }: ${this.name} has ${this.tensors.size} tensors, and none of that name`,
+      `Cannot read tensor ${JSON.stringify(name)}: ${this.name} has ${
+        countText(this.tensors.size, "tensor")
+      }, and none of that name`,
       { source: this.name, tensor: name },
     );
   }

@@ -1,5 +1,6 @@
 /** The options of an edit in words, for tables and the text of pictures. @module */
 
+import { countText } from "../../../engine/inspect.ts";
 import { type MethodOptions, methodSettings, namedOptions } from "./method.ts";
 
 /** What of a recipe is told in words. */
@@ -39,16 +40,12 @@ export function recipeWords(recipe: ToldRecipe): string[] {
   const isUsual = withAugs.length === defaults.length && withAugs.every((text, i) => text === defaults[i]);
   return [
     ...optionWords(recipe),
-    ...isUsual ? [] : [counted(withAugs.length, "prefix", "prefixes")],
+    ...isUsual ? [] : [countText(withAugs.length, "prefix", "prefixes")],
     ...withToK ? [] : ["values only"],
     ...withPooled ? ["pooled"] : [],
-    ...layers === null ? [] : [counted(layers.length, "layer", "layers")],
+    ...layers === null ? [] : [countText(layers.length, "layer")],
     ...preserve.length === 0 ? [] : [`${preserve.length} preserved`],
   ];
-}
-
-function counted(count: number, one: string, many: string): string {
-  return `${count} ${count === 1 ? one : many}`;
 }
 
 function words(option: string): string {

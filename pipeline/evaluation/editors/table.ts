@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { countText } from "../../../engine/inspect.ts";
 import type { Measure, Tally } from "../edit_scores.ts";
 import { wilsonInterval } from "../wilson.ts";
 import type { EditorResult } from "./compare.ts";
@@ -73,7 +74,7 @@ export function comparisonLosses(results: readonly EditorResult[]): string[] {
         .toSorted((a, b) => (figure.of(a)! - figure.of(b)!) * (figure.isGain ? 1 : -1));
       const last = ranked.at(0), best = ranked.at(-1);
       if (last === undefined || best === undefined || figure.of(last) === figure.of(best)) return [];
-      const where = `${concepts} ${concepts === 1 ? "concept" : "concepts"}, ${figure.name}`;
+      const where = `${countText(concepts, "concept")}, ${figure.name}`;
       return [
         `${where}: last ${last.editor}, ${figure.text(last)}; best ${best.editor}, ${figure.text(best)}${
           overlaps(figure.name, last, best) ? "; the intervals overlap" : ""

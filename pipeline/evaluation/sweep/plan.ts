@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { countText } from "../../../engine/inspect.ts";
 import { OptionError } from "../../errors.ts";
 import { checkArgument, checkOptions, kind, kinds, listOf, type OptionKind, wholeFrom } from "../../options.ts";
 import { type EditCase, editedForms, type PromptPair } from "../edit_cases.ts";
@@ -179,7 +180,8 @@ export function planSweep(
   const { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod } = given;
   if (!(rows.length * settings.length * seeds <= mostJobs && Number.isSafeInteger(firstSeed + seeds))) {
     throw new OptionError(
-      `Cannot plan a sweep over ${rows.length} rows, ${settings.length} settings and ${seeds} seeds from ${firstSeed}: ` +
+      `Cannot plan a sweep over ${countText(rows.length, "row")}, ${countText(settings.length, "setting")} and ` +
+        `${countText(seeds, "seed")} from ${firstSeed}: ` +
         `they must be at most ${mostJobs} jobs, with seeds below 2^53; plan several sweeps`,
       { option: "seeds", value: seeds },
     );

@@ -116,7 +116,7 @@ Deno.test("alpha may be of any numeric type, a scalar or one number in a list", 
     using file = await open({ ...good, [`${layer}.alpha`]: alpha });
     const { notes, problems } = await inspectLora(file, { model });
     assertEquals(problems, [], alpha.dtype);
-    assert(notes.includes("rank 4, alpha / rank 0.5: 1 layers"), `${alpha.dtype}: ${notes}`);
+    assert(notes.includes("rank 4, alpha / rank 0.5: 1 layer"), `${alpha.dtype}: ${notes}`);
   }
 });
 

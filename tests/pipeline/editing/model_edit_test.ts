@@ -183,7 +183,7 @@ gpuTest(
     assertThrows(() => stack.push(first, { strength: NaN }), EditError, "NaN");
     stack.push(first);
     assertThrows(() => stack.push(first), EditError, "already");
-    assertThrows(() => stack.editedStates(x, { perPrompt: [[]] }), EditError, "1 lists");
+    assertThrows(() => stack.editedStates(x, { perPrompt: [[]] }), EditError, "1 list of");
   },
 );
 
@@ -226,7 +226,7 @@ gpuTest("a saved edit loads unchanged, and only with its own text encoder", asyn
     await assertRejects(
       () => ModelEdit.load(path, smaller),
       EditError,
-      "1 of the 2 layers that it edits are not there",
+      "1 of the 2 layers that it edits is not there",
     );
     const other = `${goldens}/lora_kohya.safetensors`;
     await assertRejects(() => ModelEdit.load(other, model), EditError, "as an edit as it is a LoRA");

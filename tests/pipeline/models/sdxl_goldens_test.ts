@@ -95,7 +95,7 @@ gpuTest("added conditions that are missing, superfluous or misshapen are refused
   forward({ textEmbeds, timeIds })();
   assertThrows(forward(), OptionError, "give { textEmbeds, timeIds }");
   assertThrows(forward({ textEmbeds, timeIds: [[1, 2, 3, 4, 5]] }), ShapeError, "must be 136");
-  assertThrows(forward({ textEmbeds, timeIds: [...timeIds, ...timeIds] }), ShapeError, "each needs 1 rows");
+  assertThrows(forward({ textEmbeds, timeIds: [...timeIds, ...timeIds] }), ShapeError, "each needs 1 row");
   assertThrows(
     () => gpu.scope(() => void sd1.forward(sample, 1, states1, { addedCondKwargs: { textEmbeds, timeIds } })),
     OptionError,

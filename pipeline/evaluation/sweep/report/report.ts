@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { countText } from "../../../../engine/inspect.ts";
 import { checkArgument, kinds } from "../../../options.ts";
 import { bestSettings, type MeasureSummary, type ScoreSummary, type SweepSummary } from "../merge.ts";
 import { pictureName } from "../picture_files.ts";
@@ -62,9 +63,9 @@ export async function sweepReport(
 <body>
 <a class="skip" href="#${sections[0][0]}">Skip to the results</a>
 <h1>Sweep of ${escapeHtml(plan.model)}</h1>
-<p>${summary.settings[0].edits.length} edits, ${summary.settings.length} settings, ${
+<p>${countText(summary.settings[0].edits.length, "edit")}, ${countText(summary.settings.length, "setting")}, ${
     summary.planned - summary.missing
-  } of ${summary.planned} pictures.</p>
+  } of ${countText(summary.planned, "picture")}.</p>
 ${remarks.map((remark) => `<p class="note">${escapeHtml(remark)}</p>`).join("\n")}
 <nav aria-label="Sections"><ul>${
     sections.map(([id, title]) => `<li><a href="#${id}">${title}</a></li>`).join("")
