@@ -30,7 +30,7 @@ export const fewOutputsKernel = declareKernel({
 /** The tile for `m` output channels of images of `height`, on subgroups of `lanes`. */
 export function fewOutputsTile(m: number, height: number, lanes: number): { ROWS: number; LINES: number } {
   // More lines share more inputs. A lane loads the neighbors of one of the LINES + 2 input lines.
-  return { ROWS: Math.min(m, 4), LINES: Math.min(height >= 128 ? 6 : 4, lanes - 2) };
+  return { ROWS: Math.min(m, 4), LINES: Math.min(height >= 64 ? 6 : 4, lanes - 2) };
 }
 
 interface Constants {
@@ -41,8 +41,11 @@ interface Constants {
 
 function fewOutputsWgsl({ LANES: lanes, ROWS: rows, LINES: lines }: Constants): string {
   // Names in the generated text. Of input line n: m{n} and n{n} the inputs at the lane's eight
-  // pixels, l{n} and r{n} the inputs to their left and right. a{tap} is a weight of the current
-  // channel, c{row}_{line}_{half} the sums of four pixels.
+  // pixels, l{n} and r{n} the inputs to their left and right. Of output channel `row`: a{row}_{tap}
+  // its weights for the current channel, c{row}_{line}_{half} the sums of four pixels.
+  //
+  // An image line is computed as soon as its last input line is loaded. So loads, which wait for
+  // memory, and arithmetic alternate.
   //
   // The weights of an output channel (a filter) for four input channels are 9 vec4, one for each
   // tap. A subgroup has more lanes than rows, so `parts` lanes share a filter: the lane with number
@@ -64,30 +67,28 @@ function fewOutputsWgsl({ LANES: lanes, ROWS: rows, LINES: lines }: Constants): 
     const acc = `c${row}_${line}_${half}`;
     let sum = acc;
     for (let tap = 0; tap < 9; tap++) {
-      sum = `fma(vec4f(a${tap}), ${operand(line + Math.floor(tap / 3), tap % 3, half)}, ${sum})`;
+      sum = `fma(vec4f(a${row}_${tap}), ${operand(line + Math.floor(tap / 3), tap % 3, half)}, ${sum})`;
     }
     return `${acc} = ${sum};`;
   };
   const channel = /* wgsl */ `
       let p = image + min(channel, last) * plane;
-      // Loaded one channel ahead, which prefetches some of the channel's cache lines.
+      // Loaded one channel ahead, which brings cache lines early: three of each input line.
       let ends_left = next_left;
       let ends_right = next_right;
+      let next = image + min(channel + 1u, last) * plane;
+      next_left = x_element_at(next + end_left);
+      next_right = x_element_at(next + end_right);
+      prefetched = x_element_at(next + end_left + 1u);
+      ${each(rows, (row) => each(9, (tap) => `let a${row}_${tap} = ${weightOf(row, tap)};`, " "))}
       ${
     each(inputs, (n) =>
       `let all${n} = x_at((p + at${n}) / 8u);
       let m${n} = select(vec4f(), all${n}[0], inside${n});
       let n${n} = select(vec4f(), all${n}[1], inside${n});
       let l${n} = select(0.0, before(all${n}[1].w, subgroupBroadcast(ends_left, ${n}u)), inside${n} && column > 0u);
-      let r${n} = select(0.0, after(all${n}[0].x, subgroupBroadcast(ends_right, ${n}u)), inside${n} && column + 8u < params.width);`)
-  }
-      let next = image + min(channel + 1u, last) * plane;
-      next_left = x_element_at(next + end_left);
-      next_right = x_element_at(next + end_right);
-      ${
-    each(rows, (row) =>
-      `{ ${each(9, (tap) => `let a${tap} = ${weightOf(row, tap)};`, " ")}
-      ${each(lines, (line) => each(2, (half) => chain(row, line, half), " "))} }`)
+      let r${n} = select(0.0, after(all${n}[0].x, subgroupBroadcast(ends_right, ${n}u)), inside${n} && column + 8u < params.width);
+      ${n < 2 ? "" : each(rows, (row) => each(2, (half) => chain(row, n - 2, half), " "))}`)
   }
       channel++;
       ${each(partLength, (i) => `t${i} = t${i}.yzwx;`, " ")}`;
@@ -122,6 +123,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     (clamp(subgroupBroadcast(first_line, ${lanes - 1}u) + lane, 1u, params.height) - 1u) * params.width;
   var next_left = x_element_at(image + end_left);
   var next_right = x_element_at(image + end_right);
+  var prefetched = 0.0;
   let filter_row = min(row + lane % ${rows}u, params.m - 1u);
   let part = min(lane / ${rows}u, ${parts - 1}u);
   ${
@@ -146,6 +148,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
       ${channel}
     }
   }
+  // Never true, but the compiler must keep the loads of what was prefetched.
+  if (params.width == 0u) { c0_0_0.x = prefetched; }
   for (var at = first_channel; at < first_channel + ${rows * lines}u; at++) {
     let i = at - first_channel;
     let y = first_line + i % ${lines}u;
