@@ -42,7 +42,7 @@ export async function pictureTexts(
 ): Promise<(picture: { prompt: string; seed: number | bigint }) => Record<string, string>> {
   const record = { ...await recordOf(pipe, values), ...(sampler === undefined ? {} : { sampler }) };
   const exact = await exactRecords(pipe, values, prompts, edits);
-  const pairs = edits?.flatMap(({ recipe }) => pairRecords(recipe));
+  const pairs = edits?.flatMap(pairRecords);
   return (picture) =>
     generationText({ ...record, edits: pairs ?? record.edits, ...picture, exact: exact.get(picture.prompt) });
 }

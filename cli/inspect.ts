@@ -7,7 +7,7 @@ import { repairFolder } from "../pipeline/output/folder.ts";
 import { infoAt } from "../pipeline/output/paths.ts";
 import { CheckpointError } from "../pipeline/errors.ts";
 import { ImageError } from "../pipeline/image/errors.ts";
-import { readPngText } from "../pipeline/image/png_text.ts";
+import { readPictureText } from "../pipeline/image/picture_text.ts";
 import {
   type AdapterOptions,
   type AskedMemory,
@@ -29,6 +29,7 @@ import { bytesOf } from "./files.ts";
 import { modelFlags, samplingFlags } from "./flags.ts";
 import { inFlags } from "./option_flags.ts";
 import { memoryLines } from "./memory_lines.ts";
+import { pictureLines } from "./picture_report.ts";
 import { printMode, say, sayJson } from "./printer.ts";
 
 /** `bluerose inspect`: describes model files and lists what keeps them from loading. */
@@ -38,7 +39,7 @@ export const command: Command = defineCommand({
   usage: "DIR|FILE|OWNER/NAME… [flags]",
   details: "Reads configurations and headers, and the tensors of adapters and edits alone; needs no GPU. " +
     "Folders, also those of the hub's cache by OWNER/NAME: pipelines in diffusers' layout, their components, CLIP models, LoRAs. " +
-    "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG files, for the text stored in them. " +
+    "Files: .safetensors checkpoints, LoRAs, textual inversions, edits; PNG and JPEG pictures, which tell how they were drawn. " +
     "For models, it predicts the memory that a guided call takes on this machine's device, or on a typical GPU where there is none. " +
     "The exit code is 1 when something would not load.",
   positionals: {
@@ -73,7 +74,7 @@ export const command: Command = defineCommand({
   ],
   async run({ variant, model: given, memory: isAsked, ...drawing }, { positionals }) {
     const held = given === undefined ? {} : await heldAgainst(given, variant);
-    const inspections: Inspection[] = [];
+    const inspections: (Inspection | InspectedPicture)[] = [];
     const { width, height, batchSize: images, activations, vaeTiling } = drawing;
     let device: ReturnType<typeof thisDevice> | undefined; // opened for models alone, and once
     const asked = async () => ({
@@ -82,7 +83,7 @@ export const command: Command = defineCommand({
     });
     const memory = isAsked ? asked : undefined;
     for (const path of positionals) inspections.push(await inspect(path, { variant, ...held, memory }));
-    if (printMode().json) sayJson(inspections);
+    if (printMode().json) sayJson(inspections.map(withoutText));
     else say(inspections.map(report).join("\n\n"));
     const broken = inspections.filter((inspection) => problemsOf(inspection).length > 0);
     if (broken.length === 0) return;
@@ -92,6 +93,17 @@ export const command: Command = defineCommand({
     );
   },
 });
+
+/** The inspection of a picture, whose notes are the texts in it. */
+interface InspectedPicture extends Inspection {
+  /** The same by keyword. */
+  readonly text: Readonly<Record<string, string>>;
+}
+
+/** An inspection as --json prints it. */
+function withoutText(inspection: Inspection | InspectedPicture): Inspection {
+  return "text" in inspection ? { ...inspection, text: undefined } as Inspection : inspection;
+}
 
 type HeldAgainst = Pick<AdapterOptions, "model" | "probe">;
 
@@ -128,7 +140,7 @@ async function onThisDevice<T>(use: (gpu: Gpu) => T | Promise<T>): Promise<T | u
 async function inspect(
   given: string,
   { variant, memory, ...held }: { variant?: string; memory?: AskedMemory } & HeldAgainst,
-): Promise<Inspection> {
+): Promise<Inspection | InspectedPicture> {
   const path = await resolveModel(given);
   await repairFolder(path);
   const found = await infoAt(path);
@@ -137,7 +149,7 @@ async function inspect(
     return await inspectFolder(await openHub(path, { localFilesOnly: true }), { variant, ...held, memory });
   }
   if (found.isDirectory) return await inspectFolder(await directoryTree(path), { variant, ...held, memory });
-  if (!path.toLowerCase().endsWith(".png")) {
+  if (!/\.(png|jpe?g)$/i.test(path)) {
     return await inspectFile(await fileSource(path), {
       adapterConfig: (weights) => configBeside(path, weights),
       ...held,
@@ -146,16 +158,17 @@ async function inspect(
   }
   const picture = { name: path, description: "a picture", parts: [], problems: [], notes: [] };
   try {
-    const text = await readPngText(await bytesOf(path, "the picture"));
-    return { ...picture, notes: Object.entries(text).map(([keyword, value]) => `${keyword}: ${value}`) };
+    const text = await readPictureText(await bytesOf(path, "the picture"));
+    return { ...picture, notes: Object.entries(text).map(([keyword, value]) => `${keyword}: ${value}`), text };
   } catch (error) {
     if (error instanceof ImageError) return { ...picture, problems: [error.message] };
     throw error;
   }
 }
 
-function report(inspection: Inspection): string {
-  const { name, description, parts, problems, notes, memory } = inspection;
+function report(inspection: Inspection | InspectedPicture): string {
+  const { name, description, parts, problems, memory } = inspection;
+  const notes = "text" in inspection ? pictureLines(inspection.text, name) : inspection.notes;
   const width = Math.max(0, ...parts.map(({ part }) => part.length));
   return [
     `${name}: ${description}`,

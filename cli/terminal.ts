@@ -39,6 +39,19 @@ export function wrap(text: string, width: number): string[] {
   });
 }
 
+/** Breaks words that are longer than a line, such as JSON, where {@linkcode wrap} breaks none. */
+export function brokenWords(text: string, width: number): string {
+  return text.replace(/\S+/g, (word) => {
+    const characters = [...word];
+    if (characters.length <= width) return word;
+    const pieces = Array.from(
+      { length: Math.ceil(characters.length / width) },
+      (_, i) => characters.slice(i * width, (i + 1) * width).join(""),
+    );
+    return pieces.join("\n");
+  });
+}
+
 /** Hides the secrets of URLs and headers, and this user's own token of the hub. */
 export function hideSecrets(text: string): string {
   const token = environmentVariable("HF_TOKEN") ?? environmentVariable("HUGGING_FACE_HUB_TOKEN");

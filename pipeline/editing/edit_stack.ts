@@ -147,8 +147,8 @@ export class EditStack<Edit extends StackableEdit = StackableEdit> implements It
 
   /** The prompt pairs of all active edits, oldest first, for the metadata of pictures. */
   get records(): PairRecord[] {
-    return this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).flatMap(({ edit }) =>
-      pairRecords(edit.recipe)
+    return this.#entries.filter(({ enabled, strength }) => enabled && strength !== 0).flatMap(
+      ({ edit: { recipe }, strength }) => pairRecords({ recipe, strength }),
     );
   }
 

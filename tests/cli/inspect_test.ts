@@ -3,8 +3,10 @@ import { SingleFile } from "../../pipeline/checkpoint/ldm/single_file.ts";
 import { CheckpointError } from "../../pipeline/errors.ts";
 import { inspectFile, inspectFolder, problemsOf } from "../../pipeline/inspection.ts";
 import { directoryTree, fileSource } from "../../pipeline/checkpoint/source/disk.ts";
+import { generationText } from "../../pipeline/image/generation_text.ts";
 import { encodePicture } from "../../pipeline/image/picture.ts";
 import { fileOf, ldmEntries, miniConfig, zeros } from "../pipeline/checkpoint/ldm/ldm_files.ts";
+import { withEnvironment } from "../environment.ts";
 import { run, temporaryFolder } from "./running.ts";
 import { goldens, pocket } from "../paths.ts";
 
@@ -60,6 +62,62 @@ Deno.test("inspect recognizes files of all kinds, and reads the text of pictures
   const [lora, inversion, picture] = JSON.parse(out);
   assertEquals([lora.description, inversion.description], ["a LoRA", "a textual inversion"]);
   assertEquals([picture.description, picture.notes], ["a picture", ["parameters: a rose"]]);
+});
+
+Deno.test("inspect tells how a picture was drawn in lines that fit the terminal, whoever wrote its text", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  const pixel = { data: new Uint8Array(3), width: 1, height: 1 };
+  const inspected = async (name: string, text: Record<string, string>) => {
+    const format = name.endsWith(".png") ? "png" : "jpeg";
+    await Deno.writeFile(at(name), await encodePicture(pixel, format, { text }));
+    let ran = { code: 1, out: "", err: "" };
+    await withEnvironment({ COLUMNS: "60" }, async () => void (ran = await run("inspect", at(name))));
+    assertEquals([ran.code, ran.err], [0, ""], ran.out);
+    const [title, ...lines] = ran.out.trimEnd().split("\n");
+    assertEquals(title, `${at(name)}: a picture`);
+    for (const line of lines) assert(line.length <= 60, line);
+    return lines;
+  };
+  const edit = { source: "A cat", destination: "A white cat", lambda: 0.1, options: ["strength 0.5"] };
+  const record = { model: "models/pocket", modelHash: "651511aa3e", clipSkip: 0, edits: [edit], loras: { ink: 0.8 } };
+  const call = { negativePrompt: "ugly", steps: 3, cfgScale: 7.5, sampler: "DDIM", width: 128, height: 64 };
+  const drawn = generationText({ ...record, ...call, prompt: `a ${"very ".repeat(12)}red rose`, seed: 2n ** 60n });
+  for (const name of ["ours.png", "ours.jpg"]) {
+    assertEquals(await inspected(name, drawn), [
+      "  prompt           a very very very very very very very very",
+      "                   very very very very red rose",
+      "  negative prompt  ugly",
+      "  seed             1152921504606846976",
+      "  steps            3",
+      "  sampler          DDIM",
+      "  guidance         7.5",
+      "  size             128 × 64",
+      "  model            models/pocket, hash 651511aa3e",
+      "  LoRA             ink, weight 0.8",
+      '  edit             "A cat" -> "A white cat", lambda 0.1,',
+      "                   strength 0.5",
+    ]);
+  }
+  const grid = { ...JSON.parse(drawn.bluerose), prompt: "a cat", grid: { x: { name: "steps", values: [1, 2] } } };
+  const cells = await inspected("grid.png", { bluerose: JSON.stringify(grid) });
+  assertEquals(cells.slice(0, 3), [
+    "  shows            a grid over steps",
+    "  steps            1, 2",
+    `  prompt           a cat`,
+  ]);
+  assertEquals(cells.filter((line) => line.includes("steps")).length, 2, "those of the grid alone");
+  const others = await inspected("others.png", {
+    workflow: `{"nodes":[${"0,".repeat(5000)}0]}`,
+    parameters: "a\nSteps: 20",
+  });
+  assertEquals(others.slice(0, 2), ["  parameters  a", "              Steps: 20"]);
+  assert(others.map((line) => line.trim()).join(" ").includes("more characters (--json)"));
+  assert(others.length < 60);
+  for (const bluerose of ["[]", "{broken", '{"prompt":5}', "null"]) {
+    assertEquals(await inspected("odd.png", { bluerose }), [`  bluerose  ${bluerose}`]);
+  }
+  assertEquals(await inspected("none.png", {}), ["  it holds no text that tells how it was drawn"]);
 });
 
 Deno.test("a single file is inspected part by part, as it would be loaded", async () => {

@@ -282,14 +282,17 @@ export interface PairRecord {
   readonly lambda: number;
   /** The editor; absent for TIME. */
   readonly method?: EditMethod;
-  /** What else differs from the editor's defaults, in words: "erase scale 2", "13 preserved". */
+  /**
+   * What else differs from the editor's defaults, in words: "erase scale 2", "13 preserved",
+   * "strength 0.5".
+   */
   readonly options?: readonly string[];
 }
 
-/** The pairs of a recipe as pictures record them. */
-export function pairRecords(recipe: EditRecipe): PairRecord[] {
+/** The pairs of an edit as pictures record them. */
+export function pairRecords({ recipe, strength }: { recipe: EditRecipe; strength: number }): PairRecord[] {
   const { pairs, lamb, method } = recipe;
-  const options = recipeWords(recipe);
+  const options = [...recipeWords(recipe), ...strength === 1 ? [] : [`strength ${strength}`]];
   return pairs.map(({ source, destination }) => ({
     source,
     destination: destinationText(destination),

@@ -173,7 +173,10 @@ gpuTest(
     assertEquals(stack.entries.map(({ edit }) => edit === second), [true, false]);
     const swapped = product(plain, transpose(product(half, e1, width, width, width)), rows, width, width);
     assertClose(await read("values"), swapped, 1e-5, "reordered");
-    assertEquals(stack.records, [{ ...banana, lambda: 0.1, options: ["values only"] }, { ...roses, lambda: 0.1 }]);
+    assertEquals(stack.records, [{ ...banana, lambda: 0.1, options: ["values only", "strength 0.5"] }, {
+      ...roses,
+      lambda: 0.1,
+    }]);
     stack.setStrength(second, 2);
     assert(stack.describe()[0].includes("beyond"));
     assertEquals([stack.pop() === first, stack.length], [true, 1]);
