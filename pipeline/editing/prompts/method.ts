@@ -207,13 +207,18 @@ export function checkTaken(option: keyof MethodOptions, value: unknown, methods:
   );
 }
 
+/** Whether an edit may map the pooled embedding: its layers must share one operator. */
+export function takesPooled({ influenceFilter, augment = 0 }: MethodOptions): boolean {
+  return !influenceFilter && augment === 0;
+}
+
 /**
  * Refuses to map the pooled embedding by a method whose operators differ between layers.
  *
  * @throws {EditError} with `influenceFilter` or `augment`
  */
-export function checkPooled({ influenceFilter, augment = 0 }: MethodOptions): void {
-  if (!influenceFilter && augment === 0) return;
+export function checkPooled(options: MethodOptions): void {
+  if (takesPooled(options)) return;
   throw new EditError(
     "Cannot edit the pooled embedding with influenceFilter or augment as it belongs to no layer: leave withPooled out",
   );

@@ -16,6 +16,7 @@ import {
   methodSettings,
   namedOptions,
   type RowTokens,
+  takesPooled,
   takesValue,
 } from "../../editing/prompts/method.ts";
 import { checkArgument, checkOptions, either, kind, kinds, type OptionKind, type OptionTable } from "../../options.ts";
@@ -82,7 +83,10 @@ export interface SettingGrid {
   readonly lambdas?: readonly number[] | Readonly<Partial<Record<EditMethod, readonly number[]>>>;
   /** Whether key projections are edited, too. Default: they are. */
   readonly withToK?: readonly boolean[];
-  /** Whether the pooled embedding is mapped, too (SDXL only). Default: it is not. */
+  /**
+   * Whether the pooled embedding is mapped, too (SDXL only), by edits that can: not by those with
+   * `influenceFilter` or `augment`. Default: it is not.
+   */
   readonly withPooled?: readonly boolean[];
   /** Whether listed prompts are preserved; "nullspace" always does. Default: they are not. */
   readonly preserve?: readonly boolean[];
@@ -125,8 +129,8 @@ const gridTable: OptionTable<SettingGrid> = {
  * combination of the values that it takes. Values that are given twice count once.
  *
  * @throws {OptionError} for a value that none of the editors takes, and for values of another kind
- * @throws {LambdaError} {EditError} for a value out of range, and for `withPooled` with
- *   `influenceFilter` or `augment`
+ * @throws {LambdaError} {EditError} for a value out of range, and for `withPooled` where all edits
+ *   have `influenceFilter` or `augment`
  */
 export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
   const action = "list the settings of a grid", { lambdas } = grid;
@@ -142,17 +146,19 @@ export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
   }
   const { invariant = [] } = grid;
   if (invariant.length > 0) checkTaken("invariant", invariant, editors);
-  return methods.flatMap((method): SweepSetting[] =>
+  const settings = methods.flatMap((method): SweepSetting[] =>
     method === "baseline" || method === "oracle"
       ? [{ name: method, method }]
       : editorsOfGrid(method, grid).map((editor) => ({ name: nameOfEditor(editor), method: "edit", editor }))
   );
+  const solved = settings.flatMap(({ editor }) => editor ?? []);
+  if (grid.withPooled?.includes(true) && !solved.some(({ withPooled }) => withPooled)) solved.forEach(checkPooled);
+  return settings;
 }
 
 function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] {
   const { lambdas = [], invariant = [] } = grid;
   const [withToK, preserve] = [orElse(grid.withToK, true), orElse(grid.preserve, false)];
-  const withPooled = orElse(grid.withPooled, false);
   const given = isList(lambdas) ? lambdas : lambdas[method] ?? [];
   const defaults = methodSettings({ method });
   const ofMethod: MethodOptions = { method, ...method === "nullspace" && invariant.length > 0 ? { invariant } : {} };
@@ -162,19 +168,19 @@ function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] 
     if (values.length === 0) return combinations;
     return combinations.flatMap((each) => values.map((value) => ({ ...each, [option]: value })));
   }, [ofMethod]);
-  return options.flatMap((own) =>
-    orElse(given, defaults.lamb).flatMap((lamb) =>
+  return options.flatMap((own) => {
+    const withPooled = orElse(grid.withPooled?.filter((pooled) => !pooled || takesPooled(own)), false);
+    return orElse(given, defaults.lamb).flatMap((lamb) =>
       withToK.flatMap((keys) =>
         withPooled.flatMap((pooled) =>
           (method === "nullspace" ? [true] : preserve).map((keeps): EditorSettings => {
             methodSettings({ ...own, lamb }); // refuses values out of range
-            if (pooled) checkPooled(own);
             return { ...own, method, lamb, withToK: keys, ...(pooled && { withPooled: true }), preserve: keeps };
           })
         )
       )
-    )
-  );
+    );
+  });
 }
 
 /** The name says λ, and what differs from the editor's defaults. */

@@ -79,6 +79,18 @@ Deno.test("settingsOfGrid() gives each editor the options that it has, and refus
     ["nullspace, lambda 0", undefined],
     ["nullspace, lambda 0, pooled", true],
   ]);
+  const some = settingsOfGrid({ methods: ["time", "nullspace"], withPooled: [true], augment: [0, 2] });
+  assertEquals(some.map(({ name }) => name), [
+    "time, lambda 0.1, pooled",
+    "nullspace, lambda 0, pooled",
+    "nullspace, lambda 0, augment 2",
+  ]);
+  const filtered = { influenceFilter: [true], withPooled: [false, true] };
+  assertEquals(settingsOfGrid({ methods: ["uce", "nullspace"], ...filtered }).map(({ name }) => name), [
+    "uce, lambda 0.5",
+    "uce, lambda 0.5, pooled",
+    "nullspace, lambda 0, influence filter",
+  ]);
   const tokens = settingsOfGrid({ methods: ["uce", "nullspace"], tokens: ["all", "last", "all"] });
   assertEquals(tokens.map(({ editor }) => [editor!.method, editor!.tokens]), [
     ["uce", "all"],
