@@ -3,7 +3,7 @@ import { writeText } from "../pipeline/output/file.ts";
 import type { PromptPair } from "../pipeline/evaluation/edit_cases.ts";
 import { parseDataSet } from "../pipeline/evaluation/sweep/data_sets.ts";
 import { formatPlan } from "../pipeline/evaluation/sweep/files.ts";
-import { editKey, plannedPictures, planSweep } from "../pipeline/evaluation/sweep/plan.ts";
+import { checkSweep, editKey, plannedPictures, planSweep } from "../pipeline/evaluation/sweep/plan.ts";
 import { checkErasures, checkRetained } from "../pipeline/evaluation/sweep/check_edits.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -127,9 +127,11 @@ export const command: Command = defineCommand({
     await checkNewFile(output, "--output", { overwrite });
     checkErasures({ rows, settings }, data);
     checkRetained({ rows, settings, retained }, data);
+    const choice = { seeds, firstSeed: Number(seed) };
+    checkSweep(rows, choice, { settings });
     const pins = await findPins({ model, revision, clip, offline });
     const sweep = { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod };
-    const plan = planSweep(rows, { seeds, firstSeed: Number(seed) }, sweep);
+    const plan = planSweep(rows, choice, sweep);
     await writeText(output, formatPlan(plan));
     const pictures = plannedPictures(plan).size;
     const counts = {

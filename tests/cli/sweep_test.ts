@@ -383,3 +383,13 @@ Deno.test("job files name this program by its path, whatever characters that has
   const command = ownCommand("file:///opt/my%20r%C3%B6se/cli/sweep_slurm.ts");
   assertEquals(command.slice(-2), ["/opt/my röse/deno.json", "/opt/my röse/cli/main.ts"]);
 });
+
+Deno.test("sweep plan checks the size of a sweep before it reads the models to pin them", async () => {
+  await using folder = await temporaryFolder();
+  const missing = ["-m", `${folder.path}/no-model`, "-o", `${folder.path}/plan.json`];
+  const { code, err } = await run("sweep", "plan", ...missing, "--seeds", "10000000");
+  assertEquals(code, 1);
+  assert(err.includes("10000000 seeds from 0: they must be at most 10000000 jobs"), err);
+  const small = await run("sweep", "plan", ...missing, "--seeds", "1");
+  assert(small.err.includes("Cannot plan with the model"), small.err);
+});

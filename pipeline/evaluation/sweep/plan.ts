@@ -175,22 +175,8 @@ export function planSweep(
   { seeds, firstSeed }: { seeds: number; firstSeed: number },
   given: SweepSettings,
 ): SweepPlan {
-  checkArgument("plan a sweep", "rows", rows, listOf(kinds.object, "rows"));
-  checkOptions("plan a sweep", { seeds, firstSeed }, { seeds: wholeFrom(1), firstSeed: wholeFrom(0) });
+  checkSweep(rows, { seeds, firstSeed }, given);
   const { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod } = given;
-  if (!(rows.length * settings.length * seeds <= mostJobs && Number.isSafeInteger(firstSeed + seeds))) {
-    throw new OptionError(
-      `Cannot plan a sweep over ${countText(rows.length, "row")}, ${countText(settings.length, "setting")} and ` +
-        `${countText(seeds, "seed")} from ${firstSeed}: ` +
-        `they must be at most ${mostJobs} jobs, with seeds below 2^53; plan several sweeps`,
-      { option: "seeds", value: seeds },
-    );
-  }
-  for (const [i, row] of rows.entries()) {
-    const reason = unjudged(row);
-    if (reason === undefined) continue;
-    throw new OptionError(`Cannot plan a sweep over row ${i + 1}: ${reason}`, { option: "rows", value: row });
-  }
   const jobs = rows.flatMap(({ listed }, row) =>
     settings.flatMap((_, setting) =>
       listed === undefined
@@ -212,6 +198,33 @@ export function planSweep(
     rows,
     jobs,
   };
+}
+
+/**
+ * Checks what a sweep is planned from, as {@linkcode planSweep} does, before the models are hashed.
+ *
+ * @throws {OptionError} as there
+ */
+export function checkSweep(
+  rows: readonly SweepRow[],
+  { seeds, firstSeed }: { seeds: number; firstSeed: number },
+  { settings }: Pick<SweepSettings, "settings">,
+): void {
+  checkArgument("plan a sweep", "rows", rows, listOf(kinds.object, "rows"));
+  checkOptions("plan a sweep", { seeds, firstSeed }, { seeds: wholeFrom(1), firstSeed: wholeFrom(0) });
+  if (!(rows.length * settings.length * seeds <= mostJobs && Number.isSafeInteger(firstSeed + seeds))) {
+    throw new OptionError(
+      `Cannot plan a sweep over ${countText(rows.length, "row")}, ${countText(settings.length, "setting")} and ` +
+        `${countText(seeds, "seed")} from ${firstSeed}: ` +
+        `they must be at most ${mostJobs} jobs, with seeds below 2^53; plan several sweeps`,
+      { option: "seeds", value: seeds },
+    );
+  }
+  for (const [i, row] of rows.entries()) {
+    const reason = unjudged(row);
+    if (reason === undefined) continue;
+    throw new OptionError(`Cannot plan a sweep over row ${i + 1}: ${reason}`, { option: "rows", value: row });
+  }
 }
 
 /**
