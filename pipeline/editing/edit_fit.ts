@@ -5,6 +5,7 @@
  */
 
 import { countText } from "../../engine/inspect.ts";
+import { advise } from "../advice.ts";
 import { EditError } from "../errors.ts";
 import { chosenLayers, noPooledEmbedding, type SizedLayer } from "./editable_model.ts";
 import { type EditFile, operatorsOfFile, type SavedOperator } from "./edit_file.ts";
@@ -34,19 +35,24 @@ export function widthsText(encoderWidths: readonly number[]): string {
 /**
  * The operators of a saved edit, each with the layers of a model that it edits.
  *
+ * @param options.anyModel Accept an edit that was solved with other text encoders, whose widths
+ *   have the same sum.
  * @throws {EditError} for text encoders or pooled embeddings of other widths, and for layers that
  *   the model does not have
  */
 export function fitEdit(
   file: Omit<EditFile, "report"> & { readonly name: string },
   { encoderWidths, pooledWidth, crossAttentions }: EditableSizes,
+  { anyModel = false }: { anyModel?: boolean } = {},
 ): SavedOperator[] {
   const { name, probe, pooled, recipe } = file;
   const refuse = (why: string) => new EditError(`Cannot use the edit ${name} on this model: ${why}`);
   const [saved, actual] = [probe.encoderWidths, encoderWidths].map(widthsText);
-  if (saved !== actual) {
+  const width = sumOf(encoderWidths), isOneWidth = sumOf(probe.encoderWidths) === width;
+  if (saved !== actual && !(anyModel && isOneWidth)) {
     throw refuse(
-      `it was solved for embeddings of width ${saved}, and the model's have width ${actual}. Solve it again for this model`,
+      `it was solved for embeddings of width ${saved}, and the model's have width ${actual}. ` +
+        (isOneWidth ? advise("useEditAnyway") : "Solve it again for this model"),
     );
   }
   if (pooled && pooledWidth === undefined) throw noPooledEmbedding();
@@ -55,7 +61,6 @@ export function fitEdit(
       `it maps pooled embeddings of width ${pooled.width}, and the model's have width ${pooledWidth}. Solve it again for this model`,
     );
   }
-  const width = encoderWidths.reduce((sum, each) => sum + each);
   const layers = chosenLayers({ crossAttentions }, width, recipe.layers ?? undefined).map(({ path }) => path);
   const missing = recipe.layers?.filter((path) => !layers.some((own) => own === path || own.startsWith(`${path}.`)));
   if (missing !== undefined && missing.length > 0) {
@@ -66,4 +71,8 @@ export function fitEdit(
     );
   }
   return operatorsOfFile(file, layers);
+}
+
+function sumOf(widths: readonly number[]): number {
+  return widths.reduce((sum, width) => sum + width, 0);
 }

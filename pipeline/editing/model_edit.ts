@@ -134,8 +134,8 @@ export class ModelEdit implements Disposable {
    * Loads an edit from a file that {@linkcode ModelEdit.save} wrote.
    *
    * @param source a path (Deno only), or the bytes of the file
-   * @param options.anyModel Accept an edit that was solved with another text encoder. Default:
-   *   false.
+   * @param options.anyModel Accept an edit that was solved with another text encoder, or with
+   *   several whose widths have the same sum. Default: false.
    * @throws {EditError} when the file is not an edit, was solved with another text encoder, or
    *   names layers that the model does not have
    */
@@ -155,7 +155,7 @@ export class ModelEdit implements Disposable {
       encoderWidths,
       pooledWidth: file.pooled && model.encodePooled && (await encodeOnHost(pooledEncoder(model), [probeText])).width,
       crossAttentions,
-    });
+    }, { anyModel });
     if (!anyModel) checkProbe(file.probe, { embedding: probe, encoderWidths }, file.name);
     const edited = new Set(fitted.flatMap(({ layers }) => layers));
     const layers = crossAttentions.map(({ path }) => path).filter((path) => edited.has(path));
@@ -365,8 +365,15 @@ export class ModelEdit implements Disposable {
   }
 }
 
+/** @throws {EditError} for widths that are not those of the embeddings */
 function encoderWidthsOf({ encoderWidths }: EditableModel, width: number): readonly number[] {
-  return encoderWidths ?? [width];
+  if (encoderWidths === undefined || encoderWidths.reduce((sum, each) => sum + each, 0) === width) {
+    return encoderWidths ?? [width];
+  }
+  throw new EditError(
+    `Cannot tell this model's text encoders apart: encoderWidths has [${encoderWidths}], and its embeddings have width ` +
+      `${width}, which must be the sum`,
+  );
 }
 
 /** The report as files hold it: those of TIME, as before there were other editors. */

@@ -216,6 +216,18 @@ gpuTest("a saved edit loads unchanged, and only with its own text encoder", asyn
     await assertRejects(() => ModelEdit.load(path, otherEncoder), EditError, "another text encoder");
     using anyway = await ModelEdit.load(path, otherEncoder, { anyModel: true });
     assertEquals(anyway.rank, edit.rank);
+    const split = { ...otherEncoder, encoderWidths: [24, 24] }; // embeddings of the same width
+    using ofSplit = await ModelEdit.solve([roses], {}, split);
+    await ofSplit.save(path);
+    const differs = "width 24 + 24, and the model's have width 48. Set anyModel: true";
+    await assertRejects(() => ModelEdit.load(path, model), EditError, differs);
+    using ofOne = await ModelEdit.load(path, model, { anyModel: true });
+    assertEquals(await ofOne.operator.dense(), await ofSplit.operator.dense());
+    using misstated = await ModelEdit.solve([roses], {}, { ...split, encoderWidths: [16, 16] });
+    await assertRejects(() => misstated.save(path), EditError, "encoderWidths has [16,16]");
+    await edit.save(path);
+    await assertRejects(() => ModelEdit.load(path, split), EditError, "width 48, and the model's have width 24 + 24");
+    (await ModelEdit.load(path, split, { anyModel: true }))[Symbol.dispose]();
     const smaller = { ...model, crossAttentions: model.crossAttentions.slice(1) };
     smaller.encodeTexts = (texts) => model.encodeTexts(texts);
     using all = await ModelEdit.load(path, smaller);
