@@ -1,4 +1,5 @@
 import { NoAdapterError } from "../engine/errors.ts";
+import { byteText } from "../engine/inspect.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { openHub } from "../pipeline/checkpoint/hub/hub.ts";
@@ -172,7 +173,7 @@ function report(inspection: Inspection | InspectedPicture): string {
   const width = Math.max(0, ...parts.map(({ part }) => part.length));
   return [
     `${name}: ${description}`,
-    ...parts.map((part) => `  ${part.part.padEnd(width)}  ${partLine(part)}`.trimEnd()),
+    ...parts.map((part) => `  ${width === 0 ? "" : `${part.part.padEnd(width)}  `}${partLine(part)}`.trimEnd()),
     ...notes.map((note) => `  ${note.replaceAll("\n", "\n  ")}`),
     ...(memory === undefined ? [] : memoryLines(memory).map((line) => `  ${line}`)),
     ...problemsOf({ ...inspection, problems }).map((problem) => `  ✗ ${inFlags(problem).replaceAll("\n", "\n    ")}`),
@@ -186,9 +187,7 @@ function partLine({ kind, bytes, parameters, dtypes, variants }: PartInspection)
   );
   return [
     kind,
-    ...(parameters > 0
-      ? [`${parameters.toLocaleString("en")} parameters`, types.join(" + "), `${(bytes / 2 ** 20).toFixed(1)} MiB`]
-      : []),
+    ...(parameters > 0 ? [`${parameters.toLocaleString("en")} parameters`, types.join(" + "), byteText(bytes)] : []),
     ...(variants.length > 1 ? [`variants: ${variants.join(", ")}`] : []),
   ].filter((text) => text !== "").join(", ");
 }

@@ -12,6 +12,7 @@ import type { FileTree } from "../checkpoint/source/file_tree.ts";
 import { componentTable } from "../component_table.ts";
 import { type EditFile, readEdit } from "../editing/edit_file.ts";
 import { type EditableSizes, fitEdit, widthsText } from "../editing/edit_fit.ts";
+import { pairRecords } from "../editing/prompts/recipe.ts";
 import { checkProbe, endTokenEmbedding, type Probe, probeText } from "../editing/probe.ts";
 import type { SavedFactors } from "../editing/operator.ts";
 import { encodeTexts } from "../generation/prompts.ts";
@@ -45,7 +46,9 @@ export async function inspectEdit(
     `relative size ${Number(report.relativeSize.toPrecision(3))}`,
     `takes ${byteText(taken.reduce((sum, factors) => sum + bytesOf(factors), 0))} on the device`,
     ...(pooled ? [`maps the pooled embedding of ${pooled.width} dimensions, too: rank ${pooled.rank}`] : []),
-    ...recipe.pairs.map((pair) => `${pair.source} -> ${JSON.stringify(pair.destination)}`),
+    ...pairRecords({ recipe, strength: 1 }).map(({ source, destination }) =>
+      `${JSON.stringify(source)} -> ${JSON.stringify(destination)}`
+    ),
   ];
   const projections = recipe.withToK ? "the keys and values" : "the values";
   const problems = model === undefined ? [] : await failuresOf(async () => {

@@ -154,7 +154,7 @@ async function inspectPipeline(
   ];
   return {
     name,
-    description: `a ${index.className} in diffusers' layout`,
+    description: `${articled(index.className)} in diffusers' layout`,
     parts,
     problems: [...problems, ...failures],
     notes,
@@ -213,7 +213,7 @@ async function inspectModelFolder(tree: FileTree, options: { variant?: string })
     ...await failuresOf(() => CLIPTokenizer.fromPretrained(tree)),
     ...await failuresOf(() => CLIPImageProcessor.fromPretrained(tree)),
   ];
-  return { name, description: `a ${kind.className} in a folder`, parts: [part], problems, notes };
+  return { name, description: `${articled(kind.className)} in a folder`, parts: [part], problems, notes };
 }
 
 async function inspectWeights(
@@ -254,3 +254,8 @@ async function classNameIn(folder: FileTree): Promise<unknown> {
 
 /** Checks a component without weights by loading it; this needs no device. */
 const noDevice = {} as UNetLoadOptions;
+
+/** A class with its article: "an AutoencoderKL", "a UNet2DConditionModel". */
+function articled(className: string): string {
+  return `${/^[AEIO]/.test(className) ? "an" : "a"} ${className}`;
+}

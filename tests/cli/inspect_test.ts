@@ -120,6 +120,29 @@ Deno.test("inspect tells how a picture was drawn in lines that fit the terminal,
   assertEquals(await inspected("none.png", {}), ["  it holds no text that tells how it was drawn"]);
 });
 
+Deno.test("inspect names small sizes and single models as one reads them", async () => {
+  await using folder = await temporaryFolder();
+  const edit = `${folder.path}/edit.safetensors`;
+  const solved = await run(
+    "edit",
+    "-m",
+    pocket,
+    "--source",
+    "A rose",
+    "--destination",
+    "A blue rose",
+    "--save-edit",
+    edit,
+  );
+  assertEquals(solved.code, 0, solved.err);
+  const { out } = await run("inspect", edit, `${goldens}/sd1-mini/vae`);
+  const [title, size, ...notes] = out.split("\n");
+  assertEquals(title, `${edit}: an edit of Blue Rose`);
+  assert(/^ {2}[\d,]+ parameters, F32, \d+\.\d KiB$/.test(size), size);
+  assert(notes.includes('  "A rose" -> "A blue rose"'), out);
+  assert(out.includes("sd1-mini/vae: an AutoencoderKL in a folder\n  AutoencoderKL, "), out);
+});
+
 Deno.test("a single file is inspected part by part, as it would be loaded", async () => {
   const config = miniConfig["sd1-mini"];
   const entries = await ldmEntries("sd1-mini");
