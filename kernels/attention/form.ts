@@ -73,10 +73,10 @@ export function isLong({ dim, t, s, heads, batch }: AttentionSizes): boolean {
  * multiple of 4.
  */
 function subgroupAttentionShape(info: GpuInfo, sizes: AttentionSizes): SubgroupAttentionShape | undefined {
-  const { dim, t } = sizes;
+  const { dim, t, causal } = sizes;
   const lanes = info.subgroupSize;
   if (lanes === 0 || dim % 4 !== 0) return undefined;
-  const isShort = dim > 32 && !isLong(sizes);
+  const isShort = dim > 32 && (causal || !isLong(sizes));
   if (lanes <= 8 && dim <= 160 && (isShort || dim > 96)) {
     // Half of the code of 4 × 4 or less, and as fast for wide heads.
     const padded = (queries: number) => Math.ceil(t / (lanes * queries)) * queries;

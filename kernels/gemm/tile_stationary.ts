@@ -21,7 +21,7 @@ export const stationaryDepth = (lanes: number): number => access * lanes;
  *
  * - `a{i}`: the lane's elements of a row of A in access i; `shared0`, `shared1`: the two vec4 of
  *   another lane
- * - `b{i}_{l}`: the elements of B that meet those of lane l's access i
+ * - `b{n}`: the elements of B that meet those of lane n % lanes, in its access ⌊n / lanes⌋
  * - `left`, `right`: the sums of a row, of four columns each
  */
 export function stationaryTile(
@@ -40,10 +40,23 @@ export function stationaryTile(
         `let shared${h} = subgroupBroadcast(a${i}[${h}], ${l}u); ${
           each(2, (side) => {
             const name = ["left", "right"][side];
-            return fmaChain(name, `shared${h}`, (j) => `b${i}_${l}.${halves[h]}_${name}[${j}]`);
+            return fmaChain(name, `shared${h}`, (j) => `b${i * lanes + l}.${halves[h]}_${name}[${j}]`);
           }, " ")
         }`, " ")
     } }`;
+  const parts = accesses * lanes;
+  const load = (n: number) => `tile_b8(b_columns, min(load_k + ${n * access}u, last_k));`;
+  // Compile time grows with the number of loads in the text. So a deep block is loaded in turns,
+  // two parts each, and the parts before move up.
+  const loadB = accesses === 1
+    ? `let load_k = k;
+    ${each(parts, (n) => `let b${n} = ${load(n)}`)}`
+    : `${each(parts, (n) => `var b${n}: Block;`, " ")}
+    for (var load_at = at; load_at < at + ${depth}u; load_at += ${2 * access}u) {
+      let load_k = load_at - first_k;
+      ${each(parts - 2, (n) => `b${n} = b${n + 2};`, " ")}
+      ${each(2, (n) => `b${parts - 2 + n} = ${load(n)}`)}
+    }`;
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -61,13 +74,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     let last_k = params.k - ${access}u;
     let is_last = k + ${depth}u >= params.k;
     // Beyond the end of k, elements of A are zero and those of B repeat the last ones.
-    ${
-    each(accesses, (i) =>
-      `${
-        each(lanes, (l) => `let b${i}_${l} = tile_b8(b_columns, min(k + ${(i * lanes + l) * access}u, last_k));`)
-      }
-    let own_k${i} = k + (${i * lanes}u + lane) * ${access}u;`)
-  }
+    ${loadB}
+    ${each(accesses, (i) => `let own_k${i} = k + (${i * lanes}u + lane) * ${access}u;`)}
     for (var part = first_row; part < end_row; part += ${lanes}u) {
       ${hasRowStart ? "let starts = tile_row_start(batch, min(part + lane, params.m - 1u));" : ""}
       let end_part = min(part + ${lanes}u, end_row);

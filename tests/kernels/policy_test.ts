@@ -157,15 +157,16 @@ gpuTest("software devices attend to wide heads in one pass only where that runs 
 });
 
 gpuTest("attention on subgroups of 8 takes fewer queries per lane where more would pad too many rows", ({ info }) => {
-  const queriesFor = (t: number, dim: number, heads = 1) => {
-    const sizes = { batch: 1, heads, t, s: t, dim, causal: false, scale: 1 };
+  const queriesFor = (t: number, dim: number, { heads = 1, causal = false } = {}) => {
+    const sizes = { batch: 1, heads, t, s: t, dim, causal, scale: 1 };
     const form = attentionFormOn({ ...info, subgroupSize: 8 }, "subgroup", sizes);
     return form?.path === "subgroup" ? [form.queries, form.keys] : undefined;
   };
-  assertEquals(queriesFor(77, 64, 12), [2, 2]); // 80 rows rather than 96
+  assertEquals(queriesFor(77, 64, { heads: 12 }), [2, 2]); // 80 rows rather than 96
   assertEquals(queriesFor(64, 64), [3, 2]); // 72 rather than 64
   assertEquals(queriesFor(256, 64), [3, 2]);
   assertEquals(queriesFor(4096, 64), [4, 4]); // long
+  assertEquals(queriesFor(77, 64, { heads: 40, causal: true }), [2, 2]); // of a text encoder
   assertEquals(queriesFor(77, 40), [2, 2]); // short
   assertEquals(queriesFor(4096, 40), [4, 4]);
   assertEquals(queriesFor(4096, 160), [3, 2]); // wide
