@@ -21,5 +21,6 @@ export const flagWords: Words = {
   chooseSampler: "choose one by --sampling-method",
   giveLoraDir: "give --lora-dir, the folder of LoRAs",
   readAsA1111: "--prompt-syntax a1111 reads it as A1111 does",
+  saveInF32: "Save in f32, by --save-dtype or --lora-dtype",
   loadVae: "draw with it by --vae FILE and the model that it belongs to",
 };

@@ -4,7 +4,7 @@ import { suggestPreserve } from "../pipeline/editing/leakage.ts";
 import { pairsLast } from "../pipeline/editing/prompts/method.ts";
 import { Model } from "../pipeline/models/load.ts";
 import { parseEditPairs } from "../pipeline/editing/prompts/pair_file.ts";
-import { checkAdapterName, checkTensorsName } from "../pipeline/checkpoint/save.ts";
+import { checkAdapterName, checkFolderName, checkTensorsName } from "../pipeline/checkpoint/save.ts";
 import { isSafetensors } from "../pipeline/checkpoint/safetensors/format.ts";
 import { refuseOwnSource, refuseSourceFile } from "../pipeline/saving_place.ts";
 import { ArgumentError } from "./argument_error.ts";
@@ -14,7 +14,7 @@ import { interruptSignal } from "./interrupt.ts";
 import { applySampling, openPipeline } from "./open_pipeline.ts";
 import { checkSampler } from "./sampler.ts";
 import { predictionsText, reportText } from "./edit_report.ts";
-import { checkSavedAlone, savedSubject, solvedSubject } from "./edit_subject.ts";
+import { checkDependentFlags, checkSavedAlone, savedSubject, solvedSubject } from "./edit_subject.ts";
 import { anyModelFlag, editFlag, parseEdits, pushEdits } from "./edits_of_flags.ts";
 import { checkDistinct, checkNewFile, checkNewFolder, overwriteFlag, readTextOf } from "./files.ts";
 import { keep } from "./kept.ts";
@@ -146,6 +146,13 @@ export const command: Command = defineCommand({
         ".safetensors file as A1111 and ComfyUI load it",
       access: { kind: "write", purpose: "save the model" },
     },
+    saveDtype: {
+      kind: "text",
+      choices: ["f32", "f16"],
+      defaultText: "that of the model's files",
+      group: "Save",
+      help: "dtype of the model's weights (--save-model)",
+    },
     ...samplingFlags,
   },
   examples: [
@@ -178,7 +185,8 @@ export const command: Command = defineCommand({
         emptyDestinations: pairsLast(values),
       });
     const pairs = [...pairsOfFlags(source, destination), ...fromFile];
-    if (pairs.length === 0) checkSavedAlone(values.edit, given);
+    if (pairs.length === 0) checkSavedAlone(values, given);
+    checkDependentFlags(values, given);
     const preserve = [
       ...values.preserve,
       ...(values.preserveFile === undefined ? [] : await promptLines(values.preserveFile, "--preserve-file")),
@@ -207,6 +215,7 @@ export const command: Command = defineCommand({
       "--save-model": values.saveModel,
     });
     const savesFile = values.saveModel !== undefined && isSafetensors(values.saveModel);
+    if (values.saveModel !== undefined && !savesFile) checkFolderName(values.saveModel);
     await (savesFile ? checkNewFile : checkNewFolder)(values.saveModel, "--save-model", values);
     const candidates = values.candidates === undefined ? [] : await promptLines(values.candidates, "--candidates");
     const start = performance.now();
@@ -281,8 +290,9 @@ export const command: Command = defineCommand({
       say(sheet);
     } else subject.push();
     if (values.saveModel !== undefined) {
-      if (savesFile) await pipe.saveSingleFile(values.saveModel, { mergeLoras: true });
-      else await pipe.savePretrained(values.saveModel, { mergeLoras: true, overwrite: values.overwrite });
+      const how = { mergeLoras: true, dtype: values.saveDtype as "f32" | "f16" | undefined };
+      if (savesFile) await pipe.saveSingleFile(values.saveModel, how);
+      else await pipe.savePretrained(values.saveModel, { ...how, overwrite: values.overwrite });
       keep(values.saveModel);
       say(values.saveModel);
     }

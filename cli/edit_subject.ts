@@ -66,6 +66,32 @@ export async function savedSubject(
   };
 }
 
+/** The values of the command's flags. */
+type EditValues = Readonly<Record<string, unknown>> & { readonly edit: readonly string[] };
+
+/** Flags that say how something is done, and the flag that asks for it. */
+const dependentFlags: readonly (readonly [flag: string, on: string])[] = [
+  ["candidates", "report"],
+  ["rank", "exportLora"],
+  ["loraFormat", "exportLora"],
+  ["loraDtype", "exportLora"],
+  ["saveDtype", "saveModel"],
+];
+
+/**
+ * Refuses flags that would do nothing, as the flag is missing that they belong to.
+ *
+ * @throws {ArgumentError} then
+ */
+export function checkDependentFlags(values: EditValues, given: ReadonlySet<string>): void {
+  for (const [flag, on] of dependentFlags) {
+    if (!given.has(flag) || (values[on] !== undefined && values[on] !== false)) continue;
+    throw new ArgumentError(`Cannot use --${kebab(flag)} without --${kebab(on)}, which it belongs to`, {
+      argument: `--${kebab(flag)}`,
+    });
+  }
+}
+
 /** Flags that tell how an edit is solved, what is known of it then alone, and where it is saved. */
 const flagsOfSolving: readonly string[] = [
   ...Object.keys(methodFlags),
@@ -79,14 +105,14 @@ const flagsOfSolving: readonly string[] = [
  *
  * @throws {ArgumentError} then
  */
-export function checkSavedAlone(edit: readonly string[], given: ReadonlySet<string>): void {
-  if (edit.length === 0) {
+export function checkSavedAlone(values: EditValues, given: ReadonlySet<string>): void {
+  if (values.edit.length === 0) {
     throw new ArgumentError(
       "Cannot edit without a pair of prompts: give --source and --destination, or --pairs; or --edit with a saved edit",
       { argument: "--source" },
     );
   }
-  const flag = flagsOfSolving.find((name) => given.has(name));
+  const flag = flagsOfSolving.find((name) => given.has(name) && values[name] !== false);
   if (flag === undefined) return;
   throw new ArgumentError(
     `Cannot use --${kebab(flag)} without a pair of prompts, as the edits of --edit are solved: ` +

@@ -41,6 +41,8 @@ const libraryWords = {
   giveLoraDir: "set loraDir, the folder of LoRAs",
   /** To read prompts as A1111 does. */
   readAsA1111: 'promptSyntax: "a1111" reads it as A1111 does',
+  /** To write numbers beyond the range of f16. */
+  saveInF32: 'Save with dtype: "f32"',
   /** To use a file that is an autoencoder. */
   loadVae: "load the model that it belongs to with the option vae",
 } as const;

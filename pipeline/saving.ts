@@ -16,7 +16,7 @@ import type { ComputedChange } from "./adapters/layer_updates.ts";
 import { type MergedLora, mergedLoras } from "./adapters/merged_loras.ts";
 import { AutoencoderTiny } from "./models/tiny_vae.ts";
 import { checkModel, type ModelKind } from "./models/load.ts";
-import { checkTensorsName, saveSafetensors } from "./checkpoint/save.ts";
+import { checkFolderName, checkTensorsName, saveSafetensors } from "./checkpoint/save.ts";
 import { type FolderWriter, writeFolderAtomically } from "./output/folder.ts";
 import { checkOutput, checkOutputFolder } from "./output/target.ts";
 import { warn } from "./safe_text.ts";
@@ -123,6 +123,7 @@ export async function saveFolder(
   });
   const models = present.filter(({ kind }) => kind !== undefined);
   await refuseOwnSource(models.map(({ part }) => part as Savable), directory);
+  checkFolderName(directory);
   await checkOutputFolder(directory);
   using open = new DisposableStack();
   const parts: Record<string, OpenPart> = {};

@@ -21,5 +21,6 @@ export const studioWords: Words = {
   chooseSampler: "choose a sampler",
   giveLoraDir: "drop the LoRA on the page",
   readAsA1111: "bluerose generate --prompt-syntax a1111 reads it as A1111 does",
+  saveInF32: "save it by bluerose edit --save-dtype f32",
   loadVae: "the studio draws with a model's own autoencoder",
 };

@@ -4,6 +4,7 @@ import { writeFileAtomically } from "../output/file.ts";
 import { type TensorEntry, writeSafetensors } from "./safetensors/writer.ts";
 import { isSafetensors } from "./safetensors/format.ts";
 import { isPickle } from "./source/pickle.ts";
+import { isWeightsFile } from "./source/weights_file.ts";
 
 /**
  * Refuses names that say of a safetensors file that it is a pickle: neither this project nor others
@@ -16,6 +17,20 @@ export function checkTensorsName(path: string): void {
   throw new OutputError(
     `Cannot write ${path} as its ending says that it is a pickle, and it is written as safetensors: ` +
       "name it .safetensors",
+    { path },
+  );
+}
+
+/**
+ * Refuses names of folders that loading takes for names of files.
+ *
+ * @throws {OutputError} for a name that ends like a file of weights
+ */
+export function checkFolderName(path: string): void {
+  if (!isWeightsFile(path.replace(/[/\\]+$/, ""))) return;
+  throw new OutputError(
+    `Cannot write the folder ${path} as loading would take it for a file of weights, by its ending: leave the ending ` +
+      "out, or save a single .safetensors file",
     { path },
   );
 }

@@ -14,7 +14,7 @@ import { run, temporaryFolder } from "./running.ts";
 const libraryNames = /localFilesOnly|anyModel|overwrite: |fromSingleFile|load\w+\(\)|\w+: (true|null|")|the option /;
 
 Deno.test("the command line's advice names flags that exist, and no options of the library", () => {
-  const ofEdits = ["overwrite", "anyModel", "withPooled", "saveModel", "edit"];
+  const ofEdits = ["overwrite", "anyModel", "withPooled", "saveModel", "saveDtype", "loraDtype", "edit"];
   const names = ["offline", ...ofEdits, ...Object.keys({ ...modelFlags, ...samplingFlags })];
   const flags = names.flatMap((name) => {
     const kebab = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);

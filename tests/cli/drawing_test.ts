@@ -1,4 +1,4 @@
-import { assert, assertEquals } from "@std/assert";
+import { assert, assertEquals, assertRejects } from "@std/assert";
 import { decodePicture } from "../../pipeline/image/picture.ts";
 import { readPngText } from "../../pipeline/image/png_text.ts";
 import { parseModelIndex } from "../../pipeline/checkpoint/diffusers/config/model_index.ts";
@@ -294,6 +294,30 @@ Deno.test("edit applies saved edits without a pair: draws before and after, expo
     assertEquals(refused.code, 2, flag);
     assert(refused.err.includes(`Cannot use ${flag.split("=")[0]} without a pair of prompts`), refused.err);
   }
+  for (
+    const [flag, on] of [["--candidates=x", "--report"], ["--rank=2", "--export-lora"], [
+      "--save-dtype=f16",
+      "--save-model",
+    ]]
+  ) {
+    const refused = await run(...solve, flag);
+    assertEquals([refused.code, refused.err.split("\n")[0]], [
+      2,
+      `bluerose edit: Cannot use ${flag.split("=")[0]} without ${on}, which it belongs to`,
+    ]);
+  }
+  const wide = await run(...edit, "--edit", at("rose.safetensors"), "--save-model", at("wide"), "--save-dtype", "f32");
+  assertEquals(wide.code, 0, wide.err);
+  assert((await unet("wide")).length > 1.9 * (await unet("solved")).length);
+  const folderName = await run(...edit, "--edit", at("rose.safetensors"), "--save-model", at("model.ckpt"));
+  assertEquals(folderName.code, 1);
+  assert(folderName.err.includes("loading would take it for a file of weights"), folderName.err);
+  const huge = await run(...edit, "--edit", `${at("rose.safetensors")}:1e300`, "--save-model", at("huge"));
+  assertEquals(huge.code, 1);
+  assert(/Cannot write tensor .*to_k.weight as it comes out as (NaN|-?Infinity)/.test(huge.err), huge.err);
+  await assertRejects(() => Deno.stat(at("huge")), Deno.errors.NotFound);
+  const large = await run(...edit, "--edit", `${at("rose.safetensors")}:1e9`, "--save-model", at("large"));
+  assert(large.err.includes("the largest f16 is 65504. Save in f32, by --save-dtype or --lora-dtype"), large.err);
   const none = await run(...edit, "--save-model", at("none"));
   assert(none.err.includes("or --edit with a saved edit"), none.err);
 });

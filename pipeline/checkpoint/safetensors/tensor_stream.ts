@@ -3,6 +3,7 @@
  * never whole in memory.
  */
 
+import { advise } from "../../advice.ts";
 import { SafetensorsError } from "../../errors.ts";
 import { elementsOf, toFloat32 } from "./decode.ts";
 import type { SafetensorsDtype } from "./format.ts";
@@ -71,7 +72,12 @@ export function transposedEntry(entry: TensorEntry): TensorEntry {
   };
 }
 
-/** Numbers that are made when their turn to be written comes. */
+/**
+ * Numbers that are made when their turn to be written comes.
+ *
+ * @throws {SafetensorsError} while it is written, for NaN and infinities, and for numbers beyond
+ *   f16 in f16
+ */
 export function computedEntry(
   name: string,
   shape: readonly number[],
@@ -84,7 +90,16 @@ export function computedEntry(
     dtype: saved,
     shape,
     async *chunks() {
-      yield encode(await compute(), saved, name);
+      const values = await compute();
+      const broken = values.find((value) => !Number.isFinite(value));
+      if (broken !== undefined) {
+        throw new SafetensorsError(
+          `Cannot write tensor ${name} as it comes out as ${broken}: the strength of an edit or the weight of a LoRA is ` +
+            "too large, or a weight of the model is broken",
+          { source: "safetensors", tensor: name, actual: broken },
+        );
+      }
+      yield encode(values, saved, name);
     },
   };
 }
@@ -101,7 +116,9 @@ function encode(values: Float32Array<ArrayBuffer>, dtype: SafetensorsDtype, name
   const tooLarge = rounded.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(values[i]));
   if (tooLarge >= 0) {
     throw new SafetensorsError(
-      `Cannot write tensor ${name} in f16: it holds ${values[tooLarge]}, and the largest f16 is 65504. Save in f32`,
+      `Cannot write tensor ${name} in f16: it holds ${values[tooLarge]}, and the largest f16 is 65504. ${
+        advise("saveInF32")
+      }`,
       { source: "safetensors", tensor: name, expected: 65504, actual: values[tooLarge] },
     );
   }
