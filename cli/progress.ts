@@ -24,6 +24,8 @@ export interface ProgressState {
   readonly total: number;
   /** Since the start. */
   readonly elapsedMs: number;
+  /** Since the start of the part that `total` is of. Default: it is the whole work. */
+  readonly partMs?: number;
   /**
    * When the first units were done, and how many: what comes before, such as compiling, says
    * nothing about the rest. Default: the rate counts all units and all time.
@@ -71,14 +73,14 @@ export function remarkCompiling(gpu: Gpu, progress: Progress): Disposable {
 
 /** "12/20, 3.4 it/s, 0:04 elapsed, 0:02 left" */
 export function progressText(
-  { done, total, elapsedMs, first }: ProgressState,
+  { done, total, elapsedMs, partMs = elapsedMs, first }: ProgressState,
   unit: "it" | "picture" | "bytes",
 ): string {
   const amount = unit === "bytes" ? `${megabytes(done)}/${megabytes(total)}` : `${done}/${total}`;
-  if (elapsedMs <= 0 || done <= 0) return amount;
+  if (partMs <= 0 || done <= 0) return amount;
   const isSteady = unit !== "bytes" && first !== undefined && elapsedMs > first.elapsedMs && done > first.done;
   const perSecond = 1000 *
-    (isSteady ? (done - first.done) / (elapsedMs - first.elapsedMs) : done / elapsedMs);
+    (isSteady ? (done - first.done) / (elapsedMs - first.elapsedMs) : done / partMs);
   const rate = unit === "bytes"
     ? `${megabytes(perSecond)}/s`
     : perSecond >= 1
@@ -103,14 +105,15 @@ function clock(seconds: number): string {
 
 function bar(label: string, { total, unit = "it" }: ProgressOptions): Progress {
   const started = performance.now();
-  let first: ProgressState["first"];
+  let first: ProgressState["first"], part = { total, note: "" }, partStarted = started;
   const bar = new cliProgress.SingleBar({
     format: (_: unknown, state: { progress: number; value: number; total: number }, payload: { note: string }) => {
       const width = 20;
       const filled = Math.round(Math.min(1, state.progress) * width);
       const elapsedMs = performance.now() - started;
       if (state.value > 0) first ??= { done: state.value, elapsedMs };
-      const text = progressText({ done: state.value, total: state.total, elapsedMs, first }, unit);
+      const partMs = performance.now() - partStarted;
+      const text = progressText({ done: state.value, total: state.total, elapsedMs, partMs, first }, unit);
       return `${label.padEnd(10)} ${"█".repeat(filled)}${"░".repeat(width - filled)} ${text}  ${payload.note}`
         .trimEnd();
     },
@@ -125,7 +128,11 @@ function bar(label: string, { total, unit = "it" }: ProgressOptions): Progress {
       bar.increment(by, { note: printable(note) });
     },
     set(done, { total: newTotal, note } = {}) {
-      if (newTotal !== undefined) bar.setTotal(newTotal);
+      if (newTotal !== undefined) {
+        if (isNextPart(part, { total: newTotal, note })) partStarted = performance.now();
+        part = { total: newTotal, note: note ?? part.note };
+        bar.setTotal(newTotal);
+      }
       bar.update(done, note === undefined ? {} : { note: printable(note) });
     },
     remark(text) {
@@ -137,6 +144,11 @@ function bar(label: string, { total, unit = "it" }: ProgressOptions): Progress {
       bar.stop();
     },
   };
+}
+
+/** Whether a total is that of another part of the work, which has a rate of its own. */
+function isNextPart(part: { total: number; note: string }, next: { total: number; note?: string }): boolean {
+  return next.total !== part.total || (next.note ?? part.note) !== part.note;
 }
 
 /** What lines of progress depend on; tests have their own. */
@@ -165,10 +177,12 @@ export function progressLines(
 ): Progress {
   const started = now();
   let state = { done: 0, total }, lastLine = started, lastDone = -1, remarked = "";
+  let part = { total, note: "" }, partStarted = started;
   const write = () => {
     lastLine = now();
     lastDone = state.done;
-    writeLine(`${label}: ${progressText({ ...state, elapsedMs: lastLine - started }, unit)}`);
+    const times = { elapsedMs: lastLine - started, partMs: lastLine - partStarted };
+    writeLine(`${label}: ${part.note === "" ? "" : `${part.note} `}${progressText({ ...state, ...times }, unit)}`);
   };
   const timer = everyMs === undefined ? undefined : every(everyMs, write);
   const change = (next: { done: number; total: number }) => {
@@ -179,8 +193,12 @@ export function progressLines(
     advance(by = 1) {
       change({ ...state, done: state.done + by });
     },
-    set(done, options = {}) {
-      change({ done, total: options.total ?? state.total });
+    set(done, { total, note } = {}) {
+      if (total !== undefined) {
+        if (isNextPart(part, { total, note })) partStarted = now();
+        part = { total, note: note ?? part.note };
+      }
+      change({ done, total: total ?? state.total });
     },
     remark(text) {
       if (text === remarked) return;

@@ -90,6 +90,23 @@ Deno.test("without a terminal, other works write a line with a unit that ends te
   ]);
 });
 
+Deno.test("the parts of a work have rates of their own, and lines name them", () => {
+  const host = fakeHost(), mebibyte = 2 ** 20;
+  {
+    using progress = progressLines("loading", { total: 1, unit: "bytes" }, host);
+    progress.set(mebibyte, { total: 40 * mebibyte, note: "unet" });
+    host.pass(20_000);
+    progress.set(40 * mebibyte, { total: 40 * mebibyte, note: "unet" });
+    progress.set(0, { total: 40 * mebibyte, note: "vae" });
+    host.pass(10_000);
+    progress.set(20 * mebibyte, { total: 40 * mebibyte, note: "vae" });
+  }
+  assertEquals(host.written, [
+    "loading: unet 40.0 MiB/40.0 MiB, 2.0 MiB/s, 0:20 elapsed",
+    "loading: vae 20.0 MiB/40.0 MiB, 2.0 MiB/s, 0:30 elapsed, 0:10 left",
+  ]);
+});
+
 Deno.test("progressText() tells done of total, the rate, elapsed and remaining time", () => {
   const at = (done: number, elapsedMs: number, first?: ProgressState["first"]) =>
     progressText({ done, total: 20, elapsedMs, first }, "it");
