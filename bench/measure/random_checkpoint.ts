@@ -139,7 +139,10 @@ export async function folderTexts(model: FullSizeModel = "sd14"): Promise<Map<st
   json("scheduler/scheduler_config.json", configs.scheduler);
   for (const folder of model === "sdxl" ? ["tokenizer", "tokenizer_2"] : ["tokenizer"]) {
     for (const name of ["vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json"]) {
-      texts.set(`${folder}/${name}`, await Deno.readTextFile(new URL(name, pocketTokenizer)));
+      const text = await Deno.readTextFile(new URL(name, pocketTokenizer));
+      // as SDXL pads for its second text encoder, which single files imply
+      const pad = folder === "tokenizer_2" ? '"pad_token": "!"' : '"pad_token": "<|endoftext|>"';
+      texts.set(`${folder}/${name}`, name.endsWith(".txt") ? text : text.replace(/"pad_token": ".*?"/, pad));
     }
   }
   json("model_index.json", model === "sdxl" ? sdxlIndex : sd14Index);
