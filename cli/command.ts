@@ -189,7 +189,15 @@ function checkAccess<F extends Flags>(
       if (typeof path === "string" && path !== "" && path !== "-") requireAccess(path, flag.access);
     }
   }
-  if (positionals?.access) { for (const path of parsed.positionals) requireAccess(path, positionals.access); }
+  if (!positionals?.access) return;
+  for (const path of parsed.positionals) {
+    if (path === "") {
+      throw new ArgumentError(`Cannot use "" as ${positionals.placeholder}: name a file or folder`, {
+        argument: positionals.placeholder,
+      });
+    }
+    requireAccess(path, positionals.access);
+  }
 }
 
 /** The paths that flags write to and may read from, by the flags' names. */

@@ -8,7 +8,7 @@ import { repairFolder } from "../pipeline/output/folder.ts";
 import { infoAt } from "../pipeline/output/paths.ts";
 import { CheckpointError } from "../pipeline/errors.ts";
 import { ImageError } from "../pipeline/image/errors.ts";
-import { readPictureText } from "../pipeline/image/picture_text.ts";
+import { formatOfStart, readPictureText } from "../pipeline/image/picture_text.ts";
 import {
   type AdapterOptions,
   type AskedMemory,
@@ -26,7 +26,8 @@ import { configBeside } from "../pipeline/adapters/open_adapter.ts";
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { type Command, defineCommand } from "./command.ts";
 import { resolveModel } from "./embedded_model.ts";
-import { bytesOf } from "./files.ts";
+import { ArgumentError } from "./argument_error.ts";
+import { bytesOf, InputError } from "./files.ts";
 import { modelFlags, samplingFlags } from "./flags.ts";
 import { inFlags } from "./option_flags.ts";
 import { memoryLines } from "./memory_lines.ts";
@@ -83,7 +84,16 @@ export const command: Command = defineCommand({
       device: await (device ??= thisDevice()),
     });
     const memory = isAsked ? asked : undefined;
-    for (const path of positionals) inspections.push(await inspect(path, { variant, ...held, memory }));
+    for (const path of positionals) {
+      try {
+        inspections.push(await inspect(path, { variant, ...held, memory }));
+      } catch (error) {
+        // one of several that cannot be read is no reason to say nothing of the others
+        if (positionals.length === 1 || !(error instanceof CheckpointError || error instanceof InputError)) throw error;
+        const unreadable = { description: "cannot be read", parts: [], notes: [] };
+        inspections.push({ ...unreadable, name: path, problems: [error.message] });
+      }
+    }
     if (printMode().json) sayJson(inspections.map(withoutText));
     else say(inspections.map(report).join("\n\n"));
     const broken = inspections.filter((inspection) => problemsOf(inspection).length > 0);
@@ -110,6 +120,9 @@ type HeldAgainst = Pick<AdapterOptions, "model" | "probe">;
 
 /** The model of --model: a folder, a single file, or one of the hub's cache. */
 async function heldAgainst(given: string, variant: string | undefined): Promise<HeldAgainst> {
+  if (given.trim() === "") {
+    throw new ArgumentError('Cannot use --model "": it takes a folder, a file or OWNER/NAME', { argument: "--model" });
+  }
   const path = await resolveModel(given);
   const found = await infoAt(path);
   if (found?.isFile) return { model: await modelConfigsOf(await fileSource(path)) };
@@ -150,7 +163,7 @@ async function inspect(
     return await inspectFolder(await openHub(path, { localFilesOnly: true }), { variant, ...held, memory });
   }
   if (found.isDirectory) return await inspectFolder(await directoryTree(path), { variant, ...held, memory });
-  if (!/\.(png|jpe?g)$/i.test(path)) {
+  if (!await isPicture(path, found)) {
     return await inspectFile(await fileSource(path), {
       adapterConfig: (weights) => configBeside(path, weights),
       ...held,
@@ -164,6 +177,17 @@ async function inspect(
   } catch (error) {
     if (error instanceof ImageError) return { ...picture, problems: [error.message] };
     throw error;
+  }
+}
+
+/** Whether a file is a PNG or JPEG picture: by its content, or its name where it is a pipe. */
+async function isPicture(path: string, { isFile }: { readonly isFile: boolean }): Promise<boolean> {
+  if (!isFile) return /\.(png|jpe?g)$/i.test(path);
+  const source = await fileSource(path);
+  try {
+    return formatOfStart(await source.read(0, Math.min(source.size, 4))) !== undefined;
+  } finally {
+    source.close?.();
   }
 }
 

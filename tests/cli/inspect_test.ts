@@ -120,6 +120,30 @@ Deno.test("inspect tells how a picture was drawn in lines that fit the terminal,
   assertEquals(await inspected("none.png", {}), ["  it holds no text that tells how it was drawn"]);
 });
 
+Deno.test("inspect knows pictures by their content, and tells of others beside a file that is not there", async () => {
+  await using folder = await temporaryFolder();
+  const at = (name: string) => `${folder.path}/${name}`;
+  const pixel = { data: new Uint8Array(3), width: 1, height: 1 };
+  await Deno.writeFile(at("download"), await encodePicture(pixel, "jpeg", { text: { parameters: "a rose" } }));
+  await Deno.copyFile(`${goldens}/lora_kohya.safetensors`, at("lora.png"));
+  const { code, out, err } = await run("inspect", at("download"), at("nowhere"), at("lora.png"));
+  assertEquals(code, 1);
+  assert(out.includes(`${at("download")}: a picture\n  parameters  a rose\n`), out);
+  assert(out.includes(`${at("nowhere")}: cannot be read\n  ✗ Cannot read ${at("nowhere")} as there is no such`), out);
+  assert(out.includes(`${at("lora.png")}: a LoRA\n`), out);
+  assert(err.includes(`1 of 3 would not load: ${at("nowhere")}`), err);
+  for (
+    const [args, message] of [[[""], 'Cannot use "" as DIR|FILE'], [
+      ["-m", "", at("download")],
+      'Cannot use --model ""',
+    ]] as const
+  ) {
+    const refused = await run("inspect", ...args);
+    assertEquals(refused.code, 2);
+    assert(refused.err.includes(message), refused.err);
+  }
+});
+
 Deno.test("inspect names small sizes and single models as one reads them", async () => {
   await using folder = await temporaryFolder();
   const edit = `${folder.path}/edit.safetensors`;

@@ -78,7 +78,7 @@ Deno.test("deno task bluerose works in the user's folder, whatever the folder of
   const inspections = JSON.parse(new TextDecoder().decode(stdout));
   assertEquals(
     inspections.map(({ problems }: { problems: string[] }) => problems),
-    [["Cannot read the PNG file as the file does not begin with the PNG signature"], []],
+    [['Cannot load note.png: it is text and no weights: it begins with "no picture"'], []],
     new TextDecoder().decode(stderr),
   );
 });
