@@ -4,7 +4,7 @@
  * @module
  */
 import { compareReports, comparisonText } from "../bench/report/comparison.ts";
-import { type ModeledGpus, parseModel } from "../bench/report/gpu_model.ts";
+import { type ModeledGpus, parseGpuModel } from "../bench/report/gpu_model.ts";
 import { benchPage } from "../bench/report/page.ts";
 import type { BenchReport } from "../bench/report/report.ts";
 import { parseReport } from "../bench/report/schema.ts";
@@ -67,7 +67,7 @@ export async function openRecords(values: RecordFlags, given: ReadonlySet<string
   const opened = {
     ...(from === undefined ? {} : { from: await read(from, "--from") }),
     ...(compare === undefined ? {} : { compared: { report: await read(compare, "--compare"), name: nameOf(compare) } }),
-    ...(gpuModel === undefined ? {} : { model: parseModel(await readTextOf(gpuModel, "--gpu-model"), gpuModel) }),
+    ...(gpuModel === undefined ? {} : { model: parseGpuModel(await readTextOf(gpuModel, "--gpu-model"), gpuModel) }),
   };
   await checkJsonFile(values.json, values);
   await checkNewFile(values.html, "--html", values);

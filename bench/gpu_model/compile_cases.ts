@@ -14,7 +14,7 @@ import { findDawn } from "../measure/dawn.ts";
 import { architectures } from "./architecture.ts";
 import { parseCompiled } from "./assembly.ts";
 import type { ModelCase } from "./cases.ts";
-import type { ModelledKernel } from "./record.ts";
+import type { KernelVerdict } from "./record.ts";
 import { judge } from "./verdict.ts";
 
 /** A pipeline of a case, and the driver's file about it. */
@@ -50,7 +50,7 @@ function watch(device: GPUDevice, folder: string, created: Created[]): void {
   };
 }
 
-function modelled(name: string, kernel: string, gpu: string, wgsl: string, text: string): ModelledKernel {
+function verdictOf(name: string, kernel: string, gpu: string, wgsl: string, text: string): KernelVerdict {
   const compiled = parseCompiled(text), s = compiled.statistics;
   const threads = Number(/@workgroup_size\((\d+)/.exec(wgsl)?.[1] ?? 64);
   return {
@@ -89,7 +89,7 @@ async function matrixOptions(gpu: string): Promise<GpuOptions | undefined> {
 
 async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> {
   const { cases, halfCases = {}, matrixCases = {} } = await import(casesUrl) as CaseModule;
-  const kernels: ModelledKernel[] = [], seen = new Set<string>();
+  const kernels: KernelVerdict[] = [], seen = new Set<string>();
   const compile = async (title: string, run: ModelCase, options: GpuOptions) => {
     const created: Created[] = [];
     using gpu = await Gpu.request(options);
@@ -106,7 +106,7 @@ async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> 
       const text = await Deno.readTextFile(file);
       const slug = `${title} ${kernel}`.replaceAll(/[^\p{L}\d]+/gu, "_");
       await writeText(`${folder}/${name}/${slug}-${kernels.length}.txt`, `${wgsl}\n${text}`);
-      kernels.push(modelled(title, kernel, name, wgsl, text));
+      kernels.push(verdictOf(title, kernel, name, wgsl, text));
     }
   };
   const chosen = (all: Readonly<Record<string, ModelCase>>) =>

@@ -16,15 +16,16 @@
 import { parseArgs } from "@std/cli/parse-args";
 import { disk } from "../../pipeline/output/disk.ts";
 import { writeJson } from "../../pipeline/output/file.ts";
+import { parseGpuModel } from "../report/gpu_model.ts";
+import { BenchRecordError } from "../report/schema.ts";
 import { architectures } from "./architecture.ts";
 import {
   compareModels,
   type GpuModelRecord,
+  type GpuVerdicts,
+  type KernelVerdict,
   modelComparisonText,
-  type ModelledGpu,
-  type ModelledKernel,
   modelText,
-  parseModelRecord,
 } from "./record.ts";
 
 const defaultGpus = "navi21,navi31,vega20";
@@ -54,7 +55,7 @@ async function prepare(work: string): Promise<void> {
 async function compileFor(
   gpu: string,
   { work, pattern, casesUrl }: { work: string; pattern: string; casesUrl: string },
-): Promise<ModelledGpu> {
+): Promise<GpuVerdicts> {
   const library = `${work}/mesa/usr/lib/x86_64-linux-gnu`, capture = `${work}/capture`;
   await disk.remove(`${capture}/${gpu}`, { recursive: true }).catch(() => {});
   await disk.mkdir(`${capture}/${gpu}`);
@@ -75,7 +76,7 @@ async function compileFor(
   const problems = messages.split("\n").filter((line) => line && !/pci bus info|not a conformant/.test(line));
   if (problems.length > 0) console.error(problems.join("\n"));
   if (code !== 0) throw new Refusal(`Cannot compile the cases for ${gpu}: the process ended with code ${code}`);
-  return { gpu, kernels: JSON.parse(text) as ModelledKernel[] };
+  return { gpu, kernels: JSON.parse(text) as KernelVerdict[] };
 }
 
 async function main(args: string[]): Promise<void> {
@@ -89,7 +90,7 @@ async function main(args: string[]): Promise<void> {
     throw new Refusal(`Unknown GPU ${name}: the model knows ${Object.keys(architectures).join(", ")}`);
   }
   const compare = flags.compare as string | undefined;
-  const before = compare === undefined ? undefined : parseModelRecord(await Deno.readTextFile(compare), compare);
+  const before = compare === undefined ? undefined : parseGpuModel(await Deno.readTextFile(compare), compare);
   const work = workFolder(), date = new Date().toISOString();
   await prepare(work);
   const casesUrl = new URL(flags.cases ?? `${here}cases.ts`, `file://${Deno.cwd()}/`).href;
@@ -108,7 +109,10 @@ async function main(args: string[]): Promise<void> {
 try {
   await main(Deno.args);
 } catch (error) {
-  if (!(error instanceof Refusal || error instanceof TypeError || error instanceof Deno.errors.NotFound)) throw error;
-  console.error(`error: ${error.message}`);
+  const isExplained = [Refusal, BenchRecordError, TypeError, Deno.errors.NotFound].some((kind) =>
+    error instanceof kind
+  );
+  if (!isExplained) throw error;
+  console.error(`error: ${(error as Error).message}`);
   Deno.exit(1);
 }

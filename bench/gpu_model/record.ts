@@ -5,11 +5,12 @@
  * @module
  */
 import { type Comparison, comparisonText, matched } from "../report/comparison.ts";
+import type { ModeledGpus } from "../report/gpu_model.ts";
 import type { Load } from "./load.ts";
 import type { Verdict } from "./verdict.ts";
 
-/** What the model says of one kernel of a case. */
-export interface ModelledKernel extends Verdict {
+/** All that the model says of one kernel of a case. */
+export interface KernelVerdict extends Verdict {
   readonly case: string;
   readonly kernel: string;
   /** Lanes per wave. */
@@ -25,13 +26,13 @@ export interface ModelledKernel extends Verdict {
 }
 
 /** The kernels on one GPU. */
-export interface ModelledGpu {
+export interface GpuVerdicts {
   /** RADV's name, such as navi21. */
   readonly gpu: string;
-  readonly kernels: readonly ModelledKernel[];
+  readonly kernels: readonly KernelVerdict[];
 }
 
-/** A run, as `--json` writes it. */
+/** A run, as `--json` writes it and `parseGpuModel` of report/gpu_model.ts reads it. */
 export interface GpuModelRecord {
   /** The package that holds RADV. */
   readonly compiler: string;
@@ -39,31 +40,7 @@ export interface GpuModelRecord {
   readonly runtime: string;
   /** Start of the run, ISO 8601. */
   readonly date: string;
-  readonly gpus: readonly ModelledGpu[];
-}
-
-/**
- * Parses the output of `--json`.
- *
- * @param name names the text in errors
- * @throws {TypeError} when the text is no record of this model
- */
-export function parseModelRecord(text: string, name: string): GpuModelRecord {
-  let record: Partial<GpuModelRecord> | null = null;
-  try {
-    record = JSON.parse(text);
-  } catch { /* reported below */ }
-  const fits = Array.isArray(record?.gpus) &&
-    record.gpus.every(({ gpu, kernels }) =>
-      typeof gpu === "string" && Array.isArray(kernels) && kernels.every(({ reach }) => typeof reach === "number")
-    );
-  if (!fits) {
-    throw new TypeError(
-      `Cannot compare with ${name} as it is no record of the GPU model: it must hold gpus with their kernels. ` +
-        "Write one with bench:gpu-model --json FILE",
-    );
-  }
-  return record as GpuModelRecord;
+  readonly gpus: readonly GpuVerdicts[];
 }
 
 const percent = (share: number) => `${Math.round(100 * share)} %`;
@@ -76,7 +53,7 @@ function conflictsText({ shared, conflicts, sharedAccesses, unknownAccesses }: L
     (unknownAccesses > 0 ? ` (${unknownAccesses} of ${sharedAccesses} unknown)` : "");
 }
 
-const columns: readonly (readonly [title: string, cell: (kernel: ModelledKernel) => string])[] = [
+const columns: readonly (readonly [title: string, cell: (kernel: KernelVerdict) => string])[] = [
   ["case", (kernel) => kernel.case],
   ["kernel", ({ kernel }) => kernel],
   ["wave", ({ wave }) => `${wave}`],
@@ -110,7 +87,7 @@ const columns: readonly (readonly [title: string, cell: (kernel: ModelledKernel)
 const wordColumns = 2;
 
 /** The table of one GPU. */
-export function modelText({ gpu, kernels }: ModelledGpu): string {
+export function modelText({ gpu, kernels }: GpuVerdicts): string {
   const rows = [columns.map(([title]) => title), ...kernels.map((kernel) => columns.map(([, cell]) => cell(kernel)))];
   const widths = columns.map((_, i) => Math.max(...rows.map((row) => row[i].length)));
   const line = (row: string[]) =>
@@ -119,21 +96,21 @@ export function modelText({ gpu, kernels }: ModelledGpu): string {
 }
 
 /**
- * Matches two runs by GPU, case and kernel. The compared value is the modelled time, as a multiple
+ * Matches two runs by GPU, case and kernel. The compared value is the modeled time, as a multiple
  * of the time of the fma alone at the GPU's peak: 1 / sustained, or 1 / reach where a record is
  * older than `sustained`.
  */
-export function compareModels(before: GpuModelRecord, after: GpuModelRecord): Comparison {
+export function compareModels(before: ModeledGpus, after: ModeledGpus): Comparison {
   const all = [before, after].flatMap(({ gpus }) => gpus.flatMap(({ kernels }) => kernels));
   const share = all.every(({ sustained }) => sustained !== undefined) ? "sustained" : "reach";
   return matched(times(before, share), times(after, share));
 }
 
-function times({ gpus }: GpuModelRecord, share: "sustained" | "reach"): Map<string, number> {
+function times({ gpus }: ModeledGpus, share: "sustained" | "reach"): Map<string, number> {
   const values = new Map<string, number>();
   for (const { gpu, kernels } of gpus) {
     const seen = new Map<string, number>();
-    for (const { case: name, kernel, [share]: value } of kernels) {
+    for (const { case: name, kernel, [share]: value = 0 } of kernels) {
       if (!(value > 0)) continue; // kernels without fma
       const key = `${gpu}, ${name}, ${kernel}`, count = (seen.get(key) ?? 0) + 1;
       seen.set(key, count);
@@ -148,7 +125,7 @@ export function modelComparisonText(comparison: Comparison, beforeName: string):
   return comparisonText(comparison, {
     beforeName,
     tolerance: 0.01,
-    quantity: "modelled times, in times at the fma peak",
+    quantity: "modeled times, in times at the fma peak",
     unit: "",
   });
 }

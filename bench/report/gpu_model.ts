@@ -62,7 +62,7 @@ const record: Schema<ModeledGpus> = fields({
  * @param path names the file in the message
  * @throws {BenchRecordError} when the text is no such record
  */
-export function parseModel(json: string, path: string): ModeledGpus {
+export function parseGpuModel(json: string, path: string): ModeledGpus {
   return validateJson(
     record,
     json,

@@ -1,6 +1,6 @@
 import { assert, assertAlmostEquals, assertEquals, assertThrows } from "@std/assert";
 import type { Ceiling } from "../../../bench/measure/ceiling.ts";
-import { parseModel } from "../../../bench/report/gpu_model.ts";
+import { parseGpuModel } from "../../../bench/report/gpu_model.ts";
 import { benchPage } from "../../../bench/report/page.ts";
 import { decades } from "../../../bench/report/roofline.ts";
 import { type BenchReport, kernelRecord, netShare, summarizePeers } from "../../../bench/report/report.ts";
@@ -293,16 +293,16 @@ Deno.test("benchPage() shows another run's times and ratios beside this one's, a
   assert(page.includes("Only in this run: matmul new") && page.includes("Only in old &lt;1&gt;: matmul gone"));
 });
 
-Deno.test("benchPage() shows the GPU model's shares by case and GPU; parseModel() refuses what is no such record", () => {
+Deno.test("benchPage() shows the GPU model's shares by case and GPU; parseGpuModel() refuses what is no such record", () => {
   const kernel = { case: "matmul <4096³>", kernel: "matmul", registers: 96, spilled: 0, waves: 4, bound: "valu" };
   const gpus = [
     { gpu: "navi21", kernels: [{ ...kernel, reach: 0.9 }] },
     { gpu: "vega20", kernels: [{ ...kernel, reach: 0.5, sustained: 0.25, spilled: 7 }] },
   ];
   const json = JSON.stringify({ compiler: "RADV 25", runtime: "Deno 2", gpus });
-  const page = benchPage(report([row("a", 1)]), { model: parseModel(json, "m.json") });
+  const page = benchPage(report([row("a", 1)]), { model: parseGpuModel(json, "m.json") });
   const line = page.match(/<tr><td[^>]*>matmul &lt;4096³&gt;.*<\/tr>/)?.[0].replace(/<[^>]+>/g, " ");
   assert(/ matmul +90\.0 % .*50\.0 % .*96 VGPR, 25\.0 % sustained.*7 spilled/.test(line!), line);
-  const error = assertThrows(() => parseModel(json.replace("0.5", '"half"'), "m.json"), BenchRecordError);
+  const error = assertThrows(() => parseGpuModel(json.replace("0.5", '"half"'), "m.json"), BenchRecordError);
   assert(error.message.includes('gpus[1].kernels[0].reach must be a number from 0, not "half"'), error.message);
 });
