@@ -40,6 +40,7 @@ const flagsOfOptions: readonly (readonly [option: RegExp, flag: string])[] = [
   [/\bGive retained prompts for all rows\b/g, "Give --preserve-file"],
   [/\bchoose another name for output\b/g, "choose another folder for --results"],
   [/\bchoose another name for partition\b/g, "choose another --partition"],
+  [/\bCannot use (tokens|threshold|invariant|augment|preserve) without an edit\b/g, "Cannot use --$1 without an edit"],
   [/\barithmetic: "(f32|f16)"/g, "--arithmetic $1"],
   [/\b(with|or) augment\b/g, "$1 --augment"],
   [/\b(with|raise|lower) threshold\b/gi, "$1 --threshold"],

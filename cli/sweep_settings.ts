@@ -127,6 +127,10 @@ export function settingsOfFlags(values: SettingValues): SweepSetting[] {
     return settingsOfGrid(grid);
   } catch (cause) {
     if (!(cause instanceof OptionError || cause instanceof EditError)) throw cause;
+    // edits of values only are those without keys
+    if (cause instanceof OptionError && cause.option === "withToK") {
+      throw new ArgumentError("Cannot use --values-only without an edit", { argument: "--values-only", cause });
+    }
     const option = cause instanceof OptionError ? cause.option : "lambda";
     throw new ArgumentError(inFlags(cause.message), { argument: `--${kebab(option)}`, cause });
   }
@@ -160,6 +164,9 @@ function lambdasOf(
   methods: readonly (EditMethod | SweepMethod)[],
 ): Partial<Record<EditMethod, number[]>> {
   const own: Partial<Record<EditMethod, number[]>> = {}, common: number[] = [];
+  if (texts.length > 0 && methods.every((method) => method === "baseline" || method === "oracle")) {
+    throw new ArgumentError(`Cannot use --lambda without an edit: ${texts.join(" ")}`, { argument: "--lambda" });
+  }
   for (const text of texts) {
     const [, name, value] = /^([a-z]+)=(.*)$/.exec(text) ?? [undefined, undefined, text];
     const method = editMethods.find((each) => each === name);

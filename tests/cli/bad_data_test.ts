@@ -169,7 +169,7 @@ Deno.test("plans of other versions or changed by hand, and results that are not 
     ...[at("plan.json/r.jsonl"), folder.path].map((place) => [sweep("-o", place), "Cannot write "] as const),
     [sweep("-o", at("r.jsonl"), "--pictures", at("rows.json/x")), "Cannot write "],
     ...results.map(([, message], i) => [merge(at(`results${i}.jsonl`)), message] as const),
-    [merge(at("double.jsonl")), "1 results are of pictures that have one already"],
+    [merge(at("double.jsonl")), "1 result is of a picture that has one already"],
     [merge(at("cut.jsonl")), "ends within a line, which is left out"],
     [merge(at("nowhere.jsonl")), "there is no such file"],
     [merge(at("double.jsonl"), "--partial", "--html", at("plan.json/r.html")), "Cannot write "],

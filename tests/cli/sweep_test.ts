@@ -384,12 +384,17 @@ Deno.test("job files name this program by its path, whatever characters that has
   assertEquals(command.slice(-2), ["/opt/my röse/deno.json", "/opt/my röse/cli/main.ts"]);
 });
 
-Deno.test("sweep plan checks the size of a sweep before it reads the models to pin them", async () => {
+Deno.test("sweep plan checks its settings and the size of the sweep before it reads the models to pin them", async () => {
   await using folder = await temporaryFolder();
   const missing = ["-m", `${folder.path}/no-model`, "-o", `${folder.path}/plan.json`];
   const { code, err } = await run("sweep", "plan", ...missing, "--seeds", "10000000");
   assertEquals(code, 1);
   assert(err.includes("10000000 seeds from 0: they must be at most 10000000 jobs"), err);
+  for (const flag of ["--lambda=1", "--values-only", "--with-pooled", "--preserve", "--tokens=last", "--augment=2"]) {
+    const plain = await run("sweep", "plan", ...missing, "--method", "baseline", flag);
+    assertEquals(plain.code, 2);
+    assert(plain.err.includes(`Cannot use ${flag.split("=")[0]} without an edit`), plain.err);
+  }
   const small = await run("sweep", "plan", ...missing, "--seeds", "1");
   assert(small.err.includes("Cannot plan with the model"), small.err);
 });

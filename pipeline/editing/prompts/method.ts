@@ -187,6 +187,7 @@ export function takesValue(method: EditMethod, option: keyof MethodOptions, valu
  */
 export function checkTaken(option: keyof MethodOptions, value: unknown, methods: readonly EditMethod[]): void {
   if (methods.some((method) => takesValue(method, option, value))) return;
+  if (methods.length === 0) throw withoutEdit(option, value);
   const taking = methods.find((method) => takesOption(method, option));
   if (taking !== undefined) {
     throw new OptionError(
@@ -198,13 +199,16 @@ export function checkTaken(option: keyof MethodOptions, value: unknown, methods:
   }
   const names = (list: readonly EditMethod[]) => list.map((name) => JSON.stringify(name)).join(", ");
   throw new OptionError(
-    methods.length === 0
-      ? `Cannot use ${option} without an edit: ${shown(value)}`
-      : `Cannot edit by the method ${names(methods)} with ${option} as it is an option of the method ${
-        names(methodsOf[option] ?? editMethods)
-      }: ${shown(value)}`,
+    `Cannot edit by the method ${names(methods)} with ${option} as it is an option of the method ${
+      names(methodsOf[option] ?? editMethods)
+    }: ${shown(value)}`,
     { option, value },
   );
+}
+
+/** The error for an option of edits where none is solved. */
+export function withoutEdit(option: string, value: unknown): OptionError {
+  return new OptionError(`Cannot use ${option} without an edit: ${shown(value)}`, { option, value });
 }
 
 /** Whether an edit may map the pooled embedding: its layers must share one operator. */

@@ -18,6 +18,7 @@ import {
   type RowTokens,
   takesPooled,
   takesValue,
+  withoutEdit,
 } from "../../editing/prompts/method.ts";
 import { checkArgument, checkOptions, either, kind, kinds, type OptionKind, type OptionTable } from "../../options.ts";
 import { anyText, boolean, fields, fromZero, listOf, oneOf, positive, type Schema, text, whole } from "../../schema.ts";
@@ -146,6 +147,7 @@ export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
   }
   const { invariant = [] } = grid;
   if (invariant.length > 0) checkTaken("invariant", invariant, editors);
+  if (editors.length === 0) refuseEditing(grid);
   const settings = methods.flatMap((method): SweepSetting[] =>
     method === "baseline" || method === "oracle"
       ? [{ name: method, method }]
@@ -154,6 +156,19 @@ export function settingsOfGrid(grid: SettingGrid): SweepSetting[] {
   const solved = settings.flatMap(({ editor }) => editor ?? []);
   if (grid.withPooled?.includes(true) && !solved.some(({ withPooled }) => withPooled)) solved.forEach(checkPooled);
   return settings;
+}
+
+/** @throws {OptionError} for values that only edits take; defaults say nothing */
+function refuseEditing({ lambdas = [], withToK, withPooled, preserve }: SettingGrid): void {
+  const given = {
+    lambdas: isList(lambdas) ? lambdas : Object.values(lambdas).flat(),
+    withToK: withToK?.filter((keys) => !keys),
+    withPooled: withPooled?.filter((pooled) => pooled),
+    preserve: preserve?.filter((keeps) => keeps),
+  };
+  for (const [option, values = []] of Object.entries(given)) {
+    for (const value of values) throw withoutEdit(option, value);
+  }
 }
 
 function editorsOfGrid(method: EditMethod, grid: SettingGrid): EditorSettings[] {

@@ -113,6 +113,11 @@ Deno.test("settingsOfGrid() gives each editor the options that it has, and refus
   fails({ methods: ["nullspace"], augment: [0.5] }, EditError, "augment 0.5");
   fails({ methods: ["nullspace"], withPooled: [true], augment: [2] }, EditError, "leave withPooled out");
   fails({ methods: ["baseline"], eraseScale: [1] }, OptionError, "without an edit");
+  fails({ methods: ["baseline", "oracle"], lambdas: [1] }, OptionError, "Cannot use lambdas without an edit: 1");
+  fails({ methods: ["baseline"], withToK: [true, false] }, OptionError, "withToK without an edit");
+  fails({ methods: ["baseline"], withPooled: [true] }, OptionError, "withPooled without an edit");
+  fails({ methods: ["baseline"], preserve: [false, true] }, OptionError, "preserve without an edit");
+  assertEquals(settingsOfGrid({ methods: ["baseline"], withToK: [true], preserve: [false] }).length, 1);
   fails({ lambdas: [0] }, EditError, "above 0");
   fails({ methods: ["nullspace"], tokens: ["all"] }, OptionError, 'with tokens "all"');
   fails({ methods: ["nullspace"], tokens: ["last", "all"] }, OptionError, 'with tokens "all"');
