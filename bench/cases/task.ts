@@ -1,3 +1,6 @@
+import { elements } from "../../engine/tensor.ts";
+import { randomArray } from "../oracles/numbers.ts";
+
 /** Work that other engines can perform as well. The description ensures that each does the same. */
 export type PeerTask = MatmulTask | Conv2dTask | AttentionTask;
 
@@ -55,13 +58,7 @@ export function taskFlops(task: PeerTask): number {
 export function testValues(count: number, seed = 1): Float32Array<ArrayBuffer> {
   const values = new Float32Array(count);
   const block = Math.min(count, 65521); // a prime, so that rows of common widths differ
-  let state = (seed * 2654435761) >>> 0 || 1;
-  for (let i = 0; i < block; i++) {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    values[i] = (state >>> 0) / 2 ** 31 - 1;
-  }
+  values.set(randomArray(block, seed));
   for (let filled = block; filled < count; filled *= 2) values.copyWithin(filled, 0, Math.min(filled, count - filled));
   return values;
 }
@@ -86,7 +83,7 @@ export function operandShapes(task: PeerTask): number[][] {
 /** Operand values. Weights are scaled so that results stay near 1. */
 export function operands(task: PeerTask): Float32Array<ArrayBuffer>[] {
   return operandShapes(task).map((shape, index) => {
-    const values = testValues(shape.reduce((product, length) => product * length, 1), index + 1);
+    const values = testValues(elements(shape), index + 1);
     if (index === 0 || task.op === "attention") return values;
     const terms = task.op === "matmul" ? task.k : task.inChannels * task.kernel ** 2;
     return values.map((value) => value / Math.sqrt(terms));

@@ -53,11 +53,6 @@ export interface CheckResult {
   readonly skipped?: string;
 }
 
-/** The family of an operation: "conv2d 3×3" and "conv2d 1×1" belong to "conv2d". */
-export function familyOf({ operation }: Pick<Check, "operation">): string {
-  return operation.split(/[ ,]/)[0];
-}
-
 /**
  * Runs one check. Errors of the operation, such as a kernel that does not compile, are part of the
  * result.

@@ -10,8 +10,9 @@ import { Gpu } from "../../engine/gpu.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { TuningError } from "../../kernels/tuning.ts";
 import { openTunedGpu } from "../../pipeline/tuning_file.ts";
+import { familyOf } from "../report/text.ts";
 import { Budget, byImportance, measurePace, type Pace, pictureMs } from "./budget.ts";
-import { type Check, type CheckResult, familyOf, runCheck, suspectKernels } from "./check.ts";
+import { type Check, type CheckResult, runCheck, suspectKernels } from "./check.ts";
 import { checks as allChecks } from "./checks/checks.ts";
 import { deviceFacts } from "./device_facts.ts";
 import { checkPicture } from "./picture.ts";
@@ -136,7 +137,7 @@ class Work {
     const { budget, onProgress = () => {} } = this.#options;
     this.part = "checks";
     for (const check of checks) {
-      const family = familyOf(check);
+      const family = familyOf(check.operation);
       if (this.results.length > 0 && !budget.allows(this.#expectedMs(family))) {
         this.#uncheckedCount++;
         continue;

@@ -4,8 +4,8 @@
  * @module
  */
 import { countText } from "../../engine/inspect.ts";
-import { ceilingText, digits, percent } from "../report/text.ts";
-import { type CheckResult, familyOf } from "./check.ts";
+import { ceilingText, digits, familyOf, percent } from "../report/text.ts";
+import type { CheckResult } from "./check.ts";
 import type { DoctorReport } from "./report.ts";
 
 /** A part of the report: a title and labeled lines. */
@@ -60,7 +60,7 @@ function deviceSection({ program, device }: DoctorReport): Section {
 
 function checkSection({ checks, picture, suspects, leftOut }: DoctorReport): Section {
   if (checks.length === 0) return { title: "Correctness", rows: [] };
-  const families = Map.groupBy(checks, familyOf);
+  const families = Map.groupBy(checks, ({ operation }) => familyOf(operation));
   return {
     title: "Correctness, against float64 definitions",
     rows: [

@@ -18,8 +18,7 @@ export interface Access {
 }
 
 /** Whether an instruction accesses LDS. */
-export const isSharedAccess = ({ name }: Pick<Instruction, "name">): boolean =>
-  /^ds_(read|load|write|store)/.test(name);
+const isSharedAccess = ({ name }: Pick<Instruction, "name">): boolean => /^ds_(read|load|write|store)/.test(name);
 
 /** The blocks that may follow each block. */
 function successorsOf(blocks: readonly Block[]): number[][] {

@@ -33,7 +33,7 @@ export function laneGroups(wave: number, bytes: number, isRead: boolean, a: Arch
  * Cycles that an access takes beyond those without conflicts, or undefined where the addresses are
  * not known. Lanes that may be off count as on.
  */
-export function conflictCycles(
+function conflictCycles(
   { addresses, lanes }: Access,
   { bytes, isRead }: { bytes: number; isRead: boolean },
   a: Architecture,

@@ -1,6 +1,7 @@
 /**
- * The kernels that the static GPU model compiles, at the sizes that matter. Nothing is computed:
- * results of these calls mean nothing.
+ * The kernels that the static GPU model compiles, at the sizes that matter, and the functions of
+ * which modules for `--cases` are made, too. Nothing is computed: results of these calls mean
+ * nothing.
  *
  * @module
  */

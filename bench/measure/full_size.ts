@@ -10,12 +10,10 @@ import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { openSdCpp } from "../peers/sdcpp.ts";
 import type { StepPeer } from "../peers/step_peer.ts";
 import { openTorchSteps } from "../peers/torch_step.ts";
-import { type FullSizeOptions, measureStep, openPeer } from "./full_size_step.ts";
+import { type FullSizeOptions, measureStep, openPeer, prompts } from "./full_size_step.ts";
 import { measureFullSizeXL } from "./full_size_xl.ts";
 import { writeFolder, writeSingleFile } from "./random_checkpoint.ts";
-import { relativeDifference } from "./relative_difference.ts";
-
-const prompts = ["", "a red rose in a blue vase"];
+import { relativeError } from "../oracles/numbers.ts";
 
 /**
  * Opens a device and measures. Steps that take seconds are timed twice, shorter ones more often.
@@ -66,7 +64,7 @@ async function measureModel(model: string, options: FullSizeOptions & { readonly
     pipe.unet.activations = "f16";
     const { record: half, noise: rounded } = await measureStep(pipe, [], side, measured);
     pipe.unet.activations = "f32";
-    const compared = { "activations in f32": { ms: record.ms, difference: relativeDifference(rounded, noise) } };
+    const compared = { "activations in f32": { ms: record.ms, difference: relativeError(rounded, noise) } };
     onRecord({ loadMs, ...half, activations: "f16", peers: compared });
   }
 }

@@ -32,6 +32,10 @@ export interface FullSizeOptions extends TimingOptions {
 
 /** The timestep of the measured step. */
 export const timestep = 981;
+
+/** The prompts of the measured step, the empty one first. */
+export const prompts: readonly string[] = ["", "a red rose in a blue vase"];
+
 /** Opens an engine. Where it fails, a remark tells why, and there is none. */
 export async function openPeer(
   name: string,

@@ -9,10 +9,8 @@ import { policyOf } from "../../kernels/policy.ts";
 import { StableDiffusionXLPipeline } from "../../pipeline/stable_diffusion_xl.ts";
 import { openTorchSteps } from "../peers/torch_step.ts";
 import type { FullSizeRecord } from "../report/report.ts";
-import { type FullSizeOptions, guidedLatents, measureStep, openPeer, timestep } from "./full_size_step.ts";
+import { type FullSizeOptions, guidedLatents, measureStep, openPeer, prompts, timestep } from "./full_size_step.ts";
 import { timeInTurns } from "./timing.ts";
-
-const prompts = ["", "a red rose in a blue vase"];
 
 /** What PyTorch needs to repeat the steps. */
 interface Conditions {

@@ -20,7 +20,7 @@ import { concat } from "../../kernels/shape/concat.ts";
 import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { findDawn } from "./dawn.ts";
-import { relativeDifference } from "./relative_difference.ts";
+import { psnr, relativeError } from "../oracles/numbers.ts";
 
 const prompts = [
   "a red rose",
@@ -62,12 +62,6 @@ async function resultOf(
   return { noise: await noise.data(), picture: Float32Array.from(images) };
 }
 
-/** Of values from 0 to 1, in decibels. */
-function psnr(a: Float32Array, b: Float32Array): number {
-  const squares = a.reduce((sum, value, i) => sum + (value - b[i]) ** 2, 0);
-  return -10 * Math.log10(squares / a.length);
-}
-
 const pictureText = (decibels: number | undefined) =>
   decibels === undefined ? "" : `   picture ${decibels.toFixed(1)} dB`;
 
@@ -87,7 +81,7 @@ if (import.meta.main) {
   for (const [seed, prompt] of prompts.entries()) {
     const options = { prompt, seed, steps, hasGpuForms: args["gpu-forms"] };
     const expected = await resultOf(whole, options), rounded = await resultOf(half, options);
-    const noise = relativeDifference(rounded.noise, expected.noise);
+    const noise = relativeError(rounded.noise, expected.noise);
     const decibels = expected.picture && rounded.picture ? psnr(rounded.picture, expected.picture) : undefined;
     console.log(`${prompt.padEnd(28)}noise ${noise.toExponential(1)}${pictureText(decibels)}`);
     worst = Math.max(worst, noise);

@@ -10,7 +10,7 @@ import type { Ceiling } from "./ceiling.ts";
 import { firstLine } from "../peers/first_line.ts";
 import type { Peer } from "../peers/peer.ts";
 import { type PeerPace, resultsAgree } from "../peers/peers.ts";
-import { relativeDifference } from "./relative_difference.ts";
+import { relativeError } from "../oracles/numbers.ts";
 import { type KernelRecord, kernelRecord } from "../report/report.ts";
 import type { PeerTask } from "../cases/task.ts";
 import { type DeviceTiming, deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
@@ -108,7 +108,7 @@ export async function measureKernel(
 async function roundingError(gpu: Gpu, task: PeerTask, rounded: Tensor): Promise<number> {
   using whole = prepareTask(gpu, task, { allowF16Operands: false });
   using result = gpu.scope(() => whole.run());
-  return relativeDifference(await rounded.data(), await result.data());
+  return relativeError(await rounded.data(), await result.data());
 }
 
 /** Times all works in turns. A peer that fails is dropped and reported. */

@@ -4,7 +4,7 @@
  *
  *     deno run -P=bench bench/measure/packed_pictures.ts [STEPS_OF_RMS…]
  *
- * PSNR = −10 lg(mean squared difference) dB, for values from 0 to 1: 8-bit rounding alone is 59 dB.
+ * 8-bit rounding alone is 59 dB.
  *
  * @module
  */
@@ -16,6 +16,7 @@ import { StableDiffusionPipeline } from "../../pipeline/stable_diffusion.ts";
 import { TorchGenerator } from "../../schedulers/mod.ts";
 import { keepsExactly, packWeights, stepsOfRms } from "../../studio/pack_weights.ts";
 import { packedSuffix, unpackedTree } from "../../studio/packed_weights.ts";
+import { psnr } from "../oracles/numbers.ts";
 
 /** Sources, related and unrelated prompts; the seed of each is its position. */
 const prompts = [
@@ -77,9 +78,4 @@ async function pictures(model: FileTree, gpu: Gpu): Promise<Float32Array[]> {
     drawn.push((await pipe.generate(prompt, { ...settings, outputType: "array" })).images);
   }
   return drawn;
-}
-
-function psnr(picture: Float32Array, exact: Float32Array): number {
-  const squares = picture.reduce((sum, value, i) => sum + (value - exact[i]) ** 2, 0);
-  return -10 * Math.log10(squares / exact.length);
 }

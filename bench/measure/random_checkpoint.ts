@@ -12,6 +12,7 @@
  * @module
  */
 import { parseArgs } from "@std/cli/parse-args";
+import { elements } from "../../engine/tensor.ts";
 import { singleFileEntries } from "../../pipeline/checkpoint/ldm/single_file_entries.ts";
 import type { TensorEntry } from "../../pipeline/checkpoint/safetensors/writer.ts";
 import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
@@ -20,6 +21,7 @@ import { writeModelWeights } from "../../pipeline/checkpoint/safetensors/shardin
 import type { Shapes } from "../cases/model_shapes.ts";
 import * as sd14 from "../cases/sd14.ts";
 import * as sdxl from "../cases/sdxl.ts";
+import { xorshift32 } from "../oracles/numbers.ts";
 
 const chunkElements = 1 << 22;
 /** Default of the largest file: diffusers 0.23 reads no shards of a UNet. */
@@ -33,7 +35,7 @@ export type FullSizeModel = "sd14" | "sdxl";
 export type ModelPart = "text_encoder" | "text_encoder_2" | "vae" | "unet";
 
 /** The components of Stable Diffusion 1.4 with weights, in the order of writing. */
-export const modelParts = ["text_encoder", "vae", "unet"] as const;
+const modelParts = ["text_encoder", "vae", "unet"] as const;
 
 /** The components of a model with weights, in the order of writing. */
 export function partsOf(model: FullSizeModel): readonly ModelPart[] {
@@ -61,10 +63,10 @@ export function randomEntries(
     dtype: dtype === "f16" ? "F16" : "F32",
     *chunks() {
       const { mean, deviation } = distribution(name, shape);
-      const elements = shape.reduce((product, length) => product * length, 1);
+      const total = elements(shape);
       const random = uniform(hash(`${part}/${name}`));
-      for (let done = 0; done < elements; done += chunkElements) {
-        const values = new Float32Array(Math.min(chunkElements, elements - done));
+      for (let done = 0; done < total; done += chunkElements) {
+        const values = new Float32Array(Math.min(chunkElements, total - done));
         for (let i = 0; i < values.length; i++) values[i] = mean + deviation * random();
         const rounded = new Float16Array(values);
         yield new Uint8Array(dtype === "f16" ? rounded.buffer : new Float32Array(rounded).buffer);
@@ -81,20 +83,13 @@ function distribution(name: string, shape: readonly number[]): { mean: number; d
   if (name.includes("embedding.weight") && name.startsWith("text_model")) return { mean: 0, deviation: 0.3 };
   if (name.endsWith(".bias")) return { mean: 0, deviation: 0.02 };
   if (shape.length === 1) return { mean: 1, deviation: 0.05 };
-  const inputs = shape.slice(1).reduce((product, length) => product * length, 1);
-  return { mean: 0, deviation: 1 / Math.sqrt(inputs) };
+  return { mean: 0, deviation: 1 / Math.sqrt(elements(shape.slice(1))) };
 }
 
-/** Uniformly distributed values of mean 0 and deviation 1 (xorshift32). */
+/** Uniformly distributed values of mean 0 and deviation 1. */
 function uniform(seed: number): () => number {
-  let state = seed || 1;
-  const scale = Math.sqrt(3) / 2 ** 31;
-  return () => {
-    state ^= state << 13;
-    state ^= state >>> 17;
-    state ^= state << 5;
-    return state * scale;
-  };
+  const next = xorshift32(seed), scale = Math.sqrt(3) / 2 ** 31;
+  return () => next() * scale;
 }
 
 /** FNV-1a. */

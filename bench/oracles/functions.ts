@@ -40,7 +40,7 @@ export function gegluOf(data: ArrayLike<number>, half: number): Float64Array {
 }
 
 /** Mean and variance (divided by n) of `length` elements from `start` on. */
-export function meanAndVariance(data: ArrayLike<number>, start: number, length: number): [number, number] {
+function meanAndVariance(data: ArrayLike<number>, start: number, length: number): [number, number] {
   let mean = 0, variance = 0;
   for (let i = start; i < start + length; i++) mean += data[i] / length;
   for (let i = start; i < start + length; i++) variance += (data[i] - mean) ** 2 / length;

@@ -5,20 +5,25 @@
  * @module
  */
 
-/** The number of elements of a shape. */
-export function count(shape: readonly number[]): number {
-  return shape.reduce((product, length) => product * length, 1);
-}
-
-/** `count` reproducible pseudo-random values in -1 … 1 (xorshift). */
-export function randomArray(count: number, seed = 1): Float32Array<ArrayBuffer> {
-  let state = (seed * 2654435761) >>> 0 || 1;
-  return Float32Array.from({ length: count }, () => {
+/**
+ * Reproducible pseudo-random integers from −2³¹ to 2³¹ − 1, without 0 (xorshift32).
+ *
+ * @param seed an integer; 0 counts as 1
+ */
+export function xorshift32(seed: number): () => number {
+  let state = seed || 1;
+  return () => {
     state ^= state << 13;
     state ^= state >>> 17;
     state ^= state << 5;
-    return (state >>> 0) / 2 ** 31 - 1;
-  });
+    return state;
+  };
+}
+
+/** `count` reproducible pseudo-random values in −1 … 1. */
+export function randomArray(count: number, seed = 1): Float32Array<ArrayBuffer> {
+  const next = xorshift32((seed * 2654435761) >>> 0);
+  return Float32Array.from({ length: count }, () => (next() >>> 0) / 2 ** 31 - 1);
 }
 
 /** `count` random elements that f16 represents exactly. */
@@ -34,6 +39,14 @@ export function relativeError(actual: ArrayLike<number>, expected: ArrayLike<num
     norm += expected[i] ** 2;
   }
   return Math.sqrt(difference) / (Math.sqrt(norm) || 1);
+}
+
+/**
+ * Peak signal-to-noise ratio of values from 0 to 1, in dB: −10 lg(mean squared difference).
+ */
+export function psnr(actual: Float32Array, expected: Float32Array): number {
+  const squares = actual.reduce((sum, value, i) => sum + (value - expected[i]) ** 2, 0);
+  return -10 * Math.log10(squares / expected.length);
 }
 
 /** Rounding errors of one operation, relative. */

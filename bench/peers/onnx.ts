@@ -1,7 +1,7 @@
 import { operands, operandShapes, type PeerTask } from "../cases/task.ts";
 import { hostWork } from "../measure/timing.ts";
 import { inputsOf, onnxModel, operandNames } from "./onnx_model.ts";
-import { importPackage, type Peer, type PeerWork } from "./peer.ts";
+import { importPackage, type Peer, type PeerWork, threadsAtRest } from "./peer.ts";
 
 const version = "1.30.0";
 
@@ -15,12 +15,6 @@ interface Session {
   run(feeds: Readonly<Record<string, unknown>>): Promise<{ readonly y: { readonly data: Float32Array } }>;
   release(): Promise<void>;
 }
-
-/**
- * Pause after its work on the CPU: its threads keep spinning on the cores that a software device
- * needs.
- */
-const settlingMs = 250;
 
 /**
  * ONNX Runtime with its WebGPU execution provider, which is built on Dawn and brings its own
@@ -61,7 +55,7 @@ export async function openOnnx(provider: Provider): Promise<Peer> {
       return {
         async sample(count) {
           const sample = await work.sample(count);
-          if (provider === "cpu") await new Promise((resolve) => setTimeout(resolve, settlingMs));
+          if (provider === "cpu") await threadsAtRest();
           return sample;
         },
         result: async () => (await session.run(feeds)).y.data,

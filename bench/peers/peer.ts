@@ -28,3 +28,11 @@ export interface PeerWork extends Work, Disposable {
 export async function importPackage(specifier: string): Promise<any> {
   return await import(specifier);
 }
+
+/**
+ * Waits after work on the CPU: an engine's threads keep spinning for a while on the cores that a
+ * software device needs.
+ */
+export function threadsAtRest(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, 250));
+}

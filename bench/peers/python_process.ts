@@ -1,10 +1,5 @@
 import type { Work } from "../measure/timing.ts";
-
-/**
- * Pause after a process's work: its threads keep spinning on the cores that a software device
- * needs.
- */
-const settlingMs = 250;
+import { threadsAtRest } from "./peer.ts";
 
 /** A Python process that answers each line of JSON with another. */
 export class PythonProcess implements Disposable {
@@ -72,7 +67,7 @@ export function processWork(process: PythonProcess, details: Record<string, unkn
   return {
     async sample(count) {
       const { ms } = await process.ask({ ...details, runs: count }) as { ms: number };
-      await new Promise((resolve) => setTimeout(resolve, settlingMs));
+      await threadsAtRest();
       return { ms };
     },
   };

@@ -13,6 +13,7 @@ import {
   compilationText,
   digits,
   dispatchText,
+  familyOf,
   fullSizeText,
   netNote,
   netText,
@@ -39,7 +40,7 @@ export interface PageOptions {
 /** The HTML page of a run. */
 export function benchPage(report: BenchReport, { compared, model }: PageOptions = {}): string {
   const { device, kernels, fullSize = [], compilation } = report;
-  const families = [...new Set(kernels.map(familyOf))];
+  const families = [...new Set(kernels.map(({ kernel }) => familyOf(kernel)))];
   const color = (family: string) => colors[Math.min(families.indexOf(family), colors.length - 1)];
   const changes = compared ? compareReports(compared.report, report) : undefined;
   const other = compared ? new OtherRun(compared.name, changes!.changes) : undefined;
@@ -54,7 +55,11 @@ ${deviceText(device)}
 ${compared ? `<h2>Compared with ${escape(compared.name)}</h2>\n${comparedText(compared.report, device)}` : ""}
 ${targetTable(report, compared)}
 <h2>Roofline</h2>
-${kernels.length > 0 ? rooflineSvg(report, (kernel) => color(familyOf(kernel))) : "<p>No kernels were measured.</p>"}
+${
+    kernels.length > 0
+      ? rooflineSvg(report, ({ kernel }) => color(familyOf(kernel)))
+      : "<p>No kernels were measured.</p>"
+  }
 <ul class="legend">${
     families.map((family) => `<li><span style="background:${color(family)}"></span>${escape(family)}</li>`).join("")
   }</ul>
@@ -185,9 +190,4 @@ function stageTable({ stages }: BenchReport, other: OtherRun | undefined): strin
 
 function onlyText(run: string, names: readonly string[]): string {
   return names.length === 0 ? "" : `<p>Only in ${escape(run)}: ${escape(names.join("; "))}</p>\n`;
-}
-
-/** The family of a kernel: "conv2d 3×3" belongs to "conv2d". */
-function familyOf({ kernel }: KernelRecord): string {
-  return kernel.split(/[ ,]/)[0];
 }

@@ -183,3 +183,8 @@ export function compilationText(record: CompilationRecord, options: { shown?: nu
 export function ratio(value: number): string {
   return `×${digits(value)}`;
 }
+
+/** The family of a kernel or operation: "conv2d 3×3" and "conv2d 1×1" belong to "conv2d". */
+export function familyOf(name: string): string {
+  return name.split(/[ ,]/)[0];
+}

@@ -1,9 +1,9 @@
 /** Shared by the kernels' tests: simulated devices and random tensors. */
-import { count, randomArray } from "../../bench/oracles/numbers.ts";
+import { randomArray } from "../../bench/oracles/numbers.ts";
 import type { Gpu, GpuOptions } from "../../engine/gpu.ts";
-import { Tensor } from "../../engine/tensor.ts";
+import { elements, Tensor } from "../../engine/tensor.ts";
 
-export { count, f16Rounding, randomF16 } from "../../bench/oracles/numbers.ts";
+export { f16Rounding, randomF16 } from "../../bench/oracles/numbers.ts";
 
 /** Options of the devices on which kernels with and without subgroups are tested. */
 export const devices: Readonly<Record<string, GpuOptions>> = {
@@ -36,7 +36,7 @@ export function randomTensor(
   shape: readonly number[],
   seed = 1,
 ): { tensor: Tensor; data: Float32Array<ArrayBuffer> } & Disposable {
-  const data = randomArray(count(shape), seed);
+  const data = randomArray(elements(shape), seed);
   const tensor = Tensor.from(gpu, data, shape);
   return { tensor, data, [Symbol.dispose]: () => tensor[Symbol.dispose]() };
 }

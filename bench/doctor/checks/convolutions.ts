@@ -1,8 +1,8 @@
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { conv2d, packConvWeight, unpackConvWeight } from "../../../kernels/conv/conv2d.ts";
 import type { ConvPath } from "../../../kernels/policy/convolutions.ts";
 import { convolution, convolutionSize, type ConvolutionSizes } from "../../oracles/convolution.ts";
-import { count, expTolerance, f16Rounding, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
+import { expTolerance, f16Rounding, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
 import type { Check } from "../check.ts";
 
 function convolutionCheck(
@@ -25,14 +25,14 @@ function convolutionCheck(
   return {
     operation: `conv2d ${kernel.join("×")}`,
     shape: [where, ...notes].join(", "),
-    tolerance: f32Tolerance(inChannels * count(kernel)) + (epilogue ? expTolerance(8) : 0) + (f16 ? f16Rounding : 0),
+    tolerance: f32Tolerance(inChannels * elements(kernel)) + (epilogue ? expTolerance(8) : 0) + (f16 ? f16Rounding : 0),
     run: (gpu) => {
       const values = f16 ? randomF16 : randomArray, dtype = f16 ? "f16" : "f32";
       const inShape = [batch, inChannels, ...size], weightShape = [outChannels, inChannels, ...kernel];
       const outShape = [batch, outChannels, ...convolutionSize(sizes)];
-      const x = values(count(inShape), 1), weight = values(count(weightShape), 2);
+      const x = values(elements(inShape), 1), weight = values(elements(weightShape), 2);
       const bias = randomArray(outChannels, 3), channelBias = randomArray(batch * outChannels, 4);
-      const residual = values(count(outShape), 5);
+      const residual = values(elements(outShape), 5);
       const tensor = conv2d(
         Tensor.from(gpu, x, inShape, dtype),
         packConvWeight(Tensor.from(gpu, weight, weightShape, dtype)),

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../../engine/gpu.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { activate } from "../../../kernels/shape/activate.ts";
 import { clamp } from "../../../kernels/shape/clamp.ts";
 import { concat } from "../../../kernels/shape/concat.ts";
@@ -14,12 +14,12 @@ import { weightRows } from "../../../kernels/shape/weight_rows.ts";
 import type { Activation } from "../../../kernels/wgsl/activation.ts";
 import { activations, rescaledOf, sinusoidsOf } from "../../oracles/functions.ts";
 import { transposed } from "../../oracles/matrices.ts";
-import { count, expTolerance, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
+import { expTolerance, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
 import type { Check, Outcome } from "../check.ts";
 
 /** A random tensor of 32-bit floats, and its elements. */
 function random(gpu: Gpu, shape: readonly number[], seed = 1): { tensor: Tensor; data: Float32Array } {
-  const data = randomArray(count(shape), seed);
+  const data = randomArray(elements(shape), seed);
   return { tensor: Tensor.from(gpu, data, shape), data };
 }
 

@@ -1,5 +1,5 @@
 import type { Gpu } from "../../../engine/gpu.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { attention } from "../../../kernels/attention/attention.ts";
 import { attentionFormOn } from "../../../kernels/attention/form.ts";
 import { conv2d, packConvWeight } from "../../../kernels/conv/conv2d.ts";
@@ -9,7 +9,7 @@ import type { TileKind } from "../../../kernels/tuning.ts";
 import { attentionProblem } from "../../oracles/attention.ts";
 import { convolution, type ConvolutionSizes } from "../../oracles/convolution.ts";
 import { product, transposed } from "../../oracles/matrices.ts";
-import { count, halfTolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
+import { halfTolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
 import type { Check, Outcome } from "../check.ts";
 
 const rounded = { allowF16Operands: true } as const;
@@ -55,7 +55,7 @@ function convolutionCheck(sizes: ConvolutionSizes): Check {
     shape: `${where}${stride > 1 ? `, stride ${stride}` : ""}`,
     run: (gpu) => {
       const inShape = [batch, inChannels, ...size], weightShape = [outChannels, inChannels, ...kernel];
-      const x = randomArray(count(inShape), 1), weight = randomF16(count(weightShape), 2);
+      const x = randomArray(elements(inShape), 1), weight = randomF16(elements(weightShape), 2);
       const packed = packConvWeight(Tensor.from(gpu, weight, weightShape, "f16"));
       const tensor = conv2d(Tensor.from(gpu, x, inShape), packed, { stride, padding, ...rounded });
       return { tensor, expected: convolution(x, weight, sizes) };

@@ -1,8 +1,8 @@
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { groupNorm } from "../../../kernels/norm/group_norm.ts";
 import { layerNorm } from "../../../kernels/norm/layer_norm.ts";
 import { groupNormOf, layerNormOf } from "../../oracles/functions.ts";
-import { count, expTolerance, f16Rounding, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
+import { expTolerance, f16Rounding, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
 import type { Check } from "../check.ts";
 
 const epsilon = 1e-5;
@@ -17,9 +17,9 @@ function groupNormCheck(
     operation: "groupNorm",
     shape: `${shape.join("×")} in ${groups}${silu ? ", silu" : ""}${f16 ? ", f16" : ""}`,
     // The values that silu takes exp of are below 8; inverseSqrt may err by 2 ulp.
-    tolerance: f32Tolerance(count(shape) / batch / groups) + expTolerance(8) + (f16 ? f16Rounding : 0),
+    tolerance: f32Tolerance(elements(shape) / batch / groups) + expTolerance(8) + (f16 ? f16Rounding : 0),
     run: (gpu) => {
-      const x = randomF16(count(shape), 1), weight = randomArray(channels, 2), bias = randomArray(channels, 3);
+      const x = randomF16(elements(shape), 1), weight = randomArray(channels, 2), bias = randomArray(channels, 3);
       const tensor = groupNorm(Tensor.from(gpu, x, shape, f16 ? "f16" : "f32"), {
         groups,
         weight: Tensor.from(gpu, weight, [channels]),
@@ -28,7 +28,7 @@ function groupNormCheck(
         activation: silu ? "silu" : undefined,
       });
       const options = { groups, silu, weight, bias, epsilon };
-      return { tensor, expected: groupNormOf(x, [batch, channels, count(plane)], options) };
+      return { tensor, expected: groupNormOf(x, [batch, channels, elements(plane)], options) };
     },
   };
 }

@@ -1,11 +1,11 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { erf, gegluOf } from "../../../bench/oracles/functions.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { gatedProduct, geglu } from "../../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../../kernels/gemm/matmul.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { count, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
+import { f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 // exp(a) in f32 has a relative error of |a| · 2⁻²⁴ from rounding a; here |a| is at most 6² / 2.
 const tolerance = 24 * 2 ** -24;
@@ -14,7 +14,7 @@ gpuTest("geglu() equals x₁ · gelu(x₂) in float64 for uneven sizes, also spl
   const shapes = [[2], [3, 2, 6], [2, 5, 8], [7, 62], [1, 64], [3, 66], [2, 9, 2560], [0, 8], [2, 0]];
   for (const shape of shapes) {
     for (const mode of ["plain", "as on a GPU", "in windows"]) {
-      const data = randomArray(count(shape), shape.length).map((value) => value * 6);
+      const data = randomArray(elements(shape), shape.length).map((value) => value * 6);
       using x = Tensor.from(gpu, data, shape);
       const limit = mode === "in windows" ? Math.max(1024, shape.at(-1)! * 4 * 2 + 256) : undefined;
       const run = () => geglu(x);
@@ -94,7 +94,7 @@ gpuTest("gatedProduct() rejects mismatched operands", (gpu) => {
 
 gpuTest("geglu() keeps f16 where N is a multiple of 4, also split at the binding limit", async (gpu) => {
   for (const [shape, limit] of [[[2, 5, 8], undefined], [[29, 72], 1000], [[3, 2560], undefined]] as const) {
-    const data = randomF16(count([...shape])).map((value) => value * 6);
+    const data = randomF16(elements([...shape])).map((value) => value * 6);
     using x = Tensor.from(gpu, data, shape, "f16");
     using y = withBindingLimit(gpu, limit, () => geglu(x));
     assertEquals(y.dtype, "f16");

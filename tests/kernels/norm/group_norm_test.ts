@@ -2,10 +2,10 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { groupNormOf } from "../../../bench/oracles/functions.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { groupNorm } from "../../../kernels/norm/group_norm.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { count, devices, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
+import { devices, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 interface Case {
   shape: number[];
@@ -24,13 +24,13 @@ const epsilon = 1e-5;
 
 function oracle(x: Float32Array, weight: Float32Array, bias: Float32Array, { shape, groups, silu }: Case) {
   const [batch, channels, ...rest] = shape;
-  return groupNormOf(x, [batch, channels, count(rest)], { groups, silu, weight, bias, epsilon });
+  return groupNormOf(x, [batch, channels, elements(rest)], { groups, silu, weight, bias, epsilon });
 }
 
 async function check(gpu: Gpu, c: Case): Promise<void> {
   const { shape, groups, silu, f16Weights, f16Input, bindingLimit, gpuPolicy, offset = 0 } = c;
   const channels = shape[1];
-  const data = f16Input ? randomF16(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
+  const data = f16Input ? randomF16(elements(shape)) : randomArray(elements(shape)).map((value) => value + offset);
   const weightData = randomF16(channels, 2), biasData = randomF16(channels, 3);
   using x = Tensor.from(gpu, data, shape, f16Input ? "f16" : "f32");
   using weight = Tensor.from(gpu, weightData, [channels], f16Weights ? "f16" : "f32");
@@ -40,7 +40,7 @@ async function check(gpu: Gpu, c: Case): Promise<void> {
   assertEquals([y.shape, y.dtype], [shape, x.dtype]);
   // The rounding error of the mean is relative to the mean, so the result's error grows with
   // offset / deviation (the deviation of values from −1 to 1 is 0.58). 2⁻²⁰ covers exp.
-  const tolerance = f32Tolerance(count(shape) / shape[0] / groups) + Math.abs(offset) * 2 ** -23 / 0.58 + 2 ** -20 +
+  const tolerance = f32Tolerance(elements(shape) / shape[0] / groups) + Math.abs(offset) * 2 ** -23 / 0.58 + 2 ** -20 +
     (f16Input ? f16Rounding : 0);
   assertClose(await y.data(), oracle(data, weightData, biasData, c), tolerance, JSON.stringify(c));
 }

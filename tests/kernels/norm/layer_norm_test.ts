@@ -2,10 +2,10 @@ import { assertEquals, assertThrows } from "@std/assert";
 import { layerNormOf } from "../../../bench/oracles/functions.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { layerNorm } from "../../../kernels/norm/layer_norm.ts";
 import { assertClose, f32Tolerance, gpuTest, randomArray } from "../../gpu.ts";
-import { count, devices, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
+import { devices, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 interface Case {
   shape: number[];
@@ -24,7 +24,7 @@ async function check(
   { shape, f16Weights, f16Input, bindingLimit, gpuPolicy, offset = 0 }: Case,
 ): Promise<void> {
   const width = shape.at(-1)!;
-  const data = f16Input ? randomF16(count(shape)) : randomArray(count(shape)).map((value) => value + offset);
+  const data = f16Input ? randomF16(elements(shape)) : randomArray(elements(shape)).map((value) => value + offset);
   const weightData = randomF16(width, 2), biasData = randomF16(width, 3);
   using x = Tensor.from(gpu, data, shape, f16Input ? "f16" : "f32");
   using weight = Tensor.from(gpu, weightData, [width], f16Weights ? "f16" : "f32");

@@ -1,18 +1,18 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import fc from "fast-check";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { concat } from "../../../kernels/shape/concat.ts";
 import { slice } from "../../../kernels/shape/slice.ts";
 import { gpuTest } from "../../gpu.ts";
-import { count, randomTensor, withBindingLimit, withGpuPolicy } from "../oracles.ts";
+import { randomTensor, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 const modes = ["plain", "as on a GPU", "in windows"] as const;
 const bindingLimit = 1024;
 
 /** Indices start … end − 1 of an axis, by definition. */
 function part(data: Float32Array, shape: number[], axis: number, start: number, end: number): number[] {
-  const inner = count(shape.slice(axis + 1));
+  const inner = elements(shape.slice(axis + 1));
   return [...data].filter((_, i) => {
     const index = Math.floor(i / inner) % shape[axis];
     return index >= start && index < end;

@@ -1,10 +1,10 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { embedding } from "../../../kernels/shape/embedding.ts";
 import { gpuTest } from "../../gpu.ts";
-import { count, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
+import { randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 async function check(
   gpu: Gpu,
@@ -38,7 +38,7 @@ gpuTest("embedding() splits a table larger than the binding limit into rows", as
   const ids = Int32Array.from({ length: 50 }, (_, i) => i * 37 % 101);
   for (const width of [7, 8]) {
     for (const f16 of [false, true]) {
-      await check(gpu, [101, width], ids, { f16, bindingLimit: count([50, width, 4]) });
+      await check(gpu, [101, width], ids, { f16, bindingLimit: elements([50, width, 4]) });
     }
   }
 });

@@ -1,14 +1,14 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { guide } from "../../../kernels/shape/guide.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { count, withBindingLimit } from "../oracles.ts";
+import { withBindingLimit } from "../oracles.ts";
 
 gpuTest("guide() equals u + scale · (c − u), also split at the binding limit", async (gpu) => {
   for (const shape of [[2, 1], [2, 4, 8, 8], [6, 5, 7], [4, 3, 17, 20], [0, 4]]) {
     for (const bindingLimit of [undefined, 1024]) {
-      const data = randomArray(count(shape)), half = data.length / 2;
+      const data = randomArray(elements(shape)), half = data.length / 2;
       using x = Tensor.from(gpu, data, shape);
       using y = withBindingLimit(gpu, bindingLimit, () => guide(x, 7.5));
       assertEquals(y.shape, shape.with(0, shape[0] / 2));

@@ -1,15 +1,15 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { ShapeError } from "../../../engine/errors.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { add, linearCombination } from "../../../kernels/shape/linear_combination.ts";
 import { assertClose, gpuTest, randomArray } from "../../gpu.ts";
-import { count, f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
+import { f16Rounding, randomF16, withBindingLimit, withGpuPolicy } from "../oracles.ts";
 
 const coefficients = [0.7, -1.3, 2, 0.01, -0.5, 1];
 
 async function check(gpu: Gpu, shape: number[], terms: number, bindingLimit?: number, gpuPolicy = false) {
-  const data = Array.from({ length: terms }, (_, term) => randomArray(count(shape), term + 1));
+  const data = Array.from({ length: terms }, (_, term) => randomArray(elements(shape), term + 1));
   const actual = gpu.scope(() => {
     const list = data.map((numbers, term) => ({
       tensor: Tensor.from(gpu, numbers, shape),

@@ -1,9 +1,9 @@
 import { assertEquals, assertThrows } from "@std/assert";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
-import { Tensor } from "../../../engine/tensor.ts";
+import { elements, Tensor } from "../../../engine/tensor.ts";
 import { transpose } from "../../../kernels/shape/transpose.ts";
 import { assertClose, gpuTest } from "../../gpu.ts";
-import { count, f16Rounding, randomF16, randomTensor, withBindingLimit } from "../oracles.ts";
+import { f16Rounding, randomF16, randomTensor, withBindingLimit } from "../oracles.ts";
 
 gpuTest("transpose() swaps the last two axes for uneven sizes, also split at the binding limit", async (gpu) => {
   const shapes = [[1, 1], [4, 4], [3, 5, 7], [2, 32, 36], [2, 3, 8, 4], [33, 31], [1, 64], [65, 1], [5, 12, 16], [
@@ -18,7 +18,7 @@ gpuTest("transpose() swaps the last two axes for uneven sizes, also split at the
       using y = withBindingLimit(gpu, windows ? 2 * size * 4 + 256 : undefined, () => transpose(x.tensor));
       assertEquals(y.shape, [...shape.slice(0, -2), columns, rows]);
       const expected = Float32Array.from(
-        { length: count(shape) },
+        { length: elements(shape) },
         (_, i) => x.data[Math.floor(i / size) * size + i % rows * columns + Math.floor(i % size / rows)],
       );
       assertEquals(await y.data(), expected, `[${shape}]${windows ? " in windows" : ""}`);
