@@ -43,10 +43,11 @@ export const conv3x3StationaryKernel = declareKernel({
 /** Adjacent outputs of a lane. */
 const outputs = 8;
 /**
- * Input channels of a block. With more, there are fewer passes through y. The inputs of eight
- * pixels are 30 kB in all lanes together, or 26 kB with stride 2, which fits the first cache.
+ * Input channels of a block. With more, there are fewer passes through y. With 32, the inputs of
+ * eight pixels are 30 kB in all of 8 lanes together, or 26 kB of 16 with stride 2, which fits the
+ * first cache. SwiftShader, which has 4 lanes, needs more than 20 GB to compile 32.
  */
-const blockChannels = (stride: number): number => stride === 1 ? 32 : 16;
+const blockChannels = (lanes: number, stride: number): number => lanes === 8 && stride === 1 ? 32 : 16;
 
 interface Constants {
   readonly LANES: number;
@@ -66,7 +67,7 @@ function conv3x3Wgsl(
   // in `loads` loads: unit u by lane u % lanes, with load ⌊u / lanes⌋. t0, t1, … are what they
   // loaded, and next0, next1, … the same of the next output channel. a{kx} are the weights of four
   // input channels.
-  const { types, load, taps } = inputsOf(outputs, stride, pad), channels = blockChannels(stride);
+  const { types, load, taps } = inputsOf(outputs, stride, pad), channels = blockChannels(lanes, stride);
   const names = Object.keys(types);
   const unitVec4 = weightWidth / 4, kernelRowUnits = channels / 4 * 3 / unitVec4, units = 3 * kernelRowUnits;
   const loads = Math.ceil(units / lanes), lanesOfLast = units - (loads - 1) * lanes;
