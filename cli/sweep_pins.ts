@@ -6,6 +6,13 @@
 import { isHubId, openHub } from "../pipeline/checkpoint/hub/hub.ts";
 import { Sha256 } from "../pipeline/checkpoint/hub/sha256.ts";
 import type { SweepPins } from "../pipeline/evaluation/sweep/plan.ts";
+import { parseCLIPConfig } from "../pipeline/checkpoint/diffusers/config/clip.ts";
+import { readConfig } from "../pipeline/checkpoint/diffusers/config/fields.ts";
+import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
+import { parseModelIndex } from "../pipeline/checkpoint/diffusers/config/model_index.ts";
+import { openWeights } from "../pipeline/checkpoint/safetensors/weight_files.ts";
+import { CLIPModel } from "../pipeline/models/clip.ts";
+import { modelConfigsOf } from "../pipeline/inspection.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { exists, infoAt } from "../pipeline/output/paths.ts";
 import { resolveModel } from "./embedded_model.ts";
@@ -28,14 +35,18 @@ interface PinnedModels {
  * @throws {SweepError} where a local model or the CLIP model is not there, or a folder is no model
  */
 export async function findPins({ model, revision, clip, offline }: PinnedModels): Promise<SweepPins> {
-  const path = await resolveModel(model);
-  const clipHash = await hashOf(await resolveModel(clip));
-  if (clipHash === undefined) {
+  const path = await resolveModel(model), clipPath = await resolveModel(clip);
+  const [found, foundClip] = [await infoAt(path), await infoAt(clipPath)];
+  if (foundClip === undefined) {
     throw new SweepError(`Cannot judge by the CLIP model ${JSON.stringify(clip)} as there is no such folder`, {
       path: clip,
     });
   }
-  if (await exists(path)) return { version: packageVersion, modelHash: await hashOf(path), clipHash };
+  // Before files are hashed: what is no such model would be found out in the first shard.
+  await checkClip(clipPath);
+  if (found) await checkModel(path, found);
+  const clipHash = await hashOf(clipPath);
+  if (found) return { version: packageVersion, modelHash: await hashOf(path), clipHash };
   if (!isHubId(path)) {
     throw new SweepError(
       `Cannot plan with the model ${
@@ -46,6 +57,41 @@ export async function findPins({ model, revision, clip, offline }: PinnedModels)
   }
   const { commit } = await openHub(path, { revision, localFilesOnly: offline || undefined });
   return { version: packageVersion, revision: commit, clipHash };
+}
+
+/** Checks by configurations and headers that a local model is one that can be edited. */
+async function checkModel(path: string, { isFile }: { readonly isFile: boolean }): Promise<void> {
+  if (isFile) return void await modelConfigsOf(await fileSource(path));
+  await checkFolder(path);
+  const tree = await directoryTree(path);
+  await readConfig(tree, "model_index.json", parseModelIndex);
+  await modelConfigsOf(tree);
+}
+
+/** Checks a CLIP model in the same way. */
+async function checkClip(path: string): Promise<void> {
+  await checkFolder(path);
+  const tree = await directoryTree(path);
+  const config = await readConfig(tree, "config.json", parseCLIPConfig);
+  const weights = await openWeights(tree, "model");
+  try {
+    CLIPModel.checkWeights(config, weights);
+  } finally {
+    weights.close();
+  }
+}
+
+/**
+ * Refuses a folder that is no model before anything in it is read: any other may hold a whole disk.
+ *
+ * @throws {SweepError} then
+ */
+async function checkFolder(path: string): Promise<void> {
+  if (await exists(`${path}/model_index.json`) || await exists(`${path}/config.json`)) return;
+  throw new SweepError(
+    `Cannot plan with ${path} as it is no model: it has neither model_index.json nor config.json`,
+    { path },
+  );
 }
 
 /** Files that a pipeline reads. Other folders, such as training data, may change. */
@@ -62,13 +108,6 @@ async function hashOf(path: string): Promise<string | undefined> {
   const info = await infoAt(path);
   if (info === undefined) return undefined;
   if (info.isFile) return await hashOfFile(path);
-  // Before anything is read: any other folder may hold a whole disk.
-  if (!await exists(`${path}/model_index.json`) && !await exists(`${path}/config.json`)) {
-    throw new SweepError(
-      `Cannot plan with ${path} as it is no model: it has neither model_index.json nor config.json`,
-      { path },
-    );
-  }
   const names = (await filesBelow(path, "")).sort();
   const hash = new Sha256();
   for (const name of names) hash.update(new TextEncoder().encode(`${name} ${await hashOfFile(`${path}/${name}`)}\n`));

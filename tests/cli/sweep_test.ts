@@ -395,6 +395,23 @@ Deno.test("sweep plan checks its settings and the size of the sweep before it re
     assertEquals(plain.code, 2);
     assert(plain.err.includes(`Cannot use ${flag.split("=")[0]} without an edit`), plain.err);
   }
+  const edit = `${folder.path}/edit.safetensors`, mini = `${goldens}/sd1-mini`;
+  const pair = ["--source", "a rose", "--destination", "a blue rose"];
+  assertEquals((await run("edit", "-m", mini, ...pair, "--save-edit", edit)).code, 0);
+  const output = ["--seeds", "1", "-o", `${folder.path}/plan.json`];
+  for (
+    const [args, message] of [
+      [["-m", edit], "as it is an edit of Blue Rose"],
+      [["-m", `${mini}/unet`], "Cannot read"],
+      [["-m", folder.path], "has neither model_index.json nor config.json"],
+      [["-m", mini, "--clip", mini], "Cannot read"],
+      [["-m", mini, "--clip", `${mini}/unet`], "Cannot"],
+    ] as const
+  ) {
+    const refused = await run("sweep", "plan", ...args, ...output);
+    assertEquals(refused.code, 1, refused.out);
+    assert(refused.err.includes(message), refused.err);
+  }
   const small = await run("sweep", "plan", ...missing, "--seeds", "1");
   assert(small.err.includes("Cannot plan with the model"), small.err);
 });
