@@ -34,7 +34,7 @@ export async function fileSource(path: string): Promise<ByteSource> {
     file = await disk.open(path);
   } catch (cause) {
     if (cause instanceof CheckpointError) throw cause;
-    throw withSuggestion(cannotOpen(path, cause), await siblingOf(path, cause));
+    throw withHint(cannotOpen(path, cause), await missingHint(path, cause));
   }
   const { size } = file;
   // A file of Deno's has one position, so reads are serialized.
@@ -95,7 +95,7 @@ export async function directoryTree(directory: string): Promise<FileTree> {
     const denied = deniedReason(cause);
     if (denied !== undefined) throw new CheckpointError(`Cannot load ${root} as ${denied}`, { source: root, cause });
     const error = new MissingFolderError(`Cannot load ${root} as there is no such folder`, { source: root, cause });
-    throw withSuggestion(error, await siblingOf(root, cause));
+    throw withHint(error, await missingHint(root, cause));
   }
   return diskTree(root);
 }
@@ -230,8 +230,11 @@ export async function isPlainlyLocal(path: string): Promise<boolean> {
   return rest.length > 0 && ((await statOf(first))?.isDirectory ?? false);
 }
 
-/** The name beside a missing file or folder that is nearest to it. */
-async function siblingOf(path: string, cause: unknown): Promise<string | undefined> {
+/**
+ * What helps with a missing file or folder: the nearest name beside it, or that it is a link to
+ * something that is missing.
+ */
+async function missingHint(path: string, cause: unknown): Promise<string | undefined> {
   if ((cause as Error).name !== "NotFound") return undefined;
   const [, folder, name] = /^(.*[\\/])?([^\\/]+)$/.exec(path) ?? [];
   if (name === undefined) return undefined;
@@ -241,12 +244,13 @@ async function siblingOf(path: string, cause: unknown): Promise<string | undefin
   } catch {
     return undefined; // the folder is missing, too
   }
+  if (names.includes(name)) return "a link of this name leads to nothing";
   const found = nearest(name, names);
-  return found && (folder ?? "") + found;
+  return found && `did you mean ${folder ?? ""}${found}?`;
 }
 
-function withSuggestion<E extends CheckpointError>(error: E, found: string | undefined): E {
-  if (found !== undefined) error.message += `: did you mean ${found}?`;
+function withHint<E extends CheckpointError>(error: E, hint: string | undefined): E {
+  if (hint !== undefined) error.message += `: ${hint}`;
   return error;
 }
 

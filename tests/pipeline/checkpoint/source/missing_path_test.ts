@@ -2,6 +2,7 @@ import { assert, assertEquals, assertRejects } from "@std/assert";
 import { fileSource, isPlainlyLocal } from "../../../../pipeline/checkpoint/source/disk.ts";
 import { openModelSource } from "../../../../pipeline/checkpoint/source/model_source.ts";
 import { CheckpointError, HubError } from "../../../../pipeline/errors.ts";
+import { temporaryFolder } from "../../output/folders.ts";
 import { pocket } from "../../../paths.ts";
 
 /** A hub that answers nothing: reaching it is an error of another class. */
@@ -43,6 +44,12 @@ Deno.test("a missing file names its nearest neighbor; a folder is no file", asyn
     CheckpointError,
     `there is no such file: did you mean ${pocket}/model_index.json?`,
   );
+  await using folder = await temporaryFolder();
+  const link = `${folder.path}/model.safetensors`;
+  await Deno.symlink(`${folder.path}/gone`, link);
+  await assertRejects(() => fileSource(link), CheckpointError, "no such file: a link of this name leads to nothing");
+  await Deno.symlink(`${folder.path}/gone`, `${folder.path}/model`);
+  await assertRejects(() => openModelSource(`${folder.path}/model`), CheckpointError, "a link of this name leads");
   await assertRejects(() => fileSource(pocket), CheckpointError, "it is not a file");
   await assertRejects(() => openModelSource(`${pocket}/model_index.json`), CheckpointError, "a folder is wanted");
 });
