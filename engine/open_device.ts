@@ -11,7 +11,7 @@ import {
   type SubgroupMatrix,
   type WgslExtension,
 } from "./device_info.ts";
-import { NoAdapterError, UnsupportedFeatureError } from "./errors.ts";
+import { GpuError, NoAdapterError, UnsupportedFeatureError } from "./errors.ts";
 
 /**
  * WebGPU implementations in use, to keep them alive. Dawn from `npm:webgpu` crashes when its object
@@ -26,10 +26,17 @@ const subgroupMatrixExtensions = ["subgroups", "f16", "chromium_experimental_sub
 /**
  * Opens a device with the adapter's best limits and those useful features that it grants.
  *
+ * @throws {GpuError} when the option arithmetic is neither f32 nor f16
  * @throws {NoAdapterError} when there is no WebGPU or no adapter
  * @throws {UnsupportedFeatureError} when f16 arithmetic is asked for and the device has none
  */
 export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevice; info: GpuInfo }> {
+  const { arithmetic = "f32" } = options;
+  if (arithmetic !== "f32" && arithmetic !== "f16") {
+    throw new GpuError(
+      `Cannot open a GPU with the arithmetic ${JSON.stringify(arithmetic)}: it must be "f32" or "f16"`,
+    );
+  }
   const gpu = options.gpu ?? (globalThis.navigator as { readonly gpu?: GPU } | undefined)?.gpu;
   if (!gpu) {
     throw new NoAdapterError(
@@ -95,7 +102,7 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
       enables.add(extension);
     }
   }
-  if (options.arithmetic === "f16" && !enables.has("f16")) {
+  if (arithmetic === "f16" && !enables.has("f16")) {
     device.destroy();
     throw new UnsupportedFeatureError(
       `Cannot compute in f16 on ${nameOf(adapter.info)} as the device lacks the feature shader-f16: use ` +
@@ -116,7 +123,7 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
     subgroupMatrix: subgroupMatrixExtensions.every((extension) => enables.has(extension))
       ? subgroupMatrixOf(adapter.info)
       : undefined,
-    arithmetic: options.arithmetic ?? "f32",
+    arithmetic,
     f64: features.includes("wgpu-shader-f64"),
     compilesLate: /llvmpipe|lavapipe/i.test(nameOf(adapter.info)),
     longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),

@@ -79,6 +79,11 @@ export class Tensor implements Disposable {
         shape,
       ]);
     }
+    if (!Object.hasOwn(bytesPerElement, dtype)) {
+      throw new DTypeError(
+        `Cannot make a tensor of ${dtype} as a dtype must be ${Object.keys(bytesPerElement).join(", ")}`,
+      );
+    }
     const bytes = elements(shape) * bytesPerElement[dtype];
     return new Tensor(gpu, [...shape], dtype, gpu.context.allocate(bytes, options.exact));
   }
@@ -224,6 +229,21 @@ export class Tensor implements Disposable {
     this.gpu.context.scopes.abandon(this);
     if (--this.#storage.owners === 0) this.gpu.context.free(this.#storage);
   }
+}
+
+/**
+ * Refuses a tensor of another device than the one that it is used on, before it is recorded: WebGPU
+ * would report it later, and reject all work that was recorded with it.
+ *
+ * @param what what was asked for, for the message
+ * @throws {GpuError} when the tensor belongs to another {@linkcode Gpu}
+ */
+export function checkDevice(gpu: Gpu, tensor: Tensor, what: string): void {
+  if (tensor.gpu === gpu) return;
+  throw new GpuError(
+    `Cannot ${what} [${tensor.shape.join(", ")}] as it belongs to another Gpu: tensors of one operation must be of ` +
+      "one Gpu. Make it there, for example from its data()",
+  );
 }
 
 /** The number of elements of a shape: 1 for a scalar's empty shape. */

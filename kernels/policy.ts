@@ -20,7 +20,7 @@ import { PassPolicy } from "./policy/passes.ts";
 import { ProductPolicy } from "./policy/products.ts";
 import { SolverPolicy } from "./policy/solver.ts";
 import { hasManyRegisters } from "./policy/tile_defaults.ts";
-import { type AdapterTuning, type Tuning, TuningError } from "./tuning.ts";
+import { type AdapterTuning, malformedTuningReason, type Tuning, TuningError } from "./tuning.ts";
 
 /**
  * The name of a device's entry in a {@linkcode Tuning}. A device opened with subgroup matrices or
@@ -80,6 +80,8 @@ export class Policy {
 function tuningOf(info: GpuInfo, tuning: Tuning): AdapterTuning {
   const name = tuningName(info);
   const tuned: AdapterTuning = Object.hasOwn(tuning, name) ? tuning[name] : {};
+  const malformed = malformedTuningReason(tuned, name);
+  if (malformed) throw new TuningError(`Cannot use the option tuning as ${malformed}`);
   const { attention = {}, products = {}, ...tiles } = tuned;
   for (const [kind, shape] of Object.entries<TileShape>({ ...tiles, ...products })) {
     const why = unsupportedReason(info, shape);

@@ -4,8 +4,9 @@
  *
  * @module
  */
-import { attentionFormNumbers, type AttentionForms, type AttentionPath } from "./attention/form.ts";
-import { canGate, type TileShape, tileStrategies } from "./gemm/tile_shape.ts";
+import { type AttentionForms, malformedFormReason } from "./attention/form.ts";
+import { canGate, type TileShape } from "./gemm/tile_shape.ts";
+import { malformedNumberReason, malformedTileReason } from "./gemm/tile_support.ts";
 
 /**
  * Kinds of matrix product by the size of the result; each kind has its own tile.
@@ -89,63 +90,53 @@ export function parseTuning(text: string, source: string): Tuning {
   } catch (error) {
     refuse(`it is not JSON: ${(error as Error).message}`);
   }
-  const isObject = (value: unknown): value is Record<string, unknown> =>
-    typeof value === "object" && value !== null && !Array.isArray(value);
-  const checkNumbers = (from: Record<string, unknown>, names: readonly string[], whose: string) => {
-    for (const name of names) {
-      const value = from[name];
-      if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > 1024) {
-        refuse(`${name} of ${whose} must be a whole number from 1 to 1024: ${JSON.stringify(value)}`);
-      }
-    }
-  };
-  const checkTile = (shape: unknown, whose: string) => {
-    if (!isObject(shape)) return refuse(`the tile of ${whose} must be an object`);
-    const { strategy } = shape;
-    if (!(tileStrategies as readonly unknown[]).includes(strategy)) {
-      refuse(`the strategy must be ${tileStrategies.join(", ")}: ${JSON.stringify(strategy)}`);
-    }
-    const optional = Object.hasOwn(shape, "accesses") ? ["accesses"] : [];
-    checkNumbers(shape, ["lanes", "threadsX", "rows", "columns", ...optional], whose);
-    if ((shape.lanes as number) % (shape.threadsX as number) !== 0) {
-      refuse(`lanes of ${whose} must be a multiple of threadsX: ${shape.lanes}, ${shape.threadsX}`);
-    }
-  };
   if (!isObject(table)) return refuse("it must be a JSON object with adapter names as keys");
-  for (const [adapter, tiles] of Object.entries(table)) {
-    if (!isObject(tiles)) return refuse(`the entry of ${adapter} must be an object`);
-    const { attention = {}, products = {}, ...kinds } = tiles;
-    for (const [kind, shape] of Object.entries(kinds)) {
-      if (!(tileKinds as readonly string[]).includes(kind)) {
-        refuse(`the kind of product must be ${tileKinds.join(", ")}, products or attention: ${JSON.stringify(kind)}`);
-      }
-      checkTile(shape, `${adapter} for ${kind}`);
-    }
-    if (!isObject(products)) return refuse(`the products of ${adapter} must be an object`);
-    for (const [key, shape] of Object.entries(products)) {
-      if (!productKeys.test(key)) {
-        refuse(`the name of a product must be MxNxK, gated MxNxK or conv HxW/STRIDE MxNxK: ${JSON.stringify(key)}`);
-      }
-      checkTile(shape, `${adapter} for ${key}`);
-      const { splits, ...tile } = shape as TunedProduct;
-      checkNumbers({ splits }, ["splits"], `${adapter} for ${key}`);
-      if (splits !== 1 && key.includes(" ")) refuse(`splits of ${adapter} for ${key} must be 1: ${splits}`);
-      if (key.startsWith("gated ") && !canGate(tile)) {
-        const { strategy, columns } = tile;
-        refuse(`the tile of ${adapter} for ${key} must be workgroup or half with 2 columns: ${strategy}, ${columns}`);
-      }
-    }
-    if (!isObject(attention)) return refuse(`the attention of ${adapter} must be an object`);
-    for (const [width, form] of Object.entries(attention)) {
-      if (!/^[1-9]\d*$/.test(width)) refuse(`a head width must be a positive whole number: ${JSON.stringify(width)}`);
-      if (!isObject(form)) return refuse(`the attention of ${adapter} for ${width} must be an object`);
-      if (!Object.hasOwn(attentionFormNumbers, form.path as string)) {
-        refuse(
-          `the attention path must be ${Object.keys(attentionFormNumbers).join(", ")}: ${JSON.stringify(form.path)}`,
-        );
-      }
-      checkNumbers(form, attentionFormNumbers[form.path as AttentionPath], `${adapter} for heads of ${width}`);
-    }
+  for (const [adapter, entry] of Object.entries(table)) {
+    const malformed = malformedTuningReason(entry, adapter);
+    if (malformed) refuse(malformed);
   }
   return table as Tuning;
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+/** Why an object is no tuning of an adapter; undefined if it is one. `adapter` names it. */
+export function malformedTuningReason(entry: unknown, adapter: string): string | undefined {
+  if (!isObject(entry)) return `the entry of ${adapter} must be an object`;
+  const { attention = {}, products = {}, ...kinds } = entry;
+  if (!isObject(products)) return `the products of ${adapter} must be an object`;
+  if (!isObject(attention)) return `the attention of ${adapter} must be an object`;
+  for (const [kind, tile] of Object.entries(kinds)) {
+    if (!(tileKinds as readonly string[]).includes(kind)) {
+      return `the kind of product must be ${tileKinds.join(", ")}, products or attention: ${JSON.stringify(kind)}`;
+    }
+    const why = malformedTileReason(tile);
+    if (why) return `${why} (${adapter} for ${kind})`;
+  }
+  for (const [key, product] of Object.entries(products)) {
+    const why = malformedProductReason(key, product);
+    if (why) return `${why} (${adapter} for ${key})`;
+  }
+  for (const [width, form] of Object.entries(attention)) {
+    if (!/^[1-9]\d*$/.test(width)) return `a head width must be a positive whole number: ${JSON.stringify(width)}`;
+    const why = malformedFormReason(form);
+    if (why) return `${why} (${adapter} for heads of ${width})`;
+  }
+}
+
+function malformedProductReason(key: string, product: unknown): string | undefined {
+  if (!productKeys.test(key)) {
+    return "the name of a product must be MxNxK, gated MxNxK or conv HxW/STRIDE MxNxK";
+  }
+  const malformed = malformedTileReason(product);
+  if (malformed) return malformed;
+  const { splits, ...tile } = product as TunedProduct;
+  const why = malformedNumberReason({ splits });
+  if (why) return why;
+  if (splits !== 1 && key.includes(" ")) return `splits must be 1: ${splits}`;
+  if (key.startsWith("gated ") && !canGate(tile)) {
+    return `the tile must be workgroup or half with 2 columns: ${tile.strategy}, ${tile.columns}`;
+  }
 }

@@ -1,8 +1,8 @@
 import type { DType } from "../dtype.ts";
-import { KernelError, ShapeError } from "../errors.ts";
+import { GpuError, KernelError, ShapeError } from "../errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { largestAccess, roundUp } from "../memory/pool.ts";
-import { Tensor, type TensorWindow } from "../tensor.ts";
+import { checkDevice, Tensor, type TensorWindow } from "../tensor.ts";
 import { accessorsOf } from "./accessors.ts";
 import {
   type Binding,
@@ -69,7 +69,8 @@ export class Kernel<
    * Records one dispatch. Nothing is submitted yet.
    *
    * @throws {DTypeError} when a tensor's dtype does not suit its binding
-   * @throws {ShapeError} when a tensor is larger than the device can bind
+   * @throws {ShapeError} when a tensor is larger than the device can bind, or the grid is none
+   * @throws {GpuError} when a tensor is missing, disposed of, or of another device
    * @throws {KernelError} when a function takes a pointer to the params. Also when the WGSL does
    *   not compile: that is thrown by the next wait, because WebGPU reports it later
    */
@@ -80,12 +81,15 @@ export class Kernel<
     constants: ConstantValues<C> = {} as ConstantValues<C>,
   ): void {
     const grid = this.declaration.grid(params, constants);
-    if (grid[0] * grid[1] * grid[2] === 0) return; // nothing to write
-    if (Math.max(...grid) > mostWorkgroups) {
+    const isCount = (count: number) => Number.isInteger(count) && count >= 0;
+    if (grid.every(isCount) && grid.includes(0)) return; // nothing to write
+    if (!grid.every((count) => isCount(count) && count <= mostWorkgroups)) {
       throw new ShapeError(
-        `Cannot run ${this.declaration.name} on ${
-          grid.join(" × ")
-        } workgroups as an axis holds ${mostWorkgroups}: divide its operands`,
+        `Cannot run ${this.declaration.name} on ${grid.join(" × ")} workgroups as ${
+          grid.every(isCount)
+            ? `an axis holds ${mostWorkgroups}: divide its operands`
+            : "these must be whole numbers of at least 0: check its params and constants"
+        }`,
         Object.values<Tensor | TensorWindow>(tensors).map((bound) =>
           (bound instanceof Tensor ? bound : bound.tensor).shape
         ),
@@ -97,10 +101,14 @@ export class Kernel<
     const dtypes: DType[] = [];
     const { limits } = gpu.info;
     for (const [name] of this.#bindings) {
-      const bound = tensors[name];
+      const bound: Tensor | TensorWindow | undefined = tensors[name];
+      if (bound === undefined) {
+        throw new GpuError(`Cannot run ${this.declaration.name} without a tensor for its binding ${name}`);
+      }
       const { tensor, byteOffset, bytes } = bound instanceof Tensor
         ? { tensor: bound, byteOffset: 0, bytes: bound.bytes }
         : bound;
+      checkDevice(gpu, tensor, `bind ${name}`);
       if (bytes > limits.maxStorageBufferBindingSize) {
         throw new ShapeError(
           `Cannot bind ${name} [${

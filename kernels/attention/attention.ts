@@ -1,7 +1,7 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../policy.ts";
-import { type AttentionForm, attentionFormOn, type AttentionPath } from "./form.ts";
+import { type AttentionForm, attentionFormOn, type AttentionPath, unsupportedAttentionReason } from "./form.ts";
 import { matrixAttention } from "./matrix.ts";
 import { bindableBatches } from "./sizes.ts";
 import { stagedAttention } from "./staged.ts";
@@ -68,6 +68,8 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   const form = options.form ??
     (options.path ? attentionFormOn(q.gpu.info, options.path, sizes, { half }) : policy.formFor(sizes, options));
   if (!form) return refuse(`the ${options.path} path does not support heads of width ${dim} on this device`);
+  const why = options.form && unsupportedAttentionReason(q.gpu.info, dim, options.form, { half });
+  if (why) refuse(`the form does not suit ${q.gpu.info.name}: ${why}`);
   return Tensor.filled(q.gpu, q.shape, q.dtype, (y) => {
     if (form.path === "staged") {
       stagedAttention({ q, k, v, y }, sizes, { allowF16Operands });

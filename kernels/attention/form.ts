@@ -1,4 +1,5 @@
 import type { GpuInfo } from "../../engine/gpu.ts";
+import { malformedNumberReason } from "../gemm/tile_support.ts";
 import {
   matrixAttentionNumbers,
   type MatrixAttentionShape,
@@ -109,6 +110,23 @@ export function attentionFormOn(
   return shape && { path, ...shape };
 }
 
+/**
+ * Most elements of keys that a lane of the subgroup kernel multiplies in one iteration, for all of
+ * its queries: the code is unrolled over them. The tuner tries at most 2048.
+ */
+const mostUnrolled = 8192;
+
+/** Why an object is no attention form of any device; undefined if it is one. */
+export function malformedFormReason(form: unknown): string | undefined {
+  if (typeof form !== "object" || form === null) return `a form must be an object: ${form}`;
+  const { path } = form as Partial<AttentionForm>;
+  if (typeof path !== "string" || !Object.hasOwn(attentionFormNumbers, path)) {
+    return `the path must be ${Object.keys(attentionFormNumbers).join(", ")}: ${JSON.stringify(path)}`;
+  }
+  const numbers = form as unknown as Readonly<Record<string, unknown>>;
+  return malformedNumberReason(Object.fromEntries(attentionFormNumbers[path].map((name) => [name, numbers[name]])));
+}
+
 /** Why a device cannot run an attention form with heads of width `dim`; undefined if it can. */
 export function unsupportedAttentionReason(
   info: GpuInfo,
@@ -116,17 +134,23 @@ export function unsupportedAttentionReason(
   form: AttentionForm,
   options: WorkgroupAttentionOptions = {},
 ): string | undefined {
+  const malformed = malformedFormReason(form);
+  if (malformed) return malformed;
   if (form.path === "staged") return undefined;
   if (form.path === "matrix") return unsupportedMatrixAttentionReason(info, dim, form);
   if (dim % 4 !== 0) return `the head width must be a multiple of 4: ${dim}`;
   if (form.path === "subgroup") {
-    const { lanes, keys, unrollK } = form;
+    const { lanes, queries, keys, unrollK } = form;
     if (lanes !== info.subgroupSize || lanes === 0) {
       return `lanes must be its subgroup size, ${info.subgroupSize}: ${lanes}`;
     }
-    return lanes % keys === 0 && keys % unrollK === 0
+    if (lanes % keys !== 0 || keys % unrollK !== 0) {
+      return `keys must divide lanes (${lanes}) and be a multiple of unrollK (${unrollK}): ${keys}`;
+    }
+    return queries * keys * dim <= mostUnrolled
       ? undefined
-      : `keys must divide lanes (${lanes}) and be a multiple of unrollK (${unrollK}): ${keys}`;
+      : `queries · keys · head width must be at most ${mostUnrolled}, as code for more compiles too slowly: ` +
+        `${queries} · ${keys} · ${dim}`;
   }
   return unsupportedWorkgroupAttentionReason(info, dim, form, options);
 }

@@ -64,6 +64,7 @@ export function matmul(a: Tensor, b: Tensor, options: MatmulOptions = {}): Tenso
     : undefined;
   const tile = options.tile ?? tuned?.tile;
   const splits = options.splits ?? tuned?.splits ?? (batch === 1 ? splitsFor(a.gpu, rows, n, k, options) : 1);
+  if (!Number.isInteger(splits) || splits < 1) refuse(`splits must be a whole number of at least 1: ${splits}`);
   if (splits > 1 && (batch > 1 || k % splits !== 0)) {
     refuse(`splits must divide k, and requires a single product: k = ${k}, splits = ${splits}, batch = ${batch}`);
   }

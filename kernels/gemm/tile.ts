@@ -117,10 +117,10 @@ export function tileConstants(
 ): TileConstants {
   const shape = asked.strategy === "stationary" && !(isVec8 && canHoldSums) ? narrowTile(asked, asked.rows) : asked;
   const { strategy, lanes, threadsX, columns } = shape;
-  if (strategy === "half" && gpu.info.arithmetic !== "f16") {
-    throw new GpuError(
-      `Cannot use a tile of f16 arithmetic on ${gpu.info.name} as ${unsupportedReason(gpu.info, shape)}`,
-    );
+  const why = unsupportedReason(gpu.info, asked);
+  if (why) {
+    const kind = strategy === "half" ? "of f16 arithmetic " : strategy === "matrix" ? "of subgroup matrices " : "";
+    throw new GpuError(`Cannot use a tile ${kind}on ${gpu.info.name} as ${why}`);
   }
   return {
     STRATEGY: strategy,
@@ -132,16 +132,14 @@ export function tileConstants(
     WIDE: isVec8 && strategy === "subgroup" && columns % 2 === 0,
     WHOLE: usesBlocks(strategy) && k % (strategy === "matrix" ? matrixDepth : blockDepth) === 0,
     LOOPED: (strategy === "workgroup" || strategy === "half") && policyOf(gpu).isSoftware,
-    ...(strategy === "matrix" ? matrixConstants(gpu, shape) : noMatrix),
+    ...(strategy === "matrix" ? matrixConstants(gpu) : noMatrix),
   };
 }
 
 /** The constants of tiles without subgroup matrices. */
 const noMatrix = { MATRIX_M: 0, MATRIX_N: 0, MATRIX_K: 0, MATRIX_LANES: 0 };
 
-function matrixConstants(gpu: Gpu, shape: TileShape): typeof noMatrix {
-  const why = unsupportedReason(gpu.info, shape);
-  if (why) throw new GpuError(`Cannot use a tile of subgroup matrices on ${gpu.info.name} as ${why}`);
+function matrixConstants(gpu: Gpu): typeof noMatrix {
   const { m, n, k, lanes } = gpu.info.subgroupMatrix!;
   return { MATRIX_M: m, MATRIX_N: n, MATRIX_K: k, MATRIX_LANES: lanes };
 }

@@ -1,7 +1,7 @@
 import type { GpuInfo, SubgroupMatrix } from "../../engine/gpu.ts";
 import { rowsPerSelect } from "../wgsl/text.ts";
 import { depthVec4 } from "./tile_blocks.ts";
-import type { TileShape } from "./tile_shape.ts";
+import { type TileShape, tileStrategies } from "./tile_shape.ts";
 
 /**
  * Depth (k) of the blocks of A and B in workgroup memory in tiles of subgroup matrices; a multiple
@@ -9,11 +9,45 @@ import type { TileShape } from "./tile_shape.ts";
  */
 export const matrixDepth = 32;
 
+/** Largest field of a tile or an attention form. */
+export const mostOfShape = 1024;
+
+/**
+ * Most sums of an invocation, in vec4 or subgroup matrices. Their loops are unrolled, and a compiler
+ * takes hours for many times as many. The tuner tries at most 128.
+ */
+const mostSums = 256;
+
+/** Why an object is no tile of any device; undefined if it is one. */
+export function malformedTileReason(tile: unknown): string | undefined {
+  if (typeof tile !== "object" || tile === null) return `a tile must be an object: ${tile}`;
+  const { strategy, lanes, threadsX, rows, columns, accesses = 1 } = tile as Partial<TileShape>;
+  if (!(tileStrategies as readonly unknown[]).includes(strategy)) {
+    return `the strategy must be ${tileStrategies.join(", ")}: ${JSON.stringify(strategy)}`;
+  }
+  const malformed = malformedNumberReason({ lanes, threadsX, rows, columns, accesses });
+  if (malformed) return malformed;
+  if (lanes! % threadsX! !== 0) return `lanes must be a multiple of threadsX: ${lanes}, ${threadsX}`;
+  return strategy === "stationary" || rows! * columns! <= mostSums
+    ? undefined
+    : `rows · columns must be at most ${mostSums}, as code for more compiles too slowly: ${rows} · ${columns}`;
+}
+
+/** Why fields of a tile or an attention form are none; undefined if they are. */
+export function malformedNumberReason(numbers: Readonly<Record<string, unknown>>): string | undefined {
+  for (const [name, value] of Object.entries(numbers)) {
+    if (!Number.isInteger(value) || (value as number) < 1 || (value as number) > mostOfShape) {
+      const found = typeof value === "number" ? `${value}` : JSON.stringify(value);
+      return `${name} must be a whole number from 1 to ${mostOfShape}: ${found}`;
+    }
+  }
+}
+
 /** Why a device cannot run a tile; undefined if it can. */
-export function unsupportedReason(
-  info: GpuInfo,
-  { strategy, lanes, threadsX, rows, columns, accesses = 1 }: TileShape,
-): string | undefined {
+export function unsupportedReason(info: GpuInfo, tile: TileShape): string | undefined {
+  const malformed = malformedTileReason(tile);
+  if (malformed) return malformed;
+  const { strategy, lanes, threadsX, rows, columns, accesses = 1 } = tile;
   const { subgroupSize, subgroupMatrix, limits } = info;
   if (strategy === "subgroup" || strategy === "stationary") {
     if (lanes !== subgroupSize) return `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
@@ -28,8 +62,8 @@ export function unsupportedReason(
   if (lanes > limits.maxComputeInvocationsPerWorkgroup) {
     return `lanes must be at most ${limits.maxComputeInvocationsPerWorkgroup}: ${lanes}`;
   }
-  if (strategy !== "matrix" && (lanes % depthVec4 !== 0 || lanes % threadsX !== 0)) {
-    return `lanes must be a multiple of ${depthVec4} (vec4 of a block's depth) and of ${threadsX} (threadsX): ${lanes}`;
+  if (strategy !== "matrix" && lanes % depthVec4 !== 0) {
+    return `lanes must be a multiple of ${depthVec4} (vec4 of a block's depth): ${lanes}`;
   }
   if (strategy === "half" && info.arithmetic !== "f16") {
     return 'f16 arithmetic was not requested by the option arithmetic: "f16"';

@@ -28,6 +28,8 @@ export interface ConvSizes {
  */
 export type ConvPath = "general" | "3x3" | "3x3 stationary" | "3x3 few outputs" | "3x3 few inputs";
 
+const convPaths: readonly ConvPath[] = ["general", "3x3", "3x3 stationary", "3x3 few outputs", "3x3 few inputs"];
+
 /** The kernel of a convolution. Tiles of the general one: ProductPolicy. */
 export class ConvolutionPolicy {
   readonly #device: PolicyDevice;
@@ -66,6 +68,7 @@ export class ConvolutionPolicy {
 
   /** Why a path cannot run a convolution on the device; undefined if it can. */
   unsupportedReason(path: ConvPath, sizes: ConvSizes): string | undefined {
+    if (!convPaths.includes(path)) return `the path must be ${convPaths.join(", ")}: ${JSON.stringify(path)}`;
     if (path === "3x3" && !this.supportsConv3x3(sizes)) {
       return "the 3x3 path requires a software device with subgroups, a 3 × 3 kernel, and a suitable width and padding";
     }

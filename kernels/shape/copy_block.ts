@@ -1,7 +1,7 @@
 import { bytesPerElement } from "../../engine/dtype.ts";
 import { DTypeError } from "../../engine/errors.ts";
 import { declareKernel, storage } from "../../engine/kernel/kernel.ts";
-import type { Tensor } from "../../engine/tensor.ts";
+import { checkDevice, type Tensor } from "../../engine/tensor.ts";
 import {
   elementwise,
   elementwiseConstantTypes,
@@ -43,9 +43,11 @@ export interface Block {
  * docs/tuning.md.
  *
  * @throws {DTypeError} when f16 rows do not begin and end at multiples of 4 bytes
+ * @throws {GpuError} when the tensors belong to different devices
  */
 export function copyBlock(from: Block, to: Block, { rows, length }: { rows: number; length: number }): void {
   const { gpu, dtype } = to.tensor;
+  checkDevice(gpu, from.tensor, "copy");
   const width = bytesPerElement[dtype];
   if (rows === 0 || length === 0) return;
   if (from.stride === length && to.stride === length || rows === 1) {

@@ -50,5 +50,9 @@ export const activationValues = Object.keys(bodies) as readonly ("none" | Activa
  * compiled at each place where the function is inlined.
  */
 export function activationWgsl({ ACTIVATION }: { readonly ACTIVATION: "none" | Activation }): string {
+  if (!Object.hasOwn(bodies, ACTIVATION)) {
+    const names = activationValues.filter((name) => name !== "none");
+    throw new RangeError(`Cannot apply the activation ${JSON.stringify(ACTIVATION)} as it must be ${names.join(", ")}`);
+  }
   return `${ACTIVATION === "gelu" ? erfcWgsl : ""}fn activate(x: vec4f) -> vec4f { ${bodies[ACTIVATION]} }\n`;
 }

@@ -7,7 +7,7 @@ import { gatedProduct } from "../../kernels/gemm/gated_product.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
 import { policyFor, policyOf, tuningName } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
-import { parseTuning, TuningError } from "../../kernels/tuning.ts";
+import { parseTuning, type Tuning, TuningError } from "../../kernels/tuning.ts";
 import { assertClose, gpuTest, lackOfSubgroupMatrices, randomArray } from "../gpu.ts";
 
 /** The policy that the device would have with a tuning. */
@@ -96,7 +96,7 @@ gpuTest("a tuned product has its own tile and split, and shares nothing with oth
   assertEquals(policy.products.tunedProduct(32, 24, 64), undefined);
   assertEquals(policy.products.tunedProduct(24, 32, 6), undefined, "a split that does not divide k");
   assertEquals(policy.products.tiles(), policyOf(gpu).products.tiles());
-  const wide = { products: { "1x1x1": { ...tile, lanes: 2 ** 20, splits: 1 } } };
+  const wide = { products: { "1x1x1": { ...tile, lanes: 6, threadsX: 3, splits: 1 } } };
   assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: wide }), TuningError, 'tuned tile "1x1x1"');
 });
 
@@ -206,7 +206,8 @@ gpuTest("a tuned attention form applies to its own head width only", (gpu) => {
 });
 
 gpuTest("a tuning with tiles that the device cannot run throws a TuningError with limit and value", (gpu) => {
-  const many = gpu.info.limits.maxComputeInvocationsPerWorkgroup, lanes = gpu.info.subgroupSize;
+  const many = 256, lanes = gpu.info.subgroupSize;
+  const info = { ...gpu.info, limits: { ...gpu.info.limits, maxComputeInvocationsPerWorkgroup: many } };
   const stationary = { strategy: "stationary" as const, lanes, threadsX: lanes, rows: 64, columns: 2 };
   for (
     const [tile, why] of [
@@ -224,12 +225,16 @@ gpuTest("a tuning with tiles that the device cannot run throws a TuningError wit
       ],
       [{ ...stationary, accesses: 3 }, "accesses must be 1 or 2: 3"],
       [{ strategy: "workgroup", lanes: 6, threadsX: 3, rows: 1, columns: 1 }, "lanes must be a multiple of 4"],
-      [{ strategy: "workgroup", lanes: 16, threadsX: 3, rows: 1, columns: 1 }, "and of 3 (threadsX): 16"],
+      [
+        { strategy: "workgroup", lanes: 16, threadsX: 3, rows: 1, columns: 1 },
+        "lanes must be a multiple of threadsX: 16, 3",
+      ],
       [{ strategy: "workgroup", lanes: 256, threadsX: 16, rows: 64, columns: 2 }, "bytes of workgroup memory"],
       [{ strategy: "matrix", lanes: 64, threadsX: 2, rows: 2, columns: 2 }, "subgroup matrices are not supported"],
     ] as const
   ) {
-    assertThrows(() => tunedPolicy(gpu, { [gpu.info.name]: { few: tile } }), TuningError, why);
+    const options = { tuning: { [info.name]: { few: tile } } };
+    assertThrows(() => policyFor({ info, options }), TuningError, why);
   }
 });
 
@@ -311,11 +316,20 @@ Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid 
       ["[]", "object with adapter names"],
       [JSON.stringify({ a: { wide: tile } }), '"wide"'],
       [JSON.stringify({ a: { row: { ...tile, strategy: "warp" } } }), '"warp"'],
-      [JSON.stringify({ a: { row: { ...tile, rows: 1.5 } } }), "rows of a for row"],
+      [
+        JSON.stringify({ a: { row: { ...tile, rows: 1.5 } } }),
+        "rows must be a whole number from 1 to 1024: 1.5 (a for row)",
+      ],
       [JSON.stringify({ a: { row: { ...tile, threadsX: 7 } } }), "multiple of threadsX"],
-      [JSON.stringify({ a: { products: { "2x3": { ...tile, splits: 1 } } } }), '"2x3"'],
-      [JSON.stringify({ a: { products: { "2x3x4": tile } } }), "splits of a for 2x3x4"],
-      [JSON.stringify({ a: { products: { "conv 3x3 2x3x4": { ...tile, splits: 1 } } } }), '"conv 3x3 2x3x4"'],
+      [JSON.stringify({ a: { row: null } }), "a tile must be an object: null (a for row)"],
+      [JSON.stringify({ a: { row: { ...tile, rows: 64, columns: 8 } } }), "at most 256, as code for more compiles"],
+      ['{"a":{"__proto__":{}}}', 'products or attention: "__proto__"'],
+      [JSON.stringify({ a: { products: { "2x3": { ...tile, splits: 1 } } } }), "(a for 2x3)"],
+      [
+        JSON.stringify({ a: { products: { "2x3x4": tile } } }),
+        "splits must be a whole number from 1 to 1024: undefined (a for 2x3x4)",
+      ],
+      [JSON.stringify({ a: { products: { "conv 3x3 2x3x4": { ...tile, splits: 1 } } } }), "(a for conv 3x3 2x3x4)"],
       [JSON.stringify({ a: { products: { "conv 3x3/1 2x3x4": { ...tile, splits: 2 } } } }), "must be 1: 2"],
       [
         JSON.stringify({ a: { products: { "gated 2x3x4": { ...tile, splits: 1 } } } }),
@@ -326,11 +340,32 @@ Deno.test("parseTuning() reads a valid tuning and names the fault of an invalid 
       [JSON.stringify({ a: { attention: { 40: { path: "flash" } } } }), '"flash"'],
       [
         JSON.stringify({ a: { attention: { 40: { path: "workgroup", threadsX: 8 } } } }),
-        "threadsY of a for heads of 40",
+        "threadsY must be a whole number from 1 to 1024: undefined (a for heads of 40)",
       ],
     ]
   ) {
     assertThrows(() => parseTuning(text, "tiles.json"), TuningError, why);
+  }
+});
+
+Deno.test("a device refuses a tuning that was not parsed, and shapes whose code would not compile in time", () => {
+  using gpu = Gpu.null();
+  const info = { ...gpu.info, subgroupSize: 8 };
+  const tile = { strategy: "subgroup", lanes: 8, threadsX: 8, rows: 8, columns: 1 };
+  const wide = { path: "subgroup", lanes: 8, queries: 1024, keys: 8, unrollK: 4 };
+  for (
+    const [entry, why] of [
+      [null, "must be an object"],
+      [{ row: undefined }, "a tile must be an object: undefined"],
+      [{ row: { ...tile, rows: NaN } }, "rows must be a whole number from 1 to 1024: NaN"],
+      [{ row: { ...tile, rows: 1024, columns: 1024 } }, "rows · columns must be at most 256"],
+      [{ products: { "8x8x8": { ...tile, splits: 0 } } }, "splits must be a whole number from 1 to 1024: 0"],
+      [{ attention: { 40: null } }, "a form must be an object: null"],
+      [{ attention: { 40: wide } }, "queries · keys · head width must be at most 8192"],
+    ] as const
+  ) {
+    const tuning = { [info.name]: entry } as unknown as Tuning;
+    assertThrows(() => policyFor({ info, options: { tuning } }), TuningError, why);
   }
 });
 
