@@ -6,6 +6,7 @@ import { Gpu } from "../engine/gpu.ts";
 import { policyOf } from "../kernels/policy.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";
 import { ArgumentError } from "./argument_error.ts";
+import { checkInputs, checkModes, checkParts } from "./bench_flags.ts";
 import { giveRecord, openRecords } from "./bench_record.ts";
 import { tuneDevice } from "./bench_tune.ts";
 import { type Command, defineCommand } from "./command.ts";
@@ -151,7 +152,8 @@ export const command: Command = defineCommand({
     { line: "bench --from after.json --compare before.json --html page.html", says: "two records side by side" },
   ],
   async run(values, { given }) {
-    const records = await openRecords(values, given);
+    checkModes(given);
+    const records = await openRecords(values);
     if (records.from) {
       say(reportText(records.from));
       return await giveRecord(records.from, values, records);
@@ -180,8 +182,11 @@ export const command: Command = defineCommand({
         argument: special,
       });
     }
+    if (!values.tune) checkParts(given, parts);
+    const python = values.python ?? environmentVariable("BLUEROSE_PYTHON");
     const openGpu = () => openDevice(values);
     if (values.tune) return await tuneDevice(openGpu, values.checkpoint, { budgetMs: budgetOf(values) });
+    await checkInputs({ ...values, python: values.python }, parts);
     const partial = new PartialJson(values.json);
     const report = await runBench({
       parts,
@@ -195,7 +200,7 @@ export const command: Command = defineCommand({
       quick: values.quick,
       byProcessorTime: values.processorTime,
       peers: values.peers,
-      python: values.python ?? environmentVariable("BLUEROSE_PYTHON"),
+      python,
       checkpoint: values.checkpoint,
       shapes: values.shapes === "sdxl" ? "sdxl" : "sd14",
       pixels: values.pixels,
@@ -209,14 +214,12 @@ export const command: Command = defineCommand({
 });
 
 /** Refuses flags of works whose processor time is not known, or would mislead. */
-function checkProcessorTime({ peers, tune }: { readonly peers: boolean; readonly tune: boolean }): void {
-  const [other, why] = peers
-    ? ["--peers", "other engines also compute in processes of their own"]
-    : ["--tune", "a tile that leaves cores idle would seem fast"];
-  if (!peers && !tune) return;
-  throw new ArgumentError(`Cannot use --processor-time with ${other}: ${why}, so omit one`, {
-    argument: "--processor-time",
-  });
+function checkProcessorTime({ peers }: { readonly peers: boolean }): void {
+  if (!peers) return;
+  throw new ArgumentError(
+    "Cannot use --processor-time with --peers: other engines also compute in processes of their own, so omit one",
+    { argument: "--processor-time" },
+  );
 }
 
 /** Opens the device that the flags choose: without its tuning, where that is to be measured. */
@@ -276,9 +279,12 @@ function expression(text: string | undefined): RegExp | undefined {
 function chosenParts(only: readonly string[], filter: RegExp | undefined): ReadonlySet<BenchPart> {
   for (const part of only) {
     if (!(benchParts as readonly string[]).includes(part)) {
-      throw new ArgumentError(`Cannot use --only ${part} as it must be one of ${benchParts.join(", ")}`, {
-        argument: "--only",
-      });
+      throw new ArgumentError(
+        `Cannot use --only ${JSON.stringify(part)} as it must be one of ${benchParts.join(", ")}`,
+        {
+          argument: "--only",
+        },
+      );
     }
   }
   return new Set(only.length > 0 ? only as BenchPart[] : filter ? ["kernels"] : benchParts);

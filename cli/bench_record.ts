@@ -12,7 +12,6 @@ import { timesText } from "../bench/report/text.ts";
 import { writeText } from "../pipeline/output/file.ts";
 import { ArgumentError } from "./argument_error.ts";
 import { checkDistinct, checkNewFile, readTextOf } from "./files.ts";
-import { kebab } from "./flag_types.ts";
 import { checkJsonFile, giveJson } from "./json_file.ts";
 import { keep } from "./kept.ts";
 import { say } from "./printer.ts";
@@ -37,26 +36,12 @@ export interface OpenedRecords {
   readonly model?: ModeledGpus;
 }
 
-/** Flags that may stand beside --from; the others say what to measure. */
-const withFrom = ["from", "compare", "gpuModel", "json", "html", "overwrite"];
-
 /**
  * Reads the records that flags name, and refuses outputs that cannot be written.
  *
- * @param given the flags on the command line
- * @throws {ArgumentError} where --from is given beside a flag of measuring
  * @throws {BenchRecordError} where a file is no record
  */
-export async function openRecords(values: RecordFlags, given: ReadonlySet<string>): Promise<OpenedRecords> {
-  const other = values.from === undefined ? undefined : [...given].find((name) => !withFrom.includes(name));
-  if (other !== undefined) {
-    throw new ArgumentError(
-      `Cannot use --${
-        kebab(other)
-      } with --from: nothing is measured, so only --compare, --gpu-model, --json, --html and --overwrite fit`,
-      { argument: `--${kebab(other)}` },
-    );
-  }
+export async function openRecords(values: RecordFlags): Promise<OpenedRecords> {
   const read = async (path: string, flag: string) => parseReport(await readTextOf(path, flag), path);
   const { from, compare, gpuModel, html } = values;
   if (gpuModel !== undefined && html === undefined) {

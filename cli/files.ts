@@ -173,7 +173,13 @@ export async function checkNewFile(
   flag: string,
   { overwrite }: { overwrite: boolean },
 ): Promise<void> {
-  if (path === undefined || path === "-") return;
+  if (path === undefined) return;
+  if (path === "-") {
+    throw new ArgumentError(
+      `Cannot write ${flag} to standard output, which - stands for: name a file, or ./- for one of that name`,
+      { argument: flag },
+    );
+  }
   if (overwrite || !await isTaken(path)) return await checkOutput(path);
   throw new ArgumentError(
     `Cannot write ${flag} ${JSON.stringify(path)} as it exists: choose another name, or add --overwrite`,

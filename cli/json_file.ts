@@ -17,7 +17,7 @@ export const jsonFlag = {
 
 /** Refuses a file that exists; called before the work. */
 export async function checkJsonFile(json: string | undefined, options: { overwrite: boolean }): Promise<void> {
-  await checkNewFile(json, "--json", options);
+  if (json !== "-") await checkNewFile(json, "--json", options);
 }
 
 /** Prints or writes the result, as `--json` asks. */

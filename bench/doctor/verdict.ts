@@ -131,11 +131,10 @@ function verdictOf(found: Examination, problems: readonly Finding[]): Verdict {
   }
   const ran = checks.filter(({ skipped }) => skipped === undefined);
   const kernels = new Set(ran.flatMap((check) => check.kernels)).size;
+  const agreed = ran.length === 1 && !picture ? "agrees with its reference" : "agree with their references";
   const agree = `${device.name} computes correctly: ${countText(ran.length, "check")} of ${
     countText(kernels, "kernel")
-  }${picture ? " and a picture" : ""} agree with their references${
-    leftOut.length > 0 ? ", as far as the budget allowed" : ""
-  }.`;
+  }${picture ? " and a picture" : ""} ${agreed}${leftOut.length > 0 ? ", as far as the budget allowed" : ""}.`;
   const pace = speed ? ` It multiplies and adds at up to ${digits(speed.ceiling.gflops)} GFLOPS.` : "";
   return isSoftware
     ? { level: "slow", text: `${agree}${pace} It is a software device: right for tests and small models.` }

@@ -85,6 +85,11 @@ export interface TuningStep {
    * that each is measured on. Timings of one budget take about as long.
    */
   timings(gpu: Gpu): number;
+  /**
+   * Whether a tuning holds the step's result. A product or convolution whose kind's tile is the
+   * fastest has no entry, so any tuning of the adapter may hold its result.
+   */
+  isIn(tuning: AdapterTuning): boolean;
   /** Measures the candidates. Returns `tuning` with the fastest. */
   run(gpu: Gpu, tuning: AdapterTuning, options: SearchOptions): Promise<StepResult>;
 }
@@ -127,7 +132,7 @@ export async function tune(gpu: Gpu, { steps, tuning = {}, onStep, ...search }: 
 }
 
 /** The entries of a tuning that the device can run: an update of the driver can change that. */
-function runnable({ info }: Gpu, { attention = {}, products = {}, ...tiles }: AdapterTuning): AdapterTuning {
+export function runnable({ info }: Gpu, { attention = {}, products = {}, ...tiles }: AdapterTuning): AdapterTuning {
   const half = info.arithmetic === "f16";
   const where = <T>(entries: Readonly<Record<string, T>>, fits: (entry: T, name: string) => boolean) =>
     Object.fromEntries(Object.entries(entries).filter(([name, entry]) => fits(entry, name)));
@@ -144,6 +149,7 @@ function runnable({ info }: Gpu, { attention = {}, products = {}, ...tiles }: Ad
 function kindStep(kind: TileKind): TuningStep {
   return {
     name: kind,
+    isIn: (tuning) => tuning[kind] !== undefined,
     timings: (gpu) => (1 + candidates(gpu, kind).length) * products[kind].length,
     async run(gpu, tuning, options) {
       const before = policyOf(gpu).products.tiles(roundedToF16)[kind];
@@ -162,6 +168,7 @@ function kindStep(kind: TileKind): TuningStep {
 function operationStep(operation: TunedModel["operations"][number]): TuningStep {
   return {
     name: operationKey(operation),
+    isIn: (tuning) => tileKinds.some((kind) => tuning[kind] !== undefined),
     timings: (gpu) => 1 + operationCandidates(gpu, operation),
     async run(gpu, tuning, options) {
       const { attention: _, products = {}, ...tiles } = tuning;
@@ -178,6 +185,7 @@ function operationStep(operation: TunedModel["operations"][number]): TuningStep 
 function attentionStep(width: number, [t, heads]: TunedHeads[number]): TuningStep {
   return {
     name: `heads of ${width}`,
+    isIn: ({ attention = {} }) => attention[width] !== undefined,
     timings: (gpu) => 1 + attentionCandidates(gpu, width).length,
     async run(gpu, tuning, options) {
       const shape = [1, t, heads * width];

@@ -10,6 +10,9 @@ import { digits, percent } from "./text.ts";
 
 const plot = { width: 960, height: 520, left: 70, right: 20, top: 20, bottom: 50 };
 
+/** Rates that the plot's logarithmic axes have room for, in GFLOPS and GB/s. */
+const least = 1e-9, most = 1e9;
+
 /** Ticks of a logarithmic axis: powers of ten from the one below `low` to the one above `high`. */
 export function decades(low: number, high: number): number[] {
   const first = Math.floor(Math.log10(low)), last = Math.ceil(Math.log10(high));
@@ -21,7 +24,11 @@ export function rooflineSvg(
   { device: { ceiling }, kernels }: BenchReport,
   colorOf: (kernel: KernelRecord) => string,
 ): string {
-  const points = kernels.filter(({ gflops, gbps }) => gflops > 0 && gbps > 0);
+  const isDrawn = (value: number) => value >= least && value <= most;
+  if (!isDrawn(ceiling.gflops) || !isDrawn(ceiling.gbps)) {
+    return '<p class="note">No roofline: the record holds no ceiling of the device.</p>';
+  }
+  const points = kernels.filter(({ gflops, gbps }) => isDrawn(gflops) && isDrawn(gbps));
   const ridge = ceiling.gflops / ceiling.gbps;
   const intensities = [...points.map(({ gflops, gbps }) => gflops / gbps), ridge];
   const xTicks = decades(Math.min(...intensities), Math.max(...intensities));

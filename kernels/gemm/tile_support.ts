@@ -13,8 +13,8 @@ export const matrixDepth = 32;
 export const mostOfShape = 1024;
 
 /**
- * Most sums of an invocation, in vec4 or subgroup matrices. Their loops are unrolled, and a compiler
- * takes hours for many times as many. The tuner tries at most 128.
+ * Most sums of an invocation, in vec4 or subgroup matrices. Their loops are unrolled, and far more
+ * sums compile for hours. The tuner tries at most 128.
  */
 const mostSums = 256;
 

@@ -5,10 +5,10 @@ import { takeSteps } from "../../cli/bench_tune.ts";
 import { progressFile, saveTuning, UnfinishedTuning } from "../../cli/tile_file.ts";
 import type { AttentionForm } from "../../kernels/attention/form.ts";
 import { policyOf } from "../../kernels/policy.ts";
-import { TuningError } from "../../kernels/tuning.ts";
+import { type AdapterTuning, TuningError } from "../../kernels/tuning.ts";
 import { openTunedGpu, savedTuning, tuningFile } from "../../pipeline/tuning_file.ts";
 import { gpuTest } from "../gpu.ts";
-import { said } from "./running.ts";
+import { run, said, temporaryFolder } from "./running.ts";
 import { withTuningFolder } from "./tuning_folder.ts";
 
 const staged: AttentionForm = { path: "staged" };
@@ -18,6 +18,7 @@ const times = { beforeMs: 2, bestMs: 1, tried: 2 };
 function step(width: number, taken: number[], fails = false): TuningStep {
   return {
     name: `heads of ${width}`,
+    isIn: ({ attention = {} }) => attention[width] !== undefined,
     timings: () => 2,
     run(_gpu, tuning) {
       if (fails) return Promise.reject(new Error("interrupted"));
@@ -44,7 +45,7 @@ gpuTest(
       const { out } = await said(() =>
         takeSteps(gpu, [40, 64, 80].map((width) => step(width, taken)), { budgetMs: 1 })
       );
-      assertStringIncludes(out, "2 of 3 choices were measured before an interruption, 1 are left");
+      assertStringIncludes(out, "2 of 3 choices measured before an interruption, 1 left");
       assertStringIncludes(out, progressFile());
       assertEquals(taken, [40, 64, 80]);
       assertEquals(await own(), {
@@ -110,3 +111,67 @@ Deno.test("a progress file that is none is an error that names path and remedy",
     assertStringIncludes(error.message, `from ${progressFile()} as`);
     assertStringIncludes(error.message, "Remove the file");
   }));
+
+gpuTest(
+  "a tuning measures again what was measured before an interruption and is not saved any more",
+  (gpu) =>
+    withTuningFolder(async () => {
+      const taken: number[] = [];
+      const steps = () => [40, 64].map((width) => step(width, taken));
+      await said(() => assertRejects(() => takeSteps(gpu, [step(40, taken), step(64, taken, true)], { budgetMs: 1 })));
+      await Deno.remove(tuningFile()); // as the message about a broken file advises
+      await said(() => takeSteps(gpu, steps(), { budgetMs: 1 }));
+      assertEquals(taken, [40, 40, 64]);
+      assertEquals((await savedTuning())[gpu.info.name].attention, { 40: staged, 64: staged });
+    }),
+);
+
+Deno.test("every step of a tuning tells whether a tuning holds its result", () => {
+  const operation = { op: "product", m: 16, n: 16, k: 16 } as const;
+  const steps = tuningSteps({ operations: [operation], heads: {} });
+  assertEquals(steps.filter((step) => step.isIn({})), []);
+  const tile = { strategy: "workgroup" as const, lanes: 64, threadsX: 8, rows: 2, columns: 1 };
+  const names = (tuning: AdapterTuning) => steps.filter((step) => step.isIn(tuning)).map(({ name }) => name);
+  assertEquals(names({ few: tile }), ["few", "16x16x16"]);
+  assertEquals(names({ attention: { 40: staged } }), ["heads of 40"]);
+});
+
+Deno.test("bench --tune refuses what it would ignore, and places that it cannot write, before it measures", () =>
+  withTuningFolder(async () => {
+    for (
+      const args of [["--json"], ["--html", "x.html"], ["--only", "edit"], ["--filter", "matmul"], ["--peers"], [
+        "--steps",
+        "3",
+      ]]
+    ) {
+      const { code, err } = await run("bench", "--tune", ...args);
+      assertEquals(code, 2);
+      assertStringIncludes(err, `Cannot use ${args[0]} with --tune: the result is the tuning file`);
+    }
+    await Deno.mkdir(progressFile(), { recursive: true });
+    const { code, err } = await run("bench", "--tune");
+    assertEquals(code, 1);
+    assertStringIncludes(err, `Cannot write ${progressFile()} as it is a folder`);
+  }));
+
+Deno.test("bench --tune --checkpoint says what is wrong with the model's configuration", async () => {
+  await using folder = await temporaryFolder();
+  const checkpoint = folder.path;
+  const tune = () => run("bench", "--tune", "--checkpoint", checkpoint);
+  assertStringIncludes((await tune()).err, "as there is no such file");
+  await Deno.mkdir(`${checkpoint}/unet`);
+  for (
+    const [config, why] of [
+      ["{", "is not JSON"],
+      ["null", "config.json"],
+      ["{}", "lacks block_out_channels, layers_per_block"],
+      ['{"_class_name":"UNet2DConditionModel","block_out_channels":["__proto__"]}', "block_out_channels"],
+    ]
+  ) {
+    await Deno.writeTextFile(`${checkpoint}/unet/config.json`, config);
+    const { code, err } = await tune();
+    assert(code !== 0);
+    assertStringIncludes(err, why);
+    assert(!/Cannot (read properties|destructure)/.test(err), err);
+  }
+});

@@ -1,4 +1,4 @@
-/** Misuse of public operations: it is refused by a typed error when it happens, not at the next wait. */
+/** Misuse of public operations is refused by a typed error at once, not at the next wait. */
 import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
