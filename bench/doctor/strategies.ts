@@ -1,6 +1,6 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { type Policy, policyOf } from "../../kernels/policy.ts";
-import { widestOnePass } from "../../kernels/policy/attention.ts";
+import { widestOnePass } from "../../kernels/attention/sizes.ts";
 import { type TileKind, tileKinds } from "../../kernels/tuning.ts";
 import { attentionText, tileText } from "../report/tuning_text.ts";
 

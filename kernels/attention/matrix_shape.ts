@@ -1,5 +1,5 @@
 import type { GpuInfo, SubgroupMatrix } from "../../engine/gpu.ts";
-import { type AttentionSizes, enoughWorkgroups } from "./sizes.ts";
+import { type AttentionSizes, enoughWorkgroups, widestOnePass } from "./sizes.ts";
 
 /** Layout of attention on subgroup matrices. */
 export interface MatrixAttentionShape {
@@ -70,9 +70,6 @@ export function matrixAttentionBlocks(
   };
 }
 
-/** The widest head: an invocation holds its part of all results of its queries in registers. */
-const widestHead = 160;
-
 /**
  * The first layout that the device can run and that makes enough workgroups, else the smallest that
  * it can run; undefined without subgroup matrices. Derived from the static model: docs/tuning.md.
@@ -100,8 +97,8 @@ export function unsupportedMatrixAttentionReason(
   if (!subgroupMatrix) {
     return "subgroup matrices are not supported, or were not requested by the option subgroupMatrices";
   }
-  if (dim % 4 !== 0 || dim > widestHead) {
-    return `the head width must be a multiple of 4 and at most ${widestHead}: ${dim}`;
+  if (dim % 4 !== 0 || dim > widestOnePass) {
+    return `the head width must be a multiple of 4 and at most ${widestOnePass}: ${dim}`;
   }
   const { n, k, lanes } = subgroupMatrix;
   const unit = Math.max(n, k);

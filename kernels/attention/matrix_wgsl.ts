@@ -1,10 +1,11 @@
 import type { ConstantValues } from "../../engine/kernel/kernel.ts";
 import { subgroupMatrixWgsl } from "../wgsl/subgroup_matrix.ts";
+import { eachInLine } from "../wgsl/text.ts";
+import { startsWgsl } from "./addresses_wgsl.ts";
 import { matrixAttentionBlocks } from "./matrix_shape.ts";
 import {
   combined,
   type Context,
-  each,
   loadQueries,
   multiplyKeys,
   multiplyValues,
@@ -71,9 +72,7 @@ var<workgroup> grown: atomic<u32>;
 @compute @workgroup_size(${threads})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) thread: u32, @builtin(subgroup_id) subgroup: u32) {
   let scale = max(abs(params.scale), 1e-30); // masked scores must stay negative
-  let row = params.heads * ${headVec4}u;
-  let q_start = group.z * params.t * row + group.y * ${headVec4}u;
-  let k_start = group.z * params.s * row + group.y * ${headVec4}u;
+  ${startsWgsl(headVec4)}
   let first = group.x * ${block}u; // query
   let top_row = subgroup * ${rows * m}u;
   let part = thread % ${parts}u;
@@ -82,7 +81,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
     perQuery(c, (r) =>
       `let line${r} = thread / ${parts}u + ${r * threads / parts}u; var maximum${r} = -3e38; var sum${r} = 0.0;`)
   }
-  ${each(rows, (r) => each(valueMatrices, (c) => `var result${r}_${c} = ${matrix.zero};`))}
+  ${eachInLine(rows, (r) => eachInLine(valueMatrices, (c) => `var result${r}_${c} = ${matrix.zero};`))}
   ${loadQueries(c)}
   let end = k_start + ${isCausal ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
   for (var key = k_start; key < end; key += ${keys}u * row) { // counts addresses: see subgroup.ts

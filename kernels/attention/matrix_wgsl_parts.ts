@@ -1,7 +1,8 @@
 /** The parts of the text of attention on subgroup matrices: see matrix_wgsl.ts. @module */
 
 import type { SubgroupMatrixWgsl } from "../wgsl/subgroup_matrix.ts";
-import { each as eachText } from "../wgsl/text.ts";
+import { eachInLine } from "../wgsl/text.ts";
+import { keyAt } from "./addresses_wgsl.ts";
 import type { MatrixAttentionBlocks } from "./matrix_shape.ts";
 
 /** How far, in powers of 2, a score may exceed the maximum that its weight refers to: matrix.ts. */
@@ -31,12 +32,9 @@ export interface Context extends MatrixAttentionBlocks {
   readonly matrix: SubgroupMatrixWgsl;
 }
 
-/** {@linkcode eachText} on one line. */
-export const each = (count: number, text: (i: number) => string, separator = " ") => eachText(count, text, separator);
-
 /** `text` for each query of a thread. */
 export const perQuery = ({ rowsPerThread }: Context, text: (r: number) => string, separator = "\n    ") =>
-  each(rowsPerThread, text, separator);
+  eachInLine(rowsPerThread, text, separator);
 
 /** `text` in the subgroups that own queries. The driver may make more of them. */
 const working = ({ subgroups }: Context, text: string) => `if (subgroup < ${subgroups}u) { ${text} }`;
@@ -44,7 +42,7 @@ const working = ({ subgroups }: Context, text: string) => `if (subgroup < ${subg
 /** A loop of all threads over `total` indices `i`: unrolled, unless that makes long code. */
 function threadLoop({ threads }: Context, total: number, text: string): string {
   return total <= 16 * threads
-    ? each(Math.ceil(total / threads), (i) => {
+    ? eachInLine(Math.ceil(total / threads), (i) => {
       const guard = (i + 1) * threads > total ? `if (thread + ${i * threads}u < ${total}u) ` : "";
       return `${guard}{ let i = thread + ${i * threads}u; ${text} }`;
     }, "\n    ")
@@ -66,23 +64,19 @@ const leftAt = ({ m }: Context, r: number, stride: number, at: string) => `(top_
 /** Loads the subgroup's queries into matrices, where they stay. */
 export function loadQueries(c: Context): string {
   const { rows, depth, k, matrix, headStride } = c;
-  return `${each(rows, (r) => each(depth, (d) => `var query${r}_${d}: ${matrix.left};`))}
+  return `${eachInLine(rows, (r) => eachInLine(depth, (d) => `var query${r}_${d}: ${matrix.left};`))}
   workgroupBarrier();
   ${
     working(
       c,
-      each(rows, (r) =>
-        each(depth, (d) => {
+      eachInLine(rows, (r) =>
+        eachInLine(depth, (d) => {
           const at = leftAt(c, r, headStride, `${d * k / 4}u`);
           return `query${r}_${d} = ${matrix.loadLeft("block_qp", at, headStride)};`;
         })),
     )
   }`;
 }
-
-/** The address of a block's key number `index`. Keys past the end repeat the last one. */
-const keyAt = ({ isWhole }: Context, index: string) =>
-  isWhole ? `key + ${index} * row` : `min(key + ${index} * row, end - row)`;
 
 /** Copies a block of keys to block_kv. */
 export function stageKeys(c: Context): string {
@@ -106,9 +100,9 @@ export function stageValues(c: Context): string {
     c,
     keys / 4 * headVec4,
     `let line = i / ${inner}u % ${keys / 4}u; let d4 = i / ${inner * keys / 4}u * ${inner}u + i % ${inner}u;
-      let v = transpose(mat4x4h(${each(4, (j) => `v_half_at(${keyAt(c, `(line * 4u + ${j}u)`)} + d4)`, ", ")}));
+      let v = transpose(mat4x4h(${eachInLine(4, (j) => `v_half_at(${keyAt(c, `(line * 4u + ${j}u)`)} + d4)`, ", ")}));
       let to = d4 * ${4 * keyStride}u + line;
-      ${each(4, (j) => `block_kv[to + ${j * keyStride}u] = v[${j}];`)}`,
+      ${eachInLine(4, (j) => `block_kv[to + ${j * keyStride}u] = v[${j}];`)}`,
   );
 }
 
@@ -123,11 +117,11 @@ function multiply(
   { sum, count, left }: { sum: string; count: number; left: (r: number) => string },
   { stride, at }: { stride: number; at: string },
 ): string {
-  return each(
+  return eachInLine(
     count,
     (c) =>
       `{ let right = ${matrix.loadRight("block_kv", `${c * n * stride}u + ${at}`, stride)};
-        ${each(rows, (r) => matrix.multiply(`${sum}${r}_${c}`, left(r), "right"))} }`,
+        ${eachInLine(rows, (r) => matrix.multiply(`${sum}${r}_${c}`, left(r), "right"))} }`,
     "\n        ",
   );
 }
@@ -138,9 +132,9 @@ export function multiplyKeys(c: Context): string {
   return working(
     c,
     `
-      ${each(rows, (r) => each(keyMatrices, (c) => `var score${r}_${c} = ${matrix.zero};`))}
+      ${eachInLine(rows, (r) => eachInLine(keyMatrices, (c) => `var score${r}_${c} = ${matrix.zero};`))}
       ${
-      each(depth, (d) =>
+      eachInLine(depth, (d) =>
         multiply(
           c,
           { sum: "score", count: keyMatrices, left: (r) => `query${r}_${d}` },
@@ -148,8 +142,8 @@ export function multiplyKeys(c: Context): string {
         ), "\n      ")
     }
       ${
-      each(rows, (r) =>
-        each(keyMatrices, (i) =>
+      eachInLine(rows, (r) =>
+        eachInLine(keyMatrices, (i) =>
           matrix.storeResult("scores", scoreAt(c, r, i), `score${r}_${i}`, scoreStride)))
     }
     `,
@@ -191,7 +185,7 @@ export function softmax(c: Context): string {
     Array.from({ length: partVec4 }, (_, i) => `own${r}_${i}`).reduce((a, b) => `max(${a}, ${b})`);
   return `${
     perQuery(c, (r) =>
-      `${each(partVec4, (i) => `let own${r}_${i} = ${ownScores(r, i)};`, "\n    ")}
+      `${eachInLine(partVec4, (i) => `let own${r}_${i} = ${ownScores(r, i)};`, "\n    ")}
     let most${r} = ${ownMaxima(r)};
     var next${r} = scale * max(max(most${r}.x, most${r}.y), max(most${r}.z, most${r}.w)); var rescale${r} = 1.0;
     if (next${r} > maximum${r} + ${slack}.0) { atomicStore(&grown, 1u); }`)
@@ -206,7 +200,7 @@ export function softmax(c: Context): string {
     }
     ${
     perQuery(c, (r) =>
-      each(partVec4, (i) =>
+      eachInLine(partVec4, (i) =>
         `{ let w = vec4h(exp2(fma(own${r}_${i}, vec4f(scale), vec4f(${shift}.0 - maximum${r})))); let f = vec4f(w); sum${r} += (f.x + f.y) + (f.z + f.w);
       block_qp[line${r} * ${keyStride}u + part + ${i * parts}u] = w; }`, "\n    "))
   }
@@ -221,7 +215,8 @@ export function multiplyValues(c: Context): string {
     `
       for (var key4 = 0u; key4 < ${keys / 4}u; key4 += ${k / 4}u) {
         ${
-      each(rows, (r) => `let weight${r} = ${matrix.loadLeft("block_qp", leftAt(c, r, keyStride, "key4"), keyStride)};`)
+      eachInLine(rows, (r) =>
+        `let weight${r} = ${matrix.loadLeft("block_qp", leftAt(c, r, keyStride, "key4"), keyStride)};`)
     }
         ${
       multiply(
@@ -242,11 +237,15 @@ export function multiplyValues(c: Context): string {
  */
 function inRounds(c: Context, text: (round: number, count: number) => string): string {
   const { keyMatrices, valueMatrices, rows, scoreStride, matrix } = c;
-  return each(Math.ceil(valueMatrices / keyMatrices), (round) => {
+  return eachInLine(Math.ceil(valueMatrices / keyMatrices), (round) => {
     const first = round * keyMatrices, count = Math.min(keyMatrices, valueMatrices - first);
-    const store = each(
+    const store = eachInLine(
       rows,
-      (r) => each(count, (i) => matrix.storeResult("scores", scoreAt(c, r, i), `result${r}_${first + i}`, scoreStride)),
+      (r) =>
+        eachInLine(
+          count,
+          (i) => matrix.storeResult("scores", scoreAt(c, r, i), `result${r}_${first + i}`, scoreStride),
+        ),
     );
     return `${working(c, store)}
       workgroupBarrier();
@@ -258,10 +257,10 @@ function inRounds(c: Context, text: (round: number, count: number) => string): s
 export function rescaleResults(c: Context): string {
   const { keyMatrices, n, parts, rows, scoreStride, matrix } = c;
   return inRounds(c, (round, count) => {
-    const load = each(
+    const load = eachInLine(
       rows,
       (r) =>
-        each(
+        eachInLine(
           count,
           (i) =>
             `result${r}_${round * keyMatrices + i} = ${matrix.loadResult("scores", scoreAt(c, r, i), scoreStride)};`,

@@ -62,5 +62,11 @@ export function* bindableBatches(
   }
 }
 
+/**
+ * Largest head width of attention in one pass over the keys. An invocation holds its part of the
+ * results of its queries in registers, and wider heads would spill.
+ */
+export const widestOnePass = 160;
+
 /** Approximate number of workgroups that occupies a GPU. */
 export const enoughWorkgroups = 128;

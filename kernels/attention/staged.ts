@@ -3,9 +3,10 @@ import { Tensor } from "../../engine/tensor.ts";
 import type { AttentionSizes } from "./sizes.ts";
 import { concat } from "../shape/concat.ts";
 import { gemm } from "../gemm/gemm.ts";
-import { reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
+import { reduction, reductionConstantTypes, reductionWgsl, totalWgsl } from "../wgsl/reduction.ts";
 import { slice } from "../shape/slice.ts";
 import { transpose } from "../shape/transpose.ts";
+import { vectorType } from "../wgsl/text.ts";
 
 /**
  * Softmax over rows of scores, in place, since the scores are the largest allocation. The first
@@ -20,14 +21,8 @@ const softmaxKernel = declareKernel({
   constants: { X_WIDTH: "u32", vector: "type", CAUSAL: "bool", ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
-    reductionWgsl(constants) + (constants.X_WIDTH === 4
-      ? /* wgsl */ `
-fn largest(v: vector) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
-fn total(v: vector) -> f32 { return v.x + v.y + v.z + v.w; }`
-      : /* wgsl */ `
-fn largest(v: vector) -> f32 { return v; }
-fn total(v: vector) -> f32 { return v; }`) +
-    /* wgsl */ `
+    reductionWgsl(constants) + totalWgsl(constants.X_WIDTH) + /* wgsl */ `
+fn largest(v: vector) -> f32 { return ${constants.X_WIDTH === 4 ? "max(max(v.x, v.y), max(v.z, v.w))" : "v"}; }
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = group.x + group.y * groups.x;
@@ -115,10 +110,10 @@ export function stagedAttention(
           allowF16Operands,
         });
         const rowsOfAll = { all_rows: outer * heads * rows, rows, first, s, stride };
-        const isVec4 = s % 4 === 0 && !causal;
+        const vectorWidth = s % 4 === 0 && !causal ? 4 : 1;
         softmaxKernel.run(gpu, { x: scores }, rowsOfAll, {
-          X_WIDTH: isVec4 ? 4 : 1,
-          vector: isVec4 ? "vec4f" : "f32",
+          X_WIDTH: vectorWidth,
+          vector: vectorType(vectorWidth),
           CAUSAL: causal,
           ...reduction(gpu),
         });

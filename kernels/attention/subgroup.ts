@@ -1,7 +1,8 @@
 import { type ConstantValues, declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { SubgroupAttentionShape } from "./form.ts";
 import { attentionCost, type AttentionSizes, type AttentionTensors, gpuOf } from "./sizes.ts";
-import { each as eachText, selected } from "../wgsl/text.ts";
+import { eachInLine, selected } from "../wgsl/text.ts";
+import { startsWgsl } from "./addresses_wgsl.ts";
 
 /**
  * Attention in one pass over the keys (online softmax, arXiv 1805.02867 and 2205.14135) for
@@ -54,9 +55,6 @@ export function subgroupAttention(
   });
 }
 
-/** {@linkcode eachText} on one line. */
-const each = (count: number, text: (i: number) => string, separator = " ") => eachText(count, text, separator);
-
 function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   const { LANES: lanes, QUERIES: queries, KEYS: keys, UNROLL_K: unrollK, HEAD_VEC4: headVec4 } = constants;
   const { ACCESS: access, CAUSAL: causal } = constants;
@@ -68,7 +66,7 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   const [vec4PerAccess, rowLength] = [access / 4, 4 * headVec4 / access];
   /** Loads `count` accesses from `at` on into variables NAME0, NAME1, … of one vec4 each. */
   const load = (name: string, from: string, at: string, count: number) =>
-    each(
+    eachInLine(
       count,
       (p) =>
         vec4PerAccess === 1
@@ -91,21 +89,21 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
     const access = Math.floor(i / vec4PerAccess), part = partOf(access);
     return { lane: l + keys * part, at: i - startOf(part) * vec4PerAccess };
   };
-  const perQuery = (text: (a: number) => string, separator = " ") => each(queries, text, separator);
+  const perQuery = (text: (a: number) => string, separator = " ") => eachInLine(queries, text, separator);
   const limit = (a: number) => causal ? `min(end, k_start + (first + ${a * lanes + 1}u) * row)` : "end";
   // Scores of keys l … l + unrollK − 1. Consecutive fma update different scores, so that none waits
   // for the previous one.
   const scores = (l: number) =>
-    perQuery((a) => each(unrollK, (n) => `var e${a}_${l + n} = 0.0;`)) +
-    each(headVec4, (i) =>
+    perQuery((a) => eachInLine(unrollK, (n) => `var e${a}_${l + n} = 0.0;`)) +
+    eachInLine(headVec4, (i) =>
       `{ ${
-        each(unrollK, (n) => {
+        eachInLine(unrollK, (n) => {
           const { lane, at } = held(l + n, i);
           return `let b${n} = subgroupBroadcast(k${at}, ${lane}u);`;
         })
       } ${
-        each(4, (c) =>
-          each(unrollK, (n) =>
+        eachInLine(4, (c) =>
+          eachInLine(unrollK, (n) =>
             perQuery((a) => {
               const [e, component] = [`e${a}_${l + n}`, "xyzw"[c]];
               return `${e} = fma(q${a}_${i}.${component}, b${n}.${component}, ${e});`;
@@ -113,10 +111,10 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
       } }`, "\n    ");
   // Adds the values of all keys, weighted, to the results' vec4 that access `p` of a row holds.
   const weighted = (p: number) =>
-    each(vec4PerAccess, (second) => {
+    eachInLine(vec4PerAccess, (second) => {
       const i = p * vec4PerAccess + second;
       return `{ ${perQuery((a) => `var t${a} = o${a}_${i} * rescale${a};`)} ${
-        each(keys, (l) =>
+        eachInLine(keys, (l) =>
           `{ let b = subgroupBroadcast(${vec4Of("mine_v", i)}, ${held(l, i).lane}u); ${
             perQuery((a) => `t${a} = fma(vec4f(w${a}_${l}), b, t${a});`)
           } }`)
@@ -127,9 +125,7 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
-  let row = params.heads * ${rowLength}u;
-  let q_start = group.z * params.t * row + group.y * ${rowLength}u;
-  let k_start = group.z * params.s * row + group.y * ${rowLength}u;
+  ${startsWgsl(rowLength)}
   let first = group.x * ${lanes * queries}u + lane;
   // Loops count from a number that depends on the workgroup: see tile.ts.
   let first_part = group.y * params.t;
@@ -137,7 +133,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     perQuery((a) =>
       `let at${a} = q_start + min(first + ${a * lanes}u, params.t - 1u) * row; var top${a} = -3e38; var sum${a} = 0.0;
   ${load(`p${a}_`, "q", `at${a}`, rowLength)} ${
-        each(headVec4, (i) => `let q${a}_${i} = p${a}_${i} * params.scale; var o${a}_${i} = vec4f();`)
+        eachInLine(headVec4, (i) => `let q${a}_${i} = p${a}_${i} * params.scale; var o${a}_${i} = vec4f();`)
       }`, "\n  ")
   }
   let end = k_start + ${causal ? `min(params.s, (group.x + 1u) * ${lanes * queries}u)` : "params.s"} * row;
@@ -147,19 +143,23 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     rowLength - partLength
   }u);
     ${load("k", "k", "mine", partLength)}
-    ${each(keys / unrollK, (g) => scores(g * unrollK), "\n    ")}
-    ${perQuery((a) => each(keys, (l) => `e${a}_${l} = select(e${a}_${l}, -3e38, key + ${l}u * row >= ${limit(a)});`))}
+    ${eachInLine(keys / unrollK, (g) => scores(g * unrollK), "\n    ")}
     ${
     perQuery((a) =>
-      `let next${a} = ${"max(".repeat(keys)}top${a}${each(keys, (l) => `, e${a}_${l})`, "")};
-    let rescale${a} = exp2(top${a} - next${a}); top${a} = next${a};
-    ${each(keys, (l) => `let w${a}_${l} = exp2(e${a}_${l} - next${a});`)}
-    sum${a} = fma(sum${a}, rescale${a}, ${each(keys, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
+      eachInLine(keys, (l) => `e${a}_${l} = select(e${a}_${l}, -3e38, key + ${l}u * row >= ${limit(a)});`)
+    )
   }
     ${
-    each(partLength, (p) =>
+    perQuery((a) =>
+      `let next${a} = ${"max(".repeat(keys)}top${a}${eachInLine(keys, (l) => `, e${a}_${l})`, "")};
+    let rescale${a} = exp2(top${a} - next${a}); top${a} = next${a};
+    ${eachInLine(keys, (l) => `let w${a}_${l} = exp2(e${a}_${l} - next${a});`)}
+    sum${a} = fma(sum${a}, rescale${a}, ${eachInLine(keys, (l) => `w${a}_${l}`, " + ")});`, "\n    ")
+  }
+    ${
+    eachInLine(partLength, (p) =>
       `{ let mine_v = v_at(mine + ${p}u); ${
-        each(parts, (part) =>
+        eachInLine(parts, (part) =>
           partOf(startOf(part) + p) === part ? weighted(startOf(part) + p) : "")
       } }`, "\n    ")
   }

@@ -1,9 +1,10 @@
 import type { ConstantValues } from "../../engine/kernel/kernel.ts";
+import { eachInLine } from "../wgsl/text.ts";
+import { startsWgsl } from "./addresses_wgsl.ts";
 import { workgroupBlocks } from "./workgroup_shape.ts";
 import {
   combined,
   type Context,
-  each,
   loadKeys,
   loadQueries,
   loadValues,
@@ -46,16 +47,14 @@ export function workgroupAttentionWgsl(constants: ConstantValues<typeof attentio
   const shape = { threadsX, threadsY, rows, keys, depth }, threads = threadsX * threadsY;
   const vector = isHalf ? "vec4<f16>" : "vec4f";
   const c: Context = {
-    ...{
-      ...shape,
-      ...workgroupBlocks(shape, 4 * headVec4, { half: isHalf }),
-      threads,
-      headVec4,
-      isCausal,
-      isHalf,
-      isWhole,
-      vector,
-    },
+    ...shape,
+    ...workgroupBlocks(shape, 4 * headVec4, { half: isHalf }),
+    threads,
+    headVec4,
+    isCausal,
+    isHalf,
+    isWhole,
+    vector,
   };
   const { block, blockKeys, columns, chunks, valueGroups, valueChunks, sharedRows, maxima, across } = c;
   const { queryPitch, weightPitch, keyPitch } = c;
@@ -73,19 +72,19 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) th
   let x = thread % ${across}u${across === threadsX ? "" : ` + thread / ${across * threadsY}u * ${across}u`};
   let y = thread / ${across}u${across === threadsX ? "" : ` % ${threadsY}u`};
   let scale = params.scale;
-  let row = params.heads * ${headVec4}u;
-  let q_start = group.z * params.t * row + group.y * ${headVec4}u;
-  let k_start = group.z * params.s * row + group.y * ${headVec4}u;
+  ${startsWgsl(headVec4)}
   let first = group.x * ${block}u + y; // query
   ${chunks === 1 ? loadQueries(c) : ""}
   ${
     perQuery(c, (r) =>
-      `var maximum${r} = -3e38; var sum${r} = 0.0; ${each(columns, (c) => `var result${r}_${c} = vec4f();`)}`)
+      `var maximum${r} = -3e38; var sum${r} = 0.0; ${
+        eachInLine(columns, (c) => `var result${r}_${c} = vec4f();`)
+      }`)
   }
   let end = k_start + ${isCausal ? `min(params.s, (group.x + 1u) * ${block}u)` : "params.s"} * row;
   // Counts addresses: see subgroup.ts.
   for (var key = k_start; key < end; key += ${blockKeys}u * row) {
-    ${perQuery(c, (r) => each(keys, (g) => `var score${r}_${g} = vec4f();`))}
+    ${perQuery(c, (r) => eachInLine(keys, (g) => `var score${r}_${g} = vec4f();`))}
     ${
     chunks === 1
       ? `${loadKeys(c)}

@@ -1,7 +1,8 @@
 /** The parts of the text of attention through workgroup memory: see workgroup_wgsl.ts. @module */
 
 import { blockDepth } from "../gemm/tile_blocks.ts";
-import { each as eachText, fmaChain } from "../wgsl/text.ts";
+import { eachInLine, fmaChain } from "../wgsl/text.ts";
+import { keyAt } from "./addresses_wgsl.ts";
 import type { WorkgroupAttentionBlocks, WorkgroupAttentionShape } from "./workgroup_shape.ts";
 
 /** What the parts of the generated text refer to. */
@@ -20,23 +21,16 @@ export interface Context extends WorkgroupAttentionShape, WorkgroupAttentionBloc
 /** Type of four operands of f16 that are stored in pairs: see {@linkcode loadKeys}. */
 export const pairs = "array<vec2<f16>, 2>";
 
-/** {@linkcode eachText} on one line. */
-export const each = (count: number, text: (i: number) => string, separator = " ") => eachText(count, text, separator);
-
 /** `text` for each query of a thread. */
 export const perQuery = ({ rows }: Context, text: (r: number) => string, separator = "\n    ") =>
-  each(rows, text, separator);
+  eachInLine(rows, text, separator);
 
 /** `text` for each of `total` indices, which the threads share; unrolled. */
 const loads = ({ threads }: Context, total: number, text: (index: string) => string) =>
-  each(Math.ceil(total / threads), (i) => {
+  eachInLine(Math.ceil(total / threads), (i) => {
     const index = i === 0 ? "thread" : `(thread + ${i * threads}u)`;
     return `${(i + 1) * threads > total ? `if (${index} < ${total}u) ` : ""}{ ${text(index)} }`;
   }, "\n      ");
-
-/** The address of a block's key number `index`. Keys past the end repeat the last one. */
-const keyAt = ({ isWhole }: Context, index: string) =>
-  isWhole ? `key + ${index} * row` : `min(key + ${index} * row, end - row)`;
 
 /** What is added to the address of a head to get that of its current chunk. */
 const chunkAt = ({ chunks, depth }: Context) => chunks === 1 ? "" : ` + chunk * ${depth}u`;
@@ -77,7 +71,7 @@ export function loadKeys(c: Context): string {
       `[(d4 * 4u + ${i}u) * ${keys}u + pair / ${2 * threadsX}u][pair / 2u % ${threadsX}u][pair % 2u]`;
     return `let d4 = ${index} % ${depth}u; let pair = ${index} / ${depth}u;
       let even = ${load("(2u * pair)")}; let odd = ${load("(2u * pair + 1u)")};
-      ${each(4, (i) => `block_kv${place(i)} = vec2<f16>(even.${"xyzw"[i]}, odd.${"xyzw"[i]});`)}`;
+      ${eachInLine(4, (i) => `block_kv${place(i)} = vec2<f16>(even.${"xyzw"[i]}, odd.${"xyzw"[i]});`)}`;
   });
 }
 
@@ -108,11 +102,12 @@ function addProducts(
   { name, columns, count }: { name: string; columns: number; count: number },
   text: (i: number, name: string) => string,
 ): string {
-  if (!isHalf) return each(count, (i) => text(i, name), "\n      ");
-  const perSum = (text: (of: string) => string) => each(rows, (r) => each(columns, (c) => text(`${r}_${c}`)));
+  if (!isHalf) return eachInLine(count, (i) => text(i, name), "\n      ");
+  const perSum = (text: (of: string) => string) =>
+    eachInLine(rows, (r) => eachInLine(columns, (c) => text(`${r}_${c}`)));
   return shortRanges(count).map(([from, to]) =>
     `{ ${perSum((of) => `var h${of} = vec4<f16>();`)}
-      ${each(to - from, (i) => text(from + i, "h"), "\n      ")}
+      ${eachInLine(to - from, (i) => text(from + i, "h"), "\n      ")}
       ${perSum((of) => `${name}${of} += vec4f(h${of});`)} }`
   ).join("\n      ");
 }
@@ -132,15 +127,18 @@ export function multiplyKeys(c: Context): string {
   /** Reads keys{g}_{i}: element 4 d4 + i of the four keys of vec4 g. */
   const readKeys = (d4: number) => {
     if (isHalf) {
-      return each(keys, (g) => each(4, (i) => `let keys${g}_${i} = ${keyOrValue(c, (4 * d4 + i) * keys + g)};`));
+      return eachInLine(
+        keys,
+        (g) => eachInLine(4, (i) => `let keys${g}_${i} = ${keyOrValue(c, (4 * d4 + i) * keys + g)};`),
+      );
     }
-    const elements = (g: number, i: number) => each(4, (j) => `k${4 * g + j}.${"xyzw"[i]}`, ", ");
-    return `${each(4 * keys, (j) => `let k${j} = block_kv[${j * depth + d4}][x];`)}
-      ${each(keys, (g) => each(4, (i) => `let keys${g}_${i} = vec4f(${elements(g, i)});`))}`;
+    const elements = (g: number, i: number) => eachInLine(4, (j) => `k${4 * g + j}.${"xyzw"[i]}`, ", ");
+    return `${eachInLine(4 * keys, (j) => `let k${j} = block_kv[${j * depth + d4}][x];`)}
+      ${eachInLine(keys, (g) => eachInLine(4, (i) => `let keys${g}_${i} = vec4f(${elements(g, i)});`))}`;
   };
   return addProducts(c, { name: "score", columns: keys, count: depth }, (d4, sum) => {
     const multiply = (r: number) =>
-      each(keys, (g) => fmaChain(`${sum}${r}_${g}`, "query", (i) => `keys${g}_${i}`, vector));
+      eachInLine(keys, (g) => fmaChain(`${sum}${r}_${g}`, "query", (i) => `keys${g}_${i}`, vector));
     return `{ ${readKeys(d4)}
       ${perQuery(c, (r) => `{ let query = block_q[${r * depth + d4}][y]; ${multiply(r)} }`)} }`;
   });
@@ -154,9 +152,9 @@ export function multiplyValues(c: Context): string {
     const multiply = (column: number) =>
       perQuery(c, (r) => fmaChain(`${sum}${r}_${column}`, `weight${r}`, (j) => `v${j}`, vector), " ");
     const readValues = (column: number) =>
-      each(4, (j) => `let v${j} = ${keyOrValue(c, (4 * g + j) * columns + column)};`);
+      eachInLine(4, (j) => `let v${j} = ${keyOrValue(c, (4 * g + j) * columns + column)};`);
     return `{ ${perQuery(c, (r) => `let weight${r} = ${weight(r)};`, " ")}
-      ${each(columns, (column) => `{ ${readValues(column)} ${multiply(column)} }`, "\n      ")} }`;
+      ${eachInLine(columns, (column) => `{ ${readValues(column)} ${multiply(column)} }`, "\n      ")} }`;
   });
 }
 
@@ -165,9 +163,12 @@ export function mask(c: Context): string {
   const { keys, threadsX, threadsY, isWhole, isCausal } = c;
   if (isWhole) return "";
   const limit = (r: number) => isCausal ? `min(end, k_start + (first + ${r * threadsY + 1}u) * row)` : "end";
-  return each(keys, (g) =>
-    `{ let at = vec4u(key) + (vec4u((x + ${g * threadsX}u) * 4u) + vec4u(0u, 1u, 2u, 3u)) * row;
-      ${perQuery(c, (r) => `score${r}_${g} = select(score${r}_${g}, vec4f(-3e38), at >= vec4u(${limit(r)}));`)} }`);
+  return eachInLine(
+    keys,
+    (g) =>
+      `{ let at = vec4u(key) + (vec4u((x + ${g * threadsX}u) * 4u) + vec4u(0u, 1u, 2u, 3u)) * row;
+      ${perQuery(c, (r) => `score${r}_${g} = select(score${r}_${g}, vec4f(-3e38), at >= vec4u(${limit(r)}));`)} }`,
+  );
 }
 
 /**
@@ -180,14 +181,14 @@ export function combined(
   { value, combine }: { value: (r: number) => string; combine: (a: string, b: string) => string },
 ): string {
   const all = (i: number) => Array.from({ length: threadsX }, (_, x) => `of_threads[${i}][y][${x}]`).reduce(combine);
-  const four = (i: number) => each(4, (j) => value(Math.min(4 * i + j, rows - 1)), ", ");
-  return `${each(maxima, (i) => `of_threads[${i}][y][x] = vec4f(${four(i)});`)}
+  const four = (i: number) => eachInLine(4, (j) => value(Math.min(4 * i + j, rows - 1)), ", ");
+  return `${eachInLine(maxima, (i) => `of_threads[${i}][y][x] = vec4f(${four(i)});`)}
     workgroupBarrier();
-    ${each(maxima, (i) => `let ${name}${i} = ${all(i)};`)}`;
+    ${eachInLine(maxima, (i) => `let ${name}${i} = ${all(i)};`)}`;
 }
 
 /** What {@linkcode combined} computed for query r. */
-export const ofQuery = (name: string, r: number) => `${name}${Math.floor(r / 4)}.${"xyzw"[r % 4]}`;
+const ofQuery = (name: string, r: number) => `${name}${Math.floor(r / 4)}.${"xyzw"[r % 4]}`;
 
 /**
  * Turns the block's scores into weights exp2(score − maximum), and stores them in block_p. Rescales
@@ -218,10 +219,12 @@ export function softmax(c: Context): string {
         ofQuery("next", r)
       }); let rescale = exp2(maximum${r} - maximum); maximum${r} = maximum;
       ${
-        each(keys, (g) => toWeight(r, g))
+        eachInLine(keys, (g) => toWeight(r, g))
       }
-      let w = ${each(keys, (g) => `score${r}_${g}`, " + ")}; sum${r} = fma(sum${r}, rescale, (w.x + w.y) + (w.z + w.w));
-      ${each(columns, (column) => `result${r}_${column} *= rescale;`)} }`)
+      let w = ${
+        eachInLine(keys, (g) => `score${r}_${g}`, " + ")
+      }; sum${r} = fma(sum${r}, rescale, (w.x + w.y) + (w.z + w.w));
+      ${eachInLine(columns, (column) => `result${r}_${column} *= rescale;`)} }`)
   }`;
 }
 
@@ -237,7 +240,7 @@ export function writeResults(c: Context): string {
     c,
     (r) =>
       `if (first + ${r * threadsY}u < params.t) { let share = 1.0 / ${ofQuery("total", r)}; ${
-        each(columns, (column) => write(r, column))
+        eachInLine(columns, (column) => write(r, column))
       } }`,
   );
 }

@@ -1,5 +1,5 @@
 import { type Cost, input, output } from "../../engine/kernel/kernel.ts";
-import { storeWgsl, type TileConstants, usesBlocks } from "../gemm/tile_shape.ts";
+import { storeOnesWgsl, storeWgsl, type TileConstants, usesBlocks } from "../gemm/tile_shape.ts";
 import { type Activation, activationValues, activationWgsl } from "../wgsl/activation.ts";
 
 /**
@@ -119,14 +119,7 @@ fn store_one(at: u32, sum: f32) {
   value = activate(vec4f(value)).x;
   if (params.has_residual == 1u) { value += residual_at(residual_place(at)); }
   y_put(at, value);
-}
-fn tile_store(start: u32, column: u32, sum: vec4f) {
-  let at = start + column;
-  store_one(at, sum.x);
-  if (column + 1u < params.n) { store_one(at + 1u, sum.y); }
-  if (column + 2u < params.n) { store_one(at + 2u, sum.z); }
-  if (column + 3u < params.n) { store_one(at + 3u, sum.w); }
-}`;
+}${storeOnesWgsl}`;
 
 const vec4EpilogueWgsl = (width: number) =>
   (width === 4

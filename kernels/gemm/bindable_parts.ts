@@ -111,7 +111,9 @@ function* partsOf(gpu: Gpu, product: Product, options: GemmOptions): Generator<P
     offset: (view.offset ?? 0) % alignment,
   });
   yield {
-    ...{ m, outer, inner },
+    m,
+    outer,
+    inner,
     a: bind(a, lengths.a),
     b: bind(b, lengths.b),
     y: bind(y, lengths.y),
@@ -139,7 +141,8 @@ function rowBytes({ a, y }: Product, { transposeA, residual }: GemmOptions): num
   return Math.max(transposeA ? 0 : bytes(a), bytes(y), residual ? y.rowStride * bytesPerElement[residual.dtype] : 0);
 }
 
-function windowOf(tensor: Tensor, offset: number = 0, length: number): TensorWindow {
-  const start = offset % alignment;
-  return tensor.window(offset - start, start + length);
+/** The window of `length` elements from `offset` on; it begins on the alignment before. */
+function windowOf(tensor: Tensor, offset: number | undefined, length: number): TensorWindow {
+  const first = offset ?? 0, start = first % alignment;
+  return tensor.window(first - start, start + length);
 }

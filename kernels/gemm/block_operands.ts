@@ -1,5 +1,5 @@
 import { activationWgsl } from "../wgsl/activation.ts";
-import { loadVector, type TileShape } from "./tile_shape.ts";
+import { loadVector, storeOnesWgsl, type TileShape } from "./tile_shape.ts";
 import { biasWgsl } from "./gemm_wgsl.ts";
 
 /** Constants of matmul's kernel on which its block operands depend. */
@@ -69,7 +69,7 @@ fn tile_step(rows: u32) -> u32 { return rows * params.y_row; }
 fn tile_end(sum: vec4f, of_column: vec4f, of_row: f32) -> vec4f {
   return fma(sum, vec4f(params.scale), of_column + vec4f(of_row));
 }
-${storeWgsl(constants.Y_WIDTH)}
+${blockStoreWgsl(constants.Y_WIDTH)}
 ${
     constants.GATED
       ? `${activationWgsl({ ACTIVATION: "gelu" })}
@@ -79,7 +79,7 @@ fn tile_gate(value: vec4f, gate: vec4f) -> vec4f { return value * activate(gate)
 }
 
 /** `tile_store`, which adds the residual. */
-function storeWgsl(width: number): string {
+function blockStoreWgsl(width: number): string {
   if (width === 4) {
     return /* wgsl */ `
 fn tile_store(start: u32, column: u32, value: vec4f) {
@@ -90,12 +90,5 @@ fn tile_store(start: u32, column: u32, value: vec4f) {
   return /* wgsl */ `
 fn store_one(at: u32, value: f32) {
   if (params.has_residual == 1u) { y_put(at, value + residual_at(at)); } else { y_put(at, value); }
-}
-fn tile_store(start: u32, column: u32, value: vec4f) {
-  let at = start + column;
-  store_one(at, value.x);
-  if (column + 1u < params.n) { store_one(at + 1u, value.y); }
-  if (column + 2u < params.n) { store_one(at + 2u, value.z); }
-  if (column + 3u < params.n) { store_one(at + 3u, value.w); }
-}`;
+}${storeOnesWgsl}`;
 }

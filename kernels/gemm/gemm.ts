@@ -115,10 +115,9 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
   const { a, b, y, m, outer, inner, bias, residual } = part;
   const { n, k, transposeA = false, transposeB = false, scale = 1 } = options;
   const { allowF16Operands } = options;
-  const divides = (by: number, { offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
-    [offset, rowStride, outerStride, innerStride].every((stride) => stride % by === 0);
   const strides = ({ offset = 0, rowStride, outerStride = 0, innerStride = 0 }: MatrixView) =>
     [offset, rowStride, outerStride, innerStride] as const;
+  const divides = (by: number, view: MatrixView) => strides(view).every((stride) => stride % by === 0);
   const [a_offset, a_row, a_outer, a_inner] = strides(a);
   const [b_offset, b_row, b_outer, b_inner] = strides(b);
   const [y_offset, y_row, y_outer, y_inner] = strides(y);

@@ -46,8 +46,8 @@ export interface GemmOptions {
   readonly scale?: number;
   /**
    * Whether B and the bias have 2·N columns, the second half of which gates the first: y = (scale ·
-   * A·B₁ + bias₁) · gelu(scale · A·B₂ + bias₂). Requires a workgroup tile of two columns, N
-   * divisible by 4, and no residual. See gatedProduct(). Default: false.
+   * A·B₁ + bias₁) · gelu(scale · A·B₂ + bias₂). Requires a workgroup or half tile of two
+   * columns, N divisible by 4, and no residual. See gatedProduct(). Default: false.
    */
   readonly gated?: boolean;
   /**

@@ -1,6 +1,7 @@
 import { declareKernel, input, output } from "../../engine/kernel/kernel.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { flatGrid, flatWgsl } from "../wgsl/elementwise.ts";
+import { vectorType } from "../wgsl/text.ts";
 
 /**
  * y = Σₚ partsₚ + bias + residual, summed in the order of the parts: the second dispatch of a
@@ -53,6 +54,6 @@ export function sumParts(
       bias_axis: bias ? (biasAxis === "row" ? 2 : 1) : 0,
       has_residual: residual ? 1 : 0,
     },
-    { WIDTH: vectorWidth, vector: vectorWidth === 4 ? "vec4f" : "f32" },
+    { WIDTH: vectorWidth, vector: vectorType(vectorWidth) },
   );
 }

@@ -108,6 +108,8 @@ export {
  *   requires a subgroup tile with an even number of columns. Default: false
  * @param options.canHoldSums whether the result can hold sums over a part of k without rounding
  *   them. A `subgroup` tile replaces a `stationary` one without it, or without vec8. Default: true
+ * @param options.k length of the sums. The constant WHOLE is set where it is a multiple of the
+ *   blocks' depth. Default: 1, which is none
  * @throws {GpuError} when the shape needs subgroup matrices or f16 arithmetic that are not in use
  */
 export function tileConstants(

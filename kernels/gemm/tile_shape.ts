@@ -166,6 +166,19 @@ fn tile_put(batch: u32, row: u32, column: u32, value: vec4f) {
   if (column + 3u < params.n) { y_put(at + 3u, value.w); }
 }`;
 
+/**
+ * WGSL `tile_store` (see tile.ts) where results are no vec4: passes those of the columns below
+ * `params.n` to the kernel's `store_one(index, value)`, one by one.
+ */
+export const storeOnesWgsl = /* wgsl */ `
+fn tile_store(start: u32, column: u32, value: vec4f) {
+  let at = start + column;
+  store_one(at, value.x);
+  if (column + 1u < params.n) { store_one(at + 1u, value.y); }
+  if (column + 2u < params.n) { store_one(at + 2u, value.z); }
+  if (column + 3u < params.n) { store_one(at + 3u, value.w); }
+}`;
+
 /** Statement: returns from a tile that need not be computed. */
 export const skipStatement = ({ skips }: TileElement, column: string, endRow: string): string =>
   skips ? `if (${skips(column, endRow)}) { return; }` : "";

@@ -1,6 +1,6 @@
 import type { GpuInfo, SubgroupMatrix } from "../../engine/gpu.ts";
 import { rowsPerSelect } from "../wgsl/text.ts";
-import { depthVec4 } from "./tile_blocks.ts";
+import { blockDepth, depthVec4 } from "./tile_blocks.ts";
 import { type TileShape, tileStrategies } from "./tile_shape.ts";
 
 /**
@@ -84,10 +84,10 @@ export function unsupportedReason(info: GpuInfo, tile: TileShape): string | unde
 
 /** Bytes of workgroup memory of a workgroup or matrix tile. */
 function workgroupBytes({ strategy, lanes, threadsX, rows, columns }: TileShape, matrix?: SubgroupMatrix): number {
-  // Blocks of depth 16, padded: see tile_blocks.ts.
-  if (strategy === "half") return 2 * 16 * (rows * (lanes / threadsX) + 4 * columns * threadsX) + 4 * (16 + 64);
+  // Padded: see tile_blocks.ts.
+  if (strategy === "half") return 2 * blockDepth * (rows * (lanes / threadsX) + 4 * columns * threadsX) + 4 * (16 + 64);
   if (strategy !== "matrix" || !matrix) {
-    return 16 * 4 * (rows * (lanes / threadsX) + 2 + 4 * columns * (threadsX + 1) + 6);
+    return 16 * depthVec4 * (rows * (lanes / threadsX) + 2 + 4 * columns * (threadsX + 1) + 6);
   }
   const { m, n } = matrix, subgroups = lanes / matrix.lanes;
   const tileRows = rows * m * (subgroups / threadsX), tileColumns = columns * n * threadsX;

@@ -4,6 +4,7 @@ import { elements, Tensor } from "../../engine/tensor.ts";
 import type { Activation } from "../wgsl/activation.ts";
 import { reduction } from "../wgsl/reduction.ts";
 import { bindableBlocks, bindRange, type RowBlock } from "../wgsl/launch.ts";
+import { vectorType } from "../wgsl/text.ts";
 import { policyOf } from "../policy.ts";
 import { affineKernel, statisticsKernel } from "./group_norm_kernels.ts";
 
@@ -58,7 +59,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
     if (y.size === 0) return;
 
     const vectorWidth = elements(rest) % 4 === 0 ? 4 : 1;
-    const vector = vectorWidth === 4 ? "vec4f" : "f32";
+    const vector = vectorType(vectorWidth);
     // Terms: group_norm_kernels.ts. Lengths count accesses of vectorWidth elements.
     const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / vectorWidth;
     const planeBytes = planeLength * vectorWidth * 4;

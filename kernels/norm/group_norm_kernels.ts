@@ -1,6 +1,6 @@
 import { declareKernel, input, output, spread, storage } from "../../engine/kernel/kernel.ts";
 import { activationValues, activationWgsl } from "../wgsl/activation.ts";
-import { type Reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
+import { type Reduction, reductionConstantTypes, reductionWgsl, totalWgsl } from "../wgsl/reduction.ts";
 
 /*
  * The kernels of group normalization, in two dispatches. Terms:
@@ -59,8 +59,7 @@ export const statisticsKernel = declareKernel({
   constants: { X_WIDTH: "u32", vector: "type", ...reductionConstantTypes },
   extensions: ["subgroups"],
   wgsl: (constants) =>
-    momentsWgsl(constants) + /* wgsl */ `
-fn total(v: vector) -> f32 { return ${constants.X_WIDTH === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
+    momentsWgsl(constants) + totalWgsl(constants.X_WIDTH) + /* wgsl */ `
 fn moments_of_four(a: vector, b: vector, c: vector, d: vector) -> Moments {
   let count = 4.0 * f32(X_WIDTH);
   let mean = total((a + b) + (c + d)) / count;

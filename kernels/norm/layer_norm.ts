@@ -1,9 +1,9 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { declareKernel, input, output, spread } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
-import { reduction, reductionConstantTypes, reductionWgsl } from "../wgsl/reduction.ts";
+import { reduction, reductionConstantTypes, reductionWgsl, totalWgsl } from "../wgsl/reduction.ts";
 import { launchOverRanges } from "../wgsl/launch.ts";
-import { each } from "../wgsl/text.ts";
+import { each, vectorType } from "../wgsl/text.ts";
 import { policyOf } from "../policy.ts";
 
 /**
@@ -20,8 +20,7 @@ const layerNormKernel = declareKernel({
   extensions: ["subgroups"],
   wgsl: (constants) => {
     const eachRow = (line: (row: number) => string) => each(constants.ROWS, line);
-    return reductionWgsl(constants) + /* wgsl */ `
-fn total(v: vector) -> f32 { return ${constants.X_WIDTH === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }
+    return reductionWgsl(constants) + totalWgsl(constants.X_WIDTH) + /* wgsl */ `
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let row = (group.x + group.y * groups.x) * ROWS;
@@ -103,7 +102,7 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
           { rows: count, columns: width / vectorWidth, x_start: starts.x, y_start: starts.y, epsilon },
           {
             X_WIDTH: vectorWidth,
-            vector: vectorWidth === 4 ? "vec4f" : "f32",
+            vector: vectorType(vectorWidth),
             ROWS: policyOf(gpu).passes.layerNormRows(count),
             ...reduction(gpu),
           },

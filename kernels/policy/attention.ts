@@ -1,12 +1,6 @@
 import { type AttentionForm, attentionFormOn, isLong, unsupportedAttentionReason } from "../attention/form.ts";
-import type { AttentionSizes } from "../attention/sizes.ts";
+import { type AttentionSizes, widestOnePass } from "../attention/sizes.ts";
 import { isSoftware, type PolicyDevice } from "./device.ts";
-
-/**
- * Largest head width of attention in one pass over the keys. An invocation holds the results of its
- * queries in registers, and wider heads would spill.
- */
-export const widestOnePass = 160;
 
 /** The form of attention. */
 export class AttentionPolicy {

@@ -9,6 +9,7 @@ import {
   elementwiseWgsl,
 } from "../wgsl/elementwise.ts";
 import { launchOverRanges } from "../wgsl/launch.ts";
+import { vectorType } from "../wgsl/text.ts";
 
 const guideKernel = declareKernel({
   name: "guide",
@@ -71,7 +72,7 @@ export function guide(x: Tensor, guidanceScale: number): Tensor {
             conditional_start: starts.conditional,
             y_start: starts.y,
           },
-          { X_WIDTH: vectorWidth, vector: vectorWidth === 4 ? "vec4f" : "f32", ...constants },
+          { X_WIDTH: vectorWidth, vector: vectorType(vectorWidth), ...constants },
         );
       },
       { vectorWidth },

@@ -33,7 +33,7 @@ export function unitsPerRange(gpu: Gpu, total: number, unitBytes: number, leadIn
  * {@linkcode alignmentBytes} before the first unit. A unit that is too large to bind forms a range
  * of its own; binding it throws a ShapeError.
  */
-export function* bindableRanges(gpu: Gpu, total: number, unitBytes: number): Generator<UnitRange> {
+function* bindableRanges(gpu: Gpu, total: number, unitBytes: number): Generator<UnitRange> {
   const length = unitsPerRange(gpu, total, unitBytes);
   for (let first = 0; first < total; first += length) yield { first, count: Math.min(length, total - first) };
 }

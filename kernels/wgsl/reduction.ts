@@ -17,6 +17,13 @@ export function reduction(gpu: Gpu): Reduction {
   return policyOf(gpu).passes.reduction;
 }
 
+/**
+ * WGSL `total(v: vector) -> f32`: the sum of the elements of an access. The kernel declares the
+ * type `vector`, of `width` elements (1 or 4).
+ */
+export const totalWgsl = (width: number): string =>
+  `fn total(v: vector) -> f32 { return ${width === 4 ? "v.x + v.y + v.z + v.w" : "v"}; }\n`;
+
 /** Types of {@linkcode Reduction}, for declarations. */
 export const reductionConstantTypes = { LANES: "u32", SUBGROUP: "bool" } as const;
 

@@ -10,6 +10,14 @@ export function each(count: number, text: (i: number) => string, separator = "\n
   return Array.from({ length: count }, (_, i) => text(i)).join(separator);
 }
 
+/** {@linkcode each} on one line. */
+export function eachInLine(count: number, text: (i: number) => string, separator = " "): string {
+  return each(count, text, separator);
+}
+
+/** The WGSL type of an access of `width` elements of f32, 1 or 4. */
+export const vectorType = (width: number): "f32" | "vec4f" => width === 4 ? "vec4f" : "f32";
+
 /**
  * The statement `sum += a.x · b(0) + a.y · b(1) + a.z · b(2) + a.w · b(3)` as one chain of fma, in
  * that order.
