@@ -48,9 +48,7 @@ export interface Conv2dOptions {
    * device and size.
    */
   readonly tile?: TileShape;
-  /**
-   * The kernel, for tests. Default: the policy's choice.
-   */
+  /** The kernel, for tests. Default: the policy's choice. */
   readonly path?: ConvPath;
 }
 
@@ -78,17 +76,26 @@ export interface Conv2dOptions {
  * ```
  */
 export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptions = {}): Tensor {
+  const { gpu } = x, { tensor } = weight, { bias, channelBias, residual } = options;
+  const geometry = geometryOf(x, weight, options);
+  const { batch, outChannels, outHeight, outWidth, dtype } = geometry;
+  return Tensor.filled(gpu, [batch, outChannels, outHeight, outWidth], dtype, (y) => {
+    for (const piece of pieces(gpu, geometry, tensor)) {
+      runPiece(gpu, { x, weight: tensor, bias, channelBias, residual, y }, geometry, piece, options);
+    }
+  });
+}
+
+/** The sizes of a convolution. @throws {ShapeError} as {@linkcode conv2d} */
+function geometryOf(x: Tensor, weight: PackedConvWeight, options: Conv2dOptions): Geometry {
   const { outChannels, inChannels, kernelHeight, kernelWidth } = weight;
-  const { stride = 1, padding = 0, upsample = false, bias, channelBias, residual } = options;
+  const { stride = 1, padding = 0, upsample = false, path } = options;
   const [top, left, bottom, right] = typeof padding === "number" ? [padding, padding, padding, padding] : padding;
-  const weightShape = [outChannels, inChannels, kernelHeight, kernelWidth];
-  const refuse = (why: string) => {
+  const refuse: Refuse = (why) => {
+    const weightShape = [outChannels, inChannels, kernelHeight, kernelWidth];
     throw new ShapeError(
       `Cannot convolve x [${x.shape.join(", ")}] with a weight [${weightShape.join(", ")}] as ${why}`,
-      [
-        x.shape,
-        weightShape,
-      ],
+      [x.shape, weightShape],
     );
   };
   if (x.shape.length !== 4) refuse(`x must have four axes: ${x.shape.length}`);
@@ -100,61 +107,48 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
     refuse(`the padding must be whole numbers of at least 0: ${[top, left, bottom, right].join(", ")}`);
   }
   const [upHeight, upWidth] = upsample === true ? [2 * height, 2 * width] : upsample || [height, width];
-  const outHeight = Math.floor((upHeight + top + bottom - kernelHeight) / stride) + 1;
-  const outWidth = Math.floor((upWidth + left + right - kernelWidth) / stride) + 1;
+  const isResized = upHeight !== height || upWidth !== width;
+  const [fullHeight, fullWidth] = [upHeight + top + bottom, upWidth + left + right];
+  const outHeight = Math.floor((fullHeight - kernelHeight) / stride) + 1;
+  const outWidth = Math.floor((fullWidth - kernelWidth) / stride) + 1;
   if (!(outHeight > 0 && outWidth > 0)) {
-    refuse(
-      `the padded image must be at least as large as the kernel: ${upHeight + top + bottom} × ${
-        upWidth + left + right
-      }`,
-    );
+    refuse(`the padded image must be at least as large as the kernel: ${fullHeight} × ${fullWidth}`);
   }
-  if (bias && bias.size !== outChannels) refuse(`the bias must hold ${outChannels} elements: ${bias.size}`);
-  const mustHave = (tensor: Tensor | undefined, shape: readonly number[], what: string) => {
-    if (tensor && tensor.shape.join() !== shape.join()) {
-      refuse(`the ${what} must be [${shape.join(", ")}]: [${tensor.shape.join(", ")}]`);
-    }
+  checkAddends([batch, outChannels, outHeight, outWidth], options, refuse);
+  const geometry: Geometry = {
+    ...{ batch, inChannels, outChannels, height, width, upHeight, upWidth, outHeight, outWidth },
+    ...{ kernelHeight, kernelWidth, stride },
+    padding: [top, left, bottom, right],
+    isPlain: !options.residual && !options.channelBias && !options.activation,
+    pixels: batch * outHeight * outWidth,
+    dtype: options.dtype ?? x.dtype,
+    upsample: !isResized ? "none" : upHeight === 2 * height && upWidth === 2 * width ? "double" : "any",
   };
-  const shape = [batch, outChannels, outHeight, outWidth];
+  const why = path && policyOf(x.gpu).convolutions.unsupportedReason(path, geometry);
+  if (why) refuse(why);
+  return geometry;
+}
+
+/** Throws a ShapeError that names the operands and tells why they do not fit. */
+type Refuse = (why: string) => never;
+
+/** Checks the shapes of what is added to a result [B, OC, OH, OW]. */
+function checkAddends(
+  shape: readonly [batch: number, outChannels: number, outHeight: number, outWidth: number],
+  { bias, channelBias, residual }: Conv2dOptions,
+  refuse: Refuse,
+): void {
+  const [batch, outChannels] = shape;
+  if (bias && bias.size !== outChannels) refuse(`the bias must hold ${outChannels} elements: ${bias.size}`);
   if (channelBias) {
-    const { tensor, first = 0 } = channelBias, [rows, columns] = tensor.dims(2);
-    if (rows !== batch && rows !== 1 || first + outChannels > columns) {
+    const { tensor, first = 0 } = channelBias, [rows, columns] = tensor.dims(2), needed = first + outChannels;
+    if (rows !== batch && rows !== 1 || needed > columns) {
       refuse(
-        `the channelBias must have 1 or ${batch} rows and at least ${
-          first + outChannels
-        } columns: [${rows}, ${columns}]`,
+        `the channelBias must have 1 or ${batch} rows and at least ${needed} columns: [${rows}, ${columns}]`,
       );
     }
   }
-  mustHave(residual, shape, "residual");
-
-  const { gpu } = x;
-  const resized = upHeight !== height || upWidth !== width;
-  const dtype = options.dtype ?? x.dtype;
-  const geometry: Geometry = {
-    batch,
-    inChannels,
-    outChannels,
-    height,
-    width,
-    upHeight,
-    upWidth,
-    outHeight,
-    outWidth,
-    kernelHeight,
-    kernelWidth,
-    stride,
-    padding: [top, left, bottom, right],
-    isPlain: !residual && !channelBias && !options.activation,
-    pixels: batch * outHeight * outWidth,
-    dtype,
-    upsample: !resized ? "none" : upHeight === 2 * height && upWidth === 2 * width ? "double" : "any",
-  };
-  const why = options.path && policyOf(gpu).convolutions.unsupportedReason(options.path, geometry);
-  if (why) refuse(why);
-  return Tensor.filled(gpu, shape, dtype, (y) => {
-    for (const piece of pieces(gpu, geometry, weight.tensor)) {
-      runPiece(gpu, { x, weight: weight.tensor, bias, channelBias, residual, y }, geometry, piece, options);
-    }
-  });
+  if (residual && residual.shape.join() !== shape.join()) {
+    refuse(`the residual must be [${shape.join(", ")}]: [${residual.shape.join(", ")}]`);
+  }
 }
