@@ -38,7 +38,7 @@ export interface GpuOptions {
   /**
    * The arithmetic of matrix products, convolutions and attention whose callers tolerate f16
    * operands: those of the UNet and the VAE, not of the text encoder and the edit. "f16" multiplies
-   * packed halves, adds up at most 16 products in f16 and the rest in f32, and requires the feature
+   * packed f16, adds up at most 16 products in f16 and the rest in f32, and requires the feature
    * `shader-f16`. Norms, softmax, samplers and the solver stay f32. Default: "f32".
    */
   arithmetic?: "f32" | "f16";

@@ -33,8 +33,9 @@ export class Gpu implements Disposable {
   /**
    * Opens a device with the adapter's best limits and those useful features that it grants.
    *
-   * @throws {NoAdapterError} when there is no WebGPU or no adapter; the message says what to
-   *   install
+   * @throws {NoAdapterError} when there is no WebGPU or no adapter, and when the only one is a
+   *   software one that `allowFallback` excludes; the message says what to install
+   * @throws {UnsupportedFeatureError} when f16 arithmetic is asked for and the device has none
    */
   static async request(options: GpuOptions = {}): Promise<Gpu> {
     const { device, info } = await openDevice(options);
@@ -145,7 +146,9 @@ export class Gpu implements Disposable {
    */
   async profile(body: () => void | Promise<void>): Promise<KernelProfile[]> {
     if (!this.info.features.has("timestamp-query")) {
-      throw new GpuError(`Cannot profile on ${this.info.name}: it has no feature "timestamp-query"`);
+      throw new GpuError(
+        `Cannot profile on ${this.info.name} as it has no feature "timestamp-query": time finished() instead`,
+      );
     }
     return await this.context.recorder.profile(body);
   }

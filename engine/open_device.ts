@@ -27,7 +27,8 @@ const subgroupMatrixExtensions = ["subgroups", "f16", "chromium_experimental_sub
  * Opens a device with the adapter's best limits and those useful features that it grants.
  *
  * @throws {GpuError} when the option arithmetic is neither f32 nor f16
- * @throws {NoAdapterError} when there is no WebGPU or no adapter
+ * @throws {NoAdapterError} when there is no WebGPU or no adapter, or only a software one that
+ *   `allowFallback` excludes
  * @throws {UnsupportedFeatureError} when f16 arithmetic is asked for and the device has none
  */
 export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevice; info: GpuInfo }> {
@@ -44,25 +45,54 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
     );
   }
   implementations.add(gpu);
-  const findAdapter = async () => {
-    const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
-    if (!adapter && options.gpu) {
-      throw new NoAdapterError(
-        "Cannot open a GPU: the given WebGPU implementation found no adapter. Dawn (npm:webgpu) wants newer drivers than " +
-          "Deno does, and passes over an old Mesa (lavapipe): update Mesa, or leave the option gpu out to use Deno's own WebGPU",
-      );
-    }
-    if (!adapter) {
-      throw new NoAdapterError(
-        "Cannot open a GPU: no adapter was found. Install a Vulkan driver, or without a GPU, Mesa's software driver: " +
-          "apt-get install mesa-vulkan-drivers (Debian, Ubuntu), dnf install mesa-vulkan-drivers (Fedora), pacman -S vulkan-swrast (Arch)",
-      );
-    }
-    return adapter;
-  };
-  let adapter = await findAdapter();
-  const { isFallbackAdapter } = adapter.info;
-  if (isFallbackAdapter && options.allowFallback === false) {
+  const opened = await openAdapter(gpu, options);
+  const { adapter, device } = opened;
+  const enables = await enabledExtensions(opened);
+  if (arithmetic === "f16" && !enables.has("f16")) {
+    device.destroy();
+    throw new UnsupportedFeatureError(
+      `Cannot compute in f16 on ${nameOf(adapter.info)} as the device lacks the feature shader-f16: use ` +
+        'arithmetic: "f32", the default',
+      "shader-f16",
+    );
+  }
+  return { device, info: await infoOf(opened, enables, arithmetic) };
+}
+
+/** An adapter, the device that it opened, and what the device was granted. */
+interface OpenedAdapter {
+  readonly adapter: GPUAdapter;
+  readonly device: GPUDevice;
+  readonly features: readonly string[];
+  readonly limits: GpuInfo["limits"];
+}
+
+/** The adapter of a WebGPU implementation. @throws {NoAdapterError} when there is none */
+async function findAdapter(gpu: GPU, options: GpuOptions): Promise<GPUAdapter> {
+  const adapter = await gpu.requestAdapter({ powerPreference: options.powerPreference ?? "high-performance" });
+  if (!adapter && options.gpu) {
+    throw new NoAdapterError(
+      "Cannot open a GPU: the given WebGPU implementation found no adapter. Dawn (npm:webgpu) wants newer drivers than " +
+        "Deno does, and passes over an old Mesa (lavapipe): update Mesa, or leave the option gpu out to use Deno's own WebGPU",
+    );
+  }
+  if (!adapter) {
+    throw new NoAdapterError(
+      "Cannot open a GPU: no adapter was found. Install a Vulkan driver, or without a GPU, Mesa's software driver: " +
+        "apt-get install mesa-vulkan-drivers (Debian, Ubuntu), dnf install mesa-vulkan-drivers (Fedora), pacman -S vulkan-swrast (Arch)",
+    );
+  }
+  return adapter;
+}
+
+/**
+ * Opens the device of an adapter with those wanted features that it grants. Deno grants native
+ * features that its adapter does not list, so the features must be tried. An adapter opens one
+ * device only.
+ */
+async function openAdapter(gpu: GPU, options: GpuOptions): Promise<OpenedAdapter> {
+  const adapter = await findAdapter(gpu, options);
+  if (adapter.info.isFallbackAdapter && options.allowFallback === false) {
     throw new NoAdapterError(
       `Cannot open a GPU: the only adapter is a software one, ${nameOf(adapter.info)}. Set allowFallback to use it`,
     );
@@ -75,45 +105,50 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
     maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
     maxStorageBuffersPerShaderStage: adapter.limits.maxStorageBuffersPerShaderStage,
   };
-  // Deno grants native features that its adapter does not list, so the features must be tried. An
-  // adapter opens one device only.
   const open = (from: GPUAdapter, features: readonly string[]) =>
     from.requestDevice({ requiredFeatures: features as GPUFeatureName[], requiredLimits: limits });
-  const matrixFeature = extensionFeatures.chromium_experimental_subgroup_matrix;
-  const wanted = options.subgroupMatrices && adapter.features.has(matrixFeature as GPUFeatureName)
-    ? [...wantedFeatures, matrixFeature]
-    : wantedFeatures;
-  let features = wanted.filter((feature) => !options.withoutFeatures?.includes(feature));
-  let device = await open(adapter, features).catch(() => undefined);
-  if (!device) {
-    const granted: string[] = [];
-    for (const feature of features) {
-      const trial = await open(await findAdapter(), [feature]).catch(() => undefined);
-      if (trial) granted.push(feature);
-      trial?.destroy();
-    }
-    features = granted;
-    adapter = await findAdapter();
-    device = await open(adapter, features);
+  const wanted = featuresFor(adapter, options);
+  const device = await open(adapter, wanted).catch(() => undefined);
+  if (device) return { adapter, device, features: wanted, limits };
+  const granted: string[] = [];
+  for (const feature of wanted) {
+    const trial = await open(await findAdapter(gpu, options), [feature]).catch(() => undefined);
+    if (trial) granted.push(feature);
+    trial?.destroy();
   }
+  const other = await findAdapter(gpu, options);
+  return { adapter: other, device: await open(other, granted), features: granted, limits };
+}
+
+/** The features to ask an adapter for. */
+function featuresFor(adapter: GPUAdapter, { subgroupMatrices, withoutFeatures }: GpuOptions): string[] {
+  const matrixFeature = extensionFeatures.chromium_experimental_subgroup_matrix;
+  const hasMatrices = subgroupMatrices && adapter.features.has(matrixFeature as GPUFeatureName);
+  return [...wantedFeatures, ...(hasMatrices ? [matrixFeature] : [])]
+    .filter((feature) => !withoutFeatures?.includes(feature));
+}
+
+/** The WGSL extensions whose `enable` directive the device's compiler accepts. */
+async function enabledExtensions({ device, features }: OpenedAdapter): Promise<Set<WgslExtension>> {
   const enables = new Set<WgslExtension>();
   for (const [extension, feature] of Object.entries(extensionFeatures) as [WgslExtension, string][]) {
     if (features.includes(feature) && await compiles(device, { prelude: `enable ${extension};` })) {
       enables.add(extension);
     }
   }
-  if (arithmetic === "f16" && !enables.has("f16")) {
-    device.destroy();
-    throw new UnsupportedFeatureError(
-      `Cannot compute in f16 on ${nameOf(adapter.info)} as the device lacks the feature shader-f16: use ` +
-        'arithmetic: "f32", the default',
-      "shader-f16",
-    );
-  }
-  const { subgroupMinSize, subgroupMaxSize } = adapter.info;
-  const deviceClass = classify(adapter.info);
-  const info: GpuInfo = {
-    name: nameOf(adapter.info),
+  return enables;
+}
+
+/** What is known of an open device. */
+async function infoOf(
+  { adapter, device, features, limits }: OpenedAdapter,
+  enables: ReadonlySet<WgslExtension>,
+  arithmetic: GpuInfo["arithmetic"],
+): Promise<GpuInfo> {
+  const { subgroupMinSize, subgroupMaxSize, isFallbackAdapter } = adapter.info;
+  const name = nameOf(adapter.info), deviceClass = classify(adapter.info);
+  return {
+    name,
     deviceClass,
     isFallbackAdapter,
     features: new Set(features),
@@ -125,12 +160,11 @@ export async function openDevice(options: GpuOptions): Promise<{ device: GPUDevi
       : undefined,
     arithmetic,
     f64: features.includes("wgpu-shader-f64"),
-    compilesLate: /llvmpipe|lavapipe/i.test(nameOf(adapter.info)),
+    compilesLate: /llvmpipe|lavapipe/i.test(name),
     longWords: deviceClass === "software" && features.includes("wgpu-shader-int64"),
     copiesParams: deviceClass === "software" && await compiles(device, privateControlFlow),
     processors: deviceClass === "software" ? navigator.hardwareConcurrency : 1,
   };
-  return { device, info };
 }
 
 /** A barrier in control flow that depends on a private variable: see GpuInfo.copiesParams. */
@@ -139,6 +173,7 @@ const privateControlFlow = {
   body: "count = 1u; for (var i = 0u; i < count; i++) { workgroupBarrier(); }",
 };
 
+/** Whether a device's compiler accepts a shader of a prelude and the statements of `main`. */
 async function compiles(
   device: GPUDevice,
   { prelude, body = "" }: { readonly prelude: string; readonly body?: string },

@@ -72,6 +72,11 @@ export class Tensor implements Disposable {
   /**
    * A tensor with undefined content, for kernels that write all of it. `exact` asks for memory
    * without slack, for weights.
+   *
+   * @throws {ShapeError} when a length is no integer from 0 on
+   * @throws {OutOfMemoryError} when the tensor is larger than the device's largest buffer. Also
+   *   when the device is out of memory: that is thrown by the next wait, because WebGPU reports it
+   *   later
    */
   static empty(gpu: Gpu, shape: readonly number[], dtype: DType = "f32", options: { exact?: boolean } = {}): Tensor {
     if (!shape.every((length) => Number.isSafeInteger(length) && length >= 0)) {
@@ -178,22 +183,7 @@ export class Tensor implements Disposable {
    *   tensor's last word may be partial)
    */
   write(bytes: Uint8Array<ArrayBuffer>, byteOffset = 0): void {
-    if (byteOffset + bytes.byteLength > this.bytes) {
-      throw new ShapeError(
-        `Cannot write ${bytes.byteLength} bytes at ${byteOffset} of a tensor [${
-          this.shape.join(", ")
-        }] of ${this.bytes} bytes`,
-        [this.shape],
-      );
-    }
-    if (byteOffset % 4 !== 0 || bytes.byteLength % 4 !== 0 && byteOffset + bytes.byteLength < this.bytes) {
-      throw new ShapeError(
-        `Cannot write ${bytes.byteLength} bytes at ${byteOffset} of a tensor [${
-          this.shape.join(", ")
-        }]: WebGPU writes whole 4-byte words`,
-        [this.shape],
-      );
-    }
+    checkWrite(this, bytes, byteOffset);
     this.gpu.context.write(this.buffer, bytes, byteOffset);
   }
 
@@ -243,6 +233,23 @@ export function checkDevice(gpu: Gpu, tensor: Tensor, what: string): void {
   throw new GpuError(
     `Cannot ${what} [${tensor.shape.join(", ")}] as it belongs to another Gpu: tensors of one operation must be of ` +
       "one Gpu. Make it there, for example from its data()",
+  );
+}
+
+/**
+ * Checks bytes that are to be written into a tensor: WebGPU writes whole words.
+ *
+ * @throws {ShapeError} when the bytes exceed the tensor, or are not whole 4-byte words (only the
+ *   tensor's last word may be partial)
+ */
+export function checkWrite(tensor: Tensor, { byteLength }: Uint8Array, byteOffset: number): void {
+  const end = byteOffset + byteLength;
+  if (byteOffset % 4 === 0 && end <= tensor.bytes && (byteLength % 4 === 0 || end === tensor.bytes)) return;
+  throw new ShapeError(
+    `Cannot write ${byteLength} bytes at ${byteOffset} of a tensor [${
+      tensor.shape.join(", ")
+    }] of ${tensor.bytes} bytes: whole 4-byte words inside the tensor are required`,
+    [tensor.shape],
   );
 }
 

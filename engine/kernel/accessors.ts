@@ -17,7 +17,7 @@ export interface AccessOptions {
   /** Whether to access pairs of 32-bit words as one u64; see {@linkcode GpuInfo.longWords}. */
   readonly longWords: boolean;
   /** Whether the kernel may use WGSL's f16, and so gets `NAME_half_at`. Default: false. */
-  readonly halves?: boolean;
+  readonly hasF16?: boolean;
 }
 
 /** One access: its storage type, and WGSL expressions. */
@@ -68,7 +68,7 @@ function f32Form(name: string, width: 4 | 8, longWords: boolean): Form {
 }
 
 /** f16 accesses of four elements in kernels with WGSL's f16. */
-const plainHalves = (name: string): Form => ({
+const wgslF16Form = (name: string): Form => ({
   type: "vec4<f16>",
   read: "return vec4f(w);",
   write: "vec4<f16>(v)",
@@ -121,20 +121,20 @@ export function accessorsOf(
   kernel: string,
   name: string,
   dtype: DType,
-  { width, access, longWords, halves = false }: AccessOptions,
+  { width, access, longWords, hasF16 = false }: AccessOptions,
 ): Accessors {
   if (dtype !== "f32" && dtype !== "f16") {
     throw new DTypeError(`Cannot bind ${name} to ${kernel} as the binding takes f32 or f16: ${dtype}`);
   }
-  if (width === 1) return oneByOne(kernel, name, dtype, { access, halves });
+  if (width === 1) return oneByOne(kernel, name, dtype, { access, hasF16 });
   const element = width === 4 ? "vec4f" : "mat2x4f";
-  const isHalf = halves && width === 4, isStoredHalf = isHalf && dtype === "f16";
-  const { type, read, write, one } = isStoredHalf
-    ? plainHalves(name)
+  const readsF16 = hasF16 && width === 4, storesF16 = readsF16 && dtype === "f16";
+  const { type, read, write, one } = storesF16
+    ? wgslF16Form(name)
     : (dtype === "f32" ? f32Form : f16Form)(name, width, longWords);
   const accessors = `fn ${name}_at(i: u32) -> ${element} { let w = ${name}[i]; ${read} } ` +
     `fn ${name}_element_at(i: u32) -> f32 { return ${one}; }` +
-    (isHalf ? halfAccessor(name, "vec4<f16>", isStoredHalf ? `${name}[i]` : undefined) : "");
+    (readsF16 ? halfAccessor(name, "vec4<f16>", storesF16 ? `${name}[i]` : undefined) : "");
   const put = ` fn ${name}_put(i: u32, v: ${element}) { ${name}[i] = ${write}; }`;
   return { type: `array<${type}>`, accessors: access === "read" ? accessors : accessors + put };
 }
@@ -148,10 +148,10 @@ function oneByOne(
   kernel: string,
   name: string,
   dtype: "f32" | "f16",
-  { access, halves }: { readonly access: "read" | "write"; readonly halves: boolean },
+  { access, hasF16 }: { readonly access: "read" | "write"; readonly hasF16: boolean },
 ): Accessors {
   const [type, element] = dtype === "f32" ? ["f32", `${name}[i]`] : ["u32", `unpack2x16float(${name}[i / 2u])[i % 2u]`];
-  const at = `fn ${name}_at(i: u32) -> f32 { return ${element}; }` + (halves ? halfAccessor(name, "f16") : "");
+  const at = `fn ${name}_at(i: u32) -> f32 { return ${element}; }` + (hasF16 ? halfAccessor(name, "f16") : "");
   if (access === "read") return { type: `array<${type}>`, accessors: at };
   if (dtype === "f32") {
     return { type: "array<f32>", accessors: `${at} fn ${name}_put(i: u32, v: f32) { ${name}[i] = v; }` };

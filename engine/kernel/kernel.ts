@@ -166,7 +166,7 @@ export class Kernel<
           width: width as 1 | 4 | 8,
           access: binding.access,
           longWords: gpu.info.longWords,
-          halves: enabled.includes("f16"),
+          hasF16: enabled.includes("f16"),
         });
       prelude.push(`@group(0) @binding(${index}) var<storage, ${access}> ${name}: ${type}; ${accessors}`);
     });

@@ -1,7 +1,6 @@
-import { ShapeError } from "../errors.ts";
 import type { Gpu } from "../gpu.ts";
 import { roundUp } from "./pool.ts";
-import type { Tensor } from "../tensor.ts";
+import { checkWrite, type Tensor } from "../tensor.ts";
 
 /** A staging buffer: the host writes it, the device copies from it. */
 interface Stage {
@@ -52,15 +51,7 @@ export class Uploader implements Disposable {
    *   tensor's last word may be partial)
    */
   async write(tensor: Tensor, bytes: Uint8Array, byteOffset = 0): Promise<void> {
-    const end = byteOffset + bytes.byteLength;
-    if (byteOffset % 4 !== 0 || end > tensor.bytes || (bytes.byteLength % 4 !== 0 && end !== tensor.bytes)) {
-      throw new ShapeError(
-        `Cannot write ${bytes.byteLength} bytes at ${byteOffset} of a tensor [${
-          tensor.shape.join(", ")
-        }] of ${tensor.bytes} bytes: whole 4-byte words inside the tensor are required`,
-        [tensor.shape],
-      );
-    }
+    checkWrite(tensor, bytes, byteOffset);
     for (let from = 0; from < bytes.byteLength;) {
       if (this.#used === this.#stageBytes) this.#send();
       const range = this.#range ??= await this.#open();

@@ -31,11 +31,11 @@ export interface CopyRecord {
   readonly bytes: number;
 }
 
-/** A dispatch of a captured program: its bind group and its parameters are resolved. */
+/** A dispatch whose bind group and parameters are resolved. */
 export interface ResolvedDispatch {
   readonly record: DispatchRecord;
   readonly group: GPUBindGroup;
-  /** Index of its parameters in the program's {@linkcode ParamSlots}. */
+  /** Index of its parameters in the {@linkcode ParamSlots} that it is encoded with. */
   readonly slot: number;
 }
 

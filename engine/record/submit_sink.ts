@@ -1,5 +1,4 @@
 import type { DeviceContext } from "../context.ts";
-import type { Cost, Grid } from "../kernel/declaration.ts";
 import type { BindGroups } from "./bind_groups.ts";
 import type { Profiler } from "./profiler.ts";
 import {
@@ -7,6 +6,7 @@ import {
   type DispatchRecord,
   type ParamSlots,
   type ProgramCommand,
+  type ResolvedDispatch,
   type Sink,
   slotBytes,
 } from "./sink.ts";
@@ -57,12 +57,10 @@ export class SubmitSink implements Sink, Disposable {
   }
 
   dispatch(record: DispatchRecord): void {
-    const { kernel, grid, name, cost } = record;
     this.#reserve();
     const slot = this.#usedSlots++;
     record.pack(this.#views[slot]);
-    const group = this.#groups.get(kernel, record.entries);
-    this.#encode(kernel.pipeline, group, this.#paramSlots, slot, grid, name, cost);
+    this.#encode({ record, group: this.#groups.get(record.kernel, record.entries), slot }, this.#paramSlots);
   }
 
   replay(commands: readonly ProgramCommand[], params: ParamSlots): void {
@@ -71,9 +69,8 @@ export class SubmitSink implements Sink, Disposable {
         this.copy(command);
         continue;
       }
-      const { group, slot, record: { kernel, grid, name, cost } } = command;
       this.#reserve();
-      this.#encode(kernel.pipeline, group, params, slot, grid, name, cost);
+      this.#encode(command, params);
     }
   }
 
@@ -110,13 +107,8 @@ export class SubmitSink implements Sink, Disposable {
   }
 
   #encode(
-    pipeline: GPUComputePipeline,
-    group: GPUBindGroup,
+    { record: { kernel: { pipeline }, grid, name, cost }, group, slot }: ResolvedDispatch,
     params: ParamSlots,
-    slot: number,
-    grid: Grid,
-    name: string,
-    cost: Cost | undefined,
   ): void {
     const encoder = this.#encoder ??= this.#context.device.createCommandEncoder();
     if (this.#profiler) {

@@ -79,8 +79,8 @@ function subgroupAttentionShape(info: GpuInfo, sizes: AttentionSizes): SubgroupA
   if (lanes === 0 || dim % 4 !== 0) return undefined;
   const isShort = dim > 32 && (causal || !isLong(sizes));
   if (lanes <= 8 && dim <= 160 && (isShort || dim > 96)) {
-    // Half of the code of 4 × 4 or less, and as fast for wide heads. Two queries per lane where three
-    // would compute over a seventh more rows, which pad the last workgroup.
+    // Half of the code of 4 × 4 or less, and as fast for wide heads. Two queries per lane where
+    // three would compute over a seventh more rows, which pad the last workgroup.
     const padded = (queries: number) => Math.ceil(t / (lanes * queries)) * queries;
     return { lanes, queries: 8 * padded(2) < 7 * padded(3) ? 2 : 3, keys: 2, unrollK: 2 };
   }
