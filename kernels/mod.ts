@@ -11,8 +11,13 @@
  *   params: { size: "u32" },
  *   wgsl: `
  * @compute @workgroup_size(64)
- * fn main(@builtin(global_invocation_id) id: vec3u) {
- *   if (id.x < params.size) { y_put(id.x, x_at(id.x) * x_at(id.x)); }
+ * fn main(
+ *   @builtin(workgroup_id) group: vec3u,
+ *   @builtin(num_workgroups) groups: vec3u,
+ *   @builtin(local_invocation_index) lane: u32,
+ * ) {
+ *   let i = (group.x + group.y * groups.x) * 64u + lane; // spread() folds over x and y
+ *   if (i < params.size) { y_put(i, x_at(i) * x_at(i)); }
  * }`,
  *   grid: ({ size }) => spread(Math.ceil(size / 64)),
  *   cost: ({ size }) => ({ flops: size, bytes: size * 8 }),

@@ -84,6 +84,19 @@ Deno.test("only engine/ and the policy decide by a device's class", async () => 
   assertEquals(violations, []);
 });
 
+Deno.test("no kernel on a spread() grid, nor one in an example, takes global_invocation_id for its index", async () => {
+  const documents = ["README.md", "CONTRIBUTING.md", "docs/library.md"];
+  const violations: string[] = [];
+  for (const [path, source] of await readAll([...await productFiles(), "examples/custom_kernel.ts", ...documents])) {
+    for (const declaration of source.split(/declareKernel(?:<[^>]*>)?\(\{/).slice(1)) {
+      const grid = /\bgrid:[^]*?\bcost:/.exec(declaration);
+      if (!grid || !/\bspread\(/.test(grid[0])) continue;
+      if (declaration.slice(0, grid.index).includes("global_invocation_id")) violations.push(path);
+    }
+  }
+  assertEquals(violations, []);
+});
+
 Deno.test("every file that may name Deno lies in a folder that is checked for it", () => {
   for (const path of mayNameDeno) assert(browserFolders.some((folder) => path.startsWith(`${folder}/`)), path);
 });

@@ -125,7 +125,8 @@ export const mostWorkgroups = 65_535;
 
 /**
  * A grid of at least `workgroups` workgroups, folded over x and y because one axis holds {@linkcode
- * mostWorkgroups}. A workgroup's index is `workgroup_id.x + workgroup_id.y * num_workgroups.x`.
+ * mostWorkgroups}. A workgroup's index is `workgroup_id.x + workgroup_id.y * num_workgroups.x`, so
+ * `global_invocation_id.x` is the index of an invocation only while one axis holds them all.
  */
 export function spread(workgroups: number): Grid {
   const rows = Math.ceil(workgroups / mostWorkgroups);

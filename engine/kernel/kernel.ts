@@ -194,8 +194,13 @@ export class Kernel<
  *   constants: { LANES: "u32" },
  *   wgsl: `
  * @compute @workgroup_size(LANES)
- * fn main(@builtin(global_invocation_id) id: vec3u) {
- *   if (id.x < params.count) { y_put(id.x, params.factor * x_at(id.x)); }
+ * fn main(
+ *   @builtin(workgroup_id) group: vec3u,
+ *   @builtin(num_workgroups) groups: vec3u,
+ *   @builtin(local_invocation_index) lane: u32,
+ * ) {
+ *   let i = (group.x + group.y * groups.x) * LANES + lane;
+ *   if (i < params.count) { y_put(i, params.factor * x_at(i)); }
  * }`,
  *   grid: ({ count }, { LANES }) => spread(Math.ceil(count / LANES)),
  *   cost: ({ count }) => ({ flops: 4 * count, bytes: 32 * count }),

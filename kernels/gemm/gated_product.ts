@@ -47,6 +47,12 @@ ${elementwiseWgsl}`,
  * @returns [..., N] of x's dtype
  * @throws {ShapeError} when the last axis is odd
  * @throws {DTypeError} when x is f16 and N is not a multiple of 4
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([2, 3]), [1, 2]);
+ * using y = geglu(x); // [1, 1] of 2 · gelu(3)
+ * ```
  */
 export function geglu(x: Tensor): Tensor {
   const { gpu } = x;

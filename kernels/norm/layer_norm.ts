@@ -75,6 +75,14 @@ export interface LayerNormOptions {
  * @returns a new tensor of x's shape and dtype
  * @throws {ShapeError} when weight or bias does not hold C elements
  * @throws {DTypeError} when x is f16 and C is not a multiple of 4
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([1, 3]), [1, 2]);
+ * using weight = Tensor.from(gpu, new Float32Array([1, 1]), [2]);
+ * using bias = Tensor.from(gpu, new Float32Array([0, 0]), [2]);
+ * using y = layerNorm(x, { weight, bias, epsilon: 1e-6 }); // [[-1, 1]]
+ * ```
  */
 export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
   const { gpu } = x;

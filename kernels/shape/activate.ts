@@ -25,10 +25,16 @@ ${elementwiseWgsl}`,
 });
 
 /**
- * Applies an activation function to every element.
+ * Applies an activation function to every element. Formulas: {@linkcode Activation}.
  *
  * @param x any shape, f32 or f16
  * @returns a new tensor of x's shape and dtype
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([-1, 2]), [2]);
+ * using y = activate(x, "relu"); // [0, 2]
+ * ```
  */
 export function activate(x: Tensor, activation: Activation): Tensor {
   const { gpu } = x;

@@ -41,6 +41,13 @@ ${elementwiseWgsl}`,
  * @returns [..., C], f32
  * @throws {DTypeError} when ids are neither i32 nor u32
  * @throws {ShapeError} when the table is not a matrix
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using table = Tensor.from(gpu, new Float32Array([1, 2, 3, 4, 5, 6]), [3, 2]);
+ * using ids = Tensor.from(gpu, new Int32Array([2, 0]), [2]);
+ * using y = embedding(table, ids); // [[5, 6], [1, 2]]
+ * ```
  */
 export function embedding(table: Tensor, ids: Tensor): Tensor {
   const { gpu } = table;

@@ -37,6 +37,12 @@ ${elementwiseWgsl}`,
  * @returns [B, …], f32
  * @throws {ShapeError} when the first axis is odd
  * @throws {DTypeError} when x is not f32
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([1, 3]), [2, 1]); // u = 1, c = 3
+ * using y = guide(x, 2); // [[5]]
+ * ```
  */
 export function guide(x: Tensor, guidanceScale: number): Tensor {
   const { gpu, dtype } = x;

@@ -97,6 +97,13 @@ export function linearCombination(terms: readonly LinearTerm[]): Tensor {
  * Elementwise sum a + b of two tensors of one shape. The result has the dtype of `a`.
  *
  * @throws {ShapeError} when the shapes differ
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using a = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+ * using b = Tensor.from(gpu, new Float32Array([3, 4]), [2]);
+ * using sum = add(a, b); // [4, 6]
+ * ```
  */
 export function add(a: Tensor, b: Tensor): Tensor {
   return linearCombination([{ tensor: a, coefficient: 1 }, { tensor: b, coefficient: 1 }]);

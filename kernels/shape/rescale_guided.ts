@@ -51,6 +51,13 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
  * @param rescale φ, 0 … 1
  * @returns [B, …], f32
  * @throws {ShapeError} when the shapes differ
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using guided = Tensor.from(gpu, new Float32Array([0, 4]), [1, 2]); // σ = 2
+ * using conditional = Tensor.from(gpu, new Float32Array([0, 2]), [1, 2]); // σ = 1
+ * using y = rescaleGuided(guided, conditional, 1); // [[0, 2]]
+ * ```
  */
 export function rescaleGuided(guided: Tensor, conditional: Tensor, rescale: number): Tensor {
   if (guided.shape.join() !== conditional.shape.join()) {

@@ -43,6 +43,13 @@ ${flatWgsl("params.count")}`,
  * @param options.cosinesFirst whether the cosines come first. Default: true.
  * @returns [..., 2 F], f32
  * @throws {ShapeError} when the frequencies are no vector
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([0]), [1]);
+ * using frequencies = Tensor.from(gpu, new Float32Array([1, 2]), [2]);
+ * using y = sinusoids(x, frequencies); // [[1, 1, 0, 0]]
+ * ```
  */
 export function sinusoids(x: Tensor, frequencies: Tensor, options: { cosinesFirst?: boolean } = {}): Tensor {
   const { cosinesFirst = true } = options;

@@ -8,6 +8,12 @@ import { copyBlock } from "./copy_block.ts";
  * @param axis counted from 0, outermost first
  * @throws {ShapeError} when the axis does not exist, or the range exceeds it
  * @throws {DTypeError} when f16 rows are not aligned to 4 bytes
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4, 5, 6]), [2, 3]);
+ * using y = slice(x, 1, 0, 2); // [[1, 2], [4, 5]]
+ * ```
  */
 export function slice(x: Tensor, axis: number, start: number, end: number): Tensor {
   const { gpu, shape, dtype } = x;

@@ -71,6 +71,12 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
  * @throws {ShapeError} when `x` has fewer than two axes, one matrix exceeds the binding limit, or
  *   the residual's shape differs from the result's
  * @throws {DTypeError} when the result is f16 and M or N is not a multiple of 4
+ *
+ * ```ts
+ * using gpu = await Gpu.request();
+ * using x = Tensor.from(gpu, new Float32Array([1, 2, 3, 4, 5, 6]), [2, 3]);
+ * using y = transpose(x); // [[1, 4], [2, 5], [3, 6]]
+ * ```
  */
 export function transpose(x: Tensor, options: { residual?: Tensor; dtype?: DType } = {}): Tensor {
   const { gpu, shape } = x;
