@@ -1,13 +1,6 @@
 /**
- * Prints the WGSL of the kernels that a case of the bench runs, laid out to be read:
- *
- *     deno task wgsl PATTERN [DEVICE]
- *
- * - PATTERN: a regular expression for kernel and shape, as for `bench --filter`.
- * - DEVICE: `here` (default), `nvidia`, `amd`, `apple`, `intel` or `other` for what the kernels are
- *   on such a GPU, `f16` for f16 arithmetic, `matrices` for subgroup matrices of 16 × 16 × 16.
- *
- * Nothing is computed, so every device can be asked about on every machine.
+ * The WGSL of the kernels that cases of the bench run, laid out to be read; `deno task wgsl` prints
+ * it. Nothing is computed, so every device can be asked about on every machine.
  *
  * @module
  */
@@ -93,23 +86,4 @@ export function laidOut(wgsl: string): string {
   }
   end();
   return lines.join("\n");
-}
-
-if (import.meta.main) {
-  const [pattern, device = "here"] = Deno.args;
-  const here = async () => {
-    using gpu = await Gpu.request();
-    return gpu.info;
-  };
-  const info = device === "here" ? await here() : deviceNamed(device);
-  if (pattern === undefined || info === undefined) {
-    console.error("deno task wgsl PATTERN [here | nvidia | amd | apple | intel | other | f16 | matrices]");
-    Deno.exit(2);
-  }
-  const texts = kernelTexts(info, new RegExp(pattern));
-  for (const { shape, kernel, wgsl } of texts) console.log(`// ${kernel}: first used by ${shape}\n${laidOut(wgsl)}\n`);
-  if (texts.length === 0) {
-    console.error(`No case matches ${pattern}. The cases are in bench/cases/cases.ts; an example is "matmul.*pocket".`);
-    Deno.exit(1);
-  }
 }

@@ -14,6 +14,7 @@ import { embeddedModel, resolveModel } from "./embedded_model.ts";
 import { environmentVariable } from "../pipeline/environment.ts";
 import { overwriteFlag } from "./files.ts";
 import { jsonFlag, PartialJson } from "./json_file.ts";
+import { patternOf } from "./pattern.ts";
 import { say } from "./printer.ts";
 import { showProgress } from "./progress.ts";
 
@@ -168,7 +169,11 @@ export const command: Command = defineCommand({
       );
     }
     if (values.processorTime) checkProcessorTime(values);
-    const filter = expression(values.filter);
+    const filter = values.filter === undefined ? undefined : patternOf(
+      values.filter,
+      kernelCases.map(({ kernel, shape }) => `${kernel} ${shape}`),
+      { argument: "--filter", what: "kernel cases" },
+    );
     const special = subgroupMatrices
       ? "--subgroup-matrices"
       : values.arithmetic === "f16"
@@ -257,22 +262,6 @@ async function openWithSubgroupMatrices({ isTuned }: { isTuned: boolean }): Prom
   const { name } = gpu.info;
   gpu[Symbol.dispose]();
   return refuse(`${name} has no subgroup matrices that multiply f16 into f32`);
-}
-
-/** Parses --filter. Rejects an expression that no kernel matches, before anything is measured. */
-function expression(text: string | undefined): RegExp | undefined {
-  if (text === undefined) return undefined;
-  const refuse = (why: string): never => {
-    throw new ArgumentError(`Cannot use --filter ${JSON.stringify(text)} as ${why}`, { argument: "--filter" });
-  };
-  let filter: RegExp;
-  try {
-    filter = new RegExp(text);
-  } catch (error) {
-    return refuse(`it is not a regular expression: ${(error as Error).message}`);
-  }
-  const names = kernelCases.map(({ kernel, shape }) => `${kernel} ${shape}`);
-  return names.some((name) => filter.test(name)) ? filter : refuse(`none of the ${names.length} kernel cases matches`);
 }
 
 /** The parts of --only; by default all, or the kernels alone with --filter. */

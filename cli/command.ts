@@ -16,6 +16,8 @@ import { terminalWidth, wrap } from "./terminal.ts";
 /** The declaration of a command; see {@linkcode defineCommand}. */
 export interface CommandDefinition<F extends Flags> {
   readonly name: string;
+  /** The words that call it. Default: "bluerose NAME". */
+  readonly program?: string;
   /** One line, as `bluerose --help` shows it. */
   readonly summary: string;
   /** What follows the name in the usage line. */
@@ -219,14 +221,14 @@ function filesOf<F extends Flags>(
 }
 
 function helpOf<F extends Flags>(
-  { name, summary, usage, details, examples = [] }: CommandDefinition<F>,
+  { name, program = `bluerose ${name}`, summary, usage, details, examples = [] }: CommandDefinition<F>,
   flags: Flags,
 ): string {
   const width = terminalWidth();
   return [
-    ...wrap(`bluerose ${name}: ${summary}`, width),
+    ...wrap(`${program}: ${summary}`, width),
     "",
-    ...wrap(`Usage: bluerose ${name} ${usage}`, width),
+    ...wrap(`Usage: ${program} ${usage}`, width),
     ...(details === undefined ? [] : ["", ...wrap(details, width)]),
     "",
     helpOfFlags(flags, width),

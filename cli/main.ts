@@ -4,17 +4,11 @@
  *
  * @module
  */
-import { speakAs } from "../pipeline/advice.ts";
-import { flagWords } from "./advice.ts";
-import { ArgumentError } from "./argument_error.ts";
 import type { CommandEntry } from "./command.ts";
-import { failureText } from "./failure.ts";
 import { twoColumns } from "./help.ts";
-import { PausedError, untilInterrupted } from "./interrupt.ts";
-import { forgetKept, keptText } from "./kept.ts";
 import { nearest } from "./nearest.ts";
-import { complain, print, withWarnings } from "./printer.ts";
-import { showCursor } from "./progress.ts";
+import { complain, print } from "./printer.ts";
+import { exitCodes, runCommand } from "./run_command.ts";
 import { terminalWidth, wrap } from "./terminal.ts";
 import { versionLine } from "./version.ts";
 import { enterUsersFolder } from "./working_folder.ts";
@@ -89,8 +83,6 @@ export const commandTable: readonly CommandEntry[] = [
   },
 ];
 
-const exitCodes = { done: 0, failed: 1, misused: 2, interrupted: 130 };
-
 /**
  * Runs the command line. Returns the exit code: 0 for success, 1 for failure, 2 for wrong
  * arguments; 130, 143 or 129 when SIGINT (Ctrl-C), SIGTERM or SIGHUP ended it; 75 when SIGTERM
@@ -113,44 +105,9 @@ export async function main(args: readonly string[], table: readonly CommandEntry
     complain(`bluerose: ${unknownCommand(wanted, table)}`);
     return exitCodes.misused;
   }
-  using _words = speakAs(flagWords);
-  forgetKept();
   // "help sweep run" asks for the help of "sweep run".
   const own = isHelp ? [...rest.slice(1).filter((word) => !word.startsWith("-")), "--help"] : rest;
-  let said = `bluerose ${entry.name}`;
-  const { result, exitCode } = await untilInterrupted(() =>
-    withWarnings(async () => {
-      const { command } = await entry.load();
-      if (command.subcommands?.has(own[0])) said += ` ${own[0]}`;
-      await command.call(own);
-    })
-  );
-  const error = result.status === "rejected" ? result.reason : undefined;
-  if (exitCode !== undefined || (error instanceof DOMException && error.name === "AbortError")) {
-    showCursor();
-    complain(`${said}: interrupted`);
-    complainOfKept();
-    return exitCode ?? exitCodes.interrupted;
-  }
-  if (result.status === "fulfilled") return exitCodes.done;
-  if (error instanceof PausedError) {
-    showCursor();
-    complain(`${said}: ${error.message}`);
-    complainOfKept();
-    return error.exitCode;
-  }
-  if (error instanceof ArgumentError) {
-    complain(`${said}: ${error.message}\n${said} --help shows all flags.`);
-    return exitCodes.misused;
-  }
-  complain(`${said}: ${failureText(error, said)}`);
-  complainOfKept();
-  return exitCodes.failed;
-}
-
-function complainOfKept(): void {
-  const text = keptText();
-  if (text !== undefined) complain(text);
+  return await runCommand(`bluerose ${entry.name}`, own, entry.load);
 }
 
 function unknownCommand(wanted: string, table: readonly CommandEntry[]): string {

@@ -67,7 +67,7 @@ function verdictOf(name: string, kernel: string, gpu: string, wgsl: string, text
 }
 
 /** What a module of cases exports. */
-interface CaseModule {
+export interface CaseModule {
   readonly cases: Readonly<Record<string, ModelCase>>;
   readonly halfCases?: Readonly<Record<string, ModelCase>>;
   readonly matrixCases?: Readonly<Record<string, ModelCase>>;
@@ -119,5 +119,7 @@ async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> 
   console.log(JSON.stringify(kernels));
 }
 
-await main(Deno.args);
-Deno.exit(0); // wgpu's threads keep waiting for the null device
+if (import.meta.main) {
+  await main(Deno.args);
+  Deno.exit(0); // wgpu's threads keep waiting for the null device
+}
