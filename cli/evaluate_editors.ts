@@ -147,12 +147,14 @@ async function tablesOf(values: EditorValues): Promise<CaseTable[]> {
 
 /** @throws {ArgumentError} for a method that is no editor */
 function editorsOf(values: Omit<Parameters<typeof settingsOfFlags>[0], "preserveFile">): NamedEditor[] {
-  return settingsOfFlags({ ...values, preserveFile: undefined }).map(({ name, editor }): NamedEditor => {
-    if (editor !== undefined) return { name, editor };
-    throw new ArgumentError(`Cannot use --method ${name}: it takes editors; the unedited model is always shown`, {
+  const other = values.method.find((name) => name === "baseline" || name === "oracle");
+  if (other !== undefined) {
+    throw new ArgumentError(`Cannot use --method ${other}: it takes editors; the unedited model is always shown`, {
       argument: "--method",
     });
-  });
+  }
+  return settingsOfFlags({ ...values, preserveFile: undefined })
+    .flatMap(({ name, editor }): NamedEditor[] => editor ? [{ name, editor }] : []);
 }
 
 /** Draws and prints the table of one file. Returns the lines that say where editors lose. */

@@ -256,7 +256,7 @@ gpuTest("generate rejects invalid calls, and the error says what is valid", asyn
   await assertRejects(
     () => pipe.generate(["a", "b"], { negativePrompt: ["c"] }),
     PromptError,
-    "1 negative prompts with 2 prompts",
+    "1 negative prompt with 2 prompts",
   );
   await assertRejects(() => pipe.generate(undefined, { promptEmbeds: narrow, guidanceScale: 1 }), ShapeError, "48");
   await assertRejects(() => pipe.generate("a rose", { numInferenceSteps: 0 }), RangeError, "steps");
@@ -264,7 +264,7 @@ gpuTest("generate rejects invalid calls, and the error says what is valid", asyn
   await assertRejects(
     () => pipe.generate(["a", "b"], { generator: [new TorchGenerator(1)] }),
     RangeError,
-    "1 generators",
+    "1 generator",
   );
   await assertRejects(() => StableDiffusionPipeline.fromPretrained(folder("no-such-model"), { gpu }), CheckpointError);
 });
