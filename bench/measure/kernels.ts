@@ -34,6 +34,12 @@ export interface KernelResult {
   readonly remarks: readonly string[];
 }
 
+/** Work and the name of who does it; empty for this project. */
+interface NamedWork {
+  readonly name: string;
+  readonly work: Work;
+}
+
 /** Times one kernel at one size. */
 export async function measureKernel(
   gpu: Gpu,
@@ -41,12 +47,10 @@ export async function measureKernel(
   options: KernelBenchOptions,
 ): Promise<KernelResult> {
   const { kernel, shape, task, perStep, real = () => "f32" as const } = kernelCase;
-  const { pace } = options;
-  const remarks: string[] = [];
   using prepared = kernelCase.prepare(gpu);
   let cost = { flops: 0, bytes: 0, runs: 0 };
   using first = gpu.scope(() => {
-    let result: { readonly tensor: ReturnType<typeof prepared.run> } | undefined;
+    let result: { readonly tensor: Tensor } | undefined;
     cost = gpu.tally(() => result = { tensor: prepared.run() });
     return result!.tensor;
   });
@@ -56,52 +60,62 @@ export async function measureKernel(
     cost = { ...cost, bytes: kernelCase.bytes ?? 0 };
     ceiling = { ...ceiling, gbps: ceiling.bufferGbps };
   }
+  using peers = await preparePeers(task, first, options);
+  const own = { name: "", work: deviceWork(gpu, () => void prepared.run(), options) };
+  const { times: [ours, ...others], failures } = await timeWhatCan([own, ...peers.works], { ...options, isWarm: true });
+  const unable = { ...peers.unable, ...failures };
+  const remarks = [...peers.skipped, ...Object.entries(unable).map(([name, why]) => `${name}: ${why}`)];
+  if (ours.timing.hostBound) remarks.push("bound by the host");
+  if (task && (gpu.info.subgroupMatrix || gpu.info.arithmetic === "f16")) {
+    remarks.push(`relative difference from f32: ${(await roundingError(gpu, task, first)).toExponential(1)}`);
+  }
+  for (const { name, timing } of others) options.pace?.note(name, task!, timing.minMs);
+  const peerTimes = Object.fromEntries(others.map(({ name, timing }) => [name, { ms: timing.minMs }]));
+  return {
+    record: {
+      ...kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, ceiling),
+      ...(task ? { task } : {}),
+      ...(perStep === undefined ? {} : { perStep }),
+      ...(others.length > 0 ? { peers: peerTimes } : {}),
+      ...(Object.keys(unable).length > 0 ? { unable } : {}),
+    },
+    remarks,
+  };
+}
 
-  const works: { name: string; work: Work }[] = [
-    { name: "", work: deviceWork(gpu, () => void prepared.run(), options) },
-  ];
-  const opened: Disposable[] = [];
-  const unable: Record<string, string> = {};
-  for (const peer of task ? options.peers ?? [] : []) {
+/** What other engines have prepared of a task. */
+interface PreparedPeers extends Disposable {
+  readonly works: readonly NamedWork[];
+  /** Engines that failed or computed another result, with the reasons. */
+  readonly unable: Readonly<Record<string, string>>;
+  /** Remarks on engines that would take too long. */
+  readonly skipped: readonly string[];
+}
+
+/** Prepares a task in other engines, of those whose result is `expected`. None without a task. */
+async function preparePeers(
+  task: PeerTask | undefined,
+  expected: Tensor,
+  { peers = [], pace }: Pick<KernelBenchOptions, "peers" | "pace">,
+): Promise<PreparedPeers> {
+  using opened = new DisposableStack();
+  const works: NamedWork[] = [], unable: Record<string, string> = {}, skipped: string[] = [];
+  for (const peer of task ? peers : []) {
     const skipReason = pace?.skipReason(peer.name, task!);
     if (skipReason !== undefined) {
-      remarks.push(`${peer.name}: ${skipReason}`);
+      skipped.push(`${peer.name}: ${skipReason}`);
       continue;
     }
     try {
-      const theirs = await peer.prepare(task!);
-      opened.push(theirs);
-      if (!resultsAgree(await first.data(), await theirs.result())) unable[peer.name] = "computes a different result";
-      else works.push({ name: peer.name, work: theirs });
+      const theirs = opened.use(await peer.prepare(task!));
+      if (resultsAgree(await expected.data(), await theirs.result())) works.push({ name: peer.name, work: theirs });
+      else unable[peer.name] = "computes a different result";
     } catch (error) {
       unable[peer.name] = firstLine(error);
     }
   }
-  try {
-    const { times, failures } = await timeWhatCan(works, { ...options, isWarm: true });
-    const [ours] = times;
-    Object.assign(unable, failures);
-    remarks.push(...Object.entries(unable).map(([name, why]) => `${name}: ${why}`));
-    if (ours.timing.hostBound) remarks.push("bound by the host");
-    if (task && (gpu.info.subgroupMatrix || gpu.info.arithmetic === "f16")) {
-      remarks.push(`relative difference from f32: ${(await roundingError(gpu, task, first)).toExponential(1)}`);
-    }
-    const record = kernelRecord({ kernel, shape, ms: ours.timing.minMs, cost, real: real(gpu) }, ceiling);
-    const others = times.slice(1).map(({ name, timing }) => [name, { ms: timing.minMs }] as const);
-    for (const [name, { ms }] of others) pace?.note(name, task!, ms);
-    return {
-      record: {
-        ...record,
-        ...(task ? { task } : {}),
-        ...(perStep === undefined ? {} : { perStep }),
-        ...(others.length > 0 ? { peers: Object.fromEntries(others) } : {}),
-        ...(Object.keys(unable).length > 0 ? { unable } : {}),
-      },
-      remarks,
-    };
-  } finally {
-    for (const each of opened) each[Symbol.dispose]();
-  }
+  const owned = opened.move();
+  return { works, unable, skipped, [Symbol.dispose]: () => owned.dispose() };
 }
 
 /** The relative difference between a result with rounded operands and one in f32. */
@@ -112,7 +126,7 @@ async function roundingError(gpu: Gpu, task: PeerTask, rounded: Tensor): Promise
 }
 
 /** Times all works in turns. A peer that fails is dropped and reported. */
-async function timeWhatCan(works: readonly { name: string; work: Work }[], options: TimingOptions) {
+async function timeWhatCan(works: readonly NamedWork[], options: TimingOptions) {
   const failures: Record<string, string> = {};
   const failed = new Set<string>();
   for (;;) {

@@ -110,7 +110,7 @@ export function deviceText(device: DeviceRecord): string {
 
 /** A peer's result over all shapes, as one line. */
 export function peerText({ peer, shapes, meanRatio, worst }: PeerSummary): string {
-  return `${peer}: ${digits(meanRatio)} times our time over ${shapes} shapes (geometric mean); ` +
+  return `${peer}: ${digits(meanRatio)} times our time over ${countText(shapes, "shape")} (geometric mean); ` +
     `at its best ${digits(worst.ratio)} times, at ${worst.kernel} ${worst.shape}`;
 }
 
