@@ -98,6 +98,18 @@ function defaultPixels({ quick, shapes }: Pick<BenchOptions, "quick" | "shapes">
   return quick ? [256] : shapes === "sdxl" ? [512] : [256, 512];
 }
 
+/** @throws {RangeError} where quick runs or the device leave out all cases that a filter matches */
+export function checkCases(gpu: Gpu, { filter, quick }: Pick<BenchOptions, "filter" | "quick">): void {
+  const { isSoftware } = policyOf(gpu);
+  if (casesFor({ filter, isSoftware, quick }).length > 0) return;
+  const withoutQuick = casesFor({ filter, isSoftware, quick: false }).length;
+  const why = withoutQuick > 0 ? "a quick run leaves out" : "software devices take too long for";
+  throw new RangeError(
+    `Cannot measure kernels that match ${filter} on ${gpu.info.name} as ${why} all of these cases: ` +
+      (withoutQuick > 0 ? "omit quick, or choose others" : "choose others"),
+  );
+}
+
 /** Measures the chosen parts. */
 export async function runBench(options: BenchOptions): Promise<BenchReport> {
   const { parts, python, quick, print } = options;
@@ -115,6 +127,7 @@ export async function runBench(options: BenchOptions): Promise<BenchReport> {
   }
 
   using gpu = await options.openGpu();
+  if (parts.has("kernels")) checkCases(gpu, options);
   const clock = options.byProcessorTime ? processorClock : wallClock;
   const waitMs = await waitingMs(() => gpu.finished(), clock);
   const ceiling = await measureCeiling(gpu, { budgetMs, waitMs, clock });
@@ -192,7 +205,6 @@ async function measureKernels(
   const { filter, quick, waitMs, python, print } = options;
   const { isSoftware } = policyOf(gpu);
   const cases = casesFor({ filter, isSoftware, quick });
-  if (cases.length === 0) print("no kernels: quick runs and software devices leave out large cases");
   using opened = options.peers ? await openPeers({ waitMs, isSoftware, python }) : undefined;
   const pace = new PeerPace();
   for (const reason of opened?.absent ?? []) print(`not available: ${reason}`);

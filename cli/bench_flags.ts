@@ -34,7 +34,7 @@ const partsOfFlag: Readonly<Record<string, readonly BenchPart[]>> = {
   pixels: ["full-size"],
 };
 
-/** @throws {ArgumentError} where --from or --tune stand beside a flag that they would ignore */
+/** @throws {ArgumentError} where a flag stands beside one that ignores it: --from, --tune */
 export function checkModes(given: ReadonlySet<string>): void {
   const refuseOthers = (mode: string, allowed: readonly string[], why: string) => {
     const other = given.has(mode) ? [...given].find((name) => !allowed.includes(name)) : undefined;
@@ -47,6 +47,12 @@ export function checkModes(given: ReadonlySet<string>): void {
     withFrom,
     "nothing is measured, so only --compare, --gpu-model, --json, --html, --overwrite and --quiet fit",
   );
+  if (given.has("shapes") && given.has("checkpoint")) {
+    throw new ArgumentError(
+      "Cannot use --shapes with --checkpoint: the model has shapes of its own, so omit one",
+      { argument: "--shapes" },
+    );
+  }
   refuseOthers(
     "tune",
     withTune,

@@ -1,6 +1,6 @@
-import { assertEquals } from "@std/assert";
+import { assertEquals, assertThrows } from "@std/assert";
 import type { BenchReport } from "../../bench/report/report.ts";
-import { runBench } from "../../bench/run.ts";
+import { checkCases, runBench } from "../../bench/run.ts";
 import { Gpu } from "../../engine/gpu.ts";
 import { gpuTest } from "../gpu.ts";
 
@@ -26,4 +26,15 @@ gpuTest("what a run has measured is given after each kernel, by processor time w
   assertEquals({ ...report, targets: undefined }, { ...kept[1], targets: undefined });
   assertEquals(report.device.times, "processor time");
   assertEquals(printed.filter((text) => /^(layer_norm|geglu) /.test(text)).length, 2);
+});
+
+Deno.test("a run fails where a quick run or the device leaves out all cases that a filter matches", () => {
+  using gpu = Gpu.null();
+  using software = Gpu.null({ ...gpu.info, deviceClass: "software" });
+  const filter = /square 4096/;
+  checkCases(gpu, { filter, quick: false });
+  assertThrows(() => checkCases(software, { filter, quick: false }), RangeError, "software devices take too long for");
+  const large = /vae 256² 256→256/;
+  checkCases(software, { filter: large, quick: false });
+  assertThrows(() => checkCases(software, { filter: large, quick: true }), RangeError, "omit quick, or choose others");
 });
