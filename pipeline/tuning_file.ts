@@ -64,6 +64,10 @@ export async function openTunedGpu(options: GpuOptions = {}): Promise<Gpu> {
     return gpu;
   } catch (error) {
     gpu[Symbol.dispose]();
-    throw error;
+    if (!(error instanceof TuningError) || options.tuning !== undefined) throw error;
+    throw new TuningError(
+      `${error.message}. ${tuningFile()} says so: bluerose bench --tune replaces what the device cannot run, or remove ` +
+        "the file",
+    );
   }
 }

@@ -23,7 +23,10 @@ function errorFindings({ errors, isTuned = false }: Examination): Finding[] {
     const what = error instanceof Error ? error.message : `${error}`;
     if (error instanceof NoAdapterError) return { what: "no GPU can be opened", advice: what };
     if (error instanceof TuningError) {
-      return { what, advice: "tune the device again (bluerose bench --tune), or remove the saved tuning" };
+      // A tuner keeps other devices' entries, so it does not replace a file that it cannot read.
+      const isUnreadable = error.cause !== undefined;
+      const remove = `remove the saved tuning${isUnreadable ? "" : ", or replace it"}`;
+      return { what, advice: `${remove}: bluerose bench --tune measures the device's tiles anew` };
     }
     if (error instanceof DeviceLostError) {
       return {
@@ -62,11 +65,14 @@ function checkFindings({ checks, suspects, picture, isTuned, isSoftware }: Exami
     });
   }
   if (picture?.failure !== undefined) {
+    const isDrawn = picture.difference !== undefined;
+    const where = isDrawn ? "in the combination of kernels" : "in the model's files or in drawing";
+    const restore = isDrawn ? "" : "restore the repository's folder models/pocket if the message names it. If not, ";
     findings.push({
-      what: `the picture of "${picture.prompt}" failed: ${picture.failure}`,
+      what: `the picture of "${picture.prompt}" ${isDrawn ? "" : "could not be drawn: "}${picture.failure}`,
       advice: failed.length > 0
         ? "see above: the failed checks are the likely cause"
-        : `every kernel passed its checks, so the fault lies in their combination or in the model's files: ${reportIt}`,
+        : `every kernel passed its checks, so the fault lies ${where}: ${restore}${reportIt}`,
     });
   }
   return findings;
@@ -121,12 +127,16 @@ function verdictOf(found: Examination, problems: readonly Finding[]): Verdict {
   const { device, checks, picture, speed, isSoftware, leftOut } = found;
   if (device === undefined) return { level: "faulty", text: "Blue Rose cannot run here: it found no device." };
   if (problems.length > 0) {
-    const wrong = checks.some(({ failure }) => failure !== undefined) || picture?.failure !== undefined;
+    const isUndrawn = picture?.failure !== undefined && picture.difference === undefined;
+    const wrong = checks.some(({ failure }) => failure !== undefined) || picture?.failure !== undefined && !isUndrawn;
+    const see = `see the ${problems.length === 1 ? "problem" : "problems"} above`;
     return {
       level: "faulty",
       text: wrong
         ? `${device.name} does not compute correctly.`
-        : `${device.name} could not be used as it is set up: see the problem above.`,
+        : isUndrawn
+        ? `${device.name} passed the checks of its kernels, but a picture could not be drawn: ${see}.`
+        : `${device.name} could not be used as it is set up: ${see}.`,
     };
   }
   const ran = checks.filter(({ skipped }) => skipped === undefined);

@@ -64,7 +64,7 @@ gpuTest("a tuning leaves out what the device cannot run any more", (gpu) =>
   withTuningFolder(async () => {
     const tile = { strategy: "subgroup" as const, lanes: 3, threadsX: 3, rows: 2, columns: 1 };
     await saveTuning(gpu.info.name, { few: tile, products: { "8x8x8": { ...tile, splits: 1 } } });
-    await assertRejects(() => openTunedGpu(), TuningError);
+    await assertRejects(() => openTunedGpu(), TuningError, `${tuningFile()} says so: bluerose bench --tune replaces`);
     await said(() => takeSteps(gpu, [step(64, [])], { budgetMs: 1 }));
     using tuned = await openTunedGpu();
     assertEquals(policyOf(tuned).tuned, { products: {}, attention: { 64: staged } });

@@ -4,15 +4,19 @@ import type { Check, CheckResult } from "../../../bench/doctor/check.ts";
 import { suspectKernels } from "../../../bench/doctor/check.ts";
 import { checks } from "../../../bench/doctor/checks/checks.ts";
 import { diagnoseGpu } from "../../../bench/doctor/doctor.ts";
+import type { PictureResult } from "../../../bench/doctor/picture.ts";
 import { withoutPersonalPaths } from "../../../bench/doctor/privacy.ts";
-import type { DoctorReport } from "../../../bench/doctor/report.ts";
+import type { DoctorReport, Examination } from "../../../bench/doctor/report.ts";
 import { sectionsOf } from "../../../bench/doctor/text.ts";
 import { judge } from "../../../bench/doctor/verdict.ts";
 import { DeviceLostError, NoAdapterError } from "../../../engine/errors.ts";
 import { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
+import { TuningError } from "../../../kernels/tuning.ts";
+import { openTunedGpu } from "../../../pipeline/tuning_file.ts";
 import { typescriptFiles } from "../../boundaries.ts";
-import { run } from "../../cli/running.ts";
+import { run, temporaryFolder } from "../../cli/running.ts";
+import { withEnvironment } from "../../environment.ts";
 
 const root = new URL("../../../", import.meta.url);
 
@@ -134,6 +138,34 @@ Deno.test("a missing adapter and a lost device are problems that say what to do"
   const lost = judge({ ...nothing, errors: [{ part: "checks", error: new DeviceLostError("gone", "unknown") }] });
   assertMatch(lost.problems[0].what, /lost during the checks of kernels: gone/);
   assertMatch(lost.problems[0].advice, /update its driver/);
+});
+
+Deno.test("a picture that cannot be drawn, and one that differs, are told apart", () => {
+  using gpu = Gpu.null();
+  const device = { name: gpu.info.name } as NonNullable<Examination["device"]>;
+  const found = { device, strategies: [], checks: [], suspects: [], leftOut: [], errors: [] };
+  const judged = (picture: PictureResult) => judge({ ...found, picture });
+  const missing = judged({ prompt: "a rose", ms: 1, failure: "Cannot load models/pocket/unet" });
+  assertMatch(missing.problems[0].what, /could not be drawn: Cannot load models/);
+  assertMatch(missing.problems[0].advice, /restore the repository's folder models\/pocket/);
+  assertMatch(missing.verdict.text, /passed the checks of its kernels, but a picture could not be drawn/);
+  const wrong = judged({ prompt: "a rose", ms: 1, difference: 9, largest: 99, failure: "differs by 9" });
+  assertMatch(wrong.problems[0].what, /the picture of "a rose" differs by 9/);
+  assertMatch(wrong.verdict.text, /does not compute correctly/);
+});
+
+Deno.test("what to do about a tuning that cannot be read is not to tune, which would fail, too", async () => {
+  await using folder = await temporaryFolder();
+  const path = `${folder.path}/tiles.json`;
+  await Deno.writeTextFile(path, "{");
+  await withEnvironment({ BLUEROSE_TILES: path }, async () => {
+    const error = await openTunedGpu().catch((error) => error);
+    const nothing = { strategies: [], checks: [], suspects: [], leftOut: [] };
+    const [{ advice }] = judge({ ...nothing, errors: [{ part: "open", error }] }).problems;
+    assertMatch(advice, /^remove the saved tuning: bluerose bench --tune/);
+    const other = judge({ ...nothing, errors: [{ part: "open", error: new TuningError("no such lanes") }] });
+    assertMatch(other.problems[0].advice, /^remove the saved tuning, or replace it: bluerose bench --tune/);
+  });
 });
 
 Deno.test("withoutPersonalPaths() hides homes, the program's folder and folders that variables name", () => {
