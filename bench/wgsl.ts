@@ -5,6 +5,7 @@
  * @module
  */
 import { type DeviceClass, Gpu, type GpuInfo } from "../engine/gpu.ts";
+import { policyOf } from "../kernels/policy.ts";
 import { casesFor } from "./cases/cases.ts";
 
 /** A kernel's text. */
@@ -25,7 +26,7 @@ export function kernelTexts(info: GpuInfo, pattern: RegExp): KernelText[] {
     texts.push({ shape: current, kernel: label, wgsl: code });
     return {} as GPUShaderModule;
   };
-  const isSoftware = info.deviceClass === "software";
+  const { isSoftware } = policyOf(gpu);
   for (const { kernel, shape, prepare } of casesFor({ filter: pattern, isSoftware, quick: false })) {
     current = `${kernel}, ${shape}`;
     gpu.scope(() => {

@@ -50,11 +50,20 @@ function watch(device: GPUDevice, folder: string, created: Created[]): void {
   };
 }
 
-function verdictOf(name: string, kernel: string, gpu: string, wgsl: string, text: string): KernelVerdict {
+/**
+ * What the model says of a pipeline of the case `title`.
+ *
+ * @param text the driver's file about it
+ */
+function verdictOf(
+  title: string,
+  { kernel, wgsl }: Created,
+  { gpu, text }: { gpu: string; text: string },
+): KernelVerdict {
   const compiled = parseCompiled(text), s = compiled.statistics;
   const threads = Number(/@workgroup_size\((\d+)/.exec(wgsl)?.[1] ?? 64);
   return {
-    case: name,
+    case: title,
     kernel,
     wave: s["Subgroup size"],
     registers: s["VGPRs"],
@@ -100,13 +109,14 @@ async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> 
     } catch (error) {
       console.error(`${title}: ${(error as Error).message}`);
     }
-    for (const { kernel, wgsl, file } of created) {
+    for (const pipeline of created) {
+      const { kernel, wgsl, file } = pipeline;
       if (seen.has(wgsl)) continue;
       seen.add(wgsl);
       const text = await Deno.readTextFile(file);
       const slug = `${title} ${kernel}`.replaceAll(/[^\p{L}\d]+/gu, "_");
       await writeText(`${folder}/${name}/${slug}-${kernels.length}.txt`, `${wgsl}\n${text}`);
-      kernels.push(verdictOf(title, kernel, name, wgsl, text));
+      kernels.push(verdictOf(title, pipeline, { gpu: name, text }));
     }
   };
   const chosen = (all: Readonly<Record<string, ModelCase>>) =>

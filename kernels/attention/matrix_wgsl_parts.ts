@@ -1,7 +1,7 @@
 /** The parts of the text of attention on subgroup matrices: see matrix_wgsl.ts. @module */
 
 import type { SubgroupMatrixWgsl } from "../wgsl/subgroup_matrix.ts";
-import { eachInLine } from "../wgsl/text.ts";
+import { eachInLine, threadLoads } from "../wgsl/text.ts";
 import { keyAt } from "./addresses_wgsl.ts";
 import type { MatrixAttentionBlocks } from "./matrix_shape.ts";
 
@@ -42,10 +42,7 @@ const working = ({ subgroups }: Context, text: string) => `if (subgroup < ${subg
 /** A loop of all threads over `total` indices `i`: unrolled, unless that makes long code. */
 function threadLoop({ threads }: Context, total: number, text: string): string {
   return total <= 16 * threads
-    ? eachInLine(Math.ceil(total / threads), (i) => {
-      const guard = (i + 1) * threads > total ? `if (thread + ${i * threads}u < ${total}u) ` : "";
-      return `${guard}{ let i = thread + ${i * threads}u; ${text} }`;
-    }, "\n    ")
+    ? threadLoads({ total, threads }, (_, index) => `let i = ${index}; ${text}`)
     : `for (var i = thread; i < ${total}u; i += ${threads}u) { ${text} }`;
 }
 

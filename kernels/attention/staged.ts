@@ -57,6 +57,20 @@ export interface StagedOptions {
 }
 
 /**
+ * The right operands of both products, for a number of keys padded to a multiple of 8 (`stride`),
+ * so that both use vec8 accesses. The padding repeats the first keys; softmax gives it weight 0.
+ */
+function paddedOperands(k: Tensor, v: Tensor): { paddedKeys: Tensor; columns: Tensor; stride: number } {
+  const [, s, width] = k.dims(3);
+  const canPad = s >= 8 && (width % 2 === 0 || [k, v].every(({ dtype }) => dtype === "f32")); // f16: in pairs
+  const paddingKeys = canPad ? -s & 7 : 0;
+  const padded = (x: Tensor) => paddingKeys === 0 ? x : concat([x, slice(x, 1, 0, paddingKeys)], 1);
+  // V is transposed to [B, H·D, S], so that both products read B as [N, K] and share one kernel
+  // variant. It is f32, because f16 would require S to be a multiple of 4.
+  return { paddedKeys: padded(k), columns: transpose(padded(v), { dtype: "f32" }), stride: s + paddingKeys };
+}
+
+/**
  * {@linkcode attention} into `y` in three steps, for any head width: the scores Q·Kᵀ, their softmax
  * in place, then the product with V. Queries are processed in blocks, so that at most `scoreBytes`
  * of scores are in memory at a time. Measurements: docs/tuning.md.
@@ -68,16 +82,7 @@ export function stagedAttention(
 ): void {
   const { gpu } = q;
   gpu.scope(() => {
-    // Keys are padded to a multiple of 8, so that both products use vec8 accesses. The padding
-    // repeats the first keys; softmax gives it weight 0. f16 is copied in pairs.
-    const canPad = s >= 8 && (heads * dim % 2 === 0 || [k, v].every(({ dtype }) => dtype === "f32"));
-    const paddingKeys = canPad ? -s & 7 : 0;
-    const padded = (x: Tensor) => paddingKeys === 0 ? x : concat([x, slice(x, 1, 0, paddingKeys)], 1);
-    const stride = s + paddingKeys;
-    const paddedKeys = padded(k);
-    // V is transposed to [B, H·D, S], so that both products read B as [N, K] and share one kernel
-    // variant. It is f32, because f16 would require S to be a multiple of 4.
-    const columns = transpose(padded(v), { dtype: "f32" });
+    const { paddedKeys, columns, stride } = paddedOperands(k, v);
     const limit = Math.min(scoreBytes, gpu.info.limits.maxStorageBufferBindingSize) / 4;
     const rowsAtOnce = Math.min(t, Math.max(1, Math.floor(limit / (heads * stride))));
     const batchesAtOnce = Math.min(batch, Math.max(1, Math.floor(limit / (heads * stride * t))));

@@ -1,7 +1,7 @@
 /** The parts of the text of attention through workgroup memory: see workgroup_wgsl.ts. @module */
 
 import { blockDepth } from "../gemm/tile_blocks.ts";
-import { eachInLine, fmaChain } from "../wgsl/text.ts";
+import { eachInLine, fmaChain, threadLoads } from "../wgsl/text.ts";
 import { keyAt } from "./addresses_wgsl.ts";
 import type { WorkgroupAttentionBlocks, WorkgroupAttentionShape } from "./workgroup_shape.ts";
 
@@ -25,13 +25,6 @@ export const pairs = "array<vec2<f16>, 2>";
 export const perQuery = ({ rows }: Context, text: (r: number) => string, separator = "\n    ") =>
   eachInLine(rows, text, separator);
 
-/** `text` for each of `total` indices, which the threads share; unrolled. */
-const loads = ({ threads }: Context, total: number, text: (index: string) => string) =>
-  eachInLine(Math.ceil(total / threads), (i) => {
-    const index = i === 0 ? "thread" : `(thread + ${i * threads}u)`;
-    return `${(i + 1) * threads > total ? `if (${index} < ${total}u) ` : ""}{ ${text(index)} }`;
-  }, "\n      ");
-
 /** What is added to the address of a head to get that of its current chunk. */
 const chunkAt = ({ chunks, depth }: Context) => chunks === 1 ? "" : ` + chunk * ${depth}u`;
 
@@ -44,8 +37,8 @@ const keyOrValue = ({ isHalf }: Context, line: number) =>
 
 /** Copies a chunk of the workgroup's queries to block_q, scaled. */
 export function loadQueries(c: Context): string {
-  const { block, depth, threadsY } = c;
-  return loads(c, block * depth, (index) => {
+  const { block, depth, threads, threadsY } = c;
+  return threadLoads({ total: block * depth, threads }, (_, index) => {
     const query = `q_at(q_start + min(group.x * ${block}u + line, params.t - 1u) * row + d4${chunkAt(c)})`;
     return `let d4 = ${index} % ${depth}u; let line = ${index} / ${depth}u;
       block_q[line / ${threadsY}u * ${depth}u + d4][line % ${threadsY}u] = ${stored(c, `${query} * scale`)};`;
@@ -57,15 +50,15 @@ export function loadQueries(c: Context): string {
  * For the latter a thread loads two keys and transposes them when it stores them, as pairs.
  */
 export function loadKeys(c: Context): string {
-  const { blockKeys, depth, keys, threadsX, isHalf } = c;
+  const { blockKeys, depth, keys, threads, threadsX, isHalf } = c;
   if (!isHalf) {
-    return loads(c, blockKeys * depth, (index) => {
+    return threadLoads({ total: blockKeys * depth, threads }, (_, index) => {
       const place = `[(line / ${4 * threadsX}u * 4u + line % 4u) * ${depth}u + d4][line / 4u % ${threadsX}u]`;
       return `let d4 = ${index} % ${depth}u; let line = ${index} / ${depth}u;
       block_kv${place} = k_at(${keyAt(c, "line")} + d4${chunkAt(c)});`;
     });
   }
-  return loads(c, blockKeys / 2 * depth, (index) => {
+  return threadLoads({ total: blockKeys / 2 * depth, threads }, (_, index) => {
     const load = (line: string) => `k_half_at(${keyAt(c, line)} + d4${chunkAt(c)})`;
     const place = (i: number) =>
       `[(d4 * 4u + ${i}u) * ${keys}u + pair / ${2 * threadsX}u][pair / 2u % ${threadsX}u][pair % 2u]`;
@@ -77,12 +70,11 @@ export function loadKeys(c: Context): string {
 
 /** Copies a part of a block of values to block_kv. */
 export function loadValues(c: Context): string {
-  const { valueKeys, valueChunks, headVec4, columns, threadsX, isHalf } = c;
+  const { valueKeys, valueChunks, headVec4, columns, threads, threadsX, isHalf } = c;
   const line = valueChunks === 1 ? "line" : `(part * ${valueKeys}u + line)`;
-  return loads(
-    c,
-    valueKeys * headVec4,
-    (index) =>
+  return threadLoads(
+    { total: valueKeys * headVec4, threads },
+    (_, index) =>
       `let line = ${index} / ${headVec4}u; let d4 = ${index} % ${headVec4}u;
       let value = ${isHalf ? "v_half_at" : "v_at"}(${keyAt(c, line)} + d4);
       block_kv[line * ${columns}u + d4 / ${threadsX}u][d4 % ${threadsX}u] = ${

@@ -1,4 +1,4 @@
-import { each } from "../wgsl/text.ts";
+import { each, guard, threadIndex } from "../wgsl/text.ts";
 
 /**
  * Depth of the blocks in workgroup memory, in elements. In f16 arithmetic it is the length of the
@@ -42,9 +42,6 @@ interface BlockSizes {
   /** WGSL type of the array's elements. */
   readonly vector: string;
 }
-
-/** The condition of a load whose last threads have nothing to load, as `end` exceeds `total`. */
-const guard = (index: string, end: number, total: number) => end > total ? `if (${index} < ${total}u) ` : "";
 
 /**
  * A as vec4 along k, at [k / 4, i, y] for row i · threadsY + y of the tile. Adjacent threads load
@@ -137,7 +134,7 @@ export function lineBlock(
   const across = count * inner, total = across * blockDepth, loads = Math.ceil(total / threads);
   const divides = threads % across === 0 && total % threads === 0;
   const group = divides ? threads / across : 1;
-  const index = (i: number) => i === 0 ? "thread" : `(thread + ${i * threads}u)`;
+  const index = (i: number) => threadIndex(i, threads);
   const depth = (i: number) => `${index(i)} / ${across}u`;
   const lane = (i: number) => `${divides ? "thread" : index(i)} % ${across}u`;
   const at = (i: number) => divides ? `[${i}][${depth(0)}]` : `[${depth(i)}][0]`;

@@ -1,6 +1,6 @@
 import { matrixDepth } from "./tile_support.ts";
 import { subgroupMatrixWgsl } from "../wgsl/subgroup_matrix.ts";
-import { each } from "../wgsl/text.ts";
+import { each, threadIndex, threadLoads } from "../wgsl/text.ts";
 import { type TileConstants, tileSize } from "./tile_shape.ts";
 import type { BlockLoads } from "./tile_workgroup.ts";
 
@@ -90,21 +90,11 @@ interface BlockLoad {
   readonly load: string;
 }
 
-/** `text` for each of `total` loads that belongs to a thread; receives the load's index. */
-const perThread = (
+/** `text` for each load of a thread, which receives the load and its {@linkcode threadIndex}. */
+const places = (
   { total, threads }: { total: number; threads: number },
   text: (i: number, index: string) => string,
-) => each(Math.ceil(total / threads), (i) => text(i, i === 0 ? "thread" : `(thread + ${i * threads}u)`));
-
-/** {@linkcode perThread}, where the last load of some threads has no index below `total`. */
-const guarded = (
-  { total, threads }: { total: number; threads: number },
-  text: (i: number, index: string) => string,
-) =>
-  perThread({ total, threads }, (i, index) => {
-    const last = i === 0 ? "thread" : `thread + ${i * threads}u`;
-    return `${(i + 1) * threads > total ? `if (${last} < ${total}u) ` : ""}{ ${text(i, index)} }`;
-  });
+) => each(Math.ceil(total / threads), (i) => text(i, threadIndex(i, threads)));
 
 /**
  * Loads of one vec4 along k, of rows of A or of columns of B. Consecutive threads load consecutive
@@ -115,14 +105,14 @@ function loadAlongK(name: "a" | "b", { lines, threads }: { lines: number; thread
   const line = (index: string) => `${index} / ${depthVec4}u`, k4 = (index: string) => `${index} % ${depthVec4}u`;
   const [place, load] = name === "a" ? ["a_row", "tile_a"] : ["b_column", "tile_b_k"];
   return {
-    places: perThread(
+    places: places(
       sizes,
       (i, index) =>
         name === "a"
           ? `let a_row${i} = tile_row(batch, min(row + ${line(index)}, params.m - 1u));`
           : `let b_column${i} = tile_column(batch, column + ${line(index)});`,
     ),
-    load: guarded(
+    load: threadLoads(
       sizes,
       (i, index) =>
         `block_${name}[${line(index)} * ${stride}u + ${k4(index)}] = ${load}(${place}${i}, k + ${k4(index)} * 4u);`,
@@ -138,8 +128,8 @@ function loadColumns({ columns, threads }: { columns: number; threads: number })
   const columnVec4 = columns / 4, sizes = { total: columnVec4 * depthVec4, threads };
   const columnOf = (index: string) => `${index} / 4u % ${columnVec4}u * 4u`;
   return {
-    places: perThread(sizes, (i, index) => `let b_column${i} = tile_column(batch, column + ${columnOf(index)});`),
-    load: guarded(
+    places: places(sizes, (i, index) => `let b_column${i} = tile_column(batch, column + ${columnOf(index)});`),
+    load: threadLoads(
       sizes,
       (i, index) =>
         `let k4 = (${index} % 4u + ${index} / ${4 * columnVec4}u * 4u); let at = k + k4 * 4u;

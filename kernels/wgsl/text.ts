@@ -15,6 +15,29 @@ export function eachInLine(count: number, text: (i: number) => string, separator
   return each(count, text, separator);
 }
 
+/** The index of load `i` of a thread, where all `threads` of a workgroup load one element each. */
+export const threadIndex = (i: number, threads: number): string => i === 0 ? "thread" : `(thread + ${i * threads}u)`;
+
+/** The condition of a load whose last threads have nothing to load, as `end` exceeds `total`. */
+export const guard = (index: string, end: number, total: number): string =>
+  end > total ? `if (${index} < ${total}u) ` : "";
+
+/**
+ * Blocks of statements that process each of `total` elements once, shared by the `threads` threads
+ * of a workgroup. Unrolled: a block per load of a thread.
+ *
+ * @param text statements of load i; receives the {@linkcode threadIndex} of its element, too
+ */
+export function threadLoads(
+  { total, threads }: { readonly total: number; readonly threads: number },
+  text: (i: number, index: string) => string,
+): string {
+  return each(Math.ceil(total / threads), (i) => {
+    const index = threadIndex(i, threads);
+    return `${guard(index, (i + 1) * threads, total)}{ ${text(i, index)} }`;
+  });
+}
+
 /** The WGSL type of an access of `width` elements of f32, 1 or 4. */
 export const vectorType = (width: number): "f32" | "vec4f" => width === 4 ? "vec4f" : "f32";
 

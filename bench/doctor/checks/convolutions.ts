@@ -1,6 +1,7 @@
 import { elements, Tensor } from "../../../engine/tensor.ts";
 import { conv2d, packConvWeight, unpackConvWeight } from "../../../kernels/conv/conv2d.ts";
 import type { ConvPath } from "../../../kernels/policy/convolutions.ts";
+import { policyOf } from "../../../kernels/policy.ts";
 import { convolution, convolutionSize, type ConvolutionSizes } from "../../oracles/convolution.ts";
 import { expTolerance, f16Rounding, f32Tolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
 import type { Check } from "../check.ts";
@@ -40,7 +41,7 @@ function convolutionCheck(
           stride,
           padding,
           upsample,
-          path: gpu.info.deviceClass === "software" && gpu.info.subgroupSize > 0 ? path : undefined,
+          path: policyOf(gpu).isSoftware && gpu.info.subgroupSize > 0 ? path : undefined,
           ...(epilogue
             ? {
               bias: Tensor.from(gpu, bias, [outChannels]),
