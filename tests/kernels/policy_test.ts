@@ -258,7 +258,8 @@ gpuTest(
       assertThrows(() => tunedPolicy(gpu, { [name]: { many: { ...tile, ...shape } } }), TuningError, why);
     refused({ lanes: lanes + 1 }, `(threadsX): ${lanes + 1}`);
     refused({ lanes: 6 * lanes, threadsX: 4 }, `(threadsX): ${6 * lanes}`);
-    refused({ rows: 1024 }, "bytes of workgroup memory");
+    refused({ rows: 128 }, "bytes of workgroup memory");
+    refused({ rows: 1024 }, "rows · columns must be at most");
   },
   { subgroupMatrices: true },
   await lackOfSubgroupMatrices(),
