@@ -244,7 +244,9 @@ export function checkDevice(gpu: Gpu, tensor: Tensor, what: string): void {
  */
 export function checkWrite(tensor: Tensor, { byteLength }: Uint8Array, byteOffset: number): void {
   const end = byteOffset + byteLength;
-  if (byteOffset % 4 === 0 && end <= tensor.bytes && (byteLength % 4 === 0 || end === tensor.bytes)) return;
+  if (
+    byteOffset % 4 === 0 && byteOffset >= 0 && end <= tensor.bytes && (byteLength % 4 === 0 || end === tensor.bytes)
+  ) return;
   throw new ShapeError(
     `Cannot write ${byteLength} bytes at ${byteOffset} of a tensor [${
       tensor.shape.join(", ")

@@ -70,7 +70,8 @@ export class Kernel<
    *
    * @throws {DTypeError} when a tensor's dtype does not suit its binding
    * @throws {ShapeError} when a tensor is larger than the device can bind, or the grid is none
-   * @throws {GpuError} when a tensor is missing, disposed of, or of another device
+   * @throws {GpuError} when a tensor is missing, disposed of or another device's, and when a
+   *   param is no number
    * @throws {KernelError} when a function takes a pointer to the params. Also when the WGSL does
    *   not compile: that is thrown by the next wait, because WebGPU reports it later
    */
@@ -94,6 +95,11 @@ export class Kernel<
           (bound instanceof Tensor ? bound : bound.tensor).shape
         ),
       );
+    }
+    for (const [name, type] of this.#params) {
+      const value: unknown = params[name];
+      if (typeof value === "number" && (type === "f32" || !Number.isNaN(value))) continue;
+      throw new GpuError(`Cannot run ${this.declaration.name} as ${name} must be a number: ${value}`);
     }
     let variant = "";
     for (const [name] of this.#constants) variant += `${name}=${constants[name]} `;

@@ -1,7 +1,13 @@
 import { ShapeError } from "../../engine/errors.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../policy.ts";
-import { type AttentionForm, attentionFormOn, type AttentionPath, unsupportedAttentionReason } from "./form.ts";
+import {
+  type AttentionForm,
+  attentionFormNumbers,
+  attentionFormOn,
+  type AttentionPath,
+  unsupportedAttentionReason,
+} from "./form.ts";
 import { matrixAttention } from "./matrix.ts";
 import { bindableBatches } from "./sizes.ts";
 import { stagedAttention } from "./staged.ts";
@@ -65,6 +71,10 @@ export function attention(q: Tensor, k: Tensor, v: Tensor, options: AttentionOpt
   }
   const sizes = { batch, heads, t, s, dim, causal, scale: options.scale ?? 1 / Math.sqrt(dim) };
   const policy = policyOf(q.gpu).attention, half = policy.usesF16(options);
+  const { path } = options;
+  if (path !== undefined && !Object.hasOwn(attentionFormNumbers, path)) {
+    refuse(`the path must be ${Object.keys(attentionFormNumbers).join(", ")}: ${JSON.stringify(path)}`);
+  }
   const form = options.form ??
     (options.path ? attentionFormOn(q.gpu.info, options.path, sizes, { half }) : policy.formFor(sizes, options));
   if (!form) return refuse(`the ${options.path} path does not support heads of width ${dim} on this device`);

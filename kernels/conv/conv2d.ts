@@ -107,6 +107,9 @@ function geometryOf(x: Tensor, weight: PackedConvWeight, options: Conv2dOptions)
     refuse(`the padding must be whole numbers of at least 0: ${[top, left, bottom, right].join(", ")}`);
   }
   const [upHeight, upWidth] = upsample === true ? [2 * height, 2 * width] : upsample || [height, width];
+  if (![upHeight, upWidth].every((side) => Number.isInteger(side) && side >= 0)) {
+    refuse(`the upsampled image must have whole numbers of at least 0 pixels: ${upHeight} × ${upWidth}`);
+  }
   const isResized = upHeight !== height || upWidth !== width;
   const [fullHeight, fullWidth] = [upHeight + top + bottom, upWidth + left + right];
   const outHeight = Math.floor((fullHeight - kernelHeight) / stride) + 1;
@@ -142,6 +145,9 @@ function checkAddends(
   if (bias && bias.size !== outChannels) refuse(`the bias must hold ${outChannels} elements: ${bias.size}`);
   if (channelBias) {
     const { tensor, first = 0 } = channelBias, [rows, columns] = tensor.dims(2), needed = first + outChannels;
+    if (!Number.isInteger(first) || first < 0) {
+      refuse(`the channelBias must begin at a whole number of at least 0: ${first}`);
+    }
     if (rows !== batch && rows !== 1 || needed > columns) {
       refuse(
         `the channelBias must have 1 or ${batch} rows and at least ${needed} columns: [${rows}, ${columns}]`,

@@ -51,7 +51,9 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
     throw new ShapeError(`Cannot normalize [${x.shape.join(", ")}] in ${groups} groups as ${why}`, [x.shape]);
   };
   if (channels === undefined) refuse("its second axis must hold channels");
-  if (channels % groups !== 0) refuse(`the groups must divide the channels: ${channels} / ${groups}`);
+  if (!(Number.isInteger(groups) && groups > 0 && channels % groups === 0)) {
+    refuse(`the groups must divide the channels: ${channels} / ${groups}`);
+  }
   if (weight.size !== channels || bias.size !== channels) {
     refuse(`weight and bias must hold ${channels} elements: ${weight.size}, ${bias.size}`);
   }

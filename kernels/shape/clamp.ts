@@ -22,6 +22,7 @@ ${flatWgsl("params.vec4s")}`,
  * @param low lower bound, at most `high`
  * @param high upper bound
  * @returns a new tensor of x's shape and dtype
+ * @throws {RangeError} when `low` exceeds `high`, which devices answer differently
  *
  * ```ts
  * using gpu = await Gpu.request();
@@ -30,6 +31,7 @@ ${flatWgsl("params.vec4s")}`,
  * ```
  */
 export function clamp(x: Tensor, low: number, high: number): Tensor {
+  if (!(low <= high)) throw new RangeError(`Cannot clamp to ${low} … ${high} as low must be at most high`);
   return Tensor.filled(x.gpu, x.shape, x.dtype, (y) => {
     launchOverVec4(x.gpu, { x, y }, (windows, vec4s) => clampKernel.run(x.gpu, windows, { vec4s, low, high }));
   });

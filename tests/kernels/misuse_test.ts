@@ -3,13 +3,25 @@ import { assertEquals, assertStringIncludes, assertThrows } from "@std/assert";
 import { Gpu } from "../../engine/gpu.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import type { AttentionForm } from "../../kernels/attention/form.ts";
-import { activate, attention, concat, conv2d, matmul, packConvWeight, type TileShape } from "../../kernels/mod.ts";
+import {
+  activate,
+  attention,
+  clamp,
+  concat,
+  conv2d,
+  groupNorm,
+  type GroupNormOptions,
+  matmul,
+  packConvWeight,
+  type TileShape,
+} from "../../kernels/mod.ts";
 import { gpuTest } from "../gpu.ts";
 
 gpuTest("operations refuse tiles, forms and names that are none, and say what they must be", (gpu) => {
   using a = Tensor.empty(gpu, [8, 8]);
   using q = Tensor.empty(gpu, [1, 4, 8]);
   using x = Tensor.empty(gpu, [1, 4, 8, 8]);
+  using four = Tensor.empty(gpu, [4]);
   using kernel = Tensor.empty(gpu, [4, 4, 3, 3]);
   const { tensor, ...sizes } = packConvWeight(kernel);
   using packed = tensor;
@@ -17,6 +29,8 @@ gpuTest("operations refuse tiles, forms and names that are none, and say what th
   const tile = (fields: object) => ({ strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1, ...fields });
   const product = (fields: object) => () => void matmul(a, a, { tile: tile(fields) as TileShape });
   const attend = (form: object) => () => void attention(q, q, q, { heads: 2, form: form as AttentionForm });
+  const biased = (first: number) => () => void conv2d(x, weight, { channelBias: { tensor: a, first } });
+  const normalized = (groups: number) => () => void groupNorm(x, { weight: four, bias: four, groups, epsilon: 1e-5 });
   for (
     const [misuse, name, reason] of [
       [
@@ -31,6 +45,29 @@ gpuTest("operations refuse tiles, forms and names that are none, and say what th
       [() => void matmul(a, a, { splits: NaN }), "ShapeError", "splits must be a whole number of at least 1: NaN"],
       [() => void conv2d(x, weight, { tile: tile({ threadsX: 7 }) as TileShape }), "GpuError", "multiple of threadsX"],
       [() => void conv2d(x, weight, { path: "4x4" as "3x3" }), "ShapeError", "the path must be general, 3x3,"],
+      [
+        () => void conv2d(x, weight, { upsample: [10.5, 12] }),
+        "ShapeError",
+        "whole numbers of at least 0 pixels: 10.5 × 12",
+      ],
+      [() => void conv2d(x, weight, { upsample: [-8, 8], padding: 10 }), "ShapeError", "of at least 0 pixels: -8 × 8"],
+      [biased(-1), "ShapeError", "the channelBias must begin at a whole number of at least 0: -1"],
+      [biased(NaN), "ShapeError", "the channelBias must begin at a whole number of at least 0: NaN"],
+      [normalized(0.5), "ShapeError", "the groups must divide the channels: 4 / 0.5"],
+      [normalized(-2), "ShapeError", "the groups must divide the channels: 4 / -2"],
+      [
+        () => void groupNorm(x, { weight: four, bias: four, groups: 2 } as GroupNormOptions),
+        "GpuError",
+        "as epsilon must be a number: undefined",
+      ],
+      [() => void clamp(a, 2, 1), "RangeError", "Cannot clamp to 2 … 1 as low must be at most high"],
+      [() => void clamp(a, NaN, 1), "RangeError", "as low must be at most high"],
+      [() => a.write(new Uint8Array(4), -4), "ShapeError", "at -4 of a tensor"],
+      [
+        () => void attention(q, q, q, { heads: 2, path: "constructor" as "staged" }),
+        "ShapeError",
+        'the path must be subgroup, workgroup, matrix, staged: "constructor"',
+      ],
       [attend({}), "ShapeError", "the path must be subgroup, workgroup, matrix, staged: undefined"],
       [attend({ path: "__proto__" }), "ShapeError", "the path must be"],
       [attend({ path: "workgroup" }), "ShapeError", "threadsX must be a whole number from 1 to 1024: undefined"],

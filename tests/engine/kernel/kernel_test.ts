@@ -330,11 +330,14 @@ gpuTest(
   },
 );
 
-gpuTest("a kernel refuses a grid that is none, and a tensor that is missing", (gpu) => {
+gpuTest("a kernel refuses a grid that is none, and a tensor or a param that is missing", (gpu) => {
   using x = Tensor.from(gpu, new Float32Array([1]), [1]);
   using y = Tensor.empty(gpu, [1]);
   const params = { count: NaN, factor: 1, offset: 0 };
   assertThrows(() => affine.run(gpu, { x, y }, params, constants), ShapeError, "on NaN × 1 × 1 workgroups");
   const count = { ...params, count: 1 };
+  const misused = (more: object) => () => affine.run(gpu, { x, y }, { ...count, ...more }, constants);
+  assertThrows(misused({ factor: undefined }), GpuError, "factor must be a number: undefined");
+  assertThrows(misused({ offset: NaN }), GpuError, "offset must be a number: NaN");
   assertThrows(() => affine.run(gpu, { x } as { x: Tensor; y: Tensor }, count, constants), GpuError, "its binding y");
 });
