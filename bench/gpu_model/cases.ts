@@ -106,7 +106,7 @@ export const cases: Readonly<Record<string, ModelCase>> = {
 const half = { allowF16Operands: true };
 
 /** Cases in f16 arithmetic. */
-export const halfCases: Readonly<Record<string, ModelCase>> = {
+export const f16Cases: Readonly<Record<string, ModelCase>> = {
   "f16: matmul 4096³ Bᵀ f16": product(4096, 4096, 4096, "f16", half),
   "f16: matmul few 256×1280×1280": product(256, 1280, 1280, "f16", half),
   "f16: conv 3×3 64² 320→320": convolution(64, 320, 320, 3, half),

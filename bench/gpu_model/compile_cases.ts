@@ -78,7 +78,7 @@ function verdictOf(
 /** What a module of cases exports. */
 export interface CaseModule {
   readonly cases: Readonly<Record<string, ModelCase>>;
-  readonly halfCases?: Readonly<Record<string, ModelCase>>;
+  readonly f16Cases?: Readonly<Record<string, ModelCase>>;
   readonly matrixCases?: Readonly<Record<string, ModelCase>>;
 }
 
@@ -97,7 +97,7 @@ async function matrixOptions(gpu: string): Promise<GpuOptions | undefined> {
 }
 
 async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> {
-  const { cases, halfCases = {}, matrixCases = {} } = await import(casesUrl) as CaseModule;
+  const { cases, f16Cases = {}, matrixCases = {} } = await import(casesUrl) as CaseModule;
   const kernels: KernelVerdict[] = [], seen = new Set<string>();
   const compile = async (title: string, run: ModelCase, options: GpuOptions) => {
     const created: Created[] = [];
@@ -122,7 +122,7 @@ async function main([name, folder, pattern, casesUrl]: string[]): Promise<void> 
   const chosen = (all: Readonly<Record<string, ModelCase>>) =>
     Object.entries(all).filter(([title]) => new RegExp(pattern).test(title));
   for (const [title, run] of chosen(cases)) await compile(title, run, {});
-  for (const [title, run] of chosen(halfCases)) await compile(title, run, { arithmetic: "f16" });
+  for (const [title, run] of chosen(f16Cases)) await compile(title, run, { arithmetic: "f16" });
   const onMatrices = chosen(matrixCases);
   const options = onMatrices.length > 0 ? await matrixOptions(name) : undefined;
   if (options) { for (const [title, run] of onMatrices) await compile(title, run, options); }

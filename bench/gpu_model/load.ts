@@ -90,7 +90,7 @@ export function fmaOf({ name, operands }: Pick<Instruction, "name" | "operands">
 }
 
 /**
- * Cycles of an instruction's multiply-adds at the peak for their type: two halves per lane, packed;
+ * Cycles of an instruction's multiply-adds at the peak for their type: two packed f16 per lane;
  * f32 in pairs where the architecture issues pairs.
  */
 function peakCycles(instruction: Instruction, wave: number, a: Architecture): number {

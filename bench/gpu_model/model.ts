@@ -71,7 +71,7 @@ export async function caseNames(casesUrl: string): Promise<string[]> {
       `Cannot use the cases of ${casesUrl} as it must export cases: see bench/gpu_model/cases.ts`,
     );
   }
-  return [module.cases, module.halfCases ?? {}, module.matrixCases ?? {}].flatMap(Object.keys);
+  return [module.cases, module.f16Cases ?? {}, module.matrixCases ?? {}].flatMap(Object.keys);
 }
 
 /** What {@linkcode modelKernels} compiles. */

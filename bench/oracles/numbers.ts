@@ -78,13 +78,13 @@ export function matrixTolerance(terms: number): number {
  * Most that an element of a product in f16 arithmetic errs by, relative to |A|·|B|: two roundings
  * of operands and 16 of a short sum, each of 2⁻¹⁰, as WGSL lets devices truncate.
  */
-export const halfBound: number = 18 * 2 ** -10;
+export const f16ArithmeticBound: number = 18 * 2 ** -10;
 
 /**
  * Tolerance of the relative error of such products of random operands, of any length: 18 rounding
  * errors of random signs.
  */
-export const halfTolerance: number = Math.sqrt(18) * 2 ** -10;
+export const f16ArithmeticTolerance: number = Math.sqrt(18) * 2 ** -10;
 
 /** What WGSL allows exp to err by, relative, for arguments of at most `largest`: 3 + 2|x| ulp. */
 export function expTolerance(largest: number): number {

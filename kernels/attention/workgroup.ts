@@ -36,7 +36,7 @@ import { attentionConstantTypes, workgroupAttentionWgsl } from "./workgroup_wgsl
  *     |result error| ≤ (e^2δ − 1 + (n + 2) · 2⁻¹¹) · Σ w|v| + S · 2⁻²⁴ · max(1, |v|)
  *
  * The last term is the rounding of weights, relative to a row's largest, and of products below
- * 2⁻¹⁴. A device that flushes subnormal halves has 2⁻¹⁴ in place of 2⁻²⁴. Elements and sums must
+ * 2⁻¹⁴. A device that flushes subnormal f16 has 2⁻¹⁴ in place of 2⁻²⁴. Elements and sums must
  * stay below 65,504.
  */
 

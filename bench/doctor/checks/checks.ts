@@ -2,7 +2,7 @@ import type { Check } from "../check.ts";
 import { attentionChecks } from "./attentions.ts";
 import { convolutionChecks } from "./convolutions.ts";
 import { elementChecks } from "./elements.ts";
-import { halfChecks } from "./halves.ts";
+import { f16ArithmeticChecks } from "./f16_arithmetic.ts";
 import { normChecks } from "./norms.ts";
 import { productChecks } from "./products.ts";
 import { solverChecks } from "./solver.ts";
@@ -15,5 +15,5 @@ export const checks: readonly Check[] = [
   ...normChecks,
   ...elementChecks,
   ...solverChecks,
-  ...halfChecks,
+  ...f16ArithmeticChecks,
 ];

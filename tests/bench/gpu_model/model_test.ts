@@ -111,7 +111,7 @@ Deno.test("the loop's code has the size of its encodings, and repeated instructi
   assertEquals(parseCompiled(text).blocks[3].instructions.length, 3 + 7);
 });
 
-// From a product in f16 arithmetic: the first products of sums, sums in packed halves, and their
+// From a product in f16 arithmetic: the first products of sums, sums in packed f16, and their
 // addition to the sums in f32.
 const halves = captured.replace(
   /\tv_fmac_f32_e32 v6.*\n.*\n.*\n/,
@@ -122,7 +122,7 @@ const halves = captured.replace(
 `,
 );
 
-Deno.test("packed halves are two multiply-adds of a lane, and their peak is theirs", () => {
+Deno.test("packed f16 are two multiply-adds of a lane, and their peak is theirs", () => {
   const fma = (name: string) =>
     isFma({ name, operands: "v0, v1, v2" }) ? fmaOf({ name, operands: "v0, v1, v2" }, 64) : 0;
   const names = ["v_pk_fma_f16", "v_fma_f16", "v_fmac_f16_e32", "v_dot2_f32_f16", "v_pk_mul_f16", "v_pk_add_f16"];
@@ -132,7 +132,7 @@ Deno.test("packed halves are two multiply-adds of a lane, and their peak is thei
   assertEquals([load.fmaCycles, load.peakCycles], [16, 16]);
   assertEquals([bound, hidden], ["shared", 16 / 80]);
   assertAlmostEquals(f32Peaks, 2 * reach, 1e-9);
-  // RDNA 3 issues f32 in pairs, but not packed halves.
+  // RDNA 3 issues f32 in pairs, but not packed f16.
   const pairs = judge(parseCompiled(halves), architectures.navi31, 64);
   assertAlmostEquals(pairs.f32Peaks, pairs.reach, 1e-9);
   // A half per lane reaches half of the peak of packed ones.

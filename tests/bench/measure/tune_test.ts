@@ -9,7 +9,7 @@ import { tileKinds } from "../../../kernels/tuning.ts";
 import { gpuTest, lackOf } from "../../gpu.ts";
 
 gpuTest(
-  "tiles of halves are tuned on a device that was opened with f16 arithmetic",
+  "tiles of f16 arithmetic are tuned on a device that was opened with f16 arithmetic",
   (gpu) => {
     for (const kind of tileKinds) {
       const strategies = candidates(gpu, kind).map(({ strategy }) => strategy);
@@ -23,7 +23,7 @@ gpuTest(
   await lackOf("shader-f16"),
 );
 
-gpuTest("tiles of halves are not tuned on other devices", (gpu) => {
+gpuTest("tiles of f16 arithmetic are not tuned on other devices", (gpu) => {
   for (const kind of tileKinds) assertEquals(candidates(gpu, kind).filter(({ strategy }) => strategy === "half"), []);
 });
 

@@ -1,6 +1,6 @@
 import { assert, assertEquals, assertNotEquals } from "@std/assert";
 import { type AttentionCase, attentionProblem } from "../../../bench/oracles/attention.ts";
-import { halfBound, halfTolerance } from "../../../bench/oracles/numbers.ts";
+import { f16ArithmeticBound, f16ArithmeticTolerance } from "../../../bench/oracles/numbers.ts";
 import type { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { attention, type AttentionOptions } from "../../../kernels/attention/attention.ts";
@@ -10,9 +10,9 @@ import { gpuTest, lackOf } from "../../gpu.ts";
 import { withGpuPolicy } from "../oracles.ts";
 
 const lacking = await lackOf("shader-f16");
-const inHalves = { arithmetic: "f16" } as const;
+const inF16Arithmetic = { arithmetic: "f16" } as const;
 
-/** What the f32 sums, softmax and exp2 add; far below {@linkcode halfBound}. */
+/** What the f32 sums, softmax and exp2 add; far below {@linkcode f16ArithmeticBound}. */
 const f32Error = 2 ** -14;
 
 /**
@@ -35,10 +35,10 @@ function bounds(c: AttentionCase): Float64Array {
           return { weight: Math.exp(score), magnitude };
         });
         const total = sums.reduce((a, { weight }) => a + weight, 0);
-        const delta = halfBound * sums.reduce((a, { magnitude }) => Math.max(a, magnitude), 0);
+        const delta = f16ArithmeticBound * sums.reduce((a, { magnitude }) => Math.max(a, magnitude), 0);
         for (let d = 0; d < dim; d++) {
           const magnitude = sums.reduce((a, { weight }, j) => a + weight / total * Math.abs(v[keyAt(j) + d]), 0);
-          result[at + d] = (Math.expm1(2 * delta) + halfBound + f32Error) * magnitude + s * 2 ** -24;
+          result[at + d] = (Math.expm1(2 * delta) + f16ArithmeticBound + f32Error) * magnitude + s * 2 ** -24;
         }
       }
     }
@@ -71,7 +71,10 @@ async function check(gpu: Gpu, c: AttentionCase, options: Partial<AttentionOptio
   }
   // In norm, errors of random signs cancel; they are still those of f16.
   const relative = Math.sqrt(squared / norm);
-  assert(2 ** -14 < relative && relative < 2 * halfTolerance, `relative error of ${JSON.stringify(c)}: ${relative}`);
+  assert(
+    2 ** -14 < relative && relative < 2 * f16ArithmeticTolerance,
+    `relative error of ${JSON.stringify(c)}: ${relative}`,
+  );
 }
 
 /** The form that a GPU with 255 registers gets for a large attention in f16. */
@@ -90,7 +93,7 @@ for (const [dim, t, s] of [[40, 67, 83], [64, 35, 64], [80, 19, 77], [160, 17, 3
       const form = dim === 40 ? large : { ...large, rows: 1 };
       await check(gpu, { batch: 2, heads: 2, t, s, dim }, { form });
     },
-    inHalves,
+    inF16Arithmetic,
     lacking,
   );
 }
@@ -108,7 +111,7 @@ gpuTest(
       for (const causal of [false, true]) await check(gpu, { batch: 1, heads: 3, t: 45, s: 43, dim, causal }, { form });
     }
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
@@ -124,7 +127,7 @@ gpuTest(
     using y = attention(q, v, v, { heads: 1, form, allowF16Operands: true });
     for (const mean of await y.data()) assert(mean * s >= 2048 + s - 16, `${mean * s} of ${2048 + s - 1}`);
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
@@ -138,7 +141,7 @@ gpuTest(
     assertNotEquals(await rounded.data(), await exact.data());
     assertEquals(await other.data(), await exact.data());
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
@@ -161,6 +164,6 @@ gpuTest(
     assertEquals(attention.formFor(sizes, { allowF16Operands: true }), form);
     assertNotEquals(attention.formFor(sizes), form);
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );

@@ -3,7 +3,7 @@ import { attentionProblem } from "../../../bench/oracles/attention.ts";
 import { convolution, type ConvolutionSizes } from "../../../bench/oracles/convolution.ts";
 import { gegluOf } from "../../../bench/oracles/functions.ts";
 import { product, transposed } from "../../../bench/oracles/matrices.ts";
-import { halfBound } from "../../../bench/oracles/numbers.ts";
+import { f16ArithmeticBound } from "../../../bench/oracles/numbers.ts";
 import { GpuError, UnsupportedFeatureError } from "../../../engine/errors.ts";
 import { Gpu } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
@@ -17,10 +17,10 @@ import { gpuTest, lackOf, randomArray, roundedToF16 } from "../../gpu.ts";
 import { withGpuPolicy } from "../oracles.ts";
 
 const lacking = await lackOf("shader-f16");
-const inHalves = { arithmetic: "f16" } as const;
+const inF16Arithmetic = { arithmetic: "f16" } as const;
 
 /** The bound in {@linkcode TileShape}, with 2⁻¹⁰ as WGSL allows, and the rounding of f32 sums. */
-const boundOf = (k: number) => halfBound + (k / 16 + 4) * 2 ** -23;
+const boundOf = (k: number) => f16ArithmeticBound + (k / 16 + 4) * 2 ** -23;
 
 /** Fails where an element is beyond the bound relative to |A|·|B|, or none was rounded. */
 function assertBounded(
@@ -69,7 +69,7 @@ gpuTest(
       }
     }
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
@@ -83,7 +83,7 @@ gpuTest(
     using y = matmul(a, b, { allowF16Operands: true });
     assertEquals([...await y.data()], [k, k, k, k]);
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
@@ -104,7 +104,7 @@ gpuTest(
     using gatedInHalves = gatedProduct(left, weight, { allowF16Operands: true });
     assertNotEquals(await gated.data(), await gatedInHalves.data());
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
@@ -133,7 +133,7 @@ gpuTest(
     }
     assertNotEquals(data, Float32Array.from(expected));
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
@@ -162,7 +162,7 @@ for (const [kernel, stride, size] of [[3, 1, 12], [3, 2, 9], [1, 1, 8]] as const
       const expected = convolution(x, weight, sizes), magnitudes = convolution(absolute(x), absolute(weight), sizes);
       assertBounded(await y.data(), expected, magnitudes, 12 * kernel * kernel);
     },
-    inHalves,
+    inF16Arithmetic,
     lacking,
   );
 }
@@ -188,7 +188,7 @@ gpuTest(
     }
     assertNotEquals(data, await exact.data());
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
@@ -222,11 +222,11 @@ gpuTest(
     const [q, k, v] = [[2, 19, 32], [2, 23, 32], [2, 23, 32]].map((size, i) => stored(size, 6 + i));
     await same("attention", (i) => attention(q[0], k[i], v[i], { heads: 2, allowF16Operands: true }));
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );
 
-gpuTest("a tile of halves needs a device that was opened with f16 arithmetic", (gpu) => {
+gpuTest("a tile of f16 arithmetic needs a device that was opened with f16 arithmetic", (gpu) => {
   using a = Tensor.empty(gpu, [8, 8]);
   assertThrows(() => gpu.scope(() => void matmul(a, a, { tile: tile(8, 8, 1, 1) })), GpuError, 'arithmetic: "f16"');
 });
@@ -245,6 +245,6 @@ gpuTest(
     assertEquals(policy.products.tileFor(256, 256, { allowF16Operands: true }).strategy, "half");
     assertNotEquals(policy.products.tileFor(256, 256).strategy, "half");
   },
-  inHalves,
+  inF16Arithmetic,
   lacking,
 );

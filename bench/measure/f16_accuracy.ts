@@ -2,7 +2,7 @@
  * Measures what f16 arithmetic changes: the predicted noise and the pictures of a model, beside f32
  * on the same device.
  *
- *     deno run -P=bench --no-lock bench/measure/half_accuracy.ts [MODEL] [--steps N] [--dawn]
+ *     deno run -P=bench --no-lock bench/measure/f16_accuracy.ts [MODEL] [--steps N] [--dawn]
  *       [--gpu-forms]
  *
  * For eight prompts it prints ‖f16 − f32‖ / ‖f32‖ of one guided prediction of the UNet, and the

@@ -9,13 +9,13 @@ import type { TileKind } from "../../../kernels/tuning.ts";
 import { attentionProblem } from "../../oracles/attention.ts";
 import { convolution, type ConvolutionSizes } from "../../oracles/convolution.ts";
 import { product, transposed } from "../../oracles/matrices.ts";
-import { halfTolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
+import { f16ArithmeticTolerance, randomArray, randomF16 } from "../../oracles/numbers.ts";
 import type { Check, Outcome } from "../check.ts";
 
 const rounded = { allowF16Operands: true } as const;
 
 /** A check of an operation as a device computes it that was opened with f16 arithmetic. */
-function inHalves({ operation, shape, tolerance = halfTolerance, run }: {
+function inF16Arithmetic({ operation, shape, tolerance = f16ArithmeticTolerance, run }: {
   readonly operation: string;
   readonly shape: string;
   readonly tolerance?: number;
@@ -34,7 +34,7 @@ function inHalves({ operation, shape, tolerance = halfTolerance, run }: {
 
 /** A product on the tile of large ones, or on that of its size. */
 function productCheck([m, k, n]: readonly [number, number, number], kind?: TileKind): Check {
-  return inHalves({
+  return inF16Arithmetic({
     operation: "matmul",
     shape: `${m}×${k}×${n}, Bᵀ, f16 weight${kind === undefined ? "" : `, tile of "${kind}"`}`,
     run: (gpu) => {
@@ -50,7 +50,7 @@ function productCheck([m, k, n]: readonly [number, number, number], kind?: TileK
 function convolutionCheck(sizes: ConvolutionSizes): Check {
   const { batch = 1, inChannels, outChannels, size, kernel, stride = 1, padding } = sizes;
   const where = `${batch} × ${size.join("×")} ${inChannels}→${outChannels}`;
-  return inHalves({
+  return inF16Arithmetic({
     operation: `conv2d ${kernel.join("×")}`,
     shape: `${where}${stride > 1 ? `, stride ${stride}` : ""}`,
     run: (gpu) => {
@@ -74,10 +74,10 @@ function attentionCheck({ t, s, dim, causal = false }: {
   readonly causal?: boolean;
 }): Check {
   const heads = 2, problem = attentionProblem({ batch: 1, heads, t, s, dim, causal });
-  return inHalves({
+  return inF16Arithmetic({
     operation: "attention",
     shape: `${t}×${s}, ${heads} of ${dim}, one pass${causal ? ", causal" : ""}`,
-    tolerance: 2 * halfTolerance, // of both products
+    tolerance: 2 * f16ArithmeticTolerance, // of both products
     run: (gpu) => {
       const [q, k, v] = [problem.q, problem.k, problem.v].map((each, i) =>
         Tensor.from(gpu, each, [1, i === 0 ? t : s, heads * dim])
@@ -90,7 +90,7 @@ function attentionCheck({ t, s, dim, causal = false }: {
 }
 
 /** Products, convolutions and attention in f16 arithmetic, where the device has it. */
-export const halfChecks: readonly Check[] = [
+export const f16ArithmeticChecks: readonly Check[] = [
   productCheck([65, 52, 68]),
   productCheck([131, 100, 140], "many"),
   convolutionCheck({ batch: 2, inChannels: 12, outChannels: 20, size: [9, 12], kernel: [3, 3], padding: [1, 1, 1, 1] }),
