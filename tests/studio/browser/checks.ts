@@ -129,6 +129,7 @@ Deno.test("a visit to the studio", async (t) => {
   await t.step("the edit turns roses blue on source and related prompts, and leaves unrelated ones", async () => {
     await page.getByRole("spinbutton", { name: "Steps" }).fill("4");
     await page.evaluate("shifts.length = 0");
+    const started = performance.now();
     const { ms, clockMs } = await longestTask(page, async () => {
       await button(page, "Draw").click();
       assertMatch(await status(page, /[1-5] of 6/), /\d of 6/);
@@ -138,7 +139,10 @@ Deno.test("a visit to the studio", async (t) => {
     console.log(
       `longest task of the page while drawing: ${ms.toFixed(0)} ms of work, ${clockMs.toFixed(0)} by the clock`,
     );
-    assert(ms > 0 && ms < 50, `the page was busy for ${ms} ms`);
+    // A picture takes seconds. If the page itself drew one, or a step of one, it would be busy for
+    // much of this; docs/performance.md has the time, which the machine's other work lengthens.
+    const share = ms / (performance.now() - started);
+    assert(share > 0 && share < 0.01, `the page was busy for ${ms} ms, ${share} of the drawing`);
     for (const prompt of [roses, painting]) {
       const [before, after] = [await colors(page, `${prompt}, before`), await colors(page, `${prompt}, after`)];
       assert(before.red > 0.03 && before.red > 2 * before.blue, `${prompt}: ${JSON.stringify(before)}`);
