@@ -4,6 +4,9 @@ import { bytesPerElement, decodeFloat32, type DType, dtypeOf, encode, type HostA
 import { DTypeError, GpuError, ShapeError } from "./errors.ts";
 import type { Gpu } from "./gpu.ts";
 
+/** Windows start at multiples of this many bytes: the largest alignment that WebGPU allows. */
+export const alignmentBytes = 256;
+
 /**
  * A range of a tensor's elements, to bind a tensor that is larger than a storage binding may be.
  */
@@ -168,11 +171,25 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * The range of `count` elements from `first`. `first` must be a multiple of the device's binding
-   * alignment (256 bytes at most).
+   * The range of `count` elements from `first`. The range must begin at a multiple of
+   * {@linkcode alignmentBytes}.
+   *
+   * @throws {ShapeError} when the range is not inside the tensor, or begins off the alignment
    */
   window(first: number, count: number): TensorWindow {
     const width = bytesPerElement[this.dtype];
+    const isWhole = (number: number) => Number.isSafeInteger(number) && number >= 0;
+    const refuse = (why: string) => {
+      throw new ShapeError(
+        `Cannot take ${count} elements from ${first} on of a tensor [${this.shape.join(", ")}] as ${why}`,
+        [this.shape],
+      );
+    };
+    if (!(isWhole(first) && isWhole(count))) refuse("both must be whole numbers of at least 0");
+    if (first + count > this.size) refuse(`it holds ${this.size} elements`);
+    if (first * width % alignmentBytes !== 0) {
+      refuse(`a window of ${this.dtype} must begin at a multiple of ${alignmentBytes / width} elements`);
+    }
     return { tensor: this, byteOffset: first * width, bytes: count * width };
   }
 

@@ -1,14 +1,13 @@
 import { bytesPerElement } from "../../engine/dtype.ts";
 import type { Gpu } from "../../engine/gpu.ts";
-import type { Tensor, TensorWindow } from "../../engine/tensor.ts";
+import { alignmentBytes, type Tensor, type TensorWindow } from "../../engine/tensor.ts";
+
+export { alignmentBytes } from "../../engine/tensor.ts";
 
 /*
  * Launching kernels on tensors that are larger than the device's largest binding. Such a tensor is
  * processed in ranges, one dispatch each. A tensor that fits takes one range.
  */
-
-/** Bindings start at multiples of this many bytes: the largest alignment that WebGPU allows. */
-export const alignmentBytes = 256;
 
 /** Consecutive units of a tensor (elements, rows, planes): `count` of them from `first` on. */
 export interface UnitRange {

@@ -213,6 +213,24 @@ gpuTest("a window binds a range of a tensor", async (gpu) => {
   assertEquals([data[127], data[128], data[191], data[192]], [0, 64, 127, 0]);
 });
 
+gpuTest("a window off the tensor, of a fraction of an element or off the alignment throws", (gpu) => {
+  using x = Tensor.empty(gpu, [4, 50]);
+  using half = Tensor.empty(gpu, [200], "f16");
+  const refused = (tensor: Tensor, [first, count]: readonly number[], reason: string) => {
+    const error = assertThrows(() => tensor.window(first, count), ShapeError, reason);
+    assertStringIncludes(error.message, `Cannot take ${count} elements from ${first} on of a tensor [`);
+    assertEquals(error.shapes, [tensor.shape]);
+  };
+  for (const range of [[-64, 64], [0.5, 1], [64, -1], [0, 1.5], [NaN, 1], [0, NaN], [0, Infinity]]) {
+    refused(x, range, "both must be whole numbers of at least 0");
+  }
+  for (const range of [[0, 201], [192, 9], [256, 0]]) refused(x, range, "it holds 200 elements");
+  refused(x, [32, 64], "a window of f32 must begin at a multiple of 64 elements");
+  refused(half, [64, 64], "a window of f16 must begin at a multiple of 128 elements");
+  assertEquals(x.window(192, 8).byteOffset, 768);
+  assertEquals(half.window(128, 72).bytes, 144);
+});
+
 gpuTest("a binding above the device's limit throws with the limit and the size", (gpu) => {
   using x = Tensor.empty(gpu, [5, 100]);
   const limits = { ...gpu.info.limits, maxStorageBufferBindingSize: 1999 };
