@@ -6,6 +6,7 @@ import { reduction } from "../wgsl/reduction.ts";
 import { bindableBlocks, bindRange, type RowBlock } from "../wgsl/launch.ts";
 import { vectorType } from "../wgsl/text.ts";
 import { policyOf } from "../policy.ts";
+import { checkEpsilon } from "./epsilon.ts";
 import { affineKernel, statisticsKernel } from "./group_norm_kernels.ts";
 
 /** Options of {@linkcode groupNorm}. */
@@ -16,7 +17,7 @@ export interface GroupNormOptions {
   readonly weight: Tensor;
   /** [C], f32 or f16 */
   readonly bias: Tensor;
-  /** Added to the variance. */
+  /** Added to the variance: a finite number of at least 0. */
   readonly epsilon: number;
   /** Activation applied to the result. Default: none. */
   readonly activation?: Activation;
@@ -33,6 +34,7 @@ export interface GroupNormOptions {
  * @param x [B, C, …], f32 or f16
  * @returns a new tensor of x's shape and dtype
  * @throws {ShapeError} when the groups do not divide C, or weight and bias do not hold C elements
+ * @throws {GpuError} when epsilon is negative or not finite
  * @throws {DTypeError} when x is f16 and the product of the axes after C is not a multiple of 4
  *
  * ```ts
@@ -57,6 +59,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
   if (weight.size !== channels || bias.size !== channels) {
     refuse(`weight and bias must hold ${channels} elements: ${weight.size}, ${bias.size}`);
   }
+  checkEpsilon(x, epsilon);
   return Tensor.filled(gpu, x.shape, x.dtype, (y) => {
     if (y.size === 0) return;
 

@@ -5,6 +5,7 @@ import { reduction, reductionConstantTypes, reductionWgsl, totalWgsl } from "../
 import { launchOverRanges } from "../wgsl/launch.ts";
 import { each, vectorType } from "../wgsl/text.ts";
 import { policyOf } from "../policy.ts";
+import { checkEpsilon } from "./epsilon.ts";
 
 /**
  * A workgroup processes ROWS rows together, so that weight and bias are read once for all of them.
@@ -63,7 +64,7 @@ export interface LayerNormOptions {
   readonly weight: Tensor;
   /** [C], f32 or f16 */
   readonly bias: Tensor;
-  /** Added to the variance. */
+  /** Added to the variance: a finite number of at least 0. */
   readonly epsilon: number;
 }
 
@@ -74,6 +75,7 @@ export interface LayerNormOptions {
  * @param x [..., C], f32 or f16
  * @returns a new tensor of x's shape and dtype
  * @throws {ShapeError} when weight or bias does not hold C elements
+ * @throws {GpuError} when epsilon is negative or not finite
  * @throws {DTypeError} when x is f16 and C is not a multiple of 4
  *
  * ```ts
@@ -96,6 +98,7 @@ export function layerNorm(x: Tensor, options: LayerNormOptions): Tensor {
       [x.shape, weight.shape, bias.shape],
     );
   }
+  checkEpsilon(x, epsilon);
   return Tensor.filled(gpu, x.shape, x.dtype, (y) => {
     if (y.size === 0) return;
     const vectorWidth = width % 4 === 0 ? 4 : 1;

@@ -11,6 +11,7 @@ import {
   conv2d,
   groupNorm,
   type GroupNormOptions,
+  layerNorm,
   matmul,
   packConvWeight,
   type TileShape,
@@ -21,6 +22,7 @@ gpuTest("operations refuse tiles, forms and names that are none, and say what th
   using a = Tensor.empty(gpu, [8, 8]);
   using q = Tensor.empty(gpu, [1, 4, 8]);
   using x = Tensor.empty(gpu, [1, 4, 8, 8]);
+  using rows = Tensor.empty(gpu, [2, 4]);
   using four = Tensor.empty(gpu, [4]);
   using kernel = Tensor.empty(gpu, [4, 4, 3, 3]);
   const { tensor, ...sizes } = packConvWeight(kernel);
@@ -58,8 +60,15 @@ gpuTest("operations refuse tiles, forms and names that are none, and say what th
       [
         () => void groupNorm(x, { weight: four, bias: four, groups: 2 } as GroupNormOptions),
         "GpuError",
-        "as epsilon must be a number: undefined",
+        "as epsilon must be a finite number of at least 0: undefined",
       ],
+      ...[-1e-5, NaN, Infinity].flatMap((epsilon) => {
+        const norm = { weight: four, bias: four, epsilon }, reason = `finite number of at least 0: ${epsilon}`;
+        return [
+          [() => void groupNorm(x, { ...norm, groups: 2 }), "GpuError", reason] as const,
+          [() => void layerNorm(rows, norm), "GpuError", reason] as const,
+        ];
+      }),
       [() => void clamp(a, 2, 1), "RangeError", "Cannot clamp to 2 … 1 as low must be at most high"],
       [() => void clamp(a, NaN, 1), "RangeError", "as low must be at most high"],
       [() => a.write(new Uint8Array(4), -4), "ShapeError", "at -4 of a tensor"],

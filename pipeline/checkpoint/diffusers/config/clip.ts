@@ -78,7 +78,7 @@ function parseTransformer(
     numHiddenLayers: fields.count("num_hidden_layers", 12, maxLayers),
     numAttentionHeads,
     hiddenAct: clipActivation(fields),
-    layerNormEps: fields.number("layer_norm_eps", 1e-5),
+    layerNormEps: fields.epsilon("layer_norm_eps", 1e-5),
     projectionDim: fields.count("projection_dim", 512),
   };
 }

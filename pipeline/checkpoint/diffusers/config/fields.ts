@@ -55,6 +55,12 @@ export class Fields {
     return value;
   }
 
+  /** What a normalization adds to variances. */
+  epsilon(key: string, fallback: number): number {
+    const value = this.number(key, fallback);
+    return value >= 0 ? value : this.refuse(key, "a number of at least 0");
+  }
+
   /** A whole number from 1 to a sane limit: sizes and counts. */
   count(key: string, fallback: number, max: number = maxSize): number {
     const value = this.value(key) ?? fallback;

@@ -176,7 +176,7 @@ export function parseUNetConfig(json: unknown, file: string): UNet2DConditionCon
     downsamplePadding: fields.number("downsample_padding", 1),
     midBlockScaleFactor: fields.number("mid_block_scale_factor", 1),
     normNumGroups,
-    normEps: fields.number("norm_eps", 1e-5),
+    normEps: fields.epsilon("norm_eps", 1e-5),
     crossAttentionDim: fields.sameCount("cross_attention_dim", 1280),
     attentionHeads,
     transformerLayersPerBlock,

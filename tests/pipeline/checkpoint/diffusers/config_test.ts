@@ -80,6 +80,7 @@ const refusedUNets: [json: Record<string, unknown>, key: string, hint: string][]
   [{ layers_per_block: "2" }, "layers_per_block", "one whole number"],
   [{ flip_sin_to_cos: 1 }, "flip_sin_to_cos", "true or false"],
   [{ norm_eps: "1e-5" }, "norm_eps", "a number"],
+  [{ norm_eps: -1e-5 }, "norm_eps", "a number of at least 0"],
 ];
 
 /** Explicit values that equal the supported behavior, by key. */
@@ -275,7 +276,9 @@ Deno.test("the text model's configuration has the defaults of transformers 4.35,
     maxPositionEmbeddings: 77,
     eosTokenId: 49407,
   });
-  const refused = [{ model_type: "t5" }, { hidden_act: "relu" }, { num_attention_heads: 7 }, { eos_token_id: -1 }];
+  const refused = [{ model_type: "t5" }, { hidden_act: "relu" }, { num_attention_heads: 7 }, { eos_token_id: -1 }, {
+    layer_norm_eps: -1,
+  }];
   for (const json of refused) assertThrows(() => parseCLIPTextConfig(json, "f"), ConfigError);
 });
 
