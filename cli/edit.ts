@@ -30,13 +30,14 @@ import { writeBeforeAfterSheet } from "./sheet.ts";
 export const command: Command = defineCommand({
   name: "edit",
   summary: "edit a model, draw before and after, and save the edit",
-  usage: "-m MODEL --source S --destination D|--edit FILE [-p PROMPT …] [flags]",
+  usage: "-m MODEL --source S --destination D|--edit FILE|--lora FILE [-p PROMPT …] [flags]",
   details:
     "Solves the edit that makes the model treat each source prompt like its destination. Prompts (-p) are drawn before and after the edit, with one seed, " +
     "side by side. --method selects the editor: time, uce (erase, moderate or debias concepts) or nullspace (erase; what --preserve lists stays). " +
     "--report predicts, without drawing, how much the edit changes each prompt. " +
     "Save the edit with --save-edit (for bluerose generate --edit), --export-lora (for A1111, ComfyUI, diffusers) or --save-model. " +
-    "Without a pair, the saved edits of --edit are drawn, exported and merged into the model.",
+    "Without a pair, the saved edits of --edit are drawn, exported and merged into the model. " +
+    "Without both, --save-model merges the LoRAs of --lora.",
   flags: {
     ...modelFlags,
     source: { kind: "texts", group: "Edit", help: "under-specified prompt; one for each --destination" },
@@ -174,6 +175,10 @@ export const command: Command = defineCommand({
     {
       line: "edit -m models/pocket --edit rose.safetensors --save-model edited",
       says: "merge a saved edit into the model",
+    },
+    {
+      line: "edit -m models/pocket --lora style.safetensors:0.8 --save-model styled.safetensors",
+      says: "merge a LoRA into the model",
     },
   ],
   async run(values, { given }) {

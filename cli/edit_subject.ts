@@ -39,16 +39,16 @@ export function solvedSubject(edit: ModelEdit, pairs: readonly EditPair[], pipe:
   };
 }
 
-/** The edits of --edit. They belong to `owned`. */
+/** The edits of --edit, or the model's LoRAs alone. They belong to `owned`. */
 export async function savedSubject(
   pipe: EditingPipeline,
-  values: { readonly edit: readonly string[]; readonly anyModel: boolean },
+  values: { readonly edit: readonly string[]; readonly anyModel: boolean; readonly lora: readonly string[] },
   owned: DisposableStack,
 ): Promise<EditSubject> {
   const loaded = await loadEdits(pipe, values, owned);
-  const texts = loaded.map(({ edit, strength }) =>
-    pairText(edit.recipe) + (strength === 1 ? "" : `, strength ${strength}`)
-  );
+  const texts = loaded.length === 0
+    ? values.lora
+    : loaded.map(({ edit, strength }) => pairText(edit.recipe) + (strength === 1 ? "" : `, strength ${strength}`));
   return {
     line: `Applied ${texts.join("; ")}`,
     title: texts.slice(0, 2).join("; ") + (texts.length > 2 ? `; and ${texts.length - 2} more` : ""),
@@ -67,7 +67,10 @@ export async function savedSubject(
 }
 
 /** The values of the command's flags. */
-type EditValues = Readonly<Record<string, unknown>> & { readonly edit: readonly string[] };
+type EditValues = Readonly<Record<string, unknown>> & {
+  readonly edit: readonly string[];
+  readonly lora: readonly string[];
+};
 
 /** Flags that say how something is done, and the flag that asks for it. */
 const dependentFlags: readonly (readonly [flag: string, on: string])[] = [
@@ -99,24 +102,39 @@ const flagsOfSolving: readonly string[] = [
   ...["report", "candidates", "saveEdit"],
 ];
 
+/** Flags that take an edit, solved or saved: LoRAs alone are the same before and after. */
+const flagsOfEdits: readonly string[] = ["prompt", "promptsFile", "exportLora", "anyModel"];
+
 /**
- * Refuses to do without a pair where an edit must be solved: there is no saved one, or a flag is of
- * solving.
+ * Refuses to do without a pair where an edit must be solved: there is neither a saved one nor a
+ * LoRA to save the model with, or a flag is of solving.
  *
  * @throws {ArgumentError} then
  */
 export function checkSavedAlone(values: EditValues, given: ReadonlySet<string>): void {
-  if (values.edit.length === 0) {
+  const hasEdits = values.edit.length > 0;
+  if (!hasEdits && (values.lora.length === 0 || values.saveModel === undefined)) {
     throw new ArgumentError(
-      "Cannot edit without a pair of prompts: give --source and --destination, or --pairs; or --edit with a saved edit",
+      "Cannot edit without a pair of prompts: give --source and --destination, or --pairs; or --edit with a saved edit; " +
+        "or --lora with --save-model",
       { argument: "--source" },
     );
   }
-  const flag = flagsOfSolving.find((name) => given.has(name) && values[name] !== false);
-  if (flag === undefined) return;
+  const isGiven = (name: string) => given.has(name) && values[name] !== false;
+  const flag = flagsOfSolving.find(isGiven);
+  if (flag !== undefined) {
+    throw new ArgumentError(
+      `Cannot use --${kebab(flag)} without a pair of prompts, as ${
+        hasEdits ? "the edits of --edit are solved" : "--lora alone is merged"
+      }: give --source and --destination, or --pairs, or leave it out`,
+      { argument: `--${kebab(flag)}` },
+    );
+  }
+  const flagOfEdits = hasEdits ? undefined : flagsOfEdits.find(isGiven);
+  if (flagOfEdits === undefined) return;
   throw new ArgumentError(
-    `Cannot use --${kebab(flag)} without a pair of prompts, as the edits of --edit are solved: ` +
-      "give --source and --destination, or --pairs, or leave it out",
-    { argument: `--${kebab(flag)}` },
+    `Cannot use --${kebab(flagOfEdits)} without an edit, as --lora alone is merged: give --source and --destination, ` +
+      "--pairs or --edit, or leave it out. bluerose generate draws with LoRAs",
+    { argument: `--${kebab(flagOfEdits)}` },
   );
 }

@@ -320,4 +320,22 @@ Deno.test("edit applies saved edits without a pair: draws before and after, expo
   assert(large.err.includes("the largest f16 is 65504. Save in f32, by --save-dtype or --lora-dtype"), large.err);
   const none = await run(...edit, "--save-model", at("none"));
   assert(none.err.includes("or --edit with a saved edit"), none.err);
+
+  const alone = [...edit, "--lora", `${at("lora.safetensors")}:0.5`];
+  const styled = await run(...alone, "--save-model", at("styled"), "--json");
+  assertEquals(styled.code, 0, styled.err);
+  assertEquals(JSON.parse(styled.out).savedModel, at("styled"));
+  const half = await values("styled"), [full, own] = [await values("solved"), await values("weak")];
+  const expected = full.map((value, i) => (value + own[i]) / 2);
+  assertClose(half, expected, 1e-3, "half of the edit's LoRA is half of the edit, in f16");
+  assert(half.some((value, i) => value !== own[i]), "the LoRA is merged");
+  for (const flag of ["-p=a rose", `--export-lora=${at("y.safetensors")}`]) {
+    const refused = await run(...alone, "--save-model", at("styled2"), flag);
+    assertEquals(refused.code, 2, flag);
+    assert(refused.err.includes("without an edit, as --lora alone is merged"), refused.err);
+  }
+  const solving = await run(...alone, "--save-model", at("styled2"), "--report");
+  assert(solving.err.includes("Cannot use --report without a pair of prompts, as --lora alone is merged"), solving.err);
+  const unsaved = await run(...alone);
+  assert(unsaved.err.includes("or --lora with --save-model"), unsaved.err);
 });
