@@ -40,8 +40,6 @@ export interface PageOptions {
 /** The HTML page of a run. */
 export function benchPage(report: BenchReport, { compared, model }: PageOptions = {}): string {
   const { device, kernels, fullSize = [], compilation } = report;
-  const families = [...new Set(kernels.map(({ kernel }) => familyOf(kernel)))];
-  const color = (family: string) => colors[Math.min(families.indexOf(family), colors.length - 1)];
   const changes = compared ? compareReports(compared.report, report) : undefined;
   const other = compared ? new OtherRun(compared.name, changes!.changes) : undefined;
   return `<!doctype html>
@@ -54,17 +52,9 @@ export function benchPage(report: BenchReport, { compared, model }: PageOptions 
 ${deviceText(device)}
 ${compared ? `<h2>Compared with ${escape(compared.name)}</h2>\n${comparedText(compared.report, device)}` : ""}
 ${targetTable(report, compared)}
-<h2>Roofline</h2>
-${
-    kernels.length > 0
-      ? rooflineSvg(report, ({ kernel }) => color(familyOf(kernel)))
-      : "<p>No kernels were measured.</p>"
-  }
-<ul class="legend">${
-    families.map((family) => `<li><span style="background:${color(family)}"></span>${escape(family)}</li>`).join("")
-  }</ul>
+${kernels.length > 0 ? rooflineSection(report) : ""}
 <h2>Kernels</h2>
-${kernelTable(kernels, other)}
+${kernels.length > 0 ? kernelTable(kernels, other) : "<p>No kernels were measured.</p>"}
 ${summarizePeers(kernels).map((summary) => `<p>${escape(peerText(summary))}</p>`).join("\n")}
 ${model ? modelSection(model) : ""}
 <h2>Stages</h2>
@@ -139,6 +129,18 @@ function targetTable({ targets = [] }: BenchReport, compared: PageOptions["compa
     { html: `<span class="${verdict.replace(" ", "-")}">${verdict}</span>` },
   ]);
   return `<h2>Targets</h2>\n${table(columns, rows)}`;
+}
+
+/** The roofline with its legend. */
+function rooflineSection(report: BenchReport): string {
+  const families = [...new Set(report.kernels.map(({ kernel }) => familyOf(kernel)))];
+  const color = (family: string) => colors[Math.min(families.indexOf(family), colors.length - 1)];
+  const legend = families.map((family) =>
+    `<li><span style="background:${color(family)}"></span>${escape(family)}</li>`
+  );
+  return `<h2>Roofline</h2>
+${rooflineSvg(report, ({ kernel }) => color(familyOf(kernel)))}
+<ul class="legend">${legend.join("")}</ul>`;
 }
 
 function kernelTable(kernels: readonly KernelRecord[], other: OtherRun | undefined): string {

@@ -217,6 +217,8 @@ Deno.test("fullSizeText() gives the ratio to PyTorch and the memory besides the 
     assert(text.includes(part), `${part}: ${text}`);
   }
   const page = benchPage({ ...report([]), fullSize: [step] });
+  assert(page.includes("<p>No kernels were measured.</p>"));
+  assertEquals(page.match(/<table|<ul|<svg|Roofline<|<tbody>\s*<\/tbody>/), null, "nothing that is empty is shown");
   assert(page.includes("our time is 4.00 times"));
 });
 
