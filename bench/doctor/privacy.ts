@@ -7,10 +7,28 @@ export interface PersonalPlaces {
 }
 
 /** The variables whose values may occur in messages. The more specific come first. */
-export const pathVariables = ["BLUEROSE_TILES", "XDG_CACHE_HOME", "HOME", "USERPROFILE"] as const;
+export const pathVariables = [
+  ...["BLUEROSE_TILES", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "DENO_DIR", "XDG_CACHE_HOME"],
+  ...["HOME", "USERPROFILE"],
+] as const;
 
 /** Home folders by their usual form, for messages that name another user's. */
 const homes = /(?:\/home|\/Users|[A-Za-z]:\\+Users)[/\\]+[^/\\\s"':;,)\]]+/g;
+
+/**
+ * Other absolute paths of at least one folder, save those that a system has for all. Programs and
+ * caches lie anywhere, and the variables that say where may not be readable.
+ */
+const elsewhere = [
+  /(?<=file:\/\/|[^\w.~$*/\\-]|^)\/(?!(?:usr|etc|proc|sys|dev|lib|lib64|opt|nix|Library|System)\/)(?:[^/\s"'`:;,)\]]+\/)+[^/\s"'`:;,)\]]*/g,
+  /(?<!\w)[A-Za-z]:[\\/]+(?!Windows\b|Program Files)(?:[^\\/\s"'`:;,)\]]+[\\/]+)+[^\\/\s"'`:;,)\]]*/g,
+];
+
+/** What is left of a path: the name of its file, which messages are about. */
+function hiddenPath(path: string): string {
+  const [file = ""] = /[^\\/]+\.\w+$/.exec(path) ?? [];
+  return `…/${file}`;
+}
 
 /** A text with the paths of a person's machine replaced by what they stand for. */
 export function withoutPersonalPaths(text: string, { variables, program }: PersonalPlaces): string {
@@ -22,7 +40,8 @@ export function withoutPersonalPaths(text: string, { variables, program }: Perso
   for (const folder of new Set([program, decodeURIComponent(program)])) {
     hidden = hidden.replaceAll(`file://${folder}`, "").replaceAll(folder, "");
   }
-  return hidden.replace(homes, "~");
+  hidden = hidden.replace(homes, "~");
+  return elsewhere.reduce((text, pattern) => text.replace(pattern, hiddenPath), hidden);
 }
 
 /** The same for every text of a value made of arrays, plain objects and texts. */

@@ -168,7 +168,7 @@ Deno.test("what to do about a tuning that cannot be read is not to tune, which w
   });
 });
 
-Deno.test("withoutPersonalPaths() hides homes, the program's folder and folders that variables name", () => {
+Deno.test("withoutPersonalPaths() hides homes, the program's folder, folders that variables name and paths elsewhere", () => {
   const places = { variables: { HOME: "/data/ann", BLUEROSE_TILES: undefined }, program: "/opt/rose/" };
   const hidden = (text: string) => withoutPersonalPaths(text, places);
   assertEquals(hidden("Cannot read /data/ann/.cache/x"), "Cannot read $HOME/.cache/x");
@@ -182,6 +182,20 @@ Deno.test("withoutPersonalPaths() hides homes, the program's folder and folders 
   assertEquals(hidden("/home/bob/a and /Users/Bob/b"), "~/a and ~/b");
   assertEquals(hidden("C:\\Users\\Bob\\a"), "~\\a");
   assertEquals(hidden("/usr/share/vulkan"), "/usr/share/vulkan");
+  assertEquals(hidden("at file:///srv/bob/deno/npm/fast-png/index.js:3:4"), "at file://…/index.js:3:4");
+  assertEquals(hidden('Cannot read "/mnt/bob/tiles.json" or /scratch/bob/'), 'Cannot read "…/tiles.json" or …/');
+  assertEquals(hidden("C:\\Deno\\x; D:\\bob\\deno\\gen\\a.js"), "…/; …/a.js");
+  for (
+    const text of [
+      "GB/s, f32/f16, 1/2/3",
+      "https://jsr.io/@a/b",
+      "NVRM /proc/driver/x",
+      "// a / b",
+      "C:\\Windows\\x.dll",
+    ]
+  ) {
+    assertEquals(hidden(text), text);
+  }
 });
 
 Deno.test("byImportance() puts the first check of each operation before the others, and loses none", () => {
