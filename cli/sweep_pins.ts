@@ -10,11 +10,13 @@ import { parseCLIPConfig } from "../pipeline/checkpoint/diffusers/config/clip.ts
 import { readConfig } from "../pipeline/checkpoint/diffusers/config/fields.ts";
 import { directoryTree, fileSource } from "../pipeline/checkpoint/source/disk.ts";
 import { parseModelIndex } from "../pipeline/checkpoint/diffusers/config/model_index.ts";
+import { pipelineFiles } from "../pipeline/checkpoint/diffusers/pipeline_files.ts";
 import { openWeights } from "../pipeline/checkpoint/safetensors/weight_files.ts";
 import { CLIPModel } from "../pipeline/models/clip.ts";
 import { modelConfigsOf } from "../pipeline/inspection.ts";
 import { SweepError } from "../pipeline/evaluation/sweep/sweep_error.ts";
 import { exists, infoAt } from "../pipeline/output/paths.ts";
+import { ArgumentError } from "./argument_error.ts";
 import { resolveModel } from "./embedded_model.ts";
 import { packageVersion } from "./version.ts";
 
@@ -23,6 +25,8 @@ interface PinnedModels {
   readonly model: string;
   /** Branch, tag or commit of a model on the hub. Default: main. */
   readonly revision?: string;
+  /** Which weights of a folder to load. Default: those of the default precision. */
+  readonly variant?: string;
   readonly clip: string;
   readonly offline: boolean;
 }
@@ -32,9 +36,10 @@ interface PinnedModels {
  * SHA-256.
  *
  * @throws {HubError} where a model on the hub cannot be reached
+ * @throws {CheckpointError} where a file of the model is missing, or no part has the variant
  * @throws {SweepError} where a local model or the CLIP model is not there, or a folder is no model
  */
-export async function findPins({ model, revision, clip, offline }: PinnedModels): Promise<SweepPins> {
+export async function findPins({ model, revision, variant, clip, offline }: PinnedModels): Promise<SweepPins> {
   const path = await resolveModel(model), clipPath = await resolveModel(clip);
   const [found, foundClip] = [await infoAt(path), await infoAt(clipPath)];
   if (foundClip === undefined) {
@@ -44,7 +49,7 @@ export async function findPins({ model, revision, clip, offline }: PinnedModels)
   }
   // Before files are hashed: what is no such model would be found out in the first shard.
   await checkClip(clipPath);
-  if (found) await checkModel(path, found);
+  if (found) await checkModel(path, { ...found, variant });
   const clipHash = await hashOf(clipPath);
   if (found) return { version: packageVersion, modelHash: await hashOf(path), clipHash };
   if (!isHubId(path)) {
@@ -55,17 +60,43 @@ export async function findPins({ model, revision, clip, offline }: PinnedModels)
       { path: model },
     );
   }
-  const { commit } = await openHub(path, { revision, localFilesOnly: offline || undefined });
-  return { version: packageVersion, revision: commit, clipHash };
+  const tree = await openHub(path, { revision, localFilesOnly: offline || undefined });
+  if (variant !== undefined) await pipelineFiles(tree, { variant, without: undrawn });
+  return { version: packageVersion, revision: tree.commit, clipHash };
 }
 
+/**
+ * Refuses what says which files of a model are meant, where the model has no choice of them.
+ *
+ * @throws {ArgumentError} then
+ */
+export async function checkChoiceOfFiles(
+  { model, revision, variant }: Pick<PinnedModels, "model" | "revision" | "variant">,
+): Promise<void> {
+  const found = await infoAt(await resolveModel(model));
+  const refuse = (flag: string, where: string) => {
+    throw new ArgumentError(`Cannot use ${flag} with ${model}, which is here: it applies to ${where} only`, {
+      argument: flag,
+    });
+  };
+  if (found && revision !== undefined) refuse("--revision", "models of the hub");
+  if (found?.isFile && variant !== undefined) refuse("--variant", "folders and models of the hub");
+}
+
+/** Parts of a model that no sweep loads. */
+const undrawn = ["safety_checker", "feature_extractor"] as const;
+
 /** Checks by configurations and headers that a local model is one that can be edited. */
-async function checkModel(path: string, { isFile }: { readonly isFile: boolean }): Promise<void> {
+async function checkModel(
+  path: string,
+  { isFile, variant }: { readonly isFile: boolean; readonly variant?: string },
+): Promise<void> {
   if (isFile) return void await modelConfigsOf(await fileSource(path));
   await checkFolder(path);
   const tree = await directoryTree(path);
   await readConfig(tree, "model_index.json", parseModelIndex);
   await modelConfigsOf(tree);
+  await pipelineFiles(tree, { variant, without: undrawn });
 }
 
 /** Checks a CLIP model in the same way. */
@@ -98,7 +129,7 @@ async function checkFolder(path: string): Promise<void> {
 const readFile = /(\.safetensors|\.sft|\.ckpt|\.json|\.txt|\.model)$/i;
 
 /** Folders of a model that no sweep reads. */
-const unread = ["safety_checker", "feature_extractor", "training", "evaluation", "clip"];
+const unread = [...undrawn, "training", "evaluation", "clip"];
 
 /**
  * SHA-256 over a file, or over the names and hashes of the files that a pipeline reads from a

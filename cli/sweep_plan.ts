@@ -14,7 +14,7 @@ import { pairsOfFlags } from "./edit_pairs.ts";
 import { embeddedClip, embeddedModel } from "./embedded_model.ts";
 import { pocket } from "./evaluation_flags.ts";
 import { promptLines } from "./prompts.ts";
-import { findPins } from "./sweep_pins.ts";
+import { checkChoiceOfFiles, findPins } from "./sweep_pins.ts";
 import { settingFlags, settingsOfFlags } from "./sweep_settings.ts";
 
 /** Plans hold seeds as numbers of JSON, which are exact up to 2⁵³. */
@@ -129,7 +129,8 @@ export const command: Command = defineCommand({
     checkRetained({ rows, settings, retained }, data);
     const choice = { seeds, firstSeed: Number(seed) };
     checkSweep(rows, choice, { settings });
-    const pins = await findPins({ model, revision, clip, offline });
+    await checkChoiceOfFiles({ model, revision, variant });
+    const pins = await findPins({ model, revision, variant, clip, offline });
     const sweep = { pins, model, variant, clip, settings, retained, steps, cfgScale, samplingMethod };
     const plan = planSweep(rows, choice, sweep);
     await writeText(output, formatPlan(plan));

@@ -90,8 +90,8 @@ export const command: Command = defineCommand({
       return say(`${output}: complete, nothing to draw`);
     }
     using termination = deferTermination();
-    const { model, clip: clipPath, pins: { revision } } = plan;
-    checkPins(plan.pins, await findPins({ model, revision, clip: clipPath, offline }), pinned);
+    const { model, variant, clip: clipPath, pins: { revision } } = plan;
+    checkPins(plan.pins, await findPins({ model, revision, variant, clip: clipPath, offline }), pinned);
     using pipe = await openSweepModel(plan, offline);
     using clip = await CLIPModel.fromPretrained(await resolveModel(clipPath), { gpu: pipe.gpu });
     using bar = showProgress(shard.count > 1 ? `shard ${shown.shard}` : "sweeping", {

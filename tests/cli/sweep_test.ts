@@ -400,7 +400,18 @@ Deno.test("sweep plan checks its settings and the size of the sweep before it re
   assertEquals((await run("edit", "-m", mini, ...pair, "--save-edit", edit)).code, 0);
   const output = ["--seeds", "1", "-o", `${folder.path}/plan.json`];
   for (
+    const [args, flag] of [
+      [["-m", mini, "--revision", "main"], "--revision"],
+      [["-m", edit, "--variant", "fp16"], "--variant"],
+    ] as const
+  ) {
+    const refused = await run("sweep", "plan", ...args, ...output);
+    assertEquals(refused.code, 2, refused.out);
+    assert(refused.err.includes(`Cannot use ${flag} with `), refused.err);
+  }
+  for (
     const [args, message] of [
+      [["-m", mini, "--variant", "fp8"], 'none of its parts has weights in the variant "fp8"'],
       [["-m", edit], "as it is an edit of Blue Rose"],
       [["-m", `${mini}/unet`], "Cannot read"],
       [["-m", folder.path], "has neither model_index.json nor config.json"],
