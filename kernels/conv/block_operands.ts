@@ -1,5 +1,6 @@
 import { loadVector, type TileShape } from "../gemm/tile_shape.ts";
 import type { Activation } from "../wgsl/activation.ts";
+import { quotientWgsl } from "./quotient.ts";
 
 /** Nearest-neighbor upsampling of the input: none, to twice its size, or to any size. */
 export const upsamplings = ["none", "double", "any"] as const;
@@ -28,12 +29,8 @@ interface BlockConstants {
 export function convBlockOperandsWgsl({ STRATEGY, X_WIDTH, UPSAMPLE, WHOLE, SKIPS }: BlockConstants): string {
   const vector = loadVector(STRATEGY), at = vector === "vec4f" ? "at" : "half_at";
   const inside = (k: string, last: string) => WHOLE ? k : `min(${k}, params.k - ${last})`;
-  const gap = SKIPS ? " + u32(floor_of(f32(tap), params.per_kernel_row)) * params.weight_skip" : "";
-  return /* wgsl */ `
-// floor(dividend / divisor) by a factor 1 / divisor. The 0.5 makes it exact for dividends below
-// 2^22, far above any k.
-fn floor_of(dividend: f32, per_divisor: f32) -> f32 { return floor((dividend + 0.5) * per_divisor); }
-
+  const gap = SKIPS ? " + u32(quotient(f32(tap), params.per_kernel_row)) * params.weight_skip" : "";
+  return /* wgsl */ `${quotientWgsl("f32")}
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row(params.weight_start + row * params.weight_row); }
 fn tile_a(r: Row, k: u32) -> ${vector} {
@@ -81,8 +78,8 @@ fn tile_column(batch: u32, column: u32) -> Column {
 }
 fn tile_b_k(c: Column, k: u32) -> ${vector} {
   let tap = f32(${inside("k", "4u")} / 4u);
-  let q = floor_of(tap, params.per_kernel_width);
-  let ky = floor_of(tap, params.per_kernel_row);
+  let q = quotient(tap, params.per_kernel_width);
+  let ky = quotient(tap, params.per_kernel_row);
   let tap_x = u32(fma(-q, f32(params.kernel_width), tap));
   let tap_y = u32(ky);
   let index = u32(fma(-ky, f32((params.in_channels + 3u) / 4u), q)) * 4u;

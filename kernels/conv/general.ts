@@ -2,6 +2,7 @@ import { declareKernel } from "../../engine/kernel/kernel.ts";
 import { tileConstantTypes, tileExtensions, tileGrid, tileWgsl, usesBlocks } from "../gemm/tile.ts";
 import { convBlockOperandsWgsl, source, type Upsampling, upsamplings } from "./block_operands.ts";
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { quotientWgsl } from "./quotient.ts";
 
 /**
  * Convolution as an implicit matrix product (implicit GEMM) on the tiles of tile.ts. A is the
@@ -23,7 +24,7 @@ export const conv2dKernel = declareKernel({
     up_width: "u32",
     out_width: "u32",
     kernel_width: "u32",
-    per_kernel_width: "f32", // 1 / kernel_width: see quotient()
+    per_kernel_width: "f32", // 1 / kernel_width, for quotient()
     per_kernel_row: "f32", // 1 / vec4 of weights of a kernel row
     weight_skip: "u32", // vec4 of a kernel row for channels that are not in the piece
     stride: "u32",
@@ -65,11 +66,7 @@ fn tile_b8(c: Column, k: u32) -> Block {
 `;
 
 /** Loads of the packed weight. */
-const weightWgsl = /* wgsl */ `
-// floor(dividend / divisor) by a float factor 1 / divisor, since integer division of vectors is
-// slow on software devices. The 0.5 makes it exact for dividends below 2^22, far above any k.
-fn quotient(dividend: u32, per_divisor: f32) -> u32 { return u32((f32(dividend) + 0.5) * per_divisor); }
-
+const weightWgsl = /* wgsl */ `${quotientWgsl("u32")}
 struct Row { start: u32 }
 fn tile_row(batch: u32, row: u32) -> Row { return Row(params.weight_start + row * params.weight_row); }
 fn tile_a(r: Row, k: u32) -> vec4f {
