@@ -30,7 +30,7 @@ export interface Pair extends Disposable {
 }
 
 const scaleKernel = declareKernel({
-  name: "slice_scales",
+  name: "exact_slice_scales",
   bindings: { x: storage("read", "array<f32>"), scales: storage("write", "array<f32>") },
   params: { lines: "u32", line_stride: "u32", terms: "u32", term_stride: "u32" },
   wgsl: /* wgsl */ `
@@ -50,7 +50,7 @@ fn main(@builtin(global_invocation_id) id: vec3u) {
 });
 
 const sliceKernel = declareKernel({
-  name: "slice",
+  name: "exact_slices",
   bindings: {
     high: storage("read", "array<f32>"),
     low: storage("read", "array<f32>"),
