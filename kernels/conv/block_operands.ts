@@ -24,7 +24,7 @@ interface BlockConstants {
 /**
  * The operands of the general convolution on workgroup tiles; see tile.ts. With WHOLE, k is a
  * multiple of the blocks' depth and channels come in fours, so no load checks either. With SKIPS, a
- * piece has part of the input channels, so the weight's rows have gaps.
+ * dispatch has part of the input channels, so the weight's rows have gaps.
  */
 export function convBlockOperandsWgsl({ STRATEGY, X_WIDTH, UPSAMPLE, WHOLE, SKIPS }: BlockConstants): string {
   const vector = loadVector(STRATEGY), at = vector === "vec4f" ? "at" : "half_at";

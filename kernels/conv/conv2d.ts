@@ -5,12 +5,12 @@ import type { TileShape } from "../gemm/tile.ts";
 import type { ConvPath } from "../policy/convolutions.ts";
 import { policyOf } from "../policy.ts";
 import type { Activation } from "../wgsl/activation.ts";
+import { convParts, type Geometry } from "./bindable_parts.ts";
 import type { PackedConvWeight } from "./pack_weight.ts";
-import { type Geometry, pieces } from "./pieces.ts";
-import { type ChannelBias, runPiece } from "./run_piece.ts";
+import { type ChannelBias, runPart } from "./run_part.ts";
 
 export type { ConvPath } from "../policy/convolutions.ts";
-export type { ChannelBias } from "./run_piece.ts";
+export type { ChannelBias } from "./run_part.ts";
 export { packConvWeight, type PackedConvWeight, unpackConvWeight } from "./pack_weight.ts";
 
 /** Options of {@linkcode conv2d}. */
@@ -56,7 +56,7 @@ export interface Conv2dOptions {
  * y = activation(weight ∗ x + bias + channelBias) + residual, where ∗ is cross-correlation over
  * images, as in torch's conv2d.
  *
- * Tensors larger than the device's largest binding are processed in pieces: images, then output
+ * Tensors larger than the device's largest binding are processed in parts: images, then output
  * channels, then input channels, whose partial sums are accumulated in the result.
  *
  * @param x [B, IC, H, W], f32 or f16
@@ -80,8 +80,8 @@ export function conv2d(x: Tensor, weight: PackedConvWeight, options: Conv2dOptio
   const geometry = geometryOf(x, weight, options);
   const { batch, outChannels, outHeight, outWidth, dtype } = geometry;
   return Tensor.filled(gpu, [batch, outChannels, outHeight, outWidth], dtype, (y) => {
-    for (const piece of pieces(gpu, geometry, tensor)) {
-      runPiece(gpu, { x, weight: tensor, bias, channelBias, residual, y }, geometry, piece, options);
+    for (const part of convParts(gpu, geometry, tensor)) {
+      runPart(gpu, { x, weight: tensor, bias, channelBias, residual, y }, geometry, part, options);
     }
   });
 }

@@ -26,7 +26,7 @@ export const conv2dKernel = declareKernel({
     kernel_width: "u32",
     per_kernel_width: "f32", // 1 / kernel_width, for quotient()
     per_kernel_row: "f32", // 1 / vec4 of weights of a kernel row
-    weight_skip: "u32", // vec4 of a kernel row for channels that are not in the piece
+    weight_skip: "u32", // vec4 of a kernel row for channels that are not in the part
     stride: "u32",
     top: "u32",
     left: "u32",

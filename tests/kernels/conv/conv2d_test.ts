@@ -323,7 +323,7 @@ gpuTest("conv2d() does not depend on the tile shape", async (gpu) => {
 });
 
 gpuTest(
-  "conv2d() on the unrolled tiles of GPUs equals its float64 definition, also in pieces of channels",
+  "conv2d() on the unrolled tiles of GPUs equals its float64 definition, also in parts of the channels",
   async (gpu) => {
     const c: ConvolutionSizes = { inChannels: 32, outChannels: 67, size: [8, 12], kernel: [3, 3], padding: same(1) };
     const asOnGpu = {
@@ -407,8 +407,8 @@ for (const [device, options] of Object.entries(devices)) {
       await check(gpu, { ...c, kernel: [1, 1], padding: same(0) }, { ...added, with: [...added.with] });
       // Pieces: where dtypes differ, the windows of residual and result start at different
       // elements.
-      const pieces = { ...c, inChannels: 5, size: [7, 12] as const };
-      await check(gpu, pieces, { with: ["bias", "residual"], residualType, f16Pictures: true, bindingLimit: 6000 });
+      const parts = { ...c, inChannels: 5, size: [7, 12] as const };
+      await check(gpu, parts, { with: ["bias", "residual"], residualType, f16Pictures: true, bindingLimit: 6000 });
     }
   }, options);
 }
@@ -460,7 +460,7 @@ gpuTest(
 
 gpuTest("conv2d() splits tensors larger than the binding limit", async (gpu) => {
   const cases: [number, ConvolutionSizes][] = [
-    // split by images: one per piece, two per piece
+    // split by images: one per part, two per part
     [7000, { inChannels: 17, outChannels: 16, size: [8, 8], kernel: [1, 1], batch: 3 }],
     [9000, { inChannels: 8, outChannels: 17, size: [8, 8], kernel: [3, 3], padding: same(1), batch: 4 }],
     // split by output channels

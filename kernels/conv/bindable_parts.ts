@@ -34,10 +34,8 @@ export interface Geometry {
   readonly dtype: DType;
 }
 
-/**
- * A part of a convolution whose operands can be bound: first image and channels, and their counts.
- */
-export interface Piece {
+/** A part of a convolution whose operands the device can bind; see {@linkcode convParts}. */
+export interface ConvPart {
   /** First image. */
   readonly image: number;
   readonly images: number;
@@ -50,10 +48,10 @@ export interface Piece {
 }
 
 /**
- * Splits a convolution into pieces whose operands the device can bind. Pieces of the same outputs
+ * Splits a convolution into parts whose operands the device can bind. Parts of the same outputs
  * follow each other in the order of input channels, so that partial sums are accumulated in order.
  */
-export function* pieces(gpu: Gpu, g: Geometry, weight: Tensor): Generator<Piece> {
+export function* convParts(gpu: Gpu, g: Geometry, weight: Tensor): Generator<ConvPart> {
   const share = (total: number, ...unitBytes: number[]) =>
     Math.min(...unitBytes.map((bytes) => {
       // Units that are multiples of the alignment need no lead-in.

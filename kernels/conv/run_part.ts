@@ -12,7 +12,7 @@ import { fewInputsKernel, fewInputsTile } from "./conv3x3_few_inputs.ts";
 import { fewOutputsKernel, fewOutputsTile } from "./conv3x3_few_outputs.ts";
 import { conv3x3StationaryKernel } from "./conv3x3_stationary.ts";
 import { conv2dKernel } from "./general.ts";
-import type { Geometry, Piece } from "./pieces.ts";
+import type { ConvPart, Geometry } from "./bindable_parts.ts";
 
 /**
  * A bias per image and output channel: OC columns of a matrix with one row per image, or one row
@@ -36,18 +36,18 @@ export interface ConvTensors {
   readonly y: Tensor;
 }
 
-/** What decides by which kernel a piece is computed, and what follows the sums. */
-export interface PieceOptions {
+/** What decides by which kernel a part is computed, and what follows the sums. */
+export interface PartOptions {
   readonly activation?: Activation;
   readonly allowF16Operands?: boolean;
   readonly tile?: TileShape;
   readonly path?: ConvPath;
 }
 
-/** Dispatches the kernel that suits a piece. */
-export function runPiece(gpu: Gpu, tensors: ConvTensors, g: Geometry, piece: Piece, options: PieceOptions): void {
+/** Dispatches the kernel that suits a part. */
+export function runPart(gpu: Gpu, tensors: ConvTensors, g: Geometry, part: ConvPart, options: PartOptions): void {
   const { allowF16Operands } = options, policy = policyOf(gpu);
-  const bound = bind(tensors, g, piece, options.activation);
+  const bound = bind(tensors, g, part, options.activation);
   const { m, n, k } = bound.params;
   // A tile that was asked for or tuned is one of the general kernel.
   const variant = { kernel: [g.kernelHeight, g.kernelWidth], stride: g.stride } as const;
@@ -57,12 +57,12 @@ export function runPiece(gpu: Gpu, tensors: ConvTensors, g: Geometry, piece: Pie
   else run3x3[path](gpu, bound);
 }
 
-/** A piece whose operands are bound. */
-type BoundPiece = ReturnType<typeof bind>;
+/** A part whose operands are bound. */
+type BoundPart = ReturnType<typeof bind>;
 
-/** Binds the operands of a piece, and computes the params that all kernels take. */
-function bind(t: ConvTensors, g: Geometry, piece: Piece, activation?: Activation) {
-  const { images, image, outChannel, outChannels, inChannel, inChannels } = piece;
+/** Binds the operands of a part, and computes the params that all kernels take. */
+function bind(t: ConvTensors, g: Geometry, part: ConvPart, activation?: Activation) {
+  const { images, image, outChannel, outChannels, inChannel, inChannels } = part;
   const n = g.outHeight * g.outWidth, plane = g.height * g.width;
   const kernelRow = Math.ceil(g.inChannels / 4) * g.kernelWidth, weightRow = g.kernelHeight * kernelRow; // vec4
   const xCount = images > 1 ? images * g.inChannels * plane : inChannels * plane;
@@ -93,7 +93,7 @@ function bind(t: ConvTensors, g: Geometry, piece: Piece, activation?: Activation
       in_channels: inChannels,
       x_start: x.start,
       x_batch: g.inChannels * plane,
-      // Counts vec4: the lead-in of the window, then the piece's first input channel.
+      // Counts vec4: the lead-in of the window, then the part's first input channel.
       weight_start: weight.start / 4 + inChannel / 4 * g.kernelWidth,
       weight_row: weightRow,
       y_start: y.start,
@@ -116,7 +116,7 @@ function bind(t: ConvTensors, g: Geometry, piece: Piece, activation?: Activation
 }
 
 /** The kernels for 3×3 on software devices, whose accesses are of eight elements at most. */
-const run3x3: Readonly<Record<Exclude<ConvPath, "general">, (gpu: Gpu, piece: BoundPiece) => void>> = {
+const run3x3: Readonly<Record<Exclude<ConvPath, "general">, (gpu: Gpu, part: BoundPart) => void>> = {
   "3x3 few outputs"(gpu, { g, tensors, params, sizes, ACTIVATION }) {
     const LANES = gpu.info.subgroupSize, tile = fewOutputsTile(params.m, g.height, LANES);
     const widths = { X_WIDTH: 8, Y_WIDTH: 8, W_WIDTH: 4 };
@@ -158,8 +158,8 @@ const upsampleShift = ({ upsample }: Geometry): number => upsample === "double" 
 /** Runs the general kernel, on `tile` or the policy's. */
 function runGeneral(
   gpu: Gpu,
-  { g, tensors, params, dtype, hasWideWeights, ACTIVATION }: BoundPiece,
-  { tile, allowF16Operands }: Pick<PieceOptions, "tile" | "allowF16Operands">,
+  { g, tensors, params, dtype, hasWideWeights, ACTIVATION }: BoundPart,
+  { tile, allowF16Operands }: Pick<PartOptions, "tile" | "allowF16Operands">,
 ): void {
   const { m, n, k, batch, in_channels: inChannels } = params, { products } = policyOf(gpu);
   const isPlainProduct = g.kernelHeight * g.kernelWidth === 1 && g.stride === 1 && g.upsample === "none" &&
@@ -174,7 +174,7 @@ function runGeneral(
   const constants = tileConstants(gpu, shape, { k: inChannels % 4 === 0 ? k : 1, ...fits });
   const isStationary = constants.STRATEGY === "stationary", isWide = isStationary || constants.WIDE;
   const width = isVec4 ? (isWide ? 8 : 4) : 1;
-  const vec4s = Math.ceil(g.inChannels / 4), ownVec4s = Math.ceil(inChannels / 4); // of a tap, and of the piece's
+  const vec4s = Math.ceil(g.inChannels / 4), ownVec4s = Math.ceil(inChannels / 4); // of a tap, and of the part's
   conv2dKernel.run(
     gpu,
     tensors,
