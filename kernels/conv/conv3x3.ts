@@ -2,9 +2,9 @@ import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts"
 import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
 import { isLarge } from "../policy/device.ts";
 import { put } from "../gemm/tile.ts";
-import { inputsOf } from "./inputs3x3.ts";
-import { neighborsWgsl } from "./neighbors.ts";
-import { each, rowLoop, rowsInLanes } from "../wgsl/text.ts";
+import { type Inputs, inputsOf } from "./inputs3x3.ts";
+import { edgeInputs, neighborsWgsl } from "./neighbors.ts";
+import { each, eachInLine, fmas, rowLoop, rowsInLanes } from "../wgsl/text.ts";
 
 /**
  * 3×3 convolution for software devices with subgroups: with STRIDE 1, padding PAD = 1 and an image
@@ -67,55 +67,78 @@ interface Constants {
   readonly PAD: number;
 }
 
+/** What the parts of the text depend on. */
+interface Context {
+  readonly lanes: number;
+  readonly rows: number;
+  readonly columns: number;
+  /** Pixels of a strip: adjacent outputs of one store. */
+  readonly width: number;
+  readonly stride: number;
+  readonly pad: number;
+  /** Strips of a lane. */
+  readonly strips: number;
+  /** Vec4 of a strip; `columns` of all strips. */
+  readonly stripVec4: number;
+  /** Loads of the weights of all rows, each of which is loaded by one lane. */
+  readonly weightLoads: number;
+  readonly inputs: Inputs;
+}
+
+/**
+ * The entry point. Names in the generated text:
+ *
+ * - A strip is `width` adjacent pixels of an image row. Of a lane's strip g: `strip{g}` its number,
+ *   `own{g}` the same, clamped to the last one; `batch{g}`, `line{g}` and `column{g}` its place.
+ * - `c{row}_{column}` are sums of four pixels.
+ * - `b{column}{j}_{tap}` are the inputs of channel j.
+ * - `t{i}_{tap}` are weights that this lane loads, vec4 of four channels, and `a{tap}` those of a
+ *   row after the broadcast.
+ */
 function conv3x3Wgsl(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_WIDTH: width, STRIDE: stride, PAD: pad }: Constants,
 ): string {
-  // Names in the generated text. c{row}_{column} are sums. Of group g of a lane's adjacent outputs:
-  // piece{g} its number, batch{g}, line{g} and column{g} its place. b{column}{j}_{tap} are the
-  // inputs of channel j. t{i}_{tap} are weights that this lane loads, vec4 of four channels, and
-  // a{tap} those of a row after the broadcast.
-  const { load, taps } = inputsOf(width, stride, pad);
-  const xWidth = width * stride;
-  const weightLoads = Math.ceil(rows / lanes);
-  const { rowOf, ofRow } = rowsInLanes(lanes);
-  const accessVec4 = width / 4, groups = columns / accessVec4;
-  // All twelve products of a kernel row form one chain of fma, so the accumulator is written once.
-  const chain = (acc: string, q: number) => {
-    let sum = acc;
-    for (let tap = 0; tap < 3; tap++) {
-      for (let j = 0; j < 4; j++) sum = `fma(vec4f(a${tap}.${"xyzw"[j]}), b${q}${j}_${tap}, ${sum})`;
-    }
-    return `${acc} = ${sum};`;
-  };
-  const ofGroup = (g: number) => ({ group: g, inside: `in_row${g}`, inLeft: `in_left${g}`, inRight: `in_right${g}` });
-  // The operands of channel j: variables b{column}{j}_{tap}. The block limits the scope of the
-  // names that `load` declares.
-  const operands = (g: number, j: number) => {
-    const name = (c: number, tap: number) => `b${g * accessVec4 + c}${j}_${tap}`;
-    const all = taps.flatMap((taps, c) => taps.map((operand, tap) => ({ name: name(c, tap), operand })));
-    return `${all.map(({ name }) => `var ${name}: vec4f;`).join(" ")}
-      { let p = start${g} + min(c * 4u + ${j}u, last) * plane; let edge_left = subgroupBroadcast(edges${g}, ${j}u);
-      let edge_right = subgroupBroadcast(${lanes >= 8 ? "edges" : "edges_right"}${g}, ${lanes >= 8 ? 4 + j : j}u);
-      ${load(ofGroup(g))} ${all.map(({ name, operand }) => `${name} = ${operand};`).join(" ")} }`;
-  };
+  const stripVec4 = width / 4, strips = columns / stripVec4, weightLoads = Math.ceil(rows / lanes);
+  const inputs = inputsOf(width, stride, pad);
+  const c: Context = { lanes, rows, columns, width, stride, pad, strips, stripVec4, weightLoads, inputs };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   own_lane = lane;
-  let pieces = params.n / ${width}u; // pieces per image; a lane computes ${groups}
-  let first = (group.x + group.z * groups.x) * ${groups * lanes}u + lane;
+  ${placeStrips(c)}
+  ${startSums(c)}
+  // Counts from a number that depends on the workgroup: see tile.ts.
+  let first_channel = group.y * params.in_channels;
+  let end_channel = first_channel + params.in_channels;
+  for (var ky = 0u; ky < 3u; ky++) {
+    ${each(strips, (g) => placeImageRow(c, g))}
+    for (var at = first_channel; at < end_channel; at += 4u) {
+      let c = (at - first_channel) / 4u;
+      ${loadWeights(c)}
+      ${loadInputs(c)}
+      ${multiply(c)}
+    }
+  }
+  ${store(c)}
+}`;
+}
+
+/** The lane's rows and strips, and the places of the inputs at, left and right of each strip. */
+const placeStrips = ({ lanes, rows, width, stride, strips }: Context) => /* wgsl */ `
+  let strips = params.n / ${width}u; // strips per image; a lane computes ${strips}
+  let first = (group.x + group.z * groups.x) * ${strips * lanes}u + lane;
   let row = group.y * ${rows}u;
   let is_upsampled = params.upsample_shift == 1u;
   let source_width = ${stride === 1 ? "params.width >> params.upsample_shift" : `params.width * ${stride}u`};
   let plane = (params.height >> params.upsample_shift) * source_width;
   let last = params.in_channels - 1u;
   ${
-    each(groups, (g) => `
-  let piece${g} = first + ${g * lanes}u;
-  // Lanes past the end repeat the last piece, because all lanes must take part in broadcasts.
-  let own${g} = min(piece${g}, params.batch * pieces - 1u);
-  let batch${g} = own${g} / pieces;
-  let pixel${g} = own${g} % pieces * ${width}u;
+  each(strips, (g) => `
+  let strip${g} = first + ${g * lanes}u;
+  // Lanes past the end repeat the last strip, because all lanes must take part in broadcasts.
+  let own${g} = min(strip${g}, params.batch * strips - 1u);
+  let batch${g} = own${g} / strips;
+  let pixel${g} = own${g} % strips * ${width}u;
   let line${g} = pixel${g} / params.width;
   let column${g} = pixel${g} % params.width;
   let x${g} = column${g} * ${stride}u;
@@ -123,17 +146,20 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   let middle${g} = x${g} >> params.upsample_shift;
   let odd${g} = is_upsampled && middle${g} % ${width}u != 0u;
   let even${g} = is_upsampled && middle${g} % ${width}u == 0u;
-  let right${g} = min(x${g} + ${xWidth}u, params.width * ${stride}u - 1u) >> params.upsample_shift;`)
-  }
+  let right${g} = min(x${g} + ${width * stride}u, params.width * ${stride}u - 1u) >> params.upsample_shift;`)
+}`;
+
+/** The addresses of the weights that the lane loads, and the sums, which start from the biases. */
+function startSums({ lanes, rows, columns, weightLoads }: Context): string {
+  const { rowOf, ofRow } = rowsInLanes(lanes);
+  return /* wgsl */ `
   ${each(weightLoads, (i) => `let w${i} = params.weight_start + ${rowOf(i)} * params.weight_row;`)}
   ${each(weightLoads, (i) => `let s${i} = row_bias(${rowOf(i)});`)}
-  ${each(rows, (i) => each(columns, (q) => `var c${i}_${q} = vec4f(${ofRow("s", i)});`, " "))}
-  // Counts from a number that depends on the workgroup: see tile.ts.
-  let first_channel = group.y * params.in_channels;
-  let end_channel = first_channel + params.in_channels;
-  for (var ky = 0u; ky < 3u; ky++) {
-    ${
-    each(groups, (g) => `
+  ${each(rows, (i) => eachInLine(columns, (q) => `var c${i}_${q} = vec4f(${ofRow("s", i)});`))}`;
+}
+
+/** The row of the image, or of its source, that kernel row `ky` meets in strip g. */
+const placeImageRow = ({ lanes, width, stride, pad }: Context, g: number) => /* wgsl */ `
     let y${g} = line${g} * ${stride}u + ky;
     let in_row${g} = y${g} >= ${pad}u && y${g} < params.height + ${pad}u;
     let in_left${g} = in_row${g} && column${g} > 0u;
@@ -141,44 +167,57 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
     let above${g} = (clamp(y${g}, ${pad}u, params.height + ${pad}u - 1u) - ${pad}u) >> params.upsample_shift;
     let start${g} = params.x_start + batch${g} * params.x_batch + above${g} * source_width;
     let end_left${g} = subgroupBroadcast(start${g} + left${g}, 0u);
-    let end_right${g} = subgroupBroadcast(start${g} + right${g}, ${lanes - 1}u);`)
-  }
-    for (var at = first_channel; at < end_channel; at += 4u) {
-      let c = (at - first_channel) / 4u;
-      ${
-    each(weightLoads, (i) =>
-      each(3, (tap) =>
-        `let t${i}_${tap} = weight_at(w${i} + ky * params.weight_kernel_row + c * 3u + ${tap}u);`))
-  }
-      // The inputs beside the subgroup's ends: each lane loads one, of one channel.
+    let end_right${g} = subgroupBroadcast(start${g} + right${g}, ${lanes - 1}u);`;
+
+/** The weights of kernel row `ky`, for the four channels from 4 `c` on. */
+const loadWeights = ({ weightLoads }: Context) =>
+  each(
+    weightLoads,
+    (i) => each(3, (tap) => `let t${i}_${tap} = weight_at(w${i} + ky * params.weight_kernel_row + c * 3u + ${tap}u);`),
+  );
+
+/** The inputs of four channels: first those beside the subgroup's ends, then each lane's own. */
+const loadInputs = (c: Context) => /* wgsl */ `
       let edge_plane = min(c * 4u + lane % 4u, last) * plane;
-      ${
-    each(groups, (g) =>
-      lanes >= 8
-        ? `let edges${g} = x_element_at(edge_plane + select(end_left${g}, end_right${g}, lane % 8u >= 4u));`
-        : `let edges${g} = x_element_at(edge_plane + end_left${g}); let edges_right${g} = x_element_at(edge_plane + end_right${g});`)
-  }
-      ${each(groups, (g) => each(4, (j) => operands(g, j)))}
-      ${
-    each(rows, (i) =>
-      `{ ${
-        each(3, (tap) => `let a${tap} = ${ofRow("t", i, `_${tap}`)};`, " ")
-      } ${
-        each(columns, (q) => chain(`c${i}_${q}`, q), " ")
-      } }`)
-  }
-    }
-  }
-  ${
-    rowLoop({ rows, columns, from: "first_channel" }, (column) =>
-      each(groups, (g) => {
-        const sum = width === 8
-          ? `mat2x4f(${column(2 * g)} + b${g}, ${column(2 * g + 1)} + b${g})`
-          : `${column(g)} + b${g}`;
-        return `if (piece${g} == own${g}) { let b${g} = vec4f(image_bias(batch${g}, row + i)); ${
-          put(`batch${g}, row + i, pixel${g}`, sum, width === 8 ? 8 : "")
-        } }`;
-      }))
-  }
-}`;
+      ${each(c.strips, (g) => edgeInputs(c.lanes, g).load)}
+      ${each(c.strips, (g) => each(4, (j) => loadChannel(c, g, j)))}`;
+
+/** The operands of strip g and channel j. The block limits the scope of the names of `load`. */
+function loadChannel({ lanes, stripVec4, inputs: { load, taps } }: Context, g: number, j: number): string {
+  const edges = edgeInputs(lanes, g);
+  const operands = taps.flatMap((ofVec4, i) =>
+    ofVec4.map((value, tap) => ({ name: `b${g * stripVec4 + i}${j}_${tap}`, value }))
+  );
+  const names = { group: g, inside: `in_row${g}`, inLeft: `in_left${g}`, inRight: `in_right${g}` };
+  return `${operands.map(({ name }) => `var ${name}: vec4f;`).join(" ")}
+      { let p = start${g} + min(c * 4u + ${j}u, last) * plane;
+      let edge_left = ${edges.left(j)};
+      let edge_right = ${edges.right(j)};
+      ${load(names)} ${operands.map(({ name, value }) => `${name} = ${value};`).join(" ")} }`;
 }
+
+/**
+ * Adds the products of a kernel row and four channels to all sums. The twelve products of a sum
+ * form one chain of fma, so the accumulator is written once.
+ */
+function multiply({ lanes, rows, columns }: Context): string {
+  const { ofRow } = rowsInLanes(lanes);
+  const productsOf = (q: number) =>
+    [0, 1, 2].flatMap((tap) =>
+      [..."xyzw"].map((channel, j) => [`vec4f(a${tap}.${channel})`, `b${q}${j}_${tap}`] as const)
+    );
+  return each(rows, (i) =>
+    `{ ${eachInLine(3, (tap) => `let a${tap} = ${ofRow("t", i, `_${tap}`)};`)}
+      ${eachInLine(columns, (q) => `c${i}_${q} = ${fmas(`c${i}_${q}`, productsOf(q))};`)} }`);
+}
+
+/** The epilogue: a loop over rows that adds the image's bias and stores each strip. */
+const store = ({ rows, columns, width, strips }: Context) =>
+  rowLoop({ rows, columns, from: "first_channel" }, (column) =>
+    each(strips, (g) => {
+      const sum = width === 8
+        ? `mat2x4f(${column(2 * g)} + b${g}, ${column(2 * g + 1)} + b${g})`
+        : `${column(g)} + b${g}`;
+      const stored = put(`batch${g}, row + i, pixel${g}`, sum, width === 8 ? 8 : "");
+      return `if (strip${g} == own${g}) { let b${g} = vec4f(image_bias(batch${g}, row + i)); ${stored} }`;
+    }));

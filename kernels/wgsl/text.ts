@@ -41,6 +41,11 @@ export function threadLoads(
 /** The WGSL type of an access of `width` elements of f32, 1 or 4. */
 export const vectorType = (width: number): "f32" | "vec4f" => width === 4 ? "vec4f" : "f32";
 
+/** The expression `sum + a₀ · b₀ + a₁ · b₁ + …` as one chain of fma, in that order. */
+export function fmas(sum: string, products: readonly (readonly [a: string, b: string])[]): string {
+  return products.reduce((inner, [a, b]) => `fma(${a}, ${b}, ${inner})`, sum);
+}
+
 /**
  * The statement `sum += a.x · b(0) + a.y · b(1) + a.z · b(2) + a.w · b(3)` as one chain of fma, in
  * that order.
@@ -53,11 +58,8 @@ export const vectorType = (width: number): "f32" | "vec4f" => width === 4 ? "vec
  * @param vector type of the accumulator
  */
 export function fmaChain(sum: string, a: string, b: (j: number) => string, vector = "vec4f"): string {
-  const chain = ["x", "y", "z", "w"].reduce(
-    (inner, component, j) => `fma(${vector}(${a}.${component}), ${b(j)}, ${inner})`,
-    sum,
-  );
-  return `${sum} = ${chain};`;
+  const products = [..."xyzw"].map((component, j) => [`${vector}(${a}.${component})`, b(j)] as const);
+  return `${sum} = ${fmas(sum, products)};`;
 }
 
 /**
