@@ -41,6 +41,10 @@ export interface Inputs {
 export const inputsOf = (outputs: number, stride: number, pad: number): Inputs =>
   stride === 2 ? strideTwo(outputs, pad) : outputs === 8 ? eightOutputs : fourOutputs;
 
+/** An operand of {@linkcode Inputs.taps} whose variables end in `suffix`. */
+export const suffixed = (operand: string, suffix: string): string =>
+  operand.replaceAll(/\b[elmnoqr]\b/g, (name) => `${name}${suffix}`);
+
 /*
  * With stride 1: the left neighbor `l`, the inputs `m` (and `n`) at the outputs' positions, and the
  * right neighbor `r`.
