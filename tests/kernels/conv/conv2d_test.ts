@@ -6,7 +6,7 @@ import {
   type ConvolutionSizes,
 } from "../../../bench/oracles/convolution.ts";
 import { DTypeError, ShapeError } from "../../../engine/errors.ts";
-import type { Gpu } from "../../../engine/gpu.ts";
+import { Gpu, type GpuInfo } from "../../../engine/gpu.ts";
 import { Tensor } from "../../../engine/tensor.ts";
 import { conv2d, type Conv2dOptions, packConvWeight } from "../../../kernels/conv/conv2d.ts";
 import type { TileShape } from "../../../kernels/gemm/tile.ts";
@@ -198,7 +198,7 @@ gpuTest("conv2d() chooses the kernels for 3x3 and for few channels where they su
     const weight = packConvWeight(Tensor.from(gpu, new Float32Array(45), [1, 5, 3, 3]));
     return conv2d(x, weight, { padding: 1, path: "3x3 few inputs" });
   };
-  assertThrows(() => gpu.scope(five), ShapeError, "at most 4 input channels");
+  assertThrows(() => gpu.scope(five), ShapeError, "at most 4 channels: 5");
 });
 
 gpuTest("conv2d() equals its float64 definition on the 3x3 path, with stride 2 and few channels", async (gpu) => {
@@ -256,21 +256,72 @@ gpuTest("conv2d() equals its float64 definition on the 3x3 stationary path", asy
   using x = Tensor.empty(gpu, [1, 4, 8, 8], "f16");
   using raw = Tensor.empty(gpu, [4, 4, 3, 3]);
   using weight = packConvWeight(raw);
-  assertThrows(() => conv2d(x, weight, { padding: 1, path }), ShapeError, "a result in f32");
+  assertThrows(() => conv2d(x, weight, { padding: 1, path }), ShapeError, "the result must be f32: f16");
 });
 
-gpuTest("conv2d() refuses the 3x3 path where it does not suit", (gpu) => {
-  const refuses = (shape: number[], options: Conv2dOptions) => {
-    using x = Tensor.from(gpu, randomArray(4 * shape[2] * shape[3]), shape);
-    using weight = Tensor.from(gpu, randomArray(4 * 4 * 9), [4, 4, 3, 3]);
-    using packed = packConvWeight(weight);
-    assertThrows(() => conv2d(x, packed, { ...options, path: "3x3" }), ShapeError, "3x3 path");
+Deno.test("conv2d() refuses paths that do not suit, and says what they require and what was found", () => {
+  using typical = Gpu.null();
+  const software = { ...typical.info, deviceClass: "software", subgroupSize: 8 } as const;
+  const why = (
+    { shape = [1, 4, 8, 8], weight = [4, shape[1], 3, 3], info = software, ...options }: Conv2dOptions & {
+      readonly shape?: readonly number[];
+      readonly weight?: readonly number[];
+      readonly info?: GpuInfo;
+    },
+  ) => {
+    using gpu = Gpu.null(info);
+    const run = () => conv2d(Tensor.empty(gpu, shape), packConvWeight(Tensor.empty(gpu, weight)), options);
+    const { message } = assertThrows(() => gpu.scope(run), ShapeError);
+    return /with the path "(.*)$/.exec(message)?.[1] ?? message;
   };
-  refuses([1, 4, 8, 6], { padding: 1 });
-  refuses([1, 4, 8, 8], { padding: 0 });
-  refuses([1, 4, 8, 12], { padding: 1, stride: 2 });
-  refuses([1, 4, 8, 8], { padding: [1, 0, 1, 1], stride: 2 });
-  refuses([1, 4, 8, 8], { padding: 1, stride: 3 });
+  const plain = { path: "3x3", padding: 1 } as const, few = { ...plain, path: "3x3 few outputs" } as const;
+  const stationary = { ...plain, path: "3x3 stationary" } as const, input = { ...few, path: "3x3 few inputs" } as const;
+  assertEquals(
+    [
+      why({ ...plain, info: typical.info }),
+      why({ ...plain, info: { ...software, subgroupSize: 0 } }),
+      why({ ...plain, weight: [4, 4, 3, 5] }),
+      why({ ...plain, upsample: [16, 24] }),
+      why({ ...plain, stride: 3 }),
+      why({ ...plain, padding: [1, 0, 1, 1] }),
+      why({ ...plain, shape: [1, 4, 8, 6] }),
+      why({ ...plain, padding: [1, 0, 1, 1], stride: 2 }),
+      why({ ...plain, shape: [1, 4, 8, 12], stride: 2 }),
+      why({ ...plain, padding: [1, 1, 1, 3], stride: 2 }),
+      why({ ...stationary, dtype: "f16" }),
+      why({ ...stationary, shape: [1, 4, 8, 12] }),
+      why({ ...stationary, stride: 2 }),
+      why({ ...few, stride: 2 }),
+      why({ ...few, upsample: true }),
+      why({ ...few, shape: [1, 4, 8, 12] }),
+      why({ ...input, shape: [1, 5, 8, 8] }),
+      why({ ...input, activation: "silu" }),
+      why({ ...input, shape: [1, 4, 8, 4] }),
+    ],
+    [
+      `3x3", the device must be a software device with subgroups: ${typical.info.name}, of class ` +
+      `${typical.info.deviceClass}, with subgroups of ${typical.info.subgroupSize}`,
+      `3x3", the device must be a software device with subgroups: ${typical.info.name}, of class software, ` +
+      "with subgroups of 0",
+      '3x3", the kernel must be 3 × 3: 3 × 5',
+      '3x3", the input must be upsampled to twice its size, or not at all: to another size',
+      '3x3", the stride must be 1 or 2: 3',
+      '3x3", the padding must be 1 on all sides where the stride is 1: 1, 0, 1, 1',
+      '3x3", the width must be a multiple of 4: 6',
+      '3x3", the padding at the top and left must be both 0 or both 1 where the stride is 2: 1, 0, 1, 1',
+      '3x3", the width must be a multiple of 8: 12',
+      '3x3", the result must be half as wide as the input: 5, 8',
+      '3x3 stationary", the result must be f32: f16',
+      '3x3 stationary", the width must be a multiple of 8: 12',
+      "3x3 stationary\", the result's width must be a multiple of 8: 4",
+      '3x3 few outputs", the stride must be 1: 2',
+      '3x3 few outputs", the input must not be upsampled: to twice its size',
+      '3x3 few outputs", the width must be a multiple of 8: 12',
+      '3x3 few inputs", the input must have at most 4 channels: 5',
+      '3x3 few inputs", nothing but a bias may be added: a channelBias, residual or activation',
+      '3x3 few inputs", the width must be a multiple of 8: 4',
+    ],
+  );
 });
 
 const devices = { "with subgroups": {}, "without subgroups": { withoutFeatures: ["subgroups"] } };
