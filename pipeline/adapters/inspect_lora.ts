@@ -12,7 +12,7 @@ import { AdapterError } from "../errors.ts";
 import { textEncoderKind } from "../models/clip_text.ts";
 import { unetKind } from "../models/unet.ts";
 import { type LayerNames, textEncoderLayerNames, unetLayerNames } from "./layer_names.ts";
-import { isForXL, isRelative, xlWidth } from "./lora_family.ts";
+import { isForXL, isRelative } from "./lora_family.ts";
 import type { LoraTarget } from "./lora_keys.ts";
 import { layersOf, type LoraLayers, type LoraPlan, type LoraTargets, planLora } from "./lora_plan.ts";
 import { checkDora, readLoraConfigs } from "./lora_scale.ts";
@@ -66,7 +66,7 @@ export async function inspectLora(
     attempt(() => planLora(weights, unknownSizes({ transformerLayers: 10, hasSecondEncoder: true })), others);
   if (plan === undefined) return { notes: [], problems: [messageOf(others[0])] };
   if (isForXL(weights, plan.modules)) {
-    const notes = [`is for SDXL by the width of the prompts that it reads, ${xlWidth}`];
+    const notes = [`is for SDXL by the width of the prompts that it reads, ${sdxlSizes.unet.cross_attention_dim}`];
     return { notes, problems: [messageOf(errors[known.length - 1])] };
   }
   if (isRelative(weights, plan.modules)) return { notes: [], problems: [messageOf(errors[0])] };

@@ -2,6 +2,7 @@
 
 import { recognizeCheckpoint, unknownFile } from "../checkpoint/diffusers/checkpoint_kind.ts";
 import { relativesByInChannels } from "../checkpoint/diffusers/config/unet.ts";
+import { familyOfPromptWidth } from "../checkpoint/diffusers/published_sizes.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { LayerNames } from "./layer_names.ts";
 import { type LoraPart, type LoraTarget, type PerTarget, underscored } from "./lora_keys.ts";
@@ -88,12 +89,9 @@ interface NamedModule {
 const isConvIn = (name: string): boolean => /^(conv_in|input_blocks_0_0)$/.test(underscored(name));
 const isCross = (name: string): boolean => /attn2_to_[kv]$/.test(underscored(name));
 
-/** Width of the states that SDXL's UNet reads. */
-export const xlWidth = 2048;
-
 /** Whether sizes tell that a file is for SDXL or a child of it. */
 export function isForXL(weights: Weights, modules: readonly NamedModule[]): boolean {
-  return inputWidth(weights, modules, isCross) === xlWidth;
+  return familyOfPromptWidth(inputWidth(weights, modules, isCross))?.version === "XL";
 }
 
 /** Whether sizes tell that a file is for a relative that is not supported, such as inpainting. */
@@ -123,16 +121,14 @@ export function shapeHint(
   const width = inputWidth(weights, modules, isCross);
   const ownWidth = widthOf(unet, isCross);
   if (width !== undefined && ownWidth !== undefined && width !== ownWidth) {
-    return `It is for a Stable Diffusion whose prompts are ${width}${families[width] ?? ""} wide; ` +
+    return `It is for a Stable Diffusion whose prompts are ${width}${versionText(width)} wide; ` +
       `this model's are ${ownWidth}`;
   }
   const isText = (name: string) => /self_attn_[qkv]_proj$/.test(underscored(name));
   const textWidth = inputWidth(weights, modules, isText);
   const ownTextWidth = widthOf(text_encoder, isText);
   if (textWidth === undefined || ownTextWidth === undefined || textWidth === ownTextWidth) return "";
-  return `It is for a text encoder that is ${textWidth}${
-    families[textWidth] ?? ""
-  } wide; this model's is ${ownTextWidth}`;
+  return `It is for a text encoder that is ${textWidth}${versionText(textWidth)} wide; this model's is ${ownTextWidth}`;
 }
 
 function widthOf({ names, shapeOf }: Layers, fits: (path: string) => boolean): number | undefined {
@@ -140,8 +136,11 @@ function widthOf({ names, shapeOf }: Layers, fits: (path: string) => boolean): n
   return path === undefined ? undefined : shapeOf(path)?.[1];
 }
 
-/** Widths of the prompts' embeddings in published models. */
-const families: Readonly<Record<number, string>> = { 768: " (1.x)", 1024: " (2.x)", [xlWidth]: " (XL)" };
+/** The published models whose prompts' embeddings have a width; "" for a width of none. */
+function versionText(width: number): string {
+  const family = familyOfPromptWidth(width);
+  return family ? ` (${family.version})` : "";
+}
 
 function inputWidth(
   weights: Weights,

@@ -6,6 +6,7 @@
 
 import { countText } from "../../engine/inspect.ts";
 import { advise } from "../advice.ts";
+import { familyOfEncoderWidths } from "../checkpoint/diffusers/published_sizes.ts";
 import { EditError } from "../errors.ts";
 import { chosenLayers, noPooledEmbedding, type SizedLayer } from "./editable_model.ts";
 import { type EditFile, operatorsOfFile, type SavedOperator } from "./edit_file.ts";
@@ -19,17 +20,10 @@ export interface EditableSizes {
   readonly crossAttentions: readonly SizedLayer[];
 }
 
-/** The families of published models, by the widths of their text encoders. */
-const families: Readonly<Record<string, string>> = {
-  "768": "Stable Diffusion 1.x",
-  "1024": "Stable Diffusion 2.x",
-  "768 + 1280": "SDXL",
-};
-
 /** The widths of text encoders for a message, with the family that has them. */
 export function widthsText(encoderWidths: readonly number[]): string {
-  const text = encoderWidths.join(" + ");
-  return text in families ? `${text} (${families[text]})` : text;
+  const text = encoderWidths.join(" + "), family = familyOfEncoderWidths(encoderWidths);
+  return family ? `${text} (${family.name})` : text;
 }
 
 /**

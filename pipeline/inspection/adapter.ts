@@ -6,6 +6,7 @@ import { readTextualInversions } from "../adapters/textual_inversion.ts";
 import { parseCLIPTextConfig } from "../checkpoint/diffusers/config/clip.ts";
 import { readConfig } from "../checkpoint/diffusers/config/fields.ts";
 import { parseUNetConfig } from "../checkpoint/diffusers/config/unet.ts";
+import { familyOfEncoderWidths } from "../checkpoint/diffusers/published_sizes.ts";
 import type { Weights } from "../checkpoint/safetensors/weights.ts";
 import type { SingleFile } from "../checkpoint/ldm/single_file.ts";
 import type { FileTree } from "../checkpoint/source/file_tree.ts";
@@ -68,12 +69,12 @@ export async function inspectTextualInversion(
   const width = widthOf(tensors.find((tensor) => !isSecond(tensor))) ?? 0, width2 = widthOf(tensors.find(isSecond));
   const notes: string[] = [];
   const problems = await failuresOf(async () => {
-    const family = { 768: " (Stable Diffusion 1.x)", 1024: " (Stable Diffusion 2.x)" }[width] ?? "";
+    const family = familyOfEncoderWidths([width]);
     const own = model && { width: model.textEncoder.hiddenSize, width2: model.textEncoder2?.hiddenSize };
     for (const { token, vectors } of await readTextualInversions(weights, own ?? { width, width2 })) {
       notes.push(
         `token ${token}: ${vectors.length} of width ${width}` +
-          (width2 === undefined ? family : ` and ${width2} (SDXL)`),
+          (width2 !== undefined ? ` and ${width2} (SDXL)` : family ? ` (${family.name})` : ""),
       );
     }
     if (model) notes.push("fits the model");

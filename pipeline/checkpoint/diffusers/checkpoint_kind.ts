@@ -7,6 +7,7 @@
 import { advise } from "../../advice.ts";
 import type { Weights } from "../safetensors/weights.ts";
 import { relativesByInChannels } from "./config/unet.ts";
+import { familyOfPromptWidth } from "./published_sizes.ts";
 
 /** What a file holds. */
 export interface CheckpointKind {
@@ -200,7 +201,8 @@ export function recognizeCheckpoint(
   }
   const contextKey = keys.find((key) => key.endsWith(".attn2.to_k.weight"));
   const width = contextKey === undefined ? undefined : shapeOf(contextKey)![1];
-  if (width === 2048) return other("an SDXL checkpoint without its text encoders");
+  const family = familyOfPromptWidth(width);
+  if (family?.version === "XL") return other("an SDXL checkpoint without its text encoders");
   if (has("model.diffusion_model.label_emb.")) {
     return other(width === 1280 ? "an SDXL refiner checkpoint" : "an unCLIP checkpoint, or an upscaler");
   }
@@ -219,7 +221,7 @@ export function recognizeCheckpoint(
     return other("a Stable Diffusion checkpoint without its autoencoder (VAE)");
   }
   // Only OpenCLIP's text encoder is 1024 wide; some tools store it under transformers' keys.
-  return openClip || width === 1024
+  return openClip || family?.version === "2.x"
     ? { family: "sd2", description: "a Stable Diffusion 2.x checkpoint" }
     : { family: "sd1", description: "a Stable Diffusion 1.x checkpoint" };
 }

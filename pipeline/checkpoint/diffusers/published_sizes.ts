@@ -49,3 +49,45 @@ export const sdxlSizes = {
   textEncoder: clipL,
   textEncoder2: { ...textSizes(1280, { layers: 32, heads: 20 }), projection_dim: 1280 },
 };
+
+/** A family of published models. */
+export interface PublishedFamily {
+  readonly name: "Stable Diffusion 1.x" | "Stable Diffusion 2.x" | "SDXL";
+  /** The name after "Stable Diffusion". */
+  readonly version: "1.x" | "2.x" | "XL";
+  /** Width of the prompts' embeddings that the UNet reads. */
+  readonly promptWidth: number;
+  /** Widths of the text encoders. */
+  readonly encoderWidths: readonly number[];
+}
+
+const families: readonly PublishedFamily[] = [
+  {
+    name: "Stable Diffusion 1.x",
+    version: "1.x",
+    promptWidth: sd1Sizes.unet.cross_attention_dim,
+    encoderWidths: [sd1Sizes.textEncoder.hidden_size],
+  },
+  {
+    name: "Stable Diffusion 2.x",
+    version: "2.x",
+    promptWidth: sd2Sizes.unet.cross_attention_dim,
+    encoderWidths: [sd2Sizes.textEncoder.hidden_size],
+  },
+  {
+    name: "SDXL",
+    version: "XL",
+    promptWidth: sdxlSizes.unet.cross_attention_dim,
+    encoderWidths: [sdxlSizes.textEncoder.hidden_size, sdxlSizes.textEncoder2.hidden_size],
+  },
+];
+
+/** The family whose prompts' embeddings have a width; `undefined` for a width of none. */
+export function familyOfPromptWidth(width: number | undefined): PublishedFamily | undefined {
+  return families.find(({ promptWidth }) => promptWidth === width);
+}
+
+/** The family whose text encoders have these widths, in this order; `undefined` for none. */
+export function familyOfEncoderWidths(widths: readonly number[]): PublishedFamily | undefined {
+  return families.find(({ encoderWidths }) => encoderWidths.join() === widths.join());
+}
