@@ -22,7 +22,12 @@ import { checkOutput, checkOutputFolder } from "./output/target.ts";
 import { warn } from "./safe_text.ts";
 import { refuseOwnSource } from "./saving_place.ts";
 import { writeModelWeights } from "./checkpoint/safetensors/sharding.ts";
-import { computedEntry, type SavedDtype, savedDtype, streamedEntry } from "./checkpoint/safetensors/tensor_stream.ts";
+import {
+  type ComputedDtype,
+  computedEntry,
+  type SavedDtype,
+  streamedEntry,
+} from "./checkpoint/safetensors/tensor_stream.ts";
 
 /**
  * Returns the edited weight [out, in] of a key or value projection, or `undefined` if no edit
@@ -51,7 +56,10 @@ type HeldWeights = Omit<BakedWeights, typeof Symbol.dispose>;
 
 /** Options of saving a pipeline as a single file. */
 export interface SaveOptions {
-  /** Precision of the saved weights. Default: the precision of the source files. */
+  /**
+   * Precision of the saved weights. Default: the precision of the source files; of float8 files,
+   * weights that edits or LoRAs change are saved in f16.
+   */
   readonly dtype?: SavedDtype;
   /**
    * Adds the loaded LoRAs, with their present weights, to the weights of the UNet and the text
@@ -281,8 +289,8 @@ function changedEntry(
   },
 ): TensorEntry {
   const { shape, dtype: stored } = weights.info(key);
-  const saved: SavedDtype = isHalf(savedDtype(stored, dtype)) ? "f16" : "f32";
-  const plain = streamedEntry(weights, key, { dtype: saved });
+  const saved = changedDtype(stored, dtype);
+  const plain = streamedEntry(weights, key, { dtype: dtype ?? (isFloat8(stored) ? "f16" : undefined) });
   const compute = async (tensor: Tensor): Promise<Float32Array<ArrayBuffer>> => {
     using made = tensor;
     return await made.data();
@@ -306,11 +314,13 @@ async function sumOf(weights: Weights, key: string, change: ComputedChange): Pro
 }
 
 /**
- * Whether edited weights are written in f16: those of f16 files, and those of float8 files, which
- * are too coarse for edits.
+ * The precision that changed weights are written in: that of their file, but f16 for float8, which
+ * is too coarse for edits.
  */
-function isHalf(dtype: SafetensorsDtype): boolean {
-  return dtype === "F16" || isFloat8(dtype);
+function changedDtype(stored: SafetensorsDtype, dtype: SavedDtype | undefined): ComputedDtype {
+  if (dtype !== undefined) return dtype;
+  if (stored === "F16" || isFloat8(stored)) return "f16";
+  return stored === "BF16" ? "bf16" : stored === "F64" ? "f64" : "f32";
 }
 
 function bakedKeys({ unet }: Pick<PipelineComponents, "unet">, baked: HeldWeights): EditedWeights {

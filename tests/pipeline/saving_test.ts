@@ -4,6 +4,9 @@ import { Tensor } from "../../engine/tensor.ts";
 import { CheckpointError } from "../../pipeline/errors.ts";
 import { directoryTree } from "../../pipeline/checkpoint/source/disk.ts";
 import type { ModelOrigin } from "../../pipeline/checkpoint/source/origin.ts";
+import { saveSafetensors } from "../../pipeline/checkpoint/save.ts";
+import { roundBfloat16 } from "../../pipeline/checkpoint/safetensors/decode.ts";
+import { computedEntry } from "../../pipeline/checkpoint/safetensors/tensor_stream.ts";
 import { openWeights } from "../../pipeline/checkpoint/safetensors/weight_files.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 import { saveFolder } from "../../pipeline/saving.ts";
@@ -40,6 +43,14 @@ async function draw(pipe: StableDiffusionPipeline): Promise<Float32Array> {
 async function drawSaved(gpu: Gpu, folder: string): Promise<Float32Array> {
   using pipe = await StableDiffusionPipeline.fromPretrained(folder, { gpu });
   return await draw(pipe);
+}
+
+async function copyFolder(from: string, to: string): Promise<void> {
+  await Deno.mkdir(to, { recursive: true });
+  for await (const { name, isDirectory } of Deno.readDir(from)) {
+    if (isDirectory) await copyFolder(`${from}/${name}`, `${to}/${name}`);
+    else await Deno.copyFile(`${from}/${name}`, `${to}/${name}`);
+  }
 }
 
 /** All files below a folder, by their paths. */
@@ -188,6 +199,38 @@ gpuTest(
     });
   },
 );
+
+gpuTest("an edited model of bf16 or f64 weights is saved in its own dtype, rounded to nearest", async (gpu) => {
+  for (const [dtype, saved] of [["bf16", "BF16"], ["f64", "F64"]] as const) {
+    await inTempFolder(async (folder) => {
+      const source = `${folder}/source`;
+      await copyFolder(`${goldens}/sd1-mini`, source);
+      {
+        using unet = await weightsOf(`${goldens}/sd1-mini`, "unet");
+        const entries = [...unet.tensors].map(([key, { shape }]) =>
+          computedEntry(key, shape, dtype, () => unet.float32(key))
+        );
+        await saveSafetensors(`${source}/unet/diffusion_pytorch_model.safetensors`, entries);
+      }
+      using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(source, { gpu });
+      await pipe.editModel("A pack of roses", "A pack of blue roses");
+      await pipe.savePretrained(`${folder}/own`);
+      await pipe.savePretrained(`${folder}/f32`, { dtype: "f32" });
+      using own = await weightsOf(`${folder}/own`, "unet");
+      using wide = await weightsOf(`${folder}/f32`, "unet");
+      using before = await weightsOf(source, "unet");
+      let changed = 0;
+      for (const [key, info] of own.tensors) {
+        assertEquals([key, info.dtype], [key, saved]);
+        const values = await wide.float32(key);
+        const expected = dtype === "bf16" ? roundBfloat16(values) : Float64Array.from(values);
+        assertEquals(await own.read(key), new Uint8Array(expected.buffer), key);
+        if (values.some(((unedited) => (value, i) => value !== unedited[i])(await before.float32(key)))) changed++;
+      }
+      assertEquals(changed, 2 * pipe.crossAttentions.length, "the edit is in the saved weights");
+    });
+  }
+});
 
 gpuTest("a folder that is not empty is rejected, or with overwrite only its components are replaced", async (gpu) => {
   await inTempFolder(async (folder) => {

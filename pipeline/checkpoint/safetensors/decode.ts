@@ -1,5 +1,5 @@
 /**
- * Conversion of stored tensor bytes to typed arrays.
+ * Conversion of stored tensor bytes to typed arrays, and to bfloat16, which has none.
  *
  * @module
  */
@@ -69,4 +69,22 @@ function widenBfloat16(bits: Uint16Array): Float32Array<ArrayBuffer> {
   const out = new Uint32Array(bits.length);
   for (let i = 0; i < bits.length; i++) out[i] = bits[i] << 16;
   return new Float32Array(out.buffer);
+}
+
+/** The largest bfloat16: (2 − 2⁻⁷) · 2¹²⁷. */
+export const largestBfloat16 = (2 - 2 ** -7) * 2 ** 127;
+
+/**
+ * The bits of numbers in bfloat16, rounded to nearest even. Those beyond the largest become
+ * infinite.
+ */
+export function roundBfloat16(values: Float32Array<ArrayBuffer>): Uint16Array<ArrayBuffer> {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length);
+  const out = new Uint16Array(bits.length);
+  for (let i = 0; i < bits.length; i++) {
+    const word = bits[i];
+    // Rounding may carry into the exponent, which is right, but must not make a NaN infinite.
+    out[i] = Number.isNaN(values[i]) ? word >>> 16 | 0x40 : (word + 0x7fff + (word >>> 16 & 1)) >>> 16;
+  }
+  return out;
 }

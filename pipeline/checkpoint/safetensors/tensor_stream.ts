@@ -5,7 +5,7 @@
 
 import { advise } from "../../advice.ts";
 import { SafetensorsError } from "../../errors.ts";
-import { elementsOf, toFloat32 } from "./decode.ts";
+import { elementsOf, largestBfloat16, roundBfloat16, toFloat32 } from "./decode.ts";
 import type { SafetensorsDtype } from "./format.ts";
 import { transposed } from "./renamed_weights.ts";
 import type { TensorEntry } from "./writer.ts";
@@ -13,6 +13,11 @@ import type { Weights } from "./weights.ts";
 
 /** Precisions that weights are saved in. */
 export type SavedDtype = "f16" | "f32";
+
+/** Precisions that computed weights are written in: those above, and those of their sources. */
+export type ComputedDtype = SavedDtype | "bf16" | "f64";
+
+const dtypeNames = { f16: "F16", bf16: "BF16", f32: "F32", f64: "F64" } as const;
 
 const chunkBytes = 1 << 24;
 
@@ -76,15 +81,15 @@ export function transposedEntry(entry: TensorEntry): TensorEntry {
  * Numbers that are made when their turn to be written comes.
  *
  * @throws {SafetensorsError} while it is written, for NaN and infinities, and for numbers beyond
- *   f16 in f16
+ *   the largest of the dtype
  */
 export function computedEntry(
   name: string,
   shape: readonly number[],
-  dtype: SavedDtype,
+  dtype: ComputedDtype,
   compute: () => Promise<Float32Array<ArrayBuffer>>,
 ): TensorEntry {
-  const saved = dtype === "f16" ? "F16" : "F32";
+  const saved = dtypeNames[dtype];
   return {
     name,
     dtype: saved,
@@ -105,21 +110,26 @@ export function computedEntry(
 }
 
 /** What a type becomes. */
-export function savedDtype(dtype: SafetensorsDtype, wanted?: SavedDtype): SafetensorsDtype {
+function savedDtype(dtype: SafetensorsDtype, wanted?: SavedDtype): SafetensorsDtype {
   if (wanted === undefined || !floatTypes.includes(dtype)) return dtype;
   return wanted === "f16" ? "F16" : "F32";
 }
 
 function encode(values: Float32Array<ArrayBuffer>, dtype: SafetensorsDtype, name: string): Uint8Array<ArrayBuffer> {
-  if (dtype !== "F16") return new Uint8Array(values.buffer);
-  const rounded = new Float16Array(values);
-  const tooLarge = rounded.findIndex((value, i) => !Number.isFinite(value) && Number.isFinite(values[i]));
+  if (dtype === "F64") return new Uint8Array(Float64Array.from(values).buffer);
+  if (dtype !== "F16" && dtype !== "BF16") return new Uint8Array(values.buffer);
+  const rounded = dtype === "F16" ? new Float16Array(values) : roundBfloat16(values);
+  const isBeyond = dtype === "F16"
+    ? (i: number) => !Number.isFinite(rounded[i]) && Number.isFinite(values[i])
+    : (i: number) => (rounded[i] & 0x7fff) === 0x7f80 && Number.isFinite(values[i]);
+  const tooLarge = values.findIndex((_, i) => isBeyond(i));
   if (tooLarge >= 0) {
+    const type = dtype.toLowerCase(), largest = dtype === "F16" ? 65504 : largestBfloat16;
     throw new SafetensorsError(
-      `Cannot write tensor ${name} in f16: it holds ${values[tooLarge]}, and the largest f16 is 65504. ${
+      `Cannot write tensor ${name} in ${type}: it holds ${values[tooLarge]}, and the largest ${type} is ${largest}. ${
         advise("saveInF32")
       }`,
-      { source: "safetensors", tensor: name, expected: 65504, actual: values[tooLarge] },
+      { source: "safetensors", tensor: name, expected: largest, actual: values[tooLarge] },
     );
   }
   return new Uint8Array(rounded.buffer);
