@@ -12,6 +12,7 @@ import { tunedText } from "../bench/report/tuning_text.ts";
 import { countText } from "../engine/inspect.ts";
 import type { Gpu } from "../engine/gpu.ts";
 import { tuningName } from "../kernels/policy.ts";
+import { OutputError } from "../pipeline/errors.ts";
 import { checkOutput } from "../pipeline/output/target.ts";
 import { tuningFile } from "../pipeline/tuning_file.ts";
 import { parseUNetConfig } from "../pipeline/checkpoint/diffusers/config/unet.ts";
@@ -27,12 +28,24 @@ export async function tuneDevice(
   checkpoint: string | undefined,
   options: { budgetMs: number },
 ): Promise<void> {
-  await checkOutput(tuningFile());
-  await checkOutput(progressFile());
+  for (const path of [tuningFile(), progressFile()]) await checkPlace(path);
   const model = checkpoint === undefined ? undefined : await modelIn(checkpoint);
   using gpu = await openGpu();
   say(gpu.info.name);
   await takeSteps(gpu, tuningSteps(model), options);
+}
+
+/** Refuses a place that cannot be written, and names the variable that chooses another. */
+async function checkPlace(path: string): Promise<void> {
+  try {
+    await checkOutput(path);
+  } catch (error) {
+    if (!(error instanceof OutputError)) throw error;
+    throw new OutputError(`${error.message}. The environment variable BLUEROSE_TILES names the tuning file`, {
+      path,
+      cause: error,
+    });
+  }
 }
 
 /** Takes the steps that an interrupted tuning has not taken, and saves each. */

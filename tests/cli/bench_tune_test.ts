@@ -152,6 +152,7 @@ Deno.test("bench --tune refuses what it would ignore, and places that it cannot 
     const { code, err } = await run("bench", "--tune");
     assertEquals(code, 1);
     assertStringIncludes(err, `Cannot write ${progressFile()} as it is a folder`);
+    assertStringIncludes(err, "BLUEROSE_TILES names the tuning file");
   }));
 
 Deno.test("bench --tune --checkpoint says what is wrong with the model's configuration", async () => {

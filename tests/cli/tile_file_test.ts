@@ -27,12 +27,21 @@ Deno.test("tuners that save at the same time all keep their results", () =>
     assertEquals(Object.keys(await savedTuning()).sort(), adapters);
   }));
 
+const stationary = '"strategy": "stationary", "lanes": 8, "threadsX": 8, "rows": 64, "columns": 2';
+
 Deno.test("a malformed tuning file is an error that names path, cause and remedy; saving keeps the file", () =>
   withTuningFolder(async () => {
     await saveTuning("an adapter", {});
     const path = tuningFile();
     for (
-      const [text, cause] of [["{", "it is not JSON"], ["[]", "it must be a JSON object with adapter names as keys"]]
+      const [text, cause] of [
+        ["{", "it is not JSON"],
+        ["[]", "it must be a JSON object with adapter names as keys"],
+        ...['"2"', "null", "0", "1.5", "[2]"].map((accesses) => [
+          `{ "x": { "many": { ${stationary}, "accesses": ${accesses} } } }`,
+          `accesses must be a whole number from 1 to 1024: ${accesses} (x for many)`,
+        ]),
+      ]
     ) {
       await Deno.writeTextFile(path, text);
       const attempts = [() => savedTuning(), () => openTunedGpu(), () => saveTuning("another adapter", {})];
