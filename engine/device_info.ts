@@ -24,8 +24,10 @@ export interface GpuOptions {
   /**
    * Whether matrix products may use subgroup matrices (tensor cores), which round their operands to
    * f16. Only products whose callers tolerate that use them: those of the UNet and the VAE, not of
-   * the text encoder and the edit. Without device support, as in Deno's own WebGPU,
-   * `info.subgroupMatrix` is undefined and the option has no effect. Default: false.
+   * the text encoder and the edit. It is a permission: without device support, as in Deno's own
+   * WebGPU, products are computed as without the option, and `info.subgroupMatrix` is undefined.
+   * (`arithmetic: "f16"` is a demand, and refused there.) Programs that need subgroup matrices
+   * check `info.subgroupMatrix`. Default: false.
    *
    * ```ts
    * const { create } = await import("npm:webgpu@0.6.2"); // Dawn
