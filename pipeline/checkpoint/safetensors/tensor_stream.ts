@@ -6,6 +6,7 @@
 import { advise } from "../../advice.ts";
 import { SafetensorsError } from "../../errors.ts";
 import { elementsOf, largestBfloat16, roundBfloat16, toFloat32 } from "./decode.ts";
+import { isFloat8 } from "./float8.ts";
 import type { SafetensorsDtype } from "./format.ts";
 import { transposed } from "./renamed_weights.ts";
 import type { TensorEntry } from "./writer.ts";
@@ -51,17 +52,34 @@ export function streamedEntry(
   };
 }
 
-/** Tensors one below the other, as the rows of one. */
+/**
+ * Tensors one below the other, as the rows of one. Where their dtypes differ, as in files of mixed
+ * precision and where a LoRA changed only some of float8, the result has one that holds them all.
+ */
 export function stackedEntry(entries: readonly TensorEntry[], name: string): TensorEntry {
-  const [{ dtype, shape: [, ...inner] }] = entries;
+  const [{ shape: [, ...inner] }] = entries, dtype = commonDtype(entries.map((entry) => entry.dtype));
   return {
     name,
     dtype,
     shape: [entries.reduce((rows, { shape }) => rows + shape[0], 0), ...inner],
     async *chunks() {
-      for (const entry of entries) yield* entry.chunks();
+      for (const entry of entries) {
+        // Chunks are whole elements: see streamedEntry() and computedEntry().
+        for await (const chunk of entry.chunks()) {
+          yield entry.dtype === dtype
+            ? chunk
+            : encode(toFloat32(elementsOf(chunk.slice().buffer, entry.dtype)!), dtype, name);
+        }
+      }
     },
   };
+}
+
+/** A dtype that holds the numbers of all given ones; f64 is rounded beside others. */
+function commonDtype(dtypes: readonly SafetensorsDtype[]): SafetensorsDtype {
+  const [first] = dtypes;
+  if (dtypes.every((dtype) => dtype === first)) return first;
+  return dtypes.every((dtype) => dtype === "F16" || isFloat8(dtype)) ? "F16" : "F32";
 }
 
 /** A matrix, transposed; it is held whole while it is written. */
