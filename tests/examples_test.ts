@@ -5,6 +5,7 @@
  * @module
  */
 import { assert, assertEquals } from "@std/assert";
+import { runDeno } from "./run_deno.ts";
 
 const root = new URL("../", import.meta.url);
 
@@ -37,18 +38,10 @@ for (const [name, files] of Object.entries(expectedFiles)) {
     try {
       await Deno.symlink(new URL("models", root), `${folder}/models`);
       const readable = [folder, await Deno.realPath(root)].join(",");
-      const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-        args: [
-          "run",
-          "--no-prompt",
-          ...flags.map((flag) => flag === "--allow-read=." ? `--allow-read=${readable}` : flag),
-          path.pathname,
-        ],
-        cwd: folder,
-        env: { NO_COLOR: "1" },
-      }).output();
-      assert(success, new TextDecoder().decode(stderr));
-      if (files.length === 0) assert(stdout.length > 0, "the example printed nothing");
+      const allowed = flags.map((flag) => flag === "--allow-read=." ? `--allow-read=${readable}` : flag);
+      const { success, out, err } = await runDeno(["run", "--no-prompt", ...allowed, path.pathname], { cwd: folder });
+      assert(success, err);
+      if (files.length === 0) assert(out !== "", "the example printed nothing");
       for (const file of files) assert((await Deno.stat(`${folder}/${file}`)).size > 0, file);
     } finally {
       await Deno.remove(folder, { recursive: true });
@@ -57,13 +50,10 @@ for (const [name, files] of Object.entries(expectedFiles)) {
 }
 
 Deno.test("the custom kernel's values are those of tanh-approximated GELU", async () => {
-  const { stdout } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "--no-prompt", new URL("examples/custom_kernel.ts", root).pathname],
-    env: { NO_COLOR: "1" },
-  }).output();
+  const { out } = await runDeno(["run", "--no-prompt", new URL("examples/custom_kernel.ts", root).pathname]);
   const geluTanh = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
   assertEquals(
-    new TextDecoder().decode(stdout).trim(),
+    out.trim(),
     [-2, -1, 0, 1, 2].map((x) => geluTanh(x).toFixed(4)).join(" "),
   );
 });

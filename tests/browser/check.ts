@@ -9,6 +9,7 @@
  * @module
  */
 import { browserFolders, denoParts, mayNameDeno, typescriptFiles } from "../boundaries.ts";
+import { runDeno } from "../run_deno.ts";
 
 const repository = new URL("../../", import.meta.url);
 const root = Deno.args[0] === undefined ? repository : new URL(`file://${await Deno.realPath(Deno.args[0])}/`);
@@ -42,17 +43,10 @@ await Deno.writeTextFile(
     },
   }),
 );
-const { success, stderr } = await new Deno.Command(Deno.execPath(), {
-  args: ["check", "--quiet", "--config", configPath, ...files],
-  cwd: root,
-  env: { NO_COLOR: "1" },
-  stdout: "null",
-  stderr: "piped",
-}).output();
+const { success, err } = await runDeno(["check", "--quiet", "--config", configPath, ...files], { cwd: root });
 await Deno.remove(folder, { recursive: true });
 
-const report = new TextDecoder().decode(stderr);
-const errors = success ? [] : splitDiagnostics(report).filter((diagnostic) => !isAllowedDeno(diagnostic));
+const errors = success ? [] : splitDiagnostics(err).filter((diagnostic) => !isAllowedDeno(diagnostic));
 if (errors.length > 0) {
   console.error(errors.join("\n\n"));
   console.error(

@@ -1,4 +1,5 @@
 import { assert, assertEquals } from "@std/assert";
+import { runDeno } from "../run_deno.ts";
 
 const check = `${import.meta.dirname}/check.ts`;
 
@@ -10,8 +11,8 @@ async function checkTree(files: Record<string, string>): Promise<{ code: number;
       await Deno.mkdir(`${root}/${path.slice(0, path.lastIndexOf("/"))}`, { recursive: true });
       await Deno.writeTextFile(`${root}/${path}`, text);
     }
-    const { code, stderr } = await new Deno.Command(Deno.execPath(), { args: ["run", "-A", check, root] }).output();
-    return { code, said: new TextDecoder().decode(stderr) };
+    const { code, err } = await runDeno(["run", "-A", check, root]);
+    return { code, said: err };
   } finally {
     await Deno.remove(root, { recursive: true });
   }

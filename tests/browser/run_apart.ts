@@ -6,6 +6,7 @@
  */
 import { assert } from "@std/assert";
 import { driver, findChromium, noChromium } from "../../bench/measure/chromium.ts";
+import { runDeno } from "../run_deno.ts";
 
 const root = new URL("../../", import.meta.url);
 
@@ -17,21 +18,14 @@ export async function testApart(name: string, file: URL, packages: readonly stri
     return;
   }
   Deno.test(name, async () => {
-    const { success, output } = await deno("test", "-A", "--no-lock", file.pathname);
-    console.log(output);
-    assert(success, output);
+    const { success, out, err } = await runDeno(["test", "-A", "--no-lock", file.pathname], { cwd: root });
+    console.log(out + err);
+    assert(success, out + err);
   });
 }
 
 async function reasonToSkip(packages: readonly string[]): Promise<string | undefined> {
   if (await findChromium() === undefined) return noChromium;
-  const { success } = await deno("cache", "--no-lock", ...packages);
+  const { success } = await runDeno(["cache", "--no-lock", ...packages], { cwd: root });
   return success ? undefined : `${packages.join(" and ")} cannot be installed`;
-}
-
-async function deno(...args: string[]): Promise<{ success: boolean; output: string }> {
-  const command = new Deno.Command(Deno.execPath(), { args, cwd: root, env: { NO_COLOR: "1" } });
-  const { success, stdout, stderr } = await command.output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { success, output: text(stdout) + text(stderr) };
 }

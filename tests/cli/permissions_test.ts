@@ -1,16 +1,15 @@
 import { assert, assertEquals } from "@std/assert";
 import { temporaryFolder } from "./running.ts";
+import { runDeno } from "../run_deno.ts";
 
 const root = new URL("../../", import.meta.url).pathname;
 
 /** Runs the command line in a process of its own, with the given permissions. */
-async function runWith(flags: readonly string[], args: readonly string[], cwd?: string) {
-  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "--no-prompt", ...flags, "--config", `${root}deno.json`, `${root}cli/main.ts`, ...args],
-    cwd,
-    env: { NO_COLOR: "1", HF_HUB_CACHE: "cache" },
-  }).output();
-  return { code, out: new TextDecoder().decode(stdout), err: new TextDecoder().decode(stderr) };
+function runWith(flags: readonly string[], args: readonly string[], cwd?: string) {
+  return runDeno(
+    ["run", "-q", "--no-prompt", ...flags, "--config", `${root}deno.json`, `${root}cli/main.ts`, ...args],
+    { cwd, env: { HF_HUB_CACHE: "cache" } },
+  );
 }
 
 Deno.test("without permissions, each command says which one it needs and why; help and version need none", async () => {
@@ -68,17 +67,15 @@ Deno.test("deno task bluerose works in the user's folder, whatever the folder of
   await Deno.writeTextFile(`${folder.path}/note.png`, "no picture");
   // deno task keeps an INIT_CWD that is set, as it is where the tests were started by deno task.
   const { INIT_CWD: _, ...environment } = Deno.env.toObject();
-  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["task", "-q", "--config", `${root}deno.json`, "bluerose", "inspect", "note.png", "models/pocket", "--json"],
-    cwd: folder.path,
-    clearEnv: true,
-    env: { ...environment, NO_COLOR: "1" },
-  }).output();
-  assert(stdout.length > 0, new TextDecoder().decode(stderr));
-  const inspections = JSON.parse(new TextDecoder().decode(stdout));
+  const { out, err } = await runDeno(
+    ["task", "-q", "--config", `${root}deno.json`, "bluerose", "inspect", "note.png", "models/pocket", "--json"],
+    { cwd: folder.path, clearEnv: true, env: environment },
+  );
+  assert(out !== "", err);
+  const inspections = JSON.parse(out);
   assertEquals(
     inspections.map(({ problems }: { problems: string[] }) => problems),
     [['Cannot load note.png: it is text and no weights: it begins with "no picture"'], []],
-    new TextDecoder().decode(stderr),
+    err,
   );
 });

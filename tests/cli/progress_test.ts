@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { progressLines, type ProgressState, progressText } from "../../cli/progress.ts";
+import { runDeno } from "../run_deno.ts";
 
 /** Runs a program that shows progress in another process, and returns its output. */
 async function written(): Promise<{ out: string; err: string }> {
@@ -13,12 +14,9 @@ async function written(): Promise<{ out: string; err: string }> {
   try {
     await Deno.writeTextFile(path, program);
     const config = `${import.meta.dirname}/../../deno.json`;
-    const { success, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-      args: ["run", "-A", "--quiet", "--config", config, path],
-    }).output();
-    const err = new TextDecoder().decode(stderr);
+    const { success, out, err } = await runDeno(["run", "-A", "--quiet", "--config", config, path]);
     assert(success, err);
-    return { out: new TextDecoder().decode(stdout), err };
+    return { out, err };
   } finally {
     await Deno.remove(path);
   }

@@ -1,4 +1,5 @@
 import { writeFolderAtomically } from "../../pipeline/output/folder.ts";
+import { runDeno } from "../run_deno.ts";
 
 /** Ends of a process that was to die. */
 export interface Death {
@@ -10,12 +11,9 @@ export interface Death {
 
 /** Runs `victim.ts`, which dies before its N-th change of the disk: "3", "rename=2". */
 export async function dieAt(when: number | string, ...args: string[]): Promise<Death> {
-  const { code, signal, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-P=test", "--no-prompt", new URL("victim.ts", import.meta.url).pathname, `${when}`, ...args],
-    stdout: "null",
-    stderr: "piped",
-  }).output();
-  return { wasKilled: signal === "SIGKILL", code, err: new TextDecoder().decode(stderr) };
+  const victim = new URL("victim.ts", import.meta.url).pathname;
+  const { code, signal, err } = await runDeno(["run", "-q", "-P=test", "--no-prompt", victim, `${when}`, ...args]);
+  return { wasKilled: signal === "SIGKILL", code, err };
 }
 
 /** The folder that `victim.ts N folder` writes. */

@@ -5,6 +5,7 @@ import { ModelEdit } from "../../pipeline/editing/model_edit.ts";
 import { StableDiffusionModelEditingPipeline } from "../../pipeline/model_editing.ts";
 import { gpuTest } from "../gpu.ts";
 import { goldens, repository } from "../paths.ts";
+import { runDeno } from "../run_deno.ts";
 
 gpuTest("pipelines, models, tensors, edits, results and devices print as one or a few lines", async (gpu) => {
   using pipe = await StableDiffusionModelEditingPipeline.fromPretrained(`${goldens}/sd1-mini`, { gpu });
@@ -56,8 +57,7 @@ Deno.test("byteText() names a number of bytes", () => {
 
 Deno.test("the entry point for safetensors files loads no package for pictures", async () => {
   const entry = `${repository}/pipeline/checkpoint/safetensors/mod.ts`;
-  const command = new Deno.Command(Deno.execPath(), { args: ["info", "--json", entry], stdout: "piped" });
-  const { modules } = JSON.parse(new TextDecoder().decode((await command.output()).stdout));
+  const { modules } = JSON.parse((await runDeno(["info", "--json", entry])).out);
   const specifiers: string[] = modules.map(({ specifier }: { specifier: string }) => specifier);
   assert(specifiers.some((specifier) => specifier.endsWith("safetensors_file.ts")));
   assertEquals(specifiers.filter((specifier) => /jimp|engine\/gpu\.ts/.test(specifier)), []);

@@ -1,5 +1,6 @@
 import { assert, assertEquals } from "@std/assert";
 import { recordedWork, summary, time, timeInTurns, waitingMs, type Work } from "../../../bench/measure/timing.ts";
+import { runDeno } from "../../run_deno.ts";
 
 /** Work whose every run takes `ms`, on a clock of its own; notes the order of samples. */
 function pretended(name: string, ms: number, log: [string, number][]): Work {
@@ -69,10 +70,8 @@ Deno.test("recorded work is timed by the clock that is given, without the wait's
 });
 
 Deno.test("processor time grows with work and hardly with waiting", async () => {
-  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-q", "-P=test", "--no-prompt", new URL("processor_time.ts", import.meta.url).pathname],
-  }).output();
-  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  const program = new URL("processor_time.ts", import.meta.url).pathname;
+  const { out, err } = await runDeno(["run", "-q", "-P=test", "--no-prompt", program]);
   assertEquals(err, "");
   const waited = Number(out);
   assert(waited >= 0 && waited < 200, `${waited}`);

@@ -7,6 +7,7 @@ import { withLock } from "../../../pipeline/output/lock.ts";
 import { writeText } from "../../../pipeline/output/file.ts";
 import { checkOutputFolder } from "../../../pipeline/output/target.ts";
 import { namesIn, temporaryFolder, textsIn } from "./folders.ts";
+import { runDeno } from "../../run_deno.ts";
 
 const overwrite = { overwrite: true };
 
@@ -98,19 +99,8 @@ Deno.test("the working folder, those that hold it and mount points are not repla
   await Deno.mkdir(cwd, { recursive: true });
   const at = (path: string) => new URL(path, import.meta.url).pathname;
   const paths = [".", "..", `${folder.path}/work`, "../deep/"];
-  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: [
-      "run",
-      "-q",
-      "-P=test",
-      "--no-prompt",
-      `--config=${at("../../../deno.json")}`,
-      at("working_folder.ts"),
-      ...paths,
-    ],
-    cwd,
-  }).output();
-  const [out, err] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes));
+  const flags = ["-q", "-P=test", "--no-prompt", `--config=${at("../../../deno.json")}`];
+  const { out, err } = await runDeno(["run", ...flags, at("working_folder.ts"), ...paths], { cwd });
   assertEquals(err, "");
   const errors: string[] = JSON.parse(out);
   assertEquals(errors.length, 2 * paths.length);

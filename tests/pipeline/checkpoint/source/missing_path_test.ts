@@ -4,6 +4,7 @@ import { openModelSource } from "../../../../pipeline/checkpoint/source/model_so
 import { CheckpointError, HubError } from "../../../../pipeline/errors.ts";
 import { temporaryFolder } from "../../output/folders.ts";
 import { pocket } from "../../../paths.ts";
+import { runDeno } from "../../../run_deno.ts";
 
 /** A hub that answers nothing: reaching it is an error of another class. */
 const nowhere = { endpoint: "http://127.0.0.1:1", cacheDir: "/nonexistent", retries: 0 };
@@ -69,11 +70,8 @@ Deno.test("without Deno's file system a path is refused with what to pass instea
       await open().catch((error) => say(error.name + ": " + error.message));
     }
   `;
-  const { stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["eval", "--no-check", program],
-    env: { NO_COLOR: "1" },
-  }).output();
-  const lines = new TextDecoder().decode(stdout).trim().split("\n");
-  assertEquals(lines.length, 2, new TextDecoder().decode(stderr));
+  const { out, err } = await runDeno(["eval", "--no-check", program]);
+  const lines = out.trim().split("\n");
+  assertEquals(lines.length, 2, err);
   for (const line of lines) assert(/^CheckpointError: Cannot read .*memoryTree/.test(line), line);
 });
