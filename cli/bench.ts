@@ -1,7 +1,8 @@
 import { kernelCases } from "../bench/cases/cases.ts";
 import { findDawn } from "../bench/measure/dawn.ts";
 import { reportText } from "../bench/report/whole.ts";
-import { type BenchPart, benchParts, budgetOf, runBench } from "../bench/run.ts";
+import { type BenchPart, benchParts, budgetOf } from "../bench/options.ts";
+import { runBench } from "../bench/run.ts";
 import { Gpu } from "../engine/gpu.ts";
 import { policyOf } from "../kernels/policy.ts";
 import { openTunedGpu } from "../pipeline/tuning_file.ts";

@@ -4,7 +4,7 @@
  *
  * @module
  */
-import type { BenchPart } from "../bench/run.ts";
+import type { BenchPart } from "../bench/options.ts";
 import { isHubId } from "../pipeline/checkpoint/hub/hub.ts";
 import { infoAt, textAt } from "../pipeline/output/paths.ts";
 import { ArgumentError } from "./argument_error.ts";
