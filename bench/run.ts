@@ -72,6 +72,7 @@ function deviceRecord(
     system: `${Deno.build.os} ${Deno.build.arch}, ${navigator.hardwareConcurrency} threads`,
     date,
     ...(byProcessorTime ? { times: "processor time" } : {}),
+    runs: "replayed",
     ceiling,
   };
 }

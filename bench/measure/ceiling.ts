@@ -8,7 +8,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import { declareKernel, spread, storage } from "../../engine/kernel/kernel.ts";
 import { Tensor } from "../../engine/tensor.ts";
 import { policyOf } from "../../kernels/policy.ts";
-import { type DeviceTiming, deviceWork, time, type TimingOptions } from "./timing.ts";
+import { type DeviceTiming, replayedWork, time, type TimingOptions } from "./timing.ts";
 
 /** The two limits of a roofline, and the fixed cost of a dispatch. */
 export interface Ceiling {
@@ -125,7 +125,7 @@ export async function measureCeiling(gpu: Gpu, options: TimingOptions & DeviceTi
 
 async function emptyDispatch(gpu: Gpu, options: TimingOptions & DeviceTiming): Promise<number> {
   using y = Tensor.empty(gpu, [lanes]);
-  const work = deviceWork(gpu, () => emptyKernel.run(gpu, { y }, { invocations: 0 }), options);
+  using work = replayedWork(gpu, () => emptyKernel.run(gpu, { y }, { invocations: 0 }), options);
   return (await time(work, options)).minMs;
 }
 
@@ -146,7 +146,8 @@ async function peakArithmetic(
         WORKGROUPS,
       });
     const { flops } = gpu.tally(record);
-    const { minMs } = await time(deviceWork(gpu, record, options), options);
+    using work = replayedWork(gpu, record, options);
+    const { minMs } = await time(work, options);
     best = Math.max(best, flops / minMs / 1e6);
   }
   return best;
@@ -166,12 +167,14 @@ async function peakCopy(
     for (const WORDS of [1, 4]) {
       const record = () =>
         copyKernel.run(gpu, { x, y }, { words: bytes / (word === "vec4f" ? 16 : 64) }, { word, WORDS });
-      const { minMs } = await time(deviceWork(gpu, record, options), options);
+      using work = replayedWork(gpu, record, options);
+      const { minMs } = await time(work, options);
       gbps = Math.max(gbps, 2 * bytes / minMs / 1e6);
     }
   }
   const copy = () =>
     gpu.context.recorder.copy({ source: x.buffer, sourceOffset: 0, target: y.buffer, targetOffset: 0, bytes });
-  const { minMs } = await time(deviceWork(gpu, copy, options), options);
+  using work = replayedWork(gpu, copy, options);
+  const { minMs } = await time(work, options);
   return { gbps, bufferGbps: 2 * bytes / minMs / 1e6 };
 }

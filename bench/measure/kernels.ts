@@ -13,7 +13,7 @@ import { type PeerPace, resultsAgree } from "../peers/peers.ts";
 import { relativeError } from "../oracles/numbers.ts";
 import { type KernelRecord, kernelRecord } from "../report/report.ts";
 import type { PeerTask } from "../cases/task.ts";
-import { type DeviceTiming, deviceWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
+import { type DeviceTiming, replayedWork, timeInTurns, type TimingOptions, type Work } from "./timing.ts";
 
 /** Options of {@linkcode measureKernel}. */
 export interface KernelBenchOptions extends TimingOptions, DeviceTiming {
@@ -61,8 +61,11 @@ export async function measureKernel(
     ceiling = { ...ceiling, gbps: ceiling.bufferGbps };
   }
   using peers = await preparePeers(task, first, options);
-  const own = { name: "", work: deviceWork(gpu, () => void prepared.run(), options) };
-  const { times: [ours, ...others], failures } = await timeWhatCan([own, ...peers.works], { ...options, isWarm: true });
+  using work = replayedWork(gpu, () => void prepared.run(), options);
+  const { times: [ours, ...others], failures } = await timeWhatCan([{ name: "", work }, ...peers.works], {
+    ...options,
+    isWarm: true,
+  });
   const unable = { ...peers.unable, ...failures };
   const remarks = [...peers.skipped, ...Object.entries(unable).map(([name, why]) => `${name}: ${why}`)];
   if (ours.timing.hostBound) remarks.push("bound by the host");

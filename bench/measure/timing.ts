@@ -171,9 +171,24 @@ export function recordedWork(
   };
 }
 
-/** A kernel, a layer or a model as work. `record` runs in a scope that frees its tensors. */
+/**
+ * A layer or a model as work, recorded in each run. `record` runs in a scope that frees its tensors.
+ */
 export function deviceWork(gpu: Gpu, record: () => void, options: DeviceTiming): Work {
   return recordedWork(() => gpu.scope(() => record()), () => gpu.finished(), options);
+}
+
+/**
+ * A kernel as work: recorded once, and replayed in each run. So pipelines run their kernels, and
+ * recording a small kernel takes the host longer than the device needs to run it. What `record`
+ * reads must live as long as the work.
+ */
+export function replayedWork(gpu: Gpu, record: () => void, options: DeviceTiming): Work & Disposable {
+  const program = gpu.capture(record);
+  return {
+    ...recordedWork(() => program.run(), () => gpu.finished(), options),
+    [Symbol.dispose]: () => program[Symbol.dispose](),
+  };
 }
 
 /**

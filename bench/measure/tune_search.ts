@@ -11,7 +11,7 @@ import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import type { TileKind, TunedProduct } from "../../kernels/tuning.ts";
-import { type DeviceTiming, deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
+import { type DeviceTiming, replayedWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
 /**
  * A candidate replaces the present choice only if its time is below this fraction of the present
@@ -133,7 +133,11 @@ export async function fastest<Shape>(
     const works = some.map(run);
     const totals = some.map(() => 0);
     for (const part of works[0].keys()) {
-      const timings = await timeInTurns(works.map((parts) => deviceWork(gpu, parts[part], options)), options);
+      using programs = new DisposableStack();
+      const timings = await timeInTurns(
+        works.map((parts) => programs.use(replayedWork(gpu, parts[part], options))),
+        options,
+      );
       timings.forEach(({ minMs }, i) => totals[i] += minMs);
     }
     return totals;

@@ -86,13 +86,13 @@ class OtherRun {
 }
 
 function deviceText(device: DeviceRecord): string {
-  const { system, runtime, subgroupSize, date, times, ceiling } = device;
+  const { system, runtime, subgroupSize, date, ceiling } = device;
   const facts = [
     system,
     runtime,
     `subgroups of ${subgroupSize}`,
     date.slice(0, 16).replace("T", " ") + " UTC",
-    ...(times === undefined ? [] : [timesText(device)]),
+    timesText(device),
   ];
   const f64 = ceiling.gflopsF64 === undefined ? "" : ` (f64: ${digits(ceiling.gflopsF64)})`;
   return `<p>${facts.map(escape).join(" · ")}<br>
@@ -105,10 +105,10 @@ Peak rates of the device, measured in the same run: <b>${digits(ceiling.gflops)}
 
 const sentence = (text: string) => `${text[0].toUpperCase()}${text.slice(1)}.`;
 
-function comparedText({ device }: BenchReport, { name, times }: DeviceRecord): string {
+function comparedText({ device }: BenchReport, measured: DeviceRecord): string {
   const warnings = [
-    ...(device.name === name ? [] : [`<p><b>${escape(device.name)}</b>: another device.</p>\n`]),
-    ...(device.times === times ? [] : [`<p><b>${escape(sentence(timesText(device)))}</b></p>\n`]),
+    ...(device.name === measured.name ? [] : [`<p><b>${escape(device.name)}</b>: another device.</p>\n`]),
+    ...(timesText(device) === timesText(measured) ? [] : [`<p><b>${escape(sentence(timesText(device)))}</b></p>\n`]),
   ];
   return warnings.join("") + deviceText(device);
 }

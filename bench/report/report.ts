@@ -25,6 +25,11 @@ export interface DeviceRecord {
    * of threads. Default: time by the clock.
    */
   readonly times?: "processor time";
+  /**
+   * How ceiling and kernels were run: replayed from programs. Records of before 28 November 2026
+   * lack it: there, the host recorded each run, which small kernels' times include.
+   */
+  readonly runs?: "replayed";
   readonly ceiling: Ceiling;
 }
 

@@ -65,6 +65,7 @@ const device: Schema<DeviceRecord> = fields({
   system: anyText(),
   date: anyText(),
   times: optional(oneOf("processor time")),
+  runs: optional(oneOf("replayed")),
   ceiling,
 });
 

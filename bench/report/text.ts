@@ -95,17 +95,16 @@ export function dispatchText({ gflops, dispatchMs = NaN }: Ceiling): string {
 }
 
 /** What the times of kernels are. */
-export function timesText({ times, system }: Pick<DeviceRecord, "times" | "system">): string {
-  if (times === undefined) return "times: by the clock";
-  return `times: processor time of this process, divided by the machine's ${
-    /\d+ threads/.exec(system)?.[0] ?? "threads"
-  }`;
+export function timesText({ times, runs, system }: Pick<DeviceRecord, "times" | "runs" | "system">): string {
+  const threads = /\d+ threads/.exec(system)?.[0] ?? "threads";
+  return `times: ${
+    times === undefined ? "by the clock" : `processor time of this process, divided by the machine's ${threads}`
+  }, ${runs === "replayed" ? "of replayed programs" : "recording included"}`;
 }
 
-/** A device and its limits. The times are named where they are not by the clock. */
+/** A device and its limits. */
 export function deviceText(device: DeviceRecord): string {
-  const times = device.times === undefined ? [] : [timesText(device)];
-  return [device.name, ...times, ceilingText(device.ceiling)].join("\n");
+  return [device.name, timesText(device), ceilingText(device.ceiling)].join("\n");
 }
 
 /** A peer's result over all shapes, as one line. */

@@ -103,7 +103,7 @@ Deno.test("texts and pages say that times are processor time", () => {
   assert(reportText(byProcessor).includes(said) && benchPage(byProcessor).includes(said));
   assert(!reportText(plain).includes("times: ") && !benchPage(plain).includes("times: "));
   const page = benchPage(byProcessor, { compared: { report: plain, name: "plain" } });
-  assert(page.includes("<b>Times: by the clock.</b>"));
+  assert(page.includes("<b>Times: by the clock, recording included.</b>"));
 });
 
 Deno.test("digits() keeps three digits and no more than four places", () => {
