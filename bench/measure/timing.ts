@@ -172,7 +172,8 @@ export function recordedWork(
 }
 
 /**
- * A layer or a model as work, recorded in each run. `record` runs in a scope that frees its tensors.
+ * A kernel, a layer or a model as work, recorded in each run. `record` runs in a scope that frees
+ * its tensors. Works that are timed in turns share the memory of their results.
  */
 export function deviceWork(gpu: Gpu, record: () => void, options: DeviceTiming): Work {
   return recordedWork(() => gpu.scope(() => record()), () => gpu.finished(), options);

@@ -11,7 +11,7 @@ import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
 import type { TileKind, TunedProduct } from "../../kernels/tuning.ts";
-import { type DeviceTiming, replayedWork, timeInTurns, type TimingOptions } from "./timing.ts";
+import { type DeviceTiming, deviceWork, timeInTurns, type TimingOptions } from "./timing.ts";
 
 /**
  * A candidate replaces the present choice only if its time is below this fraction of the present
@@ -25,9 +25,14 @@ const leastPart = 128, mostParts = 8;
 /** The tiles of a kind of product, each with every depth of blocks and split of k that k allows. */
 export function productCandidates(gpu: Gpu, m: number, n: number, k: number): TunedProduct[] {
   const splits = policyOf(gpu).isSoftware ? [1] : [1, 2, 4, mostParts];
-  const isDeep = (tile: TileShape) => tile.strategy === "stationary" && k > stationaryDepth(tile.lanes);
+  const depths = (tile: TileShape): TileShape[] => {
+    const least = stationaryDepth(tile.lanes);
+    return tile.strategy === "stationary" && k > least
+      ? [1, 1.5, 2].map((factor) => ({ ...tile, depth: factor * least }))
+      : [tile];
+  };
   return candidates(gpu, tileKind(m, n))
-    .flatMap((tile) => isDeep(tile) ? [{ ...tile, accesses: 1 }, { ...tile, accesses: 2 }] : [tile])
+    .flatMap(depths)
     .flatMap((tile) =>
       splits.filter((parts) => parts === 1 || k % (16 * parts) === 0 && k / parts >= leastPart)
         .map((parts) => ({ ...tile, splits: parts }))
@@ -133,11 +138,7 @@ export async function fastest<Shape>(
     const works = some.map(run);
     const totals = some.map(() => 0);
     for (const part of works[0].keys()) {
-      using programs = new DisposableStack();
-      const timings = await timeInTurns(
-        works.map((parts) => programs.use(replayedWork(gpu, parts[part], options))),
-        options,
-      );
+      const timings = await timeInTurns(works.map((parts) => deviceWork(gpu, parts[part], options)), options);
       timings.forEach(({ minMs }, i) => totals[i] += minMs);
     }
     return totals;

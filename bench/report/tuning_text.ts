@@ -25,9 +25,9 @@ export function tunedText(tuned: Tuned): string {
 const productText = ({ splits, ...tile }: TunedProduct) => `${tileText(tile)}${splits > 1 ? `, k in ${splits}` : ""}`;
 
 /** A tile as text. */
-export function tileText({ strategy, lanes, rows, columns, accesses = 1 }: TileShape): string {
+export function tileText({ strategy, lanes, rows, columns, depth }: TileShape): string {
   const size = strategy === "matrix" ? `${rows} × ${columns} per subgroup` : `${rows} rows × ${columns} vec4`;
-  return `${strategy}, ${lanes} lanes: ${size}${accesses > 1 ? `, ${accesses} accesses` : ""}`;
+  return `${strategy}, ${lanes} lanes: ${size}${depth === undefined ? "" : `, ${depth} deep`}`;
 }
 
 /** An attention form as text. */

@@ -47,10 +47,10 @@ export interface TileShape {
   /** vec4 per lane in each row; with `matrix`, columns of matrices per subgroup. */
   readonly columns: number;
   /**
-   * With `stationary`, accesses of a lane to a row of A: a block of B is 8 · `lanes` · `accesses`
-   * deep. 1 or 2. Default: 1.
+   * With `stationary`, elements of k of a block of B: a multiple of 16 from 8 · `lanes` to 16 ·
+   * `lanes`. Default: 8 · `lanes`.
    */
-  readonly accesses?: number;
+  readonly depth?: number;
 }
 
 /** The strategies of {@linkcode TileShape}. */
@@ -94,7 +94,8 @@ export const tileConstantTypes = {
   THREADS_X: "u32",
   ROWS: "u32",
   COLUMNS: "u32",
-  ACCESSES: "u32",
+  /** With `stationary`; else 0. */
+  DEPTH: "u32",
   /** Whether one access moves 8 elements: `subgroup` tiles where all sizes and strides allow it. */
   WIDE: "bool",
   /** Whether k is a multiple of the blocks' depth, so that no load checks it. */

@@ -2,6 +2,7 @@ import type { GpuInfo, SubgroupMatrix } from "../../engine/gpu.ts";
 import { rowsPerSelect } from "../wgsl/text.ts";
 import { blockDepth, depthVec4 } from "./tile_blocks.ts";
 import { type TileShape, tileStrategies } from "./tile_shape.ts";
+import { stationaryDepth, unsupportedDepthReason } from "./tile_stationary.ts";
 
 /**
  * Depth (k) of the blocks of A and B in workgroup memory in tiles of subgroup matrices; a multiple
@@ -21,11 +22,11 @@ const mostSums = 256;
 /** Why an object is no tile of any device; undefined if it is one. */
 export function malformedTileReason(tile: unknown): string | undefined {
   if (typeof tile !== "object" || tile === null) return `a tile must be an object: ${tile}`;
-  const { strategy, lanes, threadsX, rows, columns, accesses = 1 } = tile as Partial<TileShape>;
+  const { strategy, lanes, threadsX, rows, columns, depth = 1 } = tile as Partial<TileShape>;
   if (!(tileStrategies as readonly unknown[]).includes(strategy)) {
     return `the strategy must be ${tileStrategies.join(", ")}: ${JSON.stringify(strategy)}`;
   }
-  const malformed = malformedNumberReason({ lanes, threadsX, rows, columns, accesses });
+  const malformed = malformedNumberReason({ lanes, threadsX, rows, columns, depth });
   if (malformed) return malformed;
   if (lanes! % threadsX! !== 0) return `lanes must be a multiple of threadsX: ${lanes}, ${threadsX}`;
   return strategy === "stationary" || rows! * columns! <= mostSums
@@ -47,13 +48,12 @@ export function malformedNumberReason(numbers: Readonly<Record<string, unknown>>
 export function unsupportedReason(info: GpuInfo, tile: TileShape): string | undefined {
   const malformed = malformedTileReason(tile);
   if (malformed) return malformed;
-  const { strategy, lanes, threadsX, rows, columns, accesses = 1 } = tile;
+  const { strategy, lanes, threadsX, rows, columns, depth = stationaryDepth(lanes) } = tile;
   const { subgroupSize, subgroupMatrix, limits } = info;
   if (strategy === "subgroup" || strategy === "stationary") {
     if (lanes !== subgroupSize) return `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;
     if (strategy === "stationary") {
-      if (accesses > 2) return `accesses must be 1 or 2: ${accesses}`;
-      return columns === 2 ? undefined : `columns must be 2: ${columns}`;
+      return columns === 2 ? unsupportedDepthReason(lanes, depth) : `columns must be 2: ${columns}`;
     }
     return rows <= rowsPerSelect || rows % rowsPerSelect === 0
       ? undefined

@@ -30,14 +30,16 @@ const enoughWorkgroups = 128;
 const minimumDepth = 256;
 
 /**
- * Accesses to each row of A on a stationary tile, which make a block of B as deep. With two, there
- * are half as many passes through the sums, and an element of B takes as much time. But the code is
- * twice as long, and a whole block is multiplied where k ends within it.
+ * How deep the blocks of B of a stationary tile are. Deeper ones need fewer passes through the
+ * sums. But their code compiles longer, so only large products use the deepest, and a whole block
+ * is multiplied where k ends within it.
  */
-function stationaryAccesses(lanes: number, m: number, n: number, k: number): 1 | 2 {
-  const blocks = (accesses: number) => Math.ceil(k / (accesses * stationaryDepth(lanes)));
-  const timeOfDeep = 5 / 3; // measured, in times of a block of half the depth
-  return isLarge(m, n, k) && timeOfDeep * blocks(2) < blocks(1) ? 2 : 1;
+function blockDepthFor(lanes: number, m: number, n: number, k: number): number {
+  const least = stationaryDepth(lanes), middle = 1.5 * least;
+  const depths = [least, ...(k <= middle ? [middle] : []), ...(isLarge(m, n, k) ? [2 * least] : [])];
+  // A pass takes as long as half of the arithmetic of the least block: measured.
+  const timeOf = (depth: number) => Math.ceil(k / depth) * (depth + least / 2);
+  return depths.reduce((best, depth) => timeOf(depth) < timeOf(best) ? depth : best);
 }
 
 /** Tiles and splits of matrix products and of the general convolution. */
@@ -63,7 +65,7 @@ export class ProductPolicy {
    * The tile for an m × n result.
    *
    * On software devices, large products get deep blocks of B, which take longer to compile: see
-   * {@linkcode stationaryAccesses}.
+   * {@linkcode blockDepthFor}.
    *
    * There, a subgroup tile replaces a stationary one where it does not suit: operands
    * are no multiples of 8, the result is at most half as wide or cannot hold sums, or its few rows
@@ -78,7 +80,7 @@ export class ProductPolicy {
     if (shape.strategy === "stationary") {
       const hasFewRows = m > 2 && m <= 8;
       if (isVec8 && canHoldSums && n > 4 * shape.lanes && !hasFewRows) {
-        return { ...shape, accesses: shape.accesses ?? stationaryAccesses(shape.lanes, m, n, k) };
+        return { ...shape, depth: shape.depth ?? blockDepthFor(shape.lanes, m, n, k) };
       }
       shape = narrowTile(shape, m);
     }

@@ -63,17 +63,21 @@ gpuTest("products on software devices keep B where sizes allow it and rows are e
   assertEquals(narrow.tileFor(77, 768, { isVec8: true }).strategy, "subgroup", "slower with 4 lanes");
 });
 
-gpuTest("large products on software devices keep deep blocks of B where k fills them", ({ info }) => {
-  const software = { ...info, deviceClass: "software" as const, subgroupSize: 8 };
-  const tile = { strategy: "stationary" as const, lanes: 8, threadsX: 8, rows: 64, columns: 2 };
-  const accesses = (k: number, many?: TileShape) =>
-    policyFor({ info: software, options: { tuning: many ? { [info.name]: { many } } : {} } })
-      .products.tileFor(2 ** 16, 2 ** 9, { k, isVec8: true }).accesses;
-  assertEquals([8, 64, 96, 128, 192, 320, 640, 1280].map((k) => accesses(k)), [1, 1, 2, 2, 1, 1, 2, 2]);
-  assertEquals([accesses(640, tile), accesses(640, { ...tile, accesses: 1 })], [2, 1], "unless a tuning says so");
-  const { products } = policyFor({ info: software, options: {} });
-  assertEquals(products.tileFor(77, 768, { k: 768, isVec8: true }).accesses, 1, "small");
-});
+gpuTest(
+  "products on software devices keep deep blocks of B where k fills them, and large ones deeper ones",
+  ({ info }) => {
+    const software = { ...info, deviceClass: "software" as const, subgroupSize: 8 };
+    const tile = { strategy: "stationary" as const, lanes: 8, threadsX: 8, rows: 64, columns: 2 };
+    const depth = (k: number, many?: TileShape) =>
+      policyFor({ info: software, options: { tuning: many ? { [info.name]: { many } } : {} } })
+        .products.tileFor(2 ** 16, 2 ** 9, { k, isVec8: true }).depth;
+    assertEquals([8, 64, 96, 128, 192, 320, 640, 1280].map((k) => depth(k)), [64, 64, 96, 128, 64, 64, 128, 128]);
+    assertEquals([depth(640, tile), depth(640, { ...tile, depth: 64 })], [128, 64], "unless a tuning says so");
+    const { products } = policyFor({ info: software, options: {} });
+    const small = (k: number) => products.tileFor(128, 96, { k, isVec8: true }).depth;
+    assertEquals([32, 64, 72, 96, 104, 768].map(small), [64, 64, 96, 96, 64, 64], "small");
+  },
+);
 
 gpuTest("stationary tiles give all processors work, with at least 32 rows each", ({ info }) => {
   const rows = (processors: number, m: number, n: number, batch = 1) =>
@@ -223,7 +227,12 @@ gpuTest("a tuning with tiles that the device cannot run throws a TuningError wit
         { strategy: "subgroup", lanes: gpu.info.subgroupSize, threadsX: 1, rows: 9, columns: 1 },
         "rows must be at most 8, or a multiple of it: 9",
       ],
-      [{ ...stationary, accesses: 3 }, "accesses must be 1 or 2: 3"],
+      ...[8 * lanes - 16, 8 * lanes + 8, 16 * lanes + 16].map((depth) =>
+        [
+          { ...stationary, depth },
+          `depth must be a multiple of 16 from ${8 * lanes} to ${16 * lanes}: ${depth}`,
+        ] as const
+      ),
       [{ strategy: "workgroup", lanes: 6, threadsX: 3, rows: 1, columns: 1 }, "lanes must be a multiple of 4"],
       [
         { strategy: "workgroup", lanes: 16, threadsX: 3, rows: 1, columns: 1 },

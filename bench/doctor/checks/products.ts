@@ -3,6 +3,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { gatedProduct, geglu } from "../../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../../kernels/gemm/tile.ts";
+import { stationaryDepth } from "../../../kernels/gemm/tile_stationary.ts";
 import { policyOf } from "../../../kernels/policy.ts";
 import type { TileKind } from "../../../kernels/tuning.ts";
 import { gegluOf } from "../../oracles/functions.ts";
@@ -20,7 +21,7 @@ interface ProductVariant {
   readonly splits?: number;
   /** The kind whose tile is used in place of that of the sizes. */
   readonly kind?: TileKind;
-  /** Whether a tile that keeps B keeps deep blocks of it, as for large products. */
+  /** Whether a tile that keeps B keeps the deepest blocks of it, as for large products. */
   readonly isDeep?: boolean;
 }
 
@@ -34,7 +35,7 @@ function productCheck([m, k, n]: readonly [number, number, number], variant: Pro
     ...(epilogue ? ["bias + residual"] : []),
     ...(splits === undefined ? [] : [`K in ${splits} parts`]),
     ...(kind === undefined ? [] : [`tile of "${kind}"`]),
-    ...(isDeep ? ["deep blocks"] : []),
+    ...(isDeep ? ["deepest blocks"] : []),
   ];
   return {
     operation: "matmul",
@@ -64,7 +65,7 @@ function productCheck([m, k, n]: readonly [number, number, number], variant: Pro
 
 function tileOf(gpu: Gpu, kind: TileKind, isDeep: boolean): TileShape {
   const tile = policyOf(gpu).products.tiles()[kind];
-  return isDeep && tile.strategy === "stationary" ? { ...tile, accesses: 2 } : tile;
+  return isDeep && tile.strategy === "stationary" ? { ...tile, depth: 2 * stationaryDepth(tile.lanes) } : tile;
 }
 
 function gatedCheck([m, k, n]: readonly [number, number, number]): Check {
@@ -96,6 +97,7 @@ export const productChecks: readonly Check[] = [
   productCheck([77, 48, 131], { transposeB: true }),
   productCheck([129, 36, 132], { transposeB: true, epilogue: true }),
   productCheck([65, 200, 72], { transposeB: true, epilogue: true }),
+  productCheck([43, 88, 72], { transposeB: true, epilogue: true }),
   productCheck([131, 48, 140], { transposeB: true, f16: true, kind: "many" }),
   productCheck([131, 36, 132], { kind: "many", epilogue: true }),
   productCheck([43, 200, 72], { kind: "many", isDeep: true, transposeB: true, f16: true, epilogue: true }),

@@ -101,7 +101,12 @@ Deno.test("texts and pages say that times are processor time", () => {
   const said = "times: processor time of this process, divided by the machine's 2 threads";
   assertEquals(parseReport(JSON.stringify(byProcessor), "a.json"), byProcessor);
   assert(reportText(byProcessor).includes(said) && benchPage(byProcessor).includes(said));
-  assert(!reportText(plain).includes("times: ") && !benchPage(plain).includes("times: "));
+  const replayed = { ...plain, device: { ...plain.device, runs: "replayed" as const } };
+  for (const [whole, said] of [[plain, "recording included"], [replayed, "of replayed programs"]] as const) {
+    const sentence = `times: by the clock, ${said}`;
+    assert(reportText(whole).includes(sentence) && benchPage(whole).includes(sentence));
+    assertEquals(parseReport(JSON.stringify(whole), "a.json"), whole);
+  }
   const page = benchPage(byProcessor, { compared: { report: plain, name: "plain" } });
   assert(page.includes("<b>Times: by the clock, recording included.</b>"));
 });

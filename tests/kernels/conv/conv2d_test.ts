@@ -357,7 +357,7 @@ gpuTest("conv2d() does not depend on the tile shape", async (gpu) => {
   const stationary = onSubgroups(40, 2, "stationary");
   const tiles: TileShape[] = [
     ...(lanes > 0 ? [onSubgroups(8, 1), onSubgroups(16, 2), onSubgroups(32, 2)] : []),
-    ...(lanes > 0 ? [stationary, { ...stationary, accesses: 2 }] : []),
+    ...(lanes > 0 ? [stationary, { ...stationary, depth: 12 * lanes }, { ...stationary, depth: 16 * lanes }] : []),
     { strategy: "workgroup", lanes: 256, threadsX: 16, rows: 8, columns: 2 },
     { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 4, columns: 1 },
     { strategy: "workgroup", lanes: 64, threadsX: 8, rows: 1, columns: 1 },

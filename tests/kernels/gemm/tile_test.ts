@@ -72,7 +72,7 @@ gpuTest(
           THREADS_X,
           ROWS,
           COLUMNS,
-          ACCESSES: 1,
+          DEPTH: 0,
           WIDE: false,
           WHOLE: false,
           LOOPED: false,
