@@ -127,7 +127,7 @@ function subgroupWgsl(constants: ConstantValues<typeof constantTypes>): string {
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
   ${startsWgsl(rowLength)}
   let first = group.x * ${lanes * queries}u + lane;
-  // Loops count from a number that depends on the workgroup: see tile.ts.
+  // Loops count from a number that depends on the workgroup: see gemm/tile.ts.
   let first_part = group.y * params.t;
   ${
     perQuery((a) =>

@@ -22,7 +22,7 @@ interface BlockConstants {
 }
 
 /**
- * The operands of the general convolution on workgroup tiles; see tile.ts. With WHOLE, k is a
+ * The operands of the general convolution on workgroup tiles; see gemm/tile.ts. With WHOLE, k is a
  * multiple of the blocks' depth and channels come in fours, so no load checks either. With SKIPS, a
  * dispatch has part of the input channels, so the weight's rows have gaps.
  */

@@ -49,7 +49,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   ${placeStrip(lanes)}
   ${each(3, (y) => loadInputs(lanes, y))}
   ${filters.addresses("params.weight_start")}
-  // Counts from a number that depends on the workgroup: see tile.ts.
+  // Counts from a number that depends on the workgroup: see gemm/tile.ts.
   let first_row = group.x * params.m;
   let end_row = first_row + params.m;
   for (var at = first_row; at < end_row; at += ${rows}u) {

@@ -72,7 +72,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   ${placeStrip(c)}
   ${placeEnds(c)}
   ${startSums(c)}
-  // Counts from a number that depends on the workgroup: see tile.ts.
+  // Counts from a number that depends on the workgroup: see gemm/tile.ts.
   let first_channel = group.x * params.in_channels;
   let end_channel = first_channel + params.in_channels;
   for (var at = first_channel; at < end_channel; at += 4u) {

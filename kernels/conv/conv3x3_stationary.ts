@@ -111,7 +111,7 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
   own_lane = lane;
   ${placeStrip(c)}
   ${placeRows(c)}
-  // Counts from a number that depends on the workgroup: see tile.ts.
+  // Counts from a number that depends on the workgroup: see gemm/tile.ts.
   let first_channel = group.y * params.in_channels;
   let end_channel = first_channel + params.in_channels;
   for (var at = first_channel; at < end_channel; at += ${channels}u) {

@@ -55,7 +55,7 @@ export const convConstantTypes = {
 } as const;
 
 /**
- * WGSL `tile_end` and `tile_put` for tile.ts. Rows are output channels, columns are pixels.
+ * WGSL `tile_end` and `tile_put` for gemm/tile.ts. Rows are output channels, columns are pixels.
  *
  * On subgroup tiles, sums start from the biases, and `tile_end` adds none. Where the lanes of a
  * subgroup hold pixels of several images, sums start from `row_bias(row)`, and the kernel adds
@@ -93,7 +93,7 @@ const tileEpilogueWgsl = (width: number, isStationary: boolean) =>
   "fn tile_row_start(batch: u32, row: u32) -> f32 { return biases(batch, row); }" + storeWgsl(width) +
   (width === 8 ? vec8EpilogueWgsl(isStationary) : vec4EpilogueWgsl(width));
 
-/** The epilogue on workgroup tiles; see tile.ts. */
+/** The epilogue on workgroup tiles; see gemm/tile.ts. */
 const blockEpilogueWgsl = (width: number) => /* wgsl */ `
 fn tile_row_end(batch: u32, row: u32) -> f32 { return biases(batch, row); }
 fn tile_column_end(column: u32) -> f32 { return 0.0; }

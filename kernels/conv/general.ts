@@ -5,7 +5,7 @@ import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams
 import { quotientWgsl } from "./quotient.ts";
 
 /**
- * Convolution as an implicit matrix product (implicit GEMM) on the tiles of tile.ts. A is the
+ * Convolution as an implicit matrix product (implicit GEMM) on the tiles of gemm/tile.ts. A is the
  * weight [OC, K]. B is the patch matrix [K, OH·OW] of one image, which is never stored. Four
  * consecutive k are four input channels at one tap, so a block of B is a gather of four channels ×
  * four pixels that share one address and padding computation.

@@ -123,8 +123,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
 }
 
 /**
- * The product on blocks in workgroup memory; see tile_workgroup.ts. With WHOLE, k is a multiple of
- * the blocks' depth, and no load checks it.
+ * The product on blocks in workgroup memory; see gemm/tile_workgroup.ts. With WHOLE, k is a
+ * multiple of the blocks' depth, and no load checks it.
  */
 export function workgroupProduct(
   constants: Pick<TileConstants, "LANES" | "THREADS_X" | "ROWS" | "COLUMNS" | "LOOPED"> & { readonly WHOLE: boolean },

@@ -13,7 +13,7 @@ import { policyOf } from "../policy.ts";
 import { launchOverRanges } from "../wgsl/launch.ts";
 
 /**
- * Products of matrix blocks in f32 or f64, on the register tiles of tile.ts. The edit's solver
+ * Products of matrix blocks in f32 or f64, on the register tiles of gemm/tile.ts. The edit's solver
  * consists mostly of them.
  *
  * Elements are loaded as vec4<real>, so the width of every matrix and the first column of every
@@ -99,7 +99,7 @@ const productKernel = declareKernel({
   },
 });
 
-/** The operand and result functions of workgroup tiles; see tile.ts. */
+/** The operand and result functions of workgroup tiles; see gemm/tile.ts. */
 const blockAccessWgsl = ({ WHOLE }: { readonly WHOLE: boolean }) => {
   const inside = (k: string, last: string) => WHOLE ? k : `min(${k}, params.k - ${last})`;
   const zeroed = (value: string) => WHOLE ? value : `select(vec4<real>(), ${value}, k < params.k)`;
@@ -129,7 +129,7 @@ fn tile_store(start: u32, column: u32, value: vec4<real>) {
 `;
 };
 
-/** The operand and result functions of the other tiles; see tile.ts. */
+/** The operand and result functions of the other tiles; see gemm/tile.ts. */
 const accessWgsl = /* wgsl */ `
 struct Block { row0: vec4<real>, row1: vec4<real>, row2: vec4<real>, row3: vec4<real> }
 fn transposed(b: Block) -> Block {
