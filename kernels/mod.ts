@@ -2,6 +2,10 @@
  * Kernels: typed WGSL declarations, and the operations built from them. For people who write
  * kernels of their own.
  *
+ * A declaration names the bindings, the uniform params and the WGSL. The engine declares them in
+ * WGSL: `params.NAME`, and for each binding `NAME_at(i)` or `NAME_put(i, value)`, which convert
+ * from f32 or f16. `run()` records a dispatch on tensors by these names.
+ *
  * ```ts
  * import { declareKernel, Gpu, input, output, spread, Tensor } from "@bluerose/bluerose/kernels";
  *

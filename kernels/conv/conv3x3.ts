@@ -1,5 +1,5 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
-import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { conv3x3Params, convBindings, convConstantTypes, convCost, convEpilogueWgsl } from "./epilogue.ts";
 import { isLarge } from "../policy/device.ts";
 import { put } from "../gemm/tile.ts";
 import { type Inputs, inputsOf } from "./inputs3x3.ts";
@@ -24,7 +24,7 @@ import { each, eachInLine, fmas, rowLoop, rowsInLanes } from "../wgsl/text.ts";
 export const conv3x3Kernel = declareKernel({
   name: "conv2d_3x3",
   bindings: convBindings,
-  params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32", upsample_shift: "u32" },
+  params: { ...conv3x3Params, upsample_shift: "u32" },
   constants: { ...convConstantTypes, LANES: "u32", ROWS: "u32", COLUMNS: "u32", STRIDE: "u32", PAD: "u32" },
   extensions: ["subgroups"],
   wgsl: (constants) => convEpilogueWgsl(constants) + neighborsWgsl(constants.LANES) + conv3x3Wgsl(constants),

@@ -1,6 +1,6 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { each, eachInLine, fmas, selected } from "../wgsl/text.ts";
-import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { conv3x3Params, convBindings, convConstantTypes, convCost, convEpilogueWgsl } from "./epilogue.ts";
 import { inputsOf, suffixed } from "./inputs3x3.ts";
 import { edgeInputs, neighborsWgsl } from "./neighbors.ts";
 import { sharedFilters } from "./shared_filter.ts";
@@ -15,7 +15,7 @@ import { sharedFilters } from "./shared_filter.ts";
 export const fewInputsKernel = declareKernel({
   name: "conv2d_3x3_few_inputs",
   bindings: convBindings,
-  params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32" },
+  params: conv3x3Params,
   constants: { ...convConstantTypes, LANES: "u32", ROWS: "u32" },
   extensions: ["subgroups"],
   wgsl: (constants) => convEpilogueWgsl(constants) + neighborsWgsl(constants.LANES) + fewInputsWgsl(constants),

@@ -1,7 +1,7 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { put } from "../gemm/tile.ts";
 import { each, eachInLine, fmas, selected } from "../wgsl/text.ts";
-import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { conv3x3Params, convBindings, convConstantTypes, convCost, convEpilogueWgsl } from "./epilogue.ts";
 import { inputsOf, suffixed } from "./inputs3x3.ts";
 import { neighborsWgsl } from "./neighbors.ts";
 import { type SharedFilters, sharedFilters } from "./shared_filter.ts";
@@ -18,7 +18,7 @@ import { type SharedFilters, sharedFilters } from "./shared_filter.ts";
 export const fewOutputsKernel = declareKernel({
   name: "conv2d_3x3_few_outputs",
   bindings: convBindings,
-  params: { ...convParams, width: "u32", height: "u32", weight_kernel_row: "u32" },
+  params: conv3x3Params,
   constants: { ...convConstantTypes, LANES: "u32", ROWS: "u32", LINES: "u32" },
   extensions: ["subgroups"],
   wgsl: (constants) => convEpilogueWgsl(constants) + neighborsWgsl(constants.LANES) + fewOutputsWgsl(constants),

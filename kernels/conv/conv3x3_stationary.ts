@@ -1,6 +1,6 @@
 import { type Cost, declareKernel, spread } from "../../engine/kernel/kernel.ts";
 import { each, eachInLine, fmas } from "../wgsl/text.ts";
-import { convBindings, convConstantTypes, convCost, convEpilogueWgsl, convParams } from "./epilogue.ts";
+import { conv3x3Params, convBindings, convConstantTypes, convCost, convEpilogueWgsl } from "./epilogue.ts";
 import { type Inputs, inputsOf, suffixed } from "./inputs3x3.ts";
 import { edgeInputs, neighborsWgsl } from "./neighbors.ts";
 
@@ -33,10 +33,7 @@ export const conv3x3StationaryKernel = declareKernel({
   name: "conv2d_3x3_stationary",
   bindings: convBindings,
   params: {
-    ...convParams,
-    width: "u32",
-    height: "u32",
-    weight_kernel_row: "u32",
+    ...conv3x3Params,
     upsample_shift: "u32",
     tile_rows: "u32", // output channels per workgroup
   },

@@ -21,29 +21,36 @@ export const convBindings = {
 } as const;
 
 /**
- * Params of every convolution kernel: `m` output channels, `n` output pixels per image, `k` packed
- * weights per output channel. `*_start` is the first element within the bound window. The weight's
- * start and row length count vec4.
+ * Params of every convolution kernel. They describe the part of a convolution that a dispatch
+ * computes. `*_start` is the first element within the bound window.
  */
 export const convParams = {
-  m: "u32",
-  n: "u32",
-  k: "u32",
-  batch: "u32",
+  m: "u32", // output channels
+  n: "u32", // output pixels per image
+  k: "u32", // packed weights per output channel
+  batch: "u32", // images
   in_channels: "u32",
   x_start: "u32",
-  x_batch: "u32",
-  weight_start: "u32",
-  weight_row: "u32",
+  x_batch: "u32", // elements of x per image
+  weight_start: "u32", // counts vec4
+  weight_row: "u32", // vec4 of weights from one output channel to the next
   y_start: "u32",
   residual_start: "u32",
   bias_start: "u32",
   channel_bias_start: "u32",
-  channel_bias_stride: "u32",
+  channel_bias_stride: "u32", // from one image to the next; 0 where they share a row
   has_bias: "u32",
   has_channel_bias: "u32",
   has_residual: "u32",
   accumulate: "u32",
+} as const;
+
+/** Params of the kernels for 3×3. */
+export const conv3x3Params = {
+  ...convParams,
+  width: "u32", // of y
+  height: "u32", // of x after upsampling
+  weight_kernel_row: "u32", // vec4 of weights from one kernel row to the next
 } as const;
 
 /** Types of the constants that every convolution kernel has. */

@@ -18,9 +18,9 @@ export const conv2dKernel = declareKernel({
   bindings: convBindings,
   params: {
     ...convParams,
-    height: "u32",
+    height: "u32", // of x
     width: "u32",
-    up_height: "u32",
+    up_height: "u32", // of x after upsampling
     up_width: "u32",
     out_width: "u32",
     kernel_width: "u32",
@@ -28,9 +28,9 @@ export const conv2dKernel = declareKernel({
     per_kernel_row: "f32", // 1 / vec4 of weights of a kernel row
     weight_skip: "u32", // vec4 of a kernel row for channels that are not in the part
     stride: "u32",
-    top: "u32",
+    top: "u32", // padding
     left: "u32",
-    tile_rows: "u32",
+    tile_rows: "u32", // output channels per workgroup of a stationary tile
   },
   constants: { ...convConstantTypes, UPSAMPLE: upsamplings, SKIPS: "bool", ...tileConstantTypes },
   extensions: tileExtensions,

@@ -106,7 +106,7 @@ function bind(t: ConvTensors, g: Geometry, part: ConvPart, activation?: Activati
       has_channel_bias: channelBias ? 1 : 0,
       accumulate: inChannel > 0 ? 1 : 0,
     },
-    /** Of the kernels for 3×3, whose sizes count outputs, or inputs upsampled. */
+    /** Further params of the kernels for 3×3. */
     sizes: { height: g.upHeight, width: g.outWidth, weight_kernel_row: kernelRow },
     dtype: t.y.dtype,
     /** Whether accesses of eight weights start at multiples of eight. */
