@@ -46,9 +46,14 @@ export interface GroupNormOptions {
  * ```
  */
 export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
-  const { gpu } = x;
-  const { groups, weight, bias, epsilon, activation } = options;
-  const [batch, channels, ...rest] = x.shape;
+  check(x, options);
+  return Tensor.filled(x.gpu, x.shape, x.dtype, (y) => {
+    if (y.size > 0) normalize(x, y, options);
+  });
+}
+
+function check(x: Tensor, { groups, weight, bias, epsilon }: GroupNormOptions): void {
+  const channels: number | undefined = x.shape[1];
   const refuse = (why: string) => {
     throw new ShapeError(`Cannot normalize [${x.shape.join(", ")}] in ${groups} groups as ${why}`, [x.shape]);
   };
@@ -60,74 +65,75 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
     refuse(`weight and bias must hold ${channels} elements: ${weight.size}, ${bias.size}`);
   }
   checkEpsilon(x, epsilon);
-  return Tensor.filled(gpu, x.shape, x.dtype, (y) => {
-    if (y.size === 0) return;
+}
 
-    const vectorWidth = elements(rest) % 4 === 0 ? 4 : 1;
-    const vector = vectorType(vectorWidth);
-    // Terms: group_norm_kernels.ts. Lengths count accesses of vectorWidth elements.
-    const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / vectorWidth;
-    const planeBytes = planeLength * vectorWidth * 4;
-    const blocks = [...bindableBlocks(gpu, {
-      rows: ranges,
-      columns: planes,
-      rowBytes: planes * planeBytes,
-      columnBytes: planeBytes,
-    })];
-    const blocksPerRange = blocks.filter(({ row }) => row === 0).length;
-    const split = splitWork(gpu, ranges, planes, planeLength);
-    const chunks = Math.ceil(split.chunks / blocksPerRange);
-    using moments = Tensor.empty(gpu, [ranges, blocksPerRange, chunks, 4]);
+/** Runs both dispatches for each block of x that the device can bind. */
+function normalize(x: Tensor, y: Tensor, { groups, weight, bias, epsilon, activation }: GroupNormOptions): void {
+  const { gpu } = x, [batch, channels, ...rest] = x.shape;
+  const vectorWidth = elements(rest) % 4 === 0 ? 4 : 1;
+  const vector = vectorType(vectorWidth);
+  // Terms: group_norm_kernels.ts. Lengths count accesses of vectorWidth elements.
+  const ranges = batch * groups, planes = channels / groups, planeLength = elements(rest) / vectorWidth;
+  const planeBytes = planeLength * vectorWidth * 4;
+  const blocks = [...bindableBlocks(gpu, {
+    rows: ranges,
+    columns: planes,
+    rowBytes: planes * planeBytes,
+    columnBytes: planeBytes,
+  })];
+  const blocksPerRange = blocks.filter(({ row }) => row === 0).length;
+  const split = splitWork(gpu, { ranges, planes, planeLength });
+  const chunks = Math.ceil(split.chunks / blocksPerRange);
+  using moments = Tensor.empty(gpu, [ranges, blocksPerRange, chunks, 4]);
 
-    const bind = (tensor: Tensor, { row, rows, column, columns }: RowBlock) => {
-      const first = (row * planes + column) * planeLength * vectorWidth;
-      const { window, start } = bindRange(tensor, first, rows * columns * planeLength * vectorWidth);
-      return { window, start: start / vectorWidth };
-    };
-    blocks.forEach((block, index) => {
-      const source = bind(x, block);
-      const length = block.columns * planeLength;
-      statisticsKernel.run(
-        gpu,
-        { x: source.window, moments },
-        {
-          ranges: block.rows,
-          length,
-          chunk_length: Math.ceil(length / chunks),
-          chunks,
-          x_start: source.start,
-          moments_start: block.row * blocksPerRange * chunks + index % blocksPerRange * chunks,
-          moments_stride: chunks,
-        },
-        { X_WIDTH: vectorWidth, vector, ...reduction(gpu) },
-      );
-    });
-    for (const block of blocks) {
-      const source = bind(x, block), target = bind(y, block);
-      affineKernel.run(
-        gpu,
-        { x: source.window, moments, weight, bias, y: target.window },
-        {
-          ranges: block.rows,
-          planes: block.columns,
-          plane_length: planeLength,
-          pieces: Math.ceil(block.columns / split.planesPerPiece) * split.parts,
-          planes_per_piece: split.planesPerPiece,
-          parts: split.parts,
-          part_length: Math.ceil(planeLength / split.parts),
-          x_start: source.start,
-          y_start: target.start,
-          first_range: block.row,
-          first_plane: block.column,
-          groups,
-          channels_per_group: planes,
-          chunks: blocksPerRange * chunks,
-          epsilon,
-        },
-        { X_WIDTH: vectorWidth, vector, ACTIVATION: activation ?? "none", ...reduction(gpu) },
-      );
-    }
+  const bind = (tensor: Tensor, { row, rows, column, columns }: RowBlock) => {
+    const first = (row * planes + column) * planeLength * vectorWidth;
+    const { window, start } = bindRange(tensor, first, rows * columns * planeLength * vectorWidth);
+    return { window, start: start / vectorWidth };
+  };
+  blocks.forEach((block, index) => {
+    const source = bind(x, block);
+    const length = block.columns * planeLength;
+    statisticsKernel.run(
+      gpu,
+      { x: source.window, moments },
+      {
+        ranges: block.rows,
+        length,
+        chunk_length: Math.ceil(length / chunks),
+        chunks,
+        x_start: source.start,
+        moments_start: block.row * blocksPerRange * chunks + index % blocksPerRange * chunks,
+        moments_stride: chunks,
+      },
+      { X_WIDTH: vectorWidth, vector, ...reduction(gpu) },
+    );
   });
+  for (const block of blocks) {
+    const source = bind(x, block), target = bind(y, block);
+    affineKernel.run(
+      gpu,
+      { x: source.window, moments, weight, bias, y: target.window },
+      {
+        ranges: block.rows,
+        planes: block.columns,
+        plane_length: planeLength,
+        pieces: Math.ceil(block.columns / split.planesPerPiece) * split.parts,
+        planes_per_piece: split.planesPerPiece,
+        parts: split.parts,
+        part_length: Math.ceil(planeLength / split.parts),
+        x_start: source.start,
+        y_start: target.start,
+        first_range: block.row,
+        first_plane: block.column,
+        groups,
+        channels_per_group: planes,
+        chunks: blocksPerRange * chunks,
+        epsilon,
+      },
+      { X_WIDTH: vectorWidth, vector, ACTIVATION: activation ?? "none", ...reduction(gpu) },
+    );
+  }
 }
 
 /**
@@ -137,9 +143,7 @@ export function groupNorm(x: Tensor, options: GroupNormOptions): Tensor {
  */
 function splitWork(
   gpu: Gpu,
-  ranges: number,
-  planes: number,
-  planeLength: number,
+  { ranges, planes, planeLength }: { readonly ranges: number; readonly planes: number; readonly planeLength: number },
 ): { chunks: number; planesPerPiece: number; parts: number } {
   const { workgroups, leastAccesses } = policyOf(gpu).passes.groupNorm;
   const accesses = Math.max(leastAccesses, Math.ceil(ranges * planes * planeLength / workgroups));

@@ -8,6 +8,7 @@ import { type Reduction, reductionConstantTypes, reductionWgsl, totalWgsl } from
  * - plane: one channel of one sample
  * - range: the planes of one group in one sample, which lie side by side. They share a mean and a
  *   variance
+ * - block: some ranges, or some planes of one, that the device can bind. Each has its dispatches
  * - chunk: the part of a range that a workgroup of the first dispatch reads
  * - piece: what a workgroup of the second dispatch writes: some planes of a range, or a part of one
  *
@@ -140,8 +141,8 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: ve
 
   var mine = Moments();
   for (var i = lane; i < params.chunks; i += LANES) {
-    let part = moments[range * params.chunks + i];
-    mine = merge(mine, Moments(part.x, part.y, part.z));
+    let chunk = moments[range * params.chunks + i];
+    mine = merge(mine, Moments(chunk.x, chunk.y, chunk.z));
   }
   let count = f32(params.channels_per_group * params.plane_length * X_WIDTH);
   let all = merge_lanes(mine, count, lane);
