@@ -83,7 +83,9 @@ function tuningOf(info: GpuInfo, tuning: Tuning): AdapterTuning {
   const malformed = malformedTuningReason(tuned, name);
   if (malformed) throw new TuningError(`Cannot use the option tuning as ${malformed}`);
   const { attention = {}, products = {}, ...tiles } = tuned;
-  for (const [kind, shape] of Object.entries<TileShape>({ ...tiles, ...products })) {
+  for (
+    const [kind, { splits: _, ...shape }] of Object.entries<TileShape & { splits?: number }>({ ...tiles, ...products })
+  ) {
     const why = unsupportedReason(info, shape);
     if (why) throw new TuningError(`Cannot use the tuned tile "${kind}" on ${name} as ${why}`);
   }

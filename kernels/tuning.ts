@@ -130,10 +130,9 @@ function malformedProductReason(key: string, product: unknown): string | undefin
   if (!productKeys.test(key)) {
     return "the name of a product must be MxNxK, gated MxNxK or conv HxW/STRIDE MxNxK";
   }
-  const malformed = malformedTileReason(product);
-  if (malformed) return malformed;
-  const { splits, ...tile } = product as TunedProduct;
-  const why = malformedNumberReason({ splits });
+  if (!isObject(product)) return malformedTileReason(product);
+  const { splits, ...tile } = product as unknown as TunedProduct;
+  const why = malformedTileReason(tile) ?? malformedNumberReason({ splits });
   if (why) return why;
   if (splits !== 1 && key.includes(" ")) return `splits must be 1: ${splits}`;
   if (key.startsWith("gated ") && !canGate(tile)) {

@@ -141,7 +141,7 @@ export function runnable({ info }: Gpu, { attention = {}, products = {}, ...tile
     unsupportedAttentionReason(info, Number(width), form, { half }) === undefined;
   return {
     ...where<TileShape>(tiles, canRun),
-    products: where(products, canRun),
+    products: where(products, ({ splits: _, ...tile }) => canRun(tile)),
     attention: where(attention, canAttend),
   };
 }

@@ -1,5 +1,5 @@
 import type { GpuInfo } from "../../engine/gpu.ts";
-import { malformedNumberReason } from "../gemm/tile_support.ts";
+import { malformedNumberReason, unknownFieldReason } from "../gemm/tile_support.ts";
 import {
   matrixAttentionNumbers,
   type MatrixAttentionShape,
@@ -125,7 +125,9 @@ export function malformedFormReason(form: unknown): string | undefined {
     return `the path must be ${Object.keys(attentionFormNumbers).join(", ")}: ${JSON.stringify(path)}`;
   }
   const numbers = form as unknown as Readonly<Record<string, unknown>>;
-  return malformedNumberReason(Object.fromEntries(attentionFormNumbers[path].map((name) => [name, numbers[name]])));
+  const names = attentionFormNumbers[path];
+  return unknownFieldReason(form, ["path", ...names], `the ${path} form`) ??
+    malformedNumberReason(Object.fromEntries(names.map((name) => [name, numbers[name]])));
 }
 
 /** Why a device cannot run an attention form with heads of width `dim`; undefined if it can. */

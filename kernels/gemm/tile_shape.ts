@@ -73,7 +73,7 @@ export const loadVector = (strategy: TileShape["strategy"]): "vec4f" | "vec4<f16
   strategy === "half" || strategy === "matrix" ? "vec4<f16>" : "vec4f";
 
 /** The `subgroup` tile that replaces a `stationary` one for m rows. */
-export const narrowTile = (shape: TileShape, m: number): TileShape => ({
+export const narrowTile = ({ depth: _, ...shape }: TileShape, m: number): TileShape => ({
   ...shape,
   strategy: "subgroup",
   rows: m <= 8 ? 8 : 32,

@@ -26,12 +26,20 @@ export function malformedTileReason(tile: unknown): string | undefined {
   if (!(tileStrategies as readonly unknown[]).includes(strategy)) {
     return `the strategy must be ${tileStrategies.join(", ")}: ${JSON.stringify(strategy)}`;
   }
-  const malformed = malformedNumberReason({ lanes, threadsX, rows, columns, depth });
+  const fields = ["strategy", "lanes", "threadsX", "rows", "columns", ...(strategy === "stationary" ? ["depth"] : [])];
+  const malformed = unknownFieldReason(tile, fields, `a ${strategy} tile`) ??
+    malformedNumberReason({ lanes, threadsX, rows, columns, depth });
   if (malformed) return malformed;
   if (lanes! % threadsX! !== 0) return `lanes must be a multiple of threadsX: ${lanes}, ${threadsX}`;
   return strategy === "stationary" || rows! * columns! <= mostSums
     ? undefined
     : `rows · columns must be at most ${mostSums}, as code for more compiles too slowly: ${rows} · ${columns}`;
+}
+
+/** Why an object has a field that `kind` does not have; undefined if it has none. */
+export function unknownFieldReason(object: object, fields: readonly string[], kind: string): string | undefined {
+  const unknown = Object.entries(object).find(([name, value]) => value !== undefined && !fields.includes(name));
+  return unknown && `${kind} has the fields ${fields.join(", ")}, not ${JSON.stringify(unknown[0])}`;
 }
 
 /** Why fields of a tile or an attention form are none; undefined if they are. */
