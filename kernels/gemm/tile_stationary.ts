@@ -1,12 +1,12 @@
-import { each, fmaChain } from "../wgsl/text.ts";
+import { each, eachInLine, fmaChain } from "../wgsl/text.ts";
 import type { TileConstants } from "./tile_shape.ts";
 
-/** Elements of one access, and adjacent columns of a lane. */
+/** Elements of k that one access loads, and adjacent columns of a lane. */
 const access = 8;
-/** Elements of k that a lane loads in one turn of the loop that loads a deep block. */
-const turn = 2 * access;
-/** The vec4 of an access, and the fields of a `Block` that hold their rows: see tile.ts. */
-const halves = ["upper", "lower"] as const;
+/** Parts of a deep block that a lane loads in one turn of a loop. */
+const partsPerTurn = 2;
+/** The rows and columns of quarters of a `Block`, whose fields are `upper_left` and so on. */
+const quarterRows = ["upper", "lower"], quarterColumns = ["left", "right"];
 
 /** Elements of k that one access of all lanes loads of a row of A: the least depth of a block. */
 export const stationaryDepth = (lanes: number): number => access * lanes;
@@ -14,10 +14,27 @@ export const stationaryDepth = (lanes: number): number => access * lanes;
 /** Why blocks of B cannot be so deep on subgroups of `lanes`; undefined if they can. */
 export function unsupportedDepthReason(lanes: number, depth: number): string | undefined {
   const least = stationaryDepth(lanes), most = 2 * least; // deeper blocks compile for seconds
-  return depth % turn === 0 && depth >= least && depth <= most
+  const unit = partsPerTurn * access;
+  return depth % unit === 0 && depth >= least && depth <= most
     ? undefined
-    : `depth must be a multiple of ${turn} from ${least} to ${most}: ${depth}`;
+    : `depth must be a multiple of ${unit} from ${least} to ${most}: ${depth}`;
 }
+
+/** What the parts of the text depend on. */
+interface Context {
+  readonly lanes: number;
+  /** Elements of k of a block of B. */
+  readonly depth: number;
+  /** Parts of a block of B, each as deep as one access. */
+  readonly parts: number;
+  /** Accesses of a lane to a row of A for each block: 1 or 2. In the second, some lanes may rest. */
+  readonly accesses: number;
+  readonly hasColumnEnd: boolean;
+  readonly hasRowStart: boolean;
+}
+
+/** The place of the lane's columns in the result, as arguments. */
+const place = "batch, row, column";
 
 /**
  * The entry point of the `stationary` strategy: a workgroup is one subgroup and uses no workgroup
@@ -28,11 +45,12 @@ export function unsupportedDepthReason(lanes: number, depth: number): string | u
  *
  * Names in the generated text:
  *
- * - `a{i}`: the lane's elements of a row of A in access i; `shared0`, `shared1`: the two vec4 of
- *   another lane
+ * - `a{i}`: the lane's elements of a row of A in access i, from `own_k{i}` on; `shared0`,
+ *   `shared1`: the two vec4 of another lane
  * - `b{n}`: part n of the block of B, 8 k deep. It meets the elements of A of lane n % lanes, in
  *   its access ⌊n / lanes⌋
  * - `left`, `right`: the sums of a row, of four columns each
+ * - `from_row`, `to_row`: as many rows as lanes, which load what the rows' sums start from together
  */
 export function stationaryTile(
   { LANES: lanes, DEPTH: depth }: TileConstants,
@@ -42,40 +60,7 @@ export function stationaryTile(
   } = {},
 ): string {
   const parts = depth / access, accesses = Math.ceil(parts / lanes);
-  const place = "batch, row, column";
-  /** The products of part n of the block. */
-  const products = (n: number) =>
-    `{ ${
-      each(2, (h) =>
-        `let shared${h} = subgroupBroadcast(a${Math.floor(n / lanes)}[${h}], ${n % lanes}u); ${
-          each(2, (side) => {
-            const name = ["left", "right"][side];
-            return fmaChain(name, `shared${h}`, (j) =>
-              `b${n}.${halves[h]}_${name}[${j}]`);
-          }, " ")
-        }`, " ")
-    } }`;
-  /** The lane's elements of a row in access i, which may be that of the first lanes only. */
-  const loadA = (i: number) => {
-    const own = parts - i * lanes;
-    return own >= lanes
-      ? `var a${i} = tile_a8(a_row, min(own_k${i}, last_k));
-        if (own_k${i} > last_k) { a${i} = mat2x4f(); }`
-      : `var a${i} = mat2x4f();
-        if (lane < ${own}u && own_k${i} <= last_k) { a${i} = tile_a8(a_row, own_k${i}); }`;
-  };
-  const load = (n: number) => `tile_b8(b_columns, min(load_k + ${n * access}u, last_k));`;
-  // Compile time grows with the number of loads in the text. So a deep block is loaded in turns,
-  // two parts each, and the parts before move up.
-  const loadB = accesses === 1
-    ? `let load_k = k;
-    ${each(parts, (n) => `let b${n} = ${load(n)}`)}`
-    : `${each(parts, (n) => `var b${n}: Block;`, " ")}
-    for (var load_at = at; load_at < at + ${depth}u; load_at += ${turn}u) {
-      let load_k = load_at - first_k;
-      ${each(parts - 2, (n) => `b${n} = b${n + 2};`, " ")}
-      ${each(2, (n) => `b${parts - 2 + n} = ${load(n)}`)}
-    }`;
+  const c: Context = { lanes, depth, parts, accesses, hasColumnEnd, hasRowStart };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -93,26 +78,77 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
     let last_k = params.k - ${access}u;
     let is_last = k + ${depth}u >= params.k;
     // Beyond the end of k, elements of A are zero and those of B repeat the last ones.
-    ${loadB}
+    ${accesses === 1 ? loadBlock(c) : loadDeepBlock(c)}
     ${each(accesses, (i) => `let own_k${i} = k + (${i * lanes}u + lane) * ${access}u;`)}
-    for (var part = first_row; part < end_row; part += ${lanes}u) {
-      ${hasRowStart ? "let starts = tile_row_start(batch, min(part + lane, params.m - 1u));" : ""}
-      let end_part = min(part + ${lanes}u, end_row);
-      for (var row = part; row < end_part; row++) {
-        let a_row = tile_row(batch, row);
-        ${each(accesses, loadA)}
-        let start = ${hasRowStart ? "vec4f(select(subgroupShuffle(starts, row - part), 0.0, k > 0u))" : "vec4f()"};
-        var sum = mat2x4f(start, start);
-        if (k > 0u || tile_accumulates()) { sum += y_at(place(${place}) / ${access}u); }
-        var left = sum[0]; var right = sum[1];
-        ${each(parts, products)}
-        sum = mat2x4f(left, right);
-        if (own_column < params.n) {
-          if (is_last) { sum = tile_end8(${place}, sum${hasColumnEnd ? " + column_term" : ""}); }
-          tile_put8(${place}, sum);
-        }
+    for (var from_row = first_row; from_row < end_row; from_row += ${lanes}u) {
+      ${hasRowStart ? "let starts = tile_row_start(batch, min(from_row + lane, params.m - 1u));" : ""}
+      let to_row = min(from_row + ${lanes}u, end_row);
+      for (var row = from_row; row < to_row; row++) {
+        ${loadRow(c)}
+        ${startSums(c)}
+        ${each(parts, (n) => addProducts(c, n))}
+        ${store(c)}
       }
     }
   }
 }`;
 }
+
+/** The elements of part n of a block that begins at `load_k`. */
+const loadPart = (n: number) => `tile_b8(b_columns, min(load_k + ${n * access}u, last_k));`;
+
+/** Loads the block of B. */
+const loadBlock = ({ parts }: Context) => /* wgsl */ `
+    let load_k = k;
+    ${each(parts, (n) => `let b${n} = ${loadPart(n)}`)}`;
+
+/**
+ * Loads the block of B in turns, a few parts each: with each turn, the parts before move up.
+ * Compile time grows with the number of loads in the text.
+ */
+const loadDeepBlock = ({ depth, parts }: Context) => /* wgsl */ `
+    ${eachInLine(parts, (n) => `var b${n}: Block;`)}
+    for (var load_at = at; load_at < at + ${depth}u; load_at += ${partsPerTurn * access}u) {
+      let load_k = load_at - first_k;
+      ${eachInLine(parts - partsPerTurn, (n) => `b${n} = b${n + partsPerTurn};`)}
+      ${each(partsPerTurn, (n) => `b${parts - partsPerTurn + n} = ${loadPart(n)}`)}
+    }`;
+
+/** The lane's elements of a row of A. */
+const loadRow = ({ lanes, parts, accesses }: Context) => /* wgsl */ `
+        let a_row = tile_row(batch, row);
+        ${
+  each(accesses, (i) => {
+    const loading = parts - i * lanes; // lanes that load
+    return loading >= lanes
+      ? `var a${i} = tile_a8(a_row, min(own_k${i}, last_k));
+        if (own_k${i} > last_k) { a${i} = mat2x4f(); }`
+      : `var a${i} = mat2x4f();
+        if (lane < ${loading}u && own_k${i} <= last_k) { a${i} = tile_a8(a_row, own_k${i}); }`;
+  })
+}`;
+
+/** The sums start from the row's start in the first block of k, and from the result in the others. */
+const startSums = ({ hasRowStart }: Context) => /* wgsl */ `
+        let start = ${hasRowStart ? "vec4f(select(subgroupShuffle(starts, row - from_row), 0.0, k > 0u))" : "vec4f()"};
+        var sum = mat2x4f(start, start);
+        if (k > 0u || tile_accumulates()) { sum += y_at(place(${place}) / ${access}u); }
+        var left = sum[0]; var right = sum[1];`;
+
+/** Adds the products of part n of the block to the sums of a row. */
+function addProducts({ lanes }: Context, n: number): string {
+  const share = (h: number) => `let shared${h} = subgroupBroadcast(a${Math.floor(n / lanes)}[${h}], ${n % lanes}u);`;
+  const products = quarterRows.map((quarterRow, h) => {
+    const add = (sum: string) => fmaChain(sum, `shared${h}`, (j) => `b${n}.${quarterRow}_${sum}[${j}]`);
+    return `${share(h)} ${quarterColumns.map(add).join(" ")}`;
+  });
+  return `{ ${products.join(" ")} }`;
+}
+
+/** The epilogue, after the last block of k; before it, the result holds the sums. */
+const store = ({ hasColumnEnd }: Context) => /* wgsl */ `
+        sum = mat2x4f(left, right);
+        if (own_column < params.n) {
+          if (is_last) { sum = tile_end8(${place}, sum${hasColumnEnd ? " + column_term" : ""}); }
+          tile_put8(${place}, sum);
+        }`;
