@@ -6,7 +6,7 @@
 import type { Gpu } from "../../engine/gpu.ts";
 import { type AttentionForm, unsupportedAttentionReason } from "../../kernels/attention/form.ts";
 import type { TileShape } from "../../kernels/gemm/tile.ts";
-import { stationaryDepth } from "../../kernels/gemm/tile_stationary.ts";
+import { stationaryDepths } from "../../kernels/gemm/tile_stationary.ts";
 import { unsupportedReason } from "../../kernels/gemm/tile_support.ts";
 import { policyOf } from "../../kernels/policy.ts";
 import { tileKind } from "../../kernels/policy/tile_defaults.ts";
@@ -26,9 +26,9 @@ const leastPart = 128, mostParts = 8;
 export function productCandidates(gpu: Gpu, m: number, n: number, k: number): TunedProduct[] {
   const splits = policyOf(gpu).isSoftware ? [1] : [1, 2, 4, mostParts];
   const depths = (tile: TileShape): TileShape[] => {
-    const least = stationaryDepth(tile.lanes);
+    const { least, middle, most } = stationaryDepths(tile.lanes);
     return tile.strategy === "stationary" && k > least
-      ? [1, 1.5, 2].map((factor) => ({ ...tile, depth: factor * least }))
+      ? [least, middle, most].map((depth) => ({ ...tile, depth }))
       : [tile];
   };
   return candidates(gpu, tileKind(m, n))

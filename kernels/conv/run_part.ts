@@ -2,7 +2,7 @@ import type { Gpu } from "../../engine/gpu.ts";
 import type { Tensor } from "../../engine/tensor.ts";
 import { tileConstants, type TileShape, usesBlocks } from "../gemm/tile.ts";
 import { tileSize } from "../gemm/tile_shape.ts";
-import { stationaryDepth } from "../gemm/tile_stationary.ts";
+import { canHoldSums } from "../gemm/tile_stationary.ts";
 import type { ConvPath } from "../policy/convolutions.ts";
 import { policyOf } from "../policy.ts";
 import type { Activation } from "../wgsl/activation.ts";
@@ -166,9 +166,7 @@ function runGeneral(
     g.padding.every((side) => side === 0);
   const isVec4 = n % 4 === 0;
   const isVec8 = isPlainProduct && n % 8 === 0 && inChannels % 8 === 0 && hasWideWeights;
-  // A stationary tile keeps the sums over a block of k in the result, which must not round them.
-  const canHoldSums = dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize);
-  const fits = { isVec8, canHoldSums };
+  const fits = { isVec8, canHoldSums: canHoldSums(dtype, { k, lanes: gpu.info.subgroupSize }) };
   const shape = tile ??
     products.tileFor(m, n, { k, vec4: isVec4, ...fits, isGathered: !isPlainProduct, allowF16Operands });
   const constants = tileConstants(gpu, shape, { k: inChannels % 4 === 0 ? k : 1, ...fits });

@@ -15,7 +15,7 @@ import {
   tileWgsl,
   usesBlocks,
 } from "./tile.ts";
-import { stationaryDepth } from "./tile_stationary.ts";
+import { canHoldSums } from "./tile_stationary.ts";
 import { addressesWgsl, biasWgsl, epilogueWgsl, operandsWgsl, rowStartWgsl, wideOperandsWgsl } from "./gemm_wgsl.ts";
 
 export type { GemmOptions, MatrixView } from "./gemm_options.ts";
@@ -128,18 +128,17 @@ function runPart(gpu: Gpu, part: ProductPart, options: GemmOptions): void {
   const { bound: noBias } = operands.find(({ tensor }) => tensor.dtype !== y.tensor.dtype) ?? a;
   const { bound: noResidual } = operands.find(({ tensor }) => tensor.dtype === y.tensor.dtype) ?? a;
   const isVec8 = !transposeA && k > 0 && k % 8 === 0 && n % 8 === 0 && [a, b, y].every((view) => divides(8, view));
-  // A stationary tile keeps the sums over a block of k in the result, which must not round them.
-  const canHoldSums = y.tensor.dtype === "f32" || k <= stationaryDepth(gpu.info.subgroupSize);
+  const fits = { isVec8, canHoldSums: canHoldSums(y.tensor.dtype, { k, lanes: gpu.info.subgroupSize }) };
   const { products } = policyOf(gpu);
   const shape = options.tile ??
-    products.tileFor(m, n, { k, vec4: n % 4 === 0, isVec8, canHoldSums, allowF16Operands });
+    products.tileFor(m, n, { k, vec4: n % 4 === 0, ...fits, allowF16Operands });
   if (gated && (!canGate(shape) || residual || n % 4 !== 0)) {
     throw new ShapeError(
       `Cannot gate a product of ${n} columns on a ${shape.strategy} tile of ${shape.columns} vec4 columns as it requires a workgroup or half tile of 2, a multiple of 4 columns and no residual`,
       [[m, n]],
     );
   }
-  const tile = tileConstants(gpu, shape, { k, isVec8, canHoldSums });
+  const tile = tileConstants(gpu, shape, { k, ...fits });
   const isStationary = tile.STRATEGY === "stationary", isWide = isStationary || tile.WIDE;
   const vectorWidth = (length: number | false, view: MatrixView) =>
     isWide ? 8 : length !== false && length % 4 === 0 && divides(4, view) ? 4 : 1;

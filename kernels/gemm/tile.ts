@@ -14,7 +14,7 @@ import {
   usesBlocks,
 } from "./tile_shape.ts";
 import { matrixDepth, unsupportedReason } from "./tile_support.ts";
-import { stationaryDepth, stationaryTile } from "./tile_stationary.ts";
+import { stationaryDepths, stationaryTile } from "./tile_stationary.ts";
 import { subgroupTile } from "./tile_subgroup.ts";
 import { blockDepth } from "./tile_blocks.ts";
 import { type BlockLoads, workgroupTile } from "./tile_workgroup.ts";
@@ -130,7 +130,7 @@ export function tileConstants(
     THREADS_X: threadsX,
     ROWS: strategy === "stationary" ? 1 : shape.rows, // those are a param, and make no variants
     COLUMNS: columns,
-    DEPTH: strategy === "stationary" ? shape.depth ?? stationaryDepth(lanes) : 0,
+    DEPTH: strategy === "stationary" ? shape.depth ?? stationaryDepths(lanes).least : 0,
     WIDE: isVec8 && strategy === "subgroup" && columns % 2 === 0,
     WHOLE: usesBlocks(strategy) && k % (strategy === "matrix" ? matrixDepth : blockDepth) === 0,
     LOOPED: (strategy === "workgroup" || strategy === "half") && policyOf(gpu).isSoftware,

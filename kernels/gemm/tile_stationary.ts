@@ -1,3 +1,4 @@
+import type { DType } from "../../engine/dtype.ts";
 import { each, eachInLine, fmaChain } from "../wgsl/text.ts";
 import type { TileConstants } from "./tile_shape.ts";
 
@@ -8,13 +9,25 @@ const partsPerTurn = 2;
 /** The rows and columns of quarters of a `Block`, whose fields are `upper_left` and so on. */
 const quarterRows = ["upper", "lower"], quarterColumns = ["left", "right"];
 
-/** Elements of k that one access of all lanes loads of a row of A: the least depth of a block. */
-export const stationaryDepth = (lanes: number): number => access * lanes;
+/**
+ * Depths of a block of B, in elements of k: those that 1, 1.5 or 2 accesses of all lanes load of a
+ * row of A. Deeper blocks compile for seconds.
+ */
+export function stationaryDepths(lanes: number): { least: number; middle: number; most: number } {
+  const least = access * lanes;
+  return { least, middle: 1.5 * least, most: 2 * least };
+}
+
+/**
+ * Whether a result can hold sums over a part of k without rounding them: in f32, or where no sums
+ * wait in it, as all of k is one block.
+ */
+export const canHoldSums = (dtype: DType, { k, lanes }: { readonly k: number; readonly lanes: number }): boolean =>
+  dtype === "f32" || k <= stationaryDepths(lanes).least;
 
 /** Why blocks of B cannot be so deep on subgroups of `lanes`; undefined if they can. */
 export function unsupportedDepthReason(lanes: number, depth: number): string | undefined {
-  const least = stationaryDepth(lanes), most = 2 * least; // deeper blocks compile for seconds
-  const unit = partsPerTurn * access;
+  const { least, most } = stationaryDepths(lanes), unit = partsPerTurn * access;
   return depth % unit === 0 && depth >= least && depth <= most
     ? undefined
     : `depth must be a multiple of ${unit} from ${least} to ${most}: ${depth}`;
@@ -27,7 +40,7 @@ interface Context {
   readonly depth: number;
   /** Parts of a block of B, each as deep as one access. */
   readonly parts: number;
-  /** Accesses of a lane to a row of A for each block: 1 or 2. In the second, some lanes may rest. */
+  /** Accesses of a lane to a row of A for a block: 1 or 2. In the second, some lanes may rest. */
   readonly accesses: number;
   readonly hasColumnEnd: boolean;
   readonly hasRowStart: boolean;
@@ -128,7 +141,7 @@ const loadRow = ({ lanes, parts, accesses }: Context) => /* wgsl */ `
   })
 }`;
 
-/** The sums start from the row's start in the first block of k, and from the result in the others. */
+/** The sums start from the row's start in the first block, and from the result in the others. */
 const startSums = ({ hasRowStart }: Context) => /* wgsl */ `
         let start = ${hasRowStart ? "vec4f(select(subgroupShuffle(starts, row - from_row), 0.0, k > 0u))" : "vec4f()"};
         var sum = mat2x4f(start, start);

@@ -2,7 +2,7 @@ import type { GpuInfo, SubgroupMatrix } from "../../engine/gpu.ts";
 import { rowsPerSelect } from "../wgsl/text.ts";
 import { blockDepth, depthVec4 } from "./tile_blocks.ts";
 import { type TileShape, tileStrategies } from "./tile_shape.ts";
-import { stationaryDepth, unsupportedDepthReason } from "./tile_stationary.ts";
+import { stationaryDepths, unsupportedDepthReason } from "./tile_stationary.ts";
 
 /**
  * Depth (k) of the blocks of A and B in workgroup memory in tiles of subgroup matrices; a multiple
@@ -56,7 +56,7 @@ export function malformedNumberReason(numbers: Readonly<Record<string, unknown>>
 export function unsupportedReason(info: GpuInfo, tile: TileShape): string | undefined {
   const malformed = malformedTileReason(tile);
   if (malformed) return malformed;
-  const { strategy, lanes, threadsX, rows, columns, depth = stationaryDepth(lanes) } = tile;
+  const { strategy, lanes, threadsX, rows, columns, depth = stationaryDepths(lanes).least } = tile;
   const { subgroupSize, subgroupMatrix, limits } = info;
   if (strategy === "subgroup" || strategy === "stationary") {
     if (lanes !== subgroupSize) return `lanes must be its subgroup size, ${subgroupSize}: ${lanes}`;

@@ -1,7 +1,7 @@
 import { roundsOperands } from "../gemm/tile_support.ts";
 import { narrowTile, type TileShape } from "../gemm/tile_shape.ts";
 import { productKey, type ProductVariant, type Tiles } from "../tuning.ts";
-import { stationaryDepth } from "../gemm/tile_stationary.ts";
+import { stationaryDepths } from "../gemm/tile_stationary.ts";
 import { isLarge, isSoftware, type PolicyDevice } from "./device.ts";
 import { defaultTiles, mostStationaryRows, tileKind } from "./tile_defaults.ts";
 
@@ -26,20 +26,24 @@ export interface TileOptions {
 
 /** Approximate number of workgroups that occupies a GPU. */
 const enoughWorkgroups = 128;
-/** Minimum k of one part of a split product. */
-const minimumDepth = 256;
+/** Least k of one part of a split product. */
+const leastPart = 256;
 
 /**
- * How deep the blocks of B of a stationary tile are. Deeper ones need fewer passes through the
- * sums. But their code compiles longer, so only large products use the deepest, and a whole block
- * is multiplied where k ends within it.
+ * How deep the blocks of B of a stationary tile are: the depth for which all blocks take the least
+ * time. A block takes the time of its products, also of those beyond the end of k, and that of
+ * loading and storing the sums, which is the same at every depth. See "Deep blocks" in
+ * docs/tuning.md.
+ *
+ * The code of deeper blocks compiles longer. So only products that one block of the middle depth
+ * covers use that, and only large ones the largest.
  */
 function blockDepthFor(lanes: number, m: number, n: number, k: number): number {
-  const least = stationaryDepth(lanes), middle = 1.5 * least;
-  const depths = [least, ...(k <= middle ? [middle] : []), ...(isLarge(m, n, k) ? [2 * least] : [])];
-  // A pass takes as long as half of the arithmetic of the least block: measured.
-  const timeOf = (depth: number) => Math.ceil(k / depth) * (depth + least / 2);
-  return depths.reduce((best, depth) => timeOf(depth) < timeOf(best) ? depth : best);
+  const { least, middle, most } = stationaryDepths(lanes);
+  const moveSums = least / 2; // takes as long as the products of so many k: measured
+  const time = (depth: number) => Math.ceil(k / depth) * (depth + moveSums);
+  const depths = [least, ...(k <= middle ? [middle] : []), ...(isLarge(m, n, k) ? [most] : [])];
+  return depths.reduce((best, depth) => time(depth) < time(best) ? depth : best);
 }
 
 /** Tiles and splits of matrix products and of the general convolution. */
@@ -142,7 +146,7 @@ export class ProductPolicy {
     let splits = 1;
     while (
       splits < 8 && workgroups * splits * 2 <= enoughWorkgroups && k % (splits * 16) === 0 &&
-      k / (splits * 2) >= minimumDepth
+      k / (splits * 2) >= leastPart
     ) splits *= 2;
     return splits;
   }

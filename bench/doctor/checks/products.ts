@@ -3,7 +3,7 @@ import { Tensor } from "../../../engine/tensor.ts";
 import { gatedProduct, geglu } from "../../../kernels/gemm/gated_product.ts";
 import { matmul } from "../../../kernels/gemm/matmul.ts";
 import type { TileShape } from "../../../kernels/gemm/tile.ts";
-import { stationaryDepth } from "../../../kernels/gemm/tile_stationary.ts";
+import { stationaryDepths } from "../../../kernels/gemm/tile_stationary.ts";
 import { policyOf } from "../../../kernels/policy.ts";
 import type { TileKind } from "../../../kernels/tuning.ts";
 import { gegluOf } from "../../oracles/functions.ts";
@@ -65,7 +65,7 @@ function productCheck([m, k, n]: readonly [number, number, number], variant: Pro
 
 function tileOf(gpu: Gpu, kind: TileKind, isDeep: boolean): TileShape {
   const tile = policyOf(gpu).products.tiles()[kind];
-  return isDeep && tile.strategy === "stationary" ? { ...tile, depth: 2 * stationaryDepth(tile.lanes) } : tile;
+  return isDeep && tile.strategy === "stationary" ? { ...tile, depth: stationaryDepths(tile.lanes).most } : tile;
 }
 
 function gatedCheck([m, k, n]: readonly [number, number, number]): Check {
