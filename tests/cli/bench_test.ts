@@ -30,7 +30,7 @@ Deno.test("records with and without the fixed cost of a dispatch, and of two clo
   assertEquals(code, 0);
   assertStringIncludes(out, "an empty dispatch takes 50.0 µs");
   assertStringIncludes(out, "times: processor time of this process");
-  assertStringIncludes(out, `${before} was measured by another clock (times: by the clock)`);
+  assertStringIncludes(out, `${before} was measured by another clock (times: by the clock, recording included)`);
   const other = await run("bench", "--from", before, "--compare", path);
   assertStringIncludes(other.out, `${path} was measured by another clock (times: processor time`);
   assertStringIncludes(other.out, "geometric mean ×1.00");
