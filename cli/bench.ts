@@ -270,7 +270,9 @@ function chosenParts(only: readonly string[], filter: RegExp | undefined): Reado
   for (const part of only) {
     if (!(benchParts as readonly string[]).includes(part)) {
       throw new ArgumentError(
-        `Cannot use --only ${JSON.stringify(part)} as it must be one of ${benchParts.join(", ")}`,
+        `Cannot use --only ${JSON.stringify(part)} as it must be one of ${
+          benchParts.join(", ")
+        }; several parts need one --only each`,
         {
           argument: "--only",
         },

@@ -46,6 +46,7 @@ Deno.test("bench refuses flags that would change nothing, and inputs that are no
       [["--only", "edit", "--pixels", "64"], 2, "Cannot use --pixels with --only edit: it applies to full-size"],
       [["--shapes", "sdxl", "--checkpoint", missing], 2, "Cannot use --shapes with --checkpoint"],
       [["--only", ""], 2, 'Cannot use --only "" as it must be one of stages'],
+      [["--only", "stages,edit"], 2, "browser; several parts need one --only each"],
       [["--only", "stages", "--model", missing], 1, "as there is no such file or folder"],
       [["--only", "stages", "--model", ""], 1, 'Cannot read --model "" as there is no such file or folder'],
       [["--only", "full-size", "--checkpoint", temporary.path], 1, "it holds no model_index.json"],
