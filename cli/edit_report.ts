@@ -102,9 +102,9 @@ function moveLines({ moves }: EditReport): string[] {
 export function predictionsText(rows: readonly PredictedLeakage[]): string {
   const width = Math.max(...rows.map(({ prompt }) => prompt.length), 6);
   return [
-    `  ${"prompt".padEnd(width)}  moves   of the source's  nearest source`,
+    `  ${"prompt".padEnd(width)}  leakage  of the sources'  nearest source (cosine)`,
     ...rows.toSorted((a, b) => b.leakage - a.leakage).map(({ prompt, leakage, share, nearest, warning }) =>
-      `  ${prompt.padEnd(width)}  ${leakage.toFixed(4)}  ${(100 * share).toFixed(0).padStart(11)} %   ` +
+      `  ${prompt.padEnd(width)}  ${leakage.toFixed(4).padStart(7)}  ${(100 * share).toFixed(0).padStart(13)} %  ` +
       `${nearest.source} (${nearest.cosine.toFixed(2)})${warning ? "  will change" : ""}`
     ),
   ].join("\n");
