@@ -60,8 +60,8 @@ export const command: Command = defineCommand({
   examples: [
     { line: "demo", says: "blue roses" },
     {
-      line: 'demo --source "A cat" --destination "A white cat" -p "a cat" -p "a cat in the snow" -p "a bird"',
-      says: "white cats",
+      line: 'demo --source "A car" --destination "A red car" -p "a car" -p "a car on the beach" -p "a cat"',
+      says: "red cars",
     },
   ],
   async run(values) {

@@ -159,8 +159,8 @@ export const command: Command = defineCommand({
   examples: [
     {
       line:
-        'edit -m models/pocket --source "A cat" --destination "A white cat" -p "a cat" -p "a cat in the snow" -p "a bird" --cfg-scale 5',
-      says: "white cats, and a bird that stays blue",
+        'edit -m models/pocket --source "A car" --destination "A red car" -p "a car" -p "a car on the beach" -p "a cat" --cfg-scale 5',
+      says: "red cars, and a cat that stays black",
     },
     {
       line:

@@ -70,8 +70,8 @@ export const command: Command = defineCommand({
   examples: [
     {
       line:
-        'xy -m models/pocket -p "a rose" --source "A rose" --destination "A blue rose" --x lambda=0.01,0.1,1,10 --y seed=1..3 --cfg-scale 5',
-      says: "an edit at four strengths of regularization, for three seeds",
+        'xy -m models/pocket -p "a rose" --source "A rose" --destination "A blue rose" --x lambda=0.1,100,500,1000 --y seed=1..3 --cfg-scale 5',
+      says: "an edit under weak to strong regularization, for three seeds",
     },
     {
       line:
