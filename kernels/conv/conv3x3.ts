@@ -4,7 +4,7 @@ import { isLarge } from "../policy/device.ts";
 import { put } from "../gemm/tile.ts";
 import { type Inputs, inputsOf } from "./inputs3x3.ts";
 import { edgeInputs, neighborsWgsl } from "./neighbors.ts";
-import { each, eachInLine, fmas, rowLoop, rowsInLanes } from "../wgsl/text.ts";
+import { each, eachInLine, fmas, rowLoop, type RowsInLanes, rowsInLanes } from "../wgsl/text.ts";
 
 /**
  * 3×3 convolution for software devices with subgroups: with STRIDE 1, padding PAD = 1 and an image
@@ -80,8 +80,8 @@ interface Context {
   readonly strips: number;
   /** Vec4 of a strip; `columns` of all strips. */
   readonly stripVec4: number;
-  /** Loads of the weights of all rows, each of which is loaded by one lane. */
-  readonly weightLoads: number;
+  /** How the lanes load the weights and biases of the rows. */
+  readonly inLanes: RowsInLanes;
   readonly inputs: Inputs;
 }
 
@@ -98,9 +98,9 @@ interface Context {
 function conv3x3Wgsl(
   { LANES: lanes, ROWS: rows, COLUMNS: columns, Y_WIDTH: width, STRIDE: stride, PAD: pad }: Constants,
 ): string {
-  const stripVec4 = width / 4, strips = columns / stripVec4, weightLoads = Math.ceil(rows / lanes);
-  const inputs = inputsOf(width, stride, pad);
-  const c: Context = { lanes, rows, columns, width, stride, pad, strips, stripVec4, weightLoads, inputs };
+  const stripVec4 = width / 4, strips = columns / stripVec4;
+  const inputs = inputsOf(width, stride, pad), inLanes = rowsInLanes({ rows, lanes });
+  const c: Context = { lanes, rows, columns, width, stride, pad, strips, stripVec4, inLanes, inputs };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -150,13 +150,10 @@ const placeStrips = ({ lanes, rows, width, stride, strips }: Context) => /* wgsl
 }`;
 
 /** The addresses of the weights that the lane loads, and the sums, which start from the biases. */
-function startSums({ lanes, rows, columns, weightLoads }: Context): string {
-  const { rowOf, ofRow } = rowsInLanes(lanes);
-  return /* wgsl */ `
-  ${each(weightLoads, (i) => `let w${i} = params.weight_start + ${rowOf(i)} * params.weight_row;`)}
-  ${each(weightLoads, (i) => `let s${i} = row_bias(${rowOf(i)});`)}
+const startSums = ({ rows, columns, inLanes: { loads, rowOf, ofRow } }: Context) => /* wgsl */ `
+  ${each(loads, (i) => `let w${i} = params.weight_start + ${rowOf(i)} * params.weight_row;`)}
+  ${each(loads, (i) => `let s${i} = row_bias(${rowOf(i)});`)}
   ${each(rows, (i) => eachInLine(columns, (q) => `var c${i}_${q} = vec4f(${ofRow("s", i)});`))}`;
-}
 
 /** The row of the image, or of its source, that kernel row `ky` meets in strip g. */
 const placeImageRow = ({ lanes, width, stride, pad }: Context, g: number) => /* wgsl */ `
@@ -170,9 +167,9 @@ const placeImageRow = ({ lanes, width, stride, pad }: Context, g: number) => /* 
     let end_right${g} = subgroupBroadcast(start${g} + right${g}, ${lanes - 1}u);`;
 
 /** The weights of kernel row `ky`, for the four channels from 4 `c` on. */
-const loadWeights = ({ weightLoads }: Context) =>
+const loadWeights = ({ inLanes }: Context) =>
   each(
-    weightLoads,
+    inLanes.loads,
     (i) => each(3, (tap) => `let t${i}_${tap} = weight_at(w${i} + ky * params.weight_kernel_row + c * 3u + ${tap}u);`),
   );
 
@@ -200,8 +197,7 @@ function loadChannel({ lanes, stripVec4, inputs: { load, taps } }: Context, g: n
  * Adds the products of a kernel row and four channels to all sums. The twelve products of a sum
  * form one chain of fma, so the accumulator is written once.
  */
-function multiply({ lanes, rows, columns }: Context): string {
-  const { ofRow } = rowsInLanes(lanes);
+function multiply({ rows, columns, inLanes: { ofRow } }: Context): string {
   const productsOf = (q: number) =>
     [0, 1, 2].flatMap((tap) =>
       [..."xyzw"].map((channel, j) => [`vec4f(a${tap}.${channel})`, `b${q}${j}_${tap}`] as const)

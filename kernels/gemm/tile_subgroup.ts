@@ -24,10 +24,9 @@ export function subgroupTile(
     readonly hasRowStart?: boolean;
   } = {},
 ): string {
-  const loads = Math.ceil(rows / lanes);
   const accessVec4 = wide ? 2 : 1; // vec4 per access: adjacent columns of B, consecutive k of A
   const blocks = columns / accessVec4;
-  const { rowOf, ofRow } = rowsInLanes(lanes);
+  const { loads, rowOf, ofRow } = rowsInLanes({ rows, lanes });
   /** The first column of the lane's vec4 c. */
   const place = (c: number) => `column + ${(Math.floor(c / accessVec4) * lanes * accessVec4 + c % accessVec4) * 4}u`;
   const sums = (row: number, text: (acc: string, c: number) => string) =>

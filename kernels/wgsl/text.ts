@@ -79,17 +79,23 @@ export function selected(
   return select(0, 2 ** Math.ceil(Math.log2(count)));
 }
 
+/** Rows of a tile that the lanes of a subgroup load: see {@linkcode rowsInLanes}. */
+export interface RowsInLanes {
+  /** Loads of a lane. */
+  readonly loads: number;
+  /** The row of a lane's load i, clamped to the last one. */
+  readonly rowOf: (i: number) => string;
+  /** What the variable `NAME{load}SUFFIX` holds in the lane of row i. */
+  readonly ofRow: (name: string, i: number, suffix?: string) => string;
+}
+
 /**
  * Texts for a tile whose rows from `row` on are loaded by the lanes of a subgroup: row i by lane
  * i % lanes, with load ⌊i / lanes⌋.
  */
-export function rowsInLanes(lanes: number): {
-  /** The row of a lane's load i, clamped to the last one. */
-  rowOf: (i: number) => string;
-  /** What the variable `NAME{load}SUFFIX` holds in the lane of row i. */
-  ofRow: (name: string, i: number, suffix?: string) => string;
-} {
+export function rowsInLanes({ rows, lanes }: { readonly rows: number; readonly lanes: number }): RowsInLanes {
   return {
+    loads: Math.ceil(rows / lanes),
     rowOf: (i) => `min(row + ${i * lanes}u + lane, params.m - 1u)`,
     ofRow: (name, i, suffix = "") => `subgroupBroadcast(${name}${Math.floor(i / lanes)}${suffix}, ${i % lanes}u)`,
   };
