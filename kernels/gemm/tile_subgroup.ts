@@ -1,5 +1,22 @@
-import { each, fmaChain, rowLoop, rowsInLanes } from "../wgsl/text.ts";
+import { each, eachInLine, fmaChain, rowLoop, type RowsInLanes, rowsInLanes } from "../wgsl/text.ts";
 import { put, skipStatement, type TileConstants, type TileElement } from "./tile_shape.ts";
+
+/** What the parts of the text depend on. */
+interface Context {
+  readonly lanes: number;
+  readonly rows: number;
+  /** Vec4 of a lane in each row. */
+  readonly columns: number;
+  /** Vec4 per access, 1 or 2: of adjacent columns of B, and of consecutive k. */
+  readonly accessVec4: number;
+  /** Loads of a lane of B. */
+  readonly columnLoads: number;
+  /** How the lanes load the rows of A. */
+  readonly inLanes: RowsInLanes;
+  readonly element: TileElement;
+  readonly hasColumnEnd: boolean;
+  readonly hasRowStart: boolean;
+}
 
 /**
  * The entry point of the `subgroup` strategy: a workgroup is one subgroup and uses no workgroup
@@ -17,39 +34,15 @@ import { put, skipStatement, type TileConstants, type TileElement } from "./tile
  * - `column_term{column}`: what is added to the sums of a column
  */
 export function subgroupTile(
-  { LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: wide }: TileConstants,
+  { LANES: lanes, ROWS: rows, COLUMNS: columns, WIDE: isWide }: TileConstants,
   element: TileElement,
   { hasColumnEnd = false, hasRowStart = false }: {
     readonly hasColumnEnd?: boolean;
     readonly hasRowStart?: boolean;
   } = {},
 ): string {
-  const accessVec4 = wide ? 2 : 1; // vec4 per access: adjacent columns of B, consecutive k of A
-  const blocks = columns / accessVec4;
-  const { loads, rowOf, ofRow } = rowsInLanes({ rows, lanes });
-  /** The first column of the lane's vec4 c. */
-  const place = (c: number) => `column + ${(Math.floor(c / accessVec4) * lanes * accessVec4 + c % accessVec4) * 4}u`;
-  const sums = (row: number, text: (acc: string, c: number) => string) =>
-    each(columns, (c) => text(`c${row}_${c}`, c), " ");
-  /** A sum, with what is added to its column. */
-  const ended = (c: number, sum: (c: number) => string) => hasColumnEnd ? `${sum(c)} + column_term${c}` : sum(c);
-  const access = wide
-    ? {
-      a: (i: number) => `let all${i} = tile_a8(a_row${i}, k); let a${i}_0 = all${i}[0]; let a${i}_1 = all${i}[1];`,
-      b: (g: number) => {
-        const [left, right] = [2 * g, 2 * g + 1];
-        return `let block${g} = tile_b8(b_columns${g}, k);
-    let b${left}_0 = block${g}.upper_left; let b${right}_0 = block${g}.upper_right;
-    let b${left}_1 = block${g}.lower_left; let b${right}_1 = block${g}.lower_right;`;
-      },
-      put: (g: number, sum: (c: number) => string) =>
-        put(`batch, row + i, ${place(2 * g)}`, `mat2x4f(${ended(2 * g, sum)}, ${ended(2 * g + 1, sum)})`, 8),
-    }
-    : {
-      a: (i: number) => `let a${i}_0 = tile_a(a_row${i}, k);`,
-      b: (g: number) => `let b${g}_0 = tile_b(b_columns${g}, k);`,
-      put: (g: number, sum: (c: number) => string) => put(`batch, row + i, ${place(g)}`, ended(g, sum)),
-    };
+  const accessVec4 = isWide ? 2 : 1, columnLoads = columns / accessVec4, inLanes = rowsInLanes({ rows, lanes });
+  const c: Context = { lanes, rows, columns, accessVec4, columnLoads, inLanes, element, hasColumnEnd, hasRowStart };
   return /* wgsl */ `
 @compute @workgroup_size(${lanes})
 fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) lane: u32) {
@@ -57,32 +50,82 @@ fn main(@builtin(workgroup_id) group: vec3u, @builtin(subgroup_invocation_id) la
   let row = group.y * ${rows}u;
   let column = group.x * ${4 * lanes * columns}u + lane * ${4 * accessVec4}u;
   ${skipStatement(element, `group.x * ${4 * lanes * columns}u`, `row + ${rows}u`)}
-  ${each(loads, (i) => `let a_row${i} = tile_row(batch, ${rowOf(i)});`)}
-  ${each(blocks, (g) => `let b_columns${g} = tile_column(batch, ${place(g * accessVec4)});`)}
-  ${hasRowStart ? each(loads, (i) => `let start${i} = tile_row_start(batch, ${rowOf(i)});`) : ""}
-  ${each(rows, (i) => sums(i, (acc) => `var ${acc} = ${element.vector}(${hasRowStart ? ofRow("start", i) : ""});`))}
-  let first_k = batch * params.k;
+  ${placeOperands(c)}
+  ${startSums(c)}
+  let first_k = batch * params.k; // depends on the workgroup: see tile.ts
   let end_k = first_k + params.k;
   for (var at = first_k; at < end_k; at += ${4 * accessVec4}u) {
     let k = at - first_k;
-    ${each(blocks, access.b)}
-    ${each(loads, access.a)}
-    ${
-    each(rows, (i) =>
-      `{ ${
-        each(accessVec4, (h) => `let shared${h} = ${ofRow("a", i, `_${h}`)};`, " ")
-      } ${
-        sums(i, (acc, c) =>
-          each(accessVec4, (h) =>
-            fmaChain(acc, `shared${h}`, (j) => element.row(`b${c}_${h}`, j), element.vector), " "))
-      } }`)
+    ${each(columnLoads, (g) => loadColumns(c, g))}
+    ${each(inLanes.loads, (i) => loadRow(c, i))}
+    ${each(rows, (i) => addProducts(c, i))}
   }
-  }
-  ${hasColumnEnd ? each(columns, (c) => `let column_term${c} = tile_column_end(${place(c)});`) : ""}
-  let first_row = batch * params.k; // depends on the workgroup: see tile.ts
-  ${
-    rowLoop({ rows, columns, from: "first_row" }, (sum) =>
-      each(blocks, (g) => `if (${place(g * accessVec4)} < params.n) { ${access.put(g, sum)} }`))
-  }
+  ${store(c)}
 }`;
+}
+
+/** The first column of the lane's vec4 number `vec4`. */
+function columnOf({ lanes, accessVec4 }: Context, vec4: number): string {
+  const load = Math.floor(vec4 / accessVec4);
+  return `column + ${(load * lanes * accessVec4 + vec4 % accessVec4) * 4}u`;
+}
+
+/** The rows of A and the columns of B that the lane loads. */
+const placeOperands = (c: Context) => /* wgsl */ `
+  ${each(c.inLanes.loads, (i) => `let a_row${i} = tile_row(batch, ${c.inLanes.rowOf(i)});`)}
+  ${each(c.columnLoads, (g) => `let b_columns${g} = tile_column(batch, ${columnOf(c, g * c.accessVec4)});`)}`;
+
+/** The sums start from what the kernel gives for their row, or from 0. */
+function startSums({ rows, columns, inLanes, element, hasRowStart }: Context): string {
+  const { loads, rowOf, ofRow } = inLanes;
+  const start = (row: number) => `${element.vector}(${hasRowStart ? ofRow("start", row) : ""})`;
+  return /* wgsl */ `
+  ${hasRowStart ? each(loads, (i) => `let start${i} = tile_row_start(batch, ${rowOf(i)});`) : ""}
+  ${each(rows, (row) => eachInLine(columns, (column) => `var c${row}_${column} = ${start(row)};`))}`;
+}
+
+/** The lane's load g of B. */
+function loadColumns({ accessVec4 }: Context, g: number): string {
+  if (accessVec4 === 1) return `let b${g}_0 = tile_b(b_columns${g}, k);`;
+  const [left, right] = [2 * g, 2 * g + 1];
+  return `let block${g} = tile_b8(b_columns${g}, k);
+    let b${left}_0 = block${g}.upper_left; let b${right}_0 = block${g}.upper_right;
+    let b${left}_1 = block${g}.lower_left; let b${right}_1 = block${g}.lower_right;`;
+}
+
+/** The lane's load i of A. */
+const loadRow = ({ accessVec4 }: Context, i: number) =>
+  accessVec4 === 1
+    ? `let a${i}_0 = tile_a(a_row${i}, k);`
+    : `let all${i} = tile_a8(a_row${i}, k); let a${i}_0 = all${i}[0]; let a${i}_1 = all${i}[1];`;
+
+/** Adds the products of an access to the sums of a row. */
+function addProducts({ columns, accessVec4, inLanes, element }: Context, row: number): string {
+  const add = (column: number, h: number) =>
+    fmaChain(`c${row}_${column}`, `shared${h}`, (j) => element.row(`b${column}_${h}`, j), element.vector);
+  return `{ ${eachInLine(accessVec4, (h) => `let shared${h} = ${inLanes.ofRow("a", row, `_${h}`)};`)} ${
+    eachInLine(columns, (column) => eachInLine(accessVec4, (h) => add(column, h)))
+  } }`;
+}
+
+/** The epilogue: a loop over rows that stores their sums, with what is added to their columns. */
+function store(c: Context): string {
+  const { rows, columns, accessVec4, columnLoads, hasColumnEnd } = c;
+  return /* wgsl */ `
+  ${
+    hasColumnEnd
+      ? each(columns, (column) => `let column_term${column} = tile_column_end(${columnOf(c, column)});`)
+      : ""
+  }
+  ${
+    rowLoop({ rows, columns, from: "first_k" }, (sum) =>
+      each(columnLoads, (g) => {
+        const ended = (column: number) => hasColumnEnd ? `${sum(column)} + column_term${column}` : sum(column);
+        const first = columnOf(c, g * accessVec4), place = `batch, row + i, ${first}`;
+        const stored = accessVec4 === 1
+          ? put(place, ended(g))
+          : put(place, `mat2x4f(${ended(2 * g)}, ${ended(2 * g + 1)})`, 8);
+        return `if (${first} < params.n) { ${stored} }`;
+      }))
+  }`;
 }
