@@ -198,6 +198,36 @@ Deno.test("withoutPersonalPaths() hides homes, the program's folder, folders tha
   }
 });
 
+Deno.test("withoutPersonalPaths() hides names with spaces, of Windows and in JSON whole", () => {
+  const hidden = (text: string, variables: Record<string, string> = {}) =>
+    withoutPersonalPaths(text, { variables, program: "/opt/rose/" });
+  for (
+    const [text, expected] of [
+      ["Cannot read /mnt/Ann Lee/tiles.json as it is", "Cannot read …/tiles.json as it is"],
+      ["Cannot read /mnt/Jörg/tiles.json. Remove it", "Cannot read …/tiles.json. Remove it"],
+      ["C:\\Users\\Ann Lee\\x, D:\\Ann Lee\\x y\\a.js", "~\\x, …/a.js"],
+      ["C:/Users/Ann/x.js", "~/x.js"],
+      ["\\\\server\\ann\\x.json", "…/x.json"],
+      ["/home/ann and /home/bob c", "~ and ~ c"],
+    ]
+  ) {
+    assertEquals(hidden(text), expected);
+  }
+  const windows = { USERPROFILE: "D:\\Ann Lee\\" };
+  assertEquals(hidden("D:\\Ann Lee\\x", windows), "$USERPROFILE\\x");
+  assertEquals(hidden(JSON.stringify("D:\\Ann Lee\\x"), windows), '"$USERPROFILE\\\\x"');
+});
+
+Deno.test("withoutPersonalPaths() replaces variables where their path ends, and no words that are no paths", () => {
+  const hidden = (text: string, variables: Record<string, string>) =>
+    withoutPersonalPaths(text, { variables, program: "/opt/rose/" });
+  const HOME = "/data/jo";
+  assertEquals(hidden("/data/jo, /data/jo/x, /data/jo.", { HOME }), "$HOME, $HOME/x, $HOME.");
+  assertEquals(hidden("/data/john/x and /data/jo.old/y", { HOME }), "…/ and …/");
+  assertEquals(hidden("/data/jo/x", { HOME: "/data/jo/" }), "$HOME/x");
+  assertEquals(hidden("cached in cache", { HF_HUB_CACHE: "cache", HOME: "/" }), "cached in cache");
+});
+
 Deno.test("byImportance() puts the first check of each operation before the others, and loses none", () => {
   const { essential, others } = byImportance(checks);
   const operations = essential.map(({ operation }) => operation);
