@@ -171,8 +171,7 @@ export class Tensor implements Disposable {
   }
 
   /**
-   * The range of `count` elements from `first`. The range must begin at a multiple of
-   * {@linkcode alignmentBytes}.
+   * The range of `count` elements from `first`. It must begin at a multiple of 256 bytes.
    *
    * @throws {ShapeError} when the range is not inside the tensor, or begins off the alignment
    */

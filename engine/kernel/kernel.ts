@@ -123,8 +123,10 @@ export class Kernel<
           [tensor.shape],
         );
       }
-      const size = Math.min(roundUp(Math.max(bytes, largestAccess), 16), tensor.buffer.size - byteOffset);
-      entries.push({ buffer: tensor.buffer, offset: byteOffset, size });
+      // An empty window may begin at the buffer's end, where nothing is left to bind.
+      const offset = bytes === 0 ? 0 : byteOffset;
+      const size = Math.min(roundUp(Math.max(bytes, largestAccess), 16), tensor.buffer.size - offset);
+      entries.push({ buffer: tensor.buffer, offset, size });
       dtypes.push(tensor.dtype);
       variant += `${tensor.dtype} `;
     }

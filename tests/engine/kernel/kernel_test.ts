@@ -213,6 +213,23 @@ gpuTest("a window binds a range of a tensor", async (gpu) => {
   assertEquals([data[127], data[128], data[191], data[192]], [0, 64, 127, 0]);
 });
 
+gpuTest("an empty window binds, also at the very end of its tensor", async (gpu) => {
+  const rest = declareKernel({
+    name: "test_rest",
+    bindings: { x: input(1), y: output(1) },
+    params: { count: "u32" },
+    wgsl: "@compute @workgroup_size(1) fn main() { y_put(0u, 5.0); if (params.count > 0u) { y_put(0u, x_at(0u)); } }",
+    grid: () => [1, 1, 1],
+    cost: free,
+  });
+  for (const size of [0, 64, 128]) {
+    using x = Tensor.filled(gpu, [size], "f32", () => {});
+    using y = Tensor.empty(gpu, [1]);
+    rest.run(gpu, { x: x.window(size, 0), y }, { count: 0 });
+    assertEquals([...await y.data()], [5], `${size}`);
+  }
+});
+
 gpuTest("a window off the tensor, of a fraction of an element or off the alignment throws", (gpu) => {
   using x = Tensor.empty(gpu, [4, 50]);
   using half = Tensor.empty(gpu, [200], "f16");
